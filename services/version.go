@@ -1,0 +1,83 @@
+package services
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/blang/semver/v4"
+)
+
+// Range is a range of versions such as ">=1.2 <2". The zero Range holds every
+// version, also an unknown one.
+type Range struct {
+	text string
+	in   semver.Range
+}
+
+// comparator is one comparison of a range; missing parts of its version are zero.
+var comparator = regexp.MustCompile(`^(>=|<=|>|<|==|=|!=|!)?v?(\d+)(\.\d+)?(\.\d+)?(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+
+// ParseRange reads comparisons that all must hold, separated by spaces, and
+// alternatives of these separated by "||". Missing parts of a version are
+// zero: ">=1.2" is ">=1.2.0".
+func ParseRange(s string) (Range, error) {
+	if strings.TrimSpace(s) == "" {
+		return Range{}, nil
+	}
+	var full []string
+	// ">= 1.2" is written with a space by many people
+	words := strings.Fields(operatorSpace.ReplaceAllString(s, "$1"))
+	for _, w := range words {
+		if w == "||" {
+			full = append(full, w)
+			continue
+		}
+		m := comparator.FindStringSubmatch(w)
+		if m == nil {
+			return Range{}, fmt.Errorf("cannot read version range %q at %q: write comparisons such as \">=1.2 <2\"", s, w)
+		}
+		for i := 3; i <= 4; i++ {
+			if m[i] == "" {
+				m[i] = ".0"
+			}
+		}
+		full = append(full, strings.Join(m[1:6], ""))
+	}
+	in, err := semver.ParseRange(strings.Join(full, " "))
+	if err != nil {
+		return Range{}, fmt.Errorf("cannot read version range %q: %w", s, err)
+	}
+	return Range{text: strings.Join(words, " "), in: in}, nil
+}
+
+var operatorSpace = regexp.MustCompile(`([<>=!])\s+`)
+
+// String returns the range as it was written, "" for any version.
+func (r Range) String() string { return r.text }
+
+// Contains tells whether version, as a catalog gives it, is in the range. A
+// version that is missing or unreadable is in no range but the zero one.
+func (r Range) Contains(version string) bool {
+	if r.in == nil {
+		return true
+	}
+	v, err := semver.ParseTolerant(version)
+	return err == nil && r.in(v)
+}
+
+// ParseDependency reads "web" or "web >=1.2".
+func ParseDependency(s string) (Dependency, error) {
+	name, versions, _ := strings.Cut(strings.TrimSpace(s), " ")
+	r, err := ParseRange(versions)
+	if err != nil {
+		return Dependency{}, fmt.Errorf("dependency %q: %w", name, err)
+	}
+	return Dependency{Service: name, Version: r}, nil
+}
+
+// ValidVersion tells whether a catalog's version can be compared.
+func ValidVersion(s string) bool {
+	_, err := semver.ParseTolerant(s)
+	return err == nil
+}

@@ -1,0 +1,138 @@
+package topics
+
+// The verbs of request/<verb>.
+const (
+	VerbJoin     = "join"
+	VerbStatus   = "status"
+	VerbDomains  = "domains"
+	VerbServices = "services"
+	VerbDevices  = "devices"
+	VerbStart    = "start"
+	VerbStop     = "stop"
+	VerbRestart  = "restart"
+	VerbScale    = "scale"
+	VerbDrain    = "drain"
+	VerbUndrain  = "undrain"
+	VerbForget   = "forget"
+	VerbEvents   = "events"
+	VerbPlan     = "plan"
+	VerbWhy      = "why"
+	VerbVersion  = "version"
+)
+
+// Verb is a row of the table of verbs.
+type Verb struct {
+	Name  string
+	Needs string // keys of the request that must be there
+	Data  any    // a zero value of the answer's data; nil where there is none
+	Doc   string
+}
+
+// Verbs lists the verbs a hub answers, in the order of docs/protocol.md.
+func Verbs() []Verb {
+	return []Verb{
+		{VerbJoin, "id, name, session", Grant{}, "An agent asks to be the domain of its name. Refused while another id beats under that name."},
+		{VerbStatus, "", Overview{}, "Hub, domains and services in one answer."},
+		{VerbDomains, "", []DomainView{}, "Every known or seen domain."},
+		{VerbServices, "", []Service{}, "Every service, as service/<service>/status."},
+		{VerbStart, "service", nil, "As ON at service/<service>/set."},
+		{VerbStop, "service", nil, "As OFF at service/<service>/set."},
+		{VerbRestart, "service; domain for one instance", nil, "Restarts the instances that run."},
+		{VerbScale, "service, replicas", nil, "As {\"replicas\": N} at service/<service>/set."},
+		{VerbDrain, "domain", nil, "As ON at domain/<domain>/drain/set."},
+		{VerbUndrain, "domain", nil, "As OFF at domain/<domain>/drain/set."},
+		{VerbForget, "domain", nil, "Clears what is known of a domain that is not online."},
+		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
+		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason."},
+		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
+		{VerbVersion, "", VersionView{}, "Version of hub and contract."},
+	}
+}
+
+// Grant is the answer to a join: the agent connects again, with its will.
+type Grant struct {
+	Dominion string `json:"dominion" doc:"id of the dominion"`
+	Name     string `json:"name" doc:"name of the dominion"`
+	Epoch    uint64 `json:"epoch" doc:"of the hub's run"`
+}
+
+// Overview is the answer to status.
+type Overview struct {
+	Hub      Hub          `json:"hub" doc:"as hub/status"`
+	Domains  []DomainView `json:"domains" doc:"as the verb domains"`
+	Services []Service    `json:"services" doc:"as the verb services"`
+	Problems []string     `json:"problems" doc:"what needs a human, in words"`
+}
+
+// DomainState is what the hub thinks of a domain. A closed list.
+type DomainState string
+
+// The states of a domain.
+const (
+	DomainIsOnline  DomainState = "online"  // joined and beating
+	DomainIsOffline DomainState = "offline" // said so, or its will did; its services stay where they are
+	DomainIsLost    DomainState = "lost"    // silent for lost_after; its services move
+	DomainIsLonely  DomainState = "lonely"  // seen by zeroconf, not joined
+	DomainIsRefused DomainState = "refused" // another machine has its name
+)
+
+// DomainView is one domain, as the hub sees it.
+type DomainView struct {
+	Name      string      `json:"name" doc:"name of the domain"`
+	ID        string      `json:"id,omitempty" doc:"UUID of the domain"`
+	State     DomainState `json:"state" doc:"online, offline, lost, lonely or refused"`
+	Micro     bool        `json:"micro,omitempty" doc:"a microcontroller"`
+	Draining  bool        `json:"draining" doc:"nothing is placed on it"`
+	Address   string      `json:"address,omitempty" doc:"where its services are reached"`
+	Version   string      `json:"version,omitempty" doc:"of the agent"`
+	OS        string      `json:"os,omitempty" doc:"as Go names it"`
+	Arch      string      `json:"arch,omitempty" doc:"as Go names it"`
+	Traits    []string    `json:"traits" doc:"what it offers"`
+	Since     Time        `json:"since,omitzero" doc:"when it came into this state"`
+	Services  []Instance  `json:"services" doc:"what runs or should run on it"`
+	Catalog   []string    `json:"catalog" doc:"the services on its disk"`
+	Problem   string      `json:"problem,omitempty" doc:"what is wrong with it and what to do"`
+	Heartbeat *Heartbeat  `json:"heartbeat,omitempty" doc:"the last one"`
+}
+
+// PlanLine is one line of a plan.
+type PlanLine struct {
+	Action  string `json:"action" doc:"start, stop, keep or wait"`
+	Service string `json:"service" doc:"the service"`
+	Domain  string `json:"domain,omitempty" doc:"the domain; none for wait"`
+	Reason  string `json:"reason" doc:"why, in words"`
+}
+
+// The actions of a PlanLine.
+const (
+	ActionStart = "start"
+	ActionStop  = "stop"
+	ActionKeep  = "keep"
+	ActionWait  = "wait"
+)
+
+// Why is the answer to why.
+type Why struct {
+	Service string    `json:"service" doc:"the service"`
+	State   State     `json:"state" doc:"of the service as a whole"`
+	Reason  string    `json:"reason" doc:"why it is so, in words"`
+	Domains []WhyLine `json:"domains" doc:"a line a domain"`
+}
+
+// WhyLine says why a service runs on a domain, or why it does not.
+type WhyLine struct {
+	Domain string `json:"domain" doc:"the domain"`
+	Runs   bool   `json:"runs" doc:"whether it should run there"`
+	Reason string `json:"reason" doc:"why, in words"`
+}
+
+// VersionView is the answer to version.
+type VersionView struct {
+	Version  string `json:"version" doc:"of the hub"`
+	Protocol string `json:"protocol" doc:"of this contract"`
+}
+
+// LogLines is the data of the response to the command logs.
+type LogLines struct {
+	Lines []LogLine `json:"lines" doc:"oldest first"`
+}

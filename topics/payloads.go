@@ -1,0 +1,278 @@
+package topics
+
+import "encoding/json"
+
+// The struct tag `doc` of a field is its line in docs/protocol.md.
+
+// Hub is the payload of hub/status.
+type Hub struct {
+	ID        string       `json:"id" doc:"UUID of the dominion, kept in its data_dir"`
+	Name      string       `json:"name" doc:"name of the dominion"`
+	Version   string       `json:"version" doc:"version of the program"`
+	Protocol  string       `json:"protocol" doc:"version of this contract, major.minor"`
+	Epoch     uint64       `json:"epoch" doc:"raised at each start of the hub"`
+	StartedAt Time         `json:"started_at" doc:"when this run began"`
+	Ready     bool         `json:"ready" doc:"false while it waits for the known domains after a start"`
+	Domains   DomainCount  `json:"domains" doc:"how many domains are in which state"`
+	Services  ServiceCount `json:"services" doc:"instances wanted and running"`
+}
+
+// DomainCount counts domains by state; offline ones include the lost.
+type DomainCount struct {
+	Online  int `json:"online" doc:"joined and beating"`
+	Offline int `json:"offline" doc:"known, but not online"`
+	Lonely  int `json:"lonely" doc:"seen by zeroconf, not joined"`
+}
+
+// ServiceCount counts instances of all services.
+type ServiceCount struct {
+	Wanted  int `json:"wanted" doc:"instances that should run"`
+	Running int `json:"running" doc:"instances that run and are ready"`
+}
+
+// Event is the payload of hub/event and domain/<domain>/event.
+type Event struct {
+	At      Time      `json:"at" doc:"when it happened"`
+	Type    EventType `json:"type" doc:"one of the closed list"`
+	Domain  string    `json:"domain,omitempty" doc:"the domain it concerns"`
+	Service string    `json:"service,omitempty" doc:"the service it concerns"`
+	Message string    `json:"message" doc:"what happened, in words"`
+}
+
+// Heartbeat is the payload of domain/<domain>/heartbeat.
+type Heartbeat struct {
+	ID         string  `json:"id" doc:"UUID of the domain, kept in its data_dir"`
+	Session    string  `json:"session" doc:"random for each run of the agent"`
+	Seq        uint64  `json:"seq" doc:"counts the heartbeats of this session from 1"`
+	At         Time    `json:"at" doc:"the agent's clock"`
+	Uptime     Seconds `json:"uptime" doc:"seconds since the agent started"`
+	Epoch      uint64  `json:"epoch" doc:"of the last start command it took"`
+	Generation uint64  `json:"generation" doc:"of the last start command it took"`
+}
+
+// Metrics is the payload of domain/<domain>/metrics.
+type Metrics struct {
+	At          Time             `json:"at" doc:"the agent's clock"`
+	Load1       float64          `json:"load1" doc:"load average of one minute"`
+	MemoryUsed  uint64           `json:"memory_used" doc:"bytes that programs use"`
+	MemoryTotal uint64           `json:"memory_total" doc:"bytes"`
+	DiskFree    uint64           `json:"disk_free" doc:"bytes free for the agent's data_dir"`
+	Temperature *float64         `json:"temperature,omitempty" doc:"°C of the processor, where the machine tells"`
+	Services    map[string]Usage `json:"services" doc:"by service"`
+}
+
+// Usage is what the processes of one instance use.
+type Usage struct {
+	CPU    float64 `json:"cpu" doc:"cores used since the last metrics, 1.0 is one whole core"`
+	Memory uint64  `json:"memory" doc:"resident bytes of its process group"`
+}
+
+// Domain is the payload of domain/<domain>/status. A microdomain sends name,
+// micro, traits and services alone.
+type Domain struct {
+	ID        string       `json:"id,omitempty" doc:"UUID of the domain"`
+	Name      string       `json:"name" doc:"name of the domain"`
+	Micro     bool         `json:"micro,omitempty" doc:"true for a microcontroller that is its own one service; it is never sent a start command"`
+	Version   string       `json:"version,omitempty" doc:"version of the agent"`
+	Protocol  string       `json:"protocol,omitempty" doc:"version of this contract"`
+	OS        string       `json:"os,omitempty" doc:"as Go names it: linux"`
+	Arch      string       `json:"arch,omitempty" doc:"as Go names it: amd64, arm64, arm"`
+	Address   string       `json:"address,omitempty" doc:"where its services are reached"`
+	Addresses []string     `json:"addresses,omitempty" doc:"all its addresses"`
+	Traits    []string     `json:"traits" doc:"what it offers"`
+	StartedAt Time         `json:"started_at,omitzero" doc:"when this run of the agent began"`
+	Draining  bool         `json:"draining" doc:"true: it is given nothing, and what may run elsewhere leaves"`
+	Services  []Instance   `json:"services" doc:"what runs or should run on it"`
+	Catalog   []CatalogRow `json:"catalog" doc:"the services on its disk"`
+}
+
+// Instance is one service on one domain, as its agent sees it.
+type Instance struct {
+	Service  string `json:"service" doc:"name of the service"`
+	State    State  `json:"state" doc:"one of the closed list"`
+	Health   Health `json:"health" doc:"one of the closed list"`
+	Version  string `json:"version,omitempty" doc:"of the service on the domain's disk when it started"`
+	Revision string `json:"revision" doc:"of the start command's entry that runs"`
+	Address  string `json:"address,omitempty" doc:"where it is reached"`
+	Port     int    `json:"port,omitempty" doc:"TCP port it was given"`
+	PID      int    `json:"pid,omitempty" doc:"leader of its process group"`
+	Restarts int    `json:"restarts" doc:"how often it was started again since it was first wanted"`
+	Since    Time   `json:"since,omitzero" doc:"when it came into this state"`
+	ExitCode *int   `json:"exit_code,omitempty" doc:"of its last end; none for a signal or an adopted process"`
+	Message  string `json:"message,omitempty" doc:"what went wrong and what happens next"`
+}
+
+// CatalogRow is one service on a domain's disk.
+type CatalogRow struct {
+	Service string `json:"service" doc:"name of its directory"`
+	Version string `json:"version,omitempty" doc:"from its service.toml"`
+}
+
+// StartCommand is the payload of domain/<domain>/services/set.
+type StartCommand struct {
+	Dominion   string          `json:"dominion" doc:"id of the dominion that orders"`
+	Domain     string          `json:"domain" doc:"id of the domain that is meant"`
+	Epoch      uint64          `json:"epoch" doc:"of the hub's run"`
+	Generation uint64          `json:"generation" doc:"raised with each command to this domain within an epoch"`
+	At         Time            `json:"at" doc:"the hub's clock; never compared"`
+	Timing     Timing          `json:"timing" doc:"the dominion's timing"`
+	Services   map[string]Spec `json:"services" doc:"by service: all that should run; what is absent is stopped"`
+}
+
+// Timing is how long things take in a dominion. The defaults are in config.
+type Timing struct {
+	Heartbeat     Seconds `json:"heartbeat" doc:"seconds between heartbeats"`
+	LostAfter     Seconds `json:"lost_after" doc:"seconds of silence after which a domain is lost"`
+	FailoverAfter Seconds `json:"failover_after" doc:"seconds lost after which its services move"`
+	Isolation     Seconds `json:"isolation" doc:"seconds without the hub after which a domain is lonely"`
+	Settle        Seconds `json:"settle" doc:"seconds the hub waits after its start for the known domains"`
+}
+
+// Spec is one service of a start command.
+type Spec struct {
+	Revision        string            `json:"revision" doc:"changes with what needs a restart, and with nothing else"`
+	Target          string            `json:"target,omitempty" doc:"make target; empty: the Makefile's first"`
+	Port            int               `json:"port,omitempty" doc:"fixed TCP port; 0: the agent chooses one"`
+	Environment     map[string]string `json:"environment,omitempty" doc:"added to the process's environment"`
+	EnvironmentFile string            `json:"environment_file,omitempty" doc:"file on the domain with KEY=VALUE lines"`
+	Dependencies    map[string]string `json:"dependencies,omitempty" doc:"address:port of each dependency, for DEPENDENCY_<NAME>; not part of the revision"`
+	Restart         RestartPolicy     `json:"restart" doc:"what happens when it ends"`
+	Health          *HealthCheck      `json:"health,omitempty" doc:"how to tell that it is well; none: it ran for 1 s"`
+	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`
+	StopTimeout     Seconds           `json:"stop_timeout" doc:"seconds from SIGTERM to SIGKILL"`
+	Exclusive       bool              `json:"exclusive,omitempty" doc:"reserved: never two at once"`
+}
+
+// RestartPolicy says what happens when a service ends.
+type RestartPolicy struct {
+	Policy   string  `json:"policy" doc:"always, on-failure or never"`
+	Delay    Seconds `json:"delay" doc:"seconds until the first restart; it doubles"`
+	MaxDelay Seconds `json:"max_delay" doc:"seconds at the most"`
+}
+
+// The restart policies.
+const (
+	RestartAlways    = "always"
+	RestartOnFailure = "on-failure"
+	RestartNever     = "never"
+)
+
+// HealthCheck says how to tell that a service is well: one of http, tcp and
+// notify; a command comes from the service's own service.toml alone.
+type HealthCheck struct {
+	HTTP     string  `json:"http,omitempty" doc:"path to GET on its port; 2xx and 3xx are healthy"`
+	TCP      bool    `json:"tcp,omitempty" doc:"its port accepts a connection"`
+	Notify   bool    `json:"notify,omitempty" doc:"it says READY=1 to NOTIFY_SOCKET (sd_notify)"`
+	Interval Seconds `json:"interval,omitempty" doc:"seconds between checks"`
+	Timeout  Seconds `json:"timeout,omitempty" doc:"seconds one check may take"`
+	Failures int     `json:"failures,omitempty" doc:"failed checks in a row that make it unhealthy"`
+}
+
+// Lease is the payload of domain/<domain>/lease.
+type Lease struct {
+	Epoch   uint64  `json:"epoch" doc:"of the hub's run"`
+	Session string  `json:"session" doc:"of the heartbeat that it answers"`
+	Seq     uint64  `json:"seq" doc:"of the heartbeat that it answers"`
+	Seconds float64 `json:"seconds" doc:"how long it holds, from the sending of that heartbeat"`
+}
+
+// Command is the payload of domain/<domain>/command.
+type Command struct {
+	Transaction string  `json:"transaction" doc:"repeated in the response"`
+	Action      string  `json:"action" doc:"restart or logs"`
+	Service     string  `json:"service,omitempty" doc:"the service that is meant"`
+	Lines       int     `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
+	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
+}
+
+// The actions of a Command.
+const (
+	ActionRestart = "restart"
+	ActionLogs    = "logs"
+)
+
+// Reply answers a Command or an Ask.
+type Reply struct {
+	Transaction string          `json:"transaction,omitempty" doc:"of the question"`
+	Status      string          `json:"status" doc:"ok or error"`
+	Error       string          `json:"error,omitempty" doc:"what went wrong and what to do"`
+	Data        json.RawMessage `json:"data,omitempty" doc:"what was asked for"`
+}
+
+// The statuses of a Reply.
+const (
+	StatusOK    = "ok"
+	StatusError = "error"
+)
+
+// Accept answers a transaction with data, which may be nil.
+func Accept(transaction string, data any) Reply {
+	r := Reply{Transaction: transaction, Status: StatusOK}
+	if data != nil {
+		r.Data = Encode(data)
+	}
+	return r
+}
+
+// Refuse answers a transaction with an error.
+func Refuse(transaction string, err error) Reply {
+	return Reply{Transaction: transaction, Status: StatusError, Error: err.Error()}
+}
+
+// LogLine is the payload of domain/<domain>/service/<service>/log.
+type LogLine struct {
+	At     Time   `json:"at,omitzero" doc:"when the agent saw it; absent where it did not watch"`
+	Stream string `json:"stream" doc:"stdout or stderr"`
+	Line   string `json:"line" doc:"without the line's end; terminal escapes are removed"`
+}
+
+// Service is the payload of service/<service>/status.
+type Service struct {
+	Service   string            `json:"service" doc:"name of the service"`
+	State     State             `json:"state" doc:"of the service as a whole: the best of its instances, pending where one is missing"`
+	Switch    string            `json:"switch" doc:"ON or OFF: whether it is wanted"`
+	Wanted    int               `json:"wanted" doc:"instances that should run"`
+	Running   int               `json:"running" doc:"instances that run and are ready"`
+	Healthy   int               `json:"healthy" doc:"instances that are healthy"`
+	Reason    string            `json:"reason" doc:"why it is so, in words"`
+	Version   string            `json:"version,omitempty" doc:"of the first instance"`
+	Instances []ServiceInstance `json:"instances" doc:"those that are neither stopped, finished nor lost"`
+}
+
+// ServiceInstance is one instance of a service, as the hub sees it.
+type ServiceInstance struct {
+	Domain  string `json:"domain" doc:"name of the domain"`
+	State   State  `json:"state" doc:"one of the closed list"`
+	Health  Health `json:"health" doc:"one of the closed list"`
+	Version string `json:"version,omitempty" doc:"of the service"`
+	Address string `json:"address,omitempty" doc:"where it is reached"`
+	Port    int    `json:"port,omitempty" doc:"TCP port"`
+}
+
+// Endpoint is one element of service/<service>/endpoints.
+type Endpoint struct {
+	Domain  string `json:"domain" doc:"name of the domain"`
+	Address string `json:"address" doc:"IP address"`
+	Port    int    `json:"port" doc:"TCP port"`
+	Version string `json:"version,omitempty" doc:"of the service"`
+	Healthy bool   `json:"healthy" doc:"whether its health check says so"`
+}
+
+// Scale is the JSON form of the payload of service/<service>/set.
+type Scale struct {
+	Replicas *int `json:"replicas" doc:"on how many domains it runs; 0: as the configuration says"`
+}
+
+// Ask is the payload of request/<verb>.
+type Ask struct {
+	Transaction string `json:"transaction" doc:"repeated in the response"`
+	Service     string `json:"service,omitempty" doc:"start, stop, restart, scale, why"`
+	Domain      string `json:"domain,omitempty" doc:"restart, drain, undrain, forget, why"`
+	Replicas    *int   `json:"replicas,omitempty" doc:"scale"`
+	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
+	ID          string `json:"id,omitempty" doc:"join: UUID of the domain"`
+	Name        string `json:"name,omitempty" doc:"join: name of the domain"`
+	Session     string `json:"session,omitempty" doc:"join: of this run of the agent"`
+	Protocol    string `json:"protocol,omitempty" doc:"join: version of this contract"`
+	Address     string `json:"address,omitempty" doc:"join: of the agent, to tell two machines of one name apart"`
+}

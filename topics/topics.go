@@ -1,0 +1,307 @@
+// Package topics is the contract of a dominion: the name, direction, retain
+// flag and QoS of every MQTT topic, and the shape of every payload.
+//
+// It owns names and shapes only. It opens no connection, reads no clock and
+// imports nothing but the standard library, so that every other package (hub,
+// agent, command line) may import it and meets the others here and nowhere
+// else. docs/protocol.md is generated from the Catalog below.
+package topics
+
+import "strings"
+
+// Protocol is the version of this contract, "major.minor". Another major is
+// not obeyed and is shown as a problem; another minor works.
+const Protocol = "1.0"
+
+// DefaultPrefix is the base of all topics unless topic_prefix says otherwise.
+const DefaultPrefix = "dominion"
+
+// SameMajor tells whether a peer that speaks protocol may be obeyed.
+func SameMajor(protocol string) bool {
+	mine, _, _ := strings.Cut(Protocol, ".")
+	theirs, _, _ := strings.Cut(protocol, ".")
+	return mine == theirs
+}
+
+// Kind names one row of the Catalog.
+type Kind uint8
+
+// The kinds of topics, in the order of docs/protocol.md.
+const (
+	Unknown Kind = iota
+	HubAvailability
+	HubStatus
+	HubEvent
+	DomainAvailability
+	DomainHeartbeat
+	DomainMetrics
+	DomainStatus
+	DomainEvent
+	DomainServicesSet
+	DomainLease
+	DomainCommand
+	DomainResponse
+	DomainDrainSet
+	DomainServiceLog
+	ServiceStatus
+	ServiceEndpoints
+	ServiceSet
+	Request
+	Response
+)
+
+// Entry is one row of the Catalog.
+type Entry struct {
+	Kind    Kind
+	Pattern string // below the prefix; "<domain>", "<service>" and "<verb>" stand for one level
+	Retain  bool
+	QoS     byte
+	From    string // who publishes it
+	Payload any    // a zero value of the payload's type; nil where it is a bare word
+	Doc     string
+}
+
+// Catalog lists every topic of a dominion.
+//
+// Imperative entries (service set, command, drain/set, request) are never
+// retained: one that arrives retained is ignored with a warning.
+func Catalog() []Entry {
+	return []Entry{
+		{HubAvailability, "hub/availability", true, 1, "hub, its will", nil, "`online` while the hub answers, `offline` after it stopped or was lost."},
+		{HubStatus, "hub/status", true, 1, "hub", Hub{}, "Who the hub is and what it counts. Published on change."},
+		{HubEvent, "hub/event", false, 1, "hub", Event{}, "One thing that happened, in words and as a type of the closed list below."},
+		{DomainAvailability, "domain/<domain>/availability", true, 1, "agent, its will; the hub on loss", nil, "`online` while the agent is connected, `offline` after it left, its connection broke or the hub lost it."},
+		{DomainHeartbeat, "domain/<domain>/heartbeat", true, 0, "agent, each `timing.heartbeat`", Heartbeat{}, "The sign of life. Only its silence makes a domain lost."},
+		{DomainMetrics, "domain/<domain>/metrics", true, 0, "agent, each 30 s", Metrics{}, "Load, memory, disk and temperature of the machine and of each service."},
+		{DomainStatus, "domain/<domain>/status", true, 1, "agent, on change", Domain{}, "What the domain offers and what runs on it."},
+		{DomainEvent, "domain/<domain>/event", false, 1, "agent", Event{}, "As `hub/event`; the hub passes it on there."},
+		{DomainServicesSet, "domain/<domain>/services/set", true, 1, "hub", StartCommand{}, "The start command: the whole desired set of the domain. What is absent is stopped; only a changed `revision` restarts a running instance."},
+		{DomainLease, "domain/<domain>/lease", false, 0, "hub", Lease{}, "Answers a heartbeat of a domain that has exclusive services; counts from the sending of that heartbeat. Reserved: no exclusive services yet."},
+		{DomainCommand, "domain/<domain>/command", false, 1, "hub, dominionctl", Command{}, "A one-shot order to the agent."},
+		{DomainResponse, "domain/<domain>/response", false, 1, "agent", Reply{}, "The answer to a command, by its transaction."},
+		{DomainDrainSet, "domain/<domain>/drain/set", false, 1, "dominionctl, Home Assistant", nil, "`ON` or `OFF`. The agent owns the flag and keeps it on disk."},
+		{DomainServiceLog, "domain/<domain>/service/<service>/log", false, 0, "agent, while someone follows", LogLine{}, "One line of a service's output."},
+		{ServiceStatus, "service/<service>/status", true, 1, "hub", Service{}, "What is wanted of a service, what runs, and why."},
+		{ServiceEndpoints, "service/<service>/endpoints", true, 1, "hub", []Endpoint{}, "Discovery: the usable instances, best first; `[]` when none."},
+		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, or a number of replicas."},
+		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", Ask{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured."},
+		{Response, "response/<verb>", false, 1, "hub", Reply{}, "The answer to a request, by its transaction."},
+	}
+}
+
+var byKind = func() map[Kind]Entry {
+	m := make(map[Kind]Entry)
+	for _, e := range Catalog() {
+		m[e.Kind] = e
+	}
+	return m
+}()
+
+// Lookup returns the Catalog's row of a kind.
+func Lookup(k Kind) Entry { return byKind[k] }
+
+// Imperative tells whether a message of this kind is an order, to be obeyed
+// once and never when it was retained.
+func (k Kind) Imperative() bool {
+	switch k {
+	case DomainCommand, DomainDrainSet, ServiceSet, Request:
+		return true
+	}
+	return false
+}
+
+// Words of the bare payloads.
+const (
+	Online  = "online"
+	Offline = "offline"
+	On      = "ON"
+	Off     = "OFF"
+	Restart = "RESTART"
+)
+
+// Message is an MQTT message as hub, agent and command line exchange it with
+// whatever carries it: the embedded broker or a client's connection.
+type Message struct {
+	Topic   string
+	Payload []byte
+	QoS     byte
+	// Retain of an outgoing message asks the broker to keep it. Of an incoming
+	// one it says that the message was stored before we subscribed (the MQTT
+	// retain bit), so it may be old.
+	Retain bool
+	// ResponseTopic and Correlation are the properties of MQTT 5 of these
+	// names; empty over MQTT 3.1.1.
+	ResponseTopic string
+	Correlation   []byte
+}
+
+// Address is a parsed topic.
+type Address struct {
+	Kind    Kind
+	Domain  string // where the pattern has <domain>
+	Service string // where the pattern has <service>
+	Verb    string // where the pattern has <verb>
+}
+
+// Tree builds and parses the topics below one prefix.
+type Tree struct{ prefix string }
+
+// NewTree returns the topics below prefix, DefaultPrefix if that is empty.
+func NewTree(prefix string) Tree {
+	if prefix == "" {
+		prefix = DefaultPrefix
+	}
+	return Tree{prefix}
+}
+
+// Prefix returns the base of the tree, without a slash at the end.
+func (t Tree) Prefix() string { return t.prefix }
+
+// Topic returns the topic of an address. The names in it must be valid
+// (ValidName); it does not check them.
+func (t Tree) Topic(a Address) string {
+	topic := t.prefix + "/" + byKind[a.Kind].Pattern
+	if a.Domain != "" {
+		topic = strings.Replace(topic, "<domain>", a.Domain, 1)
+	}
+	if a.Service != "" {
+		topic = strings.Replace(topic, "<service>", a.Service, 1)
+	}
+	if a.Verb != "" {
+		topic = strings.Replace(topic, "<verb>", a.Verb, 1)
+	}
+	return topic
+}
+
+// Hub returns a topic of the hub.
+func (t Tree) Hub(k Kind) string { return t.Topic(Address{Kind: k}) }
+
+// Domain returns a topic of a domain.
+func (t Tree) Domain(k Kind, domain string) string {
+	return t.Topic(Address{Kind: k, Domain: domain})
+}
+
+// Service returns a topic of a service.
+func (t Tree) Service(k Kind, service string) string {
+	return t.Topic(Address{Kind: k, Service: service})
+}
+
+// Log returns the topic of the log lines of a service on a domain.
+func (t Tree) Log(domain, service string) string {
+	return t.Topic(Address{Kind: DomainServiceLog, Domain: domain, Service: service})
+}
+
+// Request returns the topic to ask verb at, and the one the answer comes on.
+func (t Tree) Request(verb string) (request, response string) {
+	return t.Topic(Address{Kind: Request, Verb: verb}), t.Topic(Address{Kind: Response, Verb: verb})
+}
+
+// Filter returns the subscription filter that matches every topic of a kind.
+func (t Tree) Filter(k Kind) string {
+	levels := strings.Split(byKind[k].Pattern, "/")
+	for i, l := range levels {
+		if strings.HasPrefix(l, "<") {
+			levels[i] = "+"
+		}
+	}
+	return t.prefix + "/" + strings.Join(levels, "/")
+}
+
+// Message returns a message to publish at an address, with the QoS and the
+// retain flag of its kind.
+func (t Tree) Message(a Address, payload []byte) Message {
+	e := byKind[a.Kind]
+	return Message{Topic: t.Topic(a), Payload: payload, QoS: e.QoS, Retain: e.Retain}
+}
+
+// Parse tells what a topic is. ok is false for a topic that is not one of
+// this tree, or whose names are not valid.
+func (t Tree) Parse(topic string) (a Address, ok bool) {
+	rest, ok := strings.CutPrefix(topic, t.prefix+"/")
+	if !ok {
+		return Address{}, false
+	}
+	levels := strings.Split(rest, "/")
+	for _, e := range patterns {
+		if a, ok := e.match(levels); ok {
+			return a, true
+		}
+	}
+	return Address{}, false
+}
+
+type pattern struct {
+	kind   Kind
+	levels []string
+}
+
+var patterns = func() []pattern {
+	var ps []pattern
+	for _, e := range Catalog() {
+		ps = append(ps, pattern{e.Kind, strings.Split(e.Pattern, "/")})
+	}
+	return ps
+}()
+
+func (p pattern) match(levels []string) (Address, bool) {
+	if len(levels) != len(p.levels) {
+		return Address{}, false
+	}
+	a := Address{Kind: p.kind}
+	for i, want := range p.levels {
+		var name *string
+		switch want {
+		case "<domain>":
+			name = &a.Domain
+		case "<service>":
+			name = &a.Service
+		case "<verb>":
+			name = &a.Verb
+		default:
+			if levels[i] != want {
+				return Address{}, false
+			}
+			continue
+		}
+		if !ValidName(levels[i]) {
+			return Address{}, false
+		}
+		*name = levels[i]
+	}
+	return a, true
+}
+
+// ValidName tells whether s may name a dominion, domain, service, trait or
+// verb: a DNS label, [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?.
+func ValidName(s string) bool {
+	if len(s) == 0 || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// NameFromHost makes a domain's name of a machine's host name: lower-cased,
+// cut at the first dot, anything else a '-'. It is "domain" where nothing is
+// left.
+func NameFromHost(host string) string {
+	host, _, _ = strings.Cut(strings.ToLower(host), ".")
+	name := strings.Map(func(r rune) rune {
+		if (r >= 'a' && r <= 'z') || (r >= '0' && r <= '9') {
+			return r
+		}
+		return '-'
+	}, host)
+	if len(name) > 63 {
+		name = name[:63]
+	}
+	if name = strings.Trim(name, "-"); name == "" {
+		return "domain"
+	}
+	return name
+}
