@@ -1,0 +1,16 @@
+#!/bin/sh
+# Runs every Fuzz function of the repository for a while: fuzz.sh [TIME]
+# Go fuzzes one function a run, so they are found and run one by one.
+set -e
+cd "$(dirname "$0")/.."
+time=${1:-5s}
+
+found=0
+for file in $(find . -name '*_test.go' -not -path './.cache/*' | sort); do
+	for name in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
+		found=$((found + 1))
+		echo "fuzz $(dirname "$file") $name for $time"
+		go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "$(dirname "$file")"
+	done
+done
+[ "$found" -gt 0 ] || { echo "cannot fuzz: no Fuzz function found"; exit 1; }
