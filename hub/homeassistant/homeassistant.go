@@ -1,0 +1,220 @@
+// Package homeassistant says what Home Assistant is told of a dominion: one
+// device discovery payload for the hub, for each domain and for each service.
+//
+// It is pure: names in, topic and bytes out, the same bytes for the same
+// names. Nothing that changes while a home runs (heartbeats, states, versions
+// of services) is part of a payload, so a config is published once and again
+// only when the thing itself has changed. Publishing, remembering and clearing
+// belong to the hub, which alone imports this package.
+//
+// When something is gone, clear its config (Removal) before its state topics:
+// an empty state makes the templates of entities that still exist complain.
+package homeassistant
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// DefaultDiscoveryPrefix is Home Assistant's own default.
+const DefaultDiscoveryPrefix = "homeassistant"
+
+// Options are the same for every payload of one dominion.
+type Options struct {
+	Tree            topics.Tree
+	DiscoveryPrefix string // empty: DefaultDiscoveryPrefix
+	HubID           string // UUID of the dominion
+	HubName         string
+	Version         string // of the hub's program
+}
+
+// Config is one device's discovery message. It is to be retained, at QoS 1.
+type Config struct {
+	Topic   string
+	Payload []byte
+}
+
+// Message returns c as it is published.
+func (c Config) Message() topics.Message {
+	return topics.Message{Topic: c.Topic, Payload: c.Payload, QoS: 1, Retain: true}
+}
+
+// Removal returns the message that takes the device of a config topic out of
+// Home Assistant and out of the broker: an empty retained payload.
+func Removal(topic string) topics.Message {
+	return topics.Message{Topic: topic, QoS: 1, Retain: true}
+}
+
+// BirthTopics are where Home Assistant says "online" once it is ready: by its
+// default, and where people who changed the prefix change that too.
+func (o Options) BirthTopics() []string {
+	birth := []string{DefaultDiscoveryPrefix + "/status"}
+	if o.prefix() != DefaultDiscoveryPrefix {
+		birth = append(birth, o.prefix()+"/status")
+	}
+	return birth
+}
+
+// Filter matches every device config topic, of this dominion and of others:
+// Ours tells them apart.
+func (o Options) Filter() string { return o.prefix() + "/device/+/config" }
+
+// Ours tells whether topic is a device config topic that this dominion
+// published, now or with a former configuration, and the object id in it. It
+// takes every object id of this dominion's namespace, also of a kind that this
+// version does not know: a newer one may have left it.
+func (o Options) Ours(topic string) (object string, ok bool) {
+	object, ok = strings.CutPrefix(topic, o.prefix()+"/device/")
+	if !ok {
+		return "", false
+	}
+	object, ok = strings.CutSuffix(object, "/config")
+	if !ok || strings.Contains(object, "/") {
+		return "", false
+	}
+	rest, ok := strings.CutPrefix(object, o.object(""))
+	if !ok || rest == "" {
+		return "", false
+	}
+	return object, true
+}
+
+func (o Options) prefix() string {
+	if o.DiscoveryPrefix == "" {
+		return DefaultDiscoveryPrefix
+	}
+	return o.DiscoveryPrefix
+}
+
+// object returns the object id of a thing of this dominion. The start of the
+// hub's id keeps two dominions on one broker apart: an id that is the same
+// everywhere would merge their devices.
+func (o Options) object(thing string) string {
+	digits := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("0123456789abcdef", r) {
+			return r
+		}
+		return -1
+	}, strings.ToLower(o.HubID))
+	return "dominion_" + digits[:min(8, len(digits))] + "_" + thing
+}
+
+const hubThing = "hub"
+
+func domainThing(name string) string  { return "domain_" + name }
+func serviceThing(name string) string { return "service_" + name }
+
+// config finishes a payload: what all have in common, and its bytes.
+func (o Options) config(thing string, p payload) Config {
+	object := o.object(thing)
+	p.Device.Identifiers = []string{object}
+	p.Device.Manufacturer = "Dominion"
+	if thing != hubThing {
+		p.Device.ViaDevice = o.object(hubThing)
+	}
+	p.Origin = origin{Name: "Dominion", SWVersion: o.Version, SupportURL: supportURL}
+	p.QoS = 1
+	for key, c := range p.Components {
+		c.UniqueID = object + "_" + key
+		p.Components[key] = c
+	}
+	// topics.Encode orders the keys of a map, so the bytes are the same each time.
+	return Config{Topic: o.prefix() + "/device/" + object + "/config", Payload: topics.Encode(p)}
+}
+
+// entityID proposes the entity id that automations use. All start with
+// "dominion_", so that one glob leaves them out of the recorder.
+func entityID(platform string, words ...string) string {
+	slug := strings.ReplaceAll(strings.Join(words, "_"), "-", "_")
+	return platform + ".dominion_" + slug
+}
+
+// available lists the topics that all must say online.
+func available(topic ...string) []availability {
+	var all []availability
+	for _, t := range topic {
+		all = append(all, availability{Topic: t})
+	}
+	return all
+}
+
+const supportURL = "https://github.com/jmbarzee/dominion"
+
+// The payload's keys are a closed list of Home Assistant's: one that it does
+// not know at the root, in device or in origin drops the whole message.
+
+type payload struct {
+	Device           device               `json:"device"`
+	Origin           origin               `json:"origin"`
+	Availability     []availability       `json:"availability,omitempty"`
+	AvailabilityMode string               `json:"availability_mode,omitempty"`
+	QoS              int                  `json:"qos"`
+	Components       map[string]component `json:"components"`
+}
+
+type device struct {
+	Identifiers  []string `json:"identifiers"`
+	Name         string   `json:"name"`
+	Manufacturer string   `json:"manufacturer"`
+	Model        string   `json:"model"`
+	HWVersion    string   `json:"hw_version,omitempty"`
+	SWVersion    string   `json:"sw_version,omitempty"`
+	SerialNumber string   `json:"serial_number,omitempty"`
+	ViaDevice    string   `json:"via_device,omitempty"`
+}
+
+type origin struct {
+	Name       string `json:"name"`
+	SWVersion  string `json:"sw_version,omitempty"`
+	SupportURL string `json:"support_url"`
+}
+
+type availability struct {
+	Topic string `json:"topic"`
+}
+
+// component is one entity. The payloads online and offline are Home
+// Assistant's defaults for availability, ON and OFF those for a switch.
+type component struct {
+	Platform         string          `json:"platform"`
+	UniqueID         string          `json:"unique_id"`
+	DefaultEntityID  string          `json:"default_entity_id"`
+	Name             json.RawMessage `json:"name,omitempty"`
+	DeviceClass      string          `json:"device_class,omitempty"`
+	EntityCategory   string          `json:"entity_category,omitempty"`
+	Icon             string          `json:"icon,omitempty"`
+	StateTopic       string          `json:"state_topic,omitempty"`
+	ValueTemplate    string          `json:"value_template,omitempty"`
+	PayloadOn        string          `json:"payload_on,omitempty"`
+	PayloadOff       string          `json:"payload_off,omitempty"`
+	CommandTopic     string          `json:"command_topic,omitempty"`
+	PayloadPress     string          `json:"payload_press,omitempty"`
+	StateClass       string          `json:"state_class,omitempty"`
+	Unit             string          `json:"unit_of_measurement,omitempty"`
+	Precision        *int            `json:"suggested_display_precision,omitempty"`
+	Options          []string        `json:"options,omitempty"`
+	AttributesTopic  string          `json:"json_attributes_topic,omitempty"`
+	AttributesTmpl   string          `json:"json_attributes_template,omitempty"`
+	Availability     []availability  `json:"availability,omitempty"`
+	AvailabilityMode string          `json:"availability_mode,omitempty"`
+}
+
+// Names of entities. Home Assistant puts the device's name before them. Where
+// the device class says it all (connectivity, problem, temperature, restart)
+// there is none: Home Assistant then writes it in the user's language.
+
+// mainFeature is the name of the entity that stands for its device.
+var mainFeature = json.RawMessage("null")
+
+func named(s string) json.RawMessage { return topics.Encode(s) }
+
+// Categories and classes.
+const (
+	diagnostic = "diagnostic"
+	setting    = "config"
+	modeAll    = "all"
+)
+
+func digits(n int) *int { return &n }

@@ -1,0 +1,299 @@
+package homeassistant
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var options = Options{
+	Tree:    topics.NewTree(""),
+	HubID:   "3f2a91c4-77aa-4c1e-9a52-0c4f1f3c0d11",
+	HubName: "home",
+	Version: "1.2.0",
+}
+
+func kitchen() topics.DomainView {
+	return topics.DomainView{
+		Name: "pi-kitchen", ID: "7d1c8a52-5f0e-4a7b-8a35-6d2f6c9d3b10", State: topics.DomainIsOnline,
+		Version: "1.2.0", OS: "linux", Arch: "arm64", Traits: []string{"compute"},
+	}
+}
+
+// all are the payloads that the golden files hold.
+func all() map[string]Config {
+	micro := topics.DomainView{Name: "desk-lamp", State: topics.DomainIsOnline, Micro: true}
+	return map[string]Config{
+		"hub":                     Hub(options),
+		"domain_pi-kitchen":       Domain(options, kitchen(), Temperature),
+		"domain_without_a_sensor": Domain(options, topics.DomainView{Name: "laptop", ID: "0b9d", OS: "linux", Arch: "amd64"}),
+		"domain_desk-lamp_micro":  Domain(options, micro),
+		"service_npbar":           Service(options, topics.Service{Service: "npbar"}),
+		"service_web-shop-2":      Service(options, topics.Service{Service: "web-shop-2"}),
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, c := range all() {
+		var got bytes.Buffer
+		if err := json.Indent(&got, c.Payload, "", "  "); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got.WriteByte('\n')
+		file := filepath.Join("testdata", name+".json")
+		if *update {
+			if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Errorf("%v: go test -update writes it", err)
+			continue
+		}
+		if !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("%s differs from %s; if that is meant, go test -update:\n%s", name, file, got.Bytes())
+		}
+	}
+}
+
+func TestHomeAssistantTakesThem(t *testing.T) {
+	seen := make(map[string]string)
+	for name, c := range all() {
+		for _, f := range faults(c, seen) {
+			t.Errorf("%s: %s", name, f)
+		}
+		if len(c.Payload) > 64<<10 {
+			t.Errorf("%s: %d bytes", name, len(c.Payload))
+		}
+	}
+	// The same thing in two dominions on one broker must not be one device.
+	other := options
+	other.HubID = "aaaa0000-77aa-4c1e-9a52-0c4f1f3c0d11"
+	for _, c := range []Config{Hub(other), Domain(other, kitchen()), Service(other, topics.Service{Service: "npbar"})} {
+		for _, f := range faults(c, seen) {
+			t.Errorf("of a second dominion: %s", f)
+		}
+	}
+	// A domain, a service and a component of one name neither.
+	for _, name := range []string{"hub", "state", "connectivity", "npbar-state"} {
+		for _, c := range []Config{Domain(options, topics.DomainView{Name: name}), Service(options, topics.Service{Service: name})} {
+			for _, f := range faults(c, seen) {
+				t.Errorf("named %s: %s", name, f)
+			}
+		}
+	}
+}
+
+// The validator must be able to refuse.
+func TestValidatorRefuses(t *testing.T) {
+	whole := string(Service(options, topics.Service{Service: "npbar"}).Payload)
+	domain := string(Domain(options, kitchen(), Temperature).Payload)
+	for _, tt := range []struct{ payload, old, new, want string }{
+		{whole, `"qos":1`, `"qos":1,"schema":2`, `root: unknown key "schema"`},
+		{whole, `"manufacturer"`, `"maker"`, `device: unknown key "maker"`},
+		{whole, `"support_url"`, `"homepage"`, `origin: unknown key "homepage"`},
+		{whole, `"name":"Dominion"`, `"sw":"1"`, `origin: no name`},
+		{whole, `"payload_press"`, `"payload_on"`, `component restart: unknown key "payload_on"`},
+		{whole, `"platform":"button"`, `"platform":"knob"`, `platform "knob"`},
+		{whole, `"unique_id"`, `"uniq"`, `no unique_id`},
+		{whole, `_problem","default`, `_state","default`, ``}, // another platform: taken as Home Assistant does
+		{whole, `"problem":{`, `"prob lem":{`, `characters that are not cleaned up`},
+		{whole, `"identifiers":["`, `"identifiers":[],"connections":["`, `no identifiers`},
+		{whole, `"command_topic":"dominion/service/npbar/set"`, `"command_topic":"dominion/+/set"`, `is no topic`},
+		{whole, `value_json.switch }}`, `value_json.switch }`, `unbalanced`},
+		{whole, `"options":[`, `"options":[],"x":[`, `options are for an enum alone`},
+		{whole, `"device_class":"enum"`, `"icon":"lamp"`, `options are for an enum alone`},
+		{whole, `"entity_category":"diagnostic"`, `"entity_category":"config"`, `entity_category "config"`},
+		{whole, `"default_entity_id":"sensor.`, `"default_entity_id":"switch.`, `default_entity_id`},
+		{whole, `"topic":"dominion/hub/availability"`, `"topic":""`, `availability: "" is no topic`},
+		{domain, `"availability_mode":"all"`, `"icon":"mdi:x"`, `without a mode`},
+		{domain, `"°C"`, `"C"`, `no unit of temperature`},
+		{domain, `"name":"pi-kitchen"`, `"name":""`, `device: name is no text`},
+		{domain, `"via_device":"dominion_3f2a91c4_hub"`, `"via_device":"dominion_3f2a91c4_domain_pi-kitchen"`, `its own via_device`},
+		{domain, `{"device"`, `["device"`, `no JSON object`},
+	} {
+		changed := strings.Replace(tt.payload, tt.old, tt.new, 1)
+		if changed == tt.payload {
+			t.Errorf("%q is not in the payload", tt.old)
+			continue
+		}
+		c := Config{Topic: "homeassistant/device/x/config", Payload: []byte(changed)}
+		got := strings.Join(faults(c, make(map[string]string)), "; ")
+		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+			t.Errorf("%s → %s: got %q, want %q", tt.old, tt.new, got, tt.want)
+		}
+	}
+	c := Service(options, topics.Service{Service: "npbar"})
+	c.Topic = "homeassistant/device/np bar/config"
+	seen := make(map[string]string)
+	if got := faults(c, seen); len(got) != 1 {
+		t.Errorf("a bad topic: %q", got)
+	}
+	if got := faults(c, seen); !strings.Contains(strings.Join(got, "; "), "is taken by") {
+		t.Errorf("the same unique ids again: %q", got)
+	}
+}
+
+// What changes while a home runs must not change a config: Home Assistant
+// would set the device up again each time.
+func TestConfigsDoNotFollowTheState(t *testing.T) {
+	quiet := kitchen()
+	busy := kitchen()
+	busy.State, busy.Draining, busy.Address = topics.DomainIsLost, true, "192.0.2.9"
+	busy.Since = topics.At(time.Unix(1_800_000_000, 0))
+	busy.Traits, busy.Catalog, busy.Problem = nil, []string{"web"}, "the disk is full"
+	busy.Services = []topics.Instance{{Service: "web", State: topics.Running}}
+	busy.Heartbeat = &topics.Heartbeat{Seq: 9}
+	if a, b := Domain(options, quiet), Domain(options, busy); !reflect.DeepEqual(a, b) {
+		t.Errorf("a domain's config changed with its state:\n%s\n%s", a.Payload, b.Payload)
+	}
+	web := topics.Service{Service: "web", State: topics.Running, Switch: topics.On, Running: 1, Version: "2.0.0", Reason: "required"}
+	if a, b := Service(options, topics.Service{Service: "web"}), Service(options, web); !reflect.DeepEqual(a, b) {
+		t.Errorf("a service's config changed with its state:\n%s\n%s", a.Payload, b.Payload)
+	}
+	for range 50 { // the components are a map: their order must not show
+		if a, b := Hub(options), Hub(options); !bytes.Equal(a.Payload, b.Payload) {
+			t.Fatalf("two payloads of one hub differ:\n%s\n%s", a.Payload, b.Payload)
+		}
+	}
+}
+
+// A heartbeat a second would be 86,400 rows a day in Home Assistant's database.
+func TestNothingListensToTheHeartbeat(t *testing.T) {
+	for name, c := range all() {
+		if strings.Contains(string(c.Payload), "heartbeat") {
+			t.Errorf("%s names a heartbeat: %s", name, c.Payload)
+		}
+	}
+}
+
+// Every topic in a payload is one of the tree and of the right direction: a
+// state that is retained, a command that is an order.
+func TestTopicsAreOfTheContract(t *testing.T) {
+	o := options
+	o.Tree = topics.NewTree("house/dominion")
+	for _, c := range []Config{Hub(o), Domain(o, kitchen(), Temperature), Service(o, topics.Service{Service: "web"})} {
+		walk(t, c.Payload, func(key, value string) {
+			switch {
+			case key == "command_topic":
+				if a, ok := o.Tree.Parse(value); !ok || !a.Kind.Imperative() {
+					t.Errorf("%s: %s is no order", key, value)
+				}
+			case key == "topic" || strings.HasSuffix(key, "_topic"):
+				if a, ok := o.Tree.Parse(value); !ok || !topics.Lookup(a.Kind).Retain {
+					t.Errorf("%s: %s is no retained topic: unknown until it changes", key, value)
+				}
+			}
+		})
+	}
+}
+
+func walk(t *testing.T, payload []byte, each func(key, value string)) {
+	t.Helper()
+	var root any
+	if err := json.Unmarshal(payload, &root); err != nil {
+		t.Fatal(err)
+	}
+	var visit func(key string, v any)
+	visit = func(key string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, inner := range v {
+				visit(k, inner)
+			}
+		case []any:
+			for _, inner := range v {
+				visit(key, inner)
+			}
+		case string:
+			each(key, v)
+		}
+	}
+	visit("", root)
+}
+
+func TestConnectivityOutlivesItsDomain(t *testing.T) {
+	var p payload
+	if err := json.Unmarshal(Domain(options, kitchen(), Temperature).Payload, &p); err != nil {
+		t.Fatal(err)
+	}
+	own := options.Tree.Domain(topics.DomainAvailability, "pi-kitchen")
+	for key, c := range p.Components {
+		needs := c.Availability
+		if needs == nil {
+			needs = p.Availability
+		}
+		var ownToo bool
+		for _, a := range needs {
+			ownToo = ownToo || a.Topic == own
+		}
+		if want := key != "connectivity"; ownToo != want {
+			t.Errorf("%s: depends on the domain's availability: %v, want %v", key, ownToo, want)
+		}
+	}
+}
+
+func TestOurs(t *testing.T) {
+	custom := options
+	custom.DiscoveryPrefix = "ha/discovery"
+	for _, tt := range []struct {
+		o             Options
+		topic, object string
+	}{
+		{options, Hub(options).Topic, "dominion_3f2a91c4_hub"},
+		{options, Domain(options, kitchen()).Topic, "dominion_3f2a91c4_domain_pi-kitchen"},
+		{options, Service(options, topics.Service{Service: "web"}).Topic, "dominion_3f2a91c4_service_web"},
+		{custom, Hub(custom).Topic, "dominion_3f2a91c4_hub"},
+		{options, "homeassistant/device/dominion_3f2a91c4_later_x/config", "dominion_3f2a91c4_later_x"},
+		{options, Hub(custom).Topic, ""},
+		{options, "homeassistant/device/dominion_aaaa0000_hub/config", ""},
+		{options, "homeassistant/device/dominion_3f2a91c4/config", ""},
+		{options, "homeassistant/device/dominion_3f2a91c4_/config", ""},
+		{options, "homeassistant/device/dominion_3f2a91c4_hub", ""},
+		{options, "homeassistant/device/dominion_3f2a91c4_hub/more/config", ""},
+		{options, "homeassistant/device/node/dominion_3f2a91c4_hub/config", ""},
+		{options, "homeassistant/sensor/dominion_3f2a91c4_hub/config", ""},
+		{options, "homeassistant/device/0x00158d0001/config", ""},
+		{options, "homeassistant/device//config", ""},
+		{options, "", ""},
+	} {
+		object, ok := tt.o.Ours(tt.topic)
+		if object != tt.object || ok != (tt.object != "") {
+			t.Errorf("Ours(%q) = %q, %v; want %q", tt.topic, object, ok, tt.object)
+		}
+	}
+}
+
+func TestMessages(t *testing.T) {
+	c := Hub(options)
+	if m := c.Message(); m.Topic != c.Topic || !m.Retain || m.QoS != 1 || !bytes.Equal(m.Payload, c.Payload) {
+		t.Errorf("%+v", m)
+	}
+	if m := Removal(c.Topic); m.Topic != c.Topic || !m.Retain || len(m.Payload) != 0 {
+		t.Errorf("%+v", m)
+	}
+	if got := options.Filter(); got != "homeassistant/device/+/config" {
+		t.Error(got)
+	}
+	if got := options.BirthTopics(); !slices.Equal(got, []string{"homeassistant/status"}) {
+		t.Error(got)
+	}
+	custom := options
+	custom.DiscoveryPrefix = "ha"
+	if got := custom.BirthTopics(); !slices.Equal(got, []string{"homeassistant/status", "ha/status"}) {
+		t.Error(got)
+	}
+}

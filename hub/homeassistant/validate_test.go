@@ -1,0 +1,287 @@
+package homeassistant
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The closed lists below are those of Home Assistant 2026.11 (components/mqtt:
+// schemas.py, discovery.py, config.py, binary_sensor.py, sensor.py, switch.py,
+// button.py), without the keys that came after 2024.11 but default_entity_id,
+// and without the abbreviations, which nothing here uses.
+
+var (
+	rootKeys = set("device origin components availability availability_mode availability_topic availability_template " +
+		"payload_available payload_not_available state_topic command_topic qos encoding")
+	deviceKeys = set("identifiers connections name manufacturer model model_id hw_version sw_version serial_number " +
+		"suggested_area configuration_url via_device")
+	originKeys       = set("name sw_version support_url")
+	availabilityKeys = set("topic payload_available payload_not_available value_template")
+
+	commonKeys = set("platform unique_id name default_entity_id entity_category enabled_by_default icon entity_picture " +
+		"json_attributes_topic json_attributes_template qos encoding availability availability_mode availability_topic " +
+		"availability_template payload_available payload_not_available")
+	platformKeys = map[string]map[string]bool{
+		"binary_sensor": set("state_topic value_template device_class expire_after force_update off_delay payload_on payload_off"),
+		"sensor": set("state_topic value_template device_class expire_after force_update last_reset_value_template options " +
+			"suggested_display_precision state_class unit_of_measurement"),
+		"switch": set("command_topic command_template state_topic value_template device_class optimistic retain " +
+			"payload_on payload_off state_on state_off"),
+		"button": set("command_topic command_template device_class payload_press retain"),
+	}
+	platformNeeds = map[string][]string{
+		"binary_sensor": {"state_topic"},
+		"sensor":        {"state_topic"},
+		"switch":        {"command_topic"},
+		"button":        {"command_topic"},
+	}
+	// deviceClasses holds those in use here; Home Assistant knows more.
+	deviceClasses = map[string]map[string]bool{
+		"binary_sensor": set("connectivity problem running"),
+		"sensor":        set("enum timestamp temperature"),
+		"switch":        set("switch outlet"),
+		"button":        set("restart update identify"),
+	}
+	// A sensor that only reports cannot be a setting.
+	categories = map[string]map[string]bool{
+		"binary_sensor": set("diagnostic"),
+		"sensor":        set("diagnostic"),
+		"switch":        set("config diagnostic"),
+		"button":        set("config diagnostic"),
+	}
+
+	configTopic  = regexp.MustCompile(`^[^+#]+/device/(?:[a-zA-Z0-9_-]+/)?[a-zA-Z0-9_-]+/config$`)
+	componentKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	entityIDForm = regexp.MustCompile(`^[a-z_]+\.[a-z0-9]+(_[a-z0-9]+)*$`)
+	iconForm     = regexp.MustCompile(`^mdi:[a-z0-9-]+$`)
+)
+
+func set(words string) map[string]bool {
+	m := make(map[string]bool)
+	for _, w := range strings.Fields(words) {
+		m[w] = true
+	}
+	return m
+}
+
+// faults returns all that Home Assistant would refuse or complain of in one
+// device discovery message. seen holds the unique ids of messages before it.
+func faults(c Config, seen map[string]string) []string {
+	var all []string
+	fault := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+
+	if !configTopic.MatchString(c.Topic) {
+		fault("topic %q is no device config topic", c.Topic)
+	}
+	var root map[string]any
+	if err := json.Unmarshal(c.Payload, &root); err != nil {
+		return append(all, "no JSON object: "+err.Error())
+	}
+	closed := func(what string, m map[string]any, lists ...map[string]bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !slices.ContainsFunc(lists, func(l map[string]bool) bool { return l[k] }) {
+				fault("%s: unknown key %q", what, k)
+			}
+		}
+	}
+	object := func(what string, v any) map[string]any {
+		m, ok := v.(map[string]any)
+		if !ok {
+			fault("%s is missing or no object", what)
+		}
+		return m
+	}
+
+	closed("root", root, rootKeys)
+	dev := object("device", root["device"])
+	closed("device", dev, deviceKeys)
+	ids, _ := dev["identifiers"].([]any)
+	if len(ids) == 0 {
+		fault("device: no identifiers")
+	}
+	if len(ids) > 0 && dev["via_device"] == ids[0] {
+		fault("device: is its own via_device")
+	}
+	for k, v := range dev {
+		if s, ok := v.(string); k != "identifiers" && k != "connections" && (!ok || strings.TrimSpace(s) == "" || s != strings.TrimSpace(s)) {
+			fault("device: %s is no text: %v", k, v)
+		}
+	}
+	if _, ok := dev["name"]; !ok {
+		fault("device: no name")
+	}
+	from := object("origin", root["origin"])
+	closed("origin", from, originKeys)
+	if from["name"] == nil {
+		fault("origin: no name")
+	}
+	checkAvailability("root", root, fault)
+
+	components := object("components", root["components"])
+	if len(components) == 0 {
+		fault("no components")
+	}
+	names := make(map[string]string)
+	for _, key := range slices.Sorted(maps.Keys(components)) {
+		if !componentKey.MatchString(key) {
+			fault("component %q: its key has characters that are not cleaned up", key)
+		}
+		comp := object("component "+key, components[key])
+		platform, _ := comp["platform"].(string)
+		if platformKeys[platform] == nil {
+			fault("component %s: platform %q is not one of those used here", key, platform)
+			continue
+		}
+		closed("component "+key, comp, commonKeys, platformKeys[platform])
+		for _, need := range platformNeeds[platform] {
+			if comp[need] == nil && root[need] == nil {
+				fault("component %s: a %s needs %s", key, platform, need)
+			}
+		}
+		unique, _ := comp["unique_id"].(string)
+		if unique == "" {
+			fault("component %s: no unique_id", key)
+		} else if other, taken := seen[platform+" "+unique]; taken {
+			fault("component %s: unique_id %s is taken by %s", key, unique, other)
+		}
+		seen[platform+" "+unique] = c.Topic + " " + key
+		checkEntity(key, platform, comp, fault)
+		checkAvailability("component "+key, comp, fault)
+
+		name := fmt.Sprint(platform, comp["name"], comp["device_class"])
+		if other, taken := names[name]; taken {
+			fault("components %s and %s have one name", other, key)
+		}
+		names[name] = key
+	}
+	return all
+}
+
+func checkEntity(key, platform string, comp map[string]any, fault func(string, ...any)) {
+	if id, _ := comp["default_entity_id"].(string); !entityIDForm.MatchString(id) || !strings.HasPrefix(id, platform+".") {
+		fault("component %s: default_entity_id %q is none of platform %s", key, id, platform)
+	}
+	class, _ := comp["device_class"].(string)
+	if class != "" && !deviceClasses[platform][class] {
+		fault("component %s: device_class %q", key, class)
+	}
+	if _, has := comp["name"]; !has && class == "" {
+		fault("component %s: neither name nor device_class: Home Assistant would call it \"MQTT %s\"", key, platform)
+	}
+	if cat, has := comp["entity_category"].(string); has && !categories[platform][cat] {
+		fault("component %s: entity_category %q", key, cat)
+	}
+	if icon, has := comp["icon"].(string); has && !iconForm.MatchString(icon) {
+		fault("component %s: icon %q", key, icon)
+	}
+	for k, v := range comp {
+		s, _ := v.(string)
+		switch {
+		case strings.HasSuffix(k, "_topic"):
+			checkTopic("component "+key+": "+k, s, fault)
+		case strings.HasSuffix(k, "_template"):
+			if problem := badTemplate(s); problem != "" {
+				fault("component %s: %s: %s", key, k, problem)
+			}
+		}
+	}
+	options, hasOptions := comp["options"].([]any)
+	unit, hasUnit := comp["unit_of_measurement"].(string)
+	stateClass, hasStateClass := comp["state_class"].(string)
+	switch {
+	case hasOptions && (class != "enum" || len(options) == 0 || hasUnit || hasStateClass):
+		fault("component %s: options are for an enum alone, and not empty", key)
+	case class == "enum" && !hasOptions:
+		fault("component %s: an enum without options", key)
+	case class == "timestamp" && (hasUnit || hasStateClass):
+		fault("component %s: a timestamp has neither unit nor state_class", key)
+	case class == "temperature" && !slices.Contains([]string{"°C", "°F", "K"}, unit):
+		fault("component %s: %q is no unit of temperature", key, unit)
+	case hasStateClass && !slices.Contains([]string{"measurement", "total", "total_increasing"}, stateClass):
+		fault("component %s: state_class %q", key, stateClass)
+	}
+}
+
+func checkAvailability(what string, m map[string]any, fault func(string, ...any)) {
+	list, has := m["availability"].([]any)
+	if has && m["availability_topic"] != nil {
+		fault("%s: availability and availability_topic exclude each other", what)
+	}
+	if mode, ok := m["availability_mode"].(string); ok && !slices.Contains([]string{"all", "any", "latest"}, mode) {
+		fault("%s: availability_mode %q", what, mode)
+	}
+	if has && len(list) > 1 && m["availability_mode"] == nil {
+		fault("%s: several availability topics without a mode: the latest would win", what)
+	}
+	for _, v := range list {
+		item, _ := v.(map[string]any)
+		for k := range item {
+			if !availabilityKeys[k] {
+				fault("%s: availability: unknown key %q", what, k)
+			}
+		}
+		topic, _ := item["topic"].(string)
+		checkTopic(what+": availability", topic, fault)
+	}
+}
+
+func checkTopic(what, topic string, fault func(string, ...any)) {
+	bad := func(r rune) bool { return r < ' ' || r == '+' || r == '#' || (r >= 0x7f && r <= 0x9f) }
+	if topic == "" || len(topic) > 65535 || strings.ContainsFunc(topic, bad) {
+		fault("%s: %q is no topic", what, topic)
+	}
+}
+
+// badTemplate says what is wrong with the brackets and quotes of a template.
+func badTemplate(s string) string {
+	closing := map[string]string{"{{": "}}", "{%": "%}", "(": ")", "[": "]", "{": "}"}
+	var open []string
+	var quote byte
+	outputs := 0
+	for i := 0; i < len(s); i++ {
+		if quote != 0 {
+			if s[i] == quote {
+				quote = 0
+			}
+			continue
+		}
+		two := s[i:min(i+2, len(s))]
+		switch {
+		case len(open) > 0 && strings.HasPrefix(s[i:], closing[open[len(open)-1]]):
+			i += len(closing[open[len(open)-1]]) - 1
+			open = open[:len(open)-1]
+		case two == "{{" || two == "{%":
+			if len(open) > 0 {
+				return "a block within a block at " + s[i:]
+			}
+			if two == "{{" {
+				outputs++
+			}
+			open = append(open, two)
+			i++
+		case len(open) == 0:
+			if strings.ContainsAny(s[i:i+1], "{}") {
+				return "a single bracket at " + s[i:]
+			}
+		case s[i] == '\'' || s[i] == '"':
+			quote = s[i]
+		case closing[s[i:i+1]] != "":
+			open = append(open, s[i:i+1])
+		case strings.ContainsAny(s[i:i+1], ")]}"):
+			return "unbalanced at " + s[i:]
+		}
+	}
+	switch {
+	case quote != 0:
+		return "a quote is not closed"
+	case len(open) > 0:
+		return open[len(open)-1] + " is not closed"
+	case outputs == 0:
+		return "it gives nothing"
+	}
+	return ""
+}
