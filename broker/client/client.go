@@ -1,0 +1,256 @@
+// Package client is the way to a broker over the network, for the hub on an
+// external broker, the agent and the command line: one connection, with birth
+// and will left to the caller.
+//
+// It owns the MQTT 3.1.1 session of one connection and keeps paho inside: a
+// connection that is over stays over, the caller connects anew (Backoff says
+// when) and subscribes and publishes its state again, because a clean session
+// forgot both. It decides nothing about topics. hub, agent and ctl may import
+// it.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// The defaults of Options.
+const (
+	DefaultKeepAlive = 5 * time.Second
+	DefaultTimeout   = 3 * time.Second
+)
+
+// ErrNotAuthorized is the cause when a broker refuses user and password, not
+// the network.
+var ErrNotAuthorized = errors.New("the broker refused user or password")
+
+// Options say where to connect and as whom.
+type Options struct {
+	URL      string // mqtt://[user@]host[:port] or mqtts://[user@]host[:port]
+	User     string // beats the URL's
+	Password string
+	CAFile   string // certificates to trust instead of the system's, PEM
+	ClientID string
+	// Will is what the broker publishes when the connection ends without Close.
+	Will *topics.Message
+	// KeepAlive is how long the line may be silent before it is asked for a
+	// sign of life, in whole seconds.
+	KeepAlive time.Duration
+	// Timeout bounds each of connecting, writing a packet and the answer to a
+	// ping.
+	Timeout time.Duration
+	// Dial opens the connection below TLS. nil: TCP to the URL's host.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// OnMessage is called for each message, in order, on a goroutine that reads
+	// nothing more until it returns: it only enqueues.
+	OnMessage func(topics.Message)
+	Log       *slog.Logger
+}
+
+// Conn is one connection. Make it with Connect.
+type Conn struct {
+	name    string // of the broker, for errors
+	timeout time.Duration
+	log     *slog.Logger
+	paho    mqtt.Client
+	wire    *wire
+
+	queue    *queue
+	inflight chan sent     // handed to paho, not acknowledged yet
+	lost     chan struct{} // closed at the first reason to end, before all has ended
+	lostOnce sync.Once
+	err      error         // why; written before lost is closed
+	done     chan struct{} // closed when nothing is left
+	workers  sync.WaitGroup
+}
+
+// Connect opens a connection with a clean session. Its error names the broker
+// and the cause; errors.Is(err, ErrNotAuthorized) tells a refused user from a
+// broker that cannot be reached.
+func Connect(ctx context.Context, o Options) (*Conn, error) {
+	if o.KeepAlive <= 0 {
+		o.KeepAlive = DefaultKeepAlive
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.URL == "" && o.Dial != nil {
+		o.URL = "mqtt://broker"
+	}
+	server, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.User == "" {
+		o.User = server.user
+	}
+	var secure *tls.Config
+	if server.tls {
+		if secure, err = tlsConfig(server.host, o.CAFile); err != nil {
+			return nil, fmt.Errorf("cannot connect to %s: %w", server, err)
+		}
+	}
+	c := &Conn{
+		name:     server.String(),
+		timeout:  o.Timeout,
+		log:      o.Log,
+		queue:    newQueue(),
+		inflight: make(chan sent, maxInflight),
+		lost:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	if err := c.connect(ctx, o, server, secure); err != nil {
+		return nil, fmt.Errorf("cannot connect to %s: %w", c.name, err)
+	}
+	c.workers.Go(c.send)
+	c.workers.Go(c.await)
+	go c.end()
+	return c, nil
+}
+
+func (c *Conn) connect(ctx context.Context, o Options, server server, secure *tls.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	var dialErr error
+	opts := pahoOptions(o, server)
+	opts.SetCustomOpenConnectionFn(openFunc(func() (net.Conn, error) {
+		c.wire, dialErr = open(ctx, o, server, secure)
+		if dialErr != nil {
+			return nil, dialErr
+		}
+		return c.wire, nil
+	}))
+	opts.SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(fmt.Errorf("connection to %s lost: %w", c.name, err)) })
+	if o.OnMessage != nil {
+		opts.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+			o.OnMessage(topics.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained()})
+		})
+	} else {
+		opts.SetDefaultPublishHandler(func(mqtt.Client, mqtt.Message) {})
+	}
+	c.paho = mqtt.NewClient(opts)
+	token := c.paho.Connect()
+	<-token.Done() // bounded: ctx bounds dialing, and open closes the line when ctx ends
+	if err := token.Error(); err != nil {
+		return connectError(err, dialErr, ctx)
+	}
+	if !c.wire.settle() { // ctx ended at the same moment, the line is closed
+		c.paho.Disconnect(0)
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func connectError(err, dialErr error, ctx context.Context) error {
+	switch {
+	case dialErr != nil:
+		return dialErr
+	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
+		return ErrNotAuthorized
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("it took the connection, but did not answer as an MQTT broker in time: %w", ctx.Err())
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	if both, ok := err.(interface{ Unwrap() []error }); ok { // paho's "network Error : cause"
+		if all := both.Unwrap(); len(all) > 1 {
+			err = all[len(all)-1]
+		}
+	}
+	return fmt.Errorf("it ended the connection before it answered: %w", err)
+}
+
+// Subscribe subscribes to filters at QoS 1, in their order, and waits for the
+// broker's word. A filter that it refuses is an error that names it.
+func (c *Conn) Subscribe(ctx context.Context, filters ...string) error {
+	tokens := make([]*mqtt.SubscribeToken, len(filters))
+	for i, f := range filters {
+		tokens[i] = c.paho.Subscribe(f, 1, nil).(*mqtt.SubscribeToken)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*c.timeout)
+	defer cancel()
+	for i, t := range tokens {
+		select {
+		case <-t.Done():
+		case <-c.lost:
+			return fmt.Errorf("cannot subscribe to %s: %w", filters[i], c.err)
+		case <-ctx.Done():
+			return fmt.Errorf("cannot subscribe to %s: %s did not answer: %w", filters[i], c.name, ctx.Err())
+		}
+		// paho keys the results by the filter without $share/group/, hence no
+		// look-up by name
+		for _, code := range t.Result() {
+			if code >= refused {
+				return fmt.Errorf("cannot subscribe to %s: refused by %s; the user's role does not allow it", filters[i], c.name)
+			}
+		}
+		if err := t.Error(); err != nil {
+			return fmt.Errorf("cannot subscribe to %s: %w", filters[i], err)
+		}
+	}
+	return nil
+}
+
+// refused is the SUBACK return code of a failure (MQTT 3.1.1, 3.9.3).
+const refused = 0x80
+
+// Done is closed when the connection is over and nothing of it is left.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err tells why the connection is over: nil before it is, and after Close.
+func (c *Conn) Err() error {
+	select {
+	case <-c.done:
+		return c.err
+	default:
+		return nil
+	}
+}
+
+// Close sends what was published, says DISCONNECT, so that there is no will,
+// and waits until nothing is left. It takes two Timeouts at most.
+func (c *Conn) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	defer cancel()
+	if err := c.Flush(ctx); err != nil {
+		c.log.Debug("not all was sent before the connection was closed", "broker", c.name, "error", err)
+	}
+	c.lose(nil)
+	<-c.done
+}
+
+// lose begins the end; the first reason counts.
+func (c *Conn) lose(err error) {
+	c.lostOnce.Do(func() {
+		c.err = err
+		close(c.lost)
+	})
+}
+
+// end waits for the first reason to end, and ends everything.
+func (c *Conn) end() {
+	<-c.lost
+	if c.err != nil {
+		_ = c.wire.Close() // no DISCONNECT: the will is wanted
+	}
+	quiesce := uint(c.timeout.Milliseconds())
+	c.paho.Disconnect(quiesce)
+	_ = c.wire.Close()
+	c.paho.Disconnect(quiesce) // the first may have returned early: this one waits for it
+	c.workers.Wait()
+	close(c.done)
+}

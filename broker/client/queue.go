@@ -1,0 +1,146 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// The limits of what waits to be sent. A connection that falls so far behind
+// is no use any more: it ends, and the caller begins anew with its state.
+const (
+	maxQueued      = 16 << 10 // messages
+	maxQueuedBytes = 32 << 20 // of payload
+	maxInflight    = 1 << 10  // sent, not acknowledged; also keeps paho from running out of packet ids
+)
+
+// item is a message, or a mark whose channel is closed once everything before
+// it is acknowledged.
+type item struct {
+	message topics.Message
+	mark    chan struct{}
+}
+
+// sent is an item that paho has.
+type sent struct {
+	token mqtt.Token
+	mark  chan struct{}
+}
+
+type queue struct {
+	mu    sync.Mutex
+	items []item
+	bytes int
+	ready chan struct{}
+}
+
+func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
+
+func (q *queue) put(it item) (ok bool) {
+	q.mu.Lock()
+	ok = it.mark != nil || len(q.items) < maxQueued && q.bytes+len(it.message.Payload) <= maxQueuedBytes
+	if ok {
+		q.items = append(q.items, it)
+		q.bytes += len(it.message.Payload)
+	}
+	q.mu.Unlock()
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+	return ok
+}
+
+func (q *queue) take() []item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items := q.items
+	q.items, q.bytes = nil, 0
+	return items
+}
+
+// Publish sends a message after all that were published before. It never
+// waits: a queue that overflows ends the connection.
+func (c *Conn) Publish(m topics.Message) {
+	if !c.queue.put(item{message: m}) {
+		c.lose(fmt.Errorf("connection to %s ended: it does not take messages as fast as they are published", c.name))
+	}
+}
+
+// Flush waits until everything published so far is acknowledged by the broker
+// (QoS 1 and 2) or written (QoS 0).
+func (c *Conn) Flush(ctx context.Context) error {
+	mark := make(chan struct{})
+	c.queue.put(item{mark: mark})
+	select {
+	case <-mark:
+		return nil
+	case <-c.lost:
+		if c.err == nil {
+			return fmt.Errorf("cannot send to %s: the connection is closed", c.name)
+		}
+		return c.err
+	case <-ctx.Done():
+		return fmt.Errorf("cannot send to %s: not acknowledged yet: %w", c.name, ctx.Err())
+	}
+}
+
+// send owns the way from the queue to paho.
+func (c *Conn) send() {
+	for {
+		select {
+		case <-c.lost:
+			return
+		case <-c.queue.ready:
+		}
+		for _, it := range c.queue.take() {
+			s := sent{mark: it.mark}
+			if it.mark == nil {
+				m := it.message
+				s.token = c.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload) // waits Timeout at most
+			}
+			select {
+			case c.inflight <- s:
+			case <-c.lost:
+				return
+			}
+		}
+	}
+}
+
+// await owns the acknowledgements, in the order of sending. One that does not
+// come ends the connection: what it acknowledges would be missing unnoticed.
+func (c *Conn) await() {
+	patience := time.NewTimer(0)
+	defer patience.Stop()
+	for {
+		var s sent
+		select {
+		case <-c.lost:
+			return
+		case s = <-c.inflight:
+		}
+		if s.mark != nil {
+			close(s.mark)
+			continue
+		}
+		patience.Reset(3 * c.timeout)
+		select {
+		case <-c.lost:
+			return
+		case <-patience.C:
+			c.lose(fmt.Errorf("connection to %s ended: a message was not acknowledged", c.name))
+			return
+		case <-s.token.Done():
+			if err := s.token.Error(); err != nil {
+				c.lose(fmt.Errorf("connection to %s ended: cannot send: %w", c.name, err))
+				return
+			}
+		}
+	}
+}

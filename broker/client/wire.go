@@ -1,0 +1,192 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang"
+)
+
+// server is a broker's URL, taken apart.
+type server struct {
+	tls        bool
+	user       string
+	host, port string
+}
+
+// String is the URL without the user.
+func (s server) String() string {
+	scheme := "mqtt"
+	if s.tls {
+		scheme = "mqtts"
+	}
+	return scheme + "://" + net.JoinHostPort(s.host, s.port)
+}
+
+// parseURL reads mqtt://[user@]host[:port] and mqtts://….
+func parseURL(s string) (server, error) {
+	fault := func(why string) (server, error) {
+		return server{}, fmt.Errorf("cannot use broker url %q: %s; write mqtt://host:port or mqtts://host:port", redact(s), why)
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return fault("it is not a URL")
+	}
+	at := server{user: u.User.Username(), host: u.Hostname(), port: u.Port()}
+	switch u.Scheme {
+	case "mqtt":
+		at.port = orElse(at.port, "1883")
+	case "mqtts":
+		at.tls = true
+		at.port = orElse(at.port, "8883")
+	default:
+		return fault(fmt.Sprintf("%q is none of its schemes", u.Scheme))
+	}
+	if _, has := u.User.Password(); has {
+		return fault("a password does not belong into it, use a password file")
+	}
+	if at.host == "" {
+		return fault("it names no host")
+	}
+	if (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+		return fault("nothing may follow the port")
+	}
+	return at, nil
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// redact hides the password of a URL, also of one that cannot be parsed.
+func redact(s string) string {
+	u, err := url.Parse(s)
+	if err == nil {
+		return u.Redacted()
+	}
+	return "…"
+}
+
+func tlsConfig(host, caFile string) (*tls.Config, error) {
+	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if caFile == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read cafile: %w", err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("cannot use cafile %s: there is no certificate in it", caFile)
+	}
+	return c, nil
+}
+
+// wire is the connection that paho is given. Each write has a deadline: paho
+// sets one for PUBLISH alone, and an acknowledgement or a ping would wait for
+// ever for a peer that does not read.
+type wire struct {
+	net.Conn
+	timeout time.Duration
+	settle  func() bool // no longer tied to the context it was opened with; false: that has ended
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	if err := w.Conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
+		return 0, err
+	}
+	return w.Conn.Write(b)
+}
+
+// SetWriteDeadline keeps paho's hands off what Write does.
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+
+// Read gives the error by which paho knows a connection closed by itself, also
+// where the connection is not TCP.
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if errors.Is(err, io.ErrClosedPipe) {
+		err = net.ErrClosed
+	}
+	return n, err
+}
+
+// open opens the connection; it is closed when ctx ends, until it is settled.
+func open(ctx context.Context, o Options, s server, secure *tls.Config) (*wire, error) {
+	dial := o.Dial
+	if dial == nil {
+		dial = func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", net.JoinHostPort(s.host, s.port))
+		}
+	}
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if secure != nil {
+		t := tls.Client(conn, secure)
+		if err := t.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("no TLS with it: %w", err)
+		}
+		conn = t
+	}
+	settle := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return &wire{Conn: conn, timeout: o.Timeout, settle: settle}, nil
+}
+
+func openFunc(open func() (net.Conn, error)) mqtt.OpenConnectionFunc {
+	return func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return open() }
+}
+
+// pahoOptions are the settings that paho needs to be dependable for us: what it
+// would do by itself about reconnecting is done by the callers, who know what
+// to say after it.
+func pahoOptions(o Options, s server) *mqtt.ClientOptions {
+	opts := mqtt.NewClientOptions().
+		AddBroker(s.String()).
+		SetClientID(o.ClientID).
+		SetProtocolVersion(4). // 3.1.1; otherwise paho tries 3.1 after each refusal
+		SetCleanSession(true).
+		SetOrderMatters(true).
+		SetStore(mqtt.NewOrderedMemoryStore()).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetConnectTimeout(o.Timeout).
+		SetWriteTimeout(o.Timeout).
+		SetPingTimeout(o.Timeout).
+		SetKeepAlive(max(time.Second, (o.KeepAlive + time.Second - 1).Truncate(time.Second)))
+	if o.User != "" {
+		opts.SetUsername(o.User).SetPassword(o.Password)
+	}
+	if w := o.Will; w != nil {
+		opts.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retain)
+	}
+	return opts
+}
+
+// Backoff says how long to wait before connecting again: 100 ms after the
+// first failure (attempt 0), doubling to 2 s, and up to a half of it less, so
+// that a whole house does not come back in step.
+func Backoff(attempt int) time.Duration {
+	const first, last = 100 * time.Millisecond, 2 * time.Second
+	d := last
+	if attempt < 5 {
+		d = min(last, first<<max(attempt, 0))
+	}
+	return d - rand.N(d/2)
+}
