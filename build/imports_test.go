@@ -1,0 +1,281 @@
+// Package build holds what make needs beside the compiler: scripts, and the
+// check below that packages import only what the house allows. It has no code
+// of its own and nobody imports it.
+package build
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/jmbarzee/dominion"
+
+// rule says what a set of packages may not link. Packages are written below
+// the module's path; a name stands for everything below it too.
+type rule struct {
+	what   string
+	of     func(p pkg) bool   // the packages it binds
+	direct bool               // looks at their own imports alone, not at what those link
+	bad    func(pkg pkg) bool // what they may not import
+	why    string
+}
+
+var rules = []rule{
+	{
+		"topics imports the standard library alone", in("topics"), false, not(std),
+		"it is the contract that everybody shares",
+	},
+	{
+		"services imports topics and semver alone", is("services"), false,
+		not(or(std, in("topics"), in("github.com/blang/semver/v4"))),
+		"it is the ground under hub, planner and config",
+	},
+	{
+		"the planner decides purely", in("services/planner"), true,
+		is("log", "log/slog", "os", "os/exec", "net", "net/http", "math/rand", "math/rand/v2", "io/fs", "syscall", "sync"),
+		"the same inputs give the same plan: no log, no I/O, no randomness",
+	},
+	{
+		"small files and mailboxes import the standard library alone", in("atomicfile", "mailbox"), false, not(std),
+		"they know nothing of what they carry",
+	},
+	{
+		"hub does not import agent", in("hub"), false, in("agent"),
+		"they meet in topics",
+	},
+	{
+		"agent does not import hub", in("agent"), false, in("hub"),
+		"they meet in topics",
+	},
+	{
+		"only the hub's program links hub", not(in("hub", "cmd/dominion", "e2e")), false, in("hub"),
+		"nobody but cmd imports a program's inside",
+	},
+	{
+		"only the agent's program links agent", not(in("agent", "cmd/domain", "e2e")), false, in("agent"),
+		"nobody but cmd imports a program's inside",
+	},
+	{
+		"only the hub's program links the embedded broker",
+		not(or(is("broker"), in("broker/internal", "cmd/dominion", "e2e"))), false, is("broker"),
+		"agent and command line are small, and the engine can be replaced",
+	},
+	{
+		"only broker imports its engine", not(in("broker", "github.com/mochi-mqtt")), true, in("github.com/mochi-mqtt"),
+		"the engine can be replaced",
+	},
+	{
+		"only broker/client imports paho", not(in("broker/client", "github.com/eclipse")), true, in("github.com/eclipse"),
+		"its edges are handled in one place",
+	},
+	{
+		"only broker/zeroconf imports zeroconf", not(in("broker/zeroconf", "github.com/grandcat")), true, in("github.com/grandcat"),
+		"its edges are handled in one place",
+	},
+	{
+		"only the command line imports cobra", not(in("ctl", "cmd/dominionctl", "github.com/spf13")), true, in("github.com/spf13"),
+		"hub and agent have three flags each",
+	},
+	{
+		"programs do not link what tests use",
+		in("cmd", "demo"), false, in("testing", "github.com/rogpeppe"),
+		"it would be in everybody's binary",
+	},
+}
+
+// pkg is a package as go list shows it.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Standard   bool
+	GoFiles    []string
+	Imports    []string
+	Deps       []string // all that it links
+}
+
+// name is the path below the module, or the whole path of somebody else's.
+func (p pkg) name() string { return strings.TrimPrefix(p.ImportPath, module+"/") }
+
+func std(p pkg) bool { return p.Standard }
+
+func is(names ...string) func(pkg) bool {
+	return func(p pkg) bool { return slices.Contains(names, p.name()) }
+}
+
+func in(names ...string) func(pkg) bool {
+	return func(p pkg) bool {
+		return slices.ContainsFunc(names, func(n string) bool {
+			return p.name() == n || strings.HasPrefix(p.name(), n+"/")
+		})
+	}
+}
+
+func not(f func(pkg) bool) func(pkg) bool { return func(p pkg) bool { return !f(p) } }
+
+func or(fs ...func(pkg) bool) func(pkg) bool {
+	return func(p pkg) bool { return slices.ContainsFunc(fs, func(f func(pkg) bool) bool { return f(p) }) }
+}
+
+// check returns every breach of the rules, in words. all holds our packages
+// and whatever they link, by path.
+func check(all map[string]pkg) []string {
+	var faults []string
+	for _, p := range all {
+		if !strings.HasPrefix(p.ImportPath, module+"/") {
+			continue
+		}
+		for _, r := range rules {
+			if !r.of(p) {
+				continue
+			}
+			links := p.Deps
+			if r.direct {
+				links = p.Imports
+			}
+			for _, path := range links {
+				if r.bad(all[path]) {
+					faults = append(faults, fmt.Sprintf("%s: %s links %s%s (%s)", r.what, p.name(), all[path].name(), through(all, p, path), r.why))
+				}
+			}
+		}
+	}
+	slices.Sort(faults)
+	return faults
+}
+
+// through names the import of p that brings path in.
+func through(all map[string]pkg, p pkg, path string) string {
+	if slices.Contains(p.Imports, path) {
+		return ""
+	}
+	for _, i := range p.Imports {
+		if slices.Contains(all[i].Deps, path) {
+			return " through " + all[i].name()
+		}
+	}
+	return ""
+}
+
+func TestImports(t *testing.T) {
+	for _, fault := range check(list(t)) {
+		t.Error(fault)
+	}
+}
+
+// list asks go for our packages and what they link. Tests are left out: they
+// may import what they like.
+func list(t *testing.T) map[string]pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Standard,GoFiles,Imports,Deps", module+"/...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("cannot list the packages: %v\n%s", err, stderr.String())
+	}
+	all := make(map[string]pkg)
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[p.ImportPath] = p
+	}
+	return all
+}
+
+// A check that cannot fail checks nothing: each rule finds its own breach.
+func TestRulesFindTheirBreach(t *testing.T) {
+	for _, breach := range []struct{ importer, imported, want string }{
+		{"topics", "github.com/BurntSushi/toml", "topics imports the standard library alone"},
+		{"services", "config", "services imports topics and semver alone"},
+		{"services/planner", "log/slog", "the planner decides purely"},
+		{"atomicfile", "topics", "small files and mailboxes"},
+		{"hub/store", "agent", "hub does not import agent"},
+		{"agent/supervisor", "hub/store", "agent does not import hub"},
+		{"ctl", "hub", "only the hub's program links hub"},
+		{"demo", "agent/logs", "only the agent's program links agent"},
+		{"hub", "broker", "only the hub's program links the embedded broker"},
+		{"hub", "github.com/mochi-mqtt/server/v2", "only broker imports its engine"},
+		{"agent", "github.com/eclipse/paho.mqtt.golang", "only broker/client imports paho"},
+		{"hub", "github.com/grandcat/zeroconf", "only broker/zeroconf imports zeroconf"},
+		{"cmd/domain", "github.com/spf13/cobra", "only the command line imports cobra"},
+		{"cmd/domain", "testing", "programs do not link what tests use"},
+	} {
+		all := make(map[string]pkg)
+		for _, name := range []string{breach.importer, breach.imported} {
+			path := name
+			standard := name == "testing" || name == "log/slog"
+			if !standard && !strings.Contains(name, ".") {
+				path = module + "/" + name
+			}
+			all[path] = pkg{ImportPath: path, Standard: standard}
+		}
+		p := all[module+"/"+breach.importer]
+		for path := range all {
+			if path != p.ImportPath {
+				p.Imports, p.Deps = []string{path}, []string{path}
+			}
+		}
+		all[p.ImportPath] = p
+		if faults := check(all); !slices.ContainsFunc(faults, func(f string) bool { return strings.HasPrefix(f, breach.want) }) {
+			t.Errorf("%s importing %s: %q, want %q among them", breach.importer, breach.imported, faults, breach.want)
+		}
+	}
+}
+
+// The planner and the ground may know what a moment is, not what time it is.
+func TestNoClock(t *testing.T) {
+	all := list(t)
+	for _, name := range []string{"topics", "services", "services/planner"} {
+		p := all[module+"/"+name]
+		if len(p.GoFiles) == 0 {
+			t.Errorf("there is no package %s", name)
+		}
+		for _, file := range p.GoFiles {
+			for _, use := range clockUses(t, filepath.Join(p.Dir, file), "") {
+				t.Errorf("%s: %s reads the clock; take the time as a value", name, use)
+			}
+		}
+	}
+	if uses := clockUses(t, "bad.go", "package bad\nimport \"time\"\nvar t = time.Now()"); len(uses) != 1 {
+		t.Errorf("time.Now was not found: %v", uses)
+	}
+}
+
+func clockUses(t *testing.T, file, source string) []string {
+	t.Helper()
+	var src any // nil: what the file holds
+	if source != "" {
+		src = source
+	}
+	files := token.NewFileSet()
+	f, err := parser.ParseFile(files, file, src, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
+	var uses []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok && slices.Contains(clock, s.Sel.Name) {
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" {
+				uses = append(uses, files.Position(s.Pos()).String())
+			}
+		}
+		return true
+	})
+	return uses
+}
