@@ -1,0 +1,75 @@
+// Package facts finds out about the machine that an agent runs on: who it is,
+// which services are on its disk, where it is reached and how busy it is. It
+// reads files, /proc and /sys, and nothing else; it keeps no goroutine.
+//
+// It decides nothing and publishes nothing. Only the agent imports it, and
+// calls it from its one loop.
+package facts
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/jmbarzee/dominion/atomicfile"
+)
+
+// Lock holds a data_dir for one agent, until the returned file is closed or
+// the process ends.
+func Lock(dataDir string) (*os.File, error) {
+	path := filepath.Join(dataDir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock data_dir: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("cannot use data_dir %s: another agent uses it (stop that one, or give this one a data_dir of its own)", dataDir)
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
+var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// Identity returns the id of this domain, which is made once and kept in
+// data_dir/id. A file that a power cut broke is set aside and a new id made.
+func Identity(dataDir string, log *slog.Logger) (string, error) {
+	path := filepath.Join(dataDir, "id")
+	for _, p := range []string{path, path + atomicfile.Previous} {
+		b, err := os.ReadFile(p)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("cannot read the id of this domain: %w", err)
+		}
+		if id := strings.TrimSpace(string(b)); uuidPattern.MatchString(id) {
+			return id, nil
+		}
+		if err == nil {
+			log.Warn("the file of this domain's id is broken, set aside", "file", p, "as", p+atomicfile.Broken)
+			if err := os.Rename(p, p+atomicfile.Broken); err != nil {
+				return "", fmt.Errorf("cannot set %s aside: %w", p, err)
+			}
+		}
+	}
+	id := NewUUID()
+	return id, atomicfile.Write(path, []byte(id+"\n"), 0o600)
+}
+
+// NewUUID returns a random UUID (RFC 9562, version 4).
+func NewUUID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
