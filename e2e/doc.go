@@ -1,0 +1,16 @@
+// Package e2e runs the built programs as a home would: hosts are network
+// namespaces on a bridge, services are real processes started by make, and
+// what is seen is what mosquitto_sub of Debian prints.
+//
+// It owns the harness (Home, Host, Domain, Observer) and the scenarios of
+// which the product's promises are made. It knows the programs by their
+// configuration files, their topics and their command line alone: of the
+// module it imports only topics. Nobody imports it.
+//
+// The tests run with DOMINION_E2E=1, the bench with DOMINION_BENCH=1 as well.
+// They need Linux, root, ip of iproute2, make, mosquitto and its clients;
+// without one of these they are skipped and say so.
+//
+// The whole run is enclosed in namespaces of its own (pid, mount, network):
+// whatever a test leaves behind ends with it, also when the test is killed.
+package e2e
