@@ -1,10 +1,12 @@
 package topics
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
+	"strings"
 	"time"
 )
 
@@ -25,37 +27,40 @@ func Decode[T any](topic string, payload []byte) (T, error) {
 	var zero T
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		field := wrong.Field
-		if field == "" {
-			field = "the payload"
+		field := "the payload"
+		if wrong.Field != "" {
+			field = "field " + wrong.Field
 		}
-		return zero, fmt.Errorf("cannot read %s: field %s: %s is no %s", topic, field, wrong.Value, describe(wrong.Type.String()))
+		return zero, fmt.Errorf("cannot read %s: %s: %s is no %s", topic, field, wrong.Value, describe(wrong.Type))
 	}
 	return zero, fmt.Errorf("cannot read %s: %w", topic, err)
 }
 
-func describe(goType string) string {
-	switch goType {
-	case "string":
+// describe names a type as a person who writes JSON does.
+func describe(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[Time]():
+		return `time such as "2026-01-02T15:04:05.000Z"`
+	case reflect.TypeFor[Seconds]():
+		return fmt.Sprintf("number of seconds from 0 to %.0f", float64(maxSeconds))
+	}
+	switch t.Kind() {
+	case reflect.String:
 		return "string"
-	case "bool":
+	case reflect.Bool:
 		return "true or false"
-	case "int", "int64", "uint64", "float64":
-		return "number of the kind " + goType
+	case reflect.Int, reflect.Int64:
+		return "whole number"
+	case reflect.Uint64:
+		return "whole number from 0"
+	case reflect.Float64:
+		return "number"
+	case reflect.Slice:
+		return "list"
+	case reflect.Struct, reflect.Map:
+		return "object"
 	}
-	return goType
-}
-
-// Encode writes a payload as JSON. The payload types of this package always
-// can be written, so there is no error.
-func Encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // people read these messages: "<" stays "<"
-	if err := e.Encode(v); err != nil {
-		panic(fmt.Sprintf("topics: payload type %T cannot be written: %v", v, err))
-	}
-	return bytes.TrimRight(b.Bytes(), "\n")
+	return t.String()
 }
 
 // Time is a moment on the wire: RFC 3339, UTC, milliseconds.
@@ -71,18 +76,30 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return []byte(`"` + t.UTC().Format(timeFormat) + `"`), nil
 }
 
-// UnmarshalJSON implements json.Unmarshaler. It takes any RFC 3339 time.
+// UnmarshalJSON implements json.Unmarshaler. It takes any RFC 3339 time; null
+// leaves t as it is. Its error is one that Decode adds the field's name to.
 func (t *Time) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("a time must be a string such as 2026-01-02T15:04:05.000Z, not %.40s", b)
+		return refuse[Time](b)
 	}
 	at, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return fmt.Errorf("a time must be as 2026-01-02T15:04:05.000Z, not %.40q", s)
+	// A zone's offset can push the first and the last day out of the years that
+	// RFC 3339 can write.
+	if at = at.UTC(); err != nil || at.Year() < 0 || at.Year() > 9999 {
+		return refuse[Time](b)
 	}
-	t.Time = at.UTC()
+	t.Time = at
 	return nil
+}
+
+// refuse says that a literal is no T, cut short where it is long.
+func refuse[T any](literal []byte) error {
+	shown := string(literal[:min(len(literal), 40)])
+	return &json.UnmarshalTypeError{Value: strings.ToValidUTF8(shown, "…"), Type: reflect.TypeFor[T]()}
 }
 
 // Seconds is a duration on the wire: a number of seconds.
@@ -93,22 +110,24 @@ func (s Seconds) Duration() time.Duration { return time.Duration(s) }
 
 // MarshalJSON implements json.Marshaler.
 func (s Seconds) MarshalJSON() ([]byte, error) {
-	return json.Marshal(time.Duration(s).Round(time.Millisecond).Seconds())
+	// Divided here: Duration.Seconds gives 1.2349999999999999.
+	return json.Marshal(float64(time.Duration(s).Round(time.Millisecond).Milliseconds()) / 1000)
 }
 
 // maxSeconds is about three years: longer durations are mistakes, and would
 // overflow when added up.
 const maxSeconds = 1e8
 
-// UnmarshalJSON implements json.Unmarshaler.
+// UnmarshalJSON implements json.Unmarshaler; null leaves s as it is. Its error
+// is one that Decode adds the field's name to.
 func (s *Seconds) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	var f float64
-	if err := json.Unmarshal(b, &f); err != nil {
-		return fmt.Errorf("a duration must be a number of seconds, not %.40s", b)
+	if err := json.Unmarshal(b, &f); err != nil || f < 0 || f > maxSeconds {
+		return refuse[Seconds](b)
 	}
-	if f < 0 || f > maxSeconds {
-		return fmt.Errorf("a duration must be between 0 and %g seconds, not %g", float64(maxSeconds), f)
-	}
-	*s = Seconds(f * float64(time.Second))
+	*s = Seconds(math.Round(f*1000)) * Seconds(time.Millisecond)
 	return nil
 }
