@@ -7,6 +7,7 @@ func (t Tree) HubFilters() []string {
 	return []string{
 		t.Filter(DomainAvailability),
 		t.Filter(DomainHeartbeat),
+		t.Filter(DomainMetrics),
 		t.Filter(DomainStatus),
 		t.Filter(DomainEvent),
 		t.Filter(DomainResponse),

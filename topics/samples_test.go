@@ -1,0 +1,118 @@
+package topics
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// What the samples of docs/protocol.md tell: the dominion "home" with the
+// domain "pi-kitchen" that runs "npbar", which needs "web".
+
+func at(seconds int) Time {
+	return At(time.Date(2026, time.January, 2, 15, 4, 5, 250e6, time.UTC).Add(time.Duration(seconds) * time.Second))
+}
+
+func ptr[T any](v T) *T { return &v }
+
+const (
+	homeID    = "3f2a91c4-77aa-4c1e-9a52-0c4f1f3c0d11"
+	kitchenID = "7d1c8a52-5f0e-4a7b-8a35-6d2f6c9d3b10"
+	session   = "b1946ac92492d234"
+	asked     = "ctl-1f0c"
+)
+
+var (
+	hubSample = Hub{
+		ID: homeID, Name: "home", Version: "1.0.0", Protocol: Protocol, Epoch: 12, StartedAt: at(-3600), Ready: true,
+		Domains: DomainCount{Online: 2, Offline: 1}, Services: ServiceCount{Wanted: 3, Running: 3},
+	}
+	serviceSample = Service{
+		Service: "web", State: Running, Switch: On, Wanted: 1, Running: 1, Healthy: 1,
+		Reason: "npbar needs it", Version: "1.4.0",
+		Instances: []ServiceInstance{{Domain: "pi-kitchen", State: Running, Health: Healthy, Version: "1.4.0", Address: "192.168.1.20", Port: 8080}},
+	}
+	instanceSample = Instance{
+		Service: "web", State: Running, Health: Healthy, Version: "1.4.0", Revision: "5c0b29f1a4d3",
+		Address: "192.168.1.20", Port: 8080, PID: 4711, Since: at(-120),
+	}
+	heartbeatSample = Heartbeat{ID: kitchenID, Session: session, Seq: 3601, At: at(0), Uptime: Seconds(time.Hour), Epoch: 12, Generation: 4}
+	viewSample      = DomainView{
+		Name: "pi-kitchen", ID: kitchenID, State: DomainIsOnline, Address: "192.168.1.20", Version: "1.0.0",
+		OS: "linux", Arch: "arm64", Traits: []string{"compute", "npbar"}, Since: at(-3600),
+		Services: []Instance{instanceSample}, Catalog: []string{"npbar", "web"}, Heartbeat: &heartbeatSample,
+	}
+	eventSample = Event{At: at(0), Type: ServiceReady, Domain: "pi-kitchen", Service: "web", Message: "web is ready on pi-kitchen after 0.4 s"}
+)
+
+// samples holds a payload of every kind of topic, as the bytes that travel.
+func samples() map[Kind][]byte {
+	return map[Kind][]byte{
+		HubAvailability: []byte(Online),
+		HubStatus:       Encode(hubSample),
+		HubEvent:        Encode(eventSample),
+
+		DomainAvailability: []byte(Offline),
+		DomainHeartbeat:    Encode(heartbeatSample),
+		DomainMetrics: Encode(Metrics{
+			At: at(0), Load1: 0.42, MemoryUsed: 412 << 20, MemoryTotal: 1 << 30, DiskFree: 20 << 30, Temperature: ptr(48.3),
+			Services: map[string]Usage{"web": {CPU: 0.02, Memory: 11 << 20}},
+		}),
+		DomainStatus: Encode(Domain{
+			ID: kitchenID, Name: "pi-kitchen", Version: "1.0.0", Protocol: Protocol, OS: "linux", Arch: "arm64",
+			Address: "192.168.1.20", Addresses: []string{"192.168.1.20", "2001:db8::20"}, Traits: []string{"compute", "npbar"},
+			StartedAt: at(-3600), Services: []Instance{instanceSample},
+			Catalog: []CatalogRow{{Service: "npbar", Version: "1.0.2"}, {Service: "web", Version: "1.4.0"}},
+		}),
+		DomainEvent: Encode(Event{At: at(0), Type: CommandRefused, Domain: "pi-kitchen", Message: "start command of epoch 11 refused: epoch 12 was obeyed before"}),
+		DomainServicesSet: Encode(StartCommand{
+			Dominion: homeID, Domain: kitchenID, Epoch: 12, Generation: 4, At: at(0),
+			Timing: Timing{
+				Heartbeat: Seconds(time.Second), LostAfter: Seconds(3 * time.Second), FailoverAfter: Seconds(500 * time.Millisecond),
+				Isolation: Seconds(10 * time.Second), Settle: Seconds(10 * time.Second),
+			},
+			Services: map[string]Spec{"web": {
+				Revision: "5c0b29f1a4d3", Port: 8080, Environment: map[string]string{"COLOUR": "blue"},
+				Restart: RestartPolicy{Policy: RestartAlways, Delay: Seconds(time.Second), MaxDelay: Seconds(time.Minute)},
+				Health:  &HealthCheck{HTTP: "/health", Interval: Seconds(5 * time.Second), Timeout: Seconds(time.Second), Failures: 3},
+
+				StartTimeout: Seconds(2 * time.Minute), StopTimeout: Seconds(10 * time.Second),
+			}},
+		}),
+		DomainLease:      Encode(Lease{Epoch: 12, Session: session, Seq: 3601, Seconds: 5}),
+		DomainCommand:    Encode(Command{Transaction: asked, Action: ActionLogs, Service: "web", Lines: 20, Follow: Seconds(time.Minute)}),
+		DomainResponse:   Encode(Accept(asked, LogLines{Lines: []LogLine{{At: at(0), Stream: "stdout", Line: "listening on 8080"}}})),
+		DomainDrainSet:   []byte(On),
+		DomainServiceLog: Encode(LogLine{At: at(0), Stream: "stderr", Line: "GET /favicon.ico: no such file"}),
+
+		ServiceStatus:    Encode(serviceSample),
+		ServiceEndpoints: Encode([]Endpoint{{Domain: "pi-kitchen", Address: "192.168.1.20", Port: 8080, Version: "1.4.0", Healthy: true}}),
+		ServiceSet:       Encode(Scale{Replicas: ptr(2)}),
+
+		Request:  Encode(Ask{Transaction: asked, Service: "web"}),
+		Response: Encode(Accept(asked, answers()[VerbWhy])),
+	}
+}
+
+// answers holds the data of the answer to each verb that has some.
+func answers() map[string]any {
+	line := PlanLine{Action: ActionKeep, Service: "web", Domain: "pi-kitchen", Reason: "runs there and npbar needs it"}
+	return map[string]any{
+		VerbJoin:     Grant{Dominion: homeID, Name: "home", Epoch: 12},
+		VerbStatus:   Overview{Hub: hubSample, Domains: []DomainView{viewSample}, Services: []Service{serviceSample}, Problems: []string{}},
+		VerbDomains:  []DomainView{viewSample},
+		VerbServices: []Service{serviceSample},
+		VerbEvents:   []Event{eventSample},
+		VerbPlan:     []PlanLine{line},
+		VerbWhy: Why{
+			Service: "web", State: Running, Reason: "npbar needs it",
+			Domains: []WhyLine{
+				{Domain: "pi-kitchen", Runs: true, Reason: line.Reason},
+				{Domain: "laptop", Reason: "one instance is enough, and pi-kitchen has it"},
+			},
+		},
+		VerbVersion: VersionView{Version: "1.0.0", Protocol: Protocol},
+	}
+}
+
+// microSample is all that a microcontroller says of itself.
+var microSample = json.RawMessage(`{"name":"desk-lamp","micro":true,"traits":["light"],"services":[{"service":"desk-light","state":"running","port":80}]}`)
