@@ -1,0 +1,241 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// Listener is an address that the broker listens at.
+type Listener struct {
+	Scheme string   // mqtt, mqtts or ws
+	Addr   net.Addr // as bound
+}
+
+// local names the connections given to Serve, as the schemes name those of the
+// listeners.
+const local = "local"
+
+type listener struct {
+	scheme string
+	net.Listener
+	loopback bool
+}
+
+// Listen opens the configured listeners: all of them, or none and an error that
+// names the key.
+func (b *Broker) Listen() error {
+	var all []*listener
+	open := func(key, scheme, address string) error {
+		if address == "" {
+			return nil
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return listenError(key, address, err)
+		}
+		at, ok := l.Addr().(*net.TCPAddr)
+		all = append(all, &listener{scheme: scheme, Listener: l, loopback: ok && at.IP.IsLoopback()})
+		return nil
+	}
+	err := errors.Join(
+		open("broker.listen", "mqtt", b.config.Listen),
+		open("broker.listen_tls", "mqtts", b.config.ListenTLS),
+		open("broker.listen_ws", "ws", b.config.ListenWS),
+	)
+	for _, l := range all {
+		if err == nil && l.scheme == "mqtts" {
+			err = b.secure(l)
+		}
+	}
+	if err != nil {
+		for _, l := range all {
+			_ = l.Close()
+		}
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.listeners = append(b.listeners, all...)
+	for _, l := range all {
+		if l.scheme == "ws" {
+			b.accepting.Go(func() { b.serveWebSocket(l) })
+		} else {
+			b.accepting.Go(func() { b.accept(l) })
+		}
+	}
+	return nil
+}
+
+func listenError(key, address string, err error) error {
+	cause := err
+	var op *net.OpError
+	if errors.As(err, &op) {
+		cause = op.Err
+	}
+	var hint string
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		cause = syscall.EADDRINUSE
+		hint = "; another broker (mosquitto?) runs there: stop it or choose another port"
+	case errors.Is(err, syscall.EACCES):
+		cause = syscall.EACCES
+		hint = "; ports below 1024 are for root: choose another one"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		cause = syscall.EADDRNOTAVAIL
+		hint = "; this machine has no such address (yet): write the port alone, as in \":1883\", to listen at all of them"
+	}
+	return fmt.Errorf("cannot listen on %s %s: %w%s", key, address, cause, hint)
+}
+
+func (b *Broker) secure(l *listener) error {
+	if b.config.CertFile == "" || b.config.KeyFile == "" {
+		return errors.New("cannot listen on broker.listen_tls: it needs cert_file and key_file")
+	}
+	pair, err := tls.LoadX509KeyPair(b.config.CertFile, b.config.KeyFile)
+	if err != nil {
+		return fmt.Errorf("cannot listen on broker.listen_tls: cert_file %s with key_file %s: %w", b.config.CertFile, b.config.KeyFile, err)
+	}
+	l.Listener = tls.NewListener(l.Listener, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	return nil
+}
+
+// Listeners returns the open listeners with the ports they are bound to.
+func (b *Broker) Listeners() []Listener {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []Listener
+	for _, l := range b.listeners {
+		all = append(all, Listener{Scheme: l.scheme, Addr: l.Addr()})
+	}
+	return all
+}
+
+// anonymousAt tells whether a listener takes clients without a user.
+func (b *Broker) anonymousAt(scheme string) bool {
+	if scheme == local || b.access.Load().anonymous {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.listeners, func(l *listener) bool { return l.scheme == scheme && l.loopback })
+}
+
+// accept owns a listener. An error such as too many open files passes: it goes
+// on after a moment.
+func (b *Broker) accept(l *listener) {
+	for {
+		c, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			b.log.Warn("cannot take a connection", "listener", l.scheme, "error", err)
+			time.Sleep(100 * time.Millisecond)
+		default:
+			b.take(l.scheme, c)
+		}
+	}
+}
+
+// Serve takes a connection that is already there, such as one end of a
+// net.Pipe, and returns at once. Without a user it may do everything.
+func (b *Broker) Serve(c net.Conn) { b.take(local, c) }
+
+func (b *Broker) take(scheme string, raw net.Conn) {
+	c := &conn{Conn: raw}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopping {
+		_ = c.Close()
+		return
+	}
+	b.conns[c] = struct{}{}
+	b.serving.Go(func() { b.serve(scheme, c) })
+}
+
+func (b *Broker) serve(scheme string, c *conn) {
+	defer func() {
+		// One malformed packet makes the engine's decoder panic: that must end
+		// the connection it came by, not the hub.
+		if p := recover(); p != nil {
+			b.log.Error("the broker engine panicked over a packet", "remote", c.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+		}
+		_ = c.Close()
+		b.mu.Lock()
+		delete(b.conns, c)
+		b.mu.Unlock()
+	}()
+	_ = c.SetReadDeadline(time.Now().Add(connectTimeout)) // until CONNECT, then the engine sets it by the keep alive
+	err := b.engine.EstablishConnection(scheme, c)
+	b.log.Debug("connection ended", "listener", scheme, "remote", c.RemoteAddr(), "error", err)
+}
+
+// conn bounds each write by itself, so that a client that does not read is
+// closed before it holds up the others for long.
+type conn struct{ net.Conn }
+
+func (c *conn) Write(p []byte) (int, error) {
+	err := c.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		_ = c.Conn.Close() // a part of a packet may be out: nothing can follow it
+	}
+	return n, err
+}
+
+// SetDeadline is the engine's, by the keep alive: that is about reading.
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+func (b *Broker) closeListeners() {
+	b.mu.Lock()
+	b.stopping = true
+	for _, l := range b.listeners {
+		_ = l.Close()
+	}
+	b.mu.Unlock()
+	b.accepting.Wait()
+}
+
+// closeConnections says goodbye to those who understand it (MQTT 5, 4.13) and
+// closes all.
+func (b *Broker) closeConnections(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var goodbyes sync.WaitGroup
+	for _, cl := range b.engine.Clients.GetAll() {
+		if cl.Properties.ProtocolVersion == 5 && !cl.Net.Inline && !cl.Closed() {
+			goodbyes.Go(func() { disconnect(b.engine, cl) })
+		}
+	}
+	said := make(chan struct{})
+	go func() { goodbyes.Wait(); close(said) }()
+	select {
+	case <-said:
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	for c := range b.conns {
+		_ = c.Close()
+	}
+	b.mu.Unlock()
+	<-said
+	b.serving.Wait() // bounded: their connections are closed
+}
+
+func disconnect(engine *mqtt.Server, cl *mqtt.Client) {
+	_ = engine.DisconnectClient(cl, packets.ErrServerShuttingDown)
+}

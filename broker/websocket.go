@@ -1,0 +1,110 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// serveWebSocket owns the listener of MQTT over WebSocket (MQTT 3.1.1, 6). A
+// browser sends an Origin: it must be a page of this host, or any page a
+// person looks at could speak to the broker in their name.
+func (b *Broker) serveWebSocket(l *listener) {
+	upgrader := websocket.Upgrader{
+		Subprotocols: []string{"mqtt"},
+		CheckOrigin:  func(r *http.Request) bool { return sameHost(r, l.loopback) },
+	}
+	server := http.Server{
+		ReadHeaderTimeout: connectTimeout,
+		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c, err := upgrader.Upgrade(w, r, nil) // answers the request where it fails
+			if err != nil {
+				b.log.Warn("WebSocket refused", "remote", r.RemoteAddr, "origin", r.Header.Get("Origin"), "host", r.Host, "error", err)
+				return
+			}
+			c.SetReadLimit(maxPacket + 16)
+			b.take(l.scheme, &webSocket{Conn: c})
+		}),
+	}
+	err := server.Serve(l.Listener)
+	if !errors.Is(err, net.ErrClosed) {
+		b.log.Error("the WebSocket listener ended", "error", err)
+	}
+	_ = server.Close()
+}
+
+// sameHost tells whether a request comes from a page of the host it goes to, or
+// from no page. Where the listener is bound to loopback, which is trusted, the
+// host must be loopback by name: a page can give its own name our address.
+func sameHost(r *http.Request, loopback bool) bool {
+	host := hostname(r.Host)
+	if loopback && !isLoopback(host) {
+		return false
+	}
+	origins, present := r.Header["Origin"]
+	if !present {
+		return true
+	}
+	if len(origins) != 1 {
+		return false
+	}
+	origin, err := url.Parse(origins[0])
+	return err == nil && origin.Hostname() != "" && strings.EqualFold(origin.Hostname(), host)
+}
+
+func isLoopback(host string) bool {
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+}
+
+func hostname(hostport string) string {
+	u := url.URL{Host: hostport}
+	return u.Hostname()
+}
+
+// webSocket is a WebSocket as a stream of bytes: packets may begin and end
+// anywhere in its messages (MQTT-6.0.0-2).
+type webSocket struct {
+	*websocket.Conn
+	message io.Reader // the rest of the message at hand
+}
+
+func (w *webSocket) Read(p []byte) (int, error) {
+	for {
+		if w.message == nil {
+			kind, r, err := w.NextReader()
+			if err != nil {
+				return 0, err
+			}
+			if kind != websocket.BinaryMessage {
+				return 0, errors.New("a WebSocket message of MQTT must be binary")
+			}
+			w.message = r
+		}
+		n, err := w.message.Read(p)
+		if errors.Is(err, io.EOF) {
+			w.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+func (w *webSocket) Write(p []byte) (int, error) {
+	if err := w.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (w *webSocket) SetDeadline(t time.Time) error {
+	return errors.Join(w.SetReadDeadline(t), w.SetWriteDeadline(t))
+}
