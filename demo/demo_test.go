@@ -1,0 +1,154 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/ctl"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+const examples = "../services/examples"
+
+func TestConfigsAreValid(t *testing.T) {
+	for name, python := range map[string]bool{"with Python": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			h := layOut(t.TempDir(), "127.0.0.1:1883", python)
+			if err := h.writeConfigs(examples, python); err != nil {
+				t.Fatal(err)
+			}
+			hub, err := config.LoadDominion(filepath.Join(h.dir, "dominion.toml"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var offered []string
+			for _, d := range h.domains {
+				c, err := config.LoadDomain(filepath.Join(h.dir, d.name+".toml"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				offered = append(offered, c.Traits...)
+			}
+			var names []string
+			for _, s := range hub.Services {
+				names = append(names, s.Name)
+				for _, trait := range s.Traits {
+					if !slices.Contains(offered, trait) {
+						t.Errorf("%s needs %q, no domain offers it", s.Name, trait)
+					}
+				}
+				if _, err := os.Stat(filepath.Join(examples, s.Name, "Makefile")); err != nil {
+					t.Errorf("%s is no service: %v", s.Name, err)
+				}
+			}
+			if !slices.Equal(names, h.services) {
+				t.Errorf("services %v, waits for %v", names, h.services)
+			}
+		})
+	}
+}
+
+func TestHealthy(t *testing.T) {
+	service := func(name string, wanted, running, healthy int) topics.Service {
+		return topics.Service{Service: name, Wanted: wanted, Running: running, Healthy: healthy}
+	}
+	for _, c := range []struct {
+		name string
+		all  []topics.Service
+		want bool
+	}{
+		{"all", []topics.Service{service("lamp", 1, 1, 1), service("web", 2, 2, 2)}, true},
+		{"one unhealthy", []topics.Service{service("lamp", 1, 1, 1), service("web", 2, 2, 1)}, false},
+		{"one not wanted", []topics.Service{service("lamp", 1, 1, 1), service("web", 0, 0, 0)}, false},
+		{"one missing", []topics.Service{service("lamp", 1, 1, 1)}, false},
+	} {
+		p := picture{overview: topics.Overview{Hub: topics.Hub{Ready: true}, Services: c.all}}
+		if got := p.healthy([]string{"lamp", "web"}); got != c.want {
+			t.Errorf("%s: healthy %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestFrameFits(t *testing.T) {
+	h := layOut("/tmp/x", "127.0.0.1:41234", true)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	p := picture{overview: topics.Overview{
+		Hub:     topics.Hub{ID: "1", Name: "demo", Ready: true},
+		Domains: []topics.DomainView{{Name: "attic", State: topics.DomainIsOnline}, {Name: "kitchen", State: topics.DomainIsOnline}},
+		Services: []topics.Service{{
+			Service: "web", State: topics.Running, Wanted: 1, Running: 1, Healthy: 1,
+			Instances: []topics.ServiceInstance{{Domain: "attic", State: topics.Running, Address: "127.0.0.1", Port: 20000}},
+		}},
+	}}
+	for range eventLimit {
+		p.events = append(p.events, topics.Event{At: topics.At(now), Type: topics.ServiceReady, Service: "web", Domain: "attic", Message: "is healthy"})
+	}
+	for _, size := range []struct{ width, height int }{{80, 24}, {200, 60}, {40, 10}, {1, 1}} {
+		lines, err := frame(p, h, ctl.Style{Width: size.width, Now: now}, size.height)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(lines) > size.height {
+			t.Errorf("%d lines in a terminal of %d", len(lines), size.height)
+		}
+		all := strings.Join(lines, "\n")
+		if size.width >= 80 {
+			for _, want := range []string{"attic", "is healthy", "mosquitto_sub -h 127.0.0.1 -p 41234", "http://127.0.0.1:20000/brightness"} {
+				if !strings.Contains(all, want) {
+					t.Errorf("%dx%d: no %q in\n%s", size.width, size.height, want, all)
+				}
+			}
+		}
+	}
+}
+
+// What outlived its domain is found by its data directory, and nothing else is.
+func TestKillLeft(t *testing.T) {
+	h := layOut(t.TempDir(), "127.0.0.1:1", false)
+	run := func(dir string) *exec.Cmd {
+		cmd := exec.Command("sleep", "1000")
+		cmd.Env = []string{"A=b", "SERVICE_DATA_DIR=" + dir}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		return cmd
+	}
+	ours, other := run(h.dir+"/attic/web"), run(h.dir+"-other/attic/web")
+	if err := h.killLeft(); err == nil {
+		t.Error("nothing was found")
+	}
+	if err := ours.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("ours: %v", err)
+	}
+	if err := other.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("somebody else's process: %v", err)
+	}
+	if err := h.killLeft(); err != nil {
+		t.Errorf("nothing is left: %v", err)
+	}
+}
+
+// A program that ends at once is reported instead of started for ever.
+func TestEndsAtOnce(t *testing.T) {
+	h := layOut(t.TempDir(), "127.0.0.1:1", false)
+	for _, name := range []string{"hub", "attic"} {
+		h.programs = append(h.programs, newProcess(name, "/bin/false", h.dir, name+".toml"))
+	}
+	if err := h.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-h.ended; err == nil || !strings.Contains(err.Error(), "ended at once") {
+		t.Errorf("a program that ended at once: %v", err)
+	}
+	if err := h.stop(); err != nil {
+		t.Error(err)
+	}
+}

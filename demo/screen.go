@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/jmbarzee/dominion/ctl"
+)
+
+// draw writes the picture as `dominionctl status` and `events` do.
+func draw(w io.Writer, p picture, style ctl.Style) error {
+	return ctl.RenderStatus(w, p.overview, p.events, style)
+}
+
+// screen is the terminal's second page while the demo runs: what was on the
+// first is there again when it ends.
+type screen struct {
+	terminal int
+	closed   bool
+}
+
+const (
+	openPage  = "\x1b[?1049h\x1b[?25l" // second page, no cursor
+	closePage = "\x1b[?25h\x1b[?1049l"
+	home0     = "\x1b[H"
+	lineEnd   = "\x1b[K\r\n" // clears what an older, longer line left
+	pageEnd   = "\x1b[J"
+)
+
+func openScreen(terminal int) *screen {
+	fmt.Print(openPage)
+	return &screen{terminal: terminal}
+}
+
+func (s *screen) close() {
+	if !s.closed {
+		s.closed = true
+		fmt.Print(closePage)
+	}
+}
+
+// draw writes one frame: the picture, as many of the last events as there is
+// room for, and what to try.
+func (s *screen) draw(p picture, h *home) error {
+	width, height, err := term.GetSize(s.terminal)
+	if err != nil || width < 1 || height < 1 {
+		width, height = 80, 24
+	}
+	lines, err := frame(p, h, ctl.Style{Color: os.Getenv("NO_COLOR") == "", Width: width, Now: time.Now()}, height)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Print(home0 + strings.Join(lines, lineEnd) + pageEnd)
+	return err
+}
+
+// frame returns the lines of a frame, height at most.
+func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
+	render := func(draw func(io.Writer) error) ([]string, error) {
+		var b bytes.Buffer
+		err := draw(&b)
+		return strings.Split(strings.TrimRight(b.String(), "\n"), "\n"), err
+	}
+	foot := try(p, h, style.Width)
+	top, err := render(func(w io.Writer) error {
+		if p.overview.Hub.ID == "" {
+			_, err := fmt.Fprintln(w, "waiting for the hub …")
+			return err
+		}
+		return ctl.RenderStatus(w, p.overview, nil, style)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.err != nil && p.overview.Hub.ID != "" {
+		top = append([]string{"(old: " + p.err.Error() + ")"}, top...)
+	}
+	events, err := render(func(w io.Writer) error { return ctl.RenderEvents(w, p.events, style) })
+	if err != nil {
+		return nil, err
+	}
+	if len(p.events) > 0 {
+		if room := height - len(top) - len(foot) - 2; room > 0 {
+			top = append(top, "", "EVENTS")
+			top = append(top, events[max(0, len(events)-room):]...)
+		}
+	}
+	// What to try stays at the bottom; a terminal that is too small loses the
+	// lines above it.
+	if room := height - len(foot); len(top) > room {
+		top = top[:max(0, room)]
+	}
+	lines := append(top, foot...)
+	return lines[:min(len(lines), height)], nil
+}
+
+// try returns what to type into another terminal, no line longer than width.
+func try(p picture, h *home, width int) []string {
+	host, port, _ := strings.Cut(h.hub, ":")
+	lines := []string{
+		"",
+		"TRY, in another terminal (Ctrl-C ends all of it)",
+		fmt.Sprintf("  mosquitto_sub -h %s -p %s -v -t 'dominion/#'", host, port),
+		fmt.Sprintf("  mosquitto_pub -h %s -p %s -t dominion/service/lamp/set -m OFF     # and ON", host, port),
+		fmt.Sprintf("  bin/dominionctl --hub %s why orchestrator                # or status, plan, logs -f lamp", h.hub),
+	}
+	if web := p.endpoint("web"); web != "" {
+		lines = append(lines, fmt.Sprintf("  curl -X PUT -d 80 http://%s/brightness", web))
+	}
+	for i, l := range lines {
+		if len(l) > width {
+			l, _, _ = strings.Cut(l, " #")
+			lines[i] = strings.TrimRight(l, " ")
+		}
+		if len(lines[i]) > width {
+			lines[i] = lines[i][:width]
+		}
+	}
+	return lines
+}

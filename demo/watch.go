@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// picture is what the hub said last.
+type picture struct {
+	overview topics.Overview
+	events   []topics.Event
+	err      error // why it is old; nil: it is not
+}
+
+// healthy tells whether all of these services run and are healthy.
+func (p picture) healthy(services []string) bool {
+	well := make(map[string]bool)
+	for _, s := range p.overview.Services {
+		well[s.Service] = s.Wanted > 0 && s.Running == s.Wanted && s.Healthy == s.Wanted
+	}
+	for _, s := range services {
+		if !well[s] {
+			return false
+		}
+	}
+	return p.err == nil && p.overview.Hub.Ready
+}
+
+// endpoint returns address:port of a service that runs, or "".
+func (p picture) endpoint(service string) string {
+	for _, s := range p.overview.Services {
+		for _, i := range s.Instances {
+			if s.Service == service && i.State == topics.Running && i.Port > 0 {
+				return i.Address + ":" + strconv.Itoa(i.Port)
+			}
+		}
+	}
+	return ""
+}
+
+// watcher asks the hub, as any MQTT client could. It is used by one goroutine.
+type watcher struct {
+	hub     string
+	tree    topics.Tree
+	conn    *client.Conn
+	answers chan topics.Message
+	asked   int
+}
+
+func newWatcher(hub string) *watcher {
+	return &watcher{hub: hub, tree: topics.NewTree("")}
+}
+
+func (w *watcher) close() {
+	if w.conn != nil {
+		w.conn.Close()
+	}
+}
+
+const answerTime = 2 * time.Second
+
+// look returns the picture of now; the one before with an error where the hub
+// does not answer.
+func (w *watcher) look(ctx context.Context, before picture) picture {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	now, err := w.ask(ctx)
+	if err != nil {
+		w.close()
+		w.conn = nil
+		before.err = err
+		return before
+	}
+	return now
+}
+
+const eventLimit = 50
+
+func (w *watcher) ask(ctx context.Context) (p picture, err error) {
+	if err := w.connect(ctx); err != nil {
+		return p, err
+	}
+	if err := ask(ctx, w, topics.VerbStatus, topics.Ask{}, &p.overview); err != nil {
+		return p, err
+	}
+	return p, ask(ctx, w, topics.VerbEvents, topics.Ask{Limit: eventLimit}, &p.events)
+}
+
+func (w *watcher) connect(ctx context.Context) (err error) {
+	if w.conn != nil {
+		return nil
+	}
+	answers := make(chan topics.Message, 16)
+	w.conn, err = client.Connect(ctx, client.Options{
+		URL:      "mqtt://" + w.hub,
+		ClientID: "demo",
+		OnMessage: func(m topics.Message) {
+			select {
+			case answers <- m:
+			default: // nobody asked for so many
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	w.answers = answers
+	return w.conn.Subscribe(ctx, w.tree.Filter(topics.Response))
+}
+
+// ask asks the hub a verb and reads the answer's data into data.
+func ask[T any](ctx context.Context, w *watcher, verb string, question topics.Ask, data *T) error {
+	w.asked++
+	question.Transaction = "demo-" + strconv.Itoa(w.asked)
+	w.conn.Publish(w.tree.Message(topics.Address{Kind: topics.Request, Verb: verb}, topics.Encode(question)))
+	for {
+		select {
+		case m := <-w.answers:
+			reply, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
+			if err != nil {
+				return err
+			}
+			if reply.Transaction != question.Transaction {
+				continue // somebody else's
+			}
+			if reply.Status != topics.StatusOK {
+				return errors.New(reply.Error)
+			}
+			*data, err = topics.Decode[T](m.Topic, reply.Data)
+			return err
+		case <-w.conn.Done():
+			return w.conn.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("the hub at %s does not answer", w.hub)
+		}
+	}
+}
