@@ -1,0 +1,152 @@
+// Package config reads the TOML files of a dominion: dominion.toml of the hub,
+// domain.toml of an agent, and the service.toml that a service may bring along.
+//
+// It owns their keys, the defaults, the environment variables that override
+// them, and the faults: every one at once, each with file, line, key and a
+// hint. It does not open the files that a configuration names (certificates,
+// passwords): who needs them does, and says so. A key that belongs to a later
+// version is refused by name with "not yet".
+//
+// hub, broker, agent and the programs may import it; it imports topics and
+// services alone.
+//
+// # Environment
+//
+// A key is overridden by DOMINION_CFG_ (domain.toml: DOMAIN_CFG_) and its path
+// in upper case, with "_" for what separates tables and for "-":
+//
+//	DOMINION_CFG_BROKER_LISTEN=:1883
+//	DOMINION_CFG_TIMING_HEARTBEAT=2s
+//	DOMINION_CFG_SERVICES_LIGHT_BULB_REPLICAS=2           services.light-bulb
+//	DOMINION_CFG_SERVICES_WEB_ENVIRONMENT_COLOUR=blue     one variable of it
+//	DOMINION_CFG_BROKER_USERS_PI_KITCHEN_ROLE=domain      the user pi-kitchen
+//	DOMAIN_CFG_TRAITS=compute,npbar                       lists: commas
+//
+// Services and users are those that the file defines: a variable adds none. A
+// variable that names no key is a fault, as an unknown key of the file is.
+//
+// # Paths
+//
+// A relative path in a file is relative to the folder of that file, one in the
+// environment to the working directory. Loaded paths are absolute.
+package config
+
+import (
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Dominion is a dominion.toml with defaults and environment.
+type Dominion struct {
+	File          string // that it was read from; "" for the built-in defaults
+	Name          string
+	DataDir       string
+	TopicPrefix   string
+	Broker        Broker
+	Zeroconf      Zeroconf
+	HomeAssistant HomeAssistant
+	Timing        topics.Timing
+	Services      []services.Definition // sorted by name
+}
+
+// Broker is [broker]. With External set the hub embeds no broker and the
+// listeners and users are without meaning.
+type Broker struct {
+	Listen, ListenTLS, ListenWS string // host:port; "": no such listener; port 0: any free one
+	CertFile, KeyFile           string
+	AllowAnonymous              bool
+	External                    string // mqtt[s]://[user@]host:port
+	PasswordFile, CAFile        string // for External
+	Users                       []User // in the order of the file
+}
+
+// User is one [[broker.users]]. Exactly one of PasswordFile and PasswordHash
+// (bcrypt) is set.
+type User struct {
+	Name, PasswordFile, PasswordHash, Role string
+}
+
+// The roles of a User.
+const (
+	RoleAdmin  = "admin"
+	RoleReader = "reader"
+	RoleDevice = "device"
+	RoleDomain = "domain"
+)
+
+// Zeroconf is [zeroconf].
+type Zeroconf struct {
+	Enabled    bool
+	Interfaces []string // none: those that others can reach, by name
+}
+
+// HomeAssistant is [homeassistant].
+type HomeAssistant struct {
+	Enabled         bool
+	DiscoveryPrefix string
+}
+
+// Domain is a domain.toml with defaults and environment.
+type Domain struct {
+	File               string // that it was read from; "" for the built-in defaults
+	Name               string
+	Traits             []string
+	ServicesDir        string
+	DataDir            string
+	Address            string // IP address; "": of the interface of the default route
+	Hub                string // host:port or mqtt[s]://host:port; "": zeroconf
+	User, PasswordFile string
+	CAFile             string
+	Dominion           string // name of the only dominion to join; "": any
+	TopicPrefix        string
+	StopServicesOnExit bool
+	RunAs              string // user of the services; "": the agent's
+}
+
+// The defaults, besides those of services.Default.
+const (
+	DefaultName            = "home"
+	DefaultListen          = "127.0.0.1:1883"
+	DefaultDiscoveryPrefix = "homeassistant"
+	DefaultServicesDir     = "/usr/local/dominion/services"
+	DefaultDataDir         = "/var/lib/dominion"
+	DefaultDomainDataDir   = "/var/lib/dominion-domain"
+)
+
+// DefaultTiming returns the timing of a dominion that says nothing about it.
+func DefaultTiming() topics.Timing {
+	return topics.Timing{
+		Heartbeat:     topics.Seconds(time.Second),
+		LostAfter:     topics.Seconds(3 * time.Second),
+		FailoverAfter: topics.Seconds(500 * time.Millisecond),
+		Isolation:     topics.Seconds(10 * time.Second),
+		Settle:        topics.Seconds(10 * time.Second),
+	}
+}
+
+// LoadDominion reads dominion.toml and applies environ, which has the form of
+// os.Environ. With file "" it returns the built-in defaults with environ
+// applied. An error is of type Faults.
+//
+// data_dir is DefaultDataDir where a file is given or the process is root's:
+// that is a machine somebody has set up. `go run ./cmd/dominion` by anybody
+// else must work without one and leave nothing where it may not write: then it
+// is "dominion" in $XDG_STATE_HOME or ~/.local/state, and where neither that
+// nor HOME is set a folder of that user in os.TempDir, which a reboot may
+// empty.
+func LoadDominion(file string, environ []string) (Dominion, error) {
+	return loadDominion(file, environ, thisMachine())
+}
+
+// LoadDomain reads domain.toml and applies environ, which has the form of
+// os.Environ. With file "" it returns the built-in defaults with environ
+// applied. An error is of type Faults.
+//
+// name is the host's name as topics.NameFromHost makes it; data_dir follows
+// the same rule as in LoadDominion, with "dominion-domain". services_dir is
+// DefaultServicesDir for every user: the agent only reads there.
+func LoadDomain(file string, environ []string) (Domain, error) {
+	return loadDomain(file, environ, thisMachine())
+}

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/jmbarzee/dominion/services"
+)
+
+// service reads one [services.NAME]. What the keys mean together is judged by
+// services.Validate, when all are read.
+func (t *table) service(name string) services.Definition {
+	defer t.close()
+	d := services.Default(name)
+	t.text("priority", (*string)(&d.Priority))
+	t.dependencies(&d.Dependencies)
+	t.list("traits", &d.Traits)
+	var version string
+	if t.text("version", &version) {
+		r, err := services.ParseRange(version)
+		if err != nil {
+			t.fault("version", `write comparisons, as ">=1.2 <2"`, "%s", withoutHint(err))
+		}
+		d.Version = r
+	}
+	t.number("replicas", &d.Replicas)
+	t.list("domains", &d.Domains)
+	t.text("target", &d.Target)
+	t.number("port", &d.Port)
+	t.pairs("environment", &d.Environment, services.CheckEnvironment)
+	t.text("environment_file", &d.EnvironmentFile)
+	t.sub("restart").restart(&d.Restart)
+	if health := t.sub("health"); t.has("health") {
+		d.Health = health.health()
+	}
+	t.duration("start_timeout", &d.StartTimeout)
+	t.duration("stop_timeout", &d.StopTimeout)
+	var exclusive bool
+	if t.flag("exclusive", &exclusive) && exclusive {
+		t.fault("exclusive", "take it out", "not yet: services of which never two run at once")
+	}
+	t.notYet("scale", "numbers of replicas that follow a figure")
+	t.notYet("oneshot", "services that run once")
+	return d
+}
+
+// withoutHint cuts off what an error of services says to do: it is the hint of
+// the fault.
+func withoutHint(err error) string {
+	before, _, _ := strings.Cut(err.Error(), ": write ")
+	return before
+}
+
+func (t *table) dependencies(to *[]services.Dependency) {
+	var all []string
+	t.list("dependencies", &all)
+	for _, s := range all {
+		d, err := services.ParseDependency(s)
+		if err != nil {
+			t.fault("dependencies", `write "web" or "web >=1.2"`, "%s", withoutHint(err))
+			continue
+		}
+		*to = append(*to, d)
+	}
+}
+
+func (t *table) restart(r *services.RestartPolicy) {
+	defer t.close()
+	t.text("policy", &r.Policy)
+	t.duration("delay", &r.Delay)
+	// A longer delay than the default of max_delay means it, without more words.
+	if r.Delay > r.MaxDelay {
+		r.MaxDelay = r.Delay
+	}
+	t.duration("max_delay", &r.MaxDelay)
+}
+
+// health reads the health check of a start command.
+func (t *table) health() *services.Health {
+	defer t.close()
+	var h services.Health
+	t.check(&h)
+	if _, ok := t.values["command"]; ok {
+		t.seen = append(t.seen, "command")
+		t.fault("command", "write it into the service.toml beside the service", "commands come only from the domain's own disk")
+		h.TCP = h.TCP || h.HTTP == "" && !h.Notify
+	}
+	return &h
+}
+
+// check reads the keys that every health check has. After a fault in what kind
+// of check it is, some kind is set: the fault is not to be followed by one
+// about its absence.
+func (t *table) check(h *services.Health) {
+	h.Interval, h.Timeout, h.Failures = services.DefaultHealthInterval, services.DefaultHealthTimeout, services.DefaultHealthFailures
+	t.text("http", &h.HTTP)
+	t.flag("tcp", &h.TCP)
+	t.flag("notify", &h.Notify)
+	t.duration("interval", &h.Interval)
+	t.duration("timeout", &h.Timeout)
+	t.number("failures", &h.Failures)
+	t.notYet("mqtt", "health by a topic of MQTT")
+	t.notYet("payload", "health by a topic of MQTT")
+	t.notYet("watchdog", "a watchdog of sd_notify")
+	kinds := t.fine("http") && t.fine("tcp") && t.fine("notify") && t.fine("mqtt")
+	if !kinds && h.HTTP == "" && !h.TCP && !h.Notify {
+		h.TCP = true
+	}
+}

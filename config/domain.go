@@ -1,0 +1,92 @@
+package config
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+func loadDomain(file string, environ []string, m machine) (Domain, error) {
+	d := Domain{
+		File:        file,
+		Name:        m.name,
+		ServicesDir: DefaultServicesDir,
+		DataDir:     m.dataDir("dominion-domain", DefaultDomainDataDir, file, environ),
+		TopicPrefix: topics.DefaultPrefix,
+	}
+	l, root := open(file, "DOMAIN_CFG", environ)
+	if root != nil {
+		root.domain(&d)
+	}
+	if err := l.finish(); err != nil {
+		return Domain{}, err
+	}
+	return d, nil
+}
+
+// userPattern is what useradd takes, or a number.
+var userPattern = regexp.MustCompile(`^([a-z_][a-z0-9_.-]{0,30}\$?|[0-9]{1,10})$`)
+
+func (t *table) domain(d *Domain) {
+	defer t.close()
+	t.label("name", &d.Name, "a domain")
+	t.list("traits", &d.Traits)
+	for _, trait := range d.Traits {
+		if !topics.ValidName(trait) {
+			t.fault("traits", labelHint, "%s is no trait", quote(trait))
+		}
+	}
+	if t.file("services_dir", &d.ServicesDir) && d.ServicesDir == "" {
+		t.fault("services_dir", "write the path of a folder, or leave the key out", "is empty")
+	}
+	t.dataDir(&d.DataDir)
+	if t.text("address", &d.Address) && d.Address != "" {
+		if a, err := netip.ParseAddr(d.Address); err != nil || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
+			t.fault("address", `write it as "192.168.1.20"`, "%s is no IP address that others can reach", quote(d.Address))
+		}
+	}
+	t.hub(d)
+	if t.text("dominion", &d.Dominion) && d.Dominion != "" && !topics.ValidName(d.Dominion) {
+		t.fault("dominion", labelHint, "%s is no name of a dominion", quote(d.Dominion))
+	}
+	t.topic("topic_prefix", &d.TopicPrefix)
+	t.flag("stop_services_on_exit", &d.StopServicesOnExit)
+	if t.text("run_as", &d.RunAs) && d.RunAs != "" && !userPattern.MatchString(d.RunAs) {
+		t.fault("run_as", `write a user of this machine, as "pi"`, "%s is no name of a user", quote(d.RunAs))
+	}
+	t.notYet("traits_from", "traits that come and go with a device")
+	t.notYet("cert_file", "certificates of clients")
+	t.notYet("key_file", "certificates of clients")
+}
+
+// hub reads where the hub is and who the agent is to it.
+func (t *table) hub(d *Domain) {
+	encrypted := true // zeroconf may find a hub with TLS
+	if t.text("hub", &d.Hub) && d.Hub != "" {
+		if !strings.Contains(d.Hub, "://") {
+			checkServer(d.Hub).report(t, "hub")
+			encrypted = false
+		} else if u, wrong := checkURL(d.Hub); wrong != (problem{}) {
+			wrong.report(t, "hub")
+		} else {
+			if u.User != nil {
+				t.fault("hub", `take the user out and write user = "…"`, "holds a user")
+			}
+			encrypted = u.Scheme == "mqtts"
+		}
+	}
+	if t.text("user", &d.User) && strings.ContainsFunc(d.User, unicode.IsControl) {
+		t.fault("user", "", "%s holds a control character", quote(d.User))
+	}
+	t.file("password_file", &d.PasswordFile)
+	t.file("cafile", &d.CAFile)
+	if d.PasswordFile != "" && d.User == "" && t.fine("user") && t.fine("hub") {
+		t.fault("password_file", `write user = "…" too`, "is of no use without a user")
+	}
+	if d.CAFile != "" && !encrypted && t.fine("hub") {
+		t.fault("cafile", `write hub = "mqtts://host:8883"`, "is of no use without TLS")
+	}
+}

@@ -1,0 +1,283 @@
+package config
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+const labelHint = "use a-z, 0-9 and - only, 63 characters at most, not at the ends a -"
+
+func loadDominion(file string, environ []string, m machine) (Dominion, error) {
+	d := Dominion{
+		File:          file,
+		Name:          DefaultName,
+		DataDir:       m.dataDir("dominion", DefaultDataDir, file, environ),
+		TopicPrefix:   topics.DefaultPrefix,
+		Broker:        Broker{Listen: DefaultListen},
+		Zeroconf:      Zeroconf{Enabled: true},
+		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: DefaultDiscoveryPrefix},
+		Timing:        DefaultTiming(),
+	}
+	l, root := open(file, "DOMINION_CFG", environ)
+	if root != nil {
+		root.dominion(&d)
+	}
+	if err := l.finish(); err != nil {
+		return Dominion{}, err
+	}
+	return d, nil
+}
+
+func (t *table) dominion(d *Dominion) {
+	defer t.close()
+	t.label("name", &d.Name, "a dominion")
+	t.dataDir(&d.DataDir)
+	t.topic("topic_prefix", &d.TopicPrefix)
+	t.notYet("metrics", "figures for Prometheus")
+	t.sub("broker").broker(&d.Broker)
+	t.sub("zeroconf").zeroconf(&d.Zeroconf)
+	t.sub("homeassistant").homeAssistant(&d.HomeAssistant)
+	t.sub("timing").timing(&d.Timing)
+	d.Services = t.sub("services").services()
+}
+
+// label reads a name that must be a DNS label.
+func (t *table) label(key string, to *string, of string) {
+	if t.text(key, to) && !topics.ValidName(*to) {
+		t.fault(key, labelHint, "%s is no name for %s", quote(*to), of)
+	}
+}
+
+func (t *table) dataDir(to *string) {
+	if t.file("data_dir", to) && *to == "" {
+		t.fault("data_dir", "write the path of a folder, or leave the key out", "is empty")
+	}
+}
+
+func (t *table) topic(key string, to *string) {
+	if t.text(key, to) {
+		checkTopic(*to).report(t, key)
+	}
+}
+
+func (t *table) broker(b *Broker) {
+	defer t.close()
+	t.listeners(b)
+	t.flag("allow_anonymous", &b.AllowAnonymous)
+	t.external(b)
+	t.users(&b.Users)
+	t.notYet("bridges", "bridges to other brokers")
+	t.notYet("persistence", "settings of what the broker keeps on disk")
+	t.notYet("limits", "settings of the broker's limits")
+	t.notYet("require_certificate", "certificates of clients")
+	t.notYet("rules", "access rules of one's own")
+	t.notYet("listen_wss", "WebSocket over TLS")
+	t.notYet("listen_unix", "a Unix socket")
+}
+
+func (t *table) listeners(b *Broker) {
+	listeners := []struct {
+		key string
+		to  *string
+	}{{"listen", &b.Listen}, {"listen_tls", &b.ListenTLS}, {"listen_ws", &b.ListenWS}}
+	at := make(map[string]string)
+	for _, l := range listeners {
+		if !t.text(l.key, l.to) || *l.to == "" {
+			continue
+		}
+		checkListen(*l.to).report(t, l.key)
+		if first := at[*l.to]; first != "" && !strings.HasSuffix(*l.to, ":0") {
+			t.fault(l.key, "choose another port", "listens where %s does", first)
+		}
+		at[*l.to] = l.key
+	}
+	t.file("cert_file", &b.CertFile)
+	t.file("key_file", &b.KeyFile)
+	if !t.fine("listen_tls") || !t.fine("cert_file") || !t.fine("key_file") {
+		return
+	}
+	switch tls := b.ListenTLS != ""; {
+	case tls && b.CertFile == "" && b.KeyFile == "":
+		t.fault("listen_tls", "write them too", "needs cert_file and key_file")
+	case b.CertFile != "" && b.KeyFile == "":
+		t.fault("cert_file", "write key_file too", "needs key_file")
+	case b.KeyFile != "" && b.CertFile == "":
+		t.fault("key_file", "write cert_file too", "needs cert_file")
+	case !tls && b.CertFile != "":
+		t.fault("cert_file", `write listen_tls = ":8883", or take cert_file and key_file out`, "is of no use without listen_tls")
+	}
+}
+
+func (t *table) external(b *Broker) {
+	t.text("external", &b.External)
+	t.file("password_file", &b.PasswordFile)
+	t.file("cafile", &b.CAFile)
+	if b.External == "" {
+		t.embedded(b)
+		return
+	}
+	u, wrong := checkURL(b.External)
+	if wrong != (problem{}) {
+		wrong.report(t, "external")
+		return
+	}
+	if b.PasswordFile != "" && u.User == nil {
+		t.fault("password_file", `write the user into external: "mqtts://user@host:8883"`, "is of no use without a user")
+	}
+	if b.CAFile != "" && u.Scheme != "mqtts" {
+		t.fault("cafile", `write external = "mqtts://…"`, "is of no use without TLS")
+	}
+}
+
+// embedded checks what must hold where no external broker is named.
+func (t *table) embedded(b *Broker) {
+	if !t.fine("external") {
+		return
+	}
+	if b.PasswordFile != "" {
+		t.fault("password_file", "take it out; users of the embedded broker are [[broker.users]]", "is of no use without external")
+	}
+	if b.CAFile != "" {
+		t.fault("cafile", "take it out; the embedded broker's own are cert_file and key_file", "is of no use without external")
+	}
+	fine := t.fine("listen") && t.fine("listen_tls") && t.fine("listen_ws")
+	if fine && b.Listen == "" && b.ListenTLS == "" && b.ListenWS == "" {
+		t.fault("listen", "write an address to listen at", "nobody could connect: there is no listener and no external broker")
+	}
+}
+
+func (t *table) users(to *[]User) {
+	lines := make(map[string]int)
+	for _, in := range t.tables("users", "name") {
+		u := in.user()
+		if first, twice := lines[u.Name]; twice && u.Name != "" {
+			in.fault("name", "take one of them out", "the user %s is there already, from line %d on", quote(u.Name), first)
+		}
+		lines[u.Name] = in.l.lines[in.path]
+		*to = append(*to, u)
+	}
+}
+
+func (t *table) user() User {
+	defer t.close()
+	var u User
+	if t.text("name", &u.Name) {
+		switch {
+		case u.Name == "":
+			t.fault("name", `write name = "…"`, "a user needs a name")
+		case strings.ContainsAny(u.Name, "+#/") || strings.ContainsFunc(u.Name, unicode.IsControl) || strings.TrimSpace(u.Name) != u.Name:
+			t.fault("name", "use no +, # and /, and no space at its ends", "%s is no name for a user", quote(u.Name))
+		}
+	}
+	if t.text("role", &u.Role) {
+		switch u.Role {
+		case RoleAdmin, RoleReader, RoleDevice, RoleDomain:
+		case "":
+			t.fault("role", "write one of admin, reader, device and domain", "a user needs a role")
+		default:
+			t.fault("role", "use admin, reader, device or domain", "%s is no role", quote(u.Role))
+		}
+	}
+	t.file("password_file", &u.PasswordFile)
+	// Nothing below repeats the value: it may be a password by mistake.
+	if t.text("password_hash", &u.PasswordHash) && u.PasswordHash != "" {
+		const bcryptLength = 60
+		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil || len(u.PasswordHash) != bcryptLength {
+			t.fault("password_hash", "make one with: htpasswd -nB NAME", "is no bcrypt hash")
+		}
+	}
+	if t.fine("password_file") && t.fine("password_hash") {
+		switch {
+		case u.PasswordFile == "" && u.PasswordHash == "":
+			t.fault("", "write password_file or password_hash", "a user needs a password")
+		case u.PasswordFile != "" && u.PasswordHash != "":
+			t.fault("password_hash", "take one of them out", "there is a password_file too")
+		}
+	}
+	return u
+}
+
+func (t *table) zeroconf(z *Zeroconf) {
+	defer t.close()
+	t.flag("enabled", &z.Enabled)
+	if !t.list("interfaces", &z.Interfaces) {
+		return
+	}
+	for _, name := range z.Interfaces {
+		if name == "" || strings.ContainsAny(name, "/ \t\n") {
+			t.fault("interfaces", `write names as "eth0"`, "%s is no name of an interface", quote(name))
+		}
+	}
+}
+
+func (t *table) homeAssistant(h *HomeAssistant) {
+	defer t.close()
+	t.flag("enabled", &h.Enabled)
+	t.topic("discovery_prefix", &h.DiscoveryPrefix)
+}
+
+func (t *table) timing(timing *topics.Timing) {
+	defer t.close()
+	keys := []struct {
+		key string
+		to  *topics.Seconds
+	}{
+		{"heartbeat", &timing.Heartbeat},
+		{"lost_after", &timing.LostAfter},
+		{"failover_after", &timing.FailoverAfter},
+		{"isolation", &timing.Isolation},
+		{"settle", &timing.Settle},
+	}
+	for _, k := range keys {
+		usual := k.to.Duration()
+		if t.duration(k.key, (*time.Duration)(k.to)) && *k.to == 0 && k.key != "settle" {
+			t.fault(k.key, "the default is "+quote(usual.String()), "must be longer than nothing")
+		}
+	}
+	beat := timing.Heartbeat.Duration()
+	for _, k := range []struct {
+		key   string
+		limit time.Duration
+	}{{"lost_after", timing.LostAfter.Duration()}, {"isolation", timing.Isolation.Duration()}} {
+		switch {
+		case k.limit > beat || !t.fine(k.key) || !t.fine("heartbeat"):
+		case t.set(k.key):
+			t.fault(k.key, "write three heartbeats or more", "%v must be longer than heartbeat, which is %v", k.limit, beat)
+		default: // then heartbeat is what was changed
+			t.fault("heartbeat", "raise "+k.key+" too", "%v must be shorter than %s, which is %v", beat, k.key, k.limit)
+		}
+	}
+}
+
+// services reads every [services.NAME] and judges them together.
+func (t *table) services() []services.Definition {
+	names := slices.Collect(maps.Keys(t.values))
+	// SERVICES_WEB_ENVIRONMENT_PORT is the port of web-environment, where that
+	// is defined, before it is a variable PORT of web: longer names first.
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
+	})
+	in := make(map[string]*table, len(names))
+	var defs []services.Definition
+	for _, name := range names {
+		in[name] = t.sub(name)
+		defs = append(defs, in[name].service(name))
+	}
+	slices.SortFunc(defs, func(a, b services.Definition) int { return cmp.Compare(a.Name, b.Name) })
+	faults := slices.DeleteFunc(services.Validate(defs), func(f services.Fault) bool {
+		return !in[f.Service].fine(f.Key) // it was not read: what is judged is a default
+	})
+	for _, f := range faults {
+		in[f.Service].fault(f.Key, f.Hint, "%s", f.Message)
+	}
+	return defs
+}

@@ -1,0 +1,231 @@
+package config
+
+import (
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+var testMachine = machine{uid: 1000, name: "test-host", tempFolder: "/tmp"}
+
+// in returns the absolute path of a name below testdata.
+func in(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEveryKeyOfADominionArrives(t *testing.T) {
+	got, err := loadDominion("testdata/full-dominion.toml", nil, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := services.Default("web")
+	web.Traits = []string{"compute"}
+	web.Port = 8080
+	orchestrator := services.Default("lightorchestrator")
+	orchestrator.Dependencies = []services.Dependency{{Service: "web"}}
+	orchestrator.Health = &services.Health{TCP: true, Interval: 5 * time.Second, Timeout: time.Second, Failures: 3}
+	want := Dominion{
+		File:        "testdata/full-dominion.toml",
+		Name:        "cottage",
+		DataDir:     "/srv/dominion",
+		TopicPrefix: "my/dominion",
+		Broker: Broker{
+			Listen: "192.168.1.2:1883", ListenTLS: ":8883", ListenWS: "[::1]:8083",
+			CertFile: in(t, "tls/cert.pem"), KeyFile: in(t, "tls/key.pem"),
+			AllowAnonymous: true,
+			Users: []User{
+				{Name: "pi-kitchen", PasswordFile: in(t, "passwords/pi-kitchen"), Role: RoleDomain},
+				{Name: "ada", PasswordHash: "$2a$10$DnEL4IBCRCCu22LPWSUJWuLgnkVk5fOCNd4d5h8nnxOgpQ8ymPYd6", Role: RoleAdmin},
+			},
+		},
+		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
+		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},
+		Timing: topics.Timing{
+			Heartbeat: topics.Seconds(2 * time.Second), LostAfter: topics.Seconds(7 * time.Second),
+			FailoverAfter: topics.Seconds(1500 * time.Millisecond), Isolation: topics.Seconds(20 * time.Second),
+		},
+		Services: []services.Definition{orchestrator, {
+			Name:            "npbar",
+			Priority:        services.Required,
+			Traits:          []string{"npbar", "compute"},
+			Replicas:        3,
+			Domains:         []string{"pi-kitchen", "attic"},
+			Target:          "run",
+			Port:            9090,
+			Environment:     map[string]string{"COLOUR": "blue"},
+			EnvironmentFile: "/etc/npbar.env",
+			Restart:         services.RestartPolicy{Policy: "on-failure", Delay: 2 * time.Second, MaxDelay: 2 * time.Minute},
+			Health:          &services.Health{HTTP: "/health", Interval: 6 * time.Second, Timeout: 2 * time.Second, Failures: 4},
+			StartTimeout:    3 * time.Minute,
+			StopTimeout:     20 * time.Second,
+		}, web},
+	}
+	// A range holds a function, which has no equality: compared by its text.
+	npbar := &got.Services[1]
+	if v, d := npbar.Version.String(), npbar.Dependencies; v != ">=1.0.0 <2.0.0" || len(d) != 1 || d[0].Service != "lightorchestrator" || d[0].Version.String() != ">=1.2" {
+		t.Errorf("version %q, dependencies %v", v, d)
+	}
+	npbar.Version, npbar.Dependencies = services.Range{}, nil
+	equal(t, got, want)
+}
+
+func TestExternalBrokerArrives(t *testing.T) {
+	got, err := loadDominion("", []string{
+		"DOMINION_CFG_BROKER_EXTERNAL=mqtts://hub@mosquitto.lan:8883",
+		"DOMINION_CFG_BROKER_PASSWORD_FILE=/etc/password",
+		"DOMINION_CFG_BROKER_CAFILE=/etc/ca.pem",
+	}, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got.Broker, Broker{
+		Listen: DefaultListen, External: "mqtts://hub@mosquitto.lan:8883",
+		PasswordFile: "/etc/password", CAFile: "/etc/ca.pem",
+	})
+}
+
+func TestEveryKeyOfADomainArrives(t *testing.T) {
+	got, err := loadDomain("testdata/full-domain.toml", nil, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got, Domain{
+		File:               "testdata/full-domain.toml",
+		Name:               "pi-kitchen",
+		Traits:             []string{"compute", "npbar"},
+		ServicesDir:        in(t, "services"),
+		DataDir:            "/srv/domain",
+		Address:            "192.168.1.20",
+		Hub:                "mqtts://hub.lan:8883",
+		User:               "pi-kitchen",
+		PasswordFile:       in(t, "password"),
+		CAFile:             in(t, "../ca.pem"),
+		Dominion:           "cottage",
+		TopicPrefix:        "my/dominion",
+		StopServicesOnExit: true,
+		RunAs:              "pi",
+	})
+}
+
+func TestEveryKeyOfAServiceArrives(t *testing.T) {
+	got, err := LoadService("testdata/full-service.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got, Service{
+		File:        "testdata/full-service.toml",
+		Version:     "1.2.0",
+		Command:     []string{"./web", "-v"},
+		Port:        8080,
+		Environment: map[string]string{"COLOUR": "blue", "PATH": "/opt/web/bin:/usr/bin"},
+		Restart:     &services.RestartPolicy{Policy: "never", Delay: 2 * time.Second, MaxDelay: 2 * time.Minute},
+		Health: &ServiceHealth{
+			Health:  services.Health{Interval: 6 * time.Second, Timeout: 2 * time.Second, Failures: 4},
+			Command: []string{"./well", "now"},
+		},
+		StartTimeout: 3 * time.Minute,
+		StopTimeout:  20 * time.Second,
+	})
+}
+
+// The full files must differ from the defaults in every field, or a key that
+// does not arrive would not be seen.
+func TestFullFilesDifferFromDefaults(t *testing.T) {
+	defaults, err := loadDominion("", nil, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := loadDominion("testdata/full-dominion.toml", nil, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	external := map[string]bool{"External": true, "PasswordFile": true, "CAFile": true} // TestExternalBrokerArrives
+	differ(t, reflect.ValueOf(defaults), reflect.ValueOf(full), external)
+	differ(t, reflect.ValueOf(defaults.Broker), reflect.ValueOf(full.Broker), external)
+	differ(t, reflect.ValueOf(defaults.Timing), reflect.ValueOf(full.Timing), nil)
+	differ(t, reflect.ValueOf(services.Default("")), reflect.ValueOf(full.Services[1]), nil)
+
+	defaultDomain, err := loadDomain("", nil, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fullDomain, err := loadDomain("testdata/full-domain.toml", nil, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	differ(t, reflect.ValueOf(defaultDomain), reflect.ValueOf(fullDomain), nil)
+}
+
+func differ(t *testing.T, a, b reflect.Value, except map[string]bool) {
+	t.Helper()
+	for i := range a.NumField() {
+		name := a.Type().Field(i).Name
+		if !except[name] && reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			t.Errorf("%s.%s is the default in the full file", a.Type().Name(), name)
+		}
+	}
+}
+
+func equal(t *testing.T, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := loadDominion("", nil, machine{uid: 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, got, Dominion{
+		Name: "home", DataDir: "/var/lib/dominion", TopicPrefix: "dominion",
+		Broker:        Broker{Listen: "127.0.0.1:1883"},
+		Zeroconf:      Zeroconf{Enabled: true},
+		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: "homeassistant"},
+		Timing:        DefaultTiming(),
+	})
+	domain, err := loadDomain("", nil, machine{uid: 0, name: "raspberrypi"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, domain, Domain{
+		Name: "raspberrypi", ServicesDir: "/usr/local/dominion/services",
+		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion",
+	})
+}
+
+func TestDefaultDataDir(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		uid        int
+		environ    []string
+		want       string
+	}{
+		{"root", "", 0, []string{"HOME=/root"}, "/var/lib/dominion"},
+		{"a file", "testdata/empty.toml", 1000, []string{"HOME=/home/ada"}, "/var/lib/dominion"},
+		{"a user", "", 1000, []string{"HOME=/home/ada"}, "/home/ada/.local/state/dominion"},
+		{"XDG", "", 1000, []string{"HOME=/home/ada", "XDG_STATE_HOME=/state"}, "/state/dominion"},
+		{"relative XDG", "", 1000, []string{"HOME=/home/ada", "XDG_STATE_HOME=state"}, "/home/ada/.local/state/dominion"},
+		{"neither", "", 1000, []string{"HOME="}, "/tmp/dominion-1000"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, err := loadDominion(c.file, c.environ, machine{uid: c.uid, tempFolder: "/tmp"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.DataDir != c.want {
+				t.Errorf("data_dir %s, want %s", d.DataDir, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,266 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/jmbarzee/dominion/services"
+)
+
+// maxSize is far above any real file: it stops a disk image given by mistake.
+const maxSize = 1 << 20
+
+// loader is one reading of one file and of the variables that override it.
+type loader struct {
+	file       string
+	folder     string         // of file, absolute; what its paths are relative to
+	lines      map[string]int // by path
+	faults     Faults
+	broken     map[string]bool   // paths that a fault was found at while reading
+	prefix     string            // of the variables, without the last "_"
+	variables  map[string]string // value by name, those of our prefix only
+	taken      map[string]string // path by name of the variable that overrides it
+	overridden map[string]string // name of the variable by path
+	known      []knownKey
+	unknown    []unknownKey
+}
+
+// knownKey is a key that was looked for.
+type knownKey struct{ table, key, variable string }
+
+// unknownKey is a key of a file that nobody looked for.
+type unknownKey struct {
+	in  *table
+	key string
+}
+
+// open reads file into the root table. A nil table means that nothing can be
+// said beyond the faults of the loader.
+func open(file, prefix string, environ []string) (*loader, *table) {
+	l := &loader{
+		file:       file,
+		lines:      make(map[string]int),
+		broken:     make(map[string]bool),
+		prefix:     prefix,
+		variables:  make(map[string]string),
+		taken:      make(map[string]string),
+		overridden: make(map[string]string),
+	}
+	for _, v := range environ {
+		name, value, _ := strings.Cut(v, "=")
+		if prefix != "" && strings.HasPrefix(name, prefix+"_") {
+			l.variables[name] = value
+		}
+	}
+	root := &table{l: l, variable: prefix}
+	if file == "" {
+		return l, root
+	}
+	l.folder = absolute(filepath.Dir(file))
+	text, err := read(file)
+	if err != nil {
+		l.faults = Faults{unreadable(file, err)}
+		return l, nil
+	}
+	if _, err := toml.Decode(text, &root.values); err != nil {
+		l.faults = Faults{syntax(file, err)}
+		return l, nil
+	}
+	l.lines = findLines(text)
+	return l, root
+}
+
+func read(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(b) > maxSize {
+		err = fmt.Errorf("it is larger than %d bytes", maxSize)
+	}
+	return string(b), err
+}
+
+func unreadable(file string, err error) Fault {
+	var inPath *fs.PathError
+	if errors.As(err, &inPath) {
+		err = inPath.Err
+	}
+	hint := "is it the right file?"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "write the path of a file that is there, or name none for the built-in defaults"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "let the user that runs this program read it"
+	}
+	return Fault{File: file, Message: fmt.Sprintf("cannot read it: %v", err), Hint: hint}
+}
+
+func syntax(file string, err error) Fault {
+	f := Fault{File: file, Message: err.Error(), Hint: "mend it first: what follows could not be read"}
+	var parse toml.ParseError
+	if errors.As(err, &parse) {
+		f.Line, f.Message = parse.Position.Line, parse.Message
+		if strings.Contains(f.Message, "expected value but found") {
+			f.Hint = `text is written in quotes, as name = "home"`
+		}
+	}
+	f.Message = "cannot read it as TOML: " + strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, f.Message)
+	return f
+}
+
+// finish returns all faults, nil if there are none.
+func (l *loader) finish() error {
+	for _, u := range l.unknown {
+		f := l.at(u.in, u.key)
+		f.Message, f.Hint = "unknown key", l.suggestKey(u)
+		l.faults = append(l.faults, f)
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.variables)) {
+		if l.taken[name] == "" {
+			l.faults = append(l.faults, Fault{File: Environment, Key: name, Message: "names no key", Hint: l.suggestVariable(name)})
+		}
+	}
+	if len(l.faults) == 0 {
+		return nil
+	}
+	l.faults.sort()
+	return l.faults
+}
+
+// at returns a fault of a key without a message: at the variable that set it,
+// else at its line, else at the line of its table.
+func (l *loader) at(t *table, key string) Fault {
+	path := t.path
+	if key != "" {
+		path = join(t.path, key)
+	}
+	if name := l.variableOf(path); name != "" {
+		return Fault{File: Environment, Key: name}
+	}
+	f := Fault{File: l.file, Line: l.lines[path], Key: path}
+	for ; f.Line == 0 && t != nil; t = t.up {
+		f.Line = l.lines[t.path]
+	}
+	if f.Line == 0 && l.file != "" {
+		f.Line = 1
+	}
+	return f
+}
+
+// variableOf returns the variable that set the value at path, or one in it.
+func (l *loader) variableOf(path string) string {
+	if name := l.overridden[path]; name != "" {
+		return name
+	}
+	var within []string
+	for p, name := range l.overridden {
+		if path != "" && (strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[")) {
+			within = append(within, name)
+		}
+	}
+	if len(within) == 0 {
+		return ""
+	}
+	return slices.Min(within)
+}
+
+// suggestKey returns a hint for an unknown key: the closest key of its table,
+// or the table where a key of that name would be known.
+func (l *loader) suggestKey(u unknownKey) string {
+	var here []string
+	var elsewhere []string
+	for _, k := range l.known {
+		switch {
+		case k.table == u.in.path:
+			here = append(here, k.key)
+		case k.key == u.key && !slices.Contains(elsewhere, k.table):
+			elsewhere = append(elsewhere, k.table)
+		}
+	}
+	if best := closest(u.key, here); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	switch {
+	case len(elsewhere) == 0:
+		slices.Sort(here)
+		if len(here) == 0 {
+			return "take it out"
+		}
+		return "known here: " + strings.Join(slices.Compact(here), ", ")
+	case elsewhere[0] == "":
+		return "it belongs at the top, before the first [table]"
+	}
+	if array, _, in := strings.Cut(elsewhere[0], "["); in {
+		return "it belongs into [[" + array + "]]"
+	}
+	return "it belongs into [" + elsewhere[0] + "]"
+}
+
+func (l *loader) suggestVariable(name string) string {
+	var known []string
+	for _, k := range l.known {
+		if strings.HasPrefix(k.variable, name+"_") {
+			return "it names a table: set its keys, as " + k.variable
+		}
+		known = append(known, k.variable)
+	}
+	if best := closest(name, known); best != "" {
+		return fmt.Sprintf("did you mean %s?", best)
+	}
+	for _, table := range []string{"SERVICES", "BROKER_USERS"} {
+		if strings.HasPrefix(name, l.prefix+"_"+table+"_") {
+			return "a variable changes what the file defines and adds nothing: is the name defined there?"
+		}
+	}
+	return "unset it, or write it as " + l.prefix + "_<TABLE>_<KEY>"
+}
+
+// closest returns the known word that was probably meant, "" if none is near.
+func closest(word string, known []string) string {
+	const far = 3
+	if len(word) > 128 {
+		return ""
+	}
+	best, distance := "", far
+	lower := strings.ToLower(word)
+	for _, k := range known {
+		if d := services.Distance(lower, strings.ToLower(k)); d < distance && d < len(k) {
+			best, distance = k, d
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for _, k := range known { // "password" for "password_file"
+		if len(word) >= 4 && (strings.HasPrefix(k, lower+"_") || strings.HasSuffix(k, "_"+lower)) {
+			return k
+		}
+	}
+	return ""
+}
+
+// absolute returns path as an absolute one; as it is where the working
+// directory is gone.
+func absolute(path string) string {
+	if a, err := filepath.Abs(path); err == nil {
+		return a
+	}
+	return path
+}

@@ -1,0 +1,436 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// table reads the keys of one table. Each of its readers sets its destination
+// where file or environment have the key, reports what is wrong with it, and
+// tells whether the destination may be judged further: it is false after a
+// fault, so that one mistake is not reported twice.
+type table struct {
+	l        *loader
+	up       *table
+	path     string
+	variable string // prefix of its variables
+	values   map[string]any
+	seen     []string
+}
+
+// fault reports what is wrong with a key of the table; key "" is the table.
+func (t *table) fault(key, hint, format string, args ...any) {
+	f := t.l.at(t, key)
+	f.Message, f.Hint = fmt.Sprintf(format, args...), hint
+	t.l.faults = append(t.l.faults, f)
+	t.l.broken[t.keyPath(key)] = true
+}
+
+func (t *table) keyPath(key string) string {
+	if key == "" {
+		return t.path
+	}
+	return join(t.path, key)
+}
+
+// fine tells whether no fault was found at a key.
+func (t *table) fine(key string) bool { return !t.l.broken[t.keyPath(key)] }
+
+func (t *table) variableName(key string) string {
+	return t.variable + "_" + strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, key)
+}
+
+// take returns the value of a key, and whether it is a variable's.
+func (t *table) take(key string) (v any, fromVariable, ok bool) {
+	name := t.variableName(key)
+	t.seen = append(t.seen, key)
+	t.l.known = append(t.l.known, knownKey{t.path, key, name})
+	if s, set := t.override(name, t.keyPath(key)); set {
+		return s, true, true
+	}
+	v, ok = t.values[key]
+	return v, false, ok
+}
+
+// override returns the value of a variable and notes that it overrides path.
+func (t *table) override(name, path string) (value string, set bool) {
+	value, set = t.l.variables[name]
+	if !set {
+		return "", false
+	}
+	if other := t.l.taken[name]; other != "" && other != path {
+		t.l.faults = append(t.l.faults, Fault{
+			File: Environment, Key: name,
+			Message: fmt.Sprintf("names two keys: %s and %s", other, path),
+			Hint:    "write the value into the file",
+		})
+	}
+	t.l.taken[name], t.l.overridden[path] = path, name
+	return value, true
+}
+
+// has tells whether file or environment have the key or something in it.
+func (t *table) has(key string) bool {
+	if _, ok := t.values[key]; ok {
+		return true
+	}
+	name := t.variableName(key)
+	for v := range t.l.variables {
+		if t.l.taken[v] == "" && (v == name || strings.HasPrefix(v, name+"_")) {
+			return true
+		}
+	}
+	return false
+}
+
+// set tells whether file or environment have a key that was read.
+func (t *table) set(key string) bool {
+	_, ok := t.values[key]
+	return ok || t.l.overridden[t.keyPath(key)] != ""
+}
+
+// notYet refuses a key of a later version by name.
+func (t *table) notYet(key, what string) {
+	t.seen = append(t.seen, key)
+	if _, ok := t.values[key]; ok {
+		t.fault(key, "take it out", "not yet: %s", what)
+	}
+	name := t.variableName(key)
+	for _, v := range slices.Sorted(maps.Keys(t.l.variables)) {
+		if t.l.taken[v] == "" && (v == name || strings.HasPrefix(v, name+"_")) {
+			t.l.taken[v], t.l.broken[t.keyPath(key)] = t.keyPath(key), true
+			t.l.faults = append(t.l.faults, Fault{File: Environment, Key: v, Message: "not yet: " + what, Hint: "unset it"})
+		}
+	}
+}
+
+// wrong reports a value of the wrong type.
+func (t *table) wrong(key string, v any, want, example string) bool {
+	t.fault(key, "write "+example, "must be %s, not %s", want, kind(v))
+	return false
+}
+
+func kind(v any) string {
+	switch v.(type) {
+	case string:
+		return "text"
+	case int64, float64:
+		return "a number"
+	case bool:
+		return "true or false"
+	case time.Time:
+		return "a date"
+	case map[string]any:
+		return "a table"
+	case []map[string]any:
+		return "an array of tables"
+	case []any:
+		return "a list"
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+func (t *table) text(key string, to *string) bool {
+	v, _, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	s, isText := v.(string)
+	if !isText {
+		return t.wrong(key, v, "text", key+` = "…", in quotes`)
+	}
+	*to = s
+	return true
+}
+
+// file reads the path of a file or folder and makes it absolute.
+func (t *table) file(key string, to *string) bool {
+	v, fromVariable, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	s, isText := v.(string)
+	switch {
+	case !isText:
+		return t.wrong(key, v, "a path", key+` = "…", in quotes`)
+	case strings.ContainsRune(s, 0):
+		t.fault(key, "take it out", "a path cannot hold a NUL byte")
+		return false
+	case s == "~" || strings.HasPrefix(s, "~/"):
+		t.fault(key, "write the whole path", `"~" stands for no folder here`)
+		return false
+	case s != "" && !filepath.IsAbs(s) && !fromVariable:
+		s = filepath.Join(t.l.folder, s)
+	case s != "":
+		s = absolute(s)
+	}
+	*to = s
+	return true
+}
+
+func (t *table) flag(key string, to *bool) bool {
+	v, fromVariable, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	if fromVariable {
+		b, err := strconv.ParseBool(v.(string))
+		if err != nil {
+			t.fault(key, "write true or false", "must be true or false")
+			return false
+		}
+		*to = b
+		return true
+	}
+	b, isFlag := v.(bool)
+	if !isFlag {
+		return t.wrong(key, v, "true or false", key+" = true or false, without quotes")
+	}
+	*to = b
+	return true
+}
+
+func (t *table) number(key string, to *int) bool {
+	v, fromVariable, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	if fromVariable {
+		n, err := strconv.ParseInt(strings.TrimSpace(v.(string)), 10, 64)
+		if err != nil {
+			t.fault(key, "write digits alone", "%.60q is no whole number", v)
+			return false
+		}
+		v = n
+	}
+	n, isNumber := v.(int64)
+	if !isNumber {
+		return t.wrong(key, v, "a whole number", key+" = 1, without quotes or point")
+	}
+	if n < math.MinInt32 || n > math.MaxInt32 {
+		t.fault(key, "", "%d is out of range", n)
+		return false
+	}
+	*to = int(n)
+	return true
+}
+
+// longest is the longest duration that start commands carry.
+const longest = 1e8 * time.Second
+
+func (t *table) duration(key string, to *time.Duration) bool {
+	v, _, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	if n, isNumber := v.(int64); isNumber {
+		t.fault(key, fmt.Sprintf(`write "%ds"`, n), "a duration needs a unit")
+		return false
+	}
+	if n, isNumber := v.(float64); isNumber {
+		t.fault(key, fmt.Sprintf(`write "%gs"`, n), "a duration needs a unit")
+		return false
+	}
+	s, isText := v.(string)
+	if !isText {
+		return t.wrong(key, v, "a duration", key+` = "1s"`)
+	}
+	d, err := time.ParseDuration(s)
+	if _, bare := strconv.ParseFloat(s, 64); bare == nil && s != "0" { // time reads "0", but no other bare number
+		t.fault(key, fmt.Sprintf("write %q", s+"s"), "a duration needs a unit")
+		return false
+	}
+	switch {
+	case err != nil:
+		t.fault(key, `write it as "500ms", "10s", "1m30s" or "2h"`, "%.60q is no duration", s)
+	case d < 0:
+		t.fault(key, "", "%q is negative", s)
+	case d > longest:
+		t.fault(key, "", "%q is longer than three years", s)
+	case d%time.Millisecond != 0:
+		t.fault(key, "", "%q is finer than a millisecond", s)
+	default:
+		*to = d
+		return true
+	}
+	return false
+}
+
+// list reads a list of text. In the environment commas separate its elements.
+func (t *table) list(key string, to *[]string) bool {
+	v, fromVariable, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	if fromVariable {
+		*to = nil
+		for part := range strings.SplitSeq(v.(string), ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				*to = append(*to, part)
+			}
+		}
+		return true
+	}
+	example := key + ` = ["…", "…"]`
+	all, isList := v.([]any)
+	if !isList {
+		return t.wrong(key, v, "a list of text", example)
+	}
+	list := make([]string, 0, len(all))
+	for i, e := range all {
+		s, isText := e.(string)
+		if !isText {
+			t.fault(key, "write "+example, "element %d must be text, not %s", i+1, kind(e))
+			continue
+		}
+		list = append(list, s)
+	}
+	if len(list) != len(all) {
+		return false
+	}
+	if len(list) > 0 {
+		*to = list
+	}
+	return true
+}
+
+// pairs reads a table of text with keys of the user's choice. A variable of
+// the table's own name replaces it, as in A=1,B=2; one that goes on after it
+// sets the one key of that name, by an existing key's spelling where one
+// differs in case alone. check says what is wrong with one.
+func (t *table) pairs(key string, to *map[string]string, check func(name, value string) error) {
+	all := make(map[string]string)
+	path := t.keyPath(key)
+	in := &table{l: t.l, up: t, path: path}
+	v, fromVariable, ok := t.take(key)
+	switch values := v.(type) {
+	case string:
+		if !fromVariable {
+			t.wrong(key, v, "a table", key+` = { NAME = "value" }`)
+			break
+		}
+		for part := range strings.SplitSeq(values, ",") {
+			if part = strings.TrimSpace(part); part == "" {
+				continue
+			}
+			name, value, found := strings.Cut(part, "=")
+			if !found {
+				t.fault(key, "write NAME=value,NAME=value", "%.60q has no =", part)
+			}
+			all[strings.TrimSpace(name)] = value
+		}
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			s, isText := values[name].(string)
+			if !isText {
+				in.wrong(name, values[name], "text", name+` = "…", in quotes`)
+			}
+			all[name] = s
+		}
+	default:
+		if ok {
+			t.wrong(key, v, "a table", key+` = { NAME = "value" }`)
+		}
+	}
+	prefix := t.variableName(key) + "_"
+	for _, variable := range slices.Sorted(maps.Keys(t.l.variables)) {
+		name, ours := strings.CutPrefix(variable, prefix)
+		if !ours || name == "" || t.l.taken[variable] != "" {
+			continue
+		}
+		for known := range all {
+			if strings.EqualFold(known, name) {
+				name = known
+				break
+			}
+		}
+		all[name], _ = t.override(variable, join(path, name))
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if err := check(name, all[name]); err != nil && in.fine(name) {
+			in.fault(name, "", "%v", err)
+			t.l.broken[path] = true
+		}
+	}
+	if len(all) > 0 {
+		*to = all
+	}
+}
+
+// sub returns the table of a key, without values where there is none.
+func (t *table) sub(key string) *table {
+	t.seen = append(t.seen, key)
+	t.l.known = append(t.l.known, knownKey{table: t.path, key: key})
+	sub := &table{l: t.l, up: t, path: t.keyPath(key), variable: t.variableName(key)}
+	v, ok := t.values[key]
+	if !ok {
+		return sub
+	}
+	values, isTable := v.(map[string]any)
+	if !isTable {
+		hint := fmt.Sprintf("write [%s] on a line of its own and its keys below", sub.path)
+		t.fault(key, hint, "must be a table, not %s", kind(v))
+	}
+	sub.values = values
+	return sub
+}
+
+// tables returns the tables of an array of tables. Their variables are named
+// after the value of the key by, not after their place.
+func (t *table) tables(key, by string) []*table {
+	t.seen = append(t.seen, key)
+	t.l.known = append(t.l.known, knownKey{table: t.path, key: key})
+	v, ok := t.values[key]
+	if !ok {
+		return nil
+	}
+	hint := fmt.Sprintf("write [[%s]] on a line of its own and its keys below, once for each", t.keyPath(key))
+	var elements []any
+	switch v := v.(type) {
+	case []map[string]any:
+		for _, e := range v {
+			elements = append(elements, e)
+		}
+	case []any:
+		elements = v
+	default:
+		t.fault(key, hint, "must be an array of tables, not %s", kind(v))
+		return nil
+	}
+	var all []*table
+	for i, e := range elements {
+		values, isTable := e.(map[string]any)
+		if !isTable {
+			t.fault(key, hint, "element %d must be a table, not %s", i+1, kind(e))
+			continue
+		}
+		sub := &table{l: t.l, up: t, path: element(t.keyPath(key), i), values: values}
+		name, _ := values[by].(string)
+		sub.variable = t.variableName(key) + "_" + strings.TrimPrefix(sub.variableName(name), "_")
+		all = append(all, sub)
+	}
+	return all
+}
+
+// close reports the keys that nobody asked for.
+func (t *table) close() {
+	for _, key := range slices.Sorted(maps.Keys(t.values)) {
+		if !slices.Contains(t.seen, key) {
+			t.l.unknown = append(t.l.unknown, unknownKey{t, key})
+		}
+	}
+}
