@@ -68,7 +68,7 @@ var rules = []rule{
 	},
 	{
 		"only the hub's program links the embedded broker",
-		not(or(is("broker"), in("broker/internal", "cmd/dominion", "e2e"))), false, is("broker"),
+		not(or(is("broker"), in("hub", "cmd/dominion", "e2e"))), false, is("broker"),
 		"agent and command line are small, and the engine can be replaced",
 	},
 	{
@@ -208,7 +208,7 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"agent/supervisor", "hub/store", "agent does not import hub"},
 		{"ctl", "hub", "only the hub's program links hub"},
 		{"demo", "agent/logs", "only the agent's program links agent"},
-		{"hub", "broker", "only the hub's program links the embedded broker"},
+		{"ctl", "broker", "only the hub's program links the embedded broker"},
 		{"hub", "github.com/mochi-mqtt/server/v2", "only broker imports its engine"},
 		{"agent", "github.com/eclipse/paho.mqtt.golang", "only broker/client imports paho"},
 		{"hub", "github.com/grandcat/zeroconf", "only broker/zeroconf imports zeroconf"},
