@@ -47,6 +47,9 @@ func TestConfigsAreValid(t *testing.T) {
 				if _, err := os.Stat(filepath.Join(examples, s.Name, "Makefile")); err != nil {
 					t.Errorf("%s is no service: %v", s.Name, err)
 				}
+				if _, err := config.LoadService(filepath.Join(examples, s.Name, "service.toml")); err != nil {
+					t.Error(err)
+				}
 			}
 			if !slices.Equal(names, h.services) {
 				t.Errorf("services %v, waits for %v", names, h.services)

@@ -38,8 +38,6 @@ const (
 [services.web]
 priority = "dependency"
 traits = ["compute"]
-health = { http = "/health", interval = "2s" }
-start_timeout = "5m"
 
 [services.lamp]
 priority = "required"
