@@ -34,9 +34,9 @@ type Health string
 
 // The healths of an instance.
 const (
-	UnknownHealth Health = "unknown"
-	Healthy       Health = "healthy"
-	Unhealthy     Health = "unhealthy"
+	UnknownHealth Health = "unknown"   // not asked yet
+	Healthy       Health = "healthy"   // its check says so
+	Unhealthy     Health = "unhealthy" // its check failed as often as it may
 )
 
 // EventType says what an event is about. A closed list.
@@ -44,35 +44,35 @@ type EventType string
 
 // The types of events.
 const (
-	HubStarted       EventType = "hub_started"
-	HubReady         EventType = "hub_ready"
-	HubStopping      EventType = "hub_stopping"
-	ConfigReloaded   EventType = "config_reloaded"
-	ConfigRefused    EventType = "config_refused"
-	EpochRaised      EventType = "epoch_raised"
-	DomainJoined     EventType = "domain_joined"
-	DomainOffline    EventType = "domain_offline"
-	DomainLost       EventType = "domain_lost"
-	DomainReturned   EventType = "domain_returned"
-	DomainRefused    EventType = "domain_refused"
-	DomainLonely     EventType = "domain_lonely"
-	DomainForgotten  EventType = "domain_forgotten"
-	DomainDraining   EventType = "domain_draining"
-	DomainUndrained  EventType = "domain_undrained"
-	DomainProblem    EventType = "domain_problem"
-	ServiceWanted    EventType = "service_wanted"
-	ServiceStarted   EventType = "service_started"
-	ServiceReady     EventType = "service_ready"
-	ServiceUnhealthy EventType = "service_unhealthy"
-	ServiceCrashed   EventType = "service_crashed"
-	ServiceFailed    EventType = "service_failed"
-	ServiceFinished  EventType = "service_finished"
-	ServiceStopped   EventType = "service_stopped"
-	ServiceAdopted   EventType = "service_adopted"
-	ServiceMoved     EventType = "service_moved"
-	ServiceRemoved   EventType = "service_removed"
-	CommandRefused   EventType = "command_refused"
-	MessageRefused   EventType = "message_refused"
+	HubStarted       EventType = "hub_started"       // the hub runs; it waits for the domains it knows
+	HubReady         EventType = "hub_ready"         // the known domains are back or were waited for: it plans
+	HubStopping      EventType = "hub_stopping"      // the hub was told to stop
+	ConfigReloaded   EventType = "config_reloaded"   // the configuration was read again and is in force
+	ConfigRefused    EventType = "config_refused"    // the configuration has faults; the old one stays in force
+	EpochRaised      EventType = "epoch_raised"      // a higher epoch was seen, so the hub raised its own above it
+	DomainJoined     EventType = "domain_joined"     // a domain joined
+	DomainOffline    EventType = "domain_offline"    // a domain said offline, or its will did; its services stay
+	DomainLost       EventType = "domain_lost"       // no heartbeat for lost_after: its services may move
+	DomainReturned   EventType = "domain_returned"   // a domain that was offline or lost is back
+	DomainRefused    EventType = "domain_refused"    // another machine has its name: the message says which
+	DomainLonely     EventType = "domain_lonely"     // a domain without a dominion was seen on the network
+	DomainForgotten  EventType = "domain_forgotten"  // all that was known of a domain is cleared
+	DomainDraining   EventType = "domain_draining"   // a domain is given nothing any more
+	DomainUndrained  EventType = "domain_undrained"  // a domain is given services again
+	DomainProblem    EventType = "domain_problem"    // something on a domain needs a human
+	ServiceWanted    EventType = "service_wanted"    // a service was switched on or off, or scaled
+	ServiceStarted   EventType = "service_started"   // its process was started
+	ServiceReady     EventType = "service_ready"     // it is ready
+	ServiceUnhealthy EventType = "service_unhealthy" // its health check fails
+	ServiceCrashed   EventType = "service_crashed"   // it ended, and is started again after a delay
+	ServiceFailed    EventType = "service_failed"    // it ended too often; it is tried again only now and then
+	ServiceFinished  EventType = "service_finished"  // it ended as it should
+	ServiceStopped   EventType = "service_stopped"   // it was told to stop, and nothing is left of it
+	ServiceAdopted   EventType = "service_adopted"   // an agent took over what the one before it had started
+	ServiceMoved     EventType = "service_moved"     // it runs on another domain now
+	ServiceRemoved   EventType = "service_removed"   // it is gone from the configuration
+	CommandRefused   EventType = "command_refused"   // a command was not obeyed: the message says why
+	MessageRefused   EventType = "message_refused"   // a message could not be read, or may not be sent so
 )
 
 // EventTypes lists the closed list in its order.
