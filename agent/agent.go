@@ -1,0 +1,246 @@
+// Package agent runs one domain of a dominion: it joins the hub, takes its
+// start commands, keeps the services of the last one running with or without
+// a hub, and tells the hub what runs.
+//
+// It owns the agent's state in ONE loop (loop.go). Beside it there are two
+// goroutines: the link, which finds the hub and keeps the connection, and,
+// while the domain is lonely, its announcement by zeroconf. It refuses to
+// decide which services run where: that is the hub's; the two never import
+// each other and meet in package topics. Only cmd/domain imports it.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jmbarzee/dominion/agent/facts"
+	"github.com/jmbarzee/dominion/agent/logs"
+	"github.com/jmbarzee/dominion/agent/supervisor"
+	"github.com/jmbarzee/dominion/broker/zeroconf"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Options is what an agent needs. All below Log are seams for tests: nil is
+// the real thing.
+type Options struct {
+	Config  config.Domain
+	Version string
+	Log     *slog.Logger
+
+	// Dial opens a connection to host:port of a broker.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Browse and Announce are those of package zeroconf.
+	Browse   func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
+	Announce func(ctx context.Context, names []string, log *slog.Logger, services ...zeroconf.Service) error
+	Runner   supervisor.Runner
+	Facts    Facts
+}
+
+// Facts is what the agent's loop asks about its machine. None of it waits.
+type Facts interface {
+	// Catalog returns the services on disk, by name, and what is new among
+	// the problems with them.
+	Catalog() (rows []topics.CatalogRow, problems []string)
+	// Addresses returns where the machine is reached, and all its addresses.
+	Addresses() (address string, all []string)
+	// Metrics measures the machine, and each service by its process group.
+	Metrics(now time.Time, groups map[string]int) topics.Metrics
+}
+
+// Agent is the agent of one domain. Make it with New.
+type Agent struct {
+	o        Options
+	events   *mailbox.Box[any]
+	messages *mailbox.Box[incoming]
+}
+
+// incoming is a message of connection n.
+type incoming struct {
+	n int
+	topics.Message
+}
+
+// What may wait for the loop. A message can be thrown away and got again by
+// connecting anew; what the agent's own parts say must not be lost.
+const (
+	maxEvents   = 1 << 16
+	maxMessages = 4096
+)
+
+// New returns an agent that has done nothing yet.
+func New(o Options) *Agent {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Browse == nil {
+		o.Browse = zeroconf.Browse
+	}
+	if o.Announce == nil {
+		o.Announce = zeroconf.Announce
+	}
+	if o.Facts == nil {
+		o.Facts = newMachine(o.Config)
+	}
+	return &Agent{o: o, events: mailbox.New[any](maxEvents), messages: mailbox.New[incoming](maxMessages)}
+}
+
+// Reload hands a running agent its configuration anew, or why it cannot be
+// read: then the old one stays in force.
+func (a *Agent) Reload(c config.Domain, err error) { a.events.Put(reload{c, err}) }
+
+// Run is the agent's life. It returns nil after ctx ended: then it has said
+// goodbye, and its services go on running, or are stopped where the
+// configuration wants that.
+func (a *Agent) Run(ctx context.Context) error {
+	c := a.o.Config
+	if err := os.MkdirAll(c.DataDir, 0o755); err != nil {
+		return fmt.Errorf("cannot make data_dir: %w", err)
+	}
+	lock, err := facts.Lock(c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	id, err := facts.Identity(c.DataDir, a.o.Log)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(c.DataDir, a.o.Log)
+	if err != nil {
+		return err
+	}
+	logDir := filepath.Join(c.DataDir, "logs")
+	now := time.Now()
+	l := &loop{
+		config: c, version: a.o.Version, id: id, session: facts.NewUUID(), started: now,
+		tree: topics.NewTree(c.TopicPrefix), log: a.o.Log, facts: a.o.Facts, store: store,
+		logs: logs.New(logDir), timing: config.DefaultTiming(), lonelySignal: make(chan bool, 1),
+		refusals: newLimiter(), silence: func() {},
+	}
+	l.announce = a.announcement(id)
+	l.supervisor, err = supervisor.New(supervisor.Options{
+		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs,
+		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
+		Post:   func(e supervisor.Event) { a.events.Put(e) },
+		Report: l.event, Logs: l.logs, Runner: a.o.Runner, Log: a.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer l.supervisor.Close()
+	l.begin(now)
+
+	link := &link{
+		config: c, id: id, session: l.session, tree: l.tree, log: a.o.Log,
+		dial: a.o.Dial, browse: a.o.Browse, address: &l.reachedAt,
+		post:    a.events.Put,
+		deliver: func(n int, m topics.Message) { a.messages.Put(incoming{n, m}) },
+		lonely:  l.lonelySignal, drop: make(chan struct{}, 1),
+		known: store.memory.Dominion, last: store.memory.Hub,
+	}
+	l.drop = link.drop
+	linkCtx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	wait.Go(func() { link.run(linkCtx) })
+	a.loop(ctx, l)
+	cancel() // the link lets go of its connection, it does not close it
+	wait.Wait()
+	a.drain(l)
+	l.goodbye()
+	return nil
+}
+
+// loop turns until ctx has ended and what must be stopped is stopped.
+func (a *Agent) loop(ctx context.Context, l *loop) {
+	done := ctx.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-done:
+			done = nil
+			l.stop(time.Now())
+		case <-a.messages.Ready():
+		case <-a.events.Ready():
+		case <-timer.C:
+		}
+		a.drain(l)
+		l.turn(time.Now())
+		if done == nil && l.stopped(time.Now()) {
+			return
+		}
+		timer.Reset(time.Until(l.next()))
+	}
+}
+
+// drain hands the loop what waits for it. Messages are taken first and
+// handled last, so that the connection they came by is known.
+func (a *Agent) drain(l *loop) {
+	messages, lost := a.messages.Take()
+	events, _ := a.events.Take()
+	now := time.Now()
+	for _, e := range events {
+		l.handle(e, now)
+	}
+	for _, m := range messages {
+		l.message(m, now)
+	}
+	if lost > 0 {
+		l.overrun(lost)
+	}
+}
+
+// announcement returns what makes a lonely domain known until ctx ends.
+func (a *Agent) announcement(id string) func(ctx context.Context) {
+	name := a.o.Config.Name
+	service := zeroconf.Service{
+		Type: zeroconf.TypeDomain,
+		// Two machines of one name are lonely together; an instance is one.
+		Instance: fmt.Sprintf("%.54s-%.8s", name, id),
+		Port:     discardPort,
+		Text:     map[string]string{"id": id, "name": name, "version": a.o.Version},
+	}
+	return func(ctx context.Context) {
+		// Most are lonely for a moment only, at their start.
+		for sleep(ctx, browseWindow) {
+			err := a.o.Announce(ctx, nil, a.o.Log, service)
+			if ctx.Err() == nil {
+				a.o.Log.Warn("cannot announce this domain by zeroconf", "error", err)
+			}
+		}
+	}
+}
+
+// discardPort stands where an announcement needs a port: a lonely domain
+// serves nothing (RFC 863).
+const discardPort = 9
+
+// machine is the real Facts.
+type machine struct {
+	catalog *facts.Catalog
+	meter   *facts.Meter
+}
+
+func newMachine(c config.Domain) machine {
+	load := func(serviceDir string) (facts.Manifest, error) {
+		s, err := config.LoadService(filepath.Join(serviceDir, facts.ManifestFile))
+		return facts.Manifest{Version: s.Version, Command: s.Command != nil}, err
+	}
+	return machine{facts.NewCatalog(c.ServicesDir, load), facts.NewMeter(c.DataDir)}
+}
+
+func (m machine) Catalog() ([]topics.CatalogRow, []string) { return m.catalog.Scan() }
+func (m machine) Addresses() (string, []string) {
+	return facts.Addresses(zeroconf.Interfaces(nil))
+}
+func (m machine) Metrics(now time.Time, groups map[string]int) topics.Metrics {
+	return m.meter.Measure(now, groups)
+}

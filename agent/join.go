@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/agent/facts"
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// join is a hub that granted one.
+type join struct {
+	candidate
+	grant topics.Grant
+}
+
+// refusal is what a hub said against our joining.
+type refusal struct{ reason string }
+
+func (r refusal) Error() string { return "the hub refuses this domain: " + r.reason }
+
+// try asks the candidates in their order. pause is how long to wait before
+// trying again.
+func (l *link) try(ctx context.Context, candidates []candidate, attempt int) (granted *join, pause time.Duration) {
+	pause = min(maxRetry, client.Backoff(attempt))
+	for i, c := range candidates {
+		limit := answerTimeout
+		if i < len(candidates)-1 {
+			limit = hurriedTimeout
+		}
+		grant, err := l.ask(ctx, c, limit)
+		if ctx.Err() != nil {
+			return nil, pause
+		}
+		if err == nil {
+			err = l.accept(c, grant)
+		}
+		if err == nil {
+			return &join{c, grant}, 0
+		}
+		l.say("hub", slog.LevelWarn, err.Error())
+		if errors.As(err, new(refusal)) || errors.Is(err, client.ErrNotAuthorized) {
+			// the hub lives, and nothing changes within milliseconds
+			pause = refusedRetry + rand.N(time.Second*time.Duration(min(attempt, 2)+1))
+		}
+	}
+	return nil, pause
+}
+
+// accept tells whether the hub that granted the join is one to be joined:
+// addresses are given to other machines.
+func (l *link) accept(c candidate, g topics.Grant) error {
+	d := identity{g.Dominion, g.Name}
+	switch {
+	case g.Dominion == "":
+		return errors.New("the hub granted the join without the id of its dominion: not joined")
+	case l.config.Dominion != "" && g.Name != l.config.Dominion:
+		return fmt.Errorf("at %s is dominion %q, domain.toml wants %q: not joined", c.url, g.Name, l.config.Dominion)
+	case l.config.Hub == "" && c.dominion.ID != d.ID && c.dominion.Name != d.Name:
+		return fmt.Errorf("at %s is dominion %q now, not %q: not joined", c.url, g.Name, c.dominion.Name)
+	}
+	return nil
+}
+
+// ask connects without a will and asks the hub for admission. Without a will,
+// so that the connection of somebody who is refused leaves no trace; the name
+// is another machine's then.
+func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
+	request, response := l.tree.Request(topics.VerbJoin)
+	transaction := facts.NewUUID()
+	answers := make(chan topics.Reply, 1)
+	connectCtx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	conn, err := l.connect(connectCtx, c, nil, func(m topics.Message) {
+		if m.Topic != response || m.Retain {
+			return
+		}
+		reply, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
+		if err != nil || reply.Transaction != transaction {
+			return // somebody else's
+		}
+		select {
+		case answers <- reply:
+		default:
+		}
+	})
+	if err != nil {
+		return topics.Grant{}, err
+	}
+	defer conn.Close()
+	ctx, cancel = context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if err := conn.Subscribe(ctx, response); err != nil {
+		return topics.Grant{}, err
+	}
+	conn.Publish(topics.Message{Topic: request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(topics.Ask{
+		Transaction: transaction, ID: l.id, Name: l.config.Name, Session: l.session,
+		Protocol: topics.Protocol, Address: *l.address.Load(),
+	})})
+	select {
+	case reply := <-answers:
+		if reply.Status != topics.StatusOK {
+			return topics.Grant{}, refusal{reply.Error}
+		}
+		return topics.Decode[topics.Grant](response, reply.Data)
+	case <-conn.Done():
+		return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered: %w", c.url, conn.Err())
+	case <-ctx.Done():
+		return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s", c.url)
+	}
+}
+
+func (l *link) connect(ctx context.Context, c candidate, will *topics.Message, onMessage func(topics.Message)) (*client.Conn, error) {
+	password, err := readPassword(l.config.PasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	o := client.Options{
+		URL: c.url, User: l.config.User, Password: password, CAFile: l.config.CAFile,
+		ClientID: "domain-" + l.id, Will: will, OnMessage: onMessage, Log: l.log,
+	}
+	if l.dial != nil {
+		u, err := url.Parse(c.url)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the hub's URL %q: %w", c.url, err)
+		}
+		o.Dial = func(ctx context.Context) (net.Conn, error) { return l.dial(ctx, u.Host) }
+	}
+	return client.Connect(ctx, o)
+}
+
+func readPassword(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("cannot read password_file: %w", err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}

@@ -1,0 +1,271 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/broker/zeroconf"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// How long the link waits for what.
+const (
+	answerTimeout  = 3 * time.Second // to connect, and for a hub's answer to a join
+	hurriedTimeout = time.Second     // to connect, while there are other candidates
+	browseWindow   = 2 * time.Second
+	maxRetry       = time.Second     // between attempts to reach a hub
+	refusedRetry   = 2 * time.Second // the least after a refusal
+	briefStay      = 5 * time.Second // a connection that ended sooner is not renewed at once
+)
+
+// link keeps the connection to the hub: it finds one, asks it for admission,
+// connects with the will, and begins again when that is lost. It is a
+// goroutine of its own because all of it waits; the agent's loop hears of it
+// by events, and tells it when to look beyond the hub that it knows.
+type link struct {
+	config  config.Domain
+	id      string
+	session string
+	tree    topics.Tree
+	dial    func(ctx context.Context, addr string) (net.Conn, error) // nil: the network
+	browse  func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
+	address *atomic.Pointer[string] // where this domain is reached, as the loop sees it
+	log     *slog.Logger
+
+	post    func(event any)               // linkUp, linkReady, linkDown
+	deliver func(n int, m topics.Message) // a message of connection n
+	lonely  chan bool                     // from the loop, the latest counts
+	drop    chan struct{}                 // from the loop: connect anew
+
+	// The rest is the link's goroutine's own.
+	known    identity
+	last     string            // URL of the broker we were joined at last
+	n        int               // connections so far
+	said     map[string]string // what was logged last, by matter
+	isLonely bool
+	windows  chan window // nil while nobody browses
+	unbrowse func()
+}
+
+// linkUp says that a hub granted the join and the connection with the will
+// stands; messages of connection n may follow. linkReady says that it is
+// subscribed, linkDown that it is over.
+type (
+	linkUp struct {
+		n     int
+		conn  *client.Conn
+		url   string
+		grant topics.Grant
+	}
+	linkReady struct{ n int }
+	linkDown  struct{ n int }
+)
+
+// run keeps the connection until ctx ends. It leaves the last connection
+// open: the loop says goodbye on it.
+func (l *link) run(ctx context.Context) {
+	l.said = make(map[string]string)
+	l.setLonely(ctx, true)
+	defer l.setLonely(ctx, false)
+	var next *join
+	for brief := 0; ctx.Err() == nil; {
+		if next == nil {
+			if brief > 0 && !sleep(ctx, min(maxRetry, client.Backoff(brief))) {
+				return
+			}
+			if next = l.search(ctx); next == nil {
+				return
+			}
+		}
+		began := time.Now()
+		next = l.stay(ctx, *next)
+		if brief++; time.Since(began) > briefStay {
+			brief = 0
+		}
+	}
+}
+
+// search asks the candidates until one of them grants the join; nil when ctx
+// ended.
+func (l *link) search(ctx context.Context) *join {
+	var found []zeroconf.Found
+	for attempt := 0; ; attempt++ {
+		candidates := l.candidates(found)
+		granted, pause := l.try(ctx, candidates, attempt)
+		if granted != nil {
+			return granted
+		}
+		timer := time.NewTimer(pause)
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return nil
+			case <-timer.C:
+				waiting = false
+			case w := <-l.windows:
+				if w.err != nil {
+					l.say("browse", slog.LevelWarn, w.err.Error())
+				}
+				found = w.found
+				if !slices.Equal(candidates, l.candidates(found)) {
+					waiting, attempt = false, -1
+				}
+			case lonely := <-l.lonely:
+				l.setLonely(ctx, lonely)
+			case <-l.drop: // it is dropped
+			}
+		}
+		timer.Stop()
+	}
+}
+
+// stay connects with the will and remains until the connection is over. While
+// the broker answers but no hub behind it, it looks for the hub at another
+// broker, and returns where it was found.
+func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
+	l.n++
+	n := l.n
+	offline := l.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: l.config.Name}, []byte(topics.Offline))
+	conn, err := l.connect(ctx, j.candidate, &offline, func(m topics.Message) { l.deliver(n, m) })
+	if err != nil {
+		l.say("hub", slog.LevelWarn, err.Error())
+		return nil
+	}
+	l.known, l.last = identity{j.grant.Dominion, j.grant.Name}, j.url
+	l.post(linkUp{n, conn, j.url, j.grant})
+	defer func() {
+		if ctx.Err() == nil { // else the connection is the loop's
+			l.post(linkDown{n})
+		}
+	}()
+	if err := conn.Subscribe(ctx, l.tree.AgentFilters(l.config.Name)...); err != nil {
+		if ctx.Err() == nil {
+			l.say("hub", slog.LevelError, err.Error())
+			conn.Close()
+		}
+		return nil
+	}
+	clear(l.said)
+	l.post(linkReady{n})
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.drop:
+			conn.Close()
+			return nil
+		case <-conn.Done():
+			l.log.Warn("lost the connection to the hub", "hub", j.url, "error", conn.Err())
+			return nil
+		case lonely := <-l.lonely:
+			l.setLonely(ctx, lonely)
+		case w := <-l.windows:
+			// Asking at this broker would end our own connection here: the
+			// hub hears of us when it is back.
+			others := slices.DeleteFunc(l.candidates(w.found), func(c candidate) bool { return c.url == j.url })
+			if granted, _ := l.try(ctx, others, 0); granted != nil {
+				conn.Publish(offline)
+				conn.Close()
+				return granted
+			}
+		}
+	}
+}
+
+// window is what one window of browsing found.
+type window struct {
+	found []zeroconf.Found
+	err   error
+}
+
+// setLonely begins or ends browsing for other hubs than the one known. A hub
+// that the configuration names is the only one.
+func (l *link) setLonely(ctx context.Context, lonely bool) {
+	l.isLonely = lonely
+	if l.windows != nil && !lonely {
+		l.unbrowse()
+		l.windows, l.unbrowse = nil, nil
+	}
+	if l.windows != nil || !lonely || l.config.Hub != "" {
+		return
+	}
+	windows := make(chan window, 1) // holds the latest
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			began := time.Now()
+			found, err := l.browse(ctx, nil, zeroconf.TypeDominion, browseWindow)
+			select {
+			case <-windows:
+			default:
+			}
+			windows <- window{found, err}
+			if time.Since(began) < browseWindow/2 { // no interface is up yet
+				sleep(ctx, browseWindow/2)
+			}
+		}
+	}()
+	l.windows, l.unbrowse = windows, func() {
+		cancel()
+		<-done
+	}
+}
+
+// candidates returns where to ask, best first: the hub that the configuration
+// names, or the one known, and while lonely what zeroconf found.
+func (l *link) candidates(found []zeroconf.Found) []candidate {
+	if l.config.Hub != "" {
+		return []candidate{{url: staticURL(l.config.Hub)}}
+	}
+	w := wish{
+		name: l.config.Dominion, known: l.known, prefix: l.tree.Prefix(),
+		password: l.config.PasswordFile != "", preferTLS: l.config.CAFile != "",
+	}
+	var all []candidate
+	if c := (candidate{l.last, l.known}); c.url != "" && w.wants(c.dominion) && (c.encrypted() || !w.password) {
+		all = append(all, c)
+	}
+	if !l.isLonely {
+		return all
+	}
+	chosen, problem := choose(found, w)
+	if problem != "" {
+		l.say("found", slog.LevelWarn, problem)
+	}
+	for _, c := range chosen {
+		if !slices.ContainsFunc(all, func(known candidate) bool { return known.url == c.url }) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// say logs what is new about a matter: a retry that fails as the one before
+// is no news.
+func (l *link) say(matter string, level slog.Level, text string) {
+	if l.said[matter] != text {
+		l.said[matter] = text
+		l.log.Log(context.Background(), level, text)
+	}
+}
+
+// sleep waits, and tells whether ctx is still there.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,375 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmbarzee/dominion/agent/logs"
+	"github.com/jmbarzee/dominion/agent/supervisor"
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// How often the loop looks after what does not tell by itself.
+const (
+	pollInterval    = 3 * time.Second // catalog and addresses: "fresh within 5 s"
+	metricsInterval = 30 * time.Second
+	logInterval     = time.Second // while services run
+	followInterval  = 250 * time.Millisecond
+	shortest        = 100 * time.Millisecond // heartbeat, whatever a start command says
+	stopMargin      = 5 * time.Second        // beyond the longest stop_timeout, at the end
+	goodbyeTimeout  = 2 * time.Second
+)
+
+// loop is the agent's state and what it does about events. One goroutine owns
+// it.
+type loop struct {
+	config       config.Domain
+	version      string
+	id, session  string
+	started      time.Time
+	tree         topics.Tree
+	log          *slog.Logger
+	facts        Facts
+	store        *store
+	supervisor   *supervisor.Supervisor
+	logs         *logs.Dir
+	announce     func(ctx context.Context) // blocks
+	lonelySignal chan bool
+	drop         chan struct{}
+	timing       topics.Timing
+
+	// The connection, and what is known by it.
+	conn    *client.Conn // nil: none
+	n       int          // its number
+	ready   bool         // joined: subscribed, heartbeats go
+	grant   topics.Grant
+	hub     hubView
+	held    *topics.StartCommand // a retained one that must wait
+	outbox  []topics.Message     // events for the next connection
+	status  []byte               // as published by this connection
+	seq     uint64
+	unheard time.Time // since when no hub is reachable; zero: one is
+
+	lonely     bool
+	silence    context.CancelFunc // ends the announcement of a lonely domain
+	announcers sync.WaitGroup
+	refusals   *limiter
+	catalog    []topics.CatalogRow
+	addresses  []string
+	reachedAt  atomic.Pointer[string] // the link reads it
+
+	heartbeatAt, metricsAt, pollAt, logAt time.Time
+	stopBy                                time.Time // zero: not stopping
+}
+
+// begin brings back what ran before, with or without a hub.
+func (l *loop) begin(now time.Time) {
+	l.poll(now)
+	if l.store.taken {
+		l.obeyTiming(l.store.command.Timing)
+	}
+	l.supervisor.Adopt(now)
+	if l.store.taken {
+		c := l.store.command
+		l.log.Info("starting what ran before", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
+		l.supervisor.Apply(c.Services, now)
+	}
+	l.unheard = now
+	l.setLonely(true)
+	l.logAt = now
+}
+
+// handle takes an event of the agent's own parts.
+func (l *loop) handle(e any, now time.Time) {
+	switch e := e.(type) {
+	case supervisor.Event:
+		l.supervisor.Handle(e, now)
+	case linkUp:
+		l.up(e)
+	case linkReady:
+		if e.n == l.n && l.conn != nil {
+			l.join(now)
+		}
+	case linkDown:
+		if e.n == l.n {
+			l.conn, l.ready = nil, false
+		}
+	case reload:
+		l.reload(e.config, e.err)
+	}
+}
+
+// up takes over a connection. What is known of the hub begins anew with it.
+func (l *loop) up(e linkUp) {
+	l.conn, l.n, l.ready, l.grant = e.conn, e.n, false, e.grant
+	l.hub, l.held, l.status = hubView{}, nil, nil
+	m := l.store.memory
+	if m.Dominion.ID != "" && m.Dominion.ID != e.grant.Dominion {
+		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.grant.Name)
+	}
+	m.Dominion, m.Hub = identity{e.grant.Dominion, e.grant.Name}, e.url
+	l.wrote(l.store.remember(m))
+}
+
+// join publishes all of our state: a broker keeps nothing for us that it may
+// not have lost.
+func (l *loop) join(now time.Time) {
+	l.ready = true
+	l.log.Info("joined", "dominion", l.grant.Name, "hub", l.store.memory.Hub, "epoch", l.grant.Epoch)
+	l.publish(topics.DomainAvailability, []byte(topics.Online))
+	l.publishStatus()
+	l.heartbeat(now)
+	l.heartbeatAt = now.Add(l.interval())
+	l.metricsAt = now
+	for _, m := range l.outbox {
+		l.conn.Publish(m)
+	}
+	l.outbox = nil
+}
+
+// turn does what is due, after the events of this turn.
+func (l *loop) turn(now time.Time) {
+	if due(&l.pollAt, now, pollInterval) {
+		l.poll(now)
+	}
+	l.supervisor.Tick(now)
+	if l.watching(now) && !now.Before(l.logAt) {
+		l.logAt = now.Add(l.logEvery(now))
+		l.publishLogs(now)
+	}
+	l.feelLonely(now)
+	if l.ready {
+		if due(&l.heartbeatAt, now, l.interval()) {
+			l.heartbeat(now)
+		}
+		if due(&l.metricsAt, now, metricsInterval) {
+			l.publish(topics.DomainMetrics, topics.Encode(l.facts.Metrics(now, l.supervisor.Groups())))
+		}
+		l.publishStatus()
+	}
+}
+
+// due tells whether a moment has come, and sets the next. A loop that was
+// away for long (suspended) does not catch up.
+func due(at *time.Time, now time.Time, every time.Duration) bool {
+	if now.Before(*at) {
+		return false
+	}
+	if *at = at.Add(every); !at.After(now) {
+		*at = now.Add(every)
+	}
+	return true
+}
+
+// next is when turn has something to do, if nothing happens before.
+func (l *loop) next() time.Time {
+	at := l.pollAt
+	sooner := func(t time.Time) {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	if t, ok := l.supervisor.Next(); ok {
+		sooner(t)
+	}
+	if l.watching(time.Now()) {
+		sooner(l.logAt)
+	}
+	if l.ready {
+		sooner(l.heartbeatAt)
+		sooner(l.metricsAt)
+	}
+	if !l.lonely && !l.unheard.IsZero() {
+		sooner(l.unheard.Add(l.timing.Isolation.Duration()))
+	}
+	if !l.stopBy.IsZero() {
+		sooner(l.stopBy)
+	}
+	return at
+}
+
+// poll notices what changed on the machine.
+func (l *loop) poll(now time.Time) {
+	if l.pollAt.IsZero() {
+		l.pollAt = now.Add(pollInterval)
+	}
+	var problems []string
+	l.catalog, problems = l.facts.Catalog()
+	for _, p := range problems {
+		l.log.Warn(p)
+		l.event(topics.DomainProblem, "", p)
+	}
+	address, all := l.facts.Addresses()
+	if l.config.Address != "" {
+		address = l.config.Address
+	}
+	if old := l.reachedAt.Load(); old == nil || *old != address {
+		if old != nil {
+			l.log.Info("this domain's address changed", "from", *old, "to", address)
+		}
+		l.reachedAt.Store(&address)
+	}
+	l.addresses = all
+	l.store.retry()
+}
+
+// feelLonely notices for how long no hub was reachable.
+func (l *loop) feelLonely(now time.Time) {
+	reachable := l.ready && l.hub.availability != topics.Offline
+	switch {
+	case reachable:
+		l.unheard = time.Time{}
+		if l.lonely {
+			l.setLonely(false)
+		}
+	case l.unheard.IsZero():
+		l.unheard = now
+	case !l.lonely && now.Sub(l.unheard) >= l.timing.Isolation.Duration():
+		l.log.Warn("no hub for a while: lonely; the services run on, looking for a hub", "since", l.unheard.Format(time.TimeOnly))
+		l.setLonely(true)
+	}
+}
+
+// setLonely tells the link to look further, and announces that we are here.
+func (l *loop) setLonely(lonely bool) {
+	l.lonely = lonely
+	select {
+	case <-l.lonelySignal: // an older word
+	default:
+	}
+	l.lonelySignal <- lonely
+	l.silence()
+	if lonely {
+		var ctx context.Context
+		ctx, l.silence = context.WithCancel(context.Background())
+		l.announcers.Go(func() { l.announce(ctx) })
+	}
+}
+
+// heartbeat publishes the sign of life. It does not move the next one.
+func (l *loop) heartbeat(now time.Time) {
+	l.seq++
+	epoch, generation, _ := l.store.position()
+	l.publish(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
+		ID: l.id, Session: l.session, Seq: l.seq, At: topics.At(now),
+		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: epoch, Generation: generation,
+	}))
+}
+
+func (l *loop) interval() time.Duration { return max(shortest, l.timing.Heartbeat.Duration()) }
+
+// publishStatus publishes the status if it is another than the last.
+func (l *loop) publishStatus() {
+	s := topics.Encode(topics.Domain{
+		ID: l.id, Name: l.config.Name, Version: l.version, Protocol: topics.Protocol,
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
+		Traits: list(l.config.Traits), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
+		Services: list(l.supervisor.Instances()), Catalog: list(l.catalog),
+	})
+	if !bytes.Equal(s, l.status) {
+		l.status = s
+		l.publish(topics.DomainStatus, s)
+	}
+}
+
+// list returns a list that is [] on the wire when it is empty, not null.
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+// publish publishes on a topic of this domain, if there is a connection.
+func (l *loop) publish(k topics.Kind, payload []byte) {
+	if l.conn != nil {
+		l.conn.Publish(l.tree.Message(topics.Address{Kind: k, Domain: l.config.Name}, payload))
+	}
+}
+
+// maxOutbox is how many events are kept while nobody can be told.
+const maxOutbox = 100
+
+// event tells people what happened, now or after the next join.
+func (l *loop) event(kind topics.EventType, service, message string) {
+	e := topics.Event{At: topics.At(time.Now()), Type: kind, Domain: l.config.Name, Service: service, Message: message}
+	m := l.tree.Message(topics.Address{Kind: topics.DomainEvent, Domain: l.config.Name}, topics.Encode(e))
+	if l.ready {
+		l.conn.Publish(m)
+		return
+	}
+	if len(l.outbox) == maxOutbox {
+		l.outbox = slices.Delete(l.outbox, 0, 1)
+	}
+	l.outbox = append(l.outbox, m)
+}
+
+// wrote says what could not be written to disk.
+func (l *loop) wrote(err error) {
+	if err != nil {
+		l.log.Error(err.Error())
+		l.event(topics.DomainProblem, "", err.Error())
+	}
+}
+
+// overrun gets again what was lost: state topics are retained.
+func (l *loop) overrun(lost int) {
+	l.log.Error("more messages came than could be handled, connecting anew", "lost", lost)
+	select {
+	case l.drop <- struct{}{}:
+	default:
+	}
+}
+
+// stop begins the end.
+func (l *loop) stop(now time.Time) {
+	if !l.config.StopServicesOnExit {
+		l.log.Info("stopping; the services run on")
+		l.stopBy = now
+		return
+	}
+	longest := services.DefaultStopTimeout
+	for _, s := range l.store.command.Services {
+		longest = max(longest, s.StopTimeout.Duration())
+	}
+	l.log.Info("stopping, with all services")
+	l.stopBy = now.Add(longest + stopMargin)
+	l.supervisor.StopAll(now)
+}
+
+// stopped tells whether nothing is left to wait for.
+func (l *loop) stopped(now time.Time) bool {
+	if l.config.StopServicesOnExit && !l.supervisor.Idle() {
+		if now.Before(l.stopBy) {
+			return false
+		}
+		l.log.Error("services are left that did not stop")
+	}
+	return true
+}
+
+// goodbye says offline and disconnects. The link is gone by now.
+func (l *loop) goodbye() {
+	l.silence()
+	defer l.announcers.Wait()
+	if l.conn == nil {
+		return
+	}
+	l.publish(topics.DomainAvailability, []byte(topics.Offline))
+	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+	defer cancel()
+	if err := l.conn.Flush(ctx); err != nil {
+		l.log.Warn("cannot say goodbye", "error", fmt.Errorf("to the hub: %w", err))
+	}
+	l.conn.Close()
+}

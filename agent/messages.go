@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"fmt"
+	"net/url"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// message takes a message of the broker.
+func (l *loop) message(m incoming, now time.Time) {
+	a, ok := l.tree.Parse(m.Topic)
+	if m.n != l.n || l.conn == nil || !ok {
+		return // of a connection that is over
+	}
+	if a.Kind.Imperative() && m.Retain {
+		l.log.Warn("ignored an order that was retained: it is old", "topic", m.Topic)
+		return
+	}
+	switch a.Kind {
+	case topics.HubAvailability:
+		l.hub.availability = string(m.Payload)
+		l.release(now)
+	case topics.HubStatus:
+		l.hubStatus(m.Message)
+		l.release(now)
+	case topics.DomainAvailability:
+		// A will that came late, of a connection of ours that is over, or a
+		// hub that lost us for a moment.
+		if string(m.Payload) != topics.Online && l.ready {
+			l.publish(topics.DomainAvailability, []byte(topics.Online))
+		}
+	case topics.DomainServicesSet:
+		l.startCommand(m.Message, now)
+	case topics.DomainCommand:
+		l.command(m.Message, now)
+	case topics.DomainDrainSet:
+		l.drain(m.Message)
+	}
+}
+
+func (l *loop) hubStatus(m topics.Message) {
+	if len(m.Payload) == 0 {
+		return
+	}
+	h, err := topics.Decode[topics.Hub](m.Topic, m.Payload)
+	if err != nil {
+		l.misunderstood(err)
+		return
+	}
+	if !topics.SameMajor(h.Protocol) && (!l.hub.known || l.hub.protocol != h.Protocol) {
+		problem := fmt.Sprintf("the hub speaks protocol %.20q, this agent %s: it is not obeyed; bring both to the same version", h.Protocol, topics.Protocol)
+		l.log.Error(problem)
+		l.event(topics.DomainProblem, "", problem)
+	}
+	l.hub.known, l.hub.epoch, l.hub.protocol = true, h.Epoch, h.Protocol
+}
+
+// misunderstood says what is wrong with a payload, once in a while.
+func (l *loop) misunderstood(err error) {
+	if l.refusals.allow(err.Error(), time.Now()) {
+		l.log.Warn("ignored a message", "error", err)
+		l.event(topics.MessageRefused, "", err.Error())
+	}
+}
+
+// startCommand takes the whole set of services that should run, or refuses it.
+func (l *loop) startCommand(m topics.Message, now time.Time) {
+	if len(m.Payload) == 0 {
+		l.held = nil
+		return // cleared: what runs, runs
+	}
+	c, err := topics.Decode[topics.StartCommand](m.Topic, m.Payload)
+	if err != nil {
+		l.misunderstood(err)
+		return
+	}
+	l.held = nil // by what came after it
+	l.consider(c, m.Retain, now)
+}
+
+// release looks at a held start command again.
+func (l *loop) release(now time.Time) {
+	if c := l.held; c != nil {
+		l.held = nil
+		l.consider(*c, true, now)
+	}
+}
+
+func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
+	s := standing{domain: l.id, dominion: l.store.memory.Dominion.ID, granted: l.grant.Epoch, hub: l.hub}
+	s.epoch, s.generation, s.taken = l.store.position()
+	verdict, reason := judge(c, retained, s)
+	switch verdict {
+	case same:
+	case hold:
+		l.held = &c
+	case stale:
+		l.log.Info("left out a start command", "reason", reason)
+	case refuse:
+		l.refuseCommand(c, reason)
+	case apply:
+		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
+		l.wrote(l.store.take(c))
+		l.obeyTiming(c.Timing)
+		l.supervisor.Apply(c.Services, now)
+	}
+}
+
+func (l *loop) refuseCommand(c topics.StartCommand, reason string) {
+	text := fmt.Sprintf("start command of epoch %d generation %d refused: %s", c.Epoch, c.Generation, reason)
+	if l.refusals.allow(text, time.Now()) {
+		l.log.Warn(text)
+		l.event(topics.CommandRefused, "", text)
+	}
+}
+
+// obeyTiming takes over a dominion's timing; what it leaves out stays.
+func (l *loop) obeyTiming(t topics.Timing) {
+	if t.Heartbeat > 0 {
+		l.timing.Heartbeat = t.Heartbeat
+		l.heartbeatAt = time.Now() // one at once, with what was taken
+	}
+	if t.Isolation > 0 {
+		l.timing.Isolation = t.Isolation
+	}
+}
+
+// drain sets the flag that keeps services away from this domain.
+func (l *loop) drain(m topics.Message) {
+	var on bool
+	switch string(m.Payload) {
+	case topics.On:
+		on = true
+	case topics.Off:
+	default:
+		l.misunderstood(fmt.Errorf("cannot read %s: want ON or OFF, not %.40q", m.Topic, m.Payload))
+		return
+	}
+	memory := l.store.memory
+	if memory.Draining == on {
+		return
+	}
+	memory.Draining = on
+	l.wrote(l.store.remember(memory))
+	kind, text := topics.DomainUndrained, "the domain takes services again"
+	if on {
+		kind, text = topics.DomainDraining, "the domain is drained: it is given nothing, and what may run elsewhere leaves"
+	}
+	l.log.Info(text)
+	l.event(kind, "", text)
+}
+
+// reload is a configuration that was read anew.
+type reload struct {
+	config config.Domain
+	err    error
+}
+
+// reload takes over what can change while the agent runs, and says what
+// cannot.
+func (l *loop) reload(c config.Domain, err error) {
+	if err != nil {
+		l.log.Error("configuration refused, the old one stays in force", "error", err)
+		return
+	}
+	taken := l.config
+	taken.Traits, taken.Address, taken.StopServicesOnExit = c.Traits, c.Address, c.StopServicesOnExit
+	var later []string
+	before, after := reflect.ValueOf(taken), reflect.ValueOf(c)
+	for i := range before.NumField() {
+		if field := before.Type().Field(i); !reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface()) {
+			later = append(later, field.Name)
+		}
+	}
+	l.config = taken
+	l.poll(time.Now())
+	l.log.Info("configuration read anew", "file", c.File)
+	if len(later) > 0 {
+		l.log.Warn("these keys changed and count after a restart of the agent (it stops no service)", "keys", strings.Join(later, ", "))
+	}
+}
+
+// environment is what services are told of the dominion and this domain.
+func (l *loop) environment(string) map[string]string {
+	e := map[string]string{
+		"DOMINION_TOPIC_PREFIX": l.tree.Prefix(),
+		"DOMAIN_UUID":           l.id,
+		"DOMAIN_NAME":           l.config.Name,
+		"DOMAIN_IP":             l.address(),
+	}
+	broker := l.store.memory.Hub
+	if broker == "" {
+		broker = staticURL(l.config.Hub)
+	}
+	u, err := url.Parse(broker)
+	if err != nil || u.Host == "" {
+		return e
+	}
+	u.User = nil
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "mqtts":
+		port = "8883"
+	default:
+		port = "1883"
+	}
+	e["DOMINION_URL"], e["DOMINION_IP"], e["DOMINION_PORT"] = u.String(), u.Hostname(), port
+	return e
+}
+
+func (l *loop) address() string { return *l.reachedAt.Load() }
+
+func (l *loop) serviceVersion(service string) string {
+	for _, row := range l.catalog {
+		if row.Service == service {
+			return row.Version
+		}
+	}
+	return ""
+}

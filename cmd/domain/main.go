@@ -1,0 +1,58 @@
+// Command domain is the agent: it runs on each machine of a dominion, starts
+// the services that the hub gives it, and watches over them.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/jmbarzee/dominion/agent"
+	"github.com/jmbarzee/dominion/config"
+)
+
+var version = "dev" // set by -ldflags "-X main.version=…"
+
+func main() {
+	file := flag.String("config", os.Getenv("DOMAIN_CONFIG_FILE"), "domain.toml to read, also from DOMAIN_CONFIG_FILE; none: the defaults")
+	check := flag.Bool("check", false, "tell every fault of the configuration and exit")
+	showVersion := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if *showVersion {
+		fmt.Println("domain", version)
+		return
+	}
+	c, err := config.LoadDomain(*file, os.Environ())
+	if flag.NArg() > 0 {
+		err = fmt.Errorf("domain: cannot use %q: there are flags only, see -help", flag.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	if *check {
+		fmt.Println("OK")
+		return
+	}
+	debug.SetGCPercent(25) // a machine of a home has other use for its memory
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	a := agent.New(agent.Options{Config: c, Version: version, Log: log})
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		for range hangup {
+			a.Reload(config.LoadDomain(*file, os.Environ()))
+		}
+	}()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
+	if err := a.Run(ctx); err != nil {
+		log.Error(err.Error())
+		os.Exit(1)
+	}
+}
