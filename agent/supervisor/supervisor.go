@@ -8,10 +8,22 @@
 package supervisor
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/logs"
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -36,62 +48,398 @@ type Options struct {
 	Report func(kind topics.EventType, service, message string)
 
 	Logs   *logs.Dir // for the last lines of what failed; nil: none are shown
-	Runner Runner    // nil: real processes
-	Log    *slog.Logger
+	Runner Runner    // nil: real processes, of a NewRunner that Close closes
+	// Dial is how tcp and http checks reach a service; nil: the network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Log  *slog.Logger
 }
 
 // Event is something that happened to an instance. Only the Supervisor that
 // posted it understands it.
 type Event struct {
 	service string
+	token   string // of the life it happened to: news of a former one are void
+	what    event
 }
 
-// Runner starts and signals processes. The real one is NewRunner's.
-type Runner interface{}
+const (
+	stoppedListed = time.Minute     // how long one that was stopped is still listed
+	diskRetry     = 5 * time.Second // between tries of what could not be written
+	quotedLines   = 5               // of a failed service, in its message
+)
 
 // Supervisor owns the instances of a domain. It is owned by one loop and not
 // for concurrent use.
 type Supervisor struct {
-	o Options
+	o         Options
+	owner     owner
+	ownRunner bool
+	services  map[string]*service
+	ports     *ports
+
+	ctx      context.Context // of the health checks
+	cancel   context.CancelFunc
+	checking sync.WaitGroup
+
+	writeAgain time.Time       // when what could not be written is due; zero: nothing is
+	said       map[string]bool // problems of the disk that were reported
+}
+
+// service is an instance with what its life needs at hand.
+type service struct {
+	instance
+	ordered topics.Spec // as the start command has it; the instance's is completed by its service.toml
+	live    life
+	dirty   bool // its record has to be written
+}
+
+// life is what belongs to one life of a service's processes.
+type life struct {
+	group  Group
+	plan   plan
+	notify *notifySocket
+	ctx    context.Context
+	end    context.CancelFunc
 }
 
 // New returns a Supervisor that has started nothing yet.
-func New(o Options) (*Supervisor, error) { return &Supervisor{o: o}, nil }
+func New(o Options) (*Supervisor, error) {
+	own, err := findOwner(o.RunAs)
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Environment == nil {
+		o.Environment = func(string) map[string]string { return nil }
+	}
+	if o.Address == nil {
+		o.Address = func() string { return "" }
+	}
+	if o.Version == nil {
+		o.Version = func(string) string { return "" }
+	}
+	if o.Report == nil {
+		o.Report = func(topics.EventType, string, string) {}
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	for _, dir := range []*string{&o.ServicesDir, &o.DataDir, &o.LogDir} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return nil, fmt.Errorf("cannot supervise services: %w", err)
+		}
+	}
+	s := &Supervisor{o: o, owner: own, services: make(map[string]*service), said: make(map[string]bool)}
+	if o.Runner == nil {
+		if s.o.Runner, err = NewRunner(o.Log); err != nil {
+			return nil, err
+		}
+		s.ownRunner = true
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.makeDirs()
+	s.ports = loadPorts(filepath.Join(o.DataDir, "ports.json"), o.Log)
+	return s, nil
+}
 
-// Adopt takes over what the agent before this one left running. It is called
-// once, before anything else.
-func (s *Supervisor) Adopt(now time.Time) {}
+// makeDirs makes the directories that all services share. A disk that refuses
+// is no reason not to supervise: what can run without, runs.
+func (s *Supervisor) makeDirs() {
+	err := errors.Join(
+		os.MkdirAll(s.instancesDir(), 0o700),
+		os.MkdirAll(s.notifyDir(), 0o711),
+		os.MkdirAll(filepath.Join(s.o.DataDir, "data"), 0o711),
+		os.MkdirAll(s.o.LogDir, 0o755),
+		s.owner.letThrough(s.o.DataDir),
+	)
+	s.disk("directories", err)
+}
+
+func (s *Supervisor) instancesDir() string { return filepath.Join(s.o.DataDir, "instances") }
+func (s *Supervisor) notifyDir() string    { return filepath.Join(s.o.DataDir, "notify") }
 
 // Apply makes specs the whole set of services that should run. The environment
 // of an instance is the one at its start; only another revision restarts it.
-func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {}
+func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
+	for _, name := range s.names() {
+		v := s.services[name]
+		if _, still := specs[name]; still {
+			continue
+		}
+		if v.State == topics.Stopped {
+			delete(s.services, name)
+			continue
+		}
+		s.step(v, unwanted{}, now)
+	}
+	for _, name := range slices.Sorted(maps.Keys(specs)) {
+		spec := specs[name]
+		v := s.hold(name)
+		if why := refusal(name, spec); why != "" {
+			if !v.State.Alive() {
+				v.ordered = spec
+			}
+			s.step(v, refused{spec, why}, now)
+			continue
+		}
+		if v.State.Alive() && !reflect.DeepEqual(v.ordered, spec) {
+			v.dirty = true
+		}
+		v.ordered = spec
+		s.step(v, wanted{s.complete(name, spec)}, now)
+	}
+	s.write(now)
+}
+
+// complete fills in what the service itself says. One that cannot be read says
+// nothing, until it is to start.
+func (s *Supervisor) complete(name string, spec topics.Spec) topics.Spec {
+	file, err := config.LoadService(filepath.Join(s.o.ServicesDir, name, "service.toml"))
+	if err != nil {
+		return spec
+	}
+	full, _ := file.Complete(spec)
+	return full
+}
+
+// hold returns the service of a name, a new one if there was none.
+func (s *Supervisor) hold(name string) *service {
+	v := s.services[name]
+	if v == nil {
+		v = &service{instance: instance{Service: name, Health: topics.UnknownHealth}}
+		v.Jitter.Seed(seed(name))
+		s.services[name] = v
+	}
+	return v
+}
 
 // Handle takes an event that was posted.
-func (s *Supervisor) Handle(e Event, now time.Time) {}
+func (s *Supervisor) Handle(e Event, now time.Time) {
+	v := s.services[e.service]
+	if v == nil || v.Run.Token != e.token || v.live.end == nil {
+		return
+	}
+	s.step(v, e.what, now)
+	s.write(now)
+}
 
 // Tick does what is due at now.
-func (s *Supervisor) Tick(now time.Time) {}
+func (s *Supervisor) Tick(now time.Time) {
+	for _, name := range s.names() {
+		v := s.services[name]
+		if v.State == topics.Stopped && now.Sub(v.Since) >= stoppedListed {
+			delete(s.services, name)
+			continue
+		}
+		if due := v.due(); !due.IsZero() && !now.Before(due) {
+			s.step(v, tick{}, now)
+		}
+	}
+	s.write(now)
+}
 
 // Next tells when Tick is to be called next; false: not before something
 // happens.
-func (s *Supervisor) Next() (time.Time, bool) { return time.Time{}, false }
+func (s *Supervisor) Next() (time.Time, bool) {
+	at := s.writeAgain
+	for _, v := range s.services {
+		due := v.due()
+		if v.State == topics.Stopped {
+			due = v.Since.Add(stoppedListed)
+		}
+		if !due.IsZero() && (at.IsZero() || due.Before(at)) {
+			at = due
+		}
+	}
+	return at, !at.IsZero()
+}
 
 // Restart stops a service and starts it again, also one that waits or gave up.
-func (s *Supervisor) Restart(service string, now time.Time) error { return nil }
+func (s *Supervisor) Restart(name string, now time.Time) error {
+	v := s.services[name]
+	if v == nil || !v.Wanted {
+		return fmt.Errorf("cannot restart %s: it does not run here and should not", name)
+	}
+	s.step(v, restart{}, now)
+	s.write(now)
+	return nil
+}
 
 // Instances lists what runs, should run, or stopped a short time ago, by
 // service.
-func (s *Supervisor) Instances() []topics.Instance { return nil }
+func (s *Supervisor) Instances() []topics.Instance {
+	all := make([]topics.Instance, 0, len(s.services))
+	for _, name := range s.names() {
+		v := s.services[name]
+		i := topics.Instance{
+			Service: name, State: v.State, Health: v.Health, Version: v.Run.Version, Revision: v.Run.Revision,
+			Restarts: v.Restarts, Since: topics.At(v.Since), ExitCode: v.ExitCode, Message: v.Message,
+		}
+		if v.Refused != "" {
+			i.Message = v.Refused
+		}
+		if v.State.Alive() {
+			i.PID, i.Port = v.Run.PID, v.Run.Port
+			if i.Port > 0 {
+				i.Address = s.o.Address()
+			}
+		}
+		all = append(all, i)
+	}
+	return all
+}
 
 // Groups returns the process group of each service that has one.
-func (s *Supervisor) Groups() map[string]int { return nil }
+func (s *Supervisor) Groups() map[string]int {
+	groups := make(map[string]int)
+	for name, v := range s.services {
+		if v.State.Alive() {
+			groups[name] = v.Run.PID
+		}
+	}
+	return groups
+}
 
 // StopAll makes the set of services that should run empty. Idle tells when
 // nothing is left.
-func (s *Supervisor) StopAll(now time.Time) {}
+func (s *Supervisor) StopAll(now time.Time) { s.Apply(nil, now) }
 
 // Idle tells whether no process of any service is left.
-func (s *Supervisor) Idle() bool { return true }
+func (s *Supervisor) Idle() bool { return len(s.Groups()) == 0 }
 
 // Close lets go of the services: they live on.
-func (s *Supervisor) Close() {}
+func (s *Supervisor) Close() {
+	s.cancel()
+	for _, v := range s.services {
+		v.live.close()
+	}
+	s.checking.Wait()
+	if s.ownRunner {
+		s.o.Runner.Close()
+	}
+}
+
+func (l *life) close() {
+	if l.end != nil {
+		l.end()
+	}
+	l.notify.close()
+}
+
+func (s *Supervisor) names() []string { return slices.Sorted(maps.Keys(s.services)) }
+
+// step moves a service on and carries out what follows, until nothing does.
+func (s *Supervisor) step(v *service, ev event, now time.Time) {
+	for events := []event{ev}; len(events) > 0; events = events[1:] {
+		var effects []effect
+		v.instance, effects = step(v.instance, events[0], now)
+		if v.Run.PID == 0 && v.live.group.PID != 0 {
+			v.live.close()
+			v.live = life{}
+		}
+		for _, e := range effects {
+			if answer := s.carryOut(v, e, now); answer != nil {
+				events = append(events, answer)
+			}
+		}
+	}
+}
+
+func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
+	switch e := e.(type) {
+	case start:
+		return s.start(v, now)
+	case send:
+		if e.kill {
+			s.o.Runner.Signal(v.live.group, syscall.SIGKILL)
+			break
+		}
+		s.o.Runner.Signal(v.live.group, syscall.SIGTERM)
+		s.o.Runner.Signal(v.live.group, syscall.SIGCONT) // one that was paused hears it, too
+	case check:
+		s.check(v)
+	case quote:
+		return quoted{s.lastLines(v.Service)}
+	case remember:
+		v.dirty = true
+	case forget:
+		v.dirty = false
+		s.forget(v.Service)
+	case report:
+		s.o.Log.Info("service", "service", v.Service, "event", e.kind, "message", e.message)
+		s.o.Report(e.kind, v.Service, e.message)
+	}
+	return nil
+}
+
+// start begins a life of a service.
+func (s *Supervisor) start(v *service, now time.Time) event {
+	token := newToken()
+	p, err := s.plan(v, token)
+	if err != nil {
+		var no refusedError
+		if errors.As(err, &no) {
+			return refused{v.ordered, no.Error()}
+		}
+		return notStarted{err.Error()}
+	}
+	stdout, stderr := s.openLogs(v.Service)
+	defer closeFiles(stdout, stderr)
+	v.live = life{plan: p}
+	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
+	if p.notifyPath != "" {
+		v.live.notify, err = listenNotify(p.notifyPath, s.owner, s.poster(v.Service, token))
+		if err != nil {
+			v.live.close()
+			v.live = life{}
+			return notStarted{"cannot listen for what it notifies: " + err.Error()}
+		}
+	}
+	r := run{
+		Token: token, Revision: v.Spec.Revision, Version: p.version, Port: p.port,
+		Started: now, Command: len(p.health) > 0,
+	}
+	s.intend(v, r) // an agent that is killed now leaves a trace of what it was about to start
+	c := p.command
+	c.Stdout, c.Stderr = stdout, stderr
+	post := s.poster(v.Service, token)
+	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) })
+	if err != nil {
+		v.live.close()
+		v.live = life{}
+		return notStarted{fmt.Sprintf("cannot start %s: %v", c.Path, err)}
+	}
+	r.PID = v.live.group.PID
+	return started{r, p.spec}
+}
+
+// poster returns what posts events of one life of a service.
+func (s *Supervisor) poster(name, token string) func(event) {
+	return func(what event) { s.o.Post(Event{name, token, what}) }
+}
+
+func (s *Supervisor) lastLines(name string) []string {
+	if s.o.Logs == nil {
+		return nil
+	}
+	var lines []string
+	for _, l := range s.o.Logs.Last(name, quotedLines) {
+		lines = append(lines, l.Line)
+	}
+	return lines
+}
+
+// disk reports a problem of the disk once, until it is over.
+func (s *Supervisor) disk(what string, err error) {
+	if err == nil {
+		delete(s.said, what)
+		return
+	}
+	if !s.said[what] {
+		s.said[what] = true
+		s.o.Log.Warn("the disk refuses, services run on", "what", what, "error", err)
+		s.o.Report(topics.DomainProblem, "", fmt.Sprintf("the disk refuses: %v; services run on, it is tried again", err))
+	}
+}

@@ -1,0 +1,154 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/jmbarzee/dominion/config"
+)
+
+// check begins a health check; its result is posted.
+func (s *Supervisor) check(v *service) {
+	_, timeout, _ := v.checkTimes()
+	kind, port, plan := v.instance.check(), v.Run.Port, v.live.plan
+	address, path := s.o.Address(), ""
+	if kind == httpCheck {
+		path = v.Spec.Health.HTTP
+	}
+	post := s.poster(v.Service, v.Run.Token)
+	life := v.live.ctx
+	s.checking.Go(func() {
+		ctx, cancel := context.WithTimeout(life, timeout)
+		defer cancel()
+		var err error
+		switch kind {
+		case httpCheck:
+			err = s.checkHTTP(ctx, address, port, path)
+		case tcpCheck:
+			err = s.checkTCP(ctx, address, port)
+		case commandCheck:
+			err = s.checkCommand(ctx, plan)
+		}
+		switch {
+		case life.Err() != nil:
+			return // its life is over, or ours
+		case ctx.Err() != nil && err != nil:
+			post(checked{message: "no answer within " + words(timeout)})
+		case err != nil:
+			post(checked{message: err.Error()})
+		default:
+			post(checked{ok: true})
+		}
+	})
+}
+
+// dial reaches a port of this machine: on loopback, or where a service listens
+// on its network address alone, there.
+func (s *Supervisor) dial(ctx context.Context, address string, port int) (net.Conn, error) {
+	p := strconv.Itoa(port)
+	c, err := s.o.Dial(ctx, "tcp", net.JoinHostPort("127.0.0.1", p))
+	if err == nil || address == "" || address == "127.0.0.1" || !errors.Is(err, syscall.ECONNREFUSED) {
+		return c, plain(err, port)
+	}
+	c, err = s.o.Dial(ctx, "tcp", net.JoinHostPort(address, p))
+	return c, plain(err, port)
+}
+
+func plain(err error, port int) error {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("nothing listens on port %d", port)
+	}
+	return err
+}
+
+func (s *Supervisor) checkTCP(ctx context.Context, address string, port int) error {
+	c, err := s.dial(ctx, address, port)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func (s *Supervisor) checkHTTP(ctx context.Context, address string, port int, path string) error {
+	client := http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return s.dial(ctx, address, port)
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	target := "http://127.0.0.1:" + strconv.Itoa(port) + "/" + strings.TrimPrefix(path, "/")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "dominion-health")
+	resp, err := client.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the method and the URL that everybody knows
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+	if resp.StatusCode < 200 || resp.StatusCode > 399 {
+		return fmt.Errorf("GET %s answered %s", path, resp.Status)
+	}
+	return nil
+}
+
+func (s *Supervisor) checkCommand(ctx context.Context, p plan) error {
+	path, err := findProgram(p.command.Dir, p.health[0])
+	if err != nil {
+		return err
+	}
+	err = s.o.Runner.Check(ctx, Command{
+		Path: path, Args: p.health, Env: p.command.Env, Dir: p.command.Dir, Credential: p.command.Credential,
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.health[0], err)
+	}
+	return nil
+}
+
+// takeUp makes what an adopted life needs: the socket that it notifies, and
+// its health command with the environment that it was started with.
+func (s *Supervisor) takeUp(v *service, r record) {
+	v.live.group = r.Group
+	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
+	full := s.complete(v.Service, v.ordered)
+	if full.Health != nil && full.Health.Notify {
+		var err error
+		v.live.notify, err = listenNotify(s.notifyPath(v.Service), s.owner, s.poster(v.Service, r.Instance))
+		if err != nil {
+			s.o.Log.Warn("cannot hear what an adopted service notifies", "service", v.Service, "error", err)
+		}
+	}
+	dir := filepath.Join(s.o.ServicesDir, v.Service)
+	file, err := config.LoadService(filepath.Join(dir, "service.toml"))
+	if err != nil || file.Health == nil || len(file.Health.Command) == 0 {
+		return
+	}
+	p := plan{spec: full, health: file.Health.Command, version: r.Version, port: r.Port}
+	p.command.Dir, p.command.Credential = dir, s.owner.credential
+	if p.command.Env, err = s.environment(v.Service, p, r.Instance, s.serviceData(v.Service)); err != nil {
+		s.o.Log.Warn("cannot make the environment of a health command", "service", v.Service, "error", err)
+		return
+	}
+	v.live.plan = p
+}
+
+func (s *Supervisor) serviceData(name string) string { return filepath.Join(s.o.DataDir, "data", name) }

@@ -1,0 +1,266 @@
+package supervisor
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// The fixed times of the design; the others come with each service.
+const (
+	settleTime   = time.Second      // a service without a check is ready when it ran so long
+	goodTime     = 5 * time.Minute  // ready for so long: what was before is forgiven
+	crashWindow  = 10 * time.Minute // crashLimit crashes within it: failed
+	crashLimit   = 10
+	failedRetry  = 5 * time.Minute
+	noStartDelay = time.Second // at least, between tries of what could not even be started
+	killAgain    = time.Second // members may be born between two SIGKILLs
+
+	firstCheck = 25 * time.Millisecond // a service is often ready at once, and somebody waits for it
+	slowCheck  = 500 * time.Millisecond
+)
+
+// instance is all that is known of one service on this domain. Only step
+// changes it.
+type instance struct {
+	Service string
+	Wanted  bool
+	Spec    topics.Spec // as wanted, last
+
+	State    topics.State
+	Health   topics.Health
+	Since    time.Time
+	Message  string
+	Refused  string // why the start command's entry is not obeyed; empty: it is
+	ExitCode *int
+	Restarts int
+
+	Run  run       // of the process group that lives, or of the last one
+	Then then      // while stopping: what comes when nothing is left
+	Why  string    // while stopping: the reason, in words
+	Stop time.Time // when SIGTERM was sent
+	Kill time.Time // when SIGKILL is due; pushed on after each
+
+	Retry   time.Time // backoff, failed: when it is started again; zero: never by itself
+	Tries   int       // failures in a row, for the delay
+	Crashes []time.Time
+	Failing bool // it failed, and did not run well since
+
+	CheckAt    time.Time     // when the next check is due; zero: none is
+	CheckEvery time.Duration // while starting: the time between checks, which grows
+	Checking   bool          // a check is on its way
+	Misses     int           // failed checks in a row
+
+	Jitter rand.PCG // part of the state, so that a step is repeatable
+}
+
+// run describes one life of a service's process group.
+type run struct {
+	Token    string // its DOMINION_INSTANCE
+	PID      int    // leader of the process group; 0: nothing lives
+	Revision string // as tried last
+	Version  string
+	Port     int
+	Started  time.Time
+	Ready    time.Time // zero: not yet
+	Adopted  bool
+	Command  bool // its service.toml has a health command
+}
+
+// then is what comes after stopping.
+type then uint8
+
+const (
+	thenStopped then = iota // it is not wanted
+	thenStart               // in another revision, or because somebody asked for a restart
+	thenEnded               // it ended by itself: as its restart policy says
+	thenFailed              // it was never ready, whatever it says at its end
+)
+
+// event is something that happens to an instance.
+type event interface{}
+
+type (
+	wanted   struct{ spec topics.Spec }
+	unwanted struct{}
+	restart  struct{}
+	refused  struct { // the spec is not obeyed
+		spec    topics.Spec
+		message string
+	}
+	started struct {
+		run  run
+		spec topics.Spec // as completed by what the service itself says
+	}
+	notStarted struct{ message string }
+	exited     struct {
+		code    *int   // nil: none is known
+		message string // "exited with code 1"
+		left    bool   // members of its group are still there
+	}
+	checked struct {
+		ok      bool
+		message string
+	}
+	notified struct {
+		ready  bool
+		status string
+	}
+	quoted  struct{ lines []string } // the last lines that a failed service wrote
+	adopted struct {
+		spec     topics.Spec
+		run      run
+		restarts int
+		since    time.Time
+		finished bool
+		exitCode *int
+	}
+	tick struct{}
+)
+
+// effect is something that a step wants done, in order.
+type effect interface{}
+
+type (
+	start    struct{} // answered by started or notStarted before anything else
+	send     struct{ kill bool }
+	check    struct{}
+	quote    struct{} // answered by quoted
+	remember struct{} // keep on disk what the next agent needs to adopt it
+	forget   struct{}
+	report   struct {
+		kind    topics.EventType
+		message string
+	}
+)
+
+// kind of an instance's check.
+type checkKind uint8
+
+const (
+	noCheck checkKind = iota
+	httpCheck
+	tcpCheck
+	notifyCheck
+	commandCheck
+)
+
+func (in *instance) check() checkKind {
+	switch h := in.Spec.Health; {
+	case h != nil && h.HTTP != "":
+		return httpCheck
+	case h != nil && h.TCP:
+		return tcpCheck
+	case h != nil && h.Notify:
+		return notifyCheck
+	case in.Run.Command:
+		return commandCheck
+	}
+	return noCheck
+}
+
+// active tells whether the check is one that the agent makes.
+func (k checkKind) active() bool { return k == httpCheck || k == tcpCheck || k == commandCheck }
+
+// checkTimes returns the times of the check, with the defaults filled in.
+func (in *instance) checkTimes() (interval, timeout time.Duration, failures int) {
+	interval, timeout, failures = services.DefaultHealthInterval, services.DefaultHealthTimeout, services.DefaultHealthFailures
+	if h := in.Spec.Health; h != nil {
+		interval = orElse(h.Interval, interval)
+		timeout = orElse(h.Timeout, timeout)
+		if h.Failures > 0 {
+			failures = h.Failures
+		}
+	}
+	return interval, timeout, failures
+}
+
+func (in *instance) startTimeout() time.Duration {
+	return orElse(in.Spec.StartTimeout, services.DefaultStartTimeout)
+}
+
+func (in *instance) stopTimeout() time.Duration {
+	return orElse(in.Spec.StopTimeout, services.DefaultStopTimeout)
+}
+
+func orElse(s topics.Seconds, otherwise time.Duration) time.Duration {
+	if s > 0 {
+		return s.Duration()
+	}
+	return otherwise
+}
+
+// due returns the moment at which a tick has something to do.
+func (in *instance) due() (at time.Time) {
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	switch in.State {
+	case topics.Backoff, topics.Failed:
+		sooner(in.Retry)
+	case topics.Stopping:
+		sooner(in.Kill)
+	case topics.Starting:
+		sooner(in.Run.Started.Add(in.startTimeout()))
+		if in.check() == noCheck {
+			sooner(in.Run.Started.Add(settleTime))
+		}
+	}
+	if !in.Checking && (in.State == topics.Starting || in.State == topics.Running) {
+		sooner(in.CheckAt)
+	}
+	return at
+}
+
+// delay returns how long to wait before the next try, and counts it.
+func (in *instance) delay(atLeast time.Duration) time.Duration {
+	d := max(in.Spec.Restart.Delay.Duration(), atLeast)
+	limit := max(in.Spec.Restart.MaxDelay.Duration(), d)
+	for range in.Tries {
+		if d *= 2; d >= limit || d == 0 {
+			d = min(d, limit)
+			break
+		}
+	}
+	in.Tries++
+	spread := int64(d / 5) // ±10 %: services that fell together do not rise together
+	if spread == 0 {
+		return d
+	}
+	return d - d/10 + time.Duration(rand.New(&in.Jitter).Int64N(spread+1))
+}
+
+// crashed notes a failure and tells whether it was one too many.
+func (in *instance) crashed(now time.Time) bool {
+	if !in.Run.Ready.IsZero() && now.Sub(in.Run.Ready) >= goodTime {
+		in.forgive()
+	}
+	in.Crashes = append(slices.DeleteFunc(slices.Clone(in.Crashes), func(t time.Time) bool {
+		return now.Sub(t) >= crashWindow
+	}), now)
+	if len(in.Crashes) >= crashLimit {
+		in.Failing = true
+	}
+	return in.Failing
+}
+
+func (in *instance) forgive() { in.Tries, in.Crashes, in.Failing = 0, nil, false }
+
+// words writes a duration as people say it.
+func words(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.3g s", d.Seconds())
+	case d%time.Minute == 0:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	}
+	return d.Round(time.Second).String()
+}

@@ -1,0 +1,270 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// plan is all that a life of a service needs, found before it begins.
+type plan struct {
+	spec       topics.Spec // with what the service itself says filled in
+	command    Command
+	health     []string // command of its health check; empty: none
+	version    string
+	port       int
+	notifyPath string // of its NOTIFY_SOCKET; empty: it has none
+}
+
+// refusedError is a spec that this domain does not obey, however often it is
+// sent.
+type refusedError string
+
+func (e refusedError) Error() string { return string(e) }
+
+// refusal says why a spec is not obeyed; "" if it is. The hub checks the same;
+// this is for whoever else may write to the topic.
+func refusal(name string, spec topics.Spec) string {
+	switch f := spec.EnvironmentFile; {
+	case !topics.ValidName(name):
+		return fmt.Sprintf("%q is no name of a service", name)
+	case spec.Exclusive:
+		return "exclusive services are not yet supported"
+	case !services.ValidTarget(spec.Target):
+		return fmt.Sprintf("%q is no make target: use letters, digits, _ . and -, a letter or digit first", spec.Target)
+	case spec.Port < 0 || spec.Port > 65535:
+		return fmt.Sprintf("%d is no port: use 1 to 65535, or 0 for one of the domain's choice", spec.Port)
+	case f != "" && !filepath.IsAbs(f):
+		return fmt.Sprintf("environment_file %q is no absolute path", f)
+	}
+	for _, k := range slices.Sorted(maps.Keys(spec.Environment)) {
+		if err := services.CheckEnvironment(k, spec.Environment[k]); err != nil {
+			return "environment: " + err.Error()
+		}
+	}
+	return ""
+}
+
+// plan finds what is needed to start a service, or why it cannot be started.
+func (s *Supervisor) plan(v *service, token string) (plan, error) {
+	if why := refusal(v.Service, v.ordered); why != "" {
+		return plan{}, refusedError(why)
+	}
+	dir := filepath.Join(s.o.ServicesDir, v.Service)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return plan{}, fmt.Errorf("there is no directory %s: put the service there", dir)
+	}
+	file, err := config.LoadService(filepath.Join(dir, "service.toml"))
+	if err != nil {
+		return plan{}, err
+	}
+	p := plan{version: s.o.Version(v.Service)}
+	if p.version == "" {
+		p.version = file.Version
+	}
+	p.spec, _ = file.Complete(v.ordered)
+	if file.Health != nil {
+		p.health = file.Health.Command
+	}
+	p.command.Dir, p.command.Credential = dir, s.owner.credential
+	if p.command.Path, p.command.Args, err = program(dir, p.spec.Target, file.Command); err != nil {
+		return plan{}, err
+	}
+	if p.port, err = s.ports.take(v.Service, p.spec.Port); err != nil {
+		return plan{}, err
+	}
+	data := s.serviceData(v.Service)
+	if err := s.owner.mkdir(data); err != nil {
+		return plan{}, fmt.Errorf("cannot make its data directory: %w", err)
+	}
+	if h := p.spec.Health; h != nil && h.Notify {
+		p.notifyPath = s.notifyPath(v.Service)
+	}
+	p.command.Env, err = s.environment(v.Service, p, token, data)
+	return p, err
+}
+
+// program finds what is run: make, or the service's own command.
+func program(dir, target string, command []string) (path string, args []string, err error) {
+	if len(command) > 0 {
+		path, err = findProgram(dir, command[0])
+		return path, command, err
+	}
+	if !slices.ContainsFunc([]string{"GNUmakefile", "makefile", "Makefile"}, func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	}) {
+		return "", nil, fmt.Errorf("there is no Makefile in %s: write one, or a service.toml with a command", dir)
+	}
+	args = []string{"make", "-C", dir}
+	if target != "" {
+		args = append(args, target)
+	}
+	path, err = findProgram(dir, "make")
+	return path, args, err
+}
+
+// findProgram looks up a program as a shell in dir would.
+func findProgram(dir, name string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		if err := executable(name); err != nil {
+			return "", fmt.Errorf("cannot run %s: %w", name, err)
+		}
+		return name, nil
+	}
+	for _, d := range filepath.SplitList(searchPath()) {
+		if path := filepath.Join(d, name); filepath.IsAbs(d) && executable(path) == nil {
+			return path, nil
+		}
+	}
+	if name == "make" {
+		return "", errors.New("there is no make on this domain: install it (apt install make)")
+	}
+	return "", fmt.Errorf("there is no program %s in PATH: install it, or write the path of it (\"./%s\")", name, name)
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return errors.Unwrap(err)
+	case info.IsDir():
+		return syscall.EISDIR
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("it is not executable (chmod +x)")
+	}
+	return nil
+}
+
+// environment is what a service finds in its environment: a small base, then
+// what its own disk and the start command say, then what nobody may change.
+func (s *Supervisor) environment(name string, p plan, token, data string) ([]string, error) {
+	all := s.owner.base()
+	maps.Copy(all, p.spec.Environment)
+	if file := p.spec.EnvironmentFile; file != "" {
+		local, err := readEnvironmentFile(file)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, local)
+	}
+	for dependency, address := range p.spec.Dependencies {
+		if topics.ValidName(dependency) && !strings.ContainsRune(address, 0) {
+			all["DEPENDENCY_"+strings.ToUpper(strings.ReplaceAll(dependency, "-", "_"))] = address
+		}
+	}
+	maps.Copy(all, s.o.Environment(name))
+	all["SERVICE_NAME"] = name
+	all["SERVICE_PORT"] = strconv.Itoa(p.port)
+	all["SERVICE_VERSION"] = p.version
+	all["SERVICE_DATA_DIR"] = data
+	all["DOMINION_INSTANCE"] = token
+	if p.notifyPath != "" {
+		all["NOTIFY_SOCKET"] = p.notifyPath
+	}
+	env := make([]string, 0, len(all))
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		env = append(env, k+"="+all[k])
+	}
+	return env, nil
+}
+
+// maxEnvironmentFile is more than a kernel takes as environment anyway.
+const maxEnvironmentFile = 1 << 20
+
+// readEnvironmentFile reads KEY=VALUE lines. The network names the file, so
+// what the network may not set is not taken from it either.
+func readEnvironmentFile(name string) (map[string]string, error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no environment_file %s", name)
+	case err != nil:
+		return nil, fmt.Errorf("cannot read environment_file: %w", err)
+	case !info.Mode().IsRegular() || info.Size() > maxEnvironmentFile:
+		return nil, fmt.Errorf("environment_file %s is no file of KEY=VALUE lines", name)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read environment_file: %w", err)
+	}
+	return parseEnvironment(name, string(b))
+}
+
+func parseEnvironment(name, text string) (map[string]string, error) {
+	all := make(map[string]string)
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		key, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		if !ok {
+			return nil, fmt.Errorf("%s:%d: no KEY=VALUE", name, n) // the line may be a secret
+		}
+		key, value = strings.TrimSpace(key), unquote(strings.TrimSpace(value))
+		if err := services.CheckEnvironment(key, value); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+		}
+		all[key] = value
+	}
+	return all, nil
+}
+
+func unquote(s string) string {
+	if len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
+// openLogs opens the files that take a service's output. Without them it runs
+// all the same, unheard.
+func (s *Supervisor) openLogs(name string) (stdout, stderr *os.File) {
+	dir := filepath.Join(s.o.LogDir, name)
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		stdout, err = s.openLog(filepath.Join(dir, "stdout.log"))
+	}
+	if err == nil {
+		stderr, err = s.openLog(filepath.Join(dir, "stderr.log"))
+	}
+	s.disk("log of "+name, err)
+	return stdout, stderr
+}
+
+func (s *Supervisor) openLog(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.owner.own(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func closeFiles(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// process is what /proc/<pid>/stat says of one.
+type process struct {
+	pid     int
+	group   int
+	zombie  bool // ended, and not reaped yet
+	started uint64
+}
+
+// readProcess reads /proc/<pid>/stat, proc(5). The second field is a name that
+// may hold anything, so the rest is what follows the last parenthesis.
+func readProcess(pid int) (process, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, false
+	}
+	return parseStat(pid, b)
+}
+
+func parseStat(pid int, stat []byte) (process, bool) {
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const state, group, started = 0, 2, 19 // fields 3, 5 and 22
+	if len(fields) <= started {
+		return process{}, false
+	}
+	g, err := strconv.Atoi(fields[group])
+	if err != nil {
+		return process{}, false
+	}
+	at, err := strconv.ParseUint(fields[started], 10, 64)
+	if err != nil {
+		return process{}, false
+	}
+	dead := fields[state] == "Z" || fields[state] == "X"
+	return process{pid: pid, group: g, zombie: dead, started: at}, true
+}
+
+// processes lists the numbers of all processes.
+func processes() []int {
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	pids := make([]int, 0, len(names))
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// carries tells whether a process was started with DOMINION_INSTANCE=token.
+func carries(pid int, token string) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil || token == "" {
+		return false
+	}
+	return slices.Contains(strings.Split(string(b), "\x00"), "DOMINION_INSTANCE="+token)
+}
+
+// members lists the processes of a group that have not ended.
+func (g Group) members() []int {
+	var all []int
+	for _, pid := range processes() {
+		if p, ok := readProcess(pid); ok && p.group == g.PID && !p.zombie {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// empty tells whether nothing of the group is alive. A zombie is not: who
+// should reap it may never do so, as PID 1 of many containers.
+func (g Group) empty() bool {
+	if syscall.Kill(-g.PID, 0) == syscall.ESRCH || g.foreign() {
+		return true
+	}
+	return len(g.members()) == 0
+}
+
+// foreign tells whether the group's number belongs to another one by now. The
+// kernel gives no process the number of a group that has members, so a process
+// of that number that is not our leader means that our group is gone.
+func (g Group) foreign() bool {
+	p, ok := readProcess(g.PID)
+	return ok && p.started != g.Started
+}
+
+// signal sends to every member of the group, if it is still ours.
+func (g Group) signal(s syscall.Signal) {
+	if g.PID > 1 && !g.foreign() {
+		_ = syscall.Kill(-g.PID, s) // ESRCH: it ended by itself, which is as good
+	}
+}
+
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // no /proc: nothing can be adopted there anyway
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,167 @@
+package supervisor
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"hash/fnv"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// record is what the next agent needs to know a life again. It is of worth
+// within one boot of the machine only, so it is written without waiting for the
+// disk: the kernel keeps it over a kill of the agent, and a power cut ends the
+// processes with it.
+type record struct {
+	Service  string      `json:"service"`
+	Boot     string      `json:"boot"`
+	Instance string      `json:"instance"` // DOMINION_INSTANCE
+	Group    Group       `json:"group"`    // pid 0: it was about to be started
+	Revision string      `json:"revision"`
+	Version  string      `json:"version,omitempty"`
+	Port     int         `json:"port,omitempty"`
+	Spec     topics.Spec `json:"spec"`
+	Since    time.Time   `json:"since"`
+	Ready    bool        `json:"ready"`
+	Finished bool        `json:"finished,omitempty"`
+	ExitCode *int        `json:"exit_code,omitempty"`
+	Restarts int         `json:"restarts"`
+}
+
+func (s *Supervisor) recordFile(name string) string {
+	return filepath.Join(s.instancesDir(), name+".json")
+}
+
+func (s *Supervisor) record(v *service, r run) record {
+	return record{
+		Service: v.Service, Boot: s.o.Runner.Boot(), Instance: r.Token, Group: v.live.group,
+		Revision: r.Revision, Version: r.Version, Port: r.Port, Spec: v.ordered,
+		Since: v.Since, Ready: !r.Ready.IsZero(), Restarts: v.Restarts,
+		Finished: v.State == topics.Finished, ExitCode: v.ExitCode,
+	}
+}
+
+// intend writes down a life before it begins.
+func (s *Supervisor) intend(v *service, r run) {
+	v.dirty = true
+	s.disk("record", s.keep(s.record(v, r)))
+}
+
+// write writes the records that changed; what the disk refuses is tried again.
+func (s *Supervisor) write(now time.Time) {
+	if !s.writeAgain.IsZero() && now.Before(s.writeAgain) {
+		return
+	}
+	s.writeAgain = time.Time{}
+	var failed error
+	for _, v := range s.services {
+		if !v.dirty {
+			continue
+		}
+		if err := s.keep(s.record(v, v.Run)); err != nil {
+			failed = err
+			continue
+		}
+		v.dirty = false
+	}
+	if failed == nil {
+		failed = s.ports.save()
+	}
+	if failed != nil {
+		s.writeAgain = now.Add(diskRetry)
+	}
+	s.disk("record", failed)
+}
+
+func (s *Supervisor) keep(r record) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	name := s.recordFile(r.Service)
+	if err := os.WriteFile(name+".tmp", b, 0o600); err != nil {
+		_ = os.MkdirAll(s.instancesDir(), 0o700) // for the next try
+		return err
+	}
+	return os.Rename(name+".tmp", name)
+}
+
+func (s *Supervisor) forget(name string) {
+	err := os.Remove(s.recordFile(name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.o.Log.Warn("cannot remove a record; the next agent finds it stale", "error", err)
+	}
+}
+
+// Adopt takes over what the agent before this one left running. It is called
+// once, before anything else. What it finds runs on, watched, until a start
+// command says what should run.
+func (s *Supervisor) Adopt(now time.Time) {
+	entries, err := os.ReadDir(s.instancesDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.disk("instances", err)
+	}
+	for _, e := range entries {
+		name, isRecord := strings.CutSuffix(e.Name(), ".json")
+		if !isRecord || !topics.ValidName(name) {
+			continue
+		}
+		r, found, err := atomicfile.ReadJSON[record](s.recordFile(name), s.o.Log)
+		if err != nil || !found || r.Service != name || !s.adopt(r, now) {
+			s.forget(name)
+		}
+	}
+	s.write(now)
+}
+
+// adopt takes over one life. false: nothing of it is left.
+func (s *Supervisor) adopt(r record, now time.Time) bool {
+	if r.Boot == "" || r.Boot != s.o.Runner.Boot() {
+		return false
+	}
+	if r.Group.PID == 0 && !r.Finished { // killed between the start and noting it
+		group, found := s.o.Runner.Find(r.Instance)
+		if !found {
+			return false
+		}
+		r.Group = group
+	}
+	post := s.poster(r.Service, r.Instance)
+	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) }) {
+		return false
+	}
+	v := s.hold(r.Service)
+	v.ordered = r.Spec
+	ev := adopted{
+		spec: s.complete(r.Service, r.Spec), restarts: r.Restarts, since: r.Since, finished: r.Finished, exitCode: r.ExitCode,
+		run: run{Token: r.Instance, Revision: r.Revision, Version: r.Version, Port: r.Port, Adopted: true},
+	}
+	if !r.Finished {
+		v.dirty = true
+		s.takeUp(v, r)
+		// The times of a run are those of this agent: the wall clock may have
+		// jumped since the record was written.
+		ev.run.PID, ev.run.Started, ev.run.Command = r.Group.PID, now, len(v.live.plan.health) > 0
+		if r.Ready {
+			ev.run.Ready = now
+		}
+	}
+	s.step(v, ev, now)
+	return true
+}
+
+func newToken() string { return strings.ToLower(rand.Text()) }
+
+// seed makes the jitter of each service its own.
+func seed(name string) (uint64, uint64) {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	return h.Sum64(), uint64(len(name))
+}

@@ -1,0 +1,101 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// Runner starts and signals processes: the seam between what is decided here
+// and the kernel. NewRunner is the real one; tests on virtual time fake it,
+// because a live child stops their clock.
+type Runner interface {
+	// Start begins c as the leader of a session and process group of its own.
+	// tell is called from another goroutine when the leader ended, and, if that
+	// left members of the group behind (Exit.Left), again when they are gone.
+	Start(c Command, tell func(Exit)) (Group, error)
+
+	// Adopt watches a group that another run of the agent started: its leader,
+	// or where that is gone, the members that carry the token in their
+	// environment. It tells as Start does, without a code. false: nothing of the
+	// group is left, whatever may have its number now.
+	Adopt(g Group, token string, tell func(Exit)) bool
+
+	// Find returns the group whose leader carries the token, which Start began
+	// in a run that did not live to note it.
+	Find(token string) (Group, bool)
+
+	// Signal sends to every member of the group, if it is still that group.
+	Signal(g Group, s syscall.Signal)
+
+	// Check runs c to its end, in a group of its own that is killed when ctx
+	// ends. Only exit code 0 is no error.
+	Check(ctx context.Context, c Command) error
+
+	// Boot identifies this boot of the machine: groups of another are gone.
+	Boot() string
+
+	// Close lets go of all processes.
+	Close()
+}
+
+// Group is a process group that cannot be mistaken for a later one of its
+// number.
+type Group struct {
+	PID     int    `json:"pid"`     // of its leader, which names the group
+	Started uint64 `json:"started"` // of its leader, in the kernel's ticks since boot
+}
+
+// Command is a program to start.
+type Command struct {
+	Path           string
+	Args           []string // with the program's name first
+	Env            []string
+	Dir            string
+	Stdout, Stderr *os.File // nil: /dev/null
+	Credential     *syscall.Credential
+}
+
+// Exit says how a process ended.
+type Exit struct {
+	Code   int
+	Signal syscall.Signal // 0: it ended with Code
+	Known  bool           // false: somebody else's child, nobody knows how
+	Left   bool           // members of its group are still there
+}
+
+func (e Exit) String() string {
+	switch {
+	case !e.Known:
+		return "it ended while nobody could see how"
+	case e.Signal != 0:
+		return fmt.Sprintf("killed by %s", signalName(e.Signal))
+	}
+	return fmt.Sprintf("exited with code %d", e.Code)
+}
+
+func (e Exit) code() *int {
+	if !e.Known || e.Signal != 0 {
+		return nil
+	}
+	return &e.Code
+}
+
+func signalName(s syscall.Signal) string {
+	switch s {
+	case syscall.SIGKILL:
+		return "SIGKILL"
+	case syscall.SIGTERM:
+		return "SIGTERM"
+	case syscall.SIGINT:
+		return "SIGINT"
+	case syscall.SIGSEGV:
+		return "SIGSEGV"
+	case syscall.SIGABRT:
+		return "SIGABRT"
+	case syscall.SIGHUP:
+		return "SIGHUP"
+	}
+	return fmt.Sprintf("signal %d", int(s))
+}

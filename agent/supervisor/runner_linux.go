@@ -1,0 +1,301 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// NewRunner returns the Runner of real processes. There can be one in a
+// program, and with it nothing else may wait for children (os/exec does): it
+// is a subreaper, so that children of services whose parent ended are its own,
+// and one goroutine reaps them all.
+func NewRunner(log *slog.Logger) (Runner, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start services without %s: %w", os.DevNull, err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		log.Warn("cannot reap what services leave behind, another process does", "error", err)
+	}
+	r := &runner{
+		log: log, null: null, boot: bootID(),
+		children: make(map[int]func(syscall.WaitStatus)),
+		stirred:  make(chan struct{}),
+		closing:  make(chan struct{}),
+	}
+	r.signals = make(chan os.Signal, 1)
+	signal.Notify(r.signals, syscall.SIGCHLD)
+	r.running.Go(r.reap)
+	return r, nil
+}
+
+type runner struct {
+	log     *slog.Logger
+	null    *os.File
+	boot    string
+	signals chan os.Signal
+	closing chan struct{}
+	running sync.WaitGroup
+
+	mu       sync.Mutex // held from the birth of a child until it is in children
+	children map[int]func(syscall.WaitStatus)
+	stirred  chan struct{} // closed and made anew when an orphan was reaped
+}
+
+func (r *runner) Boot() string { return r.boot }
+
+func (r *runner) Close() {
+	signal.Stop(r.signals)
+	close(r.closing)
+	r.running.Wait()
+	r.null.Close()
+}
+
+// reap waits for all children, ours and those that services left to us.
+func (r *runner) reap() {
+	for {
+		for r.reapOne() {
+		}
+		select {
+		case <-r.signals:
+		case <-r.closing:
+			return
+		}
+	}
+}
+
+func (r *runner) reapOne() bool {
+	r.mu.Lock()
+	var status syscall.WaitStatus
+	pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+	if errors.Is(err, syscall.EINTR) {
+		r.mu.Unlock()
+		return true
+	}
+	if err != nil || pid <= 0 {
+		r.mu.Unlock()
+		return false
+	}
+	ended := r.children[pid]
+	delete(r.children, pid)
+	if ended == nil { // it may be the last one of a group that is waited for
+		close(r.stirred)
+		r.stirred = make(chan struct{})
+	}
+	r.mu.Unlock()
+	if ended != nil {
+		ended(status)
+	}
+	return true
+}
+
+func (r *runner) Start(c Command, tell func(Exit)) (Group, error) {
+	born := make(chan Group, 1)
+	pid, err := r.spawn(c, func(status syscall.WaitStatus) {
+		exit := exitOf(status)
+		r.ended(<-born, exit, tell)
+	})
+	if err != nil {
+		return Group{}, err
+	}
+	born <- pid
+	return pid, nil
+}
+
+// spawn starts a process. The lock keeps the reaper from meeting a child that
+// nobody knows yet.
+func (r *runner) spawn(c Command, ended func(syscall.WaitStatus)) (Group, error) {
+	fd := func(f *os.File) uintptr {
+		if f == nil {
+			f = r.null
+		}
+		return f.Fd()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{
+		Dir:   c.Dir,
+		Env:   c.Env,
+		Files: []uintptr{r.null.Fd(), fd(c.Stdout), fd(c.Stderr)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: c.Credential},
+	})
+	if err != nil {
+		return Group{}, err
+	}
+	r.children[pid] = ended
+	p, _ := readProcess(pid) // a zombie at the worst, as it is not reaped yet
+	return Group{PID: pid, Started: p.started}, nil
+}
+
+// ended tells of a leader's end, and of the end of what it left behind.
+func (r *runner) ended(g Group, exit Exit, tell func(Exit)) {
+	if exit.Left = !g.empty(); exit.Left {
+		r.running.Go(func() { r.waitEmpty(g, exit, tell) })
+	}
+	tell(exit)
+}
+
+func (r *runner) waitEmpty(g Group, exit Exit, tell func(Exit)) {
+	// Mostly an orphan is reaped here and stirs us. Those of an adopted group,
+	// or with a parent outside of the group, are only seen by looking.
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		r.mu.Lock()
+		stirred := r.stirred
+		r.mu.Unlock()
+		if g.empty() {
+			exit.Left = false
+			tell(exit)
+			return
+		}
+		select {
+		case <-stirred:
+		case <-time.After(pause):
+		case <-r.closing:
+			return
+		}
+	}
+}
+
+func (r *runner) Signal(g Group, s syscall.Signal) { g.signal(s) }
+
+func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
+	if p, ok := readProcess(g.PID); ok && !p.zombie && p.started == g.Started && g.PID > 1 {
+		r.running.Go(func() {
+			if r.watch(p) {
+				r.ended(g, Exit{}, tell)
+			}
+		})
+		return true
+	}
+	if _, ok := g.carrier(token); !ok {
+		return false
+	}
+	// The leader ended while nobody watched; what carries on is the service.
+	r.running.Go(func() {
+		for {
+			p, ok := g.carrier(token)
+			if !ok {
+				r.ended(g, Exit{}, tell)
+				return
+			}
+			if !r.watch(p) {
+				return
+			}
+		}
+	})
+	return true
+}
+
+// carrier finds a member of the group that carries the token.
+func (g Group) carrier(token string) (process, bool) {
+	if g.PID <= 1 || g.foreign() {
+		return process{}, false
+	}
+	for _, pid := range g.members() {
+		if p, ok := readProcess(pid); ok && carries(pid, token) {
+			return p, true
+		}
+	}
+	return process{}, false
+}
+
+func (r *runner) Find(token string) (Group, bool) {
+	for _, pid := range processes() {
+		p, ok := readProcess(pid)
+		if ok && p.group == pid && !p.zombie && carries(pid, token) {
+			return Group{PID: pid, Started: p.started}, true
+		}
+	}
+	return Group{}, false
+}
+
+// watch waits for the end of a process that is not our child. false: we are
+// closing.
+func (r *runner) watch(p process) bool {
+	fd, err := unix.PidfdOpen(p.pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return r.poll(p) // a kernel before 5.10, or it has ended
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	defer file.Close()
+	if now, ok := readProcess(p.pid); !ok || now.started != p.started {
+		return true // the descriptor may be of a later process of that number
+	}
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return r.poll(p)
+	}
+	waiting := make(chan struct{})
+	defer close(waiting)
+	r.running.Go(func() {
+		select {
+		case <-r.closing:
+			_ = file.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+		case <-waiting:
+		}
+	})
+	ended := false
+	err = conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		ended = err == nil && n > 0
+		return ended
+	})
+	if err != nil && !ended {
+		return r.poll(p)
+	}
+	return true
+}
+
+// poll waits as watch does, where the kernel cannot tell.
+func (r *runner) poll(p process) bool {
+	look := time.NewTicker(250 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if now, ok := readProcess(p.pid); !ok || now.zombie || now.started != p.started {
+			return true
+		}
+		select {
+		case <-look.C:
+		case <-r.closing:
+			return false
+		}
+	}
+}
+
+func (r *runner) Check(ctx context.Context, c Command) error {
+	done := make(chan Exit, 1)
+	g, err := r.spawn(c, func(status syscall.WaitStatus) { done <- exitOf(status) })
+	if err != nil {
+		return err
+	}
+	select {
+	case exit := <-done:
+		g.signal(syscall.SIGKILL) // what it left behind
+		if exit.Signal != 0 || exit.Code != 0 {
+			return errors.New(exit.String())
+		}
+		return nil
+	case <-ctx.Done():
+		g.signal(syscall.SIGKILL)
+		return ctx.Err()
+	case <-r.closing:
+		g.signal(syscall.SIGKILL)
+		return errors.New("the agent stops")
+	}
+}
+
+func exitOf(status syscall.WaitStatus) Exit {
+	if status.Signaled() {
+		return Exit{Signal: status.Signal(), Known: true}
+	}
+	return Exit{Code: status.ExitStatus(), Known: true}
+}
