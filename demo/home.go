@@ -38,6 +38,7 @@ const (
 [services.web]
 priority = "dependency"
 traits = ["compute"]
+environment = { %s }
 
 [services.lamp]
 priority = "required"
@@ -47,6 +48,7 @@ traits = ["lamp"]
 [services.orchestrator]
 priority = "dependency"
 dependencies = ["web"]
+environment = { LISTEN = "127.0.0.1" }
 `
 	pythonTOML = `traits = ["python"]
 health = { http = "/health", interval = "2s" }
@@ -127,7 +129,8 @@ enabled = false
 
 [timing]
 settle = "2s"
-%s`, filepath.Join(h.dir, "hub"), h.hub, servicesTOML)
+`, filepath.Join(h.dir, "hub"), h.hub)
+	fmt.Fprintf(&hub, servicesTOML, goEnvironment())
 	if python {
 		hub.WriteString(pythonTOML)
 	} else {
@@ -150,6 +153,18 @@ stop_services_on_exit = true
 		err = errors.Join(err, os.WriteFile(filepath.Join(h.dir, d.name+".toml"), []byte(config), 0o600))
 	}
 	return err
+}
+
+// goEnvironment is what web is given: to listen here alone, and the caches
+// that make may have chosen for Go, so that it need not compile all anew.
+func goEnvironment() string {
+	all := []string{`LISTEN = "127.0.0.1"`}
+	for _, key := range []string{"GOCACHE", "GOPATH"} {
+		if v := os.Getenv(key); v != "" {
+			all = append(all, fmt.Sprintf("%s = %q", key, v))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 func (h *home) domainNames() []string {

@@ -102,7 +102,7 @@ def main():
     threading.Thread(target=HOME.follow_web, daemon=True).start()
     port = int(os.environ["SERVICE_PORT"])
     print(f"serving on port {port}")
-    http.server.ThreadingHTTPServer(("", port), Handler).serve_forever()
+    http.server.ThreadingHTTPServer((os.environ.get("LISTEN", ""), port), Handler).serve_forever()
 
 
 if __name__ == "__main__":

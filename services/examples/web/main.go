@@ -25,16 +25,18 @@ func main() {
 	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, os.Getenv("SERVICE_PORT")); err != nil {
+	if err := run(ctx, os.Getenv("LISTEN"), os.Getenv("SERVICE_PORT")); err != nil {
 		log.Fatal("cannot serve: ", err)
 	}
 }
 
-func run(ctx context.Context, port string) error {
+// run serves at an address of this machine, at all of them if that is "": an
+// address may change while we run.
+func run(ctx context.Context, address, port string) error {
 	if port == "" {
 		return errors.New("no SERVICE_PORT in the environment")
 	}
-	server := &http.Server{Addr: net.JoinHostPort("", port), Handler: handler()}
+	server := &http.Server{Addr: net.JoinHostPort(address, port), Handler: handler()}
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
