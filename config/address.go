@@ -84,8 +84,11 @@ func checkURL(s string) (*url.URL, problem) {
 	if _, hasPassword := u.User.Password(); u.User != nil && hasPassword {
 		return nil, problem{"holds a password", "take it out and write password_file"}
 	}
-	if !strings.HasSuffix(u.Host, ":"+u.Port()) || u.Port() == "" {
+	if u.Port() == "" {
 		return nil, problem{"names no port", hint}
+	}
+	if strings.Contains(u.Hostname(), ":") && !strings.HasPrefix(u.Host, "[") {
+		return nil, problem{"has an IPv6 address without brackets", `write "mqtt://[::1]:1883"`}
 	}
 	return u, checkServer(net.JoinHostPort(u.Hostname(), u.Port()))
 }

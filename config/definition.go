@@ -26,8 +26,8 @@ func (t *table) service(name string) services.Definition {
 	t.list("domains", &d.Domains)
 	t.text("target", &d.Target)
 	t.number("port", &d.Port)
+	t.text("environment_file", &d.EnvironmentFile) // before environment, which would take …_ENVIRONMENT_FILE for a FILE
 	t.pairs("environment", &d.Environment, services.CheckEnvironment)
-	t.text("environment_file", &d.EnvironmentFile)
 	t.sub("restart").restart(&d.Restart)
 	if health := t.sub("health"); t.has("health") {
 		d.Health = health.health()
@@ -56,7 +56,7 @@ func (t *table) dependencies(to *[]services.Dependency) {
 	for _, s := range all {
 		d, err := services.ParseDependency(s)
 		if err != nil {
-			t.fault("dependencies", `write "web" or "web >=1.2"`, "%s", withoutHint(err))
+			t.report("dependencies", `write "web" or "web >=1.2"`, "%s", withoutHint(err))
 			continue
 		}
 		*to = append(*to, d)

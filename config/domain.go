@@ -66,16 +66,18 @@ func (t *table) domain(d *Domain) {
 func (t *table) hub(d *Domain) {
 	encrypted := true // zeroconf may find a hub with TLS
 	if t.text("hub", &d.Hub) && d.Hub != "" {
-		if !strings.Contains(d.Hub, "://") {
+		isURL := strings.Contains(d.Hub, "://")
+		u, wrong := checkURL(d.Hub)
+		switch {
+		case !isURL && strings.Contains(d.Hub, "@"), wrong == problem{} && u.User != nil:
+			// and perhaps a password: it is not repeated
+			t.fault("hub", `take the user out and write user = "…"`, "holds a user")
+		case isURL:
+			wrong.report(t, "hub")
+			encrypted = u != nil && u.Scheme == "mqtts"
+		default:
 			checkServer(d.Hub).report(t, "hub")
 			encrypted = false
-		} else if u, wrong := checkURL(d.Hub); wrong != (problem{}) {
-			wrong.report(t, "hub")
-		} else {
-			if u.User != nil {
-				t.fault("hub", `take the user out and write user = "…"`, "holds a user")
-			}
-			encrypted = u.Scheme == "mqtts"
 		}
 	}
 	if t.text("user", &d.User) && strings.ContainsFunc(d.User, unicode.IsControl) {
@@ -83,7 +85,7 @@ func (t *table) hub(d *Domain) {
 	}
 	t.file("password_file", &d.PasswordFile)
 	t.file("cafile", &d.CAFile)
-	if d.PasswordFile != "" && d.User == "" && t.fine("user") && t.fine("hub") {
+	if d.PasswordFile != "" && d.User == "" && t.fine("user") && !strings.Contains(d.Hub, "@") {
 		t.fault("password_file", `write user = "…" too`, "is of no use without a user")
 	}
 	if d.CAFile != "" && !encrypted && t.fine("hub") {

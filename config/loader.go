@@ -111,7 +111,7 @@ func syntax(file string, err error) Fault {
 	f := Fault{File: file, Message: err.Error(), Hint: "mend it first: what follows could not be read"}
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
-		f.Line, f.Message = parse.Position.Line, parse.Message
+		f.Line, f.Message = parse.Position.Line, strings.TrimSuffix(parse.Message, ".")
 		if strings.Contains(f.Message, "expected value but found") {
 			f.Hint = `text is written in quotes, as name = "home"`
 		}
@@ -194,7 +194,7 @@ func (l *loader) suggestKey(u unknownKey) string {
 			elsewhere = append(elsewhere, k.table)
 		}
 	}
-	if best := closest(u.key, here); best != "" {
+	if best := closest(u.key, here, 2); best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
 	switch {
@@ -221,24 +221,27 @@ func (l *loader) suggestVariable(name string) string {
 		}
 		known = append(known, k.variable)
 	}
-	if best := closest(name, known); best != "" {
+	adds := strings.HasPrefix(name, l.prefix+"_SERVICES_") || strings.HasPrefix(name, l.prefix+"_BROKER_USERS_")
+	reach := 2
+	if adds { // of names that users choose, short ones are alike by chance
+		reach = 1
+	}
+	if best := closest(name, known, reach); best != "" {
 		return fmt.Sprintf("did you mean %s?", best)
 	}
-	for _, table := range []string{"SERVICES", "BROKER_USERS"} {
-		if strings.HasPrefix(name, l.prefix+"_"+table+"_") {
-			return "a variable changes what the file defines and adds nothing: is the name defined there?"
-		}
+	if adds {
+		return "a variable changes what the file defines and adds nothing: is the name defined there?"
 	}
 	return "unset it, or write it as " + l.prefix + "_<TABLE>_<KEY>"
 }
 
-// closest returns the known word that was probably meant, "" if none is near.
-func closest(word string, known []string) string {
-	const far = 3
+// closest returns the known word that was probably meant, at most reach edits
+// away, "" if none is.
+func closest(word string, known []string, reach int) string {
 	if len(word) > 128 {
 		return ""
 	}
-	best, distance := "", far
+	best, distance := "", reach+1
 	lower := strings.ToLower(word)
 	for _, k := range known {
 		if d := services.Distance(lower, strings.ToLower(k)); d < distance && d < len(k) {

@@ -204,7 +204,7 @@ func (t *table) ownHealth() *ServiceHealth {
 // command reads a program and its arguments.
 func (t *table) command(key string, to *[]string) bool {
 	if _, isText := t.values[key].(string); isText {
-		t.seen = append(t.seen, key)
+		t.take(key)
 		t.fault(key, key+` = ["./web", "-v"]: each word by itself, no shell reads it`, "must be a list of text")
 		return false
 	}

@@ -24,12 +24,19 @@ type table struct {
 	seen     []string
 }
 
-// fault reports what is wrong with a key of the table; key "" is the table.
+// fault reports what is wrong with a key of the table, of which it keeps the
+// default; key "" is the table.
 func (t *table) fault(key, hint, format string, args ...any) {
+	t.report(key, hint, format, args...)
+	t.l.broken[t.keyPath(key)] = true
+}
+
+// report reports what is wrong with a part of a key's value: the rest of it
+// may be judged further.
+func (t *table) report(key, hint, format string, args ...any) {
 	f := t.l.at(t, key)
 	f.Message, f.Hint = fmt.Sprintf(format, args...), hint
 	t.l.faults = append(t.l.faults, f)
-	t.l.broken[t.keyPath(key)] = true
 }
 
 func (t *table) keyPath(key string) string {
@@ -128,8 +135,10 @@ func kind(v any) string {
 	switch v.(type) {
 	case string:
 		return "text"
-	case int64, float64:
+	case int64:
 		return "a number"
+	case float64:
+		return "a number with a point"
 	case bool:
 		return "true or false"
 	case time.Time:
@@ -270,7 +279,7 @@ func (t *table) duration(key string, to *time.Duration) bool {
 	return false
 }
 
-// list reads a list of text. In the environment commas separate its elements.
+// list reads a list of text, as much of it as is text. In the environment commas separate its elements.
 func (t *table) list(key string, to *[]string) bool {
 	v, fromVariable, ok := t.take(key)
 	if !ok {
@@ -294,13 +303,10 @@ func (t *table) list(key string, to *[]string) bool {
 	for i, e := range all {
 		s, isText := e.(string)
 		if !isText {
-			t.fault(key, "write "+example, "element %d must be text, not %s", i+1, kind(e))
+			t.report(key, "write "+example, "element %d must be text, not %s", i+1, kind(e))
 			continue
 		}
 		list = append(list, s)
-	}
-	if len(list) != len(all) {
-		return false
 	}
 	if len(list) > 0 {
 		*to = list
@@ -383,6 +389,9 @@ func (t *table) sub(key string) *table {
 	values, isTable := v.(map[string]any)
 	if !isTable {
 		hint := fmt.Sprintf("write [%s] on a line of its own and its keys below", sub.path)
+		if key == "restart" || key == "health" { // people write these in one line
+			hint = fmt.Sprintf("write %s = { … }, or %s", key, strings.TrimPrefix(hint, "write "))
+		}
 		t.fault(key, hint, "must be a table, not %s", kind(v))
 	}
 	sub.values = values
