@@ -7,15 +7,27 @@
 package logs
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// maxSize is where a file is cut. With the copy of what was cut, a stream takes
+// twice as much at most; more only until the next Poll.
+const maxSize = 1 << 20
+
+// The streams of a service: their names in a line, and of their files without
+// ".log".
+var streams = [...]string{"stdout", "stderr"}
+
 // Dir is the directory of the logs: <dir>/<service>/stdout.log and stderr.log.
 // It is owned by one loop and not for concurrent use.
 type Dir struct {
-	dir string
+	dir      string
+	services map[string]*service
 }
 
 // Line is a new line of a service that is followed.
@@ -24,20 +36,225 @@ type Line struct {
 	topics.LogLine
 }
 
-// New returns the logs below dir, which need not exist yet.
-func New(dir string) *Dir { return &Dir{dir: dir} }
+type service struct {
+	streams [len(streams)]stream
+	until   time.Time // followed until then
+}
+
+// stream is what is known of one file.
+type stream struct {
+	file  string
+	size  int64  // as seen last
+	marks []mark // when it grew
+	older []mark // the same of the part that was cut off into <file>.1
+
+	read int64 // followed up to here
+}
+
+// mark says that what begins at from was seen at a moment first.
+type mark struct {
+	from int64
+	at   time.Time
+}
+
+// maxMarks bounds what is remembered of a stream: after it, moments that are
+// close together become one.
+const maxMarks = 256
+
+// New returns the logs below dir, which need not exist yet. Lines that are
+// there by now have no time: nobody watched when they were written.
+func New(dir string) *Dir {
+	d := &Dir{dir: dir, services: make(map[string]*service)}
+	d.find(func(s *stream) { s.note(time.Time{}) })
+	return d
+}
+
+// find takes note of services that have a directory since, and forgets those
+// that have none any more.
+func (d *Dir) find(each func(*stream)) {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return // none yet, or a disk that does not answer: as they were
+	}
+	there := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		name := e.Name()
+		if !e.IsDir() || !topics.ValidName(name) {
+			continue
+		}
+		there[name] = true
+		s := d.services[name]
+		if s == nil {
+			s = d.add(name)
+			if each != nil {
+				for i := range s.streams {
+					each(&s.streams[i])
+				}
+			}
+		}
+	}
+	for name := range d.services {
+		if !there[name] {
+			delete(d.services, name)
+		}
+	}
+}
+
+func (d *Dir) add(name string) *service {
+	s := &service{}
+	for i, kind := range streams {
+		s.streams[i].file = filepath.Join(d.dir, name, kind+".log")
+	}
+	d.services[name] = s
+	return s
+}
+
+// note looks how far the file grew. A zero now is a moment nobody knows.
+func (s *stream) note(now time.Time) {
+	info, err := os.Lstat(s.file)
+	if err != nil || !info.Mode().IsRegular() {
+		s.size, s.read, s.marks = 0, 0, nil
+		return
+	}
+	size := info.Size()
+	if size < s.size { // somebody else cut it
+		s.size, s.read, s.marks = 0, 0, nil
+	}
+	if size == s.size {
+		return
+	}
+	if n := len(s.marks); n == 0 || !s.marks[n-1].at.Equal(now) {
+		s.marks = append(s.marks, mark{s.size, now})
+	}
+	if len(s.marks) > maxMarks {
+		s.marks = thin(s.marks)
+	}
+	s.size = size
+}
+
+// thin drops each second of the older marks: the newest times stay exact.
+func thin(marks []mark) []mark {
+	kept := marks[:0]
+	for i, m := range marks {
+		if i%2 == 0 || i >= len(marks)/2 {
+			kept = append(kept, m)
+		}
+	}
+	return kept
+}
+
+// moment tells when what begins at an offset was seen first.
+func moment(marks []mark, offset int64) time.Time {
+	i, found := slices.BinarySearchFunc(marks, offset, func(m mark, at int64) int { return int(min(max(m.from-at, -1), 1)) })
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return time.Time{}
+	}
+	return marks[i].at
+}
 
 // Poll notes how far the files grew, caps them, and returns the new lines of
 // the followed services, in order. It is called each second, more often while
 // somebody follows if that is to look smooth.
-func (d *Dir) Poll(now time.Time) []Line { return nil }
+func (d *Dir) Poll(now time.Time) []Line {
+	d.find(nil)
+	var lines []Line
+	for _, name := range d.names() {
+		s := d.services[name]
+		for i := range s.streams {
+			t := &s.streams[i]
+			t.note(now)
+			if now.Before(s.until) {
+				for _, text := range t.fresh() {
+					lines = append(lines, Line{name, topics.LogLine{At: topics.At(now), Stream: streams[i], Line: text}})
+				}
+			}
+			if t.size > maxSize {
+				t.cut()
+			}
+		}
+	}
+	return lines
+}
 
-// Last returns the last n lines of a service, oldest first.
-func (d *Dir) Last(service string, n int) []topics.LogLine { return nil }
+func (d *Dir) names() []string {
+	names := make([]string, 0, len(d.services))
+	for name := range d.services {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
 
 // Follow makes Poll return the lines that a service writes from now on, until
 // the given moment; called again it extends that.
-func (d *Dir) Follow(service string, now, until time.Time) {}
+func (d *Dir) Follow(name string, now, until time.Time) {
+	if !topics.ValidName(name) {
+		return
+	}
+	s := d.services[name]
+	if s == nil {
+		s = d.add(name)
+		_ = os.MkdirAll(filepath.Join(d.dir, name), 0o755) // or Poll forgets it again
+	}
+	if !now.Before(s.until) {
+		for i := range s.streams {
+			s.streams[i].note(now)
+			s.streams[i].read = s.streams[i].lineStart()
+		}
+	}
+	s.until = until
+}
 
 // Following tells whether any service is followed at now.
-func (d *Dir) Following(now time.Time) bool { return false }
+func (d *Dir) Following(now time.Time) bool {
+	for _, s := range d.services {
+		if now.Before(s.until) {
+			return true
+		}
+	}
+	return false
+}
+
+// Last returns the last n lines of a service, oldest first. Lines of the two
+// streams are ordered by when they were seen.
+func (d *Dir) Last(name string, n int) []topics.LogLine {
+	if n <= 0 || !topics.ValidName(name) {
+		return nil
+	}
+	s := d.services[name]
+	if s == nil {
+		s = d.add(name)
+	}
+	var tails [len(streams)][]topics.LogLine
+	now := time.Now()
+	for i := range s.streams {
+		s.streams[i].note(now)
+		tails[i] = s.streams[i].last(n, streams[i])
+	}
+	return merge(tails[0], tails[1], n)
+}
+
+// merge takes the n newest of two streams. Where nobody knows which came
+// first, both get their share.
+func merge(a, b []topics.LogLine, n int) []topics.LogLine {
+	i, j := len(a), len(b)
+	for range n {
+		switch {
+		case i == 0 && j == 0:
+		case j == 0, i > 0 && a[i-1].At.After(b[j-1].At.Time):
+			i--
+		case i == 0, b[j-1].At.After(a[i-1].At.Time):
+			j--
+		case len(a)-i < len(b)-j:
+			i--
+		default:
+			j--
+		}
+	}
+	all := append(slices.Clone(a[i:]), b[j:]...)
+	slices.SortStableFunc(all, func(x, y topics.LogLine) int { return x.At.Compare(y.At.Time) })
+	return all
+}
