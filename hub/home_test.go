@@ -1,0 +1,376 @@
+package hub_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// home is a hub on its real broker inside a synctest bubble. Agents are
+// scripted: they speak the topics and obey.
+type home struct {
+	*testing.T
+	cfg    config.Dominion
+	broker *broker.Broker
+	hub    *hub.Hub
+	stop   func()
+	tree   topics.Tree
+	busy   sync.WaitGroup // agents that obey
+
+	mu       sync.Mutex
+	retained map[string]string
+	events   []topics.Event
+}
+
+// inHome runs a test in a bubble with a hub that runs the given dominion.toml.
+func inHome(t *testing.T, toml string, test func(*home)) {
+	t.Helper()
+	cfg := load(t, toml)
+	cfg.DataDir = t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		h := &home{T: t, cfg: cfg, tree: topics.NewTree("")}
+		h.start()
+		defer h.busy.Wait()
+		defer func() { h.stop() }()
+		test(h)
+	})
+}
+
+func load(t *testing.T, toml string) config.Dominion {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "dominion.toml")
+	if err := os.WriteFile(file, []byte(toml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.LoadDominion(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// start starts hub and broker, as after a power cut: the broker knows nothing.
+func (h *home) start() {
+	h.Helper()
+	log := slog.New(slog.DiscardHandler)
+	b, err := broker.New(broker.Config{}, log)
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.mu.Lock()
+	h.retained = make(map[string]string)
+	h.mu.Unlock()
+	if err := b.Subscribe("#", h.note); err != nil {
+		h.Fatal(err)
+	}
+	state, err := store.Open(h.cfg.DataDir, log)
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.broker = b
+	if h.hub, err = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Log: log}); err != nil {
+		h.Fatal(err)
+	}
+	for _, f := range h.hub.Filters() {
+		if err := b.Subscribe(f, h.hub.Deliver); err != nil {
+			h.Fatal(err)
+		}
+	}
+	h.hub.Connected()
+	ctx, cancel := context.WithCancel(context.Background())
+	var loop sync.WaitGroup
+	loop.Go(func() { h.hub.Run(ctx) })
+	h.stop = func() {
+		cancel()
+		loop.Wait()
+		if err := b.Stop(context.Background()); err != nil {
+			h.Error(err)
+		}
+	}
+	synctest.Wait()
+}
+
+func (h *home) note(m topics.Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.retained[m.Topic] = string(m.Payload)
+	if m.Topic == h.tree.Hub(topics.HubEvent) {
+		if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
+			h.events = append(h.events, e)
+		}
+	}
+}
+
+// last returns the last payload of a topic.
+func (h *home) last(topic string) string {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.retained[topic]
+}
+
+// saw tells whether an event of a type was published.
+func (h *home) saw(t topics.EventType) bool { return h.count(t) > 0 }
+
+func (h *home) count(t topics.EventType) (n int) {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.events {
+		if e.Type == t {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *home) status() topics.Hub { return get[topics.Hub](h, h.tree.Hub(topics.HubStatus)) }
+
+func (h *home) service(name string) topics.Service {
+	return get[topics.Service](h, h.tree.Service(topics.ServiceStatus, name))
+}
+
+func get[T any](h *home, topic string) T {
+	h.Helper()
+	v, err := topics.Decode[T](topic, []byte(h.last(topic)))
+	if err != nil {
+		h.Fatal(err)
+	}
+	return v
+}
+
+// where tells on which domains a service runs, and how it is: "a:running".
+func (h *home) where(service string) string {
+	var all []string
+	for _, i := range h.service(service).Instances {
+		all = append(all, i.Domain+":"+string(i.State))
+	}
+	slices.Sort(all)
+	return fmt.Sprint(all)
+}
+
+// publish sends a message as any client would.
+func (h *home) publish(topic, payload string, retain bool) {
+	h.broker.Publish(topics.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retain: retain})
+	synctest.Wait()
+}
+
+// ask asks the hub and returns its answer.
+func (h *home) ask(verb, payload string) topics.Reply {
+	h.Helper()
+	request, response := h.tree.Request(verb)
+	h.publish(request, payload, false)
+	return get[topics.Reply](h, response)
+}
+
+// agent is a scripted agent: it joins, beats, and obeys start commands. Its
+// services are ready a second after they started.
+type agent struct {
+	home     *home
+	name, id string
+	traits   []string
+	catalog  []topics.CatalogRow
+	net      *cable
+	conn     *client.Conn
+	quit     func()
+
+	mu       sync.Mutex
+	running  map[string]topics.Instance
+	starts   map[string]int // how often each service was started
+	draining bool
+	epoch    uint64
+	gen      uint64
+	commands int
+}
+
+// cable lets a test cut a connection without closing it.
+type cable struct {
+	net.Conn
+	mu  sync.Mutex
+	cut chan struct{}
+}
+
+func (c *cable) Write(p []byte) (int, error) {
+	select {
+	case <-c.cut:
+		return len(p), nil // sent, never to arrive
+	default:
+		return c.Conn.Write(p)
+	}
+}
+
+// agent makes an agent whose catalog holds services, "name" or "name@version".
+func (h *home) agent(name string, traits []string, services ...string) *agent {
+	a := &agent{home: h, name: name, id: "id-of-" + name, traits: traits, running: make(map[string]topics.Instance), starts: make(map[string]int)}
+	for _, s := range services {
+		a.catalog = append(a.catalog, topics.CatalogRow{Service: s, Version: "1.0.0"})
+	}
+	return a
+}
+
+// join joins by both connections, as an agent does. It returns the hub's refusal.
+func (a *agent) join() error {
+	h := a.home
+	reply := h.ask(topics.VerbJoin, fmt.Sprintf(`{"transaction":"t","id":%q,"name":%q,"session":"s"}`, a.id, a.name))
+	if reply.Status != topics.StatusOK {
+		return fmt.Errorf("%s", reply.Error)
+	}
+	a.connect()
+	return nil
+}
+
+// connect connects with the will and lives until leave, kill or cut.
+func (a *agent) connect() {
+	h := a.home
+	h.Helper()
+	will := h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: a.name}, []byte(topics.Offline))
+	conn, err := client.Connect(h.Context(), client.Options{
+		ClientID: "domain-" + a.id, Will: &will, OnMessage: a.receive,
+		Dial: func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			h.broker.Serve(theirs)
+			a.net = &cable{Conn: ours, cut: make(chan struct{})}
+			return a.net, nil
+		},
+	})
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := conn.Subscribe(h.Context(), h.tree.Domain(topics.DomainServicesSet, a.name), h.tree.Domain(topics.DomainAvailability, a.name), h.tree.Domain(topics.DomainDrainSet, a.name)); err != nil {
+		h.Fatal(err)
+	}
+	a.conn = conn
+	a.say(topics.DomainAvailability, topics.Online)
+	a.report()
+	ctx, cancel := context.WithCancel(h.Context())
+	var beating sync.WaitGroup
+	beating.Go(func() { a.beat(ctx, conn) })
+	a.quit = func() { cancel(); beating.Wait() }
+	synctest.Wait()
+}
+
+func (a *agent) beat(ctx context.Context, conn *client.Conn) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for seq := uint64(1); ; seq++ {
+		a.mu.Lock()
+		b := topics.Heartbeat{ID: a.id, Session: "s", Seq: seq, At: topics.At(time.Now()), Epoch: a.epoch, Generation: a.gen}
+		a.mu.Unlock()
+		conn.Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainHeartbeat, Domain: a.name}, topics.Encode(b)))
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// leave stops the agent as SIGTERM does.
+func (a *agent) leave() {
+	a.quit()
+	a.say(topics.DomainAvailability, topics.Offline)
+	a.conn.Close()
+	synctest.Wait()
+}
+
+// kill breaks the connection as kill -9 does.
+func (a *agent) kill() {
+	a.quit()
+	a.net.Conn.Close()
+	<-a.conn.Done()
+	synctest.Wait()
+}
+
+// cut lets nothing through any more, and tells nobody.
+func (a *agent) cut() { close(a.net.cut) }
+
+func (a *agent) say(k topics.Kind, payload string) {
+	a.conn.Publish(a.home.tree.Message(topics.Address{Kind: k, Domain: a.name}, []byte(payload)))
+	_ = a.conn.Flush(context.Background())
+}
+
+func (a *agent) receive(m topics.Message) {
+	addr, _ := a.home.tree.Parse(m.Topic)
+	switch addr.Kind {
+	case topics.DomainServicesSet:
+		if c, err := topics.Decode[topics.StartCommand](m.Topic, m.Payload); err == nil && c.Domain == a.id {
+			a.home.busy.Go(func() { a.obey(c) })
+		}
+	case topics.DomainAvailability:
+		if string(m.Payload) == topics.Offline {
+			a.conn.Publish(a.home.tree.Message(addr, []byte(topics.Online)))
+		}
+	case topics.DomainDrainSet:
+		a.mu.Lock()
+		a.draining = string(m.Payload) == topics.On
+		a.mu.Unlock()
+		a.home.busy.Go(a.report)
+	}
+}
+
+func (a *agent) obey(c topics.StartCommand) {
+	a.mu.Lock()
+	if c.Epoch < a.epoch || c.Epoch == a.epoch && c.Generation <= a.gen {
+		a.mu.Unlock()
+		return
+	}
+	a.epoch, a.gen = c.Epoch, c.Generation
+	a.commands++
+	for name := range maps.Clone(a.running) {
+		if _, stays := c.Services[name]; !stays {
+			delete(a.running, name)
+		}
+	}
+	for name, spec := range c.Services {
+		if i, runs := a.running[name]; !runs || i.Revision != spec.Revision {
+			a.starts[name]++
+			a.running[name] = topics.Instance{Service: name, State: topics.Starting, Health: topics.UnknownHealth, Revision: spec.Revision, Version: "1.0.0", Address: "10.0.0." + fmt.Sprint(len(a.name)), Port: 20000, Since: topics.At(time.Now())}
+		}
+	}
+	a.mu.Unlock()
+	a.report()
+	time.Sleep(time.Second)
+	a.mu.Lock()
+	for name, i := range a.running {
+		i.State, i.Health = topics.Running, topics.Healthy
+		a.running[name] = i
+	}
+	a.mu.Unlock()
+	a.report()
+}
+
+func (a *agent) report() {
+	a.mu.Lock()
+	s := topics.Domain{
+		ID: a.id, Name: a.name, Version: "test", Protocol: topics.Protocol, Address: "10.0.0." + fmt.Sprint(len(a.name)),
+		Traits: a.traits, Draining: a.draining, Catalog: a.catalog,
+		Services: slices.SortedFunc(maps.Values(a.running), func(x, y topics.Instance) int { return len(x.Service) - len(y.Service) }),
+	}
+	a.mu.Unlock()
+	b, _ := json.Marshal(s)
+	a.conn.Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainStatus, Domain: a.name}, b))
+}
+
+// started tells how often a service was started, over all commands.
+func (a *agent) started(service string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.starts[service]
+}

@@ -1,0 +1,237 @@
+package hub
+
+import (
+	"cmp"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/homeassistant"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// reconcile plans, orders what has changed, and says what is. Everything that
+// is said is compared with what was said before, so it may be called freely.
+func (h *Hub) reconcile(now time.Time) {
+	h.findEndpoints()
+	h.plan = planner.New(h.input())
+	if h.ready {
+		h.order(now)
+	}
+	h.dropRetired()
+	h.viewServices()
+	h.publishHub()
+	h.publishDiscovery()
+}
+
+// input is the observed home as the planner takes it.
+func (h *Hub) input() planner.Input {
+	in := planner.Input{
+		Services: slices.Collect(maps.Values(h.defs)),
+		Retired:  slices.Collect(maps.Values(h.retired)),
+		Wants:    h.store.State().Wants,
+	}
+	for _, d := range h.domains {
+		in.Domains = append(in.Domains, h.observed(d))
+	}
+	return in
+}
+
+func (h *Hub) observed(d *domain) planner.Domain {
+	p := planner.Domain{
+		Name: d.name, State: d.state, Gone: d.gone, Micro: d.micro,
+		Ordered:  d.ordered.services,
+		Catalog:  make(map[string]string),
+		Observed: make(map[string]planner.Instance),
+	}
+	if d.status == nil {
+		return p
+	}
+	p.Draining, p.Traits = d.status.Draining, d.status.Traits
+	if !d.micro && !topics.SameMajor(d.status.Protocol) {
+		p.Problem = "speaks protocol " + d.status.Protocol + ", this hub " + topics.Protocol
+	}
+	for _, row := range d.status.Catalog {
+		p.Catalog[row.Service] = row.Version
+	}
+	for _, i := range d.status.Services {
+		if d.gone {
+			break // nobody knows what runs there
+		}
+		if d.micro && i.Health == "" {
+			i.Health = topics.Healthy
+		}
+		best := h.endpoints[i.Service]
+		p.Observed[i.Service] = planner.Instance{
+			State: i.State, Health: i.Health, Version: i.Version, Since: i.Since.Time,
+			Best: len(best) > 0 && best[0].Domain == d.name,
+		}
+	}
+	return p
+}
+
+// order gives each domain whose desired set has changed a start command.
+func (h *Hub) order(now time.Time) {
+	desired := h.plan.Desired()
+	for _, name := range slices.Sorted(maps.Keys(h.domains)) {
+		d := h.domains[name]
+		if d.micro || d.status == nil || !topics.SameMajor(d.status.Protocol) {
+			continue
+		}
+		specs := make(map[string]topics.Spec, len(desired[name]))
+		for _, service := range desired[name] {
+			def := h.definition(service)
+			specs[service] = def.Spec(h.dependencies(def))
+		}
+		timing := topics.Encode(h.cfg.Timing)
+		encoded := string(topics.Encode(specs)) + string(timing)
+		if encoded == d.ordered.encoded {
+			continue
+		}
+		h.sayMoved(d, specs)
+		d.ordered = h.command(d, specs, encoded, now)
+		h.bus.Publish(d.ordered.message)
+		h.dirty = true // the plan's lines follow from what is ordered
+	}
+}
+
+func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, now time.Time) order {
+	o := order{
+		// A generation that the domain has seen in this epoch and we have not
+		// given was forged: stay above it, or our commands would be refused.
+		generation: max(d.ordered.generation, d.seenGeneration(h.epoch)) + 1,
+		services:   make(map[string]bool, len(specs)),
+		encoded:    encoded, at: now,
+	}
+	for service := range specs {
+		o.services[service] = true
+	}
+	o.message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.name}, topics.Encode(topics.StartCommand{
+		Dominion: h.ID(), Domain: d.id, Epoch: h.epoch, Generation: o.generation,
+		At: topics.At(now), Timing: h.cfg.Timing, Services: specs,
+	}))
+	return o
+}
+
+func (d *domain) seenGeneration(epoch uint64) uint64 {
+	if d.last.Epoch != epoch {
+		return 0
+	}
+	return d.last.Generation
+}
+
+// sayMoved says which services leave a lost domain.
+func (h *Hub) sayMoved(d *domain, specs map[string]topics.Spec) {
+	if !d.gone {
+		return
+	}
+	for _, service := range slices.Sorted(maps.Keys(d.ordered.services)) {
+		if _, stays := specs[service]; !stays {
+			h.event(topics.Event{Type: topics.ServiceMoved, Domain: d.name, Service: service, Message: service + " moves away from " + d.name + ", which is lost"})
+		}
+	}
+}
+
+// dependencies returns address:port of what a service needs, as last known: a
+// dependency that is away for a moment keeps its place, so that nothing is
+// ordered anew for it.
+func (h *Hub) dependencies(def services.Definition) map[string]string {
+	known := make(map[string]string)
+	for _, dep := range def.Dependencies {
+		if address, ok := h.addresses[dep.Service]; ok {
+			known[dep.Service] = address
+		}
+	}
+	return known
+}
+
+func (h *Hub) definition(name string) services.Definition {
+	if d, ok := h.defs[name]; ok {
+		return d
+	}
+	return h.retired[name]
+}
+
+// findEndpoints collects the usable instances of every service, best first:
+// healthy ones, then the one that was first before, then the oldest.
+func (h *Hub) findEndpoints() {
+	type candidate struct {
+		topics.Endpoint
+		since time.Time
+	}
+	found := make(map[string][]candidate)
+	for _, d := range h.domains {
+		if d.status == nil || d.state == topics.DomainIsLost {
+			continue
+		}
+		for _, i := range d.status.Services {
+			address := cmp.Or(i.Address, d.status.Address)
+			if i.State != topics.Running || address == "" || i.Port == 0 {
+				continue
+			}
+			healthy := i.Health == topics.Healthy || d.micro && i.Health == ""
+			found[i.Service] = append(found[i.Service], candidate{
+				topics.Endpoint{Domain: d.name, Address: address, Port: i.Port, Version: i.Version, Healthy: healthy}, i.Since.Time,
+			})
+		}
+	}
+	before := h.endpoints
+	h.endpoints = make(map[string][]topics.Endpoint, len(found))
+	for service, all := range found {
+		first := ""
+		if was := before[service]; len(was) > 0 {
+			first = was[0].Domain
+		}
+		slices.SortFunc(all, func(a, b candidate) int {
+			return cmp.Or(
+				order01(a.Healthy, b.Healthy),
+				order01(a.Domain == first, b.Domain == first),
+				a.since.Compare(b.since),
+				cmp.Compare(a.Domain, b.Domain),
+			)
+		})
+		for _, c := range all {
+			h.endpoints[service] = append(h.endpoints[service], c.Endpoint)
+		}
+		best := h.endpoints[service][0]
+		h.addresses[service] = net.JoinHostPort(best.Address, strconv.Itoa(best.Port))
+	}
+}
+
+// order01 sorts what is true before what is not.
+func order01(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// dropRetired ends what is gone from the configuration once nothing of it is left.
+func (h *Hub) dropRetired() {
+	for name := range h.retired {
+		o := h.plan.Services[name]
+		if o == nil || slices.ContainsFunc(o.Choices, func(c planner.Choice) bool { return c.Action != "" }) {
+			continue
+		}
+		delete(h.retired, name)
+		delete(h.plan.Services, name)
+		delete(h.views, name)
+		delete(h.addresses, name)
+		h.forgetWant(name)
+		if h.cfg.HomeAssistant.Enabled {
+			h.clear(homeassistant.Service(h.discovery(), topics.Service{Service: name}).Topic)
+		}
+		for _, topic := range h.tree.ServiceTopics(name) {
+			h.clear(topic)
+		}
+		h.event(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
+	}
+}
