@@ -30,30 +30,43 @@ func Announce(ctx context.Context, names []string, log *slog.Logger, services ..
 		}
 	}
 	services = slices.DeleteFunc(slices.Clone(services), func(s Service) bool { return s.Addr.IsLoopback() })
-	var current []*registration
-	defer func() { goodbye(current) }()
+	current := make(map[string]*registration)
+	defer func() { withdraw(current, nil) }()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
-	for before := ""; ; {
+	failure := "" // the last one that was told
+	for {
 		wanted := plan(names, services)
-		if now := fmt.Sprint(wanted); now != before {
-			goodbye(current)
-			current = nil
-			before = now
-			for _, w := range wanted {
-				if err := w.register(); err != nil {
-					log.Warn("cannot announce by zeroconf, trying again", "type", w.service.Type, "error", err)
-					before = ""
-					continue
-				}
-				log.Info("announced by zeroconf", "type", w.service.Type, "instance", w.service.Instance, "port", w.service.Port, "at", w)
-				current = append(current, w)
+		withdraw(current, wanted)
+		for key, r := range wanted {
+			if current[key] != nil {
+				continue
 			}
+			if err := r.register(); err != nil {
+				if err.Error() != failure {
+					failure = err.Error()
+					log.Warn("cannot announce by zeroconf, trying again", "service", r, "error", err)
+				}
+				continue
+			}
+			current[key] = r
+			log.Info("announced by zeroconf", "service", r)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+	}
+}
+
+// withdraw says goodbye to what is not wanted any more, so that nobody has to
+// wait until its records are stale.
+func withdraw(current, wanted map[string]*registration) {
+	for key, r := range current {
+		if wanted[key] == nil {
+			r.server.Shutdown()
+			delete(current, key)
 		}
 	}
 }
@@ -67,10 +80,11 @@ type registration struct {
 	server     *zeroconf.Server
 }
 
-// plan says what is to be announced now: nothing where there is no address.
-func plan(names []string, services []Service) []*registration {
+// plan says what is to be announced now, by what tells one registration from
+// another: nothing where there is no address.
+func plan(names []string, services []Service) map[string]*registration {
 	interfaces := Interfaces(names)
-	var all []*registration
+	all := make(map[string]*registration)
 	for _, s := range services {
 		r := &registration{service: s}
 		for _, i := range interfaces {
@@ -84,7 +98,7 @@ func plan(names []string, services []Service) []*registration {
 			}
 		}
 		if len(r.interfaces) > 0 {
-			all = append(all, r)
+			all[r.String()] = r
 		}
 	}
 	return all
@@ -115,18 +129,10 @@ func (s Service) host() string {
 
 func (s Service) bound() bool { return s.Addr.IsValid() && !s.Addr.IsUnspecified() }
 
-// String tells two registrations apart.
 func (r *registration) String() string {
 	var all []string
 	for n, i := range r.interfaces {
-		all = append(all, fmt.Sprintf("%s#%d %v", i.Name, i.Index, r.addresses[n]))
+		all = append(all, fmt.Sprintf("%s (%d) %v", i.Name, i.Index, r.addresses[n]))
 	}
-	return fmt.Sprintf("%s %s", r.service.Type, strings.Join(all, ", "))
-}
-
-// goodbye withdraws, so that nobody has to wait until the records are stale.
-func goodbye(all []*registration) {
-	for _, r := range all {
-		r.server.Shutdown()
-	}
+	return fmt.Sprintf("%s %s port %d at %s", r.service.Type, r.service.Instance, r.service.Port, strings.Join(all, ", "))
 }

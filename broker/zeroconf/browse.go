@@ -29,12 +29,12 @@ func Browse(ctx context.Context, names []string, serviceType string, window time
 
 // Watch calls each with all services of a type whenever they change, until ctx
 // ends: at once when one is found, within three windows of 20 s when one has
-// gone.
-func Watch(ctx context.Context, names []string, serviceType string, each func([]Found)) error {
-	return watch(ctx, names, serviceType, watchWindow, each)
+// gone. A window in which it cannot even ask is one in which nothing answers.
+func Watch(ctx context.Context, names []string, serviceType string, each func([]Found)) {
+	watch(ctx, names, serviceType, watchWindow, each)
 }
 
-func watch(ctx context.Context, names []string, serviceType string, window time.Duration, each func([]Found)) error {
+func watch(ctx context.Context, names []string, serviceType string, window time.Duration, each func([]Found)) {
 	known := make(map[string]Found)
 	seen := make(map[string]int) // the last window it was seen in
 	var told []Found
@@ -45,22 +45,18 @@ func watch(ctx context.Context, names []string, serviceType string, window time.
 		}
 	}
 	for number := 1; ctx.Err() == nil; number++ {
-		err := browse(ctx, names, serviceType, window, func(f Found) {
+		_ = browse(ctx, names, serviceType, window, func(f Found) {
 			if seen[f.Instance] == number { // by another of our sockets
 				f = merge(known[f.Instance], f)
 			}
 			known[f.Instance], seen[f.Instance] = f, number
 			tell()
 		})
-		if err != nil {
-			return err
-		}
 		maps.DeleteFunc(known, func(instance string, _ Found) bool { return seen[instance] < number-1 })
 		if ctx.Err() == nil {
 			tell()
 		}
 	}
-	return nil
 }
 
 // browse calls each for what is found in one window. It asks over IPv4 and IPv6
@@ -88,6 +84,7 @@ func browse(ctx context.Context, names []string, serviceType string, window time
 	}
 	over4, over6 := open(zeroconf.IPv4), open(zeroconf.IPv6)
 	if over4 == nil && over6 == nil {
+		<-ctx.Done() // an interface that just went is no reason to ask all the faster
 		return fmt.Errorf("cannot browse for %s: %w", serviceType, errors.Join(faults...))
 	}
 	// Both are read until the library closes them: it waits for its reader.
