@@ -125,6 +125,9 @@ func (d Definition) Spec(addresses map[string]string) topics.Spec {
 // health check are obeyed by the agent at once, so they are left out; whether
 // it notifies changes its environment.
 func revision(s topics.Spec) string {
+	if len(s.Environment) == 0 {
+		s.Environment = nil // an empty table and none are the same
+	}
 	b, err := json.Marshal([]any{s.Target, s.Port, s.Environment, s.EnvironmentFile, s.Health != nil && s.Health.Notify})
 	if err != nil {
 		panic("services: strings and numbers cannot be encoded: " + err.Error())

@@ -6,8 +6,8 @@ import (
 )
 
 // StartOrder returns the names of the definitions such that each comes after
-// what it depends on, alphabetically where that leaves a choice. The
-// definitions must have no circle (Validate).
+// what it depends on; the same order for the same definitions, however they
+// are sorted. The definitions must have no circle (Validate).
 func StartOrder(defs []Definition) []string {
 	byName := make(map[string]Definition, len(defs))
 	for _, d := range defs {
@@ -38,41 +38,37 @@ func StartOrder(defs []Definition) []string {
 	return order
 }
 
-// findCycle returns the names along a circle of dependencies of two or more
-// services, or nil. A service that depends on itself is a fault of its own.
-func findCycle(all map[string]Definition) []string {
+// findCycles returns the names along each circle of dependencies of two or more
+// services. A service that depends on itself is a fault of its own.
+func findCycles(all map[string]Definition) [][]string {
 	const (
 		open = iota + 1
 		done
 	)
 	state := make(map[string]int, len(all))
 	var path []string
-	var visit func(name string) []string
-	visit = func(name string) []string {
+	var cycles [][]string
+	var visit func(name string)
+	visit = func(name string) {
 		switch state[name] {
 		case open:
-			return slices.Clone(path[slices.Index(path, name):])
+			cycles = append(cycles, slices.Clone(path[slices.Index(path, name):]))
+			return
 		case done:
-			return nil
+			return
 		}
 		state[name] = open
 		path = append(path, name)
 		for _, dep := range all[name].Dependencies {
-			if _, known := all[dep.Service]; !known || dep.Service == name {
-				continue
-			}
-			if cycle := visit(dep.Service); cycle != nil {
-				return cycle
+			if _, known := all[dep.Service]; known && dep.Service != name {
+				visit(dep.Service)
 			}
 		}
 		path = path[:len(path)-1]
 		state[name] = done
-		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if cycle := visit(name); cycle != nil {
-			return cycle
-		}
+		visit(name)
 	}
-	return nil
+	return cycles
 }

@@ -14,13 +14,17 @@ import (
 // Fault is one thing wrong with a definition.
 type Fault struct {
 	Service string
-	Key     string // of the definition, as TOML names it
+	Key     string // of the definition, as TOML names it; empty: the service's name
 	Message string // what is wrong
-	Hint    string // what to do; may be empty
+	Hint    string // what to do
 }
 
 func (f Fault) Error() string {
-	s := fmt.Sprintf("services.%s.%s: %s", f.Service, f.Key, f.Message)
+	s := "services." + f.Service
+	if f.Key != "" {
+		s += "." + f.Key
+	}
+	s += ": " + f.Message
 	if f.Hint != "" {
 		s += " (" + f.Hint + ")"
 	}
@@ -62,7 +66,7 @@ func Validate(defs []Definition) []Fault {
 	for _, d := range defs {
 		faults = append(faults, d.validate(byName)...)
 	}
-	if cycle := findCycle(byName); cycle != nil {
+	for _, cycle := range findCycles(byName) {
 		faults = append(faults, Fault{
 			Service: cycle[0], Key: "dependencies",
 			Message: "the dependencies go in a circle: " + strings.Join(append(cycle, cycle[0]), " → "),
@@ -117,7 +121,7 @@ func (d Definition) validate(all map[string]Definition) []Fault {
 	}
 	for _, k := range slices.Sorted(maps.Keys(d.Environment)) {
 		if err := CheckEnvironment(k, d.Environment[k]); err != nil {
-			fault("environment", "", "%v", err)
+			fault("environment", "take it out, or use a name of letters, digits and _", "%v", err)
 		}
 	}
 	if f := d.EnvironmentFile; f != "" && !path.IsAbs(f) {

@@ -27,9 +27,13 @@ func ParseRange(s string) (Range, error) {
 	}
 	var full []string
 	// ">= 1.2" is written with a space by many people
-	words := strings.Fields(operatorSpace.ReplaceAllString(s, "$1"))
-	for _, w := range words {
+	words := strings.Fields(strings.ReplaceAll(operatorSpace.ReplaceAllString(s, "$1"), "||", " || "))
+	for i, w := range words {
 		if w == "||" {
+			// semver takes "1 || || 2", and panics when it is asked of a version.
+			if i == 0 || i == len(words)-1 || words[i-1] == "||" {
+				return Range{}, fmt.Errorf("cannot read version range %q: there is nothing beside a ||", s)
+			}
 			full = append(full, w)
 			continue
 		}
@@ -66,9 +70,12 @@ func (r Range) Contains(version string) bool {
 	return err == nil && r.in(v)
 }
 
-// ParseDependency reads "web" or "web >=1.2".
+// ParseDependency reads "web", "web >=1.2" or "web>=1.2".
 func ParseDependency(s string) (Dependency, error) {
-	name, versions, _ := strings.Cut(strings.TrimSpace(s), " ")
+	name, versions := strings.TrimSpace(s), ""
+	if i := strings.IndexAny(name, " \t<>=!"); i >= 0 {
+		name, versions = name[:i], name[i:]
+	}
 	r, err := ParseRange(versions)
 	if err != nil {
 		return Dependency{}, fmt.Errorf("dependency %q: %w", name, err)
