@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,4 +135,63 @@ func (j Journal) Await(t testing.TB, within time.Duration, n int, what, service 
 		return len(found) >= n
 	})
 	return found[n-1]
+}
+
+// Running returns what lives of the test services, as "service@domain pid".
+func (j Journal) Running(t testing.TB) []string {
+	t.Helper()
+	var all []string
+	for _, e := range j.Entries(t) {
+		if e.What == "start" && alive(e.PID) {
+			all = append(all, fmt.Sprintf("%s@%s %d", e.Service, e.Domain, e.PID))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// AwaitRunning waits until exactly these services live, as "service@domain",
+// sorted, and returns them with their pids.
+func (j Journal) AwaitRunning(t testing.TB, within time.Duration, want ...string) []string {
+	t.Helper()
+	var running []string
+	deadline := time.Now().Add(within)
+	for {
+		running = j.Running(t)
+		names := make([]string, len(running))
+		for i, r := range running {
+			names[i], _, _ = strings.Cut(r, " ")
+		}
+		if slices.Equal(names, want) {
+			return running
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("there live %q, and not within %v %q", running, within, want)
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+}
+
+// Undisturbed fails the test unless the very same processes live as before
+// and none was started in between.
+func (j Journal) Undisturbed(t testing.TB, when string, before []string, starts int) {
+	t.Helper()
+	if now := j.Running(t); !slices.Equal(now, before) {
+		t.Errorf("%s: there live %q, before there lived %q", when, now, before)
+	}
+	if n := j.Starts(t); n != starts {
+		t.Errorf("%s: %d processes were started", when, n-starts)
+	}
+}
+
+// Starts counts the processes that were started so far.
+func (j Journal) Starts(t testing.TB) int {
+	t.Helper()
+	n := 0
+	for _, e := range j.Entries(t) {
+		if e.What == "start" {
+			n++
+		}
+	}
+	return n
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Home is a network of hosts with a dominion on one of them.
@@ -304,3 +306,5 @@ func service(name string, lines ...string) string {
 
 // healthHTTP is a health check that answers fast.
 const healthHTTP = `health = { http = "/health", interval = "200ms", timeout = "1s", failures = 3 }`
+
+func endpointURL(e topics.Endpoint) string { return fmt.Sprintf("http://%s:%d", e.Address, e.Port) }

@@ -313,3 +313,11 @@ func alive(pid int) bool {
 	_, rest, ok := strings.Cut(string(b), ") ")
 	return ok && !strings.HasPrefix(rest, "Z")
 }
+
+// kill ends one process by SIGKILL.
+func kill(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatalf("cannot kill %d: %v", pid, err)
+	}
+}

@@ -1,0 +1,143 @@
+package e2e
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// A start command that is older than the last one, or out of this world, is
+// refused whoever sends it; the agent says so.
+func TestStaleStartCommandIsRefused(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		kitchen := home.Domain("kitchen")
+		kitchen.Install("web", "lamp")
+		// two restarts of the hub for an older epoch, two services for an
+		// older generation
+		home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
+		hub, agents, o := home.Up(kitchen)
+		hub.Stop()
+		home.StartHub()
+		o = home.Observe()
+		o.Until(20*time.Second, "hub, kitchen and services are back", func(v View) bool {
+			return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) && v.Healthy("lamp", 1)
+		})
+		home.Publish("dominion/service/lamp/set", "OFF")
+		o.Until(20*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+		before, starts := home.Journal.AwaitRunning(t, time.Second, "web@kitchen"), home.Journal.Starts(t)
+		last := o.Latest().Command("kitchen")
+		if last.Epoch < 2 || last.Generation < 2 {
+			t.Fatalf("the last command is %d.%d, this test wants older ones", last.Epoch, last.Generation)
+		}
+
+		for _, attempt := range []struct {
+			name    string
+			change  func(*topics.StartCommand)
+			refused bool
+		}{
+			{"an older epoch", func(c *topics.StartCommand) { c.Epoch--; c.Generation += 100 }, true},
+			{"an older generation", func(c *topics.StartCommand) { c.Generation-- }, true},
+			{"an epoch out of this world", func(c *topics.StartCommand) { c.Epoch += 2_000_000 }, true},
+			{"a generation out of this world", func(c *topics.StartCommand) { c.Generation += 2_000_000 }, true},
+			{"another domain's", func(c *topics.StartCommand) {
+				c.Domain = "00000000-0000-4000-8000-000000000000"
+				c.Generation++
+			}, true},
+			{"another dominion's", func(c *topics.StartCommand) {
+				c.Dominion = "00000000-0000-4000-8000-000000000000"
+				c.Generation++
+			}, true},
+		} {
+			c := last
+			attempt.change(&c)
+			c.Services = map[string]topics.Spec{"lamp": c.Services["web"]} // stops web, starts lamp
+			payload, err := json.Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mark := o.Now()
+			home.Publish("dominion/domain/kitchen/services/set", string(payload))
+			t.Log(attempt.name)
+			o.AwaitEvent(5*time.Second, mark, "dominion/domain/kitchen/event", topics.CommandRefused, "", "")
+			o.AwaitEvent(5*time.Second, mark, "dominion/hub/event", topics.CommandRefused, "kitchen", "")
+		}
+		agents[0].AwaitLog(time.Second, "refused", "epoch")
+		b := decode[topics.Heartbeat](t, awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen"))
+		if b.Epoch != last.Epoch || b.Generation < last.Generation || b.Generation > last.Generation+1000 {
+			t.Errorf("after the refused ones the heartbeat tells %d.%d, the last command was %d.%d", b.Epoch, b.Generation, last.Epoch, last.Generation)
+		}
+		home.Journal.Undisturbed(t, "after the refused commands", before, starts)
+
+		t.Log("an equal one changes nothing")
+		payload, err := json.Marshal(o.Latest().Command("kitchen"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Latest().Command("kitchen").Epoch == last.Epoch {
+			home.Publish("dominion/domain/kitchen/services/set", string(payload))
+		}
+		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+		home.Journal.Undisturbed(t, "after an equal command", before, starts)
+	})
+}
+
+// Orders that were retained by mistake are not obeyed, each time a client
+// comes.
+func TestRetainedOrdersAreIgnored(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		kitchen := home.Domain("kitchen")
+		kitchen.Install("web")
+		home.Configure(service("web", `priority = "required"`))
+		hub, agents, o := home.Up(kitchen)
+		o.Until(15*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+		before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+
+		hub.Stop()
+		agents[0].Stop()
+		if home.Broker == Embedded {
+			// with the embedded broker nobody can publish without the hub:
+			// they come while it runs, and are stored
+			hub = home.StartHub()
+			home.Observe()
+		}
+		mark := 0
+		if home.Broker == External {
+			o = home.Observe()
+			mark = o.Now()
+		}
+		for topic, payload := range map[string]string{
+			"dominion/service/web/set":            "OFF",
+			"dominion/request/stop":               `{"transaction": "old", "service": "web"}`,
+			"dominion/domain/kitchen/command":     `{"transaction": "old", "action": "restart", "service": "web"}`,
+			"dominion/domain/kitchen/drain/set":   "ON",
+			"dominion/request/drain":              `{"transaction": "old2", "domain": "kitchen"}`,
+			"dominion/service/nosuch/set":         "ON",
+			"dominion/domain/kitchen/nosuchtopic": "1",
+		} {
+			home.Publish(topic, payload, "-r")
+		}
+		if home.Broker == Embedded {
+			hub.Stop()
+		}
+		hub = home.StartHub()
+		kitchen.Start()
+		o = home.Observe()
+		o.Until(20*time.Second, "hub and kitchen are back", func(v View) bool { return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) })
+		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+		home.Journal.Undisturbed(t, "with retained orders", before, starts)
+		if v := o.Latest(); v.Service("web").Switch != "ON" || v.Domain("kitchen").Draining {
+			t.Errorf("retained orders were obeyed: web %+v, draining %v", v.Service("web"), v.Domain("kitchen").Draining)
+		}
+		for _, m := range o.Since(mark) {
+			if (m.Topic == "dominion/response/stop" || m.Topic == "dominion/response/drain") && !m.Retain {
+				t.Errorf("a retained request was answered: %v", m)
+			}
+		}
+		if home.Broker == External {
+			hub.AwaitLog(time.Second, "retained", "dominion/service/web/set")
+		}
+	})
+}

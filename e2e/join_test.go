@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// joins is the promise: so soon after the hub's start a waiting domain is in.
+const joins = 5 * time.Second
+
+// A domain that knows nothing but its name and traits finds the hub, whoever
+// of the two comes, goes or moves first.
+func TestDomainJoinsByZeroconf(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		kitchen := home.Domain("kitchen", "npbar")
+		home.Configure("")
+
+		agent := kitchen.Start()
+		started := time.Now()
+		hub := home.StartHub()
+		o := home.Observe()
+		online := o.Until(15*time.Second, "kitchen is online", func(v View) bool { return v.Online("kitchen") })
+		if took := online.At.Sub(started); took > joins {
+			t.Errorf("kitchen joined %v after the hub's start, want at most %v", took, joins)
+		}
+		if traits := o.Latest().Domain("kitchen").Traits; len(traits) != 1 || traits[0] != "npbar" {
+			t.Errorf("kitchen's traits are %q", traits)
+		}
+
+		// beatsAnew waits for a heartbeat of kitchen in a session other than
+		// the given, and returns its session
+		beatsAnew := func(o *Observer, within time.Duration, since int, session string) string {
+			t.Helper()
+			m := o.Await(within, "kitchen beats in a new session", since, func(m Message) bool {
+				return m.Topic == "dominion/domain/kitchen/heartbeat" && !m.Retain &&
+					decode[topics.Heartbeat](t, m).Session != session
+			})
+			return decode[topics.Heartbeat](t, m).Session
+		}
+		session := o.Latest().Heartbeat("kitchen").Session
+
+		t.Log("the agent restarts")
+		mark := o.Now()
+		agent.Stop()
+		o.AwaitTopic(2*time.Second, mark, "dominion/domain/kitchen/availability", "offline")
+		agent = kitchen.Start()
+		o.AwaitTopic(joins, mark, "dominion/domain/kitchen/availability", "online")
+		session = beatsAnew(o, joins, mark, session)
+
+		t.Log("the hub restarts")
+		mark = o.Now()
+		hub.Stop()
+		hub = home.StartHub()
+		awaitLiveHeartbeat(o, 15*time.Second, mark, "kitchen")
+		o.Until(15*time.Second, "hub and kitchen are online", func(v View) bool { return v.Ready() && v.Online("kitchen") })
+
+		t.Log("both restart, the agent first")
+		mark = o.Now()
+		hub.Stop()
+		agent.Stop()
+		agent = kitchen.Start()
+		hub = home.StartHub()
+		session = beatsAnew(o, 15*time.Second, mark, session)
+
+		t.Log("both restart, the hub first")
+		mark = o.Now()
+		agent.Stop()
+		hub.Stop()
+		hub = home.StartHub()
+		kitchen.Start()
+		beatsAnew(o, 15*time.Second, mark, session)
+
+		t.Log("the hub comes back on another address")
+		hub.Stop()
+		home.Hub.SetAddress(99)
+		home.StartHub()
+		o = home.Observe()
+		awaitLiveHeartbeat(o, 20*time.Second, 0, "kitchen")
+		o.Until(15*time.Second, "hub and kitchen are online", func(v View) bool { return v.Ready() && v.Online("kitchen") })
+	})
+}
+
+func awaitLiveHeartbeat(o *Observer, within time.Duration, since int, domain string) Message {
+	o.t.Helper()
+	return o.Await(within, domain+" beats", since, func(m Message) bool {
+		return m.Topic == "dominion/domain/"+domain+"/heartbeat" && !m.Retain
+	})
+}
+
+// A DHCP server gives the running hub another address; nobody restarts.
+func TestRunningHubChangesItsAddress(t *testing.T) {
+	home := onEmbedded(t)
+	kitchen := home.Domain("kitchen", "compute")
+	kitchen.Install("web")
+	home.Configure(service("web", `priority = "required"`))
+	home.Up(kitchen)
+	before := home.Journal.AwaitRunning(t, 15*time.Second, "web@kitchen")
+	starts := home.Journal.Starts(t)
+
+	home.Hub.SetAddress(98)
+	o := home.Observe()
+	awaitLiveHeartbeat(o, 40*time.Second, 0, "kitchen")
+	o.Until(10*time.Second, "kitchen is online", func(v View) bool { return v.Online("kitchen") })
+	home.Journal.Undisturbed(t, "after the hub's address changed", before, starts)
+}
+
+// Where multicast does not get through, an address in the config must do.
+func TestDomainJoinsByAddress(t *testing.T) {
+	home := onEmbedded(t)
+	kitchen := home.Domain("kitchen")
+	kitchen.Configure(nil, fmt.Sprintf("hub = \"%s:1883\"\n", home.Hub.Address()))
+	home.Configure("[zeroconf]\nenabled = false\n")
+	_, _, o := home.Up(kitchen)
+	awaitLiveHeartbeat(o, 3*time.Second, 0, "kitchen")
+
+	t.Log("without it, nobody is found")
+	attic := home.Domain("attic")
+	agent := attic.Start()
+	agent.AwaitLog(15*time.Second, "no dominion")
+	if o.Latest().Online("attic") {
+		t.Error("attic joined a hub that does not announce itself")
+	}
+}
+
+// With two dominions on one network a domain joins the one that it names,
+// and with none named waits and says so. The hub shows it as lonely.
+func TestTwoDominions(t *testing.T) {
+	home := onEmbedded(t)
+	home.Configure("")
+	home.StartHub()
+	barn := home.Host("barn")
+	barn.must(writeFile(filepath.Join(barn.Dir, "dominion.toml"), fmt.Sprintf(
+		"name = \"barn\"\ndata_dir = %q\n[broker]\nlisten = \":1883\"\nallow_anonymous = true\n", filepath.Join(barn.Dir, "data"))))
+	barn.Start(programs.dominion, "-config", filepath.Join(barn.Dir, "dominion.toml"))
+	o := home.Observe()
+
+	stable := home.Domain("stable")
+	stable.Configure(nil, "dominion = \"home\"\n")
+	stable.Start()
+	o.Until(15*time.Second, "stable joins the dominion that it names", func(v View) bool { return v.Online("stable") })
+
+	undecided := home.Domain("undecided")
+	agent := undecided.Start()
+	agent.AwaitLog(15*time.Second, "barn", "home")
+	o.Until(40*time.Second, "the hub counts one lonely domain", func(v View) bool {
+		hub, _ := look[topics.Hub](v, "dominion/hub/status")
+		return hub.Domains.Lonely == 1
+	})
+	if o.Latest().Online("undecided") {
+		t.Error("a domain joined one of two dominions at random")
+	}
+}
+
+// Every Pi is called raspberrypi once.
+func TestTwoMachinesOfOneName(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		first := home.Domain("raspberrypi", "compute")
+		first.Install("web")
+		home.Configure(service("web", `priority = "required"`))
+		_, agents, o := home.Up(first)
+		before := home.Journal.AwaitRunning(t, 15*time.Second, "web@raspberrypi")
+		starts := home.Journal.Starts(t)
+		id := o.Latest().Heartbeat("raspberrypi").ID
+		session := o.Latest().Heartbeat("raspberrypi").Session
+
+		mark := o.Now()
+		second := home.Domain("raspberrypi", "compute")
+		other := second.Start()
+		refused := o.AwaitEvent(15*time.Second, mark, "dominion/hub/event", topics.DomainRefused, "raspberrypi", "")
+		if !containsAny(refused.Message, first.Address(), id) {
+			t.Errorf("the event does not say who has the name (%s, %s): %q", first.Address(), id, refused.Message)
+		}
+		other.AwaitLog(5*time.Second, "raspberrypi")
+		if r := home.Ctl("domains"); r.Code != 0 || !containsAny(r.Stdout, "refused", "another machine") {
+			t.Errorf("dominionctl domains does not show the conflict: code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+		}
+
+		t.Log("it tries again and again; the first never notices")
+		for range 5 {
+			awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "raspberrypi")
+		}
+		for _, m := range o.Since(mark) {
+			switch m.Topic {
+			case "dominion/domain/raspberrypi/availability":
+				t.Errorf("the availability of the first was touched: %v", m)
+			case "dominion/domain/raspberrypi/heartbeat":
+				if b := decode[topics.Heartbeat](t, m); b.Session != session {
+					t.Errorf("a heartbeat of another session: %v", m)
+				}
+			}
+		}
+		home.Journal.Undisturbed(t, "with a second machine of the name", before, starts)
+
+		t.Log("the first goes, the second comes")
+		agents[0].Stop()
+		o.Await(20*time.Second, "the second machine beats", mark, func(m Message) bool {
+			return m.Topic == "dominion/domain/raspberrypi/heartbeat" && decode[topics.Heartbeat](t, m).ID != id
+		})
+	})
+}
