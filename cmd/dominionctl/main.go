@@ -1,0 +1,27 @@
+// Command dominionctl asks and steers a dominion, the services of a home.
+// All of it is in package ctl.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/jmbarzee/dominion/ctl"
+)
+
+var version = "dev" // set by -ldflags "-X main.version=…"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := ctl.Main(ctx, ctl.Env{
+		Args:    os.Args[1:],
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Getenv:  os.Getenv,
+		Version: version,
+	})
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,121 @@
+package ctl
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// The ports of MQTT and of MQTT over TLS, as IANA has them.
+const (
+	portMQTT  = 1883
+	portMQTTS = 8883
+)
+
+// target is a broker to ask.
+type target struct {
+	url      string // mqtt[s]://host:port, nobody's name in it
+	user     string
+	password string
+	prefix   string // of the topics; "" is the default one
+	named    bool   // by the user, so that nothing else is tried
+}
+
+// target reads the flags and DOMINION_URL: a flag beats what it names there.
+func (a *app) target() (target, error) {
+	t := target{prefix: a.prefix, named: true}
+	from, address := "--hub", a.hub
+	if address == "" {
+		from, address = "DOMINION_URL", a.env.Getenv("DOMINION_URL")
+	}
+	if address == "" {
+		from, address, t.named = "the built-in address", a.env.local, false
+	}
+	var err error
+	if t.url, t.user, err = parseAddress(from, address, a.caFile != ""); err != nil {
+		return target{}, err
+	}
+	if a.user != "" {
+		t.user = a.user
+	}
+	if t.named && a.caFile != "" && !secure(t.url) {
+		return target{}, fail(ExitUsage, "write mqtts://, or leave --cafile out", "%s is not encrypted: --cafile would check nothing", t.url)
+	}
+	if a.caFile != "" {
+		if _, err := os.ReadFile(a.caFile); err != nil {
+			return target{}, fail(ExitUsage, "name a file of certificates, PEM", "cannot read --cafile: %v", err)
+		}
+	}
+	if strings.ContainsAny(t.prefix, "+#") || strings.HasSuffix(t.prefix, "/") {
+		return target{}, fail(ExitUsage, "write it as topic_prefix of the hub's configuration", "%q cannot be a prefix of topics", t.prefix)
+	}
+	if a.passwordFile != "" {
+		if t.user == "" {
+			return target{}, fail(ExitUsage, "add --user NAME", "a password without a user")
+		}
+		b, err := os.ReadFile(a.passwordFile)
+		if err != nil {
+			return target{}, fail(ExitUsage, "name a file that holds the password alone", "cannot read --password-file: %v", err)
+		}
+		t.password = strings.TrimRight(string(b), "\r\n")
+	}
+	return t, nil
+}
+
+func secure(url string) bool { return strings.HasPrefix(url, "mqtts://") }
+
+// parseAddress reads mqtt[s]://[user@]host[:port] and [user@]host[:port]; the
+// latter is asked by TLS if tls says so.
+func parseAddress(from, s string, tls bool) (address, user string, err error) {
+	wrong := func(message string) (string, string, error) {
+		return "", "", fail(ExitUsage, "write host:port, or mqtt[s]://user@host:port", "%s: %s", from, message)
+	}
+	if !strings.Contains(s, "://") {
+		scheme := "mqtt://"
+		if tls {
+			scheme = "mqtts://"
+		}
+		name, host := "", s
+		if i := strings.LastIndex(s, "@"); i >= 0 {
+			name, host = s[:i+1], s[i+1:]
+		}
+		if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
+			host = "[" + host + "]" // an IPv6 address without a port
+		}
+		s = scheme + name + host
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return wrong("cannot read it as an address") // its text would show a password
+	}
+	if u.User != nil {
+		if _, set := u.User.Password(); set {
+			return "", "", fail(ExitUsage, "write the password into a file only you can read, and name that with --password-file",
+				"%s holds a password, which others on this machine could read", from)
+		}
+		user = u.User.Username()
+	}
+	port := portMQTT
+	switch u.Scheme {
+	case "mqtt":
+	case "mqtts":
+		port = portMQTTS
+	default:
+		return wrong("there is no scheme " + strconv.Quote(u.Scheme))
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil && strings.ContainsAny(u.Hostname(), ": ") {
+		return wrong(strconv.Quote(u.Host) + " is no host:port")
+	}
+	if u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return wrong(strconv.Quote(s) + " is no address of a broker")
+	}
+	if p := u.Port(); p != "" {
+		if port, err = strconv.Atoi(p); err != nil || port < 1 || port > 65535 {
+			return wrong(p + " is no port")
+		}
+	}
+	return u.Scheme + "://" + net.JoinHostPort(u.Hostname(), strconv.Itoa(port)), user, nil
+}

@@ -1,0 +1,155 @@
+package ctl
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// escapes matches what a terminal takes for an order: CSI (colours, cursor,
+// erase), the strings OSC, DCS, SOS, PM and APC up to their end, and the
+// short ones. An unfinished string swallows the rest, as a terminal would.
+var escapes = regexp.MustCompile("(?s)" +
+	"(?:\x1b\\[|\u009b)[0-?]*[ -/]*[@-~]?" +
+	"|(?:\x1b[\\]PX^_]|[\u009d\u0090\u0098\u009e\u009f]).*?(?:\x07|\x1b\\\\|\u009c|$)" +
+	"|\x1b[ -/]*[0-~]?")
+
+// cleanLine makes one line of something received that is safe to print:
+// terminal escapes are removed, other control characters become a space, and
+// so do those that reverse the direction of what follows. Whatever a service,
+// an agent or a stranger on the broker wrote, it cannot order the terminal.
+func cleanLine(s string) string {
+	if plain(s) {
+		return s
+	}
+	s = escapes.ReplaceAllString(strings.ToValidUTF8(s, "\uFFFD"), "")
+	return strings.TrimRight(strings.Map(func(r rune) rune {
+		if unsafeRune(r) {
+			return ' '
+		}
+		return r
+	}, s), " ")
+}
+
+// cleanLines is cleanLine for a text that may have several lines.
+func cleanLines(s string) []string {
+	s = strings.TrimRight(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = cleanLine(l)
+	}
+	return lines
+}
+
+// cleanWords is a text as one line.
+func cleanWords(s string) string {
+	return strings.Join(strings.Fields(strings.Join(cleanLines(s), " ")), " ")
+}
+
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// unsafeRune tells whether r moves the cursor or the eye: control characters
+// (C0, DEL, C1), the bidirectional overrides, and the line separators.
+func unsafeRune(r rune) bool {
+	return unicode.IsControl(r) ||
+		r == '\u061c' || r == '\u200e' || r == '\u200f' ||
+		(r >= '\u2028' && r <= '\u202e') || (r >= '\u2066' && r <= '\u2069') || r == '\ufeff'
+}
+
+// cleanJSON returns a JSON document that is safe to print. Between tokens
+// JSON allows harmless white space alone, so whatever is unsafe stands in a
+// string, where \u says the same.
+func cleanJSON(b []byte) []byte {
+	if plain(string(b)) {
+		return b
+	}
+	const hex = "0123456789abcdef"
+	out := make([]byte, 0, len(b)+16)
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			out = append(out, "\uFFFD"...)
+		case unsafeRune(r) && r != '\n':
+			out = append(out, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+		default:
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return out
+}
+
+// displayWidth is how many columns of a terminal s takes.
+func displayWidth(s string) int {
+	n := 0
+	for _, r := range s {
+		n += runeWidth(r)
+	}
+	return n
+}
+
+// wide are the blocks that terminals draw two columns wide.
+var wide = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x1100, Hi: 0x115f, Stride: 1}, {Lo: 0x2e80, Hi: 0xa4cf, Stride: 1}, {Lo: 0xac00, Hi: 0xd7a3, Stride: 1},
+		{Lo: 0xf900, Hi: 0xfaff, Stride: 1}, {Lo: 0xfe30, Hi: 0xfe6f, Stride: 1}, {Lo: 0xff00, Hi: 0xff60, Stride: 1},
+	},
+	R32: []unicode.Range32{{Lo: 0x1f300, Hi: 0x1faff, Stride: 1}, {Lo: 0x20000, Hi: 0x3fffd, Stride: 1}},
+}
+
+func runeWidth(r rune) int {
+	switch {
+	case r < 0x300:
+		return 1
+	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+		return 0
+	case unicode.Is(wide, r):
+		return 2
+	}
+	return 1
+}
+
+// shorten cuts s to width columns, the last of them "…".
+func shorten(s string, width int) string {
+	if displayWidth(s) <= width {
+		return s
+	}
+	n := 0
+	for i, r := range s {
+		if n += runeWidth(r); n > width-1 {
+			return strings.TrimRight(s[:i], " ") + "…"
+		}
+	}
+	return s
+}
+
+// wrap breaks s at spaces into lines of at most width columns; a word that is
+// longer stands alone. Width 0 is no limit.
+func wrap(s string, width int) []string {
+	if width <= 0 || displayWidth(s) <= width {
+		return []string{s}
+	}
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(s) {
+		switch {
+		case line == "":
+			line = word
+		case displayWidth(line)+1+displayWidth(word) > width:
+			lines = append(lines, line)
+			line = word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}

@@ -1,0 +1,243 @@
+// Package ctl is dominionctl, the user's command line: its verbs, and the
+// pictures it draws of the answers.
+//
+// It is an MQTT client like any other and knows only the contract in topics:
+// whatever it does, mosquitto_pub and mosquitto_sub can do too. It decides
+// nothing about services; it asks the hub, and the agents for their logs. It
+// links no broker engine. cmd/dominionctl runs Main; whoever wants the same
+// picture of a home, such as make demo, may call the Render functions, which
+// are pure.
+//
+// What a script may rely on: stdout carries data alone, stderr what is said
+// to people. Exit codes are the constants below. With --json stdout carries
+// exactly one JSON document, also when the command failed; then it is
+// {"status":"error","error":…,"hint":…}, and stderr says the same in words.
+// The document of a question is the data of the hub's answer as it came, with
+// keys that this version does not know; that of an order is
+// {"status":"ok","verb":…,…}.
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/jmbarzee/dominion/broker/zeroconf"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// The exit codes.
+const (
+	ExitOK       = 0 // accepted; with --wait: reached
+	ExitFailed   = 1 // refused or failed; with --wait: not reached in time
+	ExitUsage    = 2 // the command line is wrong
+	ExitNoAnswer = 3 // no hub answered
+)
+
+// Env is what the program finds around it.
+type Env struct {
+	Args           []string // without the program's name
+	Stdout, Stderr io.Writer
+	Getenv         func(string) string
+	Version        string
+
+	now    func() time.Time
+	local  string // where a hub is looked for that nobody named
+	browse func(ctx context.Context, window time.Duration) ([]zeroconf.Found, error)
+}
+
+// Main runs the command line until it is done or ctx ends, and returns the
+// exit code.
+func Main(ctx context.Context, env Env) int {
+	a := newApp(env)
+	root := a.root()
+	err := a.checkVerb(root)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
+	return a.finish(ctx, err)
+}
+
+// app is one run of the program.
+type app struct {
+	env   Env
+	style Style // of stdout
+	talks bool  // stderr is a terminal
+
+	window time.Duration // how long zeroconf may take
+
+	// the flags of all verbs
+	hub, user, passwordFile, caFile, prefix string
+	json                                    bool
+	timeout                                 time.Duration
+}
+
+func newApp(env Env) *app {
+	if env.now == nil {
+		env.now = time.Now
+	}
+	if env.local == "" {
+		env.local = "mqtt://127.0.0.1:1883"
+	}
+	if env.browse == nil {
+		env.browse = func(ctx context.Context, window time.Duration) ([]zeroconf.Found, error) {
+			return zeroconf.Browse(ctx, nil, zeroconf.TypeDominion, window)
+		}
+	}
+	a := &app{env: env, style: Style{Now: env.now()}, window: browseWindow}
+	if columns, ok := terminal(env.Stdout); ok {
+		a.style.Width = columns
+		a.style.Color = env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb"
+	}
+	_, a.talks = terminal(env.Stderr)
+	return a
+}
+
+// terminal tells whether w is a terminal, and how wide it is.
+func terminal(w io.Writer) (columns int, ok bool) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0, false
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns < 20 {
+		columns = 80
+	}
+	return columns, true
+}
+
+// failure is an error with what the program makes of it.
+type failure struct {
+	code    int
+	message string
+	hint    string // what to do; may be empty
+	reached *bool  // with --wait, after an order was accepted: false
+	written bool   // the document of --json is on stdout already
+}
+
+func (f *failure) Error() string { return f.message }
+
+func fail(code int, hint, message string, args ...any) *failure {
+	return &failure{code: code, message: fmt.Sprintf(message, args...), hint: hint}
+}
+
+// finish says what went wrong, if anything did, and returns the exit code.
+func (a *app) finish(ctx context.Context, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+	case ctx.Err() != nil:
+		f = fail(ExitFailed, "", "interrupted")
+	default: // what cobra itself refuses
+		f = fail(ExitUsage, "dominionctl --help lists the verbs", "%v", err)
+	}
+	f.message, f.hint = cleanWords(f.message), cleanWords(f.hint)
+	fmt.Fprintf(a.env.Stderr, "dominionctl: %s\n", f.message)
+	if f.hint != "" {
+		fmt.Fprintf(a.env.Stderr, "hint: %s\n", f.hint)
+	}
+	// a command line that could not be read may have asked for JSON
+	if !f.written && (a.json || slices.Contains(a.env.Args, "--json")) {
+		doc := struct {
+			Status  string `json:"status"`
+			Error   string `json:"error"`
+			Hint    string `json:"hint,omitempty"`
+			Reached *bool  `json:"reached,omitempty"`
+		}{topics.StatusError, f.message, f.hint, f.reached}
+		_ = a.printJSON(topics.Encode(doc)) // it failed already
+	}
+	return f.code
+}
+
+// printJSON writes one document to stdout, indented.
+func (a *app) printJSON(doc []byte) error {
+	var out strings.Builder
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(json.RawMessage(doc)); err != nil {
+		return fail(ExitFailed, "", "cannot write the answer as JSON: %v", err)
+	}
+	if _, err := a.env.Stdout.Write(cleanJSON([]byte(out.String()))); err != nil {
+		return fail(ExitFailed, "", "cannot write: %v", err)
+	}
+	return nil
+}
+
+// say tells people something; it is no data.
+func (a *app) say(format string, args ...any) {
+	fmt.Fprintln(a.env.Stderr, cleanWords(fmt.Sprintf(format, args...)))
+}
+
+// root is the whole command line.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dominionctl",
+		Short: "Ask and steer a dominion, the services of a home",
+		Long: `dominionctl asks and steers a dominion, the services of a home.
+
+Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
+2 the command line is wrong, 3 the hub did not answer.`,
+		Example: `  dominionctl status
+  dominionctl start web --wait
+  dominionctl logs -f web
+  dominionctl why web pi-kitchen
+  dominionctl --hub mqtts://home.lan:8883 --cafile ca.pem --user me --password-file pw domains --json`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SetOut(a.env.Stderr)
+			_ = cmd.Help()
+			return fail(ExitUsage, "dominionctl status", "no verb given")
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkFlags(cmd) },
+		Version:           a.env.Version,
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetOut(a.env.Stdout)
+	root.SetErr(a.env.Stderr)
+	root.SetArgs(a.env.Args)
+	if len(a.env.Args) == 1 && a.env.Args[0] == "-version" { // as the other programs spell it
+		root.SetArgs([]string{"--version"})
+	}
+	root.SetFlagErrorFunc(a.flagError)
+	f := root.PersistentFlags()
+	f.StringVar(&a.hub, "hub", "", "`host:port` of the hub's broker, or mqtts://host:port; else DOMINION_URL, else "+a.env.local+", else what zeroconf finds")
+	f.StringVar(&a.user, "user", "", "`name` to log in with; else the one in DOMINION_URL")
+	f.StringVar(&a.passwordFile, "password-file", "", "`file` that holds the user's password")
+	f.StringVar(&a.caFile, "cafile", "", "`file` of certificates to trust, PEM; a host:port is then asked by TLS")
+	f.StringVar(&a.prefix, "prefix", "", "`base` of the topics, as topic_prefix of the hub; else dominion, or what zeroconf says")
+	f.BoolVar(&a.json, "json", false, "one JSON document instead of text")
+	f.DurationVar(&a.timeout, "timeout", askTimeout, "the `time` to wait for the hub; with --wait: for what was ordered, then "+waitTimeout.String())
+	root.AddGroup(&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "order", Title: "Order:"})
+	a.addQuestions(root)
+	a.addOrders(root)
+	root.AddCommand(a.logsCommand(), a.eventsCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+// checkFlags refuses what no verb can do anything with.
+func (a *app) checkFlags(cmd *cobra.Command) error {
+	if a.timeout <= 0 {
+		return fail(ExitUsage, "write a duration such as --timeout 10s", "--timeout %v is no time to wait", a.timeout)
+	}
+	if a.json && cmd.Parent() != nil && cmd.Parent().Name() == "completion" {
+		return fail(ExitUsage, a.without("--json"), "completion has no --json")
+	}
+	return nil
+}

@@ -1,0 +1,408 @@
+package ctl
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+const (
+	defaultLines = 100
+	followFor    = 60 * time.Second // what an agent is asked to stream for
+	renewEvery   = 30 * time.Second // and how often it is asked again
+)
+
+func (a *app) logsCommand() *cobra.Command {
+	var follow bool
+	var lines int
+	cmd := &cobra.Command{
+		Use: "logs SERVICE [DOMAIN]", Short: "The last lines that a service wrote", GroupID: "look",
+		Args: a.check(names{"SERVICE", "[DOMAIN]"}), ValidArgsFunction: a.completed(serviceThenDomain),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkListing(follow, lines, "domain/+/service/"+args[0]+"/log"); err != nil {
+				return err
+			}
+			err := a.logs(cmd.Context(), args[0], at(args, 1), lines, follow)
+			if follow {
+				return endOf(cmd.Context(), err)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what it writes now, until Ctrl-C")
+	cmd.Flags().IntVarP(&lines, "lines", "n", defaultLines, "how many of the last `N`")
+	return cmd
+}
+
+// tail is what one domain has of a service's log; the document of logs is a
+// list of them.
+type tail struct {
+	Domain string           `json:"domain"`
+	Lines  []topics.LogLine `json:"lines"`
+	Error  string           `json:"error,omitempty"`
+}
+
+func (a *app) logs(ctx context.Context, service, domain string, n int, follow bool) error {
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	domains := []string{domain}
+	if domain == "" {
+		if domains, err = a.domainsOf(ctx, s, service); err != nil {
+			return err
+		}
+	}
+	f := &follower{app: a, session: s, service: service, lines: n}
+	f.out = logWriter{w: bufio.NewWriter(a.env.Stdout), style: a.style}
+	tails, err := f.attach(ctx, domains, follow)
+	if a.json {
+		if len(f.out.domains) == 0 {
+			return err
+		}
+		if e := a.printJSON(topics.Encode(tails)); e != nil {
+			return e
+		}
+		if f := (*failure)(nil); errors.As(err, &f) {
+			f.written = true
+		}
+		return err
+	}
+	f.print(tails)
+	if e := f.flush(); e != nil {
+		return e
+	}
+	if err != nil && (!follow || len(f.out.domains) == 0) {
+		return err
+	}
+	if !follow {
+		return nil
+	}
+	if err != nil {
+		a.say("dominionctl: %v", err)
+	}
+	return f.follow(ctx, domain == "")
+}
+
+// domainsOf returns the domains that have a log of a service: those it is on,
+// else those it was on lately.
+func (a *app) domainsOf(ctx context.Context, s *session, service string) ([]string, error) {
+	o, err := s.overview(ctx, a.timeout)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(o.Services, func(v topics.Service) bool { return v.Service == service })
+	if i < 0 {
+		return nil, a.withSuggestion(ctx, s, topics.Ask{Service: service}, fail(ExitFailed, "", "there is no service %q", service))
+	}
+	var all, now []string
+	micro := false
+	for _, d := range o.Domains {
+		had := slices.ContainsFunc(d.Services, func(i topics.Instance) bool { return i.Service == service })
+		has := slices.ContainsFunc(o.Services[i].Instances, func(i topics.ServiceInstance) bool { return i.Domain == d.Name })
+		switch {
+		case !had && !has || !topics.ValidName(d.Name):
+		case d.Micro:
+			micro = true
+		case has:
+			now = append(now, d.Name)
+		case d.State == topics.DomainIsOnline:
+			all = append(all, d.Name)
+		}
+	}
+	switch {
+	case len(now) > 0:
+		return now, nil
+	case len(all) > 0:
+		return all, nil
+	case micro:
+		return nil, fail(ExitFailed, "", "%s runs on a microcontroller, which keeps no log", service)
+	}
+	return nil, fail(ExitFailed, "dominionctl why "+service+"; to see an old log name the domain: dominionctl logs "+service+" DOMAIN",
+		"%s runs nowhere: %s", service, cmp.Or(o.Services[i].Reason, string(o.Services[i].State)))
+}
+
+// follower shows the log of one service, from one domain or several.
+type follower struct {
+	app     *app
+	session *session
+	service string
+	lines   int // of the past
+	out     logWriter
+}
+
+// attach asks domains for the last lines, and to go on if follow says so.
+// It returns what came, also with an error.
+func (f *follower) attach(ctx context.Context, domains []string, follow bool) ([]tail, error) {
+	c := topics.Command{Action: topics.ActionLogs, Service: f.service, Lines: max(1, f.lines)}
+	if follow {
+		c.Follow = topics.Seconds(followFor)
+		for _, d := range domains { // before the question: nothing is missed in between
+			if err := f.session.subscribe(ctx, f.session.tree.Log(d, f.service)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	replies, err := f.session.command(ctx, domains, c, f.app.timeout)
+	if err != nil {
+		return nil, err
+	}
+	var tails []tail
+	var failures []error
+	for _, d := range domains {
+		t := tail{Domain: d, Lines: []topics.LogLine{}}
+		lines, err := f.read(ctx, d, replies)
+		if err != nil {
+			failures = append(failures, err)
+			t.Error = err.Error()
+		} else {
+			f.out.domains = append(f.out.domains, d)
+			f.session.forgetHeld(f.session.tree.Log(d, f.service), lines)
+			if f.lines > 0 {
+				t.Lines = append(t.Lines, lines...)
+			}
+		}
+		tails = append(tails, t)
+	}
+	return tails, worst(failures)
+}
+
+// read returns the lines in the answer of a domain, or why there are none.
+func (f *follower) read(ctx context.Context, domain string, replies map[string]topics.Reply) ([]topics.LogLine, error) {
+	reply, answered := replies[domain]
+	if !answered {
+		return nil, f.silent(ctx, domain)
+	}
+	if err := refusal(reply); err != nil {
+		err = fail(ExitFailed, "", "%s: %v", domain, err)
+		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.service, Domain: domain}, err)
+	}
+	data, err := topics.Decode[topics.LogLines](f.session.tree.Domain(topics.DomainResponse, domain), reply.Data)
+	if err != nil {
+		return nil, fail(ExitFailed, "update the older of dominionctl and the agent", "%v", err)
+	}
+	return data.Lines, nil
+}
+
+// silent says why a domain may not have answered.
+func (f *follower) silent(ctx context.Context, domain string) error {
+	o, err := f.session.overview(ctx, time.Second)
+	if err != nil {
+		return fail(ExitNoAnswer, "", "the domain %s did not answer within %v", domain, f.app.timeout)
+	}
+	i := slices.IndexFunc(o.Domains, func(d topics.DomainView) bool { return d.Name == domain })
+	if i < 0 {
+		return f.app.withSuggestion(ctx, f.session, topics.Ask{Domain: domain}, fail(ExitFailed, "", "there is no domain %q", domain))
+	}
+	return fail(ExitNoAnswer, "", "the domain %s did not answer within %v: it is %s", domain, f.app.timeout, o.Domains[i].State)
+}
+
+// worst joins failures to one; no answer is worse than a refusal.
+func worst(failures []error) error {
+	if len(failures) == 0 {
+		return nil
+	}
+	all := &failure{code: ExitFailed}
+	var messages []string
+	for _, err := range failures {
+		var f *failure
+		if errors.As(err, &f) {
+			all.code = max(all.code, f.code)
+			all.hint = cmp.Or(all.hint, f.hint)
+		}
+		messages = append(messages, err.Error())
+	}
+	all.message = strings.Join(messages, "; ")
+	return all
+}
+
+// print writes the lines of several domains in the order of their time; a
+// line without one stays behind the line before it.
+func (f *follower) print(tails []tail) {
+	type line struct {
+		at     time.Time
+		domain string
+		text   string
+	}
+	var all []line
+	for _, t := range tails {
+		var at time.Time
+		for _, l := range t.Lines {
+			if l.At.After(at) {
+				at = l.At.Time
+			}
+			all = append(all, line{at, t.Domain, l.Line})
+		}
+	}
+	slices.SortStableFunc(all, func(x, y line) int { return x.at.Compare(y.at) })
+	for _, l := range all {
+		f.out.write(l.domain, l.text)
+	}
+}
+
+func (f *follower) flush() error {
+	if err := f.out.w.Flush(); err != nil {
+		return fail(ExitFailed, "", "cannot write: %v", err)
+	}
+	return nil
+}
+
+// follow writes what comes until ctx ends. roam: to wherever the service
+// goes.
+func (f *follower) follow(ctx context.Context, roam bool) error {
+	s := f.session
+	status := s.tree.Service(topics.ServiceStatus, f.service)
+	if roam {
+		if err := s.subscribe(ctx, status); err != nil {
+			return err
+		}
+	}
+	renew := time.Now().Add(renewEvery)
+	for {
+		waiting, cancel := context.WithTimeout(ctx, time.Until(renew))
+		m, err := s.next(waiting)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return f.flush()
+		case errors.Is(err, context.DeadlineExceeded):
+			f.renew()
+			renew = time.Now().Add(renewEvery)
+			continue
+		case err != nil:
+			return err
+		case m.Topic == status:
+			err = f.roam(ctx, m)
+		default:
+			a, ok := s.tree.Parse(m.Topic)
+			if !ok || a.Kind != topics.DomainServiceLog || a.Service != f.service {
+				continue
+			}
+			if l, err := topics.Decode[topics.LogLine](m.Topic, m.Payload); err == nil {
+				f.out.write(a.Domain, l.Line)
+			}
+		}
+		if err == nil && len(s.held)+len(s.taken) == 0 {
+			err = f.flush()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// renew asks the agents to go on streaming. Nobody waits for the answers: one
+// that is away does not stop the others, and is asked again.
+func (f *follower) renew() {
+	for _, d := range f.out.domains {
+		f.session.order(d, topics.Command{
+			Transaction: random(8), Action: topics.ActionLogs, Service: f.service, Lines: 1, Follow: topics.Seconds(followFor),
+		})
+	}
+}
+
+// roam follows a service to domains where it was not before.
+func (f *follower) roam(ctx context.Context, m topics.Message) error {
+	v, err := topics.Decode[topics.Service](m.Topic, m.Payload)
+	if err != nil {
+		return nil // an empty payload: it is gone from the configuration
+	}
+	var more []string
+	for _, i := range v.Instances {
+		if topics.ValidName(i.Domain) && !slices.Contains(f.out.domains, i.Domain) && i.State.Alive() {
+			more = append(more, i.Domain)
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	tails, err := f.attach(ctx, more, true)
+	f.print(tails)
+	if err != nil && ctx.Err() == nil {
+		f.app.say("dominionctl: %v", err)
+	}
+	return nil
+}
+
+func (s *session) order(domain string, c topics.Command) {
+	s.conn.Publish(s.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: domain}, topics.Encode(c)))
+}
+
+// command gives agents a command and returns the answers that came in time.
+func (s *session) command(ctx context.Context, domains []string, c topics.Command, timeout time.Duration) (map[string]topics.Reply, error) {
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for _, d := range domains {
+		if err := s.subscribe(waiting, s.tree.Domain(topics.DomainResponse, d)); err != nil {
+			return nil, err
+		}
+	}
+	transaction := random(8)
+	for _, d := range domains {
+		c.Transaction = transaction
+		s.order(d, c)
+	}
+	replies := make(map[string]topics.Reply)
+	for len(replies) < len(domains) {
+		m, err := s.receive(waiting)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded):
+			return replies, nil
+		case err != nil:
+			return nil, err
+		}
+		a, ok := s.tree.Parse(m.Topic)
+		if !ok || a.Kind != topics.DomainResponse {
+			s.held = append(s.held, m)
+			continue
+		}
+		if r, err := topics.Decode[topics.Reply](m.Topic, m.Payload); err == nil && r.Transaction == transaction {
+			replies[a.Domain] = r
+		}
+	}
+	return replies, nil
+}
+
+// forgetHeld drops lines that were streamed while the answer was under way
+// and are the end of the answer too.
+func (s *session) forgetHeld(topic string, answered []topics.LogLine) {
+	var streamed []topics.LogLine
+	for _, m := range s.held {
+		if m.Topic == topic {
+			l, _ := topics.Decode[topics.LogLine](m.Topic, m.Payload)
+			streamed = append(streamed, l)
+		}
+	}
+	drop := overlap(answered, streamed)
+	s.held = slices.DeleteFunc(s.held, func(m topics.Message) bool {
+		if m.Topic != topic || drop == 0 {
+			return false
+		}
+		drop--
+		return true
+	})
+}
+
+// overlap returns how many of the first new lines are the last old ones.
+func overlap(old, new []topics.LogLine) int {
+	same := func(x, y topics.LogLine) bool {
+		return x.Line == y.Line && (x.At.IsZero() || y.At.IsZero() || x.At.Equal(y.At.Time))
+	}
+	for n := min(len(old), len(new)); n > 0; n-- {
+		if slices.EqualFunc(old[len(old)-n:], new[:n], same) {
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,127 @@
+package ctl
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// order is a verb that changes something.
+type order struct {
+	verb  string
+	short string
+	args  names
+	waits bool // has --wait
+}
+
+// addOrders adds the verbs that order something.
+func (a *app) addOrders(root *cobra.Command) {
+	for _, o := range []order{
+		{topics.VerbStart, "Want a service to run", names{"SERVICE"}, true},
+		{topics.VerbStop, "Want a service not to run", names{"SERVICE"}, true},
+		{topics.VerbRestart, "Restart the instances of a service", names{"SERVICE", "[DOMAIN]"}, true},
+		{topics.VerbScale, "Want a service on N domains; 0: as the configuration says", names{"SERVICE", "N"}, true},
+		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
+		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},
+		{topics.VerbForget, "Clear what is known of a domain that is gone", names{"DOMAIN"}, false},
+	} {
+		a.addOrder(root, o)
+	}
+}
+
+func (a *app) addOrder(root *cobra.Command, o order) {
+	wait := false
+	cmd := &cobra.Command{
+		Use: strings.Join(append(names{o.verb}, o.args...), " "), Short: o.short, GroupID: "order",
+		Args: a.check(o.args), ValidArgsFunction: a.completed(o.completer()),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ask := topics.Ask{}
+			for i, arg := range args {
+				switch strings.Trim(o.args[i], "[]") {
+				case "SERVICE":
+					ask.Service = arg
+				case "DOMAIN":
+					ask.Domain = arg
+				case "N":
+					n, err := strconv.Atoi(arg) // check saw to it
+					if err != nil {
+						return err
+					}
+					ask.Replicas = &n
+				}
+			}
+			timeout := a.timeout
+			if wait && !cmd.Flags().Changed("timeout") {
+				timeout = waitTimeout
+			}
+			return a.order(cmd.Context(), o.verb, ask, wait, timeout)
+		},
+	}
+	if o.waits {
+		cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is so, "+waitTimeout.String()+" or --timeout at most")
+	}
+	root.AddCommand(cmd)
+}
+
+func (o order) completer() completer {
+	if o.args[0] == "DOMAIN" {
+		return aDomain
+	}
+	if len(o.args) > 1 && o.args[1] == "[DOMAIN]" {
+		return serviceThenDomain
+	}
+	return aService
+}
+
+// done is the document of an order.
+type done struct {
+	Status   string `json:"status"`
+	Verb     string `json:"verb"`
+	Service  string `json:"service,omitempty"`
+	Domain   string `json:"domain,omitempty"`
+	Replicas *int   `json:"replicas,omitempty"`
+	Reached  bool   `json:"reached,omitempty"` // with --wait
+}
+
+func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool, timeout time.Duration) error {
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	began := time.Now()
+	var g goal
+	patience := timeout // for the hub to answer
+	if wait {
+		patience = min(timeout, askTimeout)
+		if g, err = s.goalOf(ctx, verb, ask, patience); err != nil {
+			return err
+		}
+	}
+	if _, err := s.ask(ctx, verb, ask, patience); err != nil {
+		return a.withSuggestion(ctx, s, ask, err)
+	}
+	doc := done{Status: topics.StatusOK, Verb: verb, Service: ask.Service, Domain: ask.Domain, Replicas: ask.Replicas}
+	stands := "accepted"
+	if wait {
+		if stands, err = a.await(ctx, s, g, timeout); err != nil {
+			return err
+		}
+		doc.Reached = true
+		stands += ", after " + seconds(time.Since(began))
+	}
+	if a.json {
+		return a.printJSON(topics.Encode(doc))
+	}
+	about := strings.TrimSpace(verb + " " + ask.Service + " " + ask.Domain)
+	if ask.Replicas != nil {
+		about += " " + strconv.Itoa(*ask.Replicas)
+	}
+	a.say("%s: %s", strings.Join(strings.Fields(about), " "), stands)
+	return nil
+}

@@ -1,0 +1,182 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// addQuestions adds the verbs that only ask.
+func (a *app) addQuestions(root *cobra.Command) {
+	add := func(verb, short string, args names, complete completer, run func(cmd *cobra.Command, args []string) error) {
+		root.AddCommand(&cobra.Command{
+			Use: strings.Join(append(names{verb}, args...), " "), Short: short, GroupID: "look",
+			Args: a.check(args), ValidArgsFunction: a.completed(complete), RunE: run,
+		})
+	}
+	add(topics.VerbStatus, "The picture of the home: hub, problems, domains, services", nil, nil,
+		func(cmd *cobra.Command, _ []string) error {
+			return question(a, cmd.Context(), topics.VerbStatus, topics.Ask{}, renderStatus)
+		})
+	add(topics.VerbDomains, "The machines", nil, nil, func(cmd *cobra.Command, _ []string) error {
+		return question(a, cmd.Context(), topics.VerbDomains, topics.Ask{}, RenderDomains)
+	})
+	add(topics.VerbServices, "The services, where they run and why", nil, nil, func(cmd *cobra.Command, _ []string) error {
+		return question(a, cmd.Context(), topics.VerbServices, topics.Ask{}, RenderServices)
+	})
+	add(topics.VerbDevices, "Other devices on the broker (not yet)", nil, nil, func(*cobra.Command, []string) error {
+		return fail(ExitFailed, "", "devices: not yet: this version knows domains and services only")
+	})
+	add(topics.VerbPlan, "What the hub would do now, with a reason a line", nil, nil, func(cmd *cobra.Command, _ []string) error {
+		return question(a, cmd.Context(), topics.VerbPlan, topics.Ask{}, RenderPlan)
+	})
+	add(topics.VerbWhy, "Why a service runs where it runs, or why it does not", names{"SERVICE", "[DOMAIN]"}, serviceThenDomain,
+		func(cmd *cobra.Command, args []string) error {
+			ask := topics.Ask{Service: args[0], Domain: at(args, 1)}
+			return question(a, cmd.Context(), topics.VerbWhy, ask, RenderWhy)
+		})
+	add(topics.VerbVersion, "The versions of this program and of the hub", nil, nil,
+		func(cmd *cobra.Command, _ []string) error { return a.version(cmd.Context()) })
+}
+
+// at returns an argument that may be absent.
+func at(args []string, i int) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return ""
+}
+
+func renderStatus(w io.Writer, o topics.Overview, s Style) error { return RenderStatus(w, o, nil, s) }
+
+// question asks the hub and shows its answer.
+func question[T any](a *app, ctx context.Context, verb string, ask topics.Ask, render func(io.Writer, T, Style) error) error {
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	reply, err := s.ask(ctx, verb, ask, a.timeout)
+	if err != nil {
+		return a.withSuggestion(ctx, s, ask, err)
+	}
+	data, err := decoded[T](s, verb, reply)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if len(reply.Data) == 0 {
+			reply.Data = topics.Encode(data)
+		}
+		return a.printJSON(reply.Data)
+	}
+	return render(a.env.Stdout, data, a.style)
+}
+
+func decoded[T any](s *session, verb string, reply topics.Reply) (T, error) {
+	var zero T
+	if len(reply.Data) == 0 {
+		return zero, nil
+	}
+	_, response := s.tree.Request(verb)
+	data, err := topics.Decode[T](response, reply.Data)
+	if err != nil {
+		return zero, fail(ExitFailed, "update the older of dominionctl and the hub", "%v", err)
+	}
+	return data, nil
+}
+
+// ownVersion is the document of version.
+type ownVersion struct {
+	topics.VersionView
+	Hub *topics.VersionView `json:"hub"`
+}
+
+// version shows its own version also where no hub answers.
+func (a *app) version(ctx context.Context) error {
+	doc := ownVersion{VersionView: topics.VersionView{Version: a.env.Version, Protocol: topics.Protocol}}
+	err := func() error {
+		s, err := a.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		reply, err := s.ask(ctx, topics.VerbVersion, topics.Ask{}, a.timeout)
+		if err != nil {
+			return err
+		}
+		hub, err := decoded[topics.VersionView](s, topics.VerbVersion, reply)
+		doc.Hub = &hub
+		return err
+	}()
+	if a.json {
+		if err != nil {
+			return err
+		}
+		return a.printJSON(topics.Encode(doc))
+	}
+	return errors.Join(err, RenderVersion(a.env.Stdout, doc.VersionView, doc.Hub, a.style))
+}
+
+// withSuggestion adds to a refusal what was probably meant, where the name of
+// a service or a domain is not among those the hub knows.
+func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, err error) error {
+	var f *failure
+	if !errors.As(err, &f) || f.code != ExitFailed || f.hint != "" || s.over() {
+		return err
+	}
+	services, domains, known := s.known(ctx, time.Second)
+	if !known {
+		return err
+	}
+	for _, c := range []struct {
+		name, list string
+		known      []string
+	}{{ask.Service, "services", services}, {ask.Domain, "domains", domains}} {
+		if c.name == "" || slices.Contains(c.known, c.name) {
+			continue
+		}
+		if near := nearest(c.name, c.known); near != "" {
+			f.hint = "did you mean: " + a.instead(c.name, near)
+		} else {
+			f.hint = "dominionctl " + c.list + " lists them"
+		}
+		return f
+	}
+	return err
+}
+
+// known returns the names of the services and domains that the hub knows.
+func (s *session) known(ctx context.Context, timeout time.Duration) (services, domains []string, ok bool) {
+	o, err := s.overview(ctx, timeout)
+	if err != nil {
+		return nil, nil, false
+	}
+	for _, v := range o.Services {
+		services = append(services, v.Service)
+	}
+	for _, d := range o.Domains {
+		domains = append(domains, d.Name)
+	}
+	return services, domains, true
+}
+
+func (s *session) overview(ctx context.Context, timeout time.Duration) (topics.Overview, error) {
+	return askFor[topics.Overview](ctx, s, topics.VerbStatus, topics.Ask{}, timeout)
+}
+
+func askFor[T any](ctx context.Context, s *session, verb string, ask topics.Ask, timeout time.Duration) (T, error) {
+	reply, err := s.ask(ctx, verb, ask, timeout)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return decoded[T](s, verb, reply)
+}

@@ -1,0 +1,180 @@
+package ctl
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// RenderEvents draws events, oldest first.
+func RenderEvents(w io.Writer, events []topics.Event, s Style) error {
+	return drawn(w, func(b *bufio.Writer) { drawEvents(b, events, s) })
+}
+
+// eventWhat is wide enough for every type of event, so that the lines of a
+// listing and those that follow it stand in the same columns.
+var eventWhat = func() int {
+	n := 0
+	for _, t := range topics.EventTypes() {
+		n = max(n, len(t))
+	}
+	return n
+}()
+
+func drawEvents(b *bufio.Writer, events []topics.Event, s Style) {
+	width := len("15:04:05")
+	for _, e := range events {
+		width = max(width, len(clock(e.At, s.Now)))
+	}
+	for _, e := range events {
+		drawEvent(b, e, width, s)
+	}
+}
+
+func drawEvent(b *bufio.Writer, e topics.Event, clockWidth int, s Style) {
+	what := cleanWords(string(e.Type))
+	at := fmt.Sprintf("%-*s", clockWidth, clock(e.At, s.Now))
+	line := fmt.Sprintf("%s  %s  ", s.paint(faint, at), s.paint(eventTint(e.Type), fmt.Sprintf("%-*s", eventWhat, what)))
+	indent := displayWidth(at) + 2 + max(eventWhat, displayWidth(what)) + 2
+	about := cleanWords(strings.TrimSpace(e.Service + " " + e.Domain))
+	if e.Service != "" && e.Domain != "" {
+		about = cleanWords(e.Service + "@" + e.Domain)
+	}
+	message := cleanLines(e.Message)
+	text := cleanWords(message[0])
+	if about != "" {
+		text = about + ": " + text
+	}
+	room := 0
+	if s.Width > 0 {
+		room = max(20, s.Width-indent)
+	}
+	b.WriteString(line + strings.Join(wrap(text, room), "\n"+strings.Repeat(" ", indent)) + "\n")
+	for _, l := range message[1:] { // the last lines of what failed
+		if room > 0 {
+			l = shorten(l, room-2)
+		}
+		fmt.Fprintf(b, "%*s%s%s\n", indent, "", s.paint(faint, "| "), l)
+	}
+}
+
+func eventTint(t topics.EventType) tint {
+	switch t {
+	case topics.ServiceFailed, topics.ServiceCrashed, topics.DomainLost, topics.DomainRefused,
+		topics.DomainProblem, topics.ConfigRefused:
+		return red
+	case topics.ServiceUnhealthy, topics.DomainOffline, topics.DomainLonely, topics.DomainDraining,
+		topics.CommandRefused, topics.MessageRefused, topics.HubStopping, topics.EpochRaised:
+		return yellow
+	case topics.ServiceReady, topics.DomainJoined, topics.DomainReturned, topics.HubReady:
+		return green
+	}
+	return noTint
+}
+
+// RenderPlan draws the answer to plan, in the hub's order: that is the order
+// in which things happen.
+func RenderPlan(w io.Writer, lines []topics.PlanLine, s Style) error {
+	return drawn(w, func(b *bufio.Writer) {
+		if len(lines) == 0 {
+			b.WriteString("nothing to do\n")
+			return
+		}
+		t := table{columns: []column{
+			{head: "ACTION"}, {head: "SERVICE", min: 12}, {head: "DOMAIN", min: 12}, {head: "REASON", min: 20, wrap: true},
+		}}
+		for _, l := range lines {
+			action := put(l.Action)
+			switch l.Action {
+			case topics.ActionStart:
+				action = action.in(green)
+			case topics.ActionStop:
+				action = action.in(red)
+			case topics.ActionWait:
+				action = action.in(yellow)
+			case topics.ActionKeep:
+				action = action.in(faint)
+			}
+			t.add(action, put(l.Service), put(l.Domain), put(l.Reason))
+		}
+		t.draw(b, s)
+	})
+}
+
+// RenderWhy draws the answer to why.
+func RenderWhy(w io.Writer, why topics.Why, s Style) error {
+	return drawn(w, func(b *bufio.Writer) {
+		state := cleanWords(string(why.State))
+		for i, line := range wrap(cleanWords(why.Service)+" is "+state+": "+cleanWords(why.Reason), s.Width) {
+			if i == 0 { // the colour after the width: it takes no column
+				line = strings.Replace(line, " is "+state+":", " is "+s.paint(stateTint(why.State), state)+":", 1)
+			}
+			b.WriteString(line + "\n")
+		}
+		if len(why.Domains) == 0 {
+			return
+		}
+		b.WriteByte('\n')
+		t := table{columns: []column{{head: "DOMAIN", min: 12}, {head: "RUNS"}, {head: "REASON", min: 20, wrap: true}}}
+		for _, d := range why.Domains {
+			runs := cell{"no", faint}
+			if d.Runs {
+				runs = cell{"yes", green}
+			}
+			t.add(put(d.Domain), runs, put(d.Reason))
+		}
+		t.draw(b, s)
+	})
+}
+
+// hubSilent is what version shows where the hub's version would stand.
+const hubSilent = "no answer"
+
+// RenderVersion draws the versions of this program and of the hub; hub is nil
+// where it did not answer.
+func RenderVersion(w io.Writer, own topics.VersionView, hub *topics.VersionView, s Style) error {
+	return drawn(w, func(b *bufio.Writer) {
+		t := table{columns: []column{{head: "PROGRAM"}, {head: "VERSION"}, {head: "PROTOCOL"}}}
+		t.add(put("dominionctl"), put(own.Version), put(own.Protocol))
+		if hub != nil {
+			t.add(put("dominion"), put(hub.Version), put(hub.Protocol))
+		} else {
+			t.add(put("dominion"), cell{hubSilent, yellow}, put(""))
+		}
+		t.draw(b, s)
+	})
+}
+
+// logWriter writes log lines, each with its domain in front where there are
+// several.
+type logWriter struct {
+	w       *bufio.Writer
+	style   Style
+	domains []string
+}
+
+func (l *logWriter) write(domain, line string) {
+	if len(l.domains) > 1 {
+		width := 0
+		for _, d := range l.domains {
+			width = max(width, len(d))
+		}
+		l.w.WriteString(l.style.paint(faint, fmt.Sprintf("%-*s", width, domain)) + "  ")
+	}
+	l.w.WriteString(cleanLogLine(line) + "\n")
+}
+
+// cleanLogLine is cleanLine, but for tabs: programs align with them.
+func cleanLogLine(s string) string {
+	if !strings.ContainsRune(s, '\t') {
+		return cleanLine(s)
+	}
+	parts := strings.Split(s, "\t")
+	for i, p := range parts {
+		parts[i] = cleanLine(p)
+	}
+	return strings.Join(parts, "\t")
+}
