@@ -29,7 +29,6 @@ func Announce(ctx context.Context, names []string, log *slog.Logger, services ..
 			return err
 		}
 	}
-	services = slices.DeleteFunc(slices.Clone(services), func(s Service) bool { return s.Addr.IsLoopback() })
 	current := make(map[string]*registration)
 	defer func() { withdraw(current, nil) }()
 	tick := time.NewTicker(poll)
@@ -86,6 +85,9 @@ func plan(names []string, services []Service) map[string]*registration {
 	interfaces := Interfaces(names)
 	all := make(map[string]*registration)
 	for _, s := range services {
+		if s.Addr.IsLoopback() {
+			continue // nobody else can reach it
+		}
 		r := &registration{service: s}
 		for _, i := range interfaces {
 			at := addresses(i)

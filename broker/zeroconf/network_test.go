@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -53,6 +55,12 @@ func help(ctx context.Context, helper string) error {
 		)
 	case "watch":
 		watch(ctx, nil, TypeDominion, time.Second, func(all []Found) { _ = out.Encode(all) })
+		return nil
+	case "plan":
+		for _, a := range []string{"127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "10.1.0.1"} {
+			s := Service{Type: TypeMQTT, Instance: "home", Port: 1883, Addr: netip.MustParseAddr(a)}
+			_ = out.Encode(slices.Collect(maps.Keys(plan([]string{"lo", "eth0"}, []Service{s}))))
+		}
 		return nil
 	case "goodbyes":
 		return goodbyes(ctx, out)
@@ -237,6 +245,20 @@ func TestEachNetworkLearnsItsAddress(t *testing.T) {
 	check("b", TypeDomain, "[{bound 1883 [10.2.0.1] map[]}]") // and not "here", which is bound to loopback
 	if got := h.browse("d", TypeDominion, 1); len(got) > 0 {
 		t.Errorf("behind docker0 %v was found", got)
+	}
+}
+
+// What listens at loopback is not announced, nor are loopback addresses, even
+// on a loopback interface that knows multicast.
+func TestLoopbackIsNotAnnounced(t *testing.T) {
+	h := newHome(t)
+	h.up()
+	h.ip("-n", h.name+"hub", "link", "set", "lo", "multicast", "on", "up")
+	_, lines := h.run("hub", "plan")
+	for _, want := range []string{"null", "null", "eth0 (2) [10.1.0.1]", "eth0 (2) [10.1.0.1]"} {
+		if got := <-lines; !strings.HasSuffix(strings.TrimSuffix(got, `"]`), want) || strings.Contains(got, "lo ") {
+			t.Errorf("planned %s, want %s", got, want)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package zeroconf
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -115,21 +114,5 @@ func TestFoundLinkLocal(t *testing.T) {
 	e.AddrIPv4 = []net.IP{net.ParseIP("10.0.0.1")}
 	if got := found(e, []net.Interface{{Name: "eth0"}}).Addresses; len(got) != 1 || got[0].String() != "10.0.0.1" {
 		t.Errorf("found %v, want the IPv4 address alone", got)
-	}
-}
-
-// Nothing may be announced of what listens at loopback: plan is never asked.
-func TestLoopbackIsNotAnnounced(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	var said strings.Builder
-	log := slog.New(slog.NewTextHandler(&said, nil))
-	for _, a := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1"} {
-		if err := Announce(ctx, []string{"lo"}, log, Service{Type: TypeMQTT, Instance: "home", Port: 1883, Addr: netip.MustParseAddr(a)}); err != nil {
-			t.Error(err)
-		}
-	}
-	if said.Len() > 0 {
-		t.Errorf("it was: %s", said.String())
 	}
 }
