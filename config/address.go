@@ -102,7 +102,7 @@ func checkTopic(s string) problem {
 	case s == "":
 		return problem{"is empty", hint}
 	case len(s) > longest:
-		return problem{"is longer than 128 bytes", ""}
+		return problem{"is longer than 128 bytes", "use a shorter one"}
 	case strings.ContainsAny(s, "+#"):
 		return problem{quote(s) + " holds a wildcard of MQTT", hint}
 	case strings.HasPrefix(s, "$"):

@@ -1,10 +1,6 @@
 package config
 
-import (
-	"strings"
-
-	"github.com/jmbarzee/dominion/services"
-)
+import "github.com/jmbarzee/dominion/services"
 
 // service reads one [services.NAME]. What the keys mean together is judged by
 // services.Validate, when all are read.
@@ -18,7 +14,7 @@ func (t *table) service(name string) services.Definition {
 	if t.text("version", &version) {
 		r, err := services.ParseRange(version)
 		if err != nil {
-			t.fault("version", `write comparisons, as ">=1.2 <2"`, "%s", withoutHint(err))
+			t.fault("version", `write comparisons, as ">=1.2 <2"`, "%s is no range of versions", quote(version))
 		}
 		d.Version = r
 	}
@@ -43,20 +39,13 @@ func (t *table) service(name string) services.Definition {
 	return d
 }
 
-// withoutHint cuts off what an error of services says to do: it is the hint of
-// the fault.
-func withoutHint(err error) string {
-	before, _, _ := strings.Cut(err.Error(), ": write ")
-	return before
-}
-
 func (t *table) dependencies(to *[]services.Dependency) {
 	var all []string
 	t.list("dependencies", &all)
 	for _, s := range all {
 		d, err := services.ParseDependency(s)
 		if err != nil {
-			t.report("dependencies", `write "web" or "web >=1.2"`, "%s", withoutHint(err))
+			t.report("dependencies", `write "web" or "web >=1.2"`, "%s is no dependency", quote(s))
 			continue
 		}
 		*to = append(*to, d)

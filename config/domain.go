@@ -81,7 +81,7 @@ func (t *table) hub(d *Domain) {
 		}
 	}
 	if t.text("user", &d.User) && strings.ContainsFunc(d.User, unicode.IsControl) {
-		t.fault("user", "", "%s holds a control character", quote(d.User))
+		t.fault("user", "take it out", "%s holds a control character", quote(d.User))
 	}
 	t.file("password_file", &d.PasswordFile)
 	t.file("cafile", &d.CAFile)

@@ -16,7 +16,7 @@ type Fault struct {
 	Line    int    // counted from 1; 0: the file as a whole, or a variable
 	Key     string // path such as services.web.port, or the variable; "": none
 	Message string // what is wrong
-	Hint    string // what to do; may be empty
+	Hint    string // what to do
 }
 
 // String returns "file:line: key: message (hint)", without what is not known.

@@ -142,7 +142,7 @@ func seeds(tb testing.TB) []string {
 	return texts
 }
 
-// Neither loader panics, and a fault has a file or a key, a message, and no
+// Neither loader panics, and a fault has a place, a message, a hint, and no
 // line break or control character in it.
 func FuzzLoad(f *testing.F) {
 	for _, text := range seeds(f) {
@@ -169,7 +169,7 @@ func FuzzLoad(f *testing.F) {
 			for _, fault := range faults {
 				s := strings.ReplaceAll(fault.String(), file, "")
 				inFile := fault.File == file && fault.Line > 0 && fault.Line <= strings.Count(text, "\n")+1
-				if fault.Message == "" || !inFile && fault.File != Environment {
+				if fault.Message == "" || fault.Hint == "" || !inFile && fault.File != Environment {
 					t.Errorf("%+v", fault)
 				}
 				if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) && !strings.ContainsFunc(variable, func(r rune) bool { return r < ' ' || r == 0x7f }) {

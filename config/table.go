@@ -231,7 +231,7 @@ func (t *table) number(key string, to *int) bool {
 		return t.wrong(key, v, "a whole number", key+" = 1, without quotes or point")
 	}
 	if n < math.MinInt32 || n > math.MaxInt32 {
-		t.fault(key, "", "%d is out of range", n)
+		t.fault(key, "use a number nearer to zero", "%d is out of range", n)
 		return false
 	}
 	*to = int(n)
@@ -267,11 +267,11 @@ func (t *table) duration(key string, to *time.Duration) bool {
 	case err != nil:
 		t.fault(key, `write it as "500ms", "10s", "1m30s" or "2h"`, "%.60q is no duration", s)
 	case d < 0:
-		t.fault(key, "", "%q is negative", s)
+		t.fault(key, "write "+quote(strings.TrimPrefix(s, "-")), "%q is negative", s)
 	case d > longest:
-		t.fault(key, "", "%q is longer than three years", s)
+		t.fault(key, "write a shorter one", "%q is longer than three years", s)
 	case d%time.Millisecond != 0:
-		t.fault(key, "", "%q is finer than a millisecond", s)
+		t.fault(key, `write whole milliseconds, as "1ms"`, "%q is finer than a millisecond", s)
 	default:
 		*to = d
 		return true
@@ -368,7 +368,7 @@ func (t *table) pairs(key string, to *map[string]string, check func(name, value 
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if err := check(name, all[name]); err != nil && in.fine(name) {
-			in.fault(name, "", "%v", err)
+			in.fault(name, "take it out, or use a name of letters, digits and _", "%v", err)
 			t.l.broken[path] = true
 		}
 	}
