@@ -118,11 +118,12 @@ func program(dir, target string, command []string) (path string, args []string, 
 // findProgram looks up a program as a shell in dir would.
 func findProgram(dir, name string) (string, error) {
 	if strings.Contains(name, "/") {
+		full := name
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(dir, name)
+			full = filepath.Join(dir, name)
 		}
-		if err := executable(name); err != nil {
-			return "", fmt.Errorf("cannot run %s: %w", name, err)
+		if err := executable(full); err != nil {
+			return "", fmt.Errorf("cannot run %s: %w", full, err)
 		}
 		return name, nil
 	}

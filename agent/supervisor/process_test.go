@@ -1,0 +1,485 @@
+package supervisor
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+func TestStartHasItsEnvironmentAndNothingElse(t *testing.T) {
+	t.Setenv("AGENT_SECRET", "hidden")
+	h := newHost(t)
+	h.makefile("web", `env > $d/env; pwd > $d/pwd; cat > $d/stdin; exec sleep 100`)
+	h.write("local.env", "# a comment\nexport LOCAL=\"from file\"\nBOTH=file\n")
+	s := spec("r1")
+	s.Environment = map[string]string{"COLOUR": "blue", "BOTH": "command", "SERVICE_NAME": "forged"}
+	s.EnvironmentFile = filepath.Join(h.dir, "local.env")
+	s.Dependencies = map[string]string{"light-orchestrator": "10.0.0.1:8080"}
+	s.Health = &topics.HealthCheck{Notify: true}
+	h.apply(one("web", s))
+	h.until("it read its standard input", func() bool { _, err := os.Stat(h.dir + "/stdin"); return err == nil })
+	env := "\n" + h.read("env") + "\n"
+	i := h.get("web")
+	for _, want := range []string{
+		"COLOUR=blue", "LOCAL=from file", "BOTH=file", "DOMAIN_NAME=here", "SERVICE_NAME=web",
+		"SERVICE_VERSION=1.2.3", "SERVICE_PORT=" + strconv.Itoa(i.Port),
+		"SERVICE_DATA_DIR=" + h.dir + "/data/data/web", "DEPENDENCY_LIGHT_ORCHESTRATOR=10.0.0.1:8080",
+		"NOTIFY_SOCKET=" + h.s.notifyPath("web"), "DOMINION_INSTANCE=" + h.s.services["web"].Run.Token,
+	} {
+		if !strings.Contains(env, "\n"+want+"\n") {
+			t.Errorf("%s is not in the environment", want)
+		}
+	}
+	if strings.Contains(env, "AGENT_SECRET") {
+		t.Error("the agent's own environment went to the service")
+	}
+	if got, want := h.read("pwd"), h.dir+"/services/web"; got != want {
+		t.Errorf("it runs in %s, want %s", got, want)
+	}
+	if p, _ := readProcess(i.PID); p.group != i.PID {
+		t.Errorf("the group of %d is %d, want one of its own", i.PID, p.group)
+	}
+	if _, err := os.Stat(h.dir + "/data/data/web"); err != nil {
+		t.Error(err)
+	}
+	if i.Address != "127.0.0.1" || i.Version != "1.2.3" || i.Revision != "r1" || i.Port < 20000 || i.Port > 29999 {
+		t.Errorf("instance %+v", i)
+	}
+}
+
+func TestCommandOfServiceTomlRunsWithoutMake(t *testing.T) {
+	h := newHost(t)
+	h.write("services/web/service.toml", "command = [\"./run.sh\", \"an argument\"]\n[environment]\nPATH = \"/bin:/usr/bin\"\n")
+	h.write("services/web/run.sh", "#!/bin/sh\necho \"$0 $1\" > "+h.dir+"/args; exit 7\n")
+	s := spec("r1")
+	s.Restart.Delay, s.Restart.MaxDelay = topics.Seconds(time.Hour), topics.Seconds(time.Hour)
+	h.apply(one("web", s))
+	i := h.untilState("web", topics.Backoff)
+	if i.ExitCode == nil || *i.ExitCode != 7 || !strings.HasPrefix(i.Message, "exited with code 7; next try in ") {
+		t.Errorf("exit code %v, message %q", i.ExitCode, i.Message)
+	}
+	if got := h.read("args"); got != "./run.sh an argument" {
+		t.Errorf("it ran as %q", got)
+	}
+}
+
+func TestCrashToRunningIsQuick(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `echo $$ > $d/pid; exec sleep 100`)
+	h.apply(one("web", spec("r1")))
+	var took []time.Duration
+	for range 5 {
+		pid := h.pid("pid")
+		os.Remove(h.dir + "/pid")
+		before := time.Now()
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		h.until("it runs again", func() bool { return h.read("pid") != "" && h.read("pid") != strconv.Itoa(pid) })
+		took = append(took, time.Since(before))
+	}
+	t.Logf("crash → shell of the next life runs: %v", took)
+	best := took[0]
+	for _, d := range took {
+		best = min(best, d)
+	}
+	if best > 25*time.Millisecond {
+		t.Errorf("the best of %v is above 25 ms", took)
+	}
+	i := h.get("web")
+	if i.Restarts != 5 || h.reported(topics.ServiceCrashed, "web") != 5 {
+		t.Errorf("%d restarts, %d crashes reported, want 5", i.Restarts, h.reported(topics.ServiceCrashed, "web"))
+	}
+}
+
+func TestStopOfAStubbornServiceAndItsFamily(t *testing.T) {
+	h := newHost(t)
+	// The child of the group has no parent in it any more; both ignore SIGTERM.
+	h.makefile("web", `trap "" TERM
+sh -c 'sleep 100 & echo $! > '$d'/orphan'
+sleep 100 &
+echo $! > $d/child
+echo $$ > $d/pid
+while :; do wait; sleep 0.1; done`)
+	s := spec("r1")
+	s.StopTimeout = topics.Seconds(300 * time.Millisecond)
+	h.apply(one("web", s))
+	pids := []int{h.pid("orphan"), h.pid("child"), h.pid("pid"), h.get("web").PID}
+	before := time.Now()
+	h.apply(nil)
+	if got := h.get("web").State; got != topics.Stopping {
+		t.Errorf("it is %s", got)
+	}
+	h.untilState("web", topics.Stopped)
+	if took := time.Since(before); took < 300*time.Millisecond || took > 3*time.Second {
+		t.Errorf("stopped after %v, want a bit more than 300 ms", took)
+	}
+	for _, pid := range pids {
+		if alive(pid) {
+			t.Errorf("%d is alive after it was said to be stopped", pid)
+		}
+	}
+}
+
+func TestWhatALeaderLeavesBehindEndsFirst(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `sleep 100 & echo $! > $d/left; exit 0`)
+	s := spec("r1")
+	s.Restart.Policy = topics.RestartOnFailure
+	h.apply(one("web", s))
+	left := h.pid("left")
+	i := h.untilState("web", topics.Finished)
+	if alive(left) {
+		t.Errorf("%d is alive", left)
+	}
+	if i.ExitCode == nil || *i.ExitCode != 0 {
+		t.Errorf("exit code %v, want that of the leader", i.ExitCode)
+	}
+	if pid := h.get("web").PID; pid != 0 {
+		t.Errorf("process %d of a finished service", pid)
+	}
+}
+
+func TestADoubleForkedChildIsReaped(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `sh -c 'sh -c "echo \$\$ > '$d'/orphan; exec sleep 100" & sleep 0.2'
+echo $$ > $d/pid
+exec sleep 100`)
+	h.apply(one("web", spec("r1")))
+	orphan := h.pid("orphan")
+	h.pid("pid")
+	if err := syscall.Kill(orphan, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	h.until("the orphan is reaped, not a zombie", func() bool { _, ok := readProcess(orphan); return !ok })
+	if got := h.get("web").State; !got.Alive() {
+		t.Errorf("the service is %s after an orphan of it ended", got)
+	}
+}
+
+func TestChangedRevisionRestartsWithoutACrash(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `echo $COLOUR >> $d/colours; exec sleep 100`)
+	s := spec("r1")
+	s.Restart.Delay, s.Restart.MaxDelay = topics.Seconds(time.Hour), topics.Seconds(time.Hour)
+	s.Environment = map[string]string{"COLOUR": "blue"}
+	h.apply(one("web", s))
+	h.until("it is blue", func() bool { return h.read("colours") == "blue" })
+	pid := h.get("web").PID
+	s.StopTimeout = topics.Seconds(time.Second) // not part of the revision
+	h.apply(one("web", s))
+	if i := h.get("web"); i.PID != pid {
+		t.Fatalf("%+v, want process %d untouched", i, pid)
+	}
+	s.Revision, s.Environment = "r2", map[string]string{"COLOUR": "red"}
+	h.apply(one("web", s))
+	h.until("it is red", func() bool { return h.read("colours") == "blue\nred" })
+	i := h.get("web")
+	if i.Revision != "r2" || i.Restarts != 1 || h.reported(topics.ServiceCrashed, "web") != 0 || alive(pid) {
+		t.Errorf("%+v, %v", i, h.reports)
+	}
+	if err := h.s.Restart("web", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	h.until("it is red again", func() bool { return h.read("colours") == "blue\nred\nred" })
+	if err := h.s.Restart("other", time.Now()); err == nil {
+		t.Error("an unknown service was restarted")
+	}
+}
+
+func TestWhatDoesNotEvenStartSaysWhy(t *testing.T) {
+	h := newHost(t)
+	h.write("services/empty/readme", "nothing")
+	h.write("services/gone/service.toml", `command = ["./missing"]`)
+	h.write("services/wrong/service.toml", `comand = ["./x"]`)
+	h.write("services/text/service.toml", `command = ["./text"]`)
+	h.write("services/text/text", "neither a program nor a script")
+	h.makefile("file", "exec sleep 100")
+	file := spec("r1")
+	file.EnvironmentFile = "/nonexistent/env"
+	h.apply(map[string]topics.Spec{
+		"nowhere": spec("r1"), "empty": spec("r1"), "gone": spec("r1"), "wrong": spec("r1"), "text": spec("r1"), "file": file,
+	})
+	for service, want := range map[string]string{
+		"nowhere": "there is no directory", "empty": "there is no Makefile", "gone": "cannot run",
+		"wrong": "comand", "text": "cannot start", "file": "there is no environment_file",
+	} {
+		i := h.get(service)
+		if i.State != topics.Backoff || !strings.Contains(i.Message, want) || !strings.Contains(i.Message, "next try in") {
+			t.Errorf("%s is %s: %q, want %q", service, i.State, i.Message, want)
+		}
+	}
+	t.Setenv("PATH", t.TempDir())
+	h.apply(one("file", spec("r2")))
+	if i := h.get("file"); !strings.Contains(i.Message, "there is no make on this domain") {
+		t.Errorf("without make: %q", i.Message)
+	}
+}
+
+func TestWhatMayNotBeOrderedIsRefused(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `exec sleep 100`)
+	for name, change := range map[string]func(*topics.Spec){
+		"target":      func(s *topics.Spec) { s.Target = "--eval=x" },
+		"environment": func(s *topics.Spec) { s.Environment = map[string]string{"LD_PRELOAD": "x"} },
+		"exclusive":   func(s *topics.Spec) { s.Exclusive = true },
+		"path":        func(s *topics.Spec) { s.EnvironmentFile = "x" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := spec("bad-" + name)
+			change(&s)
+			h.reports = nil
+			h.apply(one("web", s))
+			h.apply(one("web", s)) // said once
+			i := h.get("web")
+			if i.State != topics.Failed || i.Message == "" || i.Revision != s.Revision || h.reported(topics.CommandRefused, "web") != 1 {
+				t.Errorf("%+v, %v", i, h.reports)
+			}
+			if err := h.s.Restart("web", time.Now()); err != nil || h.get("web").State != topics.Failed {
+				t.Errorf("after a restart: %v %+v", err, h.get("web"))
+			}
+			h.apply(nil)
+			h.apply(nil)
+		})
+	}
+	h.apply(one("web", spec("good")))
+	pid := h.get("web").PID
+	bad := spec("bad")
+	bad.Target = "-x"
+	h.apply(one("web", bad))
+	if i := h.get("web"); i.PID != pid || !i.State.Alive() || !strings.Contains(i.Message, "target") || i.Revision != "good" {
+		t.Errorf("a refused command disturbed what runs: %+v", i)
+	}
+	h.apply(one("web", spec("good")))
+	if i := h.get("web"); i.PID != pid || i.Message != "" {
+		t.Errorf("%+v", i)
+	}
+}
+
+func TestPorts(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `exec sleep 100`)
+	h.makefile("api", `exec sleep 100`)
+	both := map[string]topics.Spec{"web": spec("r1"), "api": spec("r1")}
+	h.apply(both)
+	web, api := h.get("web").Port, h.get("api").Port
+	if web == api || web == 0 || api == 0 {
+		t.Fatalf("ports %d and %d", web, api)
+	}
+	h.apply(nil)
+	h.until("both stopped", h.s.Idle)
+	h.s.Close()
+	h.open()
+	h.apply(both)
+	if got := h.get("web").Port; got != web {
+		t.Errorf("the port changed from %d to %d over a restart", web, got)
+	}
+	h.apply(nil)
+	h.until("both stopped", h.s.Idle)
+
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", web))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	h.apply(both)
+	if got := h.get("web").Port; got == web || got == api || got == 0 {
+		t.Errorf("the port is %d, want another one than the taken %d", got, web)
+	}
+	fixed := spec("r2")
+	fixed.Port = web
+	h.apply(one("web", fixed))
+	i := h.untilState("web", topics.Backoff)
+	if !strings.Contains(i.Message, fmt.Sprintf("port %d is taken", web)) {
+		t.Errorf("message %q", i.Message)
+	}
+	l.Close()
+	if err := h.s.Restart("web", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if i := h.get("web"); i.Port != web {
+		t.Errorf("%+v, want the fixed port", i)
+	}
+}
+
+func TestManyCrashesAreFailedWithTheLastLines(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `echo "cannot open /dev/ttyUSB0" >&2; exit 3`)
+	h.apply(one("web", spec("r1")))
+	i := h.untilState("web", topics.Failed)
+	if i.ExitCode == nil || *i.ExitCode != 2 { // make's own
+		t.Errorf("exit code %v", i.ExitCode)
+	}
+	for _, want := range []string{"exited with code 2", "next try in 5 min", "cannot open /dev/ttyUSB0"} {
+		if !strings.Contains(i.Message, want) {
+			t.Errorf("%q does not say %q", i.Message, want)
+		}
+	}
+	if i.Restarts != 9 || h.reported(topics.ServiceFailed, "web") != 1 {
+		t.Errorf("%d restarts, reports %v", i.Restarts, h.reports)
+	}
+}
+
+func TestChecks(t *testing.T) {
+	h := newHost(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	h.makefile("tcp", `exec sleep 100`)
+	h.makefile("notify", fmt.Sprintf(`python3 -c 'import socket,os
+s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+s.send(b"STATUS=warm\nREADY=1\n")'
+exec sleep 100`))
+	h.makefile("command", `exec sleep 100`)
+	h.write("services/command/service.toml", "[health]\ncommand = [\"sh\", \"-c\", \"test -e well && test $SERVICE_NAME = command\"]\ninterval = \"50ms\"\nfailures = 2\n")
+	tcp, notify, command := spec("r1"), spec("r1"), spec("r1")
+	tcp.Port = port
+	tcp.Health = &topics.HealthCheck{TCP: true, Interval: topics.Seconds(20 * time.Millisecond), Failures: 2}
+	notify.Health = &topics.HealthCheck{Notify: true}
+	h.apply(map[string]topics.Spec{"tcp": tcp, "notify": notify, "command": command})
+	if n := h.untilState("notify", topics.Running); n.Health != topics.Healthy || n.Message != "warm" {
+		t.Errorf("%+v", n)
+	}
+	for _, name := range []string{"tcp", "command"} {
+		if got := h.get(name).State; got != topics.Starting {
+			t.Errorf("%s is %s before its check is good", name, got)
+		}
+	}
+	if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { l.Close() }()
+	h.untilState("tcp", topics.Running)
+	l.Close()
+	h.until("tcp is unhealthy", func() bool { return h.get("tcp").Health == topics.Unhealthy })
+	if i := h.get("tcp"); i.State != topics.Running || !strings.Contains(i.Message, "nothing listens on port") {
+		t.Errorf("%+v", i)
+	}
+	if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+		t.Fatal(err)
+	}
+	h.until("tcp is healthy", func() bool { return h.get("tcp").Health == topics.Healthy })
+
+	h.write("services/command/well", "")
+	h.untilState("command", topics.Running)
+	os.Remove(h.dir + "/services/command/well")
+	h.until("command is unhealthy", func() bool { return h.get("command").Health == topics.Unhealthy })
+	if i := h.get("command"); !strings.Contains(i.Message, "sh: exited with code 1") || i.Restarts != 0 {
+		t.Errorf("%+v", i)
+	}
+}
+
+func TestACheckThatHangsIsKilledAndNeverOverlaps(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `exec sleep 100`)
+	h.write("services/web/service.toml", "[health]\ncommand = [\"sh\", \"-c\", \"echo $$ >> "+h.dir+"/checks; sleep 100 & wait\"]\ninterval = \"10ms\"\ntimeout = \"50ms\"\n")
+	s := spec("r1")
+	s.StartTimeout = topics.Seconds(700 * time.Millisecond)
+	s.Restart.Delay, s.Restart.MaxDelay = topics.Seconds(time.Hour), topics.Seconds(time.Hour)
+	h.apply(one("web", s))
+	worst := 0
+	h.until("it gave up", func() bool {
+		if n := len(h.processes()); n > worst {
+			worst = n
+		}
+		return h.get("web").State == topics.Backoff
+	})
+	if n := len(strings.Fields(h.read("checks"))); n < 2 {
+		t.Errorf("%d checks", n)
+	}
+	// make and sleep of the service; sh and sleep of one check, twice while one is just killed
+	if worst > 6 {
+		t.Errorf("%d processes at once", worst)
+	}
+	if i := h.get("web"); !strings.Contains(i.Message, "it was not ready within 700 ms") {
+		t.Errorf("message %q", i.Message)
+	}
+}
+
+func TestDiskThatRefusesLogsAndRecords(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `echo $$ > $d/pid; exec sleep 100`)
+	h.write("logs/web", "a file where a directory should be")
+	if err := os.RemoveAll(h.dir + "/data/instances"); err != nil {
+		t.Fatal(err)
+	}
+	h.write("data/instances", "no directory either")
+	h.apply(one("web", spec("r1")))
+	h.pid("pid")
+	if n := h.reported(topics.DomainProblem, ""); n < 2 {
+		t.Errorf("reports %v, want two problems", h.reports)
+	}
+	if at, ok := h.s.Next(); !ok || time.Until(at) > diskRetry {
+		t.Error("it is not tried again")
+	}
+	os.Remove(h.dir + "/data/instances")
+	h.s.Tick(time.Now().Add(diskRetry))
+	h.s.Tick(time.Now().Add(2 * diskRetry))
+	if _, err := os.Stat(h.dir + "/data/instances/web.json"); err != nil {
+		t.Errorf("the record was not written later: %v", err)
+	}
+}
+
+func TestALogIsAFileThatTheServiceHolds(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `while :; do echo "a chatty service says this over and over again"; done`)
+	h.apply(one("web", spec("r1")))
+	path := h.dir + "/logs/web/stdout.log"
+	cuts, worst, last := 0, int64(0), int64(0)
+	h.until("it was cut three times", func() bool {
+		h.s.o.Logs.Poll(time.Now())
+		info, err := os.Stat(path)
+		if err != nil {
+			return false
+		}
+		if info.Size() < last {
+			cuts++
+		}
+		last = info.Size()
+		worst = max(worst, last)
+		return cuts >= 3
+	})
+	if worst > 8<<20 { // what it writes between two looks comes on top
+		t.Errorf("the log grew to %d bytes", worst)
+	}
+	lines := h.s.o.Logs.Last("web", 50)
+	for _, l := range lines[:len(lines)-1] {
+		if l.Line != "a chatty service says this over and over again" {
+			t.Errorf("a torn line %q", l.Line)
+		}
+	}
+}
+
+func TestRunAs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can run services as another user")
+	}
+	if _, err := New(Options{RunAs: "no-such-user", DataDir: t.TempDir(), Post: func(Event) {}}); err == nil {
+		t.Error("an unknown user was taken")
+	}
+	h := newHost(t, func(o *Options) { o.RunAs = "nobody" })
+	if err := os.Chmod(h.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(h.dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.makefile("web", `id -un; echo data > $SERVICE_DATA_DIR/file && echo kept; exec sleep 100`)
+	h.apply(one("web", spec("r1")))
+	h.until("it wrote", func() bool { return h.read("logs/web/stdout.log") != "" && strings.Contains(h.read("logs/web/stdout.log"), "kept") })
+	if got := h.read("logs/web/stdout.log"); !strings.Contains(got, "nobody\nkept") {
+		t.Errorf("it said %q", got)
+	}
+}
