@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+func TestJudge(t *testing.T) {
+	online := hubView{availability: topics.Online, known: true, epoch: 7, protocol: topics.Protocol}
+	at := func(epoch, generation uint64) standing {
+		return standing{domain: "me", dominion: "d1", taken: true, epoch: epoch, generation: generation, granted: 7, hub: online}
+	}
+	with := func(s standing, change func(*standing)) standing {
+		change(&s)
+		return s
+	}
+	command := func(epoch, generation uint64) topics.StartCommand {
+		return topics.StartCommand{Dominion: "d1", Domain: "me", Epoch: epoch, Generation: generation}
+	}
+	fresh := standing{domain: "me", dominion: "d1", granted: 7, hub: online}
+	for _, c := range []struct {
+		name     string
+		command  topics.StartCommand
+		retained bool
+		standing standing
+		want     verdict
+		reason   string
+	}{
+		{"the first of all", command(7, 1), false, fresh, apply, ""},
+		{"the next generation", command(7, 4), false, at(7, 3), apply, ""},
+		{"the next epoch", command(8, 1), false, at(7, 3), apply, ""},
+		{"the same again", command(7, 3), false, at(7, 3), same, ""},
+		{"the same again, stored", command(7, 3), true, with(at(7, 3), func(s *standing) { s.hub = hubView{} }), same, ""},
+		{"an older generation", command(7, 2), false, at(7, 3), refuse, "epoch 7 generation 2"},
+		{"an older epoch", command(6, 9), false, at(7, 3), refuse, "epoch 6"},
+		{"a jump as far as may be", command(1_000_007, 1), false, at(7, 3), apply, ""},
+		{"a jump too far", command(1_000_008, 1), false, at(7, 3), refuse, "far above"},
+		{"a jump too far at the first join", command(1_000_008, 1), false, fresh, refuse, "far above"},
+		{"epoch at its end", command(1<<64-1, 1), false, at(1<<64-1, 0), apply, ""},
+		{"another dominion", topics.StartCommand{Dominion: "d2", Domain: "me", Epoch: 8}, false, at(7, 3), refuse, `"d2"`},
+		{"not joined ever", topics.StartCommand{Domain: "me", Epoch: 8}, false, standing{domain: "me", dominion: "d1"}, refuse, "dominion"},
+		{"another domain", topics.StartCommand{Dominion: "d1", Domain: "you", Epoch: 8}, false, at(7, 3), refuse, `"you"`},
+		{"another major protocol", command(8, 1), false, with(at(7, 3), func(s *standing) { s.hub.protocol = "2.0" }), refuse, "protocol"},
+		{"another minor protocol", command(8, 1), false, with(at(7, 3), func(s *standing) { s.hub.protocol = "1.9" }), apply, ""},
+		{"stored, of the hub that is online", command(7, 4), true, at(7, 3), apply, ""},
+		{"stored, hub/availability unknown", command(7, 4), true, with(at(7, 3), func(s *standing) { s.hub.availability = "" }), hold, ""},
+		{"stored, the hub offline", command(7, 4), true, with(at(7, 3), func(s *standing) { s.hub.availability = topics.Offline }), hold, ""},
+		{"stored, hub/status unknown", command(7, 4), true, with(at(7, 3), func(s *standing) { s.hub = hubView{availability: topics.Online} }), hold, ""},
+		{"stored, of a former run", command(7, 4), true, with(at(7, 3), func(s *standing) { s.hub.epoch = 8 }), stale, "runs epoch 8"},
+		{"stored, hub/status too, but the grant knows better", command(7, 4), true, with(at(7, 3), func(s *standing) { s.granted = 8 }), stale, "runs epoch 8"},
+		{"stored, older than taken", command(7, 2), true, at(7, 3), refuse, "taken was 7"},
+	} {
+		got, reason := judge(c.command, c.retained, c.standing)
+		if got != c.want || !strings.Contains(reason, c.reason) {
+			t.Errorf("%s: %v %q, want %v %q", c.name, got, reason, c.want, c.reason)
+		}
+	}
+}
