@@ -108,7 +108,9 @@ func live(ctx context.Context, h *home, w *watcher, terminal int) error {
 			return nil
 		case <-time.After(pause):
 		}
-		seen = w.look(ctx, seen)
+		if now := w.look(ctx, seen); ctx.Err() == nil {
+			seen = now
+		}
 	}
 }
 

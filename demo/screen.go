@@ -29,6 +29,8 @@ const (
 	openPage  = "\x1b[?1049h\x1b[?25l" // second page, no cursor
 	closePage = "\x1b[?25h\x1b[?1049l"
 	home0     = "\x1b[H"
+	bold      = "\x1b[1m"
+	plain     = "\x1b[0m"
 	lineEnd   = "\x1b[K\r\n" // clears what an older, longer line left
 	pageEnd   = "\x1b[J"
 )
@@ -68,6 +70,9 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 		return strings.Split(strings.TrimRight(b.String(), "\n"), "\n"), err
 	}
 	foot := try(p, h, style.Width)
+	if style.Color && len(foot) > 1 {
+		foot[1] = bold + foot[1] + plain
+	}
 	top, err := render(func(w io.Writer) error {
 		if p.overview.Hub.ID == "" {
 			_, err := fmt.Fprintln(w, "waiting for the hub …")
@@ -87,7 +92,11 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 	}
 	if len(p.events) > 0 {
 		if room := height - len(top) - len(foot) - 2; room > 0 {
-			top = append(top, "", "EVENTS")
+			title := "EVENTS"
+			if style.Color {
+				title = bold + title + plain
+			}
+			top = append(top, "", title)
 			top = append(top, events[max(0, len(events)-room):]...)
 		}
 	}
