@@ -7,8 +7,8 @@
 // passwords): who needs them does, and says so. A key that belongs to a later
 // version is refused by name with "not yet".
 //
-// hub, broker, agent and the programs may import it; it imports topics and
-// services alone.
+// hub, broker, agent and the programs may import it; of this module it imports
+// topics and services alone.
 //
 // # Environment
 //

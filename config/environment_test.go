@@ -150,3 +150,10 @@ func TestEnvironmentWithoutAFile(t *testing.T) {
 		},
 	})
 }
+
+func TestSeveralListenersOnAnyFreePort(t *testing.T) {
+	d, err := LoadDominion("", []string{"DOMINION_CFG_BROKER_LISTEN=127.0.0.1:0", "DOMINION_CFG_BROKER_LISTEN_WS=127.0.0.1:0"})
+	if err != nil || d.Broker.ListenWS != "127.0.0.1:0" {
+		t.Errorf("%+v, %v", d.Broker, err)
+	}
+}
