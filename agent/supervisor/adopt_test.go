@@ -1,0 +1,483 @@
+package supervisor
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// The test binary is an agent, too: with this in its environment.
+const agentDir = "SUPERVISOR_TEST_AGENT"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(agentDir); dir != "" {
+		if err := agent(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// view is what an agent says of itself, a line after each change.
+type view struct {
+	Instances []topics.Instance
+	Reports   []string
+	Adopted   bool // Adopt is done
+	Idle      bool
+}
+
+// agent adopts what is there, obeys the start commands on its standard input,
+// and lets go of everything when that ends.
+func agent(dir string) error {
+	h := &host{dir: dir, events: mailbox.New[Event](1000)}
+	var err error
+	if h.s, err = New(h.options()); err != nil {
+		return err
+	}
+	defer h.s.Close()
+	commands := make(chan map[string]topics.Spec)
+	go func() {
+		defer close(commands)
+		in := json.NewDecoder(os.Stdin)
+		for {
+			var specs map[string]topics.Spec
+			if in.Decode(&specs) != nil {
+				return
+			}
+			commands <- specs
+		}
+	}()
+	h.s.Adopt(time.Now())
+	out := json.NewEncoder(os.Stdout)
+	for {
+		if err := out.Encode(view{h.s.Instances(), h.reports, true, h.s.Idle()}); err != nil {
+			return err
+		}
+		wait := time.Hour
+		if at, ok := h.s.Next(); ok {
+			wait = time.Until(at)
+		}
+		select {
+		case specs, ok := <-commands:
+			if !ok {
+				return nil
+			}
+			h.s.Apply(specs, time.Now())
+		case <-h.events.Ready():
+			events, _ := h.events.Take()
+			for _, e := range events {
+				h.s.Handle(e, time.Now())
+			}
+		case <-time.After(wait):
+			h.s.Tick(time.Now())
+		}
+	}
+}
+
+// remote is an agent in another process.
+type remote struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	views chan view
+	last  view
+}
+
+func startAgent(t *testing.T, dir string) *remote {
+	t.Helper()
+	r := &remote{t: t, views: make(chan view)}
+	r.cmd = exec.Command(os.Args[0])
+	r.cmd.Env = append(os.Environ(), agentDir+"="+dir)
+	r.cmd.Stderr = os.Stderr
+	var err error
+	if r.in, err = r.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := r.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(r.views)
+		lines := bufio.NewReader(out)
+		for {
+			var v view
+			line, err := lines.ReadBytes('\n')
+			if err != nil || json.Unmarshal(line, &v) != nil {
+				return
+			}
+			select {
+			case r.views <- v:
+			case <-done:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(done)
+		r.kill()
+	})
+	r.until("it adopted", func(v view) bool { return v.Adopted })
+	return r
+}
+
+func (r *remote) apply(specs map[string]topics.Spec) {
+	r.t.Helper()
+	if err := json.NewEncoder(r.in).Encode(specs); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *remote) until(what string, cond func(view) bool) {
+	r.t.Helper()
+	timeout := time.After(20 * time.Second)
+	for !cond(r.last) {
+		select {
+		case v, ok := <-r.views:
+			if !ok {
+				r.t.Fatalf("the agent ended before %s", what)
+			}
+			r.last = v
+		case <-timeout:
+			r.t.Fatalf("waited in vain until %s: %+v", what, r.last)
+		}
+	}
+}
+
+func (r *remote) untilState(service string, s topics.State) topics.Instance {
+	r.t.Helper()
+	r.until(service+" is "+string(s), func(v view) bool { return v.get(service).State == s })
+	return r.last.get(service)
+}
+
+func (v view) get(service string) topics.Instance {
+	for _, i := range v.Instances {
+		if i.Service == service {
+			return i
+		}
+	}
+	return topics.Instance{}
+}
+
+func (v view) reported(text string) bool {
+	return slices.ContainsFunc(v.Reports, func(s string) bool { return strings.Contains(s, text) })
+}
+
+// kill ends the agent with SIGKILL.
+func (r *remote) kill() {
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+}
+
+// leave ends the agent as SIGTERM does: it lets go.
+func (r *remote) leave() {
+	r.t.Helper()
+	r.in.Close()
+	for range r.views {
+	}
+	if err := r.cmd.Wait(); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// stopAll ends all services by the agent and proves it.
+func (r *remote) stopAll(h *host) {
+	r.t.Helper()
+	r.apply(map[string]topics.Spec{})
+	r.until("all is stopped", func(v view) bool { return v.Idle })
+	h.noneLeft()
+}
+
+// bare is a host without a Supervisor: for files and processes alone.
+func bare(t *testing.T) *host {
+	h := &host{t: t, dir: t.TempDir(), events: mailbox.New[Event](1000)}
+	t.Cleanup(h.noneLeft)
+	return h
+}
+
+// patience waits for cond without a Supervisor.
+func patience(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); <-look.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func TestAdoption(t *testing.T) {
+	for name, end := range map[string]func(*remote){"kill -9": (*remote).kill, "leave": (*remote).leave} {
+		t.Run(name, func(t *testing.T) {
+			h := bare(t)
+			h.makefile("web", `echo life >> $d/lives; exec sleep 100`)
+			s := one("web", spec("r1"))
+			a := startAgent(t, h.dir)
+			a.apply(s)
+			before := a.untilState("web", topics.Running)
+			end(a)
+			if !alive(before.PID) {
+				t.Fatal("the service did not outlive its agent")
+			}
+
+			a = startAgent(t, h.dir)
+			i := a.untilState("web", topics.Running)
+			if i.PID != before.PID || i.Port != before.Port || i.Revision != "r1" || i.Version != before.Version ||
+				i.Health != topics.Healthy || i.Restarts != 0 || !i.Since.Equal(before.Since.Time) {
+				t.Errorf("adopted %+v\nwas     %+v", i, before)
+			}
+			if !a.last.reported("service_adopted web") {
+				t.Errorf("reports %v", a.last.Reports)
+			}
+			a.apply(s)
+			end(a)
+			a = startAgent(t, h.dir) // and again
+			a.apply(s)
+			if i := a.untilState("web", topics.Running); i.PID != before.PID || h.read("lives") != "life" {
+				t.Errorf("adopted again: %+v, lives %q", i, h.read("lives"))
+			}
+
+			// Its exit is a failure without a code, and it is started again.
+			if err := syscall.Kill(-before.PID, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			a.until("it was started again", func(v view) bool {
+				i := v.get("web")
+				return i.State.Alive() && i.PID != before.PID && i.Restarts == 1
+			})
+			if i := a.last.get("web"); i.ExitCode != nil || i.Port != before.Port {
+				t.Errorf("%+v", i)
+			}
+			a.stopAll(h)
+			a.leave()
+			if files, _ := filepath.Glob(h.dir + "/data/instances/*"); len(files) > 0 {
+				t.Errorf("left on disk: %v", files)
+			}
+		})
+	}
+}
+
+func TestAdoptedWithoutAStartCommandIsOnlyWatched(t *testing.T) {
+	h := bare(t)
+	h.makefile("web", `exec sleep 100`)
+	a := startAgent(t, h.dir)
+	a.apply(one("web", spec("r1")))
+	pid := a.untilState("web", topics.Running).PID
+	a.kill()
+	a = startAgent(t, h.dir)
+	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	i := a.untilState("web", topics.Stopped)
+	if i.PID != 0 || i.Message == "" {
+		t.Errorf("%+v", i)
+	}
+	a.apply(one("web", spec("r1")))
+	a.untilState("web", topics.Running)
+	a.kill()
+	a = startAgent(t, h.dir)
+	a.stopAll(h) // absent from the start command: stopped
+	a.kill()
+}
+
+func TestAdoptionOfAGroupWithoutItsLeader(t *testing.T) {
+	h := bare(t)
+	h.makefile("web", `echo $$ > $d/pid; exec sleep 100`)
+	a := startAgent(t, h.dir)
+	a.apply(one("web", spec("r1")))
+	leader := a.untilState("web", topics.Running).PID
+	a.kill()
+	if err := syscall.Kill(leader, syscall.SIGKILL); err != nil { // make; the shell lives on
+		t.Fatal(err)
+	}
+	var child int
+	if _, err := fmt.Sscan(h.read("pid"), &child); err != nil {
+		t.Fatal(err)
+	}
+	patience(t, "make is dead", func() bool { return !alive(leader) })
+	if !alive(child) {
+		t.Skip("the shell died with make")
+	}
+	a = startAgent(t, h.dir)
+	a.apply(one("web", spec("r1")))
+	if i := a.untilState("web", topics.Running); i.PID != leader || i.Restarts != 0 || !alive(child) {
+		t.Errorf("%+v, child alive %v", i, alive(child))
+	}
+	if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	a.until("its end was seen", func(v view) bool { return v.get("web").Restarts == 1 })
+	a.stopAll(h)
+	a.kill()
+}
+
+func TestAdoptionOfAStartThatWasNotNoted(t *testing.T) {
+	h := bare(t)
+	h.makefile("web", `exec sleep 100`)
+	a := startAgent(t, h.dir)
+	a.apply(one("web", spec("r1")))
+	pid := a.untilState("web", topics.Running).PID
+	a.kill()
+	change(t, h, func(r *record) { r.Group = Group{} }) // as if killed between the start and noting it
+	a = startAgent(t, h.dir)
+	a.apply(one("web", spec("r1")))
+	if i := a.untilState("web", topics.Running); i.PID != pid {
+		t.Errorf("%+v, want process %d adopted", i, pid)
+	}
+	a.stopAll(h)
+	a.kill()
+}
+
+// change edits the record of the service web.
+func change(t *testing.T, h *host, edit func(*record)) {
+	t.Helper()
+	path := h.dir + "/data/instances/web.json"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r record
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	edit(&r)
+	if err := atomicfile.WriteJSON(path, r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A stranger that has the number of what the record names is left alone.
+func TestAReusedPIDIsNotSignalled(t *testing.T) {
+	stranger := exec.Command("sleep", "100")
+	stranger.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- stranger.Wait() }()
+	defer func() {
+		_ = stranger.Process.Kill()
+		<-ended
+	}()
+	p, _ := readProcess(stranger.Process.Pid)
+	for name, edit := range map[string]func(*record){
+		"another start time": func(r *record) { r.Group.Started = p.started - 1 },
+		"another boot":       func(r *record) { r.Boot = "before" },
+		"broken":             func(r *record) { r.Service = "other" },
+		"never started":      func(r *record) { r.Group = Group{} },
+		"nonsense":           func(r *record) { r.Group.PID = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := bare(t)
+			h.makefile("web", `exec sleep 100`)
+			if err := os.MkdirAll(h.dir+"/data/instances", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			r := record{
+				Service: "web", Boot: bootID(), Instance: "token", Revision: "r1", Spec: spec("r1"), Ready: true,
+				Group: Group{PID: p.pid, Started: p.started},
+			}
+			edit(&r)
+			if err := atomicfile.WriteJSON(h.dir+"/data/instances/web.json", r); err != nil {
+				t.Fatal(err)
+			}
+			a := startAgent(t, h.dir)
+			if i := a.last.get("web"); i.State != "" {
+				t.Errorf("adopted %+v", i)
+			}
+			a.apply(one("web", spec("r1")))
+			a.untilState("web", topics.Running)
+			a.stopAll(h)
+			a.leave()
+			select {
+			case err := <-ended:
+				t.Fatalf("the stranger was signalled: %v", err)
+			default:
+			}
+		})
+	}
+}
+
+func TestABrokenRecordIsSetAside(t *testing.T) {
+	h := bare(t)
+	h.write("data/instances/web.json", "{ half a rec")
+	h.write("data/instances/web.json.tmp", "")
+	h.write("data/ports.json", "")
+	a := startAgent(t, h.dir)
+	if len(a.last.Instances) > 0 {
+		t.Errorf("%+v", a.last)
+	}
+	a.leave()
+}
+
+func TestFinishedStaysFinishedOverAnAgentsRestart(t *testing.T) {
+	h := bare(t)
+	h.makefile("once", `echo life >> $d/lives`)
+	s := spec("r1")
+	s.Restart.Policy = topics.RestartNever
+	a := startAgent(t, h.dir)
+	a.apply(one("once", s))
+	a.untilState("once", topics.Finished)
+	a.kill()
+	a = startAgent(t, h.dir)
+	a.apply(one("once", s))
+	i := a.untilState("once", topics.Finished)
+	if h.read("lives") != "life" || i.ExitCode == nil || *i.ExitCode != 0 {
+		t.Errorf("lives %q, %+v", h.read("lives"), i)
+	}
+	s.Revision = "r2"
+	a.apply(one("once", s))
+	patience(t, "it lived again", func() bool { return h.read("lives") == "life\nlife" })
+	a.stopAll(h)
+	a.kill()
+}
+
+func TestNotifyAfterAdoption(t *testing.T) {
+	h := bare(t)
+	h.makefile("web", `while ! test -e $d/go; do sleep 0.02; done
+python3 -c 'import socket,os
+s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+s.send(b"READY=1")'
+exec sleep 100`)
+	s := spec("r1")
+	s.Health = &topics.HealthCheck{Notify: true}
+	a := startAgent(t, h.dir)
+	a.apply(one("web", s))
+	pid := a.untilState("web", topics.Starting).PID
+	a.kill()
+	a = startAgent(t, h.dir)
+	a.apply(one("web", s))
+	a.untilState("web", topics.Starting)
+	h.write("go", "")
+	if i := a.untilState("web", topics.Running); i.PID != pid {
+		t.Errorf("%+v", i)
+	}
+	a.kill()
+	a = startAgent(t, h.dir) // it does not say READY again
+	if i := a.untilState("web", topics.Running); i.PID != pid || i.Health != topics.Healthy {
+		t.Errorf("%+v", i)
+	}
+	a.stopAll(h)
+	a.kill()
+}
