@@ -68,8 +68,8 @@ bench: build ## measure, each figure beside its goal
 sizes: ## what each dependency adds to the programs, in kB
 	@go run ./build/sizes $(PROGRAMS:%=./cmd/%)
 
-docs: ## write the generated documents anew
-	go generate ./...
+docs: ## write docs/protocol.md anew, from package topics
+	go test ./topics -run TestProtocolDocument -update
 
 format: ## format every Go file
 	$(GO_FILES) | xargs go run $(GOFUMPT) -w
@@ -87,7 +87,7 @@ check-lint:
 # -count=1: what it looks at are the imports of other packages, which the test
 # cache does not know of.
 check-imports:
-	go test -count=1 ./build/...
+	go test -count=1 ./build
 
 check-race:
 	@command -v $$(go env CC) >/dev/null || { echo "check: the race detector needs a C compiler: apt-get install gcc"; exit 1; }
@@ -97,7 +97,8 @@ check-fuzz:
 	sh build/fuzz.sh 5s
 
 check-docs:
-	sh build/fresh-docs.sh
+	go test -count=1 -run TestProtocolDocument ./topics
+	go test -count=1 -run TestDocs ./build
 
 check-cross:
 	@set -e; for target in amd64 arm64 arm/6 arm/7; do \

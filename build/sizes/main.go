@@ -1,9 +1,9 @@
 // Command sizes prints what each dependency adds to the programs given, in
-// kilobytes of machine code and data: `make sizes`.
+// kilobytes: `make sizes`.
 //
-// It builds each program with its symbols and adds them up by module. The
-// tables of the runtime (pclntab) have one symbol for all; they are shared
-// out by code.
+// It builds each program with its symbols and adds up the machine code by
+// module. Data and the runtime's tables have few symbols of their own; they
+// are shared out by code, so that the columns add up to the stripped program.
 package main
 
 import (
@@ -63,8 +63,6 @@ func run(programs []string) error {
 		if err != nil {
 			return err
 		}
-		// What no symbol accounts for (tables, headers, padding) is shared
-		// out, so that the columns add up to the file.
 		var sum float64
 		for _, size := range sizes {
 			sum += size
@@ -123,8 +121,7 @@ func modulesOf(program string) (map[string]string, error) {
 	}
 }
 
-// symbols adds up the sizes of a program's code and read-only or initialised
-// data by module.
+// symbols adds up the sizes of a program's code by module.
 func symbols(file string, modules map[string]string) (map[string]float64, error) {
 	out, err := exec.Command("go", "tool", "nm", "-size", file).Output()
 	if err != nil {
@@ -134,7 +131,7 @@ func symbols(file string, modules map[string]string) (map[string]float64, error)
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
 		// "  4a2b60      123 T net/http.(*Server).Serve"
 		f := strings.Fields(lines.Text())
-		if len(f) < 4 || !strings.Contains("TtRrDd", f[2]) {
+		if len(f) < 4 || !strings.Contains("Tt", f[2]) {
 			continue
 		}
 		size, err := strconv.ParseFloat(f[1], 64)
@@ -149,12 +146,10 @@ func symbols(file string, modules map[string]string) (map[string]float64, error)
 }
 
 // packageOf takes the package off a symbol: what is before the first dot
-// after the last slash. Types and generic instances come in more shapes; they
-// count for the package that their name begins with.
+// after the last slash. A generic instance counts for the package that its
+// name begins with.
 func packageOf(symbol string) string {
 	symbol = strings.TrimPrefix(symbol, "type:.eq.")
-	symbol = strings.TrimPrefix(symbol, "go:itab.")
-	symbol = strings.TrimLeft(symbol, "*")
 	name, _, _ := strings.Cut(symbol, "[")
 	slash := strings.LastIndex(name, "/")
 	dot := strings.Index(name[slash+1:], ".")
