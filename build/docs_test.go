@@ -12,7 +12,7 @@ import (
 
 var (
 	link        = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	makeCommand = regexp.MustCompile("(?m)^ {4}(?:sudo )?make ([a-z0-9-]+)|`(?:sudo )?make ([a-z0-9-]+)")
+	makeCommand = regexp.MustCompile("(?m)^ {4}(?:sudo )?make ([a-z0-9][a-z0-9-]*)|`(?:sudo )?make ([a-z0-9][a-z0-9-]*)")
 	makeTarget  = regexp.MustCompile(`(?m)^([a-z0-9-]+):`)
 	heading     = regexp.MustCompile(`(?m)^#+ (.+)$`)
 )
