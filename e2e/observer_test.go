@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -33,7 +34,8 @@ func (m Message) String() string {
 // Observer is a mosquitto_sub that prints all there is.
 type Observer struct {
 	t        testing.TB
-	process  *exec.Cmd
+	process  *os.Process
+	done     chan struct{} // closed when it has ended
 	messages *feed[Message]
 }
 
@@ -53,48 +55,63 @@ func (h *Home) Observe(filters ...string) *Observer {
 		args = append(args, "-t", f)
 	}
 	o := &Observer{t: h.t, messages: newFeed[Message]()}
-	// mosquitto_sub gives up when the first connection fails, and is only then
-	// started again: from then on it reconnects by itself
-	eventually(h.t, 15*time.Second, "mosquitto_sub connects", func() bool {
-		o.start(h, args)
-		if h.tryPublish(marker, "1") != nil {
+	arrived := func(m Message) bool { return m.Topic == marker }
+	eventually(h.t, 15*time.Second, "mosquitto_sub subscribes", func() bool {
+		// it gives up when the first connection fails; once connected it
+		// connects again by itself
+		if o.ended() {
+			o.start(h, args)
+		}
+		if h.tryPublish(marker, "subscribed") != nil {
 			return false
 		}
-		_, ok := o.messages.await(2*time.Second, 0, func(m Message) bool { return m.Topic == marker })
+		_, ok := o.messages.await(100*time.Millisecond, 0, arrived)
 		return ok
 	})
-	// the first marker tells that it has subscribed; the second comes after
-	// whatever was replayed
-	h.Publish(marker, "2")
-	o.await(5*time.Second, "the second marker", 0, func(m Message) bool { return m.Topic == marker && m.Payload == "2" })
+	// this one comes after whatever is replayed
+	h.Publish(marker, "replayed")
+	o.await(5*time.Second, "the second marker", 0, func(m Message) bool { return arrived(m) && m.Payload == "replayed" })
 	return o
 }
 
 func (o *Observer) start(h *Home, args []string) {
 	h.t.Helper()
-	if o.process != nil {
-		o.Close()
-	}
-	o.process = exec.Command("mosquitto_sub", args...)
-	output, err := o.process.StdoutPipe()
+	process := exec.Command("mosquitto_sub", args...)
+	output, err := process.StdoutPipe()
 	h.must(err)
-	h.must(h.observer.in(o.process.Start))
+	h.must(h.observer.in(process.Start))
+	done := make(chan struct{})
+	o.process, o.done = process.Process, done
 	h.t.Cleanup(o.Close)
-	go readLines(output, func(line string) {
-		part := strings.SplitN(line, "\t", 4)
-		if len(part) != 4 {
-			return
-		}
-		o.messages.add(Message{At: time.Now(), QoS: int(part[0][0] - '0'), Retain: part[1] == "1", Topic: part[2], Payload: part[3]})
-	})
+	go func() {
+		defer close(done)
+		readLines(output, func(line string) {
+			part := strings.SplitN(line, "\t", 4)
+			if len(part) != 4 {
+				return
+			}
+			o.messages.add(Message{At: time.Now(), QoS: int(part[0][0] - '0'), Retain: part[1] == "1", Topic: part[2], Payload: part[3]})
+		})
+		process.Wait()
+	}()
+}
+
+func (o *Observer) ended() bool {
+	if o.process == nil {
+		return true
+	}
+	select {
+	case <-o.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close ends the observer.
 func (o *Observer) Close() {
-	if o.process.ProcessState == nil {
-		o.process.Process.Kill()
-		o.process.Wait()
-	}
+	o.process.Kill()
+	<-o.done
 }
 
 var markers atomic.Int64
@@ -164,11 +181,18 @@ func (o *Observer) Events(since int) []topics.Event {
 	return all
 }
 
-// Until waits until the latest messages of all topics make something true.
+// Until waits until the latest messages of all topics make something true,
+// and returns the message that did; the last one if it was true already.
 func (o *Observer) Until(within time.Duration, what string, so func(View) bool) Message {
 	o.t.Helper()
-	latest := make(View)
-	m, ok := o.messages.await(within, 0, func(m Message) bool {
+	latest, seen := make(View), o.Since(0)
+	for _, m := range seen {
+		latest[m.Topic] = m
+	}
+	if so(latest) {
+		return seen[len(seen)-1]
+	}
+	m, ok := o.messages.await(within, len(seen), func(m Message) bool {
 		latest[m.Topic] = m
 		return so(latest)
 	})
