@@ -155,6 +155,9 @@ func TestTime(t *testing.T) {
 	if got := string(Encode(Time{moment})); got != `"2026-01-02T15:04:05.123Z"` {
 		t.Error(got)
 	}
+	if v, err := Decode[Time](topic, Encode(At(moment))); err != nil || v != At(moment) {
+		t.Errorf("what At gives does not survive the wire: %v, %v", v, err)
+	}
 	for in, want := range map[string]string{
 		`"2026-01-02T15:04:05Z"`:                `"2026-01-02T15:04:05.000Z"`,
 		`"2026-01-02T15:04:05.5+02:00"`:         `"2026-01-02T13:04:05.500Z"`,
