@@ -183,7 +183,8 @@ func (c *Conn) Subscribe(ctx context.Context, filters ...string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*c.timeout)
 	defer cancel()
-	for i, t := range tokens {
+	for i := 0; i < len(tokens); i++ {
+		t := tokens[i]
 		select {
 		case <-t.Done():
 		case <-c.lost:
@@ -193,10 +194,18 @@ func (c *Conn) Subscribe(ctx context.Context, filters ...string) error {
 		}
 		// paho keys the results by the filter without $share/group/, hence no
 		// look-up by name
+		again := false
 		for _, code := range t.Result() {
-			if code >= refused {
+			if code == idInUse {
+				again = true
+			} else if code >= refused {
 				return fmt.Errorf("cannot subscribe to %s: refused by %s; the user's role does not allow it", filters[i], c.name)
 			}
+		}
+		if again {
+			tokens[i] = c.paho.Subscribe(filters[i], 1, nil).(*mqtt.SubscribeToken)
+			i--
+			continue
 		}
 		if err := t.Error(); err != nil {
 			return fmt.Errorf("cannot subscribe to %s: %w", filters[i], err)
@@ -205,8 +214,14 @@ func (c *Conn) Subscribe(ctx context.Context, filters ...string) error {
 	return nil
 }
 
-// refused is the SUBACK return code of a failure (MQTT 3.1.1, 3.9.3).
-const refused = 0x80
+// refused is the SUBACK return code of a failure (MQTT 3.1.1, 3.9.3); idInUse
+// is what mochi answers while a delivery of its own has the packet id that the
+// SUBSCRIBE chose, as when retained messages stream in: asked again it has
+// another one.
+const (
+	refused = 0x80
+	idInUse = 0x91
+)
 
 // Done is closed when the connection is over and nothing of it is left.
 func (c *Conn) Done() <-chan struct{} { return c.done }
@@ -241,6 +256,10 @@ func (c *Conn) lose(err error) {
 	})
 }
 
+// brokenQuiesce is the milliseconds that paho is given to end a line that is
+// broken. Whoever waits for Done wants to connect anew at once.
+const brokenQuiesce = 20
+
 // end waits for the first reason to end, and ends everything.
 func (c *Conn) end() {
 	<-c.lost
@@ -248,6 +267,9 @@ func (c *Conn) end() {
 		_ = c.wire.Close() // no DISCONNECT: the will is wanted
 	}
 	quiesce := uint(c.timeout.Milliseconds())
+	if c.err != nil {
+		quiesce = brokenQuiesce // the answer that paho would wait for cannot come
+	}
 	c.paho.Disconnect(quiesce)
 	_ = c.wire.Close()
 	c.paho.Disconnect(quiesce) // the first may have returned early: this one waits for it
