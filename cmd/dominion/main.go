@@ -1,0 +1,55 @@
+// Command dominion is the hub of a home: it embeds the MQTT broker, knows what
+// should run where, and gives the start commands.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub"
+)
+
+var version = "dev"
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	file := flag.String("config", os.Getenv("DOMINION_CONFIG_FILE"), "read dominion.toml from `FILE`; default: $DOMINION_CONFIG_FILE, else built-in defaults, loopback only")
+	check := flag.Bool("check", false, "validate the configuration, print every fault, and exit")
+	show := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "dominion takes no arguments, only flags: %q\n", flag.Args())
+		return 2
+	}
+	if *show {
+		fmt.Println(version)
+		return 0
+	}
+	load := func() (config.Dominion, error) { return config.LoadDominion(*file, os.Environ()) }
+	cfg, err := load()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	case *check:
+		fmt.Println("OK")
+		return 0
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	if err := (hub.Service{Config: cfg, Version: version, Load: load, Hangup: hangup, Log: log}).Serve(ctx); err != nil {
+		log.Error("the hub ended", "error", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,114 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// line is the bus to a broker that is not ours: it may break, and is then
+// made anew. What is published while it is broken is dropped, because the hub
+// says everything again once it is connected.
+type line struct{ conn atomic.Pointer[client.Conn] }
+
+func (l *line) Publish(m topics.Message) {
+	if c := l.conn.Load(); c != nil {
+		c.Publish(m)
+	}
+}
+
+func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
+	password, err := readPassword(s.Config.Broker.PasswordFile)
+	if err != nil {
+		return err
+	}
+	l := new(line)
+	h, err := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Log: s.Log})
+	if err != nil {
+		return err
+	}
+	will := h.Will()
+	o := client.Options{
+		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,
+		ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: s.Log,
+	}
+	// The line outlives ctx: offline has to be said through it.
+	alive, cancel := context.WithCancel(context.Background())
+	var kept sync.WaitGroup
+	kept.Go(func() { s.keep(alive, l, h, o) })
+	s.run(ctx, h, s.announceExternal(h.ID()), func([]broker.User, bool) error { return nil })
+	if c := l.conn.Load(); c != nil {
+		flushing, done := context.WithTimeout(context.Background(), stopTime)
+		if err := c.Flush(flushing); err != nil {
+			s.Log.Warn("cannot say offline", "error", err)
+		}
+		done()
+	}
+	cancel()
+	kept.Wait()
+	return nil
+}
+
+// keep connects to the external broker, again and again, until ctx ends.
+func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options) {
+	last := ""
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		conn, err := client.Connect(ctx, o)
+		if err == nil {
+			if err = conn.Subscribe(ctx, h.Filters()...); err != nil {
+				conn.Close()
+			}
+		}
+		if err != nil {
+			if ctx.Err() == nil && err.Error() != last {
+				last = err.Error()
+				s.Log.Error("no broker", "error", err)
+			}
+			wait(ctx, client.Backoff(attempt))
+			continue
+		}
+		attempt, last = 0, ""
+		s.Log.Info("connected", "broker", o.URL)
+		l.conn.Store(conn)
+		h.Connected()
+		select {
+		case <-ctx.Done():
+		case <-conn.Done():
+			s.Log.Warn("the connection to the broker broke", "error", conn.Err())
+		}
+		h.Disconnected()
+		l.conn.Store(nil)
+		conn.Close()
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// readPassword reads the first line of a file; "" without a file.
+func readPassword(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("cannot read broker.password_file: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSuffix(line, "\r"), nil
+}

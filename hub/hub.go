@@ -1,0 +1,280 @@
+// Package hub is the leader of a home: it observes the domains, plans, gives
+// start commands, and tells everybody what is.
+//
+// Hub is ONE loop that owns all state. Whatever happens outside (a message, a
+// connection, a signal) is put into its mailbox; nobody else touches what it
+// knows. Serve wires it to the broker and to zeroconf. Nobody but cmd and
+// demo imports this package; it and agent meet in topics alone.
+package hub
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/homeassistant"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Bus carries messages away. Publish must not block.
+type Bus interface {
+	Publish(topics.Message)
+}
+
+// Options are what a Hub is made of.
+type Options struct {
+	Config  config.Dominion
+	Version string
+	Store   *store.Store
+	Bus     Bus
+	Log     *slog.Logger
+}
+
+// Hub is the leader. Make it with New, run it with Run.
+type Hub struct {
+	cfg     config.Dominion
+	version string
+	store   *store.Store
+	bus     Bus
+	log     *slog.Logger
+	tree    topics.Tree
+	box     *mailbox.Box[event]
+
+	epoch     uint64
+	started   time.Time
+	connected bool
+	ready     bool
+	settleBy  time.Time
+
+	defs    map[string]services.Definition
+	retired map[string]services.Definition
+	domains map[string]*domain
+	words   map[string]bool // availability of names that have no record yet
+	lonely  map[string]Lonely
+	refused map[string]*refusal // by the id of the machine that was refused
+
+	plan      planner.Plan
+	dirty     bool
+	endpoints map[string][]topics.Endpoint // by service
+	addresses map[string]string            // last known address:port, by service
+	views     map[string]topics.Service    // last published, by service
+	published map[string]string            // payload by retained topic: nothing is published twice
+	orders    map[string]string            // service by the transaction of a command to an agent
+	ghosts    map[string]bool              // discovery topics of ours that an earlier run left
+	recent    []topics.Event
+	problem   string // of the last reload
+	wake      time.Time
+}
+
+// event is what comes through the mailbox.
+type event interface{}
+
+type (
+	arrived      topics.Message
+	connected    struct{}
+	disconnected struct{}
+	reloaded     struct {
+		cfg config.Dominion
+		err error
+	}
+	seenLonely []Lonely
+)
+
+// Lonely is a domain that announces itself by zeroconf and has not joined.
+type Lonely struct{ Name, ID, Version, Address string }
+
+// mailboxLimit bounds what waits for the loop. A home of a thousand domains
+// reconnecting at once stays far below it.
+const mailboxLimit = 1 << 16
+
+// New returns a hub that has raised its epoch on disk, and nothing else done.
+func New(o Options) (*Hub, error) {
+	h := &Hub{
+		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, log: o.Log,
+		tree:      topics.NewTree(o.Config.TopicPrefix),
+		box:       mailbox.New[event](mailboxLimit),
+		defs:      make(map[string]services.Definition),
+		retired:   make(map[string]services.Definition),
+		domains:   make(map[string]*domain),
+		words:     make(map[string]bool),
+		lonely:    make(map[string]Lonely),
+		refused:   make(map[string]*refusal),
+		endpoints: make(map[string][]topics.Endpoint),
+		addresses: make(map[string]string),
+		views:     make(map[string]topics.Service),
+		published: make(map[string]string),
+		orders:    make(map[string]string),
+		ghosts:    make(map[string]bool),
+	}
+	if err := h.store.Change(func(s *store.State) { s.Epoch++ }); err != nil {
+		return nil, err
+	}
+	h.epoch = h.store.State().Epoch
+	for _, d := range o.Config.Services {
+		h.defs[d.Name] = d
+	}
+	for name, known := range h.store.State().Domains {
+		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, state: topics.DomainIsOffline}
+	}
+	return h, nil
+}
+
+// ID returns the id of the dominion.
+func (h *Hub) ID() string { return h.store.State().ID }
+
+// Filters returns what the hub has to be subscribed to.
+func (h *Hub) Filters() []string {
+	filters := h.tree.HubFilters()
+	if h.cfg.HomeAssistant.Enabled {
+		filters = append(filters, h.discovery().Filter())
+	}
+	return filters
+}
+
+// Will is what has to be said when the hub is lost.
+func (h *Hub) Will() topics.Message {
+	return h.tree.Message(topics.Address{Kind: topics.HubAvailability}, []byte(topics.Offline))
+}
+
+// Deliver hands the hub a message. It never blocks.
+func (h *Hub) Deliver(m topics.Message) { h.box.Put(arrived(m)) }
+
+// Connected tells the hub that the bus carries, and that it is subscribed.
+func (h *Hub) Connected() { h.box.Put(connected{}) }
+
+// Disconnected tells the hub that the bus carries nothing.
+func (h *Hub) Disconnected() { h.box.Put(disconnected{}) }
+
+// Reload hands the hub a configuration that was read anew, or why it could
+// not be read: then the old one stays in force.
+func (h *Hub) Reload(cfg config.Dominion, err error) { h.box.Put(reloaded{cfg, err}) }
+
+// SeenLonely tells the hub which domains announce themselves now.
+func (h *Hub) SeenLonely(all []Lonely) { h.box.Put(seenLonely(all)) }
+
+// Run is the loop. It returns when ctx ends, after it said offline.
+func (h *Hub) Run(ctx context.Context) {
+	h.started = time.Now()
+	h.event(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		events, dropped := h.box.Take()
+		if dropped > 0 {
+			h.log.Error("messages were dropped: they came faster than they could be handled", "dropped", dropped)
+		}
+		now := time.Now()
+		for _, e := range events {
+			h.handle(e, now)
+		}
+		h.expire(now)
+		for h.dirty && h.connected {
+			h.dirty = false
+			h.reconcile(now)
+		}
+		timer.Reset(max(time.Until(h.wake), 0))
+		select {
+		case <-ctx.Done():
+			h.stop()
+			return
+		case <-h.box.Ready():
+		case <-timer.C:
+		}
+	}
+}
+
+// stop says offline. Domains and services go on without us.
+func (h *Hub) stop() {
+	h.event(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
+	h.ready = false
+	h.publishHub()
+	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
+}
+
+func (h *Hub) handle(e event, now time.Time) {
+	switch e := e.(type) {
+	case arrived:
+		h.receive(topics.Message(e), now)
+	case connected:
+		h.connect(now)
+	case disconnected:
+		h.connected = false
+	case reloaded:
+		h.reload(e.cfg, e.err)
+	case seenLonely:
+		h.seeLonely(e, now)
+	}
+}
+
+// connect begins or goes on: what others should know is said again, and a
+// domain that could not be heard in the meantime is given time to be heard.
+func (h *Hub) connect(now time.Time) {
+	h.connected, h.dirty = true, true
+	clear(h.published)
+	for _, d := range h.domains {
+		if !d.beat.IsZero() && d.state != topics.DomainIsLost {
+			d.beat = now
+		}
+	}
+	if h.settleBy.IsZero() {
+		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
+	}
+	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
+}
+
+// settled ends the wait after a start as soon as every domain that was there
+// before is there again, or its time is over. Until then nothing is ordered.
+func (h *Hub) settled(now time.Time) {
+	if h.ready || !h.connected {
+		return
+	}
+	if now.Before(h.settleBy) {
+		for _, d := range h.domains {
+			if d.expected && !d.present() {
+				return
+			}
+		}
+	}
+	h.ready, h.dirty = true, true
+	for _, d := range h.domains {
+		d.expected = false
+	}
+	h.event(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(len(h.domains), "domain") + " known"})
+}
+
+// reload takes a new configuration over. Services that are gone from it are
+// stopped in order before their topics are cleared.
+func (h *Hub) reload(cfg config.Dominion, err error) {
+	if err != nil {
+		h.problem = "the configuration was not reloaded: " + err.Error()
+		h.log.Error("the old configuration stays in force", "error", err)
+		h.event(topics.Event{Type: topics.ConfigRefused, Message: h.problem})
+		h.dirty = true
+		return
+	}
+	next := make(map[string]services.Definition)
+	for _, d := range cfg.Services {
+		next[d.Name] = d
+		delete(h.retired, d.Name)
+	}
+	for name, d := range h.defs {
+		if _, stays := next[name]; !stays {
+			h.retired[name] = d
+		}
+	}
+	h.defs, h.cfg.Services, h.cfg.Timing = next, cfg.Services, cfg.Timing
+	h.problem, h.dirty = "", true
+	h.event(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})
+}
+
+func (h *Hub) discovery() homeassistant.Options {
+	return homeassistant.Options{
+		Tree: h.tree, DiscoveryPrefix: h.cfg.HomeAssistant.DiscoveryPrefix,
+		HubID: h.ID(), HubName: h.cfg.Name, Version: h.version,
+	}
+}

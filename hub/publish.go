@@ -1,0 +1,114 @@
+package hub
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/homeassistant"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// retain publishes a retained topic, if its payload is not the last one.
+func (h *Hub) retain(topic string, payload []byte) {
+	if last, known := h.published[topic]; known && last == string(payload) {
+		return
+	}
+	h.published[topic] = string(payload)
+	h.bus.Publish(topics.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
+}
+
+// clear takes a retained topic out of the broker.
+func (h *Hub) clear(topic string) {
+	delete(h.published, topic)
+	h.bus.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
+}
+
+// eventsKept is how many of the last events can be asked for.
+const eventsKept = 200
+
+// event says what happened: to the log, to those who listen, and to those who
+// ask later.
+func (h *Hub) event(e topics.Event) {
+	if e.At.IsZero() {
+		e.At = topics.At(time.Now())
+	}
+	h.log.Info(e.Message, "event", e.Type, "domain", e.Domain, "service", e.Service)
+	if len(h.recent) >= eventsKept {
+		h.recent = append(h.recent[:0], h.recent[1:]...)
+	}
+	h.recent = append(h.recent, e)
+	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.HubEvent}, topics.Encode(e)))
+}
+
+func (h *Hub) eventOf(d *domain, t topics.EventType, message string) {
+	h.event(topics.Event{Type: t, Domain: d.name, Message: message})
+}
+
+// publishHub says what the hub is and counts.
+func (h *Hub) publishHub() {
+	h.retain(h.tree.Hub(topics.HubStatus), topics.Encode(h.hubStatus()))
+}
+
+func (h *Hub) hubStatus() topics.Hub {
+	s := topics.Hub{
+		ID: h.ID(), Name: h.cfg.Name, Version: h.version, Protocol: topics.Protocol,
+		Epoch: h.epoch, StartedAt: topics.At(h.started), Ready: h.ready,
+	}
+	for _, d := range h.domains {
+		if d.state == topics.DomainIsOnline {
+			s.Domains.Online++
+		} else {
+			s.Domains.Offline++
+		}
+	}
+	s.Domains.Lonely = len(h.lonely)
+	for _, v := range h.views {
+		s.Services.Wanted += v.Wanted
+		s.Services.Running += v.Running
+	}
+	return s
+}
+
+// publishDiscovery tells Home Assistant what there is, and takes out of it
+// what an earlier run left and this one has not.
+func (h *Hub) publishDiscovery() {
+	if !h.cfg.HomeAssistant.Enabled {
+		return
+	}
+	o := h.discovery()
+	configs := []homeassistant.Config{homeassistant.Hub(o)}
+	for _, d := range h.domains {
+		if d.status == nil {
+			continue // nothing is known of it but its name
+		}
+		var has []homeassistant.Sensor
+		if d.hot {
+			has = append(has, homeassistant.Temperature)
+		}
+		configs = append(configs, homeassistant.Domain(o, h.viewDomain(d), has...))
+	}
+	for _, v := range h.views {
+		configs = append(configs, homeassistant.Service(o, v))
+	}
+	for _, c := range configs {
+		delete(h.ghosts, c.Topic)
+		h.retain(c.Topic, c.Payload)
+	}
+	if h.ready {
+		for topic := range h.ghosts {
+			h.clear(topic)
+		}
+		clear(h.ghosts)
+	}
+}
+
+func itoa[N uint64 | int](n N) string { return strconv.FormatUint(uint64(n), 10) }
+
+// count writes "1 domain", "2 domains".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

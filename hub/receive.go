@@ -1,0 +1,125 @@
+package hub
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// receive takes one message. What cannot be read is said and does nothing.
+func (h *Hub) receive(m topics.Message, now time.Time) {
+	if object, ours := h.discovery().Ours(m.Topic); ours {
+		if m.Retain && len(m.Payload) > 0 {
+			h.ghosts[m.Topic] = true
+			h.log.Debug("found what an earlier run told Home Assistant", "object", object)
+		}
+		return
+	}
+	a, ok := h.tree.Parse(m.Topic)
+	if !ok {
+		return
+	}
+	if a.Kind.Imperative() && m.Retain {
+		h.log.Warn("ignored a retained order: publish it without the retain flag", "topic", m.Topic)
+		return
+	}
+	if err := h.dispatch(a, m, now); err != nil {
+		h.log.Warn("refused a message", "error", err)
+		h.event(topics.Event{Type: topics.MessageRefused, Domain: a.Domain, Service: a.Service, Message: err.Error()})
+	}
+}
+
+func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
+	switch a.Kind {
+	case topics.DomainAvailability:
+		return h.receiveAvailability(a, m, now)
+	case topics.DomainHeartbeat:
+		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(a.Domain, b, m.Retain, now) })
+	case topics.DomainStatus:
+		return decoded(m, func(s topics.Domain) { h.domainStatus(a.Domain, s, m.Retain, now) })
+	case topics.DomainMetrics:
+		return decoded(m, func(v topics.Metrics) { h.metrics(a.Domain, v) })
+	case topics.DomainEvent:
+		return decoded(m, func(e topics.Event) { h.passOn(a.Domain, e) })
+	case topics.DomainResponse:
+		return decoded(m, func(r topics.Reply) { h.response(a.Domain, r) })
+	case topics.ServiceStatus:
+		h.foreignService(a.Service, m)
+	case topics.ServiceSet:
+		return h.serviceSet(a.Service, m.Payload)
+	case topics.Request:
+		h.request(a.Verb, m, now)
+	}
+	return nil
+}
+
+// decoded reads a payload and hands it on. An empty one clears a retained
+// topic and says nothing.
+func decoded[T any](m topics.Message, take func(T)) error {
+	if len(m.Payload) == 0 {
+		return nil
+	}
+	v, err := topics.Decode[T](m.Topic, m.Payload)
+	if err != nil {
+		return err
+	}
+	take(v)
+	return nil
+}
+
+func (h *Hub) receiveAvailability(a topics.Address, m topics.Message, now time.Time) error {
+	switch word := string(m.Payload); word {
+	case "":
+	case topics.Online, topics.Offline:
+		h.availability(a.Domain, word, now)
+	default:
+		return fmt.Errorf("cannot read %s: %.40q is neither online nor offline", m.Topic, word)
+	}
+	return nil
+}
+
+// metrics are for Home Assistant, which reads them at their topic: the hub
+// only notes whether there is a temperature to be shown.
+func (h *Hub) metrics(name string, m topics.Metrics) {
+	if d := h.domains[name]; d != nil && !d.hot && m.Temperature != nil {
+		d.hot, h.dirty = true, true
+	}
+}
+
+// passOn repeats an event of a domain at hub/event. Who says it is told by
+// the topic, whatever the payload claims.
+func (h *Hub) passOn(name string, e topics.Event) {
+	e.Domain = name
+	h.event(e)
+}
+
+// response takes an agent's answer to an order of ours. Only a refusal is news.
+func (h *Hub) response(name string, r topics.Reply) {
+	service, ours := h.orders[r.Transaction]
+	if !ours {
+		return
+	}
+	delete(h.orders, r.Transaction)
+	if r.Status != topics.StatusOK {
+		h.event(topics.Event{Type: topics.CommandRefused, Domain: name, Service: service, Message: r.Error})
+	}
+}
+
+// foreignService clears the topics of a service that a former configuration
+// left in the broker.
+func (h *Hub) foreignService(name string, m topics.Message) {
+	if !m.Retain || len(m.Payload) == 0 || h.defined(name) {
+		return
+	}
+	for _, topic := range h.tree.ServiceTopics(name) {
+		h.clear(topic)
+	}
+}
+
+// defined tells whether a service is in the configuration, or was and still stops.
+func (h *Hub) defined(name string) bool {
+	_, is := h.defs[name]
+	_, was := h.retired[name]
+	return is || was
+}

@@ -1,0 +1,285 @@
+package hub
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// request answers a question or carries out an order, and always replies: by
+// the response topic of the verb, or the one that the asker named (MQTT 5).
+func (h *Hub) request(verb string, m topics.Message, now time.Time) {
+	ask, err := topics.Decode[topics.Ask](m.Topic, orEmpty(m.Payload))
+	var data any
+	if err == nil {
+		data, err = h.answer(verb, ask, now)
+	}
+	reply := topics.Accept(ask.Transaction, data)
+	if err != nil {
+		reply = topics.Refuse(ask.Transaction, err)
+		h.log.Info("refused a request", "verb", verb, "error", err)
+	}
+	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, topics.Encode(reply))
+	if m.ResponseTopic != "" {
+		answer.Topic, answer.Correlation = m.ResponseTopic, m.Correlation
+	}
+	h.bus.Publish(answer)
+}
+
+// orEmpty lets people ask with an empty payload.
+func orEmpty(p []byte) []byte {
+	if len(bytes.TrimSpace(p)) == 0 {
+		return []byte("{}")
+	}
+	return p
+}
+
+// answer is the table of verbs. Nil data is an order that was accepted.
+func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
+	switch verb {
+	case topics.VerbJoin:
+		return h.join(ask, now)
+	case topics.VerbStatus:
+		return topics.Overview{Hub: h.hubStatus(), Domains: h.viewDomains(), Services: h.viewAll(), Problems: h.problems()}, nil
+	case topics.VerbDomains:
+		return h.viewDomains(), nil
+	case topics.VerbServices:
+		return h.viewAll(), nil
+	case topics.VerbEvents:
+		return h.lastEvents(ask.Limit), nil
+	case topics.VerbPlan:
+		return h.planLines(), nil
+	case topics.VerbWhy:
+		return h.why(ask)
+	case topics.VerbVersion:
+		return topics.VersionView{Version: h.version, Protocol: topics.Protocol}, nil
+	case topics.VerbStart:
+		return nil, h.turn(ask.Service, topics.On)
+	case topics.VerbStop:
+		return nil, h.turn(ask.Service, topics.Off)
+	case topics.VerbScale:
+		if ask.Replicas == nil {
+			return nil, errors.New(`scale needs "replicas": a number`)
+		}
+		return nil, h.scale(ask.Service, *ask.Replicas)
+	case topics.VerbRestart:
+		return nil, h.restart(ask.Service, ask.Domain)
+	case topics.VerbDrain:
+		return nil, h.drain(ask.Domain, topics.On)
+	case topics.VerbUndrain:
+		return nil, h.drain(ask.Domain, topics.Off)
+	case topics.VerbForget:
+		return nil, h.forget(ask.Domain, now)
+	case topics.VerbDevices:
+		return nil, errors.New("devices: not yet; a later version learns what else is on the broker")
+	}
+	return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
+}
+
+// serviceSet takes ON, OFF, RESTART or {"replicas": N}.
+func (h *Hub) serviceSet(name string, payload []byte) error {
+	switch word := string(bytes.TrimSpace(payload)); word {
+	case topics.On, topics.Off:
+		return h.turn(name, word)
+	case topics.Restart:
+		return h.restart(name, "")
+	default:
+		topic := h.tree.Service(topics.ServiceSet, name)
+		if len(payload) == 0 || payload[0] != '{' {
+			return fmt.Errorf(`cannot obey %s: %.40q is none of ON, OFF, RESTART and {"replicas": N}`, topic, word)
+		}
+		s, err := topics.Decode[topics.Scale](topic, payload)
+		if err != nil {
+			return err
+		}
+		if s.Replicas == nil {
+			return fmt.Errorf(`cannot obey %s: "replicas" is missing`, topic)
+		}
+		return h.scale(name, *s.Replicas)
+	}
+}
+
+func (h *Hub) known(service string) error {
+	if service == "" {
+		return errors.New(`the request needs "service"`)
+	}
+	if _, ok := h.defs[service]; ok {
+		return nil
+	}
+	best, distance := "", 4
+	for _, name := range slices.Sorted(maps.Keys(h.defs)) {
+		if d := services.Distance(service, name); d < distance {
+			best, distance = name, d
+		}
+	}
+	if best != "" {
+		return fmt.Errorf("there is no service %.80q; did you mean %q?", service, best)
+	}
+	return fmt.Errorf("there is no service %.80q: define it as [services.%.80s] in dominion.toml", service, service)
+}
+
+func (h *Hub) knownDomain(name string) (*domain, error) {
+	if name == "" {
+		return nil, errors.New(`the request needs "domain"`)
+	}
+	d := h.domains[name]
+	if d == nil {
+		return nil, fmt.Errorf("there is no domain %.80q; known are: %v", name, slices.Sorted(maps.Keys(h.domains)))
+	}
+	return d, nil
+}
+
+// turn switches a service on or off and keeps that over restarts of the hub.
+func (h *Hub) turn(name, to string) error {
+	if err := h.known(name); err != nil {
+		return err
+	}
+	keep := to
+	if to == topics.On && h.defs[name].Priority == services.Required {
+		keep = "" // as the configuration says
+	}
+	return h.want(name, func(w *planner.Want) { w.Switch = keep }, "switched "+to)
+}
+
+// maxReplicas is far beyond the domains of a home.
+const maxReplicas = 10_000
+
+func (h *Hub) scale(name string, n int) error {
+	if err := h.known(name); err != nil {
+		return err
+	}
+	if n < 0 || n > maxReplicas {
+		return fmt.Errorf("cannot run %s on %d domains: use 1 to %d, or 0 for what the configuration says", name, n, maxReplicas)
+	}
+	return h.want(name, func(w *planner.Want) { w.Replicas = n }, fmt.Sprintf("replicas set to %d", n))
+}
+
+func (h *Hub) want(name string, change func(*planner.Want), what string) error {
+	old := h.store.State().Wants[name]
+	w := old
+	change(&w)
+	if w == old {
+		return nil
+	}
+	if err := h.store.Change(func(s *store.State) {
+		if w == (planner.Want{}) {
+			delete(s.Wants, name)
+		} else {
+			s.Wants[name] = w
+		}
+	}); err != nil {
+		return err
+	}
+	h.dirty = true
+	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
+	return nil
+}
+
+// forgetWant drops what users said of a service that is gone.
+func (h *Hub) forgetWant(name string) {
+	if _, said := h.store.State().Wants[name]; !said {
+		return
+	}
+	if err := h.store.Change(func(s *store.State) { delete(s.Wants, name) }); err != nil {
+		h.log.Error("cannot forget what was wanted of a service", "service", name, "error", err)
+	}
+}
+
+// restart orders the agents that run a service to start it anew.
+func (h *Hub) restart(service, only string) error {
+	if err := h.known(service); err != nil {
+		return err
+	}
+	if only != "" {
+		if _, err := h.knownDomain(only); err != nil {
+			return err
+		}
+	}
+	told := 0
+	for _, d := range h.sortedDomains() {
+		if d.micro || d.state != topics.DomainIsOnline || only != "" && d.name != only {
+			continue
+		}
+		if !slices.ContainsFunc(d.status.Services, func(i topics.Instance) bool { return i.Service == service && i.State.Listed() }) {
+			continue
+		}
+		transaction := rand.Text()
+		h.orders[transaction] = service
+		h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(topics.Command{
+			Transaction: transaction, Action: topics.ActionRestart, Service: service,
+		})))
+		told++
+	}
+	switch {
+	case told > 0:
+		return nil
+	case only != "":
+		return fmt.Errorf("%s does not run on %s, or %s is not online", service, only, only)
+	default:
+		return fmt.Errorf("%s runs on no domain that is online", service)
+	}
+}
+
+// drain passes the word on to the domain, which owns the flag.
+func (h *Hub) drain(name, word string) error {
+	d, err := h.knownDomain(name)
+	switch {
+	case err != nil:
+		return err
+	case d.micro:
+		return fmt.Errorf("%s is a microdomain and cannot be drained", name)
+	case d.state != topics.DomainIsOnline:
+		return fmt.Errorf("%s is %s: it keeps the flag itself, so it must be online to be told", name, d.state)
+	}
+	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))
+	return nil
+}
+
+func (h *Hub) lastEvents(limit int) []topics.Event {
+	if limit <= 0 || limit > len(h.recent) {
+		limit = len(h.recent)
+	}
+	return slices.Clone(h.recent[len(h.recent)-limit:])
+}
+
+func (h *Hub) planLines() []topics.PlanLine {
+	lines := h.plan.Lines()
+	if !h.ready {
+		for i := range lines {
+			if lines[i].Action != topics.ActionKeep {
+				lines[i].Reason += " (after the hub has settled)"
+			}
+		}
+	}
+	return lines
+}
+
+func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
+	if err := h.known(ask.Service); err != nil {
+		return topics.Why{}, err
+	}
+	if ask.Domain != "" {
+		if _, err := h.knownDomain(ask.Domain); err != nil {
+			return topics.Why{}, err
+		}
+	}
+	view := h.views[ask.Service]
+	w := topics.Why{Service: ask.Service, State: view.State, Reason: view.Reason, Domains: []topics.WhyLine{}}
+	if o := h.plan.Services[ask.Service]; o != nil {
+		for _, c := range o.Choices {
+			if ask.Domain == "" || c.Domain == ask.Domain {
+				w.Domains = append(w.Domains, topics.WhyLine{Domain: c.Domain, Runs: c.Runs(), Reason: c.Reason})
+			}
+		}
+	}
+	return w, nil
+}

@@ -1,0 +1,240 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/zeroconf"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Service is a hub with all that is around it, as a program runs it.
+type Service struct {
+	Config  config.Dominion
+	Version string
+	Load    func() (config.Dominion, error) // reads the configuration anew
+	Hangup  <-chan os.Signal                // when to do so (SIGHUP)
+	Log     *slog.Logger
+	// Started is called once the broker listens; nil: nobody wants to know.
+	Started func([]broker.Listener)
+}
+
+// Serve runs until ctx ends. It starts in the order broker, hub, zeroconf and
+// stops in the reverse: goodbye by mDNS, offline, broker.
+func (s Service) Serve(ctx context.Context) error {
+	state, err := store.Open(s.Config.DataDir, s.Log)
+	if err != nil {
+		return err
+	}
+	if s.Config.Broker.External != "" {
+		return s.serveExternal(ctx, state)
+	}
+	return s.serveEmbedded(ctx, state)
+}
+
+// stopTime bounds each step of stopping.
+const stopTime = 5 * time.Second
+
+func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
+	c := s.Config.Broker
+	b, err := broker.New(broker.Config{
+		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS,
+		CertFile: c.CertFile, KeyFile: c.KeyFile,
+		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users),
+		Prefix: s.Config.TopicPrefix, DataDir: s.Config.DataDir,
+	}, s.Log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.Background(), stopTime)
+		defer cancel()
+		if err := b.Stop(stopping); err != nil {
+			s.Log.Error("the broker did not stop cleanly", "error", err)
+		}
+	}()
+	h, err := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Log: s.Log})
+	if err != nil {
+		return err
+	}
+	for _, filter := range h.Filters() {
+		if err := b.Subscribe(filter, h.Deliver); err != nil {
+			return fmt.Errorf("cannot subscribe to %s: %w", filter, err)
+		}
+	}
+	if err := b.Listen(); err != nil {
+		return err
+	}
+	h.Connected()
+	for _, l := range b.Listeners() {
+		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())
+	}
+	if s.Started != nil {
+		s.Started(b.Listeners())
+	}
+	s.run(ctx, h, s.announcements(h.ID(), b.Listeners()), b.Reload)
+	return nil
+}
+
+// run runs the hub's loop with zeroconf beside it. Zeroconf ends first.
+func (s Service) run(ctx context.Context, h *Hub, announce []zeroconf.Service, reload func([]broker.User, bool) error) {
+	var around, loop sync.WaitGroup
+	ends, cancel := context.WithCancel(context.Background())
+	loop.Go(func() { h.Run(ends) })
+	around.Go(func() { s.reloads(ctx, h, reload) })
+	if s.Config.Zeroconf.Enabled && len(announce) > 0 {
+		around.Go(func() {
+			if err := zeroconf.Announce(ctx, s.Config.Zeroconf.Interfaces, s.Log, announce...); err != nil {
+				s.Log.Error("cannot be found by zeroconf", "error", err)
+			}
+		})
+		around.Go(func() {
+			zeroconf.Watch(ctx, s.Config.Zeroconf.Interfaces, zeroconf.TypeDomain, func(found []zeroconf.Found) {
+				h.SeenLonely(lonely(found))
+			})
+		})
+	}
+	<-ctx.Done()
+	around.Wait()
+	cancel()
+	loop.Wait()
+}
+
+func (s Service) reloads(ctx context.Context, h *Hub, users func([]broker.User, bool) error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.Hangup:
+		}
+		cfg, err := s.Load()
+		if err == nil {
+			err = users(usersOf(cfg))
+		}
+		if err == nil {
+			s.warnOfRestart(cfg)
+		}
+		h.Reload(cfg, err)
+	}
+}
+
+// warnOfRestart names what a new configuration changes that only a restart
+// takes over.
+func (s Service) warnOfRestart(next config.Dominion) {
+	was, is := s.Config, next
+	for _, key := range []struct {
+		name    string
+		changed bool
+	}{
+		{"name", was.Name != is.Name},
+		{"data_dir", was.DataDir != is.DataDir},
+		{"topic_prefix", was.TopicPrefix != is.TopicPrefix},
+		{"broker.listen", was.Broker.Listen != is.Broker.Listen},
+		{"broker.listen_tls", was.Broker.ListenTLS != is.Broker.ListenTLS},
+		{"broker.listen_ws", was.Broker.ListenWS != is.Broker.ListenWS},
+		{"broker.cert_file", was.Broker.CertFile != is.Broker.CertFile},
+		{"broker.key_file", was.Broker.KeyFile != is.Broker.KeyFile},
+		{"broker.external", was.Broker.External != is.Broker.External},
+		{"zeroconf", was.Zeroconf.Enabled != is.Zeroconf.Enabled || strings.Join(was.Zeroconf.Interfaces, ",") != strings.Join(is.Zeroconf.Interfaces, ",")},
+		{"homeassistant", was.HomeAssistant != is.HomeAssistant},
+	} {
+		if key.changed {
+			s.Log.Warn("changed in the configuration, but taken over by a restart only", "key", key.name)
+		}
+	}
+}
+
+func usersOf(c config.Dominion) ([]broker.User, bool) {
+	return users(c.Broker.Users), c.Broker.AllowAnonymous
+}
+
+func users(all []config.User) []broker.User {
+	var us []broker.User
+	for _, u := range all {
+		us = append(us, broker.User(u))
+	}
+	return us
+}
+
+// announcements are what zeroconf is told of the listeners that others can
+// reach: _mqtt._tcp for any client, where it needs no TLS, and _dominion._tcp
+// for agents.
+func (s Service) announcements(id string, listeners []broker.Listener) []zeroconf.Service {
+	var all []zeroconf.Service
+	for _, l := range listeners {
+		bound, err := netip.ParseAddrPort(l.Addr.String())
+		if err != nil || bound.Addr().IsLoopback() || l.Scheme == "ws" {
+			continue
+		}
+		service := zeroconf.Service{Instance: s.Config.Name, Port: int(bound.Port()), Addr: bound.Addr().Unmap()}
+		secure := l.Scheme == "mqtts"
+		if secure {
+			service.Instance += "-tls"
+		} else {
+			any := service
+			any.Type = zeroconf.TypeMQTT
+			all = append(all, any)
+		}
+		service.Type, service.Text = zeroconf.TypeDominion, s.text(id, secure)
+		all = append(all, service)
+	}
+	return all
+}
+
+func (s Service) text(id string, secure bool) map[string]string {
+	text := map[string]string{
+		"id": id, "name": s.Config.Name, "version": s.Version,
+		"protocol": topics.Protocol, "prefix": s.Config.TopicPrefix, "tls": "0",
+	}
+	if secure {
+		text["tls"] = "1"
+	}
+	return text
+}
+
+// announceExternal tells agents of a broker elsewhere. One on this machine's
+// loopback is reached by others at this machine's addresses.
+func (s Service) announceExternal(id string) []zeroconf.Service {
+	u, err := url.Parse(s.Config.Broker.External)
+	if err != nil {
+		return nil
+	}
+	secure := u.Scheme == "mqtts"
+	port := u.Port()
+	if port == "" {
+		port = map[bool]string{false: "1883", true: "8883"}[secure]
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil
+	}
+	text := s.text(id, secure)
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+		text["broker"] = u.Scheme + "://" + net.JoinHostPort(u.Hostname(), port)
+	}
+	return []zeroconf.Service{{Type: zeroconf.TypeDominion, Instance: s.Config.Name, Port: number, Text: text, Addr: netip.IPv4Unspecified()}}
+}
+
+func lonely(found []zeroconf.Found) []Lonely {
+	var all []Lonely
+	for _, f := range found {
+		l := Lonely{Name: f.Text["name"], ID: f.Text["id"], Version: f.Text["version"]}
+		if len(f.Addresses) > 0 {
+			l.Address = f.Addresses[0].String()
+		}
+		all = append(all, l)
+	}
+	return all
+}

@@ -1,0 +1,88 @@
+// Package store keeps what a hub must not forget: who it is, its epoch, what
+// users said at run time, and which domains it knows. One small file, written
+// when one of these changes and at no other time. Only hub imports it.
+package store
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/services/planner"
+)
+
+// State is the content of the file.
+type State struct {
+	ID      string                  `json:"id"`
+	Epoch   uint64                  `json:"epoch"`
+	Wants   map[string]planner.Want `json:"wants"`   // by service
+	Domains map[string]Known        `json:"domains"` // by name
+}
+
+// Known is a domain that joined once and was not forgotten.
+type Known struct {
+	ID string `json:"id"`
+	// Lost was so when it was last written: a hub that starts does not wait
+	// for a domain that was gone before.
+	Lost bool `json:"lost,omitempty"`
+}
+
+// Store is the file. It is owned by the hub's loop.
+type Store struct {
+	path  string
+	state State
+}
+
+// Open reads the file in dir, which is made if it is missing. A file that a
+// power cut broke is set aside with a warning.
+func Open(dir string, log *slog.Logger) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make data_dir: %w", err)
+	}
+	s := &Store{path: filepath.Join(dir, "hub.json")}
+	state, _, err := atomicfile.ReadJSON[State](s.path, log)
+	if err != nil {
+		return nil, err
+	}
+	if state.ID == "" {
+		state.ID = newUUID()
+	}
+	if state.Wants == nil {
+		state.Wants = make(map[string]planner.Want)
+	}
+	if state.Domains == nil {
+		state.Domains = make(map[string]Known)
+	}
+	s.state = state
+	return s, nil
+}
+
+// State returns a copy of what is kept.
+func (s *Store) State() State {
+	c := s.state
+	c.Wants, c.Domains = maps.Clone(c.Wants), maps.Clone(c.Domains)
+	return c
+}
+
+// Change applies change to a copy of the state, writes it, and keeps it only
+// if that worked: memory and disk never differ.
+func (s *Store) Change(change func(*State)) error {
+	next := s.State()
+	change(&next)
+	if err := atomicfile.WriteJSON(s.path, next); err != nil {
+		return err
+	}
+	s.state = next
+	return nil
+}
+
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

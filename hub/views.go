@@ -1,0 +1,208 @@
+package hub
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// viewServices says of every service what is wanted, what runs, and why; and
+// where it is reached.
+func (h *Hub) viewServices() {
+	for name, o := range h.plan.Services {
+		v := h.viewService(name, o)
+		h.views[name] = v
+		h.retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
+		endpoints := h.endpoints[name]
+		if endpoints == nil {
+			endpoints = []topics.Endpoint{}
+		}
+		h.retain(h.tree.Service(topics.ServiceEndpoints, name), topics.Encode(endpoints))
+	}
+}
+
+func (h *Hub) viewService(name string, o *planner.Outcome) topics.Service {
+	v := topics.Service{
+		Service: name, Switch: topics.Off, Wanted: o.Wanted, Reason: o.Reason,
+		Instances: []topics.ServiceInstance{},
+	}
+	if o.On {
+		v.Switch = topics.On
+	}
+	var finished bool
+	var trouble string
+	for _, d := range h.sortedDomains() {
+		if d.status == nil || d.state == topics.DomainIsLost {
+			continue
+		}
+		for _, i := range d.status.Services {
+			if i.Service != name {
+				continue
+			}
+			finished = finished || i.State == topics.Finished
+			if !i.State.Listed() {
+				continue
+			}
+			v.Instances = append(v.Instances, topics.ServiceInstance{
+				Domain: d.name, State: i.State, Health: i.Health, Version: i.Version,
+				Address: cmp.Or(i.Address, d.status.Address), Port: i.Port,
+			})
+			if i.State == topics.Running {
+				v.Running++
+			}
+			if i.Health == topics.Healthy || d.micro && i.Health == "" && i.State == topics.Running {
+				v.Healthy++
+			}
+			if i.Message != "" && trouble == "" {
+				trouble = d.name + ": " + i.Message
+			}
+		}
+	}
+	slices.SortStableFunc(v.Instances, func(a, b topics.ServiceInstance) int {
+		return h.endpointRank(name, a.Domain) - h.endpointRank(name, b.Domain)
+	})
+	if len(v.Instances) > 0 {
+		v.Version = v.Instances[0].Version
+	}
+	v.State = whole(v, o.On, finished)
+	switch {
+	case trouble != "" && v.State != topics.Running:
+		v.Reason = trouble
+	case o.On && !h.ready && v.Running < v.Wanted:
+		v.Reason = "the hub has just started and waits for the known domains"
+	}
+	return v
+}
+
+// endpointRank orders instances as the endpoints are ordered, others behind.
+func (h *Hub) endpointRank(service, domain string) int {
+	i := slices.IndexFunc(h.endpoints[service], func(e topics.Endpoint) bool { return e.Domain == domain })
+	if i < 0 {
+		return len(h.endpoints[service])
+	}
+	return i
+}
+
+// whole is the state of a service as a whole. An ordered table: the first row
+// that fits decides.
+func whole(v topics.Service, on, finished bool) topics.State {
+	has := func(s topics.State) bool {
+		return slices.ContainsFunc(v.Instances, func(i topics.ServiceInstance) bool { return i.State == s })
+	}
+	switch {
+	case !on && len(v.Instances) > 0:
+		return topics.Stopping
+	case !on:
+		return topics.Stopped
+	case has(topics.Failed):
+		return topics.Failed
+	case has(topics.Backoff):
+		return topics.Backoff
+	case has(topics.Starting):
+		return topics.Starting
+	case finished && len(v.Instances) == 0:
+		return topics.Finished
+	case v.Running < max(v.Wanted, 1) && has(topics.Stopping):
+		return topics.Stopping // it restarts
+	case v.Running < max(v.Wanted, 1):
+		return topics.Pending
+	default:
+		return topics.Running
+	}
+}
+
+func (h *Hub) sortedDomains() []*domain {
+	return slices.SortedFunc(maps.Values(h.domains), func(a, b *domain) int { return cmp.Compare(a.name, b.name) })
+}
+
+// viewDomain is a domain as the hub sees it.
+func (h *Hub) viewDomain(d *domain) topics.DomainView {
+	v := topics.DomainView{
+		Name: d.name, ID: d.id, State: d.state, Micro: d.micro,
+		Traits: []string{}, Services: []topics.Instance{}, Catalog: []string{},
+	}
+	if !d.since.IsZero() {
+		v.Since = topics.At(d.since)
+	}
+	if d.heard {
+		last := d.last
+		v.Heartbeat = &last
+	}
+	s := d.status
+	if s == nil {
+		return v
+	}
+	v.Draining, v.Address, v.Version, v.OS, v.Arch = s.Draining, s.Address, s.Version, s.OS, s.Arch
+	v.Traits = append(v.Traits, s.Traits...)
+	v.Services = append(v.Services, s.Services...)
+	for _, row := range s.Catalog {
+		v.Catalog = append(v.Catalog, row.Service)
+	}
+	if !d.micro && !topics.SameMajor(s.Protocol) {
+		v.Problem = fmt.Sprintf("speaks protocol %s, this hub %s: it is given no services; bring both to the same version", s.Protocol, topics.Protocol)
+	}
+	return v
+}
+
+// viewDomains lists every domain that is known, was seen or was refused.
+func (h *Hub) viewDomains() []topics.DomainView {
+	all := []topics.DomainView{}
+	for _, d := range h.sortedDomains() {
+		all = append(all, h.viewDomain(d))
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.lonely)) {
+		l := h.lonely[name]
+		if h.refused[l.ID] == nil {
+			all = append(all, other(l.Name, l.ID, l.Address, topics.DomainIsLonely, "announces itself and has not joined: does it reach the broker?"))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(h.refused)) {
+		r := h.refused[id]
+		all = append(all, other(r.name, r.id, r.address, topics.DomainIsRefused, r.reason))
+	}
+	return all
+}
+
+func other(name, id, address string, state topics.DomainState, problem string) topics.DomainView {
+	return topics.DomainView{
+		Name: name, ID: id, State: state, Address: address, Problem: problem,
+		Traits: []string{}, Services: []topics.Instance{}, Catalog: []string{},
+	}
+}
+
+func (h *Hub) viewAll() []topics.Service {
+	all := []topics.Service{}
+	for _, name := range slices.Sorted(maps.Keys(h.views)) {
+		all = append(all, h.views[name])
+	}
+	return all
+}
+
+// problems names what needs a human.
+func (h *Hub) problems() []string {
+	all := []string{}
+	if h.problem != "" {
+		all = append(all, h.problem)
+	}
+	for _, d := range h.viewDomains() {
+		switch {
+		case d.Problem != "":
+			all = append(all, d.Name+": "+d.Problem)
+		case d.State == topics.DomainIsLost:
+			all = append(all, d.Name+" is lost: is it switched on and connected? `forget` it if it is gone for good")
+		}
+	}
+	for _, v := range h.viewAll() {
+		switch {
+		case v.State == topics.Failed, v.State == topics.Backoff, v.State == topics.Pending:
+			all = append(all, fmt.Sprintf("%s is %s: %s", v.Service, v.State, v.Reason))
+		case v.State == topics.Running && v.Healthy < v.Running:
+			all = append(all, fmt.Sprintf("%s is unhealthy on %d of %d", v.Service, v.Running-v.Healthy, v.Running))
+		}
+	}
+	return all
+}

@@ -1,0 +1,142 @@
+package planner
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// unfitness says why a domain cannot run a service as both are described,
+// and what becomes of a copy that is there all the same. The zero value is fit.
+type unfitness struct {
+	reason string
+	at     departure
+}
+
+// departure says when a copy on an unfit domain ends.
+type departure int
+
+const (
+	now      departure = iota // it must not be there
+	moved                     // when its replacement serves, or none can come
+	replaced                  // when its replacement serves; it stays while none can come
+)
+
+// unfit is an ordered table: the first row that fits decides.
+func (h *home) unfit(name string, d Domain) unfitness {
+	def := h.defs[name]
+	version, held := d.Catalog[name]
+	switch {
+	case d.Micro:
+		return unfitness{d.Name + " is a microdomain and runs what is built into it", now}
+	case d.Problem != "":
+		return unfitness{d.Name + " " + d.Problem, now}
+	case missingTrait(def.Traits, d.Traits) != "":
+		return unfitness{fmt.Sprintf("%s does not offer the trait %s", d.Name, missingTrait(def.Traits, d.Traits)), now}
+	case len(def.Domains) > 0 && !slices.Contains(def.Domains, d.Name):
+		return unfitness{"it is pinned to " + list(def.Domains), moved}
+	case !held:
+		return unfitness{fmt.Sprintf("%s has no %s in its services_dir", d.Name, name), replaced}
+	case !def.Version.Contains(version) && version == "":
+		return unfitness{fmt.Sprintf("%s has %s without a version, %s is asked for", d.Name, name, def.Version), replaced}
+	case !def.Version.Contains(version):
+		return unfitness{fmt.Sprintf("%s has %s %s, %s is asked for", d.Name, name, version, def.Version), replaced}
+	}
+	return unfitness{}
+}
+
+// unavailable says why a domain that could run a service is given nothing
+// now, or "" when it is given something.
+func unavailable(d Domain) string {
+	switch {
+	case d.Draining:
+		return d.Name + " is draining"
+	case d.State != topics.DomainIsOnline:
+		return d.Name + " is " + string(d.State)
+	}
+	return ""
+}
+
+func missingTrait(needed, offered []string) string {
+	for _, t := range needed {
+		if !slices.Contains(offered, t) {
+			return t
+		}
+	}
+	return ""
+}
+
+// unmet says which dependency a service has to wait for before it starts
+// anywhere, or "" when all run and are healthy.
+func (h *home) unmet(name string) string {
+	for _, dep := range h.defs[name].Dependencies {
+		best := ""
+		for _, d := range h.domains {
+			i, runs := d.Observed[dep.Service]
+			switch {
+			case d.Gone || d.State == topics.DomainIsLost || !runs || !i.State.Listed():
+			case !i.usable():
+				best = fmt.Sprintf("waits for %s, which is %s on %s", dep.Service, describe(i), d.Name)
+			case !dep.Version.Contains(i.Version):
+				best = fmt.Sprintf("waits for %s %s; %s runs %s", dep.Service, dep.Version, d.Name, orUnknown(i.Version))
+			default:
+				best = "met"
+			}
+			if best == "met" {
+				break
+			}
+		}
+		switch {
+		case best == "met":
+			continue
+		case best != "":
+			return best
+		case !h.on[dep.Service]:
+			return fmt.Sprintf("waits for %s, which is %s", dep.Service, h.why[dep.Service])
+		default:
+			return fmt.Sprintf("waits for %s, which does not run yet", dep.Service)
+		}
+	}
+	return ""
+}
+
+func describe(i Instance) string {
+	if i.State == topics.Running {
+		return string(i.Health)
+	}
+	return string(i.State)
+}
+
+// suits counts the wanted dependents whose version range a domain's copy of a
+// service is in: where versions differ, the one that most can use is taken.
+func (h *home) suits(name string, d Domain) int {
+	n := 0
+	for _, t := range h.dependents[name] {
+		for _, dep := range h.defs[t].Dependencies {
+			if dep.Service == name && h.on[t] && dep.Version.Contains(d.Catalog[name]) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func orUnknown(version string) string {
+	if version == "" {
+		return "an unknown version"
+	}
+	return version
+}
+
+func list(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+func compare(a, b string) int { return cmp.Compare(a, b) }

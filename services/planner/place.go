@@ -1,0 +1,299 @@
+package planner
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// spot is one domain, as the placing of one service sees it.
+type spot struct {
+	Domain
+	instance Instance
+	ordered  bool // in the last start command
+	holds    bool // it is there and not on its way out
+	unfit    unfitness
+	choice   Choice
+}
+
+// usable tells whether the instance serves others now.
+func (s *spot) usable() bool { return s.instance.usable() && s.State != topics.DomainIsLost }
+
+// leaves tells whether the instance has to go although the service is wanted:
+// its domain is emptied, or is no longer meant for it.
+func (s *spot) leaves() bool { return s.Draining || s.unfit.reason != "" }
+
+// place decides where a service runs.
+func (h *home) place(name string) *Outcome {
+	o := &Outcome{On: h.on[name], Reason: h.why[name]}
+	spots := h.spots(name)
+	if o.On {
+		h.fill(name, o, spots)
+	} else {
+		h.empty(name, o, spots)
+	}
+	o.Choices = make([]Choice, 0, len(spots))
+	for i := range spots {
+		o.Choices = append(o.Choices, spots[i].choice)
+	}
+	return o
+}
+
+func (h *home) spots(name string) []spot {
+	spots := make([]spot, 0, len(h.domains))
+	for _, d := range h.domains {
+		i := d.Observed[name]
+		s := spot{Domain: d, instance: i, ordered: d.Ordered[name], unfit: h.unfit(name, d)}
+		s.holds = s.ordered || (i.State.Listed() && i.State != topics.Stopping)
+		s.choice = Choice{Domain: d.Name}
+		if d.Micro {
+			s.ordered, s.holds = false, false
+		}
+		spots = append(spots, s)
+	}
+	return spots
+}
+
+// empty stops a service that is not wanted, after what needs it has stopped.
+// What a person switched off stops at once.
+func (h *home) empty(name string, o *Outcome, spots []spot) {
+	after := ""
+	if h.wants[name].Switch != topics.Off || h.retired[name] {
+		after = h.stillThere(h.dependents[name])
+	}
+	for i := range spots {
+		s := &spots[i]
+		switch {
+		case s.Micro || (!s.ordered && !s.instance.State.Listed()):
+			s.choice.Reason = o.Reason
+		case after != "" && s.holds:
+			s.keep(o.Reason + "; stops after " + after)
+		default:
+			s.stop(o.Reason)
+		}
+	}
+}
+
+// stillThere names the first of the services that has an instance left.
+func (h *home) stillThere(names []string) string {
+	for _, name := range names {
+		for _, d := range h.domains {
+			if i := d.Observed[name]; !d.Gone && !d.Micro && i.State.Listed() {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// fill gives a wanted service its instances: those that are there stay, what
+// is missing is started on the best domains, what is too many is stopped.
+func (h *home) fill(name string, o *Outcome, spots []spot) {
+	n, all := h.target(name)
+	live, free, gone := sort(spots)
+	if all {
+		n = len(live) + len(free)
+		for i := range spots {
+			if s := &spots[i]; !s.Gone && !s.leaves() && !slices.Contains(live, s) && !slices.Contains(free, s) {
+				n++ // offline now, wanted as soon as it is back
+			}
+		}
+	}
+	o.Wanted = n
+	slices.SortStableFunc(live, rank)
+	for i, s := range live {
+		if i < n {
+			s.keep(stays(o.Reason, s))
+		} else {
+			s.stop("one copy too many: " + live[0].Name + " keeps it")
+		}
+	}
+	missing := n - len(live)
+	if missing > 0 {
+		h.start(name, o, free, missing, all)
+		missing -= len(free)
+	}
+	for _, s := range gone {
+		if all || missing > 0 {
+			s.keep(o.Reason + "; no other domain can run it, it goes on when " + s.Name + " is back")
+			missing--
+		} else {
+			s.stop("moved away: " + s.Name + " is lost")
+		}
+	}
+	leave(spots, n, all)
+	h.explain(name, o, spots, missing, n)
+}
+
+// sort parts the domains that can run a service: those that hold it, those
+// that could be given it now, and those that held it when they were lost.
+func sort(spots []spot) (live, free, gone []*spot) {
+	for i := range spots {
+		s := &spots[i]
+		switch {
+		case s.leaves():
+		case s.Gone && s.ordered:
+			gone = append(gone, s)
+		case s.Gone:
+		case s.holds:
+			live = append(live, s)
+		case unavailable(s.Domain) == "":
+			free = append(free, s)
+		}
+	}
+	return live, free, gone
+}
+
+// rank orders copies by which of them stays: the one that serves, and of
+// several the one that others were told of.
+func rank(a, b *spot) int {
+	return cmp.Or(
+		first(a.usable(), b.usable()),
+		first(a.instance.Best, b.instance.Best),
+		first(a.ordered, b.ordered),
+		first(a.instance.State == topics.Running, b.instance.State == topics.Running),
+		a.instance.Since.Compare(b.instance.Since),
+		cmp.Compare(a.Name, b.Name),
+	)
+}
+
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// start chooses among the free domains: the version that most dependents can
+// use, then the least to do, then the name.
+func (h *home) start(name string, o *Outcome, free []*spot, missing int, all bool) {
+	slices.SortStableFunc(free, func(a, b *spot) int {
+		return cmp.Or(
+			h.suits(name, b.Domain)-h.suits(name, a.Domain),
+			h.load[a.Name]-h.load[b.Name],
+			cmp.Compare(a.Name, b.Name),
+		)
+	})
+	wait := h.unmet(name)
+	for i, s := range free {
+		switch {
+		case i >= missing:
+			return
+		case wait != "":
+			s.choice.Action, s.choice.Reason = topics.ActionWait, wait
+			continue
+		case all:
+			s.choice.Reason = o.Reason + "; " + s.Name + " can run it"
+		case len(free) == 1:
+			s.choice.Reason = o.Reason + "; " + s.Name + " is the only domain that can run it now"
+		default:
+			s.choice.Reason = fmt.Sprintf("%s; of %d domains that can run it %s has the least to do", o.Reason, len(free), s.Name)
+		}
+		s.choice.Action = topics.ActionStart
+		h.load[s.Name]++
+	}
+}
+
+// leave ends the copies on domains that are emptied or no longer meant for
+// the service. An ordered table: the first row that fits decides.
+func leave(spots []spot, n int, all bool) {
+	serving, coming := 0, false
+	for i := range spots {
+		s := &spots[i]
+		if s.choice.Runs() && s.usable() {
+			serving++
+		}
+		coming = coming || s.choice.Runs() || s.choice.Action == topics.ActionWait
+	}
+	for i := range spots {
+		s := &spots[i]
+		reason := s.unfit.reason
+		if s.Draining {
+			reason = s.Name + " is draining"
+		}
+		reachable := s.State == topics.DomainIsOnline && s.holds
+		switch {
+		case !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()):
+		case s.unfit.reason != "" && s.unfit.at == now, all && s.Draining:
+			s.stop(reason)
+		case reachable && coming && serving < n:
+			s.keep(reason + "; stays until its replacement is healthy")
+		case s.unfit.at == replaced && !coming && !s.Draining:
+			s.keep(reason + "; stays while nothing can replace it")
+		default:
+			s.stop(reason)
+		}
+	}
+}
+
+// explain says why the domains that were not chosen were not, and why the
+// service does not run where it should.
+func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
+	chosen := ""
+	for i := range spots {
+		if c := spots[i].choice; c.Action == topics.ActionWait {
+			o.Reason = c.Reason
+		} else if c.Runs() && chosen == "" {
+			chosen = c.Domain
+		}
+	}
+	var unfit []string
+	for i := range spots {
+		s := &spots[i]
+		if s.choice.Action != "" {
+			continue
+		}
+		switch {
+		case s.unfit.reason != "":
+			s.choice.Reason = s.unfit.reason
+			unfit = append(unfit, s.unfit.reason)
+		case unavailable(s.Domain) != "":
+			s.choice.Reason = unavailable(s.Domain)
+			unfit = append(unfit, s.choice.Reason)
+		case n == 1 && chosen != "":
+			s.choice.Reason = "could run it, but one is enough: " + chosen + " has it"
+		default:
+			s.choice.Reason = fmt.Sprintf("could run it, but %d are enough", n)
+		}
+	}
+	switch {
+	case missing <= 0 && n > 0:
+	case len(spots) == 0:
+		o.Reason = "no domain has joined yet"
+	case chosen == "" && len(unfit) > 0:
+		o.Reason = "no domain can run it now: " + strings.Join(shorten(unfit), "; ")
+	case missing > 0:
+		o.Reason = fmt.Sprintf("%s; %d of %d wanted, no further domain can run it now", o.Reason, n-missing, n)
+	}
+}
+
+// shorten keeps a reason readable in a large home.
+func shorten(reasons []string) []string {
+	const most = 3
+	if len(reasons) <= most {
+		return reasons
+	}
+	return append(slices.Clone(reasons[:most]), fmt.Sprintf("and %d more", len(reasons)-most))
+}
+
+func (s *spot) keep(reason string) {
+	s.choice.Action, s.choice.Reason = topics.ActionKeep, reason
+}
+
+func (s *spot) stop(reason string) {
+	s.choice.Action, s.choice.Reason = topics.ActionStop, reason
+}
+
+func stays(why string, s *spot) string {
+	if s.State != topics.DomainIsOnline {
+		return fmt.Sprintf("%s; stays on %s, which is %s", why, s.Name, s.State)
+	}
+	return why + "; it is on " + s.Name + " already"
+}

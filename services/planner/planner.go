@@ -1,0 +1,239 @@
+// Package planner decides which services run on which domains. It is pure:
+// Plan takes all it needs as a value and returns data with reasons. It reads
+// no clock, logs nothing, draws no lots; the same input gives the same plan.
+//
+// hub calls it after every change and carries the result out. What the hub
+// knows by time (that a domain has been lost for too long) comes in as a fact.
+package planner
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Input is the observed home.
+type Input struct {
+	Services []services.Definition
+	Retired  []services.Definition // gone from the configuration, but something of them may run
+	Wants    map[string]Want       // what users said, by service
+	Domains  []Domain
+}
+
+// Want is what a user said about a service. The zero Want says nothing.
+type Want struct {
+	Switch   string `json:"switch,omitempty"`   // topics.On, topics.Off, or "": as the priority says
+	Replicas int    `json:"replicas,omitempty"` // 0: as the configuration says
+}
+
+// Domain is what is known of one domain.
+type Domain struct {
+	Name     string
+	State    topics.DomainState
+	Gone     bool   // lost for so long that its services move
+	Micro    bool   // is its own one service and takes no orders
+	Draining bool   // is given nothing and emptied
+	Problem  string // why it takes no orders; "" when it does
+	Traits   []string
+	Catalog  map[string]string   // service → version
+	Ordered  map[string]bool     // what the last start command held
+	Observed map[string]Instance // what its agent says
+}
+
+// Instance is what the agent says of one service on its domain.
+type Instance struct {
+	State   topics.State
+	Health  topics.Health
+	Version string
+	Since   time.Time // orders instances of otherwise equal rank
+	Best    bool      // the first of the service's endpoints
+}
+
+func (i Instance) usable() bool { return i.State == topics.Running && i.Health == topics.Healthy }
+
+// Plan is what should be.
+type Plan struct {
+	Services map[string]*Outcome
+}
+
+// Outcome is what should become of one service.
+type Outcome struct {
+	On      bool     // whether it is wanted at all
+	Wanted  int      // how many instances should run
+	Reason  string   // why, in words
+	Choices []Choice // one a domain, by name
+}
+
+// Choice says what should become of a service on a domain.
+type Choice struct {
+	Domain string
+	Action string // topics.ActionStart, …Keep, …Stop, …Wait; "" when it is not to run there and does not
+	Reason string
+}
+
+// Runs tells whether the service belongs into the domain's start command.
+func (c Choice) Runs() bool { return c.Action == topics.ActionStart || c.Action == topics.ActionKeep }
+
+// Desired returns the services that belong into each domain's start command,
+// by name.
+func (p Plan) Desired() map[string][]string {
+	desired := make(map[string][]string)
+	for _, name := range slices.Sorted(maps.Keys(p.Services)) {
+		for _, c := range p.Services[name].Choices {
+			if c.Runs() {
+				desired[c.Domain] = append(desired[c.Domain], name)
+			}
+		}
+	}
+	return desired
+}
+
+// Lines returns the plan as people read it: what changes first, in the order
+// of service and domain.
+func (p Plan) Lines() []topics.PlanLine {
+	lines := []topics.PlanLine{}
+	for _, name := range slices.Sorted(maps.Keys(p.Services)) {
+		o := p.Services[name]
+		for _, c := range o.Choices {
+			if c.Action != "" {
+				lines = append(lines, topics.PlanLine{Action: c.Action, Service: name, Domain: c.Domain, Reason: c.Reason})
+			}
+		}
+		if o.On && !slices.ContainsFunc(o.Choices, func(c Choice) bool { return c.Runs() || c.Action == topics.ActionWait }) {
+			lines = append(lines, topics.PlanLine{Action: topics.ActionWait, Service: name, Reason: o.Reason})
+		}
+	}
+	rank := map[string]int{topics.ActionStart: 0, topics.ActionStop: 1, topics.ActionWait: 2, topics.ActionKeep: 3}
+	slices.SortStableFunc(lines, func(a, b topics.PlanLine) int { return rank[a.Action] - rank[b.Action] })
+	return lines
+}
+
+// home is the input, arranged for planning.
+type home struct {
+	order      []string // dependencies first
+	defs       map[string]services.Definition
+	retired    map[string]bool
+	dependents map[string][]string
+	wants      map[string]Want
+	domains    []Domain
+	on         map[string]bool
+	why        map[string]string // why a service is on or off
+	load       map[string]int    // services given to a domain so far
+}
+
+// New plans.
+func New(in Input) Plan {
+	h := arrange(in)
+	h.decideWanted()
+	p := Plan{Services: make(map[string]*Outcome, len(h.order))}
+	for _, d := range h.domains {
+		for name := range d.Ordered {
+			if h.on[name] {
+				h.load[d.Name]++
+			}
+		}
+	}
+	for _, name := range h.order {
+		p.Services[name] = h.place(name)
+	}
+	return p
+}
+
+func arrange(in Input) *home {
+	h := &home{
+		defs:       make(map[string]services.Definition),
+		retired:    make(map[string]bool),
+		dependents: make(map[string][]string),
+		wants:      in.Wants,
+		domains:    slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return compare(a.Name, b.Name) }),
+		on:         make(map[string]bool),
+		why:        make(map[string]string),
+		load:       make(map[string]int),
+	}
+	all := slices.Clone(in.Services)
+	for _, d := range in.Services {
+		h.defs[d.Name] = d
+	}
+	for _, d := range in.Retired {
+		if _, defined := h.defs[d.Name]; !defined {
+			h.defs[d.Name] = d
+			h.retired[d.Name] = true
+			all = append(all, d)
+		}
+	}
+	h.order = services.StartOrder(all)
+	for _, name := range h.order {
+		for _, dep := range h.defs[name].Dependencies {
+			h.dependents[dep.Service] = append(h.dependents[dep.Service], name)
+		}
+	}
+	return h
+}
+
+// decideWanted says which services are on, dependents first, so that what
+// they need is known when its turn comes.
+func (h *home) decideWanted() {
+	for _, name := range slices.Backward(h.order) {
+		h.on[name], h.why[name] = h.wanted(name)
+	}
+}
+
+// wanted is an ordered table: the first row that fits decides.
+func (h *home) wanted(name string) (on bool, why string) {
+	d, want := h.defs[name], h.wants[name]
+	needers := h.needers(name)
+	switch {
+	case h.retired[name]:
+		return false, "gone from the configuration"
+	case want.Switch == topics.Off:
+		return false, "switched off"
+	case d.Priority == services.Required:
+		return true, "required"
+	case want.Switch == topics.On:
+		return true, "switched on"
+	case len(needers) > 0:
+		return true, "needed by " + list(needers)
+	case len(h.dependents[name]) == 0:
+		return false, "nothing depends on it"
+	default:
+		return false, "nothing that is wanted and could run needs it"
+	}
+}
+
+// needers are the wanted services that depend on name and have a domain that
+// could run them.
+func (h *home) needers(name string) []string {
+	var all []string
+	for _, t := range h.dependents[name] {
+		if h.on[t] && slices.ContainsFunc(h.domains, func(d Domain) bool { return h.couldRun(t, d) }) {
+			all = append(all, t)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// couldRun tells whether a domain that is not gone could run a service now or
+// as soon as it is back.
+func (h *home) couldRun(name string, d Domain) bool {
+	return !d.Gone && !d.Draining && h.unfit(name, d).reason == ""
+}
+
+// target is the number of instances that are wanted of a service that is on;
+// all is true where that is one on every domain that can run it.
+func (h *home) target(name string) (n int, all bool) {
+	d := h.defs[name]
+	switch {
+	case h.wants[name].Replicas > 0:
+		return h.wants[name].Replicas, false
+	case d.Replicas > 0:
+		return d.Replicas, false
+	case d.Priority == services.Required:
+		return 0, true
+	default:
+		return 1, false
+	}
+}

@@ -1,0 +1,240 @@
+package planner_test
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata")
+
+// TestTranscripts replays testdata/*.txt. A line describes a thing (a later
+// description of the same thing replaces the former), "plan" plans; what the
+// plan says stands between "----" and the next empty line. With "obey" the
+// domains are given what was planned and run it, healthy, before the next plan.
+//
+//	service NAME [required] [needs=a,b>=1.2] [traits=x] [pinned=d] [replicas=N] [version=>=1]
+//	retired NAME …                 gone from the configuration
+//	domain NAME STATE [gone] [draining] [traits=x] [has=a@1.2,b] [ordered=a] [runs=a:running:healthy]
+//	want NAME on|off|N
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no transcripts", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := replay(t, string(want))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(want) {
+				t.Errorf("%s differs; with -update it is rewritten:\n%s", file, got)
+			}
+		})
+	}
+}
+
+type script struct {
+	defs, retired map[string]services.Definition
+	domains       map[string]planner.Domain
+	wants         map[string]planner.Want
+	last          planner.Plan
+}
+
+func replay(t *testing.T, text string) string {
+	s := &script{map[string]services.Definition{}, map[string]services.Definition{}, map[string]planner.Domain{}, map[string]planner.Want{}, planner.Plan{}}
+	var out strings.Builder
+	skip := false
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		line := lines.Text()
+		if skip {
+			skip = line != ""
+			continue
+		}
+		fmt.Fprintln(&out, line)
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		switch words[0] {
+		case "service", "retired":
+			d := definition(t, words[1:])
+			if words[0] == "retired" {
+				delete(s.defs, d.Name)
+				s.retired[d.Name] = d
+			} else {
+				s.defs[d.Name] = d
+			}
+		case "domain":
+			d := domain(t, words[1:])
+			s.domains[d.Name] = d
+		case "want":
+			s.want(words[1], words[2])
+		case "plan":
+			s.plan(&out)
+			skip = true
+		case "obey":
+			s.obey()
+		default:
+			t.Fatalf("unknown line %q", line)
+		}
+	}
+	return out.String()
+}
+
+func (s *script) input() planner.Input {
+	in := planner.Input{Wants: s.wants}
+	for _, d := range s.defs {
+		in.Services = append(in.Services, d)
+	}
+	for _, d := range s.retired {
+		in.Retired = append(in.Retired, d)
+	}
+	for _, d := range s.domains {
+		in.Domains = append(in.Domains, d)
+	}
+	return in
+}
+
+func (s *script) plan(out *strings.Builder) {
+	s.last = planner.New(s.input())
+	fmt.Fprintln(out, "----")
+	for _, l := range s.last.Lines() {
+		fmt.Fprintf(out, "%s %s %s: %s\n", l.Action, l.Service, l.Domain, l.Reason)
+	}
+	for _, name := range sortedKeys(s.last.Services) {
+		o := s.last.Services[name]
+		fmt.Fprintf(out, "= %s: wanted %d, %s\n", name, o.Wanted, o.Reason)
+	}
+	fmt.Fprintln(out)
+}
+
+// obey lets every domain that is online run what was planned.
+func (s *script) obey() {
+	desired := s.last.Desired()
+	for name, d := range s.domains {
+		d.Ordered = map[string]bool{}
+		for _, service := range desired[name] {
+			d.Ordered[service] = true
+		}
+		if d.State == topics.DomainIsOnline {
+			for service := range d.Observed {
+				if !d.Ordered[service] {
+					delete(d.Observed, service)
+				}
+			}
+			for service := range d.Ordered {
+				d.Observed[service] = planner.Instance{State: topics.Running, Health: topics.Healthy, Version: d.Catalog[service]}
+			}
+		}
+		s.domains[name] = d
+	}
+}
+
+func (s *script) want(name, what string) {
+	w := s.wants[name]
+	switch what {
+	case "on":
+		w.Switch = topics.On
+	case "off":
+		w.Switch = topics.Off
+	default:
+		w.Replicas, _ = strconv.Atoi(what)
+	}
+	s.wants[name] = w
+}
+
+func definition(t *testing.T, words []string) services.Definition {
+	d := services.Default(words[0])
+	for _, w := range words[1:] {
+		key, value, _ := strings.Cut(w, "=")
+		var err error
+		switch key {
+		case "required":
+			d.Priority = services.Required
+		case "needs":
+			for _, n := range strings.Split(value, ",") {
+				at := strings.IndexAny(n+">", "<>=")
+				var dep services.Dependency
+				dep, err = services.ParseDependency(n[:at] + " " + n[at:])
+				d.Dependencies = append(d.Dependencies, dep)
+			}
+		case "traits":
+			d.Traits = strings.Split(value, ",")
+		case "pinned":
+			d.Domains = strings.Split(value, ",")
+		case "replicas":
+			d.Replicas, err = strconv.Atoi(value)
+		case "version":
+			d.Version, err = services.ParseRange(value)
+		default:
+			t.Fatalf("unknown key %q", w)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+func domain(t *testing.T, words []string) planner.Domain {
+	d := planner.Domain{
+		Name: words[0], State: topics.DomainState(words[1]),
+		Catalog: map[string]string{}, Ordered: map[string]bool{}, Observed: map[string]planner.Instance{},
+	}
+	for _, w := range words[2:] {
+		key, value, _ := strings.Cut(w, "=")
+		for _, item := range strings.Split(value, ",") {
+			switch key {
+			case "gone":
+				d.Gone = true
+			case "draining":
+				d.Draining = true
+			case "micro":
+				d.Micro = true
+			case "traits":
+				d.Traits = append(d.Traits, item)
+			case "has":
+				name, version, _ := strings.Cut(item, "@")
+				d.Catalog[name] = version
+			case "ordered":
+				d.Ordered[item] = true
+			case "runs", "first":
+				p := append(strings.Split(item, ":"), "running", "healthy")
+				d.Observed[p[0]] = planner.Instance{
+					State: topics.State(p[1]), Health: topics.Health(p[2]), Version: d.Catalog[p[0]],
+					Best: key == "first", Since: time.Unix(int64(len(d.Name)), 0),
+				}
+			default:
+				t.Fatalf("unknown key %q", w)
+			}
+		}
+	}
+	return d
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
