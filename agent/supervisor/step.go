@@ -65,7 +65,7 @@ func (m *move) become(s topics.State, message string) {
 
 // wanted: the start command holds the service. First match wins.
 func (m *move) wanted(spec topics.Spec) {
-	before, was := m.Spec, m.Wanted
+	before, was, obeyed := m.Spec, m.Wanted, m.Refused == ""
 	m.Spec, m.Wanted, m.Refused = spec, true, ""
 	changed := spec.Revision != m.Run.Revision
 	switch m.State {
@@ -93,9 +93,10 @@ func (m *move) wanted(spec topics.Spec) {
 			m.checkAnew()
 		}
 
-	// It waits, gave up or is done. Another revision gets a fresh chance.
+	// It waits, gave up or is done. Another revision gets a fresh chance, and so
+	// does what was refused: not all that can be refused is in a revision.
 	case topics.Backoff, topics.Failed, topics.Finished:
-		if changed {
+		if changed || !obeyed {
 			m.forgive()
 			m.do(start{})
 			return

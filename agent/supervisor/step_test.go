@@ -1,0 +1,238 @@
+package supervisor
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
+
+// Each file of testdata is a transcript: lines with ">" are what happens, the
+// indented ones below are the effects and the state that follow.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := replay(string(b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(b) {
+				t.Errorf("%s is different (go test -update rewrites it):\n%s", file, got)
+			}
+		})
+	}
+}
+
+// player replays a transcript.
+type player struct {
+	in    instance
+	now   time.Time
+	began time.Time
+	out   strings.Builder
+	lives int
+}
+
+func replay(text string) (string, error) {
+	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	p := &player{in: instance{Service: "web", Health: topics.UnknownHealth}, now: began, began: began}
+	p.in.Jitter.Seed(1, 2)
+	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		if strings.HasPrefix(line, "  ") {
+			continue // of the last replay
+		}
+		fmt.Fprintln(&p.out, line)
+		order, isOrder := strings.CutPrefix(line, "> ")
+		if !isOrder {
+			continue
+		}
+		if err := p.play(order); err != nil {
+			return "", fmt.Errorf("line %d: %w", n+1, err)
+		}
+	}
+	return p.out.String(), nil
+}
+
+func (p *player) play(order string) error {
+	word, rest, _ := strings.Cut(order, " ")
+	if after, isTime := strings.CutPrefix(word, "+"); isTime {
+		d, err := time.ParseDuration(after)
+		p.pass(d)
+		return err
+	}
+	switch word {
+	case "wanted":
+		s, err := parseSpec(p.in.Spec, rest)
+		if err != nil {
+			return err
+		}
+		p.step(wanted{s})
+	case "refused":
+		p.step(refused{topics.Spec{Revision: "bad"}, rest})
+	case "unwanted":
+		p.step(unwanted{})
+	case "restart":
+		p.step(restart{})
+	case "started":
+		p.lives++
+		p.step(started{run{
+			Token: fmt.Sprint("life", p.lives), PID: 100 * p.lives, Revision: p.in.Spec.Revision, Port: 20000,
+			Started: p.now, Command: rest == "command",
+		}, p.in.Spec})
+	case "not-started":
+		p.step(notStarted{rest})
+	case "exited":
+		code, left := strings.CutSuffix(rest, " left")
+		e := Exit{Left: left}
+		if n, err := strconv.Atoi(code); err == nil {
+			e.Known, e.Code = true, n
+		}
+		p.step(exited{e.code(), e.String(), e.Left})
+	case "check":
+		p.step(checked{ok: rest == "ok", message: rest})
+	case "notify":
+		p.step(parseNotify(strings.ReplaceAll(rest, " ", "\n")))
+	case "quoted":
+		p.step(quoted{strings.Split(rest, ";")})
+	case "adopted":
+		ev := adopted{
+			spec: topics.Spec{Revision: "r1", Restart: topics.RestartPolicy{Policy: topics.RestartAlways, Delay: topics.Seconds(time.Second)}},
+			run:  run{Token: "before", PID: 50, Revision: "r1", Started: p.now, Adopted: true}, since: p.now.Add(-time.Hour),
+		}
+		for _, w := range strings.Fields(rest) {
+			switch w {
+			case "ready":
+				ev.run.Ready = p.now
+			case "finished":
+				ev.finished = true
+			case "tcp":
+				ev.spec.Health = &topics.HealthCheck{TCP: true}
+			}
+		}
+		p.step(ev)
+	default:
+		return fmt.Errorf("%q is no event", word)
+	}
+	return nil
+}
+
+// pass lets time go by, with a tick whenever one is due.
+func (p *player) pass(d time.Duration) {
+	end := p.now.Add(d)
+	for {
+		due := p.in.due()
+		if due.IsZero() || due.After(end) {
+			break
+		}
+		if due.After(p.now) {
+			p.now = due
+		}
+		p.step(tick{})
+		if next := p.in.due(); next.Equal(due) {
+			fmt.Fprintln(&p.out, "  and again at once: a tick without an end")
+			break
+		}
+	}
+	p.now = end
+}
+
+func (p *player) step(ev event) {
+	var effects []effect
+	p.in, effects = step(p.in, ev, p.now)
+	for _, e := range effects {
+		switch e := e.(type) {
+		case send:
+			word := "SIGTERM"
+			if e.kill {
+				word = "SIGKILL"
+			}
+			p.say("send %s", word)
+		case report:
+			p.say("report %s: %s", e.kind, strings.ReplaceAll(e.message, "\n", " | "))
+		default:
+			p.say("%s", strings.TrimPrefix(fmt.Sprintf("%T", e), "supervisor."))
+		}
+	}
+	in := p.in
+	line := fmt.Sprintf("%s: %s %s", p.now.Sub(p.began), in.State, in.Health)
+	if in.ExitCode != nil {
+		line += fmt.Sprintf(", code %d", *in.ExitCode)
+	}
+	if in.Restarts > 0 {
+		line += fmt.Sprintf(", %d restarts", in.Restarts)
+	}
+	if due := in.due(); !due.IsZero() {
+		line += fmt.Sprintf(", next at %s", due.Sub(p.began))
+	}
+	message := in.Message
+	if in.Refused != "" {
+		message = in.Refused
+	}
+	if message != "" {
+		line += " — " + strings.ReplaceAll(message, "\n", " | ")
+	}
+	p.say("%s", line)
+}
+
+func (p *player) say(format string, args ...any) {
+	fmt.Fprintf(&p.out, "  "+format+"\n", args...)
+}
+
+// parseSpec reads key=value words over the spec before.
+func parseSpec(s topics.Spec, text string) (topics.Spec, error) {
+	if s.Revision == "" {
+		s = topics.Spec{
+			Revision: "r1", Restart: topics.RestartPolicy{Policy: topics.RestartAlways, Delay: topics.Seconds(time.Second), MaxDelay: topics.Seconds(time.Minute)},
+			StartTimeout: topics.Seconds(2 * time.Minute), StopTimeout: topics.Seconds(10 * time.Second),
+		}
+	}
+	for _, w := range strings.Fields(text) {
+		key, value, _ := strings.Cut(w, "=")
+		d, err := time.ParseDuration(value)
+		seconds := topics.Seconds(d)
+		switch key {
+		case "revision":
+			s.Revision, err = value, nil
+		case "policy":
+			s.Restart.Policy, err = value, nil
+		case "delay":
+			s.Restart.Delay = seconds
+		case "max":
+			s.Restart.MaxDelay = seconds
+		case "start":
+			s.StartTimeout = seconds
+		case "stop":
+			s.StopTimeout = seconds
+		case "check":
+			err = nil
+			s.Health = map[string]*topics.HealthCheck{
+				"none": nil, "http": {HTTP: "/health"}, "tcp": {TCP: true}, "notify": {Notify: true},
+			}[value]
+		default:
+			return s, fmt.Errorf("%q is no part of a spec", key)
+		}
+		if err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
