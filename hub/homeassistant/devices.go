@@ -170,10 +170,11 @@ const (
 	attributes = "{{ dict(reason=value_json.reason, version=value_json.version | default(''), wanted=value_json.wanted, running=value_json.running," +
 		" domains=(value_json.instances or []) | map(attribute='domain') | list) | to_json }}"
 
-	// problem is ON where a wanted service is not well: as a whole, or one of
-	// its instances while others run.
+	// problem is ON where a wanted service is not well: as a whole (one that is
+	// not wanted is stopped, not pending), or one of its instances while others
+	// run.
 	problem = "{% set bad = ['failed', 'backoff'] %}{% set all = value_json.instances or [] %}" +
-		"{{ 'ON' if value_json.state in bad or (value_json.state == 'pending' and value_json.wanted > 0)" +
+		"{{ 'ON' if value_json.state in bad + ['pending']" +
 		" or all | selectattr('state', 'in', bad) | list or all | selectattr('health', 'eq', 'unhealthy') | list else 'OFF' }}"
 )
 
