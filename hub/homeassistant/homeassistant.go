@@ -9,6 +9,9 @@
 //
 // When something is gone, clear its config (Removal) before its state topics:
 // an empty state makes the templates of entities that still exist complain.
+// Home Assistant forgets only what it hears: a removal that was published
+// while it was not connected (after a restart of the embedded broker it comes
+// back last) leaves its entities, so repeat removals at its birth (BirthTopics).
 package homeassistant
 
 import (
