@@ -1,8 +1,8 @@
 package topics
 
-// HubFilters are the subscriptions of a hub. The retained topics among them
-// (availability, heartbeat, status of domains; status and endpoints of
-// services, to find and clear what a former configuration left) are replayed.
+// HubFilters are the subscriptions of a hub. The retained topics among them are
+// replayed: availability, heartbeat, metrics and status of domains, and the
+// status of services, to find and clear what a former configuration left.
 func (t Tree) HubFilters() []string {
 	return []string{
 		t.Filter(DomainAvailability),

@@ -167,7 +167,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		topic := tree.Topic(addresses()[slices.IndexFunc(addresses(), func(a Address) bool { return a.Kind == k })])
 		return slices.ContainsFunc(filters, func(f string) bool { return matches(f, topic) })
 	}
-	for _, k := range []Kind{DomainAvailability, DomainHeartbeat, DomainStatus, DomainEvent, DomainResponse, ServiceStatus, ServiceSet, Request} {
+	for _, k := range []Kind{DomainAvailability, DomainHeartbeat, DomainMetrics, DomainStatus, DomainEvent, DomainResponse, ServiceStatus, ServiceSet, Request} {
 		if !covered(tree.HubFilters(), k) {
 			t.Errorf("the hub does not hear %s", Lookup(k).Pattern)
 		}
