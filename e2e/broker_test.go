@@ -312,7 +312,7 @@ func TestDefaultsAreLoopbackOnly(t *testing.T) {
 	}
 	kitchen := home.Domain("kitchen")
 	agent := kitchen.Start()
-	agent.AwaitLog(15*time.Second, "no dominion")
+	agent.AwaitLog(15*time.Second, "no hub")
 }
 
 // Home Assistant's discovery: retained, valid, obeyed, and cleared.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -81,6 +82,79 @@ func TestStaleStartCommandIsRefused(t *testing.T) {
 		}
 		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
 		home.Journal.Undisturbed(t, "after an equal command", before, starts)
+	})
+}
+
+// A start command of a hub that was restored from a backup, or of a stranger,
+// may be taken; the dominion's hub raises its own above it and has the last word.
+func TestHubRaisesItsOwnAboveAForeignCommand(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		kitchen := home.Domain("kitchen")
+		kitchen.Install("web", "lamp")
+		home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
+		_, _, o := home.Up(kitchen)
+		o.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+		for _, foreign := range []struct {
+			name   string
+			change func(*topics.StartCommand)
+		}{
+			{"a higher generation", func(c *topics.StartCommand) { c.Generation += 50 }},
+			{"a higher epoch", func(c *topics.StartCommand) { c.Epoch += 5 }},
+		} {
+			t.Log(foreign.name)
+			c := o.Latest().Command("kitchen")
+			foreign.change(&c)
+			c.Services = map[string]topics.Spec{"web": c.Services["web"]} // stops lamp
+			payload, err := json.Marshal(c)
+			home.must(err)
+			home.Publish("dominion/domain/kitchen/services/set", string(payload), "-r")
+			o.Until(30*time.Second, "the hub's command is above it and all is healthy", func(v View) bool {
+				now := v.Command("kitchen")
+				above := now.Epoch > c.Epoch || now.Epoch == c.Epoch && now.Generation > c.Generation
+				return above && v.Healthy("web", 1) && v.Healthy("lamp", 1) && v.Heartbeat("kitchen").Epoch == now.Epoch
+			})
+		}
+		if n := len(home.Journal.Of(t, "start", "web")); n != 1 {
+			t.Errorf("web was started %d times, it was wanted all the time", n)
+		}
+	})
+}
+
+// A hub whose disk was restored from a backup of before: it finds domains that
+// it does not know, under commands of an epoch that it has not reached. It
+// raises its own and leaves what runs as it is.
+func TestRestoredHubDisturbsNothing(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		data, backup := filepath.Join(home.Hub.Dir, "data"), filepath.Join(home.Hub.Dir, "backup")
+		home.Configure(service("web", `priority = "required"`, healthHTTP) + service("lamp", `priority = "required"`))
+		hub, _, _ := home.Up()
+		hub.Stop()
+		home.must(command("cp", "-a", data, backup))
+
+		kitchen := home.Domain("kitchen")
+		kitchen.Install("web", "lamp")
+		for range 2 { // the epoch goes on
+			hub = home.StartHub()
+			home.Observe()
+			hub.Kill()
+		}
+		hub, _, o := home.Up(kitchen)
+		o.Until(20*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+		before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+		epoch := o.Latest().Command("kitchen").Epoch
+
+		hub.Kill()
+		home.must(command("rm", "-r", data))
+		home.must(command("mv", backup, data))
+		home.StartHub()
+		o = home.Observe()
+		o.Until(30*time.Second, "the hub's epoch is above, and obeyed; both are healthy", func(v View) bool {
+			c := v.Command("kitchen")
+			return v.Ready() && v.Online("kitchen") && c.Epoch > epoch && v.Heartbeat("kitchen").Epoch == c.Epoch &&
+				v.Healthy("web", 1) && v.Healthy("lamp", 1)
+		})
+		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+		home.Journal.Undisturbed(t, "after the hub was restored", before, starts)
 	})
 }
 

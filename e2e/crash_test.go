@@ -13,7 +13,8 @@ import (
 // bench is 50 ms, this leaves room for a busy machine.
 const atOnce = 500 * time.Millisecond
 
-// upWithServices starts two domains with a required and a movable service.
+// upWithServices starts two domains: web may run on both and runs on one,
+// lamp needs it and is bound to the kitchen.
 func upWithServices(t *testing.T, home *Home) (hub *Process, kitchen, cellar *Domain, agents []*Process, o *Observer) {
 	t.Helper()
 	kitchen, cellar = home.Domain("kitchen", "compute", "lamp"), home.Domain("cellar", "compute")
@@ -21,7 +22,7 @@ func upWithServices(t *testing.T, home *Home) (hub *Process, kitchen, cellar *Do
 		d.Install("web")
 		d.InstallShell("lamp")
 	}
-	home.Configure(service("web", `priority = "dependency"`, `traits = ["compute"]`, healthHTTP) +
+	home.Configure(service("web", `priority = "required"`, `replicas = 1`, `traits = ["compute"]`, healthHTTP) +
 		service("lamp", `priority = "required"`, `traits = ["lamp"]`, `dependencies = ["web"]`))
 	hub, agents, o = home.Up(kitchen, cellar)
 	o.Until(20*time.Second, "web and lamp are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
@@ -77,15 +78,16 @@ func TestCrashLoop(t *testing.T) {
 	home.Configure(service("web", `priority = "required"`) +
 		service("broken", `priority = "required"`, `environment = { CRASH = "1" }`, `restart = { delay = "100ms", max_delay = "200ms" }`))
 	_, _, o := home.Up(kitchen)
-	mark := o.Now()
-	o.Until(20*time.Second, "broken waits for its next try and shows its last words", func(v View) bool {
+	o.Await(20*time.Second, "broken waits for its next try", 0, func(m Message) bool {
+		i := View{m.Topic: m}.Instance("kitchen", "broken")
+		return i.State == topics.Backoff && i.Restarts > 1 && i.Message != ""
+	})
+	o.Until(30*time.Second, "ten crashes are a failure, and its last words are shown", func(v View) bool {
 		i := v.Instance("kitchen", "broken")
-		return i.State == topics.Backoff && i.Restarts > 1 && strings.Contains(i.Message, "last words of a crash")
+		return i.State == topics.Failed && i.Restarts == 9 && strings.Contains(i.Message, "last words of a crash") &&
+			v.Service("broken").State == topics.Failed
 	})
-	o.Until(30*time.Second, "ten crashes are a failure", func(v View) bool {
-		return v.Instance("kitchen", "broken").State == topics.Failed && v.Service("broken").State == topics.Failed
-	})
-	o.AwaitEvent(2*time.Second, mark, "dominion/hub/event", topics.ServiceFailed, "kitchen", "broken")
+	o.AwaitEvent(2*time.Second, 0, "dominion/hub/event", topics.ServiceFailed, "kitchen", "broken")
 	r := home.Ctl("status")
 	if r.Code != 0 || !strings.Contains(r.Stdout, "failed") {
 		t.Errorf("dominionctl status does not show the failure: %+v", r)

@@ -115,7 +115,6 @@ func TestCommandLine(t *testing.T) {
 			{"start", 2, "SERVICE"},
 			{"scale web many", 2, "many"},
 			{"status --nosuch", 2, "nosuch"},
-			{"status --hub 127.0.0.1:1", 3, "127.0.0.1:1"},
 		} {
 			r := home.Ctl(strings.Fields(q.args)...)
 			if q.args == "devices" && r.Code == 1 {
@@ -164,6 +163,9 @@ func TestCommandLineFindsTheHub(t *testing.T) {
 	}
 	if r := home.Hub.Exec(nil, programs.dominionctl, "status"); r.Code != 0 {
 		t.Errorf("on the hub itself: %+v", r)
+	}
+	if r := home.observer.Exec(nil, programs.dominionctl, "status", "--hub", "127.0.0.1:1"); r.Code != 3 || !strings.Contains(r.Stderr, "127.0.0.1:1") {
+		t.Errorf("where nobody answers: %+v", r)
 	}
 }
 

@@ -7,7 +7,7 @@
 // configuration files, their topics and their command line alone: of the
 // module it imports only topics. Nobody imports it.
 //
-// The tests run with DOMINION_E2E=1, the bench with DOMINION_BENCH=1 as well.
+// The tests run with DOMINION_E2E=1, the bench with DOMINION_BENCH=1.
 // They need Linux, root, ip of iproute2, make, mosquitto and its clients;
 // without one of these they are skipped and say so.
 //

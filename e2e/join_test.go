@@ -121,7 +121,7 @@ func TestDomainJoinsByAddress(t *testing.T) {
 	t.Log("without it, nobody is found")
 	attic := home.Domain("attic")
 	agent := attic.Start()
-	agent.AwaitLog(15*time.Second, "no dominion")
+	agent.AwaitLog(15*time.Second, "no hub")
 	if o.Latest().Online("attic") {
 		t.Error("attic joined a hub that does not announce itself")
 	}

@@ -55,6 +55,11 @@ func (h *Home) Observe(filters ...string) *Observer {
 		args = append(args, "-t", f)
 	}
 	o := &Observer{t: h.t, messages: newFeed[Message]()}
+	h.t.Cleanup(func() {
+		if h.t.Failed() {
+			h.t.Logf("observed of %q at the end:\n%s\nthe last messages:\n%s", filters, o.Latest(), o.tail())
+		}
+	})
 	arrived := func(m Message) bool { return m.Topic == marker }
 	eventually(h.t, 15*time.Second, "mosquitto_sub subscribes", func() bool {
 		// it gives up when the first connection fails; once connected it
@@ -137,7 +142,7 @@ func (o *Observer) await(within time.Duration, what string, since int, match fun
 	o.t.Helper()
 	m, ok := o.messages.await(within, since, match)
 	if !ok {
-		o.t.Fatalf("not observed within %v: %s; the last messages:\n%s", within, what, o.tail())
+		o.t.Fatalf("not observed within %v: %s", within, what)
 	}
 	return m
 }
@@ -197,7 +202,7 @@ func (o *Observer) Until(within time.Duration, what string, so func(View) bool) 
 		return so(latest)
 	})
 	if !ok {
-		o.t.Fatalf("not observed within %v: %s\n%s\nthe last messages:\n%s", within, what, latest, o.tail())
+		o.t.Fatalf("not observed within %v: %s", within, what)
 	}
 	return m
 }
@@ -219,9 +224,9 @@ func (o *Observer) tail() string {
 		}
 		line := m.String()
 		if len(line) > 700 {
-			line = line[:700] + "…"
+			line = line[:600] + "…"
 		}
-		if lines = append(lines, line); len(lines) == 30 {
+		if lines = append(lines, line); len(lines) == 40 {
 			break
 		}
 	}
