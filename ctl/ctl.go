@@ -18,6 +18,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,6 +54,7 @@ type Env struct {
 	now    func() time.Time
 	local  string // where a hub is looked for that nobody named
 	browse func(ctx context.Context, window time.Duration) ([]zeroconf.Found, error)
+	renew  time.Duration // how often agents are asked to go on streaming
 }
 
 // Main runs the command line until it is done or ctx ends, and returns the
@@ -93,6 +95,7 @@ func newApp(env Env) *app {
 			return zeroconf.Browse(ctx, nil, zeroconf.TypeDominion, window)
 		}
 	}
+	env.renew = cmp.Or(env.renew, renewEvery)
 	a := &app{env: env, style: Style{Now: env.now()}, window: browseWindow}
 	if columns, ok := terminal(env.Stdout); ok {
 		a.style.Width = columns

@@ -266,8 +266,13 @@ func (f *follower) follow(ctx context.Context, roam bool) error {
 			return err
 		}
 	}
-	renew := time.Now().Add(renewEvery)
+	renew := time.Now().Add(f.app.env.renew)
 	for {
+		if len(s.held)+len(s.taken) == 0 { // nothing more to show at once
+			if err := f.flush(); err != nil {
+				return err
+			}
+		}
 		waiting, cancel := context.WithTimeout(ctx, time.Until(renew))
 		m, err := s.next(waiting)
 		cancel()
@@ -276,12 +281,12 @@ func (f *follower) follow(ctx context.Context, roam bool) error {
 			return f.flush()
 		case errors.Is(err, context.DeadlineExceeded):
 			f.renew()
-			renew = time.Now().Add(renewEvery)
+			renew = time.Now().Add(f.app.env.renew)
 			continue
 		case err != nil:
 			return err
 		case m.Topic == status:
-			err = f.roam(ctx, m)
+			f.roam(ctx, m)
 		default:
 			a, ok := s.tree.Parse(m.Topic)
 			if !ok || a.Kind != topics.DomainServiceLog || a.Service != f.service {
@@ -290,12 +295,6 @@ func (f *follower) follow(ctx context.Context, roam bool) error {
 			if l, err := topics.Decode[topics.LogLine](m.Topic, m.Payload); err == nil {
 				f.out.write(a.Domain, l.Line)
 			}
-		}
-		if err == nil && len(s.held)+len(s.taken) == 0 {
-			err = f.flush()
-		}
-		if err != nil {
-			return err
 		}
 	}
 }
@@ -311,10 +310,10 @@ func (f *follower) renew() {
 }
 
 // roam follows a service to domains where it was not before.
-func (f *follower) roam(ctx context.Context, m topics.Message) error {
+func (f *follower) roam(ctx context.Context, m topics.Message) {
 	v, err := topics.Decode[topics.Service](m.Topic, m.Payload)
 	if err != nil {
-		return nil // an empty payload: it is gone from the configuration
+		return // an empty payload: it is gone from the configuration
 	}
 	var more []string
 	for _, i := range v.Instances {
@@ -323,14 +322,13 @@ func (f *follower) roam(ctx context.Context, m topics.Message) error {
 		}
 	}
 	if len(more) == 0 {
-		return nil
+		return
 	}
 	tails, err := f.attach(ctx, more, true)
 	f.print(tails)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil { // the others go on
 		f.app.say("dominionctl: %v", err)
 	}
-	return nil
 }
 
 func (s *session) order(domain string, c topics.Command) {

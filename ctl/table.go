@@ -168,7 +168,7 @@ func drawn(w io.Writer, draw func(*bufio.Writer)) error {
 	b := bufio.NewWriter(w)
 	draw(b)
 	if err := b.Flush(); err != nil {
-		return fmt.Errorf("cannot write: %w", err)
+		return fail(ExitFailed, "", "cannot write: %v", err)
 	}
 	return nil
 }

@@ -1,0 +1,235 @@
+package ctl
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// following is a run of the program that goes on until it is told to end.
+type following struct {
+	t      *testing.T
+	hub    *fake
+	dir    string
+	lines  chan string
+	end    context.CancelFunc
+	code   chan int
+	stderr *bytes.Buffer // to be read after the end
+}
+
+// newHome starts a fake hub whose files are those of testdata/hub and these.
+func newHome(t *testing.T, files map[string]string) (*fake, string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hub, err := startFake(dir, "", broker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hub, dir
+}
+
+func follow(t *testing.T, hub *fake, renew time.Duration, args ...string) *following {
+	t.Helper()
+	ctx, end := context.WithCancel(t.Context())
+	f := &following{t: t, hub: hub, lines: make(chan string), end: end, code: make(chan int, 1), stderr: new(bytes.Buffer)}
+	out, in := io.Pipe()
+	go func() {
+		f.code <- Main(ctx, Env{
+			Args: append([]string{"--hub", hub.address()}, args...), Stdout: in, Stderr: f.stderr,
+			Getenv: func(string) string { return "" }, now: func() time.Time { return noon }, renew: renew,
+		})
+		_ = in.Close()
+	}()
+	go func() {
+		defer close(f.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			f.lines <- s.Text()
+		}
+	}()
+	return f
+}
+
+func (f *following) expect(want ...string) {
+	f.t.Helper()
+	for _, w := range want {
+		select {
+		case got := <-f.lines:
+			if got != w {
+				f.t.Fatalf("printed %q, want %q", got, w)
+			}
+		case <-time.After(10 * time.Second):
+			f.t.Fatalf("%q was not printed", w)
+		}
+	}
+}
+
+func (f *following) ends(want int) string {
+	f.t.Helper()
+	for line := range f.lines {
+		f.t.Errorf("printed %q at the end", line)
+	}
+	if code := <-f.code; code != want {
+		f.t.Errorf("exit code %d, want %d: %s", code, want, f.stderr)
+	}
+	return f.stderr.String()
+}
+
+func (f *following) publish(a topics.Address, payload any) {
+	f.hub.broker.Publish(f.hub.tree.Message(a, topics.Encode(payload)))
+}
+
+func closing(t *testing.T, hub *fake) {
+	t.Helper()
+	if err := hub.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFollowEvents(t *testing.T) {
+	hub, _ := newHome(t, nil)
+	defer closing(t, hub)
+	f := follow(t, hub, 0, "events", "-f", "-n", "2")
+	f.expect("11:59:30  domain_joined      laptop: joined from 192.168.1.20",
+		"11:59:31  service_started    web@laptop: started, pid 101")
+	event := topics.Address{Kind: topics.HubEvent}
+	// one that was in the answer is not shown again
+	f.publish(event, topics.Event{At: topics.At(noon.Add(-29 * time.Second)), Type: topics.ServiceStarted, Service: "web", Domain: "laptop", Message: "started, pid 101"})
+	hub.broker.Publish(topics.Message{Topic: hub.tree.Hub(topics.HubEvent), QoS: 1, Payload: []byte("no JSON")})
+	f.publish(event, topics.Event{At: topics.At(noon), Type: topics.ServiceReady, Service: "web", Domain: "laptop", Message: "ready"})
+	f.expect("12:00:00  service_ready      web@laptop: ready")
+	f.end()
+	if said := f.ends(ExitOK); said != "" {
+		t.Errorf("said %q", said)
+	}
+}
+
+func TestFollowEventsFromNow(t *testing.T) {
+	hub, _ := newHome(t, nil)
+	defer closing(t, hub)
+	f := follow(t, hub, 0, "events", "-f", "-n", "0")
+	if _, err := hub.saw("events", 1); err != nil {
+		t.Fatal(err)
+	}
+	f.publish(topics.Address{Kind: topics.HubEvent}, topics.Event{At: topics.At(noon), Type: topics.HubReady, Message: "ready"})
+	f.expect("12:00:00  hub_ready          ready")
+	f.end()
+	f.ends(ExitOK)
+}
+
+func TestFollowLogs(t *testing.T) {
+	hub, dir := newHome(t, map[string]string{
+		"agent/laptop/web.log": `[{"at":"2026-03-04T11:00:00.000Z","stream":"stdout","line":"past"}]`,
+		"agent/pi/web.log":     `[]`,
+	})
+	defer closing(t, hub)
+	f := follow(t, hub, time.Millisecond, "logs", "-f", "web")
+	f.expect("past")
+	log := func(domain, line string) {
+		f.publish(topics.Address{Kind: topics.DomainServiceLog, Domain: domain, Service: "web"}, topics.LogLine{At: topics.At(noon), Stream: "stdout", Line: line})
+	}
+	log("laptop", "one")
+	log("laptop", "two \x1b[31mred")
+	f.expect("one", "two red")
+
+	// the agent is asked to go on, again and again
+	payload, err := hub.saw("laptop/logs", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := topics.Decode[topics.Command]("", []byte(payload)); err != nil || c.Follow.Duration() != time.Minute || c.Lines != 1 {
+		t.Errorf("asked to go on with %s", payload)
+	}
+
+	// the service is started elsewhere too
+	f.publish(topics.Address{Kind: topics.ServiceStatus, Service: "web"}, topics.Service{Service: "web", Instances: []topics.ServiceInstance{
+		{Domain: "laptop", State: topics.Running}, {Domain: "pi", State: topics.Starting},
+	}})
+	if payload, err := hub.saw("pi/logs", 2); err != nil {
+		t.Fatal(err, payload)
+	}
+	log("pi", "moved")
+	f.expect("pi      moved")
+	log("laptop", "stays")
+	f.expect("laptop  stays")
+	f.end()
+	f.ends(ExitOK)
+	_ = dir
+}
+
+// A line that was streamed while the answer was under way, and is its end,
+// is printed once.
+func TestOverlap(t *testing.T) {
+	lines := func(texts ...string) (all []topics.LogLine) {
+		for _, s := range texts {
+			all = append(all, topics.LogLine{Line: s})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		old, streamed []topics.LogLine
+		want          int
+	}{
+		{nil, nil, 0},
+		{lines("a", "b"), nil, 0},
+		{lines("a", "b"), lines("c"), 0},
+		{lines("a", "b"), lines("b", "c"), 1},
+		{lines("a", "b"), lines("a", "b", "c"), 2},
+		{lines("b"), lines("a", "b"), 0},
+		{[]topics.LogLine{{At: topics.At(noon), Line: "a"}}, []topics.LogLine{{At: topics.At(noon.Add(time.Second)), Line: "a"}}, 0},
+		{[]topics.LogLine{{Line: "a"}}, []topics.LogLine{{At: topics.At(noon), Line: "a"}}, 1},
+	} {
+		if got := overlap(c.old, c.streamed); got != c.want {
+			t.Errorf("overlap(%v, %v) = %d, want %d", c.old, c.streamed, got, c.want)
+		}
+	}
+}
+
+// A broker that goes away ends what follows, and says so.
+func TestFollowLost(t *testing.T) {
+	hub, _ := newHome(t, nil)
+	f := follow(t, hub, 0, "events", "-f", "-n", "1")
+	f.expect("11:59:30  domain_joined      laptop: joined from 192.168.1.20",
+		"11:59:31  service_started    web@laptop: started, pid 101")
+	closing(t, hub)
+	if said := f.ends(ExitNoAnswer); said == "" {
+		t.Error("said nothing")
+	}
+	f.end()
+}
+
+// A stdout that takes nothing is a failure, not a loop.
+func TestCannotWrite(t *testing.T) {
+	hub, _ := newHome(t, nil)
+	defer closing(t, hub)
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"events", "-f"}, {"version"}, {"plan"}} {
+		var stderr bytes.Buffer
+		code := Main(t.Context(), Env{
+			Args: append([]string{"--hub", hub.address()}, args...), Stdout: full{}, Stderr: &stderr,
+			Getenv: func(string) string { return "" },
+		})
+		if code != ExitFailed {
+			t.Errorf("%v: exit code %d: %s", args, code, &stderr)
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
