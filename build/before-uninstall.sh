@@ -1,10 +1,10 @@
 #!/bin/sh
 # Stops the units before their files go. The services that the agent started
-# would live on (KillMode=process), so they are named.
+# live on when it stops (KillMode=process); nobody would watch them any more,
+# so they are ended too.
 [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] || exit 0
 for unit in dominion-domain dominion; do
 	systemctl disable --now "$unit" 2>/dev/null
+	systemctl kill "$unit" 2>/dev/null
 done
-group=/sys/fs/cgroup/system.slice/dominion-domain.service
-pids=$(find $group -name cgroup.procs -exec cat {} + 2>/dev/null | tr '\n' ' ')
-[ -z "$pids" ] || echo "services still run: processes $pids(systemctl kill dominion-domain ends them)"
+exit 0
