@@ -62,7 +62,7 @@ e2e: build ## try the programs with real clients on several hosts (network names
 bench: build ## measure, each figure beside its goal
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /e2e)
 	sh build/e2e-needs.sh
-	DOMINION_BENCH=1 go test ./e2e -run '^Bench' -bench . -count=1 -timeout 20m -v
+	DOMINION_BENCH=1 go test ./e2e -run '^TestBench' -count=1 -timeout 20m -v
 	@$(MAKE) --no-print-directory sizes
 
 sizes: ## what each dependency adds to the programs, in kB
