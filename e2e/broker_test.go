@@ -25,8 +25,8 @@ func TestRetainedMessagesSurviveARestart(t *testing.T) {
 	for i := range 20 {
 		home.Publish(fmt.Sprintf("house/room%d/temperature", i), fmt.Sprint(20+i), "-r")
 	}
-	home.Publish("house/room3/temperature", "", "-r", "-n") // cleared
-	home.Publish("house/room4/temperature", "99", "-r")     // replaced
+	home.Publish("house/room3/temperature", "", "-r")   // cleared
+	home.Publish("house/room4/temperature", "99", "-r") // replaced
 	home.Publish("house/live", "1")
 	hub.Stop()
 	home.StartHub()
@@ -48,22 +48,25 @@ func TestRetainedMessagesSurviveARestart(t *testing.T) {
 	}
 }
 
-// guarded is a home whose broker has every listener and a user of each role.
+// guarded is a home whose broker has every listener and a user of each role;
+// the one of the role domain bears the name of its domain, kitchen.
 func guarded(t *testing.T) (home *Home, caFile string) {
 	t.Helper()
 	home = onEmbedded(t)
 	caFile, cert, key := certificates(t, home.Hub.Dir, home.Hub.Address())
 	var users strings.Builder
-	for _, role := range []string{"admin", "reader", "device", "domain"} {
-		if role == "admin" { // by file, the others by hash
+	for _, u := range []struct{ name, role string }{{"admin", "admin"}, {"reader", "reader"}, {"device", "device"}, {"kitchen", "domain"}} {
+		secret := "secret of " + u.name
+		fmt.Fprintf(&users, "[[broker.users]]\nname = %q\nrole = %q\n", u.name, u.role)
+		if u.name == "admin" { // by file, the others by hash
 			file := filepath.Join(home.Hub.Dir, "admin.password")
-			home.must(writeFile(file, "secret of admin\n"))
-			fmt.Fprintf(&users, "[[broker.users]]\nname = %q\npassword_file = %q\nrole = %q\n", role, file, role)
+			home.must(writeFile(file, secret+"\n"))
+			fmt.Fprintf(&users, "password_file = %q\n", file)
 			continue
 		}
-		hash, err := bcrypt.GenerateFromPassword([]byte("secret of "+role), bcrypt.MinCost)
+		hash, err := bcrypt.GenerateFromPassword([]byte(secret), bcrypt.MinCost)
 		home.must(err)
-		fmt.Fprintf(&users, "[[broker.users]]\nname = %q\npassword_hash = %q\nrole = %q\n", role, hash, role)
+		fmt.Fprintf(&users, "password_hash = %q\n", hash)
 	}
 	home.WriteHubConfig(fmt.Sprintf(`name = "home"
 data_dir = %q
@@ -146,8 +149,8 @@ func TestUsersRolesAndListeners(t *testing.T) {
 	kitchen := home.Domain("kitchen")
 	kitchen.Install("lamp", "bell")
 	password := filepath.Join(kitchen.Dir, "password")
-	kitchen.must(writeFile(password, "secret of domain\n"))
-	kitchen.Configure(nil, fmt.Sprintf("hub = \"mqtts://%s:8883\"\nuser = \"domain\"\npassword_file = %q\ncafile = %q\n", home.Hub.Address(), password, caFile))
+	kitchen.must(writeFile(password, "secret of kitchen\n"))
+	kitchen.Configure(nil, fmt.Sprintf("hub = \"mqtts://%s:8883\"\nuser = \"kitchen\"\npassword_file = %q\ncafile = %q\n", home.Hub.Address(), password, caFile))
 	kitchen.Start()
 	o := &Observer{t: t, messages: newFeed[Message]()}
 	o.start(home, append(home.as("admin", caFile), "-q", "2", "-F", observerFormat, "-t", "#"))
@@ -166,9 +169,10 @@ func TestUsersRolesAndListeners(t *testing.T) {
 		{"reader", "house/anything", "1"},
 		{"device", "dominion/service/lamp/set", "OFF"},
 		{"device", "dominion/domain/kitchen/services/set", "{}"},
-		{"domain", "dominion/domain/kitchen/services/set", "{}"},
-		{"domain", "dominion/hub/availability", "offline"},
-		{"domain", "dominion/service/lamp/endpoints", "[]"},
+		{"kitchen", "dominion/domain/kitchen/services/set", "{}"},
+		{"kitchen", "dominion/domain/attic/availability", "online"},
+		{"kitchen", "dominion/hub/availability", "offline"},
+		{"kitchen", "dominion/service/lamp/endpoints", "[]"},
 	} {
 		publish(forbidden.user, forbidden.topic, forbidden.payload)
 	}
@@ -183,7 +187,7 @@ func TestUsersRolesAndListeners(t *testing.T) {
 	for _, m := range o.Since(mark) {
 		switch {
 		case m.Topic == "house/anything", m.Topic == "dominion/service/lamp/set", m.Topic == "dominion/request/stop",
-			m.Topic == "dominion/hub/availability" && m.Payload == "offline",
+			m.Topic == "dominion/hub/availability" && m.Payload == "offline", m.Topic == "dominion/domain/attic/availability",
 			m.Topic == "dominion/domain/kitchen/services/set" && m.Payload == "{}",
 			m.Topic == "dominion/service/lamp/endpoints" && m.Payload == "[]":
 			t.Errorf("was passed on and is forbidden: %v", m)

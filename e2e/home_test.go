@@ -245,14 +245,19 @@ func (h *Home) clientArgs() []string {
 	return []string{"-h", h.Hub.Address(), "-p", "1883"}
 }
 
-// Publish sends a message as mosquitto_pub does; args such as -r follow.
+// Publish sends a message with mosquitto_pub, QoS 1; args such as -r follow.
 func (h *Home) Publish(topic, payload string, args ...string) {
 	h.t.Helper()
 	h.must(h.tryPublish(topic, payload, args...))
 }
 
 func (h *Home) tryPublish(topic, payload string, args ...string) error {
-	all := append(h.clientArgs(), "-q", "1", "-t", topic, "-m", payload)
+	all := append(h.clientArgs(), "-q", "1", "-t", topic)
+	if payload == "" {
+		all = append(all, "-n") // a null message: what is retained is cleared
+	} else {
+		all = append(all, "-m", payload)
+	}
 	if r := h.observer.Exec(nil, "mosquitto_pub", append(all, args...)...); r.Code != 0 {
 		return fmt.Errorf("mosquitto_pub %s: exit code %d: %s", topic, r.Code, r.Stderr)
 	}
