@@ -18,7 +18,6 @@ import (
 type following struct {
 	t      *testing.T
 	hub    *fake
-	dir    string
 	lines  chan string
 	end    context.CancelFunc
 	code   chan int
@@ -26,7 +25,7 @@ type following struct {
 }
 
 // newHome starts a fake hub whose files are those of testdata/hub and these.
-func newHome(t *testing.T, files map[string]string) (*fake, string) {
+func newHome(t *testing.T, files map[string]string) *fake {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
@@ -42,7 +41,7 @@ func newHome(t *testing.T, files map[string]string) (*fake, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hub, dir
+	return hub
 }
 
 func follow(t *testing.T, hub *fake, renew time.Duration, args ...string) *following {
@@ -103,7 +102,7 @@ func closing(t *testing.T, hub *fake) {
 }
 
 func TestFollowEvents(t *testing.T) {
-	hub, _ := newHome(t, nil)
+	hub := newHome(t, nil)
 	defer closing(t, hub)
 	f := follow(t, hub, 0, "events", "-f", "-n", "2")
 	f.expect("11:59:30  domain_joined      laptop: joined from 192.168.1.20",
@@ -121,7 +120,7 @@ func TestFollowEvents(t *testing.T) {
 }
 
 func TestFollowEventsFromNow(t *testing.T) {
-	hub, _ := newHome(t, nil)
+	hub := newHome(t, nil)
 	defer closing(t, hub)
 	f := follow(t, hub, 0, "events", "-f", "-n", "0")
 	if _, err := hub.saw("events", 1); err != nil {
@@ -134,7 +133,7 @@ func TestFollowEventsFromNow(t *testing.T) {
 }
 
 func TestFollowLogs(t *testing.T) {
-	hub, dir := newHome(t, map[string]string{
+	hub := newHome(t, map[string]string{
 		"agent/laptop/web.log": `[{"at":"2026-03-04T11:00:00.000Z","stream":"stdout","line":"past"}]`,
 		"agent/pi/web.log":     `[]`,
 	})
@@ -170,7 +169,6 @@ func TestFollowLogs(t *testing.T) {
 	f.expect("laptop  stays")
 	f.end()
 	f.ends(ExitOK)
-	_ = dir
 }
 
 // A line that was streamed while the answer was under way, and is its end,
@@ -203,7 +201,7 @@ func TestOverlap(t *testing.T) {
 
 // A broker that goes away ends what follows, and says so.
 func TestFollowLost(t *testing.T) {
-	hub, _ := newHome(t, nil)
+	hub := newHome(t, nil)
 	f := follow(t, hub, 0, "events", "-f", "-n", "1")
 	f.expect("11:59:30  domain_joined      laptop: joined from 192.168.1.20",
 		"11:59:31  service_started    web@laptop: started, pid 101")
@@ -216,7 +214,7 @@ func TestFollowLost(t *testing.T) {
 
 // A stdout that takes nothing is a failure, not a loop.
 func TestCannotWrite(t *testing.T) {
-	hub, _ := newHome(t, nil)
+	hub := newHome(t, nil)
 	defer closing(t, hub)
 	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"events", "-f"}, {"version"}, {"plan"}} {
 		var stderr bytes.Buffer

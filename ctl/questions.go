@@ -145,6 +145,7 @@ func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, er
 		}
 		if near := nearest(c.name, c.known); near != "" {
 			f.hint = "did you mean: " + a.instead(c.name, near)
+			f.message, _, _ = strings.Cut(f.message, "; did you mean") // the hub's guess says less
 		} else {
 			f.hint = "dominionctl " + c.list + " lists them"
 		}

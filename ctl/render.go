@@ -170,7 +170,7 @@ func drawServices(b *bufio.Writer, all []topics.Service, s Style) {
 			on = append(on, instanceText(i, len(v.Instances)))
 		}
 		t.add(put(v.Service), serviceState(v), cell{fmt.Sprintf("%d of %d", v.Running, v.Wanted), noTint},
-			put(v.Version), put(strings.Join(on, ", ")), put(v.Reason))
+			put(v.Version), put(strings.Join(on, ", ")), put(cleanLines(v.Reason)[0])) // its last lines are a problem's
 	}
 	t.draw(b, s)
 }

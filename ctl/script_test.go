@@ -76,6 +76,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Setenv("TEST_LOCAL", "mqtt://"+l.Addr().String())
 			e.Setenv("NOBODY", l.Addr().String())
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command takes a second
 			e.Setenv("TEST_FOUND", filepath.Join(e.WorkDir, "found.json"))
 			return l.Close()
 		},

@@ -223,11 +223,3 @@ func clock(t topics.Time, now time.Time) string {
 	}
 	return at.Format("15:04:05")
 }
-
-// count writes "1 domain", "2 domains".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

@@ -42,7 +42,7 @@ func pseudoTerminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 // TestTerminal: colours and the terminal's width there, unless NO_COLOR or
 // TERM=dumb says otherwise; neither in a pipe (the scripts).
 func TestTerminal(t *testing.T) {
-	hub, _ := newHome(t, nil)
+	hub := newHome(t, nil)
 	defer closing(t, hub)
 	for _, c := range []struct {
 		name    string

@@ -21,8 +21,7 @@ const (
 // goal is what --wait waits for.
 type goal struct {
 	watch []string // what changes when it may have been reached
-	plan  bool     // the plan is needed to tell
-	met   func(topics.Overview, []topics.PlanLine) (reached bool, stands string)
+	met   func(topics.Overview) (reached bool, stands string)
 }
 
 // goalOf returns the goal of an order. It is made before the order is given:
@@ -45,7 +44,7 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, timeo
 			before[run] = true
 		}
 	}
-	g.met = func(o topics.Overview, _ []topics.PlanLine) (bool, string) {
+	g.met = func(o topics.Overview) (bool, string) {
 		i := slices.IndexFunc(o.Services, func(v topics.Service) bool { return v.Service == ask.Service })
 		if i < 0 {
 			return false, "the hub does not list it"
@@ -121,67 +120,42 @@ func standing(v topics.Service) string {
 		s += " on " + strings.Join(on, ", ")
 	}
 	if !wellRun(v) && v.Reason != "" {
-		s += " (" + v.Reason + ")"
+		s += " (" + cleanLines(v.Reason)[0] + ")"
 	}
 	return s
 }
 
-// drainGoal is that the domain has the flag, and for a drain that what may
-// run elsewhere has left: the plan stops nothing there any more, and all that
-// is left there is settled.
+// drainGoal is that the domain has the flag, and for a drain that nothing
+// runs there any more.
 func (s *session) drainGoal(domain string, drain bool) goal {
 	return goal{
-		watch: []string{s.tree.Domain(topics.DomainStatus, domain), s.tree.Filter(topics.ServiceStatus)},
-		plan:  drain,
-		met: func(o topics.Overview, plan []topics.PlanLine) (bool, string) {
+		watch: []string{s.tree.Domain(topics.DomainStatus, domain)},
+		met: func(o topics.Overview) (bool, string) {
 			i := slices.IndexFunc(o.Domains, func(d topics.DomainView) bool { return d.Name == domain })
 			if i < 0 {
 				return false, "the hub does not list it"
 			}
 			d := o.Domains[i]
-			if d.Draining != drain {
-				return false, fmt.Sprintf("%s, its agent has not said that it is draining=%t", d.State, drain)
-			}
-			if !drain {
+			switch {
+			case !drain && d.Draining:
+				return false, fmt.Sprintf("its agent has not ended the drain; it is %s", d.State)
+			case !drain:
 				return true, "not draining"
+			case !d.Draining:
+				return false, fmt.Sprintf("its agent has not begun to drain; it is %s", d.State)
 			}
-			var leaving, staying []string
+			var left []string
 			for _, i := range d.Services {
-				switch {
-				case !i.State.Listed():
-				case settled(i, o, plan):
-					staying = append(staying, i.Service)
-				default:
-					leaving = append(leaving, i.Service)
+				if i.State.Listed() {
+					left = append(left, i.Service)
 				}
 			}
-			if len(leaving) > 0 {
-				return false, "still there: " + strings.Join(leaving, ", ")
-			}
-			if len(staying) > 0 {
-				return true, "drained; cannot run elsewhere: " + strings.Join(staying, ", ")
+			if len(left) > 0 {
+				return false, "still there: " + strings.Join(left, ", ")
 			}
 			return true, "drained, nothing runs there"
 		},
 	}
-}
-
-// settled tells whether an instance on a draining domain stays: nothing is
-// planned for its service, and no other instance of it is on its way.
-func settled(i topics.Instance, o topics.Overview, plan []topics.PlanLine) bool {
-	for _, l := range plan {
-		if l.Service == i.Service && l.Action != topics.ActionKeep {
-			return false
-		}
-	}
-	for _, v := range o.Services {
-		for _, other := range v.Instances {
-			if v.Service == i.Service && (other.State == topics.Starting || other.State == topics.Stopping || other.State == topics.Pending) {
-				return false
-			}
-		}
-	}
-	return i.State != topics.Stopping
 }
 
 // await returns when a goal is met, and says how it stands; if it is not met
@@ -194,7 +168,11 @@ func (a *app) await(ctx context.Context, s *session, g goal, timeout time.Durati
 	}
 	last := ""
 	for {
-		stands, reached, err := a.look(waiting, s, g)
+		o, err := s.overview(waiting, askTimeout)
+		reached, stands := false, last
+		if err == nil {
+			reached, stands = g.met(o)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return "", ctx.Err()
@@ -219,21 +197,6 @@ func (a *app) await(ctx context.Context, s *session, g goal, timeout time.Durati
 			return "", err
 		}
 	}
-}
-
-func (a *app) look(ctx context.Context, s *session, g goal) (stands string, reached bool, err error) {
-	o, err := s.overview(ctx, askTimeout)
-	if err != nil {
-		return "", false, err
-	}
-	var plan []topics.PlanLine
-	if g.plan {
-		if plan, err = askFor[[]topics.PlanLine](ctx, s, topics.VerbPlan, topics.Ask{}, askTimeout); err != nil {
-			return "", false, err
-		}
-	}
-	reached, stands = g.met(o, plan)
-	return stands, reached, nil
 }
 
 // rest waits for a message, or until it is time to look again. What came in
