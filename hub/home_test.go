@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,6 +143,17 @@ func (h *home) count(t topics.EventType) (n int) {
 	return n
 }
 
+// story tells the events, for a test that failed.
+func (h *home) story() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all strings.Builder
+	for _, e := range h.events {
+		fmt.Fprintf(&all, "\n%s %s %s", e.At.Format("05.000"), e.Type, e.Message)
+	}
+	return all.String()
+}
+
 func (h *home) status() topics.Hub { return get[topics.Hub](h, h.tree.Hub(topics.HubStatus)) }
 
 func (h *home) service(name string) topics.Service {
@@ -190,6 +203,7 @@ type agent struct {
 	net      *cable
 	conn     *client.Conn
 	quit     func()
+	leaving  atomic.Bool
 
 	mu       sync.Mutex
 	running  map[string]topics.Instance
@@ -257,6 +271,7 @@ func (a *agent) connect() {
 		h.Fatal(err)
 	}
 	a.conn = conn
+	a.leaving.Store(false)
 	a.say(topics.DomainAvailability, topics.Online)
 	a.report()
 	ctx, cancel := context.WithCancel(h.Context())
@@ -285,16 +300,19 @@ func (a *agent) beat(ctx context.Context, conn *client.Conn) {
 // leave stops the agent as SIGTERM does.
 func (a *agent) leave() {
 	a.quit()
+	a.leaving.Store(true)
 	a.say(topics.DomainAvailability, topics.Offline)
 	a.conn.Close()
 	synctest.Wait()
 }
 
-// kill breaks the connection as kill -9 does.
+// kill breaks the connection as kill -9 does. The client of the killed agent
+// does not notice that its own end was closed, and is left to its timeouts.
 func (a *agent) kill() {
 	a.quit()
 	a.net.Conn.Close()
-	<-a.conn.Done()
+	conn := a.conn
+	a.home.busy.Go(func() { <-conn.Done() })
 	synctest.Wait()
 }
 
@@ -314,7 +332,7 @@ func (a *agent) receive(m topics.Message) {
 			a.home.busy.Go(func() { a.obey(c) })
 		}
 	case topics.DomainAvailability:
-		if string(m.Payload) == topics.Offline {
+		if string(m.Payload) == topics.Offline && !m.Retain && !a.leaving.Load() {
 			a.conn.Publish(a.home.tree.Message(addr, []byte(topics.Online)))
 		}
 	case topics.DomainDrainSet:
@@ -349,6 +367,9 @@ func (a *agent) obey(c topics.StartCommand) {
 	time.Sleep(time.Second)
 	a.mu.Lock()
 	for name, i := range a.running {
+		if time.Since(i.Since.Time) < time.Second {
+			continue
+		}
 		i.State, i.Health = topics.Running, topics.Healthy
 		a.running[name] = i
 	}
@@ -358,12 +379,12 @@ func (a *agent) obey(c topics.StartCommand) {
 
 func (a *agent) report() {
 	a.mu.Lock()
+	defer a.mu.Unlock() // also while it publishes: the last word is the newest
 	s := topics.Domain{
 		ID: a.id, Name: a.name, Version: "test", Protocol: topics.Protocol, Address: "10.0.0." + fmt.Sprint(len(a.name)),
 		Traits: a.traits, Draining: a.draining, Catalog: a.catalog,
 		Services: slices.SortedFunc(maps.Values(a.running), func(x, y topics.Instance) int { return len(x.Service) - len(y.Service) }),
 	}
-	a.mu.Unlock()
 	b, _ := json.Marshal(s)
 	a.conn.Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainStatus, Domain: a.name}, b))
 }

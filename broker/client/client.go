@@ -223,7 +223,8 @@ const (
 	idInUse = 0x91
 )
 
-// Done is closed when the connection is over and nothing of it is left.
+// Done is closed when the connection is over: after Close nothing of it is
+// left, after a loss what is left ends by itself within Timeout.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Err tells why the connection is over: nil before it is, and after Close.
@@ -273,6 +274,10 @@ func (c *Conn) end() {
 	c.paho.Disconnect(quiesce)
 	_ = c.wire.Close()
 	c.paho.Disconnect(quiesce) // the first may have returned early: this one waits for it
-	c.workers.Wait()
+	if c.err == nil {
+		c.workers.Wait()
+	}
+	// The sender of a broken line may hang in paho's Publish until Timeout.
+	// Nobody waits for it: it sees c.lost and ends, and its caller has begun anew.
 	close(c.done)
 }

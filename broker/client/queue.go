@@ -99,6 +99,9 @@ func (c *Conn) send() {
 		case <-c.queue.ready:
 		}
 		for _, it := range c.queue.take() {
+			if c.over() {
+				return
+			}
 			s := sent{mark: it.mark}
 			if it.mark == nil {
 				m := it.message
@@ -110,6 +113,15 @@ func (c *Conn) send() {
 				return
 			}
 		}
+	}
+}
+
+func (c *Conn) over() bool {
+	select {
+	case <-c.lost:
+		return true
+	default:
+		return false
 	}
 }
 
