@@ -102,8 +102,10 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		Logger:                   slog.New(quiet{log.Handler()}),
 	})
 	b.self, _ = b.engine.Clients.Get(mqtt.InlineClientId)
-	if err := b.engine.AddHook(&gate{broker: b}, nil); err != nil {
-		return nil, fmt.Errorf("cannot start the broker: %w", err)
+	for _, hook := range []mqtt.Hook{&gate{broker: b}} {
+		if err := b.engine.AddHook(hook, nil); err != nil {
+			return nil, fmt.Errorf("cannot start the broker: %w", err)
+		}
 	}
 	if err := b.restore(); err != nil {
 		return nil, err
@@ -149,7 +151,7 @@ func (b *Broker) inject(m topics.Message) error {
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: m.QoS, Retain: m.Retain},
 		TopicName:   m.Topic,
 		Payload:     m.Payload,
-		PacketID:    1, // asked for with QoS 1, used for nothing
+		PacketID:    uint16(min(m.QoS, 1)), // asked for with QoS 1, refused with QoS 0, used for nothing
 		Properties:  packets.Properties{ResponseTopic: m.ResponseTopic, CorrelationData: m.Correlation},
 	})
 }

@@ -153,7 +153,7 @@ func (b *Broker) accept(l *listener) {
 func (b *Broker) Serve(c net.Conn) { b.take(local, c) }
 
 func (b *Broker) take(scheme string, raw net.Conn) {
-	c := &conn{Conn: raw}
+	c := &conn{Conn: raw, done: make(chan struct{})}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopping {
@@ -175,6 +175,7 @@ func (b *Broker) serve(scheme string, c *conn) {
 		b.mu.Lock()
 		delete(b.conns, c)
 		b.mu.Unlock()
+		close(c.done)
 	}()
 	_ = c.SetReadDeadline(time.Now().Add(connectTimeout)) // until CONNECT, then the engine sets it by the keep alive
 	err := b.engine.EstablishConnection(scheme, c)
@@ -183,7 +184,10 @@ func (b *Broker) serve(scheme string, c *conn) {
 
 // conn bounds each write by itself, so that a client that does not read is
 // closed before it holds up the others for long.
-type conn struct{ net.Conn }
+type conn struct {
+	net.Conn
+	done chan struct{} // closed when the engine is done with it
+}
 
 func (c *conn) Write(p []byte) (int, error) {
 	err := c.SetWriteDeadline(time.Now().Add(writeTimeout))
