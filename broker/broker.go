@@ -102,7 +102,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		Logger:                   slog.New(quiet{log.Handler()}),
 	})
 	b.self, _ = b.engine.Clients.Get(mqtt.InlineClientId)
-	for _, hook := range []mqtt.Hook{&gate{broker: b}} {
+	for _, hook := range []mqtt.Hook{&gate{broker: b}, &succession{broker: b}} {
 		if err := b.engine.AddHook(hook, nil); err != nil {
 			return nil, fmt.Errorf("cannot start the broker: %w", err)
 		}
