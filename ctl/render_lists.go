@@ -46,7 +46,7 @@ func drawEvent(b *bufio.Writer, e topics.Event, clockWidth int, s Style) {
 	message := cleanLines(e.Message)
 	text := cleanWords(message[0])
 	if about != "" {
-		text = about + ": " + text
+		text = about + ": " + strings.TrimPrefix(text, e.Service+": ")
 	}
 	room := 0
 	if s.Width > 0 {

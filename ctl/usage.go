@@ -254,7 +254,10 @@ func commandLine(args []string) string {
 
 // seconds writes a duration for a sentence.
 func seconds(d time.Duration) string {
-	if d < 10*time.Second {
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < 10*time.Second:
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
 	return d.Round(time.Second).String()

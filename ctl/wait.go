@@ -79,10 +79,11 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, timeo
 }
 
 // wellRun tells whether all wanted instances of a service run and are
-// healthy, or it has done what it is for.
+// healthy, and none more is on its way out; or it has done what it is for.
 func wellRun(v topics.Service) bool {
 	return v.State == topics.Finished ||
-		v.Wanted > 0 && v.State == topics.Running && v.Running == v.Wanted && v.Healthy == v.Running
+		v.Wanted > 0 && v.State == topics.Running && v.Running == v.Wanted && v.Healthy == v.Running &&
+			!slices.ContainsFunc(v.Instances, func(i topics.ServiceInstance) bool { return i.State == topics.Stopping })
 }
 
 // runsOf yields a name for each run of a service: another run of it on the
