@@ -71,16 +71,17 @@ func (l *link) accept(c candidate, g topics.Grant) error {
 	return nil
 }
 
-// ask connects without a will and asks the hub for admission. Without a will,
-// so that the connection of somebody who is refused leaves no trace; the name
-// is another machine's then.
+// ask connects and asks the hub for admission. It does so without a will and
+// by a client id of its own, so that somebody who is refused leaves no trace
+// and pushes nobody out: the name is another machine's then, and on a copied
+// disk the id too.
 func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
 	request, response := l.tree.Request(topics.VerbJoin)
 	transaction := facts.NewUUID()
 	answers := make(chan topics.Reply, 1)
 	connectCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	conn, err := l.connect(connectCtx, c, nil, func(m topics.Message) {
+	conn, err := l.connect(connectCtx, c, "domain-"+l.id+"-join", nil, func(m topics.Message) {
 		if m.Topic != response || m.Retain {
 			return
 		}
@@ -119,14 +120,14 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 	}
 }
 
-func (l *link) connect(ctx context.Context, c candidate, will *topics.Message, onMessage func(topics.Message)) (*client.Conn, error) {
+func (l *link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (*client.Conn, error) {
 	password, err := readPassword(l.config.PasswordFile)
 	if err != nil {
 		return nil, err
 	}
 	o := client.Options{
 		URL: c.url, User: l.config.User, Password: password, CAFile: l.config.CAFile,
-		ClientID: "domain-" + l.id, Will: will, OnMessage: onMessage, Log: l.log,
+		ClientID: clientID, Will: will, OnMessage: onMessage, Log: l.log,
 	}
 	if l.dial != nil {
 		u, err := url.Parse(c.url)

@@ -133,7 +133,7 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	l.n++
 	n := l.n
 	offline := l.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: l.config.Name}, []byte(topics.Offline))
-	conn, err := l.connect(ctx, j.candidate, &offline, func(m topics.Message) { l.deliver(n, m) })
+	conn, err := l.connect(ctx, j.candidate, "domain-"+l.id, &offline, func(m topics.Message) { l.deliver(n, m) })
 	if err != nil {
 		l.say("hub", slog.LevelWarn, err.Error())
 		return nil
@@ -167,8 +167,7 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 		case lonely := <-l.lonely:
 			l.setLonely(ctx, lonely)
 		case w := <-l.windows:
-			// Asking at this broker would end our own connection here: the
-			// hub hears of us when it is back.
+			// Not at this broker: the hub hears of us when it is back.
 			others := slices.DeleteFunc(l.candidates(w.found), func(c candidate) bool { return c.url == j.url })
 			if granted, _ := l.try(ctx, others, 0); granted != nil {
 				conn.Publish(offline)

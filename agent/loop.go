@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -369,7 +368,7 @@ func (l *loop) goodbye() {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
 	defer cancel()
 	if err := l.conn.Flush(ctx); err != nil {
-		l.log.Warn("cannot say goodbye", "error", fmt.Errorf("to the hub: %w", err))
+		l.log.Warn("cannot say goodbye to the hub", "error", err)
 	}
 	l.conn.Close()
 }

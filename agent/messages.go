@@ -30,8 +30,9 @@ func (l *loop) message(m incoming, now time.Time) {
 		l.release(now)
 	case topics.DomainAvailability:
 		// A will that came late, of a connection of ours that is over, or a
-		// hub that lost us for a moment.
-		if string(m.Payload) != topics.Online && l.ready {
+		// hub that lost us for a moment. What was stored is older than our
+		// birth, which follows the subscription.
+		if string(m.Payload) != topics.Online && l.ready && !m.Retain {
 			l.publish(topics.DomainAvailability, []byte(topics.Online))
 		}
 	case topics.DomainServicesSet:

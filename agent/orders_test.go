@@ -1,0 +1,273 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+func TestDrainIsKept(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		dir := t.TempDir()
+		a := h.agent(dir)
+		time.Sleep(time.Second)
+		u.domain(topics.DomainDrainSet, "ON")
+		u.domain(topics.DomainDrainSet, "ON")
+		if s := last[topics.Domain](u, topics.DomainStatus); !s.Draining {
+			t.Error("the status does not say so at once")
+		}
+		if n := len(u.events()); n != 1 || !u.heardEvent(topics.DomainDraining, "drained") {
+			t.Errorf("events %q", u.events())
+		}
+		a.stop()
+		a = h.agent(dir)
+		time.Sleep(time.Second)
+		if s := last[topics.Domain](u, topics.DomainStatus); !s.Draining {
+			t.Error("forgotten over a restart")
+		}
+		u.domain(topics.DomainDrainSet, "OFF")
+		if s := last[topics.Domain](u, topics.DomainStatus); s.Draining || !u.heardEvent(topics.DomainUndrained, "") {
+			t.Errorf("still draining; events %q", u.events())
+		}
+	})
+}
+
+// Orders that were stored on the broker are old: nobody knows when they were
+// meant.
+func TestRetainedOrdersAreIgnored(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		u.say(u.tree.Domain(topics.DomainDrainSet, "pi"), "ON", true)
+		u.say(u.tree.Domain(topics.DomainCommand, "pi"), topics.Command{Transaction: "1", Action: "logs", Service: "web"}, true)
+		h.agent(t.TempDir())
+		time.Sleep(5 * time.Second)
+		if last[topics.Domain](u, topics.DomainStatus).Draining || len(u.of(topics.DomainResponse)) != 0 {
+			t.Error("obeyed")
+		}
+		if h.log.count("ignored an order that was retained") != 2 {
+			t.Error("no warning")
+		}
+	})
+}
+
+func TestCommandRestart(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		a := h.agent(t.TempDir())
+		time.Sleep(time.Second)
+		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
+		time.Sleep(5 * time.Second)
+		u.domain(topics.DomainCommand, topics.Command{Transaction: "t1", Action: "restart", Service: "web"})
+		time.Sleep(5 * time.Second)
+		if r := last[topics.Reply](u, topics.DomainResponse); r.Transaction != "t1" || r.Status != topics.StatusOK {
+			t.Errorf("response %+v", r)
+		}
+		if a.runner.starts() != "web web" || a.runner.living() != 1 {
+			t.Errorf("started %q, %d live", a.runner.starts(), a.runner.living())
+		}
+		for _, c := range []topics.Command{
+			{Transaction: "t2", Action: "restart", Service: "lamp"},
+			{Transaction: "t3", Action: "restart"},
+			{Transaction: "t4", Action: "explode", Service: "web"},
+			{Transaction: "t5", Action: "logs", Service: "../web"},
+			{Transaction: "t6", Action: "logs", Service: "unknown"},
+			{Transaction: "t7", Action: "logs", Service: "web", Lines: -1},
+		} {
+			u.domain(topics.DomainCommand, c)
+			if r := last[topics.Reply](u, topics.DomainResponse); r.Transaction != c.Transaction || r.Status != topics.StatusError || r.Error == "" {
+				t.Errorf("%+v: response %+v", c, r)
+			}
+		}
+	})
+}
+
+func TestCommandLogs(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		a := h.agent(t.TempDir())
+		time.Sleep(time.Second)
+		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
+		file, err := os.OpenFile(filepath.Join(a.dir, "data", "logs", "web", "stdout.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		write := func(line string) {
+			if _, err := file.WriteString(line + "\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 200 {
+			write("line")
+		}
+		write("the last")
+		ask := func(c topics.Command) []topics.LogLine {
+			c.Transaction, c.Action, c.Service = "t", topics.ActionLogs, "web"
+			u.domain(topics.DomainCommand, c)
+			data, err := topics.Decode[topics.LogLines]("", last[topics.Reply](u, topics.DomainResponse).Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data.Lines
+		}
+		if got := ask(topics.Command{}); len(got) != 100 || got[99].Line != "the last" {
+			t.Errorf("%d lines", len(got))
+		}
+		if got := ask(topics.Command{Lines: 2, Follow: topics.Seconds(10 * time.Second)}); len(got) != 2 {
+			t.Errorf("%d lines", len(got))
+		}
+		followed := func() (all []string) {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			for _, m := range u.heard {
+				if m.Topic == u.tree.Log("pi", "web") {
+					l, _ := topics.Decode[topics.LogLine]("", m.Payload)
+					all = append(all, l.Line)
+				}
+			}
+			return all
+		}
+		time.Sleep(5 * time.Second)
+		write("while followed")
+		time.Sleep(time.Second)
+		if got := followed(); len(got) != 1 || got[0] != "while followed" {
+			t.Errorf("followed %q", got)
+		}
+		time.Sleep(10 * time.Second)
+		write("later")
+		time.Sleep(5 * time.Second)
+		if got := followed(); len(got) != 1 {
+			t.Errorf("followed after the end %q", got)
+		}
+	})
+}
+
+func TestBoundedLogs(t *testing.T) {
+	lines := make([]topics.LogLine, 50)
+	for i := range lines {
+		lines[i].Line = strings.Repeat("x", 16<<10)
+	}
+	if n := len(bounded(lines)); n != 15 {
+		t.Errorf("%d lines of 16 KiB in an answer", n)
+	}
+	if n := len(bounded(lines[:3])); n != 3 {
+		t.Errorf("%d lines of 3", n)
+	}
+}
+
+func TestChangesOfTheMachine(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		a := h.agent(t.TempDir())
+		time.Sleep(10 * time.Second)
+		a.facts.mu.Lock()
+		a.facts.address = "198.51.100.7"
+		a.facts.rows = []topics.CatalogRow{{Service: "web", Version: "1.3.0"}}
+		a.facts.problems = []string{"service lamp is left out: nonsense"}
+		a.facts.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		s := last[topics.Domain](u, topics.DomainStatus)
+		if s.Address != "198.51.100.7" || len(s.Catalog) != 1 || s.Catalog[0].Version != "1.3.0" {
+			t.Errorf("after 5 s status %+v", s)
+		}
+		if n := len(u.of(topics.DomainStatus)); n != 2 {
+			t.Errorf("%d statuses for two", n)
+		}
+		if !u.heardEvent(topics.DomainProblem, "nonsense") {
+			t.Errorf("events %q", u.events())
+		}
+	})
+}
+
+func TestReload(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		a := h.agent(t.TempDir())
+		time.Sleep(5 * time.Second)
+		c := a.o.Config
+		c.Traits, c.Address, c.Name = []string{"compute", "npbar"}, "203.0.113.5", "other"
+		a.Reload(c, nil)
+		a.Reload(config.Domain{}, errors.New("domain.toml:1: nonsense"))
+		time.Sleep(time.Second)
+		s := last[topics.Domain](u, topics.DomainStatus)
+		if len(s.Traits) != 2 || s.Address != "203.0.113.5" || s.Name != "pi" {
+			t.Errorf("status %+v", s)
+		}
+		if h.log.count("keys=Name") != 1 || h.log.count("nonsense") != 1 {
+			t.Error("the log does not say what was not taken")
+		}
+	})
+}
+
+func TestOneAgentADataDir(t *testing.T) {
+	inHouse(t, func(h *house) {
+		a := h.agent(t.TempDir())
+		time.Sleep(time.Second)
+		err := New(a.o).Run(context.Background())
+		if err == nil || !strings.Contains(err.Error(), "another agent uses it") {
+			t.Errorf("the second Run: %v", err)
+		}
+	})
+}
+
+// A broker that takes connections and says nothing must not hold the agent.
+func TestSilentBroker(t *testing.T) {
+	inHouse(t, func(h *house) {
+		a := h.agent(t.TempDir(), func(o *Options) {
+			o.Dial = func(context.Context, string) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				h.mu.Lock()
+				h.lines = append(h.lines, theirs)
+				h.mu.Unlock()
+				return ours, nil
+			}
+		})
+		time.Sleep(time.Minute)
+		h.mu.Lock()
+		n := len(h.lines)
+		h.mu.Unlock()
+		if n < 10 {
+			t.Errorf("%d attempts in a minute", n)
+		}
+		began := time.Now()
+		a.stop()
+		if d := time.Since(began); d > 5*time.Second {
+			t.Errorf("it took %v to stop", d)
+		}
+	})
+}
+
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Log("root writes everywhere: the directory is removed instead")
+	}
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		a := h.agent(t.TempDir())
+		time.Sleep(time.Second)
+		file := filepath.Join(a.dir, "data", "command.json")
+		if err := os.Mkdir(file, 0o700); err != nil { // rename onto it fails
+			t.Fatal(err)
+		}
+		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
+		if a.runner.starts() != "web" || !u.heardEvent(topics.DomainProblem, "cannot write") {
+			t.Errorf("started %q, events %q", a.runner.starts(), u.events())
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if _, err := os.Stat(file); err != nil {
+			t.Errorf("not written at last: %v", err)
+		}
+	})
+}
