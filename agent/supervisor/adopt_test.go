@@ -38,6 +38,7 @@ type view struct {
 	Instances []topics.Instance
 	Reports   []string
 	Adopted   bool // Adopt is done
+	Applied   int  // how many start commands it obeyed
 	Idle      bool
 }
 
@@ -64,8 +65,9 @@ func agent(dir string) error {
 	}()
 	h.s.Adopt(time.Now())
 	out := json.NewEncoder(os.Stdout)
+	applied := 0
 	for {
-		if err := out.Encode(view{h.s.Instances(), h.reports, true, h.s.Idle()}); err != nil {
+		if err := out.Encode(view{h.s.Instances(), h.reports, true, applied, h.s.Idle()}); err != nil {
 			return err
 		}
 		wait := time.Hour
@@ -78,6 +80,7 @@ func agent(dir string) error {
 				return nil
 			}
 			h.s.Apply(specs, time.Now())
+			applied++
 		case <-h.events.Ready():
 			events, _ := h.events.Take()
 			for _, e := range events {
@@ -96,6 +99,7 @@ type remote struct {
 	in    io.WriteCloser
 	views chan view
 	last  view
+	sent  int // start commands
 }
 
 func startAgent(t *testing.T, dir string) *remote {
@@ -140,11 +144,14 @@ func startAgent(t *testing.T, dir string) *remote {
 	return r
 }
 
+// apply sends a start command and waits until it is taken.
 func (r *remote) apply(specs map[string]topics.Spec) {
 	r.t.Helper()
 	if err := json.NewEncoder(r.in).Encode(specs); err != nil {
 		r.t.Fatal(err)
 	}
+	r.sent++
+	r.until("the start command is taken", func(v view) bool { return v.Applied == r.sent })
 }
 
 func (r *remote) until(what string, cond func(view) bool) {

@@ -183,6 +183,15 @@ func (in *instance) startTimeout() time.Duration {
 	return orElse(in.Spec.StartTimeout, services.DefaultStartTimeout)
 }
 
+// readyBy is when a starting instance is ready, where nothing is checked, or
+// has taken too long.
+func (in *instance) readyBy() time.Time {
+	if in.check() == noCheck {
+		return in.Run.Started.Add(settleTime)
+	}
+	return in.Run.Started.Add(in.startTimeout())
+}
+
 func (in *instance) stopTimeout() time.Duration {
 	return orElse(in.Spec.StopTimeout, services.DefaultStopTimeout)
 }
@@ -207,10 +216,7 @@ func (in *instance) due() (at time.Time) {
 	case topics.Stopping:
 		sooner(in.Kill)
 	case topics.Starting:
-		sooner(in.Run.Started.Add(in.startTimeout()))
-		if in.check() == noCheck {
-			sooner(in.Run.Started.Add(settleTime))
-		}
+		sooner(in.readyBy())
 	}
 	if !in.Checking && (in.State == topics.Starting || in.State == topics.Running) {
 		sooner(in.CheckAt)

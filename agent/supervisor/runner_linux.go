@@ -277,19 +277,31 @@ func (r *runner) Check(ctx context.Context, c Command) error {
 	if err != nil {
 		return err
 	}
+	defer r.end(g)
 	select {
 	case exit := <-done:
-		g.signal(syscall.SIGKILL) // what it left behind
 		if exit.Signal != 0 || exit.Code != 0 {
 			return errors.New(exit.String())
 		}
 		return nil
 	case <-ctx.Done():
-		g.signal(syscall.SIGKILL)
 		return ctx.Err()
 	case <-r.closing:
-		g.signal(syscall.SIGKILL)
 		return errors.New("the agent stops")
+	}
+}
+
+// end kills a group and waits until nothing of it is left; a second at most,
+// as what hangs in the kernel cannot be waited for.
+func (r *runner) end(g Group) {
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for range 500 {
+		if g.empty() {
+			return
+		}
+		g.signal(syscall.SIGKILL)
+		<-look.C
 	}
 }
 

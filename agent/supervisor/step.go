@@ -366,10 +366,11 @@ func (m *move) tick() {
 		}
 		return
 	case topics.Starting:
-		if m.check() == noCheck && reached(m.Run.Started.Add(settleTime)) {
+		switch late := reached(m.readyBy()); {
+		case late && m.check() == noCheck:
 			m.ready()
-		} else if limit := m.startTimeout(); reached(m.Run.Started.Add(limit)) {
-			m.stop(thenFailed, "it was not ready within "+words(limit))
+		case late:
+			m.stop(thenFailed, "it was not ready within "+words(m.startTimeout()))
 			return
 		}
 	}
