@@ -128,9 +128,7 @@ func (h *Hub) remember(d *domain) {
 	if h.store.State().Domains[d.name] == known {
 		return
 	}
-	if err := h.store.Change(func(s *store.State) { s.Domains[d.name] = known }); err != nil {
-		h.log.Error("cannot remember a domain", "domain", d.name, "error", err)
-	}
+	h.keep(func(s *store.State) { s.Domains[d.name] = known })
 }
 
 // expire does what is due, and says when something is due next.
@@ -141,6 +139,7 @@ func (h *Hub) expire(now time.Time) {
 		return // silence says nothing while we hear nobody
 	}
 	h.settled(now)
+	h.saveAgain(now)
 	if !h.ready {
 		h.due(h.settleBy)
 	}
@@ -165,6 +164,36 @@ func (h *Hub) expire(now time.Time) {
 		} else {
 			h.due(r.at.Add(refusalKept))
 		}
+	}
+}
+
+// keep changes what is on disk. A disk that does not take it is a problem that
+// is shown, not a reason to disobey.
+func (h *Hub) keep(change func(*store.State)) {
+	was := h.store.Err()
+	if err := h.store.Change(change); err != nil && was == nil {
+		h.event(topics.Event{Type: topics.HubProblem, Message: "what was changed is not kept over a restart of the hub: " + err.Error()})
+	}
+}
+
+// saveInterval is the time between tries to write what the disk did not take.
+const saveInterval = time.Minute
+
+func (h *Hub) saveAgain(now time.Time) {
+	switch {
+	case h.store.Err() == nil:
+		h.saveAt = time.Time{}
+	case h.saveAt.IsZero():
+		h.saveAt = now.Add(saveInterval)
+		h.due(h.saveAt)
+	case now.Before(h.saveAt):
+		h.due(h.saveAt)
+	case h.store.Save() != nil:
+		h.saveAt = now.Add(saveInterval)
+		h.due(h.saveAt)
+	default:
+		h.dirty = true
+		h.event(topics.Event{Type: topics.HubProblem, Message: "the disk takes changes again"})
 	}
 }
 
@@ -206,8 +235,12 @@ func (h *Hub) newDomain(name, id string) *domain {
 	d := &domain{name: name, id: id, state: topics.DomainIsOffline}
 	if h.domains[name] == nil {
 		d.available = h.words[name]
+		if s, known := h.strays[name]; known && s.ID == id {
+			d.status = &s
+		}
 	}
 	delete(h.words, name)
+	delete(h.strays, name)
 	h.domains[name] = d
 	h.remember(d)
 	h.dirty = true
@@ -228,10 +261,7 @@ func (h *Hub) raiseEpoch(seen uint64, domain string) {
 		h.event(topics.Event{Type: topics.MessageRefused, Domain: domain, Message: fmt.Sprintf("%s claims epoch %d, ours is %d: ignored", domain, seen, h.epoch)})
 		return
 	}
-	if err := h.store.Change(func(s *store.State) { s.Epoch = seen + 1 }); err != nil {
-		h.log.Error("cannot raise the epoch", "seen", seen, "error", err)
-		return
-	}
+	h.keep(func(s *store.State) { s.Epoch = seen + 1 })
 	h.epoch = seen + 1
 	for _, d := range h.domains {
 		d.ordered.encoded, d.ordered.generation = "", 0
@@ -242,8 +272,14 @@ func (h *Hub) raiseEpoch(seen uint64, domain string) {
 
 // catchUp repeats a start command that a domain did not take although it was
 // given some time ago. Repeating is harmless: an equal one changes nothing.
+// A domain that took a command of somebody else is given its own, above it.
 func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
+	if d.seenGeneration(h.epoch) > d.ordered.generation && h.ready {
+		h.event(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
+		d.ordered.encoded, h.dirty = "", true
+		return
+	}
 	if d.ordered.encoded == "" || now.Sub(d.ordered.at) < patience ||
 		(d.last.Epoch == h.epoch && d.last.Generation >= d.ordered.generation) {
 		return
@@ -310,7 +346,8 @@ func (h *Hub) domainStatus(name string, s topics.Domain, retained bool, now time
 	case d == nil && (s.Micro || !retained):
 		d = h.newDomain(name, s.ID)
 	case d == nil:
-		return // of a domain that is not known any more
+		h.strays[name] = s // perhaps of a domain that goes on beating
+		return
 	}
 	if s.Micro != d.micro {
 		if d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
@@ -374,13 +411,11 @@ func (h *Hub) forget(name string, now time.Time) error {
 	if d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.micro && d.available {
 		return fmt.Errorf("%s is %s and would come back at once: stop its agent first", name, d.state)
 	}
-	if err := h.store.Change(func(s *store.State) { delete(s.Domains, name) }); err != nil {
-		return err
-	}
+	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
 	h.dirty = true
 	if h.cfg.HomeAssistant.Enabled {
-		h.clear(homeassistant.Domain(h.discovery(), topics.DomainView{Name: name}).Topic)
+		h.remove(homeassistant.Domain(h.discovery(), topics.DomainView{Name: name}).Topic)
 	}
 	for _, topic := range h.tree.DomainTopics(name) {
 		h.clear(topic)

@@ -32,10 +32,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	l := new(line)
-	h, err := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Log: s.Log})
-	if err != nil {
-		return err
-	}
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Log: s.Log})
 	will := h.Will()
 	o := client.Options{
 		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,

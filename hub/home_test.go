@@ -87,9 +87,7 @@ func (h *home) start() {
 		h.Fatal(err)
 	}
 	h.broker = b
-	if h.hub, err = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Log: log}); err != nil {
-		h.Fatal(err)
-	}
+	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Log: log})
 	for _, f := range h.hub.Filters() {
 		if err := b.Subscribe(f, h.hub.Deliver); err != nil {
 			h.Fatal(err)

@@ -54,7 +54,8 @@ type Hub struct {
 	defs    map[string]services.Definition
 	retired map[string]services.Definition
 	domains map[string]*domain
-	words   map[string]bool // availability of names that have no record yet
+	words   map[string]bool          // availability of names that have no record yet
+	strays  map[string]topics.Domain // retained status of names that have no record yet
 	lonely  map[string]Lonely
 	refused map[string]*refusal // by the id of the machine that was refused
 
@@ -65,10 +66,12 @@ type Hub struct {
 	views     map[string]topics.Service    // last published, by service
 	published map[string]string            // payload by retained topic: nothing is published twice
 	orders    map[string]string            // service by the transaction of a command to an agent
+	removed   map[string]bool              // discovery topics that were cleared in this run
 	ghosts    map[string]bool              // discovery topics of ours that an earlier run left
 	recent    []topics.Event
 	problem   string // of the last reload
 	wake      time.Time
+	saveAt    time.Time // when to try again to write what the disk did not take
 }
 
 // event is what comes through the mailbox.
@@ -92,8 +95,8 @@ type Lonely struct{ Name, ID, Version, Address string }
 // reconnecting at once stays far below it.
 const mailboxLimit = 1 << 16
 
-// New returns a hub that has raised its epoch on disk, and nothing else done.
-func New(o Options) (*Hub, error) {
+// New returns a hub that has raised its epoch, and nothing else done.
+func New(o Options) *Hub {
 	h := &Hub{
 		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
@@ -102,6 +105,7 @@ func New(o Options) (*Hub, error) {
 		retired:   make(map[string]services.Definition),
 		domains:   make(map[string]*domain),
 		words:     make(map[string]bool),
+		strays:    make(map[string]topics.Domain),
 		lonely:    make(map[string]Lonely),
 		refused:   make(map[string]*refusal),
 		endpoints: make(map[string][]topics.Endpoint),
@@ -109,11 +113,12 @@ func New(o Options) (*Hub, error) {
 		views:     make(map[string]topics.Service),
 		published: make(map[string]string),
 		orders:    make(map[string]string),
+		removed:   make(map[string]bool),
 		ghosts:    make(map[string]bool),
 	}
-	if err := h.store.Change(func(s *store.State) { s.Epoch++ }); err != nil {
-		return nil, err
-	}
+	// An epoch that a full disk does not take is used again at the next start.
+	// The domains have seen it then, and raiseEpoch gets above it.
+	h.keep(func(s *store.State) { s.Epoch++ })
 	h.epoch = h.store.State().Epoch
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
@@ -121,7 +126,7 @@ func New(o Options) (*Hub, error) {
 	for name, known := range h.store.State().Domains {
 		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, state: topics.DomainIsOffline}
 	}
-	return h, nil
+	return h
 }
 
 // ID returns the id of the dominion.
@@ -131,7 +136,7 @@ func (h *Hub) ID() string { return h.store.State().ID }
 func (h *Hub) Filters() []string {
 	filters := h.tree.HubFilters()
 	if h.cfg.HomeAssistant.Enabled {
-		filters = append(filters, h.discovery().Filter())
+		filters = append(append(filters, h.discovery().Filter()), h.discovery().BirthTopics()...)
 	}
 	return filters
 }

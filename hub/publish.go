@@ -2,6 +2,8 @@ package hub
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,6 +24,20 @@ func (h *Hub) retain(topic string, payload []byte) {
 func (h *Hub) clear(topic string) {
 	delete(h.published, topic)
 	h.bus.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
+}
+
+// remove takes a device out of Home Assistant. One that did not listen just
+// now is told again when it is born (homeassistantBorn).
+func (h *Hub) remove(topic string) {
+	delete(h.published, topic)
+	h.removed[topic] = true
+	h.bus.Publish(homeassistant.Removal(topic))
+}
+
+func (h *Hub) homeassistantBorn() {
+	for _, topic := range slices.Sorted(maps.Keys(h.removed)) {
+		h.bus.Publish(homeassistant.Removal(topic))
+	}
 }
 
 // eventsKept is how many of the last events can be asked for.
@@ -93,11 +109,12 @@ func (h *Hub) publishDiscovery() {
 	}
 	for _, c := range configs {
 		delete(h.ghosts, c.Topic)
+		delete(h.removed, c.Topic)
 		h.retain(c.Topic, c.Payload)
 	}
 	if h.ready {
 		for topic := range h.ghosts {
-			h.clear(topic)
+			h.remove(topic)
 		}
 		clear(h.ghosts)
 	}

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -11,8 +12,14 @@ import (
 func (h *Hub) receive(m topics.Message, now time.Time) {
 	if object, ours := h.discovery().Ours(m.Topic); ours {
 		if m.Retain && len(m.Payload) > 0 {
-			h.ghosts[m.Topic] = true
+			h.ghosts[m.Topic], h.dirty = true, true
 			h.log.Debug("found what an earlier run told Home Assistant", "object", object)
+		}
+		return
+	}
+	if slices.Contains(h.discovery().BirthTopics(), m.Topic) {
+		if string(m.Payload) == topics.Online && !m.Retain {
+			h.homeassistantBorn()
 		}
 		return
 	}

@@ -79,7 +79,10 @@ func (h *Hub) order(now time.Time) {
 	desired := h.plan.Desired()
 	for _, name := range slices.Sorted(maps.Keys(h.domains)) {
 		d := h.domains[name]
-		if d.micro || d.status == nil || !topics.SameMajor(d.status.Protocol) {
+		// A domain that is not online yet has not said what runs on it: its
+		// first command must not stop that.
+		first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
+		if d.micro || d.status == nil || first || !topics.SameMajor(d.status.Protocol) {
 			continue
 		}
 		specs := make(map[string]topics.Spec, len(desired[name]))
@@ -227,7 +230,7 @@ func (h *Hub) dropRetired() {
 		delete(h.addresses, name)
 		h.forgetWant(name)
 		if h.cfg.HomeAssistant.Enabled {
-			h.clear(homeassistant.Service(h.discovery(), topics.Service{Service: name}).Topic)
+			h.remove(homeassistant.Service(h.discovery(), topics.Service{Service: name}).Topic)
 		}
 		for _, topic := range h.tree.ServiceTopics(name) {
 			h.clear(topic)

@@ -147,7 +147,8 @@ func (h *Hub) turn(name, to string) error {
 	if to == topics.On && h.defs[name].Priority == services.Required {
 		keep = "" // as the configuration says
 	}
-	return h.want(name, func(w *planner.Want) { w.Switch = keep }, "switched "+to)
+	h.want(name, func(w *planner.Want) { w.Switch = keep }, "switched "+to)
+	return nil
 }
 
 // maxReplicas is far beyond the domains of a home.
@@ -160,28 +161,26 @@ func (h *Hub) scale(name string, n int) error {
 	if n < 0 || n > maxReplicas {
 		return fmt.Errorf("cannot run %s on %d domains: use 1 to %d, or 0 for what the configuration says", name, n, maxReplicas)
 	}
-	return h.want(name, func(w *planner.Want) { w.Replicas = n }, fmt.Sprintf("replicas set to %d", n))
+	h.want(name, func(w *planner.Want) { w.Replicas = n }, fmt.Sprintf("replicas set to %d", n))
+	return nil
 }
 
-func (h *Hub) want(name string, change func(*planner.Want), what string) error {
+func (h *Hub) want(name string, change func(*planner.Want), what string) {
 	old := h.store.State().Wants[name]
 	w := old
 	change(&w)
 	if w == old {
-		return nil
+		return
 	}
-	if err := h.store.Change(func(s *store.State) {
+	h.keep(func(s *store.State) {
 		if w == (planner.Want{}) {
 			delete(s.Wants, name)
 		} else {
 			s.Wants[name] = w
 		}
-	}); err != nil {
-		return err
-	}
+	})
 	h.dirty = true
 	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
-	return nil
 }
 
 // forgetWant drops what users said of a service that is gone.
@@ -189,10 +188,11 @@ func (h *Hub) forgetWant(name string) {
 	if _, said := h.store.State().Wants[name]; !said {
 		return
 	}
-	if err := h.store.Change(func(s *store.State) { delete(s.Wants, name) }); err != nil {
-		h.log.Error("cannot forget what was wanted of a service", "service", name, "error", err)
-	}
+	h.keep(func(s *store.State) { delete(s.Wants, name) })
 }
+
+// maxOrders bounds the answers that are waited for.
+const maxOrders = 1000
 
 // restart orders the agents that run a service to start it anew.
 func (h *Hub) restart(service, only string) error {
@@ -203,6 +203,9 @@ func (h *Hub) restart(service, only string) error {
 		if _, err := h.knownDomain(only); err != nil {
 			return err
 		}
+	}
+	if len(h.orders) > maxOrders {
+		clear(h.orders) // of agents that never answered
 	}
 	told := 0
 	for _, d := range h.sortedDomains() {

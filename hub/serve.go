@@ -65,10 +65,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	h, err := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Log: s.Log})
-	if err != nil {
-		return err
-	}
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Log: s.Log})
 	for _, filter := range h.Filters() {
 		if err := b.Subscribe(filter, h.Deliver); err != nil {
 			return fmt.Errorf("cannot subscribe to %s: %w", filter, err)

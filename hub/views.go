@@ -188,6 +188,9 @@ func (h *Hub) problems() []string {
 	if h.problem != "" {
 		all = append(all, h.problem)
 	}
+	if err := h.store.Err(); err != nil {
+		all = append(all, "what was changed is not kept over a restart of the hub: "+err.Error())
+	}
 	for _, d := range h.viewDomains() {
 		switch {
 		case d.Problem != "":

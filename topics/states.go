@@ -47,6 +47,7 @@ const (
 	HubStarted       EventType = "hub_started"       // the hub runs; it waits for the domains it knows
 	HubReady         EventType = "hub_ready"         // the known domains are back or were waited for: it plans
 	HubStopping      EventType = "hub_stopping"      // the hub was told to stop
+	HubProblem       EventType = "hub_problem"       // something of the hub needs a human, or no longer does
 	ConfigReloaded   EventType = "config_reloaded"   // the configuration was read again and is in force
 	ConfigRefused    EventType = "config_refused"    // the configuration has faults; the old one stays in force
 	EpochRaised      EventType = "epoch_raised"      // a higher epoch was seen, so the hub raised its own above it
@@ -78,7 +79,7 @@ const (
 // EventTypes lists the closed list in its order.
 func EventTypes() []EventType {
 	return []EventType{
-		HubStarted, HubReady, HubStopping, ConfigReloaded, ConfigRefused, EpochRaised,
+		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, EpochRaised,
 		DomainJoined, DomainOffline, DomainLost, DomainReturned, DomainRefused, DomainLonely,
 		DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
 		ServiceWanted, ServiceStarted, ServiceReady, ServiceUnhealthy, ServiceCrashed, ServiceFailed,

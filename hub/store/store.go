@@ -35,10 +35,12 @@ type Known struct {
 type Store struct {
 	path  string
 	state State
+	err   error // why the file is behind the memory; nil when it is not
 }
 
 // Open reads the file in dir, which is made if it is missing. A file that a
-// power cut broke is set aside with a warning.
+// power cut broke is set aside with a warning. A dir that cannot be written
+// from the beginning is an error: the hub would be another one at each start.
 func Open(dir string, log *slog.Logger) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make data_dir: %w", err)
@@ -48,9 +50,6 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if state.ID == "" {
-		state.ID = newUUID()
-	}
 	if state.Wants == nil {
 		state.Wants = make(map[string]planner.Want)
 	}
@@ -58,6 +57,11 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 		state.Domains = make(map[string]Known)
 	}
 	s.state = state
+	if state.ID == "" {
+		if err := s.Change(func(s *State) { s.ID = newUUID() }); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -68,17 +72,22 @@ func (s *Store) State() State {
 	return c
 }
 
-// Change applies change to a copy of the state, writes it, and keeps it only
-// if that worked: memory and disk never differ.
+// Change applies change and writes the file. With a full disk the change
+// holds all the same, for this run of the hub: a home must not become deaf
+// because a card is full. The error says that it is not on disk yet.
 func (s *Store) Change(change func(*State)) error {
-	next := s.State()
-	change(&next)
-	if err := atomicfile.WriteJSON(s.path, next); err != nil {
-		return err
-	}
-	s.state = next
-	return nil
+	change(&s.state)
+	return s.Save()
 }
+
+// Save writes the file, for a caller whose last Change could not.
+func (s *Store) Save() error {
+	s.err = atomicfile.WriteJSON(s.path, s.state)
+	return s.err
+}
+
+// Err says why the last change is not on disk, nil if it is.
+func (s *Store) Err() error { return s.err }
 
 func newUUID() string {
 	var b [16]byte

@@ -1,0 +1,124 @@
+package hub_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Somebody else's start command was obeyed: the hub puts it right, above it.
+func TestForeignCommandIsPutRight(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
+		if err := kitchen.join(); err != nil {
+			t.Fatal(err)
+		}
+		defer kitchen.leave()
+		time.Sleep(4 * time.Second)
+		kitchen.obey(topics.StartCommand{Domain: kitchen.id, Epoch: kitchen.epoch, Generation: kitchen.gen + 50})
+		time.Sleep(6 * time.Second)
+		if got := h.where("lamp"); got != "[kitchen:running]" || kitchen.started("lamp") != 2 || !h.saw(topics.EpochRaised) {
+			t.Errorf("lamp %s, started %d times", got, kitchen.started("lamp"))
+		}
+	})
+}
+
+// A hub whose data_dir is older than its domains disturbs nothing of what
+// runs: no domain is ordered to stop what it has not told about yet.
+func TestFirstCommandStopsNothing(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
+		for _, s := range []string{"lamp", "web", "orchestrator"} {
+			kitchen.running[s] = topics.Instance{Service: s, State: topics.Running, Health: topics.Healthy, Revision: revision(t, s)}
+		}
+		if err := kitchen.join(); err != nil {
+			t.Fatal(err)
+		}
+		defer kitchen.leave()
+		time.Sleep(5 * time.Second)
+		if n := kitchen.started("lamp") + kitchen.started("web") + kitchen.started("orchestrator"); n != 0 || h.where("web") != "[kitchen:running]" {
+			t.Errorf("%d services were started again; web %s", n, h.where("web"))
+		}
+	})
+}
+
+// revision is that of a service of chain, as the hub orders it.
+func revision(t *testing.T, service string) string {
+	for _, d := range load(t, chain).Services {
+		if d.Name == service {
+			return d.Spec(nil).Revision
+		}
+	}
+	t.Fatal("no service " + service)
+	return ""
+}
+
+// Status and availability of a domain came retained before its record was
+// made: a live heartbeat is enough to take it as it is.
+func TestRetainedStatusOfAnUnknownDomainCounts(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
+		status := `{"id":"id-of-kitchen","name":"kitchen","protocol":"1.0","traits":["lamp"],"services":[],"catalog":[{"service":"web"}]}`
+		h.hub.Deliver(topics.Message{Topic: "dominion/domain/kitchen/availability", Payload: []byte("online"), Retain: true})
+		h.hub.Deliver(topics.Message{Topic: "dominion/domain/kitchen/status", Payload: []byte(status), Retain: true})
+		h.hub.Deliver(topics.Message{Topic: "dominion/domain/kitchen/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: kitchen.id, Session: "s", Seq: 9})})
+		if s := h.status(); s.Domains.Online != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A full card: orders are obeyed all the same, said not to be kept, and
+// written as soon as that works.
+func TestDiskThatTakesNothing(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		file := filepath.Join(h.cfg.DataDir, "hub.json")
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(file, "in the way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		h.publish("dominion/service/lamp/set", "OFF", false)
+		if s := h.service("lamp"); s.Switch != topics.Off || !h.saw(topics.HubProblem) {
+			t.Errorf("not obeyed, or not said: %+v", s)
+		}
+		if r := h.ask(topics.VerbStatus, `{}`); !strings.Contains(string(r.Data), "not kept over a restart") {
+			t.Errorf("status shows no problem: %s", r.Data)
+		}
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if b, err := os.ReadFile(file); err != nil || !strings.Contains(string(b), `"OFF"`) {
+			t.Errorf("not written later: %s %v", b, err)
+		}
+	})
+}
+
+// Home Assistant that was away when a device was removed is told at its birth.
+func TestRemovalIsRepeatedAtHomeAssistantsBirth(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		topic := "homeassistant/device/dominion_" + h.hub.ID()[:8] + "_service_old/config"
+		h.hub.Deliver(topics.Message{Topic: topic, Payload: []byte("{}"), Retain: true})
+		synctest.Wait()
+		h.mu.Lock()
+		if payload, said := h.retained[topic]; !said || payload != "" {
+			t.Errorf("not removed: %q %v", payload, said)
+		}
+		delete(h.retained, topic)
+		h.mu.Unlock()
+		h.publish("homeassistant/status", "online", false)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if payload, said := h.retained[topic]; !said || payload != "" {
+			t.Errorf("not removed again: %q %v", payload, said)
+		}
+	})
+}
