@@ -153,7 +153,12 @@ func benchSize(t *testing.T) []row {
 	return rows
 }
 
-func mb(bytes int64) string { return strconv.FormatFloat(float64(bytes)/1e6, 'f', 1, 64) + " MB" }
+func mb(bytes int64) string {
+	if bytes < 1e6 {
+		return fmt.Sprintf("%d kB", bytes/1000)
+	}
+	return strconv.FormatFloat(float64(bytes)/1e6, 'f', 1, 64) + " MB"
+}
 
 // benchIdle lets a hub with ten domains and an agent with ten services do
 // nothing for a minute, and weighs them.

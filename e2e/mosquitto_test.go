@@ -20,6 +20,7 @@ import (
 // owner does: TLS, users and passwords.
 type mosquitto struct {
 	host         *Host
+	process      *Process
 	caFile       string
 	passwordFile string // the one password of all its users
 	password     string
@@ -37,8 +38,7 @@ func startMosquitto(t testing.TB, host *Host) *mosquitto {
 	for _, user := range []string{"hub", "domain", "observer"} {
 		host.must(command("mosquitto_passwd", "-b", users, user, m.password))
 	}
-	config := filepath.Join(host.Dir, "mosquitto.conf")
-	host.must(os.WriteFile(config, fmt.Appendf(nil, `user root
+	host.must(os.WriteFile(filepath.Join(host.Dir, "mosquitto.conf"), fmt.Appendf(nil, `user root
 listener 8883
 cafile %s
 certfile %s
@@ -51,15 +51,21 @@ log_type error
 log_type warning
 log_type notice
 `, m.caFile, cert, key, users), 0o600))
-	host.Start("mosquitto", "-c", config)
-	eventually(t, 10*time.Second, "mosquitto listens", func() bool {
-		c, err := host.Dial("tcp", host.Address()+":8883")
+	m.start()
+	return m
+}
+
+// start starts the broker and returns when it listens.
+func (m *mosquitto) start() {
+	m.host.t.Helper()
+	m.process = m.host.Start("mosquitto", "-c", filepath.Join(m.host.Dir, "mosquitto.conf"))
+	eventually(m.host.t, 10*time.Second, "mosquitto listens", func() bool {
+		c, err := m.host.Dial("tcp", m.host.Address()+":8883")
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
 	})
-	return m
 }
 
 func (m *mosquitto) url(user string) string {

@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// The home's mosquitto restarts and, without persistence, has forgotten
+// everything: hub and agents tell it all again, and nothing is disturbed.
+func TestExternalBrokerRestarts(t *testing.T) {
+	needs(t)
+	t.Parallel()
+	home := newHome(t, External)
+	_, _, _, _, o := upWithServices(t, home)
+	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+	retained := make(map[string]bool)
+	for _, m := range home.Observe().Since(0) {
+		if m.Retain {
+			retained[m.Topic] = true
+		}
+	}
+
+	home.external.process.Kill()
+	home.external.start()
+	o = home.Observe()
+	o.Until(20*time.Second, "hub and domains are back, all is healthy", func(v View) bool {
+		return v.Ready() && v.Online("kitchen") && v.Online("cellar") && v.Healthy("web", 1) && v.Healthy("lamp", 1) &&
+			v["dominion/domain/kitchen/services/set"].Payload != "" && v["dominion/domain/cellar/services/set"].Payload != ""
+	})
+	o.Until(40*time.Second, "all that was retained is retained again", func(v View) bool {
+		for topic := range retained {
+			if v[topic].Payload == "" {
+				return false
+			}
+		}
+		return true
+	})
+	for topic, m := range home.Observe().Latest() {
+		if retained[topic] && !m.Retain && !strings.HasSuffix(topic, "/heartbeat") && !strings.HasSuffix(topic, "/metrics") {
+			t.Errorf("is not retained again: %v", m)
+		}
+	}
+	home.Journal.Undisturbed(t, "after the broker restarted", before, starts)
+}
+
+// Agents and hub that are there before the broker wait for it.
+func TestExternalBrokerComesLast(t *testing.T) {
+	needs(t)
+	t.Parallel()
+	home := newHome(t, External)
+	home.external.process.Kill()
+	kitchen := home.Domain("kitchen")
+	kitchen.Install("web")
+	home.Configure(service("web", `priority = "required"`))
+	hub := home.StartHub()
+	agent := kitchen.Start()
+	hub.AwaitLog(10*time.Second, "cannot connect", home.external.host.Address())
+	home.external.start()
+	o := home.Observe()
+	o.Until(30*time.Second, "web is healthy", func(v View) bool { return v.Ready() && v.Healthy("web", 1) })
+	if hub.Ended() || agent.Ended() {
+		t.Error("hub or agent gave up")
+	}
+}
+
+// A microcontroller that speaks the topics is a domain that runs its own one
+// service, and is never given a start command.
+func TestMicrodomain(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		home.Configure("")
+		_, _, o := home.Up()
+		mark := o.Now()
+		home.Publish("dominion/domain/bell/availability", "online", "-r")
+		home.Publish("dominion/domain/bell/status", `{"name": "bell", "micro": true, "services": [{"service": "bell", "state": "running", "port": 80}]}`, "-r")
+		listed := func(state topics.DomainState) {
+			t.Helper()
+			eventually(t, 10*time.Second, "dominionctl lists the microdomain as "+string(state), func() bool {
+				var domains []topics.DomainView
+				err := oneDocument(home.Ctl("domains", "--json").Stdout, &domains)
+				return err == nil && len(domains) == 1 && domains[0].Name == "bell" && domains[0].Micro && domains[0].State == state
+			})
+		}
+		listed(topics.DomainIsOnline)
+		home.Publish("dominion/domain/bell/availability", "offline", "-r")
+		listed(topics.DomainIsOffline)
+		for _, m := range o.Since(mark) {
+			if m.Topic == "dominion/domain/bell/services/set" {
+				t.Errorf("a microdomain is given a start command: %v", m)
+			}
+		}
+	})
+}

@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// record is one record of an mDNS answer that was on the wire.
+type record struct{ dns.RR }
+
+// listen hears all multicast DNS of the home, and asks for a service type.
+func (h *Home) listen(ask ...string) *feed[record] {
+	h.t.Helper()
+	group := &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353}
+	heard := newFeed[record]()
+	var conn *net.UDPConn
+	h.must(h.observer.in(func() (err error) {
+		eth0, err := net.InterfaceByName("eth0")
+		if err == nil {
+			conn, err = net.ListenMulticastUDP("udp4", eth0, group)
+		}
+		return err
+	}))
+	h.t.Cleanup(func() { conn.Close() })
+	go func() {
+		packet := make([]byte, 9000)
+		for {
+			n, _, err := conn.ReadFromUDP(packet)
+			if err != nil {
+				return
+			}
+			var m dns.Msg
+			if m.Unpack(packet[:n]) == nil && m.Response {
+				for _, rr := range slices.Concat(m.Answer, m.Ns, m.Extra) {
+					heard.add(record{rr})
+				}
+			}
+		}
+	}()
+	for _, service := range ask {
+		var m dns.Msg
+		m.SetQuestion(service+".local.", dns.TypePTR)
+		m.RecursionDesired = false
+		query, err := m.Pack()
+		h.must(err)
+		_, err = conn.WriteToUDP(query, group)
+		h.must(err)
+	}
+	return heard
+}
+
+// The hub announces itself where others can reach it, tells who it is, and
+// says goodbye.
+func TestAnnouncement(t *testing.T) {
+	home := onEmbedded(t)
+	// a container network and a tunnel on the hub, which nobody else can reach
+	for i, name := range []string{"docker0", "br-0123456789ab", "veth1234567", "tailscale0"} {
+		home.must(command("ip", "-n", home.Hub.netns, "link", "add", name, "type", "bridge"))
+		home.must(command("ip", "-n", home.Hub.netns, "addr", "add", fmt.Sprintf("172.%d.0.1/16", 17+i), "dev", name))
+		home.must(command("ip", "-n", home.Hub.netns, "link", "set", name, "up"))
+	}
+	home.Configure("")
+	hub, _, _ := home.Up()
+	heard := home.listen("_dominion._tcp", "_mqtt._tcp")
+	find := func(what string, since int, match func(dns.RR) bool) dns.RR {
+		t.Helper()
+		r, ok := heard.await(10*time.Second, since, func(r record) bool { return match(r.RR) })
+		if !ok {
+			t.Fatalf("not heard: %s", what)
+		}
+		return r.RR
+	}
+	about := func(rr dns.RR, service string) bool { return strings.Contains(rr.Header().Name, service+".local.") }
+	for _, service := range []string{"_dominion._tcp", "_mqtt._tcp"} {
+		srv := find("SRV of "+service, 0, func(rr dns.RR) bool { _, is := rr.(*dns.SRV); return is && about(rr, service) }).(*dns.SRV)
+		if srv.Port != 1883 {
+			t.Errorf("%s is announced at port %d", service, srv.Port)
+		}
+	}
+	txt := find("TXT of the hub", 0, func(rr dns.RR) bool { _, is := rr.(*dns.TXT); return is && about(rr, "_dominion._tcp") }).(*dns.TXT)
+	says := make(map[string]string)
+	for _, kv := range txt.Txt {
+		k, v, _ := strings.Cut(kv, "=")
+		says[k] = v
+	}
+	if !uuidPattern.MatchString(says["id"]) || says["name"] != "home" || says["version"] != version ||
+		says["protocol"] != topics.Protocol || says["tls"] != "0" || says["prefix"] != "dominion" {
+		t.Errorf("TXT of the hub: %q", txt.Txt)
+	}
+	find("the hub's address", 0, func(rr dns.RR) bool { a, is := rr.(*dns.A); return is && a.A.String() == home.Hub.Address() })
+	all, _ := heard.from(0)
+	for _, r := range all {
+		if a, is := r.RR.(*dns.A); is && a.A.String() != home.Hub.Address() {
+			t.Errorf("an address is announced that nobody can reach: %v", a)
+		}
+		if a, is := r.RR.(*dns.AAAA); is && a.AAAA.IsLoopback() {
+			t.Errorf("loopback is announced: %v", a)
+		}
+	}
+
+	t.Log("a lonely domain announces itself, until it has joined")
+	attic := home.Domain("attic")
+	attic.Configure(nil, "dominion = \"nosuch\"\n")
+	lonely := attic.Start()
+	srv := find("SRV of a lonely domain", 0, func(rr dns.RR) bool { _, is := rr.(*dns.SRV); return is && about(rr, "_dominion-domain._tcp") })
+	if srv.Header().Ttl == 0 {
+		t.Errorf("%v", srv)
+	}
+	mark := heard.len()
+	lonely.Stop()
+	goodbye := func(service string) func(dns.RR) bool {
+		return func(rr dns.RR) bool { return rr.Header().Ttl == 0 && about(rr, service) }
+	}
+	find("goodbye of the domain", mark, goodbye("_dominion-domain._tcp"))
+
+	t.Log("the hub says goodbye")
+	mark = heard.len()
+	hub.Stop()
+	find("goodbye of the hub", mark, goodbye("_dominion._tcp"))
+	find("goodbye of the broker", mark, goodbye("_mqtt._tcp"))
+}
+
+// A password goes to a hub that zeroconf named only where TLS proves who it
+// is and hides it.
+func TestPasswordGoesByTLSAlone(t *testing.T) {
+	home, caFile := guarded(t)
+	withTLS := home.Hub.Exec(nil, "cat", home.hubFile()).Stdout
+	var without []string
+	for line := range strings.Lines(withTLS) {
+		if key, _, _ := strings.Cut(line, " "); key != "listen_tls" && key != "cert_file" && key != "key_file" {
+			without = append(without, line)
+		}
+	}
+	home.WriteHubConfig(strings.Join(without, ""))
+	hub := home.StartHub()
+	kitchen := home.Domain("kitchen")
+	password := filepath.Join(kitchen.Dir, "password")
+	kitchen.must(writeFile(password, "secret of kitchen\n"))
+	kitchen.Configure(nil, fmt.Sprintf("user = \"kitchen\"\npassword_file = %q\ncafile = %q\n", password, caFile))
+	agent := kitchen.Start()
+	agent.AwaitLog(15*time.Second, "unencrypted")
+
+	t.Log("with TLS")
+	hub.Stop()
+	home.WriteHubConfig(withTLS)
+	hub = home.StartHub()
+	agent.AwaitLog(60*time.Second, "joined", "mqtts://")
+	for _, line := range []string{"user=kitchen", "listener=mqtt "} {
+		if lines, _ := hub.log.from(0); slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "refused") && strings.Contains(l, line) }) {
+			t.Errorf("the agent tried the listener without TLS: %q", lines)
+		}
+	}
+}
