@@ -10,8 +10,9 @@ DESTDIR    ?=
 
 VERSION ?= $(shell sh build/version.sh)
 
-# Go from go.dev lands in /usr/local/go, which sudo's PATH leaves out.
-export PATH := $(PATH):/usr/local/go/bin
+# Go from go.dev lands in /usr/local/go, which sudo's PATH leaves out; users
+# have no sbin, where Debian keeps mosquitto and ip.
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
 # Go keeps its caches below HOME. Without one (containers, services) they go
 # below the checkout; -modcacherw lets `make clean` remove them.

@@ -1,17 +1,23 @@
 #!/bin/sh
-# Sees to it that the programs the end-to-end tests talk with are there:
-# mosquitto and its clients, ip, and a Python. As root they are installed.
+# Sees to it that what the end-to-end tests need is there: root for network
+# namespaces, mosquitto and its clients, ip, and a Python. Programs that are
+# missing are installed. The tests themselves skip what they cannot try; who
+# asked for them is told here instead.
+if [ "$(id -u)" != 0 ]; then
+	echo "cannot run the end-to-end tests: the network namespaces of their hosts need root" >&2
+	exit 1
+fi
 missing=
-for need in mosquitto:mosquitto mosquitto_sub:mosquitto-clients ip:iproute2 python3:python3; do
-	PATH=$PATH:/usr/sbin:/sbin command -v "${need%%:*}" >/dev/null || missing="$missing ${need#*:}"
+for need in mosquitto:mosquitto mosquitto_sub:mosquitto-clients ip:iproute2 python3:python3 git:git; do
+	command -v "${need%%:*}" >/dev/null || missing="$missing ${need#*:}"
 done
 [ -n "$missing" ] || exit 0
 
-if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+if ! command -v apt-get >/dev/null; then
 	echo "cannot run the end-to-end tests: install$missing first" >&2
 	exit 1
 fi
-# A package that starts its service at once would take port 1883 from the tests.
+# A package that starts its service at once would take port 1883.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
 	printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
