@@ -20,7 +20,10 @@ func TestForeignCommandIsPutRight(t *testing.T) {
 		}
 		defer kitchen.leave()
 		time.Sleep(4 * time.Second)
-		kitchen.obey(topics.StartCommand{Domain: kitchen.id, Epoch: kitchen.epoch, Generation: kitchen.gen + 50})
+		kitchen.mu.Lock()
+		foreign := topics.StartCommand{Domain: kitchen.id, Epoch: kitchen.epoch, Generation: kitchen.gen + 50}
+		kitchen.mu.Unlock()
+		kitchen.obey(foreign)
 		time.Sleep(6 * time.Second)
 		if got := h.where("lamp"); got != "[kitchen:running]" || kitchen.started("lamp") != 2 || !h.saw(topics.EpochRaised) {
 			t.Errorf("lamp %s, started %d times", got, kitchen.started("lamp"))
