@@ -48,6 +48,9 @@ func inHouse(t *testing.T, test func(h *house)) {
 	}()
 	synctest.Test(t, func(t *testing.T) {
 		h.t = t
+		// Time stands still for what is left when the bubble's root is gone: a
+		// connection that broke ends for good within its timeout.
+		t.Cleanup(func() { time.Sleep(10 * time.Second) })
 		test(h)
 	})
 }
