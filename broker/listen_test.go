@@ -370,6 +370,7 @@ func receive(t *testing.T, r *bufio.Reader) (kind byte, pk packets.Packet) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pk.FixedHeader.Remaining = n
 	body := make([]byte, n)
 	for at := 0; at < n; {
 		m, err := r.Read(body[at:])
