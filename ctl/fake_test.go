@@ -192,7 +192,9 @@ func (f *fake) command(domain string, c topics.Command) {
 	} else {
 		return // no such agent
 	}
-	f.broker.Publish(f.tree.Message(topics.Address{Kind: topics.DomainResponse, Domain: domain}, topics.Encode(reply)))
+	at := topics.Address{Kind: topics.DomainResponse, Domain: domain}
+	f.broker.Publish(f.tree.Message(at, topics.Encode(topics.Refuse("not-yours", errors.New("not for you")))))
+	f.broker.Publish(f.tree.Message(at, topics.Encode(reply)))
 }
 
 func (f *fake) open(name string) ([]byte, error) {
