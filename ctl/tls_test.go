@@ -1,0 +1,92 @@
+package ctl
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+)
+
+// certificate writes a certificate of 127.0.0.1 that vouches for itself.
+func certificate(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "home"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:        true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+// An encrypted hub is asked with the certificates that the user trusts, and
+// not otherwise.
+func TestEncrypted(t *testing.T) {
+	certFile, keyFile := certificate(t)
+	hub, err := startFake(t.TempDir(), "", broker.Config{ListenTLS: "127.0.0.1:0", CertFile: certFile, KeyFile: keyFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closing(t, hub)
+	address := ""
+	for _, l := range hub.broker.Listeners() {
+		if l.Scheme == "mqtts" {
+			address = l.Addr.String()
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		env  string
+		code int
+		says string
+	}{
+		{[]string{"--hub", address, "--cafile", certFile}, "", ExitOK, ""},
+		{[]string{"--hub", "mqtts://" + address, "--cafile", certFile}, "", ExitOK, ""},
+		{[]string{"--cafile", certFile}, "mqtts://" + address, ExitOK, ""},
+		{[]string{"--hub", "mqtts://" + address}, "", ExitNoAnswer, "certificate"},
+		{[]string{"--hub", address}, "", ExitNoAnswer, "cannot connect"},
+		{[]string{"--hub", "mqtts://" + address, "--cafile", keyFile}, "", ExitNoAnswer, "certificate"},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := Main(t.Context(), Env{Args: append(c.args, "plan"), Stdout: &stdout, Stderr: &stderr, Getenv: func(k string) string {
+			if k == "DOMINION_URL" {
+				return c.env
+			}
+			return ""
+		}})
+		if code != c.code || !strings.Contains(stderr.String(), c.says) {
+			t.Errorf("%v with DOMINION_URL=%q: exit code %d, want %d and %q: %s", c.args, c.env, code, c.code, c.says, &stderr)
+		}
+	}
+}
