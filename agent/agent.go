@@ -49,7 +49,8 @@ type Facts interface {
 	// Catalog returns the services on disk, by name, and what is new among
 	// the problems with them.
 	Catalog() (rows []topics.CatalogRow, problems []string)
-	// Addresses returns where the machine is reached, and all its addresses.
+	// Addresses returns where the machine is reached, "" for nowhere, and all
+	// its addresses.
 	Addresses() (address string, all []string)
 	// Metrics measures the machine, and each service by its process group.
 	Metrics(now time.Time, groups map[string]int) topics.Metrics

@@ -208,11 +208,17 @@ func (l *loop) poll(now time.Time) {
 		l.log.Warn(p)
 		l.event(topics.DomainProblem, "", p)
 	}
+	old := l.reachedAt.Load()
 	address, all := l.facts.Addresses()
-	if l.config.Address != "" {
+	switch {
+	case l.config.Address != "":
 		address = l.config.Address
+	case address == "" && old != nil:
+		address = *old // a cable is out: most come back with the address they had
+	case address == "":
+		address = "127.0.0.1"
 	}
-	if old := l.reachedAt.Load(); old == nil || *old != address {
+	if old == nil || *old != address {
 		if old != nil {
 			l.log.Info("this domain's address changed", "from", *old, "to", address)
 		}

@@ -182,6 +182,13 @@ func TestChangesOfTheMachine(t *testing.T) {
 		if n := len(u.of(topics.DomainStatus)); n != 2 {
 			t.Errorf("%d statuses for two", n)
 		}
+		a.facts.mu.Lock()
+		a.facts.address = ""
+		a.facts.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if s := last[topics.Domain](u, topics.DomainStatus); s.Address != "198.51.100.7" {
+			t.Errorf("with the cable out the address is %q", s.Address)
+		}
 		if !u.heardEvent(topics.DomainProblem, "nonsense") {
 			t.Errorf("events %q", u.events())
 		}

@@ -47,7 +47,10 @@ const (
 // one entry concerns that service alone: the supervisor refuses it.
 func judge(c topics.StartCommand, retained bool, s standing) (verdict, string) {
 	switch {
-	// It must be meant for us, by those we joined.
+	// It must be meant for us, by those we joined. One that was stored for a
+	// former machine of our name, or by a former hub, is no offence.
+	case retained && (c.Dominion != s.dominion || c.Domain != s.domain):
+		return stale, fmt.Sprintf("it was retained, for domain %q of dominion %q", c.Domain, c.Dominion)
 	case c.Dominion != s.dominion:
 		return refuse, fmt.Sprintf("it is of dominion %q, joined is %q", c.Dominion, s.dominion)
 	case c.Domain != s.domain:

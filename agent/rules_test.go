@@ -50,6 +50,7 @@ func TestJudge(t *testing.T) {
 		{"stored, hub/status unknown", command(7, 4), true, with(at(7, 3), func(s *standing) { s.hub = hubView{availability: topics.Online} }), hold, ""},
 		{"stored, of a former run", command(7, 4), true, with(at(7, 3), func(s *standing) { s.hub.epoch = 8 }), stale, "runs epoch 8"},
 		{"stored, hub/status too, but the grant knows better", command(7, 4), true, with(at(7, 3), func(s *standing) { s.granted = 8 }), stale, "runs epoch 8"},
+		{"stored for a former machine of the name", topics.StartCommand{Dominion: "d1", Domain: "you", Epoch: 7}, true, at(7, 3), stale, `"you"`},
 		{"stored, older than taken", command(7, 2), true, at(7, 3), refuse, "taken was 7"},
 	} {
 		got, reason := judge(c.command, c.retained, c.standing)

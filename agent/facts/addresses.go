@@ -11,7 +11,7 @@ import (
 
 // Addresses returns where this machine is reached: the address of the default
 // route's interface, else of the first of the given interfaces that has one,
-// else of loopback; and all addresses of the given interfaces.
+// "" where there is none; and all addresses of the given interfaces.
 func Addresses(interfaces []net.Interface) (address string, all []string) {
 	var candidates []netip.Addr
 	if name := defaultInterface(read("/proc/net/route"), read("/proc/net/ipv6_route")); name != "" {
@@ -30,10 +30,10 @@ func Addresses(interfaces []net.Interface) (address string, all []string) {
 	if !ok {
 		best, ok = choose(candidates)
 	}
-	if !ok {
-		return "127.0.0.1", all
+	if ok {
+		address = best.String()
 	}
-	return best.String(), all
+	return address, all
 }
 
 // choose takes the first IPv4 address, else the first IPv6 one; one of the

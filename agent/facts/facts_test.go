@@ -229,7 +229,7 @@ func TestThisMachine(t *testing.T) {
 		t.Errorf("metrics of this machine: %+v", m)
 	}
 	address, _ := Addresses(nil)
-	if _, err := netip.ParseAddr(address); err != nil {
+	if _, err := netip.ParseAddr(address); err != nil && address != "" {
 		t.Error(err)
 	}
 }
