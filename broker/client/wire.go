@@ -101,10 +101,15 @@ func tlsConfig(host, caFile string) (*tls.Config, error) {
 type wire struct {
 	net.Conn
 	timeout time.Duration
+	// writing holds a value while one writes: paho's pings come in between. No
+	// mutex, because waiting for one stops the clock of a synctest bubble.
+	writing chan struct{}
 	settle  func() bool // no longer tied to the context it was opened with; false: that has ended
 }
 
 func (w *wire) Write(b []byte) (int, error) {
+	w.writing <- struct{}{}
+	defer func() { <-w.writing }()
 	if err := w.Conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
 		return 0, err
 	}
@@ -146,7 +151,7 @@ func open(ctx context.Context, o Options, s server, secure *tls.Config) (*wire, 
 		conn = t
 	}
 	settle := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return &wire{Conn: conn, timeout: o.Timeout, settle: settle}, nil
+	return &wire{Conn: conn, timeout: o.Timeout, writing: make(chan struct{}, 1), settle: settle}, nil
 }
 
 func openFunc(open func() (net.Conn, error)) mqtt.OpenConnectionFunc {

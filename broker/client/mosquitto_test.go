@@ -1,0 +1,157 @@
+package client_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// mosquitto starts Debian's broker on a port of loopback, with a user, and an
+// ACL that keeps "secret/#" from it.
+func mosquitto(t *testing.T) (url string, stop func()) {
+	t.Helper()
+	program, err := exec.LookPath("mosquitto")
+	if err != nil {
+		if program = "/usr/sbin/mosquitto"; !exists(program) {
+			t.Skip("skipped: mosquitto is not installed")
+		}
+	}
+	password, err := exec.LookPath("mosquitto_passwd")
+	if err != nil {
+		t.Skip("skipped: mosquitto_passwd is not installed")
+	}
+	dir := t.TempDir()
+	// mosquitto gives up being root, and must still read its files
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	users := filepath.Join(dir, "users")
+	if out, err := exec.Command(password, "-b", "-c", users, "ann", "s3cret").CombinedOutput(); err != nil {
+		t.Fatalf("mosquitto_passwd: %v: %s", err, out)
+	}
+	if err := os.Chmod(users, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := free.Addr().(*net.TCPAddr).Port
+	_ = free.Close()
+	acl := filepath.Join(dir, "acl")
+	config := filepath.Join(dir, "mosquitto.conf")
+	for file, content := range map[string]string{
+		acl:    "user ann\ntopic readwrite home/#\n",
+		config: fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous false\npassword_file %s\nacl_file %s\nuser root\n", port, users, acl),
+	} {
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(program, "-c", config)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("mosquitto said:\n%s", said.String())
+		}
+	})
+	t.Cleanup(stop)
+	return fmt.Sprintf("mqtt://ann@127.0.0.1:%d", port), stop
+}
+
+func exists(file string) bool { _, err := os.Stat(file); return err == nil }
+
+// dial connects, and tries again while the broker starts.
+func dial(t *testing.T, o client.Options) *client.Conn {
+	t.Helper()
+	var err error
+	for attempt := range 20 {
+		var c *client.Conn
+		if c, err = client.Connect(t.Context(), o); err == nil {
+			return c
+		}
+		time.Sleep(client.Backoff(attempt))
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func TestMosquitto(t *testing.T) {
+	url, stop := mosquitto(t)
+	heard := make(chan topics.Message, 10)
+	next := func() string {
+		t.Helper()
+		select {
+		case m := <-heard:
+			return fmt.Sprintf("%s %s %v", m.Topic, m.Payload, m.Retain)
+		case <-time.After(5 * time.Second):
+			t.Fatal("nothing heard in 5 s")
+			return ""
+		}
+	}
+	ear := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "ear", OnMessage: func(m topics.Message) { heard <- m }})
+	if _, err := client.Connect(t.Context(), client.Options{URL: url, Password: "wrong", ClientID: "x"}); !errors.Is(err, client.ErrNotAuthorized) {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if _, err := client.Connect(t.Context(), client.Options{URL: "mqtt://127.0.0.1:1", ClientID: "x"}); err == nil || errors.Is(err, client.ErrNotAuthorized) {
+		t.Errorf("a port where nobody listens: %v", err)
+	}
+	will := topics.Message{Topic: "home/pi/availability", Payload: []byte("offline"), QoS: 1, Retain: true}
+	pi := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "pi", Will: &will})
+	pi.Publish(topics.Message{Topic: will.Topic, Payload: []byte("online"), QoS: 1, Retain: true})
+	if err := pi.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := ear.Subscribe(t.Context(), "home/#"); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(); got != "home/pi/availability online true" {
+		t.Errorf("heard %s", got)
+	}
+	// the same client id again: the first connection ends, its will is sent
+	again := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "pi", Will: &will})
+	<-pi.Done()
+	if pi.Err() == nil {
+		t.Error("the connection that was taken over ended without a reason")
+	}
+	if got := next(); got != "home/pi/availability offline false" {
+		t.Errorf("heard %s", got)
+	}
+	var want, got []string
+	for i := range 5 {
+		m := topics.Message{Topic: "home/n", Payload: fmt.Append(nil, i), QoS: byte(i % 2)}
+		again.Publish(m)
+		want = append(want, fmt.Sprintf("home/n %d false", i))
+	}
+	again.Close() // clean: no will
+	ear.Publish(topics.Message{Topic: "home/end", QoS: 1})
+	for range want {
+		got = append(got, next())
+	}
+	if !slices.Equal(got, want) || next() != "home/end  false" {
+		t.Errorf("heard %q, want %q", got, want)
+	}
+	stop()
+	<-ear.Done()
+	if ear.Err() == nil {
+		t.Error("the end of mosquitto was no reason")
+	}
+	ear.Close()
+}
