@@ -488,3 +488,48 @@ exec sleep 100`)
 	a.stopAll(h)
 	a.kill()
 }
+
+// A group whose number another one has by now is empty, and out of reach.
+func TestAGroupOfAnotherIsNotTouched(t *testing.T) {
+	stranger := exec.Command("sleep", "100")
+	stranger.Env = append(os.Environ(), "DOMINION_INSTANCE=token")
+	stranger.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, ok := readProcess(stranger.Process.Pid)
+	if !ok {
+		t.Fatal("there is no stranger")
+	}
+	ours, theirs := Group{PID: p.pid, Started: p.started - 1}, Group{PID: p.pid, Started: p.started}
+	ours.signal(syscall.SIGKILL)
+	if !ours.empty() || theirs.empty() {
+		t.Errorf("ours empty %v, theirs empty %v", ours.empty(), theirs.empty())
+	}
+	if _, ok := ours.carrier("token"); ok {
+		t.Error("a member of another group was taken for ours")
+	}
+	if c, ok := theirs.carrier("token"); !ok || c.pid != p.pid {
+		t.Error("a member that carries the token was not found")
+	}
+	theirs.signal(syscall.SIGTERM)
+	_ = stranger.Wait()
+	if s := stranger.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGTERM {
+		t.Errorf("it ended by %v, want the signal that was meant for it", s.Signal())
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	stat := "12 (a ) (name) S 1 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3"
+	if p, ok := parseStat(12, []byte(stat)); !ok || p != (process{pid: 12, group: 77, started: 987654}) {
+		t.Errorf("%+v %v", p, ok)
+	}
+	if p, ok := parseStat(12, []byte(strings.Replace(stat, ") S", ") Z", 1))); !ok || !p.zombie {
+		t.Errorf("%+v %v", p, ok)
+	}
+	for _, broken := range []string{"", "12 (x", "12 (x) S 1", strings.Replace(stat, "77", "x", 1)} {
+		if p, ok := parseStat(12, []byte(broken)); ok {
+			t.Errorf("%q is %+v", broken, p)
+		}
+	}
+}

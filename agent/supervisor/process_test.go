@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -47,6 +49,9 @@ func TestStartHasItsEnvironmentAndNothingElse(t *testing.T) {
 	}
 	if p, _ := readProcess(i.PID); p.group != i.PID {
 		t.Errorf("the group of %d is %d, want one of its own", i.PID, p.group)
+	}
+	if session, err := unix.Getsid(i.PID); err != nil || session != i.PID {
+		t.Errorf("the session of %d is %d (%v), want one of its own", i.PID, session, err)
 	}
 	if _, err := os.Stat(h.dir + "/data/data/web"); err != nil {
 		t.Error(err)
@@ -486,12 +491,12 @@ func TestRunAs(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(h.dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	h.makefile("web", `id -un; echo data > $SERVICE_DATA_DIR/file && echo kept; exec sleep 100`)
+	h.makefile("web", `echo $(id -un) $USER; echo data > $SERVICE_DATA_DIR/file && echo kept; exec sleep 100`)
 	h.apply(one("web", spec("r1")))
 	h.until("it wrote", func() bool {
 		return h.read("logs/web/stdout.log") != "" && strings.Contains(h.read("logs/web/stdout.log"), "kept")
 	})
-	if got := h.read("logs/web/stdout.log"); !strings.Contains(got, "nobody\nkept") {
+	if got := h.read("logs/web/stdout.log"); !strings.Contains(got, "nobody nobody\nkept") {
 		t.Errorf("it said %q", got)
 	}
 }

@@ -2,8 +2,11 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
+	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -19,9 +22,13 @@ type actor struct {
 	signals  []syscall.Signal
 	stubborn bool // SIGTERM is ignored
 	check    func(ctx context.Context) error
+	onStart  func(Command)
 }
 
-func (a *actor) Start(_ Command, tell func(Exit)) (Group, error) {
+func (a *actor) Start(c Command, tell func(Exit)) (Group, error) {
+	if a.onStart != nil {
+		a.onStart(c)
+	}
 	a.starts = append(a.starts, time.Now())
 	pid := 1000 + len(a.starts)
 	a.alive[pid] = tell
@@ -262,6 +269,32 @@ func TestVirtualNewsOfAFormerLifeAreVoid(t *testing.T) {
 		late(checked{})
 		h.pass(time.Second)
 		if i := h.get("web"); i.PID != pid || i.Restarts != 1 || i.State != topics.Running {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+// An agent that is killed between the start and noting it leaves a trace.
+func TestVirtualAStartIsNotedBefore(t *testing.T) {
+	play(t, func(t *testing.T, h *host, a *actor) {
+		a.onStart = func(c Command) {
+			b, err := os.ReadFile(h.dir + "/data/instances/web.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r record
+			if err := json.Unmarshal(b, &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Group.PID != 0 || !slices.Contains(c.Env, "DOMINION_INSTANCE="+r.Instance) {
+				t.Errorf("noted %+v", r)
+			}
+		}
+		h.apply(one("web", spec("r1")))
+		h.pass(time.Second)
+		a.end(h.get("web").PID, Exit{Code: 1, Known: true})
+		h.pass(time.Second) // nothing of the life before is in the record
+		if i := h.get("web"); i.Restarts != 1 {
 			t.Errorf("%+v", i)
 		}
 	})
