@@ -138,10 +138,11 @@ func (r *runner) spawn(c Command, ended func(syscall.WaitStatus)) (Group, error)
 
 // ended tells of a leader's end, and of the end of what it left behind.
 func (r *runner) ended(g Group, exit Exit, tell func(Exit)) {
-	if exit.Left = !g.empty(); exit.Left {
+	exit.Left = !g.empty()
+	tell(exit)
+	if exit.Left {
 		r.running.Go(func() { r.waitEmpty(g, exit, tell) })
 	}
-	tell(exit)
 }
 
 func (r *runner) waitEmpty(g Group, exit Exit, tell func(Exit)) {
