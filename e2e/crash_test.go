@@ -143,7 +143,10 @@ func TestKilledAgentIsAdopted(t *testing.T) {
 		mark = o.Now()
 		awaitLiveHeartbeat(o, joins, mark, "kitchen")
 		home.Publish("dominion/service/lamp/set", "OFF")
-		o.Until(20*time.Second, "lamp is stopped", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+		home.Publish("dominion/service/web/set", "OFF")
+		o.Until(20*time.Second, "both are stopped", func(v View) bool {
+			return v.Service("lamp").State == topics.Stopped && v.Service("web").State == topics.Stopped
+		})
 		home.Journal.AwaitRunning(t, time.Second)
 		eventually(t, 5*time.Second, "the agent is alone on kitchen", func() bool { return slices.Equal(kitchen.Processes(), []int{agents[0].PID()}) })
 	})

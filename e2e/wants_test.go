@@ -35,8 +35,8 @@ func TestWantsSurviveTheHub(t *testing.T) {
 		o.Until(15*time.Second, "two webs, no lamp, attic drained", asWanted)
 		before, starts := home.Journal.Running(t), home.Journal.Starts(t)
 
-		for _, end := range []func(){hub.Stop, hub.Kill} {
-			end()
+		for _, end := range []func(*Process){(*Process).Stop, (*Process).Kill} {
+			end(hub)
 			hub = home.StartHub()
 			o = home.Observe()
 			o.Until(20*time.Second, "it is as it was wanted", asWanted)

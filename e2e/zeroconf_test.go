@@ -147,7 +147,7 @@ func TestPasswordGoesByTLSAlone(t *testing.T) {
 	kitchen.must(writeFile(password, "secret of kitchen\n"))
 	kitchen.Configure(nil, fmt.Sprintf("user = \"kitchen\"\npassword_file = %q\ncafile = %q\n", password, caFile))
 	agent := kitchen.Start()
-	agent.AwaitLog(15*time.Second, "unencrypted")
+	agent.AwaitLog(15*time.Second, "without TLS", "password is not sent")
 
 	t.Log("with TLS")
 	hub.Stop()
