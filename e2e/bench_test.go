@@ -198,8 +198,10 @@ func benchIdle(t *testing.T) []row {
 		took := time.Since(began)
 		perDay := float64(field(t, pid, "io", "write_bytes:")-written[weigh.name]) * (24 * time.Hour).Seconds() / took.Seconds()
 		rows = append(rows,
-			row{weigh.what + ": memory", mb(field(t, pid, "status", "VmRSS:") * 1024), weigh.memory, weigh.peer,
-				fmt.Sprintf("VmRSS; Pss %s", mb(field(t, pid, "smaps_rollup", "Pss:")*1024))},
+			row{
+				weigh.what + ": memory", mb(field(t, pid, "status", "VmRSS:") * 1024), weigh.memory, weigh.peer,
+				fmt.Sprintf("VmRSS; Pss %s", mb(field(t, pid, "smaps_rollup", "Pss:")*1024)),
+			},
 			row{weigh.what + ": written a day", mb(int64(perDay)), "≤ 5 MB", "Nomad server 210 MB", fmt.Sprintf("of %v, by /proc/PID/io", took.Round(time.Second))},
 		)
 	}

@@ -18,10 +18,10 @@ func TestStaleStartCommandIsRefused(t *testing.T) {
 		// two restarts of the hub for an older epoch, two services for an
 		// older generation
 		home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
-		hub, agents, o := home.Up(kitchen)
+		hub, agents, _ := home.Up(kitchen)
 		hub.Stop()
 		home.StartHub()
-		o = home.Observe()
+		o := home.Observe()
 		o.Until(20*time.Second, "hub, kitchen and services are back", func(v View) bool {
 			return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) && v.Healthy("lamp", 1)
 		})

@@ -3,7 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"io"
-	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -178,13 +178,7 @@ func (h *Home) follow(args ...string) *Process {
 
 // say lets a test service write a line.
 func (h *Home) say(e topics.Endpoint, line string) error {
-	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{Dial: h.observer.Dial, DisableKeepAlives: true}}
-	answer, err := client.Get(endpointURL(e) + "/say?line=" + line)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	_, err = io.Copy(io.Discard, answer.Body)
+	_, err := h.observer.Get(endpointURL(e) + "/say?line=" + url.QueryEscape(line))
 	return err
 }
 

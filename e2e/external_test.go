@@ -14,7 +14,7 @@ func TestExternalBrokerRestarts(t *testing.T) {
 	needs(t)
 	t.Parallel()
 	home := newHome(t, External)
-	_, _, _, _, o := upWithServices(t, home)
+	upWithServices(t, home)
 	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
 	retained := make(map[string]bool)
 	for _, m := range home.Observe().Since(0) {
@@ -25,7 +25,7 @@ func TestExternalBrokerRestarts(t *testing.T) {
 
 	home.external.process.Kill()
 	home.external.start()
-	o = home.Observe()
+	o := home.Observe()
 	o.Until(20*time.Second, "hub and domains are back, all is healthy", func(v View) bool {
 		return v.Ready() && v.Online("kitchen") && v.Online("cellar") && v.Healthy("web", 1) && v.Healthy("lamp", 1) &&
 			v["dominion/domain/kitchen/services/set"].Payload != "" && v["dominion/domain/cellar/services/set"].Payload != ""

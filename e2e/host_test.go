@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -74,9 +75,10 @@ func (h *Host) Dial(network, address string) (c net.Conn, err error) {
 
 // Get asks a URL from this host and returns the body of an answer 200.
 func (h *Host) Get(url string) (string, error) {
+	dial := func(_ context.Context, network, address string) (net.Conn, error) { return h.Dial(network, address) }
 	client := http.Client{
 		Timeout:   3 * time.Second,
-		Transport: &http.Transport{Dial: h.Dial, DisableKeepAlives: true},
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
 	}
 	answer, err := client.Get(url)
 	if err != nil {
