@@ -110,6 +110,18 @@ func TestLonelyAndFollowing(t *testing.T) {
 		if len(h.announces()) != 0 || a.runner.starts() != "web" {
 			t.Errorf("joined: announces %v, started %q", h.announces(), a.runner.starts())
 		}
+
+		// a short loss is no loneliness: the same address again, nothing told twice
+		moved.forget()
+		h.finds()
+		h.cut()
+		time.Sleep(time.Second)
+		if got := moved.of(topics.DomainAvailability); !slices.Equal(got, []string{"offline", "online"}) {
+			t.Errorf("after a short loss availability %q", got)
+		}
+		if len(moved.events()) != 0 {
+			t.Errorf("told again: %q", moved.events())
+		}
 		a.stop()
 
 		// it remembers the new address
@@ -151,6 +163,24 @@ func TestFollowsToAnotherBroker(t *testing.T) {
 		}
 		if got := u.of(topics.DomainAvailability); got[len(got)-1] != topics.Offline {
 			t.Errorf("at the former broker it left %q", got)
+		}
+	})
+}
+
+// Neither to an address that zeroconf named long ago.
+func TestNoPasswordInTheClearToAKnownHub(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		dir := t.TempDir()
+		h.finds(found("d1", "home", "192.0.2.1"))
+		a := h.agent(dir, byZeroconf)
+		time.Sleep(5 * time.Second)
+		a.stop()
+		u.forget()
+		h.agent(dir, byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", "/dev/null" })
+		time.Sleep(time.Minute)
+		if len(u.of(topics.DomainHeartbeat)) != 0 {
+			t.Error("it connected")
 		}
 	})
 }

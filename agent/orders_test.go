@@ -278,3 +278,20 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 }
+
+func TestEnvironment(t *testing.T) {
+	for _, c := range []struct{ hub, known, url, ip, port string }{
+		{"192.0.2.1:1884", "", "mqtt://192.0.2.1:1884", "192.0.2.1", "1884"},
+		{"mqtts://pi:secret@broker.lan", "", "mqtts://broker.lan", "broker.lan", "8883"},
+		{"mqtt://[2001:db8::1]", "", "mqtt://[2001:db8::1]", "2001:db8::1", "1883"},
+		{"", "mqtt://pi@192.0.2.9:1883", "mqtt://192.0.2.9:1883", "192.0.2.9", "1883"},
+		{"", "", "", "", ""},
+	} {
+		l := &loop{config: config.Domain{Hub: c.hub}, store: &store{memory: memory{Hub: c.known}}}
+		l.reachedAt.Store(new(string))
+		e := l.environment("web")
+		if e["DOMINION_URL"] != c.url || e["DOMINION_IP"] != c.ip || e["DOMINION_PORT"] != c.port {
+			t.Errorf("hub %q, known %q: %v", c.hub, c.known, e)
+		}
+	}
+}
