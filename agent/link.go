@@ -114,6 +114,9 @@ func (l *link) search(ctx context.Context) *join {
 					l.say("browse", slog.LevelWarn, w.err.Error())
 				}
 				found = w.found
+				if w.err == nil && len(found) == 0 && l.config.Hub == "" {
+					l.say("found", slog.LevelWarn, "no hub found by zeroconf, still looking (where multicast does not get through, set hub = \"host:port\" in domain.toml)")
+				}
 				if !slices.Equal(candidates, l.candidates(found)) {
 					waiting, attempt = false, -1
 				}
