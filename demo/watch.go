@@ -44,13 +44,17 @@ func (p picture) endpoint(service string) string {
 	return ""
 }
 
-// watcher asks the hub, as any MQTT client could. It is used by one goroutine.
+// watcher asks the hub, as any MQTT client could: when a message says that
+// something changed, so that whoever looks on with mosquitto_sub sees the home
+// and not the demo. It is used by one goroutine.
 type watcher struct {
 	hub     string
 	tree    topics.Tree
 	conn    *client.Conn
 	answers chan topics.Message
+	changed chan struct{} // holds one word: ask again
 	asked   int
+	askedAt time.Time
 }
 
 func newWatcher(hub string) *watcher {
@@ -63,11 +67,41 @@ func (w *watcher) close() {
 	}
 }
 
-const answerTime = 2 * time.Second
+const (
+	answerTime = 2 * time.Second
+	oldAfter   = 10 * time.Second // then the hub is asked all the same
+)
+
+// news are the topics that say that the picture has changed.
+func (w *watcher) news() []string {
+	return []string{
+		w.tree.Filter(topics.HubStatus), w.tree.Filter(topics.HubEvent),
+		w.tree.Filter(topics.DomainAvailability), w.tree.Filter(topics.DomainStatus),
+		w.tree.Filter(topics.ServiceStatus),
+	}
+}
+
+// isNew tells whether there is a reason to ask.
+func (w *watcher) isNew() bool {
+	if w.conn == nil || time.Since(w.askedAt) > oldAfter {
+		return true
+	}
+	select {
+	case <-w.changed:
+		return true
+	case <-w.conn.Done():
+		return true
+	default:
+		return false
+	}
+}
 
 // look returns the picture of now; the one before with an error where the hub
 // does not answer.
 func (w *watcher) look(ctx context.Context, before picture) picture {
+	if !w.isNew() {
+		return before
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	now, err := w.ask(ctx)
@@ -96,11 +130,18 @@ func (w *watcher) connect(ctx context.Context) (err error) {
 	if w.conn != nil {
 		return nil
 	}
-	answers := make(chan topics.Message, 16)
+	answers, changed := make(chan topics.Message, 16), make(chan struct{}, 1)
 	w.conn, err = client.Connect(ctx, client.Options{
 		URL:      "mqtt://" + w.hub,
 		ClientID: "demo",
 		OnMessage: func(m topics.Message) {
+			if at, _ := w.tree.Parse(m.Topic); at.Kind != topics.Response {
+				select {
+				case changed <- struct{}{}:
+				default: // it is known already
+				}
+				return
+			}
 			select {
 			case answers <- m:
 			default: // nobody asked for so many
@@ -110,14 +151,18 @@ func (w *watcher) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	w.answers = answers
-	return w.conn.Subscribe(ctx, w.tree.Filter(topics.Response))
+	w.answers, w.changed = answers, changed
+	return w.conn.Subscribe(ctx, append(w.news(), w.tree.Filter(topics.Response))...)
 }
 
 // ask asks the hub a verb and reads the answer's data into data.
 func ask[T any](ctx context.Context, w *watcher, verb string, question topics.Ask, data *T) error {
 	w.asked++
+	w.askedAt = time.Now()
 	question.Transaction = "demo-" + strconv.Itoa(w.asked)
+	for len(w.answers) > 0 { // to others, who asked since
+		<-w.answers
+	}
 	w.conn.Publish(w.tree.Message(topics.Address{Kind: topics.Request, Verb: verb}, topics.Encode(question)))
 	for {
 		select {
