@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -219,11 +220,15 @@ func TestStopKeepsRetained(t *testing.T) {
 		if err := pi.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		b.Publish(topics.Message{Topic: "dominion/hub/event", Payload: []byte("bye"), QoS: 1})
+		want := []string{"dominion/hub/availability online"}
+		for i := range 2000 {
+			b.Publish(topics.Message{Topic: "dominion/hub/event", Payload: fmt.Append(nil, i), QoS: 1})
+			want = append(want, fmt.Sprint("dominion/hub/event ", i))
+		}
 		stop(t, b)
 		<-c.Done()
 		<-pi.Done()
-		heard.expect(t, "dominion/hub/availability online", "dominion/hub/event bye")
+		heard.expect(t, want...)
 		stop(t, b) // a second time: the same, at once
 	})
 	synctest.Test(t, func(t *testing.T) {
