@@ -6,10 +6,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// maxEpochJump is how far a start command's epoch may be ahead of the last
-// one taken. A mistake or a joke beyond it would lock the real hub out for
-// good.
-const maxEpochJump = 1_000_000
+// maxJump is how far a start command's epoch, or its generation within the
+// same epoch, may be ahead of the last one taken. A mistake or a joke beyond
+// it would lock the real hub out for good.
+const maxJump = 1_000_000
 
 // standing is what a start command is judged by.
 type standing struct {
@@ -63,8 +63,10 @@ func judge(c topics.StartCommand, retained bool, s standing) (verdict, string) {
 		return same, ""
 	case s.taken && (c.Epoch < s.epoch || c.Epoch == s.epoch && c.Generation < s.generation):
 		return refuse, fmt.Sprintf("it is of epoch %d generation %d, taken was %d generation %d", c.Epoch, c.Generation, s.epoch, s.generation)
-	case c.Epoch > s.lastEpoch() && c.Epoch-s.lastEpoch() > maxEpochJump:
+	case c.Epoch > s.lastEpoch() && c.Epoch-s.lastEpoch() > maxJump:
 		return refuse, fmt.Sprintf("its epoch %d is far above the last known, %d: ignored", c.Epoch, s.lastEpoch())
+	case s.taken && c.Epoch == s.epoch && c.Generation-s.generation > maxJump:
+		return refuse, fmt.Sprintf("its generation %d is far above the last taken, %d: ignored", c.Generation, s.generation)
 
 	// What was stored counts only with the hub that stored it.
 	case retained && (!s.hub.known || s.hub.availability != topics.Online):
