@@ -273,6 +273,19 @@ func TestChangesAreFollowed(t *testing.T) {
 	h.await(watched, `["10.1.0.9"]`)
 }
 
+// Where the kernel does without IPv6, IPv4 is enough.
+func TestWithoutIPv6(t *testing.T) {
+	h := newHome(t)
+	for _, host := range []string{"hub", "a"} {
+		h.ip("netns", "exec", h.name+host, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	}
+	h.up()
+	h.run("hub", "announce")
+	if got := fmt.Sprint(h.browse("a", TypeDominion, 5)); got != "[{home 1883 [10.1.0.1] map[id:x tls:0]}]" {
+		t.Errorf("found %s", got)
+	}
+}
+
 func TestGoodbye(t *testing.T) {
 	h := newHome(t)
 	h.up()
