@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -107,4 +108,49 @@ func FuzzParsers(f *testing.F) {
 		}
 		parseStat(1, []byte(text))
 	})
+}
+
+func TestPortFree(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "0.0.0.0:0", ":0", "127.0.0.2:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Logf("cannot try %s: %v", address, err)
+			continue
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if portFree(port) {
+			t.Errorf("%s is taken, but said to be free", address)
+		}
+		// A connection that was closed leaves TIME_WAIT behind, which is no obstacle.
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.Close()
+		c.Close()
+		l.Close()
+		if !portFree(port) {
+			t.Errorf("%s is free, but said to be taken", address)
+		}
+	}
+}
+
+// Asking does not disturb others who ask.
+func TestPortFreeAtTheSameTime(t *testing.T) {
+	var asking sync.WaitGroup
+	for range 8 {
+		asking.Go(func() {
+			for range 500 {
+				if !portFree(29999) {
+					t.Error("taken")
+					return
+				}
+			}
+		})
+	}
+	asking.Wait()
 }

@@ -1,11 +1,13 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
 	"maps"
-	"net"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/jmbarzee/dominion/atomicfile"
 )
@@ -55,10 +57,11 @@ func (p *ports) take(service string, fixed int) (int, error) {
 	for port := range maps.Values(p.given) {
 		taken[port] = true
 	}
-	// From a place that its name tells: domains that start the same service
-	// anew mostly find the same port.
+	// From a place that this domain and the name tell: two domains on one
+	// machine (make demo) that start the same service at the same time would
+	// both find the first free one, before either service listens.
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(service))
+	_, _ = h.Write([]byte(p.file + "\x00" + service))
 	for i := range portCount {
 		port := firstPort + (int(h.Sum32()%portCount)+i)%portCount
 		if !taken[port] && p.free(port) {
@@ -83,9 +86,29 @@ func (p *ports) save() error {
 
 // portFree tells whether nobody listens on a port, on any address.
 func portFree(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		return false
+	err := tryBind(unix.AF_INET6, &unix.SockaddrInet6{Port: port})
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6, or switched off
+		err = tryBind(unix.AF_INET, &unix.SockaddrInet4{Port: port})
 	}
-	return l.Close() == nil
+	return err == nil
+}
+
+// tryBind binds, of IPv6 also its IPv4 half, and does not listen: so another
+// agent that asks at the same moment is not in the way (SO_REUSEADDR,
+// socket(7)).
+func tryBind(family int, address unix.Sockaddr) error {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return err
+		}
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	return unix.Bind(fd, address)
 }
