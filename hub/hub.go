@@ -225,6 +225,9 @@ func (h *Hub) connect(now time.Time) {
 		if !d.beat.IsZero() && d.state != topics.DomainIsLost {
 			d.beat = now
 		}
+		if d.ordered.encoded != "" { // a broker of others may have forgotten it
+			h.bus.Publish(d.ordered.message)
+		}
 	}
 	if h.settleBy.IsZero() {
 		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
