@@ -242,6 +242,7 @@ func (m machine) Catalog() ([]topics.CatalogRow, []string) { return m.catalog.Sc
 func (m machine) Addresses() (string, []string) {
 	return facts.Addresses(zeroconf.Interfaces(nil))
 }
+
 func (m machine) Metrics(now time.Time, groups map[string]int) topics.Metrics {
 	return m.meter.Measure(now, groups)
 }

@@ -29,7 +29,7 @@ func TestDrainIsKept(t *testing.T) {
 			t.Errorf("events %q", u.events())
 		}
 		a.stop()
-		a = h.agent(dir)
+		h.agent(dir)
 		time.Sleep(time.Second)
 		if s := last[topics.Domain](u, topics.DomainStatus); !s.Draining {
 			t.Error("forgotten over a restart")
