@@ -39,7 +39,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Every Go file of ours; .cache holds other people's.
 GO_FILES = find . -name '*.go' -not -path './.cache/*' -not -path './dist/*'
 
-.PHONY: build demo test check e2e bench install uninstall help \
+.PHONY: build demo test check e2e try-units bench install uninstall help \
 	format check-format check-vet check-lint check-imports check-race \
 	check-fuzz check-docs check-cross docs sizes clean
 
@@ -59,6 +59,9 @@ check: check-format check-vet check-lint check-imports check-docs check-cross ch
 e2e: build ## try the programs with real clients on several hosts (network namespaces: root; gets mosquitto and iproute2 from Debian)
 	sh build/e2e-needs.sh
 	DOMINION_E2E=1 go test ./e2e -count=1 -timeout 20m -v
+
+try-units: build ## try install, systemd units and uninstall on a machine made of namespaces (root, systemd)
+	sh build/try-units.sh
 
 bench: build ## measure, each figure beside its goal
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /e2e)
