@@ -338,6 +338,30 @@ func TestAdoptionOfAGroupWithoutItsLeader(t *testing.T) {
 	a.kill()
 }
 
+func TestWhatIsLeftOfALifeThatEndedMeanwhile(t *testing.T) {
+	h := bare(t)
+	h.makefile("web", `setsid sh -c 'echo $$ > '$d'/daemon; while :; do sleep 0.1; done' &
+exec sleep 100`)
+	a := startAgent(t, h.dir)
+	a.apply(one("web", spec("r1")))
+	pid := a.untilState("web", topics.Running).PID
+	a.kill()
+	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	patience(t, "the group is empty", func() bool { return len(Group{PID: pid}.members()) == 0 })
+	var daemon int
+	if _, err := fmt.Sscan(h.read("daemon"), &daemon); err != nil || !alive(daemon) {
+		t.Fatalf("the daemon %d did not outlive the group: %v", daemon, err)
+	}
+	a = startAgent(t, h.dir)
+	if i := a.last.get("web"); i.State != "" {
+		t.Errorf("adopted %+v", i)
+	}
+	patience(t, "the daemon ended", func() bool { return !alive(daemon) })
+	a.leave()
+}
+
 func TestAdoptionOfAStartThatWasNotNoted(t *testing.T) {
 	h := bare(t)
 	h.makefile("web", `exec sleep 100`)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is what /proc/<pid>/stat says of one.
@@ -72,6 +74,30 @@ func carries(pid int, token string) bool {
 	return slices.Contains(strings.Split(string(b), "\x00"), "DOMINION_INSTANCE="+token)
 }
 
+// carriers lists the processes that carry a token and have not ended.
+func carriers(token string) []int {
+	var all []int
+	for _, pid := range processes() {
+		if carries(pid, token) { // the environment of a zombie is empty
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// signalCarrier signals a process if it carries the token: by a descriptor,
+// which cannot become another process between looking and signalling.
+func signalCarrier(pid int, token string, s syscall.Signal) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it ended
+	}
+	defer unix.Close(fd)
+	if carries(pid, token) {
+		_ = unix.PidfdSendSignal(fd, s, nil, 0)
+	}
+}
+
 // members lists the processes of a group that have not ended.
 func (g Group) members() []int {
 	var all []int
@@ -98,6 +124,19 @@ func (g Group) empty() bool {
 func (g Group) foreign() bool {
 	p, ok := readProcess(g.PID)
 	return ok && p.started != g.Started
+}
+
+// carrier finds a member of the group that carries the token.
+func (g Group) carrier(token string) (process, bool) {
+	if g.PID <= 1 || g.foreign() {
+		return process{}, false
+	}
+	for _, pid := range g.members() {
+		if p, ok := readProcess(pid); ok && carries(pid, token) {
+			return p, true
+		}
+	}
+	return process{}, false
 }
 
 // signal sends to every member of the group, if it is still ours.

@@ -177,6 +177,25 @@ exec sleep 100`)
 	}
 }
 
+func TestADaemonThatLeftTheGroupEndsWithTheService(t *testing.T) {
+	for name, trap := range map[string]string{"gentle": "", "stubborn": `trap "" TERM; `} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.makefile("web", `setsid sh -c '`+trap+`echo $$ > '$d'/daemon; while :; do sleep 0.1; done' &
+exec sleep 100`)
+			h.apply(one("web", spec("r1")))
+			daemon := h.pid("daemon")
+			h.apply(nil)
+			h.untilState("web", topics.Stopped)
+			if name == "stubborn" { // it has some seconds, but not longer than we live
+				h.s.Close()
+				h.open()
+			}
+			h.until("the daemon ended", func() bool { return !alive(daemon) })
+		})
+	}
+}
+
 func TestChangedRevisionRestartsWithoutACrash(t *testing.T) {
 	h := newHost(t)
 	h.makefile("web", `echo $COLOUR >> $d/colours; exec sleep 100`)

@@ -127,11 +127,7 @@ func (s *Supervisor) adopt(r record, now time.Time) bool {
 		return false
 	}
 	if r.Group.PID == 0 && !r.Finished { // killed between the start and noting it
-		group, found := s.o.Runner.Find(r.Instance)
-		if !found {
-			return false
-		}
-		r.Group = group
+		r.Group, _ = s.o.Runner.Find(r.Instance) // without one, Adopt ends what is left of it
 	}
 	post := s.poster(r.Service, r.Instance)
 	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) }) {

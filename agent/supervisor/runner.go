@@ -19,7 +19,8 @@ type Runner interface {
 	// Adopt watches a group that another run of the agent started: its leader,
 	// or where that is gone, the members that carry the token in their
 	// environment. It tells as Start does, without a code. false: nothing of the
-	// group is left, whatever may have its number now.
+	// group is left, whatever may have its number now; what carries the token
+	// elsewhere is ended.
 	Adopt(g Group, token string, tell func(Exit)) bool
 
 	// Find returns the group whose leader carries the token, which Start began

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -99,16 +100,19 @@ func (r *runner) reapOne() bool {
 }
 
 func (r *runner) Start(c Command, tell func(Exit)) (Group, error) {
+	token := ""
+	for _, e := range c.Env {
+		if t, ok := strings.CutPrefix(e, "DOMINION_INSTANCE="); ok {
+			token = t
+		}
+	}
 	born := make(chan Group, 1)
-	pid, err := r.spawn(c, func(status syscall.WaitStatus) {
-		exit := exitOf(status)
-		r.ended(<-born, exit, tell)
-	})
+	g, err := r.spawn(c, func(status syscall.WaitStatus) { r.ended(<-born, token, exitOf(status), tell) })
 	if err != nil {
 		return Group{}, err
 	}
-	born <- pid
-	return pid, nil
+	born <- g
+	return g, nil
 }
 
 // spawn starts a process. The lock keeps the reaper from meeting a child that
@@ -137,15 +141,23 @@ func (r *runner) spawn(c Command, ended func(syscall.WaitStatus)) (Group, error)
 }
 
 // ended tells of a leader's end, and of the end of what it left behind.
-func (r *runner) ended(g Group, exit Exit, tell func(Exit)) {
+func (r *runner) ended(g Group, token string, exit Exit, tell func(Exit)) {
 	exit.Left = !g.empty()
 	tell(exit)
-	if exit.Left {
-		r.running.Go(func() { r.waitEmpty(g, exit, tell) })
-	}
+	r.running.Go(func() {
+		if exit.Left && !r.waitEmpty(g) {
+			return
+		}
+		if exit.Left {
+			exit.Left = false
+			tell(exit)
+		}
+		r.sweep(token)
+	})
 }
 
-func (r *runner) waitEmpty(g Group, exit Exit, tell func(Exit)) {
+// waitEmpty waits until nothing of a group is left. false: we are closing.
+func (r *runner) waitEmpty(g Group) bool {
 	// Mostly an orphan is reaped here and stirs us. Those of an adopted group,
 	// or with a parent outside of the group, are only seen by looking.
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
@@ -153,15 +165,48 @@ func (r *runner) waitEmpty(g Group, exit Exit, tell func(Exit)) {
 		stirred := r.stirred
 		r.mu.Unlock()
 		if g.empty() {
-			exit.Left = false
-			tell(exit)
-			return
+			return true
 		}
 		select {
 		case <-stirred:
 		case <-time.After(pause):
 		case <-r.closing:
+			return false
+		}
+	}
+}
+
+// strayTime is how long what left the group of a life that ended may take to
+// end, too.
+const strayTime = 5 * time.Second
+
+// sweep ends what made a session of its own, as a daemon does, and so left the
+// group of a life that ended. It still carries the token of that life.
+func (r *runner) sweep(token string) {
+	if token == "" {
+		return
+	}
+	told := make(map[int]bool)
+	deadline, closing := time.Now().Add(strayTime), r.closing
+	for {
+		strays := carriers(token)
+		late := time.Since(deadline)
+		if len(strays) == 0 || late > time.Second { // SIGKILL did not help: it hangs in the kernel
 			return
+		}
+		for _, pid := range strays {
+			switch {
+			case late >= 0:
+				signalCarrier(pid, token, syscall.SIGKILL)
+			case !told[pid]:
+				told[pid] = true
+				signalCarrier(pid, token, syscall.SIGTERM)
+			}
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-closing:
+			closing, deadline = nil, time.Now()
 		}
 	}
 }
@@ -172,12 +217,13 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 	if p, ok := readProcess(g.PID); ok && !p.zombie && p.started == g.Started && g.PID > 1 {
 		r.running.Go(func() {
 			if r.watch(p) {
-				r.ended(g, Exit{}, tell)
+				r.ended(g, token, Exit{}, tell)
 			}
 		})
 		return true
 	}
 	if _, ok := g.carrier(token); !ok {
+		r.running.Go(func() { r.sweep(token) })
 		return false
 	}
 	// The leader ended while nobody watched; what carries on is the service.
@@ -185,7 +231,7 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 		for {
 			p, ok := g.carrier(token)
 			if !ok {
-				r.ended(g, Exit{}, tell)
+				r.ended(g, token, Exit{}, tell)
 				return
 			}
 			if !r.watch(p) {
@@ -194,19 +240,6 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 		}
 	})
 	return true
-}
-
-// carrier finds a member of the group that carries the token.
-func (g Group) carrier(token string) (process, bool) {
-	if g.PID <= 1 || g.foreign() {
-		return process{}, false
-	}
-	for _, pid := range g.members() {
-		if p, ok := readProcess(pid); ok && carries(pid, token) {
-			return p, true
-		}
-	}
-	return process{}, false
 }
 
 func (r *runner) Find(token string) (Group, bool) {
