@@ -103,20 +103,26 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 	if err := conn.Subscribe(ctx, response); err != nil {
 		return topics.Grant{}, err
 	}
-	conn.Publish(topics.Message{Topic: request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(topics.Ask{
+	question := topics.Message{Topic: request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(topics.Ask{
 		Transaction: transaction, ID: l.id, Name: l.config.Name, Session: l.session,
 		Protocol: topics.Protocol, Address: *l.address.Load(),
-	})})
-	select {
-	case reply := <-answers:
-		if reply.Status != topics.StatusOK {
-			return topics.Grant{}, refusal{reply.Error}
+	})}
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	for {
+		conn.Publish(question)
+		select {
+		case reply := <-answers:
+			if reply.Status != topics.StatusOK {
+				return topics.Grant{}, refusal{reply.Error}
+			}
+			return topics.Decode[topics.Grant](response, reply.Data)
+		case <-conn.Done():
+			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered: %w", c.url, conn.Err())
+		case <-ctx.Done():
+			return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s", c.url)
+		case <-again.C: // the broker may be up before the hub behind it
 		}
-		return topics.Decode[topics.Grant](response, reply.Data)
-	case <-conn.Done():
-		return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered: %w", c.url, conn.Err())
-	case <-ctx.Done():
-		return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s", c.url)
 	}
 }
 

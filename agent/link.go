@@ -17,7 +17,8 @@ import (
 // How long the link waits for what.
 const (
 	answerTimeout  = 3 * time.Second // to connect, and for a hub's answer to a join
-	hurriedTimeout = time.Second     // to connect, while there are other candidates
+	askAgain       = 500 * time.Millisecond
+	hurriedTimeout = time.Second // to connect, while there are other candidates
 	browseWindow   = 2 * time.Second
 	maxRetry       = time.Second     // between attempts to reach a hub
 	refusedRetry   = 2 * time.Second // the least after a refusal
