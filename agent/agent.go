@@ -154,7 +154,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loop(ctx, l)
 	cancel() // the link lets go of its connection, it does not close it
 	wait.Wait()
-	a.drain(l)
+	a.deliver(l)
 	l.goodbye()
 	return nil
 }
@@ -173,7 +173,7 @@ func (a *Agent) loop(ctx context.Context, l *loop) {
 		case <-a.events.Ready():
 		case <-timer.C:
 		}
-		a.drain(l)
+		a.deliver(l)
 		l.turn(time.Now())
 		if done == nil && l.stopped(time.Now()) {
 			return
@@ -182,9 +182,9 @@ func (a *Agent) loop(ctx context.Context, l *loop) {
 	}
 }
 
-// drain hands the loop what waits for it. Messages are taken first and
+// deliver hands the loop what waits for it. Messages are taken first and
 // handled last, so that the connection they came by is known.
-func (a *Agent) drain(l *loop) {
+func (a *Agent) deliver(l *loop) {
 	messages, lost := a.messages.Take()
 	events, _ := a.events.Take()
 	now := time.Now()
