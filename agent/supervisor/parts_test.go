@@ -1,62 +1,10 @@
 package supervisor
 
 import (
-	"context"
 	"maps"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 )
-
-func TestHTTPCheck(t *testing.T) {
-	h := newHost(t)
-	mux := http.NewServeMux()
-	mux.HandleFunc("/health", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/broken", http.StatusFound) })
-	mux.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	mux.HandleFunc("/hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	server := httptest.NewServer(mux)
-	defer server.Close()
-	port := server.Listener.Addr().(*net.TCPAddr).Port
-	for path, want := range map[string]string{
-		"/health": "", "health": "", "/moved": "", "/health?x=1": "",
-		"/broken": "GET /broken answered 418 I'm a teapot", "/none": "GET /none answered 404 Not Found",
-		"/hangs": "context deadline exceeded", "/%zz": `invalid URL escape "%zz"`,
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		err := h.s.checkHTTP(ctx, "", port, path)
-		cancel()
-		switch {
-		case want == "" && err != nil, want != "" && err == nil, err != nil && !strings.Contains(err.Error(), want):
-			t.Errorf("%s: %v, want %q", path, err, want)
-		}
-	}
-	server.Close()
-	if err := h.s.checkHTTP(t.Context(), "127.0.0.1", port, "/health"); err == nil || !strings.Contains(err.Error(), "nothing listens on port") {
-		t.Errorf("%v", err)
-	}
-}
-
-// A service that listens on the machine's network address alone is found.
-func TestTCPCheckOnTheAddress(t *testing.T) {
-	h := newHost(t)
-	l, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := h.s.checkTCP(t.Context(), "127.0.0.2", port); err != nil {
-		t.Error(err)
-	}
-	if err := h.s.checkTCP(t.Context(), "", port); err == nil {
-		t.Error("found on loopback, where it is not")
-	}
-}
 
 func TestParseNotify(t *testing.T) {
 	for in, want := range map[string]notified{
@@ -108,49 +56,4 @@ func FuzzParsers(f *testing.F) {
 		}
 		parseStat(1, []byte(text))
 	})
-}
-
-func TestPortFree(t *testing.T) {
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "0.0.0.0:0", ":0", "127.0.0.2:0"} {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			t.Logf("cannot try %s: %v", address, err)
-			continue
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		if portFree(port) {
-			t.Errorf("%s is taken, but said to be free", address)
-		}
-		// A connection that was closed leaves TIME_WAIT behind, which is no obstacle.
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		server, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		server.Close()
-		c.Close()
-		l.Close()
-		if !portFree(port) {
-			t.Errorf("%s is free, but said to be taken", address)
-		}
-	}
-}
-
-// Asking does not disturb others who ask.
-func TestPortFreeAtTheSameTime(t *testing.T) {
-	var asking sync.WaitGroup
-	for range 8 {
-		asking.Go(func() {
-			for range 500 {
-				if !portFree(29999) {
-					t.Error("taken")
-					return
-				}
-			}
-		})
-	}
-	asking.Wait()
 }

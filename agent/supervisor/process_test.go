@@ -1,8 +1,6 @@
 package supervisor
 
 import (
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -295,52 +293,6 @@ func TestWhatMayNotBeOrderedIsRefused(t *testing.T) {
 	}
 }
 
-func TestPorts(t *testing.T) {
-	h := newHost(t)
-	h.makefile("web", `exec sleep 100`)
-	h.makefile("api", `exec sleep 100`)
-	both := map[string]topics.Spec{"web": spec("r1"), "api": spec("r1")}
-	h.apply(both)
-	web, api := h.get("web").Port, h.get("api").Port
-	if web == api || web == 0 || api == 0 {
-		t.Fatalf("ports %d and %d", web, api)
-	}
-	h.apply(nil)
-	h.until("both stopped", h.s.Idle)
-	h.s.Close()
-	h.open()
-	h.apply(both)
-	if got := h.get("web").Port; got != web {
-		t.Errorf("the port changed from %d to %d over a restart", web, got)
-	}
-	h.apply(nil)
-	h.until("both stopped", h.s.Idle)
-
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", web))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	h.apply(both)
-	if got := h.get("web").Port; got == web || got == api || got == 0 {
-		t.Errorf("the port is %d, want another one than the taken %d", got, web)
-	}
-	fixed := spec("r2")
-	fixed.Port = web
-	h.apply(one("web", fixed))
-	i := h.untilState("web", topics.Backoff)
-	if !strings.Contains(i.Message, fmt.Sprintf("port %d is taken", web)) {
-		t.Errorf("message %q", i.Message)
-	}
-	l.Close()
-	if err := h.s.Restart("web", time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if i := h.get("web"); i.Port != web {
-		t.Errorf("%+v, want the fixed port", i)
-	}
-}
-
 func TestManyCrashesAreFailedWithTheLastLines(t *testing.T) {
 	h := newHost(t)
 	h.makefile("web", `echo "cannot open /dev/ttyUSB0" >&2; exit 3`)
@@ -356,86 +308,6 @@ func TestManyCrashesAreFailedWithTheLastLines(t *testing.T) {
 	}
 	if i.Restarts != 9 || h.reported(topics.ServiceFailed, "web") != 1 {
 		t.Errorf("%d restarts, reports %v", i.Restarts, h.reports)
-	}
-}
-
-func TestChecks(t *testing.T) {
-	h := newHost(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	h.makefile("tcp", `exec sleep 100`)
-	h.makefile("notify", `python3 -c 'import socket,os
-s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
-s.connect(os.environ["NOTIFY_SOCKET"])
-s.send(b"STATUS=warm\nREADY=1\n")'
-exec sleep 100`)
-	h.makefile("command", `exec sleep 100`)
-	h.write("services/command/service.toml", "[health]\ncommand = [\"sh\", \"-c\", \"test -e well && test $SERVICE_NAME = command\"]\ninterval = \"50ms\"\nfailures = 2\n")
-	tcp, notify, command := spec("r1"), spec("r1"), spec("r1")
-	tcp.Port = port
-	tcp.Health = &topics.HealthCheck{TCP: true, Interval: topics.Seconds(20 * time.Millisecond), Failures: 2}
-	notify.Health = &topics.HealthCheck{Notify: true}
-	h.apply(map[string]topics.Spec{"tcp": tcp, "notify": notify, "command": command})
-	if n := h.untilState("notify", topics.Running); n.Health != topics.Healthy || n.Message != "warm" {
-		t.Errorf("%+v", n)
-	}
-	for _, name := range []string{"tcp", "command"} {
-		if got := h.get(name).State; got != topics.Starting {
-			t.Errorf("%s is %s before its check is good", name, got)
-		}
-	}
-	if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { l.Close() }()
-	h.untilState("tcp", topics.Running)
-	l.Close()
-	h.until("tcp is unhealthy", func() bool { return h.get("tcp").Health == topics.Unhealthy })
-	if i := h.get("tcp"); i.State != topics.Running || !strings.Contains(i.Message, "nothing listens on port") {
-		t.Errorf("%+v", i)
-	}
-	if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
-		t.Fatal(err)
-	}
-	h.until("tcp is healthy", func() bool { return h.get("tcp").Health == topics.Healthy })
-
-	h.write("services/command/well", "")
-	h.untilState("command", topics.Running)
-	os.Remove(h.dir + "/services/command/well")
-	h.until("command is unhealthy", func() bool { return h.get("command").Health == topics.Unhealthy })
-	if i := h.get("command"); !strings.Contains(i.Message, "sh: exited with code 1") || i.Restarts != 0 {
-		t.Errorf("%+v", i)
-	}
-}
-
-func TestACheckThatHangsIsKilledAndNeverOverlaps(t *testing.T) {
-	h := newHost(t)
-	h.makefile("web", `exec sleep 100`)
-	h.write("services/web/service.toml", "[health]\ncommand = [\"sh\", \"-c\", \"echo $$ >> "+h.dir+"/checks; sleep 100 & wait\"]\ninterval = \"10ms\"\ntimeout = \"50ms\"\n")
-	s := spec("r1")
-	s.StartTimeout = topics.Seconds(700 * time.Millisecond)
-	s.Restart.Delay, s.Restart.MaxDelay = topics.Seconds(time.Hour), topics.Seconds(time.Hour)
-	h.apply(one("web", s))
-	worst := 0
-	h.until("it gave up", func() bool {
-		if n := len(h.processes()); n > worst {
-			worst = n
-		}
-		return h.get("web").State == topics.Backoff
-	})
-	if n := len(strings.Fields(h.read("checks"))); n < 2 {
-		t.Errorf("%d checks", n)
-	}
-	// make and sleep of the service; sh and sleep of one check, twice while one is just killed
-	if worst > 6 {
-		t.Errorf("%d processes at once", worst)
-	}
-	if i := h.get("web"); !strings.Contains(i.Message, "it was not ready within 700 ms") {
-		t.Errorf("message %q", i.Message)
 	}
 }
 
