@@ -85,6 +85,30 @@ func TestFullDiskOfADomain(t *testing.T) {
 	home.Journal.Undisturbed(t, "after the agent restarted", before, starts)
 }
 
+// An agent that is killed while its disk is full comes back all the same.
+func TestAgentRestartsOnAFullDisk(t *testing.T) {
+	home := onEmbedded(t)
+	kitchen := home.Domain("kitchen")
+	kitchen.disk(kitchen.DataDir(), "4m")
+	kitchen.Install("web", "lamp")
+	home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
+	_, agents, o := home.Up(kitchen)
+	o.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+	kitchen.fill(kitchen.DataDir())
+	agents[0].Kill()
+	mark := o.Now()
+	agent := kitchen.Start()
+	awaitLiveHeartbeat(o, joins, mark, "kitchen")
+	o.Until(5*time.Second, "both are healthy", func(v View) bool {
+		return v.Online("kitchen") && v.Healthy("web", 1) && v.Healthy("lamp", 1) && v.Instance("kitchen", "lamp").PID != 0
+	})
+	home.Journal.Undisturbed(t, "after the agent restarted on a full disk", before, starts)
+	home.Publish("dominion/service/lamp/set", "OFF")
+	o.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	agent.Stop()
+}
+
 // A full disk of the hub: the house goes on.
 func TestFullDiskOfTheHub(t *testing.T) {
 	home := onEmbedded(t)
