@@ -153,7 +153,7 @@ func (h *Hub) expire(now time.Time) {
 			h.due(lost)
 		case d.state == topics.DomainIsLost && !d.gone:
 			d.gone, h.dirty = true, true
-		case d.state != topics.DomainIsLost && !d.beat.IsZero():
+		case d.beats(now, h.cfg.Timing.LostAfter.Duration()):
 			h.due(d.beat.Add(h.cfg.Timing.LostAfter.Duration()))
 		}
 	}

@@ -38,34 +38,34 @@ func TestStartsInOrderAndStopsInReverse(t *testing.T) {
 		defer kitchen.leave()
 		defer attic.leave()
 		if got := h.where("web") + h.where("orchestrator") + h.where("lamp"); got != "[kitchen:starting][][]" {
-			t.Fatalf("at first: %s", got)
+			h.Fatalf("at first: %s", got)
 		}
 		if got := h.service("lamp"); got.State != topics.Pending || !strings.Contains(got.Reason, "waits for orchestrator") {
-			t.Errorf("lamp waits, but its status is %+v", got)
+			h.Errorf("lamp waits, but its status is %+v", got)
 		}
 		time.Sleep(time.Second)
 		if got := h.where("web") + h.where("orchestrator") + h.where("lamp"); got != "[kitchen:running][attic:starting][]" {
-			t.Fatalf("after one second: %s", got)
+			h.Fatalf("after one second: %s", got)
 		}
 		time.Sleep(2 * time.Second)
 		if got := h.where("web") + h.where("orchestrator") + h.where("lamp"); got != "[kitchen:running][attic:running][kitchen:running]" {
-			t.Fatalf("after three seconds: %s", got)
+			h.Fatalf("after three seconds: %s", got)
 		}
 		if got := h.last("dominion/service/web/endpoints"); got != `[{"domain":"kitchen","address":"10.0.0.7","port":20000,"version":"1.0.0","healthy":true}]` {
-			t.Errorf("endpoints %s", got)
+			h.Errorf("endpoints %s", got)
 		}
 		if s := h.status(); !s.Ready || s.Domains.Online != 2 || s.Services != (topics.ServiceCount{Wanted: 3, Running: 3}) {
-			t.Errorf("hub status %+v", s)
+			h.Errorf("hub status %+v", s)
 		}
 		h.publish("dominion/service/lamp/set", "OFF", false)
 		if got := h.where("lamp") + h.where("orchestrator") + h.where("web"); got != "[][][]" {
-			t.Errorf("still there: %s", got)
+			h.Errorf("still there: %s", got)
 		}
 		if s := h.service("web"); s.State != topics.Stopped || s.Switch != topics.Off || s.Wanted != 0 {
-			t.Errorf("web %+v", s)
+			h.Errorf("web %+v", s)
 		}
 		if got := h.last("dominion/service/web/endpoints"); got != `[]` {
-			t.Errorf("endpoints %s", got)
+			h.Errorf("endpoints %s", got)
 		}
 	})
 }
@@ -76,33 +76,33 @@ func TestLostDomainsServicesMoveAndOneCopyStays(t *testing.T) {
 		defer kitchen.leave()
 		time.Sleep(5 * time.Second)
 		if h.where("orchestrator") != "[attic:running]" {
-			t.Fatal(h.where("orchestrator"))
+			h.Fatal(h.where("orchestrator"))
 		}
 		attic.cut()
 		time.Sleep(2900 * time.Millisecond)
 		if h.saw(topics.DomainLost) || kitchen.started("orchestrator") != 0 {
-			t.Fatal("moved before it was lost")
+			h.Fatal("moved before it was lost")
 		}
 		time.Sleep(1600 * time.Millisecond) // 3 s of silence, 0.5 s lost, and one heartbeat's time
 		if kitchen.started("orchestrator") != 1 {
-			t.Fatal("did not move within 4.5 s")
+			h.Fatal("did not move within 4.5 s")
 		}
 		if got := h.last("dominion/domain/attic/availability"); got != topics.Offline {
-			t.Errorf("availability of the lost domain is %q", got)
+			h.Errorf("availability of the lost domain is %q", got)
 		}
 		time.Sleep(time.Second)
 		if kitchen.started("lamp") != 1 || kitchen.started("web") != 1 {
-			t.Error("the loss of a dependency restarted what needs it, or what it needs")
+			h.Error("the loss of a dependency restarted what needs it, or what it needs")
 		}
 		attic.quit()
 		attic.conn.Close()
 		if err := attic.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer attic.leave()
 		time.Sleep(3 * time.Second)
 		if h.where("orchestrator") != "[kitchen:running]" {
-			t.Errorf("one copy should stay, the one in the endpoints: %s", h.where("orchestrator"))
+			h.Errorf("one copy should stay, the one in the endpoints: %s", h.where("orchestrator"))
 		}
 	})
 }
@@ -116,19 +116,19 @@ func TestAgentRestartMovesNothing(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				stop(attic)
 				if got := h.last("dominion/domain/attic/availability"); got != topics.Offline {
-					t.Errorf("availability %q", got)
+					h.Errorf("availability %q", got)
 				}
 				if !h.saw(topics.DomainOffline) {
-					t.Error("nobody was told")
+					h.Error("nobody was told")
 				}
 				time.Sleep(1500 * time.Millisecond) // its last heartbeat may be a second old
 				if err := attic.join(); err != nil {
-					t.Fatal(err)
+					h.Fatal(err)
 				}
 				defer attic.leave()
 				time.Sleep(10 * time.Second)
 				if kitchen.started("orchestrator") != 0 || attic.started("orchestrator") != 1 || h.saw(topics.DomainLost) {
-					t.Errorf("kitchen started it %d times, attic %d: %v", kitchen.started("orchestrator"), attic.started("orchestrator"), h.story())
+					h.Errorf("kitchen started it %d times, attic %d: %v", kitchen.started("orchestrator"), attic.started("orchestrator"), h.story())
 				}
 			})
 		})
@@ -149,34 +149,34 @@ func TestHubRestartMovesNothing(t *testing.T) {
 		<-attic.conn.Done()
 		h.start()
 		if s := h.status(); s.Epoch != was.Epoch+1 || s.ID != was.ID || s.Ready {
-			t.Errorf("after the restart %+v", s)
+			h.Errorf("after the restart %+v", s)
 		}
 		if err := kitchen.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer kitchen.leave()
 		time.Sleep(6 * time.Second)
 		if h.status().Ready {
-			t.Error("did not wait for attic")
+			h.Error("did not wait for attic")
 		}
 		if err := attic.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer attic.leave()
 		time.Sleep(time.Second)
 		if !h.status().Ready {
-			t.Error("waits although everybody is there")
+			h.Error("waits although everybody is there")
 		}
 		time.Sleep(10 * time.Second)
 		for _, a := range []*agent{kitchen, attic} {
 			for _, s := range []string{"lamp", "web", "orchestrator"} {
 				if a.started(s) > 1 {
-					t.Errorf("%s was started again on %s", s, a.name)
+					h.Errorf("%s was started again on %s", s, a.name)
 				}
 			}
 		}
 		if kitchen.started("orchestrator")+attic.started("web") != 0 {
-			t.Error("something moved")
+			h.Error("something moved")
 		}
 	})
 }
@@ -192,16 +192,16 @@ func TestSettleEndsWithoutADomainThatStaysAway(t *testing.T) {
 		<-attic.conn.Done()
 		h.start()
 		if err := kitchen.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer kitchen.leave()
 		time.Sleep(9 * time.Second)
 		if kitchen.started("orchestrator") != 0 {
-			t.Fatal("moved while the hub settled")
+			h.Fatal("moved while the hub settled")
 		}
 		time.Sleep(2 * time.Second)
 		if kitchen.started("orchestrator") != 1 {
-			t.Error("attic stayed away, and its service was not moved")
+			h.Error("attic stayed away, and its service was not moved")
 		}
 	})
 }
@@ -214,10 +214,10 @@ func TestWantsSurviveARestartOfTheHub(t *testing.T) {
 		h.stop()
 		h.start()
 		if s := h.service("lamp"); s.Switch != topics.Off || s.Reason != "switched off" {
-			t.Errorf("lamp %+v", s)
+			h.Errorf("lamp %+v", s)
 		}
 		if s := h.service("web"); s.Wanted != 2 {
-			t.Errorf("web %+v", s)
+			h.Errorf("web %+v", s)
 		}
 	})
 }
@@ -226,29 +226,29 @@ func TestTwoMachinesOfOneName(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		first := h.agent("raspberrypi", []string{"lamp"}, "web")
 		if err := first.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		second := h.agent("raspberrypi", nil, "web")
 		second.id = "another-id"
 		for range 3 {
 			if err := second.join(); err == nil || !strings.Contains(err.Error(), first.id) {
-				t.Fatalf("the second machine: %v", err)
+				h.Fatalf("the second machine: %v", err)
 			}
 			time.Sleep(2 * time.Second)
 		}
 		if n := h.count(topics.DomainRefused); n != 1 {
-			t.Errorf("%d events for one refused machine", n)
+			h.Errorf("%d events for one refused machine", n)
 		}
 		if h.saw(topics.DomainOffline) || h.saw(topics.DomainLost) {
-			t.Error("the first machine was disturbed")
+			h.Error("the first machine was disturbed")
 		}
 		first.leave()
 		time.Sleep(4 * time.Second)
 		if err := second.join(); err != nil {
-			t.Fatalf("the name is free, but: %v", err)
+			h.Fatalf("the name is free, but: %v", err)
 		}
 		if err := first.join(); err == nil {
-			t.Error("the first took its name back from the second")
+			h.Error("the first took its name back from the second")
 		}
 		second.leave()
 	})
@@ -259,7 +259,7 @@ func TestNameIsKeptWhileTheHubSettles(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		first := h.agent("raspberrypi", nil, "web")
 		if err := first.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		first.quit()
 		h.stop()
@@ -268,7 +268,7 @@ func TestNameIsKeptWhileTheHubSettles(t *testing.T) {
 		second := h.agent("raspberrypi", nil, "web")
 		second.id = "another-id"
 		if err := second.join(); err == nil {
-			t.Error("the name was given away")
+			h.Error("the name was given away")
 		}
 	})
 }
@@ -282,20 +282,20 @@ func TestReloadStopsWhatIsGoneAndClearsItsTopics(t *testing.T) {
 		h.hub.Reload(config.Dominion{}, config.Faults{{Message: "broken"}})
 		synctest.Wait()
 		if !h.saw(topics.ConfigRefused) || h.where("lamp") != "[kitchen:running]" {
-			t.Error("a broken configuration was not refused")
+			h.Error("a broken configuration was not refused")
 		}
 		h.hub.Reload(load(t, "[services.web]\npriority = \"required\"\nport = 8080\n"), nil)
 		time.Sleep(3 * time.Second)
 		for _, topic := range []string{"dominion/service/lamp/status", "dominion/service/lamp/endpoints", "dominion/service/orchestrator/status"} {
 			if got := h.last(topic); got != "" {
-				t.Errorf("%s still holds %s", topic, got)
+				h.Errorf("%s still holds %s", topic, got)
 			}
 		}
 		if got := h.where("web"); got != "[attic:running kitchen:running]" {
-			t.Errorf("web %s", got)
+			h.Errorf("web %s", got)
 		}
 		if kitchen.started("web") != 1 {
-			t.Error("web was restarted although only its priority changed")
+			h.Error("web was restarted although only its priority changed")
 		}
 	})
 }
@@ -304,23 +304,23 @@ func TestForget(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		attic := h.agent("attic", nil, "web")
 		if err := attic.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		if r := h.ask(topics.VerbForget, `{"transaction":"f","domain":"attic"}`); r.Status != topics.StatusError {
-			t.Error("forgot a domain that is online")
+			h.Error("forgot a domain that is online")
 		}
 		attic.leave()
 		time.Sleep(5 * time.Second)
 		if r := h.ask(topics.VerbForget, `{"transaction":"g","domain":"attic"}`); r.Status != topics.StatusOK {
-			t.Errorf("%+v", r)
+			h.Errorf("%+v", r)
 		}
 		for _, topic := range h.tree.DomainTopics("attic") {
 			if got := h.last(topic); got != "" {
-				t.Errorf("%s still holds %s", topic, got)
+				h.Errorf("%s still holds %s", topic, got)
 			}
 		}
 		if got := h.status().Domains; got != (topics.DomainCount{}) {
-			t.Errorf("%+v", got)
+			h.Errorf("%+v", got)
 		}
 	})
 }
@@ -332,23 +332,23 @@ func TestEpochGetsAboveWhatADomainHasSeen(t *testing.T) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
 		kitchen.epoch = 1_000_100
 		if err := kitchen.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer kitchen.leave()
 		time.Sleep(2 * time.Second)
 		if e := h.status().Epoch; e != 1 {
-			t.Fatalf("epoch %d", e)
+			h.Fatalf("epoch %d", e)
 		}
 		kitchen.mu.Lock()
 		kitchen.epoch = 77
 		kitchen.mu.Unlock()
 		time.Sleep(2 * time.Second)
 		if e := h.status().Epoch; e != 78 {
-			t.Fatalf("epoch %d", e)
+			h.Fatalf("epoch %d", e)
 		}
 		time.Sleep(time.Second)
 		if kitchen.started("web") == 0 {
-			t.Error("its commands are still refused")
+			h.Error("its commands are still refused")
 		}
 	})
 }
@@ -367,20 +367,20 @@ func TestWhatCannotBeObeyedIsSaid(t *testing.T) {
 			before := h.count(topics.MessageRefused)
 			h.publish(topic, payload, false)
 			if h.count(topics.MessageRefused) != before+1 {
-				t.Errorf("%s %s was not refused", topic, payload)
+				h.Errorf("%s %s was not refused", topic, payload)
 			}
 		}
 		h.publish("dominion/service/lamp/set", "OFF", true)
 		if s := h.service("lamp"); s.Switch != topics.On {
-			t.Error("a retained order was obeyed")
+			h.Error("a retained order was obeyed")
 		}
 		for verb, want := range map[string]string{"juggle": "there is no request", "devices": "not yet", "start": "needs", "why": "needs"} {
 			if r := h.ask(verb, `{"transaction":"x"}`); r.Status != topics.StatusError || !strings.Contains(r.Error, want) || r.Transaction != "x" {
-				t.Errorf("%s: %+v", verb, r)
+				h.Errorf("%s: %+v", verb, r)
 			}
 		}
 		if r := h.ask(topics.VerbStop, `{"service":"wep"}`); !strings.Contains(r.Error, `"web"`) {
-			t.Errorf("no hint: %+v", r)
+			h.Errorf("no hint: %+v", r)
 		}
 	})
 }
@@ -389,17 +389,17 @@ func TestMicrodomain(t *testing.T) {
 	inHome(t, "[services.lamp]\npriority = \"required\"\ndependencies = [\"button\"]\n[services.button]\n", func(h *home) {
 		a := h.agent("kitchen", nil, "lamp")
 		if err := a.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer a.leave()
 		h.publish("dominion/domain/esp/availability", "online", true)
 		h.publish("dominion/domain/esp/status", `{"name":"esp","micro":true,"services":[{"service":"button","state":"running"}]}`, true)
 		time.Sleep(2 * time.Second)
 		if got := h.where("lamp"); got != "[kitchen:running]" {
-			t.Errorf("lamp %s, %s", got, h.service("lamp").Reason)
+			h.Errorf("lamp %s, %s", got, h.service("lamp").Reason)
 		}
 		if got := h.last("dominion/domain/esp/services/set"); got != "" {
-			t.Errorf("a microdomain was given a start command: %s", got)
+			h.Errorf("a microdomain was given a start command: %s", got)
 		}
 	})
 }
@@ -411,20 +411,20 @@ func TestDrain(t *testing.T) {
 		defer attic.leave()
 		time.Sleep(5 * time.Second)
 		if r := h.ask(topics.VerbDrain, `{"domain":"attic"}`); r.Status != topics.StatusOK {
-			t.Fatalf("%+v", r)
+			h.Fatalf("%+v", r)
 		}
 		time.Sleep(500 * time.Millisecond)
 		if got := h.where("orchestrator"); got != "[attic:running kitchen:starting]" {
-			t.Errorf("the replacement is not healthy yet: %s", got)
+			h.Errorf("the replacement is not healthy yet: %s", got)
 		}
 		time.Sleep(3 * time.Second)
 		if got := h.where("orchestrator"); got != "[kitchen:running]" {
-			t.Errorf("drained: %s", got)
+			h.Errorf("drained: %s", got)
 		}
 		h.ask(topics.VerbUndrain, `{"domain":"attic"}`)
 		time.Sleep(3 * time.Second)
 		if got := h.where("orchestrator"); got != "[kitchen:running]" {
-			t.Errorf("moved back without cause: %s", got)
+			h.Errorf("moved back without cause: %s", got)
 		}
 	})
 }

@@ -16,7 +16,7 @@ func TestForeignCommandIsPutRight(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
 		if err := kitchen.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer kitchen.leave()
 		time.Sleep(4 * time.Second)
@@ -26,7 +26,7 @@ func TestForeignCommandIsPutRight(t *testing.T) {
 		kitchen.obey(foreign)
 		time.Sleep(6 * time.Second)
 		if got := h.where("lamp"); got != "[kitchen:running]" || kitchen.started("lamp") != 2 || !h.saw(topics.EpochRaised) {
-			t.Errorf("lamp %s, started %d times", got, kitchen.started("lamp"))
+			h.Errorf("lamp %s, started %d times", got, kitchen.started("lamp"))
 		}
 	})
 }
@@ -40,12 +40,12 @@ func TestFirstCommandStopsNothing(t *testing.T) {
 			kitchen.running[s] = topics.Instance{Service: s, State: topics.Running, Health: topics.Healthy, Revision: revision(t, s)}
 		}
 		if err := kitchen.join(); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		defer kitchen.leave()
 		time.Sleep(5 * time.Second)
 		if n := kitchen.started("lamp") + kitchen.started("web") + kitchen.started("orchestrator"); n != 0 || h.where("web") != "[kitchen:running]" {
-			t.Errorf("%d services were started again; web %s", n, h.where("web"))
+			h.Errorf("%d services were started again; web %s", n, h.where("web"))
 		}
 	})
 }
@@ -71,7 +71,7 @@ func TestRetainedStatusOfAnUnknownDomainCounts(t *testing.T) {
 		h.hub.Deliver(topics.Message{Topic: "dominion/domain/kitchen/status", Payload: []byte(status), Retain: true})
 		h.hub.Deliver(topics.Message{Topic: "dominion/domain/kitchen/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: kitchen.id, Session: "s", Seq: 9})})
 		if s := h.status(); s.Domains.Online != 1 {
-			t.Errorf("%+v", s)
+			h.Errorf("%+v", s)
 		}
 	})
 }
@@ -82,25 +82,25 @@ func TestDiskThatTakesNothing(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		file := filepath.Join(h.cfg.DataDir, "hub.json")
 		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		if err := os.MkdirAll(filepath.Join(file, "in the way"), 0o700); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		h.publish("dominion/service/lamp/set", "OFF", false)
 		if s := h.service("lamp"); s.Switch != topics.Off || !h.saw(topics.HubProblem) {
-			t.Errorf("not obeyed, or not said: %+v", s)
+			h.Errorf("not obeyed, or not said: %+v", s)
 		}
 		if r := h.ask(topics.VerbStatus, `{}`); !strings.Contains(string(r.Data), "not kept over a restart") {
-			t.Errorf("status shows no problem: %s", r.Data)
+			h.Errorf("status shows no problem: %s", r.Data)
 		}
 		if err := os.RemoveAll(file); err != nil {
-			t.Fatal(err)
+			h.Fatal(err)
 		}
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		if b, err := os.ReadFile(file); err != nil || !strings.Contains(string(b), `"OFF"`) {
-			t.Errorf("not written later: %s %v", b, err)
+			h.Errorf("not written later: %s %v", b, err)
 		}
 	})
 }
@@ -113,7 +113,7 @@ func TestRemovalIsRepeatedAtHomeAssistantsBirth(t *testing.T) {
 		synctest.Wait()
 		h.mu.Lock()
 		if payload, said := h.retained[topic]; !said || payload != "" {
-			t.Errorf("not removed: %q %v", payload, said)
+			h.Errorf("not removed: %q %v", payload, said)
 		}
 		delete(h.retained, topic)
 		h.mu.Unlock()
@@ -121,7 +121,7 @@ func TestRemovalIsRepeatedAtHomeAssistantsBirth(t *testing.T) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if payload, said := h.retained[topic]; !said || payload != "" {
-			t.Errorf("not removed again: %q %v", payload, said)
+			h.Errorf("not removed again: %q %v", payload, said)
 		}
 	})
 }

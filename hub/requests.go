@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/store"
@@ -29,10 +30,19 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 		h.log.Info("refused a request", "verb", verb, "error", err)
 	}
 	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, topics.Encode(reply))
-	if m.ResponseTopic != "" {
+	if h.mayAnswerAt(m.ResponseTopic) {
 		answer.Topic, answer.Correlation = m.ResponseTopic, m.Correlation
 	}
 	h.bus.Publish(answer)
+}
+
+// mayAnswerAt tells whether an asker may choose a topic for the answer. With
+// the hub's rights it would otherwise speak at topics that are not its own.
+func (h *Hub) mayAnswerAt(topic string) bool {
+	ours := topic == h.tree.Prefix() || strings.HasPrefix(topic, h.tree.Prefix()+"/")
+	answers := strings.HasPrefix(topic, h.tree.Prefix()+"/response/")
+	return topic != "" && !strings.ContainsAny(topic, "+#$") && (!ours || answers) &&
+		!strings.HasPrefix(topic, h.cfg.HomeAssistant.DiscoveryPrefix+"/")
 }
 
 // orEmpty lets people ask with an empty payload.
