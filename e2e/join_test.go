@@ -165,6 +165,7 @@ func TestTwoMachinesOfOneName(t *testing.T) {
 		_, agents, o := home.Up(first)
 		before := home.Journal.AwaitRunning(t, 15*time.Second, "web@raspberrypi")
 		starts := home.Journal.Starts(t)
+		awaitLiveHeartbeat(o, 3*time.Second, 0, "raspberrypi")
 		id := o.Latest().Heartbeat("raspberrypi").ID
 		session := o.Latest().Heartbeat("raspberrypi").Session
 

@@ -266,10 +266,11 @@ func (v View) Service(name string) topics.Service {
 	return s
 }
 
-// Healthy tells whether a service has n instances, all wanted and healthy.
+// Healthy tells whether a service has n instances, all wanted, healthy and
+// offered.
 func (v View) Healthy(name string, n int) bool {
 	s := v.Service(name)
-	return s.State == topics.Running && s.Wanted == n && s.Healthy == n && len(s.Instances) == n
+	return s.State == topics.Running && s.Wanted == n && s.Healthy == n && len(s.Instances) == n && len(v.Endpoints(name)) == n
 }
 
 // Endpoints returns where a service is reached.
