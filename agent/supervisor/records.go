@@ -51,7 +51,11 @@ func (s *Supervisor) record(v *service, r run) record {
 // intend writes down a life before it begins.
 func (s *Supervisor) intend(v *service, r run) {
 	v.dirty = true
-	s.disk("record", s.keep(s.record(v, r)))
+	err := s.keep(s.record(v, r))
+	if err == nil {
+		s.writeAgain = time.Time{} // there is room: what was refused before is due
+	}
+	s.disk("record", err)
 }
 
 // write writes the records that changed; what the disk refuses is tried again.
