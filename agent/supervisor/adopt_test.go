@@ -266,12 +266,7 @@ func TestFinishedStaysFinishedOverAnAgentsRestart(t *testing.T) {
 
 func TestNotifyAfterAdoption(t *testing.T) {
 	h := bare(t)
-	h.makefile("web", `while ! test -e $d/go; do sleep 0.02; done
-python3 -c 'import socket,os
-s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
-s.connect(os.environ["NOTIFY_SOCKET"])
-s.send(b"READY=1")'
-exec sleep 100`)
+	h.makefile("web", "while ! test -e $d/go; do sleep 0.02; done\n"+notifies(t, "READY=1")+"exec sleep 100")
 	s := spec("r1")
 	s.Health = &topics.HealthCheck{Notify: true}
 	a := startAgent(t, h.dir)

@@ -23,11 +23,7 @@ func TestChecks(t *testing.T) {
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	h.makefile("tcp", `exec sleep 100`)
-	h.makefile("notify", `python3 -c 'import socket,os
-s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
-s.connect(os.environ["NOTIFY_SOCKET"])
-s.send(b"STATUS=warm\nREADY=1\n")'
-exec sleep 100`)
+	h.makefile("notify", notifies(t, "STATUS=warm;READY=1;")+"exec sleep 100")
 	h.makefile("command", `exec sleep 100`)
 	h.write("services/command/service.toml", "[health]\ncommand = [\"sh\", \"-c\", \"test -e well && test $SERVICE_NAME = command\"]\ninterval = \"50ms\"\nfailures = 2\n")
 	tcp, notify, command := spec("r1"), spec("r1"), spec("r1")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -20,6 +21,13 @@ import (
 const agentDir = "SUPERVISOR_TEST_AGENT"
 
 func TestMain(m *testing.M) {
+	if lines := os.Getenv(notifyLines); lines != "" {
+		if err := sayNotify(lines); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv(agentDir); dir != "" {
 		if err := agent(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -28,6 +36,30 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// notifyLines makes this binary say sd_notify(3) lines, with ; between them,
+// as a service does: no other program that can is on every machine.
+const notifyLines = "SUPERVISOR_TEST_NOTIFY"
+
+func sayNotify(lines string) error {
+	c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte(strings.ReplaceAll(lines, ";", "\n")))
+	return err
+}
+
+// notifies is the line of a recipe that says them.
+func notifies(t *testing.T, lines string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%s='%s' '%s'\n", notifyLines, lines, self)
 }
 
 // view is what an agent says of itself, a line after each change.
