@@ -70,15 +70,15 @@ type Usage struct {
 // Domain is the payload of domain/<domain>/status. A microdomain sends name,
 // micro, traits and services alone.
 type Domain struct {
-	ID        string       `json:"id,omitempty" doc:"UUID of the domain"`
+	ID        string       `json:"id" doc:"UUID of the domain"`
 	Name      string       `json:"name" doc:"name of the domain"`
 	Micro     bool         `json:"micro,omitempty" doc:"true for a microcontroller that is its own one service; it is never sent a start command"`
-	Version   string       `json:"version,omitempty" doc:"version of the agent"`
-	Protocol  string       `json:"protocol,omitempty" doc:"version of this contract"`
-	OS        string       `json:"os,omitempty" doc:"as Go names it: linux"`
-	Arch      string       `json:"arch,omitempty" doc:"as Go names it: amd64, arm64, arm"`
-	Address   string       `json:"address,omitempty" doc:"where its services are reached"`
-	Addresses []string     `json:"addresses,omitempty" doc:"all its addresses"`
+	Version   string       `json:"version" doc:"version of the agent"`
+	Protocol  string       `json:"protocol" doc:"version of this contract"`
+	OS        string       `json:"os" doc:"as Go names it: linux"`
+	Arch      string       `json:"arch" doc:"as Go names it: amd64, arm64, arm"`
+	Address   string       `json:"address" doc:"where its services are reached"`
+	Addresses []string     `json:"addresses" doc:"all its addresses"`
 	Traits    []string     `json:"traits" doc:"what it offers"`
 	StartedAt Time         `json:"started_at,omitzero" doc:"when this run of the agent began"`
 	Draining  bool         `json:"draining" doc:"true: it is given nothing, and what may run elsewhere leaves"`
@@ -91,7 +91,7 @@ type Instance struct {
 	Service  string `json:"service" doc:"name of the service"`
 	State    State  `json:"state" doc:"one of the closed list"`
 	Health   Health `json:"health" doc:"one of the closed list"`
-	Version  string `json:"version,omitempty" doc:"of the service on the domain's disk when it started"`
+	Version  string `json:"version" doc:"of the service on the domain's disk when it started"`
 	Revision string `json:"revision" doc:"of the start command's entry that runs"`
 	Address  string `json:"address,omitempty" doc:"where it is reached"`
 	Port     int    `json:"port,omitempty" doc:"TCP port it was given"`
@@ -105,7 +105,7 @@ type Instance struct {
 // CatalogRow is one service on a domain's disk.
 type CatalogRow struct {
 	Service string `json:"service" doc:"name of its directory"`
-	Version string `json:"version,omitempty" doc:"from its service.toml"`
+	Version string `json:"version" doc:"from its service.toml"`
 }
 
 // StartCommand is the payload of domain/<domain>/services/set.
@@ -131,16 +131,16 @@ type Timing struct {
 // Spec is one service of a start command.
 type Spec struct {
 	Revision        string            `json:"revision" doc:"changes with what needs a restart, and with nothing else"`
-	Target          string            `json:"target,omitempty" doc:"make target; empty: the Makefile's first"`
-	Port            int               `json:"port,omitempty" doc:"fixed TCP port; 0: the agent chooses one"`
-	Environment     map[string]string `json:"environment,omitempty" doc:"added to the process's environment"`
+	Target          string            `json:"target" doc:"make target; empty: the Makefile's first"`
+	Port            int               `json:"port" doc:"fixed TCP port; 0: the agent chooses one"`
+	Environment     map[string]string `json:"environment" doc:"added to the process's environment"`
 	EnvironmentFile string            `json:"environment_file,omitempty" doc:"file on the domain with KEY=VALUE lines"`
 	Dependencies    map[string]string `json:"dependencies,omitempty" doc:"address:port of each dependency, for DEPENDENCY_<NAME>; not part of the revision"`
 	Restart         RestartPolicy     `json:"restart" doc:"what happens when it ends"`
-	Health          *HealthCheck      `json:"health,omitempty" doc:"how to tell that it is well; none: it ran for 1 s"`
+	Health          *HealthCheck      `json:"health" doc:"how to tell that it is well; none: it ran for 1 s"`
 	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`
 	StopTimeout     Seconds           `json:"stop_timeout" doc:"seconds from SIGTERM to SIGKILL"`
-	Exclusive       bool              `json:"exclusive,omitempty" doc:"reserved: never two at once"`
+	Exclusive       bool              `json:"exclusive" doc:"reserved: never two at once"`
 }
 
 // RestartPolicy says what happens when a service ends.
@@ -193,7 +193,7 @@ const (
 
 // Reply answers a Command or an Ask.
 type Reply struct {
-	Transaction string          `json:"transaction,omitempty" doc:"of the question"`
+	Transaction string          `json:"transaction" doc:"of the question"`
 	Status      string          `json:"status" doc:"ok or error"`
 	Error       string          `json:"error,omitempty" doc:"what went wrong and what to do"`
 	Data        json.RawMessage `json:"data,omitempty" doc:"what was asked for"`
@@ -244,9 +244,9 @@ type ServiceInstance struct {
 	Domain  string `json:"domain" doc:"name of the domain"`
 	State   State  `json:"state" doc:"one of the closed list"`
 	Health  Health `json:"health" doc:"one of the closed list"`
-	Version string `json:"version,omitempty" doc:"of the service"`
-	Address string `json:"address,omitempty" doc:"where it is reached"`
-	Port    int    `json:"port,omitempty" doc:"TCP port"`
+	Version string `json:"version" doc:"of the service"`
+	Address string `json:"address" doc:"where it is reached"`
+	Port    int    `json:"port" doc:"TCP port"`
 }
 
 // Endpoint is one element of service/<service>/endpoints.
@@ -254,7 +254,7 @@ type Endpoint struct {
 	Domain  string `json:"domain" doc:"name of the domain"`
 	Address string `json:"address" doc:"IP address"`
 	Port    int    `json:"port" doc:"TCP port"`
-	Version string `json:"version,omitempty" doc:"of the service"`
+	Version string `json:"version" doc:"of the service"`
 	Healthy bool   `json:"healthy" doc:"whether its health check says so"`
 }
 
