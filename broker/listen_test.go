@@ -302,8 +302,10 @@ func TestWebSocketOrigin(t *testing.T) {
 			t.Errorf("subprotocol %q", ws.Subprotocol())
 		}
 		// CONNECT in two WebSocket messages, as it may be (MQTT-6.0.0-2)
-		connect := encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 4,
-			Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: "browser"}})
+		connect := encode(t, packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 4,
+			Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: "browser"},
+		})
 		for _, part := range [][]byte{connect[:3], connect[3:]} {
 			if err := ws.WriteMessage(websocket.BinaryMessage, part); err != nil {
 				t.Fatal(err)
@@ -342,8 +344,10 @@ func connect5(t *testing.T, b *broker.Broker) (net.Conn, *bufio.Reader) {
 	ours, theirs := net.Pipe()
 	b.Serve(theirs)
 	r := bufio.NewReader(ours)
-	send(t, ours, encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 5,
-		Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: "five", Keepalive: 60}}))
+	send(t, ours, encode(t, packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 5,
+		Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: "five", Keepalive: 60},
+	}))
 	if kind, _ := receive(t, r); kind != packets.Connack {
 		t.Fatalf("packet type %d instead of CONNACK", kind)
 	}
@@ -406,13 +410,17 @@ func TestMQTT5RequestAndResponse(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, r := connect5(t, b)
-		send(t, c, encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, ProtocolVersion: 5, PacketID: 1,
-			Filters: packets.Subscriptions{{Filter: "my/answers"}}}))
+		send(t, c, encode(t, packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, ProtocolVersion: 5, PacketID: 1,
+			Filters: packets.Subscriptions{{Filter: "my/answers"}},
+		}))
 		if kind, _ := receive(t, r); kind != packets.Suback {
 			t.Fatalf("packet type %d instead of SUBACK", kind)
 		}
-		send(t, c, encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, ProtocolVersion: 5,
-			TopicName: "dominion/request/status", Payload: []byte("{}"), Properties: packets.Properties{ResponseTopic: "my/answers", CorrelationData: []byte{1, 2}}}))
+		send(t, c, encode(t, packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish}, ProtocolVersion: 5,
+			TopicName: "dominion/request/status", Payload: []byte("{}"), Properties: packets.Properties{ResponseTopic: "my/answers", CorrelationData: []byte{1, 2}},
+		}))
 		_, answer := receive(t, r)
 		if asked.ResponseTopic != "my/answers" || answer.TopicName != "my/answers" || string(answer.Payload) != "yes" || !bytes.Equal(answer.Properties.CorrelationData, []byte{1, 2}) {
 			t.Errorf("asked %+v, answered %s %s %x", asked, answer.TopicName, answer.Payload, answer.Properties.CorrelationData)
