@@ -215,7 +215,6 @@ type agent struct {
 // cable lets a test cut a connection without closing it.
 type cable struct {
 	net.Conn
-	mu  sync.Mutex
 	cut chan struct{}
 }
 
