@@ -96,7 +96,7 @@ func (h *home) end() {
 	for _, m := range h.machines {
 		m.plug()
 		if m.stopAgent != nil {
-			m.stopAgent()
+			m.stop()
 		}
 		m.dying.Wait()
 		m.mu.Lock()

@@ -77,15 +77,17 @@ func (m *machine) Adopt(g supervisor.Group, token string, tell func(supervisor.E
 	return true
 }
 
-func (m *machine) Find(token string) (supervisor.Group, bool) {
+func (m *machine) Lives(string) []supervisor.Life {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var all []supervisor.Life
 	for pid, p := range m.procs {
-		if p.token == token {
-			return supervisor.Group{PID: pid, Started: uint64(pid)}, true
-		}
+		all = append(all, supervisor.Life{
+			Token: p.token, Group: supervisor.Group{PID: pid, Started: uint64(pid)}, UID: os.Getuid(),
+			Env: map[string]string{"SERVICE_NAME": p.service},
+		})
 	}
-	return supervisor.Group{}, false
+	return all
 }
 
 func (m *machine) Signal(g supervisor.Group, s syscall.Signal) {
@@ -95,11 +97,14 @@ func (m *machine) Signal(g supervisor.Group, s syscall.Signal) {
 // end ends a process and tells whoever watches it.
 func (m *machine) end(pid int, e supervisor.Exit) {
 	m.mu.Lock()
-	p := m.procs[pid]
+	var tell func(supervisor.Exit)
+	if p := m.procs[pid]; p != nil {
+		tell = p.tell // Adopt and Close change it
+	}
 	delete(m.procs, pid)
 	m.mu.Unlock()
-	if p != nil && p.tell != nil {
-		m.home.busy.Go(func() { p.tell(e) })
+	if tell != nil {
+		m.home.busy.Go(func() { tell(e) })
 	}
 }
 
@@ -191,22 +196,29 @@ func (m *machine) power() {
 			m.home.Errorf("the agent of %s: %v", m.name, err)
 		}
 	})
-	m.stopAgent = func() { m.stopAgent = nil; cancel(); alive.Wait() }
+	m.stopAgent = func() { cancel(); alive.Wait() }
+}
+
+// stop ends the agent and waits until it has said goodbye.
+func (m *machine) stop() {
+	stop := m.stopAgent
+	m.stopAgent = nil
+	stop()
 }
 
 // kill ends the agent as kill -9 does: the kernel closes its connections, so
 // it cannot say anything to anybody.
 func (m *machine) kill() {
-	down := m.linkDown
-	m.unplugged(true)
 	m.mu.Lock()
+	down := m.linkDown
+	m.linkDown = true
 	for _, l := range m.lines {
 		l.kill()
 	}
 	m.lines = nil
 	m.mu.Unlock()
 	synctest.Wait()
-	m.stopAgent()
+	m.stop()
 	m.unplugged(down)
 }
 

@@ -55,7 +55,7 @@ func TestRestartsDisturbNothing(t *testing.T) {
 		}
 		was := total()
 		for name, m := range h.machines {
-			m.stopAgent()
+			m.stop()
 			if got := h.last(h.tree.Domain(topics.DomainAvailability, name)); got != topics.Offline {
 				h.Errorf("%s stopped and is %q", name, got)
 			}
@@ -186,7 +186,7 @@ func (h *home) fault(r *rand.Rand) {
 	case 4:
 		if m.stopAgent != nil {
 			note("agent stopped")
-			m.stopAgent()
+			m.stop()
 		}
 	case 5, 6:
 		if m.stopAgent == nil {
