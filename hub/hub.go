@@ -95,7 +95,7 @@ type Lonely struct{ Name, ID, Version, Address string }
 // reconnecting at once stays far below it.
 const mailboxLimit = 1 << 16
 
-// New returns a hub that has raised its epoch, and nothing else done.
+// New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
 		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, log: o.Log,
@@ -116,10 +116,6 @@ func New(o Options) *Hub {
 		removed:   make(map[string]bool),
 		ghosts:    make(map[string]bool),
 	}
-	// An epoch that a full disk does not take is used again at the next start.
-	// The domains have seen it then, and raiseEpoch gets above it.
-	h.keep(func(s *store.State) { s.Epoch++ })
-	h.epoch = h.store.State().Epoch
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
@@ -165,6 +161,7 @@ func (h *Hub) SeenLonely(all []Lonely) { h.box.Put(seenLonely(all)) }
 // Run is the loop. It returns when ctx ends, after it said offline.
 func (h *Hub) Run(ctx context.Context) {
 	h.started = time.Now()
+	h.beginEpoch()
 	h.event(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -191,6 +188,15 @@ func (h *Hub) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// beginEpoch raises the epoch. Only a hub that runs does it: one that finds its
+// port taken, and is started again and again, would use the epochs up. An epoch
+// that a full disk does not take is used again at the next start. The domains
+// have seen it then, and raiseEpoch gets above it.
+func (h *Hub) beginEpoch() {
+	h.keep(func(s *store.State) { s.Epoch++ })
+	h.epoch = h.store.State().Epoch
 }
 
 // stop says offline. Domains and services go on without us.

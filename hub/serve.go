@@ -34,6 +34,11 @@ type Service struct {
 // Serve runs until ctx ends. It starts in the order broker, hub, zeroconf and
 // stops in the reverse: goodbye by mDNS, offline, broker.
 func (s Service) Serve(ctx context.Context) error {
+	lock, err := store.Lock(s.Config.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	state, err := store.Open(s.Config.DataDir, s.Log)
 	if err != nil {
 		return err

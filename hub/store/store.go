@@ -5,15 +5,40 @@ package store
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/services/planner"
 )
+
+// Lock makes dir, if it is missing, and holds it for one hub until the returned
+// file is closed or the process ends: two hubs on one memory would each give
+// start commands in the name of the other.
+func Lock(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make data_dir: %w", err)
+	}
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock data_dir: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("cannot use data_dir %s: another hub uses it (stop that one, or give this one a data_dir of its own)", dir)
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
+	}
+	return f, nil
+}
 
 // State is the content of the file.
 type State struct {

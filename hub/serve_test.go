@@ -1,0 +1,66 @@
+package hub_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/hub"
+	"github.com/jmbarzee/dominion/hub/store"
+)
+
+func TestOneHubForADataDir(t *testing.T) {
+	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\n[zeroconf]\nenabled = false\n")
+	cfg.DataDir = t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	started := make(chan []broker.Listener, 1)
+	first := hub.Service{Config: cfg, Log: log, Started: func(l []broker.Listener) { started <- l }}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- first.Serve(ctx) }()
+	select {
+	case <-started:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := (hub.Service{Config: cfg, Log: log}).Serve(stopped); err == nil || !strings.Contains(err.Error(), "another hub uses it") {
+		t.Errorf("a second hub on the same data_dir: %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := (hub.Service{Config: cfg, Log: log}).Serve(stopped); err != nil {
+		t.Errorf("after the first has gone: %v", err)
+	}
+}
+
+// A hub whose port is taken is started again every two seconds, for as long
+// as it takes somebody to notice: the epochs must not be used up by that.
+func TestTakenPortCostsNoEpoch(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	cfg := load(t, "[broker]\nlisten = \""+other.Addr().String()+"\"\n")
+	cfg.DataDir = t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	for range 3 {
+		if err := (hub.Service{Config: cfg, Log: log}).Serve(t.Context()); err == nil || !strings.Contains(err.Error(), "already in use") {
+			t.Fatalf("on a taken port: %v", err)
+		}
+	}
+	kept, err := store.Open(cfg.DataDir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := kept.State().Epoch; e != 0 {
+		t.Errorf("the epoch is %d although no hub ran", e)
+	}
+}
