@@ -39,7 +39,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Every Go file of ours; .cache holds other people's.
 GO_FILES = find . -name '*.go' -not -path './.cache/*' -not -path './dist/*'
 
-.PHONY: build demo test check e2e try-units bench install uninstall help \
+.PHONY: build demo test check e2e try-units bench bench-broker install uninstall help \
 	format check-format check-vet check-lint check-imports check-race \
 	check-fuzz check-docs check-cross docs sizes clean
 
@@ -68,6 +68,11 @@ bench: build ## measure, each figure beside its goal
 	sh build/e2e-needs.sh
 	DOMINION_BENCH=1 go test ./e2e -run '^TestBench' -count=1 -timeout 20m -v
 	@$(MAKE) --no-print-directory sizes
+
+bench-broker: build ## measure the broker beside mosquitto, mochi and NATS (ARGS='-rounds 1 -scale 0.1' is quick)
+	sh build/e2e-needs.sh
+	cd broker/bench && go build -trimpath -o ../../bin/bench-broker .
+	bin/bench-broker $(ARGS)
 
 sizes: ## what each dependency adds to the programs, in kB
 	@go run ./build/sizes $(PROGRAMS:%=./cmd/%)

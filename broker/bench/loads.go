@@ -1,0 +1,443 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// figure is one measured value; better says which way.
+type figure struct {
+	name, unit string
+	lower      bool // lower is better
+	run        func(t target, r *running) (float64, error)
+}
+
+const payloadSize = 64
+
+var payload = bytes.Repeat([]byte("x"), payloadSize)
+
+func figures(seconds float64, scale float64) []figure {
+	n := func(x int) int { return max(int(float64(x)*scale), 1) }
+	return []figure{
+		{"QoS 0, 1 to 1", "deliveries/s", false, spread(1, 1, n(600_000), 0)},
+		{"QoS 0, 20 to 1", "deliveries/s", false, spread(20, 1, n(600_000), 0)},
+		{"QoS 0, 4 to 10", "deliveries/s", false, spread(4, 10, n(120_000), 0)},
+		{"QoS 0, 1 to 1000", "deliveries/s", false, spread(1, 1000, n(1_000), 0)},
+		{"QoS 1, 20 to 1", "messages/s", false, spread(20, 1, n(150_000), 1)},
+		{"QoS 2, 20 to 1", "messages/s", false, spread(20, 1, n(60_000), 2)},
+		{"CPU a message, QoS 0, 1 to 1", "µs", true, cost(n(300_000))},
+		{"p50 at 2,000/s", "µs", true, latency(seconds, 0.50)},
+		{"p99 at 2,000/s", "µs", true, latency(seconds, 0.99)},
+		{"p99.9 at 2,000/s", "µs", true, latency(seconds, 0.999)},
+		{"connects", "1/s", false, connects(n(3_000))},
+		{"memory of an idle connection", "bytes", true, idle(n(5_000))},
+		{"retained published", "1/s", false, retain(n(100_000))},
+		{"retained replayed", "1/s", false, replay(n(100_000))},
+		{"cold start with these", "ms", true, coldStart},
+		{"CPU at rest with these", "%", true, rest(2 * seconds)},
+	}
+}
+
+// window bounds what a publisher of QoS 0 is ahead of the slowest subscriber:
+// a broker may drop QoS 0 of a client that does not keep up, and a dropped
+// message is no delivery.
+const window = 2_000
+
+// spread measures total messages from some publishers to some subscribers.
+func spread(publishers, subscribers, total int, qos byte) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		each := total / publishers
+		var ready, done sync.WaitGroup
+		errs := make(chan error, publishers+subscribers)
+		progress := make([]chan int, 0, subscribers)
+		for i := range subscribers {
+			s, err := dial(r.addr, fmt.Sprintf("sub%d", i), true)
+			if err != nil {
+				return 0, err
+			}
+			defer s.Close()
+			if err := s.subscribe("bench/#", qos); err != nil {
+				return 0, err
+			}
+			p := make(chan int, 1)
+			progress = append(progress, p)
+			done.Go(func() { errs <- receive(s, each*publishers, p) })
+		}
+		credit := newCredit(progress, publishers)
+		start := make(chan struct{})
+		for i := range publishers {
+			p, err := dial(r.addr, fmt.Sprintf("pub%d", i), true)
+			if err != nil {
+				return 0, err
+			}
+			defer p.Close()
+			ready.Add(1)
+			done.Go(func() {
+				ready.Done()
+				<-start
+				errs <- send(p, fmt.Sprintf("bench/%d", i), each, qos, credit)
+			})
+		}
+		ready.Wait()
+		began := time.Now()
+		close(start)
+		done.Wait()
+		took := time.Since(began)
+		close(errs)
+		for err := range errs {
+			if err != nil {
+				return 0, err
+			}
+		}
+		return float64(each*publishers*subscribers) / took.Seconds(), nil
+	}
+}
+
+// receive reads n messages and tells how far it is.
+func receive(s *raw, n int, progress chan<- int) error {
+	defer close(progress)
+	acks := make([]byte, 0, 4096)
+	for got := 0; got < n; {
+		if s.in.Buffered() == 0 {
+			if len(acks) > 0 {
+				if _, err := s.Write(acks); err != nil {
+					return err
+				}
+				acks = acks[:0]
+			}
+			select {
+			case progress <- got:
+			default:
+			}
+			_ = s.SetReadDeadline(time.Now().Add(20 * time.Second))
+		}
+		kind, body, err := s.peek()
+		if err != nil {
+			return fmt.Errorf("%d of %d arrived: %w", got, n, err)
+		}
+		switch {
+		case kind&0xf0 == publish:
+			got++
+			if qos := kind >> 1 & 3; qos > 0 {
+				at := 2 + int(binary.BigEndian.Uint16(body))
+				acks = append(acks, map[byte]byte{1: puback, 2: pubrec}[qos], 2, body[at], body[at+1])
+			}
+		case kind == pubrel:
+			acks = append(acks, pubcomp, 2, body[0], body[1])
+		}
+		if _, err := s.in.Discard(len(body)); err != nil {
+			return err
+		}
+	}
+	_, err := s.Write(acks)
+	return err
+}
+
+// peek returns the next packet without a copy; the caller discards its body.
+func (r *raw) peek() (kind byte, body []byte, err error) {
+	kind, err = r.in.ReadByte()
+	if err != nil {
+		return 0, nil, err
+	}
+	n, shift := 0, 0
+	for {
+		b, err := r.in.ReadByte()
+		if err != nil {
+			return 0, nil, err
+		}
+		n |= int(b&127) << shift
+		if shift += 7; b < 128 {
+			break
+		}
+	}
+	body, err = r.in.Peek(n)
+	return kind, body, err
+}
+
+// credit lets publishers be a window ahead of the slowest subscriber.
+type credit struct {
+	mu      sync.Mutex
+	moved   *sync.Cond
+	sent    int
+	arrived []int
+}
+
+func newCredit(progress []chan int, publishers int) *credit {
+	c := &credit{arrived: make([]int, len(progress))}
+	c.moved = sync.NewCond(&c.mu)
+	for i, p := range progress {
+		go func() {
+			for n := range p {
+				c.mu.Lock()
+				c.arrived[i] = n
+				c.mu.Unlock()
+				c.moved.Broadcast()
+			}
+			c.mu.Lock()
+			c.arrived[i] = 1 << 60
+			c.mu.Unlock()
+			c.moved.Broadcast()
+		}()
+	}
+	return c
+}
+
+func (c *credit) take(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.sent+n > slices.Min(c.arrived)+window {
+		c.moved.Wait()
+	}
+	c.sent += n
+}
+
+// send publishes n messages in batches of what a publisher has ready at once.
+func send(p *raw, topic string, n int, qos byte, c *credit) error {
+	const batch = 50
+	acked := make(chan struct{}, 1<<16)
+	if qos > 0 {
+		go func() {
+			for {
+				kind, first, err := p.skip()
+				if err != nil {
+					close(acked)
+					return
+				}
+				if kind == pubrec {
+					_, _ = p.Write([]byte{pubrel, 2, first[0], first[1]})
+					continue
+				}
+				acked <- struct{}{}
+			}
+		}()
+	}
+	buffer := make([]byte, 0, batch*(payloadSize+32))
+	unacked := 0
+	for sent := 0; sent < n; {
+		m := min(batch, n-sent)
+		c.take(m)
+		buffer = buffer[:0]
+		for range m {
+			sent++
+			buffer = append(buffer, message(topic, payload, qos, false, uint16(sent%65000+1))...)
+		}
+		if _, err := p.Write(buffer); err != nil {
+			return err
+		}
+		if qos > 0 {
+			for unacked += m; unacked > 4*batch; unacked-- {
+				if _, ok := <-acked; !ok {
+					return fmt.Errorf("the publisher was cut off")
+				}
+			}
+		}
+	}
+	if qos > 0 {
+		for ; unacked > 0; unacked-- {
+			if _, ok := <-acked; !ok {
+				return fmt.Errorf("the publisher was cut off")
+			}
+		}
+	}
+	return nil
+}
+
+// cost is the broker's processor time for one message.
+func cost(n int) func(target, *running) (float64, error) {
+	return func(t target, r *running) (float64, error) {
+		before := r.cpu()
+		if _, err := spread(1, 1, n, 0)(t, r); err != nil {
+			return 0, err
+		}
+		return float64((r.cpu() - before).Microseconds()) / float64(n), nil
+	}
+}
+
+// latency measures the way of a message at 2,000 a second.
+func latency(seconds, quantile float64) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		const every = 500 * time.Microsecond
+		n := int(seconds * 2000)
+		s, err := dial(r.addr, "latency-sub", true)
+		if err != nil {
+			return 0, err
+		}
+		defer s.Close()
+		if err := s.subscribe("latency", 0); err != nil {
+			return 0, err
+		}
+		p, err := dial(r.addr, "latency-pub", true)
+		if err != nil {
+			return 0, err
+		}
+		defer p.Close()
+		began := time.Now()
+		took := make([]time.Duration, 0, n)
+		finished := make(chan error, 1)
+		go func() {
+			for range n {
+				_ = s.SetReadDeadline(time.Now().Add(20 * time.Second))
+				_, body, err := s.next()
+				if err != nil {
+					finished <- err
+					return
+				}
+				at := time.Duration(binary.BigEndian.Uint64(body[len(body)-payloadSize:]))
+				took = append(took, time.Since(began)-at)
+			}
+			finished <- nil
+		}()
+		body := bytes.Clone(payload)
+		for i := range n {
+			// A timer is late by more than is measured here: wait for most of
+			// the time, then spin.
+			due := time.Duration(i) * every
+			if left := due - time.Since(began); left > 200*time.Microsecond {
+				time.Sleep(left - 200*time.Microsecond)
+			}
+			for time.Since(began) < due {
+				runtime.Gosched()
+			}
+			binary.BigEndian.PutUint64(body, uint64(time.Since(began)))
+			if _, err := p.Write(message("latency", body, 0, false, 0)); err != nil {
+				return 0, err
+			}
+		}
+		if err := <-finished; err != nil {
+			return 0, err
+		}
+		slices.Sort(took)
+		return float64(took[min(int(float64(n)*quantile), n-1)].Nanoseconds()) / 1000, nil
+	}
+}
+
+// connects counts connections made, one after another on each of 8 lines.
+func connects(n int) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		const lines = 8
+		errs := make(chan error, lines)
+		began := time.Now()
+		for i := range lines {
+			go func() {
+				for j := range n / lines {
+					c, err := dial(r.addr, fmt.Sprintf("c%d-%d", i, j), true)
+					if err != nil {
+						errs <- err
+						return
+					}
+					c.Close()
+				}
+				errs <- nil
+			}()
+		}
+		for range lines {
+			if err := <-errs; err != nil {
+				return 0, err
+			}
+		}
+		return float64(n) / time.Since(began).Seconds(), nil
+	}
+}
+
+// idle is what a connection with one subscription costs while nothing happens.
+func idle(n int) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		time.Sleep(500 * time.Millisecond) // what is left of former loads is freed
+		before := r.resident()
+		for i := range n {
+			c, err := dial(r.addr, fmt.Sprintf("idle%d", i), true)
+			if err != nil {
+				return 0, err
+			}
+			defer c.Close()
+			if err := c.subscribe(fmt.Sprintf("idle/%d", i), 0); err != nil {
+				return 0, err
+			}
+		}
+		time.Sleep(500 * time.Millisecond)
+		return float64(r.resident()-before) / float64(n), nil
+	}
+}
+
+// retain publishes n retained topics at QoS 1.
+func retain(n int) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		p, err := dial(r.addr, "retain", true)
+		if err != nil {
+			return 0, err
+		}
+		defer p.Close()
+		began := time.Now()
+		failed := make(chan error, 1)
+		slots := make(chan struct{}, 200)
+		go func() {
+			for range n {
+				if _, _, err := p.skip(); err != nil {
+					failed <- err
+					return
+				}
+				<-slots
+			}
+			failed <- nil
+		}()
+		for i := range n {
+			select {
+			case slots <- struct{}{}:
+			case err := <-failed:
+				return 0, err
+			}
+			if _, err := p.Write(message(fmt.Sprintf("retained/%d/%d", i/100, i%100), payload, 1, true, uint16(i%65000+1))); err != nil {
+				return 0, err
+			}
+		}
+		if err := <-failed; err != nil {
+			return 0, err
+		}
+		return float64(n) / time.Since(began).Seconds(), nil
+	}
+}
+
+// replay reads what retain left; every one that is missing is an error.
+func replay(n int) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		s, err := dial(r.addr, "replay", true)
+		if err != nil {
+			return 0, err
+		}
+		defer s.Close()
+		began := time.Now()
+		body := append([]byte{0, 1}, text("retained/#")...)
+		if _, err := s.Write(packet(subscribe, append(body, 1))); err != nil {
+			return 0, err
+		}
+		if err := s.drain(n, 20*time.Second); err != nil {
+			return 0, err
+		}
+		return float64(n) / time.Since(began).Seconds(), nil
+	}
+}
+
+// coldStart is the time from the start of the program to the first session,
+// with what the loads before left on its disk.
+func coldStart(t target, r *running) (float64, error) {
+	r.stop()
+	began := time.Now()
+	if err := r.launch(t); err != nil {
+		return 0, err
+	}
+	return float64(time.Since(began).Microseconds()) / 1000, nil
+}
+
+// rest is the share of a core that the broker uses while nothing happens.
+func rest(seconds float64) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		before := r.cpu()
+		time.Sleep(time.Duration(seconds * float64(time.Second)))
+		return 100 * (r.cpu() - before).Seconds() / seconds, nil
+	}
+}
