@@ -39,7 +39,9 @@ func targets(dominion string) []target {
 		{"mosquitto, saving", true, func(dir, addr string) (*exec.Cmd, error) {
 			return mosquitto(dir, addr, "persistence true\npersistence_location "+dir+"/\nautosave_interval 1\n")
 		}},
-		{"mochi", false, func(_, addr string) (*exec.Cmd, error) { return exec.Command(self, "-serve", "mochi", "-addr", addr), nil }},
+		{"mochi", false, func(_, addr string) (*exec.Cmd, error) {
+			return exec.Command(self, "-serve", "mochi", "-addr", addr), nil
+		}},
 		{"nats", true, func(dir, addr string) (*exec.Cmd, error) {
 			return exec.Command(self, "-serve", "nats", "-addr", addr, "-dir", dir), nil
 		}},
