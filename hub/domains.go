@@ -131,6 +131,32 @@ func (h *Hub) remember(d *domain) {
 	h.keep(func(s *store.State) { s.Domains[d.name] = known })
 }
 
+// looks is how often at least the loop looks at domains that beat, within the
+// silence that makes one lost.
+const looks = 4
+
+// stoodStill does not take our own standing still (a machine out of memory, or
+// one that was paused) for silence of the domains: their heartbeats wait in
+// the network until we read them.
+func (h *Hub) stoodStill(now time.Time) {
+	was, lostAfter := h.looked, h.cfg.Timing.LostAfter.Duration()
+	h.looked = now
+	still := now.Sub(was)
+	if was.IsZero() || still < 2*lostAfter/looks {
+		return
+	}
+	late := false
+	for _, d := range h.domains {
+		if d.beats(was, lostAfter) {
+			d.beat = d.beat.Add(still)
+			late = true
+		}
+	}
+	if late {
+		h.log.Warn("the hub stood still: is this machine out of memory, or was it paused?", "for", still.Round(time.Millisecond))
+	}
+}
+
 // expire does what is due, and says when something is due next.
 func (h *Hub) expire(now time.Time) {
 	const idle = time.Hour
@@ -155,6 +181,7 @@ func (h *Hub) expire(now time.Time) {
 			d.gone, h.dirty = true, true
 		case d.beats(now, h.cfg.Timing.LostAfter.Duration()):
 			h.due(d.beat.Add(h.cfg.Timing.LostAfter.Duration()))
+			h.due(now.Add(h.cfg.Timing.LostAfter.Duration() / looks))
 		}
 	}
 	for id, r := range h.refused {

@@ -71,6 +71,7 @@ type Hub struct {
 	recent    []topics.Event
 	problem   string // of the last reload
 	wake      time.Time
+	looked    time.Time // when the loop last looked at its domains
 	saveAt    time.Time // when to try again to write what the disk did not take
 }
 
@@ -171,6 +172,7 @@ func (h *Hub) Run(ctx context.Context) {
 			h.log.Error("messages were dropped: they came faster than they could be handled", "dropped", dropped)
 		}
 		now := time.Now()
+		h.stoodStill(now)
 		for _, e := range events {
 			h.handle(e, now)
 		}

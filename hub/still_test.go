@@ -1,0 +1,62 @@
+package hub
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+type deafBus struct{}
+
+func (deafBus) Publish(topics.Message) {}
+
+// A hub that stood still has not heard the heartbeats that wait for it: that
+// is no silence. Real silence, before or after, is.
+func TestStandingStillIsNoSilence(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for _, c := range []struct {
+		name   string
+		passes []float64 // when the loop looks, in seconds after the last heartbeat
+		want   topics.DomainState
+	}{
+		{"it looks often and hears nothing", []float64{0.7, 1.4, 2.1, 2.8, 3}, topics.DomainIsLost},
+		{"it stood still", []float64{0.7, 20}, topics.DomainIsOnline},
+		{"it stood still until just when the silence was over", []float64{0.7, 1.4, 3}, topics.DomainIsOnline},
+		{"it stood still twice", []float64{0.7, 20, 40}, topics.DomainIsOnline},
+		{"it stood still and then hears nothing", []float64{0.7, 20, 20.7, 21.4, 22.1, 22.4}, topics.DomainIsLost},
+		{"it was lost before", []float64{0.7, 1.4, 2.1, 2.8, 3, 20}, topics.DomainIsLost},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg, err := config.LoadDominion("", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept, err := store.Open(t.TempDir(), log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+			beat := time.Now()
+			d := &domain{
+				name: "kitchen", id: "1", available: true, heard: true, beat: beat,
+				status: &topics.Domain{}, state: topics.DomainIsOnline, since: beat,
+			}
+			h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, beat
+			for _, after := range c.passes {
+				now := beat.Add(time.Duration(after * float64(time.Second)))
+				h.stoodStill(now)
+				h.expire(now)
+				if h.wake.Sub(now) > time.Second && d.state == topics.DomainIsOnline {
+					t.Errorf("at %v s it looks again only after %v", after, h.wake.Sub(now))
+				}
+			}
+			if d.state != c.want {
+				t.Errorf("%s, want %s", d.state, c.want)
+			}
+		})
+	}
+}
