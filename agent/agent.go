@@ -128,7 +128,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	l.announce = a.announcement(id)
 	l.supervisor, err = supervisor.New(supervisor.Options{
-		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs,
+		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Domain: id,
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
 		Post:   func(e supervisor.Event) { a.events.Put(e) },
 		Report: l.event, Logs: l.logs, Runner: a.o.Runner, Log: a.o.Log,

@@ -190,7 +190,6 @@ func (l *loop) reload(c config.Domain, err error) {
 func (l *loop) environment(string) map[string]string {
 	e := map[string]string{
 		"DOMINION_TOPIC_PREFIX": l.tree.Prefix(),
-		"DOMAIN_UUID":           l.id,
 		"DOMAIN_NAME":           l.config.Name,
 		"DOMAIN_IP":             l.address(),
 	}

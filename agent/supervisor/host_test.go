@@ -54,6 +54,7 @@ func (h *host) options() Options {
 		ServicesDir: filepath.Join(h.dir, "services"),
 		DataDir:     filepath.Join(h.dir, "data"),
 		LogDir:      filepath.Join(h.dir, "logs"),
+		Domain:      "domain of " + h.dir,
 		Environment: func(string) map[string]string { return map[string]string{"DOMAIN_NAME": "here"} },
 		Address:     func() string { return "127.0.0.1" },
 		Version:     func(string) string { return "1.2.3" },

@@ -59,6 +59,11 @@ func findOwner(name string) (owner, error) {
 	return own, nil
 }
 
+// runs tells whether a process of a user may be a service.
+func (o owner) runs(uid int) bool {
+	return uid == os.Getuid() || o.credential != nil && uid == int(o.credential.Uid)
+}
+
 func searchPath() string {
 	if p := os.Getenv("PATH"); p != "" {
 		return p

@@ -169,6 +169,7 @@ func (s *Supervisor) environment(name string, p plan, token, data string) ([]str
 		}
 	}
 	maps.Copy(all, s.o.Environment(name))
+	all["DOMAIN_UUID"] = s.o.Domain
 	all["SERVICE_NAME"] = name
 	all["SERVICE_PORT"] = strconv.Itoa(p.port)
 	all["SERVICE_VERSION"] = p.version

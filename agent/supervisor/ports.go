@@ -72,6 +72,13 @@ func (p *ports) take(service string, fixed int) (int, error) {
 	return 0, fmt.Errorf("no port between %d and %d is free", firstPort, firstPort+portCount-1)
 }
 
+// keep notes the port that a service has already.
+func (p *ports) keep(service string, port int) {
+	if port >= firstPort && port < firstPort+portCount && p.given[service] != port {
+		p.given[service], p.dirty = port, true
+	}
+}
+
 // save keeps the ports on disk, if they changed.
 func (p *ports) save() error {
 	if !p.dirty {

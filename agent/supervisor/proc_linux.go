@@ -3,6 +3,7 @@ package supervisor
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -67,11 +68,69 @@ func processes() []int {
 
 // carries tells whether a process was started with DOMINION_INSTANCE=token.
 func carries(pid int, token string) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || token == "" {
-		return false
+	return token != "" && slices.Contains(readList(pid, "environ"), "DOMINION_INSTANCE="+token)
+}
+
+// readList reads a file of /proc/<pid> that is a list of strings. Those of
+// other users are closed to who is not root.
+func readList(pid int, file string) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil {
+		return nil
 	}
-	return slices.Contains(strings.Split(string(b), "\x00"), "DOMINION_INSTANCE="+token)
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+}
+
+// lives looks through all processes for those that carry the domain's id.
+func lives(domain string) []Life {
+	best := make(map[string]Life)
+	first := make(map[string]process) // what the best was seen by
+	for _, pid := range processes() {
+		list := readList(pid, "environ")
+		if domain == "" || pid == os.Getpid() || !slices.Contains(list, "DOMAIN_UUID="+domain) {
+			continue
+		}
+		l := Life{Env: make(map[string]string, len(list)), Args: readList(pid, "cmdline")}
+		for _, e := range list {
+			k, v, _ := strings.Cut(e, "=")
+			l.Env[k] = v
+		}
+		p, ok := readProcess(pid)
+		if l.Token = l.Env["DOMINION_INSTANCE"]; l.Token == "" || !ok || p.zombie {
+			continue
+		}
+		var info syscall.Stat_t
+		if err := syscall.Stat(fmt.Sprintf("/proc/%d", pid), &info); err != nil {
+			continue
+		}
+		l.UID = int(info.Uid)
+		// A group whose living leader carries no token of ours is not ours.
+		leader, there := readProcess(p.group)
+		if pid == p.group || !there || leader.zombie {
+			l.Group = Group{PID: p.group, Started: leader.started}
+		}
+		if before, seen := first[l.Token]; !seen || rank(p, l.Group) < rank(before, best[l.Token].Group) ||
+			rank(p, l.Group) == rank(before, best[l.Token].Group) && p.started < before.started {
+			best[l.Token], first[l.Token] = l, p
+		}
+	}
+	all := make([]Life, 0, len(best))
+	for _, token := range slices.Sorted(maps.Keys(best)) {
+		all = append(all, best[token])
+	}
+	return all
+}
+
+// rank orders what a life may be seen by: the leader of its group; what a
+// leader left behind; what is in the group of another.
+func rank(p process, g Group) int {
+	switch g.PID {
+	case p.pid:
+		return 0
+	case 0:
+		return 2
+	}
+	return 1
 }
 
 // carriers lists the processes that carry a token and have not ended.

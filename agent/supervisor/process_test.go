@@ -30,7 +30,7 @@ func TestStartHasItsEnvironmentAndNothingElse(t *testing.T) {
 	env := "\n" + h.read("env") + "\n"
 	i := h.get("web")
 	for _, want := range []string{
-		"COLOUR=blue", "LOCAL=from file", "BOTH=file", "DOMAIN_NAME=here", "SERVICE_NAME=web",
+		"COLOUR=blue", "LOCAL=from file", "BOTH=file", "DOMAIN_NAME=here", "DOMAIN_UUID=domain of " + h.dir, "SERVICE_NAME=web",
 		"SERVICE_VERSION=1.2.3", "SERVICE_PORT=" + strconv.Itoa(i.Port),
 		"SERVICE_DATA_DIR=" + h.dir + "/data/data/web", "DEPENDENCY_LIGHT_ORCHESTRATOR=10.0.0.1:8080",
 		"NOTIFY_SOCKET=" + h.s.notifyPath("web"), "DOMINION_INSTANCE=" + h.s.services["web"].Run.Token,

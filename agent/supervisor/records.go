@@ -1,17 +1,14 @@
 package supervisor
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -103,61 +100,6 @@ func (s *Supervisor) forget(name string) {
 		s.o.Log.Warn("cannot remove a record; the next agent finds it stale", "error", err)
 	}
 }
-
-// Adopt takes over what the agent before this one left running. It is called
-// once, before anything else. What it finds runs on, watched, until a start
-// command says what should run.
-func (s *Supervisor) Adopt(now time.Time) {
-	entries, err := os.ReadDir(s.instancesDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.disk("instances", err)
-	}
-	for _, e := range entries {
-		name, isRecord := strings.CutSuffix(e.Name(), ".json")
-		if !isRecord || !topics.ValidName(name) {
-			continue
-		}
-		r, found, err := atomicfile.ReadJSON[record](s.recordFile(name), s.o.Log)
-		if err != nil || !found || r.Service != name || !s.adopt(r, now) {
-			s.forget(name)
-		}
-	}
-	s.write(now)
-}
-
-// adopt takes over one life. false: nothing of it is left.
-func (s *Supervisor) adopt(r record, now time.Time) bool {
-	if r.Boot == "" || r.Boot != s.o.Runner.Boot() {
-		return false
-	}
-	if r.Group.PID == 0 && !r.Finished { // killed between the start and noting it
-		r.Group, _ = s.o.Runner.Find(r.Instance) // without one, Adopt ends what is left of it
-	}
-	post := s.poster(r.Service, r.Instance)
-	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) }) {
-		return false
-	}
-	v := s.hold(r.Service)
-	v.ordered = r.Spec
-	ev := adopted{
-		spec: s.complete(r.Service, r.Spec), restarts: r.Restarts, since: r.Since, finished: r.Finished, exitCode: r.ExitCode,
-		run: run{Token: r.Instance, Revision: r.Revision, Version: r.Version, Port: r.Port, Adopted: true},
-	}
-	if !r.Finished {
-		v.dirty = true
-		s.takeUp(v, r)
-		// The times of a run are those of this agent: the wall clock may have
-		// jumped since the record was written.
-		ev.run.PID, ev.run.Started, ev.run.Command = r.Group.PID, now, len(v.live.plan.health) > 0
-		if r.Ready {
-			ev.run.Ready = now
-		}
-	}
-	s.step(v, ev, now)
-	return true
-}
-
-func newToken() string { return strings.ToLower(rand.Text()) }
 
 // seed makes the jitter of each service its own.
 func seed(name string) (uint64, uint64) {

@@ -23,9 +23,9 @@ type Runner interface {
 	// elsewhere is ended.
 	Adopt(g Group, token string, tell func(Exit)) bool
 
-	// Find returns the group whose leader carries the token, which Start began
-	// in a run that did not live to note it.
-	Find(token string) (Group, bool)
+	// Lives lists what carries the domain's id in its environment (DOMAIN_UUID),
+	// one for each token: what was started here and may not be noted anywhere.
+	Lives(domain string) []Life
 
 	// Signal sends to every member of the group, if it is still that group.
 	Signal(g Group, s syscall.Signal)
@@ -46,6 +46,15 @@ type Runner interface {
 type Group struct {
 	PID     int    `json:"pid"`     // of its leader, which names the group
 	Started uint64 `json:"started"` // of its leader, in the kernel's ticks since boot
+}
+
+// Life is one life of a service, as the kernel shows it.
+type Life struct {
+	Token string
+	Group Group             // zero: what carries the token is in groups of others
+	UID   int               // of the process that was looked at: the leader, where it lives
+	Env   map[string]string // that it was started with
+	Args  []string          // as it shows them now
 }
 
 // Command is a program to start.

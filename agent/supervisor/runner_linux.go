@@ -242,15 +242,7 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 	return true
 }
 
-func (r *runner) Find(token string) (Group, bool) {
-	for _, pid := range processes() {
-		p, ok := readProcess(pid)
-		if ok && p.group == pid && !p.zombie && carries(pid, token) {
-			return Group{PID: pid, Started: p.started}, true
-		}
-	}
-	return Group{}, false
-}
+func (r *runner) Lives(domain string) []Life { return lives(domain) }
 
 // watch waits for the end of a process that is not our child. false: we are
 // closing.

@@ -33,6 +33,7 @@ type Options struct {
 	DataDir     string // what must survive the agent: ports, records of instances, data of services
 	LogDir      string // <LogDir>/<service>/stdout.log and stderr.log
 	RunAs       string // user of the services; empty: the agent's
+	Domain      string // id of this domain, the DOMAIN_UUID of its services
 
 	// Environment gives the DOMINION_* and DOMAIN_* of a service at the moment
 	// it starts; nil: none.
@@ -376,7 +377,7 @@ func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
 
 // start begins a life of a service.
 func (s *Supervisor) start(v *service, now time.Time) event {
-	token := newToken()
+	token := newToken(v.ordered.Revision)
 	p, err := s.plan(v, token)
 	if err != nil {
 		var no refusedError

@@ -1,0 +1,144 @@
+package supervisor
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Adopt takes over what the agent before this one left running. It is called
+// once, before anything else. What it finds runs on, watched, until a start
+// command says what should run.
+func (s *Supervisor) Adopt(now time.Time) {
+	unnoted := make(map[string]Life)
+	for _, l := range s.o.Runner.Lives(s.o.Domain) {
+		unnoted[l.Token] = l
+	}
+	entries, err := os.ReadDir(s.instancesDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.disk("instances", err)
+	}
+	for _, e := range entries {
+		name, isRecord := strings.CutSuffix(e.Name(), ".json")
+		if !isRecord || !topics.ValidName(name) {
+			continue
+		}
+		r, found, err := atomicfile.ReadJSON[record](s.recordFile(name), s.o.Log)
+		if err != nil || !found || r.Service != name || r.Boot == "" || r.Boot != s.o.Runner.Boot() {
+			s.forget(name)
+			continue
+		}
+		if r.Group.PID == 0 && !r.Finished { // killed between the start and noting it
+			r.Group = unnoted[r.Instance].Group // without one, Adopt ends what is left of it
+		}
+		delete(unnoted, r.Instance)
+		if !s.adopt(r, now) {
+			s.forget(name)
+		}
+	}
+	s.adoptUnnoted(slices.Collect(maps.Values(unnoted)), now)
+	s.write(now)
+}
+
+// adopt takes over one life. false: nothing of it is left.
+func (s *Supervisor) adopt(r record, now time.Time) bool {
+	post := s.poster(r.Service, r.Instance)
+	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) }) {
+		return false
+	}
+	v := s.hold(r.Service)
+	v.ordered = r.Spec
+	ev := adopted{
+		spec: s.complete(r.Service, r.Spec), restarts: r.Restarts, since: r.Since, finished: r.Finished, exitCode: r.ExitCode,
+		run: run{Token: r.Instance, Revision: r.Revision, Version: r.Version, Port: r.Port, Adopted: true},
+	}
+	if !r.Finished {
+		v.dirty = true
+		s.ports.keep(r.Service, r.Port)
+		s.takeUp(v, r)
+		// The times of a run are those of this agent: the wall clock may have
+		// jumped since the record was written.
+		ev.run.PID, ev.run.Started, ev.run.Command = r.Group.PID, now, len(v.live.plan.health) > 0
+		if r.Ready {
+			ev.run.Ready = now
+		}
+	}
+	s.step(v, ev, now)
+	return true
+}
+
+// adoptUnnoted takes over what the agent before this one could not write down,
+// as its disk was full. Without that a second one would be started beside it.
+func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
+	slices.SortFunc(found, func(a, b Life) int { // the newest of a service first
+		return cmp.Or(-cmp.Compare(a.Group.Started, b.Group.Started), strings.Compare(a.Token, b.Token))
+	})
+	for _, l := range found {
+		name := l.Env["SERVICE_NAME"]
+		if !topics.ValidName(name) || !s.owner.runs(l.UID) {
+			continue // somebody copied an environment
+		}
+		log := s.o.Log.With("service", name, "process", l.Group.PID)
+		if v := s.services[name]; v != nil && v.State.Alive() {
+			log.Warn("a service runs twice: ending the one that no record names")
+			s.o.Runner.Adopt(Group{}, l.Token, func(Exit) {})
+			continue
+		}
+		r := record{Service: name, Instance: l.Token, Group: l.Group, Version: l.Env["SERVICE_VERSION"], Since: now, Ready: true}
+		r.Port, _ = strconv.Atoi(l.Env["SERVICE_PORT"])
+		if l.Env["NOTIFY_SOCKET"] != "" {
+			r.Spec.Health = &topics.HealthCheck{Notify: true}
+		}
+		// What is not what we start, as a daemon that outlived its service, is
+		// of no known revision: the start command ends it before it starts one.
+		if s.starts(name, l.Args) {
+			_, r.Revision, _ = strings.Cut(l.Token, ".")
+		}
+		if s.adopt(r, now) {
+			log.Info("took over a service that no record names", "revision", r.Revision)
+		}
+	}
+}
+
+// starts tells whether args are of what a service is started as.
+func (s *Supervisor) starts(name string, args []string) bool {
+	dir := filepath.Join(s.o.ServicesDir, name)
+	file, err := config.LoadService(filepath.Join(dir, "service.toml"))
+	if err != nil {
+		return false
+	}
+	n := len(file.Command)
+	if n == 0 {
+		return len(args) >= 3 && slices.Equal(args[:3], []string{"make", "-C", dir})
+	}
+	if len(args) < n {
+		return false
+	}
+	args = args[len(args)-n:] // a script has its interpreter in front
+	return filepath.Base(args[0]) == filepath.Base(file.Command[0]) && slices.Equal(args[1:], file.Command[1:])
+}
+
+var revisionPattern = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
+
+// newToken makes a DOMINION_INSTANCE. It ends with the revision, so that a
+// life tells it that could not be written down.
+func newToken(revision string) string {
+	token := strings.ToLower(rand.Text())
+	if revisionPattern.MatchString(revision) {
+		token += "." + revision
+	}
+	return token
+}
