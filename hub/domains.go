@@ -386,13 +386,6 @@ func (h *Hub) domainStatus(name string, s topics.Domain, retained bool, now time
 	if !d.micro && s.ID != d.id {
 		return // of the machine that had the name before, or wants it
 	}
-	if d.status != nil && s.Draining != d.status.Draining {
-		if s.Draining {
-			h.eventOf(d, topics.DomainDraining, d.name+" is draining: its services leave")
-		} else {
-			h.eventOf(d, topics.DomainUndrained, d.name+" takes services again")
-		}
-	}
 	d.status, h.dirty = &s, true
 	h.update(d, now)
 }

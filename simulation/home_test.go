@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -187,6 +188,19 @@ func (h *home) hear(m topics.Message) {
 // tell notes what happened, with the mutex held.
 func (h *home) tell(format string, args ...any) {
 	h.story = append(h.story, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// told counts the events of a type.
+func (h *home) told(kind topics.EventType) (n int) {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, line := range h.story {
+		if _, event, _ := strings.Cut(line, " "); strings.HasPrefix(event, string(kind)+" ") {
+			n++
+		}
+	}
+	return n
 }
 
 func (h *home) last(topic string) string {

@@ -46,6 +46,22 @@ func TestLostMachinesServicesMoveWithinFiveSeconds(t *testing.T) {
 	})
 }
 
+// What an agent says and what the hub sees of it is one event.
+func TestADrainIsToldOnce(t *testing.T) {
+	inHome(t, []string{"lamp-1", "attic"}, func(h *home) {
+		h.within(10*time.Second, "all is well", h.well)
+		for _, word := range []string{topics.On, topics.Off} {
+			h.publish(h.tree.Domain(topics.DomainDrainSet, "attic"), word, false)
+			time.Sleep(2 * time.Second)
+		}
+		for _, want := range []topics.EventType{topics.DomainDraining, topics.DomainUndrained} {
+			if n := h.told(want); n != 1 {
+				h.Errorf("%s was told %d times", want, n)
+			}
+		}
+	})
+}
+
 // Nothing moves and nothing restarts when a hub or an agent does.
 func TestRestartsDisturbNothing(t *testing.T) {
 	inHome(t, []string{"lamp-1", "attic", "cellar"}, func(h *home) {
