@@ -24,7 +24,7 @@ func main() {
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
-		fmt.Println("domain", version)
+		fmt.Println(version)
 		return
 	}
 	c, err := config.LoadDomain(*file, os.Environ())
