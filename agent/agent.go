@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -70,9 +71,11 @@ type incoming struct {
 }
 
 // What may wait for the loop. A message can be thrown away and got again by
-// connecting anew; what the agent's own parts say must not be lost.
+// connecting anew. What the agent's own parts say must not be lost (a service
+// whose end was missed would be shown running for ever), and is little: an end,
+// a check and a notification for each service, and what the link says.
 const (
-	maxEvents   = 1 << 16
+	maxEvents   = math.MaxInt
 	maxMessages = 4096
 )
 

@@ -120,10 +120,20 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 		case <-conn.Done():
 			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered: %w", c.url, conn.Err())
 		case <-ctx.Done():
-			return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s", c.url)
+			return topics.Grant{}, l.unanswered(c)
 		case <-again.C: // the broker may be up before the hub behind it
 		}
 	}
+}
+
+// unanswered says what a broker without an answer can mean: a publish that
+// the role of a user does not allow is dropped without a word (MQTT 3.1.1,
+// 3.3.5).
+func (l *link) unanswered(c candidate) error {
+	if l.config.User == "" {
+		return fmt.Errorf("no hub answers at the broker %s", c.url)
+	}
+	return fmt.Errorf("no hub answers at the broker %s (or the user %q may not ask: it needs the role domain)", c.url, l.config.User)
 }
 
 func (l *link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (*client.Conn, error) {

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -139,7 +141,7 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	offline := l.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: l.config.Name}, []byte(topics.Offline))
 	conn, err := l.connect(ctx, j.candidate, "domain-"+l.id, &offline, func(m topics.Message) { l.deliver(n, m) })
 	if err != nil {
-		l.say("hub", slog.LevelWarn, err.Error())
+		l.say("hub", slog.LevelWarn, l.explain(err).Error())
 		return nil
 	}
 	l.known, l.last = identity{j.grant.Dominion, j.grant.Name}, j.url
@@ -180,6 +182,16 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 			}
 		}
 	}
+}
+
+// explain says more about a refusal of the connection with the will than the
+// broker can (CONNACK has no reason but user or password): as the same user
+// asked for the join a moment ago, it is the will that it may not have.
+func (l *link) explain(err error) error {
+	if !errors.Is(err, client.ErrNotAuthorized) {
+		return err
+	}
+	return fmt.Errorf("%w, or this user may not speak for domain %s: a user of the role domain must have the domain's name (here %q, set name or user)", err, l.config.Name, l.config.User)
 }
 
 // window is what one window of browsing found.

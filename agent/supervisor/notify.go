@@ -22,10 +22,18 @@ func (s *Supervisor) notifyPath(service string) string {
 }
 
 // notifySocket hears what a service says by sd_notify(3).
+// However much that is, one event at most waits for the loop.
 type notifySocket struct {
 	conn    *net.UnixConn
 	reading sync.WaitGroup
+
+	mu     sync.Mutex
+	said   notified // and not taken yet
+	posted bool
 }
+
+// heard tells that a notifySocket has something to take.
+type heard struct{}
 
 func listenNotify(path string, own owner, post func(event)) (*notifySocket, error) {
 	if len(path) > maxSocketPath {
@@ -55,12 +63,38 @@ func listenNotify(path string, own owner, post func(event)) (*notifySocket, erro
 			if err != nil {
 				return // closed
 			}
-			if ev := parseNotify(string(buf[:size])); ev != (notified{}) {
-				post(ev)
-			}
+			n.hear(parseNotify(string(buf[:size])), post)
 		}
 	})
 	return n, nil
+}
+
+func (n *notifySocket) hear(ev notified, post func(event)) {
+	if ev == (notified{}) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.said.ready = n.said.ready || ev.ready
+	if ev.status != "" {
+		n.said.status = ev.status
+	}
+	if !n.posted {
+		n.posted = true
+		post(heard{})
+	}
+}
+
+// take returns what was said since the last call.
+func (n *notifySocket) take() notified {
+	if n == nil {
+		return notified{}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ev := n.said
+	n.said, n.posted = notified{}, false
+	return ev
 }
 
 func (n *notifySocket) close() {

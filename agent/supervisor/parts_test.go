@@ -23,6 +23,24 @@ func TestParseNotify(t *testing.T) {
 	}
 }
 
+// A service that notifies on and on fills no queue, and its READY is not lost.
+func TestNotificationsAreOneEvent(t *testing.T) {
+	posted := 0
+	n := &notifySocket{}
+	post := func(event) { posted++ }
+	for _, m := range []string{"STATUS=a", "READY=1", "WATCHDOG=1", "STATUS=b", "X=1"} {
+		n.hear(parseNotify(m), post)
+	}
+	if ev := n.take(); posted != 1 || ev != (notified{ready: true, status: "b"}) {
+		t.Errorf("posted %d times, %+v", posted, ev)
+	}
+	n.hear(notified{}, post)
+	n.hear(notified{status: "c"}, post)
+	if ev := n.take(); posted != 2 || ev != (notified{status: "c"}) {
+		t.Errorf("posted %d times, %+v", posted, ev)
+	}
+}
+
 func TestParseEnvironment(t *testing.T) {
 	got, err := parseEnvironment("f", "# comment\n\n A=1\nexport B = \"two words\"\nC='x'\nD=a=b\nE=\n; other\r\nF=\"\r\n")
 	want := map[string]string{"A": "1", "B": "two words", "C": "x", "D": "a=b", "E": "", "F": `"`}

@@ -42,8 +42,8 @@ type Options struct {
 	Address func() string
 	// Version is of the service on this domain's disk; nil: unknown.
 	Version func(service string) string
-	// Post takes events from any goroutine and never blocks; the loop hands
-	// each of them back by Handle.
+	// Post takes events from any goroutine, never blocks and loses none; the
+	// loop hands each of them back by Handle.
 	Post func(Event)
 	// Report tells people what happened; nil: nobody listens.
 	Report func(kind topics.EventType, service, message string)
@@ -221,6 +221,9 @@ func (s *Supervisor) Handle(e Event, now time.Time) {
 	v := s.services[e.service]
 	if v == nil || v.Run.Token != e.token || v.live.end == nil {
 		return
+	}
+	if _, ok := e.what.(heard); ok {
+		e.what = v.live.notify.take()
 	}
 	s.step(v, e.what, now)
 	s.write(now)
