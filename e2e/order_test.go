@@ -81,7 +81,7 @@ func TestTraitsAndOrder(t *testing.T) {
 			return v.Healthy("lamp", 2) && v.Healthy("orchestrator", 1) && v.Healthy("web", 1)
 		})
 
-		t.Log("the last dependent alone keeps a dependency alive: web directly is not stopped by a lamp less")
+		t.Log("one lamp less: what the other one needs stays")
 		starts := home.Journal.Starts(t)
 		home.Publish("dominion/domain/attic/drain/set", "ON")
 		o.Until(20*time.Second, "one lamp is left", func(v View) bool { return v.Healthy("lamp", 1) })
