@@ -118,22 +118,22 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 			}
 			return topics.Decode[topics.Grant](response, reply.Data)
 		case <-conn.Done():
-			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered: %w", c.url, conn.Err())
+			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered%s: %w", c.url, l.hint(), conn.Err())
 		case <-ctx.Done():
-			return topics.Grant{}, l.unanswered(c)
+			return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s%s", c.url, l.hint())
 		case <-again.C: // the broker may be up before the hub behind it
 		}
 	}
 }
 
-// unanswered says what a broker without an answer can mean: a publish that
-// the role of a user does not allow is dropped without a word (MQTT 3.1.1,
-// 3.3.5).
-func (l *link) unanswered(c candidate) error {
+// hint says what a question without an answer can mean, too: a publish that
+// the role of a user does not allow is dropped without a word, or ends the
+// connection (MQTT 3.1.1, 3.3.5).
+func (l *link) hint() string {
 	if l.config.User == "" {
-		return fmt.Errorf("no hub answers at the broker %s", c.url)
+		return ""
 	}
-	return fmt.Errorf("no hub answers at the broker %s (or the user %q may not ask: it needs the role domain)", c.url, l.config.User)
+	return fmt.Sprintf(" (or the user %q may not ask: it needs the role domain)", l.config.User)
 }
 
 func (l *link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (*client.Conn, error) {
