@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/homeassistant"
@@ -25,6 +26,7 @@ type domain struct {
 	ever      bool // was online in this run of the hub
 	gone      bool // lost for failover_after
 	ordered   order
+	seen      map[string]uint64 // when each instance was first seen running, as a number that only grows
 }
 
 // order is the last start command that was given to a domain.
@@ -35,15 +37,6 @@ type order struct {
 	message    topics.Message
 	at         time.Time
 }
-
-// refusal is a machine that wanted the name of another one.
-type refusal struct {
-	name, id, address, reason string
-	at                        time.Time
-}
-
-// refusalKept is how long a refused machine is shown after it last asked.
-const refusalKept = 30 * time.Second
 
 // present tells whether the domain is there again after a start of the hub.
 func (d *domain) present() bool {
@@ -62,10 +55,10 @@ func (d *domain) beats(now time.Time, lostAfter time.Duration) bool {
 func (h *Hub) judge(d *domain, now time.Time) topics.DomainState {
 	beats := d.beats(now, h.cfg.Timing.LostAfter.Duration())
 	switch {
-	case d.micro && d.available:
+	case d.micro && d.available && d.status != nil:
 		return topics.DomainIsOnline
-	case d.micro && h.ready:
-		return topics.DomainIsLost
+	case d.micro:
+		return topics.DomainIsOffline // it does not beat, so it cannot be lost
 	case beats && d.available && d.heard && d.status != nil:
 		return topics.DomainIsOnline
 	case beats || !h.ready:
@@ -87,10 +80,14 @@ func (h *Hub) update(d *domain, now time.Time) {
 	case topics.DomainIsOnline:
 		h.cameOnline(d, was)
 	case topics.DomainIsOffline:
-		if was == topics.DomainIsOnline {
+		switch {
+		case was != topics.DomainIsOnline:
+			h.eventOf(d, topics.DomainOffline, d.name+" is offline: it was switched off or its connection broke")
+		default:
 			h.eventOf(d, topics.DomainOffline, d.name+" is offline: its agent stopped or its connection broke; its services stay")
 		}
 	case topics.DomainIsLost:
+		clear(d.seen) // what runs when it is back is the younger copy
 		h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.name, h.cfg.Timing.LostAfter.Duration()))
 		h.sayOffline(d)
 		h.remember(d)
@@ -99,13 +96,14 @@ func (h *Hub) update(d *domain, now time.Time) {
 
 func (h *Hub) cameOnline(d *domain, was topics.DomainState) {
 	delete(h.lonely, d.name)
+	h.number(d)
 	if d.ever {
 		h.eventOf(d, topics.DomainReturned, d.name+" is online again")
 	} else {
 		h.eventOf(d, topics.DomainJoined, d.name+" joined")
 	}
 	d.ever = true
-	if was == topics.DomainIsLost || h.store.State().Domains[d.name].Lost {
+	if was == topics.DomainIsLost || h.store.Known(d.name).Lost {
 		h.remember(d)
 	}
 }
@@ -125,7 +123,7 @@ func (h *Hub) remember(d *domain) {
 		return
 	}
 	known := store.Known{ID: d.id, Lost: d.state == topics.DomainIsLost}
-	if h.store.State().Domains[d.name] == known {
+	if h.store.Known(d.name) == known {
 		return
 	}
 	h.keep(func(s *store.State) { s.Domains[d.name] = known })
@@ -166,6 +164,8 @@ func (h *Hub) expire(now time.Time) {
 	}
 	h.settled(now)
 	h.saveAgain(now)
+	h.expireGuests(now)
+	h.expireLimits(now)
 	if !h.ready {
 		h.due(h.settleBy)
 	}
@@ -173,8 +173,6 @@ func (h *Hub) expire(now time.Time) {
 		h.update(d, now)
 		lost := d.since.Add(h.cfg.Timing.FailoverAfter.Duration())
 		switch {
-		case d.micro:
-			d.gone = d.state == topics.DomainIsLost
 		case d.state == topics.DomainIsLost && !d.gone && now.Before(lost):
 			h.due(lost)
 		case d.state == topics.DomainIsLost && !d.gone:
@@ -240,6 +238,9 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 		if retained {
 			return
 		}
+		if b.ID == "" || len(b.ID) > maxID || h.full(name, now) {
+			return
+		}
 		d = h.newDomain(name, b.ID)
 	}
 	if d.micro || retained {
@@ -249,11 +250,14 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 		if d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.expected {
 			return // the machine that was refused has no voice
 		}
+		if b.ID == "" || len(b.ID) > maxID {
+			return
+		}
 		d = h.newDomain(name, b.ID)
 	}
 	d.beat, d.heard, d.last = now, true, b
 	h.update(d, now)
-	h.raiseEpoch(b.Epoch, name)
+	h.raiseEpoch(b.Epoch, name, now)
 	h.catchUp(d, now)
 }
 
@@ -261,31 +265,34 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 func (h *Hub) newDomain(name, id string) *domain {
 	d := &domain{name: name, id: id, state: topics.DomainIsOffline}
 	if h.domains[name] == nil {
-		d.available = h.words[name]
-		if s, known := h.strays[name]; known && s.ID == id {
+		d.available = h.guests.words[name].online
+		if s, known := h.guests.status[name]; known && s.ID == id {
 			d.status = &s
 		}
 	}
-	delete(h.words, name)
-	delete(h.strays, name)
-	h.domains[name] = d
+	h.guests.leave(name)
+	h.domains[name], h.sorted = d, nil
 	h.remember(d)
 	h.dirty = true
 	return d
 }
 
-// maxEpochJump bounds by how much a heartbeat may raise our epoch: a hub that
-// was restored from a backup is behind by few, a forger would use it up.
-const maxEpochJump = 1_000_000
+// maxJump bounds by how much a heartbeat may raise our epoch, or a domain's
+// generation: a hub that was restored from a backup is behind by few, a forger
+// would use them up. Agents take no command that is further ahead.
+const maxJump = 1_000_000
+
+// maxID bounds the id of a domain, which is a UUID.
+const maxID = 64
 
 // raiseEpoch gets above an epoch that a domain has seen: this hub was restored
 // from a backup, and its commands would be refused as old.
-func (h *Hub) raiseEpoch(seen uint64, domain string) {
+func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 	if seen <= h.epoch {
 		return
 	}
-	if seen-h.epoch > maxEpochJump {
-		h.event(topics.Event{Type: topics.MessageRefused, Domain: domain, Message: fmt.Sprintf("%s claims epoch %d, ours is %d: ignored", domain, seen, h.epoch)})
+	if seen-h.epoch >= maxJump {
+		h.refuseMessage("epoch of "+domain, topics.Event{Domain: domain, Message: fmt.Sprintf("%s claims epoch %d, ours is %d: ignored", domain, seen, h.epoch)}, now)
 		return
 	}
 	h.keep(func(s *store.State) { s.Epoch = seen + 1 })
@@ -302,7 +309,7 @@ func (h *Hub) raiseEpoch(seen uint64, domain string) {
 // A domain that took a command of somebody else is given its own, above it.
 func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
-	if d.seenGeneration(h.epoch) > d.ordered.generation && h.ready {
+	if d.ordered.encoded != "" && d.seenGeneration(h.epoch) > d.ordered.generation {
 		h.event(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
 		d.ordered.encoded, h.dirty = "", true
 		return
@@ -315,111 +322,74 @@ func (h *Hub) catchUp(d *domain, now time.Time) {
 	h.bus.Publish(d.ordered.message)
 }
 
-// join decides whether a machine may be the domain of a name. The one that
-// has it keeps it while it beats, or while it is waited for after our start.
-func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
-	switch {
-	case !topics.ValidName(ask.Name):
-		return topics.Grant{}, fmt.Errorf("%.80q is no name for a domain: use a-z, 0-9 and -", ask.Name)
-	case ask.ID == "" || len(ask.ID) > 64:
-		return topics.Grant{}, fmt.Errorf("the id of %s must have 1 to 64 characters", ask.Name)
-	case ask.Protocol != "" && !topics.SameMajor(ask.Protocol):
-		return topics.Grant{}, h.refuse(ask, now, fmt.Errorf("%s speaks protocol %.20s, this hub %s: bring both to the same version", ask.Name, ask.Protocol, topics.Protocol))
-	}
-	d := h.domains[ask.Name]
-	switch {
-	case d == nil:
-		d = h.newDomain(ask.Name, ask.ID)
-	case d.micro:
-		return topics.Grant{}, h.refuse(ask, now, fmt.Errorf("the name %s belongs to a microdomain: choose another name in domain.toml", ask.Name))
-	case d.id != ask.ID && (d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.expected):
-		at := ""
-		if d.status != nil && d.status.Address != "" {
-			at = " at " + d.status.Address
-		}
-		return topics.Grant{}, h.refuse(ask, now, fmt.Errorf("the name %s belongs to another machine (id %s%s): choose another name in domain.toml, or stop that one", ask.Name, d.id, at))
-	case d.id != ask.ID:
-		d = h.newDomain(ask.Name, ask.ID)
-	}
-	delete(h.refused, ask.ID)
-	delete(h.lonely, ask.Name)
-	d.beat = now // it will beat as soon as it is connected with its will
-	h.dirty = true
-	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch}, nil
-}
-
-// refuse notes a machine that was refused, and says so once.
-func (h *Hub) refuse(ask topics.Ask, now time.Time, why error) error {
-	r := h.refused[ask.ID]
-	if r == nil || r.reason != why.Error() {
-		h.event(topics.Event{Type: topics.DomainRefused, Domain: ask.Name, Message: fmt.Sprintf("a second machine (id %s%s) was refused: %v", ask.ID, at(ask.Address), why)})
-		h.dirty = true
-	}
-	h.refused[ask.ID] = &refusal{name: ask.Name, id: ask.ID, address: ask.Address, reason: why.Error(), at: now}
-	return why
-}
-
-func at(address string) string {
-	if address == "" {
-		return ""
-	}
-	return " at " + address
-}
-
 // domainStatus takes what a domain says of itself.
-func (h *Hub) domainStatus(name string, s topics.Domain, retained bool, now time.Time) {
+func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now time.Time) error {
+	if err := plausible(m.Topic, s); err != nil {
+		return err
+	}
 	d := h.domains[name]
 	switch {
-	case d == nil && (s.Micro || !retained):
+	case d != nil:
+	case !s.Micro && m.Retain:
+		if h.guests.take(name, now) { // perhaps of a domain that goes on beating
+			h.guests.status[name] = s
+		}
+		return nil
+	case !s.Micro && s.ID == "", len(s.ID) > maxID:
+		return fmt.Errorf("cannot take %s: its \"id\" must have 1 to %d characters, or it is a microdomain and says \"micro\": true", m.Topic, maxID)
+	case h.full(name, now):
+		return nil
+	default:
 		d = h.newDomain(name, s.ID)
-	case d == nil:
-		h.strays[name] = s // perhaps of a domain that goes on beating
-		return
 	}
 	if s.Micro != d.micro {
 		if d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
-			h.event(topics.Event{Type: topics.MessageRefused, Domain: name, Message: "a microdomain uses the name of " + name + ": give it another one"})
-			return
+			return fmt.Errorf("a microdomain uses the name of %s: give it another one", name)
 		}
 		d.micro = s.Micro
 	}
 	if !d.micro && s.ID != d.id {
-		return // of the machine that had the name before, or wants it
+		return nil // of the machine that had the name before, or wants it
 	}
 	d.status, h.dirty = &s, true
+	h.number(d)
 	h.update(d, now)
+	return nil
+}
+
+// plausible refuses what no agent says: the planner's tables rely on the
+// closed lists.
+func plausible(topic string, s topics.Domain) error {
+	told := make(map[string]bool, len(s.Services))
+	for _, i := range s.Services {
+		switch {
+		case !topics.ValidName(i.Service):
+			return fmt.Errorf("cannot read %s: field services.service: %.80q is no name", topic, i.Service)
+		case told[i.Service]:
+			return fmt.Errorf("cannot read %s: field services: %s is there twice", topic, i.Service)
+		case !slices.Contains(topics.States(), i.State):
+			return fmt.Errorf("cannot read %s: field services.state: %.40q is no state", topic, i.State)
+		case i.Health != "" && i.Health != topics.UnknownHealth && i.Health != topics.Healthy && i.Health != topics.Unhealthy:
+			return fmt.Errorf("cannot read %s: field services.health: %.40q is no health", topic, i.Health)
+		case i.Port < 0 || i.Port > 65535:
+			return fmt.Errorf("cannot read %s: field services.port: %d is no port", topic, i.Port)
+		}
+		told[i.Service] = true
+	}
+	return nil
 }
 
 // availability takes the word of a domain, or of its will.
-func (h *Hub) availability(name string, word string, now time.Time) {
+func (h *Hub) availability(name, said string, retained bool, now time.Time) {
 	d := h.domains[name]
 	if d == nil {
-		h.words[name] = word == topics.Online // its status follows and makes the record
+		if h.guests.take(name, now) { // its status follows and makes the record
+			h.guests.words[name] = word{said == topics.Online, retained}
+		}
 		return
 	}
-	d.available, h.dirty = word == topics.Online, true
+	d.available, h.dirty = said == topics.Online, true
 	h.update(d, now)
-}
-
-func (h *Hub) seeLonely(all []Lonely, now time.Time) {
-	seen := make(map[string]Lonely, len(all))
-	for _, l := range all {
-		if !topics.ValidName(l.Name) {
-			continue
-		}
-		if d := h.domains[l.Name]; d != nil && d.id == l.ID && d.state == topics.DomainIsOnline {
-			continue
-		}
-		seen[l.Name] = l
-		if _, known := h.lonely[l.Name]; !known {
-			h.event(topics.Event{Type: topics.DomainLonely, Domain: l.Name, Message: l.Name + at(l.Address) + " is lonely: it announces itself and has not joined"})
-			h.dirty = true
-		}
-	}
-	if len(seen) != len(h.lonely) {
-		h.dirty = true
-	}
-	h.lonely = seen
 }
 
 // forget clears what is known of a domain.
@@ -433,9 +403,10 @@ func (h *Hub) forget(name string, now time.Time) error {
 	}
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
-	h.dirty = true
+	delete(h.devices, "domain/"+name)
+	h.sorted, h.dirty = nil, true
 	if h.cfg.HomeAssistant.Enabled {
-		h.remove(homeassistant.Domain(h.discovery(), topics.DomainView{Name: name}).Topic)
+		h.remove(homeassistant.Domain(h.discovery, topics.DomainView{Name: name}).Topic)
 	}
 	for _, topic := range h.tree.DomainTopics(name) {
 		h.clear(topic)

@@ -54,10 +54,15 @@ type Hub struct {
 	defs    map[string]services.Definition
 	retired map[string]services.Definition
 	domains map[string]*domain
-	words   map[string]bool          // availability of names that have no record yet
-	strays  map[string]topics.Domain // retained status of names that have no record yet
+	sorted  []*domain // by name; nil after one came or went
+	guests  guests
 	lonely  map[string]Lonely
 	refused map[string]*refusal // by the id of the machine that was refused
+	counter uint64              // numbers the instances in the order they were seen running
+
+	discovery homeassistant.Options
+	devices   map[string]device // what Home Assistant is told, by domain or service
+	limits    limiter
 
 	plan      planner.Plan
 	dirty     bool
@@ -105,8 +110,9 @@ func New(o Options) *Hub {
 		defs:      make(map[string]services.Definition),
 		retired:   make(map[string]services.Definition),
 		domains:   make(map[string]*domain),
-		words:     make(map[string]bool),
-		strays:    make(map[string]topics.Domain),
+		guests:    newGuests(),
+		devices:   make(map[string]device),
+		limits:    newLimiter(),
 		lonely:    make(map[string]Lonely),
 		refused:   make(map[string]*refusal),
 		endpoints: make(map[string][]topics.Endpoint),
@@ -120,20 +126,24 @@ func New(o Options) *Hub {
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
-	for name, known := range h.store.State().Domains {
+	h.discovery = homeassistant.Options{
+		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
+		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version,
+	}
+	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, state: topics.DomainIsOffline}
 	}
 	return h
 }
 
 // ID returns the id of the dominion.
-func (h *Hub) ID() string { return h.store.State().ID }
+func (h *Hub) ID() string { return h.store.ID() }
 
 // Filters returns what the hub has to be subscribed to.
 func (h *Hub) Filters() []string {
 	filters := h.tree.HubFilters()
 	if h.cfg.HomeAssistant.Enabled {
-		filters = append(append(filters, h.discovery().Filter()), h.discovery().BirthTopics()...)
+		filters = append(append(filters, h.discovery.Filter()), h.discovery.BirthTopics()...)
 	}
 	return filters
 }
@@ -198,7 +208,7 @@ func (h *Hub) Run(ctx context.Context) {
 // have seen it then, and raiseEpoch gets above it.
 func (h *Hub) beginEpoch() {
 	h.keep(func(s *store.State) { s.Epoch++ })
-	h.epoch = h.store.State().Epoch
+	h.epoch = h.store.Epoch()
 }
 
 // stop says offline. Domains and services go on without us.
@@ -229,10 +239,8 @@ func (h *Hub) handle(e event, now time.Time) {
 func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
 	clear(h.published)
+	h.grace(now)
 	for _, d := range h.domains {
-		if !d.beat.IsZero() && d.state != topics.DomainIsLost {
-			d.beat = now
-		}
 		if d.ordered.encoded != "" { // a broker of others may have forgotten it
 			h.bus.Publish(d.ordered.message)
 		}
@@ -240,7 +248,17 @@ func (h *Hub) connect(now time.Time) {
 	if h.settleBy.IsZero() {
 		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
 	}
+	h.publishHub() // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
+}
+
+// grace gives every domain that beats its time anew: it could not be heard.
+func (h *Hub) grace(now time.Time) {
+	for _, d := range h.domains {
+		if !d.beat.IsZero() && d.state != topics.DomainIsLost {
+			d.beat = now
+		}
+	}
 }
 
 // settled ends the wait after a start as soon as every domain that was there
@@ -286,11 +304,4 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 	h.defs, h.cfg.Services, h.cfg.Timing = next, cfg.Services, cfg.Timing
 	h.problem, h.dirty = "", true
 	h.event(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})
-}
-
-func (h *Hub) discovery() homeassistant.Options {
-	return homeassistant.Options{
-		Tree: h.tree, DiscoveryPrefix: h.cfg.HomeAssistant.DiscoveryPrefix,
-		HubID: h.ID(), HubName: h.cfg.Name, Version: h.version,
-	}
 }

@@ -30,7 +30,9 @@ func (h *Hub) clear(topic string) {
 // now is told again when it is born (homeassistantBorn).
 func (h *Hub) remove(topic string) {
 	delete(h.published, topic)
-	h.removed[topic] = true
+	if len(h.removed) < maxRemoved {
+		h.removed[topic] = true
+	}
 	h.bus.Publish(homeassistant.Removal(topic))
 }
 
@@ -92,25 +94,22 @@ func (h *Hub) publishDiscovery() {
 	if !h.cfg.HomeAssistant.Enabled {
 		return
 	}
-	o := h.discovery()
-	configs := []homeassistant.Config{homeassistant.Hub(o)}
-	for _, d := range h.domains {
-		if d.status == nil {
+	h.tell("hub", traits{}, func() homeassistant.Config { return homeassistant.Hub(h.discovery) })
+	for _, d := range h.sortedDomains() {
+		s := d.status
+		if s == nil {
 			continue // nothing is known of it but its name
 		}
-		var has []homeassistant.Sensor
-		if d.hot {
-			has = append(has, homeassistant.Temperature)
-		}
-		configs = append(configs, homeassistant.Domain(o, h.viewDomain(d), has...))
+		h.tell("domain/"+d.name, traits{d.id, s.Version, s.OS, s.Arch, d.micro, d.hot}, func() homeassistant.Config {
+			var has []homeassistant.Sensor
+			if d.hot {
+				has = append(has, homeassistant.Temperature)
+			}
+			return homeassistant.Domain(h.discovery, h.viewDomain(d), has...)
+		})
 	}
-	for _, v := range h.views {
-		configs = append(configs, homeassistant.Service(o, v))
-	}
-	for _, c := range configs {
-		delete(h.ghosts, c.Topic)
-		delete(h.removed, c.Topic)
-		h.retain(c.Topic, c.Payload)
+	for name, v := range h.views {
+		h.tell("service/"+name, traits{}, func() homeassistant.Config { return homeassistant.Service(h.discovery, v) })
 	}
 	if h.ready {
 		for topic := range h.ghosts {
@@ -118,6 +117,31 @@ func (h *Hub) publishDiscovery() {
 		}
 		clear(h.ghosts)
 	}
+}
+
+// device is what Home Assistant is told of one thing.
+type device struct {
+	traits traits
+	config homeassistant.Config
+}
+
+// traits are all of a domain that its device shows. A service shows its name.
+type traits struct {
+	id, version, os, arch string
+	micro, hot            bool
+}
+
+// tell tells Home Assistant of a thing. Its message is long, so it is written
+// anew only where the thing has changed.
+func (h *Hub) tell(thing string, t traits, write func() homeassistant.Config) {
+	told, known := h.devices[thing]
+	if !known || told.traits != t {
+		told = device{t, write()}
+		h.devices[thing] = told
+	}
+	delete(h.ghosts, told.config.Topic)
+	delete(h.removed, told.config.Topic)
+	h.retain(told.config.Topic, told.config.Payload)
 }
 
 func itoa[N uint64 | int](n N) string { return strconv.FormatUint(uint64(n), 10) }

@@ -3,21 +3,22 @@ package hub
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // receive takes one message. What cannot be read is said and does nothing.
 func (h *Hub) receive(m topics.Message, now time.Time) {
-	if object, ours := h.discovery().Ours(m.Topic); ours {
-		if m.Retain && len(m.Payload) > 0 {
+	if _, ours := h.discovery.Ours(m.Topic); ours {
+		if m.Retain && len(m.Payload) > 0 && len(h.ghosts) < maxRemoved {
 			h.ghosts[m.Topic], h.dirty = true, true
-			h.log.Debug("found what an earlier run told Home Assistant", "object", object)
 		}
 		return
 	}
-	if slices.Contains(h.discovery().BirthTopics(), m.Topic) {
+	if slices.Contains(h.discovery.BirthTopics(), m.Topic) {
 		if string(m.Payload) == topics.Online && !m.Retain {
 			h.homeassistantBorn()
 		}
@@ -28,12 +29,13 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 		return
 	}
 	if a.Kind.Imperative() && m.Retain {
-		h.log.Warn("ignored a retained order: publish it without the retain flag", "topic", m.Topic)
+		if h.limits.allow(m.Topic, refusalsKept, now) {
+			h.log.Warn("ignored a retained order: publish it without the retain flag", "topic", m.Topic)
+		}
 		return
 	}
 	if err := h.dispatch(a, m, now); err != nil {
-		h.log.Warn("refused a message", "error", err)
-		h.event(topics.Event{Type: topics.MessageRefused, Domain: a.Domain, Service: a.Service, Message: err.Error()})
+		h.refuseMessage(m.Topic, topics.Event{Domain: a.Domain, Service: a.Service, Message: err.Error()}, now)
 	}
 }
 
@@ -44,11 +46,19 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainHeartbeat:
 		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(a.Domain, b, m.Retain, now) })
 	case topics.DomainStatus:
-		return decoded(m, func(s topics.Domain) { h.domainStatus(a.Domain, s, m.Retain, now) })
+		s, err := decode[topics.Domain](m)
+		if err != nil || s == nil {
+			return err
+		}
+		return h.domainStatus(a.Domain, *s, m, now)
 	case topics.DomainMetrics:
 		return decoded(m, func(v topics.Metrics) { h.metrics(a.Domain, v) })
 	case topics.DomainEvent:
-		return decoded(m, func(e topics.Event) { h.passOn(a.Domain, e) })
+		e, err := decode[topics.Event](m)
+		if err != nil || e == nil {
+			return err
+		}
+		return h.passOn(a.Domain, m.Topic, *e, now)
 	case topics.DomainResponse:
 		return decoded(m, func(r topics.Reply) { h.response(a.Domain, r) })
 	case topics.ServiceStatus:
@@ -64,22 +74,30 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 // decoded reads a payload and hands it on. An empty one clears a retained
 // topic and says nothing.
 func decoded[T any](m topics.Message, take func(T)) error {
+	v, err := decode[T](m)
+	if err != nil || v == nil {
+		return err
+	}
+	take(*v)
+	return nil
+}
+
+func decode[T any](m topics.Message) (*T, error) {
 	if len(m.Payload) == 0 {
-		return nil
+		return nil, nil
 	}
 	v, err := topics.Decode[T](m.Topic, m.Payload)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	take(v)
-	return nil
+	return &v, nil
 }
 
 func (h *Hub) receiveAvailability(a topics.Address, m topics.Message, now time.Time) error {
 	switch word := string(m.Payload); word {
 	case "":
 	case topics.Online, topics.Offline:
-		h.availability(a.Domain, word, now)
+		h.availability(a.Domain, word, m.Retain, now)
 	default:
 		return fmt.Errorf("cannot read %s: %.40q is neither online nor offline", m.Topic, word)
 	}
@@ -96,9 +114,22 @@ func (h *Hub) metrics(name string, m topics.Metrics) {
 
 // passOn repeats an event of a domain at hub/event. Who says it is told by
 // the topic, whatever the payload claims.
-func (h *Hub) passOn(name string, e topics.Event) {
+func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
+	const longest, most = 1000, 300 // characters; events a minute, far more than a start of fifty services
+	switch {
+	case !slices.Contains(topics.EventTypes(), e.Type):
+		return fmt.Errorf("cannot pass on %s: %.40q is no type of event", topic, e.Type)
+	case e.Service != "" && !topics.ValidName(e.Service):
+		return fmt.Errorf("cannot pass on %s: %.80q is no name of a service", topic, e.Service)
+	case !h.limits.allow(topic, most, now):
+		return nil
+	}
+	if len(e.Message) > longest {
+		e.Message = strings.ToValidUTF8(e.Message[:longest], "") + "…"
+	}
 	e.Domain = name
 	h.event(e)
+	return nil
 }
 
 // response takes an agent's answer to an order of ours. Only a refusal is news.
@@ -118,6 +149,15 @@ func (h *Hub) response(name string, r topics.Reply) {
 func (h *Hub) foreignService(name string, m topics.Message) {
 	if !m.Retain || len(m.Payload) == 0 || h.defined(name) {
 		return
+	}
+	h.clearService(name)
+}
+
+// clearService takes all that was said of a service out of the broker, Home
+// Assistant's part first: its templates complain about an empty state.
+func (h *Hub) clearService(name string) {
+	if h.cfg.HomeAssistant.Enabled {
+		h.remove(homeassistant.Service(h.discovery, topics.Service{Service: name}).Topic)
 	}
 	for _, topic := range h.tree.ServiceTopics(name) {
 		h.clear(topic)

@@ -1,14 +1,10 @@
 package hub
 
 import (
-	"cmp"
 	"maps"
-	"net"
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -17,13 +13,14 @@ import (
 // reconcile plans, orders what has changed, and says what is. Everything that
 // is said is compared with what was said before, so it may be called freely.
 func (h *Hub) reconcile(now time.Time) {
-	h.findEndpoints()
+	rows := h.rows()
+	h.findEndpoints(rows)
 	h.plan = planner.New(h.input())
 	if h.ready {
 		h.order(now)
 	}
 	h.dropRetired()
-	h.viewServices()
+	h.viewServices(rows)
 	h.publishHub()
 	h.publishDiscovery()
 }
@@ -33,7 +30,7 @@ func (h *Hub) input() planner.Input {
 	in := planner.Input{
 		Services: slices.Collect(maps.Values(h.defs)),
 		Retired:  slices.Collect(maps.Values(h.retired)),
-		Wants:    h.store.State().Wants,
+		Wants:    h.store.Wants(),
 	}
 	for _, d := range h.domains {
 		in.Domains = append(in.Domains, h.observed(d))
@@ -59,15 +56,12 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		p.Catalog[row.Service] = row.Version
 	}
 	for _, i := range d.status.Services {
-		if d.gone {
+		if d.gone || d.micro && !d.available {
 			break // nobody knows what runs there
-		}
-		if d.micro && i.Health == "" {
-			i.Health = topics.Healthy
 		}
 		best := h.endpoints[i.Service]
 		p.Observed[i.Service] = planner.Instance{
-			State: i.State, Health: i.Health, Version: i.Version, Since: i.Since.Time,
+			State: i.State, Health: d.healthOf(i), Version: i.Version, Seen: d.seen[i.Service],
 			Best: len(best) > 0 && best[0].Domain == d.name,
 		}
 	}
@@ -77,29 +71,44 @@ func (h *Hub) observed(d *domain) planner.Domain {
 // order gives each domain whose desired set has changed a start command.
 func (h *Hub) order(now time.Time) {
 	desired := h.plan.Desired()
-	for _, name := range slices.Sorted(maps.Keys(h.domains)) {
-		d := h.domains[name]
+	timing := topics.Encode(h.cfg.Timing)
+	known := make(map[string]ordered) // each service is written once a pass, not once a domain
+	for _, d := range h.sortedDomains() {
 		// A domain that is not online yet has not said what runs on it: its
 		// first command must not stop that.
 		first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
 		if d.micro || d.status == nil || first || !topics.SameMajor(d.status.Protocol) {
 			continue
 		}
-		specs := make(map[string]topics.Spec, len(desired[name]))
-		for _, service := range desired[name] {
-			def := h.definition(service)
-			specs[service] = def.Spec(h.dependencies(def))
+		encoded := slices.Clone(timing)
+		for _, service := range desired[d.name] {
+			o, done := known[service]
+			if !done {
+				def := h.definition(service)
+				o.spec = def.Spec(h.dependencies(def))
+				o.encoded = topics.Encode(o.spec)
+				known[service] = o
+			}
+			encoded = append(append(encoded, service...), o.encoded...)
 		}
-		timing := topics.Encode(h.cfg.Timing)
-		encoded := string(topics.Encode(specs)) + string(timing)
-		if encoded == d.ordered.encoded {
+		if string(encoded) == d.ordered.encoded {
 			continue
 		}
+		specs := make(map[string]topics.Spec, len(desired[d.name]))
+		for _, service := range desired[d.name] {
+			specs[service] = known[service].spec
+		}
 		h.sayMoved(d, specs)
-		d.ordered = h.command(d, specs, encoded, now)
+		d.ordered = h.command(d, specs, string(encoded), now)
 		h.bus.Publish(d.ordered.message)
 		h.dirty = true // the plan's lines follow from what is ordered
 	}
+}
+
+// ordered is a service as start commands carry it.
+type ordered struct {
+	spec    topics.Spec
+	encoded []byte
 }
 
 func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, now time.Time) order {
@@ -120,8 +129,11 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 	return o
 }
 
+// seenGeneration is what the domain took last in this epoch. One far above
+// ours is no agent's, which would not have taken it: a command above it would
+// be refused for ever.
 func (d *domain) seenGeneration(epoch uint64) uint64 {
-	if d.last.Epoch != epoch {
+	if d.last.Epoch != epoch || d.last.Generation > d.ordered.generation && d.last.Generation-d.ordered.generation >= maxJump {
 		return 0
 	}
 	return d.last.Generation
@@ -159,64 +171,6 @@ func (h *Hub) definition(name string) services.Definition {
 	return h.retired[name]
 }
 
-// findEndpoints collects the usable instances of every service, best first:
-// healthy ones, then the one that was first before, then the oldest.
-func (h *Hub) findEndpoints() {
-	type candidate struct {
-		topics.Endpoint
-		since time.Time
-	}
-	found := make(map[string][]candidate)
-	for _, d := range h.domains {
-		if d.status == nil || d.state == topics.DomainIsLost {
-			continue
-		}
-		for _, i := range d.status.Services {
-			address := cmp.Or(i.Address, d.status.Address)
-			if i.State != topics.Running || address == "" || i.Port == 0 {
-				continue
-			}
-			healthy := i.Health == topics.Healthy || d.micro && i.Health == ""
-			found[i.Service] = append(found[i.Service], candidate{
-				topics.Endpoint{Domain: d.name, Address: address, Port: i.Port, Version: i.Version, Healthy: healthy}, i.Since.Time,
-			})
-		}
-	}
-	before := h.endpoints
-	h.endpoints = make(map[string][]topics.Endpoint, len(found))
-	for service, all := range found {
-		first := ""
-		if was := before[service]; len(was) > 0 {
-			first = was[0].Domain
-		}
-		slices.SortFunc(all, func(a, b candidate) int {
-			return cmp.Or(
-				order01(a.Healthy, b.Healthy),
-				order01(a.Domain == first, b.Domain == first),
-				a.since.Compare(b.since),
-				cmp.Compare(a.Domain, b.Domain),
-			)
-		})
-		for _, c := range all {
-			h.endpoints[service] = append(h.endpoints[service], c.Endpoint)
-		}
-		best := h.endpoints[service][0]
-		h.addresses[service] = net.JoinHostPort(best.Address, strconv.Itoa(best.Port))
-	}
-}
-
-// order01 sorts what is true before what is not.
-func order01(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	default:
-		return 1
-	}
-}
-
 // dropRetired ends what is gone from the configuration once nothing of it is left.
 func (h *Hub) dropRetired() {
 	for name := range h.retired {
@@ -229,12 +183,7 @@ func (h *Hub) dropRetired() {
 		delete(h.views, name)
 		delete(h.addresses, name)
 		h.forgetWant(name)
-		if h.cfg.HomeAssistant.Enabled {
-			h.remove(homeassistant.Service(h.discovery(), topics.Service{Service: name}).Topic)
-		}
-		for _, topic := range h.tree.ServiceTopics(name) {
-			h.clear(topic)
-		}
+		h.clearService(name)
 		h.event(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}
 }

@@ -27,7 +27,9 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	reply := topics.Accept(ask.Transaction, data)
 	if err != nil {
 		reply = topics.Refuse(ask.Transaction, err)
-		h.log.Info("refused a request", "verb", verb, "error", err)
+		if h.limits.allow(m.Topic, refusalsKept, now) {
+			h.log.Info("refused a request", "verb", verb, "error", err)
+		}
 	}
 	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, topics.Encode(reply))
 	if h.mayAnswerAt(m.ResponseTopic) {
@@ -176,7 +178,7 @@ func (h *Hub) scale(name string, n int) error {
 }
 
 func (h *Hub) want(name string, change func(*planner.Want), what string) {
-	old := h.store.State().Wants[name]
+	old := h.store.Want(name)
 	w := old
 	change(&w)
 	if w == old {
@@ -195,7 +197,7 @@ func (h *Hub) want(name string, change func(*planner.Want), what string) {
 
 // forgetWant drops what users said of a service that is gone.
 func (h *Hub) forgetWant(name string) {
-	if _, said := h.store.State().Wants[name]; !said {
+	if h.store.Want(name) == (planner.Want{}) {
 		return
 	}
 	h.keep(func(s *store.State) { delete(s.Wants, name) })

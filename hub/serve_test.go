@@ -60,7 +60,7 @@ func TestTakenPortCostsNoEpoch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := kept.State().Epoch; e != 0 {
+	if e := kept.Epoch(); e != 0 {
 		t.Errorf("the epoch is %d although no hub ran", e)
 	}
 }

@@ -12,9 +12,9 @@ import (
 
 // viewServices says of every service what is wanted, what runs, and why; and
 // where it is reached.
-func (h *Hub) viewServices() {
+func (h *Hub) viewServices(rows map[string][]row) {
 	for name, o := range h.plan.Services {
-		v := h.viewService(name, o)
+		v := h.viewService(name, o, rows[name])
 		h.views[name] = v
 		h.retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
 		endpoints := h.endpoints[name]
@@ -25,7 +25,7 @@ func (h *Hub) viewServices() {
 	}
 }
 
-func (h *Hub) viewService(name string, o *planner.Outcome) topics.Service {
+func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Service {
 	v := topics.Service{
 		Service: name, Switch: topics.Off, Wanted: o.Wanted, Reason: o.Reason,
 		Instances: []topics.ServiceInstance{},
@@ -35,31 +35,23 @@ func (h *Hub) viewService(name string, o *planner.Outcome) topics.Service {
 	}
 	var finished bool
 	var trouble string
-	for _, d := range h.sortedDomains() {
-		if d.status == nil || d.state == topics.DomainIsLost {
+	for _, r := range rows {
+		finished = finished || r.State == topics.Finished
+		if !r.State.Listed() {
 			continue
 		}
-		for _, i := range d.status.Services {
-			if i.Service != name {
-				continue
-			}
-			finished = finished || i.State == topics.Finished
-			if !i.State.Listed() {
-				continue
-			}
-			v.Instances = append(v.Instances, topics.ServiceInstance{
-				Domain: d.name, State: i.State, Health: i.Health, Version: i.Version,
-				Address: cmp.Or(i.Address, d.status.Address), Port: i.Port,
-			})
-			if i.State == topics.Running {
-				v.Running++
-			}
-			if i.Health == topics.Healthy || d.micro && i.Health == "" && i.State == topics.Running {
-				v.Healthy++
-			}
-			if i.Message != "" && trouble == "" {
-				trouble = d.name + ": " + i.Message
-			}
+		v.Instances = append(v.Instances, topics.ServiceInstance{
+			Domain: r.name, State: r.State, Health: r.health, Version: r.Instance.Version,
+			Address: r.address(), Port: r.Port,
+		})
+		if r.State == topics.Running {
+			v.Running++
+		}
+		if r.health == topics.Healthy {
+			v.Healthy++
+		}
+		if r.Message != "" && trouble == "" {
+			trouble = r.name + ": " + r.Message
 		}
 	}
 	slices.SortStableFunc(v.Instances, func(a, b topics.ServiceInstance) int {
@@ -115,8 +107,12 @@ func whole(v topics.Service, on, finished bool) topics.State {
 	}
 }
 
+// sortedDomains lists the domains by name. It must not be changed.
 func (h *Hub) sortedDomains() []*domain {
-	return slices.SortedFunc(maps.Values(h.domains), func(a, b *domain) int { return cmp.Compare(a.name, b.name) })
+	if h.sorted == nil {
+		h.sorted = slices.SortedFunc(maps.Values(h.domains), func(a, b *domain) int { return cmp.Compare(a.name, b.name) })
+	}
+	return h.sorted
 }
 
 // viewDomain is a domain as the hub sees it.
@@ -195,6 +191,8 @@ func (h *Hub) problems() []string {
 		switch {
 		case d.Problem != "":
 			all = append(all, d.Name+": "+d.Problem)
+		case d.Micro && d.State == topics.DomainIsOffline:
+			all = append(all, d.Name+" is offline: is it switched on and connected? `forget` it if it is gone for good")
 		case d.State == topics.DomainIsLost:
 			all = append(all, d.Name+" is lost: is it switched on and connected? `forget` it if it is gone for good")
 		}

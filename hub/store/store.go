@@ -90,12 +90,23 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-// State returns a copy of what is kept.
-func (s *Store) State() State {
-	c := s.state
-	c.Wants, c.Domains = maps.Clone(c.Wants), maps.Clone(c.Domains)
-	return c
-}
+// ID returns the id of the dominion.
+func (s *Store) ID() string { return s.state.ID }
+
+// Epoch returns the epoch.
+func (s *Store) Epoch() uint64 { return s.state.Epoch }
+
+// Want returns what was said of a service at run time.
+func (s *Store) Want(service string) planner.Want { return s.state.Wants[service] }
+
+// Wants returns a copy of what was said of all services.
+func (s *Store) Wants() map[string]planner.Want { return maps.Clone(s.state.Wants) }
+
+// Known returns what is known of a domain.
+func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }
+
+// Domains returns a copy of what is known of all domains.
+func (s *Store) Domains() map[string]Known { return maps.Clone(s.state.Domains) }
 
 // Change applies change and writes the file. With a full disk the change
 // holds all the same, for this run of the hub: a home must not become deaf

@@ -26,31 +26,33 @@ const (
 )
 
 // unfit is an ordered table: the first row that fits decides.
-func (h *home) unfit(name string, d Domain) unfitness {
+func (h *home) unfit(name string, d *Domain) unfitness {
 	def := h.defs[name]
-	version, held := d.Catalog[name]
 	switch {
 	case d.Micro:
 		return unfitness{d.Name + " is a microdomain and runs what is built into it", now}
 	case d.Problem != "":
 		return unfitness{d.Name + " " + d.Problem, now}
 	case missingTrait(def.Traits, d.Traits) != "":
-		return unfitness{fmt.Sprintf("%s does not offer the trait %s", d.Name, missingTrait(def.Traits, d.Traits)), now}
+		return unfitness{d.Name + " does not offer the trait " + missingTrait(def.Traits, d.Traits), now}
 	case len(def.Domains) > 0 && !slices.Contains(def.Domains, d.Name):
 		return unfitness{"it is pinned to " + list(def.Domains), moved}
+	}
+	switch version, held := d.Catalog[name]; {
 	case !held:
 		return unfitness{fmt.Sprintf("%s has no %s in its services_dir", d.Name, name), replaced}
-	case !def.Version.Contains(version) && version == "":
+	case def.Version.Contains(version):
+		return unfitness{}
+	case version == "":
 		return unfitness{fmt.Sprintf("%s has %s without a version, %s is asked for", d.Name, name, def.Version), replaced}
-	case !def.Version.Contains(version):
+	default:
 		return unfitness{fmt.Sprintf("%s has %s %s, %s is asked for", d.Name, name, version, def.Version), replaced}
 	}
-	return unfitness{}
 }
 
 // unavailable says why a domain that could run a service is given nothing
 // now, or "" when it is given something.
-func unavailable(d Domain) string {
+func unavailable(d *Domain) string {
 	switch {
 	case d.Draining:
 		return d.Name + " is draining"
@@ -112,7 +114,7 @@ func describe(i Instance) string {
 
 // suits counts the wanted dependents whose version range a domain's copy of a
 // service is in: where versions differ, the one that most can use is taken.
-func (h *home) suits(name string, d Domain) int {
+func (h *home) suits(name string, d *Domain) int {
 	n := 0
 	for _, t := range h.dependents[name] {
 		for _, dep := range h.defs[t].Dependencies {

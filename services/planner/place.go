@@ -11,7 +11,7 @@ import (
 
 // spot is one domain, as the placing of one service sees it.
 type spot struct {
-	Domain
+	*Domain
 	instance Instance
 	ordered  bool // in the last start command
 	holds    bool // it is there and not on its way out
@@ -44,7 +44,8 @@ func (h *home) place(name string) *Outcome {
 
 func (h *home) spots(name string) []spot {
 	spots := make([]spot, 0, len(h.domains))
-	for _, d := range h.domains {
+	for n := range h.domains {
+		d := &h.domains[n]
 		i := d.Observed[name]
 		s := spot{Domain: d, instance: i, ordered: d.Ordered[name], unfit: h.unfit(name, d)}
 		s.holds = s.ordered || (i.State.Listed() && i.State != topics.Stopping)
@@ -93,34 +94,38 @@ func (h *home) stillThere(names []string) string {
 // is missing is started on the best domains, what is too many is stopped.
 func (h *home) fill(name string, o *Outcome, spots []spot) {
 	n, all := h.target(name)
-	live, free, gone := sort(spots)
+	p := sort(spots, all)
 	if all {
-		n = len(live) + len(free)
+		n = len(p.live) + len(p.free)
 		for i := range spots {
-			if s := &spots[i]; !s.Gone && !s.leaves() && !slices.Contains(live, s) && !slices.Contains(free, s) {
+			if s := &spots[i]; !s.Gone && !s.leaves() && !slices.Contains(p.live, s) && !slices.Contains(p.free, s) {
 				n++ // offline now, wanted as soon as it is back
 			}
 		}
 	}
 	o.Wanted = n
-	slices.SortStableFunc(live, rank)
-	for i, s := range live {
+	slices.SortStableFunc(p.live, rank)
+	for i, s := range p.live {
 		if i < n {
 			s.keep(stays(o.Reason, s))
 		} else {
-			s.stop("one copy too many: " + live[0].Name + " keeps it")
+			s.stop("one copy too many: " + p.live[0].Name + " keeps it")
 		}
 	}
-	missing := n - len(live)
+	missing := n - len(p.live)
 	if missing > 0 {
-		h.start(name, o, free, missing, all)
-		missing -= len(free)
+		h.start(name, o, p.free, missing, all)
+		missing -= len(p.free)
 	}
-	for _, s := range gone {
-		if all || missing > 0 {
+	missing = failing(o, p.failed, missing, serving(spots) >= n)
+	for _, s := range p.gone {
+		switch {
+		case all || missing > 0:
 			s.keep(o.Reason + "; no other domain can run it, it goes on when " + s.Name + " is back")
 			missing--
-		} else {
+		case serving(spots) < n:
+			s.keep(s.Name + " is lost; stays until its replacement is healthy")
+		default:
 			s.stop("moved away: " + s.Name + " is lost")
 		}
 	}
@@ -128,23 +133,59 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 	h.explain(name, o, spots, missing, n)
 }
 
-// sort parts the domains that can run a service: those that hold it, those
-// that could be given it now, and those that held it when they were lost.
-func sort(spots []spot) (live, free, gone []*spot) {
+// failing says what becomes of copies that ended too often: they are tried
+// again where they are until others serve. It returns how many are missing.
+func failing(o *Outcome, failed []*spot, missing int, served bool) int {
+	slices.SortStableFunc(failed, rank)
+	for _, s := range failed {
+		switch {
+		case served:
+			s.stop("it failed on " + s.Name + "; others serve")
+		case missing > 0:
+			s.keep(o.Reason + "; it failed on " + s.Name + ", and no other domain can run it")
+			missing--
+		default:
+			s.keep("it failed on " + s.Name + "; stays until its replacement is healthy")
+		}
+	}
+	return missing
+}
+
+// parts are the domains that can run a service.
+type parts struct {
+	live   []*spot // hold it
+	free   []*spot // could be given it now
+	failed []*spot // hold it, but it ended too often there; it may run elsewhere
+	gone   []*spot // held it when they were lost
+}
+
+func sort(spots []spot, all bool) (p parts) {
 	for i := range spots {
 		s := &spots[i]
 		switch {
 		case s.leaves():
 		case s.Gone && s.ordered:
-			gone = append(gone, s)
+			p.gone = append(p.gone, s)
 		case s.Gone:
+		case s.holds && s.instance.State == topics.Failed && !all:
+			p.failed = append(p.failed, s)
 		case s.holds:
-			live = append(live, s)
+			p.live = append(p.live, s)
 		case unavailable(s.Domain) == "":
-			free = append(free, s)
+			p.free = append(p.free, s)
 		}
 	}
-	return live, free, gone
+	return p
+}
+
+// serving counts the instances that serve and are not to stop.
+func serving(spots []spot) (n int) {
+	for i := range spots {
+		if s := &spots[i]; s.choice.Runs() && s.usable() {
+			n++
+		}
+	}
+	return n
 }
 
 // rank orders copies by which of them stays: the one that serves, and of
@@ -155,7 +196,7 @@ func rank(a, b *spot) int {
 		first(a.instance.Best, b.instance.Best),
 		first(a.ordered, b.ordered),
 		first(a.instance.State == topics.Running, b.instance.State == topics.Running),
-		a.instance.Since.Compare(b.instance.Since),
+		cmp.Compare(a.instance.Seen, b.instance.Seen),
 		cmp.Compare(a.Name, b.Name),
 	)
 }
@@ -204,14 +245,10 @@ func (h *home) start(name string, o *Outcome, free []*spot, missing int, all boo
 // leave ends the copies on domains that are emptied or no longer meant for
 // the service. An ordered table: the first row that fits decides.
 func leave(spots []spot, n int, all bool) {
-	serving, coming := 0, false
-	for i := range spots {
-		s := &spots[i]
-		if s.choice.Runs() && s.usable() {
-			serving++
-		}
-		coming = coming || s.choice.Runs() || s.choice.Action == topics.ActionWait
-	}
+	serves := serving(spots)
+	coming := slices.ContainsFunc(spots, func(s spot) bool {
+		return s.choice.Runs() && !s.Gone || s.choice.Action == topics.ActionWait
+	})
 	for i := range spots {
 		s := &spots[i]
 		reason := s.unfit.reason
@@ -223,7 +260,7 @@ func leave(spots []spot, n int, all bool) {
 		case !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()):
 		case s.unfit.reason != "" && s.unfit.at == now, all && s.Draining:
 			s.stop(reason)
-		case reachable && coming && serving < n:
+		case reachable && coming && serves < n:
 			s.keep(reason + "; stays until its replacement is healthy")
 		case s.unfit.at == replaced && !coming && !s.Draining:
 			s.keep(reason + "; stays while nothing can replace it")
@@ -240,7 +277,7 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 	for i := range spots {
 		if c := spots[i].choice; c.Action == topics.ActionWait {
 			o.Reason = c.Reason
-		} else if c.Runs() && chosen == "" {
+		} else if c.Runs() && !spots[i].Gone && chosen == "" {
 			chosen = c.Domain
 		}
 	}

@@ -9,7 +9,6 @@ package planner
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
@@ -48,8 +47,8 @@ type Instance struct {
 	State   topics.State
 	Health  topics.Health
 	Version string
-	Since   time.Time // orders instances of otherwise equal rank
-	Best    bool      // the first of the service's endpoints
+	Seen    uint64 // orders instances of otherwise equal rank: the least was seen running first
+	Best    bool   // the first of the service's endpoints
 }
 
 func (i Instance) usable() bool { return i.State == topics.Running && i.Health == topics.Healthy }
@@ -114,7 +113,7 @@ func (p Plan) Lines() []topics.PlanLine {
 // home is the input, arranged for planning.
 type home struct {
 	order      []string // dependencies first
-	defs       map[string]services.Definition
+	defs       map[string]*services.Definition
 	retired    map[string]bool
 	dependents map[string][]string
 	wants      map[string]Want
@@ -144,7 +143,7 @@ func New(in Input) Plan {
 
 func arrange(in Input) *home {
 	h := &home{
-		defs:       make(map[string]services.Definition),
+		defs:       make(map[string]*services.Definition),
 		retired:    make(map[string]bool),
 		dependents: make(map[string][]string),
 		wants:      in.Wants,
@@ -155,11 +154,11 @@ func arrange(in Input) *home {
 	}
 	all := slices.Clone(in.Services)
 	for _, d := range in.Services {
-		h.defs[d.Name] = d
+		h.defs[d.Name] = &d
 	}
 	for _, d := range in.Retired {
 		if _, defined := h.defs[d.Name]; !defined {
-			h.defs[d.Name] = d
+			h.defs[d.Name] = &d
 			h.retired[d.Name] = true
 			all = append(all, d)
 		}
@@ -208,7 +207,7 @@ func (h *home) wanted(name string) (on bool, why string) {
 func (h *home) needers(name string) []string {
 	var all []string
 	for _, t := range h.dependents[name] {
-		if h.on[t] && slices.ContainsFunc(h.domains, func(d Domain) bool { return h.couldRun(t, d) }) {
+		if h.on[t] && h.hasPlace(t) {
 			all = append(all, t)
 		}
 	}
@@ -216,10 +215,20 @@ func (h *home) needers(name string) []string {
 	return all
 }
 
-// couldRun tells whether a domain that is not gone could run a service now or
-// as soon as it is back.
-func (h *home) couldRun(name string, d Domain) bool {
-	return !d.Gone && !d.Draining && h.unfit(name, d).reason == ""
+// hasPlace tells whether a domain that is not gone could run a service, now or
+// as soon as it is back, or goes on running it because nothing can replace it.
+func (h *home) hasPlace(name string) bool {
+	for i := range h.domains {
+		d := &h.domains[i]
+		if d.Gone || d.Draining {
+			continue
+		}
+		u := h.unfit(name, d)
+		if u.reason == "" || u.at == replaced && d.Ordered[name] && d.Observed[name].State.Listed() {
+			return true
+		}
+	}
+	return false
 }
 
 // target is the number of instances that are wanted of a service that is on;

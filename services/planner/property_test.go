@@ -26,13 +26,22 @@ const fleets = 3000
 func TestProperties(t *testing.T) {
 	for seed := range uint64(fleets) {
 		f := newFleet(seed)
-		for step := range 4 {
+		for step := range 6 {
 			f.disturb()
 			plan := planner.New(f.input())
 			if again := planner.New(f.shuffled()); !reflect.DeepEqual(plan, again) {
 				t.Fatalf("seed %d step %d: the order of the input matters:\n%v\n%v", seed, step, plan.Lines(), again.Lines())
 			}
-			f.check(t, plan, fmt.Sprintf("seed %d step %d", seed, step))
+			at := fmt.Sprintf("seed %d step %d", seed, step)
+			f.check(t, plan, at)
+			for range f.r.IntN(4) {
+				f.last = planner.New(f.input())
+				f.check(t, f.last, at+" limping")
+				f.limp()
+			}
+			if f.r.IntN(2) == 0 {
+				continue
+			}
 			f.settle(t, fmt.Sprintf("seed %d step %d", seed, step))
 		}
 	}
@@ -48,7 +57,7 @@ func newFleet(seed uint64) *fleet {
 		}
 		for j := range i {
 			if f.r.IntN(4) == 0 {
-				d.Dependencies = append(d.Dependencies, services.Dependency{Service: fmt.Sprintf("s%d", j)})
+				d.Dependencies = append(d.Dependencies, services.Dependency{Service: fmt.Sprintf("s%d", j), Version: f.versions(6)})
 			}
 		}
 		if f.r.IntN(3) == 0 {
@@ -57,6 +66,10 @@ func newFleet(seed uint64) *fleet {
 		if f.r.IntN(5) == 0 {
 			d.Replicas = 1 + f.r.IntN(3)
 		}
+		if f.r.IntN(6) == 0 {
+			d.Domains = []string{"d0", "d1", "d2"}[:1+f.r.IntN(3)]
+		}
+		d.Version = f.versions(6)
 		f.defs[d.Name] = d
 	}
 	for i := range f.r.IntN(6) {
@@ -66,7 +79,7 @@ func newFleet(seed uint64) *fleet {
 		}
 		for name := range sorted(f.defs) {
 			if f.r.IntN(3) > 0 {
-				d.Catalog[name] = "1.0.0"
+				d.Catalog[name] = []string{"1.0.0", "2.0.0", ""}[f.r.IntN(3)]
 			}
 		}
 		f.domains[d.Name] = d
@@ -74,13 +87,25 @@ func newFleet(seed uint64) *fleet {
 	return f
 }
 
-// disturb changes one thing.
+// versions asks for a version once in n times.
+func (f *fleet) versions(n int) services.Range {
+	if f.r.IntN(n) > 0 {
+		return services.Range{}
+	}
+	r, err := services.ParseRange([]string{">=1", ">=2", "<2"}[f.r.IntN(3)])
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// disturb changes one thing of a domain, or what is wanted of a service.
 func (f *fleet) disturb() {
 	for name, d := range sorted(f.domains) {
 		if f.r.IntN(len(f.domains)) > 0 {
 			continue
 		}
-		switch f.r.IntN(4) {
+		switch f.r.IntN(9) {
 		case 0:
 			d.State, d.Gone = topics.DomainIsLost, true
 			clear(d.Observed)
@@ -89,9 +114,26 @@ func (f *fleet) disturb() {
 		case 2:
 			d.Draining = true
 		case 3:
-			for service := range sorted(d.Observed) {
-				d.Observed[service] = planner.Instance{State: topics.Backoff, Health: topics.UnknownHealth}
+			d.State = topics.DomainIsOffline
+		case 4: // it returns, and everything goes on that ran before it was lost
+			if d.Gone {
+				d.State, d.Gone = topics.DomainIsOnline, false
+				for service := range sorted(d.Catalog) {
+					d.Observed[service] = planner.Instance{State: topics.Running, Health: topics.Healthy, Version: d.Catalog[service]}
+				}
+			}
+		case 5:
+			for service := range sorted(d.Catalog) {
+				d.Catalog[service] = []string{"1.0.0", "2.0.0"}[f.r.IntN(2)]
 				break
+			}
+		default:
+			for service, i := range sorted(d.Observed) {
+				if f.r.IntN(2) == 0 {
+					i.State = []topics.State{topics.Backoff, topics.Failed, topics.Starting, topics.Running, topics.Stopping}[f.r.IntN(5)]
+					i.Health = []topics.Health{topics.UnknownHealth, topics.Unhealthy}[f.r.IntN(2)]
+					d.Observed[service] = i
+				}
 			}
 		}
 		f.domains[name] = d
@@ -105,6 +147,38 @@ func (f *fleet) disturb() {
 	}
 }
 
+// limp lets some domains obey, each as far as it comes: what is ordered
+// begins, and what has begun may become ready or fail.
+func (f *fleet) limp() {
+	desired := f.last.Desired()
+	for name, d := range sorted(f.domains) {
+		d.Ordered = map[string]bool{}
+		for _, service := range desired[name] {
+			d.Ordered[service] = true
+		}
+		if d.State == topics.DomainIsOnline && f.r.IntN(3) > 0 {
+			for service := range d.Observed {
+				if !d.Ordered[service] {
+					delete(d.Observed, service)
+				}
+			}
+			for service := range sorted(d.Ordered) {
+				i, there := d.Observed[service]
+				switch {
+				case !there:
+					i = planner.Instance{State: topics.Starting, Health: topics.UnknownHealth, Version: d.Catalog[service]}
+				case f.r.IntN(6) == 0:
+					i.State, i.Health = topics.Failed, topics.UnknownHealth
+				case f.r.IntN(2) == 0:
+					i.State, i.Health = topics.Running, topics.Healthy
+				}
+				d.Observed[service] = i
+			}
+		}
+		f.domains[name] = d
+	}
+}
+
 func (f *fleet) shuffled() planner.Input {
 	in := f.input()
 	f.r.Shuffle(len(in.Services), func(i, j int) { in.Services[i], in.Services[j] = in.Services[j], in.Services[i] })
@@ -115,54 +189,70 @@ func (f *fleet) shuffled() planner.Input {
 func (f *fleet) check(t *testing.T, plan planner.Plan, at string) {
 	t.Helper()
 	for name, o := range plan.Services {
-		def, running := f.defs[name], 0
+		kept := 0 // usable ones that go on
+		for _, c := range o.Choices {
+			if c.Runs() && f.usable(name, f.domains[c.Domain]) {
+				kept++
+			}
+		}
+		fresh, holds, failed := 0, 0, 0
 		for _, c := range o.Choices {
 			d := f.domains[c.Domain]
-			_, catalogued := d.Catalog[name]
-			fits := catalogued && !slices.ContainsFunc(def.Traits, func(trait string) bool { return !slices.Contains(d.Traits, trait) })
+			_, there := d.Observed[name]
 			switch {
 			case c.Reason == "":
 				t.Fatalf("%s: %s on %s: no reason", at, name, c.Domain)
-			case c.Runs() && !fits:
-				t.Fatalf("%s: %s on %s, which may not have it: %s", at, name, c.Domain, c.Reason)
+			case c.Action == topics.ActionStart && !f.fits(name, d):
+				t.Fatalf("%s: %s started on %s, which may not have it: %s", at, name, c.Domain, c.Reason)
 			case c.Action == topics.ActionStart && (d.State != topics.DomainIsOnline || d.Draining):
 				t.Fatalf("%s: %s started on %s, which is %s", at, name, c.Domain, d.State)
 			case c.Action == topics.ActionStart && !f.met(name):
 				t.Fatalf("%s: %s started before what it needs", at, name)
-			case c.Action == topics.ActionStop && o.On && d.Observed[name].Health == topics.Healthy && !d.Draining && o.Wanted > f.healthy(name):
-				t.Fatalf("%s: healthy %s stopped on %s without cause: %s", at, name, c.Domain, c.Reason)
+			case c.Action == topics.ActionStop && o.On && f.usable(name, d) && !d.Draining && f.fits(name, d) && kept < o.Wanted:
+				t.Fatalf("%s: healthy %s stopped on %s without cause, %d of %d are left: %s", at, name, c.Domain, kept, o.Wanted, c.Reason)
+			case c.Runs() && !o.On && !there && !d.Ordered[name]:
+				t.Fatalf("%s: %s on %s is not wanted: %s", at, name, c.Domain, c.Reason)
 			}
-			if c.Runs() && !d.Gone {
-				running++
+			if c.Action == topics.ActionStart {
+				fresh++
+			}
+			if c.Runs() && !d.Gone && !d.Draining && f.fits(name, d) {
+				holds++
+				if d.Observed[name].State == topics.Failed {
+					failed++
+				}
 			}
 		}
-		if o.On && running > o.Wanted && !f.anyDraining() {
-			t.Fatalf("%s: %d of %s run, %d wanted", at, running, name, o.Wanted)
+		if o.On && holds-failed > o.Wanted {
+			t.Fatalf("%s: %d of %s run, %d wanted", at, holds-failed, name, o.Wanted)
+		}
+		if fresh > 0 && holds-failed-fresh >= o.Wanted {
+			t.Fatalf("%s: %d of %s started, %d wanted", at, fresh, name, o.Wanted)
 		}
 	}
 }
 
-func (f *fleet) healthy(name string) (n int) {
-	for _, d := range f.domains {
-		if d.Observed[name].Health == topics.Healthy {
-			n++
-		}
-	}
-	return n
+// fits says, in words of its own, whether a service may be started on a domain.
+func (f *fleet) fits(name string, d planner.Domain) bool {
+	def := f.defs[name]
+	version, held := d.Catalog[name]
+	return held && def.Version.Contains(version) &&
+		(len(def.Domains) == 0 || slices.Contains(def.Domains, d.Name)) &&
+		!slices.ContainsFunc(def.Traits, func(trait string) bool { return !slices.Contains(d.Traits, trait) })
 }
 
-func (f *fleet) anyDraining() bool {
-	for _, d := range f.domains {
-		if d.Draining {
-			return true
-		}
-	}
-	return false
+func (f *fleet) usable(name string, d planner.Domain) bool {
+	i := d.Observed[name]
+	return i.State == topics.Running && i.Health == topics.Healthy && d.State != topics.DomainIsLost
 }
 
 func (f *fleet) met(name string) bool {
 	for _, dep := range f.defs[name].Dependencies {
-		if f.healthy(dep.Service) == 0 {
+		met := false
+		for _, d := range f.domains {
+			met = met || f.usable(dep.Service, d) && dep.Version.Contains(d.Observed[dep.Service].Version)
+		}
+		if !met {
 			return false
 		}
 	}
@@ -176,13 +266,33 @@ func (f *fleet) settle(t *testing.T, at string) {
 		f.last = planner.New(f.input())
 		f.obey()
 		changes := slices.DeleteFunc(planner.New(f.input()).Lines(), func(l topics.PlanLine) bool {
-			return l.Action == topics.ActionKeep || l.Action == topics.ActionWait
+			return l.Action == topics.ActionKeep || l.Action == topics.ActionWait || f.domains[l.Domain].State != topics.DomainIsOnline
 		})
 		if len(changes) == 0 {
+			f.enough(t, at)
 			return
 		}
 	}
 	t.Fatalf("%s: never settles: %v", at, planner.New(f.input()).Lines())
+}
+
+// enough holds of a home that came to rest: what is missing has nowhere to run,
+// or waits for something that has not.
+func (f *fleet) enough(t *testing.T, at string) {
+	t.Helper()
+	for name, o := range planner.New(f.input()).Services {
+		runs, room := 0, ""
+		for _, d := range f.domains {
+			if !d.Gone && (d.Ordered[name] || d.Observed[name].State.Listed()) {
+				runs++
+			} else if f.fits(name, d) && d.State == topics.DomainIsOnline && !d.Draining {
+				room = d.Name
+			}
+		}
+		if o.On && runs < o.Wanted && room != "" && f.met(name) {
+			t.Fatalf("%s: %d of %s run, %d wanted, and %s has room: %s", at, runs, name, o.Wanted, room, o.Reason)
+		}
+	}
 }
 
 func sorted[V any](m map[string]V) func(func(string, V) bool) {

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
@@ -220,7 +219,7 @@ func domain(t *testing.T, words []string) planner.Domain {
 				p := append(strings.Split(item, ":"), "running", "healthy")
 				d.Observed[p[0]] = planner.Instance{
 					State: topics.State(p[1]), Health: topics.Health(p[2]), Version: d.Catalog[p[0]],
-					Best: key == "first", Since: time.Unix(int64(len(d.Name)), 0),
+					Best: key == "first", Seen: uint64(len(d.Name)),
 				}
 			default:
 				t.Fatalf("unknown key %q", w)
