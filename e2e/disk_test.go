@@ -85,7 +85,8 @@ func TestFullDiskOfADomain(t *testing.T) {
 	home.Journal.Undisturbed(t, "after the agent restarted", before, starts)
 }
 
-// An agent that is killed while its disk is full comes back all the same.
+// An agent that is killed while its disk is full comes back all the same, and
+// knows also what was started when nothing could be written down.
 func TestAgentRestartsOnAFullDisk(t *testing.T) {
 	home := onEmbedded(t)
 	kitchen := home.Domain("kitchen")
@@ -94,8 +95,13 @@ func TestAgentRestartsOnAFullDisk(t *testing.T) {
 	home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
 	_, agents, o := home.Up(kitchen)
 	o.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
-	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
 	kitchen.fill(kitchen.DataDir())
+	home.Publish("dominion/service/lamp/set", "OFF")
+	o.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	home.Publish("dominion/service/lamp/set", "ON")
+	o.Until(10*time.Second, "lamp is on", func(v View) bool { return v.Healthy("lamp", 1) })
+	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+
 	agents[0].Kill()
 	mark := o.Now()
 	agent := kitchen.Start()
@@ -103,9 +109,11 @@ func TestAgentRestartsOnAFullDisk(t *testing.T) {
 	o.Until(5*time.Second, "both are healthy", func(v View) bool {
 		return v.Online("kitchen") && v.Healthy("web", 1) && v.Healthy("lamp", 1) && v.Instance("kitchen", "lamp").PID != 0
 	})
+	awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
 	home.Journal.Undisturbed(t, "after the agent restarted on a full disk", before, starts)
 	home.Publish("dominion/service/lamp/set", "OFF")
 	o.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	home.Journal.AwaitRunning(t, 2*time.Second, "web@kitchen")
 	agent.Stop()
 }
 
