@@ -104,6 +104,9 @@ func (s Service) Complete(spec topics.Spec) (full topics.Spec, healthCommand []s
 	}
 	spec.StartTimeout = choose(spec.StartTimeout, s.StartTimeout, usual.StartTimeout)
 	spec.StopTimeout = choose(spec.StopTimeout, s.StopTimeout, usual.StopTimeout)
+	if spec.Health != nil && *spec.Health == (topics.HealthCheck{}) {
+		spec.Health = nil // as the hub writes "no check"
+	}
 	if h := s.Health; h != nil && spec.Health == nil {
 		spec.Health = &topics.HealthCheck{
 			HTTP: h.HTTP, TCP: h.TCP, Notify: h.Notify,

@@ -107,6 +107,7 @@ func (d Definition) Spec(addresses map[string]string) topics.Spec {
 		StartTimeout: topics.Seconds(d.StartTimeout),
 		StopTimeout:  topics.Seconds(d.StopTimeout),
 	}
+	s.Health = new(topics.HealthCheck) // no check is written as {}
 	if h := d.Health; h != nil {
 		s.Health = &topics.HealthCheck{
 			HTTP: h.HTTP, TCP: h.TCP, Notify: h.Notify,
@@ -128,7 +129,7 @@ func revision(s topics.Spec) string {
 	if len(s.Environment) == 0 {
 		s.Environment = nil // an empty table and none are the same
 	}
-	b, err := json.Marshal([]any{s.Target, s.Port, s.Environment, s.EnvironmentFile, s.Health != nil && s.Health.Notify})
+	b, err := json.Marshal([]any{s.Target, s.Port, s.Environment, s.EnvironmentFile, s.Health.Notify})
 	if err != nil {
 		panic("services: strings and numbers cannot be encoded: " + err.Error())
 	}

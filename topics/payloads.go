@@ -137,7 +137,7 @@ type Spec struct {
 	EnvironmentFile string            `json:"environment_file,omitempty" doc:"file on the domain with KEY=VALUE lines"`
 	Dependencies    map[string]string `json:"dependencies,omitempty" doc:"address:port of each dependency, for DEPENDENCY_<NAME>; not part of the revision"`
 	Restart         RestartPolicy     `json:"restart" doc:"what happens when it ends"`
-	Health          *HealthCheck      `json:"health" doc:"how to tell that it is well; none: it ran for 1 s"`
+	Health          *HealthCheck      `json:"health" doc:"how to tell that it is well; {}: it ran for 1 s"`
 	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`
 	StopTimeout     Seconds           `json:"stop_timeout" doc:"seconds from SIGTERM to SIGKILL"`
 	Exclusive       bool              `json:"exclusive" doc:"reserved: never two at once"`
