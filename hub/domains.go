@@ -192,11 +192,28 @@ func (h *Hub) expire(now time.Time) {
 	}
 }
 
-// keep changes what is on disk. A disk that does not take it is a problem that
-// is shown, not a reason to disobey.
+// keep changes what is on disk, at the end of the pass: a home that is lost or
+// comes back as a whole is one write, not one a domain.
 func (h *Hub) keep(change func(*store.State)) {
+	h.store.Change(change)
+	h.unsaved = true
+}
+
+// save writes what was kept. A disk that does not take it is a problem that is
+// shown, not a reason to disobey.
+func (h *Hub) save() {
+	if !h.unsaved {
+		return
+	}
+	h.unsaved = false
 	was := h.store.Err()
-	if err := h.store.Change(change); err != nil && was == nil {
+	err := h.store.Save()
+	if err == nil {
+		return
+	}
+	h.saveAt = time.Now().Add(saveInterval)
+	h.due(h.saveAt)
+	if was == nil {
 		h.event(topics.Event{Type: topics.HubProblem, Message: "what was changed is not kept over a restart of the hub: " + err.Error()})
 	}
 }

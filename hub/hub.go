@@ -62,7 +62,8 @@ type Hub struct {
 
 	discovery homeassistant.Options
 	devices   map[string]device // what Home Assistant is told, by domain or service
-	limits    limiter
+	limits    limiter           // of what is refused
+	passing   limiter           // of the domains' events
 
 	plan      planner.Plan
 	dirty     bool
@@ -71,6 +72,7 @@ type Hub struct {
 	views     map[string]topics.Service    // last published, by service
 	published map[string]string            // payload by retained topic: nothing is published twice
 	orders    map[string]string            // service by the transaction of a command to an agent
+	unsaved   bool                         // something of the store has changed in this pass
 	removed   map[string]bool              // discovery topics that were cleared in this run
 	ghosts    map[string]bool              // discovery topics of ours that an earlier run left
 	recent    []topics.Event
@@ -112,7 +114,8 @@ func New(o Options) *Hub {
 		domains:   make(map[string]*domain),
 		guests:    newGuests(),
 		devices:   make(map[string]device),
-		limits:    newLimiter(),
+		limits:    newLimiter(refusedAbout),
+		passing:   newLimiter(maxDomains),
 		lonely:    make(map[string]Lonely),
 		refused:   make(map[string]*refusal),
 		endpoints: make(map[string][]topics.Endpoint),
@@ -187,6 +190,7 @@ func (h *Hub) Run(ctx context.Context) {
 			h.handle(e, now)
 		}
 		h.expire(now)
+		h.save()
 		for h.dirty && h.connected {
 			h.dirty = false
 			h.reconcile(now)
@@ -208,12 +212,14 @@ func (h *Hub) Run(ctx context.Context) {
 // have seen it then, and raiseEpoch gets above it.
 func (h *Hub) beginEpoch() {
 	h.keep(func(s *store.State) { s.Epoch++ })
+	h.save()
 	h.epoch = h.store.Epoch()
 }
 
 // stop says offline. Domains and services go on without us.
 func (h *Hub) stop() {
 	h.event(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
+	h.save()
 	h.ready = false
 	h.publishHub()
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))

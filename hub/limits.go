@@ -17,28 +17,28 @@ const (
 	maxRefused   = 256              // machines that wanted the name of another one
 	maxRemoved   = 10_000           // discovery topics that are cleared
 	guestsKept   = 15 * time.Second // longer than it takes to settle
-	refusalsKept = 5                // messages refused a minute that are told of, of one cause
-	refusalsAll  = 60               // of all causes
+	refusalsKept = 5                // messages of one cause that are told of in a minute
+	refusedAbout = 60               // causes that are told of in a minute
 )
 
 // limiter bounds how often a minute something is said, by cause.
 type limiter struct {
+	causes int       // how many are told of at all
 	until  time.Time // when the minute ends
 	said   map[string]int
-	all    int
 	silent int // what was not said
 }
 
-func newLimiter() limiter { return limiter{said: make(map[string]int)} }
+func newLimiter(causes int) limiter { return limiter{causes: causes, said: make(map[string]int)} }
 
 // allow tells whether something may be said of a cause of which most may be
-// said in a minute. Causes beyond refusalsAll are treated as one.
+// said in a minute.
 func (l *limiter) allow(cause string, most int, now time.Time) bool {
 	if l.until.IsZero() {
 		l.until = now.Add(time.Minute)
 	}
 	_, known := l.said[cause]
-	if !known && len(l.said) >= refusalsAll || l.said[cause] >= most {
+	if !known && len(l.said) >= l.causes || l.said[cause] >= most {
 		l.silent++
 		return false
 	}
@@ -52,7 +52,7 @@ func (l *limiter) over(now time.Time) (silent int) {
 		return 0
 	}
 	silent = l.silent
-	*l = newLimiter()
+	*l = newLimiter(l.causes)
 	return silent
 }
 
@@ -67,11 +67,13 @@ func (h *Hub) refuseMessage(cause string, e topics.Event, now time.Time) {
 
 // expireLimits says how much was not said.
 func (h *Hub) expireLimits(now time.Time) {
-	if silent := h.limits.over(now); silent > 0 {
+	if silent := h.limits.over(now) + h.passing.over(now); silent > 0 {
 		h.event(topics.Event{Type: topics.MessageRefused, Message: fmt.Sprintf("%d more messages of the last minute were refused or not passed on; the first of them were told of", silent)})
 	}
-	if !h.limits.until.IsZero() {
-		h.due(h.limits.until)
+	for _, l := range []limiter{h.limits, h.passing} {
+		if !l.until.IsZero() {
+			h.due(l.until)
+		}
 	}
 }
 

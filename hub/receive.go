@@ -121,7 +121,7 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 		return fmt.Errorf("cannot pass on %s: %.40q is no type of event", topic, e.Type)
 	case e.Service != "" && !topics.ValidName(e.Service):
 		return fmt.Errorf("cannot pass on %s: %.80q is no name of a service", topic, e.Service)
-	case !h.limits.allow(topic, most, now):
+	case !h.passing.allow(name, most, now):
 		return nil
 	}
 	if len(e.Message) > longest {

@@ -54,9 +54,11 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 			trouble = r.name + ": " + r.Message
 		}
 	}
-	slices.SortStableFunc(v.Instances, func(a, b topics.ServiceInstance) int {
-		return h.endpointRank(name, a.Domain) - h.endpointRank(name, b.Domain)
-	})
+	rank := make(map[string]int, len(v.Instances)) // as the endpoints are ordered, others behind
+	for i, e := range h.endpoints[name] {
+		rank[e.Domain] = i - len(h.endpoints[name])
+	}
+	slices.SortStableFunc(v.Instances, func(a, b topics.ServiceInstance) int { return rank[a.Domain] - rank[b.Domain] })
 	if len(v.Instances) > 0 {
 		v.Version = v.Instances[0].Version
 	}
@@ -68,15 +70,6 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 		v.Reason = "the hub has just started and waits for the known domains"
 	}
 	return v
-}
-
-// endpointRank orders instances as the endpoints are ordered, others behind.
-func (h *Hub) endpointRank(service, domain string) int {
-	i := slices.IndexFunc(h.endpoints[service], func(e topics.Endpoint) bool { return e.Domain == domain })
-	if i < 0 {
-		return len(h.endpoints[service])
-	}
-	return i
 }
 
 // whole is the state of a service as a whole. An ordered table: the first row

@@ -83,7 +83,8 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	}
 	s.state = state
 	if state.ID == "" {
-		if err := s.Change(func(s *State) { s.ID = newUUID() }); err != nil {
+		s.state.ID = newUUID()
+		if err := s.Save(); err != nil {
 			return nil, err
 		}
 	}
@@ -108,15 +109,12 @@ func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }
 // Domains returns a copy of what is known of all domains.
 func (s *Store) Domains() map[string]Known { return maps.Clone(s.state.Domains) }
 
-// Change applies change and writes the file. With a full disk the change
-// holds all the same, for this run of the hub: a home must not become deaf
-// because a card is full. The error says that it is not on disk yet.
-func (s *Store) Change(change func(*State)) error {
-	change(&s.state)
-	return s.Save()
-}
+// Change applies change; Save writes it. With a full disk the change holds all
+// the same, for this run of the hub: a home must not become deaf because a
+// card is full.
+func (s *Store) Change(change func(*State)) { change(&s.state) }
 
-// Save writes the file, for a caller whose last Change could not.
+// Save writes the file. Its error says that the last changes are not on disk.
 func (s *Store) Save() error {
 	s.err = atomicfile.WriteJSON(s.path, s.state)
 	return s.err

@@ -1,0 +1,85 @@
+package hub
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// town is a hub of many domains, each with every service in its catalog: half
+// of the services run on all of them.
+func town(tb testing.TB, domains, kinds int) *Hub {
+	log := slog.New(slog.DiscardHandler)
+	cfg, err := config.LoadDominion("", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i := range kinds {
+		d := services.Default(fmt.Sprintf("service-%02d", i))
+		if i%2 == 0 {
+			d.Priority = services.Required
+		} else {
+			d.Dependencies = []services.Dependency{{Service: fmt.Sprintf("service-%02d", i-1)}}
+		}
+		cfg.Services = append(cfg.Services, d)
+	}
+	kept, err := store.Open(tb.TempDir(), log)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+	now := time.Now()
+	h.beginEpoch()
+	for n := range domains {
+		name := fmt.Sprintf("domain-%04d", n)
+		h.availability(name, topics.Online, false, now)
+		h.handle(statusOf(h, name, 0), now)
+		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s", Seq: 1}, false, now)
+	}
+	h.connect(now)
+	h.expire(now)
+	for h.dirty {
+		h.dirty = false
+		h.reconcile(now)
+	}
+	return h
+}
+
+// statusOf is the status of a domain that runs all it was told to.
+func statusOf(h *Hub, name string, restarts int) arrived {
+	s := topics.Domain{ID: name, Name: name, Protocol: topics.Protocol, Address: "192.0.2.1"}
+	for i, d := range h.cfg.Services {
+		s.Catalog = append(s.Catalog, topics.CatalogRow{Service: d.Name, Version: "1.0.0"})
+		if i%2 == 0 {
+			s.Services = append(s.Services, topics.Instance{Service: d.Name, State: topics.Running, Health: topics.Healthy, Version: "1.0.0", Port: 20000 + i, Restarts: restarts})
+		}
+	}
+	return arrived{Topic: "dominion/domain/" + name + "/status", Payload: topics.Encode(s)}
+}
+
+// A status that changes nothing: what a hub does most of its time.
+func BenchmarkStatus(b *testing.B) {
+	h := town(b, 100, 20)
+	status, now := statusOf(h, "domain-0007", 1), time.Now()
+	for b.Loop() {
+		h.handle(status, now)
+		h.dirty = false
+		h.reconcile(now)
+	}
+}
+
+func BenchmarkHeartbeat(b *testing.B) {
+	h := town(b, 1000, 20)
+	beat := arrived{Topic: "dominion/domain/domain-0007/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: "domain-0007", Session: "s", Seq: 1})}
+	now := time.Now()
+	for b.Loop() {
+		h.handle(beat, now)
+		h.expire(now)
+	}
+}
