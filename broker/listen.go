@@ -64,6 +64,7 @@ func (b *Broker) Listen() error {
 		}
 		return err
 	}
+	b.warnOfClosedDoors(all)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.listeners = append(b.listeners, all...)
@@ -75,6 +76,19 @@ func (b *Broker) Listen() error {
 		}
 	}
 	return nil
+}
+
+// warnOfClosedDoors names the listeners at which nobody can log in, not even
+// from this machine: what comes of opening the broker, and of nothing else.
+func (b *Broker) warnOfClosedDoors(all []*listener) {
+	if a := b.access.Load(); a.anonymous || len(a.byName) > 0 {
+		return
+	}
+	for _, l := range all {
+		if !l.loopback {
+			b.log.Warn("nobody can connect here: write [[broker.users]], or allow_anonymous = true where you trust everybody", "listener", l.Addr().String())
+		}
+	}
 }
 
 func listenError(key, address string, err error) error {

@@ -452,3 +452,33 @@ func TestMalformedPacketEndsItsConnectionAlone(t *testing.T) {
 		well.Close()
 	})
 }
+
+// Opening the broker without users shuts everybody out, this machine included.
+func TestClosedDoorsAreNamed(t *testing.T) {
+	user := broker.User{Name: "x", PasswordHash: "$2y$05$rGqVaVBKVSXmrjzdJcWHjOWCpbmNMKLIgi6Qn4Rf1OMGOHYpBtqiC", Role: broker.RoleAdmin}
+	for _, c := range []struct {
+		name   string
+		config broker.Config
+		warned bool
+	}{
+		{"open", broker.Config{Listen: "0.0.0.0:0"}, true},
+		{"loopback", broker.Config{Listen: "127.0.0.1:0"}, false},
+		{"anonymous", broker.Config{Listen: "0.0.0.0:0", AllowAnonymous: true}, false},
+		{"users", broker.Config{Listen: "0.0.0.0:0", Users: []broker.User{user}}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var said bytes.Buffer
+			b, err := broker.New(c.config, slog.New(slog.NewTextHandler(&said, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Listen(); err != nil {
+				t.Fatal(err)
+			}
+			stop(t, b)
+			if warned := strings.Contains(said.String(), "nobody can connect here"); warned != c.warned {
+				t.Errorf("warned %v, want %v: %s", warned, c.warned, said.String())
+			}
+		})
+	}
+}

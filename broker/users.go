@@ -115,7 +115,7 @@ func (g *gate) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	}
 	role, ok := g.role(cl.Net.Listener, user)
 	if !ok {
-		return refuse("anonymous clients may connect on loopback only (broker.allow_anonymous)")
+		return refuse("this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)")
 	}
 	if pk.Connect.WillFlag && !allow(user, role, publish, pk.Connect.WillTopic, g.broker.tree) {
 		return refuse("its role may not publish its will")

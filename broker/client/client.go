@@ -10,6 +10,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -34,6 +35,12 @@ const (
 // ErrNotAuthorized is the cause when a broker refuses user and password, not
 // the network.
 var ErrNotAuthorized = errors.New("the broker refused user or password")
+
+// notAnonymous is ErrNotAuthorized for who gave no user.
+type notAnonymous struct{}
+
+func (notAnonymous) Error() string        { return "the broker wants user and password" }
+func (notAnonymous) Is(target error) bool { return target == ErrNotAuthorized }
 
 // Options say where to connect and as whom.
 type Options struct {
@@ -146,7 +153,7 @@ func (c *Conn) connect(ctx context.Context, o Options, server server, secure *tl
 	token := c.paho.Connect()
 	<-token.Done() // bounded: ctx bounds dialing, and open closes the line when ctx ends
 	if err := token.Error(); err != nil {
-		return connectError(err, dialErr, ctx)
+		return connectError(err, dialErr, cmp.Or(o.User, server.user), ctx)
 	}
 	if !c.wire.settle() { // ctx ended at the same moment, the line is closed
 		c.paho.Disconnect(0)
@@ -155,11 +162,14 @@ func (c *Conn) connect(ctx context.Context, o Options, server server, secure *tl
 	return nil
 }
 
-func connectError(err, dialErr error, ctx context.Context) error {
+func connectError(err, dialErr error, user string, ctx context.Context) error {
 	switch {
 	case dialErr != nil:
 		return dialErr
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
+		if user == "" {
+			return notAnonymous{}
+		}
 		return ErrNotAuthorized
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("it took the connection, but did not answer as an MQTT broker in time: %w", ctx.Err())

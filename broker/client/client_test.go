@@ -159,6 +159,10 @@ func TestRefusedIsNotUnreachable(t *testing.T) {
 			if err == nil || errors.Is(err, ErrNotAuthorized) != refused || !strings.HasPrefix(err.Error(), "cannot connect to mqtt://pi:1883: ") {
 				t.Errorf("code %d: %v", code, err)
 			}
+			_, err = Connect(t.Context(), Options{URL: "mqtt://pi", Dial: (&peer{connack: code}).dial})
+			if err == nil || errors.Is(err, ErrNotAuthorized) != refused || strings.HasSuffix(err.Error(), ": the broker wants user and password") != refused {
+				t.Errorf("code %d, no user: %v", code, err)
+			}
 		}
 		_, err := Connect(t.Context(), Options{URL: "mqtt://pi", Dial: func(context.Context) (net.Conn, error) { return nil, io.ErrUnexpectedEOF }})
 		if !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrNotAuthorized) {
