@@ -115,6 +115,9 @@ func syntax(file string, err error) Fault {
 		if strings.Contains(f.Message, "expected value but found") {
 			f.Hint = `text is written in quotes, as name = "home"`
 		}
+		if strings.Contains(f.Message, "already been defined") {
+			f.Hint = "write it once, with all that belongs to it"
+		}
 	}
 	f.Message = "cannot read it as TOML: " + strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
