@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -58,8 +59,20 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 // keep connects to the external broker, again and again, until ctx ends.
 func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options) {
 	last := ""
+	var seen time.Time // when another hub was at our topics
 	for attempt := 0; ctx.Err() == nil; attempt++ {
-		conn, err := client.Connect(ctx, o)
+		err := findRival(ctx, o, h.tree, h.ID())
+		if errors.As(err, new(rival)) {
+			seen = time.Now()
+		}
+		if err == nil && !seen.IsZero() && time.Since(seen) < rivalPatience {
+			wait(ctx, time.Second)
+			continue // it may be back in a moment
+		}
+		var conn *client.Conn
+		if err == nil {
+			conn, err = client.Connect(ctx, o)
+		}
 		if err == nil {
 			if err = conn.Subscribe(ctx, h.Filters()...); err != nil {
 				conn.Close()
@@ -73,7 +86,7 @@ func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options) {
 			wait(ctx, client.Backoff(attempt))
 			continue
 		}
-		attempt, last = 0, ""
+		attempt, last, seen = 0, "", time.Time{}
 		s.Log.Info("connected", "broker", o.URL)
 		l.conn.Store(conn)
 		h.Connected()
