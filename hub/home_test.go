@@ -141,6 +141,20 @@ func (h *home) count(t topics.EventType) (n int) {
 	return n
 }
 
+// event returns the last event of a type.
+func (h *home) event(t topics.EventType) topics.Event {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range slices.Backward(h.events) {
+		if e.Type == t {
+			return e
+		}
+	}
+	h.Errorf("no event %s", t)
+	return topics.Event{}
+}
+
 // story tells the events, for a test that failed.
 func (h *home) story() string {
 	h.mu.Lock()
