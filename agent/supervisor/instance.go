@@ -39,11 +39,11 @@ type instance struct {
 	ExitCode *int
 	Restarts int
 
-	Run  run       // of the process group that lives, or of the last one
-	Then then      // while stopping: what comes when nothing is left
-	Why  string    // while stopping: the reason, in words
-	Stop time.Time // when SIGTERM was sent
-	Kill time.Time // when SIGKILL is due; pushed on after each
+	Run    run       // of the process group that lives, or of the last one
+	Then   then      // while stopping: what comes when nothing is left
+	Why    string    // while stopping: the reason, in words
+	Kill   time.Time // when SIGKILL is due; pushed on after each
+	Killed bool      // SIGKILL was sent
 
 	Retry   time.Time // backoff, failed: when it is started again; zero: never by itself
 	Tries   int       // failures in a row, for the delay

@@ -275,7 +275,7 @@ func (m *move) quoted(lines []string) {
 // stop tells the whole group to end.
 func (m *move) stop(then then, why string) {
 	m.Then, m.Why = then, why
-	m.Stop, m.Kill = m.now, m.now.Add(m.stopTimeout())
+	m.Kill, m.Killed = m.now.Add(m.stopTimeout()), false
 	m.become(topics.Stopping, "stopping: "+why)
 	m.do(send{})
 }
@@ -360,8 +360,12 @@ func (m *move) tick() {
 		return
 	case topics.Stopping:
 		if reached(m.Kill) {
+			if !m.Killed {
+				m.Killed = true
+				m.Why += "; killed, because it did not end within " + words(m.stopTimeout())
+			}
 			m.Kill = m.now.Add(killAgain)
-			m.Message = fmt.Sprintf("stopping: %s; killed, because it did not end within %s", m.Why, words(m.stopTimeout()))
+			m.Message = "stopping: " + m.Why
 			m.do(send{kill: true})
 		}
 		return

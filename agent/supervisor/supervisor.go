@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"sync"
 	"syscall"
@@ -424,15 +425,20 @@ func (s *Supervisor) poster(name, token string) func(event) {
 	return func(what event) { s.o.Post(Event{name, token, what}) }
 }
 
+// makeTalk is what make says because of -C, around what the service says.
+var makeTalk = regexp.MustCompile(`^make: (Entering|Leaving) directory `)
+
 func (s *Supervisor) lastLines(name string) []string {
 	if s.o.Logs == nil {
 		return nil
 	}
 	var lines []string
-	for _, l := range s.o.Logs.Last(name, quotedLines) {
-		lines = append(lines, l.Line)
+	for _, l := range s.o.Logs.Last(name, 3*quotedLines) {
+		if !makeTalk.MatchString(l.Line) {
+			lines = append(lines, l.Line)
+		}
 	}
-	return lines
+	return lines[max(0, len(lines)-quotedLines):]
 }
 
 // disk reports a problem of the disk once, until it is over.
