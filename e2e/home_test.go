@@ -221,7 +221,11 @@ func (d *Domain) Install(services ...string) {
 func (d *Domain) InstallShell(name string) {
 	d.t.Helper()
 	d.Write(name, "Makefile", "run:\n\t@exec sh ./run.sh\n")
-	d.Write(name, "run.sh", `note() { echo "$(date +%s%N) $1 $SERVICE_NAME $DOMAIN_NAME $$" >>`+d.home.Journal.file+`; }
+	d.Write(name, "run.sh", `# the end of the group may meet date
+note() {
+	until at=$(date +%s%N) && [ "$at" ]; do :; done
+	echo "$at $1 $SERVICE_NAME $DOMAIN_NAME $$" >>`+d.home.Journal.file+`
+}
 trap 'note stop; kill $!; note end; exit 0' TERM
 note start
 echo "hello from $SERVICE_NAME"
