@@ -93,7 +93,7 @@ func TestFrameFits(t *testing.T) {
 	for range eventLimit {
 		p.events = append(p.events, topics.Event{At: topics.At(now), Type: topics.ServiceReady, Service: "web", Domain: "attic", Message: "is healthy"})
 	}
-	for _, size := range []struct{ width, height int }{{80, 24}, {200, 60}, {40, 10}, {1, 1}} {
+	for _, size := range []struct{ width, height int }{{80, 24}, {200, 60}, {80, 15}, {40, 10}, {1, 1}} {
 		lines, err := frame(p, h, ctl.Style{Width: size.width, Now: now}, size.height)
 		if err != nil {
 			t.Fatal(err)
@@ -102,7 +102,10 @@ func TestFrameFits(t *testing.T) {
 			t.Errorf("%d lines in a terminal of %d", len(lines), size.height)
 		}
 		all := strings.Join(lines, "\n")
-		if size.width >= 80 {
+		if size.height == 15 && (!strings.Contains(all, "attic:20000") || !strings.Contains(all, "Ctrl-C ends")) {
+			t.Errorf("%dx%d: no services, or not how to end, in\n%s", size.width, size.height, all)
+		}
+		if size.width >= 80 && size.height >= 24 {
 			for _, want := range []string{"attic", "is healthy", "mosquitto_sub -h 127.0.0.1 -p 41234", "http://127.0.0.1:20000/brightness"} {
 				if !strings.Contains(all, want) {
 					t.Errorf("%dx%d: no %q in\n%s", size.width, size.height, want, all)

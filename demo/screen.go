@@ -100,8 +100,11 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 			top = append(top, events[max(0, len(events)-room):]...)
 		}
 	}
-	// What to try stays at the bottom; a terminal that is too small loses the
-	// lines above it.
+	// What to try stays at the bottom. A terminal that is too small loses that
+	// first, but for its title, which says how to end, then the lines above it.
+	if len(top)+len(foot) > height {
+		foot = foot[:min(2, len(foot))]
+	}
 	if room := height - len(foot); len(top) > room {
 		top = top[:max(0, room)]
 	}
