@@ -104,6 +104,27 @@ func TestStopServicesOnExit(t *testing.T) {
 	})
 }
 
+// The hub may still give orders while the services of an agent that ends stop.
+func TestNothingIsStartedWhileStopping(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		a := h.agent(t.TempDir(), func(o *Options) { o.Config.StopServicesOnExit = true })
+		time.Sleep(time.Second)
+		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
+		time.Sleep(5 * time.Second)
+		a.runner.mu.Lock()
+		a.runner.stubborn = true
+		a.runner.mu.Unlock()
+		time.AfterFunc(time.Second, func() {
+			u.domain(topics.DomainServicesSet, a.command("d1", 5, 2, "web", "lamp"))
+		})
+		a.stop()
+		if got := a.runner.starts(); got != "web" || a.runner.living() != 0 {
+			t.Errorf("started %q, %d left", got, a.runner.living())
+		}
+	})
+}
+
 func TestRefusedJoin(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)

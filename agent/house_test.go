@@ -370,6 +370,8 @@ type runner struct {
 	started []string // directories, in order
 	last    supervisor.Command
 	groups  map[int]func(supervisor.Exit)
+
+	stubborn bool // only SIGKILL ends them
 }
 
 func (r *runner) Start(c supervisor.Command, tell func(supervisor.Exit)) (supervisor.Group, error) {
@@ -385,7 +387,11 @@ func (r *runner) Start(c supervisor.Command, tell func(supervisor.Exit)) (superv
 func (r *runner) Signal(g supervisor.Group, s syscall.Signal) {
 	r.mu.Lock()
 	tell := r.groups[g.PID]
-	delete(r.groups, g.PID)
+	if r.stubborn && s != syscall.SIGKILL {
+		tell = nil
+	} else {
+		delete(r.groups, g.PID)
+	}
 	r.mu.Unlock()
 	if tell != nil {
 		go tell(supervisor.Exit{Signal: s, Known: true})

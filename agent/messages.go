@@ -71,6 +71,9 @@ func (l *loop) misunderstood(err error) {
 
 // startCommand takes the whole set of services that should run, or refuses it.
 func (l *loop) startCommand(m topics.Message, now time.Time) {
+	if !l.stopBy.IsZero() {
+		return // for the agent after this one
+	}
 	if len(m.Payload) == 0 {
 		l.held = nil
 		return // cleared: what runs, runs
