@@ -82,6 +82,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 	case topics.DomainIsOffline:
 		switch {
 		case was != topics.DomainIsOnline:
+		case d.micro:
 			h.eventOf(d, topics.DomainOffline, d.name+" is offline: it was switched off or its connection broke")
 		default:
 			h.eventOf(d, topics.DomainOffline, d.name+" is offline: its agent stopped or its connection broke; its services stay")

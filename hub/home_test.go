@@ -38,6 +38,7 @@ type home struct {
 
 	mu       sync.Mutex
 	retained map[string]string
+	said     []string // topics, in the order of what was published
 	events   []topics.Event
 }
 
@@ -111,6 +112,7 @@ func (h *home) note(m topics.Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.retained[m.Topic] = string(m.Payload)
+	h.said = append(h.said, m.Topic)
 	if m.Topic == h.tree.Hub(topics.HubEvent) {
 		if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
 			h.events = append(h.events, e)
@@ -153,6 +155,15 @@ func (h *home) event(t topics.EventType) topics.Event {
 	}
 	h.Errorf("no event %s", t)
 	return topics.Event{}
+}
+
+// inOrder tells whether one topic was first published before another one.
+func (h *home) inOrder(first, then string) bool {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a, b := slices.Index(h.said, first), slices.Index(h.said, then)
+	return a >= 0 && b >= 0 && a < b
 }
 
 // story tells the events, for a test that failed.

@@ -109,7 +109,7 @@ func TestForgedGenerationIsIgnored(t *testing.T) {
 			h.Fatal(err)
 		}
 		defer kitchen.leave()
-		time.Sleep(5 * time.Second)
+		time.Sleep(5500 * time.Millisecond) // between two of its own
 		beat := topics.Heartbeat{ID: kitchen.id, Session: "s", Epoch: 1, Generation: ^uint64(0)}
 		h.publish("dominion/domain/kitchen/heartbeat", string(topics.Encode(beat)), false)
 		h.publish("dominion/service/lamp/set", "OFF", false)

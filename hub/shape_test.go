@@ -1,0 +1,136 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Whoever sees the hub online must not see the epoch of an earlier run beside it.
+func TestStatusIsThereBeforeOnline(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		if !h.inOrder("dominion/hub/status", "dominion/hub/availability") {
+			h.Error("online before the status")
+		}
+	})
+}
+
+// What an earlier configuration left is cleared, Home Assistant's part first:
+// its templates complain about a status that is empty.
+func TestLeftoversAreClearedInOrder(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		h.hub.Deliver(topics.Message{Topic: "dominion/service/old/status", Payload: []byte(`{}`), Retain: true})
+		config := "homeassistant/device/dominion_" + h.hub.ID()[:8] + "_service_old/config"
+		if !h.inOrder(config, "dominion/service/old/status") {
+			h.Error("the status was cleared before the config")
+		}
+		if got := h.last("dominion/service/old/endpoints"); got != "" {
+			h.Errorf("endpoints %q", got)
+		}
+	})
+}
+
+// Copies of equal rank are told apart by the order in which the hub saw them
+// run: the clocks of two machines are never compared.
+func TestClocksOfMachinesDecideNothing(t *testing.T) {
+	inHome(t, "[services.web]\npriority = \"required\"\n", func(h *home) {
+		run := func(name, since string) {
+			h.publish("dominion/domain/"+name+"/availability", "online", false)
+			h.publish("dominion/domain/"+name+"/heartbeat", fmt.Sprintf(`{"id":%q,"session":"s"}`, name), false)
+			h.publish("dominion/domain/"+name+"/status", fmt.Sprintf(`{"id":%q,"protocol":"1.0","address":"10.0.0.1","catalog":[{"service":"web"}],
+				"services":[{"service":"web","state":"running","health":"healthy","port":80,"since":%q}]}`, name, since), false)
+		}
+		order := func() (names string) {
+			for _, e := range get[[]topics.Endpoint](h, "dominion/service/web/endpoints") {
+				names += e.Domain + " "
+			}
+			return names
+		}
+		run("c", "2030-01-01T00:00:00Z")
+		run("b", "1970-01-01T00:00:00Z")
+		run("a", "2000-01-01T00:00:00Z")
+		if got := order(); got != "c b a " {
+			h.Errorf("in the order of %s", got)
+		}
+		// b is lost and comes back: its copy is the youngest now
+		for range 8 {
+			time.Sleep(500 * time.Millisecond)
+			for _, name := range []string{"a", "c"} {
+				h.publish("dominion/domain/"+name+"/heartbeat", fmt.Sprintf(`{"id":%q,"session":"s"}`, name), false)
+			}
+		}
+		if got := order(); got != "c a " {
+			h.Errorf("with b lost %s", got)
+		}
+		run("b", "1970-01-01T00:00:00Z")
+		if got := order(); got != "c a b " {
+			h.Errorf("with b back %s", got)
+		}
+	})
+}
+
+// A microcontroller has its availability alone. While it is away it is
+// offline, and what it ran is nowhere.
+func TestMicrodomainGoesOffline(t *testing.T) {
+	inHome(t, "[services.button]\n", func(h *home) {
+		status := `{"name":"esp","micro":true,"address":"10.0.0.9","services":[{"service":"button","state":"running","port":80}]}`
+		h.publish("dominion/domain/esp/status", status, true)
+		h.publish("dominion/domain/esp/availability", "online", true)
+		if got := h.last("dominion/service/button/endpoints"); got != `[{"domain":"esp","address":"10.0.0.9","port":80,"version":"","healthy":true}]` {
+			h.Errorf("endpoints %s", got)
+		}
+		h.publish("dominion/domain/esp/availability", "offline", true)
+		time.Sleep(time.Minute)
+		var domains []topics.DomainView
+		r := h.ask(topics.VerbDomains, `{}`)
+		domains, err := topics.Decode[[]topics.DomainView]("", r.Data)
+		if err != nil || len(domains) != 1 || domains[0].State != topics.DomainIsOffline {
+			h.Errorf("%+v %v", domains, err)
+		}
+		if h.saw(topics.DomainLost) || h.count(topics.DomainOffline) != 1 || strings.Contains(h.event(topics.DomainOffline).Message, "stay") {
+			h.Errorf("events: %s", h.story())
+		}
+		if got := h.last("dominion/service/button/endpoints") + h.where("button"); got != "[][]" {
+			h.Errorf("its service is still told of: %s", got)
+		}
+		h.publish("dominion/domain/esp/availability", "online", true)
+		if got := h.where("button"); got != "[esp:running]" {
+			h.Errorf("back: %s", got)
+		}
+		if got := h.last("dominion/domain/esp/availability"); got != topics.Online {
+			h.Errorf("the hub spoke for it: %s", got)
+		}
+	})
+}
+
+// Timing that is changed at run time is told to the domains and obeyed.
+func TestTimingIsReloaded(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		kitchen, attic := both(h)
+		defer kitchen.leave()
+		time.Sleep(5 * time.Second)
+		was := get[topics.StartCommand](h, "dominion/domain/kitchen/services/set")
+		h.hub.Reload(load(h.T, chain+"[timing]\nlost_after = \"20s\"\nheartbeat = \"2s\"\n"), nil)
+		synctest.Wait()
+		is := get[topics.StartCommand](h, "dominion/domain/kitchen/services/set")
+		if is.Generation != was.Generation+1 || is.Timing.LostAfter.Duration() != 20*time.Second || is.Timing.Heartbeat.Duration() != 2*time.Second {
+			h.Errorf("%+v", is)
+		}
+		attic.kill()
+		time.Sleep(18 * time.Second)
+		if h.saw(topics.DomainLost) {
+			h.Error("lost after the old time")
+		}
+		time.Sleep(4 * time.Second)
+		if !h.saw(topics.DomainLost) {
+			h.Error("not lost after the new time")
+		}
+		if kitchen.started("lamp") != 1 {
+			h.Error("a change of timing restarted a service")
+		}
+	})
+}
