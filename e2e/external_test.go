@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -95,4 +96,32 @@ func TestMicrodomain(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A second hub, of another dominion, that is pointed at the same broker and
+// topics by mistake waits and says whose they are; the first never notices.
+func TestSecondHubAtTheSameBroker(t *testing.T) {
+	needs(t)
+	t.Parallel()
+	home := newHome(t, External)
+	_, _, _, _, o := upWithServices(t, home)
+	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+	mark := o.Now()
+	other := home.Host("other")
+	file := filepath.Join(other.Dir, "dominion.toml")
+	other.must(writeFile(file, strings.Replace(home.hubConfig(""), home.Hub.Dir, other.Dir, 1)))
+	second := other.Start(programs.dominion, "-config", file)
+	second.AwaitLog(15*time.Second, "home", "dominion/")
+	for range 5 {
+		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+	}
+	for _, m := range o.Since(mark) {
+		if m.Topic == "dominion/hub/availability" || m.Topic == "dominion/hub/status" || strings.HasSuffix(m.Topic, "/services/set") {
+			t.Errorf("the second hub changed something: %v", m)
+		}
+	}
+	home.Journal.Undisturbed(t, "beside a second hub", before, starts)
+	if second.Ended() {
+		t.Error("the second hub gave up")
+	}
 }
