@@ -45,12 +45,13 @@ const (
 
 // Broker is a running broker. Make it with New.
 type Broker struct {
-	config Config
-	tree   topics.Tree
-	log    *slog.Logger
-	engine *mqtt.Server
-	self   *mqtt.Client // publishes what the hub does
-	access atomic.Pointer[accounts]
+	config   Config
+	tree     topics.Tree
+	log      *slog.Logger
+	engine   *mqtt.Server
+	self     *mqtt.Client // publishes what the hub does
+	access   atomic.Pointer[accounts]
+	refusals refusals
 
 	outgoing      *mailbox.Box[publication]
 	quit          chan struct{} // ends the publisher

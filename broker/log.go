@@ -3,6 +3,9 @@ package broker
 import (
 	"context"
 	"log/slog"
+	"net"
+	"sync"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 )
@@ -33,3 +36,42 @@ func (q quiet) Handle(ctx context.Context, r slog.Record) error {
 func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
 
 func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
+
+// A client that is refused comes again every few seconds, for as long as it
+// takes somebody to notice: the log, often on an SD card, is not to grow by it.
+const (
+	refusalsTold  = 5                // of a host, for one reason, are told of at once
+	refusalsPause = 10 * time.Minute // then one in so long
+	refusalsHosts = 256              // that are remembered
+)
+
+// refusals remembers what was said of connections that were refused.
+type refusals struct {
+	mu   sync.Mutex
+	told map[string]refusal
+}
+
+type refusal struct {
+	times int
+	last  time.Time
+}
+
+// tell says whether to say that a connection was refused.
+func (r *refusals) tell(remote, why string, now time.Time) bool {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.told == nil || len(r.told) >= refusalsHosts {
+		r.told = make(map[string]refusal)
+	}
+	key := host + " " + why
+	seen := r.told[key]
+	if seen.times >= refusalsTold && now.Sub(seen.last) < refusalsPause {
+		return false
+	}
+	r.told[key] = refusal{times: seen.times + 1, last: now}
+	return true
+}

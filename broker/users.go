@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -107,7 +108,9 @@ func (g *gate) Provides(b byte) bool { return b == mqtt.OnConnectAuthenticate ||
 func (g *gate) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	user := string(pk.Connect.Username)
 	refuse := func(why string) bool {
-		g.broker.log.Warn("connection refused: "+why, "user", user, "client", pk.Connect.ClientIdentifier, "remote", cl.Net.Remote, "listener", cl.Net.Listener)
+		if g.broker.refusals.tell(cl.Net.Remote, why, time.Now()) {
+			g.broker.log.Warn("connection refused: "+why, "user", user, "client", pk.Connect.ClientIdentifier, "remote", cl.Net.Remote, "listener", cl.Net.Listener)
+		}
 		return false
 	}
 	if user != "" && !g.broker.access.Load().check(user, pk.Connect.Password) {
