@@ -229,7 +229,7 @@ type LogLine struct {
 // Service is the payload of service/<service>/status.
 type Service struct {
 	Service   string            `json:"service" doc:"name of the service"`
-	State     State             `json:"state" doc:"of the service as a whole: the best of its instances, pending where one is missing"`
+	State     State             `json:"state" doc:"of the service as a whole: running when all that is wanted runs, else what hinders it most: failed, backoff, starting, finished, stopping, pending; off, it is stopping until nothing is left, then stopped"`
 	Switch    string            `json:"switch" doc:"ON or OFF: whether it is wanted"`
 	Wanted    int               `json:"wanted" doc:"instances that should run"`
 	Running   int               `json:"running" doc:"instances that run and are ready"`
