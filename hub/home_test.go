@@ -40,6 +40,7 @@ type home struct {
 	retained map[string]string
 	said     []string // topics, in the order of what was published
 	events   []topics.Event
+	answered func(topics.Message) // sees every message; nil: nobody
 }
 
 // inHome runs a test in a bubble with a hub that runs the given dominion.toml.
@@ -113,6 +114,9 @@ func (h *home) note(m topics.Message) {
 	defer h.mu.Unlock()
 	h.retained[m.Topic] = string(m.Payload)
 	h.said = append(h.said, m.Topic)
+	if h.answered != nil {
+		h.answered(m)
+	}
 	if m.Topic == h.tree.Hub(topics.HubEvent) {
 		if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
 			h.events = append(h.events, e)

@@ -149,6 +149,8 @@ func (s Service) warnOfRestart(next config.Dominion) {
 		{"broker.cert_file", was.Broker.CertFile != is.Broker.CertFile},
 		{"broker.key_file", was.Broker.KeyFile != is.Broker.KeyFile},
 		{"broker.external", was.Broker.External != is.Broker.External},
+		{"broker.password_file", was.Broker.PasswordFile != is.Broker.PasswordFile},
+		{"broker.cafile", was.Broker.CAFile != is.Broker.CAFile},
 		{"zeroconf", was.Zeroconf.Enabled != is.Zeroconf.Enabled || strings.Join(was.Zeroconf.Interfaces, ",") != strings.Join(is.Zeroconf.Interfaces, ",")},
 		{"homeassistant", was.HomeAssistant != is.HomeAssistant},
 	} {

@@ -134,3 +134,37 @@ func TestTimingIsReloaded(t *testing.T) {
 		}
 	})
 }
+
+// MQTT 5 askers name a topic and mark their answer. The hub speaks there, but
+// not at topics where it has a voice of its own.
+func TestResponseTopic(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		for topic, want := range map[string]string{
+			"clients/me/answers":             "clients/me/answers",
+			"dominion/response/mine":         "dominion/response/mine",
+			"dominion/service/web/set":       "dominion/response/version",
+			"homeassistant/device/x/config":  "dominion/response/version",
+			"dominion":                       "dominion/response/version",
+			"a/+/b":                          "dominion/response/version",
+			"dominion/domain/d/services/set": "dominion/response/version",
+			"":                               "dominion/response/version",
+		} {
+			var got topics.Message
+			h.mu.Lock()
+			h.answered = func(m topics.Message) {
+				if strings.Contains(string(m.Payload), `"transaction":"r"`) && !strings.Contains(m.Topic, "/request/") {
+					got = m
+				}
+			}
+			h.mu.Unlock()
+			h.broker.Publish(topics.Message{Topic: "dominion/request/version", Payload: []byte(`{"transaction":"r"}`), QoS: 1, ResponseTopic: topic, Correlation: []byte("c-1")})
+			synctest.Wait()
+			if got.Topic != want || got.Retain || got.QoS != 1 {
+				h.Errorf("asked for %q, answered at %+v", topic, got)
+			}
+			if mark := string(got.Correlation); (mark == "c-1") != (topic == want) {
+				h.Errorf("asked for %q, correlation %q", topic, mark)
+			}
+		}
+	})
+}
