@@ -42,8 +42,9 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	// The line outlives ctx: offline has to be said through it.
 	alive, cancel := context.WithCancel(context.Background())
 	var kept sync.WaitGroup
-	kept.Go(func() { s.keep(alive, l, h, o) })
-	s.run(ctx, h, s.announceExternal(h.ID()), func([]broker.User, bool) error { return nil })
+	there := make(chan struct{})
+	kept.Go(func() { s.keep(alive, l, h, o, sync.OnceFunc(func() { close(there) })) })
+	s.run(ctx, h, there, s.announceExternal(h.ID()), func([]broker.User, bool) error { return nil })
 	if c := l.conn.Load(); c != nil {
 		flushing, done := context.WithTimeout(context.Background(), stopTime)
 		if err := c.Flush(flushing); err != nil {
@@ -56,8 +57,9 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	return nil
 }
 
-// keep connects to the external broker, again and again, until ctx ends.
-func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options) {
+// keep connects to the external broker, again and again, until ctx ends, and
+// tells when it did.
+func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options, there func()) {
 	last := ""
 	var seen time.Time // when another hub was at our topics
 	for attempt := 0; ctx.Err() == nil; attempt++ {
@@ -90,6 +92,7 @@ func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options) {
 		s.Log.Info("connected", "broker", o.URL)
 		l.conn.Store(conn)
 		h.Connected()
+		there()
 		select {
 		case <-ctx.Done():
 		case <-conn.Done():

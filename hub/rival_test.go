@@ -48,6 +48,7 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 			return s.ID
 		}
 		words := new(strings.Builder)
+		var announced []string // by id, in order
 		start := func(dir string, log *slog.Logger) (id string, stop func()) {
 			cfg, err := config.LoadDominion("", nil)
 			if err != nil {
@@ -70,7 +71,7 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 			loop, end := context.WithCancel(context.Background())
 			var runs, kept2 sync.WaitGroup
 			runs.Go(func() { h.Run(loop) })
-			kept2.Go(func() { Service{Log: log}.keep(ctx, l, h, o) })
+			kept2.Go(func() { Service{Log: log}.keep(ctx, l, h, o, func() { announced = append(announced, h.ID()) }) })
 			return h.ID(), func() {
 				end()
 				runs.Wait()
@@ -88,8 +89,8 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 		}
 		second, stopSecond := start(dirs[1], slog.New(slog.NewTextHandler(words, nil)))
 		time.Sleep(3 * time.Minute)
-		if got := leads(); got != first {
-			t.Errorf("the second took over from one that is online")
+		if got := leads(); got != first || len(announced) != 1 {
+			t.Errorf("the second took over from one that is online, or calls itself a hub: %v", announced)
 		}
 		stopFirst()
 		time.Sleep(30 * time.Second)

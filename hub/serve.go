@@ -86,18 +86,26 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if s.Started != nil {
 		s.Started(b.Listeners())
 	}
-	s.run(ctx, h, s.announcements(h.ID(), b.Listeners()), b.Reload)
+	there := make(chan struct{})
+	close(there)
+	s.run(ctx, h, there, s.announcements(h.ID(), b.Listeners()), b.Reload)
 	return nil
 }
 
-// run runs the hub's loop with zeroconf beside it. Zeroconf ends first.
-func (s Service) run(ctx context.Context, h *Hub, announce []zeroconf.Service, reload func([]broker.User, bool) error) {
+// run runs the hub's loop with zeroconf beside it. Zeroconf ends first. The
+// hub is announced once it is there: it may have to wait for its broker.
+func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announce []zeroconf.Service, reload func([]broker.User, bool) error) {
 	var around, loop sync.WaitGroup
 	ends, cancel := context.WithCancel(context.Background())
 	loop.Go(func() { h.Run(ends) })
 	around.Go(func() { s.reloads(ctx, h, reload) })
 	if s.Config.Zeroconf.Enabled && len(announce) > 0 {
 		around.Go(func() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-there:
+			}
 			if err := zeroconf.Announce(ctx, s.Config.Zeroconf.Interfaces, s.Log, announce...); err != nil {
 				s.Log.Error("cannot be found by zeroconf", "error", err)
 			}
