@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"crypto/x509"
 	"net"
 	"net/netip"
 	"net/url"
@@ -45,8 +46,12 @@ func (a *app) target() (target, error) {
 		return target{}, fail(ExitUsage, "write mqtts://, or leave --cafile out", "%s is not encrypted: --cafile would check nothing", t.url)
 	}
 	if a.caFile != "" {
-		if _, err := os.ReadFile(a.caFile); err != nil {
+		pem, err := os.ReadFile(a.caFile)
+		if err != nil {
 			return target{}, fail(ExitUsage, "name a file of certificates, PEM", "cannot read --cafile: %v", err)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			return target{}, fail(ExitUsage, "name a file of certificates, PEM", "there is no certificate in --cafile %s", a.caFile)
 		}
 	}
 	if strings.ContainsAny(t.prefix, "+#") || strings.HasSuffix(t.prefix, "/") {

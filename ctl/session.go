@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -54,7 +56,7 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 	case errors.Is(err, client.ErrNotAuthorized):
 		return nil, refusedUser(err)
 	case t.named:
-		return nil, fail(ExitNoAnswer, "is dominion running there? does the address reach it from here?", "%v", err)
+		return nil, fail(ExitNoAnswer, hintUnreachable(err, secure(t.url)), "%v", err)
 	}
 	if a.talks && !a.json {
 		a.say("nobody answers at %s: looking around …", t.url)
@@ -79,8 +81,29 @@ func (a *app) openFound(ctx context.Context, hub foundHub, t target) (*session, 
 		}
 		all = append(all, err)
 	}
-	return nil, fail(ExitNoAnswer, hintNobody, "zeroconf found the hub %s, but: %v", orDash(hub.name), errors.Join(all...))
+	err := errors.Join(all...)
+	hint := hintNobody
+	if untrusted(err) {
+		hint = hintUnreachable(err, true)
+	}
+	return nil, fail(ExitNoAnswer, hint, "zeroconf found the hub %s, but: %v", orDash(hub.name), err)
 }
+
+// hintUnreachable is what to do about a broker that could not be connected to.
+func hintUnreachable(err error, secure bool) string {
+	switch {
+	case untrusted(err):
+		return "trust who signed its certificate: --cafile ca.pem; it must name the host as you do"
+	case secure && (errors.As(err, new(tls.RecordHeaderError)) || errors.Is(err, io.EOF)):
+		return "does that port speak TLS? else write --hub mqtt://host:port, without --cafile"
+	case errors.Is(err, io.EOF):
+		return "is that port one for TLS? then write --hub mqtts://host:port"
+	default:
+		return "is dominion running there? does the address reach it from here?"
+	}
+}
+
+func untrusted(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) }
 
 func refusedUser(err error) error {
 	return fail(ExitFailed, "log in with --user NAME --password-file FILE", "%v", err)
@@ -162,7 +185,11 @@ func (s *session) receive(ctx context.Context) (topics.Message, error) {
 				return topics.Message{}, fail(ExitFailed, "", "%d messages came faster than they could be shown", dropped)
 			}
 		case <-s.conn.Done():
-			return topics.Message{}, fail(ExitNoAnswer, "the broker stopped, or the network broke: try again", "%v", cmp.Or(s.conn.Err(), errors.New("the connection is closed")))
+			hint := "the broker stopped, or the network broke: try again"
+			if s.user != "" {
+				hint = "the broker stopped, the network broke, or user " + s.user + " may not do that: what is its role?"
+			}
+			return topics.Message{}, fail(ExitNoAnswer, hint, "%v", cmp.Or(s.conn.Err(), errors.New("the connection is closed")))
 		}
 	}
 	m := s.taken[0]

@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +67,8 @@ func TestEncrypted(t *testing.T) {
 			address = l.Addr.String()
 		}
 	}
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
 	for _, c := range []struct {
 		args []string
 		env  string
@@ -74,9 +78,11 @@ func TestEncrypted(t *testing.T) {
 		{[]string{"--hub", address, "--cafile", certFile}, "", ExitOK, ""},
 		{[]string{"--hub", "mqtts://" + address, "--cafile", certFile}, "", ExitOK, ""},
 		{[]string{"--cafile", certFile}, "mqtts://" + address, ExitOK, ""},
-		{[]string{"--hub", "mqtts://" + address}, "", ExitNoAnswer, "certificate"},
-		{[]string{"--hub", address}, "", ExitNoAnswer, "cannot connect"},
-		{[]string{"--hub", "mqtts://" + address, "--cafile", keyFile}, "", ExitNoAnswer, "certificate"},
+		{[]string{"--hub", "mqtts://" + address}, "", ExitNoAnswer, "hint: trust who signed its certificate: --cafile"},
+		{[]string{"--hub", address}, "", ExitNoAnswer, "hint: is that port one for TLS?"},
+		{[]string{"--hub", "mqtts://" + web.Listener.Addr().String()}, "", ExitNoAnswer, "hint: does that port speak TLS?"},
+		{[]string{"--hub", "mqtts://" + hub.address()}, "", ExitNoAnswer, "hint: does that port speak TLS?"},
+		{[]string{"--hub", "mqtts://" + address, "--cafile", keyFile}, "", ExitUsage, "there is no certificate in --cafile"},
 	} {
 		var stdout, stderr bytes.Buffer
 		code := Main(t.Context(), Env{Args: append(c.args, "plan"), Stdout: &stdout, Stderr: &stderr, Getenv: func(k string) string {
