@@ -145,7 +145,8 @@ func (h *Hub) sayMoved(d *domain, specs map[string]topics.Spec) {
 		return
 	}
 	for _, service := range slices.Sorted(maps.Keys(d.ordered.services)) {
-		if _, stays := specs[service]; !stays {
+		_, stays := specs[service]
+		if o := h.plan.Services[service]; !stays && o != nil && o.On {
 			h.event(topics.Event{Type: topics.ServiceMoved, Domain: d.name, Service: service, Message: service + " moves away from " + d.name + ", which is lost"})
 		}
 	}

@@ -224,7 +224,7 @@ func (h *Hub) restart(service, only string) error {
 		if d.micro || d.state != topics.DomainIsOnline || only != "" && d.name != only {
 			continue
 		}
-		if !slices.ContainsFunc(d.status.Services, func(i topics.Instance) bool { return i.Service == service && i.State.Listed() }) {
+		if !slices.ContainsFunc(d.status.Services, func(i topics.Instance) bool { return i.Service == service && i.State != topics.Stopped }) {
 			continue
 		}
 		transaction := rand.Text()

@@ -48,7 +48,8 @@ func (h *home) spots(name string) []spot {
 		d := &h.domains[n]
 		i := d.Observed[name]
 		s := spot{Domain: d, instance: i, ordered: d.Ordered[name], unfit: h.unfit(name, d)}
-		s.holds = s.ordered || (i.State.Listed() && i.State != topics.Stopping)
+		// What has finished is held too: its agent does not start it again, another one would.
+		s.holds = s.ordered || i.State == topics.Finished || (i.State.Listed() && i.State != topics.Stopping)
 		s.choice = Choice{Domain: d.Name}
 		if d.Micro {
 			s.ordered, s.holds = false, false
@@ -178,10 +179,12 @@ func sort(spots []spot, all bool) (p parts) {
 	return p
 }
 
-// serving counts the instances that serve and are not to stop.
+// serving counts the instances that serve, or have done what they were for, and
+// are not to stop.
 func serving(spots []spot) (n int) {
 	for i := range spots {
-		if s := &spots[i]; s.choice.Runs() && s.usable() {
+		s := &spots[i]
+		if s.choice.Runs() && (s.usable() || s.instance.State == topics.Finished && !s.Gone) {
 			n++
 		}
 	}
