@@ -84,7 +84,10 @@ func (l *loop) watching(now time.Time) bool {
 }
 
 func (l *loop) logEvery(now time.Time) time.Duration {
-	if l.logs.Following(now) {
+	switch {
+	case l.logs.Flooded(now):
+		return floodInterval
+	case l.logs.Following(now):
 		return followInterval
 	}
 	return logInterval

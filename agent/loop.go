@@ -24,6 +24,7 @@ const (
 	metricsInterval = 30 * time.Second
 	logInterval     = time.Second // while services run
 	followInterval  = 250 * time.Millisecond
+	floodInterval   = 20 * time.Millisecond  // while a service fills its log
 	shortest        = 100 * time.Millisecond // heartbeat, whatever a start command says
 	stopMargin      = 5 * time.Second        // beyond the longest stop_timeout, at the end
 	goodbyeTimeout  = 2 * time.Second
@@ -143,8 +144,8 @@ func (l *loop) turn(now time.Time) {
 	}
 	l.supervisor.Tick(now)
 	if l.watching(now) && !now.Before(l.logAt) {
-		l.logAt = now.Add(l.logEvery(now))
 		l.publishLogs(now)
+		l.logAt = now.Add(l.logEvery(now))
 	}
 	l.feelLonely(now)
 	if l.ready {

@@ -28,6 +28,7 @@ var streams = [...]string{"stdout", "stderr"}
 type Dir struct {
 	dir      string
 	services map[string]*service
+	flooded  time.Time // when a file was far beyond its cap, last
 }
 
 // Line is a new line of a service that is followed.
@@ -172,11 +173,24 @@ func (d *Dir) Poll(now time.Time) []Line {
 				}
 			}
 			if t.size > maxSize {
+				if t.size > 2*maxSize {
+					d.flooded = now
+				}
 				t.cut()
 			}
 		}
 	}
 	return lines
+}
+
+// floodTime is how long after a flood another is expected.
+const floodTime = 10 * time.Second
+
+// Flooded tells whether a service wrote far more than the cap between two
+// Polls. The next should not wait a second then, in which it can write as much
+// as a small disk holds.
+func (d *Dir) Flooded(now time.Time) bool {
+	return !d.flooded.IsZero() && now.Sub(d.flooded) < floodTime
 }
 
 func (d *Dir) names() []string {

@@ -201,9 +201,15 @@ func TestMemoryIsBoundedWhenAFileGrowsByAGigabyte(t *testing.T) {
 		t.Fatal(err)
 	}
 	out("\nthe end\n")
+	if d.Flooded(at0(0)) {
+		t.Error("a flood before it came")
+	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	d.Poll(at0(1))
+	if !d.Flooded(at0(2)) || d.Flooded(at0(60)) {
+		t.Errorf("a flood: %v, and a minute later: %v", d.Flooded(at0(2)), d.Flooded(at0(60)))
+	}
 	last := d.Last("web", 5)
 	runtime.ReadMemStats(&after)
 	if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 {
