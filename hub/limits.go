@@ -17,19 +17,22 @@ const (
 	maxRefused   = 256              // machines that wanted the name of another one
 	maxRemoved   = 10_000           // discovery topics that are cleared
 	guestsKept   = 15 * time.Second // longer than it takes to settle
-	refusalsKept = 5                // messages of one cause that are told of in a minute
-	refusedAbout = 60               // causes that are told of in a minute
+	refusalsKept = 20               // messages of one cause that are told of in a minute
+	refusalsAll  = 200              // messages of all causes
+	passedOn     = 300              // events of one domain that are passed on in a minute, far more than a start of fifty services
+	passedOnAll  = 20_000           // of all domains
 )
 
 // limiter bounds how often a minute something is said, by cause.
 type limiter struct {
-	causes int       // how many are told of at all
+	most   int       // of all causes together
 	until  time.Time // when the minute ends
 	said   map[string]int
+	all    int
 	silent int // what was not said
 }
 
-func newLimiter(causes int) limiter { return limiter{causes: causes, said: make(map[string]int)} }
+func newLimiter(most int) limiter { return limiter{most: most, said: make(map[string]int)} }
 
 // allow tells whether something may be said of a cause of which most may be
 // said in a minute.
@@ -37,12 +40,12 @@ func (l *limiter) allow(cause string, most int, now time.Time) bool {
 	if l.until.IsZero() {
 		l.until = now.Add(time.Minute)
 	}
-	_, known := l.said[cause]
-	if !known && len(l.said) >= l.causes || l.said[cause] >= most {
+	if l.all >= l.most || l.said[cause] >= most {
 		l.silent++
 		return false
 	}
 	l.said[cause]++
+	l.all++
 	return true
 }
 
@@ -52,7 +55,7 @@ func (l *limiter) over(now time.Time) (silent int) {
 		return 0
 	}
 	silent = l.silent
-	*l = newLimiter(l.causes)
+	*l = newLimiter(l.most)
 	return silent
 }
 

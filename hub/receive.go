@@ -115,13 +115,13 @@ func (h *Hub) metrics(name string, m topics.Metrics) {
 // passOn repeats an event of a domain at hub/event. Who says it is told by
 // the topic, whatever the payload claims.
 func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
-	const longest, most = 1000, 300 // characters; events a minute, far more than a start of fifty services
+	const longest = 1000 // bytes
 	switch {
 	case !slices.Contains(topics.EventTypes(), e.Type):
 		return fmt.Errorf("cannot pass on %s: %.40q is no type of event", topic, e.Type)
 	case e.Service != "" && !topics.ValidName(e.Service):
 		return fmt.Errorf("cannot pass on %s: %.80q is no name of a service", topic, e.Service)
-	case !h.passing.allow(name, most, now):
+	case !h.passing.allow(name, passedOn, now):
 		return nil
 	}
 	if len(e.Message) > longest {
