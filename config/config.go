@@ -150,3 +150,17 @@ func LoadDominion(file string, environ []string) (Dominion, error) {
 func LoadDomain(file string, environ []string) (Domain, error) {
 	return loadDomain(file, environ, thisMachine())
 }
+
+// CheckDominion returns what is wrong with dominion.toml: what LoadDominion
+// does, and the files it names that are not there.
+func CheckDominion(file string, environ []string) error {
+	_, err := loadDominion(file, environ, thisMachine().checking())
+	return err
+}
+
+// CheckDomain returns what is wrong with domain.toml: what LoadDomain does,
+// and the files it names that are not there.
+func CheckDomain(file string, environ []string) error {
+	_, err := loadDomain(file, environ, thisMachine().checking())
+	return err
+}

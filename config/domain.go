@@ -18,6 +18,7 @@ func loadDomain(file string, environ []string, m machine) (Domain, error) {
 		TopicPrefix: topics.DefaultPrefix,
 	}
 	l, root := open(file, "DOMAIN_CFG", environ)
+	l.exists = m.exists
 	if root != nil {
 		root.domain(&d)
 	}

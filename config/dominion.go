@@ -28,6 +28,7 @@ func loadDominion(file string, environ []string, m machine) (Dominion, error) {
 		Timing:        DefaultTiming(),
 	}
 	l, root := open(file, "DOMINION_CFG", environ)
+	l.exists = m.exists
 	if root != nil {
 		root.dominion(&d)
 	}

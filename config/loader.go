@@ -32,6 +32,7 @@ type loader struct {
 	overridden map[string]string // name of the variable by path
 	known      []knownKey
 	unknown    []unknownKey
+	exists     func(path string) bool // nil: files that are named are not looked for
 }
 
 // knownKey is a key that was looked for.

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,18 @@ type machine struct {
 	uid        int
 	name       string // of the domain that it is
 	tempFolder string
+	// exists tells whether a file is there; nil: nobody asks. Only a check
+	// asks: a file may come later, and an agent starts without it.
+	exists func(path string) bool
+}
+
+// checking is the machine for a check.
+func (m machine) checking() machine {
+	m.exists = func(path string) bool {
+		_, err := os.Stat(path)
+		return !errors.Is(err, fs.ErrNotExist) // another user may see more than we
+	}
+	return m
 }
 
 func thisMachine() machine {

@@ -188,6 +188,9 @@ func (t *table) file(key string, to *string) bool {
 		s = absolute(s)
 	}
 	*to = s
+	if named := key == "cafile" || strings.HasSuffix(key, "_file"); named && s != "" && t.l.exists != nil && !t.l.exists(s) {
+		t.report(key, "write the path of one that is there", "there is no file %s", s)
+	}
 	return true
 }
 

@@ -30,14 +30,15 @@ func main() {
 	c, err := config.LoadDomain(*file, os.Environ())
 	if flag.NArg() > 0 {
 		err = fmt.Errorf("domain: cannot use %q: there are flags only, see -help", flag.Arg(0))
+	} else if *check {
+		if err = config.CheckDomain(*file, os.Environ()); err == nil {
+			fmt.Println("OK")
+			return
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
-	}
-	if *check {
-		fmt.Println("OK")
-		return
 	}
 	debug.SetGCPercent(25) // a machine of a home has other use for its memory
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -34,6 +34,9 @@ func run() int {
 	}
 	load := func() (config.Dominion, error) { return config.LoadDominion(*file, os.Environ()) }
 	cfg, err := load()
+	if *check {
+		err = config.CheckDominion(*file, os.Environ())
+	}
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, err)
