@@ -291,8 +291,7 @@ func (h *Hub) settled(now time.Time) {
 // stopped in order before their topics are cleared.
 func (h *Hub) reload(cfg config.Dominion, err error) {
 	if err != nil {
-		h.problem = "the configuration was not reloaded: " + err.Error()
-		h.log.Error("the old configuration stays in force", "error", err)
+		h.problem = "the configuration was not reloaded, the old one stays in force: " + err.Error()
 		h.event(topics.Event{Type: topics.ConfigRefused, Message: h.problem})
 		h.dirty = true
 		return

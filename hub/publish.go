@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -51,12 +53,29 @@ func (h *Hub) event(e topics.Event) {
 	if e.At.IsZero() {
 		e.At = topics.At(time.Now())
 	}
-	h.log.Info(e.Message, "event", e.Type, "domain", e.Domain, "service", e.Service)
+	words := []any{"event", e.Type}
+	if e.Domain != "" {
+		words = append(words, "domain", e.Domain)
+	}
+	if e.Service != "" {
+		words = append(words, "service", e.Service)
+	}
+	h.log.Log(context.Background(), level(e.Type), e.Message, words...)
 	if len(h.recent) >= eventsKept {
 		h.recent = append(h.recent[:0], h.recent[1:]...)
 	}
 	h.recent = append(h.recent, e)
 	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.HubEvent}, topics.Encode(e)))
+}
+
+// level tells what needs a human, or may, from what just happened.
+func level(t topics.EventType) slog.Level {
+	switch t {
+	case topics.HubProblem, topics.ConfigRefused, topics.EpochRaised, topics.DomainLost, topics.DomainRefused, topics.DomainProblem,
+		topics.ServiceUnhealthy, topics.ServiceCrashed, topics.ServiceFailed, topics.CommandRefused, topics.MessageRefused:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }
 
 func (h *Hub) eventOf(d *domain, t topics.EventType, message string) {
