@@ -27,6 +27,9 @@ import (
 func Lock(dataDir string) (*os.File, error) {
 	path := filepath.Join(dataDir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EROFS) { // a worn SD card; services matter more than files
+		f, err = os.Open(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock data_dir: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,6 +58,38 @@ func TestLockIsForOneAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.Close()
+}
+
+// A worn SD card turns read-only, and the agent goes on.
+func TestLockOnAReadOnlyDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a file system; nothing was tested")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("cannot mount a file system; nothing was tested: %v", err)
+	}
+	defer func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("cannot unmount %s: %v", dir, err)
+		}
+	}()
+	first, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := Lock(dir); err == nil || !strings.Contains(err.Error(), "another agent uses it") {
+		t.Errorf("locked twice: %v", err)
+	}
 }
 
 func TestCatalog(t *testing.T) {
