@@ -16,6 +16,7 @@ type domain struct {
 	micro     bool
 	expected  bool             // known from before our start, waited for while settling
 	available bool             // the last word at its availability topic
+	kept      bool             // that word was retained, nobody has said it since
 	beat      time.Time        // when the last heartbeat came or a join was granted, by our monotonic clock
 	heard     bool             // a heartbeat came in this run of the hub
 	last      topics.Heartbeat // the last heartbeat
@@ -112,7 +113,7 @@ func (h *Hub) cameOnline(d *domain, was topics.DomainState) {
 // sayOffline says it for a domain that cannot: a broker that lost it together
 // with us has nobody else to do so.
 func (h *Hub) sayOffline(d *domain) {
-	if d.available && !d.micro {
+	if d.available {
 		d.available = false
 		h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: d.name}, []byte(topics.Offline)))
 	}
@@ -165,6 +166,7 @@ func (h *Hub) expire(now time.Time) {
 	}
 	h.settled(now)
 	h.saveAgain(now)
+	h.expireKept(now)
 	h.expireGuests(now)
 	h.expireLimits(now)
 	if !h.ready {
@@ -240,6 +242,25 @@ func (h *Hub) saveAgain(now time.Time) {
 	}
 }
 
+// expireKept corrects what a broker that began with us kept of microdomains:
+// one that did not say online again is not connected. It does not beat, so
+// nothing else would ever tell.
+func (h *Hub) expireKept(now time.Time) {
+	switch {
+	case !h.kept || h.settleBy.IsZero():
+	case now.Before(h.settleBy):
+		h.due(h.settleBy)
+	default:
+		h.kept = false
+		for _, d := range h.domains {
+			if d.micro && d.kept {
+				h.sayOffline(d)
+				h.update(d, now)
+			}
+		}
+	}
+}
+
 func (h *Hub) due(at time.Time) {
 	if at.Before(h.wake) {
 		h.wake = at
@@ -283,7 +304,8 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 func (h *Hub) newDomain(name, id string) *domain {
 	d := &domain{name: name, id: id, state: topics.DomainIsOffline}
 	if h.domains[name] == nil {
-		d.available = h.guests.words[name].online
+		w := h.guests.words[name]
+		d.available, d.kept = w.online, w.retained
 		if s, known := h.guests.status[name]; known && s.ID == id {
 			d.status = &s
 		}
@@ -406,7 +428,7 @@ func (h *Hub) availability(name, said string, retained bool, now time.Time) {
 		}
 		return
 	}
-	d.available, h.dirty = said == topics.Online, true
+	d.available, d.kept, h.dirty = said == topics.Online, retained, true
 	h.update(d, now)
 }
 

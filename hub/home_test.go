@@ -89,7 +89,7 @@ func (h *home) start() {
 		h.Fatal(err)
 	}
 	h.broker = b
-	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Log: log})
+	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Log: log})
 	for _, f := range h.hub.Filters() {
 		if err := b.Subscribe(f, h.hub.Deliver); err != nil {
 			h.Fatal(err)

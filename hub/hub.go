@@ -32,7 +32,10 @@ type Options struct {
 	Version string
 	Store   *store.Store
 	Bus     Bus
-	Log     *slog.Logger
+	// Embedded tells that the broker began with the hub: nobody is connected
+	// to it from before, whatever it kept.
+	Embedded bool
+	Log      *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -41,6 +44,7 @@ type Hub struct {
 	version string
 	store   *store.Store
 	bus     Bus
+	kept    bool // what the broker kept of microdomains is not proved yet
 	log     *slog.Logger
 	tree    topics.Tree
 	box     *mailbox.Box[event]
@@ -106,7 +110,7 @@ const mailboxLimit = 1 << 16
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](mailboxLimit),
 		defs:      make(map[string]services.Definition),

@@ -70,7 +70,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Log: s.Log})
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Log: s.Log})
 	for _, filter := range h.Filters() {
 		if err := b.Subscribe(filter, h.Deliver); err != nil {
 			return fmt.Errorf("cannot subscribe to %s: %w", filter, err)

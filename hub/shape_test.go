@@ -168,3 +168,25 @@ func TestResponseTopic(t *testing.T) {
 		}
 	})
 }
+
+// A microcontroller that the embedded broker has kept as online since an
+// earlier run is offline unless it says so again.
+func TestKeptMicrodomainsMustSayThatTheyAreThere(t *testing.T) {
+	inHome(t, "[services.button]\n", func(h *home) {
+		for _, name := range []string{"dead", "alive"} {
+			h.hub.Deliver(topics.Message{Topic: "dominion/domain/" + name + "/availability", Payload: []byte("online"), Retain: true})
+			h.hub.Deliver(topics.Message{Topic: "dominion/domain/" + name + "/status", Payload: []byte(`{"micro":true,"services":[{"service":"button","state":"running"}]}`), Retain: true})
+		}
+		h.publish("dominion/domain/alive/availability", "online", true)
+		if got := h.status().Domains.Online; got != 2 {
+			h.Errorf("%d online at first", got)
+		}
+		time.Sleep(11 * time.Second)
+		if got := h.where("button"); got != "[alive:running]" {
+			h.Errorf("button %s", got)
+		}
+		if got := h.last("dominion/domain/dead/availability"); got != topics.Offline {
+			h.Errorf("nobody is told: %q", got)
+		}
+	})
+}

@@ -137,7 +137,7 @@ func (h *home) start() {
 	if err != nil {
 		h.Fatal(err)
 	}
-	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Log: log})
+	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Log: log})
 	if err := b.Subscribe("#", h.hear); err != nil {
 		h.Fatal(err)
 	}
