@@ -64,7 +64,7 @@ func newHome(bin, examples string) (*home, error) {
 		return nil, err
 	}
 	if _, err := os.Stat(examples); err != nil {
-		return nil, fmt.Errorf("cannot find the example services: %w", err)
+		return nil, fmt.Errorf("cannot find the example services, run make demo in the checkout: %w", err)
 	}
 	hubProgram, err := program(bin, "dominion")
 	if err != nil {
@@ -80,7 +80,7 @@ func newHome(bin, examples string) (*home, error) {
 	}
 	dir, err := os.MkdirTemp("", "dominion-demo-")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot make a directory in TMPDIR or /tmp: %w", err)
 	}
 
 	_, err = exec.LookPath("python3")
