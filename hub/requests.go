@@ -191,6 +191,7 @@ func (h *Hub) want(name string, change func(*planner.Want), what string) {
 			s.Wants[name] = w
 		}
 	})
+	h.save() // before it is answered
 	h.dirty = true
 	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
 }
