@@ -71,7 +71,7 @@ const (
 		services[].service word
 		services[].state ` + states + `
 		services[].health ` + healths + `
-		services[].version? string
+		services[].version string
 		services[].revision word
 		services[].address? word
 		services[].port? count
@@ -82,7 +82,7 @@ const (
 		services[].message? string
 		catalog list
 		catalog[].service word
-		catalog[].version? string
+		catalog[].version string
 	`)
 	commandShape = shape(`
 		dominion uuid
@@ -134,15 +134,15 @@ const (
 		instances[].domain word
 		instances[].state ` + states + `
 		instances[].health ` + healths + `
-		instances[].version? word
-		instances[].address? word
-		instances[].port? count
+		instances[].version string
+		instances[].address string
+		instances[].port count
 	`)
 	endpointsShape = shape(`
 		[].domain word
 		[].address word
 		[].port count
-		[].version? word
+		[].version string
 		[].healthy bool
 	`)
 	eventShape = shape(`
