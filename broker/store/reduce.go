@@ -92,7 +92,9 @@ func (s *mirrored) apply(r Record) {
 	case Unsubscribe:
 		delete(s.subscriptions, r.Filter)
 	case Enqueue:
-		set(&s.queue, r.Seq, &QueuedMessage{Enqueue: r})
+		if s.queue[r.Seq] == nil && r.Message != nil {
+			set(&s.queue, r.Seq, &QueuedMessage{Enqueue: r})
+		}
 	case Dequeue:
 		delete(s.queue, r.Seq)
 	case Sent:

@@ -33,6 +33,8 @@ type Options struct {
 	Exclude func(topic string) bool
 	// Log is told of cut tails, a full disk and its end. Nil: nobody is.
 	Log *slog.Logger
+
+	segment int64 // segmentSize, smaller in tests
 }
 
 // Message is one application message. It is never changed once it was handed
@@ -115,7 +117,8 @@ type Subscribe struct {
 type Unsubscribe struct{ Client, Filter string }
 
 // Enqueue adds a message to a session's queue. Seq is given out by the engine,
-// upwards in each session; the queue is in order of Seq after a restart too.
+// upwards in each session; the queue is in order of Seq after a restart too. One
+// with a Seq that is queued already is ignored.
 type Enqueue struct {
 	Client      string
 	Seq         uint64

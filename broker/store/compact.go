@@ -1,0 +1,138 @@
+package store
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Compaction moves what is live out of the oldest segment to the end of the
+// log, a little with each write, and removes the segment once what was moved
+// is on the disk.
+//
+// Space: it runs while the files are larger than twice what is live and four
+// segments. Time: a write of n bytes reads at most pace×n and a batch of the
+// old segment, so that a whole round costs a fraction of what it takes to write
+// the log anew. Idle, nothing moves.
+const (
+	slack    = 4 // segments
+	pace     = 4
+	moveSize = 64 << 10 // about what one write of moved items takes
+)
+
+type cleaner struct {
+	reading *segmentReader // a segment that is being moved; nil: none
+	number  int            // of it
+	moved   int            // segments up to this one wait for a sync to be dropped
+}
+
+func (c *cleaner) close() {
+	if c.reading != nil {
+		c.reading.close()
+		c.reading = nil
+	}
+}
+
+// clean moves on after n bytes were written.
+func (s *Store) clean(n int) {
+	for left := int64(pace * n); left > 0 && len(s.debt) == 0; {
+		c := &s.cleaner
+		if c.reading == nil && !s.next() {
+			return
+		}
+		before := c.reading.good
+		err := s.move(before + left)
+		left -= c.reading.good - before
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, ErrFull):
+			c.close() // from its beginning, when there is room
+			return
+		case !errors.Is(err, io.EOF):
+			// The broker still knows what it held, but it is not kept.
+			s.o.Log.Error("the store lost a part of one of its files", "file", c.reading.file.Name(), "at", c.reading.good, "error", err)
+		}
+		c.close()
+		c.moved = c.number
+		s.changed()
+	}
+}
+
+// next opens the oldest segment that is not moved yet, if it is worth it.
+func (s *Store) next() bool {
+	c := &s.cleaner
+	size := s.size()
+	for _, old := range s.segments {
+		if old.number <= c.moved {
+			size -= old.size
+			continue
+		}
+		if size <= 2*s.index.live+slack*s.o.segment {
+			return false
+		}
+		r, err := openSegment(filepath.Join(s.tail.dir, segmentName(old.number)))
+		if err != nil {
+			s.o.Log.Error("the store cannot read one of its files", "error", err)
+			return false
+		}
+		c.reading, c.number = r, old.number
+		return true
+	}
+	return false
+}
+
+// move appends the live items again, as they are, of the old segment up to end.
+// io.EOF says that it is through.
+func (s *Store) move(end int64) error {
+	s.batch = append(s.batch[:0], version)
+	var err error
+	for r := s.cleaner.reading; r.good < end && err == nil; {
+		var batch []byte
+		if batch, err = r.next(); err != nil {
+			break
+		}
+		err = items(batch, func(it item) {
+			if s.index.holds(it) {
+				s.batch = append(s.batch, it.raw...)
+			}
+		})
+		if err == nil && len(s.batch) > moveSize {
+			err = s.flushMoved()
+		}
+	}
+	if flush := s.flushMoved(); flush != nil {
+		return flush
+	}
+	return err
+}
+
+func (s *Store) flushMoved() error {
+	if len(s.batch) == 1 {
+		return nil
+	}
+	if err := s.tail.reserve(int64(len(s.batch)) + frameHeader + reserveSpare); err != nil {
+		return err
+	}
+	s.out = frame(s.out[:0], s.batch)
+	err := s.tail.write(s.out)
+	s.out, s.batch = s.out[:0], s.batch[:1]
+	s.changed()
+	if s.tail.size > s.o.segment {
+		s.rotate()
+	}
+	return err
+}
+
+// drop removes the segments up to number: what was live in them is on the disk
+// behind them.
+func (s *Store) drop(number int) {
+	for len(s.segments) > 0 && s.segments[0].number <= number {
+		if err := os.Remove(filepath.Join(s.tail.dir, segmentName(s.segments[0].number))); err != nil {
+			s.o.Log.Error("the store cannot remove one of its files", "error", err)
+			break
+		}
+		s.segments = s.segments[1:]
+	}
+}

@@ -1,0 +1,342 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"time"
+)
+
+const (
+	writeSize  = 256 << 10 // about what one write takes at most
+	retryAfter = time.Second
+)
+
+// answer is a done to be called once a write is through.
+type answer struct {
+	done func(error)
+	err  error
+}
+
+type toSync struct {
+	sealed []*os.File // closed afterwards
+	tail   *os.File
+	dir    string // "": no new names in it
+	drop   int    // segments up to here are no longer needed afterwards
+	err    error
+}
+
+// run is the goroutine that owns the files.
+func (s *Store) run() {
+	defer close(s.ended)
+	defer s.lock.Close()
+	if s.unsynced {
+		s.changed()
+	}
+	for {
+		select {
+		case <-s.wake:
+			if s.takeAll() {
+				s.finish()
+				return
+			}
+		case <-after(s.due):
+			s.due = nil
+			s.startSync()
+		case r := <-s.synced:
+			s.endSync(r)
+		case <-after(s.retry):
+			s.retry = nil
+			s.settle()
+			s.count()
+		}
+	}
+}
+
+// after is the channel of a timer that may be nil: then nothing comes.
+func after(t *time.Timer) <-chan time.Time {
+	if t == nil {
+		return nil
+	}
+	return t.C
+}
+
+// takeAll writes until nothing waits. It tells whether that is the end.
+func (s *Store) takeAll() bool {
+	for {
+		s.mu.Lock()
+		waiting, closed := s.waiting, s.closed
+		s.waiting = nil
+		s.mu.Unlock()
+		if len(waiting) == 0 {
+			return closed
+		}
+		for _, a := range waiting {
+			s.take(a)
+			if len(s.out) >= writeSize {
+				s.commit()
+			}
+		}
+		s.commit()
+	}
+}
+
+// take makes one batch ready to be written, or refuses it.
+func (s *Store) take(a appended) {
+	err := s.prepare(a.records)
+	s.answers = append(s.answers, answer{a.done, err})
+}
+
+func (s *Store) prepare(records []Record) error {
+	adding := adds(records)
+	if adding && !s.roomFor(records) {
+		return ErrFull
+	}
+	s.batch = append(s.batch[:0], version)
+	for _, r := range records {
+		s.index.add(&s.batch, r)
+	}
+	switch {
+	case len(s.batch) == 1:
+		return nil
+	case len(s.debt) > 0, !adding && s.tail.reserve(int64(len(s.out)+len(s.batch)+frameHeader)) != nil:
+		// The order is kept: nothing passes what is owed.
+		s.debt = frame(s.debt, s.batch)
+		s.noRoom()
+		return ErrFull
+	}
+	s.out = frame(s.out, s.batch)
+	return nil
+}
+
+// roomFor asks the disk for room before anything is changed. Some is left
+// over for what only takes away.
+func (s *Store) roomFor(records []Record) bool {
+	if len(s.debt) > 0 {
+		s.commit() // it is older than what is owed
+		if !s.settle() {
+			return false
+		}
+	}
+	n := int64(len(s.out)) + reserveSpare
+	for _, r := range records {
+		n += bound(r)
+	}
+	err := s.tail.reserve(n)
+	if err == nil {
+		s.hasRoom()
+		return true
+	}
+	s.noRoom()
+	if !errors.Is(err, ErrFull) {
+		s.o.Log.Error("the store's disk fails", "error", err)
+	}
+	return false
+}
+
+// bound is more than what a record takes on disk.
+func bound(r Record) int64 {
+	n := 128 + len(client(r))
+	switch r := r.(type) {
+	case Retain:
+		n += len(r.Topic)
+	case Session:
+		n += len(r.User) + len(r.Listener)
+	case Subscribe:
+		n += len(r.Filter)
+	case Enqueue:
+		n += 5 * len(r.Identifiers)
+	}
+	if m := messageOf(r); m != nil {
+		p := &m.Properties
+		n += 64 + len(m.Topic) + len(m.Payload) + len(m.Publisher) + len(p.ContentType) + len(p.ResponseTopic) + len(p.Correlation)
+		for _, u := range p.User {
+			n += 20 + len(u.Name) + len(u.Value)
+		}
+	}
+	return int64(n)
+}
+
+func (s *Store) noRoom() {
+	if !s.full {
+		s.full = true
+		s.o.Log.Error("the store's disk is full: nothing new is kept until there is room", "dir", s.tail.dir)
+	}
+	if s.retry == nil && len(s.debt) > 0 {
+		s.retry = time.NewTimer(retryAfter)
+	}
+}
+
+func (s *Store) hasRoom() {
+	if s.full {
+		s.full = false
+		s.o.Log.Info("the store's disk has room again", "dir", s.tail.dir)
+	}
+}
+
+// settle writes what is owed.
+func (s *Store) settle() bool {
+	if len(s.debt) == 0 {
+		return true
+	}
+	err := s.tail.reserve(int64(len(s.debt)) + reserveSpare)
+	if err == nil {
+		err = s.tail.write(s.debt)
+	}
+	if err != nil {
+		s.noRoom()
+		return false
+	}
+	s.debt = nil
+	s.hasRoom()
+	s.changed()
+	return true
+}
+
+// commit writes what is ready and answers.
+func (s *Store) commit() {
+	n := len(s.out)
+	if n > 0 {
+		err := s.tail.write(s.out)
+		if err == nil && s.o.Sync == 0 {
+			err = s.syncNow()
+		} else if err == nil {
+			s.changed()
+		} else {
+			s.o.Log.Error("the store cannot write, it tries again", "error", err)
+			s.debt = slices.Concat(s.out, s.debt)
+			s.noRoom()
+		}
+		for i := range s.answers {
+			s.answers[i].err = errors.Join(s.answers[i].err, err)
+		}
+	}
+	if cap(s.out) > 2*writeSize {
+		s.out = nil // one large batch is no reason to keep so much
+	}
+	s.out = s.out[:0]
+	s.count()
+	answers := s.answers
+	for _, a := range answers {
+		if a.done != nil {
+			a.done(a.err)
+		}
+	}
+	clear(answers)
+	s.answers = answers[:0]
+	if s.tail.size > s.o.segment {
+		s.rotate()
+	}
+	s.clean(n)
+	s.count()
+}
+
+// rotate begins the next segment. Without room the tail grows on.
+func (s *Store) rotate() {
+	last := segment{s.tail.number, s.tail.size}
+	before, err := s.tail.begin(last.number + 1)
+	if err != nil {
+		return
+	}
+	s.segments = append(s.segments, last)
+	s.sealed, s.newName = append(s.sealed, before), true
+	s.changed()
+}
+
+// changed sees to it that there is a sync in time.
+func (s *Store) changed() {
+	s.unsynced = true
+	if s.due == nil && !s.syncing {
+		s.due = time.NewTimer(s.o.Sync)
+	}
+}
+
+// startSync syncs beside the writing, which goes on.
+func (s *Store) startSync() {
+	if s.syncing || !s.unsynced {
+		return
+	}
+	s.syncing = true
+	r := s.toSync()
+	go func() {
+		r.err = s.sync(r)
+		s.synced <- r
+	}()
+}
+
+// toSync is what there is to sync now.
+func (s *Store) toSync() toSync {
+	t := toSync{sealed: s.sealed, tail: s.tail.file, drop: s.cleaner.moved}
+	if s.newName {
+		t.dir = s.tail.dir
+	}
+	s.sealed, s.newName, s.unsynced = nil, false, false
+	return t
+}
+
+// sync makes the content of files, and the names of new ones, safe. It is
+// called from other goroutines too.
+func (s *Store) sync(t toSync) (err error) {
+	for _, f := range append(t.sealed[:len(t.sealed):len(t.sealed)], t.tail) {
+		s.counted.syncs.Add(1)
+		err = errors.Join(err, f.Sync())
+	}
+	if t.dir == "" {
+		return err
+	}
+	s.counted.syncs.Add(1)
+	d, openErr := os.Open(t.dir)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	return errors.Join(err, d.Sync(), d.Close())
+}
+
+func (s *Store) endSync(r toSync) {
+	s.syncing = false
+	if r.err != nil {
+		s.o.Log.Error("the store's disk does not sync, what was written last may not survive a power cut", "error", r.err)
+		s.sealed, s.newName = append(r.sealed, s.sealed...), true
+		s.changed()
+		return
+	}
+	for _, f := range r.sealed {
+		_ = f.Close()
+	}
+	s.drop(r.drop)
+	if s.unsynced {
+		s.changed()
+	}
+	s.count()
+}
+
+// syncNow syncs before it returns.
+func (s *Store) syncNow() error {
+	if s.syncing {
+		s.endSync(<-s.synced)
+	}
+	r := s.toSync()
+	r.err = s.sync(r)
+	s.endSync(r)
+	return r.err
+}
+
+// finish is the end of run.
+func (s *Store) finish() {
+	s.settle()
+	if s.unsynced || s.syncing {
+		_ = s.syncNow()
+	}
+	for _, t := range []*time.Timer{s.due, s.retry} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	s.cleaner.close()
+	_ = s.tail.file.Truncate(s.tail.size)
+	_ = s.tail.file.Close()
+	for _, f := range s.sealed {
+		_ = f.Close()
+	}
+	s.count()
+}
