@@ -34,6 +34,7 @@ func TestProperties(t *testing.T) {
 			}
 			at := fmt.Sprintf("seed %d step %d", seed, step)
 			f.check(t, plan, at)
+			f.rest(t, at)
 			for range f.r.IntN(4) {
 				f.last = planner.New(f.input())
 				f.check(t, f.last, at+" limping")
@@ -257,6 +258,26 @@ func (f *fleet) met(name string) bool {
 		}
 	}
 	return true
+}
+
+// rest orders what is planned while no domain does anything: the orders alone
+// must come to rest, as the hub plans again after each of them.
+func (f *fleet) rest(t *testing.T, at string) {
+	t.Helper()
+	for range 4 {
+		before := planner.New(f.input()).Desired()
+		for name, d := range f.domains {
+			d.Ordered = map[string]bool{}
+			for _, service := range before[name] {
+				d.Ordered[service] = true
+			}
+			f.domains[name] = d
+		}
+		if reflect.DeepEqual(before, planner.New(f.input()).Desired()) {
+			return
+		}
+	}
+	t.Fatalf("%s: the orders never come to rest: %v", at, planner.New(f.input()).Lines())
 }
 
 // settle obeys until nothing changes, which must be soon.
