@@ -1,0 +1,288 @@
+package engine
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
+)
+
+// conn is a network connection. What the client is to get is put into out, and
+// written by a goroutine that lives while there is something to write. Fields
+// above the line belong to the goroutine that reads, those below are guarded by
+// the session's mutex.
+type conn struct {
+	e        *Engine
+	raw      net.Conn
+	listener string
+	remote   string
+	in       reader
+	s        *session // once CONNECT was taken
+	version  byte
+	aliases  map[uint16]string // of topics, that the client gave
+	publish  wire.Publish
+	may      permission
+	pace     pace
+	hasWill  bool
+	greeted  atomic.Bool   // it has its session
+	closing  chan struct{} // closed with the connection
+	once     sync.Once
+
+	silence time.Duration // that the client may keep; 0: for ever
+	heard   atomic.Int64  // when it was heard last, since Engine.began
+	timer   *time.Timer
+	waiting atomic.Int32 // turns whose acknowledgements wait for the store
+	unacked atomic.Int32 // QoS 1 and 2 of the client that are not acknowledged
+
+	// Below: guarded by session.mu.
+	out      []packet
+	held     int  // bytes in out and on their way
+	taken    int  // packets on their way
+	writing  bool // a goroutine does
+	ending   bool // nothing more is put into out
+	draining bool // it ends when everything is written
+	why      string
+
+	maxPacket int // that the client takes; 0: any
+	aliasMax  uint16
+	aliasOut  map[string]uint16 // the writing goroutine's alone
+}
+
+// packet is one in the queue of a connection: a PUBLISH of m, an
+// acknowledgement, or raw.
+type packet struct {
+	m     *message
+	ids   []uint32
+	raw   []byte
+	id    uint16
+	first byte // of the frame
+	code  byte
+}
+
+func newConn(e *Engine, raw net.Conn, listener string) *conn {
+	c := &conn{e: e, raw: raw, listener: listener, closing: make(chan struct{})}
+	if a := raw.RemoteAddr(); a != nil {
+		c.remote = a.String()
+	}
+	c.in = newReader(raw, e.limits.MaxPacket)
+	return c
+}
+
+// hangUp closes the connection, which ends the goroutine that reads.
+func (c *conn) hangUp() {
+	c.once.Do(func() { close(c.closing) })
+	_ = c.raw.Close()
+}
+
+// pause waits.
+func (c *conn) pause(d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-c.closing:
+		return net.ErrClosed
+	}
+}
+
+// The rest is called with the session's mutex held, but for run's goroutines.
+
+// offer puts a QoS 0 message into the queue, or drops it where the client has
+// enough to read.
+func (c *conn) offer(m *message, f byte, ids []uint32) {
+	if len(c.out)+c.taken >= c.e.limits.MaxQueuedMessages || c.held+m.size() > c.e.limits.MaxQueuedBytes {
+		c.e.stats.dropped.Add(1)
+		return
+	}
+	c.put(packet{m: m, ids: ids, first: wire.PublishType<<4 | f})
+}
+
+// deliver puts the next packet of a flight into the queue.
+func (c *conn) deliver(d *delivery) {
+	if d.phase == store.Releasing {
+		c.put(packet{id: d.id, first: wire.Pubrel << 4})
+		return
+	}
+	f := flags(d.qos, d.retain)
+	if d.sent {
+		f |= wire.FlagDup // [MQTT-3.3.1-1]
+	}
+	c.put(packet{m: d.m, ids: d.ids, id: d.id, first: wire.PublishType<<4 | f})
+}
+
+// reply puts a packet into the queue that is not a message. One that asks
+// without reading the answers is not served for ever.
+func (c *conn) reply(p packet) {
+	if len(c.out) > 2*c.e.limits.MaxQueuedMessages {
+		c.end(wire.QuotaExceeded, "it does not read what it asks for")
+		return
+	}
+	c.put(p)
+}
+
+func (c *conn) put(p packet) {
+	if c.ending {
+		return
+	}
+	if c.out == nil {
+		c.out = *packets.Get().(*[]packet)
+	}
+	if p.m != nil {
+		c.held += p.m.size()
+	}
+	c.out = append(c.out, p)
+}
+
+// space is how many packets more the queue should have, so that there is
+// something to write and nothing waits long.
+func (c *conn) space() int {
+	if c.ending || c.held > 64<<10 {
+		return 0
+	}
+	return 2*replayed - len(c.out)
+}
+
+// wake has what is in the queue written.
+func (c *conn) wake() {
+	if len(c.out) > 0 || c.draining {
+		c.start()
+	}
+}
+
+func (c *conn) start() {
+	if !c.writing {
+		c.writing = true
+		c.e.running.Go(c.write)
+	}
+}
+
+// end ends the connection after what is queued, with a DISCONNECT where the
+// client understands one (MQTT 5.0, 4.13). Code 0 says nothing.
+func (c *conn) end(code byte, why string) {
+	if c.ending {
+		return
+	}
+	if code != 0 && c.version == wire.V5 {
+		if raw, err := wire.Append(nil, wire.Disconnect, wire.Packet{ProtocolVersion: wire.V5, ReasonCode: code}); err == nil {
+			c.put(packet{raw: raw})
+		}
+	}
+	c.ending, c.why = true, why
+	if code != 0 && code != wire.ServerShuttingDown {
+		c.e.log.Info("connection ended by the broker: "+why, "client", c.s.id, "remote", c.remote)
+	}
+	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime)) // also of a write that stands still
+	c.start()
+}
+
+// write writes what is queued until there is nothing more.
+func (c *conn) write() {
+	s := c.s
+	w := newWriter(c)
+	defer w.release()
+	for {
+		s.mu.Lock()
+		c.held -= w.done()
+		c.taken = 0
+		if s.conn == c {
+			s.advance()
+		}
+		if len(c.out) == 0 {
+			if c.draining && !c.ending && s.idle() {
+				c.end(wire.ServerShuttingDown, "the server ends")
+				s.mu.Unlock()
+				continue
+			}
+			ending := c.ending
+			c.writing = ending // nobody starts another
+			s.mu.Unlock()
+			if ending {
+				c.hangUp()
+			}
+			return
+		}
+		w.batch, c.out = c.out, w.spare()
+		c.taken = len(w.batch)
+		goodbye := c.ending
+		if s.conn == c {
+			s.onTheWire(w.batch)
+		}
+		s.mu.Unlock()
+		if err := w.write(goodbye); err != nil {
+			s.mu.Lock()
+			if !c.ending {
+				c.ending, c.why = true, "it does not take what it is sent: "+err.Error()
+			}
+			c.out = nil
+			s.mu.Unlock()
+			c.hangUp()
+			return
+		}
+	}
+}
+
+// idle tells whether everything is written that can be without the client. The
+// caller holds the mutex.
+func (s *session) idle() bool { return s.flow.queue.len() == 0 && s.flow.again == 0 }
+
+// onTheWire notes which flights are about to be written. The caller holds the
+// mutex.
+func (s *session) onTheWire(batch []packet) {
+	from := 0
+	for i := range batch {
+		p := &batch[i]
+		if p.m == nil || p.id == 0 {
+			continue
+		}
+		for n := s.flow.flights.len(); from < n && s.flow.flights.at(from).id != p.id; {
+			from++
+		}
+		if from < s.flow.flights.len() {
+			s.flow.flights.at(from).sent = true
+			from++
+			continue
+		}
+		from = 0 // not in their order: from the beginning
+		if _, d := s.flow.find(p.id); d != nil {
+			d.sent = true
+		}
+	}
+}
+
+// acknowledge puts acknowledgements into the queue. Without err the store has
+// what they speak for.
+func (c *conn) acknowledge(acks []ack, err error) {
+	if len(acks) == 0 {
+		return
+	}
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range acks {
+		if err != nil && a.stored {
+			a.Code = wire.QuotaExceeded
+			if a.kind == wire.Pubrec {
+				s.flow.release(a.PacketID)
+			}
+			if c.version != wire.V5 {
+				// there is no way to say no [MQTT 3.1.1: MQTT-3.3.5-2]
+				c.end(wire.QuotaExceeded, "what it published cannot be stored: "+err.Error())
+				return
+			}
+		}
+		if a.kind != wire.Pubrec || a.Code >= 0x80 {
+			c.unacked.Add(-1)
+		}
+		if c.version != wire.V5 && (a.kind == wire.Puback || a.kind == wire.Pubrec) {
+			a.Code = wire.Success
+		}
+		c.reply(packet{id: a.PacketID, first: a.kind << 4, code: a.Code})
+	}
+	c.wake()
+}
+
+var packets = sync.Pool{New: func() any { p := make([]packet, 0, 16); return &p }}

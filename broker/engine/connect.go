@@ -1,0 +1,303 @@
+package engine
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
+)
+
+// greet reads CONNECT, answers it and gives the connection its session. It
+// returns what was read beyond it.
+func (c *conn) greet() ([]byte, error) {
+	var b []byte
+	for {
+		more, err := c.in.read()
+		if err != nil {
+			return nil, err
+		}
+		b = more
+		first, start, end, short, err := wire.Frame(b)
+		switch {
+		case err != nil:
+			return nil, err
+		case first>>4 != wire.Connect:
+			return nil, errors.New("the first packet is no CONNECT") // [MQTT-3.1.0-1]
+		case short:
+			c.in.keep(b, 0)
+			continue
+		case end > c.e.limits.MaxPacket:
+			return nil, errors.New("CONNECT is too large")
+		}
+		if err := wire.CheckFirst(first, wire.V5); err != nil {
+			return nil, err
+		}
+		if end > len(b) {
+			c.in.keep(b, end)
+			continue
+		}
+		pk, err := wire.Decode(first, b[start:end], 0)
+		if err != nil {
+			return nil, c.reject(&pk, err)
+		}
+		return b[end:], c.connect(&pk)
+	}
+}
+
+// reject answers a CONNECT that cannot be taken, where there is an answer: of
+// its own version if that is known.
+func (c *conn) reject(pk *wire.Packet, err error) error {
+	var level *wire.VersionError
+	if errors.As(err, &level) {
+		c.version = wire.V311
+		if level.Level > wire.V5 {
+			c.version = wire.V5
+		}
+		return c.refuseConnect(wire.UnsupportedVersion, err)
+	}
+	return err // [MQTT-3.1.4-1]: it is closed
+}
+
+// refuseConnect says why a client is not let in [MQTT-3.1.4-2; MQTT 3.1.1:
+// MQTT-3.2.2-5].
+func (c *conn) refuseConnect(code byte, why error) error {
+	if c.version != wire.V5 {
+		switch code {
+		case wire.UnsupportedVersion:
+			code = 1
+		case wire.ClientIdentifierNotValid:
+			code = 2
+		case wire.ServerBusy, wire.ServerUnavailable, wire.QuotaExceeded:
+			code = 3
+		case wire.BadUserNameOrPassword:
+			code = 4
+		case wire.NotAuthorized:
+			code = 5
+		default:
+			return why
+		}
+	}
+	raw, err := wire.Append(nil, wire.Connack, wire.Packet{ProtocolVersion: c.version, ReasonCode: code})
+	if err == nil {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime))
+		_, _ = c.raw.Write(raw)
+	}
+	return why
+}
+
+// connect decides about a CONNECT.
+func (c *conn) connect(pk *wire.Packet) error {
+	c.version = pk.ProtocolVersion
+	p := &pk.Connect
+	if pk.Properties.AuthenticationMethod != "" {
+		return c.refuseConnect(wire.BadAuthenticationMethod, errors.New("it asks for enhanced authentication, which is not offered")) // 4.12
+	}
+	var assigned string
+	if p.ClientIdentifier == "" {
+		if c.version != wire.V5 && !p.Clean {
+			return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("a kept session needs a client id")) // [MQTT 3.1.1: MQTT-3.1.3-8]
+		}
+		assigned = newID()
+		p.ClientIdentifier = assigned
+	}
+	if len(p.ClientIdentifier) > c.e.limits.MaxTopicLength {
+		return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("the client id is too long"))
+	}
+	client := Client{
+		ID: p.ClientIdentifier, User: string(p.Username), HasUser: p.UsernameFlag,
+		Listener: c.listener, Remote: c.remote, Version: c.version,
+	}
+	if ask := c.e.ask.Authenticate; ask != nil {
+		if err := ask(client, client.User, client.HasUser, p.Password); err != nil {
+			return c.refuseConnect(connectCode(err), fmt.Errorf("client %q: %w", client.ID, err))
+		}
+	}
+	w := c.newWill(pk)
+	if w != nil {
+		if len(w.m.Topic) > c.e.limits.MaxTopicLength || levels([]byte(w.m.Topic)) > c.e.limits.MaxTopicLevels {
+			return c.refuseConnect(wire.TopicNameInvalid, errors.New("its will has a topic beyond the limits"))
+		}
+		if !c.e.allow(&client, ActionPublish, w.m.Topic) {
+			return c.refuseConnect(wire.NotAuthorized, fmt.Errorf("client %q may not publish its will to %s", client.ID, w.m.Topic))
+		}
+		if w.m.Properties.HasPayloadFormat && w.m.Properties.PayloadFormat == 1 && !validText(w.m.Payload) {
+			return c.refuseConnect(wire.PayloadFormatInvalid, errors.New("its will is not the text it says it is"))
+		}
+	}
+	return c.attach(pk, client, assigned, w)
+}
+
+func connectCode(err error) byte {
+	switch {
+	case errors.Is(err, ErrBadCredentials):
+		return wire.BadUserNameOrPassword
+	case errors.Is(err, ErrBusy):
+		return wire.ServerBusy
+	}
+	return wire.NotAuthorized
+}
+
+func newID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return "auto-" + hex.EncodeToString(b[:])
+}
+
+// keepAlive is how long the client may be silent, and whether that is not what
+// it asked for.
+func (c *conn) keepAlive(asked uint16) (seconds uint16, lowered bool) {
+	most := c.e.limits.MaxKeepAlive / time.Second
+	if most == 0 || c.version != wire.V5 || asked != 0 && time.Duration(asked) <= most {
+		return asked, false
+	}
+	return uint16(min(most, 65535)), true
+}
+
+// attach gives the connection its session: the one that is kept, or a new one.
+// A connection that has it until now is ended first [MQTT-3.1.4-3].
+func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) error {
+	e, p := c.e, &pk.Connect
+	var wish uint32
+	switch {
+	case c.version == wire.V5:
+		wish = pk.Properties.SessionExpiryInterval
+	case !p.Clean:
+		wish = store.NeverExpires
+	}
+	expiry := e.expiry(wish)
+	answer := wire.Packet{ProtocolVersion: c.version}
+	props := &answer.Properties
+	props.AssignedClientID = assigned
+	if c.version == wire.V5 {
+		if expiry != wish {
+			props.SessionExpiryInterval, props.SessionExpiryIntervalFlag = expiry, true
+		}
+		props.ReceiveMaximum = uint16(e.limits.MaxInflight)
+		props.MaximumPacketSize = uint32(e.limits.MaxPacket)
+		props.TopicAliasMaximum = e.limits.TopicAliasMaximum
+	}
+	seconds, lowered := c.keepAlive(p.Keepalive)
+	props.ServerKeepAlive, props.ServerKeepAliveFlag = seconds, lowered
+	c.silence = time.Duration(seconds) * time.Second * 3 / 2 // [MQTT-3.1.2-22; MQTT 3.1.1: MQTT-3.1.2-24]
+	c.hasWill = w != nil
+	window := e.limits.MaxInflight
+	if m := int(pk.Properties.ReceiveMaximum); c.version == wire.V5 && m > 0 {
+		window = min(window, m)
+	}
+
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return c.refuseConnect(wire.ServerUnavailable, errors.New("the server ends"))
+	}
+	old := e.sessions[client.ID]
+	var due *will // of the connection or session that ends here
+	var ended *session
+	s := old
+	if old != nil {
+		due = old.takeOver()
+		if p.Clean || old.isGone() {
+			s = nil
+			old.remove()
+			ended = old
+		}
+	}
+	present := s != nil
+	if !present {
+		s = &session{e: e, id: client.ID}
+		e.sessions[client.ID] = s
+	}
+	s.mu.Lock()
+	before := s.client.Swap(&client)
+	s.expiry = expiry
+	s.will = w
+	s.durable = e.store != nil && expiry > 0
+	if s.durable {
+		records := []store.Record{s.record(time.Time{}), store.Will{Client: s.id}}
+		if w != nil {
+			records[1] = store.Will{Client: s.id, Message: &w.m.Message, Delay: w.delay}
+		}
+		e.store.Append(records, nil)
+	} else if e.store != nil && present {
+		e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
+		s.forgetStored()
+	}
+	s.mu.Unlock()
+	e.mu.Unlock()
+	if ended != nil {
+		ended.dismiss()
+	}
+	if due != nil {
+		e.sendWill(due) // before anything that the new connection says
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || s.conn != nil { // another connection was quicker
+		return errors.New("taken over before it began")
+	}
+	c.s = s
+	c.maxPacket = int(pk.Properties.MaximumPacketSize)
+	c.aliasMax = pk.Properties.TopicAliasMaximum
+	c.greeted.Store(true)
+	s.conn = c
+	s.online.Store(true)
+	s.stopTimerLocked()
+	answer.SessionPresent = present // [MQTT-3.2.2-2, -3]
+	raw, err := wire.Append(nil, wire.Connack, answer)
+	if err != nil {
+		return err
+	}
+	c.put(packet{raw: raw})
+	s.resume(window, before)
+	c.heard.Store(int64(e.now()))
+	c.timer.Stop()
+	if c.silence > 0 {
+		c.timer = time.AfterFunc(c.silence, c.listen)
+	}
+	s.wake()
+	e.stats.connects.Add(1)
+	e.log.Debug("connected", "client", s.id, "user", client.User, "remote", c.remote, "version", c.version, "session present", present)
+	return nil
+}
+
+// resume sends what the client has not acknowledged (4.4), and drops
+// subscriptions that it may not have any more. The caller holds the mutex.
+func (s *session) resume(window int, before *Client) {
+	s.flow.resume(window)
+	if before == nil {
+		return
+	}
+	for i := range s.flow.flights.len() {
+		if d := s.flow.flights.at(i); d.phase == store.Releasing && d.stored {
+			s.conn.deliver(d)
+		}
+	}
+	for filter, sub := range s.subs {
+		if s.e.allow(s.client.Load(), ActionSubscribe, filter) {
+			continue
+		}
+		delete(s.subs, filter)
+		s.e.subscriptions.remove(sub)
+		s.append([]store.Record{store.Unsubscribe{Client: s.id, Filter: filter}}, nil)
+	}
+	if now := s.client.Load(); before.User != now.User || before.HasUser != now.HasUser || before.Listener != now.Listener {
+		s.e.AccessChanged()
+	}
+}
+
+// listen ends a connection that was silent for too long.
+func (c *conn) listen() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	left := time.Duration(c.heard.Load()) + c.silence - c.e.now()
+	if left > 0 && !c.ending {
+		c.timer.Reset(left)
+		return
+	}
+	c.end(wire.KeepAliveTimeout, "it was silent for longer than its keep alive")
+}

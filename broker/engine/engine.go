@@ -1,0 +1,209 @@
+// Package engine is an MQTT server, 3.1.1 and 5.0, over connections that it is
+// given.
+//
+// It owns sessions, subscriptions, retained messages, wills, and the way of a
+// message from publisher to subscribers, with the limits that keep clients from
+// harming each other. It refuses what is not its own: it opens no listener and
+// no file, knows no users and no configuration. Who may do what it asks one
+// function, Options.Allow; what must survive it tells Options.Store, and it
+// acknowledges nothing before the store has it.
+//
+// A connection has a goroutine that reads, and while there is something to
+// write one that writes. Everything else happens on the goroutine of whoever
+// causes it. Nobody holds a mutex while reading, writing or waiting, so a
+// client that stands still stops nobody. The order of the mutexes is: Engine.mu,
+// a retained topic's stripe, session.mu, and then those of the leaves
+// (subscriptions and their groups, retained, routes, the store).
+//
+// Package broker imports it, and tests.
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/store"
+)
+
+// Store keeps what must survive; store.Store is one. Append must not block, and
+// must not call done before it has returned.
+type Store interface {
+	Append(records []store.Record, done func(error))
+}
+
+// Client is who is asked about: the identity of a connection or, where it is
+// offline, of the session's last one.
+type Client struct {
+	ID       string
+	User     string
+	HasUser  bool
+	Listener string // as given to Serve
+	Remote   string // address; "" for a session that is offline since the start
+	Version  byte   // of the protocol: 4 is 3.1.1, 5 is 5.0
+}
+
+// Action is what a client wants to do with a topic.
+type Action uint8
+
+// The actions that Options.Allow is asked about.
+const (
+	ActionPublish   Action = iota // to a topic; a will too, when it is made and when it is sent
+	ActionSubscribe               // to a filter; of a shared subscription with its $share/group/
+	ActionDeliver                 // of a message with a topic to the client
+)
+
+// What Options.Authenticate returns to refuse a client. Any other error is
+// ErrNotAllowed to the client and said in the log.
+var (
+	ErrBadCredentials = errors.New("unknown user or wrong password")
+	ErrNotAllowed     = errors.New("not allowed to connect")
+	ErrBusy           = errors.New("the server is busy")
+)
+
+// Options are what an engine is made of. All may be zero.
+type Options struct {
+	Log    *slog.Logger
+	Limits Limits
+	// Store is told of each change; State is what it held at the start. Nil:
+	// nothing survives.
+	Store Store
+	State store.State
+	// Authenticate decides about each CONNECT, on the connection's own
+	// goroutine: it may take its time. Nil: everybody is let in.
+	Authenticate func(c Client, user string, hasUser bool, password []byte) error
+	// Allow is the one decision about access. Its answers about deliveries are
+	// remembered until AccessChanged. Nil: everything is allowed.
+	Allow func(c Client, a Action, topic string) bool
+}
+
+// Engine is a running MQTT server. Make it with New.
+type Engine struct {
+	log    *slog.Logger
+	limits Limits
+	store  Store // nil: none
+	ask    Options
+	began  time.Time
+
+	// mu guards sessions. Whoever routes messages holds it for reading until
+	// their records are with the store, so that none of a session comes after
+	// the record that it is gone.
+	mu       sync.RWMutex
+	sessions map[string]*session
+	closed   bool
+
+	subscriptions tree
+	routes        routes
+	retained      retained
+	stripes       [64]sync.Mutex // one a retained topic, while it is set and routed
+	access        atomic.Uint32  // counts AccessChanged
+	full          atomic.Int64   // when the store refused for want of room, since began; 0: it did not
+
+	admission admission
+	running   sync.WaitGroup
+	stats     counters
+}
+
+// New makes an engine and takes over what the store held.
+func New(o Options) (*Engine, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{
+		log:      o.Log,
+		limits:   o.Limits.withDefaults(),
+		store:    o.Store,
+		ask:      o,
+		began:    time.Now(),
+		sessions: make(map[string]*session),
+	}
+	e.retained.init()
+	e.routes.init()
+	e.recover(o.State)
+	e.ask.State = store.State{}
+	return e, nil
+}
+
+// Serve takes over a connection and returns at once. listener is the name of
+// the door it came in by, for Authenticate and Allow.
+func (e *Engine) Serve(raw net.Conn, listener string) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.closed {
+		_ = raw.Close()
+		return
+	}
+	c := newConn(e, raw, listener)
+	e.running.Go(c.run)
+}
+
+// AccessChanged makes the engine ask Allow anew about everything.
+func (e *Engine) AccessChanged() {
+	e.access.Add(1)
+	e.subscriptions.changed()
+}
+
+func (e *Engine) allow(c *Client, a Action, topic string) bool {
+	return e.ask.Allow == nil || e.ask.Allow(*c, a, topic)
+}
+
+// Close lets the clients have what is queued for them, for a second at most,
+// says DISCONNECT 0x8B (server shutting down) to those of MQTT 5, closes all
+// connections and waits for the end. ctx bounds it.
+//
+// Wills are not sent: that the server ends says nothing about its clients. For
+// a session that is kept the will is deferred until the restart, as MQTT 5
+// (3.1.2.5) permits; there a client that is back in time takes it away.
+// Mosquitto sends all wills when it ends, which tells a home on each upgrade
+// that everything is gone.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	e.closed = true
+	all := slices.Collect(maps.Values(e.sessions))
+	e.mu.Unlock()
+	for _, s := range all {
+		s.drain()
+	}
+	for _, c := range e.admission.strangers() {
+		c.hangUp()
+	}
+	ended := make(chan struct{})
+	go func() { e.running.Wait(); close(ended) }()
+	patience := time.NewTimer(drainTime)
+	defer patience.Stop()
+	var err error
+	select {
+	case <-ended:
+	case <-patience.C:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	for _, s := range all {
+		s.cut()
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	for _, s := range all {
+		s.stopTimer()
+	}
+	return err
+}
+
+// How long Close lets a client take what is queued for it, and how long a
+// connection may take to be told why it ends.
+const (
+	drainTime   = time.Second
+	goodbyeTime = time.Second
+)
+
+// now is the time since the engine began, by the monotonic clock.
+func (e *Engine) now() time.Duration { return time.Since(e.began) }

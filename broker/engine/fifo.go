@@ -1,0 +1,46 @@
+package engine
+
+// fifo is a queue. Its memory is let go of when it is empty.
+type fifo[T any] struct {
+	items []T
+	head  int
+}
+
+func (f *fifo[T]) len() int { return len(f.items) - f.head }
+
+func (f *fifo[T]) push(v T) { f.items = append(f.items, v) }
+
+// at returns the i-th item from the front.
+func (f *fifo[T]) at(i int) *T { return &f.items[f.head+i] }
+
+func (f *fifo[T]) pop() T {
+	var zero T
+	v := f.items[f.head]
+	f.items[f.head] = zero
+	f.head++
+	switch {
+	case f.head == len(f.items):
+		f.items, f.head = f.items[:0], 0
+		if cap(f.items) > 64 {
+			f.items = nil
+		}
+	case f.head >= 64 && f.head*2 >= len(f.items):
+		n := copy(f.items, f.items[f.head:])
+		clear(f.items[n:])
+		f.items, f.head = f.items[:n], 0
+	}
+	return v
+}
+
+// remove takes out the i-th item from the front.
+func (f *fifo[T]) remove(i int) T {
+	if i == 0 {
+		return f.pop()
+	}
+	var zero T
+	v := f.items[f.head+i]
+	copy(f.items[f.head+i:], f.items[f.head+i+1:])
+	f.items[len(f.items)-1] = zero
+	f.items = f.items[:len(f.items)-1]
+	return v
+}

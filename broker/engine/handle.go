@@ -1,0 +1,342 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
+)
+
+// errDone ends a connection in order.
+var errDone = errors.New("disconnected")
+
+// run owns the connection until it is over.
+func (c *conn) run() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.e.log.Error("the broker engine panicked over a packet: the connection is closed", "remote", c.remote, "panic", p, "stack", string(debug.Stack()))
+			c.leave(wire.Unspecified, "an error of the broker", true)
+		}
+	}()
+	if !c.e.admission.enter(c) {
+		c.hangUp()
+		return
+	}
+	defer c.e.admission.leave(c)
+	c.timer = time.AfterFunc(c.e.limits.ConnectTimeout, c.hangUp)
+	rest, err := c.greet()
+	if err != nil {
+		c.timer.Stop()
+		c.e.log.Debug("connection refused", "remote", c.remote, "error", err)
+		c.hangUp()
+		c.in.release()
+		return
+	}
+	err = c.serve(rest)
+	c.in.release()
+	var fault *wire.Error
+	switch {
+	case errors.As(err, &fault):
+		c.leave(fault.Code, fault.Reason, true)
+	case errors.Is(err, errDone):
+		c.leave(wire.Success, "disconnected", c.hasWill)
+	default:
+		c.leave(wire.Success, closedBy(err), true)
+	}
+}
+
+func closedBy(err error) string {
+	if errors.Is(err, io.EOF) {
+		return "the client closed it"
+	}
+	return err.Error()
+}
+
+// serve handles what is there, and all that comes.
+func (c *conn) serve(b []byte) error {
+	for {
+		c.heard.Store(int64(c.e.now()))
+		rest, need, err := c.process(b)
+		if err != nil {
+			return err
+		}
+		c.in.keep(rest, need)
+		if err := c.pace.wait(c, len(b)-len(rest)); err != nil {
+			return err
+		}
+		if b, err = c.in.read(); err != nil {
+			return err
+		}
+	}
+}
+
+// process handles the whole frames in b, and returns the rest with the size of
+// the frame it begins.
+func (c *conn) process(b []byte) (rest []byte, need int, err error) {
+	t := c.e.begin(c)
+	defer func() { t.end() }()
+	for {
+		first, start, end, more, err := wire.Frame(b)
+		switch {
+		case err != nil:
+			return nil, 0, err
+		case more:
+			return b, 0, nil
+		case end > c.e.limits.MaxPacket:
+			return nil, 0, &wire.Error{Code: wire.PacketTooLarge, Reason: "packet too large"}
+		}
+		if err := wire.CheckFirst(first, c.version); err != nil {
+			return nil, 0, err
+		}
+		if end > len(b) {
+			return b, end, nil
+		}
+		body := b[start:end]
+		b = b[end:]
+		switch kind := first >> 4; kind {
+		case wire.PublishType:
+			err = c.onPublish(t, first, body)
+		case wire.Puback, wire.Pubrec, wire.Pubrel, wire.Pubcomp:
+			err = c.onAck(t, kind, body)
+		case wire.Pingreq:
+			err = c.onPing(t, body)
+		default:
+			t.end()
+			err = c.onControl(kind, first, body)
+			t = c.e.begin(c)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+}
+
+func (c *conn) onPing(t *turn, body []byte) error {
+	if _, err := wire.Decode(wire.Pingreq<<4, body, c.version); err != nil {
+		return err
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.reply(packet{raw: pingresp})
+	c.touchOwn(t)
+	return nil
+}
+
+var pingresp = []byte{wire.Pingresp << 4, 0}
+
+// touchOwn has this connection written to at the end of the turn, whether it
+// still has its session or not.
+func (c *conn) touchOwn(t *turn) {
+	if c.s.conn == c {
+		t.touch(c.s)
+		return
+	}
+	c.wake()
+}
+
+func (c *conn) onPublish(t *turn, first byte, body []byte) error {
+	p := &c.publish
+	if err := p.Decode(first, body, c.version); err != nil {
+		return err
+	}
+	c.pace.messages++
+	topic := p.Topic
+	if p.Alias != 0 {
+		if p.Alias > c.e.limits.TopicAliasMaximum {
+			return &wire.Error{Code: wire.TopicAliasInvalid, Reason: "topic alias above the maximum"} // [MQTT-3.3.2-9]
+		}
+		if len(topic) == 0 {
+			known, ok := c.aliases[p.Alias]
+			if !ok {
+				return &wire.Error{Code: wire.ProtocolError, Reason: "protocol error: a topic alias that stands for nothing"}
+			}
+			topic = []byte(known)
+		} else {
+			if c.aliases == nil {
+				c.aliases = make(map[uint16]string)
+			}
+			c.aliases[p.Alias] = string(topic)
+		}
+	}
+	if p.QoS > 0 && int(c.unacked.Add(1)) > c.e.limits.MaxInflight && c.version == wire.V5 {
+		return &wire.Error{Code: wire.ReceiveMaximumExceeded, Reason: "more unacknowledged messages than the server's receive maximum"} // [MQTT-3.3.4-7]
+	}
+	a := ack{kind: wire.Puback, Ack: wire.Ack{PacketID: p.PacketID}}
+	if p.QoS == 2 {
+		a.kind = wire.Pubrec
+		twice, durable := c.receive(p.PacketID)
+		if durable {
+			// said again where it is not new: the first may not be stored yet
+			t.add(store.Received{Client: c.s.id, PacketID: p.PacketID})
+			a.stored = true
+		}
+		if twice {
+			t.acks = append(t.acks, a)
+			return nil
+		}
+	}
+	if len(topic) > c.e.limits.MaxTopicLength || levels(topic) > c.e.limits.MaxTopicLevels {
+		return c.refuse(t, a, p, wire.TopicNameInvalid)
+	}
+	if p.Properties.HasPayloadFormat && p.Properties.PayloadFormat == 1 && !validText(p.Payload) {
+		return c.refuse(t, a, p, wire.PayloadFormatInvalid)
+	}
+	r := c.e.route(topic)
+	if !c.may.publish(c, r.topic) {
+		return c.refuse(t, a, p, wire.NotAuthorized)
+	}
+	if p.QoS > 0 && c.e.full.Load() != 0 && c.e.mustStore(p, r, c.s) && c.e.refuses() {
+		return c.refuse(t, a, p, wire.QuotaExceeded)
+	}
+	if p.QoS == 0 {
+		if !p.Retain && len(r.sessions) == 0 && len(r.groups) == 0 && len(r.locals) == 0 {
+			c.e.stats.published.Add(1)
+			return nil
+		}
+		t.publish(received(p, r.topic, c.s.id), r, nil)
+		return nil
+	}
+	t.publish(received(p, r.topic, c.s.id), r, &a)
+	return nil
+}
+
+// receive takes the packet identifier of a QoS 2 message.
+func (c *conn) receive(id uint16) (twice, durable bool) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return !c.s.flow.receive(id), c.s.durable && !c.s.gone
+}
+
+// refuse tells the publisher that its message goes nowhere. Over MQTT 3.1.1
+// there is no way to: it is acknowledged [MQTT 3.1.1: MQTT-3.3.5-2], unless that
+// would say that it is stored.
+func (c *conn) refuse(t *turn, a ack, p *wire.Publish, code byte) error {
+	c.e.stats.refused.Add(1)
+	if p.QoS == 0 {
+		return nil
+	}
+	if c.version != wire.V5 && code == wire.QuotaExceeded {
+		return &wire.Error{Code: code, Reason: "what it published cannot be stored"}
+	}
+	if p.QoS == 2 && c.version == wire.V5 {
+		// A PUBREC of 0x80 and above ends it: the identifier is free.
+		c.s.mu.Lock()
+		c.s.flow.release(p.PacketID)
+		durable := c.s.durable && !c.s.gone
+		c.s.mu.Unlock()
+		if durable {
+			t.free(store.Released{Client: c.s.id, PacketID: p.PacketID})
+		}
+		a.stored = false
+	}
+	a.Code = code
+	t.acks = append(t.acks, a)
+	return nil
+}
+
+// mustStore tells whether a publish would need room on the disk.
+func (e *Engine) mustStore(p *wire.Publish, r *route, from *session) bool {
+	if e.store == nil {
+		return false
+	}
+	if p.Retain && len(p.Payload) > 0 {
+		return true
+	}
+	for i := range r.sessions {
+		if r.sessions[i].qos > 0 && r.sessions[i].session.keeps() {
+			return true
+		}
+	}
+	for i := range r.groups {
+		for _, s := range r.groups[i].members {
+			if s.qos > 0 && s.session.keeps() {
+				return true
+			}
+		}
+	}
+	return p.QoS == 2 && from.keeps()
+}
+
+func (s *session) keeps() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.durable
+}
+
+func (c *conn) onAck(t *turn, kind byte, body []byte) error {
+	a, err := wire.DecodeAck(kind, body, c.version)
+	if err != nil {
+		return err
+	}
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c {
+		return nil // taken over: its successor is asked anew
+	}
+	switch kind {
+	case wire.Puback:
+		if d, ok := s.flow.acknowledged(a.PacketID); ok {
+			s.finished(t, d)
+		}
+	case wire.Pubrec:
+		d, what := s.flow.recorded(a.PacketID, a.Code)
+		switch what {
+		case unknown:
+			if a.Code < 0x80 {
+				c.reply(packet{id: a.PacketID, first: wire.Pubrel << 4, code: wire.PacketIdentifierNotFound})
+			}
+		case refused:
+			s.finished(t, *d)
+		case release:
+			s.recorded(t, d)
+		}
+	case wire.Pubcomp:
+		if d, ok := s.flow.completed(a.PacketID); ok {
+			s.finished(t, d)
+		}
+	case wire.Pubrel:
+		back := ack{kind: wire.Pubcomp, Ack: wire.Ack{PacketID: a.PacketID}}
+		if !s.flow.release(a.PacketID) {
+			back.Code = wire.PacketIdentifierNotFound
+			c.unacked.Add(1) // acknowledging takes one off
+		} else if s.durable {
+			t.free(store.Released{Client: s.id, PacketID: a.PacketID})
+		}
+		t.acks = append(t.acks, back)
+	}
+	t.touch(s)
+	return nil
+}
+
+// finished forgets a delivery that the client has. The caller holds the mutex.
+func (s *session) finished(t *turn, d delivery) {
+	s.bytes -= d.m.size()
+	if s.durable {
+		t.free(store.Dequeue{Client: s.id, Seq: d.seq})
+	}
+}
+
+// recorded goes on with a PUBREL, once it is stored that PUBLISH must not be
+// sent again. The caller holds the mutex.
+func (s *session) recorded(t *turn, d *delivery) {
+	if !s.durable {
+		s.conn.deliver(d)
+		return
+	}
+	d.stored = false
+	s.append([]store.Record{store.Sent{Client: s.id, Seq: d.seq, PacketID: d.id, Phase: store.Releasing}}, []uint64{d.seq})
+}
+
+func levels(topic []byte) int {
+	n := 1
+	for _, b := range topic {
+		if b == '/' {
+			n++
+		}
+	}
+	return n
+}

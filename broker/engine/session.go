@@ -1,0 +1,293 @@
+package engine
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
+)
+
+// session is what a client id has, with a connection or without (MQTT 5.0,
+// 4.1).
+type session struct {
+	e      *Engine
+	id     string
+	online atomic.Bool            // has a connection
+	client atomic.Pointer[Client] // of the connection, or the last one
+
+	mu       sync.Mutex
+	conn     *conn // nil: offline
+	gone     bool  // ended: what still holds it must leave it alone
+	durable  bool  // its records are stored
+	touched  bool  // some turn will wake it
+	expiry   uint32
+	subs     map[string]*subscription
+	flow     flow
+	bytes    int // of the queue and the flights
+	seq      uint64
+	replays  []*replay
+	will     *will
+	left     time.Time   // when the connection ended
+	timer    *time.Timer // while offline: for the will, then for the end
+	deadline time.Time   // when the timer is due
+}
+
+// replay is the retained messages of a new subscription on their way.
+type replay struct {
+	sub *subscription
+	at  cursor
+}
+
+// push puts a message on its way to the client. It is false where the client
+// does not get it and another may.
+func (s *session) push(t *turn, m *message, h *target, from *group) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return false
+	}
+	qos := min(m.QoS, h.qos)
+	retain := h.asPub && m.Retain // [MQTT-3.3.1-12, -13]
+	if s.conn != nil && s.conn.tooLarge(m, h.ids, qos) {
+		return true // [MQTT-3.1.2-25]
+	}
+	if qos == 0 {
+		if s.conn == nil {
+			return false
+		}
+		s.conn.offer(m, flags(0, retain), h.ids)
+		t.touch(s)
+		return true
+	}
+	if s.conn == nil && s.expiry == 0 {
+		return false
+	}
+	if s.flow.queue.len() >= s.e.limits.MaxQueuedMessages || s.bytes+m.size() > s.e.limits.MaxQueuedBytes {
+		s.e.stats.dropped.Add(1)
+		if s.conn != nil {
+			s.conn.end(wire.QuotaExceeded, "it does not take its messages: its queue is full")
+		}
+		return true
+	}
+	s.seq++
+	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable}
+	s.bytes += m.size()
+	if s.durable {
+		t.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids})
+		t.marks = append(t.marks, mark{s, d.seq})
+	}
+	if s.conn != nil && s.flow.straight() {
+		flight := s.flow.take(d)
+		if s.durable {
+			t.add(store.Sent{Client: s.id, Seq: d.seq, PacketID: flight.id, Phase: store.Published})
+		} else {
+			s.conn.deliver(flight)
+		}
+	} else {
+		s.flow.queue.push(d)
+	}
+	t.touch(s)
+	return true
+}
+
+func flags(qos byte, retain bool) byte {
+	f := qos << 1
+	if retain {
+		f |= wire.FlagRetain
+	}
+	return f
+}
+
+// settled is what the store says about a delivery: it may go on, or what it
+// waited for failed.
+func (s *session) settled(seq uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	if err != nil {
+		if d, ok := s.flow.forget(seq); ok {
+			s.bytes -= d.m.size()
+		}
+		s.wake()
+		return
+	}
+	d, flying := s.flow.bySeq(seq)
+	if d == nil {
+		return
+	}
+	d.stored = true
+	if flying && s.conn != nil && (d.open || d.phase == store.Releasing) {
+		s.conn.deliver(d)
+	}
+	s.wake()
+}
+
+// advance moves what may go from the queue, and from the retained messages that
+// are replayed, to the connection. The caller holds the mutex.
+func (s *session) advance() {
+	c := s.conn
+	if c == nil || c.ending {
+		return
+	}
+	var gone, sent []store.Record
+	for d := s.flow.resend(); d != nil; d = s.flow.resend() {
+		if c.tooLarge(d.m, d.ids, d.qos) {
+			s.bytes -= d.m.size()
+			gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
+			s.flow.forget(d.seq)
+			continue
+		}
+		c.deliver(d)
+	}
+	var marks []uint64
+	if s.flow.queue.len() > 0 {
+		now := time.Now()
+		for d := s.flow.next(); d != nil; d = s.flow.next() {
+			one := s.flow.queue.pop()
+			if one.m.expired(now) || !s.allowed(&one) || c.tooLarge(one.m, one.ids, one.qos) {
+				s.bytes -= one.m.size()
+				gone = append(gone, store.Dequeue{Client: s.id, Seq: one.seq})
+				continue
+			}
+			flight := s.flow.take(one)
+			if !s.durable {
+				c.deliver(flight)
+				continue
+			}
+			sent = append(sent, store.Sent{Client: s.id, Seq: flight.seq, PacketID: flight.id, Phase: store.Published})
+			if flight.qos == 1 {
+				c.deliver(flight)
+				continue
+			}
+			// A packet identifier of QoS 2 that the client knows and the server
+			// forgot would swallow the next message that gets it.
+			flight.stored = false
+			marks = append(marks, flight.seq)
+		}
+	}
+	s.append(gone, nil)
+	s.append(sent, marks)
+	s.replay()
+}
+
+// append tells the store, and the deliveries when it is done.
+func (s *session) append(records []store.Record, waiting []uint64) {
+	if len(records) == 0 || !s.durable {
+		return
+	}
+	if len(waiting) == 0 {
+		s.e.store.Append(records, nil)
+		return
+	}
+	s.e.store.Append(records, func(err error) {
+		s.e.storeSaid(err)
+		for _, seq := range waiting {
+			s.settled(seq, nil) // it moves on in any case
+		}
+	})
+}
+
+// allowed tells whether a delivery may still be made: the rules, or who the
+// client is, may have changed since it was queued.
+func (s *session) allowed(d *delivery) bool {
+	if now := s.e.access.Load(); d.access != now {
+		d.access = now
+		return s.e.allow(s.client.Load(), ActionDeliver, d.m.Topic)
+	}
+	return true
+}
+
+// replay takes some of the retained messages. Those with QoS 1 and 2 go
+// straight in flight, and only where nothing is queued: then nothing older of
+// their topics comes after them.
+func (s *session) replay() {
+	c := s.conn
+	for len(s.replays) > 0 && c.space() > 0 {
+		r := s.replays[0]
+		n := min(c.space(), replayed)
+		if r.sub.qos > 0 {
+			if !s.flow.straight() {
+				return
+			}
+			n = min(n, s.flow.window-s.flow.opened)
+		}
+		var records []store.Record
+		var marks []uint64
+		for _, m := range s.e.retained.next(&r.at, n, time.Now()) {
+			if !s.e.allow(s.client.Load(), ActionDeliver, m.Topic) {
+				continue
+			}
+			var ids []uint32
+			if r.sub.id != 0 {
+				ids = []uint32{r.sub.id}
+			}
+			qos := min(m.QoS, r.sub.qos)
+			if c.tooLarge(m, ids, qos) {
+				continue
+			}
+			if qos == 0 {
+				c.put(packet{m: m, ids: ids, first: wire.PublishType<<4 | flags(0, true)})
+				continue
+			}
+			s.seq++
+			s.bytes += m.size()
+			d := s.flow.take(delivery{m: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable})
+			if !s.durable {
+				c.deliver(d)
+				continue
+			}
+			records = append(records,
+				store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: true, Identifiers: ids},
+				store.Sent{Client: s.id, Seq: d.seq, PacketID: d.id, Phase: store.Published})
+			marks = append(marks, d.seq)
+		}
+		if len(records) > 0 {
+			s.e.store.Append(records, func(err error) {
+				s.e.storeSaid(err)
+				for _, seq := range marks {
+					s.settled(seq, err)
+				}
+			})
+		}
+		if r.at.done {
+			s.replays[0] = nil
+			s.replays = s.replays[1:]
+		}
+	}
+	if len(s.replays) == 0 {
+		s.replays = nil
+	}
+}
+
+// wake has the connection written to, if there is something to write. The
+// caller holds the mutex.
+func (s *session) wake() {
+	if s.conn != nil {
+		s.advance()
+		s.conn.wake()
+	}
+}
+
+// drain has the connection end as soon as everything is written.
+func (s *session) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.conn; c != nil {
+		c.draining = true
+		s.advance()
+		c.start()
+	}
+}
+
+// cut ends the connection.
+func (s *session) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.conn; c != nil {
+		c.end(wire.ServerShuttingDown, "the server ends")
+	}
+}

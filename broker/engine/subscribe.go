@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"time"
+	"unicode/utf8"
+
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
+)
+
+func validText(b []byte) bool { return utf8.Valid(b) }
+
+// onControl handles the packets that are rare.
+func (c *conn) onControl(kind, first byte, body []byte) error {
+	switch kind {
+	case wire.Connect:
+		return &wire.Error{Code: wire.ProtocolError, Reason: "protocol error: a second CONNECT"} // [MQTT-3.1.0-2]
+	case wire.Auth:
+		return &wire.Error{Code: wire.ProtocolError, Reason: "protocol error: AUTH without an authentication method"} // 4.12
+	}
+	pk, err := wire.Decode(first, body, c.version)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case wire.Subscribe:
+		c.onSubscribe(&pk)
+	case wire.Unsubscribe:
+		c.onUnsubscribe(&pk)
+	case wire.Disconnect:
+		return c.onDisconnect(&pk)
+	}
+	return nil
+}
+
+// onSubscribe adds subscriptions. SUBACK is sent when they are stored, and
+// after it the retained messages.
+func (c *conn) onSubscribe(pk *wire.Packet) {
+	s, e := c.s, c.e
+	codes := make([]byte, len(pk.Filters))
+	var records []store.Record
+	var fresh []*subscription
+	e.mu.RLock()
+	s.mu.Lock()
+	if s.gone || s.conn != c {
+		s.mu.Unlock()
+		e.mu.RUnlock()
+		return
+	}
+	var replays []*replay
+	for i := range pk.Filters {
+		f := &pk.Filters[i]
+		sub := &subscription{
+			session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal, asPub: f.RetainAsPublished,
+			retain: f.RetainHandling, id: uint32(f.Identifier),
+		}
+		if codes[i] = c.maySubscribe(sub); codes[i] >= 0x80 {
+			continue
+		}
+		old := s.subs[sub.filter]
+		s.subscribe(sub)
+		fresh = append(fresh, sub)
+		if s.durable {
+			records = append(records, sub.record(s.id))
+		}
+		group, _ := wire.Shared(sub.filter)
+		if group == "" && (sub.retain == 0 || sub.retain == 1 && old == nil) { // [MQTT-3.3.1-9, -10, -11]
+			replays = append(replays, &replay{sub: sub, at: newCursor(sub.filter)})
+		}
+	}
+	durable := s.durable && len(records) > 0
+	if durable {
+		e.store.Append(records, func(err error) {
+			e.storeSaid(err)
+			if err != nil {
+				c.unsubscribed(fresh)
+				for i := range codes {
+					if codes[i] < 0x80 {
+						codes[i] = c.refusal(wire.QuotaExceeded)
+					}
+				}
+				replays = nil
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			c.suback(pk.PacketID, codes, replays)
+		})
+	} else {
+		c.suback(pk.PacketID, codes, replays)
+	}
+	s.mu.Unlock()
+	e.mu.RUnlock()
+}
+
+// refusal is a reason code as the client's version has it.
+func (c *conn) refusal(code byte) byte {
+	if c.version != wire.V5 {
+		return 0x80
+	}
+	return code
+}
+
+func (c *conn) maySubscribe(sub *subscription) byte {
+	_, filter := wire.Shared(sub.filter)
+	l := &c.e.limits
+	_, known := c.s.subs[sub.filter]
+	switch {
+	case len(sub.filter) > l.MaxTopicLength || levels([]byte(filter)) > l.MaxTopicLevels:
+		return c.refusal(wire.TopicFilterInvalid)
+	case !known && len(c.s.subs) >= l.MaxSubscriptions:
+		return c.refusal(wire.QuotaExceeded)
+	case !c.e.allow(c.s.client.Load(), ActionSubscribe, sub.filter):
+		return c.refusal(wire.NotAuthorized)
+	}
+	return sub.qos
+}
+
+func (s *subscription) record(client string) store.Subscribe {
+	return store.Subscribe{
+		Client: client, Filter: s.filter, QoS: s.qos, NoLocal: s.noLocal,
+		RetainAsPublished: s.asPub, RetainHandling: s.retain, Identifier: s.id,
+	}
+}
+
+// subscribe adds a subscription, in place of the one with its filter
+// [MQTT-3.8.4-3]. The caller holds the mutex.
+func (s *session) subscribe(sub *subscription) {
+	if old := s.subs[sub.filter]; old != nil {
+		s.e.subscriptions.remove(old)
+	}
+	if s.subs == nil {
+		s.subs = make(map[string]*subscription)
+	}
+	s.subs[sub.filter] = sub
+	s.e.subscriptions.add(sub)
+}
+
+// suback answers, and begins with the retained messages. The caller holds the
+// mutex.
+func (c *conn) suback(id uint16, codes []byte, replays []*replay) {
+	raw, err := wire.Append(nil, wire.Suback, wire.Packet{ProtocolVersion: c.version, PacketID: id, ReasonCodes: codes})
+	if err != nil {
+		return
+	}
+	c.reply(packet{raw: raw})
+	if s := c.s; s.conn == c {
+		s.replays = append(s.replays, replays...)
+		s.advance()
+	}
+	c.wake()
+}
+
+// unsubscribed takes back what could not be stored.
+func (c *conn) unsubscribed(all []*subscription) {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range all {
+		if s.subs[sub.filter] == sub {
+			delete(s.subs, sub.filter)
+			s.e.subscriptions.remove(sub)
+		}
+	}
+}
+
+func (c *conn) onUnsubscribe(pk *wire.Packet) {
+	s, e := c.s, c.e
+	codes := make([]byte, len(pk.Filters))
+	var records []store.Record
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || s.conn != c {
+		return
+	}
+	for i := range pk.Filters {
+		filter := pk.Filters[i].Filter
+		sub := s.subs[filter]
+		if sub == nil {
+			codes[i] = wire.NoSubscriptionExisted
+			continue
+		}
+		delete(s.subs, filter)
+		e.subscriptions.remove(sub)
+		for j := 0; j < len(s.replays); j++ {
+			if s.replays[j].sub == sub {
+				s.replays = append(s.replays[:j:j], s.replays[j+1:]...)
+				j--
+			}
+		}
+		records = append(records, store.Unsubscribe{Client: s.id, Filter: filter})
+	}
+	raw, err := wire.Append(nil, wire.Unsuback, wire.Packet{ProtocolVersion: c.version, PacketID: pk.PacketID, ReasonCodes: codes})
+	if err != nil {
+		return
+	}
+	if !s.durable || len(records) == 0 {
+		c.reply(packet{raw: raw})
+		c.wake()
+		return
+	}
+	e.store.Append(records, func(err error) { // it holds in any case
+		e.storeSaid(err)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.reply(packet{raw: raw})
+		c.wake()
+	})
+}
+
+// onDisconnect ends the connection as the client says (MQTT 5.0, 3.14.4).
+func (c *conn) onDisconnect(pk *wire.Packet) error {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.version == wire.V5 && pk.Properties.SessionExpiryIntervalFlag && s.conn == c {
+		wish := pk.Properties.SessionExpiryInterval
+		if s.expiry == 0 && wish != 0 {
+			return &wire.Error{Code: wire.ProtocolError, Reason: "protocol error: a session expiry interval where CONNECT had none"} // [MQTT-3.14.2-2]
+		}
+		s.expiry = c.e.expiry(wish)
+	}
+	c.hasWill = pk.ReasonCode != wire.Success // [MQTT-3.14.4-3]
+	return errDone
+}
+
+// expiry is a session expiry interval within the limit.
+func (e *Engine) expiry(seconds uint32) uint32 {
+	most := uint32(min(e.limits.MaxSessionExpiry/time.Second, store.NeverExpires))
+	return min(seconds, most)
+}

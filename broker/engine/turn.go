@@ -1,0 +1,246 @@
+package engine
+
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
+)
+
+// turn is what one goroutine does at a stretch: a buffer full of packets of one
+// connection, a message of the program, a will. Its changes go to the store
+// together, and the connections that got something are written to when it ends,
+// so that what comes together leaves together.
+//
+// It holds Engine.mu for reading from begin to end.
+type turn struct {
+	e       *Engine
+	c       *conn // whose packets are handled; nil: nobody's
+	records []store.Record
+	adds    bool // whether they need room; those that do not go by themselves
+	added   int  // how many needed room so far
+	marks   []mark
+	acks    []ack
+	touched []*session
+	locals  []*local
+}
+
+// mark is a delivery that waits for the store.
+type mark struct {
+	s   *session
+	seq uint64
+}
+
+// ack is a packet that waits for the store.
+type ack struct {
+	kind byte
+	wire.Ack
+	stored bool // it speaks for records: without them it is a refusal
+}
+
+func (e *Engine) begin(c *conn) *turn {
+	e.mu.RLock()
+	return &turn{e: e, c: c}
+}
+
+func (t *turn) end() {
+	t.commit()
+	t.e.mu.RUnlock()
+	for i, s := range t.touched {
+		s.mu.Lock()
+		s.touched = false
+		s.wake()
+		s.mu.Unlock()
+		t.touched[i] = nil
+	}
+	t.touched = t.touched[:0]
+	for _, l := range t.locals {
+		l.wake()
+	}
+	t.locals = nil
+}
+
+// touch has a session written to when the turn ends. The caller holds its mutex.
+func (t *turn) touch(s *session) {
+	if !s.touched {
+		s.touched = true
+		t.touched = append(t.touched, s)
+	}
+}
+
+// add takes a record that needs room on the disk.
+func (t *turn) add(r store.Record) {
+	if !t.adds && len(t.records) > 0 {
+		t.commit()
+	}
+	t.adds = true
+	t.added++
+	t.records = append(t.records, r)
+}
+
+// free takes a record that takes away or moves on: a full disk refuses none of
+// these, but a batch of both kinds as a whole.
+func (t *turn) free(r store.Record) {
+	if t.e.store == nil {
+		return
+	}
+	if t.adds && len(t.records) > 0 {
+		t.commit()
+	}
+	t.adds = false
+	t.records = append(t.records, r)
+}
+
+// commit hands the records to the store, and what waits for them.
+func (t *turn) commit() {
+	if len(t.records) == 0 && len(t.acks) == 0 {
+		return
+	}
+	if t.e.store == nil || len(t.records) == 0 && (t.c == nil || t.c.waiting.Load() == 0) {
+		t.c.acknowledge(t.acks, nil)
+		t.acks = t.acks[:0]
+		return
+	}
+	// Acknowledgements leave in the order of what they acknowledge
+	// [MQTT-4.6.0-2, -3, -4], so those without records wait for those with.
+	records, marks, acks, adds, c, e := t.records, t.marks, t.acks, t.adds && len(t.records) > 0, t.c, t.e
+	t.records, t.marks, t.acks = nil, nil, nil
+	t.adds = false
+	if len(acks) == 0 && !adds {
+		e.store.Append(records, nil)
+		return
+	}
+	if c != nil && len(acks) > 0 {
+		c.waiting.Add(1)
+	}
+	e.store.Append(records, func(err error) {
+		e.storeSaid(err)
+		if !adds {
+			err = nil // these hold in any case
+		}
+		for _, m := range marks {
+			m.s.settled(m.seq, err)
+		}
+		if c != nil && len(acks) > 0 {
+			c.acknowledge(acks, err)
+			c.waiting.Add(-1)
+		}
+	})
+}
+
+var seed = maphash.MakeSeed()
+
+// publish hands a message to all who subscribed to it. a is what its publisher
+// gets for it when the store has what it must have; nil: nothing.
+func (t *turn) publish(m *message, r *route, a *ack) {
+	e := t.e
+	before := t.added
+	full := false
+	if m.Retain {
+		// Nobody else sets the topic until this one is with everybody and its
+		// records with the store: the last that a subscriber hears is what is
+		// retained, and what is stored.
+		stripe := &e.stripes[maphash.String(seed, m.Topic)%uint64(len(e.stripes))]
+		stripe.Lock()
+		defer stripe.Unlock()
+		if full = !e.retained.set(m, &e.limits); full {
+			e.stats.retainedRefused.Add(1)
+		} else if e.store != nil {
+			one := store.Retain{Topic: m.Topic, Message: &m.Message}
+			if len(m.Payload) == 0 {
+				one.Message = nil
+				t.free(one)
+			} else {
+				t.add(one)
+			}
+			defer t.commit()
+		}
+		r = nil
+	}
+	if r == nil {
+		r = e.routeOf(m.Topic)
+	}
+	matched := len(r.locals)
+	for i := range r.sessions {
+		if h := r.sessions[i].heard(m.Publisher); h != nil && h.session.push(t, m, h, nil) {
+			matched++
+		}
+	}
+	for i := range r.groups {
+		if r.groups[i].push(t, m) {
+			matched++
+		}
+	}
+	for _, l := range r.locals {
+		l.push(t, m)
+	}
+	e.stats.published.Add(1)
+	if a == nil {
+		return
+	}
+	switch {
+	case full:
+		a.Code = wire.QuotaExceeded
+	case matched == 0 && !m.Retain:
+		a.Code = wire.NoMatchingSubscribers
+	}
+	a.stored = a.stored || t.added != before
+	t.acks = append(t.acks, *a)
+}
+
+// push gives a message to one member of a shared subscription, those that are
+// online first, in turns (MQTT 5.0, 4.8.2).
+func (s *sharing) push(t *turn, m *message) bool {
+	n := len(s.members)
+	if n == 0 {
+		return false
+	}
+	s.group.mu.Lock()
+	start := s.group.turn
+	for _, online := range []bool{true, false} {
+		for i := range n {
+			at := (start + i) % n
+			one := s.members[at]
+			if one.session.online.Load() != online {
+				continue
+			}
+			s.group.turn = at + 1
+			s.group.mu.Unlock()
+			h := target{session: one.session, qos: one.qos, asPub: one.asPub}
+			if one.id != 0 {
+				h.ids = []uint32{one.id}
+			}
+			if one.session.push(t, m, &h, s.group) {
+				return true
+			}
+			s.group.mu.Lock()
+		}
+	}
+	s.group.mu.Unlock()
+	return false
+}
+
+// refuses tells whether a publish that must be stored is not even tried: the
+// disk was full a moment ago.
+func (e *Engine) refuses() bool {
+	at := e.full.Load()
+	if at == 0 {
+		return false
+	}
+	now := int64(e.now())
+	// one a second tries whether there is room again
+	return now-at < int64(time.Second) || !e.full.CompareAndSwap(at, now)
+}
+
+// storeSaid takes note of what the store answers.
+func (e *Engine) storeSaid(err error) {
+	switch {
+	case err == nil:
+		if e.full.Load() != 0 && e.full.Swap(0) != 0 {
+			e.log.Info("the store takes messages again")
+		}
+	case e.full.Swap(max(int64(e.now()), 1)) == 0:
+		e.log.Error("the store refuses messages: what needs it is refused to the clients until it takes them again", "error", err)
+	}
+}

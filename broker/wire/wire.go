@@ -1,0 +1,189 @@
+// Package wire is MQTT 3.1.1 and 5.0 as bytes: frames, packets, topic names
+// and filters.
+//
+// It owns what is well formed, strictly: nothing malformed comes through, and
+// each fault carries the reason code that MQTT 5 gives it. PUBLISH and its
+// acknowledgements, which are nearly all of the traffic, are decoded and
+// encoded here; for the other packets the codec is mochi's, which is given
+// only what was checked before, and a panic of it is an error. It knows
+// nothing of sessions, keeps no state and does no I/O. The engine, and tests
+// that speak MQTT by hand, import it.
+package wire
+
+import "fmt"
+
+// Packet types (MQTT 5.0, 2.1.2).
+const (
+	Connect     byte = 1
+	Connack     byte = 2
+	PublishType byte = 3
+	Puback      byte = 4
+	Pubrec      byte = 5
+	Pubrel      byte = 6
+	Pubcomp     byte = 7
+	Subscribe   byte = 8
+	Suback      byte = 9
+	Unsubscribe byte = 10
+	Unsuback    byte = 11
+	Pingreq     byte = 12
+	Pingresp    byte = 13
+	Disconnect  byte = 14
+	Auth        byte = 15
+)
+
+// will is the property table's name for a will, which is in a CONNECT but has
+// properties of its own.
+const will byte = 16
+
+// Protocol levels.
+const (
+	V311 byte = 4
+	V5   byte = 5
+)
+
+// The flags of a PUBLISH in the first byte of its frame.
+const (
+	FlagRetain byte = 1
+	FlagDup    byte = 8
+)
+
+// MaxRemaining is the largest remaining length there is.
+const MaxRemaining = 268435455
+
+// Reason codes (MQTT 5.0, 2.4).
+const (
+	Success                  byte = 0x00
+	DisconnectWithWill       byte = 0x04
+	NoMatchingSubscribers    byte = 0x10
+	NoSubscriptionExisted    byte = 0x11
+	Unspecified              byte = 0x80
+	MalformedPacket          byte = 0x81
+	ProtocolError            byte = 0x82
+	ImplementationSpecific   byte = 0x83
+	UnsupportedVersion       byte = 0x84
+	ClientIdentifierNotValid byte = 0x85
+	BadUserNameOrPassword    byte = 0x86
+	NotAuthorized            byte = 0x87
+	ServerUnavailable        byte = 0x88
+	ServerBusy               byte = 0x89
+	ServerShuttingDown       byte = 0x8B
+	BadAuthenticationMethod  byte = 0x8C
+	KeepAliveTimeout         byte = 0x8D
+	SessionTakenOver         byte = 0x8E
+	TopicFilterInvalid       byte = 0x8F
+	TopicNameInvalid         byte = 0x90
+	PacketIdentifierInUse    byte = 0x91
+	PacketIdentifierNotFound byte = 0x92
+	ReceiveMaximumExceeded   byte = 0x93
+	TopicAliasInvalid        byte = 0x94
+	PacketTooLarge           byte = 0x95
+	MessageRateTooHigh       byte = 0x96
+	QuotaExceeded            byte = 0x97
+	PayloadFormatInvalid     byte = 0x99
+	ConnectionRateExceeded   byte = 0x9F
+)
+
+// Error is a fault of a packet. Code is what MQTT 5 has the server say before
+// it closes the connection; over MQTT 3.1.1 it only closes.
+type Error struct {
+	Code   byte
+	Reason string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s (0x%02X)", e.Reason, e.Code) }
+
+func malformed(reason string) *Error { return &Error{MalformedPacket, "malformed packet: " + reason} }
+
+func violation(reason string) *Error { return &Error{ProtocolError, "protocol error: " + reason} }
+
+// Frame finds the frame at the beginning of b: its first byte, and where its
+// body begins and ends. more is true where b has no whole fixed header yet; end
+// may be beyond b.
+func Frame(b []byte) (first byte, start, end int, more bool, err error) {
+	if len(b) == 0 {
+		return 0, 0, 0, true, nil
+	}
+	remaining, n, ok, fault := varint(b[1:])
+	if fault != nil {
+		return b[0], 0, 0, false, fault
+	}
+	if !ok {
+		return b[0], 0, 0, true, nil
+	}
+	return b[0], 1 + n, 1 + n + remaining, false, nil
+}
+
+// CheckFirst checks the type and flags of a packet that a client sends
+// [MQTT-2.1.3-1; MQTT 3.1.1: MQTT-2.2.2-2].
+func CheckFirst(first, version byte) error {
+	flags := first & 0xf
+	switch kind := first >> 4; kind {
+	case PublishType:
+		switch {
+		case flags>>1&3 == 3:
+			return malformed("QoS 3") // [MQTT-3.3.1-4]
+		case flags>>1&3 == 0 && flags&FlagDup != 0:
+			return malformed("DUP with QoS 0") // [MQTT-3.3.1-2]
+		}
+		return nil
+	case Pubrel, Subscribe, Unsubscribe:
+		if flags != 2 {
+			return malformed("reserved flags") // [MQTT-3.6.1-1, -3.8.1-1, -3.10.1-1]
+		}
+		return nil
+	case Connect, Puback, Pubrec, Pubcomp, Pingreq, Disconnect:
+	case Auth:
+		if version != V5 {
+			return malformed("AUTH is of MQTT 5")
+		}
+	case 0:
+		return malformed("packet type 0")
+	default:
+		return violation("a packet that only a server sends")
+	}
+	if flags != 0 {
+		return malformed("reserved flags")
+	}
+	return nil
+}
+
+// varint decodes a variable byte integer; ok is false where b ends within it.
+// It must take no more bytes than it needs [MQTT-1.5.5-1].
+func varint(b []byte) (value, n int, ok bool, err error) {
+	for n < 4 {
+		if n == len(b) {
+			return 0, 0, false, nil
+		}
+		c := b[n]
+		value |= int(c&0x7f) << (7 * n)
+		n++
+		if c < 0x80 {
+			if c == 0 && n > 1 {
+				return 0, 0, false, malformed("a variable byte integer longer than it need be")
+			}
+			return value, n, true, nil
+		}
+	}
+	return 0, 0, false, malformed("a variable byte integer of more than four bytes")
+}
+
+// appendVarint encodes a variable byte integer.
+func appendVarint(b []byte, v int) []byte {
+	for v >= 0x80 {
+		b = append(b, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(b, byte(v))
+}
+
+func varintLen(v int) int {
+	switch {
+	case v < 1<<7:
+		return 1
+	case v < 1<<14:
+		return 2
+	case v < 1<<21:
+		return 3
+	}
+	return 4
+}
