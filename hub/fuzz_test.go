@@ -1,0 +1,49 @@
+package hub
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// FuzzReceive: nothing that a client can publish ends the hub or keeps it busy.
+func FuzzReceive(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"dominion/domain/kitchen/availability", "online"},
+		{"dominion/domain/kitchen/heartbeat", `{"id":"1","session":"s","epoch":18446744073709551615,"generation":18446744073709551615}`},
+		{"dominion/domain/kitchen/status", `{"id":"1","protocol":"1.0","services":[{"service":"service-01","state":"failed"}],"catalog":[{"service":"service-01","version":"x"}]}`},
+		{"dominion/domain/esp/status", `{"micro":true,"services":[{"service":"service-01","state":"running","port":1}]}`},
+		{"dominion/domain/kitchen/metrics", `{"temperature":null}`},
+		{"dominion/domain/kitchen/event", `{"type":"service_failed","message":"\u0000"}`},
+		{"dominion/domain/kitchen/response", `{"transaction":"x","status":"error"}`},
+		{"dominion/service/service-01/set", `{"replicas":9999}`},
+		{"dominion/service/service-01/set", `RESTART`},
+		{"dominion/service/gone/status", `{}`},
+		{"dominion/request/join", `{"id":"1","name":"kitchen","session":"t"}`},
+		{"dominion/request/why", `{"service":"service-01","domain":"kitchen"}`},
+		{"dominion/request/forget", `{"domain":"kitchen"}`},
+		{"dominion/request/plan", ``},
+		{"dominion/request/status", `{"limit":-1}`},
+		{"dominion/request/events", `{"limit":-9223372036854775808}`},
+		{"homeassistant/status", `online`},
+	} {
+		f.Add(seed[0], []byte(seed[1]), false)
+		f.Add(seed[0], []byte(seed[1]), true)
+	}
+	h := town(f, 2, 3)
+	now := time.Now()
+	f.Fuzz(func(t *testing.T, topic string, payload []byte, retained bool) {
+		h.handle(arrived{Topic: topic, Payload: payload, Retain: retained}, now)
+		now = now.Add(300 * time.Millisecond)
+		h.expire(now)
+		for pass := 0; h.dirty; pass++ {
+			h.dirty = false
+			h.reconcile(now)
+			if pass > 10 {
+				t.Fatal("the plan never comes to rest")
+			}
+		}
+		h.answer(topics.VerbStatus, topics.Ask{}, now)
+	})
+}
