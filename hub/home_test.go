@@ -40,6 +40,7 @@ type home struct {
 	retained map[string]string
 	said     []string // topics, in the order of what was published
 	events   []topics.Event
+	before   []topics.Message     // what the broker has kept when the hub starts
 	answered func(topics.Message) // sees every message; nil: nobody
 }
 
@@ -84,6 +85,10 @@ func (h *home) start() {
 	if err := b.Subscribe("#", h.note); err != nil {
 		h.Fatal(err)
 	}
+	for _, m := range h.before {
+		b.Publish(m)
+	}
+	synctest.Wait()
 	state, err := store.Open(h.cfg.DataDir, log)
 	if err != nil {
 		h.Fatal(err)

@@ -148,11 +148,8 @@ func (h *Hub) ID() string { return h.store.ID() }
 
 // Filters returns what the hub has to be subscribed to.
 func (h *Hub) Filters() []string {
-	filters := h.tree.HubFilters()
-	if h.cfg.HomeAssistant.Enabled {
-		filters = append(append(filters, h.discovery.Filter()), h.discovery.BirthTopics()...)
-	}
-	return filters
+	// Home Assistant's also where it is told nothing: an earlier run may have.
+	return append(append(h.tree.HubFilters(), h.discovery.Filter()), h.discovery.BirthTopics()...)
 }
 
 // Will is what has to be said when the hub is lost.

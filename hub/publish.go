@@ -110,9 +110,18 @@ func (h *Hub) hubStatus() topics.Hub {
 // publishDiscovery tells Home Assistant what there is, and takes out of it
 // what an earlier run left and this one has not.
 func (h *Hub) publishDiscovery() {
-	if !h.cfg.HomeAssistant.Enabled {
-		return
+	if h.cfg.HomeAssistant.Enabled {
+		h.tellAll()
 	}
+	if h.ready {
+		for topic := range h.ghosts {
+			h.remove(topic)
+		}
+		clear(h.ghosts)
+	}
+}
+
+func (h *Hub) tellAll() {
 	h.tell("hub", traits{}, func() homeassistant.Config { return homeassistant.Hub(h.discovery) })
 	for _, d := range h.sortedDomains() {
 		s := d.status
@@ -129,12 +138,6 @@ func (h *Hub) publishDiscovery() {
 	}
 	for name, v := range h.views {
 		h.tell("service/"+name, traits{}, func() homeassistant.Config { return homeassistant.Service(h.discovery, v) })
-	}
-	if h.ready {
-		for topic := range h.ghosts {
-			h.remove(topic)
-		}
-		clear(h.ghosts)
 	}
 }
 

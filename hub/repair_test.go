@@ -125,3 +125,24 @@ func TestRemovalIsRepeatedAtHomeAssistantsBirth(t *testing.T) {
 		}
 	})
 }
+
+// Home Assistant was told of this home until it was switched off in the
+// configuration: what is left of that in the broker is cleared.
+func TestHomeAssistantSwitchedOff(t *testing.T) {
+	inHome(t, chain+"[homeassistant]\nenabled = false\n", func(h *home) {
+		topic := "homeassistant/device/dominion_" + h.hub.ID()[:8] + "_service_lamp/config"
+		h.stop()
+		h.before = []topics.Message{{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: true}}
+		h.start()
+		if got := h.last(topic); got != "" {
+			h.Errorf("%s is still %s", topic, got)
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for topic, payload := range h.retained {
+			if strings.HasPrefix(topic, "homeassistant/") && payload != "" {
+				h.Errorf("%s is told of", topic)
+			}
+		}
+	})
+}
