@@ -10,6 +10,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
@@ -48,6 +49,8 @@ type Hub struct {
 	log     *slog.Logger
 	tree    topics.Tree
 	box     *mailbox.Box[event]
+	waiting atomic.Int64 // bytes of payloads in the box, about
+	tooMuch atomic.Int64 // messages that were not put there
 
 	epoch     uint64
 	started   time.Time
@@ -103,16 +106,19 @@ type (
 // Lonely is a domain that announces itself by zeroconf and has not joined.
 type Lonely struct{ Name, ID, Version, Address string }
 
-// mailboxLimit bounds what waits for the loop. A home of a thousand domains
-// reconnecting at once stays far below it.
-const mailboxLimit = 1 << 16
+// What waits for the loop is bounded. A home of a thousand domains that connect
+// at once stays far below.
+const (
+	maxEvents  = 1 << 16
+	maxWaiting = 64 << 20 // bytes of payloads
+)
 
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
 		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
-		box:       mailbox.New[event](mailboxLimit),
+		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),
 		retired:   make(map[string]services.Definition),
 		domains:   make(map[string]*domain),
@@ -158,7 +164,14 @@ func (h *Hub) Will() topics.Message {
 }
 
 // Deliver hands the hub a message. It never blocks.
-func (h *Hub) Deliver(m topics.Message) { h.box.Put(arrived(m)) }
+func (h *Hub) Deliver(m topics.Message) {
+	if h.waiting.Add(int64(len(m.Payload))) > maxWaiting {
+		h.waiting.Add(-int64(len(m.Payload)))
+		h.tooMuch.Add(1)
+		return
+	}
+	h.box.Put(arrived(m))
+}
 
 // Connected tells the hub that the bus carries, and that it is subscribed.
 func (h *Hub) Connected() { h.box.Put(connected{}) }
@@ -182,7 +195,9 @@ func (h *Hub) Run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		events, dropped := h.box.Take()
-		if dropped > 0 {
+		h.waiting.Store(0)
+		dropped += int(h.tooMuch.Swap(0))
+		if dropped > 0 && h.limits.allow("dropped", refusalsKept, time.Now()) {
 			h.log.Error("messages were dropped: they came faster than they could be handled", "dropped", dropped)
 		}
 		now := time.Now()
