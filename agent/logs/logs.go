@@ -16,8 +16,9 @@ import (
 )
 
 // maxSize is where a file is cut. With the copy of what was cut, a stream takes
-// twice as much at most; more only until the next Poll.
-const maxSize = 1 << 20
+// twice as much at most, a service's two streams 2 × 1 MB; more only until the
+// next Poll.
+const maxSize = 512 << 10
 
 // The streams of a service: their names in a line, and of their files without
 // ".log".

@@ -88,7 +88,7 @@ func tail(file string, size int64, n int, name string, marks []mark) []topics.Lo
 	for length := int64(16 << 10); from > 0; length *= 4 {
 		from = max(0, size-length)
 		b = readRange(file, from, size)
-		if bytes.Count(b, []byte{'\n'}) > n || length >= maxSize {
+		if bytes.Count(b, []byte{'\n'}) > n || length >= 2*maxSize {
 			break
 		}
 	}
