@@ -12,7 +12,8 @@ import (
 // is on the disk.
 //
 // Space: it runs while the files are larger than twice what is live and four
-// segments. Time: a write of n bytes reads at most pace×n and a batch of the
+// segments, and while the disk is full whenever there is a segment to be won.
+// Time: a write of n bytes reads at most pace×n and a batch of the
 // old segment, so that a whole round costs a fraction of what it takes to write
 // the log anew. Idle, nothing moves.
 const (
@@ -36,7 +37,11 @@ func (c *cleaner) close() {
 
 // clean moves on after n bytes were written.
 func (s *Store) clean(n int) {
-	for left := int64(pace * n); left > 0 && len(s.debt) == 0; {
+	left := int64(pace * n)
+	if s.full && n > 0 {
+		left = max(left, s.o.segment) // something went away: its room is wanted now
+	}
+	for left > 0 && len(s.debt) == 0 {
 		c := &s.cleaner
 		if c.reading == nil && !s.next() {
 			return
@@ -69,7 +74,10 @@ func (s *Store) next() bool {
 			size -= old.size
 			continue
 		}
-		if size <= 2*s.index.live+slack*s.o.segment {
+		if most := 2*s.index.live + slack*s.o.segment; !s.full && size <= most {
+			return false
+		}
+		if s.full && size <= s.index.live+s.o.segment {
 			return false
 		}
 		r, err := openSegment(filepath.Join(s.tail.dir, segmentName(old.number)))

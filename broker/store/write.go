@@ -61,24 +61,25 @@ func after(t *time.Timer) <-chan time.Time {
 	return t.C
 }
 
-// takeAll writes until nothing waits. It tells whether that is the end.
+// takeAll writes what waits now. It tells whether that is the end. What was
+// appended meanwhile is for the next round: syncs have their turn between.
 func (s *Store) takeAll() bool {
-	for {
-		s.mu.Lock()
-		waiting, closed := s.waiting, s.closed
-		s.waiting = nil
-		s.mu.Unlock()
-		if len(waiting) == 0 {
-			return closed
-		}
-		for _, a := range waiting {
-			s.take(a)
-			if len(s.out) >= writeSize {
-				s.commit()
-			}
-		}
-		s.commit()
+	s.mu.Lock()
+	waiting, closed := s.waiting, s.closed
+	s.waiting = nil
+	s.mu.Unlock()
+	if len(waiting) == 0 {
+		return closed
 	}
+	for _, a := range waiting {
+		s.take(a)
+		if len(s.out) >= writeSize {
+			s.commit()
+		}
+	}
+	s.commit()
+	s.poke()
+	return false
 }
 
 // take makes one batch ready to be written, or refuses it.

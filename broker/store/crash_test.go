@@ -1,0 +1,291 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// smallLog writes a batch for each group of records and gives the file, the
+// state after each batch, and where in the file each ended.
+func smallLog(t *testing.T) (content []byte, states []State, ends []int64) {
+	t.Helper()
+	dir := t.TempDir()
+	s, _, _ := open(t, dir, Options{Sync: time.Hour})
+	m := newMirror()
+	states, ends = append(states, m.state()), append(ends, int64(len(header)))
+	all := everything()
+	batches := [][]Record{all[:1], all[1:4], all[4:6], all[6:10], {Dequeue{"pi", 3}, Released{"pi", 9}}, {Retain{Topic: "home/kitchen/light"}}, {SessionGone{"empty"}, all[0]}}
+	for i, batch := range batches {
+		if i == 5 {
+			batch = append(batch, Session{Client: "empty"})
+		}
+		for _, r := range batch {
+			m.apply(r)
+		}
+		if err := write(t, s, batch...); err != nil {
+			t.Fatal(err)
+		}
+		states, ends = append(states, m.state()), append(ends, s.tail.size)
+	}
+	closeStore(t, s)
+	content, err := os.ReadFile(filepath.Join(dir, segmentName(1)))
+	if err != nil || int64(len(content)) != ends[len(ends)-1] {
+		t.Fatal(len(content), ends, err)
+	}
+	return content, states, ends
+}
+
+// recovers opens a log of one file, asks for a state, and for the next two
+// lives: what is appended now is there, and nothing is said any more.
+func recovers(t *testing.T, content []byte, want State, warned bool) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, segmentName(1)), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, state, l := open(t, dir, Options{Sync: time.Hour})
+	same(t, state, want)
+	if got := strings.Contains(l.String(), "level=WARN"); got != warned {
+		t.Errorf("warned %v: %s", got, l)
+	}
+	if err := write(t, s, Session{Client: "~later"}); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	_, state, l = open(t, dir, Options{})
+	if n := len(state.Sessions); n == 0 || state.Sessions[n-1].Client != "~later" || l.String() != "" {
+		t.Errorf("what came after the cut is not there: %d sessions, logged %s", n, l)
+	}
+}
+
+func TestTornAtEveryByte(t *testing.T) {
+	content, states, ends := smallLog(t)
+	for size := range len(content) + 1 {
+		whole := 0
+		for i, end := range ends {
+			if int64(size) >= end {
+				whole = i
+			}
+		}
+		recovers(t, content[:size], states[whole], size != 0 && int64(size) != ends[whole])
+		if t.Failed() {
+			t.Fatalf("cut to %d bytes", size)
+		}
+	}
+}
+
+func TestFlippedBytes(t *testing.T) {
+	content, states, ends := smallLog(t)
+	for at := range content {
+		broken := slices.Clone(content)
+		broken[at] ^= 1 << (at % 8)
+		want, warned := states[len(states)-1], false
+		if i := slices.IndexFunc(ends, func(end int64) bool { return int64(at) < end }); i > 0 {
+			want, warned = states[i-1], true
+		}
+		recovers(t, broken, want, warned)
+		if t.Failed() {
+			t.Fatalf("flipped at %d", at)
+		}
+	}
+}
+
+func TestTailOfZerosAndNoise(t *testing.T) {
+	content, states, _ := smallLog(t)
+	last := states[len(states)-1]
+	// What file systems leave where a power cut came before the data.
+	recovers(t, append(slices.Clone(content), make([]byte, 5000)...), last, true)
+	noise := make([]byte, 5000)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := range noise {
+		noise[i] = byte(rnd.Uint32())
+	}
+	recovers(t, append(slices.Clone(content), noise...), last, true)
+}
+
+// TestCorruptInTheMiddle keeps the files after the one that is broken.
+func TestCorruptInTheMiddle(t *testing.T) {
+	dir := t.TempDir()
+	s, _, _ := open(t, dir, Options{Sync: time.Hour, segment: 2048})
+	for i := range 100 {
+		topic := fmt.Sprintf("%03d", i)
+		if err := write(t, s, Retain{topic, &Message{Topic: topic, Payload: make([]byte, 100)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeStore(t, s)
+	path := filepath.Join(dir, segmentName(2))
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, state, l := open(t, dir, Options{})
+	if n := len(state.Retained); n < 85 || n > 95 || byTopic(state).Retained[n-1].Topic != "099" {
+		t.Errorf("%d of 100 are left", n)
+	}
+	if !strings.Contains(l.String(), path) {
+		t.Errorf("not said: %s", l)
+	}
+}
+
+// FuzzReplay: whatever is in a file, Open does not panic.
+func FuzzReplay(f *testing.F) {
+	f.Add([]byte(header))
+	f.Add(frame([]byte(header), []byte{version, byte(itemRetain), 1, 1, 'a', 9}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x := newIndex(nil)
+		_ = items(b, x.load)
+		x.loaded()
+		x = newIndex(nil)
+		if items(append([]byte{version}, b...), x.load) == nil {
+			x.loaded()
+		}
+	})
+}
+
+// What the killed child does: for each of some clients it goes through numbers;
+// number n is retained, queued, and a QoS 2 packet id, in one batch, and takes n-keep
+// out of the queue in another. It says what done said.
+const (
+	killClients = 6
+	killKeep    = 40
+)
+
+func TestKilledChild(t *testing.T) {
+	if dir := os.Getenv("STORE_CHILD"); dir != "" {
+		child(dir)
+	}
+	rounds := 10
+	if n, err := strconv.Atoi(os.Getenv("STORE_KILLS")); err == nil {
+		rounds = n
+	}
+	dir, rnd := t.TempDir(), rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	acked, dropped := make([]uint64, killClients), make([]uint64, killClients)
+	var total int
+	for round := range rounds {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledChild$")
+		cmd.Env = append(os.Environ(), "STORE_CHILD="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		life := time.Duration(rnd.IntN(80)) * time.Millisecond
+		var once sync.Once
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var what string
+			var client int
+			var n uint64
+			if _, err := fmt.Sscan(lines.Text(), &what, &client, &n); err != nil {
+				break // cut by the kill
+			}
+			once.Do(func() { time.AfterFunc(life, func() { _ = cmd.Process.Kill() }) })
+			total++
+			if what == "kept" {
+				acked[client] = n
+			} else {
+				dropped[client] = n
+			}
+		}
+		_ = cmd.Wait()
+		s, state, l := open(t, dir, Options{Sync: time.Hour})
+		if len(state.Sessions) != killClients {
+			t.Fatalf("round %d: %d sessions; %s", round, len(state.Sessions), l)
+		}
+		retained := map[string]uint64{}
+		for _, m := range state.Retained {
+			retained[m.Topic], _ = strconv.ParseUint(string(m.Payload), 10, 64)
+		}
+		for i, c := range state.Sessions {
+			if len(c.Queue) == 0 {
+				t.Fatalf("round %d: client %d has no queue", round, i)
+			}
+			first, last := c.Queue[0].Seq, c.Queue[len(c.Queue)-1].Seq
+			if last < acked[i] || first <= dropped[i] || first > max(last, killKeep)-killKeep+1 {
+				t.Errorf("round %d: client %d has %d to %d; %d was acknowledged and %d dropped", round, i, first, last, acked[i], dropped[i])
+			}
+			for j, q := range c.Queue {
+				if q.Seq != first+uint64(j) || string(q.Message.Payload) != fmt.Sprint(q.Seq) {
+					t.Fatalf("round %d: client %d has number %d with %s at %d", round, i, q.Seq, q.Message.Payload, first+uint64(j))
+				}
+			}
+			if got := retained[c.Client]; got != last {
+				t.Errorf("round %d: client %d retains %d, its queue ends with %d: half a batch", round, i, got, last)
+			}
+			if want := []uint16{uint16(last)}; !slices.Equal(c.Received, want) {
+				t.Errorf("round %d: client %d: packet ids %d, want %d", round, i, c.Received, want)
+			}
+		}
+		closeStore(t, s)
+	}
+	t.Logf("%d rounds, %d acknowledgements", rounds, total)
+	if numbers, _ := segments(dir); rounds >= 10 && numbers[0] == 1 {
+		t.Error("nothing was compacted meanwhile")
+	}
+}
+
+func child(dir string) {
+	s, state, err := Open(dir, Options{Sync: 5 * time.Millisecond, segment: 64 << 10})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	next := make([]uint64, killClients)
+	for i := range next {
+		next[i] = 1
+	}
+	for i, c := range state.Sessions {
+		next[i] = c.Queue[len(c.Queue)-1].Seq + 1
+	}
+	for i := range killClients {
+		id := fmt.Sprint("client-", i)
+		n := next[i]
+		var put func(error)
+		put = func(err error) {
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			at := n
+			m := &Message{Topic: id, Payload: fmt.Append(nil, at)}
+			batch := []Record{Retain{id, m}, Enqueue{Client: id, Seq: at, Message: m}, Released{id, uint16(at - 1)}, Received{id, uint16(at)}}
+			if at == 1 {
+				batch = append([]Record{Session{Client: id}}, batch...)
+			}
+			n++
+			s.Append(batch, func(err error) {
+				if err == nil {
+					fmt.Printf("kept %d %d\n", i, at)
+				}
+				put(err)
+			})
+			if at > killKeep {
+				s.Append([]Record{Sent{id, at - killKeep, 1, Published}, Dequeue{id, at - killKeep}}, func(err error) {
+					if err == nil {
+						fmt.Printf("dropped %d %d\n", i, at-killKeep)
+					}
+				})
+			}
+		}
+		put(nil)
+	}
+	<-context.Background().Done() // until it is killed
+}
