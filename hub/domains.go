@@ -90,7 +90,9 @@ func (h *Hub) update(d *domain, now time.Time) {
 		}
 	case topics.DomainIsLost:
 		clear(d.seen) // what runs when it is back is the younger copy
-		h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.name, h.cfg.Timing.LostAfter.Duration()))
+		if d.ever || !h.store.Known(d.name).Lost { // else it was lost before we started: no news
+			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.name, h.cfg.Timing.LostAfter.Duration()))
+		}
 		h.sayOffline(d)
 		h.remember(d)
 	}

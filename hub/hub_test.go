@@ -181,6 +181,26 @@ func TestHubRestartMovesNothing(t *testing.T) {
 	})
 }
 
+func TestALossIsToldOnce(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		a := h.agent("kitchen", nil)
+		if err := a.join(); err != nil {
+			h.Fatal(err)
+		}
+		a.leave()
+		time.Sleep(5 * time.Second)
+		if n := h.count(topics.DomainLost); n != 1 {
+			h.Fatalf("the loss was told %d times", n)
+		}
+		h.stop()
+		h.start()
+		time.Sleep(20 * time.Second)
+		if n := h.count(topics.DomainLost); n != 1 || h.status().Domains.Offline != 1 {
+			h.Errorf("after a restart of the hub it was told %d times: %s", n, h.story())
+		}
+	})
+}
+
 func TestSettleEndsWithoutADomainThatStaysAway(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen, attic := both(h)
