@@ -89,8 +89,9 @@ func (h *Hub) update(d *domain, now time.Time) {
 			h.eventOf(d, topics.DomainOffline, d.name+" is offline: its agent stopped or its connection broke; its services stay")
 		}
 	case topics.DomainIsLost:
-		clear(d.seen)                              // what runs when it is back is the younger copy
-		if d.ever || !h.store.Known(d.name).Lost { // else it was lost before we started: no news
+		clear(d.seen) // what runs when it is back is the younger copy
+		// One that was lost before we started is no news.
+		if d.ever || !h.store.Known(d.name).Lost {
 			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.name, h.cfg.Timing.LostAfter.Duration()))
 		}
 		h.sayOffline(d)
