@@ -309,6 +309,7 @@ func (h *Hub) newDomain(name, id string) *domain {
 	if h.domains[name] == nil {
 		w := h.guests.words[name]
 		d.available, d.kept = w.online, w.retained
+		d.expected = !h.ready && w.online && w.retained
 		if s, known := h.guests.status[name]; known && s.ID == id {
 			d.status = &s
 		}

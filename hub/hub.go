@@ -284,7 +284,8 @@ func (h *Hub) grace(now time.Time) {
 }
 
 // settled ends the wait after a start as soon as every domain that was there
-// before is there again, or its time is over. Until then nothing is ordered.
+// before, by our store or by what the broker has kept, is there again, or its
+// time is over. Until then nothing is ordered.
 func (h *Hub) settled(now time.Time) {
 	if h.ready || !h.connected {
 		return
@@ -294,6 +295,9 @@ func (h *Hub) settled(now time.Time) {
 			if d.expected && !d.present() {
 				return
 			}
+		}
+		if h.guests.expected() {
+			return
 		}
 	}
 	h.ready, h.dirty = true, true

@@ -108,6 +108,17 @@ func (g *guests) take(name string, now time.Time) bool {
 	return true
 }
 
+// expected tells whether somebody was online in an earlier run of a hub that
+// knew more than we do.
+func (g *guests) expected() bool {
+	for _, w := range g.words {
+		if w.online && w.retained {
+			return true
+		}
+	}
+	return false
+}
+
 func (g *guests) leave(name string) {
 	delete(g.words, name)
 	delete(g.status, name)

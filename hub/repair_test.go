@@ -146,3 +146,58 @@ func TestHomeAssistantSwitchedOff(t *testing.T) {
 		}
 	})
 }
+
+// A hub that has lost its memory finds by what the broker has kept that there
+// is more to come: it starts nothing before that is there.
+func TestHubWithoutMemoryWaitsForWhatTheBrokerKept(t *testing.T) {
+	inHome(t, "[services.web]\npriority = \"required\"\nreplicas = 1\n", func(h *home) {
+		h.stop()
+		if err := os.Remove(filepath.Join(h.cfg.DataDir, "hub.json")); err != nil {
+			h.Fatal(err)
+		}
+		h.before = []topics.Message{{Topic: "dominion/domain/kitchen/availability", Payload: []byte("online"), QoS: 1, Retain: true}}
+		h.start()
+		attic := h.agent("attic", nil, "web")
+		if err := attic.join(); err != nil {
+			h.Fatal(err)
+		}
+		defer attic.leave()
+		time.Sleep(2500 * time.Millisecond)
+		kitchen := h.agent("kitchen", nil, "web")
+		kitchen.running["web"] = topics.Instance{Service: "web", State: topics.Running, Health: topics.Healthy}
+		if err := kitchen.join(); err != nil {
+			h.Fatal(err)
+		}
+		defer kitchen.leave()
+		time.Sleep(2 * time.Second)
+		if !h.status().Ready || attic.started("web") != 0 {
+			h.Errorf("ready %v, web was started %d times in the attic", h.status().Ready, attic.started("web"))
+		}
+	})
+}
+
+// One that never comes is waited for no longer than it takes to settle, and a
+// domain that was lost before is not lost again at each start.
+func TestWhatNeverComesIsNotWaitedForLong(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		attic := h.agent("attic", nil, "web")
+		if err := attic.join(); err != nil {
+			h.Fatal(err)
+		}
+		attic.leave()
+		time.Sleep(5 * time.Second)
+		if n := h.count(topics.DomainLost); n != 1 {
+			h.Errorf("lost %d times", n)
+		}
+		h.stop()
+		h.before = []topics.Message{{Topic: "dominion/domain/ghost/availability", Payload: []byte("online"), QoS: 1, Retain: true}}
+		h.start()
+		if h.status().Ready {
+			h.Error("did not wait")
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		if n := h.count(topics.DomainLost); !h.status().Ready || n != 1 {
+			h.Errorf("ready %v, lost %d times", h.status().Ready, n)
+		}
+	})
+}

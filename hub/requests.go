@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -145,7 +146,7 @@ func (h *Hub) knownDomain(name string) (*domain, error) {
 	}
 	d := h.domains[name]
 	if d == nil {
-		return nil, fmt.Errorf("there is no domain %.80q; known are: %v", name, slices.Sorted(maps.Keys(h.domains)))
+		return nil, fmt.Errorf("there is no domain %.80q; known are: %s", name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(h.domains)), ", "), "none"))
 	}
 	return d, nil
 }
