@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -165,17 +166,21 @@ func (h *Host) Processes() []int {
 	return pids
 }
 
-// KillAll ends every process of the host at once, as a pulled plug does.
+// KillAll ends every process of the host at once, as a pulled plug does, and
+// returns when none of them is left.
 func (h *Host) KillAll() {
-	for range 100 { // what forks meanwhile is found by the next look
-		pids := h.Processes()
-		if len(pids) == 0 {
+	killed := make(map[int]bool)
+	for range 1000 { // what forks meanwhile is found by the next look
+		for _, pid := range h.Processes() {
+			killed[pid] = true
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		// one that is ending is in no network any more, and there all the same
+		maps.DeleteFunc(killed, func(pid int, _ bool) bool { return !alive(pid) })
+		if len(killed) == 0 {
 			return
 		}
-		for _, pid := range pids {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // between two looks
 	}
 	h.t.Errorf("%s: processes survive SIGKILL: %v", h.Name, h.Processes())
 }

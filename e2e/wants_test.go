@@ -122,11 +122,14 @@ func TestReload(t *testing.T) {
 		}
 
 		t.Log("a changed environment restarts, a changed health check does not")
-		bells := len(home.Journal.Of(t, "start", "bell"))
+		bells, revision := len(home.Journal.Of(t, "start", "bell")), o.Latest().Instance("kitchen", "bell").Revision
 		home.Configure(service("web", stays, healthHTTP) + service("bell", stays, `environment = { COLOUR = "red" }`))
 		hub.Signal(syscall.SIGHUP)
 		home.Journal.Await(t, 10*time.Second, bells+1, "start", "bell")
-		o.Until(10*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("bell", 1) })
+		o.Until(10*time.Second, "web is healthy, and bell in its new revision", func(v View) bool {
+			bell := v.Instance("kitchen", "bell")
+			return v.Healthy("web", 1) && v.Healthy("bell", 1) && bell.State == topics.Running && bell.Revision != revision
+		})
 
 		t.Log("a config with a fault")
 		mark = o.Now()
