@@ -53,10 +53,7 @@ func (c *conn) greet() ([]byte, error) {
 func (c *conn) reject(pk *wire.Packet, err error) error {
 	var level *wire.VersionError
 	if errors.As(err, &level) {
-		c.version = wire.V311
-		if level.Level > wire.V5 {
-			c.version = wire.V5
-		}
+		c.version = wire.V311 // [MQTT 3.1.1: MQTT-3.1.2-2]; MQTT 5 leaves it open
 		return c.refuseConnect(wire.UnsupportedVersion, err)
 	}
 	return err // [MQTT-3.1.4-1]: it is closed
@@ -189,6 +186,14 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		window = min(window, m)
 	}
 
+	raw, err := wire.Append(nil, wire.Connack, answer)
+	if err != nil {
+		return err
+	}
+	if c.maxPacket = int(pk.Properties.MaximumPacketSize); c.maxPacket > 0 && len(raw) > c.maxPacket {
+		return errors.New("its maximum packet size is smaller than CONNACK") // [MQTT-3.1.2-24]
+	}
+
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
@@ -241,17 +246,13 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		return errors.New("taken over before it began")
 	}
 	c.s = s
-	c.maxPacket = int(pk.Properties.MaximumPacketSize)
 	c.aliasMax = pk.Properties.TopicAliasMaximum
 	c.greeted.Store(true)
 	s.conn = c
 	s.online.Store(true)
 	s.stopTimerLocked()
-	answer.SessionPresent = present // [MQTT-3.2.2-2, -3]
-	raw, err := wire.Append(nil, wire.Connack, answer)
-	if err != nil {
-		return err
-	}
+	answer.SessionPresent = present                 // [MQTT-3.2.2-2, -3]
+	raw, _ = wire.Append(nil, wire.Connack, answer) // as before, but for a bit
 	c.put(packet{raw: raw})
 	s.resume(window, before)
 	c.heard.Store(int64(e.now()))

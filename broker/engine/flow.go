@@ -55,6 +55,13 @@ func (f *flow) take(d delivery) *delivery {
 	return f.flights.at(f.flights.len() - 1)
 }
 
+// waits tells whether the last flight waits for the store: then the next one
+// does too, so that they leave in order.
+func (f *flow) waits() bool {
+	n := f.flights.len()
+	return n > 0 && !f.flights.at(n-1).stored
+}
+
 // unused returns the next packet identifier that is in no flight
 // [MQTT-2.2.1-4]. It looks through the flights only when it has used up what it
 // found clear the last time.

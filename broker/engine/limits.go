@@ -16,7 +16,7 @@ type Limits struct {
 	MaxQueuedBytes        int           // for one client [32 MiB]
 	MaxSubscriptions      int           // of one client [4,096]
 	MaxTopicLevels        int           // [128]
-	MaxTopicLength        int           // bytes [4,096]
+	MaxTopicLength        int           // bytes [65,535]
 	MessagesPerSecond     int           // published by one client, which is read no faster [unlimited]
 	BytesPerSecond        int           // sent by one client, which is read no faster [unlimited]
 	MaxRetained           int           // messages [1,000,000]
@@ -46,7 +46,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.MaxQueuedBytes, 32<<20)
 	or(&l.MaxSubscriptions, 4096)
 	or(&l.MaxTopicLevels, 128)
-	or(&l.MaxTopicLength, 4096)
+	or(&l.MaxTopicLength, 65_535)
 	or(&l.MaxRetained, 1_000_000)
 	or(&l.MaxRetainedBytes, 256<<20)
 	orTime(&l.MaxSessionExpiry, 30*24*time.Hour)

@@ -153,13 +153,14 @@ func (s *session) advance() {
 				gone = append(gone, store.Dequeue{Client: s.id, Seq: one.seq})
 				continue
 			}
+			follows := s.flow.waits()
 			flight := s.flow.take(one)
 			if !s.durable {
 				c.deliver(flight)
 				continue
 			}
 			sent = append(sent, store.Sent{Client: s.id, Seq: flight.seq, PacketID: flight.id, Phase: store.Published})
-			if flight.qos == 1 {
+			if flight.qos == 1 && !follows {
 				c.deliver(flight)
 				continue
 			}

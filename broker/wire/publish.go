@@ -69,27 +69,26 @@ func (p *Publish) properties(s *scanner) {
 		s.rest = s.rest[1:]
 		return
 	}
-	split := false
+	apart := false // something between was left out: what follows is copied
 	s.properties(PublishType, func(v *value) {
 		switch v.id {
 		case propMessageExpiry:
 			p.HasExpiry, p.Expiry = true, v.number
-			split = true
-			return
 		case propTopicAlias:
 			p.Alias = uint16(v.number)
-			split = true
+		default:
+			p.Properties.set(v)
+			switch n := len(p.Forward); {
+			case n == 0:
+				p.Forward, apart = v.raw, false
+			case apart:
+				p.Forward = append(p.Forward[:n:n], v.raw...)
+			default:
+				p.Forward = p.Forward[: n+len(v.raw) : n+len(v.raw)]
+			}
 			return
 		}
-		p.Properties.set(v)
-		switch {
-		case p.Forward == nil:
-			p.Forward, split = v.raw, false
-		case split:
-			p.Forward = append(p.Forward[:len(p.Forward):len(p.Forward)], v.raw...)
-		default: // it follows at once
-			p.Forward = p.Forward[: len(p.Forward)+len(v.raw) : len(p.Forward)+len(v.raw)]
-		}
+		apart = true
 	})
 }
 
