@@ -84,7 +84,7 @@ func (p *Publish) properties(s *scanner) {
 			case apart:
 				p.Forward = append(p.Forward[:n:n], v.raw...)
 			default:
-				p.Forward = p.Forward[: n+len(v.raw) : n+len(v.raw)]
+				p.Forward = p.Forward[:n+len(v.raw)] // it follows at once
 			}
 			return
 		}

@@ -51,6 +51,14 @@ func TestPublishForwards(t *testing.T) {
 	}
 }
 
+func TestPublishForwardsManyInARow(t *testing.T) {
+	var p Publish
+	want := bytes.Repeat([]byte{propUser, 0, 1, 'a', 0, 1, 'b'}, 5)
+	if err := p.Decode(PublishType<<4, publishBody("a", 0, want, "x"), V5); err != nil || !bytes.Equal(p.Forward, want) {
+		t.Errorf("forwarded % x, %v", p.Forward, err)
+	}
+}
+
 func slicesWithout(b []byte, all ...[]byte) []byte {
 	for _, one := range all {
 		b = bytes.ReplaceAll(b, one, nil)
@@ -97,6 +105,7 @@ func TestIdentifiersAreWritten(t *testing.T) {
 // Whatever comes is taken or refused, and what is taken is well formed.
 func FuzzDecode(f *testing.F) {
 	f.Add(PublishType<<4|2, publishBody("a/b", 7, everything, "hello"), true)
+	f.Add(PublishType<<4, publishBody("a", 0, bytes.Repeat([]byte{propUser, 0, 1, 'a', 0, 1, 'b'}, 5), "x"), true)
 	f.Add(Connect<<4, []byte("\x00\x04MQTT\x05\xc2\x00\x3c\x05\x11\x00\x00\x00\x0a\x00\x01c\x00\x01u\x00\x01p"), true)
 	f.Add(Connect<<4, []byte("\x00\x04MQTT\x04\x2e\x00\x3c\x00\x01c\x00\x01w\x00\x00"), false)
 	f.Add(Subscribe<<4|2, []byte("\x00\x01\x00\x00\x01a"), true) // which ends the process of others
