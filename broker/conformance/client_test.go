@@ -74,10 +74,14 @@ func (c *client) await(kind byte) packet {
 	}
 }
 
-// ping shows that the server has dealt with all that was sent before.
+// ping shows that the server has dealt with all that was sent before, and that
+// what it had to send in return has come. The first answer may overtake
+// messages that are on their way, the second comes after them.
 func (c *client) ping() {
-	c.send(raw(PINGREQ<<4, 0))
-	c.await(PINGRESP)
+	for range 2 {
+		c.send(raw(PINGREQ<<4, 0))
+		c.await(PINGRESP)
+	}
 }
 
 // quiet shows that nothing has come.

@@ -23,7 +23,7 @@ func tests() []test {
 
 // servers are what can be tested here.
 func servers() map[string]func(testing.TB) *target {
-	return map[string]func(testing.TB) *target{"mosquitto": mosquitto}
+	return map[string]func(testing.TB) *target{"mosquitto": mosquitto, "engine": embedded}
 }
 
 func key(version byte, name string) string {

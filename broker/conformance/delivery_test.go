@@ -170,7 +170,7 @@ func deliveryTests() []test {
 			for range 5 {
 				c.expect(PUBLISH)
 			}
-			c.drop()
+			c.leave()
 			for i := 5; i < 10; i++ {
 				other.publish(p.topic("a"), fmt.Sprint(i), 1)
 			}

@@ -162,6 +162,9 @@ func encode(version byte, properties ...property) (b []byte) {
 	return append(varint(len(b)), b...)
 }
 
+// anyVersion reads a CONNACK of either.
+const anyVersion = 0
+
 // packet is one packet of a server, taken apart.
 type packet struct {
 	kind, flags byte
@@ -303,7 +306,7 @@ var reasonCodes = map[byte]string{
 	PUBCOMP:    "\x00\x92",
 	SUBACK:     "\x00\x01\x02\x80\x83\x87\x8f\x91\x97\x9e\xa1\xa2",
 	UNSUBACK:   "\x00\x11\x80\x83\x87\x8f\x91",
-	DISCONNECT: "\x00\x81\x82\x83\x87\x89\x8b\x8d\x8e\x8f\x90\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f\xa0\xa1\xa2",
+	DISCONNECT: "\x00\x80\x81\x82\x83\x87\x89\x8b\x8d\x8e\x8f\x90\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f\xa0\xa1\xa2",
 	AUTH:       "\x00\x18\x19",
 }
 
@@ -357,7 +360,7 @@ func (p *packet) body(r *reading, version byte) error {
 		if ack > 1 {
 			return fmt.Errorf("acknowledge flags %#x", ack)
 		}
-		if version == 5 {
+		if version == 5 || version == anyVersion && len(r.b) > 0 {
 			p.properties = r.properties(p.kind)
 		} else if p.reason > 5 {
 			return fmt.Errorf("return code %d", p.reason)

@@ -33,6 +33,9 @@ func (t test) statements(version byte) []string {
 // from a fault.
 type failure string
 
+// skipped is what a probe panics with where the server lacks what it needs.
+type skipped string
+
 // probe is one run of a test against one server. Its methods end the run when
 // the server does not do as it must; they are for the test's goroutine.
 type probe struct {
@@ -60,6 +63,8 @@ func try(t testing.TB, to *target, version byte, key string, run func(p *probe))
 		case nil:
 		case failure:
 			failed = string(r)
+		case skipped:
+			t.Skip("skipped: " + string(r))
 		default:
 			panic(r)
 		}

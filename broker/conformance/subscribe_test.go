@@ -134,6 +134,22 @@ func subscribeTests() []test {
 				p.check(slices.Equal(c.gets("y")[0].all(propSubscriptionID), want), "the message is not marked with %v", want)
 			}
 		}},
+		{"a replaced subscription has its new options", "", "3.8.4-3 3.8.3-3 3.3.1-13", func(p *probe) {
+			c := p.connect()
+			for i, options := range []byte{0, asPublished, noLocal, 0, noLocal | asPublished, asPublished} {
+				p.row(fmt.Sprintf("%d %#x", i, options), func() {
+					c.subscribe(p.topic("a"), options|notRetained)
+					c.retain(p.topic("a"), "x", 0)
+					if options&noLocal == 0 {
+						m := c.gets("x")[0]
+						p.check(m.retain() == (options&asPublished != 0), "got %v", m)
+					}
+					left := c.aside
+					c.aside = nil
+					p.check(len(left) == 0, "came unasked: %v", left)
+				})
+			}
+		}},
 		{"subscription identifiers are kept with the session", "", "3.3.4-3 3.1.2-23", func(p *probe) {
 			id := p.id()
 			p.connectAs(id, keep).subscribe(p.topic("a"), 1, number(propSubscriptionID, 5))

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -68,9 +67,9 @@ listener %s 127.0.0.1
 protocol websockets
 allow_anonymous true
 `, port(to.address), acl, port(to.guarded), users, port(to.websocket)))
-	var said bytes.Buffer
+	said := &journal{}
 	cmd := exec.Command(program, "-c", config)
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +77,7 @@ allow_anonymous true
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("mosquitto said: %s", tail(said.Bytes()))
+			t.Logf("mosquitto said: %s", tail(said.all()))
 		}
 	})
 	// It says nothing when it listens: a connection is the sign. A refused one
@@ -91,7 +90,7 @@ allow_anonymous true
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("mosquitto does not listen at %s: %s", address, tail(said.Bytes()))
+				t.Fatalf("mosquitto does not listen at %s: %s", address, tail(said.all()))
 			}
 		}
 	}

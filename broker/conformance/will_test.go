@@ -40,6 +40,14 @@ func willTests() []test {
 			p.connectAs(id)
 			watch.gets("taken over")
 		}},
+		{"the will is published when the session moves to another connection", "3.1.2-8", "3.1.2-8", func(p *probe) {
+			watch := p.connect()
+			watch.subscribe(p.topic("will"), 0)
+			id := p.id()
+			p.connectAs(id, keep, will(p.topic("will"), "taken over", 0))
+			p.connectAs(id, resume)
+			watch.gets("taken over")
+		}},
 		{"the will is discarded on DISCONNECT", "3.1.2-8 3.1.2-10 3.14.4-3", "3.1.2-8 3.1.2-10 3.14.4-3", func(p *probe) {
 			watch := p.connect()
 			watch.subscribe(p.topic("will"), 0)
