@@ -38,7 +38,7 @@ const (
 	apply  verdict = iota // take it
 	same                  // taken before: nothing to do
 	hold                  // not before more is known of the hub
-	stale                 // a retained one that another run of the hub left: no news
+	stale                 // a retained one that an earlier run of the hub left: no news
 	refuse                // not to be obeyed, and people should know
 )
 
@@ -61,7 +61,11 @@ func judge(c topics.StartCommand, retained bool, s standing) (verdict, string) {
 	// Nothing old is obeyed, whoever sends it; what was taken is no news.
 	case s.taken && c.Epoch == s.epoch && c.Generation == s.generation:
 		return same, ""
-	case s.taken && (c.Epoch < s.epoch || c.Epoch == s.epoch && c.Generation < s.generation):
+	// An old one that was stored is of a broker that came back with less than
+	// it had: nobody sent it now.
+	case s.olderThanTaken(c) && retained:
+		return stale, fmt.Sprintf("it was retained, of epoch %d generation %d, taken was %d generation %d", c.Epoch, c.Generation, s.epoch, s.generation)
+	case s.olderThanTaken(c):
 		return refuse, fmt.Sprintf("it is of epoch %d generation %d, taken was %d generation %d", c.Epoch, c.Generation, s.epoch, s.generation)
 	case c.Epoch > s.lastEpoch() && c.Epoch-s.lastEpoch() > maxJump:
 		return refuse, fmt.Sprintf("its epoch %d is far above the last known, %d: ignored", c.Epoch, s.lastEpoch())
@@ -75,6 +79,10 @@ func judge(c topics.StartCommand, retained bool, s standing) (verdict, string) {
 		return stale, fmt.Sprintf("it was retained, of epoch %d, and the hub runs epoch %d", c.Epoch, max(s.hub.epoch, s.granted))
 	}
 	return apply, ""
+}
+
+func (s standing) olderThanTaken(c topics.StartCommand) bool {
+	return s.taken && (c.Epoch < s.epoch || c.Epoch == s.epoch && c.Generation < s.generation)
 }
 
 func (s standing) lastEpoch() uint64 {

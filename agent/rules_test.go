@@ -54,7 +54,9 @@ func TestJudge(t *testing.T) {
 		{"stored, of a former run", command(7, 4), true, with(at(7, 3), func(s *standing) { s.hub.epoch = 8 }), stale, "runs epoch 8"},
 		{"stored, hub/status too, but the grant knows better", command(7, 4), true, with(at(7, 3), func(s *standing) { s.granted = 8 }), stale, "runs epoch 8"},
 		{"stored for a former machine of the name", topics.StartCommand{Dominion: "d1", Domain: "you", Epoch: 7}, true, at(7, 3), stale, `"you"`},
-		{"stored, older than taken", command(7, 2), true, at(7, 3), refuse, "taken was 7"},
+		{"stored, an older generation than taken", command(7, 2), true, at(7, 3), stale, "taken was 7"},
+		{"stored, an older epoch than taken", command(6, 9), true, at(7, 3), stale, "taken was 7"},
+		{"stored, far above", command(1_000_008, 1), true, at(7, 3), refuse, "far above"},
 	} {
 		got, reason := judge(c.command, c.retained, c.standing)
 		if got != c.want || !strings.Contains(reason, c.reason) {
