@@ -1,0 +1,211 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// lives runs several lives of an engine on one store. Each but those that end
+// in order breaks off like a process that is killed: what the store has by
+// then is what the next one gets.
+func lives(t *testing.T, kept *store.Memory, o engine.Options, all ...func(t *testing.T, e *engine.Engine)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		for _, life := range all {
+			synctest.Wait()
+			o.Store, o.State = kept, kept.State()
+			e, err := engine.New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			life(t, e)
+			synctest.Wait()
+			kept.Hold(true) // nothing of what follows counts
+			before := kept.State()
+			shut(t, e)
+			fresh := &store.Memory{}
+			replay(fresh, before)
+			kept.Hold(false)
+			kept = fresh
+		}
+	})
+}
+
+// replay makes a store hold a state.
+func replay(m *store.Memory, state store.State) {
+	var all []store.Record
+	for _, one := range state.Retained {
+		all = append(all, store.Retain{Topic: one.Topic, Message: one})
+	}
+	for _, s := range state.Sessions {
+		all = append(all, s.Session)
+		for _, sub := range s.Subscriptions {
+			all = append(all, sub)
+		}
+		for _, q := range s.Queue {
+			all = append(all, q.Enqueue)
+			if q.Phase != store.Queued {
+				all = append(all, store.Sent{Client: s.Client, Seq: q.Seq, PacketID: q.PacketID, Phase: q.Phase})
+			}
+		}
+		for _, id := range s.Received {
+			all = append(all, store.Received{Client: s.Client, PacketID: id})
+		}
+		if s.Will != nil {
+			all = append(all, *s.Will)
+		}
+	}
+	m.Append(all, nil)
+}
+
+func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
+	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		sub := connect(t, pipe(t, e), "sub", kept)
+		sub.on(2, "q/#")
+		pub := connect(t, pipe(t, e), "pub", kept)
+		pub.publish(1, "q/1", "one")
+		pub.expect("PUBACK 1")
+		sub.expect("q/1 one qos 1 id 1")
+		pub.publish(2, "q/2", "two")
+		pub.expect("PUBREC 2")
+		sub.expect("q/2 two qos 2 id 2")
+		sub.ack(wire.Pubrec, 2)
+		sub.expect("PUBREL 2")
+		sub.disconnect()
+		pub.publish(1, "q/3", "three", true)
+		pub.expect("PUBACK 3")
+	}, func(t *testing.T, e *engine.Engine) {
+		pub := hello(t, pipe(t, e), "pub", kept)
+		pub.expect("CONNACK 0 present true")
+		pub.send([]byte{wire.PublishType<<4 | 2<<1 | wire.FlagDup, 10, 0, 3, 'q', '/', '2', 0, 2, 't', 'w', 'o'})
+		pub.expect("PUBREC 2") // and nobody gets it twice
+		pub.ack(wire.Pubrel, 2)
+		pub.expect("PUBCOMP 2")
+		sub := hello(t, pipe(t, e), "sub", kept)
+		sub.expect("CONNACK 0 present true", "PUBREL 2", "q/1 one qos 1 id 1 dup", "q/3 three qos 1 id 3")
+		sub.ack(wire.Pubcomp, 2)
+		sub.ack(wire.Puback, 1)
+		late := connect(t, pipe(t, e), "late")
+		late.on(0, "#")
+		late.expect("q/3 three retained")
+	}, func(t *testing.T, e *engine.Engine) {
+		sub := hello(t, pipe(t, e), "sub", kept)
+		sub.expect("CONNACK 0 present true", "q/3 three qos 1 id 3 dup")
+		sub.silent()
+		pub := hello(t, pipe(t, e), "pub", kept)
+		pub.expect("CONNACK 0 present true")
+		pub.ack(wire.Pubrel, 2)
+		pub.expect("PUBCOMP 2")
+		sub.ack(wire.Puback, 3)
+		hello(t, pipe(t, e), "pub", forget).expect("CONNACK 0 present false")
+	}, func(t *testing.T, e *engine.Engine) {
+		hello(t, pipe(t, e), "pub", kept).expect("CONNACK 0 present false")
+		sub := hello(t, pipe(t, e), "sub", kept)
+		sub.expect("CONNACK 0 present true")
+		sub.silent()
+	})
+}
+
+// Nothing is acknowledged, and no QoS 2 sent, before the store has it; and the
+// acknowledgements keep their order.
+func TestStoreComesFirst(t *testing.T) {
+	kept := &store.Memory{}
+	lives(t, kept, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		sub := connect(t, pipe(t, e), "sub", func(pk *packet) { pk.Connect.Clean = false })
+		sub.on(2, "q")
+		fleeting := connect(t, pipe(t, e), "fleeting")
+		fleeting.on(2, "q")
+		pub := connect(t, pipe(t, e), "pub")
+		synctest.Wait()
+		kept.Hold(true)
+		pub.publish(1, "q", "1")
+		pub.publish(1, "nobody", "2")
+		pub.publish(2, "q", "3")
+		pub.send([]byte{wire.Pingreq << 4, 0})
+		pub.expect("PINGRESP")
+		pub.silent()
+		sub.silent()
+		fleeting.expect("q 1 qos 1 id 1", "q 3 qos 2 id 2") // nothing of it is kept
+		kept.Hold(false)
+		pub.expect("PUBACK 1", "PUBACK 2", "PUBREC 3")
+		sub.expect("q 1 qos 1 id 1", "q 3 qos 2 id 2")
+		kept.Hold(true)
+		sub.ack(wire.Pubrec, 2)
+		sub.silent()
+		kept.Hold(false)
+		sub.expect("PUBREL 2")
+		kept.Hold(true)
+		c := hello(t, pipe(t, e), "sub", func(pk *packet) { pk.Connect.Clean = false })
+		c.subscribe(subscription("x", 1))
+		c.expect("CONNACK 0 present true", "PUBREL 2", "q 1 qos 1 id 1 dup")
+		c.silent()
+		kept.Hold(false)
+		c.expect("SUBACK 01")
+	})
+}
+
+func TestFullDisk(t *testing.T) {
+	disk := &store.Memory{}
+	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		sub := connect(t, pipe(t, e), "sub", kept)
+		sub.on(1, "q")
+		pub := connect(t, pipe(t, e), "pub", v5)
+		old := connect(t, pipe(t, e), "old")
+		disk.Fail(store.ErrFull)
+		pub.publish(1, "q", "1")
+		pub.publish(2, "q", "2")
+		pub.publish(1, "elsewhere", "3")
+		pub.expect("PUBACK 1 code 97", "PUBREC 2 code 97", "PUBACK 3 code 10")
+		pub.publish(1, "q", "4")
+		pub.publish(1, "r", "4", true)
+		pub.publish(0, "q", "5")
+		pub.expect("PUBACK 4 code 97", "PUBACK 5 code 97")
+		sub.expect("q 5")
+		pub.subscribe(subscription("p", 1))
+		pub.expect("SUBACK 01") // of a session that is not kept
+		old.publish(1, "q", "6")
+		old.expect("closed") // there is no way to say no
+		disk.Fail(nil)
+		time.Sleep(2 * time.Second)
+		pub.publish(2, "q", "7")
+		pub.expect(fmt.Sprintf("PUBREC %d", pub.id))
+		sub.expect("q 7 qos 1 id 2") // 1 was of what was refused
+		disk.Fail(errors.New("the disk burns"))
+		sub.ack(wire.Puback, 2)
+		sub.subscribe(subscription("s", 1))
+		sub.expect("SUBACK 80")
+	})
+}
+
+// The will of a kept session survives; its client has time to come back first.
+func TestWillOverRestart(t *testing.T) {
+	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		connect(t, pipe(t, e), "a", kept, expiry(1000), will("w/a", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "b", kept, expiry(1000), will("w/b", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "c", will("w/c", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "d", kept, expiry(1000), will("w/d", "gone", 1, true, 0)).disconnect()
+	}, func(t *testing.T, e *engine.Engine) {
+		watch := connect(t, pipe(t, e), "watch")
+		watch.on(0, "w/#")
+		time.Sleep(5 * time.Second)
+		hello(t, pipe(t, e), "a", kept, expiry(1000)).expect("CONNACK 0 present true")
+		time.Sleep(3 * time.Second)
+		watch.silent()
+		watch.expect("w/b gone")
+		time.Sleep(time.Minute)
+		watch.silent()
+		var all []string
+		e.Retained(func(m topics.Message) bool { all = append(all, m.Topic); return true })
+		if len(all) != 1 {
+			t.Errorf("retained are %q", all)
+		}
+	})
+}
