@@ -11,7 +11,10 @@ import (
 // TestMain lets tests that wait for the server's clock (keep alive, expiry,
 // will delay) wait side by side: they cost time, not work.
 func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "48")
+	flag.Parse()
+	if fuzzing := flag.Lookup("test.fuzz"); fuzzing == nil || fuzzing.Value.String() == "" { // it starts as many workers
+		_ = flag.Set("test.parallel", "48")
+	}
 	os.Exit(m.Run())
 }
 
@@ -23,7 +26,7 @@ func tests() []test {
 
 // servers are what can be tested here.
 func servers() map[string]func(testing.TB) *target {
-	return map[string]func(testing.TB) *target{"mosquitto": mosquitto, "engine": embedded}
+	return map[string]func(testing.TB) *target{"mosquitto": mosquitto, "engine": embedded, "stored": stored, "product": product}
 }
 
 func key(version byte, name string) string {
@@ -36,12 +39,17 @@ func key(version byte, name string) string {
 func TestConformance(t *testing.T) {
 	for name, start := range servers() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			to := start(t)
 			left, ran := map[string]bool{}, map[string]bool{}
 			for k := range to.deviations {
 				left[k] = true
 			}
-			for _, show := range tests() {
+			all := to.shows
+			if all == nil {
+				all = tests()
+			}
+			for _, show := range all {
 				for _, version := range []byte{4, 5} {
 					if len(show.statements(version)) == 0 {
 						continue

@@ -10,15 +10,37 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/broker/store"
 )
 
-// embedded starts our engine behind listeners of loopback.
-func embedded(t testing.TB) *target {
+// embedded starts our engine behind listeners of loopback, without a store.
+func embedded(t testing.TB) *target { return start(t, "engine", nil, store.State{}) }
+
+// stored is our engine with a store: what it acknowledges is written first.
+func stored(t testing.TB) *target {
+	s, state, err := store.Open(t.TempDir(), store.Options{Sync: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the engine's, which is registered later
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Errorf("the store does not end: %v", err)
+		}
+	})
+	return start(t, "stored", s, state)
+}
+
+func start(t testing.TB, name string, s engine.Store, state store.State) *target {
 	t.Helper()
 	said := &journal{}
 	e, err := engine.New(engine.Options{
-		Log: slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:   slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Store: s,
+		State: state,
 		Authenticate: func(c engine.Client, user string, hasUser bool, password []byte) error {
 			if c.Listener == "guarded" && (user != "ann" || string(password) != "s3cret") {
 				return engine.ErrBadCredentials
@@ -31,7 +53,7 @@ func embedded(t testing.TB) *target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := &target{name: "engine", deviations: engineDeviations}
+	to := &target{name: name, deviations: engineDeviations}
 	to.address = serve(t, func(c net.Conn) { e.Serve(c, "open") })
 	to.guarded = serve(t, func(c net.Conn) { e.Serve(c, "guarded") })
 	t.Cleanup(func() {
@@ -44,6 +66,35 @@ func embedded(t testing.TB) *target {
 			t.Errorf("the engine does not end: %v", err)
 		}
 	})
+	return to
+}
+
+// product is the broker as the hub embeds it, for what the engine leaves to it.
+func product(t testing.TB) *target {
+	t.Helper()
+	b, err := broker.New(broker.Config{ListenWS: "127.0.0.1:0", Listen: "127.0.0.1:0", AllowAnonymous: true}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.Stop(ctx); err != nil {
+			t.Errorf("the broker does not end: %v", err)
+		}
+	})
+	to := &target{name: "product", shows: webSocketTests()}
+	for _, l := range b.Listeners() {
+		switch l.Scheme {
+		case "ws":
+			to.websocket = l.Addr.String()
+		case "mqtt":
+			to.address = l.Addr.String()
+		}
+	}
 	return to
 }
 

@@ -382,8 +382,8 @@ func diff(t *testing.T, seed uint64, length int, a, b *target) {
 }
 
 func TestScripts(t *testing.T) {
-	a, b := mosquitto(t), embedded(t)
+	a, b, c := mosquitto(t), embedded(t), stored(t)
 	for seed := range uint64(60) {
-		diff(t, seed, 60, a, b)
+		diff(t, seed, 60, a, []*target{b, c}[seed%2])
 	}
 }

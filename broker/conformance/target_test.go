@@ -21,6 +21,7 @@ type target struct {
 	// deviations are the tests that this server is known to fail, as
 	// "3.1.1 name" or "5.0 name", each with the clause and what it does.
 	deviations map[string]string
+	shows      []test // nil: all
 }
 
 // mosquitto starts Debian's broker on ports of loopback.
