@@ -109,7 +109,7 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 		e.store.Append(records, nil)
 	}
 	if !ends && !shutDown && !e.closed {
-		s.schedule()
+		s.schedule(0)
 	}
 	s.mu.Unlock()
 	if ends {
@@ -238,9 +238,9 @@ func (s *session) forgetStored() {
 	}
 }
 
-// schedule sets the timer of a session without a connection. The caller holds
-// the mutex.
-func (s *session) schedule() {
+// schedule sets the timer of a session without a connection, to a time from now
+// at the least. The caller holds the mutex.
+func (s *session) schedule(least time.Duration) {
 	end := s.left.Add(time.Duration(s.expiry) * time.Second)
 	if s.expiry == store.NeverExpires {
 		end = time.Time{}
@@ -251,16 +251,13 @@ func (s *session) schedule() {
 			end = at
 		}
 	}
-	s.at(end)
-}
-
-func (s *session) at(when time.Time) {
 	s.stopTimerLocked()
-	if when.IsZero() {
+	if end.IsZero() {
 		return
 	}
-	s.deadline = when
-	s.timer = time.AfterFunc(time.Until(when), s.due)
+	wait := max(time.Until(end), least)
+	s.deadline = time.Now().Add(wait)
+	s.timer = time.AfterFunc(wait, s.due)
 }
 
 func (s *session) stopTimerLocked() {
@@ -281,7 +278,7 @@ func (s *session) due() {
 	e := s.e
 	e.mu.Lock()
 	s.mu.Lock()
-	if s.gone || s.conn != nil || s.timer == nil || e.closed {
+	if s.gone || s.conn != nil || s.timer == nil || e.closed || time.Now().Before(s.deadline) {
 		s.mu.Unlock()
 		e.mu.Unlock()
 		return
@@ -293,7 +290,7 @@ func (s *session) due() {
 		if w = s.takeWill(); w != nil && s.durable {
 			e.store.Append([]store.Record{store.Will{Client: s.id}}, nil)
 		}
-		s.schedule()
+		s.schedule(0)
 	}
 	s.mu.Unlock()
 	if ends {

@@ -69,8 +69,5 @@ func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Messa
 	e.sessions[s.id] = s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.schedule()
-	if s.timer != nil && time.Until(s.deadline) < returnTime {
-		s.at(now.Add(returnTime))
-	}
+	s.schedule(returnTime)
 }
