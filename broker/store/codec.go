@@ -325,7 +325,8 @@ func items(batch []byte, f func(item)) error {
 	if len(batch) == 0 || batch[0] != version {
 		return errFormat
 	}
-	var all []item
+	var few [8]item
+	all := few[:0]
 	for r := (reader{b: batch[1:]}); len(r.b) > 0; {
 		it, err := r.item()
 		if err != nil {

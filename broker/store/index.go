@@ -55,6 +55,17 @@ type queued struct {
 type replayed struct {
 	records  map[uint64]Record
 	messages map[uint64][]byte
+	chunk    []byte // messages are copied into chunks: fewer things to count
+}
+
+// keep copies b.
+func (r *replayed) keep(b []byte) []byte {
+	if len(b) > cap(r.chunk)-len(r.chunk) {
+		r.chunk = make([]byte, 0, max(len(b), 256<<10))
+	}
+	at := len(r.chunk)
+	r.chunk = append(r.chunk, b...)
+	return r.chunk[at:len(r.chunk):len(r.chunk)]
 }
 
 func newIndex(exclude func(string) bool) *index {
@@ -297,7 +308,7 @@ func (x *index) load(it item) {
 	if it.kind == itemMessage {
 		b := x.body(it.serial)
 		b.entry = x.put(b.entry, e)
-		x.replayed.messages[it.serial] = slices.Clone(it.raw)
+		x.replayed.messages[it.serial] = x.replayed.keep(it.raw)
 		return
 	}
 	h := held{entry: e}
@@ -305,7 +316,9 @@ func (x *index) load(it item) {
 	case itemRetain, itemEnqueue, itemWill:
 		h.body = x.body(it.body)
 	}
-	x.replayed.records[it.serial] = it.record
+	if it.kind != itemRetain { // which says no more than its key
+		x.replayed.records[it.serial] = it.record
+	}
 	x.set(it.record, h)
 }
 
