@@ -52,8 +52,8 @@ func (s *Store) clean(n int) {
 		switch {
 		case err == nil:
 			continue
-		case errors.Is(err, ErrFull):
-			c.close() // from its beginning, when there is room
+		case errors.Is(err, errNotMoved):
+			c.close() // from its beginning, when the disk takes it
 			return
 		case !errors.Is(err, io.EOF):
 			// The broker still knows what it held, but it is not kept.
@@ -116,21 +116,27 @@ func (s *Store) move(end int64) error {
 	return err
 }
 
+// errNotMoved says that the disk does not take what is moved.
+var errNotMoved = errors.New("not moved")
+
 func (s *Store) flushMoved() error {
 	if len(s.batch) == 1 {
 		return nil
 	}
-	if err := s.tail.reserve(int64(len(s.batch)) + frameHeader + reserveSpare); err != nil {
-		return err
+	if s.tail.reserve(int64(len(s.batch))+frameHeader+reserveSpare) != nil {
+		return errNotMoved
 	}
 	s.out = frame(s.out[:0], s.batch)
 	err := s.tail.write(s.out)
 	s.out, s.batch = s.out[:0], s.batch[:1]
+	if err != nil {
+		return errNotMoved
+	}
 	s.changed()
 	if s.tail.size > s.o.segment {
 		s.rotate()
 	}
-	return err
+	return nil
 }
 
 // drop removes the segments up to number: what was live in them is on the disk

@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -141,6 +142,53 @@ func TestCorruptInTheMiddle(t *testing.T) {
 	if !strings.Contains(l.String(), path) {
 		t.Errorf("not said: %s", l)
 	}
+}
+
+// TestWriteFails takes the file away: what could not be written is kept, in
+// order, and the log says so once.
+func TestWriteFails(t *testing.T) {
+	dir := t.TempDir()
+	s, _, l := open(t, dir, Options{Sync: time.Hour})
+	m := newMirror()
+	if err := write(t, s, Session{Client: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	good, broken := s.tail.file, mustOpen(t, filepath.Join(dir, segmentName(1)))
+	broken.Close()
+	s.tail.file = broken // run waits for Append
+	for _, batch := range [][]Record{
+		{Enqueue{Client: "c", Seq: 1, Message: &Message{Topic: "a"}}}, // found out by write
+		{Sent{"c", 1, 7, Published}},
+		{Received{"c", 1}}, // refused
+		{Dequeue{"c", 1}},
+		{Sent{"c", 1, 8, Published}}, // says nothing: the queue is empty
+	} {
+		if err := write(t, s, batch...); err == nil && batch[0] != (Sent{"c", 1, 8, Published}) || errors.Is(err, ErrFull) {
+			t.Errorf("%+v: %v", batch, err)
+		}
+	}
+	if got := strings.Count(l.String(), "\n"); got != 1 {
+		t.Errorf("logged %s", l)
+	}
+	s.tail.file = good
+	if err := write(t, s, Received{"c", 2}); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	_, state, _ := open(t, dir, Options{})
+	for _, r := range []Record{Session{Client: "c"}, Received{"c", 2}} {
+		m.apply(r)
+	}
+	same(t, state, m.state())
+}
+
+func mustOpen(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // FuzzReplay: whatever is in a file, Open does not panic.

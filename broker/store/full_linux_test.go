@@ -101,7 +101,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(l.String(), "has room again"); {
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(l.String(), "takes everything again"); {
 		if time.Now().After(deadline) {
 			t.Fatal("it never wrote what it owed")
 		}

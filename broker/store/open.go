@@ -33,7 +33,9 @@ type Store struct {
 	segments []segment // sealed ones, oldest first
 	tail     tail
 	debt     []byte // frames that hold and could not be written yet
-	full     bool
+	owing    error  // why; nil: nothing is owed
+	full     bool   // and broken: the log said so
+	broken   bool
 	batch    writer // reused
 	out      []byte // reused: the frames of one write
 	answers  []answer

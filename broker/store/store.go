@@ -72,7 +72,7 @@ const NeverExpires = 1<<32 - 1
 
 // Record is one change of what is kept. Retain, Session, SessionGone,
 // Subscribe, Unsubscribe, Enqueue, Dequeue, Sent, Received, Released and Will
-// are all there are.
+// are all there are; they are used by value, not by pointer.
 //
 // All but Retain, Session and SessionGone belong to a session and are ignored
 // while there is none by that client id: a session that went away takes with it

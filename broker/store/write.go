@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -47,7 +48,7 @@ func (s *Store) run() {
 			s.endSync(r)
 		case <-after(s.retry):
 			s.retry = nil
-			s.settle()
+			_ = s.settle()
 			s.count()
 		}
 	}
@@ -90,49 +91,58 @@ func (s *Store) take(a appended) {
 
 func (s *Store) prepare(records []Record) error {
 	adding := adds(records)
-	if adding && !s.roomFor(records) {
-		return ErrFull
+	if adding {
+		if err := s.roomFor(records); err != nil {
+			return err
+		}
 	}
 	s.batch = append(s.batch[:0], version)
 	for _, r := range records {
 		s.index.add(&s.batch, r)
 	}
-	switch {
-	case len(s.batch) == 1:
+	if len(s.batch) == 1 {
 		return nil
-	case len(s.debt) > 0, !adding && s.tail.reserve(int64(len(s.out)+len(s.batch)+frameHeader)) != nil:
-		// The order is kept: nothing passes what is owed.
-		s.debt = frame(s.debt, s.batch)
-		s.noRoom()
-		return ErrFull
+	}
+	if !adding {
+		err := s.owing
+		if err == nil {
+			err = s.tail.reserve(int64(len(s.out) + len(s.batch) + frameHeader))
+		}
+		if err != nil {
+			s.debt = frame(s.debt, s.batch) // nothing passes what is owed
+			s.failed(err)
+			return err
+		}
 	}
 	s.out = frame(s.out, s.batch)
+	if cap(s.batch) > 2*writeSize {
+		s.batch = nil // one large batch is no reason to keep so much
+	}
 	return nil
 }
 
 // roomFor asks the disk for room before anything is changed. Some is left
 // over for what only takes away.
-func (s *Store) roomFor(records []Record) bool {
-	if len(s.debt) > 0 {
-		s.commit() // it is older than what is owed
-		if !s.settle() {
-			return false
-		}
-	}
-	n := int64(len(s.out)) + reserveSpare
+func (s *Store) roomFor(records []Record) error {
+	n := int64(reserveSpare)
 	for _, r := range records {
 		n += bound(r)
 	}
-	err := s.tail.reserve(n)
-	if err == nil {
-		s.hasRoom()
-		return true
+	if n > maxFrame {
+		return fmt.Errorf("cannot write: a batch of %d bytes is too large", n)
 	}
-	s.noRoom()
-	if !errors.Is(err, ErrFull) {
-		s.o.Log.Error("the store's disk fails", "error", err)
+	if s.owing != nil {
+		s.commit() // it is older than what is owed
+		if err := s.settle(); err != nil {
+			return err
+		}
 	}
-	return false
+	if err := s.tail.reserve(int64(len(s.out)) + n); err != nil {
+		s.failed(err)
+		return err
+	}
+	s.works()
+	return nil
 }
 
 // bound is more than what a record takes on disk.
@@ -158,40 +168,48 @@ func bound(r Record) int64 {
 	return int64(n)
 }
 
-func (s *Store) noRoom() {
-	if !s.full {
-		s.full = true
+// failed says, once, that the disk does not take what it should.
+func (s *Store) failed(err error) {
+	full := errors.Is(err, ErrFull)
+	switch {
+	case full && !s.full:
 		s.o.Log.Error("the store's disk is full: nothing new is kept until there is room", "dir", s.tail.dir)
+	case !full && !s.broken:
+		s.o.Log.Error("the store's disk fails: nothing new is kept until it works", "dir", s.tail.dir, "error", err)
 	}
-	if s.retry == nil && len(s.debt) > 0 {
-		s.retry = time.NewTimer(retryAfter)
+	s.full, s.broken = full, !full
+	if len(s.debt) > 0 {
+		s.owing = err
+		if s.retry == nil {
+			s.retry = time.NewTimer(retryAfter)
+		}
 	}
 }
 
-func (s *Store) hasRoom() {
-	if s.full {
-		s.full = false
-		s.o.Log.Info("the store's disk has room again", "dir", s.tail.dir)
+func (s *Store) works() {
+	if s.full || s.broken {
+		s.full, s.broken = false, false
+		s.o.Log.Info("the store's disk takes everything again", "dir", s.tail.dir)
 	}
 }
 
 // settle writes what is owed.
-func (s *Store) settle() bool {
+func (s *Store) settle() error {
 	if len(s.debt) == 0 {
-		return true
+		return nil
 	}
 	err := s.tail.reserve(int64(len(s.debt)) + reserveSpare)
 	if err == nil {
 		err = s.tail.write(s.debt)
 	}
 	if err != nil {
-		s.noRoom()
-		return false
+		s.failed(err)
+		return err
 	}
-	s.debt = nil
-	s.hasRoom()
+	s.debt, s.owing = nil, nil
+	s.works()
 	s.changed()
-	return true
+	return nil
 }
 
 // commit writes what is ready and answers.
@@ -204,16 +222,15 @@ func (s *Store) commit() {
 		} else if err == nil {
 			s.changed()
 		} else {
-			s.o.Log.Error("the store cannot write, it tries again", "error", err)
 			s.debt = slices.Concat(s.out, s.debt)
-			s.noRoom()
+			s.failed(err)
 		}
 		for i := range s.answers {
 			s.answers[i].err = errors.Join(s.answers[i].err, err)
 		}
 	}
 	if cap(s.out) > 2*writeSize {
-		s.out = nil // one large batch is no reason to keep so much
+		s.out = nil
 	}
 	s.out = s.out[:0]
 	s.count()
@@ -324,7 +341,7 @@ func (s *Store) syncNow() error {
 
 // finish is the end of run.
 func (s *Store) finish() {
-	s.settle()
+	_ = s.settle()
 	if s.unsynced || s.syncing {
 		_ = s.syncNow()
 	}
