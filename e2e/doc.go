@@ -11,6 +11,11 @@
 // They need Linux, root, ip of iproute2, make, mosquitto and its clients;
 // without one of these they are skipped and say so.
 //
+//	DOMINION_E2E_BIN=dir       try the programs in dir instead of building them
+//	DOMINION_E2E_CLONE=0|demo  leave out the fresh clone, or its make test
+//	DOMINION_E2E_SEED=n        what happens in TestAfterMuchMisfortune
+//	DOMINION_E2E_MISHAPS=n     how much of it
+//
 // The whole run is enclosed in namespaces of its own (pid, mount, network):
 // whatever a test leaves behind ends with it, also when the test is killed.
 package e2e
