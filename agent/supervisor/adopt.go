@@ -62,7 +62,7 @@ func (s *Supervisor) adopt(r record, now time.Time) bool {
 	v := s.hold(r.Service)
 	v.ordered = r.Spec
 	ev := adopted{
-		spec: s.complete(r.Service, r.Spec), restarts: r.Restarts, since: r.Since, finished: r.Finished, exitCode: r.ExitCode,
+		spec: s.complete(r.Service, r.Spec), restarts: r.Restarts, since: r.Since, finished: r.Finished, exitCode: r.ExitCode, stopping: r.Stopping,
 		run: run{Token: r.Instance, Revision: r.Revision, Version: r.Version, Port: r.Port, Adopted: true},
 	}
 	if !r.Finished {
@@ -122,7 +122,8 @@ func (s *Supervisor) starts(name string, args []string) bool {
 	}
 	n := len(file.Command)
 	if n == 0 {
-		return len(args) >= 3 && slices.Equal(args[:3], []string{"make", "-C", dir})
+		want := makeArgs(dir)
+		return len(args) >= len(want) && slices.Equal(args[:len(want)], want)
 	}
 	if len(args) < n {
 		return false

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
@@ -332,4 +333,35 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q is %+v", broken, p)
 		}
 	}
+}
+
+// What was told to stop is stopped, also by an agent that has no start command.
+func TestAStopGoesOnAfterAKill(t *testing.T) {
+	h := bare(t)
+	h.makefile("web", `trap "" TERM; echo $$ > $d/pid; while :; do sleep 0.1; done`)
+	s := spec("r1")
+	s.StopTimeout = topics.Seconds(2 * time.Second)
+	a := startAgent(t, h.dir)
+	a.apply(one("web", s))
+	a.untilState("web", topics.Running)
+	var pid int
+	if _, err := fmt.Sscan(h.read("pid"), &pid); err != nil {
+		t.Fatal(err)
+	}
+	a.apply(map[string]topics.Spec{})
+	a.untilState("web", topics.Stopping)
+	a.kill()
+	if !alive(pid) {
+		t.Fatal("the service did not outlive its agent")
+	}
+
+	a = startAgent(t, h.dir)
+	if got := a.last.get("web").State; got != topics.Stopping {
+		t.Errorf("it is %s after the agent was killed, want stopping", got)
+	}
+	a.untilState("web", topics.Stopped)
+	if alive(pid) {
+		t.Error("it runs on")
+	}
+	a.leave()
 }

@@ -81,6 +81,12 @@ const (
 	thenFailed              // it was never ready, whatever it says at its end
 )
 
+// stopping is what the next agent needs to know of one that was told to stop.
+type stopping struct {
+	Then then   `json:"then"`
+	Why  string `json:"why"`
+}
+
 // event is something that happens to an instance.
 type event interface{}
 
@@ -118,6 +124,7 @@ type (
 		since    time.Time
 		finished bool
 		exitCode *int
+		stopping *stopping // it was told to stop
 	}
 	tick struct{}
 )

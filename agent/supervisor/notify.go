@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,7 +44,9 @@ func listenNotify(path string, own owner, post func(event)) (*notifySocket, erro
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		return nil, err
 	}
-	_ = os.Remove(path) // of a life or an agent before
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a life or an agent before
+		return nil, err
+	}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		return nil, err

@@ -107,13 +107,17 @@ func program(dir, target string, command []string) (path string, args []string, 
 	}) {
 		return "", nil, fmt.Errorf("there is no Makefile in %s: write one, or a service.toml with a command", dir)
 	}
-	args = []string{"make", "-C", dir}
+	args = makeArgs(dir)
 	if target != "" {
 		args = append(args, target)
 	}
 	path, err = findProgram(dir, "make")
 	return path, args, err
 }
+
+// makeArgs is how make is called, but for the target. What it would say of the
+// directory it is in would stand around every life in a service's log.
+func makeArgs(dir string) []string { return []string{"make", "--no-print-directory", "-C", dir} }
 
 // findProgram looks up a program as a shell in dir would.
 func findProgram(dir, name string) (string, error) {

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -389,5 +390,41 @@ func TestRunAs(t *testing.T) {
 	})
 	if got := h.read("logs/web/stdout.log"); !strings.Contains(got, "nobody nobody\nkept") {
 		t.Errorf("it said %q", got)
+	}
+}
+
+// A service's log holds what the service says, and its agent's what may need a
+// human as a warning.
+func TestWhatTheLogsSay(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `echo said; exit 3`)
+	s := spec("r1")
+	s.Restart.Delay, s.Restart.MaxDelay = topics.Seconds(time.Hour), topics.Seconds(time.Hour)
+	h.apply(one("web", s))
+	h.untilState("web", topics.Backoff)
+	if got := h.read("logs/web/stdout.log"); got != "said" {
+		t.Errorf("its log is %q", got)
+	}
+	warned := regexp.MustCompile(`level=WARN msg="exited with code 2; next try in .*" event=service_crashed service=web\n`)
+	if !warned.MatchString(h.log.String()) {
+		t.Errorf("no warning of the crash in\n%s", h.log.String())
+	}
+	if !strings.Contains(h.log.String(), "level=INFO msg=\"started as process ") {
+		t.Errorf("its start is not told in\n%s", h.log.String())
+	}
+}
+
+func TestNotifyNeedsADiskThatCanBeWritten(t *testing.T) {
+	h := newHost(t)
+	h.makefile("web", `exec sleep 100`)
+	if err := os.RemoveAll(h.s.notifyDir()); err != nil {
+		t.Fatal(err)
+	}
+	h.write("data/notify", "a file where the sockets should be\n")
+	s := spec("r1")
+	s.Health = &topics.HealthCheck{Notify: true}
+	h.apply(one("web", s))
+	if got := h.untilState("web", topics.Backoff).Message; !strings.Contains(got, "not a directory (health notify needs a data_dir that can be written)") {
+		t.Errorf("message %q", got)
 	}
 }

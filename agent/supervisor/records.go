@@ -30,6 +30,7 @@ type record struct {
 	Finished bool        `json:"finished,omitempty"`
 	ExitCode *int        `json:"exit_code,omitempty"`
 	Restarts int         `json:"restarts"`
+	Stopping *stopping   `json:"stopping,omitempty"`
 }
 
 func (s *Supervisor) recordFile(name string) string {
@@ -37,12 +38,16 @@ func (s *Supervisor) recordFile(name string) string {
 }
 
 func (s *Supervisor) record(v *service, r run) record {
-	return record{
+	stored := record{
 		Service: v.Service, Boot: s.o.Runner.Boot(), Instance: r.Token, Group: v.live.group,
 		Revision: r.Revision, Version: r.Version, Port: r.Port, Spec: v.ordered,
 		Since: v.Since, Ready: !r.Ready.IsZero(), Restarts: v.Restarts,
 		Finished: v.State == topics.Finished, ExitCode: v.ExitCode,
 	}
+	if v.State == topics.Stopping && r.Token == v.Run.Token { // not the life that follows
+		stored.Stopping = &stopping{v.Then, v.Why}
+	}
+	return stored
 }
 
 // intend writes down a life before it begins.

@@ -65,7 +65,7 @@ func (m *move) become(s topics.State, message string) {
 
 // wanted: the start command holds the service. First match wins.
 func (m *move) wanted(spec topics.Spec) {
-	before, was, obeyed := m.Spec, m.Wanted, m.Refused == ""
+	before, obeyed := m.Spec, m.Refused == ""
 	m.Spec, m.Wanted, m.Refused = spec, true, ""
 	changed := spec.Revision != m.Run.Revision
 	switch m.State {
@@ -78,8 +78,9 @@ func (m *move) wanted(spec topics.Spec) {
 
 	// It is on its way out: it starts again when nothing is left.
 	case topics.Stopping:
-		if !was || changed {
+		if m.Then == thenStopped || changed {
 			m.Then = thenStart
+			m.do(remember{})
 		}
 
 	// It lives. Only another revision restarts it; the rest is taken over.
@@ -133,6 +134,7 @@ func (m *move) unwanted() {
 		m.stop(thenStopped, "it is no longer wanted")
 	case topics.Stopping:
 		m.Then = thenStopped
+		m.do(remember{})
 	case topics.Stopped:
 	default:
 		m.do(forget{})
@@ -148,6 +150,7 @@ func (m *move) restart() {
 		m.stop(thenStart, "a restart was asked for")
 	case topics.Stopping:
 		m.Then = thenStart
+		m.do(remember{})
 	default:
 		m.do(start{})
 	}
@@ -173,6 +176,11 @@ func (m *move) adopted(ev adopted) {
 	if ev.finished {
 		m.become(topics.Finished, "it ended before the agent was started again")
 		m.Since = ev.since
+		return
+	}
+	if ev.stopping != nil { // told again: the agent may have been killed before it said so
+		m.report(topics.ServiceAdopted, fmt.Sprintf("process %d goes on stopping", ev.run.PID))
+		m.stop(ev.stopping.Then, ev.stopping.Why)
 		return
 	}
 	m.report(topics.ServiceAdopted, fmt.Sprintf("goes on as process %d", ev.run.PID))
@@ -277,7 +285,7 @@ func (m *move) stop(then then, why string) {
 	m.Then, m.Why = then, why
 	m.Kill, m.Killed = m.now.Add(m.stopTimeout()), false
 	m.become(topics.Stopping, "stopping: "+why)
-	m.do(send{})
+	m.do(remember{}, send{})
 }
 
 // ready: it can be used.

@@ -124,6 +124,12 @@ func (p *player) play(order string) error {
 				ev.run.Ready = p.now
 			case "finished":
 				ev.finished = true
+			case "stopping":
+				ev.stopping = &stopping{thenStopped, "it is no longer wanted"}
+			case "restarting":
+				ev.stopping = &stopping{thenStart, "a restart was asked for"}
+			case "ending":
+				ev.stopping = &stopping{thenEnded, "exited with code 1"}
 			case "tcp":
 				ev.spec.Health = &topics.HealthCheck{TCP: true}
 			}

@@ -17,7 +17,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"sync"
 	"syscall"
@@ -373,10 +372,19 @@ func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
 		v.dirty = false
 		s.forget(v.Service)
 	case report:
-		s.o.Log.Info("service", "service", v.Service, "event", e.kind, "message", e.message)
+		s.o.Log.Log(context.Background(), levelOf(e.kind), e.message, "event", e.kind, "service", v.Service)
 		s.o.Report(e.kind, v.Service, e.message)
 	}
 	return nil
+}
+
+// levelOf is how much an event matters to who reads the log alone.
+func levelOf(kind topics.EventType) slog.Level {
+	switch kind {
+	case topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceUnhealthy, topics.CommandRefused:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }
 
 // start begins a life of a service.
@@ -399,7 +407,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		if err != nil {
 			v.live.close()
 			v.live = life{}
-			return notStarted{"cannot listen for what it notifies: " + err.Error()}
+			return notStarted{fmt.Sprintf("cannot make its NOTIFY_SOCKET: %v (health notify needs a data_dir that can be written)", err)}
 		}
 	}
 	r := run{
@@ -425,20 +433,15 @@ func (s *Supervisor) poster(name, token string) func(event) {
 	return func(what event) { s.o.Post(Event{name, token, what}) }
 }
 
-// makeTalk is what make says because of -C, around what the service says.
-var makeTalk = regexp.MustCompile(`^make: (Entering|Leaving) directory `)
-
 func (s *Supervisor) lastLines(name string) []string {
 	if s.o.Logs == nil {
 		return nil
 	}
 	var lines []string
-	for _, l := range s.o.Logs.Last(name, 3*quotedLines) {
-		if !makeTalk.MatchString(l.Line) {
-			lines = append(lines, l.Line)
-		}
+	for _, l := range s.o.Logs.Last(name, quotedLines) {
+		lines = append(lines, l.Line)
 	}
-	return lines[max(0, len(lines)-quotedLines):]
+	return lines
 }
 
 // disk reports a problem of the disk once, until it is over.
