@@ -118,16 +118,24 @@ func RenderWhy(w io.Writer, why topics.Why, s Style) error {
 			return
 		}
 		b.WriteByte('\n')
-		t := table{columns: []column{{head: "DOMAIN", min: 12}, {head: "RUNS"}, {head: "REASON", min: 20, wrap: true}}}
+		t := table{columns: []column{{head: "DOMAIN", min: 12}, {head: "STATE"}, {head: "REASON", min: 20, wrap: true}}}
 		for _, d := range why.Domains {
-			runs := cell{"no", faint}
-			if d.Runs {
-				runs = cell{"yes", green}
-			}
-			t.add(put(d.Domain), runs, put(d.Reason))
+			t.add(put(d.Domain), whyState(d), put(d.Reason))
 		}
 		t.draw(b, s)
 	})
+}
+
+// whyState is what is of a service on a domain: the state that the domain
+// tells, or what should be where it tells none.
+func whyState(d topics.WhyLine) cell {
+	switch {
+	case d.State != "" && (d.Runs || d.State.Listed()):
+		return put(string(d.State)).in(stateTint(d.State))
+	case d.Runs:
+		return cell{"wanted", yellow}
+	}
+	return cell{"not here", faint}
 }
 
 // hubSilent is what version shows where the hub's version would stand.

@@ -294,9 +294,26 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	if o := h.plan.Services[ask.Service]; o != nil {
 		for _, c := range o.Choices {
 			if ask.Domain == "" || c.Domain == ask.Domain {
-				w.Domains = append(w.Domains, topics.WhyLine{Domain: c.Domain, Runs: c.Runs(), Reason: c.Reason})
+				w.Domains = append(w.Domains, topics.WhyLine{
+					Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service), Reason: c.Reason,
+				})
 			}
 		}
 	}
 	return w, nil
+}
+
+// stateOn is what a domain says of a service; "" where it says nothing, or
+// where nobody can say any more.
+func (h *Hub) stateOn(domain, service string) topics.State {
+	d := h.domains[domain]
+	if d == nil || d.status == nil || d.state == topics.DomainIsLost {
+		return ""
+	}
+	for _, i := range d.status.Services {
+		if i.Service == service {
+			return i.State
+		}
+	}
+	return ""
 }

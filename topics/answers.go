@@ -123,6 +123,7 @@ type Why struct {
 type WhyLine struct {
 	Domain string `json:"domain" doc:"the domain"`
 	Runs   bool   `json:"runs" doc:"whether it should run there"`
+	State  State  `json:"state,omitempty" doc:"what the domain says of it, where it has something of it"`
 	Reason string `json:"reason" doc:"why, in words"`
 }
 

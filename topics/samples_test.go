@@ -106,7 +106,7 @@ func answers() map[string]any {
 		VerbWhy: Why{
 			Service: "web", State: Running, Reason: "npbar needs it",
 			Domains: []WhyLine{
-				{Domain: "pi-kitchen", Runs: true, Reason: line.Reason},
+				{Domain: "pi-kitchen", Runs: true, State: Running, Reason: line.Reason},
 				{Domain: "laptop", Reason: "one instance is enough, and pi-kitchen has it"},
 			},
 		},
