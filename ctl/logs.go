@@ -111,6 +111,8 @@ func (a *app) domainsOf(ctx context.Context, s *session, service string) ([]stri
 		has := slices.ContainsFunc(o.Services[i].Instances, func(i topics.ServiceInstance) bool { return i.Domain == d.Name })
 		switch {
 		case !had && !has || !topics.ValidName(d.Name):
+		case d.State == topics.DomainIsRefused, d.State == topics.DomainIsLonely:
+			// another machine, that wants the same name
 		case d.Micro:
 			micro = true
 		case has:
