@@ -40,7 +40,7 @@ func (h *home) unfit(name string, d *Domain) unfitness {
 	}
 	switch version, held := d.Catalog[name]; {
 	case !held:
-		return unfitness{fmt.Sprintf("%s has no %s in its services_dir", d.Name, name), replaced}
+		return unfitness{fmt.Sprintf("%s has no usable %s in its services_dir", d.Name, name), replaced}
 	case def.Version.Contains(version):
 		return unfitness{}
 	case version == "":
