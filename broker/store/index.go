@@ -54,8 +54,14 @@ type queued struct {
 // replayed keeps the contents while the log is read, by serial.
 type replayed struct {
 	records  map[uint64]Record
-	messages map[uint64][]byte
+	messages []encoded
 	chunk    []byte // messages are copied into chunks: fewer things to count
+}
+
+// encoded is a message as it is on disk.
+type encoded struct {
+	body *body
+	raw  []byte
 }
 
 // keep copies b.
@@ -301,14 +307,14 @@ func (x *index) holds(it item) bool {
 // load takes over one item of the log.
 func (x *index) load(it item) {
 	if x.replayed == nil {
-		x.replayed = &replayed{records: map[uint64]Record{}, messages: map[uint64][]byte{}}
+		x.replayed = &replayed{records: map[uint64]Record{}}
 	}
 	x.serial = max(x.serial, it.serial)
 	e := entry{it.serial, uint32(len(it.raw))}
 	if it.kind == itemMessage {
 		b := x.body(it.serial)
 		b.entry = x.put(b.entry, e)
-		x.replayed.messages[it.serial] = x.replayed.keep(it.raw)
+		x.replayed.messages = append(x.replayed.messages, encoded{b, x.replayed.keep(it.raw)})
 		return
 	}
 	h := held{entry: e}
@@ -340,11 +346,14 @@ func (x *index) loaded() State {
 	if from == nil {
 		return State{}
 	}
-	for serial, b := range x.bodies {
-		if raw := from.messages[serial]; b.refs > 0 && raw != nil {
-			b.message = decodeMessage(raw)
+	for _, m := range from.messages {
+		if b := m.body; b.refs > 0 && b.message == nil { // one that was moved is there twice
+			b.message = decodeMessage(m.raw)
 			x.known[b.message] = b
-		} else if b.refs == 0 {
+		}
+	}
+	for _, b := range x.bodies {
+		if b.refs == 0 {
 			x.forget(b)
 		}
 	}

@@ -246,9 +246,6 @@ func (t *tail) reserve(n int64) error {
 	return full(err)
 }
 
-// room is what is reserved and not used.
-func (t *tail) room() int64 { return t.reserved - t.size }
-
 // write appends b. If that fails the file is as before, or no longer the tail's
 // concern: its end is cut off when it is read.
 func (t *tail) write(b []byte) error {

@@ -299,9 +299,19 @@ func TestNothingToSayIsNotWritten(t *testing.T) {
 	}
 	before := s.Stats()
 	for _, r := range []Record{
-		Retain{Topic: "a"}, SessionGone{"d"}, Subscribe{Client: "d"}, Unsubscribe{"c", "f"}, Unsubscribe{"d", "f"},
-		Enqueue{Client: "d", Seq: 1, Message: &Message{}}, Enqueue{Client: "c", Seq: 1}, Dequeue{"c", 1}, Sent{Client: "c", Seq: 1},
-		Received{"d", 1}, Released{"c", 1}, Will{Client: "c"}, Will{Client: "d", Message: &Message{}},
+		Retain{Topic: "a"},
+		SessionGone{"d"},
+		Subscribe{Client: "d"},
+		Unsubscribe{"c", "f"},
+		Unsubscribe{"d", "f"},
+		Enqueue{Client: "d", Seq: 1, Message: &Message{}},
+		Enqueue{Client: "c", Seq: 1},
+		Dequeue{"c", 1},
+		Sent{Client: "c", Seq: 1},
+		Received{"d", 1},
+		Released{"c", 1},
+		Will{Client: "c"},
+		Will{Client: "d", Message: &Message{}},
 	} {
 		if err := write(t, s, r); err != nil {
 			t.Fatal(err)

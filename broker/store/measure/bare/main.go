@@ -31,11 +31,13 @@ func (l *log) Each(f func([]byte)) error {
 	}
 	return err
 }
+
 func (l *log) Mark() error {
 	f, err := os.Create(filepath.Join(l.dir, "next"))
 	l.f = f
 	return err
 }
+
 func (l *log) Cut() error {
 	return os.Rename(filepath.Join(l.dir, "next"), filepath.Join(l.dir, "log"))
 }
