@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -296,4 +297,30 @@ func TestSilentConnectionIsClosed(t *testing.T) {
 			t.Errorf("closed after %v, want 10 s", d)
 		}
 	})
+}
+
+// Over MQTT 3.1.1 a client cannot be told why its publish is refused: the log
+// names user, role and topic, once.
+func TestRefusedPublishIsLogged(t *testing.T) {
+	var log bytes.Buffer // written by clients' goroutines, which end with the broker
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(broker.Config{
+		Users: []broker.User{{Name: "dash", PasswordFile: password, Role: broker.RoleReader}},
+	}, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c := pipe(t, b, client.Options{ClientID: "panel", User: "dash", Password: "secret"})
+		c.Publish(topics.Message{Topic: "dominion/service/lamp/set", Payload: []byte("OFF"), QoS: 1})
+		<-c.Done()
+	}
+	stop(t, b)
+	const want = `level=WARN msg="publish refused: its role may not" user=dash role=reader topic=dominion/service/lamp/set client=panel`
+	if n := strings.Count(log.String(), want); n != 1 {
+		t.Errorf("told %d times, want once:\n%s", n, log.String())
+	}
 }

@@ -42,7 +42,7 @@ func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.With
 const (
 	refusalsTold  = 5                // of a host, for one reason, are told of at once
 	refusalsPause = 10 * time.Minute // then one in so long
-	refusalsHosts = 256              // that are remembered
+	refusalsHosts = 256              // that are remembered, about
 )
 
 // refusals remembers what was said of connections that were refused.
@@ -64,6 +64,30 @@ func (r *refusals) tell(remote, why string, now time.Time) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.note(host, why, now)
+}
+
+// tellTopic says whether to say that a user's publish to a topic was refused:
+// once for each, as far as tell allows.
+func (r *refusals) tellTopic(remote, user, topic string, now time.Time) bool {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := host + " " + user + " to " + topic
+	if last := r.told[key]; last.times > 0 && now.Sub(last.last) < refusalsPause {
+		return false
+	}
+	if !r.note(host, "publish of "+user, now) {
+		return false
+	}
+	r.told[key] = refusal{times: 1, last: now}
+	return true
+}
+
+func (r *refusals) note(host, why string, now time.Time) bool {
 	if r.told == nil || len(r.told) >= refusalsHosts {
 		r.told = make(map[string]refusal)
 	}

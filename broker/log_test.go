@@ -6,6 +6,33 @@ import (
 	"time"
 )
 
+func TestARefusedPublishIsToldOnce(t *testing.T) {
+	var r refusals
+	at := time.Now()
+	told := func(remote, user, topic string) bool {
+		at = at.Add(time.Second)
+		return r.tellTopic(remote, user, topic, at)
+	}
+	if !told("10.0.0.1:1", "dash", "a") || told("10.0.0.1:2", "dash", "a") {
+		t.Error("want it told once for a topic")
+	}
+	if !told("10.0.0.1:1", "dash", "b") || !told("10.0.0.1:1", "other", "a") || !told("10.0.0.2:1", "dash", "a") {
+		t.Error("another topic, user or host was not told")
+	}
+	n := 0
+	for i := range 10_000 { // of ever new topics: two hours and three quarters
+		if told("10.0.0.3:1", "dash", fmt.Sprint(i)) {
+			n++
+		}
+	}
+	if n < 10 || n > 30 {
+		t.Errorf("told %d of 10,000 topics, want five and one in ten minutes", n)
+	}
+	if len(r.told) > 2*refusalsHosts {
+		t.Errorf("remembers %d", len(r.told))
+	}
+}
+
 func TestRefusalsAreNotToldForEver(t *testing.T) {
 	var r refusals
 	at := time.Now()

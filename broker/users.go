@@ -132,7 +132,7 @@ func (g *gate) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	user := string(cl.Properties.Username)
 	role, ok := g.role(cl.Net.Listener, user)
 	if !ok {
-		return false
+		role = "none any more" // a Reload took it
 	}
 	a := deliver
 	switch {
@@ -141,7 +141,13 @@ func (g *gate) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	case strings.ContainsAny(topic, "+#") || strings.HasPrefix(topic, "$"):
 		a = subscribe
 	}
-	return allow(user, role, a, topic, g.broker.tree)
+	allowed := ok && allow(user, role, a, topic, g.broker.tree)
+	// Over MQTT 3.1.1 there is no way to tell the client: it is disconnected, or
+	// believes that it was heard. So the log says it.
+	if !allowed && a == publish && g.broker.refusals.tellTopic(cl.Net.Remote, user, topic, time.Now()) {
+		g.broker.log.Warn("publish refused: its role may not", "user", user, "role", role, "topic", topic, "client", cl.ID, "remote", cl.Net.Remote)
+	}
+	return allowed
 }
 
 // role is looked up each time, so that a Reload counts at once.
