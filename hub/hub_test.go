@@ -448,3 +448,33 @@ func TestDrain(t *testing.T) {
 		}
 	})
 }
+
+// A row of why has what the domain says of the service, which need not be what
+// should be.
+func TestWhySaysWhatTheDomainSays(t *testing.T) {
+	inHome(t, `
+		[services.web]
+		priority = "required"
+		traits = ["compute"]
+	`, func(h *home) {
+		a := h.agent("a", []string{"compute"}, "web")
+		if err := a.join(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Second)
+		a.mu.Lock()
+		i := a.running["web"]
+		i.State, i.Health, i.Message = topics.Backoff, topics.UnknownHealth, "port 80 is taken"
+		a.running["web"] = i
+		a.mu.Unlock()
+		a.report()
+		synctest.Wait()
+		why, err := topics.Decode[topics.Why]("why", h.ask(topics.VerbWhy, `{"transaction":"t","service":"web"}`).Data)
+		if err != nil || len(why.Domains) != 1 {
+			t.Fatalf("why %+v, %v", why, err)
+		}
+		if d := why.Domains[0]; !d.Runs || d.State != topics.Backoff {
+			t.Errorf("row %+v, want state backoff", d)
+		}
+	})
+}
