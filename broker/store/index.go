@@ -376,19 +376,23 @@ func (x *index) loaded() State {
 	return state
 }
 
+// session is the state of one. Of a log that this package wrote every assertion
+// holds; of another one zeros come out.
 func (x *index) session(s *indexed, records map[uint64]Record) SessionState {
-	state := SessionState{Session: records[s.own.serial].(Session)}
+	own, _ := records[s.own.serial].(Session)
+	state := SessionState{Session: own}
 	if s.will.body != nil {
 		if s.will.body.message == nil {
 			s.will = x.hold(s.will, held{})
 		} else {
-			will := records[s.will.serial].(Will)
+			will, _ := records[s.will.serial].(Will)
 			will.Message = s.will.body.message
 			state.Will = &will
 		}
 	}
 	for _, e := range s.subscriptions {
-		state.Subscriptions = append(state.Subscriptions, records[e.serial].(Subscribe))
+		subscription, _ := records[e.serial].(Subscribe)
+		state.Subscriptions = append(state.Subscriptions, subscription)
 	}
 	for id := range s.received {
 		state.Received = append(state.Received, id)
@@ -399,10 +403,11 @@ func (x *index) session(s *indexed, records map[uint64]Record) SessionState {
 			delete(s.queue, seq)
 			continue
 		}
-		one := QueuedMessage{Enqueue: records[q.serial].(Enqueue)}
+		enqueue, _ := records[q.serial].(Enqueue)
+		one := QueuedMessage{Enqueue: enqueue}
 		one.Message = q.body.message
 		if q.sent.serial != 0 {
-			sent := records[q.sent.serial].(Sent)
+			sent, _ := records[q.sent.serial].(Sent)
 			one.PacketID, one.Phase = sent.PacketID, sent.Phase
 		}
 		state.Queue = append(state.Queue, one)
