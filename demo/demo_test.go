@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +17,21 @@ import (
 	"github.com/jmbarzee/dominion/ctl"
 	"github.com/jmbarzee/dominion/topics"
 )
+
+// playParent names the directory of a program that this test binary is to start
+// as the demo does, in a process that can be killed.
+const playParent = "DEMO_TEST_PARENT"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(playParent); dir != "" {
+		if err := newProcess("hub", dir+"/hub", dir, "hub.toml").start(make(chan error, 1)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		select {}
+	}
+	os.Exit(m.Run())
+}
 
 const examples = "../services/examples"
 
@@ -156,5 +174,40 @@ func TestEndsAtOnce(t *testing.T) {
 	}
 	if err := h.stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A demo that is killed leaves no program behind.
+func TestItsProgramsEndWithIt(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "life") // open for writing as long as the program lives
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "hub"), []byte("#!/bin/sh\nexec 3>"+fifo+"\necho started >&3\nexec sleep 20\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	demo := exec.Command(os.Args[0])
+	demo.Env = append(os.Environ(), playParent+"="+dir)
+	demo.Stderr = os.Stderr
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	life, err := os.Open(fifo) // waits for the program
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer life.Close()
+	lines := bufio.NewReader(life)
+	if got, err := lines.ReadString('\n'); got != "started\n" {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	began := time.Now()
+	if err := demo.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = demo.Wait()
+	if _, err := lines.ReadString('\n'); err != io.EOF || time.Since(began) > 10*time.Second {
+		t.Errorf("the program ended %v after the demo was killed (%v)", time.Since(began), err)
 	}
 }

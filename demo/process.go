@@ -56,8 +56,10 @@ func (p *process) run() (*exec.Cmd, error) {
 	cmd := exec.Command(p.path, "-config", p.config)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own: Ctrl-C reaches the demo alone, which ends the rest
-	// in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// in order. One that is killed cannot, so the kernel tells them to stop; the
+	// domains end their services then. It counts the thread that starts a
+	// program as its parent: Go ends none while no goroutine is locked to it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", p.name, err)
 	}
