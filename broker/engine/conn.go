@@ -167,9 +167,7 @@ func (c *conn) end(code byte, why string) {
 		return
 	}
 	if code != 0 && c.version == wire.V5 {
-		if raw, err := wire.Append(nil, wire.Disconnect, wire.Packet{ProtocolVersion: wire.V5, ReasonCode: code}); err == nil {
-			c.put(packet{raw: raw})
-		}
+		c.put(packet{raw: c.goodbye(code, why)})
 	}
 	c.ending, c.why = true, why
 	if code != 0 && code != wire.ServerShuttingDown {
@@ -177,6 +175,18 @@ func (c *conn) end(code byte, why string) {
 	}
 	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime)) // also of a write that stands still
 	c.start()
+}
+
+// goodbye is a DISCONNECT. It says why as far as the client has room for it
+// [MQTT-3.14.2-3].
+func (c *conn) goodbye(code byte, why string) []byte {
+	pk := wire.Packet{ProtocolVersion: wire.V5, ReasonCode: code}
+	pk.Properties.ReasonString = why
+	raw, err := wire.Append(nil, wire.Disconnect, pk)
+	if err != nil || c.maxPacket > 0 && len(raw) > c.maxPacket {
+		return []byte{wire.Disconnect << 4, 1, code}
+	}
+	return raw
 }
 
 // write writes what is queued until there is nothing more.

@@ -78,8 +78,8 @@ type Options struct {
 	// Authenticate decides about each CONNECT, on the connection's own
 	// goroutine: it may take its time. Nil: everybody is let in.
 	Authenticate func(c Client, user string, hasUser bool, password []byte) error
-	// Allow is the one decision about access. Its answers about deliveries are
-	// remembered until AccessChanged. Nil: everything is allowed.
+	// Allow is the one decision about access. It must not wait for anything. Its
+	// answers are remembered until AccessChanged. Nil: everything is allowed.
 	Allow func(c Client, a Action, topic string) bool
 }
 
@@ -106,6 +106,7 @@ type Engine struct {
 	full          atomic.Int64   // when the store refused for want of room, since began; 0: it did not
 
 	admission admission
+	sweeper   sweeper
 	running   sync.WaitGroup
 	stats     counters
 }
@@ -195,6 +196,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	for _, s := range all {
 		s.stopTimer()
 	}
+	e.sweeper.stop()
 	return err
 }
 

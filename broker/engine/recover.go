@@ -24,6 +24,9 @@ func (e *Engine) recover(state store.State) {
 	for _, m := range state.Retained {
 		if len(m.Payload) > 0 && (m.Expires.IsZero() || m.Expires.After(now)) {
 			e.retained.insert(wrap(m))
+			if !m.Expires.IsZero() {
+				e.expires()
+			}
 		}
 	}
 	for i := range state.Sessions {

@@ -71,12 +71,15 @@ func (r *retained) set(m *message, l *Limits) bool {
 }
 
 // drop removes a message if it is still its topic's.
-func (r *retained) drop(m *message) {
+func (r *retained) drop(m *message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := r.byTopic[m.Topic]; n != nil && n.m == m {
-		r.remove(n)
+	n := r.byTopic[m.Topic]
+	if n == nil || n.m != m {
+		return false
 	}
+	r.remove(n)
+	return true
 }
 
 func (r *retained) insert(m *message) {

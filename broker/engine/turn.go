@@ -156,6 +156,9 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 			}
 			defer t.commit()
 		}
+		if !m.Expires.IsZero() {
+			e.expires()
+		}
 		r = nil
 	}
 	if r == nil {
