@@ -190,3 +190,31 @@ func TestKeptMicrodomainsMustSayThatTheyAreThere(t *testing.T) {
 		}
 	})
 }
+
+// A microcontroller's service is reached by endpoints where it says address
+// and port, and the configuration knows the service.
+func TestEndpointsOfAMicrocontroller(t *testing.T) {
+	inHome(t, `
+		[services.button]
+		[services.bell]
+	`, func(h *home) {
+		for name, status := range map[string]string{
+			"esp":  `{"name":"esp","micro":true,"address":"10.0.0.9","services":[{"service":"button","state":"running","port":80}]}`,
+			"bell": `{"name":"bell","micro":true,"services":[{"service":"bell","state":"running","port":80}]}`,
+			"fan":  `{"name":"fan","micro":true,"address":"10.0.0.10","services":[{"service":"fan","state":"running","port":80}]}`,
+		} {
+			h.publish("dominion/domain/"+name+"/availability", "online", true)
+			h.publish("dominion/domain/"+name+"/status", status, true)
+		}
+		time.Sleep(15 * time.Second)
+		for service, want := range map[string]string{
+			"button": `[{"domain":"esp","address":"10.0.0.9","port":80,"version":"","healthy":true}]`,
+			"bell":   "[]", // it does not say where
+			"fan":    "",   // nobody knows it
+		} {
+			if got := h.last("dominion/service/" + service + "/endpoints"); got != want {
+				t.Errorf("endpoints of %s: %s, want %s", service, got, want)
+			}
+		}
+	})
+}

@@ -206,7 +206,7 @@ var words = map[Kind]string{
 	DomainDrainSet:     "`ON` or `OFF`.",
 	ServiceSet:         "One of the words `ON`, `OFF` and `RESTART`, or an object:",
 	DomainStatus: "A microdomain sends `name`, `micro`, `traits` and `services` alone, and of a service " +
-		"`service`, `state` and, where there is one, `port`.",
+		"`service` and `state`. With `address`, and the service's `port`, it is listed in the endpoints.",
 }
 
 // command is what to type to see or to send a message of a kind.

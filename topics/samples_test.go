@@ -115,4 +115,4 @@ func answers() map[string]any {
 }
 
 // microSample is all that a microcontroller says of itself.
-var microSample = json.RawMessage(`{"name":"desk-lamp","micro":true,"traits":["light"],"services":[{"service":"desk-light","state":"running","port":80}]}`)
+var microSample = json.RawMessage(`{"name":"desk-lamp","micro":true,"address":"192.168.1.40","traits":["light"],"services":[{"service":"desk-light","state":"running","port":80}]}`)
