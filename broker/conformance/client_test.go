@@ -76,11 +76,15 @@ func (c *client) await(kind byte) packet {
 
 // ping shows that the server has dealt with all that was sent before, and that
 // what it had to send in return has come. The first answer may overtake
-// messages that are on their way, the second comes after them.
+// messages that are on their way, the second comes after them: at once, or when
+// the store has what must be with it before.
 func (c *client) ping() {
-	for range 2 {
+	for n := range 2 {
 		c.send(raw(PINGREQ<<4, 0))
 		c.await(PINGRESP)
+		if n == 0 && c.target.stores {
+			c.afterStore()
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ func start(t testing.TB, name string, s engine.Store, state store.State) *target
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := &target{name: name, deviations: engineDeviations}
+	to := &target{name: name, stores: s != nil, deviations: engineDeviations}
 	to.address = serve(t, func(c net.Conn) { e.Serve(c, "open") })
 	to.guarded = serve(t, func(c net.Conn) { e.Serve(c, "guarded") })
 	t.Cleanup(func() {

@@ -48,6 +48,7 @@ type probe struct {
 	key     string   // of this run, as in the target's deviations
 	faults  []string // of rows
 	rows    map[string]bool
+	fence   *client // of a session that is stored
 }
 
 var runs atomic.Int64
@@ -76,6 +77,23 @@ func try(t testing.TB, to *target, version byte, key string, run func(p *probe))
 		}
 	}
 	return strings.Join(p.faults, "; ")
+}
+
+// afterStore returns when all that was given to the store before is with it: a
+// subscription of a session that is kept is acknowledged no earlier.
+func (p *probe) afterStore() {
+	was := p.version
+	defer func() { p.version = was }()
+	p.version = 5
+	if p.fence == nil {
+		c := p.dial()
+		c.send(p.connectPacket("fence-"+p.name, keep))
+		c.expect(CONNACK)
+		p.fence = c
+	}
+	id := p.fence.next()
+	p.fence.send(p.fence.subscribePacket(id, nil, wish{"fence/" + p.name, 0}))
+	p.fence.acked(SUBACK, id)
 }
 
 // row is one of several things that a test shows, each of which may be a known

@@ -22,6 +22,7 @@ type target struct {
 	// "3.1.1 name" or "5.0 name", each with the clause and what it does.
 	deviations map[string]string
 	shows      []test // nil: all
+	stores     bool   // what it sends may wait for its store
 }
 
 // mosquitto starts Debian's broker on ports of loopback.
