@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Compaction moves what is live out of the oldest segment to the end of the
@@ -26,6 +27,14 @@ type cleaner struct {
 	reading *segmentReader // a segment that is being moved; nil: none
 	number  int            // of it
 	moved   int            // segments up to this one wait for a sync to be dropped
+
+	failedAt   time.Time // when there was no room to move to
+	failedLive int64     // what was live then
+}
+
+// worthATry tells, on a full disk, whether moving may succeed where it failed.
+func (c *cleaner) worthATry(live, segment int64) bool {
+	return c.failedAt.IsZero() || live < c.failedLive-segment/8 || time.Since(c.failedAt) > retryAfter
 }
 
 func (c *cleaner) close() {
@@ -38,8 +47,11 @@ func (c *cleaner) close() {
 // clean moves on after n bytes were written.
 func (s *Store) clean(n int) {
 	left := int64(pace * n)
-	if s.full && n > 0 {
-		left = max(left, s.o.segment) // something went away: its room is wanted now
+	if s.full {
+		if !s.cleaner.worthATry(s.index.live, s.o.segment) {
+			return
+		}
+		left = max(left, s.o.segment) // room is wanted now
 	}
 	for left > 0 && len(s.debt) == 0 {
 		c := &s.cleaner
@@ -54,6 +66,7 @@ func (s *Store) clean(n int) {
 			continue
 		case errors.Is(err, errNotMoved):
 			c.close() // from its beginning, when the disk takes it
+			c.failedAt, c.failedLive = time.Now(), s.index.live
 			return
 		case !errors.Is(err, io.EOF):
 			// The broker still knows what it held, but it is not kept.
