@@ -61,12 +61,14 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 			l := new(line)
 			h := New(Options{Config: cfg, Store: kept, Bus: l, Log: log})
 			will := h.Will()
-			o := client.Options{ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: log,
+			o := client.Options{
+				ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: log,
 				Dial: func(context.Context) (net.Conn, error) {
 					ours, theirs := net.Pipe()
 					b.Serve(theirs)
 					return ours, nil
-				}}
+				},
+			}
 			ctx, cancel := context.WithCancel(context.Background())
 			loop, end := context.WithCancel(context.Background())
 			var runs, kept2 sync.WaitGroup

@@ -147,8 +147,10 @@ func TestLateMessagesDoNoHarm(t *testing.T) {
 	})
 }
 
-var seeds = flag.Int("seeds", 12, "how many random homes TestFaults runs; with -seed the first of them")
-var firstSeed = flag.Int("seed", 1, "the first seed of TestFaults")
+var (
+	seeds     = flag.Int("seeds", 12, "how many random homes TestFaults runs; with -seed the first of them")
+	firstSeed = flag.Int("seed", 1, "the first seed of TestFaults")
+)
 
 // TestFaults breaks random things for minutes and lets all converge: whatever
 // happened, the home is well again soon after it ended.
