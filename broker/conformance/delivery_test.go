@@ -79,6 +79,21 @@ func deliveryTests() []test {
 			c.drop()
 			p.connectAs(id, resume).quiet()
 		}},
+		{"a second PUBREC is answered like the first", "4.3.3-1", "4.3.3-4", func(p *probe) {
+			c, other := p.connect(), p.connect()
+			c.subscribe(p.topic("a"), 2)
+			for _, s := range []string{"1", "2"} {
+				other.publish(p.topic("a"), s, 2)
+				m := c.expect(PUBLISH)
+				for range 2 {
+					c.send(ack(PUBREC, m.id))
+					got := c.acked(PUBREL, m.id)
+					p.check(got.reason == 0, "answered %v", got)
+				}
+				c.send(ack(PUBCOMP, m.id))
+			}
+			c.quiet()
+		}},
 		{"nothing is sent again while the connection lasts", "4.4.0-1", "4.4.0-1", func(p *probe) {
 			c, other := p.connect(), p.connect()
 			c.subscribe(p.topic("a"), 2)

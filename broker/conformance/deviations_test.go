@@ -7,6 +7,8 @@ var mosquittoDeviations = func() map[string]string {
 		"5.0 a client id in use moves to the new connection":                                                            "3.1.4-3: the old connection is closed without DISCONNECT 0x8E",
 		"5.0 a DISCONNECT of the server is well made, and the last packet":                                              "3.1.4-3: the old connection is closed without DISCONNECT 0x8E",
 		"5.0 after PUBREC 0x87 the same id is a new message":                                                            "4.3.3-9: a message that is not allowed is refused and ends the connection",
+		"5.0 a member that is away gets nothing while another is there":                                                 "4.8.2 (text): members that are away have their turn like others",
+		"5.0 what is too large is not sent from the queue either":                                                       "3.1.2-25: it does not count as sent, so the quota does not come back",
 		"5.0 a shared subscription gets no retained messages":                                                           "4.8.2 (text): they are sent",
 		"5.0 no local on a shared subscription ends the connection: SUBSCRIBE":                                          "3.8.3-4: it is granted",
 		"5.0 the receive maximum holds for what is sent again":                                                          "3.3.4-9: all of it is sent at once",

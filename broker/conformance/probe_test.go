@@ -222,6 +222,11 @@ func (p *probe) connectPacket(id string, options ...option) []byte {
 func (p *probe) open(id string, options ...option) *client {
 	c := p.dial()
 	c.name = id
+	o := opening{version: p.version}
+	for _, set := range options {
+		set(&o)
+	}
+	c.version = o.version
 	c.send(p.connectPacket(id, options...))
 	c.connack = c.expect(CONNACK)
 	return c

@@ -198,6 +198,24 @@ func propertyTests() []test {
 			c.subscribe(p.topic("r"), 2)
 			c.quiet()
 		}},
+		{"what is too large is not sent from the queue either", "", "3.1.2-24 3.1.2-25 4.4.0-1", func(p *probe) {
+			id := p.id()
+			c, other := p.connectAs(id, keep), p.connect()
+			c.subscribe(p.topic("#"), 2)
+			large := fmt.Sprintf("%200d", 1)
+			other.publish(p.topic("sent before"), large, 1)
+			c.expect(PUBLISH)
+			c.leave()
+			for qos := byte(1); qos < 3; qos++ {
+				other.publish(p.topic("a"), large, qos)
+				other.publish(p.topic("a"), "small", qos)
+			}
+			c = p.connectAs(id, resume, with(number(propMaximumPacket, 150), number(propReceiveMaximum, 1)))
+			c.gets("small", "small")
+			c.quiet()
+			c.leave()
+			p.connectAs(id, resume).quiet() // they are done with
+		}},
 		{"answers keep to the maximum packet size", "", "3.4.2-2 3.4.2-3 3.5.2-2 3.5.2-3 3.6.2-2 3.6.2-3 3.7.2-2 3.7.2-3 3.9.2-1 3.9.2-2 3.11.2-1 3.11.2-2 3.14.2-3 3.14.2-4 3.1.2-24", func(p *probe) {
 			limit := with(number(propMaximumPacket, 20)) // CONNACK needs a few
 			c := p.open(p.id(), limit)

@@ -138,6 +138,18 @@ func sessionTests() []test {
 			young.gets("2")
 			young.quiet()
 		}},
+		{"a session goes on in another version of the protocol", "3.1.2-4", "3.1.2-5", func(p *probe) {
+			id := p.id()
+			was := byte(9) - p.version // the other one
+			c := p.connectAs(id, keep, version(was))
+			c.subscribe(p.topic("a"), 2)
+			c.leave()
+			p.connect().publish(p.topic("a"), "1", 2)
+			c = p.connectAs(id, resume)
+			p.check(c.connack.present, "the session is not present")
+			c.gets("1")
+			c.quiet()
+		}},
 		{"subscriptions of an absent client are kept whole", "3.1.2-4 3.1.2-5", "3.1.2-5", func(p *probe) {
 			id := p.id()
 			c := p.connectAs(id, keep)

@@ -58,6 +58,23 @@ func sharedTests() []test {
 				p.check(m.qos() == min(qos, 1), "QoS %d came as %v", qos, m)
 			}
 		}},
+		{"a member that is away gets nothing while another is there", "", "4.8.2-3", func(p *probe) {
+			share := "$share/" + p.name + "/" + p.topic("a")
+			id := p.id()
+			p.connectAs(id, keep).subscribe(share, 1)
+			p.connectAs(id, resume).leave()
+			there, other := p.connect(), p.connect()
+			there.subscribe(share, 1)
+			for i := range 6 {
+				other.publish(p.topic("a"), fmt.Sprint(i), 1)
+				there.gets(fmt.Sprint(i))
+			}
+			there.leave()
+			other.publish(p.topic("a"), "for the absent", 1) // nobody else is left
+			back := p.connectAs(id, resume)
+			back.gets("for the absent")
+			back.quiet()
+		}},
 		{"groups are of their own", "", "4.8.2-1", func(p *probe) {
 			other := p.connect()
 			for _, group := range []string{"A", "B"} {
