@@ -323,4 +323,7 @@ func TestRefusedPublishIsLogged(t *testing.T) {
 	if n := strings.Count(log.String(), want); n != 1 {
 		t.Errorf("told %d times, want once:\n%s", n, log.String())
 	}
+	if strings.Contains(log.String(), "not authorized") {
+		t.Errorf("the engine says it too, each time:\n%s", log.String())
+	}
 }

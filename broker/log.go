@@ -2,17 +2,20 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // quiet lets the engine's warnings through to our log: without the packets it
-// adds to them, which hold payloads and passwords, and without its complaint
-// about a keep alive of 5 s, which our agents want.
+// adds to them, which hold payloads and passwords, without its complaint about
+// a keep alive of 5 s, which our agents want, and without what gate says of who
+// may not publish.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
@@ -24,12 +27,19 @@ func (q quiet) Handle(ctx context.Context, r slog.Record) error {
 		return nil
 	}
 	clean := slog.NewRecord(r.Time, r.Level, "broker: "+r.Message, r.PC)
+	said := false
 	r.Attrs(func(a slog.Attr) bool {
+		if err, is := a.Value.Any().(error); is && errors.Is(err, packets.ErrNotAuthorized) {
+			said = true
+		}
 		if a.Key != "pk" && a.Key != "packet" {
 			clean.AddAttrs(a)
 		}
 		return true
 	})
+	if said {
+		return nil
+	}
 	return q.Handler.Handle(ctx, clean)
 }
 
