@@ -107,6 +107,7 @@ type Engine struct {
 
 	admission admission
 	sweeper   sweeper
+	inside    inside
 	running   sync.WaitGroup
 	stats     counters
 }

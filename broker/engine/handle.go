@@ -211,17 +211,17 @@ func (c *conn) receive(id uint16) (twice, durable bool) {
 }
 
 // refuse tells the publisher that its message goes nowhere. Over MQTT 3.1.1
-// there is no way to: it is acknowledged [MQTT 3.1.1: MQTT-3.3.5-2], unless that
-// would say that it is stored.
+// there is no way to: the connection is closed, for an acknowledgement would say
+// that it was taken [MQTT 3.1.1: MQTT-3.3.5-2].
 func (c *conn) refuse(t *turn, a ack, p *wire.Publish, code byte) error {
 	c.e.stats.refused.Add(1)
 	if p.QoS == 0 {
 		return nil
 	}
-	if c.version != wire.V5 && code == wire.QuotaExceeded {
-		return &wire.Error{Code: code, Reason: "what it published cannot be stored"}
+	if c.version != wire.V5 {
+		return &wire.Error{Code: code, Reason: "what it published is refused"}
 	}
-	if p.QoS == 2 && c.version == wire.V5 {
+	if p.QoS == 2 {
 		// A PUBREC of 0x80 and above ends it: the identifier is free.
 		c.s.mu.Lock()
 		c.s.flow.release(p.PacketID)

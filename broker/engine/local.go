@@ -11,17 +11,24 @@ import (
 
 // local is a subscriber within the program.
 type local struct {
-	e       *Engine
 	handler func(m topics.Message, stored bool)
-
-	mu    sync.Mutex
-	queue []heard
-	busy  bool // somebody hands them over
 }
 
+// inside hands messages to the subscribers within the program, in one order
+// for all of them.
+type inside struct {
+	mu    sync.Mutex
+	queue []heard
+	busy  bool // a goroutine hands them over
+}
+
+// heard is a message for a subscriber, or a mark whose channel is closed when
+// everything before it was handed over.
 type heard struct {
+	l      *local
 	m      *message
 	stored bool
+	mark   chan struct{}
 }
 
 // Publish publishes a message of the program after all that it published
@@ -32,82 +39,80 @@ func (e *Engine) Publish(m topics.Message) {
 		return
 	}
 	t := e.begin(nil)
-	t.publish(own(m), nil, nil)
+	if !e.closed {
+		t.publish(own(m), nil, nil)
+	}
 	t.end()
 }
 
 // Subscribe calls handler for each message that a filter matches: before it
 // returns for those retained, with stored set, and from then on for each as it
-// is published, with Retain as it was published. The calls come one at a time,
-// in order, from a goroutine that works for this handler alone; as long as it
-// does not return, its messages gather in memory.
+// is published, with Retain as it was published. All handlers are called from
+// one goroutine, one at a time, in the order of what is published. Until a
+// handler returns messages gather in memory; it must not call Subscribe.
 func (e *Engine) Subscribe(filter string, handler func(m topics.Message, stored bool)) error {
 	if group, _ := wire.Shared(filter); !wire.ValidFilter(filter) || group != "" {
 		return fmt.Errorf("cannot subscribe to %q: it is no topic filter", filter)
 	}
-	l := &local{e: e, handler: handler, busy: true}
+	l := &local{handler: handler}
 	e.subscriptions.add(&subscription{local: l, filter: filter})
-	at := newCursor(filter)
-	for !at.done {
+	in := &e.inside
+	for at := newCursor(filter); !at.done; {
 		// A message is set and pushed under its topic's stripe, so one that is
 		// read here comes after all pushes of those before it.
-		l.mu.Lock()
+		in.mu.Lock()
 		for _, m := range e.retained.next(&at, replayed, time.Now()) {
-			l.queue = append(l.queue, heard{m, true})
+			in.queue = append(in.queue, heard{l: l, m: m, stored: true})
 		}
-		l.mu.Unlock()
-		l.hand()
+		mark := make(chan struct{})
+		in.queue = append(in.queue, heard{mark: mark})
+		in.start(&e.running)
+		in.mu.Unlock()
+		<-mark
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.busy = false
-	l.start()
 	return nil
 }
 
 func (l *local) push(t *turn, m *message) {
-	l.mu.Lock()
-	l.queue = append(l.queue, heard{m, false})
-	l.mu.Unlock()
-	if len(t.locals) == 0 || t.locals[len(t.locals)-1] != l {
-		t.locals = append(t.locals, l)
-	}
+	in := &t.e.inside
+	in.mu.Lock()
+	in.queue = append(in.queue, heard{l: l, m: m})
+	in.mu.Unlock()
+	t.inside = true
 }
 
-func (l *local) wake() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.start()
+// wake has what is queued handed over.
+func (in *inside) wake(running *sync.WaitGroup) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.start(running)
 }
 
-func (l *local) start() {
-	if l.busy || len(l.queue) == 0 {
+// start is called with the mutex held.
+func (in *inside) start(running *sync.WaitGroup) {
+	if in.busy || len(in.queue) == 0 {
 		return
 	}
-	l.busy = true
-	go func() {
+	in.busy = true
+	running.Go(func() {
 		for {
-			l.hand()
-			l.mu.Lock()
-			if len(l.queue) == 0 {
-				l.busy = false
-				l.mu.Unlock()
+			in.mu.Lock()
+			all := in.queue
+			in.queue = nil
+			in.busy = len(all) > 0
+			in.mu.Unlock()
+			if len(all) == 0 {
 				return
 			}
-			l.mu.Unlock()
+			for _, h := range all {
+				if h.mark != nil {
+					close(h.mark)
+					continue
+				}
+				h.l.handler(h.m.topics(), h.stored)
+			}
 		}
-	}()
-}
-
-// hand hands over what is queued.
-func (l *local) hand() {
-	l.mu.Lock()
-	all := l.queue
-	l.queue = nil
-	l.mu.Unlock()
-	for _, h := range all {
-		l.handler(h.m.topics(), h.stored)
-	}
+	})
 }
 
 // Retained calls each with every retained message, in the order of the topics,

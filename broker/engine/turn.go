@@ -23,7 +23,7 @@ type turn struct {
 	marks   []mark
 	acks    []ack
 	touched []*session
-	locals  []*local
+	inside  bool // somebody within the program got something
 }
 
 // mark is a delivery that waits for the store.
@@ -46,6 +46,9 @@ func (e *Engine) begin(c *conn) *turn {
 
 func (t *turn) end() {
 	t.commit()
+	if t.inside {
+		t.e.inside.wake(&t.e.running)
+	}
 	t.e.mu.RUnlock()
 	for i, s := range t.touched {
 		s.mu.Lock()
@@ -55,10 +58,6 @@ func (t *turn) end() {
 		t.touched[i] = nil
 	}
 	t.touched = t.touched[:0]
-	for _, l := range t.locals {
-		l.wake()
-	}
-	t.locals = nil
 }
 
 // touch has a session written to when the turn ends. The caller holds its mutex.

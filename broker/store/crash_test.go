@@ -339,7 +339,7 @@ func child(dir string) {
 				})
 			}
 		}
-		put(nil)
+		s.Append(nil, put) // all in the goroutine of the dones
 	}
 	<-context.Background().Done() // until it is killed
 }

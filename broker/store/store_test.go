@@ -201,9 +201,14 @@ func TestRandomChanges(t *testing.T) {
 }
 
 func randomRecord(rnd *rand.Rand, shared *Message) Record {
-	client := fmt.Sprint("client-", rnd.IntN(4))
-	topic := fmt.Sprint("topic/", rnd.IntN(20))
-	id, seq := uint16(rnd.IntN(5)), uint64(rnd.IntN(10))
+	// Some change all the time, others stay until they are moved.
+	wide := 1
+	if rnd.IntN(3) == 0 {
+		wide = 10
+	}
+	client := fmt.Sprint("client-", rnd.IntN(4*wide))
+	topic := fmt.Sprint("topic/", rnd.IntN(20*wide))
+	id, seq := uint16(rnd.IntN(5*wide)), uint64(rnd.IntN(10*wide))
 	message := shared
 	if rnd.IntN(3) > 0 {
 		message = &Message{Topic: topic, Payload: fmt.Append(nil, rnd.Uint64()), QoS: byte(rnd.IntN(3))}
@@ -216,7 +221,7 @@ func randomRecord(rnd *rand.Rand, shared *Message) Record {
 	case 3, 4:
 		return Session{Client: client, Version: 5, Expiry: rnd.Uint32()}
 	case 5:
-		if rnd.IntN(4) > 0 {
+		if rnd.IntN(20) > 0 {
 			return Will{Client: client}
 		}
 		return SessionGone{client}
