@@ -251,18 +251,6 @@ func TestStopKeepsRetained(t *testing.T) {
 	})
 }
 
-func TestBrokenRetainedFileIsSetAside(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "retained.json")
-	if err := os.WriteFile(file, []byte(`{"retained":[{"to`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	start(t, broker.Config{DataDir: dir})
-	if _, err := os.Stat(file + ".broken"); err != nil {
-		t.Errorf("the broken file was not set aside: %v", err)
-	}
-}
-
 // A client that connects and says nothing does not hold up the stop.
 func TestStopWithSilentConnections(t *testing.T) {
 	b := start(t, broker.Config{Listen: "127.0.0.1:0", ListenWS: "127.0.0.1:0"})

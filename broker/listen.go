@@ -1,19 +1,13 @@
 package broker
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
-
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // Listener is an address that the broker listens at.
@@ -166,94 +160,13 @@ func (b *Broker) accept(l *listener) {
 // net.Pipe, and returns at once. Without a user it may do everything.
 func (b *Broker) Serve(c net.Conn) { b.take(local, c) }
 
-func (b *Broker) take(scheme string, raw net.Conn) {
-	c := &conn{Conn: raw, done: make(chan struct{})}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.stopping {
-		_ = c.Close()
-		return
-	}
-	b.conns[c] = struct{}{}
-	b.serving.Go(func() { b.serve(scheme, c) })
-}
-
-func (b *Broker) serve(scheme string, c *conn) {
-	defer func() {
-		// One malformed packet makes the engine's decoder panic: that must end
-		// the connection it came by, not the hub.
-		if p := recover(); p != nil {
-			b.log.Error("the broker engine panicked over a packet", "remote", c.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
-		}
-		_ = c.Close()
-		b.mu.Lock()
-		delete(b.conns, c)
-		b.mu.Unlock()
-		close(c.done)
-	}()
-	_ = c.SetReadDeadline(time.Now().Add(connectTimeout)) // until CONNECT, then the engine sets it by the keep alive
-	err := b.engine.EstablishConnection(scheme, c)
-	b.log.Debug("connection ended", "listener", scheme, "remote", c.RemoteAddr(), "error", err)
-}
-
-// conn bounds each write by itself, so that a client that does not read is
-// closed before it holds up the others for long.
-type conn struct {
-	net.Conn
-	done chan struct{} // closed when the engine is done with it
-}
-
-func (c *conn) Write(p []byte) (int, error) {
-	err := c.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		_ = c.Conn.Close() // a part of a packet may be out: nothing can follow it
-	}
-	return n, err
-}
-
-// SetDeadline is the engine's, by the keep alive: that is about reading.
-func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+func (b *Broker) take(scheme string, c net.Conn) { b.engine.Serve(c, scheme) }
 
 func (b *Broker) closeListeners() {
 	b.mu.Lock()
-	b.stopping = true
 	for _, l := range b.listeners {
 		_ = l.Close()
 	}
 	b.mu.Unlock()
 	b.accepting.Wait()
-}
-
-// closeConnections says goodbye to those who understand it (MQTT 5, 4.13) and
-// closes all.
-func (b *Broker) closeConnections(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	var goodbyes sync.WaitGroup
-	for _, cl := range b.engine.Clients.GetAll() {
-		if cl.Properties.ProtocolVersion == 5 && !cl.Net.Inline && !cl.Closed() {
-			goodbyes.Go(func() { disconnect(b.engine, cl) })
-		}
-	}
-	said := make(chan struct{})
-	go func() { goodbyes.Wait(); close(said) }()
-	select {
-	case <-said:
-	case <-ctx.Done():
-	}
-	b.mu.Lock()
-	for c := range b.conns {
-		_ = c.Close()
-	}
-	b.mu.Unlock()
-	<-said
-	b.serving.Wait() // bounded: their connections are closed
-}
-
-func disconnect(engine *mqtt.Server, cl *mqtt.Client) {
-	_ = engine.DisconnectClient(cl, packets.ErrServerShuttingDown)
 }

@@ -425,7 +425,7 @@ func TestMQTT5RequestAndResponse(t *testing.T) {
 		if asked.ResponseTopic != "my/answers" || answer.TopicName != "my/answers" || string(answer.Payload) != "yes" || !bytes.Equal(answer.Properties.CorrelationData, []byte{1, 2}) {
 			t.Errorf("asked %+v, answered %s %s %x", asked, answer.TopicName, answer.Payload, answer.Properties.CorrelationData)
 		}
-		go b.Stop(t.Context())
+		go b.Stop(context.Background())
 		if kind, pk := receive(t, r); kind != packets.Disconnect || pk.ReasonCode != packets.ErrServerShuttingDown.Code {
 			t.Errorf("packet type %d reason %x at the stop", kind, pk.ReasonCode)
 		}

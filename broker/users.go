@@ -9,10 +9,9 @@ import (
 	"strings"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -93,68 +92,51 @@ func (a *accounts) check(user string, password []byte) bool {
 	return subtle.ConstantTimeCompare([]byte(known.password), password) == 1
 }
 
-// gate is how the engine asks who may do what.
-type gate struct {
-	mqtt.HookBase
-	broker *Broker
-}
-
-func (g *gate) ID() string { return "access" }
-
-func (g *gate) Provides(b byte) bool { return b == mqtt.OnConnectAuthenticate || b == mqtt.OnACLCheck }
-
-// OnConnectAuthenticate lets a client in: one without a user where anonymous
-// ones are, one with a user only with its password, wherever it comes from.
-func (g *gate) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	user := string(pk.Connect.Username)
-	refuse := func(why string) bool {
-		if g.broker.refusals.tell(cl.Net.Remote, why, time.Now()) {
-			g.broker.log.Warn("connection refused: "+why, "user", user, "client", pk.Connect.ClientIdentifier, "remote", cl.Net.Remote, "listener", cl.Net.Listener)
+// authenticate lets a client in: one without a user where anonymous ones are,
+// one with a user only with its password, wherever it comes from.
+func (b *Broker) authenticate(c engine.Client, user string, _ bool, password []byte) error {
+	refuse := func(why string, err error) error {
+		if b.refusals.tell(c.Remote, why, time.Now()) {
+			b.log.Warn("connection refused: "+why, "user", user, "client", c.ID, "remote", c.Remote, "listener", c.Listener)
 		}
-		return false
+		return err
 	}
-	if user != "" && !g.broker.access.Load().check(user, pk.Connect.Password) {
-		return refuse("unknown user or wrong password")
+	if user != "" && !b.access.Load().check(user, password) {
+		return refuse("unknown user or wrong password", engine.ErrBadCredentials)
 	}
-	role, ok := g.role(cl.Net.Listener, user)
-	if !ok {
-		return refuse("this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)")
+	if _, ok := b.role(c.Listener, user); !ok {
+		return refuse("this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)", engine.ErrNotAllowed)
 	}
-	if pk.Connect.WillFlag && !allow(user, role, publish, pk.Connect.WillTopic, g.broker.tree) {
-		return refuse("its role may not publish its will")
-	}
-	return true
+	return nil
 }
 
-// OnACLCheck is asked for a publish, for a subscription and for each delivery.
-// The last two differ only in that a topic has no wildcards.
-func (g *gate) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
-	user := string(cl.Properties.Username)
-	role, ok := g.role(cl.Net.Listener, user)
+// allow is asked for each publish, subscription and delivery, for wills,
+// replays and sessions that are resumed.
+func (b *Broker) allow(c engine.Client, a engine.Action, topic string) bool {
+	role, ok := b.role(c.Listener, c.User)
 	if !ok {
 		role = "none any more" // a Reload took it
 	}
-	a := deliver
-	switch {
-	case write:
-		a = publish
-	case strings.ContainsAny(topic, "+#") || strings.HasPrefix(topic, "$"):
-		a = subscribe
-	}
-	allowed := ok && allow(user, role, a, topic, g.broker.tree)
+	allowed := ok && allow(c.User, role, actions[a], topic, b.tree)
 	// Over MQTT 3.1.1 there is no way to tell the client: it is disconnected, or
 	// believes that it was heard. So the log says it.
-	if !allowed && a == publish && g.broker.refusals.tellTopic(cl.Net.Remote, user, topic, time.Now()) {
-		g.broker.log.Warn("publish refused: its role may not", "user", user, "role", role, "topic", topic, "client", cl.ID, "remote", cl.Net.Remote)
+	if !allowed && a == engine.ActionPublish && b.refusals.tellTopic(c.Remote, c.User, topic, time.Now()) {
+		b.log.Warn("publish refused: its role may not", "user", c.User, "role", role, "topic", topic, "client", c.ID, "remote", c.Remote)
 	}
 	return allowed
 }
 
+var actions = map[engine.Action]action{
+	engine.ActionPublish:   publish,
+	engine.ActionSubscribe: subscribe,
+	engine.ActionDeliver:   deliver,
+}
+
 // role is looked up each time, so that a Reload counts at once.
-func (g *gate) role(listener, user string) (role string, ok bool) {
+func (b *Broker) role(listener, user string) (role string, ok bool) {
 	if user == "" {
-		return RoleAdmin, g.broker.anonymousAt(listener)
+		return RoleAdmin, b.anonymousAt(listener)
 	}
-	known, ok := g.broker.access.Load().byName[user]
+	known, ok := b.access.Load().byName[user]
 	return known.role, ok
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/gorilla/websocket"
 )
 
+// headerTimeout bounds how long a client takes to ask for a WebSocket.
+const headerTimeout = 10 * time.Second
+
 // serveWebSocket owns the listener of MQTT over WebSocket (MQTT 3.1.1, 6). A
 // browser sends an Origin: it must be a page of this host, or any page a
 // person looks at could speak to the broker in their name.
@@ -22,7 +25,7 @@ func (b *Broker) serveWebSocket(l *listener) {
 		CheckOrigin:  func(r *http.Request) bool { return sameHost(r, l.loopback) },
 	}
 	server := http.Server{
-		ReadHeaderTimeout: connectTimeout,
+		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := upgrader.Upgrade(w, r, nil) // answers the request where it fails

@@ -1,51 +1,10 @@
 package broker
 
 import (
-	"context"
-	"errors"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
-
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 )
-
-// quiet lets the engine's warnings through to our log: without the packets it
-// adds to them, which hold payloads and passwords, without its complaint about
-// a keep alive of 5 s, which our agents want, and without what gate says of who
-// may not publish.
-type quiet struct{ slog.Handler }
-
-func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelWarn && q.Handler.Enabled(ctx, l)
-}
-
-func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == mqtt.ErrMinimumKeepalive.Error() {
-		return nil
-	}
-	clean := slog.NewRecord(r.Time, r.Level, "broker: "+r.Message, r.PC)
-	said := false
-	r.Attrs(func(a slog.Attr) bool {
-		if err, is := a.Value.Any().(error); is && errors.Is(err, packets.ErrNotAuthorized) {
-			said = true
-		}
-		if a.Key != "pk" && a.Key != "packet" {
-			clean.AddAttrs(a)
-		}
-		return true
-	})
-	if said {
-		return nil
-	}
-	return q.Handler.Handle(ctx, clean)
-}
-
-func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
-
-func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
 // A client that is refused comes again every few seconds, for as long as it
 // takes somebody to notice: the log, often on an SD card, is not to grow by it.
