@@ -34,8 +34,9 @@ type conn struct {
 	silence time.Duration // that the client may keep; 0: for ever
 	heard   atomic.Int64  // when it was heard last, since Engine.began
 	timer   *time.Timer
-	waiting atomic.Int32 // turns whose acknowledgements wait for the store
-	unacked atomic.Int32 // QoS 1 and 2 of the client that are not acknowledged
+	waiting atomic.Int32  // turns whose acknowledgements wait for the store
+	room    chan struct{} // has a value when waiting went down
+	unacked atomic.Int32  // QoS 1 and 2 of the client that are not acknowledged
 
 	// Below: guarded by session.mu.
 	out      []packet
@@ -63,7 +64,7 @@ type packet struct {
 }
 
 func newConn(e *Engine, raw net.Conn, listener string) *conn {
-	c := &conn{e: e, raw: raw, listener: listener, closing: make(chan struct{})}
+	c := &conn{e: e, raw: raw, listener: listener, closing: make(chan struct{}), room: make(chan struct{}, 1)}
 	if a := raw.RemoteAddr(); a != nil {
 		c.remote = a.String()
 	}
@@ -86,6 +87,31 @@ func (c *conn) pause(d time.Duration) error {
 		return nil
 	case <-c.closing:
 		return net.ErrClosed
+	}
+}
+
+// ahead is how many turns a client may be ahead of the store. Then it is not
+// read until the store has caught up: what is not stored is in memory.
+const ahead = 16
+
+// settle waits while the client is too far ahead of the store.
+func (c *conn) settle() error {
+	for c.waiting.Load() > ahead {
+		select {
+		case <-c.room:
+		case <-c.closing:
+			return net.ErrClosed
+		}
+	}
+	return nil
+}
+
+// stored says that the store is one turn further.
+func (c *conn) stored() {
+	c.waiting.Add(-1)
+	select {
+	case c.room <- struct{}{}:
+	default:
 	}
 }
 

@@ -295,6 +295,9 @@ func (s *session) resume(window int, before *Client) {
 func (c *conn) listen() {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
+	if c.waiting.Load() > ahead { // it is us who do not listen
+		c.heard.Store(int64(c.e.now()))
+	}
 	left := time.Duration(c.heard.Load()) + c.silence - c.e.now()
 	if left > 0 && !c.ending {
 		c.timer.Reset(left)

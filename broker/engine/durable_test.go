@@ -210,3 +210,28 @@ func TestWillOverRestart(t *testing.T) {
 		}
 	})
 }
+
+// A client that is far ahead of the disk is not read until that has caught up.
+func TestSlowDiskHoldsThePublisher(t *testing.T) {
+	disk := &store.Memory{}
+	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		pub := connect(t, pipe(t, e), "pub", keepAlive(1))
+		disk.Hold(true)
+		const n = 1000
+		sent := make(chan int, n)
+		go func() {
+			for i := range n {
+				pub.publish(1, "a", fmt.Sprint(i), true)
+				sent <- i
+			}
+		}()
+		time.Sleep(10 * time.Second) // more than its keep alive
+		if len(sent) > 100 {
+			t.Errorf("%d were read that are not stored", len(sent))
+		}
+		disk.Hold(false)
+		for i := range n {
+			pub.expect(fmt.Sprintf("PUBACK %d", i+1))
+		}
+	})
+}

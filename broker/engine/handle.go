@@ -64,6 +64,9 @@ func (c *conn) serve(b []byte) error {
 			return err
 		}
 		c.in.keep(rest, need)
+		if err := c.settle(); err != nil {
+			return err
+		}
 		if err := c.pace.wait(c, len(b)-len(rest)); err != nil {
 			return err
 		}

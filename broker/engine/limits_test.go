@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
@@ -49,6 +50,7 @@ func TestLimits(t *testing.T) {
 			_, _ = conn.Write(make([]byte, 1000))
 		}()
 		c.expect("DISCONNECT 95", "closed")
+		synctest.Wait() // its place is free
 		// a silent one is ended by the keep alive of the server
 		c = connect(t, pipe(t, e), "k", v5)
 		began := time.Now()

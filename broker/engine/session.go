@@ -135,7 +135,7 @@ func (s *session) advance() {
 	}
 	var gone, sent []store.Record
 	for d := s.flow.resend(); d != nil; d = s.flow.resend() {
-		if c.tooLarge(d.m, d.ids, d.qos) {
+		if c.tooLarge(d.m, d.ids, d.qos) || !s.allowed(d) {
 			s.bytes -= d.m.size()
 			gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
 			s.flow.forget(d.seq)

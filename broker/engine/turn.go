@@ -123,7 +123,7 @@ func (t *turn) commit() {
 		}
 		if c != nil && len(acks) > 0 {
 			c.acknowledge(acks, err)
-			c.waiting.Add(-1)
+			c.stored()
 		}
 	})
 }
