@@ -126,6 +126,7 @@ func deliveryTests() []test {
 			c.quiet()
 			other.publish(p.topic("a"), "3", 1)
 			c.gets("3") // the quota came back
+			c.ping()    // the acknowledgement is there
 			c.drop()
 			p.connectAs(id, resume).quiet()
 		}},
