@@ -82,9 +82,7 @@ func connectTests() []test {
 			p.connect(func(o *opening) { o.password = &password }).quiet()
 		}},
 		{"name and password count where they are asked for", "3.1.4-5 3.1.3-1 3.2.2-4 3.2.2-5", "3.1.4-2 3.1.3-1 3.2.2-6 3.2.2-7 4.13.2-1", func(p *probe) {
-			open := *p.target
-			p.target = &target{name: open.name, address: open.guarded}
-			defer func() { p.target = &open }()
+			defer p.guarded()()
 			p.connect(account("ann", "s3cret")).quiet()
 			for _, wrong := range []option{account("ann", "wrong"), account("bob", "s3cret"), account("ann", ""), func(*opening) {}} {
 				c := p.open(p.id(), wrong)
@@ -94,18 +92,14 @@ func connectTests() []test {
 			}
 		}},
 		{"what follows a refused CONNECT is not processed", "3.1.4-5", "3.1.4-6", func(p *probe) {
-			if p.target.guarded == "" {
-				p.fail("no listener asks for names")
-			}
 			watch := p.connect()
 			watch.subscribe(p.topic("a"), 0)
-			open := *p.target
-			p.target = &target{name: open.name, address: open.guarded}
+			back := p.guarded()
 			see := p.connect(account("ann", "s3cret"))
 			see.subscribe(p.topic("a"), 0)
 			c := p.dial()
 			c.send(p.connectPacket(p.id(), account("ann", "wrong")), c.publishPacket(message{topic: p.topic("a"), payload: "x", retain: true}))
-			p.target = &open
+			back()
 			last := c.closed()
 			p.check(last == nil || last.kind == CONNACK && last.reason != 0, "answered %v", last)
 			see.quiet()

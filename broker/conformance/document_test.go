@@ -115,8 +115,9 @@ and run
 Every normative statement of MQTT 3.1.1 and MQTT 5.0 (OASIS standards) is
 listed with what it says in short, and the tests that show it. The words are
 ours; the standard's own are what counts. The tests speak to a server over TCP
-with packets written byte by byte, and hold for any server; mosquitto 2.0.11
-is one that they are tried on, and what it does otherwise is at the end.
+with packets written byte by byte, and hold for any server: our engine without
+a store, with one, and as the hub embeds it; and mosquitto 2.0.11, on which the
+tests themselves are tried. What it does otherwise is at the end.
 
 `)
 	for version, table := range []string{statements311, statements50} {

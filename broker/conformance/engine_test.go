@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
@@ -53,7 +55,7 @@ func start(t testing.TB, name string, s engine.Store, state store.State) *target
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := &target{name: name, stores: s != nil, deviations: engineDeviations}
+	to := &target{name: name, denies: true, stores: s != nil, deviations: engineDeviations}
 	to.address = serve(t, func(c net.Conn) { e.Serve(c, "open") })
 	to.guarded = serve(t, func(c net.Conn) { e.Serve(c, "guarded") })
 	t.Cleanup(func() {
@@ -69,10 +71,18 @@ func start(t testing.TB, name string, s engine.Store, state store.State) *target
 	return to
 }
 
-// product is the broker as the hub embeds it, for what the engine leaves to it.
+// product is the broker as the hub embeds it, with its WebSocket listener and
+// its rules of access.
 func product(t testing.TB) *target {
 	t.Helper()
-	b, err := broker.New(broker.Config{ListenWS: "127.0.0.1:0", Listen: "127.0.0.1:0", AllowAnonymous: true}, slog.New(slog.DiscardHandler))
+	hash, err := bcrypt.GenerateFromPassword([]byte("s3cret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(broker.Config{
+		ListenWS: "127.0.0.1:0", Listen: "127.0.0.1:0", AllowAnonymous: true,
+		Users: []broker.User{{Name: "ann", PasswordHash: string(hash), Role: "admin"}},
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +96,7 @@ func product(t testing.TB) *target {
 			t.Errorf("the broker does not end: %v", err)
 		}
 	})
-	to := &target{name: "product", shows: webSocketTests()}
+	to := &target{name: "product"}
 	for _, l := range b.Listeners() {
 		switch l.Scheme {
 		case "ws":

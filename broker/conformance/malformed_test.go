@@ -161,9 +161,6 @@ func TestMalformed(t *testing.T) {
 	for name, start := range servers() {
 		t.Run(name, func(t *testing.T) {
 			to := start(t)
-			if to.shows != nil {
-				t.Skip("skipped: it is the engine that is tried")
-			}
 			failed := try(t, to, 5, "", func(p *probe) {
 				b := newBystanders(p)
 				for round := range uint64(rounds) {

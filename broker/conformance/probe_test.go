@@ -87,7 +87,7 @@ func (p *probe) afterStore() {
 	p.version = 5
 	if p.fence == nil {
 		c := p.dial()
-		c.send(p.connectPacket("fence-"+p.name, keep))
+		c.send(p.connectPacket("fence-"+p.name, keep, account("ann", "s3cret")))
 		c.expect(CONNACK)
 		p.fence = c
 	}
@@ -131,6 +131,26 @@ func (p *probe) check(ok bool, format string, args ...any) {
 // topic is a topic or filter below a level that only this run uses.
 func (p *probe) topic(rest string) string { return p.name + "/" + rest }
 
+// denied is a topic that nobody may publish or subscribe to.
+func (p *probe) denied() string {
+	if !p.target.denies {
+		panic(skipped("who may do what is tested with it elsewhere"))
+	}
+	return "denied/" + p.name
+}
+
+// guarded has the run go on where names and passwords are asked for.
+func (p *probe) guarded() (back func()) {
+	open := p.target
+	if open.guarded == "" {
+		panic(skipped("who may come in is tested with it elsewhere"))
+	}
+	inside := *open
+	inside.address = open.guarded
+	p.target = &inside
+	return func() { p.target = open }
+}
+
 // id is a new client id: digits and letters, 23 at most.
 func (p *probe) id() string {
 	p.ids++
@@ -147,20 +167,20 @@ func (p *probe) dial() *client {
 
 // opening is a CONNECT in the making.
 type opening struct {
-	version           byte
-	protocol          string
-	id                string
-	clean             bool
-	flags             byte // further connect flags
-	keepAlive         int
-	properties        []property
-	willTopic         string
-	will              []byte
-	willFlags         byte // QoS and retain as in the connect flags
-	willProperties    []property
-	user, password    *string
-	hasWill           bool
-	beforeID, trailer []byte
+	version        byte
+	protocol       string
+	id             string
+	clean          bool
+	flags          byte // further connect flags
+	keepAlive      int
+	properties     []property
+	willTopic      string
+	will           []byte
+	willFlags      byte // QoS and retain as in the connect flags
+	willProperties []property
+	user, password *string
+	hasWill        bool
+	trailer        []byte
 }
 
 // option changes a CONNECT.

@@ -52,7 +52,10 @@ func propertyTests() []test {
 			c := p.connect()
 			for _, bad := range [][]property{
 				{number(propSubscriptionID, 1)},
-				{number(propSessionExpiry, 1)}, {text(propReasonString, "x")}, {number(propWillDelay, 1)}, {number(propReceiveMaximum, 1)},
+				{number(propSessionExpiry, 1)},
+				{text(propReasonString, "x")},
+				{number(propWillDelay, 1)},
+				{number(propReceiveMaximum, 1)},
 				{number(propFormat, 2)},
 				{number(propFormat, 1), number(propFormat, 1)},
 				{text(propContentType, "a"), text(propContentType, "a")},
@@ -228,7 +231,7 @@ func propertyTests() []test {
 				return got
 			}
 			other := p.connect()
-			denied := "denied/x"
+			denied := p.denied()
 			for qos, kind := range map[byte]byte{1: PUBACK, 2: PUBREC} {
 				p.row(kinds[kind]+" that refuses", func() {
 					c := p.connect(limit)
@@ -260,7 +263,7 @@ func propertyTests() []test {
 			for qos, kind := range map[byte]byte{1: PUBACK, 2: PUBREC} {
 				p.row(kinds[kind]+" that refuses", func() {
 					c := p.connect(with(number(propRequestProblem, 0)))
-					c.send(c.publishPacket(message{topic: "denied/x", qos: qos, id: 1}))
+					c.send(c.publishPacket(message{topic: p.denied(), qos: qos, id: 1}))
 					got := c.acked(kind, 1)
 					p.check(len(got.properties) == 0, "%v", got)
 				})
@@ -269,7 +272,7 @@ func propertyTests() []test {
 			bare(PUBCOMP)
 			c.send(ack(PUBREC, 88))
 			bare(PUBREL)
-			c.send(c.subscribePacket(3, nil, wish{"denied/x", 0}, wish{"a#", 2}))
+			c.send(c.subscribePacket(3, nil, wish{p.denied(), 0}, wish{"a#", 2}))
 			if got, err := c.receive(); err == nil && got.kind == SUBACK {
 				p.check(len(got.properties) == 0, "%v", got)
 			}

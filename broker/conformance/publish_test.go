@@ -130,7 +130,7 @@ func publishTests() []test {
 			c.gets("3")
 		}},
 		{"what is not allowed is acknowledged or ends the connection, and goes nowhere", "3.3.5-2", "3.4.2-1 3.5.2-1", func(p *probe) {
-			denied := "denied/" + p.name
+			denied := p.denied()
 			watch := p.connect()
 			watch.subscribe(p.topic("#"), 0)
 			for qos := byte(0); qos < 3; qos++ {
@@ -149,7 +149,7 @@ func publishTests() []test {
 		{"after PUBREC 0x87 the same id is a new message", "", "4.3.3-9", func(p *probe) {
 			c, other := p.connect(), p.connect()
 			other.subscribe(p.topic("a"), 2)
-			reason := c.deliver(message{topic: "denied/" + p.name, qos: 2, id: 5})
+			reason := c.deliver(message{topic: p.denied(), qos: 2, id: 5})
 			p.check(reason == 0x87, "answered %#x", reason)
 			c.deliver(message{topic: p.topic("a"), payload: "new", qos: 2, id: 5})
 			other.gets("new")

@@ -137,10 +137,10 @@ func retainTests() []test {
 		}},
 		{"a retained message that is not allowed is not stored", "3.3.5-2", "3.4.2-1", func(p *probe) {
 			c := p.connect()
-			c.send(c.publishPacket(message{topic: "denied/" + p.name, payload: "x", qos: 1, retain: true, id: 1}), raw(PINGREQ<<4, 0))
+			c.send(c.publishPacket(message{topic: p.denied(), payload: "x", qos: 1, retain: true, id: 1}), raw(PINGREQ<<4, 0))
 			_, _ = c.receive() // acknowledged, refused or closed
 			late := p.connect()
-			late.only = "denied/" + p.name
+			late.only = p.denied()
 			late.subscribe("#", 0)
 			late.quiet()
 			late.unsubscribed("#")

@@ -11,8 +11,8 @@ import (
 )
 
 // target is a server to test. Whoever speaks to address is let in without a
-// name; at guarded only ann with the password s3cret is. Nobody may publish or
-// subscribe below "denied/".
+// name; at guarded, where there is one, only ann with the password s3cret is.
+// Nobody may publish or subscribe below "denied/" where it denies.
 type target struct {
 	name      string
 	address   string
@@ -21,8 +21,8 @@ type target struct {
 	// deviations are the tests that this server is known to fail, as
 	// "3.1.1 name" or "5.0 name", each with the clause and what it does.
 	deviations map[string]string
-	shows      []test // nil: all
-	stores     bool   // what it sends may wait for its store
+	denies     bool // what is below "denied/"
+	stores     bool // what it sends may wait for its store
 }
 
 // mosquitto starts Debian's broker on ports of loopback.
@@ -50,7 +50,7 @@ func mosquitto(t testing.TB) *target {
 	if err := os.Chmod(users, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	to := &target{name: "mosquitto", address: free(t), guarded: free(t), websocket: free(t), deviations: mosquittoDeviations}
+	to := &target{name: "mosquitto", denies: true, address: free(t), guarded: free(t), websocket: free(t), deviations: mosquittoDeviations}
 	write(t, acl, "topic readwrite #\ntopic readwrite $conformance/#\ntopic deny denied/#\nuser ann\ntopic readwrite #\n")
 	write(t, config, fmt.Sprintf(`per_listener_settings true
 user root
