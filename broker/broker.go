@@ -12,12 +12,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -31,14 +33,18 @@ type Config struct {
 	// DataDir keeps what was acknowledged: retained messages, sessions and
 	// their queues. "" keeps them nowhere.
 	DataDir string
+	// Sync is how long what was acknowledged may be with the operating system
+	// alone: what a power cut can take. 0: it is on the disk before it is
+	// acknowledged.
+	Sync time.Duration
+	// Exclude are filters of topics that are never written, besides heartbeats,
+	// metrics and $SYS.
+	Exclude []string
+	Limits  Limits // a zero is the engine's default
 }
 
-// syncInterval is how long what was acknowledged may be with the operating
-// system alone: what a power cut can take.
-const syncInterval = 100 * time.Millisecond
-
-// maxPacket bounds a packet in bytes; a payload of ours is 1 MiB at most.
-const maxPacket = 2 << 20
+// Limits bound what a client can take.
+type Limits = engine.Limits
 
 // Broker is a running broker. Make it with New.
 type Broker struct {
@@ -65,17 +71,20 @@ type Broker struct {
 // name the file or the user that is wrong.
 func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	b := &Broker{config: cfg, tree: topics.NewTree(cfg.Prefix), log: log, quit: make(chan struct{})}
+	if b.config.Limits.MaxPacket <= 0 {
+		b.config.Limits.MaxPacket = engine.DefaultLimits().MaxPacket
+	}
 	accounts, err := newAccounts(cfg.Users, cfg.AllowAnonymous)
 	if err != nil {
 		return nil, err
 	}
 	b.access.Store(accounts)
 	o := engine.Options{
-		Log: log, Limits: engine.Limits{MaxPacket: maxPacket},
+		Log: log, Limits: cfg.Limits,
 		Authenticate: b.authenticate, Allow: b.allow,
 	}
 	if cfg.DataDir != "" {
-		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: syncInterval, Exclude: b.passing, Log: log})
+		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: cfg.Sync, Exclude: b.passing, Log: log})
 		if err != nil {
 			return nil, fmt.Errorf("cannot open what the broker kept: %w", err)
 		}
@@ -90,10 +99,11 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 }
 
 // passing tells which topics are never written to disk: what is said again each
-// few seconds is of no use after a restart.
+// few seconds is of no use after a restart, and the owner may name more.
 func (b *Broker) passing(topic string) bool {
 	at, ours := b.tree.Parse(topic)
-	return ours && (at.Kind == topics.DomainHeartbeat || at.Kind == topics.DomainMetrics) || topic[0] == '$'
+	return ours && (at.Kind == topics.DomainHeartbeat || at.Kind == topics.DomainMetrics) || topic[0] == '$' ||
+		slices.ContainsFunc(b.config.Exclude, func(filter string) bool { return wire.Matches(filter, topic) })
 }
 
 // hubIsOffline takes back what a hub that was killed had said: it is offline

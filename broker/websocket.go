@@ -33,7 +33,7 @@ func (b *Broker) serveWebSocket(l *listener) {
 				b.log.Warn("WebSocket refused", "remote", r.RemoteAddr, "origin", r.Header.Get("Origin"), "host", r.Host, "error", err)
 				return
 			}
-			c.SetReadLimit(maxPacket + 16)
+			c.SetReadLimit(int64(b.config.Limits.MaxPacket) + 16)
 			b.take(l.scheme, &webSocket{Conn: c})
 		}),
 	}

@@ -115,6 +115,32 @@ func checkTopic(s string) problem {
 	return problem{}
 }
 
+// checkFilter checks a filter of topics, as MQTT has them (3.1.1, 4.7).
+func checkFilter(s string) problem {
+	const hint = `write filters as "sensors/+/raw" or "camera/#"`
+	switch {
+	case s == "":
+		return problem{"is empty", hint}
+	case len(s) > 65535:
+		return problem{"is longer than MQTT allows", hint}
+	case strings.HasPrefix(s, "$share/"):
+		return problem{quote(s) + " is a shared subscription", hint}
+	case strings.ContainsFunc(s, unicode.IsControl) || !isText(s):
+		return problem{quote(s) + " holds a control character", hint}
+	}
+	for rest, more := s, true; more; {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		switch {
+		case level == "#" && more:
+			return problem{quote(s) + " goes on after #", hint}
+		case len(level) > 1 && strings.ContainsAny(level, "+#"):
+			return problem{quote(s) + " has a wildcard that is not a whole level", hint}
+		}
+	}
+	return problem{}
+}
+
 func isText(s string) bool { return strings.ToValidUTF8(s, "") == s }
 
 // quote returns s quoted and cut to what a line can hold.

@@ -60,6 +60,38 @@ type Broker struct {
 	External                    string // mqtt[s]://[user@]host:port
 	PasswordFile, CAFile        string // for External
 	Users                       []User // in the order of the file
+	Persistence                 Persistence
+	Limits                      Limits
+}
+
+// Persistence is [broker.persistence].
+type Persistence struct {
+	Sync    time.Duration // until what was acknowledged is on the disk; 0: before it is acknowledged
+	Exclude []string      // filters of topics that are never written
+}
+
+// Limits is [broker.limits]: the fields of the engine's limits, in its order.
+// Where 0 is allowed it means that there is no such limit.
+type Limits struct {
+	MaxConnections        int
+	ConnectionsPerAddress int
+	ConnectionsPerSecond  int
+	ConnectTimeout        time.Duration
+	WriteTimeout          time.Duration
+	MaxPacket             int // bytes
+	MaxKeepAlive          time.Duration
+	MaxInflight           int
+	MaxQueuedMessages     int
+	MaxQueuedBytes        int
+	MaxSubscriptions      int
+	MaxTopicLevels        int
+	MaxTopicLength        int // bytes
+	MessagesPerSecond     int
+	BytesPerSecond        int
+	MaxRetained           int
+	MaxRetainedBytes      int
+	MaxSessionExpiry      time.Duration
+	TopicAliasMaximum     uint16
 }
 
 // User is one [[broker.users]]. Exactly one of PasswordFile and PasswordHash
@@ -123,6 +155,30 @@ func DefaultTiming() topics.Timing {
 		FailoverAfter: topics.Seconds(500 * time.Millisecond),
 		Isolation:     topics.Seconds(10 * time.Second),
 		Settle:        topics.Seconds(10 * time.Second),
+	}
+}
+
+// DefaultSync is how much a power cut may take where nothing is said of it.
+const DefaultSync = 100 * time.Millisecond
+
+// DefaultLimits returns the limits of a broker that says nothing about them.
+// They are those of the engine, which a test of package hub compares.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxConnections:    10_000,
+		ConnectTimeout:    10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		MaxPacket:         2 << 20,
+		MaxInflight:       1024,
+		MaxQueuedMessages: 65_536,
+		MaxQueuedBytes:    32 << 20,
+		MaxSubscriptions:  4096,
+		MaxTopicLevels:    128,
+		MaxTopicLength:    65_535,
+		MaxRetained:       1_000_000,
+		MaxRetainedBytes:  256 << 20,
+		MaxSessionExpiry:  30 * 24 * time.Hour,
+		TopicAliasMaximum: 64,
 	}
 }
 

@@ -18,11 +18,15 @@ const labelHint = "use a-z, 0-9 and - only, 63 characters at most, not at the en
 
 func loadDominion(file string, environ []string, m machine) (Dominion, error) {
 	d := Dominion{
-		File:          file,
-		Name:          DefaultName,
-		DataDir:       m.dataDir("dominion", DefaultDataDir, file, environ),
-		TopicPrefix:   topics.DefaultPrefix,
-		Broker:        Broker{Listen: DefaultListen},
+		File:        file,
+		Name:        DefaultName,
+		DataDir:     m.dataDir("dominion", DefaultDataDir, file, environ),
+		TopicPrefix: topics.DefaultPrefix,
+		Broker: Broker{
+			Listen:      DefaultListen,
+			Persistence: Persistence{Sync: DefaultSync},
+			Limits:      DefaultLimits(),
+		},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: DefaultDiscoveryPrefix},
 		Timing:        DefaultTiming(),
@@ -76,9 +80,9 @@ func (t *table) broker(b *Broker) {
 	t.flag("allow_anonymous", &b.AllowAnonymous)
 	t.external(b)
 	t.users(&b.Users)
+	t.sub("persistence").persistence(&b.Persistence)
+	t.sub("limits").limits(&b.Limits)
 	t.notYet("bridges", "bridges to other brokers")
-	t.notYet("persistence", "settings of what the broker keeps on disk")
-	t.notYet("limits", "settings of the broker's limits")
 	t.notYet("require_certificate", "certificates of clients")
 	t.notYet("rules", "access rules of one's own")
 	t.notYet("listen_wss", "WebSocket over TLS")

@@ -46,6 +46,15 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 				{Name: "pi-kitchen", PasswordFile: in(t, "passwords/pi-kitchen"), Role: RoleDomain},
 				{Name: "ada", PasswordHash: "$2a$10$DnEL4IBCRCCu22LPWSUJWuLgnkVk5fOCNd4d5h8nnxOgpQ8ymPYd6", Role: RoleAdmin},
 			},
+			Persistence: Persistence{Sync: 250 * time.Millisecond, Exclude: []string{"sensors/+/raw", "camera/#"}},
+			Limits: Limits{
+				MaxConnections: 500, ConnectionsPerAddress: 50, ConnectionsPerSecond: 20,
+				ConnectTimeout: 5 * time.Second, WriteTimeout: 6 * time.Second,
+				MaxPacket: 1 << 20, MaxKeepAlive: 5 * time.Minute, MaxInflight: 100,
+				MaxQueuedMessages: 1000, MaxQueuedBytes: 4 << 20, MaxSubscriptions: 200,
+				MaxTopicLevels: 20, MaxTopicLength: 1024, MessagesPerSecond: 300, BytesPerSecond: 100_000,
+				MaxRetained: 20_000, MaxRetainedBytes: 8 << 20, MaxSessionExpiry: 24 * time.Hour, TopicAliasMaximum: 10,
+			},
 		},
 		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
 		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},
@@ -90,6 +99,7 @@ func TestExternalBrokerArrives(t *testing.T) {
 	equal(t, got.Broker, Broker{
 		Listen: DefaultListen, External: "mqtts://hub@mosquitto.lan:8883",
 		PasswordFile: "/etc/password", CAFile: "/etc/ca.pem",
+		Persistence: Persistence{Sync: DefaultSync}, Limits: DefaultLimits(),
 	})
 }
 
@@ -151,6 +161,8 @@ func TestFullFilesDifferFromDefaults(t *testing.T) {
 	external := map[string]bool{"External": true, "PasswordFile": true, "CAFile": true} // TestExternalBrokerArrives
 	differ(t, reflect.ValueOf(defaults), reflect.ValueOf(full), external)
 	differ(t, reflect.ValueOf(defaults.Broker), reflect.ValueOf(full.Broker), external)
+	differ(t, reflect.ValueOf(defaults.Broker.Persistence), reflect.ValueOf(full.Broker.Persistence), nil)
+	differ(t, reflect.ValueOf(defaults.Broker.Limits), reflect.ValueOf(full.Broker.Limits), nil)
 	differ(t, reflect.ValueOf(defaults.Timing), reflect.ValueOf(full.Timing), nil)
 	differ(t, reflect.ValueOf(services.Default("")), reflect.ValueOf(full.Services[1]), nil)
 
@@ -189,7 +201,9 @@ func TestDefaults(t *testing.T) {
 	}
 	equal(t, got, Dominion{
 		Name: "home", DataDir: "/var/lib/dominion", TopicPrefix: "dominion",
-		Broker:        Broker{Listen: "127.0.0.1:1883"},
+		Broker: Broker{
+			Listen: "127.0.0.1:1883", Persistence: Persistence{Sync: 100 * time.Millisecond}, Limits: DefaultLimits(),
+		},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: "homeassistant"},
 		Timing:        DefaultTiming(),
@@ -228,4 +242,12 @@ func TestDefaultDataDir(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSyncAlways(t *testing.T) {
+	d, err := loadDominion("", []string{"DOMINION_CFG_BROKER_PERSISTENCE_SYNC=always", "DOMINION_CFG_BROKER_PERSISTENCE_EXCLUDE=a/#, +/b"}, testMachine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, d.Broker.Persistence, Persistence{Sync: 0, Exclude: []string{"a/#", "+/b"}})
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,6 +60,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		CertFile: c.CertFile, KeyFile: c.KeyFile,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users),
 		Prefix: s.Config.TopicPrefix, DataDir: s.Config.DataDir,
+		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits),
 	}, s.Log)
 	if err != nil {
 		return err
@@ -159,6 +161,8 @@ func (s Service) warnOfRestart(next config.Dominion) {
 		{"broker.external", was.Broker.External != is.Broker.External},
 		{"broker.password_file", was.Broker.PasswordFile != is.Broker.PasswordFile},
 		{"broker.cafile", was.Broker.CAFile != is.Broker.CAFile},
+		{"broker.persistence", was.Broker.Persistence.Sync != is.Broker.Persistence.Sync || !slices.Equal(was.Broker.Persistence.Exclude, is.Broker.Persistence.Exclude)},
+		{"broker.limits", was.Broker.Limits != is.Broker.Limits},
 		{"zeroconf", was.Zeroconf.Enabled != is.Zeroconf.Enabled || strings.Join(was.Zeroconf.Interfaces, ",") != strings.Join(is.Zeroconf.Interfaces, ",")},
 		{"homeassistant", was.HomeAssistant != is.HomeAssistant},
 	} {

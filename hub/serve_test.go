@@ -4,10 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub"
 	"github.com/jmbarzee/dominion/hub/store"
 )
@@ -63,4 +67,53 @@ func TestTakenPortCostsNoEpoch(t *testing.T) {
 	if e := kept.Epoch(); e != 0 {
 		t.Errorf("the epoch is %d although no hub ran", e)
 	}
+}
+
+// The configuration shows defaults that are the engine's own.
+func TestDefaultLimitsAreTheEngines(t *testing.T) {
+	if got, want := broker.Limits(config.DefaultLimits()), engine.DefaultLimits(); got != want {
+		t.Errorf("config has %+v, the engine %+v", got, want)
+	}
+}
+
+// What a reload cannot take over is named.
+func TestReloadNamesWhatNeedsARestart(t *testing.T) {
+	was := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\n[zeroconf]\nenabled = false\n")
+	was.DataDir = t.TempDir()
+	is := was
+	is.Broker.Limits.MaxConnections = 5
+	is.Broker.Persistence.Exclude = []string{"camera/#"}
+	hangup, warned := make(chan os.Signal), make(chan string, 8)
+	s := hub.Service{
+		Config: was, Hangup: hangup, Load: func() (config.Dominion, error) { return is, nil },
+		Log: slog.New(warnings{slog.DiscardHandler, warned}), Started: func([]broker.Listener) {},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	hangup <- syscall.SIGHUP
+	for _, want := range []string{"broker.persistence", "broker.limits"} {
+		if got := <-warned; got != want {
+			t.Errorf("warned of %s, want %s", got, want)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// warnings hands on the keys that a restart is needed for.
+type warnings struct {
+	slog.Handler
+	keys chan string
+}
+
+func (warnings) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w warnings) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "by a restart only") {
+		r.Attrs(func(a slog.Attr) bool { w.keys <- a.Value.String(); return true })
+	}
+	return nil
 }

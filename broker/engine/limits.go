@@ -25,6 +25,9 @@ type Limits struct {
 	TopicAliasMaximum     uint16        // that a client may use [64]
 }
 
+// DefaultLimits are those of an engine that is told none.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 func (l Limits) withDefaults() Limits {
 	or := func(v *int, d int) {
 		if *v <= 0 {
