@@ -43,9 +43,8 @@ type sharing struct {
 }
 
 const (
-	routesKept   = 1 << 14 // then all are forgotten
-	routeTopic   = 512     // bytes; longer ones are not remembered
-	tooManyHands = 64      // members of one route that are looked up in a map
+	routesKept = 1 << 14 // then all are forgotten
+	routeTopic = 512     // bytes; longer ones are not remembered
 )
 
 // routes remembers the route of each topic.
@@ -133,8 +132,11 @@ func (e *Engine) newRoute(topic string) *route {
 
 // gather makes one target a session.
 func (r *route) gather(all []*subscription) {
+	if len(all) == 0 {
+		return
+	}
 	places := make(map[*session]int, len(all))
-	silent := make(map[*session]bool)
+	var silent map[*session]bool // who has "no local" among its subscriptions
 	for _, s := range all {
 		if s.session == nil {
 			if !slices.Contains(r.locals, s.local) {
@@ -150,6 +152,9 @@ func (r *route) gather(all []*subscription) {
 		}
 		r.sessions[i].add(s)
 		if s.noLocal {
+			if silent == nil {
+				silent = make(map[*session]bool)
+			}
 			silent[s.session] = true
 		}
 	}
