@@ -39,15 +39,19 @@ func expiry(seconds uint32) setting {
 		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = seconds, true
 	}
 }
+
 func keepAlive(seconds uint16) setting {
 	return func(pk *packets.Packet) { pk.Connect.Keepalive = seconds }
 }
+
 func window(n uint16) setting {
 	return func(pk *packets.Packet) { v5(pk); pk.Properties.ReceiveMaximum = n }
 }
+
 func user(name string) setting {
 	return func(pk *packets.Packet) { pk.Connect.UsernameFlag, pk.Connect.Username = true, []byte(name) }
 }
+
 func will(topic, payload string, qos byte, retain bool, delay uint32) setting {
 	return func(pk *packets.Packet) {
 		c := &pk.Connect
@@ -178,37 +182,35 @@ func (c *client) next() string {
 		return err.Error()
 	}
 	pk := packets.Packet{ProtocolVersion: c.version, FixedHeader: packets.FixedHeader{Type: first >> 4, Remaining: len(body)}}
+	words := fmt.Sprintf("packet of type %d", first>>4)
 	switch kind := first >> 4; kind {
 	case wire.Connack:
 		err = pk.ConnackDecode(body)
-		return fmt.Sprintf("CONNACK %x present %v", pk.ReasonCode, pk.SessionPresent)
+		words = fmt.Sprintf("CONNACK %x present %v", pk.ReasonCode, pk.SessionPresent)
 	case wire.PublishType:
-		return c.message(first, body)
+		words = c.message(first, body)
 	case wire.Puback, wire.Pubrec, wire.Pubrel, wire.Pubcomp:
-		a, err := wire.DecodeAck(kind, body, c.version)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		s := fmt.Sprintf("%s %d", map[byte]string{wire.Puback: "PUBACK", wire.Pubrec: "PUBREC", wire.Pubrel: "PUBREL", wire.Pubcomp: "PUBCOMP"}[kind], a.PacketID)
+		var a wire.Ack
+		a, err = wire.DecodeAck(kind, body, c.version)
+		words = fmt.Sprintf("%s %d", map[byte]string{wire.Puback: "PUBACK", wire.Pubrec: "PUBREC", wire.Pubrel: "PUBREL", wire.Pubcomp: "PUBCOMP"}[kind], a.PacketID)
 		if a.Code != 0 {
-			s += fmt.Sprintf(" code %x", a.Code)
+			words += fmt.Sprintf(" code %x", a.Code)
 		}
-		return s
 	case wire.Suback:
 		err = pk.SubackDecode(body)
-		return fmt.Sprintf("SUBACK %x", pk.ReasonCodes)
+		words = fmt.Sprintf("SUBACK %x", pk.ReasonCodes)
 	case wire.Unsuback:
-		return "UNSUBACK"
+		words = "UNSUBACK"
 	case wire.Pingresp:
-		return "PINGRESP"
+		words = "PINGRESP"
 	case wire.Disconnect:
 		err = pk.DisconnectDecode(body)
-		return fmt.Sprintf("DISCONNECT %x", pk.ReasonCode)
+		words = fmt.Sprintf("DISCONNECT %x", pk.ReasonCode)
 	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return fmt.Sprintf("packet of type %d", first>>4)
+	return words
 }
 
 func (c *client) message(first byte, body []byte) string {

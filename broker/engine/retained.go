@@ -27,16 +27,6 @@ type keptNode struct {
 
 func (r *retained) init() { r.byTopic = make(map[string]*keptNode) }
 
-// get returns the message of a topic, or nil.
-func (r *retained) get(topic string) *message {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if n := r.byTopic[topic]; n != nil {
-		return n.m
-	}
-	return nil
-}
-
 // count returns how many messages there are, and their size.
 func (r *retained) count() (messages, bytes int) {
 	r.mu.RLock()
