@@ -36,8 +36,10 @@ func figures(seconds float64, scale float64) []figure {
 		{"p99.9 at 2,000/s", "µs", true, latency(seconds, 0.999)},
 		{"connects", "1/s", false, connects(n(3_000))},
 		{"memory of an idle connection", "bytes", true, idle(n(5_000))},
+		{"the same by TLS", "bytes", true, idleTLS(n(1_000))},
 		{"retained published", "1/s", false, retain(n(100_000))},
 		{"retained replayed", "1/s", false, replay(n(100_000))},
+		{"sessions made that last", "1/s", false, sessions(n(10_000))},
 		{"cold start with these", "ms", true, coldStart},
 		{"CPU at rest with these", "%", true, rest(2 * seconds)},
 	}
@@ -346,11 +348,41 @@ func connects(n int) func(target, *running) (float64, error) {
 
 // idle is what a connection with one subscription costs while nothing happens.
 func idle(n int) func(target, *running) (float64, error) {
+	return idleBy(n, func(r *running, id string) (*raw, error) { return dial(r.addr, id, true) })
+}
+
+func idleTLS(n int) func(target, *running) (float64, error) {
+	return idleBy(n, func(r *running, id string) (*raw, error) { return dialTLS(r.tlsAddr, id) })
+}
+
+// sessions makes sessions that outlive their connections, each with a
+// subscription.
+func sessions(n int) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		began := time.Now()
+		for i := range n {
+			c, err := dial(r.addr, fmt.Sprintf("lasting%d", i), false)
+			if err != nil {
+				return 0, err
+			}
+			if err := c.subscribe(fmt.Sprintf("lasting/%d", i), 1); err != nil {
+				return 0, err
+			}
+			c.Close()
+			if time.Since(began) > time.Minute {
+				return 0, fmt.Errorf("only %d sessions in a minute", i+1)
+			}
+		}
+		return float64(n) / time.Since(began).Seconds(), nil
+	}
+}
+
+func idleBy(n int, dial func(r *running, id string) (*raw, error)) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		time.Sleep(500 * time.Millisecond) // what is left of former loads is freed
 		before := r.resident()
 		for i := range n {
-			c, err := dial(r.addr, fmt.Sprintf("idle%d", i), true)
+			c, err := dial(r, fmt.Sprintf("idle%d", i))
 			if err != nil {
 				return 0, err
 			}

@@ -60,7 +60,10 @@ func run() int {
 func measure(ctx context.Context, t target, all []figure, rounds int) ([]float64, error) {
 	values := make([][]float64, len(all))
 	for range rounds {
-		r, err := t.start()
+		r, err := t.place()
+		if err == nil {
+			err = r.launch(t)
+		}
 		if err != nil {
 			return nil, err
 		}

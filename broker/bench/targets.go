@@ -2,9 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -24,65 +30,106 @@ import (
 type target struct {
 	name    string
 	durable bool // it keeps what it acknowledged
-	command func(dir, addr string) (*exec.Cmd, error)
+	// command starts it with a folder, an address for TCP and one for TLS
+	// (certificate cert.pem and key.pem in the folder).
+	command func(dir, addr, tlsAddr string) (*exec.Cmd, error)
 }
 
 func targets(dominion string) []target {
 	self, _ := os.Executable()
 	return []target{
-		{"dominion", true, func(dir, addr string) (*exec.Cmd, error) {
-			config := fmt.Sprintf("name = \"bench\"\ndata_dir = %q\n[broker]\nlisten = %q\n[zeroconf]\nenabled = false\n[homeassistant]\nenabled = false\n", dir, addr)
-			file := filepath.Join(dir, "dominion.toml")
-			return exec.Command(dominion, "-config", file), os.WriteFile(file, []byte(config), 0o600)
+		{"dominion", true, func(dir, addr, tlsAddr string) (*exec.Cmd, error) { return hub(dominion, dir, addr, tlsAddr, "") }},
+		{"dominion, not saving", false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
+			return hub(dominion, dir, addr, tlsAddr, "[broker.persistence]\nexclude = [\"#\"]\n")
 		}},
-		{"mosquitto", false, func(dir, addr string) (*exec.Cmd, error) { return mosquitto(dir, addr, "persistence false\n") }},
-		{"mosquitto, saving", true, func(dir, addr string) (*exec.Cmd, error) {
-			return mosquitto(dir, addr, "persistence true\npersistence_location "+dir+"/\nautosave_interval 1\n")
+		{"mosquitto", false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
+			return mosquitto(dir, addr, tlsAddr, "persistence false\n")
 		}},
-		{"mochi", false, func(_, addr string) (*exec.Cmd, error) {
+		{"mosquitto, saving", true, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
+			return mosquitto(dir, addr, tlsAddr, "persistence true\npersistence_location "+dir+"/\nautosave_interval 1\n")
+		}},
+		{"mochi", false, func(_, addr, _ string) (*exec.Cmd, error) {
 			return exec.Command(self, "-serve", "mochi", "-addr", addr), nil
 		}},
-		{"nats", true, func(dir, addr string) (*exec.Cmd, error) {
+		{"nats", true, func(dir, addr, _ string) (*exec.Cmd, error) {
 			return exec.Command(self, "-serve", "nats", "-addr", addr, "-dir", dir), nil
 		}},
 	}
 }
 
-func mosquitto(dir, addr, more string) (*exec.Cmd, error) {
+func hub(program, dir, addr, tlsAddr, more string) (*exec.Cmd, error) {
+	config := fmt.Sprintf("name = \"bench\"\ndata_dir = %q\n[broker]\nlisten = %q\nlisten_tls = %q\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n%s[zeroconf]\nenabled = false\n[homeassistant]\nenabled = false\n", dir, addr, tlsAddr, more)
+	file := filepath.Join(dir, "dominion.toml")
+	return exec.Command(program, "-config", file), os.WriteFile(file, []byte(config), 0o600)
+}
+
+func mosquitto(dir, addr, tlsAddr, more string) (*exec.Cmd, error) {
 	program, err := exec.LookPath("mosquitto")
 	if err != nil {
 		return nil, errors.New("mosquitto is not installed: apt-get install mosquitto")
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	config := "listener " + port + " 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nlog_type error\nuser root\n" + more
+	_, tlsPort, _ := net.SplitHostPort(tlsAddr)
+	config := "listener " + port + " 127.0.0.1\nlistener " + tlsPort + " 127.0.0.1\ncertfile " + dir + "/cert.pem\nkeyfile " + dir + "/key.pem\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nlog_type error\nuser root\n" + more
 	file := filepath.Join(dir, "mosquitto.conf")
 	return exec.Command(program, "-c", file), os.WriteFile(file, []byte(config), 0o600)
 }
 
 // running is a broker process.
 type running struct {
-	addr string
-	dir  string
-	cmd  *exec.Cmd
+	addr, tlsAddr string
+	dir           string
+	cmd           *exec.Cmd
 }
 
-// start starts a broker in an empty folder and waits until it takes connections.
-func (t target) start() (*running, error) {
+// place finds a folder and free ports for a broker.
+func (t target) place() (*running, error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	r := &running{dir: dir}
+	for _, addr := range []*string{&r.addr, &r.tlsAddr} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		*addr = l.Addr().String()
+		defer l.Close() // both are free when both were found
+	}
+	if err := certify(dir); err != nil {
 		return nil, err
 	}
-	r := &running{addr: l.Addr().String(), dir: dir}
-	l.Close()
-	return r, r.launch(t)
+	return r, nil
 }
 
+// certify writes a certificate for loopback, and its key.
+func certify(dir string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	write := func(name, kind string, der []byte) error {
+		return os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+	}
+	return errors.Join(write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", secret))
+}
+
+// launch starts the broker and waits until it takes connections.
 func (r *running) launch(t target) error {
-	cmd, err := t.command(r.dir, r.addr)
+	cmd, err := t.command(r.dir, r.addr, r.tlsAddr)
 	if err != nil {
 		return err
 	}
