@@ -25,11 +25,13 @@ import (
 
 // Config says where to listen and who may come in.
 type Config struct {
-	Listen, ListenTLS, ListenWS string // host:port; "" is no such listener
-	CertFile, KeyFile           string // of ListenTLS, PEM
-	AllowAnonymous              bool   // also on listeners that are not bound to loopback
-	Users                       []User
-	Prefix                      string // topic_prefix, for the access rules
+	Listen, ListenTLS   string // host:port; "" is no such listener
+	ListenWS, ListenWSS string // the same for MQTT over WebSocket
+	ListenUnix          string // path of a Unix socket
+	CertFile, KeyFile   string // of ListenTLS and ListenWSS, PEM
+	AllowAnonymous      bool   // also on listeners that others than this machine reach
+	Users               []User
+	Prefix              string // topic_prefix, for the access rules
 	// DataDir keeps what was acknowledged: retained messages, sessions and
 	// their queues. "" keeps them nowhere.
 	DataDir string

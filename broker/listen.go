@@ -12,7 +12,7 @@ import (
 
 // Listener is an address that the broker listens at.
 type Listener struct {
-	Scheme string   // mqtt, mqtts or ws
+	Scheme string   // mqtt, mqtts, ws, wss or unix
 	Addr   net.Addr // as bound
 }
 
@@ -23,36 +23,38 @@ const local = "local"
 type listener struct {
 	scheme string
 	net.Listener
-	loopback bool
+	private bool // nobody but this machine reaches it: loopback, or a Unix socket, which its mode guards
 }
+
+func (l *listener) secure() bool    { return l.scheme == "mqtts" || l.scheme == "wss" }
+func (l *listener) webSocket() bool { return l.scheme == "ws" || l.scheme == "wss" }
 
 // Listen opens the configured listeners: all of them, or none and an error that
 // names the key.
 func (b *Broker) Listen() error {
 	var all []*listener
-	open := func(key, scheme, address string) error {
-		if address == "" {
-			return nil
+	var faults []error
+	for _, at := range []struct{ key, scheme, address string }{
+		{"broker.listen", "mqtt", b.config.Listen},
+		{"broker.listen_tls", "mqtts", b.config.ListenTLS},
+		{"broker.listen_ws", "ws", b.config.ListenWS},
+		{"broker.listen_wss", "wss", b.config.ListenWSS},
+		{"broker.listen_unix", "unix", b.config.ListenUnix},
+	} {
+		if at.address == "" {
+			continue
 		}
-		l, err := net.Listen("tcp", address)
+		l, err := open(at.scheme, at.address)
 		if err != nil {
-			return listenError(key, address, err)
+			faults = append(faults, listenError(at.key, at.address, err))
+			continue
 		}
-		at, ok := l.Addr().(*net.TCPAddr)
-		all = append(all, &listener{scheme: scheme, Listener: l, loopback: ok && at.IP.IsLoopback()})
-		return nil
-	}
-	err := errors.Join(
-		open("broker.listen", "mqtt", b.config.Listen),
-		open("broker.listen_tls", "mqtts", b.config.ListenTLS),
-		open("broker.listen_ws", "ws", b.config.ListenWS),
-	)
-	for _, l := range all {
-		if err == nil && l.scheme == "mqtts" {
-			err = b.secure(l)
+		all = append(all, l)
+		if l.secure() {
+			faults = append(faults, b.secure(at.key, l))
 		}
 	}
-	if err != nil {
+	if err := errors.Join(faults...); err != nil {
 		for _, l := range all {
 			_ = l.Close()
 		}
@@ -63,13 +65,26 @@ func (b *Broker) Listen() error {
 	defer b.mu.Unlock()
 	b.listeners = append(b.listeners, all...)
 	for _, l := range all {
-		if l.scheme == "ws" {
+		if l.webSocket() {
 			b.accepting.Go(func() { b.serveWebSocket(l) })
 		} else {
 			b.accepting.Go(func() { b.accept(l) })
 		}
 	}
 	return nil
+}
+
+func open(scheme, address string) (*listener, error) {
+	if scheme == "unix" {
+		l, err := listenUnix(address)
+		return &listener{scheme: scheme, Listener: l, private: true}, err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	at, ok := l.Addr().(*net.TCPAddr)
+	return &listener{scheme: scheme, Listener: l, private: ok && at.IP.IsLoopback()}, nil
 }
 
 // warnOfClosedDoors names the listeners at which nobody can log in, not even
@@ -79,7 +94,7 @@ func (b *Broker) warnOfClosedDoors(all []*listener) {
 		return
 	}
 	for _, l := range all {
-		if !l.loopback {
+		if !l.private {
 			b.log.Warn("nobody can connect here: write [[broker.users]], or allow_anonymous = true where you trust everybody", "listener", l.Addr().String())
 		}
 	}
@@ -96,6 +111,10 @@ func listenError(key, address string, err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		cause = syscall.EADDRINUSE
 		hint = "; another broker (mosquitto?) runs there: stop it or choose another port"
+	case key == "broker.listen_unix":
+		if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOENT) {
+			hint = "; its folder must be there, and writable for the user that the hub runs as"
+		}
 	case errors.Is(err, syscall.EACCES):
 		cause = syscall.EACCES
 		hint = "; ports below 1024 are for root: choose another one"
@@ -106,13 +125,13 @@ func listenError(key, address string, err error) error {
 	return fmt.Errorf("cannot listen on %s %s: %w%s", key, address, cause, hint)
 }
 
-func (b *Broker) secure(l *listener) error {
+func (b *Broker) secure(key string, l *listener) error {
 	if b.config.CertFile == "" || b.config.KeyFile == "" {
-		return errors.New("cannot listen on broker.listen_tls: it needs cert_file and key_file")
+		return fmt.Errorf("cannot listen on %s: it needs cert_file and key_file", key)
 	}
 	pair, err := tls.LoadX509KeyPair(b.config.CertFile, b.config.KeyFile)
 	if err != nil {
-		return fmt.Errorf("cannot listen on broker.listen_tls: cert_file %s with key_file %s: %w", b.config.CertFile, b.config.KeyFile, err)
+		return fmt.Errorf("cannot listen on %s: cert_file %s with key_file %s: %w", key, b.config.CertFile, b.config.KeyFile, err)
 	}
 	l.Listener = tls.NewListener(l.Listener, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
 	return nil
@@ -136,7 +155,7 @@ func (b *Broker) anonymousAt(scheme string) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.ContainsFunc(b.listeners, func(l *listener) bool { return l.scheme == scheme && l.loopback })
+	return slices.ContainsFunc(b.listeners, func(l *listener) bool { return l.scheme == scheme && l.private })
 }
 
 // accept owns a listener. An error such as too many open files passes: it goes

@@ -203,6 +203,7 @@ func TestListenErrors(t *testing.T) {
 		{broker.Config{Listen: "127.0.0.1:0", ListenWS: at}, "broker.listen_ws " + at},
 		{broker.Config{ListenTLS: "127.0.0.1:0"}, "it needs cert_file and key_file"},
 		{broker.Config{ListenTLS: "127.0.0.1:0", CertFile: garbage, KeyFile: garbage}, garbage},
+		{broker.Config{ListenWSS: "127.0.0.1:0", CertFile: garbage, KeyFile: garbage}, "broker.listen_wss: cert_file " + garbage},
 		{broker.Config{Listen: "nonsense"}, "broker.listen nonsense"},
 		{broker.Config{Listen: "192.0.2.1:0"}, "this machine has no such address"},
 	} {

@@ -22,10 +22,11 @@ const headerTimeout = 10 * time.Second
 func (b *Broker) serveWebSocket(l *listener) {
 	upgrader := websocket.Upgrader{
 		Subprotocols: []string{"mqtt"},
-		CheckOrigin:  func(r *http.Request) bool { return sameHost(r, l.loopback) },
+		CheckOrigin:  func(r *http.Request) bool { return sameHost(r, l.private) },
 	}
 	server := http.Server{
 		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       headerTimeout,
 		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := upgrader.Upgrade(w, r, nil) // answers the request where it fails

@@ -54,14 +54,16 @@ type Dominion struct {
 // Broker is [broker]. With External set the hub embeds no broker and the
 // listeners and users are without meaning.
 type Broker struct {
-	Listen, ListenTLS, ListenWS string // host:port; "": no such listener; port 0: any free one
-	CertFile, KeyFile           string
-	AllowAnonymous              bool
-	External                    string // mqtt[s]://[user@]host:port
-	PasswordFile, CAFile        string // for External
-	Users                       []User // in the order of the file
-	Persistence                 Persistence
-	Limits                      Limits
+	Listen, ListenTLS    string // host:port; "": no such listener; port 0: any free one
+	ListenWS, ListenWSS  string // the same for MQTT over WebSocket
+	ListenUnix           string // path of a Unix socket; "": none
+	CertFile, KeyFile    string
+	AllowAnonymous       bool
+	External             string // mqtt[s]://[user@]host:port
+	PasswordFile, CAFile string // for External
+	Users                []User // in the order of the file
+	Persistence          Persistence
+	Limits               Limits
 }
 
 // Persistence is [broker.persistence].

@@ -85,15 +85,13 @@ func (t *table) broker(b *Broker) {
 	t.notYet("bridges", "bridges to other brokers")
 	t.notYet("require_certificate", "certificates of clients")
 	t.notYet("rules", "access rules of one's own")
-	t.notYet("listen_wss", "WebSocket over TLS")
-	t.notYet("listen_unix", "a Unix socket")
 }
 
 func (t *table) listeners(b *Broker) {
 	listeners := []struct {
 		key string
 		to  *string
-	}{{"listen", &b.Listen}, {"listen_tls", &b.ListenTLS}, {"listen_ws", &b.ListenWS}}
+	}{{"listen", &b.Listen}, {"listen_tls", &b.ListenTLS}, {"listen_ws", &b.ListenWS}, {"listen_wss", &b.ListenWSS}}
 	at := make(map[string]string)
 	for _, l := range listeners {
 		if !t.text(l.key, l.to) || *l.to == "" {
@@ -105,20 +103,36 @@ func (t *table) listeners(b *Broker) {
 		}
 		at[*l.to] = l.key
 	}
+	// The kernel's longest path of a socket, with the NUL at its end.
+	const longestPath = 107
+	if t.file("listen_unix", &b.ListenUnix) && len(b.ListenUnix) > longestPath {
+		t.fault("listen_unix", "choose a shorter one", "is longer than the %d bytes that the path of a socket may have", longestPath)
+	}
+	t.certificate(b)
+}
+
+// certificate checks cert_file and key_file against the listeners that need
+// them.
+func (t *table) certificate(b *Broker) {
 	t.file("cert_file", &b.CertFile)
 	t.file("key_file", &b.KeyFile)
-	if !t.fine("listen_tls") || !t.fine("cert_file") || !t.fine("key_file") {
+	if !t.fine("listen_tls") || !t.fine("listen_wss") || !t.fine("cert_file") || !t.fine("key_file") {
 		return
 	}
-	switch tls := b.ListenTLS != ""; {
+	tls := b.ListenTLS != "" || b.ListenWSS != ""
+	switch {
 	case tls && b.CertFile == "" && b.KeyFile == "":
-		t.fault("listen_tls", "write them too", "needs cert_file and key_file")
+		key := "listen_tls"
+		if b.ListenTLS == "" {
+			key = "listen_wss"
+		}
+		t.fault(key, "write them too", "needs cert_file and key_file")
 	case b.CertFile != "" && b.KeyFile == "":
 		t.fault("cert_file", "write key_file too", "needs key_file")
 	case b.KeyFile != "" && b.CertFile == "":
 		t.fault("key_file", "write cert_file too", "needs cert_file")
 	case !tls && b.CertFile != "":
-		t.fault("cert_file", `write listen_tls = ":8883", or take cert_file and key_file out`, "is of no use without listen_tls")
+		t.fault("cert_file", `write listen_tls = ":8883", or take cert_file and key_file out`, "is of no use without listen_tls or listen_wss")
 	}
 }
 
@@ -154,8 +168,11 @@ func (t *table) embedded(b *Broker) {
 	if b.CAFile != "" {
 		t.fault("cafile", "take it out; the embedded broker's own are cert_file and key_file", "is of no use without external")
 	}
-	fine := t.fine("listen") && t.fine("listen_tls") && t.fine("listen_ws")
-	if fine && b.Listen == "" && b.ListenTLS == "" && b.ListenWS == "" {
+	fine := true
+	for _, key := range []string{"listen", "listen_tls", "listen_ws", "listen_wss", "listen_unix"} {
+		fine = fine && t.fine(key)
+	}
+	if fine && b.Listen+b.ListenTLS+b.ListenWS+b.ListenWSS+b.ListenUnix == "" {
 		t.fault("listen", "write an address to listen at", "nobody could connect: there is no listener and no external broker")
 	}
 }

@@ -39,7 +39,7 @@ func variables(t *testing.T, file, prefix string) []string {
 				all = append(all, name+"="+strings.Join(list, ", "))
 			case string:
 				switch key {
-				case "cert_file", "key_file", "password_file", "cafile", "services_dir":
+				case "cert_file", "key_file", "password_file", "cafile", "services_dir", "listen_unix":
 					v = in(t, v)
 				}
 				all = append(all, name+"="+v)
@@ -154,6 +154,13 @@ func TestEnvironmentWithoutAFile(t *testing.T) {
 func TestSeveralListenersOnAnyFreePort(t *testing.T) {
 	d, err := LoadDominion("", []string{"DOMINION_CFG_BROKER_LISTEN=127.0.0.1:0", "DOMINION_CFG_BROKER_LISTEN_WS=127.0.0.1:0"})
 	if err != nil || d.Broker.ListenWS != "127.0.0.1:0" {
+		t.Errorf("%+v, %v", d.Broker, err)
+	}
+}
+
+func TestASocketIsListenerEnough(t *testing.T) {
+	d, err := LoadDominion("", []string{"DOMINION_CFG_BROKER_LISTEN=", "DOMINION_CFG_BROKER_LISTEN_UNIX=/run/dominion/mqtt"})
+	if err != nil || d.Broker.ListenUnix != "/run/dominion/mqtt" {
 		t.Errorf("%+v, %v", d.Broker, err)
 	}
 }

@@ -40,6 +40,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 		TopicPrefix: "my/dominion",
 		Broker: Broker{
 			Listen: "192.168.1.2:1883", ListenTLS: ":8883", ListenWS: "[::1]:8083",
+			ListenWSS: ":8084", ListenUnix: in(t, "run/mqtt"),
 			CertFile: in(t, "tls/cert.pem"), KeyFile: in(t, "tls/key.pem"),
 			AllowAnonymous: true,
 			Users: []User{

@@ -56,7 +56,7 @@ const stopTime = 5 * time.Second
 func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	c := s.Config.Broker
 	b, err := broker.New(broker.Config{
-		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS,
+		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
 		CertFile: c.CertFile, KeyFile: c.KeyFile,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users),
 		Prefix: s.Config.TopicPrefix, DataDir: s.Config.DataDir,
@@ -156,6 +156,8 @@ func (s Service) warnOfRestart(next config.Dominion) {
 		{"broker.listen", was.Broker.Listen != is.Broker.Listen},
 		{"broker.listen_tls", was.Broker.ListenTLS != is.Broker.ListenTLS},
 		{"broker.listen_ws", was.Broker.ListenWS != is.Broker.ListenWS},
+		{"broker.listen_wss", was.Broker.ListenWSS != is.Broker.ListenWSS},
+		{"broker.listen_unix", was.Broker.ListenUnix != is.Broker.ListenUnix},
 		{"broker.cert_file", was.Broker.CertFile != is.Broker.CertFile},
 		{"broker.key_file", was.Broker.KeyFile != is.Broker.KeyFile},
 		{"broker.external", was.Broker.External != is.Broker.External},
@@ -190,8 +192,11 @@ func users(all []config.User) []broker.User {
 func (s Service) announcements(id string, listeners []broker.Listener) []zeroconf.Service {
 	var all []zeroconf.Service
 	for _, l := range listeners {
+		if l.Scheme != "mqtt" && l.Scheme != "mqtts" {
+			continue
+		}
 		bound, err := netip.ParseAddrPort(l.Addr.String())
-		if err != nil || bound.Addr().IsLoopback() || l.Scheme == "ws" {
+		if err != nil || bound.Addr().IsLoopback() {
 			continue
 		}
 		service := zeroconf.Service{Instance: s.Config.Name, Port: int(bound.Port()), Addr: bound.Addr().Unmap()}
