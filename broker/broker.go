@@ -83,7 +83,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	b.access.Store(accounts)
 	o := engine.Options{
 		Log: log, Limits: cfg.Limits,
-		Authenticate: b.authenticate, Allow: b.allow,
+		Authenticate: b.authenticate, Allow: b.allow, Ended: b.ended,
 	}
 	if cfg.DataDir != "" {
 		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: cfg.Sync, Exclude: b.passing, Log: log})

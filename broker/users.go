@@ -110,6 +110,13 @@ func (b *Broker) authenticate(c engine.Client, user string, _ bool, password []b
 	return nil
 }
 
+// ended says why a client was hung up on, as often as refusals allows.
+func (b *Broker) ended(client, remote, why string) {
+	if b.refusals.tell(remote, why, time.Now()) {
+		b.log.Info("connection ended by the broker: "+why, "client", client, "remote", remote)
+	}
+}
+
 // allow is asked for each publish, subscription and delivery, for wills,
 // replays and sessions that are resumed.
 func (b *Broker) allow(c engine.Client, a engine.Action, topic string) bool {

@@ -197,7 +197,7 @@ func (c *conn) end(code byte, why string) {
 	}
 	c.ending, c.why = true, why
 	if code != 0 && code != wire.ServerShuttingDown {
-		c.e.log.Info("connection ended by the broker: "+why, "client", c.s.id, "remote", c.remote)
+		c.e.ended(c.s.id, c.remote, why)
 	}
 	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime)) // also of a write that stands still
 	c.start()

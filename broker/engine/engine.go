@@ -81,6 +81,9 @@ type Options struct {
 	// Allow is the one decision about access. It must not wait for anything. Its
 	// answers are remembered until AccessChanged. Nil: everything is allowed.
 	Allow func(c Client, a Action, topic string) bool
+	// Ended is told of a connection that was ended for a fault of its client.
+	// It must not wait. Nil: the log is.
+	Ended func(client, remote, why string)
 }
 
 // Engine is a running MQTT server. Make it with New.
@@ -149,6 +152,14 @@ func (e *Engine) Serve(raw net.Conn, listener string) {
 func (e *Engine) AccessChanged() {
 	e.access.Add(1)
 	e.subscriptions.changed()
+}
+
+func (e *Engine) ended(client, remote, why string) {
+	if e.ask.Ended != nil {
+		e.ask.Ended(client, remote, why)
+		return
+	}
+	e.log.Info("connection ended by the broker: "+why, "client", client, "remote", remote)
 }
 
 func (e *Engine) allow(c *Client, a Action, topic string) bool {
