@@ -72,8 +72,36 @@ var rules = []rule{
 		"agent and command line are small, and the engine can be replaced",
 	},
 	{
-		"only broker imports its engine", not(in("broker", "github.com/mochi-mqtt")), true, in("github.com/mochi-mqtt"),
+		"agent and command line do not link the engine",
+		in("agent", "ctl", "demo", "cmd/domain", "cmd/dominionctl", "broker/client", "broker/zeroconf"), false,
+		or(in("broker/engine", "broker/store", "broker/wire", "github.com/mochi-mqtt"), is("broker")),
+		"they are small: a connection is all they need",
+	},
+	{
+		"only broker imports its engine", not(in("broker")), true, in("broker/engine", "broker/store", "broker/wire"),
 		"the engine can be replaced",
+	},
+	{
+		"the engine imports wire, store and topics alone", in("broker/engine"), true,
+		not(or(std, is("broker/wire", "broker/store", "topics"))),
+		"no listener, no file, no user, no configuration",
+	},
+	{
+		"the store imports the standard library alone", in("broker/store"), false, not(std),
+		"it knows nothing of connections and routing",
+	},
+	{
+		"the codec imports mochi's packets alone", in("broker/wire"), true,
+		not(or(std, is("github.com/mochi-mqtt/server/v2/packets"))),
+		"it knows nothing of sessions",
+	},
+	{
+		"only broker/wire imports mochi's packets", not(in("broker/wire", "github.com/mochi-mqtt")), true, in("github.com/mochi-mqtt"),
+		"its edges are handled in one place, and its server is in no program",
+	},
+	{
+		"nobody imports what tests the broker", func(pkg) bool { return true }, true, in("broker/conformance", "broker/bench"),
+		"it looks at brokers from outside",
 	},
 	{
 		"only broker/client imports paho", not(in("broker/client", "github.com/eclipse")), true, in("github.com/eclipse"),
@@ -209,7 +237,14 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"ctl", "hub", "only the hub's program links hub"},
 		{"demo", "agent/logs", "only the agent's program links agent"},
 		{"ctl", "broker", "only the hub's program links the embedded broker"},
-		{"hub", "github.com/mochi-mqtt/server/v2", "only broker imports its engine"},
+		{"cmd/domain", "broker/wire", "agent and command line do not link the engine"},
+		{"hub", "broker/engine", "only broker imports its engine"},
+		{"broker/engine", "config", "the engine imports wire, store and topics alone"},
+		{"broker/store", "topics", "the store imports the standard library alone"},
+		{"broker/wire", "broker/store", "the codec imports mochi's packets alone"},
+		{"broker/wire", "github.com/mochi-mqtt/server/v2", "the codec imports mochi's packets alone"},
+		{"broker", "github.com/mochi-mqtt/server/v2/packets", "only broker/wire imports mochi's packets"},
+		{"broker", "broker/conformance", "nobody imports what tests the broker"},
 		{"agent", "github.com/eclipse/paho.mqtt.golang", "only broker/client imports paho"},
 		{"hub", "github.com/grandcat/zeroconf", "only broker/zeroconf imports zeroconf"},
 		{"cmd/domain", "github.com/spf13/cobra", "only the command line imports cobra"},
