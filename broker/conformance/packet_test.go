@@ -108,7 +108,7 @@ type property struct {
 func number(id byte, n uint32) property { return property{id: id, n: n} }
 func text(id byte, s string) property   { return property{id: id, s: s} }
 func user(name, value string) property  { return property{id: propUser, s: name, v: value} }
-func (p property) String() string { return fmt.Sprintf("%#x:%d%q%q", p.id, p.n, p.s, p.v) }
+func (p property) String() string       { return fmt.Sprintf("%#x:%d%q%q", p.id, p.n, p.s, p.v) }
 
 func short(n int) []byte                      { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
 func str(s string) []byte                     { return append(short(len(s)), s...) }
