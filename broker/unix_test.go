@@ -150,3 +150,23 @@ func TestSecureWebSocket(t *testing.T) {
 		t.Error("without TLS it was let in")
 	}
 }
+
+// A socket knows no addresses: all who come by it are one.
+func TestUnixSocketIsOneAddress(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mqtt")
+	_, urls := listen(t, broker.Config{Listen: "127.0.0.1:0", ListenUnix: path, Limits: broker.Limits{ConnectionsPerAddress: 1}})
+	first, err := client.Connect(t.Context(), client.Options{ClientID: "first", Dial: dialUnix(path)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := client.Connect(t.Context(), client.Options{ClientID: "second", Dial: dialUnix(path)}); err == nil {
+		t.Error("a second connection by the socket was taken")
+		c.Close()
+	}
+	other, err := client.Connect(t.Context(), client.Options{ClientID: "other", URL: urls["mqtt"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	first.Close()
+}
