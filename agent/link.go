@@ -176,6 +176,7 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 			// Not at this broker: the hub hears of us when it is back.
 			others := slices.DeleteFunc(l.candidates(w.found), func(c candidate) bool { return c.url == j.url })
 			if granted, _ := l.try(ctx, others, 0); granted != nil {
+				l.post(linkDown{n}) // first: the loop would answer our offline with online
 				conn.Publish(offline)
 				conn.Close()
 				return granted
