@@ -15,6 +15,7 @@
 //	DOMINION_E2E_CLONE=0|demo  leave out the fresh clone, or its make test
 //	DOMINION_E2E_SEED=n        what happens in TestAfterMuchMisfortune
 //	DOMINION_E2E_MISHAPS=n     how much of it
+//	DOMINION_E2E_KILLS=n       how often TestBrokerKilledUnderLoad kills the hub, 8 otherwise
 //
 // The whole run is enclosed in namespaces of its own (pid, mount, network):
 // whatever a test leaves behind ends with it, also when the test is killed.
