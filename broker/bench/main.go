@@ -22,6 +22,7 @@ func run() int {
 		dir      = flag.String("dir", "", "with what folder")
 		dominion = flag.String("dominion", "bin/dominion", "the `PROGRAM` to measure")
 		only     = flag.String("only", "", "measure only targets whose name holds `TEXT`")
+		which    = flag.String("figures", "", "measure only figures whose name holds `TEXT`; a figure alone has a fresh broker")
 		rounds   = flag.Int("rounds", 3, "how often; the median counts")
 		seconds  = flag.Float64("seconds", 3, "how long a latency is measured")
 		scale    = flag.Float64("scale", 1, "share of the full load")
@@ -37,7 +38,7 @@ func run() int {
 		return 0
 	}
 	var names []string
-	all := figures(*seconds, *scale)
+	all := slices.DeleteFunc(figures(*seconds, *scale), func(f figure) bool { return !strings.Contains(f.name, *which) })
 	results := make(map[string][]float64) // by target: a median a figure, NaN where it failed
 	for _, t := range targets(*dominion) {
 		if !strings.Contains(t.name, *only) {
