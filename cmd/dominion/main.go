@@ -1,5 +1,4 @@
-// Command dominion is the hub of a home: it embeds the MQTT broker, knows what
-// should run where, and gives the start commands.
+// Command dominion is the hub of a home: MQTT broker, plan and start commands.
 package main
 
 import (
@@ -52,7 +51,7 @@ func run() int {
 	defer cancel()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	if err := (hub.Service{Config: cfg, Version: version, Load: load, Hangup: hangup, Log: log}).Serve(ctx); err != nil {
+	if err = (hub.Service{Config: cfg, Version: version, Load: load, Hangup: hangup, Log: log}).Serve(ctx); err != nil {
 		log.Error("the hub ended", "error", err)
 		return 1
 	}
