@@ -167,7 +167,9 @@ func (b *Broker) accept(l *listener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			b.log.Warn("cannot take a connection", "listener", l.scheme, "error", err)
+			if b.refusals.tell(l.scheme, err.Error(), time.Now()) {
+				b.log.Warn("cannot take a connection", "listener", l.scheme, "error", err)
+			}
 			time.Sleep(100 * time.Millisecond)
 		default:
 			b.take(l.scheme, c)
