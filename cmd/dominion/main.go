@@ -20,6 +20,8 @@ var version = "dev"
 func main() { os.Exit(run()) }
 
 func run() int {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
 	file := flag.String("config", os.Getenv("DOMINION_CONFIG_FILE"), "read dominion.toml from `FILE`; default: $DOMINION_CONFIG_FILE, else built-in defaults, loopback only")
 	check := flag.Bool("check", false, "validate the configuration, print every fault, and exit")
 	show := flag.Bool("version", false, "print the version and exit")
@@ -47,8 +49,6 @@ func run() int {
 	}
 	debug.SetGCPercent(40) // what a thousand idle clients cost; see docs/performance.md
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer cancel()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	if err = (hub.Service{Config: cfg, Version: version, Load: load, Hangup: hangup, Log: log}).Serve(ctx); err != nil {
