@@ -142,20 +142,9 @@ func receive(s *raw, n int, progress chan<- int) error {
 
 // peek returns the next packet without a copy; the caller discards its body.
 func (r *raw) peek() (kind byte, body []byte, err error) {
-	kind, err = r.in.ReadByte()
+	kind, n, err := r.header()
 	if err != nil {
 		return 0, nil, err
-	}
-	n, shift := 0, 0
-	for {
-		b, err := r.in.ReadByte()
-		if err != nil {
-			return 0, nil, err
-		}
-		n |= int(b&127) << shift
-		if shift += 7; b < 128 {
-			break
-		}
 	}
 	body, err = r.in.Peek(n)
 	return kind, body, err

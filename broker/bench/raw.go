@@ -97,22 +97,29 @@ func message(topic string, payload []byte, qos byte, retain bool, id uint16) []b
 	return packet(kind, append(body, payload...))
 }
 
-// next reads one packet. The body is valid until the next call.
-func (r *raw) next() (kind byte, body []byte, err error) {
-	kind, err = r.in.ReadByte()
-	if err != nil {
-		return 0, nil, err
+// header reads the fixed header of a packet: its first byte, and how many
+// bytes follow.
+func (r *raw) header() (kind byte, n int, err error) {
+	if kind, err = r.in.ReadByte(); err != nil {
+		return 0, 0, err
 	}
-	n, shift := 0, 0
-	for {
+	for shift := 0; ; shift += 7 {
 		b, err := r.in.ReadByte()
 		if err != nil {
-			return 0, nil, err
+			return 0, 0, err
 		}
 		n |= int(b&127) << shift
-		if shift += 7; b < 128 {
-			break
+		if b < 128 {
+			return kind, n, nil
 		}
+	}
+}
+
+// next reads one packet. The body is valid until the next call.
+func (r *raw) next() (kind byte, body []byte, err error) {
+	kind, n, err := r.header()
+	if err != nil {
+		return 0, nil, err
 	}
 	body = make([]byte, n)
 	_, err = io.ReadFull(r.in, body)
@@ -122,20 +129,9 @@ func (r *raw) next() (kind byte, body []byte, err error) {
 // skip reads one packet and throws its body away, where it fits the buffer
 // without an allocation.
 func (r *raw) skip() (kind byte, first [2]byte, err error) {
-	kind, err = r.in.ReadByte()
+	kind, n, err := r.header()
 	if err != nil {
 		return 0, first, err
-	}
-	n, shift := 0, 0
-	for {
-		b, err := r.in.ReadByte()
-		if err != nil {
-			return 0, first, err
-		}
-		n |= int(b&127) << shift
-		if shift += 7; b < 128 {
-			break
-		}
 	}
 	if n >= 2 {
 		p, err := r.in.Peek(2)
