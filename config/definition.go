@@ -30,13 +30,39 @@ func (t *table) service(name string) services.Definition {
 	}
 	t.duration("start_timeout", &d.StartTimeout)
 	t.duration("stop_timeout", &d.StopTimeout)
-	var exclusive bool
-	if t.flag("exclusive", &exclusive) && exclusive {
-		t.fault("exclusive", "take it out", "not yet: services of which never two run at once")
+	t.flag("exclusive", &d.Exclusive)
+	t.sub("needs").needs(&d.Needs)
+	if scale := t.sub("scale"); t.has("scale") {
+		d.Scale = scale.scale()
 	}
-	t.notYet("scale", "numbers of replicas that follow a figure")
-	t.notYet("oneshot", "services that run once")
+	t.text("update", &d.Update)
 	return d
+}
+
+// needs reads what an instance is expected to use.
+func (t *table) needs(n *services.Needs) {
+	defer t.close()
+	t.decimal("cpu", &n.CPU)
+	t.size("memory", &n.Memory)
+}
+
+// scale reads how a number of instances follows a figure.
+func (t *table) scale() *services.Scale {
+	defer t.close()
+	s := services.Scale{Min: 1, Cooldown: services.DefaultScaleCooldown}
+	t.number("min", &s.Min)
+	t.number("max", &s.Max)
+	t.text("metric", &s.Metric)
+	t.text("field", &s.Field)
+	if s.Metric == services.ScaleByMemory {
+		bytes := 0
+		t.size("target", &bytes)
+		s.Target = float64(bytes)
+	} else {
+		t.decimal("target", &s.Target)
+	}
+	t.duration("cooldown", &s.Cooldown)
+	return &s
 }
 
 func (t *table) dependencies(to *[]services.Dependency) {
@@ -87,11 +113,14 @@ func (t *table) check(h *services.Health) {
 	t.duration("interval", &h.Interval)
 	t.duration("timeout", &h.Timeout)
 	t.number("failures", &h.Failures)
-	t.notYet("mqtt", "health by a topic of MQTT")
-	t.notYet("payload", "health by a topic of MQTT")
-	t.notYet("watchdog", "a watchdog of sd_notify")
+	t.text("mqtt", &h.MQTT)
+	if h.MQTT != "" {
+		h.Payload = services.DefaultHealthPayload
+	}
+	t.text("payload", &h.Payload)
+	t.duration("watchdog", &h.Watchdog)
 	kinds := t.fine("http") && t.fine("tcp") && t.fine("notify") && t.fine("mqtt")
-	if !kinds && h.HTTP == "" && !h.TCP && !h.Notify {
+	if !kinds && h.HTTP == "" && !h.TCP && !h.Notify && h.MQTT == "" {
 		h.TCP = true
 	}
 }

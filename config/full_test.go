@@ -30,9 +30,12 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 	web := services.Default("web")
 	web.Traits = []string{"compute"}
 	web.Port = 8080
+	web.Health = &services.Health{Notify: true, Watchdog: 30 * time.Second, Interval: 5 * time.Second, Timeout: time.Second, Failures: 3}
+	web.Scale = &services.Scale{Min: 2, Max: 5, Metric: "mqtt:web/queue", Field: "jobs.waiting", Target: 2.5, Cooldown: 90 * time.Second}
 	orchestrator := services.Default("lightorchestrator")
 	orchestrator.Dependencies = []services.Dependency{{Service: "web"}}
-	orchestrator.Health = &services.Health{TCP: true, Interval: 5 * time.Second, Timeout: time.Second, Failures: 3}
+	orchestrator.Exclusive = true
+	orchestrator.Health = &services.Health{MQTT: "lights/<domain>/status", Payload: "ok", Interval: 5 * time.Second, Timeout: time.Second, Failures: 3}
 	want := Dominion{
 		File:        "testdata/full-dominion.toml",
 		Name:        "cottage",
@@ -77,6 +80,8 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			Health:          &services.Health{HTTP: "/health", Interval: 6 * time.Second, Timeout: 2 * time.Second, Failures: 4},
 			StartTimeout:    3 * time.Minute,
 			StopTimeout:     20 * time.Second,
+			Needs:           services.Needs{CPU: 0.5, Memory: 256_000_000},
+			Update:          services.UpdateManual,
 		}, web},
 	}
 	// A range holds a function, which has no equality: compared by its text.
@@ -165,7 +170,7 @@ func TestFullFilesDifferFromDefaults(t *testing.T) {
 	differ(t, reflect.ValueOf(defaults.Broker.Persistence), reflect.ValueOf(full.Broker.Persistence), nil)
 	differ(t, reflect.ValueOf(defaults.Broker.Limits), reflect.ValueOf(full.Broker.Limits), nil)
 	differ(t, reflect.ValueOf(defaults.Timing), reflect.ValueOf(full.Timing), nil)
-	differ(t, reflect.ValueOf(services.Default("")), reflect.ValueOf(full.Services[1]), nil)
+	differ(t, reflect.ValueOf(services.Default("")), reflect.ValueOf(full.Services[1]), map[string]bool{"Exclusive": true, "Scale": true}) // TestEveryKeyOfADominionArrives
 
 	defaultDomain, err := loadDomain("", nil, testMachine)
 	if err != nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -239,6 +240,77 @@ func (t *table) number(key string, to *int) bool {
 	}
 	*to = int(n)
 	return true
+}
+
+// decimal reads a number that may have a point.
+func (t *table) decimal(key string, to *float64) bool {
+	v, fromVariable, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	var n float64
+	switch v := v.(type) {
+	case int64:
+		n = float64(v)
+	case float64:
+		n = v
+	case string:
+		parsed, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		if err != nil || !fromVariable {
+			return t.wrong(key, v, "a number", key+" = 0.5, without quotes")
+		}
+		n = parsed
+	default:
+		return t.wrong(key, v, "a number", key+" = 0.5, without quotes")
+	}
+	if math.IsNaN(n) || math.IsInf(n, 0) {
+		t.fault(key, "write a number such as 0.5", "%v is no number to reckon with", n)
+		return false
+	}
+	*to = n
+	return true
+}
+
+// size reads a number of bytes: a whole number, or text with a unit.
+func (t *table) size(key string, to *int) bool {
+	v, fromVariable, ok := t.take(key)
+	if !ok {
+		return true
+	}
+	if n, isNumber := v.(int64); isNumber && n >= 0 {
+		*to = int(n)
+		return true
+	}
+	const hint = `write it as "512kB", "256MB" or "1.5GB"`
+	s, isText := v.(string)
+	if !isText {
+		return t.wrong(key, v, "a size", key+` = "256MB"`)
+	}
+	n, err := parseSize(s, fromVariable)
+	if err != nil {
+		t.fault(key, hint, "%.60q is no size: %v", s, err)
+		return false
+	}
+	*to = n
+	return true
+}
+
+// parseSize reads "256MB". bare allows a number without a unit.
+func parseSize(s string, bare bool) (int, error) {
+	digits := strings.TrimRight(strings.TrimSpace(s), "BbGgIiKkMm ")
+	factor, known := map[string]float64{
+		"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "b": 1,
+	}[strings.ToLower(strings.TrimSpace(strings.TrimSpace(s)[len(digits):]))]
+	switch n, err := strconv.ParseFloat(strings.TrimSpace(digits), 64); {
+	case err != nil:
+		return 0, errors.New("it does not begin with a number")
+	case !known && (!bare || len(digits) != len(strings.TrimSpace(s))):
+		return 0, errors.New("its unit is none")
+	case !(n >= 0 && n*max(factor, 1) <= math.MaxInt32*1024):
+		return 0, errors.New("it is out of range")
+	default:
+		return int(n * max(factor, 1)), nil
+	}
 }
 
 // longest is the longest duration that start commands carry.

@@ -40,7 +40,39 @@ type Definition struct {
 	Health          *Health // nil: ready after it ran for 1 s
 	StartTimeout    time.Duration
 	StopTimeout     time.Duration
+	Exclusive       bool   // never two at once: it runs under a lease
+	Needs           Needs  // what an instance is expected to use
+	Scale           *Scale // nil: the number does not follow a figure
+	Update          string // UpdateAuto or UpdateManual
 }
+
+// Needs is what one instance of a service is expected to use. Zero: unknown.
+type Needs struct {
+	CPU    float64 // cores
+	Memory int     // bytes
+}
+
+// Scale lets the number of instances follow a figure.
+type Scale struct {
+	Min, Max int
+	Metric   string        // ScaleByCPU, ScaleByMemory, or ScaleByMQTT and a topic
+	Field    string        // of a JSON payload of that topic, by path: "queue.length"; empty: the payload is the number
+	Target   float64       // of the figure for one instance: cores, bytes, or what the topic counts
+	Cooldown time.Duration // between two changes of the number
+}
+
+// The metrics of a Scale.
+const (
+	ScaleByCPU    = "cpu"
+	ScaleByMemory = "memory"
+	ScaleByMQTT   = "mqtt:" // and the topic
+)
+
+// When a new version in a domain's catalog is rolled out.
+const (
+	UpdateAuto   = "auto"   // as soon as the catalog holds it
+	UpdateManual = "manual" // when somebody says so
+)
 
 // Dependency is a service that another one needs, in a version range.
 type Dependency struct {
@@ -54,12 +86,15 @@ type RestartPolicy struct {
 	Delay, MaxDelay time.Duration
 }
 
-// Health says how to tell that a service is well. Exactly one of HTTP, TCP
-// and Notify is set.
+// Health says how to tell that a service is well. Exactly one of HTTP, TCP,
+// MQTT and Notify is set.
 type Health struct {
 	HTTP              string // path to GET on its port
 	TCP               bool
+	MQTT              string // a topic; "<domain>" in it stands for the domain's name
+	Payload           string // what that topic says when it is well
 	Notify            bool
+	Watchdog          time.Duration // with Notify: it says WATCHDOG=1 more often than this; 0: it need not
 	Interval, Timeout time.Duration
 	Failures          int
 }
@@ -73,6 +108,8 @@ const (
 	DefaultHealthInterval  = 5 * time.Second
 	DefaultHealthTimeout   = time.Second
 	DefaultHealthFailures  = 3
+	DefaultHealthPayload   = topics.Online
+	DefaultScaleCooldown   = time.Minute
 )
 
 // Default returns a definition of a name with every default filled in.
@@ -83,11 +120,12 @@ func Default(name string) Definition {
 		Restart:      RestartPolicy{Policy: topics.RestartAlways, Delay: DefaultRestartDelay, MaxDelay: DefaultRestartMaxDelay},
 		StartTimeout: DefaultStartTimeout,
 		StopTimeout:  DefaultStopTimeout,
+		Update:       UpdateAuto,
 	}
 }
 
-// Needs tells whether d depends on service directly.
-func (d Definition) Needs(service string) bool {
+// DependsOn tells whether d depends on service directly.
+func (d Definition) DependsOn(service string) bool {
 	return slices.ContainsFunc(d.Dependencies, func(dep Dependency) bool { return dep.Service == service })
 }
 
@@ -106,11 +144,12 @@ func (d Definition) Spec(addresses map[string]string) topics.Spec {
 		},
 		StartTimeout: topics.Seconds(d.StartTimeout),
 		StopTimeout:  topics.Seconds(d.StopTimeout),
+		Exclusive:    d.Exclusive,
 	}
 	s.Health = new(topics.HealthCheck) // no check is written as {}
 	if h := d.Health; h != nil {
 		s.Health = &topics.HealthCheck{
-			HTTP: h.HTTP, TCP: h.TCP, Notify: h.Notify,
+			HTTP: h.HTTP, TCP: h.TCP, MQTT: h.MQTT, Payload: h.Payload, Notify: h.Notify, Watchdog: topics.Seconds(h.Watchdog),
 			Interval: topics.Seconds(h.Interval), Timeout: topics.Seconds(h.Timeout), Failures: h.Failures,
 		}
 	}
@@ -129,7 +168,14 @@ func revision(s topics.Spec) string {
 	if len(s.Environment) == 0 {
 		s.Environment = nil // an empty table and none are the same
 	}
-	b, err := json.Marshal([]any{s.Target, s.Port, s.Environment, s.EnvironmentFile, s.Health.Notify})
+	parts := []any{s.Target, s.Port, s.Environment, s.EnvironmentFile, s.Health.Notify}
+	if s.Exclusive { // with a guard, and DOMINION_FENCE; only then, so that other revisions stay what they were
+		parts = append(parts, "exclusive")
+	}
+	if s.Health.Watchdog > 0 { // WATCHDOG_USEC
+		parts = append(parts, s.Health.Watchdog)
+	}
+	b, err := json.Marshal(parts)
 	if err != nil {
 		panic("services: strings and numbers cannot be encoded: " + err.Error())
 	}

@@ -55,6 +55,10 @@ func TestRevision(t *testing.T) {
 		{"Health", false, func(d *Definition) { d.Health = nil }},
 		{"Health", false, func(d *Definition) { d.Health = &Health{TCP: true, Interval: 1, Timeout: 1, Failures: 1} }},
 		{"StartTimeout", false, func(d *Definition) { d.StartTimeout = time.Hour }},
+		{"Exclusive", true, func(d *Definition) { d.Exclusive = true }}, // it begins to run under a lease, with a guard
+		{"Needs", false, func(d *Definition) { d.Needs = Needs{CPU: 1} }},
+		{"Scale", false, func(d *Definition) { d.Scale = &Scale{Max: 2} }},
+		{"Update", false, func(d *Definition) { d.Update = UpdateManual }},
 		{"StopTimeout", false, func(d *Definition) { d.StopTimeout = time.Hour }},
 	} {
 		d := golden()

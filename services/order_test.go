@@ -49,7 +49,7 @@ func TestStartOrderOfRandomGraphs(t *testing.T) {
 				if place[dep.Service] > place[d.Name] {
 					t.Errorf("seed %d: %s starts before %s, which it needs", seed, d.Name, dep.Service)
 				}
-				if !d.Needs(dep.Service) {
+				if !d.DependsOn(dep.Service) {
 					t.Errorf("seed %d: %s does not need %s", seed, d.Name, dep.Service)
 				}
 			}

@@ -144,21 +144,85 @@ func (d Definition) validate(all map[string]Definition) []Fault {
 	if d.Health != nil {
 		d.Health.validate(fault)
 	}
+	if d.Exclusive && d.Replicas > 1 {
+		fault("exclusive", "take one of them out", "never two at once, and %d replicas", d.Replicas)
+	}
+	if d.Exclusive && d.Scale != nil {
+		fault("exclusive", "take one of them out", "never two at once, and a number that follows a figure")
+	}
+	if d.Needs.CPU < 0 {
+		fault("needs", "write the cores that an instance uses, as cpu = 0.5", "%v cores are negative", d.Needs.CPU)
+	}
+	if d.Scale != nil {
+		d.Scale.validate(d, fault)
+	}
+	if d.Update != UpdateAuto && d.Update != UpdateManual {
+		fault("update", `use "auto" or "manual"`, "%q says nothing of updates", d.Update)
+	}
 	return faults
+}
+
+// Topic returns the topic whose figure the number follows, "" where that is a
+// figure of the instances.
+func (s Scale) Topic() string {
+	topic, _ := strings.CutPrefix(s.Metric, ScaleByMQTT)
+	if topic == s.Metric {
+		return ""
+	}
+	return topic
+}
+
+func (s Scale) validate(d Definition, fault func(key, hint, message string, args ...any)) {
+	switch topic := s.Topic(); {
+	case topic != "":
+		if !validTopic(topic) {
+			fault("scale", `write metric = "mqtt:home/queue"`, "%q is no topic", topic)
+		}
+	case s.Metric != ScaleByCPU && s.Metric != ScaleByMemory:
+		fault("scale", `use metric = "cpu", "memory" or "mqtt:<topic>"`, "%q is no metric", s.Metric)
+	case s.Field != "":
+		fault("scale", `take field out, or use metric = "mqtt:<topic>"`, "field %q belongs to the payload of a topic", s.Field)
+	}
+	if s.Min < 1 || s.Max < s.Min {
+		fault("scale", "write min of at least 1 and max of at least min", "min %d with max %d", s.Min, s.Max)
+	}
+	if s.Target <= 0 {
+		fault("scale", "write what one instance takes of the figure, as target = 0.7", "target %v is not above zero", s.Target)
+	}
+	if s.Cooldown <= 0 {
+		fault("scale", `write a duration such as cooldown = "1m"`, "%v is no cooldown", s.Cooldown)
+	}
+	if d.Replicas > 0 {
+		fault("scale", "take one of them out", "a number that follows a figure, and %d replicas", d.Replicas)
+	}
+}
+
+// validTopic tells whether one may publish at s: MQTT 5, 4.7.
+func validTopic(s string) bool {
+	return s != "" && len(s) <= 1024 && !strings.ContainsAny(s, "+#\x00")
 }
 
 func (h Health) validate(fault func(key, hint, message string, args ...any)) {
 	kinds := 0
-	for _, set := range []bool{h.HTTP != "", h.TCP, h.Notify} {
+	for _, set := range []bool{h.HTTP != "", h.TCP, h.MQTT != "", h.Notify} {
 		if set {
 			kinds++
 		}
 	}
 	if kinds != 1 {
-		fault("health", `write one of http = "/path", tcp = true and notify = true`, "%d kinds of check", kinds)
+		fault("health", `write one of http = "/path", tcp = true, mqtt = "topic" and notify = true`, "%d kinds of check", kinds)
 	}
 	if h.HTTP != "" && !strings.HasPrefix(h.HTTP, "/") {
 		fault("health", `write http = "/health"`, "%q is no path", h.HTTP)
+	}
+	if h.MQTT != "" && !validTopic(h.MQTT) {
+		fault("health", `write mqtt = "home/web/status"`, "%q is no topic", h.MQTT)
+	}
+	if h.Payload != "" && h.MQTT == "" {
+		fault("health", `write mqtt = "topic" too, or take payload out`, "payload %q belongs to a topic", h.Payload)
+	}
+	if h.Watchdog != 0 && !h.Notify {
+		fault("health", "write notify = true too, or take watchdog out", "watchdog belongs to notify")
 	}
 	if h.Interval <= 0 || h.Timeout <= 0 || h.Failures < 1 {
 		fault("health", "interval and timeout must be longer than nothing, failures at least 1", "interval %v, timeout %v, failures %d", h.Interval, h.Timeout, h.Failures)

@@ -98,7 +98,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	}
 	want := map[string]int{
 		"": 1, "priority": 1, "port": 1, "replicas": 1, "target": 1, "traits": 1, "environment": 3, "restart": 1,
-		"start_timeout": 1, "stop_timeout": 1, "health": 2,
+		"start_timeout": 1, "stop_timeout": 1, "health": 2, "update": 1,
 	}
 	if fmt.Sprint(keys) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", keys, want)

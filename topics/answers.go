@@ -18,6 +18,7 @@ const (
 	VerbPlan     = "plan"
 	VerbWhy      = "why"
 	VerbVersion  = "version"
+	VerbUpdate   = "update"
 )
 
 // Verb is a row of the table of verbs.
@@ -39,11 +40,12 @@ func Verbs() []Verb {
 		{VerbStop, "service", nil, "As OFF at service/<service>/set."},
 		{VerbRestart, "service; domain for one instance", nil, "Restarts the instances that run."},
 		{VerbScale, "service, replicas", nil, "As {\"replicas\": N} at service/<service>/set."},
+		{VerbUpdate, "service", nil, "As UPDATE at service/<service>/set."},
 		{VerbDrain, "domain", nil, "As ON at domain/<domain>/drain/set."},
 		{VerbUndrain, "domain", nil, "As OFF at domain/<domain>/drain/set."},
 		{VerbForget, "domain", nil, "Clears what is known of a domain that is not online."},
 		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
-		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason."},
+		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `without` or `config`: what it would do then."},
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbVersion, "", VersionView{}, "Version of hub and contract."},
 	}

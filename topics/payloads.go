@@ -56,6 +56,7 @@ type Metrics struct {
 	Load1       float64          `json:"load1" doc:"load average of one minute"`
 	MemoryUsed  uint64           `json:"memory_used" doc:"bytes that programs use"`
 	MemoryTotal uint64           `json:"memory_total" doc:"bytes"`
+	Cores       int              `json:"cores" doc:"processors of the machine"`
 	DiskFree    uint64           `json:"disk_free" doc:"bytes free for the agent's data_dir"`
 	Temperature *float64         `json:"temperature,omitempty" doc:"°C of the processor, where the machine tells"`
 	Services    map[string]Usage `json:"services" doc:"by service"`
@@ -140,7 +141,7 @@ type Spec struct {
 	Health          *HealthCheck      `json:"health" doc:"how to tell that it is well; {}: it ran for 1 s"`
 	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`
 	StopTimeout     Seconds           `json:"stop_timeout" doc:"seconds from SIGTERM to SIGKILL"`
-	Exclusive       bool              `json:"exclusive" doc:"reserved: never two at once"`
+	Exclusive       bool              `json:"exclusive" doc:"never two at once: it runs only while a lease of the hub holds"`
 }
 
 // RestartPolicy says what happens when a service ends.
@@ -157,12 +158,15 @@ const (
 	RestartNever     = "never"
 )
 
-// HealthCheck says how to tell that a service is well: one of http, tcp and
-// notify; a command comes from the service's own service.toml alone.
+// HealthCheck says how to tell that a service is well: one of http, tcp, mqtt
+// and notify; a command comes from the service's own service.toml alone.
 type HealthCheck struct {
 	HTTP     string  `json:"http,omitempty" doc:"path to GET on its port; 2xx and 3xx are healthy"`
 	TCP      bool    `json:"tcp,omitempty" doc:"its port accepts a connection"`
+	MQTT     string  `json:"mqtt,omitempty" doc:"a topic that says how it is; <domain> in it stands for the domain's name"`
+	Payload  string  `json:"payload,omitempty" doc:"mqtt: what the topic says when it is well"`
 	Notify   bool    `json:"notify,omitempty" doc:"it says READY=1 to NOTIFY_SOCKET (sd_notify)"`
+	Watchdog Seconds `json:"watchdog,omitempty" doc:"notify: seconds within which it says WATCHDOG=1, or it is unhealthy and restarted; 0: it need not"`
 	Interval Seconds `json:"interval,omitempty" doc:"seconds between checks"`
 	Timeout  Seconds `json:"timeout,omitempty" doc:"seconds one check may take"`
 	Failures int     `json:"failures,omitempty" doc:"failed checks in a row that make it unhealthy"`
@@ -270,6 +274,8 @@ type Ask struct {
 	Domain      string `json:"domain,omitempty" doc:"restart, drain, undrain, forget, why"`
 	Replicas    *int   `json:"replicas,omitempty" doc:"scale"`
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
+	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost"`
+	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml"`
 	ID          string `json:"id,omitempty" doc:"join: UUID of the domain"`
 	Name        string `json:"name,omitempty" doc:"join: name of the domain"`
 	Session     string `json:"session,omitempty" doc:"join: of this run of the agent"`

@@ -71,6 +71,12 @@ const (
 	ServiceStopped   EventType = "service_stopped"   // it was told to stop, and nothing is left of it
 	ServiceAdopted   EventType = "service_adopted"   // an agent took over what the one before it had started
 	ServiceMoved     EventType = "service_moved"     // it runs on another domain now
+	ServiceUpdating  EventType = "service_updating"  // a changed definition or a new version begins to roll out
+	ServiceUpdated   EventType = "service_updated"   // all its instances run what was rolled out
+	ServiceReverted  EventType = "service_reverted"  // what was rolled out did not get healthy: back to what ran before
+	ServiceScaled    EventType = "service_scaled"    // the number of its instances followed a figure
+	ServiceFenced    EventType = "service_fenced"    // an exclusive one was ended because its lease ended
+	DomainFlapping   EventType = "domain_flapping"   // a domain was lost too often: nothing is moved back to it for a while
 	ServiceRemoved   EventType = "service_removed"   // it is gone from the configuration
 	CommandRefused   EventType = "command_refused"   // a command was not obeyed: the message says why
 	MessageRefused   EventType = "message_refused"   // a message could not be read, or may not be sent so
@@ -83,7 +89,8 @@ func EventTypes() []EventType {
 		DomainJoined, DomainOffline, DomainLost, DomainReturned, DomainRefused, DomainLonely,
 		DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
 		ServiceWanted, ServiceStarted, ServiceReady, ServiceUnhealthy, ServiceCrashed, ServiceFailed,
-		ServiceFinished, ServiceStopped, ServiceAdopted, ServiceMoved, ServiceRemoved,
+		ServiceFinished, ServiceStopped, ServiceAdopted, ServiceMoved, ServiceUpdating, ServiceUpdated,
+		ServiceReverted, ServiceScaled, ServiceFenced, ServiceRemoved, DomainFlapping,
 		CommandRefused, MessageRefused,
 	}
 }

@@ -76,14 +76,14 @@ func Catalog() []Entry {
 		{DomainStatus, "domain/<domain>/status", true, 1, "agent, on change", Domain{}, "What the domain offers and what runs on it."},
 		{DomainEvent, "domain/<domain>/event", false, 1, "agent", Event{}, "As `hub/event`; the hub passes it on there."},
 		{DomainServicesSet, "domain/<domain>/services/set", true, 1, "hub", StartCommand{}, "The start command: the whole desired set of the domain. What is absent is stopped; only a changed `revision` restarts a running instance."},
-		{DomainLease, "domain/<domain>/lease", false, 0, "hub", Lease{}, "Answers a heartbeat of a domain that has exclusive services; counts from the sending of that heartbeat. Reserved: no exclusive services yet."},
+		{DomainLease, "domain/<domain>/lease", false, 0, "hub", Lease{}, "Answers a heartbeat of a domain that has exclusive services; counts from the sending of that heartbeat."},
 		{DomainCommand, "domain/<domain>/command", false, 1, "hub, dominionctl", Command{}, "A one-shot order to the agent."},
 		{DomainResponse, "domain/<domain>/response", false, 1, "agent", Reply{}, "The answer to a command, by its transaction."},
 		{DomainDrainSet, "domain/<domain>/drain/set", false, 1, "dominionctl, Home Assistant", nil, "`ON` or `OFF`. The agent owns the flag and keeps it on disk."},
 		{DomainServiceLog, "domain/<domain>/service/<service>/log", false, 0, "agent, while someone follows", LogLine{}, "One line of a service's output."},
 		{ServiceStatus, "service/<service>/status", true, 1, "hub", Service{}, "What is wanted of a service, what runs, and why."},
 		{ServiceEndpoints, "service/<service>/endpoints", true, 1, "hub", []Endpoint{}, "Discovery: the usable instances, best first; `[]` when none."},
-		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, or a number of replicas."},
+		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, `UPDATE` (roll the newest version of the catalog out), or a number of replicas."},
 		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", Ask{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured."},
 		{Response, "response/<verb>", false, 1, "hub", Reply{}, "The answer to a request, by its transaction."},
 	}
@@ -117,6 +117,7 @@ const (
 	On      = "ON"
 	Off     = "OFF"
 	Restart = "RESTART"
+	Update  = "UPDATE"
 )
 
 // Message is an MQTT message as hub, agent and command line exchange it with
