@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
+	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/mailbox"
@@ -38,11 +40,29 @@ type Options struct {
 
 	// Dial opens a connection to host:port of a broker.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Connect speaks MQTT over it, as client.Connect does.
+	Connect func(context.Context, client.Options) (Conn, error)
+	// Random returns a duration from 0 up to but below a limit: machines that
+	// lost the hub together do not come back in step.
+	Random func(limit time.Duration) time.Duration
+	// Look is how often the loop looks at what does not tell by itself. 0: each
+	// thing at its own interval.
+	Look time.Duration
 	// Browse and Announce are those of package zeroconf.
 	Browse   func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
 	Announce func(ctx context.Context, names []string, log *slog.Logger, services ...zeroconf.Service) error
 	Runner   supervisor.Runner
 	Facts    Facts
+}
+
+// Conn is a connection to a broker: *client.Conn, whose methods say more.
+type Conn interface {
+	Publish(topics.Message)
+	Subscribe(ctx context.Context, filters ...string) error
+	Flush(context.Context) error
+	Close()
+	Done() <-chan struct{}
+	Err() error
 }
 
 // Facts is what the agent's loop asks about its machine. None of it waits.
@@ -87,6 +107,18 @@ func New(o Options) *Agent {
 	if o.Browse == nil {
 		o.Browse = zeroconf.Browse
 	}
+	if o.Connect == nil {
+		o.Connect = func(ctx context.Context, o client.Options) (Conn, error) {
+			c, err := client.Connect(ctx, o)
+			if err != nil {
+				return nil, err // not a nil *client.Conn: that would be a Conn
+			}
+			return c, nil
+		}
+	}
+	if o.Random == nil {
+		o.Random = rand.N[time.Duration]
+	}
 	if o.Announce == nil {
 		o.Announce = zeroconf.Announce
 	}
@@ -127,7 +159,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		config: c, version: a.o.Version, id: id, session: facts.NewUUID(), started: now,
 		tree: topics.NewTree(c.TopicPrefix), log: a.o.Log, facts: a.o.Facts, store: store,
 		logs: logs.New(logDir), timing: config.DefaultTiming(), lonelySignal: make(chan bool, 1),
-		refusals: newLimiter(), silence: func() {},
+		refusals: newLimiter(), silence: func() {}, look: a.o.Look,
 	}
 	l.announce = a.announcement(id)
 	l.supervisor, err = supervisor.New(supervisor.Options{
@@ -144,7 +176,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	link := &link{
 		config: c, id: id, session: l.session, tree: l.tree, log: a.o.Log,
-		dial: a.o.Dial, browse: a.o.Browse, address: &l.reachedAt,
+		dial: a.o.Dial, speak: a.o.Connect, random: a.o.Random, browse: a.o.Browse, address: &l.reachedAt,
 		post:    a.events.Put,
 		deliver: func(n int, m topics.Message) { a.messages.Put(incoming{n, m}) },
 		lonely:  l.lonelySignal, drop: make(chan struct{}, 1),

@@ -90,7 +90,7 @@ func (l *loop) logEvery(now time.Time) time.Duration {
 	case l.logs.Following(now):
 		return followInterval
 	}
-	return logInterval
+	return l.every(logInterval)
 }
 
 func (l *loop) publishLogs(now time.Time) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -31,7 +30,7 @@ func (r refusal) Error() string { return "the hub refuses this domain: " + r.rea
 // try asks the candidates in their order. pause is how long to wait before
 // trying again.
 func (l *link) try(ctx context.Context, candidates []candidate, attempt int) (granted *join, pause time.Duration) {
-	pause = min(maxRetry, client.Backoff(attempt))
+	pause = min(maxRetry, client.Backoff(attempt, l.random))
 	for i, c := range candidates {
 		limit := answerTimeout
 		if i < len(candidates)-1 {
@@ -50,7 +49,7 @@ func (l *link) try(ctx context.Context, candidates []candidate, attempt int) (gr
 		l.say("hub", slog.LevelWarn, err.Error())
 		if errors.As(err, new(refusal)) || errors.Is(err, client.ErrNotAuthorized) {
 			// the hub lives, and nothing changes within milliseconds
-			pause = refusedRetry + rand.N(time.Second*time.Duration(min(attempt, 2)+1))
+			pause = refusedRetry + l.random(time.Second*time.Duration(min(attempt, 2)+1))
 		}
 	}
 	return nil, pause
@@ -136,7 +135,7 @@ func (l *link) hint() string {
 	return fmt.Sprintf(" (or the user %q may not ask: it needs the role domain)", l.config.User)
 }
 
-func (l *link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (*client.Conn, error) {
+func (l *link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (Conn, error) {
 	password, err := readPassword(l.config.PasswordFile)
 	if err != nil {
 		return nil, err
@@ -152,7 +151,7 @@ func (l *link) connect(ctx context.Context, c candidate, clientID string, will *
 		}
 		o.Dial = func(ctx context.Context) (net.Conn, error) { return l.dial(ctx, u.Host) }
 	}
-	return client.Connect(ctx, o)
+	return l.speak(ctx, o)
 }
 
 func readPassword(file string) (string, error) {

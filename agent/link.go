@@ -37,6 +37,8 @@ type link struct {
 	session string
 	tree    topics.Tree
 	dial    func(ctx context.Context, addr string) (net.Conn, error) // nil: the network
+	speak   func(context.Context, client.Options) (Conn, error)
+	random  func(limit time.Duration) time.Duration
 	browse  func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
 	address *atomic.Pointer[string] // where this domain is reached, as the loop sees it
 	log     *slog.Logger
@@ -62,7 +64,7 @@ type link struct {
 type (
 	linkUp struct {
 		n     int
-		conn  *client.Conn
+		conn  Conn
 		url   string
 		grant topics.Grant
 	}
@@ -79,7 +81,7 @@ func (l *link) run(ctx context.Context) {
 	var next *join
 	for brief := 0; ctx.Err() == nil; {
 		if next == nil {
-			if brief > 0 && !sleep(ctx, min(maxRetry, client.Backoff(brief))) {
+			if brief > 0 && !sleep(ctx, min(maxRetry, client.Backoff(brief, l.random))) {
 				return
 			}
 			if next = l.search(ctx); next == nil {

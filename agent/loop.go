@@ -12,7 +12,6 @@ import (
 
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
-	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
@@ -49,9 +48,9 @@ type loop struct {
 	timing       topics.Timing
 
 	// The connection, and what is known by it.
-	conn    *client.Conn // nil: none
-	n       int          // its number
-	ready   bool         // joined: subscribed, heartbeats go
+	conn    Conn // nil: none
+	n       int  // its number
+	ready   bool // joined: subscribed, heartbeats go
 	grant   topics.Grant
 	hub     hubView
 	held    *topics.StartCommand // a retained one that must wait
@@ -60,6 +59,7 @@ type loop struct {
 	seq     uint64
 	unheard time.Time // since when no hub is reachable; zero: one is
 
+	look       time.Duration // at least so long between two looks; tests alone set it
 	lonely     bool
 	silence    context.CancelFunc // ends the announcement of a lonely domain
 	announcers sync.WaitGroup
@@ -139,7 +139,7 @@ func (l *loop) join(now time.Time) {
 
 // turn does what is due, after the events of this turn.
 func (l *loop) turn(now time.Time) {
-	if due(&l.pollAt, now, pollInterval) {
+	if due(&l.pollAt, now, l.every(pollInterval)) {
 		l.poll(now)
 	}
 	l.supervisor.Tick(now)
@@ -152,7 +152,7 @@ func (l *loop) turn(now time.Time) {
 		if due(&l.heartbeatAt, now, l.interval()) {
 			l.heartbeat(now)
 		}
-		if due(&l.metricsAt, now, metricsInterval) {
+		if due(&l.metricsAt, now, l.every(metricsInterval)) {
 			l.publish(topics.DomainMetrics, topics.Encode(l.facts.Metrics(now, l.supervisor.Groups())))
 		}
 		l.publishStatus()
@@ -201,7 +201,7 @@ func (l *loop) next() time.Time {
 // poll notices what changed on the machine.
 func (l *loop) poll(now time.Time) {
 	if l.pollAt.IsZero() {
-		l.pollAt = now.Add(pollInterval)
+		l.pollAt = now.Add(l.every(pollInterval))
 	}
 	var problems []string
 	l.catalog, problems = l.facts.Catalog()
@@ -271,6 +271,9 @@ func (l *loop) heartbeat(now time.Time) {
 		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: epoch, Generation: generation,
 	}))
 }
+
+// every is how often the loop looks after something that does not tell by itself.
+func (l *loop) every(interval time.Duration) time.Duration { return max(interval, l.look) }
 
 func (l *loop) interval() time.Duration { return max(shortest, l.timing.Heartbeat.Duration()) }
 

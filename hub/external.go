@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
@@ -85,7 +86,7 @@ func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options, th
 				last = err.Error()
 				s.Log.Error("no broker", "error", err)
 			}
-			wait(ctx, client.Backoff(attempt))
+			wait(ctx, client.Backoff(attempt, rand.N[time.Duration]))
 			continue
 		}
 		attempt, last, seen = 0, "", time.Time{}

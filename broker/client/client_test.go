@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -59,7 +60,7 @@ func TestBackoff(t *testing.T) {
 		4: 1600 * time.Millisecond, 5: 2 * time.Second, 1000: 2 * time.Second,
 	} {
 		for range 100 {
-			if d := Backoff(attempt); d > most || d < most/2 {
+			if d := Backoff(attempt, rand.N[time.Duration]); d > most || d < most/2 {
 				t.Fatalf("attempt %d waits %v, want %v to %v", attempt, d, most/2, most)
 			}
 		}

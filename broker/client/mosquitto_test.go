@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -87,7 +88,7 @@ func dial(t *testing.T, o client.Options) *client.Conn {
 		if c, err = client.Connect(t.Context(), o); err == nil {
 			return c
 		}
-		time.Sleep(client.Backoff(attempt))
+		time.Sleep(client.Backoff(attempt, rand.N[time.Duration]))
 	}
 	t.Fatal(err)
 	return nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -186,12 +185,13 @@ func pahoOptions(o Options, s server) *mqtt.ClientOptions {
 
 // Backoff says how long to wait before connecting again: 100 ms after the
 // first failure (attempt 0), doubling to 2 s, and up to a half of it less, so
-// that a whole house does not come back in step.
-func Backoff(attempt int) time.Duration {
+// that a whole house does not come back in step: random is rand.N, or what a
+// test puts in its place.
+func Backoff(attempt int, random func(limit time.Duration) time.Duration) time.Duration {
 	const first, last = 100 * time.Millisecond, 2 * time.Second
 	d := last
 	if attempt < 5 {
 		d = min(last, first<<max(attempt, 0))
 	}
-	return d - rand.N(d/2)
+	return d - random(d/2)
 }
