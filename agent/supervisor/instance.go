@@ -103,7 +103,11 @@ type (
 		spec topics.Spec // as completed by what the service itself says
 	}
 	notStarted struct{ message string }
-	exited     struct {
+	failed     struct { // it crashed or did not start: follows within the same step
+		message string
+		atLeast time.Duration // before the next try
+	}
+	exited struct {
 		code    *int   // nil: none is known
 		message string // "exited with code 1"
 		left    bool   // members of its group are still there

@@ -1,393 +1,140 @@
 package supervisor
 
 import (
-	"fmt"
-	"reflect"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // step is the whole behaviour of a service on a domain: what happens to it
-// and what follows. It does no I/O and reads no clock.
+// and what follows. It does no I/O and reads no clock. What is done is looked
+// up in the table below; how, is in moves.go.
 func step(in instance, ev event, now time.Time) (instance, []effect) {
 	m := move{instance: &in, now: now}
-	switch ev := ev.(type) {
-	case adopted:
-		m.adopted(ev)
-	case wanted:
-		m.wanted(ev.spec)
-	case refused:
-		m.refused(ev)
-	case unwanted:
-		m.unwanted()
-	case restart:
-		m.restart()
-	case started:
-		m.started(ev)
-	case notStarted:
-		m.notStarted(ev.message)
-	case exited:
-		m.exited(ev)
-	case notified:
-		m.notified(ev)
-	case checked:
-		m.checked(ev)
-	case quoted:
-		m.quoted(ev.lines)
-	case tick:
-		m.tick()
-	}
+	m.run(ev, nil)
 	return in, m.effects
 }
 
-// move is one step under way.
-type move struct {
-	*instance
-	now     time.Time
-	effects []effect
-}
-
-func (m *move) do(e ...effect) { m.effects = append(m.effects, e...) }
-
-func (m *move) report(kind topics.EventType, message string) { m.do(report{kind, message}) }
-
-func (m *move) become(s topics.State, message string) {
-	m.State, m.Since, m.Message = s, m.now, message
-	if s != topics.Running {
-		m.Health = topics.UnknownHealth
-	}
-	if s != topics.Starting && s != topics.Running {
-		m.CheckAt = time.Time{}
-	}
-}
-
-// wanted: the start command holds the service. First match wins.
-func (m *move) wanted(spec topics.Spec) {
-	before, obeyed := m.Spec, m.Refused == ""
-	m.Spec, m.Wanted, m.Refused = spec, true, ""
-	changed := spec.Revision != m.Run.Revision
-	switch m.State {
-	// Nothing of it is here.
-	case "", topics.Pending, topics.Stopped:
-		m.forgive()
-		m.Restarts = 0
-		m.Run = run{}
-		m.do(start{})
-
-	// It is on its way out: it starts again when nothing is left.
-	case topics.Stopping:
-		if m.Then == thenStopped || changed {
-			m.Then = thenStart
-			m.do(remember{})
+// run does what the table says of an event, and of those that follow from it.
+// fits, if not nil, hears which rows it were.
+func (m *move) run(ev event, fits func(row int)) {
+	for m.event = ev; m.event != nil; m.event, m.next = m.next, nil {
+		m.note()
+		row := match(m)
+		if row < 0 {
+			continue
 		}
-
-	// It lives. Only another revision restarts it; the rest is taken over.
-	case topics.Starting, topics.Running:
-		if changed {
-			m.forgive()
-			m.stop(thenStart, "the start command changed")
-			return
+		if fits != nil {
+			fits(row)
 		}
-		if !reflect.DeepEqual(before.Health, spec.Health) {
-			m.checkAnew()
-		}
-
-	// It waits, gave up or is done. Another revision gets a fresh chance, and so
-	// does what was refused: not all that can be refused is in a revision.
-	case topics.Backoff, topics.Failed, topics.Finished:
-		if changed || !obeyed {
-			m.forgive()
-			m.do(start{})
-			return
-		}
-		if m.State == topics.Backoff && before.Restart != spec.Restart {
-			if soon := m.now.Add(spec.Restart.MaxDelay.Duration()); soon.Before(m.Retry) {
-				m.Retry = soon
-			}
-		}
+		table[row].do(m)
 	}
 }
 
-// refused: the start command holds the service, but in a form that this
-// domain does not obey. What lives, lives on as it is.
-func (m *move) refused(ev refused) {
-	m.Wanted = true
-	if m.Refused == ev.message {
-		return // said already
-	}
-	m.Refused = ev.message
-	m.report(topics.CommandRefused, ev.message)
-	if !m.State.Alive() {
-		m.Spec, m.Run.Revision = ev.spec, ev.spec.Revision
-		m.Retry = time.Time{} // the same command would be refused again
-		m.become(topics.Failed, "")
-	}
+// match finds the first row of the table that fits; -1: nothing is to be done.
+func match(m *move) int {
+	return slices.IndexFunc(table, func(r rule) bool {
+		return r.on(m.event) && (r.in == nil || slices.Contains(r.in, m.State)) && (r.when == nil || r.when(m))
+	})
 }
 
-// unwanted: the start command does not hold the service.
-func (m *move) unwanted() {
-	m.Wanted, m.Refused = false, ""
-	switch m.State {
-	case topics.Starting, topics.Running:
-		m.stop(thenStopped, "it is no longer wanted")
-	case topics.Stopping:
-		m.Then = thenStopped
-		m.do(remember{})
-	case topics.Stopped:
-	default:
-		m.do(forget{})
-		m.become(topics.Stopped, "")
-	}
+// rule is a row of the table.
+type rule struct {
+	on   func(event) bool // what happens
+	in   []topics.State   // nil: whatever state it is in
+	when func(*move) bool // nil: always
+	says string           // the row in words
+	do   func(*move)
 }
 
-// restart: somebody asked for it.
-func (m *move) restart() {
-	m.forgive()
-	switch m.State {
-	case topics.Starting, topics.Running:
-		m.stop(thenStart, "a restart was asked for")
-	case topics.Stopping:
-		m.Then = thenStart
-		m.do(remember{})
-	default:
-		m.do(start{})
-	}
+// The states, as the table needs them.
+var (
+	anywhere  []topics.State
+	absent    = []topics.State{"", topics.Pending, topics.Stopped}             // nothing of it is here
+	waiting   = []topics.State{topics.Backoff, topics.Failed, topics.Finished} // it ended by itself
+	retrying  = []topics.State{topics.Backoff, topics.Failed}                  // and is tried again
+	starting  = []topics.State{topics.Starting}                                // it lives, and is not ready
+	running   = []topics.State{topics.Running}                                 // it lives, and is ready
+	living    = []topics.State{topics.Starting, topics.Running}                //
+	leaving   = []topics.State{topics.Stopping}                                // it was told to end
+	inBackoff = []topics.State{topics.Backoff}
+	stopped   = []topics.State{topics.Stopped}
+)
+
+// The table: the first row that fits counts, and an event without one changes
+// nothing more. Each row is played by a transcript in testdata.
+var table = []rule{
+	// The start command holds the service. Only another revision restarts what
+	// lives; anything else is taken over as it is.
+	{is[wanted], absent, nil, "it begins", begin},
+	{is[wanted], leaving, endsForGoodOrChanged, "it starts when nothing is left of it", startAfterwards},
+	{is[wanted], living, changed, "another revision replaces it", replace},
+	{is[wanted], living, checkedOtherwise, "another check is taken over", (*move).checkAnew},
+	// What was refused gets a fresh chance, too: not all that can be refused is
+	// in a revision.
+	{is[wanted], waiting, changedOrRefusedBefore, "another command gets a fresh chance", startAfresh},
+	{is[wanted], inBackoff, restartedOtherwise, "a shorter wait counts at once", retrySooner},
+
+	// The start command holds it in a form that this domain does not obey.
+	{is[refused], anywhere, saidBefore, "it was said already", nothing},
+	{is[refused], anywhere, isAlive, "what lives, lives on as it is", refuse},
+	{is[refused], anywhere, nil, "it waits for another command", failRefused},
+
+	// The start command does not hold it.
+	{is[unwanted], living, nil, "it is stopped", stopUnwanted},
+	{is[unwanted], leaving, nil, "it does not start again", stopForGood},
+	{is[unwanted], stopped, nil, "it is stopped already", nothing},
+	{is[unwanted], anywhere, nil, "there is nothing to stop", forgetIt},
+
+	// Somebody asked for a restart.
+	{is[restart], living, nil, "it is stopped, and starts again", restartIt},
+	{is[restart], leaving, nil, "it starts when nothing is left of it", restartAfterwards},
+	{is[restart], anywhere, nil, "it starts at once", startAfresh},
+
+	// A life begins.
+	{is[started], anywhere, nil, "its process runs", live},
+	{is[notStarted], anywhere, nil, "there is no process", failToStart},
+	{is[adopted], anywhere, wasFinished, "it had ended before this agent", stayFinished},
+	{is[adopted], anywhere, wasStopping, "it goes on stopping", goOnStopping},
+	{is[adopted], anywhere, wasReady, "it goes on, ready", goOnRunning},
+	{is[adopted], anywhere, nil, "it goes on starting", goOnStarting},
+
+	// A life ends. Its leader may leave others behind.
+	{is[exited], leaving, left, "the others are on their way out", nothing},
+	{is[exited], anywhere, left, "the others end before it counts", stopTheOthers},
+	{is[exited], anywhere, startsAgain, "the next life begins", startNext},
+	{is[exited], anywhere, toldToEnd, "it is stopped, as told", beStopped},
+	{is[exited], anywhere, nobodyWants, "adopted, and no start command since: that one decides", beStoppedUnasked},
+	{is[exited], anywhere, policyEnds, "its restart policy lets it be", finish},
+	{is[exited], anywhere, nil, "it crashed", crash},
+
+	// It crashed or did not start.
+	{is[failed], anywhere, tooOften, "it is tried only now and then", giveUp},
+	{is[failed], anywhere, noDelay, "it starts at once", startAtOnce},
+	{is[failed], anywhere, nil, "it waits", backOff},
+	{is[quoted], anywhere, nil, "its last lines are shown", quoteFailure},
+
+	// It says how it is, or is asked.
+	{is[notified], starting, saysReady, "it is ready", readyByItsWord},
+	{is[notified], living, nil, "its status is shown", showStatus},
+	{is[checked], anywhere, noActiveCheck, "that check is not wanted any more", nothing},
+	{is[checked], starting, good, "it is ready", readyByCheck},
+	{is[checked], starting, nil, "it is asked again, less and less often", askAgain},
+	{is[checked], running, goodAgain, "it is healthy again", getWell},
+	{is[checked], running, good, "it is well", stayWell},
+	{is[checked], running, oneTooMany, "it is unhealthy", sicken},
+	{is[checked], running, nil, "it may be a slip", askLater},
+
+	// Time goes by.
+	{is[tick], retrying, retryDue, "it is tried again", tryAgain},
+	{is[tick], leaving, killDue, "what ignores SIGTERM is killed", kill},
+	{is[tick], starting, settled, "without a check it is ready", (*move).ready},
+	{is[tick], starting, tooSlow, "it took too long to be ready", giveUpStarting},
+	{is[tick], living, checkDue, "it is asked how it is", ask},
 }
 
-// started: its process runs.
-func (m *move) started(ev started) {
-	r := ev.run
-	if m.Run.Token != "" { // not its first life
-		m.Restarts++
-	}
-	m.Run, m.Spec = r, ev.spec
-	m.Checking = false // one of the life before says nothing about this one
-	m.become(topics.Starting, "")
-	m.do(remember{})
-	m.report(topics.ServiceStarted, fmt.Sprintf("started as process %d", r.PID))
-	m.checkAnew()
-}
-
-// adopted: the agent before this one left it.
-func (m *move) adopted(ev adopted) {
-	m.Spec, m.Run, m.Restarts, m.ExitCode = ev.spec, ev.run, ev.restarts, ev.exitCode
-	if ev.finished {
-		m.become(topics.Finished, "it ended before the agent was started again")
-		m.Since = ev.since
-		return
-	}
-	if ev.stopping != nil { // told again: the agent may have been killed before it said so
-		m.report(topics.ServiceAdopted, fmt.Sprintf("process %d goes on stopping", ev.run.PID))
-		m.stop(ev.stopping.Then, ev.stopping.Why)
-		return
-	}
-	m.report(topics.ServiceAdopted, fmt.Sprintf("goes on as process %d", ev.run.PID))
-	if m.Run.Ready.IsZero() && m.check() == noCheck {
-		m.Run.Ready = m.now // it ran while the agent was away
-	}
-	m.become(topics.Starting, "")
-	if !m.Run.Ready.IsZero() {
-		m.become(topics.Running, "")
-		m.Health = topics.Healthy
-	}
-	m.Since = ev.since
-	m.checkAnew()
-}
-
-// notStarted: there is no process.
-func (m *move) notStarted(message string) {
-	m.ExitCode = nil
-	m.Run.PID, m.Run.Revision = 0, m.Spec.Revision
-	m.do(forget{})
-	m.fail(message, noStartDelay)
-}
-
-// exited: the leader of its group ended, or the last one it left behind.
-func (m *move) exited(ev exited) {
-	m.ExitCode = ev.code
-	switch asked := m.State == topics.Stopping; {
-	case asked && ev.left:
-		return
-
-	// Some are left: they end before it counts as ended.
-	case ev.left:
-		m.stop(thenEnded, ev.message)
-		m.Message = ev.message + "; stopping what it left behind"
-		return
-
-	case !asked:
-		m.Then, m.Why = thenEnded, ev.message
-	}
-	m.gone()
-}
-
-// gone: nothing of its group is left. First match wins.
-func (m *move) gone() {
-	m.Run.PID = 0
-	switch policy := m.Spec.Restart.Policy; {
-	case m.Then == thenStart && m.Wanted:
-		m.do(start{})
-
-	case m.Then == thenStopped, m.Then == thenStart:
-		m.do(forget{})
-		m.become(topics.Stopped, "")
-		m.report(topics.ServiceStopped, "stopped: "+m.Why)
-
-	// Adopted, and no start command was seen since: that one decides.
-	case !m.Wanted:
-		m.do(forget{})
-		m.become(topics.Stopped, m.Why)
-		m.report(topics.ServiceCrashed, m.Why)
-
-	case policy == topics.RestartNever,
-		policy == topics.RestartOnFailure && m.Then == thenEnded && m.ExitCode != nil && *m.ExitCode == 0:
-		m.do(remember{})
-		m.become(topics.Finished, m.Why+"; not started again: its restart policy is "+policy)
-		m.report(topics.ServiceFinished, m.Why)
-
-	default:
-		m.do(forget{})
-		m.fail(m.Why, 0)
-	}
-}
-
-// fail: it crashed or did not start.
-func (m *move) fail(message string, atLeast time.Duration) {
-	if m.crashed(m.now) {
-		m.Retry = m.now.Add(failedRetry)
-		m.become(topics.Failed, fmt.Sprintf("%s; it failed too often, next try in %s", message, words(failedRetry)))
-		m.do(quote{})
-		return
-	}
-	delay := m.delay(atLeast)
-	m.Retry = m.now.Add(delay)
-	if delay == 0 {
-		m.report(topics.ServiceCrashed, message+"; started again")
-		m.do(start{})
-		return
-	}
-	m.become(topics.Backoff, message+"; next try in "+words(delay))
-	m.report(topics.ServiceCrashed, m.Message)
-}
-
-// quoted: these are the last lines of what failed.
-func (m *move) quoted(lines []string) {
-	if len(lines) > 0 {
-		m.Message += "\n" + strings.Join(lines, "\n")
-	}
-	m.report(topics.ServiceFailed, m.Message)
-}
-
-// stop tells the whole group to end.
-func (m *move) stop(then then, why string) {
-	m.Then, m.Why = then, why
-	m.Kill, m.Killed = m.now.Add(m.stopTimeout()), false
-	m.become(topics.Stopping, "stopping: "+why)
-	m.do(remember{}, send{})
-}
-
-// ready: it can be used.
-func (m *move) ready() {
-	m.Run.Ready = m.now
-	m.become(topics.Running, "")
-	m.Health = topics.Healthy
-	m.Misses = 0
-	m.do(remember{})
-	m.report(topics.ServiceReady, "ready after "+words(m.now.Sub(m.Run.Started)))
-}
-
-// checkAnew begins with the checks, after a start or with another check.
-func (m *move) checkAnew() {
-	m.Misses, m.CheckEvery, m.CheckAt = 0, firstCheck, time.Time{}
-	switch {
-	case m.check().active() && m.State == topics.Starting:
-		m.CheckAt = m.now.Add(firstCheck)
-	case m.check().active():
-		m.CheckAt = m.now
-	case m.State == topics.Running:
-		m.Health, m.Message = topics.Healthy, ""
-	}
-}
-
-// checked: a check has its result. One of a check that is no longer wanted
-// only makes room for the next.
-func (m *move) checked(ev checked) {
-	m.Checking = false
-	interval, _, failures := m.checkTimes()
-	switch {
-	case !m.check().active():
-	case m.State == topics.Starting && ev.ok:
-		m.ready()
-		m.CheckAt = m.now.Add(interval)
-	case m.State == topics.Starting:
-		if m.now.Sub(m.Run.Started) >= settleTime {
-			m.Message = "not ready yet: " + ev.message
-		}
-		m.CheckEvery = min(2*m.CheckEvery, slowCheck)
-		m.CheckAt = m.now.Add(m.CheckEvery)
-	case m.State == topics.Running && ev.ok:
-		m.CheckAt, m.Misses = m.now.Add(interval), 0
-		if m.Health == topics.Unhealthy {
-			m.Health, m.Message = topics.Healthy, ""
-			m.report(topics.ServiceReady, "healthy again")
-		}
-	case m.State == topics.Running:
-		m.CheckAt = m.now.Add(interval)
-		if m.Misses++; m.Misses >= failures && m.Health != topics.Unhealthy {
-			m.Health = topics.Unhealthy
-			m.Message = fmt.Sprintf("%d checks in a row failed: %s", m.Misses, ev.message)
-			m.report(topics.ServiceUnhealthy, m.Message)
-		}
-	}
-}
-
-// notified: it said something to its NOTIFY_SOCKET.
-func (m *move) notified(ev notified) {
-	if m.State != topics.Starting && m.State != topics.Running {
-		return
-	}
-	if ev.ready && m.State == topics.Starting && m.check() == notifyCheck {
-		m.ready()
-	}
-	if ev.status != "" {
-		m.Message = ev.status
-	}
-}
-
-// tick: time went by.
-func (m *move) tick() {
-	reached := func(t time.Time) bool { return !t.IsZero() && !m.now.Before(t) }
-	switch m.State {
-	case topics.Backoff, topics.Failed:
-		if reached(m.Retry) {
-			m.Retry = time.Time{}
-			m.do(start{})
-		}
-		return
-	case topics.Stopping:
-		if reached(m.Kill) {
-			if !m.Killed {
-				m.Killed = true
-				m.Why += "; killed, because it did not end within " + words(m.stopTimeout())
-			}
-			m.Kill = m.now.Add(killAgain)
-			m.Message = "stopping: " + m.Why
-			m.do(send{kill: true})
-		}
-		return
-	case topics.Starting:
-		switch late := reached(m.readyBy()); {
-		case late && m.check() == noCheck:
-			m.ready()
-		case late:
-			m.stop(thenFailed, "it was not ready within "+words(m.startTimeout()))
-			return
-		}
-	}
-	if !m.Checking && reached(m.CheckAt) && (m.State == topics.Starting || m.State == topics.Running) {
-		m.Checking, m.CheckAt = true, time.Time{}
-		m.do(check{})
-	}
+func is[E event](ev event) bool {
+	_, ok := ev.(E)
+	return ok
 }

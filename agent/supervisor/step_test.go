@@ -22,13 +22,14 @@ func TestTranscripts(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcripts: %v", err)
 	}
+	played := make([]bool, len(table))
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			b, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := replay(string(b))
+			got, err := replay(string(b), played)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,6 +42,11 @@ func TestTranscripts(t *testing.T) {
 			}
 		})
 	}
+	for i, r := range table {
+		if !played[i] {
+			t.Errorf("no transcript plays row %d of the table: %s", i, r.says)
+		}
+	}
 }
 
 // player replays a transcript.
@@ -50,11 +56,13 @@ type player struct {
 	began time.Time
 	out   strings.Builder
 	lives int
+
+	played []bool // rows of the table
 }
 
-func replay(text string) (string, error) {
+func replay(text string, played []bool) (string, error) {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	p := &player{in: instance{Service: "web", Health: topics.UnknownHealth}, now: began, began: began}
+	p := &player{in: instance{Service: "web", Health: topics.UnknownHealth}, now: began, began: began, played: played}
 	p.in.Jitter.Seed(1, 2)
 	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, "  ") {
@@ -162,9 +170,11 @@ func (p *player) pass(d time.Duration) {
 }
 
 func (p *player) step(ev event) {
-	var effects []effect
-	p.in, effects = step(p.in, ev, p.now)
-	for _, e := range effects {
+	in := p.in
+	m := move{instance: &in, now: p.now} // as step does it
+	m.run(ev, func(row int) { p.played[row] = true })
+	p.in = in
+	for _, e := range m.effects {
 		switch e := e.(type) {
 		case send:
 			word := "SIGTERM"
@@ -178,7 +188,6 @@ func (p *player) step(ev event) {
 			p.say("%s", strings.TrimPrefix(fmt.Sprintf("%T", e), "supervisor."))
 		}
 	}
-	in := p.in
 	line := fmt.Sprintf("%s: %s %s", p.now.Sub(p.began), in.State, in.Health)
 	if in.ExitCode != nil {
 		line += fmt.Sprintf(", code %d", *in.ExitCode)

@@ -2,7 +2,7 @@
 // in their own process groups, watches them, starts them again, stops them
 // with all they left behind, and takes over what the agent before it started.
 //
-// What to do is decided by a pure step per service (step.go); the rest carries
+// What to do is decided by a pure step per service (step.go, one table); the rest carries
 // out its effects. It refuses to decide which services run: that is the start
 // command's. Only package agent may import it.
 package supervisor

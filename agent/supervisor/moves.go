@@ -1,0 +1,403 @@
+package supervisor
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// move is one step under way.
+type move struct {
+	*instance
+	now     time.Time
+	event   event
+	next    event // what follows within the same step; nil: nothing
+	effects []effect
+
+	before  topics.Spec   // wanted: the spec until now
+	refused bool          // wanted: that was not obeyed
+	wait    time.Duration // failed: before the next try
+}
+
+func (m *move) do(e ...effect) { m.effects = append(m.effects, e...) }
+
+func (m *move) report(kind topics.EventType, message string) { m.do(report{kind, message}) }
+
+// of returns the event of a move whose row says what it is.
+func of[E event](m *move) E {
+	e, _ := m.event.(E)
+	return e
+}
+
+// note takes over what an event says by itself, whatever row fits.
+func (m *move) note() {
+	switch ev := m.event.(type) {
+	case wanted:
+		m.before, m.refused = m.Spec, m.Refused != ""
+		m.Spec, m.Wanted, m.Refused = ev.spec, true, ""
+	case refused:
+		m.Wanted = true
+	case unwanted:
+		m.Wanted, m.Refused = false, ""
+	case notStarted:
+		m.ExitCode = nil
+		m.Run.PID, m.Run.Revision = 0, m.Spec.Revision
+	case adopted:
+		m.Spec, m.Run, m.Restarts, m.ExitCode = ev.spec, ev.run, ev.restarts, ev.exitCode
+	case exited:
+		m.ExitCode = ev.code
+		if m.State != topics.Stopping {
+			m.Then, m.Why = thenEnded, ev.message
+		}
+		if !ev.left {
+			m.Run.PID = 0
+		}
+	case failed:
+		if !m.crashed(m.now) {
+			m.wait = m.delay(ev.atLeast)
+		}
+	case checked:
+		m.Checking = false
+	}
+}
+
+// The conditions of the table.
+
+func (m *move) reached(t time.Time) bool { return !t.IsZero() && !m.now.Before(t) }
+
+func changed(m *move) bool                { return m.Spec.Revision != m.Run.Revision }
+func changedOrRefusedBefore(m *move) bool { return changed(m) || m.refused }
+func endsForGoodOrChanged(m *move) bool   { return m.Then == thenStopped || changed(m) }
+func checkedOtherwise(m *move) bool       { return !reflect.DeepEqual(m.before.Health, m.Spec.Health) }
+func restartedOtherwise(m *move) bool     { return m.before.Restart != m.Spec.Restart }
+func saidBefore(m *move) bool             { return m.Refused == of[refused](m).message }
+func isAlive(m *move) bool                { return m.State.Alive() }
+func wasFinished(m *move) bool            { return of[adopted](m).finished }
+func wasStopping(m *move) bool            { return of[adopted](m).stopping != nil }
+func wasReady(m *move) bool               { return !m.Run.Ready.IsZero() || m.check() == noCheck }
+func left(m *move) bool                   { return of[exited](m).left }
+func startsAgain(m *move) bool            { return m.Then == thenStart && m.Wanted }
+func toldToEnd(m *move) bool              { return m.Then == thenStopped || m.Then == thenStart }
+func nobodyWants(m *move) bool            { return !m.Wanted }
+func tooOften(m *move) bool               { return m.Failing }
+func noDelay(m *move) bool                { return m.wait == 0 }
+func saysReady(m *move) bool              { return of[notified](m).ready && m.check() == notifyCheck }
+func noActiveCheck(m *move) bool          { return !m.check().active() }
+func good(m *move) bool                   { return of[checked](m).ok }
+func goodAgain(m *move) bool              { return good(m) && m.Health == topics.Unhealthy }
+func retryDue(m *move) bool               { return m.reached(m.Retry) }
+func killDue(m *move) bool                { return m.reached(m.Kill) }
+func settled(m *move) bool                { return m.check() == noCheck && m.reached(m.readyBy()) }
+func tooSlow(m *move) bool                { return m.reached(m.readyBy()) }
+func checkDue(m *move) bool               { return !m.Checking && m.reached(m.CheckAt) }
+
+func policyEnds(m *move) bool {
+	switch m.Spec.Restart.Policy {
+	case topics.RestartNever:
+		return true
+	case topics.RestartOnFailure:
+		return m.Then == thenEnded && m.ExitCode != nil && *m.ExitCode == 0
+	}
+	return false
+}
+
+// oneTooMany is of the misses of a check that is asked while it was well.
+func oneTooMany(m *move) bool {
+	_, _, failures := m.checkTimes()
+	return m.Misses+1 >= failures && m.Health != topics.Unhealthy
+}
+
+// What the table does.
+
+func nothing(*move) {}
+
+func (m *move) become(s topics.State, message string) {
+	m.State, m.Since, m.Message = s, m.now, message
+	if s != topics.Running {
+		m.Health = topics.UnknownHealth
+	}
+	if s != topics.Starting && s != topics.Running {
+		m.CheckAt = time.Time{}
+	}
+}
+
+// stop tells the whole group to end.
+func (m *move) stop(then then, why string) {
+	m.Then, m.Why = then, why
+	m.Kill, m.Killed = m.now.Add(m.stopTimeout()), false
+	m.become(topics.Stopping, "stopping: "+why)
+	m.do(remember{}, send{})
+}
+
+// ready: it can be used.
+func (m *move) ready() {
+	m.Run.Ready = m.now
+	m.become(topics.Running, "")
+	m.Health = topics.Healthy
+	m.Misses = 0
+	m.do(remember{})
+	m.report(topics.ServiceReady, "ready after "+words(m.now.Sub(m.Run.Started)))
+}
+
+// checkAnew begins with the checks, after a start or with another check.
+func (m *move) checkAnew() {
+	m.Misses, m.CheckEvery, m.CheckAt = 0, firstCheck, time.Time{}
+	switch {
+	case m.check().active() && m.State == topics.Starting:
+		m.CheckAt = m.now.Add(firstCheck)
+	case m.check().active():
+		m.CheckAt = m.now
+	case m.State == topics.Running:
+		m.Health, m.Message = topics.Healthy, ""
+	}
+}
+
+func begin(m *move) {
+	m.forgive()
+	m.Restarts = 0
+	m.Run = run{}
+	m.do(start{})
+}
+
+func startAfresh(m *move) {
+	m.forgive()
+	m.do(start{})
+}
+
+func startAfterwards(m *move) {
+	m.Then = thenStart
+	m.do(remember{})
+}
+
+func replace(m *move) {
+	m.forgive()
+	m.stop(thenStart, "the start command changed")
+}
+
+func retrySooner(m *move) {
+	if soon := m.now.Add(m.Spec.Restart.MaxDelay.Duration()); soon.Before(m.Retry) {
+		m.Retry = soon
+	}
+}
+
+func refuse(m *move) {
+	m.Refused = of[refused](m).message
+	m.report(topics.CommandRefused, m.Refused)
+}
+
+func failRefused(m *move) {
+	refuse(m)
+	m.Spec = of[refused](m).spec
+	m.Run.Revision = m.Spec.Revision
+	m.Retry = time.Time{} // the same command would be refused again
+	m.become(topics.Failed, "")
+}
+
+func stopUnwanted(m *move) { m.stop(thenStopped, "it is no longer wanted") }
+
+func stopForGood(m *move) {
+	m.Then = thenStopped
+	m.do(remember{})
+}
+
+func forgetIt(m *move) {
+	m.do(forget{})
+	m.become(topics.Stopped, "")
+}
+
+func restartIt(m *move) {
+	m.forgive()
+	m.stop(thenStart, "a restart was asked for")
+}
+
+func restartAfterwards(m *move) {
+	m.forgive()
+	startAfterwards(m)
+}
+
+func live(m *move) {
+	ev := of[started](m)
+	if m.Run.Token != "" { // not its first life
+		m.Restarts++
+	}
+	m.Run, m.Spec = ev.run, ev.spec
+	m.Checking = false // one of the life before says nothing about this one
+	m.become(topics.Starting, "")
+	m.do(remember{})
+	m.report(topics.ServiceStarted, fmt.Sprintf("started as process %d", m.Run.PID))
+	m.checkAnew()
+}
+
+func failToStart(m *move) {
+	m.do(forget{})
+	m.next = failed{of[notStarted](m).message, noStartDelay}
+}
+
+func stayFinished(m *move) {
+	m.become(topics.Finished, "it ended before the agent was started again")
+	m.Since = of[adopted](m).since
+}
+
+// goOnStopping tells it again: the agent may have been killed before it did.
+func goOnStopping(m *move) {
+	m.report(topics.ServiceAdopted, fmt.Sprintf("process %d goes on stopping", m.Run.PID))
+	s := of[adopted](m).stopping
+	m.stop(s.Then, s.Why)
+}
+
+func goOnStarting(m *move) {
+	m.report(topics.ServiceAdopted, fmt.Sprintf("goes on as process %d", m.Run.PID))
+	m.become(topics.Starting, "")
+	m.Since = of[adopted](m).since
+	m.checkAnew()
+}
+
+func goOnRunning(m *move) {
+	m.report(topics.ServiceAdopted, fmt.Sprintf("goes on as process %d", m.Run.PID))
+	if m.Run.Ready.IsZero() {
+		m.Run.Ready = m.now // it ran while the agent was away
+	}
+	m.become(topics.Running, "")
+	m.Health = topics.Healthy
+	m.Since = of[adopted](m).since
+	m.checkAnew()
+}
+
+func stopTheOthers(m *move) {
+	message := of[exited](m).message
+	m.stop(thenEnded, message)
+	m.Message = message + "; stopping what it left behind"
+}
+
+func startNext(m *move) { m.do(start{}) }
+
+func beStopped(m *move) {
+	m.do(forget{})
+	m.become(topics.Stopped, "")
+	m.report(topics.ServiceStopped, "stopped: "+m.Why)
+}
+
+func beStoppedUnasked(m *move) {
+	m.do(forget{})
+	m.become(topics.Stopped, m.Why)
+	m.report(topics.ServiceCrashed, m.Why)
+}
+
+func finish(m *move) {
+	m.do(remember{})
+	m.become(topics.Finished, m.Why+"; not started again: its restart policy is "+m.Spec.Restart.Policy)
+	m.report(topics.ServiceFinished, m.Why)
+}
+
+func crash(m *move) {
+	m.do(forget{})
+	m.next = failed{m.Why, 0}
+}
+
+func giveUp(m *move) {
+	m.Retry = m.now.Add(failedRetry)
+	m.become(topics.Failed, fmt.Sprintf("%s; it failed too often, next try in %s", of[failed](m).message, words(failedRetry)))
+	m.do(quote{})
+}
+
+func startAtOnce(m *move) {
+	m.Retry = m.now
+	m.report(topics.ServiceCrashed, of[failed](m).message+"; started again")
+	m.do(start{})
+}
+
+func backOff(m *move) {
+	m.Retry = m.now.Add(m.wait)
+	m.become(topics.Backoff, of[failed](m).message+"; next try in "+words(m.wait))
+	m.report(topics.ServiceCrashed, m.Message)
+}
+
+func quoteFailure(m *move) {
+	m.quote()
+	m.report(topics.ServiceFailed, m.Message)
+}
+
+// quote adds the last lines to the message.
+func (m *move) quote() {
+	if lines := of[quoted](m).lines; len(lines) > 0 {
+		m.Message += "\n" + strings.Join(lines, "\n")
+	}
+}
+
+func readyByItsWord(m *move) {
+	m.ready()
+	showStatus(m)
+}
+
+func showStatus(m *move) {
+	if s := of[notified](m).status; s != "" {
+		m.Message = s
+	}
+}
+
+func readyByCheck(m *move) {
+	m.ready()
+	askLater(m)
+}
+
+func askAgain(m *move) {
+	if m.now.Sub(m.Run.Started) >= settleTime {
+		m.Message = "not ready yet: " + of[checked](m).message
+	}
+	m.CheckEvery = min(2*m.CheckEvery, slowCheck)
+	m.CheckAt = m.now.Add(m.CheckEvery)
+}
+
+// askLater makes the next check due after its interval.
+func askLater(m *move) {
+	interval, _, _ := m.checkTimes()
+	m.CheckAt = m.now.Add(interval)
+	if !good(m) {
+		m.Misses++
+	}
+}
+
+func stayWell(m *move) {
+	m.Misses = 0
+	askLater(m)
+}
+
+func getWell(m *move) {
+	stayWell(m)
+	m.Health, m.Message = topics.Healthy, ""
+	m.report(topics.ServiceReady, "healthy again")
+}
+
+func sicken(m *move) {
+	askLater(m)
+	m.Health = topics.Unhealthy
+	m.Message = fmt.Sprintf("%d checks in a row failed: %s", m.Misses, of[checked](m).message)
+	m.report(topics.ServiceUnhealthy, m.Message)
+}
+
+func tryAgain(m *move) {
+	m.Retry = time.Time{}
+	m.do(start{})
+}
+
+func kill(m *move) {
+	if !m.Killed {
+		m.Killed = true
+		m.Why += "; killed, because it did not end within " + words(m.stopTimeout())
+	}
+	m.Kill = m.now.Add(killAgain)
+	m.Message = "stopping: " + m.Why
+	m.do(send{kill: true})
+}
+
+func giveUpStarting(m *move) {
+	m.stop(thenFailed, "it was not ready within "+words(m.startTimeout()))
+}
+
+func ask(m *move) {
+	m.Checking, m.CheckAt = true, time.Time{}
+	m.do(check{})
+}
