@@ -42,12 +42,15 @@ func (h *home) unfit(name string, d *Domain) unfitness {
 	case !held:
 		return unfitness{fmt.Sprintf("%s has no usable %s in its services_dir", d.Name, name), replaced}
 	case def.Version.Contains(version):
-		return unfitness{}
 	case version == "":
 		return unfitness{fmt.Sprintf("%s has %s without a version, %s is asked for", d.Name, name, def.Version), replaced}
 	default:
 		return unfitness{fmt.Sprintf("%s has %s %s, %s is asked for", d.Name, name, version, def.Version), replaced}
 	}
+	if needs, has := float64(def.Needs.Memory), float64(d.Machine.Memory); has > 0 && needs > has {
+		return unfitness{fmt.Sprintf("%s has %s of memory, %s needs %s", d.Name, size(has), name, size(needs)), replaced}
+	}
+	return unfitness{}
 }
 
 // unavailable says why a domain that could run a service is given nothing

@@ -1,7 +1,6 @@
 package planner
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 // spot is one domain, as the placing of one service sees it.
 type spot struct {
 	*Domain
+	index    int // of the domain
 	instance Instance
 	ordered  bool // in the last start command
 	holds    bool // it is there and not on its way out
@@ -47,7 +47,7 @@ func (h *home) spots(name string) []spot {
 	for n := range h.domains {
 		d := &h.domains[n]
 		i := d.Observed[name]
-		s := spot{Domain: d, instance: i, ordered: d.Ordered[name], unfit: h.unfit(name, d)}
+		s := spot{Domain: d, index: n, instance: i, ordered: d.Ordered[name], unfit: h.unfit(name, d)}
 		// What has finished is held too: its agent does not start it again, another one would.
 		s.holds = s.ordered || i.State == topics.Finished || (i.State.Listed() && i.State != topics.Stopping)
 		s.choice = Choice{Domain: d.Name}
@@ -105,14 +105,7 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		}
 	}
 	o.Wanted = n
-	slices.SortStableFunc(p.live, rank)
-	for i, s := range p.live {
-		if i < n {
-			s.keep(stays(o.Reason, s))
-		} else {
-			s.stop("one copy too many: " + p.live[0].Name + " keeps it")
-		}
-	}
+	h.keepBest(name, o, p.live, spots)
 	missing := n - len(p.live)
 	if missing > 0 {
 		h.start(name, o, p.free, missing, all)
@@ -191,60 +184,6 @@ func serving(spots []spot) (n int) {
 	return n
 }
 
-// rank orders copies by which of them stays: the one that serves, and of
-// several the one that others were told of.
-func rank(a, b *spot) int {
-	return cmp.Or(
-		first(a.usable(), b.usable()),
-		first(a.instance.Best, b.instance.Best),
-		first(a.ordered, b.ordered),
-		first(a.instance.State == topics.Running, b.instance.State == topics.Running),
-		cmp.Compare(a.instance.Seen, b.instance.Seen),
-		cmp.Compare(a.Name, b.Name),
-	)
-}
-
-func first(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	default:
-		return 1
-	}
-}
-
-// start chooses among the free domains: the version that most dependents can
-// use, then the least to do, then the name.
-func (h *home) start(name string, o *Outcome, free []*spot, missing int, all bool) {
-	slices.SortStableFunc(free, func(a, b *spot) int {
-		return cmp.Or(
-			h.suits(name, b.Domain)-h.suits(name, a.Domain),
-			h.load[a.Name]-h.load[b.Name],
-			cmp.Compare(a.Name, b.Name),
-		)
-	})
-	wait := h.unmet(name)
-	for i, s := range free {
-		switch {
-		case i >= missing:
-			return
-		case wait != "":
-			s.choice.Action, s.choice.Reason = topics.ActionWait, wait
-			continue
-		case all:
-			s.choice.Reason = o.Reason + "; " + s.Name + " can run it"
-		case len(free) == 1:
-			s.choice.Reason = o.Reason + "; " + s.Name + " is the only domain that can run it now"
-		default:
-			s.choice.Reason = fmt.Sprintf("%s; of %d domains that can run it %s has the least to do", o.Reason, len(free), s.Name)
-		}
-		s.choice.Action = topics.ActionStart
-		h.load[s.Name]++
-	}
-}
-
 // leave ends the copies on domains that are emptied or no longer meant for
 // the service. An ordered table: the first row that fits decides.
 func leave(spots []spot, n int, all bool) {
@@ -291,6 +230,7 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 			continue
 		}
 		switch {
+		case s.choice.Reason != "": // another one was better
 		case s.unfit.reason != "":
 			s.choice.Reason = s.unfit.reason
 			unfit = append(unfit, s.unfit.reason)
@@ -331,9 +271,13 @@ func (s *spot) stop(reason string) {
 	s.choice.Action, s.choice.Reason = topics.ActionStop, reason
 }
 
-func stays(why string, s *spot) string {
-	if s.State != topics.DomainIsOnline {
+func (h *home) stays(name, why string, s *spot) string {
+	switch because := s.Chosen[name]; {
+	case s.State != topics.DomainIsOnline:
 		return fmt.Sprintf("%s; stays on %s, which is %s", why, s.Name, s.State)
+	case because != "":
+		return fmt.Sprintf("%s; it is on %s already, which was chosen then: %s", why, s.Name, because)
+	default:
+		return why + "; it is on " + s.Name + " already"
 	}
-	return why + "; it is on " + s.Name + " already"
 }

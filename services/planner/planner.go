@@ -36,10 +36,13 @@ type Domain struct {
 	Micro    bool   // is its own one service and takes no orders
 	Draining bool   // is given nothing and emptied
 	Problem  string // why it takes no orders; "" when it does
+	Flapping bool   // was lost too often lately: nothing is moved to it that can run elsewhere
+	Machine  Machine
 	Traits   []string
 	Catalog  map[string]string   // service → version
 	Ordered  map[string]bool     // what the last start command held
 	Observed map[string]Instance // what its agent says
+	Chosen   map[string]string   // Choice.Because of what it was ordered, where that is known
 }
 
 // Instance is what the agent says of one service on its domain.
@@ -71,6 +74,9 @@ type Choice struct {
 	Domain string
 	Action string // topics.ActionStart, …Keep, …Stop, …Wait; "" when it is not to run there and does not
 	Reason string
+	// Because says of a start in what this domain was better than the next
+	// one, to be told later; "" where there was no choice.
+	Because string
 }
 
 // Runs tells whether the service belongs into the domain's start command.
@@ -120,7 +126,7 @@ type home struct {
 	domains    []Domain
 	on         map[string]bool
 	why        map[string]string // why a service is on or off
-	load       map[string]int    // services given to a domain so far
+	burdens    []burden          // what each of the domains was given so far
 }
 
 // New plans.
@@ -128,13 +134,7 @@ func New(in Input) Plan {
 	h := arrange(in)
 	h.decideWanted()
 	p := Plan{Services: make(map[string]*Outcome, len(h.order))}
-	for _, d := range h.domains {
-		for name := range d.Ordered {
-			if h.on[name] {
-				h.load[d.Name]++
-			}
-		}
-	}
+	h.findBurdens()
 	for _, name := range h.order {
 		p.Services[name] = h.place(name)
 	}
@@ -150,7 +150,6 @@ func arrange(in Input) *home {
 		domains:    slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return compare(a.Name, b.Name) }),
 		on:         make(map[string]bool),
 		why:        make(map[string]string),
-		load:       make(map[string]int),
 	}
 	all := slices.Clone(in.Services)
 	for _, d := range in.Services {

@@ -1,0 +1,68 @@
+package planner
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// ranks say which of two copies stays when there is one too many. The first
+// that tells them apart decides, and the plan says which it was.
+var ranks = [...]struct {
+	order func(a, b *spot) int
+	says  string
+}{
+	{func(a, b *spot) int { return first(!a.Flapping, !b.Flapping) }, "the other one was lost too often lately"},
+	{func(a, b *spot) int { return first(a.usable(), b.usable()) }, "which serves"},
+	{func(a, b *spot) int { return first(a.instance.Best, b.instance.Best) }, "the first in the endpoints"},
+	{func(a, b *spot) int { return first(a.ordered, b.ordered) }, "where it was ordered to run"},
+	{func(a, b *spot) int {
+		return first(a.instance.State == topics.Running, b.instance.State == topics.Running)
+	}, "where it runs"},
+	{func(a, b *spot) int { return cmp.Compare(a.instance.Seen, b.instance.Seen) }, "where the hub saw it run first"},
+	{func(a, b *spot) int { return cmp.Compare(a.Name, b.Name) }, "the first by name"},
+}
+
+func rank(a, b *spot) int { n, _ := compareCopies(a, b); return n }
+
+func compareCopies(a, b *spot) (n int, says string) {
+	for _, r := range ranks {
+		if n := r.order(a, b); n != 0 {
+			return n, r.says
+		}
+	}
+	return 0, ""
+}
+
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// keepBest keeps as many of the copies as are wanted, the best by rank, and
+// stops the others. A copy on a domain that flaps gives way to any other one,
+// but not before that serves.
+func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
+	slices.SortStableFunc(live, rank)
+	for i, s := range live {
+		switch {
+		case i < o.Wanted:
+			s.keep(h.stays(name, o.Reason, s))
+		case o.Wanted == 0:
+			s.stop("none is wanted")
+		case s.Flapping && s.usable() && serving(spots) < o.Wanted:
+			s.keep(s.Name + " was lost too often lately; stays until its replacement is healthy")
+		default:
+			last := live[o.Wanted-1]
+			_, says := compareCopies(last, s)
+			s.stop("one copy too many: " + last.Name + " keeps it, " + says)
+		}
+	}
+}

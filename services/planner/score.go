@@ -1,0 +1,311 @@
+package planner
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Machine is what is known of a domain's machine. The hub takes a figure over
+// only when it has clearly changed, so that a load that flickers is the same
+// input.
+type Machine struct {
+	Cores  int    // 0: unknown, counts as one
+	Memory uint64 // bytes in all; 0: unknown
+	Load   int    // how many quarters of its cores are busy
+	Full   bool   // nearly all of its memory is in use
+}
+
+func (m Machine) cores() int { return max(m.Cores, 1) }
+
+// undeclared is what a service counts for that does not declare its need of
+// the processor: a tenth of a core, in thousandths.
+const undeclared = 100
+
+// burden is what the services that a domain was given need.
+type burden struct {
+	services int
+	cpu      float64 // thousandths of a core
+	memory   float64 // bytes
+}
+
+func (b *burden) add(n services.Needs) {
+	b.services++
+	b.memory += float64(n.Memory)
+	if n.CPU > 0 {
+		b.cpu += 1000 * n.CPU
+	} else {
+		b.cpu += undeclared
+	}
+}
+
+// findBurdens adds up what each domain has to do before anything is placed:
+// what it was ordered to run, and what runs there without an order, as after
+// a restart of the hub.
+func (h *home) findBurdens() {
+	h.burdens = make([]burden, len(h.domains))
+	for i := range h.domains {
+		d := &h.domains[i]
+		if d.Micro {
+			continue
+		}
+		for name, ordered := range d.Ordered {
+			if ordered && h.on[name] {
+				h.burdens[i].add(h.defs[name].Needs)
+			}
+		}
+		for name, in := range d.Observed {
+			if !d.Ordered[name] && h.on[name] && in.State.Listed() && in.State != topics.Stopping {
+				h.burdens[i].add(h.defs[name].Needs)
+			}
+		}
+	}
+}
+
+// score says how well a domain suits a service that is to be started.
+type score struct {
+	*spot
+	suits int     // how many dependents can use the version it has
+	tight bool    // its memory is promised or used already
+	used  [3]int  // how much of it would be in use, in ten-thousandths, by resource
+	near  int     // how many services that this one works with are there
+	load  *burden // without the service
+}
+
+// The resources of a machine.
+const (
+	processor = iota // as the services declare
+	memory           // as the services declare
+	load             // as the machine tells
+)
+
+// most is the resource that is used most.
+func (s *score) most() (resource int) {
+	for r, used := range s.used {
+		if used > s.used[resource] {
+			resource = r
+		}
+	}
+	return resource
+}
+
+const whole = 10_000 // of a resource
+
+// step is how much of a machine has to be in use to count as more: less than a
+// twentieth of it is not worth being far from what a service works with.
+const step = whole / 20
+
+func (h *home) score(name string, s *spot) score {
+	needs := h.defs[name].Needs
+	then := h.burdens[s.index]
+	then.add(needs)
+	m := s.Machine
+	c := score{spot: s, suits: h.suits(name, s.Domain), load: &h.burdens[s.index], near: len(h.neighbours(name, s.Domain))}
+	c.used[processor] = share(then.cpu, 1000*float64(m.cores()))
+	c.used[load] = m.Load * whole / 4
+	c.tight = m.Full
+	if m.Memory > 0 {
+		c.used[memory] = share(then.memory, float64(m.Memory))
+		c.tight = m.Full || c.used[memory] > whole
+	}
+	return c
+}
+
+func share(part, of float64) int {
+	const most = 1000 * whole // far beyond any sensible machine, and far from an overflow
+	return int(min(part/of*whole, most))
+}
+
+// neighbours names the wanted services that name works with, because one needs
+// the other, and that run or will run on the domain.
+func (h *home) neighbours(name string, d *Domain) []string {
+	var all []string
+	there := func(other string) bool {
+		if !h.on[other] {
+			return false
+		}
+		if i := d.Observed[other]; d.Ordered[other] || i.State.Listed() && i.State != topics.Stopping {
+			return true
+		}
+		_, everywhere := h.target(other)
+		return everywhere && unavailable(d) == "" && h.unfit(other, d).reason == ""
+	}
+	for _, t := range h.dependents[name] {
+		if there(t) {
+			all = append(all, t)
+		}
+	}
+	for _, dep := range h.defs[name].Dependencies {
+		if there(dep.Service) && !slices.Contains(all, dep.Service) {
+			all = append(all, dep.Service)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// criterion is why a domain is better than another one. The first in which two
+// domains differ decides.
+type criterion int
+
+const (
+	bySuits    criterion = iota // the version that most dependents can use
+	byFlapping                  // was not lost too often
+	byMemory                    // has memory left
+	byUse                       // would be in use less, in coarse steps
+	byNear                      // has what the service works with
+	byExactUse                  // would be in use less
+	byName
+)
+
+// better orders scores by which domain is taken first.
+func better(a, b *score) (int, criterion) {
+	for c := bySuits; c < byName; c++ {
+		if n := c.compare(a, b); n != 0 {
+			return n, c
+		}
+	}
+	return cmp.Compare(a.Name, b.Name), byName
+}
+
+func (c criterion) compare(a, b *score) int {
+	switch c {
+	case bySuits:
+		return b.suits - a.suits
+	case byFlapping:
+		return first(!a.Flapping, !b.Flapping)
+	case byMemory:
+		return first(!a.tight, !b.tight)
+	case byUse:
+		return a.used[a.most()]/step - b.used[b.most()]/step
+	case byNear:
+		return b.near - a.near
+	case byExactUse:
+		return a.used[a.most()] - b.used[b.most()]
+	}
+	return 0
+}
+
+// because says in what a, which was taken, is better than b. past is for what
+// is told later of a choice that was made.
+func (h *home) because(name string, a, b *score, past bool) string {
+	is, are, has := "is", "are", "has"
+	if past {
+		is, are, has = "was", "were", "had"
+	}
+	_, c := better(a, b)
+	switch c {
+	case bySuits:
+		return fmt.Sprintf("%s %s a version that more of what needs it can use than that of %s", a.Name, has, b.Name)
+	case byFlapping:
+		return b.Name + " was lost too often lately"
+	case byMemory:
+		return fmt.Sprintf("%s %s memory left, that of %s %s %s", a.Name, has, b.Name, is, tightness(b))
+	case byNear:
+		return fmt.Sprintf("%s %s the machine of %s", a.Name, is, list(h.neighbours(name, a.Domain)))
+	case byUse, byExactUse:
+		r := b.most()
+		return fmt.Sprintf("%s %s less to do (%s) than %s (%s)", a.Name, has, a.doing(r, b), b.Name, b.doing(r, a))
+	}
+	return fmt.Sprintf("%s and %s %s equal, %s comes first by name", a.Name, b.Name, are, a.Name)
+}
+
+func tightness(s *score) string {
+	if s.Machine.Full {
+		return "nearly full"
+	}
+	return "promised to others"
+}
+
+// doing says what a domain does in words, for the comparison of two by one
+// resource.
+func (s *score) doing(resource int, other *score) string {
+	what := "no service"
+	switch s.load.services {
+	case 0:
+	case 1:
+		what = "1 service"
+	default:
+		what = fmt.Sprintf("%d services", s.load.services)
+	}
+	cores := "1 core"
+	if s.Machine.Cores > 1 {
+		cores = fmt.Sprintf("%d cores", s.Machine.Cores)
+	}
+	counted := func(s *score) bool { return s.load.cpu == float64(undeclared*s.load.services) }
+	switch {
+	case resource == load:
+		return fmt.Sprintf("%s, load about %s on %s", what, number(float64(s.Machine.Load*s.Machine.cores())/4), cores)
+	case resource == memory:
+		return fmt.Sprintf("%s, %s of %s promised", what, size(s.load.memory), size(float64(s.Machine.Memory)))
+	case !counted(s) || !counted(other):
+		return fmt.Sprintf("%s, %s of %s promised", what, number(s.load.cpu/1000), cores)
+	case s.Machine.cores() != other.Machine.cores():
+		return what + " on " + cores
+	}
+	return what
+}
+
+// number writes at most two digits behind the point.
+func number(n float64) string {
+	s := fmt.Sprintf("%.2f", n)
+	return strings.TrimRight(strings.TrimRight(s, "0"), ".")
+}
+
+// size writes bytes as the configuration takes them.
+func size(bytes float64) string {
+	switch {
+	case bytes >= 1e9:
+		return number(bytes/1e9) + " GB"
+	case bytes >= 1e6:
+		return fmt.Sprintf("%.0f MB", bytes/1e6)
+	}
+	return fmt.Sprintf("%.0f kB", bytes/1e3)
+}
+
+// start chooses among the free domains, and says why these.
+func (h *home) start(name string, o *Outcome, free []*spot, missing int, all bool) {
+	wait := h.unmet(name)
+	taken := min(missing, len(free))
+	var scores []score
+	if !all && len(free) > 1 {
+		scores = make([]score, 0, len(free))
+		for _, s := range free {
+			scores = append(scores, h.score(name, s))
+		}
+		slices.SortFunc(scores, func(a, b score) int { n, _ := better(&a, &b); return n })
+		for i := range scores {
+			free[i] = scores[i].spot
+		}
+	}
+	for i, s := range free {
+		switch {
+		case i >= taken && taken > 0: // scores are there: not all are taken
+			s.choice.Reason = "could run it, but " + h.because(name, &scores[taken-1], &scores[i], false)
+			continue
+		case i >= taken:
+			continue
+		case all:
+			s.choice.Reason = o.Reason + "; " + s.Name + " can run it"
+		case len(free) == 1:
+			s.choice.Reason = o.Reason + "; " + s.Name + " is the only domain that can run it now"
+		case taken == len(free):
+			s.choice.Reason = fmt.Sprintf("%s; all %d domains that can run it now are needed", o.Reason, len(free))
+		default:
+			s.choice.Reason = o.Reason + "; " + h.because(name, &scores[i], &scores[taken], false)
+			s.choice.Because = h.because(name, &scores[i], &scores[taken], true)
+		}
+		if s.choice.Action = topics.ActionStart; wait != "" {
+			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: wait}
+		}
+	}
+	if wait == "" {
+		for _, s := range free[:taken] { // now: the reasons above are of before
+			h.burdens[s.index].add(h.defs[name].Needs)
+		}
+	}
+}
