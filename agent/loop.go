@@ -19,14 +19,13 @@ import (
 
 // How often the loop looks after what does not tell by itself.
 const (
-	pollInterval    = 3 * time.Second // catalog and addresses: "fresh within 5 s"
-	metricsInterval = 30 * time.Second
-	logInterval     = time.Second // while services run
-	followInterval  = 250 * time.Millisecond
-	floodInterval   = 20 * time.Millisecond  // while a service fills its log
-	shortest        = 100 * time.Millisecond // heartbeat, whatever a start command says
-	stopMargin      = 5 * time.Second        // beyond the longest stop_timeout, at the end
-	goodbyeTimeout  = 2 * time.Second
+	pollInterval   = 3 * time.Second // catalog and addresses: "fresh within 5 s"
+	logInterval    = time.Second     // while services run
+	followInterval = 250 * time.Millisecond
+	floodInterval  = 20 * time.Millisecond  // while a service fills its log
+	shortest       = 100 * time.Millisecond // heartbeat, whatever a start command says
+	stopMargin     = 5 * time.Second        // beyond the longest stop_timeout, at the end
+	goodbyeTimeout = 2 * time.Second
 )
 
 // loop is the agent's state and what it does about events. One goroutine owns

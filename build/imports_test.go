@@ -47,6 +47,11 @@ var rules = []rule{
 		"the same inputs give the same plan: no log, no I/O, no randomness",
 	},
 	{
+		"scaling is decided purely", in("services/autoscale"), true,
+		or(is("log", "log/slog", "os", "os/exec", "net", "net/http", "math/rand", "math/rand/v2", "io/fs", "syscall", "sync"), not(or(std, is("services", "topics")))),
+		"the same figures give the same number: no log, no I/O, no clock",
+	},
+	{
 		"small files and mailboxes import the standard library alone", in("atomicfile", "mailbox"), false, not(std),
 		"they know nothing of what they carry",
 	},

@@ -1,6 +1,9 @@
 package topics
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // The struct tag `doc` of a field is its line in docs/protocol.md.
 
@@ -49,6 +52,9 @@ type Heartbeat struct {
 	Epoch      uint64  `json:"epoch" doc:"of the last start command it took"`
 	Generation uint64  `json:"generation" doc:"of the last start command it took"`
 }
+
+// MetricsInterval is the time between two metrics of a domain.
+const MetricsInterval = 30 * time.Second
 
 // Metrics is the payload of domain/<domain>/metrics.
 type Metrics struct {

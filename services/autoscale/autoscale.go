@@ -1,0 +1,338 @@
+// Package autoscale decides how many instances of a service there should be,
+// by a figure: what its instances use of the processor or of memory, or a
+// number that somebody publishes. It is pure: Step takes what is known and the
+// time as values and returns the number with a reason. It reads no clock, no
+// topic and no file; time is how long the hub has run, so that no clock that
+// is set can move it.
+//
+// hub calls it when a figure came and when Outcome.Next is due. It imports
+// services and topics alone.
+package autoscale
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Interval is the time between two metrics of a domain.
+const Interval = topics.MetricsInterval
+
+// Stale is the age from which metrics say nothing of now: two are missing.
+const Stale = 5 * Interval / 2
+
+// band is by how much the figure may leave what the instances take before
+// their number changes. Up needs more than 1+band of what n take, down to n
+// less than 1-band of it: the two never meet for a figure that is off by up to
+// band, so such noise moves nothing to and fro.
+const band = 0.1
+
+// countable is far beyond the instances of a home.
+const countable = 1e6
+
+// Figure is what is known when Step is asked.
+type Figure struct {
+	Instances []Instance // for cpu and memory: those that run
+	Said      Said       // for a topic
+	Deaf      string     // why nothing can be known now; "": it can
+}
+
+// Instance is what a domain told of an instance that runs there.
+type Instance struct {
+	Domain string
+	Told   bool          // the domain told something of it
+	Age    time.Duration // since it told that
+	Ran    time.Duration // how long it had run by then
+	Value  float64       // cores or bytes
+}
+
+// Said is what was last published at a topic.
+type Said struct {
+	Known bool
+	Value float64
+	Fault string // why it is not known; "": nothing was published yet
+}
+
+// State is what has to be kept between two steps. The zero State knows nothing.
+type State struct {
+	Number  int           // 0: none was decided
+	Changed time.Duration // when it changed last, while Moved
+	Moved   bool          // it changed since the beginning
+	Why     string        // why it is what it is
+	Held    bool          // Why says that no figure is known
+	Low     Low
+}
+
+// Low is the time in which the figure has called for fewer without a break.
+type Low struct {
+	Since time.Duration
+	Most  int // the highest number it called for meanwhile; 0: it does not call for fewer
+}
+
+// Outcome is what a step decided.
+type Outcome struct {
+	Number int
+	Reason string        // why, changing with the number or when the figure comes or goes
+	Now    string        // what the figure says at this moment, and what follows
+	Next   time.Duration // when to ask again though nothing was heard; 0: not before something is
+}
+
+// Begin returns the state of a service of which so many run already: what runs
+// is where it starts from, so that a restart of the hub stops nothing.
+func Begin(c services.Scale, running int) State {
+	n := min(max(running, c.Min), c.Max)
+	why := fmt.Sprintf("%d for a start", n)
+	if n == running {
+		why = fmt.Sprintf("%d, as many as ran", n)
+	}
+	return State{Number: n, Why: why, Held: true}
+}
+
+// Step decides. now only grows.
+func Step(c services.Scale, s State, f Figure, now time.Duration) (State, Outcome) {
+	if s.Number == 0 {
+		s = Begin(c, 0)
+	}
+	if n := min(max(s.Number, c.Min), c.Max); n != s.Number { // min or max is another one now
+		s.move(n, now, fmt.Sprintf("scaled to %d: at least %d and at most %d are asked for", n, c.Min, c.Max))
+	}
+	r := read(c, f)
+	if r.missing != "" {
+		s.Low = Low{}
+		s.Why, s.Held = fmt.Sprintf("stays at %d: %s", s.Number, r.missing), true
+		return s, Outcome{s.Number, s.Why, s.Why, r.next(now)}
+	}
+	if s.Held {
+		s.Why, s.Held = fmt.Sprintf("stays at %d: %s", s.Number, r.said), false
+	}
+	up, down := r.wants(s.Number)
+	up, down = min(up, c.Max), max(down, c.Min)
+	free := s.Changed + c.Cooldown // when the next change may be
+	if !s.Moved {
+		free = now
+	}
+	o := Outcome{Next: r.next(now)}
+	switch {
+	case up > s.Number && now < free:
+		s.Low = Low{}
+		o.Now = fmt.Sprintf("%s, which calls for %d: the next change is possible in %s", r.said, up, span(free-now))
+		o.due(free)
+	case up > s.Number:
+		n, why := up, ""
+		if n > 2*s.Number { // one wrong figure shall not fill the home
+			n, why = 2*s.Number, fmt.Sprintf("; at most double at once, it calls for %d", up)
+			o.due(now + c.Cooldown)
+		}
+		s.move(n, now, fmt.Sprintf("scaled to %d: %s%s%s", n, r.said, why, atMost(c, n, r)))
+		o.Now = s.Why
+	case down < s.Number && r.partial != "":
+		s.Low = Low{}
+		o.Now = fmt.Sprintf("%s, which calls for %d: not fewer while %s", r.said, down, r.partial)
+	case down < s.Number:
+		if s.Low.Most == 0 {
+			s.Low.Since = now
+		}
+		s.Low.Most = max(s.Low.Most, down)
+		if at := max(s.Low.Since+patience(c), free); now < at {
+			o.Now = fmt.Sprintf("%s, which calls for %d: fewer in %s if it stays so", r.said, down, span(at-now))
+			o.due(at)
+			break
+		}
+		why := fmt.Sprintf("scaled to %d: %s", s.Low.Most, r.said)
+		if s.Low.Most > down {
+			why += fmt.Sprintf("; it called for %d within the last %s", s.Low.Most, span(patience(c)))
+		}
+		s.move(s.Low.Most, now, why)
+		o.Now = s.Why
+		if _, down := r.wants(s.Number); max(down, c.Min) < s.Number { // it called for more in between
+			s.Low = Low{now, max(down, c.Min)}
+			o.due(now + patience(c))
+		}
+	default:
+		s.Low = Low{}
+		o.Now = fmt.Sprintf("%s: %s right%s", r.said, are(s.Number), atMost(c, s.Number, r))
+	}
+	o.Number, o.Reason = s.Number, s.Why
+	return s, o
+}
+
+// patience is for how long a figure has to call for fewer. What instances use
+// is told each Interval, and what was told around a change is of before: two
+// intervals hold one that is wholly of after it.
+func patience(c services.Scale) time.Duration {
+	if c.Topic() == "" {
+		return max(c.Cooldown, 2*Interval)
+	}
+	return c.Cooldown
+}
+
+func (s *State) move(n int, now time.Duration, why string) {
+	s.Number, s.Changed, s.Moved, s.Why, s.Held, s.Low = n, now, true, why, false, Low{}
+}
+
+func (o *Outcome) due(at time.Duration) {
+	if o.Next == 0 || at < o.Next {
+		o.Next = at
+	}
+}
+
+// reading is a figure as it counts.
+type reading struct {
+	missing string        // why there is none; "": there is one
+	partial string        // why it may be more than that; "": it is all
+	load    float64       // how many instances it is the work of
+	said    string        // it, in words
+	stale   time.Duration // in how long a part of it is too old; 0: never
+}
+
+func (r reading) next(now time.Duration) time.Duration {
+	if r.stale == 0 {
+		return 0
+	}
+	return now + r.stale
+}
+
+// wants returns the number for more and the one for fewer: above n or below it
+// where the figure calls for that, else n.
+func (r reading) wants(n int) (up, down int) {
+	up, down = n, n
+	if r.load > most(n) {
+		up = int(math.Ceil(r.load))
+	}
+	if m := int(math.Ceil(r.load / (1 - band))); m < n {
+		down = m
+	}
+	return up, down
+}
+
+// most is the work that n instances are left with. What rounding adds to a
+// figure that is exactly that does not count.
+func most(n int) float64 { return float64(n)*(1+band) + 1e-9 }
+
+// atMost says that the figure calls for more than there may be.
+func atMost(c services.Scale, n int, r reading) string {
+	if n == c.Max && r.load > most(n) {
+		return fmt.Sprintf("; it calls for %d, but max is %d", int(math.Ceil(r.load)), c.Max)
+	}
+	return ""
+}
+
+func read(c services.Scale, f Figure) reading {
+	switch {
+	case f.Deaf != "":
+		return reading{missing: f.Deaf}
+	case c.Topic() != "":
+		return readTopic(c, f.Said)
+	default:
+		return readInstances(c, f.Instances)
+	}
+}
+
+func readTopic(c services.Scale, said Said) reading {
+	switch {
+	case !said.Known && said.Fault != "":
+		return reading{missing: said.Fault}
+	case !said.Known:
+		return reading{missing: "nothing was published at " + c.Topic() + " yet"}
+	case math.IsNaN(said.Value) || math.IsInf(said.Value, 0):
+		return reading{missing: "what " + c.Topic() + " says is no number to reckon with"}
+	}
+	return reading{
+		load: load(said.Value, c.Target),
+		said: fmt.Sprintf("%s says %s, one takes %s", c.Topic(), number(said.Value), number(c.Target)),
+	}
+}
+
+// readInstances adds up what is known of each instance: the work of all is
+// what has to be shared, by however many. What is not known of some is why the
+// sum may be too small: it can call for more, not for fewer.
+func readInstances(c services.Scale, all []Instance) reading {
+	if len(all) == 0 {
+		return reading{missing: "no instance runs that would use anything"}
+	}
+	var r reading
+	var sum float64
+	var known int
+	var silent []string
+	for _, i := range all {
+		fresh := i.Told && i.Age < Stale && i.Value >= 0 && !math.IsInf(i.Value, 0)
+		// The first metrics of an instance are of its start, or of the one before it.
+		if !fresh || i.Ran < Interval-time.Second {
+			silent = append(silent, i.Domain)
+			continue
+		}
+		known++
+		sum += i.Value
+		if left := Stale - i.Age; r.stale == 0 || left < r.stale {
+			r.stale = left
+		}
+	}
+	if len(silent) > 0 {
+		slices.Sort(silent)
+		const named = 3
+		if len(silent) > named {
+			silent = append(silent[:named], fmt.Sprintf("%d more", len(silent)-named))
+		}
+		r.partial = "it is not known what it uses on " + strings.Join(silent, ", ")
+	}
+	if known == 0 {
+		return reading{missing: r.partial}
+	}
+	r.load = load(sum, c.Target)
+	r.said = fmt.Sprintf("of %d instances %d %s %s, one takes %s", len(all), known, verb(known), amount(c, sum), amount(c, c.Target))
+	if known == len(all) {
+		r.said = fmt.Sprintf("%s %s %s, one takes %s", plural(known, "instance"), verb(known), amount(c, sum), amount(c, c.Target))
+	}
+	return r
+}
+
+// load is how many instances have that to do.
+func load(value, target float64) float64 {
+	return min(max(value, 0)/target, countable)
+}
+
+func amount(c services.Scale, v float64) string {
+	if c.Metric == services.ScaleByMemory {
+		return strconv.FormatFloat(math.Round(v/1e5)/10, 'f', -1, 64) + " MB"
+	}
+	return number(v) + " cores"
+}
+
+func number(v float64) string {
+	if math.Abs(v) >= 1e15 {
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	}
+	return strconv.FormatFloat(math.Round(v*1000)/1000, 'f', -1, 64)
+}
+
+// span is a time to wait in whole seconds, never none.
+func span(d time.Duration) string {
+	return max(d.Round(time.Second), time.Second).String()
+}
+
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+func are(n int) string {
+	if n == 1 {
+		return "1 is"
+	}
+	return fmt.Sprintf("%d are", n)
+}
+
+func verb(n int) string {
+	if n == 1 {
+		return "uses"
+	}
+	return "use"
+}
