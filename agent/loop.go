@@ -151,7 +151,7 @@ func (l *loop) turn(now time.Time) {
 		if due(&l.heartbeatAt, now, l.interval()) {
 			l.heartbeat(now)
 		}
-		if due(&l.metricsAt, now, l.every(metricsInterval)) {
+		if due(&l.metricsAt, now, l.every(topics.MetricsInterval)) {
 			l.publish(topics.DomainMetrics, topics.Encode(l.facts.Metrics(now, l.supervisor.Groups())))
 		}
 		l.publishStatus()
