@@ -72,6 +72,7 @@ type Hub struct {
 	limits    limiter           // of what is refused
 	passing   limiter           // of the domains' events
 
+	planner   *planner.Planner
 	plan      planner.Plan
 	dirty     bool
 	endpoints map[string][]topics.Endpoint // by service
@@ -133,6 +134,7 @@ func New(o Options) *Hub {
 		views:     make(map[string]topics.Service),
 		published: make(map[string]string),
 		orders:    make(map[string]string),
+		planner:   planner.NewPlanner(planner.Input{}),
 		removed:   make(map[string]bool),
 		ghosts:    make(map[string]bool),
 	}

@@ -15,7 +15,8 @@ import (
 func (h *Hub) reconcile(now time.Time) {
 	rows := h.rows()
 	h.findEndpoints(rows)
-	h.plan = planner.New(h.input())
+	h.planner = planner.NewPlanner(h.input())
+	h.plan = h.planner.Plan()
 	if h.ready {
 		h.order(now)
 	}

@@ -291,13 +291,11 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	}
 	view := h.views[ask.Service]
 	w := topics.Why{Service: ask.Service, State: view.State, Reason: view.Reason, Domains: []topics.WhyLine{}}
-	if o := h.plan.Services[ask.Service]; o != nil {
-		for _, c := range o.Choices {
-			if ask.Domain == "" || c.Domain == ask.Domain {
-				w.Domains = append(w.Domains, topics.WhyLine{
-					Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service), Reason: c.Reason,
-				})
-			}
+	for _, c := range h.planner.Why(ask.Service) {
+		if ask.Domain == "" || c.Domain == ask.Domain {
+			w.Domains = append(w.Domains, topics.WhyLine{
+				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service), Reason: c.Reason,
+			})
 		}
 	}
 	return w, nil

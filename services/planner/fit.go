@@ -1,11 +1,11 @@
 package planner
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -25,9 +25,10 @@ const (
 	replaced                  // when its replacement serves; it stays while none can come
 )
 
-// unfit is an ordered table: the first row that fits decides.
-func (h *home) unfit(name string, d *Domain) unfitness {
-	def := h.defs[name]
+// unfit is an ordered table: the first row that fits decides. It knows the
+// definition and the domain alone: what it says is kept until one of them changes.
+func unfit(def *services.Definition, d *Domain) unfitness {
+	name := def.Name
 	switch {
 	case d.Micro:
 		return unfitness{d.Name + " is a microdomain and runs what is built into it", now}
@@ -79,10 +80,10 @@ func missingTrait(needed, offered []string) string {
 func (h *home) unmet(name string) string {
 	for _, dep := range h.defs[name].Dependencies {
 		best := ""
-		for _, d := range h.domains {
-			i, runs := d.Observed[dep.Service]
+		for _, c := range h.look(dep.Service).cells {
+			d, i := c.site, c.instance
 			switch {
-			case d.Gone || d.State == topics.DomainIsLost || !runs || !i.State.Listed():
+			case d.Gone || d.State == topics.DomainIsLost || !c.told || !i.State.Listed():
 			case !i.usable():
 				best = fmt.Sprintf("waits for %s, which is %s on %s", dep.Service, describe(i), d.Name)
 			case !dep.Version.Contains(i.Version):
@@ -115,13 +116,14 @@ func describe(i Instance) string {
 	return string(i.State)
 }
 
-// suits counts the wanted dependents whose version range a domain's copy of a
-// service is in: where versions differ, the one that most can use is taken.
-func (h *home) suits(name string, d *Domain) int {
+// suits counts the wanted dependents whose range a version of a service is in:
+// where versions differ, the one that most can use is taken.
+func (h *home) suits(name, version string) int {
 	n := 0
 	for _, t := range h.dependents[name] {
+		h.look(t)
 		for _, dep := range h.defs[t].Dependencies {
-			if dep.Service == name && h.on[t] && dep.Version.Contains(d.Catalog[name]) {
+			if dep.Service == name && h.on[t] && dep.Version.Contains(version) {
 				n++
 			}
 		}
@@ -143,5 +145,3 @@ func list(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
-
-func compare(a, b string) int { return cmp.Compare(a, b) }

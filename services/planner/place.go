@@ -11,7 +11,7 @@ import (
 // spot is one domain, as the placing of one service sees it.
 type spot struct {
 	*Domain
-	index    int // of the domain
+	cell     *cell
 	instance Instance
 	ordered  bool // in the last start command
 	holds    bool // it is there and not on its way out
@@ -35,23 +35,26 @@ func (h *home) place(name string) *Outcome {
 	} else {
 		h.empty(name, o, spots)
 	}
-	o.Choices = make([]Choice, 0, len(spots))
+	o.Choices = make([]Choice, len(spots))
 	for i := range spots {
-		o.Choices = append(o.Choices, spots[i].choice)
+		o.Choices[i] = spots[i].choice
 	}
 	return o
 }
 
+// spots are the domains that have anything to do with a service. The others
+// have it not even in their catalog.
 func (h *home) spots(name string) []spot {
-	spots := make([]spot, 0, len(h.domains))
-	for n := range h.domains {
-		d := &h.domains[n]
-		i := d.Observed[name]
-		s := spot{Domain: d, index: n, instance: i, ordered: d.Ordered[name], unfit: h.unfit(name, d)}
+	cells := h.look(name).cells
+	spots := slices.Grow(h.spare[:0], len(cells))
+	h.spare = spots
+	for _, c := range cells {
+		i := c.instance
+		s := spot{Domain: &c.site.Domain, cell: c, instance: i, ordered: c.ordered, unfit: h.unfitAt(c)}
 		// What has finished is held too: its agent does not start it again, another one would.
 		s.holds = s.ordered || i.State == topics.Finished || (i.State.Listed() && i.State != topics.Stopping)
-		s.choice = Choice{Domain: d.Name}
-		if d.Micro {
+		s.choice = Choice{Domain: s.Name}
+		if s.Micro {
 			s.ordered, s.holds = false, false
 		}
 		spots = append(spots, s)
@@ -82,8 +85,8 @@ func (h *home) empty(name string, o *Outcome, spots []spot) {
 // stillThere names the first of the services that has an instance left.
 func (h *home) stillThere(names []string) string {
 	for _, name := range names {
-		for _, d := range h.domains {
-			if i := d.Observed[name]; !d.Gone && !d.Micro && i.State.Listed() {
+		for _, c := range h.look(name).cells {
+			if d := c.site; !d.Gone && !d.Micro && c.instance.State.Listed() {
 				return name
 			}
 		}
@@ -97,15 +100,10 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 	n, all := h.target(name)
 	p := sort(spots, all)
 	if all {
-		n = len(p.live) + len(p.free)
-		for i := range spots {
-			if s := &spots[i]; !s.Gone && !s.leaves() && !slices.Contains(p.live, s) && !slices.Contains(p.free, s) {
-				n++ // offline now, wanted as soon as it is back
-			}
-		}
+		n = len(p.live) + len(p.free) + p.away
 	}
 	o.Wanted = n
-	h.keepBest(name, o, p.live, spots)
+	keepBest(o, p.live, spots)
 	missing := n - len(p.live)
 	if missing > 0 {
 		h.start(name, o, p.free, missing, all)
@@ -151,6 +149,7 @@ type parts struct {
 	free   []*spot // could be given it now
 	failed []*spot // hold it, but it ended too often there; it may run elsewhere
 	gone   []*spot // held it when they were lost
+	away   int     // are offline now, and could be given it as soon as they are back
 }
 
 func sort(spots []spot, all bool) (p parts) {
@@ -167,6 +166,8 @@ func sort(spots []spot, all bool) (p parts) {
 			p.live = append(p.live, s)
 		case unavailable(s.Domain) == "":
 			p.free = append(p.free, s)
+		default:
+			p.away++
 		}
 	}
 	return p
@@ -223,44 +224,67 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 			chosen = c.Domain
 		}
 	}
-	var unfit []string
+	enough := ""
 	for i := range spots {
 		s := &spots[i]
-		if s.choice.Action != "" {
-			continue
-		}
 		switch {
+		case s.choice.Action != "":
 		case s.choice.Reason != "": // another one was better
 		case s.unfit.reason != "":
 			s.choice.Reason = s.unfit.reason
-			unfit = append(unfit, s.unfit.reason)
 		case unavailable(s.Domain) != "":
 			s.choice.Reason = unavailable(s.Domain)
-			unfit = append(unfit, s.choice.Reason)
-		case n == 1 && chosen != "":
-			s.choice.Reason = "could run it, but one is enough: " + chosen + " has it"
 		default:
-			s.choice.Reason = fmt.Sprintf("could run it, but %d are enough", n)
+			if enough == "" && n == 1 && chosen != "" {
+				enough = "could run it, but one is enough: " + chosen + " has it"
+			} else if enough == "" {
+				enough = fmt.Sprintf("could run it, but %d are enough", n)
+			}
+			s.choice.Reason = enough
 		}
 	}
 	switch {
 	case missing <= 0 && n > 0:
-	case len(spots) == 0:
+	case !h.anyDomain():
 		o.Reason = "no domain has joined yet"
-	case chosen == "" && len(unfit) > 0:
-		o.Reason = "no domain can run it now: " + strings.Join(shorten(unfit), "; ")
+	case chosen == "" && h.unsuited(name, spots) != "":
+		o.Reason = "no domain can run it now: " + h.unsuited(name, spots)
 	case missing > 0:
 		o.Reason = fmt.Sprintf("%s; %d of %d wanted, no further domain can run it now", o.Reason, n-missing, n)
 	}
 }
 
-// shorten keeps a reason readable in a large home.
-func shorten(reasons []string) []string {
+// unsuited says why the domains that are given nothing are not, as short as a
+// large home needs it.
+func (h *home) unsuited(name string, spots []spot) string {
 	const most = 3
-	if len(reasons) <= most {
-		return reasons
+	var reasons []string
+	left := 0
+	for _, d := range h.everyDomain() {
+		for len(spots) > 0 && spots[0].Name < d.Name {
+			spots = spots[1:]
+		}
+		here := len(spots) > 0 && spots[0].Name == d.Name
+		reason := ""
+		switch {
+		case here && spots[0].choice.Action != "":
+			continue
+		case here && spots[0].unfit.reason == "" && unavailable(&d.Domain) == "":
+			continue
+		case len(reasons) == most:
+			left++
+			continue
+		case here:
+			reason = spots[0].choice.Reason
+		default:
+			reason = unfit(h.defs[name], &d.Domain).reason
+		}
+		reasons = append(reasons, reason)
 	}
-	return append(slices.Clone(reasons[:most]), fmt.Sprintf("and %d more", len(reasons)-most))
+	if left > 0 {
+		reasons = append(reasons, fmt.Sprintf("and %d more", left))
+	}
+	return strings.Join(reasons, "; ")
 }
 
 func (s *spot) keep(reason string) {
@@ -271,8 +295,8 @@ func (s *spot) stop(reason string) {
 	s.choice.Action, s.choice.Reason = topics.ActionStop, reason
 }
 
-func (h *home) stays(name, why string, s *spot) string {
-	switch because := s.Chosen[name]; {
+func stays(why string, s *spot) string {
+	switch because := s.cell.chosen; {
 	case s.State != topics.DomainIsOnline:
 		return fmt.Sprintf("%s; stays on %s, which is %s", why, s.Name, s.State)
 	case because != "":

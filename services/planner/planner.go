@@ -1,8 +1,10 @@
 // Package planner decides which services run on which domains. It is pure:
-// Plan takes all it needs as a value and returns data with reasons. It reads
+// New takes all it needs as a value and returns data with reasons. It reads
 // no clock, logs nothing, draws no lots; the same input gives the same plan.
 //
-// hub calls it after every change and carries the result out. What the hub
+// hub holds a Planner, tells it of every change and carries out what it plans:
+// a Planner plans anew only what a change touches (incremental.go), and its
+// plan is always the one that New makes of the whole home. What the hub
 // knows by time (that a domain has been lost for too long) comes in as a fact.
 package planner
 
@@ -61,12 +63,12 @@ type Plan struct {
 	Services map[string]*Outcome
 }
 
-// Outcome is what should become of one service.
+// Outcome is what should become of one service. It is never changed.
 type Outcome struct {
 	On      bool     // whether it is wanted at all
 	Wanted  int      // how many instances should run
 	Reason  string   // why, in words
-	Choices []Choice // one a domain, by name
+	Choices []Choice // by domain: one for each that has it in its catalog, was given it or tells of it
 }
 
 // Choice says what should become of a service on a domain.
@@ -116,68 +118,8 @@ func (p Plan) Lines() []topics.PlanLine {
 	return lines
 }
 
-// home is the input, arranged for planning.
-type home struct {
-	order      []string // dependencies first
-	defs       map[string]*services.Definition
-	retired    map[string]bool
-	dependents map[string][]string
-	wants      map[string]Want
-	domains    []Domain
-	on         map[string]bool
-	why        map[string]string // why a service is on or off
-	burdens    []burden          // what each of the domains was given so far
-}
-
-// New plans.
-func New(in Input) Plan {
-	h := arrange(in)
-	h.decideWanted()
-	p := Plan{Services: make(map[string]*Outcome, len(h.order))}
-	h.findBurdens()
-	for _, name := range h.order {
-		p.Services[name] = h.place(name)
-	}
-	return p
-}
-
-func arrange(in Input) *home {
-	h := &home{
-		defs:       make(map[string]*services.Definition),
-		retired:    make(map[string]bool),
-		dependents: make(map[string][]string),
-		wants:      in.Wants,
-		domains:    slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return compare(a.Name, b.Name) }),
-		on:         make(map[string]bool),
-		why:        make(map[string]string),
-	}
-	all := slices.Clone(in.Services)
-	for _, d := range in.Services {
-		h.defs[d.Name] = &d
-	}
-	for _, d := range in.Retired {
-		if _, defined := h.defs[d.Name]; !defined {
-			h.defs[d.Name] = &d
-			h.retired[d.Name] = true
-			all = append(all, d)
-		}
-	}
-	h.order = services.StartOrder(all)
-	for _, name := range h.order {
-		for _, dep := range h.defs[name].Dependencies {
-			h.dependents[dep.Service] = append(h.dependents[dep.Service], name)
-		}
-	}
-	return h
-}
-
-// decideWanted says which services are on, dependents first, so that what
-// they need is known when its turn comes.
-func (h *home) decideWanted() {
-	for _, name := range slices.Backward(h.order) {
-		h.on[name], h.why[name] = h.wanted(name)
-	}
-}
+// New plans. It is what a Planner's plan of the same home is, too, line by line.
+func New(in Input) Plan { return NewPlanner(in).Plan() }
 
 // wanted is an ordered table: the first row that fits decides.
 func (h *home) wanted(name string) (on bool, why string) {
@@ -214,16 +156,16 @@ func (h *home) needers(name string) []string {
 	return all
 }
 
-// hasPlace tells whether a domain that is not gone could run a service, now or
+// findPlace tells whether a domain that is not gone could run a service, now or
 // as soon as it is back, or goes on running it because nothing can replace it.
-func (h *home) hasPlace(name string) bool {
-	for i := range h.domains {
-		d := &h.domains[i]
+func (h *home) findPlace(s *subject) bool {
+	for _, c := range s.cells {
+		d := c.site
 		if d.Gone || d.Draining {
 			continue
 		}
-		u := h.unfit(name, d)
-		if u.reason == "" || u.at == replaced && d.Ordered[name] && d.Observed[name].State.Listed() {
+		u := h.unfitAt(c)
+		if u.reason == "" || u.at == replaced && c.ordered && c.instance.State.Listed() {
 			return true
 		}
 	}

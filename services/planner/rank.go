@@ -49,12 +49,12 @@ func first(a, b bool) int {
 // keepBest keeps as many of the copies as are wanted, the best by rank, and
 // stops the others. A copy on a domain that flaps gives way to any other one,
 // but not before that serves.
-func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
+func keepBest(o *Outcome, live []*spot, spots []spot) {
 	slices.SortStableFunc(live, rank)
 	for i, s := range live {
 		switch {
 		case i < o.Wanted:
-			s.keep(h.stays(name, o.Reason, s))
+			s.keep(stays(o.Reason, s))
 		case o.Wanted == 0:
 			s.stop("none is wanted")
 		case s.Flapping && s.usable() && serving(spots) < o.Wanted:

@@ -43,37 +43,26 @@ func (b *burden) add(n services.Needs) {
 	}
 }
 
-// findBurdens adds up what each domain has to do before anything is placed:
-// what it was ordered to run, and what runs there without an order, as after
-// a restart of the hub.
-func (h *home) findBurdens() {
-	h.burdens = make([]burden, len(h.domains))
-	for i := range h.domains {
-		d := &h.domains[i]
-		if d.Micro {
-			continue
-		}
-		for name, ordered := range d.Ordered {
-			if ordered && h.on[name] {
-				h.burdens[i].add(h.defs[name].Needs)
-			}
-		}
-		for name, in := range d.Observed {
-			if !d.Ordered[name] && h.on[name] && in.State.Listed() && in.State != topics.Stopping {
-				h.burdens[i].add(h.defs[name].Needs)
-			}
-		}
-	}
+// burdens tells whether a service that is wanted is among what its domain has
+// to do before anything is placed: it was ordered to run it, or it runs there
+// without an order, as after a restart of the hub.
+func (c *cell) burdens() bool {
+	return !c.site.Micro && (c.ordered || c.runs())
+}
+
+// runs tells whether there is an instance that is not on its way out.
+func (c *cell) runs() bool {
+	return c.told && c.instance.State.Listed() && c.instance.State != topics.Stopping
 }
 
 // score says how well a domain suits a service that is to be started.
 type score struct {
 	*spot
-	suits int     // how many dependents can use the version it has
-	tight bool    // its memory is promised or used already
-	used  [3]int  // how much of it would be in use, in ten-thousandths, by resource
-	near  int     // how many services that this one works with are there
-	load  *burden // without the service
+	suits int    // how many dependents can use the version it has
+	tight bool   // its memory is promised or used already
+	used  [3]int // how much of it would be in use, in ten-thousandths, by resource
+	near  int    // how many services that this one works with are there
+	load  burden // without the service
 }
 
 // The resources of a machine.
@@ -101,10 +90,11 @@ const step = whole / 20
 
 func (h *home) score(name string, s *spot) score {
 	needs := h.defs[name].Needs
-	then := h.burdens[s.index]
+	is := h.load(s.cell.site)
+	then := is
 	then.add(needs)
 	m := s.Machine
-	c := score{spot: s, suits: h.suits(name, s.Domain), load: &h.burdens[s.index], near: len(h.neighbours(name, s.Domain))}
+	c := score{spot: s, suits: h.suits(name, s.cell.version), load: is, near: len(h.neighbours(name, s.cell.site))}
 	c.used[processor] = share(then.cpu, 1000*float64(m.cores()))
 	c.used[load] = m.Load * whole / 4
 	c.tight = m.Full
@@ -122,17 +112,20 @@ func share(part, of float64) int {
 
 // neighbours names the wanted services that name works with, because one needs
 // the other, and that run or will run on the domain.
-func (h *home) neighbours(name string, d *Domain) []string {
+func (h *home) neighbours(name string, d *site) []string {
 	var all []string
 	there := func(other string) bool {
-		if !h.on[other] {
+		h.look(other)
+		i, known := d.find(other)
+		if !known || !h.on[other] {
 			return false
 		}
-		if i := d.Observed[other]; d.Ordered[other] || i.State.Listed() && i.State != topics.Stopping {
+		c := d.cells[i]
+		if c.ordered || c.runs() {
 			return true
 		}
 		_, everywhere := h.target(other)
-		return everywhere && unavailable(d) == "" && h.unfit(other, d).reason == ""
+		return everywhere && unavailable(&d.Domain) == "" && h.unfitAt(c).reason == ""
 	}
 	for _, t := range h.dependents[name] {
 		if there(t) {
@@ -206,7 +199,7 @@ func (h *home) because(name string, a, b *score, past bool) string {
 	case byMemory:
 		return fmt.Sprintf("%s %s memory left, that of %s %s %s", a.Name, has, b.Name, is, tightness(b))
 	case byNear:
-		return fmt.Sprintf("%s %s the machine of %s", a.Name, is, list(h.neighbours(name, a.Domain)))
+		return fmt.Sprintf("%s %s the machine of %s", a.Name, is, list(h.neighbours(name, a.cell.site)))
 	case byUse, byExactUse:
 		r := b.most()
 		return fmt.Sprintf("%s %s less to do (%s) than %s (%s)", a.Name, has, a.doing(r, b), b.Name, b.doing(r, a))
@@ -301,11 +294,6 @@ func (h *home) start(name string, o *Outcome, free []*spot, missing int, all boo
 		}
 		if s.choice.Action = topics.ActionStart; wait != "" {
 			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: wait}
-		}
-	}
-	if wait == "" {
-		for _, s := range free[:taken] { // now: the reasons above are of before
-			h.burdens[s.index].add(h.defs[name].Needs)
 		}
 	}
 }

@@ -1,0 +1,461 @@
+package planner
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Planner holds a home and its plan. It is told what changes and plans anew
+// what that touches:
+//
+//   - a service of which a domain says something else, or whose domain changed;
+//   - one whose last placing read of another service that changed (a dependency
+//     that it waits for, a dependent that has to stop first);
+//   - one that was to be placed by load, when the load of any domain changed;
+//   - one that is wanted now, or not any more, or for another reason.
+//
+// The law is that its plan equals New's of the same home. A Planner is not for
+// several goroutines at once.
+type Planner struct {
+	home
+	plan    Plan
+	touched map[string]bool // services whose outcome changed since the last Changes
+	moved   map[string]bool // domains that are to run something else since then
+	loads   bool            // the load of some domain changed
+}
+
+// NewPlanner returns a planner of a home. It keeps the maps and slices of the
+// domains and definitions, which must not be changed afterwards.
+func NewPlanner(in Input) *Planner {
+	p := &Planner{
+		home: home{
+			wants: maps.Clone(in.Wants), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
+			domains: make([]*site, 0, len(in.Domains)),
+		},
+		touched: make(map[string]bool), moved: make(map[string]bool),
+	}
+	if p.wants == nil {
+		p.wants = make(map[string]Want)
+	}
+	for _, d := range slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return compare(a.Name, b.Name) }) {
+		p.SetDomain(d)
+	}
+	p.SetServices(in.Services, in.Retired)
+	return p
+}
+
+// SetServices replaces the definitions. All is planned anew.
+func (p *Planner) SetServices(defined, retired []services.Definition) {
+	before := p.order
+	p.defs = make(map[string]*services.Definition, len(defined))
+	p.retired, p.dependents = make(map[string]bool), make(map[string][]string)
+	p.on, p.why = make(map[string]bool), make(map[string]string)
+	all := slices.Clone(defined)
+	for _, d := range defined {
+		p.defs[d.Name] = &d
+	}
+	for _, d := range retired {
+		if _, defined := p.defs[d.Name]; !defined {
+			p.defs[d.Name] = &d
+			p.retired[d.Name] = true
+			all = append(all, d)
+		}
+	}
+	p.order = services.StartOrder(all)
+	for _, s := range p.subjects {
+		s.place, s.readers, s.searched = -1, nil, false
+		for _, c := range s.cells {
+			c.judged = false
+		}
+	}
+	for i, name := range p.order {
+		s := p.subject(name)
+		s.place, s.judge, s.replan = i, true, true
+		for _, dep := range p.defs[name].Dependencies {
+			p.dependents[dep.Service] = append(p.dependents[dep.Service], name)
+		}
+	}
+	for _, d := range p.domains {
+		d.known = false
+		slices.SortFunc(d.given, bySubject)
+	}
+	outcomes := make(map[string]*Outcome, len(p.order))
+	for _, name := range before {
+		s := p.subject(name)
+		if s.place >= 0 {
+			if s.outcome != nil {
+				outcomes[name] = s.outcome
+			}
+			continue
+		}
+		p.replace(s, nil)
+		s.judge, s.replan = false, false
+		p.drop(s)
+	}
+	p.plan.Services = outcomes
+}
+
+// SetWant takes what users said of a service.
+func (p *Planner) SetWant(name string, w Want) {
+	if p.wants[name] == w {
+		return
+	}
+	if w == (Want{}) {
+		delete(p.wants, name)
+	} else {
+		p.wants[name] = w
+	}
+	s := p.subject(name)
+	s.judge, s.replan = true, true
+	p.tell(s)
+	p.drop(s)
+}
+
+// RemoveDomain forgets a domain.
+func (p *Planner) RemoveDomain(name string) {
+	d := p.sites[name]
+	if d == nil {
+		return
+	}
+	p.everywhere()
+	for _, c := range slices.Clone(d.cells) {
+		p.uncell(c)
+	}
+	for _, s := range d.given {
+		s.replan = true
+	}
+	delete(p.sites, name)
+	p.domains = slices.DeleteFunc(p.domains, func(other *site) bool { return other == d })
+	p.moved[name] = true
+}
+
+// SetDomain takes what is known of a domain now. The planner keeps its maps.
+func (p *Planner) SetDomain(now Domain) {
+	d := p.sites[now.Name]
+	if d == nil {
+		d = &site{Domain: Domain{Name: now.Name}}
+		p.sites[now.Name] = d
+		at, _ := slices.BinarySearchFunc(p.domains, now.Name, func(d *site, name string) int { return compare(d.Name, name) })
+		p.domains = slices.Insert(p.domains, at, d)
+		p.everywhere()
+		p.moved[now.Name] = true
+	}
+	changed := !sameFacts(&d.Domain, &now)
+	d.Domain = now
+	d.known = d.known && !changed
+	p.setCells(d)
+	if !changed {
+		return
+	}
+	p.everywhere()
+	for _, c := range d.cells {
+		c.judged = false
+		p.touch(c.subject)
+	}
+}
+
+// sameFacts compares all but what is known service by service.
+func sameFacts(a, b *Domain) bool {
+	x, y := *a, *b
+	x.Catalog, x.Ordered, x.Observed, x.Chosen = nil, nil, nil, nil
+	y.Catalog, y.Ordered, y.Observed, y.Chosen = nil, nil, nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
+// setCells compares what a domain has to do with each service with what it
+// had, and touches what differs.
+func (p *Planner) setCells(d *site) {
+	for i := 0; i < len(d.cells); {
+		c := d.cells[i]
+		if p.setCell(c) {
+			i++
+		} else {
+			p.uncell(c)
+		}
+	}
+	add := func(name string) {
+		if i, there := d.find(name); !there {
+			c := &cell{site: d, subject: p.subject(name)}
+			d.cells = slices.Insert(d.cells, i, c)
+			at, _ := c.subject.at(d.Name)
+			c.subject.cells = slices.Insert(c.subject.cells, at, c)
+			p.setCell(c)
+		}
+	}
+	for name := range d.Catalog {
+		add(name)
+	}
+	for name, ordered := range d.Ordered {
+		if ordered {
+			add(name)
+		}
+	}
+	for name := range d.Observed {
+		add(name)
+	}
+}
+
+// setCell takes what the domain of a cell says now. It tells whether anything
+// is left of it.
+func (p *Planner) setCell(c *cell) bool {
+	d, name := c.site, c.subject.name
+	was, burdened := *c, c.burdens()
+	c.version, c.held = d.Catalog[name]
+	c.ordered = d.Ordered[name]
+	c.instance, c.told = d.Observed[name]
+	c.chosen = d.Chosen[name]
+	if c.version != was.version || c.held != was.held {
+		c.judged = false
+	}
+	if c.burdens() != burdened {
+		d.known, p.loads = false, true
+	}
+	was.judged = c.judged
+	if *c != was {
+		p.touch(c.subject)
+	}
+	return c.held || c.ordered || c.told
+}
+
+// uncell ends what a domain had to do with a service.
+func (p *Planner) uncell(c *cell) {
+	c.site.known, p.loads = false, true
+	if i, there := c.site.find(c.subject.name); there {
+		c.site.cells = slices.Delete(c.site.cells, i, i+1)
+	}
+	if i, there := c.subject.at(c.site.Name); there {
+		c.subject.cells = slices.Delete(c.subject.cells, i, i+1)
+	}
+	p.touch(c.subject)
+	p.drop(c.subject)
+}
+
+// drop forgets a name that nobody uses.
+func (p *Planner) drop(s *subject) {
+	if s.place < 0 && len(s.cells) == 0 && len(s.readers) == 0 {
+		delete(p.subjects, s.name)
+	}
+}
+
+// touch notes that something is known of a service that was not.
+func (p *Planner) touch(s *subject) {
+	s.replan = true
+	p.tell(s)
+	if s.searched {
+		s.searched = false
+		for _, dep := range p.needs(s) {
+			p.subject(dep.Service).judge = true
+		}
+	}
+}
+
+// tell lets all be placed anew that read of a service. They read again then.
+func (p *Planner) tell(s *subject) {
+	for _, reader := range s.readers {
+		reader.replan = true
+	}
+	s.readers = s.readers[:0]
+}
+
+// everywhere notes that what is known of some domain changed.
+func (p *Planner) everywhere() {
+	p.loads = true
+	for _, name := range p.order {
+		if s := p.subjects[name]; s.readAll {
+			s.replan = true
+		}
+	}
+}
+
+func (p *Planner) needs(s *subject) []services.Dependency {
+	if s.place < 0 {
+		return nil
+	}
+	return p.defs[s.name].Dependencies
+}
+
+// Plan plans anew what was touched and returns the whole. What it returned
+// before is brought up to date by that.
+func (p *Planner) Plan() Plan {
+	// Whether a service is wanted follows from its dependents.
+	for _, name := range slices.Backward(p.order) {
+		if s := p.subjects[name]; s.judge {
+			s.judge = false
+			p.judge(s)
+		}
+	}
+	// Where it runs may follow from where those before it do.
+	for _, name := range p.order {
+		s := p.subjects[name]
+		if !s.replan && !(s.readLoad && p.loads) {
+			continue
+		}
+		s.replan, s.readLoad, s.readAll = false, false, false
+		p.placed = s
+		p.round++
+		o := p.place(name)
+		p.placed = nil
+		p.replace(s, o)
+	}
+	p.loads = false
+	return p.plan
+}
+
+// judge decides whether a service is wanted.
+func (p *Planner) judge(s *subject) {
+	was, reason := p.on[s.name], p.why[s.name]
+	on, why := p.wanted(s.name)
+	if _, known := p.why[s.name]; known && was == on && reason == why {
+		return
+	}
+	p.on[s.name], p.why[s.name] = on, why
+	s.replan = true
+	p.tell(s)
+	if was == on {
+		return
+	}
+	for _, dep := range p.needs(s) {
+		p.subject(dep.Service).judge = true
+	}
+	for _, c := range s.cells {
+		if c.burdens() {
+			c.site.known, p.loads = false, true
+		}
+	}
+}
+
+// replace takes a new outcome, or nil of a service that is gone.
+func (p *Planner) replace(s *subject, o *Outcome) {
+	was := s.outcome
+	if was != nil && o != nil && was.On == o.On && was.Wanted == o.Wanted && was.Reason == o.Reason && slices.Equal(was.Choices, o.Choices) {
+		return
+	}
+	p.touched[s.name] = true
+	s.outcome = o
+	if o == nil {
+		delete(p.plan.Services, s.name)
+	} else {
+		p.plan.Services[s.name] = o
+	}
+	var before, after []Choice
+	if was != nil {
+		before = was.Choices
+	}
+	if o != nil {
+		after = o.Choices
+	}
+	for len(before) > 0 || len(after) > 0 {
+		var a, b Choice
+		switch order := compareHeads(before, after); {
+		case order <= 0:
+			a, before = before[0], before[1:]
+			if order < 0 {
+				break
+			}
+			fallthrough
+		default:
+			b, after = after[0], after[1:]
+		}
+		name := cmp.Or(a.Domain, b.Domain)
+		if a.Runs() != b.Runs() {
+			p.moved[name] = true
+		}
+		if a.starts() != b.starts() {
+			p.give(s, name, b.starts())
+		}
+	}
+}
+
+// compareHeads tells which of two lists of choices comes first.
+func compareHeads(a, b []Choice) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	default:
+		return compare(a[0].Domain, b[0].Domain)
+	}
+}
+
+// give notes what the plan starts on a domain: who is placed after it sees it.
+func (p *Planner) give(s *subject, domain string, starts bool) {
+	p.loads = true
+	d := p.sites[domain]
+	switch {
+	case d == nil:
+	case starts:
+		at, _ := slices.BinarySearchFunc(d.given, s, bySubject)
+		d.given = slices.Insert(d.given, at, s)
+	default:
+		d.given = slices.DeleteFunc(d.given, func(other *subject) bool { return other == s })
+	}
+}
+
+func bySubject(a, b *subject) int { return cmp.Compare(a.place, b.place) }
+
+// Changes are what has become another since the last time they were asked for.
+type Changes struct {
+	Services map[string]bool // whose outcome is another one, or gone
+	Domains  map[string]bool // that are to run something else, came or were forgotten
+}
+
+// Changes returns what the plans since the last call changed.
+func (p *Planner) Changes() Changes {
+	c := Changes{p.touched, p.moved}
+	p.touched, p.moved = make(map[string]bool), make(map[string]bool)
+	return c
+}
+
+// Desired returns the services that belong into a domain's start command, by name.
+func (p *Planner) Desired(domain string) []string {
+	d := p.sites[domain]
+	if d == nil {
+		return nil
+	}
+	var all []string
+	for _, c := range d.cells {
+		if o := c.subject.outcome; o != nil {
+			if i, there := find(o.Choices, domain); there && o.Choices[i].Runs() {
+				all = append(all, c.subject.name)
+			}
+		}
+	}
+	return all
+}
+
+// Why says of each domain, by name, what becomes of a service there, also of
+// those that have nothing to do with it. It speaks of the last plan.
+func (p *Planner) Why(service string) []Choice {
+	s := p.subjects[service]
+	if s == nil || s.outcome == nil {
+		return nil
+	}
+	all := make([]Choice, 0, len(p.domains))
+	for _, d := range p.domains {
+		if i, there := find(s.outcome.Choices, d.Name); there {
+			all = append(all, s.outcome.Choices[i])
+			continue
+		}
+		c := Choice{Domain: d.Name, Reason: s.outcome.Reason}
+		if s.outcome.On {
+			c.Reason = unfit(p.defs[service], &d.Domain).reason
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func find(choices []Choice, domain string) (int, bool) {
+	return slices.BinarySearchFunc(choices, domain, func(c Choice, name string) int { return compare(c.Domain, name) })
+}
+
+// starts tells whether the domain has more to do by a choice.
+func (c Choice) starts() bool { return c.Action == topics.ActionStart }
+
+func compare(a, b string) int { return cmp.Compare(a, b) }
