@@ -25,7 +25,7 @@ import (
 //	environment = { COLOUR = "blue" }
 //	restart = { policy = "always", delay = "1s", max_delay = "1m" }
 //	health = { command = ["./well"], interval = "5s", timeout = "1s", failures = 3 }
-//	start_timeout = "2m"            # health: or one of http, tcp and notify
+//	start_timeout = "2m"            # health: or one of http, tcp, mqtt and notify
 //	stop_timeout = "10s"
 //
 // The start command wins where it sets something (Complete):
@@ -109,7 +109,7 @@ func (s Service) Complete(spec topics.Spec) (full topics.Spec, healthCommand []s
 	}
 	if h := s.Health; h != nil && spec.Health == nil {
 		spec.Health = &topics.HealthCheck{
-			HTTP: h.HTTP, TCP: h.TCP, Notify: h.Notify,
+			HTTP: h.HTTP, TCP: h.TCP, MQTT: h.MQTT, Payload: h.Payload, Notify: h.Notify, Watchdog: topics.Seconds(h.Watchdog),
 			Interval: topics.Seconds(h.Interval), Timeout: topics.Seconds(h.Timeout), Failures: h.Failures,
 		}
 		healthCommand = h.Command
@@ -163,11 +163,17 @@ func (t *table) ownService(s *Service) {
 	kinds := 1
 	if health := t.sub("health"); t.has("health") && t.fine("health") {
 		s.Health = health.ownHealth()
-		d.Health = &services.Health{TCP: true, Interval: s.Health.Interval, Timeout: s.Health.Timeout, Failures: s.Health.Failures}
-		if h := s.Health; h.HTTP != "" {
-			d.Health.HTTP, d.Health.TCP = h.HTTP, false
+		judged := s.Health.Health
+		if kinds = s.Health.kinds(); kinds != 1 || s.Health.Command != nil { // one kind, whatever is told below
+			judged.TCP, judged.MQTT, judged.Notify = judged.HTTP == "", "", false
+			if s.Health.MQTT != "" {
+				judged.Payload = ""
+			}
+			if s.Health.Notify {
+				judged.Watchdog = 0
+			}
 		}
-		kinds = s.Health.kinds()
+		d.Health = &judged
 	}
 	if t.duration("start_timeout", &d.StartTimeout) && t.set("start_timeout") {
 		s.StartTimeout = d.StartTimeout
@@ -180,13 +186,13 @@ func (t *table) ownService(s *Service) {
 		t.fault(f.Key, f.Hint, "%s", f.Message)
 	}
 	if kinds != 1 {
-		t.fault("health", "write one of command, http, tcp and notify", "%d kinds of check", kinds)
+		t.fault("health", "write one of command, http, tcp, mqtt and notify", "%d kinds of check", kinds)
 	}
 }
 
 func (h ServiceHealth) kinds() int {
 	n := 0
-	for _, set := range []bool{h.HTTP != "", h.TCP, h.Notify, h.Command != nil} {
+	for _, set := range []bool{h.HTTP != "", h.TCP, h.MQTT != "", h.Notify, h.Command != nil} {
 		if set {
 			n++
 		}

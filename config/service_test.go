@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -92,5 +94,35 @@ func TestPartsOfAServiceFile(t *testing.T) {
 			c.want.File = file
 			equal(t, got, c.want)
 		})
+	}
+}
+
+// Each kind of check that dominion.toml knows, a service can bring along.
+func TestTheServicesOwnHealth(t *testing.T) {
+	for text, want := range map[string]topics.HealthCheck{
+		`health = { mqtt = "zigbee2mqtt/bridge/state" }`:                   {MQTT: "zigbee2mqtt/bridge/state", Payload: "online"},
+		`health = { mqtt = "a/<domain>", payload = "{\"state\":\"up\"}" }`: {MQTT: "a/<domain>", Payload: `{"state":"up"}`},
+		`health = { notify = true, watchdog = "30s" }`:                     {Notify: true, Watchdog: topics.Seconds(30 * time.Second)},
+	} {
+		file := filepath.Join(t.TempDir(), "service.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := LoadService(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := s.Complete(services.Default("web").Spec(nil))
+		want.Interval, want.Timeout, want.Failures = topics.Seconds(5*time.Second), topics.Seconds(time.Second), 3
+		equal(t, *got.Health, want)
+	}
+	for _, text := range []string{`health = { mqtt = "a/#" }`, `health = { tcp = true, watchdog = "1s" }`, `health = { mqtt = "a", tcp = true }`} {
+		file := filepath.Join(t.TempDir(), "service.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadService(file); err == nil {
+			t.Errorf("%s was taken", text)
+		}
 	}
 }

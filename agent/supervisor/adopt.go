@@ -63,7 +63,7 @@ func (s *Supervisor) adopt(r record, now time.Time) bool {
 	v.ordered = r.Spec
 	ev := adopted{
 		spec: s.complete(r.Service, r.Spec), restarts: r.Restarts, since: r.Since, finished: r.Finished, exitCode: r.ExitCode, stopping: r.Stopping,
-		run: run{Token: r.Instance, Revision: r.Revision, Version: r.Version, Port: r.Port, Adopted: true},
+		run: run{Token: r.Instance, Revision: r.Revision, Version: r.Version, Port: r.Port, Watchdog: r.Watchdog.Duration(), Adopted: true},
 	}
 	if !r.Finished {
 		v.dirty = true
@@ -101,6 +101,9 @@ func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
 		r.Port, _ = strconv.Atoi(l.Env["SERVICE_PORT"])
 		if l.Env["NOTIFY_SOCKET"] != "" {
 			r.Spec.Health = &topics.HealthCheck{Notify: true}
+			if µs, err := strconv.ParseInt(l.Env["WATCHDOG_USEC"], 10, 32); err == nil {
+				r.Watchdog = topics.Seconds(time.Duration(µs) * time.Microsecond)
+			}
 		}
 		// What is not what we start, as a daemon that outlived its service, is
 		// of no known revision: the start command ends it before it starts one.

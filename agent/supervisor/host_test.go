@@ -142,6 +142,8 @@ func (h *host) write(path, text string) {
 	}
 }
 
+func (h *host) remove(path string) error { return os.Remove(filepath.Join(h.dir, path)) }
+
 // makefile writes a service whose first target runs a shell script. The
 // script's name for the directory it may write to is $d.
 func (h *host) makefile(service, script string) {

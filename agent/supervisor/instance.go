@@ -19,6 +19,7 @@ const (
 	failedRetry  = 5 * time.Minute
 	noStartDelay = time.Second // at least, between tries of what could not even be started
 	killAgain    = time.Second // members may be born between two SIGKILLs
+	ownDelay     = time.Second // later than that after a watchdog is due, we ourselves were held up
 
 	firstCheck = 25 * time.Millisecond // a service is often ready at once, and somebody waits for it
 	slowCheck  = 500 * time.Millisecond
@@ -43,6 +44,7 @@ type instance struct {
 	Then   then      // while stopping: what comes when nothing is left
 	Why    string    // while stopping: the reason, in words
 	Kill   time.Time // when SIGKILL is due; pushed on after each
+	Told   bool      // while stopping: it was told to; else it ends by itself
 	Killed bool      // SIGKILL was sent
 
 	Retry   time.Time // backoff, failed: when it is started again; zero: never by itself
@@ -54,6 +56,7 @@ type instance struct {
 	CheckEvery time.Duration // while starting: the time between checks, which grows
 	Checking   bool          // a check is on its way
 	Misses     int           // failed checks in a row
+	BarkAt     time.Time     // when a watchdog that heard nothing barks; zero: it sleeps
 
 	Jitter rand.PCG // part of the state, so that a step is repeatable
 }
@@ -68,7 +71,9 @@ type run struct {
 	Started  time.Time
 	Ready    time.Time // zero: not yet
 	Adopted  bool
-	Command  bool // its service.toml has a health command
+	Command  bool          // its service.toml has a health command
+	Watchdog time.Duration // as in its environment; 0: none
+	Extended time.Time     // it asked for time to start until then
 }
 
 // then is what comes after stopping.
@@ -117,8 +122,11 @@ type (
 		message string
 	}
 	notified struct {
-		ready  bool
-		status string
+		ready, reloading, stopping bool
+		alive                      bool          // WATCHDOG=1
+		trigger                    bool          // WATCHDOG=trigger: it found itself broken
+		extend                     time.Duration // the time it needs to start or to stop, from now on; 0: what it has
+		status                     string
 	}
 	quoted  struct{ lines []string } // the last lines that a failed service wrote
 	adopted struct {
@@ -200,7 +208,11 @@ func (in *instance) readyBy() time.Time {
 	if in.check() == noCheck {
 		return in.Run.Started.Add(settleTime)
 	}
-	return in.Run.Started.Add(in.startTimeout())
+	by := in.Run.Started.Add(in.startTimeout())
+	if in.Run.Extended.After(by) {
+		by = in.Run.Extended
+	}
+	return by
 }
 
 func (in *instance) stopTimeout() time.Duration {
@@ -228,6 +240,8 @@ func (in *instance) due() (at time.Time) {
 		sooner(in.Kill)
 	case topics.Starting:
 		sooner(in.readyBy())
+	case topics.Running:
+		sooner(in.BarkAt)
 	}
 	if !in.Checking && (in.State == topics.Starting || in.State == topics.Running) {
 		sooner(in.CheckAt)

@@ -49,8 +49,11 @@ func (m *move) note() {
 		m.Spec, m.Run, m.Restarts, m.ExitCode = ev.spec, ev.run, ev.restarts, ev.exitCode
 	case exited:
 		m.ExitCode = ev.code
-		if m.State != topics.Stopping {
+		switch {
+		case m.State != topics.Stopping:
 			m.Then, m.Why = thenEnded, ev.message
+		case !m.Told:
+			m.Why = ev.message
 		}
 		if !ev.left {
 			m.Run.PID = 0
@@ -79,12 +82,15 @@ func wasFinished(m *move) bool            { return of[adopted](m).finished }
 func wasStopping(m *move) bool            { return of[adopted](m).stopping != nil }
 func wasReady(m *move) bool               { return !m.Run.Ready.IsZero() || m.check() == noCheck }
 func left(m *move) bool                   { return of[exited](m).left }
+func leftUntold(m *move) bool             { return left(m) && !m.Told }
 func startsAgain(m *move) bool            { return m.Then == thenStart && m.Wanted }
 func toldToEnd(m *move) bool              { return m.Then == thenStopped || m.Then == thenStart }
 func nobodyWants(m *move) bool            { return !m.Wanted }
 func tooOften(m *move) bool               { return m.Failing }
 func noDelay(m *move) bool                { return m.wait == 0 }
 func saysReady(m *move) bool              { return of[notified](m).ready && m.check() == notifyCheck }
+func saysStopping(m *move) bool           { return of[notified](m).stopping }
+func triggers(m *move) bool               { return of[notified](m).trigger && m.Run.Watchdog > 0 }
 func noActiveCheck(m *move) bool          { return !m.check().active() }
 func good(m *move) bool                   { return of[checked](m).ok }
 func goodAgain(m *move) bool              { return good(m) && m.Health == topics.Unhealthy }
@@ -93,6 +99,12 @@ func killDue(m *move) bool                { return m.reached(m.Kill) }
 func settled(m *move) bool                { return m.check() == noCheck && m.reached(m.readyBy()) }
 func tooSlow(m *move) bool                { return m.reached(m.readyBy()) }
 func checkDue(m *move) bool               { return !m.Checking && m.reached(m.CheckAt) }
+
+func barkDue(m *move) bool  { return m.reached(m.BarkAt) }
+func barkLate(m *move) bool { return barkDue(m) && m.now.Sub(m.BarkAt) > ownDelay }
+
+// extends: never what runs under a lease, which somebody else counts on.
+func extends(m *move) bool { return of[notified](m).extend > 0 && !m.Killed && !m.Spec.Exclusive }
 
 func policyEnds(m *move) bool {
 	switch m.Spec.Restart.Policy {
@@ -117,7 +129,7 @@ func nothing(*move) {}
 func (m *move) become(s topics.State, message string) {
 	m.State, m.Since, m.Message = s, m.now, message
 	if s != topics.Running {
-		m.Health = topics.UnknownHealth
+		m.Health, m.BarkAt = topics.UnknownHealth, time.Time{}
 	}
 	if s != topics.Starting && s != topics.Running {
 		m.CheckAt = time.Time{}
@@ -127,7 +139,7 @@ func (m *move) become(s topics.State, message string) {
 // stop tells the whole group to end.
 func (m *move) stop(then then, why string) {
 	m.Then, m.Why = then, why
-	m.Kill, m.Killed = m.now.Add(m.stopTimeout()), false
+	m.Kill, m.Killed, m.Told = m.now.Add(m.stopTimeout()), false, true
 	m.become(topics.Stopping, "stopping: "+why)
 	m.do(remember{}, send{})
 }
@@ -138,6 +150,7 @@ func (m *move) ready() {
 	m.become(topics.Running, "")
 	m.Health = topics.Healthy
 	m.Misses = 0
+	petWatchdog(m)
 	m.do(remember{})
 	m.report(topics.ServiceReady, "ready after "+words(m.now.Sub(m.Run.Started)))
 }
@@ -199,7 +212,9 @@ func failRefused(m *move) {
 func stopUnwanted(m *move) { m.stop(thenStopped, "it is no longer wanted") }
 
 func stopForGood(m *move) {
-	m.Then = thenStopped
+	if m.Then != thenStopped {
+		m.Then, m.Why = thenStopped, "it is no longer wanted"
+	}
 	m.do(remember{})
 }
 
@@ -262,13 +277,14 @@ func goOnRunning(m *move) {
 	}
 	m.become(topics.Running, "")
 	m.Health = topics.Healthy
+	petWatchdog(m)
 	m.Since = of[adopted](m).since
 	m.checkAnew()
 }
 
 func stopTheOthers(m *move) {
 	message := of[exited](m).message
-	m.stop(thenEnded, message)
+	m.stop(m.Then, message)
 	m.Message = message + "; stopping what it left behind"
 }
 
@@ -329,13 +345,67 @@ func (m *move) quote() {
 
 func readyByItsWord(m *move) {
 	m.ready()
-	showStatus(m)
+	takeWord(m)
 }
 
-func showStatus(m *move) {
-	if s := of[notified](m).status; s != "" {
-		m.Message = s
+const reloading = "it reloads its configuration"
+
+func takeWord(m *move) {
+	ev := of[notified](m)
+	switch {
+	case ev.reloading:
+		m.Message = reloading
+	case ev.ready && m.Message == reloading:
+		m.Message = ""
 	}
+	if ev.status != "" {
+		m.Message = ev.status
+	}
+	if ev.alive {
+		petWatchdog(m)
+	}
+	if ev.extend > 0 && m.State == topics.Starting {
+		m.Run.Extended = m.now.Add(ev.extend)
+	}
+}
+
+// endByItself: it does what it would do after SIGTERM, with as much time.
+func endByItself(m *move) {
+	m.Then, m.Why = thenEnded, "it ends by itself"
+	m.Kill, m.Killed, m.Told = m.now.Add(m.stopTimeout()), false, false
+	m.become(topics.Stopping, "stopping: "+m.Why)
+	extendStop(m)
+	m.do(remember{})
+}
+
+func extendStop(m *move) {
+	if until := m.now.Add(of[notified](m).extend); extends(m) && until.After(m.Kill) {
+		m.Kill = until
+	}
+}
+
+// petWatchdog lets the watchdog of what is ready, if it has one, wait anew.
+func petWatchdog(m *move) {
+	if m.BarkAt = (time.Time{}); m.Run.Watchdog > 0 && m.State == topics.Running {
+		m.BarkAt = m.now.Add(m.Run.Watchdog)
+	}
+}
+
+func bark(m *move) { m.bark("it did not say WATCHDOG=1 within " + words(m.Run.Watchdog)) }
+
+func barkAsTold(m *move) { m.bark("it said WATCHDOG=trigger") }
+
+func (m *move) bark(why string) {
+	m.Health, m.Message, m.Why, m.BarkAt = topics.Unhealthy, why, why, time.Time{}
+	m.do(quote{})
+}
+
+func stopSilent(m *move) {
+	m.quote()
+	said := m.Message
+	m.report(topics.ServiceUnhealthy, said)
+	m.stop(thenFailed, m.Why)
+	m.Message = "stopping: " + said
 }
 
 func readyByCheck(m *move) {
@@ -385,7 +455,7 @@ func tryAgain(m *move) {
 
 func kill(m *move) {
 	if !m.Killed {
-		m.Killed = true
+		m.Killed, m.Told = true, true
 		m.Why += "; killed, because it did not end within " + words(m.stopTimeout())
 	}
 	m.Kill = m.now.Add(killAgain)

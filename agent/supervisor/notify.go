@@ -8,8 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // maxSocketPath is what the kernel takes, unix(7).
@@ -79,10 +81,7 @@ func (n *notifySocket) hear(ev notified, post func(event)) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.said.ready = n.said.ready || ev.ready
-	if ev.status != "" {
-		n.said.status = ev.status
-	}
+	n.said.add(ev)
 	if !n.posted {
 		n.posted = true
 		post(heard{})
@@ -111,18 +110,48 @@ func (n *notifySocket) close() {
 // maxStatus is how much of a STATUS= is shown.
 const maxStatus = 200
 
-// parseNotify reads the lines of sd_notify that mean something here.
+// maxExtension is how much time a service can ask for at once.
+const maxExtension = time.Hour
+
+// parseNotify reads the lines of sd_notify(3) that mean something here.
 func parseNotify(message string) (ev notified) {
 	for line := range strings.Lines(message) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		switch {
 		case key == "READY" && value == "1":
-			ev.ready = true
+			ev.add(notified{ready: true})
+		case key == "RELOADING" && value == "1":
+			ev.reloading = true
+		case key == "STOPPING" && value == "1":
+			ev.stopping = true
+		case key == "WATCHDOG" && value == "1":
+			ev.alive = true
+		case key == "WATCHDOG" && value == "trigger":
+			ev.trigger = true
+		case key == "EXTEND_TIMEOUT_USEC":
+			if µs, err := strconv.ParseUint(value, 10, 63); err == nil {
+				ev.extend = min(maxExtension, time.Duration(min(µs, uint64(maxExtension)))*time.Microsecond)
+			}
 		case key == "STATUS":
 			ev.status = printable(value)
 		}
 	}
 	return ev
+}
+
+// add takes over what was said later.
+func (n *notified) add(ev notified) {
+	n.ready = n.ready || ev.ready
+	n.reloading = ev.reloading || n.reloading && !ev.ready // READY=1 ends it
+	n.stopping = n.stopping || ev.stopping
+	n.alive = n.alive || ev.alive
+	n.trigger = n.trigger || ev.trigger
+	if ev.extend > 0 {
+		n.extend = ev.extend
+	}
+	if ev.status != "" {
+		n.status = ev.status
+	}
 }
 
 func printable(s string) string {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseNotify(t *testing.T) {
@@ -11,7 +12,16 @@ func TestParseNotify(t *testing.T) {
 		"READY=1":                            {ready: true},
 		"READY=0":                            {},
 		"STATUS=warm\nREADY=1\n":             {ready: true, status: "warm"},
-		"WATCHDOG=1":                         {},
+		"WATCHDOG=1":                         {alive: true},
+		"WATCHDOG=trigger":                   {trigger: true},
+		"STOPPING=1":                         {stopping: true},
+		"RELOADING=1\nMONOTONIC_USEC=7":      {reloading: true},
+		"RELOADING=1\nREADY=1":               {ready: true},
+		"READY=1\nRELOADING=1":               {ready: true, reloading: true},
+		"EXTEND_TIMEOUT_USEC=2500000":        {extend: 2500 * time.Millisecond},
+		"EXTEND_TIMEOUT_USEC=99999999999999": {extend: maxExtension},
+		"EXTEND_TIMEOUT_USEC=-1":             {},
+		"EXTEND_TIMEOUT_USEC=x":              {},
 		"":                                   {},
 		"=":                                  {},
 		"STATUS=\x1b[31mred\xff":             {status: "[31mred\uFFFD"},
@@ -31,7 +41,7 @@ func TestNotificationsAreOneEvent(t *testing.T) {
 	for _, m := range []string{"STATUS=a", "READY=1", "WATCHDOG=1", "STATUS=b", "X=1"} {
 		n.hear(parseNotify(m), post)
 	}
-	if ev := n.take(); posted != 1 || ev != (notified{ready: true, status: "b"}) {
+	if ev := n.take(); posted != 1 || ev != (notified{ready: true, alive: true, status: "b"}) {
 		t.Errorf("posted %d times, %+v", posted, ev)
 	}
 	n.hear(notified{}, post)

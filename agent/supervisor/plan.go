@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/services"
@@ -25,6 +26,14 @@ type plan struct {
 	version    string
 	port       int
 	notifyPath string // of its NOTIFY_SOCKET; empty: it has none
+}
+
+// watchdog is how long the service may be silent; 0: as long as it likes.
+func (p plan) watchdog() time.Duration {
+	if h := p.spec.Health; h != nil && h.Notify {
+		return h.Watchdog.Duration()
+	}
+	return 0
 }
 
 // refusedError is a spec that this domain does not obey, however often it is
@@ -181,6 +190,11 @@ func (s *Supervisor) environment(name string, p plan, token, data string) ([]str
 	all["DOMINION_INSTANCE"] = token
 	if p.notifyPath != "" {
 		all["NOTIFY_SOCKET"] = p.notifyPath
+		// Without WATCHDOG_PID, as whoever makes the noise is a child of make;
+		// sd_watchdog_enabled(3) takes it for its own then.
+		if w := p.watchdog(); w > 0 {
+			all["WATCHDOG_USEC"] = strconv.FormatInt(w.Microseconds(), 10)
+		}
 	}
 	env := make([]string, 0, len(all))
 	for _, k := range slices.Sorted(maps.Keys(all)) {

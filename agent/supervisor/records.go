@@ -17,20 +17,21 @@ import (
 // disk: the kernel keeps it over a kill of the agent, and a power cut ends the
 // processes with it.
 type record struct {
-	Service  string      `json:"service"`
-	Boot     string      `json:"boot"`
-	Instance string      `json:"instance"` // DOMINION_INSTANCE
-	Group    Group       `json:"group"`    // pid 0: it was about to be started
-	Revision string      `json:"revision"`
-	Version  string      `json:"version,omitempty"`
-	Port     int         `json:"port,omitempty"`
-	Spec     topics.Spec `json:"spec"`
-	Since    time.Time   `json:"since"`
-	Ready    bool        `json:"ready"`
-	Finished bool        `json:"finished,omitempty"`
-	ExitCode *int        `json:"exit_code,omitempty"`
-	Restarts int         `json:"restarts"`
-	Stopping *stopping   `json:"stopping,omitempty"`
+	Service  string         `json:"service"`
+	Boot     string         `json:"boot"`
+	Instance string         `json:"instance"` // DOMINION_INSTANCE
+	Group    Group          `json:"group"`    // pid 0: it was about to be started
+	Revision string         `json:"revision"`
+	Version  string         `json:"version,omitempty"`
+	Port     int            `json:"port,omitempty"`
+	Spec     topics.Spec    `json:"spec"`
+	Since    time.Time      `json:"since"`
+	Ready    bool           `json:"ready"`
+	Finished bool           `json:"finished,omitempty"`
+	ExitCode *int           `json:"exit_code,omitempty"`
+	Watchdog topics.Seconds `json:"watchdog,omitempty"`
+	Restarts int            `json:"restarts"`
+	Stopping *stopping      `json:"stopping,omitempty"`
 }
 
 func (s *Supervisor) recordFile(name string) string {
@@ -41,7 +42,7 @@ func (s *Supervisor) record(v *service, r run) record {
 	stored := record{
 		Service: v.Service, Boot: s.o.Runner.Boot(), Instance: r.Token, Group: v.live.group,
 		Revision: r.Revision, Version: r.Version, Port: r.Port, Spec: v.ordered,
-		Since: v.Since, Ready: !r.Ready.IsZero(), Restarts: v.Restarts,
+		Since: v.Since, Ready: !r.Ready.IsZero(), Watchdog: topics.Seconds(r.Watchdog), Restarts: v.Restarts,
 		Finished: v.State == topics.Finished, ExitCode: v.ExitCode,
 	}
 	if v.State == topics.Stopping && r.Token == v.Run.Token { // not the life that follows

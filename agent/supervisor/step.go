@@ -101,6 +101,7 @@ var table = []rule{
 	{is[adopted], anywhere, nil, "it goes on starting", goOnStarting},
 
 	// A life ends. Its leader may leave others behind.
+	{is[exited], leaving, leftUntold, "the others end before it counts", stopTheOthers},
 	{is[exited], leaving, left, "the others are on their way out", nothing},
 	{is[exited], anywhere, left, "the others end before it counts", stopTheOthers},
 	{is[exited], anywhere, startsAgain, "the next life begins", startNext},
@@ -113,11 +114,15 @@ var table = []rule{
 	{is[failed], anywhere, tooOften, "it is tried only now and then", giveUp},
 	{is[failed], anywhere, noDelay, "it starts at once", startAtOnce},
 	{is[failed], anywhere, nil, "it waits", backOff},
+	{is[quoted], running, nil, "its last lines are shown, and it is stopped", stopSilent},
 	{is[quoted], anywhere, nil, "its last lines are shown", quoteFailure},
 
 	// It says how it is, or is asked.
+	{is[notified], living, saysStopping, "it ends by itself", endByItself},
+	{is[notified], running, triggers, "its watchdog barks by its own wish", barkAsTold},
 	{is[notified], starting, saysReady, "it is ready", readyByItsWord},
-	{is[notified], living, nil, "its status is shown", showStatus},
+	{is[notified], living, nil, "its word is taken", takeWord},
+	{is[notified], leaving, extends, "it has more time to end", extendStop},
 	{is[checked], anywhere, noActiveCheck, "that check is not wanted any more", nothing},
 	{is[checked], starting, good, "it is ready", readyByCheck},
 	{is[checked], starting, nil, "it is asked again, less and less often", askAgain},
@@ -131,6 +136,8 @@ var table = []rule{
 	{is[tick], leaving, killDue, "what ignores SIGTERM is killed", kill},
 	{is[tick], starting, settled, "without a check it is ready", (*move).ready},
 	{is[tick], starting, tooSlow, "it took too long to be ready", giveUpStarting},
+	{is[tick], running, barkLate, "it may have spoken while we were held up", petWatchdog},
+	{is[tick], running, barkDue, "its watchdog heard nothing", bark},
 	{is[tick], living, checkDue, "it is asked how it is", ask},
 }
 

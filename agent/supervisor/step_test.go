@@ -88,6 +88,13 @@ func (p *player) play(order string) error {
 		return err
 	}
 	switch word {
+	case "asleep": // without ticks: the agent stood still
+		d, err := time.ParseDuration(rest)
+		p.now = p.now.Add(d)
+		if err == nil {
+			p.step(tick{})
+		}
+		return err
 	case "wanted":
 		s, err := parseSpec(p.in.Spec, rest)
 		if err != nil {
@@ -104,7 +111,7 @@ func (p *player) play(order string) error {
 		p.lives++
 		p.step(started{run{
 			Token: fmt.Sprint("life", p.lives), PID: 100 * p.lives, Revision: p.in.Spec.Revision, Port: 20000,
-			Started: p.now, Command: rest == "command",
+			Started: p.now, Command: rest == "command", Watchdog: plan{spec: p.in.Spec}.watchdog(),
 		}, p.in.Spec})
 	case "not-started":
 		p.step(notStarted{rest})
@@ -138,6 +145,8 @@ func (p *player) play(order string) error {
 				ev.stopping = &stopping{thenStart, "a restart was asked for"}
 			case "ending":
 				ev.stopping = &stopping{thenEnded, "exited with code 1"}
+			case "watchdog":
+				ev.spec.Health, ev.run.Watchdog = &topics.HealthCheck{Notify: true}, 30*time.Second
 			case "tcp":
 				ev.spec.Health = &topics.HealthCheck{TCP: true}
 			}
@@ -237,6 +246,8 @@ func parseSpec(s topics.Spec, text string) (topics.Spec, error) {
 			s.StartTimeout = seconds
 		case "stop":
 			s.StopTimeout = seconds
+		case "watchdog":
+			s.Health = &topics.HealthCheck{Notify: true, Watchdog: seconds}
 		case "check":
 			err = nil
 			s.Health = map[string]*topics.HealthCheck{

@@ -412,7 +412,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 	}
 	r := run{
 		Token: token, Revision: v.Spec.Revision, Version: p.version, Port: p.port,
-		Started: now, Command: len(p.health) > 0,
+		Started: now, Command: len(p.health) > 0, Watchdog: p.watchdog(),
 	}
 	s.intend(v, r) // an agent that is killed now leaves a trace of what it was about to start
 	c := p.command
