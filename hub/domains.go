@@ -7,6 +7,7 @@ import (
 
 	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -27,6 +28,9 @@ type domain struct {
 	ever      bool // was online in this run of the hub
 	gone      bool // lost for failover_after
 	ordered   order
+	chosen    map[string]string // in what it was better than the next one, by service it was ordered
+	flaps     flaps
+	machine   planner.Machine
 	seen      map[string]uint64 // when each instance was first seen running, as a number that only grows
 }
 
@@ -93,6 +97,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 		// One that was lost before we started is no news.
 		if d.ever || !h.store.Known(d.name).Lost {
 			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.name, h.cfg.Timing.LostAfter.Duration()))
+			h.countLoss(d, now)
 		}
 		h.sayOffline(d)
 		h.remember(d)
@@ -177,6 +182,7 @@ func (h *Hub) expire(now time.Time) {
 	}
 	for _, d := range h.domains {
 		h.update(d, now)
+		h.rested(d, now)
 		lost := d.since.Add(h.cfg.Timing.FailoverAfter.Duration())
 		switch {
 		case d.state == topics.DomainIsLost && !d.gone && now.Before(lost):

@@ -104,10 +104,15 @@ func (h *Hub) receiveAvailability(a topics.Address, m topics.Message, now time.T
 	return nil
 }
 
-// metrics are for Home Assistant, which reads them at their topic: the hub
-// only notes whether there is a temperature to be shown.
+// metrics rank the domains. Home Assistant reads them at their topic: for it
+// the hub only notes whether there is a temperature to be shown.
 func (h *Hub) metrics(name string, m topics.Metrics) {
-	if d := h.domains[name]; d != nil && !d.hot && m.Temperature != nil {
+	d := h.domains[name]
+	if d == nil {
+		return
+	}
+	h.measured(d, m)
+	if !d.hot && m.Temperature != nil {
 		d.hot, h.dirty = true, true
 	}
 }

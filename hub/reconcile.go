@@ -42,7 +42,9 @@ func (h *Hub) input() planner.Input {
 func (h *Hub) observed(d *domain) planner.Domain {
 	p := planner.Domain{
 		Name: d.name, State: d.state, Gone: d.gone, Micro: d.micro,
+		Flapping: d.flaps.now(), Machine: d.machine,
 		Ordered:  d.ordered.services,
+		Chosen:   d.chosen,
 		Catalog:  make(map[string]string),
 		Observed: make(map[string]planner.Instance),
 	}
@@ -100,6 +102,7 @@ func (h *Hub) order(now time.Time) {
 			specs[service] = known[service].spec
 		}
 		h.sayMoved(d, specs)
+		h.noteChoices(d, specs)
 		d.ordered = h.command(d, specs, string(encoded), now)
 		h.bus.Publish(d.ordered.message)
 		h.dirty = true // the plan's lines follow from what is ordered
@@ -138,6 +141,22 @@ func (d *domain) seenGeneration(epoch uint64) uint64 {
 		return 0
 	}
 	return d.last.Generation
+}
+
+// noteChoices keeps why a domain was chosen for what it is given now: a plan
+// that is made later cannot tell any more. A restart of the hub forgets it.
+func (h *Hub) noteChoices(d *domain, specs map[string]topics.Spec) {
+	before := d.chosen
+	d.chosen = make(map[string]string)
+	for service := range specs {
+		because := before[service]
+		if c := h.plan.Services[service].At(d.name); c.Action == topics.ActionStart {
+			because = c.Because
+		}
+		if because != "" {
+			d.chosen[service] = because
+		}
+	}
 }
 
 // sayMoved says which services leave a lost domain.

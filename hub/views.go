@@ -121,6 +121,9 @@ func (h *Hub) viewDomain(d *domain) topics.DomainView {
 		last := d.last
 		v.Heartbeat = &last
 	}
+	if d.flaps.now() {
+		v.Problem = d.flaps.problem()
+	}
 	s := d.status
 	if s == nil {
 		return v
@@ -181,9 +184,10 @@ func (h *Hub) problems() []string {
 		all = append(all, "what was changed is not kept over a restart of the hub: "+err.Error())
 	}
 	for _, d := range h.viewDomains() {
-		switch {
-		case d.Problem != "":
+		if d.Problem != "" {
 			all = append(all, d.Name+": "+d.Problem)
+		}
+		switch {
 		case d.Micro && d.State == topics.DomainIsOffline:
 			all = append(all, d.Name+" is offline: is it switched on and connected? `forget` it if it is gone for good")
 		case d.State == topics.DomainIsLost:

@@ -237,7 +237,7 @@ func TestMeter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	got := m.Measure(now, groups)
 	page := uint64(os.Getpagesize())
-	if got.Load1 != 0.52 || got.MemoryTotal != 1000<<10 || got.MemoryUsed != 600<<10 || got.DiskFree == 0 {
+	if got.Load1 != 0.52 || got.Cores < 1 || got.MemoryTotal != 1000<<10 || got.MemoryUsed != 600<<10 || got.DiskFree == 0 {
 		t.Errorf("machine: %+v", got)
 	}
 	if got.Temperature == nil || *got.Temperature != 48.3 {

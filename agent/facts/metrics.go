@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ func (m *Meter) Measure(now time.Time, groups map[string]int) topics.Metrics {
 	if f := strings.Fields(read(m.proc + "/loadavg")); len(f) > 0 {
 		out.Load1, _ = strconv.ParseFloat(f[0], 64)
 	}
+	out.Cores = runtime.NumCPU()
 	total, available := memory(read(m.proc + "/meminfo"))
 	out.MemoryTotal, out.MemoryUsed = total, total-min(available, total)
 	var disk unix.Statfs_t

@@ -71,6 +71,16 @@ type Outcome struct {
 	Choices []Choice // by domain: one for each that has it in its catalog, was given it or tells of it
 }
 
+// At returns what should become of the service on a domain; the zero Choice
+// where the domain is not known.
+func (o *Outcome) At(domain string) Choice {
+	i, known := slices.BinarySearchFunc(o.Choices, domain, func(c Choice, name string) int { return compare(c.Domain, name) })
+	if !known {
+		return Choice{}
+	}
+	return o.Choices[i]
+}
+
 // Choice says what should become of a service on a domain.
 type Choice struct {
 	Domain string

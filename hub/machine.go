@@ -1,0 +1,56 @@
+package hub
+
+import (
+	"math"
+
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Figures of a machine count in coarse steps, and a step is left only when the
+// figure is clearly out of it: a load that flickers is no news to the planner.
+const (
+	loadAtMost   = 6         // quarters of its cores; busier than that is equally bad
+	loadSlack    = 1.0       // quarters by which a load must differ from its step
+	memorySlack  = 0.05      // by which share a machine's memory must differ from what was known
+	fullAbove    = 0.9       // of the memory in use
+	notFullBelow = 0.8       // of it
+	coresAtMost  = 1024      // more than a home has in one machine
+	memoryAtMost = 1<<50 - 1 // bytes; a larger figure is an error of who says so
+)
+
+// steady returns what metrics make of what was known of a machine.
+func steady(was planner.Machine, m topics.Metrics) planner.Machine {
+	is := was
+	if m.Cores > 0 {
+		is.Cores = min(m.Cores, coresAtMost)
+	}
+	total := float64(min(m.MemoryTotal, memoryAtMost))
+	if math.Abs(total-float64(was.Memory)) > memorySlack*float64(was.Memory) {
+		is.Memory = uint64(total)
+	}
+	load := max(m.Load1, 0) * 4 / float64(max(is.Cores, 1)) // in quarters
+	if math.Abs(load-float64(was.Load)) > loadSlack {
+		is.Load = int(math.Round(min(load, loadAtMost)))
+	}
+	switch used := float64(m.MemoryUsed); {
+	case total == 0:
+		is.Full = false
+	case used >= fullAbove*total:
+		is.Full = true
+	case used < notFullBelow*total:
+		is.Full = false
+	}
+	return is
+}
+
+// measured takes a machine's figures over. Load and memory in use only rank
+// domains for what is to be started next, so nothing is planned anew for
+// them; what the machine has may rule it out for a service.
+func (h *Hub) measured(d *domain, m topics.Metrics) {
+	was := d.machine
+	d.machine = steady(was, m)
+	if d.machine.Cores != was.Cores || d.machine.Memory != was.Memory {
+		h.dirty = true
+	}
+}
