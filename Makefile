@@ -103,7 +103,7 @@ check-race:
 	CGO_ENABLED=1 go test -race ./...
 
 check-fuzz:
-	sh build/fuzz.sh 10s
+	sh build/fuzz.sh
 
 check-docs:
 	go test -count=1 -run TestProtocolDocument ./topics

@@ -112,7 +112,8 @@ func syntax(file string, err error) Fault {
 	f := Fault{File: file, Message: err.Error(), Hint: "mend it first: what follows could not be read"}
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
-		f.Line, f.Message = parse.Position.Line, strings.TrimSuffix(parse.Message, ".")
+		// The library gives line 0 to some faults of the first line.
+		f.Line, f.Message = max(parse.Position.Line, 1), strings.TrimSuffix(parse.Message, ".")
 		if strings.Contains(f.Message, "expected value but found") {
 			f.Hint = `text is written in quotes, as name = "home"`
 		}
