@@ -286,6 +286,7 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 		if retained {
 			return
 		}
+		h.stirred = true
 		if b.ID == "" || len(b.ID) > maxID || h.full(name, now) {
 			return
 		}
@@ -303,6 +304,9 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 		}
 		d = h.newDomain(name, b.ID)
 	}
+	// One of many makes nothing due sooner than the one before it did: it costs
+	// a look at its own domain, and not at a thousand.
+	h.stirred = h.stirred || !d.heard || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.state != topics.DomainIsOnline
 	d.beat, d.heard, d.last = now, true, b
 	h.update(d, now)
 	h.raiseEpoch(b.Epoch, name, now)

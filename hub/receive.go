@@ -28,6 +28,8 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 	if !ok {
 		return
 	}
+	// A heartbeat tells itself whether it is more than one of many.
+	h.stirred = h.stirred || a.Kind != topics.DomainHeartbeat && a.Kind != topics.DomainMetrics
 	if a.Kind.Imperative() && m.Retain {
 		if h.limits.allow(m.Topic, refusalsKept, now) {
 			h.log.Warn("ignored a retained order: publish it without the retain flag", "topic", m.Topic)
@@ -35,6 +37,7 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 		return
 	}
 	if err := h.dispatch(a, m, now); err != nil {
+		h.stirred = true
 		h.refuseMessage(m.Topic, topics.Event{Domain: a.Domain, Service: a.Service, Message: err.Error()}, now)
 	}
 }
