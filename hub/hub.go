@@ -87,7 +87,7 @@ type Hub struct {
 	problem   string // of the last reload
 	wake      time.Time
 	stirred   bool      // something came that may make something due sooner than wake
-	rested    time.Time // before it nothing is planned again, see pass
+	rest      time.Time // before it nothing is planned again, see pass
 	looked    time.Time // when the loop last looked at its domains
 	saveAt    time.Time // when to try again to write what the disk did not take
 }
@@ -234,14 +234,14 @@ func (h *Hub) Run(ctx context.Context) {
 func (h *Hub) pass(now time.Time) {
 	for h.dirty && h.connected {
 		began := time.Now()
-		if began.Before(h.rested) {
-			h.due(h.rested)
+		if began.Before(h.rest) {
+			h.due(h.rest)
 			return
 		}
 		h.dirty = false
 		h.reconcile(now)
 		took := time.Since(began)
-		h.rested = began.Add(2 * took)
+		h.rest = began.Add(2 * took)
 	}
 }
 
