@@ -61,8 +61,8 @@ type subject struct {
 	place    int // in the order; -1 when it is not defined
 	cells    []*cell
 	outcome  *Outcome
-	somehow  bool // a domain could run it (findPlace)
-	searched bool // whether somehow is known
+	room     room // whether a domain could run it (findPlace)
+	searched bool // whether that is known
 
 	// what its last placing read, and who read it
 	readLoad, readAll bool
@@ -137,12 +137,12 @@ func (h *home) unfitAt(c *cell) unfitness {
 }
 
 // hasPlace tells what findPlace found.
-func (h *home) hasPlace(name string) bool {
+func (h *home) hasPlace(name string) room {
 	s := h.subject(name)
 	if !s.searched {
-		s.somehow, s.searched = h.findPlace(s), true
+		s.room, s.searched = h.findPlace(s), true
 	}
-	return s.somehow
+	return s.room
 }
 
 // find returns the place of a service among the cells of a domain.

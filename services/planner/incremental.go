@@ -245,6 +245,7 @@ func (p *Planner) drop(s *subject) {
 // touch notes that something is known of a service that was not.
 func (p *Planner) touch(s *subject) {
 	s.replan = true
+	s.judge = s.judge || len(p.dependents[s.name]) > 0 // needers looks whether it is there
 	p.tell(s)
 	if s.searched {
 		s.searched = false

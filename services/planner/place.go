@@ -265,7 +265,7 @@ func (h *home) unsuited(name string, spots []spot) string {
 			spots = spots[1:]
 		}
 		here := len(spots) > 0 && spots[0].Name == d.Name
-		reason := ""
+		reason := "" // a pin is the same for all
 		switch {
 		case here && spots[0].choice.Action != "":
 			continue
@@ -279,7 +279,9 @@ func (h *home) unsuited(name string, spots []spot) string {
 		default:
 			reason = unfit(h.defs[name], &d.Domain).reason
 		}
-		reasons = append(reasons, reason)
+		if !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
+		}
 	}
 	if left > 0 {
 		reasons = append(reasons, fmt.Sprintf("and %d more", left))

@@ -153,12 +153,13 @@ func (h *home) wanted(name string) (on bool, why string) {
 	}
 }
 
-// needers are the wanted services that depend on name and have a domain that
-// could run them.
+// needers are the wanted services that depend on name and have an online
+// domain that could run them. One whose domains are offline starts nothing, but
+// it does not stop what is there for it: an agent may just be restarting.
 func (h *home) needers(name string) []string {
 	var all []string
 	for _, t := range h.dependents[name] {
-		if h.on[t] && h.hasPlace(t) {
+		if h.on[t] && (h.hasPlace(t) == open || h.hasPlace(t) == away && h.isThere(name)) {
 			all = append(all, t)
 		}
 	}
@@ -166,20 +167,38 @@ func (h *home) needers(name string) []string {
 	return all
 }
 
-// findPlace tells whether a domain that is not gone could run a service, now or
-// as soon as it is back, or goes on running it because nothing can replace it.
-func (h *home) findPlace(s *subject) bool {
+// room tells whether a service has a place.
+type room int
+
+const (
+	none room = iota
+	away      // it has, as soon as a domain is back
+	open      // it has, or it is where its domain is only offline
+)
+
+// findPlace tells whether a domain that is not gone could run a service, or
+// goes on running it because nothing can replace it.
+func (h *home) findPlace(s *subject) room {
+	found := none
 	for _, c := range s.cells {
 		d := c.site
 		if d.Gone || d.Draining {
 			continue
 		}
-		u := h.unfitAt(c)
-		if u.reason == "" || u.at == replaced && c.ordered && c.instance.State.Listed() {
-			return true
+		switch u := h.unfitAt(c); {
+		case u.reason != "" && (u.at != replaced || !c.ordered || !c.instance.State.Listed()):
+		case d.State == topics.DomainIsOnline || c.ordered || c.runs():
+			return open
+		default:
+			found = away
 		}
 	}
-	return false
+	return found
+}
+
+// isThere tells whether anything of a service runs or was ordered.
+func (h *home) isThere(name string) bool {
+	return slices.ContainsFunc(h.subject(name).cells, func(c *cell) bool { return !c.site.Gone && c.burdens() })
 }
 
 // target is the number of instances that are wanted of a service that is on;

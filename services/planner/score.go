@@ -85,8 +85,8 @@ func (s *score) most() (resource int) {
 const whole = 10_000 // of a resource
 
 // step is how much of a machine has to be in use to count as more: less than a
-// twentieth of it is not worth being far from what a service works with.
-const step = whole / 20
+// tenth of it is not worth being far from what a service works with.
+const step = whole / 10
 
 func (h *home) score(name string, s *spot) score {
 	needs := h.defs[name].Needs
@@ -195,7 +195,7 @@ func (h *home) because(name string, a, b *score, past bool) string {
 	case bySuits:
 		return fmt.Sprintf("%s %s a version that more of what needs it can use than that of %s", a.Name, has, b.Name)
 	case byFlapping:
-		return b.Name + " was lost too often lately"
+		return fmt.Sprintf("%s was lost too often lately, %s was not", b.Name, a.Name)
 	case byMemory:
 		return fmt.Sprintf("%s %s memory left, that of %s %s %s", a.Name, has, b.Name, is, tightness(b))
 	case byNear:
@@ -287,7 +287,7 @@ func (h *home) start(name string, o *Outcome, free []*spot, missing int, all boo
 		case len(free) == 1:
 			s.choice.Reason = o.Reason + "; " + s.Name + " is the only domain that can run it now"
 		case taken == len(free):
-			s.choice.Reason = fmt.Sprintf("%s; all %d domains that can run it now are needed", o.Reason, len(free))
+			s.choice.Reason = o.Reason + "; each domain that can run it now is needed"
 		default:
 			s.choice.Reason = o.Reason + "; " + h.because(name, &scores[i], &scores[taken], false)
 			s.choice.Because = h.because(name, &scores[i], &scores[taken], true)

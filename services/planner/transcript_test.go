@@ -23,9 +23,10 @@ var update = flag.Bool("update", false, "rewrite testdata")
 // plan says stands between "----" and the next empty line. With "obey" the
 // domains are given what was planned and run it, healthy, before the next plan.
 //
-//	service NAME [required] [needs=a,b>=1.2] [traits=x] [pinned=d] [replicas=N] [version=>=1]
+//	service NAME [required] [needs=a,b>=1.2] [traits=x] [pinned=d] [replicas=N] [version=>=1] [cpu=0.5] [memory=MB]
 //	retired NAME …                 gone from the configuration
-//	domain NAME STATE [gone] [draining] [traits=x] [has=a@1.2,b] [ordered=a] [runs=a:running:healthy]
+//	domain NAME STATE [gone] [draining] [flapping] [traits=x] [has=a@1.2,b] [ordered=a] [runs=a:running:healthy]
+//	       [cores=N] [memory=MB] [load=QUARTERS] [full]
 //	want NAME on|off|N
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -129,9 +130,15 @@ func (s *script) plan(out *strings.Builder) {
 func (s *script) obey() {
 	desired := s.last.Desired()
 	for name, d := range s.domains {
-		d.Ordered = map[string]bool{}
+		before := d.Chosen
+		d.Ordered, d.Chosen = map[string]bool{}, map[string]string{}
 		for _, service := range desired[name] {
 			d.Ordered[service] = true
+			if c := s.last.Services[service].At(name); c.Action == topics.ActionStart {
+				d.Chosen[service] = c.Because
+			} else {
+				d.Chosen[service] = before[service]
+			}
 		}
 		if d.State == topics.DomainIsOnline {
 			for service := range d.Observed {
@@ -181,6 +188,10 @@ func definition(t *testing.T, words []string) services.Definition {
 			d.Domains = strings.Split(value, ",")
 		case "replicas":
 			d.Replicas, err = strconv.Atoi(value)
+		case "cpu":
+			d.Needs.CPU, err = strconv.ParseFloat(value, 64)
+		case "memory":
+			d.Needs.Memory, err = strconv.Atoi(value + "000000")
 		case "version":
 			d.Version, err = services.ParseRange(value)
 		default:
@@ -208,6 +219,16 @@ func domain(t *testing.T, words []string) planner.Domain {
 				d.Draining = true
 			case "micro":
 				d.Micro = true
+			case "flapping":
+				d.Flapping = true
+			case "cores":
+				d.Machine.Cores, _ = strconv.Atoi(item)
+			case "memory":
+				d.Machine.Memory, _ = strconv.ParseUint(item+"000000", 10, 64)
+			case "load":
+				d.Machine.Load, _ = strconv.Atoi(item)
+			case "full":
+				d.Machine.Full = true
 			case "traits":
 				d.Traits = append(d.Traits, item)
 			case "has":
