@@ -180,6 +180,19 @@ func TestWaitsForTheHub(t *testing.T) {
 	})
 }
 
+// A hub that answers joins at the topic of all alone is joined too.
+func TestHubOfOneTopicForAllAnswers(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		u.common = true
+		h.agent(t.TempDir())
+		time.Sleep(answerTimeout)
+		if len(u.of(topics.DomainHeartbeat)) == 0 {
+			t.Error("not joined")
+		}
+	})
+}
+
 func TestStartCommand(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)

@@ -66,6 +66,7 @@ type hub struct {
 	id      string
 	epoch   uint64
 	answer  func(topics.Ask) (topics.Reply, bool)
+	common  bool // it answers at the verb's topic, whatever an asker names
 	heard   []topics.Message
 	retired bool
 }
@@ -123,6 +124,9 @@ func (u *hub) hear(m topics.Message) {
 		}
 		if reply, answers := u.answer(ask); answers {
 			_, response := u.tree.Request(topics.VerbJoin)
+			if ask.Response != "" && !u.common {
+				response = ask.Response
+			}
 			u.Publish(topics.Message{Topic: response, Payload: topics.Encode(reply), QoS: 1})
 		}
 	}

@@ -76,12 +76,13 @@ func (l *link) accept(c candidate, g topics.Grant) error {
 // disk the id too.
 func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
 	request, response := l.tree.Request(topics.VerbJoin)
+	own := l.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.config.Name})
 	transaction := facts.NewUUID()
 	answers := make(chan topics.Reply, 1)
 	connectCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := l.connect(connectCtx, c, "domain-"+l.id+"-join", nil, func(m topics.Message) {
-		if m.Topic != response || m.Retain {
+		if m.Topic != response && m.Topic != own || m.Retain {
 			return
 		}
 		reply, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
@@ -99,17 +100,24 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 	defer conn.Close()
 	ctx, cancel = context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	if err := conn.Subscribe(ctx, response); err != nil {
-		return topics.Grant{}, err
+	asked := 1
+	if conn.Subscribe(ctx, own) != nil {
+		asked = askedOwn + 1 // refused by an older broker; or the line is dead, and the next to be sent says so
 	}
-	question := topics.Message{Topic: request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(topics.Ask{
-		Transaction: transaction, ID: l.id, Name: l.config.Name, Session: l.session,
+	ask := topics.Ask{
+		Transaction: transaction, Response: own, ID: l.id, Name: l.config.Name, Session: l.session,
 		Protocol: topics.Protocol, Address: *l.address.Load(),
-	})}
+	}
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
-	for {
-		conn.Publish(question)
+	for ; ; asked++ {
+		if asked == askedOwn+1 { // a hub or access rules that know the common topic alone
+			ask.Response = ""
+			if err := conn.Subscribe(ctx, response); err != nil {
+				return topics.Grant{}, err
+			}
+		}
+		conn.Publish(topics.Message{Topic: request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(ask)})
 		select {
 		case reply := <-answers:
 			if reply.Status != topics.StatusOK {

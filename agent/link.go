@@ -20,6 +20,7 @@ import (
 const (
 	answerTimeout  = 3 * time.Second // to connect, and for a hub's answer to a join
 	askAgain       = 500 * time.Millisecond
+	askedOwn       = 3           // times that an answer is wanted at a topic of our own, where nobody else's come
 	hurriedTimeout = time.Second // to connect, while there are other candidates
 	browseWindow   = 2 * time.Second
 	maxRetry       = time.Second     // between attempts to reach a hub

@@ -44,6 +44,8 @@ dominion/request/join                               psd   sd     -      p
 dominion/request/start                              psd   sd     -      p
 dominion/request/status/x                           psd   sd     -      -
 dominion/response/status                            psd   sd     -      sd
+dominion/response/join/pi-kitchen                   psd   sd     -      sd
+dominion/response/join/other                        psd   sd     -      -
 dominion/unknown                                    psd   sd     -      -
 dominion                                            psd   sd     -      -
 dominions/hub/status                                psd   sd     psd    -

@@ -103,13 +103,14 @@ func (f *follower) ask() error {
 		return err
 	}
 	defer l.leave()
-	request, response := f.crowd.tree.Request(topics.VerbJoin)
+	request, _ := f.crowd.tree.Request(topics.VerbJoin)
+	response := f.crowd.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: f.name})
 	if err := l.subscribe(response, 1); err != nil {
 		return err
 	}
 	transaction := fmt.Sprintf("%016x", rand.Uint64())
 	question := topics.Encode(topics.Ask{
-		Transaction: transaction, ID: f.id, Name: f.name, Session: f.session, Protocol: topics.Protocol, Address: f.source,
+		Transaction: transaction, Response: response, ID: f.id, Name: f.name, Session: f.session, Protocol: topics.Protocol, Address: f.source,
 	})
 	deadline, again := time.Now().Add(followerPatience), time.Now()
 	for id := uint16(2); time.Now().Before(deadline); {

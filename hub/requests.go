@@ -35,6 +35,8 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, topics.Encode(reply))
 	if h.mayAnswerAt(m.ResponseTopic) {
 		answer.Topic, answer.Correlation = m.ResponseTopic, m.Correlation
+	} else if a, ok := h.tree.Parse(ask.Response); ok && a.Kind == topics.ResponseTo && a.Verb == verb {
+		answer.Topic = ask.Response
 	}
 	h.bus.Publish(answer)
 }

@@ -135,6 +135,37 @@ func TestTimingIsReloaded(t *testing.T) {
 	})
 }
 
+// Askers of MQTT 3.1.1 name a topic in the payload: one of those for answers,
+// and of the verb that they ask.
+func TestResponseTopicInThePayload(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		for topic, want := range map[string]string{
+			"dominion/response/version/me":   "dominion/response/version/me",
+			"dominion/response/join/me":      "dominion/response/version",
+			"dominion/response/version/a/b":  "dominion/response/version",
+			"dominion/response/version/":     "dominion/response/version",
+			"dominion/response/version/+":    "dominion/response/version",
+			"clients/me/answers":             "dominion/response/version",
+			"dominion/domain/d/services/set": "dominion/response/version",
+			"":                               "dominion/response/version",
+		} {
+			got := ""
+			h.mu.Lock()
+			h.answered = func(m topics.Message) {
+				if strings.Contains(string(m.Payload), `"transaction":"r"`) && !strings.Contains(m.Topic, "/request/") {
+					got = m.Topic
+				}
+			}
+			h.mu.Unlock()
+			h.broker.Publish(topics.Message{Topic: "dominion/request/version", Payload: topics.Encode(topics.Ask{Transaction: "r", Response: topic}), QoS: 1})
+			synctest.Wait()
+			if got != want {
+				h.Errorf("asked for %q, answered at %q", topic, got)
+			}
+		}
+	})
+}
+
 // MQTT 5 askers name a topic and mark their answer. The hub speaks there, but
 // not at topics where it has a voice of its own.
 func TestResponseTopic(t *testing.T) {

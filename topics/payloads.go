@@ -282,6 +282,7 @@ type Ask struct {
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
 	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost"`
 	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml"`
+	Response    string `json:"response_topic,omitempty" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
 	ID          string `json:"id,omitempty" doc:"join: UUID of the domain"`
 	Name        string `json:"name,omitempty" doc:"join: name of the domain"`
 	Session     string `json:"session,omitempty" doc:"join: of this run of the agent"`

@@ -195,6 +195,7 @@ var titles = map[Kind]string{
 	DomainEvent: "Event of a domain", DomainServicesSet: "Start command", DomainLease: "Lease", DomainCommand: "Command",
 	DomainResponse: "Response of a domain", DomainDrainSet: "Drain", DomainServiceLog: "Log",
 	ServiceStatus: "Service status", ServiceEndpoints: "Endpoints", ServiceSet: "Switch and scale", Request: "Request", Response: "Response",
+	ResponseTo: "Response to one",
 }
 
 var groups = map[Kind]string{HubAvailability: "Hub", DomainAvailability: "Domains", ServiceStatus: "Services", Request: "Questions and orders"}

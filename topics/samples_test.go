@@ -90,6 +90,8 @@ func samples() map[Kind][]byte {
 
 		Request:  Encode(Ask{Transaction: asked, Service: "web"}),
 		Response: Encode(Accept(asked, answers()[VerbWhy])),
+
+		ResponseTo: Encode(Accept(asked, answers()[VerbJoin])),
 	}
 }
 

@@ -48,6 +48,7 @@ const (
 	ServiceSet
 	Request
 	Response
+	ResponseTo
 )
 
 // Entry is one row of the Catalog.
@@ -86,6 +87,7 @@ func Catalog() []Entry {
 		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, `UPDATE` (roll the newest version of the catalog out), or a number of replicas."},
 		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", Ask{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured."},
 		{Response, "response/<verb>", false, 1, "hub", Reply{}, "The answer to a request, by its transaction."},
+		{ResponseTo, "response/<verb>/<domain>", false, 1, "hub", Reply{}, "The answer to a request that named this topic as its `response_topic`: a thousand agents that join at once hear their own answers alone."},
 	}
 }
 

@@ -139,6 +139,7 @@ func TestRetainAndQoS(t *testing.T) {
 		"service/<service>/set":                 {false, true, 1},
 		"request/<verb>":                        {false, true, 1},
 		"response/<verb>":                       {false, false, 1},
+		"response/<verb>/<domain>":              {false, false, 1},
 	}
 	for _, e := range Catalog() {
 		got := flags{e.Retain, e.Kind.Imperative(), e.QoS}
@@ -173,7 +174,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		}
 	}
 	// What the hub says itself would come back to it.
-	for _, k := range []Kind{HubAvailability, HubStatus, HubEvent, DomainServicesSet, DomainCommand, Response, DomainServiceLog} {
+	for _, k := range []Kind{HubAvailability, HubStatus, HubEvent, DomainServicesSet, DomainCommand, Response, ResponseTo, DomainServiceLog} {
 		if covered(tree.HubFilters(), k) {
 			t.Errorf("the hub hears %s", Lookup(k).Pattern)
 		}
