@@ -132,6 +132,13 @@ func (b *Broker) Publish(m topics.Message) { b.engine.Publish(m) }
 // Retain of a message is true for one that was stored before, and for an order
 // that somebody publishes with the retain flag.
 func (b *Broker) Subscribe(filter string, handler func(topics.Message)) error {
+	_, err := b.Watch(filter, handler)
+	return err
+}
+
+// Watch is Subscribe until stop is called. The handler may be called once more
+// after that, for what was published before.
+func (b *Broker) Watch(filter string, handler func(topics.Message)) (stop func(), err error) {
 	return b.engine.Subscribe(filter, func(m topics.Message, stored bool) {
 		at, _ := b.tree.Parse(m.Topic)
 		m.Retain = stored || m.Retain && at.Kind.Imperative()

@@ -1,6 +1,10 @@
 package config
 
-import "github.com/jmbarzee/dominion/services"
+import (
+	"strings"
+
+	"github.com/jmbarzee/dominion/services"
+)
 
 // service reads one [services.NAME]. What the keys mean together is judged by
 // services.Validate, when all are read.
@@ -122,5 +126,17 @@ func (t *table) check(h *services.Health) {
 	kinds := t.fine("http") && t.fine("tcp") && t.fine("notify") && t.fine("mqtt")
 	if !kinds && h.HTTP == "" && !h.TCP && !h.Notify && h.MQTT == "" {
 		h.TCP = true
+	}
+}
+
+// holder returns the table that holds a key which is given by its path, as
+// "scale.max", and the key's name in it.
+func (t *table) holder(key string) (*table, string) {
+	for {
+		name, rest, more := strings.Cut(key, ".")
+		if !more {
+			return t, key
+		}
+		t, key = &table{l: t.l, up: t, path: t.keyPath(name), variable: t.variableName(name)}, rest
 	}
 }

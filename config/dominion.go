@@ -52,7 +52,7 @@ func (t *table) dominion(d *Dominion) {
 	t.sub("zeroconf").zeroconf(&d.Zeroconf)
 	t.sub("homeassistant").homeAssistant(&d.HomeAssistant)
 	t.sub("timing").timing(&d.Timing)
-	d.Services = t.sub("services").services()
+	d.Services = t.sub("services").services(d.TopicPrefix)
 }
 
 // label reads a name that must be a DNS label.
@@ -281,7 +281,7 @@ func (t *table) timing(timing *topics.Timing) {
 }
 
 // services reads every [services.NAME] and judges them together.
-func (t *table) services() []services.Definition {
+func (t *table) services(prefix string) []services.Definition {
 	names := slices.Collect(maps.Keys(t.values))
 	// SERVICES_WEB_ENVIRONMENT_PORT is the port of web-environment, where that
 	// is defined, before it is a variable PORT of web: longer names first.
@@ -296,10 +296,21 @@ func (t *table) services() []services.Definition {
 	}
 	slices.SortFunc(defs, func(a, b services.Definition) int { return cmp.Compare(a.Name, b.Name) })
 	faults := slices.DeleteFunc(services.Validate(defs), func(f services.Fault) bool {
-		return !in[f.Service].fine(f.Key) // it was not read: what is judged is a default
+		at, key := in[f.Service].holder(f.Key)
+		return !at.fine(key) // it was not read: what is judged is a default
 	})
 	for _, f := range faults {
-		in[f.Service].fault(f.Key, f.Hint, "%s", f.Message)
+		at, key := in[f.Service].holder(f.Key)
+		at.fault(key, f.Hint, "%s", f.Message)
+	}
+	for _, d := range defs {
+		if d.Scale == nil {
+			continue
+		}
+		if a, ours := topics.NewTree(prefix).Parse(d.Scale.Topic()); ours && a.Kind.Imperative() {
+			at, key := in[d.Name].holder("scale.metric")
+			at.fault(key, "follow a topic that says something", "%s takes orders, it holds no figure", d.Scale.Topic())
+		}
 	}
 	return defs
 }

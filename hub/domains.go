@@ -31,6 +31,8 @@ type domain struct {
 	chosen    map[string]string // in what it was better than the next one, by service it was ordered
 	flaps     flaps
 	machine   planner.Machine
+	usage     map[string]topics.Usage // by service, of the last metrics
+	usageAt   time.Time
 	seen      map[string]uint64 // when each instance was first seen running, as a number that only grows
 }
 

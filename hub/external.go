@@ -34,7 +34,8 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	l := new(line)
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Log: s.Log})
+	w := newWatcher()
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Watch: w.set, Log: s.Log})
 	will := h.Will()
 	o := client.Options{
 		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,
@@ -44,7 +45,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	alive, cancel := context.WithCancel(context.Background())
 	var kept sync.WaitGroup
 	there := make(chan struct{})
-	kept.Go(func() { s.keep(alive, l, h, o, sync.OnceFunc(func() { close(there) })) })
+	kept.Go(func() { s.keep(alive, l, w, h, o, sync.OnceFunc(func() { close(there) })) })
 	s.run(ctx, h, there, s.announceExternal(h.ID()), func([]broker.User, bool) error { return nil })
 	if c := l.conn.Load(); c != nil {
 		flushing, done := context.WithTimeout(context.Background(), stopTime)
@@ -60,7 +61,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 
 // keep connects to the external broker, again and again, until ctx ends, and
 // tells when it did.
-func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options, there func()) {
+func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client.Options, there func()) {
 	last := ""
 	var seen time.Time // when another hub was at our topics
 	for attempt := 0; ctx.Err() == nil; attempt++ {
@@ -94,9 +95,8 @@ func (s Service) keep(ctx context.Context, l *line, h *Hub, o client.Options, th
 		l.conn.Store(conn)
 		h.Connected()
 		there()
-		select {
-		case <-ctx.Done():
-		case <-conn.Done():
+		w.serve(ctx, conn, h, s.Log)
+		if ctx.Err() == nil {
 			s.Log.Warn("the connection to the broker broke", "error", conn.Err())
 		}
 		h.Disconnected()

@@ -95,10 +95,8 @@ func (h *home) start() {
 	}
 	h.broker = b
 	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Log: log})
-	for _, f := range h.hub.Filters() {
-		if err := b.Subscribe(f, h.hub.Deliver); err != nil {
-			h.Fatal(err)
-		}
+	if err := h.hub.Attach(b); err != nil {
+		h.Fatal(err)
 	}
 	h.hub.Connected()
 	ctx, cancel := context.WithCancel(context.Background())

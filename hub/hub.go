@@ -36,7 +36,10 @@ type Options struct {
 	// Embedded tells that the broker began with the hub: nobody is connected
 	// to it from before, whatever it kept.
 	Embedded bool
-	Log      *slog.Logger
+	// Watch is told all topics, besides Filters, whose messages are wanted from
+	// now on: those before are not. It must not block. Nil: Attach sets it.
+	Watch func(topics []string)
+	Log   *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -71,6 +74,9 @@ type Hub struct {
 	devices   map[string]device // what Home Assistant is told, by domain or service
 	limits    limiter           // of what is refused
 	passing   limiter           // of the domains' events
+
+	scaling scaling
+	watch   func(topics []string)
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -139,6 +145,8 @@ func New(o Options) *Hub {
 		planner:   planner.NewPlanner(planner.Input{}),
 		removed:   make(map[string]bool),
 		ghosts:    make(map[string]bool),
+		scaling:   newScaling(),
+		watch:     o.Watch,
 	}
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
@@ -195,6 +203,7 @@ func (h *Hub) Run(ctx context.Context) {
 	h.started = time.Now()
 	h.beginEpoch()
 	h.event(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
+	h.followFigures()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -213,6 +222,7 @@ func (h *Hub) Run(ctx context.Context) {
 			h.stirred = false
 			h.expire(now)
 		}
+		h.scaleAll(now)
 		h.save()
 		h.pass(now)
 		timer.Reset(max(time.Until(h.wake), 0))
@@ -274,7 +284,9 @@ func (h *Hub) handle(e event, now time.Time) {
 	case connected:
 		h.connect(now)
 	case disconnected:
-		h.connected = false
+		h.connected, h.scaling.told = false, true
+	case unheard:
+		h.cannotHear(e)
 	case reloaded:
 		h.reload(e.cfg, e.err)
 	case seenLonely:
@@ -354,5 +366,6 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 	}
 	h.defs, h.cfg.Services, h.cfg.Timing = next, cfg.Services, cfg.Timing
 	h.problem, h.dirty = "", true
+	h.followFigures()
 	h.event(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})
 }

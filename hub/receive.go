@@ -12,6 +12,7 @@ import (
 
 // receive takes one message. What cannot be read is said and does nothing.
 func (h *Hub) receive(m topics.Message, now time.Time) {
+	h.figure(m)
 	if _, ours := h.discovery.Ours(m.Topic); ours {
 		if m.Retain && len(m.Payload) > 0 && len(h.ghosts) < maxRemoved {
 			h.ghosts[m.Topic], h.dirty = true, true
@@ -55,7 +56,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		}
 		return h.domainStatus(a.Domain, *s, m, now)
 	case topics.DomainMetrics:
-		return decoded(m, func(v topics.Metrics) { h.metrics(a.Domain, v) })
+		return decoded(m, func(v topics.Metrics) { h.metrics(a.Domain, v, m.Retain, now) })
 	case topics.DomainEvent:
 		e, err := decode[topics.Event](m)
 		if err != nil || e == nil {
@@ -107,14 +108,16 @@ func (h *Hub) receiveAvailability(a topics.Address, m topics.Message, now time.T
 	return nil
 }
 
-// metrics rank the domains. Home Assistant reads them at their topic: for it
-// the hub only notes whether there is a temperature to be shown.
-func (h *Hub) metrics(name string, m topics.Metrics) {
+// metrics rank the domains, and say what services use, which numbers follow.
+// Home Assistant reads them at their topic: for it the hub only notes whether
+// there is a temperature to be shown.
+func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Time) {
 	d := h.domains[name]
 	if d == nil {
 		return
 	}
 	h.measured(d, m)
+	h.usage(d, m, retained, now)
 	if !d.hot && m.Temperature != nil {
 		d.hot, h.dirty = true, true
 	}

@@ -13,6 +13,8 @@ import (
 // reconcile plans, orders what has changed, and says what is. Everything that
 // is said is compared with what was said before, so it may be called freely.
 func (h *Hub) reconcile(now time.Time) {
+	h.scaling.told = true // of instances that came or went
+	h.scaleAll(now)
 	rows := h.rows()
 	h.findEndpoints(rows)
 	h.planner = planner.NewPlanner(h.input())
@@ -32,6 +34,7 @@ func (h *Hub) input() planner.Input {
 		Services: slices.Collect(maps.Values(h.defs)),
 		Retired:  slices.Collect(maps.Values(h.retired)),
 		Wants:    h.store.Wants(),
+		Scaled:   h.scaled(),
 	}
 	for _, d := range h.domains {
 		in.Domains = append(in.Domains, h.observed(d))

@@ -293,6 +293,9 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	}
 	view := h.views[ask.Service]
 	w := topics.Why{Service: ask.Service, State: view.State, Reason: view.Reason, Domains: []topics.WhyLine{}}
+	if now := h.figureNow(ask.Service); now != "" {
+		w.Reason += "; now: " + now
+	}
 	for _, c := range h.planner.Why(ask.Service) {
 		if ask.Domain == "" || c.Domain == ask.Domain {
 			w.Domains = append(w.Domains, topics.WhyLine{

@@ -73,7 +73,9 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 			loop, end := context.WithCancel(context.Background())
 			var runs, kept2 sync.WaitGroup
 			runs.Go(func() { h.Run(loop) })
-			kept2.Go(func() { Service{Log: log}.keep(ctx, l, h, o, func() { announced = append(announced, h.ID()) }) })
+			kept2.Go(func() {
+				Service{Log: log}.keep(ctx, l, newWatcher(), h, o, func() { announced = append(announced, h.ID()) })
+			})
 			return h.ID(), func() {
 				end()
 				runs.Wait()

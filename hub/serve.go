@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -73,10 +72,8 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		}
 	}()
 	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Log: s.Log})
-	for _, filter := range h.Filters() {
-		if err := b.Subscribe(filter, h.Deliver); err != nil {
-			return fmt.Errorf("cannot subscribe to %s: %w", filter, err)
-		}
+	if err := h.Attach(b); err != nil {
+		return err
 	}
 	if err := b.Listen(); err != nil {
 		return err

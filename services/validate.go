@@ -173,27 +173,47 @@ func (s Scale) Topic() string {
 }
 
 func (s Scale) validate(d Definition, fault func(key, hint, message string, args ...any)) {
+	const longest = 256 // bytes of a path into a payload
 	switch topic := s.Topic(); {
 	case topic != "":
-		if !validTopic(topic) {
-			fault("scale", `write metric = "mqtt:home/queue"`, "%q is no topic", topic)
+		// subscribed to, a topic below $share is a part of another one: MQTT 5, 4.8.2
+		if !validTopic(topic) || strings.HasPrefix(topic, "$share/") {
+			fault("scale.metric", `write metric = "mqtt:home/queue"`, "%q is no topic", topic)
 		}
+		if len(s.Field) > longest {
+			fault("scale.field", `write a path, as field = "queue.length"`, "%d bytes are no path", len(s.Field))
+		}
+	case s.Metric == "":
+		fault("scale.metric", `write metric = "cpu", "memory" or "mqtt:<topic>"`, "metric is missing")
 	case s.Metric != ScaleByCPU && s.Metric != ScaleByMemory:
-		fault("scale", `use metric = "cpu", "memory" or "mqtt:<topic>"`, "%q is no metric", s.Metric)
+		fault("scale.metric", `use metric = "cpu", "memory" or "mqtt:<topic>"`, "%q is no metric", s.Metric)
 	case s.Field != "":
-		fault("scale", `take field out, or use metric = "mqtt:<topic>"`, "field %q belongs to the payload of a topic", s.Field)
+		fault("scale.field", `take field out, or use metric = "mqtt:<topic>"`, "field %q belongs to the payload of a topic", s.Field)
 	}
-	if s.Min < 1 || s.Max < s.Min {
-		fault("scale", "write min of at least 1 and max of at least min", "min %d with max %d", s.Min, s.Max)
+	switch {
+	case s.Min < 1:
+		fault("scale.min", "write 1 or more; `stop` ends the last one", "min %d is not above zero", s.Min)
+	case s.Max == 0:
+		fault("scale.max", "write how many there may be at most, as max = 3", "max is missing")
+	case s.Max < s.Min:
+		fault("scale.max", "write max of at least min", "min %d with max %d", s.Min, s.Max)
+	case len(d.Domains) > 0 && s.Max > len(d.Domains):
+		fault("scale.max", "a domain runs one instance: write a lower max, or name more domains", "max %d, and it is pinned to %d", s.Max, len(d.Domains))
 	}
-	if s.Target <= 0 {
-		fault("scale", "write what one instance takes of the figure, as target = 0.7", "target %v is not above zero", s.Target)
+	switch {
+	case s.Target == 0:
+		fault("scale.target", "write what one instance takes of the figure, as target = 0.7", "target is missing")
+	case !(s.Target > 0):
+		fault("scale.target", "write what one instance takes of the figure, as target = 0.7", "target %v is not above zero", s.Target)
 	}
 	if s.Cooldown <= 0 {
-		fault("scale", `write a duration such as cooldown = "1m"`, "%v is no cooldown", s.Cooldown)
+		fault("scale.cooldown", `write a duration such as cooldown = "1m"`, "%v is no cooldown", s.Cooldown)
 	}
 	if d.Replicas > 0 {
 		fault("scale", "take one of them out", "a number that follows a figure, and %d replicas", d.Replicas)
+	}
+	if d.Restart.Policy == topics.RestartNever {
+		fault("scale", "take one of them out", "a number that follows a figure, of a service that ends for good")
 	}
 }
 

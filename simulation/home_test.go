@@ -141,10 +141,8 @@ func (h *home) start() {
 	if err := b.Subscribe("#", h.hear); err != nil {
 		h.Fatal(err)
 	}
-	for _, f := range u.Filters() {
-		if err := b.Subscribe(f, u.Deliver); err != nil {
-			h.Fatal(err)
-		}
+	if err := u.Attach(b); err != nil {
+		h.Fatal(err)
 	}
 	u.Connected()
 	ctx, cancel := context.WithCancel(context.Background())

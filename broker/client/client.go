@@ -224,6 +224,9 @@ func (c *Conn) Subscribe(ctx context.Context, filters ...string) error {
 	return nil
 }
 
+// Unsubscribe ends a subscription. Messages that are on their way still come.
+func (c *Conn) Unsubscribe(filters ...string) { c.paho.Unsubscribe(filters...) }
+
 // refused is the SUBACK return code of a failure (MQTT 3.1.1, 3.9.3); idInUse
 // is what mochi answers while a delivery of its own has the packet id that the
 // SUBSCRIBE chose, as when retained messages stream in: asked again it has

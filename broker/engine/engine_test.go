@@ -193,7 +193,7 @@ func TestSubscribeInside(t *testing.T) {
 			say(fmt.Sprintf("a/%03d", i), "old", true)
 		}
 		var got []string
-		err := e.Subscribe("a/#", func(m topics.Message, stored bool) {
+		stop, err := e.Subscribe("a/#", func(m topics.Message, stored bool) {
 			got = append(got, fmt.Sprintf("%s %s %v %v %s%s", m.Topic, m.Payload, m.Retain, stored, m.ResponseTopic, m.Correlation))
 		})
 		if err != nil || len(got) != 1000 || got[0] != "a/000 old true true rc" || !slices.IsSorted(got) {
@@ -208,9 +208,17 @@ func TestSubscribeInside(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		for _, f := range []string{"a/#/b", "", "$share/g/a"} {
-			if e.Subscribe(f, nil) == nil {
+			if _, err := e.Subscribe(f, nil); err == nil {
 				t.Errorf("filter %q was taken", f)
 			}
+		}
+		got = nil
+		stop()
+		stop()
+		say("a/1", "x", true)
+		synctest.Wait()
+		if len(got) != 0 {
+			t.Errorf("after the end of the subscription: %q", got)
 		}
 	})
 }

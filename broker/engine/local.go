@@ -50,12 +50,16 @@ func (e *Engine) Publish(m topics.Message) {
 // is published, with Retain as it was published. All handlers are called from
 // one goroutine, one at a time, in the order of what is published. Until a
 // handler returns messages gather in memory; it must not call Subscribe.
-func (e *Engine) Subscribe(filter string, handler func(m topics.Message, stored bool)) error {
+//
+// stop ends the subscription. The handler may be called once more for what was
+// published before.
+func (e *Engine) Subscribe(filter string, handler func(m topics.Message, stored bool)) (stop func(), err error) {
 	if group, _ := wire.Shared(filter); !wire.ValidFilter(filter) || group != "" {
-		return fmt.Errorf("cannot subscribe to %q: it is no topic filter", filter)
+		return nil, fmt.Errorf("cannot subscribe to %q: it is no topic filter", filter)
 	}
 	l := &local{handler: handler}
-	e.subscriptions.add(&subscription{local: l, filter: filter})
+	s := &subscription{local: l, filter: filter}
+	e.subscriptions.add(s)
 	in := &e.inside
 	for at := newCursor(filter); !at.done; {
 		// A message is set and pushed under its topic's stripe, so one that is
@@ -70,7 +74,7 @@ func (e *Engine) Subscribe(filter string, handler func(m topics.Message, stored 
 		in.mu.Unlock()
 		<-mark
 	}
-	return nil
+	return sync.OnceFunc(func() { e.subscriptions.remove(s) }), nil
 }
 
 func (l *local) push(t *turn, m *message) {

@@ -19,6 +19,7 @@ type home struct {
 	retired    map[string]bool
 	dependents map[string][]string
 	wants      map[string]Want
+	numbers    map[string]Scaled
 	on         map[string]bool
 	why        map[string]string // why a service is on or off
 

@@ -34,13 +34,16 @@ type Planner struct {
 func NewPlanner(in Input) *Planner {
 	p := &Planner{
 		home: home{
-			wants: maps.Clone(in.Wants), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
+			wants: maps.Clone(in.Wants), numbers: maps.Clone(in.Scaled), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
 			domains: make([]*site, 0, len(in.Domains)),
 		},
 		touched: make(map[string]bool), moved: make(map[string]bool),
 	}
 	if p.wants == nil {
 		p.wants = make(map[string]Want)
+	}
+	if p.numbers == nil {
+		p.numbers = make(map[string]Scaled)
 	}
 	for _, d := range slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return compare(a.Name, b.Name) }) {
 		p.SetDomain(d)
@@ -110,6 +113,18 @@ func (p *Planner) SetWant(name string, w Want) {
 	} else {
 		p.wants[name] = w
 	}
+	s := p.subject(name)
+	s.judge, s.replan = true, true
+	p.tell(s)
+	p.drop(s)
+}
+
+// SetScaled takes what a service's figure calls for.
+func (p *Planner) SetScaled(name string, n Scaled) {
+	if p.numbers[name] == n {
+		return
+	}
+	p.numbers[name] = n
 	s := p.subject(name)
 	s.judge, s.replan = true, true
 	p.tell(s)
@@ -311,6 +326,9 @@ func (p *Planner) Plan() Plan {
 func (p *Planner) judge(s *subject) {
 	was, reason := p.on[s.name], p.why[s.name]
 	on, why := p.wanted(s.name)
+	if on {
+		why += p.counted(s.name)
+	}
 	if _, known := p.why[s.name]; known && was == on && reason == why {
 		return
 	}

@@ -136,6 +136,7 @@ func (f *fleet) upset() {
 		f.defs[name] = d
 	case 5:
 		name := names[f.r.IntN(len(names))]
+		f.scaled[name] = planner.Scaled{Number: f.r.IntN(5), Reason: fmt.Sprint("scaled ", f.r.IntN(3))}
 		f.wants[name] = planner.Want{Switch: []string{topics.On, topics.Off, ""}[f.r.IntN(3)], Replicas: f.r.IntN(3)}
 	case 6:
 		if len(hosts) > 0 {
@@ -172,7 +173,7 @@ func (f *fleet) upset() {
 // some order, and returns what it knows now.
 func (f *fleet) tell(p *planner.Planner, told planner.Input) planner.Input {
 	in := f.shuffled()
-	in.Wants = maps.Clone(in.Wants)
+	in.Wants, in.Scaled = maps.Clone(in.Wants), maps.Clone(in.Scaled)
 	for i, d := range in.Domains { // what a planner was given must not change
 		in.Domains[i].Catalog, in.Domains[i].Ordered, in.Domains[i].Observed = maps.Clone(d.Catalog), maps.Clone(d.Ordered), maps.Clone(d.Observed)
 		in.Domains[i].Chosen = maps.Clone(d.Chosen)
@@ -189,6 +190,11 @@ func (f *fleet) tell(p *planner.Planner, told planner.Input) planner.Input {
 			}
 			for name, w := range in.Wants {
 				p.SetWant(name, w)
+			}
+		},
+		func() {
+			for name, n := range in.Scaled {
+				p.SetScaled(name, n)
 			}
 		},
 		func() {
@@ -214,7 +220,7 @@ func (f *fleet) tell(p *planner.Planner, told planner.Input) planner.Input {
 func by(defs []services.Definition) map[string]string {
 	all := make(map[string]string)
 	for _, d := range defs {
-		all[d.Name] = fmt.Sprintf("%v %v %v %v %v %d %v %v", d.Priority, d.Dependencies, d.Traits, d.Version, d.Domains, d.Replicas, d.Update, d.Needs)
+		all[d.Name] = fmt.Sprintf("%v %v %v %v %v %d %v %v %v", d.Priority, d.Dependencies, d.Traits, d.Version, d.Domains, d.Replicas, d.Update, d.Needs, d.Scale)
 	}
 	return all
 }

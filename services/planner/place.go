@@ -103,7 +103,7 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		n = len(p.live) + len(p.free) + p.away
 	}
 	o.Wanted = n
-	keepBest(o, p.live, spots)
+	h.keepBest(name, o, p.live, spots)
 	missing := n - len(p.live)
 	if missing > 0 {
 		h.start(name, o, p.free, missing, all)

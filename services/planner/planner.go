@@ -21,6 +21,7 @@ type Input struct {
 	Services []services.Definition
 	Retired  []services.Definition // gone from the configuration, but something of them may run
 	Wants    map[string]Want       // what users said, by service
+	Scaled   map[string]Scaled     // by service, of those that are scaled by a figure
 	Domains  []Domain
 }
 
@@ -208,6 +209,8 @@ func (h *home) target(name string) (n int, all bool) {
 	switch {
 	case h.wants[name].Replicas > 0:
 		return h.wants[name].Replicas, false
+	case d.Scale != nil:
+		return h.scaled(name, d.Scale), false
 	case d.Replicas > 0:
 		return d.Replicas, false
 	case d.Priority == services.Required:

@@ -49,7 +49,7 @@ func TestProperties(t *testing.T) {
 }
 
 func newFleet(seed uint64) *fleet {
-	f := &fleet{&script{map[string]services.Definition{}, map[string]services.Definition{}, map[string]planner.Domain{}, map[string]planner.Want{}, planner.Plan{}}, rand.New(rand.NewPCG(seed, 1))}
+	f := &fleet{newScript(), rand.New(rand.NewPCG(seed, 1))}
 	traits := []string{"x", "y"}
 	for i := range 1 + f.r.IntN(7) {
 		d := services.Default(fmt.Sprintf("s%d", i))
@@ -64,8 +64,11 @@ func newFleet(seed uint64) *fleet {
 		if f.r.IntN(3) == 0 {
 			d.Traits = traits[:1+f.r.IntN(2)]
 		}
-		if f.r.IntN(5) == 0 {
+		switch f.r.IntN(10) {
+		case 0, 1:
 			d.Replicas = 1 + f.r.IntN(3)
+		case 2:
+			d.Scale = &services.Scale{Min: 1, Max: 1 + f.r.IntN(3)}
 		}
 		if f.r.IntN(6) == 0 {
 			d.Domains = []string{"d0", "d1", "d2"}[:1+f.r.IntN(3)]
@@ -142,6 +145,7 @@ func (f *fleet) disturb() {
 	}
 	for name := range sorted(f.defs) {
 		if f.r.IntN(len(f.defs)) == 0 {
+			f.scaled[name] = planner.Scaled{Number: f.r.IntN(5), Reason: "scaled"}
 			f.want(name, []string{"on", "off", "2"}[f.r.IntN(3)])
 			return
 		}

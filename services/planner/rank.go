@@ -49,7 +49,7 @@ func first(a, b bool) int {
 // keepBest keeps as many of the copies as are wanted, the best by rank, and
 // stops the others. A copy on a domain that flaps gives way to any other one,
 // but not before that serves.
-func keepBest(o *Outcome, live []*spot, spots []spot) {
+func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
 	slices.SortStableFunc(live, rank)
 	for i, s := range live {
 		switch {
@@ -62,7 +62,7 @@ func keepBest(o *Outcome, live []*spot, spots []spot) {
 		default:
 			last := live[o.Wanted-1]
 			_, says := compareCopies(last, s)
-			s.stop("one copy too many: " + last.Name + " keeps it, " + says)
+			s.stop(h.excess(name) + last.Name + " keeps it, " + says)
 		}
 	}
 }

@@ -23,11 +23,12 @@ var update = flag.Bool("update", false, "rewrite testdata")
 // plan says stands between "----" and the next empty line. With "obey" the
 // domains are given what was planned and run it, healthy, before the next plan.
 //
-//	service NAME [required] [needs=a,b>=1.2] [traits=x] [pinned=d] [replicas=N] [version=>=1] [cpu=0.5] [memory=MB]
+//	service NAME [required] [needs=a,b>=1.2] [traits=x] [pinned=d] [replicas=N] [scale=1..3] [version=>=1] [cpu=0.5] [memory=MB]
 //	retired NAME …                 gone from the configuration
 //	domain NAME STATE [gone] [draining] [flapping] [traits=x] [has=a@1.2,b] [ordered=a] [runs=a:running:healthy]
 //	       [cores=N] [memory=MB] [load=QUARTERS] [full]
 //	want NAME on|off|N
+//	scaled NAME N REASON           what its figure calls for
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -55,11 +56,19 @@ type script struct {
 	defs, retired map[string]services.Definition
 	domains       map[string]planner.Domain
 	wants         map[string]planner.Want
+	scaled        map[string]planner.Scaled
 	last          planner.Plan
 }
 
+func newScript() *script {
+	return &script{
+		defs: map[string]services.Definition{}, retired: map[string]services.Definition{},
+		domains: map[string]planner.Domain{}, wants: map[string]planner.Want{}, scaled: map[string]planner.Scaled{},
+	}
+}
+
 func replay(t *testing.T, text string) string {
-	s := &script{map[string]services.Definition{}, map[string]services.Definition{}, map[string]planner.Domain{}, map[string]planner.Want{}, planner.Plan{}}
+	s := newScript()
 	var out strings.Builder
 	skip := false
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
@@ -87,6 +96,9 @@ func replay(t *testing.T, text string) string {
 			s.domains[d.Name] = d
 		case "want":
 			s.want(words[1], words[2])
+		case "scaled":
+			n, _ := strconv.Atoi(words[2])
+			s.scaled[words[1]] = planner.Scaled{Number: n, Reason: strings.Join(words[3:], " ")}
 		case "plan":
 			s.plan(&out)
 			skip = true
@@ -100,7 +112,7 @@ func replay(t *testing.T, text string) string {
 }
 
 func (s *script) input() planner.Input {
-	in := planner.Input{Wants: s.wants}
+	in := planner.Input{Wants: s.wants, Scaled: s.scaled}
 	for _, d := range s.defs {
 		in.Services = append(in.Services, d)
 	}
@@ -186,6 +198,12 @@ func definition(t *testing.T, words []string) services.Definition {
 			d.Traits = strings.Split(value, ",")
 		case "pinned":
 			d.Domains = strings.Split(value, ",")
+		case "scale":
+			least, most, _ := strings.Cut(value, "..")
+			d.Scale = new(services.Scale)
+			if d.Scale.Min, err = strconv.Atoi(least); err == nil {
+				d.Scale.Max, err = strconv.Atoi(most)
+			}
 		case "replicas":
 			d.Replicas, err = strconv.Atoi(value)
 		case "cpu":

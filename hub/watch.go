@@ -1,0 +1,106 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/client"
+)
+
+// Attach subscribes the hub at its own broker to all that it needs, before it
+// runs. What its figures need follows when the configuration changes.
+func (h *Hub) Attach(b *broker.Broker) error {
+	for _, filter := range h.Filters() {
+		if err := b.Subscribe(filter, h.Deliver); err != nil {
+			return fmt.Errorf("cannot subscribe to %s: %w", filter, err)
+		}
+	}
+	watched := make(map[string]func())
+	h.watch = func(all []string) {
+		for topic, stop := range watched {
+			if !slices.Contains(all, topic) {
+				stop()
+				delete(watched, topic)
+			}
+		}
+		for _, topic := range all {
+			if watched[topic] != nil {
+				continue
+			}
+			stop, err := b.Watch(topic, h.Deliver)
+			if err != nil {
+				h.Unheard(topic, err)
+				continue
+			}
+			watched[topic] = stop
+		}
+	}
+	return nil
+}
+
+// Unheard tells the hub why a topic of its Watch cannot be heard.
+func (h *Hub) Unheard(topic string, err error) { h.box.Put(unheard{topic, err}) }
+
+// watcher keeps the topics that a hub wants to hear of at a broker that is not
+// ours. The hub sets them, who owns the connection subscribes to them.
+type watcher struct {
+	mu      sync.Mutex
+	wanted  []string
+	changed chan struct{} // holds one value while they changed
+}
+
+func newWatcher() *watcher { return &watcher{changed: make(chan struct{}, 1)} }
+
+func (w *watcher) set(all []string) {
+	w.mu.Lock()
+	w.wanted = all
+	w.mu.Unlock()
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wanted
+}
+
+// serve subscribes to what is wanted until the connection is over or ctx ends.
+// A topic that the broker refuses is told to the hub and is no reason to end.
+func (w *watcher) serve(ctx context.Context, conn *client.Conn, h *Hub, log *slog.Logger) {
+	has := make(map[string]bool)
+	for {
+		wanted := w.all()
+		for _, topic := range slices.Sorted(maps.Keys(has)) {
+			if !slices.Contains(wanted, topic) {
+				conn.Unsubscribe(topic)
+				delete(has, topic)
+			}
+		}
+		for _, topic := range wanted {
+			if has[topic] {
+				continue
+			}
+			if err := conn.Subscribe(ctx, topic); err != nil {
+				log.Warn("a figure cannot be heard", "topic", topic, "error", err)
+				h.Unheard(topic, err)
+				continue
+			}
+			has[topic] = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-conn.Done():
+			return
+		case <-w.changed:
+		}
+	}
+}
