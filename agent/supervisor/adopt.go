@@ -50,12 +50,20 @@ func (s *Supervisor) Adopt(now time.Time) {
 		}
 	}
 	s.adoptUnnoted(slices.Collect(maps.Values(unnoted)), now)
+	if r, ok := s.o.Runner.(interface{ endUnclaimed([]Group) }); ok {
+		var known []Group
+		for _, v := range s.services {
+			known = append(known, v.live.group)
+		}
+		r.endUnclaimed(known)
+	}
 	s.write(now)
 }
 
 // adopt takes over one life. false: nothing of it is left.
 func (s *Supervisor) adopt(r record, now time.Time) bool {
 	post := s.poster(r.Service, r.Instance)
+	r.Group.token, r.Group.adopted = r.Instance, true
 	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) }) {
 		return false
 	}

@@ -121,6 +121,14 @@ func TestAdoptionOfAGroupWithoutItsLeader(t *testing.T) {
 }
 
 func TestWhatIsLeftOfALifeThatEndedMeanwhile(t *testing.T) {
+	t.Run("with control groups", leftMeanwhile)
+	t.Run("without", func(t *testing.T) {
+		t.Setenv(agentPlain, "yes")
+		leftMeanwhile(t)
+	})
+}
+
+func leftMeanwhile(t *testing.T) {
 	h := bare(t)
 	h.makefile("web", `setsid sh -c 'echo $$ > '$d'/daemon; while :; do sleep 0.1; done' &
 exec sleep 100`)
@@ -137,10 +145,10 @@ exec sleep 100`)
 		t.Fatalf("the daemon %d did not outlive the group: %v", daemon, err)
 	}
 	a = startAgent(t, h.dir)
-	if i := a.last.get("web"); i.State != "" {
-		t.Errorf("adopted %+v", i)
+	a.untilState("web", topics.Stopped)
+	if alive(daemon) {
+		t.Error("it is stopped, and its daemon lives on")
 	}
-	patience(t, "the daemon ended", func() bool { return !alive(daemon) })
 	a.leave()
 }
 
@@ -181,18 +189,8 @@ func change(t *testing.T, h *host, edit func(*record)) {
 
 // A stranger that has the number of what the record names is left alone.
 func TestAReusedPIDIsNotSignalled(t *testing.T) {
-	stranger := exec.Command("sleep", "100")
-	stranger.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := stranger.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- stranger.Wait() }()
-	defer func() {
-		_ = stranger.Process.Kill()
-		<-ended
-	}()
-	p, _ := readProcess(stranger.Process.Pid)
+	pid, ended := stranger(t, nil, nil)
+	p, _ := readProcess(pid)
 	for name, edit := range map[string]func(*record){
 		"another start time": func(r *record) { r.Group.Started = p.started - 1 },
 		"another boot":       func(r *record) { r.Boot = "before" },

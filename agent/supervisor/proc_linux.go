@@ -107,7 +107,7 @@ func lives(domain string) []Life {
 		// A group whose living leader carries no token of ours is not ours.
 		leader, there := readProcess(p.group)
 		if pid == p.group || !there || leader.zombie {
-			l.Group = Group{PID: p.group, Started: leader.started}
+			l.Group = Group{PID: p.group, Started: leader.started, Cgroup: cgroupOfLife(pid, l.Token)}
 		}
 		if before, seen := first[l.Token]; !seen || rank(p, l.Group) < rank(before, best[l.Token].Group) ||
 			rank(p, l.Group) == rank(before, best[l.Token].Group) && p.started < before.started {

@@ -20,6 +20,9 @@ import (
 // The test binary is an agent, too: with this in its environment.
 const agentDir = "SUPERVISOR_TEST_AGENT"
 
+// agentPlain keeps it from making control groups.
+const agentPlain = "SUPERVISOR_TEST_PLAIN"
+
 func TestMain(m *testing.M) {
 	if lines := os.Getenv(notifyLines); lines != "" {
 		if err := sayNotify(lines); err != nil {
@@ -75,8 +78,15 @@ type view struct {
 // and lets go of everything when that ends.
 func agent(dir string) error {
 	h := &host{dir: dir, events: mailbox.New[Event](1000)}
+	o := h.options()
 	var err error
-	if h.s, err = New(h.options()); err != nil {
+	if os.Getenv(agentPlain) != "" {
+		if o.Runner, err = plainRunner(); err != nil {
+			return err
+		}
+		defer o.Runner.Close()
+	}
+	if h.s, err = New(o); err != nil {
 		return err
 	}
 	defer h.s.Close()

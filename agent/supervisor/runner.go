@@ -13,7 +13,7 @@ import (
 type Runner interface {
 	// Start begins c as the leader of a session and process group of its own.
 	// tell is called from another goroutine when the leader ended, and, if that
-	// left members of the group behind (Exit.Left), again when they are gone.
+	// left others of its life behind (Exit.Left), again when they are gone.
 	Start(c Command, tell func(Exit)) (Group, error)
 
 	// Adopt watches a group that another run of the agent started: its leader,
@@ -27,7 +27,8 @@ type Runner interface {
 	// one for each token: what was started here and may not be noted anywhere.
 	Lives(domain string) []Life
 
-	// Signal sends to every member of the group, if it is still that group.
+	// Signal sends to every member of the group, if it is still that group, and
+	// to what left it.
 	Signal(g Group, s syscall.Signal)
 
 	// Check runs c to its end, in a group of its own that is killed when ctx
@@ -42,10 +43,14 @@ type Runner interface {
 }
 
 // Group is a process group that cannot be mistaken for a later one of its
-// number.
+// number, with what left it and is of the same life all the same.
 type Group struct {
-	PID     int    `json:"pid"`     // of its leader, which names the group
-	Started uint64 `json:"started"` // of its leader, in the kernel's ticks since boot
+	PID     int    `json:"pid"`              // of its leader, which names the group
+	Started uint64 `json:"started"`          // of its leader, in the kernel's ticks since boot
+	Cgroup  string `json:"cgroup,omitempty"` // directory of the life's control group; empty: it has none
+
+	token   string // DOMINION_INSTANCE, which marks a life that has no control group
+	adopted bool   // it was started by another run of the agent
 }
 
 // Life is one life of a service, as the kernel shows it.
@@ -72,7 +77,7 @@ type Exit struct {
 	Code   int
 	Signal syscall.Signal // 0: it ended with Code
 	Known  bool           // false: somebody else's child, nobody knows how
-	Left   bool           // members of its group are still there
+	Left   bool           // others of its life are still there
 }
 
 func (e Exit) String() string {

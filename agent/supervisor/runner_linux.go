@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,8 +19,8 @@ import (
 // NewRunner returns the Runner of real processes. There can be one in a
 // program, and with it nothing else may wait for children (os/exec does): it
 // is a subreaper, so that children of services whose parent ended are its own,
-// and one goroutine reaps them all.
-func NewRunner(log *slog.Logger) (Runner, error) {
+// and one goroutine reaps them all. domain names its control groups.
+func NewRunner(log *slog.Logger, domain string) (Runner, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start services without %s: %w", os.DevNull, err)
@@ -33,6 +34,11 @@ func NewRunner(log *slog.Logger) (Runner, error) {
 		stirred:  make(chan struct{}),
 		closing:  make(chan struct{}),
 	}
+	if r.cgroups, err = newCgroups(domain); err != nil {
+		log.Info("no control groups: services are kept together by process group and environment", "reason", err)
+	} else {
+		log.Info("each service gets a control group", "below", r.cgroups.base)
+	}
 	r.signals = make(chan os.Signal, 1)
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	r.running.Go(r.reap)
@@ -43,6 +49,7 @@ type runner struct {
 	log     *slog.Logger
 	null    *os.File
 	boot    string
+	cgroups cgroups
 	signals chan os.Signal
 	closing chan struct{}
 	running sync.WaitGroup
@@ -59,6 +66,7 @@ func (r *runner) Close() {
 	close(r.closing)
 	r.running.Wait()
 	r.null.Close()
+	r.cgroups.close()
 }
 
 // reap waits for all children, ours and those that services left to us.
@@ -100,49 +108,70 @@ func (r *runner) reapOne() bool {
 }
 
 func (r *runner) Start(c Command, tell func(Exit)) (Group, error) {
-	token := ""
-	for _, e := range c.Env {
-		if t, ok := strings.CutPrefix(e, "DOMINION_INSTANCE="); ok {
-			token = t
-		}
-	}
+	service, token := variable(c.Env, "SERVICE_NAME"), variable(c.Env, "DOMINION_INSTANCE")
+	cgroup := r.cgroups.make(service, token)
 	born := make(chan Group, 1)
-	g, err := r.spawn(c, func(status syscall.WaitStatus) { r.ended(<-born, token, exitOf(status), tell) })
+	g, err := r.spawn(c, cgroup, func(status syscall.WaitStatus) { r.ended(<-born, exitOf(status), tell) })
+	if cgroup != "" && (err != nil || g.Cgroup == "") {
+		removeCgroup(cgroup)
+	}
 	if err != nil {
 		return Group{}, err
 	}
+	g.token = token
 	born <- g
 	return g, nil
 }
 
-// spawn starts a process. The lock keeps the reaper from meeting a child that
-// nobody knows yet.
-func (r *runner) spawn(c Command, ended func(syscall.WaitStatus)) (Group, error) {
+func variable(env []string, name string) string {
+	for _, e := range env {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// spawn starts a process, in a control group if there is one. The lock keeps
+// the reaper from meeting a child that nobody knows yet.
+func (r *runner) spawn(c Command, cgroup string, ended func(syscall.WaitStatus)) (Group, error) {
 	fd := func(f *os.File) uintptr {
 		if f == nil {
 			f = r.null
 		}
 		return f.Fd()
 	}
+	sys := &syscall.SysProcAttr{Setsid: true, Credential: c.Credential}
+	if cgroup != "" {
+		dir, err := os.Open(cgroup)
+		if err != nil {
+			cgroup = ""
+		} else {
+			defer dir.Close()
+			sys.UseCgroupFD, sys.CgroupFD = true, int(dir.Fd())
+		}
+	}
+	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: []uintptr{r.null.Fd(), fd(c.Stdout), fd(c.Stderr)}, Sys: sys}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{
-		Dir:   c.Dir,
-		Env:   c.Env,
-		Files: []uintptr{r.null.Fd(), fd(c.Stdout), fd(c.Stderr)},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: c.Credential},
-	})
+	pid, err := syscall.ForkExec(c.Path, c.Args, attr)
+	if err != nil && sys.UseCgroupFD { // is it the program, or a kernel before 5.7, or one that forbids it?
+		sys.UseCgroupFD, cgroup = false, ""
+		if pid, err = syscall.ForkExec(c.Path, c.Args, attr); err == nil {
+			r.log.Warn("a process cannot be started in a control group, so it is kept track of by its process group and environment")
+		}
+	}
 	if err != nil {
 		return Group{}, err
 	}
 	r.children[pid] = ended
 	p, _ := readProcess(pid) // a zombie at the worst, as it is not reaped yet
-	return Group{PID: pid, Started: p.started}, nil
+	return Group{PID: pid, Started: p.started, Cgroup: cgroup}, nil
 }
 
 // ended tells of a leader's end, and of the end of what it left behind.
-func (r *runner) ended(g Group, token string, exit Exit, tell func(Exit)) {
-	exit.Left = !g.empty()
+func (r *runner) ended(g Group, exit Exit, tell func(Exit)) {
+	exit.Left = r.remains(g)
 	tell(exit)
 	r.running.Go(func() {
 		if exit.Left && !r.waitEmpty(g) {
@@ -152,11 +181,89 @@ func (r *runner) ended(g Group, token string, exit Exit, tell func(Exit)) {
 			exit.Left = false
 			tell(exit)
 		}
-		r.sweep(token)
+		r.clear(g)
 	})
 }
 
-// waitEmpty waits until nothing of a group is left. false: we are closing.
+// remains tells whether anything of a life is alive.
+func (r *runner) remains(g Group) bool {
+	switch {
+	case g.PID > 1 && !g.empty():
+		return true
+	case g.Cgroup != "":
+		return populated(g.Cgroup)
+	}
+	return (g.adopted || r.hasOrphans()) && len(r.strays(g)) > 0
+}
+
+// strays lists what is of a life without a control group, and left its process
+// group as a daemon does: it still carries the token.
+func (r *runner) strays(g Group) []int {
+	if g.token == "" {
+		return nil
+	}
+	var all []int
+	for _, pid := range carriers(g.token) {
+		p, ok := readProcess(pid)
+		if !ok || p.zombie || p.group == g.PID {
+			continue
+		}
+		r.mu.Lock()
+		_, check := r.children[p.group] // a health check that runs has the same environment
+		r.mu.Unlock()
+		if !check {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// hasOrphans tells whether a service left us a child, as each daemon becomes
+// that it started. It saves looking through all processes when none did.
+func (r *runner) hasOrphans() bool {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return true
+	}
+	for _, t := range tasks {
+		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
+		if err != nil {
+			return true // a kernel without that file
+		}
+		for _, f := range strings.Fields(string(b)) {
+			pid, _ := strconv.Atoi(f)
+			r.mu.Lock()
+			_, known := r.children[pid]
+			r.mu.Unlock()
+			if !known {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// clear ends what may be left of a life that ended, wherever it is, and removes
+// its control group.
+func (r *runner) clear(g Group) {
+	if g.Cgroup != "" && populated(g.Cgroup) {
+		signalCgroup(g.Cgroup, syscall.SIGTERM, 0)
+		for deadline := time.Now().Add(strayTime); populated(g.Cgroup) && time.Now().Before(deadline); {
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-r.closing:
+				deadline = time.Now()
+			}
+		}
+		signalCgroup(g.Cgroup, syscall.SIGKILL, 0)
+	}
+	r.sweep(g.token)
+	if g.Cgroup != "" {
+		removeCgroup(g.Cgroup)
+	}
+}
+
+// waitEmpty waits until nothing of a life is left. false: we are closing.
 func (r *runner) waitEmpty(g Group) bool {
 	// Mostly an orphan is reaped here and stirs us. Those of an adopted group,
 	// or with a parent outside of the group, are only seen by looking.
@@ -164,7 +271,7 @@ func (r *runner) waitEmpty(g Group) bool {
 		r.mu.Lock()
 		stirred := r.stirred
 		r.mu.Unlock()
-		if g.empty() {
+		if !r.remains(g) {
 			return true
 		}
 		select {
@@ -211,19 +318,36 @@ func (r *runner) sweep(token string) {
 	}
 }
 
-func (r *runner) Signal(g Group, s syscall.Signal) { g.signal(s) }
+func (r *runner) Signal(g Group, s syscall.Signal) {
+	g.signal(s)
+	if g.Cgroup != "" {
+		signalCgroup(g.Cgroup, s, g.PID)
+		return
+	}
+	for _, pid := range r.strays(g) {
+		signalCarrier(pid, g.token, s)
+	}
+}
 
 func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
+	g.token, g.adopted = token, true
+	if !isCgroupOf(g.Cgroup, token) {
+		g.Cgroup = ""
+	}
 	if p, ok := readProcess(g.PID); ok && !p.zombie && p.started == g.Started && g.PID > 1 {
 		r.running.Go(func() {
 			if r.watch(p) {
-				r.ended(g, token, Exit{}, tell)
+				r.ended(g, Exit{}, tell)
 			}
 		})
 		return true
 	}
 	if _, ok := g.carrier(token); !ok {
-		r.running.Go(func() { r.sweep(token) })
+		if g.PID > 1 && r.remains(g) { // it ends before another life may begin
+			r.running.Go(func() { r.ended(g, Exit{}, tell) })
+			return true
+		}
+		r.running.Go(func() { r.clear(g) })
 		return false
 	}
 	// The leader ended while nobody watched; what carries on is the service.
@@ -231,7 +355,7 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 		for {
 			p, ok := g.carrier(token)
 			if !ok {
-				r.ended(g, token, Exit{}, tell)
+				r.ended(g, Exit{}, tell)
 				return
 			}
 			if !r.watch(p) {
@@ -243,6 +367,13 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 }
 
 func (r *runner) Lives(domain string) []Life { return lives(domain) }
+
+// endUnclaimed ends what is in control groups of lives that nobody knows.
+func (r *runner) endUnclaimed(known []Group) {
+	for _, dir := range r.cgroups.unclaimed(known) {
+		r.running.Go(func() { r.clear(Group{Cgroup: dir}) })
+	}
+}
 
 // watch waits for the end of a process that is not our child. false: we are
 // closing.
@@ -299,7 +430,7 @@ func (r *runner) poll(p process) bool {
 
 func (r *runner) Check(ctx context.Context, c Command) error {
 	done := make(chan Exit, 1)
-	g, err := r.spawn(c, func(status syscall.WaitStatus) { done <- exitOf(status) })
+	g, err := r.spawn(c, "", func(status syscall.WaitStatus) { done <- exitOf(status) })
 	if err != nil {
 		return err
 	}

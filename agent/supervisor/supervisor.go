@@ -134,7 +134,7 @@ func New(o Options) (*Supervisor, error) {
 	}
 	s := &Supervisor{o: o, owner: own, services: make(map[string]*service), said: make(map[string]bool)}
 	if o.Runner == nil {
-		if s.o.Runner, err = NewRunner(o.Log); err != nil {
+		if s.o.Runner, err = NewRunner(o.Log, o.Domain); err != nil {
 			return nil, err
 		}
 		s.ownRunner = true
