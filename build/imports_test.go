@@ -52,6 +52,10 @@ var rules = []rule{
 		"the same figures give the same number: no log, no I/O, no clock",
 	},
 	{
+		"the rules of leases import topics alone", in("services/lease"), false, not(or(std, in("topics"))),
+		"hub and agent share them, and tests play them against each other",
+	},
+	{
 		"small files and mailboxes import the standard library alone", in("atomicfile", "mailbox"), false, not(std),
 		"they know nothing of what they carry",
 	},
@@ -236,6 +240,7 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"topics", "github.com/BurntSushi/toml", "topics imports the standard library alone"},
 		{"services", "config", "services imports topics and semver alone"},
 		{"services/planner", "log/slog", "the planner decides purely"},
+		{"services/lease", "services", "the rules of leases import topics alone"},
 		{"atomicfile", "topics", "small files and mailboxes"},
 		{"hub/store", "agent", "hub does not import agent"},
 		{"agent/supervisor", "hub/store", "agent does not import hub"},
@@ -280,7 +285,7 @@ func TestRulesFindTheirBreach(t *testing.T) {
 // The planner and the ground may know what a moment is, not what time it is.
 func TestNoClock(t *testing.T) {
 	all := list(t)
-	for _, name := range []string{"topics", "services", "services/planner"} {
+	for _, name := range []string{"topics", "services", "services/lease", "services/planner"} {
 		p := all[module+"/"+name]
 		if len(p.GoFiles) == 0 {
 			t.Errorf("there is no package %s", name)

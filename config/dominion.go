@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -51,8 +52,10 @@ func (t *table) dominion(d *Dominion) {
 	t.sub("broker").broker(&d.Broker)
 	t.sub("zeroconf").zeroconf(&d.Zeroconf)
 	t.sub("homeassistant").homeAssistant(&d.HomeAssistant)
-	t.sub("timing").timing(&d.Timing)
+	timing := t.sub("timing")
+	timing.timing(&d.Timing)
 	d.Services = t.sub("services").services(d.TopicPrefix)
+	timing.leases(*d)
 }
 
 // label reads a name that must be a DNS label.
@@ -278,6 +281,23 @@ func (t *table) timing(timing *topics.Timing) {
 			t.fault("heartbeat", "raise "+k.key+" too", "%v must be shorter than %s, which is %v", beat, k.key, k.limit)
 		}
 	}
+}
+
+// leases checks that a lease survives a heartbeat that is lost: an exclusive
+// service that its domain cannot hold is stopped.
+func (t *table) leases(d Dominion) {
+	const beats = 3
+	beat, lease := d.Timing.Heartbeat.Duration(), d.Timing.Isolation.Duration()
+	i := slices.IndexFunc(d.Services, func(s services.Definition) bool { return s.Exclusive })
+	if i < 0 || lease >= beats*beat || lease <= beat || !t.fine("isolation") || !t.fine("heartbeat") {
+		return
+	}
+	key := "isolation"
+	if !t.set(key) {
+		key = "heartbeat"
+	}
+	t.fault(key, fmt.Sprintf("isolation must be %d heartbeats or more", beats),
+		"%s is exclusive and runs no longer than isolation, %v, without the hub: too short for a heartbeat of %v", d.Services[i].Name, lease, beat)
 }
 
 // services reads every [services.NAME] and judges them together.

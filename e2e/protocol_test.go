@@ -42,6 +42,8 @@ const (
 		uptime number
 		epoch count
 		generation count
+		run? word
+		lease? number
 	`)
 	metricsShape = shape(`
 		at time
@@ -65,6 +67,10 @@ const (
 		address word
 		addresses list
 		traits list
+		session? word
+		epoch? count
+		generation? count
+		run? word
 		started_at time
 		draining bool
 		services list
@@ -89,6 +95,7 @@ const (
 		domain uuid
 		epoch count
 		generation count
+		run? word
 		at time
 		timing object
 		timing.heartbeat number

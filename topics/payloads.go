@@ -51,6 +51,8 @@ type Heartbeat struct {
 	Uptime     Seconds `json:"uptime" doc:"seconds since the agent started"`
 	Epoch      uint64  `json:"epoch" doc:"of the last start command it took"`
 	Generation uint64  `json:"generation" doc:"of the last start command it took"`
+	Run        string  `json:"run,omitempty" doc:"of the last start command it took"`
+	Lease      Seconds `json:"lease,omitempty" doc:"seconds left of its lease as it was sent; absent: it has none"`
 }
 
 // MetricsInterval is the time between two metrics of a domain.
@@ -77,20 +79,24 @@ type Usage struct {
 // Domain is the payload of domain/<domain>/status. A microdomain sends name,
 // micro, traits and services alone.
 type Domain struct {
-	ID        string       `json:"id" doc:"UUID of the domain"`
-	Name      string       `json:"name" doc:"name of the domain"`
-	Micro     bool         `json:"micro,omitempty" doc:"true for a microcontroller that is its own one service; it is never sent a start command"`
-	Version   string       `json:"version" doc:"version of the agent"`
-	Protocol  string       `json:"protocol" doc:"version of this contract"`
-	OS        string       `json:"os" doc:"as Go names it: linux"`
-	Arch      string       `json:"arch" doc:"as Go names it: amd64, arm64, arm"`
-	Address   string       `json:"address" doc:"where its services are reached"`
-	Addresses []string     `json:"addresses" doc:"all its addresses"`
-	Traits    []string     `json:"traits" doc:"what it offers"`
-	StartedAt Time         `json:"started_at,omitzero" doc:"when this run of the agent began"`
-	Draining  bool         `json:"draining" doc:"true: it is given nothing, and what may run elsewhere leaves"`
-	Services  []Instance   `json:"services" doc:"what runs or should run on it"`
-	Catalog   []CatalogRow `json:"catalog" doc:"the services on its disk"`
+	ID         string       `json:"id" doc:"UUID of the domain"`
+	Name       string       `json:"name" doc:"name of the domain"`
+	Micro      bool         `json:"micro,omitempty" doc:"true for a microcontroller that is its own one service; it is never sent a start command"`
+	Version    string       `json:"version" doc:"version of the agent"`
+	Protocol   string       `json:"protocol" doc:"version of this contract"`
+	OS         string       `json:"os" doc:"as Go names it: linux"`
+	Arch       string       `json:"arch" doc:"as Go names it: amd64, arm64, arm"`
+	Address    string       `json:"address" doc:"where its services are reached"`
+	Addresses  []string     `json:"addresses" doc:"all its addresses"`
+	Traits     []string     `json:"traits" doc:"what it offers"`
+	Session    string       `json:"session,omitempty" doc:"as in its heartbeats"`
+	Epoch      uint64       `json:"epoch,omitempty" doc:"of the last start command it took; what is said below is of after that"`
+	Generation uint64       `json:"generation,omitempty" doc:"of the last start command it took"`
+	Run        string       `json:"run,omitempty" doc:"of the last start command it took"`
+	StartedAt  Time         `json:"started_at,omitzero" doc:"when this run of the agent began"`
+	Draining   bool         `json:"draining" doc:"true: it is given nothing, and what may run elsewhere leaves"`
+	Services   []Instance   `json:"services" doc:"what runs or should run on it"`
+	Catalog    []CatalogRow `json:"catalog" doc:"the services on its disk"`
 }
 
 // Instance is one service on one domain, as its agent sees it.
@@ -121,6 +127,7 @@ type StartCommand struct {
 	Domain     string          `json:"domain" doc:"id of the domain that is meant"`
 	Epoch      uint64          `json:"epoch" doc:"of the hub's run"`
 	Generation uint64          `json:"generation" doc:"raised with each command to this domain within an epoch"`
+	Run        string          `json:"run,omitempty" doc:"random for each run of the hub: one that was restored from a backup uses an epoch again"`
 	At         Time            `json:"at" doc:"the hub's clock; never compared"`
 	Timing     Timing          `json:"timing" doc:"the dominion's timing"`
 	Services   map[string]Spec `json:"services" doc:"by service: all that should run; what is absent is stopped"`

@@ -24,6 +24,7 @@ func (t Tree) AgentFilters(domain string) []string {
 		t.Hub(HubStatus),
 		t.Domain(DomainAvailability, domain),
 		t.Domain(DomainServicesSet, domain),
+		t.Domain(DomainLease, domain),
 		t.Domain(DomainCommand, domain),
 		t.Domain(DomainDrainSet, domain),
 	}

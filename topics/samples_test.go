@@ -19,6 +19,7 @@ const (
 	kitchenID = "7d1c8a52-5f0e-4a7b-8a35-6d2f6c9d3b10"
 	session   = "b1946ac92492d234"
 	asked     = "ctl-1f0c"
+	hubRun    = "7k2qmx5a"
 )
 
 var (
@@ -35,7 +36,7 @@ var (
 		Service: "web", State: Running, Health: Healthy, Version: "1.4.0", Revision: "5c0b29f1a4d3",
 		Address: "192.168.1.20", Port: 8080, PID: 4711, Since: at(-120),
 	}
-	heartbeatSample = Heartbeat{ID: kitchenID, Session: session, Seq: 3601, At: at(0), Uptime: Seconds(time.Hour), Epoch: 12, Generation: 4}
+	heartbeatSample = Heartbeat{ID: kitchenID, Session: session, Seq: 3601, At: at(0), Uptime: Seconds(time.Hour), Epoch: 12, Generation: 4, Run: hubRun}
 	viewSample      = DomainView{
 		Name: "pi-kitchen", ID: kitchenID, State: DomainIsOnline, Address: "192.168.1.20", Version: "1.0.0",
 		OS: "linux", Arch: "arm64", Traits: []string{"compute", "npbar"}, Since: at(-3600),
@@ -60,12 +61,13 @@ func samples() map[Kind][]byte {
 		DomainStatus: Encode(Domain{
 			ID: kitchenID, Name: "pi-kitchen", Version: "1.0.0", Protocol: Protocol, OS: "linux", Arch: "arm64",
 			Address: "192.168.1.20", Addresses: []string{"192.168.1.20", "2001:db8::20"}, Traits: []string{"compute", "npbar"},
+			Session: session, Epoch: 12, Generation: 4, Run: hubRun,
 			StartedAt: at(-3600), Services: []Instance{instanceSample},
 			Catalog: []CatalogRow{{Service: "npbar", Version: "1.0.2"}, {Service: "web", Version: "1.4.0"}},
 		}),
 		DomainEvent: Encode(Event{At: at(0), Type: CommandRefused, Domain: "pi-kitchen", Message: "start command of epoch 11 refused: epoch 12 was obeyed before"}),
 		DomainServicesSet: Encode(StartCommand{
-			Dominion: homeID, Domain: kitchenID, Epoch: 12, Generation: 4, At: at(0),
+			Dominion: homeID, Domain: kitchenID, Epoch: 12, Generation: 4, Run: hubRun, At: at(0),
 			Timing: Timing{
 				Heartbeat: Seconds(time.Second), LostAfter: Seconds(3 * time.Second), FailoverAfter: Seconds(500 * time.Millisecond),
 				Isolation: Seconds(10 * time.Second), Settle: Seconds(10 * time.Second),
@@ -78,7 +80,7 @@ func samples() map[Kind][]byte {
 				StartTimeout: Seconds(2 * time.Minute), StopTimeout: Seconds(10 * time.Second),
 			}},
 		}),
-		DomainLease:      Encode(Lease{Epoch: 12, Session: session, Seq: 3601, Seconds: 5}),
+		DomainLease:      Encode(Lease{Epoch: 12, Session: session, Seq: 3601, Seconds: 10}),
 		DomainCommand:    Encode(Command{Transaction: asked, Action: ActionLogs, Service: "web", Lines: 20, Follow: Seconds(time.Minute)}),
 		DomainResponse:   Encode(Accept(asked, LogLines{Lines: []LogLine{{At: at(0), Stream: "stdout", Line: "listening on 8080"}}})),
 		DomainDrainSet:   []byte(On),

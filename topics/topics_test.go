@@ -180,7 +180,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		}
 	}
 	agent := tree.AgentFilters("pi-kitchen")
-	for _, k := range []Kind{HubAvailability, HubStatus, DomainAvailability, DomainServicesSet, DomainCommand, DomainDrainSet} {
+	for _, k := range []Kind{HubAvailability, HubStatus, DomainAvailability, DomainServicesSet, DomainLease, DomainCommand, DomainDrainSet} {
 		if !covered(agent, k) {
 			t.Errorf("an agent does not hear %s", Lookup(k).Pattern)
 		}
