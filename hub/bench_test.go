@@ -44,8 +44,7 @@ func town(tb testing.TB, domains, kinds int) *Hub {
 	}
 	h.connect(now)
 	h.expire(now)
-	for h.dirty {
-		h.dirty = false
+	for h.pending() {
 		h.reconcile(now)
 	}
 	return h
@@ -69,7 +68,6 @@ func BenchmarkStatus(b *testing.B) {
 	status, now := statusOf(h, "domain-0007", 1), time.Now()
 	for b.Loop() {
 		h.handle(status, now)
-		h.dirty = false
 		h.reconcile(now)
 	}
 }

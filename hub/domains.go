@@ -82,7 +82,8 @@ func (h *Hub) update(d *domain, now time.Time) {
 		return
 	}
 	was := d.state
-	d.state, d.since, d.gone, h.dirty = state, now, false, true
+	d.state, d.since, d.gone = state, now, false
+	h.touch(d.name)
 	switch state {
 	case topics.DomainIsOnline:
 		h.cameOnline(d, was)
@@ -190,7 +191,8 @@ func (h *Hub) expire(now time.Time) {
 		case d.state == topics.DomainIsLost && !d.gone && now.Before(lost):
 			h.due(lost)
 		case d.state == topics.DomainIsLost && !d.gone:
-			d.gone, h.dirty = true, true
+			d.gone = true
+			h.touch(d.name)
 		case d.beats(now, h.cfg.Timing.LostAfter.Duration()):
 			h.due(d.beat.Add(h.cfg.Timing.LostAfter.Duration()))
 			h.due(now.Add(h.cfg.Timing.LostAfter.Duration() / looks))
@@ -329,7 +331,7 @@ func (h *Hub) newDomain(name, id string) *domain {
 	h.guests.leave(name)
 	h.domains[name], h.sorted = d, nil
 	h.remember(d)
-	h.dirty = true
+	h.touch(name)
 	return d
 }
 
@@ -367,7 +369,8 @@ func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
 	if d.ordered.encoded != "" && d.seenGeneration(h.epoch) > d.ordered.generation {
 		h.event(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
-		d.ordered.encoded, h.dirty = "", true
+		d.ordered.encoded = ""
+		h.touch(d.name)
 		return
 	}
 	if d.ordered.encoded == "" || now.Sub(d.ordered.at) < patience ||
@@ -407,7 +410,8 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 	if !d.micro && s.ID != d.id {
 		return nil // of the machine that had the name before, or wants it
 	}
-	d.status, h.dirty = &s, true
+	d.status = &s
+	h.touch(name)
 	h.number(d)
 	h.update(d, now)
 	return nil
@@ -444,7 +448,8 @@ func (h *Hub) availability(name, said string, retained bool, now time.Time) {
 		}
 		return
 	}
-	d.available, d.kept, h.dirty = said == topics.Online, retained, true
+	d.available, d.kept = said == topics.Online, retained
+	h.touch(name)
 	h.update(d, now)
 }
 
@@ -460,7 +465,8 @@ func (h *Hub) forget(name string, now time.Time) error {
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
 	delete(h.devices, "domain/"+name)
-	h.sorted, h.dirty = nil, true
+	h.sorted = nil
+	h.touch(name)
 	if h.cfg.HomeAssistant.Enabled {
 		h.remove(homeassistant.Domain(h.discovery, topics.DomainView{Name: name}).Topic)
 	}

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"cmp"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -9,30 +10,21 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// row is one instance that a domain tells of, where that counts: the domain is
-// neither lost nor a microcontroller that is away.
+// row is one instance that a domain tells of, as far as others are told.
 type row struct {
-	*domain
-	topics.Instance
-	health topics.Health
+	domain, service string
+	state           topics.State
+	health          topics.Health
+	version         string
+	address         string // where it is reached, "" where nobody knows
+	port            int
+	message         string
+	seen            uint64
 }
 
-// address is where the instance is reached, "" where nobody knows.
-func (r row) address() string { return cmp.Or(r.Instance.Address, r.status.Address) }
+func (r row) compare(domain string) int { return cmp.Compare(r.domain, domain) }
 
-// rows lists the instances by service, each list by domain.
-func (h *Hub) rows() map[string][]row {
-	rows := make(map[string][]row, len(h.defs))
-	for _, d := range h.sortedDomains() {
-		if d.status == nil || d.state == topics.DomainIsLost || d.micro && !d.available {
-			continue
-		}
-		for _, i := range d.status.Services {
-			rows[i.Service] = append(rows[i.Service], row{d, i, d.healthOf(i)})
-		}
-	}
-	return rows
-}
+func addressOf(i topics.Instance, of *topics.Domain) string { return cmp.Or(i.Address, of.Address) }
 
 // healthOf is the health of an instance. A microcontroller need not speak of it.
 func (d *domain) healthOf(i topics.Instance) topics.Health {
@@ -59,41 +51,81 @@ func (h *Hub) number(d *domain) {
 	}
 }
 
-// findEndpoints collects the usable instances of every service, best first:
-// healthy ones, then the one that was first before, then the one that was seen
-// running first.
-func (h *Hub) findEndpoints(rows map[string][]row) {
-	before := h.endpoints
-	h.endpoints = make(map[string][]topics.Endpoint, len(h.defs))
-	for service, all := range rows {
-		if !h.defined(service) {
-			continue
+// findEndpoints collects the usable instances of the services that changed,
+// best first: the one that was first before, unless only others are healthy;
+// then healthy ones, and of these the one that was seen running first.
+func (h *Hub) findEndpoints(c *changes) {
+	changed := maps.Keys(c.services)
+	if c.whole {
+		all := maps.Clone(c.services)
+		for service := range h.rows {
+			all[service] = true
 		}
-		usable := slices.DeleteFunc(slices.Clone(all), func(r row) bool {
-			return r.State != topics.Running || r.address() == "" || r.Port == 0
-		})
-		if len(usable) == 0 {
-			continue
+		for service := range h.endpoints {
+			all[service] = true
 		}
-		first := ""
-		if was := before[service]; len(was) > 0 {
-			first = was[0].Domain
-		}
-		slices.SortStableFunc(usable, func(a, b row) int {
-			return cmp.Or(
-				order01(a.health == topics.Healthy, b.health == topics.Healthy),
-				order01(a.name == first, b.name == first),
-				cmp.Compare(a.seen[service], b.seen[service]),
-			)
-		})
-		for _, r := range usable {
-			h.endpoints[service] = append(h.endpoints[service], topics.Endpoint{
-				Domain: r.name, Address: r.address(), Port: r.Port, Version: r.Instance.Version, Healthy: r.health == topics.Healthy,
-			})
-		}
-		best := h.endpoints[service][0]
-		h.addresses[service] = net.JoinHostPort(best.Address, strconv.Itoa(best.Port))
+		changed = maps.Keys(all)
 	}
+	for service := range changed {
+		first := h.best(service)
+		if usable := h.usable(service, first); len(usable) > 0 {
+			h.endpoints[service] = usable
+			address := net.JoinHostPort(usable[0].Address, strconv.Itoa(usable[0].Port))
+			if h.addresses[service] != address {
+				h.addresses[service] = address
+				c.moved = append(c.moved, service)
+			}
+		} else {
+			delete(h.endpoints, service)
+		}
+		// The planner knows of a domain whether it has the best.
+		if now := h.best(service); now != first {
+			for _, name := range []string{first, now} {
+				if h.domains[name] != nil {
+					c.domains[name] = true
+				}
+			}
+		}
+	}
+}
+
+// best is the domain of a service's first endpoint, "" where there is none.
+func (h *Hub) best(service string) string {
+	if all := h.endpoints[service]; len(all) > 0 {
+		return all[0].Domain
+	}
+	return ""
+}
+
+func (h *Hub) usable(service, first string) []topics.Endpoint {
+	if !h.defined(service) {
+		return nil
+	}
+	var usable []row
+	for _, r := range h.rows[service] {
+		if r.state == topics.Running && r.address != "" && r.port != 0 {
+			usable = append(usable, r)
+		}
+	}
+	slices.SortStableFunc(usable, func(a, b row) int {
+		return cmp.Or(
+			order01(a.health == topics.Healthy, b.health == topics.Healthy),
+			cmp.Compare(a.seen, b.seen),
+		)
+	})
+	was := slices.IndexFunc(usable, func(r row) bool { return r.domain == first })
+	if was > 0 && (usable[was].health == topics.Healthy) == (usable[0].health == topics.Healthy) {
+		best := usable[was]
+		copy(usable[1:], usable[:was])
+		usable[0] = best
+	}
+	endpoints := make([]topics.Endpoint, 0, len(usable))
+	for _, r := range usable {
+		endpoints = append(endpoints, topics.Endpoint{
+			Domain: r.domain, Address: r.address, Port: r.port, Version: r.version, Healthy: r.health == topics.Healthy,
+		})
+	}
+	return endpoints
 }
 
 // order01 sorts what is true before what is not.

@@ -64,6 +64,7 @@ func (h *Hub) rested(d *domain, now time.Time) {
 	case now.Before(d.flaps.until):
 		h.due(d.flaps.until)
 	default:
-		d.flaps.until, h.dirty = time.Time{}, true
+		d.flaps.until = time.Time{}
+		h.touch(d.name)
 	}
 }

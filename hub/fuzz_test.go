@@ -37,8 +37,7 @@ func FuzzReceive(f *testing.F) {
 		h.handle(arrived{Topic: topic, Payload: payload, Retain: retained}, now)
 		now = now.Add(300 * time.Millisecond)
 		h.expire(now)
-		for pass := 0; h.dirty; pass++ {
-			h.dirty = false
+		for pass := 0; h.pending(); pass++ {
 			h.reconcile(now)
 			if pass > 10 {
 				t.Fatal("the plan never comes to rest")

@@ -80,7 +80,10 @@ type Hub struct {
 
 	planner   *planner.Planner
 	plan      planner.Plan
-	dirty     bool
+	dirty     bool                         // something changed that changed does not tell
+	changed   changes                      // since the last pass
+	rows      map[string][]row             // by service: what the domains tell of it, by domain
+	told      map[string][]string          // by domain: the services of its rows
 	endpoints map[string][]topics.Endpoint // by service
 	addresses map[string]string            // last known address:port, by service
 	views     map[string]topics.Service    // last published, by service
@@ -137,6 +140,8 @@ func New(o Options) *Hub {
 		passing:   newLimiter(passedOnAll),
 		lonely:    make(map[string]Lonely),
 		refused:   make(map[string]*refusal),
+		rows:      make(map[string][]row),
+		told:      make(map[string][]string),
 		endpoints: make(map[string][]topics.Endpoint),
 		addresses: make(map[string]string),
 		views:     make(map[string]topics.Service),
@@ -242,13 +247,12 @@ func (h *Hub) Run(ctx context.Context) {
 // a few times and not a thousand times, and in a home, where a pass takes less
 // than a millisecond, nobody notices.
 func (h *Hub) pass(now time.Time) {
-	for h.dirty && h.connected {
+	for h.pending() && h.connected {
 		began := time.Now()
 		if began.Before(h.rest) {
 			h.due(h.rest)
 			return
 		}
-		h.dirty = false
 		h.reconcile(now)
 		took := time.Since(began)
 		h.rest = began.Add(2 * took)

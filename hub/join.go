@@ -49,7 +49,7 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	delete(h.refused, ask.ID)
 	delete(h.lonely, ask.Name)
 	d.beat = now // it will beat as soon as it is connected with its will
-	h.dirty = true
+	h.touch(ask.Name)
 	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch}, nil
 }
 

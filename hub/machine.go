@@ -44,13 +44,12 @@ func steady(was planner.Machine, m topics.Metrics) planner.Machine {
 	return is
 }
 
-// measured takes a machine's figures over. Load and memory in use only rank
-// domains for what is to be started next, so nothing is planned anew for
-// them; what the machine has may rule it out for a service.
+// measured takes a machine's figures over. The planner looks at load and memory
+// in use only for what is to be started.
 func (h *Hub) measured(d *domain, m topics.Metrics) {
 	was := d.machine
 	d.machine = steady(was, m)
-	if d.machine.Cores != was.Cores || d.machine.Memory != was.Memory {
-		h.dirty = true
+	if d.machine != was {
+		h.touch(d.name)
 	}
 }

@@ -109,11 +109,11 @@ func (h *Hub) hubStatus() topics.Hub {
 
 // publishDiscovery tells Home Assistant what there is, and takes out of it
 // what an earlier run left and this one has not.
-func (h *Hub) publishDiscovery() {
+func (h *Hub) publishDiscovery(c *changes) {
 	if h.cfg.HomeAssistant.Enabled {
-		h.tellAll()
+		h.tellAll(c)
 	}
-	if h.ready {
+	if h.ready && c.whole {
 		for topic := range h.ghosts {
 			h.remove(topic)
 		}
@@ -121,9 +121,9 @@ func (h *Hub) publishDiscovery() {
 	}
 }
 
-func (h *Hub) tellAll() {
+func (h *Hub) tellAll(c *changes) {
 	h.tell("hub", traits{}, func() homeassistant.Config { return homeassistant.Hub(h.discovery) })
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.touched(c) {
 		s := d.status
 		if s == nil {
 			continue // nothing is known of it but its name
@@ -136,7 +136,11 @@ func (h *Hub) tellAll() {
 			return homeassistant.Domain(h.discovery, h.viewDomain(d), has...)
 		})
 	}
-	for name, v := range h.views {
+	for name := range c.services {
+		v, known := h.views[name]
+		if !known {
+			continue
+		}
 		h.tell("service/"+name, traits{}, func() homeassistant.Config { return homeassistant.Service(h.discovery, v) })
 	}
 }

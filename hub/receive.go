@@ -119,7 +119,8 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 	h.measured(d, m)
 	h.usage(d, m, retained, now)
 	if !d.hot && m.Temperature != nil {
-		d.hot, h.dirty = true, true
+		d.hot = true
+		h.touch(name)
 	}
 }
 

@@ -12,20 +12,23 @@ import (
 
 // reconcile plans, orders what has changed, and says what is. Everything that
 // is said is compared with what was said before, so it may be called freely.
+// It looks at what has changed alone (changes).
 func (h *Hub) reconcile(now time.Time) {
 	h.scaling.told = true // of instances that came or went
 	h.scaleAll(now)
-	rows := h.rows()
-	h.findEndpoints(rows)
-	h.planner = planner.NewPlanner(h.input())
+	c := h.begin()
+	h.takeRows(c)
+	h.findEndpoints(c)
+	h.tellPlanner(c)
 	h.plan = h.planner.Plan()
+	h.planned(c, h.planner.Changes())
 	if h.ready {
-		h.order(now)
+		h.order(c, now)
 	}
 	h.dropRetired()
-	h.viewServices(rows)
+	h.viewServices(c)
 	h.publishHub()
-	h.publishDiscovery()
+	h.publishDiscovery(c)
 }
 
 // input is the observed home as the planner takes it.
@@ -65,29 +68,27 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		if d.gone || d.micro && !d.available {
 			break // nobody knows what runs there
 		}
-		best := h.endpoints[i.Service]
 		p.Observed[i.Service] = planner.Instance{
 			State: i.State, Health: d.healthOf(i), Version: i.Version, Seen: d.seen[i.Service],
-			Best: len(best) > 0 && best[0].Domain == d.name,
+			Best: h.best(i.Service) == d.name,
 		}
 	}
 	return p
 }
 
 // order gives each domain whose desired set has changed a start command.
-func (h *Hub) order(now time.Time) {
-	desired := h.plan.Desired()
+func (h *Hub) order(c *changes, now time.Time) {
 	timing := topics.Encode(h.cfg.Timing)
 	known := make(map[string]ordered) // each service is written once a pass, not once a domain
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.touched(c) {
 		// A domain that is not online yet has not said what runs on it: its
 		// first command must not stop that.
 		first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
 		if d.micro || d.status == nil || first || !topics.SameMajor(d.status.Protocol) {
 			continue
 		}
-		encoded := slices.Clone(timing)
-		for _, service := range desired[d.name] {
+		encoded, desired := slices.Clone(timing), h.planner.Desired(d.name)
+		for _, service := range desired {
 			o, done := known[service]
 			if !done {
 				def := h.definition(service)
@@ -100,15 +101,15 @@ func (h *Hub) order(now time.Time) {
 		if string(encoded) == d.ordered.encoded {
 			continue
 		}
-		specs := make(map[string]topics.Spec, len(desired[d.name]))
-		for _, service := range desired[d.name] {
+		specs := make(map[string]topics.Spec, len(desired))
+		for _, service := range desired {
 			specs[service] = known[service].spec
 		}
 		h.sayMoved(d, specs)
 		h.noteChoices(d, specs)
 		d.ordered = h.command(d, specs, string(encoded), now)
 		h.bus.Publish(d.ordered.message)
-		h.dirty = true // the plan's lines follow from what is ordered
+		h.touch(d.name) // the plan's lines follow from what is ordered
 	}
 }
 
@@ -203,7 +204,7 @@ func (h *Hub) dropRetired() {
 			continue
 		}
 		delete(h.retired, name)
-		delete(h.plan.Services, name)
+		h.dirty = true // what it needed may not be needed any more
 		delete(h.views, name)
 		delete(h.addresses, name)
 		h.forgetWant(name)

@@ -195,7 +195,7 @@ func (h *Hub) want(name string, change func(*planner.Want), what string) {
 		}
 	})
 	h.save() // before it is answered
-	h.dirty = true
+	h.touchService(name)
 	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
 }
 

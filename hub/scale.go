@@ -175,7 +175,8 @@ func (h *Hub) scaleOne(name string, one *scaler, there int, used []autoscale.Ins
 	case next.Number == one.planned.Number && now.Sub(one.reasonAt) < reasonsApart:
 		h.scaling.due(one.reasonAt.Add(reasonsApart))
 	default:
-		one.planned, one.reasonAt, h.dirty = next, now, true
+		one.planned, one.reasonAt = next, now
+		h.touchService(name)
 	}
 }
 

@@ -10,11 +10,15 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// viewServices says of every service what is wanted, what runs, and why; and
-// where it is reached.
-func (h *Hub) viewServices(rows map[string][]row) {
-	for name, o := range h.plan.Services {
-		v := h.viewService(name, o, rows[name])
+// viewServices says of every service that changed what is wanted, what runs,
+// and why; and where it is reached.
+func (h *Hub) viewServices(c *changes) {
+	for name := range c.services {
+		o := h.plan.Services[name]
+		if o == nil || !h.defined(name) {
+			continue
+		}
+		v := h.viewService(name, o, h.rows[name])
 		h.views[name] = v
 		h.retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
 		endpoints := h.endpoints[name]
@@ -36,22 +40,22 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 	var finished bool
 	var trouble string
 	for _, r := range rows {
-		finished = finished || r.State == topics.Finished
-		if !r.State.Listed() {
+		finished = finished || r.state == topics.Finished
+		if !r.state.Listed() {
 			continue
 		}
 		v.Instances = append(v.Instances, topics.ServiceInstance{
-			Domain: r.name, State: r.State, Health: r.health, Version: r.Instance.Version,
-			Address: r.address(), Port: r.Port,
+			Domain: r.domain, State: r.state, Health: r.health, Version: r.version,
+			Address: r.address, Port: r.port,
 		})
-		if r.State == topics.Running {
+		if r.state == topics.Running {
 			v.Running++
 		}
 		if r.health == topics.Healthy {
 			v.Healthy++
 		}
-		if r.Message != "" && trouble == "" {
-			trouble = r.name + ": " + r.Message
+		if r.message != "" && trouble == "" {
+			trouble = r.domain + ": " + r.message
 		}
 	}
 	rank := make(map[string]int, len(v.Instances)) // as the endpoints are ordered, others behind

@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -127,6 +129,20 @@ func Default(name string) Definition {
 // DependsOn tells whether d depends on service directly.
 func (d Definition) DependsOn(service string) bool {
 	return slices.ContainsFunc(d.Dependencies, func(dep Dependency) bool { return dep.Service == service })
+}
+
+// Equal tells whether two definitions say the same.
+func (d Definition) Equal(other Definition) bool {
+	a, b := d, other
+	same := slices.EqualFunc(a.Dependencies, b.Dependencies, func(x, y Dependency) bool {
+		return x.Service == y.Service && x.Version.String() == y.Version.String()
+	})
+	same = same && a.Version.String() == b.Version.String() &&
+		slices.Equal(a.Traits, b.Traits) && slices.Equal(a.Domains, b.Domains) && maps.Equal(a.Environment, b.Environment)
+	// What a range is made of cannot be compared, and what is empty may be nil.
+	a.Dependencies, a.Version, a.Traits, a.Domains, a.Environment = nil, Range{}, nil, nil, nil
+	b.Dependencies, b.Version, b.Traits, b.Domains, b.Environment = nil, Range{}, nil, nil, nil
+	return same && reflect.DeepEqual(a, b)
 }
 
 // Spec returns the definition as a start command carries it. addresses holds

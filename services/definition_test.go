@@ -63,6 +63,12 @@ func TestRevision(t *testing.T) {
 	} {
 		d := golden()
 		tt.change(&d)
+		again := golden()
+		tt.change(&again)
+		same := tt.field == "Environment" && !tt.restart // written as it was
+		if d.Equal(golden()) != same || golden().Equal(d) != same || !d.Equal(again) {
+			t.Errorf("a change of %s: equal", tt.field)
+		}
 		if got := d.Spec(nil).Revision; (got != base) != tt.restart {
 			t.Errorf("a change of %s restarts: %v, want %v", tt.field, got != base, tt.restart)
 		}

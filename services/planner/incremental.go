@@ -52,6 +52,52 @@ func NewPlanner(in Input) *Planner {
 	return p
 }
 
+// Set takes the whole home anew, and plans anew only what differs.
+func (p *Planner) Set(in Input) {
+	if !p.sameServices(in) {
+		p.SetServices(in.Services, in.Retired)
+	}
+	for name := range maps.Clone(p.wants) {
+		p.SetWant(name, in.Wants[name])
+	}
+	for name, w := range in.Wants {
+		p.SetWant(name, w)
+	}
+	for name := range maps.Clone(p.numbers) {
+		p.SetScaled(name, in.Scaled[name])
+	}
+	for name, n := range in.Scaled {
+		p.SetScaled(name, n)
+	}
+	there := make(map[string]bool, len(in.Domains))
+	for _, d := range in.Domains {
+		there[d.Name] = true
+		p.SetDomain(d)
+	}
+	for _, d := range slices.Clone(p.domains) {
+		if !there[d.Name] {
+			p.RemoveDomain(d.Name)
+		}
+	}
+}
+
+func (p *Planner) sameServices(in Input) bool {
+	retired := 0
+	for _, d := range in.Retired {
+		if is := p.defs[d.Name]; is == nil || p.retired[d.Name] && !is.Equal(d) {
+			return false
+		} else if p.retired[d.Name] {
+			retired++
+		}
+	}
+	for _, d := range in.Services {
+		if is := p.defs[d.Name]; is == nil || p.retired[d.Name] || !is.Equal(d) {
+			return false
+		}
+	}
+	return len(p.defs) == len(in.Services)+retired && len(p.retired) == retired
+}
+
 // SetServices replaces the definitions. All is planned anew.
 func (p *Planner) SetServices(defined, retired []services.Definition) {
 	before := p.order
@@ -161,6 +207,7 @@ func (p *Planner) SetDomain(now Domain) {
 		p.moved[now.Name] = true
 	}
 	changed := !sameFacts(&d.Domain, &now)
+	p.loads = p.loads || d.Machine != now.Machine
 	d.Domain = now
 	d.known = d.known && !changed
 	p.setCells(d)
@@ -174,11 +221,13 @@ func (p *Planner) SetDomain(now Domain) {
 	}
 }
 
-// sameFacts compares all but what is known service by service.
+// sameFacts compares all but what is known service by service, and the figures
+// of the machine that only those read who read its load.
 func sameFacts(a, b *Domain) bool {
 	x, y := *a, *b
 	x.Catalog, x.Ordered, x.Observed, x.Chosen = nil, nil, nil, nil
 	y.Catalog, y.Ordered, y.Observed, y.Chosen = nil, nil, nil, nil
+	x.Machine.Load, x.Machine.Full = y.Machine.Load, y.Machine.Full
 	return reflect.DeepEqual(x, y)
 }
 
