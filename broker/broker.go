@@ -1,7 +1,7 @@
 // Package broker is the MQTT broker inside the hub, as the rest of the program
 // sees it: listen, publish, subscribe, stop.
 //
-// It owns the listeners, who may do what (access.go), and what the engine is
+// It owns the listeners, who may do what (broker/access), and what the engine is
 // made of: broker/engine speaks MQTT, broker/store keeps what must survive.
 // Only the hub and tests import it.
 package broker
@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
 	"github.com/jmbarzee/dominion/broker/wire"
@@ -31,7 +32,9 @@ type Config struct {
 	CertFile, KeyFile   string // of ListenTLS and ListenWSS, PEM
 	AllowAnonymous      bool   // also on listeners that others than this machine reach
 	Users               []User
+	Rules               []access.Rule
 	Prefix              string // topic_prefix, for the access rules
+	DiscoveryPrefix     string // Home Assistant's, for the same; "": its default
 	// DataDir keeps what was acknowledged: retained messages, sessions and
 	// their queues. "" keeps them nowhere.
 	DataDir string
@@ -76,7 +79,10 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	if b.config.Limits.MaxPacket <= 0 {
 		b.config.Limits.MaxPacket = engine.DefaultLimits().MaxPacket
 	}
-	accounts, err := newAccounts(cfg.Users, cfg.AllowAnonymous)
+	if b.config.DiscoveryPrefix == "" {
+		b.config.DiscoveryPrefix = "homeassistant"
+	}
+	accounts, err := b.newAccounts(cfg.Users, cfg.AllowAnonymous, cfg.Rules)
 	if err != nil {
 		return nil, err
 	}
@@ -146,10 +152,10 @@ func (b *Broker) Watch(filter string, handler func(topics.Message)) (stop func()
 	})
 }
 
-// Reload takes over users and allow_anonymous; if they are wrong the old ones
-// stay. No connection is dropped, but what each may do is judged anew.
-func (b *Broker) Reload(users []User, allowAnonymous bool) error {
-	a, err := newAccounts(users, allowAnonymous)
+// Reload takes over users, allow_anonymous and rules; if they are wrong the old
+// ones stay. No connection is dropped, but what each may do is judged anew.
+func (b *Broker) Reload(users []User, allowAnonymous bool, rules []access.Rule) error {
+	a, err := b.newAccounts(users, allowAnonymous, rules)
 	if err != nil {
 		return err
 	}

@@ -307,7 +307,7 @@ func TestRefusedPublishIsLogged(t *testing.T) {
 		<-c.Done()
 	}
 	stop(t, b)
-	const want = `level=WARN msg="publish refused: its role may not" user=dash role=reader topic=dominion/service/lamp/set client=panel`
+	const want = `level=WARN msg="publish refused" user=dash by="role reader: orders nothing and says nothing" topic=dominion/service/lamp/set client=panel`
 	if n := strings.Count(log.String(), want); n != 1 {
 		t.Errorf("told %d times, want once:\n%s", n, log.String())
 	}

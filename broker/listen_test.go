@@ -102,12 +102,12 @@ func TestWhoIsLetIn(t *testing.T) {
 	try(there, "", "", false)
 	try(open["mqtt"], "", "", true)
 
-	if err := reachable.Reload(users[:1], true); err != nil {
+	if err := reachable.Reload(users[:1], true, nil); err != nil {
 		t.Fatal(err)
 	}
 	try(there, "", "", true)
 	try(there, "hash", "h4sh", false)
-	if err := reachable.Reload([]broker.User{{Name: "x", Role: "king", PasswordHash: string(hash)}}, false); err == nil {
+	if err := reachable.Reload([]broker.User{{Name: "x", Role: "king", PasswordHash: string(hash)}}, false, nil); err == nil {
 		t.Error("an unknown role was taken")
 	}
 	try(there, "file", "s3cret", true) // the users before

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -24,6 +25,7 @@ type User struct{ Name, PasswordFile, PasswordHash, Role string }
 type accounts struct {
 	byName    map[string]account
 	anonymous bool
+	policy    *access.Policy
 }
 
 type account struct {
@@ -32,9 +34,14 @@ type account struct {
 	hash     []byte
 }
 
-func newAccounts(users []User, anonymous bool) (*accounts, error) {
+func (b *Broker) newAccounts(users []User, anonymous bool, rules []access.Rule) (*accounts, error) {
 	all := &accounts{byName: make(map[string]account), anonymous: anonymous}
 	var faults []error
+	policy, err := access.New(b.tree.Prefix(), b.config.DiscoveryPrefix, rules)
+	if err != nil {
+		faults = append(faults, err)
+	}
+	all.policy = policy
 	for _, u := range users {
 		a, err := u.account()
 		if _, twice := all.byName[u.Name]; twice && err == nil {
@@ -56,8 +63,8 @@ func (u User) account() (account, error) {
 	switch {
 	case u.Name == "":
 		return a, errors.New("it has no name")
-	case !slices.Contains(Roles(), u.Role):
-		return a, fmt.Errorf("%q is no role: use one of %s", u.Role, strings.Join(Roles(), ", "))
+	case !slices.Contains(access.Roles(), u.Role):
+		return a, fmt.Errorf("%q is no role: use one of %s", u.Role, strings.Join(access.Roles(), ", "))
 	case u.Role == RoleDomain && !topics.ValidName(u.Name):
 		return a, errors.New("a user of the role domain has the name of its domain, and this is none")
 	case (u.PasswordFile == "") == (u.PasswordHash == ""):
@@ -120,23 +127,13 @@ func (b *Broker) ended(client, remote, why string) {
 // allow is asked for each publish, subscription and delivery, for wills,
 // replays and sessions that are resumed.
 func (b *Broker) allow(c engine.Client, a engine.Action, topic string) bool {
-	role, ok := b.role(c.Listener, c.User)
-	if !ok {
-		role = "none any more" // a Reload took it
-	}
-	allowed := ok && allow(c.User, role, actions[a], topic, b.tree)
+	d := b.decide(c, a, topic)
 	// Over MQTT 3.1.1 there is no way to tell the client: it is disconnected, or
 	// believes that it was heard. So the log says it.
-	if !allowed && a == engine.ActionPublish && b.refusals.tellTopic(c.Remote, c.User, topic, time.Now()) {
-		b.log.Warn("publish refused: its role may not", "user", c.User, "role", role, "topic", topic, "client", c.ID, "remote", c.Remote)
+	if !d.Allowed && a == engine.ActionPublish && b.refusals.tellTopic(c.Remote, c.User, topic, time.Now()) {
+		b.log.Warn("publish refused", "user", c.User, "by", d.By, "topic", topic, "client", c.ID, "remote", c.Remote)
 	}
-	return allowed
-}
-
-var actions = map[engine.Action]action{
-	engine.ActionPublish:   publish,
-	engine.ActionSubscribe: subscribe,
-	engine.ActionDeliver:   deliver,
+	return d.Allowed
 }
 
 // role is looked up each time, so that a Reload counts at once.

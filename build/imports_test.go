@@ -91,6 +91,10 @@ var rules = []rule{
 		"the engine can be replaced",
 	},
 	{
+		"access decides purely", in("broker/access"), false, not(or(std, in("topics", "broker/access"))),
+		"who may do what follows from names alone",
+	},
+	{
 		"the engine imports wire, store and topics alone", in("broker/engine"), true,
 		not(or(std, is("broker/wire", "broker/store", "topics"))),
 		"no listener, no file, no user, no configuration",

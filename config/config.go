@@ -34,6 +34,7 @@ package config
 import (
 	"time"
 
+	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -59,9 +60,10 @@ type Broker struct {
 	ListenUnix           string // path of a Unix socket; "": none
 	CertFile, KeyFile    string
 	AllowAnonymous       bool
-	External             string // mqtt[s]://[user@]host:port
-	PasswordFile, CAFile string // for External
-	Users                []User // in the order of the file
+	External             string        // mqtt[s]://[user@]host:port
+	PasswordFile, CAFile string        // for External
+	Users                []User        // in the order of the file
+	Rules                []access.Rule // in the order of the file
 	Persistence          Persistence
 	Limits               Limits
 }
@@ -104,10 +106,10 @@ type User struct {
 
 // The roles of a User.
 const (
-	RoleAdmin  = "admin"
-	RoleReader = "reader"
-	RoleDevice = "device"
-	RoleDomain = "domain"
+	RoleAdmin  = access.RoleAdmin
+	RoleReader = access.RoleReader
+	RoleDevice = access.RoleDevice
+	RoleDomain = access.RoleDomain
 )
 
 // Zeroconf is [zeroconf].

@@ -83,11 +83,11 @@ func (t *table) broker(b *Broker) {
 	t.flag("allow_anonymous", &b.AllowAnonymous)
 	t.external(b)
 	t.users(&b.Users)
+	t.rules(&b.Rules)
 	t.sub("persistence").persistence(&b.Persistence)
 	t.sub("limits").limits(&b.Limits)
 	t.notYet("bridges", "bridges to other brokers")
 	t.notYet("require_certificate", "certificates of clients")
-	t.notYet("rules", "access rules of one's own")
 }
 
 func (t *table) listeners(b *Broker) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -49,6 +50,10 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			Users: []User{
 				{Name: "pi-kitchen", PasswordFile: in(t, "passwords/pi-kitchen"), Role: RoleDomain},
 				{Name: "ada", PasswordHash: "$2a$10$DnEL4IBCRCCu22LPWSUJWuLgnkVk5fOCNd4d5h8nnxOgpQ8ymPYd6", Role: RoleAdmin},
+			},
+			Rules: []access.Rule{
+				{Name: "no-tv", Users: []string{"tv"}, Actions: []access.Action{access.Publish, access.Subscribe}, Deny: true, Topics: []string{"cmnd/#"}},
+				{Name: "notes", Roles: []string{"reader", "device"}, Actions: []access.Action{access.Subscribe}, Topics: []string{"notes/%u/#"}},
 			},
 			Persistence: Persistence{Sync: 250 * time.Millisecond, Exclude: []string{"sensors/+/raw", "camera/#"}},
 			Limits: Limits{

@@ -42,6 +42,7 @@ func (a *app) addQuestions(root *cobra.Command) {
 			ask := topics.Ask{Service: args[0], Domain: at(args, 1)}
 			return question(a, cmd.Context(), topics.VerbWhy, ask, RenderWhy)
 		})
+	add(topics.VerbAccess, "What the broker lets a user do, and which rule decides", names{"USER", "publish|subscribe", "TOPIC", "[CLIENT]"}, nil, a.access)
 	add(topics.VerbVersion, "The versions of this program and of the hub", nil, nil,
 		func(cmd *cobra.Command, _ []string) error { return a.version(cmd.Context()) })
 }

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -46,7 +46,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	var kept sync.WaitGroup
 	there := make(chan struct{})
 	kept.Go(func() { s.keep(alive, l, w, h, o, sync.OnceFunc(func() { close(there) })) })
-	s.run(ctx, h, there, s.announceExternal(h.ID()), func([]broker.User, bool) error { return nil })
+	s.run(ctx, h, there, s.announceExternal(h.ID()), func(config.Dominion) error { return nil })
 	if c := l.conn.Load(); c != nil {
 		flushing, done := context.WithTimeout(context.Background(), stopTime)
 		if err := c.Flush(flushing); err != nil {

@@ -39,7 +39,9 @@ type Options struct {
 	// Watch is told all topics, besides Filters, whose messages are wanted from
 	// now on: those before are not. It must not block. Nil: Attach sets it.
 	Watch func(topics []string)
-	Log   *slog.Logger
+	// Access says what the broker would answer a user; nil: it is not ours.
+	Access func(topics.Ask) (topics.Access, error)
+	Log    *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -48,6 +50,7 @@ type Hub struct {
 	version string
 	store   *store.Store
 	bus     Bus
+	access  func(topics.Ask) (topics.Access, error)
 	kept    bool // what the broker kept of microdomains is not proved yet
 	log     *slog.Logger
 	tree    topics.Tree
@@ -128,7 +131,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, kept: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),

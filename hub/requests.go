@@ -77,6 +77,8 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		return h.why(ask)
 	case topics.VerbVersion:
 		return topics.VersionView{Version: h.version, Protocol: topics.Protocol}, nil
+	case topics.VerbAccess:
+		return h.mayDo(ask)
 	case topics.VerbStart:
 		return nil, h.turn(ask.Service, topics.On)
 	case topics.VerbStop:

@@ -57,8 +57,8 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	b, err := broker.New(broker.Config{
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
 		CertFile: c.CertFile, KeyFile: c.KeyFile,
-		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users),
-		Prefix: s.Config.TopicPrefix, DataDir: s.Config.DataDir,
+		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules,
+		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
 		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits),
 	}, s.Log)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Log: s.Log})
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Log: s.Log})
 	if err := h.Attach(b); err != nil {
 		return err
 	}
@@ -87,13 +87,15 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	}
 	there := make(chan struct{})
 	close(there)
-	s.run(ctx, h, there, s.announcements(h.ID(), b.Listeners()), b.Reload)
+	s.run(ctx, h, there, s.announcements(h.ID(), b.Listeners()), func(c config.Dominion) error {
+		return b.Reload(users(c.Broker.Users), c.Broker.AllowAnonymous, c.Broker.Rules)
+	})
 	return nil
 }
 
 // run runs the hub's loop with zeroconf beside it. Zeroconf ends first. The
 // hub is announced once it is there: it may have to wait for its broker.
-func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announce []zeroconf.Service, reload func([]broker.User, bool) error) {
+func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announce []zeroconf.Service, reload func(config.Dominion) error) {
 	var around, loop sync.WaitGroup
 	ends, cancel := context.WithCancel(context.Background())
 	loop.Go(func() { h.Run(ends) })
@@ -121,7 +123,7 @@ func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announc
 	loop.Wait()
 }
 
-func (s Service) reloads(ctx context.Context, h *Hub, users func([]broker.User, bool) error) {
+func (s Service) reloads(ctx context.Context, h *Hub, access func(config.Dominion) error) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,7 +132,7 @@ func (s Service) reloads(ctx context.Context, h *Hub, users func([]broker.User, 
 		}
 		cfg, err := s.Load()
 		if err == nil {
-			err = users(usersOf(cfg))
+			err = access(cfg)
 		}
 		if err == nil {
 			s.warnOfRestart(cfg)
@@ -169,10 +171,6 @@ func (s Service) warnOfRestart(next config.Dominion) {
 			s.Log.Warn("changed in the configuration, but taken over by a restart only", "key", key.name)
 		}
 	}
-}
-
-func usersOf(c config.Dominion) ([]broker.User, bool) {
-	return users(c.Broker.Users), c.Broker.AllowAnonymous
 }
 
 func users(all []config.User) []broker.User {

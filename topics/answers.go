@@ -19,6 +19,7 @@ const (
 	VerbWhy      = "why"
 	VerbVersion  = "version"
 	VerbUpdate   = "update"
+	VerbAccess   = "access"
 )
 
 // Verb is a row of the table of verbs.
@@ -47,6 +48,7 @@ func Verbs() []Verb {
 		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
 		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `without` or `config`: what it would do then."},
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
+		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbVersion, "", VersionView{}, "Version of hub and contract."},
 	}
 }
@@ -127,6 +129,16 @@ type WhyLine struct {
 	Runs   bool   `json:"runs" doc:"whether it should run there"`
 	State  State  `json:"state,omitempty" doc:"what the domain says of it, where it has something of it"`
 	Reason string `json:"reason" doc:"why, in words"`
+}
+
+// Access is the answer to access.
+type Access struct {
+	User    string `json:"user" doc:"of the broker"`
+	Role    string `json:"role" doc:"of the user"`
+	Action  string `json:"action" doc:"publish, subscribe or deliver"`
+	Topic   string `json:"topic" doc:"topic or filter"`
+	Allowed bool   `json:"allowed" doc:"what the broker does"`
+	By      string `json:"by" doc:"the rule that decides, in words"`
 }
 
 // VersionView is the answer to version.

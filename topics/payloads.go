@@ -287,6 +287,10 @@ type Ask struct {
 	Domain      string `json:"domain,omitempty" doc:"restart, drain, undrain, forget, why"`
 	Replicas    *int   `json:"replicas,omitempty" doc:"scale"`
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
+	User        string `json:"user,omitempty" doc:"access: the user that is meant"`
+	Client      string `json:"client,omitempty" doc:"access: the client identifier that is meant"`
+	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver"`
+	Topic       string `json:"topic,omitempty" doc:"access: a topic, or a filter to subscribe to"`
 	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost"`
 	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml"`
 	Response    string `json:"response_topic,omitempty" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`

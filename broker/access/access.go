@@ -10,6 +10,7 @@ package access
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -43,6 +44,7 @@ type Decision struct {
 // Rule is one of the owner's own. The first one that fits decides; where none
 // does, the client's role.
 type Rule struct {
+	Name  string   // what a decision calls it; "": its number
 	Users []string // names; together with Roles: who the rule is for; both empty: everybody
 	Roles []string
 	// Actions are those that the rule is about: Subscribe stands for Deliver too.
@@ -69,10 +71,14 @@ type rule struct {
 func New(prefix, discovery string, rules []Rule) (*Policy, error) {
 	p := &Policy{prefix: prefix, discovery: discovery}
 	for i, r := range rules {
-		if err := r.check(); err != nil {
-			return nil, fmt.Errorf("cannot use access rule %d: %w", i+1, err)
+		name := r.Name
+		if name == "" {
+			name = strconv.Itoa(i + 1)
 		}
-		p.rules = append(p.rules, rule{r, fmt.Sprintf("rule %d: %s", i+1, r)})
+		if err := r.check(); err != nil {
+			return nil, fmt.Errorf("cannot use access rule %s: %w", name, err)
+		}
+		p.rules = append(p.rules, rule{r, fmt.Sprintf("rule %s: %s", name, r)})
 	}
 	return p, nil
 }

@@ -52,6 +52,8 @@ dominion/request/join                               psd   sd     -      p
 dominion/request/start                              psd   sd     -      p
 dominion/request/status/x                           psd   sd     -      -
 dominion/response/status                            psd   sd     -      sd
+dominion/response/join/pi-kitchen                   psd   sd     -      sd
+dominion/response/join/other                        psd   sd     -      -
 dominion/unknown                                    psd   sd     -      -
 dominion                                            psd   sd     -      -
 dominions/hub/status                                psd   sd     psd    sd
@@ -221,7 +223,7 @@ func TestLongPrefix(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	p := plain(t, "dominion",
-		Rule{Users: []string{"tv"}, Actions: []Action{Publish, Subscribe}, Deny: true, Topics: []string{"cmnd/#", "zigbee2mqtt/+/set"}},
+		Rule{Name: "no-tv", Users: []string{"tv"}, Actions: []Action{Publish, Subscribe}, Deny: true, Topics: []string{"cmnd/#", "zigbee2mqtt/+/set"}},
 		Rule{Roles: []string{RoleReader}, Actions: []Action{Publish}, Topics: []string{"dominion/service/+/set", "notes/%u/#"}},
 		Rule{Roles: []string{RoleDevice}, Actions: []Action{Publish}, Topics: []string{"clients/%c/state", "d/%u-%c"}},
 		Rule{Roles: []string{RoleDevice}, Actions: []Action{Publish}, Deny: true, Topics: []string{"clients/#", "d/#"}},
@@ -235,9 +237,9 @@ func TestRules(t *testing.T) {
 		allowed        bool
 		by             string
 	}{
-		{"tv", "x", RoleDevice, Publish, "cmnd/door/POWER", false, "rule 1: deny tv publish and subscribe to cmnd/#, zigbee2mqtt/+/set"},
-		{"tv", "x", RoleDevice, Deliver, "cmnd/door/POWER", false, "rule 1"},
-		{"tv", "x", RoleDevice, Subscribe, "cmnd/+/POWER", false, "rule 1"},
+		{"tv", "x", RoleDevice, Publish, "cmnd/door/POWER", false, "rule no-tv: deny tv publish and subscribe to cmnd/#, zigbee2mqtt/+/set"},
+		{"tv", "x", RoleDevice, Deliver, "cmnd/door/POWER", false, "rule no-tv"},
+		{"tv", "x", RoleDevice, Subscribe, "cmnd/+/POWER", false, "rule no-tv"},
 		{"tv", "x", RoleDevice, Subscribe, "#", true, "role device"}, // and held back at delivery
 		{"door", "x", RoleDevice, Publish, "cmnd/door/POWER", true, "rule 5: allow everybody publish to #"},
 		{"ada", "x", RoleReader, Publish, "dominion/service/web/set", true, "rule 2"},

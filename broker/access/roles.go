@@ -51,6 +51,7 @@ var (
 		pattern(topics.ServiceEndpoints),
 		pattern(topics.ServiceStatus),
 		pattern(topics.Response),
+		pattern(topics.ResponseTo),
 	}
 )
 
