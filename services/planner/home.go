@@ -20,6 +20,7 @@ type home struct {
 	dependents map[string][]string
 	wants      map[string]Want
 	numbers    map[string]Scaled
+	held       map[string]Held
 	on         map[string]bool
 	why        map[string]string // why a service is on or off
 

@@ -34,7 +34,7 @@ type Planner struct {
 func NewPlanner(in Input) *Planner {
 	p := &Planner{
 		home: home{
-			wants: maps.Clone(in.Wants), numbers: maps.Clone(in.Scaled), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
+			wants: maps.Clone(in.Wants), numbers: maps.Clone(in.Scaled), held: maps.Clone(in.Held), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
 			domains: make([]*site, 0, len(in.Domains)),
 		},
 		touched: make(map[string]bool), moved: make(map[string]bool),
@@ -44,6 +44,9 @@ func NewPlanner(in Input) *Planner {
 	}
 	if p.numbers == nil {
 		p.numbers = make(map[string]Scaled)
+	}
+	if p.held == nil {
+		p.held = make(map[string]Held)
 	}
 	for _, d := range slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return compare(a.Name, b.Name) }) {
 		p.SetDomain(d)

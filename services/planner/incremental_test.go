@@ -196,6 +196,12 @@ func (f *fleet) tell(p *planner.Planner, told planner.Input) planner.Input {
 			for name, n := range in.Scaled {
 				p.SetScaled(name, n)
 			}
+			for name := range told.Held {
+				p.SetHeld(name, in.Held[name])
+			}
+			for name, held := range in.Held {
+				p.SetHeld(name, held)
+			}
 		},
 		func() {
 			for _, d := range told.Domains {
@@ -220,7 +226,7 @@ func (f *fleet) tell(p *planner.Planner, told planner.Input) planner.Input {
 func by(defs []services.Definition) map[string]string {
 	all := make(map[string]string)
 	for _, d := range defs {
-		all[d.Name] = fmt.Sprintf("%v %v %v %v %v %d %v %v %v", d.Priority, d.Dependencies, d.Traits, d.Version, d.Domains, d.Replicas, d.Update, d.Needs, d.Scale)
+		all[d.Name] = fmt.Sprintf("%v %v %v %v %v %v %d %v %v %v", d.Exclusive, d.Priority, d.Dependencies, d.Traits, d.Version, d.Domains, d.Replicas, d.Update, d.Needs, d.Scale)
 	}
 	return all
 }

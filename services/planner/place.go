@@ -35,6 +35,9 @@ func (h *home) place(name string) *Outcome {
 	} else {
 		h.empty(name, o, spots)
 	}
+	if h.defs[name].Exclusive {
+		h.alone(name, o, spots)
+	}
 	o.Choices = make([]Choice, len(spots))
 	for i := range spots {
 		o.Choices[i] = spots[i].choice

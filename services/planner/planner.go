@@ -22,6 +22,7 @@ type Input struct {
 	Retired  []services.Definition // gone from the configuration, but something of them may run
 	Wants    map[string]Want       // what users said, by service
 	Scaled   map[string]Scaled     // by service, of those that are scaled by a figure
+	Held     map[string]Held       // by service, of the exclusive ones
 	Domains  []Domain
 }
 
@@ -207,6 +208,8 @@ func (h *home) isThere(name string) bool {
 func (h *home) target(name string) (n int, all bool) {
 	d := h.defs[name]
 	switch {
+	case d.Exclusive:
+		return 1, false
 	case h.wants[name].Replicas > 0:
 		return h.wants[name].Replicas, false
 	case d.Scale != nil:

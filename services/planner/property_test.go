@@ -70,6 +70,9 @@ func newFleet(seed uint64) *fleet {
 		case 2:
 			d.Scale = &services.Scale{Min: 1, Max: 1 + f.r.IntN(3)}
 		}
+		if d.Exclusive = f.r.IntN(4) == 0; d.Exclusive {
+			d.Replicas = 0
+		}
 		if f.r.IntN(6) == 0 {
 			d.Domains = []string{"d0", "d1", "d2"}[:1+f.r.IntN(3)]
 		}
@@ -228,12 +231,33 @@ func (f *fleet) check(t *testing.T, plan planner.Plan, at string) {
 				}
 			}
 		}
+		if f.defs[name].Exclusive {
+			f.checkAlone(t, name, o, at)
+		}
 		if o.On && holds-failed > o.Wanted {
 			t.Fatalf("%s: %d of %s run, %d wanted", at, holds-failed, name, o.Wanted)
 		}
 		if fresh > 0 && holds-failed-fresh >= o.Wanted {
 			t.Fatalf("%s: %d of %s started, %d wanted", at, fresh, name, o.Wanted)
 		}
+	}
+}
+
+// checkAlone holds of an exclusive service: it belongs into one start command
+// at most, and begins nowhere while another domain may have it.
+func (f *fleet) checkAlone(t *testing.T, name string, o *planner.Outcome, at string) {
+	t.Helper()
+	held, runs := f.input().Held[name], 0
+	for _, c := range o.Choices {
+		if c.Runs() {
+			runs++
+		}
+		if c.Action == topics.ActionStart && held.Why != "" && held.Only != c.Domain {
+			t.Fatalf("%s: exclusive %s started on %s: %s", at, name, c.Domain, held.Why)
+		}
+	}
+	if runs > 1 || o.Wanted > 1 {
+		t.Fatalf("%s: exclusive %s on %d domains, %d wanted: %v", at, name, runs, o.Wanted, o.Choices)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,12 +24,13 @@ var update = flag.Bool("update", false, "rewrite testdata")
 // plan says stands between "----" and the next empty line. With "obey" the
 // domains are given what was planned and run it, healthy, before the next plan.
 //
-//	service NAME [required] [needs=a,b>=1.2] [traits=x] [pinned=d] [replicas=N] [scale=1..3] [version=>=1] [cpu=0.5] [memory=MB]
+//	service NAME [required] [needs=a,b>=1.2] [traits=x] [pinned=d] [replicas=N] [scale=1..3] [version=>=1] [cpu=0.5] [memory=MB] [exclusive]
 //	retired NAME …                 gone from the configuration
 //	domain NAME STATE [gone] [draining] [flapping] [traits=x] [has=a@1.2,b] [ordered=a] [runs=a:running:healthy]
 //	       [cores=N] [memory=MB] [load=QUARTERS] [full]
 //	want NAME on|off|N
 //	scaled NAME N REASON           what its figure calls for
+//	held NAME DOMAIN|- REASON      why none but a domain may be given it; without more: anybody may
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -57,13 +59,14 @@ type script struct {
 	domains       map[string]planner.Domain
 	wants         map[string]planner.Want
 	scaled        map[string]planner.Scaled
+	held          map[string]planner.Held
 	last          planner.Plan
 }
 
 func newScript() *script {
 	return &script{
 		defs: map[string]services.Definition{}, retired: map[string]services.Definition{},
-		domains: map[string]planner.Domain{}, wants: map[string]planner.Want{}, scaled: map[string]planner.Scaled{},
+		domains: map[string]planner.Domain{}, wants: map[string]planner.Want{}, scaled: map[string]planner.Scaled{}, held: map[string]planner.Held{},
 	}
 }
 
@@ -99,6 +102,11 @@ func replay(t *testing.T, text string) string {
 		case "scaled":
 			n, _ := strconv.Atoi(words[2])
 			s.scaled[words[1]] = planner.Scaled{Number: n, Reason: strings.Join(words[3:], " ")}
+		case "held":
+			delete(s.held, words[1])
+			if len(words) > 3 {
+				s.held[words[1]] = planner.Held{Why: strings.Join(words[3:], " "), Only: strings.Trim(words[2], "-")}
+			}
 		case "plan":
 			s.plan(&out)
 			skip = true
@@ -112,7 +120,7 @@ func replay(t *testing.T, text string) string {
 }
 
 func (s *script) input() planner.Input {
-	in := planner.Input{Wants: s.wants, Scaled: s.scaled}
+	in := planner.Input{Wants: s.wants, Scaled: s.scaled, Held: maps.Clone(s.held)}
 	for _, d := range s.defs {
 		in.Services = append(in.Services, d)
 	}
@@ -121,6 +129,15 @@ func (s *script) input() planner.Input {
 	}
 	for _, d := range s.domains {
 		in.Domains = append(in.Domains, d)
+		for service, i := range d.Observed { // as far as its agent's word goes
+			if s.defs[service].Exclusive && i.State.Alive() && !d.Gone && s.held[service].Why == "" {
+				h := planner.Held{Why: "waits until it has stopped where it is", Only: d.Name}
+				if in.Held[service].Why != "" {
+					h.Only = ""
+				}
+				in.Held[service] = h
+			}
+		}
 	}
 	return in
 }
@@ -204,6 +221,8 @@ func definition(t *testing.T, words []string) services.Definition {
 			if d.Scale.Min, err = strconv.Atoi(least); err == nil {
 				d.Scale.Max, err = strconv.Atoi(most)
 			}
+		case "exclusive":
+			d.Exclusive = true
 		case "replicas":
 			d.Replicas, err = strconv.Atoi(value)
 		case "cpu":
