@@ -135,7 +135,7 @@ func (h *Hub) remember(d *domain) {
 	if d.micro {
 		return
 	}
-	known := store.Known{ID: d.id, Lost: d.state == topics.DomainIsLost}
+	known := store.Known{ID: d.id, Lost: d.state == topics.DomainIsLost, Hot: d.hot}
 	if h.store.Known(d.name) == known {
 		return
 	}

@@ -9,6 +9,7 @@ package hub
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -90,7 +91,8 @@ type Hub struct {
 	endpoints map[string][]topics.Endpoint // by service
 	addresses map[string]string            // last known address:port, by service
 	views     map[string]topics.Service    // last published, by service
-	published map[string]string            // payload by retained topic: nothing is published twice
+	published map[string]uint64            // hash of the payload by retained topic: nothing is published twice
+	seed      maphash.Seed                 // of these hashes
 	orders    map[string]string            // service by the transaction of a command to an agent
 	unsaved   bool                         // something of the store has changed in this pass
 	removed   map[string]bool              // discovery topics that were cleared in this run
@@ -148,7 +150,8 @@ func New(o Options) *Hub {
 		endpoints: make(map[string][]topics.Endpoint),
 		addresses: make(map[string]string),
 		views:     make(map[string]topics.Service),
-		published: make(map[string]string),
+		published: make(map[string]uint64),
+		seed:      maphash.MakeSeed(),
 		orders:    make(map[string]string),
 		planner:   planner.NewPlanner(planner.Input{}),
 		removed:   make(map[string]bool),
@@ -164,7 +167,7 @@ func New(o Options) *Hub {
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version,
 	}
 	for name, known := range h.store.Domains() {
-		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, state: topics.DomainIsOffline}
+		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}
 	return h
 }
@@ -291,6 +294,7 @@ func (h *Hub) handle(e event, now time.Time) {
 	case connected:
 		h.connect(now)
 	case disconnected:
+		clear(h.published) // the next broker may know nothing of it
 		h.connected, h.scaling.told = false, true
 	case unheard:
 		h.cannotHear(e)
@@ -305,7 +309,6 @@ func (h *Hub) handle(e event, now time.Time) {
 // domain that could not be heard in the meantime is given time to be heard.
 func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
-	clear(h.published)
 	h.grace(now)
 	for _, d := range h.domains {
 		if d.ordered.encoded != "" { // a broker of others may have forgotten it

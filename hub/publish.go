@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"slices"
@@ -13,12 +14,15 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// retain publishes a retained topic, if its payload is not the last one.
+// retain publishes a retained topic, if its payload is not the last one. Of
+// that it knows the hash alone, which is as good as never the same by chance,
+// and 8 bytes where a thousand domains have many megabytes to show.
 func (h *Hub) retain(topic string, payload []byte) {
-	if last, known := h.published[topic]; known && last == string(payload) {
+	sum := maphash.Bytes(h.seed, payload)
+	if last, known := h.published[topic]; known && last == sum {
 		return
 	}
-	h.published[topic] = string(payload)
+	h.published[topic] = sum
 	h.bus.Publish(topics.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
 }
 
@@ -145,10 +149,11 @@ func (h *Hub) tellAll(c *changes) {
 	}
 }
 
-// device is what Home Assistant is told of one thing.
+// device is what Home Assistant was told of one thing.
 type device struct {
 	traits traits
-	config homeassistant.Config
+	topic  string
+	sum    uint64 // of the payload
 }
 
 // traits are all of a domain that its device shows. A service shows its name.
@@ -161,13 +166,15 @@ type traits struct {
 // anew only where the thing has changed.
 func (h *Hub) tell(thing string, t traits, write func() homeassistant.Config) {
 	told, known := h.devices[thing]
-	if !known || told.traits != t {
-		told = device{t, write()}
+	said, current := h.published[told.topic]
+	if !known || told.traits != t || !current || said != told.sum {
+		c := write()
+		told = device{t, c.Topic, maphash.Bytes(h.seed, c.Payload)}
 		h.devices[thing] = told
+		h.retain(c.Topic, c.Payload)
 	}
-	delete(h.ghosts, told.config.Topic)
-	delete(h.removed, told.config.Topic)
-	h.retain(told.config.Topic, told.config.Payload)
+	delete(h.ghosts, told.topic)
+	delete(h.removed, told.topic)
 }
 
 func itoa[N uint64 | int](n N) string { return strconv.FormatUint(uint64(n), 10) }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,11 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 	if _, ours := h.discovery.Ours(m.Topic); ours {
 		if m.Retain && len(m.Payload) > 0 && len(h.ghosts) < maxRemoved {
 			h.ghosts[m.Topic], h.dirty = true, true
+			// What an earlier run told of a thing is not told again: Home
+			// Assistant sets up each of its entities anew for it.
+			if _, said := h.published[m.Topic]; !said {
+				h.published[m.Topic] = maphash.Bytes(h.seed, m.Payload)
+			}
 		}
 		return
 	}
@@ -121,6 +127,7 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 	if !d.hot && m.Temperature != nil {
 		d.hot = true
 		h.touch(name)
+		h.remember(d)
 	}
 }
 

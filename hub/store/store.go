@@ -54,6 +54,9 @@ type Known struct {
 	// Lost was so when it was last written: a hub that starts does not wait
 	// for a domain that was gone before.
 	Lost bool `json:"lost,omitempty"`
+	// Hot is a domain that tells a temperature, for which Home Assistant has an
+	// entity: metrics are not kept, and it must not go and come back with them.
+	Hot bool `json:"hot,omitempty"`
 }
 
 // Store is the file. It is owned by the hub's loop.
