@@ -13,7 +13,6 @@ var ranks = [...]struct {
 	order func(a, b *spot) int
 	says  string
 }{
-	{func(a, b *spot) int { return first(!a.Flapping, !b.Flapping) }, "the other one was lost too often lately"},
 	{func(a, b *spot) int { return first(a.usable(), b.usable()) }, "which serves"},
 	{func(a, b *spot) int { return first(a.instance.Best, b.instance.Best) }, "the first in the endpoints"},
 	{func(a, b *spot) int { return first(a.ordered, b.ordered) }, "where it was ordered to run"},
@@ -47,10 +46,10 @@ func first(a, b bool) int {
 }
 
 // keepBest keeps as many of the copies as are wanted, the best by rank, and
-// stops the others. A copy on a domain that flaps gives way to any other one,
-// but not before that serves.
+// stops the others.
 func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
 	slices.SortStableFunc(live, rank)
+	calmFirst(live, o.Wanted)
 	for i, s := range live {
 		switch {
 		case i < o.Wanted:
@@ -62,7 +61,35 @@ func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
 		default:
 			last := live[o.Wanted-1]
 			_, says := compareCopies(last, s)
+			if s.Flapping && !last.Flapping {
+				says = "the other one was lost too often lately"
+			}
 			s.stop(h.excess(name) + last.Name + " keeps it, " + says)
 		}
 	}
+}
+
+// calmFirst lets a copy on a domain that flaps give way to one too many that
+// serves elsewhere, or was ordered there meanwhile and is on its way: at the
+// next loss nobody will miss it.
+func calmFirst(live []*spot, wanted int) {
+	next := wanted
+	for i := 0; i < wanted && i < len(live); i++ {
+		if !live[i].Flapping {
+			continue
+		}
+		for next < len(live) && !live[next].calm() {
+			next++
+		}
+		if next >= len(live) {
+			return
+		}
+		live[i], live[next] = live[next], live[i]
+		next++
+	}
+}
+
+// calm tells whether a copy may take the place of one on a domain that flaps.
+func (s *spot) calm() bool {
+	return !s.Flapping && s.State == topics.DomainIsOnline && (s.ordered || s.usable())
 }
