@@ -59,6 +59,7 @@ type Options struct {
 type Conn interface {
 	Publish(topics.Message)
 	Subscribe(ctx context.Context, filters ...string) error
+	Unsubscribe(filters ...string)
 	Flush(context.Context) error
 	Close()
 	Done() <-chan struct{}
@@ -162,10 +163,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		refusals: newLimiter(), silence: func() {}, look: a.o.Look,
 	}
 	l.announce = a.announcement(id)
+	l.post = a.events.Put
 	l.supervisor, err = supervisor.New(supervisor.Options{
-		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Domain: id,
+		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
 		Post:   func(e supervisor.Event) { a.events.Put(e) },
+		Listen: l.listen,
 		Report: l.event, Logs: l.logs, Runner: a.o.Runner, Log: a.o.Log,
 	})
 	if err != nil {

@@ -63,6 +63,8 @@ type loop struct {
 	silence    context.CancelFunc // ends the announcement of a lonely domain
 	announcers sync.WaitGroup
 	refusals   *limiter
+	ears       listener
+	post       func(event any) // to this loop, from any goroutine
 	catalog    []topics.CatalogRow
 	addresses  []string
 	reachedAt  atomic.Pointer[string] // the link reads it
@@ -94,15 +96,20 @@ func (l *loop) handle(e any, now time.Time) {
 	case supervisor.Event:
 		l.supervisor.Handle(e, now)
 	case linkUp:
+		l.deaf(now)
 		l.up(e)
 	case linkReady:
 		if e.n == l.n && l.conn != nil {
 			l.join(now)
+			l.subscribe(now)
 		}
 	case linkDown:
 		if e.n == l.n {
 			l.conn, l.ready = nil, false
+			l.deaf(now)
 		}
+	case subscribed:
+		l.answered(e, now)
 	case reload:
 		l.reload(e.config, e.err)
 	}

@@ -13,9 +13,13 @@ import (
 
 // message takes a message of the broker.
 func (l *loop) message(m incoming, now time.Time) {
-	a, ok := l.tree.Parse(m.Topic)
-	if m.n != l.n || l.conn == nil || !ok {
+	if m.n != l.n || l.conn == nil {
 		return // of a connection that is over
+	}
+	l.hear(m.Message, now)
+	a, ok := l.tree.Parse(m.Topic)
+	if !ok {
+		return
 	}
 	if a.Kind.Imperative() && m.Retain {
 		l.log.Warn("ignored an order that was retained: it is old", "topic", m.Topic)

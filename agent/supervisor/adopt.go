@@ -57,6 +57,7 @@ func (s *Supervisor) Adopt(now time.Time) {
 		}
 		r.endUnclaimed(known)
 	}
+	s.listen(nil, now)
 	s.write(now)
 }
 

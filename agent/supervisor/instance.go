@@ -56,6 +56,7 @@ type instance struct {
 	CheckEvery time.Duration // while starting: the time between checks, which grows
 	Checking   bool          // a check is on its way
 	Misses     int           // failed checks in a row
+	Listening  time.Time     // since when its topic can be heard; zero: it cannot
 	BarkAt     time.Time     // when a watchdog that heard nothing barks; zero: it sleeps
 
 	Jitter rand.PCG // part of the state, so that a step is repeatable
@@ -128,6 +129,15 @@ type (
 		extend                     time.Duration // the time it needs to start or to stop, from now on; 0: what it has
 		status                     string
 	}
+	told struct { // its topic says
+		payload string
+		missed  bool // it was stored, and we were not listening all the time since it started
+		stored  bool
+	}
+	listening struct { // its topic can be heard, or not any more
+		on      bool
+		problem string // why not, where somebody must do something about it
+	}
 	quoted  struct{ lines []string } // the last lines that a failed service wrote
 	adopted struct {
 		spec     topics.Spec
@@ -165,6 +175,7 @@ const (
 	httpCheck
 	tcpCheck
 	notifyCheck
+	mqttCheck
 	commandCheck
 )
 
@@ -176,6 +187,8 @@ func (in *instance) check() checkKind {
 		return tcpCheck
 	case h != nil && h.Notify:
 		return notifyCheck
+	case h != nil && h.MQTT != "":
+		return mqttCheck
 	case in.Run.Command:
 		return commandCheck
 	}
@@ -203,12 +216,21 @@ func (in *instance) startTimeout() time.Duration {
 }
 
 // readyBy is when a starting instance is ready, where nothing is checked, or
-// has taken too long.
+// has taken too long; zero: nobody can tell, as its topic cannot be heard.
 func (in *instance) readyBy() time.Time {
-	if in.check() == noCheck {
-		return in.Run.Started.Add(settleTime)
+	from := in.Run.Started
+	switch in.check() {
+	case noCheck:
+		return from.Add(settleTime)
+	case mqttCheck:
+		if in.Listening.IsZero() {
+			return time.Time{}
+		}
+		if in.Listening.After(from) {
+			from = in.Listening
+		}
 	}
-	by := in.Run.Started.Add(in.startTimeout())
+	by := from.Add(in.startTimeout())
 	if in.Run.Extended.After(by) {
 		by = in.Run.Extended
 	}

@@ -64,6 +64,13 @@ func (m *move) note() {
 		}
 	case checked:
 		m.Checking = false
+	case listening:
+		switch {
+		case !ev.on:
+			m.Listening = time.Time{}
+		case m.Listening.IsZero():
+			m.Listening = m.now
+		}
 	}
 }
 
@@ -102,6 +109,14 @@ func checkDue(m *move) bool               { return !m.Checking && m.reached(m.Ch
 
 func barkDue(m *move) bool  { return m.reached(m.BarkAt) }
 func barkLate(m *move) bool { return barkDue(m) && m.now.Sub(m.BarkAt) > ownDelay }
+
+func noTopic(m *move) bool         { return m.check() != mqttCheck }
+func saidBeforeStart(m *move) bool { return of[told](m).stored && !of[told](m).missed }
+func saysNothing(m *move) bool     { return of[told](m).payload == "" } // the topic was cleared
+func saysWell(m *move) bool        { return of[told](m).payload == m.Spec.Health.Payload }
+func saysWellAnew(m *move) bool    { return saysWell(m) && m.Health != topics.Healthy }
+func saysIllAnew(m *move) bool     { return !saysWell(m) && m.Message != m.theWord() }
+func mayNotListen(m *move) bool    { return of[listening](m).problem != "" && m.check() == mqttCheck }
 
 // extends: never what runs under a lease, which somebody else counts on.
 func extends(m *move) bool { return of[notified](m).extend > 0 && !m.Killed && !m.Spec.Exclusive }
@@ -446,6 +461,46 @@ func sicken(m *move) {
 	m.Health = topics.Unhealthy
 	m.Message = fmt.Sprintf("%d checks in a row failed: %s", m.Misses, of[checked](m).message)
 	m.report(topics.ServiceUnhealthy, m.Message)
+}
+
+// maxWord is how much of a payload is shown.
+const maxWord = 60
+
+// theWord is what its topic says, in words.
+func (m *move) theWord() string {
+	word := printable(of[told](m).payload)
+	if r := []rune(word); len(r) > maxWord {
+		word = string(r[:maxWord]) + "…"
+	}
+	return fmt.Sprintf("%s says %q, not %q", m.Spec.Health.MQTT, word, m.Spec.Health.Payload)
+}
+
+func waitForWord(m *move) { m.Message = "not ready yet: " + m.theWord() }
+
+func sickenByWord(m *move) {
+	m.Message = m.theWord()
+	if m.Health != topics.Unhealthy {
+		m.Health = topics.Unhealthy
+		m.report(topics.ServiceUnhealthy, m.Message)
+	}
+}
+
+func getWellByWord(m *move) {
+	if m.Health == topics.Unhealthy {
+		m.report(topics.ServiceReady, "healthy again")
+	}
+	m.Health, m.Message = topics.Healthy, ""
+}
+
+func doubt(m *move) {
+	m.Health, m.Message = topics.UnknownHealth, m.Spec.Health.MQTT+" says nothing any more"
+}
+
+func showProblem(m *move) {
+	m.Message = of[listening](m).problem
+	if m.State == topics.Running {
+		m.Health = topics.UnknownHealth
+	}
 }
 
 func tryAgain(m *move) {

@@ -131,6 +131,18 @@ var table = []rule{
 	{is[checked], running, oneTooMany, "it is unhealthy", sicken},
 	{is[checked], running, nil, "it may be a slip", askLater},
 
+	// Its topic speaks. A word is a word: none has to be said three times. While
+	// nobody can hear it, what it said last stands: a home without its hub goes on.
+	{is[told], anywhere, noTopic, "that topic is not wanted any more", nothing},
+	{is[told], starting, saidBeforeStart, "what was said before its start says nothing", nothing},
+	{is[told], starting, saysWell, "it is ready", (*move).ready},
+	{is[told], starting, nil, "it is not ready yet", waitForWord},
+	{is[told], running, saysNothing, "nobody knows how it is", doubt},
+	{is[told], running, saysIllAnew, "it is unhealthy", sickenByWord},
+	{is[told], running, saysWellAnew, "it is healthy again", getWellByWord},
+	{is[listening], starting, mayNotListen, "nobody will know when it is ready", showProblem},
+	{is[listening], running, mayNotListen, "nobody knows how it is", showProblem},
+
 	// Time goes by.
 	{is[tick], retrying, retryDue, "it is tried again", tryAgain},
 	{is[tick], leaving, killDue, "what ignores SIGTERM is killed", kill},

@@ -126,6 +126,12 @@ func (p *player) play(order string) error {
 		p.step(checked{ok: rest == "ok", message: rest})
 	case "notify":
 		p.step(parseNotify(strings.ReplaceAll(rest, " ", "\n")))
+	case "says", "stored", "missed": // its topic
+		p.step(told{payload: rest, stored: word != "says", missed: word == "missed"})
+	case "listening":
+		p.step(listening{on: true})
+	case "deaf":
+		p.step(listening{problem: rest})
 	case "quoted":
 		p.step(quoted{strings.Split(rest, ";")})
 	case "adopted":
@@ -147,6 +153,8 @@ func (p *player) play(order string) error {
 				ev.stopping = &stopping{thenEnded, "exited with code 1"}
 			case "watchdog":
 				ev.spec.Health, ev.run.Watchdog = &topics.HealthCheck{Notify: true}, 30*time.Second
+			case "mqtt":
+				ev.spec.Health = &topics.HealthCheck{MQTT: "home/web", Payload: "online"}
 			case "tcp":
 				ev.spec.Health = &topics.HealthCheck{TCP: true}
 			}
@@ -252,6 +260,7 @@ func parseSpec(s topics.Spec, text string) (topics.Spec, error) {
 			err = nil
 			s.Health = map[string]*topics.HealthCheck{
 				"none": nil, "http": {HTTP: "/health"}, "tcp": {TCP: true}, "notify": {Notify: true},
+				"mqtt": {MQTT: "home/web", Payload: "online"},
 			}[value]
 		default:
 			return s, fmt.Errorf("%q is no part of a spec", key)

@@ -34,6 +34,7 @@ type Options struct {
 	LogDir      string // <LogDir>/<service>/stdout.log and stderr.log
 	RunAs       string // user of the services; empty: the agent's
 	Domain      string // id of this domain, the DOMAIN_UUID of its services
+	Name        string // of this domain, for <domain> in the topics of health checks
 
 	// Environment gives the DOMINION_* and DOMAIN_* of a service at the moment
 	// it starts; nil: none.
@@ -45,6 +46,10 @@ type Options struct {
 	// Post takes events from any goroutine, never blocks and loses none; the
 	// loop hands each of them back by Handle.
 	Post func(Event)
+	// Listen is told which topics the services' health checks need, sorted, when
+	// that changes; what they say comes by Hear, whether they can be heard by
+	// Listening. nil: nobody can be heard.
+	Listen func(topics []string)
 	// Report tells people what happened; nil: nobody listens.
 	Report func(kind topics.EventType, service, message string)
 
@@ -82,6 +87,8 @@ type Supervisor struct {
 	cancel   context.CancelFunc
 	checking sync.WaitGroup
 
+	ears       map[string]*ear // by topic
+	topics     bool            // they may have changed
 	writeAgain time.Time       // when what could not be written is due; zero: nothing is
 	said       map[string]bool // problems of the disk that were reported
 }
@@ -124,6 +131,9 @@ func New(o Options) (*Supervisor, error) {
 	if o.Report == nil {
 		o.Report = func(topics.EventType, string, string) {}
 	}
+	if o.Listen == nil {
+		o.Listen = func([]string) {}
+	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
@@ -132,7 +142,7 @@ func New(o Options) (*Supervisor, error) {
 			return nil, fmt.Errorf("cannot supervise services: %w", err)
 		}
 	}
-	s := &Supervisor{o: o, owner: own, services: make(map[string]*service), said: make(map[string]bool)}
+	s := &Supervisor{o: o, owner: own, services: make(map[string]*service), said: make(map[string]bool), ears: make(map[string]*ear)}
 	if o.Runner == nil {
 		if s.o.Runner, err = NewRunner(o.Log, o.Domain); err != nil {
 			return nil, err
@@ -175,6 +185,7 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 		}
 		s.step(v, unwanted{}, now)
 	}
+	s.listen(specs, now) // first: what is started now may speak before this ends
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		spec := specs[name]
 		v := s.hold(name)
@@ -191,7 +202,8 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 		v.ordered = spec
 		s.step(v, wanted{s.complete(name, spec)}, now)
 	}
-	s.write(now)
+	s.topics = true
+	s.settle(now)
 }
 
 // complete fills in what the service itself says. One that cannot be read says
@@ -226,7 +238,7 @@ func (s *Supervisor) Handle(e Event, now time.Time) {
 		e.what = v.live.notify.take()
 	}
 	s.step(v, e.what, now)
-	s.write(now)
+	s.settle(now)
 }
 
 // Tick does what is due at now.
@@ -241,7 +253,7 @@ func (s *Supervisor) Tick(now time.Time) {
 			s.step(v, tick{}, now)
 		}
 	}
-	s.write(now)
+	s.settle(now)
 }
 
 // Next tells when Tick is to be called next; false: not before something
@@ -267,8 +279,17 @@ func (s *Supervisor) Restart(name string, now time.Time) error {
 		return fmt.Errorf("cannot restart %s: it does not run here and should not", name)
 	}
 	s.step(v, restart{}, now)
-	s.write(now)
+	s.settle(now)
 	return nil
+}
+
+// settle does what follows from what was just done.
+func (s *Supervisor) settle(now time.Time) {
+	if s.topics {
+		s.topics = false
+		s.listen(nil, now)
+	}
+	s.write(now)
 }
 
 // Instances lists what runs, should run, or stopped a short time ago, by
@@ -425,6 +446,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		return notStarted{fmt.Sprintf("cannot start %s: %v", c.Path, err)}
 	}
 	r.PID = v.live.group.PID
+	s.topics = true // its service.toml may be another by now
 	return started{r, p.spec}
 }
 

@@ -36,6 +36,9 @@ const (
 // the network.
 var ErrNotAuthorized = errors.New("the broker refused user or password")
 
+// ErrRefused is the cause when a broker does not let its user read a topic.
+var ErrRefused = errors.New("the user's role does not allow it")
+
 // notAnonymous is ErrNotAuthorized for who gave no user.
 type notAnonymous struct{}
 
@@ -209,7 +212,7 @@ func (c *Conn) Subscribe(ctx context.Context, filters ...string) error {
 			if code == idInUse {
 				again = true
 			} else if code >= refused {
-				return fmt.Errorf("cannot subscribe to %s: refused by %s; the user's role does not allow it", filters[i], c.name)
+				return fmt.Errorf("cannot subscribe to %s: refused by %s; %w", filters[i], c.name, ErrRefused)
 			}
 		}
 		if again {
