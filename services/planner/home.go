@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // home is the input, arranged for planning: what each service is, and where it
@@ -14,7 +15,7 @@ import (
 // is how a Planner knows whom a change touches. A rule that reads the domains
 // of its own service's spots needs none of that.
 type home struct {
-	order      []string // dependencies first
+	order      []*subject // dependencies first
 	defs       map[string]*services.Definition
 	retired    map[string]bool
 	dependents map[string][]string
@@ -54,6 +55,13 @@ type cell struct {
 	chosen   string // why it was ordered here and not elsewhere
 	unfit    unfitness
 	judged   bool // whether unfit is known
+	stay     stay
+}
+
+// stay is the reason that stays gave last, and for what.
+type stay struct {
+	why, chosen, text string
+	state             topics.DomainState
 }
 
 // subject is a name that the home knows as a service's: of the configuration,
@@ -136,6 +144,12 @@ func (h *home) unfitAt(c *cell) unfitness {
 		c.unfit, c.judged = unfit(h.defs[c.subject.name], &c.site.Domain), true
 	}
 	return c.unfit
+}
+
+// matters tells whether a domain has to be looked at when a service is placed:
+// the service is there, or could be.
+func (h *home) matters(c *cell) bool {
+	return h.unfitAt(c).reason == "" || c.ordered || c.told
 }
 
 // hasPlace tells what findPlace found.

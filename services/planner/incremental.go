@@ -60,18 +60,9 @@ func (p *Planner) Set(in Input) {
 	if !p.sameServices(in) {
 		p.SetServices(in.Services, in.Retired)
 	}
-	for name := range maps.Clone(p.wants) {
-		p.SetWant(name, in.Wants[name])
-	}
-	for name, w := range in.Wants {
-		p.SetWant(name, w)
-	}
-	for name := range maps.Clone(p.numbers) {
-		p.SetScaled(name, in.Scaled[name])
-	}
-	for name, n := range in.Scaled {
-		p.SetScaled(name, n)
-	}
+	setAll(p.wants, in.Wants, p.SetWant)
+	setAll(p.numbers, in.Scaled, p.SetScaled)
+	setAll(p.held, in.Held, p.SetHeld)
 	there := make(map[string]bool, len(in.Domains))
 	for _, d := range in.Domains {
 		there[d.Name] = true
@@ -81,6 +72,16 @@ func (p *Planner) Set(in Input) {
 		if !there[d.Name] {
 			p.RemoveDomain(d.Name)
 		}
+	}
+}
+
+// setAll sets what is, and the zero value for what is not any more.
+func setAll[V any](was, is map[string]V, set func(string, V)) {
+	for name := range maps.Clone(was) {
+		set(name, is[name])
+	}
+	for name, v := range is {
+		set(name, v)
 	}
 }
 
@@ -118,15 +119,16 @@ func (p *Planner) SetServices(defined, retired []services.Definition) {
 			all = append(all, d)
 		}
 	}
-	p.order = services.StartOrder(all)
 	for _, s := range p.subjects {
 		s.place, s.readers, s.searched = -1, nil, false
 		for _, c := range s.cells {
 			c.judged = false
 		}
 	}
-	for i, name := range p.order {
+	p.order = nil
+	for i, name := range services.StartOrder(all) {
 		s := p.subject(name)
+		p.order = append(p.order, s)
 		s.place, s.judge, s.replan = i, true, true
 		for _, dep := range p.defs[name].Dependencies {
 			p.dependents[dep.Service] = append(p.dependents[dep.Service], name)
@@ -137,11 +139,10 @@ func (p *Planner) SetServices(defined, retired []services.Definition) {
 		slices.SortFunc(d.given, bySubject)
 	}
 	outcomes := make(map[string]*Outcome, len(p.order))
-	for _, name := range before {
-		s := p.subject(name)
+	for _, s := range before {
 		if s.place >= 0 {
 			if s.outcome != nil {
-				outcomes[name] = s.outcome
+				outcomes[s.name] = s.outcome
 			}
 			continue
 		}
@@ -219,8 +220,11 @@ func (p *Planner) SetDomain(now Domain) {
 	}
 	p.everywhere()
 	for _, c := range d.cells {
+		mattered := !c.judged || p.matters(c)
 		c.judged = false
-		p.touch(c.subject)
+		if mattered || c.subject.place < 0 || p.matters(c) {
+			p.touch(c.subject)
+		}
 	}
 }
 
@@ -333,10 +337,8 @@ func (p *Planner) tell(s *subject) {
 // everywhere notes that what is known of some domain changed.
 func (p *Planner) everywhere() {
 	p.loads = true
-	for _, name := range p.order {
-		if s := p.subjects[name]; s.readAll {
-			s.replan = true
-		}
+	for _, s := range p.order {
+		s.replan = s.replan || s.readAll
 	}
 }
 
@@ -351,22 +353,21 @@ func (p *Planner) needs(s *subject) []services.Dependency {
 // before is brought up to date by that.
 func (p *Planner) Plan() Plan {
 	// Whether a service is wanted follows from its dependents.
-	for _, name := range slices.Backward(p.order) {
-		if s := p.subjects[name]; s.judge {
+	for _, s := range slices.Backward(p.order) {
+		if s.judge {
 			s.judge = false
 			p.judge(s)
 		}
 	}
 	// Where it runs may follow from where those before it do.
-	for _, name := range p.order {
-		s := p.subjects[name]
+	for _, s := range p.order {
 		if !s.replan && !(s.readLoad && p.loads) {
 			continue
 		}
 		s.replan, s.readLoad, s.readAll = false, false, false
 		p.placed = s
 		p.round++
-		o := p.place(name)
+		o := p.place(s.name)
 		p.placed = nil
 		p.replace(s, o)
 	}

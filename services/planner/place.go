@@ -11,12 +11,10 @@ import (
 // spot is one domain, as the placing of one service sees it.
 type spot struct {
 	*Domain
-	cell     *cell
-	instance Instance
-	ordered  bool // in the last start command
-	holds    bool // it is there and not on its way out
-	unfit    unfitness
-	choice   Choice
+	*cell
+	ordered bool // in the last start command
+	holds   bool // it is there and not on its way out
+	choice  Choice
 }
 
 // usable tells whether the instance serves others now.
@@ -45,15 +43,18 @@ func (h *home) place(name string) *Outcome {
 	return o
 }
 
-// spots are the domains that have anything to do with a service. The others
-// have it not even in their catalog.
+// spots are the domains that have anything to do with a service: it is there, or
+// could be. Why the others cannot run it is said when somebody asks.
 func (h *home) spots(name string) []spot {
 	cells := h.look(name).cells
 	spots := slices.Grow(h.spare[:0], len(cells))
 	h.spare = spots
 	for _, c := range cells {
+		if !h.matters(c) {
+			continue
+		}
 		i := c.instance
-		s := spot{Domain: &c.site.Domain, cell: c, instance: i, ordered: c.ordered, unfit: h.unfitAt(c)}
+		s := spot{Domain: &c.site.Domain, cell: c, ordered: c.ordered}
 		// What has finished is held too: its agent does not start it again, another one would.
 		s.holds = s.ordered || i.State == topics.Finished || (i.State.Listed() && i.State != topics.Stopping)
 		s.choice = Choice{Domain: s.Name}
@@ -301,12 +302,16 @@ func (s *spot) stop(reason string) {
 }
 
 func stays(why string, s *spot) string {
-	switch because := s.cell.chosen; {
-	case s.State != topics.DomainIsOnline:
-		return fmt.Sprintf("%s; stays on %s, which is %s", why, s.Name, s.State)
-	case because != "":
-		return fmt.Sprintf("%s; it is on %s already, which was chosen then: %s", why, s.Name, because)
-	default:
-		return why + "; it is on " + s.Name + " already"
+	if s.stay.text != "" && s.stay.why == why && s.stay.state == s.State && s.stay.chosen == s.chosen {
+		return s.stay.text // most of all reasons in a home at rest, so it is not written again
 	}
+	text := why + "; it is on " + s.Name + " already"
+	switch {
+	case s.State != topics.DomainIsOnline:
+		text = fmt.Sprintf("%s; stays on %s, which is %s", why, s.Name, s.State)
+	case s.chosen != "":
+		text += ", which was chosen then: " + s.chosen
+	}
+	s.stay = stay{why, s.chosen, text, s.State}
+	return text
 }

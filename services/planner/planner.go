@@ -70,7 +70,7 @@ type Outcome struct {
 	On      bool     // whether it is wanted at all
 	Wanted  int      // how many instances should run
 	Reason  string   // why, in words
-	Choices []Choice // by domain: one for each that has it in its catalog, was given it or tells of it
+	Choices []Choice // by domain: of those that could run it, were given it or tell of it
 }
 
 // At returns what should become of the service on a domain; the zero Choice
@@ -136,7 +136,11 @@ func New(in Input) Plan { return NewPlanner(in).Plan() }
 // wanted is an ordered table: the first row that fits decides.
 func (h *home) wanted(name string) (on bool, why string) {
 	d, want := h.defs[name], h.wants[name]
-	needers := h.needers(name)
+	var needers []string
+	needed := func() bool { // not looked for where it does not matter: there may be hundreds
+		needers = h.needers(name)
+		return len(needers) > 0
+	}
 	switch {
 	case h.retired[name]:
 		return false, "gone from the configuration"
@@ -146,7 +150,7 @@ func (h *home) wanted(name string) (on bool, why string) {
 		return true, "required"
 	case want.Switch == topics.On:
 		return true, "switched on"
-	case len(needers) > 0:
+	case needed():
 		return true, "needed by " + list(needers)
 	case len(h.dependents[name]) == 0:
 		return false, "nothing depends on it"

@@ -48,8 +48,10 @@ func first(a, b bool) int {
 // keepBest keeps as many of the copies as are wanted, the best by rank, and
 // stops the others.
 func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
-	slices.SortStableFunc(live, rank)
-	calmFirst(live, o.Wanted)
+	if len(live) > o.Wanted { // else all stay
+		slices.SortStableFunc(live, rank)
+		calmFirst(live, o.Wanted)
+	}
 	for i, s := range live {
 		switch {
 		case i < o.Wanted:
