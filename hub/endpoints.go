@@ -68,7 +68,7 @@ func (h *Hub) findEndpoints(c *changes) {
 	}
 	for service := range changed {
 		first := h.best(service)
-		if usable := h.usable(service, first); len(usable) > 0 {
+		if usable := h.usable(service, h.former(service, first)); len(usable) > 0 {
 			h.endpoints[service] = usable
 			address := net.JoinHostPort(usable[0].Address, strconv.Itoa(usable[0].Port))
 			if h.addresses[service] != address {
@@ -86,6 +86,25 @@ func (h *Hub) findEndpoints(c *changes) {
 				}
 			}
 		}
+	}
+}
+
+// former is the domain that should stay the first endpoint: the one that was,
+// after a start that of the run before, as far as the broker kept its word. The
+// one that was offered stays when two are one too many, whoever comes back first.
+func (h *Hub) former(service, first string) string {
+	return cmp.Or(h.offered[service], first)
+}
+
+// recall takes what an earlier run said of a service, until we have settled.
+func (h *Hub) recall(service string, m topics.Message) {
+	s, err := topics.Decode[topics.Service](m.Topic, m.Payload)
+	if err != nil || h.offered == nil || len(s.Instances) == 0 {
+		return
+	}
+	if best := s.Instances[0]; best.State == topics.Running && topics.ValidName(best.Domain) {
+		h.offered[service] = best.Domain
+		h.touchService(service)
 	}
 }
 

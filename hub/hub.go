@@ -89,6 +89,7 @@ type Hub struct {
 	rows      map[string][]row             // by service: what the domains tell of it, by domain
 	told      map[string][]string          // by domain: the services of its rows
 	endpoints map[string][]topics.Endpoint // by service
+	offered   map[string]string            // the first endpoint of an earlier run, by service; nil once we have settled
 	addresses map[string]string            // last known address:port, by service
 	views     map[string]topics.Service    // last published, by service
 	published map[string]uint64            // hash of the payload by retained topic: nothing is published twice
@@ -148,6 +149,7 @@ func New(o Options) *Hub {
 		rows:      make(map[string][]row),
 		told:      make(map[string][]string),
 		endpoints: make(map[string][]topics.Endpoint),
+		offered:   make(map[string]string),
 		addresses: make(map[string]string),
 		views:     make(map[string]topics.Service),
 		published: make(map[string]uint64),

@@ -72,7 +72,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainResponse:
 		return decoded(m, func(r topics.Reply) { h.response(a.Domain, r) })
 	case topics.ServiceStatus:
-		h.foreignService(a.Service, m)
+		h.formerService(a.Service, m)
 	case topics.ServiceSet:
 		return h.serviceSet(a.Service, m.Payload)
 	case topics.Request:
@@ -163,13 +163,16 @@ func (h *Hub) response(name string, r topics.Reply) {
 	}
 }
 
-// foreignService clears the topics of a service that a former configuration
-// left in the broker.
-func (h *Hub) foreignService(name string, m topics.Message) {
-	if !m.Retain || len(m.Payload) == 0 || h.defined(name) {
-		return
+// formerService takes what an earlier run left in the broker of a service, and
+// clears it where a former configuration had it.
+func (h *Hub) formerService(name string, m topics.Message) {
+	switch {
+	case !m.Retain || len(m.Payload) == 0:
+	case h.defined(name):
+		h.recall(name, m)
+	default:
+		h.clearService(name)
 	}
-	h.clearService(name)
 }
 
 // clearService takes all that was said of a service out of the broker, Home

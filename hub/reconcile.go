@@ -23,6 +23,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.plan = h.planner.Plan()
 	h.planned(c, h.planner.Changes())
 	if h.ready {
+		h.offered = nil // whoever was there before us is, and the endpoints go on from here
 		h.order(c, now)
 	}
 	h.dropRetired()
