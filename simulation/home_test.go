@@ -2,9 +2,11 @@ package simulation
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
-	"net"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,68 +16,96 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/agent"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// home is a hub with its broker and the machines around it, in a bubble.
+// home is a hub and the machines around it, in a bubble.
 type home struct {
 	*testing.T
+	seed     uint64
+	dir      string
+	house    *house
 	cfg      config.Dominion
 	tree     topics.Tree
 	log      *journal
+	net      network
+	laws     *laws
+	look     time.Duration  // agent.Options.Look
 	busy     sync.WaitGroup // processes that tell of their end
 	machines map[string]*machine
 
-	mu     sync.Mutex
-	broker *broker.Broker // nil while the hub is down
-	said   map[string]string
-	story  []string
+	mu    sync.Mutex
+	story story
 
-	stopHub func()
+	hub    *hub.Hub // nil while it is down
+	endHub func(ending)
 }
 
-const dominionTOML = `
-[services.lamp]
-priority = "required"
-traits = ["lamp"]
-dependencies = ["orchestrator"]
-[services.orchestrator]
-dependencies = ["web"]
-[services.web]
-[services.monitor]
-priority = "required"
-`
+// network is what carries messages: the real broker with a wire to each
+// machine, or a post office that hands them over.
+type network interface {
+	// open begins a run of the hub. What that says goes to the bus; it hears
+	// from serve on.
+	open() (bus hub.Bus, embedded bool)
+	serve(u listener)
+	// close ends the run; end ends the hub's loop and waits for it.
+	close(end func(), how ending)
+	// reach gives an agent its way to the broker.
+	reach(m *machine, o *agent.Options)
+	// cut lets nothing through to a machine, from it, or both, and tells nobody.
+	cut(m *machine, in, out bool)
+	mend(m *machine)
+	// reset ends the connections of a machine as its kernel does.
+	reset(m *machine)
+	publish(m topics.Message)
+	last(topic string) string
+	stop()
+}
 
-// inHome runs a test in a home of a hub and the named machines, all running.
-// Machines whose name begins with "lamp" offer the trait lamp.
-func inHome(t *testing.T, names []string, test func(*home)) {
+// listener is the hub as a network sees it.
+type listener interface {
+	Filters() []string
+	Deliver(topics.Message)
+	Connected()
+	Disconnected()
+	Will() topics.Message
+}
+
+// options are what makes one home different from another.
+type options struct {
+	seed     uint64
+	machines []string
+	timing   string
+	services map[string][]string
+	look     time.Duration
+	network  func(*home) network
+}
+
+// inHome runs a test in a home, with everything running.
+func inHome(t *testing.T, o options, test func(*home)) {
 	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "dominion.toml")
-	if err := os.WriteFile(file, []byte(dominionTOML), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := config.LoadDominion(file, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.DataDir = filepath.Join(dir, "hub")
+	dir := scratch(t)
 	synctest.Test(t, func(t *testing.T) {
-		h := &home{T: t, cfg: cfg, tree: topics.NewTree(""), log: new(journal), machines: make(map[string]*machine)}
+		h := &home{
+			T: t, seed: o.seed, dir: dir, house: newHouse(o.timing, o.services), tree: topics.NewTree(""), log: new(journal),
+			look: o.look, machines: make(map[string]*machine),
+		}
+		h.laws = newLaws(h)
+		h.net = o.network(h)
+		h.configure()
 		h.start()
-		for _, name := range names {
-			m := &machine{home: h, name: name, dir: filepath.Join(dir, name), log: new(journal), procs: make(map[int]*process), starts: make(map[string]int)}
-			if len(name) >= 4 && name[:4] == "lamp" {
-				m.traits = []string{"lamp"}
-			}
-			for _, s := range cfg.Services {
-				h.install(m, s.Name)
+		for _, name := range o.machines {
+			m := newMachine(h, name)
+			for service := range o.services {
+				m.install(service, "1.0.0")
 			}
 			h.machines[name] = m
+		}
+		for _, m := range h.all() {
 			m.power()
 		}
 		defer h.end()
@@ -83,149 +113,207 @@ func inHome(t *testing.T, names []string, test func(*home)) {
 	})
 }
 
-func (h *home) install(m *machine, service string) {
-	dir := filepath.Join(m.dir, "services", service)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		h.Fatal(err)
+// scratch is a directory in memory where there is one: the simulation writes
+// and syncs more than all homes together.
+func scratch(t *testing.T) string {
+	if _, err := os.Stat("/dev/shm"); err != nil {
+		return t.TempDir()
 	}
-	if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte("run:\n\ttrue\n"), 0o644); err != nil {
-		h.Fatal(err)
+	dir, err := os.MkdirTemp("/dev/shm", "simulation-")
+	if err != nil {
+		return t.TempDir()
 	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
+// all are the machines by name.
+func (h *home) all() []*machine {
+	var all []*machine
+	for _, name := range slices.Sorted(maps.Keys(h.machines)) {
+		all = append(all, h.machines[name])
+	}
+	return all
+}
+
+// lot draws a number that depends on the seed and on what it is for alone, so
+// that goroutines that run at the same moment do not change each other's luck.
+func (h *home) lot(n uint64, words ...string) uint64 {
+	f := fnv.New64a()
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], h.seed)
+	binary.LittleEndian.PutUint64(b[8:], n)
+	f.Write(b[:])
+	for _, w := range words {
+		f.Write([]byte(w))
+		f.Write([]byte{0})
+	}
+	x := f.Sum64()
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return x
+}
+
+// end lets the home end. What is left of cut connections runs into its timeouts.
 func (h *home) end() {
-	for _, m := range h.machines {
-		m.plug()
+	for _, m := range h.all() {
+		h.net.mend(m)
 		if m.stopAgent != nil {
 			m.stop()
 		}
 		m.dying.Wait()
-		m.mu.Lock()
-		for _, l := range m.lines {
-			l.kill()
-		}
-		m.mu.Unlock()
+		h.net.reset(m)
 	}
-	if h.stopHub != nil {
-		h.stopHub()
+	if h.endHub != nil {
+		h.endHub(stopped)
 	}
+	h.net.stop()
 	h.busy.Wait()
-	time.Sleep(time.Minute) // what is left of cut connections runs into its timeouts
+	time.Sleep(time.Minute)
 	if h.Failed() {
-		for _, s := range h.story {
-			h.Log(s)
-		}
-		_, _ = h.log.WriteTo(os.Stderr)
-		for _, m := range h.machines {
-			fmt.Fprintln(os.Stderr, "--- agent of", m.name)
-			_, _ = m.log.WriteTo(os.Stderr)
+		h.mu.Lock()
+		h.Log(h.story.String())
+		h.mu.Unlock()
+		h.Logf("to see it again: go test ./simulation -run '^%s$' -seed %d -seeds 1", strings.SplitN(h.Name(), "/", 2)[0], h.seed)
+		if testing.Verbose() {
+			_, _ = h.log.WriteTo(os.Stderr)
+			for _, m := range h.all() {
+				fmt.Fprintln(os.Stderr, "--- agent of", m.name)
+				_, _ = m.log.WriteTo(os.Stderr)
+			}
 		}
 	}
 }
 
-// start starts the hub after a power cut: its broker knows nothing any more.
-func (h *home) start() {
-	log := slog.New(slog.NewTextHandler(h.log, nil))
-	b, err := broker.New(broker.Config{}, log)
+// configure reads the configuration, and has a running hub take it over.
+func (h *home) configure() {
+	h.Helper()
+	c, err := h.house.load(h.dir)
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.mu.Lock()
-	h.broker, h.said = b, make(map[string]string)
-	h.mu.Unlock()
+	h.cfg = c
+	h.laws.define(definitions(c))
+	if h.hub != nil {
+		h.hub.Reload(c, nil)
+	}
+}
+
+// start starts the hub.
+func (h *home) start() {
+	h.Helper()
+	log := slog.New(slog.NewTextHandler(h.log, nil))
 	state, err := store.Open(h.cfg.DataDir, log)
 	if err != nil {
 		h.Fatal(err)
 	}
-	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Log: log})
-	if err := b.Subscribe("#", h.hear); err != nil {
-		h.Fatal(err)
-	}
-	if err := u.Attach(b); err != nil {
-		h.Fatal(err)
-	}
-	u.Connected()
+	h.laws.begin(state.Wants())
+	bus, embedded := h.net.open()
+	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: spy{bus, h}, Embedded: embedded, Log: log})
+	h.net.serve(heard{u, h})
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
 	loop.Go(func() { u.Run(ctx) })
-	h.stopHub = func() {
-		h.mu.Lock()
-		h.broker = nil
-		h.mu.Unlock()
-		cancel()
-		loop.Wait()
-		if err := b.Stop(context.Background()); err != nil {
-			h.Error(err)
-		}
-		h.stopHub = nil
+	h.hub = u
+	h.endHub = func(how ending) {
+		h.hub, h.endHub = nil, nil
+		h.net.close(func() { cancel(); loop.Wait() }, how)
 	}
 }
 
-// serve hands a connection to the broker. false: there is none.
-func (h *home) serve(c net.Conn) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.broker == nil {
-		return false
+// ending is how a program ends.
+type ending int
+
+const (
+	stopped   ending = iota // as it was told to
+	killed                  // its kernel closes its connections
+	unplugged               // nobody closes anything
+)
+
+func (e ending) String() string { return [...]string{"stopped", "killed", "unplugged"}[e] }
+
+// stop ends the hub. What it would do at its end, one that was killed does not:
+// its disk is as it was.
+func (h *home) stop(how ending) {
+	if how == stopped {
+		h.endHub(how)
+		return
 	}
-	h.broker.Serve(c)
-	return true
+	kept := filepath.Join(h.dir, "kept")
+	h.copyDir(h.cfg.DataDir, kept)
+	h.endHub(how)
+	h.copyDir(kept, h.cfg.DataDir)
 }
 
-func (h *home) hear(m topics.Message) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.said[m.Topic] = string(m.Payload)
-	if m.Topic == h.tree.Hub(topics.HubEvent) {
-		if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
-			h.tell("%s %s %s %s", e.Type, e.Domain, e.Service, e.Message)
-		}
+// copyDir makes to the same as from.
+func (h *home) copyDir(from, to string) {
+	h.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		h.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		h.Fatal(err)
 	}
 }
 
-// tell notes what happened, with the mutex held.
+// spy sees what the hub says.
+type spy struct {
+	hub.Bus
+	home *home
+}
+
+func (s spy) Publish(m topics.Message) {
+	s.home.laws.said(m)
+	s.Bus.Publish(m)
+}
+
+// heard sees what the hub hears.
+type heard struct {
+	*hub.Hub
+	home *home
+}
+
+func (l heard) Deliver(m topics.Message) {
+	l.home.laws.heard(m)
+	l.Hub.Deliver(m)
+}
+
+// tell notes what happened.
 func (h *home) tell(format string, args ...any) {
-	h.story = append(h.story, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
-}
-
-// told counts the events of a type.
-func (h *home) told(kind topics.EventType) (n int) {
-	synctest.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, line := range h.story {
-		if _, event, _ := strings.Cut(line, " "); strings.HasPrefix(event, string(kind)+" ") {
-			n++
-		}
-	}
-	return n
+	h.story.add(fmt.Sprintf(format, args...))
+}
+
+// publish is a user who publishes something.
+func (h *home) publish(topic, payload string, retain bool) {
+	h.net.publish(topics.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retain: retain})
+	synctest.Wait()
 }
 
 func (h *home) last(topic string) string {
 	synctest.Wait()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.said[topic]
+	return h.net.last(topic)
 }
 
-func (h *home) publish(topic, payload string, retain bool) {
-	h.mu.Lock()
-	b := h.broker
-	h.mu.Unlock()
-	b.Publish(topics.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retain: retain})
+// told counts the events of a type.
+func (h *home) told(kind topics.EventType) int {
 	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.story.events[kind]
 }
 
 // where names the machines that run a service, twice where two processes do.
 func (h *home) where(service string) string {
 	synctest.Wait()
 	var all []string
-	for name, m := range h.machines {
+	for _, m := range h.all() {
 		for range m.running(service) {
-			all = append(all, name)
+			all = append(all, m.name)
 		}
 	}
-	slices.Sort(all)
 	return fmt.Sprint(all)
 }
 
@@ -236,45 +324,48 @@ func (h *home) starts(service string) (n int) {
 	return n
 }
 
-// within waits until a condition holds, looking each 10 ms of virtual time.
+// within waits until a condition holds, looking each 10 ms of virtual time at
+// first, then less often.
 func (h *home) within(d time.Duration, what string, holds func() bool) {
 	h.Helper()
-	for end := time.Now().Add(d); ; time.Sleep(10 * time.Millisecond) {
+	pause := 10 * time.Millisecond
+	for began := time.Now(); ; time.Sleep(pause) {
 		synctest.Wait()
 		if holds() {
 			return
 		}
-		if time.Now().After(end) {
-			h.Fatalf("not within %v: %s", d, what)
+		if time.Since(began) > d {
+			h.Fatalf("not within %v: %s\n%s", d, what, h.missing())
+		}
+		if time.Since(began) > 10*time.Second {
+			pause = time.Second
 		}
 	}
 }
 
-// well tells whether the home runs as configured on the machines that are up.
-func (h *home) well() bool {
-	lamps := 0
-	for _, m := range h.machines {
-		if m.running("monitor") != 1 {
-			return false
-		}
-		if len(m.traits) > 0 {
-			lamps++
-			if m.running("lamp") != 1 {
-				return false
-			}
-		}
-	}
-	status, err := topics.Decode[topics.Hub]("", []byte(h.last(h.tree.Hub(topics.HubStatus))))
-	wanted := len(h.machines) + lamps + 2
-	return err == nil && status.Ready && status.Domains.Online == len(h.machines) &&
-		status.Services == topics.ServiceCount{Wanted: wanted, Running: wanted} &&
-		h.one("web") && h.one("orchestrator")
+// story is what happened, of which the end is kept.
+type story struct {
+	lines  []string
+	events map[topics.EventType]int
 }
 
-func (h *home) one(service string) bool {
-	n := 0
-	for _, m := range h.machines {
-		n += m.running(service)
+const storyKept = 400
+
+func (s *story) add(line string) {
+	s.lines = append(s.lines, time.Now().Format("01-02 15:04:05.000 ")+line)
+	if len(s.lines) > 2*storyKept {
+		s.lines = append(s.lines[:0], s.lines[len(s.lines)-storyKept:]...)
 	}
-	return n == 1
+}
+
+func (s *story) event(e topics.Event) {
+	if s.events == nil {
+		s.events = make(map[topics.EventType]int)
+	}
+	s.events[e.Type]++
+	s.add(fmt.Sprintf("  %s %s %s: %s", e.Type, e.Domain, e.Service, e.Message))
+}
+
+func (s *story) String() string {
+	return "what happened last:\n" + strings.Join(s.lines[max(0, len(s.lines)-storyKept):], "\n")
 }

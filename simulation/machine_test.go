@@ -2,12 +2,14 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,38 +23,78 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// machine is a host of the home: its disk, its processes, its link and, while
-// that runs, its agent. It is the agent's Runner and Facts: processes live on
-// when the agent ends, and die with the power.
+// machine is a host of the home: its disk, its processes and, while that runs,
+// its agent. It is the agent's Runner and Facts: processes live on when the
+// agent ends, and die with the power.
 type machine struct {
 	home   *home
 	name   string
 	traits []string
 	dir    string
 	log    *journal
+	clock  time.Duration // how far its wall clock is from the truth
 
-	mu       sync.Mutex
-	boot     int
-	lastPID  int
-	procs    map[int]*process
-	starts   map[string]int // of each service, since the machine was made
-	lines    []*end
-	linkDown bool
+	mu      sync.Mutex
+	boot    int
+	lastPID int
+	procs   map[int]*process
+	starts  map[string]int // of each service, since the machine was made
+	catalog map[string]string
+	ills    map[string]illness
 
 	stopAgent func() // nil while no agent runs
 	dying     sync.WaitGroup
 }
 
+// illness is what is wrong with a service on a machine.
+type illness struct {
+	crash    time.Duration // it ends by itself after so long; 0: it does not
+	sick     bool          // its health check fails
+	stubborn bool          // it does not hear SIGTERM
+	lazy     time.Duration // it takes so long to end
+}
+
 type process struct {
 	service, token string
 	tell           func(supervisor.Exit)
+	since          time.Time
+}
+
+func newMachine(h *home, name string) *machine {
+	return &machine{
+		home: h, name: name, traits: traitsOf(name), dir: filepath.Join(h.dir, name), log: new(journal),
+		procs: make(map[int]*process), starts: make(map[string]int), catalog: make(map[string]string), ills: make(map[string]illness),
+	}
+}
+
+func (m *machine) data() string { return filepath.Join(m.dir, "data") }
+
+// install puts a service on the disk, in a version.
+func (m *machine) install(service, version string) {
+	dir := filepath.Join(m.dir, "services", service)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		m.home.Fatal(err)
+	}
+	text := fmt.Sprintf("version = %q\ncommand = [\"true\"]\nhealth = { command = [\"true\"], interval = \"%v\" }\n", version, max(5*time.Second, m.home.look))
+	if err := os.WriteFile(filepath.Join(dir, "service.toml"), []byte(text), 0o644); err != nil {
+		m.home.Fatal(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.catalog[service] = version
+}
+
+func (m *machine) remove(service string) {
+	if err := os.RemoveAll(filepath.Join(m.dir, "services", service)); err != nil {
+		m.home.Fatal(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.catalog, service)
 }
 
 func (m *machine) Start(c supervisor.Command, tell func(supervisor.Exit)) (supervisor.Group, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.lastPID++
-	p := &process{tell: tell}
+	p := &process{tell: tell, since: time.Now()}
 	for _, kv := range c.Env {
 		if v, ok := strings.CutPrefix(kv, "SERVICE_NAME="); ok {
 			p.service = v
@@ -61,20 +103,32 @@ func (m *machine) Start(c supervisor.Command, tell func(supervisor.Exit)) (super
 			p.token = v
 		}
 	}
-	m.procs[m.lastPID] = p
+	m.home.laws.started(m, p)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lastPID++
+	pid := m.lastPID
+	m.procs[pid] = p
 	m.starts[p.service]++
-	return supervisor.Group{PID: m.lastPID, Started: uint64(m.lastPID)}, nil
+	if after := m.ills[p.service].crash; after > 0 {
+		time.AfterFunc(after, func() { m.end(pid, supervisor.Exit{Code: 1, Known: true}) })
+	}
+	return supervisor.Group{PID: pid, Started: uint64(pid)}, nil
 }
 
 func (m *machine) Adopt(g supervisor.Group, token string, tell func(supervisor.Exit)) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.procs[g.PID]
-	if p == nil || p.token != token {
-		return false
+	if p := m.procs[g.PID]; p != nil && p.token == token {
+		p.tell = tell
+		return true
 	}
-	p.tell = tell
-	return true
+	for pid, p := range m.procs {
+		if p.token == token { // in no group that is known: it is ended
+			delete(m.procs, pid)
+		}
+	}
+	return false
 }
 
 func (m *machine) Lives(string) []supervisor.Life {
@@ -84,17 +138,39 @@ func (m *machine) Lives(string) []supervisor.Life {
 	for pid, p := range m.procs {
 		all = append(all, supervisor.Life{
 			Token: p.token, Group: supervisor.Group{PID: pid, Started: uint64(pid)}, UID: os.Getuid(),
-			Env: map[string]string{"SERVICE_NAME": p.service},
+			Env: map[string]string{"SERVICE_NAME": p.service}, Args: []string{"true"},
 		})
 	}
 	return all
 }
 
 func (m *machine) Signal(g supervisor.Group, s syscall.Signal) {
-	m.end(g.PID, supervisor.Exit{Signal: s, Known: true})
+	m.mu.Lock()
+	p := m.procs[g.PID]
+	var ill illness
+	if p != nil {
+		ill = m.ills[p.service]
+	}
+	m.mu.Unlock()
+	if p == nil || s != syscall.SIGTERM && s != syscall.SIGKILL {
+		return
+	}
+	exit := supervisor.Exit{Signal: s, Known: true}
+	if s == syscall.SIGKILL {
+		m.end(g.PID, exit)
+		return
+	}
+	m.home.laws.stopped(m, p)
+	switch {
+	case ill.stubborn:
+	case ill.lazy > 0:
+		time.AfterFunc(ill.lazy, func() { m.end(g.PID, exit) })
+	default:
+		m.end(g.PID, exit)
+	}
 }
 
-// end ends a process and tells whoever watches it.
+// end ends a process.
 func (m *machine) end(pid int, e supervisor.Exit) {
 	m.mu.Lock()
 	var tell func(supervisor.Exit)
@@ -103,7 +179,7 @@ func (m *machine) end(pid int, e supervisor.Exit) {
 	}
 	delete(m.procs, pid)
 	m.mu.Unlock()
-	if tell != nil {
+	if tell != nil { // whoever watches it
 		m.home.busy.Go(func() { tell(e) })
 	}
 }
@@ -123,7 +199,28 @@ func (m *machine) crash(service string) {
 	}
 }
 
-func (m *machine) Check(context.Context, supervisor.Command) error { return nil }
+func (m *machine) Check(_ context.Context, c supervisor.Command) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, kv := range c.Env {
+		if v, ok := strings.CutPrefix(kv, "SERVICE_NAME="); ok && m.ills[v].sick {
+			return errors.New("it is sick")
+		}
+	}
+	return nil
+}
+
+func (m *machine) fall(service string, ill illness) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ills[service] = ill
+}
+
+func (m *machine) heal() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.ills)
+}
 
 func (m *machine) Boot() string {
 	m.mu.Lock()
@@ -159,12 +256,19 @@ func (m *machine) started(service string) int {
 }
 
 func (m *machine) Catalog() ([]topics.CatalogRow, []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var rows []topics.CatalogRow
-	entries, _ := os.ReadDir(filepath.Join(m.dir, "services"))
-	for _, e := range entries {
-		rows = append(rows, topics.CatalogRow{Service: e.Name(), Version: "1.0.0"})
+	for _, name := range slices.Sorted(maps.Keys(m.catalog)) {
+		rows = append(rows, topics.CatalogRow{Service: name, Version: m.catalog[name]})
 	}
 	return rows, nil
+}
+
+// known is what the machine offers, in truth.
+func (m *machine) known() topics.Domain {
+	rows, _ := m.Catalog()
+	return topics.Domain{Name: m.name, Traits: m.traits, Catalog: rows}
 }
 
 func (m *machine) Addresses() (string, []string) { return "192.0.2.7", []string{"192.0.2.7"} }
@@ -176,19 +280,22 @@ func (m *machine) Metrics(now time.Time, _ map[string]int) topics.Metrics {
 // power starts the agent, as the machine's boot or systemd does.
 func (m *machine) power() {
 	m.dying.Wait()
-	a := agent.New(agent.Options{
+	m.home.net.mend(m)
+	o := agent.Options{
 		Config: config.Domain{
 			Name: m.name, Traits: m.traits, Hub: "192.0.2.1:1883",
-			ServicesDir: filepath.Join(m.dir, "services"), DataDir: filepath.Join(m.dir, "data"),
+			ServicesDir: filepath.Join(m.dir, "services"), DataDir: m.data(),
 		},
 		Version: "test", Log: slog.New(slog.NewTextHandler(m.log, nil)),
-		Dial: m.dial, Runner: m, Facts: m,
+		Runner: m, Facts: m, Look: m.home.look, Random: m.random(),
 		Browse: func(context.Context, []string, string, time.Duration) ([]zeroconf.Found, error) { return nil, nil },
 		Announce: func(ctx context.Context, _ []string, _ *slog.Logger, _ ...zeroconf.Service) error {
 			<-ctx.Done()
 			return nil
 		},
-	})
+	}
+	m.home.net.reach(m, &o)
+	a := agent.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var alive sync.WaitGroup
 	alive.Go(func() {
@@ -197,6 +304,15 @@ func (m *machine) power() {
 		}
 	})
 	m.stopAgent = func() { cancel(); alive.Wait() }
+}
+
+// random draws the lots of one run of the agent.
+func (m *machine) random() func(time.Duration) time.Duration {
+	n := uint64(0)
+	return func(limit time.Duration) time.Duration {
+		n++
+		return time.Duration(m.home.lot(n, "agent", m.name) % uint64(limit))
+	}
 }
 
 // stop ends the agent and waits until it has said goodbye.
@@ -209,68 +325,48 @@ func (m *machine) stop() {
 // kill ends the agent as kill -9 does: the kernel closes its connections, so
 // it cannot say anything to anybody.
 func (m *machine) kill() {
-	m.mu.Lock()
-	down := m.linkDown
-	m.linkDown = true
-	for _, l := range m.lines {
-		l.kill()
-	}
-	m.lines = nil
-	m.mu.Unlock()
+	m.home.net.reset(m)
+	m.home.net.cut(m, true, true)
 	synctest.Wait()
 	m.stop()
-	m.unplugged(down)
+	m.home.net.mend(m)
 }
 
-// cut ends the power: agent, processes, and nobody closes a connection.
+// cut ends the power: agent, processes, and nobody closes a connection. What
+// was written without waiting for the disk is lost or broken.
 func (m *machine) cut() {
-	m.cutLines()
+	m.home.net.cut(m, true, true)
 	m.mu.Lock()
 	m.boot++
 	clear(m.procs)
+	boot := m.boot
 	m.mu.Unlock()
 	stop := m.stopAgent
 	m.stopAgent = nil
-	m.dying.Go(stop) // it takes the rest of it some time to see that nobody hears it
+	m.dying.Go(func() { // it takes the rest of it some time to see that nobody hears it
+		stop()
+		m.damage(uint64(boot))
+	})
 }
 
-func (m *machine) unplug() {
-	m.unplugged(true)
-	m.cutLines()
-}
-
-func (m *machine) plug() { m.unplugged(false) }
-
-func (m *machine) unplugged(down bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.linkDown = down
-}
-
-func (m *machine) cutLines() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range m.lines {
-		l.cut()
+// damage does to the files that nobody synced what a power cut does.
+func (m *machine) damage(n uint64) {
+	files, _ := filepath.Glob(filepath.Join(m.data(), "instances", "*"))
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			continue
+		}
+		switch lot := m.home.lot(n, "damage", file); lot % 4 {
+		case 0:
+			_ = os.Truncate(file, int64(lot>>8)%(info.Size()+1))
+		case 1:
+			_ = os.WriteFile(file, make([]byte, info.Size()), 0o600)
+		case 2:
+			_ = os.Remove(file)
+		}
 	}
-}
-
-func (m *machine) dial(ctx context.Context, _ string) (net.Conn, error) {
-	m.mu.Lock()
-	down := m.linkDown
-	m.mu.Unlock()
-	if down {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	ours, theirs := connection()
-	if !m.home.serve(theirs) {
-		return nil, fmt.Errorf("connection refused")
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.lines = append(m.lines, ours)
-	return ours, nil
+	_ = os.WriteFile(filepath.Join(m.data(), "command.json.tmp"), []byte(`{"epoch": 99`), 0o600)
 }
 
 // journal keeps the end of a log, to be shown when a test fails.

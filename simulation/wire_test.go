@@ -111,10 +111,13 @@ func (e *end) Close() error {
 	return nil
 }
 
-// cut lets nothing through any more, either way, and tells nobody.
-func (e *end) cut() {
-	for _, s := range []*stream{e.in, e.out} {
-		s.change(func() { s.cut, s.data = true, nil })
+// cut lets nothing through any more, in, out or both, and tells nobody.
+func (e *end) cut(in, out bool) {
+	if in {
+		e.in.change(func() { e.in.cut, e.in.data = true, nil })
+	}
+	if out {
+		e.out.change(func() { e.out.cut, e.out.data = true, nil })
 	}
 }
 

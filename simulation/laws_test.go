@@ -1,0 +1,494 @@
+package simulation
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// laws are the sentences of the guarantees that hold at every step, whatever
+// happens: each order of the hub is judged by what the hub knew when it gave
+// it, each start and stop of a process by what its machine was ordered.
+//
+// The hub learns of a message some time after it was handed over, and gives an
+// order some time after it decided, though no time passes in between. So what
+// it knew at any time of this instant counts as known.
+type laws struct {
+	home *home
+
+	mu        sync.Mutex
+	broken    map[string]int
+	defs      told[map[string]services.Definition]
+	revisions map[string]map[string]bool // of each service, ever
+	wants     map[string]*told[planner.Want]
+	vague     map[string]bool // nobody can tell what users said of it
+	restarted map[string]time.Time
+	domains   map[string]*known
+	disks     map[string]position // what a machine obeyed last, as its disk says
+	orders    int
+}
+
+// told is a word that counts from the instant it was said on, and the ones
+// that it replaced within this instant or that were in force when it began.
+type told[T any] struct {
+	at  time.Time
+	was []T
+	now T
+}
+
+func (t *told[T]) say(v T) {
+	if now := time.Now(); !now.Equal(t.at) {
+		t.at, t.was = now, nil
+	}
+	t.was = append(t.was, t.now)
+	t.now = v
+}
+
+// any are all words that may count now.
+func (t *told[T]) any() []T {
+	if time.Now().Equal(t.at) {
+		return append(slices.Clone(t.was), t.now)
+	}
+	return []T{t.now}
+}
+
+// known is what the hub was told of a domain in its present run.
+type known struct {
+	status  told[*topics.Domain]
+	beat    time.Time // the last heartbeat
+	last    topics.Heartbeat
+	ordered *topics.StartCommand
+}
+
+type position struct{ epoch, generation uint64 }
+
+func (p position) before(q position) bool {
+	return p.epoch < q.epoch || p.epoch == q.epoch && p.generation < q.generation
+}
+
+func newLaws(h *home) *laws {
+	return &laws{
+		home: h, broken: make(map[string]int), revisions: make(map[string]map[string]bool), wants: make(map[string]*told[planner.Want]),
+		vague: make(map[string]bool), restarted: make(map[string]time.Time), domains: make(map[string]*known), disks: make(map[string]position),
+	}
+}
+
+// violated says that a law does not hold. The mutex is held.
+func (l *laws) violated(law, format string, args ...any) {
+	l.broken[law]++
+	text := fmt.Sprintf("BROKEN %q: ", law) + fmt.Sprintf(format, args...)
+	l.home.tell("%s", text)
+	if l.broken[law] <= 3 {
+		l.home.Error(text)
+	}
+}
+
+// define takes note of a configuration.
+func (l *laws) define(defs map[string]services.Definition) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name := range l.defs.now {
+		if _, stays := defs[name]; !stays {
+			l.vague[name] = true // what was said of it is forgotten when all of it has stopped
+		}
+	}
+	l.defs.say(defs)
+	for name, d := range defs {
+		if l.revisions[name] == nil {
+			l.revisions[name] = make(map[string]bool)
+		}
+		l.revisions[name][d.Spec(nil).Revision] = true
+	}
+}
+
+// begin takes note of a run of the hub, which knows what its disk holds.
+func (l *laws) begin(wants map[string]planner.Want) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.wants)
+	clear(l.vague)
+	clear(l.domains)
+	for name, w := range wants {
+		l.want(name).now = w
+	}
+	l.defs.was = nil
+}
+
+func (l *laws) want(service string) *told[planner.Want] {
+	if l.wants[service] == nil {
+		l.wants[service] = new(told[planner.Want])
+	}
+	return l.wants[service]
+}
+
+func (l *laws) domain(name string) *known {
+	if l.domains[name] == nil {
+		l.domains[name] = new(known)
+	}
+	return l.domains[name]
+}
+
+// heard takes note of what is handed to the hub.
+func (l *laws) heard(m topics.Message) {
+	a, ok := l.home.tree.Parse(m.Topic)
+	if !ok || len(m.Payload) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch a.Kind {
+	case topics.DomainStatus:
+		if s, err := topics.Decode[topics.Domain](m.Topic, m.Payload); err == nil {
+			l.domain(a.Domain).status.say(&s)
+		}
+	case topics.DomainHeartbeat:
+		if b, err := topics.Decode[topics.Heartbeat](m.Topic, m.Payload); err == nil && !m.Retain {
+			l.beats(a.Domain, b)
+		}
+	case topics.ServiceSet:
+		l.userSays(a.Service, m)
+	}
+}
+
+// beats: "a start command of an older epoch or generation is refused by the
+// agent, whoever sends it". What a run of it obeys only grows.
+func (l *laws) beats(name string, b topics.Heartbeat) {
+	k := l.domain(name)
+	was, is := position{k.last.Epoch, k.last.Generation}, position{b.Epoch, b.Generation}
+	if k.last.Session == b.Session && is.before(was) {
+		l.violated("nothing older is obeyed", "%s obeys %v after %v", name, is, was)
+	}
+	k.beat, k.last = time.Now(), b
+}
+
+func (l *laws) userSays(service string, m topics.Message) {
+	if m.Retain {
+		return
+	}
+	w := l.want(service)
+	next := w.now
+	switch word := string(m.Payload); word {
+	case topics.Restart:
+		l.restarted[service] = time.Now()
+		return
+	case topics.Off:
+		next.Switch = word
+	case topics.On:
+		next.Switch = word
+		if d, ok := l.defs.now[service]; ok && d.Priority == services.Required {
+			next.Switch = ""
+		}
+	default:
+		var s topics.Scale
+		if json.Unmarshal(m.Payload, &s) != nil || s.Replicas == nil {
+			return
+		}
+		next.Replicas = *s.Replicas
+	}
+	w.say(next)
+}
+
+// said judges what the hub says.
+func (l *laws) said(m topics.Message) {
+	a, ok := l.home.tree.Parse(m.Topic)
+	if !ok {
+		return
+	}
+	switch a.Kind {
+	case topics.HubEvent:
+		if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
+			l.home.mu.Lock()
+			l.home.story.event(e)
+			l.home.mu.Unlock()
+		}
+	case topics.DomainServicesSet:
+		c, err := topics.Decode[topics.StartCommand](m.Topic, m.Payload)
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.ordered(a.Domain, c)
+	}
+}
+
+func (l *laws) ordered(name string, c topics.StartCommand) {
+	k := l.domain(name)
+	was := k.ordered
+	if was != nil {
+		before, is := position{was.Epoch, was.Generation}, position{c.Epoch, c.Generation}
+		switch {
+		case is == before:
+			return // the same once more
+		case is.before(before):
+			l.violated("epoch and generation only grow", "%s is ordered %v after %v", name, is, before)
+		}
+	}
+	l.orders++
+	k.ordered = &c
+	l.home.tell("  order %d.%d to %s: %s", c.Epoch, c.Generation, name, strings.Join(slices.Sorted(maps.Keys(c.Services)), " "))
+	for _, service := range slices.Sorted(maps.Keys(c.Services)) {
+		_, had := specs(was)[service]
+		here := false
+		for _, s := range k.status.any() {
+			i := instance(s, service)
+			here = here || i.State != "" && i.State != topics.Stopped
+		}
+		if !had && !here {
+			l.mayStart(service, name, k)
+			l.inOrder(service, name)
+		}
+	}
+	l.withCause(name, k, c)
+}
+
+func specs(c *topics.StartCommand) map[string]topics.Spec {
+	if c == nil {
+		return nil
+	}
+	return c.Services
+}
+
+// instance is what a domain says of a service; zero: nothing.
+func instance(s *topics.Domain, service string) topics.Instance {
+	if s != nil {
+		for _, i := range s.Services {
+			if i.Service == service {
+				return i
+			}
+		}
+	}
+	return topics.Instance{}
+}
+
+func usable(i topics.Instance) bool { return i.State == topics.Running && i.Health == topics.Healthy }
+
+// mayStart: no instance without its traits, its version, or on a domain that
+// is not allowed ("replicas", "domains", "traits" and "version" of the config),
+// that is drained, or that is not there ("only what is lost is moved", to where
+// something is).
+func (l *laws) mayStart(service, name string, k *known) {
+	const law = "no instance where it may not be"
+	fit := false
+	for _, defs := range l.defs.any() {
+		d, defined := defs[service]
+		for _, s := range k.status.any() {
+			fit = fit || defined && s != nil && fits(d, *s) && !s.Draining
+		}
+	}
+	if !fit {
+		l.violated(law, "%s is given to %s, which was last said to be %s", service, name, topics.Encode(k.status.now))
+	}
+	lost := l.home.cfg.Timing.LostAfter.Duration()
+	if time.Since(k.beat) >= lost {
+		l.violated(law, "%s is given to %s, of which nothing was heard for %v", service, name, time.Since(k.beat))
+	}
+}
+
+// inOrder: "a dependency is started before what needs it, and what needs it
+// waits until it is running and healthy".
+func (l *laws) inOrder(service, name string) {
+	met := false
+	missing := ""
+	for _, defs := range l.defs.any() {
+		all := true
+		for _, dep := range defs[service].Dependencies {
+			if !l.serves(dep) {
+				all, missing = false, dep.Service
+			}
+		}
+		met = met || all
+	}
+	if !met {
+		l.violated("dependencies before dependents", "%s is started on %s, and %s is healthy nowhere", service, name, missing)
+	}
+}
+
+func (l *laws) serves(dep services.Dependency) bool {
+	for _, k := range l.domains {
+		for _, s := range k.status.any() {
+			if i := instance(s, dep.Service); usable(i) && dep.Version.Contains(i.Version) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// withCause: "a running, healthy instance is not moved without cause. Only what
+// must change changes."
+func (l *laws) withCause(name string, k *known, c topics.StartCommand) {
+	for _, i := range instances(k.status.now) {
+		healthy := true
+		for _, s := range k.status.any() {
+			healthy = healthy && usable(instance(s, i.Service))
+		}
+		if !healthy || time.Since(k.beat) >= l.home.cfg.Timing.LostAfter.Duration() {
+			continue
+		}
+		spec, stays := c.Services[i.Service]
+		switch {
+		case !stays && !l.mustLeave(i.Service, name, k):
+			l.violated("nothing healthy is stopped without cause", "%s leaves %s", i.Service, name)
+		case stays && spec.Revision != i.Revision && !l.revisions[i.Service][spec.Revision]:
+			l.violated("nothing healthy is restarted without cause", "%s on %s is of revision %s and ordered as %s, which no definition is", i.Service, name, i.Revision, spec.Revision)
+		}
+	}
+}
+
+func instances(s *topics.Domain) []topics.Instance {
+	if s == nil {
+		return nil
+	}
+	return s.Services
+}
+
+// mustLeave tells whether there is a cause for a healthy copy to end: it is not
+// wanted, not here, or not so often.
+func (l *laws) mustLeave(service, name string, k *known) bool {
+	if l.mayBeOff(service, nil) {
+		return true
+	}
+	for _, defs := range l.defs.any() {
+		d, defined := defs[service]
+		for _, s := range k.status.any() {
+			if !defined || s == nil || s.Draining || !fits(d, *s) {
+				return true
+			}
+		}
+		for _, w := range l.want(service).any() {
+			if n, all := number(d, w.Replicas); !all && l.others(service, name) >= n {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// others counts the copies of a service on other domains.
+func (l *laws) others(service, name string) (n int) {
+	for other, k := range l.domains {
+		if other == name {
+			continue
+		}
+		for _, s := range k.status.any() {
+			if i := instance(s, service); i.State.Listed() || i.State == topics.Finished {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// mayBeOff tells whether a service need not be wanted: switched off, gone, or
+// "needed while a wanted dependent has an online domain that could run it".
+func (l *laws) mayBeOff(service string, path []string) bool {
+	if l.vague[service] || slices.Contains(path, service) {
+		return true
+	}
+	for _, defs := range l.defs.any() {
+		d, defined := defs[service]
+		if !defined {
+			return true
+		}
+		for _, w := range l.want(service).any() {
+			if w.Switch == topics.Off {
+				return true
+			}
+			if d.Priority == services.Required || w.Switch == topics.On {
+				continue
+			}
+			needed := false
+			for other, o := range defs {
+				needed = needed || o.DependsOn(service) && !l.mayBeOff(other, append(path, service)) && l.hasPlace(other)
+			}
+			if !needed {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasPlace tells whether a domain that is there could run a service for sure.
+func (l *laws) hasPlace(service string) bool {
+	for _, k := range l.domains {
+		sure := time.Since(k.beat) < l.home.cfg.Timing.LostAfter.Duration()
+		for _, defs := range l.defs.any() {
+			for _, s := range k.status.any() {
+				sure = sure && s != nil && !s.Draining && fits(defs[service], *s)
+			}
+		}
+		if sure {
+			return true
+		}
+	}
+	return false
+}
+
+// onDisk is the start command that a machine took last.
+func (m *machine) onDisk() (c topics.StartCommand, ok bool) {
+	b, err := os.ReadFile(filepath.Join(m.data(), "command.json"))
+	return c, err == nil && json.Unmarshal(b, &c) == nil
+}
+
+// restored takes note of a disk that has become an older one.
+func (l *laws) restored(m *machine) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.disks, m.name)
+}
+
+// started judges a start of a process: "a domain runs at most one instance of
+// a service", and "commands to execute come only from" the last start command.
+func (l *laws) started(m *machine, p *process) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.home.tell("%s starts %s", m.name, p.service)
+	if n := m.running(p.service); n > 0 {
+		l.violated("at most one process of a service on a domain", "%s runs %d times on %s and is started once more", p.service, n, m.name)
+	}
+	c, ok := m.onDisk()
+	_, revision, _ := strings.Cut(p.token, ".")
+	if spec, is := c.Services[p.service]; !ok || !is || spec.Revision != revision {
+		l.violated("only what is ordered is started", "%s of revision %s is started on %s, which was ordered %s", p.service, revision, m.name, slices.Sorted(maps.Keys(c.Services)))
+	}
+	is := position{c.Epoch, c.Generation}
+	if was, seen := l.disks[m.name]; seen && is.before(was) {
+		l.violated("nothing older is obeyed", "%s obeys %v after %v", m.name, is, was)
+	}
+	l.disks[m.name] = is
+}
+
+// stopped judges the agent's word to a process: a healthy one is told to end
+// only where the start command does not hold it any more, holds another
+// revision, or where somebody asked for a restart.
+func (l *laws) stopped(m *machine, p *process) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.home.tell("%s stops %s", m.name, p.service)
+	m.mu.Lock()
+	ill := m.ills[p.service]
+	m.mu.Unlock()
+	c, ok := m.onDisk()
+	spec, is := c.Services[p.service]
+	_, revision, _ := strings.Cut(p.token, ".")
+	asked := l.restarted[p.service]
+	switch {
+	case !ok || !is || spec.Revision != revision || ill != illness{}:
+	case !asked.IsZero() && time.Since(asked) < time.Hour:
+	default:
+		l.violated("nothing healthy is restarted without cause", "%s is stopped on %s, where it is ordered so", p.service, m.name)
+	}
+}

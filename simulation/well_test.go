@@ -1,0 +1,156 @@
+package simulation
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// well tells whether the home runs as its configuration and its users want, on
+// machines that are all up: every service that can run, as often as it should,
+// where it may, and nothing else.
+func (h *home) well() bool { return h.missing() == "" }
+
+// missing says what is not as it should be, "" when all is.
+func (h *home) missing() string {
+	var all []string
+	note := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	status, err := topics.Decode[topics.Hub]("", []byte(h.last(h.tree.Hub(topics.HubStatus))))
+	if err != nil || !status.Ready || status.Domains.Online != len(h.machines) {
+		note("the hub says ready %v, %d domains online", status.Ready, status.Domains.Online)
+	}
+	if word := h.last(h.tree.Hub(topics.HubAvailability)); word != topics.Online {
+		note("the hub is %q", word)
+	}
+	wants := h.wants()
+	defs := definitions(h.cfg)
+	total := 0
+	for name, d := range defs {
+		var fit, run []string
+		for _, m := range h.all() {
+			if fits(d, m.known()) {
+				fit = append(fit, m.name)
+			}
+			for range m.running(name) {
+				run = append(run, m.name)
+			}
+		}
+		n, every := number(d, wants[name].Replicas)
+		if every || n > len(fit) {
+			n = len(fit)
+		}
+		if !h.wanted(name, defs, wants) {
+			n = 0
+		}
+		total += n
+		if len(run) != n || len(slices.Compact(slices.Clone(run))) != n {
+			note("%s runs on %v, it should %d times on %v", name, run, n, fit)
+		}
+		for _, m := range run {
+			if !slices.Contains(fit, m) {
+				note("%s runs on %s, where it may not", name, m)
+			}
+		}
+		if s, err := topics.Decode[topics.Service]("", []byte(h.last(h.tree.Service(topics.ServiceStatus, name)))); err == nil {
+			var told []string
+			for _, i := range s.Instances {
+				told = append(told, i.Domain)
+			}
+			slices.Sort(told)
+			if !slices.Equal(told, run) || s.Healthy != len(run) {
+				note("the hub says that %s is on %v, %d healthy; it is on %v", name, told, s.Healthy, run)
+			}
+		} else {
+			note("nothing is said of %s: %v", name, err)
+		}
+		h.alike(name, d, note)
+	}
+	for _, m := range h.all() {
+		for service := range m.all() {
+			if _, defined := defs[service]; !defined {
+				note("%s runs on %s, and is gone from the configuration", service, m.name)
+			}
+		}
+	}
+	if status.Services.Running != total || status.Services.Wanted != total {
+		note("the hub counts %d wanted and %d running, there are %d", status.Services.Wanted, status.Services.Running, total)
+	}
+	return strings.Join(all, "\n")
+}
+
+// alike: a changed definition has reached every instance.
+func (h *home) alike(name string, d services.Definition, note func(string, ...any)) {
+	want := d.Spec(nil).Revision
+	for _, m := range h.all() {
+		m.mu.Lock()
+		for _, p := range m.procs {
+			if _, revision, _ := strings.Cut(p.token, "."); p.service == name && revision != want {
+				note("%s on %s is of revision %s, it should be of %s", name, m.name, revision, want)
+			}
+		}
+		m.mu.Unlock()
+	}
+}
+
+// all are the processes of a machine, by service.
+func (m *machine) all() map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make(map[string]int)
+	for _, p := range m.procs {
+		all[p.service]++
+	}
+	return all
+}
+
+// wanted tells whether a service should run, where its dependencies can.
+func (h *home) wanted(name string, defs map[string]services.Definition, wants map[string]planner.Want) bool {
+	d := defs[name]
+	switch {
+	case wants[name].Switch == topics.Off:
+		return false
+	case d.Priority == services.Required || wants[name].Switch == topics.On:
+		return true
+	}
+	for other, o := range defs {
+		if o.DependsOn(name) && h.wanted(other, defs, wants) && slices.ContainsFunc(h.all(), func(m *machine) bool { return fits(o, m.known()) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// wants are what users said of services, as the hub keeps it.
+func (h *home) wants() map[string]planner.Want {
+	var s struct{ Wants map[string]planner.Want }
+	b, err := os.ReadFile(filepath.Join(h.cfg.DataDir, "hub.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		h.Error(err)
+	}
+	return s.Wants
+}
+
+
+// processes are all that run, to tell later whether they still do.
+func (h *home) processes() string {
+	var all []string
+	for _, m := range h.all() {
+		m.mu.Lock()
+		for pid, p := range m.procs {
+			all = append(all, fmt.Sprintf("%s@%s.%d", p.service, m.name, pid))
+		}
+		m.mu.Unlock()
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
