@@ -4,12 +4,14 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
 
 var (
 	seeds     = flag.Int("seeds", 0, "how many random homes TestFaults and TestWeeks run each; 0: a few")
+	weeks     = flag.Int("weeks", 1, "how many weeks of virtual time TestWeeks takes")
 	firstSeed = flag.Int("seed", 1, "the first seed of them")
 )
 
@@ -37,6 +39,48 @@ func TestFaults(t *testing.T) {
 			s.calm(8 * time.Minute)
 		})
 	})
+}
+
+// slow are the times of a home that is watched for weeks.
+const slow = `[timing]
+heartbeat = "2m"
+lost_after = "6m"
+failover_after = "10s"
+isolation = "3m"
+settle = "7m"
+`
+
+// TestWeeks breaks random things for weeks, without a broker between: messages
+// are late, overtake each other and come twice, and what was retained is lost
+// or old. Storms and calms follow each other.
+func TestWeeks(t *testing.T) {
+	eachSeed(t, 2, func(t *testing.T, seed uint64) {
+		real := walltime()
+		inHome(t, options{seed: seed, machines: twenty(), services: large, network: newPost, timing: slow, look: 10 * time.Minute}, func(h *home) {
+			h.within(time.Hour, "all is well", h.well)
+			began := time.Now()
+			s := newStorm(h, 0)
+			storms := 0
+			for ; time.Since(began) < time.Duration(*weeks)*7*24*time.Hour; storms++ {
+				s.pace = []time.Duration{3 * time.Second, 2 * time.Minute, time.Hour}[s.r.IntN(3)]
+				for range 60 {
+					s.mishap()
+				}
+				s.pace = 20 * time.Minute
+				s.calm(2 * time.Hour)
+			}
+			days := time.Since(began).Hours() / 24
+			took := walltime().Sub(real).Seconds()
+			t.Logf("%.1f days, %d storms, %d orders, %d messages, %.1f days a second", days, storms, h.laws.orders, h.net.(*post).carried, days/took)
+		})
+	})
+}
+
+// walltime is the time outside of the bubble.
+func walltime() time.Time {
+	var t syscall.Timeval
+	_ = syscall.Gettimeofday(&t)
+	return time.Unix(t.Unix())
 }
 
 func sorted(names []string) []string {

@@ -42,6 +42,7 @@ type home struct {
 	story story
 
 	hub    *hub.Hub // nil while it is down
+	bus    hub.Bus  // of its run
 	endHub func(ending)
 }
 
@@ -210,6 +211,7 @@ func (h *home) start() {
 	}
 	h.laws.begin(state.Wants())
 	bus, embedded := h.net.open()
+	h.bus = bus
 	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: spy{bus, h}, Embedded: embedded, Log: log})
 	h.net.serve(heard{u, h})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -324,8 +326,7 @@ func (h *home) starts(service string) (n int) {
 	return n
 }
 
-// within waits until a condition holds, looking each 10 ms of virtual time at
-// first, then less often.
+// within waits until a condition holds, looking often at first.
 func (h *home) within(d time.Duration, what string, holds func() bool) {
 	h.Helper()
 	pause := 10 * time.Millisecond
@@ -337,9 +338,7 @@ func (h *home) within(d time.Duration, what string, holds func() bool) {
 		if time.Since(began) > d {
 			h.Fatalf("not within %v: %s\n%s", d, what, h.missing())
 		}
-		if time.Since(began) > 10*time.Second {
-			pause = time.Second
-		}
+		pause = max(pause, time.Since(began)/20)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing/synctest"
 	"time"
@@ -32,7 +33,7 @@ type machine struct {
 	traits []string
 	dir    string
 	log    *journal
-	clock  time.Duration // how far its wall clock is from the truth
+	clock  atomic.Int64 // how far its wall clock is from the truth, a time.Duration
 
 	mu      sync.Mutex
 	boot    int
@@ -347,6 +348,16 @@ func (m *machine) cut() {
 		stop()
 		m.damage(uint64(boot))
 	})
+}
+
+// shiftRecords moves the moments that the agent wrote down.
+func (m *machine) shiftRecords(by time.Duration) {
+	files, _ := filepath.Glob(filepath.Join(m.data(), "instances", "*.json"))
+	for _, file := range append(files, filepath.Join(m.data(), "command.json")) {
+		if b, err := os.ReadFile(file); err == nil {
+			_ = os.WriteFile(file, shifted(b, by), 0o600)
+		}
+	}
 }
 
 // damage does to the files that nobody synced what a power cut does.

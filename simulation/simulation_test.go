@@ -148,4 +148,3 @@ func TestLateMessagesDoNoHarm(t *testing.T) {
 		}
 	})
 }
-

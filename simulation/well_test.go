@@ -140,7 +140,6 @@ func (h *home) wants() map[string]planner.Want {
 	return s.Wants
 }
 
-
 // processes are all that run, to tell later whether they still do.
 func (h *home) processes() string {
 	var all []string
