@@ -55,8 +55,9 @@ type loop struct {
 	held    *topics.StartCommand // a retained one that must wait
 	outbox  []topics.Message     // events for the next connection
 	status  []byte               // as published by this connection
-	seq     uint64
-	unheard time.Time // since when no hub is reachable; zero: one is
+	seq     uint64               // of the last heartbeat of this session
+	told    uint64               // of the last status of this session, over all connections
+	unheard time.Time            // since when no hub is reachable; zero: one is
 
 	look       time.Duration // at least so long between two looks; tests alone set it
 	lonely     bool
@@ -274,7 +275,7 @@ func (l *loop) heartbeat(now time.Time) {
 	epoch, generation, _ := l.store.position()
 	l.publish(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
 		ID: l.id, Session: l.session, Seq: l.seq, At: topics.At(now),
-		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: epoch, Generation: generation,
+		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: epoch, Generation: generation, Status: l.told,
 	}))
 }
 
@@ -285,16 +286,19 @@ func (l *loop) interval() time.Duration { return max(shortest, l.timing.Heartbea
 
 // publishStatus publishes the status if it is another than the last.
 func (l *loop) publishStatus() {
-	s := topics.Encode(topics.Domain{
-		ID: l.id, Name: l.config.Name, Version: l.version, Protocol: topics.Protocol,
+	status := topics.Domain{
+		ID: l.id, Name: l.config.Name, Session: l.session, Seq: l.told, Version: l.version, Protocol: topics.Protocol,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
 		Traits: list(l.config.Traits), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
 		Services: list(l.supervisor.Instances()), Catalog: list(l.catalog),
-	})
-	if !bytes.Equal(s, l.status) {
-		l.status = s
-		l.publish(topics.DomainStatus, s)
 	}
+	if bytes.Equal(topics.Encode(status), l.status) {
+		return
+	}
+	l.told++
+	status.Seq = l.told
+	l.status = topics.Encode(status)
+	l.publish(topics.DomainStatus, l.status)
 }
 
 // list returns a list that is [] on the wire when it is empty, not null.

@@ -50,7 +50,16 @@ func (d *domain) present() bool {
 	if d.micro {
 		return d.status != nil
 	}
-	return d.status != nil && d.available && d.heard
+	return d.available && d.heard && d.told()
+}
+
+// told tells whether we have the status that the last heartbeat speaks of.
+// Brokers keep the order of a topic, not of two: mosquitto lets a heartbeat of
+// QoS 0 overtake a status of QoS 1, and what it had stored may be older still.
+// What such an old one does not list would be stopped.
+func (d *domain) told() bool {
+	s, b := d.status, d.last
+	return s != nil && (b.Status == 0 || s.Session == b.Session && s.Seq >= b.Status)
 }
 
 func (d *domain) beats(now time.Time, lostAfter time.Duration) bool {
@@ -66,7 +75,7 @@ func (h *Hub) judge(d *domain, now time.Time) topics.DomainState {
 		return topics.DomainIsOnline
 	case d.micro:
 		return topics.DomainIsOffline // it does not beat, so it cannot be lost
-	case beats && d.available && d.heard && d.status != nil:
+	case beats && d.available && d.heard && (d.told() || d.status != nil && d.state == topics.DomainIsOnline):
 		return topics.DomainIsOnline
 	case beats || !h.ready:
 		return topics.DomainIsOffline
@@ -409,6 +418,9 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 	}
 	if !d.micro && s.ID != d.id {
 		return nil // of the machine that had the name before, or wants it
+	}
+	if was := d.status; was != nil && was.Session != "" && was.Session == s.Session && s.Seq < was.Seq {
+		return nil // sent once more, after newer ones
 	}
 	d.status = &s
 	h.touch(name)

@@ -155,6 +155,10 @@ func (l *laws) heard(m topics.Message) {
 		if b, err := topics.Decode[topics.Heartbeat](m.Topic, m.Payload); err == nil && !m.Retain {
 			l.beats(a.Domain, b)
 		}
+	case topics.Request: // to be let in: a sign of life
+		if ask, err := topics.Decode[topics.Ask](m.Topic, m.Payload); err == nil && a.Verb == topics.VerbJoin {
+			l.domain(ask.Name).beat = time.Now()
+		}
 	case topics.ServiceSet:
 		l.userSays(a.Service, m)
 	}

@@ -52,6 +52,7 @@ type Heartbeat struct {
 	Epoch      uint64  `json:"epoch" doc:"of the last start command it took"`
 	Generation uint64  `json:"generation" doc:"of the last start command it took"`
 	Run        string  `json:"run,omitempty" doc:"of the last start command it took"`
+	Status     uint64  `json:"status,omitempty" doc:"seq of the last status of this session; absent: it does not count them"`
 	Lease      Seconds `json:"lease,omitempty" doc:"seconds left of its lease as it was sent; absent: it has none"`
 }
 
@@ -90,6 +91,7 @@ type Domain struct {
 	Addresses  []string     `json:"addresses" doc:"all its addresses"`
 	Traits     []string     `json:"traits" doc:"what it offers"`
 	Session    string       `json:"session,omitempty" doc:"as in its heartbeats"`
+	Seq        uint64       `json:"seq,omitempty" doc:"counts the statuses of this session from 1. A lower one that comes late is old; until the one that a heartbeat names is there, the domain is not taken for online"`
 	Epoch      uint64       `json:"epoch,omitempty" doc:"of the last start command it took; what is said below is of after that"`
 	Generation uint64       `json:"generation,omitempty" doc:"of the last start command it took"`
 	Run        string       `json:"run,omitempty" doc:"of the last start command it took"`
