@@ -11,7 +11,7 @@ import (
 
 var (
 	seeds     = flag.Int("seeds", 0, "how many random homes TestFaults and TestWeeks run each; 0: a few")
-	weeks     = flag.Int("weeks", 1, "how many weeks of virtual time TestWeeks takes")
+	days      = flag.Int("days", 1, "how many days of virtual time TestWeeks takes, at least")
 	firstSeed = flag.Int("seed", 1, "the first seed of them")
 )
 
@@ -29,7 +29,7 @@ func eachSeed(t *testing.T, usual int, test func(t *testing.T, seed uint64)) {
 // TestFaults breaks random things for minutes, between the real broker and the
 // real agents: the laws hold at every step, and all is well soon after it ended.
 func TestFaults(t *testing.T) {
-	eachSeed(t, 4, func(t *testing.T, seed uint64) {
+	eachSeed(t, 3, func(t *testing.T, seed uint64) {
 		inHome(t, options{seed: seed, machines: twenty(), services: large, network: newWires}, func(h *home) {
 			s := newStorm(h, 5*time.Second)
 			h.within(30*time.Second, "all is well", h.well)
@@ -61,7 +61,7 @@ func TestWeeks(t *testing.T) {
 			began := time.Now()
 			s := newStorm(h, 0)
 			storms := 0
-			for ; time.Since(began) < time.Duration(*weeks)*7*24*time.Hour; storms++ {
+			for ; time.Since(began) < time.Duration(*days)*24*time.Hour; storms++ {
 				s.pace = []time.Duration{3 * time.Second, 2 * time.Minute, time.Hour}[s.r.IntN(3)]
 				for range 60 {
 					s.mishap()
