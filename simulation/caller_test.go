@@ -164,6 +164,12 @@ func (c *caller) Subscribe(ctx context.Context, filters ...string) error {
 	return c.Flush(ctx)
 }
 
+func (c *caller) Unsubscribe(filters ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.filters = slices.DeleteFunc(c.filters, func(f string) bool { return slices.Contains(filters, f) })
+}
+
 // Flush waits until the broker has got all.
 func (c *caller) Flush(ctx context.Context) error {
 	c.mu.Lock()
