@@ -73,8 +73,8 @@ type Metrics struct {
 
 // Usage is what the processes of one instance use.
 type Usage struct {
-	CPU    float64 `json:"cpu" doc:"cores used since the last metrics, 1.0 is one whole core"`
-	Memory uint64  `json:"memory" doc:"resident bytes of its process group"`
+	CPU    float64 `json:"cpu" doc:"cores used since the last metrics, or since it was started; 1.0 is one whole core"`
+	Memory uint64  `json:"memory" doc:"resident bytes of its processes"`
 }
 
 // Domain is the payload of domain/<domain>/status. A microdomain sends name,
