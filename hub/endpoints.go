@@ -19,10 +19,17 @@ type row struct {
 	address         string // where it is reached, "" where nobody knows
 	port            int
 	message         string
+	done            bool
 	seen            uint64
 }
 
 func (r row) compare(domain string) int { return cmp.Compare(r.domain, domain) }
+
+// done tells whether an instance has ended and all went well. Of one that ended
+// without a code (by a signal, or while its agent was away) nobody knows.
+func done(i topics.Instance) bool {
+	return i.State == topics.Finished && i.ExitCode != nil && *i.ExitCode == 0
+}
 
 func addressOf(i topics.Instance, of *topics.Domain) string { return cmp.Or(i.Address, of.Address) }
 

@@ -70,7 +70,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 			break // nobody knows what runs there
 		}
 		p.Observed[i.Service] = planner.Instance{
-			State: i.State, Health: d.healthOf(i), Version: i.Version, Seen: d.seen[i.Service],
+			State: i.State, Done: done(i), Health: d.healthOf(i), Version: i.Version, Seen: d.seen[i.Service],
 			Best: h.best(i.Service) == d.name,
 		}
 	}

@@ -37,10 +37,15 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 	if o.On {
 		v.Switch = topics.On
 	}
-	var finished bool
+	var finished int
 	var trouble string
 	for _, r := range rows {
-		finished = finished || r.state == topics.Finished
+		if r.state == topics.Finished {
+			finished++
+			if !r.done && trouble == "" {
+				trouble = r.domain + ": " + r.message
+			}
+		}
 		if !r.state.Listed() {
 			continue
 		}
@@ -78,7 +83,7 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 
 // whole is the state of a service as a whole. An ordered table: the first row
 // that fits decides.
-func whole(v topics.Service, on, finished bool) topics.State {
+func whole(v topics.Service, on bool, finished int) topics.State {
 	has := func(s topics.State) bool {
 		return slices.ContainsFunc(v.Instances, func(i topics.ServiceInstance) bool { return i.State == s })
 	}
@@ -93,11 +98,11 @@ func whole(v topics.Service, on, finished bool) topics.State {
 		return topics.Backoff
 	case has(topics.Starting):
 		return topics.Starting
-	case finished && len(v.Instances) == 0:
+	case finished >= max(v.Wanted, 1) && len(v.Instances) == 0:
 		return topics.Finished
-	case v.Running < max(v.Wanted, 1) && has(topics.Stopping):
+	case v.Running+finished < max(v.Wanted, 1) && has(topics.Stopping):
 		return topics.Stopping // it restarts
-	case v.Running < max(v.Wanted, 1):
+	case v.Running+finished < max(v.Wanted, 1):
 		return topics.Pending
 	default:
 		return topics.Running

@@ -76,15 +76,18 @@ func missingTrait(needed, offered []string) string {
 }
 
 // unmet says which dependency a service has to wait for before it starts
-// anywhere, or "" when all run and are healthy.
+// anywhere, or "" when each runs and is healthy, or has done what it is for.
 func (h *home) unmet(name string) string {
 	for _, dep := range h.defs[name].Dependencies {
 		best := ""
 		for _, c := range h.look(dep.Service).cells {
 			d, i := c.site, c.instance
 			switch {
-			case d.Gone || d.State == topics.DomainIsLost || !c.told || !i.State.Listed():
-			case !i.usable():
+			case d.Gone || d.State == topics.DomainIsLost || !c.told:
+			case i.State == topics.Finished && !i.Done:
+				best = fmt.Sprintf("waits for %s, which ended on %s without success", dep.Service, d.Name)
+			case !i.State.Listed() && !i.Done:
+			case !i.usable() && !i.Done:
 				best = fmt.Sprintf("waits for %s, which is %s on %s", dep.Service, describe(i), d.Name)
 			case !dep.Version.Contains(i.Version):
 				best = fmt.Sprintf("waits for %s %s; %s runs %s", dep.Service, dep.Version, d.Name, orUnknown(i.Version))

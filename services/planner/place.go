@@ -21,8 +21,11 @@ type spot struct {
 func (s *spot) usable() bool { return s.instance.usable() && s.State != topics.DomainIsLost }
 
 // leaves tells whether the instance has to go although the service is wanted:
-// its domain is emptied, or is no longer meant for it.
-func (s *spot) leaves() bool { return s.Draining || s.unfit.reason != "" }
+// its domain is emptied, or is no longer meant for it. What has finished is
+// not in anybody's way, and would run again elsewhere.
+func (s *spot) leaves() bool {
+	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != ""
+}
 
 // place decides where a service runs.
 func (h *home) place(name string) *Outcome {

@@ -54,6 +54,7 @@ type Instance struct {
 	State   topics.State
 	Health  topics.Health
 	Version string
+	Done    bool   // it finished, and said with exit code 0 that all went well
 	Seen    uint64 // orders instances of otherwise equal rank: the least was seen running first
 	Best    bool   // the first of the service's endpoints
 }

@@ -275,8 +275,12 @@ func domain(t *testing.T, words []string) planner.Domain {
 				d.Ordered[item] = true
 			case "runs", "first":
 				p := append(strings.Split(item, ":"), "running", "healthy")
+				done := p[1] == "done" // finished, with exit code 0
+				if done {
+					p[1] = string(topics.Finished)
+				}
 				d.Observed[p[0]] = planner.Instance{
-					State: topics.State(p[1]), Health: topics.Health(p[2]), Version: d.Catalog[p[0]],
+					State: topics.State(p[1]), Health: topics.Health(p[2]), Version: d.Catalog[p[0]], Done: done,
 					Best: key == "first", Seen: uint64(len(d.Name)),
 				}
 			default:
