@@ -156,7 +156,7 @@ func (w *town) measure(t *testing.T, rest time.Duration) {
 	w.note("all join for the first time → all runs", "%s", ms(s.At.Sub(began)))
 	w.note("  CPU of the hub, of the load", "%s, %s", ms(w.cpu()-cpu), ms(ownCPU(t)-own))
 	w.note("  start commands, hub/status, answers heard", "%d, %d, %d", w.orders.Load(), w.crowd.hub.len()-mark, w.answers.Load())
-	w.quiet()
+	w.quiet(t)
 	w.note("  discovery messages, bytes", "%d, %s", w.discovery.Load(), mb(w.discoveryBytes.Load()))
 
 	w.rest(t, rest)
@@ -166,8 +166,19 @@ func (w *town) measure(t *testing.T, rest time.Duration) {
 	w.rested(t)
 }
 
-// quiet waits until what follows from the last change has been said.
-func (w *town) quiet() { time.Sleep(3 * time.Second) } // nothing tells of the end of it
+// quiet waits until what follows from the last change has been said, and is on
+// the disk: nothing tells of the end of that but that nothing is written.
+func (w *town) quiet(t *testing.T) {
+	last := int64(-1)
+	for range 10 {
+		time.Sleep(3 * time.Second)
+		written := w.io(t, "write_bytes:")
+		if written == last {
+			return
+		}
+		last = written
+	}
+}
 
 // rest measures a hub that has nothing to do but listen.
 func (w *town) rest(t *testing.T, d time.Duration) {
@@ -234,7 +245,7 @@ func (w *town) losses(t *testing.T) {
 	lost.line.conn.Close() // its broker had given it up by now
 	lost.mu.Unlock()
 	w.settled(20*time.Second, w.crowd.hub.len())
-	w.quiet()
+	w.quiet(t)
 }
 
 // switches measures from the ON that is published until the start command is at
@@ -267,8 +278,8 @@ func (w *town) switches(t *testing.T) {
 	}
 	slices.Sort(on)
 	w.note("ON → start command at the domain", "%s (%s to %s)", ms(on[len(on)/2]), ms(on[0]), ms(on[len(on)-1]))
-	w.quiet()
 	w.note("  CPU of the hub for it", "%s", ms((w.cpu()-cpu)/(2*times)))
+	w.quiet(t)
 }
 
 // restarts ends the hub in several ways and measures until it is settled, from
@@ -283,7 +294,7 @@ func (w *town) restarts(t *testing.T) {
 		{"kill -9, started 2 s later", w.hubKilled, 2 * time.Second},
 		{"SIGTERM, started at once", w.hubStopped, 0},
 	} {
-		w.quiet()
+		w.quiet(t)
 		deeds, orders, discovery, refused := w.deeds.len(), w.orders.Load(), w.discovery.Load(), w.refused.Load()
 		r.end()
 		time.Sleep(r.away)
@@ -293,7 +304,7 @@ func (w *town) restarts(t *testing.T) {
 		w.note(r.what+" → settled", "%s", ms(s.At.Sub(began)))
 		own = ownCPU(t) - own
 		cpu := w.cpu()
-		w.quiet()
+		w.quiet(t)
 		w.note("  CPU of the hub, of the load", "%s, %s", ms(cpu), ms(own))
 		w.note("  start commands, discovery, written", "%d, %d, %s", w.orders.Load()-orders, w.discovery.Load()-discovery, mb(w.io(t, "write_bytes:")))
 		if n := w.deeds.len() - deeds; n != 0 {
