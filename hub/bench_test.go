@@ -75,9 +75,8 @@ func BenchmarkStatus(b *testing.B) {
 func BenchmarkHeartbeat(b *testing.B) {
 	h := town(b, 1000, 20)
 	beat := arrived{Topic: "dominion/domain/domain-0007/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: "domain-0007", Session: "s", Seq: 1})}
-	now := time.Now()
+	events, now := []event{beat}, time.Now()
 	for b.Loop() {
-		h.handle(beat, now)
-		h.expire(now)
+		h.round(events, now)
 	}
 }

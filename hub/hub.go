@@ -226,18 +226,7 @@ func (h *Hub) Run(ctx context.Context) {
 		if dropped > 0 && h.limits.allow("dropped", refusalsKept, time.Now()) {
 			h.log.Error("messages were dropped: they came faster than they could be handled", "dropped", dropped)
 		}
-		now := time.Now()
-		h.stoodStill(now)
-		for _, e := range events {
-			h.handle(e, now)
-		}
-		if h.stirred || !now.Before(h.wake) {
-			h.stirred = false
-			h.expire(now)
-		}
-		h.scaleAll(now)
-		h.save()
-		h.pass(now)
+		h.round(events, time.Now())
 		timer.Reset(max(time.Until(h.wake), 0))
 		select {
 		case <-ctx.Done():
@@ -247,6 +236,21 @@ func (h *Hub) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// round takes what came and does what follows from it, or from the time.
+func (h *Hub) round(events []event, now time.Time) {
+	h.stoodStill(now)
+	for _, e := range events {
+		h.handle(e, now)
+	}
+	if h.stirred || !now.Before(h.wake) {
+		h.stirred = false
+		h.expire(now)
+	}
+	h.scaleAll(now)
+	h.save()
+	h.pass(now)
 }
 
 // pass plans until nothing changes any more. A pass is followed by a rest as
