@@ -105,6 +105,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 			h.eventOf(d, topics.DomainOffline, d.name+" is offline: its agent stopped or its connection broke; its services stay")
 		}
 	case topics.DomainIsLost:
+		h.exclusives.book.Lost(d.id)
 		clear(d.seen) // what runs when it is back is the younger copy
 		// One that was lost before we started is no news.
 		if d.ever || !h.store.Known(d.name).Lost {
@@ -189,6 +190,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireKept(now)
 	h.expireGuests(now)
 	h.expireLimits(now)
+	h.expireExclusives(now)
 	if !h.ready {
 		h.due(h.settleBy)
 	}
@@ -324,6 +326,7 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 	h.update(d, now)
 	h.raiseEpoch(b.Epoch, name, now)
 	h.catchUp(d, now)
+	h.answerBeat(d, b, now)
 }
 
 // newDomain begins the record of a domain, also where another machine had the name.
@@ -339,6 +342,7 @@ func (h *Hub) newDomain(name, id string) *domain {
 	}
 	h.guests.leave(name)
 	h.domains[name], h.sorted = d, nil
+	h.says(d)
 	h.remember(d)
 	h.touch(name)
 	return d
@@ -376,14 +380,14 @@ func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 // A domain that took a command of somebody else is given its own, above it.
 func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
-	if d.ordered.encoded != "" && d.seenGeneration(h.epoch) > d.ordered.generation {
+	if seen := d.seenGeneration(h.epoch); d.ordered.encoded != "" && (seen > d.ordered.generation || seen == d.ordered.generation && h.foreign(d)) {
 		h.event(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
 		d.ordered.encoded = ""
 		h.touch(d.name)
 		return
 	}
 	if d.ordered.encoded == "" || now.Sub(d.ordered.at) < patience ||
-		(d.last.Epoch == h.epoch && d.last.Generation >= d.ordered.generation) {
+		(d.last.Epoch == h.epoch && d.last.Generation >= d.ordered.generation && !h.foreign(d)) {
 		return
 	}
 	d.ordered.at = now
@@ -423,6 +427,7 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 		return nil // sent once more, after newer ones
 	}
 	d.status = &s
+	h.says(d)
 	h.touch(name)
 	h.number(d)
 	h.update(d, now)

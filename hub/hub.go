@@ -19,6 +19,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/mailbox"
 	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -79,8 +80,9 @@ type Hub struct {
 	limits    limiter           // of what is refused
 	passing   limiter           // of the domains' events
 
-	scaling scaling
-	watch   func(topics []string)
+	scaling    scaling
+	exclusives exclusives
+	watch      func(topics []string)
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -161,6 +163,7 @@ func New(o Options) *Hub {
 		scaling:   newScaling(),
 		watch:     o.Watch,
 	}
+	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
@@ -215,6 +218,7 @@ func (h *Hub) SeenLonely(all []Lonely) { h.box.Put(seenLonely(all)) }
 func (h *Hub) Run(ctx context.Context) {
 	h.started = time.Now()
 	h.beginEpoch()
+	h.beginExclusives()
 	h.event(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	h.followFigures()
 	timer := time.NewTimer(0)
@@ -381,6 +385,7 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 		}
 	}
 	h.defs, h.cfg.Services, h.cfg.Timing = next, cfg.Services, cfg.Timing
+	h.configureExclusives()
 	h.problem, h.dirty = "", true
 	h.followFigures()
 	h.event(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})

@@ -20,6 +20,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.takeRows(c)
 	h.findEndpoints(c)
 	h.tellPlanner(c)
+	h.tellHeld(now)
 	h.plan = h.planner.Plan()
 	h.planned(c, h.planner.Changes())
 	if h.ready {
@@ -39,6 +40,7 @@ func (h *Hub) input() planner.Input {
 		Retired:  slices.Collect(maps.Values(h.retired)),
 		Wants:    h.store.Wants(),
 		Scaled:   h.scaled(),
+		Held:     h.held(time.Now()),
 	}
 	for _, d := range h.domains {
 		in.Domains = append(in.Domains, h.observed(d))
@@ -89,6 +91,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 			continue
 		}
 		encoded, desired := slices.Clone(timing), h.planner.Desired(d.name)
+		desired = slices.DeleteFunc(desired, func(service string) bool { return !h.mayOrder(d, h.definition(service), now) })
 		for _, service := range desired {
 			o, done := known[service]
 			if !done {
@@ -109,6 +112,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		h.sayMoved(d, specs)
 		h.noteChoices(d, specs)
 		d.ordered = h.command(d, specs, string(encoded), now)
+		h.noteOrder(d, d.ordered)
 		h.bus.Publish(d.ordered.message)
 		h.touch(d.name) // the plan's lines follow from what is ordered
 	}
@@ -124,7 +128,7 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 	o := order{
 		// A generation that the domain has seen in this epoch and we have not
 		// given was forged: stay above it, or our commands would be refused.
-		generation: max(d.ordered.generation, d.seenGeneration(h.epoch)) + 1,
+		generation: h.above(max(d.ordered.generation, d.seenGeneration(h.epoch))+1, d, specs),
 		services:   make(map[string]bool, len(specs)),
 		encoded:    encoded, at: now,
 	}
@@ -132,7 +136,7 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 		o.services[service] = true
 	}
 	o.message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.name}, topics.Encode(topics.StartCommand{
-		Dominion: h.ID(), Domain: d.id, Epoch: h.epoch, Generation: o.generation,
+		Dominion: h.ID(), Domain: d.id, Epoch: h.epoch, Generation: o.generation, Run: h.exclusives.run,
 		At: topics.At(now), Timing: h.cfg.Timing, Services: specs,
 	}))
 	return o

@@ -178,6 +178,9 @@ func (h *Hub) scale(name string, n int) error {
 	if n < 0 || n > maxReplicas {
 		return fmt.Errorf("cannot run %s on %d domains: use 1 to %d, or 0 for what the configuration says", name, n, maxReplicas)
 	}
+	if n > 1 && h.defs[name].Exclusive {
+		return fmt.Errorf("cannot run %s on %d domains: it is exclusive, never two at once", name, n)
+	}
 	h.want(name, func(w *planner.Want) { w.Replicas = n }, fmt.Sprintf("replicas set to %d", n))
 	return nil
 }

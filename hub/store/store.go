@@ -11,11 +11,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Lock makes dir, if it is missing, and holds it for one hub until the returned
@@ -46,6 +48,8 @@ type State struct {
 	Epoch   uint64                  `json:"epoch"`
 	Wants   map[string]planner.Want `json:"wants"`   // by service
 	Domains map[string]Known        `json:"domains"` // by name
+	// Patience is how long the longest lease that was given may matter.
+	Patience topics.Seconds `json:"patience,omitempty"`
 }
 
 // Known is a domain that joined once and was not forgotten.
@@ -105,6 +109,10 @@ func (s *Store) Want(service string) planner.Want { return s.state.Wants[service
 
 // Wants returns a copy of what was said of all services.
 func (s *Store) Wants() map[string]planner.Want { return maps.Clone(s.state.Wants) }
+
+// Patience is how long leases that an earlier run gave may matter, as far as
+// this file knows.
+func (s *Store) Patience() time.Duration { return s.state.Patience.Duration() }
 
 // Known returns what is known of a domain.
 func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }

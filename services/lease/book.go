@@ -66,6 +66,7 @@ type Status struct {
 // It is not for concurrent use.
 type Book struct {
 	run    string                   // of the hub
+	former time.Duration            // how long what an earlier run gave may matter
 	opens  time.Time                // what an earlier run of the hub gave is over
 	length time.Duration            // of the leases that are given
 	stops  map[string]time.Duration // stop_timeout of each exclusive service
@@ -139,7 +140,7 @@ type order struct {
 // gave may matter.
 func NewBook(run string, now time.Time, former time.Duration) *Book {
 	return &Book{
-		run: run, opens: now.Add(former),
+		run: run, former: former, opens: now.Add(former),
 		stops: make(map[string]time.Duration), runs: make(map[Run]*account),
 		orders: make(map[string]*order), said: make(map[string]*word),
 	}
@@ -454,6 +455,9 @@ func (b *Book) Expire(now time.Time) (next time.Time, changed bool) {
 	}
 	return next, changed
 }
+
+// Former is how long what an earlier run of the hub gave may matter.
+func (b *Book) Former() time.Duration { return b.former }
 
 // Opened tells whether what an earlier run of the hub gave is over.
 func (b *Book) Opened() bool { return b.opens.IsZero() }
