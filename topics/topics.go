@@ -224,7 +224,15 @@ func (t Tree) Parse(topic string) (a Address, ok bool) {
 	if !ok {
 		return Address{}, false
 	}
-	levels := strings.Split(rest, "/")
+	// Every message of the broker comes through here: it allocates nothing.
+	var room [deepest]string
+	levels := room[:0]
+	for level := range strings.SplitSeq(rest, "/") {
+		if len(levels) == deepest {
+			return Address{}, false
+		}
+		levels = append(levels, level)
+	}
 	for _, e := range patterns {
 		if a, ok := e.match(levels); ok {
 			return a, true
@@ -232,6 +240,9 @@ func (t Tree) Parse(topic string) (a Address, ok bool) {
 	}
 	return Address{}, false
 }
+
+// deepest is how many levels a pattern may have.
+const deepest = 8
 
 type pattern struct {
 	kind   Kind

@@ -296,3 +296,13 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The broker asks of every message what its topic is.
+func TestParseAllocatesNothing(t *testing.T) {
+	tree := NewTree("")
+	for _, topic := range []string{"dominion/domain/pi-kitchen/heartbeat", "dominion/domain/pi-kitchen/service/web/log", "zigbee2mqtt/lamp", "dominion/" + strings.Repeat("a/", 100)} {
+		if n := testing.AllocsPerRun(100, func() { tree.Parse(topic) }); n != 0 {
+			t.Errorf("%.60s: %v allocations", topic, n)
+		}
+	}
+}
