@@ -94,6 +94,9 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 		default:
 		}
 	})
+	if errors.Is(err, client.ErrClientID) {
+		err = fmt.Errorf("%w%s", err, l.hint())
+	}
 	if err != nil {
 		return topics.Grant{}, err
 	}
@@ -150,6 +153,7 @@ func (l *link) connect(ctx context.Context, c candidate, clientID string, will *
 	}
 	o := client.Options{
 		URL: c.url, User: l.config.User, Password: password, CAFile: l.config.CAFile,
+		CertFile: l.config.CertFile, KeyFile: l.config.KeyFile,
 		ClientID: clientID, Will: will, OnMessage: onMessage, Log: l.log,
 	}
 	if l.dial != nil {

@@ -30,6 +30,8 @@ type Config struct {
 	ListenWS, ListenWSS string // the same for MQTT over WebSocket
 	ListenUnix          string // path of a Unix socket
 	CertFile, KeyFile   string // of ListenTLS and ListenWSS, PEM
+	ClientCAFile        string // of the certificates of clients, PEM; "": none are asked for
+	RequireCertificate  bool   // TLS without one is refused
 	AllowAnonymous      bool   // also on listeners that others than this machine reach
 	Users               []User
 	Rules               []access.Rule
@@ -60,6 +62,12 @@ type Broker struct {
 	store    *store.Store // nil: nothing is kept
 	access   atomic.Pointer[accounts]
 	refusals refusals
+	guesses  guesses
+	owners   owners
+	hashing  chan struct{} // holds as many as passwords are hashed at once
+	key      [32]byte      // of this run
+
+	certificates *certificates // nil: no TLS
 
 	mu        sync.Mutex
 	listeners []*listener
@@ -75,7 +83,7 @@ type Broker struct {
 // New starts a broker without listeners, with what its store kept. Its errors
 // name the file or the user that is wrong.
 func New(cfg Config, log *slog.Logger) (*Broker, error) {
-	b := &Broker{config: cfg, tree: topics.NewTree(cfg.Prefix), log: log, quit: make(chan struct{})}
+	b := &Broker{config: cfg, tree: topics.NewTree(cfg.Prefix), log: log, quit: make(chan struct{}), hashing: make(chan struct{}, slowChecks), key: newKey()}
 	if b.config.Limits.MaxPacket <= 0 {
 		b.config.Limits.MaxPacket = engine.DefaultLimits().MaxPacket
 	}
@@ -97,6 +105,10 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 			return nil, fmt.Errorf("cannot open what the broker kept: %w", err)
 		}
 		b.hubIsOffline(o.State)
+		for i := range o.State.Sessions {
+			s := &o.State.Sessions[i]
+			b.owners.take(s.Client, s.User, func(string) bool { return true }, func(string) bool { return true })
+		}
 		o.Store = b.store
 	}
 	if b.engine, err = engine.New(o); err != nil {

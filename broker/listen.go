@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -51,7 +50,9 @@ func (b *Broker) Listen() error {
 		}
 		all = append(all, l)
 		if l.secure() {
-			faults = append(faults, b.secure(at.key, l))
+			if err := b.secure(l); err != nil {
+				faults = append(faults, fmt.Errorf("cannot listen on %s: %w", at.key, err))
+			}
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
@@ -123,18 +124,6 @@ func listenError(key, address string, err error) error {
 		hint = "; this machine has no such address (yet): write the port alone, as in \":1883\", to listen at all of them"
 	}
 	return fmt.Errorf("cannot listen on %s %s: %w%s", key, address, cause, hint)
-}
-
-func (b *Broker) secure(key string, l *listener) error {
-	if b.config.CertFile == "" || b.config.KeyFile == "" {
-		return fmt.Errorf("cannot listen on %s: it needs cert_file and key_file", key)
-	}
-	pair, err := tls.LoadX509KeyPair(b.config.CertFile, b.config.KeyFile)
-	if err != nil {
-		return fmt.Errorf("cannot listen on %s: cert_file %s with key_file %s: %w", key, b.config.CertFile, b.config.KeyFile, err)
-	}
-	l.Listener = tls.NewListener(l.Listener, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
-	return nil
 }
 
 // Listeners returns the open listeners with the ports they are bound to.

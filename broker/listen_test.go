@@ -81,7 +81,7 @@ func TestWhoIsLetIn(t *testing.T) {
 	_, open := listen(t, broker.Config{Listen: "0.0.0.0:0", Users: users, AllowAnonymous: true})
 	try := func(url, user, password string, in bool) {
 		t.Helper()
-		c, err := client.Connect(t.Context(), client.Options{URL: url, User: user, Password: password, ClientID: "c"})
+		c, err := client.Connect(t.Context(), client.Options{URL: url, User: user, Password: password, ClientID: "c-" + user})
 		if err == nil {
 			c.Close()
 		}

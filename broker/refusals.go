@@ -14,6 +14,15 @@ const (
 	refusalsHosts = 256              // that are remembered, about
 )
 
+// hostOf returns the host of a remote address.
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
+}
+
 // refusals remembers what was said of connections that were refused.
 type refusals struct {
 	mu   sync.Mutex
@@ -27,10 +36,7 @@ type refusal struct {
 
 // tell says whether to say that a connection was refused.
 func (r *refusals) tell(remote, why string, now time.Time) bool {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
+	host := hostOf(remote)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.note(host, why, now)
@@ -39,10 +45,7 @@ func (r *refusals) tell(remote, why string, now time.Time) bool {
 // tellTopic says whether to say that a user's publish to a topic was refused:
 // once for each, as far as tell allows.
 func (r *refusals) tellTopic(remote, user, topic string, now time.Time) bool {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
+	host := hostOf(remote)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := host + " " + user + " to " + topic

@@ -1,12 +1,12 @@
 package broker
 
 import (
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -16,9 +16,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// User may connect with a password: the first line of a file, or a bcrypt hash
-// of it.
-type User struct{ Name, PasswordFile, PasswordHash, Role string }
+// User may connect with a password, the first line of a file or a bcrypt hash
+// of it, or with a certificate in its name; one of the three must be there.
+type User struct {
+	Name, PasswordFile, PasswordHash, Role string
+	Certificate                            bool // a certificate of client_ca_file with this CN will do
+}
 
 // accounts are the users as they are checked. They do not change; Reload puts
 // others in their place.
@@ -29,9 +32,13 @@ type accounts struct {
 }
 
 type account struct {
-	role     string
-	password string // where hash is empty
-	hash     []byte
+	role        string
+	password    string // where hash is empty; "": none will do
+	hash        []byte
+	certificate bool
+	// proved remembers the last password that the hash was found to be of, as a
+	// digest: a thousand agents that connect again are not a thousand bcrypts.
+	proved *atomic.Pointer[digest]
 }
 
 func (b *Broker) newAccounts(users []User, anonymous bool, rules []access.Rule) (*accounts, error) {
@@ -59,7 +66,7 @@ func (b *Broker) newAccounts(users []User, anonymous bool, rules []access.Rule) 
 }
 
 func (u User) account() (account, error) {
-	a := account{role: u.Role}
+	a := account{role: u.Role, certificate: u.Certificate, proved: new(atomic.Pointer[digest])}
 	switch {
 	case u.Name == "":
 		return a, errors.New("it has no name")
@@ -67,8 +74,10 @@ func (u User) account() (account, error) {
 		return a, fmt.Errorf("%q is no role: use one of %s", u.Role, strings.Join(access.Roles(), ", "))
 	case u.Role == RoleDomain && !topics.ValidName(u.Name):
 		return a, errors.New("a user of the role domain has the name of its domain, and this is none")
-	case (u.PasswordFile == "") == (u.PasswordHash == ""):
-		return a, errors.New("it needs one of password_file and password_hash")
+	case u.PasswordFile != "" && u.PasswordHash != "", u.PasswordFile == "" && u.PasswordHash == "" && !u.Certificate:
+		return a, errors.New("it needs one of password_file and password_hash, or certificate = true")
+	case u.PasswordFile == "" && u.PasswordHash == "":
+		return a, nil
 	case u.PasswordHash != "":
 		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil {
 			return a, errors.New("its password_hash is no bcrypt hash")
@@ -85,36 +94,6 @@ func (u User) account() (account, error) {
 		return a, fmt.Errorf("its password_file %s has an empty first line: the password belongs there", u.PasswordFile)
 	}
 	return a, nil
-}
-
-// check tells whether a password is the user's.
-func (a *accounts) check(user string, password []byte) bool {
-	known, ok := a.byName[user]
-	switch {
-	case !ok:
-		return false
-	case known.hash != nil:
-		return bcrypt.CompareHashAndPassword(known.hash, password) == nil
-	}
-	return subtle.ConstantTimeCompare([]byte(known.password), password) == 1
-}
-
-// authenticate lets a client in: one without a user where anonymous ones are,
-// one with a user only with its password, wherever it comes from.
-func (b *Broker) authenticate(c engine.Client, user string, _ bool, password []byte) error {
-	refuse := func(why string, err error) error {
-		if b.refusals.tell(c.Remote, why, time.Now()) {
-			b.log.Warn("connection refused: "+why, "user", user, "client", c.ID, "remote", c.Remote, "listener", c.Listener)
-		}
-		return err
-	}
-	if user != "" && !b.access.Load().check(user, password) {
-		return refuse("unknown user or wrong password", engine.ErrBadCredentials)
-	}
-	if _, ok := b.role(c.Listener, user); !ok {
-		return refuse("this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)", engine.ErrNotAllowed)
-	}
-	return nil
 }
 
 // ended says why a client was hung up on, as often as refusals allows.
@@ -134,13 +113,4 @@ func (b *Broker) allow(c engine.Client, a engine.Action, topic string) bool {
 		b.log.Warn("publish refused", "user", c.User, "by", d.By, "topic", topic, "client", c.ID, "remote", c.Remote)
 	}
 	return d.Allowed
-}
-
-// role is looked up each time, so that a Reload counts at once.
-func (b *Broker) role(listener, user string) (role string, ok bool) {
-	if user == "" {
-		return RoleAdmin, b.anonymousAt(listener)
-	}
-	known, ok := b.access.Load().byName[user]
-	return known.role, ok
 }

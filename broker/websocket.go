@@ -73,6 +73,14 @@ func hostname(hostport string) string {
 	return u.Hostname()
 }
 
+// Certificate is that of the TLS below, as certified has it.
+func (w *webSocket) Certificate() string {
+	if c, ok := w.NetConn().(certified); ok {
+		return c.Certificate()
+	}
+	return ""
+}
+
 // webSocket is a WebSocket as a stream of bytes: packets may begin and end
 // anywhere in its messages (MQTT-6.0.0-2).
 type webSocket struct {

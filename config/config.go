@@ -59,6 +59,8 @@ type Broker struct {
 	ListenWS, ListenWSS  string // the same for MQTT over WebSocket
 	ListenUnix           string // path of a Unix socket; "": none
 	CertFile, KeyFile    string
+	ClientCAFile         string // of the certificates of clients; "": none are asked for
+	RequireCertificate   bool
 	AllowAnonymous       bool
 	External             string        // mqtt[s]://[user@]host:port
 	PasswordFile, CAFile string        // for External
@@ -98,10 +100,11 @@ type Limits struct {
 	TopicAliasMaximum     uint16
 }
 
-// User is one [[broker.users]]. Exactly one of PasswordFile and PasswordHash
-// (bcrypt) is set.
+// User is one [[broker.users]]. At most one of PasswordFile and PasswordHash
+// (bcrypt) is set; where none is, Certificate is.
 type User struct {
 	Name, PasswordFile, PasswordHash, Role string
+	Certificate                            bool // with a certificate of client_ca_file with this common name
 }
 
 // The roles of a User.
@@ -135,6 +138,7 @@ type Domain struct {
 	Hub                string // host:port or mqtt[s]://host:port; "": zeroconf
 	User, PasswordFile string
 	CAFile             string
+	CertFile, KeyFile  string // who the agent is, by a certificate
 	Dominion           string // name of the only dominion to join; "": any
 	TopicPrefix        string
 	StopServicesOnExit bool

@@ -59,8 +59,6 @@ func (t *table) domain(d *Domain) {
 		t.fault("run_as", `write a user of this machine, as "pi"`, "%s is no name of a user", quote(d.RunAs))
 	}
 	t.notYet("traits_from", "traits that come and go with a device")
-	t.notYet("cert_file", "certificates of clients")
-	t.notYet("key_file", "certificates of clients")
 }
 
 // hub reads where the hub is and who the agent is to it.
@@ -86,6 +84,16 @@ func (t *table) hub(d *Domain) {
 	}
 	t.file("password_file", &d.PasswordFile)
 	t.file("cafile", &d.CAFile)
+	t.file("cert_file", &d.CertFile)
+	t.file("key_file", &d.KeyFile)
+	switch {
+	case d.CertFile != "" && d.KeyFile == "":
+		t.fault("cert_file", "write key_file too", "needs key_file")
+	case d.KeyFile != "" && d.CertFile == "":
+		t.fault("key_file", "write cert_file too", "needs cert_file")
+	case d.CertFile != "" && !encrypted && t.fine("hub"):
+		t.fault("cert_file", `write hub = "mqtts://host:8883"`, "is of no use without TLS")
+	}
 	if d.PasswordFile != "" && d.User == "" && t.fine("user") && !strings.Contains(d.Hub, "@") {
 		t.fault("password_file", `write user = "…" too`, "is of no use without a user")
 	}

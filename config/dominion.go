@@ -87,7 +87,6 @@ func (t *table) broker(b *Broker) {
 	t.sub("persistence").persistence(&b.Persistence)
 	t.sub("limits").limits(&b.Limits)
 	t.notYet("bridges", "bridges to other brokers")
-	t.notYet("require_certificate", "certificates of clients")
 }
 
 func (t *table) listeners(b *Broker) {
@@ -119,6 +118,11 @@ func (t *table) listeners(b *Broker) {
 func (t *table) certificate(b *Broker) {
 	t.file("cert_file", &b.CertFile)
 	t.file("key_file", &b.KeyFile)
+	t.file("client_ca_file", &b.ClientCAFile)
+	t.flag("require_certificate", &b.RequireCertificate)
+	if b.RequireCertificate && b.ClientCAFile == "" && t.fine("client_ca_file") {
+		t.fault("require_certificate", "write client_ca_file: who signed the certificates", "needs client_ca_file")
+	}
 	if !t.fine("listen_tls") || !t.fine("listen_wss") || !t.fine("cert_file") || !t.fine("key_file") {
 		return
 	}
@@ -134,6 +138,8 @@ func (t *table) certificate(b *Broker) {
 		t.fault("cert_file", "write key_file too", "needs key_file")
 	case b.KeyFile != "" && b.CertFile == "":
 		t.fault("key_file", "write cert_file too", "needs cert_file")
+	case !tls && b.ClientCAFile != "":
+		t.fault("client_ca_file", `write listen_tls = ":8883", or take it out`, "is of no use without listen_tls or listen_wss")
 	case !tls && b.CertFile != "":
 		t.fault("cert_file", `write listen_tls = ":8883", or take cert_file and key_file out`, "is of no use without listen_tls or listen_wss")
 	}
@@ -220,10 +226,11 @@ func (t *table) user() User {
 			t.fault("password_hash", "make one with: htpasswd -nB NAME", "is no bcrypt hash")
 		}
 	}
+	t.flag("certificate", &u.Certificate)
 	if t.fine("password_file") && t.fine("password_hash") {
 		switch {
-		case u.PasswordFile == "" && u.PasswordHash == "":
-			t.fault("", "write password_file or password_hash", "a user needs a password")
+		case u.PasswordFile == "" && u.PasswordHash == "" && !u.Certificate:
+			t.fault("", "write password_file or password_hash, or certificate = true", "a user needs a password or a certificate")
 		case u.PasswordFile != "" && u.PasswordHash != "":
 			t.fault("password_hash", "take one of them out", "there is a password_file too")
 		}

@@ -39,7 +39,7 @@ func variables(t *testing.T, file, prefix string) []string {
 				all = append(all, name+"="+strings.Join(list, ", "))
 			case string:
 				switch key {
-				case "cert_file", "key_file", "password_file", "cafile", "services_dir", "listen_unix":
+				case "cert_file", "key_file", "client_ca_file", "password_file", "cafile", "services_dir", "listen_unix":
 					v = in(t, v)
 				}
 				all = append(all, name+"="+v)

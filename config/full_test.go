@@ -46,9 +46,10 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			Listen: "192.168.1.2:1883", ListenTLS: ":8883", ListenWS: "[::1]:8083",
 			ListenWSS: ":8084", ListenUnix: in(t, "run/mqtt"),
 			CertFile: in(t, "tls/cert.pem"), KeyFile: in(t, "tls/key.pem"),
+			ClientCAFile: in(t, "tls/clients.pem"), RequireCertificate: true,
 			AllowAnonymous: true,
 			Users: []User{
-				{Name: "pi-kitchen", PasswordFile: in(t, "passwords/pi-kitchen"), Role: RoleDomain},
+				{Name: "pi-kitchen", PasswordFile: in(t, "passwords/pi-kitchen"), Role: RoleDomain, Certificate: true},
 				{Name: "ada", PasswordHash: "$2a$10$DnEL4IBCRCCu22LPWSUJWuLgnkVk5fOCNd4d5h8nnxOgpQ8ymPYd6", Role: RoleAdmin},
 			},
 			Rules: []access.Rule{
@@ -130,6 +131,8 @@ func TestEveryKeyOfADomainArrives(t *testing.T) {
 		User:               "pi-kitchen",
 		PasswordFile:       in(t, "password"),
 		CAFile:             in(t, "../ca.pem"),
+		CertFile:           in(t, "cert.pem"),
+		KeyFile:            in(t, "key.pem"),
 		Dominion:           "cottage",
 		TopicPrefix:        "my/dominion",
 		StopServicesOnExit: true,

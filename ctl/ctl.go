@@ -79,6 +79,7 @@ type app struct {
 
 	// the flags of all verbs
 	hub, user, passwordFile, caFile, prefix string
+	certFile, keyFile                       string
 	json                                    bool
 	timeout                                 time.Duration
 }
@@ -221,6 +222,8 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	f.StringVar(&a.hub, "hub", "", "`host:port` of the hub's broker, or mqtts://host:port; else DOMINION_URL, else "+a.env.local+", else what zeroconf finds")
 	f.StringVar(&a.user, "user", "", "`name` to log in with; else the one in DOMINION_URL")
 	f.StringVar(&a.passwordFile, "password-file", "", "`file` that holds the user's password")
+	f.StringVar(&a.certFile, "cert", "", "`file` of your certificate, PEM, where the hub asks for one")
+	f.StringVar(&a.keyFile, "key", "", "`file` of the key of --cert, PEM")
 	f.StringVar(&a.caFile, "cafile", "", "`file` of certificates to trust, PEM; a host:port is then asked by TLS")
 	f.StringVar(&a.prefix, "prefix", "", "`base` of the topics, as topic_prefix of the hub; else dominion, or what zeroconf says")
 	f.BoolVar(&a.json, "json", false, "one JSON document instead of text")

@@ -123,7 +123,7 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 		Log:       slog.New(slog.DiscardHandler),
 	}
 	if secure(url) {
-		o.CAFile = a.caFile
+		o.CAFile, o.CertFile, o.KeyFile = a.caFile, a.certFile, a.keyFile
 	}
 	var err error
 	if s.conn, err = client.Connect(ctx, o); err != nil {

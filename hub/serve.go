@@ -56,7 +56,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	c := s.Config.Broker
 	b, err := broker.New(broker.Config{
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
-		CertFile: c.CertFile, KeyFile: c.KeyFile,
+		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules,
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
 		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits),
@@ -159,6 +159,8 @@ func (s Service) warnOfRestart(next config.Dominion) {
 		{"broker.listen_unix", was.Broker.ListenUnix != is.Broker.ListenUnix},
 		{"broker.cert_file", was.Broker.CertFile != is.Broker.CertFile},
 		{"broker.key_file", was.Broker.KeyFile != is.Broker.KeyFile},
+		{"broker.client_ca_file", was.Broker.ClientCAFile != is.Broker.ClientCAFile},
+		{"broker.require_certificate", was.Broker.RequireCertificate != is.Broker.RequireCertificate},
 		{"broker.external", was.Broker.External != is.Broker.External},
 		{"broker.password_file", was.Broker.PasswordFile != is.Broker.PasswordFile},
 		{"broker.cafile", was.Broker.CAFile != is.Broker.CAFile},

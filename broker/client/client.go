@@ -39,6 +39,10 @@ var ErrNotAuthorized = errors.New("the broker refused user or password")
 // ErrRefused is the cause when a broker does not let its user read a topic.
 var ErrRefused = errors.New("the user's role does not allow it")
 
+// ErrClientID is the cause when a broker refuses the client identifier: it is
+// another user's, or not for this one.
+var ErrClientID = errors.New("the broker does not let this user have that client identifier")
+
 // notAnonymous is ErrNotAuthorized for who gave no user.
 type notAnonymous struct{}
 
@@ -51,6 +55,8 @@ type Options struct {
 	User     string // beats the URL's
 	Password string
 	CAFile   string // certificates to trust instead of the system's, PEM
+	CertFile string // our own certificate, PEM, where the server asks for one; "": none
+	KeyFile  string // of CertFile
 	ClientID string
 	// Will is what the broker publishes when the connection ends without Close.
 	Will *topics.Message
@@ -110,7 +116,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	}
 	var secure *tls.Config
 	if server.tls {
-		if secure, err = tlsConfig(server.host, o.CAFile); err != nil {
+		if secure, err = tlsConfig(server.host, o); err != nil {
 			return nil, fmt.Errorf("cannot connect to %s: %w", server, err)
 		}
 	}
@@ -174,6 +180,8 @@ func connectError(err, dialErr error, user string, ctx context.Context) error {
 			return notAnonymous{}
 		}
 		return ErrNotAuthorized
+	case errors.Is(err, packets.ErrorRefusedIDRejected):
+		return ErrClientID
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("it took the connection, but did not answer as an MQTT broker in time: %w", ctx.Err())
 	case ctx.Err() != nil:

@@ -78,8 +78,16 @@ func redact(s string) string {
 	return "…"
 }
 
-func tlsConfig(host, caFile string) (*tls.Config, error) {
+func tlsConfig(host string, o Options) (*tls.Config, error) {
 	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if o.CertFile != "" || o.KeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use cert_file %s with key_file %s: %w", o.CertFile, o.KeyFile, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	caFile := o.CAFile
 	if caFile == "" {
 		return c, nil
 	}

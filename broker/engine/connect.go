@@ -108,6 +108,12 @@ func (c *conn) connect(pk *wire.Packet) error {
 		ID: p.ClientIdentifier, User: string(p.Username), HasUser: p.UsernameFlag,
 		Listener: c.listener, Remote: c.remote, Version: c.version,
 	}
+	if certified, ok := c.raw.(Certified); ok {
+		client.Certificate = certified.Certificate()
+		if client.Certificate != "" && !client.HasUser {
+			client.User, client.HasUser = client.Certificate, true
+		}
+	}
 	if ask := c.e.ask.Authenticate; ask != nil {
 		if err := ask(client, client.User, client.HasUser, p.Password); err != nil {
 			return c.refuseConnect(connectCode(err), fmt.Errorf("client %q: %w", client.ID, err))
@@ -132,6 +138,8 @@ func connectCode(err error) byte {
 	switch {
 	case errors.Is(err, ErrBadCredentials):
 		return wire.BadUserNameOrPassword
+	case errors.Is(err, ErrNotItsID):
+		return wire.ClientIdentifierNotValid
 	case errors.Is(err, ErrBusy):
 		return wire.ServerBusy
 	}

@@ -47,6 +47,17 @@ type Client struct {
 	Listener string // as given to Serve
 	Remote   string // address; "" for a session that is offline since the start
 	Version  byte   // of the protocol: 4 is 3.1.1, 5 is 5.0
+	// Certificate is what the connection proved of the client before MQTT: the
+	// name in its certificate. "": nothing. A client that names no user is this
+	// one.
+	Certificate string
+}
+
+// Certified is a connection that may know the name in its client's
+// certificate once something was read of it.
+type Certified interface {
+	net.Conn
+	Certificate() string
 }
 
 // Action is what a client wants to do with a topic.
@@ -64,6 +75,7 @@ const (
 var (
 	ErrBadCredentials = errors.New("unknown user or wrong password")
 	ErrNotAllowed     = errors.New("not allowed to connect")
+	ErrNotItsID       = errors.New("the client id belongs to another user")
 	ErrBusy           = errors.New("the server is busy")
 )
 
@@ -146,6 +158,13 @@ func (e *Engine) Serve(raw net.Conn, listener string) {
 	}
 	c := newConn(e, raw, listener)
 	e.running.Go(c.run)
+}
+
+// HasSession tells whether a client identifier has a session, connected or kept.
+func (e *Engine) HasSession(id string) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.sessions[id] != nil
 }
 
 // AccessChanged makes the engine ask Allow anew about everything.

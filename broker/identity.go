@@ -1,0 +1,148 @@
+package broker
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/jmbarzee/dominion/broker/engine"
+)
+
+// agentID begins the client identifiers of agents: a stranger with one of them
+// would push an agent out.
+const agentID = "domain-"
+
+// authenticate lets a client in: one without a user where anonymous ones are,
+// one with a user only with its password or a certificate in its name, wherever
+// it comes from.
+func (b *Broker) authenticate(c engine.Client, user string, _ bool, password []byte) error {
+	err := b.identify(c, user, password)
+	if err == nil {
+		return nil
+	}
+	if b.refusals.tell(c.Remote, err.Error(), time.Now()) {
+		b.log.Warn("connection refused: "+err.Error(), "user", user, "client", c.ID, "remote", c.Remote, "listener", c.Listener)
+	}
+	return err
+}
+
+// turnedAway is a refusal: what the client is told, and what the log says.
+type turnedAway struct {
+	answer error
+	why    string
+}
+
+func (t turnedAway) Error() string { return t.why }
+func (t turnedAway) Unwrap() error { return t.answer }
+
+func (b *Broker) identify(c engine.Client, user string, password []byte) error {
+	if user != "" {
+		if err := b.prove(c, user, password); err != nil {
+			return err
+		}
+	}
+	role, ok := b.role(c.Listener, user)
+	switch {
+	case !ok:
+		return turnedAway{engine.ErrNotAllowed, "this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)"}
+	case strings.HasPrefix(c.ID, agentID) && role != RoleDomain && role != RoleAdmin:
+		return turnedAway{engine.ErrNotItsID, "identifiers that begin with " + agentID + " are for agents, users of the role domain"}
+	case !b.owners.take(c.ID, user, b.isUser, b.engine.HasSession):
+		return engine.ErrNotItsID
+	}
+	return nil
+}
+
+// prove tells whether a client is the user that it says it is.
+func (b *Broker) prove(c engine.Client, user string, password []byte) error {
+	now := b.access.Load()
+	known, ok := now.byName[user]
+	if c.Certificate != "" {
+		// A certificate names its user: it is not for logging in as another one.
+		if c.Certificate == user && ok && known.certificate {
+			return nil
+		}
+		if c.Certificate != user {
+			return turnedAway{engine.ErrNotAllowed, "its certificate is of another user: " + c.Certificate}
+		}
+	}
+	if b.guesses.wait(c.Remote, user) {
+		return turnedAway{engine.ErrBusy, "too many wrong passwords from there: it has to wait"}
+	}
+	right, err := b.check(known, password)
+	if err != nil {
+		return err
+	}
+	if !ok || !right {
+		b.guesses.wrong(c.Remote, user)
+		return engine.ErrBadCredentials
+	}
+	b.guesses.right(c.Remote, user)
+	return nil
+}
+
+// digest stands for a password in memory: useless without the key of this run.
+type digest [sha256.Size]byte
+
+// noHash is compared with where there is no such user, so that an answer takes
+// as long as that to one who is.
+var noHash = []byte("$2a$10$DnEL4IBCRCCu22LPWSUJWuLgnkVk5fOCNd4d5h8nnxOgpQ8ymPYd6")
+
+// check tells whether a password is the account's. Hashes are computed a few at
+// a time: whoever sends passwords is not to take the machine. With too many
+// waiting the broker is busy.
+func (b *Broker) check(a account, password []byte) (bool, error) {
+	if a.hash == nil && a.password != "" {
+		return subtle.ConstantTimeCompare([]byte(a.password), password) == 1, nil
+	}
+	mac := hmac.New(sha256.New, b.key[:])
+	mac.Write(password)
+	sum := digest(mac.Sum(nil))
+	if a.proved != nil {
+		if was := a.proved.Load(); was != nil && hmac.Equal(was[:], sum[:]) {
+			return true, nil
+		}
+	}
+	const patience = 3 * time.Second // a client waits 5 s for CONNACK and more
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case b.hashing <- struct{}{}:
+		defer func() { <-b.hashing }()
+	case <-timer.C:
+		return false, engine.ErrBusy
+	}
+	hash := a.hash
+	if hash == nil {
+		hash = noHash
+	}
+	right := bcrypt.CompareHashAndPassword(hash, password) == nil && a.hash != nil
+	if right && a.proved != nil {
+		a.proved.Store(&sum)
+	}
+	return right, nil
+}
+
+func newKey() (key [32]byte) {
+	_, _ = rand.Read(key[:]) // never fails
+	return key
+}
+
+func (b *Broker) isUser(name string) bool {
+	_, ok := b.access.Load().byName[name]
+	return ok
+}
+
+// role is looked up each time, so that a Reload counts at once.
+func (b *Broker) role(listener, user string) (role string, ok bool) {
+	if user == "" {
+		return RoleAdmin, b.anonymousAt(listener)
+	}
+	known, ok := b.access.Load().byName[user]
+	return known.role, ok
+}
