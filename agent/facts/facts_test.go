@@ -256,6 +256,53 @@ func TestMeter(t *testing.T) {
 	}
 }
 
+func TestMeterByControlGroup(t *testing.T) {
+	dir := t.TempDir()
+	put := func(path, text string) {
+		t.Helper()
+		path = filepath.Join(dir, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stat := func(pid, started, pages string) {
+		put("proc/"+pid+"/stat", pid+" (x) S 1 99 99 0 -1 0 0 0 0 0 7 7 0 0 20 0 1 0 "+started+" 1000 "+pages+" 0\n")
+	}
+	put("proc/uptime", "100.00 1.00\n")
+	group := func(name, usec, pids string) {
+		put("cgroup/unit/dominion-1/"+name+"/cpu.stat", "usage_usec "+usec+"\nuser_usec 1\n")
+		put("cgroup/unit/dominion-1/"+name+"/cgroup.procs", pids)
+	}
+	put("proc/self/mountinfo", "1 2 0:3 / "+dir+"/cgroup rw - cgroup2 cgroup2 rw\n")
+	put("proc/10/cgroup", "3:cpu:/x\n0::/unit/dominion-1/web@a.r1/below\n")
+	put("proc/20/cgroup", "0::/unit/dominion-1/web@b.r1\n")
+	put("proc/30/cgroup", "0::/unit\n")
+	group("web@a.r1", "5000000", "10\n11\n")
+	put("cgroup/unit/dominion-1/web@a.r1/below/cgroup.procs", "12\n")
+	stat("10", "5000", "1")
+	stat("11", "5000", "2")
+	stat("12", "5000", "4")
+	stat("20", "11500", "1")
+	m := NewMeter(dir)
+	m.proc, m.thermal = dir+"/proc", dir
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	page := uint64(os.Getpagesize())
+	measure := func(leader int, want topics.Usage) {
+		t.Helper()
+		if got := m.Measure(now, map[string]int{"web": leader, "bare": 30}).Services; got["web"] != want || got["bare"] != (topics.Usage{}) {
+			t.Errorf("%+v, want web %+v", got, want)
+		}
+		now = now.Add(10 * time.Second)
+	}
+	measure(10, topics.Usage{CPU: 0.1, Memory: 7 * page}) // since its start
+	group("web@a.r1", "7500000", "10\n")
+	measure(10, topics.Usage{CPU: 0.25, Memory: 5 * page})
+	group("web@b.r1", "1000000", "11\n") // a new life
+	put("proc/uptime", "120.00 1.00\n")
+	measure(20, topics.Usage{CPU: 0.2, Memory: 2 * page})
+	measure(20, topics.Usage{Memory: 2 * page})
+}
+
 func TestThisMachine(t *testing.T) {
 	m := NewMeter(t.TempDir()).Measure(time.Now(), nil)
 	if m.MemoryTotal == 0 || m.DiskFree == 0 || m.MemoryUsed == 0 || m.MemoryUsed > m.MemoryTotal {

@@ -22,6 +22,7 @@ type Meter struct {
 	up        float64 // uptime at last, in seconds
 	ticks     map[process]used
 	cpu       map[string]float64 // by service, of the last measurement
+	cgroups   map[string]cgroup  // by service
 	instances map[process]string // DOMINION_INSTANCE of each process that was looked at
 }
 

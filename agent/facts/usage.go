@@ -29,7 +29,8 @@ type used struct {
 	parent      int
 }
 
-// usage adds up processor and memory by service, in one pass over /proc: of the
+// usage measures each service, by its control group where it has one. Of the
+// others it adds up processor and memory in one pass over /proc: of the
 // processes of its group, of their descendants, and of those that left both
 // (daemons) and still carry the DOMINION_INSTANCE of the group.
 //
@@ -38,6 +39,10 @@ type used struct {
 // between is in its parent's count of children. Only what came and went with
 // nobody waiting is not seen.
 func (m *Meter) usage(now time.Time, groups map[string]int, into map[string]topics.Usage) {
+	if groups = m.byCgroups(now, groups, into); len(groups) == 0 {
+		m.last, m.ticks, m.up, m.cpu, m.instances = now, make(map[process]used), m.uptime(), nil, nil
+		return
+	}
 	elapsed := now.Sub(m.last)
 	again := m.ticks != nil && elapsed < soon
 	all := m.processes()
@@ -62,7 +67,8 @@ func (m *Meter) usage(now time.Time, groups map[string]int, into map[string]topi
 		m.cores(elapsed, uptime, all, members, ticks, oldest)
 		m.last, m.ticks, m.up = now, ticks, uptime
 	}
-	for service, u := range into {
+	for service := range groups {
+		u := into[service]
 		u.CPU = m.cpu[service]
 		into[service] = u
 	}
