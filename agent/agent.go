@@ -228,6 +228,7 @@ func (a *Agent) deliver(l *loop) {
 	now := time.Now()
 	for _, e := range events {
 		l.handle(e, now)
+		l.beat(time.Now()) // fifty services that crash at once are not to keep us from it
 	}
 	for _, m := range messages {
 		l.message(m, now)

@@ -19,8 +19,8 @@ import (
 
 // How often the loop looks after what does not tell by itself.
 const (
-	pollInterval   = 3 * time.Second // catalog and addresses: "fresh within 5 s"
-	logInterval    = time.Second     // while services run
+	pollInterval   = 3 * time.Second        // catalog and addresses: "fresh within 5 s"
+	logInterval    = 250 * time.Millisecond // while services run: a flood fills a disk by the second
 	followInterval = 250 * time.Millisecond
 	floodInterval  = 20 * time.Millisecond  // while a service fills its log
 	shortest       = 100 * time.Millisecond // heartbeat, whatever a start command says
@@ -156,9 +156,7 @@ func (l *loop) turn(now time.Time) {
 	}
 	l.feelLonely(now)
 	if l.ready {
-		if due(&l.heartbeatAt, now, l.interval()) {
-			l.heartbeat(now)
-		}
+		l.beat(now)
 		if due(&l.metricsAt, now, l.every(topics.MetricsInterval)) {
 			l.publish(topics.DomainMetrics, topics.Encode(l.facts.Metrics(now, l.supervisor.Groups())))
 		}
@@ -266,6 +264,13 @@ func (l *loop) setLonely(lonely bool) {
 		var ctx context.Context
 		ctx, l.silence = context.WithCancel(context.Background())
 		l.announcers.Go(func() { l.announce(ctx) })
+	}
+}
+
+// beat publishes the sign of life if it is due.
+func (l *loop) beat(now time.Time) {
+	if l.ready && due(&l.heartbeatAt, now, l.interval()) {
+		l.heartbeat(now)
 	}
 }
 

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -149,6 +150,50 @@ func findProgram(dir, name string) (string, error) {
 		return "", errors.New("there is no make on this domain: install it (apt install make)")
 	}
 	return "", fmt.Errorf("there is no program %s in PATH: install it, or write the path of it (\"./%s\")", name, name)
+}
+
+// unstartable says what is wrong with a program that the kernel does not run,
+// of which it tells little (execve(2)).
+func unstartable(c Command, err error) error {
+	path := c.Path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(c.Dir, path)
+	}
+	interpreter := firstLine(path)
+	switch {
+	case errors.Is(err, syscall.E2BIG):
+		return fmt.Errorf("cannot start %s: its environment is too large for the kernel: put what is long into a file", c.Path)
+	case errors.Is(err, syscall.ENOENT) && strings.HasSuffix(interpreter, "\r"):
+		return fmt.Errorf("cannot start %s: its lines end as on Windows (sed -i 's/\\r$//' %s)", c.Path, path)
+	case errors.Is(err, syscall.ENOENT) && interpreter != "":
+		return fmt.Errorf("cannot start %s: %s of its first line does not exist: install it, or correct the line", c.Path, interpreter)
+	case errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("cannot start %s: the loader that it was built for does not exist: it is for another system", c.Path)
+	case errors.Is(err, syscall.ENOEXEC):
+		return fmt.Errorf("cannot start %s: it is no program for this machine, and no script with #! at its beginning", c.Path)
+	}
+	return fmt.Errorf("cannot start %s: %w", c.Path, err)
+}
+
+// firstLine returns the interpreter of a script; "" of anything else.
+func firstLine(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, 256) // as much of it as the kernel reads
+	n, _ := io.ReadFull(f, b)
+	line, _, _ := strings.Cut(string(b[:n]), "\n")
+	line, script := strings.CutPrefix(line, "#!")
+	if !script {
+		return ""
+	}
+	line = strings.TrimLeft(line, " \t")
+	if i := strings.IndexAny(line, " \t"); i >= 0 {
+		line = line[:i]
+	}
+	return line
 }
 
 func executable(path string) error {

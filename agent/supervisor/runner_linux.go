@@ -257,7 +257,9 @@ func (r *runner) clear(g Group) {
 		}
 		signalCgroup(g.Cgroup, syscall.SIGKILL, 0)
 	}
-	r.sweep(g.token)
+	if g.adopted || r.hasOrphans() { // else nothing can have left it
+		r.sweep(g.token)
+	}
 	if g.Cgroup != "" {
 		removeCgroup(g.Cgroup)
 	}

@@ -9,7 +9,8 @@ import (
 
 // step is the whole behaviour of a service on a domain: what happens to it
 // and what follows. It does no I/O and reads no clock. What is done is looked
-// up in the table below; how, is in moves.go.
+// up in the table below; the conditions are in conditions.go, how it is done in
+// moves.go.
 func step(in instance, ev event, now time.Time) (instance, []effect) {
 	m := move{instance: &in, now: now}
 	m.run(ev, nil)

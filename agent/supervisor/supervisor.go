@@ -443,7 +443,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 	if err != nil {
 		v.live.close()
 		v.live = life{}
-		return notStarted{fmt.Sprintf("cannot start %s: %v", c.Path, err)}
+		return notStarted{unstartable(c, err).Error()}
 	}
 	r.PID = v.live.group.PID
 	s.topics = true // its service.toml may be another by now
