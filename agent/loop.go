@@ -135,9 +135,10 @@ func (l *loop) join(now time.Time) {
 	l.log.Info("joined", "dominion", l.grant.Name, "hub", l.store.memory.Hub, "epoch", l.grant.Epoch)
 	l.publish(topics.DomainAvailability, []byte(topics.Online))
 	l.publishStatus()
+	l.metrics(now) // before the heartbeat that makes us online: what we are given must fit the machine
+	l.metricsAt = now.Add(l.every(topics.MetricsInterval))
 	l.heartbeat(now)
 	l.heartbeatAt = now.Add(l.interval())
-	l.metricsAt = now
 	for _, m := range l.outbox {
 		l.conn.Publish(m)
 	}
@@ -158,10 +159,14 @@ func (l *loop) turn(now time.Time) {
 	if l.ready {
 		l.beat(now)
 		if due(&l.metricsAt, now, l.every(topics.MetricsInterval)) {
-			l.publish(topics.DomainMetrics, topics.Encode(l.facts.Metrics(now, l.supervisor.Groups())))
+			l.metrics(now)
 		}
 		l.publishStatus()
 	}
+}
+
+func (l *loop) metrics(now time.Time) {
+	l.publish(topics.DomainMetrics, topics.Encode(l.facts.Metrics(now, l.supervisor.Groups())))
 }
 
 // due tells whether a moment has come, and sets the next. A loop that was
