@@ -68,7 +68,7 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, timeo
 				}
 			}
 			if ask.Domain != "" { // how it does elsewhere is another matter
-				return slices.ContainsFunc(v.Instances, func(i topics.ServiceInstance) bool {
+				return stateOn(o, ask.Domain, ask.Service) == topics.Finished || slices.ContainsFunc(v.Instances, func(i topics.ServiceInstance) bool {
 					return i.Domain == ask.Domain && i.State == topics.Running && i.Health == topics.Healthy
 				}), stands
 			}
@@ -86,13 +86,25 @@ func wellRun(v topics.Service) bool {
 			!slices.ContainsFunc(v.Instances, func(i topics.ServiceInstance) bool { return i.State == topics.Stopping })
 }
 
+// stateOn is what a domain says of a service.
+func stateOn(o topics.Overview, domain, service string) topics.State {
+	for _, d := range o.Domains {
+		for _, i := range d.Services {
+			if d.Name == domain && i.Service == service {
+				return i.State
+			}
+		}
+	}
+	return ""
+}
+
 // runsOf yields a name for each run of a service: another run of it on the
 // same domain has another name.
 func runsOf(o topics.Overview, service, domain string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for _, d := range o.Domains {
 			for _, i := range d.Services {
-				if i.Service != service || !i.State.Alive() || domain != "" && d.Name != domain {
+				if i.Service != service || !i.State.Alive() && i.State != topics.Finished || domain != "" && d.Name != domain {
 					continue
 				}
 				// not the state: starting → running is the same run

@@ -50,8 +50,11 @@ func TestMigrateThenServe(t *testing.T) {
 
 		t.Log("asked again, it ends well, and web starts")
 		kitchen.Write("migrate", "code", "0\n")
-		if r := home.Ctl("restart", "migrate"); r.Code != 0 {
+		if r := home.Ctl("restart", "--wait", "migrate"); r.Code != 0 {
 			t.Fatalf("restart: %s", r.Stderr)
+		}
+		if n := len(home.Journal.Of(t, "start", "migrate")); n != 2 {
+			t.Errorf("restart has waited, and it was started %d times", n)
 		}
 		o.Until(20*time.Second, "web runs", func(v View) bool {
 			return v.Healthy("web", 1) && v.Service("migrate").State == topics.Finished

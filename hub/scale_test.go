@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -258,5 +259,21 @@ scale = { max = 3, metric = "cpu", target = 0.7 }
 			measure()
 		}
 		h.reached("worker", 1)
+	})
+}
+
+// A broker of others may not let the hub read a topic: that is a reason, and
+// keeps the number.
+func TestATopicThatCannotBeHeard(t *testing.T) {
+	inHome(t, queued, func(h *home) {
+		defer leave(three(h, "worker"))
+		h.hub.Unheard("home/queue", errors.New("refused by the broker"))
+		time.Sleep(6 * time.Second)
+		if s := h.reached("worker", 1); s.Reason != "required; stays at 1: refused by the broker" {
+			t.Errorf("reason %q", s.Reason)
+		}
+		h.publish("home/queue", "12", false)
+		time.Sleep(3 * time.Second)
+		h.reached("worker", 2)
 	})
 }
