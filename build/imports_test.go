@@ -56,6 +56,11 @@ var rules = []rule{
 		"hub and agent share them, and tests play them against each other",
 	},
 	{
+		"rollouts are decided purely", in("services/rollout"), true,
+		is("log", "log/slog", "os", "os/exec", "net", "net/http", "math/rand", "math/rand/v2", "io/fs", "syscall", "sync", "context"),
+		"hub sees, waits and acts; time is a duration there, never a clock",
+	},
+	{
 		"small files and mailboxes import the standard library alone", in("atomicfile", "mailbox"), false, not(std),
 		"they know nothing of what they carry",
 	},

@@ -25,6 +25,7 @@ func (a *app) addOrders(root *cobra.Command) {
 		{topics.VerbStart, "Want a service to run", names{"SERVICE"}, true},
 		{topics.VerbStop, "Want a service not to run", names{"SERVICE"}, true},
 		{topics.VerbRestart, "Restart the instances of a service", names{"SERVICE", "[DOMAIN]"}, true},
+		{topics.VerbUpdate, "Roll out a new version that waits for it, or try again what did not get healthy", names{"SERVICE"}, true},
 		{topics.VerbScale, "Want a service on N domains; 0: as the configuration says", names{"SERVICE", "N"}, true},
 		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
 		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},

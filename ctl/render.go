@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -170,9 +171,17 @@ func drawServices(b *bufio.Writer, all []topics.Service, s Style) {
 			on = append(on, instanceText(i, len(v.Instances)))
 		}
 		t.add(put(v.Service), serviceState(v), cell{fmt.Sprintf("%d of %d", v.Running, v.Wanted), noTint},
-			put(v.Version), put(strings.Join(on, ", ")), put(cleanLines(v.Reason)[0])) // its last lines are a problem's
+			put(versions(v)), put(strings.Join(on, ", ")), put(cleanLines(v.Reason)[0])) // its last lines are a problem's
 	}
 	t.draw(b, s)
+}
+
+// versions shows the version, and the one that waits for it.
+func versions(v topics.Service) string {
+	if u := v.Update; u.Installed != "" && services.Newer(u.Latest, u.Installed) {
+		return u.Installed + " → " + u.Latest
+	}
+	return v.Version
 }
 
 // instanceText says where an instance is, and what it does unless the row of
@@ -196,6 +205,9 @@ func serviceState(v topics.Service) cell {
 	if v.State == topics.Running && v.Healthy < v.Running {
 		c = cell{string(topics.Unhealthy), red}
 	}
+	if v.Update.InProgress && v.State != topics.Failed && v.State != topics.Backoff {
+		c = cell{"updating", yellow}
+	}
 	return c
 }
 
@@ -216,6 +228,8 @@ func serviceRank(v topics.Service) int {
 	case v.State == topics.Failed, v.State == topics.Running && v.Healthy < v.Running:
 		return 0
 	case v.State == topics.Backoff:
+		return 1
+	case v.Update.Problem != "":
 		return 1
 	case v.State == topics.Pending:
 		return 2

@@ -63,7 +63,7 @@ func drawEvent(b *bufio.Writer, e topics.Event, clockWidth int, s Style) {
 
 func eventTint(t topics.EventType) tint {
 	switch t {
-	case topics.ServiceFailed, topics.ServiceCrashed, topics.DomainLost, topics.DomainRefused,
+	case topics.ServiceFailed, topics.ServiceCrashed, topics.ServiceReverted, topics.DomainLost, topics.DomainRefused,
 		topics.DomainProblem, topics.ConfigRefused:
 		return red
 	case topics.ServiceUnhealthy, topics.DomainOffline, topics.DomainLonely, topics.DomainDraining,

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,13 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, timeo
 		switch verb {
 		case topics.VerbStop:
 			return (v.State == topics.Stopped || v.State == topics.Finished) && len(v.Instances) == 0, stands
+		case topics.VerbUpdate:
+			switch u := v.Update; {
+			case u.InProgress, u.Problem != "":
+				return false, stands + "; " + cleanWords(cmp.Or(u.Problem, u.Waits))
+			case u.Latest != "" && u.Latest != u.Installed:
+				return false, stands + "; the newest version is " + cleanWords(u.Latest)
+			}
 		case topics.VerbScale:
 			if n := *ask.Replicas; n > 0 && v.Wanted != n {
 				return false, stands

@@ -33,7 +33,9 @@ type domain struct {
 	machine   planner.Machine
 	usage     map[string]topics.Usage // by service, of the last metrics
 	usageAt   time.Time
-	seen      map[string]uint64 // when each instance was first seen running, as a number that only grows
+	seen      map[string]uint64    // when each instance was first seen running, as a number that only grows
+	given     map[string]*given    // what each instance was ordered as, by service
+	stocked   map[string]time.Time // since when its catalog has its version of a service
 }
 
 // order is the last start command that was given to a domain.
@@ -191,6 +193,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireGuests(now)
 	h.expireLimits(now)
 	h.expireExclusives(now)
+	h.expireRollouts(now)
 	if !h.ready {
 		h.due(h.settleBy)
 	}
@@ -426,6 +429,7 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 	if was := d.status; was != nil && was.Session != "" && was.Session == s.Session && s.Seq < was.Seq {
 		return nil // sent once more, after newer ones
 	}
+	d.stock(s, now)
 	d.status = &s
 	h.says(d)
 	h.touch(name)

@@ -29,12 +29,13 @@ import (
 // scripted: they speak the topics and obey.
 type home struct {
 	*testing.T
-	cfg    config.Dominion
-	broker *broker.Broker
-	hub    *hub.Hub
-	stop   func()
-	tree   topics.Tree
-	busy   sync.WaitGroup // agents that obey
+	cfg     config.Dominion
+	dataDir string
+	broker  *broker.Broker
+	hub     *hub.Hub
+	stop    func()
+	tree    topics.Tree
+	busy    sync.WaitGroup // agents that obey
 
 	mu       sync.Mutex
 	retained map[string]string
@@ -50,7 +51,7 @@ func inHome(t *testing.T, toml string, test func(*home)) {
 	cfg := load(t, toml)
 	cfg.DataDir = t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		h := &home{T: t, cfg: cfg, tree: topics.NewTree("")}
+		h := &home{T: t, cfg: cfg, dataDir: cfg.DataDir, tree: topics.NewTree("")}
 		h.start()
 		defer h.busy.Wait()
 		defer func() { h.stop() }()
@@ -237,7 +238,9 @@ type agent struct {
 
 	mu       sync.Mutex
 	running  map[string]topics.Instance
-	starts   map[string]int // how often each service was started
+	starts   map[string]int                          // how often each service was started
+	bad      func(topics.Instance, topics.Spec) bool // what fails instead of getting ready; nil: nothing
+	specs    map[string]topics.Spec
 	draining bool
 	epoch    uint64
 	gen      uint64
@@ -385,10 +388,11 @@ func (a *agent) obey(c topics.StartCommand) {
 			delete(a.running, name)
 		}
 	}
+	a.specs = c.Services
 	for name, spec := range c.Services {
 		if i, runs := a.running[name]; !runs || i.Revision != spec.Revision {
 			a.starts[name]++
-			a.running[name] = topics.Instance{Service: name, State: topics.Starting, Health: topics.UnknownHealth, Revision: spec.Revision, Version: "1.0.0", Address: "10.0.0." + fmt.Sprint(len(a.name)), Port: 20000, Since: topics.At(time.Now())}
+			a.running[name] = topics.Instance{Service: name, State: topics.Starting, Health: topics.UnknownHealth, Revision: spec.Revision, Version: a.version(name), Address: "10.0.0." + fmt.Sprint(len(a.name)), Port: 20000, Since: topics.At(time.Now())}
 		}
 	}
 	a.mu.Unlock()
@@ -400,10 +404,37 @@ func (a *agent) obey(c topics.StartCommand) {
 			continue
 		}
 		i.State, i.Health = topics.Running, topics.Healthy
+		if a.bad != nil && a.bad(i, a.specs[name]) {
+			i.State, i.Health, i.Message = topics.Failed, topics.UnknownHealth, "exited with code 1"
+		}
 		a.running[name] = i
 	}
 	a.mu.Unlock()
 	a.report()
+}
+
+// version is what the domain's disk holds of a service.
+func (a *agent) version(service string) string {
+	for _, row := range a.catalog {
+		if row.Service == service {
+			return row.Version
+		}
+	}
+	return ""
+}
+
+// stock puts another version of a service on the domain's disk.
+func (a *agent) stock(service, version string) {
+	a.mu.Lock()
+	for n := range a.catalog {
+		if a.catalog[n].Service == service {
+			a.catalog = slices.Clone(a.catalog)
+			a.catalog[n].Version = version
+		}
+	}
+	a.mu.Unlock()
+	a.report()
+	synctest.Wait()
 }
 
 func (a *agent) report() {

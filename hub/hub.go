@@ -80,6 +80,11 @@ type Hub struct {
 	limits    limiter           // of what is refused
 	passing   limiter           // of the domains' events
 
+	rolls    map[string]*roll             // how services change, by name
+	counted  map[string]map[string]string // versions by domain and service, as counted in
+	versions map[string]map[string]int    // by service and version: how many domains that may run it have it
+	rollAt   time.Time                    // when time changes something about that; zero: never
+
 	scaling    scaling
 	exclusives exclusives
 	watch      func(topics []string)
@@ -144,6 +149,9 @@ func New(o Options) *Hub {
 		domains:   make(map[string]*domain),
 		guests:    newGuests(),
 		devices:   make(map[string]device),
+		rolls:     make(map[string]*roll),
+		counted:   make(map[string]map[string]string),
+		versions:  make(map[string]map[string]int),
 		limits:    newLimiter(refusalsAll),
 		passing:   newLimiter(passedOnAll),
 		lonely:    make(map[string]Lonely),

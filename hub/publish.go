@@ -76,7 +76,7 @@ func (h *Hub) event(e topics.Event) {
 func level(t topics.EventType) slog.Level {
 	switch t {
 	case topics.HubProblem, topics.ConfigRefused, topics.EpochRaised, topics.DomainLost, topics.DomainRefused, topics.DomainProblem,
-		topics.ServiceUnhealthy, topics.ServiceCrashed, topics.ServiceFailed, topics.CommandRefused, topics.MessageRefused:
+		topics.ServiceUnhealthy, topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceReverted, topics.CommandRefused, topics.MessageRefused:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -18,6 +18,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.scaleAll(now)
 	c := h.begin()
 	h.takeRows(c)
+	h.takeCatalogs(c)
 	h.findEndpoints(c)
 	h.tellPlanner(c)
 	h.tellHeld(now)
@@ -75,31 +76,28 @@ func (h *Hub) observed(d *domain) planner.Domain {
 			State: i.State, Done: done(i), Health: d.healthOf(i), Version: i.Version, Seen: d.seen[i.Service],
 			Best: h.best(i.Service) == d.name,
 		}
+		if g := d.given[i.Service]; g != nil && g.hopeless {
+			tried := p.Observed[i.Service]
+			tried.State, tried.Health = topics.Failed, topics.UnknownHealth
+			p.Observed[i.Service] = tried
+		}
 	}
 	return p
 }
 
 // order gives each domain whose desired set has changed a start command.
 func (h *Hub) order(c *changes, now time.Time) {
+	h.roll(c, now)
 	timing := topics.Encode(h.cfg.Timing)
-	known := make(map[string]ordered) // each service is written once a pass, not once a domain
+	known := make(map[string]ordered)
 	for _, d := range h.touched(c) {
-		// A domain that is not online yet has not said what runs on it: its
-		// first command must not stop that.
-		first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
-		if d.micro || d.status == nil || first || !topics.SameMajor(d.status.Protocol) {
+		if !d.takesOrders() {
 			continue
 		}
 		encoded, desired := slices.Clone(timing), h.planner.Desired(d.name)
 		desired = slices.DeleteFunc(desired, func(service string) bool { return !h.mayOrder(d, h.definition(service), now) })
 		for _, service := range desired {
-			o, done := known[service]
-			if !done {
-				def := h.definition(service)
-				o.spec = def.Spec(h.dependencies(def))
-				o.encoded = topics.Encode(o.spec)
-				known[service] = o
-			}
+			o := h.written(known, d, service)
 			encoded = append(append(encoded, service...), o.encoded...)
 		}
 		if string(encoded) == d.ordered.encoded {
@@ -107,7 +105,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		}
 		specs := make(map[string]topics.Spec, len(desired))
 		for _, service := range desired {
-			specs[service] = known[service].spec
+			specs[service] = h.written(known, d, service).spec
 		}
 		h.sayMoved(d, specs)
 		h.noteChoices(d, specs)
@@ -213,6 +211,7 @@ func (h *Hub) dropRetired() {
 		delete(h.views, name)
 		delete(h.addresses, name)
 		h.forgetWant(name)
+		h.forgetRollout(name)
 		h.clearService(name)
 		h.event(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}

@@ -37,7 +37,7 @@ func TestFirstCommandStopsNothing(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
 		for _, s := range []string{"lamp", "web", "orchestrator"} {
-			kitchen.running[s] = topics.Instance{Service: s, State: topics.Running, Health: topics.Healthy, Revision: revision(t, s)}
+			kitchen.running[s] = topics.Instance{Service: s, State: topics.Running, Health: topics.Healthy, Version: "1.0.0", Revision: revision(t, s)}
 		}
 		if err := kitchen.join(); err != nil {
 			h.Fatal(err)

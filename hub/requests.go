@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -90,6 +91,8 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		return nil, h.scale(ask.Service, *ask.Replicas)
 	case topics.VerbRestart:
 		return nil, h.restart(ask.Service, ask.Domain)
+	case topics.VerbUpdate:
+		return nil, h.updateService(ask.Service)
 	case topics.VerbDrain:
 		return nil, h.drain(ask.Domain, topics.On)
 	case topics.VerbUndrain:
@@ -102,17 +105,19 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 	return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
 }
 
-// serviceSet takes ON, OFF, RESTART or {"replicas": N}.
+// serviceSet takes ON, OFF, RESTART, UPDATE or {"replicas": N}.
 func (h *Hub) serviceSet(name string, payload []byte) error {
 	switch word := string(bytes.TrimSpace(payload)); word {
 	case topics.On, topics.Off:
 		return h.turn(name, word)
 	case topics.Restart:
 		return h.restart(name, "")
+	case topics.Update:
+		return h.updateService(name)
 	default:
 		topic := h.tree.Service(topics.ServiceSet, name)
 		if len(payload) == 0 || payload[0] != '{' {
-			return fmt.Errorf(`cannot obey %s: %.40q is none of ON, OFF, RESTART and {"replicas": N}`, topic, word)
+			return fmt.Errorf(`cannot obey %s: %.40q is none of ON, OFF, RESTART, UPDATE and {"replicas": N}`, topic, word)
 		}
 		s, err := topics.Decode[topics.Scale](topic, payload)
 		if err != nil {
@@ -212,6 +217,14 @@ func (h *Hub) forgetWant(name string) {
 	h.keep(func(s *store.State) { delete(s.Wants, name) })
 }
 
+// forgetRollout drops what is kept of how a service changed that is gone.
+func (h *Hub) forgetRollout(name string) {
+	delete(h.rolls, name)
+	if !reflect.ValueOf(h.store.Rollout(name)).IsZero() {
+		h.keep(func(s *store.State) { delete(s.Rollouts, name) })
+	}
+}
+
 // maxOrders bounds the answers that are waited for.
 const maxOrders = 1000
 
@@ -277,6 +290,9 @@ func (h *Hub) lastEvents(limit int) []topics.Event {
 
 func (h *Hub) planLines() []topics.PlanLine {
 	lines := h.plan.Lines()
+	for i := range lines {
+		lines[i].Reason += h.rollReason(lines[i].Service, lines[i].Domain)
+	}
 	if !h.ready {
 		for i := range lines {
 			if lines[i].Action != topics.ActionKeep {
@@ -298,13 +314,16 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	}
 	view := h.views[ask.Service]
 	w := topics.Why{Service: ask.Service, State: view.State, Reason: view.Reason, Domains: []topics.WhyLine{}}
+	if p := view.Update.Problem; p != "" && !strings.Contains(w.Reason, p) {
+		w.Reason += "; " + p
+	}
 	if now := h.figureNow(ask.Service); now != "" {
 		w.Reason += "; now: " + now
 	}
 	for _, c := range h.planner.Why(ask.Service) {
 		if ask.Domain == "" || c.Domain == ask.Domain {
 			w.Domains = append(w.Domains, topics.WhyLine{
-				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service), Reason: c.Reason,
+				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service), Reason: c.Reason + h.rollReason(ask.Service, c.Domain),
 			})
 		}
 	}

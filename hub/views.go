@@ -19,6 +19,10 @@ func (h *Hub) viewServices(c *changes) {
 			continue
 		}
 		v := h.viewService(name, o, h.rows[name])
+		v.Update = h.viewUpdate(name, h.rows[name])
+		if words := h.updating(name, v.Update); words != "" && (v.State == topics.Running || v.State == topics.Starting || v.State == topics.Stopping) {
+			v.Reason = words
+		}
 		h.views[name] = v
 		h.retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
 		endpoints := h.endpoints[name]
@@ -204,6 +208,9 @@ func (h *Hub) problems() []string {
 		}
 	}
 	for _, v := range h.viewAll() {
+		if v.Update.Problem != "" {
+			all = append(all, v.Service+": "+v.Update.Problem)
+		}
 		switch {
 		case v.State == topics.Failed, v.State == topics.Backoff, v.State == topics.Pending:
 			all = append(all, fmt.Sprintf("%s is %s: %s", v.Service, v.State, v.Reason))

@@ -88,3 +88,14 @@ func ValidVersion(s string) bool {
 	_, err := semver.ParseTolerant(s)
 	return err == nil
 }
+
+// Newer tells whether version a is newer than b. One that cannot be compared is
+// older than any that can.
+func Newer(a, b string) bool {
+	va, errA := semver.ParseTolerant(a)
+	vb, errB := semver.ParseTolerant(b)
+	if errA != nil || errB != nil {
+		return errA == nil && errB != nil || errA != nil && errB != nil && a > b
+	}
+	return va.GT(vb)
+}

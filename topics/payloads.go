@@ -255,7 +255,21 @@ type Service struct {
 	Healthy   int               `json:"healthy" doc:"instances that are healthy"`
 	Reason    string            `json:"reason" doc:"why it is so, in words"`
 	Version   string            `json:"version,omitempty" doc:"of the first instance"`
+	Update    ServiceUpdate     `json:"update" doc:"how a changed definition or a new version reaches the instances"`
 	Instances []ServiceInstance `json:"instances" doc:"those that are neither stopped, finished nor lost"`
+}
+
+// ServiceUpdate says how a service changes. Its keys are those of Home
+// Assistant's update entity where that has one.
+type ServiceUpdate struct {
+	Installed  string `json:"installed_version" doc:"the oldest version that an instance runs; empty: none or unknown"`
+	Latest     string `json:"latest_version" doc:"the newest version in the catalogs of the domains that may run it; empty: unknown"`
+	InProgress bool   `json:"in_progress" doc:"a changed definition or a new version is on its way to the instances"`
+	Percentage *int   `json:"update_percentage,omitempty" doc:"how many of them have it, in percent; absent while nothing is on its way"`
+	Updated    int    `json:"updated,omitempty" doc:"instances that have what is on its way"`
+	Total      int    `json:"total,omitempty" doc:"instances that are to have it"`
+	Waits      string `json:"waits,omitempty" doc:"what it waits for, in words"`
+	Problem    string `json:"problem,omitempty" doc:"what did not get healthy, and what that means"`
 }
 
 // ServiceInstance is one instance of a service, as the hub sees it.

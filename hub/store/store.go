@@ -50,6 +50,19 @@ type State struct {
 	Domains map[string]Known        `json:"domains"` // by name
 	// Patience is how long the longest lease that was given may matter.
 	Patience topics.Seconds `json:"patience,omitempty"`
+	// Rollouts may hold secrets: the environment of a service is in its spec.
+	Rollouts map[string]Rollout `json:"rollouts,omitempty"` // by service
+}
+
+// Rollout is what must not be forgotten of how a service changed.
+type Rollout struct {
+	Stable   *topics.Spec      `json:"stable,omitempty"`   // the last one that all instances got healthy with
+	Refused  string            `json:"refused,omitempty"`  // identity of the spec that did not get healthy
+	Why      string            `json:"why,omitempty"`      // in words
+	Excused  []string          `json:"excused,omitempty"`  // domains where it was in trouble before it was changed
+	Versions map[string]string `json:"versions,omitempty"` // those that did not get healthy, and why
+	Approved []string          `json:"approved,omitempty"` // versions that a person wants, where updates are manual
+	Attempt  int               `json:"attempt,omitempty"`  // counts how often a person tried again
 }
 
 // Known is a domain that joined once and was not forgotten.
@@ -88,6 +101,9 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	if state.Domains == nil {
 		state.Domains = make(map[string]Known)
 	}
+	if state.Rollouts == nil {
+		state.Rollouts = make(map[string]Rollout)
+	}
 	s.state = state
 	if state.ID == "" {
 		s.state.ID = newUUID()
@@ -113,6 +129,9 @@ func (s *Store) Wants() map[string]planner.Want { return maps.Clone(s.state.Want
 // Patience is how long leases that an earlier run gave may matter, as far as
 // this file knows.
 func (s *Store) Patience() time.Duration { return s.state.Patience.Duration() }
+
+// Rollout returns what is kept of how a service changed. It must not be changed.
+func (s *Store) Rollout(service string) Rollout { return s.state.Rollouts[service] }
 
 // Known returns what is known of a domain.
 func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }

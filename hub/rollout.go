@@ -1,0 +1,567 @@
+package hub
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/rollout"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// given is what an instance was ordered as, and what came of it since.
+type given struct {
+	spec     topics.Spec // with the revision it was ordered under, without addresses
+	identity string      // of the definition behind it; "" unknown
+	version  string      // the version it was restarted for, by a rollout
+	soft     bool        // it had that revision before, too
+	plain    bool        // spec is that of the configuration, to the letter
+
+	tried    bool // changed by a rollout, and not well for long enough since
+	excused  bool // it was in trouble before that
+	hopeless bool // its version was refused, and it is in trouble
+
+	sent     bool      // the start command that holds it is out
+	online   bool      // its domain was, when it was last looked at
+	since    time.Time // since when it is waited for
+	good     time.Time // since when it is well; zero: it is not
+	restarts int       // of the agent's count, those that are no crashes
+	crashes  int
+	backoff  topics.Time // of the last crash that was counted
+}
+
+// roll is how one service changes.
+type roll struct {
+	out     rollout.Output
+	quiet   bool              // all is as it is to be, and only what changes can change that
+	at      time.Time         // when time changes something; zero: never
+	said    string            // what was announced: "the changed definition"; "" nothing
+	reasons map[string]string // by domain
+}
+
+// stock notes since when the domain's catalog has its version of each service.
+func (d *domain) stock(s topics.Domain, now time.Time) {
+	before := make(map[string]string)
+	if d.status != nil {
+		if slices.Equal(d.status.Catalog, s.Catalog) {
+			return
+		}
+		for _, row := range d.status.Catalog {
+			before[row.Service] = row.Version
+		}
+	}
+	since := d.stocked
+	d.stocked = make(map[string]time.Time, len(s.Catalog))
+	for _, row := range s.Catalog {
+		d.stocked[row.Service] = now
+		if version, was := before[row.Service]; was && version == row.Version && !since[row.Service].IsZero() {
+			d.stocked[row.Service] = since[row.Service]
+		}
+	}
+}
+
+// instance is what the domain says of a service, nil where it says nothing.
+func (d *domain) instance(service string) *topics.Instance {
+	if d.status == nil {
+		return nil
+	}
+	for n := range d.status.Services {
+		if d.status.Services[n].Service == service {
+			return &d.status.Services[n]
+		}
+	}
+	return nil
+}
+
+func (d *domain) catalog(service string) string {
+	if d.status != nil {
+		for _, row := range d.status.Catalog {
+			if row.Service == service {
+				return row.Version
+			}
+		}
+	}
+	return ""
+}
+
+// roll decides what the instances are ordered as: those of the services that
+// something has changed about.
+func (h *Hub) roll(c *changes, now time.Time) {
+	work := maps.Clone(c.services)
+	for name := range c.domains {
+		d := h.domains[name]
+		if d == nil {
+			continue
+		}
+		desired := h.planner.Desired(name)
+		for _, service := range desired {
+			work[service] = true
+		}
+		for service := range d.given {
+			work[service] = true
+			if !slices.Contains(desired, service) {
+				delete(d.given, service)
+			}
+		}
+	}
+	if c.whole {
+		for service := range h.rolls {
+			work[service] = true
+		}
+	}
+	for _, service := range slices.Sorted(maps.Keys(work)) {
+		if holders := h.holders(service); len(holders) > 0 {
+			h.rollService(c, service, holders, now)
+		} else {
+			delete(h.rolls, service) // switched off
+		}
+	}
+	h.dueRollouts()
+}
+
+// holders are the domains that are to hold an instance of a service, and are
+// given orders, by name.
+func (h *Hub) holders(service string) []*domain {
+	o := h.plan.Services[service]
+	if o == nil {
+		return nil
+	}
+	holders := make([]*domain, 0, len(o.Choices))
+	for _, choice := range o.Choices {
+		if d := h.domains[choice.Domain]; choice.Runs() && d != nil && d.takesOrders() {
+			holders = append(holders, d)
+		}
+	}
+	return holders
+}
+
+// dueRollouts sets the moment at which time changes something.
+func (h *Hub) dueRollouts() {
+	h.rollAt = time.Time{}
+	for _, r := range h.rolls {
+		if !r.at.IsZero() && (h.rollAt.IsZero() || r.at.Before(h.rollAt)) {
+			h.rollAt = r.at
+		}
+	}
+	if !h.rollAt.IsZero() {
+		h.due(h.rollAt)
+	}
+}
+
+// expireRollouts looks again where time has changed something.
+func (h *Hub) expireRollouts(now time.Time) {
+	if h.rollAt.IsZero() {
+		return
+	}
+	if now.Before(h.rollAt) {
+		h.due(h.rollAt)
+		return
+	}
+	for service, r := range h.rolls {
+		if !r.at.IsZero() && !now.Before(r.at) {
+			r.at = time.Time{}
+			h.touchService(service)
+		}
+	}
+	h.dueRollouts()
+}
+
+// rolling is one service while it is decided on.
+type rolling struct {
+	service  string
+	def      services.Definition
+	next     topics.Spec
+	nextID   string
+	stable   *topics.Spec
+	stableID string
+	kept     store.Rollout
+	holders  []*domain
+	epoch    uint64
+}
+
+func (h *Hub) rollService(c *changes, service string, holders []*domain, now time.Time) {
+	r := h.rolls[service]
+	if r == nil {
+		r = new(roll)
+		h.rolls[service] = r
+	}
+	def := h.definition(service)
+	w := &rolling{service: service, def: def, next: def.Spec(nil), holders: holders, epoch: h.epoch}
+	w.nextID = rollout.Identity(w.next)
+	h.lookUp(w)
+	if r.quiet && !c.whole && h.staysQuiet(c, w, now) {
+		return
+	}
+	var in rollout.Input
+	for { // each failure refuses something, so that this ends
+		in = w.input(now)
+		r.out = rollout.Decide(in)
+		if r.out.Failure == nil {
+			break
+		}
+		h.takeBack(w, *r.out.Failure)
+		r.said = ""
+	}
+	h.announce(w, r)
+	if r.out.Done {
+		h.rolledOut(w)
+	}
+	h.give(c, w, r, now)
+	h.judgeHopeless(w, in)
+	c.services[service] = true
+	r.quiet = in.HasStable && in.Same && !r.out.Active && r.out.Problem == "" && len(w.kept.Versions) == 0 &&
+		!slices.ContainsFunc(in.Instances, func(i rollout.Instance) bool { return !asIs(i) })
+	r.at = time.Time{}
+	if !r.quiet {
+		r.at = w.due(r.out.Active || w.stable == nil || w.stableID != w.nextID, now)
+	}
+}
+
+// asIs tells whether nothing is to be done about an instance.
+func asIs(i rollout.Instance) bool {
+	return i.Runs == rollout.Next && !i.Tried && (i.Catalog == "" || i.Catalog == i.Version || i.State == topics.Finished)
+}
+
+// staysQuiet looks at those instances of a quiet service that something has
+// changed about. A home of many has many that nothing has.
+func (h *Hub) staysQuiet(c *changes, w *rolling, now time.Time) bool {
+	for _, d := range w.holders {
+		switch {
+		case !c.domains[d.name]:
+		case asIs(w.look(d, now)):
+		case d.given[w.service] == nil: // a new one, of what runs everywhere
+			h.giveDefinition(w, d, rollout.Next, now)
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// lookUp reads what is kept of a service, and drops what another definition has
+// made void.
+func (h *Hub) lookUp(w *rolling) {
+	w.kept = h.store.Rollout(w.service)
+	if w.kept.Refused != "" && w.kept.Refused != w.nextID || len(w.kept.Excused) > 0 && w.kept.Stable != nil && rollout.Identity(*w.kept.Stable) == w.nextID {
+		h.keepRollout(w, func(k *store.Rollout) { k.Refused, k.Why, k.Excused = "", "", nil })
+	}
+	w.stable = w.kept.Stable
+	if w.stable == nil {
+		return
+	}
+	w.stableID = rollout.Identity(*w.stable)
+	if w.stableID == w.nextID && !reflect.DeepEqual(*w.stable, w.next) {
+		h.rolledOut(w) // timeouts and the like are in force at once
+	}
+}
+
+func (h *Hub) keepRollout(w *rolling, change func(*store.Rollout)) {
+	change(&w.kept)
+	h.keep(func(s *store.State) { s.Rollouts[w.service] = w.kept })
+}
+
+// rolledOut makes the definition of the configuration the stable one.
+func (h *Hub) rolledOut(w *rolling) {
+	next := w.next
+	w.stable, w.stableID = &next, w.nextID
+	h.keepRollout(w, func(k *store.Rollout) { k.Stable, k.Excused = &next, nil })
+}
+
+// input is the service as package rollout takes it.
+func (w *rolling) input(now time.Time) rollout.Input {
+	in := rollout.Input{
+		Same: w.stable != nil && w.stableID == w.nextID, HasStable: w.stable != nil,
+		Refused: w.kept.Why, RefusedVersions: w.kept.Versions,
+		Manual: w.def.Update == services.UpdateManual, Approved: w.kept.Approved,
+	}
+	for _, d := range w.holders {
+		in.Instances = append(in.Instances, w.look(d, now))
+	}
+	return in
+}
+
+// look says how an instance is, and notes what has to be remembered of that.
+func (w *rolling) look(d *domain, now time.Time) rollout.Instance {
+	i := rollout.Instance{
+		Domain: d.name, Online: d.state == topics.DomainIsOnline, Leaving: d.status.Draining,
+		Catalog: d.catalog(w.service),
+	}
+	since := d.stocked[w.service]
+	i.Settled = !since.IsZero() && now.Sub(since) >= rollout.SettleCatalog
+	seen := d.instance(w.service)
+	if seen != nil {
+		i.State, i.Health, i.Version = seen.State, d.healthOf(*seen), seen.Version
+	}
+	g := d.given[w.service]
+	if g == nil {
+		if g = w.found(d, seen, now); g == nil {
+			return i
+		}
+		if d.given == nil {
+			d.given = make(map[string]*given)
+		}
+		d.given[w.service] = g
+	}
+	switch g.identity {
+	case w.nextID:
+		i.Runs = rollout.Next
+		revision := g.spec.Revision
+		g.spec = w.next
+		g.spec.Revision = revision
+	case w.stableID:
+		i.Runs = rollout.Stable
+	default:
+		i.Runs = rollout.Other
+	}
+	g.plain = i.Runs == rollout.Next && g.spec.Revision == w.next.Revision
+	g.observe(d, seen, w.epoch, &i, now)
+	i.Given, i.Tried, i.Excused, i.Crashes = g.version, g.tried, g.excused, g.crashes
+	return i
+}
+
+// found makes the record of an instance that this run of the hub did not order:
+// of the last one, or of a hub before it. Nil where there is none, or one that
+// is on its way out: what is ordered is a new one.
+func (w *rolling) found(d *domain, seen *topics.Instance, now time.Time) *given {
+	if seen == nil || seen.Revision == "" || !seen.State.Listed() && seen.State != topics.Finished || seen.State == topics.Stopping {
+		return nil
+	}
+	g := &given{spec: w.next, identity: w.nextID, sent: true, since: now, restarts: seen.Restarts}
+	switch base := rollout.Base(seen.Revision); {
+	case w.stable != nil && base == w.stable.Revision:
+		g.spec, g.identity = *w.stable, w.stableID
+	case base == w.next.Revision:
+		g.excused = slices.Contains(w.kept.Excused, d.name)
+	default:
+		g.identity = "" // it goes on under its revision, until its turn comes
+	}
+	g.spec.Revision = seen.Revision
+	if catalog := d.catalog(w.service); seen.Revision == rollout.Revise(seen.Revision, catalog, w.kept.Attempt) {
+		g.version = catalog
+		g.tried = seen.State != topics.Running || seen.Health != topics.Healthy
+	}
+	return g
+}
+
+// observe takes what the domain says of an instance.
+func (g *given) observe(d *domain, seen *topics.Instance, epoch uint64, i *rollout.Instance, now time.Time) {
+	i.Took = g.sent && seen != nil && seen.Revision == g.spec.Revision
+	if i.Took && g.soft && g.good.IsZero() {
+		// It had that revision before: its heartbeat tells that it took the rest.
+		i.Took = d.last.Epoch == epoch && d.last.Generation >= d.ordered.generation
+	}
+	if i.Online && !g.online || !g.sent {
+		g.since = now // it is given its time anew; an exclusive one may wait until it is sent
+	}
+	g.online = i.Online
+	if i.Took && (i.State == topics.Backoff || i.State == topics.Failed) && seen.Since != g.backoff {
+		g.backoff = seen.Since
+		g.crashes++
+	}
+	if i.Took {
+		// A start counts where the crash before it was not seen.
+		g.crashes = max(g.crashes, seen.Restarts-g.restarts)
+	}
+	well := i.Took && i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
+	switch {
+	case !well && !g.good.IsZero():
+		g.good, g.since = time.Time{}, now
+	case well && g.good.IsZero():
+		g.good = now
+	}
+	if well && (now.Sub(g.good) >= rollout.Watch(g.spec) || i.State == topics.Finished) {
+		i.Proved = true
+		g.tried, g.excused, g.hopeless, g.crashes, g.restarts = false, false, false, 0, seen.Restarts
+	}
+	i.Late = !well && now.Sub(g.since) >= rollout.Patience(g.spec)
+}
+
+// takeBack remembers what did not get healthy, so that nobody tries it again, a
+// hub that is started anew neither, and says it.
+func (h *Hub) takeBack(w *rolling, f rollout.Failure) {
+	why := fmt.Sprintf("on %s %s", f.Domain, f.Why)
+	if d := h.domains[f.Domain]; d != nil {
+		if seen := d.instance(w.service); seen != nil && seen.Message != "" {
+			line, _, _ := strings.Cut(seen.Message, "\n")
+			why += " (" + line + ")"
+		}
+	}
+	message := fmt.Sprintf("%s: version %s did not get healthy, %s: it goes no further", w.service, f.Version, why)
+	h.keepRollout(w, func(k *store.Rollout) {
+		if f.Version != "" {
+			k.Versions = maps.Clone(k.Versions)
+			if k.Versions == nil || len(k.Versions) >= maxVersions {
+				k.Versions = make(map[string]string)
+			}
+			k.Versions[f.Version] = why
+			return
+		}
+		k.Refused, k.Why = w.nextID, why
+		if w.stable != nil {
+			message = fmt.Sprintf("%s: the changed definition did not get healthy, %s: back to the one before", w.service, why)
+		} else {
+			message = fmt.Sprintf("%s: the changed definition did not get healthy, %s: it goes no further", w.service, why)
+		}
+	})
+	h.event(topics.Event{Type: topics.ServiceReverted, Domain: f.Domain, Service: w.service, Message: message})
+}
+
+// maxVersions bounds how many refused versions are remembered of one service.
+const maxVersions = 50
+
+// announce says when a rollout begins and when it is done.
+func (h *Hub) announce(w *rolling, r *roll) {
+	what := "the changed definition"
+	if r.out.Version != "" {
+		what = "version " + r.out.Version
+	}
+	switch {
+	case r.out.Active && !r.out.Back && r.said == "":
+		r.said = what
+		h.event(topics.Event{Type: topics.ServiceUpdating, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s one by one", w.service, what, count(r.out.Total, "instance"))})
+	case !r.out.Active && r.said != "":
+		if r.out.Updated == r.out.Total && r.out.Total > 0 {
+			h.event(topics.Event{Type: topics.ServiceUpdated, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s healthy", w.service, r.said, count(r.out.Total, "instance"))})
+		}
+		r.said = ""
+	}
+}
+
+// give carries the orders out: the next start commands hold them.
+func (h *Hub) give(c *changes, w *rolling, r *roll, now time.Time) {
+	r.reasons = nil
+	for n, o := range r.out.Orders {
+		d := w.holders[n]
+		if o.Reason != "" {
+			if r.reasons == nil {
+				r.reasons = make(map[string]string)
+			}
+			r.reasons[o.Domain] = o.Reason
+		}
+		switch {
+		case o.Runs != rollout.None:
+			c.domains[d.name] = true
+			h.giveDefinition(w, d, o.Runs, now)
+		case o.Restart != "":
+			c.domains[d.name] = true
+			g := d.given[w.service]
+			g.version = o.Restart
+			g.spec.Revision = rollout.Revise(g.spec.Revision, o.Restart, w.kept.Attempt)
+			g.begin(d.instance(w.service), now)
+			g.plain = false
+		}
+	}
+}
+
+func (h *Hub) giveDefinition(w *rolling, d *domain, which rollout.Definition, now time.Time) {
+	spec, identity := w.next, w.nextID
+	if which == rollout.Stable && w.stable != nil {
+		spec, identity = *w.stable, w.stableID
+	}
+	before, seen := d.given[w.service], d.instance(w.service)
+	g := &given{spec: spec, identity: identity, since: now, online: d.state == topics.DomainIsOnline}
+	if before != nil {
+		if rollout.Base(before.spec.Revision) == spec.Revision {
+			g.spec.Revision, g.version, g.soft = before.spec.Revision, before.version, true // nothing of it needs a restart
+		}
+		g.tried, g.excused = before.tried, before.excused
+		g.begin(seen, now)
+		if g.excused && identity == w.nextID && !slices.Contains(w.kept.Excused, d.name) {
+			h.keepRollout(w, func(k *store.Rollout) { k.Excused = append(slices.Clone(k.Excused), d.name) })
+		}
+	}
+	g.plain = identity == w.nextID && g.spec.Revision == w.next.Revision
+	if d.given == nil {
+		d.given = make(map[string]*given)
+	}
+	d.given[w.service] = g
+}
+
+// begin begins to wait for an instance that is changed now.
+func (g *given) begin(seen *topics.Instance, now time.Time) {
+	ours := g.tried && !g.excused // trouble that a rollout brought tells of that
+	g.tried, g.sent, g.since, g.good = true, false, now, time.Time{}
+	g.crashes, g.restarts, g.backoff = 0, 0, topics.Time{}
+	if seen == nil {
+		return
+	}
+	g.backoff = seen.Since
+	g.restarts = seen.Restarts + 1 // the start that is ordered is no crash
+	g.excused = !ours && (seen.State == topics.Backoff || seen.State == topics.Failed ||
+		seen.State == topics.Running && seen.Health == topics.Unhealthy)
+}
+
+// judgeHopeless marks what the planner shall try elsewhere: an instance whose
+// version was refused and that is in trouble. Files cannot be taken back.
+func (h *Hub) judgeHopeless(w *rolling, in rollout.Input) {
+	for n, d := range w.holders {
+		g, i := d.given[w.service], &in.Instances[n]
+		if g == nil {
+			continue
+		}
+		hopeless := w.kept.Versions[i.Version] != "" && i.Trouble() != "" && !w.def.Exclusive
+		if hopeless != g.hopeless {
+			g.hopeless = hopeless
+			h.touch(d.name)
+		}
+	}
+}
+
+// due returns when time changes something about a service; zero: never.
+func (w *rolling) due(active bool, now time.Time) (due time.Time) {
+	at := func(t time.Time) {
+		if t.After(now) && (due.IsZero() || t.Before(due)) {
+			due = t
+		}
+	}
+	for _, d := range w.holders {
+		g := d.given[w.service]
+		if catalog, seen := d.catalog(w.service), d.instance(w.service); seen != nil && catalog != "" && catalog != seen.Version {
+			at(d.stocked[w.service].Add(rollout.SettleCatalog))
+		}
+		switch {
+		case g == nil || !active && !g.tried && len(w.kept.Versions) == 0:
+		case !g.good.IsZero():
+			at(g.good.Add(rollout.Watch(g.spec)))
+		case g.soft:
+			at(now.Add(time.Second)) // the heartbeat that shows that it took it wakes nobody
+		default:
+			at(g.since.Add(rollout.Patience(g.spec)))
+		}
+	}
+	return due
+}
+
+// takesOrders tells whether the domain is given start commands. One that is
+// not online yet has not said what runs on it: its first command must not stop
+// that.
+func (d *domain) takesOrders() bool {
+	first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
+	return !d.micro && d.status != nil && !first && topics.SameMajor(d.status.Protocol)
+}
+
+// written returns a service as the start command of a domain carries it. What
+// is as configured is written once a pass, not once a domain.
+func (h *Hub) written(known map[string]ordered, d *domain, service string) ordered {
+	g := d.given[service]
+	key := service
+	if !g.plain {
+		key += " " + g.identity + " " + g.spec.Revision
+	}
+	o, done := known[key]
+	if !done {
+		o.spec = g.spec
+		if addresses := h.dependencies(h.definition(service)); len(addresses) > 0 {
+			o.spec.Dependencies = addresses
+		}
+		o.encoded = topics.Encode(o.spec)
+		known[key] = o
+	}
+	g.sent = true
+	return o
+}

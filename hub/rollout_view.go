@@ -1,0 +1,178 @@
+package hub
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/rollout"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// updateService rolls out what waits for a person, and tries again what did
+// not get healthy.
+func (h *Hub) updateService(name string) error {
+	if err := h.known(name); err != nil {
+		return err
+	}
+	w := &rolling{service: name, kept: h.store.Rollout(name)}
+	again := w.kept.Refused != "" || len(w.kept.Versions) > 0
+	approved := h.versionsOf(name)
+	if h.defs[name].Update != services.UpdateManual {
+		approved = nil
+	}
+	if !again && slices.Equal(approved, w.kept.Approved) {
+		return nil // it is as up to date as it can be
+	}
+	h.keepRollout(w, func(k *store.Rollout) {
+		k.Approved = approved
+		if again {
+			k.Refused, k.Why, k.Excused, k.Versions = "", "", nil, nil
+			k.Attempt++
+		}
+	})
+	if again {
+		h.again(w)
+	}
+	h.save() // before it is answered
+	if r := h.rolls[name]; r != nil {
+		r.quiet = false
+	}
+	h.touchService(name)
+	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": an update was asked for"})
+	return nil
+}
+
+// again restarts what is in trouble under what was refused: nothing else would
+// tell whether it is better now.
+func (h *Hub) again(w *rolling) {
+	now := h.looked
+	for _, d := range h.domains {
+		g, seen := d.given[w.service], d.instance(w.service)
+		if g == nil || seen == nil || d.state != topics.DomainIsOnline || seen.State == topics.Finished ||
+			seen.State == topics.Running && d.healthOf(*seen) == topics.Healthy {
+			continue
+		}
+		g.version = d.catalog(w.service)
+		g.spec.Revision = rollout.Revise(g.spec.Revision, g.version, w.kept.Attempt)
+		g.begin(seen, now)
+		g.excused, g.hopeless, g.plain = false, false, false
+		h.touch(d.name)
+	}
+}
+
+// versionsOf lists the versions of a service in the catalogs.
+func (h *Hub) versionsOf(service string) []string {
+	all := make(map[string]bool)
+	for _, d := range h.domains {
+		if v := d.catalog(service); v != "" {
+			all[v] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// takeCatalogs counts the versions of each service in the catalogs of the
+// domains that may run it: of the domains that changed.
+func (h *Hub) takeCatalogs(c *changes) {
+	for name := range c.domains {
+		now := make(map[string]string)
+		if d := h.domains[name]; d != nil && d.status != nil && !d.gone && !d.micro {
+			for _, row := range d.status.Catalog {
+				if def, defined := h.defs[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
+					now[row.Service] = row.Version
+				}
+			}
+		}
+		before := h.counted[name]
+		if maps.Equal(before, now) {
+			continue
+		}
+		for service, version := range before {
+			if now[service] != version {
+				h.count(c, service, version, -1)
+			}
+		}
+		for service, version := range now {
+			if before[service] != version {
+				h.count(c, service, version, 1)
+			}
+		}
+		if h.counted[name] = now; len(now) == 0 {
+			delete(h.counted, name)
+		}
+	}
+}
+
+func (h *Hub) count(c *changes, service, version string, n int) {
+	c.services[service] = true
+	if h.versions[service] == nil {
+		h.versions[service] = make(map[string]int)
+	}
+	if h.versions[service][version] += n; h.versions[service][version] == 0 {
+		delete(h.versions[service], version)
+	}
+}
+
+// newest is the newest version of a service in these catalogs, "" unknown.
+func (h *Hub) newest(service string) (newest string) {
+	for version := range h.versions[service] {
+		if newest == "" || services.Newer(version, newest) {
+			newest = version
+		}
+	}
+	return newest
+}
+
+// mayRun tells whether a domain may run a version of a service, now or later.
+func mayRun(def services.Definition, d *domain, version string) bool {
+	for _, t := range def.Traits {
+		if !slices.Contains(d.status.Traits, t) {
+			return false
+		}
+	}
+	return (len(def.Domains) == 0 || slices.Contains(def.Domains, d.name)) && def.Version.Contains(version)
+}
+
+// viewUpdate says how a service changes.
+func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
+	u := topics.ServiceUpdate{Latest: h.newest(name)}
+	for _, r := range rows {
+		if v := r.version; r.state.Listed() && v != "" && v != u.Installed && (u.Installed == "" || services.Newer(u.Installed, v)) {
+			u.Installed = v
+		}
+	}
+	r := h.rolls[name]
+	if r == nil {
+		return u
+	}
+	u.InProgress, u.Problem = r.out.Active, r.out.Problem
+	if u.InProgress {
+		u.Updated, u.Total = r.out.Updated, r.out.Total
+		percent := 100 * u.Updated / max(u.Total, 1)
+		u.Percentage, u.Waits = &percent, r.out.Waits
+	}
+	return u
+}
+
+// updating says it in words, "" where nothing changes and nothing was refused.
+func (h *Hub) updating(name string, u topics.ServiceUpdate) string {
+	switch r := h.rolls[name]; {
+	case u.InProgress && r.out.Back:
+		return "goes back to the definition before: " + itoa(u.Updated) + " of " + count(u.Total, "instance") + "; " + u.Problem
+	case u.InProgress && r.out.Version != "":
+		return "version " + r.out.Version + " is rolled out: " + itoa(u.Updated) + " of " + count(u.Total, "instance") + "; " + u.Waits
+	case u.InProgress:
+		return "the changed definition is rolled out: " + itoa(u.Updated) + " of " + count(u.Total, "instance") + "; " + u.Waits
+	}
+	return u.Problem
+}
+
+// rollReason is what a rollout adds to the reason for an instance.
+func (h *Hub) rollReason(service, domain string) string {
+	if r := h.rolls[service]; r != nil && r.reasons[domain] != "" {
+		return "; " + r.reasons[domain]
+	}
+	return ""
+}

@@ -1,0 +1,415 @@
+// Package rollout decides how a change of one service reaches its instances:
+// a changed definition, or another version in a domain's catalog. One instance
+// at a time; the next only when those that were changed are well; and back
+// again when the change does not get well.
+//
+// It is pure, as the planner is: hub says what it sees and what time has made
+// of it (that an instance has been well for long enough, or is overdue) and
+// carries out what comes back. It reads no clock, logs nothing, keeps nothing.
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Definition says under which definition of its service an instance was
+// ordered.
+type Definition int
+
+// The definitions.
+const (
+	None   Definition = iota // nothing of it is there yet
+	Other                    // neither of the next two
+	Stable                   // the last one that was rolled out
+	Next                     // that of the configuration
+)
+
+// Input is what is known of one service.
+type Input struct {
+	// Same tells that the configuration's definition is the stable one:
+	// instances under it are Next.
+	Same bool
+	// HasStable tells that a stable definition is known, so that there is a way
+	// back. Without one this is the first of the service.
+	HasStable bool
+	// Refused says why Next is not to be tried again; "" when it is.
+	Refused string
+	// RefusedVersions says the same of versions.
+	RefusedVersions map[string]string
+	// Manual: a new version waits until it is among Approved.
+	Manual    bool
+	Approved  []string
+	Instances []Instance // on each domain that is to hold one, in any order
+}
+
+// Instance is one instance, as it was ordered and as its agent sees it.
+type Instance struct {
+	Domain  string
+	Online  bool       // the domain
+	Leaving bool       // the domain is emptied
+	Runs    Definition // as ordered
+	State   topics.State
+	Health  topics.Health
+	Version string // of what runs; "" unknown
+	Catalog string // of what the domain has on its disk; "" unknown
+	Settled bool   // the catalog has said so for a while
+	Given   string // the version for which it was restarted last by a rollout
+
+	Took    bool // it runs under what was ordered
+	Tried   bool // it was changed by a rollout, and not Proved since
+	Proved  bool // it has been well, under what was ordered, for long enough
+	Late    bool // it is not well, and has had all the time it may take
+	Crashes int  // since it was ordered so
+	Excused bool // it was in trouble before it was changed: its trouble tells nothing
+}
+
+// Output is what is to be done.
+type Output struct {
+	Orders []Order // one for each instance, by domain
+	// Failure is what is to be refused from now on. The input that says so
+	// decides what follows.
+	Failure *Failure
+	// Done: Next is the stable definition now.
+	Done bool
+	// Active: something is on its way to more instances, or is watched.
+	Active bool
+	// Back: what is on its way is the stable definition, after Next was refused.
+	Back bool
+	// Version is the version that is on its way; "" when it is the definition.
+	Version string
+	// Updated and Total count the instances that have what is to be had, and all.
+	Updated, Total int
+	Waits          string // what the rollout waits for, in words; "" nothing
+	Problem        string // what needs a human, in words; "" nothing
+}
+
+// Order is what one instance is to run under.
+type Order struct {
+	Domain  string
+	Runs    Definition // None: what it has
+	Restart string     // restart it for this version of its catalog
+	Reason  string     // of a change, in words
+}
+
+// Failure says what did not get well.
+type Failure struct {
+	Version string // "" for the definition
+	Domain  string
+	Why     string
+}
+
+// crashes that a changed instance may not reach.
+const crashes = 3
+
+// Decide says what each instance is to run under now.
+func Decide(in Input) Output {
+	d := decision{Input: in, target: Next}
+	d.Instances = slices.Clone(in.Instances)
+	slices.SortFunc(d.Instances, func(a, b Instance) int { return cmp.Compare(a.Domain, b.Domain) })
+	if in.Refused != "" && !in.Same {
+		d.target = Stable
+		if !in.HasStable {
+			d.target = None
+		}
+	}
+	if f := d.failure(); f != nil {
+		return Output{Failure: f}
+	}
+	d.decide()
+	return d.out
+}
+
+// decision is one under way.
+type decision struct {
+	Input
+	target Definition // None: all keep what they have
+	out    Output
+}
+
+// decide gives the instances their orders, and counts.
+func (d *decision) decide() {
+	out := &d.out
+	out.Back = d.target == Stable
+	out.Orders = make([]Order, len(d.Instances))
+	var waiting []int // to be changed, and can be
+	for n := range d.Instances {
+		i, o := &d.Instances[n], &out.Orders[n]
+		o.Domain = i.Domain
+		switch {
+		case i.Runs == None:
+			o.Runs, o.Reason = d.first()
+		case i.Leaving || !d.outdated(i):
+		case i.Online:
+			waiting = append(waiting, n)
+		default:
+			out.Waits = "waits until " + i.Domain + " is back"
+		}
+	}
+	blocked := d.count(len(waiting) > 0)
+	if blocked != nil {
+		out.Waits = "waits for " + blocked.Domain + ", which is " + blocked.standing()
+	}
+	d.change(waiting, blocked != nil)
+	out.Done = d.target == Next && !d.Same && blocked == nil && d.proved() &&
+		!slices.ContainsFunc(waiting, func(n int) bool { return d.wrong(&d.Instances[n]) })
+	out.Active = len(waiting) > 0 || blocked != nil && d.changes()
+	out.Problem = d.problem()
+}
+
+// count counts, and returns the first instance that others have to wait for:
+// one that has what it is to have, and is not proved. While others are to be
+// changed that is every one that is not well, whatever the cause: they shall
+// not be down together.
+func (d *decision) count(others bool) (blocked *Instance) {
+	for n := range d.Instances {
+		i := &d.Instances[n]
+		if i.Leaving {
+			continue
+		}
+		d.out.Total++
+		switch {
+		case i.Runs != None && d.outdated(i):
+			continue
+		case i.Runs == None, d.watched(i), others && i.Online && !i.well() && i.Trouble() == "":
+			if blocked == nil {
+				blocked = i
+			}
+			if i.Runs != None && d.changes() {
+				d.out.Orders[n].Reason = "it was changed and is " + i.standing()
+			}
+			if d.Same && i.Tried && d.out.Version == "" {
+				d.out.Version = i.Given
+			}
+		case i.Trouble() == "":
+			d.out.Updated++
+		case i.Tried || d.trial(i):
+			d.out.Orders[n].Reason = "it was changed and is in trouble: " + i.Trouble()
+		}
+	}
+	return blocked
+}
+
+// change picks whose turn it is among those that are to be changed: those that
+// are not well anyway first, since nothing is lost with them; then by name.
+func (d *decision) change(waiting []int, blocked bool) {
+	slices.SortStableFunc(waiting, func(a, b int) int {
+		return rank(&d.Instances[a]) - rank(&d.Instances[b])
+	})
+	for k, n := range waiting {
+		i, o := &d.Instances[n], &d.out.Orders[n]
+		if d.out.Version == "" && !d.wrong(i) {
+			d.out.Version = i.Catalog
+		}
+		switch {
+		case d.target == Stable && d.wrong(i) && !i.well():
+			d.turn(i, o) // what does not work is taken back at once
+			if d.out.Waits == "" {
+				d.out.Waits = "waits for " + i.Domain + ", which is given it now"
+			}
+		case k == 0 && !blocked:
+			d.turn(i, o)
+			d.out.Waits = "waits for " + i.Domain + ", which is given it now"
+		default:
+			o.Reason = "it is changed later; the rollout " + d.out.Waits
+		}
+	}
+}
+
+func (d *decision) turn(i *Instance, o *Order) {
+	switch {
+	case d.wrong(i) && d.target == Stable:
+		o.Runs, o.Reason = Stable, "it is given the definition before"
+	case d.wrong(i):
+		o.Runs, o.Reason = Next, "it is given the changed definition"
+	default:
+		o.Restart, o.Reason = i.Catalog, "it is restarted as "+i.Catalog
+	}
+}
+
+func rank(i *Instance) int {
+	if i.well() {
+		return 1
+	}
+	return 0
+}
+
+// first says what a new instance begins with: Next as soon as it got well
+// somewhere, or where no other one is left that could be worse for it.
+func (d *decision) first() (Definition, string) {
+	switch {
+	case !d.HasStable || d.Same:
+		return Next, ""
+	case d.target == Stable:
+		return Stable, "it begins with the definition before"
+	case !d.proved() && slices.ContainsFunc(d.Instances, func(i Instance) bool {
+		return i.Online && (i.Runs == Stable || i.Runs == Other)
+	}):
+		return Stable, "it begins with the definition before, until the changed one got healthy elsewhere"
+	}
+	return Next, ""
+}
+
+// wrong tells whether an instance was ordered under a definition that it is
+// not to have.
+func (d *decision) wrong(i *Instance) bool {
+	return d.target != None && i.Runs != None && i.Runs != d.target && !(d.Same && i.Runs == Stable)
+}
+
+// stale tells whether an instance runs another version than its domain has,
+// and that is to be changed. What has finished runs nothing, what stops starts
+// as what is there, and what never started has no version.
+func (d *decision) stale(i *Instance) bool {
+	runs := i.State == topics.Running || i.State == topics.Starting || i.Version != "" && i.State.Listed() && i.State != topics.Stopping
+	return runs && i.Runs != None && i.Catalog != "" && i.Catalog != i.Version && i.Catalog != i.Given && i.Settled &&
+		d.RefusedVersions[i.Catalog] == "" && (!d.Manual || slices.Contains(d.Approved, i.Catalog))
+}
+
+func (d *decision) outdated(i *Instance) bool { return d.wrong(i) || d.stale(i) }
+
+// watched tells whether an instance has what it is to have, and the next one
+// has to wait for it. One that is in trouble is no longer waited for: what that
+// means for the rollout, failure says.
+func (d *decision) watched(i *Instance) bool {
+	switch {
+	case i.Proved || !i.Tried && !d.trial(i) && (d.HasStable || i.Runs != Next):
+		return false
+	case !i.Online:
+		return !i.Late
+	case i.Trouble() != "":
+		return false
+	}
+	return true
+}
+
+// trial tells whether an instance runs under a definition that has yet to
+// prove itself.
+func (d *decision) trial(i *Instance) bool {
+	return !d.Same && d.HasStable && i.Runs == Next && d.target == Next
+}
+
+// changes tells whether there is anything but the first definition of a
+// service on its way.
+func (d *decision) changes() bool {
+	return slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Tried || d.trial(&i) })
+}
+
+// proved tells whether Next got well anywhere.
+func (d *decision) proved() bool {
+	return slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Runs == Next && i.Proved })
+}
+
+// failure finds a changed instance that did not get well, and tells whether
+// that is the definition's fault or the version's.
+func (d *decision) failure() *Failure {
+	for n := range d.Instances {
+		i := &d.Instances[n]
+		if i.Leaving || i.Excused || i.Runs == None {
+			continue
+		}
+		why := i.Trouble()
+		if why == "" && !i.Online && i.Late && (i.Tried || d.trial(i)) && !d.proved() {
+			why = "its domain went away meanwhile"
+		}
+		switch {
+		case why == "":
+		case d.target == Next && i.Runs == Next && !d.Same && (i.Tried || d.trial(i)):
+			return &Failure{Domain: i.Domain, Why: why}
+		case d.blames(i):
+			return &Failure{Version: i.Version, Domain: i.Domain, Why: why}
+		}
+	}
+	return nil
+}
+
+// blames tells whether the version of an instance in trouble is one that is
+// being rolled out: it was restarted for it, or others are to be.
+func (d *decision) blames(i *Instance) bool {
+	definition := d.wrong(i) || d.target == None && i.Runs == Next // that was blamed already
+	if definition || i.Version == "" || d.RefusedVersions[i.Version] != "" {
+		return false
+	}
+	wanted, proved := i.Tried && i.Given == i.Version, false
+	for n := range d.Instances {
+		other := &d.Instances[n]
+		wanted = wanted || other.Catalog == i.Version && d.stale(other)
+		proved = proved || other.Version == i.Version && other.Proved
+	}
+	return wanted && (i.Tried || !proved)
+}
+
+// problem says what was refused, to people.
+func (d *decision) problem() string {
+	var all []string
+	switch {
+	case d.Refused == "" || d.Same:
+	case d.HasStable:
+		all = append(all, "the changed definition did not get healthy: "+d.Refused+"; the one before is in force until it is changed again or `update` says so")
+	default:
+		all = append(all, "the changed definition did not get healthy: "+d.Refused+"; it goes no further, and none before it is known, until it is changed again or `update` says so")
+	}
+	for _, version := range slices.Sorted(keys(d.RefusedVersions)) {
+		if slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Version == version || i.Catalog == version }) {
+			all = append(all, fmt.Sprintf("version %s did not get healthy: %s; it goes no further until `update` says so or another version is there; files are not taken back by the dominion", version, d.RefusedVersions[version]))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+func keys[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// well tells whether an instance does what it is for.
+func (i *Instance) well() bool {
+	return i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
+}
+
+// Trouble says what is wrong with an instance under what was ordered, beyond
+// that it needs time. An ordered table: the first row that fits decides.
+func (i *Instance) Trouble() string {
+	switch {
+	case !i.Online:
+		return ""
+	case i.Late && !i.Took:
+		return "it was not restarted in time"
+	case !i.Took:
+		return ""
+	case i.State == topics.Failed:
+		return "it failed"
+	case i.State == topics.Running && i.Health == topics.Unhealthy:
+		return "it is unhealthy"
+	case i.Crashes >= crashes && !i.well():
+		return fmt.Sprintf("it crashed %d times", i.Crashes)
+	case i.Late:
+		return "it was not healthy in time"
+	}
+	return ""
+}
+
+// standing says in words how an instance is.
+func (i *Instance) standing() string {
+	switch {
+	case !i.Online:
+		return "not online"
+	case !i.Took:
+		return "given it now"
+	case i.well():
+		return "healthy and watched for a moment"
+	case i.State == topics.Running:
+		return string(cmp.Or(i.Health, topics.UnknownHealth))
+	case i.State == "":
+		return "given it now"
+	}
+	return string(i.State)
+}

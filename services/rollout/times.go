@@ -1,0 +1,93 @@
+package rollout
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Times of a rollout that no definition names.
+const (
+	// SettleCatalog is how long a domain's catalog has to say the same version
+	// before that is rolled out: what is being copied there changes file by file.
+	SettleCatalog = 5 * time.Second
+	// unchecked is how long an instance is watched whose health nobody asks.
+	unchecked = 5 * time.Second
+	// slack is given to messages and machines beyond what a definition allows.
+	slack = 5 * time.Second
+)
+
+// Watch is how long an instance has to be well before the next one is changed:
+// as long as its health check takes to find it unhealthy.
+func Watch(s topics.Spec) time.Duration {
+	h := s.Health
+	if h == nil || h.HTTP == "" && !h.TCP && h.MQTT == "" {
+		if h != nil {
+			return max(unchecked, h.Watchdog.Duration())
+		}
+		return unchecked
+	}
+	interval, timeout, failures := checks(*h)
+	return time.Duration(failures)*interval + timeout
+}
+
+// Patience is how long a changed instance may take to be well: to stop, to
+// start, and to be found healthy.
+func Patience(s topics.Spec) time.Duration {
+	start, stop := s.StartTimeout.Duration(), s.StopTimeout.Duration()
+	if start <= 0 {
+		start = services.DefaultStartTimeout
+	}
+	if stop <= 0 {
+		stop = services.DefaultStopTimeout
+	}
+	var h topics.HealthCheck
+	if s.Health != nil {
+		h = *s.Health
+	}
+	interval, timeout, failures := checks(h)
+	return stop + start + time.Duration(failures)*interval + timeout + slack
+}
+
+func checks(h topics.HealthCheck) (interval, timeout time.Duration, failures int) {
+	interval, timeout, failures = h.Interval.Duration(), h.Timeout.Duration(), h.Failures
+	if interval <= 0 {
+		interval = services.DefaultHealthInterval
+	}
+	if timeout <= 0 {
+		timeout = services.DefaultHealthTimeout
+	}
+	if failures <= 0 {
+		failures = services.DefaultHealthFailures
+	}
+	return interval, timeout, failures
+}
+
+// Identity digests what of a spec is rolled out instance by instance: what
+// needs a restart, and how it is told to be well. Timeouts and the restart
+// policy harm no instance that is well, so they are in force everywhere at once.
+func Identity(s topics.Spec) string {
+	return s.Revision + "." + digest(string(topics.Encode(s.Health)))
+}
+
+// Revise returns the revision of a spec that restarts an instance for the
+// version of its catalog. Another attempt gives another revision.
+func Revise(revision, version string, attempt int) string {
+	return Base(revision) + "-" + digest(version+"\x00"+strconv.Itoa(attempt))
+}
+
+// Base returns the revision of the definition that a revision was made of.
+func Base(revision string) string {
+	base, _, _ := strings.Cut(revision, "-")
+	return base
+}
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:4])
+}
