@@ -129,7 +129,7 @@ while :; do sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'; done`)
 		}
 	}()
 	groups := map[string]int{"busy": c.Process.Pid}
-	m := NewMeter(t.TempDir())
+	var m *Meter
 	// until both have worked for a while, by their own account
 	deadline := time.Now().Add(30 * time.Second)
 	for {
