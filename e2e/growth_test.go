@@ -111,21 +111,7 @@ func (w *town) start() {
 // cpu is what the hub has used of the processor.
 func (w *town) cpu() time.Duration {
 	w.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.hub.PID()))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	var ticks int64
-	for _, s := range f[11:13] { // utime, stime: fields 14 and 15, in hundredths of a second
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return cpuOf(w.t, w.hub)
 }
 
 func (w *town) io(t *testing.T, name string) int64 { return field(t, w.hub.PID(), "io", name) }
