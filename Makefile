@@ -39,7 +39,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Every Go file of ours; .cache holds other people's.
 GO_FILES = find . -name '*.go' -not -path './.cache/*' -not -path './dist/*'
 
-.PHONY: build demo test check e2e try-units bench bench-broker install uninstall help \
+.PHONY: build demo test check e2e soak simulate try-units bench bench-broker install uninstall help \
 	format check-format check-vet check-lint check-imports check-race \
 	check-fuzz check-docs check-cross docs sizes clean
 
@@ -59,6 +59,16 @@ check: check-format check-vet check-lint check-imports check-docs check-cross ch
 e2e: build ## try the programs with real clients on several hosts (network namespaces: root; gets mosquitto and iproute2 from Debian)
 	sh build/e2e-needs.sh
 	DOMINION_E2E=1 go test ./e2e -count=1 -timeout 20m -v
+
+SOAK ?= 10m
+soak: build ## let everything happen to a home on several hosts for SOAK=10m (SEED=n: that again)
+	sh build/e2e-needs.sh
+	DOMINION_E2E=1 DOMINION_E2E_SOAK=$(SOAK) DOMINION_E2E_SEED=$(SEED) go test ./e2e -run '^TestSoak$$' -count=1 -timeout 24h -v
+
+SEEDS ?= 100
+DAYS  ?= 7
+simulate: ## run homes in virtual time: SEEDS=100 for minutes with the broker and for DAYS=7 without
+	go test ./simulation -run 'TestFaults|TestWeeks' -count=1 -timeout 24h -v -seed $(or $(SEED),1) -seeds $(SEEDS) -days $(DAYS)
 
 try-units: build ## try install, systemd units and uninstall on a machine made of namespaces (root, systemd)
 	sh build/try-units.sh
