@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/services/rollout"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -182,6 +183,8 @@ func (l *laws) userSays(service string, m topics.Message) {
 	w := l.want(service)
 	next := w.now
 	switch word := string(m.Payload); word {
+	case topics.Update:
+		return
 	case topics.Restart:
 		l.restarted[service] = time.Now()
 		return
@@ -344,10 +347,27 @@ func (l *laws) withCause(name string, k *known, c topics.StartCommand) {
 		switch {
 		case !stays && !l.mustLeave(i.Service, name, k):
 			l.violated("nothing healthy is stopped without cause", "%s leaves %s", i.Service, name)
-		case stays && spec.Revision != i.Revision && !l.revisions[i.Service][spec.Revision]:
+		case stays && spec.Revision != i.Revision && !l.revisions[i.Service][rollout.Base(spec.Revision)]:
 			l.violated("nothing healthy is restarted without cause", "%s on %s is of revision %s and ordered as %s, which no definition is", i.Service, name, i.Revision, spec.Revision)
+		case stays && spec.Revision != i.Revision && rollout.Base(spec.Revision) == rollout.Base(i.Revision) && !k.updated(i.Service):
+			l.violated("nothing healthy is restarted without cause", "%s on %s is of revision %s and ordered as %s, and its domain has no other version of it", i.Service, name, i.Revision, spec.Revision)
 		}
 	}
+}
+
+// updated tells whether a domain has another version of a service than it runs.
+func (k *known) updated(service string) bool {
+	for _, s := range k.status.any() {
+		if s == nil {
+			continue
+		}
+		for _, row := range s.Catalog {
+			if row.Service == service && row.Version != instance(s, service).Version {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func instances(s *topics.Domain) []topics.Instance {

@@ -56,9 +56,8 @@ type illness struct {
 }
 
 type process struct {
-	service, token string
-	tell           func(supervisor.Exit)
-	since          time.Time
+	service, version, token string
+	tell                    func(supervisor.Exit)
 }
 
 func newMachine(h *home, name string) *machine {
@@ -95,10 +94,13 @@ func (m *machine) remove(service string) {
 }
 
 func (m *machine) Start(c supervisor.Command, tell func(supervisor.Exit)) (supervisor.Group, error) {
-	p := &process{tell: tell, since: time.Now()}
+	p := &process{tell: tell}
 	for _, kv := range c.Env {
 		if v, ok := strings.CutPrefix(kv, "SERVICE_NAME="); ok {
 			p.service = v
+		}
+		if v, ok := strings.CutPrefix(kv, "SERVICE_VERSION="); ok {
+			p.version = v
 		}
 		if v, ok := strings.CutPrefix(kv, "DOMINION_INSTANCE="); ok {
 			p.token = v
@@ -139,7 +141,7 @@ func (m *machine) Lives(string) []supervisor.Life {
 	for pid, p := range m.procs {
 		all = append(all, supervisor.Life{
 			Token: p.token, Group: supervisor.Group{PID: pid, Started: uint64(pid)}, UID: os.Getuid(),
-			Env: map[string]string{"SERVICE_NAME": p.service}, Args: []string{"true"},
+			Env: map[string]string{"SERVICE_NAME": p.service, "SERVICE_VERSION": p.version}, Args: []string{"true"},
 		})
 	}
 	return all

@@ -299,6 +299,7 @@ func (s *storm) calm(within time.Duration) {
 	for service := range s.house.services {
 		s.say(service, topics.On)
 		s.say(service, `{"replicas": 0}`)
+		s.say(service, topics.Update) // what did not get healthy while it was ill
 	}
 	for _, m := range s.all() {
 		s.net.publish(topics.Message{Topic: s.tree.Domain(topics.DomainDrainSet, m.name), Payload: []byte(topics.Off), QoS: 1})

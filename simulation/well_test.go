@@ -10,6 +10,7 @@ import (
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/services/rollout"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -85,14 +86,19 @@ func (h *home) missing() string {
 	return strings.Join(all, "\n")
 }
 
-// alike: a changed definition has reached every instance.
+// alike: a changed definition and a new version have reached every instance.
 func (h *home) alike(name string, d services.Definition, note func(string, ...any)) {
 	want := d.Spec(nil).Revision
 	for _, m := range h.all() {
 		m.mu.Lock()
 		for _, p := range m.procs {
-			if _, revision, _ := strings.Cut(p.token, "."); p.service == name && revision != want {
+			_, revision, _ := strings.Cut(p.token, ".")
+			switch {
+			case p.service != name:
+			case rollout.Base(revision) != want:
 				note("%s on %s is of revision %s, it should be of %s", name, m.name, revision, want)
+			case p.version != m.catalog[name]:
+				note("%s on %s is version %s, there is %s", name, m.name, p.version, m.catalog[name])
 			}
 		}
 		m.mu.Unlock()
