@@ -17,11 +17,28 @@ import (
 
 const labelHint = "use a-z, 0-9 and - only, 63 characters at most, not at the ends a -"
 
+// dominionVariables begins the names of the variables that override a dominion.toml.
+const dominionVariables = "DOMINION_CFG"
+
 func loadDominion(file string, environ []string, m machine) (Dominion, error) {
-	d := Dominion{
-		File:        file,
+	d := defaults()
+	d.File, d.DataDir = file, m.dataDir("dominion", DefaultDataDir, file, environ)
+	l, root := open(file, dominionVariables, environ)
+	l.exists = m.exists
+	if root != nil {
+		root.dominion(&d)
+	}
+	if err := l.finish(); err != nil {
+		return Dominion{}, err
+	}
+	return d, nil
+}
+
+// defaults is a dominion that says nothing.
+func defaults() Dominion {
+	return Dominion{
 		Name:        DefaultName,
-		DataDir:     m.dataDir("dominion", DefaultDataDir, file, environ),
+		DataDir:     DefaultDataDir,
 		TopicPrefix: topics.DefaultPrefix,
 		Broker: Broker{
 			Listen:      DefaultListen,
@@ -32,15 +49,6 @@ func loadDominion(file string, environ []string, m machine) (Dominion, error) {
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: DefaultDiscoveryPrefix},
 		Timing:        DefaultTiming(),
 	}
-	l, root := open(file, "DOMINION_CFG", environ)
-	l.exists = m.exists
-	if root != nil {
-		root.dominion(&d)
-	}
-	if err := l.finish(); err != nil {
-		return Dominion{}, err
-	}
-	return d, nil
 }
 
 func (t *table) dominion(d *Dominion) {

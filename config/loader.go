@@ -47,6 +47,20 @@ type unknownKey struct {
 // open reads file into the root table. A nil table means that nothing can be
 // said beyond the faults of the loader.
 func open(file, prefix string, environ []string) (*loader, *table) {
+	if file == "" {
+		return openText("", "", prefix, environ)
+	}
+	text, err := read(file)
+	if err != nil {
+		return &loader{file: file, faults: Faults{unreadable(file, err)}}, nil
+	}
+	l, root := openText(file, text, prefix, environ)
+	l.folder = absolute(filepath.Dir(file))
+	return l, root
+}
+
+// openText is open for the text of a file.
+func openText(file, text, prefix string, environ []string) (*loader, *table) {
 	l := &loader{
 		file:       file,
 		lines:      make(map[string]int),
@@ -63,14 +77,8 @@ func open(file, prefix string, environ []string) (*loader, *table) {
 		}
 	}
 	root := &table{l: l, variable: prefix}
-	if file == "" {
+	if text == "" {
 		return l, root
-	}
-	l.folder = absolute(filepath.Dir(file))
-	text, err := read(file)
-	if err != nil {
-		l.faults = Faults{unreadable(file, err)}
-		return l, nil
 	}
 	if _, err := toml.Decode(text, &root.values); err != nil {
 		l.faults = Faults{syntax(file, err)}

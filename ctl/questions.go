@@ -34,9 +34,7 @@ func (a *app) addQuestions(root *cobra.Command) {
 	add(topics.VerbDevices, "Other devices on the broker (not yet)", nil, nil, func(*cobra.Command, []string) error {
 		return fail(ExitFailed, "", "devices: not yet: this version knows domains and services only")
 	})
-	add(topics.VerbPlan, "What the hub would do now, with a reason a line", nil, nil, func(cmd *cobra.Command, _ []string) error {
-		return question(a, cmd.Context(), topics.VerbPlan, topics.Ask{}, RenderPlan)
-	})
+	a.addPlan(root)
 	add(topics.VerbWhy, "Why a service runs where it runs, or why it does not", names{"SERVICE", "[DOMAIN]"}, serviceThenDomain,
 		func(cmd *cobra.Command, args []string) error {
 			ask := topics.Ask{Service: args[0], Domain: at(args, 1)}
@@ -140,7 +138,7 @@ func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, er
 	for _, c := range []struct {
 		name, list string
 		known      []string
-	}{{ask.Service, "services", services}, {ask.Domain, "domains", domains}} {
+	}{{ask.Service, "services", services}, {ask.Domain, "domains", domains}, {ask.Without, "domains", domains}} {
 		if c.name == "" || slices.Contains(c.known, c.name) {
 			continue
 		}

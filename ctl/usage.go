@@ -147,15 +147,19 @@ func (a *app) check(want names) cobra.PositionalArgs {
 				return fail(ExitUsage, "did you mean: "+cmd.CommandPath()+" "+args[i+1]+" "+args[i], "the name comes before the number")
 			}
 			if !topics.ValidName(args[i]) {
-				hint := "a name has a-z, 0-9 and - only, 63 at most, no - at the ends"
-				if lower := strings.Trim(strings.ToLower(strings.ReplaceAll(args[i], "_", "-")), "-"); topics.ValidName(lower) {
-					hint = "did you mean: " + a.instead(args[i], lower)
-				}
-				return fail(ExitUsage, hint, "%q cannot be the name of a %s", args[i], strings.ToLower(name))
+				return a.badName(args[i], strings.ToLower(name))
 			}
 		}
 		return nil
 	}
+}
+
+func (a *app) badName(name, of string) error {
+	hint := "a name has a-z, 0-9 and - only, 63 at most, no - at the ends"
+	if lower := strings.Trim(strings.ToLower(strings.ReplaceAll(name, "_", "-")), "-"); topics.ValidName(lower) {
+		hint = "did you mean: " + a.instead(name, lower)
+	}
+	return fail(ExitUsage, hint, "%q cannot be the name of a %s", name, of)
 }
 
 // maxReplicas is more than any home has domains.

@@ -41,6 +41,8 @@ type Options struct {
 	// Watch is told all topics, besides Filters, whose messages are wanted from
 	// now on: those before are not. It must not block. Nil: Attach sets it.
 	Watch func(topics []string)
+	// Environ is what a configuration is read with, as os.Environ gives it.
+	Environ []string
 	// Access says what the broker would answer a user; nil: it is not ours.
 	Access func(topics.Ask) (topics.Access, error)
 	Log    *slog.Logger
@@ -85,6 +87,7 @@ type Hub struct {
 	versions map[string]map[string]int    // by service and version: how many domains that may run it have it
 	rollAt   time.Time                    // when time changes something about that; zero: never
 
+	environ    []string
 	scaling    scaling
 	exclusives exclusives
 	watch      func(topics []string)
@@ -170,6 +173,7 @@ func New(o Options) *Hub {
 		ghosts:    make(map[string]bool),
 		scaling:   newScaling(),
 		watch:     o.Watch,
+		environ:   o.Environ,
 	}
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {

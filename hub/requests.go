@@ -73,7 +73,7 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 	case topics.VerbEvents:
 		return h.lastEvents(ask.Limit), nil
 	case topics.VerbPlan:
-		return h.planLines(), nil
+		return h.planOf(ask)
 	case topics.VerbWhy:
 		return h.why(ask)
 	case topics.VerbVersion:
@@ -286,21 +286,6 @@ func (h *Hub) lastEvents(limit int) []topics.Event {
 		limit = len(h.recent)
 	}
 	return slices.Clone(h.recent[len(h.recent)-limit:])
-}
-
-func (h *Hub) planLines() []topics.PlanLine {
-	lines := h.plan.Lines()
-	for i := range lines {
-		lines[i].Reason += h.rollReason(lines[i].Service, lines[i].Domain)
-	}
-	if !h.ready {
-		for i := range lines {
-			if lines[i].Action != topics.ActionKeep {
-				lines[i].Reason += " (after the hub has settled)"
-			}
-		}
-	}
-	return lines
 }
 
 func (h *Hub) why(ask topics.Ask) (topics.Why, error) {

@@ -26,6 +26,7 @@ type Service struct {
 	Version string
 	Load    func() (config.Dominion, error) // reads the configuration anew
 	Hangup  <-chan os.Signal                // when to do so (SIGHUP)
+	Environ []string                        // that Load reads it with
 	Log     *slog.Logger
 	// Started is called once the broker listens; nil: nobody wants to know.
 	Started func([]broker.Listener)
@@ -71,7 +72,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Log: s.Log})
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Environ: s.Environ, Log: s.Log})
 	if err := h.Attach(b); err != nil {
 		return err
 	}

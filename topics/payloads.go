@@ -296,6 +296,9 @@ type Scale struct {
 	Replicas *int `json:"replicas" doc:"on how many domains it runs; 0: as the configuration says"`
 }
 
+// MaxConfig bounds Ask.Config, in bytes.
+const MaxConfig = 1 << 18
+
 // Ask is the payload of request/<verb>.
 type Ask struct {
 	Transaction string `json:"transaction" doc:"repeated in the response"`
@@ -307,8 +310,8 @@ type Ask struct {
 	Client      string `json:"client,omitempty" doc:"access: the client identifier that is meant"`
 	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver"`
 	Topic       string `json:"topic,omitempty" doc:"access: a topic, or a filter to subscribe to"`
-	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost"`
-	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml"`
+	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost for good"`
+	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
 	Response    string `json:"response_topic,omitempty" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
 	ID          string `json:"id,omitempty" doc:"join: UUID of the domain"`
 	Name        string `json:"name,omitempty" doc:"join: name of the domain"`

@@ -51,7 +51,7 @@ func run() int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	if err = (hub.Service{Config: cfg, Version: version, Load: load, Hangup: hangup, Log: log}).Serve(ctx); err != nil {
+	if err = (hub.Service{Config: cfg, Version: version, Load: load, Environ: os.Environ(), Hangup: hangup, Log: log}).Serve(ctx); err != nil {
 		log.Error("the hub ended", "error", err)
 		return 1
 	}

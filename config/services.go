@@ -1,0 +1,73 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// what of a dominion.toml decides over its services, and holds no password.
+var ofServices = []string{"topic_prefix", "timing", "services"}
+
+// ServicesText checks a dominion.toml as CheckDominion does, without an
+// environment, and returns what a hub has to know of it to tell what its
+// services would be, as TOML: ParseServices reads it. Users and passwords stay
+// where they are. An error is of type Faults.
+func ServicesText(file string) (string, error) {
+	if _, err := loadDominion(file, nil, thisMachine()); err != nil {
+		return "", err
+	}
+	text, err := read(file)
+	if err != nil {
+		return "", Faults{unreadable(file, err)}
+	}
+	var all map[string]any
+	if _, err := toml.Decode(text, &all); err != nil {
+		return "", Faults{syntax(file, err)}
+	}
+	some := make(map[string]any)
+	for _, key := range ofServices {
+		if v, set := all[key]; set {
+			some[key] = v
+		}
+	}
+	var out strings.Builder
+	if err := toml.NewEncoder(&out).Encode(some); err != nil {
+		return "", Faults{{File: file, Message: fmt.Sprintf("cannot write its services: %v", err), Hint: "dominion -check says more"}}
+	}
+	if out.Len() > topics.MaxConfig {
+		return "", Faults{{File: file, Message: fmt.Sprintf("its services are longer than the %d bytes that a hub takes", topics.MaxConfig), Hint: "reload the hub with it to see"}}
+	}
+	return out.String(), nil
+}
+
+// ParseServices reads the services of a text that ServicesText wrote, as a hub
+// with this environment would. It opens no file.
+func ParseServices(text string, environ []string) ([]services.Definition, error) {
+	if len(text) > topics.MaxConfig {
+		return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
+	}
+	var ours []string
+	for _, v := range environ {
+		for _, key := range ofServices {
+			if strings.HasPrefix(v, dominionVariables+"_"+strings.ToUpper(key)) {
+				ours = append(ours, v)
+			}
+		}
+	}
+	l, root := openText("", text, dominionVariables, ours)
+	d := defaults()
+	if root != nil {
+		root.dominion(&d)
+	}
+	var faults Faults
+	if err := l.finish(); errors.As(err, &faults) {
+		return nil, fmt.Errorf("the configuration is refused: %w", faults[:min(len(faults), 10)])
+	}
+	return d.Services, nil
+}

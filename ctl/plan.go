@@ -1,0 +1,81 @@
+package ctl
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// addPlan adds plan, which also asks what would be.
+func (a *app) addPlan(root *cobra.Command) {
+	var ask topics.Ask
+	var file string
+	c := &cobra.Command{
+		Use: topics.VerbPlan, Short: "What the hub would do now, or then, with a reason a line", GroupID: "look",
+		Long: `What the hub would do now, with a reason a line: start, stop, keep, or wait.
+
+With --without it is what the hub would do if that domain were lost for good, and
+with --config what it would do if it were reloaded with that file. Both together
+work. Nothing happens by it.`,
+		Example: `  dominionctl plan
+  dominionctl plan --without pi-kitchen           before you unplug it
+  dominionctl plan --config dominion.toml         before you reload the hub with it`,
+		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch without := cmd.Flags().Lookup("without"); {
+			case !without.Changed:
+			case topics.ValidName(ask.Without):
+			default:
+				return a.badName(ask.Without, "domain")
+			}
+			if cmd.Flags().Lookup("config").Changed {
+				if err := a.readServices(file, &ask); err != nil {
+					return err
+				}
+			}
+			return question(a, cmd.Context(), topics.VerbPlan, ask, RenderPlan)
+		},
+	}
+	c.Flags().StringVar(&ask.Without, "without", "", "as if `DOMAIN` were lost for good")
+	c.Flags().StringVar(&file, "config", "", "as if `FILE` were the hub's dominion.toml")
+	_ = c.RegisterFlagCompletionFunc("without", a.completed(aDomain))
+	_ = c.RegisterFlagCompletionFunc("config", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"toml"}, cobra.ShellCompDirectiveFilterFileExt
+	})
+	root.AddCommand(c)
+}
+
+// readServices puts what a dominion.toml says of services into the question.
+// What is wrong with it is said here, with file and line: the hub sees no file.
+func (a *app) readServices(file string, ask *topics.Ask) error {
+	if file == "" {
+		return fail(ExitUsage, "write: dominionctl plan --config FILE", "--config needs the path of a file")
+	}
+	text, err := config.ServicesText(file)
+	var faults config.Faults
+	switch {
+	case errors.As(err, &faults):
+		what := "1 fault"
+		if len(faults) > 1 {
+			what = fmt.Sprintf("%d faults", len(faults))
+		}
+		if a.json { // one document says it all
+			what = strings.ReplaceAll(faults.Error(), "\n", "; ")
+		} else {
+			for _, f := range faults {
+				a.say("%s", f)
+			}
+		}
+		return fail(ExitUsage, "", "cannot plan with %s: %s", file, what)
+	case err != nil:
+		return fail(ExitUsage, "", "cannot plan with %s: %v", file, err)
+	}
+	// An empty configuration is one, too: nothing would run.
+	ask.Config = text + "\n"
+	return nil
+}

@@ -1,0 +1,195 @@
+package hub_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// plan asks for a plan and returns it as "action service domain".
+func (h *home) plan(ask string) (lines []string, reasons map[string]string) {
+	h.Helper()
+	reply := h.ask(topics.VerbPlan, ask)
+	if reply.Status != topics.StatusOK {
+		h.Fatalf("plan %s: %s", ask, reply.Error)
+	}
+	all, err := topics.Decode[[]topics.PlanLine]("plan", reply.Data)
+	if err != nil {
+		h.Fatal(err)
+	}
+	reasons = make(map[string]string)
+	for _, l := range all {
+		line := strings.TrimSpace(l.Action + " " + l.Service + " " + l.Domain)
+		lines = append(lines, line)
+		reasons[line] = l.Reason
+	}
+	return lines, reasons
+}
+
+// changes are the lines of a plan that start or stop something.
+func changes(lines []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
+		return !strings.HasPrefix(l, "start ") && !strings.HasPrefix(l, "stop ")
+	})
+}
+
+// orders returns what the commands to some agents held last.
+func (h *home) orders(agents ...*agent) map[string][]string {
+	all := make(map[string][]string)
+	for _, a := range agents {
+		c := get[topics.StartCommand](h, h.tree.Domain(topics.DomainServicesSet, a.name))
+		for service := range c.Services {
+			all[a.name] = append(all[a.name], service)
+		}
+		slices.Sort(all[a.name])
+	}
+	return all
+}
+
+const pair = `
+[services.web]
+port = 8080
+[services.lamp]
+priority = "required"
+dependencies = ["web"]
+traits = ["lamp"]
+[services.clock]
+priority = "required"
+replicas = 1
+`
+
+// What the hub says it would do without a domain is what it does when that
+// domain is lost.
+func TestPlanWithout(t *testing.T) {
+	inHome(t, pair, func(h *home) {
+		a := h.agent("attic", nil, "web", "clock")
+		b := h.agent("kitchen", []string{"lamp"}, "web", "lamp", "clock")
+		for _, one := range []*agent{a, b} {
+			if err := one.join(); err != nil {
+				h.Fatal(err)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		before, commands := h.orders(a, b), a.commands+b.commands
+		first, other := a, b // the one that runs web is to be lost
+		if !slices.Contains(before[a.name], "web") {
+			first, other = b, a
+		}
+		lines, reasons := h.plan(fmt.Sprintf(`{"transaction":"t","without":%q}`, first.name))
+		if len(changes(lines)) == 0 {
+			h.Fatalf("nothing would change: %q %v", lines, before)
+		}
+		for line, reason := range reasons {
+			if strings.HasPrefix(line, "keep ") && strings.HasSuffix(line, " "+first.name) && !strings.Contains(reason, first.name+" is lost") && !strings.Contains(reason, "no other domain can run it") {
+				h.Errorf("%s: %s", line, reason)
+			}
+		}
+		if now, n := h.orders(a, b), a.commands+b.commands; fmt.Sprint(now) != fmt.Sprint(before) || n != commands {
+			h.Errorf("the question ordered something: %v, then %v", before, now)
+		}
+		if again, _ := h.plan(`{"transaction":"t"}`); len(changes(again)) > 0 {
+			h.Errorf("the question stays in the plan: %q", again)
+		}
+		defer first.quit()
+		first.cut()
+		time.Sleep(3600 * time.Millisecond) // lost, and gone
+		got := append(before[other.name], started(changes(lines), other.name)...)
+		slices.Sort(got)
+		if now := h.orders(other)[other.name]; !slices.Equal(now, got) {
+			h.Errorf("said %q, so %s would run %q, and it runs %q", lines, other.name, got, now)
+		}
+		other.leave()
+	})
+}
+
+func started(lines []string, domain string) (services []string) {
+	for _, l := range lines {
+		if w := strings.Fields(l); w[0] == "start" && w[2] == domain {
+			services = append(services, w[1])
+		}
+	}
+	return services
+}
+
+// What the hub says it would do with another configuration is what it does when
+// it is reloaded with it.
+func TestPlanWithConfig(t *testing.T) {
+	inHome(t, pair, func(h *home) {
+		a := h.agent("attic", nil, "web", "clock", "radio")
+		b := h.agent("kitchen", []string{"lamp"}, "web", "lamp", "clock")
+		for _, one := range []*agent{a, b} {
+			if err := one.join(); err != nil {
+				h.Fatal(err)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		before := h.orders(a, b)
+		next := strings.Replace(strings.Replace(pair, "8080", "8081", 1), "[services.clock]", "[services.radio]\n[services.clock]", 1)
+		next = strings.Replace(next, "[services.radio]", "[services.radio]\npriority = \"required\"", 1)
+		next = strings.Replace(next, "replicas = 1", "replicas = 2", 1)
+		file := filepath.Join(h.TempDir(), "next.toml")
+		if err := os.WriteFile(file, []byte(next), 0o600); err != nil {
+			h.Fatal(err)
+		}
+		text, err := config.ServicesText(file)
+		if err != nil {
+			h.Fatal(err)
+		}
+		lines, reasons := h.plan(string(topics.Encode(topics.Ask{Transaction: "t", Config: text})))
+		restarts := false
+		for line, reason := range reasons {
+			says := strings.Contains(reason, "web is restarted there")
+			restarts = restarts || says
+			if says != strings.HasPrefix(line, "keep web ") {
+				h.Errorf("%s: %s", line, reason)
+			}
+		}
+		if !restarts {
+			h.Errorf("no restart of web: %q", reasons)
+		}
+		if now := h.orders(a, b); fmt.Sprint(now) != fmt.Sprint(before) {
+			h.Errorf("the question ordered something: %v, then %v", before, now)
+		}
+		cfg, err := config.LoadDominion(file, nil)
+		if err != nil {
+			h.Fatal(err)
+		}
+		webs := a.started("web") + b.started("web")
+		h.hub.Reload(cfg, nil)
+		time.Sleep(100 * time.Millisecond) // before anything is ready
+		for _, one := range []*agent{a, b} {
+			want := append(slices.Clone(before[one.name]), started(changes(lines), one.name)...)
+			slices.Sort(want)
+			if now := h.orders(one)[one.name]; !slices.Equal(now, want) {
+				h.Errorf("said %q, so %s would run %q, and it runs %q", lines, one.name, want, now)
+			}
+		}
+		if n := a.started("web") + b.started("web"); n != webs+1 {
+			h.Errorf("web was started %d times, said that it would be restarted", n-webs)
+		}
+
+		// Without what is needed, and with an empty one: all stops.
+		if lines, _ := h.plan(`{"transaction":"t","config":"\n","without":"kitchen"}`); !slices.Contains(lines, "stop radio attic") || slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "start") }) {
+			h.Errorf("with an empty configuration: %q", lines)
+		}
+		for ask, want := range map[string]string{
+			`{"transaction":"t","without":"cellar"}`:                             `there is no domain "cellar"; known are: attic, kitchen`,
+			`{"transaction":"t","config":"[services.web]\nprot = 1"}`:            `unknown key (did you mean "port"?)`,
+			`{"transaction":"t","config":"[services"}`:                           "cannot read it as TOML",
+			`{"transaction":"t","config":"` + strings.Repeat("#", 1<<18) + `a"}`: "longer than 262144 bytes",
+		} {
+			if reply := h.ask(topics.VerbPlan, ask); reply.Status != topics.StatusError || !strings.Contains(reply.Error, want) {
+				h.Errorf("%.60s: %+v", ask, reply)
+			}
+		}
+		a.leave()
+		b.leave()
+	})
+}
