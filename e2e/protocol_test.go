@@ -44,12 +44,14 @@ const (
 		generation count
 		run? word
 		lease? number
+		status? count
 	`)
 	metricsShape = shape(`
 		at time
 		load1 number
 		memory_used count
 		memory_total count
+		cores count
 		disk_free count
 		temperature? number
 		services object
@@ -68,6 +70,7 @@ const (
 		addresses list
 		traits list
 		session? word
+		seq? count
 		epoch? count
 		generation? count
 		run? word
@@ -137,6 +140,15 @@ const (
 		healthy count
 		reason word
 		version? word
+		update? object
+		update.installed_version string
+		update.latest_version string
+		update.in_progress bool
+		update.update_percentage? count
+		update.updated? count
+		update.total? count
+		update.waits? string
+		update.problem? string
 		instances list
 		instances[].domain word
 		instances[].state ` + states + `
