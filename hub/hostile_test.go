@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -45,7 +44,7 @@ func TestNamesAreBounded(t *testing.T) {
 			h.hub.Deliver(topics.Message{Topic: topic + "availability", Payload: []byte("online")})
 			h.hub.Deliver(topics.Message{Topic: topic + "heartbeat", Payload: []byte(fmt.Sprintf(`{"id":"%d","session":"s"}`, n))})
 		}
-		synctest.Wait()
+		time.Sleep(5 * time.Second) // so many are counted seldom
 		if s := h.status().Domains; s.Online+s.Offline != 4096 {
 			h.Errorf("%+v domains", s)
 		}

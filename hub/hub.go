@@ -104,10 +104,11 @@ type Hub struct {
 	views     map[string]topics.Service    // last published, by service
 	published map[string]uint64            // hash of the payload by retained topic: nothing is published twice
 	seed      maphash.Seed                 // of these hashes
-	orders    map[string]string            // service by the transaction of a command to an agent
-	unsaved   bool                         // something of the store has changed in this pass
-	removed   map[string]bool              // discovery topics that were cleared in this run
-	ghosts    map[string]bool              // discovery topics of ours that an earlier run left
+	counted   counted
+	orders    map[string]string // service by the transaction of a command to an agent
+	unsaved   bool              // something of the store has changed in this pass
+	removed   map[string]bool   // discovery topics that were cleared in this run
+	ghosts    map[string]bool   // discovery topics of ours that an earlier run left
 	recent    []topics.Event
 	problem   string // of the last reload
 	wake      time.Time
@@ -267,6 +268,7 @@ func (h *Hub) round(events []event, now time.Time) {
 	h.scaleAll(now)
 	h.save()
 	h.pass(now)
+	h.publishCounts(now)
 }
 
 // pass plans until nothing changes any more. A pass is followed by a rest as
@@ -302,7 +304,7 @@ func (h *Hub) stop() {
 	h.event(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
 	h.save()
 	h.ready = false
-	h.publishHub()
+	h.publishHub(time.Now())
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
 }
 
@@ -340,7 +342,8 @@ func (h *Hub) connect(now time.Time) {
 	if h.settleBy.IsZero() {
 		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
 	}
-	h.publishHub() // first: whoever sees "online" shall not see an older run's epoch beside it
+	h.counted = counted{} // said again
+	h.publishHub(now)     // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }
 

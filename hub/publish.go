@@ -14,16 +14,18 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// retain publishes a retained topic, if its payload is not the last one. Of
-// that it knows the hash alone, which is as good as never the same by chance,
-// and 8 bytes where a thousand domains have many megabytes to show.
-func (h *Hub) retain(topic string, payload []byte) {
+// retain publishes a retained topic, if its payload is not the last one, and
+// tells whether it did. Of that it knows the hash alone, which is as good as
+// never the same by chance, and 8 bytes where a thousand domains have many
+// megabytes to show.
+func (h *Hub) retain(topic string, payload []byte) (said bool) {
 	sum := maphash.Bytes(h.seed, payload)
 	if last, known := h.published[topic]; known && last == sum {
-		return
+		return false
 	}
 	h.published[topic] = sum
 	h.bus.Publish(topics.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
+	return true
 }
 
 // clear takes a retained topic out of the broker.
@@ -86,9 +88,42 @@ func (h *Hub) eventOf(d *domain, t topics.EventType, message string) {
 	h.event(topics.Event{Type: t, Domain: d.name, Message: message})
 }
 
-// publishHub says what the hub is and counts.
-func (h *Hub) publishHub() {
-	h.retain(h.tree.Hub(topics.HubStatus), topics.Encode(h.hubStatus()))
+// publishHub says what the hub is and counts. Each domain hears it for who we
+// are and none for what we count, so new counts rest a millisecond for each
+// domain beyond a hundred: a home has none of that, and a thousand domains are
+// not told three times of a switch that one of them obeys.
+func (h *Hub) publishHub(now time.Time) {
+	s, was := h.hubStatus(), h.counted.status
+	was.Domains, was.Services = s.Domains, s.Services
+	if h.counted.owed = s == was && now.Before(h.counted.rest); h.counted.owed {
+		h.due(h.counted.rest)
+		return
+	}
+	payload := topics.Encode(s)
+	if h.retain(h.tree.Hub(topics.HubStatus), payload) {
+		h.counted = counted{status: s, rest: now.Add(time.Duration(len(h.domains)-countedAtOnce) * time.Millisecond)}
+	}
+}
+
+// countedAtOnce is how many domains hear new counts at once.
+const countedAtOnce = 100
+
+// counted is the hub/status that was said last.
+type counted struct {
+	status topics.Hub
+	rest   time.Time // until then new counts wait
+	owed   bool      // they do
+}
+
+// publishCounts says what publishHub held back.
+func (h *Hub) publishCounts(now time.Time) {
+	switch {
+	case !h.counted.owed || !h.connected:
+	case now.Before(h.counted.rest):
+		h.due(h.counted.rest)
+	default:
+		h.publishHub(now)
+	}
 }
 
 func (h *Hub) hubStatus() topics.Hub {

@@ -30,7 +30,7 @@ func (h *Hub) reconcile(now time.Time) {
 	}
 	h.dropRetired()
 	h.viewServices(c)
-	h.publishHub()
+	h.publishHub(now)
 	h.publishDiscovery(c)
 }
 
