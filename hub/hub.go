@@ -104,7 +104,7 @@ type Hub struct {
 	views     map[string]topics.Service    // last published, by service
 	published map[string]uint64            // hash of the payload by retained topic: nothing is published twice
 	seed      maphash.Seed                 // of these hashes
-	counted   counted
+	tally     tally
 	orders    map[string]string // service by the transaction of a command to an agent
 	unsaved   bool              // something of the store has changed in this pass
 	removed   map[string]bool   // discovery topics that were cleared in this run
@@ -342,7 +342,7 @@ func (h *Hub) connect(now time.Time) {
 	if h.settleBy.IsZero() {
 		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
 	}
-	h.counted = counted{} // said again
+	h.tally = tally{} // said again
 	h.publishHub(now)     // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }

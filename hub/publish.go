@@ -93,23 +93,23 @@ func (h *Hub) eventOf(d *domain, t topics.EventType, message string) {
 // domain beyond a hundred: a home has none of that, and a thousand domains are
 // not told three times of a switch that one of them obeys.
 func (h *Hub) publishHub(now time.Time) {
-	s, was := h.hubStatus(), h.counted.status
+	s, was := h.hubStatus(), h.tally.status
 	was.Domains, was.Services = s.Domains, s.Services
-	if h.counted.owed = s == was && now.Before(h.counted.rest); h.counted.owed {
-		h.due(h.counted.rest)
+	if h.tally.owed = s == was && now.Before(h.tally.rest); h.tally.owed {
+		h.due(h.tally.rest)
 		return
 	}
 	payload := topics.Encode(s)
 	if h.retain(h.tree.Hub(topics.HubStatus), payload) {
-		h.counted = counted{status: s, rest: now.Add(time.Duration(len(h.domains)-countedAtOnce) * time.Millisecond)}
+		h.tally = tally{status: s, rest: now.Add(time.Duration(len(h.domains)-countedAtOnce) * time.Millisecond)}
 	}
 }
 
 // countedAtOnce is how many domains hear new counts at once.
 const countedAtOnce = 100
 
-// counted is the hub/status that was said last.
-type counted struct {
+// tally is the hub/status that was said last.
+type tally struct {
 	status topics.Hub
 	rest   time.Time // until then new counts wait
 	owed   bool      // they do
@@ -118,9 +118,9 @@ type counted struct {
 // publishCounts says what publishHub held back.
 func (h *Hub) publishCounts(now time.Time) {
 	switch {
-	case !h.counted.owed || !h.connected:
-	case now.Before(h.counted.rest):
-		h.due(h.counted.rest)
+	case !h.tally.owed || !h.connected:
+	case now.Before(h.tally.rest):
+		h.due(h.tally.rest)
 	default:
 		h.publishHub(now)
 	}
