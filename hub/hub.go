@@ -343,7 +343,7 @@ func (h *Hub) connect(now time.Time) {
 		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
 	}
 	h.tally = tally{} // said again
-	h.publishHub(now)     // first: whoever sees "online" shall not see an older run's epoch beside it
+	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }
 
