@@ -178,8 +178,12 @@ func (f *fuss) status(name string) topics.Domain {
 		}
 		ordered := f.h.domains[name] != nil && f.h.domains[name].ordered.services[d.Name]
 		if ordered == (f.r.IntN(6) > 0) {
+			revision := "of-another-time"
+			if known := f.h.domains[name]; known != nil && known.given[d.Name] != nil && f.r.IntN(4) > 0 {
+				revision = known.given[d.Name].spec.Revision
+			}
 			s.Services = append(s.Services, topics.Instance{
-				Service: d.Name, Version: "1.0.0", Port: 80 + f.r.IntN(2),
+				Service: d.Name, Version: []string{"1.0.0", "2.0.0"}[f.r.IntN(12)/11], Revision: revision, Restarts: f.r.IntN(4), Port: 80 + f.r.IntN(2),
 				State:  []topics.State{topics.Running, topics.Running, topics.Running, topics.Starting, topics.Failed, topics.Stopping, topics.Finished}[f.r.IntN(7)],
 				Health: []topics.Health{topics.Healthy, topics.Healthy, topics.Unhealthy, ""}[f.r.IntN(4)],
 			})

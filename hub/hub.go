@@ -374,6 +374,7 @@ func (h *Hub) settled(now time.Time) {
 		}
 	}
 	h.ready, h.dirty = true, true
+	h.pruneRollouts()
 	for _, d := range h.domains {
 		d.expected = false
 	}

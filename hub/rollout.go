@@ -171,6 +171,16 @@ func (h *Hub) expireRollouts(now time.Time) {
 	h.dueRollouts()
 }
 
+// pruneRollouts forgets services that are gone from the configuration since the
+// last run: what was rolled out then is of no use, and may hold secrets.
+func (h *Hub) pruneRollouts() {
+	for _, service := range h.store.Rollouts() {
+		if !h.defined(service) {
+			h.keep(func(s *store.State) { delete(s.Rollouts, service) })
+		}
+	}
+}
+
 // rolling is one service while it is decided on.
 type rolling struct {
 	service  string

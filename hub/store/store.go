@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -129,6 +130,9 @@ func (s *Store) Wants() map[string]planner.Want { return maps.Clone(s.state.Want
 // Patience is how long leases that an earlier run gave may matter, as far as
 // this file knows.
 func (s *Store) Patience() time.Duration { return s.state.Patience.Duration() }
+
+// Rollouts names the services of which there is something kept.
+func (s *Store) Rollouts() []string { return slices.Collect(maps.Keys(s.state.Rollouts)) }
 
 // Rollout returns what is kept of how a service changed. It must not be changed.
 func (s *Store) Rollout(service string) Rollout { return s.state.Rollouts[service] }
