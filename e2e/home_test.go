@@ -114,6 +114,7 @@ func (h *Home) Host(name string) *Host {
 	h.must(command("ip", "netns", "add", host.netns))
 	h.t.Cleanup(func() {
 		host.KillAll()
+		host.removeCgroups()
 		host.network.Close()
 		host.must(command("ip", "netns", "del", host.netns))
 	})

@@ -37,6 +37,7 @@ type Host struct {
 	port    string   // its end of the cable at the bridge
 	network *os.File // the namespace
 	inode   uint64   // of the namespace, as /proc tells it
+	started []*Process
 }
 
 // Address is where the host is reached now.
@@ -233,6 +234,7 @@ func (h *Host) Start(name string, args ...string) *Process {
 		defer close(p.done)
 		p.cmd.Wait() // the test asks for the state when it needs it
 	}()
+	h.started = append(h.started, p)
 	h.t.Cleanup(func() {
 		p.Kill()
 		if h.t.Failed() {
