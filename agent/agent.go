@@ -28,6 +28,7 @@ import (
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -52,6 +53,7 @@ type Options struct {
 	Browse   func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
 	Announce func(ctx context.Context, names []string, log *slog.Logger, services ...zeroconf.Service) error
 	Runner   supervisor.Runner
+	Guards   supervisor.Guards
 	Facts    Facts
 }
 
@@ -162,6 +164,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		logs: logs.New(logDir), timing: config.DefaultTiming(), lonelySignal: make(chan bool, 1),
 		refusals: newLimiter(), silence: func() {}, look: a.o.Look,
 	}
+	l.leases = lease.NewKeeper(l.session)
 	l.announce = a.announcement(id)
 	l.post = a.events.Put
 	l.supervisor, err = supervisor.New(supervisor.Options{
@@ -169,7 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
 		Post:   func(e supervisor.Event) { a.events.Put(e) },
 		Listen: l.listen,
-		Report: l.event, Logs: l.logs, Runner: a.o.Runner, Log: a.o.Log,
+		Report: l.event, Logs: l.logs, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
 	})
 	if err != nil {
 		return err

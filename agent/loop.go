@@ -14,6 +14,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -45,6 +46,7 @@ type loop struct {
 	lonelySignal chan bool
 	drop         chan struct{}
 	timing       topics.Timing
+	leases       *lease.Keeper
 
 	// The connection, and what is known by it.
 	conn    Conn // nil: none
@@ -81,6 +83,7 @@ func (l *loop) begin(now time.Time) {
 		l.obeyTiming(l.store.command.Timing)
 	}
 	l.supervisor.Adopt(now)
+	l.leases.Adopt(l.supervisor.Leased()) // that the guards of what was adopted know of
 	if l.store.taken {
 		c := l.store.command
 		l.log.Info("starting what ran before", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
@@ -157,11 +160,11 @@ func (l *loop) turn(now time.Time) {
 	}
 	l.feelLonely(now)
 	if l.ready {
+		l.publishStatus() // before the heartbeat that says which command it is of
 		l.beat(now)
 		if due(&l.metricsAt, now, l.every(topics.MetricsInterval)) {
 			l.metrics(now)
 		}
-		l.publishStatus()
 	}
 }
 
@@ -282,10 +285,11 @@ func (l *loop) beat(now time.Time) {
 // heartbeat publishes the sign of life. It does not move the next one.
 func (l *loop) heartbeat(now time.Time) {
 	l.seq++
-	epoch, generation, _ := l.store.position()
+	at := l.position()
 	l.publish(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
 		ID: l.id, Session: l.session, Seq: l.seq, At: topics.At(now),
-		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: epoch, Generation: generation, Status: l.told,
+		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
+		Lease: topics.Seconds(l.leases.Sending(l.seq, l.supervisor.Clock())),
 	}))
 }
 
@@ -296,10 +300,12 @@ func (l *loop) interval() time.Duration { return max(shortest, l.timing.Heartbea
 
 // publishStatus publishes the status if it is another than the last.
 func (l *loop) publishStatus() {
+	at := l.position()
 	status := topics.Domain{
 		ID: l.id, Name: l.config.Name, Session: l.session, Seq: l.told, Version: l.version, Protocol: topics.Protocol,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
 		Traits: list(l.config.Traits), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
+		Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
 		Services: list(l.supervisor.Instances()), Catalog: list(l.catalog),
 	}
 	if bytes.Equal(topics.Encode(status), l.status) {
@@ -360,25 +366,32 @@ func (l *loop) overrun(lost int) {
 	}
 }
 
-// stop begins the end.
+// stop begins the end. Exclusive services end in any case: nobody would renew
+// their lease, and whoever is to have them next shall not have to wait for it.
 func (l *loop) stop(now time.Time) {
-	if !l.config.StopServicesOnExit {
-		l.log.Info("stopping; the services run on")
-		l.stopBy = now
-		return
-	}
 	longest := services.DefaultStopTimeout
 	for _, s := range l.store.command.Services {
 		longest = max(longest, s.StopTimeout.Duration())
 	}
-	l.log.Info("stopping, with all services")
 	l.stopBy = now.Add(longest + stopMargin)
-	l.supervisor.StopAll(now)
+	switch {
+	case l.config.StopServicesOnExit:
+		l.log.Info("stopping, with all services")
+		l.supervisor.StopAll(now)
+	case l.supervisor.StopExclusive(now):
+		l.log.Info("stopping, with the exclusive services; the others run on")
+	default:
+		l.log.Info("stopping; the services run on")
+	}
 }
 
 // stopped tells whether nothing is left to wait for.
 func (l *loop) stopped(now time.Time) bool {
-	if l.config.StopServicesOnExit && !l.supervisor.Idle() {
+	idle := l.supervisor.IdleExclusive
+	if l.config.StopServicesOnExit {
+		idle = l.supervisor.Idle
+	}
+	if !idle() {
 		if now.Before(l.stopBy) {
 			return false
 		}

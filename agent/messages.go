@@ -41,6 +41,8 @@ func (l *loop) message(m incoming, now time.Time) {
 		}
 	case topics.DomainServicesSet:
 		l.startCommand(m.Message, now)
+	case topics.DomainLease:
+		l.lease(m.Message, now)
 	case topics.DomainCommand:
 		l.command(m.Message, now)
 	case topics.DomainDrainSet:
@@ -194,11 +196,14 @@ func (l *loop) reload(c config.Domain, err error) {
 }
 
 // environment is what services are told of the dominion and this domain.
-func (l *loop) environment(string) map[string]string {
+func (l *loop) environment(service string) map[string]string {
 	e := map[string]string{
 		"DOMINION_TOPIC_PREFIX": l.tree.Prefix(),
 		"DOMAIN_NAME":           l.config.Name,
 		"DOMAIN_IP":             l.address(),
+	}
+	if l.store.command.Services[service].Exclusive {
+		e["DOMINION_FENCE"] = l.fence()
 	}
 	broker := l.store.memory.Hub
 	if broker == "" {

@@ -234,10 +234,6 @@ func TestVersionsAndChecks(t *testing.T) {
 	if r := home.Hub.Exec(nil, programs.dominion, "-config", home.hubFile(), "-check"); r.Code != 2 || !containsAll(r.Stderr+r.Stdout, []string{"a → b"}) {
 		t.Errorf("a circle: %+v", r)
 	}
-	home.Configure(service("a", `exclusive = true`))
-	if r := home.Hub.Exec(nil, programs.dominion, "-config", home.hubFile(), "-check"); r.Code != 2 || !strings.Contains(r.Stderr+r.Stdout, "not yet") {
-		t.Errorf("exclusive: %+v", r)
-	}
 	kitchen := home.Domain("kitchen")
 	kitchen.Configure([]string{"Npbar!"}, "nosuch = true\n")
 	r := home.Hub.Exec(nil, programs.domain, "-config", kitchen.file(), "-check")

@@ -86,6 +86,9 @@ func (s *Supervisor) adopt(r record, now time.Time) bool {
 		}
 	}
 	s.step(v, ev, now)
+	if !r.Finished && v.Spec.Exclusive {
+		s.findGuard(v, now)
+	}
 	return true
 }
 
@@ -108,6 +111,7 @@ func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
 		}
 		r := record{Service: name, Instance: l.Token, Group: l.Group, Version: l.Env["SERVICE_VERSION"], Since: now, Ready: true}
 		r.Port, _ = strconv.Atoi(l.Env["SERVICE_PORT"])
+		r.Spec.Exclusive = l.Env["DOMINION_FENCE"] != ""
 		if l.Env["NOTIFY_SOCKET"] != "" {
 			r.Spec.Health = &topics.HealthCheck{Notify: true}
 			if µs, err := strconv.ParseInt(l.Env["WATCHDOG_USEC"], 10, 32); err == nil {

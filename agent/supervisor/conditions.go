@@ -43,6 +43,9 @@ func checkDue(m *move) bool               { return !m.Checking && m.reached(m.Ch
 func barkDue(m *move) bool  { return m.reached(m.BarkAt) }
 func barkLate(m *move) bool { return barkDue(m) && m.now.Sub(m.BarkAt) > ownDelay }
 
+func isWanted(m *move) bool  { return m.Wanted }
+func leaseOver(m *move) bool { return m.reached(m.Run.LeaseEnd) }
+
 func noTopic(m *move) bool         { return m.check() != mqttCheck }
 func saidBeforeStart(m *move) bool { return of[told](m).stored && !of[told](m).missed }
 func saysNothing(m *move) bool     { return of[told](m).payload == "" } // the topic was cleared

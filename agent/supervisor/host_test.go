@@ -26,6 +26,7 @@ type host struct {
 	s       *Supervisor
 	events  *mailbox.Box[Event]
 	reports []string
+	tokens  []string // of lives that guards are looked for
 	log     bytes.Buffer
 }
 

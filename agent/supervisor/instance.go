@@ -71,6 +71,7 @@ type run struct {
 	Port     int
 	Started  time.Time
 	Ready    time.Time // zero: not yet
+	LeaseEnd time.Time // of an exclusive service
 	Adopted  bool
 	Command  bool          // its service.toml has a health command
 	Watchdog time.Duration // as in its environment; 0: none
@@ -138,8 +139,12 @@ type (
 		on      bool
 		problem string // why not, where somebody must do something about it
 	}
-	quoted  struct{ lines []string } // the last lines that a failed service wrote
-	adopted struct {
+	leased    struct{ until time.Time } // what it may run under
+	unleased  struct{}                  // it may not start: there is no lease
+	unguarded struct{ message string }  // nothing would end it with its lease
+	guardLost struct{}                  // the Supervisor starts another
+	quoted    struct{ lines []string }  // the last lines that a failed service wrote
+	adopted   struct {
 		spec     topics.Spec
 		run      run
 		restarts int
@@ -265,8 +270,11 @@ func (in *instance) due() (at time.Time) {
 	case topics.Running:
 		sooner(in.BarkAt)
 	}
-	if !in.Checking && (in.State == topics.Starting || in.State == topics.Running) {
-		sooner(in.CheckAt)
+	if in.State == topics.Starting || in.State == topics.Running {
+		if !in.Checking {
+			sooner(in.CheckAt)
+		}
+		sooner(in.Run.LeaseEnd)
 	}
 	return at
 }

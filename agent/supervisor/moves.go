@@ -49,6 +49,9 @@ func (m *move) note() {
 	case exited:
 		m.ExitCode = ev.code
 		switch {
+		case leaseOver(m) && (m.State == topics.Starting || m.State == topics.Running): // by its guard
+			m.Then, m.Why = thenStart, theLease
+			m.report(topics.ServiceFenced, theLease+": its guard ended it")
 		case m.State != topics.Stopping:
 			m.Then, m.Why = thenEnded, ev.message
 		case !m.Told:
@@ -56,6 +59,10 @@ func (m *move) note() {
 		}
 		if !ev.left {
 			m.Run.PID = 0
+		}
+	case leased:
+		if m.State == topics.Starting || m.State == topics.Running {
+			m.Run.LeaseEnd = ev.until
 		}
 	case failed:
 		if !m.crashed(m.now) {
@@ -240,6 +247,27 @@ func stopTheOthers(m *move) {
 }
 
 func startNext(m *move) { m.do(start{}) }
+
+const theLease = "its lease is over, as the hub was not heard"
+
+func waitForLease(m *move) {
+	m.do(forget{})
+	m.become(topics.Pending, "it is exclusive, and waits for a lease of the hub")
+}
+
+// waitOn does not begin to wait anew.
+func waitOn(m *move) { m.Message = "it is exclusive, and waits for a lease of the hub" }
+
+func stopUnguarded(m *move) {
+	why := of[unguarded](m).message
+	m.report(topics.ServiceFenced, why+": it is stopped")
+	m.stop(thenStart, why)
+}
+
+func stopUnleased(m *move) {
+	m.report(topics.ServiceFenced, theLease+": it is stopped")
+	m.stop(thenStart, theLease)
+}
 
 func beStopped(m *move) {
 	m.do(forget{})

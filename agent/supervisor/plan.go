@@ -49,8 +49,6 @@ func refusal(name string, spec topics.Spec) string {
 	switch f := spec.EnvironmentFile; {
 	case !topics.ValidName(name):
 		return fmt.Sprintf("%q is no name of a service", name)
-	case spec.Exclusive:
-		return "exclusive services are not yet supported"
 	case !services.ValidTarget(spec.Target):
 		return fmt.Sprintf("%q is no make target: use letters, digits, _ . and -, a letter or digit first", spec.Target)
 	case spec.Port < 0 || spec.Port > 65535:

@@ -258,7 +258,6 @@ func TestWhatMayNotBeOrderedIsRefused(t *testing.T) {
 	for name, change := range map[string]func(*topics.Spec){
 		"target":      func(s *topics.Spec) { s.Target = "--eval=x" },
 		"environment": func(s *topics.Spec) { s.Environment = map[string]string{"LD_PRELOAD": "x"} },
-		"exclusive":   func(s *topics.Spec) { s.Exclusive = true },
 		"path":        func(s *topics.Spec) { s.EnvironmentFile = "x" },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,6 +24,7 @@ const agentDir = "SUPERVISOR_TEST_AGENT"
 const agentPlain = "SUPERVISOR_TEST_PLAIN"
 
 func TestMain(m *testing.M) {
+	RunGuard(os.Args)
 	if lines := os.Getenv(notifyLines); lines != "" {
 		if err := sayNotify(lines); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -52,7 +52,8 @@ type rule struct {
 // The states, as the table needs them.
 var (
 	anywhere  []topics.State
-	absent    = []topics.State{"", topics.Pending, topics.Stopped}             // nothing of it is here
+	absent    = []topics.State{"", topics.Pending, topics.Stopped} // nothing of it is here
+	pending   = []topics.State{topics.Pending}
 	waiting   = []topics.State{topics.Backoff, topics.Failed, topics.Finished} // it ended by itself
 	retrying  = []topics.State{topics.Backoff, topics.Failed}                  // and is tried again
 	starting  = []topics.State{topics.Starting}                                // it lives, and is not ready
@@ -100,6 +101,13 @@ var table = []rule{
 	{is[adopted], anywhere, wasStopping, "it goes on stopping", goOnStopping},
 	{is[adopted], anywhere, wasReady, "it goes on, ready", goOnRunning},
 	{is[adopted], anywhere, nil, "it goes on starting", goOnStarting},
+
+	// What is exclusive runs under a lease alone.
+	{is[leased], pending, isWanted, "it begins", startNext},
+	{is[unleased], pending, nil, "it goes on waiting", waitOn},
+	{is[unleased], anywhere, nil, "it waits for a lease", waitForLease},
+	{is[unguarded], living, nil, "nobody would end it in time", stopUnguarded},
+	{is[tick], living, leaseOver, "its lease is over", stopUnleased},
 
 	// A life ends. Its leader may leave others behind.
 	{is[exited], leaving, leftUntold, "the others end before it counts", stopTheOthers},

@@ -111,8 +111,16 @@ func (p *player) play(order string) error {
 		p.lives++
 		p.step(started{run{
 			Token: fmt.Sprint("life", p.lives), PID: 100 * p.lives, Revision: p.in.Spec.Revision, Port: 20000,
-			Started: p.now, Command: rest == "command", Watchdog: plan{spec: p.in.Spec}.watchdog(),
+			Started: p.now, Command: rest == "command", LeaseEnd: p.leaseEnd(rest), Watchdog: plan{spec: p.in.Spec}.watchdog(),
 		}, p.in.Spec})
+	case "leased":
+		d, err := time.ParseDuration(rest)
+		p.step(leased{p.now.Add(d)})
+		return err
+	case "unleased":
+		p.step(unleased{})
+	case "unguarded":
+		p.step(unguarded{rest})
 	case "not-started":
 		p.step(notStarted{rest})
 	case "exited":
@@ -164,6 +172,15 @@ func (p *player) play(order string) error {
 		return fmt.Errorf("%q is no event", word)
 	}
 	return nil
+}
+
+// leaseEnd reads "for 10s".
+func (p *player) leaseEnd(rest string) time.Time {
+	lease, is := strings.CutPrefix(rest, "for ")
+	if d, err := time.ParseDuration(lease); is && err == nil {
+		return p.now.Add(d)
+	}
+	return time.Time{}
 }
 
 // pass lets time go by, with a tick whenever one is due.
@@ -256,6 +273,8 @@ func parseSpec(s topics.Spec, text string) (topics.Spec, error) {
 			s.StopTimeout = seconds
 		case "watchdog":
 			s.Health = &topics.HealthCheck{Notify: true, Watchdog: seconds}
+		case "exclusive":
+			s.Exclusive, err = true, nil
 		case "check":
 			err = nil
 			s.Health = map[string]*topics.HealthCheck{

@@ -55,6 +55,7 @@ type Options struct {
 
 	Logs   *logs.Dir // for the last lines of what failed; nil: none are shown
 	Runner Runner    // nil: real processes, of a NewRunner that Close closes
+	Guards Guards    // of exclusive services; nil: real ones, or none with a Runner that is not
 	// Dial is how tcp and http checks reach a service; nil: the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	Log  *slog.Logger
@@ -82,6 +83,7 @@ type Supervisor struct {
 	ownRunner bool
 	services  map[string]*service
 	ports     *ports
+	lease     time.Duration // until then exclusive services may run, by Guards.Now
 
 	ctx      context.Context // of the health checks
 	cancel   context.CancelFunc
@@ -106,6 +108,8 @@ type life struct {
 	group  Group
 	plan   plan
 	notify *notifySocket
+	guard  Guard // of an exclusive service; nil: none
+	guards int   // how many it has lost
 	ctx    context.Context
 	end    context.CancelFunc
 }
@@ -148,6 +152,12 @@ func New(o Options) (*Supervisor, error) {
 			return nil, err
 		}
 		s.ownRunner = true
+		if o.Guards == nil {
+			s.o.Guards = NewGuards()
+		}
+	}
+	if s.o.Guards == nil {
+		s.o.Guards = noGuards{}
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.makeDirs()
@@ -234,8 +244,14 @@ func (s *Supervisor) Handle(e Event, now time.Time) {
 	if v == nil || v.Run.Token != e.token || v.live.end == nil {
 		return
 	}
-	if _, ok := e.what.(heard); ok {
+	s.renew(v, now)
+	switch e.what.(type) {
+	case heard:
 		e.what = v.live.notify.take()
+	case guardLost:
+		s.guardAnew(v, now)
+		s.settle(now)
+		return
 	}
 	s.step(v, e.what, now)
 	s.settle(now)
@@ -249,6 +265,7 @@ func (s *Supervisor) Tick(now time.Time) {
 			delete(s.services, name)
 			continue
 		}
+		s.renew(v, now)
 		if due := v.due(); !due.IsZero() && !now.Before(due) {
 			s.step(v, tick{}, now)
 		}
@@ -341,6 +358,7 @@ func (s *Supervisor) Close() {
 		v.live.close()
 	}
 	s.checking.Wait()
+	s.o.Guards.Close()
 	if s.ownRunner {
 		s.o.Runner.Close()
 	}
@@ -351,6 +369,9 @@ func (l *life) close() {
 		l.end()
 	}
 	l.notify.close()
+	if l.guard != nil {
+		l.guard.Close()
+	}
 }
 
 func (s *Supervisor) names() []string { return slices.Sorted(maps.Keys(s.services)) }
@@ -381,6 +402,9 @@ func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
 			s.o.Runner.Signal(v.live.group, syscall.SIGKILL)
 			break
 		}
+		if v.live.guard != nil {
+			v.live.guard.Ends(s.Clock() + v.stopTimeout())
+		}
 		s.o.Runner.Signal(v.live.group, syscall.SIGTERM)
 		s.o.Runner.Signal(v.live.group, syscall.SIGCONT) // one that was paused hears it, too
 	case check:
@@ -402,7 +426,7 @@ func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
 // levelOf is how much an event matters to who reads the log alone.
 func levelOf(kind topics.EventType) slog.Level {
 	switch kind {
-	case topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceUnhealthy, topics.CommandRefused:
+	case topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceUnhealthy, topics.ServiceFenced, topics.CommandRefused:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
@@ -410,6 +434,9 @@ func levelOf(kind topics.EventType) slog.Level {
 
 // start begins a life of a service.
 func (s *Supervisor) start(v *service, now time.Time) event {
+	if v.ordered.Exclusive && s.lease <= s.Clock() {
+		return unleased{}
+	}
 	token := newToken(v.ordered.Revision)
 	p, err := s.plan(v, token)
 	if err != nil {
@@ -435,15 +462,29 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		Token: token, Revision: v.Spec.Revision, Version: p.version, Port: p.port,
 		Started: now, Command: len(p.health) > 0, Watchdog: p.watchdog(),
 	}
+	if v.ordered.Exclusive { // first: nothing of it ever runs unguarded
+		r.LeaseEnd = s.leaseEnd(now)
+		if v.live.guard, err = s.guard(v, token); err != nil {
+			v.live.close()
+			v.live = life{}
+			return notStarted{err.Error()}
+		}
+	}
 	s.intend(v, r) // an agent that is killed now leaves a trace of what it was about to start
 	c := p.command
 	c.Stdout, c.Stderr = stdout, stderr
 	post := s.poster(v.Service, token)
 	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) })
 	if err != nil {
+		if v.live.guard != nil {
+			v.live.guard.Void()
+		}
 		v.live.close()
 		v.live = life{}
 		return notStarted{unstartable(c, err).Error()}
+	}
+	if v.live.guard != nil {
+		v.live.guard.Life(v.live.group)
 	}
 	r.PID = v.live.group.PID
 	s.topics = true // its service.toml may be another by now

@@ -1,5 +1,4 @@
-// Command domain is the agent: it runs on each machine of a dominion, starts
-// the services that the hub gives it, and watches over them.
+// Command domain is the agent: it starts the services that the hub gives it.
 package main
 
 import (
@@ -19,6 +18,7 @@ import (
 var version = "dev" // set by -ldflags "-X main.version=…"
 
 func main() {
+	agent.RunGuard(os.Args) // does not return where it is one
 	file := flag.String("config", os.Getenv("DOMAIN_CONFIG_FILE"), "domain.toml to read, also from DOMAIN_CONFIG_FILE; none: the defaults")
 	check := flag.Bool("check", false, "tell every fault of the configuration and exit")
 	showVersion := flag.Bool("version", false, "print the version and exit")

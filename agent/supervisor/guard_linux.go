@@ -1,0 +1,289 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// RunGuard is the whole life of a guard, if the arguments of the program, its
+// name first, say that it is one. It does not return then.
+func RunGuard(args []string) {
+	if len(args) < 2 || args[1] != GuardCommand {
+		return
+	}
+	g := guard{first: 3}
+	if len(args) != 6 || !numbers(args[4:], &g.term.Until, &g.term.Stop) {
+		fmt.Fprintln(os.Stderr, "domain guard: the agent starts it, beside each exclusive service")
+		os.Exit(2)
+	}
+	g.token = args[3]
+	if err := g.open(); err != nil {
+		os.Exit(1) // the agent sees that it is gone
+	}
+	debug.FreeOSMemory()
+	g.watch()
+	os.Exit(0)
+}
+
+// guard is the process beside a life of an exclusive service. It ends all of
+// that life when its lease is over, and goes when nothing is left of it and the
+// agent has let go.
+type guard struct {
+	token string
+	term  Term
+	kill  time.Duration // by the agent's word, it was told to end; 0: it was not
+
+	group   Group // of the life, once it is known
+	began   bool
+	void    bool // it never will
+	ended   bool // its leader is gone
+	termed  bool
+	leader  int // descriptor of it, -1 where the kernel has none
+	timer   int
+	door    int
+	first   int           // descriptor that the agent left us
+	agents  []int         // connections
+	looking time.Duration // until something has to be seen to; 0: nothing has
+}
+
+// open makes what the guard waits at. It needs no disk.
+func (g *guard) open() (err error) {
+	// Who ends the agent's group or session does not end the guard: it goes when
+	// its life does. SIGKILL it cannot refuse; then the agent starts another.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	for _, score := range []string{"-1000", "0"} { // not for who is not root
+		if os.WriteFile("/proc/self/oom_score_adj", []byte(score), 0) == nil {
+			break
+		}
+	}
+	g.group.token, g.leader = g.token, -1
+	if g.timer, err = unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return err
+	}
+	if g.door, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+		return err
+	}
+	if err := unix.Bind(g.door, guardAddress(g.token)); err != nil {
+		return err
+	}
+	if err := unix.Listen(g.door, 8); err != nil {
+		return err
+	}
+	unix.CloseOnExec(g.first)
+	if err := unix.SetNonblock(g.first, true); err != nil {
+		return err
+	}
+	g.greet(g.first)
+	return nil
+}
+
+// watch is its loop.
+func (g *guard) watch() {
+	for {
+		if g.act(bootTime()); g.done() {
+			return
+		}
+		g.wait()
+	}
+}
+
+// done tells whether it may go.
+func (g *guard) done() bool {
+	switch {
+	case len(g.agents) > 0 || g.looking > 0:
+		return false
+	case g.void || g.began && g.ended:
+		return true // act has seen that nothing is left
+	case !g.began:
+		// Killed while it started the life, perhaps: it may begin still.
+		return bootTime() >= g.term.Until && g.gone()
+	}
+	return false
+}
+
+// gone tells whether nothing of the life is alive.
+func (g *guard) gone() bool {
+	switch {
+	case g.group.PID > 1 && !g.group.empty():
+		return false
+	case g.group.Cgroup != "" && populated(g.group.Cgroup):
+		return false
+	}
+	return len(carriers(g.token)) == 0
+}
+
+const (
+	killEvery = 20 * time.Millisecond  // between two SIGKILLs: members may be born in between
+	lookEvery = 500 * time.Millisecond // what its leader left behind is the agent's to end
+)
+
+// act does what is due.
+func (g *guard) act(now time.Duration) {
+	over := now >= g.term.Until
+	kill := now >= g.term.Until+g.term.Stop || g.kill > 0 && now >= g.kill
+	g.looking = 0
+	switch {
+	case !over && !kill && !g.ended:
+	case g.gone():
+		g.ended = g.ended || g.began
+		return
+	case kill:
+		g.looking = killEvery
+		g.signal(syscall.SIGKILL)
+	case over && !g.termed && g.kill == 0:
+		g.termed, g.looking = true, killEvery
+		g.signal(syscall.SIGTERM)
+		g.signal(syscall.SIGCONT) // one that was paused hears it, too
+	case over:
+		g.looking = killEvery
+	default:
+		g.looking = lookEvery
+	}
+	g.arm(now)
+}
+
+// arm sets the timer to what is due next.
+func (g *guard) arm(now time.Duration) {
+	next := g.term.Until
+	if now >= next {
+		next += g.term.Stop
+	}
+	if g.kill > 0 && g.kill < next {
+		next = g.kill
+	}
+	if now >= next {
+		next = 0 // nothing: looking does it
+	}
+	_ = unix.TimerfdSettime(g.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(next))}, nil)
+}
+
+// signal reaches all of the life: its group, its control group, and what left
+// both and carries its mark.
+func (g *guard) signal(s syscall.Signal) {
+	g.group.signal(s)
+	if g.group.Cgroup != "" {
+		signalCgroup(g.group.Cgroup, s, g.group.PID)
+	}
+	for _, pid := range carriers(g.token) {
+		if p, ok := readProcess(pid); ok && p.group != g.group.PID && (g.group.Cgroup == "" || cgroupOfLife(pid, g.token) != g.group.Cgroup) {
+			signalCarrier(pid, g.token, s)
+		}
+	}
+}
+
+// wait sleeps until something happens or is due.
+func (g *guard) wait() {
+	fds := []unix.PollFd{{Fd: int32(g.timer), Events: unix.POLLIN}, {Fd: int32(g.door), Events: unix.POLLIN}}
+	for _, fd := range g.agents {
+		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	watched := g.began && !g.ended && g.leader >= 0
+	if watched {
+		fds = append(fds, unix.PollFd{Fd: int32(g.leader), Events: unix.POLLIN})
+	}
+	timeout := -1
+	switch {
+	case g.looking > 0:
+		timeout = int(g.looking.Milliseconds())
+	case g.began && !g.ended && g.leader < 0: // a kernel without descriptors of processes
+		timeout = 250
+	case !g.began && !g.void && bootTime() >= g.term.Until:
+		timeout = 100 // what begins too late has to be seen
+	}
+	if _, err := unix.Poll(fds, timeout); err != nil {
+		return // EINTR
+	}
+	var b [8]byte
+	_, _ = unix.Read(g.timer, b[:])
+	for _, fd := range fds[2:] {
+		switch {
+		case fd.Revents == 0:
+		case watched && int(fd.Fd) == g.leader:
+			g.ended = true
+		default:
+			g.hear(int(fd.Fd))
+		}
+	}
+	if fds[1].Revents != 0 {
+		if fd, _, err := unix.Accept4(g.door, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
+			if trusted(fd) {
+				g.greet(fd)
+			} else {
+				unix.Close(fd)
+			}
+		}
+	}
+	if p, ok := readProcess(g.group.PID); g.began && g.leader < 0 && (!ok || p.zombie || p.started != g.group.Started) {
+		g.ended = true
+	}
+}
+
+// greet takes an agent in, and says until when the life may live.
+func (g *guard) greet(fd int) {
+	g.agents = append(g.agents, fd)
+	_, _ = unix.Write(fd, []byte("guard "+number(g.term.Until)+" "+number(g.term.Stop)))
+}
+
+// hear takes what an agent says, or its end.
+func (g *guard) hear(fd int) {
+	b := make([]byte, 4096)
+	n, err := unix.Read(fd, b)
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return
+	}
+	if n <= 0 || err != nil {
+		unix.Close(fd)
+		for i, one := range g.agents {
+			if one == fd {
+				g.agents = append(g.agents[:i], g.agents[i+1:]...)
+				break
+			}
+		}
+		return
+	}
+	words := strings.Split(string(b[:n]), " ")
+	switch {
+	case words[0] == "lease":
+		var t Term
+		if numbers(words[1:], &t.Until, &t.Stop) && bootTime() < g.term.Until { // one that was over stays so
+			g.term.Until, g.term.Stop = max(g.term.Until, t.Until), t.Stop
+		}
+	case words[0] == "life" && len(words) >= 4:
+		pid, _ := strconv.Atoi(words[1])
+		started, _ := strconv.ParseUint(words[2], 10, 64)
+		g.begin(Group{PID: pid, Started: started, Cgroup: strings.Join(words[3:], " "), token: g.token})
+	case words[0] == "ends":
+		var kill time.Duration
+		if numbers(words[1:], &kill) && (g.kill == 0 || kill < g.kill) {
+			g.kill = kill
+		}
+	case words[0] == "void":
+		g.void = true
+	}
+}
+
+// begin takes over what the life is known by.
+func (g *guard) begin(life Group) {
+	if g.began || life.PID <= 1 {
+		return
+	}
+	if !isCgroupOf(life.Cgroup, g.token) {
+		life.Cgroup = ""
+	}
+	g.began, g.group = true, life
+	fd, err := unix.PidfdOpen(life.PID, 0)
+	if p, ok := readProcess(life.PID); !ok || p.zombie || p.started != life.Started {
+		g.ended = true
+	}
+	if err == nil {
+		g.leader = fd
+	}
+}

@@ -1,0 +1,175 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Guards starts and finds the guards of exclusive services: the seam between
+// what is decided here and the processes that outlive the agent. A guard is
+// beside each life of such a service and ends it when its lease ends, whether
+// there is an agent or not.
+//
+// All its times are since the boot of the machine, by a clock that goes on
+// while the machine is suspended.
+type Guards interface {
+	Now() time.Duration
+
+	// Start starts the guard of a life that is about to begin. lost is called,
+	// from another goroutine, when it is there no more, unless it was closed.
+	Start(t Term, service, token string, lost func()) (Guard, error)
+
+	// Find finds the guard of a life that another run of the agent began, and
+	// until when it lets that live.
+	Find(token string, lost func()) (Guard, Term, error)
+
+	// Close lets go of all guards.
+	Close()
+}
+
+// Term is how long a life may last.
+type Term struct {
+	Until time.Duration // of its lease: SIGTERM
+	Stop  time.Duration // after that: SIGKILL
+}
+
+// Guard is one of them. What it is told it may not hear, as it may hang: then it
+// ends the life too early and never too late.
+type Guard interface {
+	Lease(Term)              // it holds until then
+	Life(Group)              // it has begun
+	Ends(kill time.Duration) // it was told to end: SIGKILL then
+	Void()                   // no life begins
+	Close()                  // the guard goes on alone
+}
+
+// noGuards are those of a Runner that is not ours.
+type noGuards struct{}
+
+func (noGuards) Now() time.Duration { return time.Duration(time.Now().UnixNano()) }
+func (noGuards) Close()             {}
+func (noGuards) Start(Term, string, string, func()) (Guard, error) {
+	return nil, errors.New("there are no guards here")
+}
+func (noGuards) Find(string, func()) (Guard, Term, error) {
+	return nil, Term{}, errors.New("there are no guards here")
+}
+
+// Clock is the time since boot that leases go by.
+func (s *Supervisor) Clock() time.Duration { return s.o.Guards.Now() }
+
+// Leased is until when the lease holds that exclusive services run under.
+func (s *Supervisor) Leased() time.Duration { return s.lease }
+
+// Lease says until when exclusive services may run, by Clock.
+func (s *Supervisor) Lease(until time.Duration, now time.Time) {
+	s.lease = max(s.lease, until)
+	for _, name := range s.names() {
+		v := s.services[name]
+		if !v.Spec.Exclusive {
+			continue
+		}
+		if g := v.live.guard; g != nil && (v.State == topics.Starting || v.State == topics.Running) {
+			g.Lease(s.term(v))
+		}
+		s.step(v, leased{s.leaseEnd(now)}, now) // one that waits begins
+	}
+	s.settle(now)
+}
+
+func (s *Supervisor) term(v *service) Term { return Term{s.lease, v.stopTimeout()} }
+
+// leaseEnd is when the lease ends by the loop's clock, which stands still while
+// the machine is suspended: the guard's does not.
+func (s *Supervisor) leaseEnd(now time.Time) time.Time { return now.Add(s.lease - s.Clock()) }
+
+// renew finds out anew when the lease of a life ends by the loop's clock: that
+// stood still while the machine was suspended.
+func (s *Supervisor) renew(v *service, now time.Time) {
+	if !v.Run.LeaseEnd.IsZero() && (v.State == topics.Starting || v.State == topics.Running) {
+		s.step(v, leased{s.leaseEnd(now)}, now)
+	}
+}
+
+// StopExclusive stops the exclusive services, for good as far as this run of
+// the agent goes. It tells whether there is anything to wait for.
+func (s *Supervisor) StopExclusive(now time.Time) bool {
+	for _, name := range s.names() {
+		if v := s.services[name]; v.Spec.Exclusive {
+			s.step(v, unwanted{}, now)
+		}
+	}
+	s.settle(now)
+	return !s.IdleExclusive()
+}
+
+// IdleExclusive tells whether no process of an exclusive service is left.
+func (s *Supervisor) IdleExclusive() bool {
+	for _, v := range s.services {
+		if v.Spec.Exclusive && v.State.Alive() {
+			return false
+		}
+	}
+	return true
+}
+
+// guard starts the guard of a life that is about to begin.
+func (s *Supervisor) guard(v *service, token string) (Guard, error) {
+	post := s.poster(v.Service, token)
+	g, err := s.o.Guards.Start(s.term(v), v.Service, token, func() { post(guardLost{}) })
+	if err != nil {
+		return nil, fmt.Errorf("cannot start its guard: %w", err)
+	}
+	return g, nil
+}
+
+// maxGuards is how many guards a life may lose.
+const maxGuards = 5
+
+// guardAnew replaces a guard that was ended. It never lets the life live longer
+// than the last one did.
+func (s *Supervisor) guardAnew(v *service, now time.Time) {
+	v.live.guard.Close()
+	v.live.guard = nil
+	if !v.State.Alive() {
+		return
+	}
+	s.o.Log.Warn("the guard of an exclusive service is gone, another one is started", "service", v.Service)
+	v.live.guards++
+	err := errors.New("it was ended again and again")
+	var g Guard
+	if v.live.guards <= maxGuards {
+		g, err = s.guard(v, v.Run.Token)
+	}
+	if err != nil {
+		s.step(v, unguarded{fmt.Sprintf("there is no guard beside it: %v", err)}, now)
+		return
+	}
+	v.live.guard = g
+	g.Life(v.live.group)
+	if v.State == topics.Stopping {
+		g.Ends(s.Clock() + max(v.Kill.Sub(now), 0))
+	}
+}
+
+// findGuard finds the guard of a life that was adopted. Without one nobody
+// knows how long its lease holds: it is stopped.
+func (s *Supervisor) findGuard(v *service, now time.Time) {
+	post := s.poster(v.Service, v.Run.Token)
+	g, term, err := s.o.Guards.Find(v.Run.Token, func() { post(guardLost{}) })
+	if err != nil {
+		s.step(v, unguarded{"its guard is gone, and with it its lease"}, now)
+		return
+	}
+	v.live.guard = g
+	g.Life(v.live.group) // the agent before may have been killed before it could say so
+	if v.State == topics.Stopping {
+		g.Ends(s.Clock() + max(v.Kill.Sub(now), 0))
+		return
+	}
+	s.lease = max(s.lease, term.Until)
+	s.step(v, leased{now.Add(term.Until - s.Clock())}, now)
+}
