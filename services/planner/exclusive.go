@@ -85,7 +85,7 @@ func (h *home) keeper(spots []spot) *spot {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b *spot) int {
-		return cmp.Or(first(!a.Gone, !b.Gone), first(a.usable(), b.usable()), rank(a, b))
+		return cmp.Or(first(!a.Gone, !b.Gone), first(a.State != topics.DomainIsLost, b.State != topics.DomainIsLost), first(a.usable(), b.usable()), rank(a, b))
 	})
 	if len(all) == 0 {
 		return nil

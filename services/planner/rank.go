@@ -13,6 +13,9 @@ var ranks = [...]struct {
 	order func(a, b *spot) int
 	says  string
 }{
+	// What a domain that is lost said last is old: after a start of the hub it
+	// is perhaps of a copy that has moved since.
+	{func(a, b *spot) int { return first(a.State != topics.DomainIsLost, b.State != topics.DomainIsLost) }, "the other one is lost"},
 	{func(a, b *spot) int { return first(a.usable(), b.usable()) }, "which serves"},
 	{func(a, b *spot) int { return first(a.instance.Best, b.instance.Best) }, "the first in the endpoints"},
 	{func(a, b *spot) int { return first(a.ordered, b.ordered) }, "where it was ordered to run"},
