@@ -13,8 +13,9 @@
 //
 //	DOMINION_E2E_BIN=dir       try the programs in dir instead of building them
 //	DOMINION_E2E_CLONE=0|demo  leave out the fresh clone, or its make test
-//	DOMINION_E2E_SEED=n        what happens in TestAfterMuchMisfortune
+//	DOMINION_E2E_SEED=n        what happens in TestAfterMuchMisfortune and TestSoak
 //	DOMINION_E2E_MISHAPS=n     how much of it
+//	DOMINION_E2E_SOAK=10m      how long TestSoak lasts, a minute otherwise (make soak)
 //	DOMINION_E2E_KILLS=n       how often TestBrokerKilledUnderLoad kills the hub, 8 otherwise
 //
 // The whole run is enclosed in namespaces of its own (pid, mount, network):
