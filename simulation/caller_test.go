@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -75,6 +76,8 @@ func (p *post) take(id string, m *machine, will *topics.Message, onMessage func(
 	if m != nil {
 		c.name = m.name // ids are random
 	}
+	p.calls[c.name]++ // another connection has other luck
+	c.name = fmt.Sprint(c.name, " ", p.calls[c.name])
 	c.up.name, c.down.name = c.name+" up", c.name+" down"
 	p.callers[id] = c
 	return c

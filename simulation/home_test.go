@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"hash/fnv"
 	"log/slog"
 	"maps"
@@ -345,13 +346,24 @@ func (h *home) within(d time.Duration, what string, holds func() bool) {
 // story is what happened, of which the end is kept.
 type story struct {
 	lines  []string
+	sum    hash.Hash64 // of all of it: the same seed is the same story
 	events map[topics.EventType]int
 }
 
 const storyKept = 400
 
+var storyFile = func() *os.File { f, _ := os.Create(os.Getenv("STORY")); return f }()
+
 func (s *story) add(line string) {
-	s.lines = append(s.lines, time.Now().Format("01-02 15:04:05.000 ")+line)
+	line = time.Now().Format("01-02 15:04:05.000 ") + line
+	if s.sum == nil {
+		s.sum = fnv.New64a()
+	}
+	s.sum.Write([]byte(line))
+	if storyFile != nil {
+		fmt.Fprintln(storyFile, line)
+	}
+	s.lines = append(s.lines, line)
 	if len(s.lines) > 2*storyKept {
 		s.lines = append(s.lines[:0], s.lines[len(s.lines)-storyKept:]...)
 	}

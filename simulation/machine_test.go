@@ -33,6 +33,7 @@ type machine struct {
 	traits []string
 	dir    string
 	log    *journal
+	runs   uint64       // of its agent
 	clock  atomic.Int64 // how far its wall clock is from the truth, a time.Duration
 
 	mu      sync.Mutex
@@ -177,13 +178,17 @@ func (m *machine) Signal(g supervisor.Group, s syscall.Signal) {
 func (m *machine) end(pid int, e supervisor.Exit) {
 	m.mu.Lock()
 	var tell func(supervisor.Exit)
-	if p := m.procs[pid]; p != nil {
+	p := m.procs[pid]
+	if p != nil {
 		tell = p.tell // Adopt and Close change it
 	}
 	delete(m.procs, pid)
 	m.mu.Unlock()
 	if tell != nil { // whoever watches it
-		m.home.busy.Go(func() { tell(e) })
+		m.home.busy.Go(func() {
+			m.moment(p.service, "end")
+			tell(e)
+		})
 	}
 }
 
@@ -202,13 +207,24 @@ func (m *machine) crash(service string) {
 	}
 }
 
+// moment passes, another one for each service: what ends together is told one
+// after the other, in an order that is the same each time.
+func (m *machine) moment(words ...string) {
+	time.Sleep(time.Duration(m.home.lot(0, append(words, m.name)...) % uint64(time.Millisecond)))
+}
+
 func (m *machine) Check(_ context.Context, c supervisor.Command) error {
+	service := ""
+	for _, kv := range c.Env {
+		if v, ok := strings.CutPrefix(kv, "SERVICE_NAME="); ok {
+			service = v
+		}
+	}
+	m.moment(service, "check")
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, kv := range c.Env {
-		if v, ok := strings.CutPrefix(kv, "SERVICE_NAME="); ok && m.ills[v].sick {
-			return errors.New("it is sick")
-		}
+	if m.ills[service].sick {
+		return errors.New("it is sick")
 	}
 	return nil
 }
@@ -311,7 +327,8 @@ func (m *machine) power() {
 
 // random draws the lots of one run of the agent.
 func (m *machine) random() func(time.Duration) time.Duration {
-	n := uint64(0)
+	m.runs++
+	n := m.runs << 32
 	return func(limit time.Duration) time.Duration {
 		n++
 		return time.Duration(m.home.lot(n, "agent", m.name) % uint64(limit))

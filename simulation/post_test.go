@@ -41,6 +41,7 @@ type post struct {
 	older    map[string]topics.Message
 	words    map[string]string
 	callers  map[string]*caller // by client id
+	calls    map[string]int     // how many of a machine there were
 	hub      listener           // nil while none listens
 	in, out  map[*machine]bool  // nothing gets in, out
 	cuts     uint64
@@ -85,7 +86,7 @@ func newPost(h *home) network {
 	p := &post{
 		home: h, external: h.seed%3 == 0, up: h.seed%3 == 0, wake: make(chan struct{}, 1), quit: make(chan struct{}),
 		retained: make(map[string]topics.Message), older: make(map[string]topics.Message), words: make(map[string]string),
-		callers: make(map[string]*caller), in: make(map[*machine]bool), out: make(map[*machine]bool), stray: way{name: "users"},
+		callers: make(map[string]*caller), calls: make(map[string]int), in: make(map[*machine]bool), out: make(map[*machine]bool), stray: way{name: "users"},
 	}
 	p.carrying.Go(p.carry)
 	return p
@@ -200,7 +201,7 @@ func (p *post) accept(m topics.Message) {
 	p.carried++
 	p.words[m.Topic] = string(m.Payload)
 	if m.Retain {
-		if was, ok := p.retained[m.Topic]; ok && p.home.lot(p.runs, m.Topic, fmt.Sprint(len(m.Payload)))%20 == 0 {
+		if was, ok := p.retained[m.Topic]; ok && p.home.lot(p.runs, m.Topic, fmt.Sprint(len(m.Payload)))%5 == 0 {
 			p.older[m.Topic] = was
 		}
 		if len(m.Payload) == 0 {
@@ -259,7 +260,7 @@ func (p *post) begin() {
 	for topic := range maps.Clone(p.retained) {
 		older, has := p.older[topic]
 		switch lot := p.home.lot(p.runs, topic) % 10; {
-		case how == 0, how == 1 && lot < 6, p.runs == 1:
+		case how == 0, how == 1 && lot < 4, p.runs == 1:
 		case how == 1 && lot < 8 && has:
 			p.retained[topic] = older
 		default:

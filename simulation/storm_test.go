@@ -196,15 +196,17 @@ var mishaps = []mishap{
 		s.net.publish(s.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: m.name}, []byte(topics.Offline)))
 		return true
 	}},
-	{"an order comes once more", 3, func(s *storm, m *machine) bool {
+	{"an order comes once more", 10, func(s *storm, m *machine) bool {
 		topic := s.tree.Domain(topics.DomainServicesSet, m.name)
 		c, err := topics.Decode[topics.StartCommand](topic, []byte(s.net.last(topic)))
 		if err != nil {
 			return false
 		}
-		if s.r.IntN(2) == 0 && c.Generation > 1 { // of before
-			c.Generation--
-			c.Services = nil
+		switch s.r.IntN(3) { // of before
+		case 0:
+			c.Generation, c.Services = c.Generation-1, nil
+		case 1:
+			c.Epoch, c.Generation, c.Services = c.Epoch-1, c.Generation+100, nil
 		}
 		s.net.publish(topics.Message{Topic: topic, Payload: topics.Encode(c), QoS: 1})
 		return true
