@@ -1,11 +1,10 @@
 package e2e
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +18,7 @@ type unit struct {
 	name string
 	data string
 	run  func() *Process
+	busy sync.Mutex // held while a mishap lasts: one at a time
 
 	mu      sync.Mutex
 	process *Process
@@ -89,7 +89,8 @@ func (s *soak) keepUp(quit chan struct{}) {
 // powerCut takes the current away, and of the disk what was not on it yet: the
 // end of the broker's log that is younger than synced, and records that nobody
 // waited for.
-func (s *soak) powerCut(u *unit) {
+func (h *hand) powerCut(u *unit) {
+	s := h.soak
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.down = true
@@ -109,7 +110,7 @@ func (s *soak) powerCut(u *unit) {
 			}
 		}
 		if info, err := os.Stat(last); err == nil && safe >= 0 && info.Size() > safe {
-			s.must(os.Truncate(last, safe+s.random.Int64N(info.Size()-safe+1)))
+			s.must(os.Truncate(last, safe+h.random.Int64N(info.Size()-safe+1)))
 		}
 	}
 	records, _ := filepath.Glob(filepath.Join(u.data, "instances", "*"))
@@ -118,9 +119,9 @@ func (s *soak) powerCut(u *unit) {
 		if err != nil || cut.Sub(info.ModTime()) > 30*time.Second {
 			continue // the kernel has written it by itself
 		}
-		switch s.random.IntN(4) {
+		switch h.random.IntN(4) {
 		case 0:
-			s.must(os.Truncate(file, s.random.Int64N(info.Size()+1)))
+			s.must(os.Truncate(file, h.random.Int64N(info.Size()+1)))
 		case 1:
 			s.must(os.WriteFile(file, make([]byte, info.Size()), 0o600))
 		case 2:
@@ -140,119 +141,198 @@ func (s *soak) unmute(from, to *Host) {
 	_ = command("ip", "-n", from.netns, "neigh", "del", to.Address(), "dev", "eth0") // it may be heard already
 }
 
-// mishap lets one thing happen, for a while.
-func (s *soak) mishap() {
-	d := s.domains[s.random.IntN(len(s.domains))]
-	u := s.units[1+s.random.IntN(len(s.domains))]
-	hub := s.units[0]
-	pause := func(most int) { time.Sleep(time.Duration(s.random.IntN(most)) * time.Millisecond) } // as long as it lasts
-	told := func(format string, args ...any) {
-		kind, _, _ := strings.Cut(format, ":")
-		s.done[kind]++
-		s.t.Logf("%s "+format, append([]any{time.Now().Format("15:04:05.000")}, args...)...)
+// hand lets one mishap follow the other. There are two, so that what happens
+// meets what happened.
+type hand struct {
+	*soak
+	random *rand.Rand
+}
+
+func (s *soak) hand(seed, number uint64) *hand {
+	return &hand{s, rand.New(rand.NewPCG(seed, number))}
+}
+
+// run goes on until the time is over.
+func (h *hand) run(until time.Time) {
+	for time.Now().Before(until) && !h.t.Failed() {
+		h.mishap()
+		h.pause(3000) // no two homes are alike
 	}
-	switch s.random.IntN(20) {
-	case 0, 1:
-		told("cable out: %s", d.Name)
-		d.LinkDown()
-		pause(9000)
-		d.LinkUp()
-	case 2:
-		told("the hub's cable out: for a while")
-		s.Hub.LinkDown()
-		pause(9000)
-		s.Hub.LinkUp()
-	case 3:
-		told("nothing gets to the hub: from %s", d.Name)
-		s.mute(d.Host, s.Hub)
-		pause(12000)
-		s.unmute(d.Host, s.Hub)
-	case 4:
-		told("nothing gets from the hub: to %s", d.Name)
-		s.mute(s.Hub, d.Host)
-		pause(12000)
-		s.unmute(s.Hub, d.Host)
-	case 5, 6:
-		told("agent killed: %s", u.name)
-		for range 1 + s.random.IntN(4) {
-			u.end(true)
-			pause(300)
-			u.start()
-			pause(300)
-		}
-	case 7:
-		told("agent stopped: %s", u.name)
-		u.end(false)
-		pause(3000)
-		u.start()
-	case 8, 9:
-		told("hub killed: again and again")
-		for range 1 + s.random.IntN(4) {
-			hub.end(true)
-			pause(500)
-			hub.start()
-			pause(500)
-		}
-	case 10:
-		told("hub stopped: and started")
-		hub.end(false)
-		pause(3000)
-		hub.start()
-	case 11, 12:
-		told("power cut: %s", u.name)
-		s.powerCut(u)
-		pause(6000)
-		u.start()
-	case 13:
-		told("power cut of the hub: and back")
-		s.powerCut(hub)
-		pause(4000)
-		hub.start()
-	case 14:
-		told("power cut of the house: everything")
-		for _, u := range s.units {
-			s.powerCut(u)
-		}
-		pause(3000)
-		for _, i := range s.random.Perm(len(s.units)) {
-			s.units[i].start()
-			pause(1000)
-		}
-	case 15, 16:
-		all := s.Journal.Running(s.t)
-		if len(all) == 0 {
+}
+
+// pause is as long as something lasts.
+func (h *hand) pause(most int) {
+	time.Sleep(time.Duration(h.random.IntN(most)) * time.Millisecond)
+}
+
+func (h *hand) told(format string, args ...any) {
+	kind, _, _ := strings.Cut(format, ":")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.done[kind]++
+	h.t.Logf("%s "+format, append([]any{time.Now().Format("15:04:05.000")}, args...)...)
+}
+
+// mishap lets one thing happen, for a while, to what no other mishap has.
+func (h *hand) mishap() {
+	what := h.random.IntN(21)
+	if what == 14 {
+		h.house()
+		return
+	}
+	hub, n := h.units[0], h.random.IntN(len(h.domains))
+	u, d := h.units[1+n], h.domains[n]
+	if what < 8 && what != 2 || what == 11 || what == 12 || what >= 17 && what != 20 {
+		if !u.busy.TryLock() {
 			return
 		}
-		victim := all[s.random.IntN(len(all))]
-		_, pid, _ := strings.Cut(victim, " ")
-		var n int
-		_, err := fmt.Sscan(pid, &n)
-		s.must(err)
-		told("service killed: %s", victim)
-		_ = syscall.Kill(n, syscall.SIGKILL) // it may have ended by itself
+		defer u.busy.Unlock()
+	}
+	if what == 2 || what == 8 || what == 9 || what == 10 || what == 13 || what == 20 {
+		if !hub.busy.TryLock() {
+			return
+		}
+		defer hub.busy.Unlock()
+	}
+	switch what {
+	case 0, 1:
+		h.told("cable out: %s", d.Name)
+		d.LinkDown()
+		h.pause(9000)
+		d.LinkUp()
+	case 2:
+		h.told("the hub's cable out: for a while")
+		h.Home.Hub.LinkDown()
+		h.pause(9000)
+		h.Home.Hub.LinkUp()
+	case 3:
+		h.told("nothing gets to the hub: from %s", d.Name)
+		h.mute(d.Host, h.Home.Hub)
+		h.pause(12000)
+		h.unmute(d.Host, h.Home.Hub)
+	case 4:
+		h.told("nothing gets from the hub: to %s", d.Name)
+		h.mute(h.Home.Hub, d.Host)
+		h.pause(12000)
+		h.unmute(h.Home.Hub, d.Host)
+	case 5, 6:
+		h.told("agent killed: %s", u.name)
+		for range 1 + h.random.IntN(4) {
+			u.end(true)
+			h.pause(300)
+			u.start()
+			h.pause(300)
+		}
+	case 7:
+		h.told("agent stopped: %s", u.name)
+		u.end(false)
+		h.pause(3000)
+		u.start()
+	case 8, 9:
+		h.told("hub killed: again and again")
+		for range 1 + h.random.IntN(4) {
+			hub.end(true)
+			h.pause(500)
+			hub.start()
+			h.pause(500)
+		}
+	case 10:
+		h.told("hub stopped: and started")
+		hub.end(false)
+		h.pause(3000)
+		hub.start()
+	case 11, 12:
+		h.told("power cut: %s", u.name)
+		h.powerCut(u)
+		h.pause(6000)
+		u.start()
+	case 13:
+		h.told("power cut of the hub: and back")
+		h.powerCut(hub)
+		h.pause(4000)
+		hub.start()
+	case 15, 16:
+		h.killService()
 	case 17:
-		which := s.units[s.random.IntN(len(s.units))]
-		told("disk full: %s", which.name)
+		which := u
+		if h.random.IntN(3) == 0 && hub.busy.TryLock() {
+			defer hub.busy.Unlock()
+			which = hub
+		}
+		h.told("disk full: %s", which.name)
 		empty := which.fill(which.data)
-		pause(5000)
-		if s.random.IntN(2) == 0 {
+		h.pause(5000)
+		if h.random.IntN(2) == 0 {
 			which.end(true)
 			which.start()
-			pause(3000)
+			h.pause(3000)
 		}
 		empty()
 	case 18:
-		what := soaked[s.random.IntN(len(soaked))]
-		word := []string{"OFF", "ON", "RESTART", "ON"}[s.random.IntN(4)]
-		drain := []string{"ON", "OFF"}[s.random.IntN(2)]
-		told("a user: %s %s, drain of %s %s", what, word, d.Name, drain)
-		_ = s.tryPublish("dominion/service/"+what+"/set", word) // nobody may be there to hear
-		_ = s.tryPublish("dominion/domain/"+d.Name+"/drain/set", drain)
+		service := soaked[h.random.IntN(len(soaked))]
+		word := []string{"OFF", "ON", "RESTART", "ON"}[h.random.IntN(4)]
+		drain := []string{"ON", "OFF"}[h.random.IntN(2)]
+		h.told("a user: %s %s, drain of %s %s", service, word, d.Name, drain)
+		_ = h.tryPublish("dominion/service/"+service+"/set", word) // nobody may be there to hear
+		_ = h.tryPublish("dominion/domain/"+d.Name+"/drain/set", drain)
 	case 19:
-		told("an illness: web on %s", d.Name)
-		s.sick(d, true)
-		pause(4000)
-		s.sick(d, false)
+		h.told("an illness: web on %s", d.Name)
+		h.sick(d, true)
+		h.pause(4000)
+		h.sick(d, false)
+	case 20:
+		h.told("another configuration: pair is painted")
+		h.repaint(hub)
+	}
+}
+
+// house is a power cut of everything, where nothing else happens just now.
+func (h *hand) house() {
+	for i, u := range h.units {
+		if !u.busy.TryLock() {
+			for _, held := range h.units[:i] {
+				held.busy.Unlock()
+			}
+			return
+		}
+	}
+	defer func() {
+		for _, u := range h.units {
+			u.busy.Unlock()
+		}
+	}()
+	h.told("power cut of the house: everything")
+	for _, u := range h.units {
+		h.powerCut(u)
+	}
+	h.pause(3000)
+	for _, i := range h.random.Perm(len(h.units)) {
+		h.units[i].start()
+		h.pause(1000)
+	}
+}
+
+func (h *hand) killService() {
+	all := h.Journal.Running(h.t)
+	if len(all) == 0 {
+		return
+	}
+	victim := all[h.random.IntN(len(all))]
+	_, text, _ := strings.Cut(victim, " ")
+	pid, err := strconv.Atoi(text)
+	h.must(err)
+	h.told("service killed: %s", victim)
+	_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+}
+
+// repaint gives a service another environment, and has the hub read it.
+func (s *soak) repaint(hub *unit) {
+	s.paint++
+	s.configure()
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if !hub.process.Ended() {
+		hub.process.Signal(syscall.SIGHUP)
 	}
 }
 
@@ -277,177 +357,4 @@ func (s *soak) mend() {
 			u.start()
 		}
 	}
-}
-
-// steady publishes all the time, and knows what was acknowledged when: what is
-// retained, and what waits for a client that is away.
-type steady struct {
-	s  *soak
-	id uint16
-
-	mu           sync.Mutex
-	acknowledged map[string][]note // by topic, in order
-	sent         map[string]int
-	doubts       []time.Time // power cuts of the hub
-}
-
-type note struct {
-	number int
-	at     time.Time
-}
-
-const (
-	steadyKept  = "soak/kept"
-	steadyQueue = "soak/queue"
-	awayClient  = "soak-away"
-)
-
-func (s *soak) newSteady() *steady {
-	l, err := s.observer.connect(s.Home.Hub.Address()+":1883", 5, awayClient, false)
-	s.must(err)
-	s.must(l.subscribe(steadyQueue, 1))
-	l.leave()
-	time.Sleep(3 * synced) // that it is on the disk is not what this is about
-	return &steady{s: s, acknowledged: make(map[string][]note), sent: make(map[string]int)}
-}
-
-// doubt: what was acknowledged a moment before may be lost.
-func (p *steady) doubt(at time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.doubts = append(p.doubts, at)
-}
-
-func (p *steady) run(quit chan struct{}) {
-	for !over(quit) {
-		l, err := p.s.observer.connect(p.s.Home.Hub.Address()+":1883", 5, fmt.Sprintf("soak-%d", rand.Uint32()), true)
-		if err != nil {
-			time.Sleep(100 * time.Millisecond) // until it is back
-			continue
-		}
-		for n := 0; !over(quit); n++ {
-			topic := []string{steadyKept, steadyQueue}[n%2]
-			if p.publish(l, topic) != nil {
-				break
-			}
-			time.Sleep(150 * time.Millisecond) // the pace
-		}
-		l.conn.Close()
-	}
-}
-
-// publish sends the next number of a topic and waits for its acknowledgement.
-func (p *steady) publish(l *line, topic string) error {
-	p.mu.Lock()
-	p.id++
-	p.id = max(p.id, 1)
-	id := p.id
-	p.sent[topic]++
-	n := p.sent[topic]
-	p.mu.Unlock()
-	flags := byte(2)
-	if topic == steadyKept {
-		flags |= 1
-	}
-	l.publish(flags, id, topic, fmt.Sprint(n))
-	a, err := l.read(5 * time.Second)
-	switch {
-	case err != nil:
-		return err
-	case a.kind != kindPuback || a.id != id:
-		return fmt.Errorf("answered by %+v", a)
-	case a.code >= 0x80: // a full disk
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.acknowledged[topic] = append(p.acknowledged[topic], note{n, time.Now()})
-	return nil
-}
-
-// finish is called when the hub is well: the last number is acknowledged.
-func (p *steady) finish() {
-	p.s.t.Helper()
-	mark := time.Now()
-	eventually(p.s.t, 20*time.Second, "messages are acknowledged", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, topic := range []string{steadyKept, steadyQueue} {
-			all := p.acknowledged[topic]
-			if len(all) == 0 || all[len(all)-1].at.Before(mark) {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-// certain are the numbers of a topic that no power cut can have taken.
-func (p *steady) certain(topic string) []int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var all []int
-	for _, n := range p.acknowledged[topic] {
-		lost := false
-		for _, cut := range p.doubts {
-			lost = lost || n.at.Before(cut) && cut.Sub(n.at) < 2*synced
-		}
-		if !lost {
-			all = append(all, n.number)
-		}
-	}
-	return all
-}
-
-// check looks for what was acknowledged.
-func (p *steady) check() {
-	t := p.s.t
-	t.Helper()
-	kept := p.certain(steadyKept)
-	if m := p.s.Observe(steadyKept).Latest()[steadyKept]; len(kept) == 0 || number(m.Payload) < kept[len(kept)-1] {
-		t.Errorf("%q is retained, the last of %d acknowledged is %d", m.Payload, len(kept), kept[max(0, len(kept)-1)])
-	}
-	const fence = "fence"
-	p.s.Publish(steadyQueue, fence)
-	l, err := p.s.observer.connect(p.s.Home.Hub.Address()+":1883", 5, awayClient, false)
-	p.s.must(err)
-	defer l.leave()
-	if !l.present {
-		t.Errorf("the session of %s is gone", awayClient)
-		return
-	}
-	queued := p.certain(steadyQueue)
-	arrived, last := make(map[int]bool), 0
-	for {
-		m, err := l.read(10 * time.Second)
-		if err != nil {
-			t.Errorf("after %d messages for a client that was away: %v", len(arrived), err)
-			return
-		}
-		if m.kind != kindPublish {
-			continue
-		}
-		l.answer(kindPuback, m.id)
-		if m.payload == fence {
-			break
-		}
-		n := number(m.payload)
-		arrived[n] = true
-		// One that was not acknowledged may come late, by a connection that was
-		// given up while the cable was out.
-		if _, certain := slices.BinarySearch(queued, n); certain {
-			if n <= last {
-				t.Errorf("%d arrives after %d", n, last)
-			}
-			last = n
-		}
-	}
-	missing := 0
-	for _, n := range queued {
-		if !arrived[n] {
-			missing++
-			t.Errorf("%d was acknowledged and is missing", n)
-		}
-	}
-	t.Logf("%d messages acknowledged for a client that was away, %d arrived, %d missing; %d retained ones acknowledged", len(queued), len(arrived), missing, len(kept))
 }

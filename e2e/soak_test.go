@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +38,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("seed %d, for %v", seed, length)
 
-	s := newSoak(home, seed)
+	s := newSoak(home)
 	for _, u := range s.units {
 		u.start()
 	}
@@ -58,9 +57,13 @@ func TestSoak(t *testing.T) {
 	s.steady = p
 
 	began := time.Now()
-	for time.Since(began) < length && !t.Failed() {
-		s.mishap()
-		time.Sleep(time.Duration(s.random.IntN(3000)) * time.Millisecond) // the scenario: no two homes are alike
+	var hands sync.WaitGroup
+	for n := range uint64(2) {
+		hands.Go(func() { s.hand(seed, n).run(began.Add(length)) })
+	}
+	hands.Wait()
+	if t.Failed() {
+		t.FailNow()
 	}
 
 	t.Logf("%v: calm; %v", time.Since(began).Round(time.Second), s.done)
@@ -76,8 +79,11 @@ func TestSoak(t *testing.T) {
 	}
 	for _, service := range soaked {
 		home.Publish("dominion/service/"+service+"/set", "ON")
+		home.Publish("dominion/service/"+service+"/set", "UPDATE") // what did not get well in all that
 	}
 	o.Until(time.Minute-min(time.Since(calm), 30*time.Second), "all is healthy", s.calm)
+	eventually(t, time.Minute, "every instance is as the configuration says", s.painted)
+	o.Until(time.Minute, "all is healthy", s.calm)
 	t.Logf("all is healthy %v after the last mishap ended", time.Since(calm).Round(100*time.Millisecond))
 	for _, d := range s.domains {
 		awaitLiveHeartbeat(o, 15*time.Second, o.Now(), d.Name)
@@ -102,19 +108,17 @@ var (
 // soak is a home to which things happen.
 type soak struct {
 	*Home
-	random  *rand.Rand
 	domains []*Domain
 	units   []*unit // the hub's first, then one a domain
 	steady  *steady
-	done    map[string]int // mishaps, by kind
+	paint   int // of the service pair; who has the hub changes it
 
-	mu    sync.Mutex // of the disks, which the mishaps and their ends share
-	full  map[*Host]func()
-	paint int
+	mu   sync.Mutex
+	done map[string]int // mishaps, by kind
 }
 
-func newSoak(home *Home, seed uint64) *soak {
-	s := &soak{Home: home, random: rand.New(rand.NewPCG(seed, 0)), done: make(map[string]int), full: make(map[*Host]func())}
+func newSoak(home *Home) *soak {
+	s := &soak{Home: home, done: make(map[string]int)}
 	s.configure()
 	home.Hub.disk(filepath.Join(home.Hub.Dir, "data"), "64m")
 	s.units = append(s.units, newUnit(home.Hub, "hub", filepath.Join(home.Hub.Dir, "data"), home.StartHub))
@@ -207,6 +211,18 @@ func (s *soak) checkInstances(o *Observer) {
 	}
 }
 
+// painted tells whether a changed definition has reached every instance.
+func (s *soak) painted() bool {
+	for _, d := range s.domains {
+		for _, l := range lives(d.Host) {
+			if l.service == "pair" && l.paint != fmt.Sprint(s.paint%2) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // size is what a program takes.
 type size struct {
 	memory int // kB resident
@@ -247,8 +263,8 @@ func (s *soak) checkSizes(before map[string]size) {
 
 // alike is a process of a service, as its environment tells.
 type alike struct {
-	service, token string
-	pids           []int
+	service, token, paint string
+	pids                  []int
 }
 
 // lives are the lives of services on a host: what carries a DOMINION_INSTANCE.
@@ -260,10 +276,13 @@ func lives(h *Host) []alike {
 		if err != nil || !alive(pid) {
 			continue
 		}
-		var service, token string
+		var service, token, paint string
 		for kv := range strings.SplitSeq(string(environment), "\x00") {
 			if v, ok := strings.CutPrefix(kv, "SERVICE_NAME="); ok {
 				service = v
+			}
+			if v, ok := strings.CutPrefix(kv, "PAINT="); ok {
+				paint = v
 			}
 			if v, ok := strings.CutPrefix(kv, "DOMINION_INSTANCE="); ok {
 				token = v
@@ -273,7 +292,7 @@ func lives(h *Host) []alike {
 			continue
 		}
 		if byToken[token] == nil {
-			byToken[token] = &alike{service: service, token: token}
+			byToken[token] = &alike{service: service, token: token, paint: paint}
 			all = append(all, byToken[token])
 		}
 		byToken[token].pids = append(byToken[token].pids, pid)

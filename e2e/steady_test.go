@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// steady publishes all the time, and knows what was acknowledged when: what is
+// retained, and what waits for a client that is away.
+type steady struct {
+	s  *soak
+	id uint16
+
+	mu           sync.Mutex
+	acknowledged map[string][]note // by topic, in order
+	sent         map[string]int
+	doubts       []time.Time // power cuts of the hub
+}
+
+type note struct {
+	number int
+	at     time.Time
+}
+
+const (
+	steadyKept  = "soak/kept"
+	steadyQueue = "soak/queue"
+	awayClient  = "soak-away"
+)
+
+func (s *soak) newSteady() *steady {
+	l, err := s.observer.connect(s.Home.Hub.Address()+":1883", 5, awayClient, false)
+	s.must(err)
+	s.must(l.subscribe(steadyQueue, 1))
+	l.leave()
+	time.Sleep(3 * synced) // that it is on the disk is not what this is about
+	return &steady{s: s, acknowledged: make(map[string][]note), sent: make(map[string]int)}
+}
+
+// doubt: what was acknowledged a moment before may be lost.
+func (p *steady) doubt(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doubts = append(p.doubts, at)
+}
+
+func (p *steady) run(quit chan struct{}) {
+	for !over(quit) {
+		l, err := p.s.observer.connect(p.s.Home.Hub.Address()+":1883", 5, fmt.Sprintf("soak-%d", rand.Uint32()), true)
+		if err != nil {
+			time.Sleep(100 * time.Millisecond) // until it is back
+			continue
+		}
+		for n := 0; !over(quit); n++ {
+			topic := []string{steadyKept, steadyQueue}[n%2]
+			if p.publish(l, topic) != nil {
+				break
+			}
+			time.Sleep(150 * time.Millisecond) // the pace
+		}
+		l.conn.Close()
+	}
+}
+
+// publish sends the next number of a topic and waits for its acknowledgement.
+func (p *steady) publish(l *line, topic string) error {
+	p.mu.Lock()
+	p.id++
+	p.id = max(p.id, 1)
+	id := p.id
+	p.sent[topic]++
+	n := p.sent[topic]
+	p.mu.Unlock()
+	flags := byte(2)
+	if topic == steadyKept {
+		flags |= 1
+	}
+	l.publish(flags, id, topic, fmt.Sprint(n))
+	a, err := l.read(5 * time.Second)
+	switch {
+	case err != nil:
+		return err
+	case a.kind != kindPuback || a.id != id:
+		return fmt.Errorf("answered by %+v", a)
+	case a.code >= 0x80: // a full disk
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acknowledged[topic] = append(p.acknowledged[topic], note{n, time.Now()})
+	return nil
+}
+
+// finish is called when the hub is well: the last number is acknowledged.
+func (p *steady) finish() {
+	p.s.t.Helper()
+	mark := time.Now()
+	eventually(p.s.t, 20*time.Second, "messages are acknowledged", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, topic := range []string{steadyKept, steadyQueue} {
+			all := p.acknowledged[topic]
+			if len(all) == 0 || all[len(all)-1].at.Before(mark) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// certain are the numbers of a topic that no power cut can have taken.
+func (p *steady) certain(topic string) []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []int
+	for _, n := range p.acknowledged[topic] {
+		lost := false
+		for _, cut := range p.doubts {
+			lost = lost || n.at.Before(cut) && cut.Sub(n.at) < 2*synced
+		}
+		if !lost {
+			all = append(all, n.number)
+		}
+	}
+	return all
+}
+
+// check looks for what was acknowledged.
+func (p *steady) check() {
+	t := p.s.t
+	t.Helper()
+	kept := p.certain(steadyKept)
+	if m := p.s.Observe(steadyKept).Latest()[steadyKept]; len(kept) == 0 || number(m.Payload) < kept[len(kept)-1] {
+		t.Errorf("%q is retained, the last of %d acknowledged is %d", m.Payload, len(kept), kept[max(0, len(kept)-1)])
+	}
+	const fence = "fence"
+	p.s.Publish(steadyQueue, fence)
+	l, err := p.s.observer.connect(p.s.Home.Hub.Address()+":1883", 5, awayClient, false)
+	p.s.must(err)
+	defer l.leave()
+	if !l.present {
+		t.Errorf("the session of %s is gone", awayClient)
+		return
+	}
+	queued := p.certain(steadyQueue)
+	arrived, last := make(map[int]bool), 0
+	for {
+		m, err := l.read(10 * time.Second)
+		if err != nil {
+			t.Errorf("after %d messages for a client that was away: %v", len(arrived), err)
+			return
+		}
+		if m.kind != kindPublish {
+			continue
+		}
+		l.answer(kindPuback, m.id)
+		if m.payload == fence {
+			break
+		}
+		n := number(m.payload)
+		arrived[n] = true
+		// One that was not acknowledged may come late, by a connection that was
+		// given up while the cable was out.
+		if _, certain := slices.BinarySearch(queued, n); certain {
+			if n <= last {
+				t.Errorf("%d arrives after %d", n, last)
+			}
+			last = n
+		}
+	}
+	missing := 0
+	for _, n := range queued {
+		if !arrived[n] {
+			missing++
+			t.Errorf("%d was acknowledged and is missing", n)
+		}
+	}
+	t.Logf("%d messages acknowledged for a client that was away, %d arrived, %d missing; %d retained ones acknowledged", len(queued), len(arrived), missing, len(kept))
+}
