@@ -301,13 +301,24 @@ func (s *storm) calm(within time.Duration) {
 	for service := range s.house.services {
 		s.say(service, topics.On)
 		s.say(service, `{"replicas": 0}`)
-		s.say(service, topics.Update) // what did not get healthy while it was ill
 	}
 	for _, m := range s.all() {
 		s.net.publish(topics.Message{Topic: s.tree.Domain(topics.DomainDrainSet, m.name), Payload: []byte(topics.Off), QoS: 1})
 	}
 	time.Sleep(15 * time.Second) // what was said has been heard
-	s.within(within, "all is well", s.well)
+	var asked time.Time
+	s.within(within, "all is well", func() bool {
+		if s.well() {
+			return true
+		}
+		if time.Since(asked) > within/8 { // of what did not get healthy in the storm, or was given up for it since
+			asked = time.Now()
+			for service := range s.house.services {
+				s.say(service, topics.Update)
+			}
+		}
+		return false
+	})
 	s.tell("ALL IS WELL")
 	before := s.processes()
 	time.Sleep(s.pace)
