@@ -12,6 +12,7 @@ import (
 var (
 	seeds     = flag.Int("seeds", 0, "how many random homes TestFaults and TestWeeks run each; 0: a few")
 	days      = flag.Int("days", 1, "how many days of virtual time TestWeeks takes, at least")
+	storyFile = flag.String("story", "", "a file for all that happens in the last home of a run")
 	firstSeed = flag.Int("seed", 1, "the first seed of them")
 )
 

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"hash"
 	"hash/fnv"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -91,11 +91,21 @@ type options struct {
 func inHome(t *testing.T, o options, test func(*home)) {
 	t.Helper()
 	dir := scratch(t)
+	var whole io.Writer
+	if *storyFile != "" {
+		f, err := os.Create(*storyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		whole = f
+	}
 	synctest.Test(t, func(t *testing.T) {
 		h := &home{
 			T: t, seed: o.seed, dir: dir, house: newHouse(o.timing, o.services), tree: topics.NewTree(""), log: new(journal),
 			look: o.look, machines: make(map[string]*machine),
 		}
+		h.story.whole = whole
 		h.laws = newLaws(h)
 		h.net = o.network(h)
 		h.configure()
@@ -346,22 +356,16 @@ func (h *home) within(d time.Duration, what string, holds func() bool) {
 // story is what happened, of which the end is kept.
 type story struct {
 	lines  []string
-	sum    hash.Hash64 // of all of it: the same seed is the same story
+	whole  io.Writer // all of it; nil: nobody wants to read that
 	events map[topics.EventType]int
 }
 
 const storyKept = 400
 
-var storyFile = func() *os.File { f, _ := os.Create(os.Getenv("STORY")); return f }()
-
 func (s *story) add(line string) {
 	line = time.Now().Format("01-02 15:04:05.000 ") + line
-	if s.sum == nil {
-		s.sum = fnv.New64a()
-	}
-	s.sum.Write([]byte(line))
-	if storyFile != nil {
-		fmt.Fprintln(storyFile, line)
+	if s.whole != nil {
+		fmt.Fprintln(s.whole, line)
 	}
 	s.lines = append(s.lines, line)
 	if len(s.lines) > 2*storyKept {
