@@ -69,6 +69,10 @@ type Broker struct {
 
 	certificates *certificates // nil: no TLS
 
+	editing  sync.Mutex // guards the two below
+	settings settings
+	stored   []storedUser // users that were made at run time
+
 	mu        sync.Mutex
 	listeners []*listener
 	accepting sync.WaitGroup // the listeners' loops
@@ -90,7 +94,11 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	if b.config.DiscoveryPrefix == "" {
 		b.config.DiscoveryPrefix = "homeassistant"
 	}
-	accounts, err := b.newAccounts(cfg.Users, cfg.AllowAnonymous, cfg.Rules)
+	b.settings = settings{cfg.Users, cfg.AllowAnonymous, cfg.Rules}
+	if err := b.readUsers(); err != nil {
+		return nil, err
+	}
+	accounts, err := b.newAccounts(b.settings, b.stored)
 	if err != nil {
 		return nil, err
 	}
@@ -167,10 +175,14 @@ func (b *Broker) Watch(filter string, handler func(topics.Message)) (stop func()
 // Reload takes over users, allow_anonymous and rules; if they are wrong the old
 // ones stay. No connection is dropped, but what each may do is judged anew.
 func (b *Broker) Reload(users []User, allowAnonymous bool, rules []access.Rule) error {
-	a, err := b.newAccounts(users, allowAnonymous, rules)
+	b.editing.Lock()
+	defer b.editing.Unlock()
+	next := settings{users, allowAnonymous, rules}
+	a, err := b.newAccounts(next, b.stored)
 	if err != nil {
 		return err
 	}
+	b.settings = next
 	b.access.Store(a)
 	b.engine.AccessChanged()
 	return nil

@@ -41,19 +41,38 @@ type account struct {
 	proved *atomic.Pointer[digest]
 }
 
-func (b *Broker) newAccounts(users []User, anonymous bool, rules []access.Rule) (*accounts, error) {
-	all := &accounts{byName: make(map[string]account), anonymous: anonymous}
+// settings are what the configuration says of access.
+type settings struct {
+	users     []User
+	anonymous bool
+	rules     []access.Rule
+}
+
+// newAccounts makes the accounts of the configuration's users and of those
+// that were made at run time. A configuration that is wrong is refused; a stored
+// user that is none (somebody edited the file) is left out, and said.
+func (b *Broker) newAccounts(s settings, stored []storedUser) (*accounts, error) {
+	all := &accounts{byName: make(map[string]account), anonymous: s.anonymous}
 	var faults []error
-	policy, err := access.New(b.tree.Prefix(), b.config.DiscoveryPrefix, rules)
+	policy, err := access.New(b.tree.Prefix(), b.config.DiscoveryPrefix, s.rules)
 	if err != nil {
 		faults = append(faults, err)
 	}
 	all.policy = policy
-	for _, u := range users {
+	for _, u := range stored {
+		if a, err := u.user().account(); err != nil {
+			b.log.Error("a stored user is left out", "user", u.Name, "error", err)
+		} else {
+			all.byName[u.Name] = a
+		}
+	}
+	named := make(map[string]bool, len(s.users))
+	for _, u := range s.users {
 		a, err := u.account()
-		if _, twice := all.byName[u.Name]; twice && err == nil {
+		if named[u.Name] && err == nil {
 			err = errors.New("there are two of this name")
 		}
+		named[u.Name] = true
 		if err != nil {
 			faults = append(faults, fmt.Errorf("cannot use broker user %q: %w", u.Name, err))
 		}

@@ -231,6 +231,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	root.AddGroup(&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "order", Title: "Order:"})
 	a.addQuestions(root)
 	a.addOrders(root)
+	a.addUsers(root)
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -13,13 +14,61 @@ import (
 func (h *Hub) mayDo(ask topics.Ask) (topics.Access, error) {
 	switch {
 	case h.access == nil:
-		return topics.Access{}, errors.New("the broker is not the dominion's own: it alone knows its users")
+		return topics.Access{}, errNotOurBroker
 	case ask.User == "":
 		return topics.Access{}, errors.New(`the request needs "user"`)
 	case ask.Topic == "":
 		return topics.Access{}, errors.New(`the request needs "topic"`)
 	}
 	return h.access(ask)
+}
+
+// errNotOurBroker is the answer where the broker is not the dominion's own.
+var errNotOurBroker = errors.New("the broker is not the dominion's own: it alone knows its users")
+
+// editUsers lists or changes the users of the broker, and returns them.
+func (h *Hub) editUsers(ask topics.Ask) ([]topics.UserView, error) {
+	if h.users == nil {
+		return nil, errNotOurBroker
+	}
+	return h.users(ask)
+}
+
+// userEditor carries out the verb user.
+func userEditor(b *broker.Broker) func(topics.Ask) ([]topics.UserView, error) {
+	return func(ask topics.Ask) ([]topics.UserView, error) {
+		if ask.Action != "list" && ask.User == "" {
+			return nil, errors.New(`the request needs "user"`)
+		}
+		var err error
+		switch ask.Action {
+		case "list":
+		case "add":
+			err = b.AddUser(broker.User{Name: ask.User, Role: ask.Role, PasswordHash: ask.Hash, Certificate: ask.Certificate})
+		case "remove":
+			err = b.RemoveUser(ask.User)
+		case "role":
+			err = b.ChangeUser(ask.User, cmp.Or(ask.Role, "none"), "")
+		case "password":
+			if ask.Hash == "" {
+				return nil, errors.New(`the request needs "password_hash"`)
+			}
+			err = b.ChangeUser(ask.User, "", ask.Hash)
+		default:
+			err = fmt.Errorf(`"action" is list, add, remove, role or password, not %.40q`, ask.Action)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all := []topics.UserView{}
+		for _, u := range b.Users() {
+			all = append(all, topics.UserView{
+				Name: u.Name, Role: u.Role, Certificate: u.Certificate, Configured: u.Configured,
+				Password: u.PasswordHash != "" || u.PasswordFile != "",
+			})
+		}
+		return all, nil
+	}
 }
 
 // decider returns the broker's answer to the verb access.

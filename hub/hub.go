@@ -45,7 +45,9 @@ type Options struct {
 	Environ []string
 	// Access says what the broker would answer a user; nil: it is not ours.
 	Access func(topics.Ask) (topics.Access, error)
-	Log    *slog.Logger
+	// Users lists or changes the broker's users; nil: it is not ours.
+	Users func(topics.Ask) ([]topics.UserView, error)
+	Log   *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -55,6 +57,7 @@ type Hub struct {
 	store   *store.Store
 	bus     Bus
 	access  func(topics.Ask) (topics.Access, error)
+	users   func(topics.Ask) ([]topics.UserView, error)
 	kept    bool // what the broker kept of microdomains is not proved yet
 	log     *slog.Logger
 	tree    topics.Tree
@@ -145,7 +148,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, kept: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),

@@ -80,6 +80,8 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		return topics.VersionView{Version: h.version, Protocol: topics.Protocol}, nil
 	case topics.VerbAccess:
 		return h.mayDo(ask)
+	case topics.VerbUser:
+		return h.editUsers(ask)
 	case topics.VerbStart:
 		return nil, h.turn(ask.Service, topics.On)
 	case topics.VerbStop:

@@ -72,7 +72,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Environ: s.Environ, Log: s.Log})
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Environ: s.Environ, Log: s.Log})
 	if err := h.Attach(b); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ const (
 	VerbVersion  = "version"
 	VerbUpdate   = "update"
 	VerbAccess   = "access"
+	VerbUser     = "user"
 )
 
 // Verb is a row of the table of verbs.
@@ -49,6 +50,7 @@ func Verbs() []Verb {
 		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `without` or `config`: what it would do then."},
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
+		{VerbUser, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
 		{VerbVersion, "", VersionView{}, "Version of hub and contract."},
 	}
 }
@@ -140,6 +142,19 @@ type Access struct {
 	Allowed bool   `json:"allowed" doc:"what the broker does"`
 	By      string `json:"by" doc:"the rule that decides, in words"`
 }
+
+// UserView is one user of the embedded broker.
+type UserView struct {
+	Name        string `json:"name" doc:"of the user"`
+	Role        string `json:"role" doc:"admin, reader, device or domain"`
+	Password    bool   `json:"password" doc:"whether a password lets it in"`
+	Certificate bool   `json:"certificate" doc:"whether a certificate with its name lets it in"`
+	Configured  bool   `json:"configured" doc:"in dominion.toml: changed there alone"`
+}
+
+// ForAdmins tells whether a verb is for admins alone, its answers too: what it
+// carries would make an admin of anybody.
+func ForAdmins(verb string) bool { return verb == VerbUser }
 
 // VersionView is the answer to version.
 type VersionView struct {

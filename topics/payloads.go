@@ -308,7 +308,10 @@ type Ask struct {
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
 	User        string `json:"user,omitempty" doc:"access: the user that is meant"`
 	Client      string `json:"client,omitempty" doc:"access: the client identifier that is meant"`
-	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver"`
+	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password"`
+	Role        string `json:"role,omitempty" doc:"user: admin, reader, device or domain"`
+	Hash        string `json:"password_hash,omitempty" doc:"user: bcrypt hash of the password"`
+	Certificate bool   `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
 	Topic       string `json:"topic,omitempty" doc:"access: a topic, or a filter to subscribe to"`
 	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost for good"`
 	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`

@@ -115,6 +115,7 @@ func answers() map[string]any {
 			},
 		},
 		VerbVersion: VersionView{Version: "1.0.0", Protocol: Protocol},
+		VerbUser:    []UserView{{Name: "tv", Role: "device", Password: true}},
 		VerbAccess:  Access{User: "tv", Role: "device", Action: "publish", Topic: "cmnd/door/POWER", By: "rule no-tv: deny tv publish and subscribe to cmnd/#"},
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Action is what a client wants to do.
@@ -166,10 +168,8 @@ func (p *Policy) Decide(c Client, a Action, topic string) Decision {
 	if a == Subscribe {
 		topic = Unshared(topic)
 	}
-	if a != Publish {
-		if secret, denied := p.secret(c, topic); denied {
-			return secret
-		}
+	if why := p.secret(c, a, topic); why != "" {
+		return Decision{false, why}
 	}
 	for i := range p.rules {
 		if r := &p.rules[i]; r.decides(p, c, a, topic) {
@@ -179,17 +179,26 @@ func (p *Policy) Decide(c Client, a Action, topic string) Decision {
 	return p.byRole(c, a, topic)
 }
 
-// secret says what no rule opens: start commands carry the environment of
-// services, with their passwords. Only the domain itself reads them.
-func (p *Policy) secret(c Client, topic string) (Decision, bool) {
+// secret says why something is for admins alone, whatever the rules say; "" if
+// it is not. Start commands carry the environment of services, with their
+// passwords: beside admins the domain itself reads them. Some requests make an
+// admin of anybody.
+func (p *Policy) secret(c Client, a Action, topic string) string {
 	rest, ours := p.below(topic)
-	if !ours || c.Role == RoleDomain && covers("domain/%u/#", rest, c) {
-		return Decision{}, false
+	if !ours {
+		return ""
 	}
-	if covers("domain/+/services/set", rest, c) {
-		return Decision{false, "start commands carry secrets: their domain and admins alone read them"}, true
+	kind, below, _ := strings.Cut(rest, "/")
+	verb, _, _ := strings.Cut(below, "/")
+	switch {
+	case (kind == "request" || kind == "response") && topics.ForAdmins(verb):
+		return "who the users are is for admins alone"
+	case a == Publish, c.Role == RoleDomain && covers("domain/%u/#", rest, c):
+		return ""
+	case covers("domain/+/services/set", rest, c):
+		return "start commands carry secrets: their domain and admins alone read them"
 	}
-	return Decision{}, false
+	return ""
 }
 
 // below returns a topic without our prefix, and whether it has it.

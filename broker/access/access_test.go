@@ -50,6 +50,8 @@ dominion/request/events                             psd   psd    -      p
 dominion/request/version                            psd   psd    -      p
 dominion/request/join                               psd   sd     -      p
 dominion/request/start                              psd   sd     -      p
+dominion/request/user                               psd   -      -      -
+dominion/response/user                              psd   -      -      -
 dominion/request/status/x                           psd   sd     -      -
 dominion/response/status                            psd   sd     -      sd
 dominion/response/join/pi-kitchen                   psd   sd     -      sd
@@ -91,6 +93,8 @@ dominion/response/#                                 s     s      -      -
 $share/g/dominion/service/+/status                  s     s      s      s
 $share/g/dominion/#                                 s     s      -      -
 $share/g/dominion/domain/other/services/set         s     -      -      -
+dominion/request/+                                  s     s      -      -
+dominion/request/user                               s     -      -      -
 $SYS/#                                              s     s      s      -
 `
 
