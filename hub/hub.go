@@ -344,6 +344,9 @@ func (h *Hub) connect(now time.Time) {
 	}
 	if h.settleBy.IsZero() {
 		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
+		// Nothing is ordered before we are ready: all of the home is planned
+		// once it is there, and those who come are answered first.
+		h.rest = now.Add(min(time.Second, h.cfg.Timing.Settle.Duration()))
 	}
 	h.tally = tally{} // said again
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
@@ -376,7 +379,7 @@ func (h *Hub) settled(now time.Time) {
 			return
 		}
 	}
-	h.ready, h.dirty = true, true
+	h.ready, h.dirty, h.rest = true, true, time.Time{}
 	h.pruneRollouts()
 	for _, d := range h.domains {
 		d.expected = false
