@@ -161,7 +161,7 @@ func mb(bytes int64) string {
 }
 
 // benchIdle lets a hub with ten domains and an agent with ten services do
-// nothing for a minute, and weighs them.
+// nothing for two minutes, and weighs them.
 func benchIdle(t *testing.T) []row {
 	home := newHome(t, Embedded)
 	var config strings.Builder
@@ -181,7 +181,7 @@ func benchIdle(t *testing.T) []row {
 		return !slices.ContainsFunc(want, func(s string) bool { return !v.Healthy(s, 1) })
 	})
 	// the start itself is not idle
-	idle := 60 * time.Second
+	idle := 2 * time.Minute
 	pass(t, o, 15*time.Second)
 	processes := map[string]*Process{"hub": hub, "agent": agents[0]}
 	written, began := map[string]int64{}, time.Now()
