@@ -403,3 +403,65 @@ func TestUnknownRevisionsRollOutOneByOne(t *testing.T) {
 		}
 	})
 }
+
+// Whatever happens in the middle of a rollout, it ends: all that are there have
+// the definition, or none, and nothing is on its way any more.
+func TestRolloutSurvivesWhatHappensMeanwhile(t *testing.T) {
+	for _, tt := range []struct {
+		what  string
+		do    func(h *home, all []*agent)
+		where string
+		back  bool
+	}{
+		// Perhaps the change took the machine down: nothing has proved it yet.
+		{"the first one is lost", func(_ *home, all []*agent) { all[0].cut() }, "[cellar:running kitchen:running]", true},
+		{"another one is lost", func(_ *home, all []*agent) { all[1].cut() }, "[attic:running kitchen:running]", false},
+		{"the first one is emptied", func(h *home, _ []*agent) { h.publish("dominion/domain/attic/drain/set", "ON", false) }, "[cellar:running kitchen:running]", false},
+		{"it is switched off and on", func(h *home, _ []*agent) {
+			h.publish("dominion/service/web/set", topics.Off, false)
+			time.Sleep(3 * time.Second)
+			h.publish("dominion/service/web/set", topics.On, false)
+		}, "[attic:running cellar:running kitchen:running]", false},
+		{"it is scaled", func(h *home, _ []*agent) { h.publish("dominion/service/web/set", `{"replicas": 2}`, false) }, "", false},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			inHome(t, everywhere(8080), func(h *home) {
+				all := team(h)
+				defer func() {
+					for _, a := range all {
+						select {
+						case <-a.net.cut:
+							a.kill()
+						default:
+							a.leave()
+						}
+					}
+				}()
+				before := revisions(all)[0]
+				h.hub.Reload(load(t, everywhere(8081)), nil)
+				synctest.Wait()
+				h.settle("the first is changed", func() bool { return all[0].started("web") == 2 })
+				tt.do(h, all)
+				h.settle("all that are there are alike", func() bool {
+					s := h.service("web")
+					if h.saw(topics.ServiceReverted) != tt.back {
+						return false
+					}
+					for _, a := range all {
+						a.mu.Lock()
+						i, runs := a.running["web"]
+						a.mu.Unlock()
+						there := slices.ContainsFunc(s.Instances, func(i topics.ServiceInstance) bool { return i.Domain == a.name })
+						if there && runs && strings.HasPrefix(i.Revision, before) != tt.back {
+							return false
+						}
+					}
+					if tt.where == "" {
+						return !s.Update.InProgress && len(s.Instances) == 2 && s.Healthy == 2
+					}
+					return !s.Update.InProgress && h.where("web") == tt.where
+				})
+			})
+		})
+	}
+}
