@@ -30,7 +30,7 @@ func eachSeed(t *testing.T, usual int, test func(t *testing.T, seed uint64)) {
 // TestFaults breaks random things for minutes, between the real broker and the
 // real agents: the laws hold at every step, and all is well soon after it ended.
 func TestFaults(t *testing.T) {
-	eachSeed(t, 3, func(t *testing.T, seed uint64) {
+	eachSeed(t, 2, func(t *testing.T, seed uint64) {
 		inHome(t, options{seed: seed, machines: twenty(), services: large, network: newWires}, func(h *home) {
 			s := newStorm(h, 5*time.Second)
 			h.within(30*time.Second, "all is well", h.well)
@@ -47,7 +47,7 @@ const slow = `[timing]
 heartbeat = "2m"
 lost_after = "6m"
 failover_after = "10s"
-isolation = "3m"
+isolation = "10m"
 settle = "7m"
 `
 

@@ -485,6 +485,9 @@ func (l *laws) started(m *machine, p *process) {
 	}
 	c, ok := m.onDisk()
 	_, revision, _ := strings.Cut(p.token, ".")
+	if c.Services[p.service].Exclusive {
+		l.alone(m, p)
+	}
 	if spec, is := c.Services[p.service]; !ok || !is || spec.Revision != revision {
 		l.violated("only what is ordered is started", "%s of revision %s is started on %s, which was ordered %s", p.service, revision, m.name, slices.Sorted(maps.Keys(c.Services)))
 	}
@@ -493,6 +496,15 @@ func (l *laws) started(m *machine, p *process) {
 		l.violated("nothing older is obeyed", "%s obeys %v after %v", m.name, is, was)
 	}
 	l.disks[m.name] = is
+}
+
+// alone: "never two at once, even across a network split".
+func (l *laws) alone(m *machine, p *process) {
+	for _, other := range l.home.all() {
+		if n := other.running(p.service); n > 0 {
+			l.violated("an exclusive service never runs twice", "%s runs on %s and is started on %s", p.service, other.name, m.name)
+		}
+	}
 }
 
 // stopped judges the agent's word to a process: a healthy one is told to end
@@ -511,6 +523,7 @@ func (l *laws) stopped(m *machine, p *process) {
 	asked := l.restarted[p.service]
 	switch {
 	case !ok || !is || spec.Revision != revision || ill != illness{}:
+	case spec.Exclusive: // its lease may be over, or its guard gone, or its agent stops
 	case !asked.IsZero() && time.Since(asked) < time.Hour:
 	default:
 		l.violated("nothing healthy is restarted without cause", "%s is stopped on %s, where it is ordered so", p.service, m.name)

@@ -36,8 +36,11 @@ type machine struct {
 	runs   uint64       // of its agent
 	clock  atomic.Int64 // how far its wall clock is from the truth, a time.Duration
 
+	guards *guards
+
 	mu      sync.Mutex
 	boot    int
+	booted  time.Time
 	lastPID int
 	procs   map[int]*process
 	starts  map[string]int // of each service, since the machine was made
@@ -62,10 +65,13 @@ type process struct {
 }
 
 func newMachine(h *home, name string) *machine {
-	return &machine{
+	m := &machine{
 		home: h, name: name, traits: traitsOf(name), dir: filepath.Join(h.dir, name), log: new(journal),
 		procs: make(map[int]*process), starts: make(map[string]int), catalog: make(map[string]string), ills: make(map[string]illness),
+		booted: time.Now(),
 	}
+	m.guards = &guards{m: m, all: make(map[string]*guard)}
+	return m
 }
 
 func (m *machine) data() string { return filepath.Join(m.dir, "data") }
@@ -151,26 +157,32 @@ func (m *machine) Lives(string) []supervisor.Life {
 func (m *machine) Signal(g supervisor.Group, s syscall.Signal) {
 	m.mu.Lock()
 	p := m.procs[g.PID]
+	m.mu.Unlock()
+	if p != nil && s == syscall.SIGTERM {
+		m.home.laws.stopped(m, p)
+	}
+	m.signal(g.PID, s)
+}
+
+// signal is what a process does about a signal.
+func (m *machine) signal(pid int, s syscall.Signal) {
+	m.mu.Lock()
+	p := m.procs[pid]
 	var ill illness
 	if p != nil {
 		ill = m.ills[p.service]
 	}
 	m.mu.Unlock()
-	if p == nil || s != syscall.SIGTERM && s != syscall.SIGKILL {
-		return
-	}
 	exit := supervisor.Exit{Signal: s, Known: true}
-	if s == syscall.SIGKILL {
-		m.end(g.PID, exit)
-		return
-	}
-	m.home.laws.stopped(m, p)
 	switch {
-	case ill.stubborn:
+	case p == nil:
+	case s == syscall.SIGKILL:
+		m.end(pid, exit)
+	case s != syscall.SIGTERM, ill.stubborn:
 	case ill.lazy > 0:
-		time.AfterFunc(ill.lazy, func() { m.end(g.PID, exit) })
+		time.AfterFunc(ill.lazy, func() { m.end(pid, exit) })
 	default:
-		m.end(g.PID, exit)
+		m.end(pid, exit)
 	}
 }
 
@@ -184,6 +196,9 @@ func (m *machine) end(pid int, e supervisor.Exit) {
 	}
 	delete(m.procs, pid)
 	m.mu.Unlock()
+	if p != nil {
+		m.guards.forget(p.token)
+	}
 	if tell != nil { // whoever watches it
 		m.home.busy.Go(func() {
 			m.moment(p.service, "end")
@@ -306,7 +321,7 @@ func (m *machine) power() {
 			ServicesDir: filepath.Join(m.dir, "services"), DataDir: m.data(),
 		},
 		Version: "test", Log: slog.New(slog.NewTextHandler(m.log, nil)),
-		Runner: m, Facts: m, Look: m.home.look, Random: m.random(),
+		Runner: m, Guards: m.guards, Facts: m, Look: m.home.look, Random: m.random(),
 		Browse: func(context.Context, []string, string, time.Duration) ([]zeroconf.Found, error) { return nil, nil },
 		Announce: func(ctx context.Context, _ []string, _ *slog.Logger, _ ...zeroconf.Service) error {
 			<-ctx.Done()
@@ -358,9 +373,11 @@ func (m *machine) cut() {
 	m.home.net.cut(m, true, true)
 	m.mu.Lock()
 	m.boot++
+	m.booted = time.Now()
 	clear(m.procs)
 	boot := m.boot
 	m.mu.Unlock()
+	m.guards.forget("")
 	stop := m.stopAgent
 	m.stopAgent = nil
 	m.dying.Go(func() { // it takes the rest of it some time to see that nobody hears it

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing/synctest"
 	"time"
 
@@ -117,6 +118,8 @@ var mishaps = []mishap{
 		return true
 	}},
 
+	{"a guard is killed", 2, func(s *storm, m *machine) bool { return m.stopAgent != nil && m.guards.kill() }},
+
 	// the hub
 	{"the hub stops", 2, func(s *storm, _ *machine) bool { return s.hubEnds(stopped) }},
 	{"the hub is killed", 2, func(s *storm, _ *machine) bool { return s.hubEnds(killed) }},
@@ -155,7 +158,11 @@ var mishaps = []mishap{
 		return s.change(func(r *room) { r.paint = 1 + s.r.IntN(5) })
 	}},
 	{"another number", 2, func(s *storm, _ *machine) bool {
-		return s.change(func(r *room) { r.replicas = s.r.IntN(4) })
+		return s.change(func(r *room) {
+			if r.replicas = s.r.IntN(4); slices.Contains(r.lines, "exclusive = true") {
+				r.replicas = 1 // more are refused
+			}
+		})
 	}},
 	{"a pin", 2, func(s *storm, m *machine) bool {
 		return s.change(func(r *room) { r.pins = []string{m.name} })

@@ -146,12 +146,16 @@ func (h *home) wants() map[string]planner.Want {
 	return s.Wants
 }
 
-// processes are all that run, to tell later whether they still do.
+// processes are all that run, to tell later whether they still do. Exclusive
+// ones end with their agent and with a hub that is away.
 func (h *home) processes() string {
 	var all []string
 	for _, m := range h.all() {
 		m.mu.Lock()
 		for pid, p := range m.procs {
+			if p.service == "safe" {
+				continue
+			}
 			all = append(all, fmt.Sprintf("%s@%s.%d", p.service, m.name, pid))
 		}
 		m.mu.Unlock()
