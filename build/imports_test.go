@@ -56,6 +56,11 @@ var rules = []rule{
 		"hub and agent share them, and tests play them against each other",
 	},
 	{
+		"what devices announce is read purely", in("hub/devices"), true,
+		or(is("log", "log/slog", "os", "os/exec", "net", "net/http", "math/rand", "math/rand/v2", "io/fs", "syscall", "sync", "context"), not(or(std, is("topics")))),
+		"messages in, entries out: the same in whatever order they came",
+	},
+	{
 		"rollouts are decided purely", in("services/rollout"), true,
 		is("log", "log/slog", "os", "os/exec", "net", "net/http", "math/rand", "math/rand/v2", "io/fs", "syscall", "sync", "context"),
 		"hub sees, waits and acts; time is a duration there, never a clock",
@@ -249,6 +254,7 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"topics", "github.com/BurntSushi/toml", "topics imports the standard library alone"},
 		{"services", "config", "services imports topics and semver alone"},
 		{"services/planner", "log/slog", "the planner decides purely"},
+		{"hub/devices", "log/slog", "what devices announce is read purely"},
 		{"services/lease", "services", "the rules of leases import topics alone"},
 		{"atomicfile", "topics", "small files and mailboxes"},
 		{"hub/store", "agent", "hub does not import agent"},
@@ -294,7 +300,7 @@ func TestRulesFindTheirBreach(t *testing.T) {
 // The planner and the ground may know what a moment is, not what time it is.
 func TestNoClock(t *testing.T) {
 	all := list(t)
-	for _, name := range []string{"topics", "services", "services/lease", "services/planner"} {
+	for _, name := range []string{"topics", "services", "services/lease", "services/planner", "hub/devices"} {
 		p := all[module+"/"+name]
 		if len(p.GoFiles) == 0 {
 			t.Errorf("there is no package %s", name)

@@ -38,6 +38,7 @@ func Verbs() []Verb {
 		{VerbStatus, "", Overview{}, "Hub, domains and services in one answer."},
 		{VerbDomains, "", []DomainView{}, "Every known or seen domain."},
 		{VerbServices, "", []Service{}, "Every service, as service/<service>/status."},
+		{VerbDevices, "", Devices{}, "Every device on the broker that announces itself, and what is wrong with announcements. Long lists come in parts: `next`, asked for as `after`."},
 		{VerbStart, "service", nil, "As ON at service/<service>/set."},
 		{VerbStop, "service", nil, "As OFF at service/<service>/set."},
 		{VerbRestart, "service; domain for one instance", nil, "Restarts the instances that run."},

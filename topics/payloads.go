@@ -315,6 +315,7 @@ type Ask struct {
 	Topic       string `json:"topic,omitempty" doc:"access: a topic, or a filter to subscribe to"`
 	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost for good"`
 	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
+	After       string `json:"after,omitempty" doc:"devices: go on after the one of this id"`
 	Response    string `json:"response_topic,omitempty" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
 	ID          string `json:"id,omitempty" doc:"join: UUID of the domain"`
 	Name        string `json:"name,omitempty" doc:"join: name of the domain"`

@@ -195,10 +195,10 @@ var titles = map[Kind]string{
 	DomainEvent: "Event of a domain", DomainServicesSet: "Start command", DomainLease: "Lease", DomainCommand: "Command",
 	DomainResponse: "Response of a domain", DomainDrainSet: "Drain", DomainServiceLog: "Log",
 	ServiceStatus: "Service status", ServiceEndpoints: "Endpoints", ServiceSet: "Switch and scale", Request: "Request", Response: "Response",
-	ResponseTo: "Response to one",
+	ResponseTo: "Response to one", DeviceStatus: "Device",
 }
 
-var groups = map[Kind]string{HubAvailability: "Hub", DomainAvailability: "Domains", ServiceStatus: "Services", Request: "Questions and orders"}
+var groups = map[Kind]string{HubAvailability: "Hub", DomainAvailability: "Domains", ServiceStatus: "Services", DeviceStatus: "Devices", Request: "Questions and orders"}
 
 // words say what a payload is where a table does not.
 var words = map[Kind]string{

@@ -42,6 +42,14 @@ var (
 		OS: "linux", Arch: "arm64", Traits: []string{"compute", "npbar"}, Since: at(-3600),
 		Services: []Instance{instanceSample}, Catalog: []string{"npbar", "web"}, Heartbeat: &heartbeatSample,
 	}
+	deviceSample = Device{
+		ID: "a4cf12ef3b70", Name: "Desk lamp", Manufacturer: "Espressif", Model: "nodemcuv2", Version: "2026.10.1", Availability: Online, Area: "Study",
+		AnnouncedBy: []string{ByHomeAssistant, ByESPHome},
+		Topics: DeviceTopics{
+			Availability: []string{"desk-lamp/status"}, State: []string{"desk-lamp/light/lamp/state"}, Command: []string{"desk-lamp/light/lamp/command"},
+		},
+		Identifiers: []string{"a4cf12ef3b70"}, Connections: []DeviceConnection{{Type: "mac", Address: "a4:cf:12:ef:3b:70"}},
+	}
 	eventSample = Event{At: at(0), Type: ServiceReady, Domain: "pi-kitchen", Service: "web", Message: "web is ready on pi-kitchen after 0.4 s"}
 )
 
@@ -90,6 +98,8 @@ func samples() map[Kind][]byte {
 		ServiceEndpoints: Encode([]Endpoint{{Domain: "pi-kitchen", Address: "192.168.1.20", Port: 8080, Version: "1.4.0", Healthy: true}}),
 		ServiceSet:       Encode(Scale{Replicas: ptr(2)}),
 
+		DeviceStatus: Encode(deviceSample),
+
 		Request:  Encode(Ask{Transaction: asked, Service: "web"}),
 		Response: Encode(Accept(asked, answers()[VerbWhy])),
 
@@ -105,8 +115,12 @@ func answers() map[string]any {
 		VerbStatus:   Overview{Hub: hubSample, Domains: []DomainView{viewSample}, Services: []Service{serviceSample}, Problems: []string{}},
 		VerbDomains:  []DomainView{viewSample},
 		VerbServices: []Service{serviceSample},
-		VerbEvents:   []Event{eventSample},
-		VerbPlan:     []PlanLine{line},
+		VerbDevices: Devices{
+			Devices:  []Device{deviceSample},
+			Problems: []DeviceProblem{{At: at(0), Topic: "homeassistant/switch/x/config", Message: "its JSON ends too early"}},
+		},
+		VerbEvents: []Event{eventSample},
+		VerbPlan:   []PlanLine{line},
 		VerbWhy: Why{
 			Service: "web", State: Running, Reason: "npbar needs it",
 			Domains: []WhyLine{

@@ -49,12 +49,13 @@ const (
 	Request
 	Response
 	ResponseTo
+	DeviceStatus
 )
 
 // Entry is one row of the Catalog.
 type Entry struct {
 	Kind    Kind
-	Pattern string // below the prefix; "<domain>", "<service>" and "<verb>" stand for one level
+	Pattern string // below the prefix; "<domain>", "<service>", "<device>" and "<verb>" stand for one level
 	Retain  bool
 	QoS     byte
 	From    string // who publishes it
@@ -85,6 +86,7 @@ func Catalog() []Entry {
 		{ServiceStatus, "service/<service>/status", true, 1, "hub", Service{}, "What is wanted of a service, what runs, and why."},
 		{ServiceEndpoints, "service/<service>/endpoints", true, 1, "hub", []Endpoint{}, "Discovery: the usable instances, best first; `[]` when none."},
 		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, `UPDATE` (roll the newest version of the catalog out), or a number of replicas."},
+		{DeviceStatus, "device/<device>/status", true, 1, "hub", Device{}, "Something else on the broker that announces itself: by Home Assistant's discovery, or as ESPHome, Tasmota and Zigbee2MQTT do. Cleared when nothing announces it any more."},
 		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", Ask{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured."},
 		{Response, "response/<verb>", false, 1, "hub", Reply{}, "The answer to a request, by its transaction."},
 		{ResponseTo, "response/<verb>/<domain>", false, 1, "hub", Reply{}, "The answer to a request that named this topic as its `response_topic`: a thousand agents that join at once hear their own answers alone."},
@@ -143,6 +145,7 @@ type Address struct {
 	Kind    Kind
 	Domain  string // where the pattern has <domain>
 	Service string // where the pattern has <service>
+	Device  string // where the pattern has <device>
 	Verb    string // where the pattern has <verb>
 }
 
@@ -170,6 +173,9 @@ func (t Tree) Topic(a Address) string {
 	if a.Service != "" {
 		topic = strings.Replace(topic, "<service>", a.Service, 1)
 	}
+	if a.Device != "" {
+		topic = strings.Replace(topic, "<device>", a.Device, 1)
+	}
 	if a.Verb != "" {
 		topic = strings.Replace(topic, "<verb>", a.Verb, 1)
 	}
@@ -187,6 +193,11 @@ func (t Tree) Domain(k Kind, domain string) string {
 // Service returns a topic of a service.
 func (t Tree) Service(k Kind, service string) string {
 	return t.Topic(Address{Kind: k, Service: service})
+}
+
+// Device returns the topic of a device's status.
+func (t Tree) Device(device string) string {
+	return t.Topic(Address{Kind: DeviceStatus, Device: device})
 }
 
 // Log returns the topic of the log lines of a service on a domain.
@@ -269,6 +280,8 @@ func (p pattern) match(levels []string) (Address, bool) {
 			name = &a.Domain
 		case "<service>":
 			name = &a.Service
+		case "<device>":
+			name = &a.Device
 		case "<verb>":
 			name = &a.Verb
 		default:

@@ -32,6 +32,9 @@ func addresses() []Address {
 		if strings.Contains(e.Pattern, "<service>") {
 			a.Service = "npbar"
 		}
+		if strings.Contains(e.Pattern, "<device>") {
+			a.Device = "a4cf12ef3b70"
+		}
 		if strings.Contains(e.Pattern, "<verb>") {
 			a.Verb = "status"
 		}
@@ -123,6 +126,7 @@ func TestRetainAndQoS(t *testing.T) {
 		"hub/availability":                      {true, false, 1},
 		"hub/status":                            {true, false, 1},
 		"hub/event":                             {false, false, 1},
+		"device/<device>/status":                {true, false, 1},
 		"domain/<domain>/availability":          {true, false, 1},
 		"domain/<domain>/heartbeat":             {true, false, 0},
 		"domain/<domain>/metrics":               {true, false, 0},

@@ -39,7 +39,7 @@ dominion/domain/other/command                       psd   sd     -      -
 dominion/service/web/status                         psd   sd     sd     sd
 dominion/service/web/endpoints                      psd   sd     sd     sd
 dominion/service/web/set                            psd   sd     -      -
-dominion/device/lamp/status                         psd   sd     -      -
+dominion/device/lamp/status                         psd   sd     -      sd
 dominion/request/status                             psd   psd    -      p
 dominion/request/domains                            psd   psd    -      p
 dominion/request/services                           psd   psd    -      p

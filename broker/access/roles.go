@@ -50,6 +50,7 @@ var (
 		"domain/%u/#",
 		pattern(topics.ServiceEndpoints),
 		pattern(topics.ServiceStatus),
+		pattern(topics.DeviceStatus),
 		pattern(topics.Response),
 		pattern(topics.ResponseTo),
 	}

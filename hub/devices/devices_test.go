@@ -1,0 +1,312 @@
+package devices
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func open() *State { return New(Options{"dominion", "homeassistant", DefaultLimits()}) }
+
+// message is a line of a transcript, which is what mosquitto_sub -v prints.
+type message struct{ topic, payload string }
+
+func transcript(t testing.TB, name string) []message {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []message
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimRight(line, "\n"); !strings.HasPrefix(line, "#") {
+			topic, payload, _ := strings.Cut(line, " ")
+			all = append(all, message{topic, payload})
+		}
+	}
+	return all
+}
+
+func (s *State) takeAll(all []message) {
+	for _, m := range all {
+		s.Take(m.topic, []byte(m.payload), noon)
+	}
+}
+
+// picture is all that a state shows.
+func picture(s *State) []byte {
+	problems, more := s.Problems()
+	var b bytes.Buffer
+	if err := json.Indent(&b, topics.Encode(topics.Devices{Devices: s.Devices(), Problems: problems, More: more}), "", "  "); err != nil {
+		panic(err)
+	}
+	return append(b.Bytes(), '\n')
+}
+
+// TestTranscripts pins the entries that come of what devices publish.
+func TestTranscripts(t *testing.T) {
+	for _, name := range []string{"esphome", "tasmota", "zigbee2mqtt", "homeassistant", "hostile"} {
+		t.Run(name, func(t *testing.T) {
+			s := open()
+			s.takeAll(transcript(t, name))
+			got, file := picture(s), filepath.Join("testdata", name+".json")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s differs (go test ./hub/devices -update writes it anew):\n%s", file, got)
+			}
+		})
+	}
+}
+
+func everything(t testing.TB) []message {
+	var all []message
+	for _, name := range []string{"esphome", "tasmota", "zigbee2mqtt", "homeassistant", "hostile"} {
+		if name == "hostile" {
+			for _, m := range transcript(t, name) {
+				if m.topic != "zigbee2mqtt/bridge/devices" { // the other one is right
+					all = append(all, m)
+				}
+			}
+			continue
+		}
+		all = append(all, transcript(t, name)...)
+	}
+	return all
+}
+
+// TestOrderDoesNotMatter holds for every order in which a broker may replay,
+// also where some of it was taken back and said again in between.
+func TestOrderDoesNotMatter(t *testing.T) {
+	all := everything(t)
+	// Words of availability count from when somebody listens to them.
+	s := open()
+	s.takeAll(all)
+	s.takeAll(all)
+	want := picture(s)
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		s := open()
+		shuffled := append([]message(nil), all...)
+		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		for _, m := range shuffled {
+			s.Take(m.topic, []byte(m.payload), noon)
+			if random.IntN(4) == 0 {
+				back := shuffled[random.IntN(len(shuffled))]
+				s.Take(back.topic, nil, noon)
+				check(t, s)
+			}
+		}
+		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		s.takeAll(shuffled)
+		s.takeAll(words(all)) // the last one in the order in which it was said
+		if got := picture(s); !bytes.Equal(got, want) {
+			t.Fatalf("seed %d: other entries:\n%s\nwant:\n%s", seed, got, want)
+		}
+		for _, m := range shuffled {
+			s.Take(m.topic, nil, noon)
+		}
+		check(t, s)
+		s.Prune()
+		if len(s.IDs()) > 0 || s.count != 0 || s.cost != 0 || len(s.keys)+len(s.vias)+len(s.said)+len(s.sources) > 0 {
+			t.Fatalf("seed %d: something is left: %v, %d announcements of %d bytes", seed, s.IDs(), s.count, s.cost)
+		}
+	}
+}
+
+func words(all []message) []message {
+	var said []message
+	for _, m := range all {
+		if s := open(); func() bool { read, _ := s.reader(m.topic); return read == nil }() {
+			said = append(said, m)
+		}
+	}
+	return said
+}
+
+// check holds for every state: announcements that share a key are of one
+// device, and others are not.
+func check(t testing.TB, s *State) {
+	t.Helper()
+	count, cost := 0, 0
+	for id, device := range s.devices {
+		if got := len(s.together(device[0])); got != len(device) {
+			t.Errorf("%s has %d announcements, %d belong together", id, len(device), got)
+		}
+		if want := strongest(device).id(); want != id || !topics.ValidName(id) {
+			t.Errorf("%q should be %q, a name", id, want)
+		}
+		for _, a := range device {
+			count, cost = count+1, cost+a.cost
+			if a.id != id {
+				t.Errorf("%s says it is of %s and is of %s", a.source, a.id, id)
+			}
+		}
+	}
+	sources := 0
+	for _, one := range s.sources {
+		sources += len(one.all)
+	}
+	if count != s.count || cost != s.cost || sources != count {
+		t.Errorf("%d announcements of %d bytes at %d topics, counted are %d of %d", count, cost, sources, s.count, s.cost)
+	}
+}
+
+// A second announcement neither makes a second device of it nor gives it
+// another id, and what it held together falls apart without it.
+func TestJoinAndSplit(t *testing.T) {
+	s := open()
+	take := func(topic, payload string) { s.Take(topic, []byte(payload), noon) }
+	want := func(ids ...string) {
+		t.Helper()
+		if got := s.IDs(); fmt.Sprint(got) != fmt.Sprint(ids) {
+			t.Errorf("devices %v, want %v", got, ids)
+		}
+		check(t, s)
+	}
+	take("tasmota/discovery/AABBCCDDEE01/sensors", "{}")
+	want("aabbccddee01")
+	take("homeassistant/switch/a/config", `{"dev":{"ids":["x"],"cns":[["mac","AA:BB:CC:DD:EE:01"]]}}`)
+	want("aabbccddee01")
+	take("homeassistant/switch/b/config", `{"dev":{"ids":["y"]}}`)
+	y := keyOfIdentifier("y").id()
+	want("aabbccddee01", y)
+	take("homeassistant/switch/c/config", `{"dev":{"ids":["x","y"],"via_device":"z"}}`)
+	want("aabbccddee01")
+	if d, _ := s.Device("aabbccddee01"); d.Via != "z" {
+		t.Errorf("via %q", d.Via)
+	}
+	s.Changed()
+	take("homeassistant/switch/z/config", `{"dev":{"ids":["z"]}}`)
+	z := keyOfIdentifier("z").id()
+	if d, _ := s.Device("aabbccddee01"); d.Via != z {
+		t.Errorf("via %q, want %q", d.Via, z)
+	}
+	if got := s.Changed(); len(got) != 2 {
+		t.Errorf("changed are %v: whoever is reached through the new one, too", got)
+	}
+	take("homeassistant/switch/c/config", "")
+	want("aabbccddee01", y, z)
+	take("homeassistant/switch/a/config", "{")
+	want("aabbccddee01", y, z)
+	take("tasmota/discovery/AABBCCDDEE01/sensors", "")
+	want(y, z)
+	if problems, _ := s.Problems(); len(problems) != 1 || problems[0].Topic != "homeassistant/switch/a/config" {
+		t.Errorf("problems %+v", problems)
+	}
+}
+
+// Whoever announces the same again is not read again.
+func TestSameAgainIsNothing(t *testing.T) {
+	s := open()
+	all := transcript(t, "esphome")
+	s.takeAll(all)
+	s.Changed()
+	for _, m := range all {
+		if read, _ := s.reader(m.topic); read != nil {
+			s.Take(m.topic, []byte(m.payload), noon)
+		}
+	}
+	if got := s.Changed(); len(got) > 0 {
+		t.Errorf("changed: %v", got)
+	}
+}
+
+// A list that comes again does not forget what was said of availability:
+// nobody would say it again.
+func TestListAgainKeepsAvailability(t *testing.T) {
+	s := open()
+	s.takeAll(transcript(t, "zigbee2mqtt"))
+	was := s.Watched()
+	s.Take("zigbee2mqtt/bridge/devices", []byte(`[]`), noon)
+	s.takeAll(transcript(t, "zigbee2mqtt")[:2])
+	if d, _ := s.Device("0x90fd9ffffe6494fc"); d.Availability != topics.Offline || fmt.Sprint(was) != fmt.Sprint(s.Watched()) {
+		t.Errorf("the bulb is %s; watched are %v, were %v", d.Availability, s.Watched(), was)
+	}
+}
+
+func TestAvailability(t *testing.T) {
+	two := `"avty":[{"t":"a"},{"t":"b"}]`
+	for _, c := range []struct{ config, said, want string }{
+		{`"avty_t":"a"`, "", "unknown"},
+		{`"avty_t":"a"`, "a=online", "online"},
+		{`"avty_t":"a"`, "a=online a=offline", "offline"},
+		{`"avty_t":"a"`, "a=online a=maybe", "unknown"},
+		{`"avty_t":"a","pl_avail":"1","pl_not_avail":"0"`, "a=1", "online"},
+		{`"avty_t":"a","pl_avail":"1","pl_not_avail":"0"`, "a=online", "unknown"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.state }}"`, `a={"x":[1,{}],"state":"offline"}`, "offline"},
+		{`"avty_t":"a","avty_tpl":"{{value_json['state']}}"`, `a={"state":"online"}`, "online"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.state }}"`, `a=online`, "unknown"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.state.x }}"`, `a={"state":"online"}`, "unknown"},
+		{`"avty_t":"a","avty_tpl":"{{ \"offline\" }}"`, ``, "offline"},
+		{`"avty_t":"a","avty_tpl":"{{ value }}"`, `a=online`, "online"},
+		{`"avty_t":"a","avty_tpl":"{% if 1 %}online{% endif %}"`, `a=online`, "unknown"},
+		{two + `,"avty_mode":"all"`, "a=online", "unknown"},
+		{two + `,"avty_mode":"all"`, "a=online b=online", "online"},
+		{two + `,"avty_mode":"all"`, "b=offline", "offline"},
+		{two + `,"avty_mode":"any"`, "b=online", "online"},
+		{two + `,"avty_mode":"any"`, "b=offline", "unknown"},
+		{two + `,"avty_mode":"any"`, "b=offline a=offline", "offline"},
+		{two, "a=online b=offline", "offline"},
+		{two, "b=offline a=online", "online"},
+		{two, "b=offline a=nonsense", "offline"},
+		{`"stat_t":"a"`, "a=online", "unknown"},
+		{`"avty_t":"a"`, "a=" + strings.Repeat("x", 600), "unknown"},
+	} {
+		s := open()
+		s.Take("homeassistant/switch/x/config", []byte(`{"dev":{"ids":"x"},`+c.config+`}`), noon)
+		for _, w := range strings.Fields(c.said) {
+			topic, payload, _ := strings.Cut(w, "=")
+			s.Take(topic, []byte(payload), noon)
+		}
+		if got := s.Devices(); len(got) != 1 || got[0].Availability != c.want {
+			t.Errorf("%s, %s: %+v, want %s", c.config, c.said, got, c.want)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	same := [][]string{
+		{"a4cf12ef3b70", "A4:CF:12:EF:3B:70", "a4-cf-12-ef-3b-70", "A4CF.12EF.3B70"},
+		{"0x00158d00018255df", "zigbee2mqtt_0x00158D00018255DF", "zigbee2mqtt_bridge_0x00158d00018255df"},
+		{"shellyplus1-a4cf12ef3b70"}, {"x"}, {"X"}, {"000000000000"}, {"zigbee2mqtt_1221051_1"},
+	}
+	seen := make(map[string]string)
+	for _, group := range same {
+		id := keyOfIdentifier(group[0]).id()
+		if seen[id] != "" || !topics.ValidName(id) {
+			t.Errorf("%s has the id %s of %s", group[0], id, seen[id])
+		}
+		seen[id] = group[0]
+		for _, other := range group {
+			if keyOfIdentifier(other).id() != id {
+				t.Errorf("%s and %s are two devices", group[0], other)
+			}
+		}
+	}
+	if keyOfConnection("mac", "A4:CF:12:EF:3B:70") != keyOfIdentifier("a4cf12ef3b70") ||
+		keyOfConnection("zigbee", "00:15:8d:00:01:82:55:df") != keyOfIdentifier("0x00158d00018255df") ||
+		keyOfConnection("bluetooth", "A4:CF:12:EF:3B:70") == keyOfIdentifier("a4cf12ef3b70") {
+		t.Error("connections and identifiers")
+	}
+}

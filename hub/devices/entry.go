@@ -1,0 +1,125 @@
+package devices
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// rank orders whom to believe where announcements of one device differ. Home
+// Assistant's discovery is first, so that both show the same.
+func rank(by string) int { return slices.Index(topics.Announcers(), by) }
+
+// Devices returns every entry, by id.
+func (s *State) Devices() []topics.Device {
+	all := make([]topics.Device, 0, len(s.devices))
+	for _, id := range slices.Sorted(maps.Keys(s.devices)) {
+		all = append(all, s.entry(id))
+	}
+	return all
+}
+
+// IDs returns the id of every entry, sorted.
+func (s *State) IDs() []string { return slices.Sorted(maps.Keys(s.devices)) }
+
+// Device returns one entry.
+func (s *State) Device(id string) (topics.Device, bool) {
+	if s.devices[id] == nil {
+		return topics.Device{}, false
+	}
+	return s.entry(id), true
+}
+
+// entry makes one entry of the announcements of a device. They are in the order
+// in which they are believed: what the first leaves open the next one says.
+func (s *State) entry(id string) topics.Device {
+	d := topics.Device{ID: id, Availability: topics.DeviceUnknown}
+	var state, command, availability []string
+	left := 0
+	for _, a := range s.devices[id] {
+		for _, f := range []struct {
+			to   *string
+			said string
+		}{
+			{&d.Name, a.name}, {&d.Manufacturer, a.manufacturer}, {&d.Model, a.model}, {&d.ModelID, a.modelID},
+			{&d.Version, a.version}, {&d.Area, a.area}, {&d.Domain, a.domain}, {&d.Via, s.through(a)},
+		} {
+			*f.to = cmp.Or(*f.to, f.said)
+		}
+		if !slices.Contains(d.AnnouncedBy, a.by) {
+			d.AnnouncedBy = append(d.AnnouncedBy, a.by)
+		}
+		d.Identifiers = append(d.Identifiers, a.identifiers...)
+		d.Connections = append(d.Connections, a.connections...)
+		state, command = append(state, a.state...), append(command, a.command...)
+		for _, i := range a.rule.items {
+			if !i.optional || s.said[i.topic].order > 0 { // nobody knows whether there is such a topic
+				availability = append(availability, i.topic)
+			}
+		}
+		left += a.left
+		d.Availability = better(d.Availability, s.availability(a.rule))
+	}
+	d.Identifiers = few(d.Identifiers, strings.Compare, nil)
+	d.Connections = few(d.Connections, func(x, y topics.DeviceConnection) int {
+		return cmp.Or(strings.Compare(x.Type, y.Type), strings.Compare(x.Address, y.Address))
+	}, nil)
+	for _, name := range d.Identifiers {
+		d.Name = cmp.Or(d.Name, name)
+	}
+	d.Name = cmp.Or(d.Name, id)
+	d.Topics = topics.DeviceTopics{
+		Availability: few(availability, strings.Compare, &left),
+		State:        few(state, strings.Compare, &left),
+		Command:      few(command, strings.Compare, &left),
+		More:         left,
+	}
+	return d
+}
+
+// few sorts a list, takes out what is there twice, and leaves out what is too
+// much, which it counts.
+func few[T comparable](all []T, order func(x, y T) int, left *int) []T {
+	slices.SortFunc(all, order)
+	all = slices.Compact(all)
+	if len(all) > maxTopics {
+		if left != nil {
+			*left += len(all) - maxTopics
+		}
+		all = all[:maxTopics]
+	}
+	return slices.Clip(all)
+}
+
+// better is what two announcements of one device come to: it is there if any
+// of them says so, and away if one does that knows.
+func better(a, b string) string {
+	for _, word := range []string{topics.Online, topics.Offline} {
+		if a == word || b == word {
+			return word
+		}
+	}
+	return topics.DeviceUnknown
+}
+
+// through returns the id of the device that one is reached through, or what it
+// calls it where nobody is known by that name.
+func (s *State) through(a *announcement) string {
+	for other := range s.keys[a.viaKey] {
+		if other.id == a.id {
+			return ""
+		}
+		return other.id
+	}
+	return a.via
+}
+
+// same tells whether announcements say the same of their device.
+func (f *facts) same(g *facts) bool {
+	return f.name == g.name && f.manufacturer == g.manufacturer && f.model == g.model && f.modelID == g.modelID &&
+		f.version == g.version && f.area == g.area && f.via == g.via && f.domain == g.domain && f.viaKey == g.viaKey &&
+		slices.Equal(f.keys, g.keys) && slices.Equal(f.identifiers, g.identifiers) && slices.Equal(f.connections, g.connections)
+}

@@ -1,0 +1,286 @@
+package devices
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// full gives the long form of the keys that are read here. Every abbreviation
+// of a key that holds a topic ends in "_t" and is long in its last part alone,
+// so it needs no table.
+var full = map[string]string{
+	"dev": "device", "cmps": "components", "o": "origin", "p": "platform", "t": "topic",
+	"ids": "identifiers", "cns": "connections", "mf": "manufacturer", "mdl": "model", "mdl_id": "model_id",
+	"sw": "sw_version", "sa": "suggested_area",
+	"avty": "availability", "avty_t": "availability_topic", "avty_mode": "availability_mode", "avty_tpl": "availability_template",
+	"pl_avail": "payload_available", "pl_not_avail": "payload_not_available", "val_tpl": "value_template",
+	"migr_discvry": "migrate_discovery",
+}
+
+func long(key string) string {
+	if l := full[key]; l != "" {
+		return l
+	}
+	return key
+}
+
+// hassTopic tells whether a topic below the discovery prefix is a config, and
+// whether of a whole device. Home Assistant ignores others, and so do we.
+func hassTopic(below string) (device, ok bool) {
+	levels := strings.Split(below, "/")
+	if len(levels) < 3 || len(levels) > 4 || levels[len(levels)-1] != "config" {
+		return false, false
+	}
+	for i, level := range levels[:len(levels)-1] {
+		if level == "" || strings.ContainsFunc(level, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && (r != '-' || i == 0)
+		}) {
+			return false, false
+		}
+	}
+	return levels[0] == "device", true
+}
+
+// maxComponents is how many components of one device are read.
+const maxComponents = 1000
+
+// hass reads Home Assistant's discovery, of an entity or of a device. nil is
+// one that tells of no device: an entity may be without.
+func (s *State) hass(topic string, payload []byte, device bool) (*announcement, error) {
+	a := newAnnouncement(topic, topics.ByHomeAssistant)
+	named, migrates := false, false
+	var root entity
+	var parts []entity
+	err := read(payload, func(r *reader) error {
+		is, err := r.object(func(key string) (err error) {
+			switch key = long(key); {
+			case key == "device":
+				named, err = hassDevice(r, a.facts)
+			case key == "migrate_discovery":
+				migrates = true
+				err = r.skip()
+			case device && key == "components":
+				parts, err = hassComponents(r)
+			default:
+				err = root.member(r, key)
+			}
+			return err
+		})
+		if err == nil && !is {
+			err = errors.New("it is no object")
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case migrates && !named:
+		return nil, nil
+	case !named && device:
+		return nil, errors.New("it is of a device and has no device")
+	case !named:
+		return nil, nil
+	case len(a.keys) == 0:
+		return nil, errNobody
+	}
+	for _, e := range append([]entity{root}, parts...) {
+		if err := s.entity(a, &e); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// hassComponents reads the components of a device. One that has its platform
+// alone is one that was removed.
+func hassComponents(r *reader) (parts []entity, err error) {
+	components := 0
+	_, err = r.object(func(string) error {
+		if components++; components > maxComponents {
+			return fmt.Errorf("it has more than %d components", maxComponents)
+		}
+		var c entity
+		is, err := r.object(func(key string) error { return c.member(r, long(key)) })
+		if err == nil && is && len(c.topics)+len(c.items)+c.left > 0 {
+			parts = append(parts, c)
+		}
+		return err
+	})
+	return parts, err
+}
+
+// hassDevice reads the device of a config.
+func hassDevice(r *reader, f *facts) (bool, error) {
+	texts := map[string]*string{
+		"name": &f.name, "manufacturer": &f.manufacturer, "model": &f.model, "model_id": &f.modelID,
+		"sw_version": &f.version, "suggested_area": &f.area,
+	}
+	return r.object(func(key string) error {
+		key = long(key)
+		switch key {
+		case "identifiers":
+			return r.texts(f.identifier)
+		case "connections":
+			_, err := r.list(func(t json.Token) error {
+				var pair []string
+				if t != json.Delim('[') {
+					return r.skipFrom(t)
+				}
+				err := r.listFrom(func(t json.Token) error {
+					part, err := r.textFrom(t)
+					if len(pair) < 2 {
+						pair = append(pair, part)
+					}
+					return err
+				})
+				if err != nil || len(pair) < 2 {
+					return err
+				}
+				return f.connection(pair[0], pair[1])
+			})
+			return err
+		case "via_device":
+			via, err := r.text()
+			f.viaDevice(via)
+			return err
+		}
+		to := texts[key]
+		if to == nil {
+			return r.skip()
+		}
+		text, err := r.text()
+		*to = cut(text, maxText)
+		return err
+	})
+}
+
+// entity is what is read of one component: its topics as they are written, until
+// its "~" is known.
+type entity struct {
+	base     string
+	topics   []struct{ key, topic string }
+	left     int
+	items    []item
+	mode     string
+	template string
+	online   string
+	offline  string
+}
+
+// member reads one member of an entity, by its long key.
+func (e *entity) member(r *reader, key string) error {
+	var to *string
+	switch {
+	case key == "~":
+		to = &e.base
+	case key == "availability_mode":
+		to = &e.mode
+	case key == "availability_template":
+		to = &e.template
+	case key == "payload_available":
+		to = &e.online
+	case key == "payload_not_available":
+		to = &e.offline
+	case key == "availability":
+		return e.availability(r)
+	case key == "topic" || strings.HasSuffix(key, "_topic") || strings.HasSuffix(key, "_t"):
+		topic, err := r.text()
+		switch {
+		case err != nil || topic == "":
+		case len(e.topics) >= maxTopics || len(topic) > maxTopic:
+			e.left++
+		default:
+			e.topics = append(e.topics, struct{ key, topic string }{strings.Clone(key), strings.Clone(topic)})
+		}
+		return err
+	default:
+		return r.skip()
+	}
+	text, err := r.text()
+	if len(text) > maxTopic {
+		return errors.Join(err, fmt.Errorf("its %s is longer than %d bytes", key, maxTopic))
+	}
+	*to = strings.Clone(text)
+	return err
+}
+
+// availability reads the list of topics, or the single one without brackets.
+func (e *entity) availability(r *reader) error {
+	return r.listOrOne(func(t json.Token) error {
+		var i item
+		template := ""
+		to := map[string]*string{
+			"topic": &i.topic, "payload_available": &i.online, "payload_not_available": &i.offline, "value_template": &template,
+		}
+		is, err := r.objectFrom(t, func(key string) error {
+			field := to[long(key)]
+			if field == nil {
+				return r.skip()
+			}
+			text, err := r.text()
+			if len(text) > maxTopic {
+				return errors.Join(err, fmt.Errorf("the %s of its availability is longer than %d bytes", long(key), maxTopic))
+			}
+			*field = strings.Clone(text)
+			return err
+		})
+		switch {
+		case err != nil || !is:
+		case len(e.items) >= maxItems:
+			e.left++
+		default:
+			i.template(template)
+			e.items = append(e.items, i)
+		}
+		return err
+	})
+}
+
+// entity adds what a component says, or the root of a config. Its components
+// inherit the availability of the root; of several that have one of their own
+// the first counts for the device.
+func (s *State) entity(a *announcement, e *entity) error {
+	a.left += e.left
+	availability := e.items
+	for _, t := range e.topics {
+		topic := e.full(t.topic)
+		switch {
+		case t.key == "avty_t" || t.key == "availability_topic":
+			i := item{topic: topic, online: e.online, offline: e.offline}
+			i.template(e.template)
+			availability = []item{i}
+		case strings.HasPrefix(t.key, "set_") || strings.HasSuffix(t.key, "cmd_t") || strings.HasSuffix(t.key, "command_topic"):
+			a.topic(&a.command, topic)
+		default:
+			a.topic(&a.state, topic)
+		}
+	}
+	if len(availability) == 0 || len(a.rule.items) > 0 {
+		return nil
+	}
+	a.rule.mode = cmp.Or(e.mode, modeLatest)
+	for _, i := range availability {
+		i.topic = e.full(i.topic)
+		i.online, i.offline = cmp.Or(i.online, topics.Online), cmp.Or(i.offline, topics.Offline)
+		if err := s.watch(a, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// full puts the base in the place of "~" at either end of a topic.
+func (e *entity) full(topic string) string {
+	if rest, ok := strings.CutPrefix(topic, "~"); ok {
+		return e.base + rest
+	}
+	if rest, ok := strings.CutSuffix(topic, "~"); ok {
+		return rest + e.base
+	}
+	return topic
+}

@@ -1,0 +1,173 @@
+package devices
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// held returns how many bytes live on in what make returns.
+func held(make func() *State) (bytes int64, s *State) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s = make()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	return int64(after.HeapAlloc) - int64(before.HeapAlloc), s
+}
+
+// Whatever is announced, what is kept of it is bounded, and what was left out
+// has its name among the problems.
+func TestMemoryIsBounded(t *testing.T) {
+	const bound = 32 << 20 // of 16 MiB of texts, with all that holds them
+	list := func(n int, of func(n int) string) string {
+		var b strings.Builder
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(of(i))
+		}
+		return b.String()
+	}
+	long := strings.Repeat("x", 200)
+	for name, c := range map[string]struct {
+		announce func(take func(topic, payload string))
+		problem  string
+	}{
+		"megabytes": {func(take func(topic, payload string)) {
+			for i := range 20 {
+				take(fmt.Sprintf("homeassistant/switch/m%d/config", i), `{"dev":{"ids":["x"],"name":"`+strings.Repeat("y", 3<<20)+`"}}`)
+			}
+		}, "3145759 bytes are more"},
+		"a text of almost a megabyte": {func(take func(topic, payload string)) {
+			for i := range 200 {
+				take(fmt.Sprintf("homeassistant/switch/m%d/config", i), fmt.Sprintf(`{"dev":{"ids":["x%d"],"name":"%s"}}`, i, strings.Repeat("y", 900_000)))
+			}
+		}, ""},
+		"deep": {func(take func(topic, payload string)) {
+			take("homeassistant/switch/x/config", strings.Repeat("[", 1<<19)+strings.Repeat("]", 1<<19))
+			take("z/bridge/devices", strings.Repeat(`{"a":`, 1<<20))
+		}, "nests deeper"},
+		"ten thousand topics of one device": {func(take func(topic, payload string)) {
+			for i := range 10_000 {
+				take(fmt.Sprintf("homeassistant/switch/one/s%d/config", i), fmt.Sprintf(`{"dev":{"ids":["one"]},"stat_t":"%s/%d"}`, long, i))
+			}
+		}, "announcements of one device are enough"},
+		"a hundred thousand devices": {func(take func(topic, payload string)) {
+			for i := range 100_000 {
+				take(fmt.Sprintf("homeassistant/switch/d%d/config", i), fmt.Sprintf(`{"dev":{"ids":["d%d"],"name":"%s"},"stat_t":"%s/%d","avty_t":"a/%d"}`, i, long, long, i, i))
+			}
+		}, "are enough, this one is left out"},
+		"as many topics as an announcement may have": {func(take func(topic, payload string)) {
+			for i := range 5000 {
+				take(fmt.Sprintf("homeassistant/device/d%d/config", i), fmt.Sprintf(`{"dev":{"ids":["d%d"]},"cmps":{%s}}`, i, list(64, func(n int) string {
+					return fmt.Sprintf(`"c%d":{"p":"x","stat_t":"%s/%d/%d"}`, n, long, i, n)
+				})))
+			}
+		}, "no room"},
+		"ten thousand components": {func(take func(topic, payload string)) {
+			take("homeassistant/device/d/config", `{"dev":{"ids":["d"]},"cmps":{`+list(10_000, func(n int) string {
+				return fmt.Sprintf(`"c%d":{"p":"x","stat_t":"t/%d"}`, n, n)
+			})+`}}`)
+		}, "more than 1000 components"},
+		"a list without end": {func(take func(topic, payload string)) {
+			take("z/bridge/devices", "["+list(100_000, func(n int) string { return fmt.Sprintf(`{"ieee_address":"0x%016x","friendly_name":"n%d"}`, n+1, n) })+"]")
+		}, "lists more than"},
+		"lists of many bridges": {func(take func(topic, payload string)) {
+			for b := range 200 {
+				take(fmt.Sprintf("z%d/bridge/devices", b), "["+list(900, func(n int) string {
+					return fmt.Sprintf(`{"ieee_address":"0x%016x","friendly_name":"n%d"}`, b*1000+n+1, n)
+				})+"]")
+			}
+		}, "no room"},
+		"topics that are long": {func(take func(topic, payload string)) {
+			for i := range 1000 {
+				take(fmt.Sprintf("homeassistant/switch/%s%d/config", strings.Repeat("x", 60_000), i), `{`)
+			}
+		}, ""},
+		"problems without end": {func(take func(topic, payload string)) {
+			for i := range 50_000 {
+				take(fmt.Sprintf("homeassistant/switch/%s%d/config", long, i), `{`)
+			}
+		}, "ends too early"},
+		"chains": {func(take func(topic, payload string)) {
+			for i := range 20_000 {
+				take(fmt.Sprintf("homeassistant/switch/c%d/config", i), fmt.Sprintf(`{"dev":{"ids":["k%d","k%d"]}}`, i, i+1))
+			}
+		}, "announcements of one device are enough"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bytes, s := held(func() *State {
+				s := open()
+				c.announce(func(topic, payload string) { s.Take(topic, []byte(payload), noon) })
+				return s
+			})
+			check(t, s)
+			problems, more := s.Problems()
+			t.Logf("%.1f MiB for %d announcements of %d devices, counted as %.1f MiB; %d problems and %d more",
+				float64(bytes)/(1<<20), s.count, len(s.devices), float64(s.cost)/(1<<20), len(problems), more)
+			if bytes > bound {
+				t.Errorf("%d bytes live on", bytes)
+			}
+			if len(problems) > s.limits.Problems || s.count > s.limits.Announcements || len(s.devices) > s.limits.Devices || len(s.said) > s.limits.Watched {
+				t.Error("beyond the limits")
+			}
+			if c.problem != "" && (len(problems) == 0 || !strings.Contains(problems[0].Message, c.problem)) {
+				t.Errorf("problems %+v, want %q", problems[:min(len(problems), 3)], c.problem)
+			}
+			for _, d := range s.Devices() {
+				if n := len(topics.Encode(d)); n > 64<<10 {
+					t.Errorf("the entry of %s has %d bytes", d.ID, n)
+				}
+			}
+		})
+	}
+}
+
+// What several machines share by mistake makes them one device, as it does in
+// Home Assistant, and it is said.
+func TestSharedIdentifier(t *testing.T) {
+	s := open()
+	for _, mac := range []string{"AABBCCDDEE01", "AABBCCDDEE02"} {
+		s.Take("tasmota/discovery/"+mac+"/sensors", []byte(`{}`), noon)
+		s.Take("homeassistant/switch/"+mac+"/config", []byte(`{"dev":{"ids":["esp"],"cns":[["mac","`+mac+`"]]}}`), noon)
+	}
+	problems, _ := s.Problems()
+	if len(s.IDs()) != 1 || len(problems) != 1 || !strings.Contains(problems[0].Message, "aabbccddee01, aabbccddee02") || problems[0].Device != "aabbccddee01" {
+		t.Errorf("%v, %+v", s.IDs(), problems)
+	}
+}
+
+// FuzzTake holds for whatever comes: nothing panics, what is kept is counted,
+// and what is shown can be shown.
+func FuzzTake(f *testing.F) {
+	for _, m := range everything(f) {
+		f.Add(m.topic, []byte(m.payload), "tele/washer/LWT", []byte("Online"))
+	}
+	f.Fuzz(func(t *testing.T, topic string, payload []byte, second string, word []byte) {
+		s := open()
+		s.Take("homeassistant/switch/first/config", []byte(`{"dev":{"ids":["x","a4cf12ef3b70"],"via_device":"y"},"avty_t":"a"}`), noon)
+		s.Take(topic, payload, noon)
+		s.Take(second, word, noon)
+		check(t, s)
+		first := picture(s)
+		for _, topic := range s.Watched() {
+			if topic == "" || strings.ContainsAny(topic, "+#\x00") || topic[0] == '$' {
+				t.Errorf("it would subscribe to %q", topic)
+			}
+		}
+		s.Take(second, nil, noon)
+		s.Take(topic, nil, noon)
+		s.Take(topic, payload, noon)
+		s.Take(second, word, noon)
+		check(t, s)
+		if again := picture(s); string(again) != string(first) {
+			t.Errorf("said again it is another entry:\n%s\nbefore:\n%s", again, first)
+		}
+	})
+}

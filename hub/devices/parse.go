@@ -1,0 +1,182 @@
+package devices
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// announcement is what one message says of one device.
+type announcement struct {
+	source string // the topic, and where one tells of many devices, which
+	by     string
+	*facts
+	rule           rule
+	state, command []string
+	left           int // topics that were left out
+
+	id   string // of the device that it is of, now
+	cost int    // bytes that it is counted with
+}
+
+// facts are what announcements of one device repeat in each of them.
+type facts struct {
+	keys                                                           []key
+	identifiers                                                    []string
+	connections                                                    []topics.DeviceConnection
+	name, manufacturer, model, modelID, version, area, via, domain string
+	viaKey                                                         key
+}
+
+// What one announcement may hold of each. What is more is counted and left out.
+const (
+	maxKeys   = 16
+	maxTopics = 64 // of states, and of commands
+	maxItems  = 8  // topics of availability
+)
+
+// Fixed costs of an announcement and of what it holds, about what they take.
+const (
+	costOfOne  = 500
+	costOfText = 32
+)
+
+func newAnnouncement(source, by string) *announcement {
+	return &announcement{source: source, by: by, facts: new(facts), rule: rule{mode: modeLatest}}
+}
+
+// identifier takes one identifier.
+func (f *facts) identifier(s string) error {
+	switch {
+	case s == "":
+	case len(s) > maxIdent:
+		return fmt.Errorf("an identifier is longer than %d bytes", maxIdent)
+	case len(f.identifiers)+len(f.connections) >= maxKeys:
+		return fmt.Errorf("it has more than %d identifiers and connections", maxKeys)
+	default:
+		s = cut(s, maxIdent)
+		f.identifiers = insert(f.identifiers, s)
+		f.key(keyOfIdentifier(s))
+	}
+	return nil
+}
+
+// connection takes one connection.
+func (f *facts) connection(typ, address string) error {
+	switch {
+	case typ == "" || address == "":
+	case len(typ) > maxIdent || len(address) > maxIdent:
+		return fmt.Errorf("a connection is longer than %d bytes", maxIdent)
+	case len(f.identifiers)+len(f.connections) >= maxKeys:
+		return fmt.Errorf("it has more than %d identifiers and connections", maxKeys)
+	default:
+		c := topics.DeviceConnection{Type: cut(typ, maxIdent), Address: cut(address, maxIdent)}
+		if k, ok := keyOfMAC(c.Address); ok && c.Type == "mac" {
+			c.Address = colons(k) // each project writes it in a way of its own
+		}
+		if !slices.Contains(f.connections, c) {
+			f.connections = append(f.connections, c)
+		}
+		f.key(keyOfConnection(c.Type, c.Address))
+	}
+	return nil
+}
+
+func (f *facts) key(k key) {
+	if !slices.Contains(f.keys, k) {
+		f.keys = append(f.keys, k)
+	}
+}
+
+// viaDevice takes the identifier of what the device is reached through.
+func (f *facts) viaDevice(s string) {
+	if s != "" && len(s) <= maxIdent {
+		f.via = cut(s, maxIdent)
+		f.viaKey = keyOfIdentifier(f.via)
+	}
+}
+
+// insert adds s to a sorted list that has it once.
+func insert(all []string, s string) []string {
+	if i, there := slices.BinarySearch(all, s); !there {
+		return slices.Insert(all, i, s)
+	}
+	return all
+}
+
+// topic adds a topic to a list of the announcement.
+func (a *announcement) topic(all *[]string, topic string) {
+	if topic == "" || slices.Contains(*all, topic) {
+		return
+	}
+	if len(*all) >= maxTopics || len(topic) > maxTopic {
+		a.left++
+		return
+	}
+	*all = append(*all, cut(topic, maxTopic))
+}
+
+// watch adds a topic of availability. One that nobody may listen to at a
+// stranger's word is an error.
+func (s *State) watch(a *announcement, i item) error {
+	switch {
+	case i.topic == "":
+		return nil
+	case len(a.rule.items) >= maxItems:
+		a.left++
+		return nil
+	case len(i.topic) > maxTopic:
+		return fmt.Errorf("its topic of availability is longer than %d bytes", maxTopic)
+	case strings.ContainsAny(i.topic, "+#\x00"), strings.HasPrefix(i.topic, "$"):
+		return fmt.Errorf("its topic of availability is %q, which is no topic of a device", cut(i.topic, maxText))
+	}
+	i.topic, i.online, i.offline = cut(i.topic, maxTopic), cut(i.online, maxText), cut(i.offline, maxText)
+	if below, ours := strings.CutPrefix(i.topic, s.prefix+"/"); ours {
+		domain, _ := strings.CutPrefix(below, "domain/")
+		domain, ok := strings.CutSuffix(domain, "/availability")
+		if !ok || !topics.ValidName(domain) {
+			return fmt.Errorf("its topic of availability is %q, which is the dominion's own", i.topic)
+		}
+		a.domain = domain
+	}
+	a.rule.items = append(a.rule.items, i)
+	return nil
+}
+
+var errNobody = errors.New("it names a device without identifiers and connections")
+
+// finish counts what an announcement takes.
+func (a *announcement) finish() {
+	slices.Sort(a.keys)
+	slices.SortFunc(a.connections, func(x, y topics.DeviceConnection) int {
+		return strings.Compare(x.Type+" "+x.Address, y.Type+" "+y.Address)
+	})
+	slices.Sort(a.state)
+	slices.Sort(a.command)
+	cost := costOfOne + len(a.source)
+	add := func(all ...string) {
+		for _, s := range all {
+			if s != "" {
+				cost += len(s) + costOfText
+			}
+		}
+	}
+	for _, k := range a.keys {
+		add(string(k))
+	}
+	for _, c := range a.connections {
+		add(c.Type, c.Address)
+	}
+	for _, i := range a.rule.items {
+		add(i.topic, i.online, i.offline, i.field)
+		cost += 4 * costOfText
+	}
+	add(a.identifiers...)
+	add(a.state...)
+	add(a.command...)
+	add(a.name, a.manufacturer, a.model, a.modelID, a.version, a.area, a.via, a.domain)
+	a.cost = cost
+}
