@@ -37,14 +37,7 @@ func newExclusiveHome(t *testing.T, home *Home, timing, stopTimeout string) *exc
 	}
 	for _, name := range []string{"kitchen", "cellar"} {
 		d := home.Domain(name)
-		d.Write("boiler", "Makefile", "run:\n\t@sh ./run.sh\n")
-		d.Write("boiler", "run.sh", fmt.Sprintf(`trap "" TERM
-exec 9>>%s
-flock -n 9 || echo "$DOMAIN_NAME met somebody" >>%s
-echo "$DOMAIN_NAME $DOMINION_FENCE $$" >>%s
-setsid sleep 3600 &
-while :; do sleep 1; done
-`, filepath.Join(home.dir, "lock"), x.meetings, x.beginning))
+		d.installBoiler(x.meetings)
 		x.domains[name] = d
 	}
 	home.Configure(timing + service("boiler", `priority = "required"`, `exclusive = true`, stopTimeout))
@@ -52,6 +45,18 @@ while :; do sleep 1; done
 	x.hub, agents, x.o = home.Up(x.domains["kitchen"], x.domains["cellar"])
 	x.agents["kitchen"], x.agents["cellar"] = agents[0], agents[1]
 	return x
+}
+
+// installBoiler writes the exclusive service.
+func (d *Domain) installBoiler(meetings string) {
+	d.Write("boiler", "Makefile", "run:\n\t@sh ./run.sh\n")
+	d.Write("boiler", "run.sh", fmt.Sprintf(`trap "" TERM
+exec 9>>%s
+flock -n 9 || echo "$DOMAIN_NAME met somebody" >>%s
+echo "$DOMAIN_NAME $DOMINION_FENCE $$" >>%s
+setsid sleep 3600 &
+while :; do sleep 1; done
+`, filepath.Join(d.home.dir, "lock"), meetings, filepath.Join(d.home.dir, "beginnings")))
 }
 
 // beginnings are the lines of who began.

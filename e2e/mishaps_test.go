@@ -175,7 +175,7 @@ func (h *hand) told(format string, args ...any) {
 
 // mishap lets one thing happen, for a while, to what no other mishap has.
 func (h *hand) mishap() {
-	what := h.random.IntN(21)
+	what := h.random.IntN(22)
 	if what == 14 {
 		h.house()
 		return
@@ -280,6 +280,11 @@ func (h *hand) mishap() {
 		h.sick(d, true)
 		h.pause(4000)
 		h.sick(d, false)
+	case 21:
+		h.told("guards killed: on %s", d.Name)
+		for _, pid := range guardsOf(d.Host) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+		}
 	case 20:
 		h.told("another configuration: pair is painted")
 		h.repaint(hub)

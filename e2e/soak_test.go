@@ -92,6 +92,9 @@ func TestSoak(t *testing.T) {
 	p.finish()
 	end()
 	s.checkInstances(o)
+	if met, err := os.ReadFile(s.meetings()); err == nil {
+		t.Errorf("an exclusive service ran twice:\n%s", met)
+	}
 	p.check()
 	s.checkSizes(before)
 	if t.Failed() {
@@ -101,8 +104,8 @@ func TestSoak(t *testing.T) {
 
 // soaked are the services of the soak, each with the number of its instances.
 var (
-	soaked    = []string{"web", "orchestrator", "lamp", "pair", "clock"}
-	instances = map[string]int{"web": 1, "orchestrator": 1, "lamp": 2, "pair": 2, "clock": 1}
+	soaked    = []string{"web", "orchestrator", "lamp", "pair", "clock", "boiler"}
+	instances = map[string]int{"web": 1, "orchestrator": 1, "lamp": 2, "pair": 2, "clock": 1, "boiler": 1}
 )
 
 // soak is a home to which things happen.
@@ -128,6 +131,7 @@ func newSoak(home *Home) *soak {
 		d.disk(d.DataDir(), "8m")
 		d.Install("web", "orchestrator", "lamp", "pair")
 		d.InstallShell("clock")
+		d.installBoiler(s.meetings())
 		s.domains = append(s.domains, d)
 		s.units = append(s.units, newUnit(d.Host, name, d.DataDir(), d.Start))
 	}
@@ -138,12 +142,17 @@ func newSoak(home *Home) *soak {
 func (s *soak) configure() {
 	quick := `restart = { delay = "100ms", max_delay = "1s" }`
 	paint := fmt.Sprintf("environment = { PAINT = \"%d\" }", s.paint%2)
-	s.Configure(service("web", `priority = "dependency"`, `traits = ["compute"]`, healthHTTP, quick) +
+	s.Configure("[timing]\nisolation = \"6s\"\n" + service("boiler", `priority = "required"`, `exclusive = true`, `stop_timeout = "1s"`, quick) +
+		service("web", `priority = "dependency"`, `traits = ["compute"]`, healthHTTP, quick) +
 		service("orchestrator", `priority = "dependency"`, `traits = ["compute"]`, `dependencies = ["web"]`, quick) +
 		service("lamp", `priority = "required"`, `traits = ["lamp"]`, `dependencies = ["orchestrator"]`, healthHTTP, quick) +
 		service("pair", `priority = "required"`, `replicas = 2`, healthHTTP, quick, paint) +
 		service("clock", `priority = "required"`, `replicas = 1`, quick))
 }
+
+// meetings is the file of who began while another one of the exclusive service
+// was there.
+func (s *soak) meetings() string { return filepath.Join(s.dir, "meetings") }
 
 // calm tells whether everything runs as it should, as far as it is told.
 func (s *soak) calm(v View) bool {
