@@ -41,6 +41,10 @@ func TestJoinsAndBeats(t *testing.T) {
 		if b.ID != a.id() || b.Seq != 11 || b.Session == "" || b.Epoch != 0 {
 			t.Errorf("heartbeat %+v", b)
 		}
+		// A hub that has another status does not take the domain for online.
+		if b.Status == 0 || b.Status != s.Seq || b.Session != s.Session {
+			t.Errorf("the heartbeat speaks of status %d of %s, the last was %d of %s", b.Status, b.Session, s.Seq, s.Session)
+		}
 		if n := len(u.of(topics.DomainStatus)); n != 1 {
 			t.Errorf("%d times the same status", n)
 		}

@@ -289,7 +289,7 @@ func (l *loop) heartbeat(now time.Time) {
 	l.publish(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
 		ID: l.id, Session: l.session, Seq: l.seq, At: topics.At(now),
 		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
-		Lease: topics.Seconds(l.leases.Sending(l.seq, l.supervisor.Clock())),
+		Status: l.told, Lease: topics.Seconds(l.leases.Sending(l.seq, l.supervisor.Clock())),
 	}))
 }
 
