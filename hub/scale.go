@@ -186,6 +186,29 @@ func (s *scaling) due(at time.Time) {
 	}
 }
 
+// replicas is on how many domains a service is to run while it is wanted, 0
+// where that is each one that can.
+func (h *Hub) replicas(name string) int {
+	d, asked := h.definition(name), h.store.Want(name).Replicas
+	switch {
+	case d.Exclusive:
+		return 1
+	case asked > 0:
+		return asked
+	case d.Scale != nil:
+		n := d.Scale.Min
+		if one := h.scaling.services[name]; one != nil {
+			n = max(n, one.planned.Number)
+		}
+		return min(n, d.Scale.Max)
+	case d.Replicas > 0:
+		return d.Replicas
+	case d.Priority == services.Required:
+		return 0
+	}
+	return 1
+}
+
 // followsFigure tells whether a service's number is the figure's now: it is
 // wanted, and nobody has asked for another number.
 func (h *Hub) followsFigure(name string) bool {
