@@ -56,7 +56,7 @@ func statusOf(h *Hub, name string, restarts int) arrived {
 	for i, d := range h.cfg.Services {
 		s.Catalog = append(s.Catalog, topics.CatalogRow{Service: d.Name, Version: "1.0.0"})
 		if i%2 == 0 {
-			s.Services = append(s.Services, topics.Instance{Service: d.Name, State: topics.Running, Health: topics.Healthy, Version: "1.0.0", Port: 20000 + i, Restarts: restarts})
+			s.Services = append(s.Services, topics.Instance{Service: d.Name, State: topics.Running, Health: topics.Healthy, Version: "1.0.0", Revision: d.Spec(nil).Revision, Port: 20000 + i, Restarts: restarts})
 		}
 	}
 	return arrived{Topic: "dominion/domain/" + name + "/status", Payload: topics.Encode(s)}

@@ -38,6 +38,8 @@ type given struct {
 // roll is how one service changes.
 type roll struct {
 	out     rollout.Output
+	next    topics.Spec // of the definition, and its identity
+	nextID  string
 	quiet   bool              // all is as it is to be, and only what changes can change that
 	at      time.Time         // when time changes something; zero: never
 	said    string            // what was announced: "the changed definition"; "" nothing
@@ -92,34 +94,36 @@ func (d *domain) catalog(service string) string {
 // roll decides what the instances are ordered as: those of the services that
 // something has changed about.
 func (h *Hub) roll(c *changes, now time.Time) {
-	work := maps.Clone(c.services)
+	work := make(map[string][]*domain) // those that changed, of those that are to hold it
+	look := func(service string, changed ...*domain) { work[service] = append(work[service], changed...) }
+	for service := range c.services {
+		look(service)
+	}
 	for name := range c.domains {
 		d := h.domains[name]
 		if d == nil {
 			continue
 		}
 		desired := h.planner.Desired(name)
-		for _, service := range desired {
-			work[service] = true
-		}
 		for service := range d.given {
-			work[service] = true
 			if !slices.Contains(desired, service) {
 				delete(d.given, service)
+				look(service)
+			}
+		}
+		if d.takesOrders() {
+			for _, service := range desired {
+				look(service, d)
 			}
 		}
 	}
 	if c.whole {
 		for service := range h.rolls {
-			work[service] = true
+			look(service)
 		}
 	}
 	for _, service := range slices.Sorted(maps.Keys(work)) {
-		if holders := h.holders(service); len(holders) > 0 {
-			h.rollService(c, service, holders, now)
-		} else {
-			delete(h.rolls, service) // switched off
-		}
+		h.rollService(c, service, work[service], now)
 	}
 	h.dueRollouts()
 }
@@ -194,19 +198,31 @@ type rolling struct {
 	epoch    uint64
 }
 
-func (h *Hub) rollService(c *changes, service string, holders []*domain, now time.Time) {
+func (h *Hub) rollService(c *changes, service string, changed []*domain, now time.Time) {
 	r := h.rolls[service]
-	if r == nil {
-		r = new(roll)
-		h.rolls[service] = r
+	w := &rolling{service: service, epoch: h.epoch}
+	if r != nil && r.quiet && !c.whole {
+		w.next, w.nextID, w.stableID = r.next, r.nextID, r.nextID
+		w.stable, w.kept = &r.next, h.store.Rollout(service)
+		if h.staysQuiet(w, changed, now) {
+			return
+		}
 	}
-	def := h.definition(service)
-	w := &rolling{service: service, def: def, next: def.Spec(nil), holders: holders, epoch: h.epoch}
-	w.nextID = rollout.Identity(w.next)
-	h.lookUp(w)
-	if r.quiet && !c.whole && h.staysQuiet(c, w, now) {
+	if w.holders = h.holders(service); len(w.holders) == 0 {
+		delete(h.rolls, service) // switched off
 		return
 	}
+	w.def = h.definition(service)
+	if r == nil || c.whole {
+		next := w.def.Spec(nil)
+		if r == nil {
+			r = new(roll)
+			h.rolls[service] = r
+		}
+		r.next, r.nextID = next, rollout.Identity(next)
+	}
+	w.next, w.nextID = r.next, r.nextID
+	h.lookUp(w)
 	var in rollout.Input
 	for { // each failure refuses something, so that this ends
 		in = w.input(now)
@@ -239,10 +255,9 @@ func asIs(i rollout.Instance) bool {
 
 // staysQuiet looks at those instances of a quiet service that something has
 // changed about. A home of many has many that nothing has.
-func (h *Hub) staysQuiet(c *changes, w *rolling, now time.Time) bool {
-	for _, d := range w.holders {
+func (h *Hub) staysQuiet(w *rolling, changed []*domain, now time.Time) bool {
+	for _, d := range changed {
 		switch {
-		case !c.domains[d.name]:
 		case asIs(w.look(d, now)):
 		case d.given[w.service] == nil: // a new one, of what runs everywhere
 			h.giveDefinition(w, d, rollout.Next, now)
