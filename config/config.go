@@ -66,6 +66,7 @@ type Broker struct {
 	PasswordFile, CAFile string        // for External
 	Users                []User        // in the order of the file
 	Rules                []access.Rule // in the order of the file
+	Bridges              []Bridge
 	Persistence          Persistence
 	Limits               Limits
 }

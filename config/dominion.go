@@ -94,7 +94,7 @@ func (t *table) broker(b *Broker) {
 	t.rules(&b.Rules)
 	t.sub("persistence").persistence(&b.Persistence)
 	t.sub("limits").limits(&b.Limits)
-	t.notYet("bridges", "bridges to other brokers")
+	t.bridges(b)
 }
 
 func (t *table) listeners(b *Broker) {

@@ -32,6 +32,9 @@ func variables(t *testing.T, file, prefix string) []string {
 					write(name+"_"+upper.Replace(strings.ToUpper(e["name"].(string))), e)
 				}
 			case []any:
+				if slices.ContainsFunc(v, func(e any) bool { _, table := e.(map[string]any); return table }) {
+					continue // for the file alone: its elements have no names
+				}
 				list := make([]string, len(v))
 				for i := range v {
 					list[i] = v[i].(string)

@@ -52,6 +52,14 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 				{Name: "pi-kitchen", PasswordFile: in(t, "passwords/pi-kitchen"), Role: RoleDomain, Certificate: true},
 				{Name: "ada", PasswordHash: "$2a$10$DnEL4IBCRCCu22LPWSUJWuLgnkVk5fOCNd4d5h8nnxOgpQ8ymPYd6", Role: RoleAdmin},
 			},
+			Bridges: []Bridge{{
+				Name: "attic", URL: "mqtts://home@attic.lan:8883", ClientID: "cottage", User: "ada",
+				PasswordFile: in(t, "passwords/attic"), CAFile: in(t, "tls/attic.pem"), CertFile: in(t, "tls/cert.pem"), KeyFile: in(t, "tls/key.pem"),
+				Topics: []BridgeTopic{
+					{Filter: "zigbee2mqtt/#", Direction: BridgeIn, LocalPrefix: "attic/"},
+					{Filter: "#", Direction: BridgeBoth, QoS: 1, LocalPrefix: "shared/", RemotePrefix: "cottage/"},
+				},
+			}},
 			Rules: []access.Rule{
 				{Name: "no-tv", Users: []string{"tv"}, Actions: []access.Action{access.Publish, access.Subscribe}, Deny: true, Topics: []string{"cmnd/#"}},
 				{Name: "notes", Roles: []string{"reader", "device"}, Actions: []access.Action{access.Subscribe}, Topics: []string{"notes/%u/#"}},

@@ -245,7 +245,7 @@ func (d *Domain) Write(service, file, text string) {
 // clientArgs are what the mosquitto clients need to reach the broker.
 func (h *Home) clientArgs() []string {
 	if m := h.external; m != nil {
-		return []string{"-h", m.host.Address(), "-p", "8883", "--cafile", m.caFile, "-u", "observer", "-P", m.password}
+		return m.login()
 	}
 	return []string{"-h", h.Hub.Address(), "-p", "1883"}
 }

@@ -28,7 +28,7 @@ type mosquitto struct {
 
 func startMosquitto(t testing.TB, host *Host) *mosquitto {
 	t.Helper()
-	m := &mosquitto{host: host, password: "correct horse"}
+	m := &mosquitto{host: host, password: "correct-horse"}
 	var cert, key string
 	m.caFile, cert, key = certificates(t, host.Dir, host.Address())
 	m.passwordFile = filepath.Join(host.Dir, "password")
@@ -66,6 +66,11 @@ func (m *mosquitto) start() {
 		}
 		return err == nil
 	})
+}
+
+// login are what the mosquitto clients need to log in.
+func (m *mosquitto) login() []string {
+	return []string{"-h", m.host.Address(), "-p", "8883", "--cafile", m.caFile, "-u", "observer", "-P", m.password}
 }
 
 func (m *mosquitto) url(user string) string {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,6 +91,12 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if s.Started != nil {
 		s.Started(b.Listeners())
 	}
+	var bridges sync.WaitGroup
+	bridging, ends := context.WithCancel(ctx)
+	defer func() { ends(); bridges.Wait() }()
+	if err := s.bridges(bridging, b, &bridges); err != nil {
+		return err
+	}
 	there := make(chan struct{})
 	close(there)
 	s.run(ctx, h, there, s.announcements(h.ID(), b.Listeners()), func(c config.Dominion) error {
@@ -166,6 +173,7 @@ func (s Service) warnOfRestart(next config.Dominion) {
 		{"broker.key_file", was.Broker.KeyFile != is.Broker.KeyFile},
 		{"broker.client_ca_file", was.Broker.ClientCAFile != is.Broker.ClientCAFile},
 		{"broker.require_certificate", was.Broker.RequireCertificate != is.Broker.RequireCertificate},
+		{"broker.bridges", !reflect.DeepEqual(was.Broker.Bridges, is.Broker.Bridges)},
 		{"broker.external", was.Broker.External != is.Broker.External},
 		{"broker.password_file", was.Broker.PasswordFile != is.Broker.PasswordFile},
 		{"broker.cafile", was.Broker.CAFile != is.Broker.CAFile},

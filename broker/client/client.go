@@ -71,7 +71,16 @@ type Options struct {
 	// OnMessage is called for each message, in order, on a goroutine that reads
 	// nothing more until it returns: it only enqueues.
 	OnMessage func(topics.Message)
-	Log       *slog.Logger
+	// OnDelivery is called instead of OnMessage where it is set. The message is
+	// acknowledged when ack is called, by any goroutine: until then the broker
+	// has to keep it.
+	OnDelivery func(m topics.Message, ack func())
+	// Keep asks for a session that outlives the connection.
+	Keep bool
+	// Bridge says that we are a broker, too, in the way of mosquitto: we are
+	// not given our own messages, and the retain flag comes as it was published.
+	Bridge bool
+	Log    *slog.Logger
 }
 
 // Conn is one connection. Make it with Connect.
@@ -81,6 +90,7 @@ type Conn struct {
 	log     *slog.Logger
 	paho    mqtt.Client
 	wire    *wire
+	resumed bool
 
 	queue    *queue
 	inflight chan sent     // handed to paho, not acknowledged yet
@@ -151,7 +161,11 @@ func (c *Conn) connect(ctx context.Context, o Options, server server, secure *tl
 		return c.wire, nil
 	}))
 	opts.SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(fmt.Errorf("connection to %s lost: %w", c.name, err)) })
-	if o.OnMessage != nil {
+	if o.OnDelivery != nil {
+		opts.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+			o.OnDelivery(topics.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained()}, m.Ack)
+		})
+	} else if o.OnMessage != nil {
 		opts.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
 			o.OnMessage(topics.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained()})
 		})
@@ -159,11 +173,12 @@ func (c *Conn) connect(ctx context.Context, o Options, server server, secure *tl
 		opts.SetDefaultPublishHandler(func(mqtt.Client, mqtt.Message) {})
 	}
 	c.paho = mqtt.NewClient(opts)
-	token := c.paho.Connect()
+	token := c.paho.Connect().(*mqtt.ConnectToken)
 	<-token.Done() // bounded: ctx bounds dialing, and open closes the line when ctx ends
 	if err := token.Error(); err != nil {
 		return connectError(err, dialErr, cmp.Or(o.User, server.user), ctx)
 	}
+	c.resumed = token.SessionPresent()
 	if !c.wire.settle() { // ctx ended at the same moment, the line is closed
 		c.paho.Disconnect(0)
 		return context.Cause(ctx)
@@ -194,6 +209,9 @@ func connectError(err, dialErr error, user string, ctx context.Context) error {
 	}
 	return fmt.Errorf("it ended the connection before it answered: %w", err)
 }
+
+// Resumed tells whether the broker had kept the session.
+func (c *Conn) Resumed() bool { return c.resumed }
 
 // Subscribe subscribes to filters at QoS 1, in their order, and waits for the
 // broker's word. A filter that it refuses is an error that names it.

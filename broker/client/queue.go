@@ -23,12 +23,14 @@ const (
 // it is acknowledged.
 type item struct {
 	message topics.Message
+	then    func() // called once it is acknowledged; nil: nobody waits
 	mark    chan struct{}
 }
 
 // sent is an item that paho has.
 type sent struct {
 	token mqtt.Token
+	then  func()
 	mark  chan struct{}
 }
 
@@ -72,6 +74,21 @@ func (c *Conn) Publish(m topics.Message) {
 	}
 }
 
+// PublishThen is Publish, and calls then once the broker has acknowledged the
+// message (QoS 1 and 2) or it is written (QoS 0).
+func (c *Conn) PublishThen(m topics.Message, then func()) {
+	if !c.queue.put(item{message: m, then: then}) {
+		c.lose(fmt.Errorf("connection to %s ended: it does not take messages as fast as they are published", c.name))
+	}
+}
+
+// Waiting is how many messages wait to be sent.
+func (c *Conn) Waiting() int {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	return len(c.queue.items)
+}
+
 // Flush waits until everything published so far is acknowledged by the broker
 // (QoS 1 and 2) or written (QoS 0).
 func (c *Conn) Flush(ctx context.Context) error {
@@ -102,7 +119,7 @@ func (c *Conn) send() {
 			if c.over() {
 				return
 			}
-			s := sent{mark: it.mark}
+			s := sent{mark: it.mark, then: it.then}
 			if it.mark == nil {
 				m := it.message
 				s.token = c.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload) // waits Timeout at most
@@ -152,6 +169,9 @@ func (c *Conn) await() {
 			if err := s.token.Error(); err != nil {
 				c.lose(fmt.Errorf("connection to %s ended: cannot send: %w", c.name, err))
 				return
+			}
+			if s.then != nil {
+				s.then()
 			}
 		}
 	}

@@ -173,7 +173,8 @@ func pahoOptions(o Options, s server) *mqtt.ClientOptions {
 		AddBroker(s.String()).
 		SetClientID(o.ClientID).
 		SetProtocolVersion(4). // 3.1.1; otherwise paho tries 3.1 after each refusal
-		SetCleanSession(true).
+		SetCleanSession(!o.Keep).
+		SetAutoAckDisabled(o.OnDelivery != nil).
 		SetOrderMatters(true).
 		SetStore(mqtt.NewOrderedMemoryStore()).
 		SetAutoReconnect(false).
@@ -182,6 +183,9 @@ func pahoOptions(o Options, s server) *mqtt.ClientOptions {
 		SetWriteTimeout(o.Timeout).
 		SetPingTimeout(o.Timeout).
 		SetKeepAlive(max(time.Second, (o.KeepAlive + time.Second - 1).Truncate(time.Second)))
+	if o.Bridge {
+		opts.SetProtocolVersion(0x84)
+	}
 	if o.User != "" {
 		opts.SetUsername(o.User).SetPassword(o.Password)
 	}

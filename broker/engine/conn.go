@@ -26,6 +26,7 @@ type conn struct {
 	publish  wire.Publish
 	may      permission
 	pace     pace
+	bridge   bool // of another broker: it is not given its own, and retain flags are kept
 	hasWill  bool
 	greeted  atomic.Bool   // it has its session
 	closing  chan struct{} // closed with the connection

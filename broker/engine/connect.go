@@ -40,7 +40,9 @@ func (c *conn) greet() ([]byte, error) {
 			c.in.keep(b, end)
 			continue
 		}
-		pk, err := wire.Decode(first, b[start:end], 0)
+		body, bridge := wire.Bridge(b[start:end])
+		c.bridge = bridge
+		pk, err := wire.Decode(first, body, 0)
 		if err != nil {
 			return nil, c.reject(&pk, err)
 		}

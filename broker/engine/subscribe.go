@@ -51,7 +51,7 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
 		sub := &subscription{
-			session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal, asPub: f.RetainAsPublished,
+			session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal || c.bridge, asPub: f.RetainAsPublished || c.bridge,
 			retain: f.RetainHandling, id: uint32(f.Identifier),
 		}
 		if codes[i] = c.maySubscribe(sub); codes[i] >= 0x80 {

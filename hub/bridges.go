@@ -1,0 +1,59 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/bridge"
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// bridges makes the configured bridges of the embedded broker and runs them
+// until ctx ends. around waits for them.
+func (s Service) bridges(ctx context.Context, b *broker.Broker, around *sync.WaitGroup) error {
+	for _, c := range s.Config.Broker.Bridges {
+		password, err := readPassword(c.PasswordFile)
+		if err != nil {
+			return fmt.Errorf("cannot use the bridge %s: %w", c.Name, err)
+		}
+		one := bridge.New(bridge.Config{
+			Name: c.Name, Client: c.ClientID, Prefix: s.Config.TopicPrefix, Log: s.Log,
+			Remote: client.Options{URL: c.URL, Password: password, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile},
+			Rules:  bridgeRules(c.Topics),
+			Local: func(context.Context) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				b.ServeAs(theirs, c.User)
+				return ours, nil
+			},
+			State: func(up bool, _ string) {
+				state := "0"
+				if up {
+					state = "1"
+				}
+				b.Publish(topics.Message{Topic: bridgeState(c.Name), Payload: []byte(state), QoS: 1, Retain: true})
+			},
+		})
+		around.Go(func() { one.Run(ctx) })
+	}
+	return nil
+}
+
+// bridgeState is where a bridge says 1 while it carries and 0 while it does
+// not, as mosquitto does.
+func bridgeState(name string) string { return "$SYS/broker/connection/" + name + "/state" }
+
+func bridgeRules(all []config.BridgeTopic) []bridge.Rule {
+	var rules []bridge.Rule
+	for _, t := range all {
+		rules = append(rules, bridge.Rule{
+			Filter: t.Filter, QoS: byte(t.QoS), LocalPrefix: t.LocalPrefix, RemotePrefix: t.RemotePrefix,
+			Out: t.Direction != config.BridgeIn, In: t.Direction != config.BridgeOut,
+		})
+	}
+	return rules
+}
