@@ -78,8 +78,10 @@ func (g *given) observe(d *domain, seen *topics.Instance, epoch uint64, i *rollo
 		// It had that revision before: its heartbeat tells that it took the rest.
 		i.Took = d.last.Epoch == epoch && d.last.Generation >= d.ordered.generation
 	}
-	if i.Online && !g.online || !g.sent {
-		g.since = now // it is given its time anew; an exclusive one may wait until it is sent
+	if i.Online && !g.online || !g.sent || i.State == topics.Pending {
+		// It is given its time anew. An exclusive one may wait until it is sent, and
+		// then for a lease, which a hub that has just started gives nobody.
+		g.since = now
 	}
 	g.online = i.Online
 	if i.Took && (i.State == topics.Backoff || i.State == topics.Failed) && seen.Since != g.backoff {
