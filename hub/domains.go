@@ -325,6 +325,9 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 	// One of many makes nothing due sooner than the one before it did: it costs
 	// a look at its own domain, and not at a thousand.
 	h.stirred = h.stirred || !d.heard || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.state != topics.DomainIsOnline
+	if d.last.Session != b.Session {
+		h.touch(name) // what the run before said of exclusive services counts no more
+	}
 	d.beat, d.heard, d.last = now, true, b
 	h.update(d, now)
 	h.raiseEpoch(b.Epoch, name, now)

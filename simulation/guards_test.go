@@ -148,6 +148,9 @@ func (g *guard) Life(group supervisor.Group) {
 func (g *guard) Ends(kill time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.m.dead() {
+		return
+	}
 	g.kill = kill
 	g.arm()
 }

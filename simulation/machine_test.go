@@ -43,7 +43,8 @@ type machine struct {
 	booted  time.Time
 	lastPID int
 	procs   map[int]*process
-	starts  map[string]int // of each service, since the machine was made
+	ghosts  map[int]*process // as an agent saw them that is dead and does not know it; nil: none is
+	starts  map[string]int   // of each service, since the machine was made
 	catalog map[string]string
 	ills    map[string]illness
 
@@ -61,6 +62,7 @@ type illness struct {
 
 type process struct {
 	service, version, token string
+	fence                   string // of an exclusive one
 	tell                    func(supervisor.Exit)
 }
 
@@ -112,6 +114,9 @@ func (m *machine) Start(c supervisor.Command, tell func(supervisor.Exit)) (super
 		if v, ok := strings.CutPrefix(kv, "DOMINION_INSTANCE="); ok {
 			p.token = v
 		}
+		if v, ok := strings.CutPrefix(kv, "DOMINION_FENCE="); ok {
+			p.fence = v
+		}
 	}
 	m.home.laws.started(m, p)
 	m.mu.Lock()
@@ -146,9 +151,13 @@ func (m *machine) Lives(string) []supervisor.Life {
 	defer m.mu.Unlock()
 	var all []supervisor.Life
 	for pid, p := range m.procs {
+		env := map[string]string{"SERVICE_NAME": p.service, "SERVICE_VERSION": p.version}
+		if p.fence != "" {
+			env["DOMINION_FENCE"] = p.fence
+		}
 		all = append(all, supervisor.Life{
 			Token: p.token, Group: supervisor.Group{PID: pid, Started: uint64(pid)}, UID: os.Getuid(),
-			Env: map[string]string{"SERVICE_NAME": p.service, "SERVICE_VERSION": p.version}, Args: []string{"true"},
+			Env: env, Args: []string{"true"},
 		})
 	}
 	return all
@@ -156,8 +165,14 @@ func (m *machine) Lives(string) []supervisor.Life {
 
 func (m *machine) Signal(g supervisor.Group, s syscall.Signal) {
 	m.mu.Lock()
-	p := m.procs[g.PID]
+	p, ghost, dead := m.procs[g.PID], m.ghosts[g.PID], m.ghosts != nil
 	m.mu.Unlock()
+	if dead { // it ends nothing any more, and shall not wait for it
+		if ghost != nil && ghost.tell != nil {
+			m.home.busy.Go(func() { ghost.tell(supervisor.Exit{Signal: s, Known: true}) })
+		}
+		return
+	}
 	if p != nil && s == syscall.SIGTERM {
 		m.home.laws.stopped(m, p)
 	}
@@ -363,14 +378,38 @@ func (m *machine) kill() {
 	m.home.net.reset(m)
 	m.home.net.cut(m, true, true)
 	synctest.Wait()
+	m.haunt(true)
 	m.stop()
+	m.haunt(false)
 	m.home.net.mend(m)
+}
+
+// dead tells whether the agent is.
+func (m *machine) dead() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ghosts != nil
+}
+
+// haunt begins and ends the time in which an agent is dead and has yet to end:
+// what it says to processes and guards, they do not hear.
+func (m *machine) haunt(begins bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ghosts = nil; begins {
+		m.ghosts = make(map[int]*process)
+		for pid, p := range m.procs {
+			ghost := *p
+			m.ghosts[pid] = &ghost
+		}
+	}
 }
 
 // cut ends the power: agent, processes, and nobody closes a connection. What
 // was written without waiting for the disk is lost or broken.
 func (m *machine) cut() {
 	m.home.net.cut(m, true, true)
+	m.haunt(true)
 	m.mu.Lock()
 	m.boot++
 	m.booted = time.Now()
@@ -382,6 +421,7 @@ func (m *machine) cut() {
 	m.stopAgent = nil
 	m.dying.Go(func() { // it takes the rest of it some time to see that nobody hears it
 		stop()
+		m.haunt(false)
 		m.damage(uint64(boot))
 	})
 }

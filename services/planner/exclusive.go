@@ -47,21 +47,40 @@ func (h *home) alone(name string, o *Outcome, spots []spot) {
 			begins = s
 		}
 	}
-	stays := h.keeper(spots)
+	keeps := h.keeper(spots)
+	if has := h.holder(name, spots); o.On && has != nil {
+		keeps, begins = has, nil
+		if has.choice.Action != topics.ActionKeep {
+			has.keep(stays(o.Reason, has))
+		}
+	}
 	for i := range spots {
 		s := &spots[i]
 		switch {
+		case begins == nil && s != keeps && s.choice.Action == topics.ActionStart:
+			s.choice = Choice{Domain: s.Name, Reason: "could run it, but never two at once: " + keeps.Name + " has it"}
 		case s.choice.Action != topics.ActionKeep:
 		case begins != nil:
 			s.stop("never two at once: " + begins.Name + " gets it")
 		case waits != nil && !s.Gone && (s.leaves() || s.instance.State == topics.Failed):
 			s.stop(because(s) + "; it stops here before it begins on " + waits.Name)
-		case waits != nil && s.Gone && s == stays:
+		case waits != nil && s.Gone && s == keeps:
 			s.keep(s.Name + " is lost; it may run there until its lease is over")
-		case stays != nil && s != stays:
-			s.stop("never two at once: " + stays.Name + " keeps it")
+		case keeps != nil && s != keeps:
+			s.stop("never two at once: " + keeps.Name + " keeps it")
 		}
 	}
+}
+
+// holder is the copy that may be running it now, if it is one that can stay:
+// whatever speaks for another one, that would have to wait for it.
+func (h *home) holder(name string, spots []spot) *spot {
+	for i := range spots {
+		if s := &spots[i]; s.Name == h.held[name].Only && s.holds && !s.Gone && !s.Micro && !s.leaves() && s.instance.State != topics.Failed && s.State != topics.DomainIsLost {
+			return s
+		}
+	}
+	return nil
 }
 
 // because says why a copy does not stay where it is.
