@@ -117,6 +117,7 @@ func Decide(in Input) Output {
 			d.target = None
 		}
 	}
+	d.changing = slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Tried || d.trial(&i) })
 	if f := d.failure(); f != nil {
 		return Output{Failure: f}
 	}
@@ -127,8 +128,9 @@ func Decide(in Input) Output {
 // decision is one under way.
 type decision struct {
 	Input
-	target Definition // None: all keep what they have
-	out    Output
+	target   Definition // None: all keep what they have
+	changing bool       // anything but the first definition of a service is on its way
+	out      Output
 }
 
 // decide gives the instances their orders, and counts.
@@ -157,7 +159,7 @@ func (d *decision) decide() {
 	d.change(waiting, blocked != nil)
 	out.Done = d.target == Next && !d.Same && blocked == nil && d.proved() &&
 		!slices.ContainsFunc(waiting, func(n int) bool { return d.wrong(&d.Instances[n]) })
-	out.Active = len(waiting) > 0 || blocked != nil && d.changes()
+	out.Active = len(waiting) > 0 || blocked != nil && d.changing
 	out.Problem = d.problem()
 }
 
@@ -179,7 +181,7 @@ func (d *decision) count(others bool) (blocked *Instance) {
 			if blocked == nil {
 				blocked = i
 			}
-			if i.Runs != None && d.changes() {
+			if i.Runs != None && d.changing {
 				d.out.Orders[n].Reason = "it was changed and is " + i.standing()
 			}
 			if d.Same && i.Tried && d.out.Version == "" {
@@ -290,12 +292,6 @@ func (d *decision) watched(i *Instance) bool {
 // prove itself.
 func (d *decision) trial(i *Instance) bool {
 	return !d.Same && d.HasStable && i.Runs == Next && d.target == Next
-}
-
-// changes tells whether there is anything but the first definition of a
-// service on its way.
-func (d *decision) changes() bool {
-	return slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Tried || d.trial(&i) })
 }
 
 // proved tells whether Next got well anywhere.
