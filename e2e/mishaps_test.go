@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +24,9 @@ type unit struct {
 	mu      sync.Mutex
 	process *Process
 	down    bool // somebody took its power or stopped it
-	grown   []growth
+
+	growing sync.Mutex
+	grown   []growth // of the broker's log
 }
 
 // growth is how long the end of the broker's log was at a moment.
@@ -61,8 +64,7 @@ func (u *unit) end(kill bool) {
 	}
 }
 
-// keepUp starts again what ended by itself, as an init system does, and notes
-// how the broker's log grows.
+// keepUp starts again what ended by itself, as an init system does.
 func (s *soak) keepUp(quit chan struct{}) {
 	for !over(quit) {
 		for _, u := range s.units {
@@ -71,19 +73,53 @@ func (s *soak) keepUp(quit chan struct{}) {
 				s.t.Logf("%s had ended and is started again: %s", u.name, u.process.tail(3))
 				u.process = u.run()
 			}
-			files, _ := filepath.Glob(filepath.Join(u.data, "broker", "*.log"))
-			if n := len(files); n > 0 {
-				if info, err := os.Stat(files[n-1]); err == nil {
-					u.grown = append(u.grown, growth{time.Now(), files[n-1], info.Size()})
-				}
-			}
-			if len(u.grown) > 1000 {
-				u.grown = u.grown[500:]
-			}
 			u.mu.Unlock()
 		}
 		time.Sleep(20 * time.Millisecond) // between two looks
 	}
+}
+
+// grows notes how the broker's log grows.
+func (u *unit) grows(quit chan struct{}) {
+	for !over(quit) {
+		now := time.Now() // before: what is acknowledged by then is in it
+		files, _ := filepath.Glob(filepath.Join(u.data, "broker", "*.log"))
+		if n := len(files); n > 0 {
+			if info, err := os.Stat(files[n-1]); err == nil {
+				u.growing.Lock()
+				u.grown = append(u.grown, growth{now, files[n-1], info.Size()})
+				if len(u.grown) > 1000 {
+					u.grown = slices.Clone(u.grown[500:])
+				}
+				u.growing.Unlock()
+			}
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+}
+
+// tear cuts off the end of the broker's log, which had the current until cut, as
+// far as it may not have been on the disk. What was acknowledged since the moment
+// that it returns may be lost.
+func (h *hand) tear(u *unit, cut time.Time) (since time.Time) {
+	u.growing.Lock()
+	defer u.growing.Unlock()
+	if len(u.grown) == 0 {
+		return cut
+	}
+	last := u.grown[len(u.grown)-1].file
+	safe := growth{size: -1}
+	for _, g := range u.grown {
+		if g.file == last && cut.Sub(g.at) > synced {
+			safe = g
+		}
+	}
+	info, err := os.Stat(last)
+	if err != nil || safe.size < 0 || info.Size() <= safe.size {
+		return cut
+	}
+	h.must(os.Truncate(last, safe.size+h.random.Int64N(info.Size()-safe.size+1)))
+	return safe.at
 }
 
 // powerCut takes the current away, and of the disk what was not on it yet: the
@@ -98,20 +134,8 @@ func (h *hand) powerCut(u *unit) {
 	u.KillAll()
 	<-u.process.done
 	cut := time.Now()
-	if u.Host == s.Hub && s.steady != nil {
-		s.steady.doubt(cut)
-	}
-	if n := len(u.grown); n > 0 {
-		last := u.grown[n-1].file
-		safe := int64(-1)
-		for _, g := range u.grown {
-			if g.file == last && cut.Sub(g.at) > synced {
-				safe = g.size
-			}
-		}
-		if info, err := os.Stat(last); err == nil && safe >= 0 && info.Size() > safe {
-			s.must(os.Truncate(last, safe+h.random.Int64N(info.Size()-safe+1)))
-		}
+	if u == s.units[0] {
+		s.steady.doubt(h.tear(u, cut), cut)
 	}
 	records, _ := filepath.Glob(filepath.Join(u.data, "instances", "*"))
 	for _, file := range records {

@@ -51,10 +51,11 @@ func TestSoak(t *testing.T) {
 	end := sync.OnceFunc(func() { close(quit); around.Wait() })
 	t.Cleanup(end)
 	around.Go(func() { s.keepUp(quit) })
+	around.Go(func() { s.units[0].grows(quit) })
 	around.Go(func() { s.watchTwins(quit) })
 	p := s.newSteady()
-	around.Go(func() { p.run(quit) })
 	s.steady = p
+	around.Go(func() { p.run(quit) })
 
 	began := time.Now()
 	var hands sync.WaitGroup

@@ -17,7 +17,7 @@ type steady struct {
 	mu           sync.Mutex
 	acknowledged map[string][]note // by topic, in order
 	sent         map[string]int
-	doubts       []time.Time // power cuts of the hub
+	doubts       [][2]time.Time // from, until: what was acknowledged then may be lost by a power cut
 }
 
 type note struct {
@@ -40,11 +40,11 @@ func (s *soak) newSteady() *steady {
 	return &steady{s: s, acknowledged: make(map[string][]note), sent: make(map[string]int)}
 }
 
-// doubt: what was acknowledged a moment before may be lost.
-func (p *steady) doubt(at time.Time) {
+// doubt: what was acknowledged in a time may be lost.
+func (p *steady) doubt(from, until time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.doubts = append(p.doubts, at)
+	p.doubts = append(p.doubts, [2]time.Time{from, until})
 }
 
 func (p *steady) run(quit chan struct{}) {
@@ -112,27 +112,28 @@ func (p *steady) finish() {
 }
 
 // certain are the numbers of a topic that no power cut can have taken.
-func (p *steady) certain(topic string) []int {
+func (p *steady) certain(topic string) (all []int, at map[int]time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var all []int
+	at = make(map[int]time.Time)
 	for _, n := range p.acknowledged[topic] {
 		lost := false
 		for _, cut := range p.doubts {
-			lost = lost || n.at.Before(cut) && cut.Sub(n.at) < 2*synced
+			lost = lost || !n.at.Before(cut[0]) && !n.at.After(cut[1])
 		}
 		if !lost {
 			all = append(all, n.number)
+			at[n.number] = n.at
 		}
 	}
-	return all
+	return all, at
 }
 
 // check looks for what was acknowledged.
 func (p *steady) check() {
 	t := p.s.t
 	t.Helper()
-	kept := p.certain(steadyKept)
+	kept, _ := p.certain(steadyKept)
 	if m := p.s.Observe(steadyKept).Latest()[steadyKept]; len(kept) == 0 || number(m.Payload) < kept[len(kept)-1] {
 		t.Errorf("%q is retained, the last of %d acknowledged is %d", m.Payload, len(kept), kept[max(0, len(kept)-1)])
 	}
@@ -145,7 +146,7 @@ func (p *steady) check() {
 		t.Errorf("the session of %s is gone", awayClient)
 		return
 	}
-	queued := p.certain(steadyQueue)
+	queued, at := p.certain(steadyQueue)
 	arrived, last := make(map[int]bool), 0
 	for {
 		m, err := l.read(10 * time.Second)
@@ -175,7 +176,7 @@ func (p *steady) check() {
 	for _, n := range queued {
 		if !arrived[n] {
 			missing++
-			t.Errorf("%d was acknowledged and is missing", n)
+			t.Errorf("%d was acknowledged at %s and is missing", n, at[n].Format("15:04:05.000"))
 		}
 	}
 	t.Logf("%d messages acknowledged for a client that was away, %d arrived, %d missing; %d retained ones acknowledged", len(queued), len(arrived), missing, len(kept))

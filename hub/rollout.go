@@ -395,8 +395,15 @@ func (h *Hub) giveDefinition(w *rolling, d *domain, which rollout.Definition, no
 	before, seen := d.given[w.service], d.instance(w.service)
 	g := &given{spec: spec, identity: identity, since: now, online: d.state == topics.DomainIsOnline}
 	if before != nil {
-		if rollout.Base(before.spec.Revision) == spec.Revision {
+		switch {
+		case rollout.Base(before.spec.Revision) == spec.Revision:
 			g.spec.Revision, g.version, g.soft = before.spec.Revision, before.version, true // nothing of it needs a restart
+		case seen != nil && seen.State.Listed() && rollout.Base(seen.Revision) == spec.Revision:
+			// It never took what is taken back: it was away, and runs on as it was.
+			g.spec.Revision, g.soft = seen.Revision, true
+			if catalog := d.catalog(w.service); seen.Revision == rollout.Revise(seen.Revision, catalog, w.kept.Attempt) {
+				g.version = catalog
+			}
 		}
 		g.tried, g.excused = before.tried, before.excused
 		g.begin(seen, now)

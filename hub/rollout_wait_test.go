@@ -31,3 +31,22 @@ func TestWaitingForALeaseIsNoTrouble(t *testing.T) {
 		t.Error("it is never late")
 	}
 }
+
+// A domain that was away while a change was given and taken back finds its
+// instance as it runs: one that was restarted for a version is not restarted
+// again for nothing.
+func TestTakenBackBeforeItWasTaken(t *testing.T) {
+	now := time.Unix(0, 0)
+	stable := topics.Spec{Revision: "stable"}
+	runs := rollout.Revise("stable", "1.2.0", 0)
+	d := &domain{name: "kitchen", state: topics.DomainIsOffline, status: &topics.Domain{
+		Services: []topics.Instance{{Service: "web", State: topics.Running, Health: topics.Healthy, Version: "1.2.0", Revision: runs}},
+		Catalog:  []topics.CatalogRow{{Service: "web", Version: "1.2.0"}},
+	}}
+	d.given = map[string]*given{"web": {spec: topics.Spec{Revision: "next"}, identity: "next", tried: true}}
+	w := &rolling{service: "web", next: topics.Spec{Revision: "next"}, nextID: "next", stable: &stable, stableID: "stable"}
+	new(Hub).giveDefinition(w, d, rollout.Stable, now)
+	if g := d.given["web"]; g.spec.Revision != runs || g.version != "1.2.0" || g.identity != "stable" {
+		t.Errorf("it is ordered as %s of %s for version %q, it runs as %s", g.spec.Revision, g.identity, g.version, runs)
+	}
+}
