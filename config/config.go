@@ -48,6 +48,7 @@ type Dominion struct {
 	Broker        Broker
 	Zeroconf      Zeroconf
 	HomeAssistant HomeAssistant
+	Devices       Devices
 	Timing        topics.Timing
 	Services      []services.Definition // sorted by name
 }
@@ -126,6 +127,11 @@ type Zeroconf struct {
 type HomeAssistant struct {
 	Enabled         bool
 	DiscoveryPrefix string
+}
+
+// Devices is [devices].
+type Devices struct {
+	Enabled bool // listen to what other devices on the broker announce
 }
 
 // Domain is a domain.toml with defaults and environment.

@@ -47,6 +47,7 @@ func defaults() Dominion {
 		},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: DefaultDiscoveryPrefix},
+		Devices:       Devices{Enabled: true},
 		Timing:        DefaultTiming(),
 	}
 }
@@ -60,6 +61,7 @@ func (t *table) dominion(d *Dominion) {
 	t.sub("broker").broker(&d.Broker)
 	t.sub("zeroconf").zeroconf(&d.Zeroconf)
 	t.sub("homeassistant").homeAssistant(&d.HomeAssistant)
+	t.sub("devices").devices(&d.Devices)
 	timing := t.sub("timing")
 	timing.timing(&d.Timing)
 	d.Services = t.sub("services").services(d.TopicPrefix)
@@ -263,6 +265,11 @@ func (t *table) homeAssistant(h *HomeAssistant) {
 	defer t.close()
 	t.flag("enabled", &h.Enabled)
 	t.topic("discovery_prefix", &h.DiscoveryPrefix)
+}
+
+func (t *table) devices(d *Devices) {
+	defer t.close()
+	t.flag("enabled", &d.Enabled)
 }
 
 func (t *table) timing(timing *topics.Timing) {

@@ -228,6 +228,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: "homeassistant"},
+		Devices:       Devices{Enabled: true},
 		Timing:        DefaultTiming(),
 	})
 	domain, err := loadDomain("", nil, machine{uid: 0, name: "raspberrypi"})

@@ -31,9 +31,7 @@ func (a *app) addQuestions(root *cobra.Command) {
 	add(topics.VerbServices, "The services, where they run and why", nil, nil, func(cmd *cobra.Command, _ []string) error {
 		return question(a, cmd.Context(), topics.VerbServices, topics.Ask{}, RenderServices)
 	})
-	add(topics.VerbDevices, "Other devices on the broker (not yet)", nil, nil, func(*cobra.Command, []string) error {
-		return fail(ExitFailed, "", "devices: not yet: this version knows domains and services only")
-	})
+	root.AddCommand(a.devicesCommand())
 	a.addPlan(root)
 	add(topics.VerbWhy, "Why a service runs where it runs, or why it does not", names{"SERVICE", "[DOMAIN]"}, serviceThenDomain,
 		func(cmd *cobra.Command, args []string) error {

@@ -22,6 +22,7 @@ type home struct {
 	Plan     []topics.PlanLine
 	Why      topics.Why
 	Version  topics.VersionView
+	Devices  topics.Devices
 }
 
 func readHome(t testing.TB) home {
@@ -53,6 +54,10 @@ func TestRender(t *testing.T) {
 		"empty":    func(w io.Writer, s Style) error { return RenderStatus(w, topics.Overview{}, nil, s) },
 		"domains":  func(w io.Writer, s Style) error { return RenderDomains(w, h.Overview.Domains, s) },
 		"services": func(w io.Writer, s Style) error { return RenderServices(w, h.Overview.Services, s) },
+		"devices":  func(w io.Writer, s Style) error { return RenderDevices(w, h.Devices, s) },
+		"nobody":   func(w io.Writer, s Style) error { return RenderDevices(w, topics.Devices{}, s) },
+		"wrong":    func(w io.Writer, s Style) error { return RenderDeviceProblems(w, h.Devices, s) },
+		"right":    func(w io.Writer, s Style) error { return RenderDeviceProblems(w, topics.Devices{}, s) },
 		"events":   func(w io.Writer, s Style) error { return RenderEvents(w, h.Events, s) },
 		"plan":     func(w io.Writer, s Style) error { return RenderPlan(w, h.Plan, s) },
 		"noplan":   func(w io.Writer, s Style) error { return RenderPlan(w, nil, s) },

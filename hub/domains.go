@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -193,7 +194,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireLimits(now)
 	h.expireExclusives(now)
 	h.expireRollouts(now)
-	h.expireCertificate(now)
+	h.expireDevices(now)
 	if !h.ready {
 		h.due(h.settleBy)
 	}
@@ -488,9 +489,12 @@ func (h *Hub) forget(name string, now time.Time) error {
 	}
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
+	delete(h.devices, "domain/"+name)
 	h.sorted = nil
 	h.touch(name)
-	h.hide(h.discovery.options.DomainTopic(name), now)
+	if h.cfg.HomeAssistant.Enabled {
+		h.remove(homeassistant.Domain(h.discovery, topics.DomainView{Name: name}).Topic)
+	}
 	for _, topic := range h.tree.DomainTopics(name) {
 		h.clear(topic)
 	}

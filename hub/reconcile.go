@@ -28,12 +28,10 @@ func (h *Hub) reconcile(now time.Time) {
 		h.offered = nil // whoever was there before us is, and the endpoints go on from here
 		h.order(c, now)
 	}
-	h.dropRetired(now)
-	h.dropLeftovers(now)
+	h.dropRetired()
 	h.viewServices(c)
 	h.publishHub(now)
-	h.publishConditions(c)
-	h.publishDiscovery(c, now)
+	h.publishDiscovery(c)
 }
 
 // input is the observed home as the planner takes it.
@@ -202,7 +200,7 @@ func (h *Hub) definition(name string) services.Definition {
 }
 
 // dropRetired ends what is gone from the configuration once nothing of it is left.
-func (h *Hub) dropRetired(now time.Time) {
+func (h *Hub) dropRetired() {
 	for name := range h.retired {
 		o := h.plan.Services[name]
 		if o == nil || slices.ContainsFunc(o.Choices, func(c planner.Choice) bool { return c.Action != "" }) {
@@ -214,7 +212,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		delete(h.addresses, name)
 		h.forgetWant(name)
 		h.forgetRollout(name)
-		h.clearService(name, now)
+		h.clearService(name)
 		h.event(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}
 }

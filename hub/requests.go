@@ -95,10 +95,6 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		return nil, h.restart(ask.Service, ask.Domain)
 	case topics.VerbUpdate:
 		return nil, h.updateService(ask.Service)
-	case topics.VerbReplan:
-		h.dirty = true
-		h.log.Info("planning anew, as was asked for")
-		return nil, nil
 	case topics.VerbDrain:
 		return nil, h.drain(ask.Domain, topics.On)
 	case topics.VerbUndrain:
@@ -106,7 +102,7 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 	case topics.VerbForget:
 		return nil, h.forget(ask.Domain, now)
 	case topics.VerbDevices:
-		return nil, errors.New("devices: not yet; a later version learns what else is on the broker")
+		return h.viewDevices(ask.After)
 	}
 	return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
 }

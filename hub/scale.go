@@ -99,9 +99,7 @@ func (h *Hub) followFigures() {
 		return
 	}
 	s.watched = watch
-	if h.watch != nil {
-		h.watch(slices.DeleteFunc(slices.Clone(watch), h.hears))
-	}
+	h.tellWatch()
 }
 
 // hears tells whether a topic comes to us anyway, being among our Filters.
@@ -119,7 +117,10 @@ func (h *Hub) figure(m topics.Message) {
 	}
 }
 
-func (h *Hub) cannotHear(u unheard) {
+func (h *Hub) cannotHear(u unheard, now time.Time) {
+	if _, wanted := slices.BinarySearch(h.around.watch, u.topic); wanted && h.around.state != nil {
+		h.around.state.Unheard(u.topic, u.err, now)
+	}
 	if _, followed := slices.BinarySearch(h.scaling.watched, u.topic); followed {
 		h.scaling.said[u.topic] = &said{refused: u.err.Error()}
 		h.scaling.told = true
@@ -184,29 +185,6 @@ func (s *scaling) due(at time.Time) {
 	if s.at.IsZero() || at.Before(s.at) {
 		s.at = at
 	}
-}
-
-// replicas is on how many domains a service is to run while it is wanted, 0
-// where that is each one that can.
-func (h *Hub) replicas(name string) int {
-	d, asked := h.definition(name), h.store.Want(name).Replicas
-	switch {
-	case d.Exclusive:
-		return 1
-	case asked > 0:
-		return asked
-	case d.Scale != nil:
-		n := d.Scale.Min
-		if one := h.scaling.services[name]; one != nil {
-			n = max(n, one.planned.Number)
-		}
-		return min(n, d.Scale.Max)
-	case d.Replicas > 0:
-		return d.Replicas
-	case d.Priority == services.Required:
-		return 0
-	}
-	return 1
 }
 
 // followsFigure tells whether a service's number is the figure's now: it is

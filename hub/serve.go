@@ -73,11 +73,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Environ: s.Environ, Log: s.Log}
-	if c.ListenTLS != "" || c.ListenWSS != "" {
-		o.Certificate = b.CertificateExpires
-	}
-	h := New(o)
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Environ: s.Environ, Log: s.Log})
 	if err := h.Attach(b); err != nil {
 		return err
 	}
@@ -181,6 +177,7 @@ func (s Service) warnOfRestart(next config.Dominion) {
 		{"broker.limits", was.Broker.Limits != is.Broker.Limits},
 		{"zeroconf", was.Zeroconf.Enabled != is.Zeroconf.Enabled || strings.Join(was.Zeroconf.Interfaces, ",") != strings.Join(is.Zeroconf.Interfaces, ",")},
 		{"homeassistant", was.HomeAssistant != is.HomeAssistant},
+		{"devices", was.Devices != is.Devices},
 	} {
 		if key.changed {
 			s.Log.Warn("changed in the configuration, but taken over by a restart only", "key", key.name)

@@ -13,7 +13,7 @@ import (
 )
 
 // Attach subscribes the hub at its own broker to all that it needs, before it
-// runs. What its figures need follows when the configuration changes.
+// runs. What it watches besides follows when that is known.
 func (h *Hub) Attach(b *broker.Broker) error {
 	for _, filter := range h.Filters() {
 		if err := b.Subscribe(filter, h.Deliver); err != nil {
@@ -23,7 +23,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 	watched := make(map[string]func())
 	h.watch = func(all []string) {
 		for topic, stop := range watched {
-			if !slices.Contains(all, topic) {
+			if _, still := slices.BinarySearch(all, topic); !still {
 				stop()
 				delete(watched, topic)
 			}
@@ -41,6 +41,19 @@ func (h *Hub) Attach(b *broker.Broker) error {
 		}
 	}
 	return nil
+}
+
+// tellWatch tells the bus what is wanted besides our Filters, if it is something
+// else than before.
+func (h *Hub) tellWatch() {
+	all := slices.Concat(h.scaling.watched, h.around.watch)
+	slices.Sort(all)
+	all = slices.DeleteFunc(slices.Compact(all), h.hears)
+	if h.watch == nil || slices.Equal(all, h.watched) {
+		return
+	}
+	h.watched = all
+	h.watch(slices.Clone(all))
 }
 
 // Unheard tells the hub why a topic of its Watch cannot be heard.
@@ -75,21 +88,22 @@ func (w *watcher) all() []string {
 // serve subscribes to what is wanted until the connection is over or ctx ends.
 // A topic that the broker refuses is told to the hub and is no reason to end.
 func (w *watcher) serve(ctx context.Context, conn *client.Conn, h *Hub, log *slog.Logger) {
-	has := make(map[string]bool)
+	has, refused := make(map[string]bool), make(map[string]bool)
 	for {
 		wanted := w.all()
 		for _, topic := range slices.Sorted(maps.Keys(has)) {
-			if !slices.Contains(wanted, topic) {
+			if _, still := slices.BinarySearch(wanted, topic); !still {
 				conn.Unsubscribe(topic)
 				delete(has, topic)
 			}
 		}
 		for _, topic := range wanted {
-			if has[topic] {
-				continue
+			if has[topic] || refused[topic] {
+				continue // a broker that refuses does so until we come again
 			}
 			if err := conn.Subscribe(ctx, topic); err != nil {
-				log.Warn("a figure cannot be heard", "topic", topic, "error", err)
+				refused[topic] = true
+				log.Warn("a topic cannot be heard", "topic", topic, "error", err)
 				h.Unheard(topic, err)
 				continue
 			}

@@ -191,14 +191,14 @@ func protocolDocument(t *testing.T) []byte {
 // titles name the sections; they are links, so they stay.
 var titles = map[Kind]string{
 	HubAvailability: "Hub availability", HubStatus: "Hub status", HubEvent: "Event",
-	DomainAvailability: "Domain availability", DomainHeartbeat: "Heartbeat", DomainMetrics: "Metrics", DomainStatus: "Domain status", DomainCondition: "Condition",
+	DomainAvailability: "Domain availability", DomainHeartbeat: "Heartbeat", DomainMetrics: "Metrics", DomainStatus: "Domain status",
 	DomainEvent: "Event of a domain", DomainServicesSet: "Start command", DomainLease: "Lease", DomainCommand: "Command",
 	DomainResponse: "Response of a domain", DomainDrainSet: "Drain", DomainServiceLog: "Log",
 	ServiceStatus: "Service status", ServiceEndpoints: "Endpoints", ServiceSet: "Switch and scale", Request: "Request", Response: "Response",
 	ResponseTo: "Response to one", DeviceStatus: "Device",
 }
 
-var groups = map[Kind]string{HubAvailability: "Hub", DomainAvailability: "Domains", ServiceStatus: "Services", DeviceStatus: "Devices", Request: "Questions and orders"}
+var groups = map[Kind]string{HubAvailability: "Hub", DomainAvailability: "Domains", ServiceStatus: "Services", DeviceStatus: "Other devices", Request: "Questions and orders"}
 
 // words say what a payload is where a table does not.
 var words = map[Kind]string{

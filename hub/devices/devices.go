@@ -52,7 +52,7 @@ type Options struct {
 
 // State is all that is known of devices. It is not for several goroutines.
 type State struct {
-	prefix, discovery string
+	prefix, discovery string // with a slash behind the second
 	limits            Limits
 
 	sources map[string]*source
@@ -78,7 +78,7 @@ type source struct {
 // New returns a state that knows nobody.
 func New(o Options) *State {
 	return &State{
-		prefix: o.Prefix, discovery: o.DiscoveryPrefix, limits: o.Limits,
+		prefix: o.Prefix, discovery: o.DiscoveryPrefix + "/", limits: o.Limits,
 		sources: make(map[string]*source),
 		keys:    make(map[key]map[*announcement]bool),
 		vias:    make(map[key]map[*announcement]bool),
@@ -93,8 +93,8 @@ func New(o Options) *State {
 // Filters are the topics at which devices announce themselves.
 func (s *State) Filters() []string {
 	return []string{
-		s.discovery + "/+/+/config",
-		s.discovery + "/+/+/+/config",
+		s.discovery + "+/+/config",
+		s.discovery + "+/+/+/config",
 		"esphome/discover/+",
 		"tasmota/discovery/+/+",
 		"+/bridge/devices",
@@ -163,7 +163,7 @@ func (s *State) reader(topic string) (func([]byte) ([]*announcement, error), int
 	if len(topic) > 4*maxTopic {
 		return nil, 0
 	}
-	if below, ok := strings.CutPrefix(topic, s.discovery+"/"); ok {
+	if below, ok := strings.CutPrefix(topic, s.discovery); ok {
 		if device, ok := hassTopic(below); ok {
 			return func(p []byte) ([]*announcement, error) { return one(s.hass(topic, p, device)) }, s.limits.Payload
 		}
@@ -390,6 +390,9 @@ func (s *State) hear(heard *said, payload []byte) {
 		s.changed[a.id] = true
 	}
 }
+
+// Pending tells whether Changed has something to return.
+func (s *State) Pending() bool { return len(s.changed) > 0 }
 
 // Changed returns the ids of whose entry may be another one, or gone, since it
 // was called last.

@@ -1,0 +1,213 @@
+package hub
+
+import (
+	"errors"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/devices"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// around is who else is on the broker. What is read and concluded is in
+// hub/devices; here is where announcements come from and where entries go.
+//
+// Nothing of it is kept on disk: announcements are retained, and come again.
+// After a start, and after each connection to a broker that is not ours, it is
+// therefore quiet until they have come. Then it tells of all that there are,
+// and takes back what an earlier run told of others.
+type around struct {
+	state *devices.State // nil: nobody wants to know
+	told  map[string]bool
+	stale map[string]bool // told by an earlier run
+	sweep bool            // what an earlier run told is listened for
+	from  time.Time       // before it nothing is told; zero: not connected
+	at    time.Time       // when to tell of what changed; zero: nothing did
+	put   bool            // telling was put off once, for availability to be heard
+	watch []string        // topics that are wanted for it
+}
+
+const (
+	// devicesSettle is how long announcements may take to come after a connection.
+	devicesSettle = 3 * time.Second
+	// devicesRest is how long changes are gathered: a device that announces
+	// twenty entities is told of once.
+	devicesRest = 500 * time.Millisecond
+)
+
+func newAround(o Options) around {
+	a := around{told: make(map[string]bool), stale: make(map[string]bool), sweep: true}
+	if o.Config.Devices.Enabled {
+		a.state = devices.New(devices.Options{
+			Prefix: o.Config.TopicPrefix, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Limits: devices.DefaultLimits(),
+		})
+	}
+	return a
+}
+
+// followDevices tells the bus what has to be heard of devices. A topic of
+// availability is wanted while somebody announces that it tells of a device.
+func (h *Hub) followDevices() (more bool) {
+	var watch []string
+	if h.around.sweep {
+		watch = append(watch, h.tree.Filter(topics.DeviceStatus))
+	}
+	if h.around.state != nil {
+		watch = append(append(watch, h.around.state.Filters()...), h.around.state.Watched()...)
+	}
+	slices.Sort(watch)
+	if slices.Equal(watch, h.around.watch) {
+		return false
+	}
+	more = slices.ContainsFunc(watch, func(topic string) bool {
+		_, had := slices.BinarySearch(h.around.watch, topic)
+		return !had
+	})
+	h.around.watch = watch
+	h.tellWatch()
+	return more
+}
+
+// devicesConnected begins to listen anew.
+func (h *Hub) devicesConnected(now time.Time) {
+	a := &h.around
+	a.from = now.Add(devicesSettle)
+	a.at, a.put = a.from, true
+}
+
+// devicesDisconnected forgets what all comes again.
+func (h *Hub) devicesDisconnected() {
+	h.around.from, h.around.at, h.around.sweep = time.Time{}, time.Time{}, true
+	if h.around.state != nil {
+		h.around.state.Forget()
+	}
+	h.followDevices()
+}
+
+// announced takes what may tell of a device.
+func (h *Hub) announced(m topics.Message, now time.Time) {
+	if h.around.state == nil {
+		return
+	}
+	h.around.state.Take(m.Topic, m.Payload, now)
+	h.devicesChanged(now)
+}
+
+// devicesChanged sees to it that what changed is told of in a while.
+func (h *Hub) devicesChanged(now time.Time) {
+	a := &h.around
+	if !a.state.Pending() {
+		return
+	}
+	if next := now.Add(devicesRest); a.at.IsZero() || a.at.After(next) {
+		a.at, h.stirred = next, true
+	}
+}
+
+// formerDevice notes what an earlier run told of a device.
+func (h *Hub) formerDevice(id string, m topics.Message) {
+	if !m.Retain || len(m.Payload) == 0 || h.around.told[id] || len(h.around.stale) >= maxRemoved {
+		return
+	}
+	h.around.stale[id] = true
+	if _, said := h.published[m.Topic]; !said {
+		h.published[m.Topic] = maphash.Bytes(h.seed, m.Payload)
+	}
+}
+
+// expireDevices tells of devices when it is time.
+func (h *Hub) expireDevices(now time.Time) {
+	a := &h.around
+	switch {
+	case a.from.IsZero() || a.at.IsZero():
+		return
+	case now.Before(a.at):
+		h.due(a.at)
+		return
+	}
+	more := h.followDevices()
+	if now.Before(a.from) {
+		a.at = a.from
+		h.due(a.at)
+		return
+	}
+	if more && !a.put {
+		// What it says of its availability comes at once, and is told with it.
+		a.put, a.at = true, now.Add(devicesRest)
+		h.due(a.at)
+		return
+	}
+	a.put, a.at = false, time.Time{}
+	if a.sweep {
+		h.tellAllDevices()
+		return
+	}
+	for _, id := range a.state.Changed() {
+		h.tellDevice(id)
+	}
+}
+
+// tellAllDevices tells of every device, and takes back what is not there.
+func (h *Hub) tellAllDevices() {
+	a := &h.around
+	gone := maps.Clone(a.told)
+	maps.Copy(gone, a.stale)
+	if a.state != nil {
+		a.state.Changed()
+		a.state.Prune()
+		for _, id := range a.state.IDs() {
+			delete(gone, id)
+			h.tellDevice(id)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(gone)) {
+		delete(a.told, id)
+		h.clear(h.tree.Device(id))
+	}
+	clear(a.stale)
+	a.sweep = false
+	h.followDevices()
+}
+
+func (h *Hub) tellDevice(id string) {
+	d, there := h.around.state.Device(id)
+	switch {
+	case there:
+		h.around.told[id] = true
+		h.retain(h.tree.Device(id), topics.Encode(d))
+	case h.around.told[id]:
+		delete(h.around.told, id)
+		h.clear(h.tree.Device(id))
+	}
+}
+
+// devicesPage is how many bytes of entries one answer has, about: a message of
+// a home with hundreds of devices would be longer than a broker takes.
+const devicesPage = 256 << 10
+
+func (h *Hub) viewDevices(after string) (topics.Devices, error) {
+	s := h.around.state
+	if s == nil {
+		return topics.Devices{}, errors.New("nobody listens for devices: devices.enabled is false in dominion.toml")
+	}
+	var page topics.Devices
+	if after == "" {
+		page.Problems, page.More = s.Problems()
+	}
+	bytes := 0
+	for _, id := range s.IDs() {
+		if id <= after {
+			continue
+		}
+		if bytes > devicesPage {
+			page.Next = page.Devices[len(page.Devices)-1].ID
+			break
+		}
+		d, _ := s.Device(id)
+		page.Devices = append(page.Devices, d)
+		bytes += len(topics.Encode(d))
+	}
+	return page, nil
+}
