@@ -104,7 +104,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	s.takeAll(all)
 	s.takeAll(all)
 	want := picture(s)
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		s := open()
 		shuffled := append([]message(nil), all...)
