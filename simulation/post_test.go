@@ -133,9 +133,8 @@ func (p *post) at(at time.Time, key string, n uint64, do func()) {
 
 // way is one direction of one client's messages.
 type way struct {
-	name  string
-	ways  map[string]*lane
-	total uint64
+	name string
+	ways map[string]*lane
 }
 
 // lane is a topic on a way: nobody overtakes.
@@ -385,58 +384,6 @@ func (p *post) fail() bool {
 		p.begin()
 	})
 	return true
-}
-
-// line is the way of a hub to a broker that is not its own.
-type line struct {
-	post *post
-	now  *caller
-}
-
-func (l *line) Publish(m topics.Message) {
-	if l.post == nil {
-		return
-	}
-	l.post.mu.Lock()
-	c := l.now
-	l.post.mu.Unlock()
-	if c != nil {
-		c.Publish(m)
-	}
-}
-
-// keep connects, again and again.
-func (l *line) keep(ctx context.Context, p *post, u listener) {
-	will := u.Will()
-	for n := uint64(0); ctx.Err() == nil; n++ {
-		p.mu.Lock()
-		var c *caller
-		if p.up {
-			c = p.take("dominion", nil, &will, u.Deliver)
-		}
-		p.mu.Unlock()
-		if c != nil && c.Subscribe(ctx, u.Filters()...) == nil {
-			p.mu.Lock()
-			l.now = c
-			p.mu.Unlock()
-			u.Connected()
-			select {
-			case <-ctx.Done():
-			case <-c.Done():
-			}
-			u.Disconnected()
-			p.mu.Lock()
-			l.now = nil
-			p.mu.Unlock()
-		}
-		if c != nil {
-			c.Close()
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(p.delay(n, "hub", "again") + 100*time.Millisecond):
-		}
-	}
 }
 
 func (p *post) stop() {

@@ -1,0 +1,60 @@
+package simulation
+
+import (
+	"context"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// line is the way of a hub to a broker that is not its own.
+type line struct {
+	post *post
+	now  *caller
+}
+
+func (l *line) Publish(m topics.Message) {
+	if l.post == nil {
+		return
+	}
+	l.post.mu.Lock()
+	c := l.now
+	l.post.mu.Unlock()
+	if c != nil {
+		c.Publish(m)
+	}
+}
+
+// keep connects, again and again.
+func (l *line) keep(ctx context.Context, p *post, u listener) {
+	will := u.Will()
+	for n := uint64(0); ctx.Err() == nil; n++ {
+		p.mu.Lock()
+		var c *caller
+		if p.up {
+			c = p.take("dominion", nil, &will, u.Deliver)
+		}
+		p.mu.Unlock()
+		if c != nil && c.Subscribe(ctx, u.Filters()...) == nil {
+			p.mu.Lock()
+			l.now = c
+			p.mu.Unlock()
+			u.Connected()
+			select {
+			case <-ctx.Done():
+			case <-c.Done():
+			}
+			u.Disconnected()
+			p.mu.Lock()
+			l.now = nil
+			p.mu.Unlock()
+		}
+		if c != nil {
+			c.Close()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(p.delay(n, "hub", "again") + 100*time.Millisecond):
+		}
+	}
+}
