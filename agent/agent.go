@@ -24,6 +24,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
+	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
@@ -167,6 +168,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	l.leases = lease.NewKeeper(l.session)
 	l.announce = a.announcement(id)
 	l.post = a.events.Put
+	l.traits = traits.New(c.TraitsFrom, func(e traits.Event) { a.events.Put(e) }, a.o.Log)
+	defer l.traits.Close()
+	l.ears.needed = l.traits.Topics()
 	l.supervisor, err = supervisor.New(supervisor.Options{
 		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,

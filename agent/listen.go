@@ -27,9 +27,12 @@ type subscribed struct {
 	err   error
 }
 
-// listen takes which topics are needed.
+// listen takes which topics the supervisor needs; those of the traits are
+// needed always.
 func (l *loop) listen(needed []string) {
-	l.ears.needed = needed
+	l.ears.needed = slices.Concat(needed, l.traits.Topics())
+	slices.Sort(l.ears.needed)
+	l.ears.needed = slices.Compact(l.ears.needed)
 	if l.ready {
 		l.subscribe(time.Now())
 	}
@@ -83,6 +86,7 @@ func (l *loop) answered(e subscribed, now time.Time) {
 		return
 	}
 	problem := ""
+	l.traits.Subscribed(e.topic, e.err == nil, now)
 	switch {
 	case errors.Is(e.err, client.ErrRefused):
 		problem = fmt.Sprintf("its health cannot be known: the broker does not let this domain read %s", e.topic)
@@ -97,6 +101,7 @@ func (l *loop) answered(e subscribed, now time.Time) {
 func (l *loop) deaf(now time.Time) {
 	for t := range l.ears.asked {
 		l.supervisor.Listening(t, false, "", now)
+		l.traits.Subscribed(t, false, now)
 	}
 	l.ears.asked = nil
 }
@@ -104,6 +109,7 @@ func (l *loop) deaf(now time.Time) {
 // hear takes a message of a topic that says how a service is.
 func (l *loop) hear(m topics.Message, now time.Time) {
 	if asked, ok := l.ears.asked[m.Topic]; ok {
+		l.traits.Hear(m.Topic, m.Payload, now)
 		l.supervisor.Hear(m.Topic, m.Payload, m.Retain, asked, now)
 	}
 }

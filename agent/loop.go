@@ -12,6 +12,7 @@ import (
 
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
+	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/lease"
@@ -67,6 +68,7 @@ type loop struct {
 	announcers sync.WaitGroup
 	refusals   *limiter
 	ears       listener
+	traits     *traits.Watch
 	post       func(event any) // to this loop, from any goroutine
 	catalog    []topics.CatalogRow
 	addresses  []string
@@ -78,6 +80,7 @@ type loop struct {
 
 // begin brings back what ran before, with or without a hub.
 func (l *loop) begin(now time.Time) {
+	l.traits.Look(now)
 	l.poll(now)
 	if l.store.taken {
 		l.obeyTiming(l.store.command.Timing)
@@ -114,6 +117,8 @@ func (l *loop) handle(e any, now time.Time) {
 		}
 	case subscribed:
 		l.answered(e, now)
+	case traits.Event:
+		l.traits.Handle(e, now)
 	case reload:
 		l.reload(e.config, e.err)
 	}
@@ -153,6 +158,7 @@ func (l *loop) turn(now time.Time) {
 	if due(&l.pollAt, now, l.every(pollInterval)) {
 		l.poll(now)
 	}
+	l.traits.Look(now)
 	l.supervisor.Tick(now)
 	if l.watching(now) && !now.Before(l.logAt) {
 		l.publishLogs(now)
@@ -193,6 +199,9 @@ func (l *loop) next() time.Time {
 		}
 	}
 	if t, ok := l.supervisor.Next(); ok {
+		sooner(t)
+	}
+	if t, ok := l.traits.Next(); ok {
 		sooner(t)
 	}
 	if l.watching(time.Now()) {
@@ -304,7 +313,7 @@ func (l *loop) publishStatus() {
 	status := topics.Domain{
 		ID: l.id, Name: l.config.Name, Session: l.session, Seq: l.told, Version: l.version, Protocol: topics.Protocol,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
-		Traits: list(l.config.Traits), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
+		Traits: l.offered(), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
 		Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
 		Services: list(l.supervisor.Instances()), Catalog: list(l.catalog),
 	}
@@ -315,6 +324,17 @@ func (l *loop) publishStatus() {
 	status.Seq = l.told
 	l.status = topics.Encode(status)
 	l.publish(topics.DomainStatus, l.status)
+}
+
+// offered are the traits of the configuration, and those that are there now.
+func (l *loop) offered() []string {
+	all := slices.Clone(list(l.config.Traits))
+	for _, t := range l.traits.Present() {
+		if !slices.Contains(all, t) {
+			all = append(all, t)
+		}
+	}
+	return all
 }
 
 // list returns a list that is [] on the wire when it is empty, not null.

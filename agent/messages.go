@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"reflect"
 	"strings"
@@ -202,6 +203,7 @@ func (l *loop) environment(service string) map[string]string {
 		"DOMAIN_NAME":           l.config.Name,
 		"DOMAIN_IP":             l.address(),
 	}
+	maps.Copy(e, l.traits.Environment())
 	if l.store.command.Services[service].Exclusive {
 		e["DOMINION_FENCE"] = l.fence()
 	}

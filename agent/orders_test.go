@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -287,7 +289,7 @@ func TestEnvironment(t *testing.T) {
 		{"", "mqtt://pi@192.0.2.9:1883", "mqtt://192.0.2.9:1883", "192.0.2.9", "1883"},
 		{"", "", "", "", ""},
 	} {
-		l := &loop{config: config.Domain{Hub: c.hub}, store: &store{memory: memory{Hub: c.known}}}
+		l := &loop{config: config.Domain{Hub: c.hub}, store: &store{memory: memory{Hub: c.known}}, traits: traits.New(nil, nil, slog.New(slog.DiscardHandler))}
 		l.reachedAt.Store(new(string))
 		e := l.environment("web")
 		if e["DOMINION_URL"] != c.url || e["DOMINION_IP"] != c.ip || e["DOMINION_PORT"] != c.port {

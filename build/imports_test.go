@@ -101,6 +101,10 @@ var rules = []rule{
 		"the engine can be replaced",
 	},
 	{
+		"only the agent's loop watches traits", not(in("agent", "cmd/domain", "e2e", "simulation")), false, in("agent/traits"),
+		"it is a part of it",
+	},
+	{
 		"access decides purely", in("broker/access"), false, not(or(std, in("topics", "broker/access"))),
 		"who may do what follows from names alone",
 	},

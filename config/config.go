@@ -139,6 +139,7 @@ type Domain struct {
 	File               string // that it was read from; "" for the built-in defaults
 	Name               string
 	Traits             []string
+	TraitsFrom         []TraitSource // sorted by trait
 	ServicesDir        string
 	DataDir            string
 	Address            string // IP address; "": of the interface of the default route

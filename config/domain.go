@@ -58,7 +58,7 @@ func (t *table) domain(d *Domain) {
 	if t.text("run_as", &d.RunAs) && d.RunAs != "" && !userPattern.MatchString(d.RunAs) {
 		t.fault("run_as", `write a user of this machine, as "pi"`, "%s is no name of a user", quote(d.RunAs))
 	}
-	t.notYet("traits_from", "traits that come and go with a device")
+	t.traitsFrom(&d.TraitsFrom)
 }
 
 // hub reads where the hub is and who the agent is to it.

@@ -101,7 +101,7 @@ func TestEveryKeyOfADomainByEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := loadDomain("", variables(t, want.File, "DOMAIN_CFG"), testMachine)
+	got, err := loadDomain("testdata/names-domain.toml", variables(t, want.File, "DOMAIN_CFG"), testMachine)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,242 @@
+// Package traits watches what makes a trait come and go on a domain: a path
+// such as a stick in a USB port, a command that succeeds, a word that is
+// retained at a topic.
+//
+// It knows no hub. The agent's loop owns a Watch, asks it what is there, and
+// hands it what it hears; commands run beside and post their end. Only package
+// agent imports it.
+package traits
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+)
+
+// How often it looks, and for how long what is gone may come back: a stick
+// that its driver resets is away for a moment.
+const (
+	lookEvery = time.Second
+	grace     = 2 * time.Second
+	silence   = 2 * time.Second // after a subscription, in which a retained message comes
+	longest   = 4096            // bytes of a value
+)
+
+// Event is the end of a command. Only the Watch that posted it understands it.
+type Event struct {
+	trait string
+	run   int
+	value string
+	ok    bool
+}
+
+// Watch watches the sources of traits. It is owned by one loop and not for
+// concurrent use.
+type Watch struct {
+	sources []*source
+	post    func(Event) // from any goroutine
+	log     *slog.Logger
+	lookAt  time.Time
+	ctx     context.Context
+	end     context.CancelFunc
+}
+
+type source struct {
+	config.TraitSource
+	there   bool      // as it was found last
+	value   string    // what a service is told
+	offered bool      // as it is offered: what is gone is so for a while
+	goneAt  time.Time // since when it is not there; zero: it is, or is not offered
+
+	run    int // of the command
+	runs   bool
+	nextAt time.Time
+
+	heard   bool // since the subscription
+	askedAt time.Time
+}
+
+// New returns a Watch that has looked at nothing yet. post is called from any
+// goroutine with what is to be handed to Handle.
+func New(sources []config.TraitSource, post func(Event), log *slog.Logger) *Watch {
+	w := &Watch{post: post, log: log}
+	for _, s := range sources {
+		w.sources = append(w.sources, &source{TraitSource: s})
+	}
+	w.ctx, w.end = context.WithCancel(context.Background())
+	return w
+}
+
+// Close ends what runs.
+func (w *Watch) Close() { w.end() }
+
+// Look looks at what is due. It does not wait: commands run beside it.
+func (w *Watch) Look(now time.Time) {
+	if len(w.sources) == 0 || now.Before(w.lookAt) {
+		return
+	}
+	w.lookAt = now.Add(lookEvery)
+	for _, s := range w.sources {
+		switch {
+		case s.Path != "":
+			found, _ := filepath.Glob(s.Path) // the config has checked the pattern
+			s.there, s.value = len(found) > 0, ""
+			if s.there {
+				slices.Sort(found)
+				s.value = found[0]
+			}
+		case len(s.Command) > 0 && !s.runs && !now.Before(s.nextAt):
+			s.runs, s.nextAt = true, now.Add(s.Interval)
+			s.run++
+			go w.try(s.Trait, s.run, s.Command, s.Timeout)
+		case s.MQTT != "" && !s.heard && !s.askedAt.IsZero() && now.Sub(s.askedAt) >= silence:
+			s.there = false // nothing is retained there
+		}
+		w.settle(s, now)
+	}
+}
+
+// settle makes of what was found what is offered.
+func (w *Watch) settle(s *source, now time.Time) {
+	switch {
+	case s.there && !s.offered:
+		s.offered, s.goneAt = true, time.Time{}
+		w.log.Info("a trait is there", "trait", s.Trait, "by", s.value)
+	case s.there:
+		s.goneAt = time.Time{}
+	case s.offered && s.goneAt.IsZero():
+		s.goneAt = now
+	case s.offered && now.Sub(s.goneAt) >= grace:
+		s.offered = false
+		w.log.Info("a trait is gone", "trait", s.Trait)
+	}
+}
+
+// try runs a command. What it left running ends with it.
+func (w *Watch) try(trait string, run int, command []string, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(w.ctx, timeout)
+	defer cancel()
+	c := exec.CommandContext(ctx, command[0], command[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	c.WaitDelay = time.Second
+	var out head
+	c.Stdout = &out
+	err := c.Run()
+	if c.Process != nil {
+		if err := syscall.Kill(-c.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			w.log.Warn("what a command of traits_from left behind cannot be ended", "trait", trait, "error", err)
+		}
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	w.post(Event{trait, run, clean(line), err == nil})
+}
+
+// head keeps the beginning of an output.
+type head []byte
+
+func (h *head) Write(p []byte) (int, error) {
+	if room := longest - len(*h); room > 0 {
+		*h = append(*h, p[:min(room, len(p))]...)
+	}
+	return len(p), nil
+}
+
+// clean makes text fit for an environment variable.
+func clean(s string) string {
+	s = strings.TrimSpace(strings.ToValidUTF8(s, ""))
+	if len(s) > longest {
+		s = s[:longest]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// Handle takes the end of a command.
+func (w *Watch) Handle(e Event, now time.Time) {
+	for _, s := range w.sources {
+		if s.Trait == e.trait && s.run == e.run {
+			s.runs, s.there, s.value = false, e.ok, e.value
+			w.settle(s, now)
+		}
+	}
+}
+
+// Topics returns what has to be subscribed to, sorted.
+func (w *Watch) Topics() []string {
+	var all []string
+	for _, s := range w.sources {
+		if s.MQTT != "" && !slices.Contains(all, s.MQTT) {
+			all = append(all, s.MQTT)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Subscribed says that a topic is heard from now on: what is retained there
+// comes at once, or there is nothing. ok is false when the connection is over,
+// or the broker does not allow it: then the last word stands.
+func (w *Watch) Subscribed(topic string, ok bool, now time.Time) {
+	for _, s := range w.sources {
+		if s.MQTT == topic {
+			s.heard, s.askedAt = false, time.Time{}
+			if ok {
+				s.askedAt = now
+			}
+		}
+	}
+}
+
+// Hear takes what is said at a topic. An empty payload clears what was
+// retained.
+func (w *Watch) Hear(topic string, payload []byte, now time.Time) {
+	for _, s := range w.sources {
+		if s.MQTT != topic {
+			continue
+		}
+		said := string(payload[:min(len(payload), longest)])
+		s.heard, s.value = true, clean(said)
+		s.there = len(payload) > 0 && (s.Payload == "" || said == s.Payload)
+		w.settle(s, now)
+	}
+}
+
+// Present returns the traits that are there, sorted.
+func (w *Watch) Present() []string {
+	var all []string
+	for _, s := range w.sources {
+		if s.offered && !slices.Contains(all, s.Trait) {
+			all = append(all, s.Trait)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Environment returns TRAIT_<NAME> of each trait that is there: the path, the
+// first line of the command's output, or what the topic says.
+func (w *Watch) Environment() map[string]string {
+	e := make(map[string]string)
+	for _, s := range w.sources {
+		if s.offered {
+			e["TRAIT_"+strings.ToUpper(strings.ReplaceAll(s.Trait, "-", "_"))] = s.value
+		}
+	}
+	return e
+}
+
+// Next tells when Look has something to do; false: never.
+func (w *Watch) Next() (time.Time, bool) { return w.lookAt, len(w.sources) > 0 }

@@ -1,0 +1,179 @@
+package traits
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+)
+
+// bench is a Watch and a clock.
+type bench struct {
+	*Watch
+	t      *testing.T
+	now    time.Time
+	events chan Event
+}
+
+func on(t *testing.T, sources ...config.TraitSource) *bench {
+	b := &bench{t: t, now: time.Unix(1000, 0), events: make(chan Event, 10)}
+	b.Watch = New(sources, func(e Event) { b.events <- e }, slog.New(slog.DiscardHandler))
+	t.Cleanup(b.Close)
+	return b
+}
+
+// after lets time pass, and looks whenever something is due.
+func (b *bench) after(d time.Duration) *bench {
+	for end := b.now.Add(d); ; {
+		at, _ := b.Next()
+		if at.After(end) {
+			b.now = end
+			return b
+		}
+		if at.After(b.now) {
+			b.now = at
+		}
+		b.Look(b.now)
+	}
+}
+
+func (b *bench) want(traits ...string) {
+	b.t.Helper()
+	if got := b.Present(); !slices.Equal(got, traits) {
+		b.t.Errorf("at %v: %q, want %q", b.now.Sub(time.Unix(1000, 0)), got, traits)
+	}
+}
+
+func TestPath(t *testing.T) {
+	dir := t.TempDir()
+	b := on(t, config.TraitSource{Trait: "zigbee-stick", Path: filepath.Join(dir, "*Sonoff*")})
+	b.Look(b.now)
+	b.want()
+	stick := filepath.Join(dir, "usb-ITead_Sonoff_Zigbee-if00")
+	for _, f := range []string{stick, stick + "-port1"} {
+		if err := os.WriteFile(f, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.after(time.Second).want("zigbee-stick")
+	if e := b.Environment(); len(e) != 1 || e["TRAIT_ZIGBEE_STICK"] != stick {
+		t.Errorf("%q", e)
+	}
+	for _, f := range []string{stick, stick + "-port1"} {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.after(2 * time.Second).want("zigbee-stick") // a driver may reset it
+	b.after(2 * time.Second).want()
+	if e := b.Environment(); len(e) != 0 {
+		t.Errorf("%q", e)
+	}
+}
+
+// What comes back at once was not gone.
+func TestReset(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "stick")
+	b := on(t, config.TraitSource{Trait: "stick", Path: file})
+	for range 10 {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.after(time.Second).want("stick")
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		b.after(time.Second).want("stick")
+	}
+}
+
+func TestCommand(t *testing.T) {
+	dir := t.TempDir()
+	flag := filepath.Join(dir, "flag")
+	b := on(t, config.TraitSource{
+		Trait: "gpu", Command: []string{"sh", "-c", "cat " + flag}, Interval: 5 * time.Second, Timeout: time.Minute,
+	})
+	b.Look(b.now)
+	b.Handle(<-b.events, b.now)
+	b.want()
+	if err := os.WriteFile(flag, []byte("RTX\x1b[2J 9000\nsecond line"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.after(4 * time.Second).want() // not run before its interval
+	b.after(time.Second)
+	b.Handle(<-b.events, b.now)
+	b.want("gpu")
+	if e := b.Environment()["TRAIT_GPU"]; e != "RTX[2J 9000" {
+		t.Errorf("%q", e)
+	}
+}
+
+// A command that hangs is ended with all it started, and is no success.
+func TestCommandThatHangs(t *testing.T) {
+	dir := t.TempDir()
+	pid := filepath.Join(dir, "pid")
+	b := on(t, config.TraitSource{
+		Trait: "gpu", Command: []string{"sh", "-c", "sleep 1000 & echo $! > " + pid + "; wait"}, Interval: time.Second, Timeout: 300 * time.Millisecond,
+	})
+	b.Look(b.now)
+	e := <-b.events
+	b.Handle(e, b.now)
+	b.want()
+	text, err := os.ReadFile(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := filepath.Join("/proc", string(text[:len(text)-1]), "cmdline")
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		line, err := os.ReadFile(child)
+		if err != nil || len(line) == 0 { // gone, or a zombie that init reaps
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("its child lives: %q", line)
+		}
+	}
+}
+
+func TestTopic(t *testing.T) {
+	b := on(t,
+		config.TraitSource{Trait: "night", MQTT: "home/mode", Payload: "night"},
+		config.TraitSource{Trait: "mode", MQTT: "home/mode"},
+	)
+	if got := b.Topics(); !slices.Equal(got, []string{"home/mode"}) {
+		t.Errorf("%q", got)
+	}
+	b.Subscribed("home/mode", true, b.now)
+	b.Hear("home/mode", []byte("day"), b.now)
+	b.after(0).want("mode")
+	b.Hear("home/mode", []byte("night"), b.now)
+	b.after(0).want("mode", "night")
+	if e := b.Environment()["TRAIT_MODE"]; e != "night" {
+		t.Errorf("%q", e)
+	}
+	b.Hear("other", nil, b.now)
+	// The hub is away: the last word stands.
+	b.Subscribed("home/mode", false, b.now)
+	b.after(time.Hour).want("mode", "night")
+	// It is back, and meanwhile what was retained was cleared.
+	b.Subscribed("home/mode", true, b.now)
+	b.after(time.Second).want("mode", "night")
+	b.after(5 * time.Second).want()
+	// Said again, and cleared by an empty payload.
+	b.Hear("home/mode", []byte("night"), b.now)
+	b.after(0).want("mode", "night")
+	b.Hear("home/mode", nil, b.now)
+	b.after(5 * time.Second).want()
+}
+
+func TestNothingToWatch(t *testing.T) {
+	b := on(t)
+	if _, ok := b.Next(); ok {
+		t.Error("it wants to look")
+	}
+	b.want()
+}

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// TraitSource is one [traits_from.NAME]: what makes a trait come and go.
+// Exactly one of Path, Command and MQTT is set.
+type TraitSource struct {
+	Trait    string
+	Path     string        // that is there; may be a pattern, as of path.Match
+	Command  []string      // that ends with code 0
+	Interval time.Duration // between two runs of the command
+	Timeout  time.Duration // of the command
+	MQTT     string        // topic where something is retained
+	Payload  string        // that it has to be; "": anything
+}
+
+// The defaults of a TraitSource.
+const (
+	DefaultTraitInterval = 5 * time.Second
+	DefaultTraitTimeout  = 5 * time.Second
+)
+
+// traitsFrom reads [traits_from]; a text is short for a path.
+func (t *table) traitsFrom(to *[]TraitSource) {
+	in := t.sub("traits_from")
+	for _, name := range slices.Sorted(maps.Keys(in.values)) {
+		s := TraitSource{Trait: name, Interval: DefaultTraitInterval, Timeout: DefaultTraitTimeout}
+		if !topics.ValidName(name) {
+			in.fault(name, labelHint, "%s is no trait", quote(name))
+		}
+		if _, short := in.values[name].(string); short {
+			in.text(name, &s.Path)
+			in.pattern(name, s.Path)
+		} else {
+			in.sub(name).traitSource(&s)
+		}
+		*to = append(*to, s)
+	}
+	in.close()
+}
+
+func (t *table) traitSource(s *TraitSource) {
+	defer t.close()
+	if t.text("path", &s.Path) && s.Path != "" {
+		t.pattern("path", s.Path)
+	}
+	t.list("command", &s.Command)
+	t.duration("interval", &s.Interval)
+	t.duration("timeout", &s.Timeout)
+	if t.text("mqtt", &s.MQTT) && s.MQTT != "" {
+		checkTopic(s.MQTT).report(t, "mqtt")
+	}
+	t.text("payload", &s.Payload)
+	kinds := 0
+	for _, set := range []bool{s.Path != "", len(s.Command) > 0, s.MQTT != ""} {
+		if set {
+			kinds++
+		}
+	}
+	if kinds != 1 && t.fine("path") && t.fine("command") && t.fine("mqtt") {
+		t.fault("", `write one of path = "/dev/serial/by-id/*Sonoff*", command = ["…"] and mqtt = "topic"`, "%d ways to tell whether the trait is there", kinds)
+	}
+	if s.Interval < time.Second || s.Timeout < 100*time.Millisecond {
+		t.fault("interval", "an interval of a second at least, a timeout of 100ms", "interval %v, timeout %v are too short", s.Interval, s.Timeout)
+	}
+	if s.Payload != "" && s.MQTT == "" {
+		t.fault("payload", `write mqtt = "topic" too, or take it out`, "belongs to a topic")
+	}
+}
+
+func (t *table) pattern(key, pattern string) {
+	switch _, err := filepath.Match(pattern, ""); {
+	case !strings.HasPrefix(pattern, "/"):
+		t.fault(key, `write the whole path, as "/dev/serial/by-id/*Sonoff*"`, "%s is no absolute path", quote(pattern))
+	case err != nil:
+		t.fault(key, `write *, ? and [a-z] alone`, "%s is no pattern of paths", quote(pattern))
+	}
+}
