@@ -48,6 +48,7 @@ type Config struct {
 	// metrics and $SYS.
 	Exclude []string
 	Limits  Limits // a zero is the engine's default
+	Version string // of the program, for $SYS
 }
 
 // Limits bound what a client can take.
@@ -66,6 +67,10 @@ type Broker struct {
 	owners   owners
 	hashing  chan struct{} // holds as many as passwords are hashed at once
 	key      [32]byte      // of this run
+	traces   traces
+	asked    chan struct{} // has a value when somebody subscribed to $SYS
+	began    time.Time
+	mostHeap atomic.Uint64
 
 	certificates *certificates // nil: no TLS
 
@@ -87,7 +92,7 @@ type Broker struct {
 // New starts a broker without listeners, with what its store kept. Its errors
 // name the file or the user that is wrong.
 func New(cfg Config, log *slog.Logger) (*Broker, error) {
-	b := &Broker{config: cfg, tree: topics.NewTree(cfg.Prefix), log: log, quit: make(chan struct{}), hashing: make(chan struct{}, slowChecks), key: newKey()}
+	b := &Broker{config: cfg, tree: topics.NewTree(cfg.Prefix), log: log, quit: make(chan struct{}), hashing: make(chan struct{}, slowChecks), key: newKey(), asked: make(chan struct{}, 1), began: time.Now()}
 	if b.config.Limits.MaxPacket <= 0 {
 		b.config.Limits.MaxPacket = engine.DefaultLimits().MaxPacket
 	}
@@ -105,7 +110,13 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	b.access.Store(accounts)
 	o := engine.Options{
 		Log: log, Limits: cfg.Limits,
-		Authenticate: b.authenticate, Allow: b.allow, Ended: b.ended,
+		Authenticate: b.authenticate, Allow: b.allow, Ended: b.ended, Noticed: b.noticed,
+		Subscribed: func() {
+			select {
+			case b.asked <- struct{}{}:
+			default:
+			}
+		},
 	}
 	if cfg.DataDir != "" {
 		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: cfg.Sync, Exclude: b.passing, Log: log})
@@ -173,7 +184,8 @@ func (b *Broker) Watch(filter string, handler func(topics.Message)) (stop func()
 }
 
 // Reload takes over users, allow_anonymous and rules; if they are wrong the old
-// ones stay. No connection is dropped, but what each may do is judged anew.
+// ones stay. What each may do is judged anew. The connections of users who are
+// gone, or have another password or role, are ended; no other one is.
 func (b *Broker) Reload(users []User, allowAnonymous bool, rules []access.Rule) error {
 	b.editing.Lock()
 	defer b.editing.Unlock()
@@ -183,7 +195,7 @@ func (b *Broker) Reload(users []User, allowAnonymous bool, rules []access.Rule) 
 		return err
 	}
 	b.settings = next
-	b.access.Store(a)
+	b.kickChanged(b.access.Swap(a), a)
 	b.engine.AccessChanged()
 	return nil
 }

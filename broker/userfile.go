@@ -85,7 +85,7 @@ func (b *Broker) AddUser(u User) error {
 	})
 }
 
-// RemoveUser ends a user; its connections may do nothing from now on.
+// RemoveUser ends a user; its connections may do nothing from now on, and end.
 func (b *Broker) RemoveUser(name string) error {
 	return b.edit(name, func(i int) error {
 		if i < 0 {
@@ -142,7 +142,7 @@ func (b *Broker) edit(name string, change func(i int) error) error {
 				return err
 			}
 		}
-		b.access.Store(next)
+		b.kickChanged(b.access.Swap(next), next)
 		b.engine.AccessChanged()
 		return nil
 	}()

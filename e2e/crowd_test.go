@@ -31,7 +31,7 @@ type crowd struct {
 	heard             atomic.Int64 // messages that followers got
 	discovery, events atomic.Int64 // messages at homeassistant/#, at hub/event
 	discoveryBytes    atomic.Int64
-	published         atomic.Int64 // $SYS: messages the broker took
+	published         atomic.Int64 // $SYS: messages of clients the broker took
 	status            atomic.Pointer[decodedStatus]
 	epoch             uint64 // the watcher's own
 	running           sync.WaitGroup
@@ -144,7 +144,7 @@ func (c *crowd) look(ctx context.Context) {
 	if _, err := l.read(5 * time.Second); err != nil {
 		return
 	}
-	for i, filter := range []string{"dominion/hub/#", "homeassistant/#", "$SYS/broker/messages/received"} {
+	for i, filter := range []string{"dominion/hub/#", "homeassistant/#", "$SYS/broker/publish/messages/received"} {
 		l.send(0x82, append(append([]byte{0, byte(i + 1)}, text(filter)...), 0))
 	}
 	for {

@@ -48,7 +48,9 @@ type Options struct {
 	Access func(topics.Ask) (topics.Access, error)
 	// Users lists or changes the broker's users; nil: it is not ours.
 	Users func(topics.Ask) ([]topics.UserView, error)
-	Log   *slog.Logger
+	// Broker shows and ends the broker's clients; nil: it is not ours.
+	Broker Seen
+	Log    *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -59,6 +61,7 @@ type Hub struct {
 	bus     Bus
 	access  func(topics.Ask) (topics.Access, error)
 	users   func(topics.Ask) ([]topics.UserView, error)
+	seen    Seen
 	kept    bool // what the broker kept of microdomains is not proved yet
 	log     *slog.Logger
 	tree    topics.Tree
@@ -151,7 +154,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, kept: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, seen: o.Broker, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),

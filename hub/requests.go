@@ -82,6 +82,10 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		return h.mayDo(ask)
 	case topics.VerbUser:
 		return h.editUsers(ask)
+	case topics.VerbClients:
+		return h.listClients(ask)
+	case topics.VerbTrace:
+		return h.beginTrace(ask)
 	case topics.VerbStart:
 		return nil, h.turn(ask.Service, topics.On)
 	case topics.VerbStop:

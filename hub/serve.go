@@ -61,7 +61,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules,
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
-		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits),
+		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits), Version: s.Version,
 	}, s.Log)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Environ: s.Environ, Log: s.Log})
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Environ: s.Environ, Log: s.Log})
 	if err := h.Attach(b); err != nil {
 		return err
 	}

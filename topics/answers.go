@@ -21,6 +21,8 @@ const (
 	VerbUpdate   = "update"
 	VerbAccess   = "access"
 	VerbUser     = "user"
+	VerbClients  = "clients"
+	VerbTrace    = "trace"
 )
 
 // Verb is a row of the table of verbs.
@@ -52,6 +54,8 @@ func Verbs() []Verb {
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
+		{VerbClients, "action kick: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one. For admins."},
+		{VerbTrace, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
 		{VerbVersion, "", VersionView{}, "Version of hub and contract."},
 	}
 }
@@ -153,9 +157,55 @@ type UserView struct {
 	Configured  bool   `json:"configured" doc:"in dominion.toml: changed there alone"`
 }
 
+// ClientView is one client of the embedded broker.
+type ClientView struct {
+	Client        string `json:"client" doc:"client identifier"`
+	User          string `json:"user,omitempty" doc:"of the broker; none: anonymous"`
+	Address       string `json:"address,omitempty" doc:"the client's, with its port; of one that is away the last one"`
+	Listener      string `json:"listener" doc:"mqtt, mqtts, ws, wss or unix"`
+	Protocol      string `json:"protocol" doc:"3.1.1 or 5.0"`
+	Connected     bool   `json:"connected" doc:"whether it is; else it is away, and its session is kept"`
+	Since         Time   `json:"since,omitzero" doc:"when it connected, or went away"`
+	Expires       Time   `json:"expires,omitzero" doc:"when the session ends of one that is away; none: never"`
+	Subscriptions int    `json:"subscriptions" doc:"how many it has"`
+	Queued        int    `json:"queued" doc:"messages that wait for it, or for its acknowledgement"`
+	QueuedBytes   int    `json:"queued_bytes" doc:"of these"`
+	Dropped       uint64 `json:"dropped" doc:"messages that it did not get, since the broker began or the session"`
+}
+
+// Traced is the answer to trace.
+type Traced struct {
+	Topic   string  `json:"topic" doc:"where the lines come"`
+	Seconds Seconds `json:"seconds" doc:"for how long, if it is not asked again"`
+}
+
+// TraceLine is one line of a trace: a packet, or what became of a message.
+type TraceLine struct {
+	At        Time   `json:"at" doc:"when the broker handled it"`
+	Client    string `json:"client,omitempty" doc:"whose packet it is"`
+	User      string `json:"user,omitempty" doc:"of the client"`
+	Remote    string `json:"remote,omitempty" doc:"address of the client"`
+	Direction string `json:"direction,omitempty" doc:"in: from the client; out: to it"`
+	Packet    string `json:"packet,omitempty" doc:"its kind, as MQTT names it"`
+	QoS       int    `json:"qos,omitempty" doc:"of a message or a subscription"`
+	Dup       bool   `json:"dup,omitempty" doc:"sent again"`
+	Retain    bool   `json:"retain,omitempty" doc:"the flag"`
+	PacketID  int    `json:"packet_id,omitempty" doc:"packet identifier"`
+	Topic     string `json:"topic,omitempty" doc:"of a message, or the filter of a subscription"`
+	Payload   string `json:"payload,omitempty" doc:"how it begins, what is no text escaped"`
+	Size      int    `json:"size,omitempty" doc:"bytes of the payload, or of the packet"`
+	Code      int    `json:"code,omitempty" doc:"reason code"`
+	Result    string `json:"result,omitempty" doc:"refused or dropped; none: neither"`
+	By        string `json:"by,omitempty" doc:"the rule that refused it"`
+	Note      string `json:"note,omitempty" doc:"what else there is to say, in words"`
+	LeftOut   int    `json:"left_out,omitempty" doc:"lines that were too many in this second; nothing else is in the line then"`
+}
+
 // ForAdmins tells whether a verb is for admins alone, its answers too: what it
-// carries would make an admin of anybody.
-func ForAdmins(verb string) bool { return verb == VerbUser }
+// carries would make an admin of anybody, or is what others said.
+func ForAdmins(verb string) bool {
+	return verb == VerbUser || verb == VerbClients || verb == VerbTrace
+}
 
 // VersionView is the answer to version.
 type VersionView struct {

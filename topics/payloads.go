@@ -307,18 +307,18 @@ type Ask struct {
 	Replicas    *int   `json:"replicas,omitempty" doc:"scale"`
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
 	User        string `json:"user,omitempty" doc:"access: the user that is meant"`
-	Client      string `json:"client,omitempty" doc:"access: the client identifier that is meant"`
-	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password"`
+	Client      string `json:"client,omitempty" doc:"access, clients: the client identifier that is meant"`
+	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list or kick"`
 	Role        string `json:"role,omitempty" doc:"user: admin, reader, device or domain"`
 	Hash        string `json:"password_hash,omitempty" doc:"user: bcrypt hash of the password"`
 	Certificate bool   `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
-	Topic       string `json:"topic,omitempty" doc:"access: a topic, or a filter to subscribe to"`
+	Topic       string `json:"topic,omitempty" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
 	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost for good"`
 	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
 	After       string `json:"after,omitempty" doc:"devices: go on after the one of this id"`
 	Response    string `json:"response_topic,omitempty" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
 	ID          string `json:"id,omitempty" doc:"join: UUID of the domain"`
-	Name        string `json:"name,omitempty" doc:"join: name of the domain"`
+	Name        string `json:"name,omitempty" doc:"join: name of the domain; trace: any name, for the topic of the lines"`
 	Session     string `json:"session,omitempty" doc:"join: of this run of the agent"`
 	Protocol    string `json:"protocol,omitempty" doc:"join: version of this contract"`
 	Address     string `json:"address,omitempty" doc:"join: of the agent, to tell two machines of one name apart"`

@@ -130,6 +130,8 @@ func answers() map[string]any {
 		},
 		VerbVersion: VersionView{Version: "1.0.0", Protocol: Protocol},
 		VerbUser:    []UserView{{Name: "tv", Role: "device", Password: true}},
+		VerbClients: []ClientView{{Client: "kitchen-lamp", User: "tv", Address: "192.168.1.40:50123", Listener: "mqtt", Protocol: "3.1.1", Connected: true, Since: at(-60), Subscriptions: 3, Dropped: 2}},
+		VerbTrace:   Traced{Topic: "dominion/response/trace/ctl-1f2e", Seconds: Seconds(time.Minute)},
 		VerbAccess:  Access{User: "tv", Role: "device", Action: "publish", Topic: "cmnd/door/POWER", By: "rule no-tv: deny tv publish and subscribe to cmnd/#"},
 	}
 }

@@ -228,6 +228,12 @@ func (t Tree) Message(a Address, payload []byte) Message {
 	return Message{Topic: t.Topic(a), Payload: payload, QoS: e.QoS, Retain: e.Retain}
 }
 
+// IsTrace tells whether a topic is one that lines of a trace come at.
+func (t Tree) IsTrace(topic string) bool {
+	rest, ours := strings.CutPrefix(topic, t.prefix)
+	return ours && strings.HasPrefix(rest, "/response/"+VerbTrace+"/")
+}
+
 // Parse tells what a topic is. ok is false for a topic that is not one of
 // this tree, or whose names are not valid.
 func (t Tree) Parse(topic string) (a Address, ok bool) {

@@ -192,7 +192,7 @@ func (p *Policy) secret(c Client, a Action, topic string) string {
 	verb, _, _ := strings.Cut(below, "/")
 	switch {
 	case (kind == "request" || kind == "response") && topics.ForAdmins(verb):
-		return "who the users are is for admins alone"
+		return "the request " + verb + " and its answers are for admins alone"
 	case a == Publish, c.Role == RoleDomain && covers("domain/%u/#", rest, c):
 		return ""
 	case covers("domain/+/services/set", rest, c):

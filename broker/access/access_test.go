@@ -52,6 +52,9 @@ dominion/request/join                               psd   sd     -      p
 dominion/request/start                              psd   sd     -      p
 dominion/request/user                               psd   -      -      -
 dominion/response/user                              psd   -      -      -
+dominion/request/clients                            psd   -      -      -
+dominion/request/trace                              psd   -      -      -
+dominion/response/trace/ctl-1                       psd   -      -      -
 dominion/request/status/x                           psd   sd     -      -
 dominion/response/status                            psd   sd     -      sd
 dominion/response/join/pi-kitchen                   psd   sd     -      sd

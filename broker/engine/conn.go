@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,8 @@ type conn struct {
 	remote   string
 	in       reader
 	s        *session // once CONNECT was taken
+	who      *Client  // who it says it is, since CONNECT
+	since    time.Time
 	version  byte
 	aliases  map[uint16]string // of topics, that the client gave
 	publish  wire.Publish
@@ -28,9 +32,11 @@ type conn struct {
 	pace     pace
 	bridge   bool // of another broker: it is not given its own, and retain flags are kept
 	hasWill  bool
-	greeted  atomic.Bool   // it has its session
-	closing  chan struct{} // closed with the connection
-	once     sync.Once
+	// of the packets that are handled now, until they are counted
+	publishes, payload uint64
+	greeted            atomic.Bool   // it has its session
+	closing            chan struct{} // closed with the connection
+	once               sync.Once
 
 	silence time.Duration // that the client may keep; 0: for ever
 	heard   atomic.Int64  // when it was heard last, since Engine.began
@@ -46,6 +52,7 @@ type conn struct {
 	writing  bool // a goroutine does
 	ending   bool // nothing more is put into out
 	draining bool // it ends when everything is written
+	dropping bool // the last message was dropped, and it was told
 	why      string
 
 	maxPacket int // that the client takes; 0: any
@@ -65,7 +72,7 @@ type packet struct {
 }
 
 func newConn(e *Engine, raw net.Conn, listener string) *conn {
-	c := &conn{e: e, raw: raw, listener: listener, closing: make(chan struct{}), room: make(chan struct{}, 1)}
+	c := &conn{e: e, raw: raw, listener: listener, closing: make(chan struct{}), room: make(chan struct{}, 1), since: time.Now()}
 	if a := raw.RemoteAddr(); a != nil {
 		c.remote = a.String()
 	}
@@ -122,9 +129,11 @@ func (c *conn) stored() {
 // enough to read.
 func (c *conn) offer(m *message, f byte, ids []uint32) {
 	if len(c.out)+c.taken >= c.e.limits.MaxQueuedMessages || c.held+m.size() > c.e.limits.MaxQueuedBytes {
-		c.e.stats.dropped.Add(1)
+		c.s.drop(m.Topic, "its queue is full")
+		c.dropping = true
 		return
 	}
+	c.dropping = false
 	c.put(packet{m: m, ids: ids, first: wire.PublishType<<4 | f})
 }
 
@@ -198,6 +207,7 @@ func (c *conn) end(code byte, why string) {
 	}
 	c.ending, c.why = true, why
 	if code != 0 && code != wire.ServerShuttingDown {
+		c.e.stats.ended[code].Add(1)
 		c.e.ended(c.s.id, c.remote, why)
 	}
 	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime)) // also of a write that stands still
@@ -253,6 +263,10 @@ func (c *conn) write() {
 			s.mu.Lock()
 			if !c.ending {
 				c.ending, c.why = true, "it does not take what it is sent: "+err.Error()
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					c.e.stats.ended[wire.Unspecified].Add(1)
+					c.e.ended(s.id, c.remote, c.why)
+				}
 			}
 			c.out = nil
 			s.mu.Unlock()

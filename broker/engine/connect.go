@@ -46,6 +46,7 @@ func (c *conn) greet() ([]byte, error) {
 		if err != nil {
 			return nil, c.reject(&pk, err)
 		}
+		c.e.stats.in.add(Traffic{Packets: 1, Bytes: uint64(end)})
 		return b[end:], c.connect(&pk)
 	}
 }
@@ -85,6 +86,9 @@ func (c *conn) refuseConnect(code byte, why error) error {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime))
 		_, _ = c.raw.Write(raw)
 	}
+	if see := c.e.trace.Load(); see != nil && c.who != nil {
+		(*see)(Traced{Client: *c.who, Out: true, Kind: wire.Connack, Code: code, Refused: true, Words: why.Error()})
+	}
 	return why
 }
 
@@ -116,6 +120,10 @@ func (c *conn) connect(pk *wire.Packet) error {
 			client.User, client.HasUser = client.Certificate, true
 		}
 	}
+	c.who = &client
+	if see := c.e.trace.Load(); see != nil {
+		(*see)(tracedConnect(&client, pk))
+	}
 	if ask := c.e.ask.Authenticate; ask != nil {
 		if err := ask(client, client.User, client.HasUser, p.Password); err != nil {
 			return c.refuseConnect(connectCode(err), fmt.Errorf("client %q: %w", client.ID, err))
@@ -127,6 +135,7 @@ func (c *conn) connect(pk *wire.Packet) error {
 			return c.refuseConnect(wire.TopicNameInvalid, errors.New("its will has a topic beyond the limits"))
 		}
 		if !c.e.allow(&client, ActionPublish, w.m.Topic) {
+			c.e.noticed(&client, w.m.Topic, "connection refused: it may not publish its will")
 			return c.refuseConnect(wire.NotAuthorized, fmt.Errorf("client %q may not publish its will to %s", client.ID, w.m.Topic))
 		}
 		if w.m.Properties.HasPayloadFormat && w.m.Properties.PayloadFormat == 1 && !validText(w.m.Payload) {
@@ -225,6 +234,7 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	if !present {
 		s = &session{e: e, id: client.ID}
 		e.sessions[client.ID] = s
+		e.stats.most.Store(max(e.stats.most.Load(), int64(len(e.sessions))))
 	}
 	s.mu.Lock()
 	before := s.client.Swap(&client)

@@ -96,6 +96,12 @@ type Options struct {
 	// Ended is told of a connection that was ended for a fault of its client.
 	// It must not wait. Nil: the log is.
 	Ended func(client, remote, why string)
+	// Noticed is told what somebody may look for who misses a message: that one
+	// was dropped, or a will was sent. It must not wait. Nil: nobody is.
+	Noticed func(c Client, topic, what string)
+	// Subscribed is told of subscriptions below $SYS, so that what is told there
+	// is told at once. It must not wait.
+	Subscribed func()
 }
 
 // Engine is a running MQTT server. Make it with New.
@@ -122,6 +128,7 @@ type Engine struct {
 
 	admission admission
 	sweeper   sweeper
+	trace     atomic.Pointer[func(Traced)]
 	inside    inside
 	running   sync.WaitGroup
 	stats     counters

@@ -22,6 +22,7 @@ func (c *conn) run() {
 		}
 	}()
 	if !c.e.admission.enter(c) {
+		c.e.ended("", c.remote, "more connections than broker.limits lets in")
 		c.hangUp()
 		return
 	}
@@ -80,7 +81,12 @@ func (c *conn) serve(b []byte) error {
 // the frame it begins.
 func (c *conn) process(b []byte) (rest []byte, need int, err error) {
 	t := c.e.begin(c)
-	defer func() { t.end() }()
+	all, packets := len(b), uint64(0)
+	defer func() {
+		t.end()
+		c.e.stats.in.add(Traffic{packets, uint64(all - len(rest)), c.publishes, c.payload})
+		c.publishes, c.payload = 0, 0
+	}()
 	for {
 		first, start, end, more, err := wire.Frame(b)
 		switch {
@@ -99,6 +105,10 @@ func (c *conn) process(b []byte) (rest []byte, need int, err error) {
 		}
 		body := b[start:end]
 		b = b[end:]
+		packets++
+		if see := c.e.trace.Load(); see != nil {
+			c.traceIn(see, first, body)
+		}
 		switch kind := first >> 4; kind {
 		case wire.PublishType:
 			err = c.onPublish(t, first, body)
@@ -146,6 +156,8 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 		return err
 	}
 	c.pace.messages++
+	c.publishes++
+	c.payload += uint64(len(p.Payload))
 	topic := p.Topic
 	if p.Alias != 0 {
 		if p.Alias > c.e.limits.TopicAliasMaximum {
@@ -163,6 +175,9 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 			}
 			c.aliases[p.Alias] = string(topic)
 		}
+	}
+	if see := c.e.trace.Load(); see != nil {
+		(*see)(c.traced(p, topic))
 	}
 	if p.QoS > 0 && int(c.unacked.Add(1)) > c.e.limits.MaxInflight && c.version == wire.V5 {
 		return &wire.Error{Code: wire.ReceiveMaximumExceeded, Reason: "more unacknowledged messages than the server's receive maximum"} // [MQTT-3.3.4-7]
@@ -182,17 +197,17 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 		}
 	}
 	if len(topic) > c.e.limits.MaxTopicLength || levels(topic) > c.e.limits.MaxTopicLevels {
-		return c.refuse(t, a, p, wire.TopicNameInvalid)
+		return c.refuse(t, a, p, topic, wire.TopicNameInvalid)
 	}
 	if p.Properties.HasPayloadFormat && p.Properties.PayloadFormat == 1 && !validText(p.Payload) {
-		return c.refuse(t, a, p, wire.PayloadFormatInvalid)
+		return c.refuse(t, a, p, topic, wire.PayloadFormatInvalid)
 	}
 	r := c.e.route(topic)
 	if !c.may.publish(c, r.topic) {
-		return c.refuse(t, a, p, wire.NotAuthorized)
+		return c.refuse(t, a, p, topic, wire.NotAuthorized)
 	}
 	if p.QoS > 0 && c.e.full.Load() != 0 && c.e.mustStore(p, r, c.s) && c.e.refuses() {
-		return c.refuse(t, a, p, wire.QuotaExceeded)
+		return c.refuse(t, a, p, topic, wire.QuotaExceeded)
 	}
 	if p.QoS == 0 {
 		if !p.Retain && len(r.sessions) == 0 && len(r.groups) == 0 && len(r.locals) == 0 {
@@ -216,8 +231,11 @@ func (c *conn) receive(id uint16) (twice, durable bool) {
 // refuse tells the publisher that its message goes nowhere. Over MQTT 3.1.1
 // there is no way to: the connection is closed, for an acknowledgement would say
 // that it was taken [MQTT 3.1.1: MQTT-3.3.5-2].
-func (c *conn) refuse(t *turn, a ack, p *wire.Publish, code byte) error {
+func (c *conn) refuse(t *turn, a ack, p *wire.Publish, topic []byte, code byte) error {
 	c.e.stats.refused.Add(1)
+	if see := c.e.trace.Load(); see != nil {
+		(*see)(Traced{Client: *c.who, Kind: wire.PublishType, QoS: p.QoS, ID: p.PacketID, Topic: string(topic), Code: code, Refused: true, Action: ActionPublish})
+	}
 	if p.QoS == 0 {
 		return nil
 	}

@@ -55,6 +55,8 @@ func (e *Engine) sendWill(w *will) {
 		copied.Expires = time.Now().Add(time.Duration(w.life) * time.Second)
 		m = &copied
 	}
+	e.stats.wills.Add(1)
+	e.noticed(&w.of, m.Topic, "its will is published")
 	t := e.begin(nil)
 	t.publish(m, nil, nil)
 	t.end()
@@ -76,6 +78,9 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 	why = c.why
 	s.mu.Unlock()
 	c.e.log.Debug("disconnected", "client", s.id, "remote", c.remote, "why", why)
+	if see := c.e.trace.Load(); see != nil {
+		(*see)(Traced{Client: *c.who, Words: "the connection is over: " + why})
+	}
 	if !mine {
 		return
 	}
@@ -294,6 +299,7 @@ func (s *session) due() {
 	}
 	s.mu.Unlock()
 	if ends {
+		e.stats.expired.Add(1)
 		s.remove()
 	}
 	e.mu.Unlock()

@@ -118,7 +118,11 @@ func (e *Engine) newRoute(topic string) *route {
 	r.gather(plain)
 	if e.ask.Allow != nil {
 		r.sessions = slices.DeleteFunc(r.sessions, func(t target) bool {
-			return !e.allow(t.session.client.Load(), ActionDeliver, topic)
+			if e.allow(t.session.client.Load(), ActionDeliver, topic) {
+				return false
+			}
+			e.notDelivered(t.session, topic)
+			return true
 		})
 		for i := range r.groups {
 			r.groups[i].members = slices.DeleteFunc(r.groups[i].members, func(s *subscription) bool {

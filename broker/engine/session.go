@@ -26,6 +26,7 @@ type session struct {
 	subs     map[string]*subscription
 	flow     flow
 	bytes    int // of the queue and the flights
+	dropped  uint64
 	seq      uint64
 	replays  []*replay
 	will     *will
@@ -51,6 +52,7 @@ func (s *session) push(t *turn, m *message, h *target, from *group) bool {
 	qos := min(m.QoS, h.qos)
 	retain := h.asPub && m.Retain // [MQTT-3.3.1-12, -13]
 	if s.conn != nil && s.conn.tooLarge(m, h.ids, qos) {
+		s.drop(m.Topic, tooLargeForIt)
 		return true // [MQTT-3.1.2-25]
 	}
 	if qos == 0 {
@@ -65,7 +67,7 @@ func (s *session) push(t *turn, m *message, h *target, from *group) bool {
 		return false
 	}
 	if s.flow.queue.len() >= s.e.limits.MaxQueuedMessages || s.bytes+m.size() > s.e.limits.MaxQueuedBytes {
-		s.e.stats.dropped.Add(1)
+		s.drop(m.Topic, "its queue is full")
 		if s.conn != nil {
 			s.conn.end(wire.QuotaExceeded, "it does not take its messages: its queue is full")
 		}
@@ -136,6 +138,7 @@ func (s *session) advance() {
 	var gone, sent []store.Record
 	for d := s.flow.resend(); d != nil; d = s.flow.resend() {
 		if c.tooLarge(d.m, d.ids, d.qos) || !s.allowed(d) {
+			s.drop(d.m.Topic, "it may not be given it any more, or it is larger than the client takes")
 			s.bytes -= d.m.size()
 			gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
 			s.flow.forget(d.seq)
@@ -149,6 +152,9 @@ func (s *session) advance() {
 		for d := s.flow.next(); d != nil; d = s.flow.next() {
 			one := s.flow.queue.pop()
 			if one.m.expired(now) || !s.allowed(&one) || c.tooLarge(one.m, one.ids, one.qos) {
+				if !one.m.expired(now) {
+					s.drop(one.m.Topic, "it may not be given it any more, or it is larger than the client takes")
+				}
 				s.bytes -= one.m.size()
 				gone = append(gone, store.Dequeue{Client: s.id, Seq: one.seq})
 				continue
@@ -220,6 +226,7 @@ func (s *session) replay() {
 		var marks []uint64
 		for _, m := range s.e.retained.next(&r.at, n, time.Now()) {
 			if !s.e.allow(s.client.Load(), ActionDeliver, m.Topic) {
+				s.e.notDelivered(s, m.Topic)
 				continue
 			}
 			var ids []uint32
@@ -228,6 +235,7 @@ func (s *session) replay() {
 			}
 			qos := min(m.QoS, r.sub.qos)
 			if c.tooLarge(m, ids, qos) {
+				s.drop(m.Topic, tooLargeForIt)
 				continue
 			}
 			if qos == 0 {

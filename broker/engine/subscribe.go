@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -55,6 +56,9 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 			retain: f.RetainHandling, id: uint32(f.Identifier),
 		}
 		if codes[i] = c.maySubscribe(sub); codes[i] >= 0x80 {
+			if see := e.trace.Load(); see != nil {
+				(*see)(Traced{Client: *c.who, Kind: wire.Subscribe, ID: pk.PacketID, Topic: sub.filter, Code: codes[i], Refused: true, Action: ActionSubscribe})
+			}
 			continue
 		}
 		old := s.subs[sub.filter]
@@ -90,6 +94,9 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 	}
 	s.mu.Unlock()
 	e.mu.RUnlock()
+	if e.ask.Subscribed != nil && slices.ContainsFunc(fresh, func(s *subscription) bool { return s.filter[0] == '$' }) {
+		e.ask.Subscribed()
+	}
 }
 
 // refusal is a reason code as the client's version has it.

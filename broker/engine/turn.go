@@ -145,6 +145,7 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 		defer stripe.Unlock()
 		if full = !e.retained.set(m, &e.limits); full {
 			e.stats.retainedRefused.Add(1)
+			e.noticed(&Client{ID: m.Publisher}, m.Topic, "not retained: the limit of retained messages is reached")
 		} else if e.store != nil {
 			one := store.Retain{Topic: m.Topic, Message: &m.Message}
 			if len(m.Payload) == 0 {

@@ -74,14 +74,26 @@ func (w *writer) write(goodbye bool) error {
 		w.buffer = buffers.Get().(*[]byte)
 		w.b = (*w.buffer)[:0]
 	}
+	see := w.c.e.trace.Load()
+	var out Traffic
+	out.Packets = uint64(len(w.batch))
 	for i := range w.batch {
-		w.encode(&w.batch[i])
+		p := &w.batch[i]
+		if p.m != nil {
+			out.Publishes++
+			out.Payload += uint64(len(p.m.Payload))
+		}
+		if see != nil {
+			w.c.traceOut(see, p)
+		}
+		w.encode(p)
 		if len(w.b)+w.loose >= gathered {
 			if err := w.flush(goodbye); err != nil {
 				return err
 			}
 		}
 	}
+	w.c.e.stats.out.add(out)
 	return w.flush(goodbye)
 }
 
@@ -172,6 +184,7 @@ func (w *writer) flush(goodbye bool) error {
 	if err := raw.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
+	w.c.e.stats.out.bytes.Add(uint64(len(w.b) + w.loose))
 	var err error
 	if len(w.vector) == 0 {
 		rest := w.b

@@ -215,7 +215,7 @@ var (
 	disconnectCodes = []byte{
 		Success, DisconnectWithWill, Unspecified, MalformedPacket, ProtocolError, ImplementationSpecific,
 		TopicNameInvalid, ReceiveMaximumExceeded, TopicAliasInvalid, PacketTooLarge, MessageRateTooHigh,
-		QuotaExceeded, 0x98 /* administrative action */, PayloadFormatInvalid,
+		QuotaExceeded, AdministrativeAction, PayloadFormatInvalid,
 	}
 	authCodes = []byte{Success, 0x18 /* continue */, 0x19 /* re-authenticate */}
 )

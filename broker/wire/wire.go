@@ -79,6 +79,7 @@ const (
 	PacketTooLarge           byte = 0x95
 	MessageRateTooHigh       byte = 0x96
 	QuotaExceeded            byte = 0x97
+	AdministrativeAction     byte = 0x98
 	PayloadFormatInvalid     byte = 0x99
 	ConnectionRateExceeded   byte = 0x9F
 )

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/wire"
+)
+
+// Session is a client as somebody sees it who looks for what is wrong.
+type Session struct {
+	Client
+	Connected     bool
+	Since         time.Time // it is connected, or offline; zero: since before the start
+	Expires       time.Time // the session, where it is offline; zero: never
+	Subscriptions int
+	Queued        int // messages of QoS 1 and 2 that it has not acknowledged, or not been sent
+	QueuedBytes   int
+	Dropped       uint64 // messages that it did not get
+}
+
+// Sessions lists all sessions by client identifier.
+func (e *Engine) Sessions() []Session {
+	e.mu.RLock()
+	all := slices.Collect(maps.Values(e.sessions))
+	e.mu.RUnlock()
+	list := make([]Session, 0, len(all))
+	for _, s := range all {
+		s.mu.Lock()
+		one := Session{
+			Client: *s.client.Load(), Connected: s.conn != nil, Since: s.left,
+			Subscriptions: len(s.subs), Queued: s.flow.queue.len() + s.flow.flights.len(), QueuedBytes: s.bytes, Dropped: s.dropped,
+		}
+		if s.conn != nil {
+			one.Since = s.conn.since
+			one.Queued += len(s.conn.out)
+			one.QueuedBytes += s.conn.held
+		} else if s.timer != nil {
+			one.Expires = s.left.Add(time.Duration(s.expiry) * time.Second)
+		}
+		gone := s.gone
+		s.mu.Unlock()
+		if !gone {
+			list = append(list, one)
+		}
+	}
+	slices.SortFunc(list, func(a, b Session) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Kick ends the connections of which which says so, with DISCONNECT 0x98
+// (administrative action) to those of MQTT 5, and returns how many. Their
+// sessions stay, and their wills are sent. since is when the connection was
+// taken, before its client was asked who it is.
+func (e *Engine) Kick(why string, which func(c Client, since time.Time) bool) int {
+	e.mu.RLock()
+	all := slices.Collect(maps.Values(e.sessions))
+	e.mu.RUnlock()
+	n := 0
+	for _, s := range all {
+		s.mu.Lock()
+		if c := s.conn; c != nil && !c.ending && which(*s.client.Load(), c.since) {
+			c.end(wire.AdministrativeAction, why)
+			n++
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// Hears tells whether somebody who is connected gets what is published to a
+// topic.
+func (e *Engine) Hears(topic string) bool {
+	r := e.routeOf(topic)
+	if len(r.locals) > 0 {
+		return true
+	}
+	for i := range r.sessions {
+		if r.sessions[i].session.online.Load() {
+			return true
+		}
+	}
+	for i := range r.groups {
+		if slices.ContainsFunc(r.groups[i].members, func(s *subscription) bool { return s.session.online.Load() }) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,180 @@
+package ctl
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// addSeeing adds the verbs that show what the broker does: clients and trace.
+func (a *app) addSeeing(root *cobra.Command) {
+	clients := &cobra.Command{
+		Use: topics.VerbClients, Short: "The clients of the broker: who they are, what waits for them, what they missed", GroupID: "look",
+		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return question(a, cmd.Context(), topics.VerbClients, topics.Ask{}, RenderClients)
+		},
+	}
+	clients.AddCommand(&cobra.Command{
+		Use: "kick CLIENT", Short: "End the connection of a client, which may come again",
+		Args: a.check(names{"CLIENT"}), ValidArgsFunction: a.completed(nil),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.kick(cmd.Context(), args[0]) },
+	})
+	root.AddCommand(clients, &cobra.Command{
+		Use: "trace CLIENT|TOPIC", Short: "What becomes of the packets of a client, or of a topic (filter), until Ctrl-C", GroupID: "look",
+		Args: a.check(names{"CLIENT|TOPIC"}), ValidArgsFunction: a.completed(nil),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkListing(true, 0, "response/trace/+"); err != nil {
+				return err
+			}
+			return endOf(cmd.Context(), a.trace(cmd.Context(), args[0]))
+		},
+	})
+}
+
+func (a *app) kick(ctx context.Context, client string) error {
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if _, err := s.ask(ctx, topics.VerbClients, topics.Ask{Action: "kick", Client: client}, a.timeout); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(topics.Encode(struct {
+			Status string `json:"status"`
+			Verb   string `json:"verb"`
+			Action string `json:"action"`
+			Client string `json:"client"`
+		}{topics.StatusOK, topics.VerbClients, "kick", client}))
+	}
+	a.say("kick %s: accepted", cleanWords(client))
+	return nil
+}
+
+// trace shows a trace until ctx ends.
+func (a *app) trace(ctx context.Context, what string) error {
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	ask := topics.Ask{Topic: what, Name: "ctl-" + random(8)}
+	lines := s.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbTrace, Domain: ask.Name})
+	if err := s.subscribe(ctx, lines); err != nil { // before the question: nothing is missed in between
+		return err
+	}
+	if _, err := s.ask(ctx, topics.VerbTrace, ask, a.timeout); err != nil {
+		return err
+	}
+	a.say("tracing %s, until Ctrl-C", cleanWords(what))
+	renew := time.Now().Add(a.env.renew)
+	for {
+		waiting, cancel := context.WithTimeout(ctx, time.Until(renew))
+		m, err := s.next(waiting)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, context.DeadlineExceeded):
+			if _, err := s.ask(ctx, topics.VerbTrace, ask, a.timeout); err != nil {
+				return err
+			}
+			renew = time.Now().Add(a.env.renew)
+			continue
+		case err != nil:
+			return err
+		case m.Topic != lines:
+			continue
+		}
+		l, err := topics.Decode[topics.TraceLine](m.Topic, m.Payload)
+		if err != nil {
+			continue
+		}
+		if err := RenderTrace(a.env.Stdout, l, a.style); err != nil {
+			return err
+		}
+	}
+}
+
+// RenderTrace draws one line of a trace.
+func RenderTrace(w io.Writer, l topics.TraceLine, s Style) error {
+	if l.LeftOut > 0 {
+		_, err := fmt.Fprintf(w, "… %d lines left out: too many in a second\n", l.LeftOut)
+		return err
+	}
+	var words []string
+	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+	if l.Packet != "" {
+		add("%s", l.Packet)
+	}
+	if l.QoS > 0 {
+		add("qos=%d", l.QoS)
+	}
+	if l.Retain {
+		add("retain")
+	}
+	if l.Dup {
+		add("dup")
+	}
+	if l.PacketID > 0 {
+		add("id=%d", l.PacketID)
+	}
+	if l.Topic != "" {
+		add("%s", cleanWords(l.Topic))
+	}
+	if l.Payload != "" {
+		add("%dB %s", l.Size, cleanWords(l.Payload))
+	}
+	if l.Code > 0 {
+		add("0x%02X", l.Code)
+	}
+	if l.Note != "" {
+		add("(%s)", cleanWords(l.Note))
+	}
+	if l.Result != "" {
+		words = append(words, s.paint(red, strings.ToUpper(l.Result)))
+	}
+	if l.By != "" {
+		add("by %s", cleanWords(l.By))
+	}
+	arrow := map[string]string{"in": "→ broker", "out": "← broker"}[l.Direction]
+	who := cleanWords(l.Client)
+	if l.User != "" {
+		who += " (" + cleanWords(l.User) + ")"
+	}
+	_, err := fmt.Fprintf(w, "%s  %s %s  %s\n", l.At.Local().Format("15:04:05.000"), who, arrow, strings.Join(words, " "))
+	return err
+}
+
+// RenderClients draws the clients of the broker.
+func RenderClients(w io.Writer, clients []topics.ClientView, s Style) error {
+	return drawn(w, func(b *bufio.Writer) {
+		t := table{columns: []column{
+			{head: "CLIENT", min: 12}, {head: "STATE"}, {head: "SINCE"}, {head: "USER"}, {head: "ADDRESS", drop: 2},
+			{head: "BY", drop: 3}, {head: "MQTT", drop: 4}, {head: "SUBS"}, {head: "QUEUED"}, {head: "DROPPED"},
+		}}
+		for _, c := range clients {
+			state := put("connected").in(green)
+			if !c.Connected {
+				state = put("away").in(yellow)
+			}
+			dropped := put(fmt.Sprint(c.Dropped))
+			if c.Dropped > 0 {
+				dropped = dropped.in(red)
+			}
+			t.add(put(c.Client), state, put(ago(c.Since, s.Now)), put(orDash(c.User)), put(orDash(c.Address)),
+				put(c.Listener), put(c.Protocol), put(fmt.Sprint(c.Subscriptions)), put(fmt.Sprint(c.Queued)), dropped)
+		}
+		t.draw(b, s)
+	})
+}

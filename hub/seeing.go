@@ -1,0 +1,70 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Seen is what the hub shows of the broker; broker.Broker has it.
+type Seen interface {
+	Sessions() []broker.Session
+	Kick(client string) bool
+	Trace(what, at string) error
+}
+
+// listClients carries out the verb clients.
+func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
+	if h.seen == nil {
+		return nil, errNotOurBroker
+	}
+	switch ask.Action {
+	case "", "list":
+	case "kick":
+		if ask.Client == "" {
+			return nil, errors.New(`the request needs "client"`)
+		}
+		if !h.seen.Kick(ask.Client) {
+			return nil, fmt.Errorf("no client %.80q is connected", ask.Client)
+		}
+		h.log.Info("a client was kicked", "client", ask.Client)
+	default:
+		return nil, fmt.Errorf(`"action" is list or kick, not %.40q`, ask.Action)
+	}
+	all := []topics.ClientView{}
+	for _, s := range h.seen.Sessions() {
+		v := topics.ClientView{
+			Client: s.ID, User: s.User, Address: s.Remote, Listener: s.Listener, Protocol: "3.1.1",
+			Connected: s.Connected, Since: topics.Time{Time: s.Since}, Expires: topics.Time{Time: s.Expires},
+			Subscriptions: s.Subscriptions, Queued: s.Queued, QueuedBytes: s.QueuedBytes, Dropped: s.Dropped,
+		}
+		if s.Version == 5 {
+			v.Protocol = "5.0"
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+// traceTime is what a trace is promised for, as the broker has it.
+const traceTime = time.Minute
+
+// beginTrace carries out the verb trace.
+func (h *Hub) beginTrace(ask topics.Ask) (topics.Traced, error) {
+	switch {
+	case h.seen == nil:
+		return topics.Traced{}, errNotOurBroker
+	case ask.Topic == "":
+		return topics.Traced{}, errors.New(`the request needs "topic": a client identifier or a topic filter`)
+	case !topics.ValidName(ask.Name):
+		return topics.Traced{}, errors.New(`the request needs "name": the lines come at response/trace/<name>`)
+	}
+	at := h.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbTrace, Domain: ask.Name})
+	if err := h.seen.Trace(ask.Topic, at); err != nil {
+		return topics.Traced{}, err
+	}
+	return topics.Traced{Topic: at, Seconds: topics.Seconds(traceTime)}, nil
+}
