@@ -17,6 +17,8 @@
 //	DOMINION_E2E_MISHAPS=n     how much of it
 //	DOMINION_E2E_SOAK=10m      how long TestSoak lasts, a minute otherwise (make soak)
 //	DOMINION_E2E_KILLS=n       how often TestBrokerKilledUnderLoad kills the hub, 8 otherwise
+//	DOMINION_E2E_HOMEASSISTANT=dir  the Home Assistant that build/homeassistant.sh made, for
+//	                                TestHomeAssistant… (make e2e-homeassistant)
 //
 // The whole run is enclosed in namespaces of its own (pid, mount, network):
 // whatever a test leaves behind ends with it, also when the test is killed.
