@@ -69,8 +69,12 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		p.Catalog[row.Service] = row.Version
 	}
 	for _, i := range d.status.Services {
-		if d.gone || d.micro && !d.available {
+		if d.gone {
 			break // nobody knows what runs there
+		}
+		if d.micro && !d.available {
+			p.Observed[i.Service] = planner.Instance{} // it is built in, and away
+			continue
 		}
 		p.Observed[i.Service] = planner.Instance{
 			State: i.State, Done: done(i), Health: d.healthOf(i), Version: i.Version, Seen: d.seen[i.Service],

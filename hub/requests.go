@@ -267,6 +267,8 @@ func (h *Hub) restart(service, only string) error {
 		return nil
 	case only != "":
 		return fmt.Errorf("%s does not run on %s, or %s is not online", service, only, only)
+	case len(h.builtIn(h.views[service].Instances)) > 0:
+		return fmt.Errorf("%s is built into %s: restart the device itself", service, strings.Join(h.builtIn(h.views[service].Instances), ", "))
 	default:
 		return fmt.Errorf("%s runs on no domain that is online", service)
 	}

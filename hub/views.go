@@ -76,6 +76,9 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 		v.Version = v.Instances[0].Version
 	}
 	v.State = whole(v, o.On, finished)
+	if micro := h.builtIn(v.Instances); !o.On && len(micro) > 0 && len(micro) == len(v.Instances) {
+		v.State, v.Reason = topics.Running, runsOn(o.Reason, micro)
+	}
 	switch {
 	case trouble != "" && v.State != topics.Running:
 		v.Reason = trouble

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -106,12 +107,13 @@ func (h *home) stillThere(names []string) string {
 func (h *home) fill(name string, o *Outcome, spots []spot) {
 	n, all := h.target(name)
 	p := sort(spots, all)
+	there, away := builtIn(spots)
 	if all {
-		n = len(p.live) + len(p.free) + p.away
+		n = len(p.live) + len(p.free) + p.away + there + away
 	}
-	o.Wanted = n
+	o.Wanted, o.BuiltIn = n, there
 	h.keepBest(name, o, p.live, spots)
-	missing := n - len(p.live)
+	missing := n - len(p.live) - there
 	if missing > 0 {
 		h.start(name, o, p.free, missing, all)
 		missing -= len(p.free)
@@ -185,7 +187,7 @@ func sort(spots []spot, all bool) (p parts) {
 func serving(spots []spot) (n int) {
 	for i := range spots {
 		s := &spots[i]
-		if s.choice.Runs() && (s.usable() || s.instance.State == topics.Finished && !s.Gone) {
+		if (s.choice.Runs() || s.Micro) && (s.usable() || s.instance.State == topics.Finished && !s.Gone) {
 			n++
 		}
 	}
@@ -227,8 +229,8 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 	for i := range spots {
 		if c := spots[i].choice; c.Action == topics.ActionWait {
 			o.Reason = c.Reason
-		} else if c.Runs() && !spots[i].Gone && chosen == "" {
-			chosen = c.Domain
+		} else if _, built := spots[i].cell.builtIn(); built || c.Runs() && !spots[i].Gone {
+			chosen = cmp.Or(chosen, c.Domain)
 		}
 	}
 	enough := ""
@@ -237,6 +239,8 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 		switch {
 		case s.choice.Action != "":
 		case s.choice.Reason != "": // another one was better
+		case s.Micro:
+			s.choice.Reason = s.ownWords()
 		case s.unfit.reason != "":
 			s.choice.Reason = s.unfit.reason
 		case unavailable(s.Domain) != "":
@@ -254,6 +258,8 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 	case missing <= 0 && n > 0:
 	case !h.anyDomain():
 		o.Reason = "no domain has joined yet"
+	case chosen == "" && missing >= n && awaited(spots) != "":
+		o.Reason = awaited(spots)
 	case chosen == "" && h.unsuited(name, spots) != "":
 		o.Reason = "no domain can run it now: " + h.unsuited(name, spots)
 	case missing > 0:

@@ -49,7 +49,8 @@ type Domain struct {
 	Chosen   map[string]string   // Choice.Because of what it was ordered, where that is known
 }
 
-// Instance is what the agent says of one service on its domain.
+// Instance is what the agent says of one service on its domain. The zero one
+// is of a microdomain that is away and has the service built in.
 type Instance struct {
 	State   topics.State
 	Health  topics.Health
@@ -71,6 +72,7 @@ type Outcome struct {
 	On      bool     // whether it is wanted at all
 	Wanted  int      // how many instances should run
 	Reason  string   // why, in words
+	BuiltIn int      // how many of them are microdomains', which run whatever is planned
 	Choices []Choice // by domain: of those that could run it, were given it or tell of it
 }
 
@@ -122,7 +124,7 @@ func (p Plan) Lines() []topics.PlanLine {
 				lines = append(lines, topics.PlanLine{Action: c.Action, Service: name, Domain: c.Domain, Reason: c.Reason})
 			}
 		}
-		if o.On && !slices.ContainsFunc(o.Choices, func(c Choice) bool { return c.Runs() || c.Action == topics.ActionWait }) {
+		if o.On && o.BuiltIn == 0 && !slices.ContainsFunc(o.Choices, func(c Choice) bool { return c.Runs() || c.Action == topics.ActionWait }) {
 			lines = append(lines, topics.PlanLine{Action: topics.ActionWait, Service: name, Reason: o.Reason})
 		}
 	}
@@ -190,6 +192,12 @@ func (h *home) findPlace(s *subject) room {
 	for _, c := range s.cells {
 		d := c.site
 		if d.Gone || d.Draining {
+			continue
+		}
+		if has, runs := c.builtIn(); runs {
+			return open
+		} else if has && d.State != topics.DomainIsOnline {
+			found = away
 			continue
 		}
 		switch u := h.unfitAt(c); {

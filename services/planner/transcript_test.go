@@ -169,7 +169,7 @@ func (s *script) obey() {
 				d.Chosen[service] = before[service]
 			}
 		}
-		if d.State == topics.DomainIsOnline {
+		if d.State == topics.DomainIsOnline && !d.Micro {
 			for service := range d.Observed {
 				if !d.Ordered[service] {
 					delete(d.Observed, service)

@@ -1,0 +1,24 @@
+package hub
+
+import (
+	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// builtIn names the microdomains among the instances of a service. They run it
+// whatever is wanted.
+func (h *Hub) builtIn(instances []topics.ServiceInstance) []string {
+	var names []string
+	for _, i := range instances {
+		if d := h.domains[i.Domain]; d != nil && d.micro {
+			names = append(names, i.Domain)
+		}
+	}
+	return names
+}
+
+// runsOn says of a service that is not wanted why it runs all the same.
+func runsOn(reason string, microdomains []string) string {
+	return reason + "; it is built into " + strings.Join(microdomains, ", ") + " and runs there all the same"
+}

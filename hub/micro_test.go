@@ -1,0 +1,134 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// esp lets a microcontroller connect and say what it is.
+func (h *home) esp(name, service string, more ...string) {
+	h.publish("dominion/domain/"+name+"/availability", "online", true)
+	h.publish("dominion/domain/"+name+"/status", fmt.Sprintf(`{"name":%q,"micro":true,"services":[{"service":%q,"state":"running"%s}]}`, name, service, strings.Join(more, "")), true)
+}
+
+func (h *home) unplug(name string) {
+	h.publish("dominion/domain/"+name+"/availability", "offline", true)
+}
+
+// A service that microcontrollers alone have runs like any other: it is what
+// another one waits for, it is no problem, and its loss is one, which disturbs
+// nothing that runs.
+func TestServiceOfAMicrocontroller(t *testing.T) {
+	inHome(t, "[services.lamp]\npriority = \"required\"\ndependencies = [\"button\"]\n[services.button]\n", func(h *home) {
+		a := h.agent("kitchen", nil, "lamp")
+		if err := a.join(); err != nil {
+			h.Fatal(err)
+		}
+		defer a.leave()
+		time.Sleep(12 * time.Second)
+		if s := h.service("lamp"); s.State != topics.Pending || !strings.Contains(s.Reason, "button") {
+			h.Errorf("without the button: %+v", s)
+		}
+		h.esp("esp", "button")
+		time.Sleep(5 * time.Second)
+		if s := h.service("button"); s.State != topics.Running || s.Reason != "needed by lamp" || s.Wanted != 1 || s.Running != 1 {
+			h.Errorf("button: %+v", s)
+		}
+		if got := h.where("lamp"); got != "[kitchen:running]" {
+			h.Errorf("lamp %s", got)
+		}
+
+		h.unplug("esp")
+		time.Sleep(time.Minute)
+		if s := h.service("button"); s.State != topics.Pending || s.Reason != "it is built into esp, which is offline" {
+			h.Errorf("the button is away: %+v", s)
+		}
+		if got := h.where("lamp"); got != "[kitchen:running]" || a.started("lamp") != 1 {
+			h.Errorf("lamp %s, started %d times", got, a.started("lamp"))
+		}
+		h.esp("esp", "button")
+		time.Sleep(5 * time.Second)
+		if s := h.service("button"); s.State != topics.Running || a.started("lamp") != 1 {
+			h.Errorf("back: %+v; lamp started %d times", s, a.started("lamp"))
+		}
+	})
+}
+
+// What a microcontroller runs does not stop because nobody wants it, and is
+// not told of as something that is about to.
+func TestMicrocontrollerRunsOn(t *testing.T) {
+	inHome(t, "[services.button]\n", func(h *home) {
+		h.esp("esp", "button")
+		time.Sleep(15 * time.Second)
+		want := "nothing depends on it; it is built into esp and runs there all the same"
+		if s := h.service("button"); s.State != topics.Running || s.Switch != topics.Off || s.Reason != want {
+			h.Errorf("%+v", s)
+		}
+		if r := h.ask(topics.VerbRestart, `{"service":"button"}`); !strings.Contains(r.Error, "built into esp") {
+			h.Errorf("restart: %+v", r)
+		}
+		h.ask(topics.VerbStop, `{"service":"button"}`)
+		time.Sleep(time.Second)
+		if s := h.service("button"); s.State != topics.Running || !strings.HasPrefix(s.Reason, "switched off; ") {
+			h.Errorf("switched off: %+v", s)
+		}
+		h.unplug("esp")
+		time.Sleep(time.Second)
+		if s := h.service("button"); s.State != topics.Stopped {
+			h.Errorf("away: %+v", s)
+		}
+	})
+}
+
+// A microdomain that is there cannot be forgotten, one that is away leaves
+// nothing behind, and one that was given another name is two until the old
+// one is forgotten.
+func TestForgetAMicrocontroller(t *testing.T) {
+	inHome(t, "[services.button]\n", func(h *home) {
+		h.esp("esp", "button")
+		time.Sleep(12 * time.Second)
+		if r := h.ask(topics.VerbForget, `{"domain":"esp"}`); r.Status == topics.StatusOK {
+			h.Error("forgotten while it is there")
+		}
+		h.unplug("esp")
+		h.esp("porch", "button")
+		if got := h.where("button"); got != "[porch:running]" {
+			h.Errorf("renamed: %s", got)
+		}
+		if r := h.ask(topics.VerbForget, `{"domain":"esp"}`); r.Status != topics.StatusOK {
+			h.Errorf("%+v", r)
+		}
+		time.Sleep(time.Second)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for topic, payload := range h.retained {
+			if strings.Contains(topic, "/esp") && payload != "" {
+				h.Errorf("left behind: %s %s", topic, payload)
+			}
+		}
+	})
+}
+
+// One that says what cannot be is not believed, and what it said before stands.
+func TestMicrocontrollerThatLies(t *testing.T) {
+	inHome(t, "[services.button]\n", func(h *home) {
+		h.esp("esp", "button")
+		time.Sleep(12 * time.Second)
+		for _, status := range []string{
+			`{"micro":true,"services":[{"service":"button","state":"on"}]}`,
+			`{"micro":true,"services":[{"service":"button","state":"running","port":123456}]}`,
+			`{"micro":true,"services":[{"service":"button","state":"running"},{"service":"button","state":"failed"}]}`,
+			`{"micro":true,"services":[{"service":"button"`,
+			`{"micro":"yes"}`,
+		} {
+			h.publish("dominion/domain/esp/status", status, true)
+			if got := h.where("button"); got != "[esp:running]" {
+				h.Errorf("after %s: %s", status, got)
+			}
+		}
+	})
+}
