@@ -271,7 +271,7 @@ func TestAvailability(t *testing.T) {
 		{two, "b=offline a=online", "online"},
 		{two, "b=offline a=nonsense", "offline"},
 		{`"stat_t":"a"`, "a=online", "unknown"},
-		{`"avty_t":"a"`, "a=" + strings.Repeat("x", 600), "unknown"},
+		{`"avty_t":"a"`, "a=online a=" + strings.Repeat("x", 600), "unknown"}, // too long for a word, and no longer online
 	} {
 		s := open()
 		s.Take("homeassistant/switch/x/config", []byte(`{"dev":{"ids":"x"},`+c.config+`}`), noon)
