@@ -33,8 +33,13 @@ func (l *loop) command(m topics.Message, now time.Time) {
 }
 
 func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
-	if c.Action != topics.ActionRestart && c.Action != topics.ActionLogs {
-		return nil, fmt.Errorf("there is no action %.40q: use %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs)
+	switch c.Action {
+	case topics.ActionReport:
+		l.report(now)
+		return nil, nil
+	case topics.ActionRestart, topics.ActionLogs:
+	default:
+		return nil, fmt.Errorf("there is no action %.40q: use %s, %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs, topics.ActionReport)
 	}
 	if !topics.ValidName(c.Service) {
 		return nil, fmt.Errorf("%s needs a service: %.70q is no name of one", c.Action, c.Service)
@@ -59,6 +64,16 @@ func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
 		l.logAt = now.Add(followInterval)
 	}
 	return topics.LogLines{Lines: list(bounded(lines))}, nil
+}
+
+// report says again what is retained of this domain, for somebody who has just
+// begun to listen.
+func (l *loop) report(now time.Time) {
+	if l.ready {
+		l.publish(topics.DomainAvailability, []byte(topics.Online))
+	}
+	l.status = nil // the end of this turn says it
+	l.metricsAt = now
 }
 
 func (l *loop) knows(service string) bool {

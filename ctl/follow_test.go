@@ -105,14 +105,14 @@ func TestFollowEvents(t *testing.T) {
 	hub := newHome(t, nil)
 	defer closing(t, hub)
 	f := follow(t, hub, 0, "events", "-f", "-n", "2")
-	f.expect("11:59:30  domain_joined      laptop: joined from 192.168.1.20",
-		"11:59:31  service_started    web@laptop: started, pid 101")
+	f.expect("11:59:30  domain_joined        laptop: joined from 192.168.1.20",
+		"11:59:31  service_started      web@laptop: started, pid 101")
 	event := topics.Address{Kind: topics.HubEvent}
 	// one that was in the answer is not shown again
 	f.publish(event, topics.Event{At: topics.At(noon.Add(-29 * time.Second)), Type: topics.ServiceStarted, Service: "web", Domain: "laptop", Message: "started, pid 101"})
 	hub.broker.Publish(topics.Message{Topic: hub.tree.Hub(topics.HubEvent), QoS: 1, Payload: []byte("no JSON")})
 	f.publish(event, topics.Event{At: topics.At(noon), Type: topics.ServiceReady, Service: "web", Domain: "laptop", Message: "ready"})
-	f.expect("12:00:00  service_ready      web@laptop: ready")
+	f.expect("12:00:00  service_ready        web@laptop: ready")
 	f.end()
 	if said := f.ends(ExitOK); said != "" {
 		t.Errorf("said %q", said)
@@ -127,7 +127,7 @@ func TestFollowEventsFromNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.publish(topics.Address{Kind: topics.HubEvent}, topics.Event{At: topics.At(noon), Type: topics.HubReady, Message: "ready"})
-	f.expect("12:00:00  hub_ready          ready")
+	f.expect("12:00:00  hub_ready            ready")
 	f.end()
 	f.ends(ExitOK)
 }
@@ -203,8 +203,8 @@ func TestOverlap(t *testing.T) {
 func TestFollowLost(t *testing.T) {
 	hub := newHome(t, nil)
 	f := follow(t, hub, 0, "events", "-f", "-n", "1")
-	f.expect("11:59:30  domain_joined      laptop: joined from 192.168.1.20",
-		"11:59:31  service_started    web@laptop: started, pid 101")
+	f.expect("11:59:30  domain_joined        laptop: joined from 192.168.1.20",
+		"11:59:31  service_started      web@laptop: started, pid 101")
 	closing(t, hub)
 	if said := f.ends(ExitNoAnswer); said == "" {
 		t.Error("said nothing")

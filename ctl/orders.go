@@ -30,6 +30,7 @@ func (a *app) addOrders(root *cobra.Command) {
 		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
 		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},
 		{topics.VerbForget, "Clear what is known of a domain that is gone", names{"DOMAIN"}, false},
+		{topics.VerbReplan, "Look at the whole home anew", nil, false},
 	} {
 		a.addOrder(root, o)
 	}
@@ -70,6 +71,9 @@ func (a *app) addOrder(root *cobra.Command, o order) {
 }
 
 func (o order) completer() completer {
+	if len(o.args) == 0 {
+		return nil
+	}
 	if o.args[0] == "DOMAIN" {
 		return aDomain
 	}

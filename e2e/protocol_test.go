@@ -33,6 +33,15 @@ const (
 		services object
 		services.wanted count
 		services.running count
+		problem? string
+		certificate_expires? time
+	`)
+	conditionShape = shape(`
+		domain word
+		state online|offline|lost
+		since? time
+		problem bool
+		reason string
 	`)
 	heartbeatShape = shape(`
 		id uuid
@@ -136,6 +145,7 @@ const (
 		state ` + states + `
 		switch ON|OFF
 		wanted count
+		replicas? count
 		running count
 		healthy count
 		reason word
@@ -197,6 +207,7 @@ func TestTopicsFieldByField(t *testing.T) {
 			{"dominion/domain/kitchen/heartbeat", 0, heartbeatShape},
 			{"dominion/domain/kitchen/metrics", 0, metricsShape},
 			{"dominion/domain/kitchen/status", 1, domainShape},
+			{"dominion/domain/kitchen/condition", 1, conditionShape},
 			{"dominion/domain/kitchen/services/set", 1, commandShape},
 			{"dominion/service/web/status", 1, serviceShape},
 			{"dominion/service/lamp/status", 1, serviceShape},

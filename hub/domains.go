@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -195,6 +194,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireExclusives(now)
 	h.expireRollouts(now)
 	h.expireDevices(now)
+	h.expireCertificate(now)
 	if !h.ready {
 		h.due(h.settleBy)
 	}
@@ -489,12 +489,9 @@ func (h *Hub) forget(name string, now time.Time) error {
 	}
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
-	delete(h.devices, "domain/"+name)
 	h.sorted = nil
 	h.touch(name)
-	if h.cfg.HomeAssistant.Enabled {
-		h.remove(homeassistant.Domain(h.discovery, topics.DomainView{Name: name}).Topic)
-	}
+	h.hide(h.discovery.options.DomainTopic(name), now)
 	for _, topic := range h.tree.DomainTopics(name) {
 		h.clear(topic)
 	}

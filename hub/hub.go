@@ -50,7 +50,10 @@ type Options struct {
 	Users func(topics.Ask) ([]topics.UserView, error)
 	// Broker shows and ends the broker's clients; nil: it is not ours.
 	Broker Seen
-	Log    *slog.Logger
+	// Certificate tells until when the broker's own certificate holds; nil: it
+	// has none.
+	Certificate func() time.Time
+	Log         *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -84,22 +87,22 @@ type Hub struct {
 	refused map[string]*refusal // by the id of the machine that was refused
 	counter uint64              // numbers the instances in the order they were seen running
 
-	discovery homeassistant.Options
-	devices   map[string]device // what Home Assistant is told, by domain or service
-	limits    limiter           // of what is refused
-	passing   limiter           // of the domains' events
+	discovery discovery // what Home Assistant is told
+	limits    limiter   // of what is refused
+	passing   limiter   // of the domains' events
 
 	rolls    map[string]*roll             // how services change, by name
 	counted  map[string]map[string]string // versions by domain and service, as counted in
 	versions map[string]map[string]int    // by service and version: how many domains that may run it have it
 	rollAt   time.Time                    // when time changes something about that; zero: never
 
-	environ    []string
-	scaling    scaling
-	exclusives exclusives
-	watch      func(topics []string)
-	watched    []string // what watch was told last, sorted
-	around     around
+	certificate certificate
+	environ     []string
+	scaling     scaling
+	exclusives  exclusives
+	watch       func(topics []string)
+	watched     []string // what watch was told last, sorted
+	around      around
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -116,8 +119,7 @@ type Hub struct {
 	tally     tally
 	orders    map[string]string // service by the transaction of a command to an agent
 	unsaved   bool              // something of the store has changed in this pass
-	removed   map[string]bool   // discovery topics that were cleared in this run
-	ghosts    map[string]bool   // discovery topics of ours that an earlier run left
+	leftover  map[string]bool   // services of which the broker keeps what an earlier run said
 	recent    []topics.Event
 	problem   string // of the last reload
 	wake      time.Time
@@ -161,7 +163,6 @@ func New(o Options) *Hub {
 		retired:   make(map[string]services.Definition),
 		domains:   make(map[string]*domain),
 		guests:    newGuests(),
-		devices:   make(map[string]device),
 		rolls:     make(map[string]*roll),
 		counted:   make(map[string]map[string]string),
 		versions:  make(map[string]map[string]int),
@@ -179,21 +180,21 @@ func New(o Options) *Hub {
 		seed:      maphash.MakeSeed(),
 		orders:    make(map[string]string),
 		planner:   planner.NewPlanner(planner.Input{}),
-		removed:   make(map[string]bool),
-		ghosts:    make(map[string]bool),
+		leftover:  make(map[string]bool),
 		scaling:   newScaling(),
 		watch:     o.Watch,
 		around:    newAround(o),
 		environ:   o.Environ,
 	}
+	h.certificate = certificate{ask: o.Certificate, said: -1}
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
-	h.discovery = homeassistant.Options{
+	h.discovery = newDiscovery(homeassistant.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
-		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version,
-	}
+		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: o.Certificate != nil,
+	}, store.ReadNote[map[string]homeassistant.Told](h.store, discoveryFile, o.Log))
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}
@@ -206,7 +207,9 @@ func (h *Hub) ID() string { return h.store.ID() }
 // Filters returns what the hub has to be subscribed to.
 func (h *Hub) Filters() []string {
 	// Home Assistant's also where it is told nothing: an earlier run may have.
-	return append(append(h.tree.HubFilters(), h.discovery.Filter()), h.discovery.BirthTopics()...)
+	// Its configs come first: they are cleared before the states that they show.
+	o := h.discovery.options
+	return append(append([]string{o.Filter()}, h.tree.HubFilters()...), o.BirthTopics()...)
 }
 
 // Will is what has to be said when the hub is lost.
@@ -279,6 +282,7 @@ func (h *Hub) round(events []event, now time.Time) {
 	h.scaleAll(now)
 	h.save()
 	h.pass(now)
+	h.discover(now)
 	h.publishCounts(now)
 }
 
@@ -314,6 +318,7 @@ func (h *Hub) beginEpoch() {
 func (h *Hub) stop() {
 	h.event(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
 	h.save()
+	h.saveDiscovery(time.Now())
 	h.ready = false
 	h.publishHub(time.Now())
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
@@ -332,6 +337,8 @@ func (h *Hub) handle(e event, now time.Time) {
 		clear(h.published) // the next broker may know nothing of it
 		h.connected, h.scaling.told = false, true
 		h.devicesDisconnected()
+		h.discovery.book.Disconnected()
+		h.discovery.again = nil
 	case unheard:
 		h.cannotHear(e, now)
 	case reloaded:
@@ -345,6 +352,7 @@ func (h *Hub) handle(e event, now time.Time) {
 // domain that could not be heard in the meantime is given time to be heard.
 func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
+	h.discovery.book.Connected(now)
 	h.grace(now)
 	h.devicesConnected(now)
 	for _, d := range h.domains {

@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"maps"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
-	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -32,22 +30,6 @@ func (h *Hub) retain(topic string, payload []byte) (said bool) {
 func (h *Hub) clear(topic string) {
 	delete(h.published, topic)
 	h.bus.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
-}
-
-// remove takes a device out of Home Assistant. One that did not listen just
-// now is told again when it is born (homeassistantBorn).
-func (h *Hub) remove(topic string) {
-	delete(h.published, topic)
-	if len(h.removed) < maxRemoved {
-		h.removed[topic] = true
-	}
-	h.bus.Publish(homeassistant.Removal(topic))
-}
-
-func (h *Hub) homeassistantBorn() {
-	for _, topic := range slices.Sorted(maps.Keys(h.removed)) {
-		h.bus.Publish(homeassistant.Removal(topic))
-	}
 }
 
 // eventsKept is how many of the last events can be asked for.
@@ -77,7 +59,7 @@ func (h *Hub) event(e topics.Event) {
 // level tells what needs a human, or may, from what just happened.
 func level(t topics.EventType) slog.Level {
 	switch t {
-	case topics.HubProblem, topics.ConfigRefused, topics.EpochRaised, topics.DomainLost, topics.DomainRefused, topics.DomainProblem,
+	case topics.HubProblem, topics.ConfigRefused, topics.CertificateExpires, topics.EpochRaised, topics.DomainLost, topics.DomainRefused, topics.DomainProblem,
 		topics.ServiceUnhealthy, topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceReverted, topics.CommandRefused, topics.MessageRefused:
 		return slog.LevelWarn
 	}
@@ -130,6 +112,10 @@ func (h *Hub) hubStatus() topics.Hub {
 	s := topics.Hub{
 		ID: h.ID(), Name: h.cfg.Name, Version: h.version, Protocol: topics.Protocol,
 		Epoch: h.epoch, StartedAt: topics.At(h.started), Ready: h.ready,
+		Problem: strings.Join(h.ownProblems(), "; "),
+	}
+	if until := h.certificate.until; !until.IsZero() {
+		s.CertificateExpires = topics.At(until)
 	}
 	for _, d := range h.domains {
 		if d.state == topics.DomainIsOnline {
@@ -144,72 +130,6 @@ func (h *Hub) hubStatus() topics.Hub {
 		s.Services.Running += v.Running
 	}
 	return s
-}
-
-// publishDiscovery tells Home Assistant what there is, and takes out of it
-// what an earlier run left and this one has not.
-func (h *Hub) publishDiscovery(c *changes) {
-	if h.cfg.HomeAssistant.Enabled {
-		h.tellAll(c)
-	}
-	if h.ready && c.whole {
-		for topic := range h.ghosts {
-			h.remove(topic)
-		}
-		clear(h.ghosts)
-	}
-}
-
-func (h *Hub) tellAll(c *changes) {
-	h.tell("hub", traits{}, func() homeassistant.Config { return homeassistant.Hub(h.discovery) })
-	for _, d := range h.touched(c) {
-		s := d.status
-		if s == nil {
-			continue // nothing is known of it but its name
-		}
-		h.tell("domain/"+d.name, traits{d.id, s.Version, s.OS, s.Arch, d.micro, d.hot}, func() homeassistant.Config {
-			var has []homeassistant.Sensor
-			if d.hot {
-				has = append(has, homeassistant.Temperature)
-			}
-			return homeassistant.Domain(h.discovery, h.viewDomain(d), has...)
-		})
-	}
-	for name := range c.services {
-		v, known := h.views[name]
-		if !known {
-			continue
-		}
-		h.tell("service/"+name, traits{}, func() homeassistant.Config { return homeassistant.Service(h.discovery, v) })
-	}
-}
-
-// device is what Home Assistant was told of one thing.
-type device struct {
-	traits traits
-	topic  string
-	sum    uint64 // of the payload
-}
-
-// traits are all of a domain that its device shows. A service shows its name.
-type traits struct {
-	id, version, os, arch string
-	micro, hot            bool
-}
-
-// tell tells Home Assistant of a thing. Its message is long, so it is written
-// anew only where the thing has changed.
-func (h *Hub) tell(thing string, t traits, write func() homeassistant.Config) {
-	told, known := h.devices[thing]
-	said, current := h.published[told.topic]
-	if !known || told.traits != t || !current || said != told.sum {
-		c := write()
-		told = device{t, c.Topic, maphash.Bytes(h.seed, c.Payload)}
-		h.devices[thing] = told
-		h.retain(c.Topic, c.Payload)
-	}
-	delete(h.ghosts, told.topic)
-	delete(h.removed, told.topic)
 }
 
 func itoa[N uint64 | int](n N) string { return strconv.FormatUint(uint64(n), 10) }

@@ -2,33 +2,17 @@ package hub
 
 import (
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // receive takes one message. What cannot be read is said and does nothing.
 func (h *Hub) receive(m topics.Message, now time.Time) {
 	h.figure(m)
-	if _, ours := h.discovery.Ours(m.Topic); ours {
-		if m.Retain && len(m.Payload) > 0 && len(h.ghosts) < maxRemoved {
-			h.ghosts[m.Topic], h.dirty = true, true
-			// What an earlier run told of a thing is not told again: Home
-			// Assistant sets up each of its entities anew for it.
-			if _, said := h.published[m.Topic]; !said {
-				h.published[m.Topic] = maphash.Bytes(h.seed, m.Payload)
-			}
-		}
-		return
-	}
-	if slices.Contains(h.discovery.BirthTopics(), m.Topic) {
-		if string(m.Payload) == topics.Online && !m.Retain {
-			h.homeassistantBorn()
-		}
+	if h.receiveDiscovery(m, now) {
 		return
 	}
 	a, ok := h.tree.Parse(m.Topic)
@@ -175,17 +159,26 @@ func (h *Hub) formerService(name string, m topics.Message) {
 	case !m.Retain || len(m.Payload) == 0:
 	case h.defined(name):
 		h.recall(name, m)
-	default:
-		h.clearService(name)
+	case len(h.leftover) < maxRemoved:
+		h.leftover[name], h.dirty = true, true
 	}
+}
+
+// dropLeftovers clears what an earlier run said of services that are gone from
+// the configuration.
+func (h *Hub) dropLeftovers(now time.Time) {
+	for name := range h.leftover {
+		if !h.defined(name) {
+			h.clearService(name, now)
+		}
+	}
+	clear(h.leftover)
 }
 
 // clearService takes all that was said of a service out of the broker, Home
 // Assistant's part first: its templates complain about an empty state.
-func (h *Hub) clearService(name string) {
-	if h.cfg.HomeAssistant.Enabled {
-		h.remove(homeassistant.Service(h.discovery, topics.Service{Service: name}).Topic)
-	}
+func (h *Hub) clearService(name string, now time.Time) {
+	h.hide(h.discovery.options.ServiceTopic(name), now)
 	for _, topic := range h.tree.ServiceTopics(name) {
 		h.clear(topic)
 	}

@@ -28,10 +28,12 @@ func (h *Hub) reconcile(now time.Time) {
 		h.offered = nil // whoever was there before us is, and the endpoints go on from here
 		h.order(c, now)
 	}
-	h.dropRetired()
+	h.dropRetired(now)
+	h.dropLeftovers(now)
 	h.viewServices(c)
 	h.publishHub(now)
-	h.publishDiscovery(c)
+	h.publishConditions(c)
+	h.publishDiscovery(c, now)
 }
 
 // input is the observed home as the planner takes it.
@@ -204,7 +206,7 @@ func (h *Hub) definition(name string) services.Definition {
 }
 
 // dropRetired ends what is gone from the configuration once nothing of it is left.
-func (h *Hub) dropRetired() {
+func (h *Hub) dropRetired(now time.Time) {
 	for name := range h.retired {
 		o := h.plan.Services[name]
 		if o == nil || slices.ContainsFunc(o.Choices, func(c planner.Choice) bool { return c.Action != "" }) {
@@ -216,7 +218,7 @@ func (h *Hub) dropRetired() {
 		delete(h.addresses, name)
 		h.forgetWant(name)
 		h.forgetRollout(name)
-		h.clearService(name)
+		h.clearService(name, now)
 		h.event(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}
 }

@@ -99,6 +99,10 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		return nil, h.restart(ask.Service, ask.Domain)
 	case topics.VerbUpdate:
 		return nil, h.updateService(ask.Service)
+	case topics.VerbReplan:
+		h.dirty = true
+		h.log.Info("planning anew, as was asked for")
+		return nil, nil
 	case topics.VerbDrain:
 		return nil, h.drain(ask.Domain, topics.On)
 	case topics.VerbUndrain:

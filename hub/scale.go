@@ -105,7 +105,7 @@ func (h *Hub) followFigures() {
 // hears tells whether a topic comes to us anyway, being among our Filters.
 func (h *Hub) hears(topic string) bool {
 	a, ours := h.tree.Parse(topic)
-	return ours && slices.Contains(h.tree.HubFilters(), h.tree.Filter(a.Kind))
+	return ours && slices.Contains(h.tree.HubFilters(), h.tree.Filter(a.Kind)) || slices.Contains(h.Filters(), topic)
 }
 
 // figure keeps what is said at a topic that a service follows. A retained
@@ -185,6 +185,29 @@ func (s *scaling) due(at time.Time) {
 	if s.at.IsZero() || at.Before(s.at) {
 		s.at = at
 	}
+}
+
+// replicas is on how many domains a service is to run while it is wanted, 0
+// where that is each one that can.
+func (h *Hub) replicas(name string) int {
+	d, asked := h.definition(name), h.store.Want(name).Replicas
+	switch {
+	case d.Exclusive:
+		return 1
+	case asked > 0:
+		return asked
+	case d.Scale != nil:
+		n := d.Scale.Min
+		if one := h.scaling.services[name]; one != nil {
+			n = max(n, one.planned.Number)
+		}
+		return min(n, d.Scale.Max)
+	case d.Replicas > 0:
+		return d.Replicas
+	case d.Priority == services.Required:
+		return 0
+	}
+	return 1
 }
 
 // followsFigure tells whether a service's number is the figure's now: it is

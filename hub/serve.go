@@ -73,7 +73,11 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Environ: s.Environ, Log: s.Log})
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Environ: s.Environ, Log: s.Log}
+	if c.ListenTLS != "" || c.ListenWSS != "" {
+		o.Certificate = b.CertificateExpires
+	}
+	h := New(o)
 	if err := h.Attach(b); err != nil {
 		return err
 	}

@@ -23,8 +23,9 @@ func TestStatusIsThereBeforeOnline(t *testing.T) {
 // its templates complain about a status that is empty.
 func TestLeftoversAreClearedInOrder(t *testing.T) {
 	inHome(t, chain, func(h *home) {
-		h.hub.Deliver(topics.Message{Topic: "dominion/service/old/status", Payload: []byte(`{}`), Retain: true})
 		config := "homeassistant/device/dominion_" + h.hub.ID()[:8] + "_service_old/config"
+		h.hub.Deliver(topics.Message{Topic: config, Payload: []byte(`{"components":{"state":{"platform":"sensor","unique_id":"x"}}}`), Retain: true})
+		h.hub.Deliver(topics.Message{Topic: "dominion/service/old/status", Payload: []byte(`{}`), Retain: true})
 		if !h.inOrder(config, "dominion/service/old/status") {
 			h.Error("the status was cleared before the config")
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -35,7 +36,7 @@ func (h *Hub) viewServices(c *changes) {
 
 func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Service {
 	v := topics.Service{
-		Service: name, Switch: topics.Off, Wanted: o.Wanted, Reason: o.Reason,
+		Service: name, Switch: topics.Off, Wanted: o.Wanted, Replicas: h.replicas(name), Reason: o.Reason,
 		Instances: []topics.ServiceInstance{},
 	}
 	if o.On {
@@ -137,9 +138,7 @@ func (h *Hub) viewDomain(d *domain) topics.DomainView {
 		last := d.last
 		v.Heartbeat = &last
 	}
-	if d.flaps.now() {
-		v.Problem = d.flaps.problem()
-	}
+	v.Problem = d.problem()
 	s := d.status
 	if s == nil {
 		return v
@@ -149,9 +148,6 @@ func (h *Hub) viewDomain(d *domain) topics.DomainView {
 	v.Services = append(v.Services, s.Services...)
 	for _, row := range s.Catalog {
 		v.Catalog = append(v.Catalog, row.Service)
-	}
-	if !d.micro && !topics.SameMajor(s.Protocol) {
-		v.Problem = fmt.Sprintf("speaks protocol %s, this hub %s: it is given no services; bring both to the same version", s.Protocol, topics.Protocol)
 	}
 	return v
 }
@@ -190,24 +186,33 @@ func (h *Hub) viewAll() []topics.Service {
 	return all
 }
 
-// problems names what needs a human.
-func (h *Hub) problems() []string {
-	all := []string{}
+// ownProblems names what of the hub itself needs a human.
+func (h *Hub) ownProblems() (all []string) {
 	if h.problem != "" {
 		all = append(all, h.problem)
 	}
 	if err := h.store.Err(); err != nil {
 		all = append(all, "what was changed is not kept over a restart of the hub: "+err.Error())
 	}
+	if problem := h.certificate.problem(time.Now()); problem != "" {
+		all = append(all, problem)
+	}
+	return all
+}
+
+// problems names what needs a human.
+func (h *Hub) problems() []string {
+	all := []string{}
+	all = append(all, h.ownProblems()...)
 	for _, d := range h.viewDomains() {
 		if d.Problem != "" {
 			all = append(all, d.Name+": "+d.Problem)
 		}
 		switch {
 		case d.Micro && d.State == topics.DomainIsOffline:
-			all = append(all, d.Name+" is offline: is it switched on and connected? `forget` it if it is gone for good")
+			all = append(all, d.Name+" is offline: "+lookAfter)
 		case d.State == topics.DomainIsLost:
-			all = append(all, d.Name+" is lost: is it switched on and connected? `forget` it if it is gone for good")
+			all = append(all, d.Name+" is lost: "+lookAfter)
 		}
 	}
 	for _, v := range h.viewAll() {

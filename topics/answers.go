@@ -23,6 +23,7 @@ const (
 	VerbUser     = "user"
 	VerbClients  = "clients"
 	VerbTrace    = "trace"
+	VerbReplan   = "replan"
 )
 
 // Verb is a row of the table of verbs.
@@ -51,6 +52,7 @@ func Verbs() []Verb {
 		{VerbForget, "domain", nil, "Clears what is known of a domain that is not online."},
 		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
 		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `without` or `config`: what it would do then."},
+		{VerbReplan, "", nil, "Looks at the whole home anew and gives what orders follow. The hub does that by itself where something changed; this is for people who doubt it."},
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},

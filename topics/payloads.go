@@ -18,6 +18,9 @@ type Hub struct {
 	Ready     bool         `json:"ready" doc:"false while it waits for the known domains after a start"`
 	Domains   DomainCount  `json:"domains" doc:"how many domains are in which state"`
 	Services  ServiceCount `json:"services" doc:"instances wanted and running"`
+	Problem   string       `json:"problem,omitempty" doc:"what of the hub itself needs a human, in words; absent: nothing"`
+
+	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the broker's own certificate holds; absent without TLS"`
 }
 
 // DomainCount counts domains by state; offline ones include the lost.
@@ -99,6 +102,15 @@ type Domain struct {
 	Draining   bool         `json:"draining" doc:"true: it is given nothing, and what may run elsewhere leaves"`
 	Services   []Instance   `json:"services" doc:"what runs or should run on it"`
 	Catalog    []CatalogRow `json:"catalog" doc:"the services on its disk"`
+}
+
+// Condition is the payload of domain/<domain>/condition.
+type Condition struct {
+	Domain  string      `json:"domain" doc:"name of the domain"`
+	State   DomainState `json:"state" doc:"online, offline or lost"`
+	Since   Time        `json:"since,omitzero" doc:"when it came into this state; absent: in an earlier run of the hub"`
+	Problem bool        `json:"problem" doc:"whether it needs a human"`
+	Reason  string      `json:"reason" doc:"what is wrong and what to do; empty: nothing is wrong"`
 }
 
 // Instance is one service on one domain, as its agent sees it.
@@ -198,7 +210,7 @@ type Lease struct {
 // Command is the payload of domain/<domain>/command.
 type Command struct {
 	Transaction string  `json:"transaction" doc:"repeated in the response"`
-	Action      string  `json:"action" doc:"restart or logs"`
+	Action      string  `json:"action" doc:"restart, logs or report"`
 	Service     string  `json:"service,omitempty" doc:"the service that is meant"`
 	Lines       int     `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
@@ -208,6 +220,7 @@ type Command struct {
 const (
 	ActionRestart = "restart"
 	ActionLogs    = "logs"
+	ActionReport  = "report" // say availability, status and metrics again: somebody was born who listens to them
 )
 
 // Reply answers a Command or an Ask.
@@ -251,6 +264,7 @@ type Service struct {
 	State     State             `json:"state" doc:"of the service as a whole: running when all that is wanted runs, else what hinders it most: failed, backoff, starting, finished, stopping, pending; off, it is stopping until nothing is left, then stopped"`
 	Switch    string            `json:"switch" doc:"ON or OFF: whether it is wanted"`
 	Wanted    int               `json:"wanted" doc:"instances that should run"`
+	Replicas  int               `json:"replicas,omitempty" doc:"on how many domains it is to run while it is wanted; absent: on each one that can"`
 	Running   int               `json:"running" doc:"instances that run and are ready"`
 	Healthy   int               `json:"healthy" doc:"instances that are healthy"`
 	Reason    string            `json:"reason" doc:"why it is so, in words"`

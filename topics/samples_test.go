@@ -28,8 +28,9 @@ var (
 		Domains: DomainCount{Online: 2, Offline: 1}, Services: ServiceCount{Wanted: 3, Running: 3},
 	}
 	serviceSample = Service{
-		Service: "web", State: Running, Switch: On, Wanted: 1, Running: 1, Healthy: 1,
+		Service: "web", State: Running, Switch: On, Wanted: 1, Replicas: 1, Running: 1, Healthy: 1,
 		Reason: "npbar needs it", Version: "1.4.0",
+		Update:    ServiceUpdate{Installed: "1.4.0", Latest: "1.4.0"},
 		Instances: []ServiceInstance{{Domain: "pi-kitchen", State: Running, Health: Healthy, Version: "1.4.0", Address: "192.168.1.20", Port: 8080}},
 	}
 	instanceSample = Instance{
@@ -73,7 +74,8 @@ func samples() map[Kind][]byte {
 			StartedAt: at(-3600), Services: []Instance{instanceSample},
 			Catalog: []CatalogRow{{Service: "npbar", Version: "1.0.2"}, {Service: "web", Version: "1.4.0"}},
 		}),
-		DomainEvent: Encode(Event{At: at(0), Type: CommandRefused, Domain: "pi-kitchen", Message: "start command of epoch 11 refused: epoch 12 was obeyed before"}),
+		DomainCondition: Encode(Condition{Domain: "pi-kitchen", State: DomainIsLost, Since: at(-20), Problem: true, Reason: "is lost: is it switched on and connected? `forget` it if it is gone for good"}),
+		DomainEvent:     Encode(Event{At: at(0), Type: CommandRefused, Domain: "pi-kitchen", Message: "start command of epoch 11 refused: epoch 12 was obeyed before"}),
 		DomainServicesSet: Encode(StartCommand{
 			Dominion: homeID, Domain: kitchenID, Epoch: 12, Generation: 4, Run: hubRun, At: at(0),
 			Timing: Timing{

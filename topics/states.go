@@ -44,48 +44,49 @@ type EventType string
 
 // The types of events.
 const (
-	HubStarted       EventType = "hub_started"       // the hub runs; it waits for the domains it knows
-	HubReady         EventType = "hub_ready"         // the known domains are back or were waited for: it plans
-	HubStopping      EventType = "hub_stopping"      // the hub was told to stop
-	HubProblem       EventType = "hub_problem"       // something of the hub needs a human, or no longer does
-	ConfigReloaded   EventType = "config_reloaded"   // the configuration was read again and is in force
-	ConfigRefused    EventType = "config_refused"    // the configuration has faults; the old one stays in force
-	EpochRaised      EventType = "epoch_raised"      // a higher epoch was seen, so the hub raised its own above it
-	DomainJoined     EventType = "domain_joined"     // a domain joined
-	DomainOffline    EventType = "domain_offline"    // a domain said offline, or its will did; its services stay
-	DomainLost       EventType = "domain_lost"       // no heartbeat for lost_after: its services may move
-	DomainReturned   EventType = "domain_returned"   // a domain that was offline or lost is back
-	DomainRefused    EventType = "domain_refused"    // another machine has its name: the message says which
-	DomainLonely     EventType = "domain_lonely"     // a domain without a dominion was seen on the network
-	DomainForgotten  EventType = "domain_forgotten"  // all that was known of a domain is cleared
-	DomainDraining   EventType = "domain_draining"   // a domain is given nothing any more
-	DomainUndrained  EventType = "domain_undrained"  // a domain is given services again
-	DomainProblem    EventType = "domain_problem"    // something on a domain needs a human
-	ServiceWanted    EventType = "service_wanted"    // a service was switched on or off, or scaled
-	ServiceStarted   EventType = "service_started"   // its process was started
-	ServiceReady     EventType = "service_ready"     // it is ready
-	ServiceUnhealthy EventType = "service_unhealthy" // its health check fails
-	ServiceCrashed   EventType = "service_crashed"   // it ended, and is started again after a delay
-	ServiceFailed    EventType = "service_failed"    // it ended too often; it is tried again only now and then
-	ServiceFinished  EventType = "service_finished"  // it ended as it should
-	ServiceStopped   EventType = "service_stopped"   // it was told to stop, and nothing is left of it
-	ServiceAdopted   EventType = "service_adopted"   // an agent took over what the one before it had started
-	ServiceMoved     EventType = "service_moved"     // it runs on another domain now
-	ServiceUpdating  EventType = "service_updating"  // a changed definition or a new version begins to roll out
-	ServiceUpdated   EventType = "service_updated"   // all its instances run what was rolled out
-	ServiceReverted  EventType = "service_reverted"  // what was rolled out did not get healthy: back to what ran before
-	ServiceScaled    EventType = "service_scaled"    // the number of its instances followed a figure
-	ServiceFenced    EventType = "service_fenced"    // an exclusive one was ended because its lease ended
-	DomainFlapping   EventType = "domain_flapping"   // a domain was lost too often: nothing is moved back to it for a while
-	ServiceRemoved   EventType = "service_removed"   // it is gone from the configuration
-	CommandRefused   EventType = "command_refused"   // a command was not obeyed: the message says why
-	MessageRefused   EventType = "message_refused"   // a message could not be read, or may not be sent so
+	HubStarted         EventType = "hub_started"         // the hub runs; it waits for the domains it knows
+	HubReady           EventType = "hub_ready"           // the known domains are back or were waited for: it plans
+	HubStopping        EventType = "hub_stopping"        // the hub was told to stop
+	HubProblem         EventType = "hub_problem"         // something of the hub needs a human, or no longer does
+	ConfigReloaded     EventType = "config_reloaded"     // the configuration was read again and is in force
+	ConfigRefused      EventType = "config_refused"      // the configuration has faults; the old one stays in force
+	CertificateExpires EventType = "certificate_expires" // the broker's certificate ends soon, or has ended: it needs a new one
+	EpochRaised        EventType = "epoch_raised"        // a higher epoch was seen, so the hub raised its own above it
+	DomainJoined       EventType = "domain_joined"       // a domain joined
+	DomainOffline      EventType = "domain_offline"      // a domain said offline, or its will did; its services stay
+	DomainLost         EventType = "domain_lost"         // no heartbeat for lost_after: its services may move
+	DomainReturned     EventType = "domain_returned"     // a domain that was offline or lost is back
+	DomainRefused      EventType = "domain_refused"      // another machine has its name: the message says which
+	DomainLonely       EventType = "domain_lonely"       // a domain without a dominion was seen on the network
+	DomainForgotten    EventType = "domain_forgotten"    // all that was known of a domain is cleared
+	DomainDraining     EventType = "domain_draining"     // a domain is given nothing any more
+	DomainUndrained    EventType = "domain_undrained"    // a domain is given services again
+	DomainProblem      EventType = "domain_problem"      // something on a domain needs a human
+	ServiceWanted      EventType = "service_wanted"      // a service was switched on or off, or scaled
+	ServiceStarted     EventType = "service_started"     // its process was started
+	ServiceReady       EventType = "service_ready"       // it is ready
+	ServiceUnhealthy   EventType = "service_unhealthy"   // its health check fails
+	ServiceCrashed     EventType = "service_crashed"     // it ended, and is started again after a delay
+	ServiceFailed      EventType = "service_failed"      // it ended too often; it is tried again only now and then
+	ServiceFinished    EventType = "service_finished"    // it ended as it should
+	ServiceStopped     EventType = "service_stopped"     // it was told to stop, and nothing is left of it
+	ServiceAdopted     EventType = "service_adopted"     // an agent took over what the one before it had started
+	ServiceMoved       EventType = "service_moved"       // it runs on another domain now
+	ServiceUpdating    EventType = "service_updating"    // a changed definition or a new version begins to roll out
+	ServiceUpdated     EventType = "service_updated"     // all its instances run what was rolled out
+	ServiceReverted    EventType = "service_reverted"    // what was rolled out did not get healthy: back to what ran before
+	ServiceScaled      EventType = "service_scaled"      // the number of its instances followed a figure
+	ServiceFenced      EventType = "service_fenced"      // an exclusive one was ended because its lease ended
+	DomainFlapping     EventType = "domain_flapping"     // a domain was lost too often: nothing is moved back to it for a while
+	ServiceRemoved     EventType = "service_removed"     // it is gone from the configuration
+	CommandRefused     EventType = "command_refused"     // a command was not obeyed: the message says why
+	MessageRefused     EventType = "message_refused"     // a message could not be read, or may not be sent so
 )
 
 // EventTypes lists the closed list in its order.
 func EventTypes() []EventType {
 	return []EventType{
-		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, EpochRaised,
+		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, CertificateExpires, EpochRaised,
 		DomainJoined, DomainOffline, DomainLost, DomainReturned, DomainRefused, DomainLonely,
 		DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
 		ServiceWanted, ServiceStarted, ServiceReady, ServiceUnhealthy, ServiceCrashed, ServiceFailed,

@@ -36,6 +36,7 @@ const (
 	DomainHeartbeat
 	DomainMetrics
 	DomainStatus
+	DomainCondition
 	DomainEvent
 	DomainServicesSet
 	DomainLease
@@ -76,6 +77,7 @@ func Catalog() []Entry {
 		{DomainHeartbeat, "domain/<domain>/heartbeat", true, 0, "agent, each `timing.heartbeat`", Heartbeat{}, "The sign of life. Only its silence makes a domain lost."},
 		{DomainMetrics, "domain/<domain>/metrics", true, 0, "agent, each 30 s", Metrics{}, "Load, memory, disk and temperature of the machine and of each service."},
 		{DomainStatus, "domain/<domain>/status", true, 1, "agent, on change", Domain{}, "What the domain offers and what runs on it."},
+		{DomainCondition, "domain/<domain>/condition", true, 1, "hub, on change", Condition{}, "How the hub sees the domain, also when the domain can say nothing any more."},
 		{DomainEvent, "domain/<domain>/event", false, 1, "agent", Event{}, "As `hub/event`; the hub passes it on there."},
 		{DomainServicesSet, "domain/<domain>/services/set", true, 1, "hub", StartCommand{}, "The start command: the whole desired set of the domain. What is absent is stopped; only a changed `revision` restarts a running instance."},
 		{DomainLease, "domain/<domain>/lease", false, 0, "hub", Lease{}, "Answers a heartbeat of a domain that has exclusive services; counts from the sending of that heartbeat."},

@@ -131,6 +131,7 @@ func TestRetainAndQoS(t *testing.T) {
 		"domain/<domain>/heartbeat":             {true, false, 0},
 		"domain/<domain>/metrics":               {true, false, 0},
 		"domain/<domain>/status":                {true, false, 1},
+		"domain/<domain>/condition":             {true, false, 1},
 		"domain/<domain>/event":                 {false, false, 1},
 		"domain/<domain>/services/set":          {true, false, 1},
 		"domain/<domain>/lease":                 {false, false, 0},
@@ -178,7 +179,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		}
 	}
 	// What the hub says itself would come back to it.
-	for _, k := range []Kind{HubAvailability, HubStatus, HubEvent, DomainServicesSet, DomainCommand, Response, ResponseTo, DomainServiceLog} {
+	for _, k := range []Kind{HubAvailability, HubStatus, HubEvent, DomainCondition, DomainServicesSet, DomainCommand, Response, ResponseTo, DomainServiceLog} {
 		if covered(tree.HubFilters(), k) {
 			t.Errorf("the hub hears %s", Lookup(k).Pattern)
 		}
@@ -198,7 +199,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 
 func TestTopicsToClear(t *testing.T) {
 	tree := NewTree("home")
-	want := []string{"home/domain/pi/availability", "home/domain/pi/heartbeat", "home/domain/pi/metrics", "home/domain/pi/status", "home/domain/pi/services/set"}
+	want := []string{"home/domain/pi/availability", "home/domain/pi/heartbeat", "home/domain/pi/metrics", "home/domain/pi/status", "home/domain/pi/condition", "home/domain/pi/services/set"}
 	if got := tree.DomainTopics("pi"); !slices.Equal(got, want) {
 		t.Errorf("of a domain: %q", got)
 	}

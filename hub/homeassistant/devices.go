@@ -6,162 +6,295 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Hub returns the device of the hub: whether it is there, whether it is ready,
-// and its counts.
+// Hub returns the device of the hub: whether it is there and ready, what it
+// counts, what happens in the home, and a button that plans anew.
 func Hub(o Options) Config {
 	status := o.Tree.Hub(topics.HubStatus)
-	online := available(o.Tree.Hub(topics.HubAvailability))
-	count := func(key, name, icon, category string) component {
+	replan, _ := o.Tree.Request(topics.VerbReplan)
+	count := func(key, name, icon, category, template string) component {
 		return component{
 			Platform: "sensor", Name: named(name), Icon: icon, EntityCategory: category,
-			DefaultEntityID: entityID("sensor", "hub", key),
+			DefaultEntityID: entityID("sensor", key),
 			StateTopic:      status,
+			ValueTemplate:   template,
 			StateClass:      "measurement",
 			Precision:       digits(0),
-			Availability:    online,
 		}
 	}
-	from := func(c component, template string) component {
-		c.ValueTemplate = template
-		return c
-	}
-	return o.config(hubThing, payload{
-		Device: device{Name: strings.TrimSpace("Dominion " + o.HubName), Model: "Hub", SWVersion: o.Version, SerialNumber: o.HubID},
-		Components: map[string]component{
-			// Says "disconnected" while the hub is away, so it has no availability.
-			"connectivity": connectivity(o.Tree.Hub(topics.HubAvailability), "hub"),
-			"ready": {
-				Platform: "binary_sensor", Name: named("Ready"), EntityCategory: diagnostic, Icon: "mdi:check-network",
-				DefaultEntityID: entityID("binary_sensor", "hub_ready"),
-				StateTopic:      status,
-				ValueTemplate:   "{{ 'ON' if value_json.ready else 'OFF' }}",
-				Availability:    online,
-			},
-			"started": started(status, online, "hub"),
-			"domains_online": from(count("domains_online", "Domains online", "mdi:lan-connect", ""),
-				"{{ value_json.domains.online }}"),
-			"domains_offline": from(count("domains_offline", "Domains offline", "mdi:lan-disconnect", diagnostic),
-				"{{ value_json.domains.offline }}"),
-			"domains_lonely": from(count("domains_lonely", "Domains lonely", "mdi:lan-pending", diagnostic),
-				"{{ value_json.domains.lonely }}"),
-			"services_wanted": from(count("services_wanted", "Services wanted", "mdi:clipboard-list-outline", diagnostic),
-				"{{ value_json.services.wanted }}"),
-			"services_running": from(count("services_running", "Services running", "mdi:cog-play", ""),
-				"{{ value_json.services.running }}"),
+	started := uptime(status)
+	started.DefaultEntityID = entityID("sensor", "uptime")
+	components := map[string]component{
+		"ready": {
+			Platform: "binary_sensor", Name: named("Ready"), EntityCategory: diagnostic, Icon: "mdi:check-network",
+			DefaultEntityID: entityID("binary_sensor", "ready"),
+			StateTopic:      status,
+			ValueTemplate:   "{{ 'ON' if value_json.ready else 'OFF' }}",
 		},
+		"problem": {
+			Platform: "binary_sensor", DeviceClass: "problem", EntityCategory: diagnostic,
+			DefaultEntityID: entityID("binary_sensor", "problem"),
+			StateTopic:      status,
+			ValueTemplate:   "{{ 'ON' if value_json.problem is defined else 'OFF' }}",
+			AttributesTopic: status,
+			AttributesTmpl:  "{{ dict(reason=value_json.problem | default('')) | to_json }}",
+		},
+		"started": started,
+		"version": {
+			Platform: "sensor", Name: named("Version"), EntityCategory: diagnostic, Icon: "mdi:tag-outline",
+			DefaultEntityID: entityID("sensor", "version"),
+			StateTopic:      status,
+			ValueTemplate:   "{{ value_json.version }}",
+		},
+		"domains_online":   count("domains_online", "Domains online", "mdi:lan-connect", "", "{{ value_json.domains.online }}"),
+		"domains_offline":  count("domains_offline", "Domains offline", "mdi:lan-disconnect", diagnostic, "{{ value_json.domains.offline }}"),
+		"domains_lonely":   count("domains_lonely", "Domains lonely", "mdi:lan-pending", diagnostic, "{{ value_json.domains.lonely }}"),
+		"services_wanted":  count("services_wanted", "Services wanted", "mdi:clipboard-list-outline", diagnostic, "{{ value_json.services.wanted }}"),
+		"services_running": count("services_running", "Services running", "mdi:cog-play", "", "{{ value_json.services.running }}"),
+		"event":            event(o.Tree.Hub(topics.HubEvent)),
+		"replan": {
+			Platform: "button", Name: named("Plan anew"), EntityCategory: setting, Icon: "mdi:refresh",
+			DefaultEntityID: entityID("button", "replan"),
+			CommandTopic:    replan,
+			PayloadPress:    "{}",
+		},
+	}
+	if o.Certificate {
+		components["certificate"] = component{
+			Platform: "sensor", Name: named("Certificate expires"), DeviceClass: "timestamp", EntityCategory: diagnostic, Icon: "mdi:certificate",
+			DefaultEntityID: entityID("sensor", "certificate_expires"),
+			StateTopic:      status,
+			ValueTemplate:   "{{ value_json.certificate_expires | default(None) }}",
+		}
+	}
+	online := available(o.Tree.Hub(topics.HubAvailability))
+	for key, c := range components {
+		c.Availability = online
+		components[key] = c
+	}
+	// Says "disconnected" while the hub is away, so it has no availability.
+	there := connectivity(o.Tree.Hub(topics.HubAvailability))
+	there.DefaultEntityID = "binary_sensor.dominion"
+	components["connectivity"] = there
+	return o.config(hubThing, payload{
+		Device: device{
+			Name: strings.TrimSpace("Dominion " + o.HubName), Model: "Hub", SWVersion: o.Version, SerialNumber: o.HubID,
+		},
+		Components: components,
 	})
 }
 
-// Sensor is a sensor of a domain that not every machine has.
-type Sensor uint8
-
-// The sensors that a machine may have.
-const (
-	// Temperature: the domain's metrics carry a temperature.
-	Temperature Sensor = iota + 1
-)
-
-// Domain returns the device of a domain that has joined: whether it is
-// connected, and, unless it is a microcontroller, since when it runs and what
-// its metrics say. Nothing listens to the heartbeat: each one would become a
-// row of Home Assistant's database, on an SD card as often as not.
-func Domain(o Options, d topics.DomainView, has ...Sensor) Config {
-	var (
-		hub       = o.Tree.Hub(topics.HubAvailability)
-		own       = o.Tree.Domain(topics.DomainAvailability, d.Name)
-		metrics   = o.Tree.Domain(topics.DomainMetrics, d.Name)
-		both      = available(hub, own)
-		p         = payload{Device: device{Name: d.Name, Model: "Domain", SWVersion: d.Version, SerialNumber: d.ID}}
-		measuring = func(key string) component {
-			return component{
-				Platform: "sensor", EntityCategory: diagnostic, StateClass: "measurement",
-				DefaultEntityID:  entityID("sensor", d.Name, key),
-				StateTopic:       metrics,
-				Availability:     both,
-				AvailabilityMode: modeAll,
-			}
-		}
-	)
-	// It says "disconnected" while the domain is away, so it must not itself
-	// become unavailable then: it depends on the hub alone.
-	p.Availability = available(hub)
-	p.Components = map[string]component{"connectivity": connectivity(own, d.Name)}
-	if d.Micro {
-		p.Device.Model = "Microdomain"
-		return o.config(domainThing(d.Name), p)
+// event is what happened, with the message as an attribute. Its topic is never
+// retained: what happened before Home Assistant was there is history.
+func event(topic string) component {
+	var types []string
+	for _, t := range topics.EventTypes() {
+		types = append(types, string(t))
 	}
-	if d.OS != "" && d.Arch != "" {
-		p.Device.HWVersion = d.OS + "/" + d.Arch
+	return component{
+		Platform: "event", Name: named("Event"), Icon: "mdi:bell-outline",
+		DefaultEntityID: entityID("event", "event"),
+		StateTopic:      topic,
+		ValueTemplate: "{{ dict(event_type=value_json.type, message=value_json.message," +
+			" domain=value_json.domain | default(''), service=value_json.service | default('')) | to_json }}",
+		EventTypes: types,
 	}
-	p.Components["started"] = started(o.Tree.Domain(topics.DomainStatus, d.Name), both, d.Name)
-
-	// Rounded here and not only for display: a value that did not change is
-	// not written to Home Assistant's database again.
-	load := measuring("load")
-	load.Name, load.Icon, load.Precision = named("Load"), "mdi:gauge", digits(1)
-	load.ValueTemplate = "{{ value_json.load1 | round(1) }}"
-	p.Components["load"] = load
-
-	memory := measuring("memory")
-	memory.Name, memory.Icon, memory.Precision, memory.Unit = named("Memory"), "mdi:memory", digits(0), "%"
-	memory.ValueTemplate = "{{ (100 * value_json.memory_used / value_json.memory_total) | round(0) if value_json.memory_total else None }}"
-	p.Components["memory"] = memory
-
-	for _, s := range has {
-		if s == Temperature {
-			t := measuring("temperature")
-			t.DeviceClass, t.Precision, t.Unit = "temperature", digits(0), "°C"
-			t.ValueTemplate = "{{ value_json.temperature | round(0) if value_json.temperature is defined else None }}"
-			p.Components["temperature"] = t
-		}
-	}
-	return o.config(domainThing(d.Name), p)
 }
 
-// Service returns the device of a service: its switch, its state with the
-// reason as an attribute, whether it needs a human, and a button to restart it.
-func Service(o Options, s topics.Service) Config {
-	status := o.Tree.Service(topics.ServiceStatus, s.Service)
-	set := o.Tree.Service(topics.ServiceSet, s.Service)
+// Machine is all of a domain that its device shows.
+type Machine struct {
+	Name, ID, Version, OS, Arch string
+	Micro                       bool // a microcontroller
+	Hot                         bool // its metrics carry a temperature
+}
+
+// Domain returns the device of a domain that has joined: whether it is
+// connected and well, and, unless it is a microcontroller, since when it runs,
+// what its metrics say, whether it is drained, and its agent's version.
+// Nothing listens to the heartbeat: each one would become a row of Home
+// Assistant's database, on an SD card as often as not.
+func Domain(o Options, m Machine) Config {
+	var (
+		hub       = o.Tree.Hub(topics.HubAvailability)
+		own       = o.Tree.Domain(topics.DomainAvailability, m.Name)
+		status    = o.Tree.Domain(topics.DomainStatus, m.Name)
+		condition = o.Tree.Domain(topics.DomainCondition, m.Name)
+		p         = payload{
+			Device:       device{Name: m.Name, Model: "Domain", SWVersion: m.Version, SerialNumber: m.ID},
+			Availability: available(hub, own), AvailabilityMode: modeAll,
+		}
+	)
+	// These two say that the domain is away and what is wrong with it, so they
+	// must not themselves become unavailable then: they need the hub alone.
+	there := connectivity(own)
+	there.DefaultEntityID = entityID("binary_sensor", m.Name)
+	there.Availability = available(hub)
+	p.Components = map[string]component{
+		"connectivity": there,
+		"problem": {
+			Platform: "binary_sensor", DeviceClass: "problem", EntityCategory: diagnostic,
+			// A service of the same name has a problem, too.
+			DefaultEntityID: entityID("binary_sensor", m.Name, "domain_problem"),
+			StateTopic:      condition,
+			ValueTemplate:   "{{ 'ON' if value_json.problem else 'OFF' }}",
+			AttributesTopic: condition,
+			AttributesTmpl:  "{{ dict(reason=value_json.reason, state=value_json.state) | to_json }}",
+			Availability:    available(hub),
+		},
+	}
+	if m.Micro {
+		p.Device.Model = "Microdomain"
+		return o.config(domainThing(m.Name), p)
+	}
+	if m.OS != "" && m.Arch != "" {
+		p.Device.HWVersion = m.OS + "/" + m.Arch
+	}
+	started := uptime(status)
+	started.DefaultEntityID = entityID("sensor", m.Name, "uptime")
+	p.Components["started"] = started
+	p.Components["drain"] = component{
+		Platform: "switch", Name: named("Drain"), EntityCategory: setting, Icon: "mdi:tray-arrow-up",
+		DefaultEntityID: entityID("switch", m.Name, "drain"),
+		StateTopic:      status,
+		ValueTemplate:   "{{ 'ON' if value_json.draining else 'OFF' }}",
+		CommandTopic:    o.Tree.Domain(topics.DomainDrainSet, m.Name),
+		PayloadOn:       topics.On,
+		PayloadOff:      topics.Off,
+	}
+	p.Components["agent"] = component{
+		Platform: "update", Name: named("Agent"), EntityCategory: diagnostic, Title: "Dominion agent",
+		DefaultEntityID: entityID("update", m.Name, "agent"),
+		StateTopic:      status,
+		ValueTemplate:   "{{ value_json.version }}",
+		LatestTopic:     o.Tree.Hub(topics.HubStatus),
+		LatestTemplate:  "{{ value_json.version }}",
+	}
+	for key, c := range measurements(m) {
+		c.Platform, c.EntityCategory, c.StateClass = "sensor", diagnostic, "measurement"
+		c.DefaultEntityID = entityID("sensor", m.Name, key)
+		c.StateTopic = o.Tree.Domain(topics.DomainMetrics, m.Name)
+		p.Components[key] = c
+	}
+	return o.config(domainThing(m.Name), p)
+}
+
+// measurements are the sensors of a domain's metrics. They are rounded in the
+// template and not only for display: a value that did not change is not written
+// to Home Assistant's database again.
+func measurements(m Machine) map[string]component {
+	all := map[string]component{
+		"load": {
+			Name: named("Load"), Icon: "mdi:gauge", Precision: digits(1),
+			ValueTemplate: "{{ value_json.load1 | round(1) }}",
+		},
+		"memory": {
+			Name: named("Memory"), Icon: "mdi:memory", Precision: digits(0), Unit: "%",
+			ValueTemplate: "{{ (100 * value_json.memory_used / value_json.memory_total) | round(0) if value_json.memory_total else None }}",
+		},
+		"disk_free": {
+			Name: named("Disk free"), Icon: "mdi:harddisk", DeviceClass: "data_size", Precision: digits(1), Unit: "GB",
+			ValueTemplate: "{{ (value_json.disk_free / 1000000000) | round(1) }}",
+		},
+	}
+	if m.Hot {
+		all["temperature"] = component{
+			DeviceClass: "temperature", Precision: digits(0), Unit: "°C",
+			ValueTemplate: "{{ value_json.temperature | round(0) if value_json.temperature is defined else None }}",
+		}
+	}
+	return all
+}
+
+// Program is all of a service that its device shows.
+type Program struct {
+	Name        string
+	MaxReplicas int  // on how many domains it may be asked to run; 0: nobody may choose
+	Versioned   bool // its versions are known
+}
+
+// Service returns the device of a service: its switch, its state, whether it
+// needs a human and why, how many run, a button to restart it, and where that
+// makes sense how many are wanted, its version, and the update to the newest.
+func Service(o Options, s Program) Config {
+	status := o.Tree.Service(topics.ServiceStatus, s.Name)
+	set := o.Tree.Service(topics.ServiceSet, s.Name)
 	var states []string
 	for _, state := range topics.States() {
 		states = append(states, string(state))
 	}
-	return o.config(serviceThing(s.Service), payload{
-		Device:       device{Name: s.Service, Model: "Service"},
-		Availability: available(o.Tree.Hub(topics.HubAvailability)),
-		Components: map[string]component{
-			"switch": {
-				Platform: "switch", Name: mainFeature, Icon: "mdi:cog-outline",
-				DefaultEntityID: entityID("switch", s.Service),
-				StateTopic:      status,
-				ValueTemplate:   "{{ value_json.switch }}",
-				CommandTopic:    set,
-				PayloadOn:       topics.On,
-				PayloadOff:      topics.Off,
-			},
-			"state": {
-				Platform: "sensor", Name: named("State"), DeviceClass: "enum", Icon: "mdi:state-machine",
-				DefaultEntityID: entityID("sensor", s.Service, "state"),
-				StateTopic:      status,
-				ValueTemplate:   "{{ value_json.state }}",
-				Options:         states,
-				AttributesTopic: status,
-				AttributesTmpl:  attributes,
-			},
-			"problem": {
-				Platform: "binary_sensor", DeviceClass: "problem", EntityCategory: diagnostic,
-				DefaultEntityID: entityID("binary_sensor", s.Service, "problem"),
-				StateTopic:      status,
-				ValueTemplate:   problem,
-			},
-			"restart": {
-				Platform: "button", DeviceClass: "restart", EntityCategory: setting,
-				DefaultEntityID: entityID("button", s.Service, "restart"),
-				CommandTopic:    set,
-				PayloadPress:    topics.Restart,
-			},
+	components := map[string]component{
+		"switch": {
+			Platform: "switch", Name: mainFeature, Icon: "mdi:cog-outline",
+			DefaultEntityID: entityID("switch", s.Name),
+			StateTopic:      status,
+			ValueTemplate:   "{{ value_json.switch }}",
+			CommandTopic:    set,
+			PayloadOn:       topics.On,
+			PayloadOff:      topics.Off,
 		},
+		"state": {
+			Platform: "sensor", Name: named("State"), DeviceClass: "enum", Icon: "mdi:state-machine",
+			DefaultEntityID: entityID("sensor", s.Name, "state"),
+			StateTopic:      status,
+			ValueTemplate:   "{{ value_json.state }}",
+			Options:         states,
+			AttributesTopic: status,
+			AttributesTmpl:  attributes,
+		},
+		"problem": {
+			Platform: "binary_sensor", DeviceClass: "problem", EntityCategory: diagnostic,
+			DefaultEntityID: entityID("binary_sensor", s.Name, "problem"),
+			StateTopic:      status,
+			ValueTemplate:   problem,
+			AttributesTopic: status,
+			AttributesTmpl:  "{{ dict(reason=value_json.reason) | to_json }}",
+		},
+		"running": {
+			Platform: "sensor", Name: named("Running instances"), EntityCategory: diagnostic, Icon: "mdi:cog-play", StateClass: "measurement",
+			DefaultEntityID: entityID("sensor", s.Name, "running"),
+			StateTopic:      status,
+			ValueTemplate:   "{{ value_json.running }}",
+			Precision:       digits(0),
+		},
+		"restart": {
+			Platform: "button", DeviceClass: "restart", EntityCategory: setting,
+			DefaultEntityID: entityID("button", s.Name, "restart"),
+			CommandTopic:    set,
+			PayloadPress:    topics.Restart,
+		},
+	}
+	if s.MaxReplicas > 1 {
+		most := itoa(s.MaxReplicas)
+		components["replicas"] = component{
+			Platform: "number", Name: named("Replicas"), EntityCategory: setting, Icon: "mdi:content-copy",
+			DefaultEntityID: entityID("number", s.Name, "replicas"),
+			StateTopic:      status,
+			// Out of its bounds is an error in Home Assistant's log.
+			ValueTemplate:   "{{ [value_json.replicas, " + most + "] | min if value_json.replicas is defined else None }}",
+			CommandTopic:    set,
+			CommandTemplate: "{{ dict(replicas=value | int) | to_json }}",
+			Min:             1, Max: s.MaxReplicas, Step: 1, Mode: "box",
+		}
+	}
+	if s.Versioned {
+		components["version"] = component{
+			Platform: "sensor", Name: named("Version"), EntityCategory: diagnostic, Icon: "mdi:tag-outline",
+			DefaultEntityID: entityID("sensor", s.Name, "version"),
+			StateTopic:      status,
+			ValueTemplate:   "{{ value_json.version | default(None) }}",
+		}
+		components["update"] = component{
+			Platform: "update", Name: named("Update"), EntityCategory: setting, Title: s.Name,
+			DefaultEntityID: entityID("update", s.Name, "update"),
+			StateTopic:      status,
+			ValueTemplate:   rollout,
+			CommandTopic:    set,
+			PayloadInstall:  topics.Update,
+		}
+	}
+	return o.config(serviceThing(s.Name), payload{
+		Device:       device{Name: s.Name, Model: "Service"},
+		Availability: available(o.Tree.Hub(topics.HubAvailability)),
+		Components:   components,
 	})
 }
 
@@ -171,33 +304,36 @@ const (
 		" domains=(value_json.instances or []) | map(attribute='domain') | list) | to_json }}"
 
 	// problem is ON where a wanted service is not well: as a whole (one that is
-	// not wanted is stopped, not pending), or one of its instances while others
-	// run.
+	// not wanted is stopped, not pending), one of its instances while others
+	// run, or a version of it that was taken back.
 	problem = "{% set bad = ['failed', 'backoff'] %}{% set all = value_json.instances or [] %}" +
-		"{{ 'ON' if value_json.state in bad + ['pending']" +
+		"{{ 'ON' if value_json.state in bad + ['pending'] or value_json.update.problem is defined" +
 		" or all | selectattr('state', 'in', bad) | list or all | selectattr('health', 'eq', 'unhealthy') | list else 'OFF' }}"
+
+	// rollout gives the keys that Home Assistant's update takes and no other:
+	// one more and it refuses all. Where nothing runs, nothing is to be updated.
+	rollout = "{% set u = value_json.update %}" +
+		"{{ dict(installed_version=u.installed_version or u.latest_version, latest_version=u.latest_version or u.installed_version," +
+		" in_progress=u.in_progress, update_percentage=u.update_percentage | default(None)," +
+		" release_summary=(u.problem | default(u.waits | default('')))[:255]) | to_json }}"
 )
 
 // connectivity is the entity that stands for a machine: connected or not.
-func connectivity(availabilityTopic, name string) component {
+func connectivity(availabilityTopic string) component {
 	return component{
 		Platform: "binary_sensor", Name: mainFeature, DeviceClass: "connectivity",
-		DefaultEntityID: entityID("binary_sensor", name),
-		StateTopic:      availabilityTopic,
-		PayloadOn:       topics.Online,
-		PayloadOff:      topics.Offline,
+		StateTopic: availabilityTopic,
+		PayloadOn:  topics.Online,
+		PayloadOff: topics.Offline,
 	}
 }
 
-// started is a timestamp: it changes once a run, where an uptime would fill
-// the database.
-func started(statusTopic string, needs []availability, name string) component {
+// uptime is a timestamp: it changes once a run, where a number of seconds would
+// fill the database.
+func uptime(statusTopic string) component {
 	return component{
-		Platform: "sensor", Name: named("Started"), DeviceClass: "timestamp", EntityCategory: diagnostic,
-		DefaultEntityID:  entityID("sensor", name, "started"),
-		StateTopic:       statusTopic,
-		ValueTemplate:    "{{ value_json.started_at }}",
-		Availability:     needs,
-		AvailabilityMode: modeAll,
+		Platform: "sensor", Name: named("Uptime"), DeviceClass: "timestamp", EntityCategory: diagnostic,
+		StateTopic:    statusTopic,
+		ValueTemplate: "{{ value_json.started_at }}",
 	}
 }

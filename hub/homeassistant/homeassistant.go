@@ -16,6 +16,7 @@ package homeassistant
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -31,12 +32,14 @@ type Options struct {
 	HubID           string // UUID of the dominion
 	HubName         string
 	Version         string // of the hub's program
+	Certificate     bool   // the broker has one, that expires
 }
 
 // Config is one device's discovery message. It is to be retained, at QoS 1.
 type Config struct {
-	Topic   string
-	Payload []byte
+	Topic      string
+	Payload    []byte
+	Components map[string]string // the platforms of its components, by key
 }
 
 // Message returns c as it is published.
@@ -119,12 +122,23 @@ func (o Options) config(thing string, p payload) Config {
 	}
 	p.Origin = origin{Name: "Dominion", SWVersion: o.Version, SupportURL: supportURL}
 	p.QoS = 1
+	platforms := make(map[string]string, len(p.Components))
 	for key, c := range p.Components {
 		c.UniqueID = object + "_" + key
 		p.Components[key] = c
+		platforms[key] = c.Platform
 	}
 	// topics.Encode orders the keys of a map, so the bytes are the same each time.
-	return Config{Topic: o.prefix() + "/device/" + object + "/config", Payload: topics.Encode(p)}
+	return Config{Topic: o.topic(object), Payload: topics.Encode(p), Components: platforms}
+}
+
+func (o Options) topic(object string) string { return o.prefix() + "/device/" + object + "/config" }
+
+// HubTopic, DomainTopic and ServiceTopic are where the configs of these are.
+func (o Options) HubTopic() string               { return o.topic(o.object(hubThing)) }
+func (o Options) DomainTopic(name string) string { return o.topic(o.object(domainThing(name))) }
+func (o Options) ServiceTopic(name string) string {
+	return o.topic(o.object(serviceThing(name)))
 }
 
 // entityID proposes the entity id that automations use. All start with
@@ -182,8 +196,8 @@ type availability struct {
 // Assistant's defaults for availability, ON and OFF those for a switch.
 type component struct {
 	Platform         string          `json:"platform"`
-	UniqueID         string          `json:"unique_id"`
-	DefaultEntityID  string          `json:"default_entity_id"`
+	UniqueID         string          `json:"unique_id,omitempty"`
+	DefaultEntityID  string          `json:"default_entity_id,omitempty"`
 	Name             json.RawMessage `json:"name,omitempty"`
 	DeviceClass      string          `json:"device_class,omitempty"`
 	EntityCategory   string          `json:"entity_category,omitempty"`
@@ -193,7 +207,17 @@ type component struct {
 	PayloadOn        string          `json:"payload_on,omitempty"`
 	PayloadOff       string          `json:"payload_off,omitempty"`
 	CommandTopic     string          `json:"command_topic,omitempty"`
+	CommandTemplate  string          `json:"command_template,omitempty"`
 	PayloadPress     string          `json:"payload_press,omitempty"`
+	PayloadInstall   string          `json:"payload_install,omitempty"`
+	LatestTopic      string          `json:"latest_version_topic,omitempty"`
+	LatestTemplate   string          `json:"latest_version_template,omitempty"`
+	Title            string          `json:"title,omitempty"`
+	EventTypes       []string        `json:"event_types,omitempty"`
+	Min              int             `json:"min,omitempty"`
+	Max              int             `json:"max,omitempty"`
+	Step             int             `json:"step,omitempty"`
+	Mode             string          `json:"mode,omitempty"`
 	StateClass       string          `json:"state_class,omitempty"`
 	Unit             string          `json:"unit_of_measurement,omitempty"`
 	Precision        *int            `json:"suggested_display_precision,omitempty"`
@@ -221,3 +245,5 @@ const (
 )
 
 func digits(n int) *int { return &n }
+
+func itoa(n int) string { return strconv.Itoa(n) }

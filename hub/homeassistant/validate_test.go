@@ -11,7 +11,7 @@ import (
 
 // The closed lists below are those of Home Assistant 2026.11 (components/mqtt:
 // schemas.py, discovery.py, config.py, binary_sensor.py, sensor.py, switch.py,
-// button.py), without the keys that came after 2024.11 but default_entity_id,
+// button.py, number.py, event.py, update.py), without the keys that came after 2024.11 but default_entity_id,
 // and without the abbreviations, which nothing here uses.
 
 var (
@@ -32,19 +32,34 @@ var (
 		"switch": set("command_topic command_template state_topic value_template device_class optimistic retain " +
 			"payload_on payload_off state_on state_off"),
 		"button": set("command_topic command_template device_class payload_press retain"),
+		"number": set("command_topic command_template state_topic value_template device_class unit_of_measurement min max mode step " +
+			"optimistic payload_reset retain"),
+		"event": set("state_topic value_template device_class event_types"),
+		"update": set("command_topic device_class display_precision latest_version_template latest_version_topic payload_install " +
+			"release_summary release_url retain state_topic title value_template"),
 	}
 	platformNeeds = map[string][]string{
 		"binary_sensor": {"state_topic"},
 		"sensor":        {"state_topic"},
 		"switch":        {"command_topic"},
 		"button":        {"command_topic"},
+		"number":        {"command_topic"},
+		"event":         {"state_topic", "event_types"},
+		"update":        {"state_topic"},
 	}
 	// deviceClasses holds those in use here; Home Assistant knows more.
 	deviceClasses = map[string]map[string]bool{
 		"binary_sensor": set("connectivity problem running"),
-		"sensor":        set("enum timestamp temperature"),
+		"sensor":        set("enum timestamp temperature data_size"),
 		"switch":        set("switch outlet"),
 		"button":        set("restart update identify"),
+		"event":         set("button doorbell motion"),
+		"update":        set("firmware"),
+	}
+	// classUnits are those of Home Assistant's DEVICE_CLASS_UNITS.
+	classUnits = map[string][]string{
+		"temperature": {"°C", "°F", "K"},
+		"data_size":   {"bit", "kbit", "Mbit", "Gbit", "B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"},
 	}
 	// A sensor that only reports cannot be a setting.
 	categories = map[string]map[string]bool{
@@ -52,6 +67,9 @@ var (
 		"sensor":        set("diagnostic"),
 		"switch":        set("config diagnostic"),
 		"button":        set("config diagnostic"),
+		"number":        set("config diagnostic"),
+		"event":         set("diagnostic"),
+		"update":        set("config diagnostic"),
 	}
 
 	configTopic  = regexp.MustCompile(`^[^+#]+/device/(?:[a-zA-Z0-9_-]+/)?[a-zA-Z0-9_-]+/config$`)
@@ -150,6 +168,7 @@ func faults(c Config, seen map[string]string) []string {
 		}
 		seen[platform+" "+unique] = c.Topic + " " + key
 		checkEntity(key, platform, comp, fault)
+		checkSettings(key, platform, comp, fault)
 		checkAvailability("component "+key, comp, fault)
 
 		name := fmt.Sprint(platform, comp["name"], comp["device_class"])
@@ -199,10 +218,46 @@ func checkEntity(key, platform string, comp map[string]any, fault func(string, .
 		fault("component %s: an enum without options", key)
 	case class == "timestamp" && (hasUnit || hasStateClass):
 		fault("component %s: a timestamp has neither unit nor state_class", key)
-	case class == "temperature" && !slices.Contains([]string{"°C", "°F", "K"}, unit):
-		fault("component %s: %q is no unit of temperature", key, unit)
+	case classUnits[class] != nil && !slices.Contains(classUnits[class], unit):
+		fault("component %s: %q is no unit of %s", key, unit, class)
 	case hasStateClass && !slices.Contains([]string{"measurement", "total", "total_increasing"}, stateClass):
 		fault("component %s: state_class %q", key, stateClass)
+	}
+}
+
+// checkSettings is what the platforms beyond sensors refuse.
+func checkSettings(key, platform string, comp map[string]any, fault func(string, ...any)) {
+	number := func(k string, otherwise float64) float64 {
+		if v, has := comp[k].(float64); has {
+			return v
+		}
+		return otherwise
+	}
+	switch platform {
+	case "number":
+		if least, most := number("min", 1), number("max", 100); least > most {
+			fault("component %s: min %v is above max %v", key, least, most)
+		}
+		if mode, has := comp["mode"].(string); has && !slices.Contains([]string{"auto", "box", "slider"}, mode) {
+			fault("component %s: mode %q", key, mode)
+		}
+		if step := number("step", 1); step < 0.001 {
+			fault("component %s: step %v", key, step)
+		}
+	case "event":
+		types, _ := comp["event_types"].([]any)
+		if len(types) == 0 {
+			fault("component %s: no event_types", key)
+		}
+		for i, one := range types {
+			if s, ok := one.(string); !ok || s == "" || slices.Contains(types[:i], one) {
+				fault("component %s: event type %v is empty or there twice", key, one)
+			}
+		}
+	case "update":
+		if comp["command_topic"] != nil && comp["payload_install"] == nil {
+			fault("component %s: a command_topic without payload_install", key)
+		}
 	}
 }
 

@@ -157,6 +157,22 @@ func (s *Store) Save() error {
 // Err says why the last change is not on disk, nil if it is.
 func (s *Store) Err() error { return s.err }
 
+// ReadNote reads what WriteNote wrote; the zero value where nothing was written
+// or the disk does not give it back, which is said to log. A note is for what
+// changes at another pace than the State and can be done without.
+func ReadNote[T any](s *Store, name string, log *slog.Logger) T {
+	v, _, err := atomicfile.ReadJSON[T](filepath.Join(filepath.Dir(s.path), name), log)
+	if err != nil {
+		log.Warn("going on without a file", "error", err)
+	}
+	return v
+}
+
+// WriteNote writes v into a file of its own beside the State.
+func (s *Store) WriteNote(name string, v any) error {
+	return atomicfile.WriteJSON(filepath.Join(filepath.Dir(s.path), name), v)
+}
+
 func newUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails

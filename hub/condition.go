@@ -1,0 +1,53 @@
+package hub
+
+import (
+	"fmt"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// publishConditions says how we see the domains that changed: of one that is
+// away nobody else can. Before we are ready we see nothing that counts.
+func (h *Hub) publishConditions(c *changes) {
+	if !h.ready {
+		return
+	}
+	for _, d := range h.touched(c) {
+		h.publishCondition(d)
+	}
+}
+
+func (h *Hub) publishCondition(d *domain) {
+	v := topics.Condition{Domain: d.name, State: d.state, Reason: d.trouble()}
+	v.Problem = v.Reason != ""
+	if !d.since.IsZero() {
+		v.Since = topics.At(d.since)
+	}
+	h.retain(h.tree.Domain(topics.DomainCondition, d.name), topics.Encode(v))
+}
+
+// trouble says what is wrong with a domain and what to do, "" where it is well.
+func (d *domain) trouble() string {
+	switch problem := d.problem(); {
+	case problem != "":
+		return problem
+	case d.micro && d.state == topics.DomainIsOffline:
+		return "is offline: " + lookAfter
+	case d.state == topics.DomainIsLost:
+		return "is lost: " + lookAfter
+	}
+	return ""
+}
+
+const lookAfter = "is it switched on and connected? `forget` it if it is gone for good"
+
+// problem says what is wrong with a domain besides that it is away.
+func (d *domain) problem() string {
+	switch s := d.status; {
+	case s != nil && !d.micro && !topics.SameMajor(s.Protocol):
+		return fmt.Sprintf("speaks protocol %s, this hub %s: it is given no services; bring both to the same version", s.Protocol, topics.Protocol)
+	case d.flaps.now():
+		return d.flaps.problem()
+	}
+	return ""
+}

@@ -1,0 +1,243 @@
+package hub
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/homeassistant"
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// discovery is what the hub does for Home Assistant. What it is told and when
+// is decided in package homeassistant; here is where that comes from and goes.
+type discovery struct {
+	options homeassistant.Options
+	book    *homeassistant.Book
+	shown   map[string]any // what the device of a thing shows, by topic
+	again   []func()       // what is still to be said again
+	againAt time.Time      // not sooner
+	unsaved bool
+	saveAt  time.Time // not sooner
+}
+
+// discoveryFile holds what Home Assistant was told, beside the hub's memory: it
+// changes at another pace.
+const discoveryFile = "homeassistant.json"
+
+func newDiscovery(o homeassistant.Options, kept map[string]homeassistant.Told) discovery {
+	return discovery{options: o, book: homeassistant.NewBook(o, kept), shown: make(map[string]any)}
+}
+
+// publishDiscovery says what is to be in Home Assistant, and once all is known
+// that the rest goes.
+func (h *Hub) publishDiscovery(c *changes, now time.Time) {
+	if h.cfg.HomeAssistant.Enabled {
+		h.showAll(c, now)
+	}
+	if !h.ready || !c.whole {
+		return
+	}
+	unheard := make(map[string]bool) // of these we know nothing yet but that they are
+	for _, d := range h.domains {
+		if d.status == nil && h.cfg.HomeAssistant.Enabled {
+			unheard[h.discovery.options.DomainTopic(d.name)] = true
+		}
+	}
+	h.discovery.book.Settled(unheard, now)
+}
+
+func (h *Hub) showAll(c *changes, now time.Time) {
+	o := h.discovery.options
+	h.show(o.HubTopic(), o, o.HubName, func() homeassistant.Config { return homeassistant.Hub(o) }, now)
+	for _, d := range h.touched(c) {
+		s := d.status
+		if s == nil {
+			continue
+		}
+		m := homeassistant.Machine{Name: d.name, ID: d.id, Version: s.Version, OS: s.OS, Arch: s.Arch, Micro: d.micro, Hot: d.hot}
+		defined := m
+		defined.Version, defined.Hot = "", false
+		h.show(o.DomainTopic(d.name), m, digest(defined), func() homeassistant.Config { return homeassistant.Domain(o, m) }, now)
+	}
+	for name := range c.services {
+		v, known := h.views[name]
+		if !known {
+			continue
+		}
+		topic, def := o.ServiceTopic(name), h.definition(name)
+		p := homeassistant.Program{
+			Name: name, MaxReplicas: maxReplicasShown(def),
+			Versioned: v.Version != "" || v.Update.Latest != "" || h.discovery.book.Has(topic, "version"),
+		}
+		h.show(topic, serviceShown{p, definitionOf(def)}, definitionOf(def), func() homeassistant.Config { return homeassistant.Service(o, p) }, now)
+	}
+}
+
+type serviceShown struct {
+	homeassistant.Program
+	definition string // a device that was deleted comes back with another one
+}
+
+// show tells the book of a thing that shows something else than before.
+func (h *Hub) show(topic string, shown any, definition string, write func() homeassistant.Config, now time.Time) {
+	if was, known := h.discovery.shown[topic]; known && was == shown {
+		return
+	}
+	h.discovery.shown[topic] = shown
+	h.discovery.book.Want(topic, definition, write, now)
+}
+
+// hide takes a device out of Home Assistant. It is said at once: what the
+// device showed is cleared after that.
+func (h *Hub) hide(topic string, now time.Time) {
+	delete(h.discovery.shown, topic)
+	h.discovery.book.Leave(topic, now)
+	h.discover(now)
+}
+
+// maxReplicasShown is how many replicas a person may ask for in Home Assistant;
+// 0 where the number is not for a person to choose.
+func maxReplicasShown(d services.Definition) int {
+	const many = 100
+	switch {
+	case d.Exclusive, d.Priority == services.Required && d.Replicas == 0 && d.Scale == nil:
+		return 0
+	case len(d.Domains) > 0:
+		return len(d.Domains)
+	}
+	return many
+}
+
+// definitionOf tells whether two definitions are one, over restarts.
+func definitionOf(d services.Definition) string {
+	ranges := d.Version.String()
+	for _, dep := range d.Dependencies {
+		ranges += "\x00" + dep.Version.String() // it does not show itself as JSON
+	}
+	return digest(struct {
+		services.Definition
+		Ranges string
+	}{d, ranges})
+}
+
+func digest(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		b = fmt.Appendf(nil, "%+v", v)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+// discover says what is due to be said to Home Assistant.
+func (h *Hub) discover(now time.Time) {
+	s := &h.discovery
+	if !h.connected {
+		return
+	}
+	messages, states := s.book.Step(now)
+	for _, m := range messages {
+		h.bus.Publish(m)
+	}
+	if states && h.cfg.HomeAssistant.Enabled {
+		s.again = h.saysAgain()
+	}
+	if n := min(len(s.again), homeassistant.Burst); n > 0 && !now.Before(s.againAt) {
+		for _, say := range s.again[:n] {
+			say()
+		}
+		s.again, s.againAt = s.again[n:], now.Add(homeassistant.Beat)
+	}
+	if len(s.again) > 0 {
+		h.due(s.againAt)
+	}
+	if wake := s.book.Wake(); !wake.IsZero() {
+		h.due(wake)
+	}
+	if s.unsaved = s.book.Changed() || s.unsaved; s.unsaved && !now.Before(s.saveAt) {
+		h.saveDiscovery(now)
+	}
+	if s.unsaved {
+		h.due(s.saveAt)
+	}
+}
+
+// saveDiscovery writes what Home Assistant was told. A disk that does not take
+// it is a warning: the broker keeps the configs, too.
+func (h *Hub) saveDiscovery(now time.Time) {
+	s := &h.discovery
+	if !s.unsaved {
+		return
+	}
+	s.unsaved, s.saveAt = false, now.Add(time.Second)
+	if err := h.store.WriteNote(discoveryFile, s.book.Kept()); err != nil {
+		h.log.Warn("what Home Assistant was told is not kept over a restart of the hub", "error", err)
+		s.unsaved, s.saveAt = true, now.Add(saveInterval)
+	}
+}
+
+// receiveDiscovery takes what comes at Home Assistant's topics. ours is false
+// for others.
+func (h *Hub) receiveDiscovery(m topics.Message, now time.Time) (ours bool) {
+	book := h.discovery.book
+	switch _, own := h.discovery.options.Ours(m.Topic); {
+	case own && m.Retain && len(m.Payload) > 0:
+		book.Retained(m.Topic, m.Payload, now)
+	case own && len(m.Payload) == 0:
+		if book.Emptied(m.Topic) {
+			h.log.Info("a device was deleted in Home Assistant: it stays away until its definition changes", "topic", m.Topic)
+		}
+	case own:
+	case !slices.Contains(h.discovery.options.BirthTopics(), m.Topic):
+		return false
+	case m.Retain: // it may be long ago
+	case string(m.Payload) == topics.Online:
+		// Not all that is in a home answers at the same moment.
+		book.Born(now, time.Second+rand.N(2*time.Second))
+	case string(m.Payload) == topics.Offline:
+		book.Died()
+	}
+	return true
+}
+
+// saysAgain lists what Home Assistant's entities live from: after its birth it
+// is all said again, by whoever says it.
+func (h *Hub) saysAgain() []func() {
+	again := func(topic string, payload func() []byte) func() {
+		return func() {
+			delete(h.published, topic)
+			h.retain(topic, payload())
+		}
+	}
+	all := []func(){
+		again(h.tree.Hub(topics.HubStatus), func() []byte { return topics.Encode(h.hubStatus()) }),
+		again(h.tree.Hub(topics.HubAvailability), func() []byte { return []byte(topics.Online) }),
+	}
+	for _, d := range h.sortedDomains() {
+		all = append(all, func() {
+			if h.domains[d.name] != d {
+				return // forgotten meanwhile
+			}
+			delete(h.published, h.tree.Domain(topics.DomainCondition, d.name))
+			h.publishCondition(d)
+			if d.state == topics.DomainIsOnline && !d.micro {
+				h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
+			}
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.views)) {
+		all = append(all, func() {
+			if v, known := h.views[name]; known {
+				again(h.tree.Service(topics.ServiceStatus, name), func() []byte { return topics.Encode(v) })()
+			}
+		})
+	}
+	return all
+}

@@ -1,0 +1,491 @@
+package homeassistant
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Book keeps what Home Assistant was told, and says what it is to be told next
+// and when. Like the rest of the package it does nothing itself: it is given
+// the time and returns messages. What must survive a restart is in Kept.
+//
+// Home Assistant has rules that none of its documents lists in one place:
+//
+//   - A component that is left out of a config stays. It goes by being sent
+//     once as its platform alone, and must be left out after that.
+//   - It removes only what it has discovered in this run of its own. A removal
+//     that it was not there for leaves entities in its registry for ever, and
+//     one of a device that it does not know is a warning in its log. So what was
+//     removed while it was away is announced once more at its birth, as little
+//     of it as makes it known, and removed after that.
+//   - A config that comes while it still works on an earlier one of the device
+//     is taken in part: different ones of a device are seconds apart.
+//   - When a person deletes a device it publishes the empty config itself.
+type Book struct {
+	options Options
+	entries map[string]*entry // by topic
+	listens time.Time         // until then the broker tells what it keeps
+	online  bool              // connected
+	settled bool              // what nobody asked for by now is to go
+	present bool              // Home Assistant said online in this run, and not offline since
+	states  time.Time         // when to say the states again; zero: not
+	wake    time.Time         // when Step has something to do; zero: nothing
+	changed bool              // Kept gives something else than before
+}
+
+// Told is what is remembered of one config, over restarts.
+type Told struct {
+	// Components are the platforms of those that Home Assistant may have, by key.
+	Components map[string]string `json:"components,omitempty"`
+	// Gone is a device that was removed while Home Assistant may have been away.
+	Gone bool `json:"gone,omitempty"`
+	// Deleted is set where a person deleted the device in Home Assistant: the
+	// definition that it had then. It stays away until it has another.
+	Deleted string `json:"deleted,omitempty"`
+}
+
+type entry struct {
+	Told
+	write      func() Config // nil: it is not to be there
+	definition string
+	known      bool              // the broker keeps said
+	said       [sha256.Size]byte // of the payload
+	at         time.Time         // of the last message
+	due        time.Time         // when to look at it; zero: nothing is to be done
+	repeat     bool              // Home Assistant was born: also what it was told before
+	revive     bool              // and what it may have missed to lose is announced once more
+	heard      bool              // it was there for what it is to lose
+	marked     bool              // it has been told which components go
+	echoes     int               // removals of ours that come back from the broker
+}
+
+const (
+	// listen is how long the broker is given to tell what it keeps.
+	listen = time.Second
+	// apart is the time between two configs of one device.
+	apart = 5 * time.Second
+	// Burst messages go out at once, and the next ones after a Beat: Home
+	// Assistant works on one thing at a time.
+	Burst = 10
+	Beat  = 50 * time.Millisecond
+	// statesAfter is the time between the last config and the states: entities
+	// are set up, and listen.
+	statesAfter = 2 * time.Second
+	// most is beyond what any home has to show.
+	most = 4096
+)
+
+// NewBook returns a book that goes on where Kept was.
+func NewBook(o Options, kept map[string]Told) *Book {
+	b := &Book{options: o, entries: make(map[string]*entry)}
+	for topic, t := range kept {
+		b.entries[topic] = &entry{Told: t}
+	}
+	return b
+}
+
+// Kept is what must survive a restart, by topic.
+func (b *Book) Kept() map[string]Told {
+	kept := make(map[string]Told)
+	for topic, e := range b.entries {
+		if len(e.Components) > 0 || e.Gone || e.Deleted != "" {
+			kept[topic] = e.Told
+		}
+	}
+	return kept
+}
+
+// Changed tells whether Kept is another than when it was last asked so.
+func (b *Book) Changed() bool {
+	was := b.changed
+	b.changed = false
+	return was
+}
+
+// Has tells whether Home Assistant was told of a component, now or in an
+// earlier run. What a device once had it keeps: it must not go and come back
+// with what the hub happens to know after a restart.
+func (b *Book) Has(topic, component string) bool {
+	e := b.entries[topic]
+	return e != nil && e.Components[component] != ""
+}
+
+// Connected begins to listen to what the broker keeps.
+func (b *Book) Connected(now time.Time) {
+	b.online, b.listens = true, now.Add(listen)
+	for _, e := range b.entries {
+		if e.write != nil {
+			b.at(e, b.listens)
+		}
+	}
+}
+
+// Disconnected forgets what the broker keeps: the next one may be another.
+func (b *Book) Disconnected() {
+	b.online, b.present = false, false
+	for _, e := range b.entries {
+		e.known, e.echoes = false, 0
+	}
+}
+
+// Want says that a device is to be there, with the config that write gives. Of
+// a device that a person deleted the definition decides whether it comes back.
+func (b *Book) Want(topic, definition string, write func() Config, now time.Time) {
+	e := b.entry(topic)
+	e.write, e.definition = write, definition
+	if e.Deleted != "" && e.Deleted != definition {
+		e.Deleted, b.changed = "", true
+	}
+	if e.Gone { // it is there again: as told as its components
+		e.Gone, b.changed = false, true
+	}
+	b.at(e, later(now, b.listens))
+}
+
+// Leave says that a device is not to be there any more. What it was told at
+// this moment is in the messages of the next Step.
+func (b *Book) Leave(topic string, now time.Time) {
+	e := b.entries[topic]
+	if e == nil || e.Gone {
+		return
+	}
+	e.write = nil
+	if e.Deleted != "" {
+		e.Deleted, b.changed = "", true
+	}
+	b.ends(e, now)
+}
+
+// Settled says that all is wanted that is to be there: the rest goes, but for
+// what is spared.
+func (b *Book) Settled(spared map[string]bool, now time.Time) {
+	b.settled = true
+	for topic, e := range b.entries {
+		if e.write == nil && !spared[topic] {
+			b.Leave(topic, now)
+		}
+	}
+}
+
+// ends lets a device go that the broker or Home Assistant may have.
+func (b *Book) ends(e *entry, now time.Time) {
+	if e.known || len(e.Components) > 0 {
+		b.at(e, now)
+	}
+}
+
+// Retained takes a config of ours that the broker has kept.
+func (b *Book) Retained(topic string, payload []byte, now time.Time) {
+	if b.entries[topic] == nil && len(b.entries) >= most {
+		return
+	}
+	e := b.entry(topic)
+	if e.known {
+		return // we have said something since
+	}
+	e.known, e.said = true, sha256.Sum256(payload)
+	if e.Deleted != "" || e.Gone { // somebody put it there again
+		e.Deleted, e.Gone, b.changed = "", false, true
+	}
+	for key, platform := range platforms(payload) {
+		if e.Components[key] == "" {
+			e.add(key, platform)
+			b.changed = true
+		}
+	}
+	if b.settled && e.write == nil {
+		b.at(e, now)
+	}
+}
+
+// Emptied takes an empty config that was published just now: by ourselves, or
+// by Home Assistant because a person deleted the device. It tells which.
+func (b *Book) Emptied(topic string) (deleted bool) {
+	e := b.entries[topic]
+	switch {
+	case e == nil:
+		return false
+	case e.echoes > 0:
+		if e.echoes--; e.echoes == 0 && e.forgotten() {
+			delete(b.entries, topic)
+		}
+		return false
+	case e.write == nil, !e.known, e.Deleted != "":
+		return false
+	}
+	e.Told, b.changed = Told{Deleted: e.definition}, true
+	e.known, e.due, e.repeat, e.revive, e.heard, e.marked = false, time.Time{}, false, false, false, false
+	return true
+}
+
+// Born says that Home Assistant is ready. After the delay, which the caller
+// draws by chance so that not all that is in a home answers at once, it is told
+// everything again.
+func (b *Book) Born(now time.Time, delay time.Duration) {
+	b.present = true
+	for _, e := range b.entries {
+		if e.Deleted == "" && (e.write != nil || e.Gone) {
+			e.repeat, e.revive, e.heard, e.marked = e.write != nil, true, false, false
+			b.at(e, now.Add(delay))
+		}
+	}
+	b.states = now.Add(delay + statesAfter)
+	b.wakeAt(b.states)
+}
+
+// Died says that Home Assistant is away.
+func (b *Book) Died() { b.present = false }
+
+// Wake is when Step has something to do; zero: not before somebody says
+// something.
+func (b *Book) Wake() time.Time {
+	if !b.online {
+		return time.Time{}
+	}
+	return b.wake
+}
+
+// Step returns what is to be published now, and whether the states are due to
+// be said again.
+func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
+	if !b.online || b.wake.IsZero() || now.Before(b.wake) {
+		return nil, false
+	}
+	var due []string
+	b.wake = time.Time{}
+	for topic, e := range b.entries {
+		switch {
+		case e.due.IsZero():
+		case now.Before(e.due):
+			b.wakeAt(e.due)
+		default:
+			due = append(due, topic)
+		}
+	}
+	slices.SortFunc(due, b.order)
+	told, owed := 0, false
+	for _, topic := range due {
+		e := b.entries[topic]
+		if told >= Burst && e.write != nil {
+			b.wakeAt(now.Add(Beat)) // removals do not wait: what they showed is cleared after them
+			owed = true
+			continue
+		}
+		e.due = time.Time{}
+		if m, said := b.act(topic, e, now); said {
+			e.at = now
+			out = append(out, m)
+			told++
+		}
+		if e.echoes == 0 && e.forgotten() {
+			delete(b.entries, topic)
+		}
+	}
+	switch {
+	case b.states.IsZero():
+	case owed:
+		b.states = now.Add(statesAfter)
+	case !now.Before(b.states):
+		b.states, states = time.Time{}, true
+	}
+	if !b.states.IsZero() {
+		b.wakeAt(b.states)
+	}
+	return out, states
+}
+
+// order puts the hub first: the others are reached through it.
+func (b *Book) order(x, y string) int {
+	first := func(topic string) int {
+		if topic == b.options.HubTopic() {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(first(x)-first(y), strings.Compare(x, y))
+}
+
+// act does the next thing about one device.
+func (b *Book) act(topic string, e *entry, now time.Time) (topics.Message, bool) {
+	if e.write == nil {
+		return b.remove(topic, e, now)
+	}
+	if e.Deleted != "" {
+		return topics.Message{}, false
+	}
+	c := e.write()
+	lost := make(map[string]string)
+	for key, platform := range e.Components {
+		if c.Components[key] != platform {
+			lost[key] = platform
+		}
+	}
+	switch {
+	case len(lost) == 0:
+	case e.revive: // so that it has what it is to lose, whenever it was started
+		e.revive, e.heard = false, true
+		b.at(e, now.Add(apart))
+		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(c.Payload, lost, b.stub(topic))}, true
+	case e.marked:
+		e.Components, b.changed = nil, true
+		e.heard, e.marked, lost = false, false, nil
+	default:
+		c.Payload = b.with(c.Payload, lost, marker)
+		if e.marked = b.present || e.heard; e.marked {
+			b.at(e, now.Add(apart))
+		}
+	}
+	e.revive = false
+	for key, platform := range c.Components {
+		if e.Components[key] == "" { // one that changes its platform loses the old one first
+			e.add(key, platform)
+			b.changed = true
+		}
+	}
+	sum := sha256.Sum256(c.Payload)
+	if e.known && e.said == sum && !e.repeat {
+		return topics.Message{}, false
+	}
+	e.known, e.said, e.repeat = true, sum, false
+	return topics.Message{Topic: topic, Payload: c.Payload, QoS: 1, Retain: true}, true
+}
+
+// remove takes a device away.
+func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bool) {
+	if e.revive {
+		e.revive, e.heard = false, true
+		b.at(e, now.Add(apart))
+		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), e.Components, b.stub(topic))}, true
+	}
+	if b.present || e.heard {
+		e.Told = Told{}
+	} else {
+		e.Gone = true
+	}
+	b.changed = true
+	e.known, e.heard, e.repeat = false, false, false
+	e.echoes++
+	return Removal(topic), true
+}
+
+// marker is a component that goes.
+func marker(_, platform string) component { return component{Platform: platform} }
+
+// stub is the least that makes Home Assistant know a component. It listens
+// where nobody speaks.
+func (b *Book) stub(topic string) func(key, platform string) component {
+	object, _ := b.options.Ours(topic)
+	nowhere := strings.TrimSuffix(topic, "config") + "removed"
+	return func(key, platform string) component {
+		c := component{Platform: platform, UniqueID: object + "_" + key, StateTopic: nowhere}
+		switch platform {
+		case "button":
+			c.StateTopic, c.CommandTopic = "", nowhere
+		case "switch", "number":
+			c.CommandTopic = nowhere
+		case "event":
+			c.EventTypes = []string{"removed"}
+		}
+		return c
+	}
+}
+
+// bare is a device without components.
+func (b *Book) bare(topic string) []byte {
+	object, _ := b.options.Ours(topic)
+	return topics.Encode(payload{
+		Device: device{Identifiers: []string{object}, Name: object, Manufacturer: "Dominion", Model: "Removed"},
+		Origin: origin{Name: "Dominion", SWVersion: b.options.Version, SupportURL: supportURL},
+	})
+}
+
+// with puts components into a config.
+func (b *Book) with(config []byte, more map[string]string, as func(key, platform string) component) []byte {
+	var root map[string]json.RawMessage
+	var components map[string]json.RawMessage
+	if json.Unmarshal(config, &root) != nil || json.Unmarshal(root["components"], &components) != nil {
+		return config // never: it is ours
+	}
+	if components == nil {
+		components = make(map[string]json.RawMessage)
+	}
+	for key, platform := range more {
+		components[key] = topics.Encode(as(key, platform))
+	}
+	root["components"] = topics.Encode(components)
+	return topics.Encode(root)
+}
+
+// platforms reads the components of a config that an earlier run wrote.
+func platforms(config []byte) map[string]string {
+	var root struct {
+		Components map[string]struct {
+			Platform string `json:"platform"`
+			UniqueID string `json:"unique_id"`
+		} `json:"components"`
+	}
+	if json.Unmarshal(config, &root) != nil {
+		return nil
+	}
+	all := make(map[string]string)
+	for key, c := range root.Components {
+		if c.Platform != "" && c.UniqueID != "" && len(all) < maxComponents {
+			all[key] = c.Platform
+		}
+	}
+	return all
+}
+
+// maxComponents bounds what one device is remembered to have.
+const maxComponents = 100
+
+func (b *Book) entry(topic string) *entry {
+	e := b.entries[topic]
+	if e == nil {
+		e = new(entry)
+		b.entries[topic] = e
+	}
+	return e
+}
+
+func (e *entry) add(key, platform string) {
+	e.Components = maps.Clone(e.Components) // Kept was given it
+	if e.Components == nil {
+		e.Components = make(map[string]string)
+	}
+	e.Components[key] = platform
+}
+
+// forgotten tells whether nothing is to be remembered of it.
+func (e *entry) forgotten() bool {
+	return e.write == nil && !e.known && !e.Gone && e.Deleted == "" && len(e.Components) == 0 && e.due.IsZero()
+}
+
+// at lets Step look at a device, not sooner than is good for Home Assistant.
+func (b *Book) at(e *entry, t time.Time) {
+	if !e.at.IsZero() {
+		t = later(t, e.at.Add(apart))
+	}
+	e.due = t
+	b.wakeAt(t)
+}
+
+func (b *Book) wakeAt(t time.Time) {
+	if b.wake.IsZero() || t.Before(b.wake) {
+		b.wake = t
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
