@@ -74,7 +74,7 @@ func (b *Broker) prove(c engine.Client, user string, password []byte) error {
 	if b.guesses.wait(c.Remote, user) {
 		return turnedAway{engine.ErrBusy, "too many wrong passwords from there: it has to wait"}
 	}
-	right, err := b.check(known, password)
+	right, err := b.check(c, user, known, password)
 	if err != nil {
 		return err
 	}
@@ -86,6 +86,10 @@ func (b *Broker) prove(c engine.Client, user string, password []byte) error {
 	return nil
 }
 
+// longestPassword is what bcrypt looks at: of one that is longer it would take
+// the beginning for the whole.
+const longestPassword = 72
+
 // digest stands for a password in memory: useless without the key of this run.
 type digest [sha256.Size]byte
 
@@ -96,7 +100,7 @@ var noHash = []byte("$2a$10$DnEL4IBCRCCu22LPWSUJWuLgnkVk5fOCNd4d5h8nnxOgpQ8ymPYd
 // check tells whether a password is the account's. Hashes are computed a few at
 // a time: whoever sends passwords is not to take the machine. With too many
 // waiting the broker is busy.
-func (b *Broker) check(a account, password []byte) (bool, error) {
+func (b *Broker) check(c engine.Client, user string, a account, password []byte) (bool, error) {
 	if a.hash == nil && a.password != "" {
 		return subtle.ConstantTimeCompare([]byte(a.password), password) == 1, nil
 	}
@@ -117,11 +121,14 @@ func (b *Broker) check(a account, password []byte) (bool, error) {
 	case <-timer.C:
 		return false, engine.ErrBusy
 	}
+	if b.guesses.wait(c.Remote, user) { // of many at once the first ones were wrong meanwhile
+		return false, engine.ErrBusy
+	}
 	hash := a.hash
 	if hash == nil {
 		hash = noHash
 	}
-	right := bcrypt.CompareHashAndPassword(hash, password) == nil && a.hash != nil
+	right := bcrypt.CompareHashAndPassword(hash, password) == nil && a.hash != nil && len(password) <= longestPassword
 	if right && a.proved != nil {
 		a.proved.Store(&sum)
 	}

@@ -283,6 +283,8 @@ func TestWebSocketOrigin(t *testing.T) {
 		{there, "hub.lan" + there, "http://hub.lan", true},
 		{there, "hub.lan" + there, "http://HUB.lan:8123", true},
 		{there, "hub.lan" + there, "http://evil.example", false},
+		{there, "evil.example" + there, "http://evil.example", false}, // the same where everybody is let in
+		{there, "192.0.2.1" + there, "http://192.0.2.1", true},
 	} {
 		header := http.Header{"Host": {c.host}}
 		if c.origin != "" {

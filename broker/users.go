@@ -84,6 +84,9 @@ func (b *Broker) newAccounts(s settings, stored []storedUser) (*accounts, error)
 	return all, nil
 }
 
+// maxCost bounds what one wrong password costs: some 2 s of a core of a PC.
+const maxCost = 15
+
 func (u User) account() (account, error) {
 	a := account{role: u.Role, certificate: u.Certificate, proved: new(atomic.Pointer[digest])}
 	switch {
@@ -98,8 +101,11 @@ func (u User) account() (account, error) {
 	case u.PasswordFile == "" && u.PasswordHash == "":
 		return a, nil
 	case u.PasswordHash != "":
-		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil {
+		switch cost, err := bcrypt.Cost([]byte(u.PasswordHash)); {
+		case err != nil:
 			return a, errors.New("its password_hash is no bcrypt hash")
+		case cost > maxCost:
+			return a, fmt.Errorf("its password_hash has cost %d: more than %d would keep this machine busy with wrong passwords", cost, maxCost)
 		}
 		a.hash = []byte(u.PasswordHash)
 		return a, nil

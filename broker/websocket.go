@@ -22,7 +22,10 @@ const headerTimeout = 10 * time.Second
 func (b *Broker) serveWebSocket(l *listener) {
 	upgrader := websocket.Upgrader{
 		Subprotocols: []string{"mqtt"},
-		CheckOrigin:  func(r *http.Request) bool { return sameHost(r, l.private) },
+		CheckOrigin: func(r *http.Request) bool {
+			_, page := r.Header["Origin"]
+			return sameHost(r, l.private) && (!page || atHome(hostname(r.Host)) || !b.anonymousAt(l.scheme))
+		},
 	}
 	server := http.Server{
 		ReadHeaderTimeout: headerTimeout,
@@ -62,6 +65,23 @@ func sameHost(r *http.Request, loopback bool) bool {
 	}
 	origin, err := url.Parse(origins[0])
 	return err == nil && origin.Hostname() != "" && strings.EqualFold(origin.Hostname(), host)
+}
+
+// atHome tells whether a host is named in a way that the owner of a page on the
+// Internet cannot give to an address of this home: a page whose own name leads
+// here (DNS rebinding) is of the same host. Where everybody is let in it would
+// do what it likes.
+func atHome(host string) bool {
+	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
+		return true
+	}
+	host = strings.ToLower(host)
+	for _, ending := range []string{".local", ".lan", ".home", ".internal", ".home.arpa", ".localhost"} {
+		if strings.HasSuffix(host, ending) {
+			return true
+		}
+	}
+	return false
 }
 
 func isLoopback(host string) bool {

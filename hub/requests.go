@@ -24,6 +24,9 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	ask, err := topics.Decode[topics.Ask](m.Topic, orEmpty(m.Payload))
 	var data any
 	if err == nil {
+		err = h.mayAsk(verb, ask, m)
+	}
+	if err == nil {
 		data, err = h.answer(verb, ask, now)
 	}
 	reply := topics.Accept(ask.Transaction, data)
@@ -34,21 +37,12 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 		}
 	}
 	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, topics.Encode(reply))
-	if h.mayAnswerAt(m.ResponseTopic) {
+	if h.mayAnswerAt(verb, m) {
 		answer.Topic, answer.Correlation = m.ResponseTopic, m.Correlation
 	} else if a, ok := h.tree.Parse(ask.Response); ok && a.Kind == topics.ResponseTo && a.Verb == verb {
 		answer.Topic = ask.Response
 	}
 	h.bus.Publish(answer)
-}
-
-// mayAnswerAt tells whether an asker may choose a topic for the answer. With
-// the hub's rights it would otherwise speak at topics that are not its own.
-func (h *Hub) mayAnswerAt(topic string) bool {
-	ours := topic == h.tree.Prefix() || strings.HasPrefix(topic, h.tree.Prefix()+"/")
-	answers := strings.HasPrefix(topic, h.tree.Prefix()+"/response/")
-	return topic != "" && !strings.ContainsAny(topic, "+#$") && (!ours || answers) &&
-		!strings.HasPrefix(topic, h.cfg.HomeAssistant.DiscoveryPrefix+"/")
 }
 
 // orEmpty lets people ask with an empty payload.

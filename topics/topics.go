@@ -140,6 +140,9 @@ type Message struct {
 	// names; empty over MQTT 3.1.1.
 	ResponseTopic string
 	Correlation   []byte
+	// User and Client are who published an incoming message, where our own
+	// broker hands it over. User "" is nobody's, or the hub itself.
+	User, Client string
 }
 
 // Address is a parsed topic.

@@ -214,10 +214,10 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 			c.e.stats.published.Add(1)
 			return nil
 		}
-		t.publish(received(p, r.topic, c.s.id), r, nil)
+		t.publish(received(p, r.topic, c.s.client.Load()), r, nil)
 		return nil
 	}
-	t.publish(received(p, r.topic, c.s.id), r, &a)
+	t.publish(received(p, r.topic, c.s.client.Load()), r, &a)
 	return nil
 }
 

@@ -49,11 +49,11 @@ func (e *Engine) sendWill(w *will) {
 		e.log.Warn("a will was not published: its client may not publish there any more", "client", w.of.ID, "topic", w.m.Topic)
 		return
 	}
-	m := w.m
+	copied := *w.m
+	m := &copied
+	m.user = w.of.User
 	if w.life > 0 {
-		copied := *m
-		copied.Expires = time.Now().Add(time.Duration(w.life) * time.Second)
-		m = &copied
+		m.Expires = time.Now().Add(time.Duration(w.life) * time.Second)
 	}
 	e.stats.wills.Add(1)
 	e.noticed(&w.of, m.Topic, "its will is published")

@@ -15,6 +15,7 @@ import (
 type message struct {
 	store.Message
 	forward []byte // the properties for subscribers of MQTT 5, encoded once
+	user    string // of the publisher; "" also where the message was stored
 }
 
 // size is what a message counts for in a queue.
@@ -23,12 +24,12 @@ func (m *message) size() int { return len(m.Topic) + len(m.Payload) + len(m.forw
 func (m *message) expired(now time.Time) bool { return !m.Expires.IsZero() && !m.Expires.After(now) }
 
 // received makes a message of a PUBLISH whose slices are not ours to keep.
-func received(p *wire.Publish, topic, publisher string) *message {
-	m := &message{Message: store.Message{
+func received(p *wire.Publish, topic string, by *Client) *message {
+	m := &message{user: by.User, Message: store.Message{
 		Topic:     topic,
 		QoS:       p.QoS,
 		Retain:    p.Retain,
-		Publisher: publisher,
+		Publisher: by.ID,
 	}}
 	if len(p.Payload) > 0 {
 		m.Payload = bytes.Clone(p.Payload)
@@ -99,5 +100,7 @@ func (m *message) topics() topics.Message {
 		Retain:        m.Retain,
 		ResponseTopic: m.Properties.ResponseTopic,
 		Correlation:   m.Properties.Correlation,
+		User:          m.user,
+		Client:        m.Publisher,
 	}
 }
