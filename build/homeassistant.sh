@@ -107,6 +107,8 @@ while todo:
     manifest = json.loads((components / name / "manifest.json").read_text())
     needs += [r for r in manifest.get("requirements", []) if r not in needs]
     todo += manifest.get("dependencies", [])
+    if name == "mqtt":
+        todo += manifest.get("after_dependencies", [])  # its dialogue imports them
 print("\n".join(needs))
 PYTHON
 # Some can only be had as sources, and there is no compiler: Home Assistant
@@ -120,6 +122,10 @@ while read -r need; do
 	say "without $need, which pip could not install"
 done <"$root/tmp/requirements"
 
+inside python3 -c 'import homeassistant.components.mqtt.config_flow' >>"$log" 2>&1 || {
+	last
+	fail "its MQTT integration cannot be imported: something that it needs was not installed"
+}
 version=$(inside hass --version) || fail "hass --version failed"
 mkdir -p "$root/conf"
 umount "$root/proc"
