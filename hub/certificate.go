@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -57,14 +56,16 @@ func (h *Hub) expireCertificate(now time.Time) {
 }
 
 // problem says what is wrong with the certificate, "" while it holds for long.
+// It names the day, not how far that is: it is said once, and stays true.
 func (c *certificate) problem(now time.Time) string {
-	switch left := c.until.Sub(now); {
-	case c.until.IsZero() || left > warnings[0]:
+	left := c.until.Sub(now)
+	if c.until.IsZero() || left > warnings[0] {
 		return ""
-	case left <= 0:
-		return "the broker's certificate has expired on " + c.until.UTC().Format(time.DateOnly) + ": put a new one at cert_file and key_file, they are read when they change"
-	default:
-		return fmt.Sprintf("the broker's certificate expires on %s, in %s: put a new one at cert_file and key_file, they are read when they change",
-			c.until.UTC().Format(time.DateOnly), count(int(left/(24*time.Hour)), "day"))
 	}
+	ends := "expires on "
+	if left <= 0 {
+		ends = "has expired on "
+	}
+	return "the broker's certificate " + ends + c.until.UTC().Format(time.DateOnly) +
+		": put a new one at cert_file and key_file, they are read when they change"
 }

@@ -20,9 +20,10 @@ import (
 type discovery struct {
 	options homeassistant.Options
 	book    *homeassistant.Book
-	shown   map[string]any // what the device of a thing shows, by topic
-	again   []func()       // what is still to be said again
-	againAt time.Time      // not sooner
+	shown   map[string]any      // what the device of a thing shows, by topic
+	after   map[string][]string // what is cleared once the device is, by its topic
+	again   []func()            // what is still to be said again
+	againAt time.Time           // not sooner
 	unsaved bool
 	saveAt  time.Time // not sooner
 }
@@ -32,7 +33,7 @@ type discovery struct {
 const discoveryFile = "homeassistant.json"
 
 func newDiscovery(o homeassistant.Options, kept map[string]homeassistant.Told) discovery {
-	return discovery{options: o, book: homeassistant.NewBook(o, kept), shown: make(map[string]any)}
+	return discovery{options: o, book: homeassistant.NewBook(o, kept), shown: make(map[string]any), after: make(map[string][]string)}
 }
 
 // publishDiscovery says what is to be in Home Assistant, and once all is known
@@ -91,15 +92,24 @@ func (h *Hub) show(topic string, shown any, definition string, write func() home
 		return
 	}
 	h.discovery.shown[topic] = shown
+	delete(h.discovery.after, topic)
 	h.discovery.book.Want(topic, definition, write, now)
 }
 
-// hide takes a device out of Home Assistant. It is said at once: what the
-// device showed is cleared after that.
-func (h *Hub) hide(topic string, now time.Time) {
-	delete(h.discovery.shown, topic)
-	h.discovery.book.Leave(topic, now)
+// hide takes a device out of Home Assistant, and after that what it showed out
+// of the broker: its templates complain about a state that is empty.
+func (h *Hub) hide(topic string, states []string, now time.Time) {
+	s := &h.discovery
+	delete(s.shown, topic)
+	s.book.Leave(topic, now)
 	h.discover(now)
+	if s.book.Leaving(topic) {
+		s.after[topic] = states
+		return
+	}
+	for _, state := range states {
+		h.clear(state)
+	}
 }
 
 // maxReplicasShown is how many replicas a person may ask for in Home Assistant;
@@ -145,6 +155,12 @@ func (h *Hub) discover(now time.Time) {
 	messages, states := s.book.Step(now)
 	for _, m := range messages {
 		h.bus.Publish(m)
+		if len(m.Payload) == 0 {
+			for _, state := range s.after[m.Topic] {
+				h.clear(state)
+			}
+			delete(s.after, m.Topic)
+		}
 	}
 	if states && h.cfg.HomeAssistant.Enabled {
 		s.again = h.saysAgain()

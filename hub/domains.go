@@ -491,10 +491,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	delete(h.domains, name)
 	h.sorted = nil
 	h.touch(name)
-	h.hide(h.discovery.options.DomainTopic(name), now)
-	for _, topic := range h.tree.DomainTopics(name) {
-		h.clear(topic)
-	}
+	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)
 	h.event(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return nil
 }

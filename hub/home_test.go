@@ -42,6 +42,7 @@ type home struct {
 	said     []string // topics, in the order of what was published
 	events   []topics.Event
 	before   []topics.Message     // what the broker has kept when the hub starts
+	until    func() time.Time     // of the broker's certificate; nil: it has none
 	answered func(topics.Message) // sees every message; nil: nobody
 }
 
@@ -95,7 +96,7 @@ func (h *home) start() {
 		h.Fatal(err)
 	}
 	h.broker = b
-	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Log: log})
+	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Certificate: h.until, Log: log})
 	if err := h.hub.Attach(b); err != nil {
 		h.Fatal(err)
 	}

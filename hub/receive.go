@@ -175,13 +175,9 @@ func (h *Hub) dropLeftovers(now time.Time) {
 	clear(h.leftover)
 }
 
-// clearService takes all that was said of a service out of the broker, Home
-// Assistant's part first: its templates complain about an empty state.
+// clearService takes all that was said of a service out of the broker.
 func (h *Hub) clearService(name string, now time.Time) {
-	h.hide(h.discovery.options.ServiceTopic(name), now)
-	for _, topic := range h.tree.ServiceTopics(name) {
-		h.clear(topic)
-	}
+	h.hide(h.discovery.options.ServiceTopic(name), h.tree.ServiceTopics(name), now)
 }
 
 // defined tells whether a service is in the configuration, or was and still stops.

@@ -26,6 +26,7 @@ func TestLeftoversAreClearedInOrder(t *testing.T) {
 		config := "homeassistant/device/dominion_" + h.hub.ID()[:8] + "_service_old/config"
 		h.hub.Deliver(topics.Message{Topic: config, Payload: []byte(`{"components":{"state":{"platform":"sensor","unique_id":"x"}}}`), Retain: true})
 		h.hub.Deliver(topics.Message{Topic: "dominion/service/old/status", Payload: []byte(`{}`), Retain: true})
+		time.Sleep(10 * time.Second)
 		if !h.inOrder(config, "dominion/service/old/status") {
 			h.Error("the status was cleared before the config")
 		}

@@ -62,7 +62,7 @@ type entry struct {
 	repeat     bool              // Home Assistant was born: also what it was told before
 	revive     bool              // and what it may have missed to lose is announced once more
 	heard      bool              // it was there for what it is to lose
-	marked     bool              // it has been told which components go
+	marked     map[string]string // the components that it has been told to lose
 	echoes     int               // removals of ours that come back from the broker
 }
 
@@ -71,6 +71,9 @@ const (
 	listen = time.Second
 	// apart is the time between two configs of one device.
 	apart = 5 * time.Second
+	// sets is how long after its birth Home Assistant may still set up what the
+	// broker gave it.
+	sets = 2 * time.Second
 	// Burst messages go out at once, and the next ones after a Beat: Home
 	// Assistant works on one thing at a time.
 	Burst = 10
@@ -129,7 +132,8 @@ func (b *Book) Connected(now time.Time) {
 
 // Disconnected forgets what the broker keeps: the next one may be another.
 func (b *Book) Disconnected() {
-	b.online, b.present = false, false
+	b.Died()
+	b.online = false
 	for _, e := range b.entries {
 		e.known, e.echoes = false, 0
 	}
@@ -149,8 +153,9 @@ func (b *Book) Want(topic, definition string, write func() Config, now time.Time
 	b.at(e, later(now, b.listens))
 }
 
-// Leave says that a device is not to be there any more. What it was told at
-// this moment is in the messages of the next Step.
+// Leave says that a device is not to be there any more. Its removal is in the
+// messages of the next Step, or, where it was told of a moment ago, of a later
+// one: Leaving.
 func (b *Book) Leave(topic string, now time.Time) {
 	e := b.entries[topic]
 	if e == nil || e.Gone {
@@ -161,6 +166,12 @@ func (b *Book) Leave(topic string, now time.Time) {
 		e.Deleted, b.changed = "", true
 	}
 	b.ends(e, now)
+}
+
+// Leaving tells whether a removal is still to be said.
+func (b *Book) Leaving(topic string) bool {
+	e := b.entries[topic]
+	return e != nil && e.write == nil && !e.due.IsZero() && e.leaves()
 }
 
 // Settled says that all is wanted that is to be there: the rest goes, but for
@@ -176,9 +187,14 @@ func (b *Book) Settled(spared map[string]bool, now time.Time) {
 
 // ends lets a device go that the broker or Home Assistant may have.
 func (b *Book) ends(e *entry, now time.Time) {
-	if e.known || len(e.Components) > 0 {
+	if e.leaves() {
 		b.at(e, now)
 	}
+}
+
+// leaves tells whether there is something of it to be removed.
+func (e *entry) leaves() bool {
+	return e.known || len(e.Components) > 0 && (!e.Gone || e.heard)
 }
 
 // Retained takes a config of ours that the broker has kept.
@@ -191,6 +207,7 @@ func (b *Book) Retained(topic string, payload []byte, now time.Time) {
 		return // we have said something since
 	}
 	e.known, e.said = true, sha256.Sum256(payload)
+	e.at = now                     // for Home Assistant, too, may hear it only now
 	if e.Deleted != "" || e.Gone { // somebody put it there again
 		e.Deleted, e.Gone, b.changed = "", false, true
 	}
@@ -213,15 +230,13 @@ func (b *Book) Emptied(topic string) (deleted bool) {
 	case e == nil:
 		return false
 	case e.echoes > 0:
-		if e.echoes--; e.echoes == 0 && e.forgotten() {
-			delete(b.entries, topic)
-		}
+		e.echoes--
 		return false
 	case e.write == nil, !e.known, e.Deleted != "":
 		return false
 	}
 	e.Told, b.changed = Told{Deleted: e.definition}, true
-	e.known, e.due, e.repeat, e.revive, e.heard, e.marked = false, time.Time{}, false, false, false, false
+	e.known, e.due, e.repeat, e.revive, e.heard, e.marked = false, time.Time{}, false, false, false, nil
 	return true
 }
 
@@ -231,8 +246,9 @@ func (b *Book) Emptied(topic string) (deleted bool) {
 func (b *Book) Born(now time.Time, delay time.Duration) {
 	b.present = true
 	for _, e := range b.entries {
-		if e.Deleted == "" && (e.write != nil || e.Gone) {
-			e.repeat, e.revive, e.heard, e.marked = e.write != nil, true, false, false
+		e.at = later(e.at, now.Add(sets-apart))
+		if e.Deleted == "" && (e.write != nil || e.leaves() || e.Gone) {
+			e.repeat, e.revive, e.heard, e.marked = e.write != nil, true, false, nil
 			b.at(e, now.Add(delay))
 		}
 	}
@@ -241,7 +257,12 @@ func (b *Book) Born(now time.Time, delay time.Duration) {
 }
 
 // Died says that Home Assistant is away.
-func (b *Book) Died() { b.present = false }
+func (b *Book) Died() {
+	b.present = false
+	for _, e := range b.entries {
+		e.revive, e.heard, e.marked = false, false, nil // it may not hear the rest
+	}
+}
 
 // Wake is when Step has something to do; zero: not before somebody says
 // something.
@@ -284,7 +305,7 @@ func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
 			out = append(out, m)
 			told++
 		}
-		if e.echoes == 0 && e.forgotten() {
+		if e.write == nil && e.due.IsZero() && !e.leaves() && !e.Gone && e.Deleted == "" {
 			delete(b.entries, topic)
 		}
 	}
@@ -332,23 +353,23 @@ func (b *Book) act(topic string, e *entry, now time.Time) (topics.Message, bool)
 	case e.revive: // so that it has what it is to lose, whenever it was started
 		e.revive, e.heard = false, true
 		b.at(e, now.Add(apart))
+		b.note(e, c)
 		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(c.Payload, lost, b.stub(topic))}, true
-	case e.marked:
+	case within(lost, e.marked):
 		e.Components, b.changed = nil, true
-		e.heard, e.marked, lost = false, false, nil
+		e.heard, e.marked, lost = false, nil, nil
 	default:
 		c.Payload = b.with(c.Payload, lost, marker)
-		if e.marked = b.present || e.heard; e.marked {
+		if b.present || e.heard {
+			e.marked = lost
 			b.at(e, now.Add(apart))
 		}
 	}
-	e.revive = false
-	for key, platform := range c.Components {
-		if e.Components[key] == "" { // one that changes its platform loses the old one first
-			e.add(key, platform)
-			b.changed = true
-		}
+	if len(lost) == 0 {
+		e.marked = nil
 	}
+	e.revive = false
+	b.note(e, c)
 	sum := sha256.Sum256(c.Payload)
 	if e.known && e.said == sum && !e.repeat {
 		return topics.Message{}, false
@@ -357,12 +378,30 @@ func (b *Book) act(topic string, e *entry, now time.Time) (topics.Message, bool)
 	return topics.Message{Topic: topic, Payload: c.Payload, QoS: 1, Retain: true}, true
 }
 
+// note remembers what Home Assistant is told of. A component that changes its
+// platform loses the old one first.
+func (b *Book) note(e *entry, c Config) {
+	for key, platform := range c.Components {
+		if e.Components[key] == "" {
+			e.add(key, platform)
+			b.changed = true
+		}
+	}
+}
+
 // remove takes a device away.
 func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bool) {
+	if !e.leaves() && !e.revive {
+		return topics.Message{}, false
+	}
 	if e.revive {
 		e.revive, e.heard = false, true
 		b.at(e, now.Add(apart))
 		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), e.Components, b.stub(topic))}, true
+	}
+	if !e.known && !e.heard { // it may be in its registry alone: at the next birth
+		e.Gone, b.changed = true, true
+		return topics.Message{}, false
 	}
 	if b.present || e.heard {
 		e.Told = Told{}
@@ -370,8 +409,10 @@ func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bo
 		e.Gone = true
 	}
 	b.changed = true
-	e.known, e.heard, e.repeat = false, false, false
+	e.known, e.heard, e.repeat, e.marked = false, false, false, nil
 	e.echoes++
+	e.at = now
+	b.at(e, now) // to be forgotten: until then it is known when it was told
 	return Removal(topic), true
 }
 
@@ -463,11 +504,6 @@ func (e *entry) add(key, platform string) {
 	e.Components[key] = platform
 }
 
-// forgotten tells whether nothing is to be remembered of it.
-func (e *entry) forgotten() bool {
-	return e.write == nil && !e.known && !e.Gone && e.Deleted == "" && len(e.Components) == 0 && e.due.IsZero()
-}
-
 // at lets Step look at a device, not sooner than is good for Home Assistant.
 func (b *Book) at(e *entry, t time.Time) {
 	if !e.at.IsZero() {
@@ -481,6 +517,16 @@ func (b *Book) wakeAt(t time.Time) {
 	if b.wake.IsZero() || t.Before(b.wake) {
 		b.wake = t
 	}
+}
+
+// within tells whether all of a is in b.
+func within(a, b map[string]string) bool {
+	for key, platform := range a {
+		if b[key] != platform {
+			return false
+		}
+	}
+	return true
 }
 
 func later(a, b time.Time) time.Time {

@@ -1,0 +1,540 @@
+package homeassistant
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// house is a hub's book, a broker that keeps what is retained, and a Home
+// Assistant that does what components/mqtt/discovery.py does with a config.
+type house struct {
+	t    *testing.T
+	now  time.Time
+	book *Book
+	kept map[string]Told // what the hub has on disk
+
+	broker map[string][]byte // retained
+	log    []topics.Message  // all that the hub published, with its time below
+	times  []time.Time
+	states int // how often they were asked for
+
+	awake      bool
+	discovered map[string]string    // platform and key by unique id, in this run of Home Assistant
+	registry   map[string]bool      // unique ids, over its restarts
+	lastAt     map[string]time.Time // of the last config of a topic
+	lastSaid   map[string]string
+	replayed   time.Time // when the broker gave it what is retained
+	complaints []string
+}
+
+func newHouse(t *testing.T) *house {
+	h := &house{t: t, now: time.Unix(1_800_000_000, 0), kept: map[string]Told{}, broker: map[string][]byte{}, registry: map[string]bool{}}
+	h.startHub()
+	return h
+}
+
+// startHub starts the hub anew, with what is on disk and in the broker.
+func (h *house) startHub() {
+	h.now = h.now.Add(time.Second)
+	b, err := json.Marshal(h.kept) // as it is read from disk
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.kept = map[string]Told{}
+	if err := json.Unmarshal(b, &h.kept); err != nil {
+		h.t.Fatal(err)
+	}
+	h.book = NewBook(options, h.kept)
+	for topic, payload := range h.broker {
+		h.book.Retained(topic, payload, h.now)
+	}
+	h.book.Connected(h.now)
+}
+
+func (h *house) startHomeAssistant() {
+	h.stopHomeAssistant() // its will
+	h.awake, h.discovered = true, map[string]string{}
+	h.lastAt, h.lastSaid, h.replayed = map[string]time.Time{}, map[string]string{}, h.now
+	for topic, payload := range h.broker {
+		h.hear(topic, payload)
+	}
+	h.pass(time.Second)
+	h.book.Born(h.now, 2*time.Second)
+}
+
+func (h *house) stopHomeAssistant() {
+	h.awake = false
+	h.book.Died()
+}
+
+// pass lets time pass.
+func (h *house) pass(d time.Duration) {
+	end := h.now.Add(d)
+	for {
+		wake := h.book.Wake()
+		if wake.IsZero() || wake.After(end) {
+			break
+		}
+		if wake.After(h.now) {
+			h.now = wake
+		}
+		h.step()
+	}
+	h.now = end
+	h.step()
+}
+
+func (h *house) step() {
+	out, states := h.book.Step(h.now)
+	if states {
+		h.states++
+	}
+	for _, m := range out {
+		h.log, h.times = append(h.log, m), append(h.times, h.now)
+		if m.Retain && len(m.Payload) == 0 {
+			delete(h.broker, m.Topic)
+		} else if m.Retain {
+			h.broker[m.Topic] = m.Payload
+		}
+		if h.awake {
+			h.hear(m.Topic, m.Payload)
+		}
+		if len(m.Payload) == 0 && h.book.Emptied(m.Topic) {
+			h.complain("our own removal of %s was taken for a person's", m.Topic)
+		}
+	}
+	if h.book.Changed() {
+		h.kept = h.book.Kept()
+	}
+}
+
+func (h *house) complain(format string, args ...any) {
+	h.complaints = append(h.complaints, fmt.Sprintf(format, args...))
+}
+
+// hear is what Home Assistant does with a config.
+func (h *house) hear(topic string, payload []byte) {
+	if last, before := h.lastAt[topic]; before && h.now.Sub(last) < 2*time.Second && h.lastSaid[topic] != string(payload) {
+		if !h.replayed.Equal(last) {
+			h.complain("two configs of %s within %v", topic, h.now.Sub(last))
+		}
+		return // it works on the earlier one, which it had from the broker
+	}
+	h.lastAt[topic], h.lastSaid[topic] = h.now, string(payload)
+	if len(payload) == 0 {
+		known := false
+		for id := range h.discovered {
+			if of(id) == topic {
+				known = true
+				delete(h.discovered, id)
+				delete(h.registry, id)
+			}
+		}
+		if !known {
+			h.complain("No device components to cleanup for %s", topic)
+		}
+		return
+	}
+	if found := faults(Config{Topic: topic, Payload: complete(payload)}, map[string]string{}); len(found) > 0 {
+		h.complain("%s", strings.Join(found, "; "))
+	}
+	var root struct {
+		Components map[string]map[string]any `json:"components"`
+	}
+	if err := json.Unmarshal(payload, &root); err != nil {
+		h.complain("%v", err)
+	}
+	for key, c := range root.Components {
+		id := topic + " " + key + " " + fmt.Sprint(c["platform"])
+		_, known := h.discovered[id]
+		switch {
+		case len(c) > 1:
+			h.discovered[id] = key
+			h.registry[id] = true
+		case known:
+			delete(h.discovered, id)
+			delete(h.registry, id)
+		}
+	}
+}
+
+// complete takes markers out of a config and gives stubs what only ours have,
+// for the validator.
+func complete(config []byte) []byte {
+	var root map[string]any
+	if json.Unmarshal(config, &root) != nil {
+		return config
+	}
+	components, _ := root["components"].(map[string]any)
+	for key, c := range components {
+		m, _ := c.(map[string]any)
+		if len(m) == 1 {
+			delete(components, key)
+		} else if m["default_entity_id"] == nil {
+			m["default_entity_id"], m["name"] = fmt.Sprint(m["platform"])+".stub", key
+		}
+	}
+	if len(components) == 0 {
+		return topics.Encode(map[string]any{"device": root["device"], "origin": root["origin"], "components": map[string]any{
+			"x": map[string]any{"platform": "button", "unique_id": "x", "name": "x", "default_entity_id": "button.x", "command_topic": "x"},
+		}})
+	}
+	return topics.Encode(root)
+}
+
+func of(id string) string { topic, _, _ := strings.Cut(id, " "); return topic }
+
+// entities are what Home Assistant's registry holds, without the topic.
+func (h *house) entities() string {
+	var all []string
+	for id := range h.registry {
+		object, _ := options.Ours(of(id))
+		all = append(all, strings.TrimPrefix(object, "dominion_3f2a91c4_")+strings.TrimPrefix(id, of(id)))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+func (h *house) expect(want string) {
+	h.t.Helper()
+	if got := h.entities(); got != strings.Join(strings.Fields(strings.ReplaceAll(want, " ", "_")), "\n") && strings.ReplaceAll(got, " ", "_") != strings.Join(strings.Fields(want), "\n") {
+		h.t.Errorf("Home Assistant has\n%s\nwant\n%s", got, want)
+	}
+	for _, c := range h.complaints {
+		h.t.Errorf("Home Assistant complains: %s", c)
+	}
+	h.complaints = nil
+}
+
+// want wants a service with some of its components.
+func (h *house) want(name, definition string, keys ...string) {
+	h.book.Want(options.ServiceTopic(name), definition, func() Config { return some(name, keys...) }, h.now)
+}
+
+// some is a config of these components: "state" or "state:button", with a platform.
+func some(name string, keys ...string) Config {
+	p := payload{Device: device{Name: name, Model: "Service"}, Components: map[string]component{}}
+	for _, k := range keys {
+		key, platform, _ := strings.Cut(k, ":")
+		if platform == "" {
+			platform = "sensor"
+		}
+		c := component{Platform: platform, Name: named(key), DefaultEntityID: platform + ".x", StateTopic: "x"}
+		if platform == "button" {
+			c.StateTopic, c.CommandTopic = "", "x"
+		}
+		p.Components[key] = c
+	}
+	return options.config(serviceThing(name), p)
+}
+
+// all is what was published at one topic, in short.
+func (h *house) said(name string) (all []string) {
+	for _, m := range h.log {
+		if m.Topic == options.ServiceTopic(name) {
+			keys := slices.Sorted(maps.Keys(platforms(m.Payload)))
+			all = append(all, fmt.Sprintf("%v retain=%v %d", keys, m.Retain, min(len(m.Payload), 1)))
+		}
+	}
+	return all
+}
+
+func TestAComponentThatGoes(t *testing.T) {
+	for _, when := range []string{"while Home Assistant listens", "while it is away", "while both are away"} {
+		t.Run(when, func(t *testing.T) {
+			h := newHouse(t)
+			h.want("web", "1", "old", "state")
+			h.startHomeAssistant()
+			h.pass(time.Minute)
+			h.expect("service_web_old_sensor service_web_state_sensor")
+			if when != "while Home Assistant listens" {
+				h.stopHomeAssistant()
+			}
+			if when == "while both are away" {
+				h.startHub()
+			}
+			h.want("web", "1", "new", "state")
+			h.pass(time.Minute)
+			if when != "while Home Assistant listens" {
+				h.startHomeAssistant()
+				h.pass(time.Minute)
+			}
+			h.expect("service_web_new_sensor service_web_state_sensor")
+			last := string(h.broker[options.ServiceTopic("web")])
+			if strings.Contains(last, `"old"`) || last != string(some("web", "new", "state").Payload) {
+				t.Errorf("what goes is left out in the end: %s", last)
+			}
+			n := len(h.log)
+			h.startHub()
+			h.want("web", "1", "new", "state")
+			h.pass(time.Hour)
+			if len(h.log) != n {
+				t.Errorf("said without need: %q", h.said("web"))
+			}
+		})
+	}
+}
+
+// Another platform under the same key is another entity.
+func TestAComponentThatChangesItsPlatform(t *testing.T) {
+	h := newHouse(t)
+	h.want("web", "1", "thing", "state")
+	h.startHomeAssistant()
+	h.pass(time.Minute)
+	h.want("web", "1", "thing:button", "state")
+	h.pass(time.Minute)
+	h.expect("service_web_state_sensor service_web_thing_button")
+}
+
+func TestADeviceThatGoes(t *testing.T) {
+	for _, when := range []string{"while Home Assistant listens", "while it is away", "while the hub is away", "while both are away"} {
+		t.Run(when, func(t *testing.T) {
+			h := newHouse(t)
+			h.want("web", "1", "state")
+			h.want("lamp", "1", "state", "restart:button")
+			h.startHomeAssistant()
+			h.pass(time.Minute)
+			if strings.Contains(when, "it is") || strings.Contains(when, "both") {
+				h.stopHomeAssistant()
+			}
+			if strings.Contains(when, "hub") || strings.Contains(when, "both") {
+				h.startHub()
+				h.want("web", "1", "state")
+				h.book.Settled(nil, h.now)
+			} else {
+				h.book.Leave(options.ServiceTopic("lamp"), h.now)
+			}
+			h.pass(time.Minute)
+			if h.broker[options.ServiceTopic("lamp")] != nil {
+				t.Error("it is still retained")
+			}
+			h.startHomeAssistant()
+			h.pass(time.Minute)
+			h.expect("service_web_state_sensor")
+			if len(h.kept) != 1 {
+				t.Errorf("remembered: %v", h.kept)
+			}
+		})
+	}
+}
+
+func TestADeviceThatAPersonDeleted(t *testing.T) {
+	h := newHouse(t)
+	topic := options.ServiceTopic("web")
+	h.want("web", "1", "state", "problem")
+	h.startHomeAssistant()
+	h.pass(time.Minute)
+	// Home Assistant publishes an empty config for each of its entities.
+	delete(h.broker, topic)
+	h.registry, h.discovered = map[string]bool{}, map[string]string{}
+	if !h.book.Emptied(topic) || h.book.Emptied(topic) {
+		t.Error("not taken for a deletion, or twice")
+	}
+	h.step()
+	n := len(h.log)
+	away := func(what string) {
+		t.Helper()
+		h.pass(time.Hour)
+		h.expect("")
+		if len(h.log) != n {
+			t.Errorf("%s: %q", what, h.said("web"))
+		}
+	}
+	away("deleted")
+	h.want("web", "1", "state", "problem", "more")
+	away("a version that shows more of it")
+	h.startHomeAssistant()
+	away("Home Assistant was restarted")
+	h.startHub()
+	h.want("web", "1", "state")
+	h.book.Settled(nil, h.now)
+	away("the hub was restarted")
+	h.want("web", "2", "state")
+	h.pass(time.Minute)
+	h.expect("service_web_state_sensor")
+}
+
+// What comes back of our own removals is no deletion, also where the service is
+// there again before that.
+func TestOwnRemovalIsNoDeletion(t *testing.T) {
+	h := newHouse(t)
+	h.want("web", "1", "state")
+	h.startHomeAssistant()
+	h.pass(time.Minute)
+	h.book.Leave(options.ServiceTopic("web"), h.now)
+	out, _ := h.book.Step(h.now)
+	if len(out) != 1 || len(out[0].Payload) != 0 {
+		t.Fatalf("%+v", out)
+	}
+	h.hear(out[0].Topic, nil)
+	h.want("web", "1", "state")
+	if h.book.Emptied(out[0].Topic) {
+		t.Error("taken for a deletion")
+	}
+	h.pass(time.Minute)
+	h.expect("service_web_state_sensor")
+}
+
+// A birth is answered with all configs, then with the states, a few at a time.
+func TestABirthIsAnswered(t *testing.T) {
+	h := newHouse(t)
+	for i := range 121 {
+		h.want(fmt.Sprintf("s%03d", i), "1", "state")
+	}
+	h.pass(time.Minute)
+	if len(h.log) != 121 {
+		t.Fatalf("%d configs", len(h.log))
+	}
+	h.startHomeAssistant()
+	born := h.now
+	h.pass(1900 * time.Millisecond)
+	if len(h.log) != 121 {
+		t.Error("answered before the delay is over")
+	}
+	h.pass(2 * time.Second)
+	if len(h.log) != 2*121 || h.states != 0 {
+		t.Errorf("%d configs and %d times the states", len(h.log), h.states)
+	}
+	h.pass(2 * time.Second)
+	if h.states != 1 {
+		t.Error("no states")
+	}
+	h.pass(time.Hour)
+	if len(h.log) != 2*121 || h.states != 1 {
+		t.Error("answered more than once")
+	}
+	if last := h.times[len(h.times)-1].Sub(born); last > 3*time.Second {
+		t.Errorf("the last config after %v", last)
+	}
+	for i := range h.times {
+		if i >= Burst && h.times[i].Sub(h.times[i-Burst]) < Beat {
+			t.Fatalf("more than %d in %v", Burst, Beat)
+		}
+	}
+	h.complaints = nil
+}
+
+// A broker that forgot everything is told everything; one that knows it, nothing.
+func TestABrokerThatForgot(t *testing.T) {
+	h := newHouse(t)
+	h.want("web", "1", "state")
+	h.pass(time.Minute)
+	h.book.Disconnected()
+	h.want("lamp", "1", "state")
+	h.pass(time.Minute)
+	if len(h.log) != 1 {
+		t.Errorf("%d said to nobody", len(h.log)-1)
+	}
+	h.book.Retained(options.ServiceTopic("web"), h.broker[options.ServiceTopic("web")], h.now)
+	h.book.Connected(h.now)
+	h.pass(time.Minute)
+	if got := len(h.log); got != 2 {
+		t.Errorf("%d configs", got)
+	}
+	h.book.Disconnected()
+	h.book.Connected(h.now)
+	h.pass(time.Minute)
+	if got := len(h.log); got != 4 {
+		t.Errorf("%d configs", got)
+	}
+}
+
+// Whatever happens in whatever order: once both are there for a while, Home
+// Assistant has what is wanted, no ghost, and nothing to complain about.
+func TestNoGhostsWhateverHappens(t *testing.T) {
+	keys := []string{"state", "problem", "restart:button", "thing", "thing:button"}
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		h := newHouse(t)
+		wanted := map[string][]string{}
+		wantAll := func() {
+			for name, k := range wanted {
+				h.want(name, "1", k...)
+			}
+			h.book.Settled(nil, h.now)
+		}
+		var story []string
+		for range 12 {
+			name := []string{"a", "b", "c"}[r.IntN(3)]
+			switch what := r.IntN(7); what {
+			case 0, 1, 2:
+				some := []string{"switch"} // every device of ours has one that stays
+				for _, k := range keys[:3+r.IntN(2)] {
+					if r.IntN(3) > 0 {
+						some = append(some, k)
+					}
+				}
+				if len(some) < 3 {
+					some = append(some, keys[4])
+				}
+				wanted[name] = some
+				h.want(name, "1", some...)
+				story = append(story, fmt.Sprint("want ", name, some))
+			case 3:
+				delete(wanted, name)
+				h.book.Leave(options.ServiceTopic(name), h.now)
+				h.step()
+				story = append(story, "leave "+name)
+			case 4:
+				h.startHub()
+				wantAll()
+				story = append(story, "hub")
+			case 5:
+				h.stopHomeAssistant()
+				story = append(story, "away")
+			case 6:
+				h.startHomeAssistant()
+				story = append(story, "born")
+			}
+			d := []time.Duration{0, 2 * time.Second, 20 * time.Second}[r.IntN(3)]
+			h.pass(d)
+			story = append(story, d.String())
+		}
+		h.startHomeAssistant()
+		h.pass(time.Minute)
+		h.startHub()
+		wantAll()
+		h.pass(time.Minute)
+		h.startHomeAssistant()
+		h.pass(time.Minute)
+		want := map[string]bool{}
+		for name, k := range wanted {
+			for key, platform := range some(name, k...).Components {
+				want[options.ServiceTopic(name)+" "+key+" "+platform] = true
+			}
+		}
+		if !maps.Equal(want, h.registry) {
+			t.Fatalf("seed %d: Home Assistant has\n%s\nwant %v\n%s", seed, h.entities(), wanted, strings.Join(story, "; "))
+		}
+		for _, c := range h.complaints {
+			t.Fatalf("seed %d: Home Assistant complains: %s\n%s", seed, c, strings.Join(story, "; "))
+		}
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	h := newHouse(t)
+	for i := range 2 * most {
+		h.book.Retained(options.ServiceTopic(fmt.Sprint("x", i)), []byte(`{"components":{}}`), h.now)
+	}
+	many := map[string]component{}
+	for i := range 1000 {
+		many[fmt.Sprint("k", i)] = component{Platform: "sensor", UniqueID: "x"}
+	}
+	if n := len(platforms(topics.Encode(payload{Components: many}))); n != maxComponents || len(h.book.entries) != most {
+		t.Errorf("%d components, %d devices", n, len(h.book.entries))
+	}
+	for _, broken := range []string{"", "{", "[]", `{"components":[]}`, `{"components":{"a":1}}`, `{"components":{"a":{"platform":2}}}`} {
+		if got := platforms([]byte(broken)); len(got) != 0 {
+			t.Errorf("%s: %v", broken, got)
+		}
+	}
+}
