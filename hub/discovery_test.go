@@ -12,19 +12,19 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// told counts what was published for Home Assistant since the last call, and
+// configs counts what was published for Home Assistant since the last call, and
 // forgets all that was published.
-func (h *home) told() (configs int) {
+func (h *home) configs() (n int) {
 	h.last("")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, topic := range h.said {
 		if strings.HasPrefix(topic, "homeassistant/device/") {
-			configs++
+			n++
 		}
 	}
 	h.said = nil
-	return configs
+	return n
 }
 
 // config is the topic of a device's config: "hub", "service_lamp".
@@ -58,14 +58,14 @@ func TestDiscoveryIsToldOnce(t *testing.T) {
 		warm := 41.5
 		kitchen.say(topics.DomainMetrics, string(topics.Encode(topics.Metrics{Temperature: &warm})))
 		time.Sleep(15 * time.Second)
-		if n := h.told(); n < 5 || n > 6 { // hub, domain (perhaps before its temperature), three services
+		if n := h.configs(); n < 5 || n > 6 { // hub, domain (perhaps before its temperature), three services
 			h.Errorf("%d configs at first", n)
 		}
 		if got := h.last(h.config("domain_kitchen")); !strings.Contains(got, "value_json.temperature") {
 			h.Errorf("no temperature: %s", got)
 		}
 		time.Sleep(time.Hour)
-		if n := h.told(); n != 0 {
+		if n := h.configs(); n != 0 {
 			h.Errorf("%d configs without need", n)
 		}
 		kitchen.leave()
@@ -78,7 +78,7 @@ func TestDiscoveryIsToldOnce(t *testing.T) {
 			}
 		}
 		h.mu.Unlock()
-		if n := h.told() - before; before != 5 || n != 0 { // those of before were seen too
+		if n := h.configs() - before; before != 5 || n != 0 { // those of before were seen too
 			h.Errorf("%d of %d devices were told of again", n, before)
 		}
 	})
@@ -176,11 +176,11 @@ func TestBirthIsAnswered(t *testing.T) {
 		}
 		defer kitchen.leave()
 		time.Sleep(20 * time.Second)
-		h.told()
+		h.configs()
 		h.publish("homeassistant/status", "online", true) // the broker does not tell that it is old: it is not
 		h.hub.Deliver(topics.Message{Topic: "homeassistant/status", Payload: []byte("online"), Retain: true})
 		time.Sleep(900 * time.Millisecond)
-		if n := h.told(); n != 0 {
+		if n := h.configs(); n != 0 {
 			h.Errorf("%d configs at once", n)
 		}
 		time.Sleep(10 * time.Second)
@@ -206,9 +206,9 @@ func TestBirthIsAnswered(t *testing.T) {
 		if config, state := slices.Index(said, h.config("service_web")), slices.Index(said, "dominion/service/web/status"); config > state {
 			h.Error("the state before the config")
 		}
-		h.told()
+		h.configs()
 		time.Sleep(time.Hour)
-		if n := h.told(); n != 0 {
+		if n := h.configs(); n != 0 {
 			h.Errorf("%d configs without need", n)
 		}
 	})

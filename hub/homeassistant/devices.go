@@ -307,12 +307,12 @@ const (
 	// not wanted is stopped, not pending), one of its instances while others
 	// run, or a version of it that was taken back.
 	problem = "{% set bad = ['failed', 'backoff'] %}{% set all = value_json.instances or [] %}" +
-		"{{ 'ON' if value_json.state in bad + ['pending'] or value_json.update.problem is defined" +
+		"{{ 'ON' if value_json.state in bad + ['pending'] or value_json['update'].problem is defined" +
 		" or all | selectattr('state', 'in', bad) | list or all | selectattr('health', 'eq', 'unhealthy') | list else 'OFF' }}"
 
 	// rollout gives the keys that Home Assistant's update takes and no other:
 	// one more and it refuses all. Where nothing runs, nothing is to be updated.
-	rollout = "{% set u = value_json.update %}" +
+	rollout = "{% set u = value_json['update'] %}" +
 		"{{ dict(installed_version=u.installed_version or u.latest_version, latest_version=u.latest_version or u.installed_version," +
 		" in_progress=u.in_progress, update_percentage=u.update_percentage | default(None)," +
 		" release_summary=(u.problem | default(u.waits | default('')))[:255]) | to_json }}"

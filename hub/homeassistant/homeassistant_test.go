@@ -120,6 +120,7 @@ func TestValidatorRefuses(t *testing.T) {
 		{whole, `"identifiers":["`, `"identifiers":[],"connections":["`, `no identifiers`},
 		{whole, `"command_topic":"dominion/service/npbar/set"`, `"command_topic":"dominion/+/set"`, `is no topic`},
 		{whole, `value_json.switch }}`, `value_json.switch }`, `unbalanced`},
+		{whole, `value_json.switch }}`, `value_json.update }}`, `.update is a method`},
 		{whole, `"options":[`, `"options":[],"x":[`, `options are for an enum alone`},
 		{whole, `"device_class":"enum"`, `"icon":"lamp"`, `options are for an enum alone`},
 		{whole, `"entity_category":"diagnostic"`, `"entity_category":"config"`, `entity_category "config"`},

@@ -75,7 +75,10 @@ var (
 	configTopic  = regexp.MustCompile(`^[^+#]+/device/(?:[a-zA-Z0-9_-]+/)?[a-zA-Z0-9_-]+/config$`)
 	componentKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 	entityIDForm = regexp.MustCompile(`^[a-z_]+\.[a-z0-9]+(_[a-z0-9]+)*$`)
-	iconForm     = regexp.MustCompile(`^mdi:[a-z0-9-]+$`)
+	// methodName finds value.update: Jinja prefers the attribute of an object to
+	// the key of a dict.
+	methodName = regexp.MustCompile(`\.(clear|copy|count|get|index|items|keys|pop|popitem|setdefault|update|values|title|format)\b`)
+	iconForm   = regexp.MustCompile(`^mdi:[a-z0-9-]+$`)
 )
 
 func set(words string) map[string]bool {
@@ -293,6 +296,9 @@ func checkTopic(what, topic string, fault func(string, ...any)) {
 
 // badTemplate says what is wrong with the brackets and quotes of a template.
 func badTemplate(s string) string {
+	if name := methodName.FindString(s); name != "" {
+		return name + " is a method in Python, and the sandbox refuses it: write ['" + name[1:] + "']"
+	}
 	closing := map[string]string{"{{": "}}", "{%": "%}", "(": ")", "[": "]", "{": "}"}
 	var open []string
 	var quote byte
