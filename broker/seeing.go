@@ -76,3 +76,6 @@ func (b *Broker) noticed(c engine.Client, topic, what string) {
 		b.log.Info(what, "client", c.ID, "user", c.User, "topic", topic, "remote", c.Remote)
 	}
 }
+
+// StoreFull tells whether the store refused what it was given last.
+func (b *Broker) StoreFull() bool { return b.engine.StoreFull() }

@@ -4,8 +4,7 @@
 // It owns their keys, the defaults, the environment variables that override
 // them, and the faults: every one at once, each with file, line, key and a
 // hint. It does not open the files that a configuration names (certificates,
-// passwords): who needs them does, and says so. A key that belongs to a later
-// version is refused by name with "not yet".
+// passwords): who needs them does, and says so.
 //
 // hub, broker, agent and the programs may import it; of this module it imports
 // topics and services alone.
@@ -45,6 +44,7 @@ type Dominion struct {
 	Name          string
 	DataDir       string
 	TopicPrefix   string
+	Metrics       string // host:port of the figures for Prometheus; "": none
 	Broker        Broker
 	Zeroconf      Zeroconf
 	HomeAssistant HomeAssistant

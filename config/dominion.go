@@ -57,7 +57,9 @@ func (t *table) dominion(d *Dominion) {
 	t.label("name", &d.Name, "a dominion")
 	t.dataDir(&d.DataDir)
 	t.topic("topic_prefix", &d.TopicPrefix)
-	t.notYet("metrics", "figures for Prometheus")
+	if t.text("metrics", &d.Metrics) && d.Metrics != "" {
+		checkListen(d.Metrics).report(t, "metrics")
+	}
 	t.sub("broker").broker(&d.Broker)
 	t.sub("zeroconf").zeroconf(&d.Zeroconf)
 	t.sub("homeassistant").homeAssistant(&d.HomeAssistant)

@@ -41,7 +41,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 		File:        "testdata/full-dominion.toml",
 		Name:        "cottage",
 		DataDir:     "/srv/dominion",
-		TopicPrefix: "my/dominion",
+		TopicPrefix: "my/dominion", Metrics: "127.0.0.1:9090",
 		Broker: Broker{
 			Listen: "192.168.1.2:1883", ListenTLS: ":8883", ListenWS: "[::1]:8083",
 			ListenWSS: ":8084", ListenUnix: in(t, "run/mqtt"),

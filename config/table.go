@@ -111,21 +111,6 @@ func (t *table) set(key string) bool {
 	return ok || t.l.overridden[t.keyPath(key)] != ""
 }
 
-// notYet refuses a key of a later version by name.
-func (t *table) notYet(key, what string) {
-	t.seen = append(t.seen, key)
-	if _, ok := t.values[key]; ok {
-		t.fault(key, "take it out", "not yet: %s", what)
-	}
-	name := t.variableName(key)
-	for _, v := range slices.Sorted(maps.Keys(t.l.variables)) {
-		if t.l.taken[v] == "" && (v == name || strings.HasPrefix(v, name+"_")) {
-			t.l.taken[v], t.l.broken[t.keyPath(key)] = t.keyPath(key), true
-			t.l.faults = append(t.l.faults, Fault{File: Environment, Key: v, Message: "not yet: " + what, Hint: "unset it"})
-		}
-	}
-}
-
 // wrong reports a value of the wrong type.
 func (t *table) wrong(key string, v any, want, example string) bool {
 	t.fault(key, "write "+example, "must be %s, not %s", want, kind(v))

@@ -31,6 +31,7 @@ type domain struct {
 	flaps     flaps
 	machine   planner.Machine
 	usage     map[string]topics.Usage // by service, of the last metrics
+	said      *topics.Metrics         // the last metrics, where Prometheus is told them
 	usageAt   time.Time
 	seen      map[string]uint64    // when each instance was first seen running, as a number that only grows
 	given     map[string]*given    // what each instance was ordered as, by service

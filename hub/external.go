@@ -36,6 +36,11 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	l := new(line)
 	w := newWatcher()
 	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Watch: w.set, Environ: s.Environ, Log: s.Log})
+	told, err := s.serveMetrics(ctx, h, nil)
+	if err != nil {
+		return err
+	}
+	defer told()
 	will := h.Will()
 	o := client.Options{
 		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,

@@ -343,6 +343,8 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.cannotHear(e, now)
 	case reloaded:
 		h.reload(e.cfg, e.err)
+	case asksFigures:
+		e.answer <- h.tellFigures()
 	case seenLonely:
 		h.seeLonely(e, now)
 	}

@@ -112,6 +112,9 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 		return
 	}
 	h.measured(d, m)
+	if h.cfg.Metrics != "" {
+		d.said = &m
+	}
 	h.usage(d, m, retained, now)
 	if !d.hot && m.Temperature != nil {
 		d.hot = true

@@ -84,6 +84,11 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if err := b.Listen(); err != nil {
 		return err
 	}
+	wait, err := s.serveMetrics(ctx, h, b)
+	if err != nil {
+		return err
+	}
+	defer wait()
 	h.Connected()
 	for _, l := range b.Listeners() {
 		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())
@@ -163,6 +168,7 @@ func (s Service) warnOfRestart(next config.Dominion) {
 	}{
 		{"name", was.Name != is.Name},
 		{"data_dir", was.DataDir != is.DataDir},
+		{"metrics", was.Metrics != is.Metrics},
 		{"topic_prefix", was.TopicPrefix != is.TopicPrefix},
 		{"broker.listen", was.Broker.Listen != is.Broker.Listen},
 		{"broker.listen_tls", was.Broker.ListenTLS != is.Broker.ListenTLS},

@@ -1,0 +1,218 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/hub/metrics"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// asksFigures asks the loop for its figures.
+type asksFigures struct{ answer chan<- figures }
+
+// figures are what the loop tells of itself.
+type figures struct {
+	hub      topics.Hub
+	families []metrics.Family
+}
+
+// figures asks the loop; it is busy for a moment at most.
+func (h *Hub) figures(ctx context.Context) (figures, error) {
+	answer := make(chan figures, 1)
+	h.box.Put(asksFigures{answer})
+	select {
+	case f := <-answer:
+		return f, nil
+	case <-ctx.Done():
+		return figures{}, errors.New("the hub's loop does not answer")
+	}
+}
+
+// tellFigures answers from the loop. Labels are the names of domains, services
+// and states: as many as the home has.
+func (h *Hub) tellFigures() figures {
+	s := h.hubStatus()
+	domains := metrics.Family{Name: "dominion_domain_up", Type: metrics.Gauge, Help: "1 while a domain is online."}
+	load := metrics.Family{Name: "dominion_domain_load1", Type: metrics.Gauge, Help: "Load average of one minute."}
+	used := metrics.Family{Name: "dominion_domain_memory_used_bytes", Type: metrics.Gauge, Help: "Memory that programs use."}
+	total := metrics.Family{Name: "dominion_domain_memory_bytes", Type: metrics.Gauge, Help: "Memory there is."}
+	disk := metrics.Family{Name: "dominion_domain_disk_free_bytes", Type: metrics.Gauge, Help: "Free for the agent's data_dir."}
+	warm := metrics.Family{Name: "dominion_domain_temperature_celsius", Type: metrics.Gauge, Help: "Of the processor."}
+	cpu := metrics.Family{Name: "dominion_instance_cpu_cores", Type: metrics.Gauge, Help: "Cores that an instance uses."}
+	memory := metrics.Family{Name: "dominion_instance_memory_bytes", Type: metrics.Gauge, Help: "Resident memory of an instance."}
+	restarts := metrics.Family{Name: "dominion_instance_restarts_total", Type: metrics.Counter, Help: "Restarts of an instance, as its agent counts them."}
+	for _, d := range h.sortedDomains() {
+		of := []string{"domain", d.name}
+		up := 0.0
+		if d.state == topics.DomainIsOnline {
+			up = 1
+		}
+		domains.Samples = append(domains.Samples, metrics.Sample{Labels: of, Value: up})
+		if up == 0 {
+			continue // what it said last says nothing of now
+		}
+		if d.status != nil {
+			for _, i := range d.status.Services {
+				if h.views[i.Service].Service != "" {
+					restarts.Samples = append(restarts.Samples, metrics.Sample{Labels: append(slices.Clip(of), "service", i.Service), Value: float64(i.Restarts)})
+				}
+			}
+		}
+		m := d.said
+		if m == nil {
+			continue
+		}
+		load.Samples = append(load.Samples, metrics.Sample{Labels: of, Value: m.Load1})
+		used.Samples = append(used.Samples, metrics.Sample{Labels: of, Value: float64(m.MemoryUsed)})
+		total.Samples = append(total.Samples, metrics.Sample{Labels: of, Value: float64(m.MemoryTotal)})
+		disk.Samples = append(disk.Samples, metrics.Sample{Labels: of, Value: float64(m.DiskFree)})
+		if m.Temperature != nil {
+			warm.Samples = append(warm.Samples, metrics.Sample{Labels: of, Value: *m.Temperature})
+		}
+		for service, u := range m.Services {
+			if h.views[service].Service == "" {
+				continue // nobody here defined it: a name that anybody made up is no label
+			}
+			both := append(slices.Clip(of), "service", service)
+			cpu.Samples = append(cpu.Samples, metrics.Sample{Labels: both, Value: u.CPU})
+			memory.Samples = append(memory.Samples, metrics.Sample{Labels: both, Value: float64(u.Memory)})
+		}
+	}
+	wanted := metrics.Family{Name: "dominion_service_wanted", Type: metrics.Gauge, Help: "Instances that should run."}
+	running := metrics.Family{Name: "dominion_service_running", Type: metrics.Gauge, Help: "Instances that run."}
+	healthy := metrics.Family{Name: "dominion_service_healthy", Type: metrics.Gauge, Help: "Instances that run and are healthy."}
+	for _, v := range h.viewAll() {
+		of := []string{"service", v.Service}
+		wanted.Samples = append(wanted.Samples, metrics.Sample{Labels: of, Value: float64(v.Wanted)})
+		running.Samples = append(running.Samples, metrics.Sample{Labels: of, Value: float64(v.Running)})
+		healthy.Samples = append(healthy.Samples, metrics.Sample{Labels: of, Value: float64(v.Healthy)})
+	}
+	ready := 0.0
+	if s.Ready {
+		ready = 1
+	}
+	return figures{s, []metrics.Family{
+		{Name: "dominion_info", Type: metrics.Gauge, Help: "Which hub this is.", Samples: []metrics.Sample{{Labels: []string{"version", s.Version, "name", s.Name}, Value: 1}}},
+		metrics.One("dominion_hub_ready", metrics.Gauge, "1 once the hub plans.", ready),
+		metrics.One("dominion_hub_epoch", metrics.Gauge, "Of the hub's run.", float64(s.Epoch)),
+		metrics.One("dominion_hub_start_time_seconds", metrics.Gauge, "When the hub was started, since the epoch of Unix.", float64(h.started.UnixMilli())/1000),
+		metrics.One("dominion_hub_problems", metrics.Gauge, "What needs a human, as dominionctl status lists it.", float64(len(h.problems()))),
+		domains, load, used, total, disk, warm, wanted, running, healthy, cpu, memory, restarts,
+	}}
+}
+
+// ofBroker are the figures of the embedded broker.
+func ofBroker(b *broker.Broker) []metrics.Family {
+	s := b.Stats()
+	way := func(name, help string, in, out uint64) metrics.Family {
+		return metrics.Family{Name: name, Type: metrics.Counter, Help: help, Samples: []metrics.Sample{
+			{Labels: []string{"direction", "in"}, Value: float64(in)}, {Labels: []string{"direction", "out"}, Value: float64(out)},
+		}}
+	}
+	ended := metrics.Family{Name: "dominion_broker_connections_ended_total", Type: metrics.Counter, Help: "Connections that the broker ended for a fault of the client, by reason code of MQTT 5."}
+	for code := range 256 {
+		if n := s.Ended[byte(code)]; n > 0 {
+			ended.Samples = append(ended.Samples, metrics.Sample{Labels: []string{"code", fmt.Sprintf("0x%02X", code)}, Value: float64(n)})
+		}
+	}
+	all := []metrics.Family{
+		metrics.One("dominion_broker_clients_connected", metrics.Gauge, "Clients that are connected.", float64(s.Sessions-s.Offline)),
+		metrics.One("dominion_broker_sessions", metrics.Gauge, "Sessions, those without a connection too.", float64(s.Sessions)),
+		metrics.One("dominion_broker_sessions_expired_total", metrics.Counter, "Sessions whose time was over.", float64(s.Expired)),
+		metrics.One("dominion_broker_subscriptions", metrics.Gauge, "Subscriptions of all sessions.", float64(s.Subscriptions)),
+		metrics.One("dominion_broker_retained_messages", metrics.Gauge, "Retained messages.", float64(s.Retained)),
+		metrics.One("dominion_broker_retained_bytes", metrics.Gauge, "Size of the retained messages.", float64(s.RetainedBytes)),
+		metrics.One("dominion_broker_retained_refused_total", metrics.Counter, "Messages that were not retained: the limit was reached.", float64(s.RetainedRefused)),
+		metrics.One("dominion_broker_queued_messages", metrics.Gauge, "Messages of QoS 1 and 2 that wait for their clients.", float64(s.Queued)),
+		metrics.One("dominion_broker_queued_bytes", metrics.Gauge, "Size of these.", float64(s.QueuedBytes)),
+		metrics.One("dominion_broker_messages_dropped_total", metrics.Counter, "Messages that a client did not get: its queue was full, or they were too large for it.", float64(s.Dropped)),
+		metrics.One("dominion_broker_messages_refused_total", metrics.Counter, "Messages that were not taken: not allowed, or beyond a limit.", float64(s.Refused)),
+		metrics.One("dominion_broker_wills_total", metrics.Counter, "Wills that were published.", float64(s.Wills)),
+		metrics.One("dominion_broker_connects_total", metrics.Counter, "Connections that were let in.", float64(s.Connects)),
+		metrics.One("dominion_broker_connections_refused_total", metrics.Counter, "Connections beyond broker.limits.", float64(s.TurnedAway)),
+		way("dominion_broker_packets_total", "MQTT packets.", s.In.Packets, s.Out.Packets),
+		way("dominion_broker_bytes_total", "Bytes of MQTT.", s.In.Bytes, s.Out.Bytes),
+		way("dominion_broker_publishes_total", "PUBLISH packets.", s.In.Publishes, s.Out.Publishes),
+		way("dominion_broker_payload_bytes_total", "Bytes of payload.", s.In.Payload, s.Out.Payload),
+		ended,
+	}
+	if until := b.CertificateExpires(); !until.IsZero() {
+		all = append(all, metrics.One("dominion_broker_certificate_expires_seconds", metrics.Gauge, "Until when the broker's certificate holds, since the epoch of Unix.", float64(until.Unix())))
+	}
+	return all
+}
+
+// scrapeTime bounds an answer.
+const scrapeTime = 5 * time.Second
+
+// serveMetrics listens for Prometheus, where it is wanted, until ctx ends. b is
+// nil where the broker is not ours.
+func (s Service) serveMetrics(ctx context.Context, h *Hub, b *broker.Broker) (wait func(), err error) {
+	if s.Config.Metrics == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("tcp", s.Config.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on metrics: %w", err)
+	}
+	if at, ok := l.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
+		s.Log.Warn("metrics are readable by everybody who reaches this address: it has no password", "address", l.Addr().String())
+	}
+	s.Log.Info("listening", "scheme", "http", "address", l.Addr().String())
+	server := &http.Server{Handler: metricsHandler(h, b), ReadHeaderTimeout: scrapeTime, ReadTimeout: scrapeTime, WriteTimeout: 2 * scrapeTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	over := make(chan struct{})
+	go func() { defer close(over); _ = server.Serve(l) }()
+	ended := context.AfterFunc(ctx, func() { _ = server.Close() })
+	return func() {
+		if ended() {
+			_ = server.Close()
+		}
+		<-over
+	}, nil
+}
+
+func metricsHandler(h *Hub, b *broker.Broker) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), scrapeTime)
+		defer cancel()
+		f, err := h.figures(ctx)
+		switch {
+		case err != nil:
+		case !f.hub.Ready:
+			err = errors.New("the hub is not ready: it waits for the domains that it knows")
+		case b != nil && len(b.Listeners()) == 0:
+			err = errors.New("the broker does not listen")
+		case b != nil && b.StoreFull():
+			err = errors.New("the broker's store takes no messages: is the disk full?")
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), scrapeTime)
+		defer cancel()
+		f, err := h.figures(ctx)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		if b != nil {
+			f.families = append(f.families, ofBroker(b)...)
+		}
+		w.Header().Set("Content-Type", metrics.ContentType)
+		_ = metrics.Write(w, f.families) // who went away is not told
+	})
+	return mux
+}
