@@ -148,7 +148,10 @@ func (l *laws) heard(m topics.Message) {
 	switch a.Kind {
 	case topics.DomainStatus:
 		if s, err := topics.Decode[topics.Domain](m.Topic, m.Payload); err == nil {
-			l.domain(a.Domain).status.say(&s)
+			status := &l.domain(a.Domain).status
+			if was := status.now; was == nil || s.Session == "" || was.Session != s.Session || s.Seq >= was.Seq { // else it comes once more
+				status.say(&s)
+			}
 		}
 	case topics.DomainHeartbeat:
 		if b, err := topics.Decode[topics.Heartbeat](m.Topic, m.Payload); err == nil && !m.Retain {
