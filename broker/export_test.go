@@ -8,3 +8,6 @@ func (b *Broker) LookAtCertificates() {
 	defer b.certificates.mu.Unlock()
 	b.certificates.looked = time.Time{}
 }
+
+// LetsInAnybody tells whether a listener takes clients without a user.
+func (b *Broker) LetsInAnybody(scheme string) bool { return b.anonymousAt(scheme) }

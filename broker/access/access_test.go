@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/access.md and the transcripts in testdata")
@@ -28,6 +30,8 @@ dominion/domain/pi-kitchen/services/set             psd   -      -      sd
 dominion/domain/pi-kitchen/command                  psd   sd     -      sd
 dominion/domain/pi-kitchen/drain/set                psd   sd     -      sd
 dominion/domain/pi-kitchen/lease                    psd   sd     -      sd
+dominion/domain/pi-kitchen/condition                psd   sd     -      sd
+dominion/domain/other/condition                     psd   sd     -      -
 dominion/domain/pi-kitchen/service/web/log/x        psd   sd     -      sd
 dominion/domain/pi-kitchen                          psd   sd     -      sd
 dominion/domain/other/availability                  psd   sd     -      -
@@ -48,8 +52,17 @@ dominion/request/plan                               psd   psd    -      p
 dominion/request/why                                psd   psd    -      p
 dominion/request/events                             psd   psd    -      p
 dominion/request/version                            psd   psd    -      p
+dominion/request/access                             psd   sd     -      p
 dominion/request/join                               psd   sd     -      p
 dominion/request/start                              psd   sd     -      p
+dominion/request/stop                               psd   sd     -      p
+dominion/request/scale                              psd   sd     -      p
+dominion/request/restart                            psd   sd     -      p
+dominion/request/update                             psd   sd     -      p
+dominion/request/replan                             psd   sd     -      p
+dominion/request/drain                              psd   sd     -      p
+dominion/request/undrain                            psd   sd     -      p
+dominion/request/forget                             psd   sd     -      p
 dominion/request/user                               psd   -      -      -
 dominion/response/user                              psd   -      -      -
 dominion/request/clients                            psd   -      -      -
@@ -142,6 +155,30 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each kind of topic and each verb is in the table: who adds one says who may.
+func TestTableIsComplete(t *testing.T) {
+	tree := topics.NewTree("dominion")
+	kinds, verbs := make(map[topics.Kind]bool), make(map[string]bool)
+	rows(func(topic, _ string, isFilter bool, _ string) {
+		if at, ok := tree.Parse(topic); ok && !isFilter {
+			kinds[at.Kind] = true
+			if at.Kind == topics.Request {
+				verbs[at.Verb] = true
+			}
+		}
+	})
+	for _, e := range topics.Catalog() {
+		if !kinds[e.Kind] {
+			t.Errorf("the table has no topic like %s", e.Pattern)
+		}
+	}
+	for _, v := range topics.Verbs() {
+		if !verbs[v.Name] {
+			t.Errorf("the table does not say who may ask %s", v.Name)
+		}
+	}
 }
 
 // docs/access.md is the same table, for people.
