@@ -297,3 +297,29 @@ func TestEnvironment(t *testing.T) {
 		}
 	}
 }
+
+// Somebody was born who listens to us, and the hub asks us to say it again.
+func TestCommandReport(t *testing.T) {
+	inHouse(t, func(h *house) {
+		u := h.hub(hubAddr, "d1", 5)
+		h.agent(t.TempDir())
+		time.Sleep(5 * time.Second)
+		before := last[topics.Domain](u, topics.DomainStatus)
+		u.forget()
+		u.domain(topics.DomainCommand, topics.Command{Action: topics.ActionReport})
+		time.Sleep(time.Second)
+		if got := u.of(topics.DomainAvailability); len(got) != 1 || got[0] != topics.Online {
+			t.Errorf("availability %q", got)
+		}
+		if n := len(u.of(topics.DomainMetrics)); n != 1 {
+			t.Errorf("metrics %d times", n)
+		}
+		after := last[topics.Domain](u, topics.DomainStatus)
+		if after.Seq != before.Seq+1 || len(u.of(topics.DomainStatus)) != 1 {
+			t.Errorf("the status of %d after that of %d", after.Seq, before.Seq)
+		}
+		if r := last[topics.Reply](u, topics.DomainResponse); r.Status != topics.StatusOK {
+			t.Errorf("%+v", r)
+		}
+	})
+}

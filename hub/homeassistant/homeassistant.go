@@ -1,17 +1,15 @@
 // Package homeassistant says what Home Assistant is told of a dominion: one
-// device discovery payload for the hub, for each domain and for each service.
+// device discovery payload for the hub, for each domain and for each service
+// (Hub, Domain, Service), and in which order and when (Book).
 //
-// It is pure: names in, topic and bytes out, the same bytes for the same
+// It is pure: names and the time in, messages out, the same bytes for the same
 // names. Nothing that changes while a home runs (heartbeats, states, versions
 // of services) is part of a payload, so a config is published once and again
-// only when the thing itself has changed. Publishing, remembering and clearing
-// belong to the hub, which alone imports this package.
+// only when the thing itself has changed. Publishing and writing to disk belong
+// to the hub, which alone imports this package.
 //
-// When something is gone, clear its config (Removal) before its state topics:
-// an empty state makes the templates of entities that still exist complain.
-// Home Assistant forgets only what it hears: a removal that was published
-// while it was not connected (after a restart of the embedded broker it comes
-// back last) leaves its entities, so repeat removals at its birth (BirthTopics).
+// When something is gone, its config goes before its state topics: an empty
+// state makes the templates of entities that still exist complain.
 package homeassistant
 
 import (

@@ -1,0 +1,211 @@
+package homeassistant
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+var moment = topics.At(time.Date(2026, time.January, 2, 15, 4, 5, 250e6, time.UTC))
+
+func ptr[T any](v T) *T { return &v }
+
+// messages are what the templates are given, as it travels: the shortest and the
+// longest of each kind.
+func messages() map[topics.Kind][]any {
+	instance := topics.ServiceInstance{Domain: "pi-kitchen", State: topics.Running, Health: topics.Healthy}
+	return map[topics.Kind][]any{
+		topics.HubStatus: {
+			topics.Hub{Version: "1.2.0", StartedAt: moment},
+			topics.Hub{Version: "1.2.0", StartedAt: moment, Ready: true, Problem: "the disk is full", CertificateExpires: moment, Domains: topics.DomainCount{Online: 2}},
+		},
+		topics.HubEvent: {
+			topics.Event{At: moment, Type: topics.HubReady, Message: "ready"},
+			topics.Event{At: moment, Type: topics.ServiceReady, Domain: "pi", Service: "web", Message: "ready"},
+		},
+		topics.DomainStatus:    {topics.Domain{Version: "1.2.0", StartedAt: moment}, topics.Domain{Version: "1.2.0", StartedAt: moment, Draining: true}},
+		topics.DomainCondition: {topics.Condition{Domain: "pi", State: topics.DomainIsLost, Problem: true, Reason: "is lost"}},
+		topics.DomainMetrics:   {topics.Metrics{}, topics.Metrics{Load1: 0.44, MemoryUsed: 400, MemoryTotal: 1000, DiskFree: 20_440_000_000, Temperature: ptr(48.4)}},
+		topics.ServiceStatus: {
+			topics.Service{State: topics.Stopped, Switch: topics.Off},
+			topics.Service{
+				State: topics.Running, Switch: topics.On, Wanted: 2, Replicas: 200, Running: 1, Reason: "required", Version: "1.4.0", Instances: []topics.ServiceInstance{instance, {State: topics.Failed}},
+				Update: topics.ServiceUpdate{Installed: "1.4.0", Latest: "1.5.0", InProgress: true, Percentage: ptr(50), Waits: "pi: gets healthy", Problem: "1.5.0 did not"},
+			},
+		},
+	}
+}
+
+func rendered(t *testing.T, template string, payload any) string {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(topics.Encode(payload), &v); err != nil {
+		t.Fatal(err)
+	}
+	got, err := render(template, map[string]any{"value_json": v, "value": "3.0"})
+	if err != nil {
+		t.Errorf("%v\nof %s", err, topics.Encode(payload))
+	}
+	return got
+}
+
+// Every template of every device, with what its topic says: a key that is
+// renamed in the contract is undefined here.
+func TestTemplatesReadWhatIsSaid(t *testing.T) {
+	looked := 0
+	for name, c := range all() {
+		var p payload
+		if err := json.Unmarshal(c.Payload, &p); err != nil {
+			t.Fatal(err)
+		}
+		for key, comp := range p.Components {
+			look := func(topic, template string) (all []string) {
+				a, ok := options.Tree.Parse(topic)
+				if !ok || template == "" {
+					return nil
+				}
+				samples := messages()[a.Kind]
+				if len(samples) == 0 {
+					t.Errorf("%s %s: no sample of %s", name, key, topic)
+				}
+				for _, sample := range samples {
+					looked++
+					all = append(all, rendered(t, template, sample))
+				}
+				return all
+			}
+			states := look(comp.StateTopic, comp.ValueTemplate)
+			for _, state := range states {
+				switch {
+				case comp.Options != nil && !slices.Contains(comp.Options, state):
+					t.Errorf("%s %s: %q is none of the options", name, key, state)
+				case comp.Platform == "binary_sensor" && state != "ON" && state != "OFF", comp.Platform == "switch" && state != comp.PayloadOn && state != comp.PayloadOff:
+					t.Errorf("%s %s: %q is neither ON nor OFF", name, key, state)
+				case comp.DeviceClass == "timestamp" && state != "None":
+					if _, err := time.Parse(time.RFC3339, state); err != nil {
+						t.Errorf("%s %s: %v", name, key, err)
+					}
+				case comp.Platform == "update" && strings.HasPrefix(state, "{"):
+					takesUpdate(t, state)
+				}
+			}
+			if comp.Platform == "binary_sensor" && comp.ValueTemplate != "" && len(states) > 1 && states[0] == states[1] {
+				t.Errorf("%s %s: %q for both of its samples", name, key, states)
+			}
+			look(comp.LatestTopic, comp.LatestTemplate)
+			for _, attributes := range look(comp.AttributesTopic, comp.AttributesTmpl) {
+				if !json.Valid([]byte(attributes)) || attributes[0] != '{' {
+					t.Errorf("%s %s: attributes %s", name, key, attributes)
+				}
+			}
+		}
+	}
+	if looked < 60 {
+		t.Errorf("only %d templates with their payloads", looked)
+	}
+}
+
+// takesUpdate is MQTT_JSON_UPDATE_SCHEMA.
+func takesUpdate(t *testing.T, state string) {
+	t.Helper()
+	var u map[string]any
+	if err := json.Unmarshal([]byte(state), &u); err != nil {
+		t.Error(err)
+	}
+	for key, v := range u {
+		ok := false
+		switch key {
+		case "installed_version", "latest_version", "title", "release_summary":
+			_, ok = v.(string)
+		case "in_progress":
+			_, ok = v.(bool)
+		case "update_percentage":
+			n, is := v.(float64)
+			ok = v == nil || is && n >= 0 && n <= 100
+		}
+		if !ok {
+			t.Errorf("an update with %s: %v", key, v)
+		}
+	}
+}
+
+func TestWhatTemplatesSay(t *testing.T) {
+	of := func(c Config, key string) component {
+		var p payload
+		if err := json.Unmarshal(c.Payload, &p); err != nil {
+			t.Fatal(err)
+		}
+		return p.Components[key]
+	}
+	service := func(key string) string { return of(Service(options, npbar()), key).ValueTemplate }
+	domain := func(key string) string { return of(Domain(options, kitchen()), key).ValueTemplate }
+	running := topics.Service{State: topics.Running, Switch: topics.On, Instances: []topics.ServiceInstance{{State: topics.Running, Health: topics.Healthy}}}
+	with := func(change func(*topics.Service)) topics.Service {
+		s := running
+		s.Instances = slices.Clone(s.Instances)
+		change(&s)
+		return s
+	}
+	for _, tt := range []struct {
+		template string
+		payload  any
+		want     string
+	}{
+		{service("problem"), running, "OFF"},
+		{service("problem"), topics.Service{State: topics.Stopped}, "OFF"},
+		{service("problem"), with(func(s *topics.Service) { s.State = topics.Pending }), "ON"},
+		{service("problem"), with(func(s *topics.Service) { s.State = topics.Failed }), "ON"},
+		{service("problem"), with(func(s *topics.Service) { s.State = topics.Starting }), "OFF"},
+		{service("problem"), with(func(s *topics.Service) { s.Instances[0].State = topics.Backoff }), "ON"},
+		{service("problem"), with(func(s *topics.Service) { s.Instances[0].Health = topics.Unhealthy }), "ON"},
+		{service("problem"), with(func(s *topics.Service) { s.Update.Problem = "1.5 did not get healthy" }), "ON"},
+		{service("replicas"), with(func(s *topics.Service) { s.Replicas = 3 }), "3"},
+		{service("replicas"), with(func(s *topics.Service) { s.Replicas = 500 }), "100"},
+		{service("replicas"), running, "None"},
+		{service("version"), running, "None"},
+		{service("update"), running, `{"in_progress":false,"installed_version":"","latest_version":"","release_summary":"","update_percentage":null}`},
+		{service("update"), with(func(s *topics.Service) { s.Update.Latest = "1.5" }), `{"in_progress":false,"installed_version":"1.5","latest_version":"1.5","release_summary":"","update_percentage":null}`},
+		{service("update"), with(func(s *topics.Service) {
+			s.Update = topics.ServiceUpdate{Installed: "1.4", Latest: "1.5", InProgress: true, Percentage: ptr(50), Waits: "waits"}
+		}), `{"in_progress":true,"installed_version":"1.4","latest_version":"1.5","release_summary":"waits","update_percentage":50}`},
+		{of(Service(options, npbar()), "replicas").CommandTemplate, running, `{"replicas":3}`},
+		{domain("memory"), topics.Metrics{MemoryUsed: 400, MemoryTotal: 1000}, "40"},
+		{domain("memory"), topics.Metrics{}, "None"},
+		{domain("temperature"), topics.Metrics{}, "None"},
+		{domain("temperature"), topics.Metrics{Temperature: ptr(48.6)}, "49"},
+		{domain("disk_free"), topics.Metrics{DiskFree: 20_440_000_000}, "20.4"},
+		{domain("drain"), topics.Domain{Draining: true}, "ON"},
+		{domain("problem"), topics.Condition{Problem: true}, "ON"},
+		{of(Hub(options), "event").ValueTemplate, topics.Event{Type: topics.DomainLost, Domain: "pi", Message: "pi is lost"}, `{"domain":"pi","event_type":"domain_lost","message":"pi is lost","service":""}`},
+	} {
+		if got := rendered(t, tt.template, tt.payload); got != tt.want {
+			t.Errorf("%s\nof %s\ngives %s, want %s", tt.template, topics.Encode(tt.payload), got, tt.want)
+		}
+	}
+}
+
+// The evaluator must be able to refuse.
+func TestTemplatesThatFail(t *testing.T) {
+	v := map[string]any{"value_json": map[string]any{"a": map[string]any{}, "list": []any{map[string]any{}}}}
+	for _, template := range []string{
+		"{{ value_json.nothing }}", "{{ value_json.a.b.c }}", "{{ nothing }}", "{{ value_json.b | round(1) }}", "{{ dict(x=value_json.b) | to_json }}",
+		"{{ value_json.list | selectattr('state', 'eq', 'x') | list | to_json }}", "{{ value_json.a | shout }}", "{{ value_json.a", "{{ value_json.b if value_json.a is defined else 1 }}",
+	} {
+		if got, err := render(template, v); err == nil {
+			t.Errorf("%s gives %q", template, got)
+		}
+	}
+	for template, want := range map[string]string{
+		"{{ value_json.b.c if value_json.b is defined else None }}": "None",
+		"{{ 1 if value_json.a is defined else value_json.b.c }}":    "1",
+		"x {{ 2 * 3 }} y": "x 6 y",
+	} {
+		if got, err := render(template, v); err != nil || got != want {
+			t.Errorf("%s gives %q, %v", template, got, err)
+		}
+	}
+}
