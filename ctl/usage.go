@@ -146,7 +146,8 @@ func (a *app) check(want names) cobra.PositionalArgs {
 			if i+1 < len(want) && want[i+1] == "N" && isNumber(args[i]) && i+1 < len(args) && topics.ValidName(args[i+1]) && !isNumber(args[i+1]) {
 				return fail(ExitUsage, "did you mean: "+cmd.CommandPath()+" "+args[i+1]+" "+args[i], "the name comes before the number")
 			}
-			if !topics.ValidName(args[i]) {
+			// Users, clients and topics are named as their owners like.
+			if (name == "SERVICE" || name == "DOMAIN") && !topics.ValidName(args[i]) {
 				return a.badName(args[i], strings.ToLower(name))
 			}
 		}
