@@ -271,7 +271,14 @@ func TestTheTableOnTheWire(t *testing.T) {
 func TestAccessAgreesWithTheBroker(t *testing.T) {
 	password := write(t, "p", "p\n")
 	seed := rand.Uint64()
-	for round := range 12 {
+	var told, withheld, refused int
+	defer func() {
+		t.Logf("%d deliveries, %d withheld from who subscribed, %d subscriptions refused", told, withheld, refused)
+		if min(told, withheld, refused) < 20 {
+			t.Error("the cases are not such as to tell anything")
+		}
+	}()
+	for round := range 40 {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, uint64(round)))
 			pick := func(of ...string) string { return of[r.IntN(len(of))] }
@@ -340,6 +347,9 @@ func TestAccessAgreesWithTheBroker(t *testing.T) {
 				}
 				p := meet(t, b, hello{id: id, user: user})
 				at, wish := topic(), filter()
+				if r.IntN(2) == 0 {
+					wish = pick("#", "+/#", "+/+/+/#", "dominion/#", "dominion/domain/+/#", "$share/g/#")
+				}
 				if got := p.publish(at, "x", false); got != says(access.Publish, at) {
 					wrong("publish", at, got)
 				}
@@ -348,11 +358,33 @@ func TestAccessAgreesWithTheBroker(t *testing.T) {
 					wrong("subscribe", wish, got)
 				}
 				// a topic that the filter matches
-				reached := strings.ReplaceAll(strings.ReplaceAll(wish, "+", pick("web", "ada", "set")), "#", "status")
+				parts := strings.Split(access.Unshared(wish), "/")
+				for i := range parts {
+					switch {
+					case parts[i] == "#":
+						parts[i] = topic()
+					case parts[i] == "+" && i == 0:
+						parts[i] = pick("dominion", "a", "homeassistant")
+					case parts[i] == "+":
+						parts[i] = pick(levels...)
+					}
+				}
+				reached := strings.Join(parts, "/")
+				if reached == "" {
+					reached = "a"
+				}
 				mark := fmt.Sprint("m", i)
 				root.publish(reached, mark, false)
 				if given := p.given(reached + " " + mark); given != (got && says(access.Deliver, reached)) {
 					wrong("deliver", reached, given)
+				}
+				switch says := says(access.Deliver, reached); {
+				case !got:
+					refused++
+				case says:
+					told++
+				default:
+					withheld++
 				}
 				p.leave()
 			}
