@@ -12,11 +12,14 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/access"
+	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -521,5 +524,36 @@ func TestDeniedByDefaultOnEveryListener(t *testing.T) {
 				t.Errorf("%s at %s takes everybody: %v", l.Scheme, at.host, !at.in)
 			}
 		}
+	}
+}
+
+// Many guesses at once are slowed down like one after the other.
+func TestGuessingAtOnce(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("a"), 8) // long enough that they meet
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, broker.Config{Users: []broker.User{{Name: "ada", PasswordHash: string(hash), Role: broker.RoleAdmin}}})
+	var looked sync.WaitGroup
+	answers := make(chan error, 100)
+	for i := range cap(answers) {
+		looked.Go(func() {
+			o := client.Options{URL: "mqtt://pipe", ClientID: fmt.Sprint("c", i), User: "ada", Password: "guess", Timeout: 20 * time.Second, Dial: pipeFrom(b, "192.0.2.66")}
+			_, err := client.Connect(t.Context(), o)
+			answers <- err
+		})
+	}
+	looked.Wait()
+	close(answers)
+	wrong := 0
+	for err := range answers {
+		if err == nil {
+			t.Error("a guess was right")
+		} else if strings.Contains(err.Error(), "refused user or password") {
+			wrong++
+		}
+	}
+	if wrong > 30 { // ten, those in work, and what a slow machine's seconds let in
+		t.Errorf("%d of 100 guesses at once were looked at", wrong)
 	}
 }
