@@ -361,8 +361,10 @@ func number(v any) float64 {
 
 func truthy(v any) bool {
 	switch v := v.(type) {
-	case nil, missing:
+	case nil:
 		return false
+	case missing:
+		panic("asks whether what is undefined is true")
 	case bool:
 		return v
 	case string:
