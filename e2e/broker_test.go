@@ -338,10 +338,11 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 			}
 			return found
 		}
-		all := configs()
-		if len(all) != 4 {
-			t.Errorf("%d devices, want the hub, one domain and two services", len(all))
-		}
+		var all map[string]Message
+		eventually(t, 15*time.Second, "the hub, one domain and two services are devices", func() bool {
+			all = configs()
+			return len(all) == 4
+		})
 		ids := make(map[string]string) // unique_id → topic
 		var lampSwitch map[string]any
 		var lampTopic string
@@ -396,13 +397,46 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 		home.Publish(first(lampSwitch, "command_topic", "cmd_t").(string), off)
 		live.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
 
+		t.Log("a person deletes a device: it stays away, also when Home Assistant is born again and when the hub restarts")
+		var hubTopic, webTopic string
+		for topic := range all {
+			switch {
+			case strings.HasSuffix(topic, "_hub/config"):
+				hubTopic = topic
+			case strings.HasSuffix(topic, "_service_web/config"):
+				webTopic = topic
+			}
+		}
+		home.Publish(webTopic, "", "-r")
+		mark := live.Now()
+		home.Publish("homeassistant/status", "online")
+		for _, topic := range []string{hubTopic, lampTopic} {
+			live.AwaitTopic(15*time.Second, mark, topic, all[topic].Payload)
+		}
+		live.Await(15*time.Second, "the domain says its status again", mark, func(m Message) bool {
+			return m.Topic == "dominion/domain/kitchen/status"
+		})
+		hub.Stop()
+		hub = home.StartHub()
+		mark = live.Now()
+		live.Until(20*time.Second, "the hub is back", func(v View) bool { return v.Ready() && v.Online("kitchen") })
+		home.Publish("homeassistant/status", "online")
+		live.Await(15*time.Second, "the birth is answered", mark, func(m Message) bool { return m.Topic == hubTopic && !m.Retain })
+		mark = live.Now()
+		live.Await(15*time.Second, "after the configs the states come", mark, func(m Message) bool {
+			return m.Topic == "dominion/service/lamp/status" && !m.Retain
+		})
+		if _, there := configs()[webTopic]; there {
+			t.Error("a device that was deleted is back")
+		}
+
 		t.Log("gone from the config, gone from Home Assistant")
 		home.Configure(service("web", `priority = "required"`))
-		mark := live.Now()
+		mark = live.Now()
 		hub.Signal(syscall.SIGHUP)
-		live.AwaitTopic(10*time.Second, mark, lampTopic, "")
+		live.AwaitTopic(15*time.Second, mark, lampTopic, "")
 		left := configs()
-		if _, there := left[lampTopic]; there || len(left) != 3 {
+		if _, there := left[lampTopic]; there || len(left) != 2 {
 			t.Errorf("after lamp was removed there are %d devices, lamp's: %v", len(left), there)
 		}
 	})
