@@ -75,8 +75,13 @@ func RenderDevices(w io.Writer, all topics.Devices, s Style) error {
 			return
 		}
 		t := table{columns: []column{
-			{head: "NAME", min: 12}, {head: "STATE"}, {head: "MODEL", min: 12, drop: 1}, {head: "VERSION", min: 8, drop: 3},
-			{head: "AREA", min: 8, drop: 4, empty: true}, {head: "ANNOUNCED BY", drop: 5}, {head: "ID", min: 12, drop: 2},
+			{head: "NAME", min: 12},
+			{head: "STATE"},
+			{head: "MODEL", min: 12, drop: 1},
+			{head: "VERSION", min: 8, drop: 3},
+			{head: "AREA", min: 8, drop: 4, empty: true},
+			{head: "ANNOUNCED BY", drop: 5},
+			{head: "ID", min: 12, drop: 2},
 		}}
 		for _, d := range all.Devices {
 			model := d.Model

@@ -160,8 +160,16 @@ func RenderTrace(w io.Writer, l topics.TraceLine, s Style) error {
 func RenderClients(w io.Writer, clients []topics.ClientView, s Style) error {
 	return drawn(w, func(b *bufio.Writer) {
 		t := table{columns: []column{
-			{head: "CLIENT", min: 12}, {head: "STATE"}, {head: "SINCE"}, {head: "USER"}, {head: "ADDRESS", drop: 2},
-			{head: "BY", drop: 3}, {head: "MQTT", drop: 4}, {head: "SUBS"}, {head: "QUEUED"}, {head: "DROPPED"},
+			{head: "CLIENT", min: 12},
+			{head: "STATE"},
+			{head: "SINCE"},
+			{head: "USER"},
+			{head: "ADDRESS", drop: 2},
+			{head: "BY", drop: 3},
+			{head: "MQTT", drop: 4},
+			{head: "SUBS"},
+			{head: "QUEUED"},
+			{head: "DROPPED"},
 		}}
 		for _, c := range clients {
 			state := put("connected").in(green)

@@ -34,7 +34,8 @@ topics = [
 	// what the attic hears, as a client there writes it down
 	heard := filepath.Join(attic.host.Dir, "heard")
 	listener := attic.host.Start("sh", "-c", strings.Join(append([]string{
-		"exec mosquitto_sub -q 1 -i listener -c -V 5 -x 3600 -F '%t %p' -t 'shared/#'"}, attic.login()...), " ")+" >> "+heard)
+		"exec mosquitto_sub -q 1 -i listener -c -V 5 -x 3600 -F '%t %p' -t 'shared/#'",
+	}, attic.login()...), " ")+" >> "+heard)
 	say := func(topic, payload string, flags ...string) {
 		t.Helper()
 		args := append([]string{"-q", "1", "-t", topic, "-m", payload}, flags...)

@@ -116,8 +116,10 @@ func TestMainJobWithCertificatesForAll(t *testing.T) {
 	home.WriteHubConfig(fmt.Sprintf("name = \"home\"\ndata_dir = %q\n\n[broker]\nlisten = \"\"\nlisten_tls = \":8883\"\ncert_file = %q\nkey_file = %q\nclient_ca_file = %q\nrequire_certificate = true\n\n%s\n%s",
 		filepath.Join(dir, "data"), cert, key, accepted, users, service("lamp", `priority = "required"`)))
 	with := func(name string, more ...string) []string {
-		return append([]string{"-h", home.Hub.Address(), "-p", "8883", "--cafile", servers.file,
-			"--cert", filepath.Join(dir, name+".crt"), "--key", filepath.Join(dir, name+".key")}, more...)
+		return append([]string{
+			"-h", home.Hub.Address(), "-p", "8883", "--cafile", servers.file,
+			"--cert", filepath.Join(dir, name+".crt"), "--key", filepath.Join(dir, name+".key"),
+		}, more...)
 	}
 	listens := func() {
 		t.Helper()

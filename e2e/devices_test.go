@@ -57,8 +57,10 @@ func (v View) availability(id string) string { return v.devices()[id].Availabili
 func TestDevices(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
 		const lamp, washer, bulb = "a4cf12ef3b70", "84cca8a1b2c3", "0x90fd9ffffe6494fc"
-		want := []string{"0x00124b00120144ae", "0x00158d00018255df", "0x00169a00022256da", "0x00178801067a5b1c", bulb,
-			"2cf432112233", washer, lamp, "c8c9a3d10f28", "dc4f2235ebf6"}
+		want := []string{
+			"0x00124b00120144ae", "0x00158d00018255df", "0x00169a00022256da", "0x00178801067a5b1c", bulb,
+			"2cf432112233", washer, lamp, "c8c9a3d10f28", "dc4f2235ebf6",
+		}
 		all := announcements(t, "esphome", "tasmota", "zigbee2mqtt")
 		home.Configure("")
 		hub := home.StartHub()

@@ -45,8 +45,10 @@ const (
 
 // ESPHome adds a microcontroller to the home, without current.
 func (h *Home) ESPHome(name, service string, port int) *esphome {
-	e := &esphome{t: h.t, home: h, host: h.Host(name), name: name, service: service, port: port,
-		asked: newFeed[string](), sessions: newFeed[bool](), pings: newFeed[string]()}
+	e := &esphome{
+		t: h.t, home: h, host: h.Host(name), name: name, service: service, port: port,
+		asked: newFeed[string](), sessions: newFeed[bool](), pings: newFeed[string](),
+	}
 	h.t.Cleanup(func() {
 		e.mu.Lock()
 		on := e.off != nil

@@ -131,7 +131,7 @@ func TestExclusiveIsNeverTwice(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
 		x := newExclusiveHome(t, home, exclusiveTiming, `stop_timeout = "1s"`)
 		const moves = 30 * time.Second
-		from, to, pid := x.begins(1, moves)
+		from, _, pid := x.begins(1, moves)
 		x.healthy(from.Name)
 
 		t.Log("the hub is killed and comes back: nothing moves")
@@ -157,7 +157,7 @@ func TestExclusiveIsNeverTwice(t *testing.T) {
 		cut := time.Now()
 		from.LinkDown()
 		was := pid
-		from, to, pid = x.begins(2, moves)
+		from, to, pid := x.begins(2, moves)
 		if from.Name == to.Name || alive(was) {
 			t.Errorf("process %d lives still", was)
 		}
@@ -181,13 +181,13 @@ func TestExclusiveIsNeverTwice(t *testing.T) {
 		if home.external != nil {
 			home.external.host.LinkUp()
 		}
-		from, to, pid = x.begins(3, moves)
+		from, _, pid = x.begins(3, moves)
 		x.healthy(from.Name)
 
 		t.Log("the agent hangs: the guard ends it, and it begins elsewhere")
 		x.agents[from.Name].Signal(syscall.SIGSTOP)
 		hung := x.agents[from.Name]
-		from, to, pid = x.begins(4, moves)
+		from, _, pid = x.begins(4, moves)
 		hung.Signal(syscall.SIGCONT)
 		x.stays(3*time.Second, pid)
 		x.healthy(from.Name)
@@ -209,7 +209,7 @@ func TestExclusiveIsNeverTwice(t *testing.T) {
 			kill(t, g)
 		}
 		x.agents[from.Name] = from.Start()
-		from, to, pid = x.begins(6, moves)
+		from, _, pid = x.begins(6, moves)
 
 		t.Log("power cut")
 		from.PowerCut()

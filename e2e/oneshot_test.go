@@ -85,7 +85,7 @@ func TestMigrateThenServe(t *testing.T) {
 			service("web", `priority = "required"`, `dependencies = ["migrate"]`, `replicas = 1`) +
 			service("once", `priority = "required"`, `restart = { policy = "on-failure" }`))
 		hub.Stop()
-		hub = home.StartHub()
+		home.StartHub()
 		home.Journal.Await(t, 30*time.Second, 3, "start", "migrate")
 		o = home.Observe()
 		o.Until(30*time.Second, "it has finished again", func(v View) bool {

@@ -54,6 +54,7 @@ func (noGuards) Close()             {}
 func (noGuards) Start(Term, string, string, func()) (Guard, error) {
 	return nil, errors.New("there are no guards here")
 }
+
 func (noGuards) Find(string, func()) (Guard, Term, error) {
 	return nil, Term{}, errors.New("there are no guards here")
 }

@@ -289,7 +289,11 @@ func TestKeys(t *testing.T) {
 	same := [][]string{
 		{"a4cf12ef3b70", "A4:CF:12:EF:3B:70", "a4-cf-12-ef-3b-70", "A4CF.12EF.3B70"},
 		{"0x00158d00018255df", "zigbee2mqtt_0x00158D00018255DF", "zigbee2mqtt_bridge_0x00158d00018255df"},
-		{"shellyplus1-a4cf12ef3b70"}, {"x"}, {"X"}, {"000000000000"}, {"zigbee2mqtt_1221051_1"},
+		{"shellyplus1-a4cf12ef3b70"},
+		{"x"},
+		{"X"},
+		{"000000000000"},
+		{"zigbee2mqtt_1221051_1"},
 	}
 	seen := make(map[string]string)
 	for _, group := range same {

@@ -44,8 +44,14 @@ func (s *State) entry(id string) topics.Device {
 			to   *string
 			said string
 		}{
-			{&d.Name, a.name}, {&d.Manufacturer, a.manufacturer}, {&d.Model, a.model}, {&d.ModelID, a.modelID},
-			{&d.Version, a.version}, {&d.Area, a.area}, {&d.Domain, a.domain}, {&d.Via, s.through(a)},
+			{&d.Name, a.name},
+			{&d.Manufacturer, a.manufacturer},
+			{&d.Model, a.model},
+			{&d.ModelID, a.modelID},
+			{&d.Version, a.version},
+			{&d.Area, a.area},
+			{&d.Domain, a.domain},
+			{&d.Via, s.through(a)},
 		} {
 			*f.to = cmp.Or(*f.to, f.said)
 		}
