@@ -28,6 +28,7 @@ func figures(seconds float64, scale float64) []figure {
 		{"QoS 0, 20 to 1", "deliveries/s", false, spread(20, 1, n(600_000), 0)},
 		{"QoS 0, 4 to 10", "deliveries/s", false, spread(4, 10, n(120_000), 0)},
 		{"QoS 0, 1 to 1000", "deliveries/s", false, spread(1, 1000, n(1_000), 0)},
+		{"QoS 0, 1 to 1, by TLS", "deliveries/s", false, byTLS(n(300_000))},
 		{"QoS 1, 20 to 1", "messages/s", false, spread(20, 1, n(150_000), 1)},
 		{"QoS 2, 20 to 1", "messages/s", false, spread(20, 1, n(60_000), 2)},
 		{"CPU a message, QoS 0, 1 to 1", "µs", true, cost(n(300_000))},
@@ -58,7 +59,7 @@ func spread(publishers, subscribers, total int, qos byte) func(target, *running)
 		errs := make(chan error, publishers+subscribers)
 		progress := make([]chan int, 0, subscribers)
 		for i := range subscribers {
-			s, err := dial(r.addr, fmt.Sprintf("sub%d", i), true)
+			s, err := r.dial(fmt.Sprintf("sub%d", i), true)
 			if err != nil {
 				return 0, err
 			}
@@ -73,7 +74,7 @@ func spread(publishers, subscribers, total int, qos byte) func(target, *running)
 		credit := newCredit(progress, publishers)
 		start := make(chan struct{})
 		for i := range publishers {
-			p, err := dial(r.addr, fmt.Sprintf("pub%d", i), true)
+			p, err := r.dial(fmt.Sprintf("pub%d", i), true)
 			if err != nil {
 				return 0, err
 			}
@@ -97,6 +98,41 @@ func spread(publishers, subscribers, total int, qos byte) func(target, *running)
 			}
 		}
 		return float64(each*publishers*subscribers) / took.Seconds(), nil
+	}
+}
+
+// byTLS measures what encryption costs one publisher and one subscriber.
+func byTLS(total int) func(target, *running) (float64, error) {
+	return func(_ target, r *running) (float64, error) {
+		s, err := r.dialTLS("sub")
+		if err != nil {
+			return 0, err
+		}
+		defer s.Close()
+		if err := s.subscribe("bench/#", 0); err != nil {
+			return 0, err
+		}
+		p, err := r.dialTLS("pub")
+		if err != nil {
+			return 0, err
+		}
+		defer p.Close()
+		progress := make(chan int, 1)
+		credit := newCredit([]chan int{progress}, 1)
+		var done sync.WaitGroup
+		errs := make(chan error, 2)
+		began := time.Now()
+		done.Go(func() { errs <- receive(s, total, progress) })
+		done.Go(func() { errs <- send(p, "bench/0", total, 0, credit) })
+		done.Wait()
+		took := time.Since(began)
+		close(errs)
+		for err := range errs {
+			if err != nil {
+				return 0, err
+			}
+		}
+		return float64(total) / took.Seconds(), nil
 	}
 }
 
@@ -254,7 +290,7 @@ func latency(seconds, quantile float64) func(target, *running) (float64, error) 
 	return func(_ target, r *running) (float64, error) {
 		const every = 500 * time.Microsecond
 		n := int(seconds * 2000)
-		s, err := dial(r.addr, "latency-sub", true)
+		s, err := r.dial("latency-sub", true)
 		if err != nil {
 			return 0, err
 		}
@@ -262,7 +298,7 @@ func latency(seconds, quantile float64) func(target, *running) (float64, error) 
 		if err := s.subscribe("latency", 0); err != nil {
 			return 0, err
 		}
-		p, err := dial(r.addr, "latency-pub", true)
+		p, err := r.dial("latency-pub", true)
 		if err != nil {
 			return 0, err
 		}
@@ -316,7 +352,7 @@ func connects(n int) func(target, *running) (float64, error) {
 		for i := range lines {
 			go func() {
 				for j := range n / lines {
-					c, err := dial(r.addr, fmt.Sprintf("c%d-%d", i, j), true)
+					c, err := r.dial(fmt.Sprintf("c%d-%d", i, j), true)
 					if err != nil {
 						errs <- err
 						return
@@ -337,11 +373,11 @@ func connects(n int) func(target, *running) (float64, error) {
 
 // idle is what a connection with one subscription costs while nothing happens.
 func idle(n int) func(target, *running) (float64, error) {
-	return idleBy(n, func(r *running, id string) (*raw, error) { return dial(r.addr, id, true) })
+	return idleBy(n, func(r *running, id string) (*raw, error) { return r.dial(id, true) })
 }
 
 func idleTLS(n int) func(target, *running) (float64, error) {
-	return idleBy(n, func(r *running, id string) (*raw, error) { return dialTLS(r.tlsAddr, id) })
+	return idleBy(n, func(r *running, id string) (*raw, error) { return r.dialTLS(id) })
 }
 
 // sessions makes sessions that outlive their connections, each with a
@@ -350,7 +386,7 @@ func sessions(n int) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		began := time.Now()
 		for i := range n {
-			c, err := dial(r.addr, fmt.Sprintf("lasting%d", i), false)
+			c, err := r.dial(fmt.Sprintf("lasting%d", i), false)
 			if err != nil {
 				return 0, err
 			}
@@ -388,7 +424,7 @@ func idleBy(n int, dial func(r *running, id string) (*raw, error)) func(target, 
 // retain publishes n retained topics at QoS 1.
 func retain(n int) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
-		p, err := dial(r.addr, "retain", true)
+		p, err := r.dial("retain", true)
 		if err != nil {
 			return 0, err
 		}
@@ -426,7 +462,7 @@ func retain(n int) func(target, *running) (float64, error) {
 // replay reads what retain left; every one that is missing is an error.
 func replay(n int) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
-		s, err := dial(r.addr, "replay", true)
+		s, err := r.dial("replay", true)
 		if err != nil {
 			return 0, err
 		}

@@ -31,33 +31,42 @@ const (
 )
 
 // dial connects with a clean session, or with one that lasts.
-func dial(addr, id string, clean bool) (*raw, error) {
-	c, err := net.Dial("tcp", addr)
+func (r *running) dial(id string, clean bool) (*raw, error) {
+	c, err := net.Dial("tcp", r.addr)
 	if err != nil {
 		return nil, err
 	}
-	return session(c, id, clean, 64<<10)
+	return session(c, id, r.login, clean, 64<<10)
 }
 
 // dialTLS connects by TLS and trusts whatever it meets: it measures.
-func dialTLS(addr, id string) (*raw, error) {
-	if addr == "" {
+func (r *running) dialTLS(id string) (*raw, error) {
+	if r.tlsAddr == "" {
 		return nil, errors.New("it was not given a certificate")
 	}
-	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	c, err := tls.Dial("tcp", r.tlsAddr, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		return nil, err
 	}
-	return session(c, id, true, 4<<10)
+	return session(c, id, r.login, true, 4<<10)
 }
 
-func session(c net.Conn, id string, clean bool, buffer int) (*raw, error) {
+// benchUser is user and password where a target wants them.
+const benchUser = "bench"
+
+func session(c net.Conn, id string, login, clean bool, buffer int) (*raw, error) {
 	r := &raw{c, bufio.NewReaderSize(c, buffer)}
 	flags := byte(0)
 	if clean {
 		flags = 2
 	}
+	if login {
+		flags |= 0xc0
+	}
 	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, flags, 0, 0}, text(id)...)
+	if login {
+		body = append(append(body, text(benchUser)...), text(benchUser)...)
+	}
 	if _, err := c.Write(packet(connect, body)); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ import (
 type target struct {
 	name    string
 	durable bool // it keeps what it acknowledged
+	login   bool // it wants benchUser
 	// command starts it with a folder, an address for TCP and one for TLS
 	// (certificate cert.pem and key.pem in the folder).
 	command func(dir, addr, tlsAddr string) (*exec.Cmd, error)
@@ -38,20 +39,23 @@ type target struct {
 func targets(dominion string) []target {
 	self, _ := os.Executable()
 	return []target{
-		{"dominion", true, func(dir, addr, tlsAddr string) (*exec.Cmd, error) { return hub(dominion, dir, addr, tlsAddr, "") }},
-		{"dominion, not saving", false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
+		{"dominion", true, false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) { return hub(dominion, dir, addr, tlsAddr, "") }},
+		{"dominion, a user and 100 rules", true, true, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
+			return ruled(dominion, dir, addr, tlsAddr)
+		}},
+		{"dominion, not saving", false, false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
 			return hub(dominion, dir, addr, tlsAddr, "[broker.persistence]\nexclude = [\"#\"]\n")
 		}},
-		{"mosquitto", false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
+		{"mosquitto", false, false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
 			return mosquitto(dir, addr, tlsAddr, "persistence false\n")
 		}},
-		{"mosquitto, saving", true, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
+		{"mosquitto, saving", true, false, func(dir, addr, tlsAddr string) (*exec.Cmd, error) {
 			return mosquitto(dir, addr, tlsAddr, "persistence true\npersistence_location "+dir+"/\nautosave_interval 1\n")
 		}},
-		{"mochi", false, func(_, addr, _ string) (*exec.Cmd, error) {
+		{"mochi", false, false, func(_, addr, _ string) (*exec.Cmd, error) {
 			return exec.Command(self, "-serve", "mochi", "-addr", addr), nil
 		}},
-		{"nats", true, func(dir, addr, _ string) (*exec.Cmd, error) {
+		{"nats", true, false, func(dir, addr, _ string) (*exec.Cmd, error) {
 			return exec.Command(self, "-serve", "nats", "-addr", addr, "-dir", dir), nil
 		}},
 	}
@@ -61,6 +65,20 @@ func hub(program, dir, addr, tlsAddr, more string) (*exec.Cmd, error) {
 	config := fmt.Sprintf("name = \"bench\"\ndata_dir = %q\n[broker]\nlisten = %q\nlisten_tls = %q\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n%s[zeroconf]\nenabled = false\n[homeassistant]\nenabled = false\n", dir, addr, tlsAddr, more)
 	file := filepath.Join(dir, "dominion.toml")
 	return exec.Command(program, "-config", file), os.WriteFile(file, []byte(config), 0o600)
+}
+
+// ruled is the hub with a user of the role device and a hundred rules, none of
+// which fits what is measured: each is looked at.
+func ruled(program, dir, addr, tlsAddr string) (*exec.Cmd, error) {
+	var more strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&more, "[[broker.rules]]\ndeny = [\"publish\", \"subscribe\"]\ntopics = [\"home/%d/%%u/#\"]\n", i)
+	}
+	fmt.Fprintf(&more, "[[broker.users]]\nname = %q\npassword_file = \"password\"\nrole = \"device\"\n", benchUser)
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(benchUser+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return hub(program, dir, addr, tlsAddr, more.String())
 }
 
 func mosquitto(dir, addr, tlsAddr, more string) (*exec.Cmd, error) {
@@ -79,6 +97,7 @@ func mosquitto(dir, addr, tlsAddr, more string) (*exec.Cmd, error) {
 type running struct {
 	addr, tlsAddr string
 	dir           string
+	login         bool
 	cmd           *exec.Cmd
 }
 
@@ -88,7 +107,7 @@ func (t target) place() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{dir: dir}
+	r := &running{dir: dir, login: t.login}
 	for _, addr := range []*string{&r.addr, &r.tlsAddr} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -142,7 +161,7 @@ func (r *running) launch(t target) error {
 	}
 	r.cmd = cmd
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		c, err := dial(r.addr, "probe", true)
+		c, err := r.dial("probe", true)
 		if err == nil {
 			return c.Close()
 		}
