@@ -282,6 +282,9 @@ func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
 	var due []string
 	b.wake = time.Time{}
 	for topic, e := range b.entries {
+		if e.repeat { // the states come after the configs
+			b.states = later(b.states, e.due.Add(statesAfter))
+		}
 		switch {
 		case e.due.IsZero():
 		case now.Before(e.due):
@@ -291,12 +294,12 @@ func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
 		}
 	}
 	slices.SortFunc(due, b.order)
-	told, owed := 0, false
+	told := 0
 	for _, topic := range due {
 		e := b.entries[topic]
 		if told >= Burst && e.write != nil {
-			b.wakeAt(now.Add(Beat)) // removals do not wait: what they showed is cleared after them
-			owed = true
+			e.due = now.Add(Beat) // removals do not wait: what they showed is cleared after them
+			b.wakeAt(e.due)
 			continue
 		}
 		e.due = time.Time{}
@@ -311,8 +314,6 @@ func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
 	}
 	switch {
 	case b.states.IsZero():
-	case owed:
-		b.states = now.Add(statesAfter)
 	case !now.Before(b.states):
 		b.states, states = time.Time{}, true
 	}

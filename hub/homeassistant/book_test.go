@@ -422,6 +422,26 @@ func TestABirthIsAnswered(t *testing.T) {
 	h.complaints = nil
 }
 
+// A birth just after a start of the hub: the configs wait for Home Assistant,
+// which may have them from the broker only now, and the states for the configs.
+func TestStatesComeAfterConfigs(t *testing.T) {
+	h := newHouse(t)
+	h.want("web", "1", "state")
+	h.pass(time.Minute)
+	h.startHub()
+	h.want("web", "1", "state")
+	h.startHomeAssistant()
+	for range 200 {
+		h.pass(100 * time.Millisecond)
+		if h.states > 0 && len(h.log) < 2 {
+			t.Fatal("states before the config")
+		}
+	}
+	if h.states != 1 || len(h.log) != 2 {
+		t.Errorf("%d times the states, %d configs", h.states, len(h.log)-1)
+	}
+}
+
 // A broker that forgot everything is told everything; one that knows it, nothing.
 func TestABrokerThatForgot(t *testing.T) {
 	h := newHouse(t)
