@@ -235,6 +235,11 @@ func (w *shownHome) firstSight() {
 	w.t.Helper()
 	w.well(wellAgain, "after MQTT was added")
 	w.lampOn("at first sight")
+	// its version comes a moment after the service, and its entities seconds
+	// after the others of the device
+	w.Until(wellAgain, "spare has a version", func(s haStates) bool {
+		return s.Is("off", "update.dominion_spare_update") && s.Is("1.0.0", "sensor.dominion_spare_version")
+	})
 	w.transcript()
 	w.quiet("at first sight")
 }
