@@ -418,6 +418,7 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 		})
 		hub.Stop()
 		hub = home.StartHub()
+		hub.AwaitLog(20*time.Second, "the hub is ready") // what was seen so far is of the run before
 		mark = live.Now()
 		live.Until(20*time.Second, "the hub is back", func(v View) bool { return v.Ready() && v.Online("kitchen") })
 		home.Publish("homeassistant/status", "online")
