@@ -194,6 +194,7 @@ func TestTrace(t *testing.T) {
 		if len(denied) == 0 || !strings.Contains(denied[0], "rule quiet") {
 			t.Errorf("who may not get it is not told: %q", denied)
 		}
+		synctest.Wait()
 		if strings.Contains(seen.raw.String(), "secret-word") {
 			t.Error("a password is in the trace")
 		}
@@ -205,6 +206,7 @@ func TestTrace(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		left := 0
 		for _, l := range seen.lines {
 			left += l.LeftOut
@@ -214,9 +216,11 @@ func TestTrace(t *testing.T) {
 		}
 		// It ends by itself.
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		n := len(seen.lines)
 		tv.Publish(topics.Message{Topic: "tele/x"})
 		_ = tv.Flush(t.Context())
+		synctest.Wait()
 		synctest.Wait()
 		if len(seen.lines) != n {
 			t.Error("the trace goes on")

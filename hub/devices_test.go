@@ -160,6 +160,7 @@ func TestOurOwnDiscoveryIsNoDevice(t *testing.T) {
 		}
 		defer kitchen.leave()
 		time.Sleep(20 * time.Second)
+		synctest.Wait()
 		for topic := range h.retained {
 			if strings.HasPrefix(topic, "dominion/device/") {
 				h.Errorf("told of %s", topic)

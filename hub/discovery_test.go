@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -347,7 +348,9 @@ func TestCertificateExpires(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		h.stop()
 		until := time.Now().Add(40 * 24 * time.Hour)
-		h.until = func() time.Time { return until }
+		var shown atomic.Pointer[time.Time] // the hub's loop reads it
+		shown.Store(&until)
+		h.until = func() time.Time { return *shown.Load() }
 		h.start()
 		time.Sleep(time.Minute)
 		if s := h.status(); !s.CertificateExpires.Equal(until) || s.Problem != "" {
@@ -367,9 +370,10 @@ func TestCertificateExpires(t *testing.T) {
 				h.Errorf("%s: %d events, problem %q; want %d and %q", time.Until(until), h.count(topics.CertificateExpires), got, step.events, step.problem)
 			}
 		}
-		until = time.Now().Add(365 * 24 * time.Hour)
+		renewed := time.Now().Add(365 * 24 * time.Hour)
+		shown.Store(&renewed)
 		time.Sleep(2 * time.Hour)
-		if s := h.status(); s.Problem != "" || !s.CertificateExpires.Equal(until) || h.count(topics.CertificateExpires) != 4 {
+		if s := h.status(); s.Problem != "" || !s.CertificateExpires.Equal(renewed) || h.count(topics.CertificateExpires) != 4 {
 			h.Errorf("renewed: %+v", s)
 		}
 	})

@@ -64,6 +64,7 @@ func TestNobodySpeaksThroughTheHub(t *testing.T) {
 			{"root", "c", "plan", "dominion/domain/pi/services/set", false},
 			{"", "c", "plan", "answers/here", true}, // nobody's is an admin
 		} {
+			synctest.Wait()
 			bus.all = nil
 			h.Deliver(topics.Message{
 				Topic: "dominion/request/" + tt.verb, Payload: []byte(`{"transaction":"t"}`), QoS: 1,
@@ -78,6 +79,7 @@ func TestNobodySpeaksThroughTheHub(t *testing.T) {
 			}
 		}
 		for user, in := range map[string]bool{"kitchen": false, "pi": false, "root": true, "": true} {
+			synctest.Wait()
 			bus.all = nil
 			h.Deliver(topics.Message{Topic: "dominion/request/join", Payload: []byte(`{"transaction":"t","name":"attic","id":"x"}`), QoS: 1, User: user})
 			synctest.Wait()
