@@ -123,6 +123,22 @@ func (o *traceOf) put(m topics.Message) {
 	o.raw.Write(m.Payload)
 }
 
+// counts returns how many lines came, and how many were left out.
+func (o *traceOf) counts() (lines, left int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, l := range o.lines {
+		left += l.LeftOut
+	}
+	return len(o.lines), left
+}
+
+func (o *traceOf) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.raw.String()
+}
+
 // some returns the lines that a test is about, each as one text.
 func (o *traceOf) some(which func(topics.TraceLine) bool) []string {
 	o.mu.Lock()
@@ -195,7 +211,7 @@ func TestTrace(t *testing.T) {
 			t.Errorf("who may not get it is not told: %q", denied)
 		}
 		synctest.Wait()
-		if strings.Contains(seen.raw.String(), "secret-word") {
+		if strings.Contains(seen.text(), "secret-word") {
 			t.Error("a password is in the trace")
 		}
 		// More than anybody can read is counted.
@@ -207,22 +223,18 @@ func TestTrace(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		left := 0
-		for _, l := range seen.lines {
-			left += l.LeftOut
-		}
-		if left < 400 || len(seen.lines) > 250 {
-			t.Errorf("%d lines, %d left out", len(seen.lines), left)
+		lines, left := seen.counts()
+		if left < 400 || lines > 250 {
+			t.Errorf("%d lines, %d left out", lines, left)
 		}
 		// It ends by itself.
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		n := len(seen.lines)
+		n, _ := seen.counts()
 		tv.Publish(topics.Message{Topic: "tele/x"})
 		_ = tv.Flush(t.Context())
 		synctest.Wait()
-		synctest.Wait()
-		if len(seen.lines) != n {
+		if lines, _ := seen.counts(); lines != n {
 			t.Error("the trace goes on")
 		}
 		tv.Close()
