@@ -59,7 +59,7 @@ func (t *table) scale() *services.Scale {
 	t.text("metric", &s.Metric)
 	t.text("field", &s.Field)
 	if s.Metric == services.ScaleByMemory {
-		bytes := 0
+		var bytes int64
 		t.size("target", &bytes)
 		s.Target = float64(bytes)
 	} else {

@@ -257,13 +257,13 @@ func (t *table) decimal(key string, to *float64) bool {
 }
 
 // size reads a number of bytes: a whole number, or text with a unit.
-func (t *table) size(key string, to *int) bool {
+func (t *table) size(key string, to *int64) bool {
 	v, fromVariable, ok := t.take(key)
 	if !ok {
 		return true
 	}
 	if n, isNumber := v.(int64); isNumber && n >= 0 {
-		*to = int(n)
+		*to = n
 		return true
 	}
 	const hint = `write it as "512kB", "256MB" or "1.5GB"`
@@ -281,7 +281,7 @@ func (t *table) size(key string, to *int) bool {
 }
 
 // parseSize reads "256MB". bare allows a number without a unit.
-func parseSize(s string, bare bool) (int, error) {
+func parseSize(s string, bare bool) (int64, error) {
 	digits := strings.TrimRight(strings.TrimSpace(s), "BbGgIiKkMm ")
 	factor, known := map[string]float64{
 		"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "b": 1,
@@ -294,7 +294,7 @@ func parseSize(s string, bare bool) (int, error) {
 	case !(n >= 0 && n*max(factor, 1) <= math.MaxInt32*1024):
 		return 0, errors.New("it is out of range")
 	default:
-		return int(n * max(factor, 1)), nil
+		return int64(n * max(factor, 1)), nil
 	}
 }
 

@@ -51,7 +51,7 @@ type Definition struct {
 // Needs is what one instance of a service is expected to use. Zero: unknown.
 type Needs struct {
 	CPU    float64 // cores
-	Memory int     // bytes
+	Memory int64   // bytes
 }
 
 // Scale lets the number of instances follow a figure.

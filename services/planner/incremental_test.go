@@ -123,7 +123,7 @@ func (f *fleet) upset() {
 		d := f.defs[name]
 		switch f.r.IntN(5) {
 		case 4:
-			d.Needs = services.Needs{CPU: f.r.Float64(), Memory: f.r.IntN(3) << 29}
+			d.Needs = services.Needs{CPU: f.r.Float64(), Memory: f.r.Int64N(3) << 29}
 		case 0:
 			d.Replicas = f.r.IntN(4)
 		case 1:

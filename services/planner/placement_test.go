@@ -51,7 +51,7 @@ func (f *fleet) furnish() {
 	for name, d := range sorted(f.defs) {
 		d.Needs = services.Needs{}
 		if f.r.IntN(3) == 0 {
-			d.Needs = services.Needs{CPU: float64(f.r.IntN(8)) / 4, Memory: f.r.IntN(4) * 300_000_000}
+			d.Needs = services.Needs{CPU: float64(f.r.IntN(8)) / 4, Memory: f.r.Int64N(4) * 300_000_000}
 		}
 		f.defs[name] = d
 	}

@@ -228,7 +228,7 @@ func definition(t *testing.T, words []string) services.Definition {
 		case "cpu":
 			d.Needs.CPU, err = strconv.ParseFloat(value, 64)
 		case "memory":
-			d.Needs.Memory, err = strconv.Atoi(value + "000000")
+			d.Needs.Memory, err = strconv.ParseInt(value+"000000", 10, 64)
 		case "version":
 			d.Version, err = services.ParseRange(value)
 		default:
