@@ -30,18 +30,16 @@ func (t *table) rule() access.Rule {
 	t.list("deny", &deny)
 	r.Deny = len(deny) > 0
 	for _, word := range append(allow, deny...) {
-		switch word {
-		case access.Publish.String():
-			r.Actions = append(r.Actions, access.Publish)
-		case access.Subscribe.String():
-			r.Actions = append(r.Actions, access.Subscribe)
-		default:
+		a, ok := access.ParseAction(word)
+		if !ok || a == access.Deliver { // subscribe stands for it
 			key := "allow"
 			if r.Deny {
 				key = "deny"
 			}
 			t.fault(key, `use "publish" and "subscribe"`, "%s is no action", quote(word))
+			continue
 		}
+		r.Actions = append(r.Actions, a)
 	}
 	switch {
 	case !t.fine("allow") || !t.fine("deny"):

@@ -116,15 +116,8 @@ func userEditor(b *broker.Broker) func(topics.Ask) ([]topics.UserView, error) {
 // decider returns the broker's answer to the verb access.
 func decider(b *broker.Broker) func(topics.Ask) (topics.Access, error) {
 	return func(ask topics.Ask) (topics.Access, error) {
-		var a access.Action
-		switch ask.Action {
-		case access.Publish.String():
-			a = access.Publish
-		case access.Subscribe.String():
-			a = access.Subscribe
-		case access.Deliver.String():
-			a = access.Deliver
-		default:
+		a, ok := access.ParseAction(ask.Action)
+		if !ok {
 			return topics.Access{}, fmt.Errorf(`"action" is publish, subscribe or deliver, not %.40q`, ask.Action)
 		}
 		role, d, err := b.Decide(ask.User, ask.Client, a, ask.Topic)

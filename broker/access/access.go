@@ -30,6 +30,16 @@ func (a Action) String() string {
 	return [...]string{"publish", "subscribe", "deliver"}[a]
 }
 
+// ParseAction reads what String writes.
+func ParseAction(word string) (a Action, ok bool) {
+	for a = Publish; a <= Deliver; a++ {
+		if a.String() == word {
+			return a, true
+		}
+	}
+	return 0, false
+}
+
 // Client is who asks.
 type Client struct {
 	User string // "": anonymous
