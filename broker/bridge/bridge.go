@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
@@ -58,7 +57,6 @@ const maxBehind = 4096
 // Bridge is a running bridge. Make it with New.
 type Bridge struct {
 	Config
-	dropped atomic.Uint64
 	// What each side was asked for in this run: a session that was kept may be
 	// of a former configuration.
 	askedOurs, askedTheirs bool
@@ -66,9 +64,6 @@ type Bridge struct {
 
 // New returns a bridge that carries nothing yet.
 func New(c Config) *Bridge { return &Bridge{Config: c} }
-
-// Dropped counts the messages of QoS 0 that were left out.
-func (b *Bridge) Dropped() uint64 { return b.dropped.Load() }
 
 // Run carries until ctx ends.
 func (b *Bridge) Run(ctx context.Context) {
@@ -136,7 +131,7 @@ func (b *Bridge) filters(of func(Rule) (filter string, wanted bool)) (all []stri
 
 // carry connects both sides and carries until one of them ends.
 func (b *Bridge) carry(ctx context.Context) error {
-	in, out := lane{turn: b.in, bridge: b}, lane{turn: b.out, bridge: b}
+	in, out := lane{turn: b.in}, lane{turn: b.out}
 	o := b.Remote
 	o.Keep, o.Bridge, o.Log, o.OnDelivery = true, true, b.Log, in.deliver
 	if o.ClientID = b.Client; o.ClientID == "" {
@@ -182,8 +177,7 @@ func over(err error) error {
 // lane is the way of messages from one side to the other. Until the other is
 // there they wait: what a session had kept comes at once.
 type lane struct {
-	bridge *Bridge
-	turn   func(topics.Message) (topics.Message, bool)
+	turn func(topics.Message) (topics.Message, bool)
 
 	mu      sync.Mutex
 	to      *client.Conn
@@ -205,8 +199,6 @@ func (l *lane) deliver(m topics.Message, ack func()) {
 		l.pass(m, ack)
 	case m.QoS > 0 || len(l.waiting) < maxBehind: // a broker sends a bounded number that is not acknowledged
 		l.waiting = append(l.waiting, delivery{m, ack})
-	default:
-		l.bridge.dropped.Add(1)
 	}
 }
 
@@ -227,8 +219,7 @@ func (l *lane) pass(m topics.Message, ack func()) {
 	switch {
 	case !ok:
 		ack() // of no rule any more, or not for us
-	case m.QoS == 0 && l.to.Waiting() > maxBehind:
-		l.bridge.dropped.Add(1)
+	case m.QoS == 0 && l.to.Waiting() > maxBehind: // left out
 	default:
 		l.to.PublishThen(turned, ack)
 	}
