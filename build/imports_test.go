@@ -105,6 +105,10 @@ var rules = []rule{
 		"it is a part of it",
 	},
 	{
+		"no program replays transcripts", in("cmd", "demo", "hub", "agent", "ctl"), false, in("services/transcript"),
+		"it is for the tests of what decides",
+	},
+	{
 		"access decides purely", in("broker/access"), false, not(or(std, in("topics", "broker/access"))),
 		"who may do what follows from names alone",
 	},

@@ -2,11 +2,8 @@ package autoscale_test
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,9 +11,8 @@ import (
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/autoscale"
+	"github.com/jmbarzee/dominion/services/transcript"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata")
 
 // TestTranscripts replays testdata/*.txt. "scale" describes, "begin N" begins
 // with N instances that run; a line with a time is a step, and what it decides
@@ -26,28 +22,7 @@ var update = flag.Bool("update", false, "rewrite testdata")
 //	scale min=1 max=5 metric=mqtt:queue target=10 cooldown=1m
 //	TIME said VALUE | said nothing | fault TEXT | deaf TEXT
 //	TIME uses DOMAIN=VALUE[@AGE][+RAN] DOMAIN=? …
-func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no transcripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := replay(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(want) {
-				t.Errorf("%s differs; with -update it is rewritten:\n%s", file, got)
-			}
-		})
-	}
-}
+func TestTranscripts(t *testing.T) { transcript.Test(t, replay) }
 
 func replay(t *testing.T, text string) string {
 	var out strings.Builder

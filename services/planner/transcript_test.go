@@ -2,11 +2,8 @@ package planner_test
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,10 +11,9 @@ import (
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/services/transcript"
 	"github.com/jmbarzee/dominion/topics"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata")
 
 // TestTranscripts replays testdata/*.txt. A line describes a thing (a later
 // description of the same thing replaces the former), "plan" plans; what the
@@ -31,28 +27,7 @@ var update = flag.Bool("update", false, "rewrite testdata")
 //	want NAME on|off|N
 //	scaled NAME N REASON           what its figure calls for
 //	held NAME DOMAIN|- REASON      why none but a domain may be given it; without more: anybody may
-func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no transcripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := replay(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(want) {
-				t.Errorf("%s differs; with -update it is rewritten:\n%s", file, got)
-			}
-		})
-	}
-}
+func TestTranscripts(t *testing.T) { transcript.Test(t, replay) }
 
 type script struct {
 	defs, retired map[string]services.Definition

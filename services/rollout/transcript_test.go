@@ -2,20 +2,16 @@ package rollout_test
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jmbarzee/dominion/services/rollout"
+	"github.com/jmbarzee/dominion/services/transcript"
 	"github.com/jmbarzee/dominion/topics"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata")
 
 // TestTranscripts replays testdata/*.txt. "case" begins anew; the lines after it
 // describe what is known, each instance once more where it changed; "decide"
@@ -31,28 +27,7 @@ var update = flag.Bool("update", false, "rewrite testdata")
 //
 // An instance took what was ordered unless it "waits", and its catalog is
 // settled unless it is "fresh".
-func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no transcripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := replay(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(want) {
-				t.Errorf("%s differs; with -update it is rewritten:\n%s", file, got)
-			}
-		})
-	}
-}
+func TestTranscripts(t *testing.T) { transcript.Test(t, replay) }
 
 func replay(t *testing.T, text string) string {
 	var out strings.Builder
