@@ -234,6 +234,12 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return writePair(t, cert, key)
+}
+
+// writePair writes a certificate and its key as PEM.
+func writePair(t *testing.T, cert []byte, key *ecdsa.PrivateKey) (certFile, keyFile string) {
+	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
