@@ -7,12 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -170,9 +169,9 @@ func readPassword(file string) (string, error) {
 	if file == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(file)
+	password, err := passwordfile.Read(file)
 	if err != nil {
 		return "", fmt.Errorf("cannot read password_file: %w", err)
 	}
-	return strings.TrimRight(string(b), "\r\n"), nil
+	return password, nil
 }

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -169,6 +171,7 @@ func TestFollowsToAnotherBroker(t *testing.T) {
 
 // Neither to an address that zeroconf named long ago.
 func TestNoPasswordInTheClearToAKnownHub(t *testing.T) {
+	password := aPassword(t)
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
 		dir := t.TempDir()
@@ -177,7 +180,7 @@ func TestNoPasswordInTheClearToAKnownHub(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		a.stop()
 		u.forget()
-		h.agent(dir, byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", "/dev/null" })
+		h.agent(dir, byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", password })
 		time.Sleep(time.Minute)
 		if len(u.of(topics.DomainHeartbeat)) != 0 {
 			t.Error("it connected")
@@ -185,11 +188,22 @@ func TestNoPasswordInTheClearToAKnownHub(t *testing.T) {
 	})
 }
 
+// aPassword returns a file with one.
+func aPassword(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 func TestNoPasswordInTheClear(t *testing.T) {
+	password := aPassword(t)
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.finds(found("d1", "home", "192.0.2.1"))
-		h.agent(t.TempDir(), byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", "/dev/null" })
+		h.agent(t.TempDir(), byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", password })
 		time.Sleep(time.Minute)
 		if len(u.of(topics.DomainHeartbeat)) != 0 || len(h.lines) != 0 {
 			t.Error("it connected")

@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -110,13 +110,9 @@ func (u User) account() (account, error) {
 		a.hash = []byte(u.PasswordHash)
 		return a, nil
 	}
-	content, err := os.ReadFile(u.PasswordFile)
-	if err != nil {
+	var err error
+	if a.password, err = passwordfile.Read(u.PasswordFile); err != nil {
 		return a, fmt.Errorf("cannot read its password_file: %w", err)
-	}
-	line, _, _ := strings.Cut(string(content), "\n")
-	if a.password = strings.TrimSuffix(line, "\r"); a.password == "" {
-		return a, fmt.Errorf("its password_file %s has an empty first line: the password belongs there", u.PasswordFile)
 	}
 	return a, nil
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/jmbarzee/dominion/passwordfile"
 )
 
 // The ports of MQTT and of MQTT over TLS, as IANA has them.
@@ -61,14 +63,16 @@ func (a *app) target() (target, error) {
 		if t.user == "" {
 			return target{}, fail(ExitUsage, "add --user NAME", "a password without a user")
 		}
-		b, err := os.ReadFile(a.passwordFile)
+		password, err := passwordfile.Read(a.passwordFile)
 		if err != nil {
-			return target{}, fail(ExitUsage, "name a file that holds the password alone", "cannot read --password-file: %v", err)
+			return target{}, fail(ExitUsage, passwordHint, "cannot read --password-file: %v", err)
 		}
-		t.password = strings.TrimRight(string(b), "\r\n")
+		t.password = password
 	}
 	return t, nil
 }
+
+const passwordHint = "name a file with the password on its first line"
 
 func secure(url string) bool { return strings.HasPrefix(url, "mqtts://") }
 

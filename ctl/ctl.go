@@ -221,7 +221,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	f := root.PersistentFlags()
 	f.StringVar(&a.hub, "hub", "", "`host:port` of the hub's broker, or mqtts://host:port; else DOMINION_URL, else "+a.env.local+", else what zeroconf finds")
 	f.StringVar(&a.user, "user", "", "`name` to log in with; else the one in DOMINION_URL")
-	f.StringVar(&a.passwordFile, "password-file", "", "`file` that holds the user's password")
+	f.StringVar(&a.passwordFile, "password-file", "", "`file` with the user's password on its first line")
 	f.StringVar(&a.certFile, "cert", "", "`file` of your certificate, PEM, where the hub asks for one")
 	f.StringVar(&a.keyFile, "key", "", "`file` of the key of --cert, PEM")
 	f.StringVar(&a.caFile, "cafile", "", "`file` of certificates to trust, PEM; a host:port is then asked by TLS")

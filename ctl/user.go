@@ -6,12 +6,12 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/jmbarzee/dominion/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -76,13 +76,9 @@ func (a *app) editUser(ctx context.Context, ask topics.Ask, password bool, file 
 		if file == "" {
 			doc.Password = secret
 		} else {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				return fail(ExitUsage, "name a file that holds the password alone", "cannot read --new-password-file: %v", err)
-			}
-			line, _, _ := strings.Cut(string(b), "\n")
-			if secret = strings.TrimSuffix(line, "\r"); secret == "" {
-				return fail(ExitUsage, "write the password on the first line", "there is no password in %s", file)
+			var err error
+			if secret, err = passwordfile.Read(file); err != nil {
+				return fail(ExitUsage, passwordHint, "cannot read --new-password-file: %v", err)
 			}
 		}
 		hash, err := bcrypt.GenerateFromPassword([]byte(secret), bcrypt.DefaultCost)

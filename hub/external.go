@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -119,15 +118,14 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// readPassword reads the first line of a file; "" without a file.
+// readPassword reads the password in a file; "" without a file.
 func readPassword(file string) (string, error) {
 	if file == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(file)
+	password, err := passwordfile.Read(file)
 	if err != nil {
-		return "", fmt.Errorf("cannot read broker.password_file: %w", err)
+		return "", fmt.Errorf("cannot read password_file: %w", err)
 	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return strings.TrimSuffix(line, "\r"), nil
+	return password, nil
 }
