@@ -240,17 +240,8 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	before := s.client.Swap(&client)
 	s.expiry = expiry
 	s.will = w
-	s.durable = e.store != nil && expiry > 0
-	if s.durable {
-		records := []store.Record{s.record(time.Time{}), store.Will{Client: s.id}}
-		if w != nil {
-			records[1] = store.Will{Client: s.id, Message: &w.m.Message, Delay: w.delay}
-		}
-		e.store.Append(records, nil)
-	} else if e.store != nil && present {
-		e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
-		s.forgetStored()
-	}
+	s.left, s.severed = time.Time{}, false
+	s.remember()
 	s.mu.Unlock()
 	e.mu.Unlock()
 	if ended != nil {
@@ -284,6 +275,30 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	e.stats.connects.Add(1)
 	e.log.Debug("connected", "client", s.id, "user", client.User, "remote", c.remote, "version", c.version, "session present", present)
 	return nil
+}
+
+// remember tells the store of a session that got a connection. Of one that ends
+// with it only the will outlasts the server, to be sent where the client is not
+// back after a restart [MQTT-3.1.2-8]. The caller holds the mutex.
+func (s *session) remember() {
+	e := s.e
+	if e.store == nil {
+		return
+	}
+	lasts := s.expiry > 0
+	if s.known && !lasts {
+		e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
+		s.forgetStored()
+	}
+	s.durable, s.known = lasts, lasts || s.will != nil
+	if !s.known {
+		return
+	}
+	records := []store.Record{s.record(), store.Will{Client: s.id}}
+	if w := s.will; w != nil {
+		records[1] = store.Will{Client: s.id, Message: &w.m.Message, Delay: w.delay, Life: w.life}
+	}
+	e.store.Append(records, nil)
 }
 
 // resume sends what the client has not acknowledged (4.4), and drops

@@ -10,7 +10,6 @@ import (
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
 	"github.com/jmbarzee/dominion/broker/wire"
-	"github.com/jmbarzee/dominion/topics"
 )
 
 // lives runs several lives of an engine on one store. Each but those that end
@@ -183,31 +182,6 @@ func TestFullDisk(t *testing.T) {
 		sub.ack(wire.Puback, 2)
 		sub.subscribe(subscription("s", 1))
 		sub.expect("SUBACK 80")
-	})
-}
-
-// The will of a kept session survives; its client has time to come back first.
-func TestWillOverRestart(t *testing.T) {
-	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-		connect(t, pipe(t, e), "a", kept, expiry(1000), will("w/a", "gone", 1, true, 0))
-		connect(t, pipe(t, e), "b", kept, expiry(1000), will("w/b", "gone", 1, true, 0))
-		connect(t, pipe(t, e), "c", will("w/c", "gone", 1, true, 0))
-		connect(t, pipe(t, e), "d", kept, expiry(1000), will("w/d", "gone", 1, true, 0)).disconnect()
-	}, func(t *testing.T, e *engine.Engine) {
-		watch := connect(t, pipe(t, e), "watch")
-		watch.on(0, "w/#")
-		time.Sleep(5 * time.Second)
-		hello(t, pipe(t, e), "a", kept, expiry(1000)).expect("CONNACK 0 present true")
-		time.Sleep(3 * time.Second)
-		watch.silent()
-		watch.expect("w/b gone")
-		time.Sleep(time.Minute)
-		watch.silent()
-		var all []string
-		e.Retained(func(m topics.Message) bool { all = append(all, m.Topic); return true })
-		if len(all) != 1 {
-			t.Errorf("retained are %q", all)
-		}
 	})
 }
 

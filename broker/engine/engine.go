@@ -196,10 +196,9 @@ func (e *Engine) allow(c *Client, a Action, topic string) bool {
 // says DISCONNECT 0x8B (server shutting down) to those of MQTT 5, closes all
 // connections and waits for the end. ctx bounds it.
 //
-// Wills are not sent: that the server ends says nothing about its clients. For
-// a session that is kept the will is deferred until the restart, as MQTT 5
-// (3.1.2.5) permits; there a client that is back in time takes it away.
-// Mosquitto sends all wills when it ends, which tells a home on each upgrade
+// Wills are not sent: that the server ends says nothing about its clients. They
+// are deferred until the restart, as MQTT 5 (3.1.2.5) permits; there a client
+// that is back in time takes its own away. Mosquitto sends all wills when it ends, which tells a home on each upgrade
 // that everything is gone.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()

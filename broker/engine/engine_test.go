@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/broker/store"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -259,6 +260,36 @@ func TestSharedSubscription(t *testing.T) {
 		time.Sleep(time.Second)
 		hello(t, pipe(t, e), "one", v5, forget).expect("CONNACK 0 present false")
 		two.expect("a 0 qos 1 id 3", "a 2 qos 1 id 4")
+	})
+}
+
+// What a member of a shared subscription had when its session ends goes to
+// another, also after a restart in between: but not QoS 2 that it was sent
+// [MQTT-4.8.2-5].
+func TestSharedSubscriptionMovesOverRestart(t *testing.T) {
+	const share = "$share/g/q/+"
+	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		one := connect(t, pipe(t, e), "one", expiry(60))
+		one.on(2, share)
+		pub := connect(t, pipe(t, e), "pub")
+		pub.publish(1, "q/1", "sent")
+		pub.publish(2, "q/2", "sent")
+		one.expect("q/1 sent qos 1 id 1", "q/2 sent qos 2 id 2")
+		one.disconnect()
+		pub.publish(1, "q/3", "queued")
+		pub.publish(2, "q/4", "queued")
+		pub.expect("PUBACK 1", "PUBREC 2", "PUBACK 3", "PUBREC 4")
+	}, func(t *testing.T, e *engine.Engine) {
+		two := connect(t, pipe(t, e), "two")
+		two.on(2, share)
+		other := connect(t, pipe(t, e), "other")
+		other.on(2, "$share/other/q/+")
+		time.Sleep(50 * time.Second)
+		two.silent()
+		two.later(20*time.Second, "q/1 sent qos 1 id 1")
+		two.expect("q/3 queued qos 1 id 2", "q/4 queued qos 2 id 3")
+		two.silent()
+		other.silent()
 	})
 }
 

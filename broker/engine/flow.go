@@ -10,7 +10,7 @@ import (
 type delivery struct {
 	m      *message
 	ids    []uint32 // of the subscriptions that matched
-	from   *group   // of the shared subscription; nil: none
+	from   string   // filter of the shared subscription it came by; "": none
 	seq    uint64   // in the session, upwards
 	access uint32   // Engine.access when it was allowed
 	id     uint16   // packet identifier, 0 while queued

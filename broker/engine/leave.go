@@ -100,20 +100,21 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 	}
 	ends := s.expiry == 0
 	var due *will
+	s.severed = shutDown || e.closed
 	switch {
-	case shutDown || e.closed:
-		ends = false // see Close; nobody will look for it
+	case s.severed:
+		ends = ends && s.will == nil && s.known // else nobody looks for it, or the restart sends the will, see Close
 	case ends || s.will != nil && s.will.delay == 0:
 		due = s.takeWill()
 	}
-	if s.durable && s.expiry > 0 {
-		records := []store.Record{s.record(s.left)}
+	if s.known && !ends {
+		records := []store.Record{s.record()}
 		if s.will == nil {
 			records = append(records, store.Will{Client: s.id})
 		}
 		e.store.Append(records, nil)
 	}
-	if !ends && !shutDown && !e.closed {
+	if !ends && !s.severed {
 		s.schedule(0)
 	}
 	s.mu.Unlock()
@@ -129,11 +130,13 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 	}
 }
 
-func (s *session) record(disconnected time.Time) store.Session {
+// record is what is stored of the session, connected where s.left is zero. The
+// caller holds the mutex.
+func (s *session) record() store.Session {
 	c := s.client.Load()
 	return store.Session{
 		Client: s.id, Version: c.Version, User: c.User, HasUser: c.HasUser, Listener: c.Listener,
-		Expiry: s.expiry, Disconnected: disconnected,
+		Expiry: s.expiry, Disconnected: s.left, Cut: s.severed,
 	}
 }
 
@@ -149,24 +152,26 @@ func (s *session) takeWill() *will {
 
 // takeOver ends the connection of a session, because there is another one. It
 // returns the will that is due by that: a connection that goes on with the
-// session before the delay is over prevents it [MQTT-3.1.3-9]. The caller holds
-// Engine.mu.
+// session before the delay is over prevents it [MQTT-3.1.3-9], and one that
+// comes in time after the server had ended. The session is gone where its time
+// is over. The caller holds Engine.mu.
 func (s *session) takeOver() *will {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopTimerLocked()
-	c := s.conn
-	if c != nil {
-		c.end(wire.SessionTakenOver, "its client id connected anew")
-		s.conn = nil
-		s.online.Store(false)
-		s.left = time.Now()
-		if s.expiry == 0 {
-			s.gone = true // it ended with its connection
-			return s.takeWill()
+	if s.conn == nil {
+		if s.severed {
+			s.will = nil
 		}
+		s.gone = s.over(time.Now()) // then dismiss sends its will
+		return nil
 	}
-	if s.will != nil && c != nil && s.will.delay == 0 {
+	s.conn.end(wire.SessionTakenOver, "its client id connected anew")
+	s.conn = nil
+	s.online.Store(false)
+	s.left = time.Now()
+	s.gone = s.expiry == 0 // it ended with its connection
+	if s.gone || s.will != nil && s.will.delay == 0 {
 		return s.takeWill()
 	}
 	return nil
@@ -188,7 +193,7 @@ func (s *session) remove() {
 	if s.e.sessions[s.id] == s {
 		delete(s.e.sessions, s.id)
 	}
-	if s.durable {
+	if s.known {
 		s.e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
 	}
 }
@@ -205,7 +210,7 @@ func (s *session) dismiss() {
 	var shared []delivery
 	for _, all := range []*deliveries{&s.flow.flights, &s.flow.queue} {
 		for i := range all.len() {
-			if d := all.at(i); d.from != nil && (d.qos == 1 || !d.sent) {
+			if d := all.at(i); d.from != "" && (d.qos == 1 || !d.sent) {
 				shared = append(shared, *d)
 			}
 		}
@@ -221,7 +226,7 @@ func (s *session) dismiss() {
 		for _, d := range shared {
 			r := s.e.routeOf(d.m.Topic)
 			for i := range r.groups {
-				if r.groups[i].group == d.from {
+				if r.groups[i].group.filter == d.from {
 					r.groups[i].push(t, d.m)
 				}
 			}
@@ -241,6 +246,12 @@ func (s *session) forgetStored() {
 			all.at(i).stored = true
 		}
 	}
+}
+
+// over tells whether the time of a session without a connection has passed
+// [MQTT-4.1.0-2]. The caller holds the mutex.
+func (s *session) over(now time.Time) bool {
+	return s.expiry != store.NeverExpires && !s.left.IsZero() && !now.Before(s.left.Add(time.Duration(s.expiry)*time.Second))
 }
 
 // schedule sets the timer of a session without a connection, to a time from now
@@ -289,10 +300,10 @@ func (s *session) due() {
 		return
 	}
 	now := time.Now()
-	ends := s.expiry != store.NeverExpires && !now.Before(s.left.Add(time.Duration(s.expiry)*time.Second))
+	ends := s.over(now)
 	var w *will
 	if !ends {
-		if w = s.takeWill(); w != nil && s.durable {
+		if w = s.takeWill(); w != nil && s.known {
 			e.store.Append([]store.Record{store.Will{Client: s.id}}, nil)
 		}
 		s.schedule(0)

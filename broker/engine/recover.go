@@ -7,11 +7,16 @@ import (
 )
 
 // returnTime is what clients have after a start to come back, before the wills
-// that were due at the end of the last run are sent. MQTT 5 (3.1.2.5) lets a
-// server that ended or failed defer them.
-const returnTime = 10 * time.Second
+// of those that do not are sent. MQTT 5 (3.1.2.5) lets a server that ended or
+// failed defer them. Home Assistant and Tasmota try again each ten seconds.
+const returnTime = 30 * time.Second
 
 // recover takes over what the store held. Nobody else has the engine yet.
+//
+// The clients that were connected had their connection taken by the server's
+// end. They have returnTime to come back, which takes their will away as it
+// does within a will delay; then it is sent, and those sessions are over that
+// end with their connection.
 func (e *Engine) recover(state store.State) {
 	now := time.Now()
 	shared := make(map[*store.Message]*message) // one copy for all who have it
@@ -29,15 +34,27 @@ func (e *Engine) recover(state store.State) {
 			}
 		}
 	}
+	var cut []store.Record
 	for i := range state.Sessions {
-		e.recoverSession(&state.Sessions[i], wrap, now)
+		kept := &state.Sessions[i]
+		if kept.Disconnected.IsZero() { // it was connected when the server was killed
+			kept.Disconnected, kept.Cut = now, true
+			cut = append(cut, kept.Session) // or its expiry would begin anew with each start
+		}
+		e.recoverSession(kept, wrap, now)
+	}
+	if e.store != nil && len(cut) > 0 {
+		e.store.Append(cut, nil)
 	}
 }
 
 func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Message) *message, now time.Time) {
-	s := &session{e: e, id: kept.Client, expiry: kept.Expiry, durable: e.store != nil, left: kept.Disconnected}
-	if s.left.IsZero() || s.left.After(now) {
-		s.left = now // it was connected when the server ended, or the clock was set back
+	s := &session{
+		e: e, id: kept.Client, expiry: kept.Expiry, left: kept.Disconnected, severed: kept.Cut,
+		known: e.store != nil, durable: e.store != nil && kept.Expiry > 0,
+	}
+	if s.left.After(now) {
+		s.left = now // the clock was set back
 	}
 	s.client.Store(&Client{ID: kept.Client, User: kept.User, HasUser: kept.HasUser, Listener: kept.Listener, Version: kept.Version})
 	for _, k := range kept.Subscriptions {
@@ -52,7 +69,7 @@ func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Messa
 	for i := range kept.Queue {
 		k := &kept.Queue[i]
 		d := delivery{
-			m: wrap(k.Message), ids: k.Identifiers, seq: k.Seq, access: e.access.Load() - 1, // asked anew
+			m: wrap(k.Message), ids: k.Identifiers, from: k.Shared, seq: k.Seq, access: e.access.Load() - 1, // asked anew
 			id: k.PacketID, qos: k.QoS, retain: k.Retain, phase: k.Phase, stored: true,
 		}
 		s.seq = k.Seq
@@ -67,7 +84,7 @@ func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Messa
 	}
 	if kept.Will != nil && kept.Will.Message != nil {
 		m := wrap(kept.Will.Message)
-		s.will = &will{m: m, delay: kept.Will.Delay}
+		s.will = &will{m: m, delay: kept.Will.Delay, life: kept.Will.Life}
 	}
 	e.sessions[s.id] = s
 	s.mu.Lock()

@@ -21,6 +21,8 @@ type session struct {
 	conn     *conn // nil: offline
 	gone     bool  // ended: what still holds it must leave it alone
 	durable  bool  // its records are stored
+	known    bool  // the store knows it: durable, or for its will alone
+	severed  bool  // offline since the server ended, not by its client
 	touched  bool  // some turn will wake it
 	expiry   uint32
 	subs     map[string]*subscription
@@ -30,7 +32,7 @@ type session struct {
 	seq      uint64
 	replays  []*replay
 	will     *will
-	left     time.Time   // when the connection ended
+	left     time.Time   // when the connection ended; zero: it has one
 	timer    *time.Timer // while offline: for the will, then for the end
 	deadline time.Time   // when the timer is due
 }
@@ -43,7 +45,7 @@ type replay struct {
 
 // push puts a message on its way to the client. It is false where the client
 // does not get it and another may.
-func (s *session) push(t *turn, m *message, h *target, from *group) bool {
+func (s *session) push(t *turn, m *message, h *target, from string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
@@ -77,7 +79,7 @@ func (s *session) push(t *turn, m *message, h *target, from *group) bool {
 	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable}
 	s.bytes += m.size()
 	if s.durable {
-		t.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids})
+		t.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids, Shared: from})
 		t.marks = append(t.marks, mark{s, d.seq})
 	}
 	if s.conn != nil && s.flow.straight() {

@@ -25,6 +25,7 @@ type subscription struct {
 
 // group is a shared subscription: who is in it, and whose turn it is.
 type group struct {
+	filter  string // with $share/group/
 	mu      sync.Mutex
 	members []*subscription
 	turn    int
@@ -78,7 +79,7 @@ func (t *tree) add(s *subscription) {
 	}
 	g := n.groups[name]
 	if g == nil {
-		g = &group{}
+		g = &group{filter: s.filter}
 		n.groups[name] = g
 	}
 	g.mu.Lock()

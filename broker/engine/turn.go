@@ -166,7 +166,7 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 	}
 	matched := len(r.locals)
 	for i := range r.sessions {
-		if h := r.sessions[i].heard(m.Publisher); h != nil && h.session.push(t, m, h, nil) {
+		if h := r.sessions[i].heard(m.Publisher); h != nil && h.session.push(t, m, h, "") {
 			matched++
 		}
 	}
@@ -214,7 +214,7 @@ func (s *sharing) push(t *turn, m *message) bool {
 			if one.id != 0 {
 				h.ids = []uint32{one.id}
 			}
-			if one.session.push(t, m, &h, s.group) {
+			if one.session.push(t, m, &h, s.group.filter) {
 				return true
 			}
 			s.group.mu.Lock()

@@ -30,6 +30,8 @@ const (
 	itemReleased
 	itemWill
 	itemWillGone
+	itemMortalWill    // with its Life, which an itemWill has not
+	itemSharedEnqueue // with its Shared, which an itemEnqueue has not
 )
 
 // item is one decoded item. Only the fields of its kind are set. Record holds
@@ -106,7 +108,7 @@ func (w *writer) record(serial, body uint64, r Record) {
 		w.start(itemSession, serial)
 		w.string(r.Client)
 		w.byte(r.Version)
-		w.byte(flags(r.HasUser))
+		w.byte(flags(r.HasUser, r.Cut))
 		w.string(r.User)
 		w.string(r.Listener)
 		w.number(uint64(r.Expiry))
@@ -125,7 +127,11 @@ func (w *writer) record(serial, body uint64, r Record) {
 		w.string(r.Client)
 		w.string(r.Filter)
 	case Enqueue:
-		w.start(itemEnqueue, serial)
+		k := itemEnqueue
+		if r.Shared != "" {
+			k = itemSharedEnqueue
+		}
+		w.start(k, serial)
 		w.string(r.Client)
 		w.number(r.Seq)
 		w.number(body)
@@ -133,6 +139,9 @@ func (w *writer) record(serial, body uint64, r Record) {
 		w.number(uint64(len(r.Identifiers)))
 		for _, id := range r.Identifiers {
 			w.number(uint64(id))
+		}
+		if k == itemSharedEnqueue {
+			w.string(r.Shared)
 		}
 	case Dequeue:
 		w.start(itemDequeue, serial)
@@ -158,9 +167,16 @@ func (w *writer) record(serial, body uint64, r Record) {
 			w.string(r.Client)
 			return
 		}
-		w.start(itemWill, serial)
+		if r.Life == 0 {
+			w.start(itemWill, serial)
+		} else {
+			w.start(itemMortalWill, serial)
+		}
 		w.string(r.Client)
 		w.number(uint64(r.Delay))
+		if r.Life != 0 {
+			w.number(uint64(r.Life))
+		}
 		w.number(body)
 	}
 }
@@ -270,7 +286,10 @@ func (r *reader) item() (it item, err error) {
 	case itemRetainGone:
 		it.record = Retain{Topic: r.string()}
 	case itemSession:
-		s := Session{Client: r.string(), Version: r.byte(), HasUser: r.byte()&1 != 0, User: r.string(), Listener: r.string()}
+		s := Session{Client: r.string(), Version: r.byte()}
+		f := r.byte()
+		s.HasUser, s.Cut = f&1 != 0, f&2 != 0
+		s.User, s.Listener = r.string(), r.string()
 		s.Expiry, s.Disconnected = uint32(r.number()), r.time()
 		it.record = s
 	case itemSessionGone:
@@ -283,7 +302,7 @@ func (r *reader) item() (it item, err error) {
 		it.record = s
 	case itemUnsubscribe:
 		it.record = Unsubscribe{Client: r.string(), Filter: r.string()}
-	case itemEnqueue:
+	case itemEnqueue, itemSharedEnqueue:
 		e := Enqueue{Client: r.string(), Seq: r.number()}
 		it.body = r.number()
 		f := r.byte()
@@ -295,6 +314,9 @@ func (r *reader) item() (it item, err error) {
 		for range n {
 			e.Identifiers = append(e.Identifiers, uint32(r.number()))
 		}
+		if it.kind == itemSharedEnqueue {
+			e.Shared = r.string()
+		}
 		it.record = e
 	case itemDequeue:
 		it.record = Dequeue{Client: r.string(), Seq: r.number()}
@@ -304,8 +326,12 @@ func (r *reader) item() (it item, err error) {
 		it.record = Received{Client: r.string(), PacketID: uint16(r.number())}
 	case itemReleased:
 		it.record = Released{Client: r.string(), PacketID: uint16(r.number())}
-	case itemWill:
-		it.record = Will{Client: r.string(), Delay: uint32(r.number())}
+	case itemWill, itemMortalWill:
+		w := Will{Client: r.string(), Delay: uint32(r.number())}
+		if it.kind == itemMortalWill {
+			w.Life = uint32(r.number())
+		}
+		it.record = w
 		it.body = r.number()
 	case itemWillGone:
 		it.record = Will{Client: r.string()}

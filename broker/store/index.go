@@ -319,7 +319,7 @@ func (x *index) load(it item) {
 	}
 	h := held{entry: e}
 	switch it.kind {
-	case itemRetain, itemEnqueue, itemWill:
+	case itemRetain, itemEnqueue, itemSharedEnqueue, itemWill, itemMortalWill:
 		h.body = x.body(it.body)
 	}
 	if it.kind != itemRetain { // which says no more than its key

@@ -88,7 +88,8 @@ type Retain struct {
 }
 
 // Session makes a session or changes one that is there, which keeps its
-// subscriptions, queue, packet ids and will.
+// subscriptions, queue, packet ids and will. One with Expiry 0 ends with its
+// connection; it is kept for its will alone.
 type Session struct {
 	Client       string
 	Version      byte   // protocol: 4 or 5
@@ -97,6 +98,7 @@ type Session struct {
 	Listener     string
 	Expiry       uint32    // seconds after Disconnected; NeverExpires
 	Disconnected time.Time // zero: connected when this was written
+	Cut          bool      // its connection ended with the server, not by the client
 }
 
 // SessionGone removes a session and all that belongs to it.
@@ -126,6 +128,7 @@ type Enqueue struct {
 	QoS         byte     // of this delivery
 	Retain      bool     // flag of this delivery
 	Identifiers []uint32 // of the subscriptions that matched
+	Shared      string   // filter of the shared subscription it came by; "": none
 }
 
 // Dequeue removes a message from a session's queue: it was acknowledged, or
@@ -171,6 +174,7 @@ type Will struct {
 	Client  string
 	Message *Message
 	Delay   uint32 // seconds after Session.Disconnected
+	Life    uint32 // seconds, its message expiry interval, after it is sent; 0: for ever
 }
 
 func (Retain) record()      {}

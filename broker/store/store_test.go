@@ -103,16 +103,19 @@ func everything() []Record {
 	bare := &Message{Topic: "x"}
 	return []Record{
 		Retain{m.Topic, m},
-		Session{Client: "pi", Version: 5, User: "joe", HasUser: true, Listener: "mqtts", Expiry: NeverExpires, Disconnected: time.Unix(1_700_000_000, 1).UTC()},
+		Session{Client: "pi", Version: 5, User: "joe", HasUser: true, Listener: "mqtts", Expiry: NeverExpires, Disconnected: time.Unix(1_700_000_000, 1).UTC(), Cut: true},
 		Subscribe{Client: "pi", Filter: "$share/g/home/+/#", QoS: 2, NoLocal: true, RetainAsPublished: true, RetainHandling: 2, Identifier: 268435455},
 		Subscribe{Client: "pi", Filter: "a"},
 		Enqueue{Client: "pi", Seq: 1 << 40, Message: m, QoS: 1, Retain: true, Identifiers: []uint32{7, 268435455}},
 		Enqueue{Client: "pi", Seq: 3, Message: bare, QoS: 2},
+		Enqueue{Client: "pi", Seq: 4, Message: bare, QoS: 1, Identifiers: []uint32{1}, Shared: "$share/g/home/+/#"},
 		Sent{Client: "pi", Seq: 3, PacketID: 65535, Phase: Releasing},
 		Received{Client: "pi", PacketID: 9},
 		Received{Client: "pi", PacketID: 1},
 		Will{Client: "pi", Message: m, Delay: 30},
 		Session{Client: "empty"},
+		Session{Client: "fleeting", Version: 4},
+		Will{Client: "fleeting", Message: bare, Delay: 1, Life: 1<<32 - 1},
 	}
 }
 
@@ -130,11 +133,11 @@ func TestEverythingComesBack(t *testing.T) {
 	closeStore(t, s)
 	s, state, l := open(t, dir, Options{})
 	same(t, state, want.state())
-	if q := state.Sessions[1].Queue; q[1].Message != state.Retained[0] || state.Sessions[1].Will.Message != q[1].Message {
+	if q := state.Sessions[2].Queue; q[2].Message != state.Retained[0] || state.Sessions[2].Will.Message != q[2].Message {
 		t.Error("one message came back as several")
 	}
 	// And away again.
-	if err := write(t, s, Retain{Topic: "home/kitchen/light"}, SessionGone{"pi"}, SessionGone{"empty"}); err != nil {
+	if err := write(t, s, Retain{Topic: "home/kitchen/light"}, SessionGone{"pi"}, SessionGone{"empty"}, SessionGone{"fleeting"}); err != nil {
 		t.Fatal(err)
 	}
 	if live := s.Stats().Live; live != 0 {
@@ -219,7 +222,7 @@ func randomRecord(rnd *rand.Rand, shared *Message) Record {
 	case 2:
 		return Retain{Topic: topic}
 	case 3, 4:
-		return Session{Client: client, Version: 5, Expiry: rnd.Uint32()}
+		return Session{Client: client, Version: 5, Expiry: rnd.Uint32(), Cut: rnd.IntN(2) == 0}
 	case 5:
 		if rnd.IntN(20) > 0 {
 			return Will{Client: client}
@@ -230,7 +233,7 @@ func randomRecord(rnd *rand.Rand, shared *Message) Record {
 	case 7:
 		return Unsubscribe{client, topic}
 	case 8, 9, 10:
-		return Enqueue{Client: client, Seq: seq, Message: message, QoS: 1}
+		return Enqueue{Client: client, Seq: seq, Message: message, QoS: 1, Shared: []string{"", "$share/a/" + topic}[rnd.IntN(2)]}
 	case 11:
 		return Dequeue{client, seq}
 	case 12:
@@ -240,7 +243,7 @@ func randomRecord(rnd *rand.Rand, shared *Message) Record {
 	case 14:
 		return Released{client, id}
 	}
-	return Will{Client: client, Message: message, Delay: 3}
+	return Will{Client: client, Message: message, Delay: 3, Life: rnd.Uint32N(2)}
 }
 
 func TestMessageIsWrittenOnce(t *testing.T) {

@@ -156,7 +156,7 @@ func bound(r Record) int64 {
 	case Subscribe:
 		n += len(r.Filter)
 	case Enqueue:
-		n += 5 * len(r.Identifiers)
+		n += 5*len(r.Identifiers) + len(r.Shared)
 	}
 	if m := messageOf(r); m != nil {
 		p := &m.Properties

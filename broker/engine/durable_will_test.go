@@ -1,0 +1,160 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// watched subscribes somebody who is told wills.
+func watched(t *testing.T, e *engine.Engine) *client {
+	watch := connect(t, pipe(t, e), "watch", v5)
+	watch.on(0, "w/#")
+	return watch
+}
+
+// later expects a message within some time.
+func (c *client) later(patience time.Duration, want string) {
+	c.t.Helper()
+	first, body, err := c.frame(patience)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if got := c.message(first, body); got != want {
+		c.t.Fatalf("got %q, want %q", got, want)
+	}
+}
+
+func retained(e *engine.Engine) (all []string) {
+	e.Retained(func(m topics.Message) bool { all = append(all, m.Topic); return true })
+	return all
+}
+
+// Wills survive, those of sessions that end with their connection too; their
+// clients have time to come back first.
+func TestWillOverRestart(t *testing.T) {
+	begin := func(t *testing.T, e *engine.Engine) {
+		connect(t, pipe(t, e), "a", kept, expiry(1000), will("w/a", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "b", kept, expiry(1000), will("w/b", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "c", will("w/c", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "d", kept, expiry(1000), will("w/d", "gone", 1, true, 0)).disconnect()
+		connect(t, pipe(t, e), "e", will("w/e", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "f", will("w/f", "gone", 1, true, 0)).disconnect()
+		connect(t, pipe(t, e), "g", expiry(1000), will("w/g", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "h", expiry(1000), will("w/h", "gone", 1, true, 60))
+	}
+	after := func(t *testing.T, e *engine.Engine) {
+		watch := watched(t, e)
+		time.Sleep(25 * time.Second)
+		hello(t, pipe(t, e), "a", kept, expiry(1000)).expect("CONNACK 0 present true")
+		hello(t, pipe(t, e), "e").expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "g", expiry(1000)).expect("CONNACK 0 present false")
+		watch.silent()
+		time.Sleep(6 * time.Second)
+		got := map[string]bool{watch.next(): true, watch.next(): true}
+		if !got["w/b gone"] || !got["w/c gone"] {
+			t.Errorf("got %v", got)
+		}
+		watch.silent()
+		watch.later(time.Minute, "w/h gone")
+		time.Sleep(time.Hour)
+		watch.silent()
+		if all := retained(e); fmt.Sprint(all) != "[w/b w/c w/h]" {
+			t.Errorf("retained are %q", all)
+		}
+	}
+	quiet := func(t *testing.T, e *engine.Engine) { // each was sent once
+		watch := watched(t, e)
+		watch.expect("w/b gone retained", "w/c gone retained", "w/h gone retained")
+		time.Sleep(time.Hour)
+		watch.silent()
+		for _, s := range e.Sessions() {
+			if s.ID == "c" {
+				t.Error("the session that only had a will is still there")
+			}
+		}
+	}
+	t.Run("killed", func(t *testing.T) {
+		lives(t, &store.Memory{}, engine.Options{}, begin, after, quiet)
+	})
+	t.Run("stopped", func(t *testing.T) {
+		lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+			begin(t, e)
+			if err := e.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}, after, quiet)
+	})
+	t.Run("killed twice", func(t *testing.T) {
+		lives(t, &store.Memory{}, engine.Options{}, begin, func(t *testing.T, e *engine.Engine) {
+			time.Sleep(20 * time.Second)
+		}, after, quiet)
+	})
+}
+
+// A will that waits for its delay when the server is killed is sent when that
+// is over, with all of its message expiry interval: that runs from then on.
+func TestWillDelayAndExpiryOverRestart(t *testing.T) {
+	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		lost := func(id string, delay uint32) {
+			c := connect(t, pipe(t, e), id, kept, expiry(1000), will("w/"+id, "gone", 1, true, delay), func(pk *packet) {
+				pk.Connect.WillProperties.MessageExpiryInterval = 100
+			})
+			_ = c.conn.Close()
+		}
+		lost("soon", 10)
+		lost("late", 300)
+		synctest.Wait()
+		time.Sleep(5 * time.Second)
+	}, func(t *testing.T, e *engine.Engine) {
+		watch := watched(t, e)
+		time.Sleep(31 * time.Second)
+		watch.expect("w/soon gone")
+		time.Sleep(250 * time.Second)
+		watch.silent()
+		if all := retained(e); len(all) != 0 {
+			t.Errorf("retained after the expiry: %q", all)
+		}
+		time.Sleep(20 * time.Second) // 300 after the connection was lost
+		watch.expect("w/late gone")
+		time.Sleep(90 * time.Second)
+		if all := retained(e); fmt.Sprint(all) != "[w/late]" {
+			t.Errorf("retained before the expiry: %q", all)
+		}
+		time.Sleep(20 * time.Second)
+		if all := retained(e); len(all) != 0 {
+			t.Errorf("retained after the expiry: %q", all)
+		}
+	})
+}
+
+// A session whose time was over while the server was down does not come back
+// [MQTT-4.1.0-2], and its client's return sends the will that waited for its
+// delay; one that was connected till then has its time from the start on.
+func TestSessionExpiryOverRestart(t *testing.T) {
+	disk := &store.Memory{}
+	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		left := connect(t, pipe(t, e), "left", expiry(60), will("w/left", "gone", 0, false, 1000))
+		_ = left.conn.Close()
+		connect(t, pipe(t, e), "there", expiry(60))
+		synctest.Wait()
+		time.Sleep(50 * time.Second)
+	}, func(t *testing.T, e *engine.Engine) {
+		watch := watched(t, e)
+		time.Sleep(15 * time.Second)
+		watch.silent()
+		hello(t, pipe(t, e), "left", kept, expiry(60)).expect("CONNACK 0 present false")
+		watch.expect("w/left gone")
+		time.Sleep(30 * time.Second)
+	}, func(t *testing.T, e *engine.Engine) { // killed anew: its time goes on
+		time.Sleep(20 * time.Second)
+		hello(t, pipe(t, e), "there", kept, expiry(60)).expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "left", kept, expiry(60)).expect("CONNACK 0 present true")
+	})
+}
