@@ -32,7 +32,7 @@ type discovery struct {
 // changes at another pace.
 const discoveryFile = "homeassistant.json"
 
-func newDiscovery(o homeassistant.Options, kept map[string]homeassistant.Told) discovery {
+func newDiscovery(o homeassistant.Options, kept homeassistant.Kept) discovery {
 	return discovery{options: o, book: homeassistant.NewBook(o, kept), shown: make(map[string]any), after: make(map[string][]string)}
 }
 
@@ -210,6 +210,8 @@ func (h *Hub) receiveDiscovery(m topics.Message, now time.Time) (ours bool) {
 		if book.Emptied(m.Topic) {
 			h.log.Info("a device was deleted in Home Assistant: it stays away until its definition changes", "topic", m.Topic)
 		}
+	case own && !m.Retain:
+		book.Filled(m.Topic, now)
 	case own:
 	case !slices.Contains(h.discovery.options.BirthTopics(), m.Topic):
 		return false

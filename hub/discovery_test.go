@@ -38,7 +38,7 @@ func (h *home) again() {
 	h.stop()
 	h.before = nil
 	for topic, payload := range h.retained {
-		kept := strings.HasPrefix(topic, "homeassistant/device/") || strings.HasSuffix(topic, "/status") || strings.HasSuffix(topic, "/condition")
+		kept := strings.HasPrefix(topic, "homeassistant/device/") || strings.HasSuffix(topic, "/status") || strings.HasSuffix(topic, "/condition") || topic == h.tree.Hub(topics.HubDiscovery)
 		if kept && payload != "" {
 			h.before = append(h.before, topics.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retain: true})
 		}
@@ -247,6 +247,46 @@ func TestADeletedDeviceStaysDeleted(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if h.last(topic) == "" {
 			h.Error("it has another definition and stays away")
+		}
+	})
+}
+
+// The same while the hub is away, by a broker that goes on: the config is
+// missing when it is back. What a broker lost is told again.
+func TestADeviceThatWasDeletedWhileTheHubWasAway(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
+		if err := kitchen.join(); err != nil {
+			h.Fatal(err)
+		}
+		time.Sleep(15 * time.Second)
+		kitchen.leave()
+		lamp, web, domain := h.config("service_lamp"), h.config("service_web"), h.config("domain_kitchen")
+		h.mu.Lock()
+		delete(h.retained, lamp)
+		delete(h.retained, domain) // of which the hub hears nothing for a while
+		h.mu.Unlock()
+		for _, again := range []string{"after the deletion", "after one more start"} {
+			h.again()
+			if h.last(lamp) != "" || h.last(web) == "" {
+				h.Errorf("%s: lamp %.20q, web %.20q", again, h.last(lamp), h.last(web))
+			}
+		}
+		if err := kitchen.join(); err != nil {
+			h.Fatal(err)
+		}
+		time.Sleep(15 * time.Second)
+		kitchen.leave()
+		if h.last(domain) != "" || h.last("dominion/domain/kitchen/condition") == "" {
+			h.Errorf("the domain: %.20q", h.last(domain))
+		}
+		h.mu.Lock()
+		delete(h.retained, web)
+		delete(h.retained, h.tree.Hub(topics.HubDiscovery))
+		h.mu.Unlock()
+		h.again()
+		if h.last(web) == "" || h.last(lamp) != "" {
+			h.Errorf("a broker that lost it: lamp %.20q, web %.20q", h.last(lamp), h.last(web))
 		}
 	})
 }

@@ -194,7 +194,7 @@ func New(o Options) *Hub {
 	h.discovery = newDiscovery(homeassistant.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: o.Certificate != nil,
-	}, store.ReadNote[map[string]homeassistant.Told](h.store, discoveryFile, o.Log))
+	}, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}
@@ -209,7 +209,9 @@ func (h *Hub) Filters() []string {
 	// Home Assistant's also where it is told nothing: an earlier run may have.
 	// Its configs come first: they are cleared before the states that they show.
 	o := h.discovery.options
-	return append(append([]string{o.Filter()}, h.tree.HubFilters()...), o.BirthTopics()...)
+	// What says that these are all comes after them.
+	filters := append([]string{o.Filter()}, h.tree.HubFilters()...)
+	return append(append(filters, o.BirthTopics()...), h.tree.Hub(topics.HubDiscovery))
 }
 
 // Will is what has to be said when the hub is lost.

@@ -50,6 +50,12 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		return h.domainStatus(a.Domain, *s, m, now)
 	case topics.DomainMetrics:
 		return decoded(m, func(v topics.Metrics) { h.metrics(a.Domain, v, m.Retain, now) })
+	case topics.HubDiscovery:
+		return decoded(m, func(v topics.Discovery) {
+			if m.Retain {
+				h.discovery.book.Marked(v.Changes)
+			}
+		})
 	case topics.DomainEvent:
 		e, err := decode[topics.Event](m)
 		if err != nil || e == nil {

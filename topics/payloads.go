@@ -45,6 +45,11 @@ type Event struct {
 	Message string    `json:"message" doc:"what happened, in words"`
 }
 
+// Discovery is the payload of hub/discovery.
+type Discovery struct {
+	Changes uint64 `json:"changes" doc:"counts the changes to Home Assistant's device configs, over all runs of the hub"`
+}
+
 // Heartbeat is the payload of domain/<domain>/heartbeat.
 type Heartbeat struct {
 	ID         string  `json:"id" doc:"UUID of the domain, kept in its data_dir"`

@@ -60,6 +60,7 @@ func samples() map[Kind][]byte {
 		HubAvailability: []byte(Online),
 		HubStatus:       Encode(hubSample),
 		HubEvent:        Encode(eventSample),
+		HubDiscovery:    Encode(Discovery{Changes: 42}),
 
 		DomainAvailability: []byte(Offline),
 		DomainHeartbeat:    Encode(heartbeatSample),

@@ -32,6 +32,7 @@ const (
 	HubAvailability
 	HubStatus
 	HubEvent
+	HubDiscovery
 	DomainAvailability
 	DomainHeartbeat
 	DomainMetrics
@@ -73,6 +74,7 @@ func Catalog() []Entry {
 		{HubAvailability, "hub/availability", true, 1, "hub, its will", nil, "`online` while the hub answers, `offline` after it stopped or was lost."},
 		{HubStatus, "hub/status", true, 1, "hub", Hub{}, "Who the hub is and what it counts. Published on change."},
 		{HubEvent, "hub/event", false, 1, "hub", Event{}, "One thing that happened, in words and as a type of the closed list below."},
+		{HubDiscovery, "hub/discovery", true, 1, "hub", Discovery{}, "How far the hub is with what it tells Home Assistant. What the broker still has of this says what else it must still have: a device config that is missing beside it was deleted in Home Assistant while the hub was away, and one that is missing without it was lost by the broker."},
 		{DomainAvailability, "domain/<domain>/availability", true, 1, "agent, its will; the hub on loss", nil, "`online` while the agent is connected, `offline` after it left, its connection broke or the hub lost it."},
 		{DomainHeartbeat, "domain/<domain>/heartbeat", true, 0, "agent, each `timing.heartbeat`", Heartbeat{}, "The sign of life. Only its silence makes a domain lost."},
 		{DomainMetrics, "domain/<domain>/metrics", true, 0, "agent, each 30 s", Metrics{}, "Load, memory, disk and temperature of the machine and of each service."},

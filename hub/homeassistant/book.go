@@ -27,16 +27,27 @@ import (
 //   - A config that comes while it still works on an earlier one of the device
 //     is taken in part: different ones of a device are seconds apart.
 //   - When a person deletes a device it publishes the empty config itself.
+//     Where the hub does not hear that, judge finds it out afterwards.
 type Book struct {
 	options Options
 	entries map[string]*entry // by topic
 	listens time.Time         // until then the broker tells what it keeps
 	online  bool              // connected
+	judged  bool              // what the broker keeps was compared with what is remembered
+	changes uint64            // counts the changes to what the broker is to keep
+	marked  *uint64           // the count that the broker kept; nil: it kept none
+	said    uint64            // the count that the broker has
 	settled bool              // what nobody asked for by now is to go
 	present bool              // Home Assistant said online in this run, and not offline since
 	states  time.Time         // when to say the states again; zero: not
 	wake    time.Time         // when Step has something to do; zero: nothing
 	changed bool              // Kept gives something else than before
+}
+
+// Kept is what must survive a restart.
+type Kept struct {
+	Changes uint64          `json:"changes"` // as Book.changes
+	Devices map[string]Told `json:"devices"` // by topic
 }
 
 // Told is what is remembered of one config, over restarts.
@@ -48,6 +59,13 @@ type Told struct {
 	// Deleted is set where a person deleted the device in Home Assistant: the
 	// definition that it had then. It stays away until it has another.
 	Deleted string `json:"deleted,omitempty"`
+	// Definition is the one that it was told with.
+	Definition string `json:"definition,omitempty"`
+	// Change counts it among the changes: that it was told, or deleted.
+	Change uint64 `json:"change,omitempty"`
+	// There is one that the broker was seen to have: one that refuses what we
+	// say at Home Assistant's topics may say nothing of that.
+	There bool `json:"there,omitempty"`
 }
 
 type entry struct {
@@ -63,6 +81,7 @@ type entry struct {
 	heard      bool              // it was there for what it is to lose
 	marked     map[string]string // the components that it has been told to lose
 	echoes     int               // removals of ours that come back from the broker
+	missed     bool              // the broker did not tell of it in this connection, and so it was taken for deleted
 }
 
 const (
@@ -85,20 +104,20 @@ const (
 )
 
 // NewBook returns a book that goes on where Kept was.
-func NewBook(o Options, kept map[string]Told) *Book {
-	b := &Book{options: o, entries: make(map[string]*entry)}
-	for topic, t := range kept {
+func NewBook(o Options, kept Kept) *Book {
+	b := &Book{options: o, changes: kept.Changes, entries: make(map[string]*entry)}
+	for topic, t := range kept.Devices {
 		b.entries[topic] = &entry{Told: t}
 	}
 	return b
 }
 
-// Kept is what must survive a restart, by topic.
-func (b *Book) Kept() map[string]Told {
-	kept := make(map[string]Told)
+// Kept is what must survive a restart.
+func (b *Book) Kept() Kept {
+	kept := Kept{Changes: b.changes, Devices: make(map[string]Told)}
 	for topic, e := range b.entries {
 		if len(e.Components) > 0 || e.Gone || e.Deleted != "" {
-			kept[topic] = e.Told
+			kept.Devices[topic] = e.Told
 		}
 	}
 	return kept
@@ -121,7 +140,8 @@ func (b *Book) Has(topic, component string) bool {
 
 // Connected begins to listen to what the broker keeps.
 func (b *Book) Connected(now time.Time) {
-	b.online, b.listens = true, now.Add(listen)
+	b.online, b.judged, b.listens = true, false, now.Add(listen)
+	b.wakeAt(b.listens)
 	for _, e := range b.entries {
 		if e.write != nil {
 			b.at(e, b.listens)
@@ -132,9 +152,9 @@ func (b *Book) Connected(now time.Time) {
 // Disconnected forgets what the broker keeps: the next one may be another.
 func (b *Book) Disconnected() {
 	b.Died()
-	b.online = false
+	b.online, b.judged, b.marked = false, false, nil
 	for _, e := range b.entries {
-		e.known, e.echoes = false, 0
+		e.known, e.echoes, e.missed = false, 0, false
 	}
 }
 
@@ -146,7 +166,7 @@ func (b *Book) Want(topic, definition string, write func() Config, now time.Time
 	if e.Deleted != "" && e.Deleted != definition {
 		e.Deleted, b.changed = "", true
 	}
-	if e.Gone { // it is there again: as told as its components
+	if e.Gone && e.Deleted == "" { // it is there again: as told as its components
 		e.Gone, b.changed = false, true
 	}
 	b.at(e, later(now, b.listens))
@@ -157,14 +177,16 @@ func (b *Book) Want(topic, definition string, write func() Config, now time.Time
 // one: Leaving.
 func (b *Book) Leave(topic string, now time.Time) {
 	e := b.entries[topic]
-	if e == nil || e.Gone {
+	if e == nil {
 		return
 	}
-	e.write = nil
+	e.write, e.There = nil, false
 	if e.Deleted != "" {
 		e.Deleted, b.changed = "", true
 	}
-	b.ends(e, now)
+	if !e.Gone {
+		b.ends(e, now)
+	}
 }
 
 // Leaving tells whether a removal is still to be said.
@@ -206,9 +228,15 @@ func (b *Book) Retained(topic string, payload []byte, now time.Time) {
 		return // we have said something since
 	}
 	e.known, e.said = true, sha256.Sum256(payload)
-	e.at = now                     // for Home Assistant, too, may hear it only now
-	if e.Deleted != "" || e.Gone { // somebody put it there again
-		e.Deleted, e.Gone, b.changed = "", false, true
+	e.at = now  // for Home Assistant, too, may hear it only now
+	if e.Gone { // somebody put it there again
+		e.Gone, b.changed = false, true
+	}
+	if b.judged {
+		b.reappeared(e, now)
+	}
+	if !e.There {
+		e.There, b.changed = true, true
 	}
 	for key, platform := range platforms(payload) {
 		if e.Components[key] == "" {
@@ -221,24 +249,6 @@ func (b *Book) Retained(topic string, payload []byte, now time.Time) {
 	}
 }
 
-// Emptied takes an empty config that was published just now: by ourselves, or
-// by Home Assistant because a person deleted the device. It tells which.
-func (b *Book) Emptied(topic string) (deleted bool) {
-	e := b.entries[topic]
-	switch {
-	case e == nil:
-		return false
-	case e.echoes > 0:
-		e.echoes--
-		return false
-	case e.write == nil, !e.known, e.Deleted != "":
-		return false
-	}
-	e.Told, b.changed = Told{Deleted: e.definition}, true
-	e.known, e.due, e.repeat, e.revive, e.heard, e.marked = false, time.Time{}, false, false, false, nil
-	return true
-}
-
 // Born says that Home Assistant is ready. After the delay, which the caller
 // draws by chance so that not all that is in a home answers at once, it is told
 // everything again.
@@ -246,8 +256,9 @@ func (b *Book) Born(now time.Time, delay time.Duration) {
 	b.present = true
 	for _, e := range b.entries {
 		e.at = later(e.at, now.Add(sets-apart))
-		if e.Deleted == "" && (e.write != nil || e.leaves() || e.Gone) {
-			e.repeat, e.revive, e.heard, e.marked = e.write != nil, true, false, nil
+		wanted := e.write != nil && e.Deleted == ""
+		if wanted || e.leaves() || e.Gone {
+			e.repeat, e.revive, e.heard, e.marked = wanted, true, false, nil
 			b.at(e, now.Add(delay))
 		}
 	}
@@ -280,6 +291,11 @@ func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
 	}
 	var due []string
 	b.wake = time.Time{}
+	if !b.judged && !now.Before(b.listens) {
+		b.judge(now)
+	} else if !b.judged {
+		b.wakeAt(b.listens)
+	}
 	for topic, e := range b.entries {
 		if e.repeat { // the states come after the configs
 			b.states = later(b.states, e.due.Add(statesAfter))
@@ -319,6 +335,9 @@ func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
 	if !b.states.IsZero() {
 		b.wakeAt(b.states)
 	}
+	if m, due := b.mark(now); due {
+		out = append(out, m)
+	}
 	return out, states
 }
 
@@ -335,11 +354,8 @@ func (b *Book) order(x, y string) int {
 
 // act does the next thing about one device.
 func (b *Book) act(topic string, e *entry, now time.Time) (topics.Message, bool) {
-	if e.write == nil {
+	if e.write == nil || e.Deleted != "" {
 		return b.remove(topic, e, now)
-	}
-	if e.Deleted != "" {
-		return topics.Message{}, false
 	}
 	c := e.write()
 	lost := make(map[string]string)
@@ -375,6 +391,7 @@ func (b *Book) act(topic string, e *entry, now time.Time) (topics.Message, bool)
 		return topics.Message{}, false
 	}
 	e.known, e.said, e.repeat = true, sum, false
+	b.count(e)
 	return topics.Message{Topic: topic, Payload: c.Payload, QoS: 1, Retain: true}, true
 }
 
@@ -386,6 +403,9 @@ func (b *Book) note(e *entry, c Config) {
 			e.add(key, platform)
 			b.changed = true
 		}
+	}
+	if e.Definition != e.definition {
+		e.Definition, b.changed = e.definition, true
 	}
 }
 
@@ -404,11 +424,11 @@ func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bo
 		return topics.Message{}, false
 	}
 	if b.present || e.heard {
-		e.Told = Told{}
+		e.Told = Told{Deleted: e.Deleted}
 	} else {
 		e.Gone = true
 	}
-	b.changed = true
+	b.count(e)
 	e.known, e.heard, e.repeat, e.marked = false, false, false, nil
 	e.echoes++
 	e.at = now

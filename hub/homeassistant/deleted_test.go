@@ -1,0 +1,330 @@
+package homeassistant
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// deletes has a person delete a device in Home Assistant, which the hub does
+// not hear: it is away, or cut off.
+func (h *house) deletes(name string) {
+	topic := options.ServiceTopic(name)
+	delete(h.broker, topic)
+	maps.DeleteFunc(h.registry, func(id string, _ bool) bool { return strings.HasPrefix(id, topic+" ") })
+	maps.DeleteFunc(h.discovered, func(id, _ string) bool { return strings.HasPrefix(id, topic+" ") })
+}
+
+// What the broker lacks when the hub is back was deleted by a person, or lost
+// by the broker. Only the first stays away.
+func TestWhatIsMissingAtTheBroker(t *testing.T) {
+	lamp := options.ServiceTopic("lamp")
+	everything := "service_lamp_state_sensor service_web_state_sensor"
+	deleted := "service_web_state_sensor"
+	for _, c := range []struct {
+		name   string
+		away   func(h *house)
+		expect string
+	}{
+		{"nothing happened", func(*house) {}, everything},
+		{"a person deleted one", func(h *house) { h.deletes("lamp") }, deleted},
+		{"a person deleted all", func(h *house) { h.deletes("lamp"); h.deletes("web") }, ""},
+		{"the broker forgot all", func(h *house) { clear(h.broker) }, everything},
+		{"the broker forgot the last", func(h *house) {
+			delete(h.broker, lamp)
+			h.broker[marks] = []byte(`{"changes":1}`)
+		}, everything},
+		{"the broker forgot all but one", func(h *house) {
+			delete(h.broker, lamp)
+			delete(h.broker, marks)
+		}, everything},
+		{"it was restored with a count that no hub gave", func(h *house) {
+			delete(h.broker, lamp)
+			h.broker[marks] = []byte(`{"changes":1000}`)
+		}, everything},
+		{"the broker was never seen to take it", func(h *house) {
+			delete(h.broker, lamp)
+			told := h.kept.Devices[lamp]
+			told.There = false
+			h.kept.Devices[lamp] = told
+		}, everything},
+		{"the hub's memory is from before that was known", func(h *house) {
+			delete(h.broker, lamp)
+			h.kept.Devices[lamp] = Told{Components: map[string]string{"state": "sensor"}}
+		}, everything},
+	} {
+		for _, when := range []string{"at once", "later"} {
+			t.Run(c.name+", wanted "+when, func(t *testing.T) {
+				h := newHouse(t)
+				h.startHomeAssistant()
+				h.want("web", "1", "state")
+				h.pass(10 * time.Second) // so that there are two counts
+				h.want("lamp", "1", "state")
+				h.pass(time.Minute)
+				if h.mark() != 2 || len(h.kept.Devices) != 2 {
+					t.Fatalf("%d changes of %v", h.mark(), h.kept)
+				}
+				c.away(h)
+				h.startHub()
+				if when == "later" {
+					h.pass(5 * time.Second)
+				}
+				wantAll := func() {
+					h.want("web", "1", "state")
+					h.want("lamp", "1", "state")
+					h.book.Settled(nil, h.now)
+				}
+				wantAll()
+				h.pass(time.Minute)
+				h.expect(c.expect)
+				for range 2 { // and over restarts
+					h.startHub()
+					wantAll()
+					h.pass(time.Minute)
+					h.startHomeAssistant()
+					h.pass(time.Minute)
+					h.expect(c.expect)
+				}
+				h.want("web", "2", "state")
+				h.want("lamp", "2", "state")
+				h.pass(time.Minute)
+				h.expect(everything)
+			})
+		}
+	}
+}
+
+// A line that broke is as good as a hub that was away.
+func TestDeletedWhileTheHubWasCutOff(t *testing.T) {
+	h := newHouse(t)
+	h.startHomeAssistant()
+	h.want("web", "1", "state")
+	h.want("lamp", "1", "state")
+	h.pass(time.Minute)
+	h.book.Disconnected()
+	h.deletes("lamp")
+	h.connect()
+	h.pass(time.Minute)
+	h.expect("service_web_state_sensor")
+	h.book.Disconnected()
+	clear(h.broker)
+	h.connect()
+	h.pass(time.Minute)
+	h.expect("service_web_state_sensor")
+}
+
+// It has another definition when the hub is back, and is so another thing.
+func TestDeletedAndDefinedAnewWhileTheHubWasAway(t *testing.T) {
+	h := newHouse(t)
+	h.startHomeAssistant()
+	h.want("web", "1", "state")
+	h.want("lamp", "1", "state")
+	h.pass(time.Minute)
+	for _, wanted := range []time.Duration{0, 5 * time.Second} {
+		definition := fmt.Sprint("after ", wanted)
+		h.deletes("lamp")
+		h.startHub()
+		h.pass(wanted)
+		h.want("web", "1", "state")
+		h.want("lamp", definition, "state")
+		h.book.Settled(nil, h.now)
+		h.pass(time.Minute)
+		h.expect("service_lamp_state_sensor service_web_state_sensor")
+	}
+}
+
+// A broker that lost a deletion gives Home Assistant the device back, which is
+// taken away again. Where somebody put it there since, it stays.
+func TestABrokerThatLostADeletion(t *testing.T) {
+	for name, lost := range map[string]bool{"lost": true, "put there again": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			h.startHomeAssistant()
+			h.want("web", "1", "state")
+			h.want("lamp", "1", "state")
+			h.pass(time.Minute)
+			before := maps.Clone(h.broker)
+			h.deletes("lamp")
+			h.book.Emptied(options.ServiceTopic("lamp"))
+			h.pass(time.Minute)
+			after := h.broker[marks]
+			h.broker = before
+			expect := "service_web_state_sensor"
+			if !lost {
+				h.broker[marks] = after
+				expect = "service_lamp_state_sensor service_web_state_sensor"
+			}
+			h.startHomeAssistant()
+			h.startHub()
+			h.want("web", "1", "state")
+			h.want("lamp", "1", "state")
+			h.book.Settled(nil, h.now)
+			h.pass(time.Minute)
+			h.expect(expect)
+		})
+	}
+}
+
+// A broker that is slow to tell what it keeps: what came after it was missed is
+// not deleted.
+func TestABrokerThatIsLate(t *testing.T) {
+	h := newHouse(t)
+	h.want("web", "1", "state")
+	h.want("lamp", "1", "state")
+	h.pass(time.Minute)
+	topic := options.ServiceTopic("lamp")
+	late := h.broker[topic]
+	delete(h.broker, topic)
+	h.startHub()
+	h.want("web", "1", "state")
+	h.want("lamp", "1", "state")
+	h.pass(3 * time.Second)
+	h.book.Retained(topic, late, h.now)
+	h.pass(time.Minute)
+	if h.broker[topic] = late; h.kept.Devices[topic].Deleted != "" {
+		t.Error("taken for deleted")
+	}
+	h.startHub()
+	h.want("lamp", "1", "state")
+	h.startHomeAssistant()
+	h.pass(time.Minute)
+	if !strings.Contains(h.entities(), "lamp state") {
+		t.Error(h.entities())
+	}
+}
+
+// A config that we published just before we heard of the deletion arrives after
+// it, and Home Assistant has the device again.
+func TestADeletionThatCrossesAConfig(t *testing.T) {
+	h := newHouse(t)
+	topic := options.ServiceTopic("web")
+	h.want("web", "1", "state")
+	h.startHomeAssistant()
+	h.pass(time.Minute)
+	h.deletes("web")
+	crossed := some("web", "state", "new").Payload
+	h.broker[topic] = crossed
+	h.hear(topic, crossed)
+	h.book.Emptied(topic)
+	h.book.Filled(topic, h.now)
+	h.pass(time.Minute)
+	h.expect("")
+	if h.broker[topic] != nil {
+		t.Error("it is still retained")
+	}
+}
+
+// Deleted by a person just after the hub started, while it does not know yet
+// whether the thing is still there.
+func TestDeletedBeforeItIsWanted(t *testing.T) {
+	h := newHouse(t)
+	h.want("web", "1", "state")
+	h.pass(time.Minute)
+	h.startHomeAssistant()
+	h.startHub()
+	h.pass(2 * time.Second)
+	h.deletes("web")
+	if !h.book.Emptied(options.ServiceTopic("web")) {
+		t.Error("not taken for a deletion")
+	}
+	h.want("web", "1", "state")
+	h.pass(time.Minute)
+	h.expect("")
+}
+
+// Whatever a person, the hub and a broker that goes back to what it had some
+// time ago do: what was deleted is away, and all else is there.
+func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
+	names := []string{"a", "b", "c"}
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		h := newHouse(t)
+		h.startHomeAssistant()
+		deleted := map[string]int{} // the definition that it had
+		definition := map[string]int{}
+		wantAll := func() {
+			for _, name := range names {
+				h.want(name, fmt.Sprint(definition[name]), "state")
+			}
+			h.book.Settled(nil, h.now)
+		}
+		wantAll()
+		saved := maps.Clone(h.broker)
+		var story []string
+		say := func(format string, args ...any) { story = append(story, fmt.Sprintf(format, args...)) }
+		for range 12 {
+			h.pass([]time.Duration{0, 3 * time.Second, 20 * time.Second}[r.IntN(3)])
+			name := names[r.IntN(3)]
+			shown := strings.Contains(h.entities(), "service_"+name+" ")
+			switch r.IntN(7) {
+			case 0:
+				definition[name]++
+				delete(deleted, name)
+				wantAll()
+				say("%s is defined anew", name)
+			case 1: // seen by the hub
+				if !shown || h.broker[options.ServiceTopic(name)] == nil {
+					continue
+				}
+				h.deletes(name)
+				_, before := deleted[name]
+				if !h.book.Emptied(options.ServiceTopic(name)) && !before {
+					t.Fatalf("seed %d: not seen: %s", seed, strings.Join(story, "; "))
+				}
+				h.step()
+				deleted[name] = definition[name]
+				say("%s is deleted", name)
+			case 2: // not seen
+				h.pass(time.Minute) // what a person sees is known to the broker and written down
+				if h.broker[options.ServiceTopic(name)] == nil {
+					continue
+				}
+				h.deletes(name)
+				deleted[name] = definition[name]
+				h.startHub()
+				say("%s is deleted while the hub is away", name)
+				if r.IntN(2) == 0 {
+					h.pass(2 * time.Second)
+				}
+				wantAll()
+				h.pass(2 * time.Second) // it has found out
+			case 3:
+				h.startHub()
+				say("the hub starts")
+				wantAll()
+			case 4:
+				saved = maps.Clone(h.broker)
+				say("the broker writes %s", saved[marks])
+			case 5:
+				h.book.Disconnected()
+				h.broker = maps.Clone(saved)
+				if h.broker == nil {
+					h.broker = map[string][]byte{}
+				}
+				say("the broker goes back to %s", saved[marks])
+				h.startHomeAssistant()
+				h.startHub()
+				wantAll()
+			case 6:
+				h.startHomeAssistant()
+				say("Home Assistant starts")
+			}
+		}
+		h.pass(time.Minute)
+		h.startHomeAssistant()
+		h.pass(time.Minute)
+		var want []string
+		for _, name := range names {
+			if _, is := deleted[name]; !is {
+				want = append(want, "service_"+name+" state sensor")
+			}
+		}
+		if slices.Sort(want); h.entities() != strings.Join(want, "\n") {
+			t.Fatalf("seed %d: Home Assistant has\n%s\nwant\n%s\n%s", seed, h.entities(), strings.Join(want, "\n"), strings.Join(story, "; "))
+		}
+	}
+}
