@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,6 +108,29 @@ func TestWills(t *testing.T) {
 			t.Errorf("the will came after %v, want 5 s", d)
 		}
 	})
+}
+
+// A client that has seen the end of its connection after DISCONNECT may come
+// again at once, before the goroutine that read for it has finished with it.
+func TestNoWillOfWhoComesAgainAtOnce(t *testing.T) {
+	e, err := engine.New(engine.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shut(t, e)
+	watch := connect(t, pipe(t, e), "watch")
+	watch.on(0, "w")
+	var all sync.WaitGroup
+	for n := range 32 {
+		all.Go(func() {
+			for range 100 {
+				connect(t, pipe(t, e), fmt.Sprint("c", n), will("w", "a will", 0, false, 0)).disconnect()
+			}
+		})
+	}
+	all.Wait()
+	e.Publish(topics.Message{Topic: "w", Payload: []byte("the end")})
+	watch.expect("w the end")
 }
 
 func TestSessionExpiry(t *testing.T) {

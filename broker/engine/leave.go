@@ -72,9 +72,12 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 		return
 	}
 	s.mu.Lock()
+	mine := s.conn == c
+	if mine && !withWill {
+		s.will = nil // before the client sees the end: it may connect anew at once [MQTT-3.14.4-3]
+	}
 	c.end(code, why)
 	shutDown := c.draining
-	mine := s.conn == c
 	why = c.why
 	s.mu.Unlock()
 	c.e.log.Debug("disconnected", "client", s.id, "remote", c.remote, "why", why)
@@ -95,9 +98,6 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 	s.conn = nil
 	s.online.Store(false)
 	s.left = time.Now()
-	if !withWill {
-		s.will = nil
-	}
 	ends := s.expiry == 0
 	var due *will
 	s.severed = shutDown || e.closed
