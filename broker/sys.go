@@ -23,8 +23,7 @@ const sysTopics = "$SYS/broker/"
 // told an old one.
 func (b *Broker) tellOfItself() {
 	told := make(map[string]string)
-	var l loads
-	l.note(b.engine.Totals(), 0)
+	var l loads // of an engine that has done nothing yet, though it may have by now
 	tick := time.NewTicker(sysInterval)
 	defer tick.Stop()
 	for {
@@ -147,12 +146,10 @@ func (l *loads) note(s Stats, in time.Duration) {
 		s.In.Packets, s.Out.Packets, s.In.Publishes, s.Out.Publishes, s.Dropped,
 		s.In.Bytes, s.Out.Bytes, s.Connects + s.TurnedAway, s.Connects,
 	} {
-		if in > 0 {
-			rate := float64(n-l.last[i]) / in.Minutes()
-			for j, span := range [...]float64{1, 5, 15} {
-				fade := math.Exp(-in.Minutes() / span)
-				l.average[i][j] = fade*l.average[i][j] + (1-fade)*rate
-			}
+		rate := float64(n-l.last[i]) / in.Minutes()
+		for j, span := range [...]float64{1, 5, 15} {
+			fade := math.Exp(-in.Minutes() / span)
+			l.average[i][j] = fade*l.average[i][j] + (1-fade)*rate
 		}
 		l.last[i] = n
 	}
