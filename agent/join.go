@@ -45,7 +45,7 @@ func (l *link) try(ctx context.Context, candidates []candidate, attempt int) (gr
 		if err == nil {
 			return &join{c, grant}, 0
 		}
-		l.say("hub", slog.LevelWarn, err.Error())
+		l.say(c.url, slog.LevelWarn, err.Error())
 		if errors.As(err, new(refusal)) || errors.Is(err, client.ErrNotAuthorized) {
 			// the hub lives, and nothing changes within milliseconds
 			pause = refusedRetry + l.random(time.Second*time.Duration(min(attempt, 2)+1))

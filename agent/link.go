@@ -53,7 +53,7 @@ type link struct {
 	known    identity
 	last     string            // URL of the broker we were joined at last
 	n        int               // connections so far
-	said     map[string]string // what was logged last, by matter
+	said     map[string]string // what was logged last, by matter: a broker's URL, or a word
 	isLonely bool
 	windows  chan window // nil while nobody browses
 	unbrowse func()
@@ -144,7 +144,7 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	offline := l.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: l.config.Name}, []byte(topics.Offline))
 	conn, err := l.connect(ctx, j.candidate, "domain-"+l.id, &offline, func(m topics.Message) { l.deliver(n, m) })
 	if err != nil {
-		l.say("hub", slog.LevelWarn, l.explain(err).Error())
+		l.say(j.url, slog.LevelWarn, l.explain(err).Error())
 		return nil
 	}
 	l.known, l.last = identity{j.grant.Dominion, j.grant.Name}, j.url
@@ -156,7 +156,7 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	}()
 	if err := conn.Subscribe(ctx, l.tree.AgentFilters(l.config.Name)...); err != nil {
 		if ctx.Err() == nil {
-			l.say("hub", slog.LevelError, err.Error())
+			l.say(j.url, slog.LevelError, err.Error())
 			conn.Close()
 		}
 		return nil

@@ -98,7 +98,11 @@ func TestLonelyAndFollowing(t *testing.T) {
 		a.facts.mu.Lock()
 		a.facts.problems = []string{"service x is left out"}
 		a.facts.mu.Unlock()
+		h.finds(found("d1", "home", "192.0.2.1 192.0.2.9"))
 		time.Sleep(time.Minute)
+		if n := h.log.count("cannot connect to"); n != 2 {
+			t.Errorf("of two addresses where nobody is it said so %d times", n)
+		}
 
 		moved := h.hub("192.0.2.3:1883", "d1", 6)
 		h.finds(found("d1", "home", "192.0.2.1 192.0.2.3"))

@@ -10,7 +10,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// The fixed times of the design; the others come with each service.
+// The times that are the same for all services; the others come with each.
 const (
 	settleTime   = time.Second      // a service without a check is ready when it ran so long
 	goodTime     = 5 * time.Minute  // ready for so long: what was before is forgiven
