@@ -102,3 +102,52 @@ func anchorOf(heading string) string {
 		return -1
 	}, strings.ToLower(heading))
 }
+
+// Every decision is in the index, under the number that it has.
+func TestDocsIndexOfDecisions(t *testing.T) {
+	const folder = "../docs/decisions"
+	index, err := os.ReadFile(filepath.Join(folder, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(filepath.Join(folder, "[0-9]*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no decisions: %v", err)
+	}
+	for _, page := range pages {
+		name := filepath.Base(page)
+		digits, _, _ := strings.Cut(name, "-")
+		number := strings.TrimLeft(digits, "0")
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(text), "# "+number+". ") {
+			t.Errorf("%s does not begin with \"# %s. \"", name, number)
+		}
+		if !strings.Contains(string(index), "["+number+"]("+name+")") {
+			t.Errorf("docs/decisions/README.md has no [%s](%s)", number, name)
+		}
+	}
+}
+
+// Every module of go.mod that we import ourselves has its reason.
+func TestDocsDependencies(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	why, err := os.ReadFile("../docs/decisions/0010-dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllSubmatch(mod, -1)
+	if len(modules) == 0 {
+		t.Fatal("go.mod requires nothing: the test looks at nothing")
+	}
+	for _, m := range modules {
+		if !regexp.MustCompile("(?m)^\\|.*`" + regexp.QuoteMeta(string(m[1])) + "`.*\\|").Match(why) {
+			t.Errorf("docs/decisions/0010-dependencies.md does not say why there is %s", m[1])
+		}
+	}
+}

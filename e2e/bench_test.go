@@ -14,8 +14,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// TestBench measures what section 8 of the design sets goals for and prints
-// one table. It judges nothing: figures of a busy machine are no faults.
+// TestBench measures what docs/performance.md has goals for and prints one
+// table. It judges nothing: figures of a busy machine are no faults.
 func TestBench(t *testing.T) {
 	if os.Getenv("DOMINION_BENCH") != "1" {
 		t.Skip("set DOMINION_BENCH=1 to measure")

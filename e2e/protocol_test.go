@@ -13,8 +13,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// What section 4 of the design says of each payload, written down a second
-// time: a change of topics/ that breaks what others have built must be seen.
+// What docs/protocol.md says of each payload, written down a second time: a
+// change of topics/ that breaks what others have built must be seen.
 const (
 	states   = "pending|starting|running|stopping|stopped|backoff|failed|finished"
 	healths  = "unknown|healthy|unhealthy"
