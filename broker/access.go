@@ -25,8 +25,7 @@ var actions = map[engine.Action]access.Action{
 // delivery, for wills, replays and sessions that are resumed.
 func (b *Broker) decide(c engine.Client, a engine.Action, topic string) access.Decision {
 	now := b.access.Load()
-	role, _ := b.role(c.Listener, c.User)
-	return now.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: role}, actions[a], topic)
+	return now.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: b.role(c.Listener, c.User)}, actions[a], topic)
 }
 
 // Decide says what the broker would answer a user, and which rule decides.

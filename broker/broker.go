@@ -35,8 +35,9 @@ type Config struct {
 	AllowAnonymous      bool   // also on listeners that others than this machine reach
 	Users               []User
 	Rules               []access.Rule
-	Prefix              string // topic_prefix, for the access rules
-	DiscoveryPrefix     string // Home Assistant's, for the same; "": its default
+	OwnIDs              []string // client identifiers that ServeAs alone may use: of the program's own parts
+	Prefix              string   // topic_prefix, for the access rules
+	DiscoveryPrefix     string   // Home Assistant's, for the same; "": its default
 	// DataDir keeps what was acknowledged: retained messages, sessions and
 	// their queues. "" keeps them nowhere.
 	DataDir string

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ func (b *Broker) authenticate(c engine.Client, user string, _ bool, password []b
 		return nil
 	}
 	if b.refusals.tell(c.Remote, err.Error(), time.Now()) {
-		b.log.Warn("connection refused: "+err.Error(), "user", user, "client", c.ID, "remote", c.Remote, "listener", c.Listener)
+		b.log.Warn("connection refused: "+err.Error(), "user", short(user), "client", short(c.ID), "remote", c.Remote, "listener", c.Listener)
 	}
 	return err
 }
@@ -46,12 +47,19 @@ func (b *Broker) identify(c engine.Client, user string, password []byte) error {
 			return err
 		}
 	}
-	role, ok := b.role(c.Listener, user)
+	role := b.role(c.Listener, user)
 	switch {
-	case !ok:
+	case role == "":
 		return turnedAway{engine.ErrNotAllowed, "this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)"}
+	case slices.Contains(b.config.OwnIDs, c.ID):
+		if c.Listener != local {
+			return turnedAway{engine.ErrNotItsID, "the identifier is that of a bridge of the hub's own"}
+		}
+		return nil
 	case strings.HasPrefix(c.ID, agentID) && role != RoleDomain && role != RoleAdmin:
 		return turnedAway{engine.ErrNotItsID, "identifiers that begin with " + agentID + " are for agents, users of the role domain"}
+	case user != "" && role != RoleAdmin && b.anonymousHas(c.ID):
+		return turnedAway{engine.ErrNotItsID, "a client without a user, which is an admin, is connected by this identifier"}
 	case !b.owners.take(c.ID, user, b.isUser, b.engine.HasSession):
 		return engine.ErrNotItsID
 	}
@@ -145,11 +153,23 @@ func (b *Broker) isUser(name string) bool {
 	return ok
 }
 
-// role is looked up each time, so that a Reload counts at once.
-func (b *Broker) role(listener, user string) (role string, ok bool) {
+// role is looked up each time, so that a Reload counts at once. "" is nobody's
+// who may be here: a user that was removed, one without a user where that is
+// not allowed any more.
+func (b *Broker) role(listener, user string) string {
 	if user == "" {
-		return RoleAdmin, b.anonymousAt(listener)
+		if b.anonymousAt(listener) {
+			return RoleAdmin
+		}
+		return ""
 	}
-	known, ok := b.access.Load().byName[user]
-	return known.role, ok
+	return b.access.Load().byName[user].role
+}
+
+// anonymousHas tells whether somebody without a user is connected by an
+// identifier. It belongs to nobody, but who has no user is an admin, and no
+// other is to push an admin out.
+func (b *Broker) anonymousHas(id string) bool {
+	c, connected := b.engine.Connected(id)
+	return connected && c.User == "" && b.role(c.Listener, "") != ""
 }

@@ -63,7 +63,6 @@ func TestClientIDBelongsToItsUser(t *testing.T) {
 		id, user, password string
 		rejected           bool
 	}{
-		{"tv", "", "", false}, // nobody's yet
 		{"tv", "ada", "a", false},
 		{"tv", "bob", "b", true},
 		{"tv", "", "", true},

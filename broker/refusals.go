@@ -2,6 +2,7 @@ package broker
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -12,7 +13,18 @@ const (
 	refusalsTold  = 5                // of a host, for one reason, are told of at once
 	refusalsPause = 10 * time.Minute // then one in so long
 	refusalsHosts = 256              // that are remembered, about
+	refusalsAll   = 300              // of all hosts and reasons, in one pause
 )
+
+// short is what a client said of itself as the log shows it: names, topics and
+// headers may have 65,535 bytes.
+func short(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
 
 // hostOf returns the host of a remote address.
 func hostOf(remote string) string {
@@ -27,6 +39,10 @@ func hostOf(remote string) string {
 type refusals struct {
 	mu   sync.Mutex
 	told map[string]refusal
+	// Who has many addresses or names has many causes: all together are bounded.
+	began  time.Time
+	all    int // told since then
+	silent int // not told for that
 }
 
 type refusal struct {
@@ -68,6 +84,26 @@ func (r *refusals) note(host, why string, now time.Time) bool {
 	if seen.times >= refusalsTold && now.Sub(seen.last) < refusalsPause {
 		return false
 	}
+	if r.began.IsZero() {
+		r.began = now
+	}
+	if r.all >= refusalsAll {
+		r.silent++
+		return false
+	}
+	r.all++
 	r.told[key] = refusal{times: seen.times + 1, last: now}
 	return true
+}
+
+// over ends a pause that is over, and returns how much was not told in it.
+func (r *refusals) over(now time.Time) (silent int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.began.IsZero() || now.Sub(r.began) < refusalsPause {
+		return 0
+	}
+	silent = r.silent
+	r.began, r.all, r.silent = time.Time{}, 0, 0
+	return silent
 }

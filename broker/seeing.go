@@ -31,6 +31,14 @@ func (b *Broker) Kick(client string) bool {
 // judged anew at once.
 const kickGrace = time.Second
 
+// connectTimeout is how long a connection may take to log in.
+func (b *Broker) connectTimeout() time.Duration {
+	if t := b.config.Limits.ConnectTimeout; t > 0 {
+		return t
+	}
+	return engine.DefaultLimits().ConnectTimeout
+}
+
 // kickChanged ends the connections of users who are not the same any more, but
 // for those that were made after that. One that is just being let in is caught
 // when it must be in or out.
@@ -41,16 +49,13 @@ func (b *Broker) kickChanged(was, is *accounts) {
 			changed[name] = true
 		}
 	}
-	if len(changed) == 0 {
+	closed := was.anonymous && !is.anonymous
+	if len(changed) == 0 && !closed {
 		return
 	}
 	at := time.Now()
 	b.around.Go(func() {
-		late := b.config.Limits.ConnectTimeout
-		if late <= 0 {
-			late = engine.DefaultLimits().ConnectTimeout
-		}
-		for _, wait := range []time.Duration{kickGrace, late} {
+		for _, wait := range []time.Duration{kickGrace, b.connectTimeout()} {
 			timer := time.NewTimer(wait)
 			select {
 			case <-b.quit:
@@ -59,8 +64,13 @@ func (b *Broker) kickChanged(was, is *accounts) {
 			case <-timer.C:
 			}
 			b.engine.Kick("its user was changed or removed", func(c engine.Client, since time.Time) bool {
-				return c.HasUser && changed[c.User] && since.Before(at)
+				return changed[c.User] && since.Before(at)
 			})
+			if closed {
+				b.engine.Kick("clients without a user are not let in any more", func(c engine.Client, since time.Time) bool {
+					return c.User == "" && since.Before(at) && b.role(c.Listener, "") == ""
+				})
+			}
 		}
 	})
 }
@@ -73,7 +83,7 @@ func (a account) same(b account) bool {
 // noticed says what became of a message, as often as refusals allows.
 func (b *Broker) noticed(c engine.Client, topic, what string) {
 	if b.refusals.tell(c.ID, what, time.Now()) {
-		b.log.Info(what, "client", c.ID, "user", c.User, "topic", topic, "remote", c.Remote)
+		b.log.Info(what, "client", short(c.ID), "user", c.User, "topic", short(topic), "remote", c.Remote)
 	}
 }
 

@@ -75,7 +75,7 @@ func (b *Broker) Trace(what, at string) error {
 	b.traces.all[at] = t
 	b.tracesChanged()
 	b.around.Go(func() { b.tell(t, at) })
-	b.log.Info("trace begun", "of", what)
+	b.log.Info("trace begun", "of", short(what))
 	return nil
 }
 

@@ -120,7 +120,7 @@ func (u User) account() (account, error) {
 // ended says why a client was hung up on, as often as refusals allows.
 func (b *Broker) ended(client, remote, why string) {
 	if b.refusals.tell(remote, why, time.Now()) {
-		b.log.Info("connection ended by the broker: "+why, "client", client, "remote", remote)
+		b.log.Info("connection ended by the broker: "+why, "client", short(client), "remote", remote)
 	}
 }
 
@@ -131,7 +131,7 @@ func (b *Broker) allow(c engine.Client, a engine.Action, topic string) bool {
 	// Over MQTT 3.1.1 there is no way to tell the client: it is disconnected, or
 	// believes that it was heard. So the log says it.
 	if !d.Allowed && a == engine.ActionPublish && b.refusals.tellTopic(c.Remote, c.User, topic, time.Now()) {
-		b.log.Warn("publish refused", "user", c.User, "by", d.By, "topic", topic, "client", c.ID, "remote", c.Remote)
+		b.log.Warn("publish refused", "user", c.User, "by", d.By, "topic", short(topic), "client", short(c.ID), "remote", c.Remote)
 	}
 	return d.Allowed
 }

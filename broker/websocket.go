@@ -13,8 +13,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// headerTimeout bounds how long a client takes to ask for a WebSocket.
-const headerTimeout = 10 * time.Second
+// headerSize bounds what a client may say to ask for a WebSocket.
+const headerSize = 16 << 10
 
 // serveWebSocket owns the listener of MQTT over WebSocket (MQTT 3.1.1, 6). A
 // browser sends an Origin: it must be a page of this host, or any page a
@@ -28,13 +28,19 @@ func (b *Broker) serveWebSocket(l *listener) {
 		},
 	}
 	server := http.Server{
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       headerTimeout,
-		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
+		// The time is that of the whole request: a body that never comes would
+		// keep its connection for ever. The upgrade takes it away.
+		ReadTimeout:    b.connectTimeout(),
+		WriteTimeout:   b.connectTimeout(),
+		IdleTimeout:    b.connectTimeout(),
+		MaxHeaderBytes: headerSize,
+		ErrorLog:       slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := upgrader.Upgrade(w, r, nil) // answers the request where it fails
 			if err != nil {
-				b.log.Warn("WebSocket refused", "remote", r.RemoteAddr, "origin", r.Header.Get("Origin"), "host", r.Host, "error", err)
+				if b.refusals.tell(r.RemoteAddr, err.Error(), time.Now()) {
+					b.log.Warn("WebSocket refused", "remote", r.RemoteAddr, "origin", short(r.Header.Get("Origin")), "host", short(r.Host), "error", err)
+				}
 				return
 			}
 			c.SetReadLimit(int64(b.config.Limits.MaxPacket) + 16)

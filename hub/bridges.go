@@ -43,6 +43,14 @@ func (s Service) bridges(ctx context.Context, b *broker.Broker, around *sync.Wai
 	return nil
 }
 
+// bridgeIDs are the client identifiers that the bridges have at our broker.
+func bridgeIDs(all []config.Bridge) (ids []string) {
+	for _, c := range all {
+		ids = append(ids, bridge.LocalID(c.Name))
+	}
+	return ids
+}
+
 // bridgeState is where a bridge says 1 while it carries and 0 while it does
 // not, as mosquitto does.
 func bridgeState(name string) string { return "$SYS/broker/connection/" + name + "/state" }

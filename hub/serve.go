@@ -59,7 +59,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	b, err := broker.New(broker.Config{
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
-		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules,
+		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules, OwnIDs: bridgeIDs(c.Bridges),
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
 		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits), Version: s.Version,
 	}, s.Log)

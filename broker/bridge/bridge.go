@@ -62,6 +62,9 @@ type Bridge struct {
 	askedOurs, askedTheirs bool
 }
 
+// LocalID is the client identifier of a bridge at our own broker.
+func LocalID(name string) string { return "bridge-" + name }
+
 // New returns a bridge that carries nothing yet.
 func New(c Config) *Bridge { return &Bridge{Config: c} }
 
@@ -107,7 +110,7 @@ func (b *Bridge) prepare(ctx context.Context) {
 
 func (b *Bridge) local(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
 	c, err := client.Connect(ctx, client.Options{
-		Dial: b.Config.Local, ClientID: "bridge-" + b.Name, Keep: true, Bridge: true, OnDelivery: deliver, Log: b.Log,
+		Dial: b.Config.Local, ClientID: LocalID(b.Name), Keep: true, Bridge: true, OnDelivery: deliver, Log: b.Log,
 	})
 	if err != nil || c.Resumed() && b.askedOurs {
 		return c, err

@@ -50,6 +50,17 @@ func (e *Engine) Sessions() []Session {
 	return list
 }
 
+// Connected returns who is connected by a client identifier.
+func (e *Engine) Connected(id string) (c Client, connected bool) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	s := e.sessions[id]
+	if s == nil || !s.online.Load() {
+		return Client{}, false
+	}
+	return *s.client.Load(), true
+}
+
 // Kick ends the connections of which which says so, with DISCONNECT 0x98
 // (administrative action) to those of MQTT 5, and returns how many. Their
 // sessions stay, and their wills are sent. since is when the connection was
