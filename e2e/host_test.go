@@ -261,9 +261,12 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Stop ends the process by SIGTERM; it must exit with 0 within 15 s.
+// Stop ends the process by SIGTERM; it must exit with 0 within 15 s. It is
+// waited for until it has said something: in the milliseconds before main a
+// program cannot have asked for its signals, and ends by them.
 func (p *Process) Stop() {
 	p.t.Helper()
+	p.AwaitLog(15 * time.Second)
 	p.Signal(syscall.SIGTERM)
 	if code := p.Wait(15 * time.Second); code != 0 {
 		p.t.Errorf("%s: exit code %d after SIGTERM, want 0", p.Name, code)

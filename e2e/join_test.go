@@ -56,6 +56,7 @@ func TestDomainJoinsByZeroconf(t *testing.T) {
 		mark = o.Now()
 		hub.Stop()
 		hub = home.StartHub()
+		o.AwaitTopic(15*time.Second, mark, "dominion/hub/availability", "online")
 		awaitLiveHeartbeat(o, 15*time.Second, mark, "kitchen")
 		o.Until(15*time.Second, "hub and kitchen are online", func(v View) bool { return v.Ready() && v.Online("kitchen") })
 
@@ -65,6 +66,7 @@ func TestDomainJoinsByZeroconf(t *testing.T) {
 		agent.Stop()
 		agent = kitchen.Start()
 		hub = home.StartHub()
+		o.AwaitTopic(15*time.Second, mark, "dominion/hub/availability", "online")
 		session = beatsAnew(o, 15*time.Second, mark, session)
 
 		t.Log("both restart, the hub first")
@@ -73,6 +75,7 @@ func TestDomainJoinsByZeroconf(t *testing.T) {
 		hub.Stop()
 		hub = home.StartHub()
 		kitchen.Start()
+		o.AwaitTopic(15*time.Second, mark, "dominion/hub/availability", "online")
 		beatsAnew(o, 15*time.Second, mark, session)
 
 		t.Log("the hub comes back on another address")

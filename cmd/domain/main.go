@@ -19,6 +19,11 @@ var version = "dev" // set by -ldflags "-X main.version=…"
 
 func main() {
 	agent.RunGuard(os.Args) // does not return where it is one
+	// first of all: a signal that nobody asked for ends the program
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second one ends at once
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
 	file := flag.String("config", os.Getenv("DOMAIN_CONFIG_FILE"), "domain.toml to read, also from DOMAIN_CONFIG_FILE; none: the defaults")
 	check := flag.Bool("check", false, "tell every fault of the configuration and exit")
 	showVersion := flag.Bool("version", false, "print the version and exit")
@@ -43,15 +48,11 @@ func main() {
 	debug.SetGCPercent(25) // a machine of a home has other use for its memory
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	a := agent.New(agent.Options{Config: c, Version: version, Log: log})
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
 	go func() {
 		for range hangup {
 			a.Reload(config.LoadDomain(*file, os.Environ()))
 		}
 	}()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second signal ends at once
 	if err := a.Run(ctx); err != nil {
 		log.Error(err.Error())
 		os.Exit(1)

@@ -22,6 +22,8 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
+	hangup := make(chan os.Signal, 1) // also asked for first: one that nobody asked for ends the program
+	signal.Notify(hangup, syscall.SIGHUP)
 	file := flag.String("config", os.Getenv("DOMINION_CONFIG_FILE"), "read dominion.toml from `FILE`; default: $DOMINION_CONFIG_FILE, else built-in defaults, loopback only")
 	check := flag.Bool("check", false, "validate the configuration, print every fault, and exit")
 	show := flag.Bool("version", false, "print the version and exit")
@@ -49,8 +51,6 @@ func run() int {
 	}
 	debug.SetGCPercent(40) // what a thousand idle clients cost; see docs/performance.md
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
 	if err = (hub.Service{Config: cfg, Version: version, Load: load, Environ: os.Environ(), Hangup: hangup, Log: log}).Serve(ctx); err != nil {
 		log.Error("the hub ended", "error", err)
 		return 1
