@@ -220,17 +220,28 @@ func (a *app) await(ctx context.Context, s *session, g goal, timeout time.Durati
 	}
 }
 
-// rest waits for a message, or until it is time to look again. What came in
-// meanwhile is thrown away: it only says that something changed.
+// rest waits until something changes, or until it is time to look again. What
+// came in meanwhile is thrown away: it only says that something changed. The
+// answers to others who ask come to us as well and say nothing: two who wait
+// would else wake each other for ever.
 func (s *session) rest(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pollEvery)
 	defer cancel()
-	_, err := s.next(ctx)
+	for changed := false; !changed; {
+		m, err := s.next(ctx)
+		if err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return nil
+			}
+			return err
+		}
+		a, ours := s.tree.Parse(m.Topic)
+		changed = !ours || a.Kind != topics.Response
+	}
 	for s.held = nil; len(s.taken) > 0; {
-		_, _ = s.receive(ctx)
+		if _, err := s.receive(ctx); err != nil {
+			return err
+		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil
-	}
-	return err
+	return nil
 }
