@@ -5,6 +5,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/broker/wire"
 )
 
 // The roles of a user.
@@ -34,6 +35,12 @@ func (b *Broker) Decide(user, clientID string, a access.Action, topic string) (r
 	known, ok := now.byName[user]
 	if !ok {
 		return "", d, fmt.Errorf("there is no user %.80q", user)
+	}
+	switch {
+	case a == access.Subscribe && !wire.ValidFilter(topic):
+		return "", d, fmt.Errorf("%.80q is no topic filter: + stands for one whole level, # for all that follows", topic)
+	case a != access.Subscribe && !wire.ValidTopic(topic):
+		return "", d, fmt.Errorf("%.80q is no topic: + and # are for subscriptions", topic)
 	}
 	return known.role, now.policy.Decide(access.Client{User: user, ID: clientID, Role: known.role}, a, topic), nil
 }

@@ -326,3 +326,28 @@ func (f *toldFigures) count() int {
 	defer f.mu.Unlock()
 	return f.seen
 }
+
+// TestNoTopic: what no packet can have is refused, and not waited for.
+func TestNoTopic(t *testing.T) {
+	b := start(t, broker.Config{Users: []broker.User{{Name: "ada", PasswordHash: hashOf(t, "x"), Role: broker.RoleAdmin}}})
+	for _, what := range []string{"#/a", "a/b#", "a+/b"} {
+		if err := b.Trace(what, "dominion/response/trace/me"); err == nil {
+			t.Errorf("%q is traced", what)
+		}
+	}
+	for _, c := range []struct {
+		action access.Action
+		topic  string
+		fault  bool
+	}{
+		{access.Publish, "a/b", false},
+		{access.Publish, "a/#", true},
+		{access.Deliver, "+", true},
+		{access.Subscribe, "a/#", false},
+		{access.Subscribe, "a/#/b", true},
+	} {
+		if _, _, err := b.Decide("ada", "", c.action, c.topic); (err != nil) != c.fault {
+			t.Errorf("%v %s: %v", c.action, c.topic, err)
+		}
+	}
+}

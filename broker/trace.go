@@ -50,6 +50,9 @@ func (b *Broker) Trace(what, at string) error {
 	if what == "" {
 		return errors.New("a trace needs a client identifier or a topic filter")
 	}
+	if strings.ContainsAny(what, "+#") && !wire.ValidFilter(what) {
+		return fmt.Errorf("%.80q matches no topic: + stands for one whole level, # for all that follows", what)
+	}
 	until := time.Now().Add(traceTime)
 	if t := b.traces.all[at]; t != nil {
 		t.mu.Lock()

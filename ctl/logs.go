@@ -334,7 +334,7 @@ func (f *follower) roam(ctx context.Context, m topics.Message) {
 }
 
 func (s *session) order(domain string, c topics.Command) {
-	s.conn.Publish(s.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: domain}, topics.Encode(c)))
+	s.publish(s.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: domain}, topics.Encode(c)))
 }
 
 // command gives agents a command and returns the answers that came in time.

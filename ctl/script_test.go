@@ -108,7 +108,10 @@ func scriptHub(ts *testscript.TestScript, _ bool, args []string) {
 		case "-users":
 			// bound to every address, so that nobody is let in without a name
 			cfg.Listen = "0.0.0.0:0"
-			cfg.Users = []broker.User{{Name: "me", PasswordFile: ts.MkAbs("password"), Role: "admin"}}
+			cfg.Users = []broker.User{
+				{Name: "me", PasswordFile: ts.MkAbs("password"), Role: "admin"},
+				{Name: "guest", PasswordFile: ts.MkAbs("password"), Role: "reader"},
+			}
 		default:
 			ts.Fatalf("hub: %s?", args[0])
 		}

@@ -29,6 +29,10 @@ type session struct {
 	where string // the address, for people
 	user  string
 
+	again  func(context.Context) (*client.Conn, error) // another connection like conn
+	asked  string                                      // the topic of the last order or question
+	sentAt time.Time
+
 	box        *mailbox.Box[topics.Message]
 	taken      []topics.Message // out of the box, not looked at
 	held       []topics.Message // looked at while something else was waited for
@@ -125,6 +129,11 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 	if secure(url) {
 		o.CAFile, o.CertFile, o.KeyFile = a.caFile, a.certFile, a.keyFile
 	}
+	s.again = func(ctx context.Context) (*client.Conn, error) {
+		o := o
+		o.ClientID, o.OnMessage = "dominionctl-"+random(6), nil
+		return client.Connect(ctx, o)
+	}
 	var err error
 	if s.conn, err = client.Connect(ctx, o); err != nil {
 		return nil, err
@@ -185,11 +194,7 @@ func (s *session) receive(ctx context.Context) (topics.Message, error) {
 				return topics.Message{}, fail(ExitFailed, "", "%d messages came faster than they could be shown", dropped)
 			}
 		case <-s.conn.Done():
-			hint := "the broker stopped, or the network broke: try again"
-			if s.user != "" {
-				hint = "the broker stopped, the network broke, or user " + s.user + " may not do that: what is its role?"
-			}
-			return topics.Message{}, fail(ExitNoAnswer, hint, "%v", cmp.Or(s.conn.Err(), errors.New("the connection is closed")))
+			return topics.Message{}, s.ended(ctx)
 		}
 	}
 	m := s.taken[0]
@@ -198,6 +203,37 @@ func (s *session) receive(ctx context.Context) (topics.Message, error) {
 		s.hubSays = string(m.Payload)
 	}
 	return m, nil
+}
+
+// refusedWithin is the time after a publish in which a broker that ends the
+// connection does so because of it.
+const refusedWithin = 2 * time.Second
+
+// ended says why the connection is over. A broker has no way to say no to a
+// publish but to end the connection (MQTT 3.1.1, 3.3.5): one that takes us
+// again at once did not stop, and means what was just published.
+func (s *session) ended(ctx context.Context) error {
+	why := cmp.Or(s.conn.Err(), errors.New("the connection is closed"))
+	lost := fail(ExitNoAnswer, "the broker stopped, or the network broke: try again", "%v", why)
+	if s.asked == "" || time.Since(s.sentAt) > refusedWithin {
+		return lost
+	}
+	conn, err := s.again(ctx)
+	if err != nil {
+		return lost
+	}
+	conn.Close()
+	if s.user == "" {
+		return fail(ExitFailed, "log in with --user NAME --password-file FILE", "the broker refused %s of somebody without a name", s.asked)
+	}
+	return fail(ExitFailed, "its role or a rule does not allow it; an admin sees which: dominionctl access "+commandWord(s.user)+" publish "+s.asked,
+		"the broker refused %s of user %s", s.asked, cleanWords(s.user))
+}
+
+// publish sends an order or a question.
+func (s *session) publish(m topics.Message) {
+	s.asked, s.sentAt = m.Topic, time.Now()
+	s.conn.Publish(m)
 }
 
 // next returns the next message, also one that was held back.
@@ -223,7 +259,7 @@ func (s *session) ask(ctx context.Context, verb string, ask topics.Ask, timeout 
 	ask.Transaction = random(8)
 	question := s.tree.Message(topics.Address{Kind: topics.Request, Verb: verb}, topics.Encode(ask))
 	question.Topic = request
-	s.conn.Publish(question)
+	s.publish(question)
 	var unreadable error
 	for {
 		m, err := s.receive(waiting)
@@ -237,7 +273,7 @@ func (s *session) ask(ctx context.Context, verb string, ask topics.Ask, timeout 
 		case m.Topic == availability:
 			// A hub that has just started did not hear the question.
 			if !m.Retain && s.hubSays == topics.Online {
-				s.conn.Publish(question)
+				s.publish(question)
 			}
 		case m.Topic == response:
 			r, err := topics.Decode[topics.Reply](m.Topic, m.Payload)

@@ -169,7 +169,7 @@ const maxReplicas = 10000
 func (a *app) checkNumber(args []string, i int) error {
 	n, err := strconv.Atoi(args[i])
 	if err != nil || n < 0 || n > maxReplicas {
-		return fail(ExitUsage, "0 means as the configuration says", "%q is no number of domains", args[i])
+		return fail(ExitUsage, fmt.Sprintf("write 1 to %d, or 0 for what the configuration says", maxReplicas), "%q is no number of domains", args[i])
 	}
 	return nil
 }
@@ -180,8 +180,17 @@ func isNumber(s string) bool {
 }
 
 func article(name string) string {
-	if name == "N" {
+	switch name {
+	case "N":
 		return "a number"
+	case "TOPIC":
+		return "a topic"
+	case "ROLE":
+		return "a role"
+	case "publish|subscribe":
+		return "an action, publish or subscribe"
+	case "CLIENT|TOPIC":
+		return "the identifier of a client, or a topic"
 	}
 	return "the name of a " + strings.ToLower(name)
 }
@@ -246,15 +255,20 @@ func (a *app) without(drop ...string) string {
 func commandLine(args []string) string {
 	words := []string{"dominionctl"}
 	for _, arg := range args {
-		special := func(r rune) bool {
-			return r > 127 || !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+,-", r)
-		}
-		if arg == "" || strings.ContainsFunc(arg, special) {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-		words = append(words, arg)
+		words = append(words, commandWord(arg))
 	}
 	return strings.Join(words, " ")
+}
+
+// commandWord writes one argument as a shell reads it.
+func commandWord(arg string) string {
+	special := func(r rune) bool {
+		return r > 127 || !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+,-", r)
+	}
+	if arg == "" || strings.ContainsFunc(arg, special) {
+		return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	}
+	return arg
 }
 
 // seconds writes a duration for a sentence.
