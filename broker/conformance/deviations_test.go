@@ -20,6 +20,7 @@ var mosquittoDeviations = func() map[string]string {
 		"5.0 a clean start ends the session and its will delay":                                                         "3.1.2-8: the will of the discarded session is never sent",
 		"5.0 a message that was sent comes again though its expiry has passed":                                          "4.3.3-7: it is dropped",
 		"3.1.1 overlapping subscriptions deliver with the highest QoS":                                                  "3.3.5-1: it comes with the QoS of one of them",
+		"5.0 no local holds for retained messages":                                                                      "3.8.3-3: retained messages of the client itself are sent",
 		"5.0 an authentication method that is not there: data without a method":                                         "3.1.2.11.10: accepted",
 		"5.0 response topic and content type are strings without wildcards: " + text(propResponseTopic, "a/+").String(): "3.3.2-14: accepted",
 		"5.0 response topic and content type are strings without wildcards: " + text(propResponseTopic, "#").String():   "3.3.2-14: accepted",

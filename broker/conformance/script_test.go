@@ -80,6 +80,10 @@ func newScript(seed uint64, length int) script {
 			if versionOf(p) == 5 {
 				// no local and retain as published stay the same for a filter, see kept
 				st.wish.options |= byte(r.IntN(3))<<4 | byte(len(st.wish.filter)+p)&3<<2
+				if st.wish.options&noLocal != 0 {
+					st.wish.options |= notRetained // see kept
+					st.wish.options &^= ifNew
+				}
 				st.id = uint32(r.IntN(4))
 			} else {
 				st.wish.filter = pick(apart[p])
@@ -158,6 +162,7 @@ var kept = [][2]string{
 	{"3.1.2-23", "the QoS 0 copy of overlapping subscriptions need not be kept for an absent client: identifiers are not compared there"},
 	{"3.3.5-1", "mosquitto sends MQTT 3.1.1 clients one copy with the QoS of any overlapping subscription: such clients do not overlap theirs"},
 	{"3.8.4-3", "mosquitto keeps No Local and Retain As Published of a subscription that is replaced: scripts do not change these"},
+	{"3.8.3-3", "mosquitto sends a subscription with No Local the retained messages of its own client: in scripts such a subscription asks for none"},
 	{"3.3.2.3.3", "the message expiry interval runs: that it is there is compared, its value is not"},
 	{"3.1.2-8", "mosquitto drops the will when a kept session moves to another connection: wills are compared where connections are lost"},
 	{"4.6.0-5", "the order between topics is not said: what comes in one step is compared as a set"},

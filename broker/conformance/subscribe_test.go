@@ -185,6 +185,14 @@ func subscribeTests() []test {
 			two.publish(p.topic("b"), "own", 1)
 			two.quiet()
 		}},
+		{"no local holds for retained messages", "", "3.8.3-3", func(p *probe) {
+			c, other := p.connect(), p.connect()
+			c.retain(p.topic("a"), "own", 1)
+			other.retain(p.topic("b"), "of another", 1)
+			c.subscribe(p.topic("+"), 1|noLocal)
+			c.gets("of another")
+			c.quiet()
+		}},
 		{"UNSUBSCRIBE deletes what is equal and is answered", "2.3.1-7 3.10.4-1 3.10.4-2 3.10.4-4 3.10.4-5", "2.2.1-6 3.10.4-1 3.10.4-2 3.10.4-4 3.10.4-5 3.11.3-2", func(p *probe) {
 			c, other := p.connect(), p.connect()
 			c.subscribe(p.topic("a/+"), 0)

@@ -47,7 +47,8 @@ type conn struct {
 
 	// Below: guarded by session.mu.
 	out      []packet
-	held     int  // bytes in out and on their way
+	held     int  // bytes of messages in out and on their way
+	answers  int  // bytes of raw packets there
 	taken    int  // packets on their way
 	writing  bool // a goroutine does
 	ending   bool // nothing more is put into out
@@ -153,11 +154,15 @@ func (c *conn) deliver(d *delivery) {
 // reply puts a packet into the queue that is not a message. One that asks
 // without reading the answers is not served for ever.
 func (c *conn) reply(p packet) {
-	if len(c.out) > 2*c.e.limits.MaxQueuedMessages {
+	l := &c.e.limits
+	switch {
+	case len(c.out) > 2*l.MaxQueuedMessages || c.answers+len(p.raw) > l.MaxQueuedBytes:
 		c.end(wire.QuotaExceeded, "it does not read what it asks for")
-		return
+	case c.maxPacket > 0 && len(p.raw) > c.maxPacket: // [MQTT-3.1.2-24]
+		c.end(wire.PacketTooLarge, "it asks for more at once than it takes")
+	default:
+		c.put(p)
 	}
-	c.put(p)
 }
 
 func (c *conn) put(p packet) {
@@ -170,6 +175,7 @@ func (c *conn) put(p packet) {
 	if p.m != nil {
 		c.held += p.m.size()
 	}
+	c.answers += len(p.raw)
 	c.out = append(c.out, p)
 }
 
@@ -184,7 +190,7 @@ func (c *conn) space() int {
 
 // wake has what is in the queue written.
 func (c *conn) wake() {
-	if len(c.out) > 0 || c.draining {
+	if len(c.out) > 0 || c.draining || c.s.conn == c && c.s.looking {
 		c.start()
 	}
 }
@@ -194,6 +200,12 @@ func (c *conn) start() {
 		c.writing = true
 		c.e.running.Go(c.write)
 	}
+}
+
+func (c *conn) isEnding() bool {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.ending
 }
 
 // end ends the connection after what is queued, with a DISCONNECT where the
@@ -233,7 +245,8 @@ func (c *conn) write() {
 	defer w.release()
 	for {
 		s.mu.Lock()
-		c.held -= w.done()
+		messages, raw := w.done()
+		c.held, c.answers = c.held-messages, c.answers-raw
 		c.taken = 0
 		if s.conn == c {
 			s.advance()
@@ -241,6 +254,10 @@ func (c *conn) write() {
 		if len(c.out) == 0 {
 			if c.draining && !c.ending && s.idle() {
 				c.end(wire.ServerShuttingDown, "the server ends")
+				s.mu.Unlock()
+				continue
+			}
+			if s.conn == c && s.looking && !c.ending {
 				s.mu.Unlock()
 				continue
 			}

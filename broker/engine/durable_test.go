@@ -10,6 +10,7 @@ import (
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
 	"github.com/jmbarzee/dominion/broker/wire"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // lives runs several lives of an engine on one store. Each but those that end
@@ -182,6 +183,26 @@ func TestFullDisk(t *testing.T) {
 		sub.ack(wire.Puback, 2)
 		sub.subscribe(subscription("s", 1))
 		sub.expect("SUBACK 80")
+	})
+}
+
+// A client with a kept session subscribes anew each time it connects: that needs
+// no room, and what a full disk refuses leaves the subscription there was.
+func TestSubscribeAgainOnAFullDisk(t *testing.T) {
+	disk := &store.Memory{}
+	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		sub := connect(t, pipe(t, e), "sub", kept)
+		sub.on(1, "q")
+		disk.Fail(store.ErrFull)
+		sub = connect(t, pipe(t, e), "sub", kept)
+		sub.subscribe(subscription("q", 1), subscription("new", 1))
+		sub.expect("SUBACK 0180")
+		sub.subscribe(subscription("q", 2))
+		sub.expect("SUBACK 80")
+		e.Publish(topics.Message{Topic: "q", Payload: []byte("x")})
+		e.Publish(topics.Message{Topic: "new", Payload: []byte("x")})
+		sub.expect("q x")
+		sub.silent()
 	})
 }
 

@@ -32,6 +32,18 @@ func (f *fifo[T]) pop() T {
 	return v
 }
 
+// filter takes out what keep does not want.
+func (f *fifo[T]) filter(keep func(*T) bool) {
+	left := f.items[:0]
+	for i := range f.len() {
+		if v := f.at(i); keep(v) {
+			left = append(left, *v)
+		}
+	}
+	clear(f.items[len(left):])
+	f.items, f.head = left, 0
+}
+
 // remove takes out the i-th item from the front.
 func (f *fifo[T]) remove(i int) T {
 	if i == 0 {

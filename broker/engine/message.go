@@ -18,8 +18,11 @@ type message struct {
 	user    string // of the publisher; "" also where the message was stored
 }
 
-// size is what a message counts for in a queue.
-func (m *message) size() int { return len(m.Topic) + len(m.Payload) + len(m.forward) + 64 }
+// size is what a message counts for in a queue: about what it takes up. Its
+// properties are there twice, and each user property is two strings.
+func (m *message) size() int {
+	return len(m.Topic) + len(m.Payload) + 2*len(m.forward) + 32*len(m.Properties.User) + 64
+}
 
 func (m *message) expired(now time.Time) bool { return !m.Expires.IsZero() && !m.Expires.After(now) }
 

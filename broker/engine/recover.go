@@ -26,25 +26,34 @@ func (e *Engine) recover(state store.State) {
 		}
 		return shared[m]
 	}
+	var changes []store.Record
 	for _, m := range state.Retained {
-		if len(m.Payload) > 0 && (m.Expires.IsZero() || m.Expires.After(now)) {
-			e.retained.insert(wrap(m))
-			if !m.Expires.IsZero() {
-				e.expires()
-			}
+		if len(m.Payload) == 0 || !m.Expires.IsZero() && !m.Expires.After(now) {
+			changes = append(changes, store.Retain{Topic: m.Topic})
+			continue
+		}
+		e.retained.insert(wrap(m))
+		if !m.Expires.IsZero() {
+			e.expires()
 		}
 	}
-	var cut []store.Record
+	e.append(changes)
+	changes = nil
 	for i := range state.Sessions {
 		kept := &state.Sessions[i]
 		if kept.Disconnected.IsZero() { // it was connected when the server was killed
 			kept.Disconnected, kept.Cut = now, true
-			cut = append(cut, kept.Session) // or its expiry would begin anew with each start
+			changes = append(changes, kept.Session) // or its expiry would begin anew with each start
 		}
 		e.recoverSession(kept, wrap, now)
 	}
-	if e.store != nil && len(cut) > 0 {
-		e.store.Append(cut, nil)
+	e.append(changes)
+}
+
+// append tells the store, if there is one.
+func (e *Engine) append(records []store.Record) {
+	if e.store != nil && len(records) > 0 {
+		e.store.Append(records, nil)
 	}
 }
 
@@ -75,7 +84,7 @@ func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Messa
 		s.seq = k.Seq
 		s.bytes += d.m.size()
 		if k.Phase == store.Queued {
-			s.flow.queue.push(d)
+			s.enqueue(d)
 			continue
 		}
 		d.sent = true // it may have been

@@ -131,14 +131,24 @@ type cursor struct {
 
 func newCursor(filter string) cursor { return cursor{levels: strings.Split(filter, "/")} }
 
-// next returns up to n messages as they are now, and goes on behind them.
+// lookedAt is how many topics next looks at before it lets others have their
+// turn: a filter can match few of very many.
+const lookedAt = 4096
+
+// next returns up to n messages as they are now, and goes on behind them. They
+// may be none before the cursor is done.
 func (r *retained) next(c *cursor, n int, now time.Time) []*message {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	var all []*message
-	for at := r.seek(c.from); ; {
+	at := r.seek(c.from)
+	for looked := 0; ; looked++ {
 		if at == nil {
 			c.done = true
+			return all
+		}
+		if looked == lookedAt {
+			c.from = at.topic
 			return all
 		}
 		matches, jump := c.compare(at.topic)

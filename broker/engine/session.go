@@ -27,10 +27,12 @@ type session struct {
 	expiry   uint32
 	subs     map[string]*subscription
 	flow     flow
-	bytes    int // of the queue and the flights
+	bytes    int       // of the queue and the flights
+	soonest  time.Time // when something in the queue expires; zero: nothing does
 	dropped  uint64
 	seq      uint64
 	replays  []*replay
+	looking  bool // for the next message of a replay: advance goes on
 	will     *will
 	left     time.Time   // when the connection ended; zero: it has one
 	timer    *time.Timer // while offline: for the will, then for the end
@@ -68,7 +70,12 @@ func (s *session) push(t *turn, m *message, h *target, from string) bool {
 	if s.conn == nil && s.expiry == 0 {
 		return false
 	}
-	if s.flow.queue.len() >= s.e.limits.MaxQueuedMessages || s.bytes+m.size() > s.e.limits.MaxQueuedBytes {
+	if s.full(m) {
+		for _, r := range s.lapse(time.Now()) {
+			t.free(r)
+		}
+	}
+	if s.full(m) {
 		s.drop(m.Topic, "its queue is full")
 		if s.conn != nil {
 			s.conn.end(wire.QuotaExceeded, "it does not take its messages: its queue is full")
@@ -90,10 +97,48 @@ func (s *session) push(t *turn, m *message, h *target, from string) bool {
 			s.conn.deliver(flight)
 		}
 	} else {
-		s.flow.queue.push(d)
+		s.enqueue(d)
 	}
 	t.touch(s)
 	return true
+}
+
+// full tells whether the queue has no room for a message. The caller holds the
+// mutex.
+func (s *session) full(m *message) bool {
+	return s.flow.queue.len() >= s.e.limits.MaxQueuedMessages || s.bytes+m.size() > s.e.limits.MaxQueuedBytes
+}
+
+// enqueue puts a delivery into the queue. The caller holds the mutex.
+func (s *session) enqueue(d delivery) {
+	s.flow.queue.push(d)
+	if at := d.m.Expires; !at.IsZero() && (s.soonest.IsZero() || at.Before(s.soonest)) {
+		s.soonest = at
+		s.e.expires()
+	}
+}
+
+// lapse removes what has expired from the queue [MQTT-3.3.2-5], and returns what
+// the store is to be told. The caller holds the mutex.
+func (s *session) lapse(now time.Time) (gone []store.Record) {
+	if s.soonest.IsZero() || s.soonest.After(now) {
+		return nil
+	}
+	s.soonest = time.Time{}
+	s.flow.queue.filter(func(d *delivery) bool {
+		switch at := d.m.Expires; {
+		case d.m.expired(now):
+			s.bytes -= d.m.size()
+			if s.durable {
+				gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
+			}
+			return false
+		case !at.IsZero() && (s.soonest.IsZero() || at.Before(s.soonest)):
+			s.soonest = at
+		}
+		return true
+	})
+	return gone
 }
 
 func flags(qos byte, retain bool) byte {
@@ -215,6 +260,7 @@ func (s *session) allowed(d *delivery) bool {
 // their topics comes after them.
 func (s *session) replay() {
 	c := s.conn
+	s.looking = false
 	for len(s.replays) > 0 && c.space() > 0 {
 		r := s.replays[0]
 		n := min(c.space(), replayed)
@@ -226,7 +272,11 @@ func (s *session) replay() {
 		}
 		var records []store.Record
 		var marks []uint64
-		for _, m := range s.e.retained.next(&r.at, n, time.Now()) {
+		found := s.e.retained.next(&r.at, n, time.Now())
+		for _, m := range found {
+			if r.sub.noLocal && m.Publisher == s.id { // [MQTT-3.8.3-3]
+				continue
+			}
 			if !s.e.allow(s.client.Load(), ActionDeliver, m.Topic) {
 				s.e.notDelivered(s, m.Topic)
 				continue
@@ -267,6 +317,9 @@ func (s *session) replay() {
 		if r.at.done {
 			s.replays[0] = nil
 			s.replays = s.replays[1:]
+		} else if len(found) == 0 {
+			s.looking = true
+			return
 		}
 	}
 	if len(s.replays) == 0 {

@@ -40,7 +40,8 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 	s, e := c.s, c.e
 	codes := make([]byte, len(pk.Filters))
 	var records []store.Record
-	var fresh []*subscription
+	var fresh []renewed
+	toSystem := false
 	e.mu.RLock()
 	s.mu.Lock()
 	if s.gone || s.conn != c {
@@ -55,7 +56,7 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 			session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal || c.bridge, asPub: f.RetainAsPublished || c.bridge,
 			retain: f.RetainHandling, id: uint32(f.Identifier),
 		}
-		if codes[i] = c.maySubscribe(sub); codes[i] >= 0x80 {
+		if codes[i] = c.maySubscribe(sub, i); codes[i] >= 0x80 {
 			if see := e.trace.Load(); see != nil {
 				(*see)(Traced{Client: *c.who, Kind: wire.Subscribe, ID: pk.PacketID, Topic: sub.filter, Code: codes[i], Refused: true, Action: ActionSubscribe})
 			}
@@ -63,10 +64,11 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 		}
 		old := s.subs[sub.filter]
 		s.subscribe(sub)
-		fresh = append(fresh, sub)
-		if s.durable {
+		if s.durable && (old == nil || old.record(s.id) != sub.record(s.id)) { // else the store has it
 			records = append(records, sub.record(s.id))
+			fresh = append(fresh, renewed{sub, old})
 		}
+		toSystem = toSystem || sub.filter[0] == '$'
 		group, _ := wire.Shared(sub.filter)
 		if group == "" && (sub.retain == 0 || sub.retain == 1 && old == nil) { // [MQTT-3.3.1-9, -10, -11]
 			replays = append(replays, &replay{sub: sub, at: newCursor(sub.filter)})
@@ -77,13 +79,13 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 		e.store.Append(records, func(err error) {
 			e.storeSaid(err)
 			if err != nil {
-				c.unsubscribed(fresh)
+				lost := c.unsubscribed(fresh)
 				for i := range codes {
-					if codes[i] < 0x80 {
+					if codes[i] < 0x80 && lost[pk.Filters[i].Filter] {
 						codes[i] = c.refusal(wire.QuotaExceeded)
 					}
 				}
-				replays = nil
+				replays = slices.DeleteFunc(replays, func(r *replay) bool { return lost[r.sub.filter] })
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -94,7 +96,7 @@ func (c *conn) onSubscribe(pk *wire.Packet) {
 	}
 	s.mu.Unlock()
 	e.mu.RUnlock()
-	if e.ask.Subscribed != nil && slices.ContainsFunc(fresh, func(s *subscription) bool { return s.filter[0] == '$' }) {
+	if e.ask.Subscribed != nil && toSystem {
 		e.ask.Subscribed()
 	}
 }
@@ -107,11 +109,15 @@ func (c *conn) refusal(code byte) byte {
 	return code
 }
 
-func (c *conn) maySubscribe(sub *subscription) byte {
+// maySubscribe says what a subscription is granted. nth of a packet: no more are
+// looked at than a client may have, as others wait meanwhile.
+func (c *conn) maySubscribe(sub *subscription, nth int) byte {
 	_, filter := wire.Shared(sub.filter)
 	l := &c.e.limits
 	_, known := c.s.subs[sub.filter]
 	switch {
+	case nth >= l.MaxSubscriptions:
+		return c.refusal(wire.QuotaExceeded)
 	case len(sub.filter) > l.MaxTopicLength || levels([]byte(filter)) > l.MaxTopicLevels:
 		return c.refusal(wire.TopicFilterInvalid)
 	case !known && len(c.s.subs) >= l.MaxSubscriptions:
@@ -151,23 +157,50 @@ func (c *conn) suback(id uint16, codes []byte, replays []*replay) {
 	}
 	c.reply(packet{raw: raw})
 	if s := c.s; s.conn == c {
-		s.replays = append(s.replays, replays...)
+		s.begin(replays)
 		s.advance()
 	}
 	c.wake()
 }
 
-// unsubscribed takes back what could not be stored.
-func (c *conn) unsubscribed(all []*subscription) {
+// begin takes up replays, one for each time that a filter was subscribed to
+// [MQTT-3.8.4-4, -5]. When there are more than a client may have subscriptions,
+// because it asks faster than it reads, only the last of each filter stays. The
+// caller holds the mutex.
+func (s *session) begin(replays []*replay) {
+	s.replays = append(s.replays, replays...)
+	if len(s.replays) <= s.e.limits.MaxSubscriptions {
+		return
+	}
+	last := make(map[string]*replay)
+	for _, r := range s.replays {
+		last[r.sub.filter] = r
+	}
+	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return last[r.sub.filter] != r })
+}
+
+// renewed is a subscription and the one that it took the place of, or nil.
+type renewed struct{ sub, old *subscription }
+
+// unsubscribed takes back what could not be stored, to what the store has, and
+// returns the filters.
+func (c *conn) unsubscribed(all []renewed) map[string]bool {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, sub := range all {
-		if s.subs[sub.filter] == sub {
-			delete(s.subs, sub.filter)
-			s.e.subscriptions.remove(sub)
+	lost := make(map[string]bool)
+	for _, r := range slices.Backward(all) {
+		lost[r.sub.filter] = true
+		switch {
+		case s.subs[r.sub.filter] != r.sub:
+		case r.old != nil:
+			s.subscribe(r.old)
+		default:
+			delete(s.subs, r.sub.filter)
+			s.e.subscriptions.remove(r.sub)
 		}
 	}
+	return lost
 }
 
 func (c *conn) onUnsubscribe(pk *wire.Packet) {
@@ -190,12 +223,7 @@ func (c *conn) onUnsubscribe(pk *wire.Packet) {
 		}
 		delete(s.subs, filter)
 		e.subscriptions.remove(sub)
-		for j := 0; j < len(s.replays); j++ {
-			if s.replays[j].sub == sub {
-				s.replays = append(s.replays[:j:j], s.replays[j+1:]...)
-				j--
-			}
-		}
+		s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.sub.filter == filter })
 		records = append(records, store.Unsubscribe{Client: s.id, Filter: filter})
 	}
 	raw, err := wire.Append(nil, wire.Unsuback, wire.Packet{ProtocolVersion: c.version, PacketID: pk.PacketID, ReasonCodes: codes})

@@ -8,9 +8,9 @@ import (
 	"github.com/jmbarzee/dominion/broker/store"
 )
 
-// sweeper removes retained messages that have expired, so that topics nobody
-// publishes to any more do not pile up. It has a timer only while there is one
-// that can expire.
+// sweeper removes messages that have expired: retained ones, so that topics
+// nobody publishes to any more do not pile up, and those in the queues of
+// clients that are away. It has a timer only while there is one that can expire.
 type sweeper struct {
 	mu     sync.Mutex
 	timer  *time.Timer
@@ -21,7 +21,7 @@ type sweeper struct {
 // delivered in that time.
 const sweepEach = time.Minute
 
-// expires notes that a message was retained that will expire.
+// expires notes that a message was kept that will expire.
 func (e *Engine) expires() {
 	s := &e.sweeper
 	s.mu.Lock()
@@ -53,6 +53,14 @@ func (e *Engine) sweep() {
 		}
 		from = next
 	}
+	e.mu.RLock()
+	for _, s := range e.sessions {
+		s.mu.Lock()
+		s.append(s.lapse(now), nil)
+		more = more || !s.soonest.IsZero()
+		s.mu.Unlock()
+	}
+	e.mu.RUnlock()
 	s := &e.sweeper
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -37,16 +37,18 @@ func (w *writer) release() {
 	w.recycle()
 }
 
-// done forgets the batch that was written and returns its size.
-func (w *writer) done() (size int) {
+// done forgets the batch that was written, and returns the bytes of messages and
+// of raw packets in it.
+func (w *writer) done() (messages, raw int) {
 	for i := range w.batch {
 		if m := w.batch[i].m; m != nil {
-			size += m.size()
+			messages += m.size()
 		}
+		raw += len(w.batch[i].raw)
 	}
 	clear(w.batch)
 	w.batch = w.batch[:0]
-	return size
+	return messages, raw
 }
 
 // spare is the empty batch, for what comes next.
@@ -133,7 +135,8 @@ func (w *writer) publish(p *packet) {
 }
 
 // alias gives a topic an alias, as long as the client takes more: the first
-// ones keep theirs (MQTT 5.0, 3.3.2.3.4).
+// ones keep theirs (MQTT 5.0, 3.3.2.3.4). Each is remembered, so there are no
+// more than a client may use itself.
 func (w *writer) alias(o *wire.Outgoing) {
 	c := w.c
 	known, ok := c.aliasOut[o.Topic]
@@ -141,7 +144,7 @@ func (w *writer) alias(o *wire.Outgoing) {
 		o.Alias, o.OmitTopic = known, true
 		return
 	}
-	if len(c.aliasOut) >= int(c.aliasMax) || len(o.Topic) < 4 {
+	if len(c.aliasOut) >= int(min(c.aliasMax, c.e.limits.TopicAliasMaximum)) || len(o.Topic) < 4 {
 		return
 	}
 	if c.aliasOut == nil {
@@ -176,27 +179,15 @@ func (w *writer) flush(goodbye bool) error {
 	if len(w.b) == 0 {
 		return nil
 	}
-	patience := w.c.e.limits.WriteTimeout
-	if goodbye {
-		patience = goodbyeTime
-	}
 	raw := w.c.raw
-	if err := raw.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+	if err := w.patience(goodbye); err != nil {
 		return err
 	}
 	w.c.e.stats.out.bytes.Add(uint64(len(w.b) + w.loose))
 	var err error
 	if len(w.vector) == 0 {
-		rest := w.b
-		for {
-			var n int
-			n, err = raw.Write(rest)
-			if rest = rest[n:]; !w.goesOn(n, err, goodbye) {
-				break
-			}
-		}
-	} else {
-		all := append(w.vector, w.b[w.sealed:])
+		err = w.all(w.b, goodbye)
+	} else if all := append(w.vector, w.b[w.sealed:]); w.plain() {
 		for {
 			var n int64
 			n, err = all.WriteTo(raw)
@@ -204,9 +195,15 @@ func (w *writer) flush(goodbye bool) error {
 				break
 			}
 		}
-		clear(w.vector)
-		w.vector = w.vector[:0]
+	} else {
+		for _, b := range all {
+			if err = w.all(b, goodbye); err != nil {
+				break
+			}
+		}
 	}
+	clear(w.vector)
+	w.vector = w.vector[:0]
 	if cap(w.b) <= cap(*w.buffer) {
 		w.b = w.b[:0]
 	} else {
@@ -216,12 +213,52 @@ func (w *writer) flush(goodbye bool) error {
 	return err
 }
 
+// patience sets how long the client may take nothing.
+func (w *writer) patience(goodbye bool) error {
+	d := w.c.e.limits.WriteTimeout
+	if goodbye {
+		d = goodbyeTime
+	}
+	return w.c.raw.SetWriteDeadline(time.Now().Add(d))
+}
+
+// plain tells whether the connection can go on after a write that took only
+// some of it.
+func (w *writer) plain() bool {
+	switch w.c.raw.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
+// piece is what is written at once to a connection that cannot go on after a
+// deadline, as TLS: a client that takes so much in time gets more time.
+const piece = 16 << 10
+
+// all writes b.
+func (w *writer) all(b []byte, goodbye bool) error {
+	plain := w.plain()
+	for {
+		now := b
+		if !plain {
+			now = b[:min(len(b), piece)]
+		}
+		n, err := w.c.raw.Write(now)
+		b = b[n:]
+		switch {
+		case len(b) == 0 || err != nil && !w.goesOn(n, err, goodbye):
+			return err
+		case err == nil && !plain && !w.c.isEnding():
+			if err := w.patience(goodbye); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// goesOn tells whether a write is to be taken up again where it stands.
 func (w *writer) goesOn(n int, err error, goodbye bool) bool {
-	if err == nil || n == 0 || goodbye || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false
-	}
-	if _, plain := w.c.raw.(*net.TCPConn); !plain {
-		return false
-	}
-	return w.c.raw.SetWriteDeadline(time.Now().Add(w.c.e.limits.WriteTimeout)) == nil
+	return err != nil && n > 0 && !goodbye && w.plain() && errors.Is(err, os.ErrDeadlineExceeded) &&
+		!w.c.isEnding() && w.patience(false) == nil
 }
