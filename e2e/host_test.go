@@ -316,14 +316,16 @@ func containsAll(s string, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(s, w) })
 }
 
-// alive tells whether a process runs; a zombie does not.
+// alive tells whether a process runs; a zombie does not, unless a thread of it
+// is left: that one holds its files and their locks yet.
 func alive(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
 	_, rest, ok := strings.Cut(string(b), ") ")
-	return ok && !strings.HasPrefix(rest, "Z")
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return ok && (!strings.HasPrefix(rest, "Z") || err == nil && len(threads) > 1)
 }
 
 // kill ends one process by SIGKILL.

@@ -174,6 +174,27 @@ func TestCapKeepsTheEndAndGoesOnAtTheStart(t *testing.T) {
 	}
 }
 
+// Between the look at a file and the copy a crowded machine may let a service
+// write far more than the copy holds.
+func TestCapKeepsTheEndThatCameSinceTheLook(t *testing.T) {
+	dir := t.TempDir()
+	out := writer(t, dir, "web", "stdout")
+	d := New(dir)
+	flood := strings.Repeat(strings.Repeat("x", 99)+"\n", 2*maxSize/100)
+	out("%s", flood)
+	d.find(nil)
+	s := &d.services["web"].streams[0]
+	s.note(at0(0))
+	out("%sthe end\n", flood)
+	s.cut()
+	if last := d.Last("web", 2); len(last) != 2 || last[1].Line != "the end" {
+		t.Errorf("the last lines are %+v", last)
+	}
+	if size := sizeOf(t, dir); size > maxSize+maxLine {
+		t.Errorf("%d bytes are left", size)
+	}
+}
+
 func sizeOf(t *testing.T, dir string) int64 {
 	t.Helper()
 	var sum int64

@@ -115,12 +115,7 @@ func (s *stream) cut() {
 		return
 	}
 	defer f.Close()
-	from := max(0, s.size-maxSize)
-	if from > 0 {
-		b := readRange(s.file, from, from+maxLine)
-		from += int64(bytes.IndexByte(b, '\n') + 1)
-	}
-	kept := s.copyFrom(f, from)
+	from, kept := s.copyEnd(f)
 	if err := f.Truncate(0); err != nil {
 		return
 	}
@@ -130,23 +125,47 @@ func (s *stream) cut() {
 			s.older = append(s.older, mark{max(0, m.from-from), m.at})
 		}
 	}
-	s.size, s.read, s.marks = 0, max(0, s.read-s.size), nil
+	s.size, s.read, s.marks = 0, 0, nil
 }
 
-// copyFrom copies the file from an offset on to <file>.1, in place of the copy
-// before. What the service writes meanwhile is copied, too, up to a bound: it
-// may write faster than we copy.
-func (s *stream) copyFrom(f *os.File, from int64) bool {
+// copyEnd copies the end of the file to <file>.1, in place of the copy before,
+// and returns where in the file the copy begins. What the service writes
+// meanwhile is copied, too; where that is more than a copy may hold, the newer
+// end is taken instead, a few times: it may write faster than we copy.
+func (s *stream) copyEnd(f *os.File) (from int64, kept bool) {
+	const most = maxSize + maxLine
 	older := s.file + ".1"
 	_ = os.Remove(older) // its room may be needed
 	to, err := os.OpenFile(older, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
-		return false
+		return 0, false
 	}
-	_, err = io.Copy(to, io.NewSectionReader(f, from, maxSize+maxLine))
+	for n, try := int64(most), 0; err == nil && n == most && try < 5; try++ {
+		if from, err = lineNear(f, maxSize); err == nil {
+			err = to.Truncate(0)
+		}
+		if err == nil {
+			n, err = io.Copy(io.NewOffsetWriter(to, 0), io.NewSectionReader(f, from, most))
+		}
+	}
 	if err := errors.Join(err, to.Close()); err != nil {
 		_ = os.Remove(older)
-		return false
+		return 0, false
 	}
-	return true
+	return from, true
+}
+
+// lineNear returns where the first line begins that lies whole within the last
+// n bytes of a file.
+func lineNear(f *os.File, n int64) (int64, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() <= n {
+		return 0, err
+	}
+	from, b := info.Size()-n, make([]byte, maxLine)
+	got, err := f.ReadAt(b, from)
+	if errors.Is(err, io.EOF) { // somebody else cut it
+		err = nil
+	}
+	return from + int64(bytes.IndexByte(b[:got], '\n')+1), err
 }
