@@ -142,160 +142,6 @@ func (h *Hub) sayOffline(d *domain) {
 	}
 }
 
-// remember keeps on disk who the domain is and whether it was lost.
-func (h *Hub) remember(d *domain) {
-	if d.micro {
-		return
-	}
-	known := store.Known{ID: d.id, Lost: d.state == topics.DomainIsLost, Hot: d.hot}
-	if h.store.Known(d.name) == known {
-		return
-	}
-	h.keep(func(s *store.State) { s.Domains[d.name] = known })
-}
-
-// looks is how often at least the loop looks at domains that beat, within the
-// silence that makes one lost.
-const looks = 4
-
-// stoodStill does not take our own standing still (a machine out of memory, or
-// one that was paused) for silence of the domains: their heartbeats wait in
-// the network until we read them.
-func (h *Hub) stoodStill(now time.Time) {
-	was, lostAfter := h.looked, h.cfg.Timing.LostAfter.Duration()
-	h.looked = now
-	still := now.Sub(was)
-	if was.IsZero() || still < 2*lostAfter/looks {
-		return
-	}
-	late := false
-	for _, d := range h.domains {
-		if d.beats(was, lostAfter) {
-			d.beat = d.beat.Add(still)
-			late = true
-		}
-	}
-	if late {
-		h.log.Warn("the hub stood still: is this machine out of memory, or was it paused?", "for", still.Round(time.Millisecond))
-	}
-}
-
-// expire does what is due, and says when something is due next.
-func (h *Hub) expire(now time.Time) {
-	const idle = time.Hour
-	h.wake = now.Add(idle)
-	if !h.connected {
-		return // silence says nothing while we hear nobody
-	}
-	h.settled(now)
-	h.saveAgain(now)
-	h.expireKept(now)
-	h.expireGuests(now)
-	h.expireLimits(now)
-	h.expireExclusives(now)
-	h.expireRollouts(now)
-	h.expireDevices(now)
-	h.expireCertificate(now)
-	if !h.ready {
-		h.due(h.settleBy)
-	}
-	for _, d := range h.domains {
-		h.update(d, now)
-		h.rested(d, now)
-		lost := d.since.Add(h.cfg.Timing.FailoverAfter.Duration())
-		switch {
-		case d.state == topics.DomainIsLost && !d.gone && now.Before(lost):
-			h.due(lost)
-		case d.state == topics.DomainIsLost && !d.gone:
-			d.gone = true
-			h.touch(d.name)
-		case d.beats(now, h.cfg.Timing.LostAfter.Duration()):
-			h.due(d.beat.Add(h.cfg.Timing.LostAfter.Duration()))
-			h.due(now.Add(h.cfg.Timing.LostAfter.Duration() / looks))
-		}
-	}
-	for id, r := range h.refused {
-		if now.Sub(r.at) >= refusalKept {
-			delete(h.refused, id)
-			h.dirty = true
-		} else {
-			h.due(r.at.Add(refusalKept))
-		}
-	}
-}
-
-// keep changes what is on disk, at the end of the pass: a home that is lost or
-// comes back as a whole is one write, not one a domain.
-func (h *Hub) keep(change func(*store.State)) {
-	h.store.Change(change)
-	h.unsaved = true
-}
-
-// save writes what was kept. A disk that does not take it is a problem that is
-// shown, not a reason to disobey.
-func (h *Hub) save() {
-	if !h.unsaved {
-		return
-	}
-	h.unsaved = false
-	was := h.store.Err()
-	err := h.store.Save()
-	if err == nil {
-		return
-	}
-	h.saveAt = time.Now().Add(saveInterval)
-	h.due(h.saveAt)
-	if was == nil {
-		h.event(topics.Event{Type: topics.HubProblem, Message: "what was changed is not kept over a restart of the hub: " + err.Error()})
-	}
-}
-
-// saveInterval is the time between tries to write what the disk did not take.
-const saveInterval = time.Minute
-
-func (h *Hub) saveAgain(now time.Time) {
-	switch {
-	case h.store.Err() == nil:
-		h.saveAt = time.Time{}
-	case h.saveAt.IsZero():
-		h.saveAt = now.Add(saveInterval)
-		h.due(h.saveAt)
-	case now.Before(h.saveAt):
-		h.due(h.saveAt)
-	case h.store.Save() != nil:
-		h.saveAt = now.Add(saveInterval)
-		h.due(h.saveAt)
-	default:
-		h.dirty = true
-		h.event(topics.Event{Type: topics.HubProblem, Message: "the disk takes changes again"})
-	}
-}
-
-// expireKept corrects what a broker that began with us kept of microdomains:
-// one that did not say online again is not connected. It does not beat, so
-// nothing else would ever tell.
-func (h *Hub) expireKept(now time.Time) {
-	switch {
-	case !h.kept || h.settleBy.IsZero():
-	case now.Before(h.settleBy):
-		h.due(h.settleBy)
-	default:
-		h.kept = false
-		for _, d := range h.domains {
-			if d.micro && d.kept {
-				h.sayOffline(d)
-				h.update(d, now)
-			}
-		}
-	}
-}
-
-func (h *Hub) due(at time.Time) {
-	if at.Before(h.wake) {
-		h.wake = at
-	}
-}
-
 // heartbeat takes a sign of life. A retained one is old and says nothing
 // about life, but who it was.
 func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time.Time) {
@@ -495,4 +341,57 @@ func (h *Hub) forget(name string, now time.Time) error {
 	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)
 	h.event(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return nil
+}
+
+// stock notes since when the domain's catalog has its version of each service.
+func (d *domain) stock(s topics.Domain, now time.Time) {
+	before := make(map[string]string)
+	if d.status != nil {
+		if slices.Equal(d.status.Catalog, s.Catalog) {
+			return
+		}
+		for _, row := range d.status.Catalog {
+			before[row.Service] = row.Version
+		}
+	}
+	since := d.stocked
+	d.stocked = make(map[string]time.Time, len(s.Catalog))
+	for _, row := range s.Catalog {
+		d.stocked[row.Service] = now
+		if version, was := before[row.Service]; was && version == row.Version && !since[row.Service].IsZero() {
+			d.stocked[row.Service] = since[row.Service]
+		}
+	}
+}
+
+// instance is what the domain says of a service, nil where it says nothing.
+func (d *domain) instance(service string) *topics.Instance {
+	if d.status == nil {
+		return nil
+	}
+	for n := range d.status.Services {
+		if d.status.Services[n].Service == service {
+			return &d.status.Services[n]
+		}
+	}
+	return nil
+}
+
+func (d *domain) catalog(service string) string {
+	if d.status != nil {
+		for _, row := range d.status.Catalog {
+			if row.Service == service {
+				return row.Version
+			}
+		}
+	}
+	return ""
+}
+
+// takesOrders tells whether the domain is given start commands. One that is
+// not online yet has not said what runs on it: its first command must not stop
+// that.
+func (d *domain) takesOrders() bool {
+	first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
+	return !d.micro && d.status != nil && !first && topics.SameMajor(d.status.Protocol)
 }

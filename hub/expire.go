@@ -1,0 +1,102 @@
+package hub
+
+import (
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// looks is how often at least the loop looks at domains that beat, within the
+// silence that makes one lost.
+const looks = 4
+
+// stoodStill does not take our own standing still (a machine out of memory, or
+// one that was paused) for silence of the domains: their heartbeats wait in
+// the network until we read them.
+func (h *Hub) stoodStill(now time.Time) {
+	was, lostAfter := h.looked, h.cfg.Timing.LostAfter.Duration()
+	h.looked = now
+	still := now.Sub(was)
+	if was.IsZero() || still < 2*lostAfter/looks {
+		return
+	}
+	late := false
+	for _, d := range h.domains {
+		if d.beats(was, lostAfter) {
+			d.beat = d.beat.Add(still)
+			late = true
+		}
+	}
+	if late {
+		h.log.Warn("the hub stood still: is this machine out of memory, or was it paused?", "for", still.Round(time.Millisecond))
+	}
+}
+
+// expire does what is due, and says when something is due next.
+func (h *Hub) expire(now time.Time) {
+	const idle = time.Hour
+	h.wake = now.Add(idle)
+	if !h.connected {
+		return // silence says nothing while we hear nobody
+	}
+	h.settled(now)
+	h.saveAgain(now)
+	h.expireKept(now)
+	h.expireGuests(now)
+	h.expireLimits(now)
+	h.expireExclusives(now)
+	h.expireRollouts(now)
+	h.expireDevices(now)
+	h.expireCertificate(now)
+	if !h.ready {
+		h.due(h.settleBy)
+	}
+	for _, d := range h.domains {
+		h.update(d, now)
+		h.rested(d, now)
+		lost := d.since.Add(h.cfg.Timing.FailoverAfter.Duration())
+		switch {
+		case d.state == topics.DomainIsLost && !d.gone && now.Before(lost):
+			h.due(lost)
+		case d.state == topics.DomainIsLost && !d.gone:
+			d.gone = true
+			h.touch(d.name)
+		case d.beats(now, h.cfg.Timing.LostAfter.Duration()):
+			h.due(d.beat.Add(h.cfg.Timing.LostAfter.Duration()))
+			h.due(now.Add(h.cfg.Timing.LostAfter.Duration() / looks))
+		}
+	}
+	for id, r := range h.refused {
+		if now.Sub(r.at) >= refusalKept {
+			delete(h.refused, id)
+			h.dirty = true
+		} else {
+			h.due(r.at.Add(refusalKept))
+		}
+	}
+}
+
+// expireKept corrects what a broker that began with us kept of microdomains:
+// one that did not say online again is not connected. It does not beat, so
+// nothing else would ever tell.
+func (h *Hub) expireKept(now time.Time) {
+	switch {
+	case !h.kept || h.settleBy.IsZero():
+	case now.Before(h.settleBy):
+		h.due(h.settleBy)
+	default:
+		h.kept = false
+		for _, d := range h.domains {
+			if d.micro && d.kept {
+				h.sayOffline(d)
+				h.update(d, now)
+			}
+		}
+	}
+}
+
+func (h *Hub) due(at time.Time) {
+	if at.Before(h.wake) {
+		h.wake = at
+	}
+}
