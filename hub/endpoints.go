@@ -133,11 +133,14 @@ func (h *Hub) usable(service, first string) []topics.Endpoint {
 			usable = append(usable, r)
 		}
 	}
+	unwell := func(r row) int {
+		if r.health == topics.Healthy {
+			return 0
+		}
+		return 1
+	}
 	slices.SortStableFunc(usable, func(a, b row) int {
-		return cmp.Or(
-			order01(a.health == topics.Healthy, b.health == topics.Healthy),
-			cmp.Compare(a.seen, b.seen),
-		)
+		return cmp.Or(unwell(a)-unwell(b), cmp.Compare(a.seen, b.seen))
 	})
 	was := slices.IndexFunc(usable, func(r row) bool { return r.domain == first })
 	if was > 0 && (usable[was].health == topics.Healthy) == (usable[0].health == topics.Healthy) {
@@ -152,16 +155,4 @@ func (h *Hub) usable(service, first string) []topics.Endpoint {
 		})
 	}
 	return endpoints
-}
-
-// order01 sorts what is true before what is not.
-func order01(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	default:
-		return 1
-	}
 }
