@@ -160,7 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	logDir := filepath.Join(c.DataDir, "logs")
 	now := time.Now()
 	l := &loop{
-		config: c, version: a.o.Version, id: id, session: facts.NewUUID(), started: now,
+		config: c, version: a.o.Version, id: id, session: topics.NewID(), started: now,
 		tree: topics.NewTree(c.TopicPrefix), log: a.o.Log, facts: a.o.Facts, store: store,
 		logs: logs.New(logDir), timing: config.DefaultTiming(), lonelySignal: make(chan bool, 1),
 		refusals: newLimiter(), silence: func() {}, look: a.o.Look,

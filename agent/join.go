@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
@@ -76,7 +75,7 @@ func (l *link) accept(c candidate, g topics.Grant) error {
 func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
 	request, response := l.tree.Request(topics.VerbJoin)
 	own := l.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.config.Name})
-	transaction := facts.NewUUID()
+	transaction := topics.NewID()
 	answers := make(chan topics.Reply, 1)
 	connectCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -7,7 +7,6 @@
 package facts
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Lock holds a data_dir for one agent, until the returned file is closed or
@@ -64,15 +64,6 @@ func Identity(dataDir string, log *slog.Logger) (string, error) {
 			}
 		}
 	}
-	id := NewUUID()
+	id := topics.NewID()
 	return id, atomicfile.Write(path, []byte(id+"\n"), 0o600)
-}
-
-// NewUUID returns a random UUID (RFC 9562, version 4).
-func NewUUID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: crypto/rand ends the program instead
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

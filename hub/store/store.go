@@ -4,7 +4,6 @@
 package store
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -107,7 +106,7 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	}
 	s.state = state
 	if state.ID == "" {
-		s.state.ID = newUUID()
+		s.state.ID = topics.NewID()
 		if err := s.Save(); err != nil {
 			return nil, err
 		}
@@ -171,11 +170,4 @@ func ReadNote[T any](s *Store, name string, log *slog.Logger) T {
 // WriteNote writes v into a file of its own beside the State.
 func (s *Store) WriteNote(name string, v any) error {
 	return atomicfile.WriteJSON(filepath.Join(filepath.Dir(s.path), name), v)
-}
-
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
