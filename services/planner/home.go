@@ -2,6 +2,7 @@ package planner
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
@@ -163,10 +164,10 @@ func (h *home) hasPlace(name string) room {
 
 // find returns the place of a service among the cells of a domain.
 func (d *site) find(service string) (int, bool) {
-	return slices.BinarySearchFunc(d.cells, service, func(c *cell, name string) int { return compare(c.subject.name, name) })
+	return slices.BinarySearchFunc(d.cells, service, func(c *cell, name string) int { return strings.Compare(c.subject.name, name) })
 }
 
 // at returns the place of a domain among the cells of a service.
 func (s *subject) at(domain string) (int, bool) {
-	return slices.BinarySearchFunc(s.cells, domain, func(c *cell, name string) int { return compare(c.site.Name, name) })
+	return slices.BinarySearchFunc(s.cells, domain, func(c *cell, name string) int { return strings.Compare(c.site.Name, name) })
 }

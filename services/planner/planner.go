@@ -79,7 +79,7 @@ type Outcome struct {
 // At returns what should become of the service on a domain; the zero Choice
 // where the domain is not known.
 func (o *Outcome) At(domain string) Choice {
-	i, known := slices.BinarySearchFunc(o.Choices, domain, func(c Choice, name string) int { return compare(c.Domain, name) })
+	i, known := find(o.Choices, domain)
 	if !known {
 		return Choice{}
 	}
