@@ -19,7 +19,6 @@ import (
 	"reflect"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/logs"
@@ -101,17 +100,6 @@ type service struct {
 	ordered topics.Spec // as the start command has it; the instance's is completed by its service.toml
 	live    life
 	dirty   bool // its record has to be written
-}
-
-// life is what belongs to one life of a service's processes.
-type life struct {
-	group  Group
-	plan   plan
-	notify *notifySocket
-	guard  Guard // of an exclusive service; nil: none
-	guards int   // how many it has lost
-	ctx    context.Context
-	end    context.CancelFunc
 }
 
 // New returns a Supervisor that has started nothing yet.
@@ -364,148 +352,7 @@ func (s *Supervisor) Close() {
 	}
 }
 
-func (l *life) close() {
-	if l.end != nil {
-		l.end()
-	}
-	l.notify.close()
-	if l.guard != nil {
-		l.guard.Close()
-	}
-}
-
 func (s *Supervisor) names() []string { return slices.Sorted(maps.Keys(s.services)) }
-
-// step moves a service on and carries out what follows, until nothing does.
-func (s *Supervisor) step(v *service, ev event, now time.Time) {
-	for events := []event{ev}; len(events) > 0; events = events[1:] {
-		var effects []effect
-		v.instance, effects = step(v.instance, events[0], now)
-		if v.Run.PID == 0 && v.live.group.PID != 0 {
-			v.live.close()
-			v.live = life{}
-		}
-		for _, e := range effects {
-			if answer := s.carryOut(v, e, now); answer != nil {
-				events = append(events, answer)
-			}
-		}
-	}
-}
-
-func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
-	switch e := e.(type) {
-	case start:
-		return s.start(v, now)
-	case send:
-		if e.kill {
-			s.o.Runner.Signal(v.live.group, syscall.SIGKILL)
-			break
-		}
-		if v.live.guard != nil {
-			v.live.guard.Ends(s.Clock() + v.stopTimeout())
-		}
-		s.o.Runner.Signal(v.live.group, syscall.SIGTERM)
-		s.o.Runner.Signal(v.live.group, syscall.SIGCONT) // one that was paused hears it, too
-	case check:
-		s.check(v)
-	case quote:
-		return quoted{s.lastLines(v.Service)}
-	case remember:
-		v.dirty = true
-	case forget:
-		v.dirty = false
-		s.forget(v.Service)
-	case report:
-		s.o.Log.Log(context.Background(), levelOf(e.kind), e.message, "event", e.kind, "service", v.Service)
-		s.o.Report(e.kind, v.Service, e.message)
-	}
-	return nil
-}
-
-// levelOf is how much an event matters to who reads the log alone.
-func levelOf(kind topics.EventType) slog.Level {
-	switch kind {
-	case topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceUnhealthy, topics.ServiceFenced, topics.CommandRefused:
-		return slog.LevelWarn
-	}
-	return slog.LevelInfo
-}
-
-// start begins a life of a service.
-func (s *Supervisor) start(v *service, now time.Time) event {
-	if v.ordered.Exclusive && s.lease <= s.Clock() {
-		return unleased{}
-	}
-	token := newToken(v.ordered.Revision)
-	p, err := s.plan(v, token)
-	if err != nil {
-		var no refusedError
-		if errors.As(err, &no) {
-			return refused{v.ordered, no.Error()}
-		}
-		return notStarted{err.Error()}
-	}
-	stdout, stderr := s.openLogs(v.Service)
-	defer closeFiles(stdout, stderr)
-	v.live = life{plan: p}
-	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
-	if p.notifyPath != "" {
-		v.live.notify, err = listenNotify(p.notifyPath, s.owner, s.poster(v.Service, token))
-		if err != nil {
-			v.live.close()
-			v.live = life{}
-			return notStarted{fmt.Sprintf("cannot make its NOTIFY_SOCKET: %v (health notify needs a data_dir that can be written)", err)}
-		}
-	}
-	r := run{
-		Token: token, Revision: v.Spec.Revision, Version: p.version, Port: p.port,
-		Started: now, Command: len(p.health) > 0, Watchdog: p.watchdog(),
-	}
-	if v.ordered.Exclusive { // first: nothing of it ever runs unguarded
-		r.LeaseEnd = s.leaseEnd(now)
-		if v.live.guard, err = s.guard(v, token); err != nil {
-			v.live.close()
-			v.live = life{}
-			return notStarted{err.Error()}
-		}
-	}
-	s.intend(v, r) // an agent that is killed now leaves a trace of what it was about to start
-	c := p.command
-	c.Stdout, c.Stderr = stdout, stderr
-	post := s.poster(v.Service, token)
-	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) })
-	if err != nil {
-		if v.live.guard != nil {
-			v.live.guard.Void()
-		}
-		v.live.close()
-		v.live = life{}
-		return notStarted{unstartable(c, err).Error()}
-	}
-	if v.live.guard != nil {
-		v.live.guard.Life(v.live.group)
-	}
-	r.PID = v.live.group.PID
-	s.topics = true // its service.toml may be another by now
-	return started{r, p.spec}
-}
-
-// poster returns what posts events of one life of a service.
-func (s *Supervisor) poster(name, token string) func(event) {
-	return func(what event) { s.o.Post(Event{name, token, what}) }
-}
-
-func (s *Supervisor) lastLines(name string) []string {
-	if s.o.Logs == nil {
-		return nil
-	}
-	var lines []string
-	for _, l := range s.o.Logs.Last(name, quotedLines) {
-		lines = append(lines, l.Line)
-	}
-	return lines
-}
 
 // disk reports a problem of the disk once, until it is over.
 func (s *Supervisor) disk(what string, err error) {
