@@ -31,7 +31,7 @@ func eachSeed(t *testing.T, usual int, test func(t *testing.T, seed uint64)) {
 // real agents: the laws hold at every step, and all is well soon after it ended.
 func TestFaults(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, seed uint64) {
-		inHome(t, options{seed: seed, machines: twenty(), services: large, network: newWires}, func(h *home) {
+		inHome(t, options{seed: seed, machines: twenty(), gadgets: gadgets, services: large, network: newWires}, func(h *home) {
 			s := newStorm(h, 5*time.Second)
 			h.within(30*time.Second, "all is well", h.well)
 			for range 80 {
@@ -57,7 +57,7 @@ settle = "7m"
 func TestWeeks(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, seed uint64) {
 		real := walltime()
-		inHome(t, options{seed: seed, machines: twenty(), services: large, network: newPost, timing: slow, look: 10 * time.Minute}, func(h *home) {
+		inHome(t, options{seed: seed, machines: twenty(), gadgets: gadgets, services: large, network: newPost, timing: slow, look: 10 * time.Minute}, func(h *home) {
 			h.within(time.Hour, "all is well", h.well)
 			began := time.Now()
 			s := newStorm(h, 0)

@@ -38,6 +38,7 @@ type home struct {
 	look     time.Duration  // agent.Options.Look
 	busy     sync.WaitGroup // processes that tell of their end
 	machines map[string]*machine
+	gadgets  []*gadget
 
 	mu    sync.Mutex
 	story story
@@ -81,6 +82,7 @@ type listener interface {
 type options struct {
 	seed     uint64
 	machines []string
+	gadgets  map[string]string // what is built into each
 	timing   string
 	services map[string][]string
 	look     time.Duration
@@ -108,6 +110,9 @@ func inHome(t *testing.T, o options, test func(*home)) {
 		h.story.whole = whole
 		h.laws = newLaws(h)
 		h.net = o.network(h)
+		for _, name := range slices.Sorted(maps.Keys(o.gadgets)) {
+			h.gadgets = append(h.gadgets, &gadget{home: h, name: name, service: o.gadgets[name]})
+		}
 		h.configure()
 		h.start()
 		for _, name := range o.machines {
@@ -119,6 +124,9 @@ func inHome(t *testing.T, o options, test func(*home)) {
 		}
 		for _, m := range h.all() {
 			m.power()
+		}
+		for _, g := range h.gadgets {
+			g.plug()
 		}
 		defer h.end()
 		test(h)
@@ -223,6 +231,9 @@ func (h *home) start() {
 	h.laws.begin(state.Wants())
 	bus, embedded := h.net.open()
 	h.bus = bus
+	if embedded {
+		h.reconnect(2 * time.Second)
+	}
 	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: spy{bus, h}, Embedded: embedded, Log: log})
 	h.net.serve(heard{u, h})
 	ctx, cancel := context.WithCancel(context.Background())

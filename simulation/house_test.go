@@ -54,6 +54,8 @@ var large = map[string][]string{
 	"camera":       {`priority = "required"`, `traits = ["eye"]`, `replicas = 2`, `dependencies = ["store"]`},
 	"clock":        {`priority = "required"`, `domains = ["room-1", "room-2", "room-3"]`, `replicas = 1`},
 	"safe":         {`priority = "required"`, `replicas = 1`, `exclusive = true`, `stop_timeout = "5s"`},
+	"bell":         nil,
+	"chime":        {`priority = "required"`, `replicas = 2`, `dependencies = ["bell"]`},
 	"extra":        {`priority = "required"`, `replicas = 1`, `dependencies = ["web"]`, `stop_timeout = "3s"`},
 }
 

@@ -64,7 +64,8 @@ func (t *told[T]) any() []T {
 // known is what the hub was told of a domain in its present run.
 type known struct {
 	status  told[*topics.Domain]
-	beat    time.Time // the last heartbeat
+	word    told[string] // of its availability
+	beat    time.Time    // the last heartbeat
 	last    topics.Heartbeat
 	ordered *topics.StartCommand
 }
@@ -153,6 +154,8 @@ func (l *laws) heard(m topics.Message) {
 				status.say(&s)
 			}
 		}
+	case topics.DomainAvailability:
+		l.domain(a.Domain).word.say(string(m.Payload))
 	case topics.DomainHeartbeat:
 		if b, err := topics.Decode[topics.Heartbeat](m.Topic, m.Payload); err == nil && !m.Retain {
 			l.beats(a.Domain, b)
@@ -226,9 +229,28 @@ func (l *laws) said(m topics.Message) {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if l.home.micro(a.Domain) {
+			l.violated("a microdomain is never sent a start command", "%s is sent %s", a.Domain, m.Payload)
+			return
+		}
 		l.ordered(a.Domain, c)
+	case topics.ServiceEndpoints:
+		at, err := topics.Decode[[]topics.Endpoint](m.Topic, m.Payload)
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, e := range at {
+			if k := l.domain(e.Domain); l.home.micro(e.Domain) && !k.there() {
+				l.violated("endpoints follow microdomains", "%s is an endpoint of %s, and said %q last", e.Domain, a.Service, k.word.now)
+			}
+		}
 	}
 }
+
+// there tells whether a microdomain may be known to be.
+func (k *known) there() bool { return slices.Contains(k.word.any(), topics.Online) }
 
 func (l *laws) ordered(name string, c topics.StartCommand) {
 	k := l.domain(name)
@@ -325,7 +347,8 @@ func (l *laws) inOrder(service, name string) {
 func (l *laws) serves(dep services.Dependency) bool {
 	for _, k := range l.domains {
 		for _, s := range k.status.any() {
-			if i := instance(s, dep.Service); usable(i) && dep.Version.Contains(i.Version) {
+			i := instance(s, dep.Service)
+			if s != nil && s.Micro && i.State == topics.Running && k.there() || usable(i) && dep.Version.Contains(i.Version) {
 				return true
 			}
 		}

@@ -80,6 +80,9 @@ func (m *machine) data() string { return filepath.Join(m.dir, "data") }
 
 // install puts a service on the disk, in a version.
 func (m *machine) install(service, version string) {
+	if builtIn(service) {
+		return
+	}
 	dir := filepath.Join(m.dir, "services", service)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		m.home.Fatal(err)

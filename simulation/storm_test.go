@@ -150,8 +150,16 @@ var mishaps = []mishap{
 
 	{"the broker fails", 3, func(s *storm, _ *machine) bool {
 		p, ok := s.net.(*post)
-		return ok && p.fail()
+		if !ok || !p.fail() {
+			return false
+		}
+		s.reconnect(25 * time.Second)
+		return true
 	}},
+
+	// microcontrollers
+	{"a gadget is unplugged", 4, func(s *storm, _ *machine) bool { s.gadget().unplug(); return true }},
+	{"a gadget is plugged in", 6, func(s *storm, _ *machine) bool { s.gadget().plug(); return true }},
 
 	// the configuration
 	{"another paint", 4, func(s *storm, _ *machine) bool {
@@ -256,6 +264,8 @@ func (s *storm) service() string {
 	return sorted(names)[s.r.IntN(len(names))]
 }
 
+func (s *storm) gadget() *gadget { return s.gadgets[s.r.IntN(len(s.gadgets))] }
+
 func (s *storm) exists(dir string) bool { _, err := os.Stat(dir); return err == nil }
 
 func (s *storm) hubEnds(how ending) bool {
@@ -301,9 +311,12 @@ func (s *storm) calm(within time.Duration) {
 			m.power()
 		}
 	}
+	for _, g := range s.gadgets {
+		g.plug()
+	}
 	s.within(within, "every domain is online", func() bool {
 		status, err := topics.Decode[topics.Hub]("", []byte(s.last(s.tree.Hub(topics.HubStatus))))
-		return err == nil && status.Ready && status.Domains.Online == len(s.machines)
+		return err == nil && status.Ready && status.Domains.Online == s.online()
 	})
 	for service := range s.house.services {
 		s.say(service, topics.On)
@@ -327,6 +340,7 @@ func (s *storm) calm(within time.Duration) {
 		return false
 	})
 	s.tell("ALL IS WELL")
+	s.gadgetsComeAndGo(within)
 	before := s.processes()
 	time.Sleep(s.pace)
 	for _, how := range []ending{stopped, killed, unplugged} {

@@ -24,7 +24,7 @@ func (h *home) missing() string {
 	var all []string
 	note := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	status, err := topics.Decode[topics.Hub]("", []byte(h.last(h.tree.Hub(topics.HubStatus))))
-	if err != nil || !status.Ready || status.Domains.Online != len(h.machines) {
+	if err != nil || !status.Ready || status.Domains.Online != h.online() {
 		note("the hub says ready %v, %d domains online", status.Ready, status.Domains.Online)
 	}
 	if word := h.last(h.tree.Hub(topics.HubAvailability)); word != topics.Online {
@@ -32,7 +32,7 @@ func (h *home) missing() string {
 	}
 	wants := h.wants()
 	defs := definitions(h.cfg)
-	total := 0
+	wanted, total := 0, 0
 	for name, d := range defs {
 		var fit, run []string
 		for _, m := range h.all() {
@@ -49,6 +49,14 @@ func (h *home) missing() string {
 		}
 		if !h.wanted(name, defs, wants) {
 			n = 0
+		}
+		wanted += n
+		if builtIn(name) { // it runs whatever anybody wants
+			if wanted -= n; h.wanted(name, defs, wants) {
+				wanted++
+			}
+			fit = h.lit(name)
+			run, n = slices.Clone(fit), len(fit)
 		}
 		total += n
 		if len(run) != n || len(slices.Compact(slices.Clone(run))) != n {
@@ -73,6 +81,7 @@ func (h *home) missing() string {
 		}
 		h.alike(name, d, note)
 	}
+	h.endpointsFollow(note)
 	for _, m := range h.all() {
 		for service := range m.all() {
 			if _, defined := defs[service]; !defined {
@@ -80,8 +89,8 @@ func (h *home) missing() string {
 			}
 		}
 	}
-	if status.Services.Running != total || status.Services.Wanted != total {
-		note("the hub counts %d wanted and %d running, there are %d", status.Services.Wanted, status.Services.Running, total)
+	if status.Services.Running != total || status.Services.Wanted != wanted {
+		note("the hub counts %d wanted and %d running, there are %d and %d", status.Services.Wanted, status.Services.Running, wanted, total)
 	}
 	return strings.Join(all, "\n")
 }
