@@ -16,13 +16,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 )
 
@@ -156,8 +154,9 @@ func (a *homeAssistant) onboard() {
 	a.token = token.Access
 }
 
-// AddMQTT adds the MQTT integration by its own dialogue, as a person does.
-func (a *homeAssistant) AddMQTT(broker string) {
+// AddMQTT adds the MQTT integration by its own dialogue, as a person does;
+// fields are more of what it asks for.
+func (a *homeAssistant) AddMQTT(broker string, fields ...string) {
 	a.t.Helper()
 	var flow struct {
 		ID    string `json:"flow_id"`
@@ -170,12 +169,42 @@ func (a *homeAssistant) AddMQTT(broker string) {
 	if flow.Type == "menu" {
 		a.must(a.request(http.MethodPost, flows+"/"+flow.ID, map[string]any{"next_step_id": "broker"}, &flow))
 	}
-	a.must(a.request(http.MethodPost, flows+"/"+flow.ID, map[string]any{
+	form := map[string]any{
 		"broker": broker, "port": 1883, "protocol": "5",
 		"other_settings": map[string]any{"set_client_cert": false, "set_ca_cert": "off", "transport": "tcp"},
-	}, &flow))
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form[fields[i]] = fields[i+1]
+	}
+	a.must(a.request(http.MethodPost, flows+"/"+flow.ID, form, &flow))
 	if flow.Type != "create_entry" {
 		a.t.Fatalf("Home Assistant's dialogue for MQTT ends in %+v", flow)
+	}
+}
+
+// DiscoverAt sets the prefix of discovery in the options of the integration.
+func (a *homeAssistant) DiscoverAt(prefix string) {
+	a.t.Helper()
+	var entries []struct {
+		ID string `json:"entry_id"`
+	}
+	a.must(a.request(http.MethodGet, "/api/config/config_entries/entry?domain=mqtt", nil, &entries))
+	if len(entries) != 1 {
+		a.t.Fatalf("%d entries of MQTT", len(entries))
+	}
+	var flow struct {
+		ID   string `json:"flow_id"`
+		Type string
+	}
+	const flows = "/api/config/config_entries/options/flow"
+	a.must(a.request(http.MethodPost, flows, map[string]any{"handler": entries[0].ID}, &flow))
+	a.must(a.request(http.MethodPost, flows+"/"+flow.ID, map[string]any{
+		"discovery": true, "discovery_prefix": prefix, "discovery_qos": "0",
+		"birth_enable": true, "birth_topic": "homeassistant/status", "birth_payload": "online", "birth_qos": "0", "birth_retain": false,
+		"will_enable": true, "will_topic": "homeassistant/status", "will_payload": "offline", "will_qos": "0", "will_retain": false,
+	}, &flow))
+	if flow.Type != "create_entry" {
+		a.t.Fatalf("Home Assistant's options for MQTT end in %+v", flow)
 	}
 }
 
@@ -359,143 +388,6 @@ func (s haStates) String() string {
 		}
 	}
 	return b.String()
-}
-
-// haSocket is a WebSocket on which Home Assistant tells every change.
-type haSocket struct {
-	conn  *websocket.Conn
-	ended chan struct{} // closed when it is
-
-	mu      sync.Mutex
-	last    int
-	answers map[int]chan haAnswer
-	states  haStates
-	more    chan struct{} // closed when the states have changed
-}
-
-type haAnswer struct {
-	ID      int
-	Type    string
-	Success bool
-	Result  json.RawMessage
-	Error   json.RawMessage
-	Event   struct {
-		Data struct {
-			Entity string   `json:"entity_id"`
-			State  *haState `json:"new_state"`
-		}
-	}
-}
-
-// listen opens a WebSocket and returns when it has the states of all entities
-// and hears of every change.
-func (a *homeAssistant) listen() *haSocket {
-	a.t.Helper()
-	dialer := websocket.Dialer{NetDialContext: func(_ context.Context, network, address string) (net.Conn, error) {
-		return a.host.Dial(network, address)
-	}}
-	conn, _, err := dialer.Dial("ws://127.0.0.1:"+haPort+"/api/websocket", nil)
-	a.must(err)
-	s := &haSocket{
-		conn: conn, ended: make(chan struct{}), answers: make(map[int]chan haAnswer),
-		states: make(haStates), more: make(chan struct{}),
-	}
-	a.t.Cleanup(s.close)
-	var hello struct{ Type string }
-	a.must(conn.ReadJSON(&hello)) // auth_required
-	a.must(conn.WriteJSON(map[string]any{"type": "auth", "access_token": a.token}))
-	a.must(conn.ReadJSON(&hello))
-	if hello.Type != "auth_ok" {
-		a.t.Fatalf("Home Assistant's WebSocket says %q to its token", hello.Type)
-	}
-	go s.read()
-	a.must(s.ask("subscribe_events", map[string]any{"event_type": "state_changed"}, nil))
-	var all []struct {
-		haState
-		Entity string `json:"entity_id"`
-	}
-	a.must(s.ask("get_states", nil, &all))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range all {
-		if _, newer := s.states[e.Entity]; !newer {
-			s.states[e.Entity] = e.haState
-		}
-	}
-	return s
-}
-
-func (s *haSocket) close() {
-	s.conn.Close()
-	<-s.ended
-}
-
-func (s *haSocket) gone() bool {
-	select {
-	case <-s.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *haSocket) read() {
-	defer close(s.ended)
-	for {
-		var m haAnswer
-		if err := s.conn.ReadJSON(&m); err != nil {
-			return
-		}
-		s.mu.Lock()
-		switch d := m.Event.Data; {
-		case m.Type == "result":
-			if c := s.answers[m.ID]; c != nil {
-				c <- m
-			}
-			delete(s.answers, m.ID)
-		case m.Type == "event" && d.State == nil:
-			delete(s.states, d.Entity)
-		case m.Type == "event":
-			s.states[d.Entity] = *d.State
-		}
-		close(s.more)
-		s.more = make(chan struct{})
-		s.mu.Unlock()
-	}
-}
-
-func (s *haSocket) look() (haStates, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.states), s.more
-}
-
-func (s *haSocket) ask(kind string, fields map[string]any, answer any) error {
-	s.mu.Lock()
-	s.last++
-	id, c := s.last, make(chan haAnswer, 1)
-	s.answers[id] = c
-	body := map[string]any{"id": id, "type": kind}
-	maps.Copy(body, fields)
-	err := s.conn.WriteJSON(body)
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	select {
-	case m := <-c:
-		if !m.Success {
-			return fmt.Errorf("home assistant: %s: %s", kind, m.Error)
-		}
-		if answer == nil {
-			return nil
-		}
-		return json.Unmarshal(m.Result, answer)
-	case <-s.ended:
-		return fmt.Errorf("home assistant: %s: the connection ended", kind)
-	case <-time.After(time.Minute):
-		return fmt.Errorf("home assistant: %s: no answer", kind)
-	}
 }
 
 // complaint is a line of Home Assistant's log that blames MQTT: at least a

@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jmbarzee/dominion/topics"
 )
 
 var update = flag.Bool("update", false, "write what is seen into testdata")
@@ -30,8 +28,10 @@ func TestHomeAssistant(t *testing.T) {
 	w.replicas()
 	w.updated()
 	w.drained()
+	w.replanned()
 	w.plugPulled()
 	w.microdomain()
+	w.events()
 	w.renamed()
 	w.deleted()
 	w.restarted()
@@ -106,10 +106,17 @@ func (w *shownHome) reload(services ...string) {
 // well waits until Home Assistant shows all that there is, and nothing else.
 func (w *shownHome) well(within time.Duration, when string) {
 	w.t.Helper()
-	began := time.Now()
 	names := append(append([]string{"Dominion home", "kitchen", "cellar"}, w.others...), w.services...)
-	slices.Sort(names)
-	o := w.home.Observe("homeassistant/#")
+	w.wellAt("homeassistant", names, within, when)
+}
+
+// wellAt waits until Home Assistant shows what is announced below a prefix, which
+// has these names, and nothing else.
+func (w *shownHome) wellAt(prefix string, names []string, within time.Duration, when string) {
+	w.t.Helper()
+	began := time.Now()
+	names = slices.Sorted(slices.Values(names))
+	o := w.home.Observe(prefix + "/#")
 	defer o.Close()
 	var wrong []string
 	defer func() {
@@ -150,7 +157,7 @@ func (a *homeAssistant) wrong(v View, names []string) []string {
 	states := a.States()
 	var seen []string
 	for topic, m := range v {
-		if !strings.HasPrefix(topic, "homeassistant/device/") || m.Payload == "" {
+		if !strings.Contains(topic, "/device/") || m.Payload == "" {
 			continue
 		}
 		var c announced
@@ -373,63 +380,6 @@ func (w *shownHome) updated() {
 			s.Is("1.1.0", "sensor.dominion_spare_version")
 	})
 	w.quiet("after an update")
-}
-
-// drained: a machine that is drained in Home Assistant is left by what may run
-// elsewhere, and taken again.
-func (w *shownHome) drained() {
-	w.t.Helper()
-	w.Call("switch.turn_on", "switch.dominion_kitchen_drain", nil)
-	w.Until(wellAgain, "the kitchen is drained and web runs in the cellar", func(s haStates) bool {
-		domains, _ := s["sensor.dominion_web_state"].Attributes["domains"].([]any)
-		return s.Is("on", "switch.dominion_kitchen_drain") && s.Is("running", "sensor.dominion_web_state") && slices.Equal(domains, []any{"cellar"})
-	})
-	w.Call("switch.turn_off", "switch.dominion_kitchen_drain", nil)
-	w.Until(wellAgain, "the kitchen is not drained", func(s haStates) bool { return s.Is("off", "switch.dominion_kitchen_drain") })
-	w.lampOn("after a drain")
-	w.Call("button.press", "button.dominion_replan", nil)
-	w.quiet("after a drain")
-}
-
-// plugPulled: a machine without current is unavailable, what it alone can run
-// is a problem, and both end with it.
-func (w *shownHome) plugPulled() {
-	w.t.Helper()
-	w.kitchen.PowerCut()
-	w.Until(wellAgain, "the kitchen is gone and lamp has a problem", func(s haStates) bool {
-		return s.Is("off", "binary_sensor.dominion_kitchen") &&
-			s.Is("unavailable", "sensor.dominion_kitchen_load", "sensor.dominion_kitchen_uptime") &&
-			s.Is("on", "binary_sensor.dominion_lamp_problem", "switch.dominion_lamp") &&
-			s.Is("running", "sensor.dominion_web_state") && s.Is("off", "binary_sensor.dominion_web_problem")
-	})
-	if reason := w.States()["sensor.dominion_lamp_state"].Attributes["reason"]; reason == nil || reason == "" {
-		w.t.Error("Home Assistant does not show why lamp is pending")
-	}
-	w.kitchen.LinkUp()
-	w.kitchen.Start()
-	w.lampOn("with current again")
-	w.well(wellAgain, "with current again")
-	w.quiet("after a plug was pulled")
-}
-
-// microdomain: a microcontroller is shown, and leaves with all its entities
-// when it is forgotten.
-func (w *shownHome) microdomain() {
-	w.t.Helper()
-	tree := topics.NewTree("")
-	w.home.Publish(tree.Domain(topics.DomainAvailability, "desk-lamp"), topics.Online, "-r")
-	w.home.Publish(tree.Domain(topics.DomainStatus, "desk-lamp"), `{"name": "desk-lamp", "micro": true, "services": [{"service": "light", "state": "running"}]}`, "-r")
-	w.Until(wellAgain, "the microdomain is connected", func(s haStates) bool { return s.Is("on", "binary_sensor.dominion_desk_lamp") })
-	w.others = []string{"desk-lamp"}
-	w.well(wellAgain, "with a microdomain")
-	w.home.Publish(tree.Domain(topics.DomainAvailability, "desk-lamp"), topics.Offline, "-r")
-	w.Until(wellAgain, "the microdomain is not", func(s haStates) bool { return s.Is("off", "binary_sensor.dominion_desk_lamp") })
-	if r := w.home.Ctl("forget", "desk-lamp"); r.Code != 0 {
-		w.t.Errorf("forget: %+v", r)
-	}
-	w.others = nil
-	w.well(wellAgain, "without it")
-	w.quiet("after a microdomain")
 }
 
 // renamed: a service that has another name leaves nothing of the former.

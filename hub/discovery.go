@@ -153,6 +153,9 @@ func (h *Hub) discover(now time.Time) {
 		return
 	}
 	messages, states := s.book.Step(now)
+	for _, topic := range s.book.Found() {
+		h.log.Info("a device was deleted in Home Assistant while the hub was away: it stays away until its definition changes", "topic", topic)
+	}
 	for _, m := range messages {
 		h.bus.Publish(m)
 		if len(m.Payload) == 0 {

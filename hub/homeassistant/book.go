@@ -37,6 +37,7 @@ type Book struct {
 	changes uint64            // counts the changes to what the broker is to keep
 	marked  *uint64           // the count that the broker kept; nil: it kept none
 	said    uint64            // the count that the broker has
+	found   []string          // topics of devices that were deleted while nobody heard it
 	settled bool              // what nobody asked for by now is to go
 	present bool              // Home Assistant said online in this run, and not offline since
 	states  time.Time         // when to say the states again; zero: not

@@ -1,6 +1,7 @@
 package homeassistant
 
 import (
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -45,7 +46,7 @@ func (b *Book) judge(now time.Time) {
 			b.changes, b.changed = b.said, true
 		}
 	}
-	for _, e := range b.entries {
+	for topic, e := range b.entries {
 		switch {
 		case e.known:
 			b.reappeared(e, now)
@@ -57,8 +58,17 @@ func (b *Book) judge(now time.Time) {
 		default:
 			b.lose(e, e.Definition)
 			e.missed = true
+			b.found = append(b.found, topic)
 		}
 	}
+}
+
+// Found returns which devices were found to be deleted since it was last asked.
+func (b *Book) Found() []string {
+	found := b.found
+	b.found = nil
+	slices.Sort(found)
+	return found
 }
 
 // reappeared takes the config of a device that was deleted and that the broker

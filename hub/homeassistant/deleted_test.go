@@ -81,6 +81,9 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 				wantAll()
 				h.pass(time.Minute)
 				h.expect(c.expect)
+				if n := len(h.book.Found()); n != len(strings.Fields(everything))-len(strings.Fields(c.expect)) {
+					t.Errorf("%d were found to be deleted", n)
+				}
 				for range 2 { // and over restarts
 					h.startHub()
 					wantAll()

@@ -77,10 +77,18 @@ func Hub(o Options) Config {
 	components["connectivity"] = there
 	return o.config(hubThing, payload{
 		Device: device{
-			Name: strings.TrimSpace("Dominion " + o.HubName), Model: "Hub", SWVersion: o.Version, SerialNumber: o.HubID,
+			Name: hubName(o.HubName), Model: "Hub", SWVersion: o.Version, SerialNumber: o.HubID,
 		},
 		Components: components,
 	})
+}
+
+// hubName is how the hub is called. A dominion may be named dominion.
+func hubName(dominion string) string {
+	if dominion == "dominion" {
+		return "Dominion"
+	}
+	return strings.TrimSpace("Dominion " + dominion)
 }
 
 // event is what happened, with the message as an attribute. Its topic is never
@@ -108,8 +116,9 @@ type Machine struct {
 }
 
 // Domain returns the device of a domain that has joined: whether it is
-// connected and well, and, unless it is a microcontroller, since when it runs,
-// what its metrics say, whether it is drained, and its agent's version.
+// connected and well, and of a microcontroller the state of its one service, of
+// any other since when it runs, what its metrics say, whether it is drained, and
+// its agent's version.
 // Nothing listens to the heartbeat: each one would become a row of Home
 // Assistant's database, on an SD card as often as not.
 func Domain(o Options, m Machine) Config {
@@ -143,6 +152,16 @@ func Domain(o Options, m Machine) Config {
 	}
 	if m.Micro {
 		p.Device.Model = "Microdomain"
+		p.Components["state"] = component{
+			Platform: "sensor", Name: named("State"), DeviceClass: "enum", EntityCategory: diagnostic, Icon: "mdi:state-machine",
+			// A service of the same name has a state, too.
+			DefaultEntityID: entityID("sensor", m.Name, "domain_state"),
+			StateTopic:      status,
+			ValueTemplate:   ofMicro + "{% set state = all[0].state if all else None %}{{ state if state in ['" + strings.Join(states(), "', '") + "'] else None }}",
+			Options:         states(),
+			AttributesTopic: status,
+			AttributesTmpl:  ofMicro + "{{ dict(service=all[0].service | default('') if all else '') | to_json }}",
+		}
 		return o.config(domainThing(m.Name), p)
 	}
 	if m.OS != "" && m.Arch != "" {
@@ -217,10 +236,6 @@ type Program struct {
 func Service(o Options, s Program) Config {
 	status := o.Tree.Service(topics.ServiceStatus, s.Name)
 	set := o.Tree.Service(topics.ServiceSet, s.Name)
-	var states []string
-	for _, state := range topics.States() {
-		states = append(states, string(state))
-	}
 	components := map[string]component{
 		"switch": {
 			Platform: "switch", Name: mainFeature, Icon: "mdi:cog-outline",
@@ -236,7 +251,7 @@ func Service(o Options, s Program) Config {
 			DefaultEntityID: entityID("sensor", s.Name, "state"),
 			StateTopic:      status,
 			ValueTemplate:   "{{ value_json.state }}",
-			Options:         states,
+			Options:         states(),
 			AttributesTopic: status,
 			AttributesTmpl:  attributes,
 		},
@@ -298,7 +313,18 @@ func Service(o Options, s Program) Config {
 	})
 }
 
+func states() (all []string) {
+	for _, state := range topics.States() {
+		all = append(all, string(state))
+	}
+	return all
+}
+
 const (
+	// ofMicro begins what is read of a microdomain, which may say less than an
+	// agent: what it leaves out is not complained about.
+	ofMicro = "{% set all = value_json.services | default([]) %}"
+
 	// attributes are what a person asks next: why, and where.
 	attributes = "{{ dict(reason=value_json.reason, version=value_json.version | default(''), wanted=value_json.wanted, running=value_json.running," +
 		" domains=(value_json.instances or []) | map(attribute='domain') | list) | to_json }}"

@@ -102,6 +102,38 @@ func TestHomeAssistantTakesThem(t *testing.T) {
 	}
 }
 
+// Home Assistant puts the name of the device before that of each entity: what
+// begins with it is there twice.
+func TestNoNameIsThereTwice(t *testing.T) {
+	configs := all()
+	named := options
+	named.HubName = "dominion"
+	configs["hub named dominion"] = Hub(named)
+	for name, c := range configs {
+		var p payload
+		if err := json.Unmarshal(c.Payload, &p); err != nil {
+			t.Fatal(err)
+		}
+		entities := make(map[string]string)
+		for key, e := range p.Components {
+			var of string
+			if len(e.Name) > 0 && string(e.Name) != "null" {
+				if err := json.Unmarshal(e.Name, &of); err != nil {
+					t.Fatal(err)
+				}
+			}
+			shown := strings.Fields(strings.ToLower(strings.TrimSpace(p.Device.Name + " " + of)))
+			if len(slices.Compact(slices.Clone(shown))) != len(shown) || len(shown) > 1 && of != "" && strings.HasPrefix(strings.ToLower(of), strings.ToLower(p.Device.Name)) {
+				t.Errorf("%s: %s is shown as %q", name, key, shown)
+			}
+			if of = e.Platform + " " + of + e.DeviceClass; entities[of] != "" {
+				t.Errorf("%s: %s and %s have one name", name, key, entities[of])
+			}
+			entities[of] = key
+		}
+	}
+}
+
 // The validator must be able to refuse.
 func TestValidatorRefuses(t *testing.T) {
 	whole := string(Service(options, npbar()).Payload)

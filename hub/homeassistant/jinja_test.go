@@ -219,6 +219,9 @@ func (p *jinja) postfix() any {
 				n, _ := strconv.Atoi(p.next())
 				s := v.(string)
 				v = s[:min(n, len(s))]
+			} else if list, is := v.([]any); is {
+				n, _ := strconv.Atoi(p.next())
+				v = list[n]
 			} else {
 				v = attribute(v, strings.Trim(p.next(), "'"))
 			}
