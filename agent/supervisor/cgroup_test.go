@@ -25,7 +25,7 @@ func newBareHost(t *testing.T) *host {
 
 // plainRunner is one that makes no control groups.
 func plainRunner() (Runner, error) {
-	r, err := NewRunner(slog.New(slog.DiscardHandler), "")
+	r, err := newRunner(slog.New(slog.DiscardHandler), "")
 	if err == nil {
 		r.(*runner).cgroups.close()
 		r.(*runner).cgroups = cgroups{}

@@ -16,7 +16,7 @@ import (
 // RunGuard is the whole life of a guard, if the arguments of the program, its
 // name first, say that it is one. It does not return then.
 func RunGuard(args []string) {
-	if len(args) < 2 || args[1] != GuardCommand {
+	if len(args) < 2 || args[1] != guardCommand {
 		return
 	}
 	g := guard{first: 3}

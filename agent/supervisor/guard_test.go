@@ -33,7 +33,7 @@ func (h *host) guards(service string) []int {
 	var all []int
 	for _, pid := range processes() {
 		args := readList(pid, "cmdline")
-		if len(args) == 6 && args[1] == GuardCommand && args[2] == service && h.token(args[3]) {
+		if len(args) == 6 && args[1] == guardCommand && args[2] == service && h.token(args[3]) {
 			if p, ok := readProcess(pid); ok && !p.zombie {
 				all = append(all, pid)
 			}
@@ -251,7 +251,7 @@ func TestGuardOfWhatCannotStart(t *testing.T) {
 	}
 	h.until("no guard is left", func() bool {
 		for _, pid := range processes() {
-			if args := readList(pid, "cmdline"); len(args) == 6 && args[1] == GuardCommand && args[2] == "lock" {
+			if args := readList(pid, "cmdline"); len(args) == 6 && args[1] == guardCommand && args[2] == "lock" {
 				if ppid := readList(pid, "stat"); len(ppid) > 0 && strings.Contains(ppid[0], " "+strconv.Itoa(os.Getpid())+" ") {
 					return false
 				}

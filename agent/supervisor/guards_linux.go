@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// GuardCommand is the first argument of a program that is started as a guard.
-const GuardCommand = "guard"
+// guardCommand is the first argument of a program that is started as a guard.
+const guardCommand = "guard"
 
 // guards are processes of this very program.
 type guards struct{ readers sync.WaitGroup }
 
-// NewGuards returns the Guards of real processes. The program has to begin with
+// newGuards returns the Guards of real processes. The program has to begin with
 // a call of RunGuard.
-func NewGuards() Guards { return new(guards) }
+func newGuards() Guards { return new(guards) }
 
 func (g *guards) Now() time.Duration { return bootTime() }
 
@@ -60,7 +60,7 @@ func (g *guards) Start(t Term, service, token string, lost func()) (Guard, error
 	defer null.Close()
 	// Nothing of a service's environment: it would be taken for a part of it.
 	// The link works also when the program's file was replaced.
-	_, err = syscall.ForkExec("/proc/self/exe", []string{"domain", GuardCommand, service, token, number(t.Until), number(t.Stop)}, &syscall.ProcAttr{
+	_, err = syscall.ForkExec("/proc/self/exe", []string{"domain", guardCommand, service, token, number(t.Until), number(t.Stop)}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=25", "GOTRACEBACK=none"},
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1])},
 		Sys:   &syscall.SysProcAttr{Setsid: true},

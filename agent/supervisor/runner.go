@@ -8,7 +8,7 @@ import (
 )
 
 // Runner starts and signals processes: the seam between what is decided here
-// and the kernel. NewRunner is the real one; tests on virtual time fake it,
+// and the kernel. newRunner is the real one; tests on virtual time fake it,
 // because a live child stops their clock.
 type Runner interface {
 	// Start begins c as the leader of a session and process group of its own.

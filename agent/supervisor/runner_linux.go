@@ -16,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewRunner returns the Runner of real processes. There can be one in a
+// newRunner returns the Runner of real processes. There can be one in a
 // program, and with it nothing else may wait for children (os/exec does): it
 // is a subreaper, so that children of services whose parent ended are its own,
 // and one goroutine reaps them all. domain names its control groups.
-func NewRunner(log *slog.Logger, domain string) (Runner, error) {
+func newRunner(log *slog.Logger, domain string) (Runner, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start services without %s: %w", os.DevNull, err)

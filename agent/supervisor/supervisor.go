@@ -53,7 +53,7 @@ type Options struct {
 	Report func(kind topics.EventType, service, message string)
 
 	Logs   *logs.Dir // for the last lines of what failed; nil: none are shown
-	Runner Runner    // nil: real processes, of a NewRunner that Close closes
+	Runner Runner    // nil: real processes, of a newRunner that Close closes
 	Guards Guards    // of exclusive services; nil: real ones, or none with a Runner that is not
 	// Dial is how tcp and http checks reach a service; nil: the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -136,12 +136,12 @@ func New(o Options) (*Supervisor, error) {
 	}
 	s := &Supervisor{o: o, owner: own, services: make(map[string]*service), said: make(map[string]bool), ears: make(map[string]*ear)}
 	if o.Runner == nil {
-		if s.o.Runner, err = NewRunner(o.Log, o.Domain); err != nil {
+		if s.o.Runner, err = newRunner(o.Log, o.Domain); err != nil {
 			return nil, err
 		}
 		s.ownRunner = true
 		if o.Guards == nil {
-			s.o.Guards = NewGuards()
+			s.o.Guards = newGuards()
 		}
 	}
 	if s.o.Guards == nil {

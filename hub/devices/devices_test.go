@@ -50,7 +50,7 @@ func (s *State) takeAll(all []message) {
 func picture(s *State) []byte {
 	problems, more := s.Problems()
 	var b bytes.Buffer
-	if err := json.Indent(&b, topics.Encode(topics.Devices{Devices: s.Devices(), Problems: problems, More: more}), "", "  "); err != nil {
+	if err := json.Indent(&b, topics.Encode(topics.Devices{Devices: everyDevice(s), Problems: problems, More: more}), "", "  "); err != nil {
 		panic(err)
 	}
 	return append(b.Bytes(), '\n')
@@ -279,7 +279,7 @@ func TestAvailability(t *testing.T) {
 			topic, payload, _ := strings.Cut(w, "=")
 			s.Take(topic, []byte(payload), noon)
 		}
-		if got := s.Devices(); len(got) != 1 || got[0].Availability != c.want {
+		if got := everyDevice(s); len(got) != 1 || got[0].Availability != c.want {
 			t.Errorf("%s, %s: %+v, want %s", c.config, c.said, got, c.want)
 		}
 	}
@@ -313,4 +313,13 @@ func TestKeys(t *testing.T) {
 		keyOfConnection("bluetooth", "A4:CF:12:EF:3B:70") == keyOfIdentifier("a4cf12ef3b70") {
 		t.Error("connections and identifiers")
 	}
+}
+
+// everyDevice returns every entry, by id.
+func everyDevice(s *State) []topics.Device {
+	all := []topics.Device{}
+	for _, id := range s.IDs() {
+		all = append(all, s.entry(id))
+	}
+	return all
 }

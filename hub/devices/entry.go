@@ -13,15 +13,6 @@ import (
 // Assistant's discovery is first, so that both show the same.
 func rank(by string) int { return slices.Index(topics.Announcers(), by) }
 
-// Devices returns every entry, by id.
-func (s *State) Devices() []topics.Device {
-	all := make([]topics.Device, 0, len(s.devices))
-	for _, id := range slices.Sorted(maps.Keys(s.devices)) {
-		all = append(all, s.entry(id))
-	}
-	return all
-}
-
 // IDs returns the id of every entry, sorted.
 func (s *State) IDs() []string { return slices.Sorted(maps.Keys(s.devices)) }
 

@@ -120,7 +120,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			if c.problem != "" && (len(problems) == 0 || !strings.Contains(problems[0].Message, c.problem)) {
 				t.Errorf("problems %+v, want %q", problems[:min(len(problems), 3)], c.problem)
 			}
-			for _, d := range s.Devices() {
+			for _, d := range everyDevice(s) {
 				if n := len(topics.Encode(d)); n > 64<<10 {
 					t.Errorf("the entry of %s has %d bytes", d.ID, n)
 				}
