@@ -56,23 +56,17 @@ func (s *State) hass(topic string, payload []byte, device bool) (*announcement, 
 	named, migrates := false, false
 	var root entity
 	var parts []entity
-	err := read(payload, func(r *reader) error {
-		is, err := r.object(func(key string) (err error) {
-			switch key = long(key); {
-			case key == "device":
-				named, err = hassDevice(r, a.facts)
-			case key == "migrate_discovery":
-				migrates = true
-				err = r.skip()
-			case device && key == "components":
-				parts, err = hassComponents(r)
-			default:
-				err = root.member(r, key)
-			}
-			return err
-		})
-		if err == nil && !is {
-			err = errors.New("it is no object")
+	err := readObject(payload, func(r *reader, key string) (err error) {
+		switch key = long(key); {
+		case key == "device":
+			named, err = hassDevice(r, a.facts)
+		case key == "migrate_discovery":
+			migrates = true
+			err = r.skip()
+		case device && key == "components":
+			parts, err = hassComponents(r)
+		default:
+			err = root.member(r, key)
 		}
 		return err
 	})
@@ -126,37 +120,36 @@ func hassDevice(r *reader, f *facts) (bool, error) {
 		case "identifiers":
 			return r.texts(f.identifier)
 		case "connections":
-			_, err := r.list(func(t json.Token) error {
-				var pair []string
-				if t != json.Delim('[') {
-					return r.skipFrom(t)
-				}
-				err := r.listFrom(func(t json.Token) error {
-					part, err := r.textFrom(t)
-					if len(pair) < 2 {
-						pair = append(pair, part)
-					}
-					return err
-				})
-				if err != nil || len(pair) < 2 {
-					return err
-				}
-				return f.connection(pair[0], pair[1])
-			})
-			return err
+			return hassConnections(r, f)
 		case "via_device":
 			via, err := r.text()
 			f.viaDevice(via)
 			return err
 		}
-		to := texts[key]
-		if to == nil {
-			return r.skip()
-		}
-		text, err := r.text()
-		*to = cut(text, maxText)
-		return err
+		return member(r, texts, key)
 	})
+}
+
+// hassConnections reads pairs of a kind and an address.
+func hassConnections(r *reader, f *facts) error {
+	_, err := r.list(func(t json.Token) error {
+		if t != json.Delim('[') {
+			return r.skipFrom(t)
+		}
+		var pair []string
+		err := r.listFrom(func(t json.Token) error {
+			part, err := r.textFrom(t)
+			if len(pair) < 2 {
+				pair = append(pair, part)
+			}
+			return err
+		})
+		if err != nil || len(pair) < 2 {
+			return err
+		}
+		return f.connection(pair[0], pair[1])
+	})
+	return err
 }
 
 // entity is what is read of one component: its topics as they are written, until

@@ -54,81 +54,79 @@ func (s *State) tasmota(topic, id, kind string, payload []byte) (*announcement, 
 	if kind == "sensors" {
 		return a, readTexts(payload, nil)
 	}
-	var mac, host, full, base, online, offline string
-	var prefixes []string
-	var friendly string
-	relays := 0
-	to := map[string]*string{
-		"mac": &mac, "hn": &host, "ft": &full, "t": &base, "onln": &online, "ofln": &offline,
-		"dn": &a.name, "md": &a.model, "sw": &a.version,
-	}
-	err := read(payload, func(r *reader) error {
-		is, err := r.object(func(key string) error {
-			switch key {
-			case "fn":
-				return r.texts(func(s string) error {
-					friendly = firstOf(friendly, cut(s, maxText))
-					return nil
-				})
-			case "tp":
-				return r.texts(func(s string) error {
-					if len(prefixes) < 3 {
-						prefixes = append(prefixes, cut(s, maxText))
-					}
-					return nil
-				})
-			case "rl":
-				return r.texts(func(s string) error {
-					if s != "0" && relays < maxTopics {
-						relays++
-					}
-					return nil
-				})
-			}
-			return member(r, to, key)
-		})
-		if err == nil && !is {
-			err = errors.New("it is no object")
-		}
-		return err
-	})
+	c, err := readTasmota(payload, a)
 	if err != nil {
 		return nil, err
 	}
-	if said, ok := keyOfMAC(mac); !ok || said != k {
-		return nil, fmt.Errorf("its mac is %q, its topic that of another device", cut(mac, maxText))
+	if said, ok := keyOfMAC(c.mac); !ok || said != k {
+		return nil, fmt.Errorf("its mac is %q, its topic that of another device", cut(c.mac, maxText))
 	}
-	if len(prefixes) < 3 || base == "" || full == "" {
+	if len(c.prefixes) < 3 || c.topic == "" || c.full == "" {
 		return nil, errors.New("it does not say where its topics are (t, ft, tp)")
 	}
-	a.name = firstOf(a.name, friendly, host)
+	a.name = firstOf(a.name, c.friendly, c.host)
 	a.manufacturer = "Tasmota"
 	at := func(prefix int, what string) string {
-		root := strings.NewReplacer("%prefix%", prefixes[prefix], "%topic%", base, "%hostname%", host, "%id%", strings.ToUpper(string(k[len(k)-6:]))).Replace(full)
+		root := strings.NewReplacer("%prefix%", c.prefixes[prefix], "%topic%", c.topic, "%hostname%", c.host, "%id%", strings.ToUpper(string(k[len(k)-6:]))).Replace(c.full)
 		return strings.TrimSuffix(root, "/") + "/" + what
 	}
 	a.topic(&a.state, at(1, "RESULT"))
 	a.topic(&a.state, at(2, "STATE"))
 	a.topic(&a.state, at(2, "SENSOR"))
-	for n := range relays {
-		if relays == 1 {
+	for n := range c.relays {
+		if c.relays == 1 {
 			a.topic(&a.command, at(0, "POWER"))
 		} else {
 			a.topic(&a.command, at(0, fmt.Sprintf("POWER%d", n+1)))
 		}
 	}
-	return a, s.watch(a, item{topic: at(2, "LWT"), online: firstOf(online, "Online"), offline: firstOf(offline, "Offline")})
+	return a, s.watch(a, item{topic: at(2, "LWT"), online: firstOf(c.online, "Online"), offline: firstOf(c.offline, "Offline")})
+}
+
+// tasmotaConfig is what a config of Tasmota says beside what the device is.
+type tasmotaConfig struct {
+	mac, host, friendly string
+	topic, full         string   // its own name in topics, and how these are made
+	prefixes            []string // of commands, states and telemetry
+	online, offline     string
+	relays              int
+}
+
+func readTasmota(payload []byte, a *announcement) (c tasmotaConfig, err error) {
+	to := map[string]*string{
+		"mac": &c.mac, "hn": &c.host, "ft": &c.full, "t": &c.topic, "onln": &c.online, "ofln": &c.offline,
+		"dn": &a.name, "md": &a.model, "sw": &a.version,
+	}
+	err = readObject(payload, func(r *reader, key string) error {
+		switch key {
+		case "fn":
+			return r.texts(func(s string) error {
+				c.friendly = firstOf(c.friendly, cut(s, maxText))
+				return nil
+			})
+		case "tp":
+			return r.texts(func(s string) error {
+				if len(c.prefixes) < 3 {
+					c.prefixes = append(c.prefixes, cut(s, maxText))
+				}
+				return nil
+			})
+		case "rl":
+			return r.texts(func(s string) error {
+				if s != "0" && c.relays < maxTopics {
+					c.relays++
+				}
+				return nil
+			})
+		}
+		return member(r, to, key)
+	})
+	return c, err
 }
 
 // readTexts reads an object's members that somebody asks for.
 func readTexts(payload []byte, to map[string]*string) error {
-	return read(payload, func(r *reader) error {
-		is, err := r.object(func(key string) error { return member(r, to, key) })
-		if err == nil && !is {
-			err = errors.New("it is no object")
-		}
-		return err
-	})
+	return readObject(payload, func(r *reader, key string) error { return member(r, to, key) })
 }
 
 // member reads a member into the place that there is for it, or skips it.

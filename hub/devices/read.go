@@ -40,6 +40,17 @@ func read(payload []byte, take func(*reader) error) error {
 	return nil
 }
 
+// readObject is read for a payload that has to be an object.
+func readObject(payload []byte, member func(r *reader, key string) error) error {
+	return read(payload, func(r *reader) error {
+		is, err := r.object(func(key string) error { return member(r, key) })
+		if err == nil && !is {
+			err = errors.New("it is no object")
+		}
+		return err
+	})
+}
+
 func (r *reader) next() (json.Token, error) {
 	t, err := r.d.Token()
 	if err != nil {

@@ -9,54 +9,30 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// zigbeeDevice is one device that Zigbee2MQTT lists.
+type zigbeeDevice struct {
+	*announcement
+	address string
+	stick   bool // it is the one that the others speak through
+	off     bool // switched off by the user
+}
+
 // zigbeeList reads bridge/devices of Zigbee2MQTT, which tells of all its
 // devices at once. Each is handed to take.
 func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announcement)) error {
-	type row struct {
-		a    *announcement
-		self bool // the stick
-		off  bool // switched off by the user
-	}
-	var rows []row
+	var rows []zigbeeDevice
 	stick := ""
 	err := read(payload, func(r *reader) error {
 		is, err := r.list(func(t json.Token) error {
 			if len(rows) >= maxListed {
 				return fmt.Errorf("it lists more than %d devices", maxListed)
 			}
-			a := newAnnouncement(topic, topics.ByZigbee2MQTT)
-			var address, typ, disabled, model string
-			to := map[string]*string{
-				"ieee_address": &address, "type": &typ, "friendly_name": &a.name, "software_build_id": &a.version,
-				"manufacturer": &a.manufacturer, "model_id": &a.model, "disabled": &disabled,
+			row, err := zigbeeRow(r, t, topic)
+			if row.stick {
+				stick = row.address
 			}
-			var vendor, description string
-			definition := map[string]*string{"vendor": &vendor, "description": &description, "model": &model}
-			is, err := r.objectFrom(t, func(key string) error {
-				if key == "definition" {
-					_, err := r.object(func(key string) error { return member(r, definition, key) })
-					return err
-				}
-				return member(r, to, key)
-			})
-			if err != nil {
-				return err
-			}
-			k, ok := keyOfIEEE(address)
-			if !is || !ok {
-				return errors.New("it lists something without an ieee_address")
-			}
-			a.source = topic + " " + string(k)
-			a.key(k)
-			a.identifiers = []string{string(k[1:])}
-			if vendor != "" || description != "" {
-				a.manufacturer, a.model, a.modelID = vendor, firstOf(description, model), model
-			}
-			if typ == "Coordinator" {
-				stick = string(k[1:])
-			}
-			rows = append(rows, row{a, typ == "Coordinator", disabled == "true"})
-			return nil
+			rows = append(rows, row)
+			return err
 		})
 		if err == nil && !is {
 			err = errors.New("it is no list")
@@ -66,37 +42,75 @@ func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announ
 	if err != nil {
 		return err
 	}
-	bridge := base + "/bridge/state"
 	for _, row := range rows {
-		a := row.a
-		i := item{topic: bridge, read: readEither, field: "state", online: topics.Online, offline: topics.Offline}
-		if row.self {
-			if err := s.watch(a, i); err != nil {
-				return err
-			}
-			a.name = "Zigbee2MQTT Bridge"
-			take(a)
-			continue
-		}
-		a.rule.mode = modeAll
-		if row.off { // nobody talks to it, so nobody knows
-			i.read, i.field = readConstant, topics.Offline
-		}
-		if err := s.watch(a, i); err != nil {
+		if err := s.watchZigbee(row, base); err != nil {
 			return err
 		}
-		own := i
-		own.topic, own.optional = base+"/"+a.name+"/availability", true
-		if a.name != "" && !strings.HasSuffix(a.name, "…") {
-			if err := s.watch(a, own); err != nil {
-				return err
-			}
-			a.topic(&a.state, base+"/"+a.name)
-			a.topic(&a.command, base+"/"+a.name+"/set")
+		if !row.stick {
+			row.viaDevice(stick)
 		}
-		a.viaDevice(stick)
-		take(a)
+		take(row.announcement)
 	}
+	return nil
+}
+
+// zigbeeRow reads one element of the list, which began with t.
+func zigbeeRow(r *reader, t json.Token, topic string) (zigbeeDevice, error) {
+	a := newAnnouncement(topic, topics.ByZigbee2MQTT)
+	var address, typ, disabled, model, vendor, description string
+	to := map[string]*string{
+		"ieee_address": &address, "type": &typ, "friendly_name": &a.name, "software_build_id": &a.version,
+		"manufacturer": &a.manufacturer, "model_id": &a.model, "disabled": &disabled,
+	}
+	definition := map[string]*string{"vendor": &vendor, "description": &description, "model": &model}
+	is, err := r.objectFrom(t, func(key string) error {
+		if key == "definition" {
+			_, err := r.object(func(key string) error { return member(r, definition, key) })
+			return err
+		}
+		return member(r, to, key)
+	})
+	if err != nil {
+		return zigbeeDevice{}, err
+	}
+	k, ok := keyOfIEEE(address)
+	if !is || !ok {
+		return zigbeeDevice{}, errors.New("it lists something without an ieee_address")
+	}
+	address = string(k[1:])
+	a.source = topic + " " + string(k)
+	a.key(k)
+	a.identifiers = []string{address}
+	if vendor != "" || description != "" {
+		a.manufacturer, a.model, a.modelID = vendor, firstOf(description, model), model
+	}
+	return zigbeeDevice{a, address, typ == "Coordinator", disabled == "true"}, nil
+}
+
+// watchZigbee says which topics tell whether a device is there: that of the
+// bridge, and its own where it has one.
+func (s *State) watchZigbee(z zigbeeDevice, base string) error {
+	a, i := z.announcement, item{topic: base + "/bridge/state", read: readEither, field: "state", online: topics.Online, offline: topics.Offline}
+	if z.stick {
+		a.name = "Zigbee2MQTT Bridge"
+		return s.watch(a, i)
+	}
+	a.rule.mode = modeAll
+	if z.off { // nobody talks to it, so nobody knows
+		i.read, i.field = readConstant, topics.Offline
+	}
+	if err := s.watch(a, i); err != nil {
+		return err
+	}
+	if a.name == "" || strings.HasSuffix(a.name, "…") {
+		return nil
+	}
+	i.topic, i.optional = base+"/"+a.name+"/availability", true
+	if err := s.watch(a, i); err != nil {
+		return err
+	}
+	a.topic(&a.state, base+"/"+a.name)
+	a.topic(&a.command, base+"/"+a.name+"/set")
 	return nil
 }
 
