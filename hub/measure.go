@@ -39,87 +39,107 @@ func (h *Hub) figures(ctx context.Context) (figures, error) {
 // and states: as many as the home has.
 func (h *Hub) tellFigures() figures {
 	s := h.hubStatus()
-	domains := metrics.Family{Name: "dominion_domain_up", Type: metrics.Gauge, Help: "1 while a domain is online."}
+	info := metrics.Family{Name: "dominion_info", Type: metrics.Gauge, Help: "Which hub this is."}
+	info.Add(1, "version", s.Version, "name", s.Name)
+	return figures{s, slices.Concat(
+		[]metrics.Family{
+			info,
+			metrics.One("dominion_hub_ready", metrics.Gauge, "1 once the hub plans.", oneIf(s.Ready)),
+			metrics.One("dominion_hub_epoch", metrics.Gauge, "Of the hub's run.", float64(s.Epoch)),
+			metrics.One("dominion_hub_start_time_seconds", metrics.Gauge, "When the hub was started, since the epoch of Unix.", float64(h.started.UnixMilli())/1000),
+			metrics.One("dominion_hub_problems", metrics.Gauge, "What needs a human, as dominionctl status lists it.", float64(len(h.problems()))),
+		},
+		h.figuresOfDomains(), h.figuresOfServices(), h.figuresOfInstances(),
+	)}
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// figuresOfDomains are what the machines say of themselves. What one that is
+// not online said last says nothing of now.
+func (h *Hub) figuresOfDomains() []metrics.Family {
+	up := metrics.Family{Name: "dominion_domain_up", Type: metrics.Gauge, Help: "1 while a domain is online."}
 	load := metrics.Family{Name: "dominion_domain_load1", Type: metrics.Gauge, Help: "Load average of one minute."}
 	used := metrics.Family{Name: "dominion_domain_memory_used_bytes", Type: metrics.Gauge, Help: "Memory that programs use."}
 	total := metrics.Family{Name: "dominion_domain_memory_bytes", Type: metrics.Gauge, Help: "Memory there is."}
 	disk := metrics.Family{Name: "dominion_domain_disk_free_bytes", Type: metrics.Gauge, Help: "Free for the agent's data_dir."}
 	warm := metrics.Family{Name: "dominion_domain_temperature_celsius", Type: metrics.Gauge, Help: "Of the processor."}
-	cpu := metrics.Family{Name: "dominion_instance_cpu_cores", Type: metrics.Gauge, Help: "Cores that an instance uses."}
-	memory := metrics.Family{Name: "dominion_instance_memory_bytes", Type: metrics.Gauge, Help: "Resident memory of an instance."}
-	restarts := metrics.Family{Name: "dominion_instance_restarts_total", Type: metrics.Counter, Help: "Restarts of an instance, as its agent counts them."}
 	for _, d := range h.sortedDomains() {
-		of := []string{"domain", d.name}
-		up := 0.0
-		if d.state == topics.DomainIsOnline {
-			up = 1
-		}
-		domains.Samples = append(domains.Samples, metrics.Sample{Labels: of, Value: up})
-		if up == 0 {
-			continue // what it said last says nothing of now
-		}
-		if d.status != nil {
-			for _, i := range d.status.Services {
-				if h.views[i.Service].Service != "" {
-					restarts.Samples = append(restarts.Samples, metrics.Sample{Labels: append(slices.Clip(of), "service", i.Service), Value: float64(i.Restarts)})
-				}
-			}
-		}
+		up.Add(oneIf(d.state == topics.DomainIsOnline), "domain", d.name)
 		m := d.said
-		if m == nil {
+		if d.state != topics.DomainIsOnline || m == nil {
 			continue
 		}
-		load.Samples = append(load.Samples, metrics.Sample{Labels: of, Value: m.Load1})
-		used.Samples = append(used.Samples, metrics.Sample{Labels: of, Value: float64(m.MemoryUsed)})
-		total.Samples = append(total.Samples, metrics.Sample{Labels: of, Value: float64(m.MemoryTotal)})
-		disk.Samples = append(disk.Samples, metrics.Sample{Labels: of, Value: float64(m.DiskFree)})
+		load.Add(m.Load1, "domain", d.name)
+		used.Add(float64(m.MemoryUsed), "domain", d.name)
+		total.Add(float64(m.MemoryTotal), "domain", d.name)
+		disk.Add(float64(m.DiskFree), "domain", d.name)
 		if m.Temperature != nil {
-			warm.Samples = append(warm.Samples, metrics.Sample{Labels: of, Value: *m.Temperature})
-		}
-		for service, u := range m.Services {
-			if h.views[service].Service == "" {
-				continue // nobody here defined it: a name that anybody made up is no label
-			}
-			both := append(slices.Clip(of), "service", service)
-			cpu.Samples = append(cpu.Samples, metrics.Sample{Labels: both, Value: u.CPU})
-			memory.Samples = append(memory.Samples, metrics.Sample{Labels: both, Value: float64(u.Memory)})
+			warm.Add(*m.Temperature, "domain", d.name)
 		}
 	}
+	return []metrics.Family{up, load, used, total, disk, warm}
+}
+
+func (h *Hub) figuresOfServices() []metrics.Family {
 	wanted := metrics.Family{Name: "dominion_service_wanted", Type: metrics.Gauge, Help: "Instances that should run."}
 	running := metrics.Family{Name: "dominion_service_running", Type: metrics.Gauge, Help: "Instances that run."}
 	healthy := metrics.Family{Name: "dominion_service_healthy", Type: metrics.Gauge, Help: "Instances that run and are healthy."}
 	for _, v := range h.viewAll() {
-		of := []string{"service", v.Service}
-		wanted.Samples = append(wanted.Samples, metrics.Sample{Labels: of, Value: float64(v.Wanted)})
-		running.Samples = append(running.Samples, metrics.Sample{Labels: of, Value: float64(v.Running)})
-		healthy.Samples = append(healthy.Samples, metrics.Sample{Labels: of, Value: float64(v.Healthy)})
+		wanted.Add(float64(v.Wanted), "service", v.Service)
+		running.Add(float64(v.Running), "service", v.Service)
+		healthy.Add(float64(v.Healthy), "service", v.Service)
 	}
-	ready := 0.0
-	if s.Ready {
-		ready = 1
+	return []metrics.Family{wanted, running, healthy}
+}
+
+// figuresOfInstances are of the services that are defined here: a name that
+// anybody made up is no label.
+func (h *Hub) figuresOfInstances() []metrics.Family {
+	cpu := metrics.Family{Name: "dominion_instance_cpu_cores", Type: metrics.Gauge, Help: "Cores that an instance uses."}
+	memory := metrics.Family{Name: "dominion_instance_memory_bytes", Type: metrics.Gauge, Help: "Resident memory of an instance."}
+	restarts := metrics.Family{Name: "dominion_instance_restarts_total", Type: metrics.Counter, Help: "Restarts of an instance, as its agent counts them."}
+	for _, d := range h.sortedDomains() {
+		if d.state != topics.DomainIsOnline {
+			continue
+		}
+		if d.status != nil {
+			for _, i := range d.status.Services {
+				if h.views[i.Service].Service != "" {
+					restarts.Add(float64(i.Restarts), "domain", d.name, "service", i.Service)
+				}
+			}
+		}
+		if d.said != nil {
+			for service, u := range d.said.Services {
+				if h.views[service].Service != "" {
+					cpu.Add(u.CPU, "domain", d.name, "service", service)
+					memory.Add(float64(u.Memory), "domain", d.name, "service", service)
+				}
+			}
+		}
 	}
-	return figures{s, []metrics.Family{
-		{Name: "dominion_info", Type: metrics.Gauge, Help: "Which hub this is.", Samples: []metrics.Sample{{Labels: []string{"version", s.Version, "name", s.Name}, Value: 1}}},
-		metrics.One("dominion_hub_ready", metrics.Gauge, "1 once the hub plans.", ready),
-		metrics.One("dominion_hub_epoch", metrics.Gauge, "Of the hub's run.", float64(s.Epoch)),
-		metrics.One("dominion_hub_start_time_seconds", metrics.Gauge, "When the hub was started, since the epoch of Unix.", float64(h.started.UnixMilli())/1000),
-		metrics.One("dominion_hub_problems", metrics.Gauge, "What needs a human, as dominionctl status lists it.", float64(len(h.problems()))),
-		domains, load, used, total, disk, warm, wanted, running, healthy, cpu, memory, restarts,
-	}}
+	return []metrics.Family{cpu, memory, restarts}
 }
 
 // ofBroker are the figures of the embedded broker.
 func ofBroker(b *broker.Broker) []metrics.Family {
 	s := b.Stats()
 	way := func(name, help string, in, out uint64) metrics.Family {
-		return metrics.Family{Name: name, Type: metrics.Counter, Help: help, Samples: []metrics.Sample{
-			{Labels: []string{"direction", "in"}, Value: float64(in)}, {Labels: []string{"direction", "out"}, Value: float64(out)},
-		}}
+		f := metrics.Family{Name: name, Type: metrics.Counter, Help: help}
+		f.Add(float64(in), "direction", "in")
+		f.Add(float64(out), "direction", "out")
+		return f
 	}
 	ended := metrics.Family{Name: "dominion_broker_connections_ended_total", Type: metrics.Counter, Help: "Connections that the broker ended for a fault of the client, by reason code of MQTT 5."}
 	for code := range 256 {
 		if n := s.Ended[byte(code)]; n > 0 {
-			ended.Samples = append(ended.Samples, metrics.Sample{Labels: []string{"code", fmt.Sprintf("0x%02X", code)}, Value: float64(n)})
+			ended.Add(float64(n), "code", fmt.Sprintf("0x%02X", code))
 		}
 	}
 	all := []metrics.Family{

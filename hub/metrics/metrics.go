@@ -35,6 +35,11 @@ func One(name, kind, help string, value float64) Family {
 	return Family{name, kind, help, []Sample{{Value: value}}}
 }
 
+// Add adds a sample; labels are names and values in turns.
+func (f *Family) Add(value float64, labels ...string) {
+	f.Samples = append(f.Samples, Sample{labels, value})
+}
+
 // Write writes families; one without samples is left out.
 func Write(w io.Writer, all []Family) error {
 	b := bufio.NewWriter(w)
