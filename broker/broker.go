@@ -47,13 +47,17 @@ type Config struct {
 	Sync time.Duration
 	// Exclude are filters of topics that are never written, besides heartbeats,
 	// metrics and $SYS.
-	Exclude []string
-	Limits  Limits // a zero is the engine's default
-	Version string // of the program, for $SYS
+	Exclude    []string
+	Limits     Limits     // a zero is the engine's default
+	UserLimits UserLimits // a zero is no limit
+	Version    string     // of the program, for $SYS
 }
 
 // Limits bound what a client can take.
 type Limits = engine.Limits
+
+// UserLimits bound what all clients of a user can take together.
+type UserLimits = engine.UserLimits
 
 // Broker is a running broker. Make it with New.
 type Broker struct {
@@ -110,7 +114,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	}
 	b.access.Store(accounts)
 	o := engine.Options{
-		Log: log, Limits: cfg.Limits,
+		Log: log, Limits: cfg.Limits, UserLimits: cfg.UserLimits,
 		Authenticate: b.authenticate, Allow: b.allow, Ended: b.ended, Noticed: b.noticed,
 		Subscribed: func() {
 			select {
@@ -200,6 +204,9 @@ func (b *Broker) Reload(users []User, allowAnonymous bool, rules []access.Rule) 
 	b.engine.AccessChanged()
 	return nil
 }
+
+// SetUserLimits puts others in place of those of the configuration.
+func (b *Broker) SetUserLimits(l UserLimits) { b.engine.SetUserLimits(l) }
 
 // Stop takes no more connections, lets clients have what is queued for them,
 // closes the connections and writes what is to be kept. ctx bounds it. A second

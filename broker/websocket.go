@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -34,6 +35,7 @@ func (b *Broker) serveWebSocket(l *listener) {
 		WriteTimeout:   b.connectTimeout(),
 		IdleTimeout:    b.connectTimeout(),
 		MaxHeaderBytes: headerSize,
+		ConnState:      b.lobbied(),
 		ErrorLog:       slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := upgrader.Upgrade(w, r, nil) // answers the request where it fails
@@ -52,6 +54,30 @@ func (b *Broker) serveWebSocket(l *listener) {
 		b.log.Error("the WebSocket listener ended", "error", err)
 	}
 	_ = server.Close()
+}
+
+// lobbied has a connection wait in the engine's lobby until it is a WebSocket,
+// which waits there by itself, or over.
+func (b *Broker) lobbied() func(net.Conn, http.ConnState) {
+	var mu sync.Mutex
+	leaves := make(map[net.Conn]func())
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			leave := b.engine.Lobby().Enter(hostOf(c.RemoteAddr().String()), func() { _ = c.Close() })
+			mu.Lock()
+			leaves[c] = leave
+			mu.Unlock()
+		case http.StateHijacked, http.StateClosed:
+			mu.Lock()
+			leave := leaves[c]
+			delete(leaves, c)
+			mu.Unlock()
+			if leave != nil {
+				leave()
+			}
+		}
+	}
 }
 
 // sameHost tells whether a request comes from a page of the host it goes to, or

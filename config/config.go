@@ -70,6 +70,7 @@ type Broker struct {
 	Bridges              []Bridge
 	Persistence          Persistence
 	Limits               Limits
+	UserLimits           UserLimits
 }
 
 // Persistence is [broker.persistence].
@@ -82,6 +83,7 @@ type Persistence struct {
 // Where 0 is allowed it means that there is no such limit.
 type Limits struct {
 	MaxConnections        int
+	MaxConnecting         int
 	ConnectionsPerAddress int
 	ConnectionsPerSecond  int
 	ConnectTimeout        time.Duration
@@ -100,6 +102,13 @@ type Limits struct {
 	MaxRetainedBytes      int
 	MaxSessionExpiry      time.Duration
 	TopicAliasMaximum     uint16
+}
+
+// UserLimits are the keys …_per_user of [broker.limits], for all clients of one
+// user together; 0 is no such limit.
+type UserLimits struct {
+	Clients     int
+	QueuedBytes int
 }
 
 // User is one [[broker.users]]. At most one of PasswordFile and PasswordHash
@@ -182,6 +191,7 @@ const DefaultSync = 100 * time.Millisecond
 func DefaultLimits() Limits {
 	return Limits{
 		MaxConnections:    10_000,
+		MaxConnecting:     1000,
 		ConnectTimeout:    10 * time.Second,
 		WriteTimeout:      10 * time.Second,
 		MaxPacket:         2 << 20,
@@ -196,6 +206,12 @@ func DefaultLimits() Limits {
 		MaxSessionExpiry:  30 * 24 * time.Hour,
 		TopicAliasMaximum: 64,
 	}
+}
+
+// DefaultUserLimits are far beyond what a home's devices need that share one
+// user, and what one of them can do harm with.
+func DefaultUserLimits() UserLimits {
+	return UserLimits{Clients: 1000, QueuedBytes: 128 << 20}
 }
 
 // LoadDominion reads dominion.toml and applies environ, which has the form of

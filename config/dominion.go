@@ -44,6 +44,7 @@ func defaults() Dominion {
 			Listen:      DefaultListen,
 			Persistence: Persistence{Sync: DefaultSync},
 			Limits:      DefaultLimits(),
+			UserLimits:  DefaultUserLimits(),
 		},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: DefaultDiscoveryPrefix},
@@ -97,7 +98,7 @@ func (t *table) broker(b *Broker) {
 	t.users(&b.Users)
 	t.rules(&b.Rules)
 	t.sub("persistence").persistence(&b.Persistence)
-	t.sub("limits").limits(&b.Limits)
+	t.sub("limits").limits(&b.Limits, &b.UserLimits)
 	t.bridges(b)
 }
 

@@ -66,13 +66,14 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			},
 			Persistence: Persistence{Sync: 250 * time.Millisecond, Exclude: []string{"sensors/+/raw", "camera/#"}},
 			Limits: Limits{
-				MaxConnections: 500, ConnectionsPerAddress: 50, ConnectionsPerSecond: 20,
+				MaxConnections: 500, MaxConnecting: 60, ConnectionsPerAddress: 50, ConnectionsPerSecond: 20,
 				ConnectTimeout: 5 * time.Second, WriteTimeout: 6 * time.Second,
 				MaxPacket: 1 << 20, MaxKeepAlive: 5 * time.Minute, MaxInflight: 100,
 				MaxQueuedMessages: 1000, MaxQueuedBytes: 4 << 20, MaxSubscriptions: 200,
 				MaxTopicLevels: 20, MaxTopicLength: 1024, MessagesPerSecond: 300, BytesPerSecond: 100_000,
 				MaxRetained: 20_000, MaxRetainedBytes: 8 << 20, MaxSessionExpiry: 24 * time.Hour, TopicAliasMaximum: 10,
 			},
+			UserLimits: UserLimits{Clients: 40, QueuedBytes: 5 << 20},
 		},
 		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
 		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},
@@ -119,7 +120,7 @@ func TestExternalBrokerArrives(t *testing.T) {
 	equal(t, got.Broker, Broker{
 		Listen: DefaultListen, External: "mqtts://hub@mosquitto.lan:8883",
 		PasswordFile: "/etc/password", CAFile: "/etc/ca.pem",
-		Persistence: Persistence{Sync: DefaultSync}, Limits: DefaultLimits(),
+		Persistence: Persistence{Sync: DefaultSync}, Limits: DefaultLimits(), UserLimits: DefaultUserLimits(),
 	})
 }
 
@@ -229,7 +230,7 @@ func TestDefaults(t *testing.T) {
 	equal(t, got, Dominion{
 		Name: "home", DataDir: "/var/lib/dominion", TopicPrefix: "dominion",
 		Broker: Broker{
-			Listen: "127.0.0.1:1883", Persistence: Persistence{Sync: 100 * time.Millisecond}, Limits: DefaultLimits(),
+			Listen: "127.0.0.1:1883", Persistence: Persistence{Sync: 100 * time.Millisecond}, Limits: DefaultLimits(), UserLimits: DefaultUserLimits(),
 		},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: "homeassistant"},

@@ -40,7 +40,7 @@ func (t *table) sync(to *time.Duration) {
 
 // limits reads one key for each limit. The least that each may be leaves room
 // for what a dominion says itself.
-func (t *table) limits(l *Limits) {
+func (t *table) limits(l *Limits, u *UserLimits) {
 	defer t.close()
 	const optional = 0 // or as much as one likes: no such limit
 	for _, k := range []struct {
@@ -50,6 +50,7 @@ func (t *table) limits(l *Limits) {
 		most  int // 0: as many as there are numbers
 	}{
 		{"max_connections", &l.MaxConnections, 1, 0},
+		{"max_connecting", &l.MaxConnecting, 16, 0},
 		{"connections_per_address", &l.ConnectionsPerAddress, optional, 0},
 		{"connections_per_second", &l.ConnectionsPerSecond, optional, 0},
 		{"max_packet", &l.MaxPacket, 64 << 10, 256 << 20},
@@ -63,6 +64,8 @@ func (t *table) limits(l *Limits) {
 		{"bytes_per_second", &l.BytesPerSecond, optional, 0},
 		{"max_retained", &l.MaxRetained, 1000, 0},
 		{"max_retained_bytes", &l.MaxRetainedBytes, 64 << 10, 0},
+		{"clients_per_user", &u.Clients, optional, 0},
+		{"queued_bytes_per_user", &u.QueuedBytes, optional, 0},
 	} {
 		t.within(k.key, k.to, k.least, k.most)
 	}
@@ -91,7 +94,7 @@ func (t *table) limits(l *Limits) {
 	if t.within("topic_alias_maximum", &aliases, 1, 65_535) {
 		l.TopicAliasMaximum = uint16(aliases)
 	}
-	t.holdAPacket(l)
+	t.holdAPacket(l, u)
 }
 
 // within reads a number that must not be below least nor, unless that is 0,
@@ -117,13 +120,13 @@ func (t *table) within(key string, to *int, least, most int) bool {
 }
 
 // holdAPacket checks that what holds messages holds the largest one.
-func (t *table) holdAPacket(l *Limits) {
+func (t *table) holdAPacket(l *Limits, u *UserLimits) {
 	for _, k := range []struct {
 		key string
 		n   int
-	}{{"max_queued_bytes", l.MaxQueuedBytes}, {"max_retained_bytes", l.MaxRetainedBytes}} {
+	}{{"max_queued_bytes", l.MaxQueuedBytes}, {"max_retained_bytes", l.MaxRetainedBytes}, {"queued_bytes_per_user", u.QueuedBytes}} {
 		switch {
-		case k.n >= l.MaxPacket || !t.fine(k.key) || !t.fine("max_packet"):
+		case k.n == 0 || k.n >= l.MaxPacket || !t.fine(k.key) || !t.fine("max_packet"):
 		case t.set(k.key):
 			t.fault(k.key, "raise it, or lower max_packet", "%d must not be less than max_packet, which is %d", k.n, l.MaxPacket)
 		default: // then max_packet is what was changed

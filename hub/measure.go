@@ -157,6 +157,11 @@ func ofBroker(b *broker.Broker) []metrics.Family {
 		metrics.One("dominion_broker_wills_total", metrics.Counter, "Wills that were published.", float64(s.Wills)),
 		metrics.One("dominion_broker_connects_total", metrics.Counter, "Connections that were let in.", float64(s.Connects)),
 		metrics.One("dominion_broker_connections_refused_total", metrics.Counter, "Connections beyond broker.limits.", float64(s.TurnedAway)),
+		{Name: "dominion_broker_user_limit_total", Type: metrics.Counter, Help: "What the limits of users did: clients refused, sessions ended for newer ones, messages dropped.", Samples: []metrics.Sample{
+			{Labels: []string{"what", "refused"}, Value: float64(s.UserRefused)},
+			{Labels: []string{"what", "ended"}, Value: float64(s.UserEnded)},
+			{Labels: []string{"what", "dropped"}, Value: float64(s.UserDropped)},
+		}},
 		way("dominion_broker_packets_total", "MQTT packets.", s.In.Packets, s.Out.Packets),
 		way("dominion_broker_bytes_total", "Bytes of MQTT.", s.In.Bytes, s.Out.Bytes),
 		way("dominion_broker_publishes_total", "PUBLISH packets.", s.In.Publishes, s.Out.Publishes),

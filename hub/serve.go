@@ -61,7 +61,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules, OwnIDs: bridgeIDs(c.Bridges),
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
-		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits), Version: s.Version,
+		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits), UserLimits: broker.UserLimits(c.UserLimits), Version: s.Version,
 	}, s.Log)
 	if err != nil {
 		return err
@@ -105,7 +105,11 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	there := make(chan struct{})
 	close(there)
 	s.run(ctx, h, there, s.announcements(h.ID(), b.Listeners()), func(c config.Dominion) error {
-		return b.Reload(users(c.Broker.Users), c.Broker.AllowAnonymous, c.Broker.Rules)
+		if err := b.Reload(users(c.Broker.Users), c.Broker.AllowAnonymous, c.Broker.Rules); err != nil {
+			return err
+		}
+		b.SetUserLimits(broker.UserLimits(c.Broker.UserLimits))
+		return nil
 	})
 	return nil
 }

@@ -82,6 +82,7 @@ func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	was.DataDir = t.TempDir()
 	is := was
 	is.Broker.Limits.MaxConnections = 5
+	is.Broker.UserLimits.Clients = 5 // is taken over
 	is.Broker.Persistence.Exclude = []string{"camera/#"}
 	hangup, warned := make(chan os.Signal), make(chan string, 8)
 	s := hub.Service{

@@ -11,6 +11,11 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
+// maxConnect bounds a CONNECT. It comes of a stranger, who is not to be given
+// as much memory as who is known: identifier, user and password have a hundred
+// bytes, and a will some more.
+const maxConnect = 128 << 10
+
 // greet reads CONNECT, answers it and gives the connection its session. It
 // returns what was read beyond it.
 func (c *conn) greet() ([]byte, error) {
@@ -30,7 +35,7 @@ func (c *conn) greet() ([]byte, error) {
 		case short:
 			c.in.keep(b, 0)
 			continue
-		case end > c.e.limits.MaxPacket:
+		case end > min(c.e.limits.MaxPacket, maxConnect):
 			return nil, errors.New("CONNECT is too large")
 		}
 		if err := wire.CheckFirst(first, wire.V5); err != nil {
@@ -219,6 +224,11 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		return c.refuseConnect(wire.ServerUnavailable, errors.New("the server ends"))
 	}
 	old := e.sessions[client.ID]
+	elder, err := e.makeRoom(&client, old)
+	if err != nil {
+		e.mu.Unlock()
+		return c.refuseUser(err)
+	}
 	var due *will // of the connection or session that ends here
 	var ended *session
 	s := old
@@ -238,14 +248,17 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	}
 	s.mu.Lock()
 	before := s.client.Swap(&client)
+	s.bill(client.User)
 	s.expiry = expiry
 	s.will = w
 	s.left, s.severed = time.Time{}, false
 	s.remember()
 	s.mu.Unlock()
 	e.mu.Unlock()
-	if ended != nil {
-		ended.dismiss()
+	for _, one := range []*session{elder, ended} {
+		if one != nil {
+			one.dismiss()
+		}
 	}
 	if due != nil {
 		e.sendWill(due) // before anything that the new connection says

@@ -83,6 +83,8 @@ var (
 type Options struct {
 	Log    *slog.Logger
 	Limits Limits
+	// UserLimits are those at the start; SetUserLimits changes them.
+	UserLimits UserLimits
 	// Store is told of each change; State is what it held at the start. Nil:
 	// nothing survives.
 	Store Store
@@ -126,7 +128,11 @@ type Engine struct {
 	access        atomic.Uint32  // counts AccessChanged
 	full          atomic.Int64   // when the store refused for want of room, since began; 0: it did not
 
+	users      map[string]*usage // of the sessions; guarded by mu
+	userLimits atomic.Pointer[UserLimits]
+
 	admission admission
+	lobby     Lobby
 	sweeper   sweeper
 	trace     atomic.Pointer[func(Traced)]
 	inside    inside
@@ -146,6 +152,13 @@ func New(o Options) (*Engine, error) {
 		ask:      o,
 		began:    time.Now(),
 		sessions: make(map[string]*session),
+		users:    make(map[string]*usage),
+	}
+	e.userLimits.Store(&o.UserLimits)
+	e.lobby.most = e.limits.MaxConnecting
+	e.lobby.rejected = func(address string) {
+		e.stats.turnedAway.Add(1)
+		e.ended("", address, "it had not logged in, and more connections that have not than broker.limits.max_connecting are there")
 	}
 	e.retained.init()
 	e.routes.init()
@@ -166,6 +179,10 @@ func (e *Engine) Serve(raw net.Conn, listener string) {
 	c := newConn(e, raw, listener)
 	e.running.Go(c.run)
 }
+
+// Lobby is where a listener's connections wait until they are given to Serve,
+// if it has something to ask of them before.
+func (e *Engine) Lobby() *Lobby { return &e.lobby }
 
 // HasSession tells whether a client identifier has a session, connected or kept.
 func (e *Engine) HasSession(id string) bool {

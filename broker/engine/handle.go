@@ -28,7 +28,9 @@ func (c *conn) run() {
 	}
 	defer c.e.admission.leave(c)
 	c.timer = time.AfterFunc(c.e.limits.ConnectTimeout, c.hangUp)
+	leave := c.e.lobby.Enter(host(c.remote), c.hangUp)
 	rest, err := c.greet()
+	leave()
 	if err != nil {
 		c.timer.Stop()
 		c.e.log.Debug("connection refused", "remote", c.remote, "error", err)
@@ -335,7 +337,7 @@ func (c *conn) onAck(t *turn, kind byte, body []byte) error {
 
 // finished forgets a delivery that the client has. The caller holds the mutex.
 func (s *session) finished(t *turn, d delivery) {
-	s.bytes -= d.m.size()
+	s.weigh(-d.m.size())
 	if s.durable {
 		t.free(store.Dequeue{Client: s.id, Seq: d.seq})
 	}

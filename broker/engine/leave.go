@@ -193,6 +193,7 @@ func (s *session) remove() {
 	if s.e.sessions[s.id] == s {
 		delete(s.e.sessions, s.id)
 	}
+	s.unbill()
 	if s.known {
 		s.e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
 	}

@@ -5,6 +5,7 @@ import "time"
 // Limits bound what a client can take. A zero is the default in brackets.
 type Limits struct {
 	MaxConnections        int           // [10,000]
+	MaxConnecting         int           // of these, that have not logged in [1,000]
 	ConnectionsPerAddress int           // at a time, of one remote address [unlimited]
 	ConnectionsPerSecond  int           // taken; more are closed at once [unlimited]
 	ConnectTimeout        time.Duration // until CONNECT is here [10 s]
@@ -40,6 +41,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	or(&l.MaxConnections, 10_000)
+	or(&l.MaxConnecting, 1000)
 	orTime(&l.ConnectTimeout, 10*time.Second)
 	orTime(&l.WriteTimeout, 10*time.Second)
 	or(&l.MaxPacket, 2<<20)

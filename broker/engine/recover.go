@@ -98,5 +98,6 @@ func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Messa
 	e.sessions[s.id] = s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.bill(kept.User)
 	s.schedule(returnTime)
 }

@@ -35,24 +35,27 @@ func (r *retained) count() (messages, bytes int) {
 }
 
 // set keeps a message, or clears its topic where it has no payload
-// [MQTT-3.3.1-5, -6, -7]. It is false where there is no room for it.
+// [MQTT-3.3.1-5, -6, -7]. It is false where there is no room for it. For the
+// program's own there always is: what clients fill must not keep it from
+// giving orders.
 func (r *retained) set(m *message, l *Limits) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.byTopic[m.Topic]
+	own := m.Publisher == ""
 	switch {
 	case len(m.Payload) == 0:
 		if n != nil {
 			r.remove(n)
 		}
 	case n != nil:
-		if r.bytes+m.size()-n.m.size() > l.MaxRetainedBytes {
+		if !own && r.bytes+m.size()-n.m.size() > l.MaxRetainedBytes {
 			return false
 		}
 		r.bytes += m.size() - n.m.size()
 		n.m = m
 	default:
-		if len(r.byTopic) >= l.MaxRetained || r.bytes+m.size() > l.MaxRetainedBytes {
+		if !own && (len(r.byTopic) >= l.MaxRetained || r.bytes+m.size() > l.MaxRetainedBytes) {
 			return false
 		}
 		r.insert(m)

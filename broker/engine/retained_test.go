@@ -114,7 +114,7 @@ func TestRetainedLimits(t *testing.T) {
 	kept := newRetained("a", "b")
 	limits := Limits{MaxRetained: 2, MaxRetainedBytes: 1000}.withDefaults()
 	set := func(topic, payload string) bool {
-		return kept.set(&message{Message: store.Message{Topic: topic, Payload: []byte(payload)}}, &limits)
+		return kept.set(&message{Message: store.Message{Topic: topic, Payload: []byte(payload), Publisher: "c"}}, &limits)
 	}
 	if set("c", "x") || !set("a", "y") || set("a", strings.Repeat("x", 1000)) || !set("b", "") || !set("c", "x") {
 		t.Error("the limits do not hold")

@@ -27,7 +27,9 @@ type session struct {
 	expiry   uint32
 	subs     map[string]*subscription
 	flow     flow
-	bytes    int       // of the queue and the flights
+	bytes    int       // of the queue and the flights; weigh changes it
+	usage    *usage    // of the client's user; nil: it has none
+	billed   string    // that user
 	soonest  time.Time // when something in the queue expires; zero: nothing does
 	dropped  uint64
 	seq      uint64
@@ -70,13 +72,20 @@ func (s *session) push(t *turn, m *message, h *target, from string) bool {
 	if s.conn == nil && s.expiry == 0 {
 		return false
 	}
-	if s.full(m) {
+	crowded := s.crowded(m.size())
+	if crowded || s.full(m) {
 		for _, r := range s.lapse(time.Now()) {
 			t.free(r)
 		}
+		crowded = s.crowded(m.size())
 	}
-	if s.full(m) {
-		s.drop(m.Topic, "its queue is full")
+	if crowded || s.full(m) {
+		why := "its queue is full"
+		if crowded {
+			why = "what waits for all clients of its user is too much (broker.limits.queued_bytes_per_user)"
+			s.e.stats.crowded.Add(1)
+		}
+		s.drop(m.Topic, why)
 		if s.conn != nil {
 			s.conn.end(wire.QuotaExceeded, "it does not take its messages: its queue is full")
 		}
@@ -84,7 +93,7 @@ func (s *session) push(t *turn, m *message, h *target, from string) bool {
 	}
 	s.seq++
 	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable}
-	s.bytes += m.size()
+	s.weigh(m.size())
 	if s.durable {
 		t.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids, Shared: from})
 		t.marks = append(t.marks, mark{s, d.seq})
@@ -128,7 +137,7 @@ func (s *session) lapse(now time.Time) (gone []store.Record) {
 	s.flow.queue.filter(func(d *delivery) bool {
 		switch at := d.m.Expires; {
 		case d.m.expired(now):
-			s.bytes -= d.m.size()
+			s.weigh(-d.m.size())
 			if s.durable {
 				gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
 			}
@@ -159,7 +168,7 @@ func (s *session) settled(seq uint64, err error) {
 	}
 	if err != nil {
 		if d, ok := s.flow.forget(seq); ok {
-			s.bytes -= d.m.size()
+			s.weigh(-d.m.size())
 		}
 		s.wake()
 		return
@@ -186,7 +195,7 @@ func (s *session) advance() {
 	for d := s.flow.resend(); d != nil; d = s.flow.resend() {
 		if c.tooLarge(d.m, d.ids, d.qos) || !s.allowed(d) {
 			s.drop(d.m.Topic, "it may not be given it any more, or it is larger than the client takes")
-			s.bytes -= d.m.size()
+			s.weigh(-d.m.size())
 			gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
 			s.flow.forget(d.seq)
 			continue
@@ -202,7 +211,7 @@ func (s *session) advance() {
 				if !one.m.expired(now) {
 					s.drop(one.m.Topic, "it may not be given it any more, or it is larger than the client takes")
 				}
-				s.bytes -= one.m.size()
+				s.weigh(-one.m.size())
 				gone = append(gone, store.Dequeue{Client: s.id, Seq: one.seq})
 				continue
 			}
@@ -295,7 +304,7 @@ func (s *session) replay() {
 				continue
 			}
 			s.seq++
-			s.bytes += m.size()
+			s.weigh(m.size())
 			d := s.flow.take(delivery{m: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable})
 			if !s.durable {
 				c.deliver(d)

@@ -15,6 +15,9 @@ type counters struct {
 	retainedRefused atomic.Uint64
 	connects        atomic.Uint64
 	turnedAway      atomic.Uint64
+	clientsRefused  atomic.Uint64
+	sessionsEnded   atomic.Uint64
+	crowded         atomic.Uint64
 	most            atomic.Int64 // sessions; written under Engine.mu
 	expired         atomic.Uint64
 	wills           atomic.Uint64
@@ -69,6 +72,9 @@ type Stats struct {
 	RetainedRefused uint64          // messages that were not kept for want of room
 	Connects        uint64
 	TurnedAway      uint64 // connections beyond the limits
+	// What the limits of users did: clients that were refused, sessions that
+	// ended for newer ones, messages that were dropped.
+	UserRefused, UserEnded, UserDropped uint64
 }
 
 // Totals returns the counters alone: what was done since the start.
@@ -80,6 +86,9 @@ func (e *Engine) Totals() Stats {
 		RetainedRefused: e.stats.retainedRefused.Load(),
 		Connects:        e.stats.connects.Load(),
 		TurnedAway:      e.stats.turnedAway.Load(),
+		UserRefused:     e.stats.clientsRefused.Load(),
+		UserEnded:       e.stats.sessionsEnded.Load(),
+		UserDropped:     e.stats.crowded.Load(),
 		Most:            int(e.stats.most.Load()),
 		Expired:         e.stats.expired.Load(),
 		Wills:           e.stats.wills.Load(),

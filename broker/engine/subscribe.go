@@ -120,12 +120,24 @@ func (c *conn) maySubscribe(sub *subscription, nth int) byte {
 		return c.refusal(wire.QuotaExceeded)
 	case len(sub.filter) > l.MaxTopicLength || levels([]byte(filter)) > l.MaxTopicLevels:
 		return c.refusal(wire.TopicFilterInvalid)
-	case !known && len(c.s.subs) >= l.MaxSubscriptions:
+	case !known && (len(c.s.subs) >= l.MaxSubscriptions || c.s.filters()+len(sub.filter) > longestFilters):
 		return c.refusal(wire.QuotaExceeded)
 	case !c.e.allow(c.s.client.Load(), ActionSubscribe, sub.filter):
 		return c.refusal(wire.NotAuthorized)
 	}
 	return sub.qos
+}
+
+// longestFilters is how many bytes the filters of one client may have together:
+// each may be long, but not all of them.
+const longestFilters = 1 << 20
+
+// filters returns how many they have. The caller holds the mutex.
+func (s *session) filters() (bytes int) {
+	for filter := range s.subs {
+		bytes += len(filter)
+	}
+	return bytes
 }
 
 func (s *subscription) record(client string) store.Subscribe {
