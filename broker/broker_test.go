@@ -168,7 +168,7 @@ func TestStalledClient(t *testing.T) {
 		b.Publish(topics.Message{Topic: "a", Payload: make([]byte, 1<<18), QoS: 1})
 	}
 	b.Publish(topics.Message{Topic: "b", Payload: []byte("2"), QoS: 1})
-	if d := time.Since(before); d > time.Second {
+	if d := time.Since(before); d > 5*time.Second {
 		t.Errorf("Publish waited for %v", d)
 	}
 	var got []string // the order depends on how much the kernel takes
@@ -176,8 +176,8 @@ func TestStalledClient(t *testing.T) {
 		select {
 		case m := <-heard:
 			got = append(got, m)
-		case <-time.After(20 * time.Second):
-			t.Fatalf("the other client got %q in 20 s, want 2 and the will", got)
+		case <-time.After(2 * time.Minute):
+			t.Fatalf("the other client got %q in two minutes, want 2 and the will", got)
 		}
 	}
 	if slices.Sort(got); !slices.Equal(got, []string{"2", "closed"}) {
@@ -266,7 +266,7 @@ func TestStopWithSilentConnections(t *testing.T) {
 	}
 	began := time.Now()
 	stop(t, b)
-	if d := time.Since(began); d > 2*time.Second {
+	if d := time.Since(began); d > 8*time.Second { // they have 10 s to say CONNECT
 		t.Errorf("Stop took %v", d)
 	}
 }

@@ -44,7 +44,7 @@ func TestNoWayRoundAChangedAuthorityByATicket(t *testing.T) {
 			}
 			defer raw.Close()
 			c := tls.Client(raw, config)
-			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
 			if _, err := c.Write([]byte("\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03ada")); err != nil {
 				return false
 			}

@@ -225,7 +225,7 @@ func (f *fake) note(what string, payload []byte) {
 
 // saw waits until something was asked n times, and returns the last payload.
 func (f *fake) saw(what string, n int) (string, error) {
-	late := time.After(10 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		f.mu.Lock()
 		var payloads []string

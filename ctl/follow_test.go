@@ -73,7 +73,7 @@ func (f *following) expect(want ...string) {
 			if got != w {
 				f.t.Fatalf("printed %q, want %q", got, w)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			f.t.Fatalf("%q was not printed", w)
 		}
 	}

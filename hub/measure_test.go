@@ -60,7 +60,7 @@ func TestFiguresByHTTP(t *testing.T) {
 		t.Errorf("readyz of a hub that is not connected: %d %s", code, why)
 	}
 	h.Connected()
-	until := time.Now().Add(20 * time.Second)
+	until := time.Now().Add(2 * time.Minute)
 	for {
 		if _, why := get("/readyz"); strings.Contains(why, "does not listen") {
 			break

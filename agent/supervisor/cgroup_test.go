@@ -61,20 +61,22 @@ func TestADaemonWithoutItsEnvironmentEndsWithTheService(t *testing.T) {
 exec sleep 100`)
 			s := spec("r1")
 			s.StopTimeout = topics.Seconds(time.Second)
+			if name == "gentle" { // on a crowded machine it takes a while to say bye
+				s.StopTimeout = topics.Seconds(patienceTime)
+			}
 			h.apply(one("web", s))
 			daemon := h.pid("daemon")
 			if p, ok := readProcess(daemon); !ok || p.group == h.get("web").PID {
 				t.Fatalf("%+v is no daemon", p)
 			}
-			before := time.Now()
 			h.apply(nil)
 			h.untilState("web", topics.Stopped)
 			if alive(daemon) {
 				t.Error("its daemon lives on")
 				_ = syscall.Kill(daemon, syscall.SIGKILL)
 			}
-			if took := time.Since(before); name == "gentle" && (took > time.Second || h.read("bye") != "bye") {
-				t.Errorf("it was not told to end: stopped after %v", took)
+			if name == "gentle" && h.read("bye") != "bye" {
+				t.Error("it was not told to end")
 			}
 			h.until("its control group is gone", func() bool { return len(h.cgroups().unclaimed(nil)) == 0 })
 		})
@@ -168,7 +170,7 @@ func TestControlGroupsOverAnAgentsLife(t *testing.T) {
 	a.apply(one("web", spec("r1")))
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patienceTime):
 		t.Error("what nobody knows lives on")
 	}
 	patience(t, "the group of nobody is gone", func() bool { _, err := os.Stat(lost); return err != nil })

@@ -68,7 +68,7 @@ func TestACheckThatHangsIsKilledAndNeverOverlaps(t *testing.T) {
 	h.makefile("web", `exec sleep 100`)
 	h.write("services/web/service.toml", "[health]\ncommand = [\"sh\", \"-c\", \"echo $$ >> "+h.dir+"/checks; sleep 100 & wait\"]\ninterval = \"10ms\"\ntimeout = \"50ms\"\n")
 	s := spec("r1")
-	s.StartTimeout = topics.Seconds(700 * time.Millisecond)
+	s.StartTimeout = topics.Seconds(4 * time.Second) // for two checks, also on a crowded machine
 	s.Restart.Delay, s.Restart.MaxDelay = topics.Seconds(time.Hour), topics.Seconds(time.Hour)
 	h.apply(one("web", s))
 	worst := 0
@@ -85,7 +85,7 @@ func TestACheckThatHangsIsKilledAndNeverOverlaps(t *testing.T) {
 	if worst > 6 {
 		t.Errorf("%d processes at once", worst)
 	}
-	if i := h.get("web"); !strings.Contains(i.Message, "it was not ready within 700 ms") {
+	if i := h.get("web"); !strings.Contains(i.Message, "it was not ready within 4 s") {
 		t.Errorf("message %q", i.Message)
 	}
 }
@@ -105,7 +105,11 @@ func TestHTTPCheck(t *testing.T) {
 		"/broken": "GET /broken answered 418 I'm a teapot", "/none": "GET /none answered 404 Not Found",
 		"/hangs": "context deadline exceeded", "/%zz": `invalid URL escape "%zz"`,
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		timeout := patienceTime
+		if path == "/hangs" {
+			timeout = 200 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		err := h.s.checkHTTP(ctx, "", port, path)
 		cancel()
 		switch {

@@ -47,7 +47,7 @@ func TestFiftyCrashLoops(t *testing.T) {
 		}
 		return n
 	}
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(patienceTime)
 	for failed() < 50 {
 		select {
 		case <-h.events.Ready():

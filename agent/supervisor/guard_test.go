@@ -111,7 +111,7 @@ func TestGuardEndsAllOfIt(t *testing.T) {
 	h.note("lock")
 	began := time.Now()
 	h.s.Close() // nobody renews, and nobody else would end it
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patienceTime)
 	for len(h.processes()) > 0 && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -178,7 +178,7 @@ func TestGuardIsReplaced(t *testing.T) {
 		t.Fatalf("%+v", i)
 	}
 	h.s.Close()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patienceTime)
 	for len(h.processes()) > 0 && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -87,7 +87,7 @@ func TestCrashToRunningIsQuick(t *testing.T) {
 		if err := syscall.Kill(-h.get("web").PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		for timeout := time.After(20 * time.Second); h.get("web").Restarts == life; {
+		for timeout := time.After(patienceTime); h.get("web").Restarts == life; {
 			select {
 			case <-h.events.Ready():
 				events, _ := h.events.Take()
@@ -130,7 +130,7 @@ while :; do wait; sleep 0.1; done`)
 		t.Errorf("it is %s", got)
 	}
 	h.untilState("web", topics.Stopped)
-	if took := time.Since(before); took < 300*time.Millisecond || took > 3*time.Second {
+	if took := time.Since(before); took < 300*time.Millisecond || took > 20*time.Second {
 		t.Errorf("stopped after %v, want a bit more than 300 ms", took)
 	}
 	for _, pid := range pids {
@@ -335,7 +335,9 @@ func TestDiskThatRefusesLogsAndRecords(t *testing.T) {
 
 func TestALogIsAFileThatTheServiceHolds(t *testing.T) {
 	h := newHost(t)
-	h.makefile("web", `while :; do echo "a chatty service says this over and over again"; done`)
+	// not without a breath: between two looks a crowded machine may do other things for seconds
+	h.makefile("web", `while :; do for i in 1 2 3 4 5 6 7 8 9; do for j in 1 2 3 4 5 6 7 8 9; do
+echo "a chatty service says this over and over again"; done; done; sleep 0.001; done`)
 	h.apply(one("web", spec("r1")))
 	path := h.dir + "/logs/web/stdout.log"
 	cuts, worst, last := 0, int64(0), int64(0)

@@ -196,7 +196,7 @@ func (r *remote) apply(specs map[string]topics.Spec) {
 
 func (r *remote) until(what string, cond func(view) bool) {
 	r.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(patienceTime)
 	for !cond(r.last) {
 		select {
 		case v, ok := <-r.views:
@@ -274,7 +274,7 @@ func patience(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); <-look.C {
+	for deadline := time.Now().Add(patienceTime); !cond(); <-look.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}

@@ -21,14 +21,14 @@ echo "waiting for the stick"
 sleep 100`)
 	h.write("awake", "")
 	s := spec("r1")
-	s.Health = &topics.HealthCheck{Notify: true, Watchdog: topics.Seconds(1500 * time.Millisecond)}
+	s.Health = &topics.HealthCheck{Notify: true, Watchdog: topics.Seconds(3 * time.Second)}
 	h.apply(one("web", s))
 	first := h.untilState("web", topics.Running)
-	if got := h.read("env"); got != "1500000," {
+	if got := h.read("env"); got != "3000000," {
 		t.Errorf("WATCHDOG_USEC,WATCHDOG_PID are %q: make has another pid than what notifies", got)
 	}
 	began := time.Now()
-	h.until("it was petted for longer than it may be silent", func() bool { return time.Since(began) > 2*time.Second })
+	h.until("it was petted for longer than it may be silent", func() bool { return time.Since(began) > 4*time.Second })
 	if i := h.get("web"); i.PID != first.PID || i.Health != topics.Healthy {
 		t.Fatalf("it is %+v although it said WATCHDOG=1 all the time", i)
 	}
@@ -36,7 +36,7 @@ sleep 100`)
 		t.Fatal(err)
 	}
 	h.until("it lives again", func() bool { return h.read("lives") == "life\nlife" })
-	want := string(topics.ServiceUnhealthy) + " web: it did not say WATCHDOG=1 within 1.5 s\nwaiting for the stick"
+	want := string(topics.ServiceUnhealthy) + " web: it did not say WATCHDOG=1 within 3 s\nwaiting for the stick"
 	if !strings.Contains(strings.Join(h.reports, "\n"), want) {
 		t.Errorf("reports %v\nwant %q", h.reports, want)
 	}

@@ -27,7 +27,7 @@ func stored(t testing.TB) *target {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // after the engine's, which is registered later
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			t.Errorf("the store does not end: %v", err)
@@ -62,7 +62,7 @@ func start(t testing.TB, name string, s engine.Store, state store.State) *target
 		if t.Failed() {
 			t.Logf("the engine said: %s", tail(said.all()))
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := e.Close(ctx); err != nil {
 			t.Errorf("the engine does not end: %v", err)
@@ -90,7 +90,7 @@ func product(t testing.TB) *target {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := b.Stop(ctx); err != nil {
 			t.Errorf("the broker does not end: %v", err)

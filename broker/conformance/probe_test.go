@@ -12,7 +12,7 @@ import (
 
 // patience is how long a server may take for anything; what it must not send
 // is shown by a fence, never by waiting.
-const patience = 8 * time.Second
+const patience = 15 * time.Second
 
 // test shows normative statements of one version or of both: it runs once for
 // each that it names statements of, as "3.1.0-2 4.8.0-1".

@@ -85,7 +85,7 @@ allow_anonymous true
 	// It says nothing when it listens: a connection is the sign. A refused one
 	// returns at once, so let it have the processor in between.
 	for _, address := range []string{to.address, to.guarded, to.websocket} {
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			conn, err := net.Dial("tcp", address)
 			if err == nil {
 				_ = conn.Close()

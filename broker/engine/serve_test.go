@@ -40,7 +40,7 @@ func serve(t testing.TB, o engine.Options) (e *engine.Engine, addr string) {
 	t.Cleanup(func() {
 		_ = l.Close()
 		<-accepting
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := e.Close(ctx); err != nil {
 			t.Errorf("Close: %v", err)

@@ -196,7 +196,7 @@ func (h home) run(host, helper string) (*exec.Cmd, <-chan string) {
 func (h home) await(lines <-chan string, want string) {
 	h.t.Helper()
 	var seen []string
-	late := time.After(20 * time.Second)
+	late := time.After(2 * time.Minute)
 	for {
 		select {
 		case l, open := <-lines:
@@ -207,7 +207,7 @@ func (h home) await(lines <-chan string, want string) {
 				return
 			}
 		case <-late:
-			h.t.Fatalf("no %s in 20 s, but %q", want, seen)
+			h.t.Fatalf("no %s in two minutes, but %q", want, seen)
 		}
 	}
 }
