@@ -66,6 +66,10 @@ func (t *table) scale() *services.Scale {
 		t.decimal("target", &s.Target)
 	}
 	t.duration("cooldown", &s.Cooldown)
+	if topic := s.Topic(); topic != "" {
+		s.MaxAge = max(services.DefaultScaleMaxAge, 3*s.Cooldown)
+	}
+	t.duration("max_age", &s.MaxAge)
 	return &s
 }
 

@@ -32,7 +32,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 	web.Traits = []string{"compute"}
 	web.Port = 8080
 	web.Health = &services.Health{Notify: true, Watchdog: 30 * time.Second, Interval: 5 * time.Second, Timeout: time.Second, Failures: 3}
-	web.Scale = &services.Scale{Min: 2, Max: 5, Metric: "mqtt:web/queue", Field: "jobs.waiting", Target: 2.5, Cooldown: 90 * time.Second}
+	web.Scale = &services.Scale{Min: 2, Max: 5, Metric: "mqtt:web/queue", Field: "jobs.waiting", Target: 2.5, Cooldown: 90 * time.Second, MaxAge: 3 * time.Hour}
 	orchestrator := services.Default("lightorchestrator")
 	orchestrator.Dependencies = []services.Dependency{{Service: "web"}}
 	orchestrator.Exclusive = true

@@ -314,12 +314,17 @@ func drawProblemList(b *bufio.Writer, all []problem, s Style) {
 			}
 			b.WriteString(mark + s.paint(red, line) + "\n")
 		}
-		for _, line := range p.lines {
-			if s.Width > 0 {
-				line = shorten(line, max(10, s.Width-4))
-			}
-			b.WriteString("  " + s.paint(faint, "| ") + line + "\n")
+		drawLines(b, p.lines, s)
+	}
+}
+
+// drawLines draws what a service wrote last, below what is said of it.
+func drawLines(b *bufio.Writer, lines []string, s Style) {
+	for _, line := range lines {
+		if s.Width > 0 {
+			line = shorten(line, max(10, s.Width-4))
 		}
+		b.WriteString("  " + s.paint(faint, "| ") + line + "\n")
 	}
 }
 

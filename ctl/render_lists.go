@@ -108,12 +108,14 @@ func RenderPlan(w io.Writer, lines []topics.PlanLine, s Style) error {
 func RenderWhy(w io.Writer, why topics.Why, s Style) error {
 	return drawn(w, func(b *bufio.Writer) {
 		state := cleanWords(string(why.State))
-		for i, line := range wrap(cleanWords(why.Service)+" is "+state+": "+cleanWords(why.Reason), s.Width) {
+		reason := cleanLines(why.Reason)
+		for i, line := range wrap(cleanWords(why.Service)+" is "+state+": "+cleanWords(reason[0]), s.Width) {
 			if i == 0 { // the colour after the width: it takes no column
 				line = strings.Replace(line, " is "+state+":", " is "+s.paint(stateTint(why.State), state)+":", 1)
 			}
 			b.WriteString(line + "\n")
 		}
+		drawLines(b, reason[1:], s)
 		if len(why.Domains) == 0 {
 			return
 		}

@@ -304,21 +304,44 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 		}
 	}
 	view := h.views[ask.Service]
-	w := topics.Why{Service: ask.Service, State: view.State, Reason: view.Reason, Domains: []topics.WhyLine{}}
-	if p := view.Update.Problem; p != "" && !strings.Contains(w.Reason, p) {
-		w.Reason += "; " + p
+	reason, lines, _ := strings.Cut(view.Reason, "\n") // the last lines of what failed
+	if p := view.Update.Problem; p != "" && !strings.Contains(reason, p) {
+		reason += "; " + p
 	}
 	if now := h.figureNow(ask.Service); now != "" {
-		w.Reason += "; now: " + now
+		reason += "; now: " + now
 	}
+	if lines != "" {
+		reason += "\n" + lines
+	}
+	w := topics.Why{Service: ask.Service, State: view.State, Reason: reason, Domains: []topics.WhyLine{}}
 	for _, c := range h.planner.Why(ask.Service) {
 		if ask.Domain == "" || c.Domain == ask.Domain {
 			w.Domains = append(w.Domains, topics.WhyLine{
-				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service), Reason: c.Reason + h.rollReason(ask.Service, c.Domain),
+				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service),
+				Reason: c.Reason + h.rollReason(ask.Service, c.Domain) + h.trouble(ask.Service, c.Domain),
 			})
 		}
 	}
 	return w, nil
+}
+
+// trouble is what a domain says of an instance that is not well, as a part of
+// the reason for it; "" where all is well or nothing is said.
+func (h *Hub) trouble(service, domain string) string {
+	for _, r := range h.rows[service] {
+		if r.domain != domain || r.state == topics.Running && r.health == topics.Healthy || r.done {
+			continue
+		}
+		message, _, _ := strings.Cut(r.message, "\n") // its last lines are in the log
+		if r.state == topics.Running {
+			message = strings.TrimSuffix(string(r.health)+": "+message, ": ")
+		}
+		if message != "" {
+			return "; " + message
+		}
+	}
+	return ""
 }
 
 // stateOn is what a domain says of a service; "" where it says nothing, or

@@ -251,6 +251,7 @@ func (h *Hub) takeBack(w *rolling, f rollout.Failure) {
 	if d := h.domains[f.Domain]; d != nil {
 		if seen := d.instance(w.service); seen != nil && seen.Message != "" {
 			line, _, _ := strings.Cut(seen.Message, "\n")
+			line, _, _ = strings.Cut(line, "; next try in ") // there is none any more: it goes back
 			why += " (" + line + ")"
 		}
 	}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -40,6 +41,7 @@ const reasonsApart = 5 * time.Second
 // said is the last payload of a topic.
 type said struct {
 	payload []byte
+	at      time.Time                 // when it was said, as far as we know
 	refused string                    // why we cannot hear it
 	found   map[string]autoscale.Said // what it holds, by field
 }
@@ -109,10 +111,16 @@ func (h *Hub) hears(topic string) bool {
 }
 
 // figure keeps what is said at a topic that a service follows. A retained
-// message counts as any other: it is the last word.
-func (h *Hub) figure(m topics.Message) {
+// message counts as any other: it is the last word. Nobody tells how old that
+// is; it is new to us when we hear it first, and no younger when a broker that
+// came back repeats it.
+func (h *Hub) figure(m topics.Message, now time.Time) {
 	if _, followed := slices.BinarySearch(h.scaling.watched, m.Topic); followed {
-		h.scaling.said[m.Topic] = &said{payload: slices.Clone(m.Payload[:min(len(m.Payload), autoscale.MaxPayload+1)])} // enough to tell that it is too long
+		next := &said{payload: slices.Clone(m.Payload[:min(len(m.Payload), autoscale.MaxPayload+1)]), at: now} // enough to tell that it is too long
+		if last := h.scaling.said[m.Topic]; m.Retain && last != nil && bytes.Equal(last.payload, next.payload) {
+			next.at = last.at
+		}
+		h.scaling.said[m.Topic] = next
 		h.scaling.told = true
 	}
 }
@@ -162,7 +170,7 @@ func (h *Hub) scaleOne(name string, one *scaler, there int, used []autoscale.Ins
 	}
 	if one.begun {
 		was := one.state.Number
-		one.state, one.outcome = autoscale.Step(one.scale, one.state, h.figureOf(one, used), now.Sub(h.started))
+		one.state, one.outcome = autoscale.Step(one.scale, one.state, h.figureOf(one, used, now), now.Sub(h.started))
 		if one.state.Number != was {
 			h.event(topics.Event{Type: topics.ServiceScaled, Service: name, Message: name + " is " + one.outcome.Reason})
 		}
@@ -217,8 +225,9 @@ func (h *Hub) followsFigure(name string) bool {
 	return h.ready && o != nil && o.On && h.store.Want(name).Replicas == 0
 }
 
-// figureOf is what is known of a service's figure.
-func (h *Hub) figureOf(one *scaler, used []autoscale.Instance) autoscale.Figure {
+// figureOf is what is known of a service's figure. What we or a domain of ours
+// said last holds until something else is said: only a stranger's word ages.
+func (h *Hub) figureOf(one *scaler, used []autoscale.Instance, now time.Time) autoscale.Figure {
 	f := autoscale.Figure{Instances: used}
 	if !h.connected {
 		f.Deaf = "the broker is away"
@@ -231,6 +240,9 @@ func (h *Hub) figureOf(one *scaler, used []autoscale.Instance) autoscale.Figure 
 		f.Said.Fault = last.refused
 	case len(last.payload) > 0: // an empty one clears what was retained
 		f.Said = last.find(topic, one.scale.Field)
+		if _, ours := h.tree.Parse(topic); !ours {
+			f.Said.Age = now.Sub(last.at)
+		}
 	}
 	return f
 }

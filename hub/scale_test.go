@@ -101,6 +101,39 @@ func TestTheNumberFollowsATopic(t *testing.T) {
 	})
 }
 
+// A publisher that died leaves its last word. It does not count for ever, and a
+// broker that repeats it makes it no younger; what we say ourselves holds.
+func TestAFigureThatIsOld(t *testing.T) {
+	inHome(t, strings.Replace(queued, "cooldown", `max_age = "10m", cooldown`, 1)+`
+[services.follower]
+priority = "required"
+scale = { max = 3, metric = "mqtt:dominion/service/worker/status", field = "wanted", target = 1, cooldown = "5s", max_age = "10m" }
+`, func(h *home) {
+		defer leave(three(h, "worker", "follower"))
+		h.publish("home/queue", "20", true)
+		time.Sleep(9 * time.Minute)
+		if s := h.reached("worker", 2); s.Reason != "required; scaled to 2: home/queue says 20, one takes 10" {
+			t.Errorf("reason %q", s.Reason)
+		}
+		h.hub.Deliver(topics.Message{Topic: "home/queue", Payload: []byte("20"), Retain: true})
+		time.Sleep(2 * time.Minute)
+		if s := h.reached("worker", 2); s.Reason != "required; stays at 2: home/queue has said nothing for 10m, and 20 before that" {
+			t.Errorf("reason %q", s.Reason)
+		}
+		if s := h.reached("follower", 2); s.Reason != "required; scaled to 2: dominion/service/worker/status says 2, one takes 1" {
+			t.Errorf("reason %q", s.Reason)
+		}
+		h.publish("home/queue", "20", false)
+		time.Sleep(10 * time.Second)
+		if s := h.reached("worker", 2); s.Reason != "required; stays at 2: home/queue says 20, one takes 10" {
+			t.Errorf("reason %q", s.Reason)
+		}
+		h.publish("home/queue", "30", false)
+		time.Sleep(30 * time.Second)
+		h.reached("worker", 3)
+	})
+}
+
 func TestAPersonsNumberBeatsTheFigure(t *testing.T) {
 	inHome(t, queued, func(h *home) {
 		defer leave(three(h, "worker"))

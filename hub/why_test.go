@@ -120,6 +120,32 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	}
 	check(want)
 
+	// What is not well says so, where it is and in the words of its domain.
+	sick := running
+	sick.Health, sick.Message = topics.Unhealthy, "3 checks in a row failed: GET /health answered 500\nits last line"
+	say("a-runs", nil, sick)
+	broken := topics.Instance{Service: "web", State: topics.Backoff, Health: topics.UnknownHealth, Message: "exited with code 3; next try in 4 s\nits last line"}
+	say("z0", nil, broken)
+	rest()
+	for _, line := range []struct{ domain, reason string }{
+		{"a-runs", "required; it is on a-runs already; unhealthy: 3 checks in a row failed: GET /health answered 500"},
+		{"z0", "required; it is on z0 already; exited with code 3; next try in 4 s"},
+	} {
+		w, err := h.why(topics.Ask{Service: "web", Domain: line.domain})
+		if err != nil || w.Domains[0].Reason != line.reason || !strings.HasSuffix(w.Reason, "\nits last line") {
+			t.Errorf("%+v, %v\nwant %s", w, err, line.reason)
+		}
+	}
+	well := running
+	well.Message = "it serves 3 clients" // the status text of what is well is no trouble
+	say("a-runs", nil, well)
+	say("z0", nil, well)
+	rest()
+	check(want)
+	if w, _ := h.why(topics.Ask{Service: "web", Domain: "z0"}); w.Domains[0].Reason != want["z0"] {
+		t.Errorf("%+v", w)
+	}
+
 	// One that is switched off runs nowhere for one reason.
 	if err := h.turn("web", topics.Off); err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ type Scale struct {
 	Field    string        // of a JSON payload of that topic, by path: "queue.length"; empty: the payload is the number
 	Target   float64       // of the figure for one instance: cores, bytes, or what the topic counts
 	Cooldown time.Duration // between two changes of the number
+	MaxAge   time.Duration // of what the topic said last: from then on it says nothing; 0: it counts at any age
 }
 
 // The metrics of a Scale.
@@ -112,6 +113,7 @@ const (
 	DefaultHealthFailures  = 3
 	DefaultHealthPayload   = topics.Online
 	DefaultScaleCooldown   = time.Minute
+	DefaultScaleMaxAge     = time.Hour // at least three cooldowns
 )
 
 // Default returns a definition of a name with every default filled in.

@@ -209,6 +209,13 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	if s.Cooldown <= 0 {
 		fault("scale.cooldown", `write a duration such as cooldown = "1m"`, "%v is no cooldown", s.Cooldown)
 	}
+	switch {
+	case s.MaxAge == 0:
+	case s.Topic() == "":
+		fault("scale.max_age", `take max_age out, or use metric = "mqtt:<topic>"`, "an age belongs to the figure of a topic")
+	case s.MaxAge <= s.Cooldown:
+		fault("scale.max_age", fmt.Sprintf("write max_age = %q or more", 3*s.Cooldown), "a figure of %v would be too old before a cooldown of %v is over", s.MaxAge, s.Cooldown)
+	}
 	if d.Replicas > 0 {
 		fault("scale", "take one of them out", "a number that follows a figure, and %d replicas", d.Replicas)
 	}

@@ -56,7 +56,8 @@ type Instance struct {
 type Said struct {
 	Known bool
 	Value float64
-	Fault string // why it is not known; "": nothing was published yet
+	Age   time.Duration // since it was said
+	Fault string        // why it is not known; "": nothing was published yet
 }
 
 // State is what has to be kept between two steps. The zero State knows nothing.
@@ -65,7 +66,7 @@ type State struct {
 	Changed time.Duration // when it changed last, while Moved
 	Moved   bool          // it changed since the beginning
 	Why     string        // why it is what it is
-	Held    bool          // Why says that no figure is known
+	Held    bool          // Why says that no figure is known, or only a part of it
 	Low     Low
 }
 
@@ -108,8 +109,8 @@ func Step(c services.Scale, s State, f Figure, now time.Duration) (State, Outcom
 		s.Why, s.Held = fmt.Sprintf("stays at %d: %s", s.Number, r.missing), true
 		return s, Outcome{s.Number, s.Why, s.Why, r.next(now)}
 	}
-	if s.Held {
-		s.Why, s.Held = fmt.Sprintf("stays at %d: %s", s.Number, r.said), false
+	if s.Held { // and as long as a part of it is missing: what was known first is soon wrong
+		s.Why, s.Held = fmt.Sprintf("stays at %d: %s", s.Number, r.said), r.partial != ""
 	}
 	up, down := r.wants(s.Number)
 	up, down = min(up, c.Max), max(down, c.Min)
@@ -242,11 +243,17 @@ func readTopic(c services.Scale, said Said) reading {
 		return reading{missing: "nothing was published at " + c.Topic() + " yet"}
 	case math.IsNaN(said.Value) || math.IsInf(said.Value, 0):
 		return reading{missing: "what " + c.Topic() + " says is no number to reckon with"}
+	case c.MaxAge > 0 && said.Age >= c.MaxAge: // who said it may be dead
+		return reading{missing: fmt.Sprintf("%s has said nothing for %s, and %s before that", c.Topic(), words(c.MaxAge), number(said.Value))}
 	}
-	return reading{
+	r := reading{
 		load: load(said.Value, c.Target),
 		said: fmt.Sprintf("%s says %s, one takes %s", c.Topic(), number(said.Value), number(c.Target)),
 	}
+	if c.MaxAge > 0 {
+		r.stale = c.MaxAge - said.Age
+	}
+	return r
 }
 
 // readInstances adds up what is known of each instance: the work of all is
@@ -314,6 +321,18 @@ func number(v float64) string {
 // span is a time to wait in whole seconds, never none.
 func span(d time.Duration) string {
 	return max(d.Round(time.Second), time.Second).String()
+}
+
+// words is a time as a person writes it: 1h, not 1h0m0s.
+func words(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func plural(n int, thing string) string {

@@ -19,8 +19,8 @@ import (
 // is indented below it. "due" steps when the last step asked to, with the same
 // figure.
 //
-//	scale min=1 max=5 metric=mqtt:queue target=10 cooldown=1m
-//	TIME said VALUE | said nothing | fault TEXT | deaf TEXT
+//	scale min=1 max=5 metric=mqtt:queue target=10 cooldown=1m age=1h
+//	TIME said VALUE[@AGE] | said nothing | fault TEXT | deaf TEXT
 //	TIME uses DOMAIN=VALUE[@AGE][+RAN] DOMAIN=? …
 func TestTranscripts(t *testing.T) { transcript.Test(t, replay) }
 
@@ -83,6 +83,8 @@ func scale(t *testing.T, words []string) services.Scale {
 			c.Metric = v
 		case "target":
 			c.Target = value(t, v)
+		case "age":
+			c.MaxAge = duration(t, v)
 		case "cooldown":
 			c.Cooldown = duration(t, v)
 		default:
@@ -97,7 +99,11 @@ func figure(t *testing.T, words []string) (f autoscale.Figure) {
 	switch words[0] {
 	case "said":
 		if text != "nothing" {
-			f.Said = autoscale.Said{Known: true, Value: value(t, text)}
+			said, age, old := strings.Cut(text, "@")
+			f.Said = autoscale.Said{Known: true, Value: value(t, said)}
+			if old {
+				f.Said.Age = duration(t, age)
+			}
 		}
 	case "fault":
 		f.Said.Fault = text

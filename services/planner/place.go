@@ -254,7 +254,9 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 			s.choice.Reason = enough
 		}
 	}
-	switch {
+	switch back := awaitedBack(spots); {
+	case chosen == "" && back != "":
+		o.Reason = back
 	case missing <= 0 && n > 0:
 	case !h.anyDomain():
 		o.Reason = "no domain has joined yet"
@@ -267,12 +269,44 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 	}
 }
 
+// awaitedBack says which lost domains a service waits for, where nothing else
+// can run it: it goes on when they are back, and not before.
+func awaitedBack(spots []spot) string {
+	var lost []string
+	for i := range spots {
+		switch s := &spots[i]; {
+		case s.choice.Action == topics.ActionWait:
+			return "" // it waits to start elsewhere
+		case s.Gone && s.choice.Runs():
+			lost = append(lost, s.Name)
+		}
+	}
+	switch len(lost) {
+	case 0:
+		return ""
+	case 1:
+		return lost[0] + " is lost, and no other domain can run it now"
+	}
+	return list(lost) + " are lost, and no other domain can run it now"
+}
+
 // unsuited says why the domains that are given nothing are not, as short as a
-// large home needs it.
+// large home needs it: first those that could run it, were they not emptied or
+// away, as that is what somebody can change at once.
 func (h *home) unsuited(name string, spots []spot) string {
 	const most = 3
 	var reasons []string
 	left := 0
+	for i := range spots {
+		s := &spots[i]
+		switch {
+		case !s.onlyAway():
+		case len(reasons) == most:
+			left++
+		default:
+			reasons = append(reasons, s.choice.Reason)
+		}
+	}
 	for _, d := range h.everyDomain() {
 		for len(spots) > 0 && spots[0].Name < d.Name {
 			spots = spots[1:]
@@ -282,7 +316,7 @@ func (h *home) unsuited(name string, spots []spot) string {
 		switch {
 		case here && spots[0].choice.Action != "":
 			continue
-		case here && spots[0].unfit.reason == "" && unavailable(&d.Domain) == "":
+		case here && spots[0].unfit.reason == "": // free, or named above
 			continue
 		case len(reasons) == most:
 			left++
@@ -300,6 +334,12 @@ func (h *home) unsuited(name string, spots []spot) string {
 		reasons = append(reasons, fmt.Sprintf("and %d more", left))
 	}
 	return strings.Join(reasons, "; ")
+}
+
+// onlyAway tells whether a domain could run the service and is given nothing
+// because of what it is at the moment.
+func (s *spot) onlyAway() bool {
+	return s.choice.Action == "" && s.unfit.reason == "" && unavailable(s.Domain) != ""
 }
 
 func (s *spot) keep(reason string) {
