@@ -1,9 +1,11 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
@@ -111,4 +113,27 @@ func BenchmarkReplay(b *testing.B) {
 		conn.Close()
 	}
 	b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "messages/s")
+}
+
+// BenchmarkLastingSessions makes sessions that are kept on the disk, one after
+// the other: CONNECT, SUBSCRIBE, and away.
+func BenchmarkLastingSessions(b *testing.B) {
+	s, state, err := store.Open(b.TempDir(), store.Options{Sync: 100 * time.Millisecond})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = s.Close(context.Background()) })
+	_, addr := serve(b, engine.Options{Store: s, State: state})
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c := connect(b, conn, fmt.Sprint("lasting", i), kept)
+		c.on(1, fmt.Sprint("lasting/", i))
+		conn.Close()
+		i++
+	}
 }
