@@ -100,6 +100,7 @@ type Limits struct {
 	BytesPerSecond        int
 	MaxRetained           int
 	MaxRetainedBytes      int
+	MaxSessions           int
 	MaxSessionExpiry      time.Duration
 	TopicAliasMaximum     uint16
 }
@@ -203,6 +204,7 @@ func DefaultLimits() Limits {
 		MaxTopicLength:    65_535,
 		MaxRetained:       1_000_000,
 		MaxRetainedBytes:  256 << 20,
+		MaxSessions:       20_000,
 		MaxSessionExpiry:  30 * 24 * time.Hour,
 		TopicAliasMaximum: 64,
 	}

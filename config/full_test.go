@@ -71,7 +71,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 				MaxPacket: 1 << 20, MaxKeepAlive: 5 * time.Minute, MaxInflight: 100,
 				MaxQueuedMessages: 1000, MaxQueuedBytes: 4 << 20, MaxSubscriptions: 200,
 				MaxTopicLevels: 20, MaxTopicLength: 1024, MessagesPerSecond: 300, BytesPerSecond: 100_000,
-				MaxRetained: 20_000, MaxRetainedBytes: 8 << 20, MaxSessionExpiry: 24 * time.Hour, TopicAliasMaximum: 10,
+				MaxRetained: 20_000, MaxRetainedBytes: 8 << 20, MaxSessions: 300, MaxSessionExpiry: 24 * time.Hour, TopicAliasMaximum: 10,
 			},
 			UserLimits: UserLimits{Clients: 40, QueuedBytes: 5 << 20},
 		},

@@ -64,6 +64,7 @@ func (t *table) limits(l *Limits, u *UserLimits) {
 		{"bytes_per_second", &l.BytesPerSecond, optional, 0},
 		{"max_retained", &l.MaxRetained, 1000, 0},
 		{"max_retained_bytes", &l.MaxRetainedBytes, 64 << 10, 0},
+		{"max_sessions", &l.MaxSessions, 100, 0},
 		{"clients_per_user", &u.Clients, optional, 0},
 		{"queued_bytes_per_user", &u.QueuedBytes, optional, 0},
 	} {

@@ -224,24 +224,26 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		return c.refuseConnect(wire.ServerUnavailable, errors.New("the server ends"))
 	}
 	old := e.sessions[client.ID]
-	elder, err := e.makeRoom(&client, old)
+	ended, err := e.makeRoom(&client, old)
 	if err != nil {
 		e.mu.Unlock()
 		return c.refuseUser(err)
 	}
 	var due *will // of the connection or session that ends here
-	var ended *session
 	s := old
 	if old != nil {
 		due = old.takeOver()
 		if p.Clean || old.isGone() {
 			s = nil
 			old.remove()
-			ended = old
+			ended = append(ended, old)
 		}
 	}
 	present := s != nil
 	if !present {
+		if expiry > 0 {
+			ended = append(ended, e.thin()...)
+		}
 		s = &session{e: e, id: client.ID}
 		e.sessions[client.ID] = s
 		e.stats.most.Store(max(e.stats.most.Load(), int64(len(e.sessions))))
@@ -255,10 +257,8 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	s.remember()
 	s.mu.Unlock()
 	e.mu.Unlock()
-	for _, one := range []*session{elder, ended} {
-		if one != nil {
-			one.dismiss()
-		}
+	for _, s := range ended {
+		s.dismiss()
 	}
 	if due != nil {
 		e.sendWill(due) // before anything that the new connection says

@@ -270,3 +270,31 @@ func TestNoLocalAndRetained(t *testing.T) {
 		c.silent()
 	})
 }
+
+// A program that makes up a client id each time and wants its session kept
+// loses its own sessions, not those of others, and nobody is kept out.
+func TestSessionsAreBounded(t *testing.T) {
+	disk := &store.Memory{}
+	bubble(t, engine.Options{Limits: engine.Limits{MaxSessions: 20}, Store: disk}, func(t *testing.T, e *engine.Engine) {
+		device := connect(t, pipe(t, e), "device", kept, user("device"))
+		device.on(1, "q")
+		device.disconnect()
+		e.Publish(topics.Message{Topic: "q", Payload: []byte("kept"), QoS: 1})
+		for i := range 100 {
+			time.Sleep(time.Second)
+			connect(t, pipe(t, e), fmt.Sprint("made-up-", i), kept, user("script")).disconnect()
+			synctest.Wait()
+		}
+		if n := e.Stats().Sessions; n > 20 {
+			t.Errorf("%d sessions", n)
+		}
+		if n := len(disk.State().Sessions); n > 20 {
+			t.Errorf("%d sessions on the disk", n)
+		}
+		connect(t, pipe(t, e), "new", kept, user("other"))
+		hello(t, pipe(t, e), "made-up-99", kept, user("script")).expect("CONNACK 0 present true")
+		hello(t, pipe(t, e), "made-up-1", kept, user("script")).expect("CONNACK 0 present false")
+		device = hello(t, pipe(t, e), "device", kept, user("device"))
+		device.expect("CONNACK 0 present true", "q kept qos 1 id 1")
+	})
+}

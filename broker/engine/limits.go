@@ -22,6 +22,7 @@ type Limits struct {
 	BytesPerSecond        int           // sent by one client, which is read no faster [unlimited]
 	MaxRetained           int           // messages [1,000,000]
 	MaxRetainedBytes      int           // [256 MiB]
+	MaxSessions           int           // connected or kept [20,000]
 	MaxSessionExpiry      time.Duration // [30 days]
 	TopicAliasMaximum     uint16        // that a client may use [64]
 }
@@ -54,6 +55,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.MaxTopicLength, 65_535)
 	or(&l.MaxRetained, 1_000_000)
 	or(&l.MaxRetainedBytes, 256<<20)
+	or(&l.MaxSessions, 20_000)
 	orTime(&l.MaxSessionExpiry, 30*24*time.Hour)
 	if l.TopicAliasMaximum == 0 {
 		l.TopicAliasMaximum = 64

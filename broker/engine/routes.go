@@ -44,6 +44,7 @@ type sharing struct {
 
 const (
 	routesKept = 1 << 14 // then all are forgotten
+	heardKept  = 1 << 20 // the same, of those who get something in all of them
 	routeTopic = 512     // bytes; longer ones are not remembered
 )
 
@@ -51,6 +52,7 @@ const (
 type routes struct {
 	mu      sync.RWMutex
 	byTopic map[string]*route
+	heard   int // who gets something, in all of them
 }
 
 func (r *routes) init() { r.byTopic = make(map[string]*route) }
@@ -72,10 +74,24 @@ func (r *routes) keep(one *route) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.byTopic) >= routesKept {
+	if len(r.byTopic) >= routesKept || r.heard >= heardKept {
 		clear(r.byTopic)
+		r.heard = 0
 	}
+	if before := r.byTopic[one.topic]; before != nil {
+		r.heard -= before.heard()
+	}
+	r.heard += one.heard()
 	r.byTopic[one.topic] = one
+}
+
+// heard counts who gets something.
+func (r *route) heard() int {
+	n := len(r.sessions) + len(r.locals)
+	for i := range r.groups {
+		n += len(r.groups[i].members)
+	}
+	return n
 }
 
 // route returns the route of a topic. A retained message must be kept before

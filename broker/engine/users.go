@@ -84,12 +84,13 @@ var errTooManyClients = errors.New("its user has as many clients as broker.limit
 // makeRoom sees to it that a user may have one client more: where there are too
 // many, the session that has been without its client for the longest ends. The
 // caller holds Engine.mu, and dismisses what ended.
-func (e *Engine) makeRoom(c *Client, old *session) (ended *session, err error) {
+func (e *Engine) makeRoom(c *Client, old *session) (ended []*session, err error) {
 	most := int64(e.userLimits.Load().Clients)
 	u := e.users[c.User]
 	if most == 0 || u == nil || u.sessions.Load() < most || old != nil && old.owner() == u {
 		return nil, nil
 	}
+	var elder *session
 	var since time.Time
 	for _, s := range e.sessions {
 		if s == old || s.online.Load() {
@@ -98,18 +99,18 @@ func (e *Engine) makeRoom(c *Client, old *session) (ended *session, err error) {
 		s.mu.Lock()
 		theirs, left := s.usage == u && !s.left.IsZero(), s.left // zero: its connection is just being let in
 		s.mu.Unlock()
-		if theirs && (ended == nil || left.Before(since)) {
-			ended, since = s, left
+		if theirs && (elder == nil || left.Before(since)) {
+			elder, since = s, left
 		}
 	}
-	if ended == nil {
+	if elder == nil {
 		e.stats.clientsRefused.Add(1)
 		return nil, errTooManyClients
 	}
-	ended.remove()
+	elder.remove()
 	e.stats.sessionsEnded.Add(1)
-	e.noticed(ended.client.Load(), "", "its session ended for a newer one: its user has as many clients as broker.limits.clients_per_user lets one have")
-	return ended, nil
+	e.noticed(elder.client.Load(), "", "its session ended for a newer one: its user has as many clients as broker.limits.clients_per_user lets one have")
+	return []*session{elder}, nil
 }
 
 func (s *session) owner() *usage {
