@@ -167,10 +167,15 @@ func (h *Hub) dropRow(service, domain string) {
 	}
 }
 
-// rows are the instances that a domain tells of, where that counts: it is
-// neither lost nor a microcontroller that is away.
+// silent tells that nothing counts of what the domain said of its instances:
+// it is lost, or a microcontroller that is away, or has said nothing yet.
+func (d *domain) silent() bool {
+	return d.status == nil || d.state == topics.DomainIsLost || d.micro && !d.available
+}
+
+// rows are the instances that a domain tells of, where that counts.
 func (d *domain) rows() []row {
-	if d.status == nil || d.state == topics.DomainIsLost || d.micro && !d.available {
+	if d.silent() {
 		return nil
 	}
 	rows := make([]row, 0, len(d.status.Services))

@@ -81,6 +81,9 @@ func TestMicrocontrollerRunsOn(t *testing.T) {
 		if s := h.service("button"); s.State != topics.Stopped {
 			h.Errorf("away: %+v", s)
 		}
+		if why := string(h.ask(topics.VerbWhy, `{"service":"button"}`).Data); strings.Contains(why, "running") {
+			h.Errorf("away, and said to run: %s", why)
+		}
 	})
 }
 

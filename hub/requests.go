@@ -348,13 +348,11 @@ func (h *Hub) trouble(service, domain string) string {
 // where nobody can say any more.
 func (h *Hub) stateOn(domain, service string) topics.State {
 	d := h.domains[domain]
-	if d == nil || d.status == nil || d.state == topics.DomainIsLost {
+	if d == nil || d.silent() {
 		return ""
 	}
-	for _, i := range d.status.Services {
-		if i.Service == service {
-			return i.State
-		}
+	if i := d.instance(service); i != nil {
+		return i.State
 	}
 	return ""
 }

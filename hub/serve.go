@@ -7,10 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"reflect"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -142,61 +139,6 @@ func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announc
 	around.Wait()
 	cancel()
 	loop.Wait()
-}
-
-func (s Service) reloads(ctx context.Context, h *Hub, access func(config.Dominion) error) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.Hangup:
-		}
-		cfg, err := s.Load()
-		if err == nil {
-			err = access(cfg)
-		}
-		if err == nil {
-			s.warnOfRestart(cfg)
-		}
-		h.Reload(cfg, err)
-	}
-}
-
-// warnOfRestart names what a new configuration changes that only a restart
-// takes over.
-func (s Service) warnOfRestart(next config.Dominion) {
-	was, is := s.Config, next
-	for _, key := range []struct {
-		name    string
-		changed bool
-	}{
-		{"name", was.Name != is.Name},
-		{"data_dir", was.DataDir != is.DataDir},
-		{"metrics", was.Metrics != is.Metrics},
-		{"topic_prefix", was.TopicPrefix != is.TopicPrefix},
-		{"broker.listen", was.Broker.Listen != is.Broker.Listen},
-		{"broker.listen_tls", was.Broker.ListenTLS != is.Broker.ListenTLS},
-		{"broker.listen_ws", was.Broker.ListenWS != is.Broker.ListenWS},
-		{"broker.listen_wss", was.Broker.ListenWSS != is.Broker.ListenWSS},
-		{"broker.listen_unix", was.Broker.ListenUnix != is.Broker.ListenUnix},
-		{"broker.cert_file", was.Broker.CertFile != is.Broker.CertFile},
-		{"broker.key_file", was.Broker.KeyFile != is.Broker.KeyFile},
-		{"broker.client_ca_file", was.Broker.ClientCAFile != is.Broker.ClientCAFile},
-		{"broker.require_certificate", was.Broker.RequireCertificate != is.Broker.RequireCertificate},
-		{"broker.bridges", !reflect.DeepEqual(was.Broker.Bridges, is.Broker.Bridges)},
-		{"broker.external", was.Broker.External != is.Broker.External},
-		{"broker.password_file", was.Broker.PasswordFile != is.Broker.PasswordFile},
-		{"broker.cafile", was.Broker.CAFile != is.Broker.CAFile},
-		{"broker.persistence", was.Broker.Persistence.Sync != is.Broker.Persistence.Sync || !slices.Equal(was.Broker.Persistence.Exclude, is.Broker.Persistence.Exclude)},
-		{"broker.limits", was.Broker.Limits != is.Broker.Limits},
-		{"zeroconf", was.Zeroconf.Enabled != is.Zeroconf.Enabled || strings.Join(was.Zeroconf.Interfaces, ",") != strings.Join(is.Zeroconf.Interfaces, ",")},
-		{"homeassistant", was.HomeAssistant != is.HomeAssistant},
-		{"devices", was.Devices != is.Devices},
-	} {
-		if key.changed {
-			s.Log.Warn("changed in the configuration, but taken over by a restart only", "key", key.name)
-		}
-	}
 }
 
 func users(all []config.User) []broker.User {
