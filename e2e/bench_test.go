@@ -63,7 +63,7 @@ func benchHome(t *testing.T, keys ...string) (home *Home, kitchen *Domain, agent
 	kitchen.Install("web")
 	home.Configure(service("web", append(keys, `priority = "required"`)...))
 	_, agents, o := home.Up(kitchen)
-	o.Until(15*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
 	return home, kitchen, agents[0], o
 }
 
@@ -74,12 +74,12 @@ func benchStart(t *testing.T) []row {
 	var all []time.Duration
 	for i := range 15 {
 		home.Publish("dominion/service/web/set", "OFF")
-		o.Until(10*time.Second, "web is off", func(v View) bool { return v.Service("web").State == topics.Stopped })
+		o.Until("web is off", func(v View) bool { return v.Service("web").State == topics.Stopped })
 		mark := o.Now()
 		home.Publish("dominion/service/web/set", "ON")
 		// the observer gets the ON from the broker as the hub does
-		on := o.AwaitTopic(5*time.Second, mark, "dominion/service/web/set", "ON")
-		start := home.Journal.Await(t, 5*time.Second, i+2, "start", "web")
+		on := o.AwaitTopic(mark, "dominion/service/web/set", "ON")
+		start := home.Journal.Await(t, i+2, "start", "web")
 		all = append(all, start.At.Sub(on.At))
 	}
 	return []row{times("ON at the hub → process runs", "≤ 25 ms", "Nomad 240 ms", all)}
@@ -92,13 +92,13 @@ func benchCrash(t *testing.T) []row {
 	var all []time.Duration
 	// ten crashes in ten minutes are a failure
 	for i := range 7 {
-		o.Until(10*time.Second, "web is healthy", func(v View) bool {
+		o.Until("web is healthy", func(v View) bool {
 			return v.Healthy("web", 1) && v.Instance("kitchen", "web").Restarts == i
 		})
 		starts := home.Journal.Of(t, "start", "web")
 		killed := time.Now()
 		kill(t, starts[len(starts)-1].PID)
-		again := home.Journal.Await(t, 5*time.Second, i+2, "start", "web")
+		again := home.Journal.Await(t, i+2, "start", "web")
 		all = append(all, again.At.Sub(killed))
 	}
 	return []row{times("crash → running again, delay 0", "≤ 25 ms", "Nomad 280 ms", all)}
@@ -111,12 +111,12 @@ func benchKilledAgent(t *testing.T) []row {
 	for range 9 {
 		mark, killed := o.Now(), time.Now()
 		agent.Kill()
-		offline := o.AwaitTopic(10*time.Second, mark, "dominion/domain/kitchen/availability", "offline")
+		offline := o.AwaitTopic(mark, "dominion/domain/kitchen/availability", "offline")
 		all = append(all, offline.At.Sub(killed))
 		mark = o.Now()
 		agent = kitchen.Start()
-		o.AwaitTopic(10*time.Second, mark, "dominion/domain/kitchen/availability", "online")
-		awaitLiveHeartbeat(o, 10*time.Second, o.Now(), "kitchen")
+		o.AwaitTopic(mark, "dominion/domain/kitchen/availability", "online")
+		awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	}
 	return []row{times("agent killed → a client knows", "≤ 50 ms", "heartbeat TTL", all)}
 }
@@ -133,10 +133,10 @@ func benchPowerCut(t *testing.T) []row {
 		}
 		home.Configure(service("web", `priority = "required"`, `replicas = 1`))
 		_, _, o := home.Up(domains["kitchen"], domains["cellar"])
-		o.Until(15*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) && len(v.Endpoints("web")) == 1 })
+		o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) && len(v.Endpoints("web")) == 1 })
 		cut := time.Now()
 		domains[o.Latest().Endpoints("web")[0].Domain].PowerCut()
-		all = append(all, home.Journal.Await(t, 30*time.Second, 2, "start", "web").At.Sub(cut))
+		all = append(all, home.Journal.Await(t, 2, "start", "web").At.Sub(cut))
 	}
 	return []row{times("power cut → runs elsewhere", "≤ 5000 ms", "Nomad 11.9–18.7 s", all)}
 }
@@ -177,7 +177,7 @@ func benchIdle(t *testing.T) []row {
 	}
 	home.Configure(config.String())
 	hub, agents, o := home.Up(domains...)
-	o.Until(30*time.Second, "ten services are healthy", func(v View) bool {
+	o.Until("ten services are healthy", func(v View) bool {
 		return !slices.ContainsFunc(want, func(s string) bool { return !v.Healthy(s, 1) })
 	})
 	// the start itself is not idle
@@ -213,7 +213,7 @@ func pass(t *testing.T, o *Observer, d time.Duration) {
 	t.Helper()
 	end := time.Now().Add(d)
 	for time.Now().Before(end) {
-		awaitLiveHeartbeat(o, 5*time.Second, o.Now(), "domain0")
+		awaitLiveHeartbeat(o, o.Now(), "domain0")
 	}
 }
 

@@ -102,16 +102,10 @@ func TestUsersRolesAndListeners(t *testing.T) {
 	hub := home.StartHub()
 	sub := func(args []string, topic string) Result {
 		t.Helper()
-		return home.observer.Exec(nil, "mosquitto_sub", append(args, "-t", topic, "-C", "1", "-W", "5")...)
+		return home.observer.Exec(nil, "mosquitto_sub", append(args, "-t", topic, "-C", "1", "-W", "60")...)
 	}
 	const status = "dominion/hub/availability"
-	eventually(t, 10*time.Second, "the broker listens", func() bool {
-		c, err := home.observer.Dial("tcp", home.Hub.Address()+":8883")
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	hub.AwaitLog("the hub is ready")
 
 	t.Log("who may connect")
 	for _, c := range []struct {
@@ -138,7 +132,7 @@ func TestUsersRolesAndListeners(t *testing.T) {
 			t.Errorf("%s: the refusal is not the one of CONNACK: code %d, %s", c.who, r.Code, r.Stderr)
 		}
 	}
-	if r := home.Hub.Exec(nil, "mosquitto_sub", "-h", "127.0.0.1", "-p", "1883", "-t", status, "-C", "1", "-W", "5"); r.Code == 0 {
+	if r := home.Hub.Exec(nil, "mosquitto_sub", "-h", "127.0.0.1", "-p", "1883", "-t", status, "-C", "1", "-W", "60"); r.Code == 0 {
 		t.Errorf("anonymous is allowed by loopback on a listener that all can reach: %+v", r)
 	}
 	r := sub([]string{"-h", home.Hub.Address(), "-p", "8883", "-u", "admin", "-P", "secret of admin"}, status)
@@ -155,14 +149,14 @@ func TestUsersRolesAndListeners(t *testing.T) {
 	kitchen.Start()
 	o := &Observer{t: t, messages: newFeed[Message]()}
 	o.start(home, append(home.as("admin", caFile), "-q", "2", "-F", observerFormat, "-t", "#"))
-	o.Until(20*time.Second, "kitchen joined by TLS as a user, lamp and bell run", func(v View) bool {
+	o.Until("kitchen joined by TLS as a user, lamp and bell run", func(v View) bool {
 		return v.Healthy("lamp", 1) && v.Healthy("bell", 1)
 	})
 	publish := func(user, topic, payload string, more ...string) Result {
 		t.Helper()
 		return home.observer.Exec(nil, "mosquitto_pub", append(append(home.as(user, caFile), "-V", "5", "-q", "1", "-t", topic, "-m", payload), more...)...)
 	}
-	starts := home.Journal.Starts(t)
+	_, starts := home.Lives(o)
 	mark := o.Now()
 	for _, forbidden := range []struct{ user, topic, payload string }{
 		{"reader", "dominion/service/lamp/set", "OFF"},
@@ -181,7 +175,7 @@ func TestUsersRolesAndListeners(t *testing.T) {
 	if r := publish("admin", "dominion/service/bell/set", "OFF"); r.Code != 0 {
 		t.Errorf("admin may not switch: %+v", r)
 	}
-	o.Until(10*time.Second, "bell is off", func(v View) bool { return v.Service("bell").State == topics.Stopped })
+	o.Until("bell is off", func(v View) bool { return v.Service("bell").State == topics.Stopped })
 	if s := o.Latest().Service("lamp"); s.Switch != "ON" || s.Running != 1 {
 		t.Errorf("somebody switched lamp who may not: %+v", s)
 	}
@@ -224,11 +218,11 @@ func TestUsersRolesAndListeners(t *testing.T) {
 	home.WriteHubConfig(text[:i] + text[j:])
 	mark = o.Now()
 	hub.Signal(syscall.SIGHUP)
-	o.AwaitEvent(5*time.Second, mark, "dominion/hub/event", topics.ConfigReloaded, "", "")
+	o.AwaitEvent(mark, "dominion/hub/event", topics.ConfigReloaded, "", "")
 	if r := sub(home.as("reader", caFile), status); r.Code == 0 {
 		t.Error("a removed user may connect")
 	}
-	awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	for _, m := range o.Since(mark) {
 		if strings.HasSuffix(m.Topic, "/availability") {
 			t.Errorf("a connection was dropped by the reload: %v", m)
@@ -238,7 +232,7 @@ func TestUsersRolesAndListeners(t *testing.T) {
 }
 
 func await(o *Observer, topic, payload string) bool {
-	_, ok := o.messages.await(5*time.Second, 0, func(m Message) bool { return m.Topic == topic && m.Payload == payload })
+	_, ok := o.messages.await(patience, 0, func(m Message) bool { return m.Topic == topic && m.Payload == payload })
 	return ok
 }
 
@@ -252,7 +246,7 @@ func TestWebSocket(t *testing.T) {
 		Subprotocols: []string{"mqtt"},
 	}
 	var ws *websocket.Conn
-	eventually(t, 10*time.Second, "the WebSocket listener answers", func() bool {
+	eventually(t, "the WebSocket listener answers", func() bool {
 		c, answer, err := dialer.Dial(url, http.Header{"Origin": {"http://" + home.Hub.Address() + ":8083"}})
 		if err != nil && answer != nil {
 			t.Fatalf("%v: %s", err, answer.Status)
@@ -275,7 +269,7 @@ func TestWebSocket(t *testing.T) {
 	var received []byte
 	awaitBytes := func(what string, want []byte) {
 		t.Helper()
-		ws.SetReadDeadline(time.Now().Add(5 * time.Second))
+		ws.SetReadDeadline(time.Now().Add(patience))
 		for !strings.Contains(string(received), string(want)) {
 			_, b, err := ws.ReadMessage()
 			if err != nil {
@@ -307,8 +301,8 @@ func TestDefaultsAreLoopbackOnly(t *testing.T) {
 	home := onEmbedded(t)
 	home.WriteHubConfig(fmt.Sprintf("data_dir = %q\n", filepath.Join(home.Hub.Dir, "data")))
 	hub := home.StartHub()
-	hub.AwaitLog(10*time.Second, "127.0.0.1:1883")
-	if r := home.Hub.Exec(nil, "mosquitto_sub", "-h", "127.0.0.1", "-t", "dominion/hub/availability", "-C", "1", "-W", "5"); r.Code != 0 || strings.TrimSpace(r.Stdout) != "online" {
+	hub.AwaitLog("127.0.0.1:1883")
+	if r := home.Hub.Exec(nil, "mosquitto_sub", "-h", "127.0.0.1", "-t", "dominion/hub/availability", "-C", "1", "-W", "60"); r.Code != 0 || strings.TrimSpace(r.Stdout) != "online" {
 		t.Errorf("anonymous by loopback: %+v", r)
 	}
 	if c, err := home.observer.Dial("tcp", home.Hub.Address()+":1883"); err == nil {
@@ -317,7 +311,7 @@ func TestDefaultsAreLoopbackOnly(t *testing.T) {
 	}
 	kitchen := home.Domain("kitchen")
 	agent := kitchen.Start()
-	agent.AwaitLog(15*time.Second, "no hub")
+	agent.AwaitLog("no hub")
 }
 
 // Home Assistant's discovery: retained, valid, obeyed, and cleared.
@@ -327,19 +321,13 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 		kitchen.Install("web", "lamp")
 		home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
 		hub, _, live := home.Up(kitchen)
-		live.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+		live.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
 
-		configs := func() map[string]Message {
-			found := make(map[string]Message)
-			for _, m := range home.Observe("homeassistant/#").Since(0) {
-				if strings.HasPrefix(m.Topic, "homeassistant/") {
-					found[m.Topic] = m
-				}
-			}
-			return found
+		configs := func() View {
+			return home.Observe("homeassistant/#").Retained()
 		}
-		var all map[string]Message
-		eventually(t, 15*time.Second, "the hub, one domain and two services are devices", func() bool {
+		var all View
+		eventually(t, "the hub, one domain and two services are devices", func() bool {
 			all = configs()
 			return len(all) == 4
 		})
@@ -395,7 +383,7 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 			off = "OFF"
 		}
 		home.Publish(first(lampSwitch, "command_topic", "cmd_t").(string), off)
-		live.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+		live.Until("lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
 
 		t.Log("a person deletes a device: it stays away, also when Home Assistant is born again and when the hub restarts")
 		var hubTopic, webTopic string
@@ -411,21 +399,20 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 		mark := live.Now()
 		home.Publish("homeassistant/status", "online")
 		for _, topic := range []string{hubTopic, lampTopic} {
-			live.AwaitTopic(15*time.Second, mark, topic, all[topic].Payload)
+			live.AwaitTopic(mark, topic, all[topic].Payload)
 		}
-		live.Await(15*time.Second, "the domain says its status again", mark, func(m Message) bool {
+		live.Await("the domain says its status again", mark, func(m Message) bool {
 			return m.Topic == "dominion/domain/kitchen/status"
 		})
 		hub.Stop()
 		hub = home.StartHub()
-		hub.AwaitLog(20*time.Second, "the hub is ready") // what was seen so far is of the run before
+		live.Until("the hub is back", func(v View) bool { return v.Ready() && v.Online("kitchen") })
 		mark = live.Now()
-		live.Until(20*time.Second, "the hub is back", func(v View) bool { return v.Ready() && v.Online("kitchen") })
 		home.Publish("homeassistant/status", "online")
-		live.Await(15*time.Second, "the birth is answered", mark, func(m Message) bool { return m.Topic == hubTopic && !m.Retain })
-		mark = live.Now()
-		live.Await(15*time.Second, "after the configs the states come", mark, func(m Message) bool {
-			return m.Topic == "dominion/service/lamp/status" && !m.Retain
+		answered := false
+		live.Await("the birth is answered, and after the configs the states come", mark, func(m Message) bool {
+			answered = answered || m.Topic == hubTopic && !m.Retain
+			return answered && m.Topic == "dominion/service/lamp/status" && !m.Retain
 		})
 		if _, there := configs()[webTopic]; there {
 			t.Error("a device that was deleted is back")
@@ -435,7 +422,7 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 		home.Configure(service("web", `priority = "required"`))
 		mark = live.Now()
 		hub.Signal(syscall.SIGHUP)
-		live.AwaitTopic(15*time.Second, mark, lampTopic, "")
+		live.AwaitTopic(mark, lampTopic, "")
 		left := configs()
 		if _, there := left[lampTopic]; there || len(left) != 2 {
 			t.Errorf("after lamp was removed there are %d devices, lamp's: %v", len(left), there)

@@ -123,7 +123,7 @@ func TestMainJobWithCertificatesForAll(t *testing.T) {
 	}
 	listens := func() {
 		t.Helper()
-		eventually(t, 30*time.Second, "the broker listens", func() bool {
+		eventually(t, "the broker listens", func() bool {
 			c, err := home.observer.Dial("tcp", home.Hub.Address()+":8883")
 			if err == nil {
 				c.Close()
@@ -156,7 +156,7 @@ func TestMainJobWithCertificatesForAll(t *testing.T) {
 	works := func(v View) bool {
 		return v.Online("kitchen") && v.Online("attic") && v.Healthy("lamp", 2)
 	}
-	o.Until(60*time.Second, "both joined by certificate, lamp runs on both", works)
+	o.Until("both joined by certificate, lamp runs on both", works)
 
 	t.Log("who gets in")
 	for _, port := range []string{"1883", "8083", "8084"} {
@@ -174,7 +174,7 @@ func TestMainJobWithCertificatesForAll(t *testing.T) {
 	strangers.sign(strange, "me")
 	try := func(args []string) bool {
 		t.Helper()
-		r := home.observer.Exec(nil, "mosquitto_sub", append(args, "-t", "dominion/hub/availability", "-C", "1", "-W", "10")...)
+		r := home.observer.Exec(nil, "mosquitto_sub", append(args, "-t", "dominion/hub/availability", "-C", "1", "-W", "60")...)
 		return r.Code == 0 && strings.TrimSpace(r.Stdout) == "online"
 	}
 	bare := []string{"-h", home.Hub.Address(), "-p", "8883", "--cafile", servers.file}
@@ -212,18 +212,18 @@ func TestMainJobWithCertificatesForAll(t *testing.T) {
 	}
 
 	t.Log("an agent is killed, a cable is pulled")
-	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+	before, starts := home.Lives(o)
 	mark := o.Now()
 	kitchenAgent.Kill()
-	o.AwaitTopic(30*time.Second, mark, "dominion/domain/kitchen/availability", "offline")
+	o.AwaitTopic(mark, "dominion/domain/kitchen/availability", "offline")
 	kitchen.Start()
-	o.Until(60*time.Second, "kitchen is back", works)
+	o.Until("kitchen is back", works)
 	home.Journal.Undisturbed(t, "after the agent was killed", before, starts)
 	mark = o.Now()
 	attic.LinkDown()
-	o.AwaitTopic(60*time.Second, mark, "dominion/domain/attic/availability", "offline")
+	o.AwaitTopic(mark, "dominion/domain/attic/availability", "offline")
 	attic.LinkUp()
-	o.Until(60*time.Second, "attic is back", works)
+	o.Until("attic is back", works)
 
 	t.Log("all certificates of clients are renewed, by another authority; the hub restarts")
 	old := filepath.Join(dir, "old")
@@ -239,7 +239,10 @@ func TestMainJobWithCertificatesForAll(t *testing.T) {
 	listens()
 	o = observe()
 	// the agents were not restarted: they have read what is on the disk now
-	o.Until(60*time.Second, "both are back with their new certificates", works)
+	o.Until("both are back with their new certificates", func(v View) bool { return v.Ready() && works(v) })
+	for _, d := range []*Domain{kitchen, attic} {
+		awaitLiveHeartbeat(o, Mark{}, d.Name)
+	}
 	if !try(with("me")) || try(append(bare, "--cert", filepath.Join(old, "me.crt"), "--key", filepath.Join(old, "me.key"))) {
 		t.Error("the new authority is not the one that counts")
 	}

@@ -104,7 +104,7 @@ func fetched(t *testing.T, name string, get func(dir string) *exec.Cmd) string {
 func outside(cmd *exec.Cmd) (string, error) {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = patience
 	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
@@ -145,8 +145,8 @@ func mosquittoSpeaks(t *testing.T, home *Home, version string) {
 	// is there, do publishes them
 	sub := func(n int, format string, do func(), args ...string) string {
 		t.Helper()
-		args = append(append(common, "-C", fmt.Sprint(n), "-W", "15", "-F", format), args...)
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		args = append(append(common, "-C", fmt.Sprint(n), "-W", "60", "-F", format), args...)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "stdbuf", append([]string{"-oL", "mosquitto_sub", "-d"}, args...)...)
 		var printed []string
@@ -195,7 +195,7 @@ func mosquittoSpeaks(t *testing.T, home *Home, version string) {
 	pub("-t", prefix+"/retained", "-r", "-n")
 
 	equal("will", sub(1, "= %q %p", func() {
-		dying := exec.Command("stdbuf", append([]string{"-oL", "mosquitto_sub", "-d"}, append(common, "-W", "15",
+		dying := exec.Command("stdbuf", append([]string{"-oL", "mosquitto_sub", "-d"}, append(common, "-W", "60",
 			"-t", prefix+"/none", "--will-topic", prefix+"/will", "--will-payload", "gone", "--will-qos", "1")...)...)
 		output, err := dying.StdoutPipe()
 		home.must(err)

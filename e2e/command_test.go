@@ -3,8 +3,8 @@ package e2e
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -22,13 +22,13 @@ func TestStaleStartCommandIsRefused(t *testing.T) {
 		hub.Stop()
 		home.StartHub()
 		o := home.Observe()
-		o.Until(20*time.Second, "hub, kitchen and services are back", func(v View) bool {
+		o.Until("hub, kitchen and services are back", func(v View) bool {
 			return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) && v.Healthy("lamp", 1)
 		})
 		home.Publish("dominion/service/lamp/set", "OFF")
-		o.Until(20*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
-		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
-		before, starts := home.Journal.AwaitRunning(t, time.Second, "web@kitchen"), home.Journal.Starts(t)
+		o.Until("lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+		awaitLiveHeartbeat(o, o.Now(), "kitchen")
+		before, starts := home.Journal.AwaitRunning(t, "web@kitchen"), home.Journal.Starts(t)
 		last := o.Latest().Command("kitchen")
 		if last.Epoch < 2 || last.Generation < 2 {
 			t.Fatalf("the last command is %d.%d, this test wants older ones", last.Epoch, last.Generation)
@@ -62,11 +62,11 @@ func TestStaleStartCommandIsRefused(t *testing.T) {
 			mark := o.Now()
 			home.Publish("dominion/domain/kitchen/services/set", string(payload))
 			t.Log(attempt.name)
-			o.AwaitEvent(5*time.Second, mark, "dominion/domain/kitchen/event", topics.CommandRefused, "", "")
-			o.AwaitEvent(5*time.Second, mark, "dominion/hub/event", topics.CommandRefused, "kitchen", "")
+			o.AwaitEvent(mark, "dominion/domain/kitchen/event", topics.CommandRefused, "", "")
+			o.AwaitEvent(mark, "dominion/hub/event", topics.CommandRefused, "kitchen", "")
 		}
-		agents[0].AwaitLog(time.Second, "refused", "epoch")
-		b := decode[topics.Heartbeat](t, awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen"))
+		agents[0].AwaitLog("refused", "epoch")
+		b := decode[topics.Heartbeat](t, awaitLiveHeartbeat(o, o.Now(), "kitchen"))
 		if b.Epoch != last.Epoch || b.Generation < last.Generation || b.Generation > last.Generation+1000 {
 			t.Errorf("after the refused ones the heartbeat tells %d.%d, the last command was %d.%d", b.Epoch, b.Generation, last.Epoch, last.Generation)
 		}
@@ -80,7 +80,7 @@ func TestStaleStartCommandIsRefused(t *testing.T) {
 		if o.Latest().Command("kitchen").Epoch == last.Epoch {
 			home.Publish("dominion/domain/kitchen/services/set", string(payload))
 		}
-		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+		awaitLiveHeartbeat(o, o.Now(), "kitchen")
 		home.Journal.Undisturbed(t, "after an equal command", before, starts)
 	})
 }
@@ -93,7 +93,7 @@ func TestHubRaisesItsOwnAboveAForeignCommand(t *testing.T) {
 		kitchen.Install("web", "lamp")
 		home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
 		_, _, o := home.Up(kitchen)
-		o.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+		o.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
 		for _, foreign := range []struct {
 			name   string
 			change func(*topics.StartCommand)
@@ -108,7 +108,7 @@ func TestHubRaisesItsOwnAboveAForeignCommand(t *testing.T) {
 			payload, err := json.Marshal(c)
 			home.must(err)
 			home.Publish("dominion/domain/kitchen/services/set", string(payload), "-r")
-			o.Until(30*time.Second, "the hub's command is above it and all is healthy", func(v View) bool {
+			o.Until("the hub's command is above it and all is healthy", func(v View) bool {
 				now := v.Command("kitchen")
 				above := now.Epoch > c.Epoch || now.Epoch == c.Epoch && now.Generation > c.Generation
 				return above && v.Healthy("web", 1) && v.Healthy("lamp", 1) && v.Heartbeat("kitchen").Epoch == now.Epoch
@@ -135,12 +135,12 @@ func TestRestoredHubDisturbsNothing(t *testing.T) {
 		kitchen.Install("web", "lamp")
 		for range 2 { // the epoch goes on
 			hub = home.StartHub()
-			home.Observe()
+			home.Observe().Until("the hub is ready", View.Ready)
 			hub.Kill()
 		}
 		hub, _, o := home.Up(kitchen)
-		o.Until(20*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
-		before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+		o.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+		before, starts := home.Lives(o)
 		epoch := o.Latest().Command("kitchen").Epoch
 
 		hub.Kill()
@@ -148,12 +148,12 @@ func TestRestoredHubDisturbsNothing(t *testing.T) {
 		home.must(command("mv", backup, data))
 		home.StartHub()
 		o = home.Observe()
-		o.Until(30*time.Second, "the hub's epoch is above, and obeyed; both are healthy", func(v View) bool {
+		o.Until("the hub's epoch is above, and obeyed; both are healthy", func(v View) bool {
 			c := v.Command("kitchen")
 			return v.Ready() && v.Online("kitchen") && c.Epoch > epoch && v.Heartbeat("kitchen").Epoch == c.Epoch &&
 				v.Healthy("web", 1) && v.Healthy("lamp", 1)
 		})
-		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+		awaitLiveHeartbeat(o, o.Now(), "kitchen")
 		home.Journal.Undisturbed(t, "after the hub was restored", before, starts)
 	})
 }
@@ -166,8 +166,8 @@ func TestRetainedOrdersAreIgnored(t *testing.T) {
 		kitchen.Install("web")
 		home.Configure(service("web", `priority = "required"`))
 		hub, agents, o := home.Up(kitchen)
-		o.Until(15*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
-		before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+		o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+		before, starts := home.Lives(o)
 
 		hub.Stop()
 		agents[0].Stop()
@@ -175,13 +175,8 @@ func TestRetainedOrdersAreIgnored(t *testing.T) {
 			// with the embedded broker nobody can publish without the hub:
 			// they come while it runs, and are stored
 			hub = home.StartHub()
-			home.Observe()
 		}
-		mark := 0
-		if home.Broker == External {
-			o = home.Observe()
-			mark = o.Now()
-		}
+		early := home.Observe()
 		for topic, payload := range map[string]string{
 			"dominion/service/web/set":            "OFF",
 			"dominion/request/stop":               `{"transaction": "old", "service": "web"}`,
@@ -199,19 +194,19 @@ func TestRetainedOrdersAreIgnored(t *testing.T) {
 		hub = home.StartHub()
 		kitchen.Start()
 		o = home.Observe()
-		o.Until(20*time.Second, "hub and kitchen are back", func(v View) bool { return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) })
-		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+		o.Until("hub and kitchen are back", func(v View) bool { return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) })
+		awaitLiveHeartbeat(o, o.Now(), "kitchen")
 		home.Journal.Undisturbed(t, "with retained orders", before, starts)
 		if v := o.Latest(); v.Service("web").Switch != "ON" || v.Domain("kitchen").Draining {
 			t.Errorf("retained orders were obeyed: web %+v, draining %v", v.Service("web"), v.Domain("kitchen").Draining)
 		}
-		for _, m := range o.Since(mark) {
+		for _, m := range slices.Concat(early.Since(Mark{}), o.Since(Mark{})) {
 			if (m.Topic == "dominion/response/stop" || m.Topic == "dominion/response/drain") && !m.Retain {
 				t.Errorf("a retained request was answered: %v", m)
 			}
 		}
 		if home.Broker == External {
-			hub.AwaitLog(time.Second, "retained", "dominion/service/web/set")
+			hub.AwaitLog("retained", "dominion/service/web/set")
 		}
 	})
 }

@@ -141,7 +141,7 @@ func (c *crowd) look(ctx context.Context) {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	l := &line{conn: conn, in: bufio.NewReaderSize(conn, 64<<10), version: 4}
 	l.send(0x10, append(append(text("MQTT"), 4, 2, 0, 0), text("watcher")...))
-	if _, err := l.read(5 * time.Second); err != nil {
+	if _, err := l.read(answerTime); err != nil {
 		return
 	}
 	for i, filter := range []string{"dominion/hub/#", "homeassistant/#", "$SYS/broker/publish/messages/received"} {

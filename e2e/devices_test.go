@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -65,7 +64,7 @@ func TestDevices(t *testing.T) {
 		home.Configure("")
 		hub := home.StartHub()
 		o := home.Observe()
-		o.Until(30*time.Second, "the hub is ready", View.Ready)
+		o.Until("the hub is ready", View.Ready)
 		for _, m := range all {
 			home.Publish(m[0], m[1], "-r")
 		}
@@ -73,17 +72,17 @@ func TestDevices(t *testing.T) {
 		asSaid := func(v View) bool {
 			return known(v) && v.availability(lamp) == "online" && v.availability(washer) == "online" && v.availability(bulb) == "offline"
 		}
-		o.Until(20*time.Second, "every device is known", asSaid)
+		o.Until("every device is known", asSaid)
 
 		t.Log("a device that dies is offline: its will says so")
 		esp := home.observer.Start("mosquitto_sub", append(home.clientArgs(), "-i", "desk-lamp", "-V", "311", "-k", "15", "-t", "desk-lamp/light/lamp/command",
 			"--will-topic", "desk-lamp/status", "--will-payload", "offline", "--will-retain", "--will-qos", "1")...)
 		home.Publish("desk-lamp/light/lamp/command", "ON", "-r")
-		esp.AwaitLog(10*time.Second, "ON") // it is connected
+		esp.AwaitLog("ON") // it is connected
 		esp.Kill()
-		o.Until(10*time.Second, "the lamp is offline", func(v View) bool { return v.availability(lamp) == "offline" })
+		o.Until("the lamp is offline", func(v View) bool { return v.availability(lamp) == "offline" })
 		home.Publish("desk-lamp/status", "online", "-r")
-		o.Until(10*time.Second, "the lamp is back", asSaid)
+		o.Until("the lamp is back", asSaid)
 
 		t.Log("what is broken or hostile is named, and nothing else comes of it")
 		for _, m := range announcements(t, "hostile") {
@@ -97,7 +96,7 @@ func TestDevices(t *testing.T) {
 			t.Errorf("cannot publish megabytes: %s", r.Stderr)
 		}
 		var doc topics.Devices
-		eventually(t, 10*time.Second, "the megabytes are named", func() bool {
+		eventually(t, "the megabytes are named", func() bool {
 			r := home.Ctl("devices", "--json")
 			if err := json.Unmarshal([]byte(r.Stdout), &doc); r.Code != 0 || err != nil {
 				t.Fatalf("devices --json: code %d, %v: %s", r.Code, err, r.Stderr)
@@ -109,6 +108,7 @@ func TestDevices(t *testing.T) {
 		if len(doc.Problems) < 20 || len(doc.Devices) != len(want) {
 			t.Errorf("%d problems, %d devices", len(doc.Problems), len(doc.Devices))
 		}
+		o.CatchUp()
 		for _, d := range doc.Devices {
 			var retained topics.Device
 			home.must(json.Unmarshal([]byte(o.Latest()["dominion/device/"+d.ID+"/status"].Payload), &retained))
@@ -133,10 +133,10 @@ func TestDevices(t *testing.T) {
 		}
 		home.StartHub()
 		o = home.Observe()
-		o.Until(30*time.Second, "the hub is ready, and the washing machine is gone where nothing announces it", func(v View) bool { return v.Ready() && known(v) })
+		o.Until("the hub is ready, and the washing machine is gone where nothing announces it", func(v View) bool { return v.Ready() && known(v) })
 		mark := o.Now()
 		home.Publish("desk-lamp/status", "offline", "-r") // the first that changes
-		o.Until(15*time.Second, "the lamp is offline", func(v View) bool { return v.availability(lamp) == "offline" })
+		o.Until("the lamp is offline", func(v View) bool { return v.availability(lamp) == "offline" })
 		for _, m := range o.Since(mark) {
 			if strings.HasPrefix(m.Topic, "dominion/device/") && !strings.Contains(m.Topic, lamp) {
 				t.Errorf("told again: %v", m)
@@ -147,7 +147,7 @@ func TestDevices(t *testing.T) {
 		for _, m := range all {
 			home.Publish(m[0], "", "-r")
 		}
-		o.Until(15*time.Second, "no device", func(v View) bool { return len(v.devices()) == 0 })
+		o.Until("no device", func(v View) bool { return len(v.devices()) == 0 })
 		for topic, m := range home.Observe("dominion/device/#").Latest() {
 			if strings.HasPrefix(topic, "dominion/device/") {
 				t.Errorf("is retained: %v", m)
@@ -165,20 +165,20 @@ func TestDevicesOfABrokerThatForgot(t *testing.T) {
 	home.Configure("")
 	home.StartHub()
 	o := home.Observe()
-	o.Until(30*time.Second, "the hub is ready", View.Ready)
+	o.Until("the hub is ready", View.Ready)
 	all := announcements(t, "tasmota")
 	for _, m := range all {
 		home.Publish(m[0], m[1], "-r")
 	}
-	o.Until(20*time.Second, "three devices", func(v View) bool { return len(v.devices()) == 3 })
+	o.Until("three devices", func(v View) bool { return len(v.devices()) == 3 })
 	home.external.process.Kill()
 	home.external.start()
 	o = home.Observe()
-	o.Until(30*time.Second, "the hub is back", View.Ready)
+	o.Until("the hub is back", View.Ready)
 	for _, m := range all[:3] {
 		home.Publish(m[0], m[1], "-r")
 	}
-	o.Until(20*time.Second, "one device", func(v View) bool { return v.availability("84cca8a1b2c3") == "online" })
+	o.Until("one device", func(v View) bool { return v.availability("84cca8a1b2c3") == "online" })
 	if r := home.Ctl("devices", "--json"); strings.Count(r.Stdout, `"announced_by"`) != 1 {
 		t.Errorf("code %d\n%s", r.Code, r.Stdout)
 	}

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,8 +43,8 @@ func TestFullDiskOfADomain(t *testing.T) {
 	kitchen.Install("web", "lamp")
 	home.Configure(service("web", `priority = "required"`, healthHTTP, `restart = { delay = "100ms" }`) + service("lamp", `priority = "required"`))
 	_, agents, o := home.Up(kitchen)
-	o.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
-	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+	o.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+	before, starts := home.Lives(o)
 
 	empty := kitchen.fill(kitchen.DataDir())
 	e := o.Latest().Endpoints("web")[0]
@@ -54,19 +53,19 @@ func TestFullDiskOfADomain(t *testing.T) {
 			t.Fatalf("web does not answer on a full disk: %v", err)
 		}
 	}
-	awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	home.Journal.Undisturbed(t, "on a full disk", before, starts)
 
 	t.Log("a crash is still repaired")
 	kill(t, home.Journal.Of(t, "start", "web")[0].PID)
-	home.Journal.Await(t, 10*time.Second, 2, "start", "web")
-	o.Until(10*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) && v.Instance("kitchen", "web").Restarts == 1 })
+	home.Journal.Await(t, 2, "start", "web")
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) && v.Instance("kitchen", "web").Restarts == 1 })
 
 	t.Log("and an order still obeyed")
 	home.Publish("dominion/service/lamp/set", "OFF")
-	o.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	o.Until("lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
 	home.Publish("dominion/service/lamp/set", "ON")
-	o.Until(10*time.Second, "lamp is on", func(v View) bool { return v.Healthy("lamp", 1) })
+	o.Until("lamp is on", func(v View) bool { return v.Healthy("lamp", 1) })
 	if agents[0].Ended() {
 		t.Error("the agent ended")
 	}
@@ -74,14 +73,14 @@ func TestFullDiskOfADomain(t *testing.T) {
 	t.Log("room again: an agent that restarts now adopts all of it")
 	empty()
 	home.Publish("dominion/service/web/set", "RESTART")
-	home.Journal.Await(t, 10*time.Second, 3, "start", "web")
-	o.Until(10*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
-	before, starts = home.Journal.Running(t), home.Journal.Starts(t)
+	home.Journal.Await(t, 3, "start", "web")
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	before, starts = home.Lives(o)
 	agents[0].Kill()
 	mark := o.Now()
 	kitchen.Start()
-	awaitLiveHeartbeat(o, joins, mark, "kitchen")
-	o.Until(5*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+	awaitRejoin(o, mark, "kitchen")
+	o.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
 	home.Journal.Undisturbed(t, "after the agent restarted", before, starts)
 }
 
@@ -94,26 +93,26 @@ func TestAgentRestartsOnAFullDisk(t *testing.T) {
 	kitchen.Install("web", "lamp")
 	home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
 	_, agents, o := home.Up(kitchen)
-	o.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+	o.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
 	kitchen.fill(kitchen.DataDir())
 	home.Publish("dominion/service/lamp/set", "OFF")
-	o.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	o.Until("lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
 	home.Publish("dominion/service/lamp/set", "ON")
-	o.Until(10*time.Second, "lamp is on", func(v View) bool { return v.Healthy("lamp", 1) })
-	before, starts := home.Journal.Running(t), home.Journal.Starts(t)
+	o.Until("lamp is on", func(v View) bool { return v.Healthy("lamp", 1) })
+	before, starts := home.Lives(o)
 
 	agents[0].Kill()
 	mark := o.Now()
 	agent := kitchen.Start()
-	awaitLiveHeartbeat(o, joins, mark, "kitchen")
-	o.Until(5*time.Second, "both are healthy", func(v View) bool {
+	awaitRejoin(o, mark, "kitchen")
+	o.Until("both are healthy", func(v View) bool {
 		return v.Online("kitchen") && v.Healthy("web", 1) && v.Healthy("lamp", 1) && v.Instance("kitchen", "lamp").PID != 0
 	})
-	awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	home.Journal.Undisturbed(t, "after the agent restarted on a full disk", before, starts)
 	home.Publish("dominion/service/lamp/set", "OFF")
-	o.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
-	home.Journal.AwaitRunning(t, 2*time.Second, "web@kitchen")
+	o.Until("lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	home.Journal.AwaitRunning(t, "web@kitchen")
 	agent.Stop()
 }
 
@@ -125,11 +124,11 @@ func TestFullDiskOfTheHub(t *testing.T) {
 	kitchen.Install("web", "lamp")
 	home.Configure(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
 	hub, _, o := home.Up(kitchen)
-	o.Until(15*time.Second, "both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
+	o.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
 	home.Hub.fill(filepath.Join(home.Hub.Dir, "data"))
 	home.Publish("dominion/service/lamp/set", "OFF")
-	o.Until(10*time.Second, "lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
-	awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+	o.Until("lamp is off", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	if hub.Ended() || !o.Latest().Healthy("web", 1) {
 		t.Error("the hub ended, or web did")
 	}
@@ -142,7 +141,7 @@ func TestBrokenFiles(t *testing.T) {
 	kitchen.Install("web")
 	home.Configure(service("web", `priority = "required"`))
 	hub, agents, o := home.Up(kitchen)
-	o.Until(15*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
 	hub.Stop()
 	agents[0].Stop()
 	for _, dir := range []string{kitchen.DataDir(), filepath.Join(home.Hub.Dir, "data")} {
@@ -162,7 +161,7 @@ func TestBrokenFiles(t *testing.T) {
 	home.StartHub()
 	kitchen.Start()
 	o = home.Observe()
-	o.Until(30*time.Second, "hub, kitchen and web are back", func(v View) bool { return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) })
+	o.Until("hub, kitchen and web are back", func(v View) bool { return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) })
 	if webs := running(home.Journal.Running(t), "web"); len(webs) != 1 {
 		t.Errorf("there run %q, want one web", webs)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -42,22 +43,26 @@ func (f *feed[T]) len() int {
 	return len(f.items)
 }
 
-// await returns the first item since position i that matches.
+// await returns the first item since position i that matches. What is there at
+// the end of the time is looked at, too, however late it is by then.
 func (f *feed[T]) await(within time.Duration, i int, match func(T) bool) (v T, ok bool) {
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
-	for {
+	for over := false; ; {
 		items, more := f.from(i)
 		for _, v := range items {
 			if match(v) {
 				return v, true
 			}
 		}
+		if over {
+			return v, false
+		}
 		i += len(items)
 		select {
 		case <-more:
 		case <-deadline.C:
-			return v, false
+			over = true
 		}
 	}
 }
@@ -71,12 +76,25 @@ func readLines(r io.Reader, each func(string)) {
 	}
 }
 
+// patience is how long is waited for what must come. It is no promise: machines
+// are crowded at times. What is promised within a time is waited for as long,
+// and its own time compared: that of the process, the event, the heartbeat.
+const patience = 2 * time.Minute
+
 // eventually waits until something outside of MQTT is so: a process, a file.
-func eventually(t testing.TB, within time.Duration, what string, so func() bool) {
+func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(within)
-	for !so() {
-		if time.Now().After(deadline) {
+	eventuallyWithin(t, patience, what, so)
+}
+
+func eventuallyWithin(t testing.TB, within time.Duration, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); ; {
+		late := time.Now().After(deadline) // before the last look
+		if so() {
+			return
+		}
+		if late {
 			t.Fatalf("not within %v: %s", within, what)
 		}
 		time.Sleep(10 * time.Millisecond) // between two looks, not instead of one
@@ -103,6 +121,9 @@ func (j Journal) Entries(t testing.TB) []Entry {
 	}
 	var all []Entry
 	for line := range strings.Lines(string(b)) {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
 		var e Entry
 		var nanoseconds int64
 		if _, err := fmt.Sscan(line, &nanoseconds, &e.What, &e.Service, &e.Domain, &e.PID); err != nil {
@@ -127,10 +148,10 @@ func (j Journal) Of(t testing.TB, what, service string) []Entry {
 }
 
 // Await waits for the n-th entry (from 1) of one kind and service.
-func (j Journal) Await(t testing.TB, within time.Duration, n int, what, service string) Entry {
+func (j Journal) Await(t testing.TB, n int, what, service string) Entry {
 	t.Helper()
 	var found []Entry
-	eventually(t, within, fmt.Sprintf("%s writes %q in the journal, %d times", service, what, n), func() bool {
+	eventually(t, fmt.Sprintf("%s writes %q in the journal, %d times", service, what, n), func() bool {
 		found = j.Of(t, what, service)
 		return len(found) >= n
 	})
@@ -140,33 +161,47 @@ func (j Journal) Await(t testing.TB, within time.Duration, n int, what, service 
 // Running returns what lives of the test services, as "service@domain pid".
 func (j Journal) Running(t testing.TB) []string {
 	t.Helper()
-	var all []string
+	all := make(map[string]bool)
 	for _, e := range j.Entries(t) {
-		if e.What == "start" && alive(e.PID) {
-			all = append(all, fmt.Sprintf("%s@%s %d", e.Service, e.Domain, e.PID))
+		if e.What == "start" && e.lives() {
+			all[fmt.Sprintf("%s@%s %d", e.Service, e.Domain, e.PID)] = true
 		}
 	}
-	slices.Sort(all)
-	return all
+	return slices.Sorted(maps.Keys(all))
+}
+
+// lives tells whether the process of an entry lives. There are some ten thousand
+// pids, and a run of all tests needs more: another process may have it by now.
+func (e Entry) lives() bool {
+	if !alive(e.PID) {
+		return false
+	}
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", e.PID))
+	environment := "\x00" + string(b)
+	return strings.Contains(environment, "\x00SERVICE_NAME="+e.Service+"\x00") && strings.Contains(environment, "\x00DOMAIN_NAME="+e.Domain+"\x00")
+}
+
+// where takes the pids from what Running returns.
+func where(running []string) []string {
+	names := make([]string, len(running))
+	for i, r := range running {
+		names[i], _, _ = strings.Cut(r, " ")
+	}
+	return names
 }
 
 // AwaitRunning waits until exactly these services live, as "service@domain",
 // sorted, and returns them with their pids.
-func (j Journal) AwaitRunning(t testing.TB, within time.Duration, want ...string) []string {
+func (j Journal) AwaitRunning(t testing.TB, want ...string) []string {
 	t.Helper()
-	var running []string
-	deadline := time.Now().Add(within)
-	for {
-		running = j.Running(t)
-		names := make([]string, len(running))
-		for i, r := range running {
-			names[i], _, _ = strings.Cut(r, " ")
-		}
-		if slices.Equal(names, want) {
+	for deadline := time.Now().Add(patience); ; {
+		late := time.Now().After(deadline)
+		running := j.Running(t)
+		if slices.Equal(where(running), want) {
 			return running
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("there live %q, and not within %v %q", running, within, want)
+		if late {
+			t.Fatalf("there live %q, and not within %v %q", running, patience, want)
 		}
 		time.Sleep(10 * time.Millisecond) // between two looks
 	}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -17,25 +16,24 @@ func TestFlappingDomain(t *testing.T) {
 	attic.Install("web")
 	attic.InstallShell("cam")
 	cellar.Install("web")
-	// a short silence is a loss here, so that the test is not about waiting
-	home.Configure("[timing]\nlost_after = \"2s\"\n" +
-		service("web", `priority = "required"`, `replicas = 1`, healthHTTP) +
+	home.Configure(service("web", `priority = "required"`, `replicas = 1`, healthHTTP) +
 		service("cam", `priority = "required"`, `traits = ["cam"]`))
 	_, _, o := home.Up(attic, cellar)
-	o.Until(20*time.Second, "web and cam are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("cam", 1) })
+	o.Until("web and cam are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("cam", 1) })
+	home.Lives(o)
 
 	start := o.Now()
 	for loss := range 3 {
 		mark := o.Now()
 		attic.LinkDown()
-		o.AwaitEvent(20*time.Second, mark, "dominion/hub/event", topics.DomainLost, "attic", "")
+		o.AwaitEvent(mark, "dominion/hub/event", topics.DomainLost, "attic", "")
 		mark = o.Now()
 		attic.LinkUp()
-		o.AwaitEvent(40*time.Second, mark, "dominion/hub/event", topics.DomainReturned, "attic", "")
+		o.AwaitEvent(mark, "dominion/hub/event", topics.DomainReturned, "attic", "")
 		t.Logf("%d losses", loss+1)
 	}
-	o.AwaitEvent(time.Second, start, "dominion/hub/event", topics.DomainFlapping, "attic", "")
-	o.Until(20*time.Second, "web serves in the cellar alone", func(v View) bool {
+	o.AwaitEvent(start, "dominion/hub/event", topics.DomainFlapping, "attic", "")
+	o.Until("web serves in the cellar alone", func(v View) bool {
 		e := v.Endpoints("web")
 		return len(e) == 1 && e[0].Domain == "cellar" && e[0].Healthy && v.Healthy("cam", 1)
 	})
@@ -48,12 +46,12 @@ func TestFlappingDomain(t *testing.T) {
 	t.Log("web is started anew: not there")
 	anew := func() {
 		home.Publish("dominion/service/web/set", "OFF")
-		o.Until(20*time.Second, "web is stopped", func(v View) bool { return v.Service("web").State == topics.Stopped })
+		o.Until("web is stopped", func(v View) bool { return v.Service("web").State == topics.Stopped })
 		home.Publish("dominion/service/web/set", "ON")
-		o.Until(20*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+		o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
 	}
 	anew()
-	home.Journal.AwaitRunning(t, 10*time.Second, "cam@attic", "web@cellar")
+	home.Journal.AwaitRunning(t, "cam@attic", "web@cellar")
 	var why topics.Why
 	r := home.Ctl("why", "web", "cellar", "--json")
 	if err := oneDocument(r.Stdout, &why); err != nil || len(why.Domains) != 1 || !strings.Contains(why.Domains[0].Reason, "attic was lost too often lately") {
@@ -62,7 +60,7 @@ func TestFlappingDomain(t *testing.T) {
 
 	t.Log("nothing else can run it")
 	home.Publish("dominion/domain/cellar/drain/set", "ON")
-	o.Until(30*time.Second, "web serves in the attic", func(v View) bool {
+	o.Until("web serves in the attic", func(v View) bool {
 		e := v.Endpoints("web")
 		return len(e) == 1 && e[0].Domain == "attic" && e[0].Healthy
 	})

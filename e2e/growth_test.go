@@ -307,7 +307,7 @@ func (w *town) hubKilled() { w.hub.Kill() }
 
 func (w *town) hubStopped() {
 	w.hub.Signal(syscall.SIGTERM)
-	w.hub.Wait(15 * time.Second)
+	w.hub.Wait()
 }
 
 // rested weighs the hub again after all this.

@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // The harness must see what there is, and must not see what there is not.
@@ -17,7 +16,7 @@ func TestHarness(t *testing.T) {
 		t.Errorf("a retained message is observed as %v", m)
 	}
 	home.Publish("e2e/live", "x", "-r")
-	if m := o.AwaitTopic(time.Second, 0, "e2e/live", "x"); m.Retain {
+	if m := o.AwaitTopic(Mark{}, "e2e/live", "x"); m.Retain {
 		t.Errorf("a live message is observed as a retained one: %v", m)
 	}
 
@@ -28,7 +27,7 @@ func TestHarness(t *testing.T) {
 	env := []string{"SERVICE_NAME=web", "DOMAIN_NAME=kitchen", "SERVICE_PORT=8080", "SERVICE_DATA_DIR=" + kitchen.Dir}
 	kitchen.Host.Start("env", append(env, "make", "-C", kitchen.ServicesDir()+"/web")...)
 	kitchen.Host.Start("env", append(env, "SERVICE_NAME=lamp", "make", "-C", kitchen.ServicesDir()+"/lamp")...)
-	web, lamp := home.Journal.Await(t, 5*time.Second, 1, "start", "web"), home.Journal.Await(t, 5*time.Second, 1, "start", "lamp")
+	web, lamp := home.Journal.Await(t, 1, "start", "web"), home.Journal.Await(t, 1, "start", "lamp")
 	if !alive(web.PID) || !alive(lamp.PID) {
 		t.Errorf("the services of %v and %v do not live", web, lamp)
 	}
@@ -36,15 +35,15 @@ func TestHarness(t *testing.T) {
 		t.Errorf("the host's name is %q", name)
 	}
 	url := "http://" + kitchen.Address() + ":8080/health"
-	eventually(t, 5*time.Second, "web answers over the bridge", func() bool { _, err := home.observer.Get(url); return err == nil })
+	eventually(t, "web answers over the bridge", func() bool { _, err := home.observer.Get(url); return err == nil })
 	kitchen.LinkDown()
 	if _, err := home.observer.Get(url); err == nil {
 		t.Error("web answers without a cable")
 	}
 	kitchen.LinkUp()
-	eventually(t, 5*time.Second, "web answers again", func() bool { _, err := home.observer.Get(url); return err == nil })
+	eventually(t, "web answers again", func() bool { _, err := home.observer.Get(url); return err == nil })
 	kitchen.SetAddress(77)
-	eventually(t, 5*time.Second, "web answers at the new address", func() bool {
+	eventually(t, "web answers at the new address", func() bool {
 		_, err := home.observer.Get("http://" + kitchen.Address() + ":8080/health")
 		return err == nil
 	})

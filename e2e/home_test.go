@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -29,6 +30,7 @@ type Home struct {
 	observer *Host
 	external *mosquitto // nil with the embedded broker
 	hosts    []*Host
+	began    atomic.Int64 // when the last hub was started, in milliseconds
 }
 
 // Broker says whose broker a home runs on.
@@ -158,9 +160,11 @@ func (h *Home) WriteHubConfig(text string) {
 
 func (h *Home) hubFile() string { return filepath.Join(h.Hub.Dir, "dominion.toml") }
 
-// StartHub starts the hub with the configuration that was written.
+// StartHub starts the hub with the configuration that was written. From now on
+// views know no hub/status of the one before.
 func (h *Home) StartHub() *Process {
 	h.t.Helper()
+	h.began.Store(time.Now().UnixMilli())
 	return h.Hub.Start(programs.dominion, "-config", h.hubFile())
 }
 
@@ -228,8 +232,8 @@ note() {
 	echo "$at $1 $SERVICE_NAME $DOMAIN_NAME $$" >>`+d.home.Journal.file+`
 }
 trap 'note stop; kill $!; note end; exit 0' TERM
-note start
 echo "hello from $SERVICE_NAME"
+note start
 while :; do sleep 3600 & wait $!; done
 `)
 }
@@ -272,6 +276,9 @@ func (h *Home) tryPublish(topic, payload string, args ...string) error {
 // Ctl runs dominionctl on the observer's host.
 func (h *Home) Ctl(args ...string) Result {
 	h.t.Helper()
+	if args[0] != "completion" && !slices.Contains(args, "--timeout") {
+		args = append(slices.Clip(args), "--timeout", "1m") // it waits for 5 s otherwise, and machines are crowded
+	}
 	return h.observer.Exec(h.ctlEnvironment(), programs.dominionctl, append(args, h.ctlFlags()...)...)
 }
 
@@ -298,7 +305,7 @@ func (h *Home) Up(domains ...*Domain) (hub *Process, agents []*Process, o *Obser
 	}
 	hub = h.StartHub()
 	o = h.Observe()
-	o.Until(20*time.Second, "the hub is ready and every domain is online", func(v View) bool {
+	o.Until("the hub is ready and every domain is online", func(v View) bool {
 		for _, d := range domains {
 			if !v.Online(d.Name) {
 				return false
@@ -307,6 +314,34 @@ func (h *Home) Up(domains ...*Domain) (hub *Process, agents []*Process, o *Obser
 		return v.Ready()
 	})
 	return hub, agents, o
+}
+
+// Lives waits until the journal tells of the very processes that the agents tell
+// of, and returns them with the number of all starts so far. Agents may be
+// quicker: what has no health check is said to run after a second.
+func (h *Home) Lives(o *Observer) (lives []string, starts int) {
+	h.t.Helper()
+	var told []string
+	eventually(h.t, "what is said to run has written its journal", func() bool {
+		v := o.Latest()
+		told = told[:0]
+		for topic := range v {
+			domain, below := strings.CutPrefix(topic, "dominion/domain/")
+			domain, status := strings.CutSuffix(domain, "/status")
+			if !below || !status || !v.Online(domain) {
+				continue
+			}
+			for _, i := range v.Domain(domain).Services {
+				if i.State == topics.Running {
+					told = append(told, i.Service+"@"+domain)
+				}
+			}
+		}
+		slices.Sort(told)
+		lives = h.Journal.Running(h.t)
+		return slices.Equal(where(lives), told)
+	})
+	return lives, h.Journal.Starts(h.t)
 }
 
 // service is one [services.NAME] of dominion.toml; lines are its keys.

@@ -119,7 +119,7 @@ func (a *homeAssistant) AwaitRunning() {
 		a.onboard()
 	}
 	var now struct{ State, Version string }
-	eventually(a.t, boots, "Home Assistant runs", func() bool {
+	eventuallyWithin(a.t, boots, "Home Assistant runs", func() bool {
 		a.mustRun()
 		return a.request(http.MethodGet, "/api/config", nil, &now) == nil && now.State == "RUNNING"
 	})
@@ -140,7 +140,7 @@ func (a *homeAssistant) onboard() {
 	var user struct {
 		Code string `json:"auth_code"`
 	}
-	eventually(a.t, boots, "Home Assistant takes its owner", func() bool {
+	eventuallyWithin(a.t, boots, "Home Assistant takes its owner", func() bool {
 		a.mustRun()
 		return a.request(http.MethodPost, "/api/onboarding/users", map[string]any{
 			"client_id": haURL + "/", "name": "Owner", "username": "owner", "password": "of the home", "language": "en",
@@ -221,7 +221,7 @@ func (a *homeAssistant) Stop() {
 	a.t.Helper()
 	a.socket.close()
 	a.process.Signal(syscall.SIGTERM)
-	if code := a.process.Wait(time.Minute); code != 0 {
+	if code := a.process.Wait(); code != 0 {
 		a.t.Errorf("Home Assistant: exit code %d after SIGTERM", code)
 	}
 }

@@ -34,12 +34,12 @@ func (w *shownHome) replanned() {
 	before, starts := w.home.Journal.Running(w.t), w.home.Journal.Starts(w.t)
 	mark := o.Now()
 	w.Call("button.press", "button.dominion_replan", nil)
-	o.AwaitTopic(wellAgain, mark, request, "{}")
-	answer := o.Await(wellAgain, "the hub answers the button", mark, func(m Message) bool { return m.Topic == response })
+	o.AwaitTopic(mark, request, "{}")
+	answer := o.Await("the hub answers the button", mark, func(m Message) bool { return m.Topic == response })
 	if r := decode[topics.Reply](w.t, answer); r.Status != topics.StatusOK {
 		w.t.Errorf("the button is answered by %+v", r)
 	}
-	w.hub.AwaitLog(wellAgain, "planning anew")
+	w.hub.AwaitLog("planning anew")
 	w.lampOn("after the home was planned anew")
 	w.home.Journal.Undisturbed(w.t, "after the home was planned anew", before, starts)
 	w.quiet("after the home was planned anew")

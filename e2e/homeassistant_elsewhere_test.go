@@ -57,7 +57,7 @@ func TestHomeAssistantElsewhere(t *testing.T) {
 	}
 	w.hub = home.StartHub()
 	w.Until(wellAgain, "the home is there", shown)
-	w.hub.AwaitLog(wellAgain, "deleted in Home Assistant while the hub was away", "service_spare")
+	w.hub.AwaitLog("deleted in Home Assistant while the hub was away", "service_spare")
 	names = names[:3]
 	w.wellAt("find/here", names, wellAgain, "after a device was deleted while the hub was away")
 	w.quiet("after a device was deleted while the hub was away", deletions...)

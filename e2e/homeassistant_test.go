@@ -124,7 +124,7 @@ func (w *shownHome) wellAt(prefix string, names []string, within time.Duration, 
 			w.t.Logf("%s:\n%s", when, strings.Join(wrong, "\n"))
 		}
 	}()
-	eventually(w.t, within-time.Since(began), when+" all is well in Home Assistant", func() bool {
+	eventuallyWithin(w.t, within-time.Since(began), when+" all is well in Home Assistant", func() bool {
 		wrong = w.wrong(o.Latest(), names)
 		return len(wrong) == 0
 	})
@@ -338,12 +338,12 @@ func (w *shownHome) switched() {
 		w.t.Error("lamp was turned off in Home Assistant, and its process lives")
 	}
 	w.Call("switch.turn_on", "switch.dominion_lamp", nil)
-	w.home.Journal.Await(w.t, wellAgain, len(first)+1, "start", "lamp")
+	w.home.Journal.Await(w.t, len(first)+1, "start", "lamp")
 	w.lampOn("after it was turned on")
 
 	w.t.Log("and the button starts another one")
 	w.Call("button.press", "button.dominion_lamp_restart", nil)
-	w.home.Journal.Await(w.t, wellAgain, len(first)+2, "start", "lamp")
+	w.home.Journal.Await(w.t, len(first)+2, "start", "lamp")
 	w.lampOn("after its button was pressed")
 	w.quiet("after lamp was switched")
 }
@@ -374,7 +374,7 @@ func (w *shownHome) updated() {
 	})
 	n := len(w.home.Journal.Of(w.t, "start", "spare"))
 	w.Call("update.install", entity, nil)
-	w.home.Journal.Await(w.t, wellAgain, n+1, "start", "spare")
+	w.home.Journal.Await(w.t, n+1, "start", "spare")
 	w.Until(time.Minute, "the new version runs", func(s haStates) bool {
 		return s.Is("off", entity, "binary_sensor.dominion_spare_problem") && s[entity].Attributes["installed_version"] == "1.1.0" &&
 			s.Is("1.1.0", "sensor.dominion_spare_version")
@@ -428,7 +428,7 @@ func (w *shownHome) deleted() {
 	w.well(wellAgain, "after a device that was deleted was defined anew")
 	w.reload("lamp", "last", "web")
 	w.well(wellAgain, "without it")
-	eventually(w.t, wellAgain, "later has ended", func() bool { return len(running(w.home.Journal.Running(w.t), "later")) == 0 })
+	eventuallyWithin(w.t, wellAgain, "later has ended", func() bool { return len(running(w.home.Journal.Running(w.t), "later")) == 0 })
 	w.quiet("after a device was defined anew")
 }
 

@@ -32,7 +32,7 @@ func TestHomeAssistantTown(t *testing.T) {
 	}
 	configure("")
 	hub := host.Start(programs.dominion, "-config", file)
-	hub.AwaitLog(20*time.Second, "listening")
+	hub.AwaitLog("listening")
 	a.Start()
 	a.AddMQTT("127.0.0.1")
 	a.Until(wellAgain, "the hub is ready", func(s haStates) bool { return s.Is("on", "binary_sensor.dominion_ready") })

@@ -69,7 +69,7 @@ func (h *Host) in(f func() error) error {
 // Dial connects from this host.
 func (h *Host) Dial(network, address string) (c net.Conn, err error) {
 	err = h.in(func() error {
-		c, err = net.DialTimeout(network, address, 2*time.Second)
+		c, err = net.DialTimeout(network, address, 10*time.Second)
 		return err
 	})
 	return c, err
@@ -79,7 +79,7 @@ func (h *Host) Dial(network, address string) (c net.Conn, err error) {
 func (h *Host) Get(url string) (string, error) {
 	dial := func(_ context.Context, network, address string) (net.Conn, error) { return h.Dial(network, address) }
 	client := http.Client{
-		Timeout:   3 * time.Second,
+		Timeout:   20 * time.Second,
 		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
 	}
 	answer, err := client.Get(url)
@@ -108,11 +108,11 @@ func (h *Host) Exec(env []string, name string, args ...string) Result {
 	cmd.Env = append(plainEnvironment(h.Dir), env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = patience
 	if err := h.in(cmd.Start); err != nil {
 		h.t.Fatalf("%s: cannot start %s: %v", h.Name, name, err)
 	}
-	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	err := cmd.Wait()
 	var exit *exec.ExitError
@@ -171,7 +171,7 @@ func (h *Host) Processes() []int {
 // returns when none of them is left.
 func (h *Host) KillAll() {
 	killed := make(map[int]bool)
-	for range 1000 { // what forks meanwhile is found by the next look
+	for began := time.Now(); time.Since(began) < patience; { // what forks meanwhile is found by the next look
 		for _, pid := range h.Processes() {
 			killed[pid] = true
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -261,25 +261,25 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Stop ends the process by SIGTERM; it must exit with 0 within 15 s. It is
+// Stop ends the process by SIGTERM; it must exit with 0. It is
 // waited for until it has said something: in the milliseconds before main a
 // program cannot have asked for its signals, and ends by them.
 func (p *Process) Stop() {
 	p.t.Helper()
-	p.AwaitLog(15 * time.Second)
+	p.AwaitLog()
 	p.Signal(syscall.SIGTERM)
-	if code := p.Wait(15 * time.Second); code != 0 {
+	if code := p.Wait(); code != 0 {
 		p.t.Errorf("%s: exit code %d after SIGTERM, want 0", p.Name, code)
 	}
 }
 
 // Wait returns the exit code of the process, which must end by itself.
-func (p *Process) Wait(within time.Duration) int {
+func (p *Process) Wait() int {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(within):
-		p.t.Fatalf("%s: still runs after %v", p.Name, within)
+	case <-time.After(patience):
+		p.t.Fatalf("%s: still runs after %v", p.Name, patience)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -295,11 +295,11 @@ func (p *Process) Ended() bool {
 }
 
 // AwaitLog waits for a line of output that contains every one of the words.
-func (p *Process) AwaitLog(within time.Duration, words ...string) string {
+func (p *Process) AwaitLog(words ...string) string {
 	p.t.Helper()
-	line, ok := p.log.await(within, 0, func(line string) bool { return containsAll(line, words) })
+	line, ok := p.log.await(patience, 0, func(line string) bool { return containsAll(line, words) })
 	if !ok {
-		p.t.Fatalf("%s: not in its output within %v: %q", p.Name, within, words)
+		p.t.Fatalf("%s: not in its output within %v: %q", p.Name, patience, words)
 	}
 	return line
 }
@@ -316,16 +316,21 @@ func containsAll(s string, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(s, w) })
 }
 
-// alive tells whether a process runs; a zombie does not, unless a thread of it
-// is left: that one holds its files and their locks yet.
+// alive tells whether a process runs; a thread is none. A zombie does not, unless
+// other threads of it are there still, with the files and locks that it has.
 func alive(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return false
 	}
-	_, rest, ok := strings.Cut(string(b), ") ")
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	return ok && (!strings.HasPrefix(rest, "Z") || err == nil && len(threads) > 1)
+	says := make(map[string]string)
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		says[key] = strings.TrimSpace(value)
+	}
+	ended := strings.HasPrefix(says["State"], "Z") || strings.HasPrefix(says["State"], "X")
+	threads, _ := strconv.Atoi(says["Threads"])
+	return says["Tgid"] == strconv.Itoa(pid) && (!ended || threads > 1)
 }
 
 // kill ends one process by SIGKILL.

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -20,18 +19,18 @@ func TestColdStartWithoutHub(t *testing.T) {
 				host.PowerCut()
 			}
 		}
-		home.Journal.AwaitRunning(t, time.Second)
+		home.Journal.AwaitRunning(t)
 		for _, host := range home.hosts {
 			host.LinkUp()
 		}
 		starts := home.Journal.Starts(t)
 		kitchen.Start()
 		cellar.Start()
-		home.Journal.AwaitRunning(t, 20*time.Second, "lamp@kitchen", "web@"+at)
+		home.Journal.AwaitRunning(t, "lamp@kitchen", "web@"+at)
 		if n := home.Journal.Starts(t) - starts; n != 2 {
 			t.Errorf("%d processes were started, want 2", n)
 		}
-		eventually(t, 5*time.Second, "web answers where it did", func() bool {
+		eventually(t, "web answers where it did", func() bool {
 			_, err := home.observer.Get(fmt.Sprintf("http://%s:%d/health", web.Address, web.Port))
 			return err == nil
 		})
@@ -43,11 +42,11 @@ func TestColdStartWithoutHub(t *testing.T) {
 		t.Log("the hub comes back: nothing is restarted or moved")
 		home.StartHub()
 		o = home.Observe()
-		o.Until(20*time.Second, "all is healthy", func(v View) bool {
+		o.Until("all is healthy", func(v View) bool {
 			return v.Ready() && v.Online("kitchen") && v.Online("cellar") && v.Healthy("web", 1) && v.Healthy("lamp", 1)
 		})
-		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
-		awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "cellar")
+		awaitLiveHeartbeat(o, o.Now(), "kitchen")
+		awaitLiveHeartbeat(o, o.Now(), "cellar")
 		home.Journal.Undisturbed(t, "after the hub came back", before, starts)
 		for _, d := range []string{"kitchen", "cellar"} {
 			for _, i := range o.Latest().Domain(d).Services {
@@ -67,19 +66,19 @@ func TestLonelyDomainKeepsItsServices(t *testing.T) {
 	kitchen.Install("web")
 	home.Configure("[timing]\nisolation = \"3s\"\n" + service("web", `priority = "required"`, `restart = { delay = "100ms" }`))
 	hub, agents, o := home.Up(kitchen)
-	o.Until(15*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	pid := home.Journal.Await(t, 1, "start", "web").PID
 	hub.Kill()
-	agents[0].AwaitLog(20*time.Second, "lonely")
-	pid := home.Journal.Of(t, "start", "web")[0].PID
+	agents[0].AwaitLog("lonely")
 	if !alive(pid) {
 		t.Error("web does not live on a lonely domain")
 	}
 	kill(t, pid)
-	home.Journal.Await(t, 5*time.Second, 2, "start", "web")
-	before, starts := home.Journal.AwaitRunning(t, 5*time.Second, "web@kitchen"), 2
+	home.Journal.Await(t, 2, "start", "web")
+	before, starts := home.Journal.AwaitRunning(t, "web@kitchen"), 2
 	home.StartHub()
 	o = home.Observe()
-	o.Until(20*time.Second, "kitchen joins again", func(v View) bool { return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) })
-	awaitLiveHeartbeat(o, 3*time.Second, o.Now(), "kitchen")
+	o.Until("kitchen joins again", func(v View) bool { return v.Ready() && v.Online("kitchen") && v.Healthy("web", 1) })
+	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	home.Journal.Undisturbed(t, "after the domain joined again", before, starts)
 }

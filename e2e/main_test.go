@@ -170,6 +170,15 @@ func beInit() (int, error) {
 			return 1, fmt.Errorf("cannot mount %s: %w", m.target, err)
 		}
 	}
+	// ip makes its folder a mount that is shared when it makes the first network;
+	// two that did it at the same moment would make two, one over the other.
+	if err := errors.Join(
+		os.MkdirAll("/run/netns", 0o755),
+		unix.Mount("/run/netns", "/run/netns", "", unix.MS_BIND|unix.MS_REC, ""),
+		unix.Mount("", "/run/netns", "", unix.MS_SHARED|unix.MS_REC, ""),
+	); err != nil {
+		return 1, fmt.Errorf("cannot prepare /run/netns: %w", err)
+	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("cannot set lo up: %w: %s", err, out)
 	}

@@ -17,7 +17,7 @@ func TestMicrodomainOfESPHome(t *testing.T) {
 		kitchen.Install("evening")
 		home.Configure(service("evening", `priority = "required"`, `dependencies = ["shed-light"]`, healthHTTP) + service("shed-light"))
 		hub, _, o := home.Up(kitchen)
-		o.Until(20*time.Second, "evening waits for the light", func(v View) bool {
+		o.Until("evening waits for the light", func(v View) bool {
 			s := v.Service("evening")
 			return s.State == topics.Pending && strings.Contains(s.Reason, "waits for shed-light")
 		})
@@ -29,15 +29,11 @@ func TestMicrodomainOfESPHome(t *testing.T) {
 			return v.Online("shed-lamp") && v.Healthy("shed-light", 1) && v.Healthy("evening", 1) &&
 				e[0].Domain == "shed-lamp" && e[0].Address == lamp.host.Address() && e[0].Port == 80
 		}
-		o.Until(20*time.Second, "the light is an endpoint, and evening runs", there)
-		before, starts := home.Journal.Running(t), home.Journal.Starts(t)
-		told := false
-		for topic, m := range o.Latest() {
-			told = told || strings.HasPrefix(topic, "homeassistant/device/") && strings.Contains(m.Payload, `"Microdomain"`) && strings.Contains(m.Payload, "dominion/domain/shed-lamp/availability")
-		}
-		if !told {
-			t.Error("Home Assistant is not told of the microdomain")
-		}
+		o.Until("the light is an endpoint, and evening runs", there)
+		before, starts := home.Journal.AwaitRunning(t, "evening@kitchen"), home.Journal.Starts(t)
+		o.Await("Home Assistant is told of the microdomain", Mark{}, func(m Message) bool {
+			return strings.HasPrefix(m.Topic, "homeassistant/device/") && strings.Contains(m.Payload, `"Microdomain"`) && strings.Contains(m.Payload, "dominion/domain/shed-lamp/availability")
+		})
 		if r := home.Ctl("domains"); !containsAll(r.Stdout, []string{"shed-lamp", "online", "micro"}) {
 			t.Errorf("dominionctl domains: %+v", r)
 		}
@@ -45,19 +41,19 @@ func TestMicrodomainOfESPHome(t *testing.T) {
 			t.Errorf("dominionctl why: %+v", r)
 		}
 		home.Publish("esphome/discover", "", "-q", "2") // as ESPHome's dashboard asks
-		if _, ok := lamp.asked.await(10*time.Second, 0, func(topic string) bool { return topic == "esphome/discover" }); !ok {
+		if _, ok := lamp.asked.await(patience, 0, func(topic string) bool { return topic == "esphome/discover" }); !ok {
 			t.Error("it was not asked at QoS 2")
 		}
 
 		t.Log("the plug is pulled")
 		mark := o.Now()
 		lamp.Unplug()
-		o.AwaitTopic(60*time.Second, mark, "dominion/domain/shed-lamp/availability", "offline")
-		o.Until(10*time.Second, "the light is gone, evening is not", func(v View) bool {
+		o.AwaitTopic(mark, "dominion/domain/shed-lamp/availability", "offline")
+		o.Until("the light is gone, evening is not", func(v View) bool {
 			s := v.Service("shed-light")
 			return len(v.Endpoints("shed-light")) == 0 && s.State == topics.Pending && s.Reason == "it is built into shed-lamp, which is offline" && v.Healthy("evening", 1)
 		})
-		o.AwaitEvent(10*time.Second, mark, "dominion/hub/event", topics.DomainOffline, "shed-lamp", "")
+		o.AwaitEvent(mark, "dominion/hub/event", topics.DomainOffline, "shed-lamp", "")
 		if r := home.Ctl("status"); !strings.Contains(r.Stdout+r.Stderr, "shed-lamp is offline") {
 			t.Errorf("dominionctl status tells no problem: %+v", r)
 		}
@@ -65,7 +61,7 @@ func TestMicrodomainOfESPHome(t *testing.T) {
 		t.Log("it is put back")
 		lamp.host.LinkUp()
 		lamp.Plug()
-		o.Until(30*time.Second, "all is as before", there)
+		o.Until("all is as before", there)
 		if kept, _ := lamp.sessions.from(0); len(kept) < 2 || !kept[len(kept)-1] {
 			t.Errorf("the broker did not keep its session: %v", kept)
 		}
@@ -74,7 +70,7 @@ func TestMicrodomainOfESPHome(t *testing.T) {
 		hub.Kill()
 		home.StartHub()
 		o = home.Observe()
-		o.Until(60*time.Second, "all is as before", func(v View) bool { return v.Ready() && there(v) })
+		o.Until("all is as before", func(v View) bool { return v.Ready() && there(v) })
 		settled := o.Now()
 		time.Sleep(12 * time.Second) // longer than settle: whoever does not come back is offline then
 		for _, m := range o.Since(settled) {

@@ -59,7 +59,7 @@ log_type notice
 func (m *mosquitto) start() {
 	m.host.t.Helper()
 	m.process = m.host.Start("mosquitto", "-c", filepath.Join(m.host.Dir, "mosquitto.conf"))
-	eventually(m.host.t, 10*time.Second, "mosquitto listens", func() bool {
+	eventually(m.host.t, "mosquitto listens", func() bool {
 		c, err := m.host.Dial("tcp", m.host.Address()+":8883")
 		if err == nil {
 			c.Close()

@@ -34,6 +34,7 @@ func (m Message) String() string {
 // Observer is a mosquitto_sub that prints all there is.
 type Observer struct {
 	t        testing.TB
+	home     *Home
 	process  *os.Process
 	done     chan struct{} // closed when it has ended
 	messages *feed[Message]
@@ -49,10 +50,16 @@ func (h *Home) Observe(filters ...string) *Observer {
 	if len(filters) == 0 {
 		filters = []string{"#"}
 	}
-	marker := h.marker()
+	// the last filter: what is retained for it comes after all the rest, which
+	// a message that is sent meanwhile may overtake
+	marker := fmt.Sprintf("e2e/marker/%d", markers.Add(1))
 	args := append(h.clientArgs(), "-q", "2", "-F", observerFormat)
+	last := 1 // of so many: a filter that holds the marker has it sent, too
 	for _, f := range append(filters, marker) {
 		args = append(args, "-t", f)
+		if f == "#" {
+			last++
+		}
 	}
 	o := &Observer{t: h.t, messages: newFeed[Message]()}
 	h.t.Cleanup(func() {
@@ -60,27 +67,29 @@ func (h *Home) Observe(filters ...string) *Observer {
 			h.t.Logf("observed of %q at the end:\n%s\nthe last messages:\n%s", filters, o.Latest(), o.tail())
 		}
 	})
-	arrived := func(m Message) bool { return m.Topic == marker }
-	eventually(h.t, 15*time.Second, "mosquitto_sub subscribes", func() bool {
+	eventually(h.t, "the broker takes messages", func() bool { return h.tryPublish(marker, "subscribed", "-r") == nil })
+	eventually(h.t, "mosquitto_sub subscribes", func() bool {
 		// it gives up when the first connection fails; once connected it
 		// connects again by itself
 		if o.ended() {
 			o.start(h, args)
 		}
-		if h.tryPublish(marker, "subscribed") != nil {
-			return false
-		}
-		_, ok := o.messages.await(100*time.Millisecond, 0, arrived)
-		return ok
+		came := 0
+		_, all := o.messages.await(time.Second, 0, func(m Message) bool {
+			if m.Topic == marker && m.Retain {
+				came++
+			}
+			return came == last
+		})
+		return all
 	})
-	// this one comes after whatever is replayed
-	h.Publish(marker, "replayed")
-	o.await(5*time.Second, "the second marker", 0, func(m Message) bool { return arrived(m) && m.Payload == "replayed" })
+	h.Publish(marker, "", "-r")
 	return o
 }
 
 func (o *Observer) start(h *Home, args []string) {
 	h.t.Helper()
+	o.home = h
 	process := exec.Command("mosquitto_sub", args...)
 	output, err := process.StdoutPipe()
 	h.must(err)
@@ -92,8 +101,8 @@ func (o *Observer) start(h *Home, args []string) {
 		defer close(done)
 		readLines(output, func(line string) {
 			part := strings.SplitN(line, "\t", 4)
-			if len(part) != 4 {
-				return
+			if len(part) != 4 || len(part[0]) != 1 {
+				return // of a payload with several lines
 			}
 			o.messages.add(Message{At: time.Now(), QoS: int(part[0][0] - '0'), Retain: part[1] == "1", Topic: part[2], Payload: part[3]})
 		})
@@ -121,46 +130,61 @@ func (o *Observer) Close() {
 
 var markers atomic.Int64
 
-func (h *Home) marker() string { return fmt.Sprintf("e2e/marker/%d", markers.Add(1)) }
+// Mark is a moment, and a position among the messages: what follows was printed
+// after it, though it may have been on its way before. Where that counts, the
+// time that the message itself tells is compared. The zero Mark is the beginning.
+type Mark struct {
+	position int
+	at       time.Time
+}
 
-// Now is a position among the messages: what follows is newer.
-func (o *Observer) Now() int { return o.messages.len() }
+// Now marks this moment.
+func (o *Observer) Now() Mark { return Mark{o.messages.len(), time.Now()} }
 
-// Since returns the messages since a position.
-func (o *Observer) Since(position int) []Message {
-	all, _ := o.messages.from(position)
+// isBefore tells whether a time that a payload tells is later, by its milliseconds.
+func (m Mark) isBefore(at topics.Time) bool { return at.After(m.at.Truncate(time.Millisecond)) }
+
+// Since returns the messages since a mark.
+func (o *Observer) Since(mark Mark) []Message {
+	all, _ := o.messages.from(mark.position)
 	return all
 }
 
-// Await waits for a message since a position.
-func (o *Observer) Await(within time.Duration, what string, since int, match func(Message) bool) Message {
-	o.t.Helper()
-	return o.await(within, what, since, match)
+// note puts a message into a view, unless it is of a run of the hub before the
+// last start: the word of the former hub is no word of this one.
+func (o *Observer) note(v View, m Message) {
+	if m.Topic == "dominion/hub/status" && o.home != nil {
+		if hub, err := topics.Decode[topics.Hub](m.Topic, []byte(m.Payload)); err == nil && o.home.began.Load() > hub.StartedAt.UnixMilli() {
+			return
+		}
+	}
+	v[m.Topic] = m
 }
 
-func (o *Observer) await(within time.Duration, what string, since int, match func(Message) bool) Message {
+// Await waits for a message since a mark.
+func (o *Observer) Await(what string, since Mark, match func(Message) bool) Message {
 	o.t.Helper()
-	m, ok := o.messages.await(within, since, match)
+	m, ok := o.messages.await(patience, since.position, match)
 	if !ok {
-		o.t.Fatalf("not observed within %v: %s", within, what)
+		o.t.Fatalf("not observed within %v: %s", patience, what)
 	}
 	return m
 }
 
-// AwaitTopic waits for a message on a topic since a position.
-func (o *Observer) AwaitTopic(within time.Duration, since int, topic, payload string) Message {
+// AwaitTopic waits for a message on a topic since a mark.
+func (o *Observer) AwaitTopic(since Mark, topic, payload string) Message {
 	o.t.Helper()
-	return o.await(within, fmt.Sprintf("%s %q", topic, payload), since, func(m Message) bool {
+	return o.Await(fmt.Sprintf("%s %q", topic, payload), since, func(m Message) bool {
 		return m.Topic == topic && m.Payload == payload
 	})
 }
 
-// AwaitEvent waits for an event of the hub or of a domain since a position.
+// AwaitEvent waits for an event of the hub or of a domain since a mark.
 // An empty domain or service stands for any.
-func (o *Observer) AwaitEvent(within time.Duration, since int, topic string, kind topics.EventType, domain, service string) topics.Event {
+func (o *Observer) AwaitEvent(since Mark, topic string, kind topics.EventType, domain, service string) topics.Event {
 	o.t.Helper()
 	var found topics.Event
-	o.await(within, fmt.Sprintf("event %s of domain %q, service %q on %s", kind, domain, service, topic), since, func(m Message) bool {
+	o.Await(fmt.Sprintf("event %s of domain %q, service %q on %s", kind, domain, service, topic), since, func(m Message) bool {
 		if m.Topic != topic {
 			return false
 		}
@@ -174,8 +198,8 @@ func (o *Observer) AwaitEvent(within time.Duration, since int, topic string, kin
 	return found
 }
 
-// Events returns the hub's events since a position.
-func (o *Observer) Events(since int) []topics.Event {
+// Events returns the hub's events since a mark.
+func (o *Observer) Events(since Mark) []topics.Event {
 	o.t.Helper()
 	var all []topics.Event
 	for _, m := range o.Since(since) {
@@ -188,21 +212,21 @@ func (o *Observer) Events(since int) []topics.Event {
 
 // Until waits until the latest messages of all topics make something true,
 // and returns the message that did; the last one if it was true already.
-func (o *Observer) Until(within time.Duration, what string, so func(View) bool) Message {
+func (o *Observer) Until(what string, so func(View) bool) Message {
 	o.t.Helper()
-	latest, seen := make(View), o.Since(0)
+	latest, seen := make(View), o.Since(Mark{})
 	for _, m := range seen {
-		latest[m.Topic] = m
+		o.note(latest, m)
 	}
 	if so(latest) {
 		return seen[len(seen)-1]
 	}
-	m, ok := o.messages.await(within, len(seen), func(m Message) bool {
-		latest[m.Topic] = m
+	m, ok := o.messages.await(patience, len(seen), func(m Message) bool {
+		o.note(latest, m)
 		return so(latest)
 	})
 	if !ok {
-		o.t.Fatalf("not observed within %v: %s", within, what)
+		o.t.Fatalf("not observed within %v: %s", patience, what)
 	}
 	return m
 }
@@ -210,15 +234,48 @@ func (o *Observer) Until(within time.Duration, what string, so func(View) bool) 
 // Latest returns the last message of each topic.
 func (o *Observer) Latest() View {
 	latest := make(View)
-	for _, m := range o.Since(0) {
-		latest[m.Topic] = m
+	for _, m := range o.Since(Mark{}) {
+		o.note(latest, m)
 	}
 	return latest
 }
 
+// Retained returns what the broker had retained when the observer subscribed.
+func (o *Observer) Retained() View {
+	retained := make(View)
+	for _, m := range o.Since(Mark{}) {
+		if _, there := retained[m.Topic]; m.Retain && !there && !strings.HasPrefix(m.Topic, "e2e/marker/") {
+			retained[m.Topic] = m
+		}
+	}
+	return retained
+}
+
+// Undrain has a domain that may have been drained know that it is not: an agent
+// that is not there hears no order.
+func (o *Observer) Undrain(domain string) {
+	o.t.Helper()
+	awaitLiveHeartbeat(o, o.Now(), domain)
+	eventually(o.t, domain+" is not drained", func() bool {
+		mark := o.Now()
+		o.home.Publish("dominion/domain/"+domain+"/drain/set", "OFF")
+		awaitLiveHeartbeat(o, mark, domain)
+		return !o.Latest().Domain(domain).Draining
+	})
+}
+
+// CatchUp returns when the observer has printed whatever the broker had taken
+// before, by a message that comes after it.
+func (o *Observer) CatchUp() {
+	o.t.Helper()
+	mark, topic := o.Now(), fmt.Sprintf("e2e/marker/%d", markers.Add(1))
+	o.home.Publish(topic, "caught up")
+	o.AwaitTopic(mark, topic, "caught up")
+}
+
 func (o *Observer) tail() string {
 	var lines []string
-	for _, m := range slices.Backward(o.Since(0)) {
+	for _, m := range slices.Backward(o.Since(Mark{})) {
 		if strings.HasSuffix(m.Topic, "/heartbeat") || strings.HasSuffix(m.Topic, "/metrics") || strings.HasPrefix(m.Topic, "homeassistant/") || strings.HasPrefix(m.Topic, "e2e/") {
 			continue
 		}

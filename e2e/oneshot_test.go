@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -39,12 +38,12 @@ func TestMigrateThenServe(t *testing.T) {
 		hub, agents, o := home.Up(kitchen, cellar)
 
 		t.Log("it ended, but not well: nobody starts upon that")
-		o.Until(20*time.Second, "web waits for it and says why", func(v View) bool {
+		o.Until("web waits for it and says why", func(v View) bool {
 			return v.Service("migrate").State == topics.Finished && strings.Contains(v.Service("migrate").Reason, "3") &&
 				v.Service("web").State == topics.Pending && strings.Contains(v.Service("web").Reason, "waits for migrate, which ended on kitchen without success")
 		})
 		t.Log("once on every domain that is meant")
-		o.Until(20*time.Second, "once has finished on both", func(v View) bool {
+		o.Until("once has finished on both", func(v View) bool {
 			return v.Service("once").State == topics.Finished && v.Instance("kitchen", "once").State == topics.Finished && v.Instance("cellar", "once").State == topics.Finished
 		})
 
@@ -56,7 +55,7 @@ func TestMigrateThenServe(t *testing.T) {
 		if n := len(home.Journal.Of(t, "start", "migrate")); n != 2 {
 			t.Errorf("restart has waited, and it was started %d times", n)
 		}
-		o.Until(20*time.Second, "web runs", func(v View) bool {
+		o.Until("web runs", func(v View) bool {
 			return v.Healthy("web", 1) && v.Service("migrate").State == topics.Finished
 		})
 		starts := home.Journal.Of(t, "start", "migrate")
@@ -65,19 +64,19 @@ func TestMigrateThenServe(t *testing.T) {
 		}
 
 		t.Log("restarts of agents and hub run nothing again")
-		before, all := home.Journal.Running(t), home.Journal.Starts(t)
+		before, all := home.Lives(o)
 		agents[0].Kill()
 		mark := o.Now()
 		kitchen.Start()
-		awaitLiveHeartbeat(o, joins, mark, "kitchen")
+		awaitRejoin(o, mark, "kitchen")
 		hub.Kill()
 		hub = home.StartHub()
 		o = home.Observe()
-		o.Until(30*time.Second, "all is as before", func(v View) bool {
+		o.Until("all is as before", func(v View) bool {
 			return v.Ready() && v.Online("kitchen") && v.Online("cellar") && v.Healthy("web", 1) &&
 				v.Service("migrate").State == topics.Finished && v.Service("once").State == topics.Finished
 		})
-		awaitLiveHeartbeat(o, 5*time.Second, o.Now(), "kitchen")
+		awaitLiveHeartbeat(o, o.Now(), "kitchen")
 		home.Journal.Undisturbed(t, "after restarts", before, all)
 
 		t.Log("what it is started with is another: it runs again, and web stays")
@@ -86,9 +85,9 @@ func TestMigrateThenServe(t *testing.T) {
 			service("once", `priority = "required"`, `restart = { policy = "on-failure" }`))
 		hub.Stop()
 		home.StartHub()
-		home.Journal.Await(t, 30*time.Second, 3, "start", "migrate")
+		home.Journal.Await(t, 3, "start", "migrate")
 		o = home.Observe()
-		o.Until(30*time.Second, "it has finished again", func(v View) bool {
+		o.Until("it has finished again", func(v View) bool {
 			return v.Ready() && v.Service("migrate").State == topics.Finished && v.Healthy("web", 1)
 		})
 		home.Journal.Undisturbed(t, "after it ran again", before, all+1)

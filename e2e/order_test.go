@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -33,7 +32,7 @@ func TestTraitsAndOrder(t *testing.T) {
 		home.Configure(chain())
 		_, _, o := home.Up(kitchen, cellar, attic)
 
-		o.Until(20*time.Second, "two lamps, one orchestrator and one web are healthy", func(v View) bool {
+		o.Until("two lamps, one orchestrator and one web are healthy", func(v View) bool {
 			return v.Healthy("lamp", 2) && v.Healthy("orchestrator", 1) && v.Healthy("web", 1)
 		})
 		domains := func(service string) (all []string) {
@@ -65,26 +64,26 @@ func TestTraitsAndOrder(t *testing.T) {
 
 		t.Log("off: in reverse")
 		home.Publish("dominion/service/lamp/set", "OFF")
-		o.Until(20*time.Second, "all are stopped", func(v View) bool {
+		o.Until("all are stopped", func(v View) bool {
 			return v.Service("web").State == topics.Stopped && v.Service("orchestrator").State == topics.Stopped && v.Service("lamp").State == topics.Stopped
 		})
 		checkOrder(t, home, "end", "lamp", "stop", "orchestrator")
 		checkOrder(t, home, "end", "orchestrator", "stop", "web")
-		home.Journal.AwaitRunning(t, time.Second)
+		home.Journal.AwaitRunning(t)
 		if s := o.Latest().Service("lamp"); s.Switch != "OFF" || s.Wanted != 0 || s.Reason == "" {
 			t.Errorf("after OFF: %+v", s)
 		}
 
 		t.Log("on again")
 		home.Publish("dominion/service/lamp/set", "ON")
-		o.Until(20*time.Second, "all are healthy again", func(v View) bool {
+		o.Until("all are healthy again", func(v View) bool {
 			return v.Healthy("lamp", 2) && v.Healthy("orchestrator", 1) && v.Healthy("web", 1)
 		})
 
 		t.Log("one lamp less: what the other one needs stays")
 		starts := home.Journal.Starts(t)
 		home.Publish("dominion/domain/attic/drain/set", "ON")
-		o.Until(20*time.Second, "one lamp is left", func(v View) bool { return v.Healthy("lamp", 1) })
+		o.Until("one lamp is left", func(v View) bool { return v.Healthy("lamp", 1) })
 		if n := home.Journal.Starts(t); n != starts {
 			t.Errorf("draining attic started %d processes", n-starts)
 		}
@@ -112,7 +111,7 @@ func checkOrder(t *testing.T, home *Home, first, service, second, next string) {
 // and healthy before any told of dependent at all.
 func checkObservedOrder(t *testing.T, o *Observer, dependency, dependent string) {
 	t.Helper()
-	for _, m := range o.Since(0) {
+	for _, m := range o.Since(Mark{}) {
 		if !strings.HasPrefix(m.Topic, "dominion/domain/") || !strings.HasSuffix(m.Topic, "/status") {
 			continue
 		}
@@ -130,15 +129,22 @@ func checkObservedOrder(t *testing.T, o *Observer, dependency, dependent string)
 }
 
 // askEnvironment asks a test service for its environment, from another host.
+// One without a health check is offered before it listens.
 func askEnvironment(t *testing.T, home *Home, e topics.Endpoint) map[string]string {
 	t.Helper()
+	var environment map[string]string
+	eventually(t, fmt.Sprintf("the endpoint %+v answers", e), func() (ok bool) {
+		environment, ok = tryEnvironment(home, e)
+		return ok
+	})
+	return environment
+}
+
+func tryEnvironment(home *Home, e topics.Endpoint) (map[string]string, bool) {
 	body, err := home.observer.Get(fmt.Sprintf("http://%s:%d/", e.Address, e.Port))
 	if err != nil {
-		t.Fatalf("the endpoint does not answer: %v", err)
+		return nil, false
 	}
 	var answer struct{ Environment map[string]string }
-	if err := json.Unmarshal([]byte(body), &answer); err != nil {
-		t.Fatal(err)
-	}
-	return answer.Environment
+	return answer.Environment, json.Unmarshal([]byte(body), &answer) == nil
 }

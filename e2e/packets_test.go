@@ -25,6 +25,10 @@ const (
 	kindDisconnect = 14
 )
 
+// answerTime is how long a broker that is there may need to answer; behind a
+// cable that is out it never does.
+const answerTime = 20 * time.Second
+
 // line is one MQTT connection without a library between: what was acknowledged
 // and what was not is known exactly. Errors of writing are left to reading.
 type line struct {
@@ -69,7 +73,7 @@ func (h *Host) connect(address string, version byte, id string, clean bool) (*li
 		body = append(body, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0, 25) // session expiry, Receive Maximum
 	}
 	l.send(0x10, append(body, text(id)...))
-	p, err := l.read(5 * time.Second)
+	p, err := l.read(answerTime)
 	if err == nil && (p.kind != kindConnack || p.code != 0) {
 		err = fmt.Errorf("CONNECT of %s is answered by %+v", id, p)
 	}
@@ -85,7 +89,7 @@ func (l *line) send(first byte, body []byte) {
 	b := binary.AppendUvarint([]byte{first}, uint64(len(body))) // as MQTT writes a length
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	l.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	l.conn.SetWriteDeadline(time.Now().Add(patience))
 	l.conn.Write(append(b, body...))
 }
 
@@ -118,7 +122,7 @@ func (l *line) subscribe(filter string, qos byte) error {
 		body = append(body, 0)
 	}
 	l.send(0x82, append(append(body, text(filter)...), qos))
-	p, err := l.read(5 * time.Second)
+	p, err := l.read(answerTime)
 	if err == nil && (p.kind != kindSuback || p.code != qos) {
 		err = fmt.Errorf("SUBSCRIBE to %s is answered by %+v", filter, p)
 	}
@@ -210,7 +214,7 @@ func (h *Host) fetch(address string, version byte, id, last string) ([]packet, e
 	var open []uint16 // QoS 2 between PUBLISH and PUBREL
 	seen := false
 	for !seen || len(open) > 0 {
-		p, err := l.read(10 * time.Second)
+		p, err := l.read(patience)
 		if err != nil {
 			return all, fmt.Errorf("awaiting %s after %d messages: %w", last, len(all), err)
 		}
@@ -236,7 +240,7 @@ func (h *Host) fetch(address string, version byte, id, last string) ([]packet, e
 	// the answer to PINGREQ comes when what was acknowledged has been read
 	l.send(0xC0, nil)
 	for {
-		if p, err := l.read(5 * time.Second); err != nil || p.kind == kindPingresp {
+		if p, err := l.read(patience); err != nil || p.kind == kindPingresp {
 			return all, err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -55,7 +54,7 @@ func TestPlanSaysWhatHappens(t *testing.T) {
 	home := onEmbedded(t)
 	hub, kitchen, cellar, _, o := upWithServices(t, home)
 	kitchen.Install("bell")
-	o.Until(20*time.Second, "the hub knows of bell", func(v View) bool {
+	o.Until("the hub knows of bell", func(v View) bool {
 		return slices.ContainsFunc(v.Domain("kitchen").Catalog, func(c topics.CatalogRow) bool { return c.Service == "bell" })
 	})
 	from, to := kitchen, cellar
@@ -64,6 +63,7 @@ func TestPlanSaysWhatHappens(t *testing.T) {
 	}
 
 	t.Log("without " + from.Name)
+	home.Lives(o)
 	before := starts(t, home)
 	var says []string
 	for _, l := range planned(t, home, "--without", from.Name) {
@@ -78,7 +78,7 @@ func TestPlanSaysWhatHappens(t *testing.T) {
 		t.Errorf("the question started %q", got)
 	}
 	from.PowerCut()
-	o.Until(20*time.Second, "web is healthy on "+to.Name, func(v View) bool {
+	o.Until("web is healthy on "+to.Name, func(v View) bool {
 		e := v.Endpoints("web")
 		return len(e) == 1 && e[0].Domain == to.Name && e[0].Healthy
 	})
@@ -87,10 +87,10 @@ func TestPlanSaysWhatHappens(t *testing.T) {
 	}
 	from.LinkUp()
 	from.Start()
-	o.Until(30*time.Second, "all is as before", func(v View) bool {
+	o.Until("all is as before", func(v View) bool {
 		return v.Online(from.Name) && v.Healthy("web", 1) && v.Healthy("lamp", 1)
 	})
-	eventually(t, 20*time.Second, "nothing is to be done", func() bool {
+	eventually(t, "nothing is to be done", func() bool {
 		return !slices.ContainsFunc(planned(t, home), func(l topics.PlanLine) bool { return l.Action != topics.ActionKeep })
 	})
 
@@ -99,6 +99,7 @@ func TestPlanSaysWhatHappens(t *testing.T) {
 		service("bell", `priority = "required"`))
 	next := filepath.Join(t.TempDir(), "next.toml")
 	home.must(os.WriteFile(next, []byte(text), 0o644))
+	home.Lives(o)
 	before, says = starts(t, home), nil
 	var stops []string
 	for _, l := range planned(t, home, "--config", next) {
@@ -118,15 +119,15 @@ func TestPlanSaysWhatHappens(t *testing.T) {
 	}
 	home.WriteHubConfig(text)
 	hub.Signal(syscall.SIGHUP)
-	o.Until(30*time.Second, "bell runs, and lamp does not", func(v View) bool {
+	o.Until("bell runs, and lamp does not", func(v View) bool {
 		return v.Healthy("bell", 1) && v["dominion/service/lamp/status"].Payload == ""
 	})
-	eventually(t, 30*time.Second, "what was said to be started is", func() bool { return slices.Equal(begun(t, home, before), says) })
-	o.Until(20*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	eventually(t, "what was said to be started is", func() bool { return slices.Equal(begun(t, home, before), says) })
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
 	if got := begun(t, home, before); !slices.Equal(got, says) {
 		t.Errorf("said that it would start %q, and started %q", says, got)
 	}
-	home.Journal.AwaitRunning(t, 10*time.Second, says...)
+	home.Journal.AwaitRunning(t, says...)
 
 	t.Log("what is wrong is said with file and line, and the exit code is 2")
 	home.must(os.WriteFile(next, []byte("[services.web]\nprot = 1\n"), 0o644))

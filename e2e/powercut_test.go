@@ -48,14 +48,14 @@ func TestStoreWithoutItsLastBytes(t *testing.T) {
 			return x
 		}
 		early := publish("early", func(x *torture) {
-			eventually(t, 20*time.Second, "messages go through", func() bool { return x.acknowledged() > 100 })
+			eventually(t, "messages go through", func() bool { return x.acknowledged() > 100 })
 			close(x.enough)
-			eventually(t, 20*time.Second, "all are acknowledged", x.settled)
+			eventually(t, "all are acknowledged", x.settled)
 		})
 		time.Sleep(synced) // what it is about is this time
 		name, size := lastSegment(t, home)
 		late := publish("late", func(x *torture) {
-			eventually(t, 20*time.Second, "messages go through", func() bool { return x.acknowledged() > 30 })
+			eventually(t, "messages go through", func() bool { return x.acknowledged() > 30 })
 			hub.Kill()
 			x.gate.Lock() // what was acknowledged has been read
 			defer x.gate.Unlock()
@@ -79,9 +79,9 @@ func TestStoreWithoutItsLastBytes(t *testing.T) {
 		}
 		hub = home.StartHub()
 		fence := fmt.Sprintf("torture/fence-%d", round)
-		eventually(t, 20*time.Second, "the hub is back", func() bool { return home.tryPublish(fence, "x") == nil })
+		eventually(t, "the hub is back", func() bool { return home.tryPublish(fence, "x") == nil })
 		if certain {
-			hub.AwaitLog(time.Second, "WARN", "cut off")
+			hub.AwaitLog("WARN", "cut off")
 		}
 		early.checkRetained(round)
 		arrived := make(map[string]int)
@@ -186,10 +186,10 @@ func TestFullDiskOfTheBroker(t *testing.T) {
 		t.Helper()
 		id++
 		l.publish(qos<<1|1, id, topic, payload)
-		p, err := l.read(5 * time.Second)
+		p, err := l.read(patience)
 		if err == nil && p.kind == kindPubrec && p.code < 0x80 {
 			l.answer(kindPubrel, id)
-			p, err = l.read(5 * time.Second)
+			p, err = l.read(patience)
 		}
 		if err != nil || p.id != id || p.kind == kindPubrel || p.kind == kindPublish {
 			t.Fatalf("%s is answered by %+v, %v", topic, p, err)
@@ -220,11 +220,11 @@ func TestFullDiskOfTheBroker(t *testing.T) {
 			t.Errorf("the reason code with QoS %d is %#x on a full disk, want %#x", qos, code, quotaExceeded)
 		}
 	}
-	hub.AwaitLog(5*time.Second, "disk is full")
+	hub.AwaitLog("disk is full")
 	for _, qos := range []byte{1, 2} { // 3.1.1 has no reason codes
 		old := connect(4, "old", true)
 		old.publish(qos<<1, 1, "torture/refused", large)
-		if p, err := old.read(5 * time.Second); err == nil {
+		if p, err := old.read(patience); err == nil {
 			t.Errorf("MQTT 3.1.1: QoS %d is answered by %+v on a full disk, want the end of the connection", qos, p)
 		} else if os.IsTimeout(err) {
 			t.Errorf("MQTT 3.1.1: the connection goes on after a message of QoS %d that cannot be kept", qos)
@@ -235,23 +235,23 @@ func TestFullDiskOfTheBroker(t *testing.T) {
 	t.Log("what needs no disk goes on")
 	mark := o.Now()
 	l.publish(0, 0, "live", "still here")
-	o.AwaitTopic(5*time.Second, mark, "live", "still here")
+	o.AwaitTopic(mark, "live", "still here")
 	if m := home.Observe("torture/kept").Latest()["torture/kept"]; m.Payload != "first" || !m.Retain {
 		t.Errorf("retained is %.40v after a refusal, want what was before", m)
 	}
 
 	t.Log("there is room again")
 	empty()
-	eventually(t, 10*time.Second, "messages are taken again", func() bool { return publish(1, "torture/room", "x") == 0 })
+	eventually(t, "messages are taken again", func() bool { return publish(1, "torture/room", "x") == 0 })
 	taken = append(taken, "torture/room")
-	hub.AwaitLog(5*time.Second, "takes everything again")
+	hub.AwaitLog("takes everything again")
 	if hub.Ended() {
 		t.Fatal("the hub ended")
 	}
 	hub.Signal(syscall.SIGKILL)
 	<-hub.done
 	home.StartHub()
-	eventually(t, 20*time.Second, "the hub is back", func() bool { return home.tryPublish("torture/fence", "x") == nil })
+	eventually(t, "the hub is back", func() bool { return home.tryPublish("torture/fence", "x") == nil })
 	all, err := home.observer.fetch(address, 5, keeper(5), "torture/fence")
 	home.must(err)
 	var got []string

@@ -192,11 +192,16 @@ func TestTopicsFieldByField(t *testing.T) {
 		home.Configure(service("web", `priority = "dependency"`, `traits = ["compute"]`, `port = 8080`, healthHTTP) +
 			service("lamp", `priority = "required"`, `dependencies = ["web >=1.4"]`, `environment = { COLOUR = "blue" }`))
 		hub, agents, live := home.Up(kitchen)
-		live.Until(20*time.Second, "web and lamp are healthy and metrics are told", func(v View) bool {
+		live.Until("web and lamp are healthy and metrics are told", func(v View) bool {
 			return v.Healthy("web", 1) && v.Healthy("lamp", 1) && v["dominion/domain/kitchen/metrics"].Payload != ""
 		})
 		// a stranger who comes later finds all of it retained
 		o := home.Observe("dominion/#")
+		o.Until("the last start command is obeyed, and counted what runs", func(v View) bool {
+			c, b := v.Command("kitchen"), v.Heartbeat("kitchen")
+			hub, _ := look[topics.Hub](v, "dominion/hub/status")
+			return c.Epoch == b.Epoch && c.Generation == b.Generation && len(c.Services) == 2 && hub.Services.Running == 2 && hub.Domains.Online == 1
+		})
 		now := o.Latest()
 		for _, want := range []struct {
 			topic string
@@ -229,7 +234,7 @@ func TestTopicsFieldByField(t *testing.T) {
 				t.Errorf("%s is %v, want online, retained, QoS 1", topic, m)
 			}
 		}
-		for _, m := range o.Since(0) {
+		for _, m := range o.Since(Mark{}) {
 			for _, imperative := range []string{"/event", "/command", "/response", "/log", "/lease", "/drain/set", "dominion/request/", "dominion/response/"} {
 				if m.Retain && strings.Contains(m.Topic, imperative) {
 					t.Errorf("is retained and must not be: %v", m)
@@ -239,7 +244,7 @@ func TestTopicsFieldByField(t *testing.T) {
 				t.Errorf("is retained and must not be: %v", m)
 			}
 		}
-		for _, m := range live.Since(0) {
+		for _, m := range live.Since(Mark{}) {
 			if strings.HasSuffix(m.Topic, "/event") {
 				eventShape.check(t, m)
 				if kind := decode[topics.Event](t, m).Type; !slices.Contains(topics.EventTypes(), kind) {
@@ -281,11 +286,11 @@ func TestTopicsFieldByField(t *testing.T) {
 
 		t.Log("heartbeats count up, once a second")
 		mark := o.Now()
-		beat := awaitLiveHeartbeat(o, 3*time.Second, mark, "kitchen")
-		next := o.Await(3*time.Second, "the next heartbeat", mark, func(m Message) bool {
+		beat := awaitLiveHeartbeat(o, mark, "kitchen")
+		next := o.Await("the next heartbeat", mark, func(m Message) bool {
 			return m.Topic == beat.Topic && decode[topics.Heartbeat](t, m).Seq == decode[topics.Heartbeat](t, beat).Seq+1
 		})
-		if gap := next.At.Sub(beat.At); gap < 700*time.Millisecond || gap > 1500*time.Millisecond {
+		if gap := decode[topics.Heartbeat](t, next).At.Sub(decode[topics.Heartbeat](t, beat).At.Time); gap < 700*time.Millisecond || gap > 1500*time.Millisecond {
 			t.Errorf("two heartbeats are %v apart, want 1s", gap)
 		}
 
@@ -322,19 +327,19 @@ func TestTopicsFieldByField(t *testing.T) {
 		t.Log("the ends say offline")
 		mark = o.Now()
 		agents[0].Stop()
-		if m := o.AwaitTopic(2*time.Second, mark, "dominion/domain/kitchen/availability", "offline"); m.Retain {
+		if m := o.AwaitTopic(mark, "dominion/domain/kitchen/availability", "offline"); m.Retain {
 			t.Errorf("%v", m)
 		}
 		hub.Stop()
 		// of the embedded broker's goodbye a client sees what was sent before the end
 		if home.Broker == External {
-			o.AwaitTopic(2*time.Second, mark, "dominion/hub/availability", "offline")
+			o.AwaitTopic(mark, "dominion/hub/availability", "offline")
 		}
 	})
 }
 
 func firstOf(o *Observer, topic string) (Message, bool) {
-	for _, m := range o.Since(0) {
+	for _, m := range o.Since(Mark{}) {
 		if m.Topic == topic {
 			return m, true
 		}
@@ -349,7 +354,7 @@ func TestHealthDecidesTheEndpoints(t *testing.T) {
 	kitchen.Install("web")
 	home.Configure(service("web", `priority = "required"`, healthHTTP))
 	_, _, o := home.Up(kitchen)
-	o.Until(15*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
 	dir := askEnvironment(t, home, o.Latest().Endpoints("web")[0])["SERVICE_DATA_DIR"]
 	if !strings.HasPrefix(dir, kitchen.DataDir()) {
 		t.Errorf("SERVICE_DATA_DIR %q is not below %s", dir, kitchen.DataDir())
@@ -358,13 +363,13 @@ func TestHealthDecidesTheEndpoints(t *testing.T) {
 
 	mark := o.Now()
 	kitchen.must(writeFile(filepath.Join(dir, "sick"), ""))
-	o.AwaitEvent(10*time.Second, mark, "dominion/hub/event", topics.ServiceUnhealthy, "kitchen", "web")
-	o.Until(5*time.Second, "web is shown unhealthy, and not offered as healthy", func(v View) bool {
+	o.AwaitEvent(mark, "dominion/hub/event", topics.ServiceUnhealthy, "kitchen", "web")
+	o.Until("web is shown unhealthy, and not offered as healthy", func(v View) bool {
 		e := v.Endpoints("web")
 		return v.Instance("kitchen", "web").Health == topics.Unhealthy && v.Service("web").Healthy == 0 && (len(e) == 0 || !e[0].Healthy)
 	})
 	kitchen.must(command("rm", filepath.Join(dir, "sick")))
-	o.Until(10*time.Second, "web is well again", func(v View) bool { return v.Healthy("web", 1) })
+	o.Until("web is well again", func(v View) bool { return v.Healthy("web", 1) })
 	if now := home.Journal.Running(t); !slices.Equal(now, before) {
 		t.Logf("web was restarted for its sickness: %q, before %q", now, before)
 	}
@@ -379,7 +384,7 @@ func TestRequestAndResponse(t *testing.T) {
 			t.Helper()
 			mark := o.Now()
 			home.Publish("dominion/request/"+verb, request)
-			m := o.Await(5*time.Second, "the answer to "+verb, mark, func(m Message) bool { return m.Topic == "dominion/response/"+verb })
+			m := o.Await("the answer to "+verb, mark, func(m Message) bool { return m.Topic == "dominion/response/"+verb })
 			return decode[topics.Reply](t, m)
 		}
 		if r := ask("version", `{"transaction": "t1"}`); r.Transaction != "t1" || r.Status != "ok" || !strings.Contains(string(r.Data), version) {
@@ -403,6 +408,6 @@ func TestRequestAndResponse(t *testing.T) {
 			// the hub speaks MQTT 3.1.1 to a foreign broker, which drops the properties
 			want = append(want, "dominion/response/version")
 		}
-		o.Await(5*time.Second, fmt.Sprintf("the answer on one of %q", want), mark, func(m Message) bool { return slices.Contains(want, m.Topic) })
+		o.Await(fmt.Sprintf("the answer on one of %q", want), mark, func(m Message) bool { return slices.Contains(want, m.Topic) })
 	})
 }

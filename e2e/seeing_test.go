@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -31,24 +30,19 @@ func TestSeeing(t *testing.T) {
 		}
 		return all
 	}
-	until := time.Now().Add(20 * time.Second)
-	for clients()["lamp"].Subscriptions == 0 {
-		if time.Now().After(until) {
-			t.Fatalf("the lamp is not listed: %+v", clients())
-		}
-	}
+	eventually(t, "the lamp is listed", func() bool { return clients()["lamp"].Subscriptions > 0 })
 	if c := clients()["lamp"]; !c.Connected || c.Protocol != "5.0" || c.Listener != "mqtt" || c.Subscriptions != 1 || c.Since.IsZero() {
 		t.Errorf("%+v", c)
 	}
 
 	trace := home.observer.Start(programs.dominionctl, "trace", "house/#", "--hub", "mqtt://"+address+":1883")
-	trace.AwaitLog(20*time.Second, "tracing")
+	trace.AwaitLog("tracing")
 	home.Publish("house/door", "open")
-	trace.AwaitLog(20*time.Second, "PUBLISH", "house/door", "→ broker", "open")
-	trace.AwaitLog(20*time.Second, "PUBLISH", "house/door", "← broker", "lamp")
-	lamp.AwaitLog(20*time.Second, "house/door open")
+	trace.AwaitLog("PUBLISH", "house/door", "→ broker", "open")
+	trace.AwaitLog("PUBLISH", "house/door", "← broker", "lamp")
+	lamp.AwaitLog("house/door open")
 	trace.Signal(2)
-	if code := trace.Wait(20 * time.Second); code != 0 {
+	if code := trace.Wait(); code != 0 {
 		t.Errorf("trace ended with %d", code)
 	}
 
@@ -58,7 +52,7 @@ func TestSeeing(t *testing.T) {
 	if r := home.Ctl("clients", "kick", "lamp"); r.Code != 0 {
 		t.Errorf("kick: %+v", r)
 	}
-	hub.AwaitLog(20*time.Second, "an administrator ended it", "client=lamp") // mosquitto_sub says nothing of it and comes again
+	hub.AwaitLog("an administrator ended it", "client=lamp") // mosquitto_sub says nothing of it and comes again
 
 	get := func(path string) (body string) {
 		body, err := home.Hub.Get("http://127.0.0.1:9090" + path)
@@ -74,7 +68,7 @@ func TestSeeing(t *testing.T) {
 	}
 	hub.Stop()
 	home.WriteHubConfig(strings.Replace(broker, "metrics", "# metrics", 1))
-	home.StartHub().AwaitLog(20*time.Second, "listening")
+	home.StartHub().AwaitLog("listening")
 	if _, err := home.Hub.Get("http://127.0.0.1:9090/healthz"); err == nil {
 		t.Error("it listens although nobody wants it")
 	}

@@ -98,7 +98,7 @@ func (p *steady) publish(l *line, topic string) error {
 func (p *steady) finish() {
 	p.s.t.Helper()
 	mark := time.Now()
-	eventually(p.s.t, 20*time.Second, "messages are acknowledged", func() bool {
+	eventually(p.s.t, "messages are acknowledged", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, topic := range []string{steadyKept, steadyQueue} {
@@ -149,7 +149,7 @@ func (p *steady) check() {
 	queued, at := p.certain(steadyQueue)
 	arrived, last := make(map[int]bool), 0
 	for {
-		m, err := l.read(10 * time.Second)
+		m, err := l.read(patience)
 		if err != nil {
 			t.Errorf("after %d messages for a client that was away: %v", len(arrived), err)
 			return

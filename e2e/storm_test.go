@@ -26,7 +26,7 @@ func TestFiftyCrashLoopsDisturbNobody(t *testing.T) {
 	}
 	home.Configure(config)
 	hub, agents, o := home.Up(kitchen)
-	o.Until(20*time.Second, "web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
 	busy := cpuOf(t, hub) + cpuOf(t, agents[0])
 	mark, began := o.Now(), time.Now()
 	for i := range 50 {
@@ -41,7 +41,7 @@ func TestFiftyCrashLoopsDisturbNobody(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, 90*time.Second, "all fifty have failed", func() bool {
+	eventually(t, "all fifty have failed", func() bool {
 		asked := time.Now()
 		if r := home.Ctl("status"); r.Code != 0 {
 			t.Errorf("dominionctl status: %+v", r)
@@ -57,10 +57,11 @@ func TestFiftyCrashLoopsDisturbNobody(t *testing.T) {
 	var beat time.Time
 	for _, m := range o.Since(mark) {
 		if m.Topic == "dominion/domain/kitchen/heartbeat" {
-			if gap := m.At.Sub(beat); !beat.IsZero() && gap > 2500*time.Millisecond {
+			at := decode[topics.Heartbeat](t, m).At.Time
+			if gap := at.Sub(beat); !beat.IsZero() && gap > 2500*time.Millisecond {
 				t.Errorf("no heartbeat for %v, each second is one due", gap)
 			}
-			beat = m.At
+			beat = at
 		}
 	}
 	for _, e := range o.Events(mark) {
@@ -73,11 +74,12 @@ func TestFiftyCrashLoopsDisturbNobody(t *testing.T) {
 	}
 
 	t.Log("then there is peace: nothing is tried for minutes")
-	time.Sleep(2 * time.Second) // what was queued is said
+	time.Sleep(2 * time.Second) // what is to be said is said
+	o.CatchUp()
 	hubs, agents0, mark := cpuOf(t, hub), cpuOf(t, agents[0]), o.Now()
 	time.Sleep(10 * time.Second)
 	hubs, agents0 = cpuOf(t, hub)-hubs, cpuOf(t, agents[0])-agents0
-	t.Logf("in 10 s the hub used %v of the processor, the agent %v; %d messages", hubs, agents0, o.Now()-mark)
+	t.Logf("in 10 s the hub used %v of the processor, the agent %v; %d messages", hubs, agents0, len(o.Since(mark)))
 	if hubs+agents0 > time.Second {
 		t.Errorf("hub and agent used %v of 10 s", hubs+agents0)
 	}

@@ -52,7 +52,7 @@ func TestBrokerKilledUnderLoad(t *testing.T) {
 	for round := 1; round <= kills && !t.Failed(); round++ {
 		before := x.acknowledged()
 		if rand.IntN(5) > 0 { // otherwise while they are still coming back
-			eventually(t, 20*time.Second, "messages go through", func() bool { return x.acknowledged() > before+200 })
+			eventually(t, "messages go through", func() bool { return x.acknowledged() > before+200 })
 		}
 		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // the moment is anyone's
 		hub.Kill()
@@ -72,7 +72,7 @@ func TestBrokerKilledUnderLoad(t *testing.T) {
 		x.gate.Unlock()
 	}
 	close(x.enough)
-	eventually(t, 30*time.Second, "everything is acknowledged and has arrived", func() bool {
+	eventually(t, "everything is acknowledged and has arrived", func() bool {
 		return t.Failed() || x.settled()
 	})
 	stop()
@@ -92,7 +92,7 @@ func TestBrokerKilledUnderLoad(t *testing.T) {
 func (x *torture) checkRetained(round int) {
 	x.t.Helper()
 	var l *line
-	eventually(x.t, 15*time.Second, "the broker takes connections again", func() (up bool) {
+	eventually(x.t, "the broker takes connections again", func() (up bool) {
 		var err error
 		l, err = x.from.connect(x.address, 4, "looks", true)
 		return err == nil
@@ -108,7 +108,7 @@ func (x *torture) checkRetained(round int) {
 		}
 	}
 	for len(want) > 0 {
-		m, err := l.read(5 * time.Second)
+		m, err := l.read(patience)
 		if err != nil {
 			for topic, p := range want {
 				x.t.Errorf("kill %d: nothing is retained on %s, %d was acknowledged (%v)", round, topic, p.acknowledged[topic], err)

@@ -222,12 +222,14 @@ type subscriber struct {
 func (x *torture) subscriber(name string, version, qos byte) *subscriber {
 	x.t.Helper()
 	s := &subscriber{torture: x, name: name, version: version, qos: qos, last: make(map[string]int), open: make(map[uint16]bool)}
-	x.connection(version, name, false, func(l *line) {
+	if !x.connection(version, name, false, func(l *line) {
 		if err := l.subscribe("torture/#", qos); err != nil {
 			x.t.Fatal(err)
 		}
 		l.leave()
-	})
+	}) {
+		x.t.Fatalf("%s cannot connect", name)
+	}
 	return s
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -73,7 +72,7 @@ func TestAnnouncement(t *testing.T) {
 	heard := home.listen("_dominion._tcp", "_mqtt._tcp")
 	find := func(what string, since int, match func(dns.RR) bool) dns.RR {
 		t.Helper()
-		r, ok := heard.await(10*time.Second, since, func(r record) bool { return match(r.RR) })
+		r, ok := heard.await(patience, since, func(r record) bool { return match(r.RR) })
 		if !ok {
 			t.Fatalf("not heard: %s", what)
 		}
@@ -147,13 +146,13 @@ func TestPasswordGoesByTLSAlone(t *testing.T) {
 	kitchen.must(writeFile(password, "secret of kitchen\n"))
 	kitchen.Configure(nil, fmt.Sprintf("user = \"kitchen\"\npassword_file = %q\ncafile = %q\n", password, caFile))
 	agent := kitchen.Start()
-	agent.AwaitLog(15*time.Second, "without TLS", "password is not sent")
+	agent.AwaitLog("without TLS", "password is not sent")
 
 	t.Log("with TLS")
 	hub.Stop()
 	home.WriteHubConfig(withTLS)
 	hub = home.StartHub()
-	agent.AwaitLog(60*time.Second, "joined", "mqtts://")
+	agent.AwaitLog("joined", "mqtts://")
 	for _, line := range []string{"user=kitchen", "listener=mqtt "} {
 		if lines, _ := hub.log.from(0); slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "refused") && strings.Contains(l, line) }) {
 			t.Errorf("the agent tried the listener without TLS: %q", lines)

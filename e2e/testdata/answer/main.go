@@ -35,6 +35,8 @@ func main() {
 	write := func(what string) {
 		fmt.Fprintf(journal, "%d %s %s %s %d\n", time.Now().UnixNano(), what, os.Getenv("SERVICE_NAME"), os.Getenv("DOMAIN_NAME"), os.Getpid())
 	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM) // first: who reads of the start may stop it
 	started := time.Now()
 	write("start")
 	fmt.Println("started", os.Getenv("SERVICE_NAME"))
@@ -44,9 +46,6 @@ func main() {
 		write("crash")
 		os.Exit(3)
 	}
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM)
-
 	listener, err := net.Listen("tcp", ":"+os.Getenv("SERVICE_PORT"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "answer:", err)

@@ -11,7 +11,7 @@ const prefix = 'clients/js' + version
 const patience = setTimeout(() => {
   console.error('something was awaited too long')
   process.exit(1)
-}, 30000)
+}, 100000)
 
 // peer connects; messages are kept from the first on.
 function peer(name, { keep = false, will } = {}) {

@@ -13,7 +13,7 @@ from paho.mqtt.properties import Properties
 
 host, port, five = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "5"
 prefix = "clients/python" + sys.argv[3]
-patience = 15
+patience = 60
 
 
 class Peer:

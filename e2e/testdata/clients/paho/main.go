@@ -17,7 +17,7 @@ import (
 
 const (
 	prefix   = "clients/go"
-	patience = 15 * time.Second
+	patience = time.Minute
 )
 
 func main() {
