@@ -198,7 +198,7 @@ func live(m *move) {
 	}
 	m.Run, m.Spec = ev.run, ev.spec
 	m.Checking = false // one of the life before says nothing about this one
-	m.become(topics.Starting, "")
+	m.become(topics.Starting, m.awaited())
 	m.do(remember{})
 	m.report(topics.ServiceStarted, fmt.Sprintf("started as process %d", m.Run.PID))
 	m.checkAnew()
@@ -223,7 +223,7 @@ func goOnStopping(m *move) {
 
 func goOnStarting(m *move) {
 	m.report(topics.ServiceAdopted, fmt.Sprintf("goes on as process %d", m.Run.PID))
-	m.become(topics.Starting, "")
+	m.become(topics.Starting, m.awaited())
 	m.Since = of[adopted](m).since
 	m.checkAnew()
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -92,4 +93,15 @@ func (s *Supervisor) Hear(topic string, payload []byte, stored bool, asked, now 
 		s.step(v, told{payload: string(word), stored: stored, missed: asked.After(v.Run.Started)}, now)
 	}
 	s.settle(now)
+}
+
+// awaited says whose word makes it ready; "" where it is asked, or left alone.
+func (m *move) awaited() string {
+	switch m.check() {
+	case notifyCheck:
+		return "not ready yet: it has not said READY=1"
+	case mqttCheck:
+		return fmt.Sprintf("not ready yet: %s has not said %q", m.Spec.Health.MQTT, m.Spec.Health.Payload)
+	}
+	return ""
 }
