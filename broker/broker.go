@@ -150,6 +150,9 @@ func (b *Broker) passing(topic string) bool {
 		slices.ContainsFunc(b.config.Exclude, func(filter string) bool { return wire.Matches(filter, topic) })
 }
 
+// Keeps tells whether what is retained at a topic is there after a restart.
+func (b *Broker) Keeps(topic string) bool { return !b.passing(topic) }
+
 // hubIsOffline takes back what a hub that was killed had said: it is offline
 // until it says otherwise.
 func (b *Broker) hubIsOffline(kept store.State) {

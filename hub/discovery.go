@@ -32,8 +32,8 @@ type discovery struct {
 // changes at another pace.
 const discoveryFile = "homeassistant.json"
 
-func newDiscovery(o homeassistant.Options, kept homeassistant.Kept) discovery {
-	return discovery{options: o, book: homeassistant.NewBook(o, kept), shown: make(map[string]any), after: make(map[string][]string)}
+func newDiscovery(o homeassistant.Options, keeps func(topic string) bool, kept homeassistant.Kept) discovery {
+	return discovery{options: o, book: homeassistant.NewBook(o, keeps, kept), shown: make(map[string]any), after: make(map[string][]string)}
 }
 
 // publishDiscovery says what is to be in Home Assistant, and once all is known

@@ -50,6 +50,9 @@ type Options struct {
 	Users func(topics.Ask) ([]topics.UserView, error)
 	// Broker shows and ends the broker's clients; nil: it is not ours.
 	Broker Seen
+	// Keeps tells whether the broker has what is retained at a topic after its
+	// end; nil: it is not ours.
+	Keeps func(topic string) bool
 	// Certificate tells until when the broker's own certificate holds; nil: it
 	// has none.
 	Certificate func() time.Time
@@ -194,7 +197,7 @@ func New(o Options) *Hub {
 	h.discovery = newDiscovery(homeassistant.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: o.Certificate != nil,
-	}, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
+	}, o.Keeps, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}

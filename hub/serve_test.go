@@ -8,12 +8,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 func TestOneHubForADataDir(t *testing.T) {
@@ -73,6 +76,51 @@ func TestTakenPortCostsNoEpoch(t *testing.T) {
 func TestDefaultLimitsAreTheEngines(t *testing.T) {
 	if got, want := broker.Limits(config.DefaultLimits()), engine.DefaultLimits(); got != want {
 		t.Errorf("config has %+v, the engine %+v", got, want)
+	}
+}
+
+// Where the broker has Home Assistant's topics not written to its disk, they are
+// gone at each start, and nobody deleted them.
+func TestDiscoveryThatIsNotOnDiskIsToldAgain(t *testing.T) {
+	t.Parallel()
+	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\n[broker.persistence]\nexclude = [\"homeassistant/#\"]\n[zeroconf]\nenabled = false\n")
+	cfg.DataDir = t.TempDir()
+	for run := range 2 {
+		started := make(chan []broker.Listener, 1)
+		s := hub.Service{Config: cfg, Log: slog.New(slog.DiscardHandler), Started: func(l []broker.Listener) { started <- l }}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(ctx) }()
+		told := make(chan string, 100)
+		conn, err := client.Connect(ctx, client.Options{
+			URL: "mqtt://" + (<-started)[0].Addr.String(), ClientID: "test", OnMessage: func(m topics.Message) { told <- m.Topic },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Subscribe(ctx, "homeassistant/#"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-told:
+		case <-time.After(20 * time.Second):
+			t.Errorf("Home Assistant is told of nothing in run %d of the hub", run+1)
+		}
+		if run == 0 { // the count that goes with it
+			if err := conn.Subscribe(ctx, "dominion/hub/discovery"); err != nil {
+				t.Fatal(err)
+			}
+			for topic := range told {
+				if topic == "dominion/hub/discovery" {
+					break
+				}
+			}
+		}
+		conn.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

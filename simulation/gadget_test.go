@@ -10,7 +10,8 @@ import (
 
 // gadget is a microcontroller, a domain that is its own one service: it says
 // online and what it runs when it connects, and its will says offline. It obeys
-// nobody, and nobody may order it anything.
+// nobody, and nobody may order it anything, also where it claims to be fit for
+// all that there is.
 type gadget struct {
 	home          *home
 	name, service string
@@ -45,7 +46,7 @@ func (g *gadget) says() {
 	say := func(k topics.Kind, payload string) {
 		g.home.net.publish(g.home.tree.Message(topics.Address{Kind: k, Domain: g.name}, []byte(payload)))
 	}
-	say(topics.DomainStatus, `{"name":"`+g.name+`","micro":true,"address":"192.0.2.9","services":[{"service":"`+g.service+`","state":"running","port":80}]}`)
+	say(topics.DomainStatus, `{"name":"`+g.name+`","micro":true,"protocol":"1.0","traits":["lamp","eye"],"catalog":[{"service":"monitor","version":"1.0.0"},{"service":"lamp","version":"1.0.0"}],"address":"192.0.2.9","services":[{"service":"`+g.service+`","state":"running","port":80}]}`)
 	say(topics.DomainAvailability, topics.Online)
 }
 

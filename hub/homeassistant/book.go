@@ -30,6 +30,7 @@ import (
 //     Where the hub does not hear that, judge finds it out afterwards.
 type Book struct {
 	options Options
+	keeps   func(topic string) bool
 	entries map[string]*entry // by topic
 	listens time.Time         // until then the broker tells what it keeps
 	online  bool              // connected
@@ -104,9 +105,10 @@ const (
 	most = 4096
 )
 
-// NewBook returns a book that goes on where Kept was.
-func NewBook(o Options, kept Kept) *Book {
-	b := &Book{options: o, changes: kept.Changes, entries: make(map[string]*entry)}
+// NewBook returns a book that goes on where Kept was. keeps tells whether the
+// broker has what is retained at a topic after its end; nil: for all we know.
+func NewBook(o Options, keeps func(topic string) bool, kept Kept) *Book {
+	b := &Book{options: o, keeps: keeps, changes: kept.Changes, entries: make(map[string]*entry)}
 	for topic, t := range kept.Devices {
 		b.entries[topic] = &entry{Told: t}
 	}

@@ -16,10 +16,11 @@ import (
 // house is a hub's book, a broker that keeps what is retained, and a Home
 // Assistant that does what components/mqtt/discovery.py does with a config.
 type house struct {
-	t    *testing.T
-	now  time.Time
-	book *Book
-	kept Kept // what the hub has on disk
+	t     *testing.T
+	now   time.Time
+	book  *Book
+	kept  Kept // what the hub has on disk
+	keeps func(topic string) bool
 
 	broker map[string][]byte // retained
 	log    []topics.Message  // all that the hub published, with its time below
@@ -52,7 +53,7 @@ func (h *house) startHub() {
 	if err := json.Unmarshal(b, &h.kept); err != nil {
 		h.t.Fatal(err)
 	}
-	h.book = NewBook(options, h.kept)
+	h.book = NewBook(options, h.keeps, h.kept)
 	h.connect()
 }
 
@@ -121,7 +122,9 @@ func (h *house) step() {
 	}
 	for _, m := range out {
 		if m.Topic == marks {
-			h.broker[marks] = m.Payload
+			if h.broker[marks] = m.Payload; len(m.Payload) == 0 {
+				delete(h.broker, marks)
+			}
 			continue
 		}
 		h.log, h.times = append(h.log, m), append(h.times, h.now)

@@ -51,6 +51,7 @@ func (b *Book) judge(now time.Time) {
 		case e.known:
 			b.reappeared(e, now)
 		case e.Deleted != "", e.Gone, len(e.Components) == 0:
+		case !b.hears(topic): // it says nothing that it is missing
 		case !complete || !e.There || e.Change > b.said:
 			e.There, b.changed = false, true
 		case e.write != nil && e.definition != e.Definition: // it is another one now
@@ -61,6 +62,14 @@ func (b *Book) judge(now time.Time) {
 			b.found = append(b.found, topic)
 		}
 	}
+}
+
+// hears tells whether the broker would have told of a config that it had kept:
+// not below the prefix of a former configuration, nor where this one has it
+// not written to the disk.
+func (b *Book) hears(topic string) bool {
+	_, ours := b.options.Ours(topic)
+	return ours && (b.keeps == nil || b.keeps(topic))
 }
 
 // Found returns which devices were found to be deleted since it was last asked.
@@ -144,6 +153,9 @@ func (b *Book) mark(now time.Time) (topics.Message, bool) {
 		}
 	}
 	b.said = b.changes
-	at := topics.Address{Kind: topics.HubDiscovery}
-	return b.options.Tree.Message(at, topics.Encode(topics.Discovery{Changes: b.changes})), true
+	var payload []byte
+	if len(b.Kept().Devices) > 0 { // else there is nothing that it counts
+		payload = topics.Encode(topics.Discovery{Changes: b.changes})
+	}
+	return b.options.Tree.Message(topics.Address{Kind: topics.HubDiscovery}, payload), true
 }

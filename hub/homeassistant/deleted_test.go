@@ -52,6 +52,10 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 			told.There = false
 			h.kept.Devices[lamp] = told
 		}, everything},
+		{"the broker has it not written to its disk", func(h *house) {
+			delete(h.broker, lamp)
+			h.keeps = func(topic string) bool { return topic != lamp }
+		}, everything},
 		{"the hub's memory is from before that was known", func(h *house) {
 			delete(h.broker, lamp)
 			h.kept.Devices[lamp] = Told{Components: map[string]string{"state": "sensor"}}
@@ -237,6 +241,35 @@ func TestDeletedBeforeItIsWanted(t *testing.T) {
 	h.want("web", "1", "state")
 	h.pass(time.Minute)
 	h.expect("")
+}
+
+// Another prefix in the configuration: what was announced below the former one
+// is not heard any more, which says nothing. It goes as whatever is not wanted.
+func TestAnotherPrefixIsNoDeletion(t *testing.T) {
+	h := newHouse(t)
+	h.want("web", "1", "state")
+	h.startHomeAssistant()
+	h.pass(time.Minute)
+	was := options.ServiceTopic("web")
+	moved := options
+	moved.DiscoveryPrefix = "elsewhere"
+	h.book = NewBook(moved, nil, h.kept)
+	h.book.Marked(h.mark())
+	h.book.Connected(h.now)
+	h.pass(2 * time.Second)
+	if found := h.book.Found(); len(found) > 0 {
+		t.Errorf("taken for deleted: %q", found)
+	}
+	h.book.Settled(nil, h.now)
+	h.pass(time.Minute)
+	h.book.Born(h.now, time.Second)
+	h.pass(time.Minute)
+	if h.broker[was] != nil {
+		t.Error("it is still retained below the former prefix")
+	}
+	if h.broker[marks] != nil {
+		t.Error("there is nothing left to be counted, and the count is there")
+	}
 }
 
 // Whatever a person, the hub and a broker that goes back to what it had some
