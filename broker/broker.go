@@ -108,6 +108,9 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := b.readUsers(); err != nil {
 		return nil, err
 	}
+	if err := b.readOwners(); err != nil {
+		return nil, err
+	}
 	accounts, err := b.newAccounts(b.settings, b.stored)
 	if err != nil {
 		return nil, err
@@ -131,7 +134,8 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		b.hubIsOffline(o.State)
 		for i := range o.State.Sessions {
 			s := &o.State.Sessions[i]
-			b.owners.take(s.Client, s.User, func(string) bool { return true }, func(string) bool { return true })
+			b.owners.free(s.Client) // what the session says is newer than the file
+			b.owners.take(s.Client, s.User, time.Now(), func(string) bool { return true }, func(string) (string, bool) { return "", false })
 		}
 		o.Store = b.store
 	}
@@ -223,6 +227,7 @@ func (b *Broker) shutDown(ctx context.Context) error {
 	b.closeListeners()
 	close(b.quit)
 	b.around.Wait()
+	b.writeOwners(true)
 	err := b.engine.Close(ctx)
 	if b.store != nil {
 		err = errors.Join(err, b.store.Close(ctx))

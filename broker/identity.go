@@ -60,8 +60,11 @@ func (b *Broker) identify(c engine.Client, user string, password []byte) error {
 		return turnedAway{engine.ErrNotItsID, "identifiers that begin with " + agentID + " are for agents, users of the role domain"}
 	case user != "" && role != RoleAdmin && b.anonymousHas(c.ID):
 		return turnedAway{engine.ErrNotItsID, "a client without a user, which is an admin, is connected by this identifier"}
-	case !b.owners.take(c.ID, user, b.isUser, b.engine.HasSession):
-		return engine.ErrNotItsID
+	case c.Assigned:
+		return nil // nobody can know it, and nobody will use it again
+	}
+	if owner, ok := b.owners.take(c.ID, user, time.Now(), b.isUser, b.engine.UserOf); !ok {
+		return turnedAway{engine.ErrNotItsID, "the client id belongs to the user " + owner + " (dominionctl clients forget frees it)"}
 	}
 	return nil
 }

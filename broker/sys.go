@@ -33,6 +33,7 @@ func (b *Broker) tellOfItself() {
 		case <-b.asked:
 		case <-tick.C:
 			l.note(b.engine.Totals(), sysInterval)
+			b.writeOwners(false)
 			if n := b.refusals.over(time.Now()); n > 0 {
 				b.log.Warn("more was refused or dropped than is told here: many addresses or names at once", "times", n)
 			}

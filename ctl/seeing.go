@@ -23,11 +23,16 @@ func (a *app) addSeeing(root *cobra.Command) {
 			return question(a, cmd.Context(), topics.VerbClients, topics.Ask{}, RenderClients)
 		},
 	}
-	clients.AddCommand(&cobra.Command{
-		Use: "kick CLIENT", Short: "End the connection of a client, which may come again",
-		Args: a.check(names{"CLIENT"}), ValidArgsFunction: a.completed(nil),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.kick(cmd.Context(), args[0]) },
-	})
+	for action, short := range map[string]string{
+		"kick":   "End the connection of a client, which may come again",
+		"forget": "End a client: its connection, its session, and that its identifier belongs to its user",
+	} {
+		clients.AddCommand(&cobra.Command{
+			Use: action + " CLIENT", Short: short,
+			Args: a.check(names{"CLIENT"}), ValidArgsFunction: a.completed(nil),
+			RunE: func(cmd *cobra.Command, args []string) error { return a.endClient(cmd.Context(), action, args[0]) },
+		})
+	}
 	root.AddCommand(clients, &cobra.Command{
 		Use: "trace CLIENT|TOPIC", Short: "What becomes of the packets of a client, or of a topic (filter), until Ctrl-C", GroupID: "look",
 		Args: a.check(names{"CLIENT|TOPIC"}), ValidArgsFunction: a.completed(nil),
@@ -40,13 +45,13 @@ func (a *app) addSeeing(root *cobra.Command) {
 	})
 }
 
-func (a *app) kick(ctx context.Context, client string) error {
+func (a *app) endClient(ctx context.Context, action, client string) error {
 	s, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if _, err := s.ask(ctx, topics.VerbClients, topics.Ask{Action: "kick", Client: client}, a.timeout); err != nil {
+	if _, err := s.ask(ctx, topics.VerbClients, topics.Ask{Action: action, Client: client}, a.timeout); err != nil {
 		return err
 	}
 	if a.json {
@@ -55,9 +60,9 @@ func (a *app) kick(ctx context.Context, client string) error {
 			Verb   string `json:"verb"`
 			Action string `json:"action"`
 			Client string `json:"client"`
-		}{topics.StatusOK, topics.VerbClients, "kick", client}))
+		}{topics.StatusOK, topics.VerbClients, action, client}))
 	}
-	a.say("kick %s: accepted", cleanWords(client))
+	a.say("%s %s: accepted", action, cleanWords(client))
 	return nil
 }
 

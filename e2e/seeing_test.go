@@ -49,6 +49,9 @@ func TestSeeing(t *testing.T) {
 	if r := home.Ctl("clients", "kick", "nobody"); r.Code != 1 {
 		t.Errorf("kick of nobody: %+v", r)
 	}
+	if r := home.Ctl("clients", "forget", "nobody"); r.Code != 1 {
+		t.Errorf("forget of nobody: %+v", r)
+	}
 	if r := home.Ctl("clients", "kick", "lamp"); r.Code != 0 {
 		t.Errorf("kick: %+v", r)
 	}

@@ -13,6 +13,7 @@ import (
 type Seen interface {
 	Sessions() []broker.Session
 	Kick(client string) bool
+	Forget(client string) bool
 	Trace(what, at string) error
 }
 
@@ -21,18 +22,23 @@ func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
 	if h.seen == nil {
 		return nil, errNotOurBroker
 	}
+	if ask.Client == "" && ask.Action != "" && ask.Action != "list" {
+		return nil, errors.New(`the request needs "client"`)
+	}
 	switch ask.Action {
 	case "", "list":
-	case "kick":
-		if ask.Client == "" {
-			return nil, errors.New(`the request needs "client"`)
+	case "forget":
+		if !h.seen.Forget(ask.Client) {
+			return nil, fmt.Errorf("no client %.80q is known", ask.Client)
 		}
+		h.log.Info("a client was forgotten", "client", ask.Client)
+	case "kick":
 		if !h.seen.Kick(ask.Client) {
 			return nil, fmt.Errorf("no client %.80q is connected", ask.Client)
 		}
 		h.log.Info("a client was kicked", "client", ask.Client)
 	default:
-		return nil, fmt.Errorf(`"action" is list or kick, not %.40q`, ask.Action)
+		return nil, fmt.Errorf(`"action" is list, kick or forget, not %.40q`, ask.Action)
 	}
 	all := []topics.ClientView{}
 	for _, s := range h.seen.Sessions() {

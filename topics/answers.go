@@ -56,7 +56,7 @@ func Verbs() []Verb {
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
-		{VerbClients, "action kick: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one. For admins."},
+		{VerbClients, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
 		{VerbTrace, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
 		{VerbVersion, "", VersionView{}, "Version of hub and contract."},
 	}

@@ -327,7 +327,7 @@ type Ask struct {
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
 	User        string `json:"user,omitempty" doc:"access: the user that is meant"`
 	Client      string `json:"client,omitempty" doc:"access, clients: the client identifier that is meant"`
-	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list or kick"`
+	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget"`
 	Role        string `json:"role,omitempty" doc:"user: admin, reader, device or domain"`
 	Hash        string `json:"password_hash,omitempty" doc:"user: bcrypt hash of the password"`
 	Certificate bool   `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`

@@ -81,6 +81,28 @@ func (e *Engine) Kick(why string, which func(c Client, since time.Time) bool) in
 	return n
 }
 
+// Forget ends the session of a client, and its connection if it has one. It is
+// false where there is none.
+func (e *Engine) Forget(id, why string) bool {
+	e.mu.Lock()
+	s := e.sessions[id]
+	if s == nil {
+		e.mu.Unlock()
+		return false
+	}
+	s.mu.Lock()
+	if s.conn != nil {
+		s.conn.end(wire.AdministrativeAction, why)
+		s.conn = nil
+		s.online.Store(false)
+	}
+	s.mu.Unlock()
+	s.remove()
+	e.mu.Unlock()
+	s.dismiss()
+	return true
+}
+
 // Hears tells whether somebody who is connected gets what is published to a
 // topic.
 func (e *Engine) Hears(topic string) bool {

@@ -117,7 +117,7 @@ func (c *conn) connect(pk *wire.Packet) error {
 	}
 	client := Client{
 		ID: p.ClientIdentifier, User: string(p.Username), HasUser: p.UsernameFlag,
-		Listener: c.listener, Remote: c.remote, Version: c.version,
+		Listener: c.listener, Remote: c.remote, Version: c.version, Assigned: assigned != "",
 	}
 	if certified, ok := c.raw.(Certified); ok {
 		client.Certificate = certified.Certificate()

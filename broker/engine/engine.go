@@ -47,6 +47,7 @@ type Client struct {
 	Listener string // as given to Serve
 	Remote   string // address; "" for a session that is offline since the start
 	Version  byte   // of the protocol: 4 is 3.1.1, 5 is 5.0
+	Assigned bool   // the ID was made up by the engine
 	// Certificate is what the connection proved of the client before MQTT: the
 	// name in its certificate. "": nothing. A client that names no user is this
 	// one.
@@ -184,11 +185,16 @@ func (e *Engine) Serve(raw net.Conn, listener string) {
 // if it has something to ask of them before.
 func (e *Engine) Lobby() *Lobby { return &e.lobby }
 
-// HasSession tells whether a client identifier has a session, connected or kept.
-func (e *Engine) HasSession(id string) bool {
+// UserOf returns the user of the session that a client identifier has, connected
+// or kept.
+func (e *Engine) UserOf(id string) (user string, has bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.sessions[id] != nil
+	s := e.sessions[id]
+	if s == nil {
+		return "", false
+	}
+	return s.client.Load().User, true
 }
 
 // AccessChanged makes the engine ask Allow anew about everything.
