@@ -17,14 +17,16 @@ const (
 	maxFollow  = time.Hour
 )
 
-// command answers a one-shot order.
+// command answers a one-shot order, also one that cannot be read.
 func (l *loop) command(m topics.Message, now time.Time) {
 	c, err := topics.Decode[topics.Command](m.Topic, m.Payload)
+	var data any
 	if err != nil {
 		l.misunderstood(err)
-		return
+		c.Transaction = topics.TransactionOf(m.Payload)
+	} else {
+		data, err = l.obey(c, now)
 	}
-	data, err := l.obey(c, now)
 	reply := topics.Accept(c.Transaction, data)
 	if err != nil {
 		reply = topics.Refuse(c.Transaction, err)

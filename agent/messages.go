@@ -144,7 +144,7 @@ func (l *loop) obeyTiming(t topics.Timing) {
 // drain sets the flag that keeps services away from this domain.
 func (l *loop) drain(m topics.Message) {
 	var on bool
-	switch string(m.Payload) {
+	switch strings.TrimSpace(string(m.Payload)) { // a hand's "ON" often ends its line
 	case topics.On:
 		on = true
 	case topics.Off:

@@ -40,6 +40,10 @@ func TestDrainIsKept(t *testing.T) {
 		if s := last[topics.Domain](u, topics.DomainStatus); s.Draining || !u.heardEvent(topics.DomainUndrained, "") {
 			t.Errorf("still draining; events %q", u.events())
 		}
+		u.domain(topics.DomainDrainSet, "ON\n")
+		if s := last[topics.Domain](u, topics.DomainStatus); !s.Draining {
+			t.Errorf("a line is not understood; events %q", u.events())
+		}
 	})
 }
 
@@ -87,6 +91,18 @@ func TestCommandRestart(t *testing.T) {
 			u.domain(topics.DomainCommand, c)
 			if r := last[topics.Reply](u, topics.DomainResponse); r.Transaction != c.Transaction || r.Status != topics.StatusError || r.Error == "" {
 				t.Errorf("%+v: response %+v", c, r)
+			}
+		}
+		// Who asks waits for an answer, also where the question cannot be read.
+		for payload, transaction := range map[string]string{
+			`{"transaction":"t8","action":"logs","service":"web","lines":"all"}`: "t8",
+			`{"transaction":9,"action":"logs"}`:                                  "",
+			`{"transaction":"t10"`:                                               "",
+		} {
+			n := len(u.of(topics.DomainResponse))
+			u.domain(topics.DomainCommand, payload)
+			if r := last[topics.Reply](u, topics.DomainResponse); len(u.of(topics.DomainResponse)) != n+1 || r.Transaction != transaction || r.Status != topics.StatusError {
+				t.Errorf("%s: response %+v", payload, r)
 			}
 		}
 	})

@@ -157,3 +157,20 @@ func TestOnlineOfAnEarlierRunIsCorrected(t *testing.T) {
 		}
 	})
 }
+
+// Who asks waits for an answer, also where the question cannot be read.
+func TestUnreadableRequestIsAnswered(t *testing.T) {
+	inHome(t, "", func(h *home) {
+		for payload, transaction := range map[string]string{
+			`{"transaction":"t1","service":5}`:    "t1",
+			`{"transaction":"t2","replicas":"x"}`: "t2",
+			`{"transaction":3}`:                   "",
+			`{"transaction":"t4"`:                 "",
+			`[]`:                                  "",
+		} {
+			if r := h.ask(topics.VerbStart, payload); r.Status != topics.StatusError || r.Transaction != transaction {
+				t.Errorf("%s: %+v", payload, r)
+			}
+		}
+	})
+}

@@ -23,6 +23,9 @@ import (
 func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	ask, err := topics.Decode[topics.Ask](m.Topic, orEmpty(m.Payload))
 	var data any
+	if err != nil {
+		ask.Transaction = topics.TransactionOf(m.Payload)
+	}
 	if err == nil {
 		err = h.mayAsk(verb, ask, m)
 	}

@@ -36,6 +36,22 @@ func Decode[T any](topic string, payload []byte) (T, error) {
 	return zero, fmt.Errorf("cannot read %s: %w", topic, err)
 }
 
+// TransactionOf reads nothing but the transaction of a payload that Decode
+// refused: who asked waits for an answer that has it. "" where it cannot be read.
+func TransactionOf(payload []byte) string {
+	if len(payload) > MaxPayload {
+		return ""
+	}
+	var v struct {
+		Transaction json.RawMessage `json:"transaction"`
+	}
+	var transaction string
+	if json.Unmarshal(payload, &v) != nil || v.Transaction == nil || json.Unmarshal(v.Transaction, &transaction) != nil {
+		return ""
+	}
+	return transaction
+}
+
 // describe names a type as a person who writes JSON does.
 func describe(t reflect.Type) string {
 	switch t {

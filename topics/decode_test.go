@@ -224,6 +224,23 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+func TestTransactionOf(t *testing.T) {
+	for payload, want := range map[string]string{
+		`{"transaction":"t","service":5}`: "t",
+		`{"service":5}`:                   "",
+		`{"transaction":7}`:               "",
+		`{"transaction":null}`:            "",
+		`{"transaction":"t"`:              "",
+		`["transaction"]`:                 "",
+		`null`:                            "",
+		``:                                "",
+	} {
+		if got := TransactionOf([]byte(payload)); got != want {
+			t.Errorf("%s: %q, want %q", payload, got, want)
+		}
+	}
+}
+
 // FuzzDecode: whatever arrives, Decode does not panic, and what it takes can be
 // written and read again and is then the same.
 func FuzzDecode(f *testing.F) {
