@@ -43,4 +43,17 @@ environment_file = "/nope/on-the-domain"
 	if err := CheckDomain(file, nil); !errors.As(err, &faults) || len(faults) != 1 || faults[0].Key != "password_file" {
 		t.Errorf("got %v", err)
 	}
+
+	file = write(t, "run_as = \"nobody-of-here\"\n")
+	if _, err := LoadDomain(file, nil); err != nil {
+		t.Error(err)
+	}
+	if err := CheckDomain(file, nil); !errors.As(err, &faults) || len(faults) != 1 || faults[0].Message != `there is no user "nobody-of-here" here` {
+		t.Errorf("got %v", err)
+	}
+	for _, name := range []string{"root", "0"} {
+		if err := CheckDomain(write(t, "run_as = \""+name+"\"\n"), nil); err != nil {
+			t.Errorf("got %v", err)
+		}
+	}
 }

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/jmbarzee/dominion/services"
 )
+
+const rangeHint = `comparisons beside each other must all hold: put || between those of which one is enough`
 
 // service reads one [services.NAME]. What the keys mean together is judged by
 // services.Validate, when all are read.
@@ -17,7 +20,10 @@ func (t *table) service(name string) services.Definition {
 	var version string
 	if t.text("version", &version) {
 		r, err := services.ParseRange(version)
-		if err != nil {
+		switch {
+		case errors.Is(err, services.ErrNoVersion):
+			t.fault("version", rangeHint, "no version is in the range %s", quote(version))
+		case err != nil:
 			t.fault("version", `write comparisons, as ">=1.2 <2"`, "%s is no range of versions", quote(version))
 		}
 		d.Version = r
@@ -78,6 +84,10 @@ func (t *table) dependencies(to *[]services.Dependency) {
 	t.list("dependencies", &all)
 	for _, s := range all {
 		d, err := services.ParseDependency(s)
+		if errors.Is(err, services.ErrNoVersion) {
+			t.report("dependencies", rangeHint, "%s: no version is in the range", quote(s))
+			continue
+		}
 		if err != nil {
 			t.report("dependencies", `write "web" or "web >=1.2"`, "%s is no dependency", quote(s))
 			continue

@@ -18,7 +18,7 @@ func loadDomain(file string, environ []string, m machine) (Domain, error) {
 		TopicPrefix: topics.DefaultPrefix,
 	}
 	l, root := open(file, "DOMAIN_CFG", environ)
-	l.exists = m.exists
+	l.exists, l.isUser = m.exists, m.isUser
 	if root != nil {
 		root.domain(&d)
 	}
@@ -55,8 +55,13 @@ func (t *table) domain(d *Domain) {
 	}
 	t.topic("topic_prefix", &d.TopicPrefix)
 	t.flag("stop_services_on_exit", &d.StopServicesOnExit)
-	if t.text("run_as", &d.RunAs) && d.RunAs != "" && !userPattern.MatchString(d.RunAs) {
-		t.fault("run_as", `write a user of this machine, as "pi"`, "%s is no name of a user", quote(d.RunAs))
+	const userHint = `write a user of this machine, as "pi"`
+	switch {
+	case !t.text("run_as", &d.RunAs), d.RunAs == "":
+	case !userPattern.MatchString(d.RunAs):
+		t.fault("run_as", userHint, "%s is no name of a user", quote(d.RunAs))
+	case t.l.isUser != nil && !t.l.isUser(d.RunAs):
+		t.fault("run_as", userHint, "there is no user %s here", quote(d.RunAs))
 	}
 	t.traitsFrom(&d.TraitsFrom)
 }

@@ -63,12 +63,29 @@ func (t *table) dominion(d *Dominion) {
 	}
 	t.sub("broker").broker(&d.Broker)
 	t.sub("zeroconf").zeroconf(&d.Zeroconf)
-	t.sub("homeassistant").homeAssistant(&d.HomeAssistant)
+	discovery := t.sub("homeassistant")
+	discovery.homeAssistant(&d.HomeAssistant)
+	t.apart(d.TopicPrefix, discovery, d.HomeAssistant.DiscoveryPrefix)
 	t.sub("devices").devices(&d.Devices)
 	timing := t.sub("timing")
 	timing.timing(&d.Timing)
 	d.Services = t.sub("services").services(d.TopicPrefix)
 	timing.leases(*d)
+}
+
+// apart refuses prefixes of which one is below the other: devices may announce
+// themselves below Home Assistant's, and would so be let in to ours.
+func (t *table) apart(prefix string, discovery *table, discoveryPrefix string) {
+	below := func(a, b string) bool { return strings.HasPrefix(a+"/", b+"/") }
+	if !below(prefix, discoveryPrefix) && !below(discoveryPrefix, prefix) {
+		return
+	}
+	const hint = `keep them apart, as "dominion" and "homeassistant"`
+	if t.set("topic_prefix") {
+		t.fault("topic_prefix", hint, "%s and homeassistant.discovery_prefix, %s, are one, or one is below the other", quote(prefix), quote(discoveryPrefix))
+	} else {
+		discovery.fault("discovery_prefix", hint, "%s and topic_prefix, %s, are one, or one is below the other", quote(discoveryPrefix), quote(prefix))
+	}
 }
 
 // label reads a name that must be a DNS label.

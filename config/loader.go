@@ -33,6 +33,7 @@ type loader struct {
 	known      []knownKey
 	unknown    []unknownKey
 	exists     func(path string) bool // nil: files that are named are not looked for
+	isUser     func(name string) bool // nil: users that are named are not looked for
 }
 
 // knownKey is a key that was looked for.

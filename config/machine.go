@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -19,6 +21,8 @@ type machine struct {
 	// exists tells whether a file is there; nil: nobody asks. Only a check
 	// asks: a file may come later, and an agent starts without it.
 	exists func(path string) bool
+	// isUser tells whether there is a user; nil: nobody asks, for the same reason.
+	isUser func(name string) bool
 }
 
 // checking is the machine for a check.
@@ -26,6 +30,13 @@ func (m machine) checking() machine {
 	m.exists = func(path string) bool {
 		_, err := os.Stat(path)
 		return !errors.Is(err, fs.ErrNotExist) // another user may see more than we
+	}
+	m.isUser = func(name string) bool {
+		_, err := user.Lookup(name)
+		if errors.As(err, new(user.UnknownUserError)) {
+			_, err = user.LookupId(name)
+		}
+		return !errors.As(err, new(user.UnknownUserIdError)) && !errors.Is(err, strconv.ErrSyntax)
 	}
 	return m
 }

@@ -1,8 +1,10 @@
 package services
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/blang/semver/v4"
@@ -52,7 +54,39 @@ func ParseRange(s string) (Range, error) {
 	if err != nil {
 		return Range{}, fmt.Errorf("cannot read version range %q: %w", s, err)
 	}
-	return Range{text: strings.Join(words, " "), in: in}, nil
+	r := Range{text: strings.Join(words, " "), in: in}
+	if !r.possible() {
+		return Range{}, fmt.Errorf("cannot use version range %q: %w", s, ErrNoVersion)
+	}
+	return r, nil
+}
+
+// ErrNoVersion is the cause when the comparisons of a range exclude each other.
+var ErrNoVersion = errors.New("no version is in it")
+
+// possible tells whether there is a version in the range. What is in a range is
+// in it from one of its bounds on, from what follows next to one, or from the
+// lowest version there is.
+func (r Range) possible() bool {
+	try := []string{"0.0.0-0"}
+	for _, w := range strings.Fields(r.text) {
+		m := comparator.FindStringSubmatch(w)
+		if m == nil {
+			continue // ||
+		}
+		v, err := semver.ParseTolerant(strings.Join(m[2:6], ""))
+		if err != nil {
+			continue
+		}
+		if len(v.Pre) > 0 {
+			try = append(try, v.String(), v.String()+".0")
+			continue
+		}
+		next := v
+		next.Patch++
+		try = append(try, v.String(), v.String()+"-0", next.String()+"-0", next.String()+"-0.0")
+	}
+	return slices.ContainsFunc(try, r.Contains)
 }
 
 var operatorSpace = regexp.MustCompile(`([<>=!])\s+`)

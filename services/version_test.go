@@ -1,6 +1,7 @@
 package services
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -64,6 +65,22 @@ func TestRangeRefuses(t *testing.T) {
 			continue
 		}
 		if !strings.HasPrefix(err.Error(), "cannot read version range ") {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+func TestRangeOfNothing(t *testing.T) {
+	for _, s := range []string{">=2 <1", ">1 <1", ">1 <=1", ">=1.2.3 <1.2.3", "1 !=1", "1 2", ">=2 <1 || >4 <3", "<0.0.0-0", ">=1.0.0-b <1.0.0-a"} {
+		if r, err := ParseRange(s); !errors.Is(err, ErrNoVersion) {
+			t.Errorf("%q was taken as %q: %v", s, r, err)
+		}
+	}
+	for _, s := range []string{
+		">=1 <=1", ">1.0.0 <1.0.1", ">1.0.0-a <1.0.0-b", "!=1", "<1", ">5", "!=0.0.0", ">=1 !=1", ">1.0.0 !=1.0.1-0 <1.0.1", ">=2 <1 || 3", "<=0", "<0.0.1",
+		">=1.0.0-alpha <1.0.0", "=1.2.3+build", ">=1 !=1 !=1.0.1", "<0.0.0",
+	} {
+		if _, err := ParseRange(s); err != nil {
 			t.Errorf("%q: %v", s, err)
 		}
 	}

@@ -29,6 +29,11 @@ func findOwner(name string) (owner, error) {
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
+		if byID, wrong := user.LookupId(name); wrong == nil { // run_as = "1000"
+			u, err = byID, nil
+		}
+	}
+	if err != nil {
 		return owner{}, fmt.Errorf("cannot run services as %q: %w: make that user, or leave run_as out", name, err)
 	}
 	own := owner{name: u.Username, home: u.HomeDir}

@@ -29,7 +29,7 @@ func run() int {
 	show := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "dominion takes no arguments, only flags: %q\n", flag.Args())
+		fmt.Fprintf(os.Stderr, "dominion: cannot use %q: there are flags only, see -help\n", flag.Arg(0))
 		return 2
 	}
 	if *show {
