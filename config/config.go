@@ -199,7 +199,7 @@ func DefaultLimits() Limits {
 		MaxInflight:       1024,
 		MaxQueuedMessages: 65_536,
 		MaxQueuedBytes:    32 << 20,
-		MaxSubscriptions:  4096,
+		MaxSubscriptions:  16_384,
 		MaxTopicLevels:    128,
 		MaxTopicLength:    65_535,
 		MaxRetained:       1_000_000,

@@ -54,7 +54,9 @@ func TestOtherClients(t *testing.T) {
 			return exec.Command("npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, "mqtt@5.16.0")
 		})
 		for version, want := range map[string]string{"4": old, "5": all} {
-			speaks(t, want, []string{"NODE_PATH=" + filepath.Join(dir, "node_modules")}, "node", filepath.Join(clients, "mqttjs.js"), "ws://"+home.Hub.Address()+":8083/mqtt", version)
+			for _, url := range []string{"ws://" + home.Hub.Address() + ":8083/mqtt", "mqtt://" + home.Hub.Address() + ":1883"} { // the latter is Zigbee2MQTT's way
+				speaks(t, want, []string{"NODE_PATH=" + filepath.Join(dir, "node_modules")}, "node", filepath.Join(clients, "mqttjs.js"), url, version)
+			}
 		}
 	})
 	t.Run("mosquitto", func(t *testing.T) {

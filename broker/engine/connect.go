@@ -330,8 +330,7 @@ func (s *session) resume(window int, before *Client) {
 		if s.e.allow(s.client.Load(), ActionSubscribe, filter) {
 			continue
 		}
-		delete(s.subs, filter)
-		s.e.subscriptions.remove(sub)
+		s.unsubscribe(sub)
 		s.append([]store.Record{store.Unsubscribe{Client: s.id, Filter: filter}}, nil)
 	}
 	if now := s.client.Load(); before.User != now.User || before.HasUser != now.HasUser || before.Listener != now.Listener {

@@ -3,10 +3,14 @@ package engine_test
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
@@ -297,4 +301,61 @@ func TestSessionsAreBounded(t *testing.T) {
 		device = hello(t, pipe(t, e), "device", kept, user("device"))
 		device.expect("CONNACK 0 present true", "q kept qos 1 id 1")
 	})
+}
+
+// [MQTT-3.8.4-4]: nothing is lost while a subscription takes the place of one.
+func TestReplacingASubscriptionLosesNothing(t *testing.T) {
+	e, addr := serve(t, engine.Options{})
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := connect(t, conn, "c", v5)
+	c.on(1, "a")
+	var b bytes.Buffer
+	again := packet{ProtocolVersion: 5, PacketID: 9, Filters: []packets.Subscription{subscription("a", 1)}}
+	again.FixedHeader.Type, again.FixedHeader.Qos = wire.Subscribe, 1
+	if err := again.SubscribeEncode(&b); err != nil {
+		t.Fatal(err)
+	}
+	var n atomic.Int64
+	const times = 10_000
+	asked, published := make(chan struct{}), make(chan struct{})
+	go func() { _, _ = conn.Write(bytes.Repeat(b.Bytes(), times)) }()
+	go func() {
+		defer close(published)
+		for {
+			select {
+			case <-asked:
+				e.Publish(topics.Message{Topic: "a", Payload: []byte("end"), QoS: 1})
+				return
+			default:
+				e.Publish(topics.Message{Topic: "a", Payload: []byte("x")})
+				n.Add(1)
+			}
+		}
+	}()
+	got, answers := 0, 0
+	for {
+		first, body, err := c.frame(20 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first>>4 == wire.Suback {
+			if answers++; answers == times {
+				close(asked)
+			}
+		}
+		if first>>4 == wire.PublishType {
+			if strings.HasSuffix(string(body), "end") {
+				break
+			}
+			got++
+		}
+	}
+	<-published
+	if dropped, all := int(e.Stats().Dropped), int(n.Load()); got+dropped != all {
+		t.Errorf("%d came and %d were dropped, of %d", got, dropped, all)
+	}
 }

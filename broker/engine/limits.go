@@ -15,7 +15,7 @@ type Limits struct {
 	MaxInflight           int           // QoS 1 and 2 unacknowledged, each way [1,024]
 	MaxQueuedMessages     int           // for one client [65,536]
 	MaxQueuedBytes        int           // for one client [32 MiB]
-	MaxSubscriptions      int           // of one client [4,096]
+	MaxSubscriptions      int           // of one client [16,384]
 	MaxTopicLevels        int           // [128]
 	MaxTopicLength        int           // bytes [65,535]
 	MessagesPerSecond     int           // published by one client, which is read no faster [unlimited]
@@ -50,7 +50,7 @@ func (l Limits) withDefaults() Limits {
 	l.MaxInflight = min(l.MaxInflight, 65535)
 	or(&l.MaxQueuedMessages, 65_536)
 	or(&l.MaxQueuedBytes, 32<<20)
-	or(&l.MaxSubscriptions, 4096)
+	or(&l.MaxSubscriptions, 16_384)
 	or(&l.MaxTopicLevels, 128)
 	or(&l.MaxTopicLength, 65_535)
 	or(&l.MaxRetained, 1_000_000)

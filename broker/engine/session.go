@@ -26,6 +26,7 @@ type session struct {
 	touched  bool  // some turn will wake it
 	expiry   uint32
 	subs     map[string]*subscription
+	filters  extent // of subs
 	flow     flow
 	bytes    int       // of the queue and the flights; weigh changes it
 	usage    *usage    // of the client's user; nil: it has none

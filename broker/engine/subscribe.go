@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -34,71 +35,116 @@ func (c *conn) onControl(kind, first byte, body []byte) error {
 	return nil
 }
 
+// atOnce is how many filters of a packet are handled before others have their
+// turn.
+const atOnce = 512
+
+// asked is a SUBSCRIBE while it is handled.
+type asked struct {
+	pk       *wire.Packet
+	codes    []byte
+	records  []store.Record
+	fresh    []renewed // that are in records
+	replays  []*replay
+	toSystem bool
+}
+
+// renewed is a subscription and the one that it took the place of, or nil.
+type renewed struct{ sub, old *subscription }
+
 // onSubscribe adds subscriptions. SUBACK is sent when they are stored, and
 // after it the retained messages.
 func (c *conn) onSubscribe(pk *wire.Packet) {
+	a := &asked{pk: pk, codes: make([]byte, len(pk.Filters))}
+	for from, n := 0, len(pk.Filters); from < n; from += atOnce {
+		if !c.addSubscriptions(a, from, min(from+atOnce, n)) {
+			return
+		}
+	}
+	if c.e.ask.Subscribed != nil && a.toSystem {
+		c.e.ask.Subscribed()
+	}
+}
+
+// addSubscriptions adds some of the subscriptions of a packet, and answers it
+// with the last ones. It is false where the connection has no session any more.
+func (c *conn) addSubscriptions(a *asked, from, to int) bool {
 	s, e := c.s, c.e
-	codes := make([]byte, len(pk.Filters))
-	var records []store.Record
-	var fresh []renewed
-	toSystem := false
 	e.mu.RLock()
+	defer e.mu.RUnlock()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.gone || s.conn != c {
-		s.mu.Unlock()
-		e.mu.RUnlock()
-		return
+		return false
 	}
-	var replays []*replay
-	for i := range pk.Filters {
-		f := &pk.Filters[i]
-		sub := &subscription{
-			session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal || c.bridge, asPub: f.RetainAsPublished || c.bridge,
-			retain: f.RetainHandling, id: uint32(f.Identifier),
-		}
-		if codes[i] = c.maySubscribe(sub, i); codes[i] >= 0x80 {
-			if see := e.trace.Load(); see != nil {
-				(*see)(Traced{Client: *c.who, Kind: wire.Subscribe, ID: pk.PacketID, Topic: sub.filter, Code: codes[i], Refused: true, Action: ActionSubscribe})
-			}
-			continue
-		}
-		old := s.subs[sub.filter]
-		s.subscribe(sub)
-		if s.durable && (old == nil || old.record(s.id) != sub.record(s.id)) { // else the store has it
-			records = append(records, sub.record(s.id))
-			fresh = append(fresh, renewed{sub, old})
-		}
-		toSystem = toSystem || sub.filter[0] == '$'
-		group, _ := wire.Shared(sub.filter)
-		if group == "" && (sub.retain == 0 || sub.retain == 1 && old == nil) { // [MQTT-3.3.1-9, -10, -11]
-			replays = append(replays, &replay{sub: sub, at: newCursor(sub.filter)})
-		}
+	for i := from; i < to; i++ {
+		c.addSubscription(a, i)
 	}
-	durable := s.durable && len(records) > 0
-	if durable {
-		e.store.Append(records, func(err error) {
+	switch {
+	case to < len(a.codes):
+	case s.durable && len(a.records) > 0:
+		e.store.Append(a.records, func(err error) {
 			e.storeSaid(err)
-			if err != nil {
-				lost := c.unsubscribed(fresh)
-				for i := range codes {
-					if codes[i] < 0x80 && lost[pk.Filters[i].Filter] {
-						codes[i] = c.refusal(wire.QuotaExceeded)
-					}
-				}
-				replays = slices.DeleteFunc(replays, func(r *replay) bool { return lost[r.sub.filter] })
-			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			c.suback(pk.PacketID, codes, replays)
+			if err != nil {
+				c.takeBack(a)
+			}
+			c.suback(a.pk.PacketID, a.codes, a.replays)
 		})
-	} else {
-		c.suback(pk.PacketID, codes, replays)
+	default:
+		c.suback(a.pk.PacketID, a.codes, a.replays)
 	}
-	s.mu.Unlock()
-	e.mu.RUnlock()
-	if e.ask.Subscribed != nil && toSystem {
-		e.ask.Subscribed()
+	return true
+}
+
+// addSubscription is called with the mutex held.
+func (c *conn) addSubscription(a *asked, i int) {
+	s, f := c.s, &a.pk.Filters[i]
+	sub := &subscription{
+		session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal || c.bridge, asPub: f.RetainAsPublished || c.bridge,
+		retain: f.RetainHandling, id: uint32(f.Identifier),
 	}
+	if a.codes[i] = c.maySubscribe(sub, i); a.codes[i] >= 0x80 {
+		if see := c.e.trace.Load(); see != nil {
+			(*see)(Traced{Client: *c.who, Kind: wire.Subscribe, ID: a.pk.PacketID, Topic: sub.filter, Code: a.codes[i], Refused: true, Action: ActionSubscribe})
+		}
+		return
+	}
+	old := s.subs[sub.filter]
+	s.subscribe(sub)
+	if s.durable && (old == nil || old.record(s.id) != sub.record(s.id)) { // else the store has it
+		a.records = append(a.records, sub.record(s.id))
+		a.fresh = append(a.fresh, renewed{sub, old})
+	}
+	a.toSystem = a.toSystem || sub.filter[0] == '$'
+	group, _ := wire.Shared(sub.filter)
+	if group == "" && (sub.retain == 0 || sub.retain == 1 && old == nil) { // [MQTT-3.3.1-9, -10, -11]
+		a.replays = append(a.replays, &replay{sub: sub, at: newCursor(sub.filter)})
+	}
+}
+
+// takeBack undoes what could not be stored, to what the store has, and says so
+// in the answer. The caller holds the mutex.
+func (c *conn) takeBack(a *asked) {
+	s := c.s
+	lost := make(map[string]bool)
+	for _, r := range slices.Backward(a.fresh) {
+		lost[r.sub.filter] = true
+		switch {
+		case s.subs[r.sub.filter] != r.sub:
+		case r.old != nil:
+			s.subscribe(r.old)
+		default:
+			s.unsubscribe(r.sub)
+		}
+	}
+	for i := range a.codes {
+		if a.codes[i] < 0x80 && lost[a.pk.Filters[i].Filter] {
+			a.codes[i] = c.refusal(wire.QuotaExceeded)
+		}
+	}
+	a.replays = slices.DeleteFunc(a.replays, func(r *replay) bool { return lost[r.sub.filter] })
 }
 
 // refusal is a reason code as the client's version has it.
@@ -110,7 +156,7 @@ func (c *conn) refusal(code byte) byte {
 }
 
 // maySubscribe says what a subscription is granted. nth of a packet: no more are
-// looked at than a client may have, as others wait meanwhile.
+// looked at than a client may have. The caller holds the mutex.
 func (c *conn) maySubscribe(sub *subscription, nth int) byte {
 	_, filter := wire.Shared(sub.filter)
 	l := &c.e.limits
@@ -120,7 +166,7 @@ func (c *conn) maySubscribe(sub *subscription, nth int) byte {
 		return c.refusal(wire.QuotaExceeded)
 	case len(sub.filter) > l.MaxTopicLength || levels([]byte(filter)) > l.MaxTopicLevels:
 		return c.refusal(wire.TopicFilterInvalid)
-	case !known && (len(c.s.subs) >= l.MaxSubscriptions || c.s.filters()+len(sub.filter) > longestFilters):
+	case !known && (len(c.s.subs) >= l.MaxSubscriptions || c.s.filters.with(sub.filter).beyond(l)):
 		return c.refusal(wire.QuotaExceeded)
 	case !c.e.allow(c.s.client.Load(), ActionSubscribe, sub.filter):
 		return c.refusal(wire.NotAuthorized)
@@ -128,16 +174,25 @@ func (c *conn) maySubscribe(sub *subscription, nth int) byte {
 	return sub.qos
 }
 
-// longestFilters is how many bytes the filters of one client may have together:
-// each may be long, but not all of them.
-const longestFilters = 1 << 20
+// extent is what the filters of a client have together: each may be long, or
+// have many levels, but not all of them.
+type extent struct{ bytes, levels int }
 
-// filters returns how many they have. The caller holds the mutex.
-func (s *session) filters() (bytes int) {
-	for filter := range s.subs {
-		bytes += len(filter)
-	}
-	return bytes
+const (
+	longestFilters = 1 << 20 // bytes
+	deepestFilters = 8       // levels, for each subscription that there may be
+)
+
+func (x extent) with(filter string) extent {
+	return extent{x.bytes + len(filter), x.levels + 1 + strings.Count(filter, "/")}
+}
+
+func (x extent) without(filter string) extent {
+	return extent{x.bytes - len(filter), x.levels - 1 - strings.Count(filter, "/")}
+}
+
+func (x extent) beyond(l *Limits) bool {
+	return x.bytes > longestFilters || x.levels > deepestFilters*max(l.MaxSubscriptions, 16)
 }
 
 func (s *subscription) record(client string) store.Subscribe {
@@ -148,16 +203,25 @@ func (s *subscription) record(client string) store.Subscribe {
 }
 
 // subscribe adds a subscription, in place of the one with its filter
-// [MQTT-3.8.4-3]. The caller holds the mutex.
+// [MQTT-3.8.4-3], which is there until then: nothing is lost in between
+// [MQTT-3.8.4-4]. The caller holds the mutex.
 func (s *session) subscribe(sub *subscription) {
+	s.e.subscriptions.add(sub)
 	if old := s.subs[sub.filter]; old != nil {
-		s.e.subscriptions.remove(old)
+		s.unsubscribe(old)
 	}
 	if s.subs == nil {
 		s.subs = make(map[string]*subscription)
 	}
 	s.subs[sub.filter] = sub
-	s.e.subscriptions.add(sub)
+	s.filters = s.filters.with(sub.filter)
+}
+
+// unsubscribe removes a subscription that is there. The caller holds the mutex.
+func (s *session) unsubscribe(sub *subscription) {
+	delete(s.subs, sub.filter)
+	s.filters = s.filters.without(sub.filter)
+	s.e.subscriptions.remove(sub)
 }
 
 // suback answers, and begins with the retained messages. The caller holds the
@@ -191,30 +255,6 @@ func (s *session) begin(replays []*replay) {
 	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return last[r.sub.filter] != r })
 }
 
-// renewed is a subscription and the one that it took the place of, or nil.
-type renewed struct{ sub, old *subscription }
-
-// unsubscribed takes back what could not be stored, to what the store has, and
-// returns the filters.
-func (c *conn) unsubscribed(all []renewed) map[string]bool {
-	s := c.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lost := make(map[string]bool)
-	for _, r := range slices.Backward(all) {
-		lost[r.sub.filter] = true
-		switch {
-		case s.subs[r.sub.filter] != r.sub:
-		case r.old != nil:
-			s.subscribe(r.old)
-		default:
-			delete(s.subs, r.sub.filter)
-			s.e.subscriptions.remove(r.sub)
-		}
-	}
-	return lost
-}
-
 func (c *conn) onUnsubscribe(pk *wire.Packet) {
 	s, e := c.s, c.e
 	codes := make([]byte, len(pk.Filters))
@@ -233,8 +273,7 @@ func (c *conn) onUnsubscribe(pk *wire.Packet) {
 			codes[i] = wire.NoSubscriptionExisted
 			continue
 		}
-		delete(s.subs, filter)
-		e.subscriptions.remove(sub)
+		s.unsubscribe(sub)
 		s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.sub.filter == filter })
 		records = append(records, store.Unsubscribe{Client: s.id, Filter: filter})
 	}
