@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 const rangeHint = `comparisons beside each other must all hold: put || between those of which one is enough`
@@ -34,6 +35,9 @@ func (t *table) service(name string) services.Definition {
 	t.number("port", &d.Port)
 	t.text("environment_file", &d.EnvironmentFile) // before environment, which would take …_ENVIRONMENT_FILE for a FILE
 	t.pairs("environment", &d.Environment, services.CheckEnvironment)
+	if t.flag("oneshot", &d.Oneshot); d.Oneshot {
+		d.Restart.Policy = topics.RestartOnFailure // unless said: again until it ends well
+	}
 	t.sub("restart").restart(&d.Restart)
 	if health := t.sub("health"); t.has("health") {
 		d.Health = health.health()

@@ -92,6 +92,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			Environment:     map[string]string{"COLOUR": "blue"},
 			EnvironmentFile: "/etc/npbar.env",
 			Restart:         services.RestartPolicy{Policy: "on-failure", Delay: 2 * time.Second, MaxDelay: 2 * time.Minute},
+			Oneshot:         true,
 			Health:          &services.Health{HTTP: "/health", Interval: 6 * time.Second, Timeout: 2 * time.Second, Failures: 4},
 			StartTimeout:    3 * time.Minute,
 			StopTimeout:     20 * time.Second,

@@ -39,6 +39,7 @@ type Definition struct {
 	Environment     map[string]string
 	EnvironmentFile string // on the domain
 	Restart         RestartPolicy
+	Oneshot         bool    // it is done when it has ended well: what depends on it waits for that
 	Health          *Health // nil: ready after it ran for 1 s
 	StartTimeout    time.Duration
 	StopTimeout     time.Duration

@@ -52,6 +52,7 @@ func TestRevision(t *testing.T) {
 		{"Domains", false, func(d *Definition) { d.Domains = []string{"pi"} }},
 		{"Environment", false, func(d *Definition) { d.Environment = map[string]string{"A": "<1>", "B": "2"} }},
 		{"Restart", false, func(d *Definition) { d.Restart = RestartPolicy{Policy: topics.RestartNever} }},
+		{"Oneshot", false, func(d *Definition) { d.Oneshot = true }},
 		{"Health", false, func(d *Definition) { d.Health = nil }},
 		{"Health", false, func(d *Definition) { d.Health = &Health{TCP: true, Interval: 1, Timeout: 1, Failures: 1} }},
 		{"StartTimeout", false, func(d *Definition) { d.StartTimeout = time.Hour }},

@@ -132,6 +132,9 @@ func (d Definition) validate(all map[string]Definition) []Fault {
 	default:
 		fault("restart", "use always, on-failure or never", "%q is no restart policy", d.Restart.Policy)
 	}
+	if d.Oneshot && d.Restart.Policy == topics.RestartAlways {
+		fault("oneshot", "use the policy on-failure or never, or take oneshot out", "what is always started again is never done")
+	}
 	if d.Restart.Delay < 0 || d.Restart.MaxDelay < d.Restart.Delay {
 		fault("restart", "delay must be 0 or more, max_delay at least delay", "delay %v with max_delay %v", d.Restart.Delay, d.Restart.MaxDelay)
 	}
@@ -219,7 +222,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	if d.Replicas > 0 {
 		fault("scale", "take one of them out", "a number that follows a figure, and %d replicas", d.Replicas)
 	}
-	if d.Restart.Policy == topics.RestartNever {
+	if d.Restart.Policy == topics.RestartNever || d.Oneshot {
 		fault("scale", "take one of them out", "a number that follows a figure, of a service that ends for good")
 	}
 }

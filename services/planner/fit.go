@@ -79,7 +79,7 @@ func missingTrait(needed, offered []string) string {
 // anywhere, or "" when each runs and is healthy, or has done what it is for.
 func (h *home) unmet(name string) string {
 	for _, dep := range h.defs[name].Dependencies {
-		best := ""
+		best, def := "", h.defs[dep.Service]
 		for _, c := range h.look(dep.Service).cells {
 			d, i := c.site, c.instance
 			switch {
@@ -87,6 +87,8 @@ func (h *home) unmet(name string) string {
 			case i.State == topics.Finished && !i.Done:
 				best = fmt.Sprintf("waits for %s, which ended on %s without success", dep.Service, d.Name)
 			case !i.State.Listed() && !i.Done:
+			case i.usable() && def != nil && def.Oneshot:
+				best = fmt.Sprintf("waits for %s, which has not ended yet on %s", dep.Service, d.Name)
 			case !i.usable() && !i.Done:
 				best = fmt.Sprintf("waits for %s, which is %s on %s", dep.Service, describe(i), d.Name)
 			case !dep.Version.Contains(i.Version):

@@ -198,6 +198,8 @@ func definition(t *testing.T, words []string) services.Definition {
 			}
 		case "exclusive":
 			d.Exclusive = true
+		case "oneshot":
+			d.Oneshot = true
 		case "replicas":
 			d.Replicas, err = strconv.Atoi(value)
 		case "cpu":
