@@ -22,6 +22,12 @@ type life struct {
 	end    context.CancelFunc
 }
 
+// endLife lets go of the life that is over, or that did not begin.
+func (v *service) endLife() {
+	v.live.close()
+	v.live = life{}
+}
+
 func (l *life) close() {
 	if l.end != nil {
 		l.end()
@@ -38,8 +44,7 @@ func (s *Supervisor) step(v *service, ev event, now time.Time) {
 		var effects []effect
 		v.instance, effects = step(v.instance, events[0], now)
 		if v.Run.PID == 0 && v.live.group.PID != 0 {
-			v.live.close()
-			v.live = life{}
+			v.endLife()
 		}
 		for _, e := range effects {
 			if answer := s.carryOut(v, e, now); answer != nil {
@@ -102,49 +107,51 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		}
 		return notStarted{err.Error()}
 	}
-	stdout, stderr := s.openLogs(v.Service)
-	defer closeFiles(stdout, stderr)
 	v.live = life{plan: p}
 	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
-	if p.notifyPath != "" {
-		v.live.notify, err = listenNotify(p.notifyPath, s.owner, s.poster(v.Service, token))
-		if err != nil {
-			v.live.close()
-			v.live = life{}
-			return notStarted{fmt.Sprintf("cannot make its NOTIFY_SOCKET: %v (health notify needs a data_dir that can be written)", err)}
-		}
-	}
 	r := run{
 		Token: token, Revision: v.Spec.Revision, Version: p.version, Port: p.port,
 		Started: now, Command: len(p.health) > 0, Watchdog: p.watchdog(),
 	}
-	if v.ordered.Exclusive { // first: nothing of it ever runs unguarded
-		r.LeaseEnd = s.leaseEnd(now)
-		if v.live.guard, err = s.guard(v, token); err != nil {
-			v.live.close()
-			v.live = life{}
-			return notStarted{err.Error()}
+	if err := s.startLife(v, &r); err != nil {
+		v.endLife()
+		return notStarted{err.Error()}
+	}
+	s.topics = true // its service.toml may be another by now
+	return started{r, p.spec}
+}
+
+// startLife starts what a life consists of, the processes last.
+func (s *Supervisor) startLife(v *service, r *run) (err error) {
+	post := s.poster(v.Service, r.Token)
+	if path := v.live.plan.notifyPath; path != "" {
+		if v.live.notify, err = listenNotify(path, s.owner, post); err != nil {
+			return fmt.Errorf("cannot make its NOTIFY_SOCKET: %w (health notify needs a data_dir that can be written)", err)
 		}
 	}
-	s.intend(v, r) // an agent that is killed now leaves a trace of what it was about to start
-	c := p.command
+	if v.ordered.Exclusive { // first: nothing of it ever runs unguarded
+		r.LeaseEnd = s.leaseEnd(r.Started)
+		if v.live.guard, err = s.guard(v, r.Token); err != nil {
+			return err
+		}
+	}
+	s.intend(v, *r) // an agent that is killed now leaves a trace of what it was about to start
+	c := v.live.plan.command
+	stdout, stderr := s.openLogs(v.Service)
+	defer closeFiles(stdout, stderr)
 	c.Stdout, c.Stderr = stdout, stderr
-	post := s.poster(v.Service, token)
 	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) })
 	if err != nil {
 		if v.live.guard != nil {
 			v.live.guard.Void()
 		}
-		v.live.close()
-		v.live = life{}
-		return notStarted{unstartable(c, err).Error()}
+		return unstartable(c, err)
 	}
 	if v.live.guard != nil {
 		v.live.guard.Life(v.live.group)
 	}
 	r.PID = v.live.group.PID
-	s.topics = true // its service.toml may be another by now
-	return started{r, p.spec}
+	return nil
 }
 
 // poster returns what posts events of one life of a service.
