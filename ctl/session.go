@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
@@ -98,6 +99,8 @@ func hintUnreachable(err error, secure bool) string {
 	switch {
 	case untrusted(err):
 		return "trust who signed its certificate: --cafile ca.pem; it must name the host as you do"
+	case strings.Contains(err.Error(), "tls: certificate required"): // an alert, of which crypto/tls exports no type
+		return "show it a certificate of yours: --cert FILE --key FILE"
 	case secure && (errors.As(err, new(tls.RecordHeaderError)) || errors.Is(err, io.EOF)):
 		return "does that port speak TLS? else write --hub mqtt://host:port, without --cafile"
 	case errors.Is(err, io.EOF):

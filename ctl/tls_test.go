@@ -61,12 +61,14 @@ func TestEncrypted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closing(t, hub)
-	address := ""
-	for _, l := range hub.broker.Listeners() {
-		if l.Scheme == "mqtts" {
-			address = l.Addr.String()
-		}
+	strict, err := startFake(t.TempDir(), "", broker.Config{
+		ListenTLS: "127.0.0.1:0", CertFile: certFile, KeyFile: keyFile, ClientCAFile: certFile, RequireCertificate: true,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer closing(t, strict)
+	address, strictAddress := encrypted(hub), encrypted(strict)
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	for _, c := range []struct {
@@ -82,6 +84,7 @@ func TestEncrypted(t *testing.T) {
 		{[]string{"--hub", address}, "", ExitNoAnswer, "hint: is that port one for TLS?"},
 		{[]string{"--hub", "mqtts://" + web.Listener.Addr().String()}, "", ExitNoAnswer, "hint: does that port speak TLS?"},
 		{[]string{"--hub", "mqtts://" + hub.address()}, "", ExitNoAnswer, "hint: does that port speak TLS?"},
+		{[]string{"--hub", strictAddress, "--cafile", certFile}, "", ExitNoAnswer, "hint: show it a certificate of yours: --cert"},
 		{[]string{"--hub", "mqtts://" + address, "--cafile", keyFile}, "", ExitUsage, "there is no certificate in --cafile"},
 	} {
 		var stdout, stderr bytes.Buffer
@@ -95,4 +98,14 @@ func TestEncrypted(t *testing.T) {
 			t.Errorf("%v with DOMINION_URL=%q: exit code %d, want %d and %q: %s", c.args, c.env, code, c.code, c.says, &stderr)
 		}
 	}
+}
+
+// encrypted is where a hub listens for TLS.
+func encrypted(f *fake) string {
+	for _, l := range f.broker.Listeners() {
+		if l.Scheme == "mqtts" {
+			return l.Addr.String()
+		}
+	}
+	return ""
 }
