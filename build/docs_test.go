@@ -151,3 +151,42 @@ func TestDocsDependencies(t *testing.T) {
 		}
 	}
 }
+
+// Every package that the programs are made of has its row in the map.
+func TestDocsMap(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\|(.*?)\|`).FindAllString(string(text), -1)
+	found := 0
+	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		name := filepath.ToSlash(strings.TrimPrefix(path, "../"))
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (path != ".." && strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case !d.IsDir() || name == "cmd" || name == "build" || name == "services/examples" || name == "broker/store/measure":
+			if d.IsDir() { // programs, checks and measurements have their place in the text
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		sources, err := filepath.Glob(filepath.Join(path, "*.go"))
+		if err != nil || len(sources) == 0 {
+			return err
+		}
+		found++
+		if !slices.ContainsFunc(rows, func(row string) bool { return strings.Contains(row, "`"+name+"`") }) {
+			t.Errorf("docs/architecture.md has no row of `%s`", name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 20 {
+		t.Errorf("only %d packages were found", found)
+	}
+}
