@@ -10,6 +10,7 @@ import (
 	"github.com/jmbarzee/dominion/broker/bridge"
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/metrics"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -30,17 +31,52 @@ func (s Service) bridges(ctx context.Context, b *broker.Broker, around *sync.Wai
 				b.ServeAs(theirs, c.User)
 				return ours, nil
 			},
+			Dropped: func(topic, why string) { b.Dropped(bridge.LocalID(c.Name), topic, why) },
 			State: func(up bool, _ string) {
 				state := "0"
 				if up {
 					state = "1"
 				}
+				s.carry.set(c.Name, up)
 				b.Publish(topics.Message{Topic: bridgeState(c.Name), Payload: []byte(state), QoS: 1, Retain: true})
 			},
 		})
 		around.Go(func() { one.Run(ctx) })
 	}
 	return nil
+}
+
+// carry knows which bridges carry.
+type carry struct {
+	mu sync.Mutex
+	up map[string]bool
+}
+
+func (c *carry) set(bridge string, up bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.up == nil {
+		c.up = make(map[string]bool)
+	}
+	c.up[bridge] = up
+}
+
+// ofBridges are the figures of the bridges.
+func (s Service) ofBridges(b *broker.Broker) []metrics.Family {
+	up := metrics.Family{Name: "dominion_bridge_up", Type: metrics.Gauge, Help: "1 while a bridge carries."}
+	dropped := metrics.Family{Name: "dominion_bridge_dropped_total", Type: metrics.Counter, Help: "Messages that a bridge left out: of QoS 0 while it did not carry or was behind, and those beyond the limits of its queue."}
+	for _, c := range s.Config.Broker.Bridges {
+		of := []string{"bridge", c.Name}
+		carries := 0.0
+		s.carry.mu.Lock()
+		if s.carry.up[c.Name] {
+			carries = 1
+		}
+		s.carry.mu.Unlock()
+		up.Samples = append(up.Samples, metrics.Sample{Labels: of, Value: carries})
+		dropped.Samples = append(dropped.Samples, metrics.Sample{Labels: of, Value: float64(b.Missed(bridge.LocalID(c.Name)))})
+	}
+	return []metrics.Family{up, dropped}
 }
 
 // bridgeIDs are the client identifiers that the bridges have at our broker.

@@ -191,7 +191,7 @@ func (s Service) serveMetrics(ctx context.Context, h *Hub, b *broker.Broker) (wa
 		s.Log.Warn("metrics are readable by everybody who reaches this address: it has no password", "address", l.Addr().String())
 	}
 	s.Log.Info("listening", "scheme", "http", "address", l.Addr().String())
-	server := &http.Server{Handler: metricsHandler(h, b), ReadHeaderTimeout: scrapeTime, ReadTimeout: scrapeTime, WriteTimeout: 2 * scrapeTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	server := &http.Server{Handler: metricsHandler(h, b, s.ofBridges), ReadHeaderTimeout: scrapeTime, ReadTimeout: scrapeTime, WriteTimeout: 2 * scrapeTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	over := make(chan struct{})
 	go func() { defer close(over); _ = server.Serve(l) }()
 	ended := context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -203,7 +203,9 @@ func (s Service) serveMetrics(ctx context.Context, h *Hub, b *broker.Broker) (wa
 	}, nil
 }
 
-func metricsHandler(h *Hub, b *broker.Broker) http.Handler {
+// metricsHandler answers; b is nil where the broker is not ours, and bridges are
+// told of with it.
+func metricsHandler(h *Hub, b *broker.Broker, bridges func(*broker.Broker) []metrics.Family) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -234,7 +236,7 @@ func metricsHandler(h *Hub, b *broker.Broker) http.Handler {
 			return
 		}
 		if b != nil {
-			f.families = append(f.families, ofBroker(b)...)
+			f.families = append(append(f.families, ofBroker(b)...), bridges(b)...)
 		}
 		w.Header().Set("Content-Type", metrics.ContentType)
 		_ = metrics.Write(w, f.families) // who went away is not told

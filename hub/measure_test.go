@@ -2,15 +2,19 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/metrics"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -41,7 +45,7 @@ func TestFiguresByHTTP(t *testing.T) {
 	over := make(chan struct{})
 	go func() { defer close(over); h.Run(ctx) }()
 	defer func() { cancel(); <-over }()
-	server := httptest.NewServer(metricsHandler(h, b))
+	server := httptest.NewServer(metricsHandler(h, b, Service{}.ofBridges))
 	defer server.Close()
 	get := func(path string) (int, string) {
 		t.Helper()
@@ -119,4 +123,94 @@ func TestMetricsAreOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait()
+}
+
+// The figures for Prometheus and those at $SYS are the same.
+func TestMetricsAgreeWithSys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.New(broker.Config{Prefix: "dominion", Limits: broker.Limits{MaxConnections: 3, MaxQueuedMessages: 10}}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dial := func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			b.Serve(theirs)
+			return ours, nil
+		}
+		connect := func(id string, keep bool) *client.Conn {
+			t.Helper()
+			c, err := client.Connect(t.Context(), client.Options{Dial: dial, ClientID: id, Keep: keep, KeepAlive: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		away := connect("away", true)
+		if err := away.Subscribe(t.Context(), "a/#", "$share/g/a/#"); err != nil {
+			t.Fatal(err)
+		}
+		away.Close()
+		one, two := connect("one", false), connect("two", false)
+		if err := two.Subscribe(t.Context(), "a/+"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 30 {
+			one.Publish(topics.Message{Topic: fmt.Sprint("a/", i%7), Payload: []byte("payload"), QoS: byte(i % 2), Retain: i%3 == 0})
+		}
+		if err := one.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		three := connect("three", false)
+		if _, err := client.Connect(t.Context(), client.Options{Dial: dial, ClientID: "four", Timeout: time.Second}); err == nil {
+			t.Fatal("a fourth connection")
+		}
+		synctest.Wait()
+
+		var text strings.Builder
+		if err := metrics.Write(&text, ofBroker(b)); err != nil {
+			t.Fatal(err)
+		}
+		prometheus := make(map[string]string)
+		for line := range strings.Lines(text.String()) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			prometheus[name] = value
+		}
+		sys := make(map[string]string)
+		if err := b.Subscribe("$SYS/broker/#", func(m topics.Message) { sys[strings.TrimPrefix(m.Topic, "$SYS/broker/")] = string(m.Payload) }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Second) // $SYS is told each ten
+		synctest.Wait()
+		for name, like := range map[string]string{
+			"clients/connected":         "dominion_broker_clients_connected",
+			"clients/total":             "dominion_broker_sessions",
+			"clients/expired":           "dominion_broker_sessions_expired_total",
+			"subscriptions/count":       "dominion_broker_subscriptions",
+			"messages/received":         `dominion_broker_packets_total{direction="in"}`,
+			"messages/sent":             `dominion_broker_packets_total{direction="out"}`,
+			"bytes/received":            `dominion_broker_bytes_total{direction="in"}`,
+			"bytes/sent":                `dominion_broker_bytes_total{direction="out"}`,
+			"publish/messages/received": `dominion_broker_publishes_total{direction="in"}`,
+			"publish/messages/sent":     `dominion_broker_publishes_total{direction="out"}`,
+			"publish/bytes/received":    `dominion_broker_payload_bytes_total{direction="in"}`,
+			"publish/bytes/sent":        `dominion_broker_payload_bytes_total{direction="out"}`,
+			"publish/messages/dropped":  "dominion_broker_messages_dropped_total",
+			"connections/refused/count": "dominion_broker_connections_refused_total",
+		} {
+			if sys[name] == "" || prometheus[like] != sys[name] {
+				t.Errorf("$SYS/broker/%s is %q, %s is %q", name, sys[name], like, prometheus[like])
+			}
+		}
+		for _, name := range []string{"dominion_broker_messages_dropped_total", "dominion_broker_connections_refused_total", `dominion_broker_publishes_total{direction="out"}`} {
+			if prometheus[name] == "0" {
+				t.Errorf("%s is 0: the test tells nothing", name)
+			}
+		}
+		one.Close()
+		two.Close()
+		three.Close()
+		if err := b.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -28,6 +28,8 @@ type Service struct {
 	Log     *slog.Logger
 	// Started is called once the broker listens; nil: nobody wants to know.
 	Started func([]broker.Listener)
+
+	carry *carry // of a run
 }
 
 // Serve runs until ctx ends. It starts in the order broker, hub, zeroconf and
@@ -53,6 +55,7 @@ const stopTime = 5 * time.Second
 
 func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	c := s.Config.Broker
+	s.carry = new(carry)
 	b, err := broker.New(broker.Config{
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,

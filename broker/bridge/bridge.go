@@ -45,6 +45,9 @@ type Config struct {
 	Prefix string // topic_prefix: nothing comes in there but by a rule that names it
 	// Local connects to our own broker.
 	Local func(ctx context.Context) (net.Conn, error)
+	// Dropped is told of each message of QoS 0 that is left out on its way: nobody
+	// keeps these. It must not block.
+	Dropped func(topic, why string)
 	// State is told whether the bridge carries, and why not.
 	State func(up bool, why string)
 	Log   *slog.Logger
@@ -66,7 +69,12 @@ type Bridge struct {
 func LocalID(name string) string { return "bridge-" + name }
 
 // New returns a bridge that carries nothing yet.
-func New(c Config) *Bridge { return &Bridge{Config: c} }
+func New(c Config) *Bridge {
+	if c.Dropped == nil {
+		c.Dropped = func(string, string) {}
+	}
+	return &Bridge{Config: c}
+}
 
 // Run carries until ctx ends.
 func (b *Bridge) Run(ctx context.Context) {
@@ -134,7 +142,8 @@ func (b *Bridge) filters(of func(Rule) (filter string, wanted bool)) (all []stri
 
 // carry connects both sides and carries until one of them ends.
 func (b *Bridge) carry(ctx context.Context) error {
-	in, out := lane{turn: b.in}, lane{turn: b.out}
+	in := lane{turn: b.in, dropped: b.Dropped, way: "on the way in"}
+	out := lane{turn: b.out, dropped: b.Dropped, way: "on the way out"}
 	o := b.Remote
 	o.Keep, o.Bridge, o.Log, o.OnDelivery = true, true, b.Log, in.deliver
 	if o.ClientID = b.Client; o.ClientID == "" {
@@ -180,7 +189,9 @@ func over(err error) error {
 // lane is the way of messages from one side to the other. Until the other is
 // there they wait: what a session had kept comes at once.
 type lane struct {
-	turn func(topics.Message) (topics.Message, bool)
+	turn    func(topics.Message) (topics.Message, bool)
+	dropped func(topic, why string)
+	way     string
 
 	mu      sync.Mutex
 	to      *client.Conn
@@ -202,6 +213,8 @@ func (l *lane) deliver(m topics.Message, ack func()) {
 		l.pass(m, ack)
 	case m.QoS > 0 || len(l.waiting) < maxBehind: // a broker sends a bounded number that is not acknowledged
 		l.waiting = append(l.waiting, delivery{m, ack})
+	default:
+		l.dropped(m.Topic, "too many came "+l.way+" of the bridge before it carried")
 	}
 }
 
@@ -222,7 +235,8 @@ func (l *lane) pass(m topics.Message, ack func()) {
 	switch {
 	case !ok:
 		ack() // of no rule any more, or not for us
-	case m.QoS == 0 && l.to.Waiting() > maxBehind: // left out
+	case m.QoS == 0 && l.to.Waiting() > maxBehind:
+		l.dropped(m.Topic, "the other side does not take them as fast as they come "+l.way+" of the bridge")
 	default:
 		l.to.PublishThen(turned, ack)
 	}

@@ -86,6 +86,21 @@ type home struct {
 	down        atomic.Bool // the other one cannot be reached
 	up          atomic.Bool
 	cut         atomic.Pointer[net.Conn]
+	stalled     atomic.Bool // the other one takes nothing
+	dropped     atomic.Int64
+}
+
+// slow is a connection that stands still while it is told to.
+type slow struct {
+	net.Conn
+	h *home
+}
+
+func (s slow) Write(b []byte) (int, error) {
+	for s.h.stalled.Load() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return s.Conn.Write(b)
 }
 
 func (h *home) run(t *testing.T, rules ...bridge.Rule) (stop func()) {
@@ -98,9 +113,13 @@ func (h *home) run(t *testing.T, rules ...bridge.Rule) (stop func()) {
 			}
 			c, err := dial(h.there)(ctx)
 			h.cut.Store(&c)
-			return c, err
+			return slow{c, h}, err
 		}},
 		Local: dial(h.here),
+		Dropped: func(topic, why string) {
+			h.dropped.Add(1)
+			h.here.Dropped(bridge.LocalID("attic"), topic, why)
+		},
 		State: func(up bool, _ string) { h.up.Store(up) },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -213,6 +232,38 @@ func TestOurTopicsAreOurs(t *testing.T) {
 		if got := h.here.saw(); len(got) == 0 || got[len(got)-1] != "dominion/service/web/set OFF 1" {
 			t.Errorf("what the owner names does not come: %q", got)
 		}
+		stop()
+	})
+}
+
+// What nobody keeps and does not get through is counted for the bridge, with
+// its topic and why.
+func TestWhatIsLeftOutIsCounted(t *testing.T) {
+	bubble(t, func(t *testing.T, h *home) {
+		h.down.Store(true)
+		stop := h.run(t, bridge.Rule{Filter: "shared/#", In: true, Out: true, QoS: 1})
+		missed := func() uint64 { synctest.Wait(); return h.here.Missed(bridge.LocalID("attic")) }
+		for i := range 5 {
+			h.here.Publish(topics.Message{Topic: "shared/a", Payload: []byte(fmt.Sprint(i))})
+		}
+		h.here.Publish(topics.Message{Topic: "other", Payload: []byte("x")})
+		h.here.say("shared/b", "kept", false)
+		if n := missed(); n != 5 {
+			t.Errorf("%d are counted of an outage, want 5", n)
+		}
+		h.down.Store(false)
+		time.Sleep(3 * time.Second)
+		h.there.expect(t, "shared/b kept 1")
+		// the other side takes nothing any more
+		h.stalled.Store(true)
+		for range 10_000 {
+			h.here.Publish(topics.Message{Topic: "shared/a", Payload: make([]byte, 1000)})
+			synctest.Wait()
+		}
+		if n := missed(); n < 1000 || uint64(h.dropped.Load()) != n-5 {
+			t.Errorf("%d are counted, the bridge told of %d", n, h.dropped.Load())
+		}
+		h.stalled.Store(false)
 		stop()
 	})
 }

@@ -103,6 +103,31 @@ func (e *Engine) Forget(id, why string) bool {
 	return true
 }
 
+// Dropped counts a message for a client that it was given, and did not take to
+// where it should be: it is a part of the program, such as a bridge.
+func (e *Engine) Dropped(id, topic, why string) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if s := e.sessions[id]; s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.drop(topic, why)
+	}
+}
+
+// Missed returns how many messages a client did not get since the start.
+func (e *Engine) Missed(id string) uint64 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	s := e.sessions[id]
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped
+}
+
 // Hears tells whether somebody who is connected gets what is published to a
 // topic.
 func (e *Engine) Hears(topic string) bool {

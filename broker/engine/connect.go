@@ -251,6 +251,7 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	s.mu.Lock()
 	before := s.client.Swap(&client)
 	s.bill(client.User)
+	s.bridge = c.bridge
 	s.expiry = expiry
 	s.will = w
 	s.left, s.severed = time.Time{}, false

@@ -19,6 +19,7 @@ type session struct {
 
 	mu       sync.Mutex
 	conn     *conn // nil: offline
+	bridge   bool  // of one to another broker: what it misses is counted
 	gone     bool  // ended: what still holds it must leave it alone
 	durable  bool  // its records are stored
 	known    bool  // the store knows it: durable, or for its will alone
@@ -64,6 +65,9 @@ func (s *session) push(t *turn, m *message, h *target, from string) bool {
 	}
 	if qos == 0 {
 		if s.conn == nil {
+			if s.bridge {
+				s.drop(m.Topic, "the bridge does not carry, and nobody keeps QoS 0")
+			}
 			return false
 		}
 		s.conn.offer(m, flags(0, retain), h.ids)
