@@ -47,6 +47,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireExclusives(now)
 	h.expireRollouts(now)
 	h.expireDevices(now)
+	h.expireSpoiled(now)
 	h.expireCertificate(now)
 	if !h.ready {
 		h.due(h.settleBy)

@@ -119,6 +119,8 @@ type Hub struct {
 	views     map[string]topics.Service    // last published, by service
 	published map[string]uint64            // hash of the payload by retained topic: nothing is published twice
 	seed      maphash.Seed                 // of these hashes
+	heard     map[string]bool              // topics of published at which the last one has come back to us
+	spoiled   map[string]*spoiled          // by topic
 	tally     tally
 	orders    map[string]string // service by the transaction of a command to an agent
 	unsaved   bool              // something of the store has changed in this pass
@@ -181,6 +183,8 @@ func New(o Options) *Hub {
 		views:     make(map[string]topics.Service),
 		published: make(map[string]uint64),
 		seed:      maphash.MakeSeed(),
+		heard:     make(map[string]bool),
+		spoiled:   make(map[string]*spoiled),
 		orders:    make(map[string]string),
 		planner:   planner.NewPlanner(planner.Input{}),
 		leftover:  make(map[string]bool),
@@ -340,6 +344,8 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.connect(now)
 	case disconnected:
 		clear(h.published) // the next broker may know nothing of it
+		clear(h.heard)
+		clear(h.spoiled)
 		h.connected, h.scaling.told = false, true
 		h.devicesDisconnected()
 		h.discovery.book.Disconnected()

@@ -22,6 +22,7 @@ func (h *Hub) retain(topic string, payload []byte) (said bool) {
 		return false
 	}
 	h.published[topic] = sum
+	delete(h.heard, topic)
 	h.bus.Publish(topics.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
 	return true
 }
@@ -29,6 +30,8 @@ func (h *Hub) retain(topic string, payload []byte) (said bool) {
 // clear takes a retained topic out of the broker.
 func (h *Hub) clear(topic string) {
 	delete(h.published, topic)
+	delete(h.heard, topic)
+	delete(h.spoiled, topic)
 	h.bus.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
 }
 

@@ -38,6 +38,8 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
 	switch a.Kind {
+	case topics.HubAvailability, topics.HubStatus, topics.ServiceEndpoints:
+		h.overhear(a, m, now)
 	case topics.DomainAvailability:
 		return h.receiveAvailability(a, m, now)
 	case topics.DomainHeartbeat:
@@ -45,6 +47,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainStatus:
 		s, err := decode[topics.Domain](m)
 		if err != nil || s == nil {
+			h.statusCleared(a.Domain, now)
 			return err
 		}
 		return h.domainStatus(a.Domain, *s, m, now)
@@ -68,6 +71,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		h.formerDevice(a.Device, m)
 	case topics.ServiceStatus:
 		h.formerService(a.Service, m)
+		h.overhear(a, m, now)
 	case topics.ServiceSet:
 		return h.serviceSet(a.Service, m.Payload)
 	case topics.Request:

@@ -26,12 +26,17 @@ func (h *Hub) viewServices(c *changes) {
 		}
 		h.views[name] = v
 		h.retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
-		endpoints := h.endpoints[name]
-		if endpoints == nil {
-			endpoints = []topics.Endpoint{}
-		}
-		h.retain(h.tree.Service(topics.ServiceEndpoints, name), topics.Encode(endpoints))
+		h.retain(h.tree.Service(topics.ServiceEndpoints, name), h.encodedEndpoints(name))
 	}
+}
+
+// encodedEndpoints is what is said of where a service is reached.
+func (h *Hub) encodedEndpoints(name string) []byte {
+	endpoints := h.endpoints[name]
+	if endpoints == nil {
+		endpoints = []topics.Endpoint{}
+	}
+	return topics.Encode(endpoints)
 }
 
 func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Service {

@@ -2,9 +2,12 @@ package topics
 
 // HubFilters are the subscriptions of a hub. The retained topics among them are
 // replayed: availability, heartbeat, metrics and status of domains, and the
-// status of services, to find and clear what a former configuration left.
+// status of services, to find and clear what a former configuration left. Its
+// own it hears to say them again where somebody else wrote there.
 func (t Tree) HubFilters() []string {
 	return []string{
+		t.Hub(HubAvailability),
+		t.Hub(HubStatus),
 		t.Filter(DomainAvailability),
 		t.Filter(DomainHeartbeat),
 		t.Filter(DomainMetrics),
@@ -12,6 +15,7 @@ func (t Tree) HubFilters() []string {
 		t.Filter(DomainEvent),
 		t.Filter(DomainResponse),
 		t.Filter(ServiceStatus),
+		t.Filter(ServiceEndpoints),
 		t.Filter(ServiceSet),
 		t.Filter(Request),
 	}

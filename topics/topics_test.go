@@ -174,13 +174,16 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		topic := tree.Topic(addresses()[slices.IndexFunc(addresses(), func(a Address) bool { return a.Kind == k })])
 		return slices.ContainsFunc(filters, func(f string) bool { return matches(f, topic) })
 	}
-	for _, k := range []Kind{DomainAvailability, DomainHeartbeat, DomainMetrics, DomainStatus, DomainEvent, DomainResponse, ServiceStatus, ServiceSet, Request} {
+	for _, k := range []Kind{
+		HubAvailability, HubStatus, DomainAvailability, DomainHeartbeat, DomainMetrics, DomainStatus, DomainEvent, DomainResponse,
+		ServiceStatus, ServiceEndpoints, ServiceSet, Request,
+	} {
 		if !covered(tree.HubFilters(), k) {
 			t.Errorf("the hub does not hear %s", Lookup(k).Pattern)
 		}
 	}
 	// What the hub says itself would come back to it.
-	for _, k := range []Kind{HubAvailability, HubStatus, HubEvent, DomainCondition, DomainServicesSet, DomainCommand, Response, ResponseTo, DomainServiceLog} {
+	for _, k := range []Kind{HubEvent, DomainCondition, DomainServicesSet, DomainCommand, Response, ResponseTo, DomainServiceLog} {
 		if covered(tree.HubFilters(), k) {
 			t.Errorf("the hub hears %s", Lookup(k).Pattern)
 		}
