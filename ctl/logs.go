@@ -85,6 +85,9 @@ func (a *app) logs(ctx context.Context, service, domain string, n int, follow bo
 		return err
 	}
 	if !follow {
+		if n > 0 && !slices.ContainsFunc(tails, func(t tail) bool { return len(t.Lines) > 0 }) {
+			a.say("%s has written nothing on %s", service, strings.Join(f.out.domains, ", "))
+		}
 		return nil
 	}
 	if err != nil {

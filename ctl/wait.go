@@ -63,7 +63,11 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, timeo
 				return false, stands + "; the newest version is " + cleanWords(u.Latest)
 			}
 		case topics.VerbScale:
-			if n := *ask.Replicas; n > 0 && v.Wanted != n {
+			n := *ask.Replicas
+			if n > 0 && v.Replicas != 0 && v.Replicas != n {
+				return false, fmt.Sprintf("%s; somebody has scaled it to %d since", stands, v.Replicas)
+			}
+			if n > 0 && v.Wanted != n {
 				return false, stands
 			}
 			if v.Wanted == 0 && len(v.Instances) == 0 { // nothing needs it
