@@ -206,27 +206,55 @@ func TestSubscribeAgainOnAFullDisk(t *testing.T) {
 	})
 }
 
-// A client that is far ahead of the disk is not read until that has caught up.
+// A client that is far ahead of the disk is not read until that has caught up,
+// whether it is to be answered or not.
 func TestSlowDiskHoldsThePublisher(t *testing.T) {
-	disk := &store.Memory{}
-	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-		pub := connect(t, pipe(t, e), "pub", keepAlive(1))
-		disk.Hold(true)
-		const n = 1000
-		sent := make(chan int, n)
-		go func() {
-			for i := range n {
-				pub.publish(1, "a", fmt.Sprint(i), true)
-				sent <- i
-			}
-		}()
-		time.Sleep(10 * time.Second) // more than its keep alive
-		if len(sent) > 100 {
-			t.Errorf("%d were read that are not stored", len(sent))
-		}
-		disk.Hold(false)
-		for i := range n {
-			pub.expect(fmt.Sprintf("PUBACK %d", i+1))
-		}
-	})
+	const n = 1000
+	for name, one := range map[string]struct {
+		send func(c *client, i int)
+		want func(i int) string // the answer; nil: there is none
+	}{
+		"QoS 1": {
+			func(c *client, i int) { c.publish(1, "a", fmt.Sprint(i), true) },
+			func(i int) string { return fmt.Sprintf("PUBACK %d", i+1) },
+		},
+		"QoS 0 retained": {
+			func(c *client, i int) { c.publish(0, "a", fmt.Sprint(i), true) }, nil,
+		},
+		"subscriptions": {
+			func(c *client, i int) { c.subscribe(subscription("b", byte(i%2))) },
+			func(i int) string { return fmt.Sprintf("SUBACK %02x", i%2) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := &store.Memory{}
+			lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+				c := connect(t, pipe(t, e), "c", kept, keepAlive(1))
+				synctest.Wait()
+				disk.Hold(true)
+				sent := make(chan int, n)
+				go func() {
+					for i := range n {
+						one.send(c, i)
+						sent <- i
+					}
+				}()
+				time.Sleep(10 * time.Second) // more than its keep alive
+				if len(sent) > 100 {
+					t.Errorf("%d were read that are not stored", len(sent))
+				}
+				disk.Hold(false)
+				if one.want == nil {
+					synctest.Wait()
+					if len(sent) != n {
+						t.Errorf("%d of %d were taken", len(sent), n)
+					}
+					return
+				}
+				for i := range n {
+					c.expect(one.want(i))
+				}
+			})
+		})
+	}
 }

@@ -83,8 +83,10 @@ func (c *conn) addSubscriptions(a *asked, from, to int) bool {
 	switch {
 	case to < len(a.codes):
 	case s.durable && len(a.records) > 0:
+		c.waiting.Add(1)
 		e.store.Append(a.records, func(err error) {
 			e.storeSaid(err)
+			c.stored()
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if err != nil {
@@ -286,8 +288,10 @@ func (c *conn) onUnsubscribe(pk *wire.Packet) {
 		c.wake()
 		return
 	}
+	c.waiting.Add(1)
 	e.store.Append(records, func(err error) { // it holds in any case
 		e.storeSaid(err)
+		c.stored()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		c.reply(packet{raw: raw})

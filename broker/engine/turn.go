@@ -110,7 +110,7 @@ func (t *turn) commit() {
 		e.store.Append(records, nil)
 		return
 	}
-	if c != nil && len(acks) > 0 {
+	if c != nil {
 		c.waiting.Add(1)
 	}
 	e.store.Append(records, func(err error) {
@@ -121,7 +121,7 @@ func (t *turn) commit() {
 		for _, m := range marks {
 			m.s.settled(m.seq, err)
 		}
-		if c != nil && len(acks) > 0 {
+		if c != nil {
 			c.acknowledge(acks, err)
 			c.stored()
 		}
