@@ -302,6 +302,10 @@ func TestSharedSubscriptionMovesOverRestart(t *testing.T) {
 		one.disconnect()
 		pub.publish(1, "q/3", "queued")
 		pub.publish(2, "q/4", "queued")
+		brief := connect(t, pipe(t, e), "brief", v5)
+		o := wire.Outgoing{Flags: 1 << 1, PacketID: 1, Topic: "q/5", HasExpiry: true, Expiry: 10, Payload: 1}
+		brief.send(append(o.Append(nil, wire.V5), 'x'))
+		brief.expect("PUBACK 1")
 		pub.expect("PUBACK 1", "PUBREC 2", "PUBACK 3", "PUBREC 4")
 	}, func(t *testing.T, e *engine.Engine) {
 		two := connect(t, pipe(t, e), "two")

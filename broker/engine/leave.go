@@ -209,9 +209,10 @@ func (s *session) dismiss() {
 	s.subs = nil
 	w := s.takeWill()
 	var shared []delivery
+	now := time.Now()
 	for _, all := range []*deliveries{&s.flow.flights, &s.flow.queue} {
 		for i := range all.len() {
-			if d := all.at(i); d.from != "" && (d.qos == 1 || !d.sent) {
+			if d := all.at(i); d.from != "" && (d.qos == 1 || !d.sent) && !d.m.expired(now) {
 				shared = append(shared, *d)
 			}
 		}
