@@ -114,7 +114,7 @@ func outside(cmd *exec.Cmd) (string, error) {
 			if err := unix.Setns(outerNetwork, unix.CLONE_NEWNET); err != nil {
 				return err
 			}
-			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			if err := unshareMounts(); err != nil {
 				return err
 			}
 			if err := unix.Unmount("/run", unix.MNT_DETACH); err != nil {

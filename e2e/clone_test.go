@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,10 +96,17 @@ func TestFreshClone(t *testing.T) {
 	}
 }
 
+// unshareMounts gives the calling thread mounts of its own. What it unmounts stays
+// where it is for all others: the networks of every test are mounted below
+// /run/netns, which ip has made a shared mount.
+func unshareMounts() error {
+	return errors.Join(unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+}
+
 // hide makes programs of Debian unfindable for the calling thread and what it
 // starts.
 func hide(programs ...string) error {
-	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+	if err := unshareMounts(); err != nil {
 		return err
 	}
 	for _, p := range programs {
