@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,17 +104,24 @@ topics = [
 	o2.AwaitTopic(mark, "$SYS/broker/connection/attic/state", "1")
 	listener.Kill()
 
+	// a message may come once by each connection that there was
+	most := 1
+	for _, m := range slices.Concat(o.Since(since), o2.Since(Mark{})) {
+		if m.Topic == "$SYS/broker/connection/attic/state" && m.Payload == "1" {
+			most++
+		}
+	}
 	counts := make(map[string]int)
 	for _, l := range lines() {
 		counts[l]++
 	}
 	for i := range 100 {
-		if n := counts[fmt.Sprint("shared/down cut-", i)]; n < 1 || n > 2 {
+		if n := counts[fmt.Sprint("shared/down cut-", i)]; n < 1 || n > most {
 			t.Errorf("cut-%d came down %d times", i, n)
 		}
 	}
 	for i := range 50 {
-		if n := counts[fmt.Sprint("shared/down kill-", i)]; n < 1 || n > 2 {
+		if n := counts[fmt.Sprint("shared/down kill-", i)]; n < 1 || n > most {
 			t.Errorf("kill-%d came down %d times", i, n)
 		}
 	}
@@ -127,7 +135,7 @@ topics = [
 		}
 	}
 	for i := range 100 {
-		if n := up[fmt.Sprint("cut-", i)]; n < 1 || n > 2 {
+		if n := up[fmt.Sprint("cut-", i)]; n < 1 || n > most {
 			t.Errorf("cut-%d came up %d times", i, n)
 		}
 	}
