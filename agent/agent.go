@@ -174,9 +174,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	l.supervisor, err = supervisor.New(supervisor.Options{
 		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
-		Post:   func(e supervisor.Event) { a.events.Put(e) },
-		Listen: l.listen,
-		Report: l.event, Logs: l.logs, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
+		Post:     func(e supervisor.Event) { a.events.Put(e) },
+		Listen:   l.listen,
+		Starting: l.beatBetween,
+		Report:   l.event, Logs: l.logs, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
 	})
 	if err != nil {
 		return err

@@ -375,10 +375,12 @@ type runner struct {
 	last    supervisor.Command
 	groups  map[int]func(supervisor.Exit)
 
-	stubborn bool // only SIGKILL ends them
+	stubborn bool          // only SIGKILL ends them
+	slow     time.Duration // what a start takes
 }
 
 func (r *runner) Start(c supervisor.Command, tell func(supervisor.Exit)) (supervisor.Group, error) {
+	time.Sleep(r.slow)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.started = append(r.started, filepath.Base(c.Dir))

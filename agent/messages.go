@@ -116,9 +116,12 @@ func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
 		l.refuseCommand(c, reason)
 	case apply:
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
+		was := l.position()
+		l.obeying = &was
 		l.wrote(l.store.take(c))
 		l.obeyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)
+		l.obeying = nil
 	}
 }
 

@@ -95,6 +95,9 @@ func levelOf(kind topics.EventType) slog.Level {
 
 // start begins a life of a service.
 func (s *Supervisor) start(v *service, now time.Time) event {
+	if s.o.Starting != nil {
+		s.o.Starting()
+	}
 	if v.ordered.Exclusive && s.lease <= s.Clock() {
 		return unleased{}
 	}

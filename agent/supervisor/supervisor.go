@@ -49,6 +49,10 @@ type Options struct {
 	// that changes; what they say comes by Hear, whether they can be heard by
 	// Listening. nil: nobody can be heard.
 	Listen func(topics []string)
+	// Starting is called before each start of a process, by whoever called the
+	// Supervisor: many at once take long, as each waits for a processor. nil: it
+	// is not.
+	Starting func()
 	// Report tells people what happened; nil: nobody listens.
 	Report func(kind topics.EventType, service, message string)
 
