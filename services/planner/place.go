@@ -119,10 +119,12 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		missing -= len(p.free)
 	}
 	missing = failing(o, p.failed, missing, serving(spots) >= n)
+	var stuck []string // lost domains that nothing can replace
 	for _, s := range p.gone {
 		switch {
 		case all || missing > 0:
 			s.keep(o.Reason + "; no other domain can run it, it goes on when " + s.Name + " is back")
+			stuck = append(stuck, s.Name)
 			missing--
 		case serving(spots) < n:
 			s.keep(s.Name + " is lost; stays until its replacement is healthy")
@@ -131,7 +133,10 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		}
 	}
 	leave(spots, n, all)
-	h.explain(name, o, spots, missing, n)
+	if all && n > 0 { // it is wanted where it can run, and can there
+		stuck = nil
+	}
+	h.explain(name, o, spots, stuck, missing, n)
 }
 
 // failing says what becomes of copies that ended too often: they are tried
@@ -224,11 +229,11 @@ func leave(spots []spot, n int, all bool) {
 
 // explain says why the domains that were not chosen were not, and why the
 // service does not run where it should.
-func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
-	chosen := ""
+func (h *home) explain(name string, o *Outcome, spots []spot, stuck []string, missing, n int) {
+	chosen, waits := "", false
 	for i := range spots {
 		if c := spots[i].choice; c.Action == topics.ActionWait {
-			o.Reason = c.Reason
+			o.Reason, waits = c.Reason, true
 		} else if _, built := spots[i].cell.builtIn(); built || c.Runs() && !spots[i].Gone {
 			chosen = cmp.Or(chosen, c.Domain)
 		}
@@ -254,9 +259,11 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 			s.choice.Reason = enough
 		}
 	}
-	switch back := awaitedBack(spots); {
-	case chosen == "" && back != "":
-		o.Reason = back
+	switch {
+	case len(stuck) > 0 && !waits && chosen == "":
+		o.Reason = lostWith(stuck)
+	case len(stuck) > 0 && !waits && missing <= 0:
+		o.Reason += "; " + lostWith(stuck)
 	case missing <= 0 && n > 0:
 	case !h.anyDomain():
 		o.Reason = "no domain has joined yet"
@@ -269,25 +276,13 @@ func (h *home) explain(name string, o *Outcome, spots []spot, missing, n int) {
 	}
 }
 
-// awaitedBack says which lost domains a service waits for, where nothing else
-// can run it: it goes on when they are back, and not before.
-func awaitedBack(spots []spot) string {
-	var lost []string
-	for i := range spots {
-		switch s := &spots[i]; {
-		case s.choice.Action == topics.ActionWait:
-			return "" // it waits to start elsewhere
-		case s.Gone && s.choice.Runs():
-			lost = append(lost, s.Name)
-		}
+// lostWith says which lost domains a service waits for, as nothing else can run it.
+func lostWith(stuck []string) string {
+	are := "is"
+	if len(stuck) > 1 {
+		are = "are"
 	}
-	switch len(lost) {
-	case 0:
-		return ""
-	case 1:
-		return lost[0] + " is lost, and no other domain can run it now"
-	}
-	return list(lost) + " are lost, and no other domain can run it now"
+	return list(stuck) + " " + are + " lost, and no other domain can run it now"
 }
 
 // unsuited says why the domains that are given nothing are not, as short as a
