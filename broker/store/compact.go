@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -68,14 +69,21 @@ func (s *Store) clean(n int) {
 			c.close() // from its beginning, when the disk takes it
 			c.failedAt, c.failedLive = time.Now(), s.index.live
 			return
-		case !errors.Is(err, io.EOF):
-			// The broker still knows what it held, but it is not kept.
-			s.o.Log.Error("the store lost a part of one of its files", "file", c.reading.file.Name(), "at", c.reading.good, "error", err)
 		}
-		c.close()
-		c.moved = c.number
-		s.changed()
+		s.through(err)
 	}
+}
+
+// through is the end of the segment that is moved. The error says why.
+func (s *Store) through(err error) {
+	c := &s.cleaner
+	if !errors.Is(err, io.EOF) {
+		// The broker still knows what it held, but it is not kept.
+		s.o.Log.Error("the store lost a part of one of its files", "file", c.reading.file.Name(), "at", c.reading.good, "error", err)
+	}
+	c.close()
+	c.moved = c.number
+	s.changed()
 }
 
 // next opens the oldest segment that is not moved yet, if it is worth it.
@@ -93,15 +101,19 @@ func (s *Store) next() bool {
 		if s.full && size <= s.index.live+s.o.segment {
 			return false
 		}
-		r, err := openSegment(filepath.Join(s.tail.dir, segmentName(old.number)))
-		if err != nil {
-			s.o.Log.Error("the store cannot read one of its files", "error", err)
-			return false
-		}
-		c.reading, c.number = r, old.number
-		return true
+		return s.openToMove(old.number)
 	}
 	return false
+}
+
+func (s *Store) openToMove(number int) bool {
+	r, err := openSegment(filepath.Join(s.tail.dir, segmentName(number)))
+	if err != nil {
+		s.o.Log.Error("the store cannot read one of its files", "error", err)
+		return false
+	}
+	s.cleaner.reading, s.cleaner.number = r, number
+	return true
 }
 
 // move appends the live items again, as they are, of the old segment up to end.
@@ -129,6 +141,32 @@ func (s *Store) move(end int64) error {
 	return err
 }
 
+// renew moves everything that is live to a new segment and on. A sync that
+// failed takes nothing back, but the system has given up on what it could not
+// write, and later syncs do not say so; it is moved out of the system's memory,
+// which still has it. It tells whether there was room for all.
+func (s *Store) renew() bool {
+	c, before := &s.cleaner, s.tail.number
+	c.close()
+	if s.rotate(); s.tail.number == before {
+		return false
+	}
+	for _, old := range s.segments {
+		if old.number > before {
+			break
+		}
+		if !s.openToMove(old.number) {
+			return false
+		}
+		err := s.move(math.MaxInt64)
+		if errors.Is(err, errNotMoved) {
+			return false
+		}
+		s.through(err)
+	}
+	return true
+}
+
 // errNotMoved says that the disk does not take what is moved.
 var errNotMoved = errors.New("not moved")
 
@@ -153,7 +191,8 @@ func (s *Store) flushMoved() error {
 }
 
 // drop removes the segments up to number: what was live in them is on the disk
-// behind them.
+// behind them. The next sync makes sure of it: one that came back after a power
+// cut, without a broken one behind it, would bring back what that took away.
 func (s *Store) drop(number int) {
 	for len(s.segments) > 0 && s.segments[0].number <= number {
 		if err := os.Remove(filepath.Join(s.tail.dir, segmentName(s.segments[0].number))); err != nil {
@@ -161,5 +200,7 @@ func (s *Store) drop(number int) {
 			break
 		}
 		s.segments = s.segments[1:]
+		s.newName = true
+		s.changed()
 	}
 }

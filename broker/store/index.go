@@ -55,7 +55,8 @@ type queued struct {
 type replayed struct {
 	records  map[uint64]Record
 	messages []encoded
-	chunk    []byte // messages are copied into chunks: fewer things to count
+	chunk    []byte   // messages are copied into chunks: fewer things to count
+	strays   []Record // what takes away that which lost what it belongs to
 }
 
 // encoded is a message as it is on disk.
@@ -339,12 +340,14 @@ func (x *index) body(serial uint64) *body {
 }
 
 // loaded ends the reading of the log: what lost its session or its message to
-// a corrupt part is let go, and the rest is the state.
-func (x *index) loaded() State {
+// a corrupt part is let go, and the rest is the state. The strays are to be
+// written: they take that away on the disk too, lest it belongs to the next
+// session of that name.
+func (x *index) loaded() (state State, strays []Record) {
 	from := x.replayed
 	x.replayed = nil
 	if from == nil {
-		return State{}
+		return State{}, nil
 	}
 	for _, m := range from.messages {
 		if b := m.body; b.refs > 0 && b.message == nil { // one that was moved is there twice
@@ -357,10 +360,10 @@ func (x *index) loaded() State {
 			x.forget(b)
 		}
 	}
-	var state State
 	for topic, h := range x.retained {
 		if h.body.message == nil {
 			x.set(Retain{Topic: topic}, held{})
+			from.strays = append(from.strays, Retain{Topic: topic})
 			continue
 		}
 		state.Retained = append(state.Retained, h.body.message)
@@ -368,22 +371,25 @@ func (x *index) loaded() State {
 	for id, s := range x.sessions {
 		if s.own.serial == 0 {
 			x.gone(id)
+			from.strays = append(from.strays, SessionGone{id})
 			continue
 		}
-		state.Sessions = append(state.Sessions, x.session(s, from.records))
+		state.Sessions = append(state.Sessions, x.session(s, from))
 	}
 	slices.SortFunc(state.Sessions, func(a, b SessionState) int { return strings.Compare(a.Client, b.Client) })
-	return state
+	return state, from.strays
 }
 
 // session is the state of one. Of a log that this package wrote every assertion
 // holds; of another one zeros come out.
-func (x *index) session(s *indexed, records map[uint64]Record) SessionState {
+func (x *index) session(s *indexed, from *replayed) SessionState {
+	records := from.records
 	own, _ := records[s.own.serial].(Session)
 	state := SessionState{Session: own}
 	if s.will.body != nil {
 		if s.will.body.message == nil {
 			s.will = x.hold(s.will, held{})
+			from.strays = append(from.strays, Will{Client: own.Client})
 		} else {
 			will, _ := records[s.will.serial].(Will)
 			will.Message = s.will.body.message
@@ -401,6 +407,7 @@ func (x *index) session(s *indexed, records map[uint64]Record) SessionState {
 		if q.serial == 0 || q.body.message == nil {
 			x.dequeue(q)
 			delete(s.queue, seq)
+			from.strays = append(from.strays, Dequeue{own.Client, seq})
 			continue
 		}
 		enqueue, _ := records[q.serial].(Enqueue)

@@ -41,7 +41,9 @@ type Store struct {
 	answers  []answer
 	unsynced bool
 	sealed   []*os.File // written to since the last sync, to be synced and closed
+	former   []*os.File // of the run before, to be synced after the first sync, and closed
 	newName  bool       // a file was made since the last sync
+	spoiled  bool       // a sync failed: what it was for may not be on the disk, whatever later ones say
 	syncing  bool
 	synced   chan toSync
 	due      *time.Timer // the next sync; nil: none
@@ -123,11 +125,18 @@ func (s *Store) open(dir string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	state := s.index.loaded()
+	state, strays := s.index.loaded()
+	if len(strays) > 0 {
+		s.o.Log.Warn("some of the store belonged to what could not be read, and is forgotten", "dir", dir, "records", len(strays))
+		s.owe(strays)
+	}
 	if n := len(s.segments); n > 0 && s.segments[n-1].size >= int64(len(header)) {
 		last := s.segments[n-1]
 		s.segments = s.segments[:n-1]
-		return s.restrict(state), s.tail.resume(last)
+		if err := s.tail.resume(last); err != nil {
+			return State{}, err
+		}
+		return s.restrict(state), s.resync()
 	}
 	number := 1
 	if n := len(s.segments); n > 0 { // it broke off before its header was whole
@@ -137,9 +146,35 @@ func (s *Store) open(dir string) (State, error) {
 			return State{}, err
 		}
 	}
-	_, err = s.tail.begin(number)
+	if _, err = s.tail.begin(number); err != nil {
+		return State{}, err
+	}
+	return s.restrict(state), s.resync()
+}
+
+// resync has all of the log synced once more: who wrote it may have been killed
+// before its last sync, and then the system writes it when it likes. What is
+// written now does not wait for that.
+func (s *Store) resync() error {
+	for _, one := range s.segments {
+		f, err := os.Open(filepath.Join(s.tail.dir, segmentName(one.number)))
+		if err != nil {
+			return err
+		}
+		s.former = append(s.former, f)
+	}
 	s.unsynced, s.newName = true, true
-	return s.restrict(state), err
+	return nil
+}
+
+// owe has records written that take away what the index does not hold.
+func (s *Store) owe(records []Record) {
+	batch := writer{version}
+	for _, r := range records {
+		s.index.serial++
+		batch.record(s.index.serial, 0, r)
+	}
+	s.debt = frame(s.debt, batch)
 }
 
 // restrict takes out what Exclude names and an earlier run still wrote.

@@ -34,7 +34,8 @@ type Options struct {
 	// Log is told of cut tails, a full disk and its end. Nil: nobody is.
 	Log *slog.Logger
 
-	segment int64 // segmentSize, smaller in tests
+	segment int64              // segmentSize, smaller in tests
+	sync    func(toSync) error // of tests, in place of fsync
 }
 
 // Message is one application message. It is never changed once it was handed

@@ -34,6 +34,7 @@ func (s *Store) run() {
 	if s.unsynced {
 		s.changed()
 	}
+	_ = s.settle()
 	for {
 		select {
 		case <-s.wake:
@@ -265,7 +266,11 @@ func (s *Store) rotate() {
 func (s *Store) changed() {
 	s.unsynced = true
 	if s.due == nil && !s.syncing {
-		s.due = time.NewTimer(s.o.Sync)
+		wait := s.o.Sync
+		if s.spoiled {
+			wait = max(wait, retryAfter)
+		}
+		s.due = time.NewTimer(wait)
 	}
 }
 
@@ -295,6 +300,9 @@ func (s *Store) toSync() toSync {
 // sync makes the content of files, and the names of new ones, safe. It is
 // called from other goroutines too.
 func (s *Store) sync(t toSync) (err error) {
+	if s.o.sync != nil {
+		return s.o.sync(t)
+	}
 	for _, f := range append(t.sealed[:len(t.sealed):len(t.sealed)], t.tail) {
 		s.counted.syncs.Add(1)
 		err = errors.Join(err, f.Sync())
@@ -313,7 +321,10 @@ func (s *Store) sync(t toSync) (err error) {
 func (s *Store) endSync(r toSync) {
 	s.syncing = false
 	if r.err != nil {
-		s.o.Log.Error("the store's disk does not sync, what was written last may not survive a power cut", "error", r.err)
+		if !s.spoiled {
+			s.o.Log.Error("the store's disk does not sync: what is written may not survive a power cut until it does", "dir", s.tail.dir, "error", r.err)
+		}
+		s.spoiled = true
 		s.sealed, s.newName = append(r.sealed, s.sealed...), true
 		s.changed()
 		return
@@ -321,11 +332,31 @@ func (s *Store) endSync(r toSync) {
 	for _, f := range r.sealed {
 		_ = f.Close()
 	}
-	s.drop(r.drop)
+	switch {
+	case !s.spoiled:
+		s.drop(r.drop)
+	case s.renew():
+		s.spoiled = false
+		s.o.Log.Info("the store's disk syncs again, and all that is kept is written anew", "dir", s.tail.dir)
+	default: // a full disk, too: nothing is dropped that was not moved since
+		s.spoiled = false
+		s.cleaner.close()
+		s.cleaner.moved = 0
+		s.o.Log.Error("the store's disk syncs again and has no room for what it may have lost: a power cut may take that", "dir", s.tail.dir)
+	}
+	if s.former != nil {
+		s.resealed()
+	}
 	if s.unsynced {
 		s.changed()
 	}
 	s.count()
+}
+
+// resealed has the files of the run before in the next sync.
+func (s *Store) resealed() {
+	s.sealed, s.former = append(s.former, s.sealed...), nil
+	s.unsynced = true
 }
 
 // syncNow syncs before it returns.
@@ -333,15 +364,23 @@ func (s *Store) syncNow() error {
 	if s.syncing {
 		s.endSync(<-s.synced)
 	}
-	r := s.toSync()
-	r.err = s.sync(r)
-	s.endSync(r)
-	return r.err
+	for {
+		r := s.toSync()
+		r.err = s.sync(r)
+		spoiled := s.spoiled
+		s.endSync(r)
+		if r.err != nil || !spoiled || s.spoiled {
+			return r.err // else what was written anew is to be synced, too
+		}
+	}
 }
 
 // finish is the end of run.
 func (s *Store) finish() {
 	_ = s.settle()
+	if s.former != nil {
+		s.resealed()
+	}
 	if s.unsynced || s.syncing {
 		_ = s.syncNow()
 	}
