@@ -135,7 +135,7 @@ func (h *hand) powerCut(u *unit) {
 	<-u.process.done
 	cut := time.Now()
 	if u == s.units[0] {
-		s.steady.doubt(h.tear(u, cut), cut)
+		s.steady.cutOff(h.tear(u, cut))
 	}
 	records, _ := filepath.Glob(filepath.Join(u.data, "instances", "*"))
 	for _, file := range records {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -15,6 +16,7 @@ type steady struct {
 	id uint16
 
 	mu           sync.Mutex
+	line         *line             // of now; nil: there is none, or its broker lost its power
 	acknowledged map[string][]note // by topic, in order
 	sent         map[string]int
 	doubts       [][2]time.Time // from, until: what was acknowledged then may be lost by a power cut
@@ -24,6 +26,8 @@ type note struct {
 	number int
 	at     time.Time
 }
+
+var errCutOff = errors.New("the broker lost its power")
 
 const (
 	steadyKept  = "soak/kept"
@@ -40,11 +44,19 @@ func (s *soak) newSteady() *steady {
 	return &steady{s: s, acknowledged: make(map[string][]note), sent: make(map[string]int)}
 }
 
-// doubt: what was acknowledged in a time may be lost.
-func (p *steady) doubt(from, until time.Time) {
+// cutOff is called when the broker is dead and its cable still out: what it
+// acknowledged since a moment may be lost, and it acknowledges nothing more. A
+// machine without power does not; but here its kernel lives on and would send,
+// when the cable is back, what the dead program had written to it while the
+// cable was out: acknowledgements of what tear took away.
+func (p *steady) cutOff(since time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.doubts = append(p.doubts, [2]time.Time{from, until})
+	p.doubts = append(p.doubts, [2]time.Time{since, time.Now()})
+	if p.line != nil {
+		p.line.conn.Close()
+		p.line = nil
+	}
 }
 
 func (p *steady) run(quit chan struct{}) {
@@ -54,6 +66,9 @@ func (p *steady) run(quit chan struct{}) {
 			time.Sleep(100 * time.Millisecond) // until it is back
 			continue
 		}
+		p.mu.Lock()
+		p.line = l
+		p.mu.Unlock()
 		for n := 0; !over(quit); n++ {
 			topic := []string{steadyKept, steadyQueue}[n%2]
 			if p.publish(l, topic) != nil {
@@ -87,9 +102,15 @@ func (p *steady) publish(l *line, topic string) error {
 		return fmt.Errorf("answered by %+v", a)
 	case a.code >= 0x80: // a full disk
 		return nil
+	case a.code != 0:
+		p.s.t.Errorf("%d of %s is acknowledged with reason code %#x at %s: nobody is to get it", n, topic, a.code, time.Now().Format("15:04:05.000"))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.line != l { // it was read too late to tell what it is worth
+		p.s.t.Logf("%s %d of %s was acknowledged, and then the broker had lost its power", time.Now().Format("15:04:05.000"), n, topic)
+		return errCutOff
+	}
 	p.acknowledged[topic] = append(p.acknowledged[topic], note{n, time.Now()})
 	return nil
 }
