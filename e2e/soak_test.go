@@ -57,6 +57,7 @@ func TestSoak(t *testing.T) {
 	p := s.newSteady()
 	s.steady = p
 	around.Go(func() { p.run(quit) })
+	around.Go(func() { p.visits(quit) })
 
 	began := time.Now()
 	var hands sync.WaitGroup

@@ -10,7 +10,7 @@ import (
 )
 
 // steady publishes all the time, and knows what was acknowledged when: what is
-// retained, and what waits for a client that is away.
+// retained, and what waits for a client that is away, and comes now and then.
 type steady struct {
 	s  *soak
 	id uint16
@@ -19,6 +19,8 @@ type steady struct {
 	line         *line             // of now; nil: there is none, or its broker lost its power
 	acknowledged map[string][]note // by topic, in order
 	sent         map[string]int
+	arrived      map[int]bool   // at the client that comes now and then
+	order        []int          // of what arrived, when it did for the first time
 	doubts       [][2]time.Time // from, until: what was acknowledged then may be lost by a power cut
 }
 
@@ -41,7 +43,7 @@ func (s *soak) newSteady() *steady {
 	s.must(l.subscribe(steadyQueue, 1))
 	l.leave()
 	time.Sleep(3 * synced) // that it is on the disk is not what this is about
-	return &steady{s: s, acknowledged: make(map[string][]note), sent: make(map[string]int)}
+	return &steady{s: s, acknowledged: make(map[string][]note), sent: make(map[string]int), arrived: make(map[int]bool)}
 }
 
 // cutOff is called when the broker is dead and its cable still out: what it
@@ -74,7 +76,7 @@ func (p *steady) run(quit chan struct{}) {
 			if p.publish(l, topic) != nil {
 				break
 			}
-			time.Sleep(150 * time.Millisecond) // the pace
+			time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond) // the pace
 		}
 		l.conn.Close()
 	}
@@ -160,45 +162,78 @@ func (p *steady) check() {
 	}
 	const fence = "fence"
 	p.s.Publish(steadyQueue, fence)
-	l, err := p.s.observer.connect(p.s.Home.Hub.Address()+":1883", 5, awayClient, false)
-	p.s.must(err)
-	defer l.leave()
-	if !l.present {
-		t.Errorf("the session of %s is gone", awayClient)
+	if err := p.visit(2*time.Minute, fence); err != nil {
+		t.Errorf("after %d messages for a client that was away: %v", len(p.arrived), err)
 		return
 	}
 	queued, at := p.certain(steadyQueue)
-	arrived, last := make(map[int]bool), 0
-	for {
-		m, err := l.read(patience)
-		if err != nil {
-			t.Errorf("after %d messages for a client that was away: %v", len(arrived), err)
-			return
-		}
-		if m.kind != kindPublish {
+	// One that was not acknowledged may come late, by a connection that was given
+	// up while the cable was out.
+	last := 0
+	for _, n := range p.order {
+		if _, certain := slices.BinarySearch(queued, n); !certain {
 			continue
 		}
-		l.answer(kindPuback, m.id)
-		if m.payload == fence {
-			break
+		if n <= last {
+			t.Errorf("%d arrives after %d", n, last)
 		}
-		n := number(m.payload)
-		arrived[n] = true
-		// One that was not acknowledged may come late, by a connection that was
-		// given up while the cable was out.
-		if _, certain := slices.BinarySearch(queued, n); certain {
-			if n <= last {
-				t.Errorf("%d arrives after %d", n, last)
-			}
-			last = n
-		}
+		last = n
 	}
 	missing := 0
 	for _, n := range queued {
-		if !arrived[n] {
+		if !p.arrived[n] {
 			missing++
 			t.Errorf("%d was acknowledged at %s and is missing", n, at[n].Format("15:04:05.000"))
 		}
 	}
-	t.Logf("%d messages acknowledged for a client that was away, %d arrived, %d missing; %d retained ones acknowledged", len(queued), len(arrived), missing, len(kept))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.Logf("%d messages acknowledged for a client that was away, %d of them surely on the disk, %d arrived, %d missing; %d retained ones on the disk",
+		len(p.acknowledged[steadyQueue]), len(queued), len(p.arrived), missing, len(kept))
+}
+
+// visits has the client come now and then.
+func (p *steady) visits(quit chan struct{}) {
+	for {
+		select {
+		case <-quit:
+			return
+		case <-time.After(time.Duration(rand.IntN(20_000)) * time.Millisecond):
+			_ = p.visit(3*time.Second, "") // the hub may be away, or go meanwhile
+		}
+	}
+}
+
+// visit connects the client and takes what waits for it, up to a payload, for so
+// long at most.
+func (p *steady) visit(most time.Duration, until string) error {
+	l, err := p.s.observer.connect(p.s.Home.Hub.Address()+":1883", 5, awayClient, false)
+	if err != nil {
+		return err
+	}
+	defer l.leave()
+	if !l.present {
+		p.s.t.Errorf("the session of %s is gone", awayClient)
+	}
+	for end := time.Now().Add(most); time.Now().Before(end); {
+		m, err := l.read(min(most, patience))
+		if err != nil {
+			return err
+		}
+		if m.kind != kindPublish {
+			continue
+		}
+		n := number(m.payload)
+		p.mu.Lock()
+		if !p.arrived[n] && n > 0 {
+			p.arrived[n] = true
+			p.order = append(p.order, n)
+		}
+		p.mu.Unlock()
+		l.answer(kindPuback, m.id)
+		if m.payload == until {
+			return nil
+		}
+	}
+	return errors.New("there is no end of it")
 }
