@@ -90,22 +90,6 @@ func (h *home) micro(name string) bool {
 	return slices.ContainsFunc(h.gadgets, func(g *gadget) bool { return g.name == name })
 }
 
-// endpointsFollow tells whether the endpoints of what is built in are the
-// gadgets that have current.
-func (h *home) endpointsFollow(note func(string, ...any)) {
-	for _, g := range h.gadgets {
-		want := h.lit(g.service)
-		var told []string
-		at, err := topics.Decode[[]topics.Endpoint]("", []byte(h.last(h.tree.Service(topics.ServiceEndpoints, g.service))))
-		for _, e := range at {
-			told = append(told, e.Domain)
-		}
-		if slices.Sort(told); err != nil || !slices.Equal(told, want) {
-			note("the endpoints of %s are %v, there are %v", g.service, told, want)
-		}
-	}
-}
-
 // gadgetsComeAndGo: what is built in follows its current, and what depends on it
 // runs on.
 func (s *storm) gadgetsComeAndGo(within time.Duration) {

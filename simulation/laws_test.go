@@ -35,6 +35,7 @@ type laws struct {
 	domains   map[string]*known
 	disks     map[string]position // what a machine obeyed last, as its disk says
 	orders    int
+	offers    int
 }
 
 // told is a word that counts from the instant it was said on, and the ones
@@ -68,6 +69,11 @@ type known struct {
 	beat    time.Time    // the last heartbeat
 	last    topics.Heartbeat
 	ordered *topics.StartCommand
+}
+
+// silent tells whether nothing was heard of a domain for so long that it is lost.
+func (l *laws) silent(k *known) bool {
+	return time.Since(k.beat) >= l.home.cfg.Timing.LostAfter.Duration()
 }
 
 type position struct{ epoch, generation uint64 }
@@ -221,7 +227,12 @@ func (l *laws) said(m topics.Message) {
 			l.home.mu.Lock()
 			l.home.story.event(e)
 			l.home.mu.Unlock()
+			l.forgets(e)
 		}
+	case topics.ServiceEndpoints:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.offered(a.Service, m)
 	case topics.DomainServicesSet:
 		c, err := topics.Decode[topics.StartCommand](m.Topic, m.Payload)
 		if err != nil {
@@ -234,23 +245,8 @@ func (l *laws) said(m topics.Message) {
 			return
 		}
 		l.ordered(a.Domain, c)
-	case topics.ServiceEndpoints:
-		at, err := topics.Decode[[]topics.Endpoint](m.Topic, m.Payload)
-		if err != nil {
-			return
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, e := range at {
-			if k := l.domain(e.Domain); l.home.micro(e.Domain) && !k.there() {
-				l.violated("endpoints follow microdomains", "%s is an endpoint of %s, and said %q last", e.Domain, a.Service, k.word.now)
-			}
-		}
 	}
 }
-
-// there tells whether a microdomain may be known to be.
-func (k *known) there() bool { return slices.Contains(k.word.any(), topics.Online) }
 
 func (l *laws) ordered(name string, c topics.StartCommand) {
 	k := l.domain(name)
@@ -319,8 +315,7 @@ func (l *laws) mayStart(service, name string, k *known) {
 	if !fit {
 		l.violated(law, "%s is given to %s, which was last said to be %s", service, name, topics.Encode(k.status.now))
 	}
-	lost := l.home.cfg.Timing.LostAfter.Duration()
-	if time.Since(k.beat) >= lost {
+	if l.silent(k) {
 		l.violated(law, "%s is given to %s, of which nothing was heard for %v", service, name, time.Since(k.beat))
 	}
 }
@@ -364,13 +359,15 @@ func (l *laws) withCause(name string, k *known, c topics.StartCommand) {
 		for _, s := range k.status.any() {
 			healthy = healthy && usable(instance(s, i.Service))
 		}
-		if !healthy || time.Since(k.beat) >= l.home.cfg.Timing.LostAfter.Duration() {
+		if !healthy || l.silent(k) {
 			continue
 		}
 		spec, stays := c.Services[i.Service]
 		switch {
 		case !stays && !l.mustLeave(i.Service, name, k):
 			l.violated("nothing healthy is stopped without cause", "%s leaves %s", i.Service, name)
+		case !stays:
+			l.lastToGo(i.Service, name, k)
 		case stays && spec.Revision != i.Revision && !l.revisions[i.Service][rollout.Base(spec.Revision)]:
 			l.violated("nothing healthy is restarted without cause", "%s on %s is of revision %s and ordered as %s, which no definition is", i.Service, name, i.Revision, spec.Revision)
 		case stays && spec.Revision != i.Revision && rollout.Base(spec.Revision) == rollout.Base(i.Revision) && !k.updated(i.Service):
@@ -472,7 +469,7 @@ func (l *laws) mayBeOff(service string, path []string) bool {
 // hasPlace tells whether a domain that is there could run a service for sure.
 func (l *laws) hasPlace(service string) bool {
 	for _, k := range l.domains {
-		sure := time.Since(k.beat) < l.home.cfg.Timing.LostAfter.Duration()
+		sure := !l.silent(k)
 		for _, defs := range l.defs.any() {
 			for _, s := range k.status.any() {
 				sure = sure && s != nil && !s.Draining && fits(defs[service], *s)

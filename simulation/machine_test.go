@@ -62,7 +62,7 @@ type illness struct {
 
 type process struct {
 	service, version, token string
-	fence                   string // of an exclusive one
+	env                     map[string]string
 	tell                    func(supervisor.Exit)
 }
 
@@ -106,21 +106,12 @@ func (m *machine) remove(service string) {
 }
 
 func (m *machine) Start(c supervisor.Command, tell func(supervisor.Exit)) (supervisor.Group, error) {
-	p := &process{tell: tell}
+	env := make(map[string]string)
 	for _, kv := range c.Env {
-		if v, ok := strings.CutPrefix(kv, "SERVICE_NAME="); ok {
-			p.service = v
-		}
-		if v, ok := strings.CutPrefix(kv, "SERVICE_VERSION="); ok {
-			p.version = v
-		}
-		if v, ok := strings.CutPrefix(kv, "DOMINION_INSTANCE="); ok {
-			p.token = v
-		}
-		if v, ok := strings.CutPrefix(kv, "DOMINION_FENCE="); ok {
-			p.fence = v
-		}
+		name, v, _ := strings.Cut(kv, "=")
+		env[name] = v
 	}
+	p := &process{service: env["SERVICE_NAME"], version: env["SERVICE_VERSION"], token: env["DOMINION_INSTANCE"], env: env, tell: tell}
 	m.home.laws.started(m, p)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,13 +145,9 @@ func (m *machine) Lives(string) []supervisor.Life {
 	defer m.mu.Unlock()
 	var all []supervisor.Life
 	for pid, p := range m.procs {
-		env := map[string]string{"SERVICE_NAME": p.service, "SERVICE_VERSION": p.version}
-		if p.fence != "" {
-			env["DOMINION_FENCE"] = p.fence
-		}
 		all = append(all, supervisor.Life{
 			Token: p.token, Group: supervisor.Group{PID: pid, Started: uint64(pid)}, UID: os.Getuid(),
-			Env: env, Args: []string{"true"},
+			Env: p.env, Args: []string{"true"},
 		})
 	}
 	return all
@@ -327,6 +314,21 @@ func (m *machine) Addresses() (string, []string) { return "192.0.2.7", []string{
 
 func (m *machine) Metrics(now time.Time, _ map[string]int) topics.Metrics {
 	return topics.Metrics{At: topics.At(now)}
+}
+
+// becomes gives the machine other traits: its owner plugs a stick in, writes it
+// into domain.toml and restarts the agent, if that runs.
+func (m *machine) becomes(traits ...string) {
+	if slices.Equal(traits, m.traits) {
+		return
+	}
+	was := m.stopAgent != nil
+	if was {
+		m.stop()
+	}
+	if m.traits = traits; was {
+		m.power()
+	}
 }
 
 // power starts the agent, as the machine's boot or systemd does.

@@ -99,6 +99,11 @@ var mishaps = []mishap{
 		return true
 	}},
 
+	{"other traits", 3, func(s *storm, m *machine) bool {
+		m.becomes([][]string{{"lamp"}, {"eye"}, {"lamp", "eye"}, nil}[s.r.IntN(4)]...)
+		return true
+	}},
+
 	// services
 	{"a crash", 8, func(s *storm, m *machine) bool { m.crash(s.service()); return true }},
 	{"an illness", 6, func(s *storm, m *machine) bool {
@@ -207,6 +212,11 @@ var mishaps = []mishap{
 		s.net.publish(topics.Message{Topic: s.tree.Domain(topics.DomainDrainSet, m.name), Payload: []byte([]string{topics.On, topics.Off}[s.r.IntN(2)]), QoS: 1})
 		return true
 	}},
+	{"forgotten", 3, func(s *storm, m *machine) bool { // what is online is not
+		forget, _ := s.tree.Request(topics.VerbForget)
+		s.net.publish(topics.Message{Topic: forget, Payload: topics.Encode(topics.Ask{Transaction: "1", Domain: m.name}), QoS: 1})
+		return true
+	}},
 	{"a will comes late", 3, func(s *storm, m *machine) bool {
 		s.net.publish(s.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: m.name}, []byte(topics.Offline)))
 		return true
@@ -304,6 +314,7 @@ func (s *storm) calm(within time.Duration) {
 	for _, m := range s.all() {
 		s.net.mend(m)
 		m.heal()
+		m.becomes(traitsOf(m.name)...)
 		for service := range s.house.services {
 			m.install(service, "1.2.0")
 		}

@@ -79,9 +79,9 @@ func (h *home) missing() string {
 		} else {
 			note("nothing is said of %s: %v", name, err)
 		}
+		h.offers(name, run, note)
 		h.alike(name, d, note)
 	}
-	h.endpointsFollow(note)
 	for _, m := range h.all() {
 		for service := range m.all() {
 			if _, defined := defs[service]; !defined {
