@@ -19,9 +19,11 @@ import (
 // has lost nothing of what it counts to, so what is missing of that, and what it
 // is known to have taken, was taken away. See docs/decisions/0048-deleted-while-away.md.
 
-// Marked takes the count that the broker has kept.
+// Marked takes the count that the broker has kept. No home comes near the bound,
+// and behind it there would be no room to count on.
 func (b *Book) Marked(changes uint64) {
-	if !b.judged {
+	const far = 1 << 53
+	if !b.judged && changes < far {
 		b.marked = &changes
 	}
 }
@@ -112,7 +114,7 @@ func (b *Book) Emptied(topic string) (deleted bool) {
 		return false
 	case e.write != nil:
 		b.lose(e, e.definition)
-	case !b.settled && e.There: // just started: it may be wanted
+	case e.There: // nobody wants it yet, as of a domain that is away since the hub started
 		b.lose(e, e.Definition)
 	default:
 		return false

@@ -46,6 +46,10 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 			delete(h.broker, lamp)
 			h.broker[marks] = []byte(`{"changes":1000}`)
 		}, everything},
+		{"somebody wrote a count that is the last there can be", func(h *house) {
+			delete(h.broker, lamp)
+			h.broker[marks] = []byte(`{"changes":18446744073709551615}`)
+		}, everything},
 		{"the broker was never seen to take it", func(h *house) {
 			delete(h.broker, lamp)
 			told := h.kept.Devices[lamp]
@@ -225,22 +229,49 @@ func TestADeletionThatCrossesAConfig(t *testing.T) {
 	}
 }
 
-// Deleted by a person just after the hub started, while it does not know yet
-// whether the thing is still there.
+// Deleted by a person while the hub does not know yet whether the thing is still
+// there: just after its start, or of a domain that has been away since.
 func TestDeletedBeforeItIsWanted(t *testing.T) {
-	h := newHouse(t)
-	h.want("web", "1", "state")
-	h.pass(time.Minute)
-	h.startHomeAssistant()
-	h.startHub()
-	h.pass(2 * time.Second)
-	h.deletes("web")
-	if !h.book.Emptied(options.ServiceTopic("web")) {
-		t.Error("not taken for a deletion")
+	for _, settled := range []bool{false, true} {
+		h := newHouse(t)
+		h.want("web", "1", "state")
+		h.pass(time.Minute)
+		h.startHomeAssistant()
+		h.startHub()
+		h.pass(2 * time.Second)
+		topic := options.ServiceTopic("web")
+		if settled {
+			h.book.Settled(map[string]bool{topic: true}, h.now)
+			h.pass(time.Minute)
+		}
+		h.deletes("web")
+		if !h.book.Emptied(topic) {
+			t.Error("not taken for a deletion")
+		}
+		h.want("web", "1", "state")
+		h.pass(time.Minute)
+		h.expect("")
 	}
+}
+
+// What a person deletes in the moment in which it goes by itself is there again
+// with its service.
+func TestDeletedWhileItGoes(t *testing.T) {
+	h := newHouse(t)
+	h.startHomeAssistant()
+	h.want("web", "1", "state")
+	h.pass(time.Second) // its removal has to wait
+	topic := options.ServiceTopic("web")
+	h.book.Leave(topic, h.now)
+	h.deletes("web")
+	if h.book.Emptied(topic) {
+		t.Error("taken for a deletion")
+	}
+	h.pass(time.Minute)
+	h.complaints = nil // it hears of the removal of what it has not
 	h.want("web", "1", "state")
 	h.pass(time.Minute)
-	h.expect("")
+	h.expect("service_web_state_sensor")
 }
 
 // Another prefix in the configuration: what was announced below the former one
