@@ -96,12 +96,12 @@ func (s *storm) gadgetsComeAndGo(within time.Duration) {
 	before := s.processes()
 	for _, g := range s.gadgets {
 		g.unplug()
-		s.within(within, g.name+" is missed", s.well)
 	}
+	s.within(within, "the microcontrollers are missed", s.well)
 	for _, g := range s.gadgets {
 		g.plug()
-		s.within(within, g.name+" is there", s.well)
 	}
+	s.within(within, "the microcontrollers are there", s.well)
 	if after := s.processes(); after != before {
 		s.Fatalf("a microcontroller that came and went moved or restarted something:\nbefore %s\nafter  %s", before, after)
 	}
