@@ -33,6 +33,7 @@ type homeAssistant struct {
 	root    string // where its folder is mounted
 	process *Process
 	token   string
+	added   bool // MQTT was
 	web     *http.Client
 	socket  *haSocket
 }
@@ -123,6 +124,9 @@ func (a *homeAssistant) AwaitRunning() {
 		a.mustRun()
 		return a.request(http.MethodGet, "/api/config", nil, &now) == nil && now.State == "RUNNING"
 	})
+	if a.added { // it runs a while before it has all that MQTT has for it
+		a.process.AwaitLog("birth message sent")
+	}
 	a.t.Logf("Home Assistant %s runs after %v", now.Version, time.Since(began).Round(time.Second))
 	a.socket = a.listen()
 }
@@ -180,6 +184,7 @@ func (a *homeAssistant) AddMQTT(broker string, fields ...string) {
 	if flow.Type != "create_entry" {
 		a.t.Fatalf("Home Assistant's dialogue for MQTT ends in %+v", flow)
 	}
+	a.added = true
 }
 
 // DiscoverAt sets the prefix of discovery in the options of the integration.
