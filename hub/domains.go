@@ -267,6 +267,9 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 		return nil
 	default:
 		d = h.newDomain(name, s.ID)
+		if !s.Micro {
+			d.beat = now // it said something just now, and has its time to beat
+		}
 	}
 	if s.Micro != d.micro {
 		if d.beats(now, h.cfg.Timing.LostAfter.Duration()) {

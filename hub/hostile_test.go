@@ -174,3 +174,45 @@ func TestUnreadableRequestIsAnswered(t *testing.T) {
 		}
 	})
 }
+
+// An order for what no service can be called is answered by an event, and
+// counts as one cause, whatever the names.
+func TestOrderForNoName(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		for _, topic := range []string{"dominion/service/Lamp/set", "dominion/service/a b/set", "dominion/request/Status", "dominion/service//set"} {
+			n := h.count(topics.MessageRefused)
+			h.publish(topic, "ON", false)
+			if got := h.event(topics.MessageRefused).Message; h.count(topics.MessageRefused) != n+1 || !strings.Contains(got, "cannot obey "+topic) {
+				h.Errorf("%s: %q", topic, got)
+			}
+		}
+		n := h.count(topics.MessageRefused)
+		for _, topic := range []string{"dominion/service/lamp/set/x", "dominion/service/Lamp/status", "dominion/other", "other/service/Lamp/set"} {
+			h.publish(topic, "ON", false)
+		}
+		for i := range 100 {
+			h.publish(fmt.Sprintf("dominion/service/Lamp%d/set", i), "ON", false)
+		}
+		if got := h.count(topics.MessageRefused) - n; got > 20 {
+			h.Errorf("%d events", got)
+		}
+	})
+}
+
+// One that tells its status before its first heartbeat is not lost in between.
+func TestStatusBeforeTheFirstHeartbeat(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		time.Sleep(15 * time.Second)
+		h.publish("dominion/domain/attic/availability", "online", true)
+		h.publish("dominion/domain/attic/status", `{"id":"a1","name":"attic","protocol":"1.0","traits":[],"services":[],"catalog":[]}`, false)
+		time.Sleep(time.Second)
+		h.publish("dominion/domain/attic/heartbeat", `{"id":"a1","session":"s1","seq":1}`, false)
+		if h.saw(topics.DomainLost) || !h.saw(topics.DomainJoined) {
+			h.Errorf("lost before it could beat:\n%s", h.story())
+		}
+		time.Sleep(4 * time.Second)
+		if !h.saw(topics.DomainLost) {
+			h.Error("it beats no more and is not lost")
+		}
+	})
+}

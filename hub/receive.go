@@ -20,6 +20,7 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 		h.announced(m, now)
 	}
 	if !ok {
+		h.misaddressed(m, now)
 		return
 	}
 	// A heartbeat tells itself whether it is more than one of many.
@@ -34,6 +35,25 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 		h.stirred = true
 		h.refuseMessage(m.Topic, topics.Event{Domain: a.Domain, Service: a.Service, Message: err.Error()}, now)
 	}
+}
+
+// misaddressed says of an order that no service and no verb can have its name.
+// Who writes "Lamp" for "lamp" would else hear nothing.
+func (h *Hub) misaddressed(m topics.Message, now time.Time) {
+	name, set := strings.CutPrefix(m.Topic, h.tree.Prefix()+"/service/")
+	name, is := strings.CutSuffix(name, "/set")
+	of := "service"
+	if !set || !is {
+		if name, is = strings.CutPrefix(m.Topic, h.tree.Prefix()+"/request/"); !is {
+			return
+		}
+		of = "request"
+	}
+	if strings.Contains(name, "/") || topics.ValidName(name) || m.Retain {
+		return
+	}
+	h.stirred = true
+	h.refuseMessage("names", topics.Event{Message: fmt.Sprintf("cannot obey %.120s: %.80q is no name of a %s, which has a-z, 0-9 and - only", m.Topic, name, of)}, now)
 }
 
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
