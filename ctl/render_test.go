@@ -63,6 +63,7 @@ func TestRender(t *testing.T) {
 		"noplan":   func(w io.Writer, s Style) error { return RenderPlan(w, nil, s) },
 		"why":      func(w io.Writer, s Style) error { return RenderWhy(w, h.Why, s) },
 		"version":  func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, &h.Version, s) },
+		"clients":  func(w io.Writer, s Style) error { return RenderClients(w, someClients(), s) },
 		"alone":    func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, nil, s) },
 	}
 	for picture, draw := range pictures {

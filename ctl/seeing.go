@@ -157,7 +157,10 @@ func RenderTrace(w io.Writer, l topics.TraceLine, s Style) error {
 	if l.User != "" {
 		who += " (" + cleanWords(l.User) + ")"
 	}
-	_, err := fmt.Fprintf(w, "%s  %s %s  %s\n", l.At.Local().Format("15:04:05.000"), who, arrow, strings.Join(words, " "))
+	if arrow != "" {
+		who += " " + arrow
+	}
+	_, err := fmt.Fprintf(w, "%s  %s  %s\n", l.At.In(s.Now.Location()).Format("15:04:05.000"), who, strings.Join(words, " "))
 	return err
 }
 

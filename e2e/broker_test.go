@@ -211,6 +211,19 @@ func TestUsersRolesAndListeners(t *testing.T) {
 		t.Errorf("without the authority: %+v", r)
 	}
 
+	t.Log("what is for admins alone, and what cannot be traced")
+	reader := filepath.Join(home.Hub.Dir, "reader.password")
+	home.must(writeFile(reader, "secret of reader\n"))
+	for _, args := range [][]string{{"trace", "lamp"}, {"clients"}, {"clients", "kick", "lamp"}, {"user", "list"}} {
+		as := append(args, "--user", "reader", "--password-file", reader, "--cafile", caFile)
+		if r := home.observer.Exec(env, programs.dominionctl, as...); r.Code != 1 || !strings.Contains(r.Stderr, "role does not allow") {
+			t.Errorf("%v as reader: %+v", args, r)
+		}
+	}
+	if r := home.observer.Exec(env, programs.dominionctl, "trace", "a/#/b", "--password-file", good, "--cafile", caFile); r.Code != 1 || !strings.Contains(r.Stderr, "matches no topic") {
+		t.Errorf("trace of what is neither client nor filter: %+v", r)
+	}
+
 	t.Log("a user less after SIGHUP; nobody else is disturbed")
 	before := home.Journal.Running(t)
 	text := home.Hub.Exec(nil, "cat", home.hubFile()).Stdout
