@@ -7,7 +7,7 @@ const mqtt = require('mqtt')
 
 const [url, version] = process.argv.slice(2)
 const five = version === '5'
-const prefix = 'clients/js' + version
+const prefix = 'clients/js' + url.split(':')[0] + version
 const patience = setTimeout(() => {
   console.error('something was awaited too long')
   process.exit(1)
