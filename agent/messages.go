@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"reflect"
 	"strings"
 	"time"
 
-	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -167,36 +165,6 @@ func (l *loop) drain(m topics.Message) {
 	}
 	l.log.Info(text)
 	l.event(kind, "", text)
-}
-
-// reload is a configuration that was read anew.
-type reload struct {
-	config config.Domain
-	err    error
-}
-
-// reload takes over what can change while the agent runs, and says what
-// cannot.
-func (l *loop) reload(c config.Domain, err error) {
-	if err != nil {
-		l.log.Error("configuration refused, the old one stays in force", "error", err)
-		return
-	}
-	taken := l.config
-	taken.Traits, taken.Address, taken.StopServicesOnExit = c.Traits, c.Address, c.StopServicesOnExit
-	var later []string
-	before, after := reflect.ValueOf(taken), reflect.ValueOf(c)
-	for i := range before.NumField() {
-		if field := before.Type().Field(i); !reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface()) {
-			later = append(later, field.Name)
-		}
-	}
-	l.config = taken
-	l.poll(time.Now())
-	l.log.Info("configuration read anew", "file", c.File)
-	if len(later) > 0 {
-		l.log.Warn("these keys changed and count after a restart of the agent (it stops no service)", "keys", strings.Join(later, ", "))
-	}
 }
 
 // environment is what services are told of the dominion and this domain.

@@ -227,7 +227,7 @@ func TestReload(t *testing.T) {
 		if len(s.Traits) != 2 || s.Address != "203.0.113.5" || s.Name != "pi" {
 			t.Errorf("status %+v", s)
 		}
-		if h.log.count("keys=Name") != 1 || h.log.count("nonsense") != 1 {
+		if h.log.count("key=name") != 1 || h.log.count("nonsense") != 1 {
 			t.Error("the log does not say what was not taken")
 		}
 	})

@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/jmbarzee/dominion/config"
+)
+
+// Each key is taken over by a reload, or named as one that is not.
+func TestAfterRestart(t *testing.T) {
+	taken := []string{"File", "Traits", "Address", "StopServicesOnExit"}
+	var all []string
+	for i := range reflect.TypeFor[config.Domain]().NumField() {
+		var c config.Domain
+		v := reflect.ValueOf(&c).Elem()
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("x")
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		default:
+			t.Fatalf("no value for a %v", f.Type())
+		}
+		keys, want := afterRestart(config.Domain{}, c), 1
+		if slices.Contains(taken, v.Type().Field(i).Name) {
+			want = 0
+		}
+		if len(keys) != want {
+			t.Errorf("%s: %q", v.Type().Field(i).Name, keys)
+		}
+		all = append(all, keys...)
+	}
+	if len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(all) {
+		t.Errorf("a key is named twice: %q", all)
+	}
+}
