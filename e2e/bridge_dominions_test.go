@@ -117,7 +117,7 @@ topics = [
 		t.Errorf("the bridge missed %d messages of QoS 0, want 30: %s", missed, r.Stdout)
 	}
 	since = o.Now()
-	there = cottage.Start(programs.dominion, "-config", config)
+	cottage.Start(programs.dominion, "-config", config)
 	carries(o, since)
 	hears("shared/down kept-29")
 
