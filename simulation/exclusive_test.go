@@ -41,7 +41,13 @@ func TestExclusive(t *testing.T) {
 				if where := strings.Trim(h.where("lock"), "[]"); where != "" && r.IntN(2) == 0 {
 					m = h.machines[where]
 				}
-				switch what := r.IntN(11); {
+				switch what := r.IntN(13); {
+				case what == 11 && h.endHub != nil: // the next one must wait for a lease it knows nothing of
+					h.tell("the line of %s is cut, and the hub begins anew", m.name)
+					h.net.cut(m, true, true)
+					watch(time.Duration(r.IntN(1000)) * time.Millisecond)
+					h.stop(ending(r.IntN(3)))
+					h.start()
 				case what == 0 && h.endHub != nil:
 					h.tell("the hub ends")
 					h.stop(ending(r.IntN(3)))
@@ -49,6 +55,7 @@ func TestExclusive(t *testing.T) {
 					if r.IntN(2) == 0 {
 						h.tell("a backup is restored")
 						h.copyDir(backup, h.cfg.DataDir)
+						h.laws.rewound()
 					}
 					h.start()
 				case what == 3:

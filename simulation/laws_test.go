@@ -34,6 +34,8 @@ type laws struct {
 	restarted map[string]time.Time
 	domains   map[string]*known
 	disks     map[string]position // what a machine obeyed last, as its disk says
+	epoch     uint64              // of the hub's run; 0: it has not said
+	former    uint64              // of its run before; 0: its disk is an older one
 	orders    int
 	offers    int
 }
@@ -121,6 +123,7 @@ func (l *laws) define(defs map[string]services.Definition) {
 func (l *laws) begin(wants map[string]planner.Want) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.former, l.epoch = max(l.former, l.epoch), 0
 	clear(l.wants)
 	clear(l.vague)
 	clear(l.domains)
@@ -228,6 +231,10 @@ func (l *laws) said(m topics.Message) {
 			l.home.story.event(e)
 			l.home.mu.Unlock()
 			l.forgets(e)
+		}
+	case topics.HubStatus:
+		if s, err := topics.Decode[topics.Hub](m.Topic, m.Payload); err == nil {
+			l.counts(s.Epoch)
 		}
 	case topics.ServiceEndpoints:
 		l.mu.Lock()

@@ -51,6 +51,23 @@ func (l *laws) forgets(e topics.Event) {
 	}
 }
 
+// counts: the epoch is "a number the hub keeps on disk and raises at each start".
+func (l *laws) counts(epoch uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if epoch <= l.former || epoch < l.epoch {
+		l.violated("each start raises the epoch", "it is %d, and was %d in this run and %d in the one before", epoch, l.epoch, l.former)
+	}
+	l.epoch = epoch
+}
+
+// rewound takes note of a hub's disk that has become an older one.
+func (l *laws) rewound() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.former, l.epoch = 0, 0
+}
+
 // lastToGo: "stopped in the reverse order". What leaves although it may stay
 // where it is, and is nowhere else, leaves because nothing needs it; then what
 // needed it has ended. One that is switched off ends at once.

@@ -150,6 +150,7 @@ var mishaps = []mishap{
 		}
 		s.copyDir(backup, s.cfg.DataDir)
 		_ = os.RemoveAll(backup)
+		s.laws.rewound()
 		return true
 	}},
 
