@@ -48,6 +48,7 @@ type end struct {
 type spoil struct{ from, to int64 }
 
 func newDisk(t *testing.T, rnd *rand.Rand) *disk {
+	rnd = rand.New(rand.NewPCG(rnd.Uint64(), 1)) // its own: syncs are beside the writing
 	return &disk{
 		dir: memoryDir(t), rnd: rnd, base: newMirror(),
 		durable: make(map[string]int64), spoiled: make(map[string][]spoil), names: make(map[string]bool),
