@@ -137,10 +137,8 @@ func (b *Broker) edit(name string, change func(i int) error) error {
 		if err != nil {
 			return err
 		}
-		if b.config.DataDir != "" {
-			if err := atomicfile.WriteJSON(filepath.Join(b.config.DataDir, userFile), b.stored); err != nil {
-				return err
-			}
+		if err := b.keepUsers(); err != nil {
+			return err
 		}
 		b.kickChanged(b.access.Swap(next), next)
 		b.engine.AccessChanged()
@@ -151,5 +149,22 @@ func (b *Broker) edit(name string, change func(i int) error) error {
 		return fmt.Errorf("cannot change the user %.80q: %w", name, err)
 	}
 	b.log.Info("a user was changed", "user", name)
+	return nil
+}
+
+// keepUsers writes the file twice, so that the copy of before is the same: it
+// takes the place of a file that a power cut broke, and must not bring back a
+// removed user or an old password.
+func (b *Broker) keepUsers() error {
+	if b.config.DataDir == "" {
+		return nil
+	}
+	file := filepath.Join(b.config.DataDir, userFile)
+	if err := atomicfile.WriteJSON(file, b.stored); err != nil {
+		return err
+	}
+	if err := atomicfile.WriteJSON(file, b.stored); err != nil {
+		b.log.Warn("the users are kept, but the copy of the file is that of before", "error", err)
+	}
 	return nil
 }

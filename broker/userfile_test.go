@@ -86,6 +86,34 @@ func TestBrokenUserFile(t *testing.T) {
 	}
 }
 
+// The copy beside the file takes its place when a power cut broke it: who was
+// removed is not in that either.
+func TestRemovedUserStaysAwayFromABrokenFile(t *testing.T) {
+	dir := t.TempDir()
+	config := broker.Config{DataDir: dir, Users: []broker.User{{Name: "root", PasswordHash: hashOf(t, "r"), Role: broker.RoleAdmin}}}
+	b := start(t, config)
+	hash := hashOf(t, "x")
+	for _, name := range []string{"tv", "robot"} {
+		if err := b.AddUser(broker.User{Name: name, Role: broker.RoleDevice, PasswordHash: hash}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.RemoveUser("tv"); err != nil {
+		t.Fatal(err)
+	}
+	stop(t, b)
+	if err := os.WriteFile(filepath.Join(dir, "users.json"), []byte("[{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b = start(t, config)
+	if err := enter(t, b, "c1", "tv", "x"); err == "" {
+		t.Error("a removed user is back")
+	}
+	if err := enter(t, b, "c2", "robot", "x"); err != "" {
+		t.Errorf("a user of the copy: %s", err)
+	}
+}
+
 // What the disk does not take is not in force.
 func TestUserThatCannotBeKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
