@@ -332,20 +332,17 @@ func (s *Store) endSync(r toSync) {
 	for _, f := range r.sealed {
 		_ = f.Close()
 	}
-	switch {
-	case !s.spoiled:
+	if former := s.former; former != nil {
+		// In the next sync. Until then nothing is dropped: what took its place
+		// may be in these.
+		s.former = nil
+		s.sealed = append(former, s.sealed...)
+		s.unsynced = true
+	} else if !s.spoiled {
 		s.drop(r.drop)
-	case s.renew():
-		s.spoiled = false
-		s.o.Log.Info("the store's disk syncs again, and all that is kept is written anew", "dir", s.tail.dir)
-	default: // a full disk, too: nothing is dropped that was not moved since
-		s.spoiled = false
-		s.cleaner.close()
-		s.cleaner.moved = 0
-		s.o.Log.Error("the store's disk syncs again and has no room for what it may have lost: a power cut may take that", "dir", s.tail.dir)
 	}
-	if s.former != nil {
-		s.resealed()
+	if s.spoiled {
+		s.recover()
 	}
 	if s.unsynced {
 		s.changed()
@@ -353,10 +350,17 @@ func (s *Store) endSync(r toSync) {
 	s.count()
 }
 
-// resealed has the files of the run before in the next sync.
-func (s *Store) resealed() {
-	s.sealed, s.former = append(s.former, s.sealed...), nil
-	s.unsynced = true
+// recover is called when the first sync succeeds after one that failed.
+func (s *Store) recover() {
+	s.spoiled = false
+	if s.renew() {
+		s.o.Log.Info("the store's disk syncs again, and all that is kept is written anew", "dir", s.tail.dir)
+		return
+	}
+	// A full disk, too: nothing is dropped that was not moved since.
+	s.cleaner.close()
+	s.cleaner.moved = 0
+	s.o.Log.Error("the store's disk syncs again and has no room for what it may have lost: a power cut may take that", "dir", s.tail.dir)
 }
 
 // syncNow syncs before it returns.
@@ -379,7 +383,7 @@ func (s *Store) syncNow() error {
 func (s *Store) finish() {
 	_ = s.settle()
 	if s.former != nil {
-		s.resealed()
+		s.sealed, s.former, s.unsynced = append(s.former, s.sealed...), nil, true
 	}
 	if s.unsynced || s.syncing {
 		_ = s.syncNow()
