@@ -56,9 +56,10 @@ test: ## run every test
 check: check-format check-vet check-lint check-imports check-docs check-cross check-race check-fuzz ## the whole gate; the race detector needs a C compiler
 	@echo "check: all is well"
 
+# The tests wait more than they compute: four at once are within two cores.
 e2e: build ## try the programs with real clients on several hosts (network namespaces: root; gets mosquitto and iproute2 from Debian)
 	sh build/e2e-needs.sh
-	DOMINION_E2E=1 go test ./e2e -count=1 -timeout 25m -v
+	DOMINION_E2E=1 go test ./e2e -count=1 -parallel 4 -timeout 25m -v
 
 # Not part of e2e: the first time it gets 1.4 GB by name from the system's mirror
 # of Debian and from PyPI, afterwards it starts from the cache folder.
