@@ -22,11 +22,16 @@ func TestFlappingDomain(t *testing.T) {
 	o.Until("web and cam are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("cam", 1) })
 	home.Lives(o)
 
+	inCellar := func(v View) bool {
+		e := v.Endpoints("web")
+		return len(e) == 1 && e[0].Domain == "cellar" && e[0].Healthy
+	}
 	start := o.Now()
 	for loss := range 3 {
 		mark := o.Now()
 		attic.LinkDown()
 		o.AwaitEvent(mark, "dominion/hub/event", topics.DomainLost, "attic", "")
+		o.Until("web has moved to the cellar", inCellar) // who is back within failover_after keeps it
 		mark = o.Now()
 		attic.LinkUp()
 		o.AwaitEvent(mark, "dominion/hub/event", topics.DomainReturned, "attic", "")
@@ -34,8 +39,7 @@ func TestFlappingDomain(t *testing.T) {
 	}
 	o.AwaitEvent(start, "dominion/hub/event", topics.DomainFlapping, "attic", "")
 	o.Until("web serves in the cellar alone", func(v View) bool {
-		e := v.Endpoints("web")
-		return len(e) == 1 && e[0].Domain == "cellar" && e[0].Healthy && v.Healthy("cam", 1)
+		return inCellar(v) && v.Healthy("cam", 1)
 	})
 	for _, command := range []string{"domains", "status"} {
 		if r := home.Ctl(command); r.Code != 0 || !strings.Contains(strings.Join(strings.Fields(r.Stdout), " "), "attic: was lost 3 times within 10 minutes") {
