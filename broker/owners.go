@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -144,12 +145,7 @@ func (o *owners) settle(now time.Time, end bool, there func(string) bool, inSess
 		}
 	}
 	for user := range ids {
-		slices.SortFunc(ids[user], func(a, b string) int {
-			if o.all[a].used < o.all[b].used {
-				return -1
-			}
-			return 1
-		})
+		slices.SortFunc(ids[user], func(a, b string) int { return cmp.Compare(o.all[a].used, o.all[b].used) })
 	}
 	return ids, true
 }
