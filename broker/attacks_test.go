@@ -538,7 +538,7 @@ func TestGuessingAtOnce(t *testing.T) {
 	answers := make(chan error, 100)
 	for i := range cap(answers) {
 		looked.Go(func() {
-			o := client.Options{URL: "mqtt://pipe", ClientID: fmt.Sprint("c", i), User: "ada", Password: "guess", Timeout: 20 * time.Second, Dial: pipeFrom(b, "192.0.2.66")}
+			o := client.Options{URL: "mqtt://pipe", ClientID: fmt.Sprint("c", i), User: "ada", Password: fmt.Sprint("guess", i), Timeout: 20 * time.Second, Dial: pipeFrom(b, "192.0.2.66")}
 			_, err := client.Connect(t.Context(), o)
 			answers <- err
 		})

@@ -17,3 +17,20 @@ func (b *Broker) LetsInAnybody(scheme string) bool { return b.anonymousAt(scheme
 
 // ServeOutside is Serve for a connection that came by a listener others reach.
 func (b *Broker) ServeOutside(c net.Conn) { b.take("outside", c) }
+
+// WrongPassword counts a wrong password.
+func (b *Broker) WrongPassword(remote, user, password string) {
+	b.guesses.wrong(remote, user, b.wrongDigest(account{}, []byte(password)), time.Now())
+}
+
+// RightPassword notes a login from an address.
+func (b *Broker) RightPassword(remote string) { b.guesses.right(remote, "ada", time.Now()) }
+
+// GuessesKept returns how many pairs and addresses, logins, and wrong passwords
+// of one pair are remembered.
+func (b *Broker) GuessesKept() (pairs, known, stale int) {
+	for _, t := range b.guesses.of {
+		stale = max(stale, len(t.stale))
+	}
+	return len(b.guesses.of), len(b.guesses.known), stale
+}

@@ -82,7 +82,11 @@ func (b *Broker) prove(c engine.Client, user string, password []byte) error {
 			return turnedAway{engine.ErrNotAllowed, "its certificate is of another user: " + c.Certificate}
 		}
 	}
-	if b.guesses.wait(c.Remote, user) {
+	sum := b.wrongDigest(known, password)
+	if b.guesses.repeated(c.Remote, user, sum, time.Now()) {
+		return engine.ErrBadCredentials
+	}
+	if b.guesses.wait(c.Remote, user, time.Now()) {
 		return turnedAway{engine.ErrBusy, "too many wrong passwords from there: it has to wait"}
 	}
 	right, err := b.check(c, user, known, password)
@@ -90,10 +94,12 @@ func (b *Broker) prove(c engine.Client, user string, password []byte) error {
 		return err
 	}
 	if !ok || !right {
-		b.guesses.wrong(c.Remote, user)
+		if !b.guesses.repeated(c.Remote, user, sum, time.Now()) { // of many at once the first was counted
+			b.guesses.wrong(c.Remote, user, sum, time.Now())
+		}
 		return engine.ErrBadCredentials
 	}
-	b.guesses.right(c.Remote, user)
+	b.guesses.right(c.Remote, user, time.Now())
 	return nil
 }
 
@@ -132,7 +138,7 @@ func (b *Broker) check(c engine.Client, user string, a account, password []byte)
 	case <-timer.C:
 		return false, engine.ErrBusy
 	}
-	if b.guesses.wait(c.Remote, user) { // of many at once the first ones were wrong meanwhile
+	if b.guesses.wait(c.Remote, user, time.Now()) { // of many at once the first ones were wrong meanwhile
 		return false, engine.ErrBusy
 	}
 	hash := a.hash

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -125,7 +126,7 @@ func TestGuessing(t *testing.T) {
 		busy := func(err string) bool { return strings.Contains(err, "server Unavailable") }
 		wrong := 0
 		for busyYet := false; !busyYet; wrong++ {
-			err := from("192.0.2.66", "ada", "guess")
+			err := from("192.0.2.66", "ada", fmt.Sprint("guess", wrong))
 			busyYet = busy(err)
 			if !busyYet && !strings.Contains(err, "refused user or password") {
 				t.Fatalf("guess %d: %q", wrong, err)
