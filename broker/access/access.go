@@ -181,12 +181,36 @@ func (p *Policy) Decide(c Client, a Action, topic string) Decision {
 	if why := p.secret(c, a, topic); why != "" {
 		return Decision{false, why}
 	}
+	closed := a == Publish && p.closed(topic)
+	without := ""
 	for i := range p.rules {
-		if r := &p.rules[i]; r.decides(p, c, a, topic) {
+		r := &p.rules[i]
+		if !r.decides(p, c, a, topic) {
+			continue
+		}
+		if r.Deny || !closed {
 			return Decision{!r.Deny, r.text}
 		}
+		if without == "" {
+			without = r.text
+		}
 	}
-	return p.byRole(c, a, topic)
+	d := p.byRole(c, a, topic)
+	if without != "" && !d.Allowed {
+		d.By += "; only the hub, the broker and admins publish here, so this has no effect: " + without
+	}
+	return d
+}
+
+// closed reports whether no rule allows publishing to a topic: those that the
+// hub alone publishes, which agents obey and everybody believes, the orders to
+// an agent, and the broker's own. Only a bridge's state below $SYS is what
+// clients publish: bridges of mosquitto do.
+func (p *Policy) closed(topic string) bool {
+	if rest, ours := p.below(topic); ours {
+		return coveredBy(hubPublishes, rest, Client{})
+	}
+	return strings.HasPrefix(topic, "$") && !covers("$SYS/broker/connection/+/state", topic, Client{})
 }
 
 // secret says why something is for admins alone, whatever the rules say; "" if

@@ -227,8 +227,10 @@ const head = `# Who may do what
 Generated from the test that proves it: ` + "`go test ./broker/access -update`" + `.
 
 Each user has a role. Rules of one's own (` + "`[[broker.rules]]`" + `, docs/operating.md) are asked
-first, in their order: the first that fits decides; where none does, the role. No rule binds the role admin, and none
-opens the start commands of a domain. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` says what the broker
+first, in their order: the first that fits decides; where none does, the role. No rule binds the role admin. None
+opens the start commands of a domain, for reading or publishing, nor a request that makes an admin of its sender
+(` + "`user`, `clients`, `trace`" + `) with its answers, nor publishing what the hub and the broker alone publish: ` + "`dominion/hub/…`,\n`dominion/domain/<domain>/command`, `…/lease` and `…/condition`, `dominion/service/<service>/status` and `…/endpoints`,\n`dominion/device/…`, `dominion/response/…`" + ` and ` + "`$SYS/…`" + ` but ` + "`$SYS/broker/connection/+/state`" + `. A rule
+that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` says what the broker
 would do, and which rule decides.
 `
 
@@ -307,6 +309,42 @@ func TestRules(t *testing.T) {
 		got := p.Decide(Client{User: tt.user, ID: tt.id, Role: tt.role}, tt.a, tt.topic)
 		if got.Allowed != tt.allowed || !strings.HasPrefix(got.By, tt.by) {
 			t.Errorf("%s (%s, %s) %v %s: %+v, want %v by %s", tt.user, tt.id, tt.role, tt.a, tt.topic, got, tt.allowed, tt.by)
+		}
+	}
+}
+
+// What the hub alone publishes, and the broker, no rule opens, whoever it is for
+// and however it names it. What the catalog says of who publishes is the list: a
+// new kind of topic that comes from the hub is closed.
+func TestNoRuleOpensWhatTheHubPublishes(t *testing.T) {
+	const prefix = "house/dominion"
+	tree := topics.NewTree(prefix)
+	at := topics.Address{Domain: "pi", Service: "web", Device: "lamp", Verb: "status"}
+	closed := []string{"$SYS/broker/uptime", "$SYS/x", "$other/x", prefix + "/hub/new", prefix + "/response/join/pi"}
+	for _, e := range topics.Catalog() {
+		at.Kind = e.Kind
+		topic := tree.Topic(at)
+		if strings.HasPrefix(e.From, "hub") {
+			closed = append(closed, topic)
+		}
+	}
+	open := []string{tree.Service(topics.ServiceSet, "web"), tree.Domain(topics.DomainDrainSet, "pi"), tree.Topic(topics.Address{Kind: topics.Request, Verb: "start"}), "$SYS/broker/connection/attic/state"}
+	all := []string{"#", prefix + "/#", "$SYS/#", "$other/#", "+/+/domain/+/services/set", prefix + "/domain/%u/#", "$SYS/broker/connection/+/state"}
+	for _, role := range []string{RoleReader, RoleDevice, RoleDomain} {
+		for _, topic := range closed {
+			p := plain(t, prefix, Rule{Actions: []Action{Publish}, Topics: append(all, topic)})
+			if d := p.Decide(Client{User: "pi", ID: "x", Role: role}, Publish, topic); d.Allowed || !strings.Contains(d.By, "has no effect: rule 1") {
+				t.Errorf("%s publishes to %s: %+v", role, topic, d)
+			}
+			if d := p.Decide(Client{User: "root", ID: "x", Role: RoleAdmin}, Publish, topic); !d.Allowed {
+				t.Errorf("an admin publishes to %s: %+v", topic, d)
+			}
+		}
+		for _, topic := range open {
+			p := plain(t, prefix, Rule{Actions: []Action{Publish}, Topics: append(all, topic)})
+			if d := p.Decide(Client{User: "pi", ID: "x", Role: role}, Publish, topic); !d.Allowed {
+				t.Errorf("%s publishes to %s: %+v", role, topic, d)
+			}
 		}
 	}
 }

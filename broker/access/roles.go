@@ -56,6 +56,20 @@ var (
 	}
 )
 
+// hubPublishes are the topics below the prefix that the hub publishes, for any
+// domain; a command comes from admins too.
+var hubPublishes = []string{
+	"hub/#",
+	"domain/+/services/set",
+	"domain/+/command",
+	"domain/+/lease",
+	"domain/+/condition",
+	"service/+/status",
+	"service/+/endpoints",
+	"device/#",
+	"response/#",
+}
+
 // pattern returns the contract's pattern of a kind of topic: the user's name at
 // the place of the domain, any at the others.
 func pattern(k topics.Kind) string {
