@@ -117,7 +117,7 @@ func (t *table) health() *services.Health {
 	var h services.Health
 	t.check(&h)
 	if _, ok := t.values["command"]; ok {
-		t.seen = append(t.seen, "command")
+		t.seen["command"] = true
 		t.fault("command", "write it into the service.toml beside the service", "commands come only from the domain's own disk")
 		h.TCP = h.TCP || h.HTTP == "" && !h.Notify
 	}

@@ -343,7 +343,14 @@ func (t *table) leases(d Dominion) {
 }
 
 // services reads every [services.NAME] and judges them together.
+// services reads [services]. Their number and names are judged before anything
+// else of them is read.
 func (t *table) services(prefix string) []services.Definition {
+	if len(t.values) > services.MaxServices {
+		t.fault("", "take some out", "%d services are more than %d", len(t.values), services.MaxServices)
+		t.values = nil
+		return nil
+	}
 	names := slices.Collect(maps.Keys(t.values))
 	// SERVICES_WEB_ENVIRONMENT_PORT is the port of web-environment, where that
 	// is defined, before it is a variable PORT of web: longer names first.

@@ -19,6 +19,10 @@ import (
 // maxSize is far above any real file: it stops a disk image given by mistake.
 const maxSize = 1 << 20
 
+// maxCompared bounds the search for the keys that unknown keys were meant to
+// be: the first of them have a suggestion.
+const maxCompared = 1 << 20
+
 // loader is one reading of one file and of the variables that override it.
 type loader struct {
 	file       string
@@ -32,6 +36,7 @@ type loader struct {
 	overridden map[string]string // name of the variable by path
 	known      []knownKey
 	unknown    []unknownKey
+	compared   int                    // known keys that unknown ones were compared with
 	exists     func(path string) bool // nil: files that are named are not looked for
 	isUser     func(name string) bool // nil: users that are named are not looked for
 }
@@ -81,12 +86,27 @@ func openText(file, text, prefix string, environ []string) (*loader, *table) {
 	if text == "" {
 		return l, root
 	}
-	if _, err := toml.Decode(text, &root.values); err != nil {
-		l.faults = Faults{syntax(file, err)}
+	values, err := decode(file, text)
+	if err != nil {
+		l.faults = Faults{*err}
 		return l, nil
 	}
+	root.values = values
 	l.lines = findLines(text)
 	return l, root
+}
+
+// decode reads a text as TOML, if it keeps to the limits of checkShape.
+func decode(file, text string) (map[string]any, *Fault) {
+	if line, problem := checkShape(text); problem != "" {
+		return nil, &Fault{File: file, Line: line, Message: problem, Hint: "is it the right file?"}
+	}
+	var values map[string]any
+	if _, err := toml.Decode(text, &values); err != nil {
+		f := syntax(file, err)
+		return nil, &f
+	}
+	return values, nil
 }
 
 func read(file string) (string, error) {
@@ -198,6 +218,9 @@ func (l *loader) variableOf(path string) string {
 // suggestKey returns a hint for an unknown key: the closest key of its table,
 // or the table where a key of that name would be known.
 func (l *loader) suggestKey(u unknownKey) string {
+	if l.compared += len(l.known); l.compared > maxCompared {
+		return "take it out"
+	}
 	var here []string
 	var elsewhere []string
 	for _, k := range l.known {
@@ -249,22 +272,13 @@ func (l *loader) suggestVariable(name string) string {
 	return "unset it, or write it as " + l.prefix + "_<TABLE>_<KEY>"
 }
 
-// closest returns the known word that was probably meant, at most reach edits
+// closest returns the known word that was probably meant, at most most edits
 // away, "" if none is.
-func closest(word string, known []string, reach int) string {
-	if len(word) > 128 {
-		return ""
-	}
-	best, distance := "", reach+1
-	lower := strings.ToLower(word)
-	for _, k := range known {
-		if d := services.Distance(lower, strings.ToLower(k)); d < distance && d < len(k) {
-			best, distance = k, d
-		}
-	}
-	if best != "" {
+func closest(word string, known []string, most int) string {
+	if best := services.NearestFold(word, known, most); best != "" {
 		return best
 	}
+	lower := strings.ToLower(word)
 	for _, k := range known { // "password" for "password_file"
 		if len(word) >= 4 && (strings.HasPrefix(k, lower+"_") || strings.HasSuffix(k, "_"+lower)) {
 			return k

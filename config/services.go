@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -26,9 +27,9 @@ func ServicesText(file string) (string, error) {
 	if err != nil {
 		return "", Faults{unreadable(file, err)}
 	}
-	var all map[string]any
-	if _, err := toml.Decode(text, &all); err != nil {
-		return "", Faults{syntax(file, err)}
+	all, fault := decode(file, text)
+	if fault != nil {
+		return "", Faults{*fault}
 	}
 	some := make(map[string]any)
 	for _, key := range ofServices {
@@ -67,7 +68,25 @@ func ParseServices(text string, environ []string) ([]services.Definition, error)
 	}
 	var faults Faults
 	if err := l.finish(); errors.As(err, &faults) {
-		return nil, fmt.Errorf("the configuration is refused: %w", faults[:min(len(faults), 10)])
+		return nil, fmt.Errorf("the configuration is refused: %w", faults.brief())
 	}
 	return d.Services, nil
+}
+
+// brief returns the first faults, each cut short: enough to mend a text, and no
+// more than that of a text that is nothing else.
+func (f Faults) brief() Faults {
+	const most, longest = 10, 400
+	few := slices.Clone(f[:min(len(f), most)])
+	for i := range few {
+		few[i].Key, few[i].Message, few[i].Hint = cut(few[i].Key, 200), cut(few[i].Message, longest), cut(few[i].Hint, longest)
+	}
+	return few
+}
+
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

@@ -17,7 +17,7 @@ type table struct {
 	path     string
 	variable string // prefix of its variables
 	values   map[string]any
-	seen     []string
+	seen     map[string]bool // keys that were looked for
 }
 
 // fault reports what is wrong with a key of the table, of which it keeps the
@@ -60,13 +60,21 @@ func (t *table) variableName(key string) string {
 // take returns the value of a key, and whether it is a variable's.
 func (t *table) take(key string) (v any, fromVariable, ok bool) {
 	name := t.variableName(key)
-	t.seen = append(t.seen, key)
-	t.l.known = append(t.l.known, knownKey{t.path, key, name})
+	t.note(key, name)
 	if s, set := t.override(name, t.keyPath(key)); set {
 		return s, true, true
 	}
 	v, ok = t.values[key]
 	return v, false, ok
+}
+
+// note notes that a key was looked for, and the variable that overrides it.
+func (t *table) note(key, variable string) {
+	if t.seen == nil {
+		t.seen = make(map[string]bool)
+	}
+	t.seen[key] = true
+	t.l.known = append(t.l.known, knownKey{t.path, key, variable})
 }
 
 // override returns the value of a variable and notes that it overrides path.
@@ -171,8 +179,7 @@ func (t *table) pairs(key string, to *map[string]string, check func(name, value 
 
 // sub returns the table of a key, without values where there is none.
 func (t *table) sub(key string) *table {
-	t.seen = append(t.seen, key)
-	t.l.known = append(t.l.known, knownKey{table: t.path, key: key})
+	t.note(key, "")
 	sub := &table{l: t.l, up: t, path: t.keyPath(key), variable: t.variableName(key)}
 	v, ok := t.values[key]
 	if !ok {
@@ -193,8 +200,7 @@ func (t *table) sub(key string) *table {
 // tables returns the tables of an array of tables. Their variables are named
 // after the value of the key by, not after their place.
 func (t *table) tables(key, by string) []*table {
-	t.seen = append(t.seen, key)
-	t.l.known = append(t.l.known, knownKey{table: t.path, key: key})
+	t.note(key, "")
 	v, ok := t.values[key]
 	if !ok {
 		return nil
@@ -230,7 +236,7 @@ func (t *table) tables(key, by string) []*table {
 // close reports the keys that nobody asked for.
 func (t *table) close() {
 	for _, key := range slices.Sorted(maps.Keys(t.values)) {
-		if !slices.Contains(t.seen, key) {
+		if !t.seen[key] {
 			t.l.unknown = append(t.l.unknown, unknownKey{t, key})
 		}
 	}

@@ -207,13 +207,7 @@ func missingHint(name string) string {
 
 // nearest returns the known name that was probably meant, or "".
 func nearest(name string, known []string) string {
-	best, distance := "", 1+min(3, (len(strings.Trim(name, "-"))+1)/2)
-	for _, k := range slices.Sorted(slices.Values(known)) {
-		if d := services.Distance(name, k); d < distance {
-			best, distance = k, d
-		}
-	}
-	return best
+	return services.Nearest(name, known, min(3, (len(strings.Trim(name, "-"))+1)/2))
 }
 
 // instead returns the command line with one argument replaced.

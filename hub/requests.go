@@ -144,16 +144,13 @@ func (h *Hub) known(service string) error {
 	if _, ok := h.defs[service]; ok {
 		return nil
 	}
-	best, distance := "", 4
-	for _, name := range slices.Sorted(maps.Keys(h.defs)) {
-		if d := services.Distance(service, name); d < distance {
-			best, distance = name, d
-		}
+	if !topics.ValidName(service) {
+		return fmt.Errorf("%.80q is not a valid service name: use a-z, 0-9 and \"-\", 63 characters at most", service)
 	}
-	if best != "" {
-		return fmt.Errorf("there is no service %.80q; did you mean %q?", service, best)
+	if best := services.Nearest(service, slices.Collect(maps.Keys(h.defs)), 3); best != "" {
+		return fmt.Errorf("there is no service %q; did you mean %q?", service, best)
 	}
-	return fmt.Errorf("there is no service %.80q: define it as [services.%.80s] in dominion.toml", service, service)
+	return fmt.Errorf("there is no service %q: define it as [services.%s] in dominion.toml", service, service)
 }
 
 func (h *Hub) knownDomain(name string) (*domain, error) {
@@ -161,10 +158,18 @@ func (h *Hub) knownDomain(name string) (*domain, error) {
 		return nil, errors.New(`the request needs "domain"`)
 	}
 	d := h.domains[name]
-	if d == nil {
-		return nil, fmt.Errorf("there is no domain %.80q; known are: %s", name, cmp.Or(strings.Join(slices.Sorted(maps.Keys(h.domains)), ", "), "none"))
+	switch {
+	case d != nil:
+		return d, nil
+	case !topics.ValidName(name):
+		return nil, fmt.Errorf("%.80q is not a valid domain name: use a-z, 0-9 and \"-\", 63 characters at most", name)
 	}
-	return d, nil
+	const shown = 32
+	known := slices.Sorted(maps.Keys(h.domains))
+	if more := len(known) - shown; more > 0 {
+		known = append(known[:shown], fmt.Sprintf("and %d more", more))
+	}
+	return nil, fmt.Errorf("there is no domain %q; known are: %s", name, cmp.Or(strings.Join(known, ", "), "none"))
 }
 
 // turn switches a service on or off and keeps that over restarts of the hub.

@@ -39,8 +39,9 @@ func StartOrder(defs []Definition) []string {
 }
 
 // findCycles returns the names along each circle of dependencies of two or more
-// services. A service that depends on itself is a fault of its own.
-func findCycles(all map[string]Definition) [][]string {
+// services, most at most: there may be more circles than services, each as long
+// as all of them. A service that depends on itself is a fault of its own.
+func findCycles(all map[string]Definition, most int) [][]string {
 	const (
 		open = iota + 1
 		done
@@ -52,7 +53,9 @@ func findCycles(all map[string]Definition) [][]string {
 	visit = func(name string) {
 		switch state[name] {
 		case open:
-			cycles = append(cycles, slices.Clone(path[slices.Index(path, name):]))
+			if len(cycles) < most {
+				cycles = append(cycles, slices.Clone(path[slices.Index(path, name):]))
+			}
 			return
 		case done:
 			return

@@ -46,7 +46,7 @@ func ValidTarget(s string) bool { return s == "" || targetPattern.MatchString(s)
 func CheckEnvironment(key, value string) error {
 	switch {
 	case !environmentPattern.MatchString(key):
-		return fmt.Errorf("%q is no name of an environment variable", key)
+		return fmt.Errorf("%.80q is no name of an environment variable", key)
 	case slices.Contains([]string{"MAKEFLAGS", "GNUMAKEFLAGS", "MFLAGS", "MAKEFILES", "PATH", "SHELL", "BASH_ENV"}, key),
 		strings.HasPrefix(key, "LD_"):
 		return fmt.Errorf("%s may not be set: it would let the network choose what the domain executes", key)
@@ -56,58 +56,82 @@ func CheckEnvironment(key, value string) error {
 	return nil
 }
 
-// Validate returns every fault of a set of definitions.
+// Validate returns the faults of a set of definitions: every one, up to
+// maxFaults.
 func Validate(defs []Definition) []Fault {
+	if len(defs) > MaxServices {
+		return []Fault{{Message: fmt.Sprintf("%d services are more than %d", len(defs), MaxServices), Hint: "take some out"}}
+	}
 	byName := make(map[string]Definition, len(defs))
 	for _, d := range defs {
 		byName[d.Name] = d
 	}
+	names := slices.Sorted(maps.Keys(byName))
 	var faults []Fault
 	for _, d := range defs {
-		faults = append(faults, d.validate(byName)...)
+		if many := d.tooMany(); many != nil {
+			faults = append(faults, many...)
+		} else {
+			faults = append(faults, d.validate(byName, names)...)
+		}
+		if len(faults) >= maxFaults {
+			return faults[:maxFaults]
+		}
 	}
-	for _, cycle := range findCycles(byName) {
+	for _, cycle := range findCycles(byName, maxCycles) {
 		faults = append(faults, Fault{
 			Service: cycle[0], Key: "dependencies",
-			Message: "the dependencies go in a circle: " + strings.Join(append(cycle, cycle[0]), " → "),
+			Message: "the dependencies go in a circle: " + circle(cycle),
 			Hint:    "take one of them out: nothing in a circle could be started first",
 		})
 	}
 	return faults
 }
 
-func (d Definition) validate(all map[string]Definition) []Fault {
+// circle writes the names of a circle, a long one cut short.
+func circle(names []string) string {
+	const shown = 16
+	all := append(slices.Clone(names), names[0])
+	if len(all) > shown {
+		all = append(all[:shown], "…")
+	}
+	return strings.Join(all, " → ")
+}
+
+const nameHint = "use a-z, 0-9 and - only, 63 characters at most, not at the ends a -"
+
+// validate returns the faults of one of all definitions, whose names are sorted.
+func (d Definition) validate(all map[string]Definition, names []string) []Fault {
 	var faults []Fault
 	fault := func(key, hint, message string, args ...any) {
 		faults = append(faults, Fault{d.Name, key, fmt.Sprintf(message, args...), hint})
 	}
-	const label = "use a-z, 0-9 and - only, 63 characters at most, not at the ends a -"
 	if !topics.ValidName(d.Name) {
-		fault("", label, "%q is no name for a service", d.Name)
+		fault("", nameHint, "%.80q is no name for a service", d.Name)
 	}
 	if d.Priority != Required && d.Priority != OnDemand {
-		fault("priority", `use "required" or "dependency"`, "%q is no priority", d.Priority)
+		fault("priority", `use "required" or "dependency"`, "%.80q is no priority", d.Priority)
 	}
 	seen := make(map[string]bool)
 	for _, dep := range d.Dependencies {
 		switch _, known := all[dep.Service]; {
 		case dep.Service == d.Name:
-			fault("dependencies", "take it out", "%q depends on itself", d.Name)
+			fault("dependencies", "take it out", "%.80q depends on itself", d.Name)
 		case !known:
-			fault("dependencies", suggest(dep.Service, slices.Sorted(maps.Keys(all))), "there is no service %q", dep.Service)
+			fault("dependencies", suggest(dep.Service, names), "there is no service %.80q", dep.Service)
 		case seen[dep.Service]:
-			fault("dependencies", "take one out", "%q is named twice", dep.Service)
+			fault("dependencies", "take one out", "%.80q is named twice", dep.Service)
 		}
 		seen[dep.Service] = true
 	}
 	for _, t := range d.Traits {
 		if !topics.ValidName(t) {
-			fault("traits", label, "%q is no trait", t)
+			fault("traits", nameHint, "%.80q is no trait", t)
 		}
 	}
 	for _, n := range d.Domains {
 		if !topics.ValidName(n) {
-			fault("domains", label, "%q is no name of a domain", n)
+			fault("domains", nameHint, "%.80q is no name of a domain", n)
 		}
 	}
 	if d.Replicas < 0 {
@@ -117,7 +141,7 @@ func (d Definition) validate(all map[string]Definition) []Fault {
 		fault("port", "use 1 to 65535, or leave it out: the domain chooses one", "%d is no port", d.Port)
 	}
 	if !ValidTarget(d.Target) {
-		fault("target", "use letters, digits, _ . and -, a letter or digit first", "%q is no make target", d.Target)
+		fault("target", "use letters, digits, _ . and -, a letter or digit first", "%.80q is no make target", d.Target)
 	}
 	for _, k := range slices.Sorted(maps.Keys(d.Environment)) {
 		if err := CheckEnvironment(k, d.Environment[k]); err != nil {
@@ -125,12 +149,12 @@ func (d Definition) validate(all map[string]Definition) []Fault {
 		}
 	}
 	if f := d.EnvironmentFile; f != "" && !path.IsAbs(f) {
-		fault("environment_file", "write the whole path on the domain", "%q is no absolute path", f)
+		fault("environment_file", "write the whole path on the domain", "%.80q is no absolute path", f)
 	}
 	switch d.Restart.Policy {
 	case topics.RestartAlways, topics.RestartOnFailure, topics.RestartNever:
 	default:
-		fault("restart", "use always, on-failure or never", "%q is no restart policy", d.Restart.Policy)
+		fault("restart", "use always, on-failure or never", "%.80q is no restart policy", d.Restart.Policy)
 	}
 	if d.Oneshot && d.Restart.Policy == topics.RestartAlways {
 		fault("oneshot", "use the policy on-failure or never, or take oneshot out", "what is always started again is never done")
@@ -160,7 +184,7 @@ func (d Definition) validate(all map[string]Definition) []Fault {
 		d.Scale.validate(d, fault)
 	}
 	if d.Update != UpdateAuto && d.Update != UpdateManual {
-		fault("update", `use "auto" or "manual"`, "%q says nothing of updates", d.Update)
+		fault("update", `use "auto" or "manual"`, "%.80q says nothing of updates", d.Update)
 	}
 	return faults
 }
@@ -181,7 +205,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	case topic != "":
 		// subscribed to, a topic below $share is a part of another one: MQTT 5, 4.8.2
 		if !validTopic(topic) || strings.HasPrefix(topic, "$share/") {
-			fault("scale.metric", `write metric = "mqtt:home/queue"`, "%q is no topic", topic)
+			fault("scale.metric", `write metric = "mqtt:home/queue"`, "%.80q is no topic", topic)
 		}
 		if len(s.Field) > longest {
 			fault("scale.field", `write a path, as field = "queue.length"`, "%d bytes are no path", len(s.Field))
@@ -189,9 +213,9 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	case s.Metric == "":
 		fault("scale.metric", `write metric = "cpu", "memory" or "mqtt:<topic>"`, "metric is missing")
 	case s.Metric != ScaleByCPU && s.Metric != ScaleByMemory:
-		fault("scale.metric", `use metric = "cpu", "memory" or "mqtt:<topic>"`, "%q is no metric", s.Metric)
+		fault("scale.metric", `use metric = "cpu", "memory" or "mqtt:<topic>"`, "%.80q is no metric", s.Metric)
 	case s.Field != "":
-		fault("scale.field", `take field out, or use metric = "mqtt:<topic>"`, "field %q belongs to the payload of a topic", s.Field)
+		fault("scale.field", `take field out, or use metric = "mqtt:<topic>"`, "field %.80q belongs to the payload of a topic", s.Field)
 	}
 	switch {
 	case s.Min < 1:
@@ -243,13 +267,13 @@ func (h Health) validate(fault func(key, hint, message string, args ...any)) {
 		fault("health", `write one of http = "/path", tcp = true, mqtt = "topic" and notify = true`, "%d kinds of check", kinds)
 	}
 	if h.HTTP != "" && !strings.HasPrefix(h.HTTP, "/") {
-		fault("health", `write http = "/health"`, "%q is no path", h.HTTP)
+		fault("health", `write http = "/health"`, "%.80q is no path", h.HTTP)
 	}
 	if h.MQTT != "" && !validTopic(h.MQTT) {
-		fault("health", `write mqtt = "home/web/status"`, "%q is no topic", h.MQTT)
+		fault("health", `write mqtt = "home/web/status"`, "%.80q is no topic", h.MQTT)
 	}
 	if h.Payload != "" && h.MQTT == "" {
-		fault("health", `write mqtt = "topic" too, or take payload out`, "payload %q belongs to a topic", h.Payload)
+		fault("health", `write mqtt = "topic" too, or take payload out`, "payload %.80q belongs to a topic", h.Payload)
 	}
 	if h.Watchdog != 0 && !h.Notify {
 		fault("health", "write notify = true too, or take watchdog out", "watchdog belongs to notify")
@@ -261,38 +285,11 @@ func (h Health) validate(fault func(key, hint, message string, args ...any)) {
 
 // suggest returns a hint that names the closest of the known names.
 func suggest(name string, known []string) string {
-	best, distance := "", 3
-	for _, k := range known {
-		if d := Distance(name, k); d < distance {
-			best, distance = k, d
-		}
+	if !topics.ValidName(name) {
+		return nameHint
 	}
-	if best == "" {
-		return "define it as [services." + name + "]"
+	if best := Nearest(name, known, 2); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
 	}
-	return fmt.Sprintf("did you mean %q?", best)
-}
-
-// Distance is the number of edits between two names, for "did you mean": a
-// letter more, fewer or another one, or two neighbours that changed places.
-func Distance(a, b string) int {
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before, last, row = last, row, before
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j]+cost, row[j]+1, last[j+1]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-	}
-	return row[len(b)]
+	return "define it as [services." + name + "]"
 }

@@ -178,8 +178,8 @@ func TestDistance(t *testing.T) {
 		a, b string
 		want int
 	}{{"", "", 0}, {"web", "web", 0}, {"web", "", 3}, {"", "web", 3}, {"wbe", "web", 1}, {"stauts", "status", 1}, {"stauts", "start", 2}, {"kitten", "sitting", 3}} {
-		if got := Distance(tt.a, tt.b); got != tt.want || Distance(tt.b, tt.a) != tt.want {
-			t.Errorf("Distance(%q, %q) = %d", tt.a, tt.b, got)
+		if got := distance(tt.a, tt.b, 9); got != tt.want || distance(tt.b, tt.a, 9) != tt.want {
+			t.Errorf("distance(%q, %q) = %d", tt.a, tt.b, got)
 		}
 	}
 }

@@ -27,6 +27,9 @@ func ParseRange(s string) (Range, error) {
 	if strings.TrimSpace(s) == "" {
 		return Range{}, nil
 	}
+	if len(s) > maxRange { // whether it is possible costs the square of its length
+		return Range{}, fmt.Errorf("cannot read version range %.40q…: %d bytes are more than %d", s, len(s), maxRange)
+	}
 	var full []string
 	// ">= 1.2" is written with a space by many people
 	words := strings.Fields(strings.ReplaceAll(operatorSpace.ReplaceAllString(s, "$1"), "||", " || "))
@@ -100,8 +103,16 @@ func (r Range) Contains(version string) bool {
 	if r.in == nil {
 		return true
 	}
-	v, err := semver.ParseTolerant(version)
+	v, err := parseVersion(version)
 	return err == nil && r.in(v)
+}
+
+// parseVersion reads a version as a catalog gives it.
+func parseVersion(s string) (semver.Version, error) {
+	if len(s) > MaxVersion {
+		return semver.Version{}, fmt.Errorf("a version has %d bytes at most", MaxVersion)
+	}
+	return semver.ParseTolerant(s)
 }
 
 // ParseDependency reads "web", "web >=1.2" or "web>=1.2".
@@ -112,22 +123,22 @@ func ParseDependency(s string) (Dependency, error) {
 	}
 	r, err := ParseRange(versions)
 	if err != nil {
-		return Dependency{}, fmt.Errorf("dependency %q: %w", name, err)
+		return Dependency{}, fmt.Errorf("dependency %.80q: %w", name, err)
 	}
 	return Dependency{Service: name, Version: r}, nil
 }
 
 // ValidVersion tells whether a catalog's version can be compared.
 func ValidVersion(s string) bool {
-	_, err := semver.ParseTolerant(s)
+	_, err := parseVersion(s)
 	return err == nil
 }
 
 // Newer tells whether version a is newer than b. One that cannot be compared is
 // older than any that can.
 func Newer(a, b string) bool {
-	va, errA := semver.ParseTolerant(a)
-	vb, errB := semver.ParseTolerant(b)
+	va, errA := parseVersion(a)
+	vb, errB := parseVersion(b)
 	if errA != nil || errB != nil {
 		return errA == nil && errB != nil || errA != nil && errB != nil && a > b
 	}
