@@ -101,6 +101,12 @@ type incoming struct {
 const (
 	maxEvents   = math.MaxInt
 	maxMessages = 4096
+	// maxMessageBytes is what these messages take up: a broker that floods the
+	// agent must not take the machine's memory.
+	maxMessageBytes = 16 << 20
+	// maxPacket is above what a dominion's own messages have, which is all that
+	// an agent subscribes to, and the values that traits are read from.
+	maxPacket = 2 << 20
 )
 
 // New returns an agent that has done nothing yet.
@@ -129,7 +135,7 @@ func New(o Options) *Agent {
 	if o.Facts == nil {
 		o.Facts = newMachine(o.Config)
 	}
-	return &Agent{o: o, events: mailbox.New[any](maxEvents), messages: mailbox.New[incoming](maxMessages)}
+	return &Agent{o: o, events: mailbox.New[any](maxEvents), messages: mailbox.NewSized(maxMessages, maxMessageBytes, func(m incoming) int { return m.Memory() })}
 }
 
 // Reload hands a running agent its configuration anew, or why it cannot be

@@ -152,7 +152,7 @@ func (l *link) connect(ctx context.Context, c candidate, clientID string, will *
 	o := client.Options{
 		URL: c.url, User: l.config.User, Password: password, CAFile: l.config.CAFile,
 		CertFile: l.config.CertFile, KeyFile: l.config.KeyFile,
-		ClientID: clientID, Will: will, OnMessage: onMessage, Log: l.log,
+		ClientID: clientID, Will: will, OnMessage: onMessage, MaxPacket: maxPacket, Log: l.log,
 	}
 	if l.dial != nil {
 		u, err := url.Parse(c.url)

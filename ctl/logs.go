@@ -367,7 +367,9 @@ func (s *session) command(ctx context.Context, domains []string, c topics.Comman
 		}
 		a, ok := s.tree.Parse(m.Topic)
 		if !ok || a.Kind != topics.DomainResponse {
-			s.held = append(s.held, m)
+			if err := s.hold(m); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if r, err := topics.Decode[topics.Reply](m.Topic, m.Payload); err == nil && r.Transaction == transaction {
@@ -388,7 +390,7 @@ func (s *session) forgetHeld(topic string, answered []topics.LogLine) {
 		}
 	}
 	drop := overlap(answered, streamed)
-	s.held = slices.DeleteFunc(s.held, func(m topics.Message) bool {
+	s.dropHeld(func(m topics.Message) bool {
 		if m.Topic != topic || drop == 0 {
 			return false
 		}

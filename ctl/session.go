@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,13 +38,17 @@ type session struct {
 	box        *mailbox.Box[topics.Message]
 	taken      []topics.Message // out of the box, not looked at
 	held       []topics.Message // looked at while something else was waited for
+	heldBytes  int              // of memory that these take up
 	subscribed map[string]bool
 	hubSays    string // the last word at hub/availability
 }
 
-// boxLimit is what may wait while a terminal scrolls: more log lines than
-// that are lost, and said to be.
-const boxLimit = 100_000
+// What may wait while a terminal scrolls: more log lines than that are lost,
+// and reported as lost.
+const (
+	boxLimit = 100_000
+	boxBytes = 32 << 20 // of memory; the same for what is held
+)
 
 // connect reaches the broker that the user named, or the one of this machine,
 // or the one that zeroconf finds.
@@ -119,7 +124,7 @@ func refusedUser(err error) error {
 func (a *app) open(ctx context.Context, url string, t target, prefix string) (*session, error) {
 	s := &session{
 		tree: topics.NewTree(prefix), where: url, user: t.user,
-		box:        mailbox.New[topics.Message](boxLimit),
+		box:        mailbox.NewSized(boxLimit, boxBytes, topics.Message.Memory),
 		subscribed: make(map[string]bool),
 	}
 	o := client.Options{
@@ -244,6 +249,7 @@ func (s *session) next(ctx context.Context) (topics.Message, error) {
 	if len(s.held) > 0 {
 		m := s.held[0]
 		s.held = s.held[1:]
+		s.heldBytes -= m.Memory()
 		return m, nil
 	}
 	return s.receive(ctx)
@@ -289,9 +295,31 @@ func (s *session) ask(ctx context.Context, verb string, ask topics.Ask, timeout 
 			}
 			return r, refusal(r)
 		default:
-			s.held = append(s.held, m)
+			if err := s.hold(m); err != nil {
+				return topics.Reply{}, err
+			}
 		}
 	}
+}
+
+// hold puts a message aside for next, while something else is waited for.
+func (s *session) hold(m topics.Message) error {
+	if s.heldBytes += m.Memory(); s.heldBytes > boxBytes {
+		return fail(ExitFailed, "is that the right broker?", "the broker sends more than %d MB that nothing was asked about", boxBytes>>20)
+	}
+	s.held = append(s.held, m)
+	return nil
+}
+
+// dropHeld forgets messages that were put aside, those for which drop says so.
+func (s *session) dropHeld(drop func(topics.Message) bool) {
+	s.held = slices.DeleteFunc(s.held, func(m topics.Message) bool {
+		if !drop(m) {
+			return false
+		}
+		s.heldBytes -= m.Memory()
+		return true
+	})
 }
 
 // refusal is the error of an answer that says error.

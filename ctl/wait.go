@@ -242,7 +242,8 @@ func (s *session) rest(ctx context.Context) error {
 		a, ours := s.tree.Parse(m.Topic)
 		changed = !ours || a.Kind != topics.Response
 	}
-	for s.held = nil; len(s.taken) > 0; {
+	s.dropHeld(func(topics.Message) bool { return true })
+	for len(s.taken) > 0 {
 		if _, err := s.receive(ctx); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func (s Service) bridges(ctx context.Context, b *broker.Broker, around *sync.Wai
 		}
 		one := bridge.New(bridge.Config{
 			Name: c.Name, Client: c.ClientID, Prefix: s.Config.TopicPrefix, Log: s.Log,
-			Remote: client.Options{URL: c.URL, Password: password, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile},
+			Remote: client.Options{URL: c.URL, Password: password, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, MaxPacket: s.Config.Broker.Limits.MaxPacket},
 			Rules:  bridgeRules(c.Topics),
 			Local: func(context.Context) (net.Conn, error) {
 				ours, theirs := net.Pipe()

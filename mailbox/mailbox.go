@@ -11,7 +11,10 @@ import "sync"
 type Box[T any] struct {
 	mu      sync.Mutex
 	queue   []T
-	limit   int
+	limit   int // events
+	bytes   int // of the events in the queue, by size
+	most    int // bytes; 0: no limit
+	size    func(T) int
 	dropped int
 	ready   chan struct{}
 }
@@ -21,14 +24,27 @@ func New[T any](limit int) *Box[T] {
 	return &Box[T]{limit: limit, ready: make(chan struct{}, 1)}
 }
 
+// NewSized returns an empty box that holds limit events of so many bytes
+// together. size returns the memory that an event takes up.
+func NewSized[T any](limit, bytes int, size func(T) int) *Box[T] {
+	b := New[T](limit)
+	b.most, b.size = bytes, size
+	return b
+}
+
 // Put adds an event. A full box drops and counts it: its owner stands still,
 // and memory is what the rest of the machine needs.
 func (b *Box[T]) Put(v T) {
+	size := 0
+	if b.size != nil {
+		size = b.size(v)
+	}
 	b.mu.Lock()
-	if len(b.queue) >= b.limit {
+	if len(b.queue) >= b.limit || b.most > 0 && b.bytes+size > b.most {
 		b.dropped++
 	} else {
 		b.queue = append(b.queue, v)
+		b.bytes += size
 	}
 	b.mu.Unlock()
 	select {
@@ -46,6 +62,6 @@ func (b *Box[T]) Take() (events []T, dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	events, dropped = b.queue, b.dropped
-	b.queue, b.dropped = nil, 0
+	b.queue, b.bytes, b.dropped = nil, 0, 0
 	return events, dropped
 }

@@ -164,3 +164,18 @@ func TestLoopSleepsUntilThereIsSomething(t *testing.T) {
 		close(stop)
 	})
 }
+
+// A box of bytes is full by them, also with few events.
+func TestSized(t *testing.T) {
+	b := NewSized(100, 10, func(s string) int { return len(s) })
+	for _, s := range []string{"12345", "1234", "12", "1"} {
+		b.Put(s)
+	}
+	if got, dropped := b.Take(); !slices.Equal(got, []string{"12345", "1234", "1"}) || dropped != 1 {
+		t.Errorf("%q, %d dropped", got, dropped)
+	}
+	b.Put("1234567890") // what was taken makes room
+	if got, dropped := b.Take(); len(got) != 1 || dropped != 0 {
+		t.Errorf("%q, %d dropped", got, dropped)
+	}
+}

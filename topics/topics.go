@@ -147,6 +147,16 @@ type Message struct {
 	User, Client string
 }
 
+// messageOverhead is the memory of a Message beside its text: the struct in a
+// queue, and what allocations are rounded up by.
+const messageOverhead = 192
+
+// Memory returns about how many bytes of memory a message takes up while it
+// waits.
+func (m Message) Memory() int {
+	return messageOverhead + len(m.Topic) + len(m.Payload) + len(m.ResponseTopic) + len(m.Correlation)
+}
+
 // Address is a parsed topic.
 type Address struct {
 	Kind    Kind

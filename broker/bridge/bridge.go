@@ -11,6 +11,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,14 @@ type Config struct {
 // maxBehind is how many messages may wait for the other side before those of
 // QoS 0, which nobody keeps, are left out.
 const maxBehind = 4096
+
+// maxBehindBytes is the memory of all that waits until the other side is there.
+const maxBehindBytes = 64 << 20
+
+// tooLarge says why a message of the other broker is not carried.
+func tooLarge(size, limit int) string {
+	return fmt.Sprintf("its packet has %d bytes; the limit is %d (broker.limits.max_packet)", size, limit)
+}
 
 // Bridge is a running bridge. Make it with New.
 type Bridge struct {
@@ -118,7 +127,7 @@ func (b *Bridge) prepare(ctx context.Context) {
 
 func (b *Bridge) local(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
 	c, err := client.Connect(ctx, client.Options{
-		Dial: b.Config.Local, ClientID: LocalID(b.Name), Keep: true, Bridge: true, OnDelivery: deliver, Log: b.Log,
+		Dial: b.Config.Local, ClientID: LocalID(b.Name), Keep: true, Bridge: true, OnDelivery: deliver, MaxPacket: b.Config.Remote.MaxPacket, Log: b.Log,
 	})
 	if err != nil || c.Resumed() && b.askedOurs {
 		return c, err
@@ -146,6 +155,9 @@ func (b *Bridge) carry(ctx context.Context) error {
 	out := lane{turn: b.out, dropped: b.Dropped, way: "on the way out"}
 	o := b.Remote
 	o.Keep, o.Bridge, o.Log, o.OnDelivery = true, true, b.Log, in.deliver
+	o.TooLarge = func(topic string, size int) {
+		b.Dropped(topic, tooLarge(size, cmp.Or(o.MaxPacket, client.DefaultMaxPacket)))
+	}
 	if o.ClientID = b.Client; o.ClientID == "" {
 		o.ClientID = "dominion-bridge-" + b.Name
 	}
@@ -196,6 +208,7 @@ type lane struct {
 	mu      sync.Mutex
 	to      *client.Conn
 	waiting []delivery
+	bytes   int // of memory that these take up
 }
 
 type delivery struct {
@@ -211,7 +224,10 @@ func (l *lane) deliver(m topics.Message, ack func()) {
 	switch {
 	case l.to != nil:
 		l.pass(m, ack)
+	case l.bytes+m.Memory() > maxBehindBytes:
+		l.dropped(m.Topic, "what came "+l.way+" of the bridge before it carried takes up too much memory") // not acknowledged: that broker keeps it
 	case m.QoS > 0 || len(l.waiting) < maxBehind: // a broker sends a bounded number that is not acknowledged
+		l.bytes += m.Memory()
 		l.waiting = append(l.waiting, delivery{m, ack})
 	default:
 		l.dropped(m.Topic, "too many came "+l.way+" of the bridge before it carried")
@@ -226,7 +242,7 @@ func (l *lane) open(to *client.Conn) {
 	for _, d := range l.waiting {
 		l.pass(d.message, d.ack)
 	}
-	l.waiting = nil
+	l.waiting, l.bytes = nil, 0
 }
 
 // pass hands a message to the other side, and acknowledges it when that has.

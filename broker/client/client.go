@@ -75,6 +75,11 @@ type Options struct {
 	// acknowledged when ack is called, by any goroutine: until then the broker
 	// has to keep it.
 	OnDelivery func(m topics.Message, ack func())
+	// MaxPacket is the size of the largest PUBLISH that is taken, with its
+	// header; 0: DefaultMaxPacket. TooLarge is told of a larger one, which is
+	// acknowledged and not delivered; nil: the log is, once for each topic.
+	MaxPacket int
+	TooLarge  func(topic string, size int)
 	// Keep asks for a session that outlives the connection.
 	Keep bool
 	// Bridge says that we are a broker, too, in the way of mosquitto: we are
@@ -113,6 +118,12 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxPacket <= 0 {
+		o.MaxPacket = DefaultMaxPacket
+	}
+	if o.TooLarge == nil {
+		o.TooLarge = logTooLarge(o.Log, o.MaxPacket)
 	}
 	if o.URL == "" && o.Dial != nil {
 		o.URL = "mqtt://broker"

@@ -71,9 +71,10 @@ func TestBackoff(t *testing.T) {
 type peer struct {
 	connack  byte
 	suback   byte
-	silent   bool // after CONNACK it answers nothing
-	deaf     bool // after CONNACK it reads nothing
-	forgets  bool // it acknowledges no PUBLISH
+	silent   bool   // after CONNACK it answers nothing
+	deaf     bool   // after CONNACK it reads nothing
+	forgets  bool   // it acknowledges no PUBLISH
+	pushes   []byte // sent after a SUBACK
 	mu       sync.Mutex
 	received []string
 }
@@ -124,6 +125,9 @@ func (p *peer) serve(c net.Conn) {
 		}
 		if answer != nil && !p.silent && answer.Write(c) != nil {
 			return
+		}
+		if _, ok := pk.(*packets.SubscribePacket); ok && p.pushes != nil {
+			go func() { _, _ = c.Write(p.pushes) }() // while we read the acknowledgements
 		}
 	}
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -111,6 +109,7 @@ type wire struct {
 	// writing holds a value while one writes: paho's pings come in between. No
 	// mutex, because waiting for one stops the clock of a synctest bubble.
 	writing chan struct{}
+	in      *incoming
 	settle  func() bool // no longer tied to the context it was opened with; false: that has ended
 }
 
@@ -126,14 +125,10 @@ func (w *wire) Write(b []byte) (int, error) {
 // SetWriteDeadline keeps paho's hands off what Write does.
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
-// Read gives the error by which paho knows a connection closed by itself, also
-// where the connection is not TCP.
+// Read hands on what incoming lets through.
 func (w *wire) Read(b []byte) (int, error) {
-	n, err := w.Conn.Read(b)
-	if errors.Is(err, io.ErrClosedPipe) {
-		err = net.ErrClosed
-	}
-	return n, err
+	n, err := w.in.Read(b)
+	return n, closedAs(err)
 }
 
 // open opens the connection; it is closed when ctx ends, until it is settled.
@@ -158,7 +153,9 @@ func open(ctx context.Context, o Options, s server, secure *tls.Config) (*wire, 
 		conn = t
 	}
 	settle := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return &wire{Conn: conn, timeout: o.Timeout, writing: make(chan struct{}, 1), settle: settle}, nil
+	w := &wire{Conn: conn, timeout: o.Timeout, writing: make(chan struct{}, 1), settle: settle}
+	w.in = newIncoming(conn, o.MaxPacket, func(packet []byte) error { _, err := w.Write(packet); return err }, o.TooLarge)
+	return w, nil
 }
 
 func openFunc(open func() (net.Conn, error)) mqtt.OpenConnectionFunc {
