@@ -13,6 +13,9 @@ import (
 // domain is what the hub knows of one domain. It is kept until it is forgotten.
 type domain struct {
 	name, id  string
+	user      string // of the broker, by which it joined; "": none that is known
+	joined    string // session that was granted the last join
+	former    string // session that beat last before the hub started, by what the broker retained
 	micro     bool
 	expected  bool             // known from before our start, waited for while settling
 	available bool             // the last word at its availability topic
@@ -146,29 +149,22 @@ func (h *Hub) sayOffline(d *domain) {
 // about life, but who it was.
 func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time.Time) {
 	d := h.domains[name]
-	if d == nil {
-		// Only an external broker brings us one that did not join in this run
-		// and is not in our store: it goes on as it is.
-		if retained {
-			return
+	if retained {
+		if d != nil && d.id == b.ID && !d.heard {
+			d.former = b.Session
 		}
-		h.stirred = true
-		if b.ID == "" || len(b.ID) > maxID || h.full(name, now) {
-			return
-		}
-		d = h.newDomain(name, b.ID)
-	}
-	if d.micro || retained {
 		return
 	}
-	if d.id != b.ID {
-		if d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.expected {
-			return // the machine that was refused has no voice
-		}
-		if b.ID == "" || len(b.ID) > maxID {
+	if d != nil && d.micro {
+		return
+	}
+	if d == nil || d.id != b.ID {
+		// Only an external broker brings us one that did not join in this run
+		// and is not in our store: it goes on as it is.
+		h.stirred = true
+		if d = h.admitted(claim{name: name, id: b.ID, session: b.Session, user: h.from}, now); d == nil {
 			return
 		}
-		d = h.newDomain(name, b.ID)
 	}
 	// One of many makes nothing due sooner than the one before it did: it costs
 	// a look at its own domain, and not at a thousand.
@@ -263,13 +259,15 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 		return nil
 	case !s.Micro && s.ID == "", len(s.ID) > maxID:
 		return fmt.Errorf("cannot take %s: its \"id\" must have 1 to %d characters, or it is a microdomain and says \"micro\": true", m.Topic, maxID)
-	case h.full(name, now):
+	case s.Micro && h.full(name, now):
 		return nil
+	case s.Micro:
+		d = h.newDomain(name, "") // it has none, and takes nobody's
 	default:
-		d = h.newDomain(name, s.ID)
-		if !s.Micro {
-			d.beat = now // it said something just now, and has its time to beat
+		if d = h.admitted(claim{name: name, id: s.ID, session: s.Session, user: h.from}, now); d == nil {
+			return nil
 		}
+		d.beat = now // it said something just now, and has its time to beat
 	}
 	if s.Micro != d.micro {
 		if d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
@@ -278,7 +276,13 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 		d.micro = s.Micro
 	}
 	if !d.micro && s.ID != d.id {
+		if other := h.withID(s.ID, name); other != nil && !m.Retain {
+			return fmt.Errorf("cannot take %s: field id: %.64s is the id of %s", m.Topic, s.ID, other.name)
+		}
 		return nil // of the machine that had the name before, or wants it
+	}
+	if !d.micro && s.Name != "" && s.Name != name {
+		return fmt.Errorf("cannot take %s: field name: it says that it is %.80q", m.Topic, s.Name)
 	}
 	if was := d.status; was != nil && was.Session != "" && was.Session == s.Session && s.Seq < was.Seq {
 		return nil // sent once more, after newer ones

@@ -67,9 +67,10 @@ func (h *Hub) expire(now time.Time) {
 			h.due(now.Add(h.cfg.Timing.LostAfter.Duration() / looks))
 		}
 	}
-	for id, r := range h.refused {
+	h.expireIdentities(now)
+	for key, r := range h.refused {
 		if now.Sub(r.at) >= refusalKept {
-			delete(h.refused, id)
+			delete(h.refused, key)
 			h.dirty = true
 		} else {
 			h.due(r.at.Add(refusalKept))

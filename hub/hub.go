@@ -71,6 +71,7 @@ type Hub struct {
 	kept    bool // what the broker kept of microdomains is not proved yet
 	log     *slog.Logger
 	tree    topics.Tree
+	from    string // the broker's user who published the message that is being handled
 	box     *mailbox.Box[event]
 	waiting atomic.Int64 // bytes of payloads in the box, about
 	tooMuch atomic.Int64 // messages that were not put there
@@ -87,8 +88,10 @@ type Hub struct {
 	sorted  []*domain // by name; nil after one came or went
 	guests  guests
 	lonely  map[string]Lonely
-	refused map[string]*refusal // by the id of the machine that was refused
-	counter uint64              // numbers the instances in the order they were seen running
+	refused map[refusedKey]*refusal
+	copies  map[string]*copyMark // by the session of the machine that was refused as a copy
+	lent    uint64               // by how much heartbeats have raised generations in this epoch
+	counter uint64               // numbers the instances in the order they were seen running
 
 	discovery discovery // what Home Assistant is told
 	limits    limiter   // of what is refused
@@ -174,7 +177,8 @@ func New(o Options) *Hub {
 		limits:    newLimiter(refusalsAll),
 		passing:   newLimiter(passedOnAll),
 		lonely:    make(map[string]Lonely),
-		refused:   make(map[string]*refusal),
+		refused:   make(map[refusedKey]*refusal),
+		copies:    make(map[string]*copyMark),
 		rows:      make(map[string][]row),
 		told:      make(map[string][]string),
 		endpoints: make(map[string][]topics.Endpoint),
@@ -203,7 +207,7 @@ func New(o Options) *Hub {
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: o.Certificate != nil,
 	}, o.Keeps, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
 	for name, known := range h.store.Domains() {
-		h.domains[name] = &domain{name: name, id: known.ID, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
+		h.domains[name] = &domain{name: name, id: known.ID, user: known.User, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}
 	return h
 }

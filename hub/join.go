@@ -1,13 +1,18 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// refusal is a machine that wanted the name of another one.
+// refusedKey tells machines apart that were refused: a copy has the id of
+// another one, and may have another name.
+type refusedKey struct{ id, name string }
+
+// refusal is a machine that wanted the name or the id of another one.
 type refusal struct {
 	name, id, address, reason string
 	at                        time.Time
@@ -27,42 +32,30 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	case ask.Protocol != "" && !topics.SameMajor(ask.Protocol):
 		return topics.Grant{}, h.refuse(ask, now, fmt.Errorf("%s speaks protocol %.20s, this hub %s: bring both to the same version", ask.Name, ask.Protocol, topics.Protocol))
 	}
-	d := h.domains[ask.Name]
-	switch {
-	case d == nil && h.full(ask.Name, now):
-		return topics.Grant{}, fmt.Errorf("%d domains are known and no further one is taken: forget some", len(h.domains))
-	case d == nil:
-		d = h.newDomain(ask.Name, ask.ID)
-	case d.micro:
-		return topics.Grant{}, h.refuse(ask, now, fmt.Errorf("the name %s belongs to a microdomain: choose another name in domain.toml", ask.Name))
-	case d.id != ask.ID && (d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.expected):
-		at := ""
-		if d.status != nil && d.status.Address != "" {
-			at = " at " + d.status.Address
-		}
-		return topics.Grant{}, h.refuse(ask, now, fmt.Errorf("the name %s belongs to another machine (id %s%s): choose another name in domain.toml, or stop that one", ask.Name, d.id, at))
-	case d.id != ask.ID:
-		d = h.newDomain(ask.Name, ask.ID)
-	case d.copied(ask, now, h.cfg.Timing.LostAfter.Duration()):
-		return topics.Grant{}, h.refuse(ask, now, fmt.Errorf("a machine of this very id runs as %s already: if its disk was copied, remove the file id in the data_dir of the copy and name it anew; if it just restarted, it is taken in a moment", ask.Name))
+	d, err := h.admit(claim{name: ask.Name, id: ask.ID, session: ask.Session, address: ask.Address, user: h.from}, now)
+	if errors.Is(err, errFull) {
+		return topics.Grant{}, err
 	}
-	delete(h.refused, ask.ID)
+	if err != nil {
+		return topics.Grant{}, h.refuse(ask, now, err)
+	}
+	delete(h.refused, refusedKey{ask.ID, ask.Name})
 	delete(h.lonely, ask.Name)
+	delete(h.copies, ask.Session)
 	d.beat = now // it will beat as soon as it is connected with its will
+	d.joined = ask.Session
+	if d.user != h.from {
+		d.user = h.from
+		h.remember(d)
+	}
 	h.touch(ask.Name)
 	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch}, nil
 }
 
-// copied tells whether another agent with the id of a domain asks while that
-// one is there: a card that was copied with everything on it. An agent that
-// connects anew is of the same session, and of one that ended the will says so.
-func (d *domain) copied(ask topics.Ask, now time.Time, lostAfter time.Duration) bool {
-	return ask.Session != "" && d.heard && d.available && d.last.Session != ask.Session && d.beats(now, lostAfter)
-}
-
 // refuse notes a machine that was refused, and says so once.
 func (h *Hub) refuse(ask topics.Ask, now time.Time, why error) error {
-	r := h.refused[ask.ID]
+	key := refusedKey{ask.ID, ask.Name}
+	r := h.refused[key]
 	if r == nil && len(h.refused) >= maxRefused {
 		return why
 	}
@@ -70,7 +63,7 @@ func (h *Hub) refuse(ask topics.Ask, now time.Time, why error) error {
 		h.event(topics.Event{Type: topics.DomainRefused, Domain: ask.Name, Message: fmt.Sprintf("a second machine (id %s%s) was refused: %v", ask.ID, at(ask.Address), why)})
 		h.dirty = true
 	}
-	h.refused[ask.ID] = &refusal{name: ask.Name, id: ask.ID, address: ask.Address, reason: why.Error(), at: now}
+	h.refused[key] = &refusal{name: ask.Name, id: ask.ID, address: ask.Address, reason: why.Error(), at: now}
 	return why
 }
 

@@ -11,6 +11,7 @@ import (
 
 // receive takes one message. What cannot be read is said and does nothing.
 func (h *Hub) receive(m topics.Message, now time.Time) {
+	h.from = m.User
 	h.figure(m, now)
 	if h.receiveDiscovery(m, now) {
 		return

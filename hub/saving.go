@@ -12,7 +12,7 @@ func (h *Hub) remember(d *domain) {
 	if d.micro {
 		return
 	}
-	known := store.Known{ID: d.id, Lost: d.state == topics.DomainIsLost, Hot: d.hot}
+	known := store.Known{ID: d.id, Lost: d.state == topics.DomainIsLost, Hot: d.hot, User: d.user}
 	if h.store.Known(d.name) == known {
 		return
 	}

@@ -165,12 +165,13 @@ func (h *Hub) viewDomains() []topics.DomainView {
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.lonely)) {
 		l := h.lonely[name]
-		if h.refused[l.ID] == nil {
+		if h.refused[refusedKey{l.ID, l.Name}] == nil {
 			all = append(all, other(l.Name, l.ID, l.Address, topics.DomainIsLonely, "announces itself and has not joined: does it reach the broker?"))
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(h.refused)) {
-		r := h.refused[id]
+	byKey := func(a, b refusedKey) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.name, b.name)) }
+	for _, key := range slices.SortedFunc(maps.Keys(h.refused), byKey) {
+		r := h.refused[key]
 		all = append(all, other(r.name, r.id, r.address, topics.DomainIsRefused, r.reason))
 	}
 	return all

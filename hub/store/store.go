@@ -44,8 +44,10 @@ func Lock(dir string) (*os.File, error) {
 
 // State is the content of the file.
 type State struct {
-	ID      string                  `json:"id"`
-	Epoch   uint64                  `json:"epoch"`
+	ID    string `json:"id"`
+	Epoch uint64 `json:"epoch"`
+	// Raised is by how much heartbeats have raised the epoch in all.
+	Raised  uint64                  `json:"raised,omitempty"`
 	Wants   map[string]planner.Want `json:"wants"`   // by service
 	Domains map[string]Known        `json:"domains"` // by name
 	// Patience is how long the longest lease that was given may matter.
@@ -74,6 +76,9 @@ type Known struct {
 	// Hot is a domain that tells a temperature, for which Home Assistant has an
 	// entity: metrics are not kept, and it must not go and come back with them.
 	Hot bool `json:"hot,omitempty"`
+	// User is the broker's user by which it joined last; empty: without one, or
+	// by a broker that does not say.
+	User string `json:"user,omitempty"`
 }
 
 // Store is the file. It is owned by the hub's loop.
@@ -119,6 +124,9 @@ func (s *Store) ID() string { return s.state.ID }
 
 // Epoch returns the epoch.
 func (s *Store) Epoch() uint64 { return s.state.Epoch }
+
+// Raised returns by how much heartbeats have raised the epoch in all.
+func (s *Store) Raised() uint64 { return s.state.Raised }
 
 // Want returns what was said of a service at run time.
 func (s *Store) Want(service string) planner.Want { return s.state.Wants[service] }
