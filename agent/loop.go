@@ -50,18 +50,19 @@ type loop struct {
 	leases       *lease.Keeper
 
 	// The connection, and what is known by it.
-	conn    Conn // nil: none
-	n       int  // its number
-	ready   bool // joined: subscribed, heartbeats go
-	grant   topics.Grant
-	hub     hubView
-	held    *topics.StartCommand // a retained one that must wait
-	obeying *lease.Position      // while a command is being obeyed: where we were before it
-	outbox  []topics.Message     // events for the next connection
-	status  []byte               // as published by this connection
-	seq     uint64               // of the last heartbeat of this session
-	told    uint64               // of the last status of this session, over all connections
-	unheard time.Time            // since when no hub is reachable; zero: one is
+	conn     Conn // nil: none
+	n        int  // its number
+	ready    bool // joined: subscribed, heartbeats go
+	grant    topics.Grant
+	rejoined bool // no start command was taken since the grant
+	hub      hubView
+	held     *topics.StartCommand // a retained one that must wait
+	obeying  *lease.Position      // while a command is being obeyed: where we were before it
+	outbox   []topics.Message     // events for the next connection
+	status   []byte               // as published by this connection
+	seq      uint64               // of the last heartbeat of this session
+	told     uint64               // of the last status of this session, over all connections
+	unheard  time.Time            // since when no hub is reachable; zero: one is
 
 	look       time.Duration // at least so long between two looks; tests alone set it
 	lonely     bool
@@ -127,7 +128,7 @@ func (l *loop) handle(e any, now time.Time) {
 
 // up takes over a connection. What is known of the hub begins anew with it.
 func (l *loop) up(e linkUp) {
-	l.conn, l.n, l.ready, l.grant = e.conn, e.n, false, e.grant
+	l.conn, l.n, l.ready, l.grant, l.rejoined = e.conn, e.n, false, e.grant, true
 	l.hub, l.held, l.status = hubView{}, nil, nil
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.grant.Dominion {

@@ -101,7 +101,7 @@ func (l *loop) release(now time.Time) {
 }
 
 func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
-	s := standing{domain: l.id, dominion: l.store.memory.Dominion.ID, granted: l.grant.Epoch, hub: l.hub}
+	s := standing{domain: l.id, dominion: l.store.memory.Dominion.ID, granted: l.grant.Epoch, rejoined: l.rejoined, hub: l.hub}
 	s.epoch, s.generation, s.taken = l.store.position()
 	verdict, reason := judge(c, retained, s)
 	switch verdict {
@@ -115,7 +115,7 @@ func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
 	case apply:
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
 		was := l.position()
-		l.obeying = &was
+		l.obeying, l.rejoined = &was, false
 		l.wrote(l.store.take(c))
 		l.obeyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)

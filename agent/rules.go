@@ -19,6 +19,7 @@ type standing struct {
 	taken             bool // a start command of this dominion was taken before:
 	epoch, generation uint64
 	granted           uint64 // epoch of the hub that let us join
+	rejoined          bool   // no start command was taken since that join
 
 	hub hubView
 }
@@ -81,13 +82,22 @@ func judge(c topics.StartCommand, retained bool, s standing) (verdict, string) {
 	return apply, ""
 }
 
+// olderThanTaken reports whether a start command is of before the one that is
+// obeyed. The hub that granted the last join decides where counting goes on: the
+// first command after it may be of the epoch that the grant named, whatever was
+// taken before.
 func (s standing) olderThanTaken(c topics.StartCommand) bool {
+	if s.rejoined && c.Epoch == s.granted && c.Epoch < s.epoch {
+		return false
+	}
 	return s.taken && (c.Epoch < s.epoch || c.Epoch == s.epoch && c.Generation < s.generation)
 }
 
+// lastEpoch is what a new epoch is compared with: an agent follows its hub to
+// any epoch that the grant of its own join named.
 func (s standing) lastEpoch() uint64 {
 	if s.taken {
-		return s.epoch
+		return max(s.epoch, s.granted)
 	}
 	return s.granted
 }

@@ -23,6 +23,7 @@ type domain struct {
 	beat      time.Time        // when the last heartbeat came or a join was granted, by our monotonic clock
 	heard     bool             // a heartbeat came in this run of the hub
 	last      topics.Heartbeat // the last heartbeat
+	claimed   uint64           // generation of this epoch that it reported and that was not given by us
 	status    *topics.Domain   // nil until it came
 	hot       bool             // it tells a temperature
 	state     topics.DomainState
@@ -175,6 +176,7 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 	d.beat, d.heard, d.last = now, true, b
 	h.update(d, now)
 	h.raiseEpoch(b.Epoch, name, now)
+	h.claimGeneration(d, now)
 	h.catchUp(d, now)
 	h.answerBeat(d, b, now)
 }
@@ -198,32 +200,8 @@ func (h *Hub) newDomain(name, id string) *domain {
 	return d
 }
 
-// maxJump bounds by how much a heartbeat may raise our epoch, or a domain's
-// generation: a hub that was restored from a backup is behind by few, a forger
-// would use them up. Agents take no command that is further ahead.
-const maxJump = 1_000_000
-
 // maxID bounds the id of a domain, which is a UUID.
 const maxID = 64
-
-// raiseEpoch gets above an epoch that a domain has seen: this hub was restored
-// from a backup, and its commands would be refused as old.
-func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
-	if seen <= h.epoch {
-		return
-	}
-	if seen-h.epoch >= maxJump {
-		h.refuseMessage("epoch of "+domain, topics.Event{Domain: domain, Message: fmt.Sprintf("%s claims epoch %d, ours is %d: ignored", domain, seen, h.epoch)}, now)
-		return
-	}
-	h.keep(func(s *store.State) { s.Epoch = seen + 1 })
-	h.epoch = seen + 1
-	for _, d := range h.domains {
-		d.ordered.encoded, d.ordered.generation = "", 0
-	}
-	h.dirty = true
-	h.event(topics.Event{Type: topics.EpochRaised, Domain: domain, Message: fmt.Sprintf("%s has seen epoch %d: ours is %d now", domain, seen, h.epoch)})
-}
 
 // catchUp repeats a start command that a domain did not take although it was
 // given some time ago. Repeating is harmless: an equal one changes nothing.

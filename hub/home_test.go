@@ -283,6 +283,13 @@ func (a *agent) join() error {
 	return nil
 }
 
+// rejoin joins again after the hub is gone: its connection ended with it.
+func (a *agent) rejoin() error {
+	a.quit()
+	<-a.conn.Done()
+	return a.join()
+}
+
 // connect connects with the will and lives until leave, kill or cut.
 func (a *agent) connect() {
 	h := a.home

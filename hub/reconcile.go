@@ -146,16 +146,6 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 	return o
 }
 
-// seenGeneration is what the domain took last in this epoch. One far above
-// ours is no agent's, which would not have taken it: a command above it would
-// be refused for ever.
-func (d *domain) seenGeneration(epoch uint64) uint64 {
-	if d.last.Epoch != epoch || d.last.Generation > d.ordered.generation && d.last.Generation-d.ordered.generation >= maxJump {
-		return 0
-	}
-	return d.last.Generation
-}
-
 // noteChoices keeps why a domain was chosen for what it is given now: a plan
 // that is made later cannot tell any more. A restart of the hub forgets it.
 func (h *Hub) noteChoices(d *domain, specs map[string]topics.Spec) {
