@@ -64,6 +64,9 @@ func (t *table) domain(d *Domain) {
 		t.fault("run_as", userHint, "there is no user %s here", quote(d.RunAs))
 	}
 	t.traitsFrom(&d.TraitsFrom)
+	if n := len(d.Traits) + len(d.TraitsFrom); n > topics.MaxTraits {
+		t.fault("traits", "take some out", "%d traits, with those of traits_from, are more than %d", n, topics.MaxTraits)
+	}
 }
 
 // hub reads where the hub is and who the agent is to it.

@@ -1,20 +1,24 @@
 package services
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/jmbarzee/dominion/topics"
+)
 
 // What a set of definitions may hold. Each limit is far above what a home has,
 // and checked before anything is compared: the time that definitions take
 // follows from their number and no product of it.
 const (
-	MaxServices     = 4096 // definitions
-	MaxDependencies = 256  // of one service
-	MaxTraits       = 64   // that one service asks for
-	MaxDomains      = 1024 // that one service is pinned to
-	MaxEnvironment  = 1024 // variables of one service
-	MaxVersion      = 128  // bytes of a version
-	maxRange        = 256  // bytes of a range of versions
-	maxFaults       = 1000 // that are reported
-	maxCycles       = 10   // that are reported
+	MaxServices     = topics.MaxServices     // definitions
+	MaxDependencies = topics.MaxDependencies // of one service
+	MaxTraits       = 64                     // that one service asks for
+	MaxDomains      = 1024                   // that one service is pinned to
+	MaxEnvironment  = topics.MaxVariables    // variables of one service
+	MaxVersion      = 128                    // bytes of a version
+	maxRange        = 256                    // bytes of a range of versions
+	maxFaults       = 1000                   // that are reported
+	maxCycles       = 10                     // that are reported
 )
 
 // tooMany returns the faults of lists that are longer than they may be. What

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// MaxPayload is the size in bytes beyond which a payload is refused unread.
-const MaxPayload = 1 << 20
-
 // Decode reads a JSON payload. Keys it does not know are ignored; a wrong
 // type gives an error that names topic and field.
 func Decode[T any](topic string, payload []byte) (T, error) {
 	var v T
-	if len(payload) > MaxPayload {
-		return v, fmt.Errorf("cannot read %s: %d bytes are more than %d", topic, len(payload), MaxPayload)
+	if err := checkSize(payload); err != nil {
+		return v, fmt.Errorf("cannot read %s: %w", topic, err)
 	}
 	err := json.Unmarshal(payload, &v)
+	if b, is := any(&v).(bounded); is && err == nil {
+		err = b.checkLengths()
+	}
 	if err == nil {
 		return v, nil
 	}
@@ -46,7 +46,7 @@ func TransactionOf(payload []byte) string {
 		Transaction json.RawMessage `json:"transaction"`
 	}
 	var transaction string
-	if json.Unmarshal(payload, &v) != nil || v.Transaction == nil || json.Unmarshal(v.Transaction, &transaction) != nil {
+	if json.Unmarshal(payload, &v) != nil || v.Transaction == nil || json.Unmarshal(v.Transaction, &transaction) != nil || len(transaction) > MaxText {
 		return ""
 	}
 	return transaction

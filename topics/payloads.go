@@ -315,9 +315,6 @@ type Scale struct {
 	Replicas *int `json:"replicas" doc:"on how many domains it runs; 0: as the configuration says"`
 }
 
-// MaxConfig bounds Ask.Config, in bytes.
-const MaxConfig = 1 << 18
-
 // Ask is the payload of request/<verb>.
 type Ask struct {
 	Transaction string `json:"transaction" doc:"repeated in the response"`

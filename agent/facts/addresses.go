@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Addresses returns where this machine is reached: the address of the default
@@ -24,6 +26,9 @@ func Addresses(interfaces []net.Interface) (address string, all []string) {
 		candidates = append(candidates, addressesOf(i)...)
 	}
 	for _, a := range candidates[primary:] {
+		if len(all) == topics.MaxAddresses { // of a machine with hundreds of containers
+			break
+		}
 		all = append(all, a.String())
 	}
 	best, ok := choose(candidates[:primary])

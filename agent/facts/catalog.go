@@ -72,6 +72,10 @@ func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 			rows = append(rows, e.row)
 		}
 	}
+	if more := len(rows) - topics.MaxServices; more > 0 {
+		rows = rows[:topics.MaxServices]
+		seen["."] = entry{problem: fmt.Sprintf("%d of the services in %s are left out: a domain has %d at most", more, c.dir, topics.MaxServices)}
+	}
 	for name, e := range seen {
 		if e.problem != "" && c.known[name].problem != e.problem {
 			problems = append(problems, e.problem)
