@@ -138,6 +138,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 			b.owners.take(s.Client, s.User, time.Now(), func(string) bool { return true }, func(string) (string, bool) { return "", false })
 		}
 		o.Store = b.store
+		o.Persists = b.Keeps
 	}
 	if b.engine, err = engine.New(o); err != nil {
 		return nil, fmt.Errorf("cannot start the broker: %w", err)

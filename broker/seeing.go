@@ -94,5 +94,6 @@ func (b *Broker) noticed(c engine.Client, topic, what string) {
 	}
 }
 
-// StoreFull tells whether the store refused what it was given last.
+// StoreFull reports whether the store refused something and does not take
+// everything again yet.
 func (b *Broker) StoreFull() bool { return b.engine.StoreFull() }

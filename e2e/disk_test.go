@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -131,6 +133,54 @@ func TestFullDiskOfTheHub(t *testing.T) {
 	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	if hub.Ended() || !o.Latest().Healthy("web", 1) {
 		t.Error("the hub ended, or web did")
+	}
+}
+
+// A full disk of the hub does not refuse what would not be written to it, and
+// is reported once although some of what is published has room and some has not.
+func TestFullDiskAndWhatIsNotPersisted(t *testing.T) {
+	home := onEmbedded(t)
+	data := filepath.Join(home.Hub.Dir, "data")
+	home.Hub.disk(data, "12m")
+	home.Configure("[broker.persistence]\nexclude = [\"camera/#\"]\n")
+	hub, _, o := home.Up()
+	publish := func(topic string, payload string) bool {
+		r := home.observer.Exec(nil, "mosquitto_pub", append(home.clientArgs(), "-V", "mqttv5", "-q", "1", "-r", "-t", topic, "-m", payload)...)
+		return r.Code == 0 && !strings.Contains(r.Stderr, "failed")
+	}
+	large := strings.Repeat("x", 100_000)
+	if !publish("written/first", large) {
+		t.Fatal("refused with an empty disk")
+	}
+	empty := home.Hub.fill(data)
+	refused := 0
+	for i := range 30 {
+		if !publish(fmt.Sprintf("written/%d", i), large) {
+			refused++
+		}
+		publish("written/small", "x")
+		if refused == 5 {
+			break
+		}
+	}
+	if refused < 5 {
+		t.Fatalf("%d large messages were refused on a full disk", refused)
+	}
+	for i := range 3 {
+		if !publish("camera/a", fmt.Sprint("hi ", i)) {
+			t.Error("camera/a is refused on a full disk, although it is not written")
+		}
+	}
+	o.AwaitTopic(Mark{}, "camera/a", "hi 2")
+	empty()
+	hub.AwaitLog("takes everything again")
+	if !publish("written/last", large) {
+		t.Error("refused with room again")
+	}
+	lines, _ := hub.log.from(0)
+	log := strings.Join(lines, "\n")
+	if full, again := strings.Count(log, "disk is full"), strings.Count(log, "takes everything again"); full != 1 || again != 1 {
+		t.Errorf("the log says %d times that the disk is full and %d times that it takes everything again, want 1 and 1:\n%s", full, again, log)
 	}
 }
 

@@ -90,6 +90,9 @@ type Options struct {
 	// nothing survives.
 	Store Store
 	State store.State
+	// Persists reports whether what is published to a topic survives a restart.
+	// It must not wait, and gives the same answer each time. Nil: all of it does.
+	Persists func(topic string) bool
 	// Authenticate decides about each CONNECT, on the connection's own
 	// goroutine: it may take its time. Nil: everybody is let in.
 	Authenticate func(c Client, user string, hasUser bool, password []byte) error
@@ -127,7 +130,7 @@ type Engine struct {
 	retained      retained
 	stripes       [64]sync.Mutex // one a retained topic, while it is set and routed
 	access        atomic.Uint32  // counts AccessChanged
-	full          atomic.Int64   // when the store refused for want of room, since began; 0: it did not
+	full          fullness
 
 	users      map[string]*usage // of the sessions; guarded by mu
 	userLimits atomic.Pointer[UserLimits]

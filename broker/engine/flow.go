@@ -18,8 +18,11 @@ type delivery struct {
 	phase  store.Phase
 	retain bool // the flag it is sent with
 	stored bool // the store has what must be stored before the next packet of it
-	sent   bool // its PUBLISH was on the wire, on this connection or one before
-	open   bool // counts against the window of this connection
+	// passing is a delivery that the store is not told of, in a session that it
+	// knows: a restart takes it.
+	passing bool
+	sent    bool // its PUBLISH was on the wire, on this connection or one before
+	open    bool // counts against the window of this connection
 }
 
 // flow is the QoS 1 and 2 state of a session, both ways (MQTT 5.0, 4.3, 4.4,

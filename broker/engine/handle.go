@@ -208,7 +208,7 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 	if !c.may.publish(c, r.topic) {
 		return c.refuse(t, a, p, topic, wire.NotAuthorized)
 	}
-	if p.QoS > 0 && c.e.full.Load() != 0 && c.e.mustStore(p, r, c.s) && c.e.refuses() {
+	if p.QoS > 0 && c.e.full.since.Load() != 0 && c.e.mustStore(p, r, c.s) && c.e.refuses(len(topic)+len(p.Payload)) {
 		return c.refuse(t, a, p, topic, wire.QuotaExceeded)
 	}
 	if p.QoS == 0 {
@@ -265,6 +265,12 @@ func (e *Engine) mustStore(p *wire.Publish, r *route, from *session) bool {
 	if e.store == nil {
 		return false
 	}
+	if p.QoS == 2 && from.keeps() {
+		return true
+	}
+	if !r.persists {
+		return false
+	}
 	if p.Retain && len(p.Payload) > 0 {
 		return true
 	}
@@ -280,7 +286,7 @@ func (e *Engine) mustStore(p *wire.Publish, r *route, from *session) bool {
 			}
 		}
 	}
-	return p.QoS == 2 && from.keeps()
+	return false
 }
 
 func (s *session) keeps() bool {
@@ -338,7 +344,7 @@ func (c *conn) onAck(t *turn, kind byte, body []byte) error {
 // finished forgets a delivery that the client has. The caller holds the mutex.
 func (s *session) finished(t *turn, d delivery) {
 	s.weigh(-d.m.size())
-	if s.durable {
+	if s.durable && !d.passing {
 		t.free(store.Dequeue{Client: s.id, Seq: d.seq})
 	}
 }
@@ -346,7 +352,7 @@ func (s *session) finished(t *turn, d delivery) {
 // recorded goes on with a PUBREL, once it is stored that PUBLISH must not be
 // sent again. The caller holds the mutex.
 func (s *session) recorded(t *turn, d *delivery) {
-	if !s.durable {
+	if !s.durable || d.passing {
 		s.conn.deliver(d)
 		return
 	}

@@ -229,7 +229,7 @@ func (s *session) dismiss() {
 			r := s.e.routeOf(d.m.Topic)
 			for i := range r.groups {
 				if r.groups[i].group.filter == d.from {
-					r.groups[i].push(t, d.m)
+					r.groups[i].push(t, d.m, r.persists)
 				}
 			}
 		}

@@ -9,6 +9,7 @@ import (
 // access rules are in one generation of them. It does not change.
 type route struct {
 	topic      string
+	persists   bool // what is published there survives a restart
 	generation uint64
 	sessions   []target
 	locals     []*local
@@ -120,7 +121,7 @@ func (e *Engine) routeOf(topic string) *route {
 func (e *Engine) newRoute(topic string) *route {
 	t := &e.subscriptions
 	t.mu.RLock()
-	r := &route{topic: topic, generation: t.generation.Load()}
+	r := &route{topic: topic, persists: e.persists(topic), generation: t.generation.Load()}
 	var plain []*subscription
 	t.match(topic, func(n *node) {
 		plain = append(plain, n.subs...)
@@ -148,6 +149,11 @@ func (e *Engine) newRoute(topic string) *route {
 	}
 	e.routes.keep(r)
 	return r
+}
+
+// persists reports whether what is published to a topic survives a restart.
+func (e *Engine) persists(topic string) bool {
+	return e.store != nil && (e.ask.Persists == nil || e.ask.Persists(topic))
 }
 
 // gather makes one target a session.

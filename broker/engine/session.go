@@ -49,9 +49,10 @@ type replay struct {
 	at  cursor
 }
 
-// push puts a message on its way to the client. It is false where the client
-// does not get it and another may.
-func (s *session) push(t *turn, m *message, h *target, from string) bool {
+// push puts a message on its way to the client; persists reports whether its
+// topic survives a restart. It is false where the client does not get it and
+// another may.
+func (s *session) push(t *turn, m *message, h *target, persists bool, from string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
@@ -97,15 +98,15 @@ func (s *session) push(t *turn, m *message, h *target, from string) bool {
 		return true
 	}
 	s.seq++
-	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable}
+	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable || !persists, passing: !persists}
 	s.weigh(m.size())
-	if s.durable {
+	if !d.stored {
 		t.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids, Shared: from})
 		t.marks = append(t.marks, mark{s, d.seq})
 	}
 	if s.conn != nil && s.flow.straight() {
 		flight := s.flow.take(d)
-		if s.durable {
+		if !d.stored {
 			t.add(store.Sent{Client: s.id, Seq: d.seq, PacketID: flight.id, Phase: store.Published})
 		} else {
 			s.conn.deliver(flight)
@@ -143,7 +144,7 @@ func (s *session) lapse(now time.Time) (gone []store.Record) {
 		switch at := d.m.Expires; {
 		case d.m.expired(now):
 			s.weigh(-d.m.size())
-			if s.durable {
+			if s.durable && !d.passing {
 				gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
 			}
 			return false
@@ -201,7 +202,9 @@ func (s *session) advance() {
 		if c.tooLarge(d.m, d.ids, d.qos) || !s.allowed(d) {
 			s.drop(d.m.Topic, "it may not be given it any more, or it is larger than the client takes")
 			s.weigh(-d.m.size())
-			gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
+			if !d.passing {
+				gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
+			}
 			s.flow.forget(d.seq)
 			continue
 		}
@@ -217,12 +220,14 @@ func (s *session) advance() {
 					s.drop(one.m.Topic, "it may not be given it any more, or it is larger than the client takes")
 				}
 				s.weigh(-one.m.size())
-				gone = append(gone, store.Dequeue{Client: s.id, Seq: one.seq})
+				if !one.passing {
+					gone = append(gone, store.Dequeue{Client: s.id, Seq: one.seq})
+				}
 				continue
 			}
 			follows := s.flow.waits()
 			flight := s.flow.take(one)
-			if !s.durable {
+			if !s.durable || flight.passing {
 				c.deliver(flight)
 				continue
 			}
@@ -252,7 +257,7 @@ func (s *session) append(records []store.Record, waiting []uint64) {
 		return
 	}
 	s.e.store.Append(records, func(err error) {
-		s.e.storeSaid(err)
+		s.e.storeAnswered(records, err)
 		for _, seq := range waiting {
 			s.settled(seq, nil) // it moves on in any case
 		}
@@ -310,8 +315,9 @@ func (s *session) replay() {
 			}
 			s.seq++
 			s.weigh(m.size())
-			d := s.flow.take(delivery{m: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable})
-			if !s.durable {
+			passing := !s.e.persists(m.Topic)
+			d := s.flow.take(delivery{m: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable || passing, passing: passing})
+			if d.stored {
 				c.deliver(d)
 				continue
 			}
@@ -322,7 +328,7 @@ func (s *session) replay() {
 		}
 		if len(records) > 0 {
 			s.e.store.Append(records, func(err error) {
-				s.e.storeSaid(err)
+				s.e.storeAnswered(records, err)
 				for _, seq := range marks {
 					s.settled(seq, err)
 				}

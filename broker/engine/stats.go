@@ -129,6 +129,3 @@ func (e *Engine) Stats() Stats {
 	}
 	return s
 }
-
-// StoreFull tells whether the store refused what it was given last.
-func (e *Engine) StoreFull() bool { return e.full.Load() != 0 }

@@ -85,7 +85,7 @@ func (c *conn) addSubscriptions(a *asked, from, to int) bool {
 	case s.durable && len(a.records) > 0:
 		c.waiting.Add(1)
 		e.store.Append(a.records, func(err error) {
-			e.storeSaid(err)
+			e.storeAnswered(a.records, err)
 			c.stored()
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -290,7 +290,7 @@ func (c *conn) onUnsubscribe(pk *wire.Packet) {
 	}
 	c.waiting.Add(1)
 	e.store.Append(records, func(err error) { // it holds in any case
-		e.storeSaid(err)
+		e.storeAnswered(records, err)
 		c.stored()
 		s.mu.Lock()
 		defer s.mu.Unlock()

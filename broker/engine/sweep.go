@@ -74,7 +74,7 @@ func (e *Engine) unretain(m *message) {
 	stripe := &e.stripes[maphash.String(seed, m.Topic)%uint64(len(e.stripes))]
 	stripe.Lock()
 	defer stripe.Unlock()
-	if e.retained.drop(m) && e.store != nil {
+	if e.retained.drop(m) && e.persists(m.Topic) {
 		e.store.Append([]store.Record{store.Retain{Topic: m.Topic}}, nil)
 	}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"hash/maphash"
-	"time"
 
 	"github.com/jmbarzee/dominion/broker/store"
 	"github.com/jmbarzee/dominion/broker/wire"
@@ -114,7 +113,7 @@ func (t *turn) commit() {
 		c.waiting.Add(1)
 	}
 	e.store.Append(records, func(err error) {
-		e.storeSaid(err)
+		e.storeAnswered(records, err)
 		if !adds {
 			err = nil // these hold in any case
 		}
@@ -146,15 +145,6 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 		if full = !e.retained.set(m, &e.limits); full {
 			e.stats.retainedRefused.Add(1)
 			e.noticed(&Client{ID: m.Publisher}, m.Topic, "not retained: the limit of retained messages is reached")
-		} else if e.store != nil {
-			one := store.Retain{Topic: m.Topic, Message: &m.Message}
-			if len(m.Payload) == 0 {
-				one.Message = nil
-				t.free(one)
-			} else {
-				t.add(one)
-			}
-			defer t.commit()
 		}
 		if !m.Expires.IsZero() {
 			e.expires()
@@ -164,14 +154,18 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 	if r == nil {
 		r = e.routeOf(m.Topic)
 	}
+	if m.Retain && !full && r.persists {
+		t.retain(m)
+		defer t.commit()
+	}
 	matched := len(r.locals)
 	for i := range r.sessions {
-		if h := r.sessions[i].heard(m.Publisher); h != nil && h.session.push(t, m, h, "") {
+		if h := r.sessions[i].heard(m.Publisher); h != nil && h.session.push(t, m, h, r.persists, "") {
 			matched++
 		}
 	}
 	for i := range r.groups {
-		if r.groups[i].push(t, m) {
+		if r.groups[i].push(t, m, r.persists) {
 			matched++
 		}
 	}
@@ -192,9 +186,18 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 	t.acks = append(t.acks, *a)
 }
 
+// retain has the store keep a retained message, or forget the one before.
+func (t *turn) retain(m *message) {
+	if len(m.Payload) == 0 {
+		t.free(store.Retain{Topic: m.Topic})
+		return
+	}
+	t.add(store.Retain{Topic: m.Topic, Message: &m.Message})
+}
+
 // push gives a message to one member of a shared subscription, those that are
 // online first, in turns (MQTT 5.0, 4.8.2).
-func (s *sharing) push(t *turn, m *message) bool {
+func (s *sharing) push(t *turn, m *message, persists bool) bool {
 	n := len(s.members)
 	if n == 0 {
 		return false
@@ -214,7 +217,7 @@ func (s *sharing) push(t *turn, m *message) bool {
 			if one.id != 0 {
 				h.ids = []uint32{one.id}
 			}
-			if one.session.push(t, m, &h, s.group.filter) {
+			if one.session.push(t, m, &h, persists, s.group.filter) {
 				return true
 			}
 			s.group.mu.Lock()
@@ -222,28 +225,4 @@ func (s *sharing) push(t *turn, m *message) bool {
 	}
 	s.group.mu.Unlock()
 	return false
-}
-
-// refuses tells whether a publish that must be stored is not even tried: the
-// disk was full a moment ago.
-func (e *Engine) refuses() bool {
-	at := e.full.Load()
-	if at == 0 {
-		return false
-	}
-	now := int64(e.now())
-	// one a second tries whether there is room again
-	return now-at < int64(time.Second) || !e.full.CompareAndSwap(at, now)
-}
-
-// storeSaid takes note of what the store answers.
-func (e *Engine) storeSaid(err error) {
-	switch {
-	case err == nil:
-		if e.full.Load() != 0 && e.full.Swap(0) != 0 {
-			e.log.Info("the store takes messages again")
-		}
-	case e.full.Swap(max(int64(e.now()), 1)) == 0:
-		e.log.Error("the store refuses messages: what needs it is refused to the clients until it takes them again", "error", err)
-	}
 }

@@ -48,16 +48,19 @@ func (c *cleaner) close() {
 // clean moves on after n bytes were written.
 func (s *Store) clean(n int) {
 	left := int64(pace * n)
-	if s.full {
+	if s.trouble.full {
 		if !s.cleaner.worthATry(s.index.live, s.o.segment) {
 			return
 		}
 		left = max(left, s.o.segment) // room is wanted now
 	}
-	for left > 0 && len(s.debt) == 0 {
+	for left > 0 && (len(s.debt) == 0 || s.trouble.full) {
 		c := &s.cleaner
-		if c.reading == nil && !s.next() {
+		if c.reading == nil && !s.next() && !s.splitTail() {
 			return
+		}
+		if c.reading == nil {
+			continue // the tail was split
 		}
 		before := c.reading.good
 		err := s.move(before + left)
@@ -95,15 +98,41 @@ func (s *Store) next() bool {
 			size -= old.size
 			continue
 		}
-		if most := 2*s.index.live + slack*s.o.segment; !s.full && size <= most {
+		if most := 2*s.index.live + slack*s.o.segment; !s.trouble.full && size <= most {
 			return false
 		}
-		if s.full && size <= s.index.live+s.o.segment {
+		if s.trouble.full && size <= s.index.live+min(s.o.segment, size/4) {
 			return false
 		}
 		return s.openToMove(old.number)
 	}
 	return false
+}
+
+// spare is the room that is left over when something is moved or a segment is
+// begun. On a full disk it is what that uses.
+func (s *Store) spare() int64 {
+	if s.trouble.full {
+		return 0
+	}
+	return reserveSpare + reserveMove
+}
+
+// splitTail seals the tail of a full disk before it has the size of a segment,
+// where most of it is no longer needed: a disk that is smaller than a segment, or
+// full of something else, has no other segment to win room from.
+func (s *Store) splitTail() bool {
+	if !s.trouble.full || len(s.segments) > 0 || s.tail.size < 2*s.index.live+2*reserveSpare {
+		return false
+	}
+	number := s.tail.number
+	s.tail.giveBack() // the next segment needs what was promised to this one
+	s.rotate()
+	if s.tail.number == number {
+		_ = s.tail.reserve(reserveMove)
+		return false
+	}
+	return true
 }
 
 func (s *Store) openToMove(number int) bool {
@@ -174,7 +203,7 @@ func (s *Store) flushMoved() error {
 	if len(s.batch) == 1 {
 		return nil
 	}
-	if s.tail.reserve(int64(len(s.batch))+frameHeader+reserveSpare) != nil {
+	if s.tail.reserve(int64(len(s.batch))+frameHeader+s.spare()) != nil {
 		return errNotMoved
 	}
 	s.out = frame(s.out[:0], s.batch)

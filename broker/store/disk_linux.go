@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -45,3 +46,17 @@ func lock(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// segmentFor returns the size of a segment: small on a small disk, so that the
+// room to move the oldest one is there when it is full.
+func segmentFor(dir string) int64 {
+	var disk syscall.Statfs_t
+	if syscall.Statfs(dir, &disk) != nil && syscall.Statfs(filepath.Dir(dir), &disk) != nil {
+		return segmentSize
+	}
+	size := int64(disk.Blocks) * int64(disk.Bsize)
+	return min(max(size/smallDiskSegments, reserveMove), segmentSize)
+}
+
+// smallDiskSegments is how many segments a disk holds at least.
+const smallDiskSegments = 16

@@ -201,3 +201,75 @@ func TestFullDiskAtTheStart(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestFullDiskIsReportedOnce alternates small and large batches on a disk that
+// has room for the small ones alone: one episode, which ends when the large ones
+// fit again.
+func TestFullDiskIsReportedOnce(t *testing.T) {
+	dir := smallDisk(t, 3<<20)
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _, l := open(t, filepath.Join(dir, "store"), Options{Sync: time.Millisecond})
+	var refused int
+	for i := range 50 {
+		payload := make([]byte, 10)
+		if i%2 == 0 {
+			payload = make([]byte, 4<<20)
+		}
+		switch err := write(t, s, Retain{"a", &Message{Topic: "a", Payload: payload}}); {
+		case errors.Is(err, ErrFull):
+			refused++
+		case err != nil || i%2 == 0:
+			t.Fatalf("%d: %v", i, err)
+		}
+	}
+	if refused != 25 {
+		t.Errorf("%d were refused, want the 25 large ones", refused)
+	}
+	if !s.Refuses() {
+		t.Error("it does not say that it refuses")
+	}
+	if got := strings.Count(l.String(), "\n"); got != 1 || !strings.Contains(l.String(), "is full") {
+		t.Errorf("%d lines in the log, want one:\n%s", got, l)
+	}
+}
+
+// TestFullDiskSmallerThanASegment clears what fills a disk that has no room for
+// a second segment, with messages that are not needed any more and with one that
+// is.
+func TestFullDiskSmallerThanASegment(t *testing.T) {
+	dir := smallDisk(t, 1<<20)
+	s, _, l := open(t, dir, Options{Sync: time.Millisecond})
+	m := newMirror()
+	n := fill(t, s, m)
+	for i := 1; i < n; i++ {
+		for _, r := range []Record{Retain{Topic: fmt.Sprint("fill/", i)}, Dequeue{"c", uint64(i)}} {
+			if err := write(t, s, r); err != nil && !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+			m.apply(r)
+		}
+	}
+	for deadline := time.Now().Add(2 * time.Minute); s.Refuses(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not recover", l)
+		}
+	}
+	for i := range 200 { // more than the disk holds, one after the other
+		r := Retain{"last", large(fmt.Sprint("last", i))}
+		r.Message.Topic = "last"
+		if err := write(t, s, r); err != nil {
+			// The room of the ones before is won beside this.
+			if !errors.Is(err, ErrFull) {
+				t.Fatal(i, err)
+			}
+			continue
+		}
+		m.apply(r)
+	}
+	closeStore(t, s)
+	_, state, _ := open(t, dir, Options{})
+	same(t, state, m.state())
+}

@@ -21,9 +21,10 @@ import (
 const (
 	header       = "dominion store 1\n"
 	frameHeader  = 8
-	segmentSize  = 4 << 20 // beyond which the next segment is begun
-	reserveStep  = 1 << 20 // what is asked of the disk at a time
-	reserveSpare = 64 << 10
+	segmentSize  = 4 << 20  // beyond which the next segment is begun
+	reserveStep  = 1 << 20  // what is asked of the disk at a time
+	reserveSpare = 64 << 10 // of a full disk, for what only takes away
+	reserveMove  = 64 << 10 // of a full disk, for moving what is live: nothing else takes it
 	maxFrame     = 1 << 30
 )
 
@@ -198,15 +199,16 @@ type tail struct {
 	bytes    int64 // what was written
 }
 
-// begin makes the next segment the tail and returns the one before.
-func (t *tail) begin(number int) (before *os.File, err error) {
+// begin makes the next segment the tail, with room for spare bytes, and returns
+// the one before.
+func (t *tail) begin(number int, spare int64) (before *os.File, err error) {
 	path := filepath.Join(t.dir, segmentName(number))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	next := tail{dir: t.dir, file: f, number: number, writes: t.writes, bytes: t.bytes}
-	err = next.reserve(int64(len(header)) + reserveSpare)
+	err = next.reserve(int64(len(header)) + spare)
 	if err == nil {
 		err = next.write([]byte(header))
 	}
@@ -214,10 +216,16 @@ func (t *tail) begin(number int) (before *os.File, err error) {
 		return nil, errors.Join(err, f.Close(), os.Remove(path))
 	}
 	if before = t.file; before != nil {
-		_ = before.Truncate(t.size) // gives back what was reserved and not used
+		t.giveBack()
 	}
 	*t = next
 	return before, nil
+}
+
+// giveBack gives back to the disk what was reserved and not used.
+func (t *tail) giveBack() {
+	_ = t.file.Truncate(t.size)
+	t.reserved = t.size
 }
 
 // resume makes the last segment of before the tail again.

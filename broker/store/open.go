@@ -22,6 +22,7 @@ type Store struct {
 	wake    chan struct{} // holds one: there is something to do
 	ended   chan struct{}
 	counted counters
+	refuses atomic.Bool // see Refuses
 
 	mu      sync.Mutex
 	waiting []appended
@@ -34,8 +35,7 @@ type Store struct {
 	tail     tail
 	debt     []byte // frames that hold and could not be written yet
 	owing    error  // why; nil: nothing is owed
-	full     bool   // and broken: the log said so
-	broken   bool
+	trouble  trouble
 	batch    writer // reused
 	out      []byte // reused: the frames of one write
 	answers  []answer
@@ -95,7 +95,7 @@ func Open(dir string, o Options) (*Store, State, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.segment == 0 {
-		o.segment = segmentSize
+		o.segment = segmentFor(dir)
 	}
 	s := &Store{
 		o: o, wake: make(chan struct{}, 1), ended: make(chan struct{}), synced: make(chan toSync, 1),
@@ -146,7 +146,7 @@ func (s *Store) open(dir string) (State, error) {
 			return State{}, err
 		}
 	}
-	if _, err = s.tail.begin(number); err != nil {
+	if _, err = s.tail.begin(number, reserveSpare); err != nil {
 		return State{}, err
 	}
 	return s.restrict(state), s.resync()

@@ -49,7 +49,7 @@ func (s *Store) run() {
 			s.endSync(r)
 		case <-after(s.retry):
 			s.retry = nil
-			_ = s.settle()
+			s.tryAgain()
 			s.count()
 		}
 	}
@@ -106,12 +106,14 @@ func (s *Store) prepare(records []Record) error {
 	}
 	if !adding {
 		err := s.owing
+		n := int64(len(s.batch) + frameHeader)
 		if err == nil {
-			err = s.tail.reserve(int64(len(s.out) + len(s.batch) + frameHeader))
+			err = s.tail.reserve(int64(len(s.out)) + n + reserveMove)
 		}
 		if err != nil {
 			s.debt = frame(s.debt, s.batch) // nothing passes what is owed
-			s.failed(err)
+			s.owing = err
+			s.failed(err, n)
 			return err
 		}
 	}
@@ -125,7 +127,7 @@ func (s *Store) prepare(records []Record) error {
 // roomFor asks the disk for room before anything is changed. Some is left
 // over for what only takes away.
 func (s *Store) roomFor(records []Record) error {
-	n := int64(reserveSpare)
+	n := int64(reserveSpare + reserveMove)
 	for _, r := range records {
 		n += bound(r)
 	}
@@ -139,10 +141,9 @@ func (s *Store) roomFor(records []Record) error {
 		}
 	}
 	if err := s.tail.reserve(int64(len(s.out)) + n); err != nil {
-		s.failed(err)
+		s.failed(err, n)
 		return err
 	}
-	s.works()
 	return nil
 }
 
@@ -169,46 +170,22 @@ func bound(r Record) int64 {
 	return int64(n)
 }
 
-// failed says, once, that the disk does not take what it should.
-func (s *Store) failed(err error) {
-	full := errors.Is(err, ErrFull)
-	switch {
-	case full && !s.full:
-		s.o.Log.Error("the store's disk is full: nothing new is kept until there is room", "dir", s.tail.dir)
-	case !full && !s.broken:
-		s.o.Log.Error("the store's disk fails: nothing new is kept until it works", "dir", s.tail.dir, "error", err)
-	}
-	s.full, s.broken = full, !full
-	if len(s.debt) > 0 {
-		s.owing = err
-		if s.retry == nil {
-			s.retry = time.NewTimer(retryAfter)
-		}
-	}
-}
-
-func (s *Store) works() {
-	if s.full || s.broken {
-		s.full, s.broken = false, false
-		s.o.Log.Info("the store's disk takes everything again", "dir", s.tail.dir)
-	}
-}
-
 // settle writes what is owed.
 func (s *Store) settle() error {
 	if len(s.debt) == 0 {
 		return nil
 	}
-	err := s.tail.reserve(int64(len(s.debt)) + reserveSpare)
+	n := int64(len(s.debt)) + reserveSpare + reserveMove
+	err := s.tail.reserve(n)
 	if err == nil {
 		err = s.tail.write(s.debt)
 	}
 	if err != nil {
-		s.failed(err)
+		s.owing = err
+		s.failed(err, n)
 		return err
 	}
 	s.debt, s.owing = nil, nil
-	s.works()
 	s.changed()
 	return nil
 }
@@ -224,7 +201,8 @@ func (s *Store) commit() {
 			s.changed()
 		} else {
 			s.debt = slices.Concat(s.out, s.debt)
-			s.failed(err)
+			s.owing = err
+			s.failed(err, int64(len(s.debt)))
 		}
 		for i := range s.answers {
 			s.answers[i].err = errors.Join(s.answers[i].err, err)
@@ -253,7 +231,7 @@ func (s *Store) commit() {
 // rotate begins the next segment. Without room the tail grows on.
 func (s *Store) rotate() {
 	last := segment{s.tail.number, s.tail.size}
-	before, err := s.tail.begin(last.number + 1)
+	before, err := s.tail.begin(last.number+1, s.spare())
 	if err != nil {
 		return
 	}
