@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -45,8 +44,7 @@ func (b *Broker) serveWebSocket(l *listener) {
 				}
 				return
 			}
-			c.SetReadLimit(int64(b.config.Limits.MaxPacket) + 16)
-			b.take(l.scheme, &webSocket{Conn: c})
+			b.take(l.scheme, newWebSocket(c))
 		}),
 	}
 	err := server.Serve(l.Listener)
@@ -123,52 +121,4 @@ func isLoopback(host string) bool {
 func hostname(hostport string) string {
 	u := url.URL{Host: hostport}
 	return u.Hostname()
-}
-
-// Certificate is that of the TLS below, as certified has it.
-func (w *webSocket) Certificate() string {
-	if c, ok := w.NetConn().(certified); ok {
-		return c.Certificate()
-	}
-	return ""
-}
-
-// webSocket is a WebSocket as a stream of bytes: packets may begin and end
-// anywhere in its messages (MQTT-6.0.0-2).
-type webSocket struct {
-	*websocket.Conn
-	message io.Reader // the rest of the message at hand
-}
-
-func (w *webSocket) Read(p []byte) (int, error) {
-	for {
-		if w.message == nil {
-			kind, r, err := w.NextReader()
-			if err != nil {
-				return 0, err
-			}
-			if kind != websocket.BinaryMessage {
-				return 0, errors.New("a WebSocket message of MQTT must be binary")
-			}
-			w.message = r
-		}
-		n, err := w.message.Read(p)
-		if errors.Is(err, io.EOF) {
-			w.message, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-func (w *webSocket) Write(p []byte) (int, error) {
-	if err := w.WriteMessage(websocket.BinaryMessage, p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-func (w *webSocket) SetDeadline(t time.Time) error {
-	return errors.Join(w.SetReadDeadline(t), w.SetWriteDeadline(t))
 }
