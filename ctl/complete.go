@@ -2,75 +2,100 @@ package ctl
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // completeTimeout is how long a shell waits for names: longer feels broken.
 const completeTimeout = time.Second
 
-// completer chooses the names that may stand after the arguments args.
-type completer func(services, domains, args []string) []string
+// roles are those of users of the embedded broker.
+var roles = []string{"admin", "reader", "device", "domain"}
 
-func aService(services, _, args []string) []string {
-	if len(args) == 0 {
-		return services
-	}
-	return nil
-}
-
-func aDomain(_, domains, args []string) []string {
-	if len(args) == 0 {
-		return domains
-	}
-	return nil
-}
-
-func serviceThenDomain(services, domains, args []string) []string {
-	switch len(args) {
-	case 0:
-		return services
-	case 1:
-		return domains
-	}
-	return nil
-}
-
-// completed makes cobra's function of a completer: it asks the hub, and says
-// nothing at all where that does not answer at once.
-func (a *app) completed(c completer) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if c == nil || c([]string{""}, []string{""}, args) == nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-		defer cancel()
-		a.talks, a.window = false, completeTimeout/2
-		found := make(chan []string, 1)
-		go func() { // the process ends before this does, if it must
-			defer close(found)
-			s, err := a.connect(ctx)
-			if err != nil {
-				return
-			}
-			defer s.close()
-			if services, domains, ok := s.known(ctx, completeTimeout); ok {
-				found <- c(services, domains, args)
-			}
-		}()
-		var names []string
-		select {
-		case <-ctx.Done():
-		case names = <-found:
-		}
+// completed completes the arguments of a verb by their names: SERVICE, DOMAIN,
+// USER and CLIENT are asked of the hub, which adds nothing where it does not
+// answer at once; ROLE and words such as publish|subscribe are fixed.
+func (a *app) completed(args names) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, typed []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var fit []string
-		for _, n := range names {
-			if strings.HasPrefix(n, typed) && cleanWords(n) == n {
-				fit = append(fit, n)
+		if len(typed) < len(args) {
+			for _, n := range a.candidates(cmd.Context(), strings.Trim(args[len(typed)], "[]")) {
+				if strings.HasPrefix(n, prefix) && cleanWords(n) == n {
+					fit = append(fit, n)
+				}
 			}
 		}
 		return fit, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// candidates returns what an argument of that name can be.
+func (a *app) candidates(ctx context.Context, name string) []string {
+	kinds := strings.Split(name, "|")
+	switch {
+	case name == "ROLE":
+		return roles
+	case strings.ToLower(name) == name: // words as they are typed
+		return kinds
+	case !slices.ContainsFunc(kinds, func(k string) bool { return lookups[k] != nil }):
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
+	defer cancel()
+	a.talks, a.window = false, completeTimeout/2
+	found := make(chan []string, 1)
+	go func() { // the process ends before this does, if it must
+		s, err := a.connect(ctx)
+		if err != nil {
+			found <- nil
+			return
+		}
+		defer s.close()
+		var all []string
+		for _, k := range kinds {
+			if lookup := lookups[k]; lookup != nil {
+				all = append(all, lookup(ctx, s)...)
+			}
+		}
+		found <- all
+	}()
+	select {
+	case <-ctx.Done():
+		return nil
+	case all := <-found:
+		return all
+	}
+}
+
+// lookups ask the hub for the names that an argument can be.
+var lookups = map[string]func(context.Context, *session) []string{
+	"SERVICE": func(ctx context.Context, s *session) []string {
+		services, _, _ := s.known(ctx, completeTimeout)
+		return services
+	},
+	"DOMAIN": func(ctx context.Context, s *session) []string {
+		_, domains, _ := s.known(ctx, completeTimeout)
+		return domains
+	},
+	"USER": func(ctx context.Context, s *session) []string {
+		users, _ := askFor[[]topics.UserView](ctx, s, topics.VerbUser, topics.Ask{Action: "list"}, completeTimeout)
+		return namesOf(users, func(u topics.UserView) string { return u.Name })
+	},
+	"CLIENT": func(ctx context.Context, s *session) []string {
+		clients, _ := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.Ask{}, completeTimeout)
+		return namesOf(clients, func(c topics.ClientView) string { return c.Client })
+	},
+}
+
+func namesOf[T any](all []T, name func(T) string) []string {
+	var out []string
+	for _, one := range all {
+		out = append(out, name(one))
+	}
+	return out
 }

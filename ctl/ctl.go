@@ -102,6 +102,10 @@ func newApp(env Env) *app {
 		a.style.Width = columns
 		a.style.Color = env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb"
 	}
+	// bixense.com/clicolors: for a pipe into less -R; NO_COLOR counts more.
+	if force := env.Getenv("CLICOLOR_FORCE"); force != "" && force != "0" && env.Getenv("NO_COLOR") == "" {
+		a.style.Color = true
+	}
 	_, a.talks = terminal(env.Stderr)
 	return a
 }
@@ -126,6 +130,9 @@ type failure struct {
 	hint    string // what to do; may be empty
 	reached *bool  // with --wait, after an order was accepted: false
 	written bool   // the document of --json is on stdout already
+	// guessed: the broker ended the connection after a publish and took
+	// another. That is how MQTT 3.1.1 refuses, and how a quick restart looks.
+	guessed bool
 }
 
 func (f *failure) Error() string { return f.message }
@@ -198,14 +205,15 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
   dominionctl start web --wait
   dominionctl logs -f web
   dominionctl why web pi-kitchen
-  dominionctl --hub mqtts://home.lan:8883 --cafile ca.pem --user me --password-file pw domains --json`,
+  dominionctl --hub mqtts://home.lan:8883 --cafile ca.pem domains --json`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(a.env.Stderr)
-			_ = cmd.Help()
-			return fail(ExitUsage, "dominionctl status", "no verb given")
+			if a.json {
+				return fail(ExitUsage, "dominionctl status --json", "no verb given")
+			}
+			return cmd.Help()
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkFlags(cmd) },
 		Version:           a.env.Version,
@@ -228,7 +236,10 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	f.StringVar(&a.prefix, "prefix", "", "`base` of the topics, as topic_prefix of the hub; else dominion, or what zeroconf says")
 	f.BoolVar(&a.json, "json", false, "one JSON document instead of text")
 	f.DurationVar(&a.timeout, "timeout", askTimeout, "the `time` to wait for the hub; with --wait: for what was ordered, then "+waitTimeout.String())
-	root.AddGroup(&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "order", Title: "Order:"})
+	root.AddGroup(&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "order", Title: "Order:"},
+		&cobra.Group{ID: "about", Title: "About this program:"})
+	root.SetHelpCommandGroupID("about")
+	root.SetCompletionCommandGroupID("about")
 	a.addQuestions(root)
 	a.addOrders(root)
 	a.addUsers(root)
@@ -236,6 +247,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	a.addHelp(root)
 	return root
 }
 

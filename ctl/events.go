@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,7 @@ const (
 func (a *app) eventsCommand() *cobra.Command {
 	var follow bool
 	var limit int
+	var since sinceFlag
 	cmd := &cobra.Command{
 		Use: "events", Short: "What happened lately", GroupID: "look",
 		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
@@ -24,15 +26,42 @@ func (a *app) eventsCommand() *cobra.Command {
 			if err := a.checkListing(follow, limit, "hub/event"); err != nil {
 				return err
 			}
-			if !follow {
-				return question(a, cmd.Context(), topics.VerbEvents, topics.Ask{Limit: limit}, RenderEvents)
+			if since.given() && !cmd.Flags().Changed("lines") {
+				limit = maxLines
 			}
-			return a.followEvents(cmd.Context(), limit)
+			from := since.from(a.env.now())
+			if !follow {
+				return a.events(cmd.Context(), limit, from)
+			}
+			return a.followEvents(cmd.Context(), limit, from)
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens now, until Ctrl-C")
 	cmd.Flags().IntVarP(&limit, "lines", "n", defaultEvents, "how many of the last `N`")
+	cmd.Flags().Var(&since, "since", sinceUsage)
 	return cmd
+}
+
+// events shows the last events, from a moment on if from is one.
+func (a *app) events(ctx context.Context, limit int, from time.Time) error {
+	ask := topics.Ask{Limit: limit}
+	if from.IsZero() {
+		return question(a, ctx, topics.VerbEvents, ask, RenderEvents)
+	}
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	all, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, ask, a.timeout)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(e topics.Event) bool { return e.At.Before(from) })
+	if a.json {
+		return a.printJSON(topics.Encode(all))
+	}
+	return RenderEvents(a.env.Stdout, all, a.style)
 }
 
 // checkListing refuses what -f and -n cannot mean.
@@ -51,50 +80,50 @@ func (a *app) checkListing(follow bool, n int, topic string) error {
 	return nil
 }
 
-// followEvents shows the last events and those that happen, until ctx ends:
-// that is its good end.
-func (a *app) followEvents(ctx context.Context, limit int) error {
-	s, err := a.connect(ctx)
-	if err != nil {
-		return endOf(ctx, err)
-	}
-	defer s.close()
-	topic := s.tree.Hub(topics.HubEvent)
-	if err := s.subscribe(ctx, topic); err != nil { // before the question: nothing is missed in between
-		return endOf(ctx, err)
-	}
-	shown, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, topics.Ask{Limit: max(1, limit)}, a.timeout)
-	if err != nil {
-		return endOf(ctx, err)
-	}
-	if limit > 0 {
-		if err := RenderEvents(a.env.Stdout, shown, a.style); err != nil {
-			return err
-		}
-	}
-	for {
-		m, err := s.next(ctx)
-		if err != nil {
-			return endOf(ctx, err)
-		}
-		if m.Topic != topic {
-			continue
-		}
-		e, err := topics.Decode[topics.Event](m.Topic, m.Payload)
-		if err != nil || slices.Contains(shown, e) { // it was in the answer too
-			continue
-		}
+// followEvents shows the last events and those that happen, until ctx ends,
+// also over a restart of the hub.
+func (a *app) followEvents(ctx context.Context, limit int, from time.Time) error {
+	var shown []topics.Event // that an answer may hold again
+	show := func(events ...topics.Event) error {
+		events = slices.DeleteFunc(events, func(e topics.Event) bool { return slices.Contains(shown, e) })
+		shown = append(shown, events...)
+		shown = shown[max(0, len(shown)-maxLines):]
 		a.style.Now = a.env.now()
-		if err := RenderEvents(a.env.Stdout, []topics.Event{e}, a.style); err != nil {
+		return RenderEvents(a.env.Stdout, events, a.style)
+	}
+	return a.stay(ctx, func(s *session, resumed bool) error {
+		topic := s.tree.Hub(topics.HubEvent)
+		if err := s.subscribe(ctx, topic); err != nil { // before the question: nothing is missed in between
 			return err
 		}
-	}
-}
-
-// endOf is the error of something that follows: none when it was told to end.
-func endOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+		ask := topics.Ask{Limit: max(1, limit)}
+		if resumed {
+			ask.Limit = maxLines
+		}
+		last, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, ask, a.timeout)
+		if err != nil {
+			return err
+		}
+		last = slices.DeleteFunc(last, func(e topics.Event) bool { return e.At.Before(from) })
+		if limit == 0 && !resumed {
+			shown, last = last, nil
+		}
+		if err := show(last...); err != nil {
+			return err
+		}
+		for {
+			m, err := s.next(ctx)
+			if err != nil {
+				return err
+			}
+			if m.Topic != topic {
+				continue
+			}
+			if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
+				if err := show(e); err != nil {
+					return err
+				}
+			}
+		}
+	})
 }

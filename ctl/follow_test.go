@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,19 +30,25 @@ func newHome(t *testing.T, files map[string]string) *fake {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		write(t, dir, name, text)
 	}
 	hub, err := startFake(dir, "", broker.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return hub
+}
+
+// write writes a file of a fake hub.
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func follow(t *testing.T, hub *fake, renew time.Duration, args ...string) *following {
@@ -71,7 +78,7 @@ func (f *following) expect(want ...string) {
 		select {
 		case got := <-f.lines:
 			if got != w {
-				f.t.Fatalf("printed %q, want %q", got, w)
+				f.t.Fatalf("printed %q, want %q: %s", got, w, f.stderr)
 			}
 		case <-time.After(time.Minute):
 			f.t.Fatalf("%q was not printed", w)
@@ -199,17 +206,89 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
-// A broker that goes away ends what follows, and says so.
-func TestFollowLost(t *testing.T) {
-	hub := newHome(t, nil)
-	f := follow(t, hub, 0, "events", "-f", "-n", "1")
+// restart stops a fake hub and starts one with the same files at the same
+// address.
+func (f *following) restart() {
+	f.t.Helper()
+	address := f.hub.address()
+	closing(f.t, f.hub)
+	hub, err := startFake(f.hub.dir, "", broker.Config{Listen: address})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.hub = hub
+}
+
+// Following goes on over a restart of the hub: what happened meanwhile is
+// shown, and nothing twice.
+func TestFollowEventsOverRestart(t *testing.T) {
+	f := follow(t, newHome(t, nil), 0, "events", "-f", "-n", "1")
+	defer func() { closing(t, f.hub) }()
 	f.expect("11:59:30  domain_joined        laptop: joined from 192.168.1.20",
 		"11:59:31  service_started      web@laptop: started, pid 101")
-	closing(t, hub)
-	if said := f.ends(ExitNoAnswer); said == "" {
-		t.Error("said nothing")
-	}
+	write(t, f.hub.dir, "hub/events.json", `[
+		{"at": "2026-03-04T11:59:31.000Z", "type": "service_started", "service": "web", "domain": "laptop", "message": "started, pid 101"},
+		{"at": "2026-03-04T11:59:40.000Z", "type": "hub_started", "message": "epoch 18"}]`)
+	f.restart()
+	f.expect("11:59:40  hub_started          epoch 18")
+	f.publish(topics.Address{Kind: topics.HubEvent}, topics.Event{At: topics.At(noon), Type: topics.HubReady, Message: "ready"})
+	f.expect("12:00:00  hub_ready            ready")
 	f.end()
+	if text := f.ends(ExitOK); !strings.Contains(text, "connecting again") {
+		t.Errorf("the lost connection was not reported: %q", text)
+	}
+}
+
+func TestFollowLogsOverRestart(t *testing.T) {
+	const first = `{"at":"2026-03-04T11:00:00.000Z","stream":"stdout","line":"first"}`
+	f := follow(t, newHome(t, map[string]string{"agent/laptop/web.log": "[" + first + "]"}), 0, "logs", "-f", "web")
+	defer func() { closing(t, f.hub) }()
+	f.expect("first")
+	f.publish(topics.Address{Kind: topics.DomainServiceLog, Domain: "laptop", Service: "web"},
+		topics.LogLine{At: topics.At(noon), Stream: "stdout", Line: "second"})
+	f.expect("second")
+	write(t, f.hub.dir, "agent/laptop/web.log", "["+first+`,
+		{"at":"2026-03-04T12:00:00.000Z","stream":"stdout","line":"second"},
+		{"at":"2026-03-04T12:00:01.000Z","stream":"stdout","line":"meanwhile"}]`)
+	f.restart()
+	f.expect("meanwhile")
+	f.publish(topics.Address{Kind: topics.DomainServiceLog, Domain: "laptop", Service: "web"},
+		topics.LogLine{At: topics.At(noon.Add(2 * time.Second)), Stream: "stdout", Line: "third"})
+	f.expect("third")
+	f.end()
+	f.ends(ExitOK)
+}
+
+// The picture is drawn again when something changes, and after a restart.
+func TestWatchStatus(t *testing.T) {
+	f := follow(t, newHome(t, nil), 0, "status", "--watch")
+	defer func() { closing(t, f.hub) }()
+	until := func(part string) {
+		t.Helper()
+		late := time.After(time.Minute)
+		for {
+			select {
+			case line := <-f.lines:
+				if strings.Contains(line, part) {
+					return
+				}
+			case <-late:
+				t.Fatalf("%q was not printed", part)
+			}
+		}
+	}
+	until("domain_joined")
+	write(t, f.hub.dir, "hub/events.json", `[{"at": "2026-03-04T11:59:40.000Z", "type": "hub_started", "message": "epoch 18"}]`)
+	f.restart()
+	until("hub_started")
+	f.end()
+	go func() {
+		for range f.lines {
+		}
+	}()
+	if code := <-f.code; code != ExitOK {
+		t.Errorf("exit code %d", code)
+	}
 }
 
 // A stdout that takes nothing is a failure, not a loop.

@@ -21,25 +21,35 @@ const (
 )
 
 func (a *app) logsCommand() *cobra.Command {
-	var follow bool
-	var lines int
+	var l logRequest
+	var since sinceFlag
 	cmd := &cobra.Command{
 		Use: "logs SERVICE [DOMAIN]", Short: "The last lines that a service wrote", GroupID: "look",
-		Args: a.check(names{"SERVICE", "[DOMAIN]"}), ValidArgsFunction: a.completed(serviceThenDomain),
+		Args: a.check(names{"SERVICE", "[DOMAIN]"}), ValidArgsFunction: a.completed(names{"SERVICE", "[DOMAIN]"}),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.checkListing(follow, lines, "domain/+/service/"+args[0]+"/log"); err != nil {
+			if err := a.checkListing(l.follow, l.lines, "domain/+/service/"+args[0]+"/log"); err != nil {
 				return err
 			}
-			err := a.logs(cmd.Context(), args[0], at(args, 1), lines, follow)
-			if follow {
-				return endOf(cmd.Context(), err)
+			if since.given() && !cmd.Flags().Changed("lines") {
+				l.lines = maxLines
 			}
-			return err
+			l.service, l.domain, l.from = args[0], at(args, 1), since.from(a.env.now())
+			return a.logs(cmd.Context(), l)
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what it writes now, until Ctrl-C")
-	cmd.Flags().IntVarP(&lines, "lines", "n", defaultLines, "how many of the last `N`")
+	cmd.Flags().BoolVarP(&l.follow, "follow", "f", false, "go on with what it writes now, until Ctrl-C")
+	cmd.Flags().IntVarP(&l.lines, "lines", "n", defaultLines, "how many of the last `N`")
+	cmd.Flags().BoolVarP(&l.times, "times", "t", false, "show when the agent saw each line")
+	cmd.Flags().Var(&since, "since", sinceUsage)
 	return cmd
+}
+
+// logRequest is what a user wants of a log.
+type logRequest struct {
+	service, domain string // domain: "" for wherever the service is
+	lines           int
+	from            time.Time // the zero time: any
+	times, follow   bool
 }
 
 // tail is what one domain has of a service's log; the document of logs is a
@@ -50,21 +60,23 @@ type tail struct {
 	Error  string           `json:"error,omitempty"`
 }
 
-func (a *app) logs(ctx context.Context, service, domain string, n int, follow bool) error {
+func (a *app) logs(ctx context.Context, l logRequest) error {
+	f := &follower{app: a, want: l, printed: make(map[string][]topics.LogLine)}
+	f.out = logWriter{w: bufio.NewWriter(a.env.Stdout), style: a.style, times: l.times}
+	if l.follow {
+		return a.stay(ctx, func(s *session, resumed bool) error { return f.followOn(ctx, s, resumed) })
+	}
 	s, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	domains := []string{domain}
-	if domain == "" {
-		if domains, err = a.domainsOf(ctx, s, service); err != nil {
-			return err
-		}
+	f.session = s
+	domains, err := f.domainsWanted(ctx)
+	if err != nil {
+		return err
 	}
-	f := &follower{app: a, session: s, service: service, lines: n}
-	f.out = logWriter{w: bufio.NewWriter(a.env.Stdout), style: a.style}
-	tails, err := f.attach(ctx, domains, follow)
+	tails, err := f.attach(ctx, domains)
 	if a.json {
 		if len(f.out.domains) == 0 {
 			return err
@@ -78,22 +90,52 @@ func (a *app) logs(ctx context.Context, service, domain string, n int, follow bo
 		return err
 	}
 	f.print(tails)
+	if e := f.flush(); e != nil || err != nil {
+		return cmp.Or(e, err)
+	}
+	if l.lines > 0 && !slices.ContainsFunc(tails, func(t tail) bool { return len(t.Lines) > 0 }) {
+		wrote := "nothing"
+		if !l.from.IsZero() {
+			wrote = "nothing since " + clock(topics.At(l.from), a.env.now())
+		}
+		a.say("%s has written %s on %s", l.service, wrote, strings.Join(f.out.domains, ", "))
+	}
+	return nil
+}
+
+// followOn shows the last lines and those that come, on one connection. On
+// another than the first it goes on after what was printed already.
+func (f *follower) followOn(ctx context.Context, s *session, resumed bool) error {
+	f.session = s
+	domains := f.out.domains
+	if !resumed {
+		var err error
+		if domains, err = f.domainsWanted(ctx); err != nil {
+			return err
+		}
+	}
+	f.out.domains = nil
+	tails, err := f.attach(ctx, domains)
+	f.print(tails)
 	if e := f.flush(); e != nil {
 		return e
 	}
-	if err != nil && (!follow || len(f.out.domains) == 0) {
+	if err != nil && len(f.out.domains) == 0 {
+		f.out.domains = domains // to be asked when the connection is there again
 		return err
 	}
-	if !follow {
-		if n > 0 && !slices.ContainsFunc(tails, func(t tail) bool { return len(t.Lines) > 0 }) {
-			a.say("%s has written nothing on %s", service, strings.Join(f.out.domains, ", "))
-		}
-		return nil
-	}
 	if err != nil {
-		a.say("dominionctl: %v", err)
+		f.app.say("dominionctl: %v", err)
 	}
-	return f.follow(ctx, domain == "")
+	return f.follow(ctx)
+}
+
+// domainsWanted returns the domains whose log is shown.
+func (f *follower) domainsWanted(ctx context.Context) ([]string, error) {
+	if f.want.domain != "" {
+		return []string{f.want.domain}, nil
+	}
+	return f.app.domainsOf(ctx, f.session, f.want.service)
 }
 
 // domainsOf returns the domains that have a log of a service: those it is on,
@@ -140,19 +182,31 @@ func (a *app) domainsOf(ctx context.Context, s *session, service string) ([]stri
 type follower struct {
 	app     *app
 	session *session
-	service string
-	lines   int // of the past
+	want    logRequest
 	out     logWriter
+	// printed are the last lines of each domain: what an answer on another
+	// connection begins with again.
+	printed map[string][]topics.LogLine
 }
 
-// attach asks domains for the last lines, and to go on if follow says so.
+// overlapLines is how many of the printed lines are remembered, and
+// resumeLines how many are asked for on another connection.
+const (
+	overlapLines = 100
+	resumeLines  = 1000
+)
+
+// attach asks domains for the last lines, and to go on if the request says so.
 // It returns what came, also with an error.
-func (f *follower) attach(ctx context.Context, domains []string, follow bool) ([]tail, error) {
-	c := topics.Command{Action: topics.ActionLogs, Service: f.service, Lines: max(1, f.lines)}
-	if follow {
+func (f *follower) attach(ctx context.Context, domains []string) ([]tail, error) {
+	c := topics.Command{Action: topics.ActionLogs, Service: f.want.service, Lines: max(1, f.want.lines)}
+	if slices.ContainsFunc(domains, func(d string) bool { return len(f.printed[d]) > 0 }) {
+		c.Lines = max(c.Lines, resumeLines)
+	}
+	if f.want.follow {
 		c.Follow = topics.Seconds(followFor)
 		for _, d := range domains { // before the question: nothing is missed in between
-			if err := f.session.subscribe(ctx, f.session.tree.Log(d, f.service)); err != nil {
+			if err := f.session.subscribe(ctx, f.session.tree.Log(d, f.want.service)); err != nil {
 				return nil, err
 			}
 		}
@@ -171,10 +225,8 @@ func (f *follower) attach(ctx context.Context, domains []string, follow bool) ([
 			t.Error = err.Error()
 		} else {
 			f.out.domains = append(f.out.domains, d)
-			f.session.forgetHeld(f.session.tree.Log(d, f.service), lines)
-			if f.lines > 0 {
-				t.Lines = append(t.Lines, lines...)
-			}
+			f.session.forgetHeld(f.session.tree.Log(d, f.want.service), lines)
+			t.Lines = append(t.Lines, f.unseen(d, lines)...)
 		}
 		tails = append(tails, t)
 	}
@@ -189,7 +241,7 @@ func (f *follower) read(ctx context.Context, domain string, replies map[string]t
 	}
 	if err := refusal(reply); err != nil {
 		err = fail(ExitFailed, "", "%s: %v", domain, err)
-		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.service, Domain: domain}, err)
+		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.want.service, Domain: domain}, err)
 	}
 	data, err := topics.Decode[topics.LogLines](f.session.tree.Domain(topics.DomainResponse, domain), reply.Data)
 	if err != nil {
@@ -236,7 +288,7 @@ func (f *follower) print(tails []tail) {
 	type line struct {
 		at     time.Time
 		domain string
-		text   string
+		line   topics.LogLine
 	}
 	var all []line
 	for _, t := range tails {
@@ -245,12 +297,12 @@ func (f *follower) print(tails []tail) {
 			if l.At.After(at) {
 				at = l.At.Time
 			}
-			all = append(all, line{at, t.Domain, l.Line})
+			all = append(all, line{at, t.Domain, l})
 		}
 	}
 	slices.SortStableFunc(all, func(x, y line) int { return x.at.Compare(y.at) })
 	for _, l := range all {
-		f.out.write(l.domain, l.text)
+		f.write(l.domain, l.line)
 	}
 }
 
@@ -261,11 +313,41 @@ func (f *follower) flush() error {
 	return nil
 }
 
-// follow writes what comes until ctx ends. roam: to wherever the service
-// goes.
-func (f *follower) follow(ctx context.Context, roam bool) error {
+// write writes a line, and remembers it for another connection.
+func (f *follower) write(domain string, l topics.LogLine) {
+	f.out.write(domain, l)
+	if f.want.follow {
+		last := append(f.printed[domain], l)
+		f.printed[domain] = last[max(0, len(last)-overlapLines):]
+	}
+}
+
+// unseen returns the lines of an answer that are to be shown: those after what
+// was printed already; of the first answer those that the request asks for.
+func (f *follower) unseen(domain string, lines []topics.LogLine) []topics.LogLine {
+	if last := f.printed[domain]; len(last) > 0 {
+		for n := len(lines); n > 0; n-- {
+			if overlap(last, lines[max(0, n-len(last)):n]) == min(n, len(last)) {
+				return lines[n:]
+			}
+		}
+		return lines
+	}
+	if f.want.lines == 0 {
+		return nil
+	}
+	if first := slices.IndexFunc(lines, func(l topics.LogLine) bool { return !l.At.Before(f.want.from) }); first >= 0 {
+		return lines[first:]
+	}
+	return nil
+}
+
+// follow writes what comes until ctx ends, from wherever the service goes
+// unless the request names a domain.
+func (f *follower) follow(ctx context.Context) error {
 	s := f.session
-	status := s.tree.Service(topics.ServiceStatus, f.service)
+	roam := f.want.domain == ""
+	status := s.tree.Service(topics.ServiceStatus, f.want.service)
 	if roam {
 		if err := s.subscribe(ctx, status); err != nil {
 			return err
@@ -289,16 +371,16 @@ func (f *follower) follow(ctx context.Context, roam bool) error {
 			renew = time.Now().Add(f.app.env.renew)
 			continue
 		case err != nil:
-			return err
+			return cmp.Or(f.flush(), err)
 		case m.Topic == status:
 			f.roam(ctx, m)
 		default:
 			a, ok := s.tree.Parse(m.Topic)
-			if !ok || a.Kind != topics.DomainServiceLog || a.Service != f.service {
+			if !ok || a.Kind != topics.DomainServiceLog || a.Service != f.want.service {
 				continue
 			}
 			if l, err := topics.Decode[topics.LogLine](m.Topic, m.Payload); err == nil {
-				f.out.write(a.Domain, l.Line)
+				f.write(a.Domain, l)
 			}
 		}
 	}
@@ -309,7 +391,7 @@ func (f *follower) follow(ctx context.Context, roam bool) error {
 func (f *follower) renew() {
 	for _, d := range f.out.domains {
 		f.session.order(d, topics.Command{
-			Transaction: random(8), Action: topics.ActionLogs, Service: f.service, Lines: 1, Follow: topics.Seconds(followFor),
+			Transaction: random(8), Action: topics.ActionLogs, Service: f.want.service, Lines: 1, Follow: topics.Seconds(followFor),
 		})
 	}
 }
@@ -329,7 +411,7 @@ func (f *follower) roam(ctx context.Context, m topics.Message) {
 	if len(more) == 0 {
 		return
 	}
-	tails, err := f.attach(ctx, more, true)
+	tails, err := f.attach(ctx, more)
 	f.print(tails)
 	if err != nil && ctx.Err() == nil { // the others go on
 		f.app.say("dominionctl: %v", err)

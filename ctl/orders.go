@@ -25,7 +25,7 @@ func (a *app) addOrders(root *cobra.Command) {
 		{topics.VerbStart, "Want a service to run", names{"SERVICE"}, true},
 		{topics.VerbStop, "Want a service not to run", names{"SERVICE"}, true},
 		{topics.VerbRestart, "Restart the instances of a service", names{"SERVICE", "[DOMAIN]"}, true},
-		{topics.VerbUpdate, "Roll out a new version that waits for it, or try again what did not get healthy", names{"SERVICE"}, true},
+		{topics.VerbUpdate, "Roll out the version that waits, or try again what failed", names{"SERVICE"}, true},
 		{topics.VerbScale, "Want a service on N domains; 0: as the configuration says", names{"SERVICE", "N"}, true},
 		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
 		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},
@@ -40,7 +40,7 @@ func (a *app) addOrder(root *cobra.Command, o order) {
 	wait := false
 	cmd := &cobra.Command{
 		Use: strings.Join(append(names{o.verb}, o.args...), " "), Short: o.short, GroupID: "order",
-		Args: a.check(o.args), ValidArgsFunction: a.completed(o.completer()),
+		Args: a.check(o.args), ValidArgsFunction: a.completed(o.args),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ask := topics.Ask{}
 			for i, arg := range args {
@@ -68,19 +68,6 @@ func (a *app) addOrder(root *cobra.Command, o order) {
 		cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is so, "+waitTimeout.String()+" or --timeout at most")
 	}
 	root.AddCommand(cmd)
-}
-
-func (o order) completer() completer {
-	if len(o.args) == 0 {
-		return nil
-	}
-	if o.args[0] == "DOMAIN" {
-		return aDomain
-	}
-	if len(o.args) > 1 && o.args[1] == "[DOMAIN]" {
-		return serviceThenDomain
-	}
-	return aService
 }
 
 // done is the document of an order.

@@ -16,15 +16,12 @@ func (a *app) addPlan(root *cobra.Command) {
 	var ask topics.Ask
 	var file string
 	c := &cobra.Command{
-		Use: topics.VerbPlan, Short: "What the hub would do now, or then, with a reason a line", GroupID: "look",
+		Use: topics.VerbPlan, Short: "What the hub would do now, or what if, each line with a reason", GroupID: "look",
 		Long: `What the hub would do now, with a reason a line: start, stop, keep, or wait.
 
 With --without it is what the hub would do if that domain were lost for good, and
 with --config what it would do if it were reloaded with that file. Both together
 work. Nothing happens by it.`,
-		Example: `  dominionctl plan
-  dominionctl plan --without pi-kitchen           before you unplug it
-  dominionctl plan --config dominion.toml         before you reload the hub with it`,
 		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch without := cmd.Flags().Lookup("without"); {
@@ -43,7 +40,9 @@ work. Nothing happens by it.`,
 	}
 	c.Flags().StringVar(&ask.Without, "without", "", "as if `DOMAIN` were lost for good")
 	c.Flags().StringVar(&file, "config", "", "as if `FILE` were the hub's dominion.toml")
-	_ = c.RegisterFlagCompletionFunc("without", a.completed(aDomain))
+	_ = c.RegisterFlagCompletionFunc("without", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return a.completed(names{"DOMAIN"})(cmd, nil, typed)
+	})
 	_ = c.RegisterFlagCompletionFunc("config", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{"toml"}, cobra.ShellCompDirectiveFilterFileExt
 	})

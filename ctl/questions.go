@@ -15,31 +15,27 @@ import (
 
 // addQuestions adds the verbs that only ask.
 func (a *app) addQuestions(root *cobra.Command) {
-	add := func(verb, short string, args names, complete completer, run func(cmd *cobra.Command, args []string) error) {
+	add := func(verb, short string, args names, run func(cmd *cobra.Command, args []string) error, aliases ...string) {
 		root.AddCommand(&cobra.Command{
-			Use: strings.Join(append(names{verb}, args...), " "), Short: short, GroupID: "look",
-			Args: a.check(args), ValidArgsFunction: a.completed(complete), RunE: run,
+			Use: strings.Join(append(names{verb}, args...), " "), Short: short, GroupID: "look", Aliases: aliases,
+			Args: a.check(args), ValidArgsFunction: a.completed(args), RunE: run,
 		})
 	}
-	add(topics.VerbStatus, "The picture of the home: hub, problems, domains, services", nil, nil,
-		func(cmd *cobra.Command, _ []string) error {
-			return question(a, cmd.Context(), topics.VerbStatus, topics.Ask{}, renderStatus)
-		})
-	add(topics.VerbDomains, "The machines", nil, nil, func(cmd *cobra.Command, _ []string) error {
+	root.AddCommand(a.statusCommand(), a.describeCommand(), a.devicesCommand())
+	add(topics.VerbDomains, "The machines", nil, func(cmd *cobra.Command, _ []string) error {
 		return question(a, cmd.Context(), topics.VerbDomains, topics.Ask{}, RenderDomains)
-	})
-	add(topics.VerbServices, "The services, where they run and why", nil, nil, func(cmd *cobra.Command, _ []string) error {
+	}, "nodes")
+	add(topics.VerbServices, "The services, where they run and why", nil, func(cmd *cobra.Command, _ []string) error {
 		return question(a, cmd.Context(), topics.VerbServices, topics.Ask{}, RenderServices)
-	})
-	root.AddCommand(a.devicesCommand())
+	}, "ls", "ps")
 	a.addPlan(root)
-	add(topics.VerbWhy, "Why a service runs where it runs, or why it does not", names{"SERVICE", "[DOMAIN]"}, serviceThenDomain,
+	add(topics.VerbWhy, "Why a service runs where it runs, or why it does not", names{"SERVICE", "[DOMAIN]"},
 		func(cmd *cobra.Command, args []string) error {
 			ask := topics.Ask{Service: args[0], Domain: at(args, 1)}
 			return question(a, cmd.Context(), topics.VerbWhy, ask, RenderWhy)
 		})
-	add(topics.VerbAccess, "What the broker lets a user do, and which rule decides", names{"USER", "publish|subscribe", "TOPIC", "[CLIENT]"}, nil, a.access)
-	add(topics.VerbVersion, "The versions of this program and of the hub", nil, nil,
+	add(topics.VerbAccess, "What the broker lets a user do, and which rule decides", names{"USER", "publish|subscribe", "TOPIC", "[CLIENT]"}, a.access)
+	add(topics.VerbVersion, "The versions of this program and of the hub", nil,
 		func(cmd *cobra.Command, _ []string) error { return a.version(cmd.Context()) })
 }
 
@@ -50,8 +46,6 @@ func at(args []string, i int) string {
 	}
 	return ""
 }
-
-func renderStatus(w io.Writer, o topics.Overview, s Style) error { return RenderStatus(w, o, nil, s) }
 
 // question asks the hub and shows its answer.
 func question[T any](a *app, ctx context.Context, verb string, ask topics.Ask, render func(io.Writer, T, Style) error) error {

@@ -164,9 +164,10 @@ type logWriter struct {
 	w       *bufio.Writer
 	style   Style
 	domains []string
+	times   bool // each line with when the agent saw it
 }
 
-func (l *logWriter) write(domain, line string) {
+func (l *logWriter) write(domain string, line topics.LogLine) {
 	if len(l.domains) > 1 {
 		width := 0
 		for _, d := range l.domains {
@@ -174,7 +175,14 @@ func (l *logWriter) write(domain, line string) {
 		}
 		l.w.WriteString(l.style.paint(faint, fmt.Sprintf("%-*s", width, domain)) + "  ")
 	}
-	l.w.WriteString(cleanLogLine(line) + "\n")
+	if l.times {
+		at := "-" // the agent did not watch then
+		if !line.At.IsZero() {
+			at = line.At.In(l.style.Now.Location()).Format("2006-01-02 15:04:05.000")
+		}
+		l.w.WriteString(l.style.paint(faint, fmt.Sprintf("%-*s", len("2006-01-02 15:04:05.000"), at)) + "  ")
+	}
+	l.w.WriteString(cleanLogLine(line.Line) + "\n")
 }
 
 // cleanLogLine is cleanLine, but for tabs: programs align with them.

@@ -62,6 +62,8 @@ func TestRender(t *testing.T) {
 		"plan":     func(w io.Writer, s Style) error { return RenderPlan(w, h.Plan, s) },
 		"noplan":   func(w io.Writer, s Style) error { return RenderPlan(w, nil, s) },
 		"why":      func(w io.Writer, s Style) error { return RenderWhy(w, h.Why, s) },
+		"describe": func(w io.Writer, s Style) error { return RenderDescription(w, describedService(h), s) },
+		"machine":  func(w io.Writer, s Style) error { return RenderDescription(w, describedDomain(h), s) },
 		"version":  func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, &h.Version, s) },
 		"clients":  func(w io.Writer, s Style) error { return RenderClients(w, someClients(), s) },
 		"alone":    func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, nil, s) },
@@ -200,4 +202,38 @@ func TestTimes(t *testing.T) {
 			t.Errorf("clock(%v) = %q, want %q", c.in, got, c.clock)
 		}
 	}
+}
+
+// describedService is what describe shows of the service web.
+func describedService(h home) Description {
+	d := Description{Why: &h.Why, Events: h.Events, Instances: make(map[string]topics.Instance)}
+	for _, v := range h.Overview.Services {
+		if v.Service == "web" {
+			d.Service = &v
+		}
+	}
+	for _, domain := range h.Overview.Domains {
+		for _, i := range domain.Services {
+			if i.Service == "web" {
+				d.Instances[domain.Name] = i
+			}
+		}
+	}
+	d.Metrics = map[string]topics.Metrics{"pi-kitchen": {Services: map[string]topics.Usage{"web": {CPU: 0.25, Memory: 31e6}}}}
+	return d
+}
+
+// describedDomain is what describe shows of the domain pi-kitchen.
+func describedDomain(h home) Description {
+	d := Description{Events: h.Events}
+	for _, v := range h.Overview.Domains {
+		if v.Name == "pi-kitchen" {
+			d.Domain = &v
+		}
+	}
+	warm := 48.2
+	d.Metrics = map[string]topics.Metrics{"pi-kitchen": {
+		Load1: 0.42, Cores: 4, MemoryUsed: 410e6, MemoryTotal: 1e9, DiskFree: 21e9, Temperature: &warm,
+	}}
+	return d
 }

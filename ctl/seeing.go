@@ -17,7 +17,7 @@ import (
 // addSeeing adds the verbs that show what the broker does: clients and trace.
 func (a *app) addSeeing(root *cobra.Command) {
 	clients := &cobra.Command{
-		Use: topics.VerbClients, Short: "The clients of the broker: who they are, what waits for them, what they missed", GroupID: "look",
+		Use: topics.VerbClients, Short: "The clients of the broker, what waits for them, what they missed", GroupID: "look",
 		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return question(a, cmd.Context(), topics.VerbClients, topics.Ask{}, RenderClients)
@@ -25,22 +25,23 @@ func (a *app) addSeeing(root *cobra.Command) {
 	}
 	for action, short := range map[string]string{
 		"kick":   "End the connection of a client, which may come again",
-		"forget": "End a client: its connection, its session, and that its identifier belongs to its user",
+		"forget": "End the session of a client, and free its identifier",
 	} {
 		clients.AddCommand(&cobra.Command{
 			Use: action + " CLIENT", Short: short,
-			Args: a.check(names{"CLIENT"}), ValidArgsFunction: a.completed(nil),
+			Args: a.check(names{"CLIENT"}), ValidArgsFunction: a.completed(names{"CLIENT"}),
 			RunE: func(cmd *cobra.Command, args []string) error { return a.endClient(cmd.Context(), action, args[0]) },
 		})
 	}
 	root.AddCommand(clients, &cobra.Command{
-		Use: "trace CLIENT|TOPIC", Short: "What becomes of the packets of a client, or of a topic (filter), until Ctrl-C", GroupID: "look",
-		Args: a.check(names{"CLIENT|TOPIC"}), ValidArgsFunction: a.completed(nil),
+		Use: "trace CLIENT|TOPIC", Short: "What becomes of the packets of a client or a topic, until Ctrl-C", GroupID: "look",
+		Args: a.check(names{"CLIENT|TOPIC"}), ValidArgsFunction: a.completed(names{"CLIENT|TOPIC"}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkListing(true, 0, "response/trace/+"); err != nil {
 				return err
 			}
-			return endOf(cmd.Context(), a.trace(cmd.Context(), args[0]))
+			ctx := cmd.Context()
+			return a.stay(ctx, func(s *session, resumed bool) error { return a.trace(ctx, s, args[0], resumed) })
 		},
 	})
 }
@@ -66,13 +67,8 @@ func (a *app) endClient(ctx context.Context, action, client string) error {
 	return nil
 }
 
-// trace shows a trace until ctx ends.
-func (a *app) trace(ctx context.Context, what string) error {
-	s, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.close()
+// trace shows a trace until ctx ends or the connection is lost.
+func (a *app) trace(ctx context.Context, s *session, what string, resumed bool) error {
 	ask := topics.Ask{Topic: what, Name: "ctl-" + random(8)}
 	lines := s.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbTrace, Domain: ask.Name})
 	if err := s.subscribe(ctx, lines); err != nil { // before the question: nothing is missed in between
@@ -81,7 +77,9 @@ func (a *app) trace(ctx context.Context, what string) error {
 	if _, err := s.ask(ctx, topics.VerbTrace, ask, a.timeout); err != nil {
 		return err
 	}
-	a.say("tracing %s, until Ctrl-C", cleanWords(what))
+	if !resumed {
+		a.say("tracing %s, until Ctrl-C", cleanWords(what))
+	}
 	renew := time.Now().Add(a.env.renew)
 	for {
 		waiting, cancel := context.WithTimeout(ctx, time.Until(renew))

@@ -231,11 +231,13 @@ func (s *session) ended(ctx context.Context) error {
 		return lost
 	}
 	conn.Close()
-	if s.user == "" {
-		return fail(ExitFailed, "log in with --user NAME --password-file FILE", "the broker refused %s of somebody without a name", s.asked)
+	refused := fail(ExitFailed, "log in with --user NAME --password-file FILE", "the broker refused %s of somebody without a name", s.asked)
+	if s.user != "" {
+		refused = fail(ExitFailed, "its role or a rule does not allow it; an admin sees which: dominionctl access "+commandWord(s.user)+" publish "+s.asked,
+			"the broker refused %s of user %s", s.asked, cleanWords(s.user))
 	}
-	return fail(ExitFailed, "its role or a rule does not allow it; an admin sees which: dominionctl access "+commandWord(s.user)+" publish "+s.asked,
-		"the broker refused %s of user %s", s.asked, cleanWords(s.user))
+	refused.guessed = true
+	return refused
 }
 
 // publish sends an order or a question.

@@ -22,21 +22,18 @@ func (a *app) checkVerb(root *cobra.Command) error {
 		return nil // the shell's question
 	}
 	words := a.words(root)
-	if len(words) == 0 {
-		return nil
-	}
-	if verbs := commandNames(root); !slices.Contains(verbs, words[0]) {
-		return a.noSuch("verb", words[0], verbs)
-	}
 	if len(words) > 1 && words[0] == "help" {
-		if verbs := commandNames(root); !slices.Contains(verbs, words[1]) {
-			return a.noSuch("verb", words[1], verbs)
-		}
+		words = words[1:]
 	}
-	if completion, _, err := root.Find([]string{"completion"}); err == nil && len(words) > 1 && words[0] == "completion" {
-		if shells := commandNames(completion); !slices.Contains(shells, words[1]) {
-			return a.noSuch("completion for", words[1], shells)
+	for c := root; len(words) > 0; words = words[1:] {
+		verbs := commandNames(c)
+		if len(verbs) == 0 {
+			return nil
 		}
+		if !slices.Contains(verbs, words[0]) {
+			return a.noSuch(strings.TrimSpace(strings.TrimPrefix(c.CommandPath(), root.Name())), words[0], verbs)
+		}
+		c, _, _ = c.Find(words[:1])
 	}
 	return nil
 }
@@ -59,17 +56,17 @@ func (a *app) words(root *cobra.Command) []string {
 func commandNames(parent *cobra.Command) []string {
 	var all []string
 	for _, c := range parent.Commands() {
-		all = append(all, c.Name())
+		all = append(append(all, c.Name()), c.Aliases...)
 	}
 	return all
 }
 
-func (a *app) noSuch(what, name string, known []string) error {
-	hint := "there are: " + strings.Join(known, ", ")
-	if near := nearest(name, known); near != "" {
+func (a *app) noSuch(parent, name string, verbs []string) error {
+	hint := "there are: " + strings.Join(verbs, ", ")
+	if near := nearest(strings.ToLower(name), verbs); near != "" {
 		hint = "did you mean: " + a.instead(name, near)
 	}
-	return fail(ExitUsage, hint, "there is no %s %q", what, name)
+	return fail(ExitUsage, hint, "there is no verb %q", strings.TrimSpace(parent+" "+name))
 }
 
 // takesValue tells whether the argument after flag is its value.
@@ -147,8 +144,8 @@ func (a *app) check(want names) cobra.PositionalArgs {
 				return fail(ExitUsage, "did you mean: "+cmd.CommandPath()+" "+args[i+1]+" "+args[i], "the name comes before the number")
 			}
 			// Users, clients and topics are named as their owners like.
-			if (name == "SERVICE" || name == "DOMAIN") && !topics.ValidName(args[i]) {
-				return a.badName(args[i], strings.ToLower(name))
+			if (name == "SERVICE" || name == "DOMAIN" || name == "SERVICE|DOMAIN") && !topics.ValidName(args[i]) {
+				return a.badName(args[i], strings.ReplaceAll(strings.ToLower(name), "|", " or a "))
 			}
 		}
 		return nil
@@ -192,7 +189,7 @@ func article(name string) string {
 	case "CLIENT|TOPIC":
 		return "the identifier of a client, or a topic"
 	}
-	return "the name of a " + strings.ToLower(name)
+	return "the name of a " + strings.ReplaceAll(strings.ToLower(name), "|", " or a ")
 }
 
 func missingHint(name string) string {

@@ -29,7 +29,7 @@ func (a *app) addUsers(root *cobra.Command) {
 	add := func(action, short string, args names, run func(cmd *cobra.Command, args []string) error) *cobra.Command {
 		c := &cobra.Command{
 			Use: strings.Join(append(names{action}, args...), " "), Short: short, Args: a.check(args), RunE: run,
-			ValidArgsFunction: a.completed(nil),
+			ValidArgsFunction: a.completed(args),
 		}
 		user.AddCommand(c)
 		return c
