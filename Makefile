@@ -46,9 +46,13 @@ GO_FILES = find . -name '*.go' -not -path './.cache/*' -not -path './dist/*'
 build: ## build bin/dominion, bin/domain and bin/dominionctl (cross: make build GOARCH=arm64)
 	$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ $(PROGRAMS:%=./cmd/%)
 
-demo: build ## run a hub, two domains and the examples on this machine and watch them
+demo: say-build build ## run a hub, two domains and the examples on this machine and watch them
 	@$(GO_BUILD) -o bin/demo ./demo
 	@exec bin/demo
+
+.PHONY: say-build
+say-build:
+	@echo "building the programs; the first time this takes a minute or two"
 
 test: ## run every test
 	go test ./...

@@ -133,6 +133,30 @@ func TestFrameFits(t *testing.T) {
 	}
 }
 
+// What does not fit is counted, and the key ? shows what the picture is about.
+func TestFrameCuts(t *testing.T) {
+	h := layOut("/tmp/x", "127.0.0.1:41234", true)
+	p := picture{overview: topics.Overview{Hub: topics.Hub{ID: "1", Name: "demo", Ready: true}}}
+	for i := range 30 {
+		p.overview.Services = append(p.overview.Services, topics.Service{Service: fmt.Sprintf("service-%d", i), State: topics.Running, Wanted: 1, Running: 1, Healthy: 1})
+	}
+	text := func() string {
+		lines, err := frame(p, h, ctl.Style{Width: 80}, 24)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(lines, "\n")
+	}
+	shown := strings.Count(text(), "service-")
+	if want := fmt.Sprintf("… %d more", 30-shown); !strings.Contains(text(), want) {
+		t.Errorf("no %q in\n%s", want, text())
+	}
+	h.explains = true
+	if !strings.Contains(text(), "dominionctl status") || strings.Contains(text(), "service-0") {
+		t.Errorf("no explanation in\n%s", text())
+	}
+}
+
 // What outlived its domain is found by its data directory, and nothing else is.
 func TestKillLeft(t *testing.T) {
 	h := layOut(t.TempDir(), "127.0.0.1:1", false)

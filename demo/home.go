@@ -28,6 +28,7 @@ type home struct {
 	domains  []domain
 	services []string
 	programs []*process // in the order of start
+	explains bool       // the screen shows what it is about instead
 	ended    chan error // a program that could not be kept up
 }
 

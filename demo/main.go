@@ -88,8 +88,10 @@ func once(ctx context.Context, h *home, w *watcher, patience time.Duration) erro
 	return nil
 }
 
-// live draws the picture until Ctrl-C.
+// live draws the picture until q or Ctrl-C.
 func live(ctx context.Context, h *home, w *watcher, terminal int) error {
+	keys, restore := readKeys(int(os.Stdin.Fd()))
+	defer restore()
 	s := openScreen(terminal)
 	defer s.close()
 
@@ -103,9 +105,15 @@ func live(ctx context.Context, h *home, w *watcher, terminal int) error {
 			s.close()
 			return errors.Join(err, h.lastLines(20))
 		case <-ctx.Done():
-			s.close()
-			fmt.Println("stopping the services, the domains and the hub")
-			return nil
+			return s.farewell()
+		case key := <-keys:
+			switch key {
+			case 'q', 'Q':
+				return s.farewell()
+			case '?', 'h':
+				h.explains = !h.explains
+			}
+			continue
 		case <-time.After(pause):
 		}
 		if now := w.look(ctx, seen); ctx.Err() == nil {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,6 +24,7 @@ type process struct {
 	tellOnce sync.Once
 	told     chan struct{} // closed when it should end
 	over     chan struct{} // closed when it ended for good; nil before its start
+	running  atomic.Int64  // its process id; 0 before its start
 	err      error         // why it had to be killed; written before over is closed
 }
 
@@ -63,8 +65,12 @@ func (p *process) run() (*exec.Cmd, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", p.name, err)
 	}
+	p.running.Store(int64(cmd.Process.Pid))
 	return cmd, nil
 }
+
+// pid returns the process id of the program as it was started last, 0 before.
+func (p *process) pid() int { return int(p.running.Load()) }
 
 func (p *process) keep(cmd *exec.Cmd, ended chan<- error) {
 	defer close(p.over)

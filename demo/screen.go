@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,13 @@ func (s *screen) close() {
 	}
 }
 
+// farewell gives the first page back and says what happens now.
+func (s *screen) farewell() error {
+	s.close()
+	_, err := fmt.Println("stopping the services, the domains and the hub")
+	return err
+}
+
 // draw writes one frame: the picture, as many of the last events as there is
 // room for, and what to try.
 func (s *screen) draw(p picture, h *home) error {
@@ -74,8 +82,12 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 		foot[1] = bold + foot[1] + plain
 	}
 	top, err := render(func(w io.Writer) error {
+		if h.explains {
+			_, err := fmt.Fprintln(w, explanation)
+			return err
+		}
 		if p.overview.Hub.ID == "" {
-			_, err := fmt.Fprintln(w, "waiting for the hub …")
+			_, err := fmt.Fprintln(w, "starting a hub and two domains; they then start three services, of which web is compiled first …")
 			return err
 		}
 		return ctl.RenderStatus(w, p.overview, nil, style)
@@ -90,7 +102,7 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(p.events) > 0 {
+	if len(p.events) > 0 && !h.explains {
 		if room := height - len(top) - len(foot) - 2; room > 0 {
 			title := "EVENTS"
 			if style.Color {
@@ -106,21 +118,49 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 		foot = foot[:min(2, len(foot))]
 	}
 	if room := height - len(foot); len(top) > room {
-		top = top[:max(0, room)]
+		top = cutLines(top, max(0, room))
 	}
 	lines := append(top, foot...)
 	return lines[:min(len(lines), height)], nil
 }
+
+// cutLines cuts lines to room, the last of which says how many are missing.
+func cutLines(lines []string, room int) []string {
+	if room < 2 {
+		return lines[:room]
+	}
+	return append(slices.Clone(lines[:room-1]), fmt.Sprintf("… %d more", len(lines)-room+1))
+}
+
+// explanation is what the key ? shows.
+const explanation = `A hub and two domains run on this machine, each a process of its own, and
+three services: lamp needs orchestrator, which needs web. Each service is a
+directory below services/examples with a Makefile. web is compiled by its own
+Makefile when it starts, which takes a few seconds the first time.
+
+The picture is that of dominionctl status. Its parts:
+  PROBLEMS   what needs a human, with what to do
+  DOMAINS    the machines: attic and kitchen
+  SERVICES   what runs where, and why
+  EVENTS     what happened last
+
+Keys:  q ends everything that was started here   ? shows or hides this`
 
 // try returns what to type into another terminal, no line longer than width.
 func try(p picture, h *home, width int) []string {
 	host, port, _ := strings.Cut(h.hub, ":")
 	lines := []string{
 		"",
-		"TRY, in another terminal (Ctrl-C ends all of it)",
+		"TRY, in another terminal (q or Ctrl-C ends all of it, ? explains)",
 		fmt.Sprintf("  mosquitto_sub -h %s -p %s -v -t 'dominion/#'", host, port),
 		fmt.Sprintf("  mosquitto_pub -h %s -p %s -t dominion/service/lamp/set -m OFF     # and ON", host, port),
 		fmt.Sprintf("  bin/dominionctl --hub %s why orchestrator                # or status, plan, logs -f lamp", h.hub),
+	}
+	for _, d := range h.programs[min(1, len(h.programs)):] {
+		if pid := d.pid(); pid > 0 {
+			lines = append(lines, fmt.Sprintf("  kill -9 %d    # the agent of %s: its services run on, and the next one finds them", pid, d.name))
+			break
+		}
 	}
 	if web := p.endpoint("web"); web != "" {
 		lines = append(lines, fmt.Sprintf("  curl -X PUT -d 80 http://%s/brightness", web))
