@@ -120,7 +120,7 @@ func (s *session) heldMetrics() map[string]topics.Metrics {
 		if !ok || a.Kind != topics.DomainMetrics {
 			continue
 		}
-		if figures, err := topics.Decode[topics.Metrics](m.Topic, m.Payload); err == nil {
+		if figures, err := topics.DecodeForDisplay[topics.Metrics](m.Topic, m.Payload); err == nil {
 			all[a.Domain] = figures
 		}
 	}

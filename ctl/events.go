@@ -119,7 +119,7 @@ func (a *app) followEvents(ctx context.Context, limit int, from time.Time) error
 			if m.Topic != topic {
 				continue
 			}
-			if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
+			if e, err := topics.DecodeForDisplay[topics.Event](m.Topic, m.Payload); err == nil {
 				if err := show(e); err != nil {
 					return err
 				}

@@ -243,7 +243,7 @@ func (f *follower) read(ctx context.Context, domain string, replies map[string]t
 		err = fail(ExitFailed, "", "%s: %v", domain, err)
 		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.want.service, Domain: domain}, err)
 	}
-	data, err := topics.Decode[topics.LogLines](f.session.tree.Domain(topics.DomainResponse, domain), reply.Data)
+	data, err := topics.DecodeForDisplay[topics.LogLines](f.session.tree.Domain(topics.DomainResponse, domain), reply.Data)
 	if err != nil {
 		return nil, fail(ExitFailed, "update the older of dominionctl and the agent", "%v", err)
 	}
@@ -379,7 +379,7 @@ func (f *follower) follow(ctx context.Context) error {
 			if !ok || a.Kind != topics.DomainServiceLog || a.Service != f.want.service {
 				continue
 			}
-			if l, err := topics.Decode[topics.LogLine](m.Topic, m.Payload); err == nil {
+			if l, err := topics.DecodeForDisplay[topics.LogLine](m.Topic, m.Payload); err == nil {
 				f.write(a.Domain, l)
 			}
 		}
@@ -398,7 +398,7 @@ func (f *follower) renew() {
 
 // roam follows a service to domains where it was not before.
 func (f *follower) roam(ctx context.Context, m topics.Message) {
-	v, err := topics.Decode[topics.Service](m.Topic, m.Payload)
+	v, err := topics.DecodeForDisplay[topics.Service](m.Topic, m.Payload)
 	if err != nil {
 		return // an empty payload: it is gone from the configuration
 	}
@@ -454,7 +454,7 @@ func (s *session) command(ctx context.Context, domains []string, c topics.Comman
 			}
 			continue
 		}
-		if r, err := topics.Decode[topics.Reply](m.Topic, m.Payload); err == nil && r.Transaction == transaction {
+		if r, err := topics.DecodeForDisplay[topics.Reply](m.Topic, m.Payload); err == nil && r.Transaction == transaction {
 			replies[a.Domain] = r
 		}
 	}
@@ -467,7 +467,7 @@ func (s *session) forgetHeld(topic string, answered []topics.LogLine) {
 	var streamed []topics.LogLine
 	for _, m := range s.held {
 		if m.Topic == topic {
-			l, _ := topics.Decode[topics.LogLine](m.Topic, m.Payload)
+			l, _ := topics.DecodeForDisplay[topics.LogLine](m.Topic, m.Payload)
 			streamed = append(streamed, l)
 		}
 	}

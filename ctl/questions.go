@@ -77,7 +77,7 @@ func decoded[T any](s *session, verb string, reply topics.Reply) (T, error) {
 		return zero, nil
 	}
 	_, response := s.tree.Request(verb)
-	data, err := topics.Decode[T](response, reply.Data)
+	data, err := topics.DecodeForDisplay[T](response, reply.Data)
 	if err != nil {
 		return zero, fail(ExitFailed, "update the older of dominionctl and the hub", "%v", err)
 	}

@@ -99,7 +99,7 @@ func (a *app) trace(ctx context.Context, s *session, what string, resumed bool) 
 		case m.Topic != lines:
 			continue
 		}
-		l, err := topics.Decode[topics.TraceLine](m.Topic, m.Payload)
+		l, err := topics.DecodeForDisplay[topics.TraceLine](m.Topic, m.Payload)
 		if err != nil {
 			continue
 		}

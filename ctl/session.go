@@ -287,7 +287,7 @@ func (s *session) ask(ctx context.Context, verb string, ask topics.Ask, timeout 
 				s.publish(question)
 			}
 		case m.Topic == response:
-			r, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
+			r, err := topics.DecodeForDisplay[topics.Reply](m.Topic, m.Payload)
 			if err != nil {
 				unreadable = err // perhaps not ours: everybody's answers come here
 				continue

@@ -280,16 +280,14 @@ func plausible(topic string, s topics.Domain) error {
 	told := make(map[string]bool, len(s.Services))
 	for _, i := range s.Services {
 		switch {
-		case !topics.ValidName(i.Service):
-			return fmt.Errorf("cannot read %s: field services.service: %.80q is no name", topic, i.Service)
+		case i.Service == "":
+			return fmt.Errorf("cannot read %s: field services.service is missing", topic)
 		case told[i.Service]:
 			return fmt.Errorf("cannot read %s: field services: %s is there twice", topic, i.Service)
 		case !slices.Contains(topics.States(), i.State):
 			return fmt.Errorf("cannot read %s: field services.state: %.40q is no state", topic, i.State)
 		case i.Health != "" && i.Health != topics.UnknownHealth && i.Health != topics.Healthy && i.Health != topics.Unhealthy:
 			return fmt.Errorf("cannot read %s: field services.health: %.40q is no health", topic, i.Health)
-		case i.Port < 0 || i.Port > 65535:
-			return fmt.Errorf("cannot read %s: field services.port: %d is no port", topic, i.Port)
 		}
 		told[i.Service] = true
 	}

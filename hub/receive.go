@@ -161,8 +161,6 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 	switch {
 	case !slices.Contains(topics.EventTypes(), e.Type):
 		return fmt.Errorf("cannot pass on %s: %.40q is no type of event", topic, e.Type)
-	case e.Service != "" && !topics.ValidName(e.Service):
-		return fmt.Errorf("cannot pass on %s: %.80q is no name of a service", topic, e.Service)
 	case !h.passing.allow(name, passedOn, now):
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/blang/semver/v4"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Range is a range of versions such as ">=1.2 <2". The zero Range holds every
@@ -131,7 +133,7 @@ func ParseDependency(s string) (Dependency, error) {
 // ValidVersion tells whether a catalog's version can be compared.
 func ValidVersion(s string) bool {
 	_, err := parseVersion(s)
-	return err == nil
+	return err == nil && topics.ValidVersion(s)
 }
 
 // Newer tells whether version a is newer than b. One that cannot be compared is

@@ -64,8 +64,8 @@ func Verbs() []Verb {
 
 // Grant is the answer to a join: the agent connects again, with its will.
 type Grant struct {
-	Dominion string `json:"dominion" doc:"id of the dominion"`
-	Name     string `json:"name" doc:"name of the dominion"`
+	Dominion string `json:"dominion" type:"id" doc:"id of the dominion"`
+	Name     string `json:"name" type:"name" doc:"name of the dominion"`
 	Epoch    uint64 `json:"epoch" doc:"of the hub's run"`
 }
 
@@ -74,7 +74,7 @@ type Overview struct {
 	Hub      Hub          `json:"hub" doc:"as hub/status"`
 	Domains  []DomainView `json:"domains" doc:"as the verb domains"`
 	Services []Service    `json:"services" doc:"as the verb services"`
-	Problems []string     `json:"problems" doc:"what needs a human, in words"`
+	Problems []string     `json:"problems" type:"text" doc:"what needs a human, in words"`
 }
 
 // DomainState is what the hub thinks of a domain. A closed list.
@@ -91,29 +91,29 @@ const (
 
 // DomainView is one domain, as the hub sees it.
 type DomainView struct {
-	Name      string      `json:"name" doc:"name of the domain"`
-	ID        string      `json:"id,omitempty" doc:"UUID of the domain"`
-	State     DomainState `json:"state" doc:"online, offline, lost, lonely or refused"`
+	Name      string      `json:"name" type:"name" doc:"name of the domain"`
+	ID        string      `json:"id,omitempty" type:"id" doc:"UUID of the domain"`
+	State     DomainState `json:"state" type:"word" doc:"online, offline, lost, lonely or refused"`
 	Micro     bool        `json:"micro,omitempty" doc:"a microcontroller"`
 	Draining  bool        `json:"draining" doc:"nothing is placed on it"`
-	Address   string      `json:"address,omitempty" doc:"where its services are reached"`
-	Version   string      `json:"version,omitempty" doc:"of the agent"`
-	OS        string      `json:"os,omitempty" doc:"as Go names it"`
-	Arch      string      `json:"arch,omitempty" doc:"as Go names it"`
-	Traits    []string    `json:"traits" doc:"what it offers"`
+	Address   string      `json:"address,omitempty" type:"address" doc:"where its services are reached"`
+	Version   string      `json:"version,omitempty" type:"build" doc:"of the agent"`
+	OS        string      `json:"os,omitempty" type:"word" doc:"as Go names it"`
+	Arch      string      `json:"arch,omitempty" type:"word" doc:"as Go names it"`
+	Traits    []string    `json:"traits" type:"name" doc:"what it offers"`
 	Since     Time        `json:"since,omitzero" doc:"when it came into this state"`
 	Services  []Instance  `json:"services" doc:"what runs or should run on it"`
-	Catalog   []string    `json:"catalog" doc:"the services on its disk"`
-	Problem   string      `json:"problem,omitempty" doc:"what is wrong with it and what to do"`
+	Catalog   []string    `json:"catalog" type:"name" doc:"the services on its disk"`
+	Problem   string      `json:"problem,omitempty" type:"text" doc:"what is wrong with it and what to do"`
 	Heartbeat *Heartbeat  `json:"heartbeat,omitempty" doc:"the last one"`
 }
 
 // PlanLine is one line of a plan.
 type PlanLine struct {
-	Action  string `json:"action" doc:"start, stop, keep or wait"`
-	Service string `json:"service" doc:"the service"`
-	Domain  string `json:"domain,omitempty" doc:"the domain; none for wait"`
-	Reason  string `json:"reason" doc:"why, in words"`
+	Action  string `json:"action" type:"word" doc:"start, stop, keep or wait"`
+	Service string `json:"service" type:"name" doc:"the service"`
+	Domain  string `json:"domain,omitempty" type:"name" doc:"the domain; none for wait"`
+	Reason  string `json:"reason" type:"text" doc:"why, in words"`
 }
 
 // The actions of a PlanLine.
@@ -126,34 +126,34 @@ const (
 
 // Why is the answer to why.
 type Why struct {
-	Service string    `json:"service" doc:"the service"`
-	State   State     `json:"state" doc:"of the service as a whole"`
-	Reason  string    `json:"reason" doc:"why it is so, in words"`
+	Service string    `json:"service" type:"name" doc:"the service"`
+	State   State     `json:"state" type:"word" doc:"of the service as a whole"`
+	Reason  string    `json:"reason" type:"text" doc:"why it is so, in words"`
 	Domains []WhyLine `json:"domains" doc:"a line a domain"`
 }
 
 // WhyLine says why a service runs on a domain, or why it does not.
 type WhyLine struct {
-	Domain string `json:"domain" doc:"the domain"`
+	Domain string `json:"domain" type:"name" doc:"the domain"`
 	Runs   bool   `json:"runs" doc:"whether it should run there"`
-	State  State  `json:"state,omitempty" doc:"what the domain says of it, where it has something of it"`
-	Reason string `json:"reason" doc:"why, in words"`
+	State  State  `json:"state,omitempty" type:"word" doc:"what the domain says of it, where it has something of it"`
+	Reason string `json:"reason" type:"text" doc:"why, in words"`
 }
 
 // Access is the answer to access.
 type Access struct {
-	User    string `json:"user" doc:"of the broker"`
-	Role    string `json:"role" doc:"of the user"`
-	Action  string `json:"action" doc:"publish, subscribe or deliver"`
-	Topic   string `json:"topic" doc:"topic or filter"`
+	User    string `json:"user" type:"text" doc:"of the broker"`
+	Role    string `json:"role" type:"word" doc:"of the user"`
+	Action  string `json:"action" type:"word" doc:"publish, subscribe or deliver"`
+	Topic   string `json:"topic" type:"text" doc:"topic or filter"`
 	Allowed bool   `json:"allowed" doc:"what the broker does"`
-	By      string `json:"by" doc:"the rule that decides, in words"`
+	By      string `json:"by" type:"text" doc:"the rule that decides, in words"`
 }
 
 // UserView is one user of the embedded broker.
 type UserView struct {
-	Name        string `json:"name" doc:"of the user"`
-	Role        string `json:"role" doc:"admin, reader, device or domain"`
+	Name        string `json:"name" type:"text" doc:"of the user"`
+	Role        string `json:"role" type:"word" doc:"admin, reader, device or domain"`
 	Password    bool   `json:"password" doc:"whether a password lets it in"`
 	Certificate bool   `json:"certificate" doc:"whether a certificate with its name lets it in"`
 	Configured  bool   `json:"configured" doc:"in dominion.toml: changed there alone"`
@@ -161,11 +161,11 @@ type UserView struct {
 
 // ClientView is one client of the embedded broker.
 type ClientView struct {
-	Client        string `json:"client" doc:"client identifier"`
-	User          string `json:"user,omitempty" doc:"of the broker; none: anonymous"`
-	Address       string `json:"address,omitempty" doc:"the client's, with its port; of one that is away the last one"`
-	Listener      string `json:"listener" doc:"mqtt, mqtts, ws, wss or unix"`
-	Protocol      string `json:"protocol" doc:"3.1.1 or 5.0"`
+	Client        string `json:"client" type:"text" doc:"client identifier"`
+	User          string `json:"user,omitempty" type:"text" doc:"of the broker; none: anonymous"`
+	Address       string `json:"address,omitempty" type:"text" doc:"the client's, with its port; of one that is away the last one"`
+	Listener      string `json:"listener" type:"word" doc:"mqtt, mqtts, ws, wss or unix"`
+	Protocol      string `json:"protocol" type:"protocol" doc:"3.1.1 or 5.0"`
 	Connected     bool   `json:"connected" doc:"whether it is; else it is away, and its session is kept"`
 	Since         Time   `json:"since,omitzero" doc:"when it connected, or went away"`
 	Expires       Time   `json:"expires,omitzero" doc:"when the session ends of one that is away; none: never"`
@@ -177,29 +177,29 @@ type ClientView struct {
 
 // Traced is the answer to trace.
 type Traced struct {
-	Topic   string  `json:"topic" doc:"where the lines come"`
+	Topic   string  `json:"topic" type:"text" doc:"where the lines come"`
 	Seconds Seconds `json:"seconds" doc:"for how long, if it is not asked again"`
 }
 
 // TraceLine is one line of a trace: a packet, or what became of a message.
 type TraceLine struct {
 	At        Time   `json:"at" doc:"when the broker handled it"`
-	Client    string `json:"client,omitempty" doc:"whose packet it is"`
-	User      string `json:"user,omitempty" doc:"of the client"`
-	Remote    string `json:"remote,omitempty" doc:"address of the client"`
-	Direction string `json:"direction,omitempty" doc:"in: from the client; out: to it"`
-	Packet    string `json:"packet,omitempty" doc:"its kind, as MQTT names it"`
+	Client    string `json:"client,omitempty" type:"text" doc:"whose packet it is"`
+	User      string `json:"user,omitempty" type:"text" doc:"of the client"`
+	Remote    string `json:"remote,omitempty" type:"text" doc:"address of the client"`
+	Direction string `json:"direction,omitempty" type:"text" doc:"in: from the client; out: to it"`
+	Packet    string `json:"packet,omitempty" type:"text" doc:"its kind, as MQTT names it"`
 	QoS       int    `json:"qos,omitempty" doc:"of a message or a subscription"`
 	Dup       bool   `json:"dup,omitempty" doc:"sent again"`
 	Retain    bool   `json:"retain,omitempty" doc:"the flag"`
 	PacketID  int    `json:"packet_id,omitempty" doc:"packet identifier"`
-	Topic     string `json:"topic,omitempty" doc:"of a message, or the filter of a subscription"`
-	Payload   string `json:"payload,omitempty" doc:"how it begins, what is no text escaped"`
+	Topic     string `json:"topic,omitempty" type:"text" doc:"of a message, or the filter of a subscription"`
+	Payload   string `json:"payload,omitempty" type:"text" doc:"how it begins, what is no text escaped"`
 	Size      int    `json:"size,omitempty" doc:"bytes of the payload, or of the packet"`
 	Code      int    `json:"code,omitempty" doc:"reason code"`
-	Result    string `json:"result,omitempty" doc:"refused or dropped; none: neither"`
-	By        string `json:"by,omitempty" doc:"the rule that refused it"`
-	Note      string `json:"note,omitempty" doc:"what else there is to say, in words"`
+	Result    string `json:"result,omitempty" type:"text" doc:"refused or dropped; none: neither"`
+	By        string `json:"by,omitempty" type:"text" doc:"the rule that refused it"`
+	Note      string `json:"note,omitempty" type:"text" doc:"what else there is to say, in words"`
 	LeftOut   int    `json:"left_out,omitempty" doc:"lines that were too many in this second; nothing else is in the line then"`
 }
 
@@ -211,8 +211,8 @@ func ForAdmins(verb string) bool {
 
 // VersionView is the answer to version.
 type VersionView struct {
-	Version  string `json:"version" doc:"of the hub"`
-	Protocol string `json:"protocol" doc:"of this contract"`
+	Version  string `json:"version" type:"build" doc:"of the hub"`
+	Protocol string `json:"protocol" type:"protocol" doc:"of this contract"`
 }
 
 // LogLines is the data of the response to the command logs.

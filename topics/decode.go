@@ -11,11 +11,28 @@ import (
 )
 
 // Decode reads a JSON payload. Keys it does not know are ignored; a wrong
-// type gives an error that names topic and field.
+// type, and text that is not of its TextType, gives an error that names topic
+// and field.
 func Decode[T any](topic string, payload []byte) (T, error) {
-	var v T
+	v, err := DecodeForDisplay[T](topic, payload)
+	if err != nil {
+		return v, err
+	}
+	at := reflect.ValueOf(&v).Elem()
+	if err := checkerOf(at.Type())(at, ""); err != nil {
+		var zero T
+		return zero, fmt.Errorf("cannot read %s: %w", topic, err)
+	}
+	return v, nil
+}
+
+// DecodeForDisplay reads a payload as Decode does, but takes any text. It is
+// for who shows a payload to a person, without what a terminal would obey, and
+// neither stores it nor acts by it.
+func DecodeForDisplay[T any](topic string, payload []byte) (T, error) {
+	var v, zero T
 	if err := checkSize(payload); err != nil {
-		return v, fmt.Errorf("cannot read %s: %w", topic, err)
+		return zero, fmt.Errorf("cannot read %s: %w", topic, err)
 	}
 	err := json.Unmarshal(payload, &v)
 	if b, is := any(&v).(bounded); is && err == nil {
@@ -24,7 +41,6 @@ func Decode[T any](topic string, payload []byte) (T, error) {
 	if err == nil {
 		return v, nil
 	}
-	var zero T
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		field := "the payload"

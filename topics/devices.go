@@ -20,40 +20,40 @@ func Announcers() []string {
 // Device is the payload of device/<device>/status: something else on the broker
 // that announces itself.
 type Device struct {
-	ID           string             `json:"id" doc:"as in the topic. Of its strongest address: that of its network card, of its Zigbee radio, of another connection, or the first of its identifiers"`
-	Name         string             `json:"name" doc:"what it calls itself"`
-	Manufacturer string             `json:"manufacturer,omitempty" doc:"who made it"`
-	Model        string             `json:"model,omitempty" doc:"what it is"`
-	ModelID      string             `json:"model_id,omitempty" doc:"its maker's number for that"`
-	Version      string             `json:"version,omitempty" doc:"of its software"`
-	Availability string             `json:"availability" doc:"online, offline or unknown, as its own topics say"`
-	Area         string             `json:"area,omitempty" doc:"the room that it suggests"`
-	Via          string             `json:"via,omitempty" doc:"id of the device through which it is reached; the identifier of that one, while nobody announces it"`
-	Domain       string             `json:"domain,omitempty" doc:"the domain that it is too: its availability is told at that domain's topic"`
-	AnnouncedBy  []string           `json:"announced_by" doc:"by whose conventions: homeassistant, esphome, tasmota, zigbee2mqtt"`
+	ID           string             `json:"id" type:"name" doc:"as in the topic. Of its strongest address: that of its network card, of its Zigbee radio, of another connection, or the first of its identifiers"`
+	Name         string             `json:"name" type:"text" doc:"what it calls itself"`
+	Manufacturer string             `json:"manufacturer,omitempty" type:"text" doc:"who made it"`
+	Model        string             `json:"model,omitempty" type:"text" doc:"what it is"`
+	ModelID      string             `json:"model_id,omitempty" type:"text" doc:"its maker's number for that"`
+	Version      string             `json:"version,omitempty" type:"text" doc:"of its software"`
+	Availability string             `json:"availability" type:"word" doc:"online, offline or unknown, as its own topics say"`
+	Area         string             `json:"area,omitempty" type:"text" doc:"the room that it suggests"`
+	Via          string             `json:"via,omitempty" type:"text" doc:"id of the device through which it is reached; the identifier of that one, while nobody announces it"`
+	Domain       string             `json:"domain,omitempty" type:"name" doc:"the domain that it is too: its availability is told at that domain's topic"`
+	AnnouncedBy  []string           `json:"announced_by" type:"word" doc:"by whose conventions: homeassistant, esphome, tasmota, zigbee2mqtt"`
 	Topics       DeviceTopics       `json:"topics" doc:"where it speaks and listens"`
-	Identifiers  []string           `json:"identifiers" doc:"as announced"`
+	Identifiers  []string           `json:"identifiers" type:"text" doc:"as announced"`
 	Connections  []DeviceConnection `json:"connections" doc:"as announced"`
 }
 
 // DeviceTopics are the topics of a device, at most 64 of each kind.
 type DeviceTopics struct {
-	Availability []string `json:"availability" doc:"where its availability is told"`
-	State        []string `json:"state" doc:"where it says something"`
-	Command      []string `json:"command" doc:"where it is told something"`
+	Availability []string `json:"availability" type:"text" doc:"where its availability is told"`
+	State        []string `json:"state" type:"text" doc:"where it says something"`
+	Command      []string `json:"command" type:"text" doc:"where it is told something"`
 	More         int      `json:"more,omitempty" doc:"how many were left out"`
 }
 
 // DeviceConnection is one connection of a device.
 type DeviceConnection struct {
-	Type    string `json:"type" doc:"mac, zigbee, or what else it announces"`
-	Address string `json:"address" doc:"as announced; that of a network card in lower case, with colons"`
+	Type    string `json:"type" type:"text" doc:"mac, zigbee, or what else it announces"`
+	Address string `json:"address" type:"text" doc:"as announced; that of a network card in lower case, with colons"`
 }
 
 // Devices is the answer to devices.
 type Devices struct {
 	Devices  []Device        `json:"devices" doc:"as device/<device>/status, by id"`
-	Next     string          `json:"next,omitempty" doc:"there are more: ask again with this as after"`
+	Next     string          `json:"next,omitempty" type:"text" doc:"there are more: ask again with this as after"`
 	Problems []DeviceProblem `json:"problems" doc:"what is wrong with announcements; the first answer alone has them"`
 	More     int             `json:"more,omitempty" doc:"how many problems there were before these that are not remembered"`
 }
@@ -61,7 +61,7 @@ type Devices struct {
 // DeviceProblem is one thing that is wrong with what is announced.
 type DeviceProblem struct {
 	At      Time   `json:"at,omitzero" doc:"when it came"`
-	Topic   string `json:"topic,omitempty" doc:"the topic of the message that was not taken, or that cannot be heard"`
-	Device  string `json:"device,omitempty" doc:"id of the device that is meant, where it is not a message"`
-	Message string `json:"message" doc:"what is wrong"`
+	Topic   string `json:"topic,omitempty" type:"text" doc:"the topic of the message that was not taken, or that cannot be heard"`
+	Device  string `json:"device,omitempty" type:"text" doc:"id of the device that is meant, where it is not a message"`
+	Message string `json:"message" type:"text" doc:"what is wrong"`
 }

@@ -9,16 +9,16 @@ import (
 
 // Hub is the payload of hub/status.
 type Hub struct {
-	ID        string       `json:"id" doc:"UUID of the dominion, kept in its data_dir"`
-	Name      string       `json:"name" doc:"name of the dominion"`
-	Version   string       `json:"version" doc:"version of the program"`
-	Protocol  string       `json:"protocol" doc:"version of this contract, major.minor"`
+	ID        string       `json:"id" type:"id" doc:"UUID of the dominion, kept in its data_dir"`
+	Name      string       `json:"name" type:"name" doc:"name of the dominion"`
+	Version   string       `json:"version" type:"build" doc:"version of the program"`
+	Protocol  string       `json:"protocol" type:"protocol" doc:"version of this contract, major.minor"`
 	Epoch     uint64       `json:"epoch" doc:"raised at each start of the hub"`
 	StartedAt Time         `json:"started_at" doc:"when this run began"`
 	Ready     bool         `json:"ready" doc:"false while it waits for the known domains after a start"`
 	Domains   DomainCount  `json:"domains" doc:"how many domains are in which state"`
 	Services  ServiceCount `json:"services" doc:"instances wanted and running"`
-	Problem   string       `json:"problem,omitempty" doc:"what of the hub itself needs a human, in words; absent: nothing"`
+	Problem   string       `json:"problem,omitempty" type:"text" doc:"what of the hub itself needs a human, in words; absent: nothing"`
 
 	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the broker's own certificate holds; absent without TLS"`
 }
@@ -39,10 +39,10 @@ type ServiceCount struct {
 // Event is the payload of hub/event and domain/<domain>/event.
 type Event struct {
 	At      Time      `json:"at" doc:"when it happened"`
-	Type    EventType `json:"type" doc:"one of the closed list"`
-	Domain  string    `json:"domain,omitempty" doc:"the domain it concerns"`
-	Service string    `json:"service,omitempty" doc:"the service it concerns"`
-	Message string    `json:"message" doc:"what happened, in words"`
+	Type    EventType `json:"type" type:"word" doc:"one of the closed list"`
+	Domain  string    `json:"domain,omitempty" type:"name" doc:"the domain it concerns"`
+	Service string    `json:"service,omitempty" type:"name" doc:"the service it concerns"`
+	Message string    `json:"message" type:"text" doc:"what happened, in words"`
 }
 
 // Discovery is the payload of hub/discovery.
@@ -52,14 +52,14 @@ type Discovery struct {
 
 // Heartbeat is the payload of domain/<domain>/heartbeat.
 type Heartbeat struct {
-	ID         string  `json:"id" doc:"UUID of the domain, kept in its data_dir"`
-	Session    string  `json:"session" doc:"random for each run of the agent"`
+	ID         string  `json:"id" type:"id" doc:"UUID of the domain, kept in its data_dir"`
+	Session    string  `json:"session" type:"id" doc:"random for each run of the agent"`
 	Seq        uint64  `json:"seq" doc:"counts the heartbeats of this session from 1"`
 	At         Time    `json:"at" doc:"the agent's clock"`
 	Uptime     Seconds `json:"uptime" doc:"seconds since the agent started"`
 	Epoch      uint64  `json:"epoch" doc:"of the last start command it took"`
 	Generation uint64  `json:"generation" doc:"of the last start command it took"`
-	Run        string  `json:"run,omitempty" doc:"of the last start command it took"`
+	Run        string  `json:"run,omitempty" type:"id" doc:"of the last start command it took"`
 	Status     uint64  `json:"status,omitempty" doc:"seq of the last status of this session; absent: it does not count them"`
 	Lease      Seconds `json:"lease,omitempty" doc:"seconds left of its lease as it was sent; absent: it has none"`
 }
@@ -76,7 +76,7 @@ type Metrics struct {
 	Cores       int              `json:"cores" doc:"processors of the machine"`
 	DiskFree    uint64           `json:"disk_free" doc:"bytes free for the agent's data_dir"`
 	Temperature *float64         `json:"temperature,omitempty" doc:"°C of the processor, where the machine tells"`
-	Services    map[string]Usage `json:"services" doc:"by service"`
+	Services    map[string]Usage `json:"services" key:"name" doc:"by service"`
 }
 
 // Usage is what the processes of one instance use.
@@ -88,21 +88,21 @@ type Usage struct {
 // Domain is the payload of domain/<domain>/status. A microdomain sends name,
 // micro, traits and services alone.
 type Domain struct {
-	ID         string       `json:"id" doc:"UUID of the domain"`
-	Name       string       `json:"name" doc:"name of the domain"`
+	ID         string       `json:"id" type:"id" doc:"UUID of the domain"`
+	Name       string       `json:"name" type:"name" doc:"name of the domain"`
 	Micro      bool         `json:"micro,omitempty" doc:"true for a microcontroller that is its own one service; it is never sent a start command"`
-	Version    string       `json:"version" doc:"version of the agent"`
-	Protocol   string       `json:"protocol" doc:"version of this contract"`
-	OS         string       `json:"os" doc:"as Go names it: linux"`
-	Arch       string       `json:"arch" doc:"as Go names it: amd64, arm64, arm"`
-	Address    string       `json:"address" doc:"where its services are reached"`
-	Addresses  []string     `json:"addresses" doc:"all its addresses"`
-	Traits     []string     `json:"traits" doc:"what it offers"`
-	Session    string       `json:"session,omitempty" doc:"as in its heartbeats"`
+	Version    string       `json:"version" type:"build" doc:"version of the agent"`
+	Protocol   string       `json:"protocol" type:"protocol" doc:"version of this contract"`
+	OS         string       `json:"os" type:"word" doc:"as Go names it: linux"`
+	Arch       string       `json:"arch" type:"word" doc:"as Go names it: amd64, arm64, arm"`
+	Address    string       `json:"address" type:"address" doc:"where its services are reached"`
+	Addresses  []string     `json:"addresses" type:"address" doc:"all its addresses"`
+	Traits     []string     `json:"traits" type:"name" doc:"what it offers"`
+	Session    string       `json:"session,omitempty" type:"id" doc:"as in its heartbeats"`
 	Seq        uint64       `json:"seq,omitempty" doc:"counts the statuses of this session from 1. A lower one that comes late is old; until the one that a heartbeat names is there, the domain is not taken for online"`
 	Epoch      uint64       `json:"epoch,omitempty" doc:"of the last start command it took; what is said below is of after that"`
 	Generation uint64       `json:"generation,omitempty" doc:"of the last start command it took"`
-	Run        string       `json:"run,omitempty" doc:"of the last start command it took"`
+	Run        string       `json:"run,omitempty" type:"id" doc:"of the last start command it took"`
 	StartedAt  Time         `json:"started_at,omitzero" doc:"when this run of the agent began"`
 	Draining   bool         `json:"draining" doc:"true: it is given nothing, and what may run elsewhere leaves"`
 	Services   []Instance   `json:"services" doc:"what runs or should run on it"`
@@ -111,45 +111,45 @@ type Domain struct {
 
 // Condition is the payload of domain/<domain>/condition.
 type Condition struct {
-	Domain  string      `json:"domain" doc:"name of the domain"`
-	State   DomainState `json:"state" doc:"online, offline or lost"`
+	Domain  string      `json:"domain" type:"name" doc:"name of the domain"`
+	State   DomainState `json:"state" type:"word" doc:"online, offline or lost"`
 	Since   Time        `json:"since,omitzero" doc:"when it came into this state; absent: in an earlier run of the hub"`
 	Problem bool        `json:"problem" doc:"whether it needs a human"`
-	Reason  string      `json:"reason" doc:"what is wrong and what to do; empty: nothing is wrong"`
+	Reason  string      `json:"reason" type:"text" doc:"what is wrong and what to do; empty: nothing is wrong"`
 }
 
 // Instance is one service on one domain, as its agent sees it.
 type Instance struct {
-	Service  string `json:"service" doc:"name of the service"`
-	State    State  `json:"state" doc:"one of the closed list"`
-	Health   Health `json:"health" doc:"one of the closed list"`
-	Version  string `json:"version" doc:"of the service on the domain's disk when it started"`
-	Revision string `json:"revision" doc:"of the start command's entry that runs"`
-	Address  string `json:"address,omitempty" doc:"where it is reached"`
-	Port     int    `json:"port,omitempty" doc:"TCP port it was given"`
+	Service  string `json:"service" type:"name" doc:"name of the service"`
+	State    State  `json:"state" type:"word" doc:"one of the closed list"`
+	Health   Health `json:"health" type:"word" doc:"one of the closed list"`
+	Version  string `json:"version" type:"version" doc:"of the service on the domain's disk when it started"`
+	Revision string `json:"revision" type:"id" doc:"of the start command's entry that runs"`
+	Address  string `json:"address,omitempty" type:"address" doc:"where it is reached"`
+	Port     int    `json:"port,omitempty" type:"port" doc:"TCP port it was given"`
 	PID      int    `json:"pid,omitempty" doc:"leader of its process group"`
 	Restarts int    `json:"restarts" doc:"how often it was started again since it was first wanted"`
 	Since    Time   `json:"since,omitzero" doc:"when it came into this state"`
 	ExitCode *int   `json:"exit_code,omitempty" doc:"of its last end; none for a signal or an adopted process"`
-	Message  string `json:"message,omitempty" doc:"what went wrong and what happens next"`
+	Message  string `json:"message,omitempty" type:"text" doc:"what went wrong and what happens next"`
 }
 
 // CatalogRow is one service on a domain's disk.
 type CatalogRow struct {
-	Service string `json:"service" doc:"name of its directory"`
-	Version string `json:"version" doc:"from its service.toml"`
+	Service string `json:"service" type:"name" doc:"name of its directory"`
+	Version string `json:"version" type:"version" doc:"from its service.toml"`
 }
 
 // StartCommand is the payload of domain/<domain>/services/set.
 type StartCommand struct {
-	Dominion   string          `json:"dominion" doc:"id of the dominion that orders"`
-	Domain     string          `json:"domain" doc:"id of the domain that is meant"`
+	Dominion   string          `json:"dominion" type:"id" doc:"id of the dominion that orders"`
+	Domain     string          `json:"domain" type:"id" doc:"id of the domain that is meant"`
 	Epoch      uint64          `json:"epoch" doc:"of the hub's run"`
 	Generation uint64          `json:"generation" doc:"raised with each command to this domain within an epoch"`
-	Run        string          `json:"run,omitempty" doc:"random for each run of the hub: one that was restored from a backup uses an epoch again"`
+	Run        string          `json:"run,omitempty" type:"id" doc:"random for each run of the hub: one that was restored from a backup uses an epoch again"`
 	At         Time            `json:"at" doc:"the hub's clock; never compared"`
 	Timing     Timing          `json:"timing" doc:"the dominion's timing"`
-	Services   map[string]Spec `json:"services" doc:"by service: all that should run; what is absent is stopped"`
+	Services   map[string]Spec `json:"services" key:"name" doc:"by service: all that should run; what is absent is stopped"`
 }
 
 // Timing is how long things take in a dominion. The defaults are in config.
@@ -163,12 +163,12 @@ type Timing struct {
 
 // Spec is one service of a start command.
 type Spec struct {
-	Revision        string            `json:"revision" doc:"changes with what needs a restart, and with nothing else"`
-	Target          string            `json:"target" doc:"make target; empty: the Makefile's first"`
-	Port            int               `json:"port" doc:"fixed TCP port; 0: the agent chooses one"`
-	Environment     map[string]string `json:"environment" doc:"added to the process's environment"`
-	EnvironmentFile string            `json:"environment_file,omitempty" doc:"file on the domain with KEY=VALUE lines"`
-	Dependencies    map[string]string `json:"dependencies,omitempty" doc:"address:port of each dependency, for DEPENDENCY_<NAME>; not part of the revision"`
+	Revision        string            `json:"revision" type:"id" doc:"changes with what needs a restart, and with nothing else"`
+	Target          string            `json:"target" type:"target" doc:"make target; empty: the Makefile's first"`
+	Port            int               `json:"port" type:"port" doc:"fixed TCP port; 0: the agent chooses one"`
+	Environment     map[string]string `json:"environment" key:"variable" type:"value" doc:"added to the process's environment"`
+	EnvironmentFile string            `json:"environment_file,omitempty" type:"path" doc:"file on the domain with KEY=VALUE lines"`
+	Dependencies    map[string]string `json:"dependencies,omitempty" key:"name" type:"endpoint" doc:"address:port of each dependency, for DEPENDENCY_<NAME>; not part of the revision"`
 	Restart         RestartPolicy     `json:"restart" doc:"what happens when it ends"`
 	Health          *HealthCheck      `json:"health" doc:"how to tell that it is well; {}: it ran for 1 s"`
 	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`
@@ -178,7 +178,7 @@ type Spec struct {
 
 // RestartPolicy says what happens when a service ends.
 type RestartPolicy struct {
-	Policy   string  `json:"policy" doc:"always, on-failure or never"`
+	Policy   string  `json:"policy" type:"word" doc:"always, on-failure or never"`
 	Delay    Seconds `json:"delay" doc:"seconds until the first restart; it doubles"`
 	MaxDelay Seconds `json:"max_delay" doc:"seconds at the most"`
 }
@@ -193,10 +193,10 @@ const (
 // HealthCheck says how to tell that a service is well: one of http, tcp, mqtt
 // and notify; a command comes from the service's own service.toml alone.
 type HealthCheck struct {
-	HTTP     string  `json:"http,omitempty" doc:"path to GET on its port; 2xx and 3xx are healthy"`
+	HTTP     string  `json:"http,omitempty" type:"line" doc:"path to GET on its port; 2xx and 3xx are healthy"`
 	TCP      bool    `json:"tcp,omitempty" doc:"its port accepts a connection"`
-	MQTT     string  `json:"mqtt,omitempty" doc:"a topic that says how it is; <domain> in it stands for the domain's name"`
-	Payload  string  `json:"payload,omitempty" doc:"mqtt: what the topic says when it is well"`
+	MQTT     string  `json:"mqtt,omitempty" type:"line" doc:"a topic that says how it is; <domain> in it stands for the domain's name"`
+	Payload  string  `json:"payload,omitempty" type:"text" doc:"mqtt: what the topic says when it is well"`
 	Notify   bool    `json:"notify,omitempty" doc:"it says READY=1 to NOTIFY_SOCKET (sd_notify)"`
 	Watchdog Seconds `json:"watchdog,omitempty" doc:"notify: seconds within which it says WATCHDOG=1, or it is unhealthy and restarted; 0: it need not"`
 	Interval Seconds `json:"interval,omitempty" doc:"seconds between checks"`
@@ -207,16 +207,16 @@ type HealthCheck struct {
 // Lease is the payload of domain/<domain>/lease.
 type Lease struct {
 	Epoch   uint64  `json:"epoch" doc:"of the hub's run"`
-	Session string  `json:"session" doc:"of the heartbeat that it answers"`
+	Session string  `json:"session" type:"id" doc:"of the heartbeat that it answers"`
 	Seq     uint64  `json:"seq" doc:"of the heartbeat that it answers"`
 	Seconds float64 `json:"seconds" doc:"how long it holds, from the sending of that heartbeat"`
 }
 
 // Command is the payload of domain/<domain>/command.
 type Command struct {
-	Transaction string  `json:"transaction" doc:"repeated in the response"`
-	Action      string  `json:"action" doc:"restart, logs or report"`
-	Service     string  `json:"service,omitempty" doc:"the service that is meant"`
+	Transaction string  `json:"transaction" type:"text" doc:"repeated in the response"`
+	Action      string  `json:"action" type:"word" doc:"restart, logs or report"`
+	Service     string  `json:"service,omitempty" type:"name" doc:"the service that is meant"`
 	Lines       int     `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
 }
@@ -230,9 +230,9 @@ const (
 
 // Reply answers a Command or an Ask.
 type Reply struct {
-	Transaction string          `json:"transaction" doc:"of the question"`
-	Status      string          `json:"status" doc:"ok or error"`
-	Error       string          `json:"error,omitempty" doc:"what went wrong and what to do"`
+	Transaction string          `json:"transaction" type:"text" doc:"of the question"`
+	Status      string          `json:"status" type:"word" doc:"ok or error"`
+	Error       string          `json:"error,omitempty" type:"text" doc:"what went wrong and what to do"`
 	Data        json.RawMessage `json:"data,omitempty" doc:"what was asked for"`
 }
 
@@ -259,21 +259,21 @@ func Refuse(transaction string, err error) Reply {
 // LogLine is the payload of domain/<domain>/service/<service>/log.
 type LogLine struct {
 	At     Time   `json:"at,omitzero" doc:"when the agent saw it; absent where it did not watch"`
-	Stream string `json:"stream" doc:"stdout or stderr"`
-	Line   string `json:"line" doc:"without the line's end; terminal escapes are removed"`
+	Stream string `json:"stream" type:"word" doc:"stdout or stderr"`
+	Line   string `json:"line" type:"text" doc:"without the line's end; terminal escapes are removed"`
 }
 
 // Service is the payload of service/<service>/status.
 type Service struct {
-	Service   string            `json:"service" doc:"name of the service"`
-	State     State             `json:"state" doc:"of the service as a whole: running when all that is wanted runs, else what hinders it most: failed, backoff, starting, finished, stopping, pending; off, it is stopping until nothing is left, then stopped"`
-	Switch    string            `json:"switch" doc:"ON or OFF: whether it is wanted"`
+	Service   string            `json:"service" type:"name" doc:"name of the service"`
+	State     State             `json:"state" type:"word" doc:"of the service as a whole: running when all that is wanted runs, else what hinders it most: failed, backoff, starting, finished, stopping, pending; off, it is stopping until nothing is left, then stopped"`
+	Switch    string            `json:"switch" type:"word" doc:"ON or OFF: whether it is wanted"`
 	Wanted    int               `json:"wanted" doc:"instances that should run"`
 	Replicas  int               `json:"replicas,omitempty" doc:"on how many domains it is to run while it is wanted; absent: on each one that can"`
 	Running   int               `json:"running" doc:"instances that run and are ready"`
 	Healthy   int               `json:"healthy" doc:"instances that are healthy"`
-	Reason    string            `json:"reason" doc:"why it is so, in words"`
-	Version   string            `json:"version,omitempty" doc:"of the first instance"`
+	Reason    string            `json:"reason" type:"text" doc:"why it is so, in words"`
+	Version   string            `json:"version,omitempty" type:"version" doc:"of the first instance"`
 	Update    ServiceUpdate     `json:"update" doc:"how a changed definition or a new version reaches the instances"`
 	Instances []ServiceInstance `json:"instances" doc:"those that are neither stopped, finished nor lost"`
 }
@@ -281,32 +281,32 @@ type Service struct {
 // ServiceUpdate says how a service changes. Its keys are those of Home
 // Assistant's update entity where that has one.
 type ServiceUpdate struct {
-	Installed  string `json:"installed_version" doc:"the oldest version that an instance runs; empty: none or unknown"`
-	Latest     string `json:"latest_version" doc:"the newest version in the catalogs of the domains that may run it; empty: unknown"`
+	Installed  string `json:"installed_version" type:"version" doc:"the oldest version that an instance runs; empty: none or unknown"`
+	Latest     string `json:"latest_version" type:"version" doc:"the newest version in the catalogs of the domains that may run it; empty: unknown"`
 	InProgress bool   `json:"in_progress" doc:"a changed definition or a new version is on its way to the instances"`
 	Percentage *int   `json:"update_percentage,omitempty" doc:"how many of them have it, in percent; absent while nothing is on its way"`
 	Updated    int    `json:"updated,omitempty" doc:"instances that have what is on its way"`
 	Total      int    `json:"total,omitempty" doc:"instances that are to have it"`
-	Waits      string `json:"waits,omitempty" doc:"what it waits for, in words"`
-	Problem    string `json:"problem,omitempty" doc:"what did not get healthy, and what that means"`
+	Waits      string `json:"waits,omitempty" type:"text" doc:"what it waits for, in words"`
+	Problem    string `json:"problem,omitempty" type:"text" doc:"what did not get healthy, and what that means"`
 }
 
 // ServiceInstance is one instance of a service, as the hub sees it.
 type ServiceInstance struct {
-	Domain  string `json:"domain" doc:"name of the domain"`
-	State   State  `json:"state" doc:"one of the closed list"`
-	Health  Health `json:"health" doc:"one of the closed list"`
-	Version string `json:"version" doc:"of the service"`
-	Address string `json:"address" doc:"where it is reached"`
-	Port    int    `json:"port" doc:"TCP port"`
+	Domain  string `json:"domain" type:"name" doc:"name of the domain"`
+	State   State  `json:"state" type:"word" doc:"one of the closed list"`
+	Health  Health `json:"health" type:"word" doc:"one of the closed list"`
+	Version string `json:"version" type:"version" doc:"of the service"`
+	Address string `json:"address" type:"address" doc:"where it is reached"`
+	Port    int    `json:"port" type:"port" doc:"TCP port"`
 }
 
 // Endpoint is one element of service/<service>/endpoints.
 type Endpoint struct {
-	Domain  string `json:"domain" doc:"name of the domain"`
-	Address string `json:"address" doc:"IP address"`
-	Port    int    `json:"port" doc:"TCP port"`
-	Version string `json:"version" doc:"of the service"`
+	Domain  string `json:"domain" type:"name" doc:"name of the domain"`
+	Address string `json:"address" type:"address" doc:"IP address"`
+	Port    int    `json:"port" type:"port" doc:"TCP port"`
+	Version string `json:"version" type:"version" doc:"of the service"`
 	Healthy bool   `json:"healthy" doc:"whether its health check says so"`
 }
 
@@ -317,25 +317,25 @@ type Scale struct {
 
 // Ask is the payload of request/<verb>.
 type Ask struct {
-	Transaction string `json:"transaction" doc:"repeated in the response"`
-	Service     string `json:"service,omitempty" doc:"start, stop, restart, scale, why"`
-	Domain      string `json:"domain,omitempty" doc:"restart, drain, undrain, forget, why"`
+	Transaction string `json:"transaction" type:"text" doc:"repeated in the response"`
+	Service     string `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, why"`
+	Domain      string `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, why"`
 	Replicas    *int   `json:"replicas,omitempty" doc:"scale"`
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
-	User        string `json:"user,omitempty" doc:"access: the user that is meant"`
-	Client      string `json:"client,omitempty" doc:"access, clients: the client identifier that is meant"`
-	Action      string `json:"action,omitempty" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget"`
-	Role        string `json:"role,omitempty" doc:"user: admin, reader, device or domain"`
-	Hash        string `json:"password_hash,omitempty" doc:"user: bcrypt hash of the password"`
+	User        string `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
+	Client      string `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
+	Action      string `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget"`
+	Role        string `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
+	Hash        string `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
 	Certificate bool   `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
-	Topic       string `json:"topic,omitempty" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
-	Without     string `json:"without,omitempty" doc:"plan: as if this domain were lost for good"`
-	Config      string `json:"config,omitempty" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
-	After       string `json:"after,omitempty" doc:"devices: go on after the one of this id"`
-	Response    string `json:"response_topic,omitempty" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
-	ID          string `json:"id,omitempty" doc:"join: UUID of the domain"`
-	Name        string `json:"name,omitempty" doc:"join: name of the domain; trace: any name, for the topic of the lines"`
-	Session     string `json:"session,omitempty" doc:"join: of this run of the agent"`
-	Protocol    string `json:"protocol,omitempty" doc:"join: version of this contract"`
-	Address     string `json:"address,omitempty" doc:"join: of the agent, to tell two machines of one name apart"`
+	Topic       string `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
+	Without     string `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
+	Config      string `json:"config,omitempty" type:"text" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
+	After       string `json:"after,omitempty" type:"name" doc:"devices: go on after the one of this id"`
+	Response    string `json:"response_topic,omitempty" type:"line" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
+	ID          string `json:"id,omitempty" type:"id" doc:"join: UUID of the domain"`
+	Name        string `json:"name,omitempty" type:"name" doc:"join: name of the domain; trace: any name, for the topic of the lines"`
+	Session     string `json:"session,omitempty" type:"id" doc:"join: of this run of the agent"`
+	Protocol    string `json:"protocol,omitempty" type:"protocol" doc:"join: version of this contract"`
+	Address     string `json:"address,omitempty" type:"address" doc:"join: of the agent, to tell two machines of one name apart"`
 }

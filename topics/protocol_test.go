@@ -2,6 +2,7 @@ package topics
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -181,6 +182,7 @@ func protocolDocument(t *testing.T) []byte {
 		"WhyExample": example(t, Encode(answers()[VerbWhy])),
 		"Answers":    d.sections(described),
 		"Lists":      closedLists(t),
+		"TextTypes":  TextTypes(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -314,9 +316,18 @@ func (d *document) table(typ reflect.Type) string {
 		if strings.Contains(options, "omit") {
 			optional = ", optional"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s%s | %s |\n", key, d.typeName(f.Type), optional, plainText(f.Tag.Get("doc")))
+		fmt.Fprintf(&b, "| `%s` | %s%s | %s |\n", key, d.fieldType(f), optional, plainText(f.Tag.Get("doc")))
 	}
 	return b.String()
+}
+
+// fieldType names the type of a field, with that of its text.
+func (d *document) fieldType(f reflect.StructField) string {
+	name := d.typeName(f.Type)
+	if text := f.Tag.Get("type"); f.Type.Name() == "" || f.Type.Name() == "string" {
+		name = strings.Replace(name, "text", "["+text+"](#types-of-text)", 1)
+	}
+	return strings.Replace(name, "name →", cmp.Or(f.Tag.Get("key"), "name")+" →", 1)
 }
 
 func (d *document) typeName(typ reflect.Type) string {

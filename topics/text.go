@@ -1,0 +1,181 @@
+package topics
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// TextType is what a string of a payload may hold. The struct tag `type` of a
+// field names the one that counts for it, for the elements of a list and for
+// the values of an object; the tag `key` the one of an object's keys. Decode
+// refuses a payload of which a string is not of its type. An empty string is
+// always valid where it is a field: whether it may be empty is decided by who
+// uses it.
+type TextType struct {
+	Name    string
+	Want    string // what an error says that it must be
+	Doc     string // its alphabet, for docs/protocol.md
+	Example string
+	valid   func(string) bool
+}
+
+// Valid reports whether s, which is not empty, is of the type.
+func (t TextType) Valid(s string) bool { return t.valid(s) }
+
+// textTypes lists the types in the order of docs/protocol.md. Only the last
+// four hold what a shell or make could interpret: they are shown to people,
+// compared or handed on, and are never a part of a command, of a name of a
+// variable or of what a Makefile may read as $(X).
+var textTypes = []TextType{
+	{"name", "a name: use a-z, 0-9 and -, 63 characters at most, no - at the ends", "a DNS label: `a-z`, `0-9` and `-`, at most 63 characters, no `-` at either end", "pi-kitchen", ValidName},
+	{"id", "an id: use letters, digits, . _ and -, 64 characters at most", "letters, digits, `.`, `_` and `-`, at most 64 characters; those of dominions and domains are UUIDs", "3f2a91c4-77aa-4c1e-9a52-0c4f1f3c0d11", ValidID},
+	{"address", "an IP address or a host name", "an IP address, one of the local link with its zone (`fe80::1%eth0`), or a host name of RFC 1123: labels of letters, digits and `-`, joined by `.`, at most 253 characters", "192.168.1.20", ValidAddress},
+	{"endpoint", `an address and a port, as "192.168.1.20:8080"`, "an address and a port from 1 to 65535, joined by `:`; IPv6 in brackets", "192.168.1.20:8080", ValidEndpoint},
+	{"version", `a version, as "1.2.0"`, "a version of [semver](https://semver.org): up to three numbers, `-` and a pre-release, `+` and a build; a `v` may stand before it; at most 128 characters", "1.2.0", ValidVersion},
+	{"build", "the version of a program: use letters, digits, . + _ and -, 128 characters at most", "letters, digits, `.`, `+`, `_` and `-`, at most 128 characters", "1.0.0", validBuild},
+	{"protocol", `a version of the protocol, as "1.0"`, "two numbers joined by `.`", Protocol, validProtocol},
+	{"word", "a word: use letters, digits, _ and -, a letter first, 63 characters at most", "letters, digits, `_` and `-`, a letter first, at most 63 characters", "running", validWord},
+	{"variable", "the name of an environment variable: use letters, digits and _, no digit first", "letters, digits and `_`, no digit first", "COLOUR", ValidVariable},
+	{"target", "a make target: use letters, digits, _ . and -, a letter or digit first", "letters, digits, `_`, `.` and `-`, a letter or digit first", "run", ValidTarget},
+	{"hash", "a bcrypt hash", "a bcrypt hash: letters, digits, `$`, `.` and `/`, at most 128 characters", "$2a$10$7EqJtq98hPqEX7fNZaFWoO", validHash},
+	{"path", "an absolute path without control characters", "an absolute path, without control characters, at most 4096 bytes", "/etc/web.env", validPath},
+	{"line", "one line of text", "one line: no control characters", "kitchen lamp", validLine},
+	{"value", "text without a NUL byte", "any text but NUL, at most 128 KiB; it is in the environment of a process byte for byte", "blue", validValue},
+	{"text", "text", "any text, for people", "all is well", func(string) bool { return true }},
+}
+
+// TextTypes returns the types of the strings in payloads.
+func TextTypes() []TextType { return textTypes }
+
+func textType(name string) *TextType {
+	for i := range textTypes {
+		if textTypes[i].Name == name {
+			return &textTypes[i]
+		}
+	}
+	return nil
+}
+
+// only reports whether s has 1 to longest bytes, each of which is a letter, a
+// digit of ASCII or one of more.
+func only(s string, longest int, more string) bool {
+	if len(s) == 0 || len(s) > longest {
+		return false
+	}
+	for i := range len(s) {
+		if !letter(s[i]) && !digit(s[i]) && strings.IndexByte(more, s[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func letter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+func digit(c byte) bool  { return '0' <= c && c <= '9' }
+
+// ValidID reports whether s may be the id of a dominion, a domain, a session or
+// a revision.
+func ValidID(s string) bool { return only(s, 64, "._-") }
+
+// ValidAddress reports whether s is an IP address or a host name of RFC 1123. A
+// zone (RFC 4007) belongs to an address of the local link.
+func ValidAddress(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Zone() == "" || a.IsLinkLocalUnicast() && only(a.Zone(), 32, "._-")
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if !only(label, 63, "-") || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidEndpoint reports whether s is an address and a port.
+func ValidEndpoint(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || !ValidAddress(host) || !only(port, 5, "") {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// ValidVersion reports whether s is a version of semver, with up to two of its
+// numbers left out.
+func ValidVersion(s string) bool {
+	if len(s) > 128 {
+		return false
+	}
+	s, build, hasBuild := strings.Cut(strings.TrimPrefix(s, "v"), "+")
+	core, pre, hasPre := strings.Cut(s, "-")
+	numbers := strings.Count(core, ".") + 1
+	if numbers > 3 || hasBuild && !only(build, 128, ".-") || hasPre && !only(pre, 128, ".-") || numbers < 3 && (hasBuild || hasPre) {
+		return false
+	}
+	for number := range strings.SplitSeq(core, ".") {
+		if !digits(number, 20) {
+			return false
+		}
+	}
+	return true
+}
+
+func digits(s string, longest int) bool {
+	return only(s, longest, "") && !strings.ContainsFunc(s, func(r rune) bool { return !digit(byte(r)) })
+}
+
+func validBuild(s string) bool { return only(s, 128, ".+_-") }
+
+func validProtocol(s string) bool {
+	major, minor, _ := strings.Cut(s, ".")
+	return digits(major, 9) && (minor == "" && !strings.Contains(s, ".") || digits(minor, 9))
+}
+
+func validWord(s string) bool { return only(s, 63, "_-") && letter(s[0]) }
+
+// ValidVariable reports whether s may be the name of an environment variable.
+func ValidVariable(s string) bool { return only(s, 1024, "_") && !digit(s[0]) }
+
+// ValidTarget reports whether s may be given to make: nothing that make would
+// take for an option or an assignment.
+func ValidTarget(s string) bool {
+	return only(s, 1024, "_.-") && (letter(s[0]) || digit(s[0]))
+}
+
+func validHash(s string) bool { return only(s, 128, "$./") }
+
+func validPath(s string) bool { return len(s) <= 4096 && s[0] == '/' && validLine(s) }
+
+func validLine(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+func validValue(s string) bool { return len(s) <= 128<<10 && strings.IndexByte(s, 0) < 0 }
+
+// ValidTraitValue reports whether s may be the value of a trait, which a service
+// reads as TRAIT_<NAME> and its Makefile as $(TRAIT_<NAME>): words of letters,
+// digits and . _ : / @ + , - with one space between them, none of which begins
+// with a -, but a number may. 255 characters at most. Nothing of it means
+// anything to make or a shell.
+func ValidTraitValue(s string) bool {
+	if s == "" {
+		return true
+	}
+	if len(s) > 255 {
+		return false
+	}
+	for word := range strings.SplitSeq(s, " ") {
+		if !only(word, 255, "._:/@+,-") || word[0] == '-' && (len(word) == 1 || !digit(word[1])) {
+			return false
+		}
+	}
+	return true
+}
