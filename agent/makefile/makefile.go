@@ -1,0 +1,357 @@
+// Package makefile tells which variables of its environment a Makefile has make
+// expand. Make hands on what its environment brings byte for byte, but a
+// Makefile that says $(X) gets the value of X expanded, and a value with a $ in
+// it becomes something else there, or a program that runs.
+//
+// It reads text and decides; the files are read by who uses it. Where it cannot
+// tell, it says so and why, and errs on that side. Only package agent's
+// supervisor imports it.
+package makefile
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Files is how the files of a service are read. Names that are not absolute
+// are meant in the service's directory.
+type Files interface {
+	Read(name string) (string, error)
+	Glob(pattern string) ([]string, error)
+}
+
+// Uses is what is known of a Makefile and the files that it includes.
+type Uses struct {
+	expanded map[string]string // where each variable is named so that make expands it
+	unclear  string            // where and why it cannot be told what else is
+}
+
+// Expands returns where a variable is named so that make expands its value, ""
+// if it is named nowhere so. unclear tells that it could not be told, and where
+// says why.
+func (u Uses) Expands(variable string) (where string, unclear bool) {
+	switch at, named := u.expanded[variable]; {
+	case named:
+		return at, false
+	case slices.Contains(builtIn, variable):
+		return "make's own rules", false
+	}
+	return u.unclear, u.unclear != ""
+}
+
+// builtIn are the variables that the rules which make has by itself expand,
+// whatever a Makefile says (make -p).
+var builtIn = []string{
+	"AR", "ARFLAGS", "AS", "ASFLAGS", "CC", "CFLAGS", "CO", "COFLAGS", "CPP", "CPPFLAGS", "CTANGLE", "CWEAVE", "CXX", "CXXFLAGS",
+	"F77", "F77FLAGS", "FC", "FFLAGS", "GET", "GFLAGS", "LD", "LDFLAGS", "LDLIBS", "LEX", "LFLAGS", "LINT", "LINTFLAGS", "LOADLIBES",
+	"M2C", "MAKEINFO", "MAKEINFO_FLAGS", "MODFLAGS", "OBJC", "OBJCFLAGS", "OUTPUT_OPTION", "PC", "PFLAGS", "RFLAGS", "RM", "SCCS_OUTPUT_OPTION",
+	"TANGLE", "TARGET_ARCH", "TARGET_MACH", "TEX", "TEXI2DVI", "TEXI2DVI_FLAGS", "WEAVE", "XLDLIBS", "YACC", "YFLAGS",
+}
+
+// What a Makefile may include before it cannot be told any more.
+const (
+	maxFiles = 64
+	maxDepth = 16 // of references in references
+)
+
+// Read reads the Makefile of a name and what it includes.
+func Read(files Files, name string) Uses {
+	s := scan{Uses: Uses{expanded: make(map[string]string)}, files: files, read: make(map[string]bool)}
+	s.file(name)
+	return s.Uses
+}
+
+type scan struct {
+	Uses
+	files Files
+	read  map[string]bool
+
+	name  string // of the file that is being read
+	text  string // of it, without comments
+	lines []int  // where each of its lines begins
+}
+
+// cannot notes why it cannot be told, at an offset of the text; the first
+// reason counts.
+func (s *scan) cannot(at int, why string) {
+	if s.unclear == "" {
+		s.unclear = s.place(at) + " " + why
+	}
+}
+
+func (s *scan) place(at int) string {
+	n, _ := slices.BinarySearch(s.lines, at+1)
+	return fmt.Sprintf("%s:%d", s.name, n)
+}
+
+func (s *scan) note(at int, variable string) {
+	variable = strings.TrimSpace(variable)
+	if _, known := s.expanded[variable]; !known {
+		s.expanded[variable] = s.place(at)
+	}
+}
+
+func (s *scan) file(name string) {
+	if s.read[name] {
+		return
+	}
+	s.read[name] = true
+	text, err := s.files.Read(name)
+	if len(s.read) > maxFiles {
+		err = errors.New("too many files are included")
+	}
+	if err != nil {
+		if s.unclear == "" {
+			s.unclear = fmt.Sprintf("%s cannot be read: %v", name, err)
+		}
+		return
+	}
+	s.name, s.text, s.lines = name, plain(text), nil
+	for at := 0; at >= 0; {
+		s.lines = append(s.lines, at)
+		if next := strings.IndexByte(s.text[at:], '\n'); next >= 0 {
+			at += next + 1
+		} else {
+			at = -1
+		}
+	}
+	s.references(0, len(s.text), 0)
+	included := s.directives()
+	for _, f := range included { // last: s.name and s.text are theirs then
+		s.file(f)
+	}
+}
+
+// plain takes comments away, and leaves the lines where they are. Make knows no
+// comments in a recipe or a define: there the text after a # is expanded too.
+func plain(text string) string {
+	var b strings.Builder
+	defines, continued := 0, false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		comment := false
+		switch word := directive(line); {
+		case continued || strings.HasPrefix(line, "\t"):
+		case defines == 0 && strings.HasPrefix(word, "#"):
+			line, comment = "", true
+		case word == "define":
+			defines++
+		case word == "endef" && defines > 0:
+			defines--
+		}
+		continued = !comment && endsInBackslash(line)
+		b.WriteString(line)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// directive returns the first word of a line behind what may stand before a
+// define.
+func directive(line string) string {
+	for word := range strings.FieldsSeq(line) {
+		if word != "override" && word != "export" && word != "private" && word != "unexport" {
+			return word
+		}
+	}
+	return ""
+}
+
+func endsInBackslash(line string) bool {
+	n := len(line) - len(strings.TrimRight(line, `\`))
+	return n%2 == 1
+}
+
+// references finds what make expands in a part of the text.
+func (s *scan) references(from, to, depth int) {
+	for i := from; i < to-1; i++ {
+		if s.text[i] != '$' {
+			continue
+		}
+		i++
+		switch c := s.text[i]; c {
+		case '$':
+		case '(', '{':
+			end := s.closing(i, to)
+			if end < 0 || depth == maxDepth {
+				s.cannot(i, "has a reference without an end")
+				return
+			}
+			s.reference(i+1, end, depth+1)
+			i = end
+		default:
+			s.note(i, string(c))
+		}
+	}
+}
+
+// closing returns the offset of what closes a bracket, -1 if nothing does.
+// Make counts brackets of the same kind alone.
+func (s *scan) closing(at, to int) int {
+	opens, closes := s.text[at], byte(')')
+	if opens == '{' {
+		closes = '}'
+	}
+	for i, n := at, 0; i < to; i++ {
+		switch s.text[i] {
+		case opens:
+			n++
+		case closes:
+			if n--; n == 0 {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// reference looks at what stands between brackets: a variable or a function.
+func (s *scan) reference(from, to, depth int) {
+	text := s.text[from:to]
+	name, rest, isCall := cutSpace(strings.TrimLeft(text, " \t\\\n"))
+	switch {
+	case isCall && (name == "eval" || name == "guile"):
+		s.cannot(from, "makes up what it expands by "+name)
+	case isCall && (name == "call" || name == "value"):
+		s.named(from, firstArgument(rest))
+	case isCall && (name == "origin" || name == "flavor"):
+	case !isCall || !functions[name]:
+		variable, _, _ := strings.Cut(text, ":")
+		s.named(from, variable)
+	}
+	if text == "MAKE" {
+		s.cannot(from, "runs make again")
+	}
+	s.references(from, to, depth)
+}
+
+// functions are those of make that take text, but for the ones above.
+var functions = setOf("subst patsubst strip findstring filter filter-out sort word wordlist words firstword lastword dir notdir suffix basename addsuffix addprefix join wildcard realpath abspath if or and intcmp foreach let file shell error warning info")
+
+func setOf(words string) map[string]bool {
+	all := make(map[string]bool)
+	for _, w := range strings.Fields(words) {
+		all[w] = true
+	}
+	return all
+}
+
+// cutSpace cuts text at its first white space.
+func cutSpace(text string) (before, after string, found bool) {
+	i := strings.IndexAny(text, " \t\n")
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+1:], true
+}
+
+func firstArgument(text string) string {
+	first, _, _ := strings.Cut(text, ",")
+	return first
+}
+
+// named notes a variable whose name is a part of the text, which may be
+// computed.
+func (s *scan) named(at int, name string) {
+	if strings.Contains(name, "$") {
+		s.cannot(at, "names a variable by another one")
+		return
+	}
+	s.note(at, name)
+}
+
+// runsMake finds make, where a recipe has a command.
+var runsMake = regexp.MustCompile(`(^[\t @+-]*|[;&|(]\s*|\b(then|do|else|exec|env|sudo)\s+)(\S*/)?g?make(\s|$)`)
+
+// directives looks at the text line by line, and returns the files that are included.
+func (s *scan) directives() (included []string) {
+	at := 0
+	for line := range logicalLines(s.text) {
+		word, rest, _ := cutSpace(strings.TrimSpace(line))
+		recipe := strings.HasPrefix(line, "\t")
+		switch {
+		case strings.HasPrefix(word, ".SECONDEXPANSION"), strings.HasPrefix(word, ".RECIPEPREFIX"):
+			s.cannot(at, "has "+strings.TrimRight(word, ":="))
+		case word == "load" || word == "-load":
+			s.cannot(at, "loads code")
+		case word == "include" || word == "-include" || word == "sinclude":
+			included = append(included, s.include(at, rest)...)
+		case recipe && runsMake.MatchString(line):
+			s.cannot(at, "runs make again")
+		}
+		s.appends(at, line, recipe)
+		at += len(line) + 1
+	}
+	return included
+}
+
+// logicalLines yields lines with those that continue them, without the newline
+// at the end.
+func logicalLines(text string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		start := 0
+		for i := range len(text) {
+			if text[i] != '\n' || endsInBackslash(text[start:i]) {
+				continue
+			}
+			if !yield(text[start:i]) {
+				return
+			}
+			start = i + 1
+		}
+		if start < len(text) {
+			yield(text[start:])
+		}
+	}
+}
+
+// include finds the files of an include.
+func (s *scan) include(at int, names string) (included []string) {
+	for _, name := range strings.Fields(strings.ReplaceAll(names, "\\\n", " ")) {
+		switch {
+		case strings.HasPrefix(name, "#"):
+			return included
+		case strings.ContainsAny(name, "$~"):
+			s.cannot(at, "includes "+name)
+		case strings.ContainsAny(name, "*?["):
+			all, err := s.files.Glob(name)
+			if err != nil {
+				s.cannot(at, "includes "+name)
+			}
+			included = append(included, all...)
+		default:
+			included = append(included, filepath.Clean(name))
+		}
+	}
+	return included
+}
+
+// appends notes a variable that += makes one of the Makefile's own: make
+// expands that before it hands it on.
+func (s *scan) appends(at int, line string, recipe bool) {
+	for i := 0; ; {
+		n := strings.Index(line[i:], "+=")
+		if n < 0 {
+			return
+		}
+		before := strings.TrimRight(line[:i+n], " \t\\\n")
+		start := len(before)
+		for start > 0 && (before[start-1] == '_' || isWord(before[start-1])) {
+			start--
+		}
+		if name := before[start:]; name != "" {
+			s.note(at+i+n, name)
+		} else if !recipe && (strings.HasSuffix(before, ")") || strings.HasSuffix(before, "}")) {
+			s.cannot(at+i+n, "adds to a variable that it names by another one")
+		}
+		i += n + 2
+	}
+}
+
+func isWord(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
