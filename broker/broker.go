@@ -101,6 +101,9 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	if b.config.Limits.MaxPacket <= 0 {
 		b.config.Limits.MaxPacket = engine.DefaultLimits().MaxPacket
 	}
+	if b.config.Limits.Memory <= 0 {
+		b.config.Limits.Memory = memoryLimit("/")
+	}
 	if b.config.DiscoveryPrefix == "" {
 		b.config.DiscoveryPrefix = "homeassistant"
 	}
@@ -117,7 +120,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	}
 	b.access.Store(accounts)
 	o := engine.Options{
-		Log: log, Limits: cfg.Limits, UserLimits: cfg.UserLimits,
+		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, OwnListener: local,
 		Authenticate: b.authenticate, Allow: b.allow, Ended: b.ended, Noticed: b.noticed,
 		Subscribed: func() {
 			select {

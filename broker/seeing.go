@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
@@ -89,7 +90,14 @@ func (a account) same(b account) bool {
 
 // noticed says what became of a message, as often as refusals allows.
 func (b *Broker) noticed(c engine.Client, topic, what string) {
-	if b.refusals.tell(c.ID, what, time.Now()) {
+	// sizes differ from one to the next, and are one cause
+	cause := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, what)
+	if b.refusals.tell(c.ID, cause, time.Now()) {
 		b.log.Info(what, "client", short(c.ID), "user", c.User, "topic", short(topic), "remote", c.Remote)
 	}
 }

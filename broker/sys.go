@@ -68,7 +68,7 @@ func (b *Broker) tellFigure(name, figure string) {
 }
 
 // figures are what mosquitto 2.0 tells (mosquitto(8), "BROKER STATUS"), and
-// ours: how many connections were beyond the limits.
+// ours: how many connections were beyond the limits, and the account of memory.
 func (b *Broker) figures(l *loads) map[string]string {
 	s := b.engine.Stats()
 	all := map[string]string{
@@ -99,6 +99,10 @@ func (b *Broker) figures(l *loads) map[string]string {
 		"retained messages/count":    uint64(s.Retained),
 		"store/messages/count":       uint64(s.Retained + s.Queued),
 		"store/messages/bytes":       uint64(s.RetainedBytes + s.QueuedBytes),
+		"memory/current":             uint64(s.Memory),
+		"memory/limit":               uint64(s.MemoryLimit),
+		"memory/refused/count":       s.MemoryRefused,
+		"memory/ended/count":         s.MemoryEnded,
 		"heap/current":               memory,
 		"heap/maximum":               b.heapMost(memory),
 		"connections/refused/count":  s.TurnedAway,

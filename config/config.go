@@ -82,27 +82,29 @@ type Persistence struct {
 // Limits is [broker.limits]: the fields of the engine's limits, in its order.
 // Where 0 is allowed it means that there is no such limit.
 type Limits struct {
-	MaxConnections        int
-	MaxConnecting         int
-	ConnectionsPerAddress int
-	ConnectionsPerSecond  int
-	ConnectTimeout        time.Duration
-	WriteTimeout          time.Duration
-	MaxPacket             int // bytes
-	MaxKeepAlive          time.Duration
-	MaxInflight           int
-	MaxQueuedMessages     int
-	MaxQueuedBytes        int
-	MaxSubscriptions      int
-	MaxTopicLevels        int
-	MaxTopicLength        int // bytes
-	MessagesPerSecond     int
-	BytesPerSecond        int
-	MaxRetained           int
-	MaxRetainedBytes      int
-	MaxSessions           int
-	MaxSessionExpiry      time.Duration
-	TopicAliasMaximum     uint16
+	MaxConnections           int
+	MaxConnecting            int
+	ConnectionsPerAddress    int
+	ConnectionsPerSecond     int
+	ConnectTimeout           time.Duration
+	WriteTimeout             time.Duration
+	MaxPacket                int // bytes
+	MaxKeepAlive             time.Duration
+	MaxInflight              int
+	MaxQueuedMessages        int
+	MaxQueuedBytes           int
+	MaxSubscriptions         int
+	MaxWildcardSubscriptions int
+	MaxTopicLevels           int
+	MaxTopicLength           int // bytes
+	MessagesPerSecond        int
+	BytesPerSecond           int
+	MaxRetained              int
+	MaxRetainedBytes         int
+	MaxSessions              int
+	MaxSessionExpiry         time.Duration
+	TopicAliasMaximum        uint16
+	Memory                   int // bytes; 0: a quarter of the machine's, or of the control group's
 }
 
 // UserLimits are the keys …_per_user of [broker.limits], for all clients of one
@@ -110,6 +112,7 @@ type Limits struct {
 type UserLimits struct {
 	Clients     int
 	QueuedBytes int
+	Memory      int // bytes; 0: half of Limits.Memory
 }
 
 // User is one [[broker.users]]. At most one of PasswordFile and PasswordHash
@@ -191,22 +194,23 @@ const DefaultSync = 100 * time.Millisecond
 // They are those of the engine, which a test of package hub compares.
 func DefaultLimits() Limits {
 	return Limits{
-		MaxConnections:    10_000,
-		MaxConnecting:     1000,
-		ConnectTimeout:    10 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		MaxPacket:         2 << 20,
-		MaxInflight:       1024,
-		MaxQueuedMessages: 65_536,
-		MaxQueuedBytes:    32 << 20,
-		MaxSubscriptions:  16_384,
-		MaxTopicLevels:    128,
-		MaxTopicLength:    65_535,
-		MaxRetained:       1_000_000,
-		MaxRetainedBytes:  256 << 20,
-		MaxSessions:       20_000,
-		MaxSessionExpiry:  30 * 24 * time.Hour,
-		TopicAliasMaximum: 64,
+		MaxConnections:           10_000,
+		MaxConnecting:            1000,
+		ConnectTimeout:           10 * time.Second,
+		WriteTimeout:             10 * time.Second,
+		MaxPacket:                16 << 20,
+		MaxInflight:              1024,
+		MaxQueuedMessages:        65_536,
+		MaxQueuedBytes:           32 << 20,
+		MaxSubscriptions:         16_384,
+		MaxWildcardSubscriptions: 1024,
+		MaxTopicLevels:           128,
+		MaxTopicLength:           65_535,
+		MaxRetained:              1_000_000,
+		MaxRetainedBytes:         256 << 20,
+		MaxSessions:              20_000,
+		MaxSessionExpiry:         30 * 24 * time.Hour,
+		TopicAliasMaximum:        64,
 	}
 }
 

@@ -53,11 +53,12 @@ func (t *table) limits(l *Limits, u *UserLimits) {
 		{"max_connecting", &l.MaxConnecting, 16, 0},
 		{"connections_per_address", &l.ConnectionsPerAddress, optional, 0},
 		{"connections_per_second", &l.ConnectionsPerSecond, optional, 0},
-		{"max_packet", &l.MaxPacket, 64 << 10, 256 << 20},
+		{"max_packet", &l.MaxPacket, 64 << 10, 268_435_455}, // what MQTT can say, and paho connect to
 		{"max_inflight", &l.MaxInflight, 1, 65_535},
 		{"max_queued_messages", &l.MaxQueuedMessages, 1, 0},
 		{"max_queued_bytes", &l.MaxQueuedBytes, 64 << 10, 0},
 		{"max_subscriptions", &l.MaxSubscriptions, 16, 0},
+		{"max_wildcard_subscriptions", &l.MaxWildcardSubscriptions, 1, 0},
 		{"max_topic_levels", &l.MaxTopicLevels, 16, 65_535},
 		{"max_topic_length", &l.MaxTopicLength, 512, 65_535},
 		{"messages_per_second", &l.MessagesPerSecond, optional, 0},
@@ -67,6 +68,8 @@ func (t *table) limits(l *Limits, u *UserLimits) {
 		{"max_sessions", &l.MaxSessions, 100, 0},
 		{"clients_per_user", &u.Clients, optional, 0},
 		{"queued_bytes_per_user", &u.QueuedBytes, optional, 0},
+		{"memory", &l.Memory, optional, 0},
+		{"memory_per_user", &u.Memory, optional, 0},
 	} {
 		t.within(k.key, k.to, k.least, k.most)
 	}
@@ -120,12 +123,28 @@ func (t *table) within(key string, to *int, least, most int) bool {
 	return true
 }
 
+// formerMaxPacket was the default of max_packet once. A file of that time may
+// have other limits that are below today's default: they lower it.
+const formerMaxPacket = 2 << 20
+
 // holdAPacket checks that what holds messages holds the largest one.
 func (t *table) holdAPacket(l *Limits, u *UserLimits) {
-	for _, k := range []struct {
+	holders := []struct {
 		key string
 		n   int
-	}{{"max_queued_bytes", l.MaxQueuedBytes}, {"max_retained_bytes", l.MaxRetainedBytes}, {"queued_bytes_per_user", u.QueuedBytes}} {
+	}{
+		{"max_queued_bytes", l.MaxQueuedBytes},
+		{"max_retained_bytes", l.MaxRetainedBytes},
+		{"queued_bytes_per_user", u.QueuedBytes},
+		{"memory", l.Memory},
+		{"memory_per_user", u.Memory},
+	}
+	for _, k := range holders {
+		if k.n > 0 && t.fine(k.key) && !t.set("max_packet") {
+			l.MaxPacket = min(l.MaxPacket, max(k.n, formerMaxPacket))
+		}
+	}
+	for _, k := range holders {
 		switch {
 		case k.n == 0 || k.n >= l.MaxPacket || !t.fine(k.key) || !t.fine("max_packet"):
 		case t.set(k.key):

@@ -175,6 +175,7 @@ func RenderClients(w io.Writer, clients []topics.ClientView, s Style) error {
 			{head: "MQTT", drop: 4},
 			{head: "SUBS"},
 			{head: "QUEUED"},
+			{head: "MEMORY", drop: 5},
 			{head: "DROPPED"},
 		}}
 		for _, c := range clients {
@@ -187,7 +188,7 @@ func RenderClients(w io.Writer, clients []topics.ClientView, s Style) error {
 				dropped = dropped.in(red)
 			}
 			t.add(put(c.Client), state, put(ago(c.Since, s.Now)), put(orDash(c.User)), put(orDash(c.Address)),
-				put(c.Listener), put(c.Protocol), put(fmt.Sprint(c.Subscriptions)), put(fmt.Sprint(c.Queued)), dropped)
+				put(c.Listener), put(c.Protocol), put(fmt.Sprint(c.Subscriptions)), put(fmt.Sprint(c.Queued)), put(fmt.Sprintf("%.1f MB", float64(c.Memory)/1e6)), dropped)
 		}
 		t.draw(b, s)
 	})

@@ -14,9 +14,9 @@ import (
 func someClients() []topics.ClientView {
 	at := func(d time.Duration) topics.Time { return topics.Time{Time: noon.Add(-d)} }
 	return []topics.ClientView{
-		{Client: "bridge-attic", Address: "pipe", Listener: "local", Protocol: "3.1.1", Since: at(3 * time.Minute), Expires: at(-time.Hour), Subscriptions: 2, Queued: 1204, QueuedBytes: 98_000, Dropped: 57},
+		{Client: "bridge-attic", Address: "pipe", Listener: "local", Protocol: "3.1.1", Since: at(3 * time.Minute), Expires: at(-time.Hour), Subscriptions: 2, Queued: 1204, QueuedBytes: 98_000, Dropped: 57, Memory: 623_456},
 		{Client: "domain-6f9619ff-8b86-4d01-b42d-00cf4fc964ff", User: "pi-kitchen", Address: "[fd00::1234:5678:9abc:def0]:51234", Listener: "mqtts", Protocol: "3.1.1", Connected: true, Since: at(72 * time.Hour), Subscriptions: 4},
-		{Client: "homeassistant", Listener: "unix", Protocol: "5.0", Connected: true, Since: at(26 * time.Hour), Subscriptions: 311, Queued: 2, QueuedBytes: 120},
+		{Client: "homeassistant", Listener: "unix", Protocol: "5.0", Connected: true, Since: at(26 * time.Hour), Subscriptions: 311, Queued: 2, QueuedBytes: 120, Memory: 123_456_789, Refused: 3},
 		{Client: "x\x1b[2J\nroot  connected", User: "tv\u202egnp", Address: "192.168.1.77:40000", Listener: "mqtt", Protocol: "5.0", Connected: true, Since: at(0)},
 	}
 }

@@ -46,6 +46,7 @@ func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
 			Client: s.ID, User: s.User, Address: s.Remote, Listener: s.Listener, Protocol: "3.1.1",
 			Connected: s.Connected, Since: topics.Time{Time: s.Since}, Expires: topics.Time{Time: s.Expires},
 			Subscriptions: s.Subscriptions, Queued: s.Queued, QueuedBytes: s.QueuedBytes, Dropped: s.Dropped,
+			Memory: s.Memory, Refused: s.Refused,
 		}
 		if s.Version == 5 {
 			v.Protocol = "5.0"

@@ -173,6 +173,8 @@ type ClientView struct {
 	Queued        int    `json:"queued" doc:"messages that wait for it, or for its acknowledgement"`
 	QueuedBytes   int    `json:"queued_bytes" doc:"of these"`
 	Dropped       uint64 `json:"dropped" doc:"messages that it did not get, since the broker began or the session"`
+	Memory        int    `json:"memory" doc:"bytes that it takes up in the broker's memory: connection, subscriptions, queues"`
+	Refused       uint64 `json:"refused" doc:"subscriptions and messages that a limit refused, since the broker began or the session"`
 }
 
 // Traced is the answer to trace.

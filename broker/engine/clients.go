@@ -19,6 +19,8 @@ type Session struct {
 	Queued        int // messages of QoS 1 and 2 that it has not acknowledged, or not been sent
 	QueuedBytes   int
 	Dropped       uint64 // messages that it did not get
+	Memory        int    // bytes of memory that it takes up, with its connection
+	Refused       uint64 // subscriptions and messages beyond a limit
 }
 
 // Sessions lists all sessions by client identifier.
@@ -32,6 +34,7 @@ func (e *Engine) Sessions() []Session {
 		one := Session{
 			Client: *s.client.Load(), Connected: s.conn != nil, Since: s.left,
 			Subscriptions: len(s.subs), Queued: s.flow.queue.len() + s.flow.flights.len(), QueuedBytes: s.bytes, Dropped: s.dropped,
+			Memory: s.memory, Refused: s.refused,
 		}
 		if s.conn != nil {
 			one.Since = s.conn.since

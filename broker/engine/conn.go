@@ -32,6 +32,7 @@ type conn struct {
 	pace     pace
 	bridge   bool // of another broker: it is not given its own, and retain flags are kept
 	hasWill  bool
+	part     int // memory counted for the frame that is being read
 	// of the packets that are handled now, until they are counted
 	publishes, payload uint64
 	greeted            atomic.Bool   // it has its session
@@ -54,6 +55,8 @@ type conn struct {
 	ending   bool // nothing more is put into out
 	draining bool // it ends when everything is written
 	dropping bool // the last message was dropped, and it was told
+	memory   int  // that is counted for the connection, beside what is in out
+	left     bool // that is taken back
 	why      string
 
 	maxPacket int // that the client takes; 0: any
@@ -79,6 +82,14 @@ func newConn(e *Engine, raw net.Conn, listener string) *conn {
 	}
 	c.in = newReader(raw, e.limits.MaxPacket)
 	return c
+}
+
+// cost is the memory that a connection takes up before it asks for anything.
+func (c *conn) cost() int {
+	if c.in.plain == nil {
+		return costConnection + costSecure
+	}
+	return costConnection
 }
 
 // hangUp closes the connection, which ends the goroutine that reads.
@@ -130,7 +141,16 @@ func (c *conn) stored() {
 // enough to read.
 func (c *conn) offer(m *message, f byte, ids []uint32) {
 	if len(c.out)+c.taken >= c.e.limits.MaxQueuedMessages || c.held+m.size() > c.e.limits.MaxQueuedBytes {
-		c.s.drop(m.Topic, "its queue is full")
+		c.s.drop(m.Topic, queueFull)
+		c.dropping = true
+		return
+	}
+	if n := costPacket + m.memory(); c.held+n > memoryFree && !c.s.admits(n) {
+		why := ""
+		if !c.dropping {
+			why = c.s.noMemory(n)
+		}
+		c.s.drop(m.Topic, why)
 		c.dropping = true
 		return
 	}
@@ -158,6 +178,8 @@ func (c *conn) reply(p packet) {
 	switch {
 	case len(c.out) > 2*l.MaxQueuedMessages || c.answers+len(p.raw) > l.MaxQueuedBytes:
 		c.end(wire.QuotaExceeded, "it does not read what it asks for")
+	case c.answers+len(p.raw) > memoryFree && !c.s.admits(p.memory()):
+		c.end(wire.QuotaExceeded, "it does not read what it asks for: "+c.s.noMemory(p.memory()))
 	case c.maxPacket > 0 && len(p.raw) > c.maxPacket: // [MQTT-3.1.2-24]
 		c.end(wire.PacketTooLarge, "it asks for more at once than it takes")
 	default:
@@ -174,9 +196,38 @@ func (c *conn) put(p packet) {
 	}
 	if p.m != nil {
 		c.held += p.m.size()
+		if p.id == 0 {
+			c.e.memory.take(p.m)
+		}
 	}
 	c.answers += len(p.raw)
+	c.s.hold(p.memory())
 	c.out = append(c.out, p)
+}
+
+// discard throws away what is queued and not on its way.
+func (c *conn) discard() {
+	for i := range c.out {
+		if m := c.out[i].m; m != nil {
+			c.held -= m.size()
+		}
+		c.answers -= len(c.out[i].raw)
+	}
+	c.s.written(c.out)
+	c.out = nil
+}
+
+// written takes packets that are not queued any more out of the account. The
+// caller holds the mutex.
+func (s *session) written(batch []packet) {
+	n := 0
+	for i := range batch {
+		if p := &batch[i]; p.m != nil && p.id == 0 {
+			s.e.memory.drop(p.m)
+		}
+		n += batch[i].memory()
+	}
+	s.hold(-n)
 }
 
 // space is how many packets more the queue should have, so that there is
@@ -245,6 +296,7 @@ func (c *conn) write() {
 	defer w.release()
 	for {
 		s.mu.Lock()
+		s.written(w.batch)
 		messages, raw := w.done()
 		c.held, c.answers = c.held-messages, c.answers-raw
 		c.taken = 0
@@ -285,7 +337,8 @@ func (c *conn) write() {
 					c.e.ended(s.id, c.remote, c.why)
 				}
 			}
-			c.out = nil
+			s.written(w.batch)
+			c.discard()
 			s.mu.Unlock()
 			c.hangUp()
 			return
@@ -334,7 +387,7 @@ func (c *conn) acknowledge(acks []ack, err error) {
 		if err != nil && a.stored {
 			a.Code = wire.QuotaExceeded
 			if a.kind == wire.Pubrec {
-				s.flow.release(a.PacketID)
+				s.release(a.PacketID)
 			}
 			if c.version != wire.V5 {
 				// there is no way to say no [MQTT 3.1.1: MQTT-3.3.5-2]

@@ -225,8 +225,16 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	}
 	old := e.sessions[client.ID]
 	ended, err := e.makeRoom(&client, old)
+	if err == nil {
+		var more []*session
+		more, err = e.makeMemory(e.usageOf(&client), sessionMemory(&client)+c.cost()+w.memory(), old)
+		ended = append(ended, more...)
+	}
 	if err != nil {
 		e.mu.Unlock()
+		for _, s := range ended {
+			s.dismiss()
+		}
 		return c.refuseUser(err)
 	}
 	var due *will // of the connection or session that ends here
@@ -250,10 +258,14 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	}
 	s.mu.Lock()
 	before := s.client.Swap(&client)
-	s.bill(client.User)
+	s.bill(&client)
+	if before != nil {
+		s.hold(-sessionMemory(before))
+	}
+	s.hold(sessionMemory(&client))
 	s.bridge = c.bridge
 	s.expiry = expiry
-	s.will = w
+	s.setWill(w)
 	s.left, s.severed = time.Time{}, false
 	s.remember()
 	s.mu.Unlock()
@@ -275,6 +287,8 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	c.greeted.Store(true)
 	s.conn = c
 	s.online.Store(true)
+	c.memory = c.cost()
+	s.hold(c.memory)
 	s.stopTimerLocked()
 	answer.SessionPresent = present                 // [MQTT-3.2.2-2, -3]
 	raw, _ = wire.Append(nil, wire.Connack, answer) // as before, but for a bit

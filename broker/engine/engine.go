@@ -108,6 +108,9 @@ type Options struct {
 	// Subscribed is told of subscriptions below $SYS, so that what is told there
 	// is told at once. It must not wait.
 	Subscribed func()
+	// OwnListener is the name of the listener by which parts of the program
+	// itself are clients: each is accounted for like a user of its own.
+	OwnListener string
 }
 
 // Engine is a running MQTT server. Make it with New.
@@ -132,7 +135,10 @@ type Engine struct {
 	access        atomic.Uint32  // counts AccessChanged
 	full          fullness
 
-	users      map[string]*usage // of the sessions; guarded by mu
+	users      map[string]*usage // by name, see usageOf; guarded by mu
+	memory     memory
+	self       usage // of what the program itself publishes
+	orphans    usage // of retained messages of nobody who is known
 	userLimits atomic.Pointer[UserLimits]
 
 	admission admission
@@ -164,7 +170,13 @@ func New(o Options) (*Engine, error) {
 		e.stats.turnedAway.Add(1)
 		e.ended("", address, "it had not logged in, and more connections that have not than broker.limits.max_connecting are there")
 	}
+	e.memory.limit = int64(e.limits.Memory)
+	if e.memory.limit <= 0 {
+		e.memory.limit = unlimited
+	}
+	e.self.own = true
 	e.retained.init()
+	e.retained.memory, e.retained.room = &e.memory, e.mayRetain
 	e.routes.init()
 	e.recover(o.State)
 	e.ask.State = store.State{}

@@ -67,6 +67,9 @@ func (c *conn) serve(b []byte) error {
 			return err
 		}
 		c.in.keep(rest, need)
+		if err := c.countPart(); err != nil {
+			return err
+		}
 		if err := c.settle(); err != nil {
 			return err
 		}
@@ -77,6 +80,32 @@ func (c *conn) serve(b []byte) error {
 			return err
 		}
 	}
+}
+
+// countPart counts the memory of a frame that is larger than a buffer and not
+// all here yet.
+func (c *conn) countPart() error {
+	n := 0
+	if c.in.need > readAtATime {
+		n = cap(c.in.part)
+	}
+	d := n - c.part
+	if d == 0 {
+		return nil
+	}
+	c.s.mu.Lock()
+	fits := d < 0 || c.s.admits(d)
+	why := ""
+	if !fits {
+		why = c.s.noMemory(d)
+	}
+	c.s.mu.Unlock()
+	if !fits {
+		return &wire.Error{Code: wire.QuotaExceeded, Reason: "a packet of it is refused: " + why}
+	}
+	c.part = n
+	c.hold(d)
+	return nil
 }
 
 // process handles the whole frames in b, and returns the rest with the size of
@@ -175,7 +204,7 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 			if c.aliases == nil {
 				c.aliases = make(map[uint16]string)
 			}
-			c.aliases[p.Alias] = string(topic)
+			c.setAlias(p.Alias, string(topic))
 		}
 	}
 	if see := c.e.trace.Load(); see != nil {
@@ -227,7 +256,45 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 func (c *conn) receive(id uint16) (twice, durable bool) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	return !c.s.flow.receive(id), c.s.durable && !c.s.gone
+	fresh := c.s.flow.receive(id)
+	if fresh {
+		c.s.hold(costIdentifier)
+	}
+	return !fresh, c.s.durable && !c.s.gone
+}
+
+// release takes the packet identifier of a QoS 2 message back; it is false
+// where none was received. The caller holds the mutex.
+func (s *session) release(id uint16) bool {
+	ok := s.flow.release(id)
+	if ok {
+		s.hold(-costIdentifier)
+	}
+	return ok
+}
+
+// setAlias notes the topic that an alias of the client stands for.
+func (c *conn) setAlias(alias uint16, topic string) {
+	before, known := c.aliases[alias]
+	if before == topic && known {
+		return
+	}
+	n := len(topic) - len(before)
+	if !known {
+		n += costAlias
+	}
+	c.aliases[alias] = topic
+	c.hold(n)
+}
+
+// hold counts what the reading goroutine of a connection holds.
+func (c *conn) hold(n int) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if !c.left {
+		c.memory += n
+		c.s.hold(n)
+	}
 }
 
 // refuse tells the publisher that its message goes nowhere. Over MQTT 3.1.1
@@ -247,7 +314,7 @@ func (c *conn) refuse(t *turn, a ack, p *wire.Publish, topic []byte, code byte) 
 	if p.QoS == 2 {
 		// A PUBREC of 0x80 and above ends it: the identifier is free.
 		c.s.mu.Lock()
-		c.s.flow.release(p.PacketID)
+		c.s.release(p.PacketID)
 		durable := c.s.durable && !c.s.gone
 		c.s.mu.Unlock()
 		if durable {
@@ -329,7 +396,7 @@ func (c *conn) onAck(t *turn, kind byte, body []byte) error {
 		}
 	case wire.Pubrel:
 		back := ack{kind: wire.Pubcomp, Ack: wire.Ack{PacketID: a.PacketID}}
-		if !s.flow.release(a.PacketID) {
+		if !s.release(a.PacketID) {
 			back.Code = wire.PacketIdentifierNotFound
 			c.unacked.Add(1) // acknowledging takes one off
 		} else if s.durable {
@@ -343,7 +410,7 @@ func (c *conn) onAck(t *turn, kind byte, body []byte) error {
 
 // finished forgets a delivery that the client has. The caller holds the mutex.
 func (s *session) finished(t *turn, d delivery) {
-	s.weigh(-d.m.size())
+	s.forget(d.m)
 	if s.durable && !d.passing {
 		t.free(store.Dequeue{Client: s.id, Seq: d.seq})
 	}

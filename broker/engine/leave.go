@@ -43,21 +43,35 @@ func (c *conn) newWill(pk *wire.Packet) *will {
 	return w
 }
 
+// memory is what a will takes up; nil is none.
+func (w *will) memory() int {
+	if w == nil {
+		return 0
+	}
+	return w.m.memory()
+}
+
+// setWill puts a will in place of the one there is; nil: none. The caller holds
+// the mutex.
+func (s *session) setWill(w *will) {
+	s.hold(w.memory() - s.will.memory())
+	s.will = w
+}
+
 // sendWill publishes a will, if its client still may.
 func (e *Engine) sendWill(w *will) {
 	if !e.allow(&w.of, ActionPublish, w.m.Topic) {
 		e.log.Warn("a will was not published: its client may not publish there any more", "client", w.of.ID, "topic", w.m.Topic)
 		return
 	}
-	copied := *w.m
-	m := &copied
-	m.user = w.of.User
+	m := &message{Message: w.m.Message, forward: w.m.forward, user: w.of.User}
 	if w.life > 0 {
 		m.Expires = time.Now().Add(time.Duration(w.life) * time.Second)
 	}
 	e.stats.wills.Add(1)
 	e.noticed(&w.of, m.Topic, "its will is published")
 	t := e.begin(nil)
+	m.owner = e.users[w.of.User]
 	t.publish(m, nil, nil)
 	t.end()
 }
@@ -72,9 +86,11 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 		return
 	}
 	s.mu.Lock()
+	s.hold(-c.memory)
+	c.left = true
 	mine := s.conn == c
 	if mine && !withWill {
-		s.will = nil // before the client sees the end: it may connect anew at once [MQTT-3.14.4-3]
+		s.setWill(nil) // before the client sees the end: it may connect anew at once [MQTT-3.14.4-3]
 	}
 	c.end(code, why)
 	shutDown := c.draining
@@ -96,6 +112,7 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 		return
 	}
 	s.conn = nil
+	s.charge()
 	s.online.Store(false)
 	s.left = time.Now()
 	ends := s.expiry == 0
@@ -143,7 +160,7 @@ func (s *session) record() store.Session {
 // takeWill takes the will out. The caller holds the mutex.
 func (s *session) takeWill() *will {
 	w := s.will
-	s.will = nil
+	s.setWill(nil)
 	if w != nil {
 		w.of = *s.client.Load()
 	}
@@ -161,7 +178,7 @@ func (s *session) takeOver() *will {
 	s.stopTimerLocked()
 	if s.conn == nil {
 		if s.severed {
-			s.will = nil
+			s.setWill(nil)
 		}
 		s.gone = s.over(time.Now()) // then dismiss sends its will
 		return nil
@@ -212,6 +229,7 @@ func (s *session) dismiss() {
 	now := time.Now()
 	for _, all := range []*deliveries{&s.flow.flights, &s.flow.queue} {
 		for i := range all.len() {
+			s.e.memory.drop(all.at(i).m)
 			if d := all.at(i); d.from != "" && (d.qos == 1 || !d.sent) && !d.m.expired(now) {
 				shared = append(shared, *d)
 			}

@@ -16,6 +16,8 @@ type message struct {
 	store.Message
 	forward []byte // the properties for subscribers of MQTT 5, encoded once
 	user    string // of the publisher; "" also where the message was stored
+	owner   *usage // who it is counted for while it is retained; nil: nobody
+	holders int32  // how many have it, see memory; changed atomically
 }
 
 // size is what a message counts for in a queue: about what it takes up. Its

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -15,6 +16,8 @@ type retained struct {
 	byTopic map[string]*keptNode
 	head    [keptLevels]*keptNode
 	bytes   int
+	memory  *memory                      // nil: nothing is counted
+	room    func(u *usage, n int) string // says why a user may not have so many bytes more; "": it may
 }
 
 const keptLevels = 16
@@ -27,6 +30,22 @@ type keptNode struct {
 
 func (r *retained) init() { r.byTopic = make(map[string]*keptNode) }
 
+// account counts a message that is retained for its owner, or, with -1, one that
+// is not any more.
+func (r *retained) account(m *message, n int) {
+	if r.memory == nil {
+		return
+	}
+	if n > 0 {
+		r.memory.take(m)
+	} else {
+		r.memory.drop(m)
+	}
+	r.memory.add(m.owner, n*retainedMemory(m))
+}
+
+func retainedMemory(m *message) int { return costRetained + m.memory() }
+
 // count returns how many messages there are, and their size.
 func (r *retained) count() (messages, bytes int) {
 	r.mu.RLock()
@@ -35,10 +54,12 @@ func (r *retained) count() (messages, bytes int) {
 }
 
 // set keeps a message, or clears its topic where it has no payload
-// [MQTT-3.3.1-5, -6, -7]. It is false where there is no room for it. For the
-// program's own there always is: what clients fill must not keep it from
-// giving orders.
-func (r *retained) set(m *message, l *Limits) bool {
+// [MQTT-3.3.1-5, -6, -7]. It is false where there is no room for it.
+func (r *retained) set(m *message, l *Limits) bool { return r.retain(m, l) == "" }
+
+// retain is set, and says why there is no room. For the program's own there
+// always is: what clients fill must not keep it from giving orders.
+func (r *retained) retain(m *message, l *Limits) (why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.byTopic[m.Topic]
@@ -49,18 +70,44 @@ func (r *retained) set(m *message, l *Limits) bool {
 			r.remove(n)
 		}
 	case n != nil:
-		if !own && r.bytes+m.size()-n.m.size() > l.MaxRetainedBytes {
-			return false
+		if grown := m.size() - n.m.size(); !own && grown > 0 {
+			if r.bytes+grown > l.MaxRetainedBytes {
+				return retainedBytesFull(m, l)
+			}
+			if why := r.refusal(m, grown); why != "" {
+				return why
+			}
 		}
 		r.bytes += m.size() - n.m.size()
+		r.account(n.m, -1)
+		r.account(m, 1)
 		n.m = m
 	default:
-		if !own && (len(r.byTopic) >= l.MaxRetained || r.bytes+m.size() > l.MaxRetainedBytes) {
-			return false
+		if !own {
+			if len(r.byTopic) >= l.MaxRetained {
+				return fmt.Sprintf("there are %d retained messages already (broker.limits.max_retained)", l.MaxRetained)
+			}
+			if r.bytes+m.size() > l.MaxRetainedBytes {
+				return retainedBytesFull(m, l)
+			}
+			if why := r.refusal(m, retainedMemory(m)); why != "" {
+				return why
+			}
 		}
 		r.insert(m)
 	}
-	return true
+	return ""
+}
+
+func (r *retained) refusal(m *message, n int) string {
+	if r.room == nil {
+		return ""
+	}
+	return r.room(m.owner, n)
+}
+
+func retainedBytesFull(m *message, l *Limits) string {
+	return fmt.Sprintf("it has %d bytes, and all retained messages may have %d (broker.limits.max_retained_bytes)", m.size(), l.MaxRetainedBytes)
 }
 
 // drop removes a message if it is still its topic's.
@@ -88,6 +135,7 @@ func (r *retained) insert(m *message) {
 	})
 	r.byTopic[m.Topic] = n
 	r.bytes += m.size()
+	r.account(m, 1)
 }
 
 func (r *retained) remove(n *keptNode) {
@@ -98,6 +146,7 @@ func (r *retained) remove(n *keptNode) {
 	})
 	delete(r.byTopic, n.topic)
 	r.bytes -= n.m.size()
+	r.account(n.m, -1)
 }
 
 // each calls f with the link of each level that a topic comes after, from the

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +31,10 @@ type session struct {
 	filters  extent // of subs
 	flow     flow
 	bytes    int       // of the queue and the flights; weigh changes it
-	usage    *usage    // of the client's user; nil: it has none
-	billed   string    // that user
+	usage    *usage    // of the client's user; nil: the session is gone
+	memory   int       // what it holds; hold changes it
+	charged  int       // of that in the account
+	refused  uint64    // what it was not given for want of memory
 	soonest  time.Time // when something in the queue expires; zero: nothing does
 	dropped  uint64
 	seq      uint64
@@ -47,6 +50,20 @@ type session struct {
 type replay struct {
 	sub *subscription
 	at  cursor
+}
+
+func (r *replay) memory() int { return costReplay + 16*len(r.at.levels) }
+
+// dropReplays forgets the replays for which drop says so. The caller holds the
+// mutex.
+func (s *session) dropReplays(drop func(*replay) bool) {
+	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool {
+		if !drop(r) {
+			return false
+		}
+		s.hold(-r.memory())
+		return true
+	})
 }
 
 // push puts a message on its way to the client; persists reports whether its
@@ -78,28 +95,23 @@ func (s *session) push(t *turn, m *message, h *target, persists bool, from strin
 	if s.conn == nil && s.expiry == 0 {
 		return false
 	}
-	crowded := s.crowded(m.size())
-	if crowded || s.full(m) {
+	why := s.noRoom(m)
+	if why != "" {
 		for _, r := range s.lapse(time.Now()) {
 			t.free(r)
 		}
-		crowded = s.crowded(m.size())
+		why = s.noRoom(m)
 	}
-	if crowded || s.full(m) {
-		why := "its queue is full"
-		if crowded {
-			why = "what waits for all clients of its user is too much (broker.limits.queued_bytes_per_user)"
-			s.e.stats.crowded.Add(1)
-		}
+	if why != "" {
 		s.drop(m.Topic, why)
 		if s.conn != nil {
-			s.conn.end(wire.QuotaExceeded, "it does not take its messages: its queue is full")
+			s.conn.end(wire.QuotaExceeded, "it does not take its messages: "+why)
 		}
 		return true
 	}
 	s.seq++
 	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable || !persists, passing: !persists}
-	s.weigh(m.size())
+	s.enter(m)
 	if !d.stored {
 		t.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids, Shared: from})
 		t.marks = append(t.marks, mark{s, d.seq})
@@ -118,10 +130,22 @@ func (s *session) push(t *turn, m *message, h *target, persists bool, from strin
 	return true
 }
 
-// full tells whether the queue has no room for a message. The caller holds the
-// mutex.
-func (s *session) full(m *message) bool {
-	return s.flow.queue.len() >= s.e.limits.MaxQueuedMessages || s.bytes+m.size() > s.e.limits.MaxQueuedBytes
+const queueFull = "its queue is full (broker.limits.max_queued_messages, max_queued_bytes)"
+
+// noRoom says why there is no room for a message of QoS 1 or 2; "": there is.
+// The caller holds the mutex.
+func (s *session) noRoom(m *message) string {
+	l := &s.e.limits
+	switch {
+	case s.crowded(m.size()):
+		s.e.stats.crowded.Add(1)
+		return "what waits for all clients of its user is too much (broker.limits.queued_bytes_per_user)"
+	case s.flow.queue.len() >= l.MaxQueuedMessages || s.bytes+m.size() > l.MaxQueuedBytes:
+		return queueFull
+	case s.bytes+m.size() > memoryFree && !s.admits(costDelivery+m.memory()):
+		return s.noMemory(costDelivery + m.memory())
+	}
+	return ""
 }
 
 // enqueue puts a delivery into the queue. The caller holds the mutex.
@@ -143,7 +167,7 @@ func (s *session) lapse(now time.Time) (gone []store.Record) {
 	s.flow.queue.filter(func(d *delivery) bool {
 		switch at := d.m.Expires; {
 		case d.m.expired(now):
-			s.weigh(-d.m.size())
+			s.forget(d.m)
 			if s.durable && !d.passing {
 				gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
 			}
@@ -174,7 +198,7 @@ func (s *session) settled(seq uint64, err error) {
 	}
 	if err != nil {
 		if d, ok := s.flow.forget(seq); ok {
-			s.weigh(-d.m.size())
+			s.forget(d.m)
 		}
 		s.wake()
 		return
@@ -201,7 +225,7 @@ func (s *session) advance() {
 	for d := s.flow.resend(); d != nil; d = s.flow.resend() {
 		if c.tooLarge(d.m, d.ids, d.qos) || !s.allowed(d) {
 			s.drop(d.m.Topic, "it may not be given it any more, or it is larger than the client takes")
-			s.weigh(-d.m.size())
+			s.forget(d.m)
 			if !d.passing {
 				gone = append(gone, store.Dequeue{Client: s.id, Seq: d.seq})
 			}
@@ -219,7 +243,7 @@ func (s *session) advance() {
 				if !one.m.expired(now) {
 					s.drop(one.m.Topic, "it may not be given it any more, or it is larger than the client takes")
 				}
-				s.weigh(-one.m.size())
+				s.forget(one.m)
 				if !one.passing {
 					gone = append(gone, store.Dequeue{Client: s.id, Seq: one.seq})
 				}
@@ -314,7 +338,7 @@ func (s *session) replay() {
 				continue
 			}
 			s.seq++
-			s.weigh(m.size())
+			s.enter(m)
 			passing := !s.e.persists(m.Topic)
 			d := s.flow.take(delivery{m: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable || passing, passing: passing})
 			if d.stored {
@@ -335,6 +359,7 @@ func (s *session) replay() {
 			})
 		}
 		if r.at.done {
+			s.hold(-r.memory())
 			s.replays[0] = nil
 			s.replays = s.replays[1:]
 		} else if len(found) == 0 {

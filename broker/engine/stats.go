@@ -75,6 +75,10 @@ type Stats struct {
 	// What the limits of users did: clients that were refused, sessions that
 	// ended for newer ones, messages that were dropped.
 	UserRefused, UserEnded, UserDropped uint64
+	// The account of memory: what is held now, its limit (0: none), and what it
+	// did: things that were refused or dropped, and sessions that were ended.
+	Memory, MemoryLimit        int
+	MemoryRefused, MemoryEnded uint64
 }
 
 // Totals returns the counters alone: what was done since the start.
@@ -101,6 +105,10 @@ func (e *Engine) Totals() Stats {
 func (e *Engine) Stats() Stats {
 	s := e.Totals()
 	s.Connections = e.admission.count()
+	s.Memory, s.MemoryRefused, s.MemoryEnded = int(e.memory.total()), e.memory.refused.Load(), e.memory.ended.Load()
+	if e.memory.limit < unlimited {
+		s.MemoryLimit = int(e.memory.limit)
+	}
 	s.Ended = make(map[byte]uint64)
 	s.Retained, s.RetainedBytes = e.retained.count()
 	for code := range e.stats.ended {

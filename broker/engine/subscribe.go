@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -163,22 +164,46 @@ func (c *conn) maySubscribe(sub *subscription, nth int) byte {
 	_, filter := wire.Shared(sub.filter)
 	l := &c.e.limits
 	_, known := c.s.subs[sub.filter]
+	refuse := func(code byte, why string) byte {
+		c.s.refused++
+		c.e.noticed(c.who, sub.filter, "a subscription is refused: "+why)
+		return c.refusal(code)
+	}
+	tooMany := func() byte {
+		return refuse(wire.QuotaExceeded, fmt.Sprintf("a client may have %d (broker.limits.max_subscriptions)", l.MaxSubscriptions))
+	}
+	memory := costReplay
+	if !known {
+		memory += filterMemory(sub.filter)
+	}
 	switch {
 	case nth >= l.MaxSubscriptions:
-		return c.refusal(wire.QuotaExceeded)
-	case len(sub.filter) > l.MaxTopicLength || levels([]byte(filter)) > l.MaxTopicLevels:
-		return c.refusal(wire.TopicFilterInvalid)
-	case !known && (len(c.s.subs) >= l.MaxSubscriptions || c.s.filters.with(sub.filter).beyond(l)):
-		return c.refusal(wire.QuotaExceeded)
+		return tooMany()
+	case len(sub.filter) > l.MaxTopicLength:
+		return refuse(wire.TopicFilterInvalid, fmt.Sprintf("its filter has %d bytes, and may have %d (broker.limits.max_topic_length)", len(sub.filter), l.MaxTopicLength))
+	case levels([]byte(filter)) > l.MaxTopicLevels:
+		return refuse(wire.TopicFilterInvalid, fmt.Sprintf("its filter has %d levels, and may have %d (broker.limits.max_topic_levels)", levels([]byte(filter)), l.MaxTopicLevels))
+	case !known && len(c.s.subs) >= l.MaxSubscriptions:
+		return tooMany()
+	case !known && c.s.filters.with(sub.filter).beyond(l):
+		return refuse(wire.QuotaExceeded, "all filters of its client are too long together, or have too many levels (broker.limits.max_subscriptions)")
+	case !known && wild(filter) && c.s.filters.wild >= l.MaxWildcardSubscriptions:
+		return refuse(wire.QuotaExceeded, fmt.Sprintf("a client may have %d with a wildcard (broker.limits.max_wildcard_subscriptions)", l.MaxWildcardSubscriptions))
 	case !c.e.allow(c.s.client.Load(), ActionSubscribe, sub.filter):
 		return c.refusal(wire.NotAuthorized)
+	case c.s.memory+memory > memoryFree && !c.s.admits(memory):
+		c.s.refused-- // refuse counts it
+		return refuse(wire.QuotaExceeded, c.s.noMemory(memory))
 	}
 	return sub.qos
 }
 
+// wild reports whether a filter has a wildcard.
+func wild(filter string) bool { return strings.ContainsAny(filter, "+#") }
+
 // extent is what the filters of a client have together: each may be long, or
 // have many levels, but not all of them.
-type extent struct{ bytes, levels int }
+type extent struct{ bytes, levels, wild int }
 
 const (
 	longestFilters = 1 << 20 // bytes
@@ -186,11 +211,20 @@ const (
 )
 
 func (x extent) with(filter string) extent {
-	return extent{x.bytes + len(filter), x.levels + 1 + strings.Count(filter, "/")}
+	return x.plus(filter, 1)
 }
 
 func (x extent) without(filter string) extent {
-	return extent{x.bytes - len(filter), x.levels - 1 - strings.Count(filter, "/")}
+	return x.plus(filter, -1)
+}
+
+func (x extent) plus(filter string, n int) extent {
+	x.bytes += n * len(filter)
+	x.levels += n * (1 + strings.Count(filter, "/"))
+	if wild(filter) {
+		x.wild += n
+	}
+	return x
 }
 
 func (x extent) beyond(l *Limits) bool {
@@ -217,12 +251,14 @@ func (s *session) subscribe(sub *subscription) {
 	}
 	s.subs[sub.filter] = sub
 	s.filters = s.filters.with(sub.filter)
+	s.hold(filterMemory(sub.filter))
 }
 
 // unsubscribe removes a subscription that is there. The caller holds the mutex.
 func (s *session) unsubscribe(sub *subscription) {
 	delete(s.subs, sub.filter)
 	s.filters = s.filters.without(sub.filter)
+	s.hold(-filterMemory(sub.filter))
 	s.e.subscriptions.remove(sub)
 }
 
@@ -246,6 +282,9 @@ func (c *conn) suback(id uint16, codes []byte, replays []*replay) {
 // because it asks faster than it reads, only the last of each filter stays. The
 // caller holds the mutex.
 func (s *session) begin(replays []*replay) {
+	for _, r := range replays {
+		s.hold(r.memory())
+	}
 	s.replays = append(s.replays, replays...)
 	if len(s.replays) <= s.e.limits.MaxSubscriptions {
 		return
@@ -254,7 +293,7 @@ func (s *session) begin(replays []*replay) {
 	for _, r := range s.replays {
 		last[r.sub.filter] = r
 	}
-	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return last[r.sub.filter] != r })
+	s.dropReplays(func(r *replay) bool { return last[r.sub.filter] != r })
 }
 
 func (c *conn) onUnsubscribe(pk *wire.Packet) {
@@ -276,7 +315,7 @@ func (c *conn) onUnsubscribe(pk *wire.Packet) {
 			continue
 		}
 		s.unsubscribe(sub)
-		s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.sub.filter == filter })
+		s.dropReplays(func(r *replay) bool { return r.sub.filter == filter })
 		records = append(records, store.Unsubscribe{Client: s.id, Filter: filter})
 	}
 	raw, err := wire.Append(nil, wire.Unsuback, wire.Packet{ProtocolVersion: c.version, PacketID: pk.PacketID, ReasonCodes: codes})

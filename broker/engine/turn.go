@@ -142,9 +142,19 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 		stripe := &e.stripes[maphash.String(seed, m.Topic)%uint64(len(e.stripes))]
 		stripe.Lock()
 		defer stripe.Unlock()
-		if full = !e.retained.set(m, &e.limits); full {
+		switch {
+		case t.c != nil:
+			m.owner = t.c.s.usage // does not change while Engine.mu is held
+		case m.Publisher == "":
+			m.owner = &e.self
+		}
+		if m.owner == nil {
+			m.owner = &e.orphans
+		}
+		if why := e.retained.retain(m, &e.limits); why != "" {
+			full = true
 			e.stats.retainedRefused.Add(1)
-			e.noticed(&Client{ID: m.Publisher}, m.Topic, "not retained: the limit of retained messages is reached")
+			e.noticed(&Client{ID: m.Publisher, User: m.user}, m.Topic, "not retained: "+why)
 		}
 		if !m.Expires.IsZero() {
 			e.expires()

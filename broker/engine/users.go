@@ -14,35 +14,51 @@ import (
 type UserLimits struct {
 	Clients     int // sessions, with a connection and without
 	QueuedBytes int // what waits for all of them; each may have its share beyond that
+	Memory      int // of all of them, as counted in memory; 0: half of Limits.Memory
 }
 
-// usage is what the clients of a user have together.
+// usage is what the clients of a user have together. Clients without a user are
+// one, so is each bridge of the program's own. It stays when they are gone:
+// users are few.
 type usage struct {
+	named    bool         // UserLimits hold for it
+	own      bool         // of the program itself: it is counted, and never refused
 	sessions atomic.Int64 // written under Engine.mu
 	queued   atomic.Int64 // bytes of QoS 1 and 2
+	memory   atomic.Int64 // bytes, see memory
+}
+
+// usageOf returns the account that a client belongs to. The caller holds
+// Engine.mu.
+func (e *Engine) usageOf(c *Client) *usage {
+	key := c.User
+	own := e.ask.OwnListener != "" && c.Listener == e.ask.OwnListener
+	if own {
+		key = "\x00" + c.ID // no user has such a name
+	}
+	u := e.users[key]
+	if u == nil {
+		u = &usage{named: key != "" && !own}
+		e.users[key] = u
+	}
+	return u
 }
 
 // SetUserLimits puts others in place of the limits of users.
 func (e *Engine) SetUserLimits(l UserLimits) { e.userLimits.Store(&l) }
 
-// bill counts a session for the user of its client, and what waits for it too.
-// The caller holds Engine.mu and the session's mutex.
-func (s *session) bill(user string) {
-	if s.billed == user && (s.usage != nil) == (user != "") {
+// bill counts a session for the user of its client, and what it has. The caller
+// holds Engine.mu and the session's mutex.
+func (s *session) bill(c *Client) {
+	u := s.e.usageOf(c)
+	if s.usage == u {
 		return
 	}
 	s.unbill()
-	s.billed = user
-	if user == "" {
-		return
-	}
-	s.usage = s.e.users[user]
-	if s.usage == nil {
-		s.usage = new(usage)
-		s.e.users[user] = s.usage
-	}
-	s.usage.sessions.Add(1)
-	s.usage.queued.Add(int64(s.bytes))
+	s.usage = u
+	u.sessions.Add(1)
+	u.queued.Add(int64(s.bytes))
+	s.e.memory.add(u, s.charged)
 }
 
 // unbill is the end of it. The caller holds Engine.mu and the session's mutex.
@@ -51,13 +67,25 @@ func (s *session) unbill() {
 		return
 	}
 	s.usage.queued.Add(-int64(s.bytes))
-	if s.usage.sessions.Add(-1) == 0 {
-		delete(s.e.users, s.billed)
-	}
-	s.usage, s.billed = nil, ""
+	s.usage.sessions.Add(-1)
+	s.e.memory.add(s.usage, -s.charged)
+	s.usage = nil
 }
 
-// weigh counts what waits for the client. The caller holds the mutex.
+// enter counts a delivery that waits for the client, and forget one that does
+// not any more. The caller holds the mutex.
+func (s *session) enter(m *message) {
+	s.weigh(m.size())
+	s.e.memory.take(m)
+	s.hold(costDelivery + m.memory())
+}
+
+func (s *session) forget(m *message) {
+	s.weigh(-m.size())
+	s.e.memory.drop(m)
+	s.hold(-costDelivery - m.memory())
+}
+
 func (s *session) weigh(bytes int) {
 	s.bytes += bytes
 	if s.usage != nil {
@@ -69,7 +97,7 @@ func (s *session) weigh(bytes int) {
 // for the clients of its user. Those who have less than their share are served
 // all the same: they read, and the others do not. The caller holds the mutex.
 func (s *session) crowded(size int) bool {
-	if s.usage == nil {
+	if s.usage == nil || !s.usage.named {
 		return false
 	}
 	most := int64(s.e.userLimits.Load().QueuedBytes)
@@ -86,8 +114,8 @@ var errTooManyClients = errors.New("its user has as many clients as broker.limit
 // caller holds Engine.mu, and dismisses what ended.
 func (e *Engine) makeRoom(c *Client, old *session) (ended []*session, err error) {
 	most := int64(e.userLimits.Load().Clients)
-	u := e.users[c.User]
-	if most == 0 || u == nil || u.sessions.Load() < most || old != nil && old.owner() == u {
+	u := e.usageOf(c)
+	if most == 0 || !u.named || u.sessions.Load() < most || old != nil && old.owner() == u {
 		return nil, nil
 	}
 	var elder *session

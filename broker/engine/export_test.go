@@ -1,0 +1,4 @@
+package engine
+
+// SharedMemory returns what is counted for more than one.
+func SharedMemory(e *Engine) int64 { return e.memory.shared.Load() }
