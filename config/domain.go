@@ -17,7 +17,7 @@ func loadDomain(file string, environ []string, m machine) (Domain, error) {
 		DataDir:     m.dataDir("dominion-domain", DefaultDomainDataDir, file, environ),
 		TopicPrefix: topics.DefaultPrefix,
 	}
-	l, root := open(file, "DOMAIN_CFG", environ)
+	l, root := open(file, domainVariables, environ)
 	l.exists, l.isUser = m.exists, m.isUser
 	if root != nil {
 		root.domain(&d)

@@ -36,6 +36,7 @@ type loader struct {
 	overridden map[string]string // name of the variable by path
 	known      []knownKey
 	unknown    []unknownKey
+	others     others
 	compared   int                    // known keys that unknown ones were compared with
 	exists     func(path string) bool // nil: files that are named are not looked for
 	isUser     func(name string) bool // nil: users that are named are not looked for
@@ -230,6 +231,9 @@ func (l *loader) suggestKey(u unknownKey) string {
 		case k.key == u.key && !slices.Contains(elsewhere, k.table):
 			elsewhere = append(elsewhere, k.table)
 		}
+	}
+	if other := l.otherFile(u); other != "" {
+		return "it is a key of " + other + ": write it there"
 	}
 	if best := closest(u.key, here, 2); best != "" {
 		return fmt.Sprintf("did you mean %q?", best)

@@ -314,7 +314,7 @@ func (h *Hub) scaled() map[string]planner.Scaled {
 // none or that is the reason anyway.
 func (h *Hub) figureNow(name string) string {
 	one := h.scaling.services[name]
-	if one == nil || !one.begun || one.outcome.Now == one.outcome.Reason {
+	if one == nil || !one.begun || one.outcome.Now == one.planned.Reason {
 		return ""
 	}
 	return one.outcome.Now

@@ -199,6 +199,10 @@ func (s Scale) Topic() string {
 	return topic
 }
 
+// leastMemory is below what the smallest program of a service uses, in bytes. A
+// target without a unit is taken for megabytes by whoever writes it.
+const leastMemory = 100_000
+
 func (s Scale) validate(d Definition, fault func(key, hint, message string, args ...any)) {
 	const longest = 256 // bytes of a path into a payload
 	switch topic := s.Topic(); {
@@ -232,6 +236,8 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 		fault("scale.target", "write what one instance takes of the figure, as target = 0.7", "target is missing")
 	case !(s.Target > 0):
 		fault("scale.target", "write what one instance takes of the figure, as target = 0.7", "target %v is not above zero", s.Target)
+	case s.Metric == ScaleByMemory && s.Target < leastMemory:
+		fault("scale.target", fmt.Sprintf(`write a size, as target = "%gMB"`, s.Target), "%g bytes of memory are less than any program uses", s.Target)
 	}
 	if s.Cooldown <= 0 {
 		fault("scale.cooldown", `write a duration such as cooldown = "1m"`, "%v is no cooldown", s.Cooldown)

@@ -157,7 +157,7 @@ func Step(c services.Scale, s State, f Figure, now time.Duration) (State, Outcom
 		}
 	default:
 		s.Low = Low{}
-		o.Now = fmt.Sprintf("%s: %s right%s", r.said, are(s.Number), atMost(c, s.Number, r))
+		o.Now = fmt.Sprintf("%s: %s right%s%s", r.said, are(s.Number), atMost(c, s.Number, r), thresholds(c, s.Number))
 	}
 	o.Number, o.Reason = s.Number, s.Why
 	return s, o
@@ -215,6 +215,22 @@ func (r reading) wants(n int) (up, down int) {
 // most is the work that n instances are left with. What rounding adds to a
 // figure that is exactly that does not count.
 func most(n int) float64 { return float64(n)*(1+band) + 1e-9 }
+
+// thresholds says at which figures n instances become more or fewer. They are
+// those that wants compares with.
+func thresholds(c services.Scale, n int) string {
+	var all []string
+	if n < c.Max {
+		all = append(all, "more above "+amount(c, float64(n)*(1+band)*c.Target))
+	}
+	if n > c.Min {
+		all = append(all, "fewer at "+amount(c, float64(n-1)*(1-band)*c.Target)+" or less")
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(all, ", ")
+}
 
 // atMost says that the figure calls for more than there may be.
 func atMost(c services.Scale, n int, r reading) string {
@@ -305,10 +321,13 @@ func load(value, target float64) float64 {
 }
 
 func amount(c services.Scale, v float64) string {
-	if c.Metric == services.ScaleByMemory {
+	switch c.Metric {
+	case services.ScaleByMemory:
 		return strconv.FormatFloat(math.Round(v/1e5)/10, 'f', -1, 64) + " MB"
+	case services.ScaleByCPU:
+		return number(v) + " cores"
 	}
-	return number(v) + " cores"
+	return number(v)
 }
 
 func number(v float64) string {
