@@ -11,6 +11,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/facts"
+	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/agent/traits"
@@ -84,8 +86,26 @@ type Facts interface {
 // Agent is the agent of one domain. Make it with New.
 type Agent struct {
 	o        Options
+	files    *foreign.Files
 	events   *mailbox.Box[any]
 	messages *mailbox.Box[incoming]
+}
+
+// abandonAfter is how long the end of the agent waits for a disk.
+const abandonAfter = 10 * time.Second
+
+// heartbeater returns what publishes the heartbeats. Run completes it.
+func (a *Agent) heartbeater() *heartbeater {
+	tree, name := topics.NewTree(a.o.Config.TopicPrefix), a.o.Config.Name
+	return &heartbeater{
+		log: a.o.Log, wake: make(chan struct{}, 1),
+		message: func(k topics.Kind, payload []byte) topics.Message {
+			return tree.Message(topics.Address{Kind: k, Domain: name}, payload)
+		},
+		event: func(kind topics.EventType, message string) topics.Message {
+			return eventMessage(tree, name, kind, "", message)
+		},
+	}
 }
 
 // incoming is a message of connection n.
@@ -132,10 +152,11 @@ func New(o Options) *Agent {
 	if o.Announce == nil {
 		o.Announce = zeroconf.Announce
 	}
+	files := foreign.New()
 	if o.Facts == nil {
-		o.Facts = newMachine(o.Config)
+		o.Facts = newMachine(o.Config, files)
 	}
-	return &Agent{o: o, events: mailbox.New[any](maxEvents), messages: mailbox.NewSized(maxMessages, maxMessageBytes, func(m incoming) int { return m.Memory() })}
+	return &Agent{o: o, files: files, events: mailbox.New[any](maxEvents), messages: mailbox.NewSized(maxMessages, maxMessageBytes, func(m incoming) int { return m.Memory() })}
 }
 
 // Reload hands a running agent its configuration anew, or why it cannot be
@@ -144,8 +165,36 @@ func (a *Agent) Reload(c config.Domain, err error) { a.events.Put(reload{c, err}
 
 // Run is the agent's life. It returns nil after ctx ended: then it has said
 // goodbye, and its services go on running, or are stopped where the
-// configuration wants that.
+// configuration wants that. A disk that does not answer delays the end by
+// abandonAfter at most: then Run returns an error, and what waits for the disk
+// is left to the end of the program.
 func (a *Agent) Run(ctx context.Context) error {
+	h := a.heartbeater()
+	h.begins(time.Now())
+	done := make(chan error, 1)
+	go func() { done <- a.run(ctx, h) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	look := time.NewTicker(abandonAfter / 10)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case now := <-look.C:
+			if h.stalled(now) >= abandonAfter {
+				h.goodbye()
+				return errors.New("the agent ends without waiting for its disk, which does not answer (services run on; see dmesg for the disk)")
+			}
+		}
+	}
+}
+
+// run is Run, waiting for whatever a disk takes.
+func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	c := a.o.Config
 	if err := os.MkdirAll(c.DataDir, 0o755); err != nil {
 		return fmt.Errorf("cannot make data_dir: %w", err)
@@ -171,39 +220,55 @@ func (a *Agent) Run(ctx context.Context) error {
 		logs: logs.New(logDir), timing: config.DefaultTiming(), lonelySignal: make(chan bool, 1),
 		refusals: newLimiter(), silence: func() {}, look: a.o.Look,
 	}
-	l.leases = lease.NewKeeper(l.session)
+	l.heartbeats = h
+	h.id, h.session, h.started = id, l.session, now
+	h.leases = lease.NewKeeper(l.session)
 	l.announce = a.announcement(id)
 	l.post = a.events.Put
-	l.traits = traits.New(c.TraitsFrom, func(e traits.Event) { a.events.Put(e) }, a.o.Log)
+	l.traits = traits.New(c.TraitsFrom, a.files, func(e traits.Event) { a.events.Put(e) }, a.o.Log)
 	defer l.traits.Close()
 	l.ears.needed = l.traits.Topics()
 	l.supervisor, err = supervisor.New(supervisor.Options{
 		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
-		Post:     func(e supervisor.Event) { a.events.Put(e) },
-		Listen:   l.listen,
-		Starting: l.beatBetween,
-		Report:   l.event, Logs: l.logs, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
+		Post:   func(e supervisor.Event) { a.events.Put(e) },
+		Listen: l.listen,
+		Report: l.event, Files: a.files, Logs: l.logs, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
 	})
 	if err != nil {
 		return err
 	}
 	defer l.supervisor.Close()
+	h.clock = l.supervisor.Clock
+	h.extend = func(until time.Duration) {
+		l.supervisor.Extend(until)
+		a.events.Put(leaseRenewed{until})
+	}
 	l.begin(now)
+	h.ends(time.Now())
 
 	link := &link{
 		config: c, id: id, session: l.session, tree: l.tree, log: a.o.Log,
 		dial: a.o.Dial, speak: a.o.Connect, random: a.o.Random, browse: a.o.Browse, address: &l.reachedAt,
-		post:    a.events.Put,
-		deliver: func(n int, m topics.Message) { a.messages.Put(incoming{n, m}) },
-		lonely:  l.lonelySignal, drop: make(chan struct{}, 1),
+		post: a.events.Put,
+		deliver: func(n int, m topics.Message) {
+			if !a.takeLease(l.tree, h, n, m) {
+				a.messages.Put(incoming{n, m})
+			}
+		},
+		lonely: l.lonelySignal, drop: make(chan struct{}, 1),
 		known: store.memory.Dominion, last: store.memory.Hub,
 	}
 	l.drop = link.drop
 	linkCtx, cancel := context.WithCancel(context.Background())
+	h.mu.Lock()
+	h.unlink = cancel
+	h.mu.Unlock()
 	var wait sync.WaitGroup
 	wait.Go(func() { link.run(linkCtx) })
+	wait.Go(func() { h.run(linkCtx) })
 	a.loop(ctx, l)
+	h.begins(time.Now())
 	cancel() // the link lets go of its connection, it does not close it
 	wait.Wait()
 	a.deliver(l)
@@ -218,15 +283,19 @@ func (a *Agent) loop(ctx context.Context, l *loop) {
 	defer timer.Stop()
 	for {
 		select {
-		case <-done:
-			done = nil
-			l.stop(time.Now())
+		case <-done: // stop, below
 		case <-a.messages.Ready():
 		case <-a.events.Ready():
 		case <-timer.C:
 		}
+		l.heartbeats.begins(time.Now())
+		if ctx.Err() != nil && done != nil {
+			done = nil
+			l.stop(time.Now())
+		}
 		a.deliver(l)
 		l.turn(time.Now())
+		l.heartbeats.ends(time.Now())
 		if done == nil && l.stopped(time.Now()) {
 			return
 		}
@@ -242,7 +311,6 @@ func (a *Agent) deliver(l *loop) {
 	now := time.Now()
 	for _, e := range events {
 		l.handle(e, now)
-		l.beat(time.Now()) // fifty services that crash at once are not to keep us from it
 	}
 	for _, m := range messages {
 		l.message(m, now)
@@ -283,12 +351,13 @@ type machine struct {
 	meter   *facts.Meter
 }
 
-func newMachine(c config.Domain) machine {
+func newMachine(c config.Domain, files *foreign.Files) machine {
+	user, _ := supervisor.User(c.RunAs) // a fault of it ends Run
 	load := func(serviceDir string) (facts.Manifest, error) {
-		s, err := config.LoadService(filepath.Join(serviceDir, facts.ManifestFile))
+		s, err := supervisor.ReadManifest(files, serviceDir, user)
 		return facts.Manifest{Version: s.Version, Command: s.Command != nil}, err
 	}
-	return machine{facts.NewCatalog(c.ServicesDir, load), facts.NewMeter(c.DataDir)}
+	return machine{facts.NewCatalog(c.ServicesDir, files, load), facts.NewMeter(c.DataDir)}
 }
 
 func (m machine) Catalog() ([]topics.CatalogRow, []string) { return m.catalog.Scan() }

@@ -19,18 +19,32 @@ func (l *loop) position() lease.Position {
 	return lease.Position{Epoch: epoch, Generation: generation, Run: l.store.command.Run}
 }
 
-// lease takes a lease, which lets the exclusive services run for a while.
-func (l *loop) lease(m topics.Message, now time.Time) {
-	if m.Retain {
-		return // nobody sends it so, and it is old
+// leaseRenewed says until when the exclusive services may run.
+type leaseRenewed struct{ until time.Duration }
+
+// takeLease takes the lease that a message of connection n brings, beside the
+// loop, which may be waiting for a disk. false: the message is none, or cannot
+// be read, and is the loop's.
+func (a *Agent) takeLease(tree topics.Tree, h *heartbeater, n int, m topics.Message) bool {
+	if at, ok := tree.Parse(m.Topic); !ok || at.Kind != topics.DomainLease || m.Retain {
+		return false
 	}
 	given, err := topics.Decode[topics.Lease](m.Topic, m.Payload)
 	if err != nil {
-		l.misunderstood(err)
+		return false
+	}
+	h.lease(n, given)
+	return true
+}
+
+// lease is told what is wrong with a lease. One that can be read was taken
+// before; a retained one is old, and nobody sends it so.
+func (l *loop) lease(m topics.Message) {
+	if m.Retain {
 		return
 	}
-	if l.leases.Take(given, l.position(), l.supervisor.Clock()) {
-		l.supervisor.Lease(l.leases.Until(), now)
+	if _, err := topics.Decode[topics.Lease](m.Topic, m.Payload); err != nil {
+		l.misunderstood(err)
 	}
 }
 

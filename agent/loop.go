@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/services"
-	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -47,7 +47,7 @@ type loop struct {
 	lonelySignal chan bool
 	drop         chan struct{}
 	timing       topics.Timing
-	leases       *lease.Keeper
+	heartbeats   *heartbeater
 
 	// The connection, and what is known by it.
 	conn     Conn // nil: none
@@ -57,10 +57,8 @@ type loop struct {
 	rejoined bool // no start command was taken since the grant
 	hub      hubView
 	held     *topics.StartCommand // a retained one that must wait
-	obeying  *lease.Position      // while a command is being obeyed: where we were before it
 	outbox   []topics.Message     // events for the next connection
 	status   []byte               // as published by this connection
-	seq      uint64               // of the last heartbeat of this session
 	told     uint64               // of the last status of this session, over all connections
 	unheard  time.Time            // since when no hub is reachable; zero: one is
 
@@ -76,8 +74,9 @@ type loop struct {
 	addresses  []string
 	reachedAt  atomic.Pointer[string] // the link reads it
 
-	heartbeatAt, metricsAt, pollAt, logAt time.Time
-	stopBy                                time.Time // zero: not stopping
+	beatNow                  bool // a heartbeat is due at the end of this turn
+	metricsAt, pollAt, logAt time.Time
+	stopBy                   time.Time // zero: not stopping
 }
 
 // begin brings back what ran before, with or without a hub.
@@ -88,7 +87,7 @@ func (l *loop) begin(now time.Time) {
 		l.obeyTiming(l.store.command.Timing)
 	}
 	l.supervisor.Adopt(now)
-	l.leases.Adopt(l.supervisor.Leased()) // that the guards of what was adopted know of
+	l.heartbeats.adopt(l.supervisor.Leased()) // that the guards of what was adopted know of
 	if l.store.taken {
 		c := l.store.command
 		l.log.Info("starting what ran before", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
@@ -115,12 +114,15 @@ func (l *loop) handle(e any, now time.Time) {
 	case linkDown:
 		if e.n == l.n {
 			l.conn, l.ready = nil, false
+			l.heartbeats.leave()
 			l.deaf(now)
 		}
 	case subscribed:
 		l.answered(e, now)
 	case traits.Event:
 		l.traits.Handle(e, now)
+	case leaseRenewed:
+		l.supervisor.Lease(e.until, now)
 	case reload:
 		l.reload(e.config, e.err)
 	}
@@ -128,6 +130,7 @@ func (l *loop) handle(e any, now time.Time) {
 
 // up takes over a connection. What is known of the hub begins anew with it.
 func (l *loop) up(e linkUp) {
+	l.heartbeats.leave()
 	l.conn, l.n, l.ready, l.grant, l.rejoined = e.conn, e.n, false, e.grant, true
 	l.hub, l.held, l.status = hubView{}, nil, nil
 	m := l.store.memory
@@ -144,11 +147,10 @@ func (l *loop) join(now time.Time) {
 	l.ready = true
 	l.log.Info("joined", "dominion", l.grant.Name, "hub", l.store.memory.Hub, "epoch", l.grant.Epoch)
 	l.publish(topics.DomainAvailability, []byte(topics.Online))
-	l.publishStatus()
+	l.publish(topics.DomainStatus, l.newStatus())
 	l.metrics(now) // before the heartbeat that makes us online: what we are given must fit the machine
 	l.metricsAt = now.Add(l.every(topics.MetricsInterval))
-	l.heartbeat(now)
-	l.heartbeatAt = now.Add(l.interval())
+	l.heartbeats.join(l.conn, l.n, l.progress(), now)
 	for _, m := range l.outbox {
 		l.conn.Publish(m)
 	}
@@ -168,8 +170,9 @@ func (l *loop) turn(now time.Time) {
 	}
 	l.feelLonely(now)
 	if l.ready {
-		l.publishStatus() // before the heartbeat that says which command it is of
-		l.beat(now)
+		status := l.newStatus() // before the heartbeat that says which command it is of
+		l.heartbeats.show(l.progress(), status, l.beatNow, now)
+		l.beatNow = false
 		if due(&l.metricsAt, now, l.every(topics.MetricsInterval)) {
 			l.metrics(now)
 		}
@@ -210,7 +213,6 @@ func (l *loop) next() time.Time {
 		sooner(l.logAt)
 	}
 	if l.ready {
-		sooner(l.heartbeatAt)
 		sooner(l.metricsAt)
 	}
 	if !l.lonely && !l.unheard.IsZero() {
@@ -286,58 +288,55 @@ func (l *loop) setLonely(lonely bool) {
 	}
 }
 
-// beat publishes the sign of life if it is due.
-func (l *loop) beat(now time.Time) {
-	if l.ready && due(&l.heartbeatAt, now, l.interval()) {
-		l.heartbeat(now)
-	}
-}
-
-// beatBetween beats where many services are started at once, which takes long on
-// a slow machine. A heartbeat that the end of this turn may send in time is left
-// to it: it says more.
-func (l *loop) beatBetween() {
-	if now := time.Now(); now.Sub(l.heartbeatAt) > l.interval()/5 {
-		l.beat(now)
-	}
-}
-
-// heartbeat publishes the sign of life. It does not move the next one.
-func (l *loop) heartbeat(now time.Time) {
-	l.seq++
-	at := l.position()
-	if l.obeying != nil {
-		at = *l.obeying // no status tells yet what became of the command that is being obeyed
-	}
-	l.publish(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
-		ID: l.id, Session: l.session, Seq: l.seq, At: topics.At(now),
-		Uptime: topics.Seconds(now.Sub(l.started)), Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
-		Status: l.told, Lease: topics.Seconds(l.leases.Sending(l.seq, l.supervisor.Clock())),
-	}))
-}
+// progress is what the heartbeats say of this loop.
+func (l *loop) progress() progress { return progress{l.position(), l.told, l.interval()} }
 
 // every is how often the loop looks after something that does not tell by itself.
 func (l *loop) every(interval time.Duration) time.Duration { return max(interval, l.look) }
 
 func (l *loop) interval() time.Duration { return max(shortest, l.timing.Heartbeat.Duration()) }
 
-// publishStatus publishes the status if it is another than the last.
-func (l *loop) publishStatus() {
-	at := l.position()
+// newStatus returns the status to publish; nil if it is the last one still.
+func (l *loop) newStatus() []byte {
+	at, instances := l.position(), l.supervisor.Instances()
+	catalog := l.withRunning(instances)
 	status := topics.Domain{
 		ID: l.id, Name: l.config.Name, Session: l.session, Seq: l.told, Version: l.version, Protocol: topics.Protocol,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
 		Traits: l.offered(), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
 		Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
-		Services: list(l.supervisor.Instances()), Catalog: list(l.catalog),
+		Services: list(instances), Catalog: list(catalog),
 	}
 	if bytes.Equal(topics.Encode(status), l.status) {
-		return
+		return nil
 	}
 	l.told++
 	status.Seq = l.told
 	l.status = topics.Encode(status)
-	l.publish(topics.DomainStatus, l.status)
+	return l.status
+}
+
+// withRunning returns the catalog with what runs and cannot be read on disk at
+// present: a service.toml that is half written, a directory between two mv, a
+// mount that is away. That is no reason for the hub to stop it. It marks these
+// instances.
+func (l *loop) withRunning(instances []topics.Instance) []topics.CatalogRow {
+	all := l.catalog
+	for n := range instances {
+		i := &instances[n]
+		if i.State != topics.Running && i.State != topics.Starting || slices.ContainsFunc(l.catalog, func(r topics.CatalogRow) bool { return r.Service == i.Service }) {
+			continue
+		}
+		all = append(slices.Clip(all), topics.CatalogRow{Service: i.Service, Version: i.Version})
+		if i.Message == "" {
+			i.Message = "it runs on, but could not be started again: its directory or its service.toml in services_dir cannot be read"
+		}
+	}
+	if len(all) == len(l.catalog) {
+		return all
+	}
+	slices.SortFunc(all, func(a, b topics.CatalogRow) int { return strings.Compare(a.Service, b.Service) })
+	return all
 }
 
 // offered are the traits of the configuration, and those that are there now.
@@ -369,10 +368,14 @@ func (l *loop) publish(k topics.Kind, payload []byte) {
 // maxOutbox is how many events are kept while nobody can be told.
 const maxOutbox = 100
 
+func eventMessage(tree topics.Tree, domain string, kind topics.EventType, service, message string) topics.Message {
+	e := topics.Event{At: topics.At(time.Now()), Type: kind, Domain: domain, Service: service, Message: message}
+	return tree.Message(topics.Address{Kind: topics.DomainEvent, Domain: domain}, topics.Encode(e))
+}
+
 // event tells people what happened, now or after the next join.
 func (l *loop) event(kind topics.EventType, service, message string) {
-	e := topics.Event{At: topics.At(time.Now()), Type: kind, Domain: l.config.Name, Service: service, Message: message}
-	m := l.tree.Message(topics.Address{Kind: topics.DomainEvent, Domain: l.config.Name}, topics.Encode(e))
+	m := eventMessage(l.tree, l.config.Name, kind, service, message)
 	if l.ready {
 		l.conn.Publish(m)
 		return
@@ -437,6 +440,7 @@ func (l *loop) stopped(now time.Time) bool {
 // goodbye says offline and disconnects. The link is gone by now.
 func (l *loop) goodbye() {
 	l.silence()
+	l.heartbeats.leave()
 	defer l.announcers.Wait()
 	if l.conn == nil {
 		return

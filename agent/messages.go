@@ -41,7 +41,7 @@ func (l *loop) message(m incoming, now time.Time) {
 	case topics.DomainServicesSet:
 		l.startCommand(m.Message, now)
 	case topics.DomainLease:
-		l.lease(m.Message, now)
+		l.lease(m.Message)
 	case topics.DomainCommand:
 		l.command(m.Message, now)
 	case topics.DomainDrainSet:
@@ -114,12 +114,10 @@ func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
 		l.refuseCommand(c, reason)
 	case apply:
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
-		was := l.position()
-		l.obeying, l.rejoined = &was, false
+		l.rejoined = false
 		l.wrote(l.store.take(c))
 		l.obeyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)
-		l.obeying = nil
 	}
 }
 
@@ -135,7 +133,7 @@ func (l *loop) refuseCommand(c topics.StartCommand, reason string) {
 func (l *loop) obeyTiming(t topics.Timing) {
 	if t.Heartbeat > 0 {
 		l.timing.Heartbeat = t.Heartbeat
-		l.heartbeatAt = time.Now() // one at once, with what was taken
+		l.beatNow = true // with what was taken
 	}
 	if t.Isolation > 0 {
 		l.timing.Isolation = t.Isolation

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -62,11 +62,21 @@ type ServiceHealth struct {
 // LoadService reads a service.toml. One that is not there is the zero Service.
 // An error is of type Faults.
 func LoadService(file string) (Service, error) {
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+	text, err := read(file)
+	if errors.Is(err, fs.ErrNotExist) {
 		return Service{}, nil
 	}
+	if err != nil {
+		return Service{}, Faults{unreadable(file, err)}
+	}
+	return ParseService(file, text)
+}
+
+// ParseService is LoadService for the text of a file that the caller has read.
+func ParseService(file, text string) (Service, error) {
 	s := Service{File: file}
-	l, root := open(file, "", nil)
+	l, root := openText(file, text, "", nil)
+	l.folder = absolute(filepath.Dir(file))
 	if root != nil {
 		root.ownService(&s)
 	}

@@ -7,8 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -22,6 +26,7 @@ type Manifest struct {
 type Catalog struct {
 	dir   string
 	load  func(serviceDir string) (Manifest, error)
+	files *foreign.Files
 	known map[string]entry
 }
 
@@ -38,13 +43,14 @@ type stamp struct {
 	makefile bool
 	manifest bool
 	modified time.Time
+	changed  unix.Timespec // also by chmod and chown
 	size     int64
 }
 
 // NewCatalog returns the catalog of servicesDir. load reads the service.toml
 // of a directory that has one.
-func NewCatalog(servicesDir string, load func(serviceDir string) (Manifest, error)) *Catalog {
-	return &Catalog{dir: servicesDir, load: load, known: make(map[string]entry)}
+func NewCatalog(servicesDir string, files *foreign.Files, load func(serviceDir string) (Manifest, error)) *Catalog {
+	return &Catalog{dir: servicesDir, files: files, load: load, known: make(map[string]entry)}
 }
 
 // Scan returns the services on disk, sorted by name, and what is new among
@@ -52,7 +58,7 @@ func NewCatalog(servicesDir string, load func(serviceDir string) (Manifest, erro
 // has not changed since the last scan.
 func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 	seen := make(map[string]entry)
-	entries, err := os.ReadDir(c.dir)
+	entries, err := foreign.Do(c.files, c.dir, func() ([]fs.DirEntry, error) { return os.ReadDir(c.dir) })
 	if err != nil {
 		e := entry{problem: fmt.Sprintf("cannot read services_dir: %v", err)}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -62,10 +68,12 @@ func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 	}
 	for _, d := range entries {
 		name := d.Name()
-		if strings.HasPrefix(name, ".") || !isDir(filepath.Join(c.dir, name), d) {
+		if strings.HasPrefix(name, ".") || !d.IsDir() && d.Type()&fs.ModeSymlink == 0 {
 			continue
 		}
-		seen[name] = c.look(name)
+		if e, is := c.look(name); is {
+			seen[name] = e
+		}
 	}
 	for _, d := range entries { // in the order of their names
 		if e := seen[d.Name()]; e.listed {
@@ -85,12 +93,31 @@ func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 	return rows, problems
 }
 
-func (c *Catalog) look(name string) entry {
+// look looks at one directory, or link to one. false: it is none.
+func (c *Catalog) look(name string) (entry, bool) {
 	dir := filepath.Join(c.dir, name)
-	now := stampOf(dir)
-	if old, ok := c.known[name]; ok && old.stamp == now {
-		return old
+	now, err := foreign.Do(c.files, dir, func() (stamp, error) {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return stamp{}, errNoDirectory
+		}
+		return stampOf(dir), nil
+	})
+	if errors.Is(err, errNoDirectory) {
+		return entry{}, false
 	}
+	if err != nil {
+		return entry{problem: fmt.Sprintf("service %s is left out: %v", name, err)}, true
+	}
+	if old, ok := c.known[name]; ok && old.stamp == now {
+		return old, true
+	}
+	return c.read(name, dir, now), true
+}
+
+var errNoDirectory = errors.New("not a directory")
+
+// read reads what changed.
+func (c *Catalog) read(name, dir string, now stamp) entry {
 	e := entry{stamp: now, row: topics.CatalogRow{Service: name}}
 	if !now.makefile && !now.manifest {
 		return e // no service, and none of our business
@@ -104,6 +131,9 @@ func (c *Catalog) look(name string) entry {
 		var err error
 		if m, err = c.load(dir); err != nil {
 			e.problem = fmt.Sprintf("service %s is left out: %v", name, err)
+			if errors.Is(err, foreign.ErrBusy) {
+				e.stamp = stamp{} // it is tried again
+			}
 			return e
 		}
 	}
@@ -125,17 +155,11 @@ func stampOf(dir string) (s stamp) {
 			break
 		}
 	}
-	if info, err := os.Stat(filepath.Join(dir, ManifestFile)); err == nil {
+	if info, err := os.Lstat(filepath.Join(dir, ManifestFile)); err == nil {
 		s.manifest, s.modified, s.size = true, info.ModTime(), info.Size()
+		if status, ok := info.Sys().(*syscall.Stat_t); ok {
+			s.changed = unix.Timespec(status.Ctim)
+		}
 	}
 	return s
-}
-
-// isDir tells whether a directory entry is a directory or a link to one.
-func isDir(path string, d fs.DirEntry) bool {
-	if d.Type()&fs.ModeSymlink == 0 {
-		return d.IsDir()
-	}
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/foreign"
+
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -119,7 +121,7 @@ func TestCatalog(t *testing.T) {
 		t.Fatal(err)
 	}
 	loads := 0
-	c := NewCatalog(dir, func(serviceDir string) (Manifest, error) {
+	c := NewCatalog(dir, foreign.New(), func(serviceDir string) (Manifest, error) {
 		loads++
 		b, _ := os.ReadFile(filepath.Join(serviceDir, ManifestFile))
 		switch s := string(b); s {
@@ -169,7 +171,7 @@ func TestCatalog(t *testing.T) {
 
 func TestCatalogWithoutItsDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "services")
-	c := NewCatalog(dir, nil)
+	c := NewCatalog(dir, foreign.New(), nil)
 	if rows, problems := c.Scan(); len(rows) != 0 || len(problems) != 1 || !strings.Contains(problems[0], "there is no services_dir") {
 		t.Errorf("Scan = %v, %q", rows, problems)
 	}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/atomicfile"
-	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -132,7 +131,7 @@ func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
 // starts tells whether args are of what a service is started as.
 func (s *Supervisor) starts(name string, args []string) bool {
 	dir := filepath.Join(s.o.ServicesDir, name)
-	file, err := config.LoadService(filepath.Join(dir, "service.toml"))
+	file, err := s.manifest(name)
 	if err != nil {
 		return false
 	}

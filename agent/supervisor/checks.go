@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-
-	"github.com/jmbarzee/dominion/config"
 )
 
 // check begins a health check; its result is posted.
@@ -138,7 +136,7 @@ func (s *Supervisor) takeUp(v *service, r record) {
 		}
 	}
 	dir := filepath.Join(s.o.ServicesDir, v.Service)
-	file, err := config.LoadService(filepath.Join(dir, "service.toml"))
+	file, err := s.manifest(v.Service)
 	if err != nil || file.Health == nil || len(file.Health.Command) == 0 {
 		return
 	}

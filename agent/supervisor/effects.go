@@ -23,7 +23,8 @@ type life struct {
 }
 
 // endLife lets go of the life that is over, or that did not begin.
-func (v *service) endLife() {
+func (s *Supervisor) endLife(v *service) {
+	s.lease.remove(v.live.guard)
 	v.live.close()
 	v.live = life{}
 }
@@ -44,7 +45,7 @@ func (s *Supervisor) step(v *service, ev event, now time.Time) {
 		var effects []effect
 		v.instance, effects = step(v.instance, events[0], now)
 		if v.Run.PID == 0 && v.live.group.PID != 0 {
-			v.endLife()
+			s.endLife(v)
 		}
 		for _, e := range effects {
 			if answer := s.carryOut(v, e, now); answer != nil {
@@ -60,10 +61,12 @@ func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
 		return s.start(v, now)
 	case send:
 		if e.kill {
+			s.lease.remove(v.live.guard)
 			s.o.Runner.Signal(v.live.group, syscall.SIGKILL)
 			break
 		}
 		if v.live.guard != nil {
+			s.lease.remove(v.live.guard)
 			v.live.guard.Ends(s.Clock() + v.stopTimeout())
 		}
 		s.o.Runner.Signal(v.live.group, syscall.SIGTERM)
@@ -95,10 +98,7 @@ func levelOf(kind topics.EventType) slog.Level {
 
 // start begins a life of a service.
 func (s *Supervisor) start(v *service, now time.Time) event {
-	if s.o.Starting != nil {
-		s.o.Starting()
-	}
-	if v.ordered.Exclusive && s.lease <= s.Clock() {
+	if v.ordered.Exclusive && s.lease.until() <= s.Clock() {
 		return unleased{}
 	}
 	token := newToken(v.ordered.Revision)
@@ -117,7 +117,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		Started: now, Command: len(p.health) > 0, Watchdog: p.watchdog(),
 	}
 	if err := s.startLife(v, &r); err != nil {
-		v.endLife()
+		s.endLife(v)
 		return notStarted{err.Error()}
 	}
 	s.topics = true // its service.toml may be another by now
@@ -152,6 +152,7 @@ func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	}
 	if v.live.guard != nil {
 		v.live.guard.Life(v.live.group)
+		s.lease.add(v.live.guard, v.stopTimeout())
 	}
 	r.PID = v.live.group.PID
 	return nil

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -63,29 +64,80 @@ func (noGuards) Find(string, func()) (Guard, Term, error) {
 func (s *Supervisor) Clock() time.Duration { return s.o.Guards.Now() }
 
 // Leased is until when the lease holds that exclusive services run under.
-func (s *Supervisor) Leased() time.Duration { return s.lease }
+func (s *Supervisor) Leased() time.Duration { return s.lease.until() }
 
 // Lease says until when exclusive services may run, by Clock.
 func (s *Supervisor) Lease(until time.Duration, now time.Time) {
-	s.lease = max(s.lease, until)
+	s.lease.extend(until)
 	for _, name := range s.names() {
 		v := s.services[name]
 		if !v.Spec.Exclusive {
 			continue
 		}
 		if g := v.live.guard; g != nil && (v.State == topics.Starting || v.State == topics.Running) {
-			g.Lease(s.term(v))
+			s.lease.add(g, v.stopTimeout())
 		}
 		s.step(v, leased{s.leaseEnd(now)}, now) // one that waits begins
 	}
 	s.settle(now)
 }
 
-func (s *Supervisor) term(v *service) Term { return Term{s.lease, v.stopTimeout()} }
+// Extend lets the guards of what runs know until when it may, at once and from
+// any goroutine: the loop may be waiting for a disk. Lease follows.
+func (s *Supervisor) Extend(until time.Duration) { s.lease.extend(until) }
+
+// leaseTerm is until when exclusive services may run, by Guards.Now, and the
+// guards of those that run.
+type leaseTerm struct {
+	mu     sync.Mutex
+	end    time.Duration
+	guards map[Guard]time.Duration // with the stop timeout of each
+}
+
+func (l *leaseTerm) until() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+func (l *leaseTerm) extend(until time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until <= l.end {
+		return
+	}
+	l.end = until
+	for g, stop := range l.guards {
+		g.Lease(Term{until, stop})
+	}
+}
+
+// add lets a guard know, now and from now on.
+func (l *leaseTerm) add(g Guard, stop time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if was, there := l.guards[g]; there && was == stop {
+		return // extend has told it
+	}
+	if l.guards == nil {
+		l.guards = make(map[Guard]time.Duration)
+	}
+	l.guards[g] = stop
+	g.Lease(Term{l.end, stop})
+}
+
+// remove: what a guard guards is to end, and its lease is not extended.
+func (l *leaseTerm) remove(g Guard) {
+	l.mu.Lock()
+	delete(l.guards, g)
+	l.mu.Unlock()
+}
+
+func (s *Supervisor) term(v *service) Term { return Term{s.lease.until(), v.stopTimeout()} }
 
 // leaseEnd is when the lease ends by the loop's clock, which stands still while
 // the machine is suspended: the guard's does not.
-func (s *Supervisor) leaseEnd(now time.Time) time.Time { return now.Add(s.lease - s.Clock()) }
+func (s *Supervisor) leaseEnd(now time.Time) time.Time { return now.Add(s.lease.until() - s.Clock()) }
 
 // renew finds out anew when the lease of a life ends by the loop's clock: that
 // stood still while the machine was suspended.
@@ -133,6 +185,7 @@ const maxGuards = 5
 // guardAnew replaces a guard that was ended. It never lets the life live longer
 // than the last one did.
 func (s *Supervisor) guardAnew(v *service, now time.Time) {
+	s.lease.remove(v.live.guard)
 	v.live.guard.Close()
 	v.live.guard = nil
 	if !v.State.Alive() {
@@ -153,7 +206,9 @@ func (s *Supervisor) guardAnew(v *service, now time.Time) {
 	g.Life(v.live.group)
 	if v.State == topics.Stopping {
 		g.Ends(s.Clock() + max(v.Kill.Sub(now), 0))
+		return
 	}
+	s.lease.add(g, v.stopTimeout())
 }
 
 // findGuard finds the guard of a life that was adopted. Without one nobody
@@ -171,6 +226,7 @@ func (s *Supervisor) findGuard(v *service, now time.Time) {
 		g.Ends(s.Clock() + max(v.Kill.Sub(now), 0))
 		return
 	}
-	s.lease = max(s.lease, term.Until)
+	s.lease.extend(term.Until)
+	s.lease.add(g, v.stopTimeout())
 	s.step(v, leased{now.Add(term.Until - s.Clock())}, now)
 }

@@ -64,6 +64,12 @@ func findOwner(name string) (owner, error) {
 	return own, nil
 }
 
+// User returns who services run as for run_as; nil: the agent's own user.
+func User(runAs string) (*syscall.Credential, error) {
+	own, err := findOwner(runAs)
+	return own.credential, err
+}
+
 // runs tells whether a process of a user may be a service.
 func (o owner) runs(uid int) bool {
 	return uid == os.Getuid() || o.credential != nil && uid == int(o.credential.Uid)

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -70,10 +70,17 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		return plan{}, refusedError(why)
 	}
 	dir := filepath.Join(s.o.ServicesDir, v.Service)
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+	isDir, err := foreign.Do(s.o.Files, dir, func() (bool, error) {
+		info, err := os.Stat(dir)
+		return err == nil && info.IsDir(), err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return plan{}, err
+	}
+	if !isDir {
 		return plan{}, fmt.Errorf("there is no directory %s: put the service there", dir)
 	}
-	file, err := config.LoadService(filepath.Join(dir, "service.toml"))
+	file, err := s.manifest(v.Service)
 	if err != nil {
 		return plan{}, err
 	}
@@ -86,9 +93,14 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		p.health = file.Health.Command
 	}
 	p.command.Dir, p.command.Credential = dir, s.owner.credential
-	if p.command.Path, p.command.Args, err = program(dir, p.spec.Target, file.Command); err != nil {
+	found, err := foreign.Do(s.o.Files, dir, func() (c Command, err error) {
+		c.Path, c.Args, err = program(dir, p.spec.Target, file.Command)
+		return c, err
+	})
+	if err != nil {
 		return plan{}, err
 	}
+	p.command.Path, p.command.Args = found.Path, found.Args
 	if p.port, err = s.ports.take(v.Service, p.spec.Port); err != nil {
 		return plan{}, err
 	}
@@ -213,7 +225,7 @@ func (s *Supervisor) environment(name string, p plan, token, data string) ([]str
 	all := s.owner.base()
 	maps.Copy(all, p.spec.Environment)
 	if file := p.spec.EnvironmentFile; file != "" {
-		local, err := readEnvironmentFile(file)
+		local, err := s.readEnvironmentFile(file)
 		if err != nil {
 			return nil, err
 		}
@@ -250,20 +262,15 @@ func (s *Supervisor) environment(name string, p plan, token, data string) ([]str
 const maxEnvironmentFile = 1 << 20
 
 // readEnvironmentFile reads KEY=VALUE lines. The network names the file, so
-// what the network may not set is not taken from it either.
-func readEnvironmentFile(name string) (map[string]string, error) {
-	info, err := os.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+// what the network may not set is not taken from it either, and it is read as the
+// user of the service.
+func (s *Supervisor) readEnvironmentFile(name string) (map[string]string, error) {
+	b, err := s.o.Files.Read(name, s.owner.credential, maxEnvironmentFile)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no environment_file %s", name)
-	case err != nil:
-		return nil, fmt.Errorf("cannot read environment_file: %w", err)
-	case !info.Mode().IsRegular() || info.Size() > maxEnvironmentFile:
-		return nil, fmt.Errorf("environment_file %s is no file of KEY=VALUE lines", name)
 	}
-	b, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read environment_file: %w", err)
+		return nil, fmt.Errorf("environment_file: %w", err)
 	}
 	return parseEnvironment(name, string(b))
 }
@@ -312,12 +319,56 @@ func (s *Supervisor) openLogs(name string) (stdout, stderr *os.File) {
 	return stdout, stderr
 }
 
+// openLog opens a log to append to. The file may belong to the user of the
+// services, who could have left a FIFO, a link or a lease in its place: then it
+// is removed and a new one made.
 func (s *Supervisor) openLog(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o640)
+	f, err := s.openOwnLog(path, 0)
+	if err != nil && !errors.Is(err, errNotOurLog) && !errors.Is(err, syscall.ELOOP) && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.ENXIO) {
+		return nil, err
+	}
+	if err != nil {
+		s.o.Log.Warn("a service's log is replaced", "file", path, "reason", err)
+		if info, wrong := os.Lstat(path); wrong == nil && errors.Is(err, syscall.EAGAIN) && ourLog(info) {
+			err = os.Rename(path, path+".1") // what it holds stays readable
+		} else {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			return nil, err
+		}
+		f, err = s.openOwnLog(path, os.O_EXCL)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.owner.own(f); err != nil {
+	if err := errors.Join(s.owner.own(f), syscall.SetNonblock(int(f.Fd()), false)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+var errNotOurLog = errors.New("it is not a regular file with one name, of this domain or its services")
+
+// ourLog reports whether a file is a regular one with one name.
+func ourLog(info fs.FileInfo) bool {
+	status, known := info.Sys().(*syscall.Stat_t)
+	return info.Mode().IsRegular() && known && status.Nlink == 1
+}
+
+func (s *Supervisor) openOwnLog(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		if status, known := info.Sys().(*syscall.Stat_t); !ourLog(info) || known && status.Uid != 0 && !s.owner.runs(int(status.Uid)) {
+			err = errNotOurLog
+		}
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -19,8 +20,10 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
@@ -49,12 +52,11 @@ type Options struct {
 	// that changes; what they say comes by Hear, whether they can be heard by
 	// Listening. nil: nobody can be heard.
 	Listen func(topics []string)
-	// Starting is called before each start of a process, by whoever called the
-	// Supervisor: many at once take long, as each waits for a processor. nil: it
-	// is not.
-	Starting func()
 	// Report tells people what happened; nil: nobody listens.
 	Report func(kind topics.EventType, service, message string)
+
+	// Files reads what belongs to the services; nil: one of its own.
+	Files *foreign.Files
 
 	Logs   *logs.Dir // for the last lines of what failed; nil: none are shown
 	Runner Runner    // nil: real processes, of a newRunner that Close closes
@@ -86,7 +88,7 @@ type Supervisor struct {
 	ownRunner bool
 	services  map[string]*service
 	ports     *ports
-	lease     time.Duration // until then exclusive services may run, by Guards.Now
+	lease     leaseTerm
 
 	ctx      context.Context // of the health checks
 	cancel   context.CancelFunc
@@ -129,6 +131,9 @@ func New(o Options) (*Supervisor, error) {
 	}
 	if o.Listen == nil {
 		o.Listen = func([]string) {}
+	}
+	if o.Files == nil {
+		o.Files = foreign.New()
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
@@ -211,12 +216,37 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 // complete fills in what the service itself says. One that cannot be read says
 // nothing, until it is to start.
 func (s *Supervisor) complete(name string, spec topics.Spec) topics.Spec {
-	file, err := config.LoadService(filepath.Join(s.o.ServicesDir, name, "service.toml"))
+	file, err := s.manifest(name)
 	if err != nil {
 		return spec
 	}
 	full, _ := file.Complete(spec)
 	return full
+}
+
+// manifest reads the service.toml of a service, as the user that it runs as.
+func (s *Supervisor) manifest(name string) (config.Service, error) {
+	return ReadManifest(s.o.Files, filepath.Join(s.o.ServicesDir, name), s.owner.credential)
+}
+
+// ManifestFile is the optional description of a service in its directory.
+const ManifestFile = "service.toml"
+
+// maxManifest is far above any real one.
+const maxManifest = 1 << 20
+
+// ReadManifest reads the service.toml of a service's directory as a user; nil is
+// the agent's own. One that is not there is the zero Service.
+func ReadManifest(files *foreign.Files, dir string, user *syscall.Credential) (config.Service, error) {
+	path := filepath.Join(dir, ManifestFile)
+	b, err := files.Read(path, user, maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config.Service{}, nil
+	}
+	if err != nil {
+		return config.Service{}, err
+	}
+	return config.ParseService(path, string(b))
 }
 
 // hold returns the service of a name, a new one if there was none.

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/config"
 )
 
@@ -44,6 +45,7 @@ type Watch struct {
 	sources []*source
 	post    func(Event) // from any goroutine
 	log     *slog.Logger
+	files   *foreign.Files
 	lookAt  time.Time
 	ctx     context.Context
 	end     context.CancelFunc
@@ -66,8 +68,8 @@ type source struct {
 
 // New returns a Watch that has looked at nothing yet. post is called from any
 // goroutine with what is to be handed to Handle.
-func New(sources []config.TraitSource, post func(Event), log *slog.Logger) *Watch {
-	w := &Watch{post: post, log: log}
+func New(sources []config.TraitSource, files *foreign.Files, post func(Event), log *slog.Logger) *Watch {
+	w := &Watch{post: post, log: log, files: files}
 	for _, s := range sources {
 		w.sources = append(w.sources, &source{TraitSource: s})
 	}
@@ -87,7 +89,10 @@ func (w *Watch) Look(now time.Time) {
 	for _, s := range w.sources {
 		switch {
 		case s.Path != "":
-			found, _ := filepath.Glob(s.Path) // the config has checked the pattern
+			found, err := foreign.Do(w.files, s.Path, func() ([]string, error) { return filepath.Glob(s.Path) })
+			if err != nil { // a mount that hangs: the config has checked the pattern
+				continue
+			}
 			s.there, s.value = len(found) > 0, ""
 			if s.there {
 				slices.Sort(found)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/foreign"
+
 	"github.com/jmbarzee/dominion/config"
 )
 
@@ -21,7 +23,7 @@ type bench struct {
 
 func on(t *testing.T, sources ...config.TraitSource) *bench {
 	b := &bench{t: t, now: time.Unix(1000, 0), events: make(chan Event, 10)}
-	b.Watch = New(sources, func(e Event) { b.events <- e }, slog.New(slog.DiscardHandler))
+	b.Watch = New(sources, foreign.New(), func(e Event) { b.events <- e }, slog.New(slog.DiscardHandler))
 	t.Cleanup(b.Close)
 	return b
 }

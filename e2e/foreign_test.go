@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// The files of a service are its own, and may be anything: the agent waits for
+// none of them, and shows nobody what only it may read.
+func TestForeignFiles(t *testing.T) {
+	home := onEmbedded(t)
+	kitchen := home.Domain("kitchen")
+	kitchen.Install("web", "fifo", "link", "log")
+	fifo := filepath.Join(kitchen.ServicesDir(), "fifo", "service.toml")
+	secret := filepath.Join(kitchen.Dir, "secret")
+	link := filepath.Join(kitchen.ServicesDir(), "link", "service.toml")
+	logs := filepath.Join(kitchen.DataDir(), "logs", "log")
+	kitchen.must(syscall.Mkfifo(fifo, 0o644))
+	kitchen.must(os.WriteFile(secret, []byte("password-of-root = 1\n"), 0o600))
+	kitchen.must(os.Symlink(secret, link))
+	kitchen.must(os.MkdirAll(logs, 0o755))
+	kitchen.must(os.Symlink(secret, filepath.Join(logs, "stdout.log")))
+	kitchen.must(syscall.Mkfifo(filepath.Join(logs, "stderr.log"), 0o644))
+	home.Configure(service("web", `priority = "required"`, healthHTTP) + service("log", `priority = "required"`, healthHTTP) +
+		service("fifo", `priority = "required"`) + service("link", `priority = "required"`))
+	_, agents, o := home.Up(kitchen)
+	o.Until("what can run runs", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("log", 1) })
+	before, starts := home.Lives(o)
+
+	t.Log("a service.toml becomes a FIFO while its service runs")
+	mark := o.Now()
+	kitchen.must(syscall.Mkfifo(filepath.Join(kitchen.ServicesDir(), "web", "service.toml"), 0o644))
+	e := o.AwaitEvent(mark, "dominion/domain/kitchen/event", topics.DomainProblem, "kitchen", "")
+	if !strings.Contains(e.Message, "it is not a regular file") {
+		t.Errorf("the event says %q", e.Message)
+	}
+	awaitLiveHeartbeat(o, o.Now(), "kitchen")
+	if i := o.Latest().Instance("kitchen", "web"); i.State != topics.Running || !strings.Contains(i.Message, "service.toml") {
+		t.Errorf("web is %+v", i)
+	}
+	home.Journal.Undisturbed(t, "with a service.toml that cannot be read", before, starts)
+
+	t.Log("its directory is away")
+	for _, name := range []string{"web", "log"} {
+		kitchen.must(os.Rename(filepath.Join(kitchen.ServicesDir(), name), filepath.Join(kitchen.Dir, name)))
+	}
+	o.Until("it is shown", func(v View) bool { return strings.Contains(v.Instance("kitchen", "log").Message, "runs on") })
+	home.Journal.Undisturbed(t, "without its directory", before, starts)
+	kitchen.must(os.Remove(filepath.Join(kitchen.Dir, "web", "service.toml")))
+	for _, name := range []string{"web", "log"} {
+		kitchen.must(os.Rename(filepath.Join(kitchen.Dir, name), filepath.Join(kitchen.ServicesDir(), name)))
+	}
+	o.Until("nothing is shown any more", func(v View) bool {
+		return v.Instance("kitchen", "web").Message == "" && v.Instance("kitchen", "log").Message == ""
+	})
+	home.Journal.Undisturbed(t, "and back", before, starts)
+
+	if b, err := os.ReadFile(secret); err != nil || string(b) != "password-of-root = 1\n" {
+		t.Errorf("the secret is %q, %v", b, err)
+	}
+	for _, m := range o.Since(Mark{}) {
+		if strings.Contains(m.Payload, "password-of-root") {
+			t.Errorf("the secret is in %s: %s", m.Topic, m.Payload)
+		}
+	}
+	agents[0].Stop()
+}
