@@ -177,7 +177,7 @@ func New(o Options) (*Engine, error) {
 	e.self.own = true
 	e.retained.init()
 	e.retained.memory, e.retained.room = &e.memory, e.mayRetain
-	e.routes.init()
+	e.routes.init(e.memory.limit)
 	e.recover(o.State)
 	e.ask.State = store.State{}
 	return e, nil

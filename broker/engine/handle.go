@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"time"
@@ -126,7 +127,8 @@ func (c *conn) process(b []byte) (rest []byte, need int, err error) {
 		case more:
 			return b, 0, nil
 		case end > c.e.limits.MaxPacket:
-			return nil, 0, &wire.Error{Code: wire.PacketTooLarge, Reason: "packet too large"}
+			need, err := c.tooLargePacket(first, b, start, end)
+			return b, need, err
 		}
 		if err := wire.CheckFirst(first, c.version); err != nil {
 			return nil, 0, err
@@ -155,6 +157,27 @@ func (c *conn) process(b []byte) (rest []byte, need int, err error) {
 		if err != nil {
 			return nil, 0, err
 		}
+	}
+}
+
+// tooLargePacket refuses a packet beyond the limit, as soon as its topic is here
+// to name it: until then it returns how many bytes that takes.
+func (c *conn) tooLargePacket(first byte, b []byte, start, end int) (need int, err error) {
+	what := fmt.Sprintf("a packet of type %d", first>>4)
+	if first>>4 == wire.PublishType {
+		topic := start + 2
+		if len(b) < topic {
+			return topic, nil
+		}
+		n := int(b[start])<<8 | int(b[start+1])
+		if len(b) < topic+n && topic+n < end {
+			return topic + n, nil
+		}
+		what = fmt.Sprintf("a message to %.200q", b[topic:min(topic+n, len(b))])
+	}
+	return 0, &wire.Error{
+		Code:   wire.PacketTooLarge,
+		Reason: fmt.Sprintf("packet too large: %s has %d bytes; the limit is %d (broker.limits.max_packet)", what, end, c.e.limits.MaxPacket),
 	}
 }
 

@@ -44,7 +44,7 @@ func alone(t *testing.T) bool {
 	}
 	cmd := exec.Command(os.Args[0], "-test.run", strings.Join(parts, "/"), "-test.v")
 	cmd.Env = append(os.Environ(), variable+"=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()+" ") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	return false

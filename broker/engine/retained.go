@@ -178,6 +178,7 @@ func (r *retained) seek(topic string) *keptNode {
 type cursor struct {
 	levels []string
 	from   string // the first topic that is not yet done
+	looked int    // topics that next looked at the last time
 	done   bool
 }
 
@@ -194,7 +195,9 @@ func (r *retained) next(c *cursor, n int, now time.Time) []*message {
 	defer r.mu.RUnlock()
 	var all []*message
 	at := r.seek(c.from)
-	for looked := 0; ; looked++ {
+	looked := 0
+	defer func() { c.looked = looked }()
+	for ; ; looked++ {
 		if at == nil {
 			c.done = true
 			return all

@@ -45,7 +45,7 @@ type sharing struct {
 
 const (
 	routesKept = 1 << 14 // then all are forgotten
-	heardKept  = 1 << 20 // the same, of those who get something in all of them
+	heardKept  = 1 << 20 // the same, of those who get something in all of them; fewer where there is little memory
 	routeTopic = 512     // bytes; longer ones are not remembered
 )
 
@@ -54,9 +54,13 @@ type routes struct {
 	mu      sync.RWMutex
 	byTopic map[string]*route
 	heard   int // who gets something, in all of them
+	most    int // of heard
 }
 
-func (r *routes) init() { r.byTopic = make(map[string]*route) }
+func (r *routes) init(memory int64) {
+	r.byTopic = make(map[string]*route)
+	r.most = int(min(heardKept, memory/512)) // an eighth of it
+}
 
 // known returns a route that still holds, or nil.
 func (r *routes) known(topic []byte, generation uint64) *route {
@@ -75,7 +79,7 @@ func (r *routes) keep(one *route) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.byTopic) >= routesKept || r.heard >= heardKept {
+	if len(r.byTopic) >= routesKept || r.heard >= r.most {
 		clear(r.byTopic)
 		r.heard = 0
 	}
@@ -88,7 +92,10 @@ func (r *routes) keep(one *route) {
 
 // heard counts who gets something.
 func (r *route) heard() int {
-	n := len(r.sessions) + len(r.locals)
+	n := 1 + len(r.sessions) + len(r.locals)
+	for i := range r.sessions {
+		n += len(r.sessions[i].ids) / 8
+	}
 	for i := range r.groups {
 		n += len(r.groups[i].members)
 	}

@@ -40,6 +40,7 @@ type session struct {
 	seq      uint64
 	replays  []*replay
 	looking  bool // for the next message of a replay: advance goes on
+	resting  bool // the replays wait: its user has searched for long
 	will     *will
 	left     time.Time   // when the connection ended; zero: it has one
 	timer    *time.Timer // while offline: for the will, then for the end
@@ -304,7 +305,7 @@ func (s *session) allowed(d *delivery) bool {
 func (s *session) replay() {
 	c := s.conn
 	s.looking = false
-	for len(s.replays) > 0 && c.space() > 0 {
+	for len(s.replays) > 0 && c.space() > 0 && !s.resting {
 		r := s.replays[0]
 		n := min(c.space(), replayed)
 		if r.sub.qos > 0 {
@@ -358,11 +359,12 @@ func (s *session) replay() {
 				}
 			})
 		}
+		s.rest(r.at.looked - 4*len(found))
 		if r.at.done {
 			s.hold(-r.memory())
 			s.replays[0] = nil
 			s.replays = s.replays[1:]
-		} else if len(found) == 0 {
+		} else if len(found) == 0 && !s.resting {
 			s.looking = true
 			return
 		}

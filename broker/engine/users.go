@@ -26,6 +26,7 @@ type usage struct {
 	sessions atomic.Int64 // written under Engine.mu
 	queued   atomic.Int64 // bytes of QoS 1 and 2
 	memory   atomic.Int64 // bytes, see memory
+	search   search
 }
 
 // usageOf returns the account that a client belongs to. The caller holds

@@ -144,7 +144,7 @@ func (w *writer) alias(o *wire.Outgoing) {
 		o.Alias, o.OmitTopic = known, true
 		return
 	}
-	if len(c.aliasOut) >= int(min(c.aliasMax, c.e.limits.TopicAliasMaximum)) || len(o.Topic) < 4 {
+	if len(c.aliasOut) >= int(min(c.aliasMax, c.e.limits.TopicAliasMaximum)) || len(o.Topic) < 4 || len(o.Topic) > routeTopic {
 		return
 	}
 	if c.aliasOut == nil {
