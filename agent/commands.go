@@ -32,6 +32,10 @@ func (l *loop) command(m topics.Message, now time.Time) {
 		reply = topics.Refuse(c.Transaction, err)
 	}
 	l.publish(topics.DomainResponse, topics.Encode(reply))
+	if err == nil && c.Action == topics.ActionResync {
+		l.log.Info("joining again: the hub wants to agree anew on epoch, generation and session")
+		l.reconnect()
+	}
 }
 
 func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
@@ -39,9 +43,11 @@ func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
 	case topics.ActionReport:
 		l.report(now)
 		return nil, nil
+	case topics.ActionResync:
+		return nil, l.mayResync(c, now)
 	case topics.ActionRestart, topics.ActionLogs:
 	default:
-		return nil, fmt.Errorf("there is no action %.40q: use %s, %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs, topics.ActionReport)
+		return nil, fmt.Errorf("there is no action %.40q: use %s, %s, %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs, topics.ActionReport, topics.ActionResync)
 	}
 	if !topics.ValidName(c.Service) {
 		return nil, fmt.Errorf("%s needs a service: %.70q is no name of one", c.Action, c.Service)
@@ -66,6 +72,24 @@ func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
 		l.logAt = now.Add(followInterval)
 	}
 	return topics.LogLines{Lines: list(bounded(lines))}, nil
+}
+
+// resyncPause is the least between two resyncs: one that is sent again does not
+// keep the agent from its hub.
+const resyncPause = 5 * time.Second
+
+// mayResync reports why a resync is not obeyed. It names the run of the agent
+// that is meant, and does nothing but have it ask its hub for admission again,
+// so an old one that is replayed changes nothing that is obeyed.
+func (l *loop) mayResync(c topics.Command, now time.Time) error {
+	switch {
+	case c.Session != l.session:
+		return errors.New("resync is for another run of this agent")
+	case !l.resynced.IsZero() && now.Sub(l.resynced) < resyncPause:
+		return fmt.Errorf("resync was obeyed less than %v ago", resyncPause)
+	}
+	l.resynced = now
+	return nil
 }
 
 // report says again what is retained of this domain, for somebody who has just

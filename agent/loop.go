@@ -54,7 +54,8 @@ type loop struct {
 	n        int  // its number
 	ready    bool // joined: subscribed, heartbeats go
 	grant    topics.Grant
-	rejoined bool // no start command was taken since the grant
+	resynced time.Time // when a resync was obeyed last
+	rejoined bool      // no start command was taken since the grant
 	hub      hubView
 	held     *topics.StartCommand // a retained one that must wait
 	outbox   []topics.Message     // events for the next connection
@@ -397,6 +398,11 @@ func (l *loop) wrote(err error) {
 // overrun gets again what was lost: state topics are retained.
 func (l *loop) overrun(lost int) {
 	l.log.Error("more messages came than could be handled, connecting anew", "lost", lost)
+	l.reconnect()
+}
+
+// reconnect has the link end the connection and join again.
+func (l *loop) reconnect() {
 	select {
 	case l.drop <- struct{}{}:
 	default:

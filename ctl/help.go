@@ -39,6 +39,7 @@ var examples = map[string]string{
 	"drain":                 "drain pi-kitchen --wait\nundrain pi-kitchen",
 	"undrain":               "undrain pi-kitchen",
 	"forget":                "forget pi-attic",
+	"resync":                "resync pi-kitchen",
 	"replan":                "replan",
 	"user":                  "user list\nuser add zigbee device\nuser password zigbee",
 	"user list":             "user list",

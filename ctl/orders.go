@@ -30,6 +30,7 @@ func (a *app) addOrders(root *cobra.Command) {
 		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
 		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},
 		{topics.VerbForget, "Clear what is known of a domain that is gone", names{"DOMAIN"}, false},
+		{topics.VerbResync, "Agree anew with a domain that obeys no start commands", names{"DOMAIN"}, false},
 		{topics.VerbReplan, "Look at the whole home anew", nil, false},
 	} {
 		a.addOrder(root, o)

@@ -46,6 +46,8 @@ func (d *domain) problem() string {
 	switch s := d.status; {
 	case s != nil && !d.micro && !topics.SameMajor(s.Protocol):
 		return fmt.Sprintf("speaks protocol %s, this hub %s: it is given no services; bring both to the same version", s.Protocol, topics.Protocol)
+	case d.unsaid.asked:
+		return d.unsaid.problem()
 	case d.flaps.now():
 		return d.flaps.problem()
 	}

@@ -33,6 +33,7 @@ type domain struct {
 	ordered   order
 	chosen    map[string]string // in what it was better than the next one, by service it was ordered
 	flaps     flaps
+	unsaid    unsaid
 	machine   planner.Machine
 	usage     map[string]topics.Usage // by service, of the last metrics
 	said      *topics.Metrics         // the last metrics, where Prometheus is told them
@@ -179,6 +180,7 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 	h.claimGeneration(d, now)
 	h.catchUp(d, now)
 	h.answerBeat(d, b, now)
+	h.askStatus(d, b, now)
 }
 
 // newDomain begins the record of a domain, also where another machine had the name.

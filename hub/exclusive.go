@@ -83,12 +83,17 @@ func (h *Hub) says(d *domain) {
 	})
 }
 
-// answer answers a heartbeat by a lease, where the book says so.
-func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
-	holds, ok := h.exclusives.book.Answer(lease.Beat{
+// leaseBeat is a heartbeat as the book takes it.
+func leaseBeat(d *domain, b topics.Heartbeat) lease.Beat {
+	return lease.Beat{
 		Run: lease.Run{Domain: d.id, Session: b.Session}, Name: d.name,
 		At: lease.Position{Epoch: b.Epoch, Generation: b.Generation, Run: b.Run}, Left: b.Lease.Duration(),
-	}, now)
+	}
+}
+
+// answerBeat answers a heartbeat by a lease, where the book says so.
+func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
+	holds, ok := h.exclusives.book.Answer(leaseBeat(d, b), now)
 	if ok {
 		h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.name}, topics.Encode(topics.Lease{
 			Epoch: h.epoch, Session: b.Session, Seq: b.Seq, Seconds: holds.Seconds(),

@@ -3,7 +3,6 @@ package hub
 import (
 	"bytes"
 	"cmp"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -106,6 +105,8 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		return nil, h.drain(ask.Domain, topics.Off)
 	case topics.VerbForget:
 		return nil, h.forget(ask.Domain, now)
+	case topics.VerbResync:
+		return nil, h.resync(ask.Domain, now)
 	case topics.VerbDevices:
 		return h.viewDevices(ask.After)
 	}
@@ -250,9 +251,6 @@ func (h *Hub) restart(service, only string) error {
 			return err
 		}
 	}
-	if len(h.orders) > maxOrders {
-		clear(h.orders) // of agents that never answered
-	}
 	told := 0
 	for _, d := range h.sortedDomains() {
 		if d.micro || d.state != topics.DomainIsOnline || only != "" && d.name != only {
@@ -261,11 +259,7 @@ func (h *Hub) restart(service, only string) error {
 		if !slices.ContainsFunc(d.status.Services, func(i topics.Instance) bool { return i.Service == service && i.State != topics.Stopped }) {
 			continue
 		}
-		transaction := rand.Text()
-		h.orders[transaction] = service
-		h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(topics.Command{
-			Transaction: transaction, Action: topics.ActionRestart, Service: service,
-		})))
+		h.commandDomain(d, topics.Command{Action: topics.ActionRestart, Service: service})
 		told++
 	}
 	switch {

@@ -24,6 +24,7 @@ const (
 	VerbClients  = "clients"
 	VerbTrace    = "trace"
 	VerbReplan   = "replan"
+	VerbResync   = "resync"
 )
 
 // Verb is a row of the table of verbs.
@@ -53,6 +54,7 @@ func Verbs() []Verb {
 		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
 		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `without` or `config`: what it would do then."},
 		{VerbReplan, "", nil, "Looks at the whole home anew and gives what orders follow. The hub does that by itself where something changed; this is for people who doubt it."},
+		{VerbResync, "domain", nil, "Agrees anew with a domain on epoch, generation and session: the hub drops what it holds of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
@@ -206,9 +208,10 @@ type TraceLine struct {
 }
 
 // ForAdmins tells whether a verb is for admins alone, its answers too: what it
-// carries would make an admin of anybody, or is what others said.
+// carries would make an admin of anybody, is what others said, or disturbs another
+// domain.
 func ForAdmins(verb string) bool {
-	return verb == VerbUser || verb == VerbClients || verb == VerbTrace
+	return verb == VerbUser || verb == VerbClients || verb == VerbTrace || verb == VerbResync
 }
 
 // VersionView is the answer to version.

@@ -215,9 +215,10 @@ type Lease struct {
 // Command is the payload of domain/<domain>/command.
 type Command struct {
 	Transaction string  `json:"transaction" type:"text" doc:"repeated in the response"`
-	Action      string  `json:"action" type:"word" doc:"restart, logs or report"`
+	Action      string  `json:"action" type:"word" doc:"restart, logs, report or resync"`
 	Service     string  `json:"service,omitempty" type:"name" doc:"the service that is meant"`
 	Lines       int     `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
+	Session     string  `json:"session,omitempty" type:"id" doc:"resync: of the run of the agent that is meant; another run does not obey"`
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
 }
 
@@ -225,6 +226,7 @@ type Command struct {
 const (
 	ActionRestart = "restart"
 	ActionLogs    = "logs"
+	ActionResync  = "resync" // join again, and obey the hub from the epoch that it grants
 	ActionReport  = "report" // say availability, status and metrics again: somebody was born who listens to them
 )
 
@@ -319,7 +321,7 @@ type Scale struct {
 type Ask struct {
 	Transaction string `json:"transaction" type:"text" doc:"repeated in the response"`
 	Service     string `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, why"`
-	Domain      string `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, why"`
+	Domain      string `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, resync, why"`
 	Replicas    *int   `json:"replicas,omitempty" doc:"scale"`
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
 	User        string `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`

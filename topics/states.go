@@ -59,6 +59,7 @@ const (
 	DomainRefused      EventType = "domain_refused"      // another machine has its name: the message says which
 	DomainLonely       EventType = "domain_lonely"       // a domain without a dominion was seen on the network
 	DomainRenamed      EventType = "domain_renamed"      // a machine has another name than before; what it runs follows
+	DomainResynced     EventType = "domain_resynced"     // an admin had hub and domain agree anew on epoch, generation and session
 	DomainForgotten    EventType = "domain_forgotten"    // all that was known of a domain is cleared
 	DomainDraining     EventType = "domain_draining"     // a domain is given nothing any more
 	DomainUndrained    EventType = "domain_undrained"    // a domain is given services again
@@ -89,7 +90,7 @@ func EventTypes() []EventType {
 	return []EventType{
 		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, CertificateExpires, EpochRaised,
 		DomainJoined, DomainOffline, DomainLost, DomainReturned, DomainRefused, DomainLonely,
-		DomainRenamed, DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
+		DomainRenamed, DomainResynced, DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
 		ServiceWanted, ServiceStarted, ServiceReady, ServiceUnhealthy, ServiceCrashed, ServiceFailed,
 		ServiceFinished, ServiceStopped, ServiceAdopted, ServiceMoved, ServiceUpdating, ServiceUpdated,
 		ServiceReverted, ServiceScaled, ServiceFenced, ServiceRemoved, DomainFlapping,

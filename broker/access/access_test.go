@@ -64,6 +64,7 @@ dominion/request/replan                             psd   sd     -      p
 dominion/request/drain                              psd   sd     -      p
 dominion/request/undrain                            psd   sd     -      p
 dominion/request/forget                             psd   sd     -      p
+dominion/request/resync                             psd   -      -      -
 dominion/request/user                               psd   -      -      -
 dominion/response/user                              psd   -      -      -
 dominion/request/clients                            psd   -      -      -

@@ -319,6 +319,17 @@ func (b *Book) Answer(beat Beat, now time.Time) (time.Duration, bool) {
 	return b.length, true
 }
 
+// AwaitsStatus reports whether a heartbeat gets no lease as long as its run has
+// not reported what runs there since the command that it obeys, although it has
+// or is to have exclusive services.
+func (b *Book) AwaitsStatus(beat Beat) bool {
+	if s := b.says(beat.Domain); s != nil && s.Run == beat.Run && !b.before(s.At, beat.At) {
+		return false
+	}
+	o := b.orders[beat.Domain]
+	return beat.Left > 0 || o != nil && len(o.services) > 0
+}
+
 // mayBegin tells whether a domain that has no lease may be given one: it obeys
 // a command of this run of the hub, and those of earlier runs are over.
 func (b *Book) mayBegin(beat Beat, o *order, now time.Time) bool {

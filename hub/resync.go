@@ -1,0 +1,92 @@
+package hub
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// resync has hub and domain agree anew on epoch, generation and session. The
+// hub drops what it holds of the domain's start command; the agent of the session
+// that beats joins again, and obeys from the epoch that it is granted, whatever
+// it obeyed before. What runs goes on, and what the book of leases knows stays.
+func (h *Hub) resync(name string, now time.Time) error {
+	d, err := h.knownDomain(name)
+	if err != nil {
+		return err
+	}
+	if d.micro {
+		return fmt.Errorf("%s is a microdomain: it obeys no start commands", name)
+	}
+	if !d.heard || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
+		return fmt.Errorf("%s is %s: hub and domain agree anew when it joins", name, d.state)
+	}
+	d.ordered.encoded, d.ordered.message, d.claimed = "", topics.Message{}, 0
+	h.touch(name)
+	h.commandDomain(d, topics.Command{Action: topics.ActionResync, Session: d.last.Session})
+	h.eventOf(d, topics.DomainResynced, fmt.Sprintf("%s is told to join again: it obeyed epoch %d generation %d, ours is epoch %d", name, d.last.Epoch, d.last.Generation, h.epoch))
+	return nil
+}
+
+// commandDomain sends a domain a command of the hub's own, whose refusal is
+// reported.
+func (h *Hub) commandDomain(d *domain, c topics.Command) {
+	if len(h.orders) > maxOrders {
+		clear(h.orders) // of agents that never answered
+	}
+	c.Transaction = rand.Text()
+	h.orders[c.Transaction] = c.Service
+	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(c)))
+}
+
+// unsaid is a status that the hub waits for: of the run that beats, since the
+// start command that it obeys. Without it the domain is not taken for online, and
+// its exclusive services get no lease.
+type unsaid struct {
+	since, again time.Time // since when it is missing, and when to ask next; zero: it is not
+	asked        bool
+	lease        bool // exclusive services wait for it
+}
+
+// A status that is on its way needs no question; one that was lost is asked for
+// well within the time that a lease holds.
+const (
+	statusPatience = 2 * time.Second
+	statusAgain    = 5 * time.Second
+)
+
+func (u unsaid) problem() string {
+	text := "beats, and has not reported what runs on it: it was asked to"
+	if u.lease {
+		text += "; until then its exclusive services get no lease"
+	}
+	return text + " (if it lasts, restart its agent)"
+}
+
+// askStatus asks a domain that beats for the status that is missing.
+func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
+	u := &d.unsaid
+	lease := h.exclusives.book.AwaitsStatus(leaseBeat(d, b))
+	switch {
+	case d.told() && !lease:
+		if u.asked {
+			h.touch(d.name)
+		}
+		*u = unsaid{}
+		return
+	case u.since.IsZero():
+		u.since, u.again = now, now.Add(statusPatience)
+		return
+	case now.Before(u.again):
+		return
+	}
+	u.again, u.lease = now.Add(statusAgain), lease
+	if !u.asked {
+		u.asked = true
+		h.touch(d.name)
+		h.eventOf(d, topics.DomainProblem, d.name+" "+u.problem())
+	}
+	h.commandDomain(d, topics.Command{Action: topics.ActionReport})
+}
