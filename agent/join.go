@@ -79,7 +79,7 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 	answers := make(chan topics.Reply, 1)
 	connectCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	conn, err := l.connect(connectCtx, c, "domain-"+l.id+"-join", nil, func(m topics.Message) {
+	onMessage := func(m topics.Message) {
 		if m.Topic != response && m.Topic != own || m.Retain {
 			return
 		}
@@ -91,7 +91,13 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 		case answers <- reply:
 		default:
 		}
-	})
+	}
+	conn, err := l.connect(connectCtx, c, "domain-"+l.id+"-join", nil, onMessage)
+	if errors.Is(err, client.ErrClientID) {
+		// The broker says that our id is another machine's: the hub, asked by
+		// another client id, says whose it is and what to do.
+		conn, err = l.connect(connectCtx, c, "join-"+l.session, nil, onMessage)
+	}
 	if errors.Is(err, client.ErrClientID) {
 		err = fmt.Errorf("%w%s", err, l.hint())
 	}

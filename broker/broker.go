@@ -70,8 +70,9 @@ type Broker struct {
 	refusals refusals
 	guesses  guesses
 	owners   owners
-	hashing  chan struct{} // holds as many as passwords are hashed at once
-	key      [32]byte      // of this run
+	agents   atomic.Pointer[map[string]Agent] // by the id of the domain; nil: nobody has said
+	hashing  chan struct{}                    // holds as many as passwords are hashed at once
+	key      [32]byte                         // of this run
 	traces   traces
 	asked    chan struct{} // has a value when somebody subscribed to $SYS
 	began    time.Time

@@ -14,10 +14,6 @@ import (
 	"github.com/jmbarzee/dominion/broker/engine"
 )
 
-// agentID begins the client identifiers of agents: a stranger with one of them
-// would push an agent out.
-const agentID = "domain-"
-
 // authenticate lets a client in: one without a user where anonymous ones are,
 // one with a user only with its password or a certificate in its name, wherever
 // it comes from.
@@ -62,6 +58,10 @@ func (b *Broker) identify(c engine.Client, user string, password []byte) error {
 		return turnedAway{engine.ErrNotItsID, "a client without a user, which is an admin, is connected by this identifier"}
 	case c.Assigned:
 		return nil // nobody can know it, and nobody will use it again
+	case strings.HasPrefix(c.ID, agentID) && role == RoleDomain:
+		if decided, err := b.admitAgent(c, user); decided {
+			return err
+		}
 	}
 	if owner, ok := b.owners.take(c.ID, user, time.Now(), b.isUser, b.engine.UserOf); !ok {
 		return turnedAway{engine.ErrNotItsID, "the client id belongs to the user " + owner + " (dominionctl clients forget frees it)"}

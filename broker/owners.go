@@ -78,6 +78,38 @@ func (o *owners) take(id, user string, now time.Time, there func(string) bool, i
 	return user, true
 }
 
+// holder returns the user that an identifier belongs to, "" for none.
+func (o *owners) holder(id string, inSession func(id string) (user string, has bool)) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c := o.all[id]; c != nil {
+		return c.user
+	}
+	user, _ := inSession(id)
+	return user
+}
+
+// give makes an identifier a user's, whoever had it.
+func (o *owners) give(id, user string, now time.Time, inSession func(id string) (user string, has bool)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.all[id]
+	if c != nil && c.user != user {
+		o.forget(id)
+		c = nil
+	}
+	if len(id) > ownedLongest {
+		return
+	}
+	if c == nil {
+		c = o.add(id, user, now, inSession)
+	} else if !c.settled {
+		c.settled, o.dirty = true, true
+	}
+	o.clock++
+	c.used = o.clock
+}
+
 // add makes a claim. The caller holds the mutex.
 func (o *owners) add(id, user string, now time.Time, inSession func(string) (string, bool)) *claim {
 	if o.all == nil {

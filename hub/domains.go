@@ -195,7 +195,7 @@ func (h *Hub) newDomain(name, id string) *domain {
 		}
 	}
 	h.guests.leave(name)
-	h.domains[name], h.sorted = d, nil
+	h.domains[name], h.sorted, h.moved = d, nil, true
 	h.says(d)
 	h.remember(d)
 	h.touch(name)
@@ -321,7 +321,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	}
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
-	h.sorted = nil
+	h.sorted, h.moved = nil, true
 	h.touch(name)
 	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)
 	h.event(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -53,6 +54,9 @@ type Options struct {
 	// Keeps tells whether the broker has what is retained at a topic after its
 	// end; nil: it is not ours.
 	Keeps func(topic string) bool
+	// Agents is told whose the id of each domain is, at first by New; it must not
+	// block. Nil: the broker is not ours.
+	Agents func(byID map[string]broker.Agent)
 	// Certificate tells until when the broker's own certificate holds; nil: it
 	// has none.
 	Certificate func() time.Time
@@ -89,6 +93,8 @@ type Hub struct {
 	guests  guests
 	lonely  map[string]Lonely
 	refused map[refusedKey]*refusal
+	agents  func(byID map[string]broker.Agent)
+	moved   bool                 // a domain has another id, name or user than agents was told
 	copies  map[string]*copyMark // by the session of the machine that was refused as a copy
 	lent    uint64               // by how much heartbeats have raised generations in this epoch
 	counter uint64               // numbers the instances in the order they were seen running
@@ -196,6 +202,8 @@ func New(o Options) *Hub {
 		watch:     o.Watch,
 		around:    newAround(o),
 		environ:   o.Environ,
+		agents:    o.Agents,
+		moved:     true,
 	}
 	h.certificate = certificate{ask: o.Certificate, said: -1}
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
@@ -209,6 +217,7 @@ func New(o Options) *Hub {
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, user: known.User, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}
+	h.tellAgents()
 	return h
 }
 
@@ -292,6 +301,7 @@ func (h *Hub) round(events []event, now time.Time) {
 		h.stirred = false
 		h.expire(now)
 	}
+	h.tellAgents()
 	h.scaleAll(now)
 	h.save()
 	h.pass(now)

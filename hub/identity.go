@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/topics"
@@ -73,8 +74,10 @@ func (h *Hub) admit(c claim, now time.Time) (*domain, error) {
 		return nil, fmt.Errorf("%d domains are known and %w", len(h.domains), errFull)
 	}
 	d = h.newDomain(c.name, c.id)
-	d.user = c.user
-	h.remember(d)
+	if d.user != c.user {
+		d.user = c.user
+		h.remember(d)
+	}
 	return d, nil
 }
 
@@ -127,6 +130,21 @@ func (h *Hub) isUser(user string) bool {
 	}
 	_, err := h.access(topics.Ask{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
 	return err == nil
+}
+
+// tellAgents tells the broker whose ids are whose, where that changed.
+func (h *Hub) tellAgents() {
+	if !h.moved || h.agents == nil {
+		return
+	}
+	h.moved = false
+	byID := make(map[string]broker.Agent, len(h.domains))
+	for _, d := range h.domains {
+		if !d.micro && d.id != "" {
+			byID[d.id] = broker.Agent{Domain: d.name, User: d.user}
+		}
+	}
+	h.agents(byID)
 }
 
 // copyMark is a machine that was refused because another one of its id was there.
@@ -213,7 +231,7 @@ func (h *Hub) rename(d *domain, c claim, now time.Time) *domain {
 	// once the machine is online.
 	d.ordered.encoded, d.ordered.message = "", topics.Message{}
 	h.guests.leave(name)
-	h.domains[name], h.sorted = d, nil
+	h.domains[name], h.sorted, h.moved = d, nil, true
 	h.remember(d)
 	h.touch(was)
 	h.touch(name)

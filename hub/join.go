@@ -45,7 +45,7 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	d.beat = now // it will beat as soon as it is connected with its will
 	d.joined = ask.Session
 	if d.user != h.from {
-		d.user = h.from
+		d.user, h.moved = h.from, true
 		h.remember(d)
 	}
 	h.touch(ask.Name)

@@ -1,0 +1,67 @@
+package broker_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/jmbarzee/dominion/broker"
+)
+
+// The client identifiers of a domain are for its user alone, whoever used them
+// first; one who occupies those of a machine that has not joined yet keeps it
+// off no longer than until that one comes.
+func TestIdentifiersOfAgentsAreTheirDomains(t *testing.T) {
+	h := newOwnersHome(t)
+	h.cfg.Users = append(h.cfg.Users, broker.User{Name: "root", Role: broker.RoleAdmin, PasswordFile: h.cfg.Users[0].PasswordFile})
+	synctest.Test(t, func(t *testing.T) {
+		h.start(t)
+		defer func() { stop(t, h.b) }()
+		lets := func(id, user string, want bool) {
+			t.Helper()
+			if got := h.lets(t, id, user, 0); got != want {
+				t.Errorf("%s with %s: let in %v", user, id, got)
+			}
+		}
+		for range 2 {
+			lets("domain-a", "pi-b", true) // the hub has said nothing: first come
+			lets("domain-a-join", "pi-b", true)
+			lets("domain-r", "root", true)
+		}
+		h.b.SetAgents(map[string]broker.Agent{
+			"a": {Domain: "pi-a", User: "pi-a"},
+			"o": {Domain: "old", User: "old"},            // a user that is gone
+			"n": {Domain: "pi-b", User: ""},              // joined without a user
+			"s": {Domain: "shed", User: "root"},          // an agent with an admin's password
+			"c": {Domain: "pi-b", User: "pi-a-the-user"}, // so does the name of the user alone
+		})
+		for _, suffix := range []string{"", "-join"} {
+			lets("domain-a"+suffix, "pi-b", false)
+			lets("domain-a"+suffix, "pi-a", true)
+			lets("domain-a"+suffix, "pi-b", false)
+			lets("domain-o"+suffix, "pi-b", true)
+			lets("domain-n"+suffix, "pi-b", true)
+			lets("domain-s"+suffix, "pi-b", false)
+			lets("domain-c"+suffix, "pi-b", true)
+			lets("domain-s"+suffix, "root", true)
+		}
+		lets("domain-r", "pi-b", false) // an admin's, of no domain
+
+		// Of a machine that has not joined yet.
+		squatter := meet(t, h.b, hello{id: "domain-x-join", user: "pi-b"})
+		lets("domain-x-join", "pi-a", true)
+		if !squatter.ended() {
+			t.Error("two have one client identifier")
+		}
+		h.b.SetAgents(map[string]broker.Agent{"x": {Domain: "pi-a", User: "pi-a"}})
+		lets("domain-x", "pi-b", false)
+		lets("domain-x-join", "pi-b", false)
+		agent := meet(t, h.b, hello{id: "domain-x", user: "pi-a"})
+		lets("domain-x", "pi-b", false)
+		if agent.said(packets.Connack) != 0 || agent.ended() {
+			t.Error("the agent was pushed out")
+		}
+		agent.leave()
+	})
+}
