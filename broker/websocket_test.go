@@ -123,9 +123,8 @@ func TestAWebSocketMessageOfManyPackets(t *testing.T) {
 		}
 	}
 	// a packet above the limit is refused as everywhere
-	if err := ws.WriteMessage(websocket.BinaryMessage, publishOf(t, "burst", make([]byte, 5<<10))); err != nil {
-		t.Fatal(err)
-	}
+	// (the connection may be over before all of it is written)
+	_ = ws.WriteMessage(websocket.BinaryMessage, publishOf(t, "burst", make([]byte, 5<<10)))
 	if err := <-ended; err == nil {
 		t.Error("a packet above max_packet is taken")
 	}
