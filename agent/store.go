@@ -23,6 +23,12 @@ type memory struct {
 	Draining bool     `json:"draining"`
 }
 
+// The files of data_dir that an agent's memory is in.
+const (
+	memoryFile  = "memory.json"
+	commandFile = "command.json"
+)
+
 // store keeps memory and the last start command on disk. It writes only what
 // changed, and tries again later what could not be written.
 type store struct {
@@ -36,8 +42,8 @@ type store struct {
 
 func openStore(dataDir string, log *slog.Logger) (*store, error) {
 	s := &store{
-		memoryFile:  filepath.Join(dataDir, "memory.json"),
-		commandFile: filepath.Join(dataDir, "command.json"),
+		memoryFile:  filepath.Join(dataDir, memoryFile),
+		commandFile: filepath.Join(dataDir, commandFile),
 		unwritten:   make(map[string]any),
 		log:         log,
 	}

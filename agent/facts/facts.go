@@ -45,10 +45,13 @@ func Lock(dataDir string) (*os.File, error) {
 
 var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
+// IdentityFile is the file of data_dir that holds the id of the domain.
+const IdentityFile = "id"
+
 // Identity returns the id of this domain, which is made once and kept in
 // data_dir/id. A file that a power cut broke is set aside and a new id made.
 func Identity(dataDir string, log *slog.Logger) (string, error) {
-	path := filepath.Join(dataDir, "id")
+	path := filepath.Join(dataDir, IdentityFile)
 	for _, p := range []string{path, path + atomicfile.Previous} {
 		b, err := os.ReadFile(p)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -34,8 +34,9 @@ func main() {
 	}
 	c, err := config.LoadDomain(*file, os.Environ())
 	if flag.NArg() > 0 {
-		err = fmt.Errorf("domain: cannot use %q: there are flags only, see -help", flag.Arg(0))
-	} else if *check {
+		os.Exit(verb(ctx, c, err, flag.Args()))
+	}
+	if *check {
 		if err = config.CheckDomain(*file, os.Environ()); err == nil {
 			fmt.Println("OK")
 			return
