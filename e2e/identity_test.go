@@ -325,8 +325,8 @@ func TestARenamedMachine(t *testing.T) {
 			return v.Healthy("web", 1) && v.Service("web").Instances[0].Domain == "pantry"
 		})
 		o.Until("nothing of the former name is left", func(v View) bool {
-			for topic, m := range v {
-				if strings.HasPrefix(topic, "dominion/domain/"+from.Name+"/") && m.Payload != "" {
+			for _, topic := range topics.NewTree("").DomainTopics(from.Name) {
+				if v[topic].Payload != "" {
 					return false
 				}
 			}
