@@ -109,7 +109,9 @@ func (l *loop) deaf(now time.Time) {
 // hear takes a message of a topic that says how a service is.
 func (l *loop) hear(m topics.Message, now time.Time) {
 	if asked, ok := l.ears.asked[m.Topic]; ok {
-		l.traits.Hear(m.Topic, m.Payload, now)
+		if err := l.traits.Hear(m.Topic, m.Payload, now); err != nil {
+			l.misunderstood(err)
+		}
 		l.supervisor.Hear(m.Topic, m.Payload, m.Retain, asked, now)
 	}
 }

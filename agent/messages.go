@@ -181,10 +181,10 @@ func (l *loop) environment(service string) map[string]string {
 		broker = staticURL(l.config.Hub)
 	}
 	u, err := url.Parse(broker)
-	if err != nil || u.Host == "" {
+	if err != nil || u.Scheme != "mqtt" && u.Scheme != "mqtts" || !topics.ValidAddress(u.Hostname()) {
 		return e
 	}
-	u.User = nil
+	u = &url.URL{Scheme: u.Scheme, Host: u.Host} // no user, and nothing that an announcement may have added
 	port := u.Port()
 	switch {
 	case port != "":

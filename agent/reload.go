@@ -47,6 +47,7 @@ func afterRestart(was, is config.Domain) (keys []string) {
 		{"key_file", was.KeyFile != is.KeyFile},
 		{"dominion", was.Dominion != is.Dominion},
 		{"topic_prefix", was.TopicPrefix != is.TopicPrefix},
+		{"accept", was.Accept != is.Accept},
 		{"run_as", was.RunAs != is.RunAs},
 	} {
 		if key.changed {

@@ -164,6 +164,7 @@ type Domain struct {
 	TopicPrefix        string
 	StopServicesOnExit bool
 	RunAs              string // user of the services; "": the agent's
+	Accept             string // how far it trusts its dominion: AcceptEnvironment or AcceptLocal
 }
 
 // The defaults, besides those of services.Default.

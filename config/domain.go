@@ -9,6 +9,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// How far a domain trusts its dominion.
+const (
+	AcceptEnvironment = "environment" // it may set any variable of a service
+	AcceptLocal       = "local"       // only those that the service's own disk declares
+)
+
 func loadDomain(file string, environ []string, m machine) (Domain, error) {
 	d := Domain{
 		File:        file,
@@ -16,6 +22,7 @@ func loadDomain(file string, environ []string, m machine) (Domain, error) {
 		ServicesDir: DefaultServicesDir,
 		DataDir:     m.dataDir("dominion-domain", DefaultDomainDataDir, file, environ),
 		TopicPrefix: topics.DefaultPrefix,
+		Accept:      AcceptEnvironment,
 	}
 	l, root := open(file, domainVariables, environ)
 	l.exists, l.isUser = m.exists, m.isUser
@@ -55,6 +62,14 @@ func (t *table) domain(d *Domain) {
 	}
 	t.topic("topic_prefix", &d.TopicPrefix)
 	t.flag("stop_services_on_exit", &d.StopServicesOnExit)
+	const acceptHint = `use "environment", or "local"`
+	switch {
+	case !t.text("accept", &d.Accept), d.Accept == AcceptEnvironment, d.Accept == AcceptLocal:
+	case d.Accept == "deploy":
+		t.fault("accept", acceptHint, "%s is not supported by this version", quote(d.Accept))
+	default:
+		t.fault("accept", acceptHint, "%s does not say how far the dominion is trusted", quote(d.Accept))
+	}
 	const userHint = `write a user of this machine, as "pi"`
 	switch {
 	case !t.text("run_as", &d.RunAs), d.RunAs == "":

@@ -152,6 +152,7 @@ func TestEveryKeyOfADomainArrives(t *testing.T) {
 		TopicPrefix:        "my/dominion",
 		StopServicesOnExit: true,
 		RunAs:              "pi",
+		Accept:             AcceptLocal,
 	})
 }
 
@@ -166,6 +167,7 @@ func TestEveryKeyOfAServiceArrives(t *testing.T) {
 		Command:     []string{"./web", "-v"},
 		Port:        8080,
 		Environment: map[string]string{"COLOUR": "blue", "PATH": "/opt/web/bin:/usr/bin"},
+		Variables:   []string{"COLOUR", "MQTT_*"},
 		Restart:     &services.RestartPolicy{Policy: "never", Delay: 2 * time.Second, MaxDelay: 2 * time.Minute},
 		Health: &ServiceHealth{
 			Health:  services.Health{Interval: 6 * time.Second, Timeout: 2 * time.Second, Failures: 4},
@@ -244,7 +246,7 @@ func TestDefaults(t *testing.T) {
 	}
 	equal(t, domain, Domain{
 		Name: "raspberrypi", ServicesDir: "/usr/local/dominion/services",
-		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion",
+		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion", Accept: AcceptEnvironment,
 	})
 }
 

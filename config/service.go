@@ -2,11 +2,9 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +21,7 @@ import (
 //	target = "run"                  # for make; not with command
 //	port = 8080
 //	environment = { COLOUR = "blue" }
+//	variables = ["COLOUR", "MQTT_*"]  # that the dominion may set where domain.toml says accept = "local"
 //	restart = { policy = "always", delay = "1s", max_delay = "1m" }
 //	health = { command = ["./well"], interval = "5s", timeout = "1s", failures = 3 }
 //	start_timeout = "2m"            # health: or one of http, tcp, mqtt and notify
@@ -30,7 +29,7 @@ import (
 //
 // The start command wins where it sets something (Complete):
 //
-//   - version and command are the service's alone.
+//   - version, command and variables are the service's alone.
 //   - target, port: the start command's, unless it has none. With command
 //     there is no make and no target.
 //   - environment: of both; the start command's value where both have one.
@@ -46,6 +45,7 @@ type Service struct {
 	Target       string
 	Port         int
 	Environment  map[string]string
+	Variables    []string                // names that the dominion may set, or how they begin and a *
 	Restart      *services.RestartPolicy // nil: not set
 	Health       *ServiceHealth          // nil: not set
 	StartTimeout time.Duration           // 0: not set
@@ -137,19 +137,22 @@ func choose(ordered topics.Seconds, own time.Duration, usual topics.Seconds) top
 	return usual
 }
 
-var variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+// Declares reports whether the service lets the dominion set a variable.
+func (s Service) Declares(variable string) bool {
+	return slices.ContainsFunc(s.Variables, func(declared string) bool {
+		begins, open := strings.CutSuffix(declared, "*")
+		return declared == variable || open && strings.HasPrefix(variable, begins)
+	})
+}
 
-// checkOwnEnvironment checks a variable that a service sets for itself. Its
-// maker may set PATH and its like, which a start command may not: it is all on
-// the domain's own disk. A name must still be one for make.
-func checkOwnEnvironment(name, value string) error {
-	if !variablePattern.MatchString(name) {
-		return fmt.Errorf("%q is no name of an environment variable", name)
+// declared reads the names of variables, of which each may end in a *.
+func (t *table) declared(key string, to *[]string) {
+	t.list(key, to)
+	for _, name := range *to {
+		if begins, open := strings.CutSuffix(name, "*"); !topics.ValidVariable(begins) && (begins != "" || !open) {
+			t.report(key, key+` = ["COLOUR", "MQTT_*"]`, "%s is no name of an environment variable", quote(name))
+		}
 	}
-	if strings.ContainsRune(value, 0) {
-		return fmt.Errorf("the value of %s holds a NUL byte", name)
-	}
-	return nil
 }
 
 func (t *table) ownService(s *Service) {
@@ -163,7 +166,8 @@ func (t *table) ownService(s *Service) {
 		t.fault("target", "take one of them out", "is for make, which command does without")
 	}
 	t.number("port", &s.Port)
-	t.pairs("environment", &s.Environment, checkOwnEnvironment)
+	t.pairs("environment", &s.Environment, services.CheckEnvironment)
+	t.declared("variables", &s.Variables)
 	d := services.Default("service") // what is judged: the defaults and what is set here
 	d.Target, d.Port = s.Target, s.Port
 	if restart := t.sub("restart"); t.has("restart") {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -31,25 +30,23 @@ func (f Fault) Error() string {
 	return s
 }
 
-var (
-	targetPattern      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	environmentPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-)
+// makeNames are the variables by which make itself is ordered about: it expands
+// some of them whatever a Makefile says, and takes orders from the others.
+var makeNames = []string{
+	"CURDIR", "GNUMAKEFLAGS", "GPATH", "MAKE", "MAKECMDGOALS", "MAKEFILES", "MAKEFILE_LIST", "MAKEFLAGS", "MAKELEVEL",
+	"MAKEOVERRIDES", "MAKE_COMMAND", "MAKE_HOST", "MAKE_RESTARTS", "MAKE_TERMERR", "MAKE_TERMOUT", "MAKE_VERSION",
+	"MFLAGS", "SHELL", "SUFFIXES", "VPATH",
+}
 
-// ValidTarget tells whether s may be given to make: nothing that make would
-// take for an option or an assignment.
-func ValidTarget(s string) bool { return s == "" || targetPattern.MatchString(s) }
-
-// CheckEnvironment says what is wrong with a variable that the network wants
-// to set: a name that is none, or one that would make the process run
-// something that is not on the domain's own disk.
+// CheckEnvironment returns what is wrong with a variable of a service's
+// environment, wherever it comes from: a name that is none, or one of make's own.
+// Which other variables the dominion may set is for the domain to say (accept).
 func CheckEnvironment(key, value string) error {
 	switch {
-	case !environmentPattern.MatchString(key):
+	case !topics.ValidVariable(key):
 		return fmt.Errorf("%.80q is no name of an environment variable", key)
-	case slices.Contains([]string{"MAKEFLAGS", "GNUMAKEFLAGS", "MFLAGS", "MAKEFILES", "PATH", "SHELL", "BASH_ENV"}, key),
-		strings.HasPrefix(key, "LD_"):
-		return fmt.Errorf("%s may not be set: it would let the network choose what the domain executes", key)
+	case slices.Contains(makeNames, key):
+		return fmt.Errorf("%s may not be set: it is one of make's own names", key)
 	case strings.ContainsRune(value, 0):
 		return fmt.Errorf("the value of %s holds a NUL byte", key)
 	}
@@ -140,7 +137,7 @@ func (d Definition) validate(all map[string]Definition, names []string) []Fault 
 	if d.Port < 0 || d.Port > 65535 {
 		fault("port", "use 1 to 65535, or leave it out: the domain chooses one", "%d is no port", d.Port)
 	}
-	if !ValidTarget(d.Target) {
+	if d.Target != "" && !topics.ValidTarget(d.Target) {
 		fault("target", "use letters, digits, _ . and -, a letter or digit first", "%.80q is no make target", d.Target)
 	}
 	for _, k := range slices.Sorted(maps.Keys(d.Environment)) {

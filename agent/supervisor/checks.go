@@ -140,12 +140,17 @@ func (s *Supervisor) takeUp(v *service, r record) {
 	if err != nil || file.Health == nil || len(file.Health.Command) == 0 {
 		return
 	}
-	p := plan{spec: full, health: file.Health.Command, version: r.Version, port: r.Port}
+	p := plan{spec: full, own: file, ordered: v.ordered.Environment, health: file.Health.Command, version: r.Version, port: r.Port}
 	p.command.Dir, p.command.Credential = dir, s.owner.credential
-	if p.command.Env, err = s.environment(v.Service, p, r.Instance, s.serviceData(v.Service)); err != nil {
+	all, err := s.environment(v.Service, p, r.Instance, s.serviceData(v.Service))
+	if err == nil {
+		err = s.handedOn(dir, all, p.health)
+	}
+	if err != nil {
 		s.o.Log.Warn("cannot make the environment of a health command", "service", v.Service, "error", err)
 		return
 	}
+	p.command.Env = list(all)
 	v.live.plan = p
 }
 

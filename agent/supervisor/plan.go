@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/foreign"
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -23,7 +24,9 @@ import (
 type plan struct {
 	spec       topics.Spec // with what the service itself says filled in
 	command    Command
-	health     []string // command of its health check; empty: none
+	own        config.Service    // what it says of itself
+	ordered    map[string]string // environment, by the start command
+	health     []string          // command of its health check; empty: none
 	version    string
 	port       int
 	notifyPath string // of its NOTIFY_SOCKET; empty: it has none
@@ -49,7 +52,7 @@ func refusal(name string, spec topics.Spec) string {
 	switch f := spec.EnvironmentFile; {
 	case !topics.ValidName(name):
 		return fmt.Sprintf("%q is no name of a service", name)
-	case !services.ValidTarget(spec.Target):
+	case spec.Target != "" && !topics.ValidTarget(spec.Target):
 		return fmt.Sprintf("%q is no make target: use letters, digits, _ . and -, a letter or digit first", spec.Target)
 	case spec.Port < 0 || spec.Port > 65535:
 		return fmt.Sprintf("%d is no port: use 1 to 65535, or 0 for one of the domain's choice", spec.Port)
@@ -60,6 +63,10 @@ func refusal(name string, spec topics.Spec) string {
 		if err := services.CheckEnvironment(k, spec.Environment[k]); err != nil {
 			return "environment: " + err.Error()
 		}
+	}
+	// What is on the disk may be older than this check.
+	if err := topics.Check(spec); err != nil {
+		return err.Error()
 	}
 	return ""
 }
@@ -89,6 +96,7 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		p.version = file.Version
 	}
 	p.spec, _ = file.Complete(v.ordered)
+	p.own, p.ordered = file, v.ordered.Environment
 	if file.Health != nil {
 		p.health = file.Health.Command
 	}
@@ -111,8 +119,12 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 	if h := p.spec.Health; h != nil && h.Notify {
 		p.notifyPath = s.notifyPath(v.Service)
 	}
-	p.command.Env, err = s.environment(v.Service, p, token, data)
-	return p, err
+	all, err := s.environment(v.Service, p, token, data)
+	if err != nil {
+		return p, err
+	}
+	p.command.Env = list(all)
+	return p, s.handedOn(dir, all, p.command.Args, p.health)
 }
 
 // program finds what is run: make, or the service's own command.
@@ -121,10 +133,7 @@ func program(dir, target string, command []string) (path string, args []string, 
 		path, err = findProgram(dir, command[0])
 		return path, command, err
 	}
-	if !slices.ContainsFunc([]string{"GNUmakefile", "makefile", "Makefile"}, func(name string) bool {
-		_, err := os.Stat(filepath.Join(dir, name))
-		return err == nil
-	}) {
+	if firstMakefile(dir) == "" {
 		return "", nil, fmt.Errorf("there is no Makefile in %s: write one, or a service.toml with a command", dir)
 	}
 	args = makeArgs(dir)
@@ -221,18 +230,22 @@ func executable(path string) error {
 
 // environment is what a service finds in its environment: a small base, then
 // what its own disk and the start command say, then what nobody may change.
-func (s *Supervisor) environment(name string, p plan, token, data string) ([]string, error) {
+func (s *Supervisor) environment(name string, p plan, token, data string) (map[string]string, error) {
 	all := s.owner.base()
 	maps.Copy(all, p.spec.Environment)
+	var local map[string]string
 	if file := p.spec.EnvironmentFile; file != "" {
-		local, err := s.readEnvironmentFile(file)
-		if err != nil {
+		var err error
+		if local, err = s.readEnvironmentFile(file); err != nil {
 			return nil, err
 		}
 		maps.Copy(all, local)
 	}
+	if why := s.undeclared(p.own, name, p.ordered, local); why != "" {
+		return nil, errors.New(why)
+	}
 	for dependency, address := range p.spec.Dependencies {
-		if topics.ValidName(dependency) && !strings.ContainsRune(address, 0) {
+		if topics.ValidName(dependency) && topics.ValidEndpoint(address) {
 			all["DEPENDENCY_"+strings.ToUpper(strings.ReplaceAll(dependency, "-", "_"))] = address
 		}
 	}
@@ -251,11 +264,16 @@ func (s *Supervisor) environment(name string, p plan, token, data string) ([]str
 			all["WATCHDOG_USEC"] = strconv.FormatInt(w.Microseconds(), 10)
 		}
 	}
+	return all, nil
+}
+
+// list returns an environment as a process is given it.
+func list(all map[string]string) []string {
 	env := make([]string, 0, len(all))
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		env = append(env, k+"="+all[k])
 	}
-	return env, nil
+	return env
 }
 
 // maxEnvironmentFile is more than a kernel takes as environment anyway.
@@ -278,7 +296,7 @@ func (s *Supervisor) readEnvironmentFile(name string) (map[string]string, error)
 func parseEnvironment(name, text string) (map[string]string, error) {
 	all := make(map[string]string)
 	n := 0
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) { // the byte order mark of editors on Windows
 		n++
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || line[0] == ';' {

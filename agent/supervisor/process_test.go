@@ -258,7 +258,8 @@ func TestWhatMayNotBeOrderedIsRefused(t *testing.T) {
 	h.makefile("web", `exec sleep 100`)
 	for name, change := range map[string]func(*topics.Spec){
 		"target":      func(s *topics.Spec) { s.Target = "--eval=x" },
-		"environment": func(s *topics.Spec) { s.Environment = map[string]string{"LD_PRELOAD": "x"} },
+		"environment": func(s *topics.Spec) { s.Environment = map[string]string{"VPATH": "x"} },
+		"dependency":  func(s *topics.Spec) { s.Dependencies = map[string]string{"db": "$(shell touch F):1"} },
 		"path":        func(s *topics.Spec) { s.EnvironmentFile = "x" },
 	} {
 		t.Run(name, func(t *testing.T) {

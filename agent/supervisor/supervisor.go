@@ -35,6 +35,7 @@ type Options struct {
 	DataDir     string // what must survive the agent: ports, records of instances, data of services
 	LogDir      string // <LogDir>/<service>/stdout.log and stderr.log
 	RunAs       string // user of the services; empty: the agent's
+	Accept      string // config.AcceptLocal: a start command sets declared variables alone
 	Domain      string // id of this domain, the DOMAIN_UUID of its services
 	Name        string // of this domain, for <domain> in the topics of health checks
 
@@ -196,7 +197,11 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		spec := specs[name]
 		v := s.hold(name)
-		if why := refusal(name, spec); why != "" {
+		why := refusal(name, spec)
+		if why == "" && v.State.Alive() && spec.Revision != v.ordered.Revision { // what runs is not stopped for what could not start
+			why = s.unaccepted(name, spec)
+		}
+		if why != "" {
 			if !v.State.Alive() {
 				v.ordered = spec
 			}

@@ -10,6 +10,7 @@ package traits
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // How often it looks, and for how long what is gone may come back: a stick
@@ -28,7 +30,7 @@ const (
 	lookEvery = time.Second
 	grace     = 2 * time.Second
 	silence   = 2 * time.Second // after a subscription, in which a retained message comes
-	longest   = 4096            // bytes of a value
+	longest   = 4096            // bytes of a command's output that are looked at
 )
 
 // Event is the end of a command. Only the Watch that posted it understands it.
@@ -54,6 +56,7 @@ type Watch struct {
 type source struct {
 	config.TraitSource
 	there   bool      // as it was found last
+	untyped bool      // what was found is not a value, and that was logged
 	value   string    // what a service is told
 	offered bool      // as it is offered: what is gone is so for a while
 	goneAt  time.Time // since when it is not there; zero: it is, or is not offered
@@ -96,7 +99,7 @@ func (w *Watch) Look(now time.Time) {
 			s.there, s.value = len(found) > 0, ""
 			if s.there {
 				slices.Sort(found)
-				s.value = found[0]
+				s.value = w.typed(s, found[0])
 			}
 		case len(s.Command) > 0 && !s.runs && !now.Before(s.nextAt):
 			s.runs, s.nextAt = true, now.Add(s.Interval)
@@ -142,7 +145,7 @@ func (w *Watch) try(trait string, run int, command []string, timeout time.Durati
 		}
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
-	w.post(Event{trait, run, clean(line), err == nil})
+	w.post(Event{trait, run, strings.TrimSpace(line), err == nil})
 }
 
 // head keeps the beginning of an output.
@@ -155,25 +158,27 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// clean makes text fit for an environment variable.
-func clean(s string) string {
-	s = strings.TrimSpace(strings.ToValidUTF8(s, ""))
-	if len(s) > longest {
-		s = s[:longest]
+// typed returns the value of a trait that was found, "" where a service cannot
+// be given what it is.
+func (w *Watch) typed(s *source, value string) string {
+	if topics.ValidTraitValue(value) {
+		s.untyped = false
+		return value
 	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
+	if !s.untyped {
+		s.untyped = true
+		w.log.Warn("a trait has no value: "+traitAlphabet, "trait", s.Trait, "found", fmt.Sprintf("%.80q", value))
+	}
+	return ""
 }
+
+const traitAlphabet = "it may hold letters, digits, single spaces and . _ : / @ + , -"
 
 // Handle takes the end of a command.
 func (w *Watch) Handle(e Event, now time.Time) {
 	for _, s := range w.sources {
 		if s.Trait == e.trait && s.run == e.run {
-			s.runs, s.there, s.value = false, e.ok, e.value
+			s.runs, s.there, s.value = false, e.ok, w.typed(s, e.value)
 			w.settle(s, now)
 		}
 	}
@@ -206,17 +211,33 @@ func (w *Watch) Subscribed(topic string, ok bool, now time.Time) {
 }
 
 // Hear takes what is said at a topic. An empty payload clears what was
-// retained.
-func (w *Watch) Hear(topic string, payload []byte, now time.Time) {
+// retained. A trait without a payload of its own takes any that is a value of a
+// trait; another one changes nothing, and is the error.
+func (w *Watch) Hear(topic string, payload []byte, now time.Time) (err error) {
 	for _, s := range w.sources {
 		if s.MQTT != topic {
 			continue
 		}
-		said := string(payload[:min(len(payload), longest)])
-		s.heard, s.value = true, clean(said)
-		s.there = len(payload) > 0 && (s.Payload == "" || said == s.Payload)
+		said := string(payload)
+		value := strings.TrimSpace(said)
+		s.heard = true
+		switch {
+		case said == "":
+			s.there, s.value = false, ""
+		case s.Payload != "":
+			s.there, s.value = said == s.Payload, ""
+			if s.there {
+				s.value = w.typed(s, value)
+			}
+		case !topics.ValidTraitValue(value):
+			err = fmt.Errorf(`cannot read %s: %.60q is not a value of the trait %s: %s (or write payload = "…" for what it has to be)`, topic, said, s.Trait, traitAlphabet)
+			continue
+		default:
+			s.there, s.value = true, value
+		}
 		w.settle(s, now)
 	}
+	return err
 }
 
 // Present returns the traits that are there, sorted.
@@ -232,7 +253,8 @@ func (w *Watch) Present() []string {
 }
 
 // Environment returns TRAIT_<NAME> of each trait that is there: the path, the
-// first line of the command's output, or what the topic says.
+// first line of the command's output, or what the topic says; "" where that is
+// not a value of a trait (topics.ValidTraitValue).
 func (w *Watch) Environment() map[string]string {
 	e := make(map[string]string)
 	for _, s := range w.sources {

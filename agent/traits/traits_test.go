@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/foreign"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics/topicstest"
 )
 
 // bench is a Watch and a clock.
@@ -109,7 +111,15 @@ func TestCommand(t *testing.T) {
 	b.after(time.Second)
 	b.Handle(<-b.events, b.now)
 	b.want("gpu")
-	if e := b.Environment()["TRAIT_GPU"]; e != "RTX[2J 9000" {
+	if e := b.Environment()["TRAIT_GPU"]; e != "" {
+		t.Errorf("what is not a value of a trait was given to services: %q", e)
+	}
+	if err := os.WriteFile(flag, []byte(" RTX 9000 \nsecond line"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.after(5 * time.Second)
+	b.Handle(<-b.events, b.now)
+	if e := b.Environment()["TRAIT_GPU"]; e != "RTX 9000" {
 		t.Errorf("%q", e)
 	}
 }
@@ -150,14 +160,14 @@ func TestTopic(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	b.Subscribed("home/mode", true, b.now)
-	b.Hear("home/mode", []byte("day"), b.now)
+	_ = b.Hear("home/mode", []byte("day"), b.now)
 	b.after(0).want("mode")
-	b.Hear("home/mode", []byte("night"), b.now)
+	_ = b.Hear("home/mode", []byte("night"), b.now)
 	b.after(0).want("mode", "night")
 	if e := b.Environment()["TRAIT_MODE"]; e != "night" {
 		t.Errorf("%q", e)
 	}
-	b.Hear("other", nil, b.now)
+	_ = b.Hear("other", nil, b.now)
 	// The hub is away: the last word stands.
 	b.Subscribed("home/mode", false, b.now)
 	b.after(time.Hour).want("mode", "night")
@@ -166,10 +176,55 @@ func TestTopic(t *testing.T) {
 	b.after(time.Second).want("mode", "night")
 	b.after(5 * time.Second).want()
 	// Said again, and cleared by an empty payload.
-	b.Hear("home/mode", []byte("night"), b.now)
+	_ = b.Hear("home/mode", []byte("night"), b.now)
 	b.after(0).want("mode", "night")
-	b.Hear("home/mode", nil, b.now)
+	_ = b.Hear("home/mode", nil, b.now)
 	b.after(5 * time.Second).want()
+}
+
+// What make or a shell would interpret changes nothing, and is named with its
+// topic. A payload that the configuration names is a fact, whatever it holds,
+// but is no value.
+func TestHostilePayloads(t *testing.T) {
+	b := on(t,
+		config.TraitSource{Trait: "mode", MQTT: "home/mode"},
+		config.TraitSource{Trait: "json", MQTT: "home/mode", Payload: `{"a":"$(b)"}`},
+	)
+	b.Subscribed("home/mode", true, b.now)
+	for _, attack := range topicstest.Attacks("F") {
+		if err := b.Hear("home/mode", []byte(attack), b.now); err == nil || !strings.Contains(err.Error(), "home/mode") || !strings.Contains(err.Error(), "trait mode") {
+			t.Errorf("%q: %v", attack, err)
+		}
+		b.after(time.Second).want()
+	}
+	if err := b.Hear("home/mode", []byte("day\n"), b.now); err != nil {
+		t.Error(err)
+	}
+	for _, attack := range topicstest.Attacks("F") {
+		_ = b.Hear("home/mode", []byte(attack), b.now)
+		if e := b.Environment(); len(e) != 1 || e["TRAIT_MODE"] != "day" {
+			t.Errorf("after %q: %q", attack, e)
+		}
+	}
+	_ = b.Hear("home/mode", []byte(`{"a":"$(b)"}`), b.now)
+	b.after(0).want("json", "mode")
+	if e := b.Environment(); e["TRAIT_MODE"] != "day" || e["TRAIT_JSON"] != "" {
+		t.Errorf("%q", e)
+	}
+}
+
+// A path or the output of a command that is not a value of a trait is not given
+// to a service; the trait is there.
+func TestHostilePath(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "stick$(touch F)"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := on(t, config.TraitSource{Trait: "stick", Path: dir + "/stick*"})
+	b.after(time.Second).want("stick")
+	if e := b.Environment(); e["TRAIT_STICK"] != "" {
+		t.Errorf("%q", e)
+	}
 }
 
 func TestNothingToWatch(t *testing.T) {

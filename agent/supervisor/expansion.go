@@ -1,0 +1,155 @@
+package supervisor
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/agent/foreign"
+	"github.com/jmbarzee/dominion/agent/makefile"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// unaccepted says why this domain does not accept a start command's spec; "" if
+// it does. What cannot be read is reported at the start.
+func (s *Supervisor) unaccepted(name string, spec topics.Spec) string {
+	if s.o.Accept != config.AcceptLocal {
+		return ""
+	}
+	file, err := s.manifest(name)
+	if err != nil {
+		return ""
+	}
+	return s.undeclared(file, name, spec.Environment, nil)
+}
+
+// undeclared says which variables the dominion sets, itself or by naming an
+// environment_file, although the service does not declare them, where this
+// domain accepts no others.
+func (s *Supervisor) undeclared(own config.Service, name string, ordered, fromFile map[string]string) string {
+	if s.o.Accept != config.AcceptLocal {
+		return ""
+	}
+	var refused []string
+	for _, set := range []map[string]string{ordered, fromFile} {
+		for k := range set {
+			if !own.Declares(k) && !slices.Contains(refused, k) {
+				refused = append(refused, k)
+			}
+		}
+	}
+	if len(refused) == 0 {
+		return ""
+	}
+	slices.Sort(refused)
+	const most = 5
+	more := ""
+	if n := len(refused) - most; n > 0 {
+		refused, more = refused[:most], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf(`environment: the dominion may not set %s%s here (accept = "local" in domain.toml): write variables = ["%s"] in %s`,
+		strings.Join(refused, ", "), more, strings.Join(refused, `", "`), filepath.Join(s.o.ServicesDir, name, "service.toml"))
+}
+
+// handedOn returns an error if one of the commands is make and would expand a
+// value that holds a $, or if that cannot be told. Values without one are the
+// same before and after.
+func (s *Supervisor) handedOn(dir string, all map[string]string, commands ...[]string) error {
+	var dollars []string
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if strings.Contains(all[k], "$") {
+			dollars = append(dollars, k)
+		}
+	}
+	if len(dollars) == 0 {
+		return nil
+	}
+	for _, command := range commands {
+		if len(command) == 0 {
+			continue
+		}
+		if name := filepath.Base(command[0]); name != "make" && name != "gmake" {
+			continue
+		}
+		uses, option := makefile.Uses{}, unusualOption(dir, command[1:])
+		if option == "" {
+			files := serviceFiles{s, dir}
+			name, err := foreign.Do(s.o.Files, dir, func() (string, error) { return firstMakefile(dir), nil })
+			if err != nil {
+				return err
+			}
+			uses = makefile.Read(files, name)
+		}
+		for _, k := range dollars {
+			where, unclear := uses.Expands(k)
+			switch {
+			case option != "":
+				return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be told: %s is an option of make that is not understood here: leave it out", k, option)
+			case unclear:
+				return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be told: %s: write what is read without make's variables, and \"$$%s\" in recipes", k, where, k)
+			case where != "":
+				return fmt.Errorf("the value of %s holds a $, which make would expand: %s names it as $(%s): write \"$$%s\" in the recipe", k, where, k, k)
+			}
+		}
+	}
+	return nil
+}
+
+// unusualOption returns the first argument by which make might read something
+// else than the Makefile in dir; "" if there is none.
+func unusualOption(dir string, arguments []string) string {
+	for i := 0; i < len(arguments); i++ {
+		switch a := arguments[i]; {
+		case a == "-C" && i+1 < len(arguments) && arguments[i+1] == dir:
+			i++
+		case a == "--no-print-directory", a == "-s", a == "--silent", a == "-k", a == "-B":
+		case strings.HasPrefix(a, "-"), strings.Contains(a, "="):
+			return a
+		}
+	}
+	return ""
+}
+
+// makefiles are the names under which make finds one, in its order.
+var makefiles = []string{"GNUmakefile", "makefile", "Makefile"}
+
+// firstMakefile returns the name of the Makefile that make takes; "" if there is
+// none.
+func firstMakefile(dir string) string {
+	for _, name := range makefiles {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// serviceFiles are the files of a service's directory, as a Makefile includes
+// them.
+type serviceFiles struct {
+	s   *Supervisor
+	dir string
+}
+
+// maxMakefile is far above what people write, in bytes.
+const maxMakefile = 256 << 10
+
+func (f serviceFiles) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(f.dir, name)
+}
+
+func (f serviceFiles) Read(name string) (string, error) {
+	b, err := f.s.o.Files.Read(f.path(name), f.s.owner.credential, maxMakefile)
+	return string(b), err
+}
+
+func (f serviceFiles) Glob(pattern string) ([]string, error) {
+	return foreign.Do(f.s.o.Files, f.dir, func() ([]string, error) { return filepath.Glob(f.path(pattern)) })
+}
