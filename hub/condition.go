@@ -46,6 +46,8 @@ func (d *domain) problem() string {
 	switch s := d.status; {
 	case s != nil && !d.micro && !topics.SameMajor(s.Protocol):
 		return fmt.Sprintf("speaks protocol %s, this hub %s: it is given no services; bring both to the same version", s.Protocol, topics.Protocol)
+	case d.ahead:
+		return fmt.Sprintf("reports epoch %d, which this hub never gave: it obeys no start commands; `dominionctl resync %s`", d.last.Epoch, d.name)
 	case d.unsaid.asked:
 		return d.unsaid.problem()
 	case d.flaps.now():

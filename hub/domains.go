@@ -34,6 +34,7 @@ type domain struct {
 	chosen    map[string]string // in what it was better than the next one, by service it was ordered
 	flaps     flaps
 	unsaid    unsaid
+	ahead     bool // it reports an epoch that is not believed: it obeys no start commands
 	machine   planner.Machine
 	usage     map[string]topics.Usage // by service, of the last metrics
 	said      *topics.Metrics         // the last metrics, where Prometheus is told them

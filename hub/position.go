@@ -18,11 +18,21 @@ const maxRaise = 100_000
 
 // raiseEpoch gets above an epoch that a domain has seen.
 func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
+	d := h.domains[domain]
 	if seen <= h.epoch {
+		if d.ahead {
+			d.ahead = false
+			h.touch(domain)
+		}
 		return
 	}
 	by := seen - h.epoch // and one more, to be above it
 	if raised := h.store.Raised(); by >= maxRaise || raised+by+1 > maxRaise {
+		if d.ahead {
+			return // it was reported, and is a problem that is shown
+		}
+		d.ahead = true
+		h.touch(domain)
 		h.refuseMessage("epoch of "+domain, topics.Event{Domain: domain, Message: fmt.Sprintf("%s reports epoch %d, ours is %d: ignored, reports may raise it by %d in all and have raised it by %d; if %s obeys no start commands, `dominionctl resync %s`", domain, seen, h.epoch, maxRaise, raised, domain, domain)}, now)
 		return
 	}

@@ -86,6 +86,19 @@ func TestResync(t *testing.T) {
 		if got := h.where("lamp"); got != "[kitchen:running]" || h.status().Epoch != 1 {
 			h.Fatalf("it is not locked out: lamp %s, epoch %d", got, h.status().Epoch)
 		}
+		if n := strings.Count(h.transcript(topics.MessageRefused), "reports epoch 5000000"); n != 1 {
+			h.Errorf("reported %d times", n)
+		}
+		problems := func() string {
+			o, err := topics.Decode[topics.Overview]("", h.ask(topics.VerbStatus, `{}`).Data)
+			if err != nil {
+				h.Fatal(err)
+			}
+			return strings.Join(o.Problems, "\n")
+		}
+		if got := problems(); !strings.Contains(got, "kitchen: reports epoch 5000000") || !strings.Contains(got, "dominionctl resync kitchen") {
+			h.Errorf("the problems: %s", got)
+		}
 		said := h.commandsTo("kitchen")
 		if r := h.ask(topics.VerbResync, `{"domain":"kitchen"}`); r.Status != topics.StatusOK {
 			h.Fatalf("%+v", r)
@@ -103,6 +116,9 @@ func TestResync(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		if got := h.where("lamp"); got != "[]" || !strings.Contains(h.transcript(topics.DomainResynced), "obeyed epoch 5000000 generation 1, ours is epoch 1") {
 			h.Errorf("lamp %s: %s", got, h.story())
+		}
+		if got := problems(); strings.Contains(got, "epoch") {
+			h.Errorf("still a problem: %s", got)
 		}
 		kitchen.leave()
 		time.Sleep(4 * time.Second)
