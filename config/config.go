@@ -110,9 +110,10 @@ type Limits struct {
 // UserLimits are the keys …_per_user of [broker.limits], for all clients of one
 // user together; 0 is no such limit.
 type UserLimits struct {
-	Clients     int
-	QueuedBytes int
-	Memory      int // bytes; 0: half of Limits.Memory
+	Clients      int
+	QueuedBytes  int
+	Memory       int // bytes; 0: half of Limits.Memory
+	WrittenBytes int // a day
 }
 
 // User is one [[broker.users]]. At most one of PasswordFile and PasswordHash
@@ -218,7 +219,7 @@ func DefaultLimits() Limits {
 // DefaultUserLimits are far beyond what a home's devices need that share one
 // user, and what one of them can do harm with.
 func DefaultUserLimits() UserLimits {
-	return UserLimits{Clients: 1000, QueuedBytes: 128 << 20}
+	return UserLimits{Clients: 1000, QueuedBytes: 128 << 20, WrittenBytes: 100_000_000}
 }
 
 // LoadDominion reads dominion.toml and applies environ, which has the form of

@@ -73,7 +73,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 				MaxTopicLevels: 20, MaxTopicLength: 1024, MessagesPerSecond: 300, BytesPerSecond: 100_000,
 				MaxRetained: 20_000, MaxRetainedBytes: 8 << 20, MaxSessions: 300, MaxSessionExpiry: 24 * time.Hour, TopicAliasMaximum: 10,
 			},
-			UserLimits: UserLimits{Clients: 40, QueuedBytes: 5 << 20, Memory: 20_000_000},
+			UserLimits: UserLimits{Clients: 40, QueuedBytes: 5 << 20, Memory: 20_000_000, WrittenBytes: 7_000_000},
 		},
 		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
 		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},

@@ -70,6 +70,7 @@ func (t *table) limits(l *Limits, u *UserLimits) {
 		{"queued_bytes_per_user", &u.QueuedBytes, optional, 0},
 		{"memory", &l.Memory, optional, 0},
 		{"memory_per_user", &u.Memory, optional, 0},
+		{"written_bytes_per_user", &u.WrittenBytes, optional, 0},
 	} {
 		t.within(k.key, k.to, k.least, k.most)
 	}

@@ -44,7 +44,9 @@ type conn struct {
 	timer   *time.Timer
 	waiting atomic.Int32  // turns whose acknowledgements wait for the store
 	room    chan struct{} // has a value when waiting went down
-	unacked atomic.Int32  // QoS 1 and 2 of the client that are not acknowledged
+	order   ackOrder
+	account *account     // of the client's user; nil: it has no limit
+	unacked atomic.Int32 // QoS 1 and 2 of the client that are not acknowledged
 
 	// Below: guarded by session.mu.
 	out      []packet

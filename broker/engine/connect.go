@@ -218,6 +218,15 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		return errors.New("its maximum packet size is smaller than CONNACK") // [MQTT-3.1.2-24]
 	}
 
+	c.account = e.accountOf(&client)
+	if c.account != nil && (expiry > 0 || w != nil) {
+		switch ok, err := c.await(sessionCost(&client, w), connectPatience); {
+		case err != nil:
+			return err
+		case !ok:
+			return c.refuseUser(errTooMuchWritten)
+		}
+	}
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
@@ -263,6 +272,7 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		s.hold(-sessionMemory(before))
 	}
 	s.hold(sessionMemory(&client))
+	s.account.Store(c.account)
 	s.bridge = c.bridge
 	s.expiry = expiry
 	s.setWill(w)

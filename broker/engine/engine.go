@@ -93,6 +93,9 @@ type Options struct {
 	// Persists reports whether what is published to a topic survives a restart.
 	// It must not wait, and gives the same answer each time. Nil: all of it does.
 	Persists func(topic string) bool
+	// Unlimited reports whether UserLimits.WrittenBytes does not bind a client.
+	// Nil: it binds all of them.
+	Unlimited func(c Client) bool
 	// Authenticate decides about each CONNECT, on the connection's own
 	// goroutine: it may take its time. Nil: everybody is let in.
 	Authenticate func(c Client, user string, hasUser bool, password []byte) error
@@ -141,6 +144,11 @@ type Engine struct {
 	orphans    usage // of retained messages of nobody who is known
 	userLimits atomic.Pointer[UserLimits]
 
+	accountsMu sync.Mutex
+	accounts   map[string]*account // by user
+	own        *account            // of the program's own messages; nil: no limit
+	paced      paced
+
 	admission admission
 	lobby     Lobby
 	sweeper   sweeper
@@ -163,6 +171,8 @@ func New(o Options) (*Engine, error) {
 		began:    time.Now(),
 		sessions: make(map[string]*session),
 		users:    make(map[string]*usage),
+		accounts: make(map[string]*account),
+		paced:    paced{byTopic: make(map[string]*heldTopic)},
 	}
 	e.userLimits.Store(&o.UserLimits)
 	e.lobby.most = e.limits.MaxConnecting
@@ -175,6 +185,9 @@ func New(o Options) (*Engine, error) {
 		e.memory.limit = unlimited
 	}
 	e.self.own = true
+	if e.store != nil {
+		e.own = e.accountNamed(ownAccount)
+	}
 	e.retained.init()
 	e.retained.memory, e.retained.room = &e.memory, e.mayRetain
 	e.routes.init(e.memory.limit)
@@ -272,6 +285,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		s.stopTimer()
 	}
 	e.sweeper.stop()
+	e.persistAll()
 	return err
 }
 

@@ -65,6 +65,13 @@ func (f *flow) waits() bool {
 	return n > 0 && !f.flights.at(n-1).stored
 }
 
+// allStored reports whether no delivery waits for the store. The store answers in
+// order, so the last ones tell.
+func (f *flow) allStored() bool {
+	n := f.queue.len()
+	return !f.waits() && (n == 0 || f.queue.at(n-1).stored)
+}
+
 // unused returns the next packet identifier that is in no flight
 // [MQTT-2.2.1-4]. It looks through the flights only when it has used up what it
 // found clear the last time.

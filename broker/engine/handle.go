@@ -146,7 +146,9 @@ func (c *conn) process(b []byte) (rest []byte, need int, err error) {
 		case wire.PublishType:
 			err = c.onPublish(t, first, body)
 		case wire.Puback, wire.Pubrec, wire.Pubrel, wire.Pubcomp:
-			err = c.onAck(t, kind, body)
+			if err = c.awaitAck(t, kind, body); err == nil {
+				err = c.onAck(t, kind, body)
+			}
 		case wire.Pingreq:
 			err = c.onPing(t, body)
 		default:
@@ -262,6 +264,14 @@ func (c *conn) onPublish(t *turn, first byte, body []byte) error {
 	}
 	if p.QoS > 0 && c.e.full.since.Load() != 0 && c.e.mustStore(p, r, c.s) && c.e.refuses(len(topic)+len(p.Payload)) {
 		return c.refuse(t, a, p, topic, wire.QuotaExceeded)
+	}
+	if p.QoS > 0 && c.account != nil {
+		if cost := c.queueCost(p.QoS, len(topic)+len(p.Payload)+len(p.Forward), r); cost > 0 {
+			if err := c.awaitTurn(t, cost); err != nil {
+				return err
+			}
+			r = c.e.routeOf(r.topic)
+		}
 	}
 	if p.QoS == 0 {
 		if !p.Retain && len(r.sessions) == 0 && len(r.groups) == 0 && len(r.locals) == 0 {

@@ -72,6 +72,7 @@ func (e *Engine) sendWill(w *will) {
 	e.noticed(&w.of, m.Topic, "its will is published")
 	t := e.begin(nil)
 	m.owner = e.users[w.of.User]
+	t.account = e.accountOf(&w.of)
 	t.publish(m, nil, nil)
 	t.end()
 }
@@ -129,6 +130,7 @@ func (c *conn) leave(code byte, why string, withWill bool) {
 		if s.will == nil {
 			records = append(records, store.Will{Client: s.id})
 		}
+		s.account.Load().charge(sessionCost(s.client.Load(), nil))
 		e.store.Append(records, nil)
 	}
 	if !ends && !s.severed {
@@ -212,6 +214,7 @@ func (s *session) remove() {
 	}
 	s.unbill()
 	if s.known {
+		s.account.Load().charge(len(s.id) + recordCost)
 		s.e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
 	}
 }
@@ -324,6 +327,7 @@ func (s *session) due() {
 	var w *will
 	if !ends {
 		if w = s.takeWill(); w != nil && s.known {
+			s.account.Load().charge(len(s.id) + recordCost)
 			e.store.Append([]store.Record{store.Will{Client: s.id}}, nil)
 		}
 		s.schedule(0)

@@ -78,6 +78,7 @@ func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Messa
 	c := clientOf(kept)
 	s.client.Store(c)
 	s.hold(sessionMemory(c))
+	s.account.Store(e.accountOf(s.client.Load()))
 	for _, k := range kept.Subscriptions {
 		s.subscribe(&subscription{
 			session: s, filter: k.Filter, qos: k.QoS, noLocal: k.NoLocal, asPub: k.RetainAsPublished,

@@ -17,6 +17,8 @@ type session struct {
 	id     string
 	online atomic.Bool            // has a connection
 	client atomic.Pointer[Client] // of the connection, or the last one
+	// account pays for what is persisted of the session; nil: it has no limit.
+	account atomic.Pointer[account]
 
 	mu       sync.Mutex
 	conn     *conn // nil: offline
@@ -111,8 +113,9 @@ func (s *session) push(t *turn, m *message, h *target, persists bool, from strin
 		return true
 	}
 	s.seq++
-	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable || !persists, passing: !persists}
 	s.enter(m)
+	passing := !persists || s.durable && s.overBudget(m.size())
+	d := delivery{m: m, ids: h.ids, from: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable || passing, passing: passing}
 	if !d.stored {
 		t.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids, Shared: from})
 		t.marks = append(t.marks, mark{s, d.seq})
@@ -340,7 +343,7 @@ func (s *session) replay() {
 			}
 			s.seq++
 			s.enter(m)
-			passing := !s.e.persists(m.Topic)
+			passing := !s.e.persists(m.Topic) || s.durable && s.overBudget(0)
 			d := s.flow.take(delivery{m: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable || passing, passing: passing})
 			if d.stored {
 				c.deliver(d)

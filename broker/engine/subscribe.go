@@ -25,6 +25,11 @@ func (c *conn) onControl(kind, first byte, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if kind == wire.Subscribe || kind == wire.Unsubscribe {
+		if err := c.awaitFilters(&pk); err != nil {
+			return err
+		}
+	}
 	switch kind {
 	case wire.Subscribe:
 		c.onSubscribe(&pk)

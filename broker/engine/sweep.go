@@ -75,6 +75,9 @@ func (e *Engine) unretain(m *message) {
 	stripe.Lock()
 	defer stripe.Unlock()
 	if e.retained.drop(m) && e.persists(m.Topic) {
+		for _, done := range e.paced.drop(m.Topic) {
+			done(nil) // nothing is left to persist
+		}
 		e.store.Append([]store.Record{store.Retain{Topic: m.Topic}}, nil)
 	}
 }

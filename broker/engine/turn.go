@@ -15,14 +15,16 @@ import (
 // It holds Engine.mu for reading from begin to end.
 type turn struct {
 	e       *Engine
-	c       *conn // whose packets are handled; nil: nobody's
+	c       *conn    // whose packets are handled; nil: nobody's
+	account *account // that pays for retained messages; nil: it has no limit
 	records []store.Record
 	adds    bool // whether they need room; those that do not go by themselves
 	added   int  // how many needed room so far
 	marks   []mark
 	acks    []ack
 	touched []*session
-	inside  bool // somebody within the program got something
+	inside  bool          // somebody within the program got something
+	waiting []func(error) // what waits for the records, of others
 }
 
 // mark is a delivery that waits for the store.
@@ -40,7 +42,10 @@ type ack struct {
 
 func (e *Engine) begin(c *conn) *turn {
 	e.mu.RLock()
-	return &turn{e: e, c: c}
+	if c == nil {
+		return &turn{e: e, account: e.own}
+	}
+	return &turn{e: e, c: c, account: c.account}
 }
 
 func (t *turn) end() {
@@ -103,14 +108,19 @@ func (t *turn) commit() {
 	// Acknowledgements leave in the order of what they acknowledge
 	// [MQTT-4.6.0-2, -3, -4], so those without records wait for those with.
 	records, marks, acks, adds, c, e := t.records, t.marks, t.acks, t.adds && len(t.records) > 0, t.c, t.e
-	t.records, t.marks, t.acks = nil, nil, nil
+	waiting := t.waiting
+	t.records, t.marks, t.acks, t.waiting = nil, nil, nil, nil
 	t.adds = false
-	if len(acks) == 0 && !adds {
+	if len(acks) == 0 && !adds && len(waiting) == 0 {
 		e.store.Append(records, nil)
 		return
 	}
+	var slot *ackSlot
 	if c != nil {
 		c.waiting.Add(1)
+		if len(acks) > 0 && !c.order.empty() {
+			slot = c.order.add(acks)
+		}
 	}
 	e.store.Append(records, func(err error) {
 		e.storeAnswered(records, err)
@@ -120,9 +130,16 @@ func (t *turn) commit() {
 		for _, m := range marks {
 			m.s.settled(m.seq, err)
 		}
-		if c != nil {
+		if slot != nil {
+			c.order.finish(c, slot, err)
+		} else if c != nil {
 			c.acknowledge(acks, err)
+		}
+		if c != nil {
 			c.stored()
+		}
+		for _, done := range waiting {
+			done(err)
 		}
 	})
 }
@@ -164,8 +181,9 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 	if r == nil {
 		r = e.routeOf(m.Topic)
 	}
+	var later *ackSlot // where the acknowledgement waits for a message that is persisted later
 	if m.Retain && !full && r.persists {
-		t.retain(m)
+		later = t.retain(m, a)
 		defer t.commit()
 	}
 	matched := len(r.locals)
@@ -192,17 +210,42 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 	case matched == 0 && !m.Retain:
 		a.Code = wire.NoMatchingSubscribers
 	}
-	a.stored = a.stored || t.added != before
+	a.stored = a.stored || t.added != before || later != nil
+	if later != nil {
+		later.acks = []ack{*a}
+		return
+	}
 	t.acks = append(t.acks, *a)
 }
 
-// retain has the store keep a retained message, or forget the one before.
-func (t *turn) retain(m *message) {
-	if len(m.Payload) == 0 {
-		t.free(store.Retain{Topic: m.Topic})
-		return
+// retain has the store keep a retained message, or forget the one before, now or
+// when the account that pays for it has no debt. Then it returns the place of
+// its acknowledgement a, where there is one.
+func (t *turn) retain(m *message, a *ack) *ackSlot {
+	var slot *ackSlot
+	var later func() func(error)
+	if c := t.c; a != nil && t.account != nil {
+		t.commit() // what is acknowledged before
+		later = func() func(error) {
+			slot = c.order.add(nil)
+			c.waiting.Add(1)
+			return func(err error) {
+				c.order.finish(c, slot, err)
+				c.stored()
+			}
+		}
 	}
-	t.add(store.Retain{Topic: m.Topic, Message: &m.Message})
+	now, waiting := t.e.paced.persist(t.account, m, later)
+	if !now {
+		return slot
+	}
+	t.waiting = append(t.waiting, waiting...)
+	if r := retainRecord(m); r.Message == nil {
+		t.free(r)
+	} else {
+		t.add(r)
+	}
+	return nil
 }
 
 // push gives a message to one member of a shared subscription, those that are

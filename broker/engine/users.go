@@ -15,6 +15,9 @@ type UserLimits struct {
 	Clients     int // sessions, with a connection and without
 	QueuedBytes int // what waits for all of them; each may have its share beyond that
 	Memory      int // of all of them, as counted in memory; 0: half of Limits.Memory
+	// WrittenBytes are those that the store writes a day because of them. It
+	// binds clients without a user, and the program's own messages, too.
+	WrittenBytes int
 }
 
 // usage is what the clients of a user have together. Clients without a user are
@@ -109,6 +112,12 @@ func (s *session) crowded(size int) bool {
 }
 
 var errTooManyClients = errors.New("its user has as many clients as broker.limits.clients_per_user lets one have, all connected")
+
+var errTooMuchWritten = errors.New("its user has more written to the disk than broker.limits.written_bytes_per_user allows, and its session or will would be written too")
+
+// connectPatience is how long a client waits to be let in until its user may have
+// its session written.
+const connectPatience = 5 * time.Second
 
 // makeRoom sees to it that a user may have one client more: where there are too
 // many, the session that has been without its client for the longest ends. The
