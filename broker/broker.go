@@ -143,6 +143,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		}
 		o.Store = b.store
 		o.Persists = b.Keeps
+		o.Paced = b.paced
 		o.Unlimited = func(c engine.Client) bool { return b.role(c.Listener, c.User) == RoleAdmin }
 	}
 	if b.engine, err = engine.New(o); err != nil {
@@ -162,6 +163,14 @@ func (b *Broker) passing(topic string) bool {
 
 // Keeps tells whether what is retained at a topic is there after a restart.
 func (b *Broker) Keeps(topic string) bool { return !b.passing(topic) }
+
+// paced reports whether a topic is the status of a domain: an agent publishes it
+// again whenever it connects, and a service can make it change each second, so it
+// has a budget of written bytes whoever the agent logs in as.
+func (b *Broker) paced(topic string) bool {
+	at, ours := b.tree.Parse(topic)
+	return ours && at.Kind == topics.DomainStatus
+}
 
 // hubIsOffline takes back what a hub that was killed had said: it is offline
 // until it says otherwise.

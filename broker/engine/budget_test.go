@@ -129,6 +129,10 @@ func TestADayOfTheWorstClients(t *testing.T) {
 				e.Publish(topics.Message{Topic: "service/web/status", Payload: []byte(fmt.Sprint(n, strings.Repeat("x", 1000))), QoS: 1, Retain: true})
 			}
 		},
+		"the status of a domain whose agent has no limit": func(t *testing.T, e *engine.Engine) func(int) {
+			c := reading(connect(t, pipe(t, e), "c", user("admin")))
+			return func(n int) { c.try(1, "status/kitchen", fmt.Sprint("STATUS=", n), true) }
+		},
 		"retained values of QoS 1": func(t *testing.T, e *engine.Engine) func(int) {
 			c := reading(connect(t, pipe(t, e), "c", user("lamp")))
 			return func(n int) { c.try(1, "lamp/1", fmt.Sprint(n), true) }
@@ -185,6 +189,7 @@ func TestADayOfTheWorstClients(t *testing.T) {
 				kept := &metered{}
 				bubble(t, engine.Options{
 					Store: kept, Unlimited: privileged,
+					Paced:      func(topic string) bool { return strings.HasPrefix(topic, "status/") },
 					UserLimits: engine.UserLimits{Clients: 1000, WrittenBytes: limit},
 				}, func(t *testing.T, e *engine.Engine) {
 					do := each(t, e)

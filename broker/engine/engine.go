@@ -96,6 +96,10 @@ type Options struct {
 	// Unlimited reports whether UserLimits.WrittenBytes does not bind a client.
 	// Nil: it binds all of them.
 	Unlimited func(c Client) bool
+	// Paced reports whether what is retained at a topic is paid for by the account of
+	// the program's own messages, where its publisher has no limit: what is published
+	// again by itself. Nil: no topic.
+	Paced func(topic string) bool
 	// Authenticate decides about each CONNECT, on the connection's own
 	// goroutine: it may take its time. Nil: everybody is let in.
 	Authenticate func(c Client, user string, hasUser bool, password []byte) error

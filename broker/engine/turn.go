@@ -222,9 +222,13 @@ func (t *turn) publish(m *message, r *route, a *ack) {
 // when the account that pays for it has no debt. Then it returns the place of
 // its acknowledgement a, where there is one.
 func (t *turn) retain(m *message, a *ack) *ackSlot {
+	account := t.account
+	if account == nil && t.e.ask.Paced != nil && t.e.ask.Paced(m.Topic) {
+		account = t.e.own
+	}
 	var slot *ackSlot
 	var later func() func(error)
-	if c := t.c; a != nil && t.account != nil {
+	if c := t.c; a != nil && account != nil {
 		t.commit() // what is acknowledged before
 		later = func() func(error) {
 			slot = c.order.add(nil)
@@ -235,7 +239,7 @@ func (t *turn) retain(m *message, a *ack) *ackSlot {
 			}
 		}
 	}
-	now, waiting := t.e.paced.persist(t.account, m, later)
+	now, waiting := t.e.paced.persist(account, m, later)
 	if !now {
 		return slot
 	}
