@@ -112,6 +112,7 @@ type Hub struct {
 	environ     []string
 	scaling     scaling
 	exclusives  exclusives
+	questions   questions
 	watch       func(topics []string)
 	watched     []string // what watch was told last, sorted
 	around      around
@@ -199,6 +200,7 @@ func New(o Options) *Hub {
 		planner:   planner.NewPlanner(planner.Input{}),
 		leftover:  make(map[string]bool),
 		scaling:   newScaling(),
+		questions: newQuestions(),
 		watch:     o.Watch,
 		around:    newAround(o),
 		environ:   o.Environ,
@@ -284,6 +286,7 @@ func (h *Hub) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			h.stop()
+			h.endQuestions()
 			return
 		case <-h.box.Ready():
 		case <-timer.C:
@@ -302,6 +305,7 @@ func (h *Hub) round(events []event, now time.Time) {
 		h.expire(now)
 	}
 	h.tellAgents()
+	h.answerQuestions(now)
 	h.scaleAll(now)
 	h.save()
 	h.pass(now)
@@ -368,6 +372,7 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.cannotHear(e, now)
 	case reloaded:
 		h.reload(e.cfg, e.err)
+	case wake:
 	case asksFigures:
 		e.answer <- h.tellFigures()
 	case seenLonely:

@@ -31,6 +31,12 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	if err == nil {
 		data, err = h.answer(verb, ask, now)
 	}
+	if err == nil && verb == topics.VerbPlan && ask.Without+ask.Config != "" {
+		err = h.questions.put(question{ask, asker(m), h.replyTo(verb, ask, m), now.Add(questionTime)})
+		if err == nil {
+			return // answered later
+		}
+	}
 	reply := topics.Accept(ask.Transaction, data)
 	if err != nil {
 		reply = topics.Refuse(ask.Transaction, err)
@@ -38,13 +44,20 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 			h.log.Info("refused a request", "verb", verb, "error", err)
 		}
 	}
-	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, topics.Encode(reply))
+	answer := h.replyTo(verb, ask, m)
+	answer.Payload = topics.Encode(reply)
+	h.bus.Publish(answer)
+}
+
+// replyTo returns the answer to a request, without its payload.
+func (h *Hub) replyTo(verb string, ask topics.Ask, m topics.Message) topics.Message {
+	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, nil)
 	if h.mayAnswerAt(verb, m) {
 		answer.Topic, answer.Correlation = m.ResponseTopic, m.Correlation
 	} else if a, ok := h.tree.Parse(ask.Response); ok && a.Kind == topics.ResponseTo && a.Verb == verb {
 		answer.Topic = ask.Response
 	}
-	h.bus.Publish(answer)
+	return answer
 }
 
 // orEmpty lets people ask with an empty payload.
@@ -69,7 +82,13 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 	case topics.VerbEvents:
 		return h.lastEvents(ask.Limit), nil
 	case topics.VerbPlan:
-		return h.planOf(ask)
+		if len(ask.Config) > topics.MaxConfig {
+			return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
+		}
+		if ask.Without+ask.Config != "" {
+			return nil, nil // questions
+		}
+		return h.planNow(), nil
 	case topics.VerbWhy:
 		return h.why(ask)
 	case topics.VerbVersion:

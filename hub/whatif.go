@@ -11,46 +11,74 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// planOf is the plan of the home as it is, or of what somebody asks about:
-// without a domain, with another configuration, or both. Nothing comes of it.
-func (h *Hub) planOf(ask topics.Ask) ([]topics.PlanLine, error) {
-	if ask.Without == "" && ask.Config == "" {
-		lines := h.plan.Lines()
-		for i := range lines {
-			lines[i].Reason += h.rollReason(lines[i].Service, lines[i].Domain)
-		}
-		return h.settling(lines), nil
-	}
-	in := h.input()
-	if ask.Without != "" {
-		if _, err := h.knownDomain(ask.Without); err != nil {
-			return nil, err
-		}
-		h.lose(&in, ask.Without)
-	}
-	var next map[string]services.Definition
-	if ask.Config != "" {
-		defs, err := config.ParseServices(ask.Config, h.environ)
-		if err != nil {
-			return nil, err
-		}
-		next = byName(defs)
-		h.redefine(&in, next)
-	}
-	lines := planner.New(in).Lines()
-	if next != nil {
-		h.sayRestarts(lines, next)
-	}
-	return h.settling(lines), nil
+// hypothesis is a home as somebody asks about it, without a part of the hub: it
+// is planned beside the loop.
+type hypothesis struct {
+	in      planner.Input
+	now     map[string]services.Definition // as they are, those that are gone too; nil: they stay
+	next    map[string]services.Definition // as they would be; nil: as they are
+	settles bool                           // the hub waits for the known domains, whatever it plans
 }
 
-// settling adds to a plan that it has to wait.
-func (h *Hub) settling(lines []topics.PlanLine) []topics.PlanLine {
-	if !h.ready {
-		for i := range lines {
-			if lines[i].Action != topics.ActionKeep {
-				lines[i].Reason += " (after the hub has settled)"
-			}
+// suppose returns the home as a question has it: without a domain, with other
+// definitions, or both. next is nil where the definitions stay as they are.
+func (h *Hub) suppose(without string, next map[string]services.Definition) (hypothesis, error) {
+	one := hypothesis{in: h.input(), next: next, settles: !h.ready}
+	if without != "" {
+		if _, err := h.knownDomain(without); err != nil {
+			return hypothesis{}, err
+		}
+		h.lose(&one.in, without)
+	}
+	if next != nil {
+		one.now = maps.Clone(h.retired)
+		maps.Copy(one.now, h.defs)
+		h.redefine(&one.in, next)
+	}
+	return one, nil
+}
+
+// plan returns what the hub would do; ok is false where stop reported true
+// before it was found.
+func (one hypothesis) plan(stop func() bool) (lines []topics.PlanLine, ok bool) {
+	plan, ok := planner.NewUntil(one.in, stop)
+	if !ok {
+		return nil, false
+	}
+	lines = plan.Lines()
+	if one.next != nil {
+		one.sayRestarts(lines)
+	}
+	return settling(lines, one.settles), true
+}
+
+// definitions reads the services of a question; nil where it asks about those
+// that there are.
+func definitions(ask topics.Ask, environ []string) (map[string]services.Definition, error) {
+	if ask.Config == "" {
+		return nil, nil
+	}
+	defs, err := config.ParseServices(ask.Config, environ)
+	if err != nil {
+		return nil, err
+	}
+	return byName(defs), nil
+}
+
+// planNow returns the plan of the home as it is.
+func (h *Hub) planNow() []topics.PlanLine {
+	lines := h.plan.Lines()
+	for i := range lines {
+		lines[i].Reason += h.rollReason(lines[i].Service, lines[i].Domain)
+	}
+	return settling(lines, !h.ready)
+}
+
+// settling adds to a plan that it has to wait, where it has.
+func settling(lines []topics.PlanLine, waits bool) []topics.PlanLine {
+	for i := range lines {
+		if waits && lines[i].Action != topics.ActionKeep {
+			lines[i].Reason += " (after the hub has settled)"
 		}
 	}
 	return lines
@@ -97,10 +125,10 @@ func (h *Hub) redefine(in *planner.Input, next map[string]services.Definition) {
 
 // sayRestarts adds to what stays that it is restarted where its command, port
 // or environment changes.
-func (h *Hub) sayRestarts(lines []topics.PlanLine, next map[string]services.Definition) {
+func (one hypothesis) sayRestarts(lines []topics.PlanLine) {
 	changed := make(map[string]bool)
-	for name, d := range next {
-		changed[name] = d.Spec(nil).Revision != h.definition(name).Spec(nil).Revision
+	for name, d := range one.next {
+		changed[name] = d.Spec(nil).Revision != one.now[name].Spec(nil).Revision
 	}
 	copies := make(map[string]int)
 	for _, l := range lines {

@@ -144,8 +144,12 @@ func orUnknown(version string) string {
 }
 
 func list(names []string) string {
+	const shown = 16 // a reason is written for each domain
 	if len(names) < 2 {
 		return strings.Join(names, "")
+	}
+	if more := len(names) - shown; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), more)
 	}
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " and " + names[last]

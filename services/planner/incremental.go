@@ -27,12 +27,16 @@ type Planner struct {
 	touched map[string]bool // services whose outcome changed since the last Changes
 	moved   map[string]bool // domains that are to run something else since then
 	loads   bool            // the load of some domain changed
+	stop    func() bool     // reports that nobody wants the plan any more; nil: never
 }
 
 // NewPlanner returns a planner of a home. It keeps the maps and slices of the
 // domains and definitions, which must not be changed afterwards.
-func NewPlanner(in Input) *Planner {
+func NewPlanner(in Input) *Planner { return newPlanner(in, nil) }
+
+func newPlanner(in Input, stop func() bool) *Planner {
 	p := &Planner{
+		stop: stop,
 		home: home{
 			wants: maps.Clone(in.Wants), numbers: maps.Clone(in.Scaled), held: maps.Clone(in.Held), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
 			domains: make([]*site, 0, len(in.Domains)),
@@ -49,6 +53,9 @@ func NewPlanner(in Input) *Planner {
 		p.held = make(map[string]Held)
 	}
 	for _, d := range slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return strings.Compare(a.Name, b.Name) }) {
+		if p.stopped() {
+			return p
+		}
 		p.SetDomain(d)
 	}
 	p.SetServices(in.Services, in.Retired)
@@ -67,6 +74,9 @@ func (p *Planner) needs(s *subject) []services.Dependency {
 func (p *Planner) Plan() Plan {
 	// Whether a service is wanted follows from its dependents.
 	for _, s := range slices.Backward(p.order) {
+		if p.stopped() {
+			return p.plan
+		}
 		if s.judge {
 			s.judge = false
 			p.judge(s)
@@ -74,6 +84,9 @@ func (p *Planner) Plan() Plan {
 	}
 	// Where it runs may follow from where those before it do.
 	for _, s := range p.order {
+		if p.stopped() {
+			return p.plan
+		}
 		if !s.replan && !(s.readLoad && p.loads) {
 			continue
 		}
@@ -87,6 +100,9 @@ func (p *Planner) Plan() Plan {
 	p.loads = false
 	return p.plan
 }
+
+// stopped reports whether nobody wants the plan any more.
+func (p *Planner) stopped() bool { return p.stop != nil && p.stop() }
 
 // judge decides whether a service is wanted.
 func (p *Planner) judge(s *subject) {

@@ -136,6 +136,14 @@ func (p Plan) Lines() []topics.PlanLine {
 // New plans. It is what a Planner's plan of the same home is, too, line by line.
 func New(in Input) Plan { return NewPlanner(in).Plan() }
 
+// NewUntil plans as New does, unless stop reports true meanwhile, which it is
+// asked between domains and between services: ok is false then, and there is no
+// plan.
+func NewUntil(in Input, stop func() bool) (plan Plan, ok bool) {
+	plan = newPlanner(in, stop).Plan()
+	return plan, !stop()
+}
+
 // wanted is an ordered table: the first row that fits decides.
 func (h *home) wanted(name string) (on bool, why string) {
 	d, want := h.defs[name], h.wants[name]
