@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -31,9 +32,15 @@ func FuzzReceive(f *testing.F) {
 		f.Add(seed[0], []byte(seed[1]), false)
 		f.Add(seed[0], []byte(seed[1]), true)
 	}
+	for _, text := range hostileConfigs() {
+		f.Add("dominion/request/plan", topics.Encode(topics.Ask{Config: text[:min(len(text), 5000)]}), false)
+	}
 	h := town(f, 2, 3)
 	now := time.Now()
 	f.Fuzz(func(t *testing.T, topic string, payload []byte, retained bool) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began := time.Now()
 		h.handle(arrived{Topic: topic, Payload: payload, Retain: retained}, now)
 		now = now.Add(300 * time.Millisecond)
 		h.expire(now)
@@ -44,5 +51,38 @@ func FuzzReceive(f *testing.F) {
 			}
 		}
 		h.answer(topics.VerbStatus, topics.Ask{}, now)
+		took := time.Since(began)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(payload)*bytesPerByte+bytesOfTurn) || took > longestTurn {
+			t.Errorf("%d bytes allocated, %v, for %d bytes at %q", used, took, len(payload), topic)
+		}
+		h.plansInTime(t, now)
 	})
+}
+
+// plansInTime works out the question that waits, if one does, and checks what
+// it costs.
+func (h *Hub) plansInTime(t *testing.T, now time.Time) {
+	one, some := h.questions.next()
+	if !some {
+		return
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := time.Now()
+	next, err := definitions(one.ask, nil)
+	if err == nil {
+		var home hypothesis
+		if home, err = h.suppose(one.ask.Without, next); err == nil {
+			home.plan(func() bool { return false })
+		}
+	}
+	took := time.Since(began)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(one.ask.Config)*bytesPerByte+bytesOfTurn) || took > longestTurn {
+		t.Errorf("%d bytes allocated, %v, to plan %.200q", used, took, one.ask.Config)
+	}
+	if err != nil && len(err.Error()) > 10_000 {
+		t.Errorf("an error of %d bytes", len(err.Error()))
+	}
 }

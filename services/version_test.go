@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRange(t *testing.T) {
@@ -118,8 +119,15 @@ func FuzzParseRange(f *testing.F) {
 	for _, s := range []string{">=1.2 <2", "1.2 || >=3", "web", "!1", "1 || || 2", ">= 1", "<1-a"} {
 		f.Add(s, "1.2.3")
 	}
+	f.Add(strings.Repeat(">=1 ", 60), strings.Repeat("1.", 100))
+	f.Add(strings.Repeat("1||", 20_000)+"1", "1.0.0-"+strings.Repeat("a.", 20_000)+"a")
 	f.Fuzz(func(t *testing.T, s, version string) {
+		began := time.Now()
 		r, err := ParseRange(s)
+		r.Contains(version)
+		if took := time.Since(began); took > 2*time.Second { // it takes microseconds
+			t.Errorf("%d and %d bytes took %v", len(s), len(version), took)
+		}
 		if err != nil {
 			return
 		}
@@ -132,4 +140,18 @@ func FuzzParseRange(f *testing.F) {
 			t.Errorf("%q is shown as %q, which is another range", s, r)
 		}
 	})
+}
+
+// What is longer than a range or a version may be is refused before it is read.
+func TestLongVersions(t *testing.T) {
+	if _, err := ParseRange(strings.Repeat(">=1 ", 64)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseRange(strings.Repeat(">=1 ", 25_000)); err == nil || len(err.Error()) > 200 {
+		t.Errorf("%.300v", err)
+	}
+	long := "1.0.0-" + strings.Repeat("a", MaxVersion)
+	if ValidVersion(long) || !ValidVersion(long[:MaxVersion]) {
+		t.Error("the length of a version is not bounded")
+	}
 }

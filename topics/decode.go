@@ -47,7 +47,8 @@ func DecodeForDisplay[T any](topic string, payload []byte) (T, error) {
 		if wrong.Field != "" {
 			field = "field " + wrong.Field
 		}
-		return zero, fmt.Errorf("cannot read %s: %s: %s is no %s", topic, field, wrong.Value, describe(wrong.Type))
+		// The literal may be a number of a megabyte.
+		return zero, fmt.Errorf("cannot read %s: %.200s: %.80s is no %s", topic, field, wrong.Value, describe(wrong.Type))
 	}
 	return zero, fmt.Errorf("cannot read %s: %w", topic, err)
 }

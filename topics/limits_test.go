@@ -79,6 +79,10 @@ func TestSmallElements(t *testing.T) {
 		`{"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`,
 		`{` + strings.Repeat(`"traits":[""],`, 60_000) + `"id":""}`,
 		`{"id":"` + strings.Repeat(`\"`, MaxPayload/2-10) + `"}`,
+		`{"replicas":1` + strings.Repeat("0", MaxPayload-100) + `,"seq":1}`,
+		`{"id":1` + strings.Repeat("0", MaxPayload-100) + `}`,
+		`{"at":"` + strings.Repeat("0", MaxPayload-100) + `"}`,
+		`{"services":{"` + strings.Repeat("a", MaxPayload-100) + `":1}}`,
 	} {
 		for name, decode := range map[string]func(string, []byte) error{
 			"status": refusal[Domain], "metrics": refusal[Metrics], "start command": refusal[StartCommand], "request": refusal[Ask],
@@ -87,11 +91,14 @@ func TestSmallElements(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			began := time.Now()
-			_ = decode("t", []byte(payload))
+			err := decode("t", []byte(payload))
 			took := time.Since(began)
 			runtime.ReadMemStats(&after)
 			if used := after.TotalAlloc - before.TotalAlloc; used > most || took > 5*time.Second {
 				t.Errorf("%.30s as %s: %d bytes, %v", payload, name, used, took)
+			}
+			if err != nil && len(err.Error()) > 1000 {
+				t.Errorf("%.30s as %s: an error of %d bytes", payload, name, len(err.Error()))
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -150,7 +151,13 @@ func FuzzTake(f *testing.F) {
 		f.Add(m.topic, []byte(m.payload), "tele/washer/LWT", []byte("Online"))
 	}
 	f.Fuzz(func(t *testing.T, topic string, payload []byte, second string, word []byte) {
+		began := time.Now()
 		s := open()
+		defer func() {
+			if took := time.Since(began); took > 3*time.Second { // it takes microseconds
+				t.Errorf("%d bytes at %.100q took %v", len(payload), topic, took)
+			}
+		}()
 		s.Take("homeassistant/switch/first/config", []byte(`{"dev":{"ids":["x","a4cf12ef3b70"],"via_device":"y"},"avty_t":"a"}`), noon)
 		s.Take(topic, payload, noon)
 		s.Take(second, word, noon)

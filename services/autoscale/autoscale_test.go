@@ -219,8 +219,12 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"a":[1,{"b":"2"}]}`), "a.1.b")
 	f.Add([]byte("1"), "")
 	f.Fuzz(func(t *testing.T, payload []byte, field string) {
+		began := time.Now()
 		if v, err := autoscale.Parse(payload, field); err == nil && (math.IsNaN(v) || math.IsInf(v, 0)) {
 			t.Errorf("%q %q is %v", payload, field, v)
+		}
+		if took := time.Since(began); took > 2*time.Second { // it takes microseconds
+			t.Errorf("%d bytes took %v", len(payload), took)
 		}
 	})
 }
