@@ -229,7 +229,7 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	defer l.traits.Close()
 	l.ears.needed = l.traits.Topics()
 	l.supervisor, err = supervisor.New(supervisor.Options{
-		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Accept: c.Accept, Domain: id, Name: c.Name,
+		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, AllowRoot: c.AllowRoot, Accept: c.Accept, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
 		Post:   func(e supervisor.Event) { a.events.Put(e) },
 		Listen: l.listen,

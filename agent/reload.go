@@ -2,6 +2,7 @@ package agent
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
@@ -49,6 +50,8 @@ func afterRestart(was, is config.Domain) (keys []string) {
 		{"topic_prefix", was.TopicPrefix != is.TopicPrefix},
 		{"accept", was.Accept != is.Accept},
 		{"run_as", was.RunAs != is.RunAs},
+		{"allow_root", !slices.Equal(was.AllowRoot, is.AllowRoot)},
+		{"zeroconf", !reflect.DeepEqual(was.Zeroconf, is.Zeroconf)},
 	} {
 		if key.changed {
 			keys = append(keys, key.name)

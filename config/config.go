@@ -161,10 +161,12 @@ type Domain struct {
 	User, PasswordFile string
 	CAFile             string
 	CertFile, KeyFile  string // who the agent is, by a certificate
-	Dominion           string // name of the only dominion to join; "": any
+	Dominion           string // name or id of the only dominion to join; "": any
 	TopicPrefix        string
 	StopServicesOnExit bool
-	RunAs              string // user of the services; "": the agent's
+	RunAs              string   // user of the services; "": an unprivileged one, or the agent's where that is not root
+	AllowRoot          []string // services that run as root
+	Zeroconf           Zeroconf
 	Accept             string // how far it trusts its dominion: AcceptEnvironment or AcceptLocal
 }
 

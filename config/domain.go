@@ -23,6 +23,7 @@ func loadDomain(file string, environ []string, m machine) (Domain, error) {
 		DataDir:     m.dataDir("dominion-domain", DefaultDomainDataDir, file, environ),
 		TopicPrefix: topics.DefaultPrefix,
 		Accept:      AcceptEnvironment,
+		Zeroconf:    Zeroconf{Enabled: true},
 	}
 	l, root := open(file, domainVariables, environ)
 	l.exists, l.isUser = m.exists, m.isUser
@@ -78,6 +79,13 @@ func (t *table) domain(d *Domain) {
 	case t.l.isUser != nil && !t.l.isUser(d.RunAs):
 		t.fault("run_as", userHint, "there is no user %s here", quote(d.RunAs))
 	}
+	t.list("allow_root", &d.AllowRoot)
+	for _, service := range d.AllowRoot {
+		if !topics.ValidName(service) {
+			t.fault("allow_root", labelHint, "%s is no name of a service", quote(service))
+		}
+	}
+	t.sub("zeroconf").zeroconf(&d.Zeroconf)
 	t.traitsFrom(&d.TraitsFrom)
 	if n := len(d.Traits) + len(d.TraitsFrom); n > topics.MaxTraits {
 		t.fault("traits", "take some out", "%d traits, with those of traits_from, are more than %d", n, topics.MaxTraits)

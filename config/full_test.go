@@ -153,6 +153,8 @@ func TestEveryKeyOfADomainArrives(t *testing.T) {
 		StopServicesOnExit: true,
 		RunAs:              "pi",
 		Accept:             AcceptLocal,
+		AllowRoot:          []string{"mount-usb"},
+		Zeroconf:           Zeroconf{Interfaces: []string{"eth0"}},
 	})
 }
 
@@ -247,6 +249,7 @@ func TestDefaults(t *testing.T) {
 	equal(t, domain, Domain{
 		Name: "raspberrypi", ServicesDir: "/usr/local/dominion/services",
 		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion", Accept: AcceptEnvironment,
+		Zeroconf: Zeroconf{Enabled: true},
 	})
 }
 

@@ -84,6 +84,9 @@ func newHome(bin, examples string) (*home, error) {
 		return nil, fmt.Errorf("cannot make a directory in TMPDIR or /tmp: %w", err)
 	}
 
+	if err := os.Chmod(dir, 0o755); err != nil { // services of root's agents are not root
+		return nil, fmt.Errorf("cannot open the directory of the demo to its services: %w", err)
+	}
 	_, err = exec.LookPath("python3")
 	python := err == nil
 	h := layOut(dir, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), python)

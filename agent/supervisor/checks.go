@@ -128,9 +128,13 @@ func (s *Supervisor) takeUp(v *service, r record) {
 	v.live.group = r.Group
 	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
 	full := s.complete(v.Service, v.ordered)
+	own, err := s.users.of(v.Service)
+	if err != nil {
+		s.o.Log.Warn("cannot watch an adopted service", "service", v.Service, "error", err)
+		return
+	}
 	if full.Health != nil && full.Health.Notify {
-		var err error
-		v.live.notify, err = listenNotify(s.notifyPath(v.Service), s.owner, s.poster(v.Service, r.Instance))
+		v.live.notify, err = listenNotify(s.notifyPath(v.Service), own, s.poster(v.Service, r.Instance))
 		if err != nil {
 			s.o.Log.Warn("cannot hear what an adopted service notifies", "service", v.Service, "error", err)
 		}
@@ -140,8 +144,8 @@ func (s *Supervisor) takeUp(v *service, r record) {
 	if err != nil || file.Health == nil || len(file.Health.Command) == 0 {
 		return
 	}
-	p := plan{spec: full, own: file, ordered: v.ordered.Environment, health: file.Health.Command, version: r.Version, port: r.Port}
-	p.command.Dir, p.command.Credential = dir, s.owner.credential
+	p := plan{spec: full, owner: own, own: file, ordered: v.ordered.Environment, health: file.Health.Command, version: r.Version, port: r.Port}
+	p.command.Dir, p.command.Credential = dir, own.credential
 	all, err := s.environment(v.Service, p, r.Instance, s.serviceData(v.Service))
 	if err == nil {
 		err = s.handedOn(dir, all, p.health)

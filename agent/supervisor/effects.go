@@ -128,7 +128,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	post := s.poster(v.Service, r.Token)
 	if path := v.live.plan.notifyPath; path != "" {
-		if v.live.notify, err = listenNotify(path, s.owner, post); err != nil {
+		if v.live.notify, err = listenNotify(path, v.live.plan.owner, post); err != nil {
 			return fmt.Errorf("cannot make its NOTIFY_SOCKET: %w (health notify needs a data_dir that can be written)", err)
 		}
 	}
@@ -140,7 +140,7 @@ func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	}
 	s.intend(v, *r) // an agent that is killed now leaves a trace of what it was about to start
 	c := v.live.plan.command
-	stdout, stderr := s.openLogs(v.Service)
+	stdout, stderr := s.openLogs(v.Service, v.live.plan.owner)
 	defer closeFiles(stdout, stderr)
 	c.Stdout, c.Stderr = stdout, stderr
 	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) })

@@ -146,7 +146,11 @@ func (f serviceFiles) path(name string) string {
 }
 
 func (f serviceFiles) Read(name string) (string, error) {
-	b, err := f.s.o.Files.Read(f.path(name), f.s.owner.credential, maxMakefile)
+	own, err := f.s.users.of(filepath.Base(f.dir)) // the service's name
+	if err != nil {
+		return "", err
+	}
+	b, err := f.s.o.Files.Read(f.path(name), own.credential, maxMakefile)
 	return string(b), err
 }
 

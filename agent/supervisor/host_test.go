@@ -32,10 +32,23 @@ type host struct {
 
 func newHost(t *testing.T, change ...func(*Options)) *host {
 	t.Helper()
-	h := &host{t: t, dir: t.TempDir(), events: mailbox.New[Event](1000)}
+	h := &host{t: t, dir: openDir(t), events: mailbox.New[Event](1000)}
 	h.open(change...)
 	t.Cleanup(h.close)
 	return h
+}
+
+// openDir returns a directory where the services of root's agent, which are not
+// root, can write.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755} {
+		if err := os.Chmod(d, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 func (h *host) open(change ...func(*Options)) {

@@ -54,8 +54,8 @@ func listenNotify(path string, own owner, post func(event)) (*notifySocket, erro
 		return nil, err
 	}
 	err = os.Chmod(path, 0o600)
-	if err == nil && own.credential != nil {
-		err = os.Lchown(path, int(own.credential.Uid), int(own.credential.Gid))
+	if err == nil && os.Getuid() == 0 {
+		err = os.Lchown(path, own.uid, own.gid)
 	}
 	if err != nil {
 		conn.Close()

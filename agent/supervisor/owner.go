@@ -1,32 +1,117 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"syscall"
 )
 
-// owner is the user that services run as.
+// The users of the services of an agent that is root, where the configuration
+// names none: the one that `make install` makes, else the one that is there.
+const (
+	DefaultUser  = "dominion-services"
+	fallbackUser = "nobody"
+)
+
+// deviceGroups are the groups through which the devices of a machine are used.
+// Those that exist are given to DefaultUser and fallbackUser.
+var deviceGroups = []string{
+	"dialout", "uucp", "gpio", "i2c", "spi", "audio", "video", "render", "input", "plugdev", "bluetooth",
+}
+
+// owner is the user that a service runs as.
 type owner struct {
-	name, home string
+	name, home string              // home "": the service's data directory
+	uid, gid   int                 // what it writes belongs to
 	credential *syscall.Credential // nil: the agent's own
 }
 
-// findOwner looks up run_as; "" is the agent's own user.
-func findOwner(name string) (owner, error) {
-	uid := os.Getuid()
-	if name == "" {
-		own := owner{name: os.Getenv("USER"), home: os.Getenv("HOME")}
-		if u, err := user.LookupId(strconv.Itoa(uid)); err == nil { // a container may not know it
-			own.name = u.Username
-			if own.home == "" {
-				own.home = u.HomeDir
-			}
-		}
-		return own, nil
+// users decides as whom services run.
+type users struct {
+	runAs     string   // run_as
+	allowRoot []string // allow_root
+}
+
+// of looks up the user of a service. It is asked at each start, so that a
+// group that was added to a user counts from then on.
+func (u users) of(service string) (owner, error) {
+	switch {
+	case os.Getuid() == 0 && slices.Contains(u.allowRoot, service):
+		return self(), nil
+	case u.runAs != "":
+		return findOwner(u.runAs)
+	case os.Getuid() != 0:
+		return self(), nil
 	}
+	own, _, err := defaultOwner()
+	return own, err
+}
+
+// check reports why services cannot run at all, and in remark what the owner of
+// the machine should know about their user.
+func (u users) check() (remark string, err error) {
+	switch {
+	case u.runAs != "":
+		_, err = findOwner(u.runAs)
+	case os.Getuid() == 0:
+		own, missing, wrong := defaultOwner()
+		if err = wrong; missing {
+			remark = fmt.Sprintf("there is no user %s: services run as %s (make install makes that user; or set run_as in domain.toml)", DefaultUser, own.name)
+		}
+	}
+	if os.Getuid() != 0 && len(u.allowRoot) > 0 {
+		remark = "allow_root has no effect: the agent is not root, services run as its user"
+	}
+	return remark, err
+}
+
+// self returns the agent's own user.
+func self() owner {
+	own := owner{name: os.Getenv("USER"), home: os.Getenv("HOME"), uid: os.Getuid(), gid: os.Getgid()}
+	if u, err := user.LookupId(strconv.Itoa(own.uid)); err == nil { // a container may not know it
+		own.name = u.Username
+		if own.home == "" {
+			own.home = u.HomeDir
+		}
+	}
+	return own
+}
+
+// defaultOwner returns the user of services where the configuration of an agent
+// that is root names none. missing reports that it is not DefaultUser. A
+// machine without a user database has the number that nobody has everywhere.
+func defaultOwner() (own owner, missing bool, err error) {
+	u, err := user.Lookup(DefaultUser)
+	if missing = err != nil; missing {
+		if u, err = user.Lookup(fallbackUser); err != nil {
+			u, err = &user.User{Username: fallbackUser, Uid: "65534", Gid: "65534"}, nil
+		}
+	}
+	if own, err = ownerOf(u); err != nil {
+		return owner{}, missing, err
+	}
+	if own.uid == 0 {
+		return owner{}, missing, fmt.Errorf("cannot run services as %q: its number is root's: set run_as in domain.toml", own.name)
+	}
+	own.home = ""
+	for _, name := range deviceGroups {
+		g, err := user.LookupGroup(name)
+		if err != nil {
+			continue // not on this machine
+		}
+		if id, err := strconv.ParseUint(g.Gid, 10, 32); err == nil && !slices.Contains(own.credential.Groups, uint32(id)) {
+			own.credential.Groups = append(own.credential.Groups, uint32(id))
+		}
+	}
+	return own, missing, nil
+}
+
+// findOwner looks up run_as, a name or a number.
+func findOwner(name string) (owner, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		if byID, wrong := user.LookupId(name); wrong == nil { // run_as = "1000"
@@ -36,25 +121,36 @@ func findOwner(name string) (owner, error) {
 	if err != nil {
 		return owner{}, fmt.Errorf("cannot run services as %q: %w: make that user, or leave run_as out", name, err)
 	}
-	own := owner{name: u.Username, home: u.HomeDir}
-	id, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return owner{}, fmt.Errorf("cannot run services as %q: uid %q is no number", name, u.Uid)
-	}
-	group, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return owner{}, fmt.Errorf("cannot run services as %q: gid %q is no number", name, u.Gid)
-	}
-	if int(id) == uid {
+	own, err := ownerOf(u)
+	switch {
+	case err != nil:
+		return owner{}, err
+	case own.uid == os.Getuid() && own.uid != 0:
+		own.credential = nil
 		return own, nil
-	}
-	if uid != 0 {
+	case os.Getuid() != 0:
 		return owner{}, fmt.Errorf("cannot run services as %q: only root can; start the agent as root, or leave run_as out", name)
+	case own.uid == 0:
+		return owner{}, fmt.Errorf("cannot run all services as root: name those that need it, allow_root = [\"…\"], and leave run_as out")
 	}
-	own.credential = &syscall.Credential{Uid: uint32(id), Gid: uint32(group)}
+	return own, nil
+}
+
+// ownerOf returns a user with its groups, which only root can give.
+func ownerOf(u *user.User) (owner, error) {
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return owner{}, fmt.Errorf("cannot run services as %q: uid %q is no number", u.Username, u.Uid)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return owner{}, fmt.Errorf("cannot run services as %q: gid %q is no number", u.Username, u.Gid)
+	}
+	own := owner{name: u.Username, home: u.HomeDir, uid: int(uid), gid: int(gid)}
+	own.credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	more, err := u.GroupIds()
 	if err != nil {
-		return owner{}, fmt.Errorf("cannot run services as %q: cannot read its groups: %w", name, err)
+		return owner{}, fmt.Errorf("cannot run services as %q: cannot read its groups: %w", u.Username, err)
 	}
 	for _, g := range more { // dialout, gpio, i2c: what a service on a Pi needs
 		if id, err := strconv.ParseUint(g, 10, 32); err == nil {
@@ -64,15 +160,23 @@ func findOwner(name string) (owner, error) {
 	return own, nil
 }
 
-// User returns who services run as for run_as; nil: the agent's own user.
+// User returns who services run as that allow_root does not name; nil: the
+// agent's own user.
 func User(runAs string) (*syscall.Credential, error) {
-	own, err := findOwner(runAs)
+	own, err := users{runAs: runAs}.of("")
 	return own.credential, err
 }
 
-// runs tells whether a process of a user may be a service.
-func (o owner) runs(uid int) bool {
-	return uid == os.Getuid() || o.credential != nil && uid == int(o.credential.Uid)
+// mayWrite reports whether a file of a user may be a log of the owner's service.
+func (o owner) mayWrite(uid int) bool { return uid == 0 || uid == os.Getuid() || uid == o.uid }
+
+// mayRunAs reports whether a process of a user may be a service.
+func (u users) mayRunAs(uid int) bool {
+	if uid == os.Getuid() {
+		return true
+	}
+	own, err := u.of("")
+	return err == nil && uid == own.uid
 }
 
 func searchPath() string {
@@ -82,12 +186,13 @@ func searchPath() string {
 	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
-// base is the environment that every service starts with. Nothing else of the
-// agent's own environment is passed on: it may hold secrets.
-func (o owner) base() map[string]string {
-	env := map[string]string{"PATH": searchPath()}
-	if o.home != "" {
-		env["HOME"] = o.home
+// base is the environment that every service starts with; data is the
+// service's data directory. Nothing else of the agent's own environment is
+// passed on: it may hold secrets.
+func (o owner) base(data string) map[string]string {
+	env := map[string]string{"PATH": searchPath(), "HOME": o.home}
+	if o.home == "" {
+		env["HOME"] = data
 	}
 	if o.name != "" {
 		env["USER"], env["LOGNAME"] = o.name, o.name
@@ -100,29 +205,18 @@ func (o owner) base() map[string]string {
 	return env
 }
 
-// mkdir makes a directory of the owner's.
-func (o owner) mkdir(dir string) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
-	if o.credential == nil {
-		return nil
-	}
-	return os.Lchown(dir, int(o.credential.Uid), int(o.credential.Gid))
-}
-
 // own gives an open file to the owner.
 func (o owner) own(f *os.File) error {
-	if o.credential == nil {
+	if os.Getuid() != 0 {
 		return nil
 	}
-	return f.Chown(int(o.credential.Uid), int(o.credential.Gid))
+	return f.Chown(o.uid, o.gid)
 }
 
-// letThrough lets another user than the agent's reach what is its own below
-// dir, without letting it list or read the rest.
-func (o owner) letThrough(dir string) error {
-	if o.credential == nil {
+// letThrough lets the users of services reach what is their own below dir,
+// without letting them list or read the rest.
+func letThrough(dir string) error {
+	if os.Getuid() != 0 {
 		return nil
 	}
 	info, err := os.Stat(dir)
@@ -131,3 +225,6 @@ func (o owner) letThrough(dir string) error {
 	}
 	return os.Chmod(dir, info.Mode().Perm()|0o011)
 }
+
+// errGiving is what a service waits for that used to run as another user.
+var errGiving = errors.New("its data directory is being given to its user")

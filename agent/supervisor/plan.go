@@ -23,6 +23,7 @@ import (
 // plan is all that a life of a service needs, found before it begins.
 type plan struct {
 	spec       topics.Spec // with what the service itself says filled in
+	owner      owner
 	command    Command
 	own        config.Service    // what it says of itself
 	ordered    map[string]string // environment, by the start command
@@ -100,7 +101,10 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 	if file.Health != nil {
 		p.health = file.Health.Command
 	}
-	p.command.Dir, p.command.Credential = dir, s.owner.credential
+	if p.owner, err = s.users.of(v.Service); err != nil {
+		return plan{}, err
+	}
+	p.command.Dir, p.command.Credential = dir, p.owner.credential
 	found, err := foreign.Do(s.o.Files, dir, func() (c Command, err error) {
 		c.Path, c.Args, err = program(dir, p.spec.Target, file.Command)
 		return c, err
@@ -113,8 +117,8 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		return plan{}, err
 	}
 	data := s.serviceData(v.Service)
-	if err := s.owner.mkdir(data); err != nil {
-		return plan{}, fmt.Errorf("cannot make its data directory: %w", err)
+	if err := s.provide(v.Service, p.owner); err != nil {
+		return plan{}, fmt.Errorf("cannot use its data directory: %w", err)
 	}
 	if h := p.spec.Health; h != nil && h.Notify {
 		p.notifyPath = s.notifyPath(v.Service)
@@ -231,12 +235,12 @@ func executable(path string) error {
 // environment is what a service finds in its environment: a small base, then
 // what its own disk and the start command say, then what nobody may change.
 func (s *Supervisor) environment(name string, p plan, token, data string) (map[string]string, error) {
-	all := s.owner.base()
+	all := p.owner.base(data)
 	maps.Copy(all, p.spec.Environment)
 	var local map[string]string
 	if file := p.spec.EnvironmentFile; file != "" {
 		var err error
-		if local, err = s.readEnvironmentFile(file); err != nil {
+		if local, err = s.readEnvironmentFile(file, p.owner); err != nil {
 			return nil, err
 		}
 		maps.Copy(all, local)
@@ -282,8 +286,8 @@ const maxEnvironmentFile = 1 << 20
 // readEnvironmentFile reads KEY=VALUE lines. The network names the file, so
 // what the network may not set is not taken from it either, and it is read as the
 // user of the service.
-func (s *Supervisor) readEnvironmentFile(name string) (map[string]string, error) {
-	b, err := s.o.Files.Read(name, s.owner.credential, maxEnvironmentFile)
+func (s *Supervisor) readEnvironmentFile(name string, own owner) (map[string]string, error) {
+	b, err := s.o.Files.Read(name, own.credential, maxEnvironmentFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no environment_file %s", name)
 	}
@@ -324,14 +328,14 @@ func unquote(s string) string {
 
 // openLogs opens the files that take a service's output. Without them it runs
 // all the same, unheard.
-func (s *Supervisor) openLogs(name string) (stdout, stderr *os.File) {
+func (s *Supervisor) openLogs(name string, own owner) (stdout, stderr *os.File) {
 	dir := filepath.Join(s.o.LogDir, name)
 	err := os.MkdirAll(dir, 0o755)
 	if err == nil {
-		stdout, err = s.openLog(filepath.Join(dir, "stdout.log"))
+		stdout, err = s.openLog(filepath.Join(dir, "stdout.log"), own)
 	}
 	if err == nil {
-		stderr, err = s.openLog(filepath.Join(dir, "stderr.log"))
+		stderr, err = s.openLog(filepath.Join(dir, "stderr.log"), own)
 	}
 	s.disk("log of "+name, err)
 	return stdout, stderr
@@ -340,8 +344,8 @@ func (s *Supervisor) openLogs(name string) (stdout, stderr *os.File) {
 // openLog opens a log to append to. The file may belong to the user of the
 // services, who could have left a FIFO, a link or a lease in its place: then it
 // is removed and a new one made.
-func (s *Supervisor) openLog(path string) (*os.File, error) {
-	f, err := s.openOwnLog(path, 0)
+func (s *Supervisor) openLog(path string, own owner) (*os.File, error) {
+	f, err := openOwnLog(path, own, 0)
 	if err != nil && !errors.Is(err, errNotOurLog) && !errors.Is(err, syscall.ELOOP) && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.ENXIO) {
 		return nil, err
 	}
@@ -355,12 +359,12 @@ func (s *Supervisor) openLog(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		f, err = s.openOwnLog(path, os.O_EXCL)
+		f, err = openOwnLog(path, own, os.O_EXCL)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.owner.own(f), syscall.SetNonblock(int(f.Fd()), false)); err != nil {
+	if err := errors.Join(own.own(f), syscall.SetNonblock(int(f.Fd()), false)); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -375,14 +379,14 @@ func ourLog(info fs.FileInfo) bool {
 	return info.Mode().IsRegular() && known && status.Nlink == 1
 }
 
-func (s *Supervisor) openOwnLog(path string, flags int) (*os.File, error) {
+func openOwnLog(path string, own owner, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, 0o640)
 	if err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()
 	if err == nil {
-		if status, known := info.Sys().(*syscall.Stat_t); !ourLog(info) || known && status.Uid != 0 && !s.owner.runs(int(status.Uid)) {
+		if status, known := info.Sys().(*syscall.Stat_t); !ourLog(info) || known && !own.mayWrite(int(status.Uid)) {
 			err = errNotOurLog
 		}
 	}

@@ -378,12 +378,6 @@ func TestRunAs(t *testing.T) {
 		t.Error("an unknown user was taken")
 	}
 	h := newHost(t, func(o *Options) { o.RunAs = "nobody" })
-	if err := os.Chmod(h.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Dir(h.dir), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	h.makefile("web", `echo $(id -un) $USER; echo data > $SERVICE_DATA_DIR/file && echo kept; exec sleep 100`)
 	h.apply(one("web", spec("r1")))
 	h.until("it wrote", func() bool {

@@ -256,7 +256,7 @@ func (r *remote) stopAll(h *host) {
 
 // bare is a host without a Supervisor: for files and processes alone.
 func bare(t *testing.T) *host {
-	h := &host{t: t, dir: t.TempDir(), events: mailbox.New[Event](1000)}
+	h := &host{t: t, dir: openDir(t), events: mailbox.New[Event](1000)}
 	t.Cleanup(func() {
 		h.noneLeft()
 		if c, err := newCgroups("domain of " + h.dir); err == nil { // of agents that were killed

@@ -31,13 +31,14 @@ import (
 
 // Options is what a Supervisor needs of the agent around it.
 type Options struct {
-	ServicesDir string // holds a directory a service
-	DataDir     string // what must survive the agent: ports, records of instances, data of services
-	LogDir      string // <LogDir>/<service>/stdout.log and stderr.log
-	RunAs       string // user of the services; empty: the agent's
-	Accept      string // config.AcceptLocal: a start command sets declared variables alone
-	Domain      string // id of this domain, the DOMAIN_UUID of its services
-	Name        string // of this domain, for <domain> in the topics of health checks
+	ServicesDir string   // holds a directory a service
+	DataDir     string   // what must survive the agent: ports, records of instances, data of services
+	LogDir      string   // <LogDir>/<service>/stdout.log and stderr.log
+	RunAs       string   // user of the services; empty: DefaultUser where the agent is root, else the agent's
+	AllowRoot   []string // services that run as root where the agent is root
+	Accept      string   // config.AcceptLocal: a start command sets declared variables alone
+	Domain      string   // id of this domain, the DOMAIN_UUID of its services
+	Name        string   // of this domain, for <domain> in the topics of health checks
 
 	// Environment gives the DOMINION_* and DOMAIN_* of a service at the moment
 	// it starts; nil: none.
@@ -85,7 +86,8 @@ const (
 // for concurrent use.
 type Supervisor struct {
 	o         Options
-	owner     owner
+	users     users
+	giving    map[string]chan error // by service: its data is being given to its user
 	ownRunner bool
 	services  map[string]*service
 	ports     *ports
@@ -111,12 +113,16 @@ type service struct {
 
 // New returns a Supervisor that has started nothing yet.
 func New(o Options) (*Supervisor, error) {
-	own, err := findOwner(o.RunAs)
+	users := users{o.RunAs, o.AllowRoot}
+	remark, err := users.check()
 	if err != nil {
 		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if remark != "" {
+		o.Log.Info(remark)
 	}
 	if o.Environment == nil {
 		o.Environment = func(string) map[string]string { return nil }
@@ -144,7 +150,7 @@ func New(o Options) (*Supervisor, error) {
 			return nil, fmt.Errorf("cannot supervise services: %w", err)
 		}
 	}
-	s := &Supervisor{o: o, owner: own, services: make(map[string]*service), said: make(map[string]bool), ears: make(map[string]*ear)}
+	s := &Supervisor{o: o, users: users, giving: make(map[string]chan error), services: make(map[string]*service), said: make(map[string]bool), ears: make(map[string]*ear)}
 	if o.Runner == nil {
 		if s.o.Runner, err = newRunner(o.Log, o.Domain); err != nil {
 			return nil, err
@@ -171,7 +177,7 @@ func (s *Supervisor) makeDirs() {
 		os.MkdirAll(s.notifyDir(), 0o711),
 		os.MkdirAll(filepath.Join(s.o.DataDir, "data"), 0o711),
 		os.MkdirAll(s.o.LogDir, 0o755),
-		s.owner.letThrough(s.o.DataDir),
+		letThrough(s.o.DataDir),
 	)
 	s.disk("directories", err)
 }
@@ -231,7 +237,11 @@ func (s *Supervisor) complete(name string, spec topics.Spec) topics.Spec {
 
 // manifest reads the service.toml of a service, as the user that it runs as.
 func (s *Supervisor) manifest(name string) (config.Service, error) {
-	return ReadManifest(s.o.Files, filepath.Join(s.o.ServicesDir, name), s.owner.credential)
+	own, err := s.users.of(name)
+	if err != nil {
+		return config.Service{}, err
+	}
+	return ReadManifest(s.o.Files, filepath.Join(s.o.ServicesDir, name), own.credential)
 }
 
 // ManifestFile is the optional description of a service in its directory.

@@ -144,7 +144,7 @@ func TestStrangersAreNotTakenOver(t *testing.T) {
 		_, ends[name] = stranger(t, env, nil)
 	}
 	if os.Getuid() == 0 {
-		_, ends["another user"] = stranger(t, []string{ours, "DOMINION_INSTANCE=u.r1", "SERVICE_NAME=web"}, &syscall.Credential{Uid: 65534, Gid: 65534})
+		_, ends["another user"] = stranger(t, []string{ours, "DOMINION_INSTANCE=u.r1", "SERVICE_NAME=web"}, &syscall.Credential{Uid: 4242, Gid: 4242})
 	}
 	h.makefile("web", `exec sleep 100`)
 	a := startAgent(t, h.dir)
