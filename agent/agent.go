@@ -320,20 +320,27 @@ func (a *Agent) deliver(l *loop) {
 	}
 }
 
-// announcement returns what makes a lonely domain known until ctx ends.
-func (a *Agent) announcement(id string) func(ctx context.Context) {
-	name := a.o.Config.Name
-	service := zeroconf.Service{
-		Type: zeroconf.TypeDomain,
-		// Two machines of one name are lonely together; an instance is one.
-		Instance: fmt.Sprintf("%.54s-%.8s", name, id),
-		Port:     discardPort,
-		Text:     map[string]string{"id": id, "name": name, "version": a.o.Version},
+// announcement returns what makes a lonely domain known until ctx ends, with
+// the dominion that it is a member of.
+func (a *Agent) announcement(id string) func(ctx context.Context, member identity) {
+	if !a.o.Config.Zeroconf.Enabled {
+		return func(context.Context, identity) {}
 	}
-	return func(ctx context.Context) {
+	name := a.o.Config.Name
+	return func(ctx context.Context, member identity) {
+		service := zeroconf.Service{
+			Type: zeroconf.TypeDomain,
+			// Two machines of one name are lonely together; an instance is one.
+			Instance: fmt.Sprintf("%.54s-%.8s", name, id),
+			Port:     discardPort,
+			Text:     map[string]string{"id": id, "name": name, "version": a.o.Version},
+		}
+		if member.ID != "" {
+			service.Text["dominion"], service.Text["dominion_name"] = member.ID, member.Name
+		}
 		// Most are lonely for a moment only, at their start.
 		for sleep(ctx, browseWindow) {
-			err := a.o.Announce(ctx, nil, a.o.Log, service)
+			err := a.o.Announce(ctx, a.o.Config.Zeroconf.Interfaces, a.o.Log, service)
 			if ctx.Err() == nil {
 				a.o.Log.Warn("cannot announce this domain by zeroconf", "error", err)
 			}

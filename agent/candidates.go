@@ -2,13 +2,12 @@ package agent
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -16,33 +15,57 @@ import (
 // candidate is a broker where a hub may be.
 type candidate struct {
 	url      string
-	dominion identity // that must be found there; zero: any
+	dominion identity // that must be found there; zero: any that the wish allows
 }
+
+// loopbackURL is where the hub of this machine listens by default.
+const loopbackURL = "mqtt://127.0.0.1:1883"
 
 // wish is which dominion an agent may join, and how.
 type wish struct {
-	name      string   // from the configuration; "": any
-	known     identity // joined before; zero: none
-	prefix    string   // topic_prefix
-	password  bool     // we have one, which must not be sent in the clear
-	preferTLS bool
+	name        string   // dominion of the configuration, a name or an id; "": any
+	known       identity // joined before; zero: none
+	prefix      string   // topic_prefix
+	credentials locate.Credentials
 }
 
-// wants tells whether a dominion may be joined.
+// wants reports whether a dominion may be joined. One that was joined before is
+// followed by its id alone: anybody can give a hub its name. Another one is
+// joined where the configuration names it, by its id or by another name than
+// that of the one before.
 func (w wish) wants(d identity) bool {
 	switch {
-	case w.name != "":
-		return d.Name == w.name
-	case w.known.ID != "":
-		// A hub that was installed anew has another id and the name it had.
-		return d.ID == w.known.ID || d.Name == w.known.Name
+	case w.name != "" && w.name == d.ID:
+		return true
+	case isID(w.name):
+		return false // a hub may have been given an id as its name
+	case w.name != "" && w.name != d.Name:
+		return false
+	case w.known.ID != "" && (w.name == "" || w.name == w.known.Name):
+		return d.ID == w.known.ID
 	}
 	return true
 }
 
+// isID reports whether a text has the form of topics.NewID.
+func isID(s string) bool {
+	return len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-'
+}
+
+// stranger describes a dominion that has the name of the one joined before and
+// is another one; "" for any other.
+func (w wish) stranger(d identity) string {
+	if w.known.ID == "" || d.ID == w.known.ID || d.Name != w.known.Name || w.wants(d) {
+		return ""
+	}
+	return fmt.Sprintf("another dominion has the name %q, id %.40q: it is not joined, this domain belongs to the one with id %q (if the hub was set up anew, set dominion = %q in domain.toml)",
+		d.Name, d.ID, w.known.ID, fmt.Sprintf("%.40s", d.ID))
+}
+
 // choose picks the brokers of one dominion from what zeroconf found, best
-// first. problem says why there is none although something was found.
-func choose(found []zeroconf.Found, w wish) (candidates []candidate, problem string) {
+// first. problem says why there is none although something was found,
+// strangers which dominions take the name of ours.
+func choose(found []zeroconf.Found, w wish) (candidates []candidate, problem string, strangers []string) {
 	names := make(map[string]string) // of dominions, by id
 	var usable []zeroconf.Found
 	for _, f := range found {
@@ -58,41 +81,39 @@ func choose(found []zeroconf.Found, w wish) (candidates []candidate, problem str
 			usable = append(usable, f)
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(names)) {
+		if s := w.stranger(identity{id, names[id]}); s != "" {
+			strangers = append(strangers, s)
+		}
+	}
 	id, why := pick(names, w)
 	if id == "" {
 		if why == "" {
 			why = problem
 		}
-		return nil, why
+		return nil, why, strangers
 	}
-	var plain, encrypted []candidate
+	var urls []string
 	for _, f := range usable {
-		if f.Text["id"] != id {
-			continue
-		}
-		for _, u := range urls(f) {
-			c := candidate{u, identity{id, names[id]}}
-			if c.encrypted() {
-				encrypted = append(encrypted, c)
-			} else {
-				plain = append(plain, c)
-			}
+		if f.Text["id"] == id {
+			urls = append(urls, locate.URLs(f)...)
 		}
 	}
-	switch {
-	case w.password && len(encrypted) == 0 && len(plain) > 0:
-		return nil, fmt.Sprintf("dominion %q was found by zeroconf alone and without TLS: a password is not sent there (set listen_tls at the hub, or hub = %q in domain.toml)", names[id], strings.TrimPrefix(plain[0].url, "mqtt://"))
-	case w.password:
-		return encrypted, ""
-	case w.preferTLS:
-		return append(encrypted, plain...), ""
+	allowed, reason := w.credentials.Allow(urls)
+	if reason != nil {
+		return nil, fmt.Sprintf("dominion %q: %v (set hub = %q in domain.toml, or cafile to the authority of its certificate and listen_tls at the hub)",
+			names[id], reason, strings.TrimPrefix(urls[0], "mqtt://")), strangers
 	}
-	return append(plain, encrypted...), ""
+	for _, u := range allowed {
+		candidates = append(candidates, candidate{u, identity{id, names[id]}})
+	}
+	return candidates, "", strangers
 }
 
-// pick chooses one of the dominions found: the one the configuration names,
-// else the one known, else the only one. Another one than the known is never
-// joined, even while that is away: it would stop every service here.
+// pick chooses one of the dominions found: the one joined before, the one that
+// the configuration names, else the only one. Another one than that joined
+// before is never joined by itself, even while that is away: it would stop every
+// service here.
 func pick(names map[string]string, w wish) (id, problem string) {
 	var fits []string
 	for i, name := range names {
@@ -105,13 +126,16 @@ func pick(names map[string]string, w wish) (id, problem string) {
 		return "", ""
 	case slices.Contains(fits, w.known.ID):
 		return w.known.ID, ""
+	case slices.Contains(fits, w.name):
+		return w.name, ""
 	case len(fits) == 1:
 		return fits[0], ""
-	case len(fits) > 1 && w.name == "" && w.known.ID == "":
+	case len(fits) > 1 && w.name == "":
 		return "", fmt.Sprintf("several dominions are here, %s: set dominion = \"…\" in domain.toml", quoted(names))
 	case len(fits) > 1:
-		return "", fmt.Sprintf("several dominions here have the name %q: give them different names", names[fits[0]])
-	case w.name != "":
+		slices.Sort(fits)
+		return "", fmt.Sprintf("several dominions here have the name %q: give them different names, or set dominion to the id of one, %s", names[fits[0]], strings.Join(fits, " or "))
+	case w.known.ID == "" || w.name != "" && w.name != w.known.Name:
 		return "", fmt.Sprintf("dominion %q is not here, only %s", w.name, quoted(names))
 	}
 	return "", fmt.Sprintf("dominion %q, which this domain belongs to, is not here, only %s (to move there, set dominion in domain.toml)", w.known.Name, quoted(names))
@@ -125,41 +149,6 @@ func quoted(names map[string]string) string {
 	slices.Sort(all)
 	return strings.Join(all, ", ")
 }
-
-// maxAddresses bounds how long a hub that announces nonsense keeps us busy.
-const maxAddresses = 6
-
-// urls returns the brokers that an announcement means: the external one that
-// it names, else its own addresses, IPv4 first.
-func urls(f zeroconf.Found) []string {
-	if b := f.Text["broker"]; b != "" {
-		u, err := url.Parse(b)
-		if err != nil || u.Host == "" || u.Scheme != "mqtt" && u.Scheme != "mqtts" {
-			return nil
-		}
-		u.User = nil // the hub's own
-		return []string{u.String()}
-	}
-	scheme := "mqtt"
-	if f.Text["tls"] == "1" {
-		scheme = "mqtts"
-	}
-	addresses := slices.Clone(f.Addresses)
-	slices.SortStableFunc(addresses, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
-	var all []string
-	for _, a := range addresses {
-		if a.IsLinkLocalUnicast() && a.Is6() && a.Zone() == "" {
-			continue // of which link?
-		}
-		u := url.URL{Scheme: scheme, Host: net.JoinHostPort(a.String(), strconv.Itoa(f.Port))}
-		if all = append(all, u.String()); len(all) == maxAddresses {
-			break
-		}
-	}
-	return all
-}
-
-func (c candidate) encrypted() bool { return strings.HasPrefix(c.url, "mqtts:") }
 
 // staticURL returns the URL of the hub that the configuration names.
 func staticURL(hub string) string {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -28,9 +29,12 @@ func found(id, name, address string, more ...string) zeroconf.Found {
 func TestChoose(t *testing.T) {
 	type all = []zeroconf.Found
 	home, villa := found("d1", "home", "192.0.2.1"), found("d2", "villa", "192.0.2.2")
-	secure := found("d1", "home", "192.0.2.1", "tls=1")
+	secure := found("d1", "home", "192.168.0.1", "tls=1")
 	secure.Port = 8883
 	known := wish{known: identity{"d1", "home"}}
+	password, pinned := wish{credentials: locate.Credentials{Password: true}}, wish{credentials: locate.Credentials{Pinned: true}}
+	both := wish{credentials: locate.Credentials{Password: true, Pinned: true}}
+	const uuid = "3f2b8c1e-0000-4000-8000-000000000009"
 	for _, c := range []struct {
 		name    string
 		found   all
@@ -46,23 +50,29 @@ func TestChoose(t *testing.T) {
 		{"the named one beats the known", all{home, villa}, wish{name: "villa", known: known.known}, "mqtt://192.0.2.2:1883", ""},
 		{"the known one of several", all{villa, home}, known, "mqtt://192.0.2.1:1883", ""},
 		{"another than the known", all{villa}, known, "", "belongs to"},
-		{"the known one installed anew", all{found("d9", "home", "192.0.2.9"), villa}, known, "mqtt://192.0.2.9:1883", ""},
-		{"two of one name", all{home, found("d9", "home", "192.0.2.9")}, wish{name: "home"}, "", "different names"},
+		{"another one of the known one's name", all{found("d9", "home", "192.0.2.9"), villa}, known, "", "belongs to"},
+		{"another one of the known and named one's name", all{found("d9", "home", "192.0.2.9")}, wish{name: "home", known: known.known}, "", "belongs to"},
+		{"another one that the configuration names by its id", all{found(uuid, "home", "192.0.2.9"), home}, wish{name: uuid, known: known.known}, "mqtt://192.0.2.9:1883", ""},
+		{"the known one by its id", all{found("d9", "home", "192.0.2.9"), home}, wish{name: "d1", known: known.known}, "mqtt://192.0.2.1:1883", ""},
+		{"one that has an id as its name", all{found("d9", uuid, "192.0.2.9")}, wish{name: uuid, known: known.known}, "", "is not here"},
+		{"two of one name", all{home, found("d9", "home", "192.0.2.9")}, wish{name: "home"}, "", "different names, or set dominion to the id of one, d1 or d9"},
 		{"two of one name, one known", all{found("d9", "home", "192.0.2.9"), home}, wish{name: "home", known: known.known}, "mqtt://192.0.2.1:1883", ""},
 		{"IPv4 first, no address without its link", all{found("d1", "home", "fe80::1 2001:db8::1 192.0.2.1")}, wish{}, "mqtt://192.0.2.1:1883 mqtt://[2001:db8::1]:1883", ""},
-		{"no TLS unless it can be checked", all{secure, home}, wish{}, "mqtt://192.0.2.1:1883 mqtts://192.0.2.1:8883", ""},
-		{"TLS where it can be checked", all{home, secure}, wish{preferTLS: true}, "mqtts://192.0.2.1:8883 mqtt://192.0.2.1:1883", ""},
-		{"a password goes encrypted alone", all{home, secure}, wish{password: true}, "mqtts://192.0.2.1:8883", ""},
-		{"a password does not go in the clear", all{home}, wish{password: true}, "", "a password is not sent there"},
+		{"no TLS unless it can be checked", all{secure, home}, wish{}, "mqtt://192.0.2.1:1883 mqtts://192.168.0.1:8883", ""},
+		{"TLS alone where it can be checked", all{home, secure}, pinned, "mqtts://192.168.0.1:8883", ""},
+		{"a password goes encrypted alone", all{home, secure}, both, "mqtts://192.168.0.1:8883", ""},
+		{"a password does not go in the clear", all{home}, password, "", "a password is not sent there"},
+		{"a password goes to a pinned authority alone", all{home, secure}, password, "", "a password is not sent there"},
 		{"an external broker", all{found("d1", "home", "192.0.2.1", "broker=mqtts://hub@broker.lan:8883")}, wish{}, "mqtts://broker.lan:8883", ""},
-		{"an external broker in the clear with a password", all{found("d1", "home", "192.0.2.1", "broker=mqtt://broker.lan")}, wish{password: true}, "", "not sent"},
+		{"an external broker in the clear with a password", all{found("d1", "home", "192.0.2.1", "broker=mqtt://broker.lan")}, both, "", "not sent"},
+		{"an external broker of the announcement's choice with a password", all{found("d1", "home", "192.0.2.1", "broker=mqtts://attacker.example.org")}, both, "", "not sent"},
 		{"an external broker that is none", all{found("d1", "home", "192.0.2.1", "broker=http://broker.lan")}, wish{}, "", ""},
 		{"another protocol", all{found("d1", "home", "192.0.2.1", "protocol=2.0")}, wish{}, "", "protocol"},
 		{"another prefix", all{found("d1", "home", "192.0.2.1", "prefix=other")}, wish{}, "", "topic_prefix"},
 		{"somebody else's", all{{Instance: "robot", Port: 1883}}, wish{}, "", ""},
 	} {
 		c.wish.prefix = "dominion"
-		got, problem := choose(c.found, c.wish)
+		got, problem, _ := choose(c.found, c.wish)
 		var urls []string
 		for _, g := range got {
 			urls = append(urls, g.url)

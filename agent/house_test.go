@@ -284,7 +284,7 @@ func (h *house) agent(dir string, change ...func(*Options)) *running {
 	}
 	o := Options{
 		Config: config.Domain{
-			Name: "pi", Traits: []string{"compute"}, Hub: hubAddr,
+			Name: "pi", Traits: []string{"compute"}, Hub: hubAddr, Zeroconf: config.Zeroconf{Enabled: true},
 			ServicesDir: filepath.Join(dir, "services"), DataDir: filepath.Join(dir, "data"),
 		},
 		Version: "1.0.0", Log: slog.New(slog.NewTextHandler(&h.log, nil)),

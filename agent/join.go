@@ -44,7 +44,15 @@ func (l *link) try(ctx context.Context, candidates []candidate, attempt int) (gr
 		if err == nil {
 			return &join{c, grant}, 0
 		}
-		l.say(c.url, slog.LevelWarn, err.Error())
+		var strange strangerError
+		switch {
+		case errors.As(err, &strange):
+			l.report(err.Error())
+		case c.url == loopbackURL && c.dominion.ID == "" && !errors.As(err, new(refusal)) && !errors.As(err, new(otherError)):
+			continue // most machines have no hub
+		default:
+			l.say(c.url, slog.LevelWarn, err.Error())
+		}
 		if errors.As(err, new(refusal)) || errors.Is(err, client.ErrNotAuthorized) {
 			// the hub lives, and nothing changes within milliseconds
 			pause = refusedRetry + l.random(time.Second*time.Duration(min(attempt, 2)+1))
@@ -56,17 +64,32 @@ func (l *link) try(ctx context.Context, candidates []candidate, attempt int) (gr
 // accept tells whether the hub that granted the join is one to be joined:
 // addresses are given to other machines.
 func (l *link) accept(c candidate, g topics.Grant) error {
-	d := identity{g.Dominion, g.Name}
+	d, w := identity{g.Dominion, g.Name}, l.wish()
+	strange := w.stranger(d)
 	switch {
 	case g.Dominion == "":
 		return errors.New("the hub granted the join without the id of its dominion: not joined")
-	case l.config.Dominion != "" && g.Name != l.config.Dominion:
-		return fmt.Errorf("at %s is dominion %q, domain.toml wants %q: not joined", c.url, g.Name, l.config.Dominion)
-	case l.config.Hub == "" && c.dominion.ID != d.ID && c.dominion.Name != d.Name:
-		return fmt.Errorf("at %s is dominion %q now, not %q: not joined", c.url, g.Name, c.dominion.Name)
+	case strange != "":
+		return strangerError(fmt.Sprintf("at %s: %s", c.url, strange))
+	case c.dominion.ID != "" && c.dominion.ID != d.ID:
+		return otherError(fmt.Sprintf("at %s is dominion %q now, not %q: not joined", c.url, g.Name, c.dominion.Name))
+	case w.wants(d):
+		return nil
+	case w.name != "":
+		return otherError(fmt.Sprintf("at %s is dominion %q, domain.toml wants %q: not joined", c.url, g.Name, w.name))
 	}
-	return nil
+	return otherError(fmt.Sprintf("at %s is dominion %q, this domain belongs to %q: not joined (to move there, set dominion = %q in domain.toml)", c.url, g.Name, w.known.Name, g.Name))
 }
+
+// strangerError is what is wrong with a dominion that has the name of the one
+// joined before, otherError with any other that must not be joined.
+type (
+	strangerError string
+	otherError    string
+)
+
+func (e strangerError) Error() string { return string(e) }
+func (e otherError) Error() string    { return string(e) }
 
 // ask connects and asks the hub for admission. It does so without a will and
 // by a client id of its own, so that somebody who is refused leaves no trace
@@ -105,7 +128,11 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 		return topics.Grant{}, err
 	}
 	defer conn.Close()
-	ctx, cancel = context.WithTimeout(ctx, answerTimeout)
+	answer := answerTimeout
+	if c.url == loopbackURL {
+		answer = hurriedTimeout // a broker without a hub is not to keep us from others
+	}
+	ctx, cancel = context.WithTimeout(ctx, answer)
 	defer cancel()
 	asked := 1
 	if conn.Subscribe(ctx, own) != nil {

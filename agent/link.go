@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
@@ -73,6 +74,9 @@ type (
 	linkDown  struct{ n int }
 )
 
+// problem says what the link found wrong.
+type problem struct{ text string }
+
 // run keeps the connection until ctx ends. It leaves the last connection
 // open: the loop says goodbye on it.
 func (l *link) run(ctx context.Context) {
@@ -121,7 +125,7 @@ func (l *link) search(ctx context.Context) *join {
 				}
 				found = w.found
 				if w.err == nil && len(found) == 0 && l.config.Hub == "" {
-					l.say("found", slog.LevelWarn, "no hub found by zeroconf, still looking (where multicast does not get through, set hub = \"host:port\" in domain.toml)")
+					l.say("found", slog.LevelWarn, "no hub found by zeroconf, still looking (a hub that listens on loopback alone can be joined from its own machine only; where multicast does not get through, set hub = \"host:port\" in domain.toml)")
 				}
 				if !slices.Equal(candidates, l.candidates(found)) {
 					waiting, attempt = false, -1
@@ -215,6 +219,10 @@ func (l *link) setLonely(ctx context.Context, lonely bool) {
 	if l.windows != nil || !lonely || l.config.Hub != "" {
 		return
 	}
+	if !l.config.Zeroconf.Enabled {
+		l.say("found", slog.LevelInfo, "zeroconf is off: a hub is looked for on this machine, and where it was last")
+		return
+	}
 	windows := make(chan window, 1) // holds the latest
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -222,7 +230,7 @@ func (l *link) setLonely(ctx context.Context, lonely bool) {
 		defer close(done)
 		for ctx.Err() == nil {
 			began := time.Now()
-			found, err := l.browse(ctx, nil, zeroconf.TypeDominion, browseWindow)
+			found, err := l.browse(ctx, l.config.Zeroconf.Interfaces, zeroconf.TypeDominion, browseWindow)
 			select {
 			case <-windows:
 			default:
@@ -240,23 +248,27 @@ func (l *link) setLonely(ctx context.Context, lonely bool) {
 }
 
 // candidates returns where to ask, best first: the hub that the configuration
-// names, or the one known, and while lonely what zeroconf found.
+// names, or the one known, and while lonely what zeroconf found, and this
+// machine.
 func (l *link) candidates(found []zeroconf.Found) []candidate {
 	if l.config.Hub != "" {
 		return []candidate{{url: staticURL(l.config.Hub)}}
 	}
-	w := wish{
-		name: l.config.Dominion, known: l.known, prefix: l.tree.Prefix(),
-		password: l.config.PasswordFile != "", preferTLS: l.config.CAFile != "",
-	}
+	w := l.wish()
 	var all []candidate
-	if c := (candidate{l.last, l.known}); c.url != "" && w.wants(c.dominion) && (c.encrypted() || !w.password) {
-		all = append(all, c)
+	if c := (candidate{l.last, l.known}); c.url != "" && w.wants(c.dominion) {
+		// No configuration names that address any more, if one ever did.
+		if allowed, _ := w.credentials.Allow([]string{c.url}); len(allowed) > 0 {
+			all = append(all, c)
+		}
 	}
 	if !l.isLonely {
 		return all
 	}
-	chosen, problem := choose(found, w)
+	chosen, problem, strangers := choose(found, w)
+	for _, s := range strangers {
+		l.report(s)
+	}
 	if problem != "" {
 		l.say("found", slog.LevelWarn, problem)
 	}
@@ -265,7 +277,28 @@ func (l *link) candidates(found []zeroconf.Found) []candidate {
 			all = append(all, c)
 		}
 	}
+	// Any program of this machine may listen there: it is shown no password.
+	if w.credentials == (locate.Credentials{}) && !slices.ContainsFunc(all, func(c candidate) bool { return c.url == loopbackURL }) {
+		all = append(all, candidate{url: loopbackURL})
+	}
 	return all
+}
+
+// wish returns what this agent may join.
+func (l *link) wish() wish {
+	return wish{
+		name: l.config.Dominion, known: l.known, prefix: l.tree.Prefix(),
+		credentials: locate.Credentials{Password: l.config.PasswordFile != "", Pinned: l.config.CAFile != ""},
+	}
+}
+
+// report logs what the owner of the home must know, once, and has the loop tell
+// the hub that this domain belongs to.
+func (l *link) report(text string) {
+	if l.said[text] == "" {
+		l.say(text, slog.LevelWarn, text)
+		l.post(problem{text})
+	}
 }
 
 // say logs what is new about a matter: a retry that fails as the one before

@@ -241,27 +241,99 @@ func TestAnotherDominionAtTheKnownAddress(t *testing.T) {
 	})
 }
 
-// The hub that the configuration names may be another dominion than before:
-// its epochs begin anew.
-func TestChangesTheDominion(t *testing.T) {
+// A hub of the name of the one joined before, and of its address, is not obeyed
+// while it is another dominion, be it found or named by the configuration: it is
+// reported, and joined where the configuration names its id. Its epochs begin
+// anew.
+func TestAStrangerOfTheSameName(t *testing.T) {
+	for name, how := range map[string]func(*Options){
+		"named":               func(*Options) {},
+		"named with its name": func(o *Options) { o.Config.Dominion = "home" },
+		"found":               byZeroconf,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHouse(t, func(h *house) {
+				u := h.hub(hubAddr, "d1", 500)
+				h.finds(found("d1", "home", "192.0.2.1"))
+				a := h.agent(t.TempDir(), how)
+				time.Sleep(5 * time.Second)
+				u.domain(topics.DomainServicesSet, a.command("d1", 500, 1, "web"))
+				u.gone()
+				stranger := h.hub(hubAddr, "d2", 3)
+				h.finds(found("d2", "home", "192.0.2.1"))
+				time.Sleep(time.Minute)
+				stranger.domain(topics.DomainServicesSet, a.command("d2", 3, 1, "lamp"))
+				if len(stranger.of(topics.DomainHeartbeat)) != 0 || a.runner.living() != 1 || a.runner.starts() != "web" {
+					t.Fatalf("it joined a stranger, started %q", a.runner.starts())
+				}
+				if n := h.log.count(`another dominion has the name \"home\", id \"d2\"`); n == 0 || n > 2 {
+					t.Errorf("logged %d times", n)
+				}
+				stranger.gone()
+				u = h.hub(hubAddr, "d1", 501)
+				h.finds(found("d1", "home", "192.0.2.1"))
+				time.Sleep(10 * time.Second)
+				if !u.heardEvent(topics.DomainProblem, `id "d2"`) {
+					t.Errorf("the hub that it belongs to was not told: %q", u.events())
+				}
+				a.stop()
+				u.gone()
+
+				anew := h.hub(hubAddr, "d2", 3)
+				h.finds(found("d2", "home", "192.0.2.1"))
+				a = h.agent(a.dir, how, func(o *Options) { o.Config.Dominion = "d2" })
+				time.Sleep(5 * time.Second)
+				if b := last[topics.Heartbeat](anew, topics.DomainHeartbeat); b.Epoch != 0 || b.Generation != 0 {
+					t.Errorf("to another dominion it tells epoch %d", b.Epoch)
+				}
+				anew.domain(topics.DomainServicesSet, a.command("d1", 502, 1))
+				if a.runner.living() != 1 {
+					t.Error("the old dominion is still obeyed")
+				}
+				anew.domain(topics.DomainServicesSet, a.command("d2", 3, 1, "web", "lamp"))
+				if got := a.runner.living(); got != 2 {
+					t.Errorf("%d live", got)
+				}
+			})
+		})
+	}
+}
+
+// A hub on loopback is found by the agent of its machine, with and without
+// zeroconf, but never shown a password.
+func TestLoopback(t *testing.T) {
+	password := aPassword(t)
 	inHouse(t, func(h *house) {
-		u := h.hub(hubAddr, "d1", 500)
-		a := h.agent(t.TempDir())
-		time.Sleep(time.Second)
-		u.domain(topics.DomainServicesSet, a.command("d1", 500, 1, "web"))
-		u.gone()
-		u = h.hub(hubAddr, "d2", 3)
+		u := h.hub("127.0.0.1:1883", "d1", 5)
+		guarded := h.agent(t.TempDir(), byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", password })
+		time.Sleep(10 * time.Second)
+		if len(u.of(topics.DomainHeartbeat)) != 0 {
+			t.Error("with a password it went to a hub that no file names")
+		}
+		guarded.stop()
+		off := h.agent(t.TempDir(), byZeroconf, func(o *Options) { o.Config.Zeroconf.Enabled = false })
 		time.Sleep(5 * time.Second)
-		if b := last[topics.Heartbeat](u, topics.DomainHeartbeat); b.Epoch != 0 || b.Generation != 0 {
-			t.Errorf("to another dominion it tells epoch %d", b.Epoch)
+		if len(u.of(topics.DomainHeartbeat)) == 0 {
+			t.Error("not joined with zeroconf off")
 		}
-		u.domain(topics.DomainServicesSet, a.command("d1", 501, 1))
-		if a.runner.living() != 1 {
-			t.Error("the old dominion is still obeyed")
+		u.gone()
+		time.Sleep(time.Minute)
+		if all := h.announces(); len(all) != 0 {
+			t.Errorf("with zeroconf off it announces %+v", all)
 		}
-		u.domain(topics.DomainServicesSet, a.command("d2", 3, 1, "web", "lamp"))
-		if got := a.runner.starts(); got != "web lamp" {
-			t.Errorf("started %q", got)
+		off.stop()
+		u = h.hub("127.0.0.1:1883", "d1", 6)
+		h.agent(t.TempDir(), byZeroconf)
+		time.Sleep(5 * time.Second)
+		if len(u.of(topics.DomainHeartbeat)) == 0 {
+			t.Error("not joined")
+		}
+		u.gone()
+		time.Sleep(3 * time.Second)
+		u = h.hub("127.0.0.1:1883", "d1", 7)
+		time.Sleep(3 * time.Second)
+		if len(u.of(topics.DomainHeartbeat)) == 0 {
+			t.Error("a restart of the hub was not followed")
 		}
 	})
 }

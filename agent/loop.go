@@ -43,7 +43,7 @@ type loop struct {
 	store        *store
 	supervisor   *supervisor.Supervisor
 	logs         *logs.Dir
-	announce     func(ctx context.Context) // blocks
+	announce     func(ctx context.Context, member identity) // blocks
 	lonelySignal chan bool
 	drop         chan struct{}
 	timing       topics.Timing
@@ -118,6 +118,8 @@ func (l *loop) handle(e any, now time.Time) {
 			l.heartbeats.leave()
 			l.deaf(now)
 		}
+	case problem:
+		l.event(topics.DomainProblem, "", e.text)
 	case subscribed:
 		l.answered(e, now)
 	case traits.Event:
@@ -285,7 +287,8 @@ func (l *loop) setLonely(lonely bool) {
 	if lonely {
 		var ctx context.Context
 		ctx, l.silence = context.WithCancel(context.Background())
-		l.announcers.Go(func() { l.announce(ctx) })
+		member := l.store.memory.Dominion
+		l.announcers.Go(func() { l.announce(ctx, member) })
 	}
 }
 

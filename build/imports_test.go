@@ -92,7 +92,7 @@ var rules = []rule{
 	},
 	{
 		"agent and command line do not link the engine",
-		in("agent", "ctl", "demo", "cmd/domain", "cmd/dominionctl", "broker/client", "broker/zeroconf"), false,
+		in("agent", "ctl", "demo", "cmd/domain", "cmd/dominionctl", "broker/client", "broker/locate", "broker/zeroconf"), false,
 		or(in("broker/engine", "broker/store", "broker/wire", "github.com/mochi-mqtt"), is("broker")),
 		"they are small: a connection is all they need",
 	},

@@ -24,7 +24,6 @@ if [ "${1:-}" = steps ]; then # what follows runs inside
 	service_is() { dominionctl services --json | grep -q "\"state\": *\"$1\""; }
 	nothing_runs() { ! pgrep -f 'http[.]server|local/bin/dom'; }
 	make -s install
-	echo 'hub = "127.0.0.1:1883"' >>/etc/dominion/domain.toml
 	systemctl enable --now dominion dominion-domain
 	until_true "a domain joined" sh -c 'dominionctl domains | grep -q online'
 
@@ -34,6 +33,8 @@ if [ "${1:-}" = steps ]; then # what follows runs inside
 	systemctl reload dominion
 	until_true "the service runs" service_is running
 	before=$(pgrep -f http.server)
+	[ "$(ps -o user:20= -p "$before")" = dominion-services ] || { echo "not seen: it runs as dominion-services" && exit 1; }
+	echo "seen: it runs as dominion-services"
 
 	systemctl restart dominion dominion-domain
 	until_true "it runs after a restart of both" service_is running

@@ -9,13 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/passwordfile"
-)
-
-// The ports of MQTT and of MQTT over TLS, as IANA has them.
-const (
-	portMQTT  = 1883
-	portMQTTS = 8883
 )
 
 // target is a broker to ask.
@@ -44,7 +39,7 @@ func (a *app) target() (target, error) {
 	if a.user != "" {
 		t.user = a.user
 	}
-	if t.named && a.caFile != "" && !secure(t.url) {
+	if t.named && a.caFile != "" && !locate.Encrypted(t.url) {
 		return target{}, fail(ExitUsage, "write mqtts://, or leave --cafile out", "%s is not encrypted: --cafile would check nothing", t.url)
 	}
 	if a.caFile != "" {
@@ -73,8 +68,6 @@ func (a *app) target() (target, error) {
 }
 
 const passwordHint = "name a file with the password on its first line"
-
-func secure(url string) bool { return strings.HasPrefix(url, "mqtts://") }
 
 // parseAddress reads mqtt[s]://[user@]host[:port] and [user@]host[:port]; the
 // latter is asked by TLS if tls says so.
@@ -107,11 +100,11 @@ func parseAddress(from, s string, tls bool) (address, user string, err error) {
 		}
 		user = u.User.Username()
 	}
-	port := portMQTT
+	port := locate.PortMQTT
 	switch u.Scheme {
 	case "mqtt":
 	case "mqtts":
-		port = portMQTTS
+		port = locate.PortMQTTS
 	default:
 		return wrong("there is no scheme " + strconv.Quote(u.Scheme))
 	}

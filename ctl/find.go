@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -33,7 +30,7 @@ func (a *app) find(ctx context.Context, t target, window time.Duration) (foundHu
 	if err != nil {
 		return foundHub{}, fail(ExitNoAnswer, hintNobody, "nobody answers at %s, and zeroconf failed: %v", t.url, err)
 	}
-	hubs := gather(found, t.password != "" || a.caFile != "")
+	hubs := gather(found)
 	switch len(hubs) {
 	case 0:
 		return foundHub{}, fail(ExitNoAnswer, hintNobody, "nobody answers at %s, and zeroconf found no hub within %v", t.url, window)
@@ -49,24 +46,31 @@ func (a *app) find(ctx context.Context, t target, window time.Duration) (foundHu
 
 const hintNobody = "is dominion running? name its broker with --hub host:port, or in DOMINION_URL"
 
-// trusted keeps the addresses that may be told the password: anybody on the
-// network can announce a hub, so an unencrypted one may not.
+// trusted keeps the addresses that may be connected to with what the user
+// shows: anybody on the network can announce a hub.
 func (a *app) trusted(h foundHub, t target) (foundHub, error) {
-	if t.password == "" {
-		return h, nil
+	allowed, err := a.credentials(t).Allow(h.urls)
+	switch {
+	case err == nil:
+	case t.password != "" && !slices.ContainsFunc(h.urls, locate.Encrypted):
+		return foundHub{}, fail(ExitNoAnswer, "if you trust this network, name the hub yourself: --hub "+strings.TrimPrefix(h.urls[0], "mqtt://"),
+			"the hub %s at %s is not encrypted and only zeroconf named it: the password was not sent", orDash(h.name), h.urls[0])
+	default:
+		return foundHub{}, fail(ExitNoAnswer, "name the hub yourself, --hub "+strings.TrimPrefix(h.urls[0], "mqtt://")+", or the authority of its certificate, --cafile FILE",
+			"the hub %s at %s: %v", orDash(h.name), h.urls[0], err)
 	}
-	open := h.urls[0]
-	if h.urls = slices.DeleteFunc(h.urls, func(u string) bool { return !secure(u) }); len(h.urls) == 0 {
-		return foundHub{}, fail(ExitNoAnswer, "if you trust this network, name the hub yourself: --hub "+strings.TrimPrefix(open, "mqtt://"),
-			"the hub %s at %s is not encrypted and only zeroconf named it: the password was not sent", orDash(h.name), open)
-	}
+	h.urls = allowed
 	return h, nil
 }
 
+// credentials returns what would be shown to a hub that zeroconf found.
+func (a *app) credentials(t target) locate.Credentials {
+	return locate.Credentials{Password: t.password != "", Pinned: a.caFile != ""}
+}
+
 // gather makes hubs of announcements: one hub is announced by each of its
-// listeners, on each of its interfaces. Encrypted addresses come first if
-// they are preferred, else last.
-func gather(found []zeroconf.Found, preferTLS bool) []foundHub {
+// listeners, on each of its interfaces.
+func gather(found []zeroconf.Found) []foundHub {
 	var hubs []foundHub
 	for _, f := range found {
 		key := cmp.Or(f.Text["id"], f.Instance)
@@ -75,55 +79,15 @@ func gather(found []zeroconf.Found, preferTLS bool) []foundHub {
 			i = len(hubs)
 			hubs = append(hubs, foundHub{id: key, name: cleanWords(cmp.Or(f.Text["name"], f.Instance)), prefix: f.Text["prefix"]})
 		}
-		for _, u := range announced(f) {
+		for _, u := range locate.URLs(f) {
 			if !slices.Contains(hubs[i].urls, u) {
 				hubs[i].urls = append(hubs[i].urls, u)
 			}
 		}
 	}
-	for i := range hubs {
-		slices.SortStableFunc(hubs[i].urls, func(x, y string) int {
-			return cmp.Compare(b2i(secure(x) != preferTLS), b2i(secure(y) != preferTLS))
-		})
-	}
 	hubs = slices.DeleteFunc(hubs, func(h foundHub) bool { return len(h.urls) == 0 })
 	slices.SortFunc(hubs, func(x, y foundHub) int { return cmp.Or(cmp.Compare(x.name, y.name), cmp.Compare(x.id, y.id)) })
 	return hubs
-}
-
-// announced returns the addresses of one announcement, IPv4 first.
-func announced(f zeroconf.Found) []string {
-	if broker := f.Text["broker"]; broker != "" { // the hub uses somebody else's
-		address, _, err := parseAddress("zeroconf", broker, false)
-		if err != nil {
-			return nil
-		}
-		return []string{address}
-	}
-	scheme := "mqtt://"
-	if f.Text["tls"] == "1" {
-		scheme = "mqtts://"
-	}
-	addresses := slices.Clone(f.Addresses)
-	slices.SortStableFunc(addresses, func(x, y netip.Addr) int { return cmp.Compare(b2i(!x.Is4()), b2i(!y.Is4())) })
-	var urls []string
-	for _, ip := range addresses {
-		if ip.IsLinkLocalUnicast() && ip.Is6() && ip.Zone() == "" {
-			continue // no way to tell over which interface
-		}
-		host := net.JoinHostPort(ip.String(), strconv.Itoa(f.Port))
-		if u, err := url.Parse(scheme + strings.ReplaceAll(host, "%", "%25")); err == nil {
-			urls = append(urls, u.String())
-		}
-	}
-	return urls
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // prefixOf is the base of the topics of a hub that zeroconf found: --prefix

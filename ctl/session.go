@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/mailbox"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -66,7 +67,7 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 	case errors.Is(err, client.ErrNotAuthorized):
 		return nil, refusedUser(err)
 	case t.named:
-		return nil, fail(ExitNoAnswer, hintUnreachable(err, secure(t.url)), "%v", err)
+		return nil, fail(ExitNoAnswer, hintUnreachable(err, locate.Encrypted(t.url)), "%v", err)
 	}
 	if a.talks && !a.json {
 		a.say("nobody answers at %s: looking around …", t.url)
@@ -134,7 +135,7 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 		OnMessage: s.box.Put,
 		Log:       slog.New(slog.DiscardHandler),
 	}
-	if secure(url) {
+	if locate.Encrypted(url) {
 		o.CAFile, o.CertFile, o.KeyFile = a.caFile, a.certFile, a.keyFile
 	}
 	s.again = func(ctx context.Context) (*client.Conn, error) {

@@ -74,11 +74,12 @@ func newHome(t testing.TB, broker Broker) *Home {
 		bridge: fmt.Sprintf("home%d", number),
 		number: number,
 	}
-	// services under run_as, and the journal's writers, are not always root
+	// services, which write the journal, are not root
 	h.must(os.Chmod(h.dir, 0o755))
 	h.must(os.Chmod(filepath.Dir(h.dir), 0o755))
 	h.Journal = Journal{filepath.Join(h.dir, "journal")}
 	h.must(os.WriteFile(h.Journal.file, nil, 0o666))
+	h.must(os.Chmod(h.Journal.file, 0o666))
 
 	h.must(command("ip", "link", "add", h.bridge, "type", "bridge", "forward_delay", "0", "stp_state", "0", "mcast_snooping", "0"))
 	t.Cleanup(func() { h.must(command("ip", "link", "del", h.bridge)) })

@@ -92,6 +92,7 @@ type Hub struct {
 	sorted  []*domain // by name; nil after one came or went
 	guests  guests
 	lonely  map[string]Lonely
+	alone   bool // no other machine reaches a listener; set before Run
 	refused map[refusedKey]*refusal
 	agents  func(byID map[string]broker.Agent)
 	moved   bool                 // a domain has another id, name or user than agents was told
@@ -159,7 +160,10 @@ type (
 )
 
 // Lonely is a domain that announces itself by zeroconf and has not joined.
-type Lonely struct{ Name, ID, Version, Address string }
+type Lonely struct {
+	Name, ID, Version, Address string
+	Dominion, DominionName     string // that it belongs to; "" for none
+}
 
 // What waits for the loop is bounded. A home of a thousand domains that connect
 // at once stays far below.

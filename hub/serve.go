@@ -119,8 +119,12 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announce []zeroconf.Service, reload func(config.Dominion) error) {
 	var around, loop sync.WaitGroup
 	ends, cancel := context.WithCancel(context.Background())
+	h.alone = len(announce) == 0
 	loop.Go(func() { h.Run(ends) })
 	around.Go(func() { s.reloads(ctx, h, reload) })
+	if h.alone {
+		s.Log.Info("only domains of this machine can join: no other reaches a listener for MQTT; listen = \":1883\" in [broker] lets others in")
+	}
 	if s.Config.Zeroconf.Enabled && len(announce) > 0 {
 		around.Go(func() {
 			select {
@@ -132,6 +136,8 @@ func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announc
 				s.Log.Error("cannot be found by zeroconf", "error", err)
 			}
 		})
+	}
+	if s.Config.Zeroconf.Enabled {
 		around.Go(func() {
 			zeroconf.Watch(ctx, s.Config.Zeroconf.Interfaces, zeroconf.TypeDomain, func(found []zeroconf.Found) {
 				h.SeenLonely(lonely(found))
@@ -218,6 +224,9 @@ func lonely(found []zeroconf.Found) []Lonely {
 	var all []Lonely
 	for _, f := range found {
 		l := Lonely{Name: f.Text["name"], ID: f.Text["id"], Version: f.Text["version"]}
+		if d := f.Text["dominion"]; len(d) <= 40 && topics.ValidName(f.Text["dominion_name"]) {
+			l.Dominion, l.DominionName = d, f.Text["dominion_name"]
+		}
 		if len(f.Addresses) > 0 {
 			l.Address = f.Addresses[0].String()
 		}

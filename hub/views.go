@@ -166,7 +166,7 @@ func (h *Hub) viewDomains() []topics.DomainView {
 	for _, name := range slices.Sorted(maps.Keys(h.lonely)) {
 		l := h.lonely[name]
 		if h.refused[refusedKey{l.ID, l.Name}] == nil {
-			all = append(all, other(l.Name, l.ID, l.Address, topics.DomainIsLonely, "announces itself and has not joined: does it reach the broker?"))
+			all = append(all, other(l.Name, l.ID, l.Address, topics.DomainIsLonely, whyLonely(l, h.ID(), h.alone)))
 		}
 	}
 	byKey := func(a, b refusedKey) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.name, b.name)) }
@@ -175,6 +175,18 @@ func (h *Hub) viewDomains() []topics.DomainView {
 		all = append(all, other(r.name, r.id, r.address, topics.DomainIsRefused, r.reason))
 	}
 	return all
+}
+
+// whyLonely returns why a domain has not joined, as far as the hub of dominion
+// own can tell, which is alone if no other machine reaches it.
+func whyLonely(l Lonely, own string, alone bool) string {
+	switch {
+	case l.Dominion != "" && l.Dominion != own:
+		return fmt.Sprintf("belongs to another dominion, %q with id %q: to move it here set dominion = %q in its domain.toml", l.DominionName, l.Dominion, own)
+	case alone:
+		return `announces itself and cannot join: no other machine reaches a listener for MQTT (listen = ":1883" in [broker] lets others in)`
+	}
+	return "announces itself and has not joined: does it reach the broker?"
 }
 
 func other(name, id, address string, state topics.DomainState, problem string) topics.DomainView {

@@ -337,7 +337,7 @@ func (m *machine) power() {
 	m.home.net.mend(m)
 	o := agent.Options{
 		Config: config.Domain{
-			Name: m.name, Traits: m.traits, Hub: "192.0.2.1:1883",
+			Name: m.name, Traits: m.traits, Hub: "192.0.2.1:1883", Zeroconf: config.Zeroconf{Enabled: true},
 			ServicesDir: filepath.Join(m.dir, "services"), DataDir: m.data(),
 		},
 		Version: "test", Log: slog.New(slog.NewTextHandler(m.log, nil)),
