@@ -160,11 +160,12 @@ stop_services_on_exit = true
 }
 
 // goEnvironment is what web is given: to listen here alone, and the caches
-// that make may have chosen for Go, so that it need not compile all anew.
+// that make may have chosen for Go, so that it need not compile all anew. Those
+// of root are closed to it: services of root's agents run as another user.
 func goEnvironment() string {
 	all := []string{`LISTEN = "127.0.0.1"`}
 	for _, key := range []string{"GOCACHE", "GOPATH"} {
-		if v := os.Getenv(key); v != "" {
+		if v := os.Getenv(key); v != "" && os.Getuid() != 0 {
 			all = append(all, fmt.Sprintf("%s = %q", key, v))
 		}
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,8 +48,14 @@ func newExclusiveHome(t *testing.T, home *Home, timing, stopTimeout string) *exc
 	return x
 }
 
-// installBoiler writes the exclusive service.
+// installBoiler writes the exclusive service, and the files that its user, who
+// is not root, writes to.
 func (d *Domain) installBoiler(meetings string) {
+	for _, file := range []string{filepath.Join(d.home.dir, "lock"), meetings, filepath.Join(d.home.dir, "beginnings")} {
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND, 0o666)
+		d.must(err)
+		d.must(errors.Join(f.Chmod(0o666), f.Close()))
+	}
 	d.Write("boiler", "Makefile", "run:\n\t@sh ./run.sh\n")
 	d.Write("boiler", "run.sh", fmt.Sprintf(`trap "" TERM
 exec 9>>%s
@@ -89,7 +96,7 @@ func (x *exclusiveHome) begins(n int) (from *Domain, to *Domain, pid int) {
 // never fails if two have met.
 func (x *exclusiveHome) never() {
 	x.t.Helper()
-	if b, err := os.ReadFile(x.meetings); err == nil {
+	if b, err := os.ReadFile(x.meetings); err != nil || len(b) > 0 {
 		x.t.Fatalf("two at once: %s\n%v", b, x.beginnings())
 	}
 }

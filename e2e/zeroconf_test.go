@@ -159,3 +159,27 @@ func TestPasswordGoesByTLSAlone(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has a certificate of an authority that the system trusts can announce
+// itself as the hub: neither the agent nor the command line sends it a password.
+func TestNoPasswordForAnAuthorityOfTheSystem(t *testing.T) {
+	home, caFile := guarded(t)
+	hub := home.StartHub()
+	kitchen := home.Domain("kitchen")
+	password := filepath.Join(kitchen.Dir, "password")
+	kitchen.must(writeFile(password, "secret of kitchen\n"))
+	kitchen.Configure(nil, fmt.Sprintf("user = \"kitchen\"\npassword_file = %q\n", password))
+	trust := "SSL_CERT_FILE=" + caFile
+	agent := kitchen.Host.Start("env", trust, programs.domain, "-config", kitchen.file())
+	agent.AwaitLog("found by zeroconf alone", "a password is not sent there")
+	r := kitchen.Exec([]string{trust}, programs.dominionctl, "--user", "kitchen", "--password-file", password, "status")
+	if r.Code != 3 || !strings.Contains(r.Stderr, "a password is not sent there") {
+		t.Errorf("dominionctl: %+v", r)
+	}
+	if lines, _ := hub.log.from(0); slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "user=kitchen") }) {
+		t.Errorf("the hub was shown the user: %q", lines)
+	}
+	if r := kitchen.Exec(nil, programs.dominionctl, "--user", "kitchen", "--password-file", password, "--cafile", caFile, "status"); r.Code != 0 {
+		t.Errorf("dominionctl with the authority pinned: %+v", r)
+	}
+}
