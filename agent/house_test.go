@@ -271,6 +271,9 @@ type running struct {
 // the services web and lamp.
 func (h *house) agent(dir string, change ...func(*Options)) *running {
 	h.t.Helper()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // services of root's agent are not root
+		h.t.Fatal(err)
+	}
 	for _, s := range []string{"web", "lamp"} {
 		path := filepath.Join(dir, "services", s)
 		if err := errors.Join(os.MkdirAll(path, 0o755), os.WriteFile(filepath.Join(path, "Makefile"), []byte("run:\n"), 0o644)); err != nil {
