@@ -42,6 +42,7 @@ const (
 	ExitFailed   = 1 // refused or failed; with --wait: not reached in time
 	ExitUsage    = 2 // the command line is wrong
 	ExitNoAnswer = 3 // no hub answered
+	ExitDown     = 4 // plan --without or --drain: something would go down
 )
 
 // Env is what the program finds around it.
@@ -200,7 +201,8 @@ func (a *app) root() *cobra.Command {
 		Long: `dominionctl asks and steers a dominion, the services of a home.
 
 Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
-2 the command line is wrong, 3 the hub did not answer.`,
+2 the command line is wrong, 3 the hub did not answer,
+4 (plan --without, plan --drain) something would go down.`,
 		Example: `  dominionctl status
   dominionctl start web --wait
   dominionctl logs -f web

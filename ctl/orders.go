@@ -27,6 +27,7 @@ func (a *app) addOrders(root *cobra.Command) {
 		{topics.VerbRestart, "Restart the instances of a service", names{"SERVICE", "[DOMAIN]"}, true},
 		{topics.VerbUpdate, "Roll out the version that waits, or try again what failed", names{"SERVICE"}, true},
 		{topics.VerbScale, "Want a service on N domains; 0: as the configuration says", names{"SERVICE", "N"}, true},
+		{topics.VerbReset, "End what was switched or scaled by hand", names{"SERVICE"}, true},
 		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
 		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},
 		{topics.VerbForget, "Clear what is known of a domain that is gone", names{"DOMAIN"}, false},
@@ -37,10 +38,23 @@ func (a *app) addOrders(root *cobra.Command) {
 	}
 }
 
+// longer is what the help of an order says beyond one line.
+var longer = map[string]string{
+	topics.VerbDrain: `Give a domain nothing, and empty it.
+
+Before anything happens it lists what becomes of each service, as
+"dominionctl plan --drain DOMAIN" does. A copy there stops when its replacement
+is healthy on another domain. Where no other domain can take one now it stops at
+once, whether it is the only copy or one of several: a drain always ends.`,
+	topics.VerbReset: `End what was switched or scaled by hand (start, stop, scale, and what was
+published at service/SERVICE/set): the service is wanted as the configuration
+says, on as many domains.`,
+}
+
 func (a *app) addOrder(root *cobra.Command, o order) {
 	wait := false
 	cmd := &cobra.Command{
-		Use: strings.Join(append(names{o.verb}, o.args...), " "), Short: o.short, GroupID: "order",
+		Use: strings.Join(append(names{o.verb}, o.args...), " "), Short: o.short, Long: longer[o.verb], GroupID: "order",
 		Args: a.check(o.args), ValidArgsFunction: a.completed(o.args),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ask := topics.Ask{}
@@ -79,6 +93,8 @@ type done struct {
 	Domain   string `json:"domain,omitempty"`
 	Replicas *int   `json:"replicas,omitempty"`
 	Reached  bool   `json:"reached,omitempty"` // with --wait
+	// Plan is what becomes of the services by a drain.
+	Plan []topics.PlanLine `json:"plan,omitempty"`
 }
 
 func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool, timeout time.Duration) error {
@@ -96,10 +112,14 @@ func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool,
 			return err
 		}
 	}
+	planned, err := a.showPlan(ctx, s, verb, ask, patience)
+	if err != nil {
+		return err
+	}
 	if _, err := s.ask(ctx, verb, ask, patience); err != nil {
 		return a.withSuggestion(ctx, s, ask, err)
 	}
-	doc := done{Status: topics.StatusOK, Verb: verb, Service: ask.Service, Domain: ask.Domain, Replicas: ask.Replicas}
+	doc := done{Status: topics.StatusOK, Verb: verb, Service: ask.Service, Domain: ask.Domain, Replicas: ask.Replicas, Plan: planned}
 	stands := "accepted"
 	if wait {
 		if stands, err = a.await(ctx, s, g, timeout); err != nil {
@@ -117,4 +137,21 @@ func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool,
 	}
 	a.say("%s: %s", strings.Join(strings.Fields(about), " "), stands)
 	return nil
+}
+
+// showPlan lists what becomes of the services by an order, before it is given,
+// where that is more than the order says.
+func (a *app) showPlan(ctx context.Context, s *session, verb string, ask topics.Ask, timeout time.Duration) ([]topics.PlanLine, error) {
+	if verb != topics.VerbDrain {
+		return nil, nil
+	}
+	what := topics.Ask{Drain: ask.Domain}
+	lines, err := askFor[[]topics.PlanLine](ctx, s, topics.VerbPlan, what, timeout)
+	if err != nil {
+		return nil, a.withSuggestion(ctx, s, what, err)
+	}
+	if a.json {
+		return lines, nil
+	}
+	return lines, RenderForecast(a.env.Stdout, lines, a.style)
 }

@@ -49,26 +49,32 @@ func at(args []string, i int) string {
 
 // question asks the hub and shows its answer.
 func question[T any](a *app, ctx context.Context, verb string, ask topics.Ask, render func(io.Writer, T, Style) error) error {
+	_, err := askAndShow(a, ctx, verb, ask, render)
+	return err
+}
+
+// askAndShow does as question, and returns the answer.
+func askAndShow[T any](a *app, ctx context.Context, verb string, ask topics.Ask, render func(io.Writer, T, Style) error) (T, error) {
+	var data T
 	s, err := a.connect(ctx)
 	if err != nil {
-		return err
+		return data, err
 	}
 	defer s.close()
 	reply, err := s.ask(ctx, verb, ask, a.timeout)
 	if err != nil {
-		return a.withSuggestion(ctx, s, ask, err)
+		return data, a.withSuggestion(ctx, s, ask, err)
 	}
-	data, err := decoded[T](s, verb, reply)
-	if err != nil {
-		return err
+	if data, err = decoded[T](s, verb, reply); err != nil {
+		return data, err
 	}
 	if a.json {
 		if len(reply.Data) == 0 {
 			reply.Data = topics.Encode(data)
 		}
-		return a.printJSON(reply.Data)
+		return data, a.printJSON(reply.Data)
 	}
-	return render(a.env.Stdout, data, a.style)
+	return data, render(a.env.Stdout, data, a.style)
 }
 
 func decoded[T any](s *session, verb string, reply topics.Reply) (T, error) {
@@ -130,7 +136,7 @@ func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, er
 	for _, c := range []struct {
 		name, list string
 		known      []string
-	}{{ask.Service, "services", services}, {ask.Domain, "domains", domains}, {ask.Without, "domains", domains}} {
+	}{{ask.Service, "services", services}, {ask.Domain, "domains", domains}, {ask.Without, "domains", domains}, {ask.Drain, "domains", domains}} {
 		if c.name == "" || slices.Contains(c.known, c.name) {
 			continue
 		}

@@ -62,6 +62,10 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, timeo
 			case u.Latest != "" && u.Latest != u.Installed:
 				return false, stands + "; the newest version is " + cleanWords(u.Latest)
 			}
+		case topics.VerbReset:
+			if v.Wanted == 0 && len(v.Instances) == 0 { // nothing needs it
+				return true, stands
+			}
 		case topics.VerbScale:
 			n := *ask.Replicas
 			if n > 0 && v.Replicas != 0 && v.Replicas != n {

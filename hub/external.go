@@ -34,7 +34,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	}
 	l := new(line)
 	w := newWatcher()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Watch: w.set, Environ: s.Environ, Log: s.Log})
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Watch: w.set, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
 	told, err := s.serveMetrics(ctx, h, nil)
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (h *Hub) plansInTime(t *testing.T, now time.Time) {
 	next, err := definitions(one.ask, nil)
 	if err == nil {
 		var home hypothesis
-		if home, err = h.suppose(one.ask.Without, next); err == nil {
+		if home, err = h.suppose(one.ask, next); err == nil {
 			home.plan(func() bool { return false })
 		}
 	}

@@ -45,6 +45,9 @@ type Options struct {
 	Watch func(topics []string)
 	// Environ is what a configuration is read with, as os.Environ gives it.
 	Environ []string
+	// Machine returns the addresses of the hub's own machine; it is not called in
+	// the loop. Nil: they are not known.
+	Machine func() []string
 	// Access says what the broker would answer a user; nil: it is not ours.
 	Access func(topics.Ask) (topics.Access, error)
 	// Users lists or changes the broker's users; nil: it is not ours.
@@ -111,6 +114,7 @@ type Hub struct {
 
 	certificate certificate
 	environ     []string
+	machine     func() []string
 	scaling     scaling
 	exclusives  exclusives
 	questions   questions
@@ -208,6 +212,7 @@ func New(o Options) *Hub {
 		watch:     o.Watch,
 		around:    newAround(o),
 		environ:   o.Environ,
+		machine:   o.Machine,
 		agents:    o.Agents,
 		moved:     true,
 	}

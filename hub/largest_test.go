@@ -232,7 +232,7 @@ func TestQuestionsHaveADeadline(t *testing.T) {
 	if a := <-bus.answers; !strings.Contains(string(a.Payload), "took longer than 10s") || a.Topic != "dominion/response/plan" {
 		t.Errorf("%s: %s", a.Topic, a.Payload)
 	}
-	one, err := h.suppose("domain-0001", nil)
+	one, err := h.suppose(topics.Ask{Without: "domain-0001"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// A question about a home that is not (plan with config or without) costs as
+// A question about a home that is not (plan with config, without or drain) costs as
 // much as its asker likes: it is parsed and planned beside the loop, on a copy
 // of what the loop knows.
 const (
@@ -42,9 +42,9 @@ type questions struct {
 
 // supposition asks the loop for the home of a question.
 type supposition struct {
-	without string
-	next    map[string]services.Definition
-	answer  chan<- supposed
+	ask    topics.Ask
+	next   map[string]services.Definition // nil: as they are
+	answer chan<- supposed
 }
 
 type supposed struct {
@@ -123,7 +123,7 @@ func (h *Hub) answerQuestions(now time.Time) {
 		q.spent[a.asker] += a.took
 		h.bus.Publish(a.reply)
 	case s := <-q.asks:
-		one, err := h.suppose(s.without, s.next)
+		one, err := h.suppose(s.ask, s.next)
 		s.answer <- supposed{one, err}
 	default:
 	}
@@ -163,7 +163,7 @@ func (h *Hub) workOut(one question) topics.Message {
 		return one.refuse(err)
 	}
 	answer := make(chan supposed, 1)
-	h.questions.asks <- supposition{one.ask.Without, next, answer}
+	h.questions.asks <- supposition{one.ask, next, answer}
 	h.box.Put(wake{})
 	var home supposed
 	select {
@@ -184,6 +184,9 @@ func (h *Hub) workOut(one question) topics.Message {
 	})
 	if !ok {
 		return late(one)
+	}
+	if one.ask.Without != "" && h.machine != nil && hostsHub(home.one.addresses, h.machine()) {
+		lines = slices.Insert(lines, 0, hubGoesDown(one.ask.Without))
 	}
 	return one.answer(topics.Accept(one.ask.Transaction, lines))
 }

@@ -31,7 +31,7 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	if err == nil {
 		data, err = h.answer(verb, ask, now)
 	}
-	if err == nil && verb == topics.VerbPlan && ask.Without+ask.Config != "" {
+	if err == nil && verb == topics.VerbPlan && supposes(ask) {
 		err = h.questions.put(question{ask, asker(m), h.replyTo(verb, ask, m), now.Add(questionTime)})
 		if err == nil {
 			return // answered later
@@ -85,7 +85,7 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 		if len(ask.Config) > topics.MaxConfig {
 			return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
 		}
-		if ask.Without+ask.Config != "" {
+		if supposes(ask) {
 			return nil, nil // questions
 		}
 		return h.planNow(), nil
@@ -110,6 +110,8 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 			return nil, errors.New(`scale needs "replicas": a number`)
 		}
 		return nil, h.scale(ask.Service, *ask.Replicas)
+	case topics.VerbReset:
+		return nil, h.reset(ask.Service)
 	case topics.VerbRestart:
 		return nil, h.restart(ask.Service, ask.Domain)
 	case topics.VerbUpdate:
@@ -132,7 +134,7 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 	return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
 }
 
-// serviceSet takes ON, OFF, RESTART, UPDATE or {"replicas": N}.
+// serviceSet takes ON, OFF, RESTART, UPDATE, RESET or {"replicas": N}.
 func (h *Hub) serviceSet(name string, payload []byte) error {
 	switch word := string(bytes.TrimSpace(payload)); word {
 	case topics.On, topics.Off:
@@ -141,10 +143,12 @@ func (h *Hub) serviceSet(name string, payload []byte) error {
 		return h.restart(name, "")
 	case topics.Update:
 		return h.updateService(name)
+	case topics.Reset:
+		return h.reset(name)
 	default:
 		topic := h.tree.Service(topics.ServiceSet, name)
 		if len(payload) == 0 || payload[0] != '{' {
-			return fmt.Errorf(`cannot obey %s: %.40q is none of ON, OFF, RESTART, UPDATE and {"replicas": N}`, topic, word)
+			return fmt.Errorf(`cannot obey %s: %.40q is none of ON, OFF, RESTART, UPDATE, RESET and {"replicas": N}`, topic, word)
 		}
 		s, err := topics.Decode[topics.Scale](topic, payload)
 		if err != nil {
@@ -219,6 +223,15 @@ func (h *Hub) scale(name string, n int) error {
 		return fmt.Errorf("cannot run %s on %d domains: it is exclusive, never two at once", name, n)
 	}
 	h.want(name, func(w *planner.Want) { w.Replicas = n }, fmt.Sprintf("replicas set to %d", n))
+	return nil
+}
+
+// reset ends what was switched or scaled by hand.
+func (h *Hub) reset(name string) error {
+	if err := h.known(name); err != nil {
+		return err
+	}
+	h.want(name, func(w *planner.Want) { *w = planner.Want{} }, "as the configuration says again")
 	return nil
 }
 
@@ -300,12 +313,16 @@ func (h *Hub) drain(name, word string) error {
 	case err != nil:
 		return err
 	case d.micro:
-		return fmt.Errorf("%s is a microdomain and cannot be drained", name)
+		return errMicroDrain(name)
 	case d.state != topics.DomainIsOnline:
 		return fmt.Errorf("%s is %s: it keeps the flag itself, so it must be online to be told", name, d.state)
 	}
 	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))
 	return nil
+}
+
+func errMicroDrain(name string) error {
+	return fmt.Errorf("%s is a microdomain and cannot be drained: it runs what is built into it", name)
 }
 
 func (h *Hub) lastEvents(limit int) []topics.Event {

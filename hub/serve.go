@@ -73,7 +73,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Log: s.Log}
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
 	if c.ListenTLS != "" || c.ListenWSS != "" {
 		o.Certificate = b.CertificateExpires
 	}
@@ -198,6 +198,20 @@ func (s Service) text(id string, secure bool) map[string]string {
 }
 
 // announceExternal tells agents of a broker elsewhere. One on this machine's
+// machineAddresses returns the addresses of this machine.
+func machineAddresses() (all []string) {
+	interfaces, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range interfaces {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			all = append(all, p.Addr().String())
+		}
+	}
+	return all
+}
+
 // loopback is reached by others at this machine's addresses.
 func (s Service) announceExternal(id string) []zeroconf.Service {
 	u, err := url.Parse(s.Config.Broker.External)

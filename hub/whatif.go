@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/jmbarzee/dominion/config"
@@ -14,21 +15,46 @@ import (
 // hypothesis is a home as somebody asks about it, without a part of the hub: it
 // is planned beside the loop.
 type hypothesis struct {
-	in      planner.Input
-	now     map[string]services.Definition // as they are, those that are gone too; nil: they stay
-	next    map[string]services.Definition // as they would be; nil: as they are
-	settles bool                           // the hub waits for the known domains, whatever it plans
+	in        planner.Input
+	now       map[string]services.Definition // as they are, those that are gone too; nil: they stay
+	next      map[string]services.Definition // as they would be; nil: as they are
+	settles   bool                           // the hub waits for the known domains, whatever it plans
+	present   planner.Presence               // where everything is now; nil: what the hub does next is asked for
+	addresses []string                       // of the domain that is lost
 }
 
-// suppose returns the home as a question has it: without a domain, with other
-// definitions, or both. next is nil where the definitions stay as they are.
-func (h *Hub) suppose(without string, next map[string]services.Definition) (hypothesis, error) {
+// supposes reports whether somebody asks about another home than there is.
+func supposes(ask topics.Ask) bool { return ask.Without+ask.Drain+ask.Config != "" }
+
+// suppose returns the home as a question has it: without a domain, with one that
+// is draining, with other definitions, or all of that. next is nil where the
+// definitions stay as they are.
+func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (hypothesis, error) {
 	one := hypothesis{in: h.input(), next: next, settles: !h.ready}
-	if without != "" {
-		if _, err := h.knownDomain(without); err != nil {
+	if ask.Without+ask.Drain != "" {
+		one.present = planner.PresenceOf(one.in)
+	}
+	if ask.Drain != "" {
+		d, err := h.knownDomain(ask.Drain)
+		switch {
+		case err != nil:
+			return hypothesis{}, err
+		case d.micro:
+			return hypothesis{}, errMicroDrain(d.name)
+		}
+		for i := range one.in.Domains {
+			one.in.Domains[i].Draining = one.in.Domains[i].Draining || one.in.Domains[i].Name == ask.Drain
+		}
+	}
+	if ask.Without != "" {
+		d, err := h.knownDomain(ask.Without)
+		if err != nil {
 			return hypothesis{}, err
 		}
-		h.lose(&one.in, without)
+		if d.status != nil && !d.micro {
+			one.addresses = append(slices.Clone(d.status.Addresses), d.status.Address)
+		}
+		h.lose(&one.in, ask.Without)
 	}
 	if next != nil {
 		one.now = maps.Clone(h.retired)
@@ -38,18 +64,36 @@ func (h *Hub) suppose(without string, next map[string]services.Definition) (hypo
 	return one, nil
 }
 
-// plan returns what the hub would do; ok is false where stop reported true
-// before it was found.
+// plan returns what the hub would do, or, where a domain leaves, what becomes of
+// the services by it; ok is false where stop reported true before it was found.
 func (one hypothesis) plan(stop func() bool) (lines []topics.PlanLine, ok bool) {
-	plan, ok := planner.NewUntil(one.in, stop)
+	if one.present != nil {
+		lines, ok = planner.Forecast(one.present, one.in, stop)
+	} else {
+		var plan planner.Plan
+		plan, ok = planner.NewUntil(one.in, stop)
+		lines = plan.Lines()
+	}
 	if !ok {
 		return nil, false
 	}
-	lines = plan.Lines()
 	if one.next != nil {
 		one.sayRestarts(lines)
 	}
 	return settling(lines, one.settles), true
+}
+
+// hostsHub reports whether a machine of these addresses is the hub's own.
+func hostsHub(addresses, own []string) bool {
+	return slices.ContainsFunc(addresses, func(a string) bool {
+		ip, err := netip.ParseAddr(a)
+		return slices.Contains(own, a) || err == nil && ip.IsLoopback()
+	})
+}
+
+// hubGoesDown is the line of a plan that says that the hub goes with a domain.
+func hubGoesDown(domain string) topics.PlanLine {
+	return topics.PlanLine{Action: topics.ActionGoesDown, Domain: domain, Reason: "the hub runs on this machine: without it nothing is moved, started or answered; what runs elsewhere goes on"}
 }
 
 // definitions reads the services of a question; nil where it asks about those
@@ -77,7 +121,7 @@ func (h *Hub) planNow() []topics.PlanLine {
 // settling adds to a plan that it has to wait, where it has.
 func settling(lines []topics.PlanLine, waits bool) []topics.PlanLine {
 	for i := range lines {
-		if waits && lines[i].Action != topics.ActionKeep {
+		if waits && !stays(lines[i]) {
 			lines[i].Reason += " (after the hub has settled)"
 		}
 	}
@@ -132,13 +176,13 @@ func (one hypothesis) sayRestarts(lines []topics.PlanLine) {
 	}
 	copies := make(map[string]int)
 	for _, l := range lines {
-		if l.Action == topics.ActionKeep {
+		if stays(l) {
 			copies[l.Service]++
 		}
 	}
 	for i := range lines {
 		l := &lines[i]
-		if l.Action != topics.ActionKeep || !changed[l.Service] {
+		if !stays(*l) || !changed[l.Service] {
 			continue
 		}
 		l.Reason += fmt.Sprintf("; %s is restarted there: its command, port or environment changes", l.Service)
@@ -146,6 +190,10 @@ func (one hypothesis) sayRestarts(lines []topics.PlanLine) {
 			l.Reason += "; one instance after the other"
 		}
 	}
+}
+
+func stays(l topics.PlanLine) bool {
+	return l.Action == topics.ActionKeep || l.Action == topics.ActionStays
 }
 
 func byName(defs []services.Definition) map[string]services.Definition {

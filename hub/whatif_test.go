@@ -33,10 +33,10 @@ func (h *home) plan(ask string) (lines []string, reasons map[string]string) {
 	return lines, reasons
 }
 
-// changes are the lines of a plan that start or stop something.
+// changes are the lines of a plan that change something.
 func changes(lines []string) []string {
 	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
-		return !strings.HasPrefix(l, "start ") && !strings.HasPrefix(l, "stop ")
+		return strings.HasPrefix(l, "keep ") || strings.HasPrefix(l, "stays ") || strings.HasPrefix(l, "wait ")
 	})
 }
 
@@ -87,7 +87,11 @@ func TestPlanWithout(t *testing.T) {
 			h.Fatalf("nothing would change: %q %v", lines, before)
 		}
 		for line, reason := range reasons {
-			if strings.HasPrefix(line, "keep ") && strings.HasSuffix(line, " "+first.name) && !strings.Contains(reason, first.name+" is lost") && !strings.Contains(reason, "no other domain can run it") {
+			down := strings.HasPrefix(line, "goes down ")
+			if strings.HasSuffix(line, " "+first.name) && !down && !strings.HasPrefix(line, "stop ") {
+				h.Errorf("%s: %s", line, reason)
+			}
+			if down && (strings.Contains(line, "web") || !strings.Contains(reason, first.name+" is lost")) {
 				h.Errorf("%s: %s", line, reason)
 			}
 		}
@@ -111,7 +115,7 @@ func TestPlanWithout(t *testing.T) {
 
 func started(lines []string, domain string) (services []string) {
 	for _, l := range lines {
-		if w := strings.Fields(l); w[0] == "start" && w[2] == domain {
+		if w := strings.Fields(l); slices.Contains([]string{"start", "starts", "moves"}, w[0]) && w[2] == domain {
 			services = append(services, w[1])
 		}
 	}
@@ -176,7 +180,7 @@ func TestPlanWithConfig(t *testing.T) {
 		}
 
 		// Without what is needed, and with an empty one: all stops.
-		if lines, _ := h.plan(`{"transaction":"t","config":"\n","without":"kitchen"}`); !slices.Contains(lines, "stop radio attic") || slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "start") }) {
+		if lines, _ := h.plan(`{"transaction":"t","config":"\n","without":"kitchen"}`); !slices.Contains(lines, "stop radio attic") || slices.ContainsFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "stop ") }) {
 			h.Errorf("with an empty configuration: %q", lines)
 		}
 		for ask, want := range map[string]string{
@@ -191,5 +195,76 @@ func TestPlanWithConfig(t *testing.T) {
 		}
 		a.leave()
 		b.leave()
+	})
+}
+
+// A drain is planned in the words of a loss, does what it said, and says when
+// nothing of it may be.
+func TestPlanDrain(t *testing.T) {
+	inHome(t, pair, func(h *home) {
+		a := h.agent("attic", nil, "web", "clock")
+		b := h.agent("kitchen", []string{"lamp"}, "web", "lamp", "clock")
+		for _, one := range []*agent{a, b} {
+			if err := one.join(); err != nil {
+				h.Fatal(err)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		before := h.orders(a, b)
+		lines, reasons := h.plan(`{"transaction":"t","drain":"kitchen"}`)
+		if reason := reasons["goes down lamp kitchen"]; !strings.Contains(reason, "kitchen is draining") {
+			h.Errorf("lamp, which attic cannot run: %q in %q", reason, lines)
+		}
+		if lines[0] != "goes down lamp kitchen" {
+			h.Errorf("losses are not first: %q", lines)
+		}
+		if now := h.orders(a, b); fmt.Sprint(now) != fmt.Sprint(before) {
+			h.Errorf("the question ordered something: %v, then %v", before, now)
+		}
+		for ask, want := range map[string]string{
+			`{"transaction":"t","drain":"cellar"}`: `there is no domain "cellar"; known are: attic, kitchen`,
+		} {
+			if reply := h.ask(topics.VerbPlan, ask); reply.Status != topics.StatusError || !strings.Contains(reply.Error, want) {
+				h.Errorf("%.60s: %+v", ask, reply)
+			}
+		}
+		a.leave()
+		b.leave()
+	})
+}
+
+// What was switched and scaled by hand ends by a verb and by a word.
+func TestReset(t *testing.T) {
+	inHome(t, pair, func(h *home) {
+		a := h.agent("attic", nil, "web", "clock")
+		if err := a.join(); err != nil {
+			h.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		reset := map[string]func(){
+			"the verb": func() {
+				if r := h.ask(topics.VerbReset, `{"transaction":"t","service":"clock"}`); r.Status != topics.StatusOK {
+					h.Error(r.Error)
+				}
+			},
+			"the word": func() { h.publish(h.tree.Service(topics.ServiceSet, "clock"), "RESET", false) },
+		}
+		for by, do := range reset {
+			h.ask(topics.VerbStop, `{"transaction":"t","service":"clock"}`)
+			h.ask(topics.VerbScale, `{"transaction":"t","service":"clock","replicas":3}`)
+			time.Sleep(time.Second)
+			if s := get[topics.Service](h, h.tree.Service(topics.ServiceStatus, "clock")); s.Switch != topics.Off || s.Replicas != 3 {
+				h.Fatalf("not switched and scaled: %+v", s)
+			}
+			do()
+			time.Sleep(time.Second)
+			if s := get[topics.Service](h, h.tree.Service(topics.ServiceStatus, "clock")); s.Switch != topics.On || s.Replicas == 3 || s.Wanted != 1 {
+				h.Errorf("after %s: %+v", by, s)
+			}
+		}
+		if r := h.ask(topics.VerbReset, `{"transaction":"t","service":"clok"}`); !strings.Contains(r.Error, `did you mean "clock"`) {
+			h.Errorf("an unknown one: %+v", r)
+		}
+		a.leave()
 	})
 }

@@ -25,6 +25,7 @@ const (
 	VerbTrace    = "trace"
 	VerbReplan   = "replan"
 	VerbResync   = "resync"
+	VerbReset    = "reset"
 )
 
 // Verb is a row of the table of verbs.
@@ -47,12 +48,13 @@ func Verbs() []Verb {
 		{VerbStop, "service", nil, "As OFF at service/<service>/set."},
 		{VerbRestart, "service; domain for one instance", nil, "Restarts the instances that run."},
 		{VerbScale, "service, replicas", nil, "As {\"replicas\": N} at service/<service>/set."},
+		{VerbReset, "service", nil, "As RESET at service/<service>/set."},
 		{VerbUpdate, "service", nil, "As UPDATE at service/<service>/set."},
 		{VerbDrain, "domain", nil, "As ON at domain/<domain>/drain/set."},
 		{VerbUndrain, "domain", nil, "As OFF at domain/<domain>/drain/set."},
 		{VerbForget, "domain", nil, "Clears what is known of a domain that is not online."},
 		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
-		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `without` or `config`: what it would do then."},
+		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without` or `drain`: what becomes of the services by it, losses first."},
 		{VerbReplan, "", nil, "Looks at the whole home anew and gives what orders follow. The hub does that by itself where something changed; this is for people who doubt it."},
 		{VerbResync, "domain", nil, "Agrees anew with a domain on epoch, generation and session: the hub drops what it holds of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
@@ -112,18 +114,26 @@ type DomainView struct {
 
 // PlanLine is one line of a plan.
 type PlanLine struct {
-	Action  string `json:"action" type:"word" doc:"start, stop, keep or wait"`
-	Service string `json:"service" type:"name" doc:"the service"`
-	Domain  string `json:"domain,omitempty" type:"name" doc:"the domain; none for wait"`
+	Action  string `json:"action" type:"line" doc:"what the hub does now: start, stop, keep or wait; with without or drain what becomes of the service: goes down, stop, moves, starts, wait or stays"`
+	Service string `json:"service" type:"name" doc:"the service; empty: the hub itself"`
+	Domain  string `json:"domain,omitempty" type:"name" doc:"the domain; of moves the one that it moves to; none for wait"`
+	From    string `json:"from,omitempty" type:"name" doc:"moves: the domain that it leaves"`
 	Reason  string `json:"reason" type:"text" doc:"why, in words"`
 }
 
-// The actions of a PlanLine.
+// The actions of a PlanLine. The first four say what the hub does now, the others
+// what becomes of a service in a home that was asked about, which a line of
+// ActionStop or ActionWait may say as well.
 const (
 	ActionStart = "start"
-	ActionStop  = "stop"
+	ActionStop  = "stop" // there: a copy ends while others serve, or nothing wants it any more
 	ActionKeep  = "keep"
-	ActionWait  = "wait"
+	ActionWait  = "wait" // there: it does not run now, and would not run then
+
+	ActionGoesDown = "goes down" // it runs now, and would run nowhere
+	ActionMoves    = "moves"
+	ActionStarts   = "starts" // a copy more than now
+	ActionStays    = "stays"
 )
 
 // Why is the answer to why.

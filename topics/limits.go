@@ -118,6 +118,7 @@ func (a *Ask) checkLengths() error {
 		length{"password_hash", len(a.Hash), MaxText},
 		length{"topic", len(a.Topic), MaxText},
 		length{"without", len(a.Without), MaxText},
+		length{"drain", len(a.Drain), MaxText},
 		length{"after", len(a.After), MaxText},
 		length{"response_topic", len(a.Response), MaxText},
 		length{"id", len(a.ID), MaxText},

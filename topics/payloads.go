@@ -320,7 +320,7 @@ type Scale struct {
 // Ask is the payload of request/<verb>.
 type Ask struct {
 	Transaction string `json:"transaction" type:"text" doc:"repeated in the response"`
-	Service     string `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, why"`
+	Service     string `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, reset, update, why"`
 	Domain      string `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, resync, why"`
 	Replicas    *int   `json:"replicas,omitempty" doc:"scale"`
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
@@ -332,6 +332,7 @@ type Ask struct {
 	Certificate bool   `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
 	Topic       string `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
 	Without     string `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
+	Drain       string `json:"drain,omitempty" type:"name" doc:"plan: as if this domain were draining"`
 	Config      string `json:"config,omitempty" type:"text" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
 	After       string `json:"after,omitempty" type:"name" doc:"devices: go on after the one of this id"`
 	Response    string `json:"response_topic,omitempty" type:"line" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`

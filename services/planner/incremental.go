@@ -138,6 +138,9 @@ func (p *Planner) replace(s *subject, o *Outcome) {
 	}
 	p.touched[s.name] = true
 	s.outcome = o
+	for _, reader := range s.readers { // cannotCome reads what was placed before
+		reader.replan = reader.replan || reader.place > s.place
+	}
 	if o == nil {
 		delete(p.plan.Services, s.name)
 	} else {

@@ -132,7 +132,7 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 			s.stop("moved away: " + s.Name + " is lost")
 		}
 	}
-	leave(spots, n, all)
+	leave(spots, n, h.replaces(name, spots))
 	if all && n > 0 { // it is wanted where it can run, and can there
 		stuck = nil
 	}
@@ -199,11 +199,71 @@ func serving(spots []spot) (n int) {
 	return n
 }
 
+// replaces reports whether a replacement of a copy that leaves is on its way: a
+// copy that was started elsewhere, or waits for what can come. One that failed or
+// is not healthy there is none: what leaves would wait for it for ever.
+func (h *home) replaces(name string, spots []spot) bool {
+	for i := range spots {
+		s := &spots[i]
+		switch {
+		case s.Gone || s.Micro || s.leaves():
+		case s.choice.Action == topics.ActionWait:
+			if h.cannotCome(name) == "" {
+				return true
+			}
+		case s.choice.Runs() && s.State == topics.DomainIsOnline && s.begins():
+			return true
+		}
+	}
+	return false
+}
+
+// begins reports whether a copy that is to run does not serve yet and may.
+func (s *spot) begins() bool {
+	switch s.instance.State {
+	case topics.Failed, topics.Finished:
+		return false
+	case topics.Running:
+		return s.instance.Health == topics.UnknownHealth
+	}
+	return true
+}
+
+// cannotCome returns the dependency that a service waits for in vain: no domain
+// that takes orders is to run it. "" where there is none. The dependencies were
+// placed before.
+func (h *home) cannotCome(name string) string {
+	for _, dep := range h.defs[name].Dependencies {
+		s := h.look(dep.Service)
+		comes := slices.ContainsFunc(s.cells, func(c *cell) bool {
+			if _, runs := c.builtIn(); runs || c.instance.Done {
+				return true
+			}
+			d := &c.site.Domain
+			if s.outcome == nil || d.Gone || unavailable(d) != "" || c.instance.State == topics.Failed {
+				return false
+			}
+			version := c.version
+			if c.told {
+				version = c.instance.Version
+			}
+			choice := s.outcome.At(d.Name)
+			return dep.Version.Contains(version) && (choice.Runs() || choice.Action == topics.ActionWait && h.cannotCome(dep.Service) == "")
+		})
+		if !comes {
+			return dep.Service
+		}
+	}
+	return ""
+}
+
 // leave ends the copies on domains that are emptied or no longer meant for
-// the service. An ordered table: the first row that fits decides.
-func leave(spots []spot, n int, all bool) {
+// the service. A copy goes when its replacement serves; where none can come, one
+// on a domain that is emptied goes at once, whether others serve or not. An
+// ordered table: the first row that fits decides.
+func leave(spots []spot, n int, coming bool) {
 	serves := serving(spots)
-	coming := slices.ContainsFunc(spots, func(s spot) bool {
+	elsewhere := slices.ContainsFunc(spots, func(s spot) bool {
 		return s.choice.Runs() && !s.Gone || s.choice.Action == topics.ActionWait
 	})
 	for i := range spots {
@@ -213,14 +273,17 @@ func leave(spots []spot, n int, all bool) {
 			reason = s.Name + " is draining"
 		}
 		reachable := s.State == topics.DomainIsOnline && s.holds
+		replaced := s.unfit.reason != "" && s.unfit.at == replaced && !s.Draining
 		switch {
 		case !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()):
-		case s.unfit.reason != "" && s.unfit.at == now, all && s.Draining:
+		case s.unfit.reason != "" && s.unfit.at == now:
 			s.stop(reason)
-		case reachable && coming && serves < n:
+		case reachable && serves < n && (coming || replaced && elsewhere):
 			s.keep(reason + "; stays until its replacement is healthy")
-		case s.unfit.at == replaced && !coming && !s.Draining:
+		case replaced && !elsewhere:
 			s.keep(reason + "; stays while nothing can replace it")
+		case serves < n:
+			s.stop(reason + ", and no other domain can take it now")
 		default:
 			s.stop(reason)
 		}

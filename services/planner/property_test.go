@@ -291,6 +291,49 @@ func (f *fleet) met(name string) bool {
 	return true
 }
 
+// TestDrainEnds holds of random fleets: a domain that is drained is empty a few
+// steps later, whatever becomes of the replacements.
+func TestDrainEnds(t *testing.T) {
+	for seed := range uint64(fleets) {
+		f := newFleet(seed)
+		for range 3 {
+			f.disturb()
+			f.last = planner.New(f.input())
+			f.limp()
+		}
+		drained := ""
+		for name, d := range sorted(f.domains) {
+			if d.State == topics.DomainIsOnline && !d.Gone {
+				d.Draining, drained = true, name
+				f.domains[name] = d
+				break
+			}
+		}
+		if drained == "" {
+			continue
+		}
+		bad := f.r.IntN(3) == 0 // nothing that is started gets well
+		for range 30 {
+			f.last = planner.New(f.input())
+			f.obey()
+			for name, d := range sorted(f.domains) {
+				for service, i := range sorted(d.Observed) {
+					if bad && name != drained && !f.defs[service].Exclusive {
+						i.State = []topics.State{topics.Failed, topics.Running}[f.r.IntN(2)]
+						i.Health = topics.Unhealthy
+						d.Observed[service] = i
+					}
+				}
+			}
+		}
+		for service, ordered := range f.domains[drained].Ordered {
+			if ordered {
+				t.Fatalf("seed %d: %s is draining and still has %s:\n%v", seed, drained, service, f.last.Lines())
+			}
+		}
+	}
+}
+
 // rest orders what is planned while no domain does anything: the orders alone
 // must come to rest, as the hub plans again after each of them.
 func (f *fleet) rest(t *testing.T, at string) {

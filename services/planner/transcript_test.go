@@ -87,6 +87,9 @@ func replay(t *testing.T, text string) string {
 			skip = true
 		case "obey":
 			s.obey()
+		case "without", "drained":
+			s.forecast(&out, words[0], words[1])
+			skip = true
 		default:
 			t.Fatalf("unknown line %q", line)
 		}
@@ -126,6 +129,32 @@ func (s *script) plan(out *strings.Builder) {
 	for _, name := range sortedKeys(s.last.Services) {
 		o := s.last.Services[name]
 		fmt.Fprintf(out, "= %s: wanted %d, %s\n", name, o.Wanted, o.Reason)
+	}
+	fmt.Fprintln(out)
+}
+
+// forecast writes what becomes of the home without a domain, or when it is drained.
+func (s *script) forecast(out *strings.Builder, what, name string) {
+	in := s.input()
+	now := planner.PresenceOf(in)
+	for i := range in.Domains {
+		d := &in.Domains[i]
+		switch {
+		case d.Name != name:
+		case what == "without":
+			d.State, d.Gone, d.Observed = topics.DomainIsLost, true, nil
+		default:
+			d.Draining = true
+		}
+	}
+	lines, _ := planner.Forecast(now, in, nil)
+	fmt.Fprintln(out, "----")
+	for _, l := range lines {
+		where := l.Domain
+		if l.From != "" {
+			where = l.From + " to " + l.Domain
+		}
+		fmt.Fprintf(out, "%s %s %s: %s\n", l.Action, l.Service, where, l.Reason)
 	}
 	fmt.Fprintln(out)
 }
