@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -26,13 +27,15 @@ import (
 
 // Config says where to listen and who may come in.
 type Config struct {
-	Listen, ListenTLS   string // host:port; "" is no such listener
-	ListenWS, ListenWSS string // the same for MQTT over WebSocket
-	ListenUnix          string // path of a Unix socket
-	CertFile, KeyFile   string // of ListenTLS and ListenWSS, PEM
-	ClientCAFile        string // of the certificates of clients, PEM; "": none are asked for
-	RequireCertificate  bool   // TLS without one is refused
-	AllowAnonymous      bool   // also on listeners that others than this machine reach
+	Listen, ListenTLS   string         // host:port; "" is no such listener
+	ListenWS, ListenWSS string         // the same for MQTT over WebSocket
+	ListenUnix          string         // path of a Unix socket
+	CertFile, KeyFile   string         // of ListenTLS and ListenWSS, PEM
+	ClientCAFile        string         // of the certificates of clients, PEM; "": none are asked for
+	RequireCertificate  bool           // TLS without one is refused
+	AllowedOrigins      []string       // of web pages, beside the listener's own, as origin.Parse has them
+	TrustedProxies      []netip.Prefix // whose word on where a WebSocket comes from is believed
+	AllowAnonymous      bool           // also on listeners that others than this machine reach
 	Users               []User
 	Rules               []access.Rule
 	OwnIDs              []string // client identifiers that ServeAs alone may use: of the program's own parts

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -20,19 +21,48 @@ func (b *Broker) secure(l *listener) error {
 		return errors.New("it needs cert_file and key_file")
 	}
 	if b.certificates == nil {
-		c := &certificates{certFile: b.config.CertFile, keyFile: b.config.KeyFile, caFile: b.config.ClientCAFile, require: b.config.RequireCertificate}
-		if err := c.read(); err != nil {
+		c, err := newCertificates(TLSFiles{b.config.CertFile, b.config.KeyFile, b.config.ClientCAFile, b.config.RequireCertificate}, b.log)
+		if err != nil {
 			return err
 		}
-		c.failed = func(err error) { b.log.Error("the certificate was not read anew, the old one stays", "error", err) }
-		c.changed = func(until time.Time) { b.log.Info("certificate read anew", "expires", until.Format(time.DateOnly)) }
 		b.certificates = c
 	}
-	l.Listener = &certifying{tls.NewListener(l.Listener, &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return b.certificates.current(time.Now()), nil },
-	})}
+	l.Listener = b.certificates.listener(l.Listener)
 	return nil
+}
+
+// TLSFiles are what a TLS listener is made of.
+type TLSFiles struct {
+	CertFile, KeyFile  string
+	ClientCAFile       string // of the certificates of clients; "": none are asked for
+	RequireCertificate bool
+}
+
+// ListenTLS returns l with TLS, whose certificates are read again when their
+// files change, and a function that returns until when the certificate is valid.
+func ListenTLS(l net.Listener, files TLSFiles, log *slog.Logger) (secure net.Listener, expires func() time.Time, err error) {
+	c, err := newCertificates(files, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.listener(l), func() time.Time { c.current(time.Now()); return c.expires() }, nil
+}
+
+func newCertificates(files TLSFiles, log *slog.Logger) (*certificates, error) {
+	c := &certificates{certFile: files.CertFile, keyFile: files.KeyFile, caFile: files.ClientCAFile, require: files.RequireCertificate}
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	c.failed = func(err error) { log.Error("the certificate was not read anew, the old one stays", "error", err) }
+	c.changed = func(until time.Time) { log.Info("certificate read anew", "expires", until.Format(time.DateOnly)) }
+	return c, nil
+}
+
+func (c *certificates) listener(l net.Listener) net.Listener {
+	return &certifying{tls.NewListener(l, &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current(time.Now()), nil },
+	})}
 }
 
 // CertificateExpires tells until when the broker's own certificate holds; zero

@@ -45,6 +45,8 @@ func (b *Broker) identify(c engine.Client, user string, password []byte) error {
 	}
 	role := b.role(c.Listener, user)
 	switch {
+	case role == "" && c.Listener == forwardedHTTP:
+		return turnedAway{engine.ErrNotAllowed, "a proxy forwarded it, so it wants a user"}
 	case role == "":
 		return turnedAway{engine.ErrNotAllowed, "this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)"}
 	case slices.Contains(b.config.OwnIDs, c.ID):
@@ -101,6 +103,25 @@ func (b *Broker) prove(c engine.Client, user string, password []byte) error {
 	}
 	b.guesses.right(c.Remote, user, time.Now())
 	return nil
+}
+
+// ErrBusy says that a client has to wait, as too many wrong passwords came from
+// where it is.
+var ErrBusy = engine.ErrBusy
+
+// Login returns the role of a user who proves itself by password outside MQTT,
+// as over HTTP. Wrong passwords are rate limited and logged as those of clients.
+func (b *Broker) Login(remote, listener, user string, password []byte) (role string, err error) {
+	if user == "" {
+		return "", engine.ErrBadCredentials
+	}
+	if err := b.prove(engine.Client{Remote: remote, Listener: listener}, user, password); err != nil {
+		if b.refusals.tell(remote, err.Error(), time.Now()) {
+			b.log.Warn("login refused: "+err.Error(), "user", short(user), "remote", remote, "listener", listener)
+		}
+		return "", err
+	}
+	return b.access.Load().byName[user].role, nil
 }
 
 // longestPassword is what bcrypt looks at: of one that is longer it would take

@@ -139,7 +139,10 @@ func (b *Broker) Listeners() []Listener {
 
 // anonymousAt tells whether a listener takes clients without a user.
 func (b *Broker) anonymousAt(scheme string) bool {
-	if scheme == local || b.access.Load().anonymous {
+	if scheme == forwardedHTTP {
+		return false
+	}
+	if scheme == local || scheme == loopbackHTTP || b.access.Load().anonymous {
 		return true
 	}
 	b.mu.Lock()

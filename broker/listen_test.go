@@ -280,17 +280,22 @@ func TestWebSocketOrigin(t *testing.T) {
 	}{
 		{here, "127.0.0.1" + here, "", true},
 		{here, "127.0.0.1" + here, "http://127.0.0.1" + here, true},
-		{here, "localhost" + here, "http://localhost:8080", true}, // another port of the same host
-		{here, "[::1]" + here, "http://[::1]", true},
+		{here, "localhost" + here, "http://localhost" + here, true},
+		{here, "localhost" + here, "http://localhost:8080", false}, // the page of a service on the same host
+		{here, "localhost" + here, "https://localhost" + here, false},
+		{here, "localhost" + here, "http://127.0.0.1" + here, false},
+		{here, "[::1]" + here, "http://[::1]" + here, true},
+		{here, "[::1]" + here, "http://[::1]", false},
 		{here, "127.0.0.1" + here, "http://evil.example", false},
 		{here, "127.0.0.1" + here, "null", false},
 		{here, "127.0.0.1" + here, "http://127.0.0.1.evil.example", false},
-		{here, "evil.example" + here, "http://evil.example", false}, // its name was given our address
-		{there, "hub.lan" + there, "http://hub.lan", true},
-		{there, "hub.lan" + there, "http://HUB.lan:8123", true},
+		{here, "evil.example" + here, "http://evil.example" + here, false}, // its name was given our address
+		{there, "hub.lan" + there, "http://HUB.lan" + there, true},
+		{there, "hub.lan", "http://hub.lan", true}, // port 80 of something before it
+		{there, "hub.lan" + there, "http://hub.lan:8123", false},
 		{there, "hub.lan" + there, "http://evil.example", false},
-		{there, "evil.example" + there, "http://evil.example", false}, // the same where everybody is let in
-		{there, "192.0.2.1" + there, "http://192.0.2.1", true},
+		{there, "evil.example" + there, "http://evil.example" + there, false}, // the same where everybody is let in
+		{there, "192.0.2.1" + there, "http://192.0.2.1" + there, true},
 	} {
 		header := http.Header{"Host": {c.host}}
 		if c.origin != "" {

@@ -5,28 +5,32 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/jmbarzee/dominion/broker/origin"
 )
 
 // headerSize bounds what a client may say to ask for a WebSocket.
 const headerSize = 16 << 10
 
-// serveWebSocket owns the listener of MQTT over WebSocket (MQTT 3.1.1, 6). A
-// browser sends an Origin: it must be a page of this host, or any page a
-// person looks at could speak to the broker in their name.
+// The listeners of HTTP requests that are not named by a scheme. Who comes by the
+// first needs no user, who comes by the second always does.
+const (
+	loopbackHTTP  = "http-loopback"  // a program of this machine, at a loopback listener
+	forwardedHTTP = "http-forwarded" // through a proxy, at a loopback listener
+)
+
+// HTTPListener is where an HTTP request came in.
+type HTTPListener struct {
+	Name   string // what clients are listed with: http, https; ws and wss are the broker's own
+	Policy origin.Policy
+}
+
+// serveWebSocket owns the listener of MQTT over WebSocket (MQTT 3.1.1, 6).
 func (b *Broker) serveWebSocket(l *listener) {
-	upgrader := websocket.Upgrader{
-		Subprotocols: []string{"mqtt"},
-		CheckOrigin: func(r *http.Request) bool {
-			_, page := r.Header["Origin"]
-			return sameHost(r, l.private) && (!page || atHome(hostname(r.Host)) || !b.anonymousAt(l.scheme))
-		},
-	}
 	server := http.Server{
 		// The time is that of the whole request: a body that never comes would
 		// keep its connection for ever. The upgrade takes it away.
@@ -36,16 +40,9 @@ func (b *Broker) serveWebSocket(l *listener) {
 		MaxHeaderBytes: headerSize,
 		ConnState:      b.lobbied(),
 		ErrorLog:       slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, err := upgrader.Upgrade(w, r, nil) // answers the request where it fails
-			if err != nil {
-				if b.refusals.tell(r.RemoteAddr, err.Error(), time.Now()) {
-					b.log.Warn("WebSocket refused", "remote", r.RemoteAddr, "origin", short(r.Header.Get("Origin")), "host", short(r.Host), "error", err)
-				}
-				return
-			}
-			b.take(l.scheme, newWebSocket(c))
-		}),
+		Handler: b.WebSocket(HTTPListener{l.scheme, origin.Policy{
+			Loopback: l.private, Secure: l.secure(), Allowed: b.config.AllowedOrigins, Proxies: b.config.TrustedProxies,
+		}}),
 	}
 	err := server.Serve(l.Listener)
 	if !errors.Is(err, net.ErrClosed) {
@@ -53,6 +50,59 @@ func (b *Broker) serveWebSocket(l *listener) {
 	}
 	_ = server.Close()
 }
+
+// WebSocket returns the handler of MQTT over WebSocket for requests of a
+// listener. A browser sends an Origin: it must be the listener's own, or any page
+// that a person looks at could speak to the broker in that person's name.
+func (b *Broker) WebSocket(l HTTPListener) http.Handler {
+	upgrader := websocket.Upgrader{
+		Subprotocols: []string{"mqtt"},
+		CheckOrigin:  func(*http.Request) bool { return true }, // checked before, with the reason
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from := l.Policy.Judge(r)
+		name := l.named(from)
+		err := l.Policy.CheckPage(r, b.anonymousAt(name))
+		var c *websocket.Conn
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+		} else {
+			c, err = upgrader.Upgrade(w, r, nil) // answers the request where it fails
+		}
+		if err != nil {
+			if b.refusals.tell(from.Remote, err.Error(), time.Now()) {
+				b.log.Warn("WebSocket refused", "remote", from.Remote, "origin", short(r.Header.Get("Origin")), "host", short(r.Host), "error", err)
+			}
+			return
+		}
+		ws := newWebSocket(c)
+		if from.Remote != r.RemoteAddr {
+			ws.remote = proxied(from.Remote)
+		}
+		b.take(name, ws)
+	})
+}
+
+// named returns what a connection's listener is called. At a loopback listener
+// only a program of this machine needs no user.
+func (l HTTPListener) named(from origin.Request) string {
+	if !l.Policy.Loopback {
+		return l.Name
+	}
+	if !from.Local {
+		return forwardedHTTP
+	}
+	if l.Name == "http" || l.Name == "https" {
+		return loopbackHTTP
+	}
+	return l.Name
+}
+
+// proxied is the address of a client as a trusted proxy names it.
+type proxied string
+
+func (p proxied) Network() string { return "tcp" }
+func (p proxied) String() string  { return string(p) }
 
 // lobbied has a connection wait in the engine's lobby until it is a WebSocket,
 // which waits there by itself, or over.
@@ -76,49 +126,4 @@ func (b *Broker) lobbied() func(net.Conn, http.ConnState) {
 			}
 		}
 	}
-}
-
-// sameHost tells whether a request comes from a page of the host it goes to, or
-// from no page. Where the listener is bound to loopback, which is trusted, the
-// host must be loopback by name: a page can give its own name our address.
-func sameHost(r *http.Request, loopback bool) bool {
-	host := hostname(r.Host)
-	if loopback && !isLoopback(host) {
-		return false
-	}
-	origins, present := r.Header["Origin"]
-	if !present {
-		return true
-	}
-	if len(origins) != 1 {
-		return false
-	}
-	origin, err := url.Parse(origins[0])
-	return err == nil && origin.Hostname() != "" && strings.EqualFold(origin.Hostname(), host)
-}
-
-// atHome tells whether a host is named in a way that the owner of a page on the
-// Internet cannot give to an address of this home: a page whose own name leads
-// here (DNS rebinding) is of the same host. Where everybody is let in it would
-// do what it likes.
-func atHome(host string) bool {
-	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
-		return true
-	}
-	host = strings.ToLower(host)
-	for _, ending := range []string{".local", ".lan", ".home", ".internal", ".home.arpa", ".localhost"} {
-		if strings.HasSuffix(host, ending) {
-			return true
-		}
-	}
-	return false
-}
-
-func isLoopback(host string) bool {
-	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
-}
-
-func hostname(hostport string) string {
-	u := url.URL{Host: hostport}
-	return u.Hostname()
 }

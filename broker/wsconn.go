@@ -18,6 +18,7 @@ import (
 type webSocket struct {
 	*websocket.Conn
 	message io.Reader // the rest of the message at hand
+	remote  net.Addr  // as a trusted proxy names it; nil: that of the connection
 
 	// mu guards what follows: pongs are written by the goroutine that reads.
 	mu sync.Mutex
@@ -57,6 +58,14 @@ func newWebSocket(c *websocket.Conn) *webSocket {
 		return w.writeControl(frameClose, reason)
 	})
 	return w
+}
+
+// RemoteAddr is the client's address, behind the proxies that are trusted.
+func (w *webSocket) RemoteAddr() net.Addr {
+	if w.remote != nil {
+		return w.remote
+	}
+	return w.Conn.RemoteAddr()
 }
 
 // Certificate is that of the TLS below, as certified has it.

@@ -114,6 +114,18 @@ var rules = []rule{
 		"they are for tests",
 	},
 	{
+		"where a request comes from is judged purely", in("broker/origin"), false, not(or(std, in("broker/origin"))),
+		"the broker and the hub ask it, and tests need no connection",
+	},
+	{
+		"only hub serves HTTP", not(in("hub", "cmd/dominion", "e2e")), false, in("hub/web"),
+		"its handlers come from the hub",
+	},
+	{
+		"hub/web does not know the hub", in("hub/web"), false, is("hub"),
+		"what it serves is handed in",
+	},
+	{
 		"access decides purely", in("broker/access"), false, not(or(std, in("topics", "broker/access"))),
 		"who may do what follows from names alone",
 	},
@@ -273,6 +285,9 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"hub/store", "agent", "hub does not import agent"},
 		{"agent/supervisor", "hub/store", "agent does not import hub"},
 		{"ctl", "hub", "only the hub's program links hub"},
+		{"broker", "hub/web", "only hub serves HTTP"},
+		{"hub/web", "hub", "hub/web does not know the hub"},
+		{"broker/origin", "config", "where a request comes from is judged purely"},
 		{"demo", "agent/logs", "only the agent's program links agent"},
 		{"ctl", "broker", "only the hub's program links the embedded broker"},
 		{"cmd/domain", "broker/wire", "agent and command line do not link the engine"},

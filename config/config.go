@@ -44,8 +44,9 @@ type Dominion struct {
 	Name          string
 	DataDir       string
 	TopicPrefix   string
-	Metrics       string // host:port of the figures for Prometheus; "": none
+	Metrics       string // a further host:port of HTTP: the name that [http] listen had before; "": none
 	Broker        Broker
+	HTTP          HTTP
 	Zeroconf      Zeroconf
 	HomeAssistant HomeAssistant
 	Devices       Devices

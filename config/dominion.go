@@ -46,6 +46,7 @@ func defaults() Dominion {
 			Limits:      DefaultLimits(),
 			UserLimits:  DefaultUserLimits(),
 		},
+		HTTP:          HTTP{Listen: DefaultHTTPListen, ListenTLS: DefaultHTTPListenTLS},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: DefaultDiscoveryPrefix},
 		Devices:       Devices{Enabled: true},
@@ -62,6 +63,7 @@ func (t *table) dominion(d *Dominion) {
 		checkListen(d.Metrics).report(t, "metrics")
 	}
 	t.sub("broker").broker(&d.Broker)
+	t.sub("http").http(&d.HTTP, d.Broker, d.Metrics)
 	t.sub("zeroconf").zeroconf(&d.Zeroconf)
 	discovery := t.sub("homeassistant")
 	discovery.homeAssistant(&d.HomeAssistant)

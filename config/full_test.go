@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -74,6 +75,11 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 				MaxRetained: 20_000, MaxRetainedBytes: 8 << 20, MaxSessions: 300, MaxSessionExpiry: 24 * time.Hour, TopicAliasMaximum: 10,
 			},
 			UserLimits: UserLimits{Clients: 40, QueuedBytes: 5 << 20, Memory: 20_000_000, WrittenBytes: 7_000_000},
+		},
+		HTTP: HTTP{
+			Listen: "127.0.0.1:8181", ListenTLS: ":8444", CertFile: in(t, "tls/web.pem"), KeyFile: in(t, "tls/web-key.pem"),
+			AllowedOrigins: []string{"https://home.example:443", "http://192.168.1.2:8123"},
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("172.30.32.0/23")},
 		},
 		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
 		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},
@@ -237,6 +243,7 @@ func TestDefaults(t *testing.T) {
 		Broker: Broker{
 			Listen: "127.0.0.1:1883", Persistence: Persistence{Sync: 100 * time.Millisecond}, Limits: DefaultLimits(), UserLimits: DefaultUserLimits(),
 		},
+		HTTP:          HTTP{Listen: DefaultHTTPListen, ListenIsDefault: true, ListenTLSIsDefault: true},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: "homeassistant"},
 		Devices:       Devices{Enabled: true},

@@ -34,12 +34,12 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	}
 	l := new(line)
 	w := newWatcher()
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Watch: w.set, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
-	told, err := s.serveMetrics(ctx, h, nil)
+	site, err := s.listenHTTP()
 	if err != nil {
 		return err
 	}
-	defer told()
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), Watch: w.set, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
+	defer site.Serve(ctx, s.handlers(h, nil))()
 	will := h.Will()
 	o := client.Options{
 		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,

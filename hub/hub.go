@@ -63,7 +63,9 @@ type Options struct {
 	// Certificate tells until when the broker's own certificate holds; nil: it
 	// has none.
 	Certificate func() time.Time
-	Log         *slog.Logger
+	// Problems are what went wrong at the start and does not end it, in words.
+	Problems []string
+	Log      *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -114,13 +116,15 @@ type Hub struct {
 
 	certificate certificate
 	environ     []string
-	machine     func() []string
-	scaling     scaling
-	exclusives  exclusives
-	questions   questions
-	watch       func(topics []string)
-	watched     []string // what watch was told last, sorted
-	around      around
+	// startProblems are those of the start, until the next one.
+	startProblems []string
+	machine       func() []string
+	scaling       scaling
+	exclusives    exclusives
+	questions     questions
+	watch         func(topics []string)
+	watched       []string // what watch was told last, sorted
+	around        around
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -215,6 +219,8 @@ func New(o Options) *Hub {
 		machine:   o.Machine,
 		agents:    o.Agents,
 		moved:     true,
+
+		startProblems: o.Problems,
 	}
 	h.certificate = certificate{ask: o.Certificate, said: -1}
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one

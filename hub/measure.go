@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
+	"io"
 	"slices"
-	"time"
 
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/hub/metrics"
+	"github.com/jmbarzee/dominion/hub/web"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -178,72 +177,56 @@ func ofBroker(b *broker.Broker) []metrics.Family {
 	return all
 }
 
-// scrapeTime bounds an answer.
-const scrapeTime = 5 * time.Second
-
-// serveMetrics listens for Prometheus, where it is wanted, until ctx ends. b is
-// nil where the broker is not ours.
-func (s Service) serveMetrics(ctx context.Context, h *Hub, b *broker.Broker) (wait func(), err error) {
-	if s.Config.Metrics == "" {
-		return func() {}, nil
-	}
-	l, err := net.Listen("tcp", s.Config.Metrics)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on metrics: %w", err)
-	}
-	if at, ok := l.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
-		s.Log.Warn("metrics are readable by everybody who reaches this address: it has no password", "address", l.Addr().String())
-	}
-	s.Log.Info("listening", "scheme", "http", "address", l.Addr().String())
-	server := &http.Server{Handler: metricsHandler(h, b, s.ofBridges), ReadHeaderTimeout: scrapeTime, ReadTimeout: scrapeTime, WriteTimeout: 2 * scrapeTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
-	over := make(chan struct{})
-	go func() { defer close(over); _ = server.Serve(l) }()
-	ended := context.AfterFunc(ctx, func() { _ = server.Close() })
-	return func() {
-		if ended() {
-			_ = server.Close()
+// listenHTTP opens the addresses of HTTP. Old keys are named in the log.
+func (s Service) listenHTTP() (*web.Server, error) {
+	for _, old := range []struct{ key, value, now string }{
+		{"metrics", s.Config.Metrics, "[http] listen"},
+		{"broker.listen_ws", s.Config.Broker.ListenWS, "[http] listen"},
+		{"broker.listen_wss", s.Config.Broker.ListenWSS, "[http] listen_tls"},
+	} {
+		if old.value != "" {
+			s.Log.Warn("this key works for one more version: write its value into "+old.now, "key", old.key, "value", old.value)
 		}
-		<-over
-	}, nil
+	}
+	return web.Listen(s.Config, s.Log)
 }
 
-// metricsHandler answers; b is nil where the broker is not ours, and bridges are
-// told of with it.
-func metricsHandler(h *Hub, b *broker.Broker, bridges func(*broker.Broker) []metrics.Family) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), scrapeTime)
-		defer cancel()
-		f, err := h.figures(ctx)
-		switch {
-		case err != nil:
-		case !f.hub.Ready:
-			err = errors.New("the hub is not ready: it waits for the domains that it knows")
-		case b != nil && len(b.Listeners()) == 0:
-			err = errors.New("the broker does not listen")
-		case b != nil && b.StoreFull():
-			err = errors.New("the broker's store takes no messages: is the disk full?")
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), scrapeTime)
-		defer cancel()
-		f, err := h.figures(ctx)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		if b != nil {
-			f.families = append(append(f.families, ofBroker(b)...), bridges(b)...)
-		}
-		w.Header().Set("Content-Type", metrics.ContentType)
-		_ = metrics.Write(w, f.families) // who went away is not told
-	})
-	return mux
+// handlers are what HTTP serves. b is nil where the broker is not ours.
+func (s Service) handlers(h *Hub, b *broker.Broker) web.Handlers {
+	all := web.Handlers{
+		MetricsType: metrics.ContentType,
+		Metrics: func(ctx context.Context, w io.Writer) error {
+			f, err := h.figures(ctx)
+			if err != nil {
+				return err
+			}
+			if b != nil {
+				f.families = append(append(f.families, ofBroker(b)...), s.ofBridges(b)...)
+			}
+			_ = metrics.Write(w, f.families) // who went away is not told
+			return nil
+		},
+		Ready: func(ctx context.Context) error { return h.readiness(ctx, b) },
+	}
+	if b != nil {
+		all.MQTT, all.Login = b.WebSocket, b.Login
+	}
+	return all
+}
+
+// readiness returns why the hub does not serve yet; b is nil where the broker is
+// not ours.
+func (h *Hub) readiness(ctx context.Context, b *broker.Broker) error {
+	f, err := h.figures(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !f.hub.Ready:
+		return errors.New("the hub is not ready: it waits for the domains that it knows")
+	case b != nil && len(b.Listeners()) == 0:
+		return errors.New("the broker does not listen")
+	case b != nil && b.StoreFull():
+		return errors.New("the broker's store takes no messages: is the disk full?")
+	}
+	return nil
 }

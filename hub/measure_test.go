@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,6 +17,7 @@ import (
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/metrics"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/hub/web"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -45,11 +45,16 @@ func TestFiguresByHTTP(t *testing.T) {
 	over := make(chan struct{})
 	go func() { defer close(over); h.Run(ctx) }()
 	defer func() { cancel(); <-over }()
-	server := httptest.NewServer(metricsHandler(h, b, Service{}.ofBridges))
-	defer server.Close()
+	site, err := web.Listen(config.Dominion{Metrics: "127.0.0.1:0"}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, end := context.WithCancel(t.Context())
+	defer site.Serve(serving, Service{carry: new(carry)}.handlers(h, b))()
+	defer end()
 	get := func(path string) (int, string) {
 		t.Helper()
-		r, err := http.Get(server.URL + path)
+		r, err := http.Get("http://" + site.Addresses()[0].String() + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,14 +120,6 @@ func TestFiguresOfDomains(t *testing.T) {
 			t.Errorf("%s is there: %v, in\n%s", want, !there, b.String())
 		}
 	}
-}
-
-func TestMetricsAreOff(t *testing.T) {
-	wait, err := Service{Log: slog.New(slog.DiscardHandler)}.serveMetrics(t.Context(), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wait()
 }
 
 // The figures for Prometheus and those at $SYS are the same.

@@ -54,6 +54,7 @@ func afterRestart(was, is config.Dominion) (keys []string) {
 		{"broker.cafile", was.Broker.CAFile != is.Broker.CAFile},
 		{"broker.persistence", !reflect.DeepEqual(was.Broker.Persistence, is.Broker.Persistence)},
 		{"broker.limits", was.Broker.Limits != is.Broker.Limits},
+		{"http", !reflect.DeepEqual(was.HTTP, is.HTTP)},
 		{"zeroconf", !reflect.DeepEqual(was.Zeroconf, is.Zeroconf)},
 		{"homeassistant", was.HomeAssistant != is.HomeAssistant},
 		{"devices", was.Devices != is.Devices},

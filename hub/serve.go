@@ -59,6 +59,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	b, err := broker.New(broker.Config{
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
+		AllowedOrigins: s.Config.HTTP.AllowedOrigins, TrustedProxies: s.Config.HTTP.TrustedProxies,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules, OwnIDs: bridgeIDs(c.Bridges),
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
 		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits), UserLimits: broker.UserLimits(c.UserLimits), Version: s.Version,
@@ -73,9 +74,17 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			s.Log.Error("the broker did not stop cleanly", "error", err)
 		}
 	}()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
+	site, err := s.listenHTTP()
+	if err != nil {
+		return err
+	}
+	defer site.Close()
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
 	if c.ListenTLS != "" || c.ListenWSS != "" {
 		o.Certificate = b.CertificateExpires
+	}
+	if until := site.CertificateExpires(); o.Certificate == nil && !until.IsZero() {
+		o.Certificate = site.CertificateExpires
 	}
 	h := New(o)
 	if err := h.Attach(b); err != nil {
@@ -84,11 +93,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if err := b.Listen(); err != nil {
 		return err
 	}
-	wait, err := s.serveMetrics(ctx, h, b)
-	if err != nil {
-		return err
-	}
-	defer wait()
+	defer site.Serve(ctx, s.handlers(h, b))()
 	h.Connected()
 	for _, l := range b.Listeners() {
 		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())

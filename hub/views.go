@@ -215,7 +215,7 @@ func (h *Hub) ownProblems() (all []string) {
 	if problem := h.certificate.problem(time.Now()); problem != "" {
 		all = append(all, problem)
 	}
-	return all
+	return append(all, h.startProblems...)
 }
 
 // problems names what needs a human.

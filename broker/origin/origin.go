@@ -1,0 +1,238 @@
+// Package origin judges where an HTTP request comes from: from which machine,
+// through which proxies, and from which web page.
+//
+// It is pure: a Policy of a listener and a request in, a judgement out. The
+// broker's WebSocket and the hub's HTTP server use it. It imports the standard
+// library alone.
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Policy is what a listener is and what its owner allows.
+type Policy struct {
+	Loopback bool           // bound to loopback: nobody but this machine reaches it
+	Secure   bool           // TLS
+	Allowed  []string       // origins beside the listener's own, as Parse returns them
+	Proxies  []netip.Prefix // whose X-Forwarded-… and Forwarded headers are believed
+}
+
+// Request is what is known of a request.
+type Request struct {
+	// Remote is host:port of the client: of the connection, or as a trusted proxy
+	// names it.
+	Remote string
+	// Local reports whether the client is a program of this machine: at a
+	// loopback listener, from loopback, with the name of loopback as Host, and
+	// not forwarded by anybody.
+	Local bool
+}
+
+// Parse returns an origin, scheme://host:port, in the form that origins are compared in:
+// lower case and with its port.
+func Parse(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
+		return "", fmt.Errorf("%.80q is not an origin", s)
+	}
+	scheme := strings.ToLower(u.Scheme)
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[scheme]
+	}
+	if port == "" {
+		return "", fmt.Errorf("%.80q is not an origin", s)
+	}
+	return scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port), nil
+}
+
+// ParseProxy reads an address or a network.
+func ParseProxy(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, fmt.Errorf("%.80q is neither an address nor a network", s)
+	}
+	return p.Masked(), nil
+}
+
+// Judge returns what is known of a request.
+func (p Policy) Judge(r *http.Request) Request {
+	passed := forwarded(r.Header)
+	j := Request{Remote: r.RemoteAddr}
+	host, port, _ := net.SplitHostPort(r.RemoteAddr)
+	j.Local = p.Loopback && !passed && isLoopback(host) && isLoopback(Hostname(r.Host))
+	if passed && p.trusts(host) {
+		if client := p.client(r.Header); client != "" {
+			j.Remote = net.JoinHostPort(client, port)
+		}
+	}
+	return j
+}
+
+// CheckPage returns why a request must not become a connection: it comes from a
+// web page of another origin. anonymous says that who has no user is let in.
+//
+// Without an Origin it is from no page. At a loopback listener the Host must be
+// loopback by name unless a proxy forwarded it: a page can give its own name our
+// address (DNS rebinding).
+func (p Policy) CheckPage(r *http.Request, anonymous bool) error {
+	host := Hostname(r.Host)
+	passed := forwarded(r.Header)
+	if p.Loopback && !passed && !isLoopback(host) {
+		return errors.New("the Host is not localhost: a page may have given its own name this address; a proxy must send X-Forwarded-For")
+	}
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		return nil
+	}
+	if len(origins) != 1 {
+		return errors.New("it has several Origin headers")
+	}
+	from, err := Parse(origins[0])
+	if err != nil {
+		return err
+	}
+	if slices.Contains(p.Allowed, from) {
+		return nil
+	}
+	own, err := Parse(p.own(r))
+	if err != nil || from != own {
+		return errors.New("its page is of another origin: write it into http.allowed_origins if it may connect")
+	}
+	if anonymous && !atHome(Hostname(strings.SplitN(own, "://", 2)[1])) {
+		return errors.New("its page has a name of the Internet, and users are not needed here: write its origin into http.allowed_origins if it may connect")
+	}
+	return nil
+}
+
+// own returns the origin that a request was made to.
+func (p Policy) own(r *http.Request) string {
+	scheme, host := "http", r.Host
+	if p.Secure {
+		scheme = "https"
+	}
+	if peer, _, _ := net.SplitHostPort(r.RemoteAddr); p.trusts(peer) {
+		fields := forwardedFields(r.Header)
+		if v := first(lastOf(r.Header, "X-Forwarded-Proto"), fields["proto"]); v != "" {
+			scheme = strings.ToLower(v)
+		}
+		if v := first(lastOf(r.Header, "X-Forwarded-Host"), fields["host"]); v != "" {
+			host = v
+		}
+	}
+	return scheme + "://" + host
+}
+
+// forwarded reports whether a proxy says that it passed a request on.
+func forwarded(h http.Header) bool {
+	for name := range h {
+		switch {
+		case name == "Forwarded", name == "Via", name == "X-Real-Ip", strings.HasPrefix(name, "X-Forwarded-"):
+			return true
+		}
+	}
+	return false
+}
+
+func (p Policy) trusts(host string) bool {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	a = a.Unmap().WithZone("")
+	return slices.ContainsFunc(p.Proxies, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// client returns the address that trusted proxies name: the last one of the
+// list that is not of a trusted proxy itself. What stands before it is what the
+// client says.
+func (p Policy) client(h http.Header) string {
+	var list []string
+	for part := range strings.SplitSeq(strings.Join(h.Values("X-Forwarded-For"), ","), ",") {
+		list = append(list, strings.TrimSpace(part))
+	}
+	if len(h.Values("X-Forwarded-For")) == 0 {
+		list = nil
+		for part := range strings.SplitSeq(strings.Join(h.Values("Forwarded"), ","), ",") {
+			list = append(list, parseForwarded(part)["for"])
+		}
+	}
+	named := ""
+	for _, s := range slices.Backward(list) {
+		a, err := netip.ParseAddr(strings.Trim(Hostname(s), "[]"))
+		if err != nil {
+			return named
+		}
+		named = a.Unmap().String()
+		if !p.trusts(named) {
+			return named
+		}
+	}
+	return named
+}
+
+// forwardedFields returns what the last proxy says in Forwarded (RFC 7239).
+func forwardedFields(h http.Header) map[string]string {
+	all := strings.Split(strings.Join(h.Values("Forwarded"), ","), ",")
+	return parseForwarded(all[len(all)-1])
+}
+
+func parseForwarded(element string) map[string]string {
+	fields := make(map[string]string)
+	for pair := range strings.SplitSeq(element, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+		fields[strings.ToLower(name)] = strings.Trim(value, `"`)
+	}
+	return fields
+}
+
+func lastOf(h http.Header, name string) string {
+	all := strings.Split(strings.Join(h.Values(name), ","), ",")
+	return strings.TrimSpace(all[len(all)-1])
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// atHome reports whether a host is named in a way that the owner of a page on
+// the Internet cannot give to an address of this home: a page whose own name
+// leads here (DNS rebinding) is of the same host. Where everybody is let in it
+// would do what it likes.
+func atHome(host string) bool {
+	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
+		return true
+	}
+	host = strings.ToLower(host)
+	for _, ending := range []string{".local", ".lan", ".home", ".internal", ".home.arpa", ".localhost"} {
+		if strings.HasSuffix(host, ending) {
+			return true
+		}
+	}
+	return false
+}
+
+func isLoopback(host string) bool {
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+}
+
+// Hostname returns the host of a host with or without a port.
+func Hostname(hostport string) string {
+	u := url.URL{Host: hostport}
+	return u.Hostname()
+}
