@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that what the end-to-end tests need is there: root for network
-# namespaces, mosquitto and its clients, ip, and a Python. Programs that are
+# namespaces, mosquitto and its clients, ip, a Python, nginx, and Chromium with npm. Programs that are
 # missing are installed. The tests themselves skip what they cannot try; who
 # asked for them is told here instead.
 if [ "$(id -u)" != 0 ]; then
@@ -8,7 +8,7 @@ if [ "$(id -u)" != 0 ]; then
 	exit 1
 fi
 missing=
-for need in mosquitto:mosquitto mosquitto_sub:mosquitto-clients ip:iproute2 python3:python3 git:git; do
+for need in mosquitto:mosquitto mosquitto_sub:mosquitto-clients ip:iproute2 python3:python3 git:git nginx:nginx chromium:chromium node:nodejs npm:npm; do
 	command -v "${need%%:*}" >/dev/null || missing="$missing ${need#*:}"
 done
 [ -n "$missing" ] || exit 0
