@@ -25,6 +25,10 @@ func RenderStatus(w io.Writer, o topics.Overview, events []topics.Event, s Style
 		drawDomains(b, o.Domains, s)
 		heading(b, s, "SERVICES")
 		drawServices(b, o.Services, s)
+		if len(o.Bridges) > 0 {
+			heading(b, s, "BRIDGES")
+			drawBridges(b, o.Bridges, s)
+		}
 		if len(events) > 0 {
 			heading(b, s, "EVENTS")
 			drawEvents(b, events, s)
@@ -113,6 +117,28 @@ func drawDomains(b *bufio.Writer, domains []topics.DomainView, s Style) {
 		}
 		t.add(put(d.Name), domainState(d), put(ago(d.Since, s.Now)), put(runs), put(d.Address),
 			put(system), put(d.Version), put(strings.Join(d.Traits, " ")))
+	}
+	t.draw(b, s)
+}
+
+func drawBridges(b *bufio.Writer, all []topics.BridgeView, s Style) {
+	t := table{columns: []column{
+		{head: "BRIDGE", min: 12},
+		{head: "STATE"},
+		{head: "SINCE", drop: 2},
+		{head: "REFUSED"},
+		{head: "DROPPED", drop: 3},
+		{head: "LAST REFUSED", min: 12, drop: 1, empty: true},
+	}}
+	for _, v := range all {
+		state, last := put("not connected").in(red), ""
+		if v.Connected {
+			state = put("connected").in(green)
+		}
+		if r := v.LastRefusal; r != nil {
+			last = r.Direction + " " + r.Topic + ": " + r.Reason
+		}
+		t.add(put(v.Name), state, put(ago(v.Since, s.Now)), put(strconv.FormatUint(v.Refused, 10)), put(strconv.FormatUint(v.Dropped, 10)), put(last))
 	}
 	t.draw(b, s)
 }

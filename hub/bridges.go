@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
+	"time"
 
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/bridge"
@@ -14,15 +14,21 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// bridges makes the configured bridges of the embedded broker and runs them
-// until ctx ends. around waits for them.
-func (s Service) bridges(ctx context.Context, b *broker.Broker, around *sync.WaitGroup) error {
+// bridges are those of the embedded broker.
+type bridges struct {
+	broker *broker.Broker
+	all    []*bridge.Bridge
+}
+
+// newBridges makes the configured bridges; they are run once the broker listens.
+func (s Service) newBridges(b *broker.Broker) (*bridges, error) {
+	made := &bridges{broker: b}
 	for _, c := range s.Config.Broker.Bridges {
 		password, err := readPassword(c.PasswordFile)
 		if err != nil {
-			return fmt.Errorf("cannot use the bridge %s: %w", c.Name, err)
+			return nil, fmt.Errorf("cannot use the bridge %s: %w", c.Name, err)
 		}
-		one := bridge.New(bridge.Config{
+		made.all = append(made.all, bridge.New(bridge.Config{
 			Name: c.Name, Client: c.ClientID, Prefix: s.Config.TopicPrefix, Log: s.Log,
 			Remote: client.Options{URL: c.URL, Password: password, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, MaxPacket: s.Config.Broker.Limits.MaxPacket},
 			Rules:  bridgeRules(c.Topics),
@@ -37,46 +43,71 @@ func (s Service) bridges(ctx context.Context, b *broker.Broker, around *sync.Wai
 				if up {
 					state = "1"
 				}
-				s.carry.set(c.Name, up)
 				b.Publish(topics.Message{Topic: bridgeState(c.Name), Payload: []byte(state), QoS: 1, Retain: true})
 			},
-		})
-		around.Go(func() { one.Run(ctx) })
+		}))
 	}
-	return nil
+	return made, nil
 }
 
-// carry knows which bridges carry.
-type carry struct {
-	mu sync.Mutex
-	up map[string]bool
-}
+// When people are told of a bridge.
+const (
+	disconnectedFor = 10 * time.Second // a shorter outage is no problem
+	refusedWithin   = time.Hour        // a refusal is one for so long
+)
 
-func (c *carry) set(bridge string, up bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.up == nil {
-		c.up = make(map[string]bool)
-	}
-	c.up[bridge] = up
-}
-
-// ofBridges are the figures of the bridges.
-func (s Service) ofBridges(b *broker.Broker) []metrics.Family {
-	up := metrics.Family{Name: "dominion_bridge_up", Type: metrics.Gauge, Help: "1 while a bridge carries."}
-	dropped := metrics.Family{Name: "dominion_bridge_dropped_total", Type: metrics.Counter, Help: "Messages that a bridge left out: of QoS 0 while it did not carry or was behind, and those beyond the limits of its queue."}
-	for _, c := range s.Config.Broker.Bridges {
-		of := []string{"bridge", c.Name}
-		carries := 0.0
-		s.carry.mu.Lock()
-		if s.carry.up[c.Name] {
-			carries = 1
+// views says how the bridges are.
+func (all *bridges) views() (views []topics.BridgeView) {
+	for _, b := range all.all {
+		s := b.Status()
+		v := topics.BridgeView{
+			Name: b.Name, Connected: s.Connected, Since: topics.At(s.Since), Reason: s.Reason,
+			Refused: s.Refused, Dropped: all.broker.Missed(bridge.LocalID(b.Name)),
 		}
-		s.carry.mu.Unlock()
-		up.Samples = append(up.Samples, metrics.Sample{Labels: of, Value: carries})
-		dropped.Samples = append(dropped.Samples, metrics.Sample{Labels: of, Value: float64(b.Missed(bridge.LocalID(c.Name)))})
+		if r := s.Last; r != nil {
+			v.LastRefusal = &topics.BridgeRefusal{At: topics.At(r.At), Direction: r.Direction, Topic: r.Topic, Reason: r.Reason, Size: r.Size, Limit: r.Limit}
+			if time.Since(r.At) < refusedWithin {
+				v.Problems = append(v.Problems, fmt.Sprintf("%s refused, the last one %s to %q: %s", count(int(s.Refused), "message"), r.Direction, r.Topic, r))
+			}
+		}
+		if !s.Connected && time.Since(s.Since) > disconnectedFor {
+			v.Problems = append(v.Problems, "it is not connected: "+orElse(s.Reason, "it was not yet"))
+		}
+		for _, f := range s.Filters {
+			v.Problems = append(v.Problems, "a subscription is refused, "+f)
+		}
+		views = append(views, v)
 	}
-	return []metrics.Family{up, dropped}
+	return views
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// viewBridges returns the bridges of the embedded broker.
+func (h *Hub) viewBridges() []topics.BridgeView {
+	if h.bridges == nil {
+		return nil
+	}
+	return h.bridges()
+}
+
+// figures are those of the bridges.
+func (all *bridges) figures() []metrics.Family {
+	up := metrics.Family{Name: "dominion_bridge_up", Type: metrics.Gauge, Help: "1 while a bridge carries."}
+	dropped := metrics.Family{Name: "dominion_bridge_dropped_total", Type: metrics.Counter, Help: "Messages that a bridge left out: of QoS 0 while it did not carry or was behind, those beyond the limits of its queue, and those that were refused."}
+	refused := metrics.Family{Name: "dominion_bridge_refused_total", Type: metrics.Counter, Help: "Messages that a bridge left out because the broker that they were for refused them."}
+	for _, v := range all.views() {
+		of := []string{"bridge", v.Name}
+		up.Samples = append(up.Samples, metrics.Sample{Labels: of, Value: oneIf(v.Connected)})
+		dropped.Samples = append(dropped.Samples, metrics.Sample{Labels: of, Value: float64(v.Dropped)})
+		refused.Samples = append(refused.Samples, metrics.Sample{Labels: of, Value: float64(v.Refused)})
+	}
+	return []metrics.Family{up, dropped, refused}
 }
 
 // bridgeIDs are the client identifiers that the bridges have at our broker.

@@ -65,7 +65,10 @@ type Options struct {
 	Certificate func() time.Time
 	// Problems are what went wrong at the start and does not end it, in words.
 	Problems []string
-	Log      *slog.Logger
+	// Bridges says how the bridges are, sorted as they are configured; nil: the
+	// broker is not ours. It must not block.
+	Bridges func() []topics.BridgeView
+	Log     *slog.Logger
 }
 
 // Hub is the leader. Make it with New, run it with Run.
@@ -77,6 +80,7 @@ type Hub struct {
 	access  func(topics.Ask) (topics.Access, error)
 	users   func(topics.Ask) ([]topics.UserView, error)
 	seen    Seen
+	bridges func() []topics.BridgeView
 	kept    bool // what the broker kept of microdomains is not proved yet
 	log     *slog.Logger
 	tree    topics.Tree
@@ -183,7 +187,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, seen: o.Broker, kept: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, seen: o.Broker, bridges: o.Bridges, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),

@@ -201,7 +201,7 @@ func (s Service) handlers(h *Hub, b *broker.Broker) web.Handlers {
 				return err
 			}
 			if b != nil {
-				f.families = append(append(f.families, ofBroker(b)...), s.ofBridges(b)...)
+				f.families = append(append(f.families, ofBroker(b)...), s.bridges.figures()...)
 			}
 			_ = metrics.Write(w, f.families) // who went away is not told
 			return nil

@@ -74,7 +74,7 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 	case topics.VerbJoin:
 		return h.join(ask, now)
 	case topics.VerbStatus:
-		return topics.Overview{Hub: h.hubStatus(), Domains: h.viewDomains(), Services: h.viewAll(), Problems: h.problems()}, nil
+		return topics.Overview{Hub: h.hubStatus(), Domains: h.viewDomains(), Services: h.viewAll(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
 	case topics.VerbDomains:
 		return h.viewDomains(), nil
 	case topics.VerbServices:

@@ -29,7 +29,7 @@ type Service struct {
 	// Started is called once the broker listens; nil: nobody wants to know.
 	Started func([]broker.Listener)
 
-	carry *carry // of a run
+	bridges *bridges // of a run
 }
 
 // Serve runs until ctx ends. It starts in the order broker, hub, zeroconf and
@@ -55,7 +55,6 @@ const stopTime = 5 * time.Second
 
 func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	c := s.Config.Broker
-	s.carry = new(carry)
 	b, err := broker.New(broker.Config{
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
@@ -80,6 +79,10 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	}
 	defer site.Close()
 	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
+	if s.bridges, err = s.newBridges(b); err != nil {
+		return err
+	}
+	o.Bridges = s.bridges.views
 	if c.ListenTLS != "" || c.ListenWSS != "" {
 		o.Certificate = b.CertificateExpires
 	}
@@ -101,11 +104,11 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if s.Started != nil {
 		s.Started(b.Listeners())
 	}
-	var bridges sync.WaitGroup
-	bridging, ends := context.WithCancel(ctx)
-	defer func() { ends(); bridges.Wait() }()
-	if err := s.bridges(bridging, b, &bridges); err != nil {
-		return err
+	var bridging sync.WaitGroup
+	carrying, ends := context.WithCancel(ctx)
+	defer func() { ends(); bridging.Wait() }()
+	for _, one := range s.bridges.all {
+		bridging.Go(func() { one.Run(carrying) })
 	}
 	there := make(chan struct{})
 	close(there)

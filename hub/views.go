@@ -222,6 +222,11 @@ func (h *Hub) ownProblems() (all []string) {
 func (h *Hub) problems() []string {
 	all := []string{}
 	all = append(all, h.ownProblems()...)
+	for _, b := range h.viewBridges() {
+		for _, p := range b.Problems {
+			all = append(all, "bridge "+b.Name+": "+p)
+		}
+	}
 	for _, d := range h.viewDomains() {
 		if d.Problem != "" {
 			all = append(all, d.Name+": "+d.Problem)

@@ -40,7 +40,7 @@ type Verb struct {
 func Verbs() []Verb {
 	return []Verb{
 		{VerbJoin, "id, name, session", Grant{}, "An agent asks to be the domain of its name. Refused while another id beats under that name."},
-		{VerbStatus, "", Overview{}, "Hub, domains and services in one answer."},
+		{VerbStatus, "", Overview{}, "Hub, domains, services and bridges in one answer."},
 		{VerbDomains, "", []DomainView{}, "Every known or seen domain."},
 		{VerbServices, "", []Service{}, "Every service, as service/<service>/status."},
 		{VerbDevices, "", Devices{}, "Every device on the broker that announces itself, and what is wrong with announcements. Long lists come in parts: `next`, asked for as `after`."},
@@ -78,7 +78,30 @@ type Overview struct {
 	Hub      Hub          `json:"hub" doc:"as hub/status"`
 	Domains  []DomainView `json:"domains" doc:"as the verb domains"`
 	Services []Service    `json:"services" doc:"as the verb services"`
+	Bridges  []BridgeView `json:"bridges,omitempty" doc:"to other brokers, where the broker is the embedded one"`
 	Problems []string     `json:"problems" type:"text" doc:"what needs a human, in words"`
+}
+
+// BridgeView is a bridge to another broker.
+type BridgeView struct {
+	Name        string         `json:"name" type:"name" doc:"name of the bridge"`
+	Connected   bool           `json:"connected" doc:"it carries"`
+	Since       Time           `json:"since" doc:"when it began to carry, or ceased to"`
+	Reason      string         `json:"reason,omitempty" type:"text" doc:"why it is not connected"`
+	Refused     uint64         `json:"refused" doc:"messages that a side refused and that were left out, since the start of the hub"`
+	Dropped     uint64         `json:"dropped" doc:"all that were left out since the start of the hub: the refused ones, those of QoS 0 while it did not carry, and those beyond the limits of its queue"`
+	LastRefusal *BridgeRefusal `json:"last_refusal,omitempty" doc:"the last of the refused"`
+	Problems    []string       `json:"problems,omitempty" type:"text" doc:"what needs a human, in words"`
+}
+
+// BridgeRefusal is a message that a bridge left out because a side refused it.
+type BridgeRefusal struct {
+	At        Time   `json:"at" doc:"when it was refused"`
+	Direction string `json:"direction" type:"word" doc:"out: the other broker refused it; in: ours did"`
+	Topic     string `json:"topic" type:"text" doc:"of the message, as the broker that refused it has it"`
+	Reason    string `json:"reason" type:"text" doc:"why, in words"`
+	Size      int    `json:"size,omitempty" doc:"bytes of its packet"`
+	Limit     int    `json:"limit,omitempty" doc:"bytes of a packet that the broker takes, where that is the reason"`
 }
 
 // DomainState is what the hub thinks of a domain. A closed list.

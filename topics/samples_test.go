@@ -115,7 +115,7 @@ func answers() map[string]any {
 	line := PlanLine{Action: ActionKeep, Service: "web", Domain: "pi-kitchen", Reason: "runs there and npbar needs it"}
 	return map[string]any{
 		VerbJoin:     Grant{Dominion: homeID, Name: "home", Epoch: 12},
-		VerbStatus:   Overview{Hub: hubSample, Domains: []DomainView{viewSample}, Services: []Service{serviceSample}, Problems: []string{}},
+		VerbStatus:   Overview{Hub: hubSample, Domains: []DomainView{viewSample}, Services: []Service{serviceSample}, Bridges: []BridgeView{bridgeSample}, Problems: []string{}},
 		VerbDomains:  []DomainView{viewSample},
 		VerbServices: []Service{serviceSample},
 		VerbDevices: Devices{
@@ -141,3 +141,9 @@ func answers() map[string]any {
 
 // microSample is all that a microcontroller says of itself.
 var microSample = json.RawMessage(`{"name":"desk-lamp","micro":true,"address":"192.168.1.40","traits":["light"],"services":[{"service":"desk-light","state":"running","port":80}]}`)
+
+var bridgeSample = BridgeView{
+	Name: "attic", Connected: true, Since: at(-300), Refused: 3, Dropped: 12,
+	LastRefusal: &BridgeRefusal{At: at(-60), Direction: "out", Topic: "homeassistant/switch/x/config", Reason: "not authorized (0x87)", Size: 412},
+	Problems:    []string{"3 messages were refused, the last one out to homeassistant/switch/x/config: not authorized (0x87)"},
+}

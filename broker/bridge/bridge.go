@@ -4,7 +4,9 @@
 // while the other broker is away ours keeps what is to go out, within the limits
 // of a session, and the other keeps what is to come in. A message is
 // acknowledged to the one only when the other has acknowledged it: at QoS 1
-// nothing is lost, and after an outage something may come twice.
+// nothing is lost, and after an outage something may come twice. A message that
+// the other refuses is acknowledged too, counted and reported: it would be refused
+// again, and keep all behind it from being carried.
 //
 // It decides nothing about access: on our side it connects as whoever is asked
 // of it. hub runs it; it knows no broker from inside.
@@ -20,7 +22,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
@@ -46,8 +47,8 @@ type Config struct {
 	Prefix string // topic_prefix: nothing comes in there but by a rule that names it
 	// Local connects to our own broker.
 	Local func(ctx context.Context) (net.Conn, error)
-	// Dropped is told of each message of QoS 0 that is left out on its way: nobody
-	// keeps these. It must not block.
+	// Dropped is told of each message that is left out on its way: those of QoS 0,
+	// which nobody keeps, and those that are refused. It must not block.
 	Dropped func(topic, why string)
 	// State is told whether the bridge carries, and why not.
 	State func(up bool, why string)
@@ -61,17 +62,27 @@ const maxBehind = 4096
 // maxBehindBytes is the memory of all that waits until the other side is there.
 const maxBehindBytes = 64 << 20
 
-// tooLarge says why a message of the other broker is not carried.
-func tooLarge(size, limit int) string {
-	return fmt.Sprintf("its packet has %d bytes; the limit is %d (broker.limits.max_packet)", size, limit)
-}
+// window is how many messages of QoS 1 are on their way between two brokers at
+// once.
+const window = 100
+
+// How long the bridge waits before it connects again.
+const (
+	brief       = 10 * time.Second // a connection that ended sooner is not renewed at once
+	maxPause    = time.Minute      // after brief connections
+	loginPause  = 30 * time.Second // after user, password or client identifier were refused
+	logInterval = time.Minute      // between two entries that the bridge carries
+)
 
 // Bridge is a running bridge. Make it with New.
 type Bridge struct {
 	Config
-	// What each side was asked for in this run: a session that was kept may be
-	// of a former configuration.
-	askedOurs, askedTheirs bool
+	ours, theirs asked // of this run: a session that was kept may be of a former configuration
+	out, in      *trial
+	old          bool      // the other broker does not speak MQTT 5.0
+	carriedAt    time.Time // when it was logged last that it carries
+
+	refusals
 }
 
 // LocalID is the client identifier of a bridge at our own broker.
@@ -82,36 +93,56 @@ func New(c Config) *Bridge {
 	if c.Dropped == nil {
 		c.Dropped = func(string, string) {}
 	}
-	return &Bridge{Config: c}
+	b := &Bridge{Config: c, out: newTrial(), in: newTrial()}
+	b.status.Since = time.Now()
+	return b
 }
 
 // Run carries until ctx ends.
 func (b *Bridge) Run(ctx context.Context) {
 	b.prepare(ctx)
 	said := ""
-	for attempt := 0; ctx.Err() == nil; attempt++ {
+	failed, ended := 0, 0 // attempts to connect, brief connections
+	for ctx.Err() == nil {
 		began := time.Now()
-		err := b.carry(ctx)
+		carried, err := b.carry(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		why := err.Error()
-		b.State(false, why)
+		b.state(false, why)
 		if why != said {
 			b.Log.Warn("the bridge does not carry; messages of QoS 1 wait", "bridge", b.Name, "error", why)
 			said = why
 		}
 		if time.Since(began) > time.Minute {
-			attempt, said = 0, ""
+			said = ""
 		}
-		wait := time.NewTimer(client.Backoff(attempt, rand.N[time.Duration]))
+		var pause time.Duration
+		switch searching := b.out.on() || b.in.on(); {
+		case !carried && (errors.Is(err, client.ErrNotAuthorized) || errors.Is(err, client.ErrClientID)):
+			pause = loginPause
+		case carried && !searching && time.Since(began) < brief:
+			pause = min(maxPause, time.Second<<min(ended, 10))
+			ended++
+		default:
+			if carried {
+				failed = 0
+			}
+			if carried && !searching {
+				ended = 0
+			}
+			pause = client.Backoff(failed, rand.N[time.Duration])
+			failed++
+		}
+		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 		case <-wait.C:
 		}
 		wait.Stop()
 	}
-	b.State(false, "the hub stops")
+	b.state(false, "the hub stops")
 }
 
 // prepare makes our broker keep what is to go out from the first moment, also
@@ -126,18 +157,45 @@ func (b *Bridge) prepare(ctx context.Context) {
 }
 
 func (b *Bridge) local(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
-	c, err := client.Connect(ctx, client.Options{
-		Dial: b.Config.Local, ClientID: LocalID(b.Name), Keep: true, Bridge: true, OnDelivery: deliver, MaxPacket: b.Config.Remote.MaxPacket, Log: b.Log,
-	})
-	if err != nil || c.Resumed() && b.askedOurs {
-		return c, err
+	o := client.Options{
+		Dial: b.Config.Local, ClientID: LocalID(b.Name), Keep: true, Bridge: true, MQTT5: true, Own: true, Window: window,
+		OneByOne: b.in.on(), OnDelivery: deliver, MaxPacket: b.Config.Remote.MaxPacket, Log: b.Log,
 	}
-	if err := c.Subscribe(ctx, b.filters(func(r Rule) (string, bool) { return r.LocalPrefix + r.Filter, r.Out })...); err != nil {
-		c.Close()
+	o.TooLarge = func(topic string, size int) { b.refuse(tooLarge(Out, topic, size, o.MaxPacket)) }
+	c, err := client.Connect(ctx, o)
+	if err != nil {
 		return nil, err
 	}
-	b.askedOurs = true
-	return c, nil
+	return c, b.subscribe(ctx, c, &b.ours, Out, b.filters(func(r Rule) (string, bool) { return r.LocalPrefix + r.Filter, r.Out }))
+}
+
+// remote connects to the other broker. It speaks MQTT 5.0, in which a broker says
+// what it refuses, and 3.1.1 where the other does not know that.
+func (b *Bridge) remote(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
+	o := b.Remote
+	o.Keep, o.Bridge, o.Log, o.OnDelivery, o.Window, o.OneByOne = true, true, b.Log, deliver, window, b.out.on()
+	o.TooLarge = func(topic string, size int) { b.refuse(tooLarge(In, topic, size, o.MaxPacket)) }
+	if o.ClientID = b.Client; o.ClientID == "" {
+		o.ClientID = "dominion-bridge-" + b.Name
+	}
+	o.MQTT5 = !b.old
+	c, err := client.Connect(ctx, o)
+	if version := errors.Is(err, client.ErrVersion); o.MQTT5 && (version || errors.Is(err, client.ErrNoAnswer)) {
+		o.MQTT5 = false
+		plain, plainErr := client.Connect(ctx, o)
+		if b.old = version; version || plainErr == nil {
+			c, err = plain, plainErr
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, b.subscribe(ctx, c, &b.theirs, In, b.filters(func(r Rule) (string, bool) { return r.RemotePrefix + r.Filter, r.In }))
+}
+
+func tooLarge(way, topic string, size, limit int) Refusal {
+	limit = cmp.Or(limit, client.DefaultMaxPacket)
+	return Refusal{Direction: way, Topic: topic, Size: size, Limit: limit, Reason: "its packet is larger than this hub takes (broker.limits.max_packet)"}
 }
 
 func (b *Bridge) filters(of func(Rule) (filter string, wanted bool)) (all []string) {
@@ -149,117 +207,57 @@ func (b *Bridge) filters(of func(Rule) (filter string, wanted bool)) (all []stri
 	return all
 }
 
-// carry connects both sides and carries until one of them ends.
-func (b *Bridge) carry(ctx context.Context) error {
-	in := lane{turn: b.in, dropped: b.Dropped, way: "on the way in"}
-	out := lane{turn: b.out, dropped: b.Dropped, way: "on the way out"}
-	o := b.Remote
-	o.Keep, o.Bridge, o.Log, o.OnDelivery = true, true, b.Log, in.deliver
-	o.TooLarge = func(topic string, size int) {
-		b.Dropped(topic, tooLarge(size, cmp.Or(o.MaxPacket, client.DefaultMaxPacket)))
+// carry connects both sides and carries until one of them ends. carried reports
+// whether it came to that.
+func (b *Bridge) carry(ctx context.Context) (carried bool, err error) {
+	in := lane{turn: b.incoming, dropped: b.Dropped, refuse: b.refuse, way: In, trial: b.in}
+	out := lane{turn: b.outgoing, dropped: b.Dropped, refuse: b.refuse, way: Out, trial: b.out}
+	theirs, err := b.remote(ctx, in.deliver)
+	if theirs != nil {
+		defer theirs.Close()
 	}
-	if o.ClientID = b.Client; o.ClientID == "" {
-		o.ClientID = "dominion-bridge-" + b.Name
-	}
-	theirs, err := client.Connect(ctx, o)
 	if err != nil {
-		return err
-	}
-	defer theirs.Close()
-	if !theirs.Resumed() || !b.askedTheirs {
-		if err := theirs.Subscribe(ctx, b.filters(func(r Rule) (string, bool) { return r.RemotePrefix + r.Filter, r.In })...); err != nil {
-			return err
-		}
-		b.askedTheirs = true
+		return false, err
 	}
 	ours, err := b.local(ctx, out.deliver)
-	if err != nil {
-		return fmt.Errorf("its own broker: %w", err)
+	if ours != nil {
+		defer ours.Close()
 	}
-	defer ours.Close()
+	if err != nil {
+		return false, fmt.Errorf("its own broker: %w", err)
+	}
 	out.open(theirs)
 	in.open(ours)
-	b.State(true, "")
-	b.Log.Info("the bridge carries", "bridge", b.Name)
+	b.state(true, "")
+	if now := time.Now(); now.Sub(b.carriedAt) > logInterval {
+		b.carriedAt = now
+		b.Log.Info("the bridge carries", "bridge", b.Name)
+	}
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return true, ctx.Err()
 	case <-theirs.Done():
-		return over(theirs.Err())
+		out.ended()
+		return true, over(theirs)
 	case <-ours.Done():
-		return fmt.Errorf("its own broker: %w", over(ours.Err()))
+		in.ended()
+		return true, fmt.Errorf("its own broker: %w", over(ours))
 	}
 }
 
-func over(err error) error {
-	if err == nil {
-		return errors.New("the connection was closed")
+// over returns why a connection ended.
+func over(c *client.Conn) error {
+	if by, reason := c.EndedByBroker(); by && reason != nil {
+		return reason
 	}
-	return err
-}
-
-// lane is the way of messages from one side to the other. Until the other is
-// there they wait: what a session had kept comes at once.
-type lane struct {
-	turn    func(topics.Message) (topics.Message, bool)
-	dropped func(topic, why string)
-	way     string
-
-	mu      sync.Mutex
-	to      *client.Conn
-	waiting []delivery
-	bytes   int // of memory that these take up
-}
-
-type delivery struct {
-	message topics.Message
-	ack     func()
-}
-
-// deliver takes a message. It does not block: the connection that it came by
-// would answer nothing any more.
-func (l *lane) deliver(m topics.Message, ack func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.to != nil:
-		l.pass(m, ack)
-	case l.bytes+m.Memory() > maxBehindBytes:
-		l.dropped(m.Topic, "what came "+l.way+" of the bridge before it carried takes up too much memory") // not acknowledged: that broker keeps it
-	case m.QoS > 0 || len(l.waiting) < maxBehind: // a broker sends a bounded number that is not acknowledged
-		l.bytes += m.Memory()
-		l.waiting = append(l.waiting, delivery{m, ack})
-	default:
-		l.dropped(m.Topic, "too many came "+l.way+" of the bridge before it carried")
+	if err := c.Err(); err != nil {
+		return err
 	}
+	return errors.New("the connection was closed")
 }
 
-// open hands on what has waited, and from now on whatever comes.
-func (l *lane) open(to *client.Conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.to = to
-	for _, d := range l.waiting {
-		l.pass(d.message, d.ack)
-	}
-	l.waiting, l.bytes = nil, 0
-}
-
-// pass hands a message to the other side, and acknowledges it when that has.
-func (l *lane) pass(m topics.Message, ack func()) {
-	turned, ok := l.turn(m)
-	switch {
-	case !ok:
-		ack() // of no rule any more, or not for us
-	case m.QoS == 0 && l.to.Waiting() > maxBehind:
-		l.dropped(m.Topic, "the other side does not take them as fast as they come "+l.way+" of the bridge")
-	default:
-		l.to.PublishThen(turned, ack)
-	}
-}
-
-// out returns a message of ours as it goes to the other broker.
-func (b *Bridge) out(m topics.Message) (topics.Message, bool) {
+// outgoing returns a message of ours as it goes to the other broker.
+func (b *Bridge) outgoing(m topics.Message) (topics.Message, bool) {
 	for _, r := range b.Rules {
 		if rest, ok := strings.CutPrefix(m.Topic, r.LocalPrefix); ok && r.Out && wire.Matches(r.Filter, rest) {
 			return topics.Message{Topic: r.RemotePrefix + rest, Payload: m.Payload, QoS: min(m.QoS, r.QoS), Retain: m.Retain}, true
@@ -268,10 +266,10 @@ func (b *Bridge) out(m topics.Message) (topics.Message, bool) {
 	return m, false
 }
 
-// in returns a message of the other broker as it comes to ours. A wildcard
+// incoming returns a message of the other broker as it comes to ours. A wildcard
 // opens neither our own topics nor the broker's: what is there is ours to say,
 // unless the owner names it.
-func (b *Bridge) in(m topics.Message) (topics.Message, bool) {
+func (b *Bridge) incoming(m topics.Message) (topics.Message, bool) {
 	for _, r := range b.Rules {
 		rest, ok := strings.CutPrefix(m.Topic, r.RemotePrefix)
 		if !ok || !r.In || !wire.Matches(r.Filter, rest) {

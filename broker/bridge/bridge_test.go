@@ -27,7 +27,12 @@ type side struct {
 
 func start(t *testing.T, dir string) *side {
 	t.Helper()
-	b, err := broker.New(broker.Config{DataDir: dir}, slog.New(slog.DiscardHandler))
+	return startWith(t, broker.Config{DataDir: dir})
+}
+
+func startWith(t *testing.T, c broker.Config) *side {
+	t.Helper()
+	b, err := broker.New(c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +93,11 @@ type home struct {
 	cut         atomic.Pointer[net.Conn]
 	stalled     atomic.Bool // the other one takes nothing
 	dropped     atomic.Int64
+	bridge      *bridge.Bridge
+	dials       atomic.Int64
+	user        string                  // of the other broker, as whom the bridge connects there
+	localUser   string                  // of ours
+	between     func(net.Conn) net.Conn // the broker's end of a connection to the other one
 }
 
 // slow is a connection that stands still while it is told to.
@@ -111,17 +121,27 @@ func (h *home) run(t *testing.T, rules ...bridge.Rule) (stop func()) {
 			if h.down.Load() {
 				return nil, errors.New("no route to host")
 			}
-			c, err := dial(h.there)(ctx)
-			h.cut.Store(&c)
-			return slow{c, h}, err
+			ours, theirs := net.Pipe()
+			h.dials.Add(1)
+			if h.between != nil {
+				theirs = h.between(theirs)
+			}
+			h.there.ServeAs(theirs, h.user)
+			h.cut.Store(&ours)
+			return slow{ours, h}, nil
 		}},
-		Local: dial(h.here),
-		Dropped: func(topic, why string) {
+		Local: func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			h.here.ServeAs(theirs, h.localUser)
+			return ours, nil
+		},
+		Dropped: func(topic, why string) { // as hub does
 			h.dropped.Add(1)
 			h.here.Dropped(bridge.LocalID("attic"), topic, why)
 		},
 		State: func(up bool, _ string) { h.up.Store(up) },
 	})
+	h.bridge = b
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); b.Run(ctx) }()

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang"
@@ -36,12 +37,28 @@ const (
 // the network.
 var ErrNotAuthorized = errors.New("the broker refused user or password")
 
-// ErrRefused is the cause when a broker does not let its user read a topic.
-var ErrRefused = errors.New("the user's role does not allow it")
+// ErrRefused is the cause when a broker refuses a subscription (SUBACK 0x80 and
+// above). Most often the user may not read the topic, but brokers also refuse
+// filters and kinds of subscriptions that they do not support.
+var ErrRefused = errors.New("the user's role does not allow it, or the broker does not support this subscription")
+
+// ErrVersion is the cause when a broker does not speak the version of MQTT that
+// it was asked for.
+var ErrVersion = errors.New("the broker does not speak this version of MQTT")
 
 // ErrClientID is the cause when a broker refuses the client identifier: it is
 // another user's, or not for this one.
 var ErrClientID = errors.New("the broker does not let this user have that client identifier")
+
+// ErrNoAnswer is the cause when a broker ends the connection instead of answering
+// the CONNECT.
+var ErrNoAnswer = errors.New("it ended the connection before it answered")
+
+type noAnswer struct{ err error }
+
+func (n noAnswer) Error() string        { return ErrNoAnswer.Error() + ": " + n.err.Error() }
+func (n noAnswer) Unwrap() error        { return n.err }
+func (n noAnswer) Is(target error) bool { return target == ErrNoAnswer }
 
 // notAnonymous is ErrNotAuthorized for who gave no user.
 type notAnonymous struct{}
@@ -85,7 +102,19 @@ type Options struct {
 	// Bridge says that we are a broker, too, in the way of mosquitto: we are
 	// not given our own messages, and the retain flag comes as it was published.
 	Bridge bool
-	Log    *slog.Logger
+	// MQTT5 speaks MQTT 5.0 on the line, in which a broker gives reasons for what
+	// it refuses. There is no will with it.
+	MQTT5 bool
+	// Own, with MQTT5, marks the connection as that of a bridge to its own broker,
+	// which then counts what the bridge misses.
+	Own bool
+	// Window is how many messages of QoS 1 may be unacknowledged, each way with
+	// MQTT5; 0: as many as the connection takes.
+	Window int
+	// OneByOne sends a message of QoS 1 only after the one before was
+	// acknowledged, until AtOnce is called.
+	OneByOne bool
+	Log      *slog.Logger
 }
 
 // Conn is one connection. Make it with Connect.
@@ -99,6 +128,10 @@ type Conn struct {
 
 	queue    *queue
 	inflight chan sent     // handed to paho, not acknowledged yet
+	limits   limits        // of the broker
+	window   chan struct{} // holds as many values as messages of QoS 1 may be sent now; nil: no limit
+	withheld int           // values that AtOnce adds
+	unacked  atomic.Int64  // messages of QoS 1 that paho was handed
 	lost     chan struct{} // closed at the first reason to end, before all has ended
 	lostOnce sync.Once
 	err      error         // why; written before lost is closed
@@ -153,6 +186,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err := c.connect(ctx, o, server, secure); err != nil {
 		return nil, fmt.Errorf("cannot connect to %s: %w", c.name, err)
 	}
+	c.setWindow(o)
 	c.workers.Go(c.send)
 	c.workers.Go(c.await)
 	go c.end()
@@ -190,6 +224,11 @@ func (c *Conn) connect(ctx context.Context, o Options, server server, secure *tl
 		return connectError(err, dialErr, cmp.Or(o.User, server.user), ctx)
 	}
 	c.resumed = token.SessionPresent()
+	if v := c.wire.v5; v != nil {
+		v.mu.Lock()
+		c.limits = v.limits
+		v.mu.Unlock()
+	}
 	if !c.wire.settle() { // ctx ended at the same moment, the line is closed
 		c.paho.Disconnect(0)
 		return context.Cause(ctx)
@@ -208,6 +247,8 @@ func connectError(err, dialErr error, user string, ctx context.Context) error {
 		return ErrNotAuthorized
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
 		return ErrClientID
+	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
+		return ErrVersion
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("it took the connection, but did not answer as an MQTT broker in time: %w", ctx.Err())
 	case ctx.Err() != nil:
@@ -218,7 +259,7 @@ func connectError(err, dialErr error, user string, ctx context.Context) error {
 			err = all[len(all)-1]
 		}
 	}
-	return fmt.Errorf("it ended the connection before it answered: %w", err)
+	return noAnswer{err}
 }
 
 // Resumed tells whether the broker had kept the session.
@@ -288,6 +329,17 @@ func (c *Conn) Err() error {
 	default:
 		return nil
 	}
+}
+
+// EndedByBroker reports whether the broker ended the connection, by itself or
+// with a DISCONNECT that gives the reason, once Done is closed.
+func (c *Conn) EndedByBroker() (by bool, reason *Disconnected) {
+	if v := c.wire.v5; v != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		reason = v.ended
+	}
+	return c.wire.peer.Load(), reason
 }
 
 // Close sends what was published, says DISCONNECT, so that there is no will,

@@ -24,6 +24,7 @@ const (
 const (
 	typePublish = 3
 	typePuback  = 4
+	typeAuth    = 15
 )
 
 // incoming is what a broker sends, cut into packets before paho sees it: paho
@@ -37,6 +38,7 @@ type incoming struct {
 	body     int    // bytes of the packet that follow it
 	ack      func(packet []byte) error
 	tooLarge func(topic string, size int)
+	v5       *v5 // nil: the line speaks 3.1.1
 }
 
 func newIncoming(conn io.Reader, limit int, ack func([]byte) error, tooLarge func(topic string, size int)) *incoming {
@@ -94,7 +96,70 @@ func (r *incoming) next() error {
 	case isPublish && n+size > r.limit:
 		return r.skip(header[0], n, size)
 	}
+	if r.v5 != nil {
+		return r.translate(header[0], size)
+	}
 	r.head, r.body = append(r.head[:0], header[:n]...), size
+	return nil
+}
+
+// translate reads a packet of 5.0 and hands it on in the form of 3.1.1. The
+// payload of a PUBLISH is not copied.
+func (r *incoming) translate(first byte, size int) error {
+	if first>>4 != typePublish {
+		if first>>4 == typeAuth {
+			return malformed(typeAuth)
+		}
+		body := make([]byte, size)
+		if _, err := io.ReadFull(r.in, body); err != nil {
+			return err
+		}
+		packet, err := r.v5.in(first, body)
+		r.head, r.body = packet, 0
+		return err
+	}
+	left := size
+	var kept []byte // topic and packet id
+	take := func(n int) ([]byte, error) {
+		if left -= n; left < 0 {
+			return nil, malformed(typePublish)
+		}
+		at := len(kept)
+		kept = append(kept, make([]byte, n)...)
+		_, err := io.ReadFull(r.in, kept[at:])
+		return kept[at:], err
+	}
+	length, err := take(2)
+	if err != nil {
+		return err
+	}
+	ids := 0
+	if first>>1&3 > 0 {
+		ids = 2
+	}
+	if _, err := take(int(binary.BigEndian.Uint16(length)) + ids); err != nil {
+		return err
+	}
+	properties, digits := 0, 0
+	for more := true; more; digits++ {
+		c, err := r.in.ReadByte()
+		if err != nil {
+			return err
+		}
+		if digits > 3 {
+			return malformed(typePublish)
+		}
+		properties |= int(c&0x7f) << (7 * digits)
+		more = c >= 0x80
+	}
+	if left -= digits + properties; left < 0 {
+		return malformed(typePublish)
+	}
+	if _, err := r.in.Discard(properties); err != nil {
+		return err
+	}
+	r.head = append(appendHeader(nil, first, len(kept)+left), kept...)
+	r.body = left
 	return nil
 }
 

@@ -23,15 +23,23 @@ const (
 // it is acknowledged.
 type item struct {
 	message topics.Message
-	then    func() // called once it is acknowledged; nil: nobody waits
+	then    func(*Refusal) // called once it is acknowledged; nil: nobody waits
 	mark    chan struct{}
 }
 
-// sent is an item that paho has.
+// sent is an item that paho has, or one that was refused before.
 type sent struct {
-	token mqtt.Token
-	then  func()
-	mark  chan struct{}
+	token   mqtt.Token
+	refused *Refusal
+	then    func(*Refusal)
+	mark    chan struct{}
+	window  bool // it takes up one of the window
+}
+
+// Refusal is why a broker does not take a message.
+type Refusal struct {
+	Reason string
+	Limit  int // bytes of a packet that the broker takes; 0: that is not the reason
 }
 
 type queue struct {
@@ -75,8 +83,10 @@ func (c *Conn) Publish(m topics.Message) {
 }
 
 // PublishThen is Publish, and calls then once the broker has acknowledged the
-// message (QoS 1 and 2) or it is written (QoS 0).
-func (c *Conn) PublishThen(m topics.Message, then func()) {
+// message (QoS 1 and 2) or it is written (QoS 0), or with a refusal once the
+// broker has refused it or was found to do so. The calls are in the order of
+// publishing.
+func (c *Conn) PublishThen(m topics.Message, then func(*Refusal)) {
 	if !c.queue.put(item{message: m, then: then}) {
 		c.lose(fmt.Errorf("connection to %s ended: it does not take messages as fast as they are published", c.name))
 	}
@@ -121,8 +131,13 @@ func (c *Conn) send() {
 			}
 			s := sent{mark: it.mark, then: it.then}
 			if it.mark == nil {
-				m := it.message
-				s.token = c.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload) // waits Timeout at most
+				m := c.limited(it.message)
+				if s.refused = c.tooLarge(m); s.refused == nil {
+					if s.window = m.QoS > 0; s.window && !c.enter() {
+						return
+					}
+					s.token = c.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload) // waits Timeout at most
+				}
 			}
 			select {
 			case c.inflight <- s:
@@ -158,6 +173,12 @@ func (c *Conn) await() {
 			close(s.mark)
 			continue
 		}
+		if s.refused != nil {
+			if s.then != nil {
+				s.then(s.refused)
+			}
+			continue
+		}
 		patience.Reset(3 * c.timeout)
 		select {
 		case <-c.lost:
@@ -170,8 +191,11 @@ func (c *Conn) await() {
 				c.lose(fmt.Errorf("connection to %s ended: cannot send: %w", c.name, err))
 				return
 			}
+			if s.window {
+				c.leave()
+			}
 			if s.then != nil {
-				s.then()
+				s.then(c.refusal(s.token))
 			}
 		}
 	}

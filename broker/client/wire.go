@@ -4,10 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
+	"slices"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang"
@@ -110,6 +115,8 @@ type wire struct {
 	// mutex, because waiting for one stops the clock of a synctest bubble.
 	writing chan struct{}
 	in      *incoming
+	v5      *v5         // nil: the line speaks 3.1.1
+	peer    atomic.Bool // the broker ended the connection, and not we, the network or a deadline
 	settle  func() bool // no longer tied to the context it was opened with; false: that has ended
 }
 
@@ -119,7 +126,25 @@ func (w *wire) Write(b []byte) (int, error) {
 	if err := w.Conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
 		return 0, err
 	}
-	return w.Conn.Write(b)
+	line := b
+	if w.v5 != nil {
+		var err error
+		if line, err = w.v5.out(b); err != nil {
+			return 0, err
+		}
+	}
+	if n, err := w.Conn.Write(line); err != nil {
+		w.note(err)
+		return min(n, len(b)), err
+	}
+	return len(b), nil
+}
+
+// note takes an error of reading or writing.
+func (w *wire) note(err error) {
+	if errors.As(err, new(*Disconnected)) || slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, func(peer error) bool { return errors.Is(err, peer) }) {
+		w.peer.Store(true)
+	}
 }
 
 // SetWriteDeadline keeps paho's hands off what Write does.
@@ -128,6 +153,9 @@ func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 // Read hands on what incoming lets through.
 func (w *wire) Read(b []byte) (int, error) {
 	n, err := w.in.Read(b)
+	if err != nil {
+		w.note(err)
+	}
 	return n, closedAs(err)
 }
 
@@ -154,7 +182,11 @@ func open(ctx context.Context, o Options, s server, secure *tls.Config) (*wire, 
 	}
 	settle := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	w := &wire{Conn: conn, timeout: o.Timeout, writing: make(chan struct{}, 1), settle: settle}
+	if o.MQTT5 {
+		w.v5 = &v5{keep: o.Keep, bridge: o.Bridge, mark: o.Own, receive: uint16(o.Window)}
+	}
 	w.in = newIncoming(conn, o.MaxPacket, func(packet []byte) error { _, err := w.Write(packet); return err }, o.TooLarge)
+	w.in.v5 = w.v5
 	return w, nil
 }
 
@@ -180,7 +212,7 @@ func pahoOptions(o Options, s server) *mqtt.ClientOptions {
 		SetWriteTimeout(o.Timeout).
 		SetPingTimeout(o.Timeout).
 		SetKeepAlive(max(time.Second, (o.KeepAlive + time.Second - 1).Truncate(time.Second)))
-	if o.Bridge {
+	if o.Bridge && !o.MQTT5 {
 		opts.SetProtocolVersion(0x84)
 	}
 	if o.User != "" {

@@ -19,19 +19,19 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("unsupported protocol version: level %d", e.Level)
 }
 
-// bridgeLevel is 3.1.1 with the bit that mosquitto sets for a bridge.
-const bridgeLevel = 0x80 | V311
+// bridgeMark is the bit of the level that mosquitto sets for a bridge.
+const bridgeMark = 0x80
 
 // Bridge tells whether the body of a CONNECT is of a bridge between brokers,
 // which marks the protocol level as mosquitto does, and returns it without the
 // mark.
 func Bridge(body []byte) (plain []byte, bridge bool) {
 	const level = 6 // after the protocol name "MQTT"
-	if len(body) <= level || body[level] != bridgeLevel || !bytes.Equal(body[:level], []byte("\x00\x04MQTT")) {
+	if len(body) <= level || body[level] != bridgeMark|V311 && body[level] != bridgeMark|V5 || !bytes.Equal(body[:level], []byte("\x00\x04MQTT")) {
 		return body, false
 	}
 	plain = slices.Clone(body)
-	plain[level] = V311
+	plain[level] &^= bridgeMark
 	return plain, true
 }
 
