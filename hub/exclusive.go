@@ -139,12 +139,16 @@ func (h *Hub) held(now time.Time) map[string]planner.Held {
 	return all
 }
 
-func (h *Hub) inWords(hold lease.Hold) planner.Held {
-	var held planner.Held
-	i := slices.IndexFunc(h.sortedDomains(), func(d *domain) bool { return d.id == hold.Only })
-	if hold.Only != "" && i >= 0 {
-		held.Only = h.sorted[i].name
+// nameOf returns the name of the domain that has an id; "" where none has.
+func (h *Hub) nameOf(id string) string {
+	if d := h.withID(id, ""); d != nil {
+		return d.name
 	}
+	return ""
+}
+
+func (h *Hub) inWords(hold lease.Hold) planner.Held {
+	held := planner.Held{Only: h.nameOf(hold.Only), Has: h.nameOf(hold.Has)}
 	wait := hold.Wait.Round(100 * time.Millisecond)
 	switch d := h.domains[hold.By]; {
 	case hold.By == "" && hold.Wait == 0:

@@ -201,6 +201,52 @@ func TestExclusiveMovesAfterTheLongestLease(t *testing.T) {
 	})
 }
 
+// An agent that was suspended beats, when it goes on, before it has looked at its
+// processes: its last status still has the service that its guard has ended. That
+// takes nothing from the domain that has the lease, whatever it does with it.
+func TestExclusiveStaysWithTheLeaseWhenASuspendedAgentReturns(t *testing.T) {
+	for _, state := range []topics.State{topics.Pending, topics.Starting, topics.Running, topics.Backoff} {
+		t.Run(string(state), func(t *testing.T) {
+			inHome(t, exclusiveTOML, func(h *home) {
+				holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)
+				next := others[0]
+				for !next.has() {
+					live(time.Second, next)
+				}
+				next.obey()
+				if !next.beat() {
+					t.Fatal("no lease for the one that has it now")
+				}
+				next.lease = 6 * time.Second
+				next.runs(state)
+				before := next.command()
+				holder.lease = 0
+				holder.publish(h.tree.Domain(topics.DomainAvailability, holder.name), topics.Online, true)
+				for range 3 {
+					if holder.beat() {
+						t.Error("a lease for who has not heard that it was taken away")
+					}
+					if !next.beat() {
+						t.Error("no lease for the one that has it")
+					}
+				}
+				if now := next.command(); !next.has() || now.Generation != before.Generation {
+					t.Errorf("it was taken from the domain that has the lease: generation %d, then %d%s", before.Generation, now.Generation, h.story())
+				}
+				if holder.has() {
+					t.Error("it was given to a second domain")
+				}
+				delete(holder.states, "lock")
+				holder.obey()
+				live(5*time.Second, holder, next)
+				if !next.has() || holder.has() {
+					t.Error("it moved")
+				}
+			})
+		})
+	}
+}
+
 // One that returns before its lease is over goes on.
 func TestExclusiveStaysWithWhoReturns(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {

@@ -390,6 +390,10 @@ func (a *account) over(m may) time.Time { return a.ends.Add(m.stop + Slack) }
 type Hold struct {
 	Free bool   // anybody
 	Only string // else the id of the only domain that may; "" for none
+	// Has is the id of the domain whose lease covers it; "" where none or several
+	// have one. What another domain reports of a copy of its own takes nothing from
+	// that one: an agent that was suspended beats before it reports what has ended.
+	Has string
 	// By is the name of who may be running it, "" for an earlier run of the
 	// hub. Of several it is one.
 	By string
@@ -405,11 +409,11 @@ func (b *Book) Hold(service string, now time.Time) Hold {
 	for _, run := range holders {
 		domains[run.Domain] = true
 	}
+	h := Hold{Wait: b.length + b.stops[service] + Slack, Has: only(domains)}
 	said := b.saidBy(service)
 	for _, id := range said {
 		domains[id] = true
 	}
-	h := Hold{Wait: b.length + b.stops[service] + Slack}
 	switch {
 	case len(holders) > 0:
 		slices.SortFunc(holders, func(x, y Run) int { return cmp.Or(cmp.Compare(x.Domain, y.Domain), cmp.Compare(x.Session, y.Session)) })
@@ -420,11 +424,19 @@ func (b *Book) Hold(service string, now time.Time) Hold {
 	default:
 		return Hold{Free: true}
 	}
-	if len(domains) == 1 {
-		for h.Only = range domains {
-		}
-	}
+	h.Only = only(domains)
 	return h
+}
+
+// only returns the one of a set; "" where it has none or several.
+func only(set map[string]bool) string {
+	if len(set) != 1 {
+		return ""
+	}
+	one := ""
+	for one = range set {
+	}
+	return one
 }
 
 // May tells whether a domain may be given a service that it was not ordered to

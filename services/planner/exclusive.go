@@ -11,6 +11,7 @@ import (
 type Held struct {
 	Why  string // it must not begin elsewhere, in words
 	Only string // the domain that may be given it all the same; "": none
+	Has  string // the domain whose lease covers it; "": none, or several
 }
 
 func (h Held) lets(domain string) bool { return h.Why == "" || h.Only == domain }
@@ -75,8 +76,9 @@ func (h *home) alone(name string, o *Outcome, spots []spot) {
 // holder is the copy that may be running it now, if it is one that can stay:
 // whatever speaks for another one, that would have to wait for it.
 func (h *home) holder(name string, spots []spot) *spot {
+	has := cmp.Or(h.held[name].Has, h.held[name].Only)
 	for i := range spots {
-		if s := &spots[i]; s.Name == h.held[name].Only && s.holds && !s.Gone && !s.Micro && !s.leaves() && s.instance.State != topics.Failed && s.State != topics.DomainIsLost {
+		if s := &spots[i]; s.Name == has && s.holds && !s.Gone && !s.Micro && !s.leaves() && s.instance.State != topics.Failed && s.State != topics.DomainIsLost {
 			return s
 		}
 	}
