@@ -12,7 +12,7 @@ const (
 	Stopping State = "stopping" // told to stop, its process group is not empty yet
 	Stopped  State = "stopped"  // not wanted, nothing left of it
 	Backoff  State = "backoff"  // it ended or did not start; the next try is waited for
-	Failed   State = "failed"   // it ended too often; tried again only now and then
+	Failed   State = "failed"   // it ended too often, or cannot start on this domain; tried again now and then
 	Finished State = "finished" // it ended as it should, and is not started again
 )
 
@@ -69,7 +69,7 @@ const (
 	ServiceReady       EventType = "service_ready"       // it is ready
 	ServiceUnhealthy   EventType = "service_unhealthy"   // its health check fails
 	ServiceCrashed     EventType = "service_crashed"     // it ended, and is started again after a delay
-	ServiceFailed      EventType = "service_failed"      // it ended too often; it is tried again only now and then
+	ServiceFailed      EventType = "service_failed"      // it ended too often, or cannot start on this domain; it is tried again
 	ServiceFinished    EventType = "service_finished"    // it ended as it should
 	ServiceStopped     EventType = "service_stopped"     // it was told to stop, and nothing is left of it
 	ServiceAdopted     EventType = "service_adopted"     // an agent took over what the one before it had started

@@ -13,10 +13,10 @@ import (
 // maxLine is where a line is cut, in bytes.
 const maxLine = 4 << 10
 
-// clean makes a line fit to be shown: without terminal escapes (ECMA-48) and
+// Clean makes a line fit to be shown: without terminal escapes (ECMA-48) and
 // control characters but the tab, as valid UTF-8, 4 KiB at most. A line that a
 // carriage return wrote over is what was written last.
-func clean(line []byte) string {
+func Clean(line []byte) string {
 	line = bytes.TrimRight(line, "\r\n")
 	if i := bytes.LastIndexByte(line, '\r'); i >= 0 {
 		line = line[i+1:]

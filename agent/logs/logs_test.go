@@ -315,9 +315,9 @@ func TestClean(t *testing.T) {
 		"end\r":                     "end",
 		"ümläut 日本":                 "ümläut 日本",
 	} {
-		expect(t, clean([]byte(in)), want)
+		expect(t, Clean([]byte(in)), want)
 	}
-	if got := clean([]byte(strings.Repeat("ü", 10_000))); len(got) != maxLine {
+	if got := Clean([]byte(strings.Repeat("ü", 10_000))); len(got) != maxLine {
 		t.Errorf("a long line is %d bytes", len(got))
 	}
 }
@@ -326,7 +326,7 @@ func FuzzClean(f *testing.F) {
 	f.Add([]byte("\x1b[31mred\x1b[0m"))
 	f.Add([]byte("\xc2\x9b\xc2\x9d\x1b]"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		got := clean(in)
+		got := Clean(in)
 		if len(got) > maxLine || got != strings.ToValidUTF8(got, "") {
 			t.Fatalf("%q of %q", got, in)
 		}

@@ -57,10 +57,10 @@ func (s *stream) fresh() []string {
 		i := bytes.IndexByte(b, '\n')
 		switch {
 		case i >= 0:
-			lines = append(lines, clean(b[:i]))
+			lines = append(lines, Clean(b[:i]))
 			b, s.read = b[i+1:], s.read+int64(i)+1
 		case len(b) > maxLine: // a line without an end is shown in parts
-			lines = append(lines, clean(b[:maxLine]))
+			lines = append(lines, Clean(b[:maxLine]))
 			b, s.read = b[maxLine:], s.read+maxLine
 		default:
 			return lines
@@ -99,7 +99,7 @@ func tail(file string, size int64, n int, name string, marks []mark) []topics.Lo
 	var lines []topics.LogLine
 	for len(b) > 0 {
 		text, rest, _ := bytes.Cut(b, []byte{'\n'})
-		lines = append(lines, topics.LogLine{At: at(moment(marks, from)), Stream: name, Line: clean(text)})
+		lines = append(lines, topics.LogLine{At: at(moment(marks, from)), Stream: name, Line: Clean(text)})
 		from += int64(len(b) - len(rest))
 		b = rest
 	}

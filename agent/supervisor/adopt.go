@@ -64,7 +64,7 @@ func (s *Supervisor) Adopt(now time.Time) {
 func (s *Supervisor) adopt(r record, now time.Time) bool {
 	post := s.poster(r.Service, r.Instance)
 	r.Group.token, r.Group.adopted = r.Instance, true
-	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) }) {
+	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{code: e.code(), message: e.String(), left: e.Left}) }) {
 		return false
 	}
 	v := s.hold(r.Service)

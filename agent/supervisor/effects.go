@@ -108,7 +108,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		if errors.As(err, &no) {
 			return refused{v.ordered, no.Error()}
 		}
-		return notStarted{err.Error()}
+		return notStarted{err.Error(), errors.Is(err, errGiving)}
 	}
 	v.live = life{plan: p}
 	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
@@ -118,7 +118,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 	}
 	if err := s.startLife(v, &r); err != nil {
 		s.endLife(v)
-		return notStarted{err.Error()}
+		return notStarted{message: err.Error()}
 	}
 	s.topics = true // its service.toml may be another by now
 	return started{r, p.spec}
@@ -143,7 +143,8 @@ func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	stdout, stderr := s.openLogs(v.Service, v.live.plan.owner)
 	defer closeFiles(stdout, stderr)
 	c.Stdout, c.Stderr = stdout, stderr
-	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(exited{e.code(), e.String(), e.Left}) })
+	output := s.output(v, stdout, stderr)
+	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(output.explain(e)) })
 	if err != nil {
 		if v.live.guard != nil {
 			v.live.guard.Void()

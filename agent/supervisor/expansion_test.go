@@ -67,7 +67,7 @@ func TestExpandedTextIsRefused(t *testing.T) {
 			s := spec("r1")
 			s.Environment = map[string]string{"PASSWORD": dollars}
 			h.apply(one("web", s))
-			if i := h.get("web"); i.State != topics.Backoff || !strings.Contains(i.Message, tt.want) {
+			if i := h.get("web"); i.State != topics.Failed || !strings.Contains(i.Message, tt.want) {
 				t.Errorf("%+v", i)
 			}
 			s.Revision, s.Environment = "r2", map[string]string{"PASSWORD": "plain"}
@@ -86,7 +86,7 @@ func TestAcceptLocal(t *testing.T) {
 	s := spec("r1")
 	s.Environment = map[string]string{"COLOUR": "blue", "MQTT_USER": "me"}
 	h.apply(one("web", s))
-	if i := h.get("web"); i.State != topics.Backoff || !strings.Contains(i.Message, "COLOUR, MQTT_USER") || !strings.Contains(i.Message, `variables = ["COLOUR", "MQTT_USER"]`) {
+	if i := h.get("web"); i.State != topics.Failed || !strings.Contains(i.Message, "COLOUR, MQTT_USER") || !strings.Contains(i.Message, `variables = ["COLOUR", "MQTT_USER"]`) {
 		t.Errorf("%+v", i)
 	}
 	h.write("services/web/service.toml", "variables = [\"COLOUR\", \"MQTT_*\"]\n")

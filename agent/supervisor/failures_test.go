@@ -208,7 +208,7 @@ func TestWhatCannotBeExecuted(t *testing.T) {
 		"machine":     "it is no program for this machine",
 		"large":       "its environment is too large for the kernel",
 	} {
-		if i := h.get(service); i.State != topics.Backoff || !strings.Contains(i.Message, want) {
+		if i := h.get(service); i.State != topics.Failed || !strings.Contains(i.Message, want) {
 			t.Errorf("%s is %s: %q, want %q", service, i.State, i.Message, want)
 		}
 	}

@@ -246,7 +246,7 @@ func TestGuardOfWhatCannotStart(t *testing.T) {
 	s.Exclusive = true
 	h.lease(100 * time.Second)
 	h.apply(one("lock", s))
-	if i := h.get("lock"); i.State != topics.Backoff || !strings.Contains(i.Message, "cannot start") {
+	if i := h.get("lock"); i.State != topics.Failed || !strings.Contains(i.Message, "cannot start") {
 		t.Fatalf("%+v", i)
 	}
 	h.until("no guard is left", func() bool {

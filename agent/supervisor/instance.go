@@ -43,6 +43,7 @@ type instance struct {
 	Run    run       // of the process group that lives, or of the last one
 	Then   then      // while stopping: what comes when nothing is left
 	Why    string    // while stopping: the reason, in words
+	Unable bool      // while stopping: it cannot start here as things are
 	Kill   time.Time // when SIGKILL is due; pushed on after each
 	Told   bool      // while stopping: it was told to; else it ends by itself
 	Killed bool      // SIGKILL was sent
@@ -109,15 +110,20 @@ type (
 		run  run
 		spec topics.Spec // as completed by what the service itself says
 	}
-	notStarted struct{ message string }
-	failed     struct { // it crashed or did not start: follows within the same step
+	notStarted struct {
 		message string
-		atLeast time.Duration // before the next try
+		soon    bool // what it waits for comes by itself
+	}
+	failed struct { // it crashed or did not start: follows within the same step
+		message   string
+		atLeast   time.Duration // before the next try
+		elsewhere bool          // it cannot start here as things are: another domain is tried at once
 	}
 	exited struct {
-		code    *int   // nil: none is known
-		message string // "exited with code 1"
-		left    bool   // members of its group are still there
+		code        *int   // nil: none is known
+		message     string // "exited with code 1: bind: address already in use"
+		left        bool   // members of its group are still there
+		unstartable bool   // what it says means that it cannot start here
 	}
 	checked struct {
 		ok      bool

@@ -48,6 +48,9 @@ func (m *move) note() {
 		m.Spec, m.Run, m.Restarts, m.ExitCode = ev.spec, ev.run, ev.restarts, ev.exitCode
 	case exited:
 		m.ExitCode = ev.code
+		if m.State != topics.Stopping {
+			m.Unable = ev.unstartable && m.Run.Ready.IsZero()
+		}
 		switch {
 		case leaseOver(m) && (m.State == topics.Starting || m.State == topics.Running): // by its guard
 			m.Then, m.Why = thenStart, theLease
@@ -197,6 +200,7 @@ func live(m *move) {
 		m.Restarts++
 	}
 	m.Run, m.Spec = ev.run, ev.spec
+	m.Unable = false
 	m.Checking = false // one of the life before says nothing about this one
 	m.become(topics.Starting, m.awaited())
 	m.do(remember{})
@@ -206,7 +210,8 @@ func live(m *move) {
 
 func failToStart(m *move) {
 	m.do(forget{})
-	m.next = failed{of[notStarted](m).message, noStartDelay}
+	ev := of[notStarted](m)
+	m.next = failed{ev.message, noStartDelay, !ev.soon}
 }
 
 func stayFinished(m *move) {
@@ -289,7 +294,35 @@ func finish(m *move) {
 
 func crash(m *move) {
 	m.do(forget{})
-	m.next = failed{m.Why, 0}
+	if m.Unable {
+		m.next = failed{m.Why, noStartDelay, true}
+		return
+	}
+	why := m.Why
+	if m.Then == thenEnded && m.ExitCode != nil && *m.ExitCode == 0 && m.now.Sub(m.Run.Started) < goodTime {
+		why += endsWell
+	}
+	m.next = failed{why, 0, false}
+}
+
+// endsWell follows the reason of a service that ends with code 0 and is started
+// again and again.
+const endsWell = " (a service stays in the foreground: without & or an option like --daemon; one that ends when its work is done is oneshot = true)"
+
+// failHere shows at once that it cannot start here, so that another domain is
+// tried, and tries it here as often as before: what is in its way may go. What
+// it wrote in a life before says nothing about this.
+func failHere(m *move) {
+	wait, message := m.wait, of[failed](m).message
+	if m.Failing {
+		wait = failedRetry
+	}
+	repeated := m.State == topics.Failed && strings.HasPrefix(m.Message, message+"; next try in ")
+	m.Retry = m.now.Add(wait)
+	m.become(topics.Failed, message+"; next try in "+words(wait))
+	if !repeated {
+		m.report(topics.ServiceFailed, m.Message)
+	}
 }
 
 func giveUp(m *move) {

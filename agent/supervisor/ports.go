@@ -23,7 +23,7 @@ type ports struct {
 	file  string
 	given map[string]int
 	dirty bool
-	free  func(port int) bool
+	free  func(port int) error // why nothing could listen on it; nil: something could
 }
 
 func loadPorts(file string, log *slog.Logger) *ports {
@@ -31,7 +31,7 @@ func loadPorts(file string, log *slog.Logger) *ports {
 	if err != nil {
 		log.Warn("ports may change: those given before cannot be read", "error", err)
 	}
-	p := &ports{file: file, given: make(map[string]int), free: portFree}
+	p := &ports{file: file, given: make(map[string]int), free: bindable}
 	taken := make(map[int]bool)
 	for name, port := range given {
 		if port >= firstPort && port < firstPort+portCount && !taken[port] {
@@ -45,12 +45,17 @@ func loadPorts(file string, log *slog.Logger) *ports {
 // that is 0 the one it was given before, or a new one.
 func (p *ports) take(service string, fixed int) (int, error) {
 	if fixed != 0 {
-		if !p.free(fixed) {
+		switch err := p.free(fixed); {
+		case errors.Is(err, unix.EADDRINUSE):
 			return 0, fmt.Errorf("port %d is taken by another program on this domain: stop that (ss -ltnp), or give %s another port", fixed, service)
+		case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+			return 0, fmt.Errorf("the user of this domain may not listen on port %d: give %s a port from 1024 on, or the unit AmbientCapabilities=CAP_NET_BIND_SERVICE", fixed, service)
+		case err != nil:
+			return 0, fmt.Errorf("nothing can listen on port %d of this domain: %w", fixed, err)
 		}
 		return fixed, nil
 	}
-	if port, ok := p.given[service]; ok && p.free(port) {
+	if port, ok := p.given[service]; ok && p.free(port) == nil {
 		return port, nil
 	}
 	taken := make(map[int]bool, len(p.given))
@@ -64,7 +69,7 @@ func (p *ports) take(service string, fixed int) (int, error) {
 	_, _ = h.Write([]byte(p.file + "\x00" + service))
 	for i := range portCount {
 		port := firstPort + (int(h.Sum32()%portCount)+i)%portCount
-		if !taken[port] && p.free(port) {
+		if !taken[port] && p.free(port) == nil {
 			p.given[service], p.dirty = port, true
 			return port, nil
 		}
@@ -91,13 +96,14 @@ func (p *ports) save() error {
 	return nil
 }
 
-// portFree tells whether nobody listens on a port, on any address.
-func portFree(port int) bool {
+// bindable returns why nothing could listen on a port on all addresses: another
+// program does on one of them (EADDRINUSE), or this user may not (EACCES).
+func bindable(port int) error {
 	err := tryBind(unix.AF_INET6, &unix.SockaddrInet6{Port: port})
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6, or switched off
 		err = tryBind(unix.AF_INET, &unix.SockaddrInet4{Port: port})
 	}
-	return err == nil
+	return err
 }
 
 // tryBind binds, of IPv6 also its IPv4 half, and does not listen: so another

@@ -44,7 +44,7 @@ func TestPorts(t *testing.T) {
 	fixed := spec("r2")
 	fixed.Port = web
 	h.apply(one("web", fixed))
-	i := h.untilState("web", topics.Backoff)
+	i := h.untilState("web", topics.Failed)
 	if !strings.Contains(i.Message, fmt.Sprintf("port %d is taken", web)) {
 		t.Errorf("message %q", i.Message)
 	}
@@ -65,7 +65,7 @@ func TestPortFree(t *testing.T) {
 			continue
 		}
 		port := l.Addr().(*net.TCPAddr).Port
-		if portFree(port) {
+		if bindable(port) == nil {
 			t.Errorf("%s is taken, but said to be free", address)
 		}
 		// A connection that was closed leaves TIME_WAIT behind, which is no obstacle.
@@ -80,7 +80,7 @@ func TestPortFree(t *testing.T) {
 		server.Close()
 		c.Close()
 		l.Close()
-		if !portFree(port) {
+		if bindable(port) != nil {
 			t.Errorf("%s is free, but said to be taken", address)
 		}
 	}
@@ -92,7 +92,7 @@ func TestPortFreeAtTheSameTime(t *testing.T) {
 	for range 8 {
 		asking.Go(func() {
 			for range 500 {
-				if !portFree(29999) {
+				if bindable(29999) != nil {
 					t.Error("taken")
 					return
 				}

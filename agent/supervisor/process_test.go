@@ -242,7 +242,7 @@ func TestWhatDoesNotEvenStartSaysWhy(t *testing.T) {
 		"wrong": "comand", "text": "cannot start", "file": "there is no environment_file",
 	} {
 		i := h.get(service)
-		if i.State != topics.Backoff || !strings.Contains(i.Message, want) || !strings.Contains(i.Message, "next try in") {
+		if i.State != topics.Failed || !strings.Contains(i.Message, want) || !strings.Contains(i.Message, "next try in") {
 			t.Errorf("%s is %s: %q, want %q", service, i.State, i.Message, want)
 		}
 	}
@@ -301,7 +301,7 @@ func TestManyCrashesAreFailedWithTheLastLines(t *testing.T) {
 	if i.ExitCode == nil || *i.ExitCode != 2 { // make's own
 		t.Errorf("exit code %v", i.ExitCode)
 	}
-	for _, want := range []string{"exited with code 2", "next try in 5 min", "cannot open /dev/ttyUSB0"} {
+	for _, want := range []string{"exited with code 3: cannot open /dev/ttyUSB0; it failed too often", "next try in 5 min", "cannot open /dev/ttyUSB0"} {
 		if !strings.Contains(i.Message, want) {
 			t.Errorf("%q does not say %q", i.Message, want)
 		}
@@ -400,7 +400,7 @@ func TestWhatTheLogsSay(t *testing.T) {
 	if got := h.read("logs/web/stdout.log"); got != "said" {
 		t.Errorf("its log is %q", got)
 	}
-	warned := regexp.MustCompile(`level=WARN msg="exited with code 2; next try in .*" event=service_crashed service=web\n`)
+	warned := regexp.MustCompile(`level=WARN msg="exited with code 3: said; next try in .*" event=service_crashed service=web\n`)
 	if !warned.MatchString(h.log.String()) {
 		t.Errorf("no warning of the crash in\n%s", h.log.String())
 	}
@@ -419,7 +419,7 @@ func TestNotifyNeedsADiskThatCanBeWritten(t *testing.T) {
 	s := spec("r1")
 	s.Health = &topics.HealthCheck{Notify: true}
 	h.apply(one("web", s))
-	if got := h.untilState("web", topics.Backoff).Message; !strings.Contains(got, "not a directory (health notify needs a data_dir that can be written)") {
+	if got := h.untilState("web", topics.Failed).Message; !strings.Contains(got, "not a directory (health notify needs a data_dir that can be written)") {
 		t.Errorf("message %q", got)
 	}
 }

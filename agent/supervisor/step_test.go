@@ -122,14 +122,16 @@ func (p *player) play(order string) error {
 	case "unguarded":
 		p.step(unguarded{rest})
 	case "not-started":
-		p.step(notStarted{rest})
+		later, soon := strings.CutPrefix(rest, "soon ")
+		p.step(notStarted{later, soon})
 	case "exited":
-		code, left := strings.CutSuffix(rest, " left")
+		code, unable := strings.CutSuffix(rest, " unstartable")
+		code, left := strings.CutSuffix(code, " left")
 		e := Exit{Left: left}
 		if n, err := strconv.Atoi(code); err == nil {
 			e.Known, e.Code = true, n
 		}
-		p.step(exited{e.code(), e.String(), e.Left})
+		p.step(exited{e.code(), e.String(), e.Left, unable})
 	case "check":
 		p.step(checked{ok: rest == "ok", message: rest})
 	case "notify":
