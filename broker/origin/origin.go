@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -37,21 +38,47 @@ type Request struct {
 }
 
 // Parse returns an origin, scheme://host:port, in the form that origins are compared in:
-// lower case and with its port.
+// lower case, with its port, and IP addresses in their canonical form. A
+// trailing dot stays: browsers take "hub.lan." for another origin than
+// "hub.lan".
 func Parse(s string) (string, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
-		return "", fmt.Errorf("%.80q is not an origin", s)
+	wrong := fmt.Errorf("%.80q is not an origin", s)
+	scheme, rest, found := strings.Cut(s, "://")
+	if !found || strings.ContainsAny(rest, "/?#@\\") {
+		return "", wrong
 	}
-	scheme := strings.ToLower(u.Scheme)
+	u, err := url.Parse(s)
+	if err != nil || scheme == "" {
+		return "", wrong
+	}
+	host, valid := canonicalHost(u.Hostname())
+	if !valid {
+		return "", wrong
+	}
+	scheme = strings.ToLower(u.Scheme)
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[scheme]
 	}
-	if port == "" {
-		return "", fmt.Errorf("%.80q is not an origin", s)
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", wrong
 	}
-	return scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port), nil
+	return scheme + "://" + net.JoinHostPort(host, strconv.FormatUint(number, 10)), nil
+}
+
+// canonicalHost returns a host as origins have it. A name is of ASCII: browsers
+// send others in Punycode. An IPv6 address has no zone.
+func canonicalHost(host string) (canonical string, valid bool) {
+	if strings.Contains(host, ":") {
+		a, err := netip.ParseAddr(host)
+		return a.String(), err == nil && a.Zone() == ""
+	}
+	host = strings.ToLower(host)
+	other := strings.IndexFunc(host, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
+	})
+	return host, host != "" && other < 0
 }
 
 // ParseProxy reads an address or a network.
@@ -157,30 +184,53 @@ func (p Policy) trusts(host string) bool {
 
 // client returns the address that trusted proxies name: the last one of the
 // list that is not of a trusted proxy itself. What stands before it is what the
-// client says.
+// client says. Where X-Forwarded-For and Forwarded name different addresses, one
+// of them may be the client's own, so neither is believed.
 func (p Policy) client(h http.Header) string {
-	var list []string
+	var list, standard []string
 	for part := range strings.SplitSeq(strings.Join(h.Values("X-Forwarded-For"), ","), ",") {
-		list = append(list, strings.TrimSpace(part))
+		list = append(list, part)
 	}
-	if len(h.Values("X-Forwarded-For")) == 0 {
-		list = nil
-		for part := range strings.SplitSeq(strings.Join(h.Values("Forwarded"), ","), ",") {
-			list = append(list, parseForwarded(part)["for"])
-		}
+	for part := range strings.SplitSeq(strings.Join(h.Values("Forwarded"), ","), ",") {
+		standard = append(standard, parseForwarded(part)["for"])
 	}
-	named := ""
+	if len(h.Values("Forwarded")) == 0 {
+		return p.lastUntrusted(list)
+	}
+	named := p.lastUntrusted(standard)
+	if len(h.Values("X-Forwarded-For")) > 0 && p.lastUntrusted(list) != named {
+		return ""
+	}
+	return named
+}
+
+// lastUntrusted returns the last address of a list that is not of a trusted
+// proxy, or the first of those that are. What cannot be read ends the list.
+func (p Policy) lastUntrusted(list []string) (named string) {
 	for _, s := range slices.Backward(list) {
-		a, err := netip.ParseAddr(strings.Trim(Hostname(s), "[]"))
-		if err != nil {
+		a, valid := addressIn(strings.TrimSpace(s))
+		if !valid {
 			return named
 		}
-		named = a.Unmap().String()
+		named = a.String()
 		if !p.trusts(named) {
 			return named
 		}
 	}
 	return named
+}
+
+// addressIn reads an address as proxies write it: with or without a port, an IPv6
+// address with or without brackets.
+func addressIn(s string) (a netip.Addr, valid bool) {
+	if at, err := netip.ParseAddrPort(s); err == nil {
+		return at.Addr().Unmap().WithZone(""), true
+	}
+	if inner, bracketed := strings.CutPrefix(s, "["); bracketed {
+		s = strings.TrimSuffix(inner, "]")
+	}
+	a, err := netip.ParseAddr(s)
+	return a.Unmap().WithZone(""), err == nil
 }
 
 // forwardedFields returns what the last proxy says in Forwarded (RFC 7239).
