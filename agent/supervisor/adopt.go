@@ -99,7 +99,7 @@ func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
 	})
 	for _, l := range found {
 		name := l.Env["SERVICE_NAME"]
-		if !topics.ValidName(name) || !s.users.mayRunAs(l.UID) {
+		if !topics.ValidName(name) || !s.users.mayRunAs(name, l.UID) {
 			continue // somebody copied an environment
 		}
 		log := s.o.Log.With("service", name, "process", l.Group.PID)

@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,6 +81,63 @@ func TestFiftyCrashLoops(t *testing.T) {
 	if at, ok := h.s.Next(); ok && time.Until(at) < 4*time.Minute {
 		t.Errorf("the next try is in %v", time.Until(at))
 	}
+}
+
+// A program that its service replaced by something else, or holds a lease on,
+// does not start, and nobody waits for it: neither a start nor a health check.
+func TestProgramsThatCannotBeOpened(t *testing.T) {
+	h := newHost(t)
+	programs := map[string]struct {
+		make func(path string) error
+		want string
+	}{
+		"fifo":  {func(path string) error { return syscall.Mkfifo(path, 0o755) }, "it is not a regular file"},
+		"null":  {func(path string) error { return os.Symlink("/dev/null", path) }, "it is not a regular file"},
+		"dir":   {func(path string) error { return os.Mkdir(path, 0o755) }, "is a directory"},
+		"lease": {func(path string) error { return lease(t, path) }, "has a lease on it"},
+		"chain": {func(path string) error {
+			return errors.Join(syscall.Mkfifo(path+".fifo", 0o755), os.WriteFile(path, []byte("#!"+path+".fifo\n"), 0o755))
+		}, "cannot start"},
+	}
+	specs := make(map[string]topics.Spec)
+	for name, p := range programs {
+		h.write("services/"+name+"/service.toml", `command = ["./run"]`)
+		if err := p.make(filepath.Join(h.dir, "services", name, "run")); err != nil {
+			t.Fatal(err)
+		}
+		specs[name] = spec("r1")
+	}
+	began := time.Now()
+	h.apply(specs)
+	if took := time.Since(began); took > patienceTime/2 {
+		t.Errorf("it took %v", took)
+	}
+	for name, p := range programs {
+		if i := h.get(name); i.State != topics.Backoff || !strings.Contains(i.Message, p.want) {
+			t.Errorf("%s is %s: %q, want %q", name, i.State, i.Message, p.want)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patienceTime)
+		err := h.s.checkCommand(ctx, plan{health: []string{"./run"}, command: Command{Dir: filepath.Join(h.dir, "services", name)}})
+		if cancel(); err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s as a health check: %v", name, err)
+		}
+	}
+}
+
+// lease makes a program and holds a lease on it until the test ends.
+func lease(t *testing.T, path string) error {
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 100\n"), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skipf("this file system takes no leases: %v", err)
+	}
+	return nil
 }
 
 func processorTime(t *testing.T) time.Duration {

@@ -170,12 +170,13 @@ func User(runAs string) (*syscall.Credential, error) {
 // mayWrite reports whether a file of a user may be a log of the owner's service.
 func (o owner) mayWrite(uid int) bool { return uid == 0 || uid == os.Getuid() || uid == o.uid }
 
-// mayRunAs reports whether a process of a user may be a service.
-func (u users) mayRunAs(uid int) bool {
+// mayRunAs reports whether a process of a user may be a service: who runs as the
+// user of the services may claim to be any of them but one that is root's.
+func (u users) mayRunAs(service string, uid int) bool {
 	if uid == os.Getuid() {
 		return true
 	}
-	own, err := u.of("")
+	own, err := u.of(service)
 	return err == nil && uid == own.uid
 }
 

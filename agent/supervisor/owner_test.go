@@ -121,3 +121,19 @@ func TestDataOfTheFormerUserIsGiven(t *testing.T) {
 		}
 	}
 }
+
+// A process of the services' user that claims in its environment to be a service
+// that runs as root is not taken for it.
+func TestTheUserOfTheServicesIsNotRootsService(t *testing.T) {
+	needsRoot(t)
+	own, _, err := defaultOwner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := users{allowRoot: []string{"mounter"}}
+	for service, may := range map[string]bool{"mounter": false, "web": true} {
+		if u.mayRunAs(service, own.uid) != may || !u.mayRunAs(service, 0) || u.mayRunAs(service, own.uid-1) {
+			t.Errorf("%s: %v for user %d", service, !may, own.uid)
+		}
+	}
+}

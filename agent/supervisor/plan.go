@@ -182,7 +182,10 @@ func unstartable(c Command, err error) error {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(c.Dir, path)
 	}
-	interpreter := firstLine(path)
+	interpreter := ""
+	if errors.Is(err, syscall.ENOENT) {
+		interpreter = firstLine(path)
+	}
 	switch {
 	case errors.Is(err, syscall.E2BIG):
 		return fmt.Errorf("cannot start %s: its environment is too large for the kernel: put what is long into a file", c.Path)
@@ -200,7 +203,7 @@ func unstartable(c Command, err error) error {
 
 // firstLine returns the interpreter of a script; "" of anything else.
 func firstLine(path string) string {
-	f, err := os.Open(path)
+	f, err := openProgram(path)
 	if err != nil {
 		return ""
 	}
@@ -219,6 +222,9 @@ func firstLine(path string) string {
 	return line
 }
 
+// executable reports why a file cannot be run. It may belong to the user of a
+// service: nothing here waits for a FIFO, or for a lease, for which execve(2) would
+// wait 45 s.
 func executable(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -226,10 +232,40 @@ func executable(path string) error {
 		return errors.Unwrap(err)
 	case info.IsDir():
 		return syscall.EISDIR
+	case !info.Mode().IsRegular():
+		return errNotRegular
 	case info.Mode()&0o111 == 0:
 		return fmt.Errorf("it is not executable (chmod +x)")
 	}
-	return nil
+	f, err := openProgram(path)
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return errors.New("another program has a lease on it (fcntl F_SETLEASE)")
+	case errors.Is(err, errNotRegular):
+		return errNotRegular
+	case err == nil:
+		f.Close()
+	}
+	return nil // the kernel runs also what cannot be read
+}
+
+var errNotRegular = errors.New("it is not a regular file")
+
+// openProgram opens a regular file for reading, without waiting for it.
+func openProgram(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // environment is what a service finds in its environment: a small base, then
