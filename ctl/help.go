@@ -36,6 +36,7 @@ var examples = map[string]string{
 	"restart":               "restart web\nrestart web pi-kitchen --wait",
 	"update":                "update web\nupdate web --wait",
 	"scale":                 "scale web 2\nscale web 0             # as the configuration says",
+	"rebalance":             "plan --rebalance            # what would move\nrebalance\nrebalance --wait",
 	"reset":                 "reset web\nreset web --wait",
 	"drain":                 "drain pi-kitchen --wait\nundrain pi-kitchen",
 	"undrain":               "undrain pi-kitchen",

@@ -29,6 +29,7 @@ func (a *app) addOrders(root *cobra.Command) {
 		{topics.VerbScale, "Want a service on N domains; 0: as the configuration says", names{"SERVICE", "N"}, true},
 		{topics.VerbReset, "End what was switched or scaled by hand", names{"SERVICE"}, true},
 		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
+		{topics.VerbRebalance, "Spread the services anew over the domains", nil, true},
 		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},
 		{topics.VerbForget, "Clear what is known of a domain that is gone", names{"DOMAIN"}, false},
 		{topics.VerbResync, "Agree anew with a domain that obeys no start commands", names{"DOMAIN"}, false},
@@ -46,6 +47,15 @@ Before anything happens it lists what becomes of each service, as
 "dominionctl plan --drain DOMAIN" does. A copy there stops when its replacement
 is healthy on another domain. Where no other domain can take one now it stops at
 once, whether it is the only copy or one of several: a drain always ends.`,
+	topics.VerbRebalance: `Spread anew, over the domains that are there now, what may run on several of them.
+
+Before anything happens it lists what moves, as "dominionctl plan --rebalance"
+does. A copy moves where the hub would place it elsewhere today, and stops when
+its replacement is healthy. Exclusive services, and what runs on each domain that
+can, stay where they are.`,
+	topics.VerbRestart: `Restart the instances of a service, one after the other: the next one when the
+last is healthy again. It is refused where a dependency would not let it start
+again, and what runs goes on.`,
 	topics.VerbReset: `End what was switched or scaled by hand (start, stop, scale, and what was
 published at service/SERVICE/set): the service is wanted as the configuration
 says, on as many domains.`,
@@ -93,7 +103,7 @@ type done struct {
 	Domain   string `json:"domain,omitempty"`
 	Replicas *int   `json:"replicas,omitempty"`
 	Reached  bool   `json:"reached,omitempty"` // with --wait
-	// Plan is what becomes of the services by a drain.
+	// Plan is what becomes of the services by drain or rebalance.
 	Plan []topics.PlanLine `json:"plan,omitempty"`
 }
 
@@ -108,13 +118,15 @@ func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool,
 	patience := timeout // for the hub to answer
 	if wait {
 		patience = min(timeout, askTimeout)
-		if g, err = s.goalOf(ctx, verb, ask, patience); err != nil {
-			return err
-		}
 	}
 	planned, err := a.showPlan(ctx, s, verb, ask, patience)
 	if err != nil {
 		return err
+	}
+	if wait {
+		if g, err = s.goalOf(ctx, verb, ask, planned, patience); err != nil {
+			return err
+		}
 	}
 	if _, err := s.ask(ctx, verb, ask, patience); err != nil {
 		return a.withSuggestion(ctx, s, ask, err)
@@ -142,10 +154,10 @@ func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool,
 // showPlan lists what becomes of the services by an order, before it is given,
 // where that is more than the order says.
 func (a *app) showPlan(ctx context.Context, s *session, verb string, ask topics.Ask, timeout time.Duration) ([]topics.PlanLine, error) {
-	if verb != topics.VerbDrain {
+	what := topics.Ask{Drain: ask.Domain, Rebalance: verb == topics.VerbRebalance}
+	if verb != topics.VerbDrain && verb != topics.VerbRebalance {
 		return nil, nil
 	}
-	what := topics.Ask{Drain: ask.Domain}
 	lines, err := askFor[[]topics.PlanLine](ctx, s, topics.VerbPlan, what, timeout)
 	if err != nil {
 		return nil, a.withSuggestion(ctx, s, what, err)

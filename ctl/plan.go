@@ -23,8 +23,9 @@ func (a *app) addPlan(root *cobra.Command) {
 
 With --config it is what the hub would do if it were reloaded with that file.
 
-With --without, as if that domain were lost for good, and with --drain, as if it
-were drained, it is what becomes of each service, losses first: goes down (it
+With --without, as if that domain were lost for good, with --drain, as if it were
+drained, and with --rebalance, as if the services were spread anew, it is what
+becomes of each service, losses first: goes down (it
 runs now and would run nowhere), stop (a copy less, or not needed any more),
 moves, starts, wait (it does not run now either), stays. The exit code is 4 where
 something goes down, 0 where nothing does.
@@ -42,7 +43,7 @@ All of them work together. Nothing happens by it.`,
 					return err
 				}
 			}
-			if ask.Without+ask.Drain == "" {
+			if ask.Without+ask.Drain == "" && !ask.Rebalance {
 				return question(a, cmd.Context(), topics.VerbPlan, ask, RenderPlan)
 			}
 			lines, err := askAndShow(a, cmd.Context(), topics.VerbPlan, ask, RenderForecast)
@@ -57,6 +58,7 @@ All of them work together. Nothing happens by it.`,
 	}
 	c.Flags().StringVar(&ask.Without, "without", "", "as if `DOMAIN` were lost for good")
 	c.Flags().StringVar(&ask.Drain, "drain", "", "as if `DOMAIN` were drained")
+	c.Flags().BoolVar(&ask.Rebalance, "rebalance", false, "as if the services were spread anew")
 	c.Flags().StringVar(&file, "config", "", "as if `FILE` were the hub's dominion.toml")
 	for _, flag := range []string{"without", "drain"} {
 		_ = c.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,10 +28,12 @@ type goal struct {
 
 // goalOf returns the goal of an order. It is made before the order is given:
 // a restart is seen by what was there before.
-func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, timeout time.Duration) (goal, error) {
+func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, planned []topics.PlanLine, timeout time.Duration) (goal, error) {
 	switch verb {
 	case topics.VerbDrain, topics.VerbUndrain:
 		return s.drainGoal(ask.Domain, verb == topics.VerbDrain), nil
+	case topics.VerbRebalance:
+		return s.movedGoal(planned), nil
 	}
 	g := goal{watch: []string{s.tree.Service(topics.ServiceStatus, ask.Service)}}
 	before := make(map[string]bool)
@@ -183,6 +186,32 @@ func (s *session) drainGoal(domain string, drain bool) goal {
 				return false, "still there: " + strings.Join(left, ", ")
 			}
 			return true, "drained, nothing runs there"
+		},
+	}
+}
+
+// movedGoal is that what moves by a plan has left its domain, and runs as well as
+// it is to run.
+func (s *session) movedGoal(planned []topics.PlanLine) goal {
+	left := make(map[string][]string) // by service
+	for _, l := range planned {
+		if l.Action == topics.ActionMoves {
+			left[l.Service] = append(left[l.Service], l.From)
+		}
+	}
+	return goal{
+		watch: []string{s.tree.Filter(topics.ServiceStatus)},
+		met: func(o topics.Overview) (bool, string) {
+			for _, v := range o.Services {
+				still := slices.ContainsFunc(v.Instances, func(i topics.ServiceInstance) bool { return slices.Contains(left[v.Service], i.Domain) })
+				if still || len(left[v.Service]) > 0 && !wellRun(v) {
+					return false, v.Service + " moves: " + standing(v)
+				}
+			}
+			if len(left) == 0 {
+				return true, "nothing was to move"
+			}
+			return true, "moved: " + strings.Join(slices.Sorted(maps.Keys(left)), ", ")
 		},
 	}
 }

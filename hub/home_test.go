@@ -242,6 +242,7 @@ type agent struct {
 	starts   map[string]int                          // how often each service was started
 	bad      func(topics.Instance, topics.Spec) bool // what fails instead of getting ready; nil: nothing
 	specs    map[string]topics.Spec
+	command  func(topics.Command) // obeys commands; nil: nobody does
 	draining bool
 	epoch    uint64
 	gen      uint64
@@ -374,6 +375,13 @@ func (a *agent) receive(m topics.Message) {
 	case topics.DomainAvailability:
 		if string(m.Payload) == topics.Offline && !m.Retain && !a.leaving.Load() {
 			a.conn.Publish(a.home.tree.Message(addr, []byte(topics.Online)))
+		}
+	case topics.DomainCommand:
+		a.mu.Lock()
+		command := a.command
+		a.mu.Unlock()
+		if c, err := topics.Decode[topics.Command](m.Topic, m.Payload); err == nil && command != nil {
+			a.home.busy.Go(func() { command(c) })
 		}
 	case topics.DomainDrainSet:
 		a.mu.Lock()

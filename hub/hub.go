@@ -120,6 +120,9 @@ type Hub struct {
 
 	certificate certificate
 	environ     []string
+	restarts    map[string]*restarting // by service
+	moves       moves
+	awaits      bool // domains that are lost may be back in a moment: we have just started
 	// startProblems are those of the start, until the next one.
 	startProblems []string
 	machine       func() []string
@@ -220,6 +223,7 @@ func New(o Options) *Hub {
 		watch:     o.Watch,
 		around:    newAround(o),
 		environ:   o.Environ,
+		restarts:  make(map[string]*restarting),
 		machine:   o.Machine,
 		agents:    o.Agents,
 		moved:     true,
@@ -449,6 +453,7 @@ func (h *Hub) settled(now time.Time) {
 		}
 	}
 	h.ready, h.dirty, h.rest = true, true, time.Time{}
+	h.awaits = now.Before(h.settleBy)
 	h.pruneRollouts()
 	for _, d := range h.domains {
 		d.expected = false

@@ -225,7 +225,7 @@ func TestQuestionsHaveADeadline(t *testing.T) {
 	h.bus = bus
 	now := time.Now()
 	ask := topics.Ask{Transaction: "t", Without: "domain-0001"}
-	if err := h.questions.put(question{ask, "c", h.replyTo(topics.VerbPlan, ask, topics.Message{}), now}); err != nil {
+	if err := h.questions.put(question{topics.VerbPlan, ask, "c", h.replyTo(topics.VerbPlan, ask, topics.Message{}), now}); err != nil {
 		t.Fatal(err)
 	}
 	h.answerQuestions(now)

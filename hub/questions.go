@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// A question about a home that is not (plan with config, without or drain) costs as
+// A question about a home that is not (plan with config, without, drain or rebalance; and rebalance itself) costs as
 // much as its asker likes: it is parsed and planned beside the loop, on a copy
 // of what the loop knows.
 const (
@@ -22,6 +23,7 @@ const (
 
 // question is one that waits, or is being answered.
 type question struct {
+	verb  string // topics.VerbPlan or topics.VerbRebalance
 	ask   topics.Ask
 	asker string // who is charged with it
 	reply topics.Message
@@ -57,6 +59,7 @@ type answered struct {
 	asker string
 	reply topics.Message
 	took  time.Duration
+	moves map[string][]string // what is to leave where, by service; nil: nothing is ordered
 }
 
 // wake is an event that makes the loop look at what is beside it.
@@ -121,6 +124,7 @@ func (h *Hub) answerQuestions(now time.Time) {
 	case a := <-q.answers:
 		q.busy = false
 		q.spent[a.asker] += a.took
+		h.orderMoves(a.moves, now)
 		h.bus.Publish(a.reply)
 	case s := <-q.asks:
 		one, err := h.suppose(s.ask, s.next)
@@ -152,15 +156,17 @@ func (h *Hub) endQuestions() {
 // hub but what never changes.
 func (h *Hub) work(one question) {
 	began := time.Now()
-	reply := h.workOut(one)
-	h.questions.answers <- answered{one.asker, reply, time.Since(began)}
+	reply, moves := h.workOut(one)
+	h.questions.answers <- answered{one.asker, reply, time.Since(began), moves}
 	h.box.Put(wake{})
 }
 
-func (h *Hub) workOut(one question) topics.Message {
+// workOut returns the answer, and of an order to rebalance the copies that are to
+// move.
+func (h *Hub) workOut(one question) (topics.Message, map[string][]string) {
 	next, err := definitions(one.ask, h.environ)
 	if err != nil {
-		return one.refuse(err)
+		return one.refuse(err), nil
 	}
 	answer := make(chan supposed, 1)
 	h.questions.asks <- supposition{one.ask, next, answer}
@@ -169,26 +175,34 @@ func (h *Hub) workOut(one question) topics.Message {
 	select {
 	case home = <-answer:
 	case <-h.questions.done:
-		return late(one)
+		return late(one), nil
 	}
 	if home.err != nil {
-		return one.refuse(home.err)
+		return one.refuse(home.err), nil
 	}
-	lines, ok := home.one.plan(func() bool {
+	stop := func() bool {
 		select {
 		case <-h.questions.done:
 			return true
 		default:
 			return !time.Now().Before(one.until)
 		}
-	})
+	}
+	if one.verb == topics.VerbRebalance {
+		moves, ok := planner.Rebalance(home.one.in, stop)
+		if !ok {
+			return late(one), nil
+		}
+		return one.answer(topics.Accept(one.ask.Transaction, nil)), moves
+	}
+	lines, ok := home.one.plan(stop)
 	if !ok {
-		return late(one)
+		return late(one), nil
 	}
 	if one.ask.Without != "" && h.machine != nil && hostsHub(home.one.addresses, h.machine()) {
 		lines = slices.Insert(lines, 0, hubGoesDown(one.ask.Without))
 	}
-	return one.answer(topics.Accept(one.ask.Transaction, lines))
+	return one.answer(topics.Accept(one.ask.Transaction, lines)), nil
 }
 
 func (one question) answer(r topics.Reply) topics.Message {

@@ -94,7 +94,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		h.formerService(a.Service, m)
 		h.overhear(a, m, now)
 	case topics.ServiceSet:
-		return h.serviceSet(a.Service, m.Payload)
+		return h.serviceSet(a.Service, m.Payload, now)
 	case topics.Request:
 		h.request(a.Verb, m, now)
 	}

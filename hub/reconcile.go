@@ -30,6 +30,8 @@ func (h *Hub) reconcile(now time.Time) {
 	}
 	h.dropRetired(now)
 	h.dropLeftovers(now)
+	h.stepRestarts(now)
+	h.expireMoves(now)
 	h.viewServices(c)
 	h.publishHub(now)
 	h.publishConditions(c)
@@ -57,6 +59,9 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		Flapping: d.flaps.now(), Machine: d.machine,
 		Ordered:  d.ordered.services,
 		Chosen:   d.chosen,
+		Leaving:  h.moves.leaving(d.name),
+		Awaited:  h.awaits && d.state == topics.DomainIsLost && !d.ever,
+		Unknown:  d.status == nil,
 		Catalog:  make(map[string]string),
 		Observed: make(map[string]planner.Instance),
 	}

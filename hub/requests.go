@@ -31,8 +31,8 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	if err == nil {
 		data, err = h.answer(verb, ask, now)
 	}
-	if err == nil && verb == topics.VerbPlan && supposes(ask) {
-		err = h.questions.put(question{ask, asker(m), h.replyTo(verb, ask, m), now.Add(questionTime)})
+	if err == nil && (verb == topics.VerbPlan && supposes(ask) || verb == topics.VerbRebalance) {
+		err = h.questions.put(question{verb, ask, asker(m), h.replyTo(verb, ask, m), now.Add(questionTime)})
 		if err == nil {
 			return // answered later
 		}
@@ -110,10 +110,12 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 			return nil, errors.New(`scale needs "replicas": a number`)
 		}
 		return nil, h.scale(ask.Service, *ask.Replicas)
+	case topics.VerbRebalance:
+		return nil, h.mayRebalance() // questions
 	case topics.VerbReset:
 		return nil, h.reset(ask.Service)
 	case topics.VerbRestart:
-		return nil, h.restart(ask.Service, ask.Domain)
+		return nil, h.restart(ask.Service, ask.Domain, now)
 	case topics.VerbUpdate:
 		return nil, h.updateService(ask.Service)
 	case topics.VerbReplan:
@@ -135,12 +137,12 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 }
 
 // serviceSet takes ON, OFF, RESTART, UPDATE, RESET or {"replicas": N}.
-func (h *Hub) serviceSet(name string, payload []byte) error {
+func (h *Hub) serviceSet(name string, payload []byte, now time.Time) error {
 	switch word := string(bytes.TrimSpace(payload)); word {
 	case topics.On, topics.Off:
 		return h.turn(name, word)
 	case topics.Restart:
-		return h.restart(name, "")
+		return h.restart(name, "", now)
 	case topics.Update:
 		return h.updateService(name)
 	case topics.Reset:
@@ -272,39 +274,6 @@ func (h *Hub) forgetRollout(name string) {
 
 // maxOrders bounds the answers that are waited for.
 const maxOrders = 1000
-
-// restart orders the agents that run a service to start it anew.
-func (h *Hub) restart(service, only string) error {
-	if err := h.known(service); err != nil {
-		return err
-	}
-	if only != "" {
-		if _, err := h.knownDomain(only); err != nil {
-			return err
-		}
-	}
-	told := 0
-	for _, d := range h.sortedDomains() {
-		if d.micro || d.state != topics.DomainIsOnline || only != "" && d.name != only {
-			continue
-		}
-		if !slices.ContainsFunc(d.status.Services, func(i topics.Instance) bool { return i.Service == service && i.State != topics.Stopped }) {
-			continue
-		}
-		h.commandDomain(d, topics.Command{Action: topics.ActionRestart, Service: service})
-		told++
-	}
-	switch {
-	case told > 0:
-		return nil
-	case only != "":
-		return fmt.Errorf("%s does not run on %s, or %s is not online", service, only, only)
-	case len(h.builtIn(h.views[service].Instances)) > 0:
-		return fmt.Errorf("%s is built into %s: restart the device itself", service, strings.Join(h.builtIn(h.views[service].Instances), ", "))
-	default:
-		return fmt.Errorf("%s runs on no domain that is online", service)
-	}
-}
 
 // drain passes the word on to the domain, which owns the flag.
 func (h *Hub) drain(name, word string) error {

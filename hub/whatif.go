@@ -18,20 +18,21 @@ type hypothesis struct {
 	in        planner.Input
 	now       map[string]services.Definition // as they are, those that are gone too; nil: they stay
 	next      map[string]services.Definition // as they would be; nil: as they are
+	rebalance bool                           // what runs is spread anew
 	settles   bool                           // the hub waits for the known domains, whatever it plans
 	present   planner.Presence               // where everything is now; nil: what the hub does next is asked for
 	addresses []string                       // of the domain that is lost
 }
 
 // supposes reports whether somebody asks about another home than there is.
-func supposes(ask topics.Ask) bool { return ask.Without+ask.Drain+ask.Config != "" }
+func supposes(ask topics.Ask) bool { return ask.Without+ask.Drain+ask.Config != "" || ask.Rebalance }
 
 // suppose returns the home as a question has it: without a domain, with one that
 // is draining, with other definitions, or all of that. next is nil where the
 // definitions stay as they are.
 func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (hypothesis, error) {
-	one := hypothesis{in: h.input(), next: next, settles: !h.ready}
-	if ask.Without+ask.Drain != "" {
+	one := hypothesis{in: h.input(), next: next, rebalance: ask.Rebalance, settles: !h.ready}
+	if ask.Without+ask.Drain != "" || ask.Rebalance {
 		one.present = planner.PresenceOf(one.in)
 	}
 	if ask.Drain != "" {
@@ -67,6 +68,13 @@ func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (hypo
 // plan returns what the hub would do, or, where a domain leaves, what becomes of
 // the services by it; ok is false where stop reported true before it was found.
 func (one hypothesis) plan(stop func() bool) (lines []topics.PlanLine, ok bool) {
+	if one.rebalance {
+		leaving, ok := planner.Rebalance(one.in, stop)
+		if !ok {
+			return nil, false
+		}
+		one.in = one.in.WithLeaving(leaving)
+	}
 	if one.present != nil {
 		lines, ok = planner.Forecast(one.present, one.in, stop)
 	} else {

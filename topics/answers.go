@@ -2,30 +2,31 @@ package topics
 
 // The verbs of request/<verb>.
 const (
-	VerbJoin     = "join"
-	VerbStatus   = "status"
-	VerbDomains  = "domains"
-	VerbServices = "services"
-	VerbDevices  = "devices"
-	VerbStart    = "start"
-	VerbStop     = "stop"
-	VerbRestart  = "restart"
-	VerbScale    = "scale"
-	VerbDrain    = "drain"
-	VerbUndrain  = "undrain"
-	VerbForget   = "forget"
-	VerbEvents   = "events"
-	VerbPlan     = "plan"
-	VerbWhy      = "why"
-	VerbVersion  = "version"
-	VerbUpdate   = "update"
-	VerbAccess   = "access"
-	VerbUser     = "user"
-	VerbClients  = "clients"
-	VerbTrace    = "trace"
-	VerbReplan   = "replan"
-	VerbResync   = "resync"
-	VerbReset    = "reset"
+	VerbJoin      = "join"
+	VerbStatus    = "status"
+	VerbDomains   = "domains"
+	VerbServices  = "services"
+	VerbDevices   = "devices"
+	VerbStart     = "start"
+	VerbStop      = "stop"
+	VerbRestart   = "restart"
+	VerbScale     = "scale"
+	VerbDrain     = "drain"
+	VerbUndrain   = "undrain"
+	VerbForget    = "forget"
+	VerbEvents    = "events"
+	VerbPlan      = "plan"
+	VerbWhy       = "why"
+	VerbVersion   = "version"
+	VerbUpdate    = "update"
+	VerbAccess    = "access"
+	VerbUser      = "user"
+	VerbClients   = "clients"
+	VerbTrace     = "trace"
+	VerbReplan    = "replan"
+	VerbResync    = "resync"
+	VerbReset     = "reset"
+	VerbRebalance = "rebalance"
 )
 
 // Verb is a row of the table of verbs.
@@ -54,8 +55,9 @@ func Verbs() []Verb {
 		{VerbUndrain, "domain", nil, "As OFF at domain/<domain>/drain/set."},
 		{VerbForget, "domain", nil, "Clears what is known of a domain that is not online."},
 		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
-		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without` or `drain`: what becomes of the services by it, losses first."},
+		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
 		{VerbReplan, "", nil, "Looks at the whole home anew and gives what orders follow. The hub does that by itself where something changed; this is for people who doubt it."},
+		{VerbRebalance, "", nil, "Spreads anew, over the domains that are there now, what may run on several: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` says what moves. Exclusive services and what runs on each domain stay."},
 		{VerbResync, "domain", nil, "Agrees anew with a domain on epoch, generation and session: the hub drops what it holds of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
 		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
@@ -137,7 +139,7 @@ type DomainView struct {
 
 // PlanLine is one line of a plan.
 type PlanLine struct {
-	Action  string `json:"action" type:"line" doc:"what the hub does now: start, stop, keep or wait; with without or drain what becomes of the service: goes down, stop, moves, starts, wait or stays"`
+	Action  string `json:"action" type:"line" doc:"what the hub does now: start, stop, keep or wait; with without, drain or rebalance what becomes of the service: goes down, stop, moves, starts, wait or stays"`
 	Service string `json:"service" type:"name" doc:"the service; empty: the hub itself"`
 	Domain  string `json:"domain,omitempty" type:"name" doc:"the domain; of moves the one that it moves to; none for wait"`
 	From    string `json:"from,omitempty" type:"name" doc:"moves: the domain that it leaves"`

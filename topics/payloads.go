@@ -333,6 +333,7 @@ type Ask struct {
 	Topic       string `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
 	Without     string `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
 	Drain       string `json:"drain,omitempty" type:"name" doc:"plan: as if this domain were draining"`
+	Rebalance   bool   `json:"rebalance,omitempty" doc:"plan: as if the services were spread anew"`
 	Config      string `json:"config,omitempty" type:"text" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
 	After       string `json:"after,omitempty" type:"name" doc:"devices: go on after the one of this id"`
 	Response    string `json:"response_topic,omitempty" type:"line" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`

@@ -60,6 +60,7 @@ dominion/request/stop                               psd   sd     -      p
 dominion/request/scale                              psd   sd     -      p
 dominion/request/restart                            psd   sd     -      p
 dominion/request/update                             psd   sd     -      p
+dominion/request/rebalance                          psd   sd     -      p
 dominion/request/reset                              psd   sd     -      p
 dominion/request/replan                             psd   sd     -      p
 dominion/request/drain                              psd   sd     -      p

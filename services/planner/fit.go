@@ -75,6 +75,21 @@ func missingTrait(needed, offered []string) string {
 	return ""
 }
 
+// Unmet says which dependency a service would have to wait for were it started
+// now, in words; "" where it could start.
+func (p *Planner) Unmet(name string) string {
+	if p.defs[name] == nil {
+		return ""
+	}
+	for _, dep := range p.defs[name].Dependencies {
+		builtIn := slices.ContainsFunc(p.subject(dep.Service).cells, func(c *cell) bool { _, runs := c.builtIn(); return runs })
+		if p.wants[dep.Service].Switch == topics.Off && !builtIn { // it may not have stopped yet
+			return fmt.Sprintf("waits for %s, which is switched off", dep.Service)
+		}
+	}
+	return p.unmet(name)
+}
+
 // unmet says which dependency a service has to wait for before it starts
 // anywhere, or "" when each runs and is healthy, or has done what it is for.
 func (h *home) unmet(name string) string {

@@ -52,6 +52,7 @@ type cell struct {
 	held     bool   // it is in the catalog
 	ordered  bool
 	told     bool // the agent tells of it
+	leaving  bool // it is to move elsewhere
 	instance Instance
 	chosen   string // why it was ordered here and not elsewhere
 	unfit    unfitness

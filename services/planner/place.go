@@ -25,7 +25,7 @@ func (s *spot) usable() bool { return s.instance.usable() && s.State != topics.D
 // its domain is emptied, or is no longer meant for it. What has finished is
 // not in anybody's way, and would run again elsewhere.
 func (s *spot) leaves() bool {
-	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != ""
+	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != "" || s.leaving
 }
 
 // place decides where a service runs.
@@ -114,7 +114,12 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 	o.Wanted, o.BuiltIn = n, there
 	h.keepBest(name, o, p.live, spots)
 	missing := n - len(p.live) - there
-	if missing > 0 {
+	if awaited := h.awaited(name, p, all); missing > 0 && awaited != "" {
+		for _, s := range p.free {
+			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: awaited}
+		}
+		missing -= len(p.free)
+	} else if missing > 0 {
 		h.start(name, o, p.free, missing, all)
 		missing -= len(p.free)
 	}
@@ -137,6 +142,29 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		stuck = nil
 	}
 	h.explain(name, o, spots, stuck, missing, n)
+}
+
+// awaited says which domain a service waits for before it is placed at all, ""
+// where it need not: one that was there before the hub started may be back in a
+// moment, and could run it as well as those that came first.
+func (h *home) awaited(name string, p parts, all bool) string {
+	if all || len(p.live)+len(p.failed)+len(p.gone) > 0 || len(p.free) == 0 {
+		return ""
+	}
+	for _, d := range h.everyDomain() {
+		if !d.Awaited {
+			continue
+		}
+		at, there := d.find(name)
+		fits := d.Unknown
+		if there {
+			fits = h.unfitAt(d.cells[at]).reason == ""
+		}
+		if fits && (len(h.defs[name].Domains) == 0 || slices.Contains(h.defs[name].Domains, d.Name)) {
+			return "waits a moment for " + d.Name + ", which was there before the hub started and could run it"
+		}
+	}
+	return ""
 }
 
 // failing says what becomes of copies that ended too often: they are tried
@@ -268,17 +296,18 @@ func leave(spots []spot, n int, coming bool) {
 	})
 	for i := range spots {
 		s := &spots[i]
-		reason := s.unfit.reason
+		reason := cmp.Or(s.unfit.reason, "it moves, to spread the services anew")
 		if s.Draining {
 			reason = s.Name + " is draining"
 		}
+		spread := s.leaving && s.unfit.reason == "" && !s.Draining
 		reachable := s.State == topics.DomainIsOnline && s.holds
 		replaced := s.unfit.reason != "" && s.unfit.at == replaced && !s.Draining
 		switch {
 		case !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()):
 		case s.unfit.reason != "" && s.unfit.at == now:
 			s.stop(reason)
-		case reachable && serves < n && (coming || replaced && elsewhere):
+		case reachable && serves < n && (coming || replaced && elsewhere || spread):
 			s.keep(reason + "; stays until its replacement is healthy")
 		case replaced && !elsewhere:
 			s.keep(reason + "; stays while nothing can replace it")

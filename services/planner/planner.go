@@ -46,6 +46,9 @@ type Domain struct {
 	Catalog  map[string]string   // service → version
 	Ordered  map[string]bool     // what the last start command held
 	Observed map[string]Instance // what its agent says
+	Leaving  map[string]bool     // services whose copy is to move elsewhere, to spread them anew
+	Awaited  bool                // it is lost, and may be back in a moment: the hub has just started
+	Unknown  bool                // nothing is known of what it has
 	Chosen   map[string]string   // Choice.Because of what it was ordered, where that is known
 }
 

@@ -334,6 +334,57 @@ func TestDrainEnds(t *testing.T) {
 	}
 }
 
+// TestRebalance holds of random fleets that came to rest: spreading them anew
+// stops nothing without a replacement, and once more moves nothing.
+func TestRebalance(t *testing.T) {
+	for seed := range uint64(fleets) {
+		f := newFleet(seed)
+		for range 8 {
+			f.last = planner.New(f.input())
+			f.obey()
+		}
+		for again := range 2 {
+			before := planner.New(f.input())
+			leaving, _ := planner.Rebalance(f.input(), nil)
+			if again > 0 && len(leaving) > 0 {
+				t.Fatalf("seed %d: %v would move again", seed, leaving)
+			}
+			in := f.input().WithLeaving(leaving)
+			for _, d := range in.Domains {
+				f.domains[d.Name] = d
+			}
+			for range 8 {
+				f.last = planner.New(f.input())
+				for name, o := range f.last.Services {
+					runs := 0
+					for _, c := range o.Choices {
+						if c.Runs() && f.usable(name, f.domains[c.Domain]) {
+							runs++
+						}
+					}
+					if o.On && runs < min(before.Services[name].Wanted, f.usableOf(name)) {
+						t.Fatalf("seed %d: %s has %d healthy copies while it moves: %v", seed, name, runs, o.Choices)
+					}
+				}
+				f.obey()
+			}
+			for name, d := range f.domains {
+				d.Leaving = nil
+				f.domains[name] = d
+			}
+		}
+	}
+}
+
+func (f *fleet) usableOf(name string) (n int) {
+	for _, d := range f.domains {
+		if f.usable(name, d) {
+			n++
+		}
+	}
+	return n
+}
+
 // rest orders what is planned while no domain does anything: the orders alone
 // must come to rest, as the hub plans again after each of them.
 func (f *fleet) rest(t *testing.T, at string) {

@@ -89,20 +89,31 @@ const whole = 10_000 // of a resource
 const step = whole / 10
 
 func (h *home) score(name string, s *spot) score {
-	needs := h.defs[name].Needs
-	is := h.load(s.cell.site)
-	then := is
-	then.add(needs)
-	m := s.Machine
-	c := score{spot: s, suits: h.suits(name, s.cell.version), load: is, near: len(h.neighbours(name, s.cell.site))}
-	c.used[processor] = share(then.cpu, 1000*float64(m.cores()))
-	c.used[load] = m.Load * whole / 4
-	c.tight = m.Full
-	if m.Memory > 0 {
-		c.used[memory] = share(then.memory, float64(m.Memory))
-		c.tight = m.Full || c.used[memory] > whole
-	}
+	c := score{spot: s, suits: h.suits(name, s.cell.version), load: h.load(s.cell.site), near: len(h.neighbours(name, s.cell.site))}
+	c.use(h.defs[name].Needs)
 	return c
+}
+
+// use says how much of the machine is in use with the service besides the load.
+func (s *score) use(needs services.Needs) {
+	then, m := s.load, s.Machine
+	then.add(needs)
+	s.used = [3]int{processor: share(then.cpu, 1000*float64(m.cores())), load: m.Load * whole / 4}
+	s.tight = m.Full
+	if m.Memory > 0 {
+		s.used[memory] = share(then.memory, float64(m.Memory))
+		s.tight = m.Full || s.used[memory] > whole
+	}
+}
+
+// without takes the service, which is there, out of the load.
+func (s *score) without(needs services.Needs) {
+	var one burden
+	one.add(needs)
+	s.load.services -= one.services
+	s.load.cpu -= one.cpu
+	s.load.memory -= one.memory
+	s.use(needs)
 }
 
 func share(part, of float64) int {

@@ -186,8 +186,8 @@ func (p *Planner) SetDomain(now Domain) {
 // of the machine that only those read who read its load.
 func sameFacts(a, b *Domain) bool {
 	x, y := *a, *b
-	x.Catalog, x.Ordered, x.Observed, x.Chosen = nil, nil, nil, nil
-	y.Catalog, y.Ordered, y.Observed, y.Chosen = nil, nil, nil, nil
+	x.Catalog, x.Ordered, x.Observed, x.Chosen, x.Leaving = nil, nil, nil, nil, nil
+	y.Catalog, y.Ordered, y.Observed, y.Chosen, y.Leaving = nil, nil, nil, nil, nil
 	x.Machine.Load, x.Machine.Full = y.Machine.Load, y.Machine.Full
 	return reflect.DeepEqual(x, y)
 }
@@ -234,6 +234,7 @@ func (p *Planner) setCell(c *cell) bool {
 	c.ordered = d.Ordered[name]
 	c.instance, c.told = d.Observed[name]
 	c.chosen = d.Chosen[name]
+	c.leaving = d.Leaving[name]
 	if c.version != was.version || c.held != was.held {
 		c.judged = false
 	}

@@ -87,6 +87,9 @@ func replay(t *testing.T, text string) string {
 			skip = true
 		case "obey":
 			s.obey()
+		case "rebalance":
+			s.rebalance(&out)
+			skip = true
 		case "without", "drained":
 			s.forecast(&out, words[0], words[1])
 			skip = true
@@ -147,6 +150,10 @@ func (s *script) forecast(out *strings.Builder, what, name string) {
 			d.Draining = true
 		}
 	}
+	s.write(out, now, in)
+}
+
+func (s *script) write(out *strings.Builder, now planner.Presence, in planner.Input) {
 	lines, _ := planner.Forecast(now, in, nil)
 	fmt.Fprintln(out, "----")
 	for _, l := range lines {
@@ -157,6 +164,21 @@ func (s *script) forecast(out *strings.Builder, what, name string) {
 		fmt.Fprintf(out, "%s %s %s: %s\n", l.Action, l.Service, where, l.Reason)
 	}
 	fmt.Fprintln(out)
+}
+
+// rebalance has the services spread anew, and writes what becomes of them.
+func (s *script) rebalance(out *strings.Builder) {
+	in := s.input()
+	now := planner.PresenceOf(in)
+	leaving, _ := planner.Rebalance(in, nil)
+	for name, d := range s.domains {
+		d.Leaving = map[string]bool{}
+		for service, domains := range leaving {
+			d.Leaving[service] = slices.Contains(domains, name)
+		}
+		s.domains[name] = d
+	}
+	s.write(out, now, s.input())
 }
 
 // obey lets every domain that is online run what was planned.
@@ -258,6 +280,8 @@ func domain(t *testing.T, words []string) planner.Domain {
 			switch key {
 			case "gone":
 				d.Gone = true
+			case "awaited":
+				d.Awaited, d.Gone = true, true
 			case "draining":
 				d.Draining = true
 			case "micro":

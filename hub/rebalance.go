@@ -1,0 +1,89 @@
+package hub
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// moves are the copies that are to run elsewhere, since somebody had the services
+// spread anew: by domain and service, until when. A restart of the hub ends them.
+type moves map[string]map[string]time.Time
+
+// moveTime bounds how long a copy waits for its replacement. After that it stays.
+const moveTime = 5 * time.Minute
+
+// leaving returns what is to leave a domain, as the planner takes it.
+func (m moves) leaving(domain string) map[string]bool {
+	if len(m[domain]) == 0 {
+		return nil
+	}
+	all := make(map[string]bool, len(m[domain]))
+	for service := range m[domain] {
+		all[service] = true
+	}
+	return all
+}
+
+// mayRebalance refuses to spread what the hub does not know yet.
+func (h *Hub) mayRebalance() error {
+	if !h.ready {
+		return errors.New("cannot rebalance: the hub has just started and waits for the known domains; ask again in a moment")
+	}
+	return nil
+}
+
+// orderMoves has copies leave their domains: by service, which.
+func (h *Hub) orderMoves(leaving map[string][]string, now time.Time) {
+	if len(leaving) == 0 {
+		return
+	}
+	if h.moves == nil {
+		h.moves = make(moves)
+	}
+	for service, domains := range leaving {
+		for _, domain := range domains {
+			if h.moves[domain] == nil {
+				h.moves[domain] = make(map[string]time.Time)
+			}
+			h.moves[domain][service] = now.Add(moveTime)
+			h.touch(domain)
+		}
+	}
+	h.event(topics.Event{Type: topics.ServiceWanted, Message: "the services are spread anew: " + strings.Join(slices.Sorted(maps.Keys(leaving)), ", ") + " move"})
+}
+
+// expireMoves ends what has moved, and what could not in time.
+func (h *Hub) expireMoves(now time.Time) {
+	for domain, services := range h.moves {
+		d := h.domains[domain]
+		for service, until := range services {
+			there := d != nil && d.state != topics.DomainIsLost && (d.ordered.services[service] || d.instance(service) != nil)
+			if there && now.Before(until) {
+				h.due(until)
+				continue
+			}
+			delete(services, service)
+			h.touch(domain)
+		}
+		if len(services) == 0 {
+			delete(h.moves, domain)
+		}
+	}
+}
+
+// expireAwaited ends the wait for the domains that were lost before the hub
+// started: what may run on several is placed without them.
+func (h *Hub) expireAwaited(now time.Time) {
+	switch {
+	case !h.awaits:
+	case now.Before(h.settleBy):
+		h.due(h.settleBy)
+	default:
+		h.awaits, h.dirty = false, true
+	}
+}

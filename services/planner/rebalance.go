@@ -1,0 +1,102 @@
+package planner
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Rebalance returns which copies would be better elsewhere, were they placed
+// now: by service, the domains that they are to leave. What it returns belongs
+// into Domain.Leaving. A copy moves only where it runs well now, another domain
+// could take it, and the first criterion of placement in which the two differ,
+// the name left out, is for that domain. What runs on every domain and what is
+// exclusive stays. ok is false where stop reported true before it was found.
+func Rebalance(in Input, stop func() bool) (leaving map[string][]string, ok bool) {
+	p := newPlanner(in, stop)
+	p.Plan()
+	leaving = make(map[string][]string)
+	for _, s := range p.order {
+		def := p.defs[s.name]
+		if p.stopped() {
+			return nil, false
+		}
+		if _, all := p.target(s.name); all || !p.on[s.name] || p.retired[s.name] || def.Exclusive || def.Oneshot {
+			continue
+		}
+		for _, from := range slices.Clone(s.cells) {
+			if to := p.betterThan(s, from); to != nil {
+				leaving[s.name] = append(leaving[s.name], from.site.Name)
+				p.shift(s.name, from.site.Domain, to.site.Domain)
+			}
+		}
+	}
+	return leaving, !p.stopped()
+}
+
+// betterThan returns the best domain for a copy that runs well where it is; nil
+// where that is the one on which it is.
+func (p *Planner) betterThan(s *subject, from *cell) *cell {
+	d := &from.site.Domain
+	if d.Micro || d.Gone || unavailable(d) != "" || !from.ordered || !from.instance.usable() || p.unfitAt(from).reason != "" {
+		return nil
+	}
+	p.placed = s
+	defer func() { p.placed = nil }()
+	at := func(c *cell) score { return p.score(s.name, &spot{Domain: &c.site.Domain, cell: c}) }
+	best := at(from)
+	needs := p.defs[s.name].Needs
+	best.without(needs)
+	own := from
+	to := own
+	for _, c := range s.cells {
+		if c == own || c.ordered || c.runs() || unavailable(&c.site.Domain) != "" || p.unfitAt(c).reason != "" {
+			continue
+		}
+		one := at(c)
+		if n, why := better(&one, &best); n < 0 && (why != byName || to != own) {
+			best, to = one, c
+		}
+	}
+	if to == own {
+		return nil
+	}
+	return to
+}
+
+// shift tells the planner that a copy has moved.
+func (p *Planner) shift(service string, from, to Domain) {
+	from.Ordered, from.Observed = maps.Clone(from.Ordered), maps.Clone(from.Observed)
+	to.Ordered, to.Observed = maps.Clone(to.Ordered), maps.Clone(to.Observed)
+	delete(from.Ordered, service)
+	delete(from.Observed, service)
+	if to.Ordered == nil {
+		to.Ordered = make(map[string]bool)
+	}
+	if to.Observed == nil {
+		to.Observed = make(map[string]Instance)
+	}
+	to.Ordered[service] = true
+	to.Observed[service] = Instance{State: topics.Running, Health: topics.Healthy, Version: to.Catalog[service]}
+	p.SetDomain(from)
+	p.SetDomain(to)
+}
+
+// WithLeaving returns the input with copies that are to leave their domains. The
+// domains of in are not changed.
+func (in Input) WithLeaving(leaving map[string][]string) Input {
+	in.Domains = slices.Clone(in.Domains)
+	for service, domains := range leaving {
+		for i := range in.Domains {
+			if d := &in.Domains[i]; slices.Contains(domains, d.Name) {
+				d.Leaving = maps.Clone(d.Leaving)
+				if d.Leaving == nil {
+					d.Leaving = make(map[string]bool)
+				}
+				d.Leaving[service] = true
+			}
+		}
+	}
+	return in
+}
