@@ -22,7 +22,7 @@ func TestPowerCutOfEverything(t *testing.T) {
 		domains = append(domains, d)
 	}
 	for _, s := range names {
-		text += service(s, `replicas = 1`, `priority = "required"`)
+		text += service(s, `replicas = 1`, `priority = "required"`, `needs = { cpu = 4.0 }`) // more than the load of this machine
 	}
 	home.Configure(text)
 	hub := home.StartHub()

@@ -163,6 +163,7 @@ const (
 	byUse                       // would be in use less, in coarse steps
 	byNear                      // has what the service works with
 	byExactUse                  // would be in use less
+	byPromised                  // less of its processor is promised, where all are busy alike
 	byName
 )
 
@@ -190,6 +191,8 @@ func (c criterion) compare(a, b *score) int {
 		return b.near - a.near
 	case byExactUse:
 		return a.used[a.most()] - b.used[b.most()]
+	case byPromised:
+		return a.used[processor] - b.used[processor]
 	}
 	return 0
 }
@@ -211,8 +214,11 @@ func (h *home) because(name string, a, b *score, past bool) string {
 		return fmt.Sprintf("%s %s memory left, that of %s %s %s", a.Name, has, b.Name, is, tightness(b))
 	case byNear:
 		return fmt.Sprintf("%s %s the machine of %s", a.Name, is, list(h.neighbours(name, a.cell.site)))
-	case byUse, byExactUse:
+	case byUse, byExactUse, byPromised:
 		r := b.most()
+		if c == byPromised {
+			r = processor
+		}
 		return fmt.Sprintf("%s %s less to do (%s) than %s (%s)", a.Name, has, a.doing(r, b), b.Name, b.doing(r, a))
 	}
 	return fmt.Sprintf("%s and %s %s equal, %s comes first by name", a.Name, b.Name, are, a.Name)
