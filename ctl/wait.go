@@ -24,7 +24,14 @@ const (
 type goal struct {
 	watch []string // what changes when it may have been reached
 	met   func(topics.Overview) (reached bool, stands string)
+	// idle reports whether nothing was to be done and nothing has begun; nil: it
+	// cannot be. What begins, begins within beginsWithin.
+	idle func(topics.Overview) bool
 }
+
+// beginsWithin is until when an update has begun: a catalog is read every 3 s, and
+// what it has is taken when it has stood there for 5 s.
+const beginsWithin = 20 * time.Second
 
 // goalOf returns the goal of an order. It is made before the order is given:
 // a restart is seen by what was there before.
@@ -37,6 +44,13 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, plann
 	}
 	g := goal{watch: []string{s.tree.Service(topics.ServiceStatus, ask.Service)}}
 	before := make(map[string]bool)
+	if verb == topics.VerbUpdate {
+		o, err := s.overview(ctx, timeout)
+		if err != nil {
+			return goal{}, err
+		}
+		g.idle = idleSince(o, ask.Service)
+	}
 	if verb == topics.VerbRestart {
 		// the since of an instance is in its domain's status alone
 		g.watch = append(g.watch, s.tree.Filter(topics.DomainStatus))
@@ -55,6 +69,9 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, plann
 		}
 		v := o.Services[i]
 		stands := standing(v)
+		if g.idle != nil && g.idle(o) {
+			return false, stands + "; nothing has changed: it runs what its machines have on their disks"
+		}
 		switch verb {
 		case topics.VerbStop:
 			return (v.State == topics.Stopped || v.State == topics.Finished) && len(v.Instances) == 0, stands
@@ -95,6 +112,28 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, plann
 		return wellRun(v), stands
 	}
 	return g, nil
+}
+
+// idleSince returns what reports whether a service is as it was in an overview,
+// in which there was nothing to update.
+func idleSince(before topics.Overview, service string) func(topics.Overview) bool {
+	was, there := serviceIn(before, service)
+	runs := slices.Sorted(runsOf(before, service, ""))
+	if u := was.Update; !there || u.InProgress || u.Problem != "" || u.Latest != u.Installed {
+		return nil
+	}
+	return func(o topics.Overview) bool {
+		is, _ := serviceIn(o, service)
+		return is.Update == was.Update && slices.Equal(slices.Sorted(runsOf(o, service, "")), runs)
+	}
+}
+
+func serviceIn(o topics.Overview, service string) (topics.Service, bool) {
+	i := slices.IndexFunc(o.Services, func(v topics.Service) bool { return v.Service == service })
+	if i < 0 {
+		return topics.Service{}, false
+	}
+	return o.Services[i], true
 }
 
 // wellRun tells whether all wanted instances of a service run and are
@@ -225,13 +264,18 @@ func (a *app) await(ctx context.Context, s *session, g goal, timeout time.Durati
 		return "", err
 	}
 	last := ""
-	for {
+	for began := time.Now(); ; {
 		o, err := s.overview(waiting, askTimeout)
 		reached, stands := false, last
 		if err == nil {
 			reached, stands = g.met(o)
 		}
 		switch {
+		case err == nil && g.idle != nil && g.idle(o) && time.Since(began) >= beginsWithin:
+			not := false
+			f := fail(ExitFailed, "put the new code into services_dir of the machines that run it; where service.toml has a version, give it another one", "there is nothing to update: %s", stands)
+			f.reached = &not
+			return "", f
 		case ctx.Err() != nil:
 			return "", ctx.Err()
 		case waiting.Err() != nil:

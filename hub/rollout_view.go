@@ -125,6 +125,25 @@ func (h *Hub) newest(service string) (newest string) {
 	return newest
 }
 
+// otherContent returns the code that an instance is not started from yet. Which
+// of two is the newer nobody can tell: what a machine has on its disk is what
+// it is to run. Where each does, that is what is installed.
+func (h *Hub) otherContent(service string, rows []row, installed string) string {
+	for _, r := range rows {
+		d := h.domains[r.domain]
+		if d == nil || !r.state.Listed() || r.version == "" {
+			continue
+		}
+		if v := d.catalog(service); v != "" && v != r.version {
+			return v
+		}
+	}
+	if installed == "" {
+		return slices.Min(slices.Collect(maps.Keys(h.versions[service])))
+	}
+	return installed
+}
+
 // mayRun tells whether a domain may run a version of a service, now or later.
 func mayRun(def services.Definition, d *domain, version string) bool {
 	for _, t := range def.Traits {
@@ -142,6 +161,9 @@ func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
 		if v := r.version; r.state.Listed() && v != "" && v != u.Installed && (u.Installed == "" || services.Newer(u.Installed, v)) {
 			u.Installed = v
 		}
+	}
+	if services.IsContentVersion(u.Latest) {
+		u.Latest = h.otherContent(name, rows, u.Installed)
 	}
 	r := h.rolls[name]
 	if r == nil {

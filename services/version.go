@@ -105,6 +105,9 @@ func (r Range) Contains(version string) bool {
 	if r.in == nil {
 		return true
 	}
+	if IsContentVersion(version) {
+		return false
+	}
 	v, err := parseVersion(version)
 	return err == nil && r.in(v)
 }
@@ -146,3 +149,14 @@ func Newer(a, b string) bool {
 	}
 	return va.GT(vb)
 }
+
+// contentVersion begins the version of a service that has none of its own. It
+// is a valid version, and no other is older.
+const contentVersion = "0.0.0-0+content."
+
+// ContentVersion returns the version of a service whose service.toml gives none:
+// the hash of its code. It is in no range but the zero one.
+func ContentVersion(hash string) string { return contentVersion + hash }
+
+// IsContentVersion reports whether a version is the hash of the code.
+func IsContentVersion(version string) bool { return strings.HasPrefix(version, contentVersion) }

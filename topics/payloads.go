@@ -137,7 +137,7 @@ type Instance struct {
 // CatalogRow is one service on a domain's disk.
 type CatalogRow struct {
 	Service string `json:"service" type:"name" doc:"name of its directory"`
-	Version string `json:"version" type:"version" doc:"from its service.toml"`
+	Version string `json:"version" type:"version" doc:"from its service.toml; where that has none, 0.0.0-0+content. and a hash of its code"`
 }
 
 // StartCommand is the payload of domain/<domain>/services/set.

@@ -19,7 +19,7 @@ import (
 // Manifest is what the catalog needs of a service.toml.
 type Manifest struct {
 	Version string
-	Command bool // it names a command: no Makefile is needed
+	Command []string // where it names one, no Makefile is needed
 }
 
 // Catalog knows the services on this domain's disk. Make it with NewCatalog.
@@ -36,6 +36,8 @@ type entry struct {
 	row     topics.CatalogRow
 	listed  bool
 	problem string
+	command []string
+	code    *code // where service.toml gives no version
 }
 
 // stamp tells whether a directory must be read again.
@@ -72,6 +74,9 @@ func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 			continue
 		}
 		if e, is := c.look(name); is {
+			if e.code != nil {
+				problems = append(problems, c.hash(name, &e)...)
+			}
 			seen[name] = e
 		}
 	}
@@ -137,19 +142,43 @@ func (c *Catalog) read(name, dir string, now stamp) entry {
 			return e
 		}
 	}
-	if !now.makefile && !m.Command {
+	if !now.makefile && m.Command == nil {
 		e.problem = fmt.Sprintf("service %s is left out: it has neither a Makefile nor a command in its service.toml", name)
 		return e
 	}
-	e.row.Version, e.listed = m.Version, true
+	e.row.Version, e.listed, e.command = m.Version, true, m.Command
+	if m.Version == "" {
+		if e.code = c.known[name].code; e.code == nil {
+			e.code = new(code)
+		}
+	}
 	return e
+}
+
+// hash makes a hash of a service's code its version. Where the disk does not
+// answer in time it is the one before.
+func (c *Catalog) hash(name string, e *entry) (problems []string) {
+	type found struct{ version, busy string }
+	dir, now := filepath.Join(c.dir, name), time.Now()
+	f, err := foreign.Do(c.files, dir, func() (found, error) {
+		version, busy := e.code.scan(dir, e.command, now)
+		return found{version, busy}, nil
+	})
+	if err != nil {
+		return nil
+	}
+	if f.busy != "" {
+		problems = []string{fmt.Sprintf("service %s: %s changes again and again and no longer counts for its version: let the service write into its data directory (SERVICE_DATA_DIR), or give its service.toml a version", name, filepath.Join(dir, f.busy))}
+	}
+	e.row.Version = f.version
+	return problems
 }
 
 // ManifestFile is the optional description of a service in its directory.
 const ManifestFile = "service.toml"
 
 func stampOf(dir string) (s stamp) {
-	for _, name := range []string{"GNUmakefile", "makefile", "Makefile"} { // make's own order
+	for _, name := range makefiles {
 		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().IsRegular() {
 			s.makefile = true
 			break

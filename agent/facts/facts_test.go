@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/foreign"
-
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -128,7 +128,7 @@ func TestCatalog(t *testing.T) {
 		case "broken":
 			return Manifest{}, errors.New("service.toml:1: nonsense")
 		case "command":
-			return Manifest{Command: true}, nil
+			return Manifest{Command: []string{"./run"}}, nil
 		default:
 			return Manifest{Version: s}, nil
 		}
@@ -137,14 +137,17 @@ func TestCatalog(t *testing.T) {
 		t.Helper()
 		var got []string
 		for _, r := range rows {
-			got = append(got, strings.TrimSuffix(r.Service+"="+r.Version, "="))
+			if services.IsContentVersion(r.Version) {
+				r.Version = "content"
+			}
+			got = append(got, r.Service+"="+r.Version)
 		}
 		if s := strings.Join(got, " "); s != names {
 			t.Errorf("catalog %q, want %q", s, names)
 		}
 	}
 	rows, problems := c.Scan()
-	want(rows, "direct lamp linked=1.2.0 web=1.2.0")
+	want(rows, "direct=content lamp=content linked=1.2.0 web=1.2.0")
 	if all := strings.Join(problems, "\n"); len(problems) != 3 ||
 		!strings.Contains(all, "nonsense") || !strings.Contains(all, "Bad_Name") || !strings.Contains(all, "neither a Makefile nor a command") {
 		t.Errorf("problems %q", problems)
@@ -152,7 +155,7 @@ func TestCatalog(t *testing.T) {
 
 	loads = 0
 	rows, problems = c.Scan()
-	want(rows, "direct lamp linked=1.2.0 web=1.2.0")
+	want(rows, "direct=content lamp=content linked=1.2.0 web=1.2.0")
 	if loads != 0 || len(problems) != 0 {
 		t.Errorf("a second scan read %d files and told %q again", loads, problems)
 	}
@@ -163,7 +166,7 @@ func TestCatalog(t *testing.T) {
 	}
 	write("broken/service.toml", "3.0.0")
 	rows, problems = c.Scan()
-	want(rows, "broken=3.0.0 direct linked=1.10.0 web=1.10.0")
+	want(rows, "broken=3.0.0 direct=content linked=1.10.0 web=1.10.0")
 	if len(problems) != 0 {
 		t.Errorf("problems %q", problems)
 	}

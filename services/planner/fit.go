@@ -43,7 +43,7 @@ func unfit(def *services.Definition, d *Domain) unfitness {
 	case !held:
 		return unfitness{fmt.Sprintf("%s has no usable %s in its services_dir", d.Name, name), replaced}
 	case def.Version.Contains(version):
-	case version == "":
+	case version == "" || services.IsContentVersion(version):
 		return unfitness{fmt.Sprintf("%s has %s without a version, %s is asked for", d.Name, name, def.Version), replaced}
 	default:
 		return unfitness{fmt.Sprintf("%s has %s %s, %s is asked for", d.Name, name, version, def.Version), replaced}
