@@ -50,6 +50,9 @@ func (t *table) service(name string) services.Definition {
 		d.Scale = scale.scale()
 	}
 	t.text("update", &d.Update)
+	if !t.set("priority") && (d.Replicas > 0 || d.Scale != nil) {
+		d.Priority = services.Required // a number of copies is wanted
+	}
 	return d
 }
 

@@ -127,3 +127,26 @@ func FuzzParseServices(f *testing.F) {
 		}
 	})
 }
+
+// A number of copies is wanted by itself: whoever gives one and no priority means
+// so many copies, and not "while something needs it".
+func TestPriorityByDefault(t *testing.T) {
+	for text, want := range map[string]services.Priority{
+		"":             services.OnDemand,
+		"replicas = 1": services.Required,
+		"replicas = 0": services.OnDemand,
+		"replicas = 1\npriority = \"dependency\"":                  services.OnDemand,
+		"priority = \"required\"":                                  services.Required,
+		"scale = { max = 3, metric = \"cpu\", target = 0.7 }":      services.Required,
+		"port = 8080\nhealth = { tcp = true }\ntraits = [\"x\"]\n": services.OnDemand,
+	} {
+		defs, err := ParseServices("[services.web]\n"+text, nil)
+		if err != nil || defs[0].Priority != want {
+			t.Errorf("%q: %v, priority %q, want %q", text, err, defs[0].Priority, want)
+		}
+	}
+	defs, err := ParseServices("[services.web]\nreplicas = 1", []string{"DOMINION_CFG_SERVICES_WEB_PRIORITY=dependency"})
+	if err != nil || defs[0].Priority != services.OnDemand {
+		t.Errorf("by the environment: %v, %q", err, defs[0].Priority)
+	}
+}
