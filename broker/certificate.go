@@ -38,14 +38,27 @@ type TLSFiles struct {
 	RequireCertificate bool
 }
 
-// ListenTLS returns l with TLS, whose certificates are read again when their
-// files change, and a function that returns until when the certificate is valid.
-func ListenTLS(l net.Listener, files TLSFiles, log *slog.Logger) (secure net.Listener, expires func() time.Time, err error) {
+// TLS is what a TLS listener outside the broker is made with. Its certificates are
+// read again when their files change.
+type TLS struct{ certificates *certificates }
+
+// LoadTLS reads the files.
+func LoadTLS(files TLSFiles, log *slog.Logger) (*TLS, error) {
 	c, err := newCertificates(files, log)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return c.listener(l), func() time.Time { c.current(time.Now()); return c.expires() }, nil
+	return &TLS{c}, nil
+}
+
+// Listen returns l with TLS. Who does not speak TLS is let in too, so that it can be
+// answered: IsPlain tells.
+func (t *TLS) Listen(l net.Listener) net.Listener { return &sniffing{l, t.certificates} }
+
+// Expires returns until when the certificate is valid.
+func (t *TLS) Expires() time.Time {
+	t.certificates.current(time.Now())
+	return t.certificates.expires()
 }
 
 func newCertificates(files TLSFiles, log *slog.Logger) (*certificates, error) {
@@ -53,17 +66,20 @@ func newCertificates(files TLSFiles, log *slog.Logger) (*certificates, error) {
 	if err := c.read(); err != nil {
 		return nil, err
 	}
+	c.outer = &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current(time.Now()), nil },
+	}
 	c.failed = func(err error) { log.Error("the certificate was not read anew, the old one stays", "error", err) }
 	c.changed = func(until time.Time) { log.Info("certificate read anew", "expires", until.Format(time.DateOnly)) }
 	return c, nil
 }
 
-func (c *certificates) listener(l net.Listener) net.Listener {
-	return &certifying{tls.NewListener(l, &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current(time.Now()), nil },
-	})}
-}
+func (c *certificates) listener(l net.Listener) net.Listener { return &certifying{l, c} }
+
+// server is the server's end of TLS on a connection. All share one configuration:
+// it has the keys of session tickets.
+func (c *certificates) server(conn net.Conn) certified { return certified{tls.Server(conn, c.outer)} }
 
 // CertificateExpires tells until when the broker's own certificate holds; zero
 // without TLS.
@@ -82,6 +98,7 @@ const certificatesLook = 5 * time.Second
 type certificates struct {
 	certFile, keyFile, caFile string
 	require                   bool
+	outer                     *tls.Config // of connections before their handshake
 	failed                    func(error)
 	changed                   func(until time.Time)
 
@@ -157,14 +174,17 @@ func (c *certificates) load(times [3]time.Time) error {
 
 // certifying is a listener whose connections know the certificate of their
 // client.
-type certifying struct{ net.Listener }
+type certifying struct {
+	net.Listener
+	certificates *certificates
+}
 
 func (l *certifying) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return certified{c.(*tls.Conn)}, nil // tls.NewListener accepts nothing else
+	return l.certificates.server(c), nil
 }
 
 // certified is a connection of TLS.

@@ -52,35 +52,45 @@ func (b *Broker) serveWebSocket(l *listener) {
 }
 
 // WebSocket returns the handler of MQTT over WebSocket for requests of a
-// listener. A browser sends an Origin: it must be the listener's own, or any page
-// that a person looks at could speak to the broker in that person's name.
+// listener.
 func (b *Broker) WebSocket(l HTTPListener) http.Handler {
-	upgrader := websocket.Upgrader{
-		Subprotocols: []string{"mqtt"},
-		CheckOrigin:  func(*http.Request) bool { return true }, // checked before, with the reason
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from := l.Policy.Judge(r)
-		name := l.named(from)
-		err := l.Policy.CheckPage(r, b.anonymousAt(name))
-		var c *websocket.Conn
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusForbidden)
-		} else {
-			c, err = upgrader.Upgrade(w, r, nil) // answers the request where it fails
+		name := l.named(l.Policy.Judge(r))
+		if ws := l.upgrade(w, r, b.anonymousAt(name), &b.refusals, b.log); ws != nil {
+			b.take(name, ws)
 		}
-		if err != nil {
-			if b.refusals.tell(from.Remote, err.Error(), time.Now()) {
-				b.log.Warn("WebSocket refused", "remote", from.Remote, "origin", short(r.Header.Get("Origin")), "host", short(r.Host), "error", err)
-			}
-			return
-		}
-		ws := newWebSocket(c)
-		if from.Remote != r.RemoteAddr {
-			ws.remote = proxied(from.Remote)
-		}
-		b.take(name, ws)
 	})
+}
+
+// upgrader's CheckOrigin lets all pass: they are checked before, with the reason.
+var upgrader = websocket.Upgrader{
+	Subprotocols: []string{"mqtt"},
+	CheckOrigin:  func(*http.Request) bool { return true },
+}
+
+// upgrade answers a request with a WebSocket, or refuses it and returns nil. A
+// browser sends an Origin: it must be the listener's own, or any page that a person
+// looks at could speak to the broker in that person's name.
+func (l HTTPListener) upgrade(w http.ResponseWriter, r *http.Request, anonymous bool, refused *refusals, log *slog.Logger) *webSocket {
+	from := l.Policy.Judge(r)
+	err := l.Policy.CheckPage(r, anonymous)
+	var c *websocket.Conn
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+	} else {
+		c, err = upgrader.Upgrade(w, r, nil) // answers the request where it fails
+	}
+	if err != nil {
+		if refused.tell(from.Remote, err.Error(), time.Now()) {
+			log.Warn("WebSocket refused", "remote", from.Remote, "origin", short(r.Header.Get("Origin")), "host", short(r.Host), "error", err)
+		}
+		return nil
+	}
+	ws := newWebSocket(c)
+	if from.Remote != r.RemoteAddr {
+		ws.remote = proxied(from.Remote)
+	}
+	return ws
 }
 
 // named returns what a connection's listener is called. At a loopback listener

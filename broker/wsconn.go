@@ -70,7 +70,7 @@ func (w *webSocket) RemoteAddr() net.Addr {
 
 // Certificate is that of the TLS below, as certified has it.
 func (w *webSocket) Certificate() string {
-	if c, ok := w.NetConn().(certified); ok {
+	if c, ok := w.NetConn().(interface{ Certificate() string }); ok {
 		return c.Certificate()
 	}
 	return ""

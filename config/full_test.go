@@ -80,6 +80,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			Listen: "127.0.0.1:8181", ListenTLS: ":8444", CertFile: in(t, "tls/web.pem"), KeyFile: in(t, "tls/web-key.pem"),
 			AllowedOrigins: []string{"https://home.example:443", "http://192.168.1.2:8123"},
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("172.30.32.0/23")},
+			FrameAncestors: []string{"http://homeassistant.local:8123"},
 		},
 		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
 		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},

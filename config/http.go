@@ -26,6 +26,7 @@ type HTTP struct {
 	CertFile, KeyFile string
 	AllowedOrigins    []string       // as origin.Parse returns them
 	TrustedProxies    []netip.Prefix // addresses have all their bits
+	FrameAncestors    []string       // origins of pages that may show ours in a frame, as origin.Parse returns them
 }
 
 func (t *table) http(h *HTTP, b Broker, metrics string) {
@@ -96,18 +97,9 @@ func (t *table) httpAddresses(h *HTTP, b Broker, metrics string) {
 }
 
 func (t *table) origins(h *HTTP) {
+	t.originList("allowed_origins", &h.AllowedOrigins)
+	t.originList("frame_ancestors", &h.FrameAncestors)
 	var all []string
-	if t.list("allowed_origins", &all) {
-		for _, s := range all {
-			o, err := origin.Parse(s)
-			if err != nil || !strings.HasPrefix(o, "http") {
-				t.fault("allowed_origins", `write scheme, host and port of the page's address, as "https://home.example" or "http://192.168.1.2:8123"`, "%s is not an origin", quote(s))
-				continue
-			}
-			h.AllowedOrigins = append(h.AllowedOrigins, o)
-		}
-	}
-	all = nil
 	if t.list("trusted_proxies", &all) {
 		for _, s := range all {
 			p, err := origin.ParseProxy(s)
@@ -117,5 +109,20 @@ func (t *table) origins(h *HTTP) {
 			}
 			h.TrustedProxies = append(h.TrustedProxies, p)
 		}
+	}
+}
+
+func (t *table) originList(key string, to *[]string) {
+	var all []string
+	if !t.list(key, &all) {
+		return
+	}
+	for _, s := range all {
+		o, err := origin.Parse(s)
+		if err != nil || !strings.HasPrefix(o, "http") {
+			t.fault(key, `write scheme, host and port of the page's address, as "https://home.example" or "http://192.168.1.2:8123"`, "%s is not an origin", quote(s))
+			continue
+		}
+		*to = append(*to, o)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// certificate is the broker's own, as far as it matters to people: it ends.
+// certificate is one of ours, as far as it matters to people: it ends.
 type certificate struct {
+	name  string           // for people
+	keys  string           // of the configuration, where its files stand
 	ask   func() time.Time // until when it holds; nil: there is none
 	until time.Time
 	said  time.Duration // the warning that was given of this one
@@ -22,12 +24,35 @@ const certificateLook = time.Hour
 // was away does not find a home that nobody gets into.
 var warnings = []time.Duration{30 * 24 * time.Hour, 7 * 24 * time.Hour, 24 * time.Hour, 0}
 
-// expireCertificate looks at the certificate now and then.
-func (h *Hub) expireCertificate(now time.Time) {
-	c := &h.certificate
-	if c.ask == nil {
-		return
+func newCertificates(o Options) (all []certificate) {
+	if o.Certificate != nil {
+		all = append(all, certificate{name: "the broker's certificate", keys: "cert_file and key_file", ask: o.Certificate, said: -1})
 	}
+	if o.HTTPCertificate != nil {
+		all = append(all, certificate{name: "the certificate of HTTPS", keys: "http.cert_file and http.key_file", ask: o.HTTPCertificate, said: -1})
+	}
+	return all
+}
+
+// certificatesExpire returns until when all certificates are valid; zero without
+// any.
+func (h *Hub) certificatesExpire() (first time.Time) {
+	for _, c := range h.certificates {
+		if first.IsZero() || !c.until.IsZero() && c.until.Before(first) {
+			first = c.until
+		}
+	}
+	return first
+}
+
+// expireCertificates looks at the certificates now and then.
+func (h *Hub) expireCertificates(now time.Time) {
+	for i := range h.certificates {
+		h.expireCertificate(&h.certificates[i], now)
+	}
+}
+
+func (h *Hub) expireCertificate(c *certificate, now time.Time) {
 	if now.Before(c.at) {
 		h.due(c.at)
 		return
@@ -36,7 +61,7 @@ func (h *Hub) expireCertificate(now time.Time) {
 	h.due(c.at)
 	until := c.ask()
 	if !until.Equal(c.until) {
-		*c = certificate{ask: c.ask, until: until, said: -1, at: c.at}
+		c.until, c.said = until, -1
 		h.dirty = true
 	}
 	if until.IsZero() {
@@ -66,6 +91,6 @@ func (c *certificate) problem(now time.Time) string {
 	if left <= 0 {
 		ends = "has expired on "
 	}
-	return "the broker's certificate " + ends + c.until.UTC().Format(time.DateOnly) +
-		": put a new one at cert_file and key_file, they are read when they change"
+	return c.name + " " + ends + c.until.UTC().Format(time.DateOnly) +
+		": put a new one at " + c.keys + ", they are read when they change"
 }

@@ -419,6 +419,42 @@ func TestCertificateExpires(t *testing.T) {
 	})
 }
 
+// Two certificates are each told of, and the earlier end is shown.
+func TestTwoCertificatesExpire(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		h.stop()
+		brokers, https := time.Now().Add(20*24*time.Hour), time.Now().Add(10*24*time.Hour)
+		h.until, h.untilWeb = func() time.Time { return brokers }, func() time.Time { return https }
+		h.start()
+		time.Sleep(time.Minute)
+		s := h.status()
+		if !s.CertificateExpires.Equal(https) || h.count(topics.CertificateExpires) != 2 {
+			h.Errorf("%d events, %+v", h.count(topics.CertificateExpires), s)
+		}
+		for _, want := range []string{"the broker's certificate expires on 2000-01-21", "the certificate of HTTPS expires on 2000-01-11", "http.cert_file"} {
+			if !strings.Contains(s.Problem, want) {
+				h.Errorf("%q is not in %q", want, s.Problem)
+			}
+		}
+	})
+}
+
+// An address of HTTP that is taken is a problem until it is free.
+func TestTakenAddressOfHTTP(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		h.hub.HTTPProblems([]string{"nothing is served at 127.0.0.1:8080"})
+		time.Sleep(time.Second)
+		if s := h.status(); !strings.Contains(s.Problem, "127.0.0.1:8080") {
+			h.Errorf("problem %q", s.Problem)
+		}
+		h.hub.HTTPProblems(nil)
+		time.Sleep(time.Second)
+		if s := h.status(); s.Problem != "" {
+			h.Errorf("problem %q once it is free", s.Problem)
+		}
+	})
+}
+
 // The button in Home Assistant publishes {} and nothing else.
 func TestReplan(t *testing.T) {
 	inHome(t, chain, func(h *home) {

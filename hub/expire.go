@@ -51,7 +51,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireAwaited(now)
 	h.expireDevices(now)
 	h.expireSpoiled(now)
-	h.expireCertificate(now)
+	h.expireCertificates(now)
 	if !h.ready {
 		h.due(h.settleBy)
 	}

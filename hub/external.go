@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -38,8 +40,14 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	if err != nil {
 		return err
 	}
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), Watch: w.set, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
-	defer site.Serve(ctx, s.handlers(h, nil))()
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
+	relay := &broker.Relay{Log: s.Log, Dial: func(ctx context.Context) (net.Conn, error) {
+		return client.Dial(ctx, client.Options{URL: s.Config.Broker.External, CAFile: s.Config.Broker.CAFile})
+	}}
+	defer relay.Close()
+	handlers := s.handlers(h, nil)
+	handlers.MQTT = relay.WebSocket
+	defer site.Serve(ctx, handlers)()
 	will := h.Will()
 	o := client.Options{
 		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,

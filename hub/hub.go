@@ -63,7 +63,9 @@ type Options struct {
 	// Certificate tells until when the broker's own certificate holds; nil: it
 	// has none.
 	Certificate func() time.Time
-	// Problems are what went wrong at the start and does not end it, in words.
+	// HTTPCertificate is the same for a certificate that HTTPS alone has.
+	HTTPCertificate func() time.Time
+	// Problems are the addresses of HTTP that are taken, in words.
 	Problems []string
 	// Bridges says how the bridges are, sorted as they are configured; nil: the
 	// broker is not ours. It must not block.
@@ -118,20 +120,19 @@ type Hub struct {
 	versions map[string]map[string]int    // by service and version: how many domains that may run it have it
 	rollAt   time.Time                    // when time changes something about that; zero: never
 
-	certificate certificate
-	environ     []string
-	restarts    map[string]*restarting // by service
-	moves       moves
-	awaits      bool // domains that are lost may be back in a moment: we have just started
-	// startProblems are those of the start, until the next one.
-	startProblems []string
-	machine       func() []string
-	scaling       scaling
-	exclusives    exclusives
-	questions     questions
-	watch         func(topics []string)
-	watched       []string // what watch was told last, sorted
-	around        around
+	certificates []certificate
+	environ      []string
+	restarts     map[string]*restarting // by service
+	moves        moves
+	awaits       bool     // domains that are lost may be back in a moment: we have just started
+	httpProblems []string // the addresses of HTTP that are taken, in words
+	machine      func() []string
+	scaling      scaling
+	exclusives   exclusives
+	questions    questions
+	watch        func(topics []string)
+	watched      []string // what watch was told last, sorted
+	around       around
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -171,7 +172,8 @@ type (
 		cfg config.Dominion
 		err error
 	}
-	seenLonely []Lonely
+	seenLonely   []Lonely
+	httpProblems []string
 )
 
 // Lonely is a domain that announces itself by zeroconf and has not joined.
@@ -228,16 +230,16 @@ func New(o Options) *Hub {
 		agents:    o.Agents,
 		moved:     true,
 
-		startProblems: o.Problems,
+		httpProblems: o.Problems,
+		certificates: newCertificates(o),
 	}
-	h.certificate = certificate{ask: o.Certificate, said: -1}
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
 	h.discovery = newDiscovery(homeassistant.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
-		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: o.Certificate != nil,
+		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: len(h.certificates) > 0,
 	}, o.Keeps, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, user: known.User, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
@@ -286,6 +288,9 @@ func (h *Hub) Reload(cfg config.Dominion, err error) { h.box.Put(reloaded{cfg, e
 
 // SeenLonely tells the hub which domains announce themselves now.
 func (h *Hub) SeenLonely(all []Lonely) { h.box.Put(seenLonely(all)) }
+
+// HTTPProblems tells the hub which addresses of HTTP are taken, in words.
+func (h *Hub) HTTPProblems(all []string) { h.box.Put(httpProblems(all)) }
 
 // Run is the loop. It returns when ctx ends, after it said offline.
 func (h *Hub) Run(ctx context.Context) {
@@ -398,6 +403,8 @@ func (h *Hub) handle(e event, now time.Time) {
 	case wake:
 	case asksFigures:
 		e.answer <- h.tellFigures()
+	case httpProblems:
+		h.httpProblems, h.dirty = e, true
 	case seenLonely:
 		h.seeLonely(e, now)
 	}

@@ -206,7 +206,8 @@ func (s Service) handlers(h *Hub, b *broker.Broker) web.Handlers {
 			_ = metrics.Write(w, f.families) // who went away is not told
 			return nil
 		},
-		Ready: func(ctx context.Context) error { return h.readiness(ctx, b) },
+		Ready:    func(ctx context.Context) error { return h.readiness(ctx, b) },
+		Problems: h.HTTPProblems,
 	}
 	if b != nil {
 		all.MQTT, all.Login = b.WebSocket, b.Login

@@ -117,7 +117,7 @@ func (h *Hub) hubStatus() topics.Hub {
 		Epoch: h.epoch, StartedAt: topics.At(h.started), Ready: h.ready,
 		Problem: strings.Join(h.ownProblems(), "; "),
 	}
-	if until := h.certificate.until; !until.IsZero() {
+	if until := h.certificatesExpire(); !until.IsZero() {
 		s.CertificateExpires = topics.At(until)
 	}
 	for _, d := range h.domains {

@@ -86,8 +86,8 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if c.ListenTLS != "" || c.ListenWSS != "" {
 		o.Certificate = b.CertificateExpires
 	}
-	if until := site.CertificateExpires(); o.Certificate == nil && !until.IsZero() {
-		o.Certificate = site.CertificateExpires
+	if o.Certificate == nil || s.Config.HTTP.CertFile != c.CertFile {
+		o.HTTPCertificate = site.CertificateExpires()
 	}
 	h := New(o)
 	if err := h.Attach(b); err != nil {

@@ -212,10 +212,12 @@ func (h *Hub) ownProblems() (all []string) {
 	if err := h.store.Err(); err != nil {
 		all = append(all, "what was changed is not kept over a restart of the hub: "+err.Error())
 	}
-	if problem := h.certificate.problem(time.Now()); problem != "" {
-		all = append(all, problem)
+	for i := range h.certificates {
+		if problem := h.certificates[i].problem(time.Now()); problem != "" {
+			all = append(all, problem)
+		}
 	}
-	return append(all, h.startProblems...)
+	return append(all, h.httpProblems...)
 }
 
 // problems names what needs a human.

@@ -20,7 +20,7 @@ type Hub struct {
 	Services  ServiceCount `json:"services" doc:"instances wanted and running"`
 	Problem   string       `json:"problem,omitempty" type:"text" doc:"what of the hub itself needs a human, in words; absent: nothing"`
 
-	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the broker's own certificate holds; absent without TLS"`
+	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the certificates of broker and HTTPS hold: the earlier of the two; absent without TLS"`
 }
 
 // DomainCount counts domains by state; offline ones include the lost.

@@ -50,7 +50,7 @@ const (
 	HubProblem         EventType = "hub_problem"         // something of the hub needs a human, or no longer does
 	ConfigReloaded     EventType = "config_reloaded"     // the configuration was read again and is in force
 	ConfigRefused      EventType = "config_refused"      // the configuration has faults; the old one stays in force
-	CertificateExpires EventType = "certificate_expires" // the broker's certificate ends soon, or has ended: it needs a new one
+	CertificateExpires EventType = "certificate_expires" // the certificate of the broker or of HTTPS ends soon, or has ended: it needs a new one
 	EpochRaised        EventType = "epoch_raised"        // a higher epoch was seen, so the hub raised its own above it
 	DomainJoined       EventType = "domain_joined"       // a domain joined
 	DomainOffline      EventType = "domain_offline"      // a domain said offline, or its will did; its services stay

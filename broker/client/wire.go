@@ -159,26 +159,52 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, closedAs(err)
 }
 
-// open opens the connection; it is closed when ctx ends, until it is settled.
-func open(ctx context.Context, o Options, s server, secure *tls.Config) (*wire, error) {
-	dial := o.Dial
-	if dial == nil {
-		dial = func(ctx context.Context) (net.Conn, error) {
+// Dial opens a connection to a broker, with TLS where the URL asks for it, and
+// sends nothing: neither user nor password of o are used.
+func Dial(ctx context.Context, o Options) (net.Conn, error) {
+	s, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	var secure *tls.Config
+	if s.tls {
+		if secure, err = tlsConfig(s.host, o); err != nil {
+			return nil, fmt.Errorf("cannot connect to %s: %w", s, err)
+		}
+	}
+	conn, err := dial(ctx, o, s, secure)
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to %s: %w", s, err)
+	}
+	return conn, nil
+}
+
+// dial opens the connection below MQTT.
+func dial(ctx context.Context, o Options, s server, secure *tls.Config) (net.Conn, error) {
+	open := o.Dial
+	if open == nil {
+		open = func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", net.JoinHostPort(s.host, s.port))
 		}
 	}
-	conn, err := dial(ctx)
+	conn, err := open(ctx)
+	if err != nil || secure == nil {
+		return conn, err
+	}
+	t := tls.Client(conn, secure)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("no TLS with it: %w", err)
+	}
+	return t, nil
+}
+
+// open opens the connection; it is closed when ctx ends, until it is settled.
+func open(ctx context.Context, o Options, s server, secure *tls.Config) (*wire, error) {
+	conn, err := dial(ctx, o, s, secure)
 	if err != nil {
 		return nil, err
-	}
-	if secure != nil {
-		t := tls.Client(conn, secure)
-		if err := t.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("no TLS with it: %w", err)
-		}
-		conn = t
 	}
 	settle := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	w := &wire{Conn: conn, timeout: o.Timeout, writing: make(chan struct{}, 1), settle: settle}

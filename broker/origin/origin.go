@@ -139,7 +139,7 @@ func (p Policy) CheckPage(r *http.Request, anonymous bool) error {
 		return errors.New("its page is of another origin: write it into http.allowed_origins if it may connect")
 	}
 	if anonymous && !atHome(Hostname(strings.SplitN(own, "://", 2)[1])) {
-		return errors.New("its page has a name of the Internet, and users are not needed here: write its origin into http.allowed_origins if it may connect")
+		return errors.New("its page has a name of the Internet, and users may not be needed here: write its origin into http.allowed_origins if it may connect")
 	}
 	return nil
 }

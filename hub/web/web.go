@@ -27,10 +27,22 @@ import (
 
 // Server has the open listeners. Make it with Listen.
 type Server struct {
-	log       *slog.Logger
+	log *slog.Logger
+	cfg config.HTTP
+	tls *broker.TLS // nil: no TLS
+
+	mu        sync.Mutex
 	listeners []listener
-	problems  []string
-	expires   func() time.Time // nil: no TLS
+	waiting   []address     // defaults that are taken
+	every     time.Duration // how often they are tried again
+}
+
+// address is one that is to be listened at.
+type address struct {
+	key, at  string
+	secure   bool
+	optional bool // a default: the hub goes on without
+	problem  string
 }
 
 type listener struct {
@@ -39,61 +51,64 @@ type listener struct {
 }
 
 // Listen opens the addresses of [http], and the one of the old key metrics. A
-// default address that is taken is a problem and nothing more; one that is
-// written down is an error that names its key.
+// default address that is taken is a problem, and is tried again by Serve; one that
+// is written down is an error that names its key.
 func Listen(cfg config.Dominion, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log}
-	files := broker.TLSFiles{CertFile: cfg.HTTP.CertFile, KeyFile: cfg.HTTP.KeyFile}
-	if cfg.Broker.External == "" {
-		files.ClientCAFile, files.RequireCertificate = cfg.Broker.ClientCAFile, cfg.Broker.RequireCertificate
-	}
+	s := &Server{log: log, cfg: cfg.HTTP, every: retryTime}
 	var faults []error
-	for _, at := range []struct {
-		key, address string
-		secure       bool
-		optional     bool
-	}{
-		{"http.listen", cfg.HTTP.Listen, false, cfg.HTTP.ListenIsDefault},
-		{"http.listen_tls", cfg.HTTP.ListenTLS, true, cfg.HTTP.ListenTLSIsDefault},
-		{"metrics", cfg.Metrics, false, false},
+	if cfg.HTTP.ListenTLS != "" {
+		files := broker.TLSFiles{CertFile: cfg.HTTP.CertFile, KeyFile: cfg.HTTP.KeyFile}
+		if cfg.Broker.External == "" {
+			files.ClientCAFile, files.RequireCertificate = cfg.Broker.ClientCAFile, cfg.Broker.RequireCertificate
+		}
+		var err error
+		if s.tls, err = broker.LoadTLS(files, log); err != nil {
+			return nil, fmt.Errorf("cannot listen on http.listen_tls: %w", err)
+		}
+	}
+	for _, a := range []address{
+		{key: "http.listen", at: cfg.HTTP.Listen, optional: cfg.HTTP.ListenIsDefault},
+		{key: "http.listen_tls", at: cfg.HTTP.ListenTLS, secure: true, optional: cfg.HTTP.ListenTLSIsDefault},
+		{key: "metrics", at: cfg.Metrics},
 	} {
-		if at.address == "" {
+		if a.at == "" {
 			continue
 		}
-		l, err := net.Listen("tcp", at.address)
+		l, err := s.open(a)
 		switch {
-		case err != nil && at.optional:
-			s.problems = append(s.problems, fmt.Sprintf("nothing is served at %s, the default of %s: %v; choose another address and restart the hub, or write %q for none", at.address, at.key, cause(err), ""))
-			continue
-		case err != nil:
-			faults = append(faults, fmt.Errorf("cannot listen on %s %s: %w; choose another address", at.key, at.address, cause(err)))
-			continue
+		case err == nil:
+			s.listeners = append(s.listeners, l)
+		case a.optional:
+			a.problem = fmt.Sprintf("nothing is served at %s, the default of %s: %v; it is tried again every %v; choose another address, or write %q for none, and restart the hub", a.at, a.key, cause(err), retryTime, "")
+			log.Warn(a.problem)
+			s.waiting = append(s.waiting, a)
+		default:
+			faults = append(faults, fmt.Errorf("cannot listen on %s %s: %w; choose another address", a.key, a.at, cause(err)))
 		}
-		tcp, ok := l.Addr().(*net.TCPAddr)
-		one := listener{l, broker.HTTPListener{Name: "http", Policy: origin.Policy{
-			Loopback: ok && tcp.IP.IsLoopback(), Secure: at.secure,
-			Allowed: cfg.HTTP.AllowedOrigins, Proxies: cfg.HTTP.TrustedProxies,
-		}}}
-		if at.secure {
-			one.at.Name = "https"
-			if one.Listener, s.expires, err = broker.ListenTLS(l, files, log); err != nil {
-				_ = l.Close()
-				faults = append(faults, fmt.Errorf("cannot listen on %s: %w", at.key, err))
-				continue
-			}
-		}
-		s.listeners = append(s.listeners, one)
 	}
 	if err := errors.Join(faults...); err != nil {
-		for _, l := range s.listeners {
-			_ = l.Close()
-		}
+		s.Close()
 		return nil, err
 	}
-	for _, p := range s.problems {
-		log.Warn(p)
-	}
 	return s, nil
+}
+
+// open listens at an address.
+func (s *Server) open(a address) (listener, error) {
+	l, err := net.Listen("tcp", a.at)
+	if err != nil {
+		return listener{}, err
+	}
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	one := listener{l, broker.HTTPListener{Name: "http", Policy: origin.Policy{
+		Loopback: ok && tcp.IP.IsLoopback(), Secure: a.secure,
+		Allowed: s.cfg.AllowedOrigins, Proxies: s.cfg.TrustedProxies,
+	}}}
+	if a.secure {
+		one.at.Name = "https"
+		one.Listener = s.tls.Listen(l)
+	}
+	return one, nil
 }
 
 // cause returns the reason alone: the address stands in the message already.
@@ -110,26 +125,36 @@ func cause(err error) error {
 
 // Close closes the listeners; Serve does so too.
 func (s *Server) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.listeners {
 		_ = l.Close()
 	}
 }
 
 // Problems are the addresses that could not be opened, in words.
-func (s *Server) Problems() []string { return s.problems }
-
-// CertificateExpires returns until when the certificate is valid; zero without
-// TLS.
-func (s *Server) CertificateExpires() time.Time {
-	if s.expires == nil {
-		return time.Time{}
+func (s *Server) Problems() (all []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.waiting {
+		all = append(all, a.problem)
 	}
-	return s.expires()
+	return all
+}
+
+// CertificateExpires returns a function that tells until when the certificate is
+// valid; nil without TLS.
+func (s *Server) CertificateExpires() func() time.Time {
+	if s.tls == nil {
+		return nil
+	}
+	return s.tls.Expires
 }
 
 // Addresses returns where it listens.
-func (s *Server) Addresses() []net.Addr {
-	var all []net.Addr
+func (s *Server) Addresses() (all []net.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.listeners {
 		all = append(all, l.Addr())
 	}
@@ -138,8 +163,7 @@ func (s *Server) Addresses() []net.Addr {
 
 // Handlers are what is served.
 type Handlers struct {
-	// MQTT returns the handler of MQTT over WebSocket of a listener; nil: there is
-	// no embedded broker.
+	// MQTT returns the handler of MQTT over WebSocket of a listener.
 	MQTT func(broker.HTTPListener) http.Handler
 	// Login returns the role of a user; nil: there are no users.
 	Login func(remote, listener, user string, password []byte) (role string, err error)
@@ -148,6 +172,8 @@ type Handlers struct {
 	MetricsType string
 	// Ready returns why the hub does not serve yet; nil: it does.
 	Ready func(ctx context.Context) error
+	// Problems is called with what Server.Problems returns when that has changed.
+	Problems func([]string)
 }
 
 // The limits of a connection that is not a WebSocket. Those of a WebSocket are
@@ -160,37 +186,100 @@ const (
 	connections = 256
 )
 
+// retryTime is how often an address that was taken is tried again.
+const retryTime = 30 * time.Second
+
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
+
 // Serve answers until ctx ends; wait returns when it has ended.
 func (s *Server) Serve(ctx context.Context, h Handlers) (wait func()) {
+	ctx, end := context.WithCancel(ctx)
 	var serving sync.WaitGroup
-	var servers []*http.Server
 	limit := newLimiter(connections)
-	for _, l := range s.listeners {
+	serve := func(l listener) {
 		s.log.Info("listening", "scheme", l.at.Name, "address", l.Addr().String())
 		server := &http.Server{
-			Handler: h.of(l.at), ConnState: limit.state,
+			Handler: s.framed(h.of(l.at)), ConnState: limit.state,
+			ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 			ReadHeaderTimeout: headerTime, ReadTimeout: answerTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
 			MaxHeaderBytes: headerSize, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
-		servers = append(servers, server)
+		ended := context.AfterFunc(ctx, func() { _ = server.Close() })
 		serving.Go(func() {
+			defer ended()
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				s.log.Error("the HTTP listener ended", "address", l.Addr().String(), "error", err)
 			}
 		})
 	}
-	closeAll := func() {
-		for _, server := range servers {
-			_ = server.Close()
-		}
+	for _, l := range s.listeners {
+		serve(l)
 	}
-	ended := context.AfterFunc(ctx, closeAll)
+	if len(s.waiting) > 0 {
+		serving.Go(func() { s.retry(ctx, serve, h.Problems) })
+	}
 	return func() {
-		if ended() {
-			closeAll()
-		}
+		end()
 		serving.Wait()
 	}
+}
+
+// retry tries the addresses that were taken until none is left or ctx ends.
+func (s *Server) retry(ctx context.Context, serve func(listener), changed func([]string)) {
+	ticker := time.NewTicker(s.every)
+	defer ticker.Stop()
+	for waiting := s.waiting; len(waiting) > 0; { // written here alone
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var taken []address
+		for _, a := range waiting {
+			l, err := s.open(a)
+			if err != nil {
+				taken = append(taken, a)
+				continue
+			}
+			s.mu.Lock()
+			s.listeners = append(s.listeners, l)
+			s.mu.Unlock()
+			serve(l)
+		}
+		if len(taken) == len(waiting) {
+			continue
+		}
+		waiting = taken
+		s.mu.Lock()
+		s.waiting = taken
+		s.mu.Unlock()
+		if changed != nil {
+			changed(s.Problems())
+		}
+	}
+}
+
+// framed says which pages may show ours in a frame.
+func (s *Server) framed(next http.Handler) http.Handler {
+	policy := strings.Join(append([]string{"frame-ancestors 'self'"}, s.cfg.FrameAncestors...), " ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", policy)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// redirect sends who speaks HTTP at a port of TLS to the same place by HTTPS. It
+// needs no certificate.
+func redirect(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "close")
+	if r.Host == "" {
+		http.Error(w, "this port is for HTTPS", http.StatusBadRequest)
+		return
+	}
+	to := *r.URL
+	to.Scheme, to.Host, to.User = "https", r.Host, nil
+	http.Redirect(w, r, to.String(), http.StatusPermanentRedirect)
 }
 
 // of returns the handler of a listener.
@@ -211,9 +300,7 @@ func (h Handlers) of(at broker.HTTPListener) http.Handler {
 			h.metrics(w, r)
 		}
 	})
-	mqtt := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "the broker of this dominion is elsewhere: connect to it", http.StatusNotFound)
-	}))
+	mqtt := http.NotFoundHandler()
 	if h.MQTT != nil {
 		mqtt = h.MQTT(at)
 	}
@@ -221,6 +308,10 @@ func (h Handlers) of(at broker.HTTPListener) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")
+		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok && broker.IsPlain(c) {
+			redirect(w, r)
+			return
+		}
 		if asksMQTT(r) { // behind a proxy or as other brokers have it: at any path
 			mqtt.ServeHTTP(w, r)
 			return

@@ -285,6 +285,23 @@ func TestTakenPorts(t *testing.T) {
 	if p := s.Problems(); len(p) != 1 || !strings.Contains(p[0], "http.listen") || !strings.Contains(p[0], "address already in use") {
 		t.Errorf("problems: %q", p)
 	}
+	// once it is free it is served, and the problem is over
+	changed := make(chan []string, 1)
+	s.RetryEvery(time.Millisecond)
+	wait := s.Serve(t.Context(), web.Handlers{Problems: func(all []string) { changed <- all }})
+	defer wait()
+	_ = taken.Close()
+	if p := <-changed; len(p) != 0 || len(s.Problems()) != 0 {
+		t.Errorf("problems once it is free: %q", p)
+	}
+	response, err := http.Get("http://" + taken.Addr().String() + "/healthz")
+	if err != nil || response.StatusCode != 200 {
+		t.Errorf("%v, %v", response, err)
+	}
+	if taken, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for key, cfg := range map[string]config.Dominion{
 		"http.listen ":     {HTTP: config.HTTP{Listen: taken.Addr().String()}},
 		"metrics ":         {Metrics: taken.Addr().String()},
