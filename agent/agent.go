@@ -225,7 +225,9 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	h.leases = lease.NewKeeper(l.session)
 	l.announce = a.announcement(id)
 	l.post = a.events.Put
-	l.traits = traits.New(c.TraitsFrom, a.files, func(e traits.Event) { a.events.Put(e) }, a.o.Log)
+	l.traits = traits.New(c.TraitsFrom, a.files, func(ctx context.Context, command []string, most int64) (string, error) {
+		return l.supervisor.Output(ctx, command, most)
+	}, func(e traits.Event) { a.events.Put(e) }, a.o.Log)
 	defer l.traits.Close()
 	l.ears.needed = l.traits.Topics()
 	l.supervisor, err = supervisor.New(supervisor.Options{

@@ -305,7 +305,7 @@ func TestEnvironment(t *testing.T) {
 		{"", "mqtt://pi@192.0.2.9:1883", "mqtt://192.0.2.9:1883", "192.0.2.9", "1883"},
 		{"", "", "", "", ""},
 	} {
-		l := &loop{config: config.Domain{Hub: c.hub}, store: &store{memory: memory{Hub: c.known}}, traits: traits.New(nil, nil, nil, slog.New(slog.DiscardHandler))}
+		l := &loop{config: config.Domain{Hub: c.hub}, store: &store{memory: memory{Hub: c.known}}, traits: traits.New(nil, nil, nil, nil, slog.New(slog.DiscardHandler))}
 		l.reachedAt.Store(new(string))
 		e := l.environment("web")
 		if e["DOMINION_URL"] != c.url || e["DOMINION_IP"] != c.ip || e["DOMINION_PORT"] != c.port {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -137,5 +139,40 @@ func TestTCPCheckOnTheAddress(t *testing.T) {
 	}
 	if err := h.s.checkTCP(t.Context(), "", port); err == nil {
 		t.Error("found on loopback, where it is not")
+	}
+}
+
+// What a command of a check or of a trait starts ends with it, also in a session
+// of its own, whether the command ends or hangs.
+func TestNothingOfACheckIsLeft(t *testing.T) {
+	h := newHost(t)
+	for name, end := range map[string]string{"ends": "exit 0", "hangs": "wait"} {
+		t.Run(name, func(t *testing.T) {
+			pids := filepath.Join(t.TempDir(), "pids")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			script := `sleep 1000 & echo $! >>` + pids + `; setsid sh -c 'echo $$ >>` + pids + `; sleep 1000 & echo $! >>` + pids + `; echo well; wait' & ` +
+				`while [ "$(wc -l <` + pids + `)" -lt 3 ]; do sleep 0.01; done; ` + end
+			if name == "hangs" {
+				go func() {
+					for {
+						if b, _ := os.ReadFile(pids); strings.Count(string(b), "\n") == 3 {
+							cancel()
+							return
+						}
+						time.Sleep(time.Millisecond)
+					}
+				}()
+			}
+			out, err := h.s.Output(ctx, []string{"sh", "-c", script}, 100)
+			if (err == nil) != (name == "ends") || strings.TrimSpace(out) != "well" {
+				t.Errorf("%q, %v", out, err)
+			}
+			b, _ := os.ReadFile(pids)
+			for _, f := range strings.Fields(string(b)) {
+				pid, _ := strconv.Atoi(f)
+				patience(t, "it has ended: "+cmdline(pid), func() bool { return !alive(pid) })
+			}
+		})
 	}
 }

@@ -2,11 +2,13 @@ package supervisor
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -221,26 +223,71 @@ func (r *runner) strays(g Group) []int {
 // hasOrphans tells whether a service left us a child, as each daemon becomes
 // that it started. It saves looking through all processes when none did.
 func (r *runner) hasOrphans() bool {
+	orphans, known := r.orphans()
+	return !known || len(orphans) > 0
+}
+
+// orphans lists our children that others started. false: the kernel does not
+// say.
+func (r *runner) orphans() (all []int, known bool) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
-		return true
+		return nil, false
 	}
 	for _, t := range tasks {
 		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
 		if err != nil {
-			return true // a kernel without that file
+			return nil, false // a kernel without that file
 		}
 		for _, f := range strings.Fields(string(b)) {
 			pid, _ := strconv.Atoi(f)
 			r.mu.Lock()
-			_, known := r.children[pid]
+			_, ours := r.children[pid]
 			r.mu.Unlock()
-			if !known {
-				return true
+			if !ours {
+				all = append(all, pid)
 			}
 		}
 	}
-	return false
+	return all, true
+}
+
+// checkMark is the variable by which what a check left behind is known.
+const checkMark = "DOMINION_CHECK"
+
+// endLeftovers kills what a check left behind in a session of its own, and what
+// that leaves, within a second.
+func (r *runner) endLeftovers(mark string) {
+	for range 100 {
+		pids, known := r.orphans()
+		if !known {
+			pids = processes()
+		}
+		left := 0
+		for _, pid := range pids {
+			if slices.Contains(readList(pid, "environ"), mark) {
+				left++
+				killMarked(pid, mark)
+			}
+		}
+		if left == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// killMarked kills a process that has a variable in its environment: by a descriptor,
+// which cannot become another process meanwhile.
+func killMarked(pid int, variable string) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it ended
+	}
+	defer unix.Close(fd)
+	if slices.Contains(readList(pid, "environ"), variable) {
+		_ = unix.PidfdSendSignal(fd, syscall.SIGKILL, nil, 0)
+	}
 }
 
 // clear ends what may be left of a life that ended, wherever it is, and removes
@@ -432,11 +479,16 @@ func (r *runner) poll(p process) bool {
 
 func (r *runner) Check(ctx context.Context, c Command) error {
 	done := make(chan Exit, 1)
+	mark := checkMark + "=" + rand.Text()
+	c.Env = append(slices.Clip(c.Env), mark)
 	g, err := r.spawn(c, "", func(status syscall.WaitStatus) { done <- exitOf(status) })
 	if err != nil {
 		return err
 	}
-	defer r.end(g)
+	defer func() {
+		r.end(g)
+		r.endLeftovers(mark)
+	}()
 	select {
 	case exit := <-done:
 		if exit.Signal != 0 || exit.Code != 0 {

@@ -9,14 +9,11 @@ package traits
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/foreign"
@@ -48,6 +45,7 @@ type Watch struct {
 	post    func(Event) // from any goroutine
 	log     *slog.Logger
 	files   *foreign.Files
+	run     Run
 	lookAt  time.Time
 	ctx     context.Context
 	end     context.CancelFunc
@@ -71,8 +69,8 @@ type source struct {
 
 // New returns a Watch that has looked at nothing yet. post is called from any
 // goroutine with what is to be handed to Handle.
-func New(sources []config.TraitSource, files *foreign.Files, post func(Event), log *slog.Logger) *Watch {
-	w := &Watch{post: post, log: log, files: files}
+func New(sources []config.TraitSource, files *foreign.Files, run Run, post func(Event), log *slog.Logger) *Watch {
+	w := &Watch{post: post, log: log, files: files, run: run}
 	for _, s := range sources {
 		w.sources = append(w.sources, &source{TraitSource: s})
 	}
@@ -128,35 +126,18 @@ func (w *Watch) settle(s *source, now time.Time) {
 	}
 }
 
-// try runs a command. What it left running ends with it.
+// try runs a command.
 func (w *Watch) try(trait string, run int, command []string, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(w.ctx, timeout)
 	defer cancel()
-	c := exec.CommandContext(ctx, command[0], command[1:]...)
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
-	c.WaitDelay = time.Second
-	var out head
-	c.Stdout = &out
-	err := c.Run()
-	if c.Process != nil {
-		if err := syscall.Kill(-c.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			w.log.Warn("what a command of traits_from left behind cannot be ended", "trait", trait, "error", err)
-		}
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
+	out, err := w.run(ctx, command, longest)
+	line, _, _ := strings.Cut(out, "\n")
 	w.post(Event{trait, run, strings.TrimSpace(line), err == nil})
 }
 
-// head keeps the beginning of an output.
-type head []byte
-
-func (h *head) Write(p []byte) (int, error) {
-	if room := longest - len(*h); room > 0 {
-		*h = append(*h, p[:min(room, len(p))]...)
-	}
-	return len(p), nil
-}
+// Run runs a command to its end and returns the first most bytes of what it
+// writes. Nothing that the command started is left.
+type Run func(ctx context.Context, command []string, most int64) (string, error)
 
 // typed returns the value of a trait that was found, "" where a service cannot
 // be given what it is.
