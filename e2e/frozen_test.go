@@ -88,3 +88,28 @@ func TestFrozenDiskOfADomain(t *testing.T) {
 	thaws[from.Name]()
 	x.agents[from.Name].Wait()
 }
+
+// A disk of the hub that does not answer makes it wait, and no domain lost; the
+// hub says what it waited for.
+func TestFrozenDiskOfTheHub(t *testing.T) {
+	home := onEmbedded(t)
+	kitchen := home.Domain("kitchen")
+	kitchen.Install("web")
+	home.Configure("[timing]\nheartbeat = \"500ms\"\nlost_after = \"2s\"\n" + service("web", `priority = "required"`, healthHTTP))
+	freeze, thaw := home.Hub.freezable(filepath.Join(home.Hub.Dir, "data"))
+	hub, _, o := home.Up(kitchen)
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+
+	mark := o.Now()
+	freeze()
+	home.Publish("dominion/service/web/set", "OFF") // which is stored first
+	time.Sleep(8 * time.Second)                     // four times what makes a domain lost
+	thaw()
+	o.Until("web is off", func(v View) bool { return v.Service("web").State == topics.Stopped })
+	hub.AwaitLog("the hub stood still", "did not answer")
+	for _, e := range o.Events(mark) {
+		if e.Type == topics.DomainLost {
+			t.Errorf("%s: %s", e.Domain, e.Message)
+		}
+	}
+}

@@ -15,7 +15,8 @@ const looks = 4
 // the network until we read them.
 func (h *Hub) stoodStill(now time.Time) {
 	was, lostAfter := h.looked, h.cfg.Timing.LostAfter.Duration()
-	h.looked = now
+	disk := h.store.Waited() - h.waited
+	h.looked, h.waited = now, h.store.Waited()
 	still := now.Sub(was)
 	if was.IsZero() || still < 2*lostAfter/looks {
 		return
@@ -28,7 +29,11 @@ func (h *Hub) stoodStill(now time.Time) {
 		}
 	}
 	if late {
-		h.log.Warn("the hub stood still: is this machine out of memory, or was it paused?", "for", still.Round(time.Millisecond))
+		reason := "is this machine out of memory, or was it paused?"
+		if disk > still/2 {
+			reason = "the disk of its data_dir did not answer"
+		}
+		h.log.Warn("the hub stood still: "+reason, "for", still.Round(time.Millisecond), "disk", disk.Round(time.Millisecond))
 	}
 }
 

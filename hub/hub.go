@@ -155,10 +155,11 @@ type Hub struct {
 	recent    []topics.Event
 	problem   string // of the last reload
 	wake      time.Time
-	stirred   bool      // something came that may make something due sooner than wake
-	rest      time.Time // before it nothing is planned again, see pass
-	looked    time.Time // when the loop last looked at its domains
-	saveAt    time.Time // when to try again to write what the disk did not take
+	stirred   bool          // something came that may make something due sooner than wake
+	rest      time.Time     // before it nothing is planned again, see pass
+	looked    time.Time     // when the loop last looked at its domains
+	waited    time.Duration // for its disk, by then
+	saveAt    time.Time     // when to try again to write what the disk did not take
 }
 
 // event is what comes through the mailbox.

@@ -86,6 +86,9 @@ type Store struct {
 	path  string
 	state State
 	err   error // why the file is behind the memory; nil when it is not
+
+	// waited is how long the disk took for all writes of this run.
+	waited time.Duration
 }
 
 // Open reads the file in dir, which is made if it is missing. A file that a
@@ -157,9 +160,15 @@ func (s *Store) Change(change func(*State)) { change(&s.state) }
 
 // Save writes the file. Its error says that the last changes are not on disk.
 func (s *Store) Save() error {
+	defer s.measure(time.Now())
 	s.err = atomicfile.WriteJSON(s.path, s.state)
 	return s.err
 }
+
+func (s *Store) measure(began time.Time) { s.waited += time.Since(began) }
+
+// Waited returns how long the disk took for all writes of this run.
+func (s *Store) Waited() time.Duration { return s.waited }
 
 // Err says why the last change is not on disk, nil if it is.
 func (s *Store) Err() error { return s.err }
@@ -177,5 +186,6 @@ func ReadNote[T any](s *Store, name string, log *slog.Logger) T {
 
 // WriteNote writes v into a file of its own beside the State.
 func (s *Store) WriteNote(name string, v any) error {
+	defer s.measure(time.Now())
 	return atomicfile.WriteJSON(filepath.Join(filepath.Dir(s.path), name), v)
 }
