@@ -164,6 +164,7 @@ func (d Definition) Spec(addresses map[string]string) topics.Spec {
 		StartTimeout: topics.Seconds(d.StartTimeout),
 		StopTimeout:  topics.Seconds(d.StopTimeout),
 		Exclusive:    d.Exclusive,
+		Oneshot:      d.Oneshot,
 	}
 	s.Health = new(topics.HealthCheck) // no check is written as {}
 	if h := d.Health; h != nil {

@@ -174,6 +174,7 @@ type Spec struct {
 	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`
 	StopTimeout     Seconds           `json:"stop_timeout" doc:"seconds from SIGTERM to SIGKILL"`
 	Exclusive       bool              `json:"exclusive" doc:"never two at once: it runs only while a lease of the hub holds"`
+	Oneshot         bool              `json:"oneshot,omitempty" doc:"done once it has finished with exit code 0, also over a restart of the machine"`
 }
 
 // RestartPolicy says what happens when a service ends.

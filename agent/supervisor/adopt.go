@@ -36,7 +36,7 @@ func (s *Supervisor) Adopt(now time.Time) {
 			continue
 		}
 		r, found, err := atomicfile.ReadJSON[record](s.recordFile(name), s.o.Log)
-		if err != nil || !found || r.Service != name || r.Boot == "" || r.Boot != s.o.Runner.Boot() {
+		if err != nil || !found || r.Service != name || !r.done() && (r.Boot == "" || r.Boot != s.o.Runner.Boot()) {
 			s.forget(name)
 			continue
 		}

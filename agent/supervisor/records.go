@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // record is what the next agent needs to know a life again. It is of worth
 // within one boot of the machine only, so it is written without waiting for the
 // disk: the kernel keeps it over a kill of the agent, and a power cut ends the
-// processes with it.
+// processes with it. That of a oneshot that is done holds for good.
 type record struct {
 	Service  string         `json:"service"`
 	Boot     string         `json:"boot"`
@@ -32,6 +33,12 @@ type record struct {
 	Watchdog topics.Seconds `json:"watchdog,omitempty"`
 	Restarts int            `json:"restarts"`
 	Stopping *stopping      `json:"stopping,omitempty"`
+}
+
+// done reports whether this is of a oneshot that ended well: it does not run
+// again after a restart of the machine.
+func (r record) done() bool {
+	return r.Finished && r.Spec.Oneshot && r.ExitCode != nil && *r.ExitCode == 0
 }
 
 func (s *Supervisor) recordFile(name string) string {
@@ -93,6 +100,9 @@ func (s *Supervisor) keep(r record) error {
 		return err
 	}
 	name := s.recordFile(r.Service)
+	if r.done() {
+		return atomicfile.Write(name, b, 0o600)
+	}
 	if err := os.WriteFile(name+".tmp", b, 0o600); err != nil {
 		_ = os.MkdirAll(s.instancesDir(), 0o700) // for the next try
 		return err

@@ -20,7 +20,8 @@ type actor struct {
 	alive    map[int]func(Exit)
 	starts   []time.Time
 	signals  []syscall.Signal
-	stubborn bool // SIGTERM is ignored
+	stubborn bool   // SIGTERM is ignored
+	boot     string // which one of the machine
 	check    func(ctx context.Context) error
 	onStart  func(Command)
 }
@@ -52,7 +53,7 @@ func (a *actor) end(pid int, e Exit) {
 func (a *actor) Adopt(Group, string, func(Exit)) bool       { return false }
 func (a *actor) Lives(string) []Life                        { return nil }
 func (a *actor) Check(ctx context.Context, _ Command) error { return a.check(ctx) }
-func (a *actor) Boot() string                               { return "boot" }
+func (a *actor) Boot() string                               { return "boot" + a.boot }
 func (a *actor) Close()                                     {}
 func (a *actor) since(began time.Time) (offsets []time.Duration) {
 	for _, t := range a.starts {
@@ -296,6 +297,40 @@ func TestVirtualAStartIsNotedBefore(t *testing.T) {
 		h.pass(time.Second) // nothing of the life before is in the record
 		if i := h.get("web"); i.Restarts != 1 {
 			t.Errorf("%+v", i)
+		}
+	})
+}
+
+// A oneshot that is done stays done over a restart of the machine; what merely
+// ended is started again.
+func TestVirtualDoneStaysDoneOverAReboot(t *testing.T) {
+	play(t, func(t *testing.T, h *host, a *actor) {
+		h.makefile("job", "true")
+		s := spec("r1")
+		s.Restart.Policy = topics.RestartOnFailure
+		job := s
+		job.Oneshot = true
+		both := map[string]topics.Spec{"job": job, "web": s}
+		h.apply(both)
+		h.pass(2 * time.Second)
+		for _, name := range []string{"job", "web"} {
+			a.end(h.get(name).PID, Exit{Code: 0, Known: true})
+		}
+		h.pass(time.Second)
+		if h.get("job").State != topics.Finished || h.get("web").State != topics.Finished {
+			t.Fatalf("%+v", h.s.Instances())
+		}
+		h.s.Close()
+		a.boot = "2"
+		h.open(func(o *Options) { o.Runner = a })
+		h.s.Adopt(time.Now())
+		h.apply(both)
+		h.pass(2 * time.Second)
+		if i := h.get("job"); i.State != topics.Finished || i.ExitCode == nil || *i.ExitCode != 0 {
+			t.Errorf("the oneshot is %+v", i)
+		}
+		if i := h.get("web"); i.State != topics.Running {
+			t.Errorf("what is none is %+v", i)
 		}
 	})
 }
