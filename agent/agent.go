@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/facts"
@@ -196,7 +197,11 @@ func (a *Agent) Run(ctx context.Context) error {
 // run is Run, waiting for whatever a disk takes.
 func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	c := a.o.Config
-	if err := os.MkdirAll(c.DataDir, 0o755); err != nil {
+	err := os.MkdirAll(c.DataDir, 0o755)
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("cannot make data_dir %s: its disk is read-only: mount it writable once, or set data_dir to a place on another disk", c.DataDir)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot make data_dir: %w", err)
 	}
 	lock, err := facts.Lock(c.DataDir)
@@ -204,7 +209,7 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 		return err
 	}
 	defer lock.Close()
-	id, err := facts.Identity(c.DataDir, a.o.Log)
+	id, err := facts.Identity(c.DataDir, func() string { return supervisor.RunningDomain(c.DataDir, c.RunAs, c.AllowRoot) }, a.o.Log)
 	if err != nil {
 		return err
 	}

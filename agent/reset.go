@@ -53,7 +53,7 @@ func Reset(ctx context.Context, c config.Domain, log *slog.Logger) error {
 // stopServices stops what an agent left running, and returns when nothing of it is
 // left.
 func stopServices(ctx context.Context, c config.Domain, log *slog.Logger) error {
-	id, err := facts.Identity(c.DataDir, log)
+	id, err := facts.Identity(c.DataDir, func() string { return supervisor.RunningDomain(c.DataDir, c.RunAs, c.AllowRoot) }, log)
 	if err != nil {
 		return err
 	}

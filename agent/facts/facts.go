@@ -29,6 +29,9 @@ func Lock(dataDir string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
 	if errors.Is(err, unix.EROFS) { // a worn SD card; services matter more than files
 		f, err = os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("cannot start for the first time with data_dir %s: its disk is read-only: mount it writable once, or set data_dir to a place on another disk", dataDir)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock data_dir: %w", err)
@@ -50,7 +53,9 @@ const IdentityFile = "id"
 
 // Identity returns the id of this domain, which is made once and kept in
 // data_dir/id. A file that a power cut broke is set aside and a new id made.
-func Identity(dataDir string, log *slog.Logger) (string, error) {
+// Where there is none, running returns the id that processes of services carry
+// which were started from this data_dir, "" where there are none.
+func Identity(dataDir string, running func() string, log *slog.Logger) (string, error) {
 	path := filepath.Join(dataDir, IdentityFile)
 	for _, p := range []string{path, path + atomicfile.Previous} {
 		b, err := os.ReadFile(p)
@@ -68,5 +73,9 @@ func Identity(dataDir string, log *slog.Logger) (string, error) {
 		}
 	}
 	id := topics.NewID()
+	if carried := running(); uuidPattern.MatchString(carried) {
+		id = carried
+		log.Warn("data_dir was emptied while services ran: they are taken over", "data_dir", dataDir, "id", id)
+	}
 	return id, atomicfile.Write(path, []byte(id+"\n"), 0o600)
 }

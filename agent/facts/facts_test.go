@@ -21,11 +21,11 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func TestIdentityIsKept(t *testing.T) {
 	dir := t.TempDir()
-	id, err := Identity(dir, quiet)
+	id, err := Identity(dir, func() string { return "" }, quiet)
 	if err != nil || !uuidPattern.MatchString(id) {
 		t.Fatalf("Identity = %q, %v", id, err)
 	}
-	if again, err := Identity(dir, quiet); err != nil || again != id {
+	if again, err := Identity(dir, func() string { return "" }, quiet); err != nil || again != id {
 		t.Fatalf("the second Identity = %q, %v, want %q", again, err, id)
 	}
 }
@@ -36,7 +36,7 @@ func TestIdentitySetsABrokenFileAside(t *testing.T) {
 	if err := os.WriteFile(path, []byte("\x00\x00\x00"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	id, err := Identity(dir, quiet)
+	id, err := Identity(dir, func() string { return "" }, quiet)
 	if err != nil || !uuidPattern.MatchString(id) {
 		t.Fatalf("Identity = %q, %v", id, err)
 	}

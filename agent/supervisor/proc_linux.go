@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,6 +120,34 @@ func lives(domain string) []Life {
 		all = append(all, best[token])
 	}
 	return all
+}
+
+// RunningDomain returns the id of the domain whose services run from a data_dir,
+// as the environment of their processes has it, "" where none does. Processes of
+// users that run no services are not believed.
+func RunningDomain(dataDir, runAs string, allowRoot []string) string {
+	dataDir, err := filepath.Abs(dataDir)
+	if err != nil {
+		return ""
+	}
+	data := "SERVICE_DATA_DIR=" + filepath.Join(dataDir, "data") + string(filepath.Separator)
+	for _, pid := range processes() {
+		id, ours := "", false
+		for _, e := range readList(pid, "environ") {
+			if value, is := strings.CutPrefix(e, "DOMAIN_UUID="); is {
+				id = value
+			}
+			ours = ours || strings.HasPrefix(e, data)
+		}
+		var info syscall.Stat_t
+		if id == "" || !ours || syscall.Stat(fmt.Sprintf("/proc/%d", pid), &info) != nil {
+			continue
+		}
+		if (users{runAs, allowRoot}).mayRunAs(int(info.Uid)) {
+			return id
+		}
+	}
+	return ""
 }
 
 // rank orders what a life may be seen by: the leader of its group; what a
