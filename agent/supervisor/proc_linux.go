@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // process is what /proc/<pid>/stat says of one.
@@ -132,18 +134,20 @@ func RunningDomain(dataDir, runAs string, allowRoot []string) string {
 	}
 	data := "SERVICE_DATA_DIR=" + filepath.Join(dataDir, "data") + string(filepath.Separator)
 	for _, pid := range processes() {
-		id, ours := "", false
+		id, service := "", ""
 		for _, e := range readList(pid, "environ") {
 			if value, is := strings.CutPrefix(e, "DOMAIN_UUID="); is {
 				id = value
 			}
-			ours = ours || strings.HasPrefix(e, data)
+			if name, is := strings.CutPrefix(e, data); is {
+				service = name
+			}
 		}
 		var info syscall.Stat_t
-		if id == "" || !ours || syscall.Stat(fmt.Sprintf("/proc/%d", pid), &info) != nil {
+		if id == "" || !topics.ValidName(service) || syscall.Stat(fmt.Sprintf("/proc/%d", pid), &info) != nil {
 			continue
 		}
-		if (users{runAs, allowRoot}).mayRunAs(int(info.Uid)) {
+		if (users{runAs, allowRoot}).mayRunAs(service, int(info.Uid)) {
 			return id
 		}
 	}
