@@ -113,7 +113,7 @@ func TestProgramsThatCannotBeOpened(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	for name, p := range programs {
-		if i := h.get(name); i.State != topics.Backoff || !strings.Contains(i.Message, p.want) {
+		if i := h.get(name); i.State != topics.Failed || !strings.Contains(i.Message, p.want) {
 			t.Errorf("%s is %s: %q, want %q", name, i.State, i.Message, p.want)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), patienceTime)
