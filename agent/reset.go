@@ -60,7 +60,7 @@ func stopServices(ctx context.Context, c config.Domain, log *slog.Logger) error 
 	logDir := filepath.Join(c.DataDir, "logs")
 	events := mailbox.New[supervisor.Event](maxEvents)
 	s, err := supervisor.New(supervisor.Options{
-		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, Domain: id, Name: c.Name,
+		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, AllowRoot: c.AllowRoot, Domain: id, Name: c.Name,
 		Post: func(e supervisor.Event) { events.Put(e) }, Logs: logs.New(logDir), Log: log,
 	})
 	if err != nil {

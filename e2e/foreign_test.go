@@ -15,7 +15,9 @@ import (
 func TestForeignFiles(t *testing.T) {
 	home := onEmbedded(t)
 	kitchen := home.Domain("kitchen")
-	kitchen.Install("web", "fifo", "link", "log")
+	kitchen.Install("web", "fifo", "link", "log", "program")
+	kitchen.Write("program", "service.toml", "command = [\"./run\"]\n")
+	kitchen.must(syscall.Mkfifo(filepath.Join(kitchen.ServicesDir(), "program", "run"), 0o755))
 	fifo := filepath.Join(kitchen.ServicesDir(), "fifo", "service.toml")
 	secret := filepath.Join(kitchen.Dir, "secret")
 	link := filepath.Join(kitchen.ServicesDir(), "link", "service.toml")
@@ -27,9 +29,12 @@ func TestForeignFiles(t *testing.T) {
 	kitchen.must(os.Symlink(secret, filepath.Join(logs, "stdout.log")))
 	kitchen.must(syscall.Mkfifo(filepath.Join(logs, "stderr.log"), 0o644))
 	home.Configure(service("web", `priority = "required"`, healthHTTP) + service("log", `priority = "required"`, healthHTTP) +
-		service("fifo", `priority = "required"`) + service("link", `priority = "required"`))
+		service("fifo", `priority = "required"`) + service("link", `priority = "required"`) + service("program", `priority = "required"`))
 	_, agents, o := home.Up(kitchen)
 	o.Until("what can run runs", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("log", 1) })
+	o.Until("what cannot run says why", func(v View) bool {
+		return strings.Contains(v.Instance("kitchen", "program").Message, "it is not a regular file")
+	})
 	before, starts := home.Lives(o)
 
 	t.Log("a service.toml becomes a FIFO while its service runs")
@@ -69,4 +74,25 @@ func TestForeignFiles(t *testing.T) {
 		}
 	}
 	agents[0].Stop()
+}
+
+// A data_dir that was removed takes the id of the domain along, and not what runs:
+// the next agent finds it by what its environment says.
+func TestADataDirThatWasRemoved(t *testing.T) {
+	home := onEmbedded(t)
+	kitchen := home.Domain("kitchen")
+	kitchen.Install("web")
+	home.Configure(service("web", `priority = "required"`, `port = 8123`, healthHTTP))
+	_, agents, o := home.Up(kitchen)
+	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
+	id := o.Latest().Heartbeat("kitchen").ID
+	before, starts := home.Lives(o)
+	agents[0].Kill()
+	kitchen.must(os.RemoveAll(kitchen.DataDir()))
+	kitchen.Start()
+	o.Until("it is a domain with another id, and web is healthy", func(v View) bool {
+		b := v.Heartbeat("kitchen")
+		return b.ID != "" && b.ID != id && b.Generation > 0 && v.Online("kitchen") && v.Healthy("web", 1)
+	})
+	home.Journal.Undisturbed(t, "without its data_dir", before, starts)
 }

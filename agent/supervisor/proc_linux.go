@@ -84,13 +84,33 @@ func readList(pid int, file string) []string {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
-// lives looks through all processes for those that carry the domain's id.
-func lives(domain string) []Life {
+// owns reports whether the environment of a process says that an agent of this
+// data_dir started it: by the domain's id, or, where that was lost with the
+// data_dir, by the directory of its data. In a container, which has a file system
+// of its own, the same path is another directory.
+func (o Origin) owns(pid int, environ []string) bool {
+	if o.Domain != "" && slices.Contains(environ, "DOMAIN_UUID="+o.Domain) {
+		return true
+	}
+	name := variable(environ, "SERVICE_NAME")
+	if o.Data == "" || !topics.ValidName(name) || variable(environ, "DOMAIN_UUID") == "" || variable(environ, "SERVICE_DATA_DIR") != filepath.Join(o.Data, name) {
+		return false
+	}
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/root", pid))
+	if err != nil {
+		return false
+	}
+	ours, err := os.Stat("/")
+	return err == nil && os.SameFile(theirs, ours)
+}
+
+// lives looks through all processes for those that an agent of a data_dir started.
+func lives(of Origin) []Life {
 	best := make(map[string]Life)
 	first := make(map[string]process) // what the best was seen by
 	for _, pid := range processes() {
 		list := readList(pid, "environ")
-		if domain == "" || pid == os.Getpid() || !slices.Contains(list, "DOMAIN_UUID="+domain) {
+		if pid == os.Getpid() || !of.owns(pid, list) {
 			continue
 		}
 		l := Life{Env: make(map[string]string, len(list)), Args: readList(pid, "cmdline")}

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,6 +24,9 @@ const agentDir = "SUPERVISOR_TEST_AGENT"
 
 // agentPlain keeps it from making control groups.
 const agentPlain = "SUPERVISOR_TEST_PLAIN"
+
+// agentDomain is the id of its domain, where that is another one.
+const agentDomain = "SUPERVISOR_TEST_DOMAIN"
 
 func TestMain(m *testing.M) {
 	RunGuard(os.Args)
@@ -87,6 +91,7 @@ type view struct {
 func agent(dir string) error {
 	h := &host{dir: dir, events: mailbox.New[Event](1000)}
 	o := h.options()
+	o.Domain = cmp.Or(os.Getenv(agentDomain), o.Domain)
 	var err error
 	if os.Getenv(agentPlain) != "" {
 		if o.Runner, err = plainRunner(); err != nil {

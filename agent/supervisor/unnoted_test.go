@@ -77,6 +77,57 @@ func TestAdoptionOfWhatNoRecordNames(t *testing.T) {
 	a.leave()
 }
 
+// With a data_dir that was removed the id of the domain is gone, too: what runs is
+// taken over by the directory of its data.
+func TestAdoptionWithoutTheDataDir(t *testing.T) {
+	h := bare(t)
+	h.makefile("web", `echo life >> $d/lives; exec sleep 100`)
+	a := startAgent(t, h.dir)
+	a.apply(one("web", spec("r1")))
+	before := a.untilState("web", topics.Running)
+	a.kill()
+	if err := os.RemoveAll(filepath.Join(h.dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(agentDomain, "another id")
+	for range 2 { // the second one by its record
+		a = startAgent(t, h.dir)
+		a.apply(one("web", spec("r1")))
+		if i := a.untilState("web", topics.Running); i.PID != before.PID || i.Port != before.Port {
+			t.Errorf("taken over %+v\nwas %+v", i, before)
+		}
+		a.kill()
+	}
+	a = startAgent(t, h.dir)
+	if got := h.read("lives"); got != "life" {
+		t.Errorf("lives %q", got)
+	}
+	a.stopAll(h)
+	a.leave()
+}
+
+// Whose a process is, by its environment alone.
+func TestOrigin(t *testing.T) {
+	const uuid, token = "DOMAIN_UUID=other", "DOMINION_INSTANCE=t"
+	o, self := Origin{"id", "/d/data"}, os.Getpid()
+	for _, c := range []struct {
+		environ []string
+		owns    bool
+	}{
+		{[]string{"DOMAIN_UUID=id"}, true},
+		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/web"}, true},
+		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/lamp"}, false},
+		{[]string{uuid, "SERVICE_NAME=../data/web", "SERVICE_DATA_DIR=/d/data/web"}, false},
+		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/e/data/web"}, false},
+		{[]string{"SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/web"}, false},
+		{[]string{uuid, token}, false},
+	} {
+		if o.owns(self, c.environ) != c.owns || (Origin{}).owns(self, c.environ) {
+			t.Errorf("%v: want %v", c.environ, c.owns)
+		}
+	}
+}
+
 // A second copy, of a life that nobody noted, is ended.
 func TestACopyThatNoRecordNamesIsEnded(t *testing.T) {
 	h := bare(t)
@@ -137,6 +188,7 @@ func TestStrangersAreNotTakenOver(t *testing.T) {
 		"no instance":    {ours, "SERVICE_NAME=web"},
 		"no service":     {ours, "DOMINION_INSTANCE=t.r1"},
 		"no name":        {ours, "DOMINION_INSTANCE=t.r1", "SERVICE_NAME=../web"},
+		"another dir":    {"DOMAIN_UUID=other", "DOMINION_INSTANCE=t.r1", "SERVICE_NAME=web", "SERVICE_DATA_DIR=/nonexistent" + h.dir + "/data/data/web"},
 		"longer":         {ours + "0", "DOMINION_INSTANCE=t.r1", "SERVICE_NAME=web"},
 	}
 	ends := make(map[string]<-chan error)
