@@ -109,9 +109,29 @@ func (l *loop) deaf(now time.Time) {
 // hear takes a message of a topic that says how a service is.
 func (l *loop) hear(m topics.Message, now time.Time) {
 	if asked, ok := l.ears.asked[m.Topic]; ok {
-		if err := l.traits.Hear(m.Topic, m.Payload, now); err != nil {
+		if err := l.traits.Hear(m.Topic, m.Payload, m.Retain, now); err != nil {
 			l.misunderstood(err)
 		}
 		l.supervisor.Hear(m.Topic, m.Payload, m.Retain, asked, now)
 	}
+}
+
+// askAgain subscribes again to topics of traits, so that the broker sends what is
+// retained there.
+func (l *loop) askAgain(now time.Time) {
+	again := l.traits.Again(now)
+	if len(again) == 0 || !l.ready {
+		return
+	}
+	conn, n, post, before, done := l.conn, l.n, l.post, l.ears.before, make(chan struct{})
+	l.ears.before = done
+	l.announcers.Go(func() {
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		for _, t := range again {
+			post(subscribed{n, t, conn.Subscribe(context.Background(), t)})
+		}
+	})
 }

@@ -166,6 +166,7 @@ func (l *loop) turn(now time.Time) {
 		l.poll(now)
 	}
 	l.traits.Look(now)
+	l.askAgain(now)
 	l.supervisor.Tick(now)
 	if l.watching(now) && !now.Before(l.logAt) {
 		l.publishLogs(now)
@@ -309,7 +310,7 @@ func (l *loop) newStatus() []byte {
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
 		Traits: l.offered(), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
 		Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
-		Services: list(instances), Catalog: list(catalog),
+		Services: list(instances), Catalog: list(catalog), Problems: l.traits.Problems(time.Now()),
 	}
 	if bytes.Equal(topics.Encode(status), l.status) {
 		return nil

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -52,6 +53,8 @@ func (d *domain) problem() string {
 		return d.unsaid.problem()
 	case d.flaps.now():
 		return d.flaps.problem()
+	case s != nil && len(s.Problems) > 0 && d.state == topics.DomainIsOnline:
+		return "reports: " + strings.Join(s.Problems, "; ")
 	}
 	return ""
 }

@@ -107,6 +107,7 @@ type Domain struct {
 	Draining   bool         `json:"draining" doc:"true: it is given nothing, and what may run elsewhere leaves"`
 	Services   []Instance   `json:"services" doc:"what runs or should run on it"`
 	Catalog    []CatalogRow `json:"catalog" doc:"the services on its disk"`
+	Problems   []string     `json:"problems,omitempty" type:"text" doc:"what is wrong with it and what to do: a command of a trait that cannot run, a trait that comes and goes"`
 }
 
 // Condition is the payload of domain/<domain>/condition.

@@ -36,6 +36,7 @@ type Event struct {
 	run   int
 	value string
 	ok    bool
+	fault string // why it tells nothing
 }
 
 // Watch watches the sources of traits. It is owned by one loop and not for
@@ -65,6 +66,10 @@ type source struct {
 
 	heard   bool // since the subscription
 	askedAt time.Time
+	unsure  bool // something was published there that may not be retained
+
+	fault string      // why its command tells nothing; "": it does
+	turns []time.Time // when it came or went, the last few
 }
 
 // New returns a Watch that has looked at nothing yet. post is called from any
@@ -115,6 +120,7 @@ func (w *Watch) settle(s *source, now time.Time) {
 	switch {
 	case s.there && !s.offered:
 		s.offered, s.goneAt = true, time.Time{}
+		s.turned(now)
 		w.log.Info("a trait is there", "trait", s.Trait, "by", s.value)
 	case s.there:
 		s.goneAt = time.Time{}
@@ -122,6 +128,7 @@ func (w *Watch) settle(s *source, now time.Time) {
 		s.goneAt = now
 	case s.offered && now.Sub(s.goneAt) >= grace:
 		s.offered = false
+		s.turned(now)
 		w.log.Info("a trait is gone", "trait", s.Trait)
 	}
 }
@@ -132,7 +139,7 @@ func (w *Watch) try(trait string, run int, command []string, timeout time.Durati
 	defer cancel()
 	out, err := w.run(ctx, command, longest)
 	line, _, _ := strings.Cut(out, "\n")
-	w.post(Event{trait, run, strings.TrimSpace(line), err == nil})
+	w.post(Event{trait, run, strings.TrimSpace(line), err == nil, fault(ctx, err, command, timeout)})
 }
 
 // Run runs a command to its end and returns the first most bytes of what it
@@ -160,6 +167,10 @@ func (w *Watch) Handle(e Event, now time.Time) {
 	for _, s := range w.sources {
 		if s.Trait == e.trait && s.run == e.run {
 			s.runs, s.there, s.value = false, e.ok, w.typed(s, e.value)
+			if e.fault != "" && e.fault != s.fault {
+				w.log.Warn("a trait is not offered", "trait", s.Trait, "reason", e.fault)
+			}
+			s.fault = e.fault
 			w.settle(s, now)
 		}
 	}
@@ -183,28 +194,50 @@ func (w *Watch) Topics() []string {
 func (w *Watch) Subscribed(topic string, ok bool, now time.Time) {
 	for _, s := range w.sources {
 		if s.MQTT == topic {
-			s.heard, s.askedAt = false, time.Time{}
-			if ok {
+			if ok { // what is retained may have come before this
 				s.askedAt = now
+			} else {
+				s.heard, s.askedAt = false, time.Time{}
 			}
 		}
 	}
 }
 
-// Hear takes what is said at a topic. An empty payload clears what was
-// retained. A trait without a payload of its own takes any that is a value of a
+// Again returns the topics to subscribe to again, each once a second at most: a
+// message that comes while we listen does not tell whether it is retained
+// (MQTT 3.1.1, 3.3.1.3), and the broker sends what is to each new subscription.
+func (w *Watch) Again(now time.Time) (again []string) {
+	for _, s := range w.sources {
+		if s.unsure && !s.askedAt.IsZero() && now.Sub(s.askedAt) >= lookEvery && !slices.Contains(again, s.MQTT) {
+			again = append(again, s.MQTT)
+		}
+	}
+	for _, s := range w.sources {
+		if slices.Contains(again, s.MQTT) {
+			s.unsure, s.heard, s.askedAt = false, false, now
+		}
+	}
+	return again
+}
+
+// Hear takes what is said at a topic. What may not be retained (stored is false)
+// counts when the broker has sent it again; an empty payload clears what was
+// retained at once. A trait without a payload of its own takes any that is a value of a
 // trait; another one changes nothing, and is the error.
-func (w *Watch) Hear(topic string, payload []byte, now time.Time) (err error) {
+func (w *Watch) Hear(topic string, payload []byte, stored bool, now time.Time) (err error) {
 	for _, s := range w.sources {
 		if s.MQTT != topic {
 			continue
 		}
 		said := string(payload)
 		value := strings.TrimSpace(said)
-		s.heard = true
+		s.unsure = s.unsure || !stored
+		s.heard = s.heard || stored
 		switch {
 		case said == "":
 			s.there, s.value = false, ""
+		case !stored && (s.Payload != "" || topics.ValidTraitValue(value)):
+			continue
 		case s.Payload != "":
 			s.there, s.value = said == s.Payload, ""
 			if s.there {

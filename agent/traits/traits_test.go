@@ -135,14 +135,14 @@ func TestTopic(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	b.Subscribed("home/mode", true, b.now)
-	_ = b.Hear("home/mode", []byte("day"), b.now)
+	_ = b.Hear("home/mode", []byte("day"), true, b.now)
 	b.after(0).want("mode")
-	_ = b.Hear("home/mode", []byte("night"), b.now)
+	_ = b.Hear("home/mode", []byte("night"), true, b.now)
 	b.after(0).want("mode", "night")
 	if e := b.Environment()["TRAIT_MODE"]; e != "night" {
 		t.Errorf("%q", e)
 	}
-	_ = b.Hear("other", nil, b.now)
+	_ = b.Hear("other", nil, true, b.now)
 	// The hub is away: the last word stands.
 	b.Subscribed("home/mode", false, b.now)
 	b.after(time.Hour).want("mode", "night")
@@ -151,9 +151,9 @@ func TestTopic(t *testing.T) {
 	b.after(time.Second).want("mode", "night")
 	b.after(5 * time.Second).want()
 	// Said again, and cleared by an empty payload.
-	_ = b.Hear("home/mode", []byte("night"), b.now)
+	_ = b.Hear("home/mode", []byte("night"), true, b.now)
 	b.after(0).want("mode", "night")
-	_ = b.Hear("home/mode", nil, b.now)
+	_ = b.Hear("home/mode", nil, true, b.now)
 	b.after(5 * time.Second).want()
 }
 
@@ -167,21 +167,21 @@ func TestHostilePayloads(t *testing.T) {
 	)
 	b.Subscribed("home/mode", true, b.now)
 	for _, attack := range topicstest.Attacks("F") {
-		if err := b.Hear("home/mode", []byte(attack), b.now); err == nil || !strings.Contains(err.Error(), "home/mode") || !strings.Contains(err.Error(), "trait mode") {
+		if err := b.Hear("home/mode", []byte(attack), true, b.now); err == nil || !strings.Contains(err.Error(), "home/mode") || !strings.Contains(err.Error(), "trait mode") {
 			t.Errorf("%q: %v", attack, err)
 		}
 		b.after(time.Second).want()
 	}
-	if err := b.Hear("home/mode", []byte("day\n"), b.now); err != nil {
+	if err := b.Hear("home/mode", []byte("day\n"), true, b.now); err != nil {
 		t.Error(err)
 	}
 	for _, attack := range topicstest.Attacks("F") {
-		_ = b.Hear("home/mode", []byte(attack), b.now)
+		_ = b.Hear("home/mode", []byte(attack), true, b.now)
 		if e := b.Environment(); len(e) != 1 || e["TRAIT_MODE"] != "day" {
 			t.Errorf("after %q: %q", attack, e)
 		}
 	}
-	_ = b.Hear("home/mode", []byte(`{"a":"$(b)"}`), b.now)
+	_ = b.Hear("home/mode", []byte(`{"a":"$(b)"}`), true, b.now)
 	b.after(0).want("json", "mode")
 	if e := b.Environment(); e["TRAIT_MODE"] != "day" || e["TRAIT_JSON"] != "" {
 		t.Errorf("%q", e)
@@ -214,4 +214,82 @@ func TestNothingToWatch(t *testing.T) {
 func run(ctx context.Context, command []string, _ int64) (string, error) {
 	out, err := exec.CommandContext(ctx, command[0], command[1:]...).Output()
 	return string(out), err
+}
+
+// What is published and not retained does not count: after a restart nobody
+// would know of it. The broker is asked again, once a second at most.
+func TestTopicThatIsNotRetained(t *testing.T) {
+	b := on(t, config.TraitSource{Trait: "night", MQTT: "home/mode", Payload: "night"})
+	b.Subscribed("home/mode", true, b.now)
+	b.after(3 * time.Second).want()
+	_ = b.Hear("home/mode", []byte("night"), false, b.now)
+	if got := b.Again(b.now); !slices.Equal(got, []string{"home/mode"}) {
+		t.Fatalf("asked again: %q", got)
+	}
+	b.Subscribed("home/mode", true, b.now) // and nothing is retained
+	b.after(5 * time.Second).want()
+
+	_ = b.Hear("home/mode", []byte("night"), false, b.now)
+	b.Again(b.now)
+	_ = b.Hear("home/mode", []byte("night"), true, b.now) // before the broker's answer
+	b.Subscribed("home/mode", true, b.now)
+	b.after(0).want("night")
+	_ = b.Hear("home/mode", []byte("day"), false, b.now)
+	if got := b.Again(b.now); got != nil {
+		t.Errorf("asked again at once: %q", got)
+	}
+	b.now = b.now.Add(time.Second)
+	if got := b.Again(b.now); len(got) != 1 {
+		t.Errorf("not asked again: %q", got)
+	}
+	_ = b.Hear("home/mode", []byte("night"), true, b.now) // "day" was not retained
+	b.after(5 * time.Second).want("night")
+}
+
+// A command that tells nothing is a problem with its remedy; one that fails says
+// that the trait is not there.
+func TestCommandsThatTellNothing(t *testing.T) {
+	for want, command := range map[string][]string{
+		"there is no program nvidia-smy in PATH": {"nvidia-smy", "-L"},
+		"cannot run /etc/hostname":               {"/etc/hostname"},
+		"sh ended with code 127":                 {"sh", "-c", "nosuchprogram"},
+		"sleep did not end within 50ms":          {"sleep", "100"},
+		"cannot run sh":                          {"sh", "-c", "kill -SEGV $$"},
+		"":                                       {"false"},
+	} {
+		b := on(t, config.TraitSource{Trait: "gpu", Command: command, Interval: time.Second, Timeout: 50 * time.Millisecond})
+		if command[0] != "sleep" {
+			b.sources[0].Timeout = time.Minute
+		}
+		b.Look(b.now)
+		b.Handle(<-b.events, b.now)
+		got := strings.Join(b.Problems(b.now), "\n")
+		if want == "" && got != "" || want != "" && (!strings.Contains(got, "the trait gpu is not offered: "+want) || !strings.Contains(got, "[traits_from]")) {
+			t.Errorf("%q: problem %q", command, got)
+		}
+	}
+}
+
+func TestFlappingTrait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "stick")
+	b := on(t, config.TraitSource{Trait: "stick", Path: path})
+	for range 3 {
+		if got := b.Problems(b.now); got != nil {
+			t.Fatalf("%q too soon", got)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.after(5 * time.Second).want("stick")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		b.after(5 * time.Second).want()
+	}
+	if got := b.Problems(b.now); len(got) != 1 || !strings.Contains(got[0], "came and went 6 times") {
+		t.Errorf("%q", got)
+	}
+	if got := b.Problems(b.now.Add(flapsWithin)); got != nil {
+		t.Errorf("%q for ever", got)
+	}
 }
