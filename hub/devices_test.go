@@ -177,9 +177,6 @@ func TestDeviceThatIsADomain(t *testing.T) {
 		h.publish("dominion/domain/desk-relay/status", `{"name":"desk-relay","micro":true,"services":[{"service":"relay","state":"running"}]}`, true)
 		h.publishAll(slices.DeleteFunc(announcements(t, "homeassistant"), func(m topics.Message) bool { return !strings.HasPrefix(m.Topic, "homeassistant/switch/desk/") }))
 		time.Sleep(15 * time.Second)
-		h.publish("dominion/domain/desk-relay/availability", "offline", true)
-		h.publish("dominion/domain/desk-relay/availability", "online", true)
-		time.Sleep(time.Second)
 		if d := h.device("a020a61c3105"); d.Domain != "desk-relay" || d.Availability != "online" {
 			h.Errorf("%+v", d)
 		}

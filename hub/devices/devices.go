@@ -60,6 +60,7 @@ type State struct {
 	vias    map[key]map[*announcement]bool // who is reached through whom
 	devices map[string][]*announcement     // by id
 	said    map[string]*said               // by topic of availability
+	own     map[string]string              // the words at the availability topics of our domains, used or not
 	words   uint64
 	count   int
 	cost    int
@@ -84,6 +85,7 @@ func New(o Options) *State {
 		vias:    make(map[key]map[*announcement]bool),
 		devices: make(map[string][]*announcement),
 		said:    make(map[string]*said),
+		own:     make(map[string]string),
 		changed: make(map[string]bool),
 		trouble: newProblems(o.Limits.Problems),
 		seed:    maphash.MakeSeed(),
@@ -117,6 +119,7 @@ func (s *State) Watched() []string {
 // Take takes a message of any topic; an empty payload takes back what a topic
 // announced. now is when, for the problems.
 func (s *State) Take(topic string, payload []byte, now time.Time) {
+	s.keepOwn(topic, payload)
 	if heard := s.said[topic]; heard != nil {
 		s.hear(heard, payload)
 	}
@@ -254,6 +257,9 @@ func (s *State) add(a *announcement) error {
 		if heard == nil {
 			heard = new(said)
 			s.said[i.topic] = heard
+			if word, ok := s.own[i.topic]; ok {
+				s.hear(heard, []byte(word))
+			}
 		}
 		if heard.users == nil {
 			heard.users = make(map[*announcement]bool)
@@ -377,6 +383,32 @@ func leave[K comparable](m map[K]map[*announcement]bool, k K, a *announcement) {
 	if delete(m[k], a); len(m[k]) == 0 {
 		delete(m, k)
 	}
+}
+
+// keepOwn keeps the word at the availability topic of a domain of ours. The hub
+// subscribes to these topics for itself, so the broker does not send a retained
+// word again when an announcement that comes later names one of them.
+func (s *State) keepOwn(topic string, payload []byte) {
+	if _, ours := s.domainOf(topic); !ours {
+		return
+	}
+	_, had := s.own[topic]
+	switch {
+	case len(payload) == 0 || len(payload) > maxSaid:
+		delete(s.own, topic)
+	case had || len(s.own) < s.limits.Watched:
+		s.own[strings.Clone(topic)] = string(payload)
+	}
+}
+
+// domainOf returns the domain whose availability a topic tells.
+func (s *State) domainOf(topic string) (domain string, ok bool) {
+	below, ok := strings.CutPrefix(topic, s.prefix+"/domain/")
+	if !ok {
+		return "", false
+	}
+	domain, ok = strings.CutSuffix(below, "/availability")
+	return domain, ok && topics.ValidName(domain)
 }
 
 // hear takes a word at a topic of availability.

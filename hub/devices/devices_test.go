@@ -285,6 +285,51 @@ func TestAvailability(t *testing.T) {
 	}
 }
 
+// A device that is a domain of ours is as available in every order of the same
+// messages: nobody sends the word of the domain again when it is announced.
+func TestDomainBeforeOrAfterItsAnnouncement(t *testing.T) {
+	birth := message{"dominion/domain/shed-lamp/availability", "online"}
+	light := message{"homeassistant/light/shed/config", `{"dev":{"ids":["shed"]},"avty_t":"dominion/domain/shed-lamp/availability"}`}
+	native := message{"esphome/discover/shed", `{"mac":"a4cf12ef3b70","name":"shed"}`}
+	other := message{"homeassistant/sensor/shed/config", `{"dev":{"ids":["shed","a4cf12ef3b70"]},"avty_t":"dominion/domain/shed-lamp/availability"}`}
+	all := []message{birth, light, native, other}
+	var permute func(n int, then func())
+	permute = func(n int, then func()) {
+		if n == len(all) {
+			then()
+			return
+		}
+		for i := n; i < len(all); i++ {
+			all[n], all[i] = all[i], all[n]
+			permute(n+1, then)
+			all[n], all[i] = all[i], all[n]
+		}
+	}
+	var want string
+	permute(0, func() {
+		s := open()
+		s.takeAll(all)
+		got := string(picture(s))
+		if want == "" {
+			want = got
+		}
+		d, _ := s.Device("a4cf12ef3b70")
+		if got != want || d.Availability != topics.Online || d.Domain != "shed-lamp" {
+			t.Fatalf("%v: %s", all, got)
+		}
+		s.Forget() // the connection is lost, and the announcements come first
+		s.Prune()
+		s.takeAll([]message{native, light, other})
+		if d, _ := s.Device("a4cf12ef3b70"); d.Availability != topics.Online {
+			t.Fatalf("after another connection: %+v", d)
+		}
+		s.Take(birth.topic, nil, noon)
+		if d, _ := s.Device("a4cf12ef3b70"); d.Availability != topics.DeviceUnknown || len(s.own) != 0 {
+			t.Fatalf("of a domain that was forgotten: %+v", d)
+		}
+	})
+}
+
 func TestKeys(t *testing.T) {
 	same := [][]string{
 		{"a4cf12ef3b70", "A4:CF:12:EF:3B:70", "a4-cf-12-ef-3b-70", "A4CF.12EF.3B70"},

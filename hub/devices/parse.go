@@ -134,10 +134,9 @@ func (s *State) watch(a *announcement, i item) error {
 		return fmt.Errorf("its topic of availability is %q, which is no topic of a device", cut(i.topic, maxText))
 	}
 	i.topic, i.online, i.offline = cut(i.topic, maxTopic), cut(i.online, maxText), cut(i.offline, maxText)
-	if below, ours := strings.CutPrefix(i.topic, s.prefix+"/"); ours {
-		domain, _ := strings.CutPrefix(below, "domain/")
-		domain, ok := strings.CutSuffix(domain, "/availability")
-		if !ok || !topics.ValidName(domain) {
+	if strings.HasPrefix(i.topic, s.prefix+"/") {
+		domain, ok := s.domainOf(i.topic)
+		if !ok {
 			return fmt.Errorf("its topic of availability is %q, which is the dominion's own", i.topic)
 		}
 		a.domain = domain
