@@ -9,6 +9,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -150,10 +151,13 @@ func quoted(names map[string]string) string {
 	return strings.Join(all, ", ")
 }
 
-// staticURL returns the URL of the hub that the configuration names.
-func staticURL(hub string) string {
-	if hub == "" || strings.Contains(hub, "://") {
-		return hub
+// staticURLs returns the URLs of the hub that the configuration names, in order.
+func staticURLs(hub string) []string {
+	all := config.Addresses(hub)
+	for i, a := range all {
+		if !strings.Contains(a, "://") {
+			all[i] = "mqtt://" + a
+		}
 	}
-	return "mqtt://" + hub
+	return all
 }

@@ -208,18 +208,28 @@ type window struct {
 	err   error
 }
 
-// setLonely begins or ends browsing for other hubs than the one known. A hub
-// that the configuration names is the only one.
+// setLonely begins or ends looking for the hub elsewhere than where it is known:
+// at the other addresses that the configuration names, or, where it names none,
+// by zeroconf.
 func (l *link) setLonely(ctx context.Context, lonely bool) {
 	l.isLonely = lonely
 	if l.windows != nil && !lonely {
 		l.unbrowse()
 		l.windows, l.unbrowse = nil, nil
 	}
-	if l.windows != nil || !lonely || l.config.Hub != "" {
+	if l.windows != nil || !lonely {
 		return
 	}
-	if !l.config.Zeroconf.Enabled {
+	browse := l.browse
+	switch hubs := len(staticURLs(l.config.Hub)); {
+	case hubs == 1:
+		return
+	case hubs > 1: // the others may be where the hub is now
+		browse = func(ctx context.Context, _ []string, _ string, window time.Duration) ([]zeroconf.Found, error) {
+			sleep(ctx, window)
+			return nil, nil
+		}
+	case !l.config.Zeroconf.Enabled:
 		l.say("found", slog.LevelInfo, "zeroconf is off: a hub is looked for on this machine, and where it was last")
 		return
 	}
@@ -230,7 +240,7 @@ func (l *link) setLonely(ctx context.Context, lonely bool) {
 		defer close(done)
 		for ctx.Err() == nil {
 			began := time.Now()
-			found, err := l.browse(ctx, l.config.Zeroconf.Interfaces, zeroconf.TypeDominion, browseWindow)
+			found, err := browse(ctx, l.config.Zeroconf.Interfaces, zeroconf.TypeDominion, browseWindow)
 			select {
 			case <-windows:
 			default:
@@ -251,11 +261,17 @@ func (l *link) setLonely(ctx context.Context, lonely bool) {
 // names, or the one known, and while lonely what zeroconf found, and this
 // machine.
 func (l *link) candidates(found []zeroconf.Found) []candidate {
-	if l.config.Hub != "" {
-		return []candidate{{url: staticURL(l.config.Hub)}}
+	var all []candidate
+	if hubs := staticURLs(l.config.Hub); len(hubs) > 0 {
+		if at := slices.Index(hubs, l.last); at > 0 { // where it was last, and then on from there
+			hubs = slices.Concat(hubs[at:], hubs[:at])
+		}
+		for _, url := range hubs {
+			all = append(all, candidate{url: url})
+		}
+		return all
 	}
 	w := l.wish()
-	var all []candidate
 	if c := (candidate{l.last, l.known}); c.url != "" && w.wants(c.dominion) {
 		// No configuration names that address any more, if one ever did.
 		if allowed, _ := w.credentials.Allow([]string{c.url}); len(allowed) > 0 {

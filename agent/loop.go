@@ -61,6 +61,7 @@ type loop struct {
 	outbox   []topics.Message     // events for the next connection
 	status   []byte               // as published by this connection
 	told     uint64               // of the last status of this session, over all connections
+	hubSeen  time.Time            // when the hub of this connection last published something
 	unheard  time.Time            // since when no hub is reachable; zero: one is
 
 	look       time.Duration // at least so long between two looks; tests alone set it
@@ -136,6 +137,7 @@ func (l *loop) up(e linkUp) {
 	l.heartbeats.leave()
 	l.conn, l.n, l.ready, l.grant, l.rejoined = e.conn, e.n, false, e.grant, true
 	l.hub, l.held, l.status = hubView{}, nil, nil
+	l.hubSeen = time.Now() // it granted the join a moment ago
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.grant.Dominion {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.grant.Name)
@@ -219,6 +221,9 @@ func (l *loop) next() time.Time {
 	if l.ready {
 		sooner(l.metricsAt)
 	}
+	if silent := l.silentAt(); l.ready && !silent.IsZero() && l.unheard.IsZero() {
+		sooner(silent)
+	}
 	if !l.lonely && !l.unheard.IsZero() {
 		sooner(l.unheard.Add(l.timing.Isolation.Duration()))
 	}
@@ -259,9 +264,28 @@ func (l *loop) poll(now time.Time) {
 	l.store.retry()
 }
 
+// silentAt is when a hub that publishes nothing any more is taken for gone: no will
+// says so where a broker, as a node of a cluster, died with it. Zero: never, as the
+// hub's broker is its own.
+func (l *loop) silentAt() time.Time {
+	if l.grant.Alive <= 0 {
+		return time.Time{}
+	}
+	return l.hubSeen.Add(3 * l.grant.Alive.Duration())
+}
+
+// sawHub takes that a message came which only a hub publishes, and now.
+func (l *loop) sawHub(k topics.Kind, now time.Time) {
+	switch k {
+	case topics.HubAvailability, topics.HubStatus, topics.DomainServicesSet, topics.DomainLease:
+		l.hubSeen = now
+	}
+}
+
 // feelLonely notices for how long no hub was reachable.
 func (l *loop) feelLonely(now time.Time) {
-	reachable := l.ready && l.hub.availability != topics.Offline
+	silent := l.silentAt()
+	reachable := l.ready && l.hub.availability != topics.Offline && (silent.IsZero() || now.Before(silent))
 	switch {
 	case reachable:
 		l.unheard = time.Time{}

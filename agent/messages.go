@@ -24,6 +24,9 @@ func (l *loop) message(m incoming, now time.Time) {
 		l.log.Warn("ignored an order that was retained: it is old", "topic", m.Topic)
 		return
 	}
+	if !m.Retain {
+		l.sawHub(a.Kind, now)
+	}
 	switch a.Kind {
 	case topics.HubAvailability:
 		l.hub.availability = string(m.Payload)
@@ -177,8 +180,8 @@ func (l *loop) environment(service string) map[string]string {
 		e["DOMINION_FENCE"] = l.fence()
 	}
 	broker := l.store.memory.Hub
-	if broker == "" {
-		broker = staticURL(l.config.Hub)
+	if all := staticURLs(l.config.Hub); broker == "" && len(all) > 0 {
+		broker = all[0]
 	}
 	u, err := url.Parse(broker)
 	if err != nil || u.Scheme != "mqtt" && u.Scheme != "mqtts" || !topics.ValidAddress(u.Hostname()) {

@@ -64,7 +64,7 @@ type Broker struct {
 	ClientCAFile         string // of the certificates of clients; "": none are asked for
 	RequireCertificate   bool
 	AllowAnonymous       bool
-	External             string        // mqtt[s]://[user@]host:port
+	External             string        // mqtt[s]://[user@]host:port, or several with commas between them: see Addresses
 	PasswordFile, CAFile string        // for External
 	Users                []User        // in the order of the file
 	Rules                []access.Rule // in the order of the file
@@ -158,7 +158,7 @@ type Domain struct {
 	ServicesDir        string
 	DataDir            string
 	Address            string // IP address; "": of the interface of the default route
-	Hub                string // host:port or mqtt[s]://host:port; "": zeroconf
+	Hub                string // host:port or mqtt[s]://host:port, or several with commas between them: see Addresses; "": zeroconf
 	User, PasswordFile string
 	CAFile             string
 	CertFile, KeyFile  string // who the agent is, by a certificate

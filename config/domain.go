@@ -95,18 +95,19 @@ func (t *table) domain(d *Domain) {
 // hub reads where the hub is and who the agent is to it.
 func (t *table) hub(d *Domain) {
 	encrypted := true // zeroconf may find a hub with TLS
-	if t.text("hub", &d.Hub) && d.Hub != "" {
-		isURL := strings.Contains(d.Hub, "://")
-		u, wrong := checkURL(d.Hub)
+	all, _ := t.addresses("hub", &d.Hub)
+	for _, hub := range all {
+		isURL := strings.Contains(hub, "://")
+		u, wrong := checkURL(hub)
 		switch {
-		case !isURL && strings.Contains(d.Hub, "@"), wrong == problem{} && u.User != nil:
+		case !isURL && strings.Contains(hub, "@"), wrong == problem{} && u.User != nil:
 			// and perhaps a password: it is not repeated
 			t.fault("hub", `take the user out and write user = "…"`, "holds a user")
 		case isURL:
 			wrong.report(t, "hub")
-			encrypted = u != nil && u.Scheme == "mqtts"
+			encrypted = encrypted && u != nil && u.Scheme == "mqtts"
 		default:
-			checkServer(d.Hub).report(t, "hub")
+			checkServer(hub).report(t, "hub")
 			encrypted = false
 		}
 	}

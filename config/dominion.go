@@ -178,23 +178,28 @@ func (t *table) certificate(b *Broker) {
 }
 
 func (t *table) external(b *Broker) {
-	t.text("external", &b.External)
+	all, fine := t.addresses("external", &b.External)
 	t.file("password_file", &b.PasswordFile)
 	t.file("cafile", &b.CAFile)
+	if !fine {
+		return
+	}
 	if b.External == "" {
 		t.embedded(b)
 		return
 	}
-	u, wrong := checkURL(b.External)
-	if wrong != (problem{}) {
-		wrong.report(t, "external")
-		return
-	}
-	if b.PasswordFile != "" && u.User == nil {
-		t.fault("password_file", `write the user into external: "mqtts://user@host:8883"`, "is of no use without a user")
-	}
-	if b.CAFile != "" && u.Scheme != "mqtts" {
-		t.fault("cafile", `write external = "mqtts://…"`, "is of no use without TLS")
+	for _, external := range all {
+		u, wrong := checkURL(external)
+		if wrong != (problem{}) {
+			wrong.report(t, "external")
+			return
+		}
+		if b.PasswordFile != "" && u.User == nil {
+			t.fault("password_file", `write the user into external: "mqtts://user@host:8883"`, "is of no use without a user")
+		}
+		if b.CAFile != "" && u.Scheme != "mqtts" {
+			t.fault("cafile", `write external = "mqtts://…"`, "is of no use without TLS")
+		}
 	}
 }
 

@@ -51,6 +51,54 @@ func (t *table) text(key string, to *string) bool {
 	return true
 }
 
+// addresses reads one address or a list of them, in the environment with commas
+// between them. In to they are joined by commas: Addresses takes them apart.
+func (t *table) addresses(key string, to *string) (all []string, ok bool) {
+	v, fromVariable, set := t.take(key)
+	if !set {
+		return Addresses(*to), true
+	}
+	switch v := v.(type) {
+	case string:
+		switch {
+		case fromVariable:
+			all = Addresses(v)
+		case v != "":
+			all = []string{v}
+		}
+	case []any:
+		for i, e := range v {
+			s, isText := e.(string)
+			if !isText || s == "" {
+				t.report(key, "write "+key+` = ["…", "…"]`, "element %d must be an address, not %s", i+1, kind(e))
+				return nil, false
+			}
+			all = append(all, s)
+		}
+	default:
+		return nil, t.wrong(key, v, "an address or a list of these", key+` = "…", in quotes`)
+	}
+	for _, a := range all {
+		if strings.Contains(a, ",") {
+			t.fault(key, "write "+key+` = ["…", "…"]`, "an address holds a comma")
+			return nil, false
+		}
+	}
+	*to = strings.Join(all, ",")
+	return all, true
+}
+
+// Addresses returns the addresses of Broker.External or Domain.Hub, in the order in
+// which they are tried.
+func Addresses(joined string) (all []string) {
+	for part := range strings.SplitSeq(joined, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			all = append(all, part)
+		}
+	}
+	return all
+}
+
 // file reads the path of a file or folder and makes it absolute.
 func (t *table) file(key string, to *string) bool {
 	v, fromVariable, ok := t.take(key)

@@ -153,6 +153,12 @@ func (h *Hub) discover(now time.Time) {
 		return
 	}
 	messages, states := s.book.Step(now)
+	if doubts := s.book.Doubts(); len(doubts) > 0 {
+		h.verify(append(doubts, h.tree.Hub(topics.HubDiscovery)))
+	}
+	if s.book.Blind() {
+		h.log.Warn("this broker does not replay retained messages to wildcards: what else is in it of earlier runs is not noticed")
+	}
 	for _, topic := range s.book.Found() {
 		h.log.Info("a device was deleted in Home Assistant while the hub was away: it stays away until its definition changes", "topic", topic)
 	}

@@ -18,6 +18,9 @@ func (h *Hub) stoodStill(now time.Time) {
 	disk := h.store.Waited() - h.waited
 	h.looked, h.waited = now, h.store.Waited()
 	still := now.Sub(was)
+	if !h.connected {
+		return // it waits for its broker, and heard nobody
+	}
 	if was.IsZero() || still < 2*lostAfter/looks {
 		return
 	}
@@ -37,6 +40,19 @@ func (h *Hub) stoodStill(now time.Time) {
 	}
 }
 
+// expireAlive publishes that the hub is there. It is not retained: an agent knows
+// by it that the hub is there now.
+func (h *Hub) expireAlive(now time.Time) {
+	if h.alive == 0 {
+		return
+	}
+	if !now.Before(h.aliveAt) {
+		h.aliveAt = now.Add(h.alive)
+		h.bus.Publish(topics.Message{Topic: h.tree.Hub(topics.HubAvailability), Payload: []byte(topics.Online)})
+	}
+	h.due(h.aliveAt)
+}
+
 // expire does what is due, and says when something is due next.
 func (h *Hub) expire(now time.Time) {
 	const idle = time.Hour
@@ -44,6 +60,7 @@ func (h *Hub) expire(now time.Time) {
 	if !h.connected {
 		return // silence says nothing while we hear nobody
 	}
+	h.expireAlive(now)
 	h.settled(now)
 	h.saveAgain(now)
 	h.expireKept(now)

@@ -29,6 +29,10 @@ func (l *line) Publish(m topics.Message) {
 	}
 }
 
+// aliveInterval is how often the hub publishes that it is there: a node of a
+// clustered broker that is killed publishes no wills.
+const aliveInterval = 5 * time.Second
+
 func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	password, err := readPassword(s.Config.Broker.PasswordFile)
 	if err != nil {
@@ -40,17 +44,15 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	if err != nil {
 		return err
 	}
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
-	relay := &broker.Relay{Log: s.Log, Dial: func(ctx context.Context) (net.Conn, error) {
-		return client.Dial(ctx, client.Options{URL: s.Config.Broker.External, CAFile: s.Config.Broker.CAFile})
-	}}
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Verify: w.verify, Alive: aliveInterval, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
+	relay := &broker.Relay{Log: s.Log, Dial: s.dialExternal}
 	defer relay.Close()
 	handlers := s.handlers(h, nil)
 	handlers.MQTT = relay.WebSocket
 	defer site.Serve(ctx, handlers)()
 	will := h.Will()
 	o := client.Options{
-		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,
+		Password: password, CAFile: s.Config.Broker.CAFile,
 		ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: s.Log,
 	}
 	// The line outlives ctx: offline has to be said through it.
@@ -71,12 +73,27 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	return nil
 }
 
+// dialExternal opens a connection to the first of the broker's addresses that takes
+// one.
+func (s Service) dialExternal(ctx context.Context) (conn net.Conn, err error) {
+	for _, url := range config.Addresses(s.Config.Broker.External) {
+		if conn, err = client.Dial(ctx, client.Options{URL: url, CAFile: s.Config.Broker.CAFile}); err == nil {
+			break
+		}
+	}
+	return conn, err
+}
+
 // keep connects to the external broker, again and again, until ctx ends, and
-// tells when it did.
+// tells when it did. After a failure it tries the next of the broker's addresses,
+// and waits once all were tried.
 func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client.Options, there func()) {
-	last := ""
-	var seen time.Time // when another hub was at our topics
-	for attempt := 0; ctx.Err() == nil; attempt++ {
+	last := make(map[string]string) // what was logged last, by address
+	var seen time.Time              // when another hub was at our topics
+	addresses := config.Addresses(s.Config.Broker.External)
+	at, tried := 0, 0 // the address, and how many failed in succession
+	for attempt := 0; ctx.Err() == nil; {
+		o.URL = addresses[at]
 		err := findRival(ctx, o, h.tree, h.ID())
 		if errors.As(err, new(rival)) {
 			seen = time.Now()
@@ -95,14 +112,20 @@ func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client
 			}
 		}
 		if err != nil {
-			if ctx.Err() == nil && err.Error() != last {
-				last = err.Error()
+			if ctx.Err() == nil && err.Error() != last[o.URL] {
+				last[o.URL] = err.Error()
 				s.Log.Error("no broker", "error", err)
 			}
-			wait(ctx, client.Backoff(attempt, rand.N[time.Duration]))
+			at = (at + 1) % len(addresses)
+			if tried++; tried%len(addresses) == 0 {
+				wait(ctx, client.Backoff(attempt, rand.N[time.Duration]))
+				attempt++
+			}
 			continue
 		}
-		attempt, last, seen = 0, "", time.Time{}
+		tried, seen = 0, time.Time{}
+		clear(last)
+		began := time.Now()
 		s.Log.Info("connected", "broker", o.URL)
 		l.conn.Store(conn)
 		h.Connected()
@@ -114,8 +137,19 @@ func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client
 		h.Disconnected()
 		l.conn.Store(nil)
 		conn.Close()
+		if time.Since(began) > briefStay {
+			attempt = 0
+			continue
+		}
+		at = (at + 1) % len(addresses)
+		wait(ctx, client.Backoff(attempt, rand.N[time.Duration]))
+		attempt++
 	}
 }
+
+// briefStay is how long a connection must have lasted to be renewed at once, and at
+// the same address.
+const briefStay = 5 * time.Second
 
 func wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)

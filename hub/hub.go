@@ -39,6 +39,13 @@ type Options struct {
 	// Embedded tells that the broker began with the hub: nobody is connected
 	// to it from before, whatever it kept.
 	Embedded bool
+	// Alive is how often the hub publishes that it is there, where its will may
+	// never be published because the broker is not its own; 0: not.
+	Alive time.Duration
+	// Verify asks the bus for topics, in order, as if for the first time, so that
+	// what is retained there comes, and calls Verifying. It must not block. Nil:
+	// the broker is ours, and replays retained messages to wildcards.
+	Verify func(topics []string)
 	// Watch is told all topics and filters, sorted, besides Filters, whose
 	// messages are wanted from now on: those before are not. It must not block.
 	// Nil: Attach sets it.
@@ -83,6 +90,9 @@ type Hub struct {
 	users   func(topics.Ask) ([]topics.UserView, error)
 	seen    Seen
 	bridges func() []topics.BridgeView
+	alive   time.Duration
+	aliveAt time.Time // when to publish that next
+	verify  func(topics []string)
 	kept    bool // what the broker kept of microdomains is not proved yet
 	log     *slog.Logger
 	tree    topics.Tree
@@ -193,7 +203,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, seen: o.Broker, bridges: o.Bridges, kept: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, seen: o.Broker, bridges: o.Bridges, alive: o.Alive, verify: o.Verify, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),
@@ -242,6 +252,9 @@ func New(o Options) *Hub {
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: len(h.certificates) > 0,
 	}, o.Keeps, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
+	if h.verify != nil {
+		h.discovery.book.Verify()
+	}
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, user: known.User, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}

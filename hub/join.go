@@ -49,7 +49,7 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 		h.remember(d)
 	}
 	h.touch(ask.Name)
-	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch}, nil
+	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.alive)}, nil
 }
 
 // refuse notes a machine that was refused, and says so once.

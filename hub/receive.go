@@ -77,7 +77,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.HubDiscovery:
 		return decoded(m, func(v topics.Discovery) {
 			if m.Retain {
-				h.discovery.book.Marked(v.Changes)
+				h.discovery.book.Marked(v.Changes, now)
 			}
 		})
 	case topics.DomainEvent:

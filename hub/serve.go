@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -222,7 +223,14 @@ func machineAddresses() (all []string) {
 
 // loopback is reached by others at this machine's addresses.
 func (s Service) announceExternal(id string) []zeroconf.Service {
-	u, err := url.Parse(s.Config.Broker.External)
+	var others []string
+	all := config.Addresses(s.Config.Broker.External)
+	for i, a := range all {
+		if at := brokerText(a); at != "" && i > 0 {
+			others = append(others, at)
+		}
+	}
+	u, err := url.Parse(all[0])
 	if err != nil {
 		return nil
 	}
@@ -236,10 +244,31 @@ func (s Service) announceExternal(id string) []zeroconf.Service {
 		return nil
 	}
 	text := s.text(id, secure)
-	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
-		text["broker"] = u.Scheme + "://" + net.JoinHostPort(u.Hostname(), port)
+	if at := brokerText(all[0]); at != "" {
+		text["broker"] = at
+	}
+	// An agent that does not know this key uses the first. A text has 255 bytes.
+	if joined := strings.Join(others, ","); joined != "" && len("brokers=")+len(joined) <= 255 {
+		text["brokers"] = joined
 	}
 	return []zeroconf.Service{{Type: zeroconf.TypeDominion, Instance: s.Config.Name, Port: number, Text: text, Addr: netip.IPv4Unspecified()}}
+}
+
+// brokerText returns the URL of an external broker as agents are told of it, without
+// the user; "" where it is on this machine's loopback.
+func brokerText(external string) string {
+	u, err := url.Parse(external)
+	if err != nil {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[bool]string{false: "1883", true: "8883"}[u.Scheme == "mqtts"]
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
+		return ""
+	}
+	return u.Scheme + "://" + net.JoinHostPort(u.Hostname(), port)
 }
 
 func lonely(found []zeroconf.Found) []Lonely {

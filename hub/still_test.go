@@ -2,6 +2,7 @@ package hub
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,5 +59,40 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 				t.Errorf("%s, want %s", d.state, c.want)
 			}
 		})
+	}
+}
+
+// A hub that waited for its broker did not stand still.
+func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
+	cfg, err := config.LoadDominion("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	kept, err := store.Open(t.TempDir(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+	now := time.Now()
+	d := &domain{
+		name: "kitchen", id: "1", available: true, heard: true, beat: now,
+		status: &topics.Domain{}, state: topics.DomainIsOnline, since: now,
+	}
+	h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, now
+	h.round(nil, now)
+	h.round([]event{disconnected{}}, now.Add(500*time.Millisecond))
+	back := now.Add(time.Minute)
+	h.round([]event{connected{}}, back)
+	if strings.Contains(out.String(), "stood still") {
+		t.Errorf("%s", out.String())
+	}
+	if d.state != topics.DomainIsOnline {
+		t.Errorf("the domain is %s", d.state)
+	}
+	h.round(nil, back.Add(20*time.Second)) // and this is
+	if !strings.Contains(out.String(), "stood still") {
+		t.Errorf("%s", out.String())
 	}
 }

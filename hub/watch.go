@@ -64,6 +64,7 @@ func (h *Hub) Unheard(topic string, err error) { h.box.Put(unheard{topic, err}) 
 type watcher struct {
 	mu      sync.Mutex
 	wanted  []string
+	asked   []string      // topics to subscribe to once, in order, for what is retained there
 	changed chan struct{} // holds one value while they changed
 }
 
@@ -73,6 +74,27 @@ func (w *watcher) set(all []string) {
 	w.mu.Lock()
 	w.wanted = all
 	w.mu.Unlock()
+	w.wake()
+}
+
+// verify asks for topics: what the broker keeps there comes once more.
+func (w *watcher) verify(topics []string) {
+	w.mu.Lock()
+	w.asked = topics
+	w.mu.Unlock()
+	w.wake()
+}
+
+// takeAsked returns what is to be asked for, once.
+func (w *watcher) takeAsked() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked := w.asked
+	w.asked = nil
+	return asked
+}
+
+func (w *watcher) wake() {
 	select {
 	case w.changed <- struct{}{}:
 	default:
@@ -89,7 +111,13 @@ func (w *watcher) all() []string {
 // A topic that the broker refuses is told to the hub and is no reason to end.
 func (w *watcher) serve(ctx context.Context, conn *client.Conn, h *Hub, log *slog.Logger) {
 	has, refused := make(map[string]bool), make(map[string]bool)
+	w.takeAsked() // of a connection before
 	for {
+		if asked := w.takeAsked(); len(asked) > 0 {
+			if err := conn.Subscribe(ctx, asked...); err != nil {
+				log.Warn("cannot ask the broker what it keeps", "error", err)
+			}
+		}
 		wanted := w.all()
 		for _, topic := range slices.Sorted(maps.Keys(has)) {
 			if _, still := slices.BinarySearch(wanted, topic); !still {

@@ -73,6 +73,8 @@ type Grant struct {
 	Dominion string `json:"dominion" type:"id" doc:"id of the dominion"`
 	Name     string `json:"name" type:"name" doc:"name of the dominion"`
 	Epoch    uint64 `json:"epoch" doc:"of the hub's run"`
+	// Alive is zero where the broker ends with the hub.
+	Alive Seconds `json:"alive,omitzero" doc:"how often at least the hub publishes at hub/availability, not retained, where the broker is not its own: an agent that hears nothing from it for three times as long takes it for gone, whatever is retained"`
 }
 
 // Overview is the answer to status.

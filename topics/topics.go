@@ -71,7 +71,7 @@ type Entry struct {
 // retained: one that arrives retained is ignored with a warning.
 func Catalog() []Entry {
 	return []Entry{
-		{HubAvailability, "hub/availability", true, 1, "hub, its will", nil, "`online` while the hub answers, `offline` after it stopped or was lost."},
+		{HubAvailability, "hub/availability", true, 1, "hub, its will", nil, "`online` while the hub answers, `offline` after it stopped or was lost. Where the broker is not the hub's own, `online` is also published every 5 s, not retained: no will tells of a hub whose broker died with it."},
 		{HubStatus, "hub/status", true, 1, "hub", Hub{}, "Who the hub is and what it counts. Published on change."},
 		{HubEvent, "hub/event", false, 1, "hub", Event{}, "One thing that happened, in words and as a type of the closed list below."},
 		{HubDiscovery, "hub/discovery", true, 1, "hub", Discovery{}, "How far the hub is with what it tells Home Assistant. What the broker still has of this says what else it must still have: a device config that is missing beside it was deleted in Home Assistant while the hub was away, and one that is missing without it was lost by the broker."},

@@ -34,25 +34,17 @@ const maxAddresses = 6
 // URLs returns the brokers that an announcement means: the external one that
 // it names, else its own addresses, IPv4 first.
 func URLs(f zeroconf.Found) []string {
-	if b := f.Text["broker"]; b != "" {
-		u, err := url.Parse(b)
-		if err != nil || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-			return nil
-		}
-		port := PortMQTT
-		switch u.Scheme {
-		case "mqtt":
-		case "mqtts":
-			port = PortMQTTS
-		default:
-			return nil
-		}
-		if p := u.Port(); p != "" {
-			if port, err = strconv.Atoi(p); err != nil || port < 1 || port > 65535 {
-				return nil
+	if first := f.Text["broker"]; first != "" {
+		var all []string
+		for b := range strings.SplitSeq(first+","+f.Text["brokers"], ",") {
+			if at := external(b); at != "" && !slices.Contains(all, at) {
+				all = append(all, at)
+			}
+			if len(all) == maxAddresses {
+				break
 			}
 		}
-		return []string{address(u.Scheme, u.Hostname(), port)} // without a user: that is the hub's own
+		return all
 	}
 	scheme := "mqtt"
 	if f.Text["tls"] == "1" {
@@ -70,6 +62,29 @@ func URLs(f zeroconf.Found) []string {
 		}
 	}
 	return all
+}
+
+// external returns the address of an external broker that an announcement names,
+// without a user: that is the hub's own. "": it names none.
+func external(b string) string {
+	u, err := url.Parse(b)
+	if err != nil || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return ""
+	}
+	port := PortMQTT
+	switch u.Scheme {
+	case "mqtt":
+	case "mqtts":
+		port = PortMQTTS
+	default:
+		return ""
+	}
+	if p := u.Port(); p != "" {
+		if port, err = strconv.Atoi(p); err != nil || port < 1 || port > 65535 {
+			return ""
+		}
+	}
+	return address(u.Scheme, u.Hostname(), port)
 }
 
 func address(scheme, host string, port int) string {

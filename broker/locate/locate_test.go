@@ -27,6 +27,7 @@ func TestURLs(t *testing.T) {
 		{announced(map[string]string{"tls": "1"}, "192.0.2.1"), "mqtts://192.0.2.1:1883"},
 		{announced(map[string]string{"broker": "mqtts://hub@broker.lan"}, "192.0.2.1"), "mqtts://broker.lan:8883"},
 		{announced(map[string]string{"broker": "mqtt://broker.lan:99"}), "mqtt://broker.lan:99"},
+		{announced(map[string]string{"broker": "mqtt://a.lan:99", "brokers": "mqtts://b.lan,http://c.lan,mqtt://a.lan:99"}), "mqtt://a.lan:99 mqtts://b.lan:8883"},
 		{announced(map[string]string{"broker": "http://broker.lan"}), ""},
 		{announced(map[string]string{"broker": "mqtts://broker.lan/x"}), ""},
 		{announced(map[string]string{"broker": "mqtts://broker.lan:0"}), ""},

@@ -38,6 +38,10 @@ type Book struct {
 	changes uint64            // counts the changes to what the broker is to keep
 	marked  *uint64           // the count that the broker kept; nil: it kept none
 	said    uint64            // the count that the broker has
+	verify  bool              // a config that is missing is asked for by its topic before it is taken for deleted
+	doubts  []string          // topics that are to be asked for
+	asked   time.Time         // until when the answers are waited for; zero: nothing was asked
+	blind   bool              // the broker has what it did not replay to the wildcard
 	found   []string          // topics of devices that were deleted while nobody heard it
 	settled bool              // what nobody asked for by now is to go
 	present bool              // Home Assistant said online in this run, and not offline since
@@ -83,6 +87,7 @@ type entry struct {
 	heard      bool              // it was there for what it is to lose
 	marked     map[string]string // the components that it has been told to lose
 	echoes     int               // removals of ours that come back from the broker
+	doubt      bool              // it is missing, and the broker was asked for it by its topic
 	missed     bool              // the broker did not tell of it in this connection, and so it was taken for deleted
 }
 
@@ -157,8 +162,9 @@ func (b *Book) Disconnected() {
 	b.Died()
 	b.online, b.judged, b.marked = false, false, nil
 	for _, e := range b.entries {
-		e.known, e.echoes, e.missed = false, 0, false
+		e.known, e.echoes, e.missed, e.doubt = false, 0, false, false
 	}
+	b.doubts, b.asked = nil, time.Time{}
 }
 
 // Want says that a device is to be there, with the config that write gives. Of
@@ -299,7 +305,17 @@ func (b *Book) Step(now time.Time) (out []topics.Message, states bool) {
 	} else if !b.judged {
 		b.wakeAt(b.listens)
 	}
+	if !b.asked.IsZero() {
+		if now.Before(b.asked) {
+			b.wakeAt(b.asked)
+		} else {
+			b.unanswered(now)
+		}
+	}
 	for topic, e := range b.entries {
+		if e.doubt {
+			continue
+		}
 		if e.repeat { // the states come after the configs
 			b.states = later(b.states, e.due.Add(statesAfter))
 		}

@@ -22,6 +22,10 @@ type house struct {
 	kept  Kept // what the hub has on disk
 	keeps func(topic string) bool
 
+	foreign bool // the broker is not the hub's own: the book asks it again
+	blind   bool // it does not replay what is retained to wildcards
+	mute    bool // nor to a topic that is asked for
+
 	broker map[string][]byte // retained
 	log    []topics.Message  // all that the hub published, with its time below
 	times  []time.Time
@@ -54,6 +58,9 @@ func (h *house) startHub() {
 		h.t.Fatal(err)
 	}
 	h.book = NewBook(options, h.keeps, h.kept)
+	if h.foreign {
+		h.book.Verify()
+	}
 	h.connect()
 }
 
@@ -61,8 +68,8 @@ func (h *house) startHub() {
 func (h *house) connect() {
 	for topic, payload := range h.broker {
 		if topic == marks {
-			h.book.Marked(h.mark())
-		} else {
+			h.book.Marked(h.mark(), h.now)
+		} else if !h.blind {
 			h.book.Retained(topic, payload, h.now)
 		}
 	}
@@ -117,6 +124,14 @@ func (h *house) pass(d time.Duration) {
 
 func (h *house) step() {
 	out, states := h.book.Step(h.now)
+	if doubts := h.book.Doubts(); len(doubts) > 0 && !h.mute {
+		for _, topic := range doubts {
+			if payload, kept := h.broker[topic]; kept {
+				h.book.Retained(topic, payload, h.now)
+			}
+		}
+		h.book.Marked(h.mark(), h.now)
+	}
 	if states {
 		h.states++
 	}

@@ -21,11 +21,81 @@ import (
 
 // Marked takes the count that the broker has kept. No home comes near the bound,
 // and behind it there would be no room to count on.
-func (b *Book) Marked(changes uint64) {
+func (b *Book) Marked(changes uint64, now time.Time) {
 	const far = 1 << 53
 	if !b.judged && changes < far {
 		b.marked = &changes
 	}
+	if b.judged && changes == b.said && !b.asked.IsZero() {
+		b.answered(now)
+	}
+}
+
+// Verify has the book ask the broker for a config that is missing, by its topic,
+// before it takes it for deleted: a broker that is not ours may not replay retained
+// messages to wildcards.
+func (b *Book) Verify() { b.verify = true }
+
+// Doubts returns the topics that the broker is to be asked for since it was last
+// asked so, sorted. After these it is asked for the count, which it is known to
+// have: when that comes, all have been answered.
+func (b *Book) Doubts() []string {
+	doubts := b.doubts
+	b.doubts = nil
+	slices.Sort(doubts)
+	return doubts
+}
+
+// Blind reports whether the broker was found not to replay retained messages to
+// wildcards since this was last asked.
+func (b *Book) Blind() bool {
+	was := b.blind
+	b.blind = false
+	return was
+}
+
+// patience is how long the broker is given to answer.
+const patience = 10 * time.Second
+
+// answered takes that the broker has replayed all that it was asked for: what is
+// still missing was deleted.
+func (b *Book) answered(now time.Time) {
+	b.asked = time.Time{}
+	for topic, e := range b.entries {
+		if !e.doubt {
+			continue
+		}
+		e.doubt = false
+		if e.known {
+			b.blind = true
+		} else {
+			b.missing(topic, e)
+		}
+		b.at(e, now)
+	}
+}
+
+// unanswered takes that the broker did not answer: nothing is concluded of what is
+// missing, and it is published again.
+func (b *Book) unanswered(now time.Time) {
+	b.asked = time.Time{}
+	for _, e := range b.entries {
+		if e.doubt {
+			e.doubt, e.There, b.changed = false, e.known, true
+			b.at(e, now)
+		}
+	}
+}
+
+// missing decides about a config that the broker had and has no more.
+func (b *Book) missing(topic string, e *entry) {
+	if !e.There || e.write != nil && e.definition != e.Definition { // it is another one now
+		e.There, b.changed = false, true
+		return
+	}
+	b.lose(e, e.Definition)
+	e.missed = true
+	b.found = append(b.found, topic)
 }
 
 // count notes a change of what the broker is to keep of a device.
@@ -56,13 +126,16 @@ func (b *Book) judge(now time.Time) {
 		case !b.hears(topic): // it says nothing that it is missing
 		case !complete || !e.There || e.Change > b.said:
 			e.There, b.changed = false, true
-		case e.write != nil && e.definition != e.Definition: // it is another one now
-			e.There, b.changed = false, true
+		case b.verify:
+			e.doubt = true
+			b.doubts = append(b.doubts, topic)
 		default:
-			b.lose(e, e.Definition)
-			e.missed = true
-			b.found = append(b.found, topic)
+			b.missing(topic, e)
 		}
+	}
+	if len(b.doubts) > 0 {
+		b.asked = now.Add(patience)
+		b.wakeAt(b.asked)
 	}
 }
 
@@ -150,7 +223,7 @@ func (b *Book) mark(now time.Time) (topics.Message, bool) {
 		return topics.Message{}, false
 	}
 	for _, e := range b.entries {
-		if e.Deleted != "" && e.known {
+		if e.doubt || e.Deleted != "" && e.known {
 			return topics.Message{}, false // the deletion is counted, and not done yet
 		}
 	}

@@ -65,9 +65,13 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 			h.kept.Devices[lamp] = Told{Components: map[string]string{"state": "sensor"}}
 		}, everything},
 	} {
-		for _, when := range []string{"at once", "later"} {
+		for _, when := range []string{"at once", "later", "at once, the broker is not ours", "later, the broker is not ours", "at once, nothing is replayed to wildcards"} {
 			t.Run(c.name+", wanted "+when, func(t *testing.T) {
 				h := newHouse(t)
+				h.blind = strings.Contains(when, "wildcards")
+				if h.foreign = h.blind || strings.Contains(when, "not ours"); h.foreign {
+					h.startHub()
+				}
 				h.startHomeAssistant()
 				h.want("web", "1", "state")
 				h.pass(10 * time.Second) // so that there are two counts
@@ -78,7 +82,7 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 				}
 				c.away(h)
 				h.startHub()
-				if when == "later" {
+				if strings.HasPrefix(when, "later") {
 					h.pass(5 * time.Second)
 				}
 				wantAll := func() {
@@ -105,6 +109,33 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 				h.pass(time.Minute)
 				h.expect(everything)
 			})
+		}
+	}
+}
+
+// A broker that answers nothing about what it keeps says nothing of what is missing:
+// nothing is taken for deleted, and it is told all again.
+func TestABrokerThatDoesNotReplay(t *testing.T) {
+	h := newHouse(t)
+	h.foreign, h.blind, h.mute = true, true, true
+	h.startHub()
+	h.startHomeAssistant()
+	h.want("web", "1", "state")
+	h.want("lamp", "1", "state")
+	h.pass(time.Minute)
+	for range 3 {
+		said := len(h.log)
+		h.startHub()
+		h.want("web", "1", "state")
+		h.want("lamp", "1", "state")
+		h.book.Settled(nil, h.now)
+		h.pass(time.Minute)
+		h.expect("service_lamp_state_sensor service_web_state_sensor")
+		if found := h.book.Found(); len(found) > 0 {
+			t.Errorf("taken for deleted: %q", found)
+		}
+		if len(h.log) != said+2 {
+			t.Errorf("it was told %d configs, want 2", len(h.log)-said)
 		}
 	}
 }
@@ -285,7 +316,7 @@ func TestAnotherPrefixIsNoDeletion(t *testing.T) {
 	moved := options
 	moved.DiscoveryPrefix = "elsewhere"
 	h.book = NewBook(moved, nil, h.kept)
-	h.book.Marked(h.mark())
+	h.book.Marked(h.mark(), h.now)
 	h.book.Connected(h.now)
 	h.pass(2 * time.Second)
 	if found := h.book.Found(); len(found) > 0 {
@@ -310,6 +341,9 @@ func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		h := newHouse(t)
+		if h.foreign = seed%2 == 1; h.foreign {
+			h.startHub()
+		}
 		h.startHomeAssistant()
 		deleted := map[string]int{} // the definition that it had
 		definition := map[string]int{}
