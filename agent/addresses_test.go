@@ -12,7 +12,10 @@ import (
 func TestSeveralAddresses(t *testing.T) {
 	inHouse(t, func(h *house) {
 		h.hub("192.0.2.2:1883", "d1", 5)
-		h.agent(t.TempDir(), func(o *Options) { o.Config.Hub = "192.0.2.1:1883,mqtt://192.0.2.2:1883,192.0.2.3:1883" })
+		nodes := []*hub{h.hub("192.0.2.4:1883", "d1", 5), h.hub("192.0.2.5:1883", "d1", 5)}
+		h.agent(t.TempDir(), func(o *Options) {
+			o.Config.Hub = "192.0.2.1:1883,mqtt://192.0.2.2:1883,192.0.2.3:1883,192.0.2.4:1883,192.0.2.5:1883"
+		})
 		time.Sleep(10 * time.Second)
 		h.mu.Lock()
 		second := h.brokers["192.0.2.2:1883"]
@@ -20,7 +23,17 @@ func TestSeveralAddresses(t *testing.T) {
 		if len(second.of(topics.DomainHeartbeat)) == 0 {
 			t.Fatal("not joined at the second address")
 		}
+		for _, n := range nodes {
+			if len(n.of(topics.DomainHeartbeat)) != 0 {
+				t.Errorf("it also joined at %s", n.addr)
+			}
+			n.gone()
+		}
 		third := h.hub("192.0.2.3:1883", "d1", 6)
+		time.Sleep(time.Minute)
+		if len(third.of(topics.DomainHeartbeat)) != 0 {
+			t.Error("it left a hub that is there")
+		}
 		second.gone()
 		time.Sleep(15 * time.Second)
 		if len(third.of(topics.DomainHeartbeat)) == 0 {

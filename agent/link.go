@@ -167,6 +167,9 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	}
 	clear(l.said)
 	l.post(linkReady{n})
+	// At the start the loop has not heard of this hub yet, and is lonely: at another
+	// address that the configuration names is the same hub.
+	heard := l.config.Hub == ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -178,8 +181,12 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 			l.log.Warn("lost the connection to the hub", "hub", j.url, "error", conn.Err())
 			return nil
 		case lonely := <-l.lonely:
+			heard = heard || !lonely
 			l.setLonely(ctx, lonely)
 		case w := <-l.windows:
+			if !heard {
+				continue
+			}
 			// Not at this broker: the hub hears of us when it is back.
 			others := slices.DeleteFunc(l.candidates(w.found), func(c candidate) bool { return c.url == j.url })
 			if granted, _ := l.try(ctx, others, 0); granted != nil {

@@ -52,7 +52,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	defer site.Serve(ctx, handlers)()
 	will := h.Will()
 	o := client.Options{
-		Password: password, CAFile: s.Config.Broker.CAFile,
+		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,
 		ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: s.Log,
 	}
 	// The line outlives ctx: offline has to be said through it.
@@ -85,12 +85,15 @@ func (s Service) dialExternal(ctx context.Context) (conn net.Conn, err error) {
 }
 
 // keep connects to the external broker, again and again, until ctx ends, and
-// tells when it did. After a failure it tries the next of the broker's addresses,
-// and waits once all were tried.
+// tells when it did. o.URL may hold several addresses: after a failure it tries the
+// next, and waits once all were tried.
 func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client.Options, there func()) {
 	last := make(map[string]string) // what was logged last, by address
 	var seen time.Time              // when another hub was at our topics
-	addresses := config.Addresses(s.Config.Broker.External)
+	addresses := config.Addresses(o.URL)
+	if len(addresses) == 0 {
+		addresses = []string{""} // o.Dial knows
+	}
 	at, tried := 0, 0 // the address, and how many failed in succession
 	for attempt := 0; ctx.Err() == nil; {
 		o.URL = addresses[at]
