@@ -3,8 +3,8 @@ package topics
 // DeviceUnknown is the availability of a device that nobody can tell.
 const DeviceUnknown = "unknown"
 
-// Who announces devices. A closed list, in the order in which they are believed
-// where they differ.
+// Who announces devices. A closed list, in the order in which an entry lists
+// them.
 const (
 	ByHomeAssistant = "homeassistant"
 	ByESPHome       = "esphome"

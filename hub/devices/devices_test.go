@@ -285,6 +285,45 @@ func TestAvailability(t *testing.T) {
 	}
 }
 
+// Where announcements of a device differ neither their order nor their topics
+// decide: the device itself is believed first, then the majority of the configs,
+// and of as many the newer ones.
+func TestWhoIsBelieved(t *testing.T) {
+	config := func(topic, name, version string) message {
+		return message{"homeassistant/sensor/" + topic + "/config", fmt.Sprintf(`{"dev":{"cns":[["mac","A4:CF:12:EF:3B:70"]],"name":%q,"sw":%q,"mdl":"m"}}`, name, version)}
+	}
+	for what, c := range map[string]struct {
+		all           []message
+		name, version string
+	}{
+		"the majority":                        {[]message{config("a", "Old", "2026.9.0"), config("b", "New", "2026.10.0"), config("c", "New", "2026.10.0")}, "New", "2026.10.0"},
+		"the majority, older by its spelling": {[]message{config("a", "Zed", "9"), config("b", "Abc", "10"), config("c", "Abc", "10")}, "Abc", "10"},
+		"as many, the newer":                  {[]message{config("a", "Old", "2026.9.3"), config("b", "New", "2026.10.0")}, "New", "2026.10.0"},
+		"as many, the newer first":            {[]message{config("b", "Old", "v9.5.0"), config("a", "New", "v15.1.0")}, "New", "v15.1.0"},
+		"ESPHome itself": {[]message{
+			config("a", "Old", "2026.9.0"), config("b", "Old", "2026.9.0"),
+			{"esphome/discover/lamp", `{"mac":"a4cf12ef3b70","name":"lamp","friendly_name":"New","version":"2026.10.0"}`},
+		}, "New", "2026.10.0"},
+		"Tasmota itself": {[]message{
+			config("a", "Old", "14.0"), config("b", "Old", "14.0"),
+			{"tasmota/discovery/A4CF12EF3B70/config", `{"mac":"A4CF12EF3B70","dn":"New","sw":"15.1.0","t":"x","ft":"%prefix%/%topic%/","tp":["cmnd","stat","tele"]}`},
+			{"tasmota/discovery/A4CF12EF3B70/sensors", `{}`},
+		}, "New", "15.1.0"},
+		"what the device leaves open": {[]message{config("a", "Lamp", "1"), {"tasmota/discovery/A4CF12EF3B70/sensors", `{}`}}, "Lamp", "1"},
+	} {
+		for seed := range uint64(20) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			random.Shuffle(len(c.all), func(i, j int) { c.all[i], c.all[j] = c.all[j], c.all[i] })
+			s := open()
+			s.takeAll(c.all)
+			if d, _ := s.Device("a4cf12ef3b70"); d.Name != c.name || d.Version != c.version {
+				t.Errorf("%s: %s %s, want %s %s", what, d.Name, d.Version, c.name, c.version)
+				break
+			}
+		}
+	}
+}
+
 // A device that is a domain of ours is as available in every order of the same
 // messages: nobody sends the word of the domain again when it is announced.
 func TestDomainBeforeOrAfterItsAnnouncement(t *testing.T) {

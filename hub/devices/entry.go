@@ -9,8 +9,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// rank orders whom to believe where announcements of one device differ. Home
-// Assistant's discovery is first, so that both show the same.
+// rank orders the announcements of a device by who announces it.
 func rank(by string) int { return slices.Index(topics.Announcers(), by) }
 
 // IDs returns the id of every entry, sorted.
@@ -24,28 +23,28 @@ func (s *State) Device(id string) (topics.Device, bool) {
 	return s.entry(id), true
 }
 
-// entry makes one entry of the announcements of a device. They are in the order
-// in which they are believed: what the first leaves open the next one says.
+// entry makes one entry of the announcements of a device.
 func (s *State) entry(id string) topics.Device {
 	d := topics.Device{ID: id, Availability: topics.DeviceUnknown}
+	device := s.devices[id]
+	for _, f := range []struct {
+		to *string
+		of func(*announcement) string
+	}{
+		{&d.Name, func(a *announcement) string { return a.name }},
+		{&d.Manufacturer, func(a *announcement) string { return a.manufacturer }},
+		{&d.Model, func(a *announcement) string { return a.model }},
+		{&d.ModelID, func(a *announcement) string { return a.modelID }},
+		{&d.Version, func(a *announcement) string { return a.version }},
+		{&d.Area, func(a *announcement) string { return a.area }},
+		{&d.Domain, func(a *announcement) string { return a.domain }},
+		{&d.Via, s.through},
+	} {
+		*f.to = believed(device, f.of)
+	}
 	var state, command, availability []string
 	left := 0
-	for _, a := range s.devices[id] {
-		for _, f := range []struct {
-			to   *string
-			said string
-		}{
-			{&d.Name, a.name},
-			{&d.Manufacturer, a.manufacturer},
-			{&d.Model, a.model},
-			{&d.ModelID, a.modelID},
-			{&d.Version, a.version},
-			{&d.Area, a.area},
-			{&d.Domain, a.domain},
-			{&d.Via, s.through(a)},
-		} {
-			*f.to = cmp.Or(*f.to, f.said)
-		}
+	for _, a := range device {
 		if !slices.Contains(d.AnnouncedBy, a.by) {
 			d.AnnouncedBy = append(d.AnnouncedBy, a.by)
 		}
