@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -19,7 +20,7 @@ func (h *Hub) publishConditions(c *changes) {
 }
 
 func (h *Hub) publishCondition(d *domain) {
-	v := topics.Condition{Domain: d.name, State: d.state, Reason: d.trouble()}
+	v := topics.Condition{Domain: d.name, State: d.state, Reason: cmp.Or(h.problemOf(d), d.trouble())}
 	v.Problem = v.Reason != ""
 	if !d.since.IsZero() {
 		v.Since = topics.At(d.since)

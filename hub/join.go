@@ -87,6 +87,12 @@ func (h *Hub) seeLonely(all []Lonely, now time.Time) {
 		if _, known := h.lonely[l.Name]; !known {
 			h.event(topics.Event{Type: topics.DomainLonely, Domain: l.Name, Message: l.Name + at(l.Address) + " is lonely: it announces itself and has not joined"})
 			h.dirty = true
+			h.touch(l.Name)
+		}
+	}
+	for name := range h.lonely {
+		if _, still := seen[name]; !still {
+			h.touch(name)
 		}
 	}
 	if len(seen) != len(h.lonely) {

@@ -127,7 +127,11 @@ func (h *Hub) hubStatus() topics.Hub {
 			s.Domains.Offline++
 		}
 	}
-	s.Domains.Lonely = len(h.lonely)
+	for _, l := range h.lonely {
+		if !h.ours(l) {
+			s.Domains.Lonely++
+		}
+	}
 	for _, v := range h.views {
 		s.Services.Wanted += v.Wanted
 		s.Services.Running += v.Running

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/services/planner"
@@ -143,7 +144,7 @@ func (h *Hub) viewDomain(d *domain) topics.DomainView {
 		last := d.last
 		v.Heartbeat = &last
 	}
-	v.Problem = d.problem()
+	v.Problem = h.problemOf(d)
 	s := d.status
 	if s == nil {
 		return v
@@ -165,7 +166,7 @@ func (h *Hub) viewDomains() []topics.DomainView {
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.lonely)) {
 		l := h.lonely[name]
-		if h.refused[refusedKey{l.ID, l.Name}] == nil {
+		if h.refused[refusedKey{l.ID, l.Name}] == nil && !h.ours(l) {
 			all = append(all, other(l.Name, l.ID, l.Address, topics.DomainIsLonely, whyLonely(l, h.ID(), h.alone)))
 		}
 	}
@@ -177,6 +178,24 @@ func (h *Hub) viewDomains() []topics.DomainView {
 	return all
 }
 
+// ours reports whether a machine that has not joined is a domain that we know.
+func (h *Hub) ours(l Lonely) bool {
+	d := h.domains[l.Name]
+	return d != nil && d.id == l.ID
+}
+
+// problemOf is what is wrong with a domain. One that is away and announces
+// itself cannot join: that is the one problem that it has.
+func (h *Hub) problemOf(d *domain) string {
+	if problem := d.problem(); problem != "" {
+		return problem
+	}
+	if l, announced := h.lonely[d.name]; announced && h.ours(l) && d.state != topics.DomainIsOnline {
+		return whyLonely(l, h.ID(), h.alone)
+	}
+	return ""
+}
+
 // whyLonely returns why a domain has not joined, as far as the hub of dominion
 // own can tell, which is alone if no other machine reaches it.
 func whyLonely(l Lonely, own string, alone bool) string {
@@ -186,7 +205,7 @@ func whyLonely(l Lonely, own string, alone bool) string {
 	case alone:
 		return `announces itself and cannot join: no other machine reaches a listener for MQTT (listen = ":1883" in [broker] lets others in)`
 	}
-	return "announces itself and has not joined: does it reach the broker?"
+	return "announces itself and has not joined: does it reach the broker? Are its user and password right? Its log says why (journalctl -u dominion-domain)"
 }
 
 func other(name, id, address string, state topics.DomainState, problem string) topics.DomainView {
@@ -230,21 +249,34 @@ func (h *Hub) problems() []string {
 		}
 	}
 	for _, d := range h.viewDomains() {
-		if d.Problem != "" {
-			all = append(all, d.Name+": "+d.Problem)
-		}
 		switch {
+		case d.Problem != "" && d.State == topics.DomainIsLost:
+			all = append(all, d.Name+" is lost, and "+d.Problem)
+		case d.Problem != "":
+			all = append(all, d.Name+": "+d.Problem)
 		case d.Micro && d.State == topics.DomainIsOffline:
 			all = append(all, d.Name+" is offline: "+lookAfter)
 		case d.State == topics.DomainIsLost:
 			all = append(all, d.Name+" is lost: "+lookAfter)
 		}
 	}
-	for _, v := range h.viewAll() {
+	pending := make(map[string][]string) // services by reason: one cause is one problem
+	services := h.viewAll()
+	for _, v := range services {
+		if v.State == topics.Pending {
+			pending[v.Reason] = append(pending[v.Reason], v.Service)
+		}
+	}
+	for _, v := range services {
 		if v.Update.Problem != "" {
 			all = append(all, v.Service+": "+v.Update.Problem)
 		}
 		switch {
+		case v.State == topics.Pending && len(pending[v.Reason]) > 1:
+			if same := pending[v.Reason]; same[0] == v.Service {
+				last := len(same) - 1
+				all = append(all, fmt.Sprintf("%s and %s are pending: %s", strings.Join(same[:last], ", "), same[last], v.Reason))
+			}
 		case v.State == topics.Failed, v.State == topics.Backoff, v.State == topics.Pending:
 			all = append(all, fmt.Sprintf("%s is %s: %s", v.Service, v.State, v.Reason))
 		case v.State == topics.Running && v.Healthy < v.Running:

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -361,6 +362,8 @@ func (h *home) explain(name string, o *Outcome, spots []spot, stuck []string, mi
 		o.Reason = "no domain has joined yet"
 	case chosen == "" && missing >= n && awaited(spots) != "":
 		o.Reason = awaited(spots)
+	case chosen == "" && h.unoffered(name) != "":
+		o.Reason = h.unoffered(name)
 	case chosen == "" && h.unsuited(name, spots) != "":
 		o.Reason = "no domain can run it now: " + h.unsuited(name, spots)
 	case missing > 0:
@@ -375,6 +378,26 @@ func lostWith(stuck []string) string {
 		are = "are"
 	}
 	return list(stuck) + " " + are + " lost, and no other domain can run it now"
+}
+
+// unoffered names a trait that the service needs and no domain offers: one cause
+// for all domains, and most likely misspelled.
+func (h *home) unoffered(name string) string {
+	domains := h.everyDomain()
+	for _, trait := range h.defs[name].Traits {
+		if slices.ContainsFunc(domains, func(d *site) bool { return slices.Contains(d.Traits, trait) }) {
+			continue
+		}
+		var offered []string
+		for _, d := range domains {
+			offered = append(offered, d.Traits...)
+		}
+		if best := services.Nearest(trait, offered, 2); best != "" {
+			return fmt.Sprintf("no domain offers the trait `%s` (did you mean `%s`?)", trait, best)
+		}
+		return fmt.Sprintf("no domain offers the trait `%s`", trait)
+	}
+	return ""
 }
 
 // unsuited says why the domains that are given nothing are not, as short as a
