@@ -217,6 +217,7 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	if err != nil {
 		return err
 	}
+	defer store.flush()
 	logDir := filepath.Join(c.DataDir, "logs")
 	now := time.Now()
 	l := &loop{

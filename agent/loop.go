@@ -143,7 +143,7 @@ func (l *loop) up(e linkUp) {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.grant.Name)
 	}
 	m.Dominion, m.Hub = identity{e.grant.Dominion, e.grant.Name}, e.url
-	l.wrote(l.store.remember(m))
+	l.wrote(l.store.remember(m, time.Now()))
 }
 
 // join publishes all of our state: a broker keeps nothing for us that it may
@@ -261,7 +261,7 @@ func (l *loop) poll(now time.Time) {
 		l.reachedAt.Store(&address)
 	}
 	l.addresses = all
-	l.store.retry()
+	l.store.retry(now)
 }
 
 // silentAt is when a hub that publishes nothing any more is taken for gone: no will

@@ -118,7 +118,7 @@ func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
 	case apply:
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
 		l.rejoined = false
-		l.wrote(l.store.take(c))
+		l.wrote(l.store.take(c, now))
 		l.obeyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)
 	}
@@ -159,7 +159,7 @@ func (l *loop) drain(m topics.Message) {
 		return
 	}
 	memory.Draining = on
-	l.wrote(l.store.remember(memory))
+	l.wrote(l.store.remember(memory, time.Now()))
 	kind, text := topics.DomainUndrained, "the domain takes services again"
 	if on {
 		kind, text = topics.DomainDraining, "the domain is drained: it is given nothing, and what may run elsewhere leaves"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
@@ -29,22 +30,42 @@ const (
 	commandFile = "command.json"
 )
 
+// storeDaily is how many bytes a day are written of these files. What makes them
+// change is foreign: a dependency that is reached at one domain and then at
+// another, a trait that comes and goes, somebody who starts and stops.
+const storeDaily = 50_000_000
+
+// minorInterval is the time between two writes of start commands by which the
+// same services run in the same revision.
+const minorInterval = time.Minute
+
 // store keeps memory and the last start command on disk. It writes only what
-// changed, and tries again later what could not be written.
+// changed, and writes later what the disk did not take, what can wait, and what
+// changes too often.
 type store struct {
 	memoryFile, commandFile string
 	memory                  memory
 	command                 topics.StartCommand
 	taken                   bool // command holds one
-	unwritten               map[string]any
+	budget                  *atomicfile.Budget
+	minorAt                 time.Time // when a start command of the same services is written, at the earliest
+	pending                 map[string]pending
 	log                     *slog.Logger
+}
+
+// pending is the content of a file that is not on disk yet.
+type pending struct {
+	content any
+	at      time.Time // not sooner
+	refused bool      // the disk did not take it
 }
 
 func openStore(dataDir string, log *slog.Logger) (*store, error) {
 	s := &store{
 		memoryFile:  filepath.Join(dataDir, memoryFile),
 		commandFile: filepath.Join(dataDir, commandFile),
-		unwritten:   make(map[string]any),
+		budget:      atomicfile.NewBudget(storeDaily),
+		pending:     make(map[string]pending),
 		log:         log,
 	}
 	var err error
@@ -58,38 +79,86 @@ func openStore(dataDir string, log *slog.Logger) (*store, error) {
 }
 
 // remember replaces the memory.
-func (s *store) remember(m memory) error {
+func (s *store) remember(m memory, now time.Time) error {
 	if m == s.memory {
 		return nil
 	}
 	s.memory = m
-	return s.write(s.memoryFile, m)
+	return s.write(s.memoryFile, m, now)
 }
 
 // take replaces the start command.
-func (s *store) take(c topics.StartCommand) error {
+func (s *store) take(c topics.StartCommand, now time.Time) error {
+	minor := s.taken && startsTheSame(s.command, c)
 	s.command, s.taken = c, true
-	return s.write(s.commandFile, c)
+	if minor {
+		if p, waits := s.pending[s.commandFile]; waits {
+			p.content = c
+			s.pending[s.commandFile] = p
+			return nil
+		}
+		if now.Before(s.minorAt) {
+			s.pending[s.commandFile] = pending{content: c, at: s.minorAt}
+			return nil
+		}
+		s.minorAt = now.Add(minorInterval)
+	}
+	return s.write(s.commandFile, c, now)
 }
 
-// retry writes what could not be written before: a full disk may have room
-// again.
-func (s *store) retry() {
-	for file, v := range s.unwritten {
-		if s.write(file, v) == nil {
+// startsTheSame reports whether after a power cut the same would be started by
+// either of two start commands, apart from addresses of dependencies and the
+// times of a service. Exclusive services get a number that only grows, so theirs
+// are never the same.
+func startsTheSame(a, b topics.StartCommand) bool {
+	if a.Dominion != b.Dominion || a.Domain != b.Domain || a.Epoch != b.Epoch || a.Run != b.Run || len(a.Services) != len(b.Services) {
+		return false
+	}
+	for name, x := range a.Services {
+		y, there := b.Services[name]
+		if !there || x.Revision != y.Revision || x.Exclusive || y.Exclusive {
+			return false
+		}
+	}
+	return true
+}
+
+// retry writes what is pending and due: a full disk may have room again.
+func (s *store) retry(now time.Time) {
+	for file, p := range s.pending {
+		if now.Before(p.at) || !s.budget.Allows(now) {
+			continue
+		}
+		if !p.refused && file == s.commandFile {
+			s.minorAt = now.Add(minorInterval)
+		}
+		if s.write(file, p.content, now) == nil && p.refused {
 			s.log.Info("written at last", "file", file)
 		}
 	}
 }
 
-// write keeps v for a later try when the disk takes nothing: what it says is
-// obeyed all the same, services matter more than files.
-func (s *store) write(file string, v any) error {
-	if err := atomicfile.WriteJSON(file, v); err != nil {
-		s.unwritten[file] = v
+// flush writes what is pending, whatever was written today: it is the end.
+func (s *store) flush() {
+	for file, p := range s.pending {
+		if err := atomicfile.WriteJSON(file, p.content); err != nil {
+			s.log.Warn("the next agent begins with what was before", "error", err)
+		}
+	}
+}
+
+// write keeps v for a later try when the disk takes nothing, or when too much was
+// written: what it says is obeyed all the same, services matter more than files.
+func (s *store) write(file string, v any, now time.Time) error {
+	if next := s.budget.Next(now); next.After(now) {
+		s.pending[file] = pending{content: v, at: next}
+		return nil
+	}
+	if err := s.budget.WriteJSON(file, v, now); err != nil {
+		s.pending[file] = pending{content: v, refused: true}
 		return fmt.Errorf("%w (obeyed all the same; a power cut now would bring back what was before)", err)
 	}
-	delete(s.unwritten, file)
+	delete(s.pending, file)
 	return nil
 }
 

@@ -73,11 +73,19 @@ func syncDir(dir string) error {
 // WriteJSON writes v, indented so that people can read it. Only its owner can
 // read the file: it may carry secrets.
 func WriteJSON(path string, v any) error {
+	b, err := encode(path, v)
+	if err != nil {
+		return err
+	}
+	return Write(path, b, 0o600)
+}
+
+func encode(path string, v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
+		return nil, fmt.Errorf("cannot write %s: %w", path, err)
 	}
-	return Write(path, append(b, '\n'), 0o600)
+	return append(b, '\n'), nil
 }
 
 // ReadJSON reads what WriteJSON wrote. A file that is not there gives the zero

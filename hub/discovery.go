@@ -201,10 +201,14 @@ func (h *Hub) saveDiscovery(now time.Time) {
 	if !s.unsaved {
 		return
 	}
-	s.unsaved, s.saveAt = false, now.Add(time.Second)
 	if err := h.store.WriteNote(discoveryFile, s.book.Kept()); err != nil {
 		h.log.Warn("what Home Assistant was told is not kept over a restart of the hub", "error", err)
-		s.unsaved, s.saveAt = true, now.Add(saveInterval)
+		s.saveAt = now.Add(saveInterval)
+		return
+	}
+	s.unsaved, s.saveAt = false, now.Add(time.Second)
+	if next := h.store.NextNote(now); next.After(s.saveAt) { // devices that come and go
+		s.saveAt = next
 	}
 }
 

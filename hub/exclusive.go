@@ -60,7 +60,7 @@ func (h *Hub) configureExclusives() {
 	x.longest = max(x.longest, x.book.Patience())
 	if h.store.Patience() < x.longest {
 		h.keepPatience(x.longest)
-		h.save()
+		h.saveNow()
 	}
 }
 

@@ -160,8 +160,8 @@ type Hub struct {
 	spoiled   map[string]*spoiled          // by topic
 	tally     tally
 	orders    map[string]string // service by the transaction of a command to an agent
-	unsaved   bool              // something of the store has changed in this pass
-	leftover  map[string]bool   // services of which the broker keeps what an earlier run said
+	saving    saving
+	leftover  map[string]bool // services of which the broker keeps what an earlier run said
 	recent    []topics.Event
 	problem   string // of the last reload
 	wake      time.Time
@@ -169,7 +169,6 @@ type Hub struct {
 	rest      time.Time     // before it nothing is planned again, see pass
 	looked    time.Time     // when the loop last looked at its domains
 	waited    time.Duration // for its disk, by then
-	saveAt    time.Time     // when to try again to write what the disk did not take
 }
 
 // event is what comes through the mailbox.
@@ -379,14 +378,14 @@ func (h *Hub) pass(now time.Time) {
 // have seen it then, and raiseEpoch gets above it.
 func (h *Hub) beginEpoch() {
 	h.keep(func(s *store.State) { s.Epoch++ })
-	h.save()
+	h.saveNow()
 	h.epoch = h.store.Epoch()
 }
 
 // stop says offline. Domains and services go on without us.
 func (h *Hub) stop() {
 	h.event(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
-	h.save()
+	h.saveNow()
 	h.saveDiscovery(time.Now())
 	h.ready = false
 	h.publishHub(time.Now())

@@ -251,7 +251,7 @@ func (h *Hub) want(name string, change func(*planner.Want), what string) {
 			s.Wants[name] = w
 		}
 	})
-	h.save() // before it is answered
+	h.save() // before it is answered, unless such changes come too fast
 	h.touchService(name)
 	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
 }

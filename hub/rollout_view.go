@@ -35,7 +35,7 @@ func (h *Hub) updateService(name string) error {
 	if again {
 		h.again(w)
 	}
-	h.save() // before it is answered
+	h.save() // before it is answered, unless such changes come too fast
 	if r := h.rolls[name]; r != nil {
 		r.quiet = false
 	}

@@ -206,7 +206,6 @@ func (s Service) text(id string, secure bool) map[string]string {
 	return text
 }
 
-// announceExternal tells agents of a broker elsewhere. One on this machine's
 // machineAddresses returns the addresses of this machine.
 func machineAddresses() (all []string) {
 	interfaces, err := net.InterfaceAddrs()
@@ -221,6 +220,7 @@ func machineAddresses() (all []string) {
 	return all
 }
 
+// announceExternal tells agents of a broker elsewhere. One on this machine's
 // loopback is reached by others at this machine's addresses.
 func (s Service) announceExternal(id string) []zeroconf.Service {
 	var others []string

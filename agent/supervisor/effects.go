@@ -81,6 +81,9 @@ func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
 		v.dirty = false
 		s.forget(v.Service)
 	case report:
+		if !s.reports.allow(v.Service, now) {
+			break
+		}
 		s.o.Log.Log(context.Background(), levelOf(e.kind), e.message, "event", e.kind, "service", v.Service)
 		s.o.Report(e.kind, v.Service, e.message)
 	}

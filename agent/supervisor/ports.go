@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"maps"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,11 +86,11 @@ func (p *ports) keep(service string, port int) {
 }
 
 // save keeps the ports on disk, if they changed.
-func (p *ports) save() error {
+func (p *ports) save(budget *atomicfile.Budget, now time.Time) error {
 	if !p.dirty {
 		return nil
 	}
-	if err := atomicfile.WriteJSON(p.file, p.given); err != nil {
+	if err := budget.WriteJSON(p.file, p.given, now); err != nil {
 		return err
 	}
 	p.dirty = false

@@ -58,10 +58,18 @@ func (s *Supervisor) record(v *service, r run) record {
 	return stored
 }
 
+// recordsDaily is how many bytes a day are written of records and ports. Whoever
+// makes a service start and end all the time gets no more: what of it no record
+// names, the next agent finds in /proc, as after a full disk.
+const recordsDaily = 50_000_000
+
 // intend writes down a life before it begins.
 func (s *Supervisor) intend(v *service, r run) {
 	v.dirty = true
-	err := s.keep(s.record(v, r))
+	if !s.budget.Allows(r.Started) {
+		return
+	}
+	err := s.keep(s.record(v, r), r.Started)
 	if err == nil {
 		s.writeAgain = time.Time{} // there is room: what was refused before is due
 	}
@@ -74,27 +82,45 @@ func (s *Supervisor) write(now time.Time) {
 		return
 	}
 	s.writeAgain = time.Time{}
-	var failed error
+	if next := s.budget.Next(now); next.After(now) && s.unwritten() {
+		s.writeAgain = next
+		return
+	}
+	if err := s.writeAll(now); err != nil {
+		s.writeAgain = now.Add(diskRetry)
+	}
+}
+
+// unwritten reports whether there is anything to write.
+func (s *Supervisor) unwritten() bool {
+	for _, v := range s.services {
+		if v.dirty {
+			return true
+		}
+	}
+	return s.ports.dirty
+}
+
+// writeAll writes the records that changed, whatever was written today.
+func (s *Supervisor) writeAll(now time.Time) (failed error) {
 	for _, v := range s.services {
 		if !v.dirty {
 			continue
 		}
-		if err := s.keep(s.record(v, v.Run)); err != nil {
+		if err := s.keep(s.record(v, v.Run), now); err != nil {
 			failed = err
 			continue
 		}
 		v.dirty = false
 	}
 	if failed == nil {
-		failed = s.ports.save()
-	}
-	if failed != nil {
-		s.writeAgain = now.Add(diskRetry)
+		failed = s.ports.save(s.budget, now)
 	}
 	s.disk("record", failed)
+	return failed
 }
 
-func (s *Supervisor) keep(r record) error {
+func (s *Supervisor) keep(r record, now time.Time) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -107,6 +133,7 @@ func (s *Supervisor) keep(r record) error {
 		_ = os.MkdirAll(s.instancesDir(), 0o700) // for the next try
 		return err
 	}
+	s.budget.Charge(len(b), now)
 	return os.Rename(name+".tmp", name)
 }
 

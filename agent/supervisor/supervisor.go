@@ -25,6 +25,7 @@ import (
 
 	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/agent/logs"
+	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -97,9 +98,11 @@ type Supervisor struct {
 	cancel   context.CancelFunc
 	checking sync.WaitGroup
 
-	ears       map[string]*ear // by topic
-	topics     bool            // they may have changed
-	writeAgain time.Time       // when what could not be written is due; zero: nothing is
+	ears       map[string]*ear    // by topic
+	topics     bool               // they may have changed
+	budget     *atomicfile.Budget // of records and ports
+	writeAgain time.Time          // when what could not be written is due; zero: nothing is
+	reports    reports
 	said       map[string]bool // problems of the disk that were reported
 }
 
@@ -150,7 +153,7 @@ func New(o Options) (*Supervisor, error) {
 			return nil, fmt.Errorf("cannot supervise services: %w", err)
 		}
 	}
-	s := &Supervisor{o: o, users: users, giving: make(map[string]chan error), services: make(map[string]*service), said: make(map[string]bool), ears: make(map[string]*ear)}
+	s := &Supervisor{o: o, users: users, giving: make(map[string]chan error), services: make(map[string]*service), said: make(map[string]bool), ears: make(map[string]*ear), budget: atomicfile.NewBudget(recordsDaily)}
 	if o.Runner == nil {
 		if s.o.Runner, err = newRunner(o.Log, o.Domain); err != nil {
 			return nil, err
@@ -391,6 +394,7 @@ func (s *Supervisor) Idle() bool { return len(s.Groups()) == 0 }
 // Close lets go of the services: they live on.
 func (s *Supervisor) Close() {
 	s.cancel()
+	_ = s.writeAll(time.Now()) // the disk's refusal was reported
 	for _, v := range s.services {
 		v.live.close()
 	}

@@ -74,7 +74,9 @@ func ruled(program, dir, addr, tlsAddr string) (*exec.Cmd, error) {
 	for i := range 100 {
 		fmt.Fprintf(&more, "[[broker.rules]]\ndeny = [\"publish\", \"subscribe\"]\ntopics = [\"home/%d/%%u/#\"]\n", i)
 	}
-	more.WriteString("[broker.limits]\nclients_per_user = 100000\n") // they are all one user's here
+	// All clients are one user's here, and what that user may have written in a day
+	// is used up in a second.
+	more.WriteString("[broker.limits]\nclients_per_user = 100000\nwritten_bytes_per_user = 0\n")
 	fmt.Fprintf(&more, "[[broker.users]]\nname = %q\npassword_file = \"password\"\nrole = \"device\"\n", benchUser)
 	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(benchUser+"\n"), 0o600); err != nil {
 		return nil, err

@@ -81,11 +81,21 @@ type Known struct {
 	User string `json:"user,omitempty"`
 }
 
+// What is written in a day of the State and of notes, in bytes. Others can make
+// both change as often as they like: a domain that may ask for starts and stops,
+// devices that come and go.
+const (
+	stateDaily = 50_000_000
+	notesDaily = 20_000_000
+)
+
 // Store is the file. It is owned by the hub's loop.
 type Store struct {
-	path  string
-	state State
-	err   error // why the file is behind the memory; nil when it is not
+	path   string
+	state  State
+	err    error // why the file is behind the memory; nil when it is not
+	budget *atomicfile.Budget
+	notes  *atomicfile.Budget
 
 	// waited is how long the disk took for all writes of this run.
 	waited time.Duration
@@ -98,7 +108,10 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make data_dir: %w", err)
 	}
-	s := &Store{path: filepath.Join(dir, "hub.json")}
+	s := &Store{
+		path:   filepath.Join(dir, "hub.json"),
+		budget: atomicfile.NewBudget(stateDaily), notes: atomicfile.NewBudget(notesDaily),
+	}
 	state, _, err := atomicfile.ReadJSON[State](s.path, log)
 	if err != nil {
 		return nil, err
@@ -160,10 +173,15 @@ func (s *Store) Change(change func(*State)) { change(&s.state) }
 
 // Save writes the file. Its error says that the last changes are not on disk.
 func (s *Store) Save() error {
-	defer s.measure(time.Now())
-	s.err = atomicfile.WriteJSON(s.path, s.state)
+	began := time.Now()
+	defer s.measure(began)
+	s.err = s.budget.WriteJSON(s.path, s.state, began)
 	return s.err
 }
+
+// Next returns when Save is within its budget: now, or later. Save itself does
+// not ask.
+func (s *Store) Next(now time.Time) time.Time { return s.budget.Next(now) }
 
 func (s *Store) measure(began time.Time) { s.waited += time.Since(began) }
 
@@ -186,6 +204,10 @@ func ReadNote[T any](s *Store, name string, log *slog.Logger) T {
 
 // WriteNote writes v into a file of its own beside the State.
 func (s *Store) WriteNote(name string, v any) error {
-	defer s.measure(time.Now())
-	return atomicfile.WriteJSON(filepath.Join(filepath.Dir(s.path), name), v)
+	began := time.Now()
+	defer s.measure(began)
+	return s.notes.WriteJSON(filepath.Join(filepath.Dir(s.path), name), v, began)
 }
+
+// NextNote returns when WriteNote is within the budget of all notes.
+func (s *Store) NextNote(now time.Time) time.Time { return s.notes.Next(now) }
