@@ -183,7 +183,8 @@ func (l *link) connect(ctx context.Context, c candidate, clientID string, will *
 		return nil, err
 	}
 	o := client.Options{
-		URL: c.url, User: l.config.User, Password: password, CAFile: l.config.CAFile,
+		Interfaces: l.config.Zeroconf.Interfaces,
+		URL:        c.url, User: l.config.User, Password: password, CAFile: l.config.CAFile,
 		CertFile: l.config.CertFile, KeyFile: l.config.KeyFile,
 		ClientID: clientID, Will: will, OnMessage: onMessage, MaxPacket: maxPacket, Log: l.log,
 	}

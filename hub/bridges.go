@@ -30,7 +30,7 @@ func (s Service) newBridges(b *broker.Broker) (*bridges, error) {
 		}
 		made.all = append(made.all, bridge.New(bridge.Config{
 			Name: c.Name, Client: c.ClientID, Prefix: s.Config.TopicPrefix, Log: s.Log,
-			Remote: client.Options{URL: c.URL, Password: password, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, MaxPacket: s.Config.Broker.Limits.MaxPacket},
+			Remote: client.Options{URL: c.URL, Interfaces: s.Config.Zeroconf.Interfaces, Password: password, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, MaxPacket: s.Config.Broker.Limits.MaxPacket},
 			Rules:  bridgeRules(c.Topics),
 			Local: func(context.Context) (net.Conn, error) {
 				ours, theirs := net.Pipe()

@@ -52,7 +52,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	defer site.Serve(ctx, handlers)()
 	will := h.Will()
 	o := client.Options{
-		URL: s.Config.Broker.External, Password: password, CAFile: s.Config.Broker.CAFile,
+		URL: s.Config.Broker.External, Interfaces: s.Config.Zeroconf.Interfaces, Password: password, CAFile: s.Config.Broker.CAFile,
 		ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: s.Log,
 	}
 	// The line outlives ctx: offline has to be said through it.
@@ -77,7 +77,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 // one.
 func (s Service) dialExternal(ctx context.Context) (conn net.Conn, err error) {
 	for _, url := range config.Addresses(s.Config.Broker.External) {
-		if conn, err = client.Dial(ctx, client.Options{URL: url, CAFile: s.Config.Broker.CAFile}); err == nil {
+		if conn, err = client.Dial(ctx, client.Options{URL: url, Interfaces: s.Config.Zeroconf.Interfaces, CAFile: s.Config.Broker.CAFile}); err == nil {
 			break
 		}
 	}

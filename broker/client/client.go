@@ -83,6 +83,9 @@ type Options struct {
 	// Timeout bounds each of connecting, writing a packet and the answer to a
 	// ping.
 	Timeout time.Duration
+	// Interfaces are the names of those on which a host name of the URL that ends in
+	// .local is asked for by multicast DNS; none: as for zeroconf.Interfaces.
+	Interfaces []string
 	// Dial opens the connection below TLS. nil: TCP to the URL's host.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// OnMessage is called for each message, in order, on a goroutine that reads

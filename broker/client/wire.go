@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/jmbarzee/dominion/broker/zeroconf"
 )
 
 // server is a broker's URL, taken apart.
@@ -179,14 +181,38 @@ func Dial(ctx context.Context, o Options) (net.Conn, error) {
 	return conn, nil
 }
 
+// dialHost opens a TCP connection. A name that ends in .local is looked up by
+// multicast DNS, as Go's own resolver does not, and by the system where nobody
+// answers.
+func dialHost(ctx context.Context, interfaces []string, s server) (net.Conn, error) {
+	var d net.Dialer
+	if zeroconf.IsLocal(s.host) {
+		found, unresolved := zeroconf.Resolve(ctx, interfaces, s.host)
+		var fault error
+		for _, a := range found {
+			conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), s.port))
+			if err == nil {
+				return conn, nil
+			}
+			fault = errors.Join(fault, err)
+		}
+		if fault != nil {
+			return nil, fault
+		}
+		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(s.host, s.port))
+		if err != nil {
+			return nil, errors.Join(unresolved, err)
+		}
+		return conn, nil
+	}
+	return d.DialContext(ctx, "tcp", net.JoinHostPort(s.host, s.port))
+}
+
 // dial opens the connection below MQTT.
 func dial(ctx context.Context, o Options, s server, secure *tls.Config) (net.Conn, error) {
 	open := o.Dial
 	if open == nil {
-		open = func(ctx context.Context) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", net.JoinHostPort(s.host, s.port))
-		}
+		open = func(ctx context.Context) (net.Conn, error) { return dialHost(ctx, o.Interfaces, s) }
 	}
 	conn, err := open(ctx)
 	if err != nil || secure == nil {

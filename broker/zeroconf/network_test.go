@@ -62,6 +62,8 @@ func help(ctx context.Context, helper string) error {
 			_ = out.Encode(slices.Collect(maps.Keys(plan([]string{"lo", "eth0"}, []Service{s}))))
 		}
 		return nil
+	case "resolve":
+		return helpResolve(ctx)
 	case "goodbyes":
 		return goodbyes(ctx, out)
 	}

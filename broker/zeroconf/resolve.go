@@ -1,0 +1,161 @@
+package zeroconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// resolveTime bounds a look-up of a name, and askEvery is the time between two
+// queries: a packet may be lost.
+const (
+	resolveTime = time.Second
+	askEvery    = 300 * time.Millisecond
+)
+
+// IsLocal reports whether a host name is looked up by multicast DNS: it ends in
+// .local (RFC 6762, 3).
+func IsLocal(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return strings.HasSuffix(host, ".local") && len(host) > len(".local")
+}
+
+// Resolve returns the addresses of a name that ends in .local, those that work
+// everywhere first. It is a one-shot query (RFC 6762, 5.1) on the interfaces of the
+// given names, as for Interfaces, and takes a second at most.
+func Resolve(ctx context.Context, names []string, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	name := dns.Fqdn(host)
+	query := new(dns.Msg)
+	query.Id = uint16(rand.N(1 << 16)) // it comes back, as does the port: nobody from outside answers
+	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		query.Question = append(query.Question, dns.Question{Name: name, Qtype: kind, Qclass: dns.ClassINET})
+	}
+	packet, err := query.Pack()
+	if err != nil {
+		return nil, fmt.Errorf("cannot look up %s: %w", host, err)
+	}
+	answers := make(chan []netip.Addr)
+	var reading sync.WaitGroup
+	asked := false
+	for _, i := range Interfaces(names) {
+		for _, q := range queriers(i) {
+			asked = true
+			reading.Go(func() { q.ask(ctx, packet) })
+			reading.Go(func() { q.read(ctx, query.Id, name, i.Name, answers) })
+		}
+	}
+	defer reading.Wait()
+	defer cancel()
+	if !asked {
+		return nil, fmt.Errorf("cannot look up %s by multicast DNS: no interface for it is up", host)
+	}
+	select {
+	case found := <-answers:
+		return found, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("cannot look up %s by multicast DNS: nobody answers for it", host)
+	}
+}
+
+// querier is a socket by which is asked on one interface.
+type querier struct {
+	conn *net.UDPConn
+	to   *net.UDPAddr
+}
+
+// queriers opens a socket for each protocol of an interface. The kernel sends
+// multicast by the interface whose address the socket has.
+func queriers(i net.Interface) (all []querier) {
+	const port = 5353
+	has4, has6 := false, false
+	for _, a := range all4and6(i) {
+		switch {
+		case a.Is4() && !has4:
+			if c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: a.AsSlice()}); err == nil {
+				has4, all = true, append(all, querier{c, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: port}})
+			}
+		case a.Is6() && a.IsLinkLocalUnicast() && !has6:
+			if c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: a.AsSlice(), Zone: i.Name}); err == nil {
+				has6, all = true, append(all, querier{c, &net.UDPAddr{IP: net.ParseIP("ff02::fb"), Port: port, Zone: i.Name}})
+			}
+		}
+	}
+	return all
+}
+
+// ask sends the query until ctx ends.
+func (q querier) ask(ctx context.Context, packet []byte) {
+	again := time.NewTicker(askEvery)
+	defer again.Stop()
+	defer q.conn.Close() // ends read
+	for {
+		_, _ = q.conn.WriteToUDP(packet, q.to)
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+	}
+}
+
+// read hands on the addresses of the first answer that has some.
+func (q querier) read(ctx context.Context, id uint16, name, zone string, answers chan<- []netip.Addr) {
+	packet := make([]byte, 9000) // RFC 6762, 17
+	for {
+		n, err := q.conn.Read(packet)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			continue
+		}
+		answer := new(dns.Msg)
+		if answer.Unpack(packet[:n]) != nil || !answer.Response || answer.Id != id {
+			continue
+		}
+		if found := addressesOf(answer, name, zone); len(found) > 0 {
+			select {
+			case answers <- found:
+			case <-ctx.Done():
+			}
+			return
+		}
+	}
+}
+
+// addressesOf returns the addresses that an answer has for a name.
+func addressesOf(answer *dns.Msg, name, zone string) []netip.Addr {
+	var all []netip.Addr
+	for _, r := range append(answer.Answer, answer.Extra...) {
+		if !strings.EqualFold(r.Header().Name, name) {
+			continue
+		}
+		var ip net.IP
+		switch r := r.(type) {
+		case *dns.A:
+			ip = r.A
+		case *dns.AAAA:
+			ip = r.AAAA
+		}
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			if a = a.Unmap(); a.Is6() && a.IsLinkLocalUnicast() {
+				a = a.WithZone(zone)
+			}
+			all = append(all, a)
+		}
+	}
+	return best(all)
+}
