@@ -141,7 +141,9 @@ func (s *State) Take(topic string, payload []byte, now time.Time) {
 	if len(payload) > limit {
 		err = fmt.Errorf("%d bytes are more than the %d that are read", len(payload), limit)
 	} else if all, err = read(payload); err != nil {
-		all = nil
+		if _, part := err.(*details); !part { //nolint:errorlint // it is never wrapped
+			all = nil
+		}
 	}
 	refused := s.replace(topic, all)
 	if had := s.sources[topic]; had != nil {
@@ -158,10 +160,10 @@ func (s *State) Take(topic string, payload []byte, now time.Time) {
 // most; nil where nobody announces anything.
 func (s *State) reader(topic string) (func([]byte) ([]*announcement, error), int) {
 	one := func(a *announcement, err error) ([]*announcement, error) {
-		if a == nil || err != nil {
+		if a == nil {
 			return nil, err
 		}
-		return []*announcement{a}, nil
+		return []*announcement{a}, err
 	}
 	if len(topic) > 4*maxTopic {
 		return nil, 0

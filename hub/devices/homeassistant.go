@@ -54,17 +54,18 @@ const maxComponents = 1000
 func (s *State) hass(topic string, payload []byte, device bool) (*announcement, error) {
 	a := newAnnouncement(topic, topics.ByHomeAssistant)
 	named, migrates := false, false
-	var root entity
+	var wrong details
+	root := entity{wrong: &wrong}
 	var parts []entity
 	err := readObject(payload, func(r *reader, key string) (err error) {
 		switch key = long(key); {
 		case key == "device":
-			named, err = hassDevice(r, a.facts)
+			named, err = hassDevice(r, a.facts, &wrong)
 		case key == "migrate_discovery":
 			migrates = true
 			err = r.skip()
 		case device && key == "components":
-			parts, err = hassComponents(r)
+			parts, err = hassComponents(r, &wrong)
 		default:
 			err = root.member(r, key)
 		}
@@ -87,18 +88,19 @@ func (s *State) hass(topic string, payload []byte, device bool) (*announcement, 
 			return nil, err
 		}
 	}
-	return a, nil
+	return a, wrong.err()
 }
 
 // hassComponents reads the components of a device. One that has its platform
 // alone is one that was removed.
-func hassComponents(r *reader) (parts []entity, err error) {
+func hassComponents(r *reader, wrong *details) (parts []entity, err error) {
 	components := 0
 	_, err = r.object(func(string) error {
 		if components++; components > maxComponents {
-			return fmt.Errorf("it has more than %d components", maxComponents)
+			wrong.note(fmt.Errorf("it has more than %d components", maxComponents))
+			return r.skip()
 		}
-		var c entity
+		c := entity{wrong: wrong}
 		is, err := r.object(func(key string) error { return c.member(r, long(key)) })
 		if err == nil && is && len(c.topics)+len(c.items)+c.left > 0 {
 			parts = append(parts, c)
@@ -109,7 +111,7 @@ func hassComponents(r *reader) (parts []entity, err error) {
 }
 
 // hassDevice reads the device of a config.
-func hassDevice(r *reader, f *facts) (bool, error) {
+func hassDevice(r *reader, f *facts, wrong *details) (bool, error) {
 	texts := map[string]*string{
 		"name": &f.name, "manufacturer": &f.manufacturer, "model": &f.model, "model_id": &f.modelID,
 		"sw_version": &f.version, "suggested_area": &f.area,
@@ -118,9 +120,12 @@ func hassDevice(r *reader, f *facts) (bool, error) {
 		key = long(key)
 		switch key {
 		case "identifiers":
-			return r.texts(f.identifier)
+			return r.texts(func(s string) error {
+				wrong.note(f.identifier(s))
+				return nil
+			})
 		case "connections":
-			return hassConnections(r, f)
+			return hassConnections(r, f, wrong)
 		case "via_device":
 			via, err := r.text()
 			f.viaDevice(via)
@@ -131,7 +136,7 @@ func hassDevice(r *reader, f *facts) (bool, error) {
 }
 
 // hassConnections reads pairs of a kind and an address.
-func hassConnections(r *reader, f *facts) error {
+func hassConnections(r *reader, f *facts, wrong *details) error {
 	_, err := r.list(func(t json.Token) error {
 		if t != json.Delim('[') {
 			return r.skipFrom(t)
@@ -147,7 +152,8 @@ func hassConnections(r *reader, f *facts) error {
 		if err != nil || len(pair) < 2 {
 			return err
 		}
-		return f.connection(pair[0], pair[1])
+		wrong.note(f.connection(pair[0], pair[1]))
+		return nil
 	})
 	return err
 }
@@ -155,6 +161,8 @@ func hassConnections(r *reader, f *facts) error {
 // entity is what is read of one component: its topics as they are written, until
 // its "~" is known.
 type entity struct {
+	wrong    *details
+	tooLong  bool // its base: topics with "~" are left out
 	base     string
 	topics   []struct{ key, topic string }
 	left     int
@@ -185,7 +193,10 @@ func (e *entity) member(r *reader, key string) error {
 		topic, err := r.text()
 		switch {
 		case err != nil || topic == "":
-		case len(e.topics) >= maxTopics || len(topic) > maxTopic:
+		case len(topic) > maxTopic:
+			e.wrong.note(fmt.Errorf("its %s is longer than %d bytes", cut(key, maxText/2), maxTopic))
+			e.left++
+		case len(e.topics) >= maxTopics:
 			e.left++
 		default:
 			e.topics = append(e.topics, struct{ key, topic string }{strings.Clone(key), strings.Clone(topic)})
@@ -195,11 +206,27 @@ func (e *entity) member(r *reader, key string) error {
 		return r.skip()
 	}
 	text, err := r.text()
-	if len(text) > maxTopic {
-		return errors.Join(err, fmt.Errorf("its %s is longer than %d bytes", key, maxTopic))
+	if limit := limitOf(key); len(text) > limit {
+		e.wrong.note(fmt.Errorf("its %s is longer than %d bytes", key, limit))
+		e.tooLong = e.tooLong || key == "~"
+		text = unreadable
 	}
 	*to = strings.Clone(text)
 	return err
+}
+
+// unreadable stands for a template or a word that is too long to be kept: no
+// template that is understood, and no word that anybody says.
+const unreadable = "{{"
+
+// maxTemplate is how long a template of availability may be, in bytes.
+const maxTemplate = 1024
+
+func limitOf(key string) int {
+	if strings.HasSuffix(key, "template") {
+		return maxTemplate
+	}
+	return maxTopic
 }
 
 // availability reads the list of topics, or the single one without brackets.
@@ -216,8 +243,11 @@ func (e *entity) availability(r *reader) error {
 				return r.skip()
 			}
 			text, err := r.text()
-			if len(text) > maxTopic {
-				return errors.Join(err, fmt.Errorf("the %s of its availability is longer than %d bytes", long(key), maxTopic))
+			if limit := limitOf(long(key)); len(text) > limit {
+				e.wrong.note(fmt.Errorf("the %s of its availability is longer than %d bytes", long(key), limit))
+				if text = unreadable; field == &i.topic {
+					text = ""
+				}
 			}
 			*field = strings.Clone(text)
 			return err
@@ -241,7 +271,11 @@ func (s *State) entity(a *announcement, e *entity) error {
 	a.left += e.left
 	availability := e.items
 	for _, t := range e.topics {
-		topic := e.full(t.topic)
+		topic, ok := e.full(t.topic)
+		if !ok {
+			a.left++
+			continue
+		}
 		switch {
 		case t.key == "avty_t" || t.key == "availability_topic":
 			i := item{topic: topic, online: e.online, offline: e.offline}
@@ -258,7 +292,12 @@ func (s *State) entity(a *announcement, e *entity) error {
 	}
 	a.rule.mode = cmp.Or(e.mode, modeLatest)
 	for _, i := range availability {
-		i.topic = e.full(i.topic)
+		topic, ok := e.full(i.topic)
+		if !ok {
+			a.left++
+			continue
+		}
+		i.topic = topic
 		i.online, i.offline = cmp.Or(i.online, topics.Online), cmp.Or(i.offline, topics.Offline)
 		if err := s.watch(a, i); err != nil {
 			return err
@@ -267,13 +306,18 @@ func (s *State) entity(a *announcement, e *entity) error {
 	return nil
 }
 
-// full puts the base in the place of "~" at either end of a topic.
-func (e *entity) full(topic string) string {
+// full puts the base in the place of "~" at either end of a topic. ok is false
+// where the base or the whole is too long.
+func (e *entity) full(topic string) (full string, ok bool) {
 	if rest, ok := strings.CutPrefix(topic, "~"); ok {
-		return e.base + rest
+		full = e.base + rest
+	} else if rest, ok := strings.CutSuffix(topic, "~"); ok {
+		full = rest + e.base
+	} else {
+		return topic, true
 	}
-	if rest, ok := strings.CutSuffix(topic, "~"); ok {
-		return rest + e.base
+	if !e.tooLong && len(full) > maxTopic {
+		e.wrong.note(fmt.Errorf("a topic is longer than %d bytes", maxTopic))
 	}
-	return topic
+	return full, !e.tooLong && len(full) <= maxTopic
 }

@@ -78,7 +78,7 @@ func keyOfIdentifier(s string) key {
 			return k
 		}
 	}
-	return key(keyIdent + s)
+	return key(keyIdent + short(s))
 }
 
 // keyOfConnection returns the key of a connection as Home Assistant's device
@@ -94,7 +94,17 @@ func keyOfConnection(typ, address string) key {
 			return k
 		}
 	}
-	return key(keyOther + typ + " " + strings.ToLower(address))
+	return key(keyOther + short(typ) + " " + short(strings.ToLower(address)))
+}
+
+// short returns a text that stands for s in a key: s itself on one line, and of
+// one that is too long to be kept its beginning and a hash of all of it.
+func short(s string) string {
+	if len(s) <= maxIdent {
+		return cut(s, maxIdent)
+	}
+	sum := sha256.Sum256([]byte(s))
+	return cut(s, maxIdent) + hex.EncodeToString(sum[:])
 }
 
 // id returns the id of a device whose strongest key is k: a level of a topic,

@@ -130,6 +130,52 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// A part of an announcement that is too long or too much is left out and named.
+// The device is known all the same.
+func TestOnePartIsNotTheDevice(t *testing.T) {
+	long := strings.Repeat("x", 2000)
+	many := func(n int, of string) string {
+		return strings.TrimSuffix(strings.Repeat(of+",", n), ",")
+	}
+	for what, c := range map[string]struct{ topic, payload, problem string }{
+		"a template":             {"homeassistant/sensor/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"avty_t":"a","avty_tpl":"` + long + `"}`, "its availability_template is longer than 1024 bytes"},
+		"a template of a list":   {"homeassistant/sensor/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"avty":[{"t":"a","val_tpl":"` + long + `"}]}`, "the value_template of its availability is longer than 1024 bytes"},
+		"a word":                 {"homeassistant/sensor/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"avty_t":"a","pl_avail":"` + long + `"}`, "its payload_available is longer than 256 bytes"},
+		"a topic":                {"homeassistant/sensor/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"stat_t":"` + long + `"}`, "its stat_t is longer than 256 bytes"},
+		"a topic of the list":    {"homeassistant/sensor/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"avty":[{"t":"` + long + `"}]}`, "the topic of its availability is longer than 256 bytes"},
+		"a base":                 {"homeassistant/sensor/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"~":"` + long + `","stat_t":"~/s","avty_t":"~/a"}`, "its ~ is longer than 256 bytes"},
+		"a topic with its base":  {"homeassistant/sensor/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"~":"` + long[:200] + `","avty_t":"~/` + long[:100] + `"}`, "a topic is longer than 256 bytes"},
+		"an identifier":          {"homeassistant/sensor/a/config", `{"dev":{"ids":["x","` + long + `"],"name":"Lamp"}}`, "an identifier is longer than 128 bytes"},
+		"its only identifier":    {"homeassistant/sensor/a/config", `{"dev":{"ids":["` + long + `"],"name":"Lamp"}}`, "an identifier is longer than 128 bytes"},
+		"a connection":           {"homeassistant/sensor/a/config", `{"dev":{"cns":[["ip","` + long + `"]],"name":"Lamp"}}`, "a connection is longer than 128 bytes"},
+		"many identifiers":       {"homeassistant/sensor/a/config", `{"dev":{"ids":["x",` + many(40, `"y"`) + `,"z"],"name":"Lamp"}}`, ""},
+		"a component":            {"homeassistant/device/a/config", `{"dev":{"ids":["x"],"name":"Lamp"},"cmps":{"a":{"p":"x","avty_t":"a","avty_tpl":"` + long + `"},"b":{"p":"x","stat_t":"b"}}}`, "its availability_template is longer than 1024 bytes"},
+		"a device of a list":     {"z/bridge/devices", `[{"friendly_name":"nobody"},{"ieee_address":"0x0000000000000001","friendly_name":"Lamp"}]`, "it lists something without an ieee_address"},
+		"a bad name in the list": {"z/bridge/devices", `[{"ieee_address":"0x0000000000000001","friendly_name":"Lamp"},{"ieee_address":"0x0000000000000002","friendly_name":"a+b"}]`, "which is no topic of a device"},
+	} {
+		s := open()
+		s.Take(c.topic, []byte(c.payload), noon)
+		check(t, s)
+		named := false
+		for _, d := range everyDevice(s) {
+			named = named || d.Name == "Lamp"
+		}
+		problems, _ := s.Problems()
+		if !named || (c.problem == "") != (len(problems) == 0) || c.problem != "" && !strings.Contains(problems[0].Message, c.problem) {
+			t.Errorf("%s: %+v, problems %+v", what, everyDevice(s), problems)
+		}
+	}
+	// Two long identifiers that begin alike are of two devices, each of which is
+	// one with what else has its identifier.
+	s := open()
+	for i, end := range []string{"1", "2", "1"} {
+		s.Take(fmt.Sprintf("homeassistant/sensor/a%d/config", i), []byte(`{"dev":{"ids":["`+long+end+`"]}}`), noon)
+	}
+	if got := s.IDs(); len(got) != 2 {
+		t.Errorf("devices %v", got)
+	}
+}
+
 // What several machines share by mistake makes them one device, as it does in
 // Home Assistant, and it is said.
 func TestSharedIdentifier(t *testing.T) {

@@ -52,14 +52,14 @@ func newAnnouncement(source, by string) *announcement {
 func (f *facts) identifier(s string) error {
 	switch {
 	case s == "":
-	case len(s) > maxIdent:
-		return fmt.Errorf("an identifier is longer than %d bytes", maxIdent)
 	case len(f.identifiers)+len(f.connections) >= maxKeys:
 		return fmt.Errorf("it has more than %d identifiers and connections", maxKeys)
 	default:
-		s = cut(s, maxIdent)
-		f.identifiers = insert(f.identifiers, s)
 		f.key(keyOfIdentifier(s))
+		f.identifiers = insert(f.identifiers, cut(s, maxIdent))
+		if len(s) > maxIdent {
+			return fmt.Errorf("an identifier is longer than %d bytes", maxIdent)
+		}
 	}
 	return nil
 }
@@ -68,8 +68,6 @@ func (f *facts) identifier(s string) error {
 func (f *facts) connection(typ, address string) error {
 	switch {
 	case typ == "" || address == "":
-	case len(typ) > maxIdent || len(address) > maxIdent:
-		return fmt.Errorf("a connection is longer than %d bytes", maxIdent)
 	case len(f.identifiers)+len(f.connections) >= maxKeys:
 		return fmt.Errorf("it has more than %d identifiers and connections", maxKeys)
 	default:
@@ -80,7 +78,10 @@ func (f *facts) connection(typ, address string) error {
 		if !slices.Contains(f.connections, c) {
 			f.connections = append(f.connections, c)
 		}
-		f.key(keyOfConnection(c.Type, c.Address))
+		f.key(keyOfConnection(typ, address))
+		if len(typ) > maxIdent || len(address) > maxIdent {
+			return fmt.Errorf("a connection is longer than %d bytes", maxIdent)
+		}
 	}
 	return nil
 }
@@ -93,9 +94,8 @@ func (f *facts) key(k key) {
 
 // viaDevice takes the identifier of what the device is reached through.
 func (f *facts) viaDevice(s string) {
-	if s != "" && len(s) <= maxIdent {
-		f.via = cut(s, maxIdent)
-		f.viaKey = keyOfIdentifier(f.via)
+	if s != "" {
+		f.via, f.viaKey = cut(s, maxIdent), keyOfIdentifier(s)
 	}
 }
 

@@ -21,18 +21,26 @@ type zigbeeDevice struct {
 // devices at once. Each is handed to take.
 func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announcement)) error {
 	var rows []zigbeeDevice
+	var wrong details
 	stick := ""
 	err := read(payload, func(r *reader) error {
 		is, err := r.list(func(t json.Token) error {
 			if len(rows) >= maxListed {
-				return fmt.Errorf("it lists more than %d devices", maxListed)
+				wrong.note(fmt.Errorf("it lists more than %d devices", maxListed))
+				return r.skipFrom(t)
 			}
 			row, err := zigbeeRow(r, t, topic)
-			if row.stick {
+			switch {
+			case errors.Is(err, errNoAddress):
+				wrong.note(err)
+				return nil
+			case err != nil:
+				return err
+			case row.stick:
 				stick = row.address
 			}
 			rows = append(rows, row)
-			return err
+			return nil
 		})
 		if err == nil && !is {
 			err = errors.New("it is no list")
@@ -43,16 +51,16 @@ func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announ
 		return err
 	}
 	for _, row := range rows {
-		if err := s.watchZigbee(row, base); err != nil {
-			return err
-		}
+		wrong.note(s.watchZigbee(row, base))
 		if !row.stick {
 			row.viaDevice(stick)
 		}
 		take(row.announcement)
 	}
-	return nil
+	return wrong.err()
 }
+
+var errNoAddress = errors.New("it lists something without an ieee_address")
 
 // zigbeeRow reads one element of the list, which began with t.
 func zigbeeRow(r *reader, t json.Token, topic string) (zigbeeDevice, error) {
@@ -75,7 +83,7 @@ func zigbeeRow(r *reader, t json.Token, topic string) (zigbeeDevice, error) {
 	}
 	k, ok := keyOfIEEE(address)
 	if !is || !ok {
-		return zigbeeDevice{}, errors.New("it lists something without an ieee_address")
+		return zigbeeDevice{}, errNoAddress
 	}
 	address = string(k[1:])
 	a.source = topic + " " + string(k)
