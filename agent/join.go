@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
@@ -155,6 +156,9 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 		select {
 		case reply := <-answers:
 			if reply.Status != topics.StatusOK {
+				if strings.HasPrefix(reply.Error, topics.DeniedPrefix) {
+					reply.Error += l.hint()
+				}
 				return topics.Grant{}, refusal{reply.Error}
 			}
 			return topics.Decode[topics.Grant](response, reply.Data)
@@ -168,8 +172,8 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 }
 
 // hint says what a question without an answer can mean, too: a publish that
-// the role of a user does not allow is dropped without a word, or ends the
-// connection (MQTT 3.1.1, 3.3.5).
+// the role of a user does not allow is dropped by a broker that is not the
+// dominion's own, or ends the connection (MQTT 3.1.1, 3.3.5).
 func (l *link) hint() string {
 	if l.config.User == "" {
 		return ""

@@ -160,7 +160,7 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	}()
 	if err := conn.Subscribe(ctx, l.tree.AgentFilters(l.config.Name)...); err != nil {
 		if ctx.Err() == nil {
-			l.say(j.url, slog.LevelError, err.Error())
+			l.say(j.url, slog.LevelError, l.explain(err).Error())
 			conn.Close()
 		}
 		return nil
@@ -199,11 +199,12 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	}
 }
 
-// explain says more about a refusal of the connection with the will than the
-// broker can (CONNACK has no reason but user or password): as the same user
-// asked for the join a moment ago, it is the will that it may not have.
+// explain says more about a refusal of the domain's own topics than the broker can:
+// as the same user asked for the join a moment ago, it is these that it may not
+// have. A broker that is not the dominion's own may refuse the connection for its
+// will, where CONNACK has no reason but user or password.
 func (l *link) explain(err error) error {
-	if !errors.Is(err, client.ErrNotAuthorized) {
+	if l.config.User == "" || !errors.Is(err, client.ErrNotAuthorized) && !errors.Is(err, client.ErrRefused) {
 		return err
 	}
 	return fmt.Errorf("%w, or this user may not speak for domain %s: a user of the role domain must have the domain's name (here %q, set name or user)", err, l.config.Name, l.config.User)

@@ -73,6 +73,7 @@ type Broker struct {
 	refusals refusals
 	guesses  guesses
 	owners   owners
+	ignored  ignoredNames
 	agents   atomic.Pointer[map[string]Agent] // by the id of the domain; nil: nobody has said
 	hashing  chan struct{}                    // holds as many as passwords are hashed at once
 	key      [32]byte                         // of this run
@@ -125,7 +126,8 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	b.access.Store(accounts)
 	o := engine.Options{
 		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, OwnListener: local,
-		Authenticate: b.authenticate, Allow: b.allow, Ended: b.ended, Noticed: b.noticed,
+		Authenticate: b.authenticate, Allow: b.allow, Nameless: b.nameless,
+		Ended: b.ended, Refused: b.refused, Denied: b.denied, Noticed: b.noticed,
 		Subscribed: func() {
 			select {
 			case b.asked <- struct{}{}:

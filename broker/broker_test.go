@@ -287,8 +287,9 @@ func TestSilentConnectionIsClosed(t *testing.T) {
 	})
 }
 
-// Over MQTT 3.1.1 a client cannot be told why its publish is refused: the log
-// names user, role and topic, once.
+// Over MQTT 3.1.1 a client cannot be told that its publish is refused: it is
+// acknowledged and dropped, and the log names user, role and topic, once. To a
+// request there is an answer, for whoever asked alone.
 func TestRefusedPublishIsLogged(t *testing.T) {
 	var log bytes.Buffer // written by clients' goroutines, which end with the broker
 	password := filepath.Join(t.TempDir(), "password")
@@ -301,10 +302,42 @@ func TestRefusedPublishIsLogged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := b.Subscribe("dominion/#", func(m topics.Message) { t.Errorf("published: %s %s", m.Topic, m.Payload) }); err != nil {
+		t.Fatal(err)
+	}
+	other := pipe(t, b, client.Options{ClientID: "other", User: "dash", Password: "secret", OnMessage: func(m topics.Message) {
+		t.Errorf("another client got %s %s", m.Topic, m.Payload)
+	}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := other.Subscribe(ctx, "dominion/response/#"); err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan topics.Message, 10)
 	for range 3 {
-		c := pipe(t, b, client.Options{ClientID: "panel", User: "dash", Password: "secret"})
-		c.Publish(topics.Message{Topic: "dominion/service/lamp/set", Payload: []byte("OFF"), QoS: 1})
-		<-c.Done()
+		c := pipe(t, b, client.Options{ClientID: "panel", User: "dash", Password: "secret", OnMessage: func(m topics.Message) { answers <- m }})
+		if err := c.Subscribe(ctx, "dominion/response/+", "dominion/response/join/me", "dominion/domain/+/response"); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []struct{ topic, payload, answer string }{
+			{"dominion/service/lamp/set", "OFF", ""},
+			{"dominion/request/start", `{"transaction":"t1","service":"lamp"}`, "dominion/response/start"},
+			{"dominion/request/join", `{"transaction":"t1","response_topic":"dominion/response/join/me"}`, "dominion/response/join/me"},
+			{"dominion/domain/pi/command", `{"transaction":"t1"}`, "dominion/domain/pi/response"},
+		} {
+			c.Publish(topics.Message{Topic: p.topic, Payload: []byte(p.payload), QoS: 1})
+			if err := c.Flush(ctx); err != nil {
+				t.Fatalf("%s: %v", p.topic, err)
+			}
+			if p.answer == "" {
+				continue
+			}
+			m := <-answers
+			want := `{"transaction":"t1","status":"error","error":"the broker refused ` + p.topic + ` of user dash"}`
+			if m.Topic != p.answer || strings.Join(strings.Fields(string(m.Payload)), "") != strings.Join(strings.Fields(want), "") {
+				t.Errorf("%s is answered at %s: %s", p.topic, m.Topic, m.Payload)
+			}
+		}
 	}
 	stop(t, b)
 	const want = `level=WARN msg="publish refused" user=dash by="role reader: orders nothing and says nothing" topic=dominion/service/lamp/set client=panel`

@@ -352,7 +352,9 @@ func TestNothingIsInjectedIntoTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Publish(topics.Message{Topic: "a/" + evil, Payload: []byte("x"), QoS: 1})
-	<-c.Done()
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	stop(t, b)
 	if s := said.String(); strings.Contains(s, "\nlevel=ERROR") || strings.Contains(s, "\x1b") || !strings.Contains(s, `\nlevel=ERROR`) {
 		t.Errorf("%q", s)

@@ -199,7 +199,9 @@ func TestLongNamesInTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Publish(retained("dominion/"+long, "x"))
-	<-c.Done()
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	stop(t, b)
 	if log.count("connection refused") != 1 || log.count("publish refused") != 1 || log.count(strings.Repeat("x", 300)) > 0 {
 		t.Errorf("%.2000s", log.all.String())

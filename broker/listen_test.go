@@ -173,14 +173,18 @@ func TestRolesOnTheWire(t *testing.T) {
 		all.expect(t, "dominion/domain/pi/event 1")
 
 		will := topics.Message{Topic: "dominion/service/web/set", Payload: []byte("OFF"), QoS: 1}
-		_, err := client.Connect(t.Context(), client.Options{User: "eye", Password: "p", ClientID: "eye", Will: &will, Dial: func(context.Context) (net.Conn, error) {
+		var line net.Conn
+		eye, err := client.Connect(t.Context(), client.Options{User: "eye", Password: "p", ClientID: "eye", Will: &will, Dial: func(context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			b.Serve(theirs)
+			line = ours
 			return ours, nil
 		}})
-		if !errors.Is(err, client.ErrNotAuthorized) {
-			t.Errorf("a reader with an order as its will: %v", err)
+		if err != nil {
+			t.Fatalf("a reader with an order as its will: %v", err)
 		}
+		_ = line.Close() // its will is dropped
+		<-eye.Done()
 		all.expect(t)
 		lamp.Close()
 		pi.Close()

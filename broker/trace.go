@@ -41,8 +41,8 @@ type trace struct {
 	left  int // out, in this second
 }
 
-// Trace publishes at a topic what becomes of the packets of a client, or of
-// those with a topic that a filter matches, for a minute or until nobody hears
+// Trace publishes at a topic what becomes of the packets of a client or an
+// address, or of those with a topic that a filter matches, for a minute or until nobody hears
 // it any more. Asked again it goes on.
 func (b *Broker) Trace(what, at string) error {
 	b.traces.mu.Lock()
@@ -163,10 +163,13 @@ func (b *Broker) see(p engine.Traced) {
 	}
 }
 
-// wants tells whether a packet is of the client, or of the topic.
+// wants tells whether a packet is of the client or its address, or of the topic.
 func (t *trace) wants(p *engine.Traced) bool {
-	if p.Client.ID == t.what {
+	if p.Client.ID == t.what || hostOf(p.Client.Remote) == t.what {
 		return true
+	}
+	if p.Kind == wire.Connect && p.Refused && (p.Client.ID == "" || t.what == "#") {
+		return true // of somebody whose identifier nobody can know
 	}
 	if p.Topic == "" || !wire.ValidFilter(t.what) {
 		return false
@@ -203,7 +206,7 @@ func (b *Broker) traceLine(p *engine.Traced) topics.TraceLine {
 		l.Result = "dropped"
 	case p.Refused:
 		l.Result = "refused"
-		if p.Kind == wire.Connack {
+		if p.Kind == wire.Connack || p.Kind == wire.Connect {
 			break
 		}
 		if d := b.decide(p.Client, p.Action, p.Topic); !d.Allowed {

@@ -60,6 +60,9 @@ func TestUnixSocket(t *testing.T) {
 		t.Errorf("%d bytes came back", len(m.Payload))
 	}
 	c.Close()
+	if err := b.AddUser(broker.User{Name: "tv", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := client.Connect(t.Context(), client.Options{ClientID: "c", User: "x", Password: "y", Dial: dialUnix(path)}); !errors.Is(err, client.ErrNotAuthorized) {
 		t.Errorf("an unknown user: %v", err)
 	}

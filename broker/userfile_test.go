@@ -117,7 +117,7 @@ func TestRemovedUserStaysAwayFromABrokenFile(t *testing.T) {
 // What the disk does not take is not in force.
 func TestUserThatCannotBeKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	b := start(t, broker.Config{DataDir: dir})
+	b := start(t, broker.Config{DataDir: dir, Users: []broker.User{{Name: "other", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}}})
 	stopWriting(t, dir)
 	if err := b.AddUser(broker.User{Name: "tv", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}); err == nil {
 		t.Error("a user that is not kept was accepted")

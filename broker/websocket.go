@@ -64,7 +64,7 @@ func (b *Broker) WebSocket(l HTTPListener) http.Handler {
 
 // upgrader's CheckOrigin lets all pass: they are checked before, with the reason.
 var upgrader = websocket.Upgrader{
-	Subprotocols: []string{"mqtt"},
+	Subprotocols: []string{"mqtt", "mqttv3.1"},
 	CheckOrigin:  func(*http.Request) bool { return true },
 }
 

@@ -131,9 +131,6 @@ type failure struct {
 	hint    string // what to do; may be empty
 	reached *bool  // with --wait, after an order was accepted: false
 	written bool   // the document of --json is on stdout already
-	// guessed: the broker ended the connection after a publish and took
-	// another. That is how MQTT 3.1.1 refuses, and how a quick restart looks.
-	guessed bool
 }
 
 func (f *failure) Error() string { return f.message }

@@ -240,6 +240,9 @@ func (f *follower) read(ctx context.Context, domain string, replies map[string]t
 		return nil, f.silent(ctx, domain)
 	}
 	if err := refusal(reply); err != nil {
+		if strings.HasPrefix(err.Error(), topics.DeniedPrefix) {
+			return nil, err
+		}
 		err = fail(ExitFailed, "", "%s: %v", domain, err)
 		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.want.service, Domain: domain}, err)
 	}

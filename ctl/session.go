@@ -32,10 +32,6 @@ type session struct {
 	where string // the address, for people
 	user  string
 
-	again  func(context.Context) (*client.Conn, error) // another connection like conn
-	asked  string                                      // the topic of the last order or question
-	sentAt time.Time
-
 	box        *mailbox.Box[topics.Message]
 	taken      []topics.Message // out of the box, not looked at
 	held       []topics.Message // looked at while something else was waited for
@@ -138,11 +134,6 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 	if locate.Encrypted(url) {
 		o.CAFile, o.CertFile, o.KeyFile = a.caFile, a.certFile, a.keyFile
 	}
-	s.again = func(ctx context.Context) (*client.Conn, error) {
-		o := o
-		o.ClientID, o.OnMessage = "dominionctl-"+random(6), nil
-		return client.Connect(ctx, o)
-	}
 	var err error
 	if s.conn, err = client.Connect(ctx, o); err != nil {
 		return nil, err
@@ -203,7 +194,7 @@ func (s *session) receive(ctx context.Context) (topics.Message, error) {
 				return topics.Message{}, fail(ExitFailed, "", "%d messages came faster than they could be shown", dropped)
 			}
 		case <-s.conn.Done():
-			return topics.Message{}, s.ended(ctx)
+			return topics.Message{}, s.ended()
 		}
 	}
 	m := s.taken[0]
@@ -214,38 +205,14 @@ func (s *session) receive(ctx context.Context) (topics.Message, error) {
 	return m, nil
 }
 
-// refusedWithin is the time after a publish in which a broker that ends the
-// connection does so because of it.
-const refusedWithin = 2 * time.Second
-
-// ended says why the connection is over. A broker has no way to say no to a
-// publish but to end the connection (MQTT 3.1.1, 3.3.5): one that takes us
-// again at once did not stop, and means what was just published.
-func (s *session) ended(ctx context.Context) error {
+// ended says that the connection is over, and why.
+func (s *session) ended() error {
 	why := cmp.Or(s.conn.Err(), errors.New("the connection is closed"))
-	lost := fail(ExitNoAnswer, "the broker stopped, or the network broke: try again", "%v", why)
-	if s.asked == "" || time.Since(s.sentAt) > refusedWithin {
-		return lost
-	}
-	conn, err := s.again(ctx)
-	if err != nil {
-		return lost
-	}
-	conn.Close()
-	refused := fail(ExitFailed, "log in with --user NAME --password-file FILE", "the broker refused %s of somebody without a name", s.asked)
-	if s.user != "" {
-		refused = fail(ExitFailed, "its role or a rule does not allow it; an admin sees which: dominionctl access "+commandWord(s.user)+" publish "+s.asked,
-			"the broker refused %s of user %s", s.asked, cleanWords(s.user))
-	}
-	refused.guessed = true
-	return refused
+	return fail(ExitNoAnswer, "the broker stopped, or the network broke: try again", "%v", why)
 }
 
 // publish sends an order or a question.
-func (s *session) publish(m topics.Message) {
-	s.asked, s.sentAt = m.Topic, time.Now()
-	s.conn.Publish(m)
-}
+func (s *session) publish(m topics.Message) { s.conn.Publish(m) }
 
 // next returns the next message, also one that was held back.
 func (s *session) next(ctx context.Context) (topics.Message, error) {
@@ -325,10 +292,18 @@ func (s *session) dropHeld(drop func(topics.Message) bool) {
 	})
 }
 
-// refusal is the error of an answer that says error.
+// refusal is the error of an answer that says error: of the hub or an agent, or of
+// the broker where the user may not ask that.
 func refusal(r topics.Reply) error {
 	if r.Status == topics.StatusOK {
 		return nil
+	}
+	if rest, denied := strings.CutPrefix(r.Error, topics.DeniedPrefix); denied {
+		hint := "log in with --user NAME --password-file FILE"
+		if topic, user, named := strings.Cut(rest, " of user "); named {
+			hint = "its role or a rule does not allow it; an admin sees which: dominionctl access " + commandWord(user) + " publish " + topic
+		}
+		return fail(ExitFailed, hint, "%s", r.Error)
 	}
 	return fail(ExitFailed, "", "%s", cmp.Or(r.Error, "refused, without a reason"))
 }

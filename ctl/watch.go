@@ -39,11 +39,10 @@ func (a *app) statusCommand() *cobra.Command {
 
 // stay runs body on a connection until ctx ends, which is its good end. When
 // the connection is lost, as by a restart of the hub, it connects again, for
-// as long as that takes, and runs body anew with resumed set. A refusal (one
-// that is only guessed: twice in a row), and a hub that is not there at the
-// first attempt, end it.
+// as long as that takes, and runs body anew with resumed set. A refusal, and a hub that
+// is not there at the first attempt, end it.
 func (a *app) stay(ctx context.Context, body func(s *session, resumed bool) error) error {
-	resumed, guessed := false, false
+	resumed := false
 	for attempt := 0; ; attempt++ {
 		s, err := a.connect(ctx)
 		lost := false
@@ -53,8 +52,7 @@ func (a *app) stay(ctx context.Context, body func(s *session, resumed bool) erro
 			s.close()
 		}
 		var f *failure
-		refused := errors.As(err, &f) && f.code != ExitNoAnswer && (guessed || !f.guessed)
-		guessed = f != nil && f.guessed
+		refused := errors.As(err, &f) && f.code != ExitNoAnswer
 		switch {
 		case ctx.Err() != nil:
 			return nil

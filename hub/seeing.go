@@ -48,7 +48,10 @@ func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
 			Subscriptions: s.Subscriptions, Queued: s.Queued, QueuedBytes: s.QueuedBytes, Dropped: s.Dropped,
 			Memory: s.Memory, Refused: s.Refused,
 		}
-		if s.Version == 5 {
+		switch s.Version {
+		case 3:
+			v.Protocol = "3.1"
+		case 5:
 			v.Protocol = "5.0"
 		}
 		all = append(all, v)

@@ -204,7 +204,7 @@ type ClientView struct {
 	User          string `json:"user,omitempty" type:"text" doc:"of the broker; none: anonymous"`
 	Address       string `json:"address,omitempty" type:"text" doc:"the client's, with its port; of one that is away the last one"`
 	Listener      string `json:"listener" type:"word" doc:"mqtt, mqtts, ws, wss or unix; of WebSockets at [http]: http, https, http-loopback (a program of the hub's machine) or http-forwarded (a proxy there)"`
-	Protocol      string `json:"protocol" type:"protocol" doc:"3.1.1 or 5.0"`
+	Protocol      string `json:"protocol" type:"protocol" doc:"3.1, 3.1.1 or 5.0"`
 	Connected     bool   `json:"connected" doc:"whether it is; else it is away, and its session is kept"`
 	Since         Time   `json:"since,omitzero" doc:"when it connected, or went away"`
 	Expires       Time   `json:"expires,omitzero" doc:"when the session ends of one that is away; none: never"`

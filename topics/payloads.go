@@ -2,6 +2,7 @@ package topics
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -253,6 +254,18 @@ func Accept(transaction string, data any) Reply {
 		r.Data = Encode(data)
 	}
 	return r
+}
+
+// DeniedPrefix begins the error of an answer that the broker gives itself, to a
+// request or a command that the asker's role or a rule does not allow.
+const DeniedPrefix = "the broker refused "
+
+// Denied is that error: of a publish to a topic by a user; "": one without a name.
+func Denied(topic, user string) error {
+	if user == "" {
+		return fmt.Errorf(DeniedPrefix+"%s of somebody without a name", topic)
+	}
+	return fmt.Errorf(DeniedPrefix+"%s of user %.80s", topic, user)
 }
 
 // Refuse answers a transaction with an error.

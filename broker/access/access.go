@@ -169,6 +169,9 @@ func (r Rule) String() string {
 // where a rule takes only a part of it away, also where some of it may not.
 // Each message is asked about again when it is to be delivered.
 func (p *Policy) Decide(c Client, a Action, topic string) Decision {
+	if c.Role == RoleAdmin && a == Publish && system(topic) {
+		return Decision{false, "role admin: everything but the broker's own figures, which it alone publishes"}
+	}
 	if c.Role == RoleAdmin {
 		return Decision{true, "role admin: everything"}
 	}
@@ -210,7 +213,16 @@ func (p *Policy) closed(topic string) bool {
 	if rest, ours := p.below(topic); ours {
 		return coveredBy(hubPublishes, rest, Client{})
 	}
-	return strings.HasPrefix(topic, "$") && !covers("$SYS/broker/connection/+/state", topic, Client{})
+	return strings.HasPrefix(topic, "$") && !covers(bridgeState, topic, Client{})
+}
+
+// bridgeState is where bridges of mosquitto publish whether they are connected.
+const bridgeState = "$SYS/broker/connection/+/state"
+
+// system reports whether a topic is one of the broker's own figures, at which
+// not even an admin publishes.
+func system(topic string) bool {
+	return (topic == "$SYS" || strings.HasPrefix(topic, "$SYS/")) && !covers(bridgeState, topic, Client{})
 }
 
 // secret says why something is for admins alone, whatever the rules say; "" if

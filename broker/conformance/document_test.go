@@ -119,6 +119,12 @@ with packets written byte by byte, and hold for any server: our engine without
 a store, with one, and as the hub embeds it; and mosquitto 2.0.11, on which the
 tests themselves are tried. What it does otherwise is at the end.
 
+MQTT 3.1 (protocol name MQIsdp, level 3; WebSocket subprotocol mqttv3.1) is spoken
+as mosquitto speaks it: DUP is taken in SUBSCRIBE, UNSUBSCRIBE and PUBREL, the client
+identifier is not empty and may have more than 23 bytes, CONNACK has no session present,
+and SUBACK has no code for a refusal. That document has no numbered statements;
+the tests are in broker/engine (TestMQTT31, TestCONNECTOfMQTT31).
+
 `)
 	for version, table := range []string{statements311, statements50} {
 		v := byte(4 + version)

@@ -26,6 +26,8 @@ type conn struct {
 	who      *Client  // who it says it is, since CONNECT
 	since    time.Time
 	version  byte
+	answered bool              // it was told in CONNACK that it is not let in
+	reported bool              // why is in the log
 	aliases  map[uint16]string // of topics, that the client gave
 	publish  wire.Publish
 	may      permission
@@ -56,6 +58,7 @@ type conn struct {
 	writing  bool // a goroutine does
 	ending   bool // nothing more is put into out
 	draining bool // it ends when everything is written
+	lingers  bool // the goroutine that reads closes it, after what the client still sends
 	dropping bool // the last message was dropped, and it was told
 	memory   int  // that is counted for the connection, beside what is in out
 	left     bool // that is taken back
@@ -271,6 +274,7 @@ func (c *conn) end(code byte, why string) {
 		c.put(packet{raw: c.goodbye(code, why)})
 	}
 	c.ending, c.why = true, why
+	c.lingers = code != 0 && c.canLinger()
 	if code != 0 && code != wire.ServerShuttingDown {
 		c.e.stats.ended[code].Add(1)
 		c.e.ended(c.s.id, c.remote, why)
@@ -315,10 +319,13 @@ func (c *conn) write() {
 				s.mu.Unlock()
 				continue
 			}
-			ending := c.ending
+			ending, lingers := c.ending, c.lingers
 			c.writing = ending // nobody starts another
 			s.mu.Unlock()
-			if ending {
+			switch {
+			case lingers:
+				c.stopReading()
+			case ending:
 				c.hangUp()
 			}
 			return

@@ -26,6 +26,9 @@ func (c *conn) greet() ([]byte, error) {
 			return nil, err
 		}
 		b = more
+		if cause := otherProtocol(b); cause != "" {
+			return nil, errors.New(cause)
+		}
 		first, start, end, short, err := wire.Frame(b)
 		switch {
 		case err != nil:
@@ -88,6 +91,7 @@ func (c *conn) refuseConnect(code byte, why error) error {
 	}
 	raw, err := wire.Append(nil, wire.Connack, wire.Packet{ProtocolVersion: c.version, ReasonCode: code})
 	if err == nil {
+		c.answered = true
 		_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime))
 		_, _ = c.raw.Write(raw)
 	}
@@ -106,7 +110,10 @@ func (c *conn) connect(pk *wire.Packet) error {
 	}
 	var assigned string
 	if p.ClientIdentifier == "" {
-		if c.version != wire.V5 && !p.Clean {
+		if c.version == wire.V31 {
+			return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("MQTT 3.1 needs a client id"))
+		}
+		if c.version == wire.V311 && !p.Clean {
 			return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("a kept session needs a client id")) // [MQTT 3.1.1: MQTT-3.1.3-8]
 		}
 		assigned = newID()
@@ -125,12 +132,16 @@ func (c *conn) connect(pk *wire.Packet) error {
 			client.User, client.HasUser = client.Certificate, true
 		}
 	}
+	if c.e.ask.Nameless != nil && client.HasUser && client.Certificate == "" && c.e.ask.Nameless(client) {
+		client.User, client.HasUser = "", false
+	}
 	c.who = &client
 	if see := c.e.trace.Load(); see != nil {
 		(*see)(tracedConnect(&client, pk))
 	}
 	if ask := c.e.ask.Authenticate; ask != nil {
 		if err := ask(client, client.User, client.HasUser, p.Password); err != nil {
+			c.reported = true
 			return c.refuseConnect(connectCode(err), fmt.Errorf("client %q: %w", client.ID, err))
 		}
 	}
@@ -139,13 +150,13 @@ func (c *conn) connect(pk *wire.Packet) error {
 		if len(w.m.Topic) > c.e.limits.MaxTopicLength || levels([]byte(w.m.Topic)) > c.e.limits.MaxTopicLevels {
 			return c.refuseConnect(wire.TopicNameInvalid, errors.New("its will has a topic beyond the limits"))
 		}
-		if !c.e.allow(&client, ActionPublish, w.m.Topic) {
-			c.e.noticed(&client, w.m.Topic, "connection refused: it may not publish its will")
-			return c.refuseConnect(wire.NotAuthorized, fmt.Errorf("client %q may not publish its will to %s", client.ID, w.m.Topic))
-		}
 		if w.m.Properties.HasPayloadFormat && w.m.Properties.PayloadFormat == 1 && !validText(w.m.Payload) {
 			return c.refuseConnect(wire.PayloadFormatInvalid, errors.New("its will is not the text it says it is"))
 		}
+	}
+	if w != nil && !c.e.allow(&client, ActionPublish, w.m.Topic) {
+		c.e.noticed(&client, w.m.Topic, "its will is dropped: it may not publish there")
+		w = nil
 	}
 	return c.attach(pk, client, assigned, w)
 }
@@ -300,8 +311,8 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	c.memory = c.cost()
 	s.hold(c.memory)
 	s.stopTimerLocked()
-	answer.SessionPresent = present                 // [MQTT-3.2.2-2, -3]
-	raw, _ = wire.Append(nil, wire.Connack, answer) // as before, but for a bit
+	answer.SessionPresent = present && c.version != wire.V31 // [MQTT-3.2.2-2, -3]
+	raw, _ = wire.Append(nil, wire.Connack, answer)          // as before, but for a bit
 	c.put(packet{raw: raw})
 	s.resume(window, before)
 	c.heard.Store(int64(e.now()))
@@ -351,6 +362,7 @@ func (s *session) resume(window int, before *Client) {
 			s.conn.deliver(d)
 		}
 	}
+	s.dropOptions()
 	for filter, sub := range s.subs {
 		if s.e.allow(s.client.Load(), ActionSubscribe, filter) {
 			continue
@@ -361,6 +373,33 @@ func (s *session) resume(window int, before *Client) {
 	if now := s.client.Load(); before.User != now.User || before.HasUser != now.HasUser || before.Listener != now.Listener {
 		s.e.AccessChanged()
 	}
+}
+
+// dropOptions takes the options of MQTT 5 from the subscriptions of a session that
+// goes on in an older version, and from what is queued for them: there RETAIN is
+// 0 on what goes to an existing subscription [MQTT 3.1.1: MQTT-3.3.1-9], and a
+// client gets its own messages. The caller holds the mutex.
+func (s *session) dropOptions() {
+	if s.conn.version == wire.V5 || s.bridge {
+		return
+	}
+	var changed []*subscription
+	for _, sub := range s.subs {
+		if sub.asPub || sub.noLocal {
+			changed = append(changed, sub)
+		}
+	}
+	var records []store.Record
+	for _, old := range changed {
+		sub := *old
+		sub.asPub, sub.noLocal = false, false
+		s.subscribe(&sub)
+		records = append(records, sub.record(s.id))
+	}
+	for i := range s.flow.queue.len() {
+		s.flow.queue.at(i).retain = false
+	}
+	s.append(records, nil)
 }
 
 // listen ends a connection that was silent for too long.

@@ -1,5 +1,5 @@
-// Package engine is an MQTT server, 3.1.1 and 5.0, over connections that it is
-// given.
+// Package engine is an MQTT server, 3.1, 3.1.1 and 5.0, over connections that it
+// is given.
 //
 // It owns sessions, subscriptions, retained messages, wills, and the way of a
 // message from publisher to subscribers, with the limits that keep clients from
@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Store keeps what must survive; store.Store is one. Append must not block, and
@@ -46,7 +47,7 @@ type Client struct {
 	HasUser  bool
 	Listener string // as given to Serve
 	Remote   string // address; "" for a session that is offline since the start
-	Version  byte   // of the protocol: 4 is 3.1.1, 5 is 5.0
+	Version  byte   // of the protocol: 3 is 3.1, 4 is 3.1.1, 5 is 5.0
 	Assigned bool   // the ID was made up by the engine
 	// Certificate is what the connection proved of the client before MQTT: the
 	// name in its certificate. "": nothing. A client that names no user is this
@@ -103,12 +104,22 @@ type Options struct {
 	// Authenticate decides about each CONNECT, on the connection's own
 	// goroutine: it may take its time. Nil: everybody is let in.
 	Authenticate func(c Client, user string, hasUser bool, password []byte) error
+	// Nameless reports whether the user name that a client gave is of no account:
+	// it is one without a user. Nil: none is.
+	Nameless func(c Client) bool
 	// Allow is the one decision about access. It must not wait for anything. Its
 	// answers are remembered until AccessChanged. Nil: everything is allowed.
 	Allow func(c Client, a Action, topic string) bool
 	// Ended is told of a connection that was ended for a fault of its client.
 	// It must not wait. Nil: the log is.
 	Ended func(client, remote, why string)
+	// Refused is told of a client that was not let in by the engine itself, for
+	// what it sent or for a limit. It must not wait. Nil: the log is.
+	Refused func(c Client, why string)
+	// Denied returns what a client is sent whose publish Allow denied and whose
+	// version of MQTT has no way to tell it so; ok is false for nothing. It gets
+	// that where it is subscribed to the topic. It must not wait. Nil: nothing.
+	Denied func(c Client, topic string, payload []byte) (answer topics.Message, ok bool)
 	// Noticed is told what somebody may look for who misses a message: that one
 	// was dropped, or a will was sent. It must not wait. Nil: nobody is.
 	Noticed func(c Client, topic, what string)

@@ -348,6 +348,11 @@ func TestAccess(t *testing.T) {
 		late := connect(t, pipe(t, e), "late", user("root"))
 		late.on(0, "#")
 		late.expect("s x retained", "t x retained")
-		hello(t, pipe(t, e), "w", v5, will("never", "x", 0, false, 0)).expect("CONNACK 87 present false", "closed")
+		w := connect(t, pipe(t, e), "w", v5, will("never", "x", 0, true, 0))
+		_ = w.conn.Close()
+		synctest.Wait()
+		if n := e.Stats().Retained; n != 2 {
+			t.Errorf("%d messages are retained, want 2", n)
+		}
 	})
 }

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"fmt"
 	"sort"
 
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/wire"
 )
 
 // delivery is one message on its way to one client with QoS 1 or 2.
@@ -161,6 +163,31 @@ func (f *flow) completed(id uint16) (delivery, bool) {
 		return delivery{}, false
 	}
 	return f.end(i), true
+}
+
+// unexpected returns the fault of an acknowledgement of a packet identifier that
+// is in flight and waits for another kind: left alone, its message would stay
+// in flight for ever. It is nil for one of nothing (MQTT 5.0, 4.3).
+func (f *flow) unexpected(kind byte, id uint16) error {
+	_, d := f.find(id)
+	if d == nil {
+		return nil
+	}
+	wants := wire.Puback
+	switch {
+	case d.phase == store.Releasing:
+		wants = wire.Pubcomp
+	case d.qos == 2:
+		wants = wire.Pubrec
+	}
+	if kind == wants { // of what was not sent yet
+		return nil
+	}
+	names := map[byte]string{wire.Puback: "PUBACK", wire.Pubrec: "PUBREC", wire.Pubcomp: "PUBCOMP"}
+	return &wire.Error{
+		Code:   wire.ProtocolError,
+		Reason: fmt.Sprintf("protocol error: %s for packet %d, which waits for %s", names[kind], id, names[wants]),
+	}
 }
 
 // bySeq returns the delivery with a number, in flight or queued.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime/debug"
 	"time"
 
@@ -20,6 +21,7 @@ func (c *conn) run() {
 		if p := recover(); p != nil {
 			c.e.log.Error("the broker engine panicked over a packet: the connection is closed", "remote", c.remote, "panic", p, "stack", string(debug.Stack()))
 			c.leave(wire.Unspecified, "an error of the broker", true)
+			c.linger()
 		}
 	}()
 	if !c.e.admission.enter(c) {
@@ -31,14 +33,15 @@ func (c *conn) run() {
 	c.timer = time.AfterFunc(c.e.limits.ConnectTimeout, c.hangUp)
 	leave := c.e.lobby.Enter(host(c.remote), c.hangUp)
 	rest, err := c.greet()
-	leave()
 	if err != nil {
 		c.timer.Stop()
-		c.e.log.Debug("connection refused", "remote", c.remote, "error", err)
-		c.hangUp()
 		c.in.release()
+		c.refused(err)
+		c.lingerRefused()
+		leave()
 		return
 	}
+	leave()
 	err = c.serve(rest)
 	c.in.release()
 	var fault *wire.Error
@@ -50,6 +53,7 @@ func (c *conn) run() {
 	default:
 		c.leave(wire.Success, closedBy(err), true)
 	}
+	c.linger()
 }
 
 func closedBy(err error) string {
@@ -62,6 +66,9 @@ func closedBy(err error) string {
 // serve handles what is there, and all that comes.
 func (c *conn) serve(b []byte) error {
 	for {
+		if c.over() {
+			return net.ErrClosed
+		}
 		c.heard.Store(int64(c.e.now()))
 		rest, need, err := c.process(b)
 		if err != nil {
@@ -330,19 +337,28 @@ func (c *conn) hold(n int) {
 	}
 }
 
-// refuse tells the publisher that its message goes nowhere. Over MQTT 3.1.1
-// there is no way to: the connection is closed, for an acknowledgement would say
-// that it was taken [MQTT 3.1.1: MQTT-3.3.5-2].
+// refuse tells the publisher that its message goes nowhere. Before MQTT 5 there
+// is no way to: what a client may not publish is acknowledged and dropped, as
+// closing the connection would have it send the same again for ever; for what
+// could be taken later, or elsewhere, the connection is closed [MQTT 3.1.1:
+// MQTT-3.3.5-2].
 func (c *conn) refuse(t *turn, a ack, p *wire.Publish, topic []byte, code byte) error {
 	c.e.stats.refused.Add(1)
 	if see := c.e.trace.Load(); see != nil {
 		(*see)(Traced{Client: *c.who, Kind: wire.PublishType, QoS: p.QoS, ID: p.PacketID, Topic: string(topic), Code: code, Refused: true, Action: ActionPublish})
 	}
+	if code == wire.NotAuthorized && (c.version != wire.V5 || p.QoS == 0) {
+		c.answerDenied(t, string(topic), p.Payload)
+	}
 	if p.QoS == 0 {
 		return nil
 	}
 	if c.version != wire.V5 {
-		return &wire.Error{Code: code, Reason: "what it published is refused"}
+		if code != wire.NotAuthorized {
+			return &wire.Error{Code: code, Reason: fmt.Sprintf("what it published to %.200q is refused", topic)}
+		}
+		t.acks = append(t.acks, a)
+		return nil
 	}
 	if p.QoS == 2 {
 		// A PUBREC of 0x80 and above ends it: the identifier is free.
@@ -358,6 +374,23 @@ func (c *conn) refuse(t *turn, a ack, p *wire.Publish, topic []byte, code byte) 
 	a.Code = code
 	t.acks = append(t.acks, a)
 	return nil
+}
+
+// answerDenied sends a client what Options.Denied has for it.
+func (c *conn) answerDenied(t *turn, topic string, payload []byte) {
+	if c.e.ask.Denied == nil {
+		return
+	}
+	m, ok := c.e.ask.Denied(*c.who, topic, payload)
+	if !ok {
+		return
+	}
+	r := c.e.routeOf(m.Topic)
+	for i := range r.sessions {
+		if r.sessions[i].session == c.s {
+			c.s.push(t, own(m), &r.sessions[i], false, "")
+		}
+	}
 }
 
 // mustStore tells whether a publish would need room on the disk.
@@ -408,13 +441,18 @@ func (c *conn) onAck(t *turn, kind byte, body []byte) error {
 	}
 	switch kind {
 	case wire.Puback:
-		if d, ok := s.flow.acknowledged(a.PacketID); ok {
-			s.finished(t, d)
+		d, ok := s.flow.acknowledged(a.PacketID)
+		if !ok {
+			return s.flow.unexpected(kind, a.PacketID)
 		}
+		s.finished(t, d)
 	case wire.Pubrec:
 		d, what := s.flow.recorded(a.PacketID, a.Code)
 		switch what {
 		case unknown:
+			if err := s.flow.unexpected(kind, a.PacketID); err != nil {
+				return err
+			}
 			if a.Code < 0x80 {
 				c.reply(packet{id: a.PacketID, first: wire.Pubrel << 4, code: wire.PacketIdentifierNotFound})
 			}
@@ -424,9 +462,11 @@ func (c *conn) onAck(t *turn, kind byte, body []byte) error {
 			s.recorded(t, d)
 		}
 	case wire.Pubcomp:
-		if d, ok := s.flow.completed(a.PacketID); ok {
-			s.finished(t, d)
+		d, ok := s.flow.completed(a.PacketID)
+		if !ok {
+			return s.flow.unexpected(kind, a.PacketID)
 		}
+		s.finished(t, d)
 	case wire.Pubrel:
 		back := ack{kind: wire.Pubcomp, Ack: wire.Ack{PacketID: a.PacketID}}
 		if !s.release(a.PacketID) {

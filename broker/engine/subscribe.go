@@ -98,10 +98,10 @@ func (c *conn) addSubscriptions(a *asked, from, to int) bool {
 			if err != nil {
 				c.takeBack(a)
 			}
-			c.suback(a.pk.PacketID, a.codes, a.replays)
+			c.suback(a)
 		})
 	default:
-		c.suback(a.pk.PacketID, a.codes, a.replays)
+		c.suback(a)
 	}
 	return true
 }
@@ -184,6 +184,8 @@ func (c *conn) maySubscribe(sub *subscription, nth int) byte {
 	switch {
 	case nth >= l.MaxSubscriptions:
 		return tooMany()
+	case !wire.ValidFilter(sub.filter): // of MQTT before 5; there it is malformed
+		return refuse(wire.TopicFilterInvalid, "it is not $share/GROUP/FILTER")
 	case len(sub.filter) > l.MaxTopicLength:
 		return refuse(wire.TopicFilterInvalid, fmt.Sprintf("its filter has %d bytes, and may have %d (broker.limits.max_topic_length)", len(sub.filter), l.MaxTopicLength))
 	case levels([]byte(filter)) > l.MaxTopicLevels:
@@ -269,14 +271,21 @@ func (s *session) unsubscribe(sub *subscription) {
 
 // suback answers, and begins with the retained messages. The caller holds the
 // mutex.
-func (c *conn) suback(id uint16, codes []byte, replays []*replay) {
-	raw, err := wire.Append(nil, wire.Suback, wire.Packet{ProtocolVersion: c.version, PacketID: id, ReasonCodes: codes})
+func (c *conn) suback(a *asked) {
+	if c.version == wire.V31 { // which has no code for a refusal: as mosquitto does
+		for i := range a.codes {
+			if a.codes[i] >= 0x80 {
+				a.codes[i] = a.pk.Filters[i].Qos
+			}
+		}
+	}
+	raw, err := wire.Append(nil, wire.Suback, wire.Packet{ProtocolVersion: c.version, PacketID: a.pk.PacketID, ReasonCodes: a.codes})
 	if err != nil {
 		return
 	}
 	c.reply(packet{raw: raw})
 	if s := c.s; s.conn == c {
-		s.begin(replays)
+		s.begin(a.replays)
 		s.advance()
 	}
 	c.wake()

@@ -159,6 +159,7 @@ func (s *session) owner() *usage {
 
 // refuseUser refuses a client for what its user has already.
 func (c *conn) refuseUser(err error) error {
+	c.reported = true
 	c.e.ended(c.who.ID, c.remote, err.Error())
 	return c.refuseConnect(wire.QuotaExceeded, err)
 }

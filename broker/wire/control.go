@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -11,13 +12,19 @@ import (
 // Packet is a control packet as mochi has it.
 type Packet = packets.Packet
 
-// VersionError says that a CONNECT is of a protocol level that is neither 3.1.1
-// nor 5.0; the answer depends on it [MQTT-3.1.2-2].
+// VersionError says that a CONNECT is of a protocol level that is none of 3.1,
+// 3.1.1 and 5.0; the answer depends on it [MQTT-3.1.2-2].
 type VersionError struct{ Level byte }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("unsupported protocol version: level %d", e.Level)
+	return fmt.Sprintf("MQTT 3.1, 3.1.1 and 5.0 are spoken, and this is protocol level %d", e.Level)
 }
+
+// What a CONNECT of 3.1.1 and later and one of 3.1 begin with.
+var (
+	prefixMQTT   = []byte("\x00\x04MQTT")
+	prefixMQIsdp = []byte("\x00\x06MQIsdp")
+)
 
 // bridgeMark is the bit of the level that mosquitto sets for a bridge.
 const bridgeMark = 0x80
@@ -26,13 +33,50 @@ const bridgeMark = 0x80
 // which marks the protocol level as mosquitto does, and returns it without the
 // mark.
 func Bridge(body []byte) (plain []byte, bridge bool) {
-	const level = 6 // after the protocol name "MQTT"
-	if len(body) <= level || body[level] != bridgeMark|V311 && body[level] != bridgeMark|V5 || !bytes.Equal(body[:level], []byte("\x00\x04MQTT")) {
-		return body, false
+	for _, of := range []struct {
+		prefix []byte
+		levels []byte
+	}{{prefixMQTT, []byte{V311, V5}}, {prefixMQIsdp, []byte{V31}}} {
+		at := len(of.prefix)
+		if len(body) > at && body[at]&bridgeMark != 0 && slices.Contains(of.levels, body[at]&^bridgeMark) && bytes.HasPrefix(body, of.prefix) {
+			plain = slices.Clone(body)
+			plain[at] &^= bridgeMark
+			return plain, true
+		}
 	}
-	plain = slices.Clone(body)
-	plain[level] &^= bridgeMark
-	return plain, true
+	return body, false
+}
+
+// normal31 returns the body of a CONNECT of MQTT 3.1 as 3.1.1 has it: there the
+// reserved flag means nothing, and a user name or password may be missing though
+// its flag is set. Any other body is returned as it is.
+func normal31(body []byte) []byte {
+	at := len(prefixMQIsdp)
+	if len(body) < at+4 || body[at] != V31 || !bytes.HasPrefix(body, prefixMQIsdp) {
+		return body
+	}
+	flags := body[at+1] &^ 1
+	s := scanner{rest: body[at+4:]} // after the keep alive
+	s.bytes("client identifier")
+	if flags&flagWill != 0 {
+		s.bytes("will topic")
+		s.bytes("will payload")
+	}
+	for _, field := range []byte{flagUser, flagPassword} {
+		switch {
+		case flags&field == 0 || s.err != nil:
+		case len(s.rest) == 0:
+			flags &^= field
+		default:
+			s.bytes("user name or password")
+		}
+	}
+	if flags == body[at+1] {
+		return body
+	}
+	body = slices.Clone(body)
+	body[at+1] = flags
+	return body
 }
 
 // Decode decodes a control packet from a client: CONNECT, SUBSCRIBE,
@@ -41,8 +85,14 @@ func Bridge(body []byte) (plain []byte, bridge bool) {
 func Decode(first byte, body []byte, version byte) (Packet, error) {
 	kind := first >> 4
 	pk := Packet{ProtocolVersion: version}
+	if kind == Connect {
+		body = normal31(body)
+	}
 	if err := check(kind, body, version); err != nil {
 		return pk, err
+	}
+	if version == V31 && (kind == Subscribe || kind == Unsubscribe) {
+		first = kind<<4 | 2 // see CheckFirst
 	}
 	if err := pk.FixedHeader.Decode(first); err != nil {
 		return pk, malformed(err.Error())
@@ -119,7 +169,9 @@ func (s *scanner) connect() error {
 	}
 	switch {
 	case bytes.Equal(name, []byte("MQIsdp")):
-		return &VersionError{level} // MQTT 3.1
+		if level != V31 {
+			return &VersionError{level}
+		}
 	case !bytes.Equal(name, []byte("MQTT")):
 		return &Error{UnsupportedVersion, "another protocol than MQTT"} // [MQTT-3.1.2-1]
 	case level != V311 && level != V5:
@@ -133,7 +185,7 @@ func (s *scanner) connect() error {
 		return malformed("will QoS 3") // [MQTT-3.1.2-12]
 	case flags&flagWill == 0 && flags&(flagWillRetain|3<<3) != 0:
 		return malformed("will flags without a will") // [MQTT-3.1.2-11, -13]
-	case flags&flagPassword != 0 && flags&flagUser == 0 && level == V311:
+	case flags&flagPassword != 0 && flags&flagUser == 0 && level != V5:
 		return malformed("a password without a user name") // [MQTT 3.1.1: MQTT-3.1.2-22]
 	}
 	s.uint16("keep alive")
@@ -177,7 +229,7 @@ func (s *scanner) subscribe(version byte) error {
 			break
 		}
 		switch group, _ := Shared(filter); {
-		case !ValidFilter(filter):
+		case !ValidFilter(filter) && !refusable(filter, version):
 			return malformed("a topic filter that is none")
 		case options&3 == 3:
 			return malformed("QoS 3")
@@ -192,6 +244,13 @@ func (s *scanner) subscribe(version byte) error {
 	return s.err
 }
 
+// refusable reports whether an invalid filter is refused by itself, without an
+// end of the connection: of a shared subscription, which MQTT 3.1 and 3.1.1 do
+// not know.
+func refusable(filter string, version byte) bool {
+	return version != V5 && strings.HasPrefix(filter, sharePrefix)
+}
+
 func (s *scanner) unsubscribe(version byte) error {
 	if id := s.uint16("packet identifier"); id == 0 && s.err == nil {
 		return violation("packet identifier 0")
@@ -203,7 +262,7 @@ func (s *scanner) unsubscribe(version byte) error {
 		return violation("UNSUBSCRIBE without a filter") // [MQTT-3.10.3-2]
 	}
 	for s.err == nil && len(s.rest) > 0 {
-		if filter := s.text("topic filter"); s.err == nil && !ValidFilter(string(filter)) {
+		if filter := s.text("topic filter"); s.err == nil && !ValidFilter(string(filter)) && !refusable(string(filter), version) {
 			return malformed("a topic filter that is none")
 		}
 	}

@@ -1,4 +1,4 @@
-// Package wire is MQTT 3.1.1 and 5.0 as bytes: frames, packets, topic names
+// Package wire is MQTT 3.1, 3.1.1 and 5.0 as bytes: frames, packets, topic names
 // and filters.
 //
 // It owns what is well formed, strictly: nothing malformed comes through, and
@@ -37,6 +37,7 @@ const will byte = 16
 
 // Protocol levels.
 const (
+	V31  byte = 3
 	V311 byte = 4
 	V5   byte = 5
 )
@@ -128,7 +129,8 @@ func CheckFirst(first, version byte) error {
 		}
 		return nil
 	case Pubrel, Subscribe, Unsubscribe:
-		if flags != 2 {
+		// MQTT 3.1 has DUP and QoS there, and clients that set DUP.
+		if flags != 2 && version != V31 {
 			return malformed("reserved flags") // [MQTT-3.6.1-1, -3.8.1-1, -3.10.1-1]
 		}
 		return nil
