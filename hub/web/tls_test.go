@@ -2,11 +2,13 @@ package web_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -20,12 +22,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/web"
 )
 
 // certificate writes a certificate for 127.0.0.1 that is its own authority, and its key.
+// Its common name is laptop.
 func certificate(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -33,7 +38,7 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 		t.Fatal(err)
 	}
 	template := x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "laptop"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
@@ -56,8 +61,17 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 // overTLS serves health by TLS and returns the address.
 func overTLS(t *testing.T, cfg config.Dominion) string {
 	t.Helper()
+	return servedByTLS(t, cfg, func(broker.HTTPListener) http.Handler {
+		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("MQTT without TLS at the port of TLS") })
+	})
+}
+
+func servedByTLS(t *testing.T, cfg config.Dominion, mqtt func(broker.HTTPListener) http.Handler) string {
+	t.Helper()
 	cfg.HTTP.ListenTLS = "127.0.0.1:0"
-	cfg.HTTP.CertFile, cfg.HTTP.KeyFile = certificate(t)
+	if cfg.HTTP.CertFile == "" {
+		cfg.HTTP.CertFile, cfg.HTTP.KeyFile = certificate(t)
+	}
 	if cfg.Broker.RequireCertificate {
 		cfg.Broker.ClientCAFile = cfg.HTTP.CertFile
 	}
@@ -65,9 +79,7 @@ func overTLS(t *testing.T, cfg config.Dominion) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := s.Serve(t.Context(), web.Handlers{MQTT: func(broker.HTTPListener) http.Handler {
-		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("MQTT without TLS at the port of TLS") })
-	}})
+	served := s.Serve(t.Context(), web.Handlers{MQTT: mqtt})
 	t.Cleanup(served)
 	return s.Addresses()[0].String()
 }
@@ -118,7 +130,6 @@ func TestTLSBesidePlainHTTP(t *testing.T) {
 	at := overTLS(t, config.Dominion{HTTP: config.HTTP{FrameAncestors: []string{"http://ha.local:8123"}}})
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	defer transport.CloseIdleConnections()
-	transport.DialContext = nil
 	response, err := (&http.Client{Transport: transport}).Get("https://" + at + "/healthz")
 	if err != nil {
 		t.Fatal(err)
@@ -133,5 +144,36 @@ func TestTLSBesidePlainHTTP(t *testing.T) {
 	at = overTLS(t, config.Dominion{Broker: config.Broker{RequireCertificate: true}})
 	if _, err := (&http.Client{Transport: transport}).Get("https://" + at + "/healthz"); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("without a certificate that is required: %v", err)
+	}
+}
+
+// The certificate of a client is its user's, also over WebSocket.
+func TestClientCertificateOverWebSocket(t *testing.T) {
+	b, err := broker.New(broker.Config{Users: []broker.User{{Name: "laptop", Certificate: true, Role: broker.RoleDevice}}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Stop(context.Background()) })
+	cfg := config.Dominion{Broker: config.Broker{RequireCertificate: true}}
+	cfg.HTTP.CertFile, cfg.HTTP.KeyFile = certificate(t)
+	at := servedByTLS(t, cfg, func(l broker.HTTPListener) http.Handler {
+		l.Policy.Loopback = false // who comes from elsewhere needs a user
+		return b.WebSocket(l)
+	})
+	pair, err := tls.LoadX509KeyPair(cfg.HTTP.CertFile, cfg.HTTP.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := websocket.Dialer{Subprotocols: []string{"mqtt"}, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}}
+	ws, _, err := dialer.Dial("wss://"+at+"/mqtt", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	if err := ws.WriteMessage(websocket.BinaryMessage, []byte("\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c")); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := ws.ReadMessage(); err != nil || string(got) != "\x20\x02\x00\x00" {
+		t.Errorf("CONNACK is %x, %v", got, err)
 	}
 }
