@@ -69,13 +69,14 @@ func (s *Supervisor) handedOn(dir string, all map[string]string, commands ...[]s
 		return nil
 	}
 	for _, command := range commands {
-		if len(command) == 0 {
+		arguments, shell, runs := makeOf(command)
+		if !runs {
 			continue
 		}
-		if name := filepath.Base(command[0]); name != "make" && name != "gmake" {
-			continue
+		if shell != "" {
+			return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be told: a shell runs make, %.80q: write command = [\"make\", …] in service.toml", dollars[0], shell)
 		}
-		uses, option := makefile.Uses{}, unusualOption(dir, command[1:])
+		uses, option := makefile.Uses{}, unusualOption(dir, arguments)
 		if option == "" {
 			files := serviceFiles{s, dir}
 			name, err := foreign.Do(s.o.Files, dir, func() (string, error) { return firstMakefile(dir), nil })
@@ -97,6 +98,22 @@ func (s *Supervisor) handedOn(dir string, all map[string]string, commands ...[]s
 		}
 	}
 	return nil
+}
+
+// makeOf returns the arguments that a command gives to make, itself or by a program
+// in front of it such as nice; or the text of a shell that names make.
+func makeOf(command []string) (arguments []string, shell string, runs bool) {
+	isMake := func(word string) bool { name := filepath.Base(word); return name == "make" || name == "gmake" }
+	if i := slices.IndexFunc(command, isMake); i >= 0 {
+		return command[i+1:], "", true
+	}
+	notWord := func(r rune) bool { return strings.ContainsRune(" \t\n;&|(){}`\"'", r) }
+	for _, a := range command {
+		if slices.ContainsFunc(strings.FieldsFunc(a, notWord), isMake) {
+			return nil, a, true
+		}
+	}
+	return nil, "", false
 }
 
 // unusualOption returns the first argument by which make might read something

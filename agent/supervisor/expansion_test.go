@@ -79,6 +79,30 @@ func TestExpandedTextIsRefused(t *testing.T) {
 	}
 }
 
+// Nor is one that make reads behind another program; what a program of the
+// service's own runs is its own affair.
+func TestExpandedTextIsRefusedBehindOtherPrograms(t *testing.T) {
+	for command, want := range map[string]string{
+		`["nice", "-n", "5", "make", "run"]`:    "Makefile:2 names it as $(PASSWORD)",
+		`["env", "A=b", "/usr/bin/make"]`:       "Makefile:2 names it as $(PASSWORD)",
+		`["nice", "make", "-f", "other.mk"]`:    "-f is an option of make that is not understood",
+		`["sh", "-c", "cd . && exec make run"]`: "a shell runs make",
+		`["sh", "-c", "echo makes; exit 1"]`:    "",
+	} {
+		t.Run(command, func(t *testing.T) {
+			h := newHost(t)
+			h.write("services/web/service.toml", "command = "+command+"\n")
+			h.write("services/web/Makefile", "run:\n\t@echo $(PASSWORD)\n")
+			s := spec("r1")
+			s.Environment = map[string]string{"PASSWORD": dollars}
+			h.apply(one("web", s))
+			if i := h.get("web"); (want != "") != strings.Contains(i.Message, "PASSWORD") || !strings.Contains(i.Message, want) {
+				t.Errorf("%+v, want %q", i, want)
+			}
+		})
+	}
+}
+
 func TestAcceptLocal(t *testing.T) {
 	h := newHost(t)
 	h.s.o.Accept = config.AcceptLocal
