@@ -96,3 +96,60 @@ func TestADataDirThatWasRemoved(t *testing.T) {
 	})
 	home.Journal.Undisturbed(t, "without its data_dir", before, starts)
 }
+
+// attempts is a service that tries what the user of the services may not do: to
+// read and change what is the agent's or root's service's, and to end the agent.
+const attempts = `may() { "$@" >/dev/null 2>&1 && echo "succeeded: $*"; }
+write() { (: >"$1") 2>/dev/null && echo "written: $1"; }
+for file in id memory.json command.json ports.json instances/mounter.json logs/mounter/stdout.log data/mounter/secret; do
+	may cat $D/$file; write $D/$file
+done
+for dir in instances data notify; do may ls $D/$dir; done
+for file in new data/new notify/new logs/new logs/evil/new logs/evil/stdout.log.1; do write $D/$file; done
+may mv $D/logs/evil $D/logs/other
+may mv $D/data/evil $D/data/other
+may ln -s /etc/shadow $D/logs/evil/stderr.log.1
+for pid in $PPID $(pidof domain); do may kill -0 $pid; done
+own=$(sed -n 's/^0:://p' /proc/$$/cgroup)
+write /sys/fs/cgroup/unified$own/../cgroup.procs
+write /sys/fs/cgroup$own/../cgroup.procs
+# what it may do to its own log, and what it claims to be, disturbs nobody
+chmod 0 $D/logs/evil/stderr.log
+ln $D/logs/evil/stderr.log $SERVICE_DATA_DIR/link
+env SERVICE_NAME=mounter DOMINION_INSTANCE=forged.r1 setsid sleep 3600 &
+echo "it has tried"
+wait
+`
+
+// What a service tries against the agent and against a service of root.
+func TestAServiceMayNotTouchTheAgent(t *testing.T) {
+	home := onEmbedded(t)
+	kitchen := home.Domain("kitchen")
+	kitchen.Install("web")
+	kitchen.Write("evil", "service.toml", "command = [\"sh\", \"./run.sh\"]\n")
+	kitchen.Write("evil", "run.sh", "D="+kitchen.DataDir()+"\n"+attempts)
+	kitchen.Write("mounter", "service.toml", "command = [\"sh\", \"-c\", \"umask 77; echo secret >$SERVICE_DATA_DIR/secret; while sleep 3600; do :; done\"]\n")
+	kitchen.Configure(nil, "allow_root = [\"mounter\"]\n")
+	home.Configure(service("web", `priority = "required"`, healthHTTP) + service("evil") + service("mounter", `priority = "required"`))
+	_, agents, o := home.Up(kitchen)
+	o.Until("web and mounter run", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("mounter", 1) })
+	web, mounter := o.Latest().Instance("kitchen", "web").PID, o.Latest().Instance("kitchen", "mounter").PID
+	if r := home.Ctl("start", "evil"); r.Code != 0 {
+		t.Fatal(r.Stderr)
+	}
+	log := filepath.Join(kitchen.DataDir(), "logs", "evil", "stdout.log")
+	eventually(t, "it has tried", func() bool { b, _ := os.ReadFile(log); return strings.Contains(string(b), "it has tried") })
+	if b, err := os.ReadFile(log); err != nil || string(b) != "it has tried\n" {
+		t.Errorf("%s%v", b, err)
+	}
+
+	t.Log("the next agent knows mounter by the processes of root alone")
+	agents[0].Kill()
+	kitchen.must(os.Remove(filepath.Join(kitchen.DataDir(), "instances", "mounter.json")))
+	mark := o.Now()
+	kitchen.Start()
+	awaitRejoin(o, mark, "kitchen")
+	o.Until("all runs as before", func(v View) bool {
+		return v.Healthy("web", 1) && v.Healthy("mounter", 1) && v.Instance("kitchen", "web").PID == web && v.Instance("kitchen", "mounter").PID == mounter
+	})
+}
