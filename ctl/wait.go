@@ -70,7 +70,7 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, plann
 		v := o.Services[i]
 		stands := standing(v)
 		if g.idle != nil && g.idle(o) {
-			return false, stands + "; nothing has changed: it runs what its machines have on their disks"
+			return false, stands + "; " + cmp.Or(cleanWords(v.Update.Waits), "nothing has changed: it runs what its machines have on their disks")
 		}
 		switch verb {
 		case topics.VerbStop:
@@ -81,6 +81,8 @@ func (s *session) goalOf(ctx context.Context, verb string, ask topics.Ask, plann
 				return false, stands + "; " + cleanWords(cmp.Or(u.Problem, u.Waits))
 			case u.Latest != "" && u.Latest != u.Installed:
 				return false, stands + "; the newest version is " + cleanWords(u.Latest)
+			case u.Waits != "": // what can be had is there
+				return wellRun(v), stands + "; " + cleanWords(u.Waits)
 			}
 		case topics.VerbReset:
 			if v.Wanted == 0 && len(v.Instances) == 0 { // nothing needs it

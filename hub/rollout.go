@@ -129,6 +129,7 @@ type rolling struct {
 	stableID string
 	kept     store.Rollout
 	holders  []*domain
+	needs    []rollout.Need
 	epoch    uint64
 }
 
@@ -155,7 +156,7 @@ func (h *Hub) rollService(c *changes, service string, changed []*domain, now tim
 		}
 		r.next, r.nextID = next, rollout.Identity(next)
 	}
-	w.next, w.nextID = r.next, r.nextID
+	w.next, w.nextID, w.needs = r.next, r.nextID, h.rangesOf(service)
 	h.lookUp(w)
 	var in rollout.Input
 	for { // each failure refuses something, so that this ends
@@ -236,12 +237,27 @@ func (w *rolling) input(now time.Time) rollout.Input {
 	in := rollout.Input{
 		Same: w.stable != nil && w.stableID == w.nextID, HasStable: w.stable != nil,
 		Refused: w.kept.Why, RefusedVersions: w.kept.Versions,
+		Needs:  w.needs,
 		Manual: w.def.Update == services.UpdateManual, Approved: w.kept.Approved,
 	}
 	for _, d := range w.holders {
 		in.Instances = append(in.Instances, w.look(d, now))
 	}
 	return in
+}
+
+// rangesOf returns the ranges of versions in which services that are wanted need
+// one.
+func (h *Hub) rangesOf(service string) (all []rollout.Need) {
+	for name, def := range h.defs {
+		for _, dep := range def.Dependencies {
+			if o := h.plan.Services[name]; dep.Service == service && dep.Version.String() != "" && o != nil && o.On {
+				all = append(all, rollout.Need{By: name, Service: service, Version: dep.Version})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b rollout.Need) int { return strings.Compare(a.By, b.By) })
+	return all
 }
 
 // takeBack remembers what did not get healthy, so that nobody tries it again, a

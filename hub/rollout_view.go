@@ -1,8 +1,10 @@
 package hub
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services"
@@ -165,6 +167,7 @@ func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
 	if services.IsContentVersion(u.Latest) {
 		u.Latest = h.otherContent(name, rows, u.Installed)
 	}
+	h.reachable(name, rows, &u)
 	r := h.rolls[name]
 	if r == nil {
 		return u
@@ -176,6 +179,36 @@ func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
 		u.Percentage, u.Waits = &percent, r.out.Waits
 	}
 	return u
+}
+
+// reachable takes back an offer that cannot be had: an instance is updated to what
+// its own domain has on its disk, and none of those that run has a newer version
+// there than it runs. It says why.
+func (h *Hub) reachable(name string, rows []row, u *topics.ServiceUpdate) {
+	if u.Installed == "" || u.Latest == u.Installed {
+		return
+	}
+	var behind []string
+	for _, r := range rows {
+		if !r.state.Listed() || r.version == "" {
+			continue
+		}
+		d := h.domains[r.domain]
+		switch has := d.catalog(name); {
+		case has == "" || has == r.version:
+			if r.version != u.Latest {
+				behind = append(behind, fmt.Sprintf("%s has only %s", r.domain, r.version))
+			}
+		case d.micro || !mayRun(h.definition(name), d, has):
+		default:
+			return // it can be had
+		}
+	}
+	if len(behind) == 0 {
+		return
+	}
+	u.Waits = fmt.Sprintf("%s cannot be reached: %s; put it into the services_dir there", u.Latest, strings.Join(behind, ", "))
+	u.Latest = u.Installed
 }
 
 // updating says it in words, "" where nothing changes and nothing was refused.

@@ -262,16 +262,26 @@ func (h *Hub) problems() []string {
 	}
 	pending := make(map[string][]string) // services by reason: one cause is one problem
 	services := h.viewAll()
+	broken := func(v topics.Service) string { // a dependency runs in no version that it can use
+		if o := h.plan.Services[v.Service]; o != nil {
+			return o.Broken
+		}
+		return ""
+	}
 	for _, v := range services {
-		if v.State == topics.Pending {
+		if v.State == topics.Pending && broken(v) == "" {
 			pending[v.Reason] = append(pending[v.Reason], v.Service)
 		}
 	}
 	for _, v := range services {
+		if problem := broken(v); problem != "" {
+			all = append(all, problem)
+		}
 		if v.Update.Problem != "" {
 			all = append(all, v.Service+": "+v.Update.Problem)
 		}
 		switch {
+		case v.State == topics.Pending && broken(v) != "": // it says so
 		case v.State == topics.Pending && len(pending[v.Reason]) > 1:
 			if same := pending[v.Reason]; same[0] == v.Service {
 				last := len(same) - 1

@@ -299,13 +299,13 @@ type Service struct {
 // Assistant's update entity where that has one.
 type ServiceUpdate struct {
 	Installed  string `json:"installed_version" type:"version" doc:"the oldest version that an instance runs; empty: none or unknown"`
-	Latest     string `json:"latest_version" type:"version" doc:"the newest version in the catalogs of the domains that may run it; empty: unknown"`
+	Latest     string `json:"latest_version" type:"version" doc:"the newest version in the catalogs of the domains that may run it; the installed one where no instance has a newer one on its own domain: waits says why then; empty: unknown"`
 	InProgress bool   `json:"in_progress" doc:"a changed definition or a new version is on its way to the instances"`
 	Percentage *int   `json:"update_percentage,omitempty" doc:"how many of them have it, in percent; absent while nothing is on its way"`
 	Updated    int    `json:"updated,omitempty" doc:"instances that have what is on its way"`
 	Total      int    `json:"total,omitempty" doc:"instances that are to have it"`
-	Waits      string `json:"waits,omitempty" type:"text" doc:"what it waits for, in words"`
-	Problem    string `json:"problem,omitempty" type:"text" doc:"what did not get healthy, and what that means"`
+	Waits      string `json:"waits,omitempty" type:"text" doc:"what it waits for, or why a newer version cannot be reached, in words"`
+	Problem    string `json:"problem,omitempty" type:"text" doc:"what did not get healthy or has to wait, and what that means"`
 }
 
 // ServiceInstance is one instance of a service, as the hub sees it.

@@ -133,7 +133,7 @@ func (p *Planner) judge(s *subject) {
 // replace takes a new outcome, or nil of a service that is gone.
 func (p *Planner) replace(s *subject, o *Outcome) {
 	was := s.outcome
-	if was != nil && o != nil && was.On == o.On && was.Wanted == o.Wanted && was.Reason == o.Reason && slices.Equal(was.Choices, o.Choices) {
+	if was != nil && o != nil && was.On == o.On && was.Wanted == o.Wanted && was.Reason == o.Reason && was.Broken == o.Broken && slices.Equal(was.Choices, o.Choices) {
 		return
 	}
 	p.touched[s.name] = true

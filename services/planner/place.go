@@ -16,7 +16,11 @@ type spot struct {
 	*cell
 	ordered bool // in the last start command
 	holds   bool // it is there and not on its way out
-	choice  Choice
+
+	needed    string // a service that needs the version of this copy, which no other has
+	preferred bool   // it has a version that no copy has and that is needed
+	gives     string // why the copy gives way to one of another version
+	choice    Choice
 }
 
 // usable tells whether the instance serves others now.
@@ -26,7 +30,7 @@ func (s *spot) usable() bool { return s.instance.usable() && s.State != topics.D
 // its domain is emptied, or is no longer meant for it. What has finished is
 // not in anybody's way, and would run again elsewhere.
 func (s *spot) leaves() bool {
-	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != "" || s.leaving
+	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != "" || s.leaving || s.gives != ""
 }
 
 // place decides where a service runs.
@@ -40,6 +44,9 @@ func (h *home) place(name string) *Outcome {
 	}
 	if h.defs[name].Exclusive {
 		h.alone(name, o, spots)
+	}
+	if o.On {
+		o.Broken = h.broken(name)
 	}
 	o.Choices = make([]Choice, len(spots))
 	for i := range spots {
@@ -113,6 +120,9 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		n = len(p.live) + len(p.free) + p.away + there + away
 	}
 	o.Wanted, o.BuiltIn = n, there
+	if !all {
+		h.suit(name, &p, spots, n)
+	}
 	h.keepBest(name, o, p.live, spots)
 	missing := n - len(p.live) - there
 	if awaited := h.awaited(name, p, all); missing > 0 && awaited != "" {
@@ -174,6 +184,8 @@ func failing(o *Outcome, failed []*spot, missing int, served bool) int {
 	slices.SortStableFunc(failed, rank)
 	for _, s := range failed {
 		switch {
+		case served && s.needed != "":
+			s.keep("it failed on " + s.Name + ", and is tried again there: " + s.needed + " needs its version")
 		case served:
 			s.stop("it failed on " + s.Name + "; others serve")
 		case missing > 0:
@@ -297,11 +309,11 @@ func leave(spots []spot, n int, coming bool) {
 	})
 	for i := range spots {
 		s := &spots[i]
-		reason := cmp.Or(s.unfit.reason, "it moves, to spread the services anew")
+		reason := cmp.Or(s.unfit.reason, s.gives, "it moves, to spread the services anew")
 		if s.Draining {
 			reason = s.Name + " is draining"
 		}
-		spread := s.leaving && s.unfit.reason == "" && !s.Draining
+		spread := (s.leaving || s.gives != "") && s.unfit.reason == "" && !s.Draining
 		reachable := s.State == topics.DomainIsOnline && s.holds
 		replaced := s.unfit.reason != "" && s.unfit.at == replaced && !s.Draining
 		switch {

@@ -75,6 +75,7 @@ type Outcome struct {
 	On      bool     // whether it is wanted at all
 	Wanted  int      // how many instances should run
 	Reason  string   // why, in words
+	Broken  string   // a dependency runs in no version that it can use, and what to do; "": none
 	BuiltIn int      // how many of them are microdomains', which run whatever is planned
 	Choices []Choice // by domain: of those that could run it, were given it or tell of it
 }

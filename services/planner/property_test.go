@@ -225,7 +225,7 @@ func (f *fleet) check(t *testing.T, plan planner.Plan, at string) {
 			if c.Action == topics.ActionStart {
 				fresh++
 			}
-			givesWay := d.Flapping && strings.HasSuffix(c.Reason, "stays until its replacement is healthy")
+			givesWay := strings.HasSuffix(c.Reason, "stays until its replacement is healthy") || strings.Contains(c.Reason, " needs its version")
 			if c.Runs() && !d.Gone && !d.Draining && !givesWay && f.fits(name, d) {
 				holds++
 				if d.Observed[name].State == topics.Failed {
@@ -233,6 +233,7 @@ func (f *fleet) check(t *testing.T, plan planner.Plan, at string) {
 				}
 			}
 		}
+		f.checkRanges(t, plan, name, at)
 		if f.defs[name].Exclusive {
 			f.checkAlone(t, name, o, at)
 		}
@@ -241,6 +242,37 @@ func (f *fleet) check(t *testing.T, plan planner.Plan, at string) {
 		}
 		if fresh > 0 && holds-failed-fresh >= o.Wanted {
 			t.Fatalf("%s: %d of %s started, %d wanted", at, fresh, name, o.Wanted)
+		}
+	}
+}
+
+// checkRanges holds of a service in whose range of versions others need it: what
+// serves in that range is not stopped where no other copy in it goes on.
+func (f *fleet) checkRanges(t *testing.T, plan planner.Plan, name, at string) {
+	t.Helper()
+	o := plan.Services[name]
+	if f.defs[name].Exclusive || !o.On {
+		return
+	}
+	for by, def := range f.defs {
+		for _, dep := range def.Dependencies {
+			if dep.Service != name || !plan.Services[by].On {
+				continue
+			}
+			stopped, goes := "", false
+			for _, c := range o.Choices {
+				d := f.domains[c.Domain]
+				if !f.usable(name, d) || d.Draining || d.Leaving[name] || !f.fits(name, d) || !dep.Version.Contains(d.Observed[name].Version) {
+					continue
+				}
+				goes = goes || c.Runs()
+				if c.Action == topics.ActionStop {
+					stopped = c.Domain
+				}
+			}
+			if stopped != "" && !goes {
+				t.Fatalf("%s: %s needs %s %s, and the only copy in that range stops on %s: %v", at, by, name, dep.Version, stopped, o.Choices)
+			}
 		}
 	}
 }
@@ -447,6 +479,33 @@ func sorted[V any](m map[string]V) func(func(string, V) bool) {
 			if !yield(k, m[k]) {
 				return
 			}
+		}
+	}
+}
+
+// TestRanges holds of random fleets in which many need versions: no copy that
+// serves is stopped as the only one in a range (checkRanges), while numbers and
+// domains change.
+func TestRanges(t *testing.T) {
+	for seed := range uint64(fleets / 2) {
+		f := newFleet(seed + 9_000_000)
+		for name, d := range sorted(f.defs) {
+			for i := range d.Dependencies {
+				d.Dependencies[i].Version = f.versions(2)
+			}
+			d.Version, d.Replicas = services.Range{}, f.r.IntN(3)
+			f.defs[name] = d
+		}
+		for step := range 8 {
+			f.last = planner.New(f.input())
+			f.check(t, f.last, fmt.Sprintf("seed %d step %d", seed, step))
+			f.obey()
+			for name := range sorted(f.defs) {
+				if f.r.IntN(4) == 0 {
+					f.want(name, []string{"1", "2", "3"}[f.r.IntN(3)])
+				}
+			}
+			f.disturb()
 		}
 	}
 }

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -16,6 +17,7 @@ var ranks = [...]struct {
 	// What a domain that is lost said last is old: after a start of the hub it
 	// is perhaps of a copy that has moved since.
 	{func(a, b *spot) int { return first(a.State != topics.DomainIsLost, b.State != topics.DomainIsLost) }, "the other one is lost"},
+	{func(a, b *spot) int { return first(a.needed != "", b.needed != "") }, "whose version is needed"},
 	{func(a, b *spot) int { return first(a.usable(), b.usable()) }, "which serves"},
 	{func(a, b *spot) int { return first(a.instance.Best, b.instance.Best) }, "the first in the endpoints"},
 	{func(a, b *spot) int { return first(a.ordered, b.ordered) }, "where it was ordered to run"},
@@ -61,6 +63,10 @@ func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
 			s.keep(stays(o.Reason, s))
 		case o.Wanted == 0:
 			s.stop("none is wanted")
+		case s.needed != "":
+			s.keep(fmt.Sprintf("one copy too many; stays: %s needs its version, and no other copy has it", s.needed))
+		case live[o.Wanted-1].needed != "" && s.usable() && serving(spots) < o.Wanted:
+			s.keep(live[o.Wanted-1].needed + " needs another version; stays until its replacement is healthy")
 		case s.Flapping && s.usable() && serving(spots) < o.Wanted:
 			s.keep(s.Name + " was lost too often lately; stays until its replacement is healthy")
 		default:
@@ -80,7 +86,7 @@ func (h *home) keepBest(name string, o *Outcome, live []*spot, spots []spot) {
 func calmFirst(live []*spot, wanted int) {
 	next := wanted
 	for i := 0; i < wanted && i < len(live); i++ {
-		if !live[i].Flapping {
+		if !live[i].Flapping || live[i].needed != "" {
 			continue
 		}
 		for next < len(live) && !live[next].calm() {

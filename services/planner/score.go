@@ -90,6 +90,9 @@ const step = whole / 10
 
 func (h *home) score(name string, s *spot) score {
 	c := score{spot: s, suits: h.suits(name, s.cell.version), load: h.load(s.cell.site), near: len(h.neighbours(name, s.cell.site))}
+	if s.preferred {
+		c.suits += len(h.dependents[name]) // more than any other has
+	}
 	c.use(h.defs[name].Needs)
 	return c
 }

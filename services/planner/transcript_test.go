@@ -132,6 +132,9 @@ func (s *script) plan(out *strings.Builder) {
 	for _, name := range sortedKeys(s.last.Services) {
 		o := s.last.Services[name]
 		fmt.Fprintf(out, "= %s: wanted %d, %s\n", name, o.Wanted, o.Reason)
+		if o.Broken != "" {
+			fmt.Fprintf(out, "! %s\n", o.Broken)
+		}
 	}
 	fmt.Fprintln(out)
 }

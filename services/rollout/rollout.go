@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -42,9 +43,18 @@ type Input struct {
 	// RefusedVersions says the same of versions.
 	RefusedVersions map[string]string
 	// Manual: a new version waits until it is among Approved.
-	Manual    bool
-	Approved  []string
+	Manual   bool
+	Approved []string
+	// Needs are the ranges of versions in which others need the service.
+	Needs     []Need
 	Instances []Instance // on each domain that is to hold one, in any order
+}
+
+// Need is a range of versions in which another service needs this one.
+type Need struct {
+	By      string
+	Service string // the one that is needed
+	Version services.Range
 }
 
 // Instance is one instance, as it was ordered and as its agent sees it.
@@ -131,6 +141,7 @@ type decision struct {
 	target   Definition // None: all keep what they have
 	changing bool       // anything but the first definition of a service is on its way
 	out      Output
+	held     string // why an instance is not restarted that would be
 }
 
 // decide gives the instances their orders, and counts.
@@ -146,6 +157,9 @@ func (d *decision) decide() {
 		case i.Runs == None:
 			o.Runs, o.Reason = d.first()
 		case i.Leaving || !d.outdated(i):
+		case d.breaks(i) != "":
+			o.Reason = "it is not restarted: " + d.breaks(i)
+			d.held = o.Reason
 		case i.Online:
 			waiting = append(waiting, n)
 		default:
@@ -271,6 +285,27 @@ func (d *decision) stale(i *Instance) bool {
 		d.RefusedVersions[i.Catalog] == "" && (!d.Manual || slices.Contains(d.Approved, i.Catalog))
 }
 
+// breaks says which range of versions nobody would be in any more, were an
+// instance restarted: it would begin as what its domain has on its disk. "" where
+// another instance that is well is in it, and where it is in none itself.
+func (d *decision) breaks(i *Instance) string {
+	if i.Catalog == "" || i.Catalog == i.Version || !i.well() {
+		return ""
+	}
+	for _, n := range d.Needs {
+		if !n.Version.Contains(i.Version) || n.Version.Contains(i.Catalog) {
+			continue
+		}
+		other := slices.ContainsFunc(d.Instances, func(o Instance) bool {
+			return o.Domain != i.Domain && !o.Leaving && o.well() && n.Version.Contains(o.Version)
+		})
+		if !other {
+			return fmt.Sprintf("%s needs %s %s, %s has %s now, and no other copy is in that range", n.By, n.Service, n.Version, i.Domain, i.Catalog)
+		}
+	}
+	return ""
+}
+
 func (d *decision) outdated(i *Instance) bool { return d.wrong(i) || d.stale(i) }
 
 // watched tells whether an instance has what it is to have, and the next one
@@ -352,6 +387,9 @@ func (d *decision) problem() string {
 		if slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Version == version || i.Catalog == version }) {
 			all = append(all, fmt.Sprintf("version %s did not get healthy: %s; it goes no further until `update` says so or another version is there; files are not taken back by the dominion", version, d.RefusedVersions[version]))
 		}
+	}
+	if d.held != "" {
+		all = append(all, "the new version waits: "+strings.TrimPrefix(d.held, "it is not restarted: ")+"; change that range, or have a version in it on another domain")
 	}
 	return strings.Join(all, "; ")
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/rollout"
 	"github.com/jmbarzee/dominion/services/transcript"
 	"github.com/jmbarzee/dominion/topics"
@@ -59,6 +60,12 @@ func replay(t *testing.T, text string) string {
 				in.RefusedVersions = make(map[string]string)
 			}
 			in.RefusedVersions[words[1]] = strings.Join(words[2:], " ")
+		case "needs":
+			r, err := services.ParseRange(words[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Needs = append(in.Needs, rollout.Need{By: words[1], Service: "lib", Version: r})
 		case "manual":
 			in.Manual, in.Approved = true, words[1:]
 		case "on", "gone":

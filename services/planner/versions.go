@@ -1,0 +1,146 @@
+package planner
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// A dependency is met in a range of versions. So of a service that others need,
+// the copies that run have to cover the ranges of all of them, as far as there are
+// copies to do so: the only copy in a range is not stopped, and one that nobody
+// needs gives way to one on a domain with a version that somebody does.
+
+// need is a range of versions that a service which is wanted asks for.
+type need struct {
+	by string
+	in services.Range
+}
+
+// versionNeeds returns the ranges in which others need a service.
+func (h *home) versionNeeds(name string) (all []need) {
+	for _, t := range h.dependents[name] {
+		h.look(t)
+		for _, dep := range h.defs[t].Dependencies {
+			if dep.Service == name && h.on[t] && dep.Version.String() != "" {
+				all = append(all, need{t, dep.Version})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b need) int { return strings.Compare(a.by, b.by) })
+	return all
+}
+
+// covers reports whether a copy on the domain is, or would be, in the range.
+func (n need) covers(s *spot) bool {
+	if s.told && s.instance.State.Listed() && s.instance.Version != "" {
+		return n.in.Contains(s.instance.Version)
+	}
+	return n.in.Contains(s.cell.version)
+}
+
+// suit marks the copies whose version others need, and has one that nobody needs
+// give way where a range is not covered and a free domain has a version in it.
+func (h *home) suit(name string, p *parts, spots []spot, n int) {
+	if h.defs[name].Exclusive {
+		return
+	}
+	needs := h.versionNeeds(name)
+	if len(needs) == 0 {
+		return
+	}
+	byRank := slices.Clone(p.live)
+	slices.SortStableFunc(byRank, rank)
+	all := append(byRank, p.failed...)
+	built := 0
+	for i := range spots {
+		if _, runs := spots[i].cell.builtIn(); runs {
+			all = append(all, &spots[i])
+			built++
+		}
+	}
+	var open []need
+	for _, one := range needs {
+		switch at := slices.IndexFunc(all, one.covers); {
+		case slices.ContainsFunc(all, func(s *spot) bool { return s.needed != "" && one.covers(s) }):
+		case at >= 0:
+			all[at].needed = one.by
+		default:
+			open = append(open, one)
+		}
+	}
+	for _, one := range open {
+		better := false
+		for _, s := range p.free {
+			if one.covers(s) {
+				s.preferred, better = true, true
+			}
+		}
+		if !better || len(p.live)+built < n {
+			continue
+		}
+		for i, s := range slices.Backward(byRank) {
+			if s.needed == "" && s.gives == "" && slices.Contains(p.live, s) && i < n {
+				s.gives = fmt.Sprintf("%s needs %s %s", one.by, name, one.in)
+				p.live = slices.DeleteFunc(p.live, func(other *spot) bool { return other == s })
+				break
+			}
+		}
+	}
+}
+
+// broken says which dependency of a service runs in no version that it can use,
+// and what to do; "" where none does. It is about what runs as well as about what
+// waits.
+func (h *home) broken(name string) string {
+	for _, dep := range h.defs[name].Dependencies {
+		if dep.Version.String() == "" {
+			continue
+		}
+		runs, has := "", ""
+		met := false
+		s := h.look(dep.Service)
+		for _, c := range s.cells {
+			d := c.site
+			if d.Gone || d.State == topics.DomainIsLost {
+				continue
+			}
+			if c.told && (c.instance.State == topics.Running || c.instance.Done) {
+				if dep.Version.Contains(c.instance.Version) {
+					met = true
+					break
+				}
+				runs = fmt.Sprintf("%s runs %s", d.Name, orUnknown(c.instance.Version))
+			}
+			if s.outcome != nil && s.outcome.At(d.Name).Runs() && c.instance.State != topics.Failed && dep.Version.Contains(c.version) {
+				met = true // it is on its way
+				break
+			}
+			if c.held && !c.ordered && h.defs[dep.Service] != nil && h.unfitAt(c).reason == "" && dep.Version.Contains(c.version) {
+				has = d.Name
+			}
+		}
+		if met || runs == "" {
+			continue
+		}
+		what := fmt.Sprintf("%s needs %s %s, and %s", name, dep.Service, dep.Version, runs)
+		if has != "" {
+			return fmt.Sprintf("%s; %s has a version in that range: `dominionctl scale %s %d` runs it there, too", what, has, dep.Service, h.copies(dep.Service)+1)
+		}
+		return what + "; put a version in that range into the services_dir of a domain, or change the range in dominion.toml"
+	}
+	return ""
+}
+
+// copies counts the copies of a service that are there.
+func (h *home) copies(name string) (n int) {
+	for _, c := range h.look(name).cells {
+		if !c.site.Gone && c.burdens() {
+			n++
+		}
+	}
+	return n
+}
