@@ -72,7 +72,7 @@ func measure(ctx context.Context, t target, all []figure, rounds int) ([]float64
 			if ctx.Err() != nil {
 				break
 			}
-			v, err := f.run(t, r)
+			v, err := f.measure(t, r)
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "%s: %s: %v\n", t.name, f.name, err)
 				v = math.NaN()
@@ -93,8 +93,26 @@ func measure(ctx context.Context, t target, all []figure, rounds int) ([]float64
 	return medians, nil
 }
 
+// measure runs a figure on the broker of its round, or on one of its own.
+func (f figure) measure(t target, r *running) (float64, error) {
+	if !f.fresh {
+		return f.run(t, r)
+	}
+	own, err := t.place()
+	if err != nil {
+		return 0, err
+	}
+	defer own.remove()
+	if err := own.launch(t); err != nil {
+		return 0, err
+	}
+	defer own.stop()
+	return f.run(t, own)
+}
+
 // table prints a line a figure, with the ratio to the first target behind each
-// other one: above 1 the first is better.
+// other one: above 1 the first is better. What could not be measured is not
+// printed; why is on stderr.
 func table(names []string, all []figure, results map[string][]float64) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer w.Flush()
@@ -104,14 +122,17 @@ func table(names []string, all []figure, results map[string][]float64) {
 	}
 	fmt.Fprintln(w)
 	for i, f := range all {
+		if !slices.ContainsFunc(names, func(n string) bool { return !math.IsNaN(results[n][i]) }) {
+			continue
+		}
 		fmt.Fprintf(w, "%s\t%s\t", f.name, f.unit)
 		first := results[names[0]][i]
 		for j, n := range names {
 			v := results[n][i]
 			switch {
 			case math.IsNaN(v):
-				fmt.Fprint(w, "failed\t")
-			case j == 0:
+				fmt.Fprint(w, "–\t")
+			case j == 0, math.IsNaN(first), first == 0, v == 0:
 				fmt.Fprintf(w, "%s\t", short(v))
 			case f.lower:
 				fmt.Fprintf(w, "%s (%.2f×)\t", short(v), v/first)
