@@ -37,6 +37,7 @@ type loop struct {
 	version      string
 	id, session  string
 	started      time.Time
+	shown        topics.Time // when that was, as it was published last
 	tree         topics.Tree
 	log          *slog.Logger
 	facts        Facts
@@ -332,7 +333,7 @@ func (l *loop) newStatus() []byte {
 	status := topics.Domain{
 		ID: l.id, Name: l.config.Name, Session: l.session, Seq: l.told, Version: l.version, Protocol: topics.Protocol,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
-		Traits: l.offered(), StartedAt: topics.At(l.started), Draining: l.store.memory.Draining,
+		Traits: l.offered(), StartedAt: l.startedAt(time.Now()), Draining: l.store.memory.Draining,
 		Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
 		Services: list(instances), Catalog: list(catalog), Problems: l.traits.Problems(time.Now()),
 	}
@@ -486,4 +487,10 @@ func (l *loop) goodbye() {
 		l.log.Warn("cannot say goodbye to the hub", "error", err)
 	}
 	l.conn.Close()
+}
+
+// startedAt is when this run of the agent began, by the clock as it is now.
+func (l *loop) startedAt(now time.Time) topics.Time {
+	l.shown = topics.StartedAt(l.started, now, l.shown)
+	return l.shown
 }

@@ -103,6 +103,7 @@ type Hub struct {
 
 	epoch     uint64
 	started   time.Time
+	shown     topics.Time // when that was, as it was published last
 	connected bool
 	ready     bool
 	settleBy  time.Time

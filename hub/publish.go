@@ -114,7 +114,7 @@ func (h *Hub) publishCounts(now time.Time) {
 func (h *Hub) hubStatus() topics.Hub {
 	s := topics.Hub{
 		ID: h.ID(), Name: h.cfg.Name, Version: h.version, Protocol: topics.Protocol,
-		Epoch: h.epoch, StartedAt: topics.At(h.started), Ready: h.ready,
+		Epoch: h.epoch, StartedAt: h.startedAt(time.Now()), Ready: h.ready,
 		Problem: strings.Join(h.ownProblems(), "; "),
 	}
 	if until := h.certificatesExpire(); !until.IsZero() {
@@ -147,4 +147,10 @@ func count(n int, thing string) string {
 		return "1 " + thing
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// startedAt is when this run of the hub began, by the clock as it is now.
+func (h *Hub) startedAt(now time.Time) topics.Time {
+	h.shown = topics.StartedAt(h.started, now, h.shown)
+	return h.shown
 }

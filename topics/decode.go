@@ -164,3 +164,15 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	*s = Seconds(math.Round(f*1000)) * Seconds(time.Millisecond)
 	return nil
 }
+
+// StartedAt returns when something began, by the clock as it is at now: a machine
+// without a clock of its own begins in 1970, until its clock is set. before is
+// what was told of it last, and stays unless the clock was set by more than a
+// minute since, so that no message changes as a clock drifts.
+func StartedAt(began, now time.Time, before Time) Time {
+	at := now.Round(0).Add(-now.Sub(began)) // by the monotonic clock
+	if before.IsZero() || at.Sub(before.Time).Abs() > time.Minute {
+		return At(at)
+	}
+	return before
+}

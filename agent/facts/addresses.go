@@ -13,7 +13,8 @@ import (
 
 // Addresses returns where this machine is reached: the address of the default
 // route's interface, else of the first of the given interfaces that has one,
-// "" where there is none; and all addresses of the given interfaces.
+// "" where there is none; and all addresses of the given interfaces. An IPv6
+// address of the local link is taken where there is no other, with its zone.
 func Addresses(interfaces []net.Interface) (address string, all []string) {
 	var candidates []netip.Addr
 	if name := defaultInterface(read("/proc/net/route"), read("/proc/net/ipv6_route")); name != "" {
@@ -35,6 +36,9 @@ func Addresses(interfaces []net.Interface) (address string, all []string) {
 	if !ok {
 		best, ok = choose(candidates)
 	}
+	if !ok {
+		best, ok = linkLocal(interfaces)
+	}
 	if ok {
 		address = best.String()
 	}
@@ -54,6 +58,29 @@ func choose(addresses []netip.Addr) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
+}
+
+// linkLocal returns the first IPv6 address of the local link, which other
+// machines reach by the name of their own interface.
+func linkLocal(interfaces []net.Interface) (netip.Addr, bool) {
+	for _, i := range interfaces {
+		networks, _ := i.Addrs()
+		if a := zoned(networks, i.Name); a.IsValid() {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func zoned(networks []net.Addr, name string) netip.Addr {
+	for _, n := range networks {
+		if prefix, err := netip.ParsePrefix(n.String()); err == nil && prefix.Addr().Is6() && prefix.Addr().IsLinkLocalUnicast() {
+			if a := prefix.Addr().WithZone(name); topics.ValidAddress(a.String()) {
+				return a
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 // addressesOf leaves out IPv6 addresses of the local link: without their zone

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -316,5 +317,20 @@ func TestThisMachine(t *testing.T) {
 	address, _ := Addresses(nil)
 	if _, err := netip.ParseAddr(address); err != nil && address != "" {
 		t.Error(err)
+	}
+}
+
+// Where a machine has an address of the local link alone, that is its address,
+// with the zone that it means nothing without.
+func TestLinkLocal(t *testing.T) {
+	network := func(s string) net.Addr {
+		prefix := netip.MustParsePrefix(s)
+		return &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())}
+	}
+	if got := zoned([]net.Addr{network("127.0.0.1/8"), network("::1/128"), network("fe80::1/64")}, "eth0").String(); got != "fe80::1%eth0" {
+		t.Error(got)
+	}
+	if got := zoned([]net.Addr{network("::1/128"), network("2001:db8::1/64")}, "eth0"); got.IsValid() {
+		t.Error(got)
 	}
 }

@@ -49,13 +49,19 @@ func (s *Supervisor) check(v *service) {
 	})
 }
 
-// dial reaches a port of this machine: on loopback, or where a service listens
-// on its network address alone, there.
+// dial reaches a port of this machine: on loopback of IPv4 or IPv6, or where a
+// service listens on its network address alone, there.
 func (s *Supervisor) dial(ctx context.Context, address string, port int) (net.Conn, error) {
 	p := strconv.Itoa(port)
 	c, err := s.o.Dial(ctx, "tcp", net.JoinHostPort("127.0.0.1", p))
-	if err == nil || address == "" || address == "127.0.0.1" || !errors.Is(err, syscall.ECONNREFUSED) {
+	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) {
 		return c, plain(err, port)
+	}
+	if c, other := s.o.Dial(ctx, "tcp", net.JoinHostPort("::1", p)); other == nil { // where there is no IPv6 it says that
+		return c, nil
+	}
+	if address == "" || address == "127.0.0.1" || address == "::1" {
+		return nil, plain(err, port)
 	}
 	c, err = s.o.Dial(ctx, "tcp", net.JoinHostPort(address, p))
 	return c, plain(err, port)
