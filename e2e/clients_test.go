@@ -61,7 +61,7 @@ func TestOtherClients(t *testing.T) {
 	})
 	t.Run("mosquitto", func(t *testing.T) {
 		needs(t, "stdbuf") // or mosquitto_sub tells too late that it has subscribed
-		for _, version := range []string{"311", "5"} {
+		for _, version := range []string{"31", "311", "5"} {
 			mosquittoSpeaks(t, home, version)
 		}
 	})

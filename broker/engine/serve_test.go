@@ -56,7 +56,7 @@ func TestMosquittoClients(t *testing.T) {
 	}
 	_, addr := serve(t, engine.Options{})
 	_, port, _ := net.SplitHostPort(addr)
-	for _, version := range []string{"311", "5"} {
+	for _, version := range []string{"31", "311", "5"} {
 		for _, qos := range []string{"0", "1", "2"} {
 			topic := "a/" + version + "/" + qos
 			pub := exec.Command("mosquitto_pub", "-p", port, "-V", version, "-q", qos, "-t", topic, "-m", "hello "+topic, "-r")
