@@ -34,3 +34,6 @@ func (b *Broker) GuessesKept() (pairs, known, stale int) {
 	}
 	return len(b.guesses.of), len(b.guesses.known), stale
 }
+
+// WithZone is withZone.
+var WithZone = withZone

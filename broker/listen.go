@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -85,7 +86,30 @@ func open(scheme, address string) (*listener, error) {
 		return nil, err
 	}
 	at, ok := l.Addr().(*net.TCPAddr)
+	if ok {
+		l = zoned{l, withZone(at, address)}
+	}
 	return &listener{scheme: scheme, Listener: l, private: ok && at.IP.IsLoopback()}, nil
+}
+
+// zoned is a listener whose address keeps its zone.
+type zoned struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (z zoned) Addr() net.Addr { return z.addr }
+
+// withZone returns the address of a listener with the zone that it was configured
+// with: the system does not return that of a link-local address.
+func withZone(at *net.TCPAddr, configured string) *net.TCPAddr {
+	host, _, err := net.SplitHostPort(configured)
+	if _, zone, there := strings.Cut(host, "%"); err == nil && there && at.Zone == "" && at.IP.IsLinkLocalUnicast() {
+		with := *at
+		with.Zone = zone
+		return &with
+	}
+	return at
 }
 
 // warnOfClosedDoors names the listeners at which nobody can log in, not even

@@ -242,3 +242,19 @@ func TestWebSocketReadsTheReason(t *testing.T) {
 		t.Errorf("it ends with %s", got)
 	}
 }
+
+// The address of a link-local listener is of use with its zone alone.
+func TestLinkLocalListenerKeepsItsZone(t *testing.T) {
+	for configured, c := range map[string]struct {
+		bound net.TCPAddr
+		want  string
+	}{
+		"[fe80::99%eth0]:1883": {net.TCPAddr{IP: net.ParseIP("fe80::99"), Port: 1883}, "[fe80::99%eth0]:1883"},
+		"[fd00::99]:0":         {net.TCPAddr{IP: net.ParseIP("fd00::99"), Port: 1883}, "[fd00::99]:1883"},
+		":1883":                {net.TCPAddr{IP: net.IPv6zero, Port: 1883}, "[::]:1883"},
+	} {
+		if got := broker.WithZone(&c.bound, configured).String(); got != c.want {
+			t.Errorf("%s: %s, want %s", configured, got, c.want)
+		}
+	}
+}
