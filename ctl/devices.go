@@ -62,7 +62,11 @@ func (a *app) devices(ctx context.Context, problems bool) error {
 		return RenderDeviceProblems(a.env.Stdout, known, a.style)
 	}
 	if n := len(known.Problems) + known.More; n > 0 {
-		a.say("%d problems with announcements: dominionctl devices --problems", n)
+		what := "problems"
+		if n == 1 {
+			what = "problem"
+		}
+		a.say("%d %s with announcements: dominionctl devices --problems", n, what)
 	}
 	return RenderDevices(a.env.Stdout, known, a.style)
 }

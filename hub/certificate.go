@@ -89,7 +89,7 @@ func (c *certificate) problem(now time.Time) string {
 	}
 	ends := "expires on "
 	if left <= 0 {
-		ends = "has expired on "
+		ends = "expired on "
 	}
 	return c.name + " " + ends + c.until.UTC().Format(time.DateOnly) +
 		": put a new one at " + c.keys + ", they are read when they change"
