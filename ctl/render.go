@@ -72,7 +72,7 @@ func drawHub(b *bufio.Writer, h topics.Hub, s Style) {
 	parts = append(parts,
 		fmt.Sprintf("epoch %d", h.Epoch),
 		"domains: "+strings.Join(counts, ", "),
-		fmt.Sprintf("services: %d of %d running", h.Services.Running, h.Services.Wanted))
+		fmt.Sprintf("instances: %d of %d running", h.Services.Running, h.Services.Wanted))
 	for _, line := range wrap(strings.Join(parts, "  ·  "), s.Width) {
 		b.WriteString(strings.Trim(line, " ·") + "\n")
 	}

@@ -133,7 +133,13 @@ func (h *Hub) hubStatus() topics.Hub {
 		}
 	}
 	for _, v := range h.views {
-		s.Services.Wanted += v.Wanted
+		finished := 0 // done: they are not to run any more
+		for _, r := range h.rows[v.Service] {
+			if r.state == topics.Finished {
+				finished++
+			}
+		}
+		s.Services.Wanted += max(v.Wanted-finished, v.Running)
 		s.Services.Running += v.Running
 	}
 	return s

@@ -33,7 +33,7 @@ type DomainCount struct {
 
 // ServiceCount counts instances of all services.
 type ServiceCount struct {
-	Wanted  int `json:"wanted" doc:"instances that should run"`
+	Wanted  int `json:"wanted" doc:"instances that should run; those that have finished are left out"`
 	Running int `json:"running" doc:"instances that run and are ready"`
 }
 
