@@ -76,27 +76,6 @@ func TestForeignFiles(t *testing.T) {
 	agents[0].Stop()
 }
 
-// A data_dir that was removed takes the id of the domain along, and not what runs:
-// the next agent finds it by what its environment says.
-func TestADataDirThatWasRemoved(t *testing.T) {
-	home := onEmbedded(t)
-	kitchen := home.Domain("kitchen")
-	kitchen.Install("web")
-	home.Configure(service("web", `priority = "required"`, `port = 8123`, healthHTTP))
-	_, agents, o := home.Up(kitchen)
-	o.Until("web is healthy", func(v View) bool { return v.Healthy("web", 1) })
-	id := o.Latest().Heartbeat("kitchen").ID
-	before, starts := home.Lives(o)
-	agents[0].Kill()
-	kitchen.must(os.RemoveAll(kitchen.DataDir()))
-	kitchen.Start()
-	o.Until("it is a domain with another id, and web is healthy", func(v View) bool {
-		b := v.Heartbeat("kitchen")
-		return b.ID != "" && b.ID != id && b.Generation > 0 && v.Online("kitchen") && v.Healthy("web", 1)
-	})
-	home.Journal.Undisturbed(t, "without its data_dir", before, starts)
-}
-
 // attempts is a service that tries what the user of the services may not do: to
 // read and change what is the agent's or root's service's, and to end the agent.
 const attempts = `may() { "$@" >/dev/null 2>&1 && echo "succeeded: $*"; }
