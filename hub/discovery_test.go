@@ -403,7 +403,7 @@ func TestCertificateExpires(t *testing.T) {
 			days, events int
 			problem      string
 		}{
-			{9, 0, ""}, {2, 1, "expires on 2000-02-10"}, {10, 1, "expires"}, {13, 2, "expires"}, {5, 3, "expires"}, {2, 4, "expired on"}, {10, 4, "has expired"},
+			{9, 0, ""}, {2, 1, "expires on 2000-02-10"}, {10, 1, "expires"}, {13, 2, "expires"}, {5, 3, "expires"}, {2, 4, "expired on"}, {10, 4, "expired on"},
 		} {
 			time.Sleep(time.Duration(step.days) * 24 * time.Hour)
 			if got := h.status().Problem; h.count(topics.CertificateExpires) != step.events || !strings.Contains(got, step.problem) || step.events > 0 && got == "" {
