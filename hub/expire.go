@@ -73,6 +73,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireAwaited(now)
 	h.expireDevices(now)
 	h.expireSpoiled(now)
+	h.expireTroubles(now)
 	h.expireCertificates(now)
 	if !h.ready {
 		h.due(h.settleBy)

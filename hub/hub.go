@@ -155,6 +155,7 @@ type Hub struct {
 	offered   map[string]string            // the first endpoint of an earlier run, by service; nil once we have settled
 	addresses map[string]string            // last known address:port, by service
 	views     map[string]topics.Service    // last published, by service
+	troubles  map[string]*trouble          // by service; of those that are well none
 	published map[string]uint64            // hash of the payload by retained topic: nothing is published twice
 	seed      maphash.Seed                 // of these hashes
 	heard     map[string]bool              // topics of published at which the last one has come back to us
@@ -224,6 +225,7 @@ func New(o Options) *Hub {
 		offered:   make(map[string]string),
 		addresses: make(map[string]string),
 		views:     make(map[string]topics.Service),
+		troubles:  make(map[string]*trouble),
 		published: make(map[string]uint64),
 		seed:      maphash.MakeSeed(),
 		heard:     make(map[string]bool),

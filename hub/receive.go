@@ -168,6 +168,10 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 		e.Message = strings.ToValidUTF8(e.Message[:longest], "") + "…"
 	}
 	e.Domain = name
+	if h.inCrashLoop(e) {
+		return nil
+	}
+	h.passedCrash(e)
 	h.event(e)
 	return nil
 }

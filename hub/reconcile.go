@@ -32,7 +32,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.dropLeftovers(now)
 	h.stepRestarts(now)
 	h.expireMoves(now)
-	h.viewServices(c)
+	h.viewServices(c, now)
 	h.publishHub(now)
 	h.publishConditions(c)
 	h.publishDiscovery(c, now)
@@ -210,6 +210,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		delete(h.retired, name)
 		h.dirty = true // what it needed may not be needed any more
 		delete(h.views, name)
+		delete(h.troubles, name)
 		delete(h.addresses, name)
 		h.forgetWant(name)
 		h.forgetRollout(name)

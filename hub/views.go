@@ -14,7 +14,7 @@ import (
 
 // viewServices says of every service that changed what is wanted, what runs,
 // and why; and where it is reached.
-func (h *Hub) viewServices(c *changes) {
+func (h *Hub) viewServices(c *changes, now time.Time) {
 	for name := range c.services {
 		o := h.plan.Services[name]
 		if o == nil || !h.defined(name) {
@@ -25,6 +25,7 @@ func (h *Hub) viewServices(c *changes) {
 		if words := h.updating(name, v.Update); words != "" && (v.State == topics.Running || v.State == topics.Starting || v.State == topics.Stopping) {
 			v.Reason = words
 		}
+		v.Problem = h.judgeService(name, v, o, now)
 		h.views[name] = v
 		h.retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
 		h.retain(h.tree.Service(topics.ServiceEndpoints, name), h.encodedEndpoints(name))
@@ -269,7 +270,7 @@ func (h *Hub) problems() []string {
 		return ""
 	}
 	for _, v := range services {
-		if v.State == topics.Pending && broken(v) == "" {
+		if v.State == topics.Pending && v.Problem != "" && broken(v) == "" {
 			pending[v.Reason] = append(pending[v.Reason], v.Service)
 		}
 	}
@@ -282,15 +283,16 @@ func (h *Hub) problems() []string {
 		}
 		switch {
 		case v.State == topics.Pending && broken(v) != "": // it says so
+		case v.Problem == "", v.Problem == v.Update.Problem:
 		case v.State == topics.Pending && len(pending[v.Reason]) > 1:
 			if same := pending[v.Reason]; same[0] == v.Service {
 				last := len(same) - 1
 				all = append(all, fmt.Sprintf("%s and %s are pending: %s", strings.Join(same[:last], ", "), same[last], v.Reason))
 			}
 		case v.State == topics.Failed, v.State == topics.Backoff, v.State == topics.Pending:
-			all = append(all, fmt.Sprintf("%s is %s: %s", v.Service, v.State, v.Reason))
-		case v.State == topics.Running && v.Healthy < v.Running:
-			all = append(all, fmt.Sprintf("%s is unhealthy on %d of %d", v.Service, v.Running-v.Healthy, v.Running))
+			all = append(all, fmt.Sprintf("%s is %s: %s", v.Service, v.State, v.Problem))
+		default:
+			all = append(all, v.Service+" "+v.Problem)
 		}
 	}
 	return all

@@ -290,6 +290,7 @@ type Service struct {
 	Running   int               `json:"running" doc:"instances that run and are ready"`
 	Healthy   int               `json:"healthy" doc:"instances that are healthy"`
 	Reason    string            `json:"reason" type:"text" doc:"why it is so, in words"`
+	Problem   string            `json:"problem,omitempty" type:"text" doc:"what is wrong with it: it failed or crashed and has not been well for 5 minutes since, an instance is unhealthy, it has been pending for 5 seconds, or an update did not get healthy; absent: it is well"`
 	Version   string            `json:"version,omitempty" type:"version" doc:"of the first instance"`
 	Update    ServiceUpdate     `json:"update" doc:"how a changed definition or a new version reaches the instances"`
 	Instances []ServiceInstance `json:"instances" doc:"those that are neither stopped, finished nor lost"`

@@ -1,5 +1,7 @@
 package topics
 
+import "time"
+
 // State is what an instance of a service, or a service as a whole, is doing.
 // A closed list.
 type State string
@@ -97,3 +99,7 @@ func EventTypes() []EventType {
 		CommandRefused, MessageRefused,
 	}
 }
+
+// RestartReset is how long an instance must have been well after a crash until
+// that is forgiven: until then it counts as one that crashes.
+const RestartReset = 5 * time.Minute

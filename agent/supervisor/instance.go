@@ -12,9 +12,9 @@ import (
 
 // The times that are the same for all services; the others come with each.
 const (
-	settleTime   = time.Second      // a service without a check is ready when it ran so long
-	goodTime     = 5 * time.Minute  // ready for so long: what was before is forgiven
-	crashWindow  = 10 * time.Minute // crashLimit crashes within it: failed
+	settleTime   = time.Second         // a service without a check is ready when it ran so long
+	goodTime     = topics.RestartReset // ready for so long: what was before is forgiven
+	crashWindow  = 10 * time.Minute    // crashLimit crashes within it: failed
 	crashLimit   = 10
 	failedRetry  = 5 * time.Minute
 	noStartDelay = time.Second // at least, between tries of what could not even be started

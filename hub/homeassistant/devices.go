@@ -261,7 +261,7 @@ func Service(o Options, s Program) Config {
 			StateTopic:      status,
 			ValueTemplate:   problem,
 			AttributesTopic: status,
-			AttributesTmpl:  "{{ dict(reason=value_json.reason) | to_json }}",
+			AttributesTmpl:  "{{ dict(reason=value_json.problem | default('')) | to_json }}",
 		},
 		"running": {
 			Platform: "sensor", Name: named("Running instances"), EntityCategory: diagnostic, Icon: "mdi:cog-play", StateClass: "measurement",
@@ -329,12 +329,9 @@ const (
 	attributes = "{{ dict(reason=value_json.reason, version=value_json.version | default(''), wanted=value_json.wanted, running=value_json.running," +
 		" domains=(value_json.instances or []) | map(attribute='domain') | list) | to_json }}"
 
-	// problem is ON where a wanted service is not well: as a whole (one that is
-	// not wanted is stopped, not pending), one of its instances while others
-	// run, or a version of it that was taken back.
-	problem = "{% set bad = ['failed', 'backoff'] %}{% set all = value_json.instances or [] %}" +
-		"{{ 'ON' if value_json.state in bad + ['pending'] or value_json['update'].problem is defined" +
-		" or all | selectattr('state', 'in', bad) | list or all | selectattr('health', 'eq', 'unhealthy') | list else 'OFF' }}"
+	// problem is the hub's verdict, which does not follow each state that a service
+	// passes through.
+	problem = "{{ 'ON' if value_json.problem is defined else 'OFF' }}"
 
 	// rollout gives the keys that Home Assistant's update takes and no other:
 	// one more and it refuses all. Where nothing runs, nothing is to be updated.

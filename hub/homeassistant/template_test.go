@@ -33,7 +33,7 @@ func messages() map[topics.Kind][]any {
 		topics.ServiceStatus: {
 			topics.Service{State: topics.Stopped, Switch: topics.Off},
 			topics.Service{
-				State: topics.Running, Switch: topics.On, Wanted: 2, Replicas: 200, Running: 1, Reason: "required", Version: "1.4.0", Instances: []topics.ServiceInstance{instance, {State: topics.Failed}},
+				State: topics.Running, Switch: topics.On, Wanted: 2, Replicas: 200, Running: 1, Reason: "required", Problem: "crashed", Version: "1.4.0", Instances: []topics.ServiceInstance{instance, {State: topics.Failed}},
 				Update: topics.ServiceUpdate{Installed: "1.4.0", Latest: "1.5.0", InProgress: true, Percentage: ptr(50), Waits: "pi: gets healthy", Problem: "1.5.0 did not"},
 			},
 		},
@@ -159,12 +159,10 @@ func TestWhatTemplatesSay(t *testing.T) {
 	}{
 		{service("problem"), running, "OFF"},
 		{service("problem"), topics.Service{State: topics.Stopped}, "OFF"},
-		{service("problem"), with(func(s *topics.Service) { s.State = topics.Pending }), "ON"},
-		{service("problem"), with(func(s *topics.Service) { s.State = topics.Failed }), "ON"},
-		{service("problem"), with(func(s *topics.Service) { s.State = topics.Starting }), "OFF"},
-		{service("problem"), with(func(s *topics.Service) { s.Instances[0].State = topics.Backoff }), "ON"},
-		{service("problem"), with(func(s *topics.Service) { s.Instances[0].Health = topics.Unhealthy }), "ON"},
-		{service("problem"), with(func(s *topics.Service) { s.Update.Problem = "1.5 did not get healthy" }), "ON"},
+		{service("problem"), with(func(s *topics.Service) { s.State = topics.Backoff }), "OFF"}, // the hub's verdict counts
+		{service("problem"), with(func(s *topics.Service) { s.Problem = "crashed on pi: exit code 1" }), "ON"},
+		{of(Service(options, npbar()), "problem").AttributesTmpl, with(func(s *topics.Service) { s.Problem = "crashed" }), `{"reason":"crashed"}`},
+		{of(Service(options, npbar()), "problem").AttributesTmpl, running, `{"reason":""}`},
 		{service("replicas"), with(func(s *topics.Service) { s.Replicas = 3 }), "3"},
 		{service("replicas"), with(func(s *topics.Service) { s.Replicas = 500 }), "100"},
 		{service("replicas"), running, "None"},

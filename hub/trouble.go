@@ -1,0 +1,172 @@
+package hub
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// pendingProblem is how long a service may be pending before that is a problem:
+// at each switching on it is for a moment.
+const pendingProblem = 5 * time.Second
+
+// trouble is what a verdict on a service needs besides its present state: one
+// that crashes once a minute runs most of the time and is not well. It is not
+// kept over a restart of the hub.
+type trouble struct {
+	pending time.Time         // since when it is; zero: it is not
+	crashes map[string]*crash // by domain
+	due     time.Time         // when the verdict may be another one; zero: not by itself
+}
+
+// crash is the last crash of an instance. It counts until the instance has been
+// well for as long as its agent takes to forgive its crashes.
+type crash struct {
+	message string
+	well    time.Time // since when it runs and is not unhealthy; zero: it is not well
+}
+
+// noteCrash notes that an instance ended by itself or did not start.
+func (h *Hub) noteCrash(service, domain, message string) {
+	t := h.troubles[service]
+	if t == nil {
+		t = &trouble{crashes: make(map[string]*crash)}
+		h.troubles[service] = t
+	}
+	message, _, _ = strings.Cut(message, "\n")
+	message, _, _ = strings.Cut(message, "; next try in ") // which is over soon
+	t.crashes[domain] = &crash{message: message}
+}
+
+// passedCrash takes an event of a domain: an instance that is started again at
+// once may never be reported in backoff.
+func (h *Hub) passedCrash(e topics.Event) {
+	if (e.Type == topics.ServiceCrashed || e.Type == topics.ServiceFailed) && h.defined(e.Service) {
+		h.noteCrash(e.Service, e.Domain, e.Message)
+		h.touchService(e.Service)
+	}
+}
+
+// inCrashLoop reports whether an event says no more than that an instance that
+// crashes again and again was started again.
+func (h *Hub) inCrashLoop(e topics.Event) bool {
+	t := h.troubles[e.Service]
+	return e.Type == topics.ServiceReady && t != nil && t.crashes[e.Domain] != nil
+}
+
+// judgeService returns what is wrong with a service that somebody wants, "" where it is
+// well.
+func (h *Hub) judgeService(name string, v topics.Service, o *planner.Outcome, now time.Time) string {
+	if !o.On {
+		delete(h.troubles, name)
+		return v.Update.Problem
+	}
+	h.noteRows(name, now)
+	pending := h.notePending(name, v, now)
+	unhealthy := 0
+	for _, i := range v.Instances {
+		if i.Health == topics.Unhealthy {
+			unhealthy++
+		}
+	}
+	t := h.troubles[name]
+	switch {
+	case v.State == topics.Failed, v.State == topics.Backoff, pending:
+		return v.Reason
+	case t != nil && len(t.crashes) > 0:
+		domain := slices.Min(slices.Collect(maps.Keys(t.crashes)))
+		return fmt.Sprintf("crashed on %s: %s", domain, t.crashes[domain].message)
+	case unhealthy > 0:
+		return fmt.Sprintf("is unhealthy on %d of %d", unhealthy, len(v.Instances))
+	}
+	return v.Update.Problem
+}
+
+// noteRows brings the crashes of a service up to date with what its domains
+// report.
+func (h *Hub) noteRows(name string, now time.Time) {
+	there := make(map[string]bool)
+	for _, r := range h.rows[name] {
+		there[r.domain] = r.state.Listed()
+		if r.state == topics.Failed || r.state == topics.Backoff {
+			h.noteCrash(name, r.domain, r.message)
+		}
+		t := h.troubles[name]
+		if t == nil || t.crashes[r.domain] == nil {
+			continue
+		}
+		switch c := t.crashes[r.domain]; {
+		case r.state != topics.Running || r.health == topics.Unhealthy:
+			c.well = time.Time{}
+		case c.well.IsZero():
+			c.well = now
+		}
+	}
+	t := h.troubles[name]
+	if t == nil {
+		return
+	}
+	t.due = time.Time{}
+	for domain, c := range t.crashes {
+		over := c.well.Add(topics.RestartReset)
+		switch {
+		case !there[domain], !c.well.IsZero() && !now.Before(over):
+			delete(t.crashes, domain)
+		case !c.well.IsZero():
+			h.judgeAt(t, over)
+		}
+	}
+}
+
+// notePending tells whether a service has been pending for too long.
+func (h *Hub) notePending(name string, v topics.Service, now time.Time) bool {
+	t := h.troubles[name]
+	if v.State != topics.Pending || !h.ready {
+		if t != nil {
+			t.pending = time.Time{}
+			if len(t.crashes) == 0 {
+				delete(h.troubles, name)
+			}
+		}
+		return false
+	}
+	if t == nil {
+		t = &trouble{crashes: make(map[string]*crash)}
+		h.troubles[name] = t
+	}
+	if t.pending.IsZero() {
+		t.pending = now
+	}
+	over := t.pending.Add(pendingProblem)
+	if now.Before(over) {
+		h.judgeAt(t, over)
+		return false
+	}
+	return true
+}
+
+func (h *Hub) judgeAt(t *trouble, at time.Time) {
+	if t.due.IsZero() || at.Before(t.due) {
+		t.due = at
+	}
+	h.due(at)
+}
+
+// expireTroubles judges anew where the time alone changes the verdict.
+func (h *Hub) expireTroubles(now time.Time) {
+	for name, t := range h.troubles {
+		switch {
+		case t.due.IsZero():
+		case now.Before(t.due):
+			h.due(t.due)
+		default:
+			t.due = time.Time{}
+			h.touchService(name)
+		}
+	}
+}
