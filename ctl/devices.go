@@ -2,10 +2,12 @@ package ctl
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,9 +19,17 @@ import (
 func (a *app) devicesCommand() *cobra.Command {
 	var problems bool
 	c := &cobra.Command{
-		Use: topics.VerbDevices, Short: "Other devices on the broker, however they announce themselves", GroupID: "look",
-		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.devices(cmd.Context(), problems) },
+		Use: topics.VerbDevices + " [NAME]", Short: "Other devices on the broker, however they announce themselves", GroupID: "look",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fail(ExitUsage, "put quotes around a name with spaces", "devices takes no more than [NAME]")
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completed(nil),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.devices(cmd.Context(), strings.Join(args, ""), problems)
+		},
 	}
 	c.Flags().BoolVar(&problems, "problems", false, "what is wrong with announcements, instead of the devices")
 	return c
@@ -34,7 +44,7 @@ type devicePages struct {
 	More     int               `json:"more,omitempty"`
 }
 
-func (a *app) devices(ctx context.Context, problems bool) error {
+func (a *app) devices(ctx context.Context, name string, problems bool) error {
 	s, err := a.connect(ctx)
 	if err != nil {
 		return err
@@ -49,6 +59,11 @@ func (a *app) devices(ctx context.Context, problems bool) error {
 		}
 		all.Devices, all.Next = append(all.Devices, part.Devices...), part.Next
 		all.Problems, all.More = append(all.Problems, part.Problems...), all.More+part.More
+	}
+	if name != "" {
+		if err := all.only(name); err != nil {
+			return err
+		}
 	}
 	doc := topics.Encode(all)
 	if a.json {
@@ -68,7 +83,90 @@ func (a *app) devices(ctx context.Context, problems bool) error {
 		}
 		a.say("%d %s with announcements: dominionctl devices --problems", n, what)
 	}
+	if name != "" {
+		return RenderDevice(a.env.Stdout, known, a.style)
+	}
 	return RenderDevices(a.env.Stdout, known, a.style)
+}
+
+// only leaves the devices of a name or an id, and their problems.
+func (p *devicePages) only(name string) error {
+	ids := make(map[string]bool)
+	p.Devices = slices.DeleteFunc(p.Devices, func(raw json.RawMessage) bool {
+		var d topics.Device
+		if json.Unmarshal(raw, &d) != nil || d.ID != name && !strings.EqualFold(d.Name, name) {
+			return true
+		}
+		ids[d.ID] = true
+		return false
+	})
+	if len(p.Devices) == 0 {
+		return fail(ExitFailed, "dominionctl devices lists them all", "there is no device %q", name)
+	}
+	p.Problems = slices.DeleteFunc(p.Problems, func(raw json.RawMessage) bool {
+		var one topics.DeviceProblem
+		return json.Unmarshal(raw, &one) != nil || !ids[one.Device]
+	})
+	p.More = 0
+	return nil
+}
+
+// RenderDevice draws all that is known of a device, or of several of one name.
+func RenderDevice(w io.Writer, all topics.Devices, s Style) error {
+	return drawn(w, func(b *bufio.Writer) {
+		for i, d := range all.Devices {
+			if i > 0 {
+				b.WriteByte('\n')
+			}
+			fmt.Fprintf(b, "%s  %s\n", s.paint(bold, cleanWords(d.Name)), s.paint(availabilityTint(d.Availability), cleanWords(d.Availability)))
+			var connections []string
+			for _, c := range d.Connections {
+				connections = append(connections, c.Type+" "+c.Address)
+			}
+			drawFacts(b, s, [][2]string{
+				{"id", d.ID},
+				{"manufacturer", d.Manufacturer},
+				{"model", strings.TrimSpace(d.Model + " " + d.ModelID)},
+				{"version", d.Version},
+				{"hardware", d.Hardware},
+				{"serial", d.Serial},
+				{"page", d.URL},
+				{"area", d.Area},
+				{"via", d.Via},
+				{"domain", d.Domain},
+				{"announced by", strings.Join(d.AnnouncedBy, ", ")},
+				{"identifiers", strings.Join(d.Identifiers, ", ")},
+				{"connections", strings.Join(connections, ", ")},
+				{"availability", strings.Join(d.Topics.Availability, ", ")},
+				{"states", strings.Join(d.Topics.State, ", ")},
+				{"commands", strings.Join(d.Topics.Command, ", ")},
+			})
+		}
+		for _, p := range all.Problems {
+			fmt.Fprintf(b, "problem: %s\n", cleanWords(p.Message))
+		}
+	})
+}
+
+// widestName is how wide a name may make the table of devices.
+const widestName = 40
+
+// shortName cuts a name for the table. It is whole where its device is asked
+// for.
+func shortName(name string) string {
+	if displayWidth(name) <= widestName {
+		return name
+	}
+	all := []rune(name)
+	for len(all) > 0 && displayWidth(string(all)) >= widestName {
+		all = all[:len(all)-1]
+	}
+	return string(all) + "…"
+}
+
+// byName orders devices as people look for them.
+func byName(x, y topics.Device) int {
+	return cmp.Or(strings.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name)), strings.Compare(x.ID, y.ID))
 }
 
 // RenderDevices draws the answer to devices.
@@ -87,12 +185,12 @@ func RenderDevices(w io.Writer, all topics.Devices, s Style) error {
 			{head: "ANNOUNCED BY", drop: 5},
 			{head: "ID", min: 12, drop: 2},
 		}}
-		for _, d := range all.Devices {
+		for _, d := range slices.SortedFunc(slices.Values(all.Devices), byName) {
 			model := d.Model
 			if !strings.HasPrefix(model, d.Manufacturer) { // some say it twice
 				model = strings.TrimSpace(d.Manufacturer + " " + model)
 			}
-			t.add(put(d.Name), put(d.Availability).in(availabilityTint(d.Availability)), put(model), put(d.Version), put(d.Area),
+			t.add(put(shortName(cleanWords(d.Name))), put(d.Availability).in(availabilityTint(d.Availability)), put(model), put(d.Version), put(d.Area),
 				put(strings.Join(d.AnnouncedBy, ", ")), put(d.ID).in(faint))
 		}
 		t.draw(b, s)

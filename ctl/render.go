@@ -100,7 +100,7 @@ func drawDomains(b *bufio.Writer, domains []topics.DomainView, s Style) {
 	for _, d := range sorted {
 		running, all := 0, 0
 		for _, i := range d.Services {
-			if !i.State.Listed() {
+			if !i.State.Listed() || d.Micro && d.State == topics.DomainIsOffline { // nobody knows what it runs
 				continue
 			}
 			if all++; i.State == topics.Running {

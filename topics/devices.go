@@ -26,6 +26,9 @@ type Device struct {
 	Model        string             `json:"model,omitempty" type:"text" doc:"what it is"`
 	ModelID      string             `json:"model_id,omitempty" type:"text" doc:"its maker's number for that"`
 	Version      string             `json:"version,omitempty" type:"text" doc:"of its software"`
+	Hardware     string             `json:"hardware_version,omitempty" type:"text" doc:"of its hardware"`
+	Serial       string             `json:"serial_number,omitempty" type:"text" doc:"its serial number"`
+	URL          string             `json:"configuration_url,omitempty" type:"text" doc:"the page where it is configured: http, https or homeassistant"`
 	Availability string             `json:"availability" type:"word" doc:"online, offline or unknown, as its own topics say"`
 	Area         string             `json:"area,omitempty" type:"text" doc:"the room that it suggests"`
 	Via          string             `json:"via,omitempty" type:"text" doc:"id of the device through which it is reached; the identifier of that one, while nobody announces it"`

@@ -36,6 +36,9 @@ func (s *State) entry(id string) topics.Device {
 		{&d.Model, func(a *announcement) string { return a.model }},
 		{&d.ModelID, func(a *announcement) string { return a.modelID }},
 		{&d.Version, func(a *announcement) string { return a.version }},
+		{&d.Hardware, func(a *announcement) string { return a.hardware }},
+		{&d.Serial, func(a *announcement) string { return a.serial }},
+		{&d.URL, func(a *announcement) string { return a.url }},
 		{&d.Area, func(a *announcement) string { return a.area }},
 		{&d.Domain, func(a *announcement) string { return a.domain }},
 		{&d.Via, s.through},
@@ -117,5 +120,6 @@ func (s *State) through(a *announcement) string {
 func (f *facts) same(g *facts) bool {
 	return f.name == g.name && f.manufacturer == g.manufacturer && f.model == g.model && f.modelID == g.modelID &&
 		f.version == g.version && f.area == g.area && f.via == g.via && f.domain == g.domain && f.viaKey == g.viaKey &&
+		f.hardware == g.hardware && f.serial == g.serial && f.url == g.url &&
 		slices.Equal(f.keys, g.keys) && slices.Equal(f.identifiers, g.identifiers) && slices.Equal(f.connections, g.connections)
 }

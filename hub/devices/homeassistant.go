@@ -16,7 +16,7 @@ import (
 var full = map[string]string{
 	"dev": "device", "cmps": "components", "o": "origin", "p": "platform", "t": "topic",
 	"ids": "identifiers", "cns": "connections", "mf": "manufacturer", "mdl": "model", "mdl_id": "model_id",
-	"sw": "sw_version", "sa": "suggested_area",
+	"sw": "sw_version", "hw": "hw_version", "sn": "serial_number", "cu": "configuration_url", "sa": "suggested_area",
 	"avty": "availability", "avty_t": "availability_topic", "avty_mode": "availability_mode", "avty_tpl": "availability_template",
 	"pl_avail": "payload_available", "pl_not_avail": "payload_not_available", "val_tpl": "value_template",
 	"migr_discvry": "migrate_discovery",
@@ -114,7 +114,7 @@ func hassComponents(r *reader, wrong *details) (parts []entity, err error) {
 func hassDevice(r *reader, f *facts, wrong *details) (bool, error) {
 	texts := map[string]*string{
 		"name": &f.name, "manufacturer": &f.manufacturer, "model": &f.model, "model_id": &f.modelID,
-		"sw_version": &f.version, "suggested_area": &f.area,
+		"sw_version": &f.version, "suggested_area": &f.area, "hw_version": &f.hardware, "serial_number": &f.serial,
 	}
 	return r.object(func(key string) error {
 		key = long(key)
@@ -126,6 +126,10 @@ func hassDevice(r *reader, f *facts, wrong *details) (bool, error) {
 			})
 		case "connections":
 			return hassConnections(r, f, wrong)
+		case "configuration_url":
+			url, err := r.text()
+			wrong.note(f.link(url))
+			return err
 		case "via_device":
 			via, err := r.text()
 			f.viaDevice(via)

@@ -28,6 +28,7 @@ type facts struct {
 	identifiers                                                    []string
 	connections                                                    []topics.DeviceConnection
 	name, manufacturer, model, modelID, version, area, via, domain string
+	hardware, serial, url                                          string
 	viaKey                                                         key
 }
 
@@ -90,6 +91,22 @@ func (f *facts) key(k key) {
 	if !slices.Contains(f.keys, k) {
 		f.keys = append(f.keys, k)
 	}
+}
+
+// link takes the page where the device is configured, of a scheme that Home
+// Assistant takes too.
+func (f *facts) link(s string) error {
+	scheme, _, _ := strings.Cut(s, "://")
+	switch {
+	case s == "":
+	case len(s) > maxTopic:
+		return fmt.Errorf("its configuration_url is longer than %d bytes", maxTopic)
+	case scheme != "http" && scheme != "https" && scheme != "homeassistant":
+		return fmt.Errorf("its configuration_url is %q, which is not http, https or homeassistant", cut(s, maxText/2))
+	default:
+		f.url = cut(s, maxTopic)
+	}
+	return nil
 }
 
 // viaDevice takes the identifier of what the device is reached through.
@@ -176,6 +193,6 @@ func (a *announcement) finish() {
 	add(a.identifiers...)
 	add(a.state...)
 	add(a.command...)
-	add(a.name, a.manufacturer, a.model, a.modelID, a.version, a.area, a.via, a.domain)
+	add(a.name, a.manufacturer, a.model, a.modelID, a.version, a.area, a.via, a.domain, a.hardware, a.serial, a.url)
 	a.cost = cost
 }

@@ -1,0 +1,55 @@
+package ctl
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Devices are listed by name, and one long name does not widen the table.
+func TestDevicesByName(t *testing.T) {
+	long := strings.Repeat("long ", 50)
+	all := topics.Devices{Devices: []topics.Device{
+		{ID: "1", Name: "washer"}, {ID: "2", Name: "Bulb"}, {ID: "3", Name: long}, {ID: "4", Name: "bulb"},
+	}}
+	var b bytes.Buffer
+	if err := RenderDevices(&b, all, Style{}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	for i, want := range []string{"NAME", "Bulb", "bulb", "long", "washer"} {
+		if len(lines) != 5 || !strings.HasPrefix(lines[i], want) || len(lines[i]) > 130 {
+			t.Fatalf("line %d is not of %s:\n%s", i, want, b.String())
+		}
+	}
+}
+
+// A name, in any case, and an id show all that is known of a device.
+func TestOneDevice(t *testing.T) {
+	lamp := topics.Device{ID: "a4cf", Name: "Desk lamp", Manufacturer: "Acme", Hardware: "rev 2", Serial: "S-17", URL: "http://lamp.lan/", Via: "hub-1"}
+	pages := func() devicePages {
+		return devicePages{Devices: []json.RawMessage{topics.Encode(lamp), topics.Encode(topics.Device{ID: "b", Name: "other"})}}
+	}
+	for _, name := range []string{"desk LAMP", "a4cf"} {
+		p := pages()
+		if err := p.only(name); err != nil || len(p.Devices) != 1 {
+			t.Fatalf("%s: %v, %d devices", name, err, len(p.Devices))
+		}
+	}
+	p := pages()
+	if err := p.only("nobody"); err == nil {
+		t.Error("nobody is there")
+	}
+	var b bytes.Buffer
+	if err := RenderDevice(&b, topics.Devices{Devices: []topics.Device{lamp}}, Style{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Desk lamp", "Acme", "rev 2", "S-17", "http://lamp.lan/", "hub-1"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %s in\n%s", want, b.String())
+		}
+	}
+}
