@@ -340,8 +340,13 @@ func TestHomeAssistantDiscovery(t *testing.T) {
 			return home.Observe("homeassistant/#").Retained()
 		}
 		var all View
-		eventually(t, "the hub, one domain and two services are devices", func() bool {
+		eventually(t, "the hub, one domain and two services, whose versions are read, are devices", func() bool {
 			all = configs()
+			for topic, m := range all {
+				if strings.Contains(topic, "_service_") && !strings.Contains(m.Payload, `"update":`) {
+					return false
+				}
+			}
 			return len(all) == 4
 		})
 		ids := make(map[string]string) // unique_id → topic
