@@ -28,7 +28,7 @@ type item struct {
 	topic           string
 	online, offline string
 	read            reading
-	field           string // of readField and readEither; of readConstant the text
+	field           string // of readEither; of readConstant the text; of readTemplate the template
 	optional        bool   // as long as it is silent it does not count
 }
 
@@ -37,30 +37,28 @@ type reading uint8
 
 const (
 	readPlain    reading = iota // the payload
-	readField                   // a field of a JSON object
 	readEither                  // a field of a JSON object, or the payload where it is none
 	readConstant                // not the payload's matter
+	readTemplate                // what a template makes of it
 	readUnknown                 // a template that nobody here understands
 )
 
 var (
-	templateField = regexp.MustCompile(`^\{\{-?\s*value_json(?:\.([A-Za-z_]\w*)|\[\s*['"]([^'"\\]+)['"]\s*\])\s*-?\}\}$`)
 	templateValue = regexp.MustCompile(`^\{\{-?\s*value\s*-?\}\}$`)
 	templateConst = regexp.MustCompile(`^\{\{-?\s*(?:"([^"\\{}]*)"|'([^'\\{}]*)')\s*-?\}\}$`)
 )
 
-// template sets how an item is read from a template of Home Assistant. It
-// knows a field, the payload itself, and a constant, as Zigbee2MQTT has them.
-// Of anything else it knows nothing, rather than guess.
+// template sets how an item is read from a template of Home Assistant. The
+// payload itself and a constant need no evaluator.
 func (i *item) template(t string) {
 	t = strings.TrimSpace(t)
-	field, constant := templateField.FindStringSubmatch(t), templateConst.FindStringSubmatch(t)
+	constant := templateConst.FindStringSubmatch(t)
 	switch {
 	case t == "" || templateValue.MatchString(t):
-	case field != nil && len(t) <= maxText:
-		i.read, i.field = readField, strings.Clone(field[1]+field[2])
 	case constant != nil && len(t) <= maxText:
 		i.read, i.field = readConstant, strings.Clone(constant[1]+constant[2])
+	case len(t) <= maxTemplate && templateBody.MatchString(t):
+		i.read, i.field = readTemplate, strings.Clone(t)
 	default:
 		i.read = readUnknown
 	}
@@ -84,14 +82,20 @@ func (i *item) word(s *said) string {
 	}
 	value := payload
 	switch i.read {
-	case readField:
-		value, _ = fieldOf(payload, i.field)
 	case readEither:
 		if found, ok := fieldOf(payload, i.field); ok {
 			value = found
 		}
 	case readConstant:
 		value = i.field
+	case readTemplate:
+		if s == nil || s.order == 0 {
+			return topics.DeviceUnknown
+		}
+		var err error
+		if value, err = render(i.field, payload); err != nil {
+			return topics.DeviceUnknown
+		}
 	case readUnknown:
 		return topics.DeviceUnknown
 	}

@@ -246,6 +246,7 @@ func TestListAgainKeepsAvailability(t *testing.T) {
 }
 
 func TestAvailability(t *testing.T) {
+	zwave := `"avty_t":"a","avty_tpl":"{{'true' if value_json.value else 'false'}}","pl_avail":"true","pl_not_avail":"false"`
 	two := `"avty":[{"t":"a"},{"t":"b"}]`
 	for _, c := range []struct{ config, said, want string }{
 		{`"avty_t":"a"`, "", "unknown"},
@@ -261,6 +262,20 @@ func TestAvailability(t *testing.T) {
 		{`"avty_t":"a","avty_tpl":"{{ \"offline\" }}"`, ``, "offline"},
 		{`"avty_t":"a","avty_tpl":"{{ value }}"`, `a=online`, "online"},
 		{`"avty_t":"a","avty_tpl":"{% if 1 %}online{% endif %}"`, `a=online`, "unknown"},
+		{zwave, `a={"value":true}`, "online"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.a }}","pl_avail":"True","pl_not_avail":"False"`, `a={"a":true}`, "online"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.a }}","pl_avail":"true","pl_not_avail":"false"`, `a={"a":true}`, "unknown"},
+		{zwave, `a={"value":false}`, "offline"},
+		{zwave, `a={}`, "offline"},
+		{zwave, ``, "unknown"},
+		{zwave, `a=nonsense`, "unknown"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.a.b == 'up' }}","pl_avail":"True","pl_not_avail":"False"`, `a={"a":{"b":"up"}}`, "online"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.get('a','x') | lower }}"`, `a={"a":"ONLINE"}`, "online"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.a | default('offline') }}"`, `a={}`, "offline"},
+		{`"avty_t":"a","avty_tpl":"{{ iif(value_json.n|int > 2, 'online', 'offline') }}"`, `a={"n":"3"}`, "online"},
+		{`"avty_t":"a","avty_tpl":"{{ 'online' if value_json.a is defined and not value_json.b else 'offline' }}"`, `a={"a":1}`, "online"},
+		{`"avty_t":"a","avty_tpl":"{{ (value_json.a is defined) | iif('online','offline') }}"`, `a={}`, "offline"},
+		{`"avty_t":"a","avty_tpl":"{{ states('x') }}"`, `a={}`, "unknown"},
 		{two + `,"avty_mode":"all"`, "a=online", "unknown"},
 		{two + `,"avty_mode":"all"`, "a=online b=online", "online"},
 		{two + `,"avty_mode":"all"`, "b=offline", "offline"},
