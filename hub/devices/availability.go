@@ -71,6 +71,19 @@ type said struct {
 	users   map[*announcement]bool
 }
 
+// understood reports whether a payload is a word for anybody who uses the topic.
+func (s *said) understood(topic, payload string) bool {
+	one := &said{payload: payload, order: 1}
+	for a := range s.users {
+		for n := range a.rule.items {
+			if i := &a.rule.items[n]; i.topic == topic && i.read != readConstant && i.word(one) != topics.DeviceUnknown {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // maxSaid is the longest payload that is taken for a word of availability.
 const maxSaid = 512
 

@@ -121,7 +121,7 @@ func (s *State) Watched() []string {
 func (s *State) Take(topic string, payload []byte, now time.Time) {
 	s.keepOwn(topic, payload)
 	if heard := s.said[topic]; heard != nil {
-		s.hear(heard, payload)
+		s.hear(heard, topic, payload)
 	}
 	read, limit := s.reader(topic)
 	if read == nil {
@@ -260,7 +260,7 @@ func (s *State) add(a *announcement) error {
 			heard = new(said)
 			s.said[i.topic] = heard
 			if word, ok := s.own[i.topic]; ok {
-				s.hear(heard, []byte(word))
+				s.hear(heard, i.topic, []byte(word))
 			}
 		}
 		if heard.users == nil {
@@ -413,8 +413,12 @@ func (s *State) domainOf(topic string) (domain string, ok bool) {
 	return domain, ok && topics.ValidName(domain)
 }
 
-// hear takes a word at a topic of availability.
-func (s *State) hear(heard *said, payload []byte) {
+// hear takes a word at a topic of availability. As in Home Assistant one that
+// says neither online nor offline to anybody leaves the last one in force.
+func (s *State) hear(heard *said, topic string, payload []byte) {
+	if heard.order > 0 && len(payload) > 0 && len(payload) <= maxSaid && len(heard.users) > 0 && !heard.understood(topic, string(payload)) {
+		return
+	}
 	s.words++
 	heard.payload, heard.order = "", s.words
 	if len(payload) <= maxSaid {
