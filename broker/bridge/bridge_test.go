@@ -77,14 +77,6 @@ func (s *side) say(topic, payload string, retain bool) {
 	s.Publish(topics.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retain: retain})
 }
 
-func dial(s *side) func(context.Context) (net.Conn, error) {
-	return func(context.Context) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		s.Serve(theirs)
-		return ours, nil
-	}
-}
-
 // home is two brokers and a bridge that runs at the first.
 type home struct {
 	here, there *side
