@@ -2,8 +2,9 @@
 //
 // The files belong to the services' processes, which hold them open in append
 // mode: nothing here is between a service and its file, so a log goes on while
-// the agent is away. A file above the cap is copied to <name>.1 and cut. Only
-// the packages below agent may import it.
+// the agent is away. A file above the cap is copied to <name>.1 and cut. What a
+// service empties is appended there as far as it was read. Only the packages
+// below agent may import it.
 package logs
 
 import (
@@ -49,6 +50,10 @@ type stream struct {
 	size  int64  // as seen last
 	marks []mark // when it grew
 	older []mark // the same of the part that was cut off into <file>.1
+
+	modified time.Time // as seen last
+	recent   []byte    // the end of the file, up to size
+	emptied  bool      // by the service, which those who follow are not told yet
 
 	read int64 // followed up to here
 }
@@ -111,28 +116,43 @@ func (d *Dir) add(name string) *service {
 	return s
 }
 
-// note looks how far the file grew. A zero now is a moment nobody knows.
+// note looks how far the file grew, and whether the service emptied it. A zero
+// now is a moment nobody knows.
 func (s *stream) note(now time.Time) {
 	info, err := os.Lstat(s.file)
 	if err != nil || !info.Mode().IsRegular() {
-		s.size, s.read, s.marks = 0, 0, nil
+		s.forget()
 		return
 	}
-	size := info.Size()
-	if size < s.size { // somebody else cut it
-		s.size, s.read, s.marks = 0, 0, nil
-	}
-	if size == s.size {
+	if info.Size() == s.size && info.ModTime().Equal(s.modified) {
 		return
 	}
-	if n := len(s.marks); n == 0 || !s.marks[n-1].at.Equal(now) {
+	f, err := open(s.file, os.O_RDONLY)
+	if err != nil {
+		return // as it was
+	}
+	defer f.Close()
+	s.modified = info.ModTime()
+	if s.size > 0 && s.wasEmptied(f, info.Size()) {
+		s.retain(now)
+		s.forget()
+		s.emptied = true
+	}
+	if info.Size() == s.size {
+		return
+	}
+	held, size := recent(f, info.Size())
+	if n := len(s.marks); size > 0 && (n == 0 || !s.marks[n-1].at.Equal(now)) {
 		s.marks = append(s.marks, mark{s.size, now})
 	}
 	if len(s.marks) > maxMarks {
 		s.marks = thin(s.marks)
 	}
-	s.size = size
+	s.recent, s.size = held, size
 }
+
+// forget is of a file that is empty now.
+func (s *stream) forget() { s.size, s.read, s.marks, s.recent = 0, 0, nil, nil }
 
 // thin drops each second of the older marks: the newest times stay exact.
 func thin(marks []mark) []mark {
@@ -169,10 +189,14 @@ func (d *Dir) Poll(now time.Time) []Line {
 			t := &s.streams[i]
 			t.note(now)
 			if now.Before(s.until) {
+				if t.emptied {
+					lines = append(lines, Line{name, topics.LogLine{At: topics.At(now), Stream: streams[i], Line: emptiedLine}})
+				}
 				for _, text := range t.fresh() {
 					lines = append(lines, Line{name, topics.LogLine{At: topics.At(now), Stream: streams[i], Line: text}})
 				}
 			}
+			t.emptied = false
 			if t.size > maxSize {
 				if t.size > 2*maxSize {
 					d.flooded = now
@@ -217,7 +241,7 @@ func (d *Dir) Follow(name string, now, until time.Time) {
 	if !now.Before(s.until) {
 		for i := range s.streams {
 			s.streams[i].note(now)
-			s.streams[i].read = s.streams[i].lineStart()
+			s.streams[i].read, s.streams[i].emptied = s.streams[i].lineStart(), false
 		}
 	}
 	s.until = until

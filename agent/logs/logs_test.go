@@ -272,9 +272,8 @@ func TestAFileThatSomebodyElseCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	out("new\n")
-	if lines := d.Poll(at0(2)); len(lines) != 1 || lines[0].Line != "new" {
-		t.Errorf("got %+v", lines)
-	}
+	expect(t, fresh(d.Poll(at0(2))), emptiedLine+"; new")
+	expect(t, texts(d.Last("web", 9)), "one two three "+emptiedLine+" new")
 }
 
 func TestALogThatIsALinkIsNotFollowed(t *testing.T) {

@@ -125,7 +125,7 @@ func (s *stream) cut() {
 			s.older = append(s.older, mark{max(0, m.from-from), m.at})
 		}
 	}
-	s.size, s.read, s.marks = 0, 0, nil
+	s.forget()
 }
 
 // copyEnd copies the end of the file to <file>.1, in place of the copy before,
