@@ -98,13 +98,16 @@ func (a *app) followEvents(ctx context.Context, limit int, from time.Time) error
 		}
 		ask := topics.Ask{Limit: max(1, limit)}
 		if resumed {
-			ask.Limit = maxLines
+			ask.Limit = maxLines // the answer also holds what was before those that were shown
 		}
 		last, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, ask, a.timeout)
 		if err != nil {
 			return err
 		}
 		last = slices.DeleteFunc(last, func(e topics.Event) bool { return e.At.Before(from) })
+		if resumed {
+			last = newerThan(shown, last)
+		}
 		if limit == 0 && !resumed {
 			shown, last = last, nil
 		}
@@ -126,4 +129,14 @@ func (a *app) followEvents(ctx context.Context, limit int, from time.Time) error
 			}
 		}
 	})
+}
+
+// newerThan returns the events that come after the last of those that were shown.
+func newerThan(shown, all []topics.Event) []topics.Event {
+	for i := len(all) - 1; i >= 0; i-- {
+		if slices.Contains(shown, all[i]) {
+			return all[i+1:]
+		}
+	}
+	return all
 }

@@ -220,13 +220,14 @@ func (f *following) restart() {
 }
 
 // Following goes on over a restart of the hub: what happened meanwhile is
-// shown, and nothing twice.
+// shown, nothing twice, and nothing that was before the first one shown.
 func TestFollowEventsOverRestart(t *testing.T) {
 	f := follow(t, newHome(t, nil), 0, "events", "-f", "-n", "1")
 	defer func() { closing(t, f.hub) }()
 	f.expect("11:59:30  domain_joined        laptop: joined from 192.168.1.20",
 		"11:59:31  service_started      web@laptop: started, pid 101")
 	write(t, f.hub.dir, "hub/events.json", `[
+		{"at": "2026-03-04T11:00:00.000Z", "type": "hub_stopping", "message": "older than what -n 1 asked for"},
 		{"at": "2026-03-04T11:59:31.000Z", "type": "service_started", "service": "web", "domain": "laptop", "message": "started, pid 101"},
 		{"at": "2026-03-04T11:59:40.000Z", "type": "hub_started", "message": "epoch 18"}]`)
 	f.restart()

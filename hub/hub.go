@@ -164,7 +164,7 @@ type Hub struct {
 	orders    map[string]string // service by the transaction of a command to an agent
 	saving    saving
 	leftover  map[string]bool // services of which the broker keeps what an earlier run said
-	recent    []topics.Event
+	events    eventLog
 	problem   string // of the last reload
 	wake      time.Time
 	stirred   bool          // something came that may make something due sooner than wake
@@ -245,6 +245,7 @@ func New(o Options) *Hub {
 
 		httpProblems: o.Problems,
 		certificates: newCertificates(o),
+		events:       readEventLog(o.Store, o.Log),
 	}
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {
@@ -352,6 +353,7 @@ func (h *Hub) round(events []event, now time.Time) {
 	h.answerQuestions(now)
 	h.scaleAll(now)
 	h.save()
+	h.saveEventsWhenDue(now)
 	h.pass(now)
 	h.discover(now)
 	h.publishCounts(now)
@@ -390,6 +392,7 @@ func (h *Hub) stop() {
 	h.event(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
 	h.saveNow()
 	h.saveDiscovery(time.Now())
+	h.saveEvents(time.Now())
 	h.ready = false
 	h.publishHub(time.Now())
 	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))

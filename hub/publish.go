@@ -1,10 +1,8 @@
 package hub
 
 import (
-	"context"
 	"fmt"
 	"hash/maphash"
-	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -33,44 +31,6 @@ func (h *Hub) clear(topic string) {
 	delete(h.heard, topic)
 	delete(h.spoiled, topic)
 	h.bus.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
-}
-
-// eventsKept is how many of the last events can be asked for.
-const eventsKept = 200
-
-// event says what happened: to the log, to those who listen, and to those who
-// ask later.
-func (h *Hub) event(e topics.Event) {
-	if e.At.IsZero() {
-		e.At = topics.At(time.Now())
-	}
-	words := []any{"event", e.Type}
-	if e.Domain != "" {
-		words = append(words, "domain", e.Domain)
-	}
-	if e.Service != "" {
-		words = append(words, "service", e.Service)
-	}
-	h.log.Log(context.Background(), level(e.Type), e.Message, words...)
-	if len(h.recent) >= eventsKept {
-		h.recent = append(h.recent[:0], h.recent[1:]...)
-	}
-	h.recent = append(h.recent, e)
-	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.HubEvent}, topics.Encode(e)))
-}
-
-// level tells what needs a human, or may, from what just happened.
-func level(t topics.EventType) slog.Level {
-	switch t {
-	case topics.HubProblem, topics.ConfigRefused, topics.CertificateExpires, topics.EpochRaised, topics.DomainLost, topics.DomainRefused, topics.DomainProblem,
-		topics.ServiceUnhealthy, topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceReverted, topics.CommandRefused, topics.MessageRefused:
-		return slog.LevelWarn
-	}
-	return slog.LevelInfo
-}
-
-func (h *Hub) eventOf(d *domain, t topics.EventType, message string) {
-	h.event(topics.Event{Type: t, Domain: d.name, Message: message})
 }
 
 // publishHub says what the hub is and counts. Each domain hears it for who we

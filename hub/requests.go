@@ -294,13 +294,6 @@ func errMicroDrain(name string) error {
 	return fmt.Errorf("%s is a microdomain and cannot be drained: it runs what is built into it", name)
 }
 
-func (h *Hub) lastEvents(limit int) []topics.Event {
-	if limit <= 0 || limit > len(h.recent) {
-		limit = len(h.recent)
-	}
-	return slices.Clone(h.recent[len(h.recent)-limit:])
-}
-
 func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	if err := h.known(ask.Service); err != nil {
 		return topics.Why{}, err
