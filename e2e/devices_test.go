@@ -105,10 +105,12 @@ func TestDevices(t *testing.T) {
 				return p.Topic == "homeassistant/switch/big/config" && strings.Contains(p.Message, "bytes are more")
 			})
 		})
-		if len(doc.Problems) < 20 || len(doc.Devices) != len(want) {
+		// Two of them only have a part that is too long or too much: they are devices.
+		const partly = 2
+		if len(doc.Problems) < 20 || len(doc.Devices) != len(want)+partly {
 			t.Errorf("%d problems, %d devices", len(doc.Problems), len(doc.Devices))
 		}
-		o.CatchUp()
+		o.Until("each is retained", func(v View) bool { return len(v.devices()) == len(doc.Devices) })
 		for _, d := range doc.Devices {
 			var retained topics.Device
 			home.must(json.Unmarshal([]byte(o.Latest()["dominion/device/"+d.ID+"/status"].Payload), &retained))
