@@ -55,8 +55,8 @@ func (p packet) retain() bool { return p.flags&1 != 0 }
 
 // connect opens a connection; a session that is not clean lives for an hour
 // after it. Who wants to be told late of messages takes few at a time, with
-// MQTT 5.
-func (h *Host) connect(address string, version byte, id string, clean bool) (*line, error) {
+// MQTT 5. login is a user and its password, or nothing.
+func (h *Host) connect(address string, version byte, id string, clean bool, login ...string) (*line, error) {
 	conn, err := h.Dial("tcp", address)
 	if err != nil {
 		return nil, err
@@ -66,13 +66,20 @@ func (h *Host) connect(address string, version byte, id string, clean bool) (*li
 	if clean {
 		flags = 2
 	}
+	if len(login) > 0 {
+		flags |= 0xC0
+	}
 	body := append(text("MQTT"), version, flags, 0, 60)
 	if version == 5 && clean {
 		body = append(body, 0)
 	} else if version == 5 {
 		body = append(body, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0, 25) // session expiry, Receive Maximum
 	}
-	l.send(0x10, append(body, text(id)...))
+	body = append(body, text(id)...)
+	for _, s := range login {
+		body = append(body, text(s)...)
+	}
+	l.send(0x10, body)
 	p, err := l.read(answerTime)
 	if err == nil && (p.kind != kindConnack || p.code != 0) {
 		err = fmt.Errorf("CONNECT of %s is answered by %+v", id, p)
