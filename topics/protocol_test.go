@@ -207,7 +207,7 @@ var words = map[Kind]string{
 	HubAvailability:    "`online` or `offline`.",
 	DomainAvailability: "`online` or `offline`.",
 	DomainDrainSet:     "`ON` or `OFF`.",
-	ServiceSet:         "One of the words `ON`, `OFF` and `RESTART`, or an object:",
+	ServiceSet:         "One of the words above, or the object:",
 	DomainStatus: "A microdomain sends `name`, `micro`, `traits` and `services` alone, and of a service " +
 		"`service` and `state`. With `address`, and the service's `port`, it is listed in the endpoints.",
 }

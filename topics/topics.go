@@ -89,7 +89,7 @@ func Catalog() []Entry {
 		{DomainServiceLog, "domain/<domain>/service/<service>/log", false, 0, "agent, while someone follows", LogLine{}, "One line of a service's output."},
 		{ServiceStatus, "service/<service>/status", true, 1, "hub", Service{}, "What is wanted of a service, what runs, and why."},
 		{ServiceEndpoints, "service/<service>/endpoints", true, 1, "hub", []Endpoint{}, "Discovery: the usable instances, best first; `[]` when none."},
-		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, `UPDATE` (roll the newest version of the catalog out), `RESET` (end what was switched or scaled by hand), or a number of replicas."},
+		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, `UPDATE` (roll the newest version of the catalog out), `RESET` (end what was switched or scaled by hand), or `{\"replicas\": N}`."},
 		{DeviceStatus, "device/<device>/status", true, 1, "hub", Device{}, "Something else on the broker that announces itself: by Home Assistant's discovery, or as ESPHome, Tasmota and Zigbee2MQTT do. Cleared when nothing announces it any more."},
 		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", Ask{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured."},
 		{Response, "response/<verb>", false, 1, "hub", Reply{}, "The answer to a request, by its transaction."},

@@ -87,7 +87,7 @@ func TestACheckThatHangsIsKilledAndNeverOverlaps(t *testing.T) {
 	if worst > 6 {
 		t.Errorf("%d processes at once", worst)
 	}
-	if i := h.get("web"); !strings.Contains(i.Message, "it was not ready within 4 s") {
+	if i := h.get("web"); !strings.Contains(i.Message, "it was not ready within 4 s: no answer within 50 ms (raise start_timeout") {
 		t.Errorf("message %q", i.Message)
 	}
 }

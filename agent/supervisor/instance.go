@@ -57,6 +57,7 @@ type instance struct {
 	CheckEvery time.Duration // while starting: the time between checks, which grows
 	Checking   bool          // a check is on its way
 	Misses     int           // failed checks in a row
+	Unready    string        // while starting: why the last check failed
 	Listening  time.Time     // since when its topic can be heard; zero: it cannot
 	BarkAt     time.Time     // when a watchdog that heard nothing barks; zero: it sleeps
 

@@ -118,6 +118,7 @@ func (m *move) ready() {
 
 // checkAnew begins with the checks, after a start or with another check.
 func (m *move) checkAnew() {
+	m.Unready = ""
 	m.Misses, m.CheckEvery, m.CheckAt = 0, firstCheck, time.Time{}
 	switch {
 	case m.check().active() && m.State == topics.Starting:
@@ -427,7 +428,8 @@ func readyByCheck(m *move) {
 
 func askAgain(m *move) {
 	if m.now.Sub(m.Run.Started) >= settleTime {
-		m.Message = "not ready yet: " + of[checked](m).message
+		m.Unready = of[checked](m).message
+		m.Message = fmt.Sprintf("not ready yet: %s (start_timeout is %s)", m.Unready, words(m.startTimeout()))
 	}
 	m.CheckEvery = min(2*m.CheckEvery, slowCheck)
 	m.CheckAt = m.now.Add(m.CheckEvery)
@@ -516,7 +518,11 @@ func kill(m *move) {
 }
 
 func giveUpStarting(m *move) {
-	m.stop(thenFailed, "it was not ready within "+words(m.startTimeout()))
+	why := "it was not ready within " + words(m.startTimeout())
+	if m.Unready != "" {
+		why += ": " + m.Unready + " (raise start_timeout if it needs longer, for example to compile)"
+	}
+	m.stop(thenFailed, why)
 }
 
 func ask(m *move) {

@@ -245,7 +245,7 @@ func TestVirtualCheckThatHangs(t *testing.T) {
 		s.StartTimeout = topics.Seconds(20 * time.Second)
 		h.apply(one("web", s))
 		h.pass(19 * time.Second)
-		if i := h.get("web"); i.State != topics.Starting || i.Message != "not ready yet: no answer within 3 s" {
+		if i := h.get("web"); i.State != topics.Starting || i.Message != "not ready yet: no answer within 3 s (start_timeout is 20 s)" {
 			t.Errorf("%+v", i)
 		}
 		h.pass(2 * time.Second)
