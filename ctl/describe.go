@@ -35,7 +35,7 @@ type Description struct {
 	Why     *topics.Why        `json:"why,omitempty"`
 	Domain  *topics.DomainView `json:"domain,omitempty"`
 	// Instances are what the domains report of the service, in the order of
-	// their names; Metrics are the last of each domain that matters here.
+	// their names, without those that are lost; Metrics are the last of each domain that matters here.
 	Instances map[string]topics.Instance `json:"instances,omitempty"`
 	Metrics   map[string]topics.Metrics  `json:"metrics,omitempty"`
 	Events    []topics.Event             `json:"events"`
@@ -77,11 +77,9 @@ func (s *session) description(ctx context.Context, a *app, name string) (Descrip
 			d.Domain = &v
 			domains = append(domains, v.Name)
 		}
-		for _, i := range v.Services {
-			if d.Service != nil && i.Service == name {
-				d.Instances[v.Name] = i
-				domains = append(domains, v.Name)
-			}
+		if i, reported := instanceOn(v, name); d.Service != nil && reported {
+			d.Instances[v.Name] = i
+			domains = append(domains, v.Name)
 		}
 	}
 	if d.Service == nil && d.Domain == nil {
@@ -110,6 +108,15 @@ func (s *session) description(ctx context.Context, a *app, name string) (Descrip
 		d.Why = &why
 	}
 	return d, nil
+}
+
+// instanceOn returns what a domain reports of a service, unless it is lost.
+func instanceOn(v topics.DomainView, service string) (i topics.Instance, reported bool) {
+	n := slices.IndexFunc(v.Services, func(i topics.Instance) bool { return i.Service == service })
+	if n < 0 || unreachable(v) {
+		return i, false
+	}
+	return v.Services[n], true
 }
 
 // heldMetrics returns the metrics that arrived beside an answer, by domain.
@@ -210,7 +217,11 @@ func drawDomainDescription(b *bufio.Writer, d Description, s Style) {
 	}
 	drawFacts(b, s, facts)
 	if len(v.Services) > 0 {
-		heading(b, s, "SERVICES")
+		title := "SERVICES"
+		if unreachable(v) {
+			title = "SERVICES, AS LAST REPORTED"
+		}
+		heading(b, s, title)
 		t := instanceTable("SERVICE")
 		for _, i := range v.Services {
 			t.add(instanceRow(i.Service, i, m.Services[i.Service], s)...)

@@ -100,7 +100,7 @@ func drawDomains(b *bufio.Writer, domains []topics.DomainView, s Style) {
 	for _, d := range sorted {
 		running, all := 0, 0
 		for _, i := range d.Services {
-			if !i.State.Listed() || d.Micro && d.State == topics.DomainIsOffline { // nobody knows what it runs
+			if !i.State.Listed() {
 				continue
 			}
 			if all++; i.State == topics.Running {
@@ -110,6 +110,9 @@ func drawDomains(b *bufio.Writer, domains []topics.DomainView, s Style) {
 		runs := "nothing"
 		if all > 0 {
 			runs = fmt.Sprintf("%d of %d", running, all)
+		}
+		if all > 0 && unreachable(d) {
+			runs = "unknown"
 		}
 		system := strings.Trim(d.OS+"/"+d.Arch, "/")
 		if d.Micro {
@@ -141,6 +144,12 @@ func drawBridges(b *bufio.Writer, all []topics.BridgeView, s Style) {
 		t.add(put(v.Name), state, put(ago(v.Since, s.Now)), put(strconv.FormatUint(v.Refused, 10)), put(strconv.FormatUint(v.Dropped, 10)), put(last))
 	}
 	t.draw(b, s)
+}
+
+// unreachable reports whether nobody knows what the domain runs now: what it
+// reported last no longer counts.
+func unreachable(d topics.DomainView) bool {
+	return d.State == topics.DomainIsLost || d.Micro && d.State == topics.DomainIsOffline
 }
 
 func domainState(d topics.DomainView) cell {

@@ -63,10 +63,13 @@ func TestRender(t *testing.T) {
 		"noplan":   func(w io.Writer, s Style) error { return RenderPlan(w, nil, s) },
 		"why":      func(w io.Writer, s Style) error { return RenderWhy(w, h.Why, s) },
 		"describe": func(w io.Writer, s Style) error { return RenderDescription(w, describedService(h), s) },
-		"machine":  func(w io.Writer, s Style) error { return RenderDescription(w, describedDomain(h), s) },
-		"version":  func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, &h.Version, s) },
-		"clients":  func(w io.Writer, s Style) error { return RenderClients(w, someClients(), s) },
-		"alone":    func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, nil, s) },
+		"lost": func(w io.Writer, s Style) error {
+			return RenderDescription(w, Description{Domain: &h.Overview.Domains[2]}, s)
+		},
+		"machine": func(w io.Writer, s Style) error { return RenderDescription(w, describedDomain(h), s) },
+		"version": func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, &h.Version, s) },
+		"clients": func(w io.Writer, s Style) error { return RenderClients(w, someClients(), s) },
+		"alone":   func(w io.Writer, s Style) error { return RenderVersion(w, h.Version, nil, s) },
 	}
 	for picture, draw := range pictures {
 		for style, s := range styles {
@@ -213,10 +216,8 @@ func describedService(h home) Description {
 		}
 	}
 	for _, domain := range h.Overview.Domains {
-		for _, i := range domain.Services {
-			if i.Service == "web" {
-				d.Instances[domain.Name] = i
-			}
+		if i, reported := instanceOn(domain, "web"); reported {
+			d.Instances[domain.Name] = i
 		}
 	}
 	d.Metrics = map[string]topics.Metrics{"pi-kitchen": {Services: map[string]topics.Usage{"web": {CPU: 0.25, Memory: 31e6}}}}

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"crypto/rand"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -147,23 +146,31 @@ func (h *Hub) nameOf(id string) string {
 	return ""
 }
 
+// inWords says what a service waits for: by a moment where there is one, since the
+// text stays the same while the time passes.
 func (h *Hub) inWords(hold lease.Hold) planner.Held {
 	held := planner.Held{Only: h.nameOf(hold.Only), Has: h.nameOf(hold.Has)}
-	wait := hold.Wait.Round(100 * time.Millisecond)
 	switch d := h.domains[hold.By]; {
-	case hold.By == "" && hold.Wait == 0:
+	case hold.By == "" && hold.Until.IsZero():
 		held.Why = "waits until it has stopped where it runs"
 		if held.Only != "" {
 			held.Why = "waits until it has stopped on " + held.Only
 		}
 	case hold.By == "":
-		held.Why = fmt.Sprintf("waits until what an earlier run of the hub allowed is over, %v after the start of this one", h.exclusives.book.Former())
+		held.Why = "waits until what an earlier run of the hub allowed is over, at " + clock(hold.Until)
 	case d != nil && d.state == topics.DomainIsOnline:
-		held.Why = fmt.Sprintf("waits until %s says that it has stopped there, or has had no lease for %v", hold.By, wait)
+		held.Why = "waits until " + hold.By + " says that it has stopped there, or its lease is over"
+	case d != nil && d.state != topics.DomainIsLost: // its lease may be renewed
+		held.Why = "waits until the lease of " + hold.By + " is over: it may run there still"
 	default:
-		held.Why = fmt.Sprintf("waits until %s has had no lease for %v: it may run there still", hold.By, wait)
+		held.Why = "waits until the lease of " + hold.By + " is over, at " + clock(hold.Until) + ": it may run there still"
 	}
 	return held
+}
+
+// clock writes the first full second that is not before t.
+func clock(t time.Time) string {
+	return t.Add(time.Second - 1).Truncate(time.Second).Format("15:04:05 MST")
 }
 
 // mayOrder is the last word on a service that is to be ordered to a domain. The

@@ -66,7 +66,6 @@ type Status struct {
 // It is not for concurrent use.
 type Book struct {
 	run    string                   // of the hub
-	former time.Duration            // how long what an earlier run gave may matter
 	opens  time.Time                // what an earlier run of the hub gave is over
 	length time.Duration            // of the leases that are given
 	stops  map[string]time.Duration // stop_timeout of each exclusive service
@@ -140,7 +139,7 @@ type order struct {
 // gave may matter.
 func NewBook(run string, now time.Time, former time.Duration) *Book {
 	return &Book{
-		run: run, former: former, opens: now.Add(former),
+		run: run, opens: now.Add(former),
 		stops: make(map[string]time.Duration), runs: make(map[Run]*account),
 		orders: make(map[string]*order), said: make(map[string]*word),
 	}
@@ -397,9 +396,9 @@ type Hold struct {
 	// By is the name of who may be running it, "" for an earlier run of the
 	// hub. Of several it is one.
 	By string
-	// Wait is how long that may last, by what a lease given now lasts; 0: until
-	// its domain says that it stopped.
-	Wait time.Duration
+	// Until is when that is over, if no lease is renewed; zero: when its domain
+	// says that it stopped.
+	Until time.Time
 }
 
 // Hold tells who may be given a service.
@@ -409,7 +408,7 @@ func (b *Book) Hold(service string, now time.Time) Hold {
 	for _, run := range holders {
 		domains[run.Domain] = true
 	}
-	h := Hold{Wait: b.length + b.stops[service] + Slack, Has: only(domains)}
+	h := Hold{Has: only(domains)}
 	said := b.saidBy(service)
 	for _, id := range said {
 		domains[id] = true
@@ -418,9 +417,13 @@ func (b *Book) Hold(service string, now time.Time) Hold {
 	case len(holders) > 0:
 		slices.SortFunc(holders, func(x, y Run) int { return cmp.Or(cmp.Compare(x.Domain, y.Domain), cmp.Compare(x.Session, y.Session)) })
 		h.By = b.runs[holders[0]].name
+		for _, run := range holders {
+			a := b.runs[run]
+			h.Until = later(h.Until, a.over(a.may[service]))
+		}
 	case now.Before(b.opens):
+		h.Until = b.opens
 	case len(said) > 0:
-		h.Wait = 0
 	default:
 		return Hold{Free: true}
 	}
@@ -478,9 +481,6 @@ func (b *Book) Expire(now time.Time) (next time.Time, changed bool) {
 	}
 	return next, changed
 }
-
-// Former is how long what an earlier run of the hub gave may matter.
-func (b *Book) Former() time.Duration { return b.former }
 
 // Opened tells whether what an earlier run of the hub gave is over.
 func (b *Book) Opened() bool { return b.opens.IsZero() }
