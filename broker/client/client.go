@@ -40,7 +40,7 @@ var ErrNotAuthorized = errors.New("the broker refused user or password")
 // ErrRefused is the cause when a broker refuses a subscription (SUBACK 0x80 and
 // above). Most often the user may not read the topic, but brokers also refuse
 // filters and kinds of subscriptions that they do not support.
-var ErrRefused = errors.New("the user's role does not allow it, or the broker does not support this subscription")
+var ErrRefused = errors.New("the user's role does not allow it, or the broker does not support this subscription, or not at present")
 
 // ErrVersion is the cause when a broker does not speak the version of MQTT that
 // it was asked for.
@@ -128,6 +128,8 @@ type Conn struct {
 	paho    mqtt.Client
 	wire    *wire
 	resumed bool
+	keep    bool        // the session outlives the connection
+	qos0    atomic.Bool // the broker granted at QoS 0 what it refused at QoS 1
 
 	queue    *queue
 	inflight chan sent     // handed to paho, not acknowledged yet
@@ -181,6 +183,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		name:     server.String(),
 		timeout:  o.Timeout,
 		log:      o.Log,
+		keep:     o.Keep,
 		queue:    newQueue(),
 		inflight: make(chan sent, maxInflight),
 		lost:     make(chan struct{}),
@@ -268,44 +271,74 @@ func connectError(err, dialErr error, user string, ctx context.Context) error {
 // Resumed tells whether the broker had kept the session.
 func (c *Conn) Resumed() bool { return c.resumed }
 
-// Subscribe subscribes to filters at QoS 1, in their order, and waits for the
-// broker's word. A filter that it refuses is an error that names it.
+// Subscribe subscribes to filters at QoS 1, one after the other, and waits for the
+// broker's answers. A filter that it refuses is an error that names it.
+//
+// A refusal without a reason is not always for good: a cluster that lost a node
+// cannot set up deliveries of QoS 1 until it has elected new leaders. Such a filter is
+// asked for once more at QoS 0, which needs no state in the broker, and the filters
+// that follow on this connection at QoS 0 at once. A session that ends with the
+// connection loses nothing that QoS 1 would have preserved; one that outlives it (Keep)
+// is not downgraded.
 func (c *Conn) Subscribe(ctx context.Context, filters ...string) error {
-	tokens := make([]*mqtt.SubscribeToken, len(filters))
-	for i, f := range filters {
-		tokens[i] = c.paho.Subscribe(f, 1, nil).(*mqtt.SubscribeToken)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*c.timeout)
-	defer cancel()
-	for i := 0; i < len(tokens); i++ {
-		t := tokens[i]
-		select {
-		case <-t.Done():
-		case <-c.lost:
-			return fmt.Errorf("cannot subscribe to %s: %w", filters[i], c.err)
-		case <-ctx.Done():
-			return fmt.Errorf("cannot subscribe to %s: %s did not answer: %w", filters[i], c.name, ctx.Err())
-		}
-		// paho keys the results by the filter without $share/group/, hence no
-		// look-up by name
-		again := false
-		for _, code := range t.Result() {
-			if code == idInUse {
-				again = true
-			} else if code >= refused {
-				return fmt.Errorf("cannot subscribe to %s: refused by %s; %w", filters[i], c.name, ErrRefused)
-			}
-		}
-		if again {
-			tokens[i] = c.paho.Subscribe(filters[i], 1, nil).(*mqtt.SubscribeToken)
-			i--
-			continue
-		}
-		if err := t.Error(); err != nil {
-			return fmt.Errorf("cannot subscribe to %s: %w", filters[i], err)
+	for _, f := range filters {
+		if err := c.subscribe(ctx, f); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (c *Conn) subscribe(ctx context.Context, filter string) error {
+	qos := byte(1)
+	if c.qos0.Load() {
+		qos = 0
+	}
+	code, err := c.ask(ctx, filter, qos)
+	if err == nil && noReason(code) && qos == 1 && !c.keep {
+		qos = 0
+		if code, err = c.ask(ctx, filter, qos); err == nil && code < refused && !c.qos0.Swap(true) {
+			c.log.Warn("the broker refuses subscriptions of QoS 1: this connection subscribes at QoS 0", "broker", c.name, "filter", filter)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot subscribe to %s: %w", filter, err)
+	}
+	if code >= refused {
+		return fmt.Errorf("cannot subscribe to %s: refused by %s; %w", filter, c.name, ErrRefused)
+	}
+	return nil
+}
+
+// noReason reports whether the code of a SUBACK refuses and does not say why.
+func noReason(code byte) bool { return code == refused || code == implementation }
+
+// ask sends one SUBSCRIBE and returns the return code of its SUBACK.
+func (c *Conn) ask(ctx context.Context, filter string, qos byte) (code byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*c.timeout)
+	defer cancel()
+	for {
+		t := c.paho.Subscribe(filter, qos, nil).(*mqtt.SubscribeToken)
+		select {
+		case <-t.Done():
+		case <-c.lost:
+			return 0, cmp.Or(c.err, net.ErrClosed)
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%s did not answer: %w", c.name, ctx.Err())
+		}
+		// paho keys the results by the filter without $share/group/, hence no
+		// look-up by name
+		code = 0
+		for _, code = range t.Result() {
+		}
+		switch {
+		case code == idInUse:
+		case code >= refused:
+			return code, nil // paho's error says no more
+		default:
+			return code, t.Error()
+		}
+	}
 }
 
 // Unsubscribe ends a subscription. Messages that are on their way still come.
@@ -316,8 +349,9 @@ func (c *Conn) Unsubscribe(filters ...string) { c.paho.Unsubscribe(filters...) }
 // SUBSCRIBE chose, as when retained messages stream in: asked again it has
 // another one.
 const (
-	refused = 0x80
-	idInUse = 0x91
+	refused        = 0x80
+	implementation = 0x83 // implementation specific error, of MQTT 5.0
+	idInUse        = 0x91
 )
 
 // Done is closed when the connection is over: after Close nothing of it is

@@ -71,6 +71,7 @@ func TestBackoff(t *testing.T) {
 type peer struct {
 	connack  byte
 	suback   byte
+	refuses  byte   // SUBACK code for each subscription of QoS 1; 0: as suback
 	silent   bool   // after CONNACK it answers nothing
 	deaf     bool   // after CONNACK it reads nothing
 	forgets  bool   // it acknowledges no PUBLISH
@@ -117,6 +118,9 @@ func (p *peer) serve(c net.Conn) {
 		case *packets.SubscribePacket:
 			ack := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
 			ack.MessageID, ack.ReturnCodes = pk.MessageID, []byte{p.suback}
+			if pk.Qoss[0] == 1 && p.refuses != 0 {
+				ack.ReturnCodes[0] = p.refuses
+			}
 			answer = ack
 		case *packets.PingreqPacket:
 			answer = packets.NewControlPacket(packets.Pingresp)
