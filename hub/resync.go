@@ -41,13 +41,14 @@ func (h *Hub) commandDomain(d *domain, c topics.Command) {
 	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(c)))
 }
 
-// unsaid is a status that the hub waits for: of the run that beats, since the
-// start command that it obeys. Without it the domain is not taken for online, and
-// its exclusive services get no lease.
+// unsaid is what the hub waits for from a domain that beats: the status of that run,
+// since the start command that it obeys, or that it is available. Without it the domain
+// is not taken for online, and without the status its exclusive services get no lease.
 type unsaid struct {
 	since, again time.Time // since when it is missing, and when to ask next; zero: it is not
 	asked        bool
 	lease        bool // exclusive services wait for it
+	absent       bool // the status is there, the availability is not online
 }
 
 // A status that is on its way needs no question; one that was lost is asked for
@@ -58,6 +59,9 @@ const (
 )
 
 func (u unsaid) problem() string {
+	if u.absent {
+		return "beats, and its availability is not online: it was asked to report it (if it lasts, restart its agent)"
+	}
 	text := "beats, and has not reported what runs on it: it was asked to"
 	if u.lease {
 		text += "; until then its exclusive services get no lease"
@@ -65,12 +69,14 @@ func (u unsaid) problem() string {
 	return text + " (if it lasts, restart its agent)"
 }
 
-// askStatus asks a domain that beats for the status that is missing.
+// askStatus asks a domain that beats for the status that is missing, or for its
+// availability: a broker that lost a node may not replay what is retained, and what the
+// hub said of a domain while it was cut off reached nobody that could contradict.
 func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 	u := &d.unsaid
 	lease := h.exclusives.book.AwaitsStatus(leaseBeat(d, b))
 	switch {
-	case d.told() && !lease:
+	case d.told() && !lease && d.available:
 		if u.asked {
 			h.touch(d.name)
 		}
@@ -82,9 +88,12 @@ func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 	case now.Before(u.again):
 		return
 	}
-	u.again, u.lease = now.Add(statusAgain), lease
-	if !u.asked {
-		u.asked = true
+	first, before := !u.asked, *u
+	u.asked, u.again, u.lease, u.absent = true, now.Add(statusAgain), lease, d.told() && !lease
+	if u.lease != before.lease || u.absent != before.absent {
+		h.touch(d.name) // the problem has another text
+	}
+	if first {
 		h.touch(d.name)
 		h.eventOf(d, topics.DomainProblem, d.name+" "+u.problem())
 	}

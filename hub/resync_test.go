@@ -63,6 +63,40 @@ func TestAMissingStatusIsAskedFor(t *testing.T) {
 	})
 }
 
+// A domain whose availability was lost, as by a broker that does not replay it, is asked
+// for it as long as it beats.
+func TestAMissingAvailabilityIsAskedFor(t *testing.T) {
+	inHome(t, lock, func(h *home) {
+		sent := h.commandsTo("attic")
+		if err := h.askJoin("attic", "id-of-attic", "a"); err != nil {
+			h.Fatal(err)
+		}
+		h.publish("dominion/domain/attic/status", `{"id":"id-of-attic","name":"attic","session":"a","seq":1,"protocol":"1.0","services":[],"catalog":[]}`, true)
+		beat := func(from uint64) {
+			for i := range uint64(9) {
+				h.publish("dominion/domain/attic/heartbeat", string(topics.Encode(topics.Heartbeat{ID: "id-of-attic", Session: "a", Seq: from + i, Status: 1})), false)
+				time.Sleep(time.Second)
+			}
+		}
+		beat(0)
+		if got := sent(); got != "report, report" {
+			h.Errorf("asked %q", got)
+		}
+		views, err := topics.Decode[[]topics.DomainView]("", h.ask(topics.VerbDomains, `{}`).Data)
+		if err != nil || views[0].Name != "attic" || !strings.Contains(views[0].Problem, "its availability is not online") {
+			h.Errorf("%v %+v", err, views)
+		}
+		h.publish("dominion/domain/attic/availability", "online", true)
+		beat(9)
+		if got := sent(); got != "report, report" {
+			h.Errorf("asked %q", got)
+		}
+		if got := h.transcript(topics.DomainJoined); !strings.Contains(got, "attic joined") {
+			h.Error(h.story())
+		}
+	})
+}
+
 // resync drops what the hub holds of a domain's command, and has the session that
 // beats join again.
 func TestResync(t *testing.T) {
