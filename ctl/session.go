@@ -44,7 +44,7 @@ type session struct {
 // and reported as lost.
 const (
 	boxLimit = 100_000
-	boxBytes = 32 << 20 // of memory; the same for what is held
+	boxBytes = 16 << 20 // of memory; the same for what is held
 )
 
 // connect reaches the broker that the user named, or the one of this machine,

@@ -135,7 +135,7 @@ func hostileFloods() map[string]func(io.Writer) error {
 }
 
 // What a client of ours may take of the machine's memory, whatever its broker does.
-const mostOfAClient = 250 << 10 // kB; the documents say some 100 MB
+const mostOfAClient = 160 << 10 // kB; the documents say some 100 MB
 
 // A broker that floods whoever connects takes no memory worth mentioning of
 // dominionctl or an agent, and both end when they are told to.
