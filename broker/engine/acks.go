@@ -19,9 +19,21 @@ type ackSlot struct {
 }
 
 func (o *ackOrder) empty() bool {
+	if o == nil {
+		return true
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.slots) == 0
+}
+
+// place takes the next place in the order of the connection's acknowledgements. The
+// goroutine that reads calls it.
+func (c *conn) place(acks []ack) *ackSlot {
+	if c.order == nil {
+		c.order = new(ackOrder)
+	}
+	return c.order.add(acks)
 }
 
 // add takes the next place.

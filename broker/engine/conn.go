@@ -26,14 +26,14 @@ type conn struct {
 	who      *Client  // who it says it is, since CONNECT
 	since    time.Time
 	version  byte
-	answered bool              // it was told in CONNACK that it is not let in
-	reported bool              // why is in the log
+	answered bool // it was told in CONNACK that it is not let in
+	reported bool // why is in the log
+	bridge   bool // of another broker: it is not given its own, and retain flags are kept
+	hasWill  bool
 	aliases  map[uint16]string // of topics, that the client gave
 	publish  wire.Publish
 	may      permission
 	pace     pace
-	bridge   bool // of another broker: it is not given its own, and retain flags are kept
-	hasWill  bool
 	part     int // memory counted for the frame that is being read
 	// of the packets that are handled now, until they are counted
 	publishes, payload uint64
@@ -46,9 +46,9 @@ type conn struct {
 	timer   *time.Timer
 	waiting atomic.Int32  // turns whose acknowledgements wait for the store
 	room    chan struct{} // has a value when waiting went down
-	order   ackOrder
-	account *account     // of the client's user; nil: it has no limit
-	unacked atomic.Int32 // QoS 1 and 2 of the client that are not acknowledged
+	order   *ackOrder     // nil: nothing of the connection was paced yet
+	account *account      // of the client's user; nil: it has no limit
+	unacked atomic.Int32  // QoS 1 and 2 of the client that are not acknowledged
 
 	// Below: guarded by session.mu.
 	out      []packet
@@ -60,8 +60,8 @@ type conn struct {
 	draining bool // it ends when everything is written
 	lingers  bool // the goroutine that reads closes it, after what the client still sends
 	dropping bool // the last message was dropped, and it was told
+	left     bool // memory is taken out of the account
 	memory   int  // that is counted for the connection, beside what is in out
-	left     bool // that is taken back
 	why      string
 
 	maxPacket int // that the client takes; 0: any

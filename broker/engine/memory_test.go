@@ -399,3 +399,12 @@ func TestGreedyAtTheStart(t *testing.T) {
 		}
 	})
 }
+
+// A connection and its session are allocated in the classes of 768 and 384 bytes,
+// where the allocator has 8 bytes of its own in what is larger than 512. The next
+// ones have 896 and 416, for each client.
+func TestSizeClasses(t *testing.T) {
+	if engine.SizeOfConn > 768-8 || engine.SizeOfSession > 384 {
+		t.Errorf("a connection has %d bytes, a session %d", engine.SizeOfConn, engine.SizeOfSession)
+	}
+}

@@ -28,6 +28,8 @@ type session struct {
 	known    bool  // the store knows it: durable, or for its will alone
 	severed  bool  // offline since the server ended, not by its client
 	touched  bool  // some turn will wake it
+	looking  bool  // for the next message of a replay: advance goes on
+	resting  bool  // the replays wait: its user has searched for long
 	expiry   uint32
 	subs     map[string]*subscription
 	filters  extent // of subs
@@ -41,8 +43,6 @@ type session struct {
 	dropped  uint64
 	seq      uint64
 	replays  []*replay
-	looking  bool // for the next message of a replay: advance goes on
-	resting  bool // the replays wait: its user has searched for long
 	will     *will
 	left     time.Time   // when the connection ended; zero: it has one
 	timer    *time.Timer // while offline: for the will, then for the end

@@ -119,7 +119,7 @@ func (t *turn) commit() {
 	if c != nil {
 		c.waiting.Add(1)
 		if len(acks) > 0 && !c.order.empty() {
-			slot = c.order.add(acks)
+			slot = c.place(acks)
 		}
 	}
 	e.store.Append(records, func(err error) {
@@ -231,7 +231,7 @@ func (t *turn) retain(m *message, a *ack) *ackSlot {
 	if c := t.c; a != nil && account != nil {
 		t.commit() // what is acknowledged before
 		later = func() func(error) {
-			slot = c.order.add(nil)
+			slot = c.place(nil)
 			c.waiting.Add(1)
 			return func(err error) {
 				c.order.finish(c, slot, err)
