@@ -32,6 +32,7 @@ type domain struct {
 	gone      bool // lost for failover_after
 	ordered   order
 	chosen    map[string]string // in what it was better than the next one, by service it was ordered
+	stops     map[string]string // why, by service it was ordered to stop
 	flaps     flaps
 	unsaid    unsaid
 	ahead     bool // it reports an epoch that is not believed: it obeys no start commands

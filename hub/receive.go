@@ -172,6 +172,9 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 		return nil
 	}
 	h.passedCrash(e)
+	if d := h.domains[name]; d != nil {
+		e = d.withStopReason(e)
+	}
 	h.event(e)
 	return nil
 }

@@ -120,6 +120,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		}
 		h.sayMoved(d, specs)
 		h.noteChoices(d, specs)
+		h.noteStops(d, specs)
 		d.ordered = h.command(d, specs, string(encoded), now)
 		h.noteOrder(d, d.ordered)
 		h.bus.Publish(d.ordered.message)

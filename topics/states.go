@@ -73,7 +73,7 @@ const (
 	ServiceCrashed     EventType = "service_crashed"     // it ended, and is started again after a delay
 	ServiceFailed      EventType = "service_failed"      // it ended too often, or cannot start on this domain; it is tried again
 	ServiceFinished    EventType = "service_finished"    // it ended as it should
-	ServiceStopped     EventType = "service_stopped"     // it was told to stop, and nothing is left of it
+	ServiceStopped     EventType = "service_stopped"     // it was told to stop, and nothing is left of it: the message says why
 	ServiceAdopted     EventType = "service_adopted"     // an agent took over what the one before it had started
 	ServiceMoved       EventType = "service_moved"       // it runs on another domain now
 	ServiceUpdating    EventType = "service_updating"    // a changed definition or a new version begins to roll out
@@ -99,6 +99,11 @@ func EventTypes() []EventType {
 		CommandRefused, MessageRefused,
 	}
 }
+
+// NotWanted is the reason of service_stopped as an agent has it: its start command
+// no longer holds the service. The hub passes the event on with its own reason in
+// its place.
+const NotWanted = "it is no longer wanted"
 
 // RestartReset is how long an instance must have been well after a crash until
 // that is forgiven: until then it counts as one that crashes.

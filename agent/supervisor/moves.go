@@ -171,11 +171,11 @@ func failRefused(m *move) {
 	m.become(topics.Failed, "")
 }
 
-func stopUnwanted(m *move) { m.stop(thenStopped, "it is no longer wanted") }
+func stopUnwanted(m *move) { m.stop(thenStopped, topics.NotWanted) }
 
 func stopForGood(m *move) {
 	if m.Then != thenStopped {
-		m.Then, m.Why = thenStopped, "it is no longer wanted"
+		m.Then, m.Why = thenStopped, topics.NotWanted
 	}
 	m.do(remember{})
 }
