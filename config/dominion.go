@@ -260,7 +260,7 @@ func (t *table) user() User {
 	if t.text("password_hash", &u.PasswordHash) && u.PasswordHash != "" {
 		const bcryptLength = 60
 		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil || len(u.PasswordHash) != bcryptLength {
-			t.fault("password_hash", "make one with: htpasswd -nB NAME", "is no bcrypt hash")
+			t.fault("password_hash", "make one with: htpasswd -nB NAME, and write what follows NAME:", "is no bcrypt hash")
 		}
 	}
 	t.flag("certificate", &u.Certificate)

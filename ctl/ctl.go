@@ -199,7 +199,7 @@ func (a *app) root() *cobra.Command {
 
 Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 2 the command line is wrong, 3 the hub did not answer,
-4 (plan --without, plan --drain) something would go down.`,
+4 (plan --without, --drain and --rebalance) something would go down.`,
 		Example: `  dominionctl status
   dominionctl start web --wait
   dominionctl logs -f web

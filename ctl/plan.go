@@ -23,12 +23,12 @@ func (a *app) addPlan(root *cobra.Command) {
 
 With --config it is what the hub would do if it were reloaded with that file.
 
-With --without, as if that domain were lost for good, with --drain, as if it were
-drained, and with --rebalance, as if the services were spread anew, it is what
-becomes of each service, losses first: goes down (it
-runs now and would run nowhere), stop (a copy less, or not needed any more),
-moves, starts, wait (it does not run now either), stays. The exit code is 4 where
-something goes down, 0 where nothing does.
+With --without, as if that domain were lost for good, with --drain, as if it
+were drained, and with --rebalance, as if the services were spread anew, it is
+what becomes of each service, losses first: goes down (it runs now and would
+run nowhere), stop (a copy less, or not needed any more), moves, starts, wait
+(it does not run now either), stays. The exit code is 4 where something goes
+down, 0 where nothing does.
 
 All of them work together. Nothing happens by it.`,
 		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
