@@ -99,7 +99,7 @@ func (h *Hub) hubStatus() topics.Hub {
 				finished++
 			}
 		}
-		s.Services.Wanted += max(v.Wanted-finished, v.Running)
+		s.Services.Wanted += max(v.Wanted-finished, min(v.Wanted, v.Running))
 		s.Services.Running += v.Running
 	}
 	return s
