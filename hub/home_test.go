@@ -234,7 +234,7 @@ type agent struct {
 	traits   []string
 	catalog  []topics.CatalogRow
 	net      *cable
-	conn     *client.Conn
+	conn     atomic.Pointer[client.Conn] // the connection of now; read on others' goroutines
 	quit     func()
 	leaving  atomic.Bool
 
@@ -288,7 +288,7 @@ func (a *agent) join() error {
 // rejoin joins again after the hub is gone: its connection ended with it.
 func (a *agent) rejoin() error {
 	a.quit()
-	<-a.conn.Done()
+	<-a.line().Done()
 	return a.join()
 }
 
@@ -312,7 +312,7 @@ func (a *agent) connect() {
 	if err := conn.Subscribe(h.Context(), h.tree.Domain(topics.DomainServicesSet, a.name), h.tree.Domain(topics.DomainAvailability, a.name), h.tree.Domain(topics.DomainDrainSet, a.name)); err != nil {
 		h.Fatal(err)
 	}
-	a.conn = conn
+	a.conn.Store(conn)
 	a.leaving.Store(false)
 	a.say(topics.DomainAvailability, topics.Online)
 	a.report()
@@ -344,7 +344,7 @@ func (a *agent) leave() {
 	a.quit()
 	a.leaving.Store(true)
 	a.say(topics.DomainAvailability, topics.Offline)
-	a.conn.Close()
+	a.line().Close()
 	synctest.Wait()
 }
 
@@ -353,17 +353,20 @@ func (a *agent) leave() {
 func (a *agent) kill() {
 	a.quit()
 	a.net.Conn.Close()
-	conn := a.conn
+	conn := a.line()
 	a.home.busy.Go(func() { <-conn.Done() })
 	synctest.Wait()
 }
+
+// line returns the connection of now.
+func (a *agent) line() *client.Conn { return a.conn.Load() }
 
 // cut lets nothing through any more, and tells nobody.
 func (a *agent) cut() { close(a.net.cut) }
 
 func (a *agent) say(k topics.Kind, payload string) {
-	a.conn.Publish(a.home.tree.Message(topics.Address{Kind: k, Domain: a.name}, []byte(payload)))
-	_ = a.conn.Flush(context.Background())
+	a.line().Publish(a.home.tree.Message(topics.Address{Kind: k, Domain: a.name}, []byte(payload)))
+	_ = a.line().Flush(context.Background())
 }
 
 func (a *agent) receive(m topics.Message) {
@@ -375,7 +378,7 @@ func (a *agent) receive(m topics.Message) {
 		}
 	case topics.DomainAvailability:
 		if string(m.Payload) == topics.Offline && !m.Retain && !a.leaving.Load() {
-			a.conn.Publish(a.home.tree.Message(addr, []byte(topics.Online)))
+			a.line().Publish(a.home.tree.Message(addr, []byte(topics.Online)))
 		}
 	case topics.DomainCommand:
 		a.mu.Lock()
@@ -463,7 +466,7 @@ func (a *agent) report() {
 		Services: slices.SortedFunc(maps.Values(a.running), func(x, y topics.Instance) int { return len(x.Service) - len(y.Service) }),
 	}
 	b, _ := json.Marshal(s)
-	a.conn.Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainStatus, Domain: a.name}, b))
+	a.line().Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainStatus, Domain: a.name}, b))
 }
 
 // started tells how often a service was started, over all commands.

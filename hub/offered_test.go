@@ -34,8 +34,8 @@ func TestHubRestartLeavesTheEndpointsInOrder(t *testing.T) {
 		a.quit()
 		b.quit()
 		h.stop()
-		<-a.conn.Done()
-		<-b.conn.Done()
+		<-a.line().Done()
+		<-b.line().Done()
 		h.start()
 		for _, x := range []*agent{a, b} {
 			if err := x.join(); err != nil {

@@ -176,7 +176,7 @@ func TestAHubRestartKeepsTheNumber(t *testing.T) {
 		}
 		h.stop()
 		for _, a := range all {
-			<-a.conn.Done()
+			<-a.line().Done()
 		}
 		h.start()
 		for _, a := range all {
