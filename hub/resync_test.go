@@ -87,6 +87,10 @@ func TestAMissingAvailabilityIsAskedFor(t *testing.T) {
 			h.Errorf("%v %+v", err, views)
 		}
 		h.publish("dominion/domain/attic/availability", "online", true)
+		views, err = topics.Decode[[]topics.DomainView]("", h.ask(topics.VerbDomains, `{}`).Data)
+		if err != nil || views[0].State != topics.DomainIsOnline || views[0].Problem != "" {
+			h.Errorf("it is online before the next heartbeat: %v %+v", err, views)
+		}
 		beat(9)
 		if got := sent(); got != "report, report" {
 			h.Errorf("asked %q", got)
