@@ -137,6 +137,7 @@ type Hub struct {
 	moves        moves
 	awaits       bool     // domains that are lost may be back in a moment: we have just started
 	httpProblems []string // the addresses of HTTP that are taken, in words
+	conflicts    []Conflict
 	machine      func() []string
 	scaling      scaling
 	exclusives   exclusives
@@ -184,8 +185,9 @@ type (
 		cfg config.Dominion
 		err error
 	}
-	seenLonely   []Lonely
-	httpProblems []string
+	seenLonely    []Lonely
+	httpProblems  []string
+	conflictsSeen []Conflict
 )
 
 // Lonely is a domain that announces itself by zeroconf and has not joined.
@@ -426,6 +428,8 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.httpProblems, h.dirty = e, true
 	case seenLonely:
 		h.seeLonely(e, now)
+	case conflictsSeen:
+		h.seeConflicts(e)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -144,6 +145,15 @@ func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announc
 			if err := zeroconf.Announce(ctx, s.Config.Zeroconf.Interfaces, s.Log, announce...); err != nil {
 				s.Log.Error("cannot be found by zeroconf", "error", err)
 			}
+		})
+		hubs := slices.DeleteFunc(slices.Clone(announce), func(a zeroconf.Service) bool { return a.Type != zeroconf.TypeDominion })
+		around.Go(func() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-there:
+			}
+			zeroconf.WatchConflicts(ctx, s.Config.Zeroconf.Interfaces, hubs, func(found []zeroconf.Found) { h.ConflictsSeen(conflictsOf(found)) })
 		})
 	}
 	if s.Config.Zeroconf.Enabled {

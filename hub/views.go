@@ -237,6 +237,9 @@ func (h *Hub) ownProblems() (all []string) {
 			all = append(all, problem)
 		}
 	}
+	for _, c := range h.conflicts {
+		all = append(all, h.conflictProblem(c))
+	}
 	return append(all, h.httpProblems...)
 }
 

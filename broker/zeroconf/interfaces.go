@@ -38,11 +38,14 @@ func wanted(names []string, i net.Interface) bool {
 func addresses(i net.Interface) []netip.Addr { return best(all4and6(i)) }
 
 func all4and6(i net.Interface) []netip.Addr {
-	nets, err := i.Addrs()
+	all, err := i.Addrs()
 	if err != nil {
 		return nil
 	}
-	var all []netip.Addr
+	return parseAddresses(all)
+}
+
+func parseAddresses(nets []net.Addr) (all []netip.Addr) {
 	for _, n := range nets {
 		if prefix, err := netip.ParsePrefix(n.String()); err == nil {
 			all = append(all, prefix.Addr().Unmap())

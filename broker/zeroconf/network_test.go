@@ -64,6 +64,12 @@ func help(ctx context.Context, helper string) error {
 		return nil
 	case "resolve":
 		return helpResolve(ctx)
+	case "conflicts":
+		for ctx.Err() == nil {
+			found := conflicts(ctx, nil, []Service{{Type: TypeDominion, Instance: "home", Port: 1883, Text: map[string]string{"id": "x"}}})
+			_ = out.Encode(append([]Found{}, found...))
+		}
+		return nil
 	case "goodbyes":
 		return goodbyes(ctx, out)
 	}

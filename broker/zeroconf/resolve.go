@@ -35,36 +35,59 @@ func Resolve(ctx context.Context, names []string, host string) ([]netip.Addr, er
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
 	name := dns.Fqdn(host)
-	query := new(dns.Msg)
-	query.Id = uint16(rand.N(1 << 16)) // it comes back, as does the port: nobody from outside answers
+	var questions []dns.Question
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		query.Question = append(query.Question, dns.Question{Name: name, Qtype: kind, Qclass: dns.ClassINET})
+		questions = append(questions, dns.Question{Name: name, Qtype: kind, Qclass: dns.ClassINET})
 	}
-	packet, err := query.Pack()
-	if err != nil {
-		return nil, fmt.Errorf("cannot look up %s: %w", host, err)
-	}
-	answers := make(chan []netip.Addr)
-	var reading sync.WaitGroup
-	asked := false
-	for _, i := range Interfaces(names) {
-		for _, q := range queriers(i) {
-			asked = true
-			reading.Go(func() { q.ask(ctx, packet) })
-			reading.Go(func() { q.read(ctx, query.Id, name, i.Name, answers) })
+	var found []netip.Addr
+	asked, err := query(ctx, names, questions, func(answer *dns.Msg, zone string) {
+		if len(found) == 0 {
+			found = addressesOf(answer, name, zone)
 		}
-	}
-	defer reading.Wait()
-	defer cancel()
-	if !asked {
+		if len(found) > 0 {
+			cancel()
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot look up %s: %w", host, err)
+	case !asked:
 		return nil, fmt.Errorf("cannot look up %s by multicast DNS: no interface for it is up", host)
-	}
-	select {
-	case found := <-answers:
-		return found, nil
-	case <-ctx.Done():
+	case len(found) == 0:
 		return nil, fmt.Errorf("cannot look up %s by multicast DNS: nobody answers for it", host)
 	}
+	return found, nil
+}
+
+// query sends a one-shot query (RFC 6762, 5.1) on the interfaces of the given names,
+// several times, until ctx ends. It calls each with every answer and the interface
+// by which it came, one at a time. asked is false where there is no interface to
+// ask by; then query returns at once.
+func query(ctx context.Context, names []string, questions []dns.Question, each func(answer *dns.Msg, zone string)) (asked bool, err error) {
+	q := new(dns.Msg)
+	q.Id = uint16(rand.N(1 << 16)) // it comes back, as does the port: nobody from outside answers
+	q.Question = questions
+	packet, err := q.Pack()
+	if err != nil {
+		return false, err
+	}
+	var one sync.Mutex
+	var sockets sync.WaitGroup
+	for _, i := range Interfaces(names) {
+		for _, s := range queriers(i) {
+			asked = true
+			sockets.Go(func() { s.ask(ctx, packet) })
+			sockets.Go(func() {
+				s.read(ctx, q.Id, func(answer *dns.Msg) {
+					one.Lock()
+					defer one.Unlock()
+					each(answer, i.Name)
+				})
+			})
+		}
+	}
+	sockets.Wait()
+	return asked, nil
 }
 
 // querier is a socket by which is asked on one interface.
@@ -108,8 +131,8 @@ func (q querier) ask(ctx context.Context, packet []byte) {
 	}
 }
 
-// read hands on the addresses of the first answer that has some.
-func (q querier) read(ctx context.Context, id uint16, name, zone string, answers chan<- []netip.Addr) {
+// read calls each with the answers to the query of that id until ctx ends.
+func (q querier) read(ctx context.Context, id uint16, each func(*dns.Msg)) {
 	packet := make([]byte, 9000) // RFC 6762, 17
 	for {
 		n, err := q.conn.Read(packet)
@@ -123,15 +146,8 @@ func (q querier) read(ctx context.Context, id uint16, name, zone string, answers
 			continue
 		}
 		answer := new(dns.Msg)
-		if answer.Unpack(packet[:n]) != nil || !answer.Response || answer.Id != id {
-			continue
-		}
-		if found := addressesOf(answer, name, zone); len(found) > 0 {
-			select {
-			case answers <- found:
-			case <-ctx.Done():
-			}
-			return
+		if answer.Unpack(packet[:n]) == nil && answer.Response && answer.Id == id {
+			each(answer)
 		}
 	}
 }
