@@ -129,6 +129,29 @@ func (a *homeAssistant) AwaitRunning() {
 	}
 	a.t.Logf("Home Assistant %s runs after %v", now.Version, time.Since(began).Round(time.Second))
 	a.socket = a.listen()
+	a.promoteHTTP()
+}
+
+// promoteHTTP confirms the HTTP configuration. Since 2026.11 that of
+// configuration.yaml is on trial, and Home Assistant ends itself five minutes
+// after its start, to restart with another one, unless it was confirmed.
+func (a *homeAssistant) promoteHTTP() {
+	a.t.Helper()
+	var trial struct {
+		Pending  any
+		RevertAt *string `json:"revert_at"`
+	}
+	err := a.socket.ask("http/config", nil, &trial)
+	if err != nil && strings.Contains(err.Error(), "unknown_command") {
+		return // an earlier version
+	}
+	if a.must(err); trial.Pending != nil {
+		a.Ask("http/config/promote", nil, nil)
+		a.Ask("http/config", nil, &trial)
+	}
+	if trial.Pending != nil || trial.RevertAt != nil {
+		a.t.Fatalf("Home Assistant's HTTP configuration is still on trial: %+v", trial)
+	}
 }
 
 func (a *homeAssistant) mustRun() {
