@@ -370,7 +370,7 @@ func newMachine(c config.Domain, files *foreign.Files) machine {
 	user, _ := supervisor.User(c.RunAs) // a fault of it ends Run
 	load := func(serviceDir string) (facts.Manifest, error) {
 		s, err := supervisor.ReadManifest(files, serviceDir, user)
-		return facts.Manifest{Version: s.Version, Command: s.Command}, err
+		return facts.Manifest{Version: s.Version, ReleaseURL: s.ReleaseURL, Summary: s.Summary, Command: s.Command}, err
 	}
 	return machine{facts.NewCatalog(c.ServicesDir, files, load), facts.NewMeter(c.DataDir)}
 }

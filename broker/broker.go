@@ -162,7 +162,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 // few seconds is of no use after a restart, and the owner may name more.
 func (b *Broker) passing(topic string) bool {
 	at, ours := b.tree.Parse(topic)
-	return ours && (at.Kind == topics.DomainHeartbeat || at.Kind == topics.DomainMetrics) || topic[0] == '$' ||
+	return ours && (at.Kind == topics.DomainHeartbeat || at.Kind == topics.DomainMetrics || at.Kind == topics.ServiceMetrics) || topic[0] == '$' ||
 		slices.ContainsFunc(b.config.Exclude, func(filter string) bool { return wire.Matches(filter, topic) })
 }
 

@@ -173,6 +173,8 @@ func TestEveryKeyOfAServiceArrives(t *testing.T) {
 	equal(t, got, Service{
 		File:        "testdata/full-service.toml",
 		Version:     "1.2.0",
+		ReleaseURL:  "https://example.com/web/1.2.0",
+		Summary:     "Faster.",
 		Command:     []string{"./web", "-v"},
 		Port:        8080,
 		Environment: map[string]string{"COLOUR": "blue", "PATH": "/opt/web/bin:/usr/bin"},

@@ -17,6 +17,8 @@ import (
 // its maker wants it run. All of it may be missing.
 //
 //	version = "1.2.0"
+//	release_url = "https://example.com/web/1.2.0"  # release notes of this version
+//	release_summary = "Faster."     # the same in short
 //	command = ["./web", "-v"]       # run directly in the folder, without make
 //	target = "run"                  # for make; not with command
 //	port = 8080
@@ -29,7 +31,7 @@ import (
 //
 // The start command wins where it sets something (Complete):
 //
-//   - version, command and variables are the service's alone.
+//   - version, release notes, command and variables are the service's alone.
 //   - target, port: the start command's, unless it has none. With command
 //     there is no make and no target.
 //   - environment: of both; the start command's value where both have one.
@@ -41,6 +43,8 @@ import (
 type Service struct {
 	File         string // that it was read from; "" where there is none
 	Version      string
+	ReleaseURL   string // where the release notes of the version are
+	Summary      string // the release notes in short
 	Command      []string
 	Target       string
 	Port         int
@@ -160,6 +164,7 @@ func (t *table) ownService(s *Service) {
 	if t.text("version", &s.Version) && s.Version != "" && !services.ValidVersion(s.Version) {
 		t.fault("version", `write it as "1.2.0"`, "%s is no version", quote(s.Version))
 	}
+	t.releaseNotes(s)
 	t.command("command", &s.Command)
 	t.text("target", &s.Target)
 	if t.fine("target") && s.Target != "" && t.set("command") {
@@ -212,6 +217,18 @@ func (h ServiceHealth) kinds() int {
 		}
 	}
 	return n
+}
+
+// maxSummary is how many bytes of release notes Home Assistant shows.
+const maxSummary = 255
+
+func (t *table) releaseNotes(s *Service) {
+	if t.text("release_url", &s.ReleaseURL) && s.ReleaseURL != "" && !topics.ValidURL(s.ReleaseURL) {
+		t.fault("release_url", `write it as "https://example.com/web/1.2.0"`, "%s is no http or https URL of letters, digits and -._~:/?#[]@+,=%%", quote(s.ReleaseURL))
+	}
+	if t.text("release_summary", &s.Summary) && len(s.Summary) > maxSummary {
+		t.fault("release_summary", "put the rest where release_url is", "%d bytes are more than %d", len(s.Summary), maxSummary)
+	}
 }
 
 func (t *table) ownHealth() *ServiceHealth {

@@ -67,6 +67,10 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 		defined.Version, defined.Hot = "", false
 		h.show(o.DomainTopic(d.name), m, digest(defined), func() homeassistant.Config { return homeassistant.Domain(o, m) }, now)
 	}
+	var micro map[string]bool
+	if len(c.services) > 0 {
+		micro = h.microOnly()
+	}
 	for name := range c.services {
 		v, known := h.views[name]
 		if !known {
@@ -74,11 +78,52 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 		}
 		topic, def := o.ServiceTopic(name), h.definition(name)
 		p := homeassistant.Program{
-			Name: name, MaxReplicas: maxReplicasShown(def),
+			Name: name, URL: v.Link, MaxReplicas: maxReplicasShown(def), Micro: micro[name],
 			Versioned: v.Version != "" || v.Update.Latest != "" || h.discovery.book.Has(topic, "version"),
 		}
 		h.show(topic, serviceShown{p, definitionOf(def)}, definitionOf(def), func() homeassistant.Config { return homeassistant.Service(o, p) }, now)
 	}
+}
+
+// microOnly returns the services that microcontrollers alone have. Until all domains
+// have told what they have, it is as Home Assistant was told before.
+func (h *Hub) microOnly() map[string]bool {
+	only := make(map[string]bool)
+	for _, d := range h.domains {
+		if d.micro && d.status != nil {
+			for _, i := range d.status.Services {
+				only[i.Service] = true
+			}
+		}
+	}
+	whole := h.ready
+	if len(only) > 0 {
+		for _, d := range h.domains {
+			if d.micro {
+				continue
+			}
+			if d.status == nil {
+				whole = false
+				continue
+			}
+			for _, row := range d.status.Catalog {
+				delete(only, row.Service)
+			}
+			for _, i := range d.status.Services {
+				delete(only, i.Service)
+			}
+		}
+	}
+	if whole {
+		return only
+	}
+	book, o := h.discovery.book, h.discovery.options
+	for name := range h.views {
+		if topic := o.ServiceTopic(name); book.Has(topic, "state") {
+			only[name] = !book.Has(topic, "switch")
+		}
+	}
+	return only
 }
 
 type serviceShown struct {

@@ -101,6 +101,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 	}
 	was := d.state
 	d.state, d.since, d.gone = state, now, false
+	h.usageChanged(d, now)
 	h.touch(d.name)
 	switch state {
 	case topics.DomainIsOnline:

@@ -106,7 +106,14 @@ func (h *Hub) former(service, first string) string {
 // recall takes what an earlier run said of a service, until we have settled.
 func (h *Hub) recall(service string, m topics.Message) {
 	s, err := topics.Decode[topics.Service](m.Topic, m.Payload)
-	if err != nil || h.offered == nil || len(s.Instances) == 0 {
+	if err != nil || h.offered == nil {
+		return
+	}
+	h.recallDetails(service, s)
+	if s.Running > 0 {
+		h.usageRecalled(service)
+	}
+	if len(s.Instances) == 0 {
 		return
 	}
 	if best := s.Instances[0]; best.State == topics.Running && topics.ValidName(best.Domain) {

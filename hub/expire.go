@@ -74,6 +74,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireDevices(now)
 	h.expireSpoiled(now)
 	h.expireTroubles(now)
+	h.expireUsages(now)
 	h.expireCertificates(now)
 	if !h.ready {
 		h.due(h.settleBy)

@@ -157,10 +157,12 @@ type Hub struct {
 	addresses map[string]string            // last known address:port, by service
 	views     map[string]topics.Service    // last published, by service
 	troubles  map[string]*trouble          // by service; of those that are well none
-	published map[string]uint64            // hash of the payload by retained topic: nothing is published twice
-	seed      maphash.Seed                 // of these hashes
-	heard     map[string]bool              // topics of published at which the last one has come back to us
-	spoiled   map[string]*spoiled          // by topic
+	details   map[string]*details          // by service
+	usages    usages
+	published map[string]uint64   // hash of the payload by retained topic: nothing is published twice
+	seed      maphash.Seed        // of these hashes
+	heard     map[string]bool     // topics of published at which the last one has come back to us
+	spoiled   map[string]*spoiled // by topic
 	tally     tally
 	orders    map[string]string // service by the transaction of a command to an agent
 	saving    saving
@@ -228,6 +230,7 @@ func New(o Options) *Hub {
 		addresses: make(map[string]string),
 		views:     make(map[string]topics.Service),
 		troubles:  make(map[string]*trouble),
+		details:   make(map[string]*details),
 		published: make(map[string]uint64),
 		seed:      maphash.MakeSeed(),
 		heard:     make(map[string]bool),
@@ -440,6 +443,7 @@ func (h *Hub) connect(now time.Time) {
 	h.discovery.book.Connected(now)
 	h.grace(now)
 	h.devicesConnected(now)
+	h.usagesConnected(now)
 	for _, d := range h.domains {
 		if d.ordered.encoded != "" { // a broker of others may have forgotten it
 			h.bus.Publish(d.ordered.message)

@@ -59,7 +59,7 @@ func (h *Hub) misaddressed(m topics.Message, now time.Time) {
 
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
 	switch a.Kind {
-	case topics.HubAvailability, topics.HubStatus, topics.ServiceEndpoints:
+	case topics.HubAvailability, topics.HubStatus, topics.ServiceEndpoints, topics.ServiceEndpoint:
 		h.overhear(a, m, now)
 	case topics.DomainAvailability:
 		return h.receiveAvailability(a, m, now)
@@ -171,7 +171,7 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 	if h.inCrashLoop(e) {
 		return nil
 	}
-	h.passedCrash(e)
+	h.passedCrash(e, now)
 	if d := h.domains[name]; d != nil {
 		e = d.withStopReason(e)
 	}

@@ -212,6 +212,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		h.dirty = true // what it needed may not be needed any more
 		delete(h.views, name)
 		delete(h.troubles, name)
+		delete(h.details, name)
 		delete(h.addresses, name)
 		h.forgetWant(name)
 		h.forgetRollout(name)

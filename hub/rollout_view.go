@@ -84,6 +84,7 @@ func (h *Hub) takeCatalogs(c *changes) {
 			for _, row := range d.status.Catalog {
 				if def, defined := h.defs[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
 					now[row.Service] = row.Version
+					h.noteRelease(row)
 				}
 			}
 		}
@@ -114,6 +115,9 @@ func (h *Hub) count(c *changes, service, version string, n int) {
 	}
 	if h.versions[service][version] += n; h.versions[service][version] == 0 {
 		delete(h.versions[service], version)
+		if d := h.details[service]; d != nil {
+			delete(d.releases, version)
+		}
 	}
 }
 
@@ -168,6 +172,8 @@ func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
 		u.Latest = h.otherContent(name, rows, u.Installed)
 	}
 	h.reachable(name, rows, &u)
+	notes := h.detailsOf(name).releases[u.Latest]
+	u.ReleaseURL, u.Summary = notes.ReleaseURL, notes.Summary
 	r := h.rolls[name]
 	if r == nil {
 		return u

@@ -139,7 +139,9 @@ func (h *Hub) cannotHear(u unheard, now time.Time) {
 // of any age.
 func (h *Hub) usage(d *domain, m topics.Metrics, retained bool, now time.Time) {
 	if !retained {
+		h.usageChanged(d, now) // also of what is not told of any more
 		d.usage, d.usageAt, h.scaling.told = m.Services, now, true
+		h.usageChanged(d, now)
 	}
 }
 

@@ -89,6 +89,10 @@ func (h *Hub) sayAgain(topic string, a topics.Address, now time.Time) {
 		if h.defined(a.Service) {
 			h.retain(topic, h.encodedEndpoints(a.Service))
 		}
+	case topics.ServiceEndpoint:
+		if h.defined(a.Service) {
+			h.retain(topic, h.encodedEndpoint(a.Service))
+		}
 	}
 }
 

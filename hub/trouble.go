@@ -31,8 +31,9 @@ type crash struct {
 	well    time.Time // since when it runs and is not unhealthy; zero: it is not well
 }
 
-// noteCrash notes that an instance ended by itself or did not start.
-func (h *Hub) noteCrash(service, domain, message string) {
+// noteCrash notes that an instance ended by itself or did not start; again: it may
+// be once more with the same message.
+func (h *Hub) noteCrash(service, domain, message string, again bool, now time.Time) {
 	t := h.troubles[service]
 	if t == nil {
 		t = &trouble{crashes: make(map[string]*crash)}
@@ -40,14 +41,17 @@ func (h *Hub) noteCrash(service, domain, message string) {
 	}
 	message, _, _ = strings.Cut(message, "\n")
 	message, _, _ = strings.Cut(message, "; next try in ") // which is over soon
+	if was := t.crashes[domain]; again || was == nil || was.message != message {
+		h.noteError(service, domain, message, again, now)
+	}
 	t.crashes[domain] = &crash{message: message}
 }
 
 // passedCrash takes an event of a domain: an instance that is started again at
 // once may never be reported in backoff.
-func (h *Hub) passedCrash(e topics.Event) {
+func (h *Hub) passedCrash(e topics.Event, now time.Time) {
 	if (e.Type == topics.ServiceCrashed || e.Type == topics.ServiceFailed) && h.defined(e.Service) {
-		h.noteCrash(e.Service, e.Domain, e.Message)
+		h.noteCrash(e.Service, e.Domain, e.Message, true, now)
 		h.touchService(e.Service)
 	}
 }
@@ -94,7 +98,7 @@ func (h *Hub) noteRows(name string, now time.Time) {
 	for _, r := range h.rows[name] {
 		there[r.domain] = r.state.Listed()
 		if r.state == topics.Failed || r.state == topics.Backoff {
-			h.noteCrash(name, r.domain, r.message)
+			h.noteCrash(name, r.domain, r.message, false, now)
 		}
 		t := h.troubles[name]
 		if t == nil || t.crashes[r.domain] == nil {

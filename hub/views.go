@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,10 +28,20 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 			v.Reason = words
 		}
 		v.Problem = h.judgeService(name, v, o, now)
+		v.Link, v.LastError = h.linkOf(name), h.detailsOf(name).lastError
 		h.views[name] = v
 		h.retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
 		h.retain(h.tree.Service(topics.ServiceEndpoints, name), h.encodedEndpoints(name))
+		h.retain(h.tree.Service(topics.ServiceEndpoint, name), h.encodedEndpoint(name))
 	}
+}
+
+// encodedEndpoint is the best endpoint of a service alone; empty: it has none.
+func (h *Hub) encodedEndpoint(name string) []byte {
+	if all := h.endpoints[name]; len(all) > 0 {
+		return []byte(net.JoinHostPort(all[0].Address, strconv.Itoa(all[0].Port)))
+	}
+	return nil
 }
 
 // encodedEndpoints is what is said of where a service is reached.

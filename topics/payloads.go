@@ -86,6 +86,13 @@ type Usage struct {
 	Memory uint64  `json:"memory" doc:"resident bytes of its processes"`
 }
 
+// ServiceUsage is the payload of service/<service>/metrics.
+type ServiceUsage struct {
+	CPU       float64 `json:"cpu" doc:"cores that its instances use together; 1.0 is one whole core"`
+	Memory    uint64  `json:"memory" doc:"resident bytes of all their processes"`
+	Instances int     `json:"instances" doc:"how many instances these figures are of"`
+}
+
 // Domain is the payload of domain/<domain>/status. A microdomain sends name,
 // micro, traits and services alone.
 type Domain struct {
@@ -140,6 +147,9 @@ type Instance struct {
 type CatalogRow struct {
 	Service string `json:"service" type:"name" doc:"name of its directory"`
 	Version string `json:"version" type:"version" doc:"from its service.toml; where that has none, 0.0.0-0+content. and a hash of its code"`
+
+	ReleaseURL string `json:"release_url,omitempty" type:"url" doc:"from its service.toml: where the release notes of this version are"`
+	Summary    string `json:"release_summary,omitempty" type:"text" doc:"from its service.toml: the release notes of this version, in short"`
 }
 
 // StartCommand is the payload of domain/<domain>/services/set.
@@ -291,6 +301,8 @@ type Service struct {
 	Healthy   int               `json:"healthy" doc:"instances that are healthy"`
 	Reason    string            `json:"reason" type:"text" doc:"why it is so, in words"`
 	Problem   string            `json:"problem,omitempty" type:"text" doc:"what is wrong with it: it failed or crashed and has not been well for 5 minutes since, an instance is unhealthy, it has been pending for 5 seconds, or an update did not get healthy; absent: it is well"`
+	LastError *ServiceError     `json:"last_error,omitempty" doc:"its last crash or failure, also after it has been well again; absent: none that the hub remembers"`
+	Link      string            `json:"link,omitempty" type:"url" doc:"its own web page, where others can reach it: that of its best endpoint, or of the last one while it has none. It has a page where its health check is http, or its port is 80 or 443"`
 	Version   string            `json:"version,omitempty" type:"version" doc:"of the first instance"`
 	Update    ServiceUpdate     `json:"update" doc:"how a changed definition or a new version reaches the instances"`
 	Instances []ServiceInstance `json:"instances" doc:"those that are neither stopped, finished nor lost"`
@@ -307,6 +319,15 @@ type ServiceUpdate struct {
 	Total      int    `json:"total,omitempty" doc:"instances that are to have it"`
 	Waits      string `json:"waits,omitempty" type:"text" doc:"what it waits for, or why a newer version cannot be reached, in words"`
 	Problem    string `json:"problem,omitempty" type:"text" doc:"what did not get healthy or has to wait, and what that means"`
+	ReleaseURL string `json:"release_url,omitempty" type:"url" doc:"of the newest version: where its release notes are"`
+	Summary    string `json:"release_summary,omitempty" type:"text" doc:"of the newest version: its release notes, in short"`
+}
+
+// ServiceError is a crash or a failure of one instance of a service.
+type ServiceError struct {
+	At      Time   `json:"at" doc:"when the hub was told of it, by the hub's clock"`
+	Domain  string `json:"domain" type:"name" doc:"name of the domain"`
+	Message string `json:"message" type:"text" doc:"what happened, in words"`
 }
 
 // ServiceInstance is one instance of a service, as the hub sees it.

@@ -183,6 +183,9 @@ func protocolDocument(t *testing.T) []byte {
 		"Answers":    d.sections(described),
 		"Lists":      closedLists(t),
 		"TextTypes":  TextTypes(),
+
+		"LongestPrefix":  pubSubClient - packetSize("", longestName, longestIP),
+		"RoomForAddress": pubSubClient - packetSize(DefaultPrefix, longestName, ""),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +199,7 @@ var titles = map[Kind]string{
 	DomainAvailability: "Domain availability", DomainHeartbeat: "Heartbeat", DomainMetrics: "Metrics", DomainStatus: "Domain status", DomainCondition: "Condition",
 	DomainEvent: "Event of a domain", DomainServicesSet: "Start command", DomainLease: "Lease", DomainCommand: "Command",
 	DomainResponse: "Response of a domain", DomainDrainSet: "Drain", DomainServiceLog: "Log",
-	ServiceStatus: "Service status", ServiceEndpoints: "Endpoints", ServiceSet: "Switch and scale", Request: "Request", Response: "Response",
+	ServiceStatus: "Service status", ServiceEndpoints: "Endpoints", ServiceEndpoint: "Best endpoint", ServiceMetrics: "Metrics of a service", ServiceSet: "Switch and scale", Request: "Request", Response: "Response",
 	ResponseTo: "Response to one", DeviceStatus: "Device",
 }
 
@@ -207,6 +210,7 @@ var words = map[Kind]string{
 	HubAvailability:    "`online` or `offline`.",
 	DomainAvailability: "`online` or `offline`.",
 	DomainDrainSet:     "`ON` or `OFF`.",
+	ServiceEndpoint:    "An [endpoint](#types-of-text), as `192.168.1.20:8080`.",
 	ServiceSet:         "One of the words above, or the object:",
 	DomainStatus: "A microdomain sends `name`, `micro`, `traits` and `services` alone, and of a service " +
 		"`service` and `state`. With `address`, and the service's `port`, it is listed in the endpoints.",

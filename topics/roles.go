@@ -16,6 +16,7 @@ func (t Tree) HubFilters() []string {
 		t.Filter(DomainResponse),
 		t.Filter(ServiceStatus),
 		t.Filter(ServiceEndpoints),
+		t.Filter(ServiceEndpoint),
 		t.Filter(ServiceSet),
 		t.Filter(Request),
 	}

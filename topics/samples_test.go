@@ -29,8 +29,9 @@ var (
 	}
 	serviceSample = Service{
 		Service: "web", State: Running, Switch: On, Wanted: 1, Replicas: 1, Running: 1, Healthy: 1,
-		Reason: "npbar needs it", Version: "1.4.0",
-		Update:    ServiceUpdate{Installed: "1.4.0", Latest: "1.4.0"},
+		Reason: "npbar needs it", Version: "1.4.0", Link: "http://192.168.1.20:8080/",
+		LastError: &ServiceError{At: at(-7200), Domain: "pi-kitchen", Message: "exit code 1: no such table: drinks"},
+		Update:    ServiceUpdate{Installed: "1.4.0", Latest: "1.4.0", ReleaseURL: "https://example.com/web/releases/1.4.0"},
 		Instances: []ServiceInstance{{Domain: "pi-kitchen", State: Running, Health: Healthy, Version: "1.4.0", Address: "192.168.1.20", Port: 8080}},
 	}
 	instanceSample = Instance{
@@ -99,6 +100,8 @@ func samples() map[Kind][]byte {
 
 		ServiceStatus:    Encode(serviceSample),
 		ServiceEndpoints: Encode([]Endpoint{{Domain: "pi-kitchen", Address: "192.168.1.20", Port: 8080, Version: "1.4.0", Healthy: true}}),
+		ServiceEndpoint:  []byte("192.168.1.20:8080"),
+		ServiceMetrics:   Encode(ServiceUsage{CPU: 0.02, Memory: 11 << 20, Instances: 1}),
 		ServiceSet:       Encode(Scale{Replicas: ptr(2)}),
 
 		DeviceStatus: Encode(deviceSample),

@@ -3,6 +3,7 @@ package topics
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode"
@@ -42,6 +43,7 @@ var textTypes = []TextType{
 	{"variable", "the name of an environment variable: use letters, digits and _, no digit first", "letters, digits and `_`, no digit first", "COLOUR", ValidVariable},
 	{"target", "a make target: use letters, digits, _ . and -, a letter or digit first", "letters, digits, `_`, `.` and `-`, a letter or digit first", "run", ValidTarget},
 	{"hash", "a bcrypt hash", "a bcrypt hash: letters, digits, `$`, `.` and `/`, at most 128 characters", "$2a$10$7EqJtq98hPqEX7fNZaFWoO", validHash},
+	{"url", "an http or https URL: use letters, digits and - . _ ~ : / ? # [ ] @ + , = %, 512 characters at most", "an `http` or `https` URL of letters, digits and `-._~:/?#[]@+,=%`, at most 512 characters", "https://example.com/web/1.2.0", ValidURL},
 	{"path", "an absolute path without control characters", "an absolute path, without control characters, at most 4096 bytes", "/etc/web.env", validPath},
 	{"line", "one line of text", "one line: no control characters", "kitchen lamp", validLine},
 	{"value", "text without a NUL byte", "any text but NUL, at most 128 KiB; it is in the environment of a process byte for byte", "blue", validValue},
@@ -148,6 +150,16 @@ func ValidVariable(s string) bool { return only(s, 1024, "_") && !digit(s[0]) }
 // take for an option or an assignment.
 func ValidTarget(s string) bool {
 	return only(s, 1024, "_.-") && (letter(s[0]) || digit(s[0]))
+}
+
+// ValidURL reports whether s is an http or https URL with a host, without the
+// characters that a shell takes for more than a part of a word.
+func ValidURL(s string) bool {
+	if !only(s, 512, "-._~:/?#[]@+,=%") {
+		return false
+	}
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
 }
 
 func validHash(s string) bool { return only(s, 128, "$./") }

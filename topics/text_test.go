@@ -112,8 +112,12 @@ func TestTextTypes(t *testing.T) {
 		"target":   {[]string{"run", "1.run_x-y"}, []string{"-f", ".x", "a b", "A=b", "a/b", "ünter"}},
 		"path":     {[]string{"/etc/web.env", "/a b/ä"}, []string{"etc", "/a\nb", "/a\x00", "/\xff"}},
 		"hash":     {[]string{"$2a$10$abc./"}, []string{"$(x)"}},
-		"line":     {[]string{"a b"}, []string{"a\nb", "\x7f", "\xff"}},
-		"value":    {[]string{"a\nb$(x)"}, []string{"a\x00b"}},
+		"url": {
+			[]string{"http://192.168.1.20:8080/", "https://example.com/a/b?c=d#e", "http://[2001:db8::20]:80/", "http://nas"},
+			[]string{"nas", "ftp://nas/", "http://", "http:///x", "javascript:alert", "https://a/b c", "https://a/$(x)", "https://a/`x`", "https://a/'", "https://a/;x", "https://a/\n", "https://a:b/", "https://é/", "http://a/" + strings.Repeat("a", 512)},
+		},
+		"line":  {[]string{"a b"}, []string{"a\nb", "\x7f", "\xff"}},
+		"value": {[]string{"a\nb$(x)"}, []string{"a\x00b"}},
 	} {
 		var of topics.TextType
 		for _, text := range topics.TextTypes() {

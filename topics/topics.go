@@ -47,6 +47,8 @@ const (
 	DomainServiceLog
 	ServiceStatus
 	ServiceEndpoints
+	ServiceEndpoint
+	ServiceMetrics
 	ServiceSet
 	Request
 	Response
@@ -89,6 +91,8 @@ func Catalog() []Entry {
 		{DomainServiceLog, "domain/<domain>/service/<service>/log", false, 0, "agent, while someone follows", LogLine{}, "One line of a service's output."},
 		{ServiceStatus, "service/<service>/status", true, 1, "hub", Service{}, "What is wanted of a service, what runs, and why."},
 		{ServiceEndpoints, "service/<service>/endpoints", true, 1, "hub", []Endpoint{}, "Discovery: the usable instances, best first; `[]` when none."},
+		{ServiceEndpoint, "service/<service>/endpoint", true, 1, "hub", nil, "The best of the endpoints alone, as `address:port`, for clients that take no long message; cleared when there is none."},
+		{ServiceMetrics, "service/<service>/metrics", true, 0, "hub, each 30 s while they change", ServiceUsage{}, "What all instances of a service use, from the metrics of the domains that are online."},
 		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, `UPDATE` (roll the newest version of the catalog out), `RESET` (end what was switched or scaled by hand), or `{\"replicas\": N}`."},
 		{DeviceStatus, "device/<device>/status", true, 1, "hub", Device{}, "Something else on the broker that announces itself: by Home Assistant's discovery, or as ESPHome, Tasmota and Zigbee2MQTT do. Cleared when nothing announces it any more."},
 		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", Ask{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured."},

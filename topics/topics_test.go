@@ -142,6 +142,8 @@ func TestRetainAndQoS(t *testing.T) {
 		"domain/<domain>/service/<service>/log": {false, false, 0},
 		"service/<service>/status":              {true, false, 1},
 		"service/<service>/endpoints":           {true, false, 1},
+		"service/<service>/endpoint":            {true, false, 1},
+		"service/<service>/metrics":             {true, false, 0},
 		"service/<service>/set":                 {false, true, 1},
 		"request/<verb>":                        {false, true, 1},
 		"response/<verb>":                       {false, false, 1},
@@ -207,7 +209,7 @@ func TestTopicsToClear(t *testing.T) {
 	if got := tree.DomainTopics("pi"); !slices.Equal(got, want) {
 		t.Errorf("of a domain: %q", got)
 	}
-	want = []string{"home/service/web/status", "home/service/web/endpoints"}
+	want = []string{"home/service/web/status", "home/service/web/endpoints", "home/service/web/endpoint", "home/service/web/metrics"}
 	if got := tree.ServiceTopics("web"); !slices.Equal(got, want) {
 		t.Errorf("of a service: %q", got)
 	}

@@ -18,8 +18,10 @@ import (
 
 // Manifest is what the catalog needs of a service.toml.
 type Manifest struct {
-	Version string
-	Command []string // where it names one, no Makefile is needed
+	Version    string
+	ReleaseURL string
+	Summary    string   // of the release
+	Command    []string // where it names one, no Makefile is needed
 }
 
 // Catalog knows the services on this domain's disk. Make it with NewCatalog.
@@ -147,6 +149,7 @@ func (c *Catalog) read(name, dir string, now stamp) entry {
 		return e
 	}
 	e.row.Version, e.listed, e.command = m.Version, true, m.Command
+	e.row.ReleaseURL, e.row.Summary = m.ReleaseURL, m.Summary
 	if m.Version == "" {
 		if e.code = c.known[name].code; e.code == nil {
 			e.code = new(code)

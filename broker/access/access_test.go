@@ -43,6 +43,8 @@ dominion/domain/other/services/set                  psd   -      -      -
 dominion/domain/other/command                       psd   sd     -      -
 dominion/service/web/status                         psd   sd     sd     sd
 dominion/service/web/endpoints                      psd   sd     sd     sd
+dominion/service/web/endpoint                       psd   sd     sd     sd
+dominion/service/web/metrics                        psd   sd     -      -
 dominion/service/web/set                            psd   sd     -      -
 dominion/device/lamp/status                         psd   sd     -      sd
 dominion/request/status                             psd   psd    -      p

@@ -34,6 +34,7 @@ var (
 		pattern(topics.HubStatus),
 		pattern(topics.ServiceStatus),
 		pattern(topics.ServiceEndpoints),
+		pattern(topics.ServiceEndpoint),
 	}
 	domainPublishes = []string{
 		pattern(topics.DomainAvailability),
@@ -49,6 +50,7 @@ var (
 		"hub/#",
 		"domain/%u/#",
 		pattern(topics.ServiceEndpoints),
+		pattern(topics.ServiceEndpoint),
 		pattern(topics.ServiceStatus),
 		pattern(topics.DeviceStatus),
 		pattern(topics.Response),
@@ -66,6 +68,8 @@ var hubPublishes = []string{
 	"domain/+/condition",
 	"service/+/status",
 	"service/+/endpoints",
+	"service/+/endpoint",
+	"service/+/metrics",
 	"device/#",
 	"response/#",
 }

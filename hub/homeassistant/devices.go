@@ -162,6 +162,7 @@ func Domain(o Options, m Machine) Config {
 			AttributesTopic: status,
 			AttributesTmpl:  ofMicro + "{{ dict(service=all[0].service | default('') if all else '') | to_json }}",
 		}
+		o.triggers(p.Components, "domain", m.Name, topics.DomainOffline, topics.DomainReturned)
 		return o.config(domainThing(m.Name), p)
 	}
 	if m.OS != "" && m.Arch != "" {
@@ -193,6 +194,7 @@ func Domain(o Options, m Machine) Config {
 		c.StateTopic = o.Tree.Domain(topics.DomainMetrics, m.Name)
 		p.Components[key] = c
 	}
+	o.triggers(p.Components, "domain", m.Name, topics.DomainOffline, topics.DomainLost, topics.DomainReturned, topics.DomainProblem)
 	return o.config(domainThing(m.Name), p)
 }
 
@@ -223,123 +225,9 @@ func measurements(m Machine) map[string]component {
 	return all
 }
 
-// Program is all of a service that its device shows.
-type Program struct {
-	Name        string
-	MaxReplicas int  // on how many domains it may be asked to run; 0: nobody may choose
-	Versioned   bool // its versions are known
-}
-
-// Service returns the device of a service: its switch, its state, whether it
-// needs a human and why, how many run, a button to restart it, and where that
-// makes sense how many are wanted, its version, and the update to the newest.
-func Service(o Options, s Program) Config {
-	status := o.Tree.Service(topics.ServiceStatus, s.Name)
-	set := o.Tree.Service(topics.ServiceSet, s.Name)
-	components := map[string]component{
-		"switch": {
-			Platform: "switch", Name: mainFeature, Icon: "mdi:cog-outline",
-			DefaultEntityID: entityID("switch", s.Name),
-			StateTopic:      status,
-			ValueTemplate:   "{{ value_json.switch }}",
-			CommandTopic:    set,
-			PayloadOn:       topics.On,
-			PayloadOff:      topics.Off,
-		},
-		"state": {
-			Platform: "sensor", Name: named("State"), DeviceClass: "enum", Icon: "mdi:state-machine",
-			DefaultEntityID: entityID("sensor", s.Name, "state"),
-			StateTopic:      status,
-			ValueTemplate:   "{{ value_json.state }}",
-			Options:         states(),
-			AttributesTopic: status,
-			AttributesTmpl:  attributes,
-		},
-		"problem": {
-			Platform: "binary_sensor", DeviceClass: "problem", EntityCategory: diagnostic,
-			DefaultEntityID: entityID("binary_sensor", s.Name, "problem"),
-			StateTopic:      status,
-			ValueTemplate:   problem,
-			AttributesTopic: status,
-			AttributesTmpl:  "{{ dict(reason=value_json.problem | default('')) | to_json }}",
-		},
-		"running": {
-			Platform: "sensor", Name: named("Running instances"), EntityCategory: diagnostic, Icon: "mdi:cog-play", StateClass: "measurement",
-			DefaultEntityID: entityID("sensor", s.Name, "running"),
-			StateTopic:      status,
-			ValueTemplate:   "{{ value_json.running }}",
-			Precision:       digits(0),
-		},
-		"restart": {
-			Platform: "button", DeviceClass: "restart", EntityCategory: setting,
-			DefaultEntityID: entityID("button", s.Name, "restart"),
-			CommandTopic:    set,
-			PayloadPress:    topics.Restart,
-		},
-	}
-	if s.MaxReplicas > 1 {
-		most := itoa(s.MaxReplicas)
-		components["replicas"] = component{
-			Platform: "number", Name: named("Replicas"), EntityCategory: setting, Icon: "mdi:content-copy",
-			DefaultEntityID: entityID("number", s.Name, "replicas"),
-			StateTopic:      status,
-			// Out of its bounds is an error in Home Assistant's log.
-			ValueTemplate:   "{{ [value_json.replicas, " + most + "] | min if value_json.replicas is defined else None }}",
-			CommandTopic:    set,
-			CommandTemplate: "{{ dict(replicas=value | int) | to_json }}",
-			Min:             1, Max: s.MaxReplicas, Step: 1, Mode: "box",
-		}
-	}
-	if s.Versioned {
-		components["version"] = component{
-			Platform: "sensor", Name: named("Version"), EntityCategory: diagnostic, Icon: "mdi:tag-outline",
-			DefaultEntityID: entityID("sensor", s.Name, "version"),
-			StateTopic:      status,
-			ValueTemplate:   "{{ value_json.version | default(None) }}",
-		}
-		components["update"] = component{
-			Platform: "update", Name: named("Update"), EntityCategory: setting, Title: s.Name,
-			DefaultEntityID: entityID("update", s.Name, "update"),
-			StateTopic:      status,
-			ValueTemplate:   rollout,
-			CommandTopic:    set,
-			PayloadInstall:  topics.Update,
-		}
-	}
-	return o.config(serviceThing(s.Name), payload{
-		Device:       device{Name: s.Name, Model: "Service"},
-		Availability: available(o.Tree.Hub(topics.HubAvailability)),
-		Components:   components,
-	})
-}
-
-func states() (all []string) {
-	for _, state := range topics.States() {
-		all = append(all, string(state))
-	}
-	return all
-}
-
-const (
-	// ofMicro begins what is read of a microdomain, which may say less than an
-	// agent: what it leaves out is not complained about.
-	ofMicro = "{% set all = value_json.services | default([]) %}"
-
-	// attributes are what a person asks next: why, and where.
-	attributes = "{{ dict(reason=value_json.reason, version=value_json.version | default(''), wanted=value_json.wanted, running=value_json.running," +
-		" domains=(value_json.instances or []) | map(attribute='domain') | list) | to_json }}"
-
-	// problem is the hub's verdict, which does not follow each state that a service
-	// passes through.
-	problem = "{{ 'ON' if value_json.problem is defined else 'OFF' }}"
-
-	// rollout gives the keys that Home Assistant's update takes and no other:
-	// one more and it refuses all. Where nothing runs, nothing is to be updated.
-	rollout = "{% set u = value_json['update'] %}" +
-		"{{ dict(installed_version=u.installed_version or u.latest_version, latest_version=u.latest_version or u.installed_version," +
-		" in_progress=u.in_progress, update_percentage=u.update_percentage | default(None)," +
-		" release_summary=(u.problem | default(u.waits | default('')))[:255]) | to_json }}"
-)
+// ofMicro begins what is read of a microdomain, which may say less than an
+// agent: what it leaves out is not complained about.
+const ofMicro = "{% set all = value_json.services | default([]) %}"
 
 // connectivity is the entity that stands for a machine: connected or not.
 func connectivity(availabilityTopic string) component {

@@ -122,8 +122,10 @@ func (o Options) config(thing string, p payload) Config {
 	p.QoS = 1
 	platforms := make(map[string]string, len(p.Components))
 	for key, c := range p.Components {
-		c.UniqueID = object + "_" + key
-		p.Components[key] = c
+		if c.Platform != deviceAutomation {
+			c.UniqueID = object + "_" + key
+			p.Components[key] = c
+		}
 		platforms[key] = c.Platform
 	}
 	// topics.Encode orders the keys of a map, so the bytes are the same each time.
@@ -178,6 +180,8 @@ type device struct {
 	SWVersion    string   `json:"sw_version,omitempty"`
 	SerialNumber string   `json:"serial_number,omitempty"`
 	ViaDevice    string   `json:"via_device,omitempty"`
+
+	ConfigurationURL string `json:"configuration_url,omitempty"`
 }
 
 type origin struct {
@@ -224,6 +228,13 @@ type component struct {
 	AttributesTmpl   string          `json:"json_attributes_template,omitempty"`
 	Availability     []availability  `json:"availability,omitempty"`
 	AvailabilityMode string          `json:"availability_mode,omitempty"`
+
+	// Of triggers alone.
+	AutomationType string `json:"automation_type,omitempty"`
+	Type           string `json:"type,omitempty"`
+	Subtype        string `json:"subtype,omitempty"`
+	Topic          string `json:"topic,omitempty"`
+	Payload        string `json:"payload,omitempty"`
 }
 
 // Names of entities. Home Assistant puts the device's name before them. Where

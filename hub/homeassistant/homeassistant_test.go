@@ -39,7 +39,8 @@ func all() map[string]Config {
 		"domain_without_a_sensor": Domain(options, Machine{Name: "laptop", ID: "0b9d", OS: "linux", Arch: "amd64"}),
 		"domain_desk-lamp_micro":  Domain(options, Machine{Name: "desk-lamp", Micro: true}),
 		"service_npbar":           Service(options, npbar()),
-		"service_web-shop-2":      Service(options, Program{Name: "web-shop-2"}),
+		"service_web-shop-2":      Service(options, Program{Name: "web-shop-2", URL: "http://192.168.1.20:8080/"}),
+		"service_bell_micro":      Service(options, Program{Name: "bell", MaxReplicas: 100, Versioned: true, Micro: true}),
 	}
 }
 
@@ -116,6 +117,9 @@ func TestNoNameIsThereTwice(t *testing.T) {
 		}
 		entities := make(map[string]string)
 		for key, e := range p.Components {
+			if e.Platform == deviceAutomation {
+				continue
+			}
 			var of string
 			if len(e.Name) > 0 && string(e.Name) != "null" {
 				if err := json.Unmarshal(e.Name, &of); err != nil {
@@ -171,6 +175,10 @@ func TestValidatorRefuses(t *testing.T) {
 		{domain, `"unit_of_measurement":"GB"`, `"unit_of_measurement":"gigs"`, `is no unit of data_size`},
 		{domain, `"state_class":"measurement"`, `"state_class":"mean"`, `state_class "mean"`},
 		{domain, `"latest_version_topic":"dominion/hub/status"`, `"latest_version_topic":"#"`, `is no topic`},
+		{whole, `"automation_type":"trigger"`, `"automation_type":"action"`, `automation_type action`},
+		{whole, `"subtype":"npbar"`, `"unique_id":"npbar"`, `a device_automation needs subtype`},
+		{whole, `"type":"crashed"`, `"type":"failed"`, `have one type and subtype`},
+		{whole, `"payload":"npbar service_crashed"`, `"payload":"{{ x }}"`, `renders its payload`},
 		{domain, `{"device"`, `["device"`, `no JSON object`},
 	} {
 		changed := strings.Replace(tt.payload, tt.old, tt.new, 1)

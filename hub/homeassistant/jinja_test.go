@@ -3,6 +3,7 @@ package homeassistant
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -252,7 +253,11 @@ func (p *jinja) atom() any {
 		all := map[string]any{}
 		for !p.take(")") {
 			key := p.next()
-			p.need("=")
+			if !p.take("=") { // a dict that it begins with
+				maps.Copy(all, p.scope[key].(map[string]any))
+				p.take(",")
+				continue
+			}
 			v := p.ternary()
 			if v == undefined {
 				panic(key + " is undefined")

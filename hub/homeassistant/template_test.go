@@ -2,6 +2,7 @@ package homeassistant
 
 import (
 	"encoding/json"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +37,13 @@ func messages() map[topics.Kind][]any {
 				State: topics.Running, Switch: topics.On, Wanted: 2, Replicas: 200, Running: 1, Reason: "required", Problem: "crashed", Version: "1.4.0", Instances: []topics.ServiceInstance{instance, {State: topics.Failed}},
 				Update: topics.ServiceUpdate{Installed: "1.4.0", Latest: "1.5.0", InProgress: true, Percentage: ptr(50), Waits: "pi: gets healthy", Problem: "1.5.0 did not"},
 			},
+			topics.Service{
+				State: topics.Running, Switch: topics.On, Link: "http://192.168.1.20:8080/",
+				LastError: &topics.ServiceError{At: moment, Domain: "pi-kitchen", Message: "exit code 1: " + strings.Repeat("x", 300)},
+				Update:    topics.ServiceUpdate{Installed: "1.4.0", Latest: "1.5.0", ReleaseURL: "https://example.com/1.5.0", Summary: "Faster."},
+			},
 		},
+		topics.ServiceMetrics: {topics.ServiceUsage{}, topics.ServiceUsage{CPU: 0.256, Memory: 11_534_336, Instances: 2}},
 	}
 }
 
@@ -78,9 +85,12 @@ func TestTemplatesReadWhatIsSaid(t *testing.T) {
 				}
 				return all
 			}
+			look(comp.Topic, comp.ValueTemplate)
 			states := look(comp.StateTopic, comp.ValueTemplate)
 			for _, state := range states {
 				switch {
+				case len(state) > 255 && !strings.HasPrefix(state, "{"):
+					t.Errorf("%s %s: a state of %d bytes, Home Assistant takes 255", name, key, len(state))
 				case comp.Options != nil && !slices.Contains(comp.Options, state) && (state != "None" || slices.Equal(states, []string{"None", "None", "None"})):
 					t.Errorf("%s %s: %q is none of the options", name, key, state)
 				case comp.Platform == "binary_sensor" && state != "ON" && state != "OFF", comp.Platform == "switch" && state != comp.PayloadOn && state != comp.PayloadOff:
@@ -123,6 +133,10 @@ func takesUpdate(t *testing.T, state string) {
 			_, ok = v.(string)
 		case "in_progress":
 			_, ok = v.(bool)
+		case "release_url":
+			s, _ := v.(string)
+			_, err := url.ParseRequestURI(s)
+			ok = err == nil
 		case "update_percentage":
 			n, is := v.(float64)
 			ok = v == nil || is && n >= 0 && n <= 100
@@ -172,6 +186,17 @@ func TestWhatTemplatesSay(t *testing.T) {
 		{service("update"), with(func(s *topics.Service) {
 			s.Update = topics.ServiceUpdate{Installed: "1.4", Latest: "1.5", InProgress: true, Percentage: ptr(50), Waits: "waits"}
 		}), `{"in_progress":true,"installed_version":"1.4","latest_version":"1.5","release_summary":"waits","update_percentage":50}`},
+		{service("update"), with(func(s *topics.Service) {
+			s.Update = topics.ServiceUpdate{Installed: "1.4", Latest: "1.5", ReleaseURL: "https://example.com/1.5", Summary: "Faster."}
+		}), `{"in_progress":false,"installed_version":"1.4","latest_version":"1.5","release_summary":"Faster.","release_url":"https://example.com/1.5","update_percentage":null}`},
+		{service("last_error"), running, "None"},
+		{service("last_error"), with(func(s *topics.Service) { s.LastError = &topics.ServiceError{Message: "exit code 1"} }), "exit code 1"},
+		{of(Service(options, npbar()), "last_error").AttributesTmpl, running, "{}"},
+		{of(Service(options, npbar()), "last_error").AttributesTmpl, with(func(s *topics.Service) {
+			s.LastError = &topics.ServiceError{At: moment, Domain: "pi", Message: "exit code 1"}
+		}), `{"at":"` + moment.UTC().Format("2006-01-02T15:04:05.000Z") + `","domain":"pi"}`},
+		{service("cpu"), topics.ServiceUsage{CPU: 1.256}, "126"},
+		{service("memory"), topics.ServiceUsage{Memory: 11_534_336}, "12"},
 		{of(Service(options, npbar()), "replicas").CommandTemplate, running, `{"replicas":3}`},
 		{micro.ValueTemplate, says(`{"name":"bell","micro":true,"services":[{"service":"ring","state":"running"}]}`), "running"},
 		{micro.ValueTemplate, says(`{"name":"bell","micro":true,"services":[{"service":"ring","state":"fine"}]}`), "None"},
@@ -216,5 +241,45 @@ func TestTemplatesThatFail(t *testing.T) {
 		if got, err := render(template, v); err != nil || got != want {
 			t.Errorf("%s gives %q, %v", template, got, err)
 		}
+	}
+}
+
+// A trigger matches the events of its thing and of its type, and no other.
+func TestTriggersMatchTheirEvents(t *testing.T) {
+	matched := 0
+	for name, c := range all() {
+		var p payload
+		if err := json.Unmarshal(c.Payload, &p); err != nil {
+			t.Fatal(err)
+		}
+		for key, comp := range p.Components {
+			if comp.Platform != deviceAutomation {
+				continue
+			}
+			for _, e := range topics.EventTypes() {
+				for _, event := range []topics.Event{
+					{Type: e},
+					{Type: e, Domain: p.Device.Name},
+					{Type: e, Service: p.Device.Name},
+					{Type: e, Domain: "other", Service: "other"},
+					{Type: e, Domain: p.Device.Name, Service: "other"},
+					{Type: e, Domain: "other", Service: p.Device.Name},
+				} {
+					of := event.Domain
+					if p.Device.Model == "Service" {
+						of = event.Service
+					}
+					want := of == comp.Subtype && strings.HasSuffix(string(e), "_"+comp.Type) && strings.HasPrefix(string(e), strings.ToLower(strings.TrimPrefix(p.Device.Model, "Micro")))
+					if got := rendered(t, comp.ValueTemplate, event) == comp.Payload; got != want {
+						t.Errorf("%s %s: %+v matches: %v", name, key, event, got)
+					} else if got {
+						matched++
+					}
+				}
+			}
+		}
+	}
+	if matched < 20 {
+		t.Errorf("only %d events matched", matched)
 	}
 }

@@ -37,6 +37,7 @@ var (
 		"event": set("state_topic value_template device_class event_types"),
 		"update": set("command_topic device_class display_precision latest_version_template latest_version_topic payload_install " +
 			"release_summary release_url retain state_topic title value_template"),
+		deviceAutomation: set("automation_type payload subtype topic type value_template"),
 	}
 	platformNeeds = map[string][]string{
 		"binary_sensor": {"state_topic"},
@@ -46,6 +47,8 @@ var (
 		"number":        {"command_topic"},
 		"event":         {"state_topic", "event_types"},
 		"update":        {"state_topic"},
+
+		deviceAutomation: {"automation_type", "subtype", "topic", "type"},
 	}
 	// deviceClasses holds those in use here; Home Assistant knows more.
 	deviceClasses = map[string]map[string]bool{
@@ -157,11 +160,24 @@ func faults(c Config, seen map[string]string) []string {
 			fault("component %s: platform %q is not one of those used here", key, platform)
 			continue
 		}
-		closed("component "+key, comp, commonKeys, platformKeys[platform])
+		lists := []map[string]bool{commonKeys, platformKeys[platform]}
+		if platform == deviceAutomation {
+			lists[0] = set("platform qos") // others it removes without a word
+		}
+		closed("component "+key, comp, lists...)
 		for _, need := range platformNeeds[platform] {
 			if comp[need] == nil && root[need] == nil {
 				fault("component %s: a %s needs %s", key, platform, need)
 			}
+		}
+		if platform == deviceAutomation {
+			checkTrigger(key, comp, fault)
+			name := fmt.Sprint(platform, comp["type"], comp["subtype"])
+			if other, taken := names[name]; taken {
+				fault("triggers %s and %s have one type and subtype", other, key)
+			}
+			names[name] = key
+			continue
 		}
 		unique, _ := comp["unique_id"].(string)
 		if unique == "" {
@@ -225,6 +241,21 @@ func checkEntity(key, platform string, comp map[string]any, fault func(string, .
 		fault("component %s: %q is no unit of %s", key, unit, class)
 	case hasStateClass && !slices.Contains([]string{"measurement", "total", "total_increasing"}, stateClass):
 		fault("component %s: state_class %q", key, stateClass)
+	}
+}
+
+func checkTrigger(key string, comp map[string]any, fault func(string, ...any)) {
+	if comp["automation_type"] != "trigger" {
+		fault("component %s: automation_type %v", key, comp["automation_type"])
+	}
+	topic, _ := comp["topic"].(string)
+	checkTopic("component "+key+": topic", topic, fault)
+	template, _ := comp["value_template"].(string)
+	if problem := badTemplate(template); problem != "" {
+		fault("component %s: value_template: %s", key, problem)
+	}
+	if payload, _ := comp["payload"].(string); strings.ContainsAny(payload, "{}") {
+		fault("component %s: Home Assistant renders its payload %q as a template", key, payload)
 	}
 }
 
