@@ -33,7 +33,7 @@ func (b *Broker) admitAgent(c engine.Client, user string) (decided bool, err err
 	}
 	of, known := (*agents)[strings.TrimSuffix(strings.TrimPrefix(c.ID, agentID), "-join")]
 	if known && of.Domain != user && of.User != user && of.User != "" && b.isUser(of.User) {
-		return true, turnedAway{engine.ErrNotItsID, "the client id is that of the agent of " + of.Domain + " (dominionctl forget frees it when that machine is gone)"}
+		return true, turnedAway{engine.ErrClientIDTaken, "the client id is that of the agent of " + of.Domain + " (dominionctl forget frees it when that machine is gone)"}
 	}
 	if holder := b.owners.holder(c.ID, b.engine.UserOf); !known && holder != "" && b.access.Load().byName[holder].role == RoleAdmin {
 		return false, nil

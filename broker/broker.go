@@ -126,9 +126,9 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	b.access.Store(accounts)
 	o := engine.Options{
 		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, OwnListener: local,
-		Authenticate: b.authenticate, Allow: b.allow, Nameless: b.nameless,
-		Ended: b.ended, Refused: b.refused, Denied: b.denied, Noticed: b.noticed,
-		Subscribed: func() {
+		Authenticate: b.authenticate, Allow: b.allow, IgnoreUser: b.nameless,
+		ConnectionEnded: b.ended, ConnectRefused: b.refused, DeniedAnswer: b.denied, Notice: b.noticed,
+		SysSubscribed: func() {
 			select {
 			case b.asked <- struct{}{}:
 			default:
@@ -148,7 +148,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		}
 		o.Store = b.store
 		o.Persists = b.Keeps
-		o.Paced = b.paced
+		o.ChargeProgram = b.paced
 		o.Unlimited = func(c engine.Client) bool { return b.role(c.Listener, c.User) == RoleAdmin }
 	}
 	if b.engine, err = engine.New(o); err != nil {

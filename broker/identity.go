@@ -51,13 +51,13 @@ func (b *Broker) identify(c engine.Client, user string, password []byte) error {
 		return turnedAway{engine.ErrNotAllowed, "this listener is open to others than this machine, so it wants a user (or broker.allow_anonymous)"}
 	case slices.Contains(b.config.OwnIDs, c.ID):
 		if c.Listener != local {
-			return turnedAway{engine.ErrNotItsID, "the identifier is that of a bridge of the hub's own"}
+			return turnedAway{engine.ErrClientIDTaken, "the identifier is that of a bridge of the hub's own"}
 		}
 		return nil
 	case strings.HasPrefix(c.ID, agentID) && role != RoleDomain && role != RoleAdmin:
-		return turnedAway{engine.ErrNotItsID, "identifiers that begin with " + agentID + " are for agents, users of the role domain"}
+		return turnedAway{engine.ErrClientIDTaken, "identifiers that begin with " + agentID + " are for agents, users of the role domain"}
 	case user != "" && role != RoleAdmin && b.anonymousHas(c.ID):
-		return turnedAway{engine.ErrNotItsID, "a client without a user, which is an admin, is connected by this identifier"}
+		return turnedAway{engine.ErrClientIDTaken, "a client without a user, which is an admin, is connected by this identifier"}
 	case c.Assigned:
 		return nil // nobody can know it, and nobody will use it again
 	case strings.HasPrefix(c.ID, agentID) && role == RoleDomain:
@@ -66,7 +66,7 @@ func (b *Broker) identify(c engine.Client, user string, password []byte) error {
 		}
 	}
 	if owner, ok := b.owners.take(c.ID, user, time.Now(), b.isUser, b.engine.UserOf); !ok {
-		return turnedAway{engine.ErrNotItsID, "the client id belongs to the user " + owner + " (dominionctl clients forget frees it)"}
+		return turnedAway{engine.ErrClientIDTaken, "the client id belongs to the user " + owner + " (dominionctl clients forget frees it)"}
 	}
 	return nil
 }

@@ -21,10 +21,10 @@ func (b *Broker) Sessions() []Session { return b.engine.Sessions() }
 
 // Dropped counts a message for a part of the program that is a client, and left
 // it out.
-func (b *Broker) Dropped(client, topic, why string) { b.engine.Dropped(client, topic, why) }
+func (b *Broker) Dropped(client, topic, why string) { b.engine.CountDropped(client, topic, why) }
 
 // Missed returns how many messages a client did not get since the start.
-func (b *Broker) Missed(client string) uint64 { return b.engine.Missed(client) }
+func (b *Broker) Missed(client string) uint64 { return b.engine.DroppedFor(client) }
 
 // Began tells when the broker was started.
 func (b *Broker) Began() time.Time { return b.began }

@@ -45,7 +45,7 @@ func (b *Broker) tellOfItself() {
 func (b *Broker) tellWhoHears(told map[string]string, l *loads) {
 	now := map[string]string{}
 	for name, figure := range b.figures(l) {
-		if b.engine.Hears(sysTopics + name) {
+		if b.engine.HasOnlineSubscriber(sysTopics + name) {
 			now[name] = figure
 		}
 	}

@@ -129,7 +129,7 @@ func (b *Broker) tell(t *trace, at string) {
 		for _, l := range lines {
 			b.engine.Publish(topics.Message{Topic: at, Payload: topics.Encode(l)})
 		}
-		if over || second && !b.engine.Hears(at) {
+		if over || second && !b.engine.HasOnlineSubscriber(at) {
 			return
 		}
 	}
@@ -137,7 +137,7 @@ func (b *Broker) tell(t *trace, at string) {
 
 // see hands a packet to the traces that want it. It is called by whoever
 // handles the packet, and waits for nobody.
-func (b *Broker) see(p engine.Traced) {
+func (b *Broker) see(p engine.TraceEvent) {
 	if b.tree.IsTrace(p.Topic) {
 		return // of itself there would be no end
 	}
@@ -164,7 +164,7 @@ func (b *Broker) see(p engine.Traced) {
 }
 
 // wants tells whether a packet is of the client or its address, or of the topic.
-func (t *trace) wants(p *engine.Traced) bool {
+func (t *trace) wants(p *engine.TraceEvent) bool {
 	if p.Client.ID == t.what || hostOf(p.Client.Remote) == t.what {
 		return true
 	}
@@ -186,11 +186,11 @@ var packetNames = [...]string{
 	"SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH",
 }
 
-func (b *Broker) traceLine(p *engine.Traced) topics.TraceLine {
+func (b *Broker) traceLine(p *engine.TraceEvent) topics.TraceLine {
 	l := topics.TraceLine{
 		At: topics.Time{Time: time.Now()}, Client: p.Client.ID, User: p.Client.User, Remote: p.Client.Remote,
 		QoS: int(p.QoS), Dup: p.Dup, Retain: p.Retain, PacketID: int(p.ID), Topic: p.Topic,
-		Size: p.Size, Code: int(p.Code), Note: p.Words, Payload: start(p.Payload),
+		Size: p.Size, Code: int(p.Code), Note: p.Detail, Payload: start(p.Payload),
 	}
 	if int(p.Kind) < len(packetNames) {
 		l.Packet = packetNames[p.Kind]

@@ -122,7 +122,7 @@ func (b *Broker) lobbied() func(net.Conn, http.ConnState) {
 	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			leave := b.engine.Lobby().Enter(hostOf(c.RemoteAddr().String()), func() { _ = c.Close() })
+			leave := b.engine.Handshakes().Add(hostOf(c.RemoteAddr().String()), func() { _ = c.Close() })
 			mu.Lock()
 			leaves[c] = leave
 			mu.Unlock()

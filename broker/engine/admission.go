@@ -6,16 +6,18 @@ import (
 	"time"
 )
 
-// admission counts connections against the limits, and knows those that have
-// no session yet.
+// admission counts connections against the limits, and holds all that are open.
 type admission struct {
 	mu        sync.Mutex
-	all       map[*conn]struct{}
+	open      map[*conn]struct{}
 	byAddress map[string]int
-	second    time.Duration
-	taken     int
+	// second is when the current second began, since Engine.started.
+	second time.Duration
+	// accepted counts the connections accepted since then.
+	accepted int
 }
 
+// host returns an address without its port.
 func host(remote string) string {
 	h, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -24,37 +26,38 @@ func host(remote string) string {
 	return h
 }
 
-// enter tells whether a connection is within the limits.
-func (a *admission) enter(c *conn) bool {
+// admit adds a connection, and reports whether it is within the limits of connections:
+// in total, of its address, and a second.
+func (a *admission) admit(c *conn) bool {
 	l := &c.e.limits
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.all == nil {
-		a.all = make(map[*conn]struct{})
+	if a.open == nil {
+		a.open = make(map[*conn]struct{})
 		a.byAddress = make(map[string]int)
 	}
 	now := c.e.now()
 	if now-a.second >= time.Second {
-		a.second, a.taken = now, 0
+		a.second, a.accepted = now, 0
 	}
 	from := host(c.remote)
-	switch {
-	case len(a.all) >= l.MaxConnections,
-		l.ConnectionsPerAddress > 0 && a.byAddress[from] >= l.ConnectionsPerAddress,
-		l.ConnectionsPerSecond > 0 && a.taken >= l.ConnectionsPerSecond:
-		c.e.stats.turnedAway.Add(1)
+	if len(a.open) >= l.MaxConnections ||
+		l.ConnectionsPerAddress > 0 && a.byAddress[from] >= l.ConnectionsPerAddress ||
+		l.ConnectionsPerSecond > 0 && a.accepted >= l.ConnectionsPerSecond {
+		c.e.stats.connectionsRefused.Add(1)
 		return false
 	}
-	a.taken++
-	a.all[c] = struct{}{}
+	a.accepted++
+	a.open[c] = struct{}{}
 	a.byAddress[from]++
 	return true
 }
 
-func (a *admission) leave(c *conn) {
+// release removes a connection.
+func (a *admission) release(c *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.all, c)
+	delete(a.open, c)
 	from := host(c.remote)
 	if a.byAddress[from]--; a.byAddress[from] <= 0 {
 		delete(a.byAddress, from)
@@ -64,18 +67,18 @@ func (a *admission) leave(c *conn) {
 func (a *admission) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.all)
+	return len(a.open)
 }
 
-// strangers returns the connections that have no session yet. Their goroutines
-// set c.s under Engine.mu's and the session's mutexes; whoever asks has closed
-// the engine, so that no more do.
-func (a *admission) strangers() []*conn {
+// withoutSession returns the connections that have no session yet. Their goroutines
+// set conn.s under Engine.mu and the session's mutex; the caller has closed the
+// engine, so no more of them do.
+func (a *admission) withoutSession() []*conn {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var all []*conn
-	for c := range a.all {
-		if !c.greeted.Load() {
+	for c := range a.open {
+		if !c.hasSession.Load() {
 			all = append(all, c)
 		}
 	}

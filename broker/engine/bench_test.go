@@ -63,7 +63,7 @@ func BenchmarkPublish(b *testing.B) {
 					}
 					return connect(b, conn, id, s...)
 				}
-				sub, pub := dial("sub", kept), dial("pub", kept)
+				sub, pub := dial("sub", persistent), dial("pub", persistent)
 				defer sub.conn.Close()
 				defer pub.conn.Close()
 				sub.on(qos, "a")
@@ -131,7 +131,7 @@ func BenchmarkLastingSessions(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := connect(b, conn, fmt.Sprint("lasting", i), kept)
+		c := connect(b, conn, fmt.Sprint("lasting", i), persistent)
 		c.on(1, fmt.Sprint("lasting/", i))
 		conn.Close()
 		i++

@@ -30,9 +30,9 @@ type client struct {
 
 type setting func(*packets.Packet)
 
-func v5(pk *packets.Packet)     { pk.ProtocolVersion = 5 }
-func kept(pk *packets.Packet)   { pk.Connect.Clean = false }
-func forget(pk *packets.Packet) { pk.Connect.Clean = true }
+func v5(pk *packets.Packet)           { pk.ProtocolVersion = 5 }
+func persistent(pk *packets.Packet)   { pk.Connect.Clean = false }
+func cleanSession(pk *packets.Packet) { pk.Connect.Clean = true }
 func expiry(seconds uint32) setting {
 	return func(pk *packets.Packet) {
 		v5(pk)
@@ -52,6 +52,8 @@ func user(name string) setting {
 	return func(pk *packets.Packet) { pk.Connect.UsernameFlag, pk.Connect.Username = true, []byte(name) }
 }
 
+// will is the message that is published when a client disconnects without DISCONNECT
+// (MQTT 5.0, 3.1.2.5).
 func will(topic, payload string, qos byte, retain bool, delay uint32) setting {
 	return func(pk *packets.Packet) {
 		c := &pk.Connect
@@ -263,8 +265,12 @@ func (c *client) silent() {
 	}
 }
 
+// packet is an entry of a connection's queue: a PUBLISH of msg, an acknowledgement, or
+// raw.
 type packet = packets.Packet
 
+// subscription is one filter of one session, or of the program itself. It is immutable
+// but for index: a changed subscription replaces it.
 func subscription(filter string, qos byte) packets.Subscription {
 	return packets.Subscription{Filter: filter, Qos: qos}
 }

@@ -9,21 +9,28 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
-// Session is a client as somebody sees it who looks for what is wrong.
+// Session is the administrative view of a client's session.
 type Session struct {
 	Client
-	Connected     bool
-	Since         time.Time // it is connected, or offline; zero: since before the start
-	Expires       time.Time // the session, where it is offline; zero: never
+	Connected bool
+	// Since is when it connected or disconnected; zero: before the start.
+	Since time.Time
+	// Expires is when the session of a disconnected client ends; zero: never.
+	Expires       time.Time
 	Subscriptions int
-	Queued        int // messages of QoS 1 and 2 that it has not acknowledged, or not been sent
-	QueuedBytes   int
-	Dropped       uint64 // messages that it did not get
-	Memory        int    // bytes of memory that it takes up, with its connection
-	Refused       uint64 // subscriptions and messages beyond a limit
+	// Queued is the number of messages of QoS 1 and 2 that are not acknowledged or not
+	// yet sent.
+	Queued      int
+	QueuedBytes int
+	// Dropped is the number of messages that were not delivered to it.
+	Dropped uint64
+	// Memory is in bytes, with that of the connection.
+	Memory int
+	// Refused is the number of subscriptions and messages refused for a limit.
+	Refused uint64
 }
 
-// Sessions lists all sessions by client identifier.
+// Sessions returns all sessions, ordered by client identifier.
 func (e *Engine) Sessions() []Session {
 	e.mu.RLock()
 	all := slices.Collect(maps.Values(e.sessions))
@@ -32,18 +39,18 @@ func (e *Engine) Sessions() []Session {
 	for _, s := range all {
 		s.mu.Lock()
 		one := Session{
-			Client: *s.client.Load(), Connected: s.conn != nil, Since: s.left,
-			Subscriptions: len(s.subs), Queued: s.flow.queue.len() + s.flow.flights.len(), QueuedBytes: s.bytes, Dropped: s.dropped,
+			Client: *s.client.Load(), Connected: s.conn != nil, Since: s.disconnectedAt,
+			Subscriptions: len(s.subscriptions), Queued: s.flow.queue.len() + s.flow.flights.len(), QueuedBytes: s.queuedBytes, Dropped: s.dropped,
 			Memory: s.memory, Refused: s.refused,
 		}
 		if s.conn != nil {
 			one.Since = s.conn.since
-			one.Queued += len(s.conn.out)
-			one.QueuedBytes += s.conn.held
+			one.Queued += len(s.conn.queue)
+			one.QueuedBytes += s.conn.queuedBytes
 		} else if s.timer != nil {
-			one.Expires = s.left.Add(time.Duration(s.expiry) * time.Second)
+			one.Expires = s.disconnectedAt.Add(time.Duration(s.expiry) * time.Second)
 		}
-		gone := s.gone
+		gone := s.removed
 		s.mu.Unlock()
 		if !gone {
 			list = append(list, one)
@@ -53,7 +60,7 @@ func (e *Engine) Sessions() []Session {
 	return list
 }
 
-// Connected returns who is connected by a client identifier.
+// Connected returns the client that is connected with a client identifier.
 func (e *Engine) Connected(id string) (c Client, connected bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -64,19 +71,19 @@ func (e *Engine) Connected(id string) (c Client, connected bool) {
 	return *s.client.Load(), true
 }
 
-// Kick ends the connections of which which says so, with DISCONNECT 0x98
-// (administrative action) to those of MQTT 5, and returns how many. Their
-// sessions stay, and their wills are sent. since is when the connection was
-// taken, before its client was asked who it is.
-func (e *Engine) Kick(why string, which func(c Client, since time.Time) bool) int {
+// Kick disconnects the clients for which match returns true, and returns their number.
+// Clients of MQTT 5 get DISCONNECT 0x98 (administrative action). Their sessions stay,
+// and their wills are sent. since is when the connection was accepted, before its
+// client was authenticated.
+func (e *Engine) Kick(reason string, match func(c Client, since time.Time) bool) int {
 	e.mu.RLock()
 	all := slices.Collect(maps.Values(e.sessions))
 	e.mu.RUnlock()
 	n := 0
 	for _, s := range all {
 		s.mu.Lock()
-		if c := s.conn; c != nil && !c.ending && which(*s.client.Load(), c.since) {
-			c.end(wire.AdministrativeAction, why)
+		if c := s.conn; c != nil && !c.ending && match(*s.client.Load(), c.since) {
+			c.disconnect(wire.AdministrativeAction, reason)
 			n++
 		}
 		s.mu.Unlock()
@@ -84,9 +91,9 @@ func (e *Engine) Kick(why string, which func(c Client, since time.Time) bool) in
 	return n
 }
 
-// Forget ends the session of a client, and its connection if it has one. It is
-// false where there is none.
-func (e *Engine) Forget(id, why string) bool {
+// Forget ends the session of a client, and its connection if there is one. It reports
+// whether there was a session.
+func (e *Engine) Forget(id, reason string) bool {
 	e.mu.Lock()
 	s := e.sessions[id]
 	if s == nil {
@@ -95,31 +102,32 @@ func (e *Engine) Forget(id, why string) bool {
 	}
 	s.mu.Lock()
 	if s.conn != nil {
-		s.conn.end(wire.AdministrativeAction, why)
+		s.conn.disconnect(wire.AdministrativeAction, reason)
 		s.conn = nil
 		s.online.Store(false)
 	}
 	s.mu.Unlock()
 	s.remove()
 	e.mu.Unlock()
-	s.dismiss()
+	s.teardown()
 	return true
 }
 
-// Dropped counts a message for a client that it was given, and did not take to
-// where it should be: it is a part of the program, such as a bridge.
-func (e *Engine) Dropped(id, topic, why string) {
+// CountDropped counts a message as dropped for a client that received it and could not
+// pass it on: a client that is part of the program, such as a bridge.
+func (e *Engine) CountDropped(id, topic, reason string) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if s := e.sessions[id]; s != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.drop(topic, why)
+		s.countDropped(topic, reason)
 	}
 }
 
-// Missed returns how many messages a client did not get since the start.
-func (e *Engine) Missed(id string) uint64 {
+// DroppedFor returns the number of messages that were not delivered to a client since
+// the start.
+func (e *Engine) DroppedFor(id string) uint64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	s := e.sessions[id]
@@ -131,9 +139,9 @@ func (e *Engine) Missed(id string) uint64 {
 	return s.dropped
 }
 
-// Hears tells whether somebody who is connected gets what is published to a
-// topic.
-func (e *Engine) Hears(topic string) bool {
+// HasOnlineSubscriber reports whether a connected client, or the program itself, is
+// subscribed to a topic.
+func (e *Engine) HasOnlineSubscriber(topic string) bool {
 	r := e.routeOf(topic)
 	if len(r.locals) > 0 {
 		return true

@@ -12,246 +12,284 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
-// conn is a network connection. What the client is to get is put into out, and
-// written by a goroutine that lives while there is something to write. Fields
-// above the line belong to the goroutine that reads, those below are guarded by
-// the session's mutex.
+// conn is a network connection. Packets for the client are appended to queue, and
+// written by a goroutine that runs while the queue is not empty. The first group of
+// fields belongs to the reading goroutine, the last is guarded by the session's mutex.
 type conn struct {
 	e        *Engine
-	raw      net.Conn
+	netConn  net.Conn
 	listener string
 	remote   string
-	in       reader
-	s        *session // once CONNECT was taken
-	who      *Client  // who it says it is, since CONNECT
-	since    time.Time
-	version  byte
-	answered bool // it was told in CONNACK that it is not let in
-	reported bool // why is in the log
-	bridge   bool // of another broker: it is not given its own, and retain flags are kept
-	hasWill  bool
-	aliases  map[uint16]string // of topics, that the client gave
-	publish  wire.Publish
-	may      permission
-	pace     pace
-	part     int // memory counted for the frame that is being read
-	// of the packets that are handled now, until they are counted
-	publishes, payload uint64
-	greeted            atomic.Bool   // it has its session
-	closing            chan struct{} // closed with the connection
-	once               sync.Once
+	reader   reader
+	// s is nil until CONNECT was accepted.
+	s *session
+	// client is who the client claims to be, since CONNECT.
+	client  *Client
+	since   time.Time
+	version byte
+	// refusalSent is set when a CONNACK refused the client.
+	refusalSent bool
+	// refusalLogged is set when the reason for refusing the client is in the log.
+	refusalLogged bool
+	// bridge is set for a bridge of another broker, which does not get its own
+	// messages, and gets retain flags as published.
+	bridge  bool
+	hasWill bool
+	// aliases holds the topic aliases that the client has set (MQTT 5.0, 3.3.2.3.4).
+	aliases     map[uint16]string
+	publish     wire.Publish
+	canPublish  publishPermission
+	readLimiter readLimiter
+	// partialMemory is the memory accounted for a large frame that is being read.
+	partialMemory int
+	// publishCount and payloadBytes count the packets of the current read, until they
+	// are added to the statistics.
+	publishCount, payloadBytes uint64
+	// hasSession is set when the handshake has attached a session.
+	hasSession atomic.Bool
+	// closed is closed with the connection.
+	closed    chan struct{}
+	closeOnce sync.Once
 
-	silence time.Duration // that the client may keep; 0: for ever
-	heard   atomic.Int64  // when it was heard last, since Engine.began
-	timer   *time.Timer
-	waiting atomic.Int32  // turns whose acknowledgements wait for the store
-	room    chan struct{} // has a value when waiting went down
-	order   *ackOrder     // nil: nothing of the connection was paced yet
-	account *account      // of the client's user; nil: it has no limit
-	unacked atomic.Int32  // QoS 1 and 2 of the client that are not acknowledged
+	// keepAliveTimeout is the time without a packet after which the connection ends;
+	// 0: never.
+	keepAliveTimeout time.Duration
+	// lastReceived is when data was last received, since Engine.started.
+	lastReceived atomic.Int64
+	timer        *time.Timer
+	// unstored counts batches whose acknowledgements wait for the store.
+	unstored atomic.Int32
+	// storeAdvanced has a value when unstored has decreased.
+	storeAdvanced chan struct{}
+	// ackOrder is nil until a retained message of the connection is deferred.
+	ackOrder *ackOrder
+	// budget is that of the client's user; nil: no limit.
+	budget *writeBudget
+	// unacked counts messages of QoS 1 and 2 from the client that are not
+	// acknowledged.
+	unacked atomic.Int32
 
-	// Below: guarded by session.mu.
-	out      []packet
-	held     int  // bytes of messages in out and on their way
-	answers  int  // bytes of raw packets there
-	taken    int  // packets on their way
-	writing  bool // a goroutine does
-	ending   bool // nothing more is put into out
-	draining bool // it ends when everything is written
-	lingers  bool // the goroutine that reads closes it, after what the client still sends
-	dropping bool // the last message was dropped, and it was told
-	left     bool // memory is taken out of the account
-	memory   int  // that is counted for the connection, beside what is in out
-	why      string
+	// Guarded by s.mu from here on. queue holds the packets to be written.
+	queue []packet
+	// queuedBytes is the size of the messages in queue and in the writer.
+	queuedBytes int
+	// rawBytes is the size of the raw packets there.
+	rawBytes int
+	// beingWritten is the number of packets in the writer.
+	beingWritten int
+	// writing is set while a goroutine writes.
+	writing bool
+	// ending is set when nothing more may be queued.
+	ending bool
+	// draining is set when the connection ends as soon as everything is written.
+	draining bool
+	// lingering is set when the reading goroutine closes the connection, after it has
+	// read what the client still sends.
+	lingering bool
+	// dropReported is set when the last message was dropped, and that was reported.
+	dropReported bool
+	// memoryReleased is set when memory is no longer accounted for.
+	memoryReleased bool
+	// memory is what is accounted for the connection besides its queue.
+	memory int
+	reason string
 
-	maxPacket int // that the client takes; 0: any
-	aliasMax  uint16
-	aliasOut  map[string]uint16 // the writing goroutine's alone
+	// maxPacket is the client's maximum packet size in bytes; 0: no limit.
+	maxPacket     int
+	maxOutAliases uint16
+	// outAliases belongs to the writing goroutine.
+	outAliases map[string]uint16
 }
 
-// packet is one in the queue of a connection: a PUBLISH of m, an
-// acknowledgement, or raw.
+// packet is an entry of a connection's queue: a PUBLISH of msg, an acknowledgement, or
+// raw.
 type packet struct {
-	m     *message
-	ids   []uint32
-	raw   []byte
-	id    uint16
-	first byte // of the frame
+	msg *message
+	ids []uint32
+	raw []byte
+	id  uint16
+	// first is the first byte of the frame: type and flags.
+	first byte
 	code  byte
 }
 
+// newConn returns a connection that run is to serve.
 func newConn(e *Engine, raw net.Conn, listener string) *conn {
-	c := &conn{e: e, raw: raw, listener: listener, closing: make(chan struct{}), room: make(chan struct{}, 1), since: time.Now()}
+	c := &conn{e: e, netConn: raw, listener: listener, closed: make(chan struct{}), storeAdvanced: make(chan struct{}, 1), since: time.Now()}
 	if a := raw.RemoteAddr(); a != nil {
 		c.remote = a.String()
 	}
-	c.in = newReader(raw, e.limits.MaxPacket)
+	c.reader = newReader(raw, e.limits.MaxPacket)
 	return c
 }
 
-// cost is the memory that a connection takes up before it asks for anything.
-func (c *conn) cost() int {
-	if c.in.plain == nil {
+// baseMemory is the memory that a connection takes before its client sends anything.
+func (c *conn) baseMemory() int {
+	if c.reader.rawConn == nil {
 		return costConnection + costSecure
 	}
 	return costConnection
 }
 
-// hangUp closes the connection, which ends the goroutine that reads.
-func (c *conn) hangUp() {
-	c.once.Do(func() { close(c.closing) })
-	_ = c.raw.Close()
+// close closes the network connection, which ends the reading goroutine.
+func (c *conn) close() {
+	c.closeOnce.Do(func() { close(c.closed) })
+	_ = c.netConn.Close()
 }
 
-// pause waits.
-func (c *conn) pause(d time.Duration) error {
+// sleep waits for d, or until the connection is closed.
+func (c *conn) sleep(d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
-	case <-c.closing:
+	case <-c.closed:
 		return net.ErrClosed
 	}
 }
 
-// ahead is how many turns a client may be ahead of the store. Then it is not
-// read until the store has caught up: what is not stored is in memory.
-const ahead = 16
+// maxUnstored is how many batches of a client may wait for the store. Beyond that its
+// connection is not read: what is not stored is held in memory.
+const maxUnstored = 16
 
-// settle waits while the client is too far ahead of the store.
-func (c *conn) settle() error {
-	for c.waiting.Load() > ahead {
+// waitForStore waits while more than maxUnstored batches of the client wait for the
+// store.
+func (c *conn) waitForStore() error {
+	for c.unstored.Load() > maxUnstored {
 		select {
-		case <-c.room:
-		case <-c.closing:
+		case <-c.storeAdvanced:
+		case <-c.closed:
 			return net.ErrClosed
 		}
 	}
 	return nil
 }
 
-// stored says that the store is one turn further.
-func (c *conn) stored() {
-	c.waiting.Add(-1)
+// batchStored is called when the store has taken a batch.
+func (c *conn) batchStored() {
+	c.unstored.Add(-1)
 	select {
-	case c.room <- struct{}{}:
+	case c.storeAdvanced <- struct{}{}:
 	default:
 	}
 }
 
 // The rest is called with the session's mutex held, but for run's goroutines.
 
-// offer puts a QoS 0 message into the queue, or drops it where the client has
-// enough to read.
-func (c *conn) offer(m *message, f byte, ids []uint32) {
-	if len(c.out)+c.taken >= c.e.limits.MaxQueuedMessages || c.held+m.size() > c.e.limits.MaxQueuedBytes {
-		c.s.drop(m.Topic, queueFull)
-		c.dropping = true
+// enqueueQoS0 queues a message of QoS 0, or drops it if the queue is full or there is
+// no memory. The caller holds s.mu.
+func (c *conn) enqueueQoS0(m *message, f byte, ids []uint32) {
+	if len(c.queue)+c.beingWritten >= c.e.limits.MaxQueuedMessages || c.queuedBytes+m.size() > c.e.limits.MaxQueuedBytes {
+		c.s.countDropped(m.Topic, queueFull)
+		c.dropReported = true
 		return
 	}
-	if n := costPacket + m.memory(); c.held+n > memoryFree && !c.s.admits(n) {
-		why := ""
-		if !c.dropping {
-			why = c.s.noMemory(n)
+	if n := costPacket + m.memory(); c.queuedBytes+n > memoryAlwaysFree && !c.s.admits(n) {
+		reason := ""
+		if !c.dropReported {
+			reason = c.s.memoryRefusal(n)
 		}
-		c.s.drop(m.Topic, why)
-		c.dropping = true
+		c.s.countDropped(m.Topic, reason)
+		c.dropReported = true
 		return
 	}
-	c.dropping = false
-	c.put(packet{m: m, ids: ids, first: wire.PublishType<<4 | f})
+	c.dropReported = false
+	c.enqueue(packet{msg: m, ids: ids, first: wire.PublishType<<4 | f})
 }
 
-// deliver puts the next packet of a flight into the queue.
-func (c *conn) deliver(d *delivery) {
+// enqueueDelivery queues the next packet of a delivery in flight. The caller holds
+// s.mu.
+func (c *conn) enqueueDelivery(d *delivery) {
 	if d.phase == store.Releasing {
-		c.put(packet{id: d.id, first: wire.Pubrel << 4})
+		c.enqueue(packet{id: d.id, first: wire.Pubrel << 4})
 		return
 	}
 	f := flags(d.qos, d.retain)
 	if d.sent {
 		f |= wire.FlagDup // [MQTT-3.3.1-1]
 	}
-	c.put(packet{m: d.m, ids: d.ids, id: d.id, first: wire.PublishType<<4 | f})
+	c.enqueue(packet{msg: d.msg, ids: d.ids, id: d.id, first: wire.PublishType<<4 | f})
 }
 
-// reply puts a packet into the queue that is not a message. One that asks
-// without reading the answers is not served for ever.
-func (c *conn) reply(p packet) {
+// enqueueReply queues a packet that is not a message. A client that sends requests and
+// does not read the answers is disconnected. The caller holds s.mu.
+func (c *conn) enqueueReply(p packet) {
 	l := &c.e.limits
 	switch {
-	case len(c.out) > 2*l.MaxQueuedMessages || c.answers+len(p.raw) > l.MaxQueuedBytes:
-		c.end(wire.QuotaExceeded, "it does not read what it asks for")
-	case c.answers+len(p.raw) > memoryFree && !c.s.admits(p.memory()):
-		c.end(wire.QuotaExceeded, "it does not read what it asks for: "+c.s.noMemory(p.memory()))
+	case len(c.queue) > 2*l.MaxQueuedMessages || c.rawBytes+len(p.raw) > l.MaxQueuedBytes:
+		c.disconnect(wire.QuotaExceeded, "it sends requests and does not read the answers")
+	case c.rawBytes+len(p.raw) > memoryAlwaysFree && !c.s.admits(p.memory()):
+		c.disconnect(wire.QuotaExceeded, "it sends requests and does not read the answers: "+c.s.memoryRefusal(p.memory()))
 	case c.maxPacket > 0 && len(p.raw) > c.maxPacket: // [MQTT-3.1.2-24]
-		c.end(wire.PacketTooLarge, "it asks for more at once than it takes")
+		c.disconnect(wire.PacketTooLarge, "the answer is larger than it accepts")
 	default:
-		c.put(p)
+		c.enqueue(p)
 	}
 }
 
-func (c *conn) put(p packet) {
+// enqueue appends a packet to the queue and accounts for it. The caller holds s.mu.
+func (c *conn) enqueue(p packet) {
 	if c.ending {
 		return
 	}
-	if c.out == nil {
-		c.out = *packets.Get().(*[]packet)
+	if c.queue == nil {
+		c.queue = *packetSlices.Get().(*[]packet)
 	}
-	if p.m != nil {
-		c.held += p.m.size()
+	if p.msg != nil {
+		c.queuedBytes += p.msg.size()
 		if p.id == 0 {
-			c.e.memory.take(p.m)
+			c.e.memory.addHolder(p.msg)
 		}
 	}
-	c.answers += len(p.raw)
-	c.s.hold(p.memory())
-	c.out = append(c.out, p)
+	c.rawBytes += len(p.raw)
+	c.s.accountMemory(p.memory())
+	c.queue = append(c.queue, p)
 }
 
-// discard throws away what is queued and not on its way.
-func (c *conn) discard() {
-	for i := range c.out {
-		if m := c.out[i].m; m != nil {
-			c.held -= m.size()
+// discardQueue drops what is queued and not yet in the writer. The caller holds s.mu.
+func (c *conn) discardQueue() {
+	for i := range c.queue {
+		if m := c.queue[i].msg; m != nil {
+			c.queuedBytes -= m.size()
 		}
-		c.answers -= len(c.out[i].raw)
+		c.rawBytes -= len(c.queue[i].raw)
 	}
-	c.s.written(c.out)
-	c.out = nil
+	c.s.releasePackets(c.queue)
+	c.queue = nil
 }
 
-// written takes packets that are not queued any more out of the account. The
-// caller holds the mutex.
-func (s *session) written(batch []packet) {
+// releasePackets releases the memory of packets that left the queue. The caller holds
+// s.mu.
+func (s *session) releasePackets(batch []packet) {
 	n := 0
 	for i := range batch {
-		if p := &batch[i]; p.m != nil && p.id == 0 {
-			s.e.memory.drop(p.m)
+		if p := &batch[i]; p.msg != nil && p.id == 0 {
+			s.e.memory.removeHolder(p.msg)
 		}
 		n += batch[i].memory()
 	}
-	s.hold(-n)
+	s.accountMemory(-n)
 }
 
-// space is how many packets more the queue should have, so that there is
-// something to write and nothing waits long.
-func (c *conn) space() int {
-	if c.ending || c.held > 64<<10 {
+// queueSpace returns how many more packets should be queued, so that the writer does
+// not run dry and no packet waits long. The caller holds s.mu.
+func (c *conn) queueSpace() int {
+	if c.ending || c.queuedBytes > 64<<10 {
 		return 0
 	}
-	return 2*replayed - len(c.out)
+	return 2*replayBatch - len(c.queue)
 }
 
-// wake has what is in the queue written.
-func (c *conn) wake() {
-	if len(c.out) > 0 || c.draining || c.s.conn == c && c.s.looking {
-		c.start()
+// wakeWriter starts the writer if there is something to write. The caller holds s.mu.
+func (c *conn) wakeWriter() {
+	if len(c.queue) > 0 || c.draining || c.s.conn == c && c.s.replayPending {
+		c.startWriter()
 	}
 }
 
-func (c *conn) start() {
+// startWriter starts the writing goroutine if it does not run. The caller holds s.mu.
+func (c *conn) startWriter() {
 	if !c.writing {
 		c.writing = true
 		c.e.running.Go(c.write)
@@ -264,30 +302,31 @@ func (c *conn) isEnding() bool {
 	return c.ending
 }
 
-// end ends the connection after what is queued, with a DISCONNECT where the
-// client understands one (MQTT 5.0, 4.13). Code 0 says nothing.
-func (c *conn) end(code byte, why string) {
+// disconnect ends the connection after what is queued, with a DISCONNECT that carries
+// code if the client speaks MQTT 5 (MQTT 5.0, 4.13). With code 0 none is sent. The
+// caller holds s.mu.
+func (c *conn) disconnect(code byte, reason string) {
 	if c.ending {
 		return
 	}
 	if code != 0 && c.version == wire.V5 {
-		c.put(packet{raw: c.goodbye(code, why)})
+		c.enqueue(packet{raw: c.disconnectPacket(code, reason)})
 	}
-	c.ending, c.why = true, why
-	c.lingers = code != 0 && c.canLinger()
+	c.ending, c.reason = true, reason
+	c.lingering = code != 0 && c.canLinger()
 	if code != 0 && code != wire.ServerShuttingDown {
 		c.e.stats.ended[code].Add(1)
-		c.e.ended(c.s.id, c.remote, why)
+		c.e.ended(c.s.id, c.remote, reason)
 	}
-	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime)) // also of a write that stands still
-	c.start()
+	_ = c.netConn.SetWriteDeadline(time.Now().Add(disconnectTimeout)) // also ends a write that is blocked
+	c.startWriter()
 }
 
-// goodbye is a DISCONNECT. It says why as far as the client has room for it
-// [MQTT-3.14.2-3].
-func (c *conn) goodbye(code byte, why string) []byte {
+// disconnectPacket returns a DISCONNECT, with the reason as text unless that makes it
+// larger than the client accepts [MQTT-3.14.2-3].
+func (c *conn) disconnectPacket(code byte, reason string) []byte {
 	pk := wire.Packet{ProtocolVersion: wire.V5, ReasonCode: code}
-	pk.Properties.ReasonString = why
+	pk.Properties.ReasonString = reason
 	raw, err := wire.Append(nil, wire.Disconnect, pk)
 	if err != nil || c.maxPacket > 0 && len(raw) > c.maxPacket {
 		return []byte{wire.Disconnect << 4, 1, code}
@@ -295,77 +334,78 @@ func (c *conn) goodbye(code byte, why string) []byte {
 	return raw
 }
 
-// write writes what is queued until there is nothing more.
+// write writes what is queued until the queue is empty, and then closes the connection
+// if it is ending. It is the writing goroutine.
 func (c *conn) write() {
 	s := c.s
 	w := newWriter(c)
 	defer w.release()
 	for {
 		s.mu.Lock()
-		s.written(w.batch)
-		messages, raw := w.done()
-		c.held, c.answers = c.held-messages, c.answers-raw
-		c.taken = 0
+		s.releasePackets(w.packets)
+		messages, raw := w.finishBatch()
+		c.queuedBytes, c.rawBytes = c.queuedBytes-messages, c.rawBytes-raw
+		c.beingWritten = 0
 		if s.conn == c {
 			s.advance()
 		}
-		if len(c.out) == 0 {
-			if c.draining && !c.ending && s.idle() {
-				c.end(wire.ServerShuttingDown, "the server ends")
+		if len(c.queue) == 0 {
+			if c.draining && !c.ending && s.drained() {
+				c.disconnect(wire.ServerShuttingDown, "the server is shutting down")
 				s.mu.Unlock()
 				continue
 			}
-			if s.conn == c && s.looking && !c.ending {
+			if s.conn == c && s.replayPending && !c.ending {
 				s.mu.Unlock()
 				continue
 			}
-			ending, lingers := c.ending, c.lingers
-			c.writing = ending // nobody starts another
+			ending, lingers := c.ending, c.lingering
+			c.writing = ending // if it is ending, no other writer may start
 			s.mu.Unlock()
-			switch {
-			case lingers:
-				c.stopReading()
-			case ending:
-				c.hangUp()
+			if lingers {
+				c.beginLinger()
+			} else if ending {
+				c.close()
 			}
 			return
 		}
-		w.batch, c.out = c.out, w.spare()
-		c.taken = len(w.batch)
-		goodbye := c.ending
+		w.packets, c.queue = c.queue, w.takeSpare()
+		c.beingWritten = len(w.packets)
+		last := c.ending
 		if s.conn == c {
-			s.onTheWire(w.batch)
+			s.markSent(w.packets)
 		}
 		s.mu.Unlock()
-		if err := w.write(goodbye); err != nil {
+		if err := w.write(last); err != nil {
 			s.mu.Lock()
 			if !c.ending {
-				c.ending, c.why = true, "it does not take what it is sent: "+err.Error()
+				c.ending, c.reason = true, "it does not receive what it is sent: "+err.Error()
 				if errors.Is(err, os.ErrDeadlineExceeded) {
 					c.e.stats.ended[wire.Unspecified].Add(1)
-					c.e.ended(s.id, c.remote, c.why)
+					c.e.ended(s.id, c.remote, c.reason)
 				}
 			}
-			s.written(w.batch)
-			c.discard()
+			s.releasePackets(w.packets)
+			c.discardQueue()
 			s.mu.Unlock()
-			c.hangUp()
+			c.close()
 			return
 		}
 	}
 }
 
-// idle tells whether everything is written that can be without the client. The
-// caller holds the mutex.
-func (s *session) idle() bool { return s.flow.queue.len() == 0 && s.flow.again == 0 }
+// drained reports whether everything is written that can be written without an
+// acknowledgement. The caller holds s.mu.
+func (s *session) drained() bool { return s.flow.queue.len() == 0 && s.flow.toResend == 0 }
 
-// onTheWire notes which flights are about to be written. The caller holds the
-// mutex.
-func (s *session) onTheWire(batch []packet) {
+// markSent marks the deliveries whose PUBLISH is about to be written. Packets are
+// usually in the order of the flights, so one pass finds them all. The caller holds
+// s.mu.
+func (s *session) markSent(batch []packet) {
 	from := 0
 	for i := range batch {
 		p := &batch[i]
-		if p.m == nil || p.id == 0 {
+		if p.msg == nil || p.id == 0 {
 			continue
 		}
 		for n := s.flow.flights.len(); from < n && s.flow.flights.at(from).id != p.id; {
@@ -376,43 +416,11 @@ func (s *session) onTheWire(batch []packet) {
 			from++
 			continue
 		}
-		from = 0 // not in their order: from the beginning
+		from = 0 // not in the order of the flights: search from the beginning
 		if _, d := s.flow.find(p.id); d != nil {
 			d.sent = true
 		}
 	}
 }
 
-// acknowledge puts acknowledgements into the queue. Without err the store has
-// what they speak for.
-func (c *conn) acknowledge(acks []ack, err error) {
-	if len(acks) == 0 {
-		return
-	}
-	s := c.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, a := range acks {
-		if err != nil && a.stored {
-			a.Code = wire.QuotaExceeded
-			if a.kind == wire.Pubrec {
-				s.release(a.PacketID)
-			}
-			if c.version != wire.V5 {
-				// there is no way to say no [MQTT 3.1.1: MQTT-3.3.5-2]
-				c.end(wire.QuotaExceeded, "what it published cannot be stored: "+err.Error())
-				return
-			}
-		}
-		if a.kind != wire.Pubrec || a.Code >= 0x80 {
-			c.unacked.Add(-1)
-		}
-		if c.version != wire.V5 && (a.kind == wire.Puback || a.kind == wire.Pubrec) {
-			a.Code = wire.Success
-		}
-		c.reply(packet{id: a.PacketID, first: a.kind << 4, code: a.Code})
-	}
-	c.wake()
-}
-
-var packets = sync.Pool{New: func() any { p := make([]packet, 0, 16); return &p }}
+var packetSlices = sync.Pool{New: func() any { p := make([]packet, 0, 16); return &p }}

@@ -11,22 +11,22 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
-// maxConnect bounds a CONNECT. It comes of a stranger, who is not to be given
-// as much memory as who is known: identifier, user and password have a hundred
-// bytes, and a will some more.
+// maxConnect is the maximum size of a CONNECT in bytes. It comes from a client that is
+// not authenticated and is not given as much memory as others: identifier, user and
+// password take a hundred bytes, a will some more.
 const maxConnect = 128 << 10
 
-// greet reads CONNECT, answers it and gives the connection its session. It
-// returns what was read beyond it.
-func (c *conn) greet() ([]byte, error) {
+// handshake reads CONNECT, answers it and attaches the session. It returns the bytes
+// that were read beyond it.
+func (c *conn) handshake() ([]byte, error) {
 	var b []byte
 	for {
-		more, err := c.in.read()
+		more, err := c.reader.read()
 		if err != nil {
 			return nil, err
 		}
 		b = more
-		if cause := otherProtocol(b); cause != "" {
+		if cause := foreignProtocol(b); cause != "" {
 			return nil, errors.New(cause)
 		}
 		first, start, end, short, err := wire.Frame(b)
@@ -34,9 +34,9 @@ func (c *conn) greet() ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case first>>4 != wire.Connect:
-			return nil, errors.New("the first packet is no CONNECT") // [MQTT-3.1.0-1]
+			return nil, errors.New("the first packet is not CONNECT") // [MQTT-3.1.0-1]
 		case short:
-			c.in.keep(b, 0)
+			c.reader.keepRest(b, 0)
 			continue
 		case end > min(c.e.limits.MaxPacket, maxConnect):
 			return nil, errors.New("CONNECT is too large")
@@ -45,34 +45,34 @@ func (c *conn) greet() ([]byte, error) {
 			return nil, err
 		}
 		if end > len(b) {
-			c.in.keep(b, end)
+			c.reader.keepRest(b, end)
 			continue
 		}
 		body, bridge := wire.Bridge(b[start:end])
 		c.bridge = bridge
 		pk, err := wire.Decode(first, body, 0)
 		if err != nil {
-			return nil, c.reject(&pk, err)
+			return nil, c.refuseMalformed(&pk, err)
 		}
 		c.e.stats.in.add(Traffic{Packets: 1, Bytes: uint64(end)})
 		return b[end:], c.connect(&pk)
 	}
 }
 
-// reject answers a CONNECT that cannot be taken, where there is an answer: of
-// its own version if that is known.
-func (c *conn) reject(pk *wire.Packet, err error) error {
+// refuseMalformed handles a CONNECT that cannot be decoded. Only an unsupported
+// protocol version is answered; otherwise the connection is closed [MQTT-3.1.4-1].
+func (c *conn) refuseMalformed(pk *wire.Packet, err error) error {
 	var level *wire.VersionError
 	if errors.As(err, &level) {
-		c.version = wire.V311 // [MQTT 3.1.1: MQTT-3.1.2-2]; MQTT 5 leaves it open
+		c.version = wire.V311 // [MQTT 3.1.1: MQTT-3.1.2-2]; MQTT 5 permits any answer
 		return c.refuseConnect(wire.UnsupportedVersion, err)
 	}
-	return err // [MQTT-3.1.4-1]: it is closed
+	return err // [MQTT-3.1.4-1]
 }
 
-// refuseConnect says why a client is not let in [MQTT-3.1.4-2; MQTT 3.1.1:
-// MQTT-3.2.2-5].
-func (c *conn) refuseConnect(code byte, why error) error {
+// refuseConnect answers CONNECT with the reason for refusing the client [MQTT-3.1.4-2;
+// MQTT 3.1.1: MQTT-3.2.2-5], and returns that reason.
+func (c *conn) refuseConnect(code byte, reason error) error {
 	if c.version != wire.V5 {
 		switch code {
 		case wire.UnsupportedVersion:
@@ -86,22 +86,23 @@ func (c *conn) refuseConnect(code byte, why error) error {
 		case wire.NotAuthorized:
 			code = 5
 		default:
-			return why
+			return reason
 		}
 	}
 	raw, err := wire.Append(nil, wire.Connack, wire.Packet{ProtocolVersion: c.version, ReasonCode: code})
 	if err == nil {
-		c.answered = true
-		_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime))
-		_, _ = c.raw.Write(raw)
+		c.refusalSent = true
+		_ = c.netConn.SetWriteDeadline(time.Now().Add(disconnectTimeout))
+		_, _ = c.netConn.Write(raw)
 	}
-	if see := c.e.trace.Load(); see != nil && c.who != nil {
-		(*see)(Traced{Client: *c.who, Out: true, Kind: wire.Connack, Code: code, Refused: true, Words: why.Error()})
+	if emit := c.e.trace.Load(); emit != nil && c.client != nil {
+		(*emit)(TraceEvent{Client: *c.client, Out: true, Kind: wire.Connack, Code: code, Refused: true, Detail: reason.Error()})
 	}
-	return why
+	return reason
 }
 
-// connect decides about a CONNECT.
+// connect authenticates the client of a CONNECT, checks its will, and attaches its
+// session.
 func (c *conn) connect(pk *wire.Packet) error {
 	c.version = pk.ProtocolVersion
 	p := &pk.Connect
@@ -114,9 +115,9 @@ func (c *conn) connect(pk *wire.Packet) error {
 			return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("MQTT 3.1 needs a client id"))
 		}
 		if c.version == wire.V311 && !p.Clean {
-			return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("a kept session needs a client id")) // [MQTT 3.1.1: MQTT-3.1.3-8]
+			return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("a persistent session needs a client id")) // [MQTT 3.1.1: MQTT-3.1.3-8]
 		}
-		assigned = newID()
+		assigned = newClientID()
 		p.ClientIdentifier = assigned
 	}
 	if len(p.ClientIdentifier) > c.e.limits.MaxTopicLength {
@@ -126,46 +127,47 @@ func (c *conn) connect(pk *wire.Packet) error {
 		ID: p.ClientIdentifier, User: string(p.Username), HasUser: p.UsernameFlag,
 		Listener: c.listener, Remote: c.remote, Version: c.version, Assigned: assigned != "",
 	}
-	if certified, ok := c.raw.(Certified); ok {
+	if certified, ok := c.netConn.(Certified); ok {
 		client.Certificate = certified.Certificate()
 		if client.Certificate != "" && !client.HasUser {
 			client.User, client.HasUser = client.Certificate, true
 		}
 	}
-	if c.e.ask.Nameless != nil && client.HasUser && client.Certificate == "" && c.e.ask.Nameless(client) {
+	if c.e.opts.IgnoreUser != nil && client.HasUser && client.Certificate == "" && c.e.opts.IgnoreUser(client) {
 		client.User, client.HasUser = "", false
 	}
-	c.who = &client
-	if see := c.e.trace.Load(); see != nil {
-		(*see)(tracedConnect(&client, pk))
+	c.client = &client
+	if emit := c.e.trace.Load(); emit != nil {
+		(*emit)(tracedConnect(&client, pk))
 	}
-	if ask := c.e.ask.Authenticate; ask != nil {
+	if ask := c.e.opts.Authenticate; ask != nil {
 		if err := ask(client, client.User, client.HasUser, p.Password); err != nil {
-			c.reported = true
-			return c.refuseConnect(connectCode(err), fmt.Errorf("client %q: %w", client.ID, err))
+			c.refusalLogged = true
+			return c.refuseConnect(connackCode(err), fmt.Errorf("client %q: %w", client.ID, err))
 		}
 	}
 	w := c.newWill(pk)
 	if w != nil {
-		if len(w.m.Topic) > c.e.limits.MaxTopicLength || levels([]byte(w.m.Topic)) > c.e.limits.MaxTopicLevels {
+		if len(w.msg.Topic) > c.e.limits.MaxTopicLength || levels([]byte(w.msg.Topic)) > c.e.limits.MaxTopicLevels {
 			return c.refuseConnect(wire.TopicNameInvalid, errors.New("its will has a topic beyond the limits"))
 		}
-		if w.m.Properties.HasPayloadFormat && w.m.Properties.PayloadFormat == 1 && !validText(w.m.Payload) {
-			return c.refuseConnect(wire.PayloadFormatInvalid, errors.New("its will is not the text it says it is"))
+		if w.msg.Properties.HasPayloadFormat && w.msg.Properties.PayloadFormat == 1 && !validText(w.msg.Payload) {
+			return c.refuseConnect(wire.PayloadFormatInvalid, errors.New("its will is not valid UTF-8, as its payload format indicates"))
 		}
 	}
-	if w != nil && !c.e.allow(&client, ActionPublish, w.m.Topic) {
-		c.e.noticed(&client, w.m.Topic, "its will is dropped: it may not publish there")
+	if w != nil && !c.e.allowed(&client, ActionPublish, w.msg.Topic) {
+		c.e.notify(&client, w.msg.Topic, "its will is dropped: it may not publish there")
 		w = nil
 	}
 	return c.attach(pk, client, assigned, w)
 }
 
-func connectCode(err error) byte {
+// connackCode returns the reason code for an error of Options.Authenticate.
+func connackCode(err error) byte {
 	switch {
 	case errors.Is(err, ErrBadCredentials):
 		return wire.BadUserNameOrPassword
-	case errors.Is(err, ErrNotItsID):
+	case errors.Is(err, ErrClientIDTaken):
 		return wire.ClientIdentifierNotValid
 	case errors.Is(err, ErrBusy):
 		return wire.ServerBusy
@@ -173,48 +175,58 @@ func connectCode(err error) byte {
 	return wire.NotAuthorized
 }
 
-func newID() string {
+// newClientID returns a random client identifier.
+func newClientID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return "auto-" + hex.EncodeToString(b[:])
 }
 
-// keepAlive is how long the client may be silent, and whether that is not what
-// it asked for.
-func (c *conn) keepAlive(asked uint16) (seconds uint16, lowered bool) {
-	most := c.e.limits.MaxKeepAlive / time.Second
-	if most == 0 || c.version != wire.V5 || asked != 0 && time.Duration(asked) <= most {
-		return asked, false
+// limitKeepAlive returns the keep alive that holds for the client in seconds, and
+// whether it differs from the requested one.
+func (c *conn) limitKeepAlive(requested uint16) (seconds uint16, lowered bool) {
+	limit := c.e.limits.MaxKeepAlive / time.Second
+	if limit == 0 || c.version != wire.V5 || requested != 0 && time.Duration(requested) <= limit {
+		return requested, false
 	}
-	return uint16(min(most, 65535)), true
+	return uint16(min(limit, 65535)), true
 }
 
-// attach gives the connection its session: the one that is kept, or a new one.
-// A connection that has it until now is ended first [MQTT-3.1.4-3].
-func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) error {
-	e, p := c.e, &pk.Connect
-	var wish uint32
-	switch {
-	case c.version == wire.V5:
-		wish = pk.Properties.SessionExpiryInterval
-	case !p.Clean:
-		wish = store.NeverExpires
+// negotiate returns the CONNACK for a CONNECT, with the properties by which the server
+// differs from what the client asked for, and the session expiry interval. It sets the
+// keep alive of the connection.
+func (c *conn) negotiate(pk *wire.Packet, assigned string) (answer wire.Packet, expiry uint32) {
+	limits := &c.e.limits
+	var requested uint32
+	if c.version == wire.V5 {
+		requested = pk.Properties.SessionExpiryInterval
+	} else if !pk.Connect.Clean {
+		requested = store.NeverExpires
 	}
-	expiry := e.expiry(wish)
-	answer := wire.Packet{ProtocolVersion: c.version}
+	expiry = c.e.limitExpiry(requested)
+	answer.ProtocolVersion = c.version
 	props := &answer.Properties
 	props.AssignedClientID = assigned
 	if c.version == wire.V5 {
-		if expiry != wish {
+		if expiry != requested {
 			props.SessionExpiryInterval, props.SessionExpiryIntervalFlag = expiry, true
 		}
-		props.ReceiveMaximum = uint16(e.limits.MaxInflight)
-		props.MaximumPacketSize = uint32(e.limits.MaxPacket)
-		props.TopicAliasMaximum = e.limits.TopicAliasMaximum
+		props.ReceiveMaximum = uint16(limits.MaxInflight)
+		props.MaximumPacketSize = uint32(limits.MaxPacket)
+		props.TopicAliasMaximum = limits.TopicAliasMaximum
 	}
-	seconds, lowered := c.keepAlive(p.Keepalive)
+	seconds, lowered := c.limitKeepAlive(pk.Connect.Keepalive)
 	props.ServerKeepAlive, props.ServerKeepAliveFlag = seconds, lowered
-	c.silence = time.Duration(seconds) * time.Second * 3 / 2 // [MQTT-3.1.2-22; MQTT 3.1.1: MQTT-3.1.2-24]
+	c.keepAliveTimeout = time.Duration(seconds) * time.Second * 3 / 2 // [MQTT-3.1.2-22; MQTT 3.1.1: MQTT-3.1.2-24]
+	return answer, expiry
+}
+
+// attach gives the connection its session: the existing one, unless the client asks
+// for a clean start, or a new one. An existing connection of the client is
+// disconnected first [MQTT-3.1.4-3]. CONNACK is queued before anything else.
+func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) error {
+	e, p := c.e, &pk.Connect
+	answer, expiry := c.negotiate(pk, assigned)
 	c.hasWill = w != nil
 	window := e.limits.MaxInflight
 	if m := int(pk.Properties.ReceiveMaximum); c.version == wire.V5 && m > 0 {
@@ -229,35 +241,38 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		return errors.New("its maximum packet size is smaller than CONNACK") // [MQTT-3.1.2-24]
 	}
 
-	c.account = e.accountOf(&client)
-	if c.account != nil && (expiry > 0 || w != nil) {
-		switch ok, err := c.await(sessionCost(&client, w), connectPatience); {
-		case err != nil:
+	c.budget = e.budgetOf(&client)
+	if c.budget != nil && (expiry > 0 || w != nil) {
+		ok, err := c.waitForBudget(sessionCost(&client, w), budgetTimeout)
+		if err != nil {
 			return err
-		case !ok:
-			return c.refuseUser(errTooMuchWritten)
+		}
+		if !ok {
+			return c.refuseUser(errOverWriteBudget)
 		}
 	}
+
+	// Engine.mu is held while the session is chosen, or made, and charged to its user.
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
-		return c.refuseConnect(wire.ServerUnavailable, errors.New("the server ends"))
+		return c.refuseConnect(wire.ServerUnavailable, errors.New("the server is shutting down"))
 	}
 	old := e.sessions[client.ID]
-	ended, err := e.makeRoom(&client, old)
+	ended, err := e.admitClient(&client, old)
 	if err == nil {
 		var more []*session
-		more, err = e.makeMemory(e.usageOf(&client), sessionMemory(&client)+c.cost()+w.memory(), old)
+		more, err = e.admitMemory(e.usageOf(&client), sessionMemory(&client)+c.baseMemory()+w.memory(), old)
 		ended = append(ended, more...)
 	}
 	if err != nil {
 		e.mu.Unlock()
 		for _, s := range ended {
-			s.dismiss()
+			s.teardown()
 		}
 		return c.refuseUser(err)
 	}
-	var due *will // of the connection or session that ends here
+	var due *will // that of the connection or session that ends here
 	s := old
 	if old != nil {
 		due = old.takeOver()
@@ -270,55 +285,56 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	present := s != nil
 	if !present {
 		if expiry > 0 {
-			ended = append(ended, e.thin()...)
+			ended = append(ended, e.evictSessions()...)
 		}
 		s = &session{e: e, id: client.ID}
 		e.sessions[client.ID] = s
-		e.stats.most.Store(max(e.stats.most.Load(), int64(len(e.sessions))))
+		e.stats.maxSessions.Store(max(e.stats.maxSessions.Load(), int64(len(e.sessions))))
 	}
 	s.mu.Lock()
 	before := s.client.Swap(&client)
-	s.bill(&client)
+	s.chargeUser(&client)
 	if before != nil {
-		s.hold(-sessionMemory(before))
+		s.accountMemory(-sessionMemory(before))
 	}
-	s.hold(sessionMemory(&client))
-	s.account.Store(c.account)
+	s.accountMemory(sessionMemory(&client))
+	s.budget.Store(c.budget)
 	s.bridge = c.bridge
 	s.expiry = expiry
 	s.setWill(w)
-	s.left, s.severed = time.Time{}, false
-	s.remember()
+	s.disconnectedAt, s.endedByServer = time.Time{}, false
+	s.persistSession()
 	s.mu.Unlock()
 	e.mu.Unlock()
 	for _, s := range ended {
-		s.dismiss()
+		s.teardown()
 	}
 	if due != nil {
-		e.sendWill(due) // before anything that the new connection says
+		e.sendWill(due) // before any packet of the new connection
 	}
 
+	// The session becomes this connection's, unless another one was faster.
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone || s.conn != nil { // another connection was quicker
-		return errors.New("taken over before it began")
+	if s.removed || s.conn != nil {
+		return errors.New("taken over by another connection during the handshake")
 	}
 	c.s = s
-	c.aliasMax = pk.Properties.TopicAliasMaximum
-	c.greeted.Store(true)
+	c.maxOutAliases = pk.Properties.TopicAliasMaximum
+	c.hasSession.Store(true)
 	s.conn = c
 	s.online.Store(true)
-	c.memory = c.cost()
-	s.hold(c.memory)
+	c.memory = c.baseMemory()
+	s.accountMemory(c.memory)
 	s.stopTimerLocked()
 	answer.SessionPresent = present && c.version != wire.V31 // [MQTT-3.2.2-2, -3]
-	raw, _ = wire.Append(nil, wire.Connack, answer)          // as before, but for a bit
-	c.put(packet{raw: raw})
+	raw, _ = wire.Append(nil, wire.Connack, answer)          // only SessionPresent has changed
+	c.enqueue(packet{raw: raw})
 	s.resume(window, before)
-	c.heard.Store(int64(e.now()))
+	c.lastReceived.Store(int64(e.now()))
 	c.timer.Stop()
-	if c.silence > 0 {
-		c.timer = time.AfterFunc(c.silence, c.listen)
+	if c.keepAliveTimeout > 0 {
+		c.timer = time.AfterFunc(c.keepAliveTimeout, c.checkKeepAlive)
 	}
 	s.wake()
 	e.stats.connects.Add(1)
@@ -326,32 +342,32 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	return nil
 }
 
-// remember tells the store of a session that got a connection. Of one that ends
-// with it only the will outlasts the server, to be sent where the client is not
-// back after a restart [MQTT-3.1.2-8]. The caller holds the mutex.
-func (s *session) remember() {
+// persistSession stores the session of a new connection. If the session ends with its
+// connection, only the will outlasts the server: it is sent if the client is not back
+// after a restart [MQTT-3.1.2-8]. The caller holds s.mu.
+func (s *session) persistSession() {
 	e := s.e
 	if e.store == nil {
 		return
 	}
 	lasts := s.expiry > 0
-	if s.known && !lasts {
+	if s.inStore && !lasts {
 		e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
-		s.forgetStored()
+		s.markAllStored()
 	}
-	s.durable, s.known = lasts, lasts || s.will != nil
-	if !s.known {
+	s.durable, s.inStore = lasts, lasts || s.will != nil
+	if !s.inStore {
 		return
 	}
 	records := []store.Record{s.record(), store.Will{Client: s.id}}
 	if w := s.will; w != nil {
-		records[1] = store.Will{Client: s.id, Message: &w.m.Message, Delay: w.delay, Life: w.life}
+		records[1] = store.Will{Client: s.id, Message: &w.msg.Message, Delay: w.delay, Life: w.expiryInterval}
 	}
 	e.store.Append(records, nil)
 }
 
-// resume sends what the client has not acknowledged (4.4), and drops
-// subscriptions that it may not have any more. The caller holds the mutex.
+// resume prepares what the client has not acknowledged to be sent again (MQTT 5.0,
+// 4.4), and removes subscriptions that are no longer allowed. The caller holds s.mu.
 func (s *session) resume(window int, before *Client) {
 	s.flow.resume(window)
 	if before == nil {
@@ -359,12 +375,12 @@ func (s *session) resume(window int, before *Client) {
 	}
 	for i := range s.flow.flights.len() {
 		if d := s.flow.flights.at(i); d.phase == store.Releasing && d.stored {
-			s.conn.deliver(d)
+			s.conn.enqueueDelivery(d)
 		}
 	}
-	s.dropOptions()
-	for filter, sub := range s.subs {
-		if s.e.allow(s.client.Load(), ActionSubscribe, filter) {
+	s.dropV5Options()
+	for filter, sub := range s.subscriptions {
+		if s.e.allowed(s.client.Load(), ActionSubscribe, filter) {
 			continue
 		}
 		s.unsubscribe(sub)
@@ -375,24 +391,24 @@ func (s *session) resume(window int, before *Client) {
 	}
 }
 
-// dropOptions takes the options of MQTT 5 from the subscriptions of a session that
-// goes on in an older version, and from what is queued for them: there RETAIN is
-// 0 on what goes to an existing subscription [MQTT 3.1.1: MQTT-3.3.1-9], and a
-// client gets its own messages. The caller holds the mutex.
-func (s *session) dropOptions() {
+// dropV5Options removes the options of MQTT 5 from the subscriptions of a session that
+// continues in an older version, and from what is queued for them. There RETAIN is 0
+// on messages for an existing subscription [MQTT 3.1.1: MQTT-3.3.1-9], and a client
+// receives its own messages. The caller holds s.mu.
+func (s *session) dropV5Options() {
 	if s.conn.version == wire.V5 || s.bridge {
 		return
 	}
 	var changed []*subscription
-	for _, sub := range s.subs {
-		if sub.asPub || sub.noLocal {
+	for _, sub := range s.subscriptions {
+		if sub.retainAsPublished || sub.noLocal {
 			changed = append(changed, sub)
 		}
 	}
 	var records []store.Record
 	for _, old := range changed {
 		sub := *old
-		sub.asPub, sub.noLocal = false, false
+		sub.retainAsPublished, sub.noLocal = false, false
 		s.subscribe(&sub)
 		records = append(records, sub.record(s.id))
 	}
@@ -402,17 +418,18 @@ func (s *session) dropOptions() {
 	s.append(records, nil)
 }
 
-// listen ends a connection that was silent for too long.
-func (c *conn) listen() {
+// checkKeepAlive disconnects a client that sent nothing for longer than its keep alive
+// [MQTT-3.1.2-22].
+func (c *conn) checkKeepAlive() {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	if c.waiting.Load() > ahead { // it is us who do not listen
-		c.heard.Store(int64(c.e.now()))
+	if c.unstored.Load() > maxUnstored { // the engine does not read from it
+		c.lastReceived.Store(int64(c.e.now()))
 	}
-	left := time.Duration(c.heard.Load()) + c.silence - c.e.now()
+	left := time.Duration(c.lastReceived.Load()) + c.keepAliveTimeout - c.e.now()
 	if left > 0 && !c.ending {
 		c.timer.Reset(left)
 		return
 	}
-	c.end(wire.KeepAliveTimeout, "it was silent for longer than its keep alive")
+	c.disconnect(wire.KeepAliveTimeout, "it sent nothing for longer than its keep alive")
 }

@@ -216,7 +216,7 @@ func TestKilledUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { conn.Close() })
-			c := hello(t, conn, id, kept)
+			c := hello(t, conn, id, persistent)
 			if got, want := c.next(), fmt.Sprintf("CONNACK 0 present %v", round > 0); got != want {
 				t.Fatalf("round %d: got %q, want %q", round, got, want)
 			}
@@ -248,7 +248,7 @@ func TestKilledUnderLoad(t *testing.T) {
 			if err != nil {
 				return nil
 			}
-			return hello(t, conn, "pub", kept)
+			return hello(t, conn, "pub", persistent)
 		}()
 		if pub != nil {
 			if _, _, err := pub.frame(time.Minute); err == nil {

@@ -39,7 +39,7 @@ func lives(t *testing.T, kept *store.Memory, o engine.Options, all ...func(t *te
 	})
 }
 
-// replay makes a store hold a state.
+// replay is a new subscription whose retained messages are being sent.
 func replay(m *store.Memory, state store.State) {
 	var all []store.Record
 	for _, one := range state.Retained {
@@ -68,9 +68,9 @@ func replay(m *store.Memory, state store.State) {
 
 func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-		sub := connect(t, pipe(t, e), "sub", kept)
+		sub := connect(t, pipe(t, e), "sub", persistent)
 		sub.on(2, "q/#")
-		pub := connect(t, pipe(t, e), "pub", kept)
+		pub := connect(t, pipe(t, e), "pub", persistent)
 		pub.publish(1, "q/1", "one")
 		pub.expect("PUBACK 1")
 		sub.expect("q/1 one qos 1 id 1")
@@ -83,13 +83,13 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 		pub.publish(1, "q/3", "three", true)
 		pub.expect("PUBACK 3")
 	}, func(t *testing.T, e *engine.Engine) {
-		pub := hello(t, pipe(t, e), "pub", kept)
+		pub := hello(t, pipe(t, e), "pub", persistent)
 		pub.expect("CONNACK 0 present true")
 		pub.send([]byte{wire.PublishType<<4 | 2<<1 | wire.FlagDup, 10, 0, 3, 'q', '/', '2', 0, 2, 't', 'w', 'o'})
 		pub.expect("PUBREC 2") // and nobody gets it twice
 		pub.ack(wire.Pubrel, 2)
 		pub.expect("PUBCOMP 2")
-		sub := hello(t, pipe(t, e), "sub", kept)
+		sub := hello(t, pipe(t, e), "sub", persistent)
 		sub.expect("CONNACK 0 present true", "PUBREL 2", "q/1 one qos 1 id 1 dup", "q/3 three qos 1 id 3")
 		sub.ack(wire.Pubcomp, 2)
 		sub.ack(wire.Puback, 1)
@@ -97,18 +97,18 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 		late.on(0, "#")
 		late.expect("q/3 three retained")
 	}, func(t *testing.T, e *engine.Engine) {
-		sub := hello(t, pipe(t, e), "sub", kept)
+		sub := hello(t, pipe(t, e), "sub", persistent)
 		sub.expect("CONNACK 0 present true", "q/3 three qos 1 id 3 dup")
 		sub.silent()
-		pub := hello(t, pipe(t, e), "pub", kept)
+		pub := hello(t, pipe(t, e), "pub", persistent)
 		pub.expect("CONNACK 0 present true")
 		pub.ack(wire.Pubrel, 2)
 		pub.expect("PUBCOMP 2")
 		sub.ack(wire.Puback, 3)
-		hello(t, pipe(t, e), "pub", forget).expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "pub", cleanSession).expect("CONNACK 0 present false")
 	}, func(t *testing.T, e *engine.Engine) {
-		hello(t, pipe(t, e), "pub", kept).expect("CONNACK 0 present false")
-		sub := hello(t, pipe(t, e), "sub", kept)
+		hello(t, pipe(t, e), "pub", persistent).expect("CONNACK 0 present false")
+		sub := hello(t, pipe(t, e), "sub", persistent)
 		sub.expect("CONNACK 0 present true")
 		sub.silent()
 	})
@@ -155,7 +155,7 @@ func TestStoreComesFirst(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	disk := &store.Memory{}
 	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-		sub := connect(t, pipe(t, e), "sub", kept)
+		sub := connect(t, pipe(t, e), "sub", persistent)
 		sub.on(1, "q")
 		pub := connect(t, pipe(t, e), "pub", v5)
 		old := connect(t, pipe(t, e), "old")
@@ -191,10 +191,10 @@ func TestFullDisk(t *testing.T) {
 func TestSubscribeAgainOnAFullDisk(t *testing.T) {
 	disk := &store.Memory{}
 	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-		sub := connect(t, pipe(t, e), "sub", kept)
+		sub := connect(t, pipe(t, e), "sub", persistent)
 		sub.on(1, "q")
 		disk.Fail(store.ErrFull)
-		sub = connect(t, pipe(t, e), "sub", kept)
+		sub = connect(t, pipe(t, e), "sub", persistent)
 		sub.subscribe(subscription("q", 1), subscription("new", 1))
 		sub.expect("SUBACK 0180")
 		sub.subscribe(subscription("q", 2))
@@ -229,7 +229,7 @@ func TestSlowDiskHoldsThePublisher(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			disk := &store.Memory{}
 			lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-				c := connect(t, pipe(t, e), "c", kept, keepAlive(1))
+				c := connect(t, pipe(t, e), "c", persistent, keepAlive(1))
 				synctest.Wait()
 				disk.Hold(true)
 				sent := make(chan int, n)

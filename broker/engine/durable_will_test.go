@@ -31,6 +31,8 @@ func (c *client) later(patience time.Duration, want string) {
 	}
 }
 
+// retained holds the retained messages by topic, and ordered by topic, so that a
+// replay can continue after any topic without a copy. It is a skip list with an index.
 func retained(e *engine.Engine) (all []string) {
 	e.Retained(func(m topics.Message) bool { all = append(all, m.Topic); return true })
 	return all
@@ -40,10 +42,10 @@ func retained(e *engine.Engine) (all []string) {
 // clients have time to come back first.
 func TestWillOverRestart(t *testing.T) {
 	begin := func(t *testing.T, e *engine.Engine) {
-		connect(t, pipe(t, e), "a", kept, expiry(1000), will("w/a", "gone", 1, true, 0))
-		connect(t, pipe(t, e), "b", kept, expiry(1000), will("w/b", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "a", persistent, expiry(1000), will("w/a", "gone", 1, true, 0))
+		connect(t, pipe(t, e), "b", persistent, expiry(1000), will("w/b", "gone", 1, true, 0))
 		connect(t, pipe(t, e), "c", will("w/c", "gone", 1, true, 0))
-		connect(t, pipe(t, e), "d", kept, expiry(1000), will("w/d", "gone", 1, true, 0)).disconnect()
+		connect(t, pipe(t, e), "d", persistent, expiry(1000), will("w/d", "gone", 1, true, 0)).disconnect()
 		connect(t, pipe(t, e), "e", will("w/e", "gone", 1, true, 0))
 		connect(t, pipe(t, e), "f", will("w/f", "gone", 1, true, 0)).disconnect()
 		connect(t, pipe(t, e), "g", expiry(1000), will("w/g", "gone", 1, true, 0))
@@ -52,7 +54,7 @@ func TestWillOverRestart(t *testing.T) {
 	after := func(t *testing.T, e *engine.Engine) {
 		watch := watched(t, e)
 		time.Sleep(25 * time.Second)
-		hello(t, pipe(t, e), "a", kept, expiry(1000)).expect("CONNACK 0 present true")
+		hello(t, pipe(t, e), "a", persistent, expiry(1000)).expect("CONNACK 0 present true")
 		hello(t, pipe(t, e), "e").expect("CONNACK 0 present false")
 		hello(t, pipe(t, e), "g", expiry(1000)).expect("CONNACK 0 present false")
 		watch.silent()
@@ -103,7 +105,7 @@ func TestWillOverRestart(t *testing.T) {
 func TestWillDelayAndExpiryOverRestart(t *testing.T) {
 	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		lost := func(id string, delay uint32) {
-			c := connect(t, pipe(t, e), id, kept, expiry(1000), will("w/"+id, "gone", 1, true, delay), func(pk *packet) {
+			c := connect(t, pipe(t, e), id, persistent, expiry(1000), will("w/"+id, "gone", 1, true, delay), func(pk *packet) {
 				pk.Connect.WillProperties.MessageExpiryInterval = 100
 			})
 			_ = c.conn.Close()
@@ -149,12 +151,12 @@ func TestSessionExpiryOverRestart(t *testing.T) {
 		watch := watched(t, e)
 		time.Sleep(15 * time.Second)
 		watch.silent()
-		hello(t, pipe(t, e), "left", kept, expiry(60)).expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "left", persistent, expiry(60)).expect("CONNACK 0 present false")
 		watch.expect("w/left gone")
 		time.Sleep(30 * time.Second)
 	}, func(t *testing.T, e *engine.Engine) { // killed anew: its time goes on
 		time.Sleep(20 * time.Second)
-		hello(t, pipe(t, e), "there", kept, expiry(60)).expect("CONNACK 0 present false")
-		hello(t, pipe(t, e), "left", kept, expiry(60)).expect("CONNACK 0 present true")
+		hello(t, pipe(t, e), "there", persistent, expiry(60)).expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "left", persistent, expiry(60)).expect("CONNACK 0 present true")
 	})
 }

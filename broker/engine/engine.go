@@ -1,21 +1,20 @@
-// Package engine is an MQTT server, 3.1, 3.1.1 and 5.0, over connections that it
-// is given.
+// Package engine is an MQTT server for versions 3.1, 3.1.1 and 5.0, over connections
+// that its caller accepts.
 //
-// It owns sessions, subscriptions, retained messages, wills, and the way of a
-// message from publisher to subscribers, with the limits that keep clients from
-// harming each other. It refuses what is not its own: it opens no listener and
-// no file, knows no users and no configuration. Who may do what it asks one
-// function, Options.Allow; what must survive it tells Options.Store, and it
-// acknowledges nothing before the store has it.
+// It owns sessions, subscriptions, retained messages, wills, the routing of a message
+// from publisher to subscribers, and the limits that keep clients from harming each
+// other. It opens no listener and no file, and knows neither users nor configuration:
+// Options.Allow decides about access, and every change that must survive a restart
+// goes to Options.Store. Nothing is acknowledged before the store has it.
 //
-// A connection has a goroutine that reads, and while there is something to
-// write one that writes. Everything else happens on the goroutine of whoever
-// causes it. Nobody holds a mutex while reading, writing or waiting, so a
-// client that stands still stops nobody. The order of the mutexes is: Engine.mu,
-// a retained topic's stripe, session.mu, and then those of the leaves
-// (subscriptions and their groups, retained, routes, the store).
+// Each connection has one goroutine that reads, and one that writes while its queue is
+// not empty. All other work runs on the goroutine that causes it. No mutex is held
+// while reading, writing or waiting, so a client that stops reading blocks no other.
+// Mutexes are acquired in this order: Engine.mu, the stripe of a retained topic,
+// session.mu, and then the leaves (subscriptions and their groups, retained, routes,
+// deferred, the budgets, the store).
 //
-// Package broker imports it, and tests.
+// Imported by package broker and by tests only.
 package engine
 
 import (
@@ -33,101 +32,109 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Store keeps what must survive; store.Store is one. Append must not block, and
-// must not call done before it has returned.
+// Store persists what must survive a restart; store.Store implements it. Append must
+// not block, and must not call done before it has returned.
 type Store interface {
 	Append(records []store.Record, done func(error))
 }
 
-// Client is who is asked about: the identity of a connection or, where it is
-// offline, of the session's last one.
+// Client is the identity of a connection or, for a session that is offline, of its
+// last connection.
 type Client struct {
-	ID       string
-	User     string
-	HasUser  bool
-	Listener string // as given to Serve
-	Remote   string // address; "" for a session that is offline since the start
-	Version  byte   // of the protocol: 3 is 3.1, 4 is 3.1.1, 5 is 5.0
-	Assigned bool   // the ID was made up by the engine
-	// Certificate is what the connection proved of the client before MQTT: the
-	// name in its certificate. "": nothing. A client that names no user is this
-	// one.
+	ID      string
+	User    string
+	HasUser bool
+	// Listener is the name that was given to Serve.
+	Listener string
+	// Remote is the address; "" for a session that is offline since the start.
+	Remote string
+	// Version is the protocol level: 3 is 3.1, 4 is 3.1.1, 5 is 5.0.
+	Version byte
+	// Assigned reports whether the engine generated ID.
+	Assigned bool
+	// Certificate is the name in the client certificate; "": there is none. A client
+	// that sends no user name is this user.
 	Certificate string
 }
 
-// Certified is a connection that may know the name in its client's
-// certificate once something was read of it.
+// Certified is a connection that knows the name in its client's certificate once data
+// was read from it.
 type Certified interface {
 	net.Conn
 	Certificate() string
 }
 
-// Action is what a client wants to do with a topic.
+// Action is an operation of a client on a topic, which needs permission.
 type Action uint8
 
-// The actions that Options.Allow is asked about.
+// The actions that Options.Allow decides about.
 const (
-	ActionPublish   Action = iota // to a topic; a will too, when it is made and when it is sent
-	ActionSubscribe               // to a filter; of a shared subscription with its $share/group/
-	ActionDeliver                 // of a message with a topic to the client
+	// ActionPublish is to publish to a topic; for a will, when it is set and when it
+	// is sent.
+	ActionPublish Action = iota
+	// ActionSubscribe is to subscribe to a filter, with $share/group/ if the
+	// subscription is shared.
+	ActionSubscribe
+	// ActionDeliver is to deliver a message of a topic to the client.
+	ActionDeliver
 )
 
-// What Options.Authenticate returns to refuse a client. Any other error is
-// ErrNotAllowed to the client and said in the log.
+// The errors with which Options.Authenticate refuses a client. The client gets any
+// other error as ErrNotAllowed; the log has its text.
 var (
 	ErrBadCredentials = errors.New("unknown user or wrong password")
 	ErrNotAllowed     = errors.New("not allowed to connect")
-	ErrNotItsID       = errors.New("the client id belongs to another user")
+	ErrClientIDTaken  = errors.New("the client id belongs to another user")
 	ErrBusy           = errors.New("the server is busy")
 )
 
-// Options are what an engine is made of. All may be zero.
+// Options configure an engine. The zero value is valid.
 type Options struct {
 	Log    *slog.Logger
 	Limits Limits
-	// UserLimits are those at the start; SetUserLimits changes them.
+	// UserLimits are the limits at the start; SetUserLimits changes them.
 	UserLimits UserLimits
-	// Store is told of each change; State is what it held at the start. Nil:
+	// Store gets every change, State is what it held at the start. A nil Store:
 	// nothing survives.
 	Store Store
 	State store.State
-	// Persists reports whether what is published to a topic survives a restart.
-	// It must not wait, and gives the same answer each time. Nil: all of it does.
+	// Persists reports whether messages of a topic survive a restart. It must not
+	// block, and its answer must not change. Nil: all of them do.
 	Persists func(topic string) bool
-	// Unlimited reports whether UserLimits.WrittenBytes does not bind a client.
-	// Nil: it binds all of them.
+	// Unlimited reports whether UserLimits.WrittenBytes does not apply to a client.
+	// Nil: it applies to all.
 	Unlimited func(c Client) bool
-	// Paced reports whether what is retained at a topic is paid for by the account of
-	// the program's own messages, where its publisher has no limit: what is published
-	// again by itself. Nil: no topic.
-	Paced func(topic string) bool
-	// Authenticate decides about each CONNECT, on the connection's own
-	// goroutine: it may take its time. Nil: everybody is let in.
+	// ChargeProgram reports whether retaining a message at a topic is charged to the
+	// program's own budget if its publisher has no limit: for topics that are
+	// published again by themselves. Nil: for none.
+	ChargeProgram func(topic string) bool
+	// Authenticate decides about each CONNECT, on the connection's own goroutine: it
+	// may block. Nil: every client is accepted.
 	Authenticate func(c Client, user string, hasUser bool, password []byte) error
-	// Nameless reports whether the user name that a client gave is of no account:
-	// it is one without a user. Nil: none is.
-	Nameless func(c Client) bool
-	// Allow is the one decision about access. It must not wait for anything. Its
-	// answers are remembered until AccessChanged. Nil: everything is allowed.
+	// IgnoreUser reports whether the user name that a client sent is to be ignored: it
+	// is then a client without a user. Nil: never.
+	IgnoreUser func(c Client) bool
+	// Allow decides whether a client may do something with a topic. It must not block.
+	// Its answers are cached until AccessChanged. Nil: everything is allowed.
 	Allow func(c Client, a Action, topic string) bool
-	// Ended is told of a connection that was ended for a fault of its client.
-	// It must not wait. Nil: the log is.
-	Ended func(client, remote, why string)
-	// Refused is told of a client that was not let in by the engine itself, for
-	// what it sent or for a limit. It must not wait. Nil: the log is.
-	Refused func(c Client, why string)
-	// Denied returns what a client is sent whose publish Allow denied and whose
-	// version of MQTT has no way to tell it so; ok is false for nothing. It gets
-	// that where it is subscribed to the topic. It must not wait. Nil: nothing.
-	Denied func(c Client, topic string, payload []byte) (answer topics.Message, ok bool)
-	// Noticed is told what somebody may look for who misses a message: that one
-	// was dropped, or a will was sent. It must not wait. Nil: nobody is.
-	Noticed func(c Client, topic, what string)
-	// Subscribed is told of subscriptions below $SYS, so that what is told there
-	// is told at once. It must not wait.
-	Subscribed func()
-	// OwnListener is the name of the listener by which parts of the program
-	// itself are clients: each is accounted for like a user of its own.
+	// ConnectionEnded is called for a connection that was ended for a fault of its
+	// client. It must not block. Nil: it is logged.
+	ConnectionEnded func(client, remote, reason string)
+	// ConnectRefused is called for a client that the engine itself refused, for what
+	// it sent or for a limit. It must not block. Nil: it is logged.
+	ConnectRefused func(c Client, reason string)
+	// DeniedAnswer returns a message for a client whose publish Allow denied, and
+	// whose version of MQTT cannot report that; ok is false for none. The client gets
+	// it if it is subscribed to its topic. It must not block. Nil: none.
+	DeniedAnswer func(c Client, topic string, payload []byte) (answer topics.Message, ok bool)
+	// Notice is called for events that explain a missing message: one was dropped, or
+	// a will was sent. It must not block. Nil: it is not called.
+	Notice func(c Client, topic, what string)
+	// SysSubscribed is called after a subscription below $SYS, so that its topics can
+	// be published at once. It must not block.
+	SysSubscribed func()
+	// OwnListener is the name of the listener through which parts of the program are
+	// clients: each of them is accounted for like a user of its own.
 	OwnListener string
 }
 
@@ -135,13 +142,14 @@ type Options struct {
 type Engine struct {
 	log    *slog.Logger
 	limits Limits
-	store  Store // nil: none
-	ask    Options
-	began  time.Time
+	// store is nil if nothing is persisted.
+	store   Store
+	opts    Options
+	started time.Time
 
-	// mu guards sessions. Whoever routes messages holds it for reading until
-	// their records are with the store, so that none of a session comes after
-	// the record that it is gone.
+	// mu guards sessions. Code that routes messages holds it for reading until their
+	// records are with the store, so that no record of a session follows the one that
+	// removes it.
 	mu       sync.RWMutex
 	sessions map[string]*session
 	closed   bool
@@ -149,31 +157,38 @@ type Engine struct {
 	subscriptions tree
 	routes        routes
 	retained      retained
-	stripes       [64]sync.Mutex // one a retained topic, while it is set and routed
-	access        atomic.Uint32  // counts AccessChanged
-	full          fullness
+	// stripes serialise setting and routing of retained messages, by topic.
+	stripes [64]sync.Mutex
+	// access is the version of the access rules: the number of calls of AccessChanged.
+	access    atomic.Uint32
+	storeFull storeFullState
 
-	users      map[string]*usage // by name, see usageOf; guarded by mu
-	memory     memory
-	self       usage // of what the program itself publishes
-	orphans    usage // of retained messages of nobody who is known
-	userLimits atomic.Pointer[UserLimits]
+	// users is keyed as in usageOf, and guarded by mu.
+	users  map[string]*usage
+	memory memory
+	// programUsage is that of the program's own messages.
+	programUsage usage
+	// unownedUsage is that of retained messages whose publisher is unknown.
+	unownedUsage usage
+	userLimits   atomic.Pointer[UserLimits]
 
-	accountsMu sync.Mutex
-	accounts   map[string]*account // by user
-	own        *account            // of the program's own messages; nil: no limit
-	paced      paced
+	budgetsMu sync.Mutex
+	// budgets are keyed by user.
+	budgets map[string]*writeBudget
+	// ownBudget is that of the program's own messages; nil: no limit.
+	ownBudget *writeBudget
+	deferred  deferredMessages
 
-	admission admission
-	lobby     Lobby
-	sweeper   sweeper
-	trace     atomic.Pointer[func(Traced)]
-	inside    inside
-	running   sync.WaitGroup
-	stats     counters
+	admission  admission
+	handshakes Handshakes
+	sweeper    sweeper
+	trace      atomic.Pointer[func(TraceEvent)]
+	locals     localQueue
+	running    sync.WaitGroup
+	stats      counters
 }
 
-// New makes an engine and takes over what the store held.
+// New returns an engine with the state that the store held.
 func New(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -182,37 +197,37 @@ func New(o Options) (*Engine, error) {
 		log:      o.Log,
 		limits:   o.Limits.withDefaults(),
 		store:    o.Store,
-		ask:      o,
-		began:    time.Now(),
+		opts:     o,
+		started:  time.Now(),
 		sessions: make(map[string]*session),
 		users:    make(map[string]*usage),
-		accounts: make(map[string]*account),
-		paced:    paced{byTopic: make(map[string]*heldTopic)},
+		budgets:  make(map[string]*writeBudget),
+		deferred: deferredMessages{byTopic: make(map[string]*deferredMessage)},
 	}
 	e.userLimits.Store(&o.UserLimits)
-	e.lobby.most = e.limits.MaxConnecting
-	e.lobby.rejected = func(address string) {
-		e.stats.turnedAway.Add(1)
-		e.ended("", address, "it had not logged in, and more connections that have not than broker.limits.max_connecting are there")
+	e.handshakes.limit = e.limits.MaxConnecting
+	e.handshakes.rejected = func(address string) {
+		e.stats.connectionsRefused.Add(1)
+		e.ended("", address, "it had not logged in, and more such connections than broker.limits.max_connecting are open")
 	}
 	e.memory.limit = int64(e.limits.Memory)
 	if e.memory.limit <= 0 {
 		e.memory.limit = unlimited
 	}
-	e.self.own = true
+	e.programUsage.exempt = true
 	if e.store != nil {
-		e.own = e.accountNamed(ownAccount)
+		e.ownBudget = e.budgetNamed(programBudget)
 	}
 	e.retained.init()
-	e.retained.memory, e.retained.room = &e.memory, e.mayRetain
+	e.retained.memory, e.retained.refuse = &e.memory, e.retainRefusal
 	e.routes.init(e.memory.limit)
 	e.recover(o.State)
-	e.ask.State = store.State{}
+	e.opts.State = store.State{}
 	return e, nil
 }
 
-// Serve takes over a connection and returns at once. listener is the name of
-// the door it came in by, for Authenticate and Allow.
+// Serve takes over a connection and returns at once. listener is the name of the
+// listener that accepted it, for Authenticate and Allow.
 func (e *Engine) Serve(raw net.Conn, listener string) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -224,12 +239,11 @@ func (e *Engine) Serve(raw net.Conn, listener string) {
 	e.running.Go(c.run)
 }
 
-// Lobby is where a listener's connections wait until they are given to Serve,
-// if it has something to ask of them before.
-func (e *Engine) Lobby() *Lobby { return &e.lobby }
+// Handshakes returns the set in which a listener registers connections that do
+// something, such as TLS, before they are given to Serve.
+func (e *Engine) Handshakes() *Handshakes { return &e.handshakes }
 
-// UserOf returns the user of the session that a client identifier has, connected
-// or kept.
+// UserOf returns the user of the session of a client identifier, connected or not.
 func (e *Engine) UserOf(id string) (user string, has bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -240,46 +254,48 @@ func (e *Engine) UserOf(id string) (user string, has bool) {
 	return s.client.Load().User, true
 }
 
-// AccessChanged makes the engine ask Allow anew about everything.
+// AccessChanged makes the engine discard cached answers of Allow.
 func (e *Engine) AccessChanged() {
 	e.access.Add(1)
 	e.subscriptions.changed()
 }
 
-func (e *Engine) ended(client, remote, why string) {
-	if e.ask.Ended != nil {
-		e.ask.Ended(client, remote, why)
+// ended reports a connection that was ended for a fault of its client.
+func (e *Engine) ended(client, remote, reason string) {
+	if e.opts.ConnectionEnded != nil {
+		e.opts.ConnectionEnded(client, remote, reason)
 		return
 	}
-	e.log.Info("connection ended by the broker: "+why, "client", client, "remote", remote)
+	e.log.Info("connection ended by the broker: "+reason, "client", client, "remote", remote)
 }
 
-func (e *Engine) allow(c *Client, a Action, topic string) bool {
-	return e.ask.Allow == nil || e.ask.Allow(*c, a, topic)
+// allowed reports whether Options.Allow permits an action.
+func (e *Engine) allowed(c *Client, a Action, topic string) bool {
+	return e.opts.Allow == nil || e.opts.Allow(*c, a, topic)
 }
 
-// Close lets the clients have what is queued for them, for a second at most,
-// says DISCONNECT 0x8B (server shutting down) to those of MQTT 5, closes all
-// connections and waits for the end. ctx bounds it.
+// Close delivers what is queued, for drainTimeout at most, sends DISCONNECT 0x8B
+// (server shutting down) to clients of MQTT 5, closes all connections and waits for
+// their goroutines. ctx bounds it.
 //
-// Wills are not sent: that the server ends says nothing about its clients. They
-// are deferred until the restart, as MQTT 5 (3.1.2.5) permits; there a client
-// that is back in time takes its own away. Mosquitto sends all wills when it ends, which tells a home on each upgrade
-// that everything is gone.
+// Wills are not sent: the end of the server says nothing about its clients. They are
+// deferred until the restart, as MQTT 5 (3.1.2.5) permits, and a client that is back
+// in time removes its own. Mosquitto sends all wills when it ends, which makes every
+// upgrade look as if all devices had failed.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	e.closed = true
 	all := slices.Collect(maps.Values(e.sessions))
 	e.mu.Unlock()
 	for _, s := range all {
-		s.drain()
+		s.startDrain()
 	}
-	for _, c := range e.admission.strangers() {
-		c.hangUp()
+	for _, c := range e.admission.withoutSession() {
+		c.close()
 	}
 	ended := make(chan struct{})
 	go func() { e.running.Wait(); close(ended) }()
-	patience := time.NewTimer(drainTime)
+	patience := time.NewTimer(drainTimeout)
 	defer patience.Stop()
 	var err error
 	select {
@@ -289,7 +305,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	for _, s := range all {
-		s.cut()
+		s.disconnectForShutdown()
 	}
 	select {
 	case <-ended:
@@ -300,16 +316,16 @@ func (e *Engine) Close(ctx context.Context) error {
 		s.stopTimer()
 	}
 	e.sweeper.stop()
-	e.persistAll()
+	e.persistAllDeferred()
 	return err
 }
 
-// How long Close lets a client take what is queued for it, and how long a
-// connection may take to be told why it ends.
+// How long Close lets clients receive what is queued for them, and how long sending
+// the reason for a disconnection may take.
 const (
-	drainTime   = time.Second
-	goodbyeTime = time.Second
+	drainTimeout      = time.Second
+	disconnectTimeout = time.Second
 )
 
-// now is the time since the engine began, by the monotonic clock.
-func (e *Engine) now() time.Duration { return time.Since(e.began) }
+// now returns the time since the engine started, by the monotonic clock.
+func (e *Engine) now() time.Duration { return time.Since(e.started) }

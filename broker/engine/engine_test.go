@@ -85,11 +85,11 @@ func TestWills(t *testing.T) {
 		two.disconnect() // and no will
 		watch.silent()
 
-		delayed := connect(t, pipe(t, e), "d", kept, expiry(100), will("w", "late", 0, false, 30))
+		delayed := connect(t, pipe(t, e), "d", persistent, expiry(100), will("w", "late", 0, false, 30))
 		delayed.conn.Close()
 		time.Sleep(29 * time.Second)
 		watch.silent()
-		back := connect(t, pipe(t, e), "d", kept, expiry(100), will("w", "later", 0, false, 30))
+		back := connect(t, pipe(t, e), "d", persistent, expiry(100), will("w", "later", 0, false, 30))
 		back.conn.Close()
 		time.Sleep(29 * time.Second)
 		watch.silent()
@@ -100,7 +100,7 @@ func TestWills(t *testing.T) {
 		}
 
 		// the end of the session comes before the delay
-		short := connect(t, pipe(t, e), "s", kept, expiry(5), will("w", "short", 0, false, 30))
+		short := connect(t, pipe(t, e), "s", persistent, expiry(5), will("w", "short", 0, false, 30))
 		short.conn.Close()
 		began = time.Now()
 		watch.expect("w short")
@@ -135,16 +135,16 @@ func TestNoWillOfWhoComesAgainAtOnce(t *testing.T) {
 
 func TestSessionExpiry(t *testing.T) {
 	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-		c := connect(t, pipe(t, e), "c", kept, expiry(60))
+		c := connect(t, pipe(t, e), "c", persistent, expiry(60))
 		c.on(1, "a")
 		c.disconnect()
 		e.Publish(topics.Message{Topic: "a", Payload: []byte("1"), QoS: 1})
 		time.Sleep(59 * time.Second)
-		c = hello(t, pipe(t, e), "c", kept, expiry(60))
+		c = hello(t, pipe(t, e), "c", persistent, expiry(60))
 		c.expect("CONNACK 0 present true", "a 1 qos 1 id 1")
 		c.disconnect()
 		time.Sleep(61 * time.Second)
-		hello(t, pipe(t, e), "c", kept, expiry(60)).expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "c", persistent, expiry(60)).expect("CONNACK 0 present false")
 	})
 }
 
@@ -178,7 +178,7 @@ func TestCloseDrains(t *testing.T) {
 // beyond its limit and then closed.
 func TestStalledClient(t *testing.T) {
 	bubble(t, engine.Options{Limits: engine.Limits{MaxQueuedMessages: 100}}, func(t *testing.T, e *engine.Engine) {
-		stalled := connect(t, pipe(t, e), "stalled", kept, expiry(1000))
+		stalled := connect(t, pipe(t, e), "stalled", persistent, expiry(1000))
 		stalled.on(1, "a")
 		well := connect(t, pipe(t, e), "well")
 		well.on(0, "a")
@@ -201,7 +201,7 @@ func TestStalledClient(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		// its session is kept, with what fits
-		back := hello(t, pipe(t, e), "stalled", kept, expiry(1000))
+		back := hello(t, pipe(t, e), "stalled", persistent, expiry(1000))
 		back.expect("CONNACK 0 present true")
 		if first, _, err := back.frame(time.Second); err != nil || first>>4 != wire.PublishType {
 			t.Errorf("got type %d, %v", first>>4, err)
@@ -266,9 +266,9 @@ func TestOverlap(t *testing.T) {
 
 func TestSharedSubscription(t *testing.T) {
 	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-		one := connect(t, pipe(t, e), "one", kept, expiry(100))
-		two := connect(t, pipe(t, e), "two", kept, expiry(100))
-		off := connect(t, pipe(t, e), "off", kept, expiry(100))
+		one := connect(t, pipe(t, e), "one", persistent, expiry(100))
+		two := connect(t, pipe(t, e), "two", persistent, expiry(100))
+		off := connect(t, pipe(t, e), "off", persistent, expiry(100))
 		for _, c := range []*client{one, two, off} {
 			c.on(1, "$share/g/a")
 		}
@@ -282,7 +282,7 @@ func TestSharedSubscription(t *testing.T) {
 		// what one has not acknowledged when its session ends goes to another
 		one.conn.Close()
 		time.Sleep(time.Second)
-		hello(t, pipe(t, e), "one", v5, forget).expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "one", v5, cleanSession).expect("CONNACK 0 present false")
 		two.expect("a 0 qos 1 id 3", "a 2 qos 1 id 4")
 	})
 }

@@ -1,6 +1,6 @@
 package engine
 
-// fifo is a queue. Its memory is let go of when it is empty.
+// fifo is a queue that releases its memory when it is empty.
 type fifo[T any] struct {
 	items []T
 	head  int
@@ -13,18 +13,19 @@ func (f *fifo[T]) push(v T) { f.items = append(f.items, v) }
 // at returns the i-th item from the front.
 func (f *fifo[T]) at(i int) *T { return &f.items[f.head+i] }
 
+// pop removes the item at the front. Space at the front is reclaimed when it is half
+// of the slice.
 func (f *fifo[T]) pop() T {
 	var zero T
 	v := f.items[f.head]
 	f.items[f.head] = zero
 	f.head++
-	switch {
-	case f.head == len(f.items):
+	if f.head == len(f.items) {
 		f.items, f.head = f.items[:0], 0
 		if cap(f.items) > 64 {
 			f.items = nil
 		}
-	case f.head >= 64 && f.head*2 >= len(f.items):
+	} else if f.head >= 64 && f.head*2 >= len(f.items) {
 		n := copy(f.items, f.items[f.head:])
 		clear(f.items[n:])
 		f.items, f.head = f.items[:n], 0
@@ -32,7 +33,7 @@ func (f *fifo[T]) pop() T {
 	return v
 }
 
-// filter takes out what keep does not want.
+// filter removes the items for which keep returns false.
 func (f *fifo[T]) filter(keep func(*T) bool) {
 	left := f.items[:0]
 	for i := range f.len() {
@@ -44,7 +45,7 @@ func (f *fifo[T]) filter(keep func(*T) bool) {
 	f.items, f.head = left, 0
 }
 
-// remove takes out the i-th item from the front.
+// remove removes the i-th item from the front.
 func (f *fifo[T]) remove(i int) T {
 	if i == 0 {
 		return f.pop()

@@ -8,97 +8,116 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
-// delivery is one message on its way to one client with QoS 1 or 2.
+// delivery is one message of QoS 1 or 2 for one client.
 type delivery struct {
-	m      *message
-	ids    []uint32 // of the subscriptions that matched
-	from   string   // filter of the shared subscription it came by; "": none
-	seq    uint64   // in the session, upwards
-	access uint32   // Engine.access when it was allowed
-	id     uint16   // packet identifier, 0 while queued
-	qos    byte
-	phase  store.Phase
-	retain bool // the flag it is sent with
-	stored bool // the store has what must be stored before the next packet of it
-	// passing is a delivery that the store is not told of, in a session that it
-	// knows: a restart takes it.
-	passing bool
-	sent    bool // its PUBLISH was on the wire, on this connection or one before
-	open    bool // counts against the window of this connection
+	msg *message
+	// ids are the subscription identifiers that matched.
+	ids []uint32
+	// sharedFilter is the filter of the shared subscription that matched; "": none.
+	sharedFilter string
+	// seq is ascending within the session.
+	seq uint64
+	// access is the value of Engine.access when the delivery was last allowed.
+	access uint32
+	// id is the packet identifier; 0 while queued.
+	id    uint16
+	qos   byte
+	phase store.Phase
+	// retain is the RETAIN flag that it is sent with.
+	retain bool
+	// stored reports whether the store has what it must have before the next packet of
+	// the delivery.
+	stored bool
+	// volatile is set if the store does not have the delivery although it has the
+	// session: a restart loses it.
+	volatile bool
+	// sent is set when its PUBLISH was written, on this connection or an earlier one.
+	sent bool
+	// inWindow is set when it counts against the receive maximum of this connection.
+	inWindow bool
 }
 
-// flow is the QoS 1 and 2 state of a session, both ways (MQTT 5.0, 4.3, 4.4,
-// 4.9). It only decides; whoever owns it sends and stores.
+// flow is the QoS 1 and 2 state of a session in both directions (MQTT 5.0, 4.3, 4.4,
+// 4.9). It decides only; the session sends and stores.
 //
-// The packet identifiers of what the server sends and of what the client sends
-// are spaces of their own.
+// The packet identifiers that the server assigns and those that the client assigns are
+// separate spaces.
 type flow struct {
-	window   int // how many unacknowledged PUBLISHes the client takes
-	queue    deliveries
-	flights  deliveries // in the order they were first sent
-	opened   int        // flights that count against the window
-	again    int        // flights that wait to be sent again
-	last     uint16     // packet identifier given out last
-	clear    uint16     // how many after it are in no flight, as far as is known
+	// window is how many unacknowledged PUBLISH packets the client accepts.
+	window int
+	queue  deliveries
+	// flights are in the order in which they were first sent.
+	flights deliveries
+	// windowUsed counts flights that count against the window.
+	windowUsed int
+	// toResend counts flights that are to be sent again.
+	toResend int
+	// lastID is the packet identifier assigned last.
+	lastID uint16
+	// freeIDs is how many identifiers after lastID are known to be unused.
+	freeIDs uint16
+	// received holds the identifiers of QoS 2 messages from the client that are not
+	// released.
 	received map[uint16]struct{}
 }
 
-// room tells whether another PUBLISH may be sent [MQTT-3.3.4-7, -9].
-func (f *flow) room() bool { return f.opened < f.window }
+// windowOpen reports whether another PUBLISH may be sent [MQTT-3.3.4-7, -9].
+func (f *flow) windowOpen() bool { return f.windowUsed < f.window }
 
-// straight tells whether a new delivery may overtake the queue, because there
-// is none.
-func (f *flow) straight() bool { return f.queue.len() == 0 && f.again == 0 && f.room() }
+// canBypassQueue reports whether a new delivery may be sent at once, because nothing
+// waits before it.
+func (f *flow) canBypassQueue() bool { return f.queue.len() == 0 && f.toResend == 0 && f.windowOpen() }
 
-// take puts a delivery in flight and gives it a packet identifier.
-func (f *flow) take(d delivery) *delivery {
-	d.id = f.unused()
+// startFlight puts a delivery in flight and assigns its packet identifier.
+func (f *flow) startFlight(d delivery) *delivery {
+	d.id = f.nextPacketID()
 	d.phase = store.Published
-	d.open = true
-	f.opened++
+	d.inWindow = true
+	f.windowUsed++
 	f.flights.push(d)
 	return f.flights.at(f.flights.len() - 1)
 }
 
-// waits tells whether the last flight waits for the store: then the next one
-// does too, so that they leave in order.
-func (f *flow) waits() bool {
+// lastUnstored reports whether the last flight waits for the store: then the next one
+// waits too, to keep the order.
+func (f *flow) lastUnstored() bool {
 	n := f.flights.len()
 	return n > 0 && !f.flights.at(n-1).stored
 }
 
-// allStored reports whether no delivery waits for the store. The store answers in
-// order, so the last ones tell.
+// allStored reports whether no delivery waits for the store. The store completes in
+// order, so the last deliveries decide.
 func (f *flow) allStored() bool {
 	n := f.queue.len()
-	return !f.waits() && (n == 0 || f.queue.at(n-1).stored)
+	return !f.lastUnstored() && (n == 0 || f.queue.at(n-1).stored)
 }
 
-// unused returns the next packet identifier that is in no flight
-// [MQTT-2.2.1-4]. It looks through the flights only when it has used up what it
-// found clear the last time.
-func (f *flow) unused() uint16 {
+// nextPacketID returns the next packet identifier that no flight uses [MQTT-2.2.1-4].
+// It scans the flights only when the run of free identifiers from the last scan is
+// used up.
+func (f *flow) nextPacketID() uint16 {
 	for {
-		for f.clear == 0 {
-			f.clear = 65535
+		for f.freeIDs == 0 {
+			f.freeIDs = 65535
 			for i := range f.flights.len() {
-				if ahead := f.flights.at(i).id - f.last - 1; ahead < f.clear {
-					f.clear = ahead
+				if distance := f.flights.at(i).id - f.lastID - 1; distance < f.freeIDs {
+					f.freeIDs = distance
 				}
 			}
-			if f.clear == 0 {
-				f.last++
+			if f.freeIDs == 0 {
+				f.lastID++
 			}
 		}
-		f.last++
-		f.clear--
-		if f.last != 0 {
-			return f.last
+		f.lastID++
+		f.freeIDs--
+		if f.lastID != 0 {
+			return f.lastID
 		}
 	}
 }
 
-// find returns the flight with a packet identifier, and its place.
+// find returns the index of the flight with a packet identifier, and the flight; nil:
+// there is none.
 func (f *flow) find(id uint16) (int, *delivery) {
 	for i := range f.flights.len() {
 		if d := f.flights.at(i); d.id == id {
@@ -108,19 +127,19 @@ func (f *flow) find(id uint16) (int, *delivery) {
 	return -1, nil
 }
 
+// end removes a flight and its place in the window.
 func (f *flow) end(i int) delivery {
 	d := f.flights.remove(i)
-	switch {
-	case d.open:
-		f.opened--
-	case d.phase == store.Published:
-		f.again--
+	if d.inWindow {
+		f.windowUsed--
+	} else if d.phase == store.Published {
+		f.toResend--
 	}
 	return d
 }
 
-// acknowledged takes a PUBACK. It is false for one that belongs to nothing.
-func (f *flow) acknowledged(id uint16) (delivery, bool) {
+// onPuback handles PUBACK, and reports whether it belongs to a flight.
+func (f *flow) onPuback(id uint16) (delivery, bool) {
 	i, d := f.find(id)
 	if d == nil || d.qos != 1 || !d.sent {
 		return delivery{}, false
@@ -128,36 +147,39 @@ func (f *flow) acknowledged(id uint16) (delivery, bool) {
 	return f.end(i), true
 }
 
-// answer says what a PUBREC leads to.
-type answer uint8
+// pubrecResult is what follows from a PUBREC.
+type pubrecResult uint8
 
 const (
-	unknown answer = iota // PUBREL 0x92: there is no such delivery
-	refused               // the client does not want it: nothing more is sent
-	release               // PUBREL
+	// pubrecUnknown is answered with PUBREL 0x92: there is no such delivery.
+	pubrecUnknown pubrecResult = iota
+	// pubrecRefused ends the delivery: the client refuses it.
+	pubrecRefused
+	// pubrecRelease is answered with PUBREL.
+	pubrecRelease
 )
 
-// recorded takes a PUBREC. What was released before is released again.
-func (f *flow) recorded(id uint16, code byte) (*delivery, answer) {
+// onPubrec handles PUBREC. A delivery that was released before is released again.
+func (f *flow) onPubrec(id uint16, code byte) (*delivery, pubrecResult) {
 	i, d := f.find(id)
 	switch {
 	case d == nil || d.qos != 2 || !d.sent:
-		return nil, unknown
+		return nil, pubrecUnknown
 	case d.phase == store.Releasing:
-		return d, release
-	case code >= 0x80: // [MQTT-4.3.3-4; 4.9: it gives back its place in the window]
+		return d, pubrecRelease
+	case code >= 0x80: // [MQTT-4.3.3-4; 4.9: it frees its place in the window]
 		ended := f.end(i)
-		return &ended, refused
+		return &ended, pubrecRefused
 	}
-	if !d.open {
-		f.again--
+	if !d.inWindow {
+		f.toResend--
 	}
 	d.phase = store.Releasing
-	return d, release
+	return d, pubrecRelease
 }
 
-// completed takes a PUBCOMP.
-func (f *flow) completed(id uint16) (delivery, bool) {
+// onPubcomp handles PUBCOMP, and reports whether it belongs to a flight.
+func (f *flow) onPubcomp(id uint16) (delivery, bool) {
 	i, d := f.find(id)
 	if d == nil || d.phase != store.Releasing {
 		return delivery{}, false
@@ -165,22 +187,21 @@ func (f *flow) completed(id uint16) (delivery, bool) {
 	return f.end(i), true
 }
 
-// unexpected returns the fault of an acknowledgement of a packet identifier that
-// is in flight and waits for another kind: left alone, its message would stay
-// in flight for ever. It is nil for one of nothing (MQTT 5.0, 4.3).
-func (f *flow) unexpected(kind byte, id uint16) error {
+// wrongAck returns a protocol error for an acknowledgement of a flight that waits for
+// another kind: if it were ignored, the message would stay in flight for ever. It
+// returns nil if no flight has the identifier (MQTT 5.0, 4.3).
+func (f *flow) wrongAck(kind byte, id uint16) error {
 	_, d := f.find(id)
 	if d == nil {
 		return nil
 	}
 	wants := wire.Puback
-	switch {
-	case d.phase == store.Releasing:
+	if d.phase == store.Releasing {
 		wants = wire.Pubcomp
-	case d.qos == 2:
+	} else if d.qos == 2 {
 		wants = wire.Pubrec
 	}
-	if kind == wants { // of what was not sent yet
+	if kind == wants { // its packet was not sent yet
 		return nil
 	}
 	names := map[byte]string{wire.Puback: "PUBACK", wire.Pubrec: "PUBREC", wire.Pubcomp: "PUBCOMP"}
@@ -190,7 +211,7 @@ func (f *flow) unexpected(kind byte, id uint16) error {
 	}
 }
 
-// bySeq returns the delivery with a number, in flight or queued.
+// bySeq returns the delivery with a sequence number, and whether it is in flight.
 func (f *flow) bySeq(seq uint64) (d *delivery, flying bool) {
 	if i := f.flights.bySeq(seq); i >= 0 {
 		return f.flights.at(i), true
@@ -201,8 +222,8 @@ func (f *flow) bySeq(seq uint64) (d *delivery, flying bool) {
 	return nil, false
 }
 
-// forget drops a delivery that the store could not take.
-func (f *flow) forget(seq uint64) (delivery, bool) {
+// remove removes a delivery that the store refused.
+func (f *flow) remove(seq uint64) (delivery, bool) {
 	if i := f.flights.bySeq(seq); i >= 0 {
 		return f.end(i), true
 	}
@@ -212,50 +233,50 @@ func (f *flow) forget(seq uint64) (delivery, bool) {
 	return delivery{}, false
 }
 
-// resume begins a new connection: all flights are to be sent again, with the
-// packet identifiers they have [MQTT-4.4.0-1].
+// resume begins a new connection: all flights are to be sent again, with their packet
+// identifiers [MQTT-4.4.0-1].
 func (f *flow) resume(window int) {
-	f.window, f.opened, f.again = window, 0, 0
+	f.window, f.windowUsed, f.toResend = window, 0, 0
 	for i := range f.flights.len() {
 		d := f.flights.at(i)
-		d.open = false
+		d.inWindow = false
 		if d.phase == store.Published {
-			f.again++
+			f.toResend++
 		}
 	}
 }
 
-// resend returns the next flight that is to be sent again, in their order.
-func (f *flow) resend() *delivery {
-	if f.again == 0 || !f.room() {
+// nextResend returns the next flight to be sent again, in order; nil: none may be.
+func (f *flow) nextResend() *delivery {
+	if f.toResend == 0 || !f.windowOpen() {
 		return nil
 	}
 	for i := range f.flights.len() {
 		d := f.flights.at(i)
-		if d.open || d.phase != store.Published {
+		if d.inWindow || d.phase != store.Published {
 			continue
 		}
 		if !d.stored {
-			return nil // what comes after it waits too
+			return nil // later flights wait too
 		}
-		d.open = true
-		f.opened++
-		f.again--
+		d.inWindow = true
+		f.windowUsed++
+		f.toResend--
 		return d
 	}
 	return nil
 }
 
-// next returns the delivery that the queue has next, if it may go.
-func (f *flow) next() *delivery {
-	if f.again > 0 || f.queue.len() == 0 || !f.room() || !f.queue.at(0).stored {
+// nextQueued returns the front of the queue, if it may be sent.
+func (f *flow) nextQueued() *delivery {
+	if f.toResend > 0 || f.queue.len() == 0 || !f.windowOpen() || !f.queue.at(0).stored {
 		return nil
 	}
 	return f.queue.at(0)
 }
 
-// receive takes the packet identifier of a QoS 2 PUBLISH; it is false for one
-// that was received before and not released [MQTT-4.3.3-10].
+// receive registers the packet identifier of a QoS 2 PUBLISH, and reports whether it
+// is new: not received before without being released [MQTT-4.3.3-10].
 func (f *flow) receive(id uint16) bool {
 	if _, twice := f.received[id]; twice {
 		return false
@@ -267,17 +288,17 @@ func (f *flow) receive(id uint16) bool {
 	return true
 }
 
-// release takes a PUBREL; it is false where nothing was received.
+// release handles PUBREL, and reports whether the identifier was registered.
 func (f *flow) release(id uint16) bool {
 	_, ok := f.received[id]
 	delete(f.received, id)
 	return ok
 }
 
-// deliveries are in the order of their numbers.
+// deliveries are ordered by sequence number.
 type deliveries struct{ fifo[delivery] }
 
-// bySeq finds the place of a number; -1: it is not there.
+// bySeq returns the index of a sequence number; -1: there is none.
 func (f *deliveries) bySeq(seq uint64) int {
 	i := sort.Search(f.len(), func(i int) bool { return f.at(i).seq >= seq })
 	if i < f.len() && f.at(i).seq == seq {

@@ -59,15 +59,15 @@ func (p *player) send(d *delivery) {
 		dup = " DUP"
 	}
 	d.sent = true
-	p.say("PUBLISH %s qos %d id %d%s", d.m.Topic, d.qos, d.id, dup)
+	p.say("PUBLISH %s qos %d id %d%s", d.msg.Topic, d.qos, d.id, dup)
 }
 
 func (p *player) pump() {
-	for d := p.resend(); d != nil; d = p.resend() {
+	for d := p.nextResend(); d != nil; d = p.nextResend() {
 		p.send(d)
 	}
-	for d := p.next(); d != nil; d = p.next() {
-		p.send(p.take(p.queue.pop()))
+	for d := p.nextQueued(); d != nil; d = p.nextQueued() {
+		p.send(p.startFlight(p.queue.pop()))
 	}
 }
 
@@ -105,7 +105,7 @@ func (p *player) do(command string) {
 		p.seq++
 		m := &message{}
 		m.Topic = fmt.Sprintf("m%d", p.seq)
-		d := delivery{m: m, seq: p.seq, qos: 1, stored: name != "unstored"}
+		d := delivery{msg: m, seq: p.seq, qos: 1, stored: name != "unstored"}
 		if name == "qos2" {
 			d.qos = 2
 		}
@@ -115,26 +115,26 @@ func (p *player) do(command string) {
 			d.stored = true
 		}
 	case "forget":
-		d, ok := p.forget(uint64(n))
+		d, ok := p.remove(uint64(n))
 		p.say("forgot %v %v", d.seq, ok)
 	case "ids":
-		p.last, p.clear = id, 0
+		p.lastID, p.freeIDs = id, 0
 	case "PUBACK":
-		if _, ok := p.acknowledged(id); !ok {
+		if _, ok := p.onPuback(id); !ok {
 			p.say("nothing")
 		}
 	case "PUBREC":
-		d, what := p.recorded(id, byte(code))
+		d, what := p.onPubrec(id, byte(code))
 		switch what {
-		case unknown:
+		case pubrecUnknown:
 			p.say("PUBREL %d not found", id)
-		case refused:
-			p.say("refused %s", d.m.Topic)
-		case release:
+		case pubrecRefused:
+			p.say("refused %s", d.msg.Topic)
+		case pubrecRelease:
 			p.send(d)
 		}
 	case "PUBCOMP":
-		if _, ok := p.completed(id); !ok {
+		if _, ok := p.onPubcomp(id); !ok {
 			p.say("nothing")
 		}
 	case "PUBLISH":
@@ -143,7 +143,7 @@ func (p *player) do(command string) {
 		p.say("known %v", p.release(id))
 	}
 	p.pump()
-	p.say("%d of %d in flight, %d queued", p.opened, p.window, p.queue.len())
+	p.say("%d of %d in flight, %d queued", p.windowUsed, p.window, p.queue.len())
 }
 
 // Whatever a client says, the numbers agree, no packet identifier is used
@@ -154,11 +154,11 @@ func FuzzFlow(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, window int) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var p player
-		p.last = uint16(r.Uint32())
+		p.lastID = uint16(r.Uint32())
 		p.resume(max(1, window&15))
 		released := map[uint64]bool{}
 		for range 400 {
-			id := p.last - uint16(r.IntN(6))
+			id := p.lastID - uint16(r.IntN(6))
 			switch r.IntN(8) {
 			case 0:
 				p.do("qos1")
@@ -167,7 +167,7 @@ func FuzzFlow(f *testing.F) {
 			case 2:
 				p.do(fmt.Sprint("PUBACK ", id))
 			case 3:
-				if d, what := p.recorded(id, 0); what == release {
+				if d, what := p.onPubrec(id, 0); what == pubrecRelease {
 					released[d.seq] = true
 				}
 			case 4:
@@ -188,7 +188,7 @@ func FuzzFlow(f *testing.F) {
 					t.Fatalf("packet identifier %d twice", d.id)
 				}
 				ids[d.id] = true
-				if d.open {
+				if d.inWindow {
 					open++
 				} else if d.phase == store.Published {
 					again++
@@ -197,10 +197,10 @@ func FuzzFlow(f *testing.F) {
 					t.Fatalf("message %d is in phase %d", d.seq, d.phase)
 				}
 			}
-			if open != p.opened || again != p.again || open > 15 {
-				t.Fatalf("%d open and %d to be sent again, counted %d and %d", open, again, p.opened, p.again)
+			if open != p.windowUsed || again != p.toResend || open > 15 {
+				t.Fatalf("%d open and %d to be sent again, counted %d and %d", open, again, p.windowUsed, p.toResend)
 			}
-			if p.queue.len() > 0 && p.opened < p.window && p.again == 0 {
+			if p.queue.len() > 0 && p.windowUsed < p.window && p.toResend == 0 {
 				t.Fatal("something is queued that may go")
 			}
 		}

@@ -2,36 +2,65 @@ package engine
 
 import "time"
 
-// Limits bound what a client can take. A zero is the default in brackets.
+// Limits bound what clients can take. A zero means the default, which is given in
+// brackets.
 type Limits struct {
-	MaxConnections           int           // [10,000]
-	MaxConnecting            int           // of these, that have not logged in [1,000]
-	ConnectionsPerAddress    int           // at a time, of one remote address [unlimited]
-	ConnectionsPerSecond     int           // taken; more are closed at once [unlimited]
-	ConnectTimeout           time.Duration // until CONNECT is here [10 s]
-	WriteTimeout             time.Duration // without a byte taken by the client, then it is closed [10 s]
-	MaxPacket                int           // bytes [16 MiB]
-	MaxKeepAlive             time.Duration // longer ones, and none, are lowered for MQTT 5 [as the client wants]
-	MaxInflight              int           // QoS 1 and 2 unacknowledged, each way [1,024]
-	MaxQueuedMessages        int           // for one client [65,536]
-	MaxQueuedBytes           int           // for one client [32 MiB]
-	MaxSubscriptions         int           // of one client [16,384]
-	MaxWildcardSubscriptions int           // of these, with + or # [1,024]
-	MaxTopicLevels           int           // [128]
-	MaxTopicLength           int           // bytes [65,535]
-	MessagesPerSecond        int           // published by one client, which is read no faster [unlimited]
-	BytesPerSecond           int           // sent by one client, which is read no faster [unlimited]
-	MaxRetained              int           // messages [1,000,000]
-	MaxRetainedBytes         int           // [256 MiB]
-	MaxSessions              int           // connected or kept [20,000]
-	MaxSessionExpiry         time.Duration // [30 days]
-	TopicAliasMaximum        uint16        // that a client may use [64]
-	Memory                   int           // bytes of what all clients make the engine hold [unlimited]
+	// MaxConnections at a time [10,000].
+	MaxConnections int
+	// MaxConnecting of these may not have logged in yet [1,000].
+	MaxConnecting int
+	// ConnectionsPerAddress at a time, from one remote address [unlimited].
+	ConnectionsPerAddress int
+	// ConnectionsPerSecond are accepted; more are closed at once [unlimited].
+	ConnectionsPerSecond int
+	// ConnectTimeout is the time until CONNECT must have arrived [10 s].
+	ConnectTimeout time.Duration
+	// WriteTimeout is the time without progress after which a connection is closed [10
+	// s].
+	WriteTimeout time.Duration
+	// MaxPacket is in bytes [16 MiB].
+	MaxPacket int
+	// MaxKeepAlive lowers longer keep alives, and none, of MQTT 5 clients [as the
+	// client asks].
+	MaxKeepAlive time.Duration
+	// MaxInflight is the number of unacknowledged messages of QoS 1 and 2, each way
+	// [1,024].
+	MaxInflight int
+	// MaxQueuedMessages of one client [65,536].
+	MaxQueuedMessages int
+	// MaxQueuedBytes of one client [32 MiB].
+	MaxQueuedBytes int
+	// MaxSubscriptions of one client [16,384].
+	MaxSubscriptions int
+	// MaxWildcardSubscriptions of these may have + or # [1,024].
+	MaxWildcardSubscriptions int
+	// MaxTopicLevels of a topic or filter [128].
+	MaxTopicLevels int
+	// MaxTopicLength is in bytes [65,535].
+	MaxTopicLength int
+	// MessagesPerSecond that one client may publish; it is read no faster [unlimited].
+	MessagesPerSecond int
+	// BytesPerSecond that one client may send; it is read no faster [unlimited].
+	BytesPerSecond int
+	// MaxRetained is the number of retained messages [1,000,000].
+	MaxRetained int
+	// MaxRetainedBytes is their total size [256 MiB].
+	MaxRetainedBytes int
+	// MaxSessions is the number of sessions, connected or not [20,000].
+	MaxSessions int
+	// MaxSessionExpiry lowers longer session expiry intervals [30 days].
+	MaxSessionExpiry time.Duration
+	// TopicAliasMaximum is the number of topic aliases that a client may set [64].
+	TopicAliasMaximum uint16
+	// Memory is the number of bytes of all that clients make the engine hold
+	// [unlimited].
+	Memory int
 }
 
-// DefaultLimits are those of an engine that is told none.
+// DefaultLimits returns the limits of an engine for which none are set.
 func DefaultLimits() Limits { return Limits{}.withDefaults() }
 
+// withDefaults replaces zeros by the defaults.
 func (l Limits) withDefaults() Limits {
 	or := func(v *int, d int) {
 		if *v <= 0 {

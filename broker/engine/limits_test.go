@@ -160,7 +160,7 @@ func TestOrder(t *testing.T) {
 	}
 	const publishers, each = 4, 500
 	var all sync.WaitGroup
-	for i, s := range [][]setting{{}, {kept}, {v5, window(7)}, {kept, expiry(100), window(3)}} {
+	for i, s := range [][]setting{{}, {persistent}, {v5, window(7)}, {persistent, expiry(100), window(3)}} {
 		c := dial(fmt.Sprint("sub", i), s...)
 		c.on(2, "t/#")
 		all.Go(func() {
@@ -228,7 +228,7 @@ func FuzzConnection(f *testing.F) {
 		}
 		defer e.Close(t.Context())
 		r := rand.New(rand.NewPCG(seed, 0))
-		version := []setting{kept}
+		version := []setting{persistent}
 		if seed&1 == 0 {
 			version = append(version, v5)
 		}

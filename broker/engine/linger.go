@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// A connection that the engine ends is closed for writing first, and read until
-// the client closes it too: where bytes of the client are left unread, closing
-// resets the connection, and the client never reads why it was ended.
+// When the engine ends a connection, it closes its own direction first and reads until
+// the client closes too: closing with unread bytes resets the connection, and the
+// client would never read the reason.
 const (
-	lingerTime     = time.Second
-	lingerShutdown = 100 * time.Millisecond // while the server ends: a restart waits for it
+	lingerTime = time.Second
+	// lingerTimeAtShutdown is shorter, as a restart waits for it.
+	lingerTimeAtShutdown = 100 * time.Millisecond
 )
 
 // halfCloser is a connection that can be closed for writing alone.
@@ -20,83 +21,86 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
+// canLinger reports whether the connection can be closed for writing alone.
 func (c *conn) canLinger() bool {
-	_, ok := c.raw.(halfCloser)
+	_, ok := c.netConn.(halfCloser)
 	return ok
 }
 
-// halfClose tells the client that nothing more comes: over TLS by its
-// close_notify, and then by TCP.
+// halfClose tells the client that nothing more follows: close_notify for TLS, and then
+// FIN.
 func (c *conn) halfClose() {
-	for at := c.raw; at != nil; at = below(at) {
-		if h, ok := at.(halfCloser); ok {
+	for nc := c.netConn; nc != nil; nc = underlying(nc) {
+		if h, ok := nc.(halfCloser); ok {
 			_ = h.CloseWrite()
 		}
 	}
 }
 
-// below returns the connection under one of TLS or a WebSocket, or nil.
-func below(c net.Conn) net.Conn {
+// underlying returns the connection below one of TLS or a WebSocket, or nil.
+func underlying(c net.Conn) net.Conn {
 	if n, ok := c.(interface{ NetConn() net.Conn }); ok {
 		return n.NetConn()
 	}
 	return nil
 }
 
-// stopReading is called by whoever has written the last packet of a connection
-// that lingers: the goroutine that reads wakes, and does the rest.
-func (c *conn) stopReading() {
+// beginLinger closes a lingering connection for writing, and wakes the reading
+// goroutine, which does the rest. It is called by the goroutine that has written the
+// last packet.
+func (c *conn) beginLinger() {
 	c.halfClose()
-	_ = c.raw.SetReadDeadline(time.Now()) // before drain sets another one
-	c.once.Do(func() { close(c.closing) })
+	_ = c.netConn.SetReadDeadline(time.Now()) // before readUntilClosed sets another one
+	c.closeOnce.Do(func() { close(c.closed) })
 }
 
-// linger closes a connection that lingers when the client has closed it too, or
-// after a moment. The goroutine that reads calls it at its end.
+// linger reads from a lingering connection until the client closes it, for a bounded
+// time. The reading goroutine calls it at its end.
 func (c *conn) linger() {
 	if c.s == nil {
 		return
 	}
 	c.s.mu.Lock()
-	lingers, d := c.lingers, lingerTime
+	lingers, d := c.lingering, lingerTime
 	if c.draining {
-		d = lingerShutdown
+		d = lingerTimeAtShutdown
 	}
 	c.s.mu.Unlock()
 	if !lingers {
 		return
 	}
-	<-c.closing // the last packet is written, or cannot be
-	c.drain(d)
+	<-c.closed // the last packet is written, or cannot be
+	c.readUntilClosed(d)
 }
 
-// lingerRefused closes the connection of a client that was not let in.
+// lingerRefused is linger for a client that was refused.
 func (c *conn) lingerRefused() {
-	if !c.answered || !c.canLinger() {
-		c.hangUp()
+	if !c.refusalSent || !c.canLinger() {
+		c.close()
 		return
 	}
-	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTime))
+	_ = c.netConn.SetWriteDeadline(time.Now().Add(disconnectTimeout))
 	c.halfClose()
-	c.drain(lingerTime)
+	c.readUntilClosed(lingerTime)
 }
 
-// drain reads what the client still sends, and closes the connection.
-func (c *conn) drain(d time.Duration) {
-	at := c.raw
-	for next := below(at); next != nil; next = below(at) {
-		at = next
+// readUntilClosed discards what the client still sends, for d at most, and closes the
+// connection.
+func (c *conn) readUntilClosed(d time.Duration) {
+	nc := c.netConn
+	for next := underlying(nc); next != nil; next = underlying(nc) {
+		nc = next
 	}
-	_ = at.SetReadDeadline(time.Now().Add(d))
-	_, _ = io.Copy(io.Discard, at)
-	c.hangUp()
+	_ = nc.SetReadDeadline(time.Now().Add(d))
+	_, _ = io.Copy(io.Discard, nc)
+	c.close()
 }
 
-// over reports whether the engine has ended the connection: what comes after
-// that is not handled.
-func (c *conn) over() bool {
+// isClosed reports whether the engine has ended the connection: packets that arrive
+// after that are not handled.
+func (c *conn) isClosed() bool {
 	select {
-	case <-c.closing:
+	case <-c.closed:
 		return true
 	default:
 		return false

@@ -1,120 +1,131 @@
 package engine
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
-
-	"github.com/jmbarzee/dominion/broker/wire"
 )
 
-// What things take up in memory, in bytes, beside the text in them: structs,
-// their share of maps, slices and stacks, and what allocations are rounded up
-// by. TestMemoryIsMeasured compares them with the heap.
+// The memory that things take in bytes, besides the text in them: structs, their share
+// of maps, slices and stacks, and the rounding of allocations. TestMemoryIsMeasured
+// compares them with the heap.
 const (
-	costSession      = 1100
-	costConnection   = 6 << 10  // with a goroutine that reads
-	costSecure       = 32 << 10 // more of one by TLS or WebSocket
+	costSession = 1100
+	// costConnection includes the goroutine that reads.
+	costConnection = 6 << 10
+	// costSecure is added for TLS and WebSocket.
+	costSecure       = 32 << 10
 	costSubscription = 200
-	costLevel        = 300 // of a filter in the tree; levels that filters share are counted for each
+	// costLevel is that of a filter level in the tree; a level that filters share is
+	// counted for each.
+	costLevel        = 300
 	costMessage      = 320
 	costUserProperty = 32
-	costDelivery     = 150 // QoS 1 and 2
-	costPacket       = 96  // in the queue of a connection
-	costRetained     = 250
-	costIdentifier   = 40 // of a QoS 2 message that was received
-	costReplay       = 160
-	costAlias        = 96
+	// costDelivery is that of QoS 1 and 2.
+	costDelivery = 150
+	// costPacket is that of a packet in the queue of a connection.
+	costPacket   = 96
+	costRetained = 250
+	// costIdentifier is that of a QoS 2 message from the client, until it is released.
+	costIdentifier = 40
+	costReplay     = 160
+	costAlias      = 96
 )
 
 const (
-	// memorySlack is how far the account of a session may be behind what it
-	// holds: most messages come and go without an atomic addition.
+	// memorySlack is how far the account of a session may lag behind: most messages
+	// come and go without an atomic addition.
 	memorySlack = 4 << 10
-	// memoryFree is what may wait for a client however full the account is.
-	memoryFree = 16 << 10
-	// sharedFrom is the size of a message from which on it is counted once in the
-	// sum, however many have it; in the account of each who does it is whole.
+	// memoryAlwaysFree is what may be queued for a client even if the limits are
+	// reached.
+	memoryAlwaysFree = 16 << 10
+	// sharedFrom is the size from which a message is counted once in the sum, however
+	// many sessions hold it; each of their accounts has it whole.
 	sharedFrom = 1 << 10
 )
 
-// memory is the account of what clients make the engine hold, in bytes as they
-// are in memory. Every session and retained message is in the account of a user
-// (usage), and these in the sum.
+// memory accounts for the memory that clients make the engine hold, in bytes. Every
+// session and retained message is charged to a user (usage), and those add up to the
+// sum.
 //
-// Nobody is refused while the sum is below the limit and the user below its own.
-// Beyond that each user still has an equal share, and each client of a user an
-// equal share of that: who is below it is served, and what is above the share of
-// the user who has most is evicted for it.
+// Nothing is refused while the sum is below the limit and the user below its own.
+// Beyond that each user has an equal share, and each client of a user an equal share
+// of that: a client below its share is served, and sessions of the user who holds most
+// are evicted for it.
 type memory struct {
-	limit     int64 // of all
-	used      atomic.Int64
-	shared    atomic.Int64 // of used: counted for more than one
-	active    atomic.Int64 // users who have something
-	refused   atomic.Uint64
-	ended     atomic.Uint64 // sessions
-	relieving atomic.Bool
+	// limit is that of the sum.
+	limit int64
+	used  atomic.Int64
+	// shared is the part of used that is counted more than once.
+	shared atomic.Int64
+	// active is the number of users who hold anything.
+	active  atomic.Int64
+	refused atomic.Uint64
+	// evicted is the number of sessions that were evicted.
+	evicted atomic.Uint64
+	// evicting is set while evictExcess runs.
+	evicting atomic.Bool
 }
 
-// unlimited is a limit that is not reached.
+// unlimited is a limit that is never reached.
 const unlimited = 1 << 62
 
+// total returns the sum, each shared message counted once.
 func (m *memory) total() int64 { return m.used.Load() - m.shared.Load() }
 
-// add counts bytes for a user.
+// add adds n bytes to a user's account.
 func (m *memory) add(u *usage, n int) {
 	if n == 0 || u == nil {
 		return
 	}
 	m.used.Add(int64(n))
 	after := u.memory.Add(int64(n))
-	switch before := after - int64(n); {
-	case before == 0:
+	if before := after - int64(n); before == 0 {
 		m.active.Add(1)
-	case after == 0:
+	} else if after == 0 {
 		m.active.Add(-1)
 	}
 }
 
-// take notes that one more holds a message, and drop that one does not any more.
-func (m *memory) take(one *message) {
+// addHolder counts one more holder of a message, so that a large one is counted once
+// in the sum.
+func (m *memory) addHolder(one *message) {
 	if n := one.memory(); n >= sharedFrom && atomic.AddInt32(&one.holders, 1) > 1 {
 		m.shared.Add(int64(n))
 	}
 }
 
-func (m *memory) drop(one *message) {
+// removeHolder counts one holder less.
+func (m *memory) removeHolder(one *message) {
 	if n := one.memory(); n >= sharedFrom && atomic.AddInt32(&one.holders, -1) > 0 {
 		m.shared.Add(-int64(n))
 	}
 }
 
-// memory is what a message takes up.
+// memory returns the accounted size of a message.
 func (m *message) memory() int {
 	return costMessage + len(m.Topic) + len(m.Payload) + 2*len(m.forward) + costUserProperty*len(m.Properties.User)
 }
 
-// memory is what a packet in a queue takes up. The message of a delivery is
-// counted with that.
+// memory returns the accounted size of a packet in a queue. The message of a delivery
+// is accounted for with the delivery.
 func (p *packet) memory() int {
 	n := costPacket + len(p.raw)
-	if p.m != nil && p.id == 0 {
-		n += p.m.memory()
+	if p.msg != nil && p.id == 0 {
+		n += p.msg.memory()
 	}
 	return n
 }
 
-// filterMemory is what a subscription takes up.
+// filterMemory returns the accounted size of a subscription.
 func filterMemory(filter string) int {
 	return costSubscription + len(filter) + costLevel*(1+strings.Count(filter, "/"))
 }
 
+// sessionMemory returns the accounted size of a session without what it holds.
 func sessionMemory(c *Client) int { return costSession + len(c.ID) + len(c.User) }
 
-// memoryPerUser is the most that the clients of a user may have together.
+// memoryPerUser returns the limit of the memory of each user.
 func (e *Engine) memoryPerUser() int64 {
 	if n := int64(e.userLimits.Load().Memory); n > 0 {
 		return min(n, e.memory.limit)
@@ -122,36 +133,35 @@ func (e *Engine) memoryPerUser() int64 {
 	return e.memory.limit / 2
 }
 
-// hold counts what a session has more, or less. The caller holds the mutex.
-func (s *session) hold(n int) {
+// accountMemory adds n bytes to what the session holds. The caller holds s.mu.
+func (s *session) accountMemory(n int) {
 	s.memory += n
-	if d := s.memory - s.charged; d > 0 || d < -memorySlack {
-		s.charge()
+	if d := s.memory - s.chargedMemory; d > 0 || d < -memorySlack {
+		s.syncMemoryAccount()
 	}
 }
 
-// charge brings the account up to date: exactly for a session that is offline,
-// of which there may be very many. The caller holds the mutex.
-func (s *session) charge() {
+// syncMemoryAccount brings the user's account up to date: exactly for a session that
+// is offline, as there may be very many. The caller holds s.mu.
+func (s *session) syncMemoryAccount() {
 	to := s.memory
 	if s.conn != nil {
 		to += memorySlack / 2
 	}
 	if s.usage != nil {
-		s.e.memory.add(s.usage, to-s.charged)
+		s.e.memory.add(s.usage, to-s.chargedMemory)
 	}
-	s.charged = to
+	s.chargedMemory = to
 }
 
-// admits reports whether there is room for so many bytes more of a session. The
-// caller holds the mutex.
+// admits reports whether a session may hold n more bytes. The caller holds s.mu.
 func (s *session) admits(n int) bool {
 	e := s.e
-	switch {
-	case s.usage == nil || e.admitsUser(s.usage, n):
+	if s.usage == nil || e.admitsUser(s.usage, n) {
 		return true
-	case int64(s.memory+n) <= e.share()/max(s.usage.sessions.Load(), 1):
-		e.relieveLater()
+	}
+	if int64(s.memory+n) <= e.share()/max(s.usage.sessions.Load(), 1) {
+		e.evictExcessLater()
 		return true
 	}
 	e.memory.refused.Add(1)
@@ -159,135 +169,41 @@ func (s *session) admits(n int) bool {
 	return false
 }
 
-// admitsUser reports whether there is room for so many bytes more of a user.
+// admitsUser reports whether a user may hold n more bytes.
 func (e *Engine) admitsUser(u *usage, n int) bool {
 	m := &e.memory
 	theirs := u.memory.Load() + int64(n)
-	switch {
-	case u.own || theirs <= e.memoryPerUser() && m.total()+int64(n) <= m.limit:
+	if u.exempt || theirs <= e.memoryPerUser() && m.total()+int64(n) <= m.limit {
 		return true
-	case theirs <= e.share():
-		e.relieveLater()
+	}
+	if theirs <= e.share() {
+		e.evictExcessLater()
 		return true
 	}
 	return false
 }
 
-// share is what a user may have however much the others do.
+// share returns what a user may hold whatever the others do.
 func (e *Engine) share() int64 {
 	return min(e.memory.limit/max(e.memory.active.Load(), 1), e.memoryPerUser())
 }
 
-// noMemory says why there is no room for so many bytes of a session. The caller
-// holds the mutex.
-func (s *session) noMemory(n int) string { return s.e.noMemory(s.usage, n) }
+// memoryRefusal returns the reason why a session may not hold n more bytes. The caller
+// holds s.mu.
+func (s *session) memoryRefusal(n int) string { return s.e.memoryRefusal(s.usage, n) }
 
-func (e *Engine) noMemory(u *usage, n int) string {
-	if most := e.memoryPerUser(); u != nil && u.memory.Load()+int64(n) > most {
-		return fmt.Sprintf("it takes %d bytes of memory, and all clients of its user may have %d (broker.limits.memory_per_user)", n, most)
+// memoryRefusal returns the reason why a user may not hold n more bytes.
+func (e *Engine) memoryRefusal(u *usage, n int) string {
+	if limit := e.memoryPerUser(); u != nil && u.memory.Load()+int64(n) > limit {
+		return fmt.Sprintf("it takes %d bytes of memory, and all clients of its user may have %d (broker.limits.memory_per_user)", n, limit)
 	}
 	return fmt.Sprintf("it takes %d bytes of memory, and all clients may have %d, of which its user has more than its share (broker.limits.memory)", n, e.memory.limit)
 }
 
-// relieveLater makes room on a goroutine of its own, where the account is full.
-func (e *Engine) relieveLater() {
-	if m := &e.memory; m.total() > m.limit && m.relieving.CompareAndSwap(false, true) {
-		e.running.Go(e.relieve)
-	}
-}
-
-// relieve evicts sessions of the user who has most, as long as the account is
-// full and there are such that are above an equal share.
-func (e *Engine) relieve() {
-	defer e.memory.relieving.Store(false)
-	for {
-		e.mu.Lock()
-		excess := e.memory.total() - e.memory.limit
-		u := e.greediest()
-		if e.closed || excess <= 0 || u == nil || u.memory.Load() <= e.share() {
-			e.mu.Unlock()
-			return
-		}
-		ended := e.evict(u, excess, nil)
-		e.mu.Unlock()
-		if len(ended) == 0 {
-			return
-		}
-		for _, s := range ended {
-			s.dismiss()
-		}
-	}
-}
-
-// greediest returns the user who has most. The caller holds Engine.mu.
-func (e *Engine) greediest() (most *usage) {
-	for _, u := range e.users {
-		if most == nil || u.memory.Load() > most.memory.Load() {
-			most = u
-		}
-	}
-	return most
-}
-
-// evictedAtOnce bounds the sessions that are ended under one lock.
-const evictedAtOnce = 100
-
-// evict ends sessions of a user until so many bytes are free: those of clients
-// that are away first, of these the ones that have most. The caller holds
-// Engine.mu, and dismisses what ended.
-func (e *Engine) evict(u *usage, excess int64, but *session) (ended []*session) {
-	type one struct {
-		s      *session
-		memory int
-		online bool
-	}
-	var all []one
-	for _, s := range e.sessions {
-		s.mu.Lock()
-		// one that is neither connected nor away is just being let in
-		if s.usage == u && s != but && !s.gone && (s.conn != nil || !s.left.IsZero()) {
-			all = append(all, one{s, s.charged, s.conn != nil})
-		}
-		s.mu.Unlock()
-	}
-	slices.SortFunc(all, func(a, b one) int {
-		if a.online != b.online {
-			if b.online {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(b.memory, a.memory)
-	})
-	share := e.share() / max(u.sessions.Load(), 1)
-	var freed int64
-	for _, o := range all[:min(len(all), evictedAtOnce)] {
-		if freed >= excess || o.online && int64(o.memory) <= share {
-			break
-		}
-		freed += int64(o.memory)
-		why := fmt.Sprintf("its session ended with %d bytes of memory: its user has more than its share (broker.limits.memory, memory_per_user)", o.memory)
-		e.noticed(o.s.client.Load(), "", why)
-		o.s.mu.Lock()
-		if c := o.s.conn; c != nil {
-			c.discard()
-			c.end(wire.QuotaExceeded, why)
-			o.s.conn = nil
-			o.s.online.Store(false)
-			o.s.left = time.Now()
-		}
-		o.s.mu.Unlock()
-		o.s.remove()
-		e.memory.ended.Add(1)
-		ended = append(ended, o.s)
-	}
-	return ended
-}
-
-// makeMemory makes room for a session that a user is about to have more. Its
-// error refuses the client. The caller holds Engine.mu, and dismisses what
-// ended.
-func (e *Engine) makeMemory(u *usage, n int, old *session) (ended []*session, err error) {
+// admitMemory makes room for a session of a user that is to take n bytes more. An
+// error refuses the client. The caller holds Engine.mu, and tears the ended sessions
+// down after releasing it.
+func (e *Engine) admitMemory(u *usage, n int, old *session) (ended []*session, err error) {
 	over := u.memory.Load() + int64(n) - e.memoryPerUser()
 	if e.admitsUser(u, n) {
 		return nil, nil
@@ -295,19 +211,19 @@ func (e *Engine) makeMemory(u *usage, n int, old *session) (ended []*session, er
 	if over <= 0 {
 		over = int64(n)
 	}
-	if ended = e.evict(u, over, old); len(ended) > 0 || int64(n) <= e.share()/(u.sessions.Load()+1) {
+	if ended = e.evictUserSessions(u, over, old); len(ended) > 0 || int64(n) <= e.share()/(u.sessions.Load()+1) {
 		return ended, nil
 	}
 	e.memory.refused.Add(1)
-	return nil, fmt.Errorf("refused: %s", e.noMemory(u, n))
+	return nil, fmt.Errorf("refused: %s", e.memoryRefusal(u, n))
 }
 
-// mayRetain says why a user may not have so many bytes more in retained messages;
-// "": it may.
-func (e *Engine) mayRetain(u *usage, n int) string {
+// retainRefusal returns the reason why a user may not hold n more bytes of retained
+// messages; "": it may.
+func (e *Engine) retainRefusal(u *usage, n int) string {
 	if e.admitsUser(u, n) {
 		return ""
 	}
 	e.memory.refused.Add(1)
-	return e.noMemory(u, n)
+	return e.memoryRefusal(u, n)
 }

@@ -174,7 +174,7 @@ func TestMemoryReturnsToZero(t *testing.T) {
 					id := fmt.Sprint("c", random.IntN(8))
 					settings := []setting{user([]string{"ada", "bob", ""}[random.IntN(3)]), will("w", strings.Repeat("w", random.IntN(5000)), 1, false, 0)}
 					if random.IntN(2) == 0 {
-						settings = append(settings, kept)
+						settings = append(settings, persistent)
 					}
 					c := hello(t, pipe(t, e), id, append(settings, []setting{v5, func(*packet) {}}[random.IntN(2)])...)
 					all, ids = append(all, c), append(ids, id)
@@ -250,7 +250,7 @@ func TestGreedyUser(t *testing.T) {
 	noticed := make(map[string]int)
 	o := engine.Options{
 		Limits: engine.Limits{Memory: 8 << 20},
-		Noticed: func(c engine.Client, topic, what string) {
+		Notice: func(c engine.Client, topic, what string) {
 			mu.Lock()
 			defer mu.Unlock()
 			if c.User != "greedy" {
@@ -320,7 +320,7 @@ func TestGreedyUserMakesRoom(t *testing.T) {
 			}
 			_ = c.conn.Close()
 		}
-		small := connect(t, pipe(t, e), "greedy-small", user("greedy"), kept)
+		small := connect(t, pipe(t, e), "greedy-small", user("greedy"), persistent)
 		small.on(1, "a")
 		small.disconnect()
 		c := connect(t, pipe(t, e), "modest", user("modest"), v5)

@@ -10,26 +10,31 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// message is one application message, shared by all who get it. It does not
-// change.
+// message is an application message, shared by all who receive it. It is immutable.
 type message struct {
 	store.Message
-	forward []byte // the properties for subscribers of MQTT 5, encoded once
-	user    string // of the publisher; "" also where the message was stored
-	owner   *usage // who it is counted for while it is retained; nil: nobody
-	holders int32  // how many have it, see memory; changed atomically
+	// forward holds the encoded properties for subscribers of MQTT 5.
+	forward []byte
+	// user is that of the publisher; "" also for a message from the store.
+	user string
+	// owner is the user whom the message is charged to while it is retained; nil:
+	// none.
+	owner *usage
+	// holders counts who holds it, see memory; it is changed atomically.
+	holders int32
 }
 
-// size is what a message counts for in a queue: about what it takes up. Its
-// properties are there twice, and each user property is two strings.
+// size returns what a message counts for in a queue: about what it takes in memory.
+// Its properties are held twice, and each user property is two strings.
 func (m *message) size() int {
 	return len(m.Topic) + len(m.Payload) + 2*len(m.forward) + 32*len(m.Properties.User) + 64
 }
 
 func (m *message) expired(now time.Time) bool { return !m.Expires.IsZero() && !m.Expires.After(now) }
 
-// received makes a message of a PUBLISH whose slices are not ours to keep.
-func received(p *wire.Publish, topic string, by *Client) *message {
+// newMessage returns the message of a PUBLISH. It copies p, whose slices belong to the
+// read buffer.
+func newMessage(p *wire.Publish, topic string, by *Client) *message {
 	m := &message{user: by.User, Message: store.Message{
 		Topic:     topic,
 		QoS:       p.QoS,
@@ -44,13 +49,14 @@ func received(p *wire.Publish, topic string, by *Client) *message {
 	}
 	if len(p.Forward) > 0 {
 		m.forward = bytes.Clone(p.Forward)
-		m.Properties = kept(&p.Properties)
+		m.Properties = copyProperties(&p.Properties)
 	}
 	return m
 }
 
-func kept(p *wire.Properties) store.Properties {
-	k := store.Properties{
+// copyProperties returns a copy of the properties that are stored.
+func copyProperties(p *wire.Properties) store.Properties {
+	stored := store.Properties{
 		HasPayloadFormat: p.HasPayloadFormat,
 		PayloadFormat:    p.PayloadFormat,
 		HasContentType:   p.HasContentType,
@@ -58,16 +64,16 @@ func kept(p *wire.Properties) store.Properties {
 		ResponseTopic:    string(p.ResponseTopic),
 	}
 	if p.Correlation != nil {
-		k.Correlation = append([]byte{}, p.Correlation...)
+		stored.Correlation = append([]byte{}, p.Correlation...)
 	}
 	for _, u := range p.User {
-		k.User = append(k.User, store.UserProperty{Name: string(u.Name), Value: string(u.Value)})
+		stored.User = append(stored.User, store.UserProperty{Name: string(u.Name), Value: string(u.Value)})
 	}
-	return k
+	return stored
 }
 
-// restored makes a message of one that was stored, or of the hub's own.
-func restored(m store.Message) *message {
+// messageFromStore returns the message of one from the store.
+func messageFromStore(m store.Message) *message {
 	p := wire.Properties{
 		HasPayloadFormat: m.Properties.HasPayloadFormat,
 		PayloadFormat:    m.Properties.PayloadFormat,
@@ -82,13 +88,13 @@ func restored(m store.Message) *message {
 	return &message{Message: m, forward: slices.Clip(p.Append(nil))}
 }
 
-// own makes a message of the program that the engine is part of.
-func own(m topics.Message) *message {
+// messageFromProgram returns the message of one that the program itself publishes.
+func messageFromProgram(m topics.Message) *message {
 	var correlation []byte
 	if len(m.Correlation) > 0 {
 		correlation = m.Correlation
 	}
-	return restored(store.Message{
+	return messageFromStore(store.Message{
 		Topic:      m.Topic,
 		Payload:    m.Payload,
 		QoS:        min(m.QoS, 2),
@@ -97,6 +103,7 @@ func own(m topics.Message) *message {
 	})
 }
 
+// topics returns the message as the program sees it.
 func (m *message) topics() topics.Message {
 	return topics.Message{
 		Topic:         m.Topic,

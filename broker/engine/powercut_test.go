@@ -95,7 +95,7 @@ func (p *plugged) live(t *testing.T, life int) {
 		t.Fatal(err)
 	}
 	p.now, p.grown = nil, nil
-	away := connect(t, pipe(t, p.engine), "away", kept)
+	away := connect(t, pipe(t, p.engine), "away", persistent)
 	if life == 0 {
 		away.on(2, "queue/#")
 		away.disconnect()
@@ -108,7 +108,7 @@ func (p *plugged) live(t *testing.T, life int) {
 	for range 5 + p.rnd.IntN(60) {
 		switch p.rnd.IntN(12) {
 		case 0: // it comes for a while, and takes what there is or not
-			away = connect(t, pipe(t, p.engine), "away", kept)
+			away = connect(t, pipe(t, p.engine), "away", persistent)
 			if p.rnd.IntN(2) == 0 {
 				p.take(away)
 			}

@@ -33,7 +33,7 @@ func TestAcknowledgementsOfTheWrongKind(t *testing.T) {
 		} {
 			for _, kind := range wrong {
 				bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
-					sub := connect(t, pipe(t, e), "sub", version, kept, func(pk *packet) {
+					sub := connect(t, pipe(t, e), "sub", version, persistent, func(pk *packet) {
 						pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 60, true
 					})
 					sub.on(min(qos, 2), "a")
@@ -49,7 +49,7 @@ func TestAcknowledgementsOfTheWrongKind(t *testing.T) {
 						sub.expect("DISCONNECT 82")
 					}
 					sub.expect("closed")
-					again := connect(t, pipe(t, e), "sub", version, kept)
+					again := connect(t, pipe(t, e), "sub", version, persistent)
 					if qos == recorded {
 						again.expect("PUBREL 1")
 						again.ack(wire.Pubcomp, 1)
@@ -71,14 +71,14 @@ func TestADeniedPublishBeforeMQTT5(t *testing.T) {
 		Allow: func(_ engine.Client, a engine.Action, topic string) bool {
 			return a != engine.ActionPublish || !strings.HasPrefix(topic, "secret")
 		},
-		Denied: func(_ engine.Client, topic string, payload []byte) (topics.Message, bool) {
+		DeniedAnswer: func(_ engine.Client, topic string, payload []byte) (topics.Message, bool) {
 			return topics.Message{Topic: "answer", Payload: append([]byte(topic+" "), payload...), QoS: 1}, true
 		},
 	}
 	for _, version := range []setting{v31, func(*packet) {}} {
-		for _, session := range []setting{forget, kept} {
+		for _, session := range []setting{cleanSession, persistent} {
 			bubble(t, o, func(t *testing.T, e *engine.Engine) {
-				e.Trace(func(p engine.Traced) {
+				e.Trace(func(p engine.TraceEvent) {
 					if p.Refused {
 						mu.Lock()
 						defer mu.Unlock()
@@ -119,8 +119,8 @@ func TestADeniedPublishBeforeMQTT5(t *testing.T) {
 func TestADeniedWill(t *testing.T) {
 	var said []string
 	o := engine.Options{
-		Allow:   func(_ engine.Client, _ engine.Action, topic string) bool { return topic != "secret" },
-		Noticed: func(_ engine.Client, topic, what string) { said = append(said, topic+": "+what) },
+		Allow:  func(_ engine.Client, _ engine.Action, topic string) bool { return topic != "secret" },
+		Notice: func(_ engine.Client, topic, what string) { said = append(said, topic+": "+what) },
 	}
 	bubble(t, o, func(t *testing.T, e *engine.Engine) {
 		watch := connect(t, pipe(t, e), "watch")
@@ -144,7 +144,7 @@ func TestMQTT31(t *testing.T) {
 	bubble(t, o, func(t *testing.T, e *engine.Engine) {
 		watch := connect(t, pipe(t, e), "watch")
 		watch.on(0, "w")
-		c := connect(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, kept, will("w", "gone", 0, false, 0))
+		c := connect(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, persistent, will("w", "gone", 0, false, 0))
 		if s := e.Sessions(); s[0].Version != 3 {
 			t.Errorf("version %d", s[0].Version)
 		}
@@ -169,11 +169,11 @@ func TestMQTT31(t *testing.T) {
 		}
 		_ = c.conn.Close()
 		watch.expect("w gone")
-		again := connect(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, kept)
+		again := connect(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, persistent)
 		again.expect("a/b x qos 2 id 2 dup")
 		again.disconnect()
 		// 3.1.1 says that there is a session, 3.1 has no place for it
-		hello(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, kept).expect("CONNACK 0 present false")
+		hello(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, persistent).expect("CONNACK 0 present false")
 
 		hello(t, pipe(t, e), "", v31).expect("CONNACK 2 present false", "closed")
 		hello(t, pipe(t, e), "x", func(pk *packet) { pk.ProtocolVersion, pk.Connect.ProtocolName = 4, []byte("MQIsdp") }).expect("CONNACK 1 present false", "closed")
@@ -233,14 +233,14 @@ func TestOptionsOfASessionThatGoesOnBeforeMQTT5(t *testing.T) {
 		c.ack(wire.Puback, 1)
 		c.disconnect()
 		pub.publish(1, "a", "queued", true)
-		c = connect(t, pipe(t, e), "c", kept)
+		c = connect(t, pipe(t, e), "c", persistent)
 		c.expect("a queued qos 1 id 2")
 		pub.publish(1, "a", "2", true)
 		c.expect("a 2 qos 1 id 3")
 		c.publish(1, "a", "own")
 		c.expect("a own qos 1 id 4", fmt.Sprintf("PUBACK %d", c.id))
 		c.disconnect()
-		c = connect(t, pipe(t, e), "c", expiry(60), kept)
+		c = connect(t, pipe(t, e), "c", expiry(60), persistent)
 		c.expect("a queued qos 1 id 2 dup", "a 2 qos 1 id 3 dup", "a own qos 1 id 4 dup")
 		pub.publish(1, "a", "3", true)
 		c.expect("a 3 qos 1 id 5")
@@ -261,7 +261,7 @@ func TestRefusedConnections(t *testing.T) {
 	var mu sync.Mutex
 	var said, traced []string
 	reported := make(chan struct{}, 100)
-	e, addr := serve(t, engine.Options{Refused: func(c engine.Client, why string) {
+	e, addr := serve(t, engine.Options{ConnectRefused: func(c engine.Client, why string) {
 		mu.Lock()
 		defer mu.Unlock()
 		said = append(said, why)
@@ -270,11 +270,11 @@ func TestRefusedConnections(t *testing.T) {
 		}
 		reported <- struct{}{}
 	}})
-	e.Trace(func(p engine.Traced) {
+	e.Trace(func(p engine.TraceEvent) {
 		mu.Lock()
 		defer mu.Unlock()
 		if p.Refused && p.Client.Remote != "" {
-			traced = append(traced, p.Words)
+			traced = append(traced, p.Detail)
 		}
 	})
 	connectOf := func(body string) string { return "\x10" + string(rune(len(body))) + body }
@@ -290,7 +290,7 @@ func TestRefusedConnections(t *testing.T) {
 		{connectOf("\x00\x04MQTT\x04\x00\x00\x3c\x00\x00"), "client id"},
 		{connectOf("\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00"), "client id"},
 		{connectOf("\x00\x04MQTT\x04\x83\x00\x3c\x00\x01a"), "reserved"},
-		{"\x30\x03\x00\x01a", "no CONNECT"},
+		{"\x30\x03\x00\x01a", "not CONNECT"},
 	} {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {

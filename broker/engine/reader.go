@@ -8,41 +8,47 @@ import (
 	"syscall"
 )
 
-// reader reads from a connection. While the client says nothing it holds no
-// buffer, where the connection lets it wait without one; elsewhere a small one.
+// reader reads from a connection. While the client sends nothing it holds no buffer,
+// if the connection is a plain file descriptor, and a small one otherwise.
 type reader struct {
-	conn  net.Conn
-	plain syscall.RawConn // nil: the connection is more than a file descriptor
-	try   func(fd uintptr) bool
-	limit int // bytes of a packet
+	conn net.Conn
+	// rawConn is nil if the connection is more than a file descriptor.
+	rawConn syscall.RawConn
+	tryRead func(fd uintptr) bool
+	// limit is the maximum packet size in bytes.
+	limit int
 
-	part  []byte  // the beginning of a frame
-	need  int     // bytes of that frame, as far as is known
-	taken *[]byte // from readBuffers
-	n     int
-	err   error
-	first [64]byte
+	// partial is the beginning of an incomplete frame.
+	partial []byte
+	// need is the size of that frame, as far as it is known.
+	need int
+	// buffer is from readBuffers.
+	buffer *[]byte
+	n      int
+	err    error
+	first  [64]byte
 }
 
-const readAtATime = 32 << 10
+// readBufferSize is the size of a read buffer in bytes.
+const readBufferSize = 32 << 10
 
-var readBuffers = sync.Pool{New: func() any { b := make([]byte, readAtATime); return &b }}
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, readBufferSize); return &b }}
 
 func newReader(conn net.Conn, limit int) reader {
 	r := reader{conn: conn, limit: limit}
 	if c, ok := conn.(syscall.Conn); ok {
-		r.plain, _ = c.SyscallConn()
+		r.rawConn, _ = c.SyscallConn()
 	}
 	return r
 }
 
-// read waits for more and returns everything that is not handled yet. It is
-// valid until keep.
+// read waits for data and returns everything that is not handled yet. The result is
+// valid until keepRest.
 func (r *reader) read() ([]byte, error) {
-	if r.need > readAtATime {
+	if r.need > readBufferSize {
 		return r.readLarge()
 	}
-	b, err := r.wait()
+	b, err := r.waitReadable()
 	if err != nil {
 		r.release()
 		return nil, err
@@ -50,46 +56,47 @@ func (r *reader) read() ([]byte, error) {
 	return b, nil
 }
 
-// wait waits for something to read, and returns it behind part.
-func (r *reader) wait() ([]byte, error) {
-	if r.plain == nil {
+// waitReadable waits for data, and returns it appended to partial.
+func (r *reader) waitReadable() ([]byte, error) {
+	if r.rawConn == nil {
 		return r.waitWithBuffer()
 	}
-	if r.try == nil {
-		r.try = r.attempt
+	if r.tryRead == nil {
+		r.tryRead = r.readNonblocking
 	}
 	r.n, r.err = 0, nil
-	if err := r.plain.Read(r.try); err != nil {
+	if err := r.rawConn.Read(r.tryRead); err != nil {
 		return nil, err
 	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	r.part = nil
-	return (*r.taken)[:r.n], nil
+	r.partial = nil
+	return (*r.buffer)[:r.n], nil
 }
 
-// waitWithBuffer waits with a buffer that is small while no frame has begun.
+// waitWithBuffer reads into a buffer that is small while no frame has begun.
 func (r *reader) waitWithBuffer() ([]byte, error) {
 	b := r.first[:]
 	have := 0
-	if len(r.part) > 0 {
-		r.taken = readBuffers.Get().(*[]byte)
-		b = *r.taken
-		have = copy(b, r.part)
+	if len(r.partial) > 0 {
+		r.buffer = readBuffers.Get().(*[]byte)
+		b = *r.buffer
+		have = copy(b, r.partial)
 	}
 	n, err := r.conn.Read(b[have:])
 	if n == 0 && err != nil {
 		return nil, err
 	}
-	r.part = nil
+	r.partial = nil
 	return b[:have+n], nil
 }
 
-// attempt reads without waiting; false: there is nothing yet.
-func (r *reader) attempt(fd uintptr) bool {
+// readNonblocking reads without waiting, and reports whether there was something:
+// data, an error or the end.
+func (r *reader) readNonblocking(fd uintptr) bool {
 	buffer := readBuffers.Get().(*[]byte)
-	have := copy(*buffer, r.part)
+	have := copy(*buffer, r.partial)
 	for {
 		n, err := syscall.Read(int(fd), (*buffer)[have:])
 		switch {
@@ -103,44 +110,45 @@ func (r *reader) attempt(fd uintptr) bool {
 		case n == 0:
 			r.err = io.EOF
 		}
-		r.taken, r.n = buffer, have+max(n, 0)
+		r.buffer, r.n = buffer, have+max(n, 0)
 		return true
 	}
 }
 
-// readLarge reads on a frame that is larger than a buffer. Its memory grows as
-// its bytes come, not as they are announced.
+// readLarge continues a frame that is larger than a buffer. Its memory grows with the
+// bytes that arrive, not with the size that the frame announces.
 func (r *reader) readLarge() ([]byte, error) {
-	if len(r.part) == cap(r.part) {
-		grown := make([]byte, len(r.part), min(r.need, max(2*len(r.part), 2*readAtATime)))
-		copy(grown, r.part)
-		r.part = grown
+	if len(r.partial) == cap(r.partial) {
+		grown := make([]byte, len(r.partial), min(r.need, max(2*len(r.partial), 2*readBufferSize)))
+		copy(grown, r.partial)
+		r.partial = grown
 	}
-	n, err := r.conn.Read(r.part[len(r.part):cap(r.part)])
-	r.part = r.part[:len(r.part)+n]
+	n, err := r.conn.Read(r.partial[len(r.partial):cap(r.partial)])
+	r.partial = r.partial[:len(r.partial)+n]
 	if n == 0 && err != nil {
 		return nil, err
 	}
-	b := r.part
+	b := r.partial
 	return b, nil
 }
 
-// keep ends the use of what read returned, but for the rest, which is the
-// beginning of a frame of need bytes.
-func (r *reader) keep(rest []byte, need int) {
+// keepRest ends the use of what read returned, except for rest, the beginning of a
+// frame of need bytes.
+func (r *reader) keepRest(rest []byte, need int) {
 	switch {
 	case len(rest) == 0:
-		r.part = nil
-	case r.need <= readAtATime:
-		r.part = append([]byte(nil), rest...)
+		r.partial = nil
+	case r.need <= readBufferSize:
+		r.partial = append([]byte(nil), rest...)
 	}
 	r.need = need
 	r.release()
 }
 
+// release returns the buffer to the pool.
 func (r *reader) release() {
-	if r.taken != nil {
-		readBuffers.Put(r.taken)
-		r.taken = nil
+	if r.buffer != nil {
+		readBuffers.Put(r.buffer)
+		r.buffer = nil
 	}
 }

@@ -8,23 +8,22 @@ import (
 	"github.com/jmbarzee/dominion/broker/store"
 )
 
-// returnTime is what clients have after a start to come back, before the wills
-// of those that do not are sent. MQTT 5 (3.1.2.5) lets a server that ended or
-// failed defer them. Home Assistant and Tasmota try again each ten seconds.
-const returnTime = 30 * time.Second
+// reconnectGrace is the time that clients have to reconnect after a start, before
+// their wills are sent. MQTT 5 (3.1.2.5) permits a server that ended or failed to
+// defer them. Home Assistant and Tasmota try every ten seconds.
+const reconnectGrace = 30 * time.Second
 
-// recover takes over what the store held. Nobody else has the engine yet.
+// recover takes over what the store held, before anyone else has the engine.
 //
-// The clients that were connected had their connection taken by the server's
-// end. They have returnTime to come back, which takes their will away as it
-// does within a will delay; then it is sent, and those sessions are over that
-// end with their connection.
+// The server's end has disconnected all clients. They have reconnectGrace to come
+// back, which cancels their wills as a reconnection within the will delay does. Then
+// the wills are sent, and the sessions that end with their connection end.
 func (e *Engine) recover(state store.State) {
 	now := time.Now()
-	shared := make(map[*store.Message]*message) // one copy for all who have it
+	shared := make(map[*store.Message]*message) // one copy for all sessions that hold it
 	wrap := func(m *store.Message) *message {
 		if shared[m] == nil {
-			shared[m] = restored(*m)
+			shared[m] = messageFromStore(*m)
 		}
 		return shared[m]
 	}
@@ -34,144 +33,145 @@ func (e *Engine) recover(state store.State) {
 			changes = append(changes, store.Retain{Topic: m.Topic})
 			continue
 		}
-		e.retained.insert(wrap(m)) // its owner is found when the sessions are there
+		e.retained.insert(wrap(m)) // its owner is set when the sessions are known
 		if !m.Expires.IsZero() {
-			e.expires()
+			e.scheduleSweep()
 		}
 	}
-	e.append(changes)
+	e.appendRecords(changes)
 	changes = nil
-	e.ownRetained(state.Sessions)
-	left := e.leftOut(state.Sessions)
+	e.assignRetainedOwners(state.Sessions)
+	unrestored := e.selectUnrestored(state.Sessions)
 	for i := range state.Sessions {
-		kept := &state.Sessions[i]
-		if left[i] {
-			changes = append(changes, leaveOut(kept)...)
-			if kept.Will == nil {
+		stored := &state.Sessions[i]
+		if unrestored[i] {
+			changes = append(changes, reduceToWill(stored)...)
+			if stored.Will == nil {
 				continue
 			}
 		}
-		if kept.Disconnected.IsZero() { // it was connected when the server was killed
-			kept.Disconnected, kept.Cut = now, true
-			changes = append(changes, kept.Session) // or its expiry would begin anew with each start
+		if stored.Disconnected.IsZero() { // it was connected when the server was killed
+			stored.Disconnected, stored.Cut = now, true
+			changes = append(changes, stored.Session) // or its expiry interval would restart with each start
 		}
-		e.recoverSession(kept, wrap, now)
+		e.recoverSession(stored, wrap, now)
 	}
-	e.append(changes)
+	e.appendRecords(changes)
 }
 
-// append tells the store, if there is one.
-func (e *Engine) append(records []store.Record) {
+// appendRecords appends to the store, if there is one.
+func (e *Engine) appendRecords(records []store.Record) {
 	if e.store != nil && len(records) > 0 {
 		e.store.Append(records, nil)
 	}
 }
 
-func (e *Engine) recoverSession(kept *store.SessionState, wrap func(*store.Message) *message, now time.Time) {
+// recoverSession rebuilds a session with its subscriptions, deliveries and will.
+func (e *Engine) recoverSession(stored *store.SessionState, wrap func(*store.Message) *message, now time.Time) {
 	s := &session{
-		e: e, id: kept.Client, expiry: kept.Expiry, left: kept.Disconnected, severed: kept.Cut,
-		known: e.store != nil, durable: e.store != nil && kept.Expiry > 0,
+		e: e, id: stored.Client, expiry: stored.Expiry, disconnectedAt: stored.Disconnected, endedByServer: stored.Cut,
+		inStore: e.store != nil, durable: e.store != nil && stored.Expiry > 0,
 	}
-	if s.left.After(now) {
-		s.left = now // the clock was set back
+	if s.disconnectedAt.After(now) {
+		s.disconnectedAt = now // the clock was set back
 	}
-	c := clientOf(kept)
+	c := clientOf(stored)
 	s.client.Store(c)
-	s.hold(sessionMemory(c))
-	s.account.Store(e.accountOf(s.client.Load()))
-	for _, k := range kept.Subscriptions {
+	s.accountMemory(sessionMemory(c))
+	s.budget.Store(e.budgetOf(s.client.Load()))
+	for _, k := range stored.Subscriptions {
 		s.subscribe(&subscription{
-			session: s, filter: k.Filter, qos: k.QoS, noLocal: k.NoLocal, asPub: k.RetainAsPublished,
-			retain: k.RetainHandling, id: k.Identifier,
+			session: s, filter: k.Filter, qos: k.QoS, noLocal: k.NoLocal, retainAsPublished: k.RetainAsPublished,
+			retainHandling: k.RetainHandling, id: k.Identifier,
 		})
 	}
-	for _, id := range kept.Received {
+	for _, id := range stored.Received {
 		s.flow.receive(id)
-		s.hold(costIdentifier)
+		s.accountMemory(costIdentifier)
 	}
-	for i := range kept.Queue {
-		k := &kept.Queue[i]
+	for i := range stored.Queue {
+		k := &stored.Queue[i]
 		d := delivery{
-			m: wrap(k.Message), ids: k.Identifiers, from: k.Shared, seq: k.Seq, access: e.access.Load() - 1, // asked anew
+			msg: wrap(k.Message), ids: k.Identifiers, sharedFilter: k.Shared, seq: k.Seq, access: e.access.Load() - 1, // to be checked again
 			id: k.PacketID, qos: k.QoS, retain: k.Retain, phase: k.Phase, stored: true,
 		}
 		s.seq = k.Seq
-		s.enter(d.m)
+		s.chargeDelivery(d.msg)
 		if k.Phase == store.Queued {
 			s.enqueue(d)
 			continue
 		}
 		d.sent = true // it may have been
 		s.flow.flights.push(d)
-		s.flow.last = k.PacketID
+		s.flow.lastID = k.PacketID
 	}
-	if kept.Will != nil && kept.Will.Message != nil {
-		m := wrap(kept.Will.Message)
-		s.setWill(&will{m: m, delay: kept.Will.Delay, life: kept.Will.Life})
+	if stored.Will != nil && stored.Will.Message != nil {
+		m := wrap(stored.Will.Message)
+		s.setWill(&will{msg: m, delay: stored.Will.Delay, expiryInterval: stored.Will.Life})
 	}
 	e.sessions[s.id] = s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.charge()
-	s.bill(s.client.Load())
-	s.schedule(returnTime)
+	s.syncMemoryAccount()
+	s.chargeUser(s.client.Load())
+	s.setTimer(reconnectGrace)
 }
 
-func clientOf(kept *store.SessionState) *Client {
-	return &Client{ID: kept.Client, User: kept.User, HasUser: kept.HasUser, Listener: kept.Listener, Version: kept.Version}
+// clientOf returns the client of a stored session.
+func clientOf(stored *store.SessionState) *Client {
+	return &Client{ID: stored.Client, User: stored.User, HasUser: stored.HasUser, Listener: stored.Listener, Version: stored.Version}
 }
 
-// ownRetained counts what is retained for the users of the sessions that
-// published it. Of others it is not known whose they are: what was retained
-// stays in any case.
-func (e *Engine) ownRetained(sessions []store.SessionState) {
+// assignRetainedOwners charges retained messages to the users of the sessions that
+// published them. The user of others is unknown; they stay in any case.
+func (e *Engine) assignRetainedOwners(sessions []store.SessionState) {
 	owners := make(map[string]*usage)
 	for i := range sessions {
 		owners[sessions[i].Client] = e.usageOf(clientOf(&sessions[i]))
 	}
 	for _, n := range e.retained.byTopic {
-		switch m := n.m; {
+		switch m := n.msg; {
 		case m.Publisher == "":
-			m.owner = &e.self
+			m.owner = &e.programUsage
 		case owners[m.Publisher] != nil:
 			m.owner = owners[m.Publisher]
 		default:
-			m.owner = &e.orphans
+			m.owner = &e.unownedUsage
 		}
-		e.memory.add(n.m.owner, retainedMemory(n.m))
+		e.memory.add(n.msg.owner, retainedMemory(n.msg))
 	}
 }
 
-// restoredMemory is what a session takes up when it is restored. What several
-// of them have queued is counted for each.
-func restoredMemory(kept *store.SessionState) int {
-	n := sessionMemory(clientOf(kept)) + costIdentifier*len(kept.Received)
-	for i := range kept.Subscriptions {
-		n += filterMemory(kept.Subscriptions[i].Filter)
+// restoredMemory estimates the memory of a session when it is restored. A message that
+// several sessions have queued is counted for each.
+func restoredMemory(stored *store.SessionState) int {
+	n := sessionMemory(clientOf(stored)) + costIdentifier*len(stored.Received)
+	for i := range stored.Subscriptions {
+		n += filterMemory(stored.Subscriptions[i].Filter)
 	}
-	for i := range kept.Queue {
-		n += costDelivery + storedMemory(kept.Queue[i].Message)
+	for i := range stored.Queue {
+		n += costDelivery + storedMemory(stored.Queue[i].Message)
 	}
-	if kept.Will != nil && kept.Will.Message != nil {
-		n += storedMemory(kept.Will.Message)
+	if stored.Will != nil && stored.Will.Message != nil {
+		n += storedMemory(stored.Will.Message)
 	}
 	return n
 }
 
-// storedMemory is about what a message takes up that is not restored yet.
+// storedMemory estimates the memory of a message that is not restored yet.
 func storedMemory(m *store.Message) int {
 	return costMessage + len(m.Topic) + len(m.Payload) + 2*costUserProperty*len(m.Properties.User)
 }
 
-// leftOut decides, before anything of them is built, which sessions are not
-// restored because the account has no room for all: of the user who has most
-// the one that has most, until the rest fits.
-func (e *Engine) leftOut(sessions []store.SessionState) (left map[int]bool) {
+// selectUnrestored chooses, before anything is built, the sessions that are not
+// restored because memory does not suffice for all: repeatedly the largest session of
+// the user who holds most, until the rest fits.
+func (e *Engine) selectUnrestored(sessions []store.SessionState) (unrestored map[int]bool) {
 	type one struct{ index, memory int }
 	type owner struct {
 		name   string
 		u      *usage
-		memory int64 // with what is retained
+		memory int64
 		all    []one
 	}
 	users := make(map[*usage]*owner)
@@ -191,44 +191,44 @@ func (e *Engine) leftOut(sessions []store.SessionState) (left map[int]bool) {
 	for _, o := range users {
 		slices.SortFunc(o.all, func(a, b one) int { return cmp.Compare(a.memory, b.memory) })
 	}
-	left = make(map[int]bool)
+	unrestored = make(map[int]bool)
 	ended := make(map[*owner]int)
 	for {
-		var greedy *owner
+		var largest *owner
 		for _, o := range users {
-			if len(o.all) > 0 && (greedy == nil || o.memory > greedy.memory) {
-				greedy = o
+			if len(o.all) > 0 && (largest == nil || o.memory > largest.memory) {
+				largest = o
 			}
 		}
-		if greedy == nil || total <= e.memory.limit && greedy.memory <= e.memoryPerUser() {
+		if largest == nil || total <= e.memory.limit && largest.memory <= e.memoryPerUser() {
 			break
 		}
-		last := greedy.all[len(greedy.all)-1]
-		greedy.all = greedy.all[:len(greedy.all)-1]
-		greedy.memory -= int64(last.memory)
+		last := largest.all[len(largest.all)-1]
+		largest.all = largest.all[:len(largest.all)-1]
+		largest.memory -= int64(last.memory)
 		total -= int64(last.memory)
-		left[last.index] = true
-		ended[greedy]++
+		unrestored[last.index] = true
+		ended[largest]++
 	}
 	for o, n := range ended {
-		e.memory.ended.Add(uint64(n))
-		e.log.Warn("sessions are not restored: those of its user that have most are ended, as all would take up more memory than there may be (broker.limits.memory, memory_per_user)",
+		e.memory.evicted.Add(uint64(n))
+		e.log.Warn("sessions are not restored: the largest of the user are ended, as all would exceed the memory limits (broker.limits.memory, memory_per_user)",
 			"user", o.name, "ended", n, "kept", len(o.all), "memory", o.memory, "limit", e.memory.limit)
 	}
-	return left
+	return unrestored
 }
 
-// leaveOut makes a session that is not restored one that has nothing but its
-// will, which is sent as that of any other whose client does not come back, and
-// returns what the store is told.
-func leaveOut(kept *store.SessionState) []store.Record {
-	records := []store.Record{store.SessionGone{Client: kept.Client}}
-	if kept.Disconnected.IsZero() {
-		kept.Disconnected, kept.Cut = time.Now(), true
+// reduceToWill leaves a session that is not restored nothing but its will, which is
+// sent like that of any client that does not come back. It returns the records of that
+// change.
+func reduceToWill(stored *store.SessionState) []store.Record {
+	records := []store.Record{store.SessionGone{Client: stored.Client}}
+	if stored.Disconnected.IsZero() {
+		stored.Disconnected, stored.Cut = time.Now(), true
 	}
-	kept.Subscriptions, kept.Queue, kept.Received, kept.Expiry = nil, nil, nil, 0
-	if w := kept.Will; w != nil {
-		records = append(records, kept.Session, *w)
+	stored.Subscriptions, stored.Queue, stored.Received, stored.Expiry = nil, nil, nil, 0
+	if w := stored.Will; w != nil {
+		records = append(records, stored.Session, *w)
 	}
 	return records
 }

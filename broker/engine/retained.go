@@ -8,58 +8,61 @@ import (
 	"time"
 )
 
-// retained are the retained messages: by topic, and in the order of the topics,
-// so that a replay can go on after any topic without a copy of what is there.
-// It is a skip list with an index.
+// retained holds the retained messages by topic, and ordered by topic, so that a
+// replay can continue after any topic without a copy. It is a skip list with an index.
 type retained struct {
 	mu      sync.RWMutex
-	byTopic map[string]*keptNode
-	head    [keptLevels]*keptNode
+	byTopic map[string]*retainedNode
+	head    [maxHeight]*retainedNode
 	bytes   int
-	memory  *memory                      // nil: nothing is counted
-	room    func(u *usage, n int) string // says why a user may not have so many bytes more; "": it may
+	// memory is nil if nothing is accounted for.
+	memory *memory
+	// refuse returns the reason why a user may not hold n more bytes; "": it may.
+	refuse func(u *usage, n int) string
 }
 
-const keptLevels = 16
+// maxHeight is the number of levels of the skip list.
+const maxHeight = 16
 
-type keptNode struct {
+type retainedNode struct {
 	topic string
-	m     *message
-	next  []*keptNode
+	msg   *message
+	next  []*retainedNode
 }
 
-func (r *retained) init() { r.byTopic = make(map[string]*keptNode) }
+func (r *retained) init() { r.byTopic = make(map[string]*retainedNode) }
 
-// account counts a message that is retained for its owner, or, with -1, one that
-// is not any more.
-func (r *retained) account(m *message, n int) {
+// accountMessage adds a retained message to its owner's account, or removes it if n is
+// -1.
+func (r *retained) accountMessage(m *message, n int) {
 	if r.memory == nil {
 		return
 	}
 	if n > 0 {
-		r.memory.take(m)
+		r.memory.addHolder(m)
 	} else {
-		r.memory.drop(m)
+		r.memory.removeHolder(m)
 	}
 	r.memory.add(m.owner, n*retainedMemory(m))
 }
 
 func retainedMemory(m *message) int { return costRetained + m.memory() }
 
-// count returns how many messages there are, and their size.
+// count returns the number of messages and their total size.
 func (r *retained) count() (messages, bytes int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.byTopic), r.bytes
 }
 
-// set keeps a message, or clears its topic where it has no payload
-// [MQTT-3.3.1-5, -6, -7]. It is false where there is no room for it.
+// set retains a message, or clears its topic if the payload is empty [MQTT-3.3.1-5,
+// -6, -7], and reports whether there was room for it.
 func (r *retained) set(m *message, l *Limits) bool { return r.retain(m, l) == "" }
 
-// retain is set, and says why there is no room. For the program's own there
-// always is: what clients fill must not keep it from giving orders.
-func (r *retained) retain(m *message, l *Limits) (why string) {
+// retain is set, and returns the reason why there is no room; "": there was. Messages
+// of the program are always accepted: what clients fill up must not keep it from
+// giving orders.
+func (r *retained) retain(m *message, l *Limits) (reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.byTopic[m.Topic]
@@ -70,18 +73,18 @@ func (r *retained) retain(m *message, l *Limits) (why string) {
 			r.remove(n)
 		}
 	case n != nil:
-		if grown := m.size() - n.m.size(); !own && grown > 0 {
-			if r.bytes+grown > l.MaxRetainedBytes {
+		if growth := m.size() - n.msg.size(); !own && growth > 0 {
+			if r.bytes+growth > l.MaxRetainedBytes {
 				return retainedBytesFull(m, l)
 			}
-			if why := r.refusal(m, grown); why != "" {
-				return why
+			if reason := r.refusal(m, growth); reason != "" {
+				return reason
 			}
 		}
-		r.bytes += m.size() - n.m.size()
-		r.account(n.m, -1)
-		r.account(m, 1)
-		n.m = m
+		r.bytes += m.size() - n.msg.size()
+		r.accountMessage(n.msg, -1)
+		r.accountMessage(m, 1)
+		n.msg = m
 	default:
 		if !own {
 			if len(r.byTopic) >= l.MaxRetained {
@@ -90,8 +93,8 @@ func (r *retained) retain(m *message, l *Limits) (why string) {
 			if r.bytes+m.size() > l.MaxRetainedBytes {
 				return retainedBytesFull(m, l)
 			}
-			if why := r.refusal(m, retainedMemory(m)); why != "" {
-				return why
+			if reason := r.refusal(m, retainedMemory(m)); reason != "" {
+				return reason
 			}
 		}
 		r.insert(m)
@@ -99,61 +102,65 @@ func (r *retained) retain(m *message, l *Limits) (why string) {
 	return ""
 }
 
+// refusal returns the reason why the owner of a message may not hold n more bytes.
 func (r *retained) refusal(m *message, n int) string {
-	if r.room == nil {
+	if r.refuse == nil {
 		return ""
 	}
-	return r.room(m.owner, n)
+	return r.refuse(m.owner, n)
 }
 
 func retainedBytesFull(m *message, l *Limits) string {
 	return fmt.Sprintf("it has %d bytes, and all retained messages may have %d (broker.limits.max_retained_bytes)", m.size(), l.MaxRetainedBytes)
 }
 
-// drop removes a message if it is still its topic's.
-func (r *retained) drop(m *message) bool {
+// removeMessage removes a message if it is still the one of its topic, and reports
+// whether it was.
+func (r *retained) removeMessage(m *message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.byTopic[m.Topic]
-	if n == nil || n.m != m {
+	if n == nil || n.msg != m {
 		return false
 	}
 	r.remove(n)
 	return true
 }
 
+// insert adds the message of a new topic.
 func (r *retained) insert(m *message) {
 	height := 1
-	for height < keptLevels && rand.Uint32()&3 == 0 {
+	for height < maxHeight && rand.Uint32()&3 == 0 {
 		height++
 	}
-	n := &keptNode{topic: m.Topic, m: m, next: make([]*keptNode, height)}
-	r.each(m.Topic, func(level int, link **keptNode) {
+	n := &retainedNode{topic: m.Topic, msg: m, next: make([]*retainedNode, height)}
+	r.walkLinks(m.Topic, func(level int, link **retainedNode) {
 		if level < height {
 			n.next[level], *link = *link, n
 		}
 	})
 	r.byTopic[m.Topic] = n
 	r.bytes += m.size()
-	r.account(m, 1)
+	r.accountMessage(m, 1)
 }
 
-func (r *retained) remove(n *keptNode) {
-	r.each(n.topic, func(level int, link **keptNode) {
+// remove removes a topic.
+func (r *retained) remove(n *retainedNode) {
+	r.walkLinks(n.topic, func(level int, link **retainedNode) {
 		if *link == n {
 			*link = n.next[level]
 		}
 	})
 	delete(r.byTopic, n.topic)
-	r.bytes -= n.m.size()
-	r.account(n.m, -1)
+	r.bytes -= n.msg.size()
+	r.accountMessage(n.msg, -1)
 }
 
-// each calls f with the link of each level that a topic comes after, from the
-// top.
-func (r *retained) each(topic string, f func(level int, link **keptNode)) {
-	var at *keptNode
-	for level := keptLevels - 1; level >= 0; level-- {
+// walkLinks calls f, from the highest level down, with the link of each level at which
+// a topic is or would be.
+func (r *retained) walkLinks(topic string, f func(level int, link **retainedNode)) {
+	var at *retainedNode
+	for level := maxHeight - 1; level >= 0; level-- {
 		link := &r.head[level]
 		if at != nil {
 			link = &at.next[level]
@@ -166,99 +173,103 @@ func (r *retained) each(topic string, f func(level int, link **keptNode)) {
 	}
 }
 
-// seek returns the first topic that is not less.
-func (r *retained) seek(topic string) *keptNode {
-	var found *keptNode
-	r.each(topic, func(_ int, link **keptNode) { found = *link })
+// seek returns the first node whose topic is not less than topic.
+func (r *retained) seek(topic string) *retainedNode {
+	var found *retainedNode
+	r.walkLinks(topic, func(_ int, link **retainedNode) { found = *link })
 	return found
 }
 
-// cursor is a place in the retained messages of a filter. It holds nothing, so
-// it costs nothing to wait with it.
+// cursor is a position in the retained messages of a filter. It holds no messages, so
+// it may be held for any time.
 type cursor struct {
 	levels []string
-	from   string // the first topic that is not yet done
-	looked int    // topics that next looked at the last time
-	done   bool
+	// from is the first topic that is not handled yet.
+	from string
+	// examined is the number of topics that the last call of next examined.
+	examined int
+	done     bool
 }
 
 func newCursor(filter string) cursor { return cursor{levels: strings.Split(filter, "/")} }
 
-// lookedAt is how many topics next looks at before it lets others have their
-// turn: a filter can match few of very many.
-const lookedAt = 4096
+// maxExamined bounds the topics that next examines under one lock: a filter can match
+// few of very many.
+const maxExamined = 4096
 
-// next returns up to n messages as they are now, and goes on behind them. They
-// may be none before the cursor is done.
+// next returns up to n matching messages as they are now, and advances the cursor. It
+// may return none before the cursor is done.
 func (r *retained) next(c *cursor, n int, now time.Time) []*message {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	var all []*message
-	at := r.seek(c.from)
-	looked := 0
-	defer func() { c.looked = looked }()
-	for ; ; looked++ {
-		if at == nil {
+	node := r.seek(c.from)
+	examined := 0
+	defer func() { c.examined = examined }()
+	for ; ; examined++ {
+		if node == nil {
 			c.done = true
 			return all
 		}
-		if looked == lookedAt {
-			c.from = at.topic
+		if examined == maxExamined {
+			c.from = node.topic
 			return all
 		}
-		matches, jump := c.compare(at.topic)
+		matches, jump := c.compare(node.topic)
 		if matches {
 			if len(all) == n {
-				c.from = at.topic
+				c.from = node.topic
 				return all
 			}
-			if !at.m.expired(now) {
-				all = append(all, at.m)
+			if !node.msg.expired(now) {
+				all = append(all, node.msg)
 			}
 		}
 		switch {
-		case jump == end:
+		case jump == noMoreMatches:
 			c.done = true
 			return all
 		case jump != "":
-			at = r.seek(jump)
+			node = r.seek(jump)
 		default:
-			at = at.next[0]
+			node = node.next[0]
 		}
 	}
 }
 
-// end says that nothing matches any more. It is no topic and no beginning of one.
-const end = "\x00"
+// noMoreMatches is returned by compare when no later topic can match. It is neither a
+// topic nor the beginning of one.
+const noMoreMatches = "\x00"
 
-// compare tells whether a topic matches. Where it does not, jump may be a later
-// topic before which none does, or end.
+// compare reports whether a topic matches the filter. If not, jump may be a later
+// topic before which none matches, or noMoreMatches.
 func (c *cursor) compare(topic string) (matches bool, jump string) {
 	rest, wild := topic, false
 	for i, want := range c.levels {
-		before := topic[:len(topic)-len(rest)] // what matches so far, with its slash
+		before := topic[:len(topic)-len(rest)] // the part that matches so far, with its slash
 		switch {
 		case want == "#":
 			if i == 0 && topic[0] == '$' {
-				return false, "%" // what comes after "$"
+				return false, "%" // the byte after "$"
 			}
 			return true, ""
 		case want == "+":
 			if i == 0 && topic[0] == '$' {
-				return false, "%" // what comes after "$"
+				return false, "%" // the byte after "$"
 			}
 			wild = true
 		default:
 			literal := before + want
-			switch {
-			case topic < literal:
+			if topic < literal {
 				return false, literal
-			case topic == literal || strings.HasPrefix(topic, literal+"/"):
-			case topic < literal+"/":
-				return false, literal + "/"
-			default:
-				return false, past(before, wild)
 			}
+			if topic == literal || strings.HasPrefix(topic, literal+"/") {
+				break // this level matches
+			}
+			if topic < literal+"/" {
+				return false, literal + "/"
+			}
+			return false, skipBeyond(before, wild)
 		}
 		_, after, more := strings.Cut(rest, "/")
 		if !more {
@@ -267,13 +278,14 @@ func (c *cursor) compare(topic string) (matches bool, jump string) {
 		}
 		rest = after
 	}
-	return false, topic[:len(topic)-len(rest)-1] + "0" // past all below it: "0" comes after "/"
+	return false, topic[:len(topic)-len(rest)-1] + "0" // beyond all topics below it: "0" follows "/"
 }
 
-// past is the way on from a topic that is beyond all that match below before.
-func past(before string, wild bool) string {
+// skipBeyond returns where to continue after a topic that is beyond all matches below
+// before.
+func skipBeyond(before string, wild bool) string {
 	if !wild {
-		return end
+		return noMoreMatches
 	}
 	return before[:len(before)-1] + "0"
 }

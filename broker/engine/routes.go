@@ -5,65 +5,76 @@ import (
 	"sync"
 )
 
-// route is who gets what is published to a topic, as the subscriptions and the
-// access rules are in one generation of them. It does not change.
+// route is who receives the messages of a topic, by the subscriptions and access rules
+// of one generation. It is immutable.
 type route struct {
-	topic      string
-	persists   bool // what is published there survives a restart
+	topic string
+	// persists reports whether messages of the topic survive a restart.
+	persists   bool
 	generation uint64
 	sessions   []target
 	locals     []*local
-	groups     []sharing
+	groups     []sharedTarget
 }
 
-// target is a session with the sum of its subscriptions that match: it gets one
-// copy, with the highest QoS and all identifiers [MQTT-3.3.4-2, -3, -4].
+// target is a session with the union of its matching subscriptions: it gets one copy,
+// with the highest QoS and all identifiers [MQTT-3.3.4-2, -3, -4].
 type target struct {
-	session *session
-	qos     byte
-	asPub   bool
-	ids     []uint32
-	// echo is what a publisher gets of its own, where that is something else:
-	// the subscriptions without "no local" [MQTT-3.8.3-3]. None: nothing.
+	session           *session
+	qos               byte
+	retainAsPublished bool
+	ids               []uint32
+	// echo is what the session gets of its own messages, if it has "no local"
+	// subscriptions: the union of the others [MQTT-3.8.3-3]. An echo whose own echo is
+	// nil is empty.
 	echo *target
 }
 
+// add adds a subscription to the union.
 func (t *target) add(s *subscription) {
 	t.qos = max(t.qos, s.qos)
-	t.asPub = t.asPub || s.asPub
+	t.retainAsPublished = t.retainAsPublished || s.retainAsPublished
 	if s.id != 0 && !slices.Contains(t.ids, s.id) {
 		t.ids = append(t.ids, s.id)
 	}
 }
 
-// sharing is a shared subscription that matches, and those of its members that
-// may have the topic.
-type sharing struct {
+// sharedTarget is a matching shared subscription, with the members that may receive
+// the topic.
+type sharedTarget struct {
 	group   *group
 	members []*subscription
 }
 
+// The bounds of the cache of routes. When one is reached, the cache is cleared.
 const (
-	routesKept = 1 << 14 // then all are forgotten
-	heardKept  = 1 << 20 // the same, of those who get something in all of them; fewer where there is little memory
-	routeTopic = 512     // bytes; longer ones are not remembered
+	maxRoutes = 1 << 14
+	// maxRecipients is the number of recipients in all routes; it is lower if the
+	// memory limit is low.
+	maxRecipients = 1 << 20
+	// maxCachedTopic is the length of a topic in bytes beyond which its route is not
+	// cached.
+	maxCachedTopic = 512
 )
 
-// routes remembers the route of each topic.
+// routes caches the route of each topic.
 type routes struct {
 	mu      sync.RWMutex
 	byTopic map[string]*route
-	heard   int // who gets something, in all of them
-	most    int // of heard
+	// recipients is the number of recipients in all cached routes.
+	recipients int
+	// maxRecipients bounds recipients.
+	maxRecipients int
 }
 
+// init bounds the cache to about an eighth of the memory limit.
 func (r *routes) init(memory int64) {
 	r.byTopic = make(map[string]*route)
-	r.most = int(min(heardKept, memory/512)) // an eighth of it
+	r.maxRecipients = int(min(maxRecipients, memory/512)) // an eighth of it
 }
 
-// known returns a route that still holds, or nil.
-func (r *routes) known(topic []byte, generation uint64) *route {
+// lookup returns the cached route of a topic, if it is of that generation.
+func (r *routes) lookup(topic []byte, generation uint64) *route {
 	r.mu.RLock()
 	found := r.byTopic[string(topic)]
 	r.mu.RUnlock()
@@ -73,25 +84,27 @@ func (r *routes) known(topic []byte, generation uint64) *route {
 	return found
 }
 
-func (r *routes) keep(one *route) {
-	if len(one.topic) > routeTopic {
+// add caches a route.
+func (r *routes) add(one *route) {
+	if len(one.topic) > maxCachedTopic {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.byTopic) >= routesKept || r.heard >= r.most {
+	if len(r.byTopic) >= maxRoutes || r.recipients >= r.maxRecipients {
 		clear(r.byTopic)
-		r.heard = 0
+		r.recipients = 0
 	}
 	if before := r.byTopic[one.topic]; before != nil {
-		r.heard -= before.heard()
+		r.recipients -= before.recipients()
 	}
-	r.heard += one.heard()
+	r.recipients += one.recipients()
 	r.byTopic[one.topic] = one
 }
 
-// heard counts who gets something.
-func (r *route) heard() int {
+// recipients returns the weight of a route in the cache: about its number of
+// recipients.
+func (r *route) recipients() int {
 	n := 1 + len(r.sessions) + len(r.locals)
 	for i := range r.sessions {
 		n += len(r.sessions[i].ids) / 8
@@ -102,19 +115,19 @@ func (r *route) heard() int {
 	return n
 }
 
-// route returns the route of a topic. A retained message must be kept before
-// its route is asked for: then who subscribes meanwhile gets it one way or the
-// other.
+// route returns the route of a topic. A retained message must be set before its route
+// is taken: then a client that subscribes in between gets it either way.
 func (e *Engine) route(topic []byte) *route {
 	generation := e.subscriptions.generation.Load()
-	if r := e.routes.known(topic, generation); r != nil {
+	if r := e.routes.lookup(topic, generation); r != nil {
 		return r
 	}
 	return e.newRoute(string(topic))
 }
 
+// routeOf is route for a string. The lookup makes no copy.
 func (e *Engine) routeOf(topic string) *route {
-	// the conversion of a string to look it up makes no copy
+	// not by way of route, which would convert and copy the string
 	generation := e.subscriptions.generation.Load()
 	e.routes.mu.RLock()
 	found := e.routes.byTopic[topic]
@@ -125,6 +138,8 @@ func (e *Engine) routeOf(topic string) *route {
 	return e.newRoute(topic)
 }
 
+// newRoute computes the route of a topic from the subscriptions and the access rules,
+// and caches it.
 func (e *Engine) newRoute(topic string) *route {
 	t := &e.subscriptions
 	t.mu.RLock()
@@ -134,42 +149,43 @@ func (e *Engine) newRoute(topic string) *route {
 		plain = append(plain, n.subs...)
 		for _, g := range n.groups {
 			g.mu.Lock()
-			r.groups = append(r.groups, sharing{g, slices.Clone(g.members)})
+			r.groups = append(r.groups, sharedTarget{g, slices.Clone(g.members)})
 			g.mu.Unlock()
 		}
 	})
 	t.mu.RUnlock()
-	r.gather(plain)
-	if e.ask.Allow != nil {
+	r.addTargets(plain)
+	if e.opts.Allow != nil {
 		r.sessions = slices.DeleteFunc(r.sessions, func(t target) bool {
-			if e.allow(t.session.client.Load(), ActionDeliver, topic) {
+			if e.allowed(t.session.client.Load(), ActionDeliver, topic) {
 				return false
 			}
-			e.notDelivered(t.session, topic)
+			e.traceNotDelivered(t.session, topic)
 			return true
 		})
 		for i := range r.groups {
 			r.groups[i].members = slices.DeleteFunc(r.groups[i].members, func(s *subscription) bool {
-				return s.session != nil && !e.allow(s.session.client.Load(), ActionDeliver, topic)
+				return s.session != nil && !e.allowed(s.session.client.Load(), ActionDeliver, topic)
 			})
 		}
 	}
-	e.routes.keep(r)
+	e.routes.add(r)
 	return r
 }
 
-// persists reports whether what is published to a topic survives a restart.
+// persists reports whether messages of a topic survive a restart.
 func (e *Engine) persists(topic string) bool {
-	return e.store != nil && (e.ask.Persists == nil || e.ask.Persists(topic))
+	return e.store != nil && (e.opts.Persists == nil || e.opts.Persists(topic))
 }
 
-// gather makes one target a session.
-func (r *route) gather(all []*subscription) {
+// addTargets adds the local subscribers, and one target for each session among the
+// subscriptions.
+func (r *route) addTargets(all []*subscription) {
 	if len(all) == 0 {
 		return
 	}
-	places := make(map[*session]int, len(all))
-	var silent map[*session]bool // who has "no local" among its subscriptions
+	index := make(map[*session]int, len(all))
+	var noLocal map[*session]bool // sessions with a "no local" subscription
 	for _, s := range all {
 		if s.session == nil {
 			if !slices.Contains(r.locals, s.local) {
@@ -177,35 +193,35 @@ func (r *route) gather(all []*subscription) {
 			}
 			continue
 		}
-		i, ok := places[s.session]
+		i, ok := index[s.session]
 		if !ok {
 			i = len(r.sessions)
-			places[s.session] = i
+			index[s.session] = i
 			r.sessions = append(r.sessions, target{session: s.session})
 		}
 		r.sessions[i].add(s)
 		if s.noLocal {
-			if silent == nil {
-				silent = make(map[*session]bool)
+			if noLocal == nil {
+				noLocal = make(map[*session]bool)
 			}
-			silent[s.session] = true
+			noLocal[s.session] = true
 		}
 	}
-	for s := range silent {
+	for s := range noLocal {
 		echo := &target{session: s}
 		for _, one := range all {
 			if one.session == s && !one.noLocal {
 				echo.add(one)
 				echo.session = s
-				echo.echo = echo // it is something
+				echo.echo = echo // not empty
 			}
 		}
-		r.sessions[places[s]].echo = echo
+		r.sessions[index[s]].echo = echo
 	}
 }
 
-// heard returns what a session gets of a message; nil: nothing.
-func (t *target) heard(publisher string) *target {
+// forPublisher returns what a session gets of a message of a publisher; nil: nothing.
+func (t *target) forPublisher(publisher string) *target {
 	if t.echo == nil || t.session.id != publisher {
 		return t
 	}

@@ -8,24 +8,27 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
+// counters are the statistics since the start.
 type counters struct {
-	published       atomic.Uint64
-	dropped         atomic.Uint64
-	refused         atomic.Uint64
-	retainedRefused atomic.Uint64
-	connects        atomic.Uint64
-	turnedAway      atomic.Uint64
-	clientsRefused  atomic.Uint64
-	sessionsEnded   atomic.Uint64
-	crowded         atomic.Uint64
-	most            atomic.Int64 // sessions; written under Engine.mu
-	expired         atomic.Uint64
-	wills           atomic.Uint64
-	in, out         traffic
-	ended           [256]atomic.Uint64 // by reason code
+	published          atomic.Uint64
+	dropped            atomic.Uint64
+	refused            atomic.Uint64
+	retainedRefused    atomic.Uint64
+	connects           atomic.Uint64
+	connectionsRefused atomic.Uint64
+	userRefused        atomic.Uint64
+	userEnded          atomic.Uint64
+	overQuota          atomic.Uint64
+	// maxSessions is written under Engine.mu.
+	maxSessions atomic.Int64
+	expired     atomic.Uint64
+	wills       atomic.Uint64
+	in, out     traffic
+	// ended is indexed by reason code.
+	ended [256]atomic.Uint64
 }
 
-// traffic counts one way.
+// traffic counts one direction.
 type traffic struct {
 	packets, bytes, publishes, payload atomic.Uint64
 }
@@ -43,45 +46,69 @@ func (t *traffic) now() Traffic {
 	return Traffic{t.packets.Load(), t.bytes.Load(), t.publishes.Load(), t.payload.Load()}
 }
 
-// Traffic is what went over the connections one way since the start.
+// Traffic is what was transferred in one direction since the start.
 type Traffic struct {
-	Packets, Bytes uint64 // of all kinds
-	Publishes      uint64 // PUBLISH packets
-	Payload        uint64 // bytes in them
+	// Packets and Bytes are of all packet types.
+	Packets, Bytes uint64
+	// Publishes is the number of PUBLISH packets.
+	Publishes uint64
+	// Payload is the number of payload bytes in them.
+	Payload uint64
 }
 
-// Stats is what an engine did since its start, and what it has now.
+// Stats are the statistics of an engine since its start, and its current figures.
 type Stats struct {
-	Connections     int    // now
-	Sessions        int    // now, with those that are offline
-	Offline         int    // sessions without a connection, now
-	Most            int    // sessions there were at a time
-	Expired         uint64 // sessions whose time was over
-	Subscriptions   int    // now, shared ones too
-	Shared          int    // of these
-	Queued          int    // messages of QoS 1 and 2 that wait for their clients, now
-	QueuedBytes     int
-	Wills           uint64 // that were published
-	In, Out         Traffic
-	Ended           map[byte]uint64 // connections the broker ended, by reason code
-	Retained        int             // messages, now
-	RetainedBytes   int             // now
-	Published       uint64          // messages that were taken
-	Dropped         uint64          // deliveries: the client did not take them in time
-	Refused         uint64          // messages: not allowed, or beyond a limit
-	RetainedRefused uint64          // messages that were not kept for want of room
+	// Connections, now.
+	Connections int
+	// Sessions, now, with those that are offline.
+	Sessions int
+	// Offline is the number of sessions without a connection, now.
+	Offline int
+	// Most is the maximum number of sessions at a time.
+	Most int
+	// Expired is the number of sessions that expired.
+	Expired uint64
+	// Subscriptions, now, with shared ones.
+	Subscriptions int
+	// Shared is the number of these that are shared.
+	Shared int
+	// Queued is the number of messages of QoS 1 and 2 that wait for their clients,
+	// now.
+	Queued      int
+	QueuedBytes int
+	// Wills is the number of wills that were published.
+	Wills   uint64
+	In, Out Traffic
+	// Ended is the number of connections that the broker ended, by reason code.
+	Ended map[byte]uint64
+	// Retained is the number of retained messages, now.
+	Retained int
+	// RetainedBytes is their size, now.
+	RetainedBytes int
+	// Published is the number of messages that were accepted.
+	Published uint64
+	// Dropped is the number of deliveries that were dropped.
+	Dropped uint64
+	// Refused is the number of messages that were not allowed, or beyond a limit.
+	Refused uint64
+	// RetainedRefused is the number of messages that were not retained for lack of
+	// room.
+	RetainedRefused uint64
 	Connects        uint64
-	TurnedAway      uint64 // connections beyond the limits
-	// What the limits of users did: clients that were refused, sessions that
-	// ended for newer ones, messages that were dropped.
+	// TurnedAway is the number of connections beyond the limits.
+	TurnedAway uint64
+	// UserRefused, UserEnded and UserDropped count the effects of the limits of users:
+	// clients that were refused, sessions that ended for newer ones, messages that
+	// were dropped.
 	UserRefused, UserEnded, UserDropped uint64
-	// The account of memory: what is held now, its limit (0: none), and what it
-	// did: things that were refused or dropped, and sessions that were ended.
-	Memory, MemoryLimit        int
+	// Memory is what is held now, MemoryLimit its limit (0: none).
+	Memory, MemoryLimit int
+	// MemoryRefused counts what was refused or dropped for lack of memory, MemoryEnded
+	// the sessions that were evicted.
 	MemoryRefused, MemoryEnded uint64
 }
 
-// Totals returns the counters alone: what was done since the start.
+// Totals returns the counters only: what was counted since the start.
 func (e *Engine) Totals() Stats {
 	return Stats{
 		Published:       e.stats.published.Load(),
@@ -89,11 +116,11 @@ func (e *Engine) Totals() Stats {
 		Refused:         e.stats.refused.Load(),
 		RetainedRefused: e.stats.retainedRefused.Load(),
 		Connects:        e.stats.connects.Load(),
-		TurnedAway:      e.stats.turnedAway.Load(),
-		UserRefused:     e.stats.clientsRefused.Load(),
-		UserEnded:       e.stats.sessionsEnded.Load(),
-		UserDropped:     e.stats.crowded.Load(),
-		Most:            int(e.stats.most.Load()),
+		TurnedAway:      e.stats.connectionsRefused.Load(),
+		UserRefused:     e.stats.userRefused.Load(),
+		UserEnded:       e.stats.userEnded.Load(),
+		UserDropped:     e.stats.overQuota.Load(),
+		Most:            int(e.stats.maxSessions.Load()),
 		Expired:         e.stats.expired.Load(),
 		Wills:           e.stats.wills.Load(),
 		In:              e.stats.in.now(),
@@ -101,11 +128,11 @@ func (e *Engine) Totals() Stats {
 	}
 }
 
-// Stats returns all figures as they are. It looks at each session.
+// Stats returns all figures. It visits each session.
 func (e *Engine) Stats() Stats {
 	s := e.Totals()
 	s.Connections = e.admission.count()
-	s.Memory, s.MemoryRefused, s.MemoryEnded = int(e.memory.total()), e.memory.refused.Load(), e.memory.ended.Load()
+	s.Memory, s.MemoryRefused, s.MemoryEnded = int(e.memory.total()), e.memory.refused.Load(), e.memory.evicted.Load()
 	if e.memory.limit < unlimited {
 		s.MemoryLimit = int(e.memory.limit)
 	}
@@ -125,14 +152,14 @@ func (e *Engine) Stats() Stats {
 		if one.conn == nil {
 			s.Offline++
 		}
-		s.Subscriptions += len(one.subs)
-		for filter := range one.subs {
+		s.Subscriptions += len(one.subscriptions)
+		for filter := range one.subscriptions {
 			if group, _ := wire.Shared(filter); group != "" {
 				s.Shared++
 			}
 		}
 		s.Queued += one.flow.queue.len() + one.flow.flights.len()
-		s.QueuedBytes += one.bytes
+		s.QueuedBytes += one.queuedBytes
 		one.mu.Unlock()
 	}
 	return s

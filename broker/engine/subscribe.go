@@ -13,7 +13,7 @@ import (
 
 func validText(b []byte) bool { return utf8.Valid(b) }
 
-// onControl handles the packets that are rare.
+// onControl handles the packet types that are rare.
 func (c *conn) onControl(kind, first byte, body []byte) error {
 	switch kind {
 	case wire.Connect:
@@ -26,7 +26,7 @@ func (c *conn) onControl(kind, first byte, body []byte) error {
 		return err
 	}
 	if kind == wire.Subscribe || kind == wire.Unsubscribe {
-		if err := c.awaitFilters(&pk); err != nil {
+		if err := c.waitForFilterBudget(&pk); err != nil {
 			return err
 		}
 	}
@@ -41,238 +41,246 @@ func (c *conn) onControl(kind, first byte, body []byte) error {
 	return nil
 }
 
-// atOnce is how many filters of a packet are handled before others have their
-// turn.
-const atOnce = 512
+// filtersPerLock is how many filters of a packet are handled under one lock.
+const filtersPerLock = 512
 
-// asked is a SUBSCRIBE while it is handled.
-type asked struct {
-	pk       *wire.Packet
-	codes    []byte
-	records  []store.Record
-	fresh    []renewed // that are in records
-	replays  []*replay
-	toSystem bool
+// subscribeRequest is a SUBSCRIBE that is being handled.
+type subscribeRequest struct {
+	pk      *wire.Packet
+	codes   []byte
+	records []store.Record
+	// added are the subscriptions in records.
+	added        []replacement
+	replays      []*replay
+	hasSysFilter bool
 }
 
-// renewed is a subscription and the one that it took the place of, or nil.
-type renewed struct{ sub, old *subscription }
+// replacement is a subscription and the one that it replaced, or nil.
+type replacement struct{ sub, old *subscription }
 
-// onSubscribe adds subscriptions. SUBACK is sent when they are stored, and
-// after it the retained messages.
+// onSubscribe adds subscriptions. SUBACK is sent when they are stored, and after it
+// the retained messages.
 func (c *conn) onSubscribe(pk *wire.Packet) {
-	a := &asked{pk: pk, codes: make([]byte, len(pk.Filters))}
-	for from, n := 0, len(pk.Filters); from < n; from += atOnce {
-		if !c.addSubscriptions(a, from, min(from+atOnce, n)) {
+	a := &subscribeRequest{pk: pk, codes: make([]byte, len(pk.Filters))}
+	for from, n := 0, len(pk.Filters); from < n; from += filtersPerLock {
+		if !c.addSubscriptions(a, from, min(from+filtersPerLock, n)) {
 			return
 		}
 	}
-	if c.e.ask.Subscribed != nil && a.toSystem {
-		c.e.ask.Subscribed()
+	if c.e.opts.SysSubscribed != nil && a.hasSysFilter {
+		c.e.opts.SysSubscribed()
 	}
 }
 
-// addSubscriptions adds some of the subscriptions of a packet, and answers it
-// with the last ones. It is false where the connection has no session any more.
-func (c *conn) addSubscriptions(a *asked, from, to int) bool {
+// addSubscriptions adds the subscriptions from..to of a packet, and answers the packet
+// after the last ones. It returns false if the connection has lost its session.
+func (c *conn) addSubscriptions(a *subscribeRequest, from, to int) bool {
 	s, e := c.s, c.e
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone || s.conn != c {
+	if s.removed || s.conn != c {
 		return false
 	}
 	for i := from; i < to; i++ {
 		c.addSubscription(a, i)
 	}
-	switch {
-	case to < len(a.codes):
-	case s.durable && len(a.records) > 0:
-		c.waiting.Add(1)
-		e.store.Append(a.records, func(err error) {
-			e.storeAnswered(a.records, err)
-			c.stored()
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if err != nil {
-				c.takeBack(a)
-			}
-			c.suback(a)
-		})
-	default:
-		c.suback(a)
+	if to < len(a.codes) {
+		return true
 	}
+	if !s.durable || len(a.records) == 0 {
+		c.suback(a)
+		return true
+	}
+	c.unstored.Add(1)
+	e.store.Append(a.records, func(err error) {
+		e.noteStoreResult(a.records, err)
+		c.batchStored()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err != nil {
+			c.rollBack(a)
+		}
+		c.suback(a)
+	})
 	return true
 }
 
-// addSubscription is called with the mutex held.
-func (c *conn) addSubscription(a *asked, i int) {
+// addSubscription adds one subscription, if it is granted. The caller holds s.mu.
+func (c *conn) addSubscription(a *subscribeRequest, i int) {
 	s, f := c.s, &a.pk.Filters[i]
 	sub := &subscription{
-		session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal || c.bridge, asPub: f.RetainAsPublished || c.bridge,
-		retain: f.RetainHandling, id: uint32(f.Identifier),
+		session: s, filter: f.Filter, qos: f.Qos, noLocal: f.NoLocal || c.bridge, retainAsPublished: f.RetainAsPublished || c.bridge,
+		retainHandling: f.RetainHandling, id: uint32(f.Identifier),
 	}
-	if a.codes[i] = c.maySubscribe(sub, i); a.codes[i] >= 0x80 {
-		if see := c.e.trace.Load(); see != nil {
-			(*see)(Traced{Client: *c.who, Kind: wire.Subscribe, ID: a.pk.PacketID, Topic: sub.filter, Code: a.codes[i], Refused: true, Action: ActionSubscribe})
+	if a.codes[i] = c.grant(sub, i); a.codes[i] >= 0x80 {
+		if emit := c.e.trace.Load(); emit != nil {
+			(*emit)(TraceEvent{Client: *c.client, Kind: wire.Subscribe, ID: a.pk.PacketID, Topic: sub.filter, Code: a.codes[i], Refused: true, Action: ActionSubscribe})
 		}
 		return
 	}
-	old := s.subs[sub.filter]
+	old := s.subscriptions[sub.filter]
 	s.subscribe(sub)
-	if s.durable && (old == nil || old.record(s.id) != sub.record(s.id)) { // else the store has it
+	if s.durable && (old == nil || old.record(s.id) != sub.record(s.id)) { // otherwise the store has it
 		a.records = append(a.records, sub.record(s.id))
-		a.fresh = append(a.fresh, renewed{sub, old})
+		a.added = append(a.added, replacement{sub, old})
 	}
-	a.toSystem = a.toSystem || sub.filter[0] == '$'
+	a.hasSysFilter = a.hasSysFilter || sub.filter[0] == '$'
 	group, _ := wire.Shared(sub.filter)
-	if group == "" && (sub.retain == 0 || sub.retain == 1 && old == nil) { // [MQTT-3.3.1-9, -10, -11]
+	if group == "" && (sub.retainHandling == 0 || sub.retainHandling == 1 && old == nil) { // [MQTT-3.3.1-9, -10, -11]
 		a.replays = append(a.replays, &replay{sub: sub, at: newCursor(sub.filter)})
 	}
 }
 
-// takeBack undoes what could not be stored, to what the store has, and says so
-// in the answer. The caller holds the mutex.
-func (c *conn) takeBack(a *asked) {
+// rollBack restores what the store has for subscriptions that it refused, and changes
+// their reason codes. The caller holds s.mu.
+func (c *conn) rollBack(a *subscribeRequest) {
 	s := c.s
-	lost := make(map[string]bool)
-	for _, r := range slices.Backward(a.fresh) {
-		lost[r.sub.filter] = true
-		switch {
-		case s.subs[r.sub.filter] != r.sub:
-		case r.old != nil:
+	refused := make(map[string]bool)
+	for _, r := range slices.Backward(a.added) {
+		refused[r.sub.filter] = true
+		if s.subscriptions[r.sub.filter] != r.sub {
+			continue // replaced meanwhile
+		}
+		if r.old != nil {
 			s.subscribe(r.old)
-		default:
+		} else {
 			s.unsubscribe(r.sub)
 		}
 	}
 	for i := range a.codes {
-		if a.codes[i] < 0x80 && lost[a.pk.Filters[i].Filter] {
-			a.codes[i] = c.refusal(wire.QuotaExceeded)
+		if a.codes[i] < 0x80 && refused[a.pk.Filters[i].Filter] {
+			a.codes[i] = c.refusalCode(wire.QuotaExceeded)
 		}
 	}
-	a.replays = slices.DeleteFunc(a.replays, func(r *replay) bool { return lost[r.sub.filter] })
+	a.replays = slices.DeleteFunc(a.replays, func(r *replay) bool { return refused[r.sub.filter] })
 }
 
-// refusal is a reason code as the client's version has it.
-func (c *conn) refusal(code byte) byte {
+// refusalCode returns a reason code for the client's version: before MQTT 5 there is
+// only 0x80.
+func (c *conn) refusalCode(code byte) byte {
 	if c.version != wire.V5 {
 		return 0x80
 	}
 	return code
 }
 
-// maySubscribe says what a subscription is granted. nth of a packet: no more are
-// looked at than a client may have. The caller holds the mutex.
-func (c *conn) maySubscribe(sub *subscription, nth int) byte {
+// grant returns the reason code of a subscription: its QoS, or why it is refused. nth
+// is its position in the packet: no more are examined than a client may have. The
+// caller holds s.mu.
+func (c *conn) grant(sub *subscription, nth int) byte {
 	_, filter := wire.Shared(sub.filter)
 	l := &c.e.limits
-	_, known := c.s.subs[sub.filter]
-	refuse := func(code byte, why string) byte {
+	_, exists := c.s.subscriptions[sub.filter]
+	refuse := func(code byte, reason string) byte {
 		c.s.refused++
-		c.e.noticed(c.who, sub.filter, "a subscription is refused: "+why)
-		return c.refusal(code)
+		c.e.notify(c.client, sub.filter, "a subscription is refused: "+reason)
+		return c.refusalCode(code)
 	}
 	tooMany := func() byte {
 		return refuse(wire.QuotaExceeded, fmt.Sprintf("a client may have %d (broker.limits.max_subscriptions)", l.MaxSubscriptions))
 	}
 	memory := costReplay
-	if !known {
+	if !exists {
 		memory += filterMemory(sub.filter)
 	}
 	switch {
 	case nth >= l.MaxSubscriptions:
 		return tooMany()
-	case !wire.ValidFilter(sub.filter): // of MQTT before 5; there it is malformed
+	case !wire.ValidFilter(sub.filter): // before MQTT 5, where it would be malformed
 		return refuse(wire.TopicFilterInvalid, "it is not $share/GROUP/FILTER")
 	case len(sub.filter) > l.MaxTopicLength:
 		return refuse(wire.TopicFilterInvalid, fmt.Sprintf("its filter has %d bytes, and may have %d (broker.limits.max_topic_length)", len(sub.filter), l.MaxTopicLength))
 	case levels([]byte(filter)) > l.MaxTopicLevels:
 		return refuse(wire.TopicFilterInvalid, fmt.Sprintf("its filter has %d levels, and may have %d (broker.limits.max_topic_levels)", levels([]byte(filter)), l.MaxTopicLevels))
-	case !known && len(c.s.subs) >= l.MaxSubscriptions:
+	case !exists && len(c.s.subscriptions) >= l.MaxSubscriptions:
 		return tooMany()
-	case !known && c.s.filters.with(sub.filter).beyond(l):
+	case !exists && c.s.filterTotals.add(sub.filter).exceeds(l):
 		return refuse(wire.QuotaExceeded, "all filters of its client are too long together, or have too many levels (broker.limits.max_subscriptions)")
-	case !known && wild(filter) && c.s.filters.wild >= l.MaxWildcardSubscriptions:
+	case !exists && hasWildcard(filter) && c.s.filterTotals.wild >= l.MaxWildcardSubscriptions:
 		return refuse(wire.QuotaExceeded, fmt.Sprintf("a client may have %d with a wildcard (broker.limits.max_wildcard_subscriptions)", l.MaxWildcardSubscriptions))
-	case !c.e.allow(c.s.client.Load(), ActionSubscribe, sub.filter):
-		return c.refusal(wire.NotAuthorized)
-	case c.s.memory+memory > memoryFree && !c.s.admits(memory):
-		c.s.refused-- // refuse counts it
-		return refuse(wire.QuotaExceeded, c.s.noMemory(memory))
+	case !c.e.allowed(c.s.client.Load(), ActionSubscribe, sub.filter):
+		return c.refusalCode(wire.NotAuthorized)
+	case c.s.memory+memory > memoryAlwaysFree && !c.s.admits(memory):
+		c.s.refused-- // admits has counted it, and refuse does too
+		return refuse(wire.QuotaExceeded, c.s.memoryRefusal(memory))
 	}
 	return sub.qos
 }
 
-// wild reports whether a filter has a wildcard.
-func wild(filter string) bool { return strings.ContainsAny(filter, "+#") }
+func hasWildcard(filter string) bool { return strings.ContainsAny(filter, "+#") }
 
-// extent is what the filters of a client have together: each may be long, or
-// have many levels, but not all of them.
-type extent struct{ bytes, levels, wild int }
+// filterTotals are the sums over the filters of a client: each may be long, or have
+// many levels, but not all of them.
+type filterTotals struct{ bytes, levels, wild int }
 
 const (
-	longestFilters = 1 << 20 // bytes
-	deepestFilters = 8       // levels, for each subscription that there may be
+	// maxFilterBytes bounds the total length of the filters in bytes.
+	maxFilterBytes = 1 << 20
+	// maxLevelsPerFilter bounds the total number of levels, for each subscription that
+	// a client may have.
+	maxLevelsPerFilter = 8
 )
 
-func (x extent) with(filter string) extent {
-	return x.plus(filter, 1)
+func (x filterTotals) add(filter string) filterTotals {
+	return x.change(filter, 1)
 }
 
-func (x extent) without(filter string) extent {
-	return x.plus(filter, -1)
+func (x filterTotals) sub(filter string) filterTotals {
+	return x.change(filter, -1)
 }
 
-func (x extent) plus(filter string, n int) extent {
+func (x filterTotals) change(filter string, n int) filterTotals {
 	x.bytes += n * len(filter)
 	x.levels += n * (1 + strings.Count(filter, "/"))
-	if wild(filter) {
+	if hasWildcard(filter) {
 		x.wild += n
 	}
 	return x
 }
 
-func (x extent) beyond(l *Limits) bool {
-	return x.bytes > longestFilters || x.levels > deepestFilters*max(l.MaxSubscriptions, 16)
+// exceeds reports whether the totals are beyond the bounds.
+func (x filterTotals) exceeds(l *Limits) bool {
+	return x.bytes > maxFilterBytes || x.levels > maxLevelsPerFilter*max(l.MaxSubscriptions, 16)
 }
 
+// record returns the record of the subscription.
 func (s *subscription) record(client string) store.Subscribe {
 	return store.Subscribe{
 		Client: client, Filter: s.filter, QoS: s.qos, NoLocal: s.noLocal,
-		RetainAsPublished: s.asPub, RetainHandling: s.retain, Identifier: s.id,
+		RetainAsPublished: s.retainAsPublished, RetainHandling: s.retainHandling, Identifier: s.id,
 	}
 }
 
-// subscribe adds a subscription, in place of the one with its filter
-// [MQTT-3.8.4-3], which is there until then: nothing is lost in between
-// [MQTT-3.8.4-4]. The caller holds the mutex.
+// subscribe adds a subscription and then removes the one that it replaces
+// [MQTT-3.8.4-3], so that no message is lost in between [MQTT-3.8.4-4]. The caller
+// holds s.mu.
 func (s *session) subscribe(sub *subscription) {
 	s.e.subscriptions.add(sub)
-	if old := s.subs[sub.filter]; old != nil {
+	if old := s.subscriptions[sub.filter]; old != nil {
 		s.unsubscribe(old)
 	}
-	if s.subs == nil {
-		s.subs = make(map[string]*subscription)
+	if s.subscriptions == nil {
+		s.subscriptions = make(map[string]*subscription)
 	}
-	s.subs[sub.filter] = sub
-	s.filters = s.filters.with(sub.filter)
-	s.hold(filterMemory(sub.filter))
+	s.subscriptions[sub.filter] = sub
+	s.filterTotals = s.filterTotals.add(sub.filter)
+	s.accountMemory(filterMemory(sub.filter))
 }
 
-// unsubscribe removes a subscription that is there. The caller holds the mutex.
+// unsubscribe removes a subscription. The caller holds s.mu.
 func (s *session) unsubscribe(sub *subscription) {
-	delete(s.subs, sub.filter)
-	s.filters = s.filters.without(sub.filter)
-	s.hold(-filterMemory(sub.filter))
+	delete(s.subscriptions, sub.filter)
+	s.filterTotals = s.filterTotals.sub(sub.filter)
+	s.accountMemory(-filterMemory(sub.filter))
 	s.e.subscriptions.remove(sub)
 }
 
-// suback answers, and begins with the retained messages. The caller holds the
-// mutex.
-func (c *conn) suback(a *asked) {
-	if c.version == wire.V31 { // which has no code for a refusal: as mosquitto does
+// suback queues SUBACK, and starts the replay of retained messages after it. The
+// caller holds s.mu.
+func (c *conn) suback(a *subscribeRequest) {
+	if c.version == wire.V31 { // it has no reason code for a refusal; mosquitto does the same
 		for i := range a.codes {
 			if a.codes[i] >= 0x80 {
 				a.codes[i] = a.pk.Filters[i].Qos
@@ -283,33 +291,15 @@ func (c *conn) suback(a *asked) {
 	if err != nil {
 		return
 	}
-	c.reply(packet{raw: raw})
+	c.enqueueReply(packet{raw: raw})
 	if s := c.s; s.conn == c {
-		s.begin(a.replays)
+		s.startReplays(a.replays)
 		s.advance()
 	}
-	c.wake()
+	c.wakeWriter()
 }
 
-// begin takes up replays, one for each time that a filter was subscribed to
-// [MQTT-3.8.4-4, -5]. When there are more than a client may have subscriptions,
-// because it asks faster than it reads, only the last of each filter stays. The
-// caller holds the mutex.
-func (s *session) begin(replays []*replay) {
-	for _, r := range replays {
-		s.hold(r.memory())
-	}
-	s.replays = append(s.replays, replays...)
-	if len(s.replays) <= s.e.limits.MaxSubscriptions {
-		return
-	}
-	last := make(map[string]*replay)
-	for _, r := range s.replays {
-		last[r.sub.filter] = r
-	}
-	s.dropReplays(func(r *replay) bool { return last[r.sub.filter] != r })
-}
-
+// onUnsubscribe removes subscriptions. UNSUBACK is sent when the store has the change.
 func (c *conn) onUnsubscribe(pk *wire.Packet) {
 	s, e := c.s, c.e
 	codes := make([]byte, len(pk.Filters))
@@ -318,12 +308,12 @@ func (c *conn) onUnsubscribe(pk *wire.Packet) {
 	defer e.mu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone || s.conn != c {
+	if s.removed || s.conn != c {
 		return
 	}
 	for i := range pk.Filters {
 		filter := pk.Filters[i].Filter
-		sub := s.subs[filter]
+		sub := s.subscriptions[filter]
 		if sub == nil {
 			codes[i] = wire.NoSubscriptionExisted
 			continue
@@ -337,39 +327,39 @@ func (c *conn) onUnsubscribe(pk *wire.Packet) {
 		return
 	}
 	if !s.durable || len(records) == 0 {
-		c.reply(packet{raw: raw})
-		c.wake()
+		c.enqueueReply(packet{raw: raw})
+		c.wakeWriter()
 		return
 	}
-	c.waiting.Add(1)
-	e.store.Append(records, func(err error) { // it holds in any case
-		e.storeAnswered(records, err)
-		c.stored()
+	c.unstored.Add(1)
+	e.store.Append(records, func(err error) { // it takes effect even if the store is full
+		e.noteStoreResult(records, err)
+		c.batchStored()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		c.reply(packet{raw: raw})
-		c.wake()
+		c.enqueueReply(packet{raw: raw})
+		c.wakeWriter()
 	})
 }
 
-// onDisconnect ends the connection as the client says (MQTT 5.0, 3.14.4).
+// onDisconnect handles DISCONNECT (MQTT 5.0, 3.14.4). It returns an error in any case.
 func (c *conn) onDisconnect(pk *wire.Packet) error {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.version == wire.V5 && pk.Properties.SessionExpiryIntervalFlag && s.conn == c {
-		wish := pk.Properties.SessionExpiryInterval
-		if s.expiry == 0 && wish != 0 {
+		requested := pk.Properties.SessionExpiryInterval
+		if s.expiry == 0 && requested != 0 {
 			return &wire.Error{Code: wire.ProtocolError, Reason: "protocol error: a session expiry interval where CONNECT had none"} // [MQTT-3.14.2-2]
 		}
-		s.expiry = c.e.expiry(wish)
+		s.expiry = c.e.limitExpiry(requested)
 	}
 	c.hasWill = pk.ReasonCode != wire.Success // [MQTT-3.14.4-3]
-	return errDone
+	return errDisconnected
 }
 
-// expiry is a session expiry interval within the limit.
-func (e *Engine) expiry(seconds uint32) uint32 {
-	most := uint32(min(e.limits.MaxSessionExpiry/time.Second, store.NeverExpires))
-	return min(seconds, most)
+// limitExpiry returns a session expiry interval within the limit.
+func (e *Engine) limitExpiry(seconds uint32) uint32 {
+	limit := uint32(min(e.limits.MaxSessionExpiry/time.Second, store.NeverExpires))
+	return min(seconds, limit)
 }

@@ -8,29 +8,30 @@ import (
 	"github.com/jmbarzee/dominion/broker/store"
 )
 
-// sweeper removes messages that have expired: retained ones, so that topics
-// nobody publishes to any more do not pile up, and those in the queues of
-// clients that are away. It has a timer only while there is one that can expire.
+// sweeper removes expired messages: retained ones, so that topics that are no longer
+// published do not accumulate, and those in the queues of disconnected clients. Its
+// timer runs only while there is a message that expires.
 type sweeper struct {
 	mu     sync.Mutex
 	timer  *time.Timer
 	closed bool
 }
 
-// sweepEach is how long an expired message may still take up memory; it is not
+// sweepInterval is how long an expired message may still take memory; it is not
 // delivered in that time.
-const sweepEach = time.Minute
+const sweepInterval = time.Minute
 
-// expires notes that a message was kept that will expire.
-func (e *Engine) expires() {
+// scheduleSweep is called when a message that expires was retained or queued.
+func (e *Engine) scheduleSweep() {
 	s := &e.sweeper
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.timer == nil && !s.closed {
-		s.timer = time.AfterFunc(sweepEach, e.sweep)
+		s.timer = time.AfterFunc(sweepInterval, e.sweep)
 	}
 }
 
+// stop stops the timer for good.
 func (s *sweeper) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,13 +41,14 @@ func (s *sweeper) stop() {
 	}
 }
 
+// sweep removes all expired messages, and sets the timer if others will expire.
 func (e *Engine) sweep() {
 	more, now := false, time.Now()
 	for from := ""; ; {
-		all, next, left := e.retained.expired(from, now)
+		all, next, left := e.retained.findExpired(from, now)
 		more = more || left
 		for _, m := range all {
-			e.unretain(m)
+			e.removeRetained(m)
 		}
 		if next == "" {
 			break
@@ -56,8 +58,8 @@ func (e *Engine) sweep() {
 	e.mu.RLock()
 	for _, s := range e.sessions {
 		s.mu.Lock()
-		s.append(s.lapse(now), nil)
-		more = more || !s.soonest.IsZero()
+		s.append(s.removeExpired(now), nil)
+		more = more || !s.nextExpiry.IsZero()
 		s.mu.Unlock()
 	}
 	e.mu.RUnlock()
@@ -65,38 +67,36 @@ func (e *Engine) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.timer = nil; more && !s.closed {
-		s.timer = time.AfterFunc(sweepEach, e.sweep)
+		s.timer = time.AfterFunc(sweepInterval, e.sweep)
 	}
 }
 
-// unretain forgets a retained message, if it is still its topic's.
-func (e *Engine) unretain(m *message) {
-	stripe := &e.stripes[maphash.String(seed, m.Topic)%uint64(len(e.stripes))]
+// removeRetained removes a retained message, if it is still the one of its topic.
+func (e *Engine) removeRetained(m *message) {
+	stripe := &e.stripes[maphash.String(hashSeed, m.Topic)%uint64(len(e.stripes))]
 	stripe.Lock()
 	defer stripe.Unlock()
-	if e.retained.drop(m) && e.persists(m.Topic) {
-		for _, done := range e.paced.drop(m.Topic) {
+	if e.retained.removeMessage(m) && e.persists(m.Topic) {
+		for _, done := range e.deferred.drop(m.Topic) {
 			done(nil) // nothing is left to persist
 		}
 		e.store.Append([]store.Record{store.Retain{Topic: m.Topic}}, nil)
 	}
 }
 
-// expired returns those of some retained messages that have expired, where to
-// go on ("": it is the end), and whether others of them will expire.
-func (r *retained) expired(from string, now time.Time) (all []*message, next string, more bool) {
+// findExpired returns expired messages from a topic on, the topic at which to continue
+// ("": the end), and whether others of those examined will expire.
+func (r *retained) findExpired(from string, now time.Time) (all []*message, next string, more bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	seen := 0
+	examined := 0
 	for at := r.seek(from); at != nil; at = at.next[0] {
-		if seen++; seen > 10*replayed {
+		if examined++; examined > 10*replayBatch {
 			return all, at.topic, more
 		}
-		switch {
-		case at.m.Expires.IsZero():
-		case at.m.expired(now):
-			all = append(all, at.m)
-		default:
+		if at.msg.expired(now) {
+			all = append(all, at.msg)
+		} else if !at.msg.Expires.IsZero() {
 			more = true
 		}
 	}

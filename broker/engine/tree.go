@@ -8,32 +8,38 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
-// subscription is one filter of one session, or of the program itself. It does
-// not change: a new one takes its place.
+// subscription is one filter of one session, or of the program itself. It is immutable
+// but for index: a changed subscription replaces it.
 type subscription struct {
-	session *session // nil: local is it
+	// session is nil for a subscription of the program, which has local.
+	session *session
 	local   *local
-	filter  string // as the client wrote it, with $share/group/
+	// filter is as the client sent it, with $share/group/.
+	filter  string
 	qos     byte
 	noLocal bool
-	asPub   bool // retain as published
-	retain  byte // retain handling
-	id      uint32
+	// retainAsPublished and retainHandling are options of MQTT 5 (3.8.3.1).
+	retainAsPublished bool
+	retainHandling    byte
+	id                uint32
 
-	place int // in its node or group
+	// index is its position in its node or group.
+	index int
 }
 
-// group is a shared subscription: who is in it, and whose turn it is.
+// group is a shared subscription: its members, and the next one to receive a message.
 type group struct {
-	filter  string // with $share/group/
+	// filter includes $share/group/.
+	filter  string
 	mu      sync.Mutex
 	members []*subscription
-	turn    int
+	next    int
 }
 
-// node is a level of the filters.
+// node is a level of the tree of filters.
 type node struct {
-	children map[string]*node // # and + among them
+	// children include # and +.
+	children map[string]*node
 	subs     []*subscription
 	groups   map[string]*group
 }
@@ -42,11 +48,13 @@ func (n *node) empty() bool { return len(n.children) == 0 && len(n.subs) == 0 &&
 
 // tree finds the subscriptions that match a topic.
 type tree struct {
-	mu         sync.RWMutex
-	root       node
-	generation atomic.Uint64 // changes with the subscriptions
+	mu   sync.RWMutex
+	root node
+	// generation changes with the subscriptions.
+	generation atomic.Uint64
 }
 
+// changed invalidates cached routes.
 func (t *tree) changed() { t.generation.Add(1) }
 
 // add adds a subscription.
@@ -70,7 +78,7 @@ func (t *tree) add(s *subscription) {
 		n = child
 	}
 	if name == "" {
-		s.place = len(n.subs)
+		s.index = len(n.subs)
 		n.subs = append(n.subs, s)
 		return
 	}
@@ -84,11 +92,11 @@ func (t *tree) add(s *subscription) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s.place = len(g.members)
+	s.index = len(g.members)
 	g.members = append(g.members, s)
 }
 
-// remove removes a subscription, and the levels that only it had.
+// remove removes a subscription, and the levels that only it used.
 func (t *tree) remove(s *subscription) {
 	name, filter := wire.Shared(s.filter)
 	t.mu.Lock()
@@ -97,6 +105,7 @@ func (t *tree) remove(s *subscription) {
 	t.root.remove(s, name, filter)
 }
 
+// remove removes a subscription below the node.
 func (n *node) remove(s *subscription, name, filter string) {
 	level, rest, more := strings.Cut(filter, "/")
 	child := n.children[level]
@@ -123,14 +132,14 @@ func (n *node) remove(s *subscription, name, filter string) {
 	}
 }
 
-// without takes s out by putting the last in its place.
+// without removes s by moving the last subscription to its position.
 func without(all []*subscription, s *subscription) []*subscription {
-	if s.place >= len(all) || all[s.place] != s {
+	if s.index >= len(all) || all[s.index] != s {
 		return all
 	}
 	last := len(all) - 1
-	all[s.place] = all[last]
-	all[s.place].place = s.place
+	all[s.index] = all[last]
+	all[s.index].index = s.index
 	all[last] = nil
 	return all[:last]
 }
@@ -140,8 +149,8 @@ func (t *tree) match(topic string, each func(*node)) {
 	t.root.match(topic, topic != "" && topic[0] == '$', each)
 }
 
-// match goes down the levels. Wildcards do not match the first level of a topic
-// that begins with $ [MQTT-4.7.2-1]; a/# matches a as well.
+// match descends the levels. Wildcards do not match the first level of a topic that
+// begins with $ [MQTT-4.7.2-1]; a/# also matches a.
 func (n *node) match(topic string, system bool, each func(*node)) {
 	level, rest, more := strings.Cut(topic, "/")
 	down := func(child *node) {

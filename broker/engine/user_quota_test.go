@@ -21,7 +21,7 @@ func TestClientsOfAUser(t *testing.T) {
 	var noticed []string
 	o := engine.Options{
 		UserLimits: engine.UserLimits{Clients: 3},
-		Noticed:    func(c engine.Client, _, what string) { noticed = append(noticed, c.ID+": "+what) },
+		Notice:     func(c engine.Client, _, what string) { noticed = append(noticed, c.ID+": "+what) },
 	}
 	bubble(t, o, func(t *testing.T, e *engine.Engine) {
 		sessions := func() (ids string) {
@@ -32,12 +32,12 @@ func TestClientsOfAUser(t *testing.T) {
 		}
 		first := connect(t, pipe(t, e), "first", user("ada"))
 		for _, id := range []string{"away-1", "away-2"} {
-			connect(t, pipe(t, e), id, user("ada"), kept).disconnect()
+			connect(t, pipe(t, e), id, user("ada"), persistent).disconnect()
 			time.Sleep(time.Second)
 		}
-		connect(t, pipe(t, e), "theirs", user("bob"), kept).disconnect()
-		connect(t, pipe(t, e), "nobodys", kept).disconnect()
-		connect(t, pipe(t, e), "away-2", user("ada"), kept).disconnect() // not one more
+		connect(t, pipe(t, e), "theirs", user("bob"), persistent).disconnect()
+		connect(t, pipe(t, e), "nobodys", persistent).disconnect()
+		connect(t, pipe(t, e), "away-2", user("ada"), persistent).disconnect() // not one more
 		if got := sessions(); got != "away-1 away-2 first nobodys theirs" {
 			t.Errorf("sessions %s", got)
 		}
@@ -79,11 +79,11 @@ func TestQueuesOfAUser(t *testing.T) {
 	o := engine.Options{UserLimits: engine.UserLimits{QueuedBytes: 100_000}}
 	bubble(t, o, func(t *testing.T, e *engine.Engine) {
 		for i := range 4 {
-			c := connect(t, pipe(t, e), fmt.Sprint("away-", i), user("ada"), kept)
+			c := connect(t, pipe(t, e), fmt.Sprint("away-", i), user("ada"), persistent)
 			c.on(1, fmt.Sprint("to/", i))
 			c.disconnect()
 		}
-		other := connect(t, pipe(t, e), "bobs", user("bob"), kept)
+		other := connect(t, pipe(t, e), "bobs", user("bob"), persistent)
 		other.on(1, "to/#")
 		other.disconnect()
 		reads := connect(t, pipe(t, e), "reads", user("ada"), v5)
@@ -123,10 +123,10 @@ func TestQueuesOfAUser(t *testing.T) {
 		}
 		// what ends makes room
 		for i := range 4 {
-			connect(t, pipe(t, e), fmt.Sprint("away-", i), user("ada"), forget).disconnect()
+			connect(t, pipe(t, e), fmt.Sprint("away-", i), user("ada"), cleanSession).disconnect()
 		}
 		synctest.Wait()
-		c := connect(t, pipe(t, e), "again", user("ada"), kept)
+		c := connect(t, pipe(t, e), "again", user("ada"), persistent)
 		c.on(1, "new")
 		c.disconnect()
 		for range 50 {

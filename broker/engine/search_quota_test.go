@@ -65,7 +65,7 @@ func TestSearchesAreBounded(t *testing.T) {
 func TestTooLargeNamesItsTopic(t *testing.T) {
 	for _, cut := range []int{2, 4, 5, 6, 10, 100} {
 		var why string
-		o := engine.Options{Limits: engine.Limits{MaxPacket: 1000}, Ended: func(_, _, w string) { why = w }}
+		o := engine.Options{Limits: engine.Limits{MaxPacket: 1000}, ConnectionEnded: func(_, _, w string) { why = w }}
 		bubble(t, o, func(t *testing.T, e *engine.Engine) {
 			c := connect(t, pipe(t, e), "c", v5)
 			o := wire.Outgoing{Topic: "bridge/devices", Payload: 5000}

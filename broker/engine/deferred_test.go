@@ -132,7 +132,7 @@ func TestPacedValuesSurviveTheEnd(t *testing.T) {
 func TestQueuedMessagesBeyondTheBudget(t *testing.T) {
 	kept1 := &store.Memory{}
 	bubble(t, limited(kept1), func(t *testing.T, e *engine.Engine) {
-		sub := connect(t, pipe(t, e), "sub", kept, user("admin"))
+		sub := connect(t, pipe(t, e), "sub", persistent, user("admin"))
 		sub.on(1, "q/#")
 		sub.disconnect()
 		overspend(t, e, "lamp")

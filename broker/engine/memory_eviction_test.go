@@ -231,7 +231,7 @@ func TestQueuedExpire(t *testing.T) {
 		if q := disk.State().Sessions[0].Queue; len(q) != 2 {
 			t.Errorf("%d are queued on the disk", len(q))
 		}
-		sub = hello(t, pipe(t, e), "sub", kept, expiry(100_000))
+		sub = hello(t, pipe(t, e), "sub", persistent, expiry(100_000))
 		sub.expect("CONNACK 0 present true", "q stays qos 1 id 1", "q new qos 1 id 2")
 		sub.silent()
 	})
@@ -280,13 +280,13 @@ func TestNoLocalAndRetained(t *testing.T) {
 func TestSessionsAreBounded(t *testing.T) {
 	disk := &store.Memory{}
 	bubble(t, engine.Options{Limits: engine.Limits{MaxSessions: 20}, Store: disk}, func(t *testing.T, e *engine.Engine) {
-		device := connect(t, pipe(t, e), "device", kept, user("device"))
+		device := connect(t, pipe(t, e), "device", persistent, user("device"))
 		device.on(1, "q")
 		device.disconnect()
 		e.Publish(topics.Message{Topic: "q", Payload: []byte("kept"), QoS: 1})
 		for i := range 100 {
 			time.Sleep(time.Second)
-			connect(t, pipe(t, e), fmt.Sprint("made-up-", i), kept, user("script")).disconnect()
+			connect(t, pipe(t, e), fmt.Sprint("made-up-", i), persistent, user("script")).disconnect()
 			synctest.Wait()
 		}
 		if n := e.Stats().Sessions; n > 20 {
@@ -295,10 +295,10 @@ func TestSessionsAreBounded(t *testing.T) {
 		if n := len(disk.State().Sessions); n > 20 {
 			t.Errorf("%d sessions on the disk", n)
 		}
-		connect(t, pipe(t, e), "new", kept, user("other"))
-		hello(t, pipe(t, e), "made-up-99", kept, user("script")).expect("CONNACK 0 present true")
-		hello(t, pipe(t, e), "made-up-1", kept, user("script")).expect("CONNACK 0 present false")
-		device = hello(t, pipe(t, e), "device", kept, user("device"))
+		connect(t, pipe(t, e), "new", persistent, user("other"))
+		hello(t, pipe(t, e), "made-up-99", persistent, user("script")).expect("CONNACK 0 present true")
+		hello(t, pipe(t, e), "made-up-1", persistent, user("script")).expect("CONNACK 0 present false")
+		device = hello(t, pipe(t, e), "device", persistent, user("device"))
 		device.expect("CONNACK 0 present true", "q kept qos 1 id 1")
 	})
 }

@@ -138,14 +138,14 @@ func TestADayOfTheWorstClients(t *testing.T) {
 			return func(n int) { c.try(1, "lamp/1", fmt.Sprint(n), true) }
 		},
 		"queued messages": func(t *testing.T, e *engine.Engine) func(int) {
-			sub := connect(t, pipe(t, e), "sub", kept, user("admin"))
+			sub := connect(t, pipe(t, e), "sub", persistent, user("admin"))
 			sub.on(1, "q/#")
 			reading(sub)
 			c := reading(connect(t, pipe(t, e), "c", user("lamp")))
 			return func(n int) { c.try(1, "q/1", strings.Repeat("x", 5000), false) }
 		},
 		"messages of others that it has queued": func(t *testing.T, e *engine.Engine) func(int) {
-			sub := connect(t, pipe(t, e), "sub", kept, user("reader"))
+			sub := connect(t, pipe(t, e), "sub", persistent, user("reader"))
 			sub.on(1, "q/#")
 			reading(sub)
 			c := reading(connect(t, pipe(t, e), "c", user("admin")))
@@ -162,24 +162,24 @@ func TestADayOfTheWorstClients(t *testing.T) {
 		"ever new sessions": func(t *testing.T, e *engine.Engine) func(int) {
 			return func(n int) {
 				conn := pipe(t, e)
-				reading(hello(t, conn, fmt.Sprint("c", n%2000), kept, user("reader")))
+				reading(hello(t, conn, fmt.Sprint("c", n%2000), persistent, user("reader")))
 				time.Sleep(pause / 2)
 				_ = conn.Close()
 			}
 		},
 		"subscribing": func(t *testing.T, e *engine.Engine) func(int) {
-			c := reading(connect(t, pipe(t, e), "c", kept, user("reader")))
+			c := reading(connect(t, pipe(t, e), "c", persistent, user("reader")))
 			return func(n int) { c.trySubscribe(fmt.Sprint("a/", n%1000)) }
 		},
 		"replays": func(t *testing.T, e *engine.Engine) func(int) {
 			for i := range 50 {
 				e.Publish(topics.Message{Topic: fmt.Sprint("v/", i), Payload: []byte("x"), QoS: 1, Retain: true})
 			}
-			c := reading(connect(t, pipe(t, e), "c", kept, user("reader")))
+			c := reading(connect(t, pipe(t, e), "c", persistent, user("reader")))
 			return func(n int) { c.trySubscribe("v/#") }
 		},
 		"messages of QoS 2": func(t *testing.T, e *engine.Engine) func(int) {
-			c := reading(connect(t, pipe(t, e), "c", kept, user("lamp")))
+			c := reading(connect(t, pipe(t, e), "c", persistent, user("lamp")))
 			return func(n int) { c.try(2, "q/1", "x", false) }
 		},
 	} {
@@ -189,8 +189,8 @@ func TestADayOfTheWorstClients(t *testing.T) {
 				kept := &metered{}
 				bubble(t, engine.Options{
 					Store: kept, Unlimited: privileged,
-					Paced:      func(topic string) bool { return strings.HasPrefix(topic, "status/") },
-					UserLimits: engine.UserLimits{Clients: 1000, WrittenBytes: limit},
+					ChargeProgram: func(topic string) bool { return strings.HasPrefix(topic, "status/") },
+					UserLimits:    engine.UserLimits{Clients: 1000, WrittenBytes: limit},
 				}, func(t *testing.T, e *engine.Engine) {
 					do := each(t, e)
 					kept.take()
