@@ -65,6 +65,9 @@ func (a *app) devices(ctx context.Context, name string, problems bool) error {
 			return err
 		}
 	}
+	if problems {
+		all.Devices = nil
+	}
 	doc := topics.Encode(all)
 	if a.json {
 		return a.printJSON(doc)
@@ -76,12 +79,8 @@ func (a *app) devices(ctx context.Context, name string, problems bool) error {
 	if problems {
 		return RenderDeviceProblems(a.env.Stdout, known, a.style)
 	}
-	if n := len(known.Problems) + known.More; n > 0 {
-		what := "problems"
-		if n == 1 {
-			what = "problem"
-		}
-		a.say("%d %s with announcements: dominionctl devices --problems", n, what)
+	if text := countProblems(known); text != "" {
+		a.say("%s: dominionctl devices --problems", text)
 	}
 	if name != "" {
 		return RenderDevice(a.env.Stdout, known, a.style)
@@ -143,7 +142,14 @@ func RenderDevice(w io.Writer, all topics.Devices, s Style) error {
 			})
 		}
 		for _, p := range all.Problems {
-			fmt.Fprintf(b, "problem: %s\n", cleanWords(p.Message))
+			what := "problem"
+			if p.Passing {
+				what = "passed problem"
+			}
+			if p.Topic != "" {
+				what += " of " + p.Topic
+			}
+			fmt.Fprintf(b, "%s: %s\n", cleanWords(what), cleanWords(p.Message))
 		}
 	})
 }
@@ -207,24 +213,66 @@ func availabilityTint(word string) tint {
 	return yellow
 }
 
-// RenderDeviceProblems draws what is wrong with announcements.
+// splitProblems returns the problems that stand, and those that have passed.
+func splitProblems(all []topics.DeviceProblem) (standing, passed []topics.DeviceProblem) {
+	for _, p := range all {
+		if p.Passing {
+			passed = append(passed, p)
+		} else {
+			standing = append(standing, p)
+		}
+	}
+	return standing, passed
+}
+
+// countProblems says how many problems RenderDeviceProblems lists, "" where there
+// are none.
+func countProblems(all topics.Devices) string {
+	standing, passed := splitProblems(all.Problems)
+	var text []string
+	switch n := len(standing) + all.More; n {
+	case 0:
+	case 1:
+		text = append(text, "1 problem with announcements")
+	default:
+		text = append(text, fmt.Sprintf("%d problems with announcements", n))
+	}
+	switch n := len(passed); n {
+	case 0:
+	case 1:
+		text = append(text, "1 that has passed")
+	default:
+		text = append(text, fmt.Sprintf("%d that have passed", n))
+	}
+	return strings.Join(text, " and ")
+}
+
+// RenderDeviceProblems draws what is wrong with announcements: what stands, and
+// what has passed.
 func RenderDeviceProblems(w io.Writer, all topics.Devices, s Style) error {
 	return drawn(w, func(b *bufio.Writer) {
-		if len(all.Problems) == 0 {
+		standing, passed := splitProblems(all.Problems)
+		if len(standing)+all.More == 0 {
 			b.WriteString("no problems\n")
-			return
 		}
-		t := table{columns: []column{{head: "SINCE"}, {head: "TOPIC", min: 20}, {head: "PROBLEM", min: 44, wrap: true}}}
-		for _, p := range all.Problems {
-			about := p.Topic
-			if about == "" {
-				about = p.Device
-			}
-			t.add(put(ago(p.At, s.Now)), put(about), put(p.Message))
-		}
-		t.draw(b, s)
+		drawDeviceProblems(b, "SINCE", standing, s)
 		if all.More > 0 {
-			fmt.Fprintf(b, "and %d more before these\n", all.More)
+			fmt.Fprintf(b, "and %d more, for which there is no room in the list\n", all.More)
+		}
+		if len(passed) > 0 {
+			b.WriteString("\nPassed: the message was not retained\n")
+			drawDeviceProblems(b, "AT", passed, s)
 		}
 	})
+}
+
+func drawDeviceProblems(b *bufio.Writer, when string, all []topics.DeviceProblem, s Style) {
+	if len(all) == 0 {
+		return
+	}
+	t := table{columns: []column{{head: when}, {head: "TOPIC", min: 20}, {head: "PROBLEM", min: 44, wrap: true}}}
+	for _, p := range all {
+		t.add(put(ago(p.At, s.Now)), put(cmp.Or(p.Topic, "device "+p.Device)), put(p.Message))
+	}
+	t.draw(b, s)
 }

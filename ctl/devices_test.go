@@ -53,3 +53,34 @@ func TestOneDevice(t *testing.T) {
 		}
 	}
 }
+
+// The count of problems is that of the list, of which those that have passed are
+// apart.
+func TestProblemsAreCountedAsListed(t *testing.T) {
+	standing := topics.DeviceProblem{Topic: "homeassistant/sensor/x/config", Message: "origin is missing"}
+	conflict := topics.DeviceProblem{Device: "a4cf", Message: "several devices"}
+	passed := topics.DeviceProblem{Topic: "esphome/discover/x", Message: "its JSON ends too early", Passing: true}
+	for _, c := range []struct {
+		all         []topics.DeviceProblem
+		more        int
+		count, list string
+	}{
+		{nil, 0, "", "no problems\n"},
+		{[]topics.DeviceProblem{standing}, 0, "1 problem with announcements", "SINCE  TOPIC                          PROBLEM\n-      homeassistant/sensor/x/config  origin is missing\n"},
+		{[]topics.DeviceProblem{standing, conflict}, 3, "5 problems with announcements", "SINCE  TOPIC                          PROBLEM\n-      homeassistant/sensor/x/config  origin is missing\n-      device a4cf                    several devices\nand 3 more, for which there is no room in the list\n"},
+		{[]topics.DeviceProblem{passed}, 0, "1 that has passed", "no problems\n\nPassed: the message was not retained\nAT  TOPIC               PROBLEM\n-   esphome/discover/x  its JSON ends too early\n"},
+		{[]topics.DeviceProblem{passed, standing, passed}, 0, "1 problem with announcements and 2 that have passed", ""},
+	} {
+		all := topics.Devices{Problems: c.all, More: c.more}
+		if got := countProblems(all); got != c.count {
+			t.Errorf("%q, want %q", got, c.count)
+		}
+		var b bytes.Buffer
+		if err := RenderDeviceProblems(&b, all, Style{}); err != nil {
+			t.Fatal(err)
+		}
+		if c.list != "" && b.String() != c.list {
+			t.Errorf("\n%s\nwant\n%s", b.String(), c.list)
+		}
+	}
+}

@@ -91,7 +91,11 @@ func (h *Hub) announced(m topics.Message, now time.Time) {
 	if h.around.state == nil {
 		return
 	}
-	h.around.state.Take(m.Topic, m.Payload, now)
+	if m.Retain {
+		h.around.state.Take(m.Topic, m.Payload, now)
+	} else {
+		h.around.state.TakeLive(m.Topic, m.Payload, now)
+	}
 	h.devicesChanged(now)
 }
 
@@ -194,6 +198,7 @@ func (h *Hub) viewDevices(after string) (topics.Devices, error) {
 	}
 	var page topics.Devices
 	if after == "" {
+		s.Expire(time.Now())
 		page.Problems, page.More = s.Problems()
 	}
 	bytes := 0

@@ -189,7 +189,7 @@ func TestDevicesInParts(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		state := strings.Repeat("x", 200)
 		for n := range 900 {
-			h.broker.Publish(topics.Message{Topic: fmt.Sprintf("homeassistant/switch/d%d/config", n), Payload: []byte(fmt.Sprintf(`{"dev":{"ids":["d%d"]},"stat_t":"%s/%d"}`, n, state, n)), Retain: true})
+			h.broker.Publish(topics.Message{Topic: fmt.Sprintf("homeassistant/switch/d%d/config", n), Payload: []byte(fmt.Sprintf(`{"uniq_id":"%d","cmd_t":"c","dev":{"ids":["d%d"]},"stat_t":"%s/%d"}`, n, n, state, n)), Retain: true})
 		}
 		h.publish("homeassistant/switch/broken/config", "{", true)
 		seen, after, parts := make(map[string]bool), "", 0
@@ -214,6 +214,49 @@ func TestDevicesInParts(t *testing.T) {
 		}
 		if len(seen) != 900 || parts < 2 {
 			h.Errorf("%d devices in %d parts", len(seen), parts)
+		}
+	})
+}
+
+// A problem with a retained message stands until it is corrected, wherever the
+// message came from. One with a message that is not retained has passed.
+func TestStandingAndPassingProblems(t *testing.T) {
+	inHome(t, chain, func(h *home) {
+		time.Sleep(15 * time.Second)
+		const retained, passing = "homeassistant/sensor/retained/config", "homeassistant/sensor/passing/config"
+		h.publish(retained, "{", true)
+		h.publish(passing, "{", false)
+		problems := func() map[string]topics.DeviceProblem {
+			page, err := topics.Decode[topics.Devices]("", h.ask(topics.VerbDevices, "").Data)
+			if err != nil {
+				h.Fatal(err)
+			}
+			all := make(map[string]topics.DeviceProblem)
+			for _, p := range page.Problems {
+				all[p.Topic] = p
+			}
+			return all
+		}
+		if all := problems(); len(all) != 2 || all[retained].Passing || all[passing].Passing {
+			h.Errorf("at once: %+v", all)
+		}
+		time.Sleep(15 * time.Second)
+		if all := problems(); len(all) != 2 || all[retained].Passing || !all[passing].Passing {
+			h.Errorf("after the broker was asked: %+v", all)
+		}
+		h.publish(retained, `{"stat_t":"s","uniq_id":"u","dev":{"ids":["x"]}}`, true)
+		if all := problems(); len(all) != 1 {
+			h.Errorf("corrected: %+v", all)
+		}
+		h.publish(retained, "{", true)
+		time.Sleep(15 * time.Second)
+		h.publish(retained, "", true)
+		if all := problems(); len(all) != 1 {
+			h.Errorf("cleared: %+v", all)
+		}
+		time.Sleep(time.Hour)
+		if all := problems(); len(all) != 0 {
+			h.Errorf("after an hour: %+v", all)
 		}
 	})
 }

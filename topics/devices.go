@@ -58,13 +58,14 @@ type Devices struct {
 	Devices  []Device        `json:"devices" doc:"as device/<device>/status, by id"`
 	Next     string          `json:"next,omitempty" type:"text" doc:"there are more: ask again with this as after"`
 	Problems []DeviceProblem `json:"problems" doc:"what is wrong with announcements; the first answer alone has them"`
-	More     int             `json:"more,omitempty" doc:"how many problems there were before these that are not remembered"`
+	More     int             `json:"more,omitempty" doc:"how many standing problems there are besides, for which the list has no room"`
 }
 
 // DeviceProblem is one thing that is wrong with what is announced.
 type DeviceProblem struct {
-	At      Time   `json:"at,omitzero" doc:"when it came"`
+	At      Time   `json:"at,omitzero" doc:"since when; of one that follows from several messages absent"`
 	Topic   string `json:"topic,omitempty" type:"text" doc:"the topic of the message that was not taken, or that cannot be heard"`
-	Device  string `json:"device,omitempty" type:"text" doc:"id of the device that is meant, where it is not a message"`
-	Message string `json:"message" type:"text" doc:"what is wrong"`
+	Device  string `json:"device,omitempty" type:"text" doc:"id of the device that is meant, where it is one that is listed"`
+	Message string `json:"message" type:"text" doc:"what is wrong: which field, and what to do"`
+	Passing bool   `json:"passing,omitempty" doc:"the message was not retained: the problem has passed, and is listed for an hour. All others stand until they are repaired"`
 }

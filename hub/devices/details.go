@@ -24,7 +24,7 @@ func (d *details) note(err error) {
 	case len(d.all) >= maxDetails:
 		d.more++
 	default:
-		d.all = append(d.all, cut(err.Error(), maxText))
+		d.all = append(d.all, cut(err.Error(), maxProblem))
 	}
 }
 

@@ -104,21 +104,31 @@ func (s *State) Filters() []string {
 	}
 }
 
-// Watched are the topics of availability of the devices that are known, sorted.
+// Watched are the topics of availability of the devices that are known, and those
+// at which the broker is asked whether it retains what is wrong, sorted.
 func (s *State) Watched() []string {
-	var all []string
+	all := s.trouble.asked()
 	for topic, heard := range s.said {
 		if len(heard.users) > 0 {
 			all = append(all, topic)
 		}
 	}
 	slices.Sort(all)
-	return all
+	return slices.Compact(all)
 }
 
-// Take takes a message of any topic; an empty payload takes back what a topic
-// announced. now is when, for the problems.
-func (s *State) Take(topic string, payload []byte, now time.Time) {
+// Take takes a message of any topic that the broker retains; an empty payload
+// takes back what a topic announced. now is when, for the problems.
+func (s *State) Take(topic string, payload []byte, now time.Time) { s.take(topic, payload, false, now) }
+
+// TakeLive takes a message that came as it was published. Whether the broker
+// retains it nobody says: where something is wrong with it the topic is one of
+// Watched, and what does not come again by Take has passed.
+func (s *State) TakeLive(topic string, payload []byte, now time.Time) {
+	s.take(topic, payload, true, now)
+}
+
+func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
 	s.keepOwn(topic, payload)
 	if heard := s.said[topic]; heard != nil {
 		s.hear(heard, topic, payload)
@@ -128,12 +138,15 @@ func (s *State) Take(topic string, payload []byte, now time.Time) {
 		return
 	}
 	if len(payload) == 0 {
-		s.trouble.forget(topic)
+		s.trouble.forget(s.seed, topic)
 		s.replace(topic, nil)
 		return
 	}
 	sum := maphash.Bytes(s.seed, payload)
 	if had := s.sources[topic]; had != nil && had.sum == sum {
+		if !live {
+			s.trouble.stands(topic)
+		}
 		return
 	}
 	var all []*announcement
@@ -150,9 +163,9 @@ func (s *State) Take(topic string, payload []byte, now time.Time) {
 		had.sum = sum
 	}
 	if err = errors.Join(err, refused); err != nil {
-		s.trouble.put(topic, err.Error(), now)
+		s.trouble.put(s.seed, topic, err.Error(), live, now)
 	} else {
-		s.trouble.forget(topic)
+		s.trouble.forget(s.seed, topic)
 	}
 }
 
@@ -170,7 +183,10 @@ func (s *State) reader(topic string) (func([]byte) ([]*announcement, error), int
 	}
 	if below, ok := strings.CutPrefix(topic, s.discovery); ok {
 		if device, ok := hassTopic(below); ok {
-			return func(p []byte) ([]*announcement, error) { return one(s.hass(topic, p, device)) }, s.limits.Payload
+			return func(p []byte) ([]*announcement, error) { return one(s.checked(topic, p, device)) }, s.limits.Payload
+		}
+		if err := illegalTopic(below); err != nil {
+			return func([]byte) ([]*announcement, error) { return nil, err }, s.limits.Payload
 		}
 		return nil, 0
 	}
@@ -429,14 +445,16 @@ func (s *State) hear(heard *said, topic string, payload []byte) {
 	}
 }
 
-// Pending tells whether Changed has something to return.
-func (s *State) Pending() bool { return len(s.changed) > 0 }
+// Pending reports whether Changed has something to return, or Watched has a topic
+// more because of a problem.
+func (s *State) Pending() bool { return len(s.changed) > 0 || s.trouble.asks }
 
 // Changed returns the ids of whose entry may be another one, or gone, since it
 // was called last.
 func (s *State) Changed() []string {
 	all := slices.Sorted(maps.Keys(s.changed))
 	clear(s.changed)
+	s.trouble.asks = false
 	return all
 }
 

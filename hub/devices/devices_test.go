@@ -186,18 +186,18 @@ func TestJoinAndSplit(t *testing.T) {
 	}
 	take("tasmota/discovery/AABBCCDDEE01/sensors", "{}")
 	want("aabbccddee01")
-	take("homeassistant/switch/a/config", `{"dev":{"ids":["x"],"cns":[["mac","AA:BB:CC:DD:EE:01"]]}}`)
+	take("homeassistant/switch/a/config", `{"uniq_id":"a","cmd_t":"c","dev":{"ids":["x"],"cns":[["mac","AA:BB:CC:DD:EE:01"]]}}`)
 	want("aabbccddee01")
-	take("homeassistant/switch/b/config", `{"dev":{"ids":["y"]}}`)
+	take("homeassistant/switch/b/config", `{"uniq_id":"b","cmd_t":"c","dev":{"ids":["y"]}}`)
 	y := keyOfIdentifier("y").id()
 	want("aabbccddee01", y)
-	take("homeassistant/switch/c/config", `{"dev":{"ids":["x","y"],"via_device":"z"}}`)
+	take("homeassistant/switch/c/config", `{"uniq_id":"c","cmd_t":"c","dev":{"ids":["x","y"],"via_device":"z"}}`)
 	want("aabbccddee01")
 	if d, _ := s.Device("aabbccddee01"); d.Via != "z" {
 		t.Errorf("via %q", d.Via)
 	}
 	s.Changed()
-	take("homeassistant/switch/z/config", `{"dev":{"ids":["z"]}}`)
+	take("homeassistant/switch/z/config", `{"uniq_id":"z","cmd_t":"c","dev":{"ids":["z"]}}`)
 	z := keyOfIdentifier("z").id()
 	if d, _ := s.Device("aabbccddee01"); d.Via != z {
 		t.Errorf("via %q, want %q", d.Via, z)

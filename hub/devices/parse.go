@@ -18,6 +18,10 @@ type announcement struct {
 	state, command []string
 	left           int // topics that were left out
 
+	// unique and places are the entities of a config of Home Assistant's discovery,
+	// hashed: by platform and unique_id, and by their place in the device.
+	unique, places []uint64
+
 	id   string // of the device that it is of, now
 	cost int    // bytes that it is counted with
 }
@@ -162,7 +166,7 @@ func (s *State) watch(a *announcement, i item) error {
 	return nil
 }
 
-var errNobody = errors.New("it names a device without identifiers and connections")
+var errNobody = errors.New("it names a device without identifiers and connections: add one")
 
 // finish counts what an announcement takes.
 func (a *announcement) finish() {
@@ -172,7 +176,7 @@ func (a *announcement) finish() {
 	})
 	slices.Sort(a.state)
 	slices.Sort(a.command)
-	cost := costOfOne + len(a.source)
+	cost := costOfOne + len(a.source) + 8*(len(a.unique)+len(a.places))
 	add := func(all ...string) {
 		for _, s := range all {
 			if s != "" {

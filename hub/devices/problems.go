@@ -1,7 +1,7 @@
 package devices
 
 import (
-	"maps"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -9,82 +9,151 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// problems are what is wrong with announcements, by topic: the last so many.
+// problems are what is wrong with messages, by topic. A problem with a message
+// that the broker retains stands until the topic has another message. One with a
+// message that is not retained has passed, and is listed for a while. Which it is
+// nobody says of a message that comes as it is published, so the broker is asked:
+// it stands until the broker had time to answer.
 type problems struct {
-	most  int
-	all   map[string]problem
-	order uint64
-	more  int // that were dropped for others
+	most   int // listed
+	listed map[string]problem
+	rest   map[uint64]bool // topics with a standing problem for which there was no room, hashed
+	order  uint64
+	asks   bool // there is a topic at which the broker has to be asked what it retains
 }
 
 type problem struct {
 	message string
 	at      time.Time
 	order   uint64
+	live    bool // nobody said that the broker retains the message
+	passing bool // it does not
 }
 
-func newProblems(most int) problems { return problems{most: most, all: make(map[string]problem)} }
+const (
+	// askedFor is how long the broker has to say that it retains a message.
+	askedFor = 10 * time.Second
+	// passingFor is how long a problem is listed that has passed.
+	passingFor = time.Hour
+	// maxProblem is how long the text of a problem may be, in bytes.
+	maxProblem = 1024
+	// maxCounted is how many standing problems are counted beyond those listed.
+	maxCounted = 20_000
+)
 
-func (p *problems) put(topic, message string, now time.Time) {
-	topic = cut(topic, maxTopic)
-	if _, known := p.all[topic]; !known && len(p.all) >= p.most {
-		oldest := ""
-		for t, o := range p.all {
-			if oldest == "" || o.order < p.all[oldest].order {
-				oldest = t
-			}
+func newProblems(most int) problems {
+	return problems{most: most, listed: make(map[string]problem), rest: make(map[uint64]bool)}
+}
+
+// put notes what is wrong with the last message of a topic. Where there is no
+// room a standing problem takes the place of the oldest that has passed, or is
+// counted alone.
+func (p *problems) put(seed maphash.Seed, topic, message string, live bool, now time.Time) {
+	hash := maphash.String(seed, topic)
+	topic, message = cut(topic, maxTopic), cut(message, maxProblem)
+	had, known := p.listed[topic]
+	if !known && len(p.listed) >= p.most && !p.evict() {
+		if !live && len(p.rest) < maxCounted {
+			p.rest[hash] = true
 		}
-		delete(p.all, oldest)
-		p.more++
+		return
+	}
+	delete(p.rest, hash)
+	next := problem{message: message, at: now, live: live}
+	if known && had.message == message {
+		next.at, next.passing = had.at, had.passing && live
 	}
 	p.order++
-	p.all[topic] = problem{cut(message, 2*maxTopic), now, p.order}
+	next.order = p.order
+	p.listed[topic] = next
+	p.asks = p.asks || live
 }
 
-func (p *problems) forget(topic string) { delete(p.all, cut(topic, maxTopic)) }
+// evict makes room by the oldest problem that has passed or may have.
+func (p *problems) evict() bool {
+	oldest := ""
+	for topic, o := range p.listed {
+		if o.live && (oldest == "" || o.order < p.listed[oldest].order) {
+			oldest = topic
+		}
+	}
+	delete(p.listed, oldest)
+	return oldest != ""
+}
+
+// stands notes that the broker retains the message that a problem is with.
+func (p *problems) stands(topic string) {
+	topic = cut(topic, maxTopic)
+	if o, known := p.listed[topic]; known && o.live {
+		o.live, o.passing = false, false
+		p.listed[topic] = o
+	}
+}
+
+func (p *problems) forget(seed maphash.Seed, topic string) {
+	delete(p.rest, maphash.String(seed, topic))
+	delete(p.listed, cut(topic, maxTopic))
+}
 
 func (p *problems) clear() {
-	clear(p.all)
-	p.more = 0
+	clear(p.listed)
+	clear(p.rest)
+}
+
+// asked are the topics at which it has to be asked whether the broker retains
+// what a problem is with.
+func (p *problems) asked() (all []string) {
+	for topic, o := range p.listed {
+		if o.live && !strings.HasSuffix(topic, "…") {
+			all = append(all, topic)
+		}
+	}
+	return all
+}
+
+// Expire notes which problems have passed, and forgets those that have long ago.
+func (s *State) Expire(now time.Time) {
+	for topic, o := range s.trouble.listed {
+		switch age := now.Sub(o.at); {
+		case !o.live || age < askedFor:
+		case age >= passingFor:
+			delete(s.trouble.listed, topic)
+		case !o.passing:
+			o.passing = true
+			s.trouble.listed[topic] = o
+		}
+	}
 }
 
 // Unheard notes that the broker does not let us hear a topic. It is forgotten
 // with the announcements.
 func (s *State) Unheard(topic string, err error, now time.Time) {
-	s.trouble.put(topic, "it cannot be heard: "+err.Error(), now)
+	s.trouble.put(s.seed, topic, "it cannot be heard: "+err.Error(), false, now)
 }
 
 // Problems returns what is wrong with announcements, by topic, and how many
-// more there were for which there was no room.
+// standing problems there are besides for which there was no room.
 func (s *State) Problems() (all []topics.DeviceProblem, more int) {
-	for topic, p := range s.trouble.all {
-		all = append(all, topics.DeviceProblem{At: topics.At(p.at), Topic: topic, Message: p.message})
+	for topic, p := range s.trouble.listed {
+		all = append(all, topics.DeviceProblem{At: topics.At(p.at), Topic: topic, Device: s.announcedAt(topic), Message: p.message, Passing: p.passing})
 	}
 	slices.SortFunc(all, func(x, y topics.DeviceProblem) int { return strings.Compare(x.Topic, y.Topic) })
-	for _, id := range slices.Sorted(maps.Keys(s.devices)) {
-		if p := s.several(id); p != "" {
-			all = append(all, topics.DeviceProblem{Device: id, Message: p})
+	more = len(s.trouble.rest)
+	for _, p := range s.conflicts() {
+		if len(all) >= 2*s.trouble.most {
+			more++
+			continue
 		}
+		all = append(all, p)
 	}
-	return all, s.trouble.more
+	return all, more
 }
 
-// several tells of machines that are one device because they share an
-// identifier: the firmware of each has a constant there.
-func (s *State) several(id string) string {
-	own := make(map[key]bool)
-	for _, a := range s.devices[id] {
-		if a.by != topics.ByHomeAssistant {
-			own[a.keys[0]] = true
-		}
+// announcedAt returns the device that the message of a topic announces, "" where
+// it is none or several.
+func (s *State) announcedAt(topic string) string {
+	if one := s.sources[topic]; one != nil && len(one.all) == 1 {
+		return one.all[0].id
 	}
-	if len(own) < 2 {
-		return ""
-	}
-	var names []string
-	for k := range own {
-		names = append(names, k.id())
-	}
-	slices.Sort(names)
-	return "several devices announce themselves as one, by an identifier that they share: " + cut(strings.Join(names, ", "), maxTopic)
+	return ""
 }

@@ -1,0 +1,526 @@
+package devices
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// What Home Assistant refuses of its discovery, by its schemas
+// (homeassistant/components/mqtt/schemas.py, discovery.py and those of each
+// platform). Only what is refused for sure is named: lists that grow with each
+// release, such as those of device classes, are not checked.
+
+// platforms are what an entity can be, and which keys each requires.
+var platforms = map[string][]string{
+	"alarm_control_panel": {"command_topic", "state_topic"},
+	"binary_sensor":       {"state_topic"},
+	"button":              {"command_topic"},
+	"camera":              {"topic"},
+	"climate":             nil,
+	"cover":               nil,
+	"date":                nil,
+	"datetime":            nil,
+	"device_automation":   {"automation_type", "subtype", "topic", "type"},
+	"device_tracker":      nil,
+	"event":               {"event_types", "state_topic"},
+	"fan":                 {"command_topic"},
+	"humidifier":          {"command_topic", "target_humidity_command_topic"},
+	"image":               nil,
+	"infrared":            nil,
+	"lawn_mower":          nil,
+	"light":               {"command_topic"},
+	"lock":                {"command_topic"},
+	"notify":              {"command_topic"},
+	"number":              {"command_topic"},
+	"remote":              nil,
+	"scene":               {"command_topic"},
+	"select":              {"command_topic", "options"},
+	"sensor":              {"state_topic"},
+	"siren":               {"command_topic"},
+	"switch":              {"command_topic"},
+	"tag":                 {"topic"},
+	"text":                {"command_topic"},
+	"time":                nil,
+	"update":              {"state_topic"},
+	"vacuum":              nil,
+	"valve":               nil,
+	"water_heater":        nil,
+}
+
+// abbreviated gives the long form of the keys that are checked here alone.
+var abbreviated = map[string]string{
+	"atype": "automation_type", "cmd_t": "command_topic", "def_ent_id": "default_entity_id", "e": "encoding", "en": "enabled_by_default",
+	"ent_cat": "entity_category", "evt_typ": "event_types", "hum_cmd_t": "target_humidity_command_topic", "ic": "icon",
+	"json_attr_t": "json_attributes_topic", "json_attr_tpl": "json_attributes_template", "ops": "options",
+	"stat_t": "state_topic", "stype": "subtype", "uniq_id": "unique_id",
+}
+
+// The keys that the root, the device and the origin may have: the lists are
+// closed. inherited are those of the root that its components take over.
+var (
+	inherited = []string{
+		"availability", "availability_mode", "availability_template", "availability_topic", "command_topic", "encoding",
+		"message_expiry_interval", "payload_available", "payload_not_available", "qos", "state_topic",
+	}
+	ofDevice = []string{
+		"configuration_url", "connections", "hw_version", "identifiers", "manufacturer", "model", "model_id", "name",
+		"serial_number", "suggested_area", "sw_version", "via_device", "via_hub",
+	}
+	ofOrigin = []string{"name", "support_url", "sw_version"}
+	// texts are the keys of any entity that are a text and never null.
+	texts = []string{
+		"availability_mode", "availability_template", "default_entity_id", "encoding", "entity_category", "icon",
+		"json_attributes_template", "payload_available", "payload_not_available", "unique_id",
+	}
+)
+
+// longestShort is how long an abbreviation is at most.
+const longestShort = len("pl_not_avail") + 1
+
+// object is a JSON object by the long forms of its keys.
+type object map[string]json.RawMessage
+
+// linter gathers what Home Assistant refuses of a config.
+type linter struct {
+	seed           maphash.Seed
+	faults         []string
+	more           int
+	alone          bool     // it is an entity that belongs to no device
+	unique, places []uint64 // of the entities that it announces
+}
+
+// maxFaults is how many faults of one config are named.
+const maxFaults = 4
+
+func (l *linter) fault(format string, a ...any) {
+	text := cut(fmt.Sprintf(format, a...), maxTopic)
+	switch {
+	case slices.Contains(l.faults, text):
+	case len(l.faults) >= maxFaults:
+		l.more++
+	default:
+		l.faults = append(l.faults, text)
+	}
+}
+
+// err returns what is refused as one detail, nil where it is nothing.
+func (l *linter) err() error {
+	if len(l.faults) == 0 {
+		if l.alone {
+			return refusal("Home Assistant takes the entity without its device: unique_id is missing")
+		}
+		return nil
+	}
+	if l.alone {
+		l.fault("unique_id is missing")
+	}
+	text := "Home Assistant refuses it: " + strings.Join(l.faults, "; ")
+	if l.more > 0 {
+		text += fmt.Sprintf("; and %d more", l.more)
+	}
+	return refusal(text)
+}
+
+// refusal is what Home Assistant refuses of a config.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// checked is hass together with what Home Assistant refuses of the config.
+func (s *State) checked(topic string, payload []byte, device bool) (*announcement, error) {
+	a, err := s.hass(topic, payload, device)
+	root := objectOf(payload, nil)
+	if root == nil {
+		return a, err
+	}
+	l := linter{seed: s.seed}
+	l.lint(strings.TrimPrefix(topic, s.discovery), root)
+	if a != nil {
+		a.unique, a.places = l.unique, l.places
+	}
+	refused := l.err()
+	switch part, partly := err.(*details); { //nolint:errorlint // it is never wrapped
+	case refused == nil:
+		return a, err
+	case partly:
+		part.note(refused)
+		return a, part
+	case err != nil:
+		return a, fmt.Errorf("%w; %w", err, refused)
+	}
+	var d details
+	d.note(refused)
+	return a, &d
+}
+
+// illegalTopic names a topic at which Home Assistant does not read a config. nil
+// is one that is no config.
+func illegalTopic(below string) error {
+	levels := strings.Split(below, "/")
+	if len(levels) < 3 || len(levels) > 4 || levels[len(levels)-1] != "config" {
+		return nil
+	}
+	if !known(levels[0]) && levels[0] != "device" {
+		return fmt.Errorf("Home Assistant refuses it: %q is no component of it: write another one into the topic", cut(levels[0], maxText))
+	}
+	for _, level := range levels[1 : len(levels)-1] {
+		if level == "" || strings.ContainsFunc(level, illegal) {
+			return fmt.Errorf("Home Assistant refuses it: illegal topic: %q may have a-z, A-Z, 0-9, _ and - only", cut(level, maxText))
+		}
+	}
+	return nil
+}
+
+func illegal(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
+}
+
+// lint checks a config. below is its topic below the discovery prefix,
+// "<component>/[<node>/]<object>/config".
+func (l *linter) lint(below string, root object) {
+	levels := strings.Split(below, "/")
+	if levels[0] == "device" {
+		l.device(root)
+		return
+	}
+	if _, ok := platforms[levels[0]]; !ok {
+		l.fault("%q is no component of it: write another one into the topic", levels[0])
+		return
+	}
+	if _, migrates := root["migrate_discovery"]; migrates {
+		if len(root) > 1 || string(root["migrate_discovery"]) != "true" {
+			l.fault(`migrate_discovery stands alone and is true`)
+		}
+		return
+	}
+	if len(levels) == 4 {
+		l.place(levels[0], levels[2])
+	}
+	l.origin(root, false)
+	_, named := root["device"]
+	if named {
+		l.deviceInfo(root["device"])
+	}
+	l.entity("", levels[0], root)
+	_, unique := root["unique_id"]
+	l.alone = named && !unique && isEntity(levels[0])
+}
+
+// device checks the config of a whole device.
+func (l *linter) device(root object) {
+	if string(root["migrate_discovery"]) == "true" && len(root) == 1 {
+		return
+	}
+	for _, k := range slices.Sorted(maps.Keys(root)) {
+		switch {
+		case k == "~":
+			l.fault(`"~" is not allowed at the root of a device: write it into each component`)
+		case k != "device" && k != "origin" && k != "components" && !slices.Contains(inherited, k):
+			l.fault("%q is not allowed at the root of a device: write it into each component", cut(k, maxText/2))
+		}
+	}
+	if root["device"] != nil {
+		l.deviceInfo(root["device"])
+	}
+	l.origin(root, true)
+	l.common("", root, true)
+	components := objectOf(root["components"], nil)
+	if components == nil {
+		l.fault(`components is missing or no object: add "components": {"<id>": {"platform": "sensor", …}}`)
+	}
+	for n, id := range slices.Sorted(maps.Keys(components)) {
+		if n >= maxComponents {
+			break
+		}
+		l.component(root, cut(id, maxText/2), components[id])
+	}
+}
+
+// component checks a component of a device.
+func (l *linter) component(root object, id string, raw json.RawMessage) {
+	at := "components." + id
+	c := objectOf(raw, nil)
+	platform := ""
+	if c == nil {
+		l.fault("%s is no object", at)
+		return
+	}
+	if json.Unmarshal(c["platform"], &platform) != nil || !known(platform) {
+		l.fault("%s.platform is missing or none of Home Assistant's: write one such as sensor", at)
+		return
+	}
+	if len(c) == 1 { // it removes the component
+		return
+	}
+	if c["unique_id"] == nil && isEntity(platform) {
+		l.fault("%s.unique_id is missing: write one that no other entity has", at)
+	}
+	l.place("device", id)
+	for _, k := range inherited {
+		if v, there := root[k]; there && c[k] == nil {
+			c[k] = v
+		}
+	}
+	l.entity(at+".", platform, c)
+}
+
+// entity checks what any entity has, and what its platform requires.
+func (l *linter) entity(at, platform string, e object) {
+	for _, k := range platforms[platform] {
+		if e[k] == nil {
+			l.fault("%s%s is missing: a %s needs it", at, k, platform)
+		}
+	}
+	l.common(at, e, false)
+	var named []string
+	for k := range e {
+		if strings.HasSuffix(k, "_topic") || k == "topic" {
+			named = append(named, k)
+		}
+	}
+	slices.Sort(named)
+	for _, k := range named {
+		l.topic(at+k, e[k], strings.HasSuffix(k, "command_topic") || strings.HasPrefix(k, "set_"))
+	}
+	switch category, ok := textOfRaw(e["entity_category"]); {
+	case ok && category != "config" && category != "diagnostic":
+		l.fault("%sentity_category is %q: it can be config or diagnostic, or be left out", at, cut(category, maxText/4))
+	}
+	if icon, ok := textOfRaw(e["icon"]); ok && !strings.Contains(icon, ":") {
+		l.fault("%sicon is %q: write it as mdi:name", at, cut(icon, maxText/4))
+	}
+	if id, ok := textOfRaw(e["unique_id"]); ok && isEntity(platform) {
+		sum := maphash.String(l.seed, platform+"\x00"+id)
+		if slices.Contains(l.unique, sum) {
+			l.fault("%sunique_id %q is there twice: write one that no other entity has", at, cut(id, maxText/2))
+		} else if len(l.unique) < maxComponents {
+			l.unique = append(l.unique, sum)
+		}
+	}
+}
+
+// common checks the texts and the availability that the root of a device and
+// any entity have. Of an entity Home Assistant leaves unknown keys out.
+func (l *linter) common(at string, e object, root bool) {
+	for _, k := range texts {
+		if !root || slices.Contains(inherited, k) {
+			l.text(at+k, e[k])
+		}
+	}
+	if root {
+		l.topic(at+"state_topic", e["state_topic"], false)
+		l.topic(at+"command_topic", e["command_topic"], true)
+		l.topic(at+"availability_topic", e["availability_topic"], false)
+	}
+	switch qos := strings.Trim(string(e["qos"]), `"`); qos {
+	case "", "0", "1", "2", "0.0", "1.0", "2.0", "true", "false":
+	default:
+		l.fault("%sqos is %s: it can be 0, 1 or 2", at, cut(qos, maxText/4))
+	}
+	if mode, ok := textOfRaw(e["availability_mode"]); ok && mode != modeAll && mode != modeAny && mode != modeLatest {
+		l.fault("%savailability_mode is %q: it can be all, any or latest", at, cut(mode, maxText/4))
+	}
+	if e["availability"] == nil {
+		return
+	}
+	if e["availability_topic"] != nil {
+		l.fault("%savailability and availability_topic are both there: leave one out", at)
+	}
+	for _, raw := range listOf(e["availability"]) {
+		i := objectOf(raw, nil)
+		switch {
+		case i == nil:
+			l.fault("%savailability has something that is no object", at)
+		case i["topic"] == nil:
+			l.fault(`%savailability has something without "topic": add it`, at)
+		default:
+			l.topic(at+"availability.topic", i["topic"], false)
+			for _, k := range []string{"payload_available", "payload_not_available", "value_template"} {
+				l.text(at+"availability."+k, i[k])
+			}
+		}
+	}
+}
+
+// deviceInfo checks what is said of the device.
+func (l *linter) deviceInfo(raw json.RawMessage) {
+	d := objectOf(raw, nil)
+	if d == nil {
+		l.fault("device is no object")
+		return
+	}
+	l.closed("device", d, ofDevice)
+	for _, k := range ofDevice {
+		switch k {
+		case "identifiers":
+			for _, one := range listOf(d[k]) {
+				l.text("device.identifiers", one)
+			}
+		case "connections":
+			for _, pair := range listOf(d[k]) {
+				two := listOf(pair)
+				if len(two) != 2 || pair[0] != '[' {
+					l.fault(`device.connections has %s: write pairs such as ["mac", "a4:cf:12:ef:3b:70"]`, cut(string(pair), maxText/4))
+					continue
+				}
+				l.text("device.connections", two[0])
+				l.text("device.connections", two[1])
+			}
+		default:
+			l.text("device."+k, d[k])
+		}
+	}
+	if url, ok := textOfRaw(d["configuration_url"]); ok {
+		l.url("device.configuration_url", url)
+	}
+}
+
+// origin checks who sends a config, which that of a device has to say.
+func (l *linter) origin(root object, required bool) {
+	raw, there := root["origin"]
+	if !there {
+		if required {
+			l.fault(`origin is missing: add "origin": {"name": "<your firmware>"}`)
+		}
+		return
+	}
+	o := objectOf(raw, originKeys)
+	if o == nil {
+		l.fault("origin is no object")
+		return
+	}
+	l.closed("origin", o, ofOrigin)
+	if o["name"] == nil {
+		l.fault("origin.name is missing: write the name of your firmware")
+	}
+	for _, k := range ofOrigin {
+		l.text("origin."+k, o[k])
+	}
+	if url, ok := textOfRaw(o["support_url"]); ok {
+		l.url("origin.support_url", url)
+	}
+}
+
+// originKeys are the abbreviations that the origin has for itself.
+var originKeys = map[string]string{"url": "support_url"}
+
+// closed names the keys that an object of a closed list must not have.
+func (l *linter) closed(at string, o object, keys []string) {
+	var others []string
+	for k := range o {
+		if !slices.Contains(keys, k) {
+			others = append(others, k)
+		}
+	}
+	slices.Sort(others)
+	for _, k := range others {
+		l.fault("%s.%s is not allowed: leave it out", at, cut(k, maxText/2))
+	}
+}
+
+// text checks what has to be a text where it is there. Numbers and truth values
+// are taken for one.
+func (l *linter) text(at string, raw json.RawMessage) {
+	switch {
+	case len(raw) == 0:
+	case raw[0] == 'n':
+		l.fault("%s is null: leave it out or write a text", at)
+	case raw[0] == '{' || raw[0] == '[':
+		l.fault("%s is no text", at)
+	}
+}
+
+func (l *linter) url(at, url string) {
+	scheme, rest, _ := strings.Cut(url, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	if host == "" || scheme != "http" && scheme != "https" && scheme != "homeassistant" {
+		l.fault("%s is %q: write one such as http://192.168.1.40/, or leave it out", at, cut(url, maxText/2))
+	}
+}
+
+// topic checks a topic. One to which Home Assistant publishes has no wildcards.
+func (l *linter) topic(at string, raw json.RawMessage, publish bool) {
+	l.text(at, raw)
+	topic, ok := textOfRaw(raw)
+	switch {
+	case !ok:
+	case topic == "":
+		l.fault("%s is empty: leave it out or write a topic", at)
+	case strings.ContainsFunc(topic, func(r rune) bool { return r < ' ' || r >= 0x7f && r <= 0x9f }):
+		l.fault("%s has control characters", at)
+	case publish && strings.ContainsAny(topic, "+#"):
+		l.fault("%s has a wildcard: nobody can publish to %s", at, cut(topic, maxText/2))
+	case !publish && !validFilter(topic):
+		l.fault("%s has a wildcard that does not stand for a whole level: %s", at, cut(topic, maxText/2))
+	}
+}
+
+func validFilter(topic string) bool {
+	levels := strings.Split(topic, "/")
+	for i, level := range levels {
+		if strings.ContainsAny(level, "+#") && level != "+" && (level != "#" || i < len(levels)-1) {
+			return false
+		}
+	}
+	return true
+}
+
+// place notes where an entity has its place in a device.
+func (l *linter) place(component, object string) {
+	if len(l.places) < maxComponents {
+		l.places = append(l.places, maphash.String(l.seed, component+"\x00"+object))
+	}
+}
+
+func known(platform string) bool {
+	_, ok := platforms[platform]
+	return ok
+}
+
+// isEntity reports whether a platform makes entities, which have a unique_id.
+func isEntity(platform string) bool { return platform != "device_automation" && platform != "tag" }
+
+// objectOf returns an object by the long forms of its keys, nil for anything
+// else. As in Home Assistant an abbreviation counts more than the long form.
+func objectOf(raw json.RawMessage, own map[string]string) object {
+	var o object
+	if len(raw) == 0 || json.Unmarshal(raw, &o) != nil {
+		return nil
+	}
+	var short []string
+	for k := range o {
+		if len(k) <= longestShort && (own[k] != "" || full[k] != "" || abbreviated[k] != "") {
+			short = append(short, k)
+		}
+	}
+	for _, k := range short {
+		o[cmp.Or(own[k], full[k], abbreviated[k])] = o[k]
+		delete(o, k)
+	}
+	return o
+}
+
+// listOf returns the elements of a list, or the one value without brackets;
+// nothing of null.
+func listOf(raw json.RawMessage) (all []json.RawMessage) {
+	switch {
+	case len(raw) == 0 || raw[0] == 'n':
+		return nil
+	case raw[0] != '[':
+		return []json.RawMessage{raw}
+	}
+	if json.Unmarshal(raw, &all) != nil {
+		return nil
+	}
+	return all
+}
+
+// textOfRaw returns a text; ok is false for anything else.
+func textOfRaw(raw json.RawMessage) (text string, ok bool) {
+	return text, len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &text) == nil
+}
