@@ -44,6 +44,15 @@ type item struct {
 	raw    []byte // all of it, as long as the batch is
 }
 
+// removes reports whether the item only takes something away.
+func (it item) removes() bool {
+	switch it.kind {
+	case itemRetainGone, itemSessionGone, itemUnsubscribe, itemDequeue, itemReleased, itemWillGone:
+		return true
+	}
+	return false
+}
+
 // writer appends to bytes; each method is one type of field.
 type writer []byte
 

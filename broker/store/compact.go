@@ -63,7 +63,7 @@ func (s *Store) clean(n int) {
 			continue // the tail was split
 		}
 		before := c.reading.good
-		err := s.move(before + left)
+		err := s.move(before+left, s.index.holds)
 		left -= c.reading.good - before
 		switch {
 		case err == nil:
@@ -145,9 +145,9 @@ func (s *Store) openToMove(number int) bool {
 	return true
 }
 
-// move appends the live items again, as they are, of the old segment up to end.
-// io.EOF says that it is through.
-func (s *Store) move(end int64) error {
+// move appends the items again, as they are, of the old segment up to end that
+// stays reports true of. io.EOF says that it is through.
+func (s *Store) move(end int64, stays func(item) bool) error {
 	s.batch = append(s.batch[:0], version)
 	var err error
 	for r := s.cleaner.reading; r.good < end && err == nil; {
@@ -156,7 +156,7 @@ func (s *Store) move(end int64) error {
 			break
 		}
 		err = items(batch, func(it item) {
-			if s.index.holds(it) {
+			if stays(it) {
 				s.batch = append(s.batch, it.raw...)
 			}
 		})
@@ -173,7 +173,11 @@ func (s *Store) move(end int64) error {
 // renew moves everything that is live to a new segment and on. A sync that
 // failed takes nothing back, but the system has given up on what it could not
 // write, and later syncs do not say so; it is moved out of the system's memory,
-// which still has it. It tells whether there was room for all.
+// which still has it. It reports whether there was room for all.
+//
+// What takes something away is moved too. It may be lost where it was, and a power
+// cut may bring back, of the segments that are removed, the last ones alone: with
+// an item that it took away, and without another one that belongs to that item.
 func (s *Store) renew() bool {
 	c, before := &s.cleaner, s.tail.number
 	c.close()
@@ -187,7 +191,7 @@ func (s *Store) renew() bool {
 		if !s.openToMove(old.number) {
 			return false
 		}
-		err := s.move(math.MaxInt64)
+		err := s.move(math.MaxInt64, func(it item) bool { return it.removes() || s.index.holds(it) })
 		if errors.Is(err, errNotMoved) {
 			return false
 		}

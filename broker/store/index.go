@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 )
@@ -50,6 +51,9 @@ type queued struct {
 	held
 	sent entry
 }
+
+// newest returns the serial of the newest item of a queued message.
+func (q queued) newest() uint64 { return max(q.serial, q.sent.serial) }
 
 // replayed keeps the contents while the log is read, by serial.
 type replayed struct {
@@ -196,7 +200,8 @@ func (x *index) forget(b *body) {
 
 // set makes the index what it is after r. Compaction moves old items behind
 // newer ones, so that, while the log is read, what belongs to a session may
-// come before it, and what is sent before it is queued.
+// come before it, what is sent before it is queued, and, after renew, what takes
+// something away behind what is newer (outdated).
 func (x *index) set(r Record, h held) {
 	switch r := r.(type) {
 	case Retain:
@@ -208,7 +213,7 @@ func (x *index) set(r Record, h held) {
 		}
 		return
 	case SessionGone:
-		x.gone(r.Client)
+		x.gone(r.Client, h.serial)
 		return
 	}
 	s := x.sessions[client(r)]
@@ -253,23 +258,65 @@ func (x *index) dequeue(q queued) {
 	x.put(q.sent, entry{})
 }
 
-func (x *index) gone(client string) {
+// gone removes what a session had before serial.
+func (x *index) gone(client string, serial uint64) {
 	s := x.sessions[client]
 	if s == nil {
 		return
 	}
-	x.put(s.own, entry{})
-	x.hold(s.will, held{})
-	for _, e := range s.subscriptions {
-		x.put(e, entry{})
+	if s.own.serial < serial {
+		s.own = x.put(s.own, entry{})
 	}
-	for _, e := range s.received {
-		x.put(e, entry{})
+	if s.will.serial < serial {
+		s.will = x.hold(s.will, held{})
 	}
-	for _, q := range s.queue {
-		x.dequeue(q)
+	for filter, e := range s.subscriptions {
+		if e.serial < serial {
+			x.put(e, entry{})
+			delete(s.subscriptions, filter)
+		}
 	}
-	delete(x.sessions, client)
+	for id, e := range s.received {
+		if e.serial < serial {
+			x.put(e, entry{})
+			delete(s.received, id)
+		}
+	}
+	for seq, q := range s.queue {
+		if q.newest() < serial {
+			x.dequeue(q)
+			delete(s.queue, seq)
+		}
+	}
+	if s.own.serial == 0 && s.will.serial == 0 && len(s.subscriptions)+len(s.received)+len(s.queue) == 0 {
+		delete(x.sessions, client)
+	}
+}
+
+// outdated reports whether an item takes away what is older than what is held. It
+// was moved, by renew, behind that.
+func (x *index) outdated(it item) bool {
+	if !it.removes() {
+		return false
+	}
+	if r, is := it.record.(Retain); is {
+		return x.retained[r.Topic].serial > it.serial
+	}
+	s := x.sessions[client(it.record)]
+	if s == nil {
+		return false
+	}
+	switch r := it.record.(type) {
+	case Unsubscribe:
+		return s.subscriptions[r.Filter].serial > it.serial
+	case Dequeue:
+		return s.queue[r.Seq].newest() > it.serial
+	case Released:
+		return s.received[r.PacketID].serial > it.serial
+	case Will:
+		return s.will.serial > it.serial
+	}
+	return false // SessionGone, of which gone takes care
 }
 
 // holds tells whether an item of the log is live. What only takes away is not:
@@ -311,6 +358,9 @@ func (x *index) load(it item) {
 		x.replayed = &replayed{records: map[uint64]Record{}}
 	}
 	x.serial = max(x.serial, it.serial)
+	if x.outdated(it) {
+		return
+	}
 	e := entry{it.serial, uint32(len(it.raw))}
 	if it.kind == itemMessage {
 		b := x.body(it.serial)
@@ -370,7 +420,7 @@ func (x *index) loaded() (state State, strays []Record) {
 	}
 	for id, s := range x.sessions {
 		if s.own.serial == 0 {
-			x.gone(id)
+			x.gone(id, math.MaxUint64)
 			from.strays = append(from.strays, SessionGone{id})
 			continue
 		}
