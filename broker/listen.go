@@ -125,6 +125,20 @@ func (b *Broker) warnOfClosedDoors(all []*listener) {
 	}
 }
 
+// OpenToAll reports whether other machines reach a listener that takes clients
+// without a user, which are admins, although there are users: their passwords and
+// roles protect nothing then.
+func (b *Broker) OpenToAll() bool {
+	if a := b.access.Load(); !a.anonymous || len(a.byName) == 0 {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.listeners, func(l *listener) bool {
+		return !l.private && !(l.secure() && b.config.RequireCertificate)
+	})
+}
+
 func listenError(key, address string, err error) error {
 	cause := err
 	var op *net.OpError

@@ -31,6 +31,9 @@
 package config
 
 import (
+	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/access"
@@ -255,6 +258,34 @@ func LoadDomain(file string, environ []string) (Domain, error) {
 func CheckDominion(file string, environ []string) error {
 	_, err := loadDominion(file, environ, thisMachine().checking())
 	return err
+}
+
+// OpenToAll is the warning about a broker that has users and lets everybody in
+// without one.
+const OpenToAll = "allow_anonymous = true in [broker] makes an admin of everybody in the network who gives no user, so the passwords and roles of the users protect nothing: set it to false, or delete the users"
+
+// Warnings returns what of the configuration is permitted and hardly meant, a line
+// each.
+func (d Dominion) Warnings() string {
+	b := d.Broker
+	open := []string{b.Listen, b.ListenWS}
+	if !b.RequireCertificate {
+		open = append(open, b.ListenTLS, b.ListenWSS)
+	}
+	if b.External == "" && b.AllowAnonymous && len(b.Users) > 0 && slices.ContainsFunc(open, reachable) {
+		return "warning: " + OpenToAll + "\n"
+	}
+	return ""
+}
+
+// reachable reports whether a listener at an address is reached by other machines.
+func reachable(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil || host == "localhost" {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || !ip.Unmap().IsLoopback()
 }
 
 // CheckDomain returns what is wrong with domain.toml: what LoadDomain does,

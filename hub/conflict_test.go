@@ -3,9 +3,11 @@ package hub_test
 import (
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -62,6 +64,27 @@ func TestConflictsAreProblems(t *testing.T) {
 		problems()
 		if got := h.count(topics.HubProblem) - before; got != 2 {
 			h.Errorf("%d events of one conflict that came and went", got)
+		}
+	})
+}
+
+// A broker that lets everybody in beside its users is a problem of the hub for as
+// long as it does.
+func TestOpenToAllIsAProblem(t *testing.T) {
+	inHome(t, "", func(h *home) {
+		var open atomic.Bool
+		h.stop()
+		h.open = open.Load
+		h.start()
+		for _, want := range []string{"", config.OpenToAll, ""} {
+			open.Store(want != "")
+			var o topics.Overview
+			if err := json.Unmarshal(h.ask(topics.VerbStatus, "").Data, &o); err != nil {
+				h.Fatal(err)
+			}
+			if got := strings.Join(o.Problems, "; "); got != want {
+				h.Errorf("problems %q, want %q", got, want)
+			}
 		}
 	})
 }

@@ -44,6 +44,7 @@ type home struct {
 	before   []topics.Message     // what the broker has kept when the hub starts
 	until    func() time.Time     // of the broker's certificate; nil: it has none
 	untilWeb func() time.Time     // of the certificate of HTTPS; nil: it has none
+	open     func() bool          // whether everybody is let in beside users; nil: not
 	answered func(topics.Message) // sees every message; nil: nobody
 }
 
@@ -97,7 +98,7 @@ func (h *home) start() {
 		h.Fatal(err)
 	}
 	h.broker = b
-	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Certificate: h.until, HTTPCertificate: h.untilWeb, Log: log})
+	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Certificate: h.until, HTTPCertificate: h.untilWeb, OpenToAll: h.open, Log: log})
 	if err := h.hub.Attach(b); err != nil {
 		h.Fatal(err)
 	}

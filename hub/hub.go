@@ -59,6 +59,9 @@ type Options struct {
 	Access func(topics.Ask) (topics.Access, error)
 	// Users lists or changes the broker's users; nil: it is not ours.
 	Users func(topics.Ask) ([]topics.UserView, error)
+	// OpenToAll reports whether everybody is let in although there are users; nil: the
+	// broker is not ours.
+	OpenToAll func() bool
 	// Broker shows and ends the broker's clients; nil: it is not ours.
 	Broker Seen
 	// Keeps tells whether the broker has what is retained at a topic after its
@@ -138,6 +141,7 @@ type Hub struct {
 	awaits       bool     // domains that are lost may be back in a moment: we have just started
 	httpProblems []string // the addresses of HTTP that are taken, in words
 	conflicts    []Conflict
+	openToAll    func() bool
 	machine      func() []string
 	scaling      scaling
 	exclusives   exclusives
@@ -245,6 +249,7 @@ func New(o Options) *Hub {
 		environ:   o.Environ,
 		restarts:  make(map[string]*restarting),
 		machine:   o.Machine,
+		openToAll: o.OpenToAll,
 		agents:    o.Agents,
 		moved:     true,
 

@@ -80,7 +80,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	defer site.Close()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: b.OpenToAll, Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
 	if s.bridges, err = s.newBridges(b); err != nil {
 		return err
 	}
@@ -103,6 +103,9 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	for _, l := range b.Listeners() {
 		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())
 	}
+	if b.OpenToAll() {
+		s.Log.Warn(config.OpenToAll)
+	}
 	if s.Started != nil {
 		s.Started(b.Listeners())
 	}
@@ -119,6 +122,9 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			return err
 		}
 		b.SetUserLimits(broker.UserLimits(c.Broker.UserLimits))
+		if b.OpenToAll() {
+			s.Log.Warn(config.OpenToAll)
+		}
 		return nil
 	})
 	return nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -248,6 +249,9 @@ func (h *Hub) ownProblems() (all []string) {
 		if problem := h.certificates[i].problem(time.Now()); problem != "" {
 			all = append(all, problem)
 		}
+	}
+	if h.openToAll != nil && h.openToAll() {
+		all = append(all, config.OpenToAll)
 	}
 	for _, c := range h.conflicts {
 		all = append(all, h.conflictProblem(c))

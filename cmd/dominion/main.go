@@ -46,6 +46,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	case *check:
+		fmt.Fprint(os.Stderr, cfg.Warnings())
 		fmt.Println("OK")
 		return 0
 	}
