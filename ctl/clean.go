@@ -1,19 +1,81 @@
 package ctl
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// escapes matches what a terminal takes for an order: CSI (colours, cursor,
-// erase), the strings OSC, DCS, SOS, PM and APC up to their end, and the
-// short ones. An unfinished string swallows the rest, as a terminal would.
-var escapes = regexp.MustCompile("(?s)" +
-	"(?:\x1b\\[|\u009b)[0-?]*[ -/]*[@-~]?" +
-	"|(?:\x1b[\\]PX^_]|[\u009d\u0090\u0098\u009e\u009f]).*?(?:\x07|\x1b\\\\|\u009c|$)" +
-	"|\x1b[ -/]*[0-~]?")
+// withoutEscapes returns s, which is valid UTF-8, without what a terminal takes for
+// an order (ECMA-48): control sequences (colours, cursor, erase), the strings OSC,
+// DCS, SOS, PM and APC up to their end, and the short ones. An unfinished string
+// swallows the rest, as a terminal would.
+func withoutEscapes(s string) string {
+	var out strings.Builder
+	done := 0 // what of s is written or left out
+	for i := 0; i < len(s); {
+		n := escape(s[i:])
+		if n == 0 {
+			i++
+			continue
+		}
+		out.WriteString(s[done:i])
+		i += n
+		done = i
+	}
+	if done == 0 {
+		return s
+	}
+	out.WriteString(s[done:])
+	return out.String()
+}
+
+// escape returns the length of the escape sequence that s begins with; 0: with none.
+func escape(s string) int {
+	kind, n := byte(0), 0 // as the second byte of the form with ESC
+	switch {
+	case s[0] == 0x1b && len(s) > 1:
+		kind, n = s[1], 2
+	case s[0] == 0x1b:
+		return 1
+	case s[0] == 0xc2 && len(s) > 1 && s[1] < 0xa0: // C1 in UTF-8
+		kind, n = s[1]-0x40, 2
+	default:
+		return 0
+	}
+	switch kind {
+	case '[':
+		n += prefixRun(s[n:], '0', '?')
+		n += prefixRun(s[n:], ' ', '/')
+		return n + one(s[n:], '@', '~')
+	case ']', 'P', 'X', '^', '_':
+		for ; n < len(s); n++ {
+			switch rest := s[n:]; {
+			case rest[0] == 0x07:
+				return n + 1
+			case strings.HasPrefix(rest, "\x1b\\"), strings.HasPrefix(rest, "\u009c"):
+				return n + 2
+			}
+		}
+		return n
+	}
+	if s[0] != 0x1b {
+		return 0 // another control character
+	}
+	n = 1 + prefixRun(s[1:], ' ', '/')
+	return n + one(s[n:], '0', '~')
+}
+
+// prefixRun returns how many bytes from first to last s begins with.
+func prefixRun(s string, first, last byte) (n int) {
+	for n < len(s) && first <= s[n] && s[n] <= last {
+		n++
+	}
+	return n
+}
+
+// one is prefixRun of one byte at most.
+func one(s string, first, last byte) int { return min(1, prefixRun(s, first, last)) }
 
 // cleanLine makes one line of something received that is safe to print:
 // terminal escapes are removed, other control characters become a space, and
@@ -23,7 +85,7 @@ func cleanLine(s string) string {
 	if plain(s) {
 		return s
 	}
-	s = escapes.ReplaceAllString(strings.ToValidUTF8(s, "\uFFFD"), "")
+	s = withoutEscapes(strings.ToValidUTF8(s, "\uFFFD"))
 	return strings.TrimRight(strings.Map(func(r rune) rune {
 		if unsafeRune(r) {
 			return ' '

@@ -83,8 +83,7 @@ func (s *session) description(ctx context.Context, a *app, name string) (Descrip
 		}
 	}
 	if d.Service == nil && d.Domain == nil {
-		return d, a.withSuggestion(ctx, s, topics.Ask{Service: name, Domain: name},
-			fail(ExitFailed, "", "there is no service and no domain %q", name))
+		return d, fail(ExitFailed, a.hintAt(ctx, s, o, name), "there is no service and no domain %q", name)
 	}
 	for _, domain := range domains {
 		if topics.ValidName(domain) {

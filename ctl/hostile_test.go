@@ -34,10 +34,7 @@ func TestHostileTables(t *testing.T) {
 		}
 		took := time.Since(began)
 		runtime.ReadMemStats(&after)
-		most, longest := uint64(9*50*size), 10*time.Second
-		if raceDetector { // it empties the pools of package regexp at random
-			most, longest = 20*most, 6*longest
-		}
+		const most, longest = 9 * 50 * size, 10 * time.Second
 		if used := after.TotalAlloc - before.TotalAlloc; used > most || took > longest {
 			t.Errorf("%s: %d bytes allocated, %v", name, used, took)
 		}

@@ -149,7 +149,7 @@ func drawBridges(b *bufio.Writer, all []topics.BridgeView, s Style) {
 // unreachable reports whether nobody knows what the domain runs now: what it
 // reported last no longer counts.
 func unreachable(d topics.DomainView) bool {
-	return d.State == topics.DomainIsLost || d.Micro && d.State == topics.DomainIsOffline
+	return d.Stale || d.State == topics.DomainIsLost || d.Micro && d.State == topics.DomainIsOffline
 }
 
 func domainState(d topics.DomainView) cell {

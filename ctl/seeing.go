@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,6 +76,9 @@ func (a *app) trace(ctx context.Context, s *session, what string, resumed bool) 
 	if err := s.subscribe(ctx, lines); err != nil { // before the question: nothing is missed in between
 		return err
 	}
+	if !resumed {
+		a.hintAtClient(ctx, s, what)
+	}
 	if _, err := s.ask(ctx, topics.VerbTrace, ask, a.timeout); err != nil {
 		return err
 	}
@@ -107,6 +112,23 @@ func (a *app) trace(ctx context.Context, s *session, what string, resumed bool) 
 			return err
 		}
 	}
+}
+
+// hintAtClient says so where what is traced is the name of no client that the broker
+// has: a trace of a name that was mistyped stays empty for ever.
+func (a *app) hintAtClient(ctx context.Context, s *session, what string) {
+	if _, err := netip.ParseAddr(what); err == nil || strings.ContainsAny(what, "/+#") {
+		return // an address, or a topic
+	}
+	clients, err := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.Ask{}, elsewhereTime)
+	if err != nil || slices.ContainsFunc(clients, func(c topics.ClientView) bool { return c.Client == what }) {
+		return
+	}
+	hint := "dominionctl clients lists them"
+	if near := nearest(what, namesOf(clients, func(c topics.ClientView) string { return c.Client })); near != "" {
+		hint = "did you mean: " + a.instead(what, near)
+	}
+	a.say("no client %s is there now: its packets are shown when it comes, and those at a topic of that name (%s)", cleanWords(what), hint)
 }
 
 // RenderTrace draws one line of a trace.

@@ -31,6 +31,9 @@ traits = ["atic"]
 		}
 		time.Sleep(5 * time.Second)
 		id := h.domain("kitchen").ID
+		if h.domain("kitchen").Stale {
+			h.Error("what kitchen reports is taken for stale while it is online")
+		}
 		kitchen.cut()
 		time.Sleep(10 * time.Second)
 		h.hub.SeenLonely([]hub.Lonely{{Name: "kitchen", ID: id, Address: "10.0.0.2"}})
@@ -38,6 +41,9 @@ traits = ["atic"]
 		var o topics.Overview
 		if err := json.Unmarshal(h.ask(topics.VerbStatus, "").Data, &o); err != nil {
 			h.Fatal(err)
+		}
+		if d := o.Domains[0]; !d.Stale || len(d.Services) == 0 {
+			h.Errorf("what kitchen reported last is shown as if it were so now: %+v", d)
 		}
 		if len(o.Domains) != 1 || o.Hub.Domains.Lonely != 0 {
 			h.Errorf("%d domains, %d lonely", len(o.Domains), o.Hub.Domains.Lonely)

@@ -166,6 +166,7 @@ func (h *Hub) viewDomain(d *domain) topics.DomainView {
 	v.Draining, v.Address, v.Version, v.OS, v.Arch = s.Draining, s.Address, s.Version, s.OS, s.Arch
 	v.Traits = append(v.Traits, s.Traits...)
 	v.Services = append(v.Services, s.Services...)
+	v.Stale = d.state == topics.DomainIsLost || d.micro && d.state == topics.DomainIsOffline
 	for _, row := range s.Catalog {
 		v.Catalog = append(v.Catalog, row.Service)
 	}

@@ -135,6 +135,7 @@ type DomainView struct {
 	Since     Time        `json:"since,omitzero" doc:"when it came into this state"`
 	Services  []Instance  `json:"services" doc:"what runs or should run on it"`
 	Catalog   []string    `json:"catalog" type:"name" doc:"the services on its disk"`
+	Stale     bool        `json:"stale,omitempty" doc:"services, traits and catalog are what it reported last, and nobody knows what it runs now: it is lost, or a microcontroller that is offline"`
 	Problem   string      `json:"problem,omitempty" type:"text" doc:"what is wrong with it and what to do"`
 	Heartbeat *Heartbeat  `json:"heartbeat,omitempty" doc:"the last one"`
 }
