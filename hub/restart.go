@@ -1,12 +1,14 @@
 package hub
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/rollout"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -46,6 +48,11 @@ func (h *Hub) restart(service, only string, now time.Time) error {
 	if unmet := h.planner.Unmet(service); unmet != "" {
 		return fmt.Errorf("cannot restart %s: it could not start again, it %s; what runs goes on", service, unmet)
 	}
+	for _, domain := range on {
+		if why := h.outOfRange(service, domain); why != "" {
+			return fmt.Errorf("cannot restart %s: %s; what runs goes on", service, why)
+		}
+	}
 	r := h.restarts[service]
 	if r == nil {
 		r = new(restarting)
@@ -59,6 +66,18 @@ func (h *Hub) restart(service, only string, now time.Time) error {
 	slices.Sort(r.waiting)
 	h.stepRestarts(now)
 	return nil
+}
+
+// outOfRange says why a copy would not start again: the version that its domain
+// has now is out of a range that a service which runs needs. "" where it would.
+func (h *Hub) outOfRange(service, domain string) string {
+	versions, has := h.plan.Services[service].At(domain).Versions(), h.domains[domain].catalog(service)
+	for _, by := range slices.Sorted(maps.Keys(versions)) {
+		if in, err := services.ParseRange(versions[by]); err == nil && !in.Contains(has) {
+			return fmt.Sprintf("%s needs %s %s, and %s has %s now: it would not start again", by, service, in, domain, cmp.Or(has, "no version"))
+		}
+	}
+	return ""
 }
 
 func (h *Hub) cannotRestart(service, only string) error {

@@ -125,12 +125,17 @@ func (h *Hub) written(known map[string]ordered, d *domain, service string) order
 	if !g.plain {
 		key += " " + g.identity + " " + g.spec.Revision
 	}
+	choice := h.plan.Services[service].At(d.name)
+	if choice.Ranges != "" {
+		key += "\n" + choice.Ranges
+	}
 	o, done := known[key]
 	if !done {
 		o.spec = g.spec
 		if addresses := h.dependencies(h.definition(service)); len(addresses) > 0 {
 			o.spec.Dependencies = addresses
 		}
+		o.spec.Versions = choice.Versions()
 		o.encoded = topics.Encode(o.spec)
 		known[key] = o
 	}

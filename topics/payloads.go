@@ -181,6 +181,7 @@ type Spec struct {
 	Environment     map[string]string `json:"environment" key:"variable" type:"value" doc:"added to the process's environment"`
 	EnvironmentFile string            `json:"environment_file,omitempty" type:"path" doc:"file on the domain with KEY=VALUE lines"`
 	Dependencies    map[string]string `json:"dependencies,omitempty" key:"name" type:"endpoint" doc:"address:port of each dependency, for DEPENDENCY_<NAME>; not part of the revision"`
+	Versions        map[string]string `json:"versions,omitempty" key:"name" type:"range" doc:"by service that runs and needs this one: the range of versions that it needs; what is on the disk is not started where its version is out of one of them; not part of the revision"`
 	Restart         RestartPolicy     `json:"restart" doc:"what happens when it ends"`
 	Health          *HealthCheck      `json:"health" doc:"how to tell that it is well; {}: it ran for 1 s"`
 	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`

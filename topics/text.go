@@ -27,8 +27,8 @@ type TextType struct {
 // Valid reports whether s, which is not empty, is of the type.
 func (t TextType) Valid(s string) bool { return t.valid(s) }
 
-// textTypes lists the types in the order of docs/protocol.md. Only the last
-// four hold what a shell or make could interpret: they are shown to people,
+// textTypes lists the types in the order of docs/protocol.md. Only a hash, a range
+// and the last four hold what a shell or make could interpret: they are shown to people,
 // compared or handed on, and are never a part of a command, of a name of a
 // variable or of what a Makefile may read as $(X).
 var textTypes = []TextType{
@@ -37,6 +37,7 @@ var textTypes = []TextType{
 	{"address", "an IP address or a host name", "an IP address, one of the local link with its zone (`fe80::1%eth0`), or a host name of RFC 1123: labels of letters, digits and `-`, joined by `.`, at most 253 characters", "192.168.1.20", ValidAddress},
 	{"endpoint", `an address and a port, as "192.168.1.20:8080"`, "an address and a port from 1 to 65535, joined by `:`; IPv6 in brackets", "192.168.1.20:8080", ValidEndpoint},
 	{"version", `a version, as "1.2.0"`, "a version of [semver](https://semver.org): up to three numbers, `-` and a pre-release, `+` and a build; a `v` may stand before it; at most 128 characters", "1.2.0", ValidVersion},
+	{"range", `a range of versions, as ">=1.2 <2"`, "comparisons of versions, as `>=1.2 <2 || 3.0.1`: letters, digits, space and `.+-<>=!|`, at most 256 characters", ">=1.2 <2", validRange},
 	{"build", "the version of a program: use letters, digits, . + _ and -, 128 characters at most", "letters, digits, `.`, `+`, `_` and `-`, at most 128 characters", "1.0.0", validBuild},
 	{"protocol", `a version of the protocol, as "1.0"`, "two numbers joined by `.`", Protocol, validProtocol},
 	{"word", "a word: use letters, digits, _ and -, a letter first, 63 characters at most", "letters, digits, `_` and `-`, a letter first, at most 63 characters", "running", validWord},
@@ -132,6 +133,13 @@ func ValidVersion(s string) bool {
 
 func digits(s string, longest int) bool {
 	return only(s, longest, "") && !strings.ContainsFunc(s, func(r rune) bool { return !digit(byte(r)) })
+}
+
+// validRange looks at the alphabet alone: package services reads ranges.
+func validRange(s string) bool {
+	return len(s) <= 256 && strings.IndexFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune(" .+-<>=!|", r)
+	}) < 0
 }
 
 func validBuild(s string) bool { return only(s, 128, ".+_-") }

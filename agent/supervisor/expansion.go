@@ -14,17 +14,21 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// unaccepted says why this domain does not accept a start command's spec; "" if
-// it does. What cannot be read is reported at the start.
+// unaccepted says why what runs would not start again by a start command's spec,
+// which this domain does not accept or which its disk does not fit; "" if it
+// would. What cannot be read is reported at the start.
 func (s *Supervisor) unaccepted(name string, spec topics.Spec) string {
-	if s.o.Accept != config.AcceptLocal {
+	if s.o.Accept != config.AcceptLocal && len(spec.Versions) == 0 {
 		return ""
 	}
 	file, err := s.manifest(name)
 	if err != nil {
 		return ""
 	}
-	return s.undeclared(file, name, spec.Environment, nil)
+	if why := s.undeclared(file, name, spec.Environment, nil); why != "" {
+		return why
+	}
+	return outOfRange(name, s.version(name, file), spec.Versions)
 }
 
 // undeclared says which variables the dominion sets, itself or by naming an

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -92,9 +93,9 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	p := plan{version: s.o.Version(v.Service)}
-	if p.version == "" {
-		p.version = file.Version
+	p := plan{version: s.version(v.Service, file)}
+	if why := outOfRange(v.Service, p.version, v.ordered.Versions); why != "" {
+		return plan{}, errors.New(why)
 	}
 	p.spec, _ = file.Complete(v.ordered)
 	p.own, p.ordered = file, v.ordered.Environment
@@ -129,6 +130,24 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 	}
 	p.command.Env = list(all)
 	return p, s.handedOn(dir, all, p.command.Args, p.health)
+}
+
+// version returns the version of what is on the disk: that of service.toml as it
+// was just read, else the one that the agent made of the code.
+func (s *Supervisor) version(name string, file config.Service) string {
+	return cmp.Or(file.Version, s.o.Version(name))
+}
+
+// outOfRange says why a version is not started: it is out of a range that a
+// service which runs needs; "" where it is in all of them.
+func outOfRange(name, version string, ranges map[string]string) string {
+	for _, by := range slices.Sorted(maps.Keys(ranges)) {
+		if in, err := services.ParseRange(ranges[by]); err != nil || !in.Contains(version) {
+			return fmt.Sprintf("%s needs %s %s, and version %s is in its directory now: it is not started (put a version in that range there, change the range in dominion.toml, or stop %s)",
+				by, name, ranges[by], cmp.Or(version, "unknown"), by)
+		}
+	}
+	return ""
 }
 
 // program finds what is run: make, or the service's own command.

@@ -335,6 +335,11 @@ func (s *Supervisor) Restart(name string, now time.Time) error {
 	if v == nil || !v.Wanted {
 		return fmt.Errorf("cannot restart %s: it does not run here and should not", name)
 	}
+	if v.State.Alive() { // what runs is not stopped for what could not start
+		if why := s.unaccepted(name, v.ordered); why != "" {
+			return fmt.Errorf("cannot restart %s: %s", name, why)
+		}
+	}
 	s.step(v, restart{}, now)
 	s.settle(now)
 	return nil

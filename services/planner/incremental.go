@@ -166,7 +166,7 @@ func (p *Planner) replace(s *subject, o *Outcome) {
 			b, after = after[0], after[1:]
 		}
 		name := cmp.Or(a.Domain, b.Domain)
-		if a.Runs() != b.Runs() {
+		if a.Runs() != b.Runs() || a.Ranges != b.Ranges {
 			p.moved[name] = true
 		}
 		if a.starts() != b.starts() {

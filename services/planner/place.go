@@ -19,6 +19,7 @@ type spot struct {
 
 	needed    string // a service that needs the version of this copy, which no other has
 	preferred bool   // it has a version that no copy has and that is needed
+	barred    string // why it is not started there: something that runs cannot use its version
 	gives     string // why the copy gives way to one of another version
 	choice    Choice
 }
@@ -120,9 +121,11 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		n = len(p.live) + len(p.free) + p.away + there + away
 	}
 	o.Wanted, o.BuiltIn = n, there
-	if !all {
-		h.suit(name, &p, spots, n)
+	needs := h.versionNeeds(name)
+	if !all && !h.defs[name].Exclusive {
+		h.suit(needs, &p, spots, n)
 	}
+	bar(needs, &p, spots)
 	h.keepBest(name, o, p.live, spots)
 	missing := n - len(p.live) - there
 	if awaited := h.awaited(name, p, all); missing > 0 && awaited != "" {
@@ -153,6 +156,7 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		stuck = nil
 	}
 	h.explain(name, o, spots, stuck, missing, n)
+	demand(needs, spots)
 }
 
 // awaited says which domain a service waits for before it is placed at all, ""
@@ -422,7 +426,7 @@ func (h *home) unsuited(name string, spots []spot) string {
 	for i := range spots {
 		s := &spots[i]
 		switch {
-		case !s.onlyAway():
+		case !s.onlyAway() && s.barred == "":
 		case len(reasons) == most:
 			left++
 		default:

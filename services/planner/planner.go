@@ -98,6 +98,9 @@ type Choice struct {
 	// Because says of a start in what this domain was better than the next
 	// one, to be told later; "" where there was no choice.
 	Because string
+	// Ranges are the ranges of versions in which it is to be started, "app <2, tv
+	// >=1", each with the service that runs and needs it; see Versions.
+	Ranges string
 }
 
 // Runs tells whether the service belongs into the domain's start command.

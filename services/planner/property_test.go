@@ -247,12 +247,18 @@ func (f *fleet) check(t *testing.T, plan planner.Plan, at string) {
 }
 
 // checkRanges holds of a service in whose range of versions others need it: what
-// serves in that range is not stopped where no other copy in it goes on.
+// serves in that range is not stopped where no other copy in it goes on, and none
+// out of it begins beside what runs and needs it.
 func (f *fleet) checkRanges(t *testing.T, plan planner.Plan, name, at string) {
 	t.Helper()
 	o := plan.Services[name]
 	if f.defs[name].Exclusive || !o.On {
 		return
+	}
+	for _, c := range o.Choices {
+		if c.Action == topics.ActionStart && f.barred(plan, name, f.domains[c.Domain]) {
+			t.Fatalf("%s: %s starts on %s: %s", at, name, c.Domain, c.Reason)
+		}
 	}
 	for by, def := range f.defs {
 		for _, dep := range def.Dependencies {
@@ -454,6 +460,28 @@ func (f *fleet) settle(t *testing.T, at string) {
 	t.Fatalf("%s: never settles: %v", at, planner.New(f.input()).Lines())
 }
 
+// barred reports whether the version that a domain has is out of a range that a
+// service which runs needs and that no copy which is to run is in.
+func (f *fleet) barred(plan planner.Plan, name string, d planner.Domain) bool {
+	for by, def := range f.defs {
+		for _, dep := range def.Dependencies {
+			if dep.Service != name || !plan.Services[by].On || dep.Version.Contains(d.Catalog[name]) {
+				continue
+			}
+			runs, covered := false, false
+			for _, other := range f.domains {
+				runs = runs || !other.Gone && other.Observed[by].State.Listed()
+				i := other.Observed[name]
+				covered = covered || !other.Gone && i.State.Listed() && dep.Version.Contains(i.Version)
+			}
+			if runs && !covered {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // enough holds of a home that came to rest: what is missing has nowhere to run,
 // or waits for something that has not.
 func (f *fleet) enough(t *testing.T, at string) {
@@ -463,7 +491,7 @@ func (f *fleet) enough(t *testing.T, at string) {
 		for _, d := range f.domains {
 			if !d.Gone && (d.Ordered[name] || d.Observed[name].State.Listed()) {
 				runs++
-			} else if f.fits(name, d) && d.State == topics.DomainIsOnline && !d.Draining {
+			} else if f.fits(name, d) && !f.barred(planner.New(f.input()), name, d) && d.State == topics.DomainIsOnline && !d.Draining {
 				room = d.Name
 			}
 		}

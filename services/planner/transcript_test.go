@@ -132,6 +132,11 @@ func (s *script) plan(out *strings.Builder) {
 	for _, name := range sortedKeys(s.last.Services) {
 		o := s.last.Services[name]
 		fmt.Fprintf(out, "= %s: wanted %d, %s\n", name, o.Wanted, o.Reason)
+		for _, c := range o.Choices {
+			if c.Ranges != "" {
+				fmt.Fprintf(out, "  on %s in the range of %s\n", c.Domain, c.Ranges)
+			}
+		}
 		if o.Broken != "" {
 			fmt.Fprintf(out, "! %s\n", o.Broken)
 		}
@@ -312,8 +317,12 @@ func domain(t *testing.T, words []string) planner.Domain {
 				if done {
 					p[1] = string(topics.Finished)
 				}
+				version := d.Catalog[p[0]]
+				if len(p) == 6 { // not that of the disk
+					version = p[3]
+				}
 				d.Observed[p[0]] = planner.Instance{
-					State: topics.State(p[1]), Health: topics.Health(p[2]), Version: d.Catalog[p[0]], Done: done,
+					State: topics.State(p[1]), Health: topics.Health(p[2]), Version: version, Done: done,
 					Best: key == "first", Seen: uint64(len(d.Name)),
 				}
 			default:

@@ -16,17 +16,28 @@ import (
 
 // need is a range of versions that a service which is wanted asks for.
 type need struct {
-	by string
-	in services.Range
+	of   string // the service that is needed
+	by   string
+	in   services.Range
+	runs bool // a copy of the service that asks is there
+}
+
+// hasCopy reports whether a domain tells of a copy of a service.
+func (h *home) hasCopy(name string) bool {
+	return slices.ContainsFunc(h.look(name).cells, func(c *cell) bool {
+		return !c.site.Gone && c.told && c.instance.State.Listed()
+	})
 }
 
 // versionNeeds returns the ranges in which others need a service.
 func (h *home) versionNeeds(name string) (all []need) {
 	for _, t := range h.dependents[name] {
-		h.look(t)
 		for _, dep := range h.defs[t].Dependencies {
-			if dep.Service == name && h.on[t] && dep.Version.String() != "" {
-				all = append(all, need{t, dep.Version})
+			if dep.Service != name || dep.Version.String() == "" {
+				continue
+			}
+			if h.look(t); h.on[t] {
+				all = append(all, need{name, t, dep.Version, h.hasCopy(t)})
 			}
 		}
 	}
@@ -34,9 +45,10 @@ func (h *home) versionNeeds(name string) (all []need) {
 	return all
 }
 
-// covers reports whether a copy on the domain is, or would be, in the range.
+// covers reports whether a copy on the domain is, or would be, in the range. One
+// that failed is started as what is on the disk now.
 func (n need) covers(s *spot) bool {
-	if s.told && s.instance.State.Listed() && s.instance.Version != "" {
+	if s.told && s.instance.State.Listed() && s.instance.State != topics.Failed && s.instance.Version != "" {
 		return n.in.Contains(s.instance.Version)
 	}
 	return n.in.Contains(s.cell.version)
@@ -44,14 +56,11 @@ func (n need) covers(s *spot) bool {
 
 // suit marks the copies whose version others need, and has one that nobody needs
 // give way where a range is not covered and a free domain has a version in it.
-func (h *home) suit(name string, p *parts, spots []spot, n int) {
-	if h.defs[name].Exclusive {
-		return
-	}
-	needs := h.versionNeeds(name)
+func (h *home) suit(needs []need, p *parts, spots []spot, n int) {
 	if len(needs) == 0 {
 		return
 	}
+	name := needs[0].of
 	byRank := slices.Clone(p.live)
 	slices.SortStableFunc(byRank, rank)
 	all := append(byRank, p.failed...)
@@ -90,6 +99,72 @@ func (h *home) suit(name string, p *parts, spots []spot, n int) {
 			}
 		}
 	}
+}
+
+// bar leaves out the free domains whose version is out of the range that a service
+// which runs needs, and that no copy covers: it would find itself beside a version
+// that it cannot use. What does not run yet waits for a version in its range
+// instead (unmet).
+func bar(needs []need, p *parts, spots []spot) {
+	for _, one := range needs {
+		covered := slices.ContainsFunc(p.live, one.covers)
+		for i := range spots {
+			_, runs := spots[i].cell.builtIn()
+			covered = covered || runs && one.covers(&spots[i])
+		}
+		if !one.runs || covered {
+			continue
+		}
+		p.free = slices.DeleteFunc(p.free, func(s *spot) bool {
+			if one.covers(s) {
+				return false
+			}
+			s.barred = fmt.Sprintf("%s has %s %s, and %s, which runs, needs %s", s.Name, one.of, orUnknown(s.cell.version), one.by, one.in)
+			s.choice.Reason = s.barred
+			return true
+		})
+	}
+}
+
+// demand notes with each copy which ranges it has to be started in: those that
+// services which run need, it covers now or may cover, and no other copy does.
+func demand(needs []need, spots []spot) {
+	for i := range spots {
+		s := &spots[i]
+		if !s.choice.Runs() || s.Micro {
+			continue
+		}
+		var all []string
+		for _, one := range needs {
+			known := s.told && s.instance.Version != ""
+			if !one.runs || known && !one.in.Contains(s.instance.Version) {
+				continue
+			}
+			elsewhere := false
+			for j := range spots {
+				other := &spots[j]
+				elsewhere = elsewhere || j != i && (other.choice.Runs() || other.Micro) && other.usable() && one.in.Contains(other.instance.Version)
+			}
+			if !elsewhere {
+				all = append(all, one.by+" "+one.in.String())
+			}
+		}
+		s.choice.Ranges = strings.Join(all, ", ")
+	}
+}
+
+// Versions returns the ranges of a choice by the service that needs them; nil
+// where there are none.
+func (c Choice) Versions() map[string]string {
+	if c.Ranges == "" {
+		return nil
+	}
+	all := make(map[string]string)
+	for one := range strings.SplitSeq(c.Ranges, ", ") {
+		by, in, _ := strings.Cut(one, " ")
+		all[by] = in
+	}
+	return all
 }
 
 // broken says which dependency of a service runs in no version that it can use,

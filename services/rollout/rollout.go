@@ -287,9 +287,10 @@ func (d *decision) stale(i *Instance) bool {
 
 // breaks says which range of versions nobody would be in any more, were an
 // instance restarted: it would begin as what its domain has on its disk. "" where
-// another instance that is well is in it, and where it is in none itself.
+// another instance that is well is in it, and where it is in none itself. One that
+// has just crashed is in the range of what it ran: its agent starts it in no other.
 func (d *decision) breaks(i *Instance) string {
-	if i.Catalog == "" || i.Catalog == i.Version || !i.well() {
+	if i.Catalog == "" || i.Catalog == i.Version {
 		return ""
 	}
 	for _, n := range d.Needs {
