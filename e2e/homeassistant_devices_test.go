@@ -184,7 +184,7 @@ func (w *registryWatcher) registry() devicestest.Registry {
 		if d.Name == w.home.Hub.Address() {
 			d.Name = "" // that of the integration, which is the broker's address
 		}
-		if via, ok := byID[row.ViaDevice]; ok {
+		if via, ok := byID[cmp.Or(row.ViaDevice, row.Parent)]; ok {
 			d.Via = via.names()[0]
 		}
 		var info debugInfo
@@ -225,6 +225,7 @@ type registryRow struct {
 	Hardware    string `json:"hw_version"`
 	Serial      string `json:"serial_number"`
 	URL         string `json:"configuration_url"`
+	Parent      string `json:"parent_device_id"` // of a child device
 	Connections [][]string
 }
 

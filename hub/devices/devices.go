@@ -183,7 +183,7 @@ func (s *State) reader(topic string) (func([]byte) ([]*announcement, error), int
 	}
 	if below, ok := strings.CutPrefix(topic, s.discovery); ok {
 		if device, ok := hassTopic(below); ok {
-			return func(p []byte) ([]*announcement, error) { return one(s.checked(topic, p, device)) }, s.limits.Payload
+			return func(p []byte) ([]*announcement, error) { return s.checked(topic, p, device) }, s.limits.Payload
 		}
 		if err := illegalTopic(below); err != nil {
 			return func([]byte) ([]*announcement, error) { return nil, err }, s.limits.Payload

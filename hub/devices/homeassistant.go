@@ -19,7 +19,7 @@ var full = map[string]string{
 	"sw": "sw_version", "hw": "hw_version", "sn": "serial_number", "cu": "configuration_url", "sa": "suggested_area",
 	"avty": "availability", "avty_t": "availability_topic", "avty_mode": "availability_mode", "avty_tpl": "availability_template",
 	"pl_avail": "payload_available", "pl_not_avail": "payload_not_available", "val_tpl": "value_template",
-	"migr_discvry": "migrate_discovery",
+	"migr_discvry": "migrate_discovery", "cdevs": "child_devices", "cdev": "child_device",
 }
 
 func long(key string) string {
@@ -49,23 +49,39 @@ func hassTopic(below string) (device, ok bool) {
 // maxComponents is how many components of one device are read.
 const maxComponents = 1000
 
-// hass reads Home Assistant's discovery, of an entity or of a device. nil is
-// one that tells of no device: an entity may be without.
-func (s *State) hass(topic string, payload []byte, device bool) (*announcement, error) {
+// child is a part of a device that Home Assistant shows as a device of its own
+// (since 2026.9): an outlet of a power strip.
+type child struct {
+	*announcement
+	parts []entity
+}
+
+// hass reads Home Assistant's discovery, of an entity or of a device. An
+// announcement of the device comes first, then those of its child devices. None
+// is one that tells of no device: an entity may be without.
+func (s *State) hass(topic string, payload []byte, device bool) ([]*announcement, error) {
 	a := newAnnouncement(topic, topics.ByHomeAssistant)
 	named, migrates := false, false
 	var wrong details
 	root := entity{wrong: &wrong}
 	var parts []entity
+	var children []child
 	err := readObject(payload, func(r *reader, key string) (err error) {
 		switch key = long(key); {
+		case key == "device" && device:
+			named, err = hassDevice(r, a.facts, nil, &wrong)
 		case key == "device":
-			named, err = hassDevice(r, a.facts, &wrong)
+			one := child{announcement: newAnnouncement(topic, topics.ByHomeAssistant)}
+			if named, err = hassDevice(r, a.facts, one.facts, &wrong); len(one.keys) > 0 {
+				children = []child{one}
+			}
 		case key == "migrate_discovery":
 			migrates = true
 			err = r.skip()
 		case device && key == "components":
 			parts, err = hassComponents(r, &wrong)
+		case device && key == "child_devices":
+			children, err = hassChildren(r, topic, &wrong)
 		default:
 			err = root.member(r, key)
 		}
@@ -83,12 +99,68 @@ func (s *State) hass(topic string, payload []byte, device bool) (*announcement, 
 	case len(a.keys) == 0:
 		return nil, errNobody
 	}
+	all := []*announcement{a}
+	if device || len(children) == 0 { // else the one entity is of the child
+		err = s.entities(a, root, parts)
+	}
+	for _, c := range children {
+		c.within(a)
+		err = errors.Join(err, s.entities(c.announcement, root, c.parts))
+		all = append(all, c.announcement)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all, wrong.err()
+}
+
+// within makes a child device one that is reached through its parent.
+func (c *child) within(parent *announcement) {
+	c.source += " " + string(c.keys[0])
+	c.viaKey = parent.keys[0]
+	if len(parent.identifiers) > 0 {
+		c.via = parent.identifiers[0]
+	} else {
+		c.via = parent.connections[0].Address
+	}
+}
+
+// entities adds what the root of a config says and what each of its components.
+func (s *State) entities(a *announcement, root entity, parts []entity) error {
 	for _, e := range append([]entity{root}, parts...) {
 		if err := s.entity(a, &e); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return a, wrong.err()
+	return nil
+}
+
+// maxChildren is how many child devices of one device are read.
+const maxChildren = 100
+
+// hassChildren reads the child devices of a device.
+func hassChildren(r *reader, topic string, wrong *details) (children []child, err error) {
+	_, err = r.list(func(t json.Token) error {
+		if len(children) >= maxChildren {
+			wrong.note(fmt.Errorf("it has more than %d child devices", maxChildren))
+			return r.skipFrom(t)
+		}
+		c := child{announcement: newAnnouncement(topic, topics.ByHomeAssistant)}
+		_, err := r.objectFrom(t, func(key string) (err error) {
+			if long(key) == "components" {
+				c.parts, err = hassComponents(r, wrong)
+				return err
+			}
+			return hassFact(r, c.facts, long(key), wrong)
+		})
+		if err == nil && len(c.keys) == 0 {
+			wrong.note(errors.New("it has a child device without identifiers"))
+		} else if err == nil {
+			children = append(children, c)
+		}
+		return err
+	})
+	return children, err
 }
 
 // hassComponents reads the components of a device. One that has its platform
@@ -110,33 +182,67 @@ func hassComponents(r *reader, wrong *details) (parts []entity, err error) {
 	return parts, err
 }
 
-// hassDevice reads the device of a config.
-func hassDevice(r *reader, f *facts, wrong *details) (bool, error) {
-	texts := map[string]*string{
-		"name": &f.name, "manufacturer": &f.manufacturer, "model": &f.model, "model_id": &f.modelID,
-		"sw_version": &f.version, "suggested_area": &f.area, "hw_version": &f.hardware, "serial_number": &f.serial,
-	}
+// hassDevice reads the device of a config, and into part, if it is not nil, the
+// child device that is meant where there is one.
+func hassDevice(r *reader, f, part *facts, wrong *details) (bool, error) {
 	return r.object(func(key string) error {
-		key = long(key)
-		switch key {
-		case "identifiers":
-			return r.texts(func(s string) error {
-				wrong.note(f.identifier(s))
-				return nil
-			})
-		case "connections":
-			return hassConnections(r, f, wrong)
-		case "configuration_url":
-			url, err := r.text()
-			wrong.note(f.link(url))
-			return err
-		case "via_device":
-			via, err := r.text()
-			f.viaDevice(via)
+		if key = long(key); key == "child_device" && part != nil {
+			_, err := r.object(func(key string) error { return hassFact(r, part, long(key), wrong) })
 			return err
 		}
-		return member(r, texts, key)
+		return hassFact(r, f, key, wrong)
 	})
+}
+
+// hassFact reads one member of a device, by its long key.
+func hassFact(r *reader, f *facts, key string, wrong *details) error {
+	switch key {
+	case "identifiers":
+		return r.texts(func(s string) error {
+			wrong.note(f.identifier(s))
+			return nil
+		})
+	case "connections":
+		return hassConnections(r, f, wrong)
+	case "configuration_url":
+		url, err := r.text()
+		wrong.note(f.link(url))
+		return err
+	case "via_device":
+		via, err := r.text()
+		f.viaDevice(via)
+		return err
+	}
+	to := f.hassText(key)
+	if to == nil {
+		return r.skip()
+	}
+	text, err := r.text()
+	*to = cut(text, maxText)
+	return err
+}
+
+// hassText returns where a text of a device is kept, nil where it is not.
+func (f *facts) hassText(key string) *string {
+	switch key {
+	case "name":
+		return &f.name
+	case "manufacturer":
+		return &f.manufacturer
+	case "model":
+		return &f.model
+	case "model_id":
+		return &f.modelID
+	case "sw_version":
+		return &f.version
+	case "suggested_area":
+		return &f.area
+	case "hw_version":
+		return &f.hardware
+	case "serial_number":
+		return &f.serial
+	}
+	return nil
 }
 
 // hassConnections reads pairs of a kind and an address.

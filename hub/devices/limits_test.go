@@ -224,3 +224,31 @@ func FuzzTake(f *testing.F) {
 		}
 	})
 }
+
+// Child devices are bounded as all that is announced is, and one without
+// identifiers is named.
+func TestChildDevicesAreBounded(t *testing.T) {
+	var children []string
+	for n := range maxChildren + 5 {
+		children = append(children, fmt.Sprintf(`{"ids":["c%d"],"cmps":{"a":{"p":"switch","uniq_id":"u%d","cmd_t":"c/%d"}}}`, n, n, n))
+	}
+	for name, c := range map[string]struct {
+		children, problem string
+		devices           int
+	}{
+		"too many":            {strings.Join(children, ","), "more than 100 child devices", maxChildren + 1},
+		"without identifiers": {`{"name":"nobody","cmps":{}}`, "without identifiers", 1},
+		"no object":           {`7`, "without identifiers", 1},
+	} {
+		s := open()
+		s.Take("homeassistant/device/p/config", []byte(`{"dev":{"ids":["p"]},"o":{"name":"x"},"child_devices":[`+c.children+`]}`), noon)
+		problems, _ := s.Problems()
+		if len(s.IDs()) != c.devices || len(problems) != 1 || !strings.Contains(problems[0].Message, c.problem) {
+			t.Errorf("%s: %d devices, problems %v", name, len(s.IDs()), problems)
+		}
+		s.Take("homeassistant/device/p/config", nil, noon)
+		if check(t, s); len(s.IDs()) > 0 || s.count != 0 || s.cost != 0 {
+			t.Errorf("%s: %v is left", name, s.IDs())
+		}
+	}
+}

@@ -132,30 +132,30 @@ type refusal string
 func (r refusal) Error() string { return string(r) }
 
 // checked is hass together with what Home Assistant refuses of the config.
-func (s *State) checked(topic string, payload []byte, device bool) (*announcement, error) {
-	a, err := s.hass(topic, payload, device)
+func (s *State) checked(topic string, payload []byte, device bool) ([]*announcement, error) {
+	all, err := s.hass(topic, payload, device)
 	root := objectOf(payload, nil)
 	if root == nil {
-		return a, err
+		return all, err
 	}
 	l := linter{seed: s.seed}
 	l.lint(strings.TrimPrefix(topic, s.discovery), root)
-	if a != nil {
-		a.unique, a.places = l.unique, l.places
+	if len(all) > 0 {
+		all[0].unique, all[0].places = l.unique, l.places
 	}
 	refused := l.err()
 	switch part, partly := err.(*details); { //nolint:errorlint // it is never wrapped
 	case refused == nil:
-		return a, err
+		return all, err
 	case partly:
 		part.note(refused)
-		return a, part
+		return all, part
 	case err != nil:
-		return a, fmt.Errorf("%w; %w", err, refused)
+		return all, fmt.Errorf("%w; %w", err, refused)
 	}
 	var d details
 	d.note(refused)
-	return a, &d
+	return all, &d
 }
 
 // illegalTopic names a topic at which Home Assistant does not read a config. nil

@@ -25,8 +25,6 @@ var open = []Deliberate{
 	{"lora_node7", "availability", "its template or word is not evaluated yet"},
 	{"mac e4:65:b8:0a:0b:02", "availability", "its template or word is not evaluated yet"},
 	{"selfish-1", "name", "not named yet"},
-	{"strip_0a0b_1", "listed", "child devices are not read yet"},
-	{"strip_0a0b_2", "listed", "child devices are not read yet"},
 	{"bad-both-11aa012cbf39", "listed", "what Home Assistant refuses is not named yet"},
 	{"bad-class-411dc915c0d9", "listed", "what Home Assistant refuses is not named yet"},
 	{"bad-components-c16b9ad21d38", "listed", "what Home Assistant refuses is not named yet"},
