@@ -202,6 +202,7 @@ func (l *linter) lint(below string, root object) {
 		l.place(levels[0], levels[2])
 	}
 	l.origin(root, false)
+	l.childOf(root)
 	_, named := root["device"]
 	if named {
 		l.deviceInfo(root["device"])
@@ -220,7 +221,7 @@ func (l *linter) device(root object) {
 		switch {
 		case k == "~":
 			l.fault(`"~" is not allowed at the root of a device: write it into each component`)
-		case k != "device" && k != "origin" && k != "components" && !slices.Contains(inherited, k):
+		case k != "device" && k != "origin" && k != "components" && k != "child_devices" && !slices.Contains(inherited, k):
 			l.fault("%q is not allowed at the root of a device: write it into each component", cut(k, maxText/2))
 		}
 	}
@@ -230,7 +231,8 @@ func (l *linter) device(root object) {
 	l.origin(root, true)
 	l.common("", root, true)
 	components := objectOf(root["components"], nil)
-	if components == nil {
+	l.children(root)
+	if components == nil && (root["components"] != nil || root["child_devices"] == nil) {
 		l.fault(`components is missing or no object: add "components": {"<id>": {"platform": "sensor", …}}`)
 	}
 	for n, id := range slices.Sorted(maps.Keys(components)) {
