@@ -25,7 +25,7 @@ func (h *Hub) publishCondition(d *domain) {
 	if !d.since.IsZero() {
 		v.Since = topics.At(d.since)
 	}
-	h.retain(h.tree.Domain(topics.DomainCondition, d.name), topics.Encode(v))
+	h.pub.Retain(h.tree.Domain(topics.DomainCondition, d.name), topics.Encode(v))
 }
 
 // trouble says what is wrong with a domain and what to do, "" where it is well.

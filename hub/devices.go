@@ -2,7 +2,6 @@ package hub
 
 import (
 	"errors"
-	"hash/maphash"
 	"maps"
 	"slices"
 	"time"
@@ -116,9 +115,7 @@ func (h *Hub) formerDevice(id string, m topics.Message) {
 		return
 	}
 	h.around.stale[id] = true
-	if _, said := h.published[m.Topic]; !said {
-		h.published[m.Topic] = maphash.Bytes(h.seed, m.Payload)
-	}
+	h.pub.Found(m.Topic, m.Payload)
 }
 
 // expireDevices tells of devices when it is time.
@@ -168,7 +165,7 @@ func (h *Hub) tellAllDevices() {
 	}
 	for _, id := range slices.Sorted(maps.Keys(gone)) {
 		delete(a.told, id)
-		h.clear(h.tree.Device(id))
+		h.pub.Clear(h.tree.Device(id))
 	}
 	clear(a.stale)
 	a.sweep = false
@@ -180,10 +177,10 @@ func (h *Hub) tellDevice(id string) {
 	switch {
 	case there:
 		h.around.told[id] = true
-		h.retain(h.tree.Device(id), topics.Encode(d))
+		h.pub.Retain(h.tree.Device(id), topics.Encode(d))
 	case h.around.told[id]:
 		delete(h.around.told, id)
-		h.clear(h.tree.Device(id))
+		h.pub.Clear(h.tree.Device(id))
 	}
 }
 

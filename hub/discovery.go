@@ -153,7 +153,7 @@ func (h *Hub) hide(topic string, states []string, now time.Time) {
 		return
 	}
 	for _, state := range states {
-		h.clear(state)
+		h.pub.Clear(state)
 	}
 }
 
@@ -208,10 +208,10 @@ func (h *Hub) discover(now time.Time) {
 		h.log.Info("a device was deleted in Home Assistant while the hub was away: it stays away until its definition changes", "topic", topic)
 	}
 	for _, m := range messages {
-		h.bus.Publish(m)
+		h.pub.Publish(m)
 		if len(m.Payload) == 0 {
 			for _, state := range s.after[m.Topic] {
-				h.clear(state)
+				h.pub.Clear(state)
 			}
 			delete(s.after, m.Topic)
 		}
@@ -288,8 +288,8 @@ func (h *Hub) receiveDiscovery(m topics.Message, now time.Time) (ours bool) {
 func (h *Hub) saysAgain() []func() {
 	again := func(topic string, payload func() []byte) func() {
 		return func() {
-			delete(h.published, topic)
-			h.retain(topic, payload())
+			h.pub.Forget(topic)
+			h.pub.Retain(topic, payload())
 		}
 	}
 	all := []func(){
@@ -301,10 +301,10 @@ func (h *Hub) saysAgain() []func() {
 			if h.domains[d.name] != d {
 				return // forgotten meanwhile
 			}
-			delete(h.published, h.tree.Domain(topics.DomainCondition, d.name))
+			h.pub.Forget(h.tree.Domain(topics.DomainCondition, d.name))
 			h.publishCondition(d)
 			if d.state == topics.DomainIsOnline && !d.micro {
-				h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
+				h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
 			}
 		})
 	}

@@ -146,7 +146,7 @@ func (h *Hub) cameOnline(d *domain, was topics.DomainState) {
 func (h *Hub) sayOffline(d *domain) {
 	if d.available {
 		d.available = false
-		h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: d.name}, []byte(topics.Offline)))
+		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: d.name}, []byte(topics.Offline)))
 	}
 }
 
@@ -224,7 +224,7 @@ func (h *Hub) catchUp(d *domain, now time.Time) {
 		return
 	}
 	d.ordered.at = now
-	h.bus.Publish(d.ordered.message)
+	h.pub.Publish(d.ordered.message)
 }
 
 // domainStatus takes what a domain says of itself.

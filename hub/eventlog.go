@@ -51,7 +51,7 @@ func (h *Hub) event(e topics.Event) {
 		l.recent = append(l.recent[:0], l.recent[1:]...)
 	}
 	l.recent, l.unsaved = append(l.recent, e), true
-	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.HubEvent}, topics.Encode(e)))
+	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.HubEvent}, topics.Encode(e)))
 }
 
 // level tells what needs a human, or may, from what just happened.

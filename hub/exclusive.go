@@ -94,7 +94,7 @@ func leaseBeat(d *domain, b topics.Heartbeat) lease.Beat {
 func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
 	holds, ok := h.exclusives.book.Answer(leaseBeat(d, b), now)
 	if ok {
-		h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.name}, topics.Encode(topics.Lease{
+		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.name}, topics.Encode(topics.Lease{
 			Epoch: h.epoch, Session: b.Session, Seq: b.Seq, Seconds: holds.Seconds(),
 		})))
 	}

@@ -48,7 +48,7 @@ func (h *Hub) expireAlive(now time.Time) {
 	}
 	if !now.Before(h.aliveAt) {
 		h.aliveAt = now.Add(h.alive)
-		h.bus.Publish(topics.Message{Topic: h.tree.Hub(topics.HubAvailability), Payload: []byte(topics.Online)})
+		h.pub.Publish(topics.Message{Topic: h.tree.Hub(topics.HubAvailability), Payload: []byte(topics.Online)})
 	}
 	h.due(h.aliveAt)
 }
@@ -72,7 +72,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireMoves(now)
 	h.expireAwaited(now)
 	h.expireDevices(now)
-	h.expireSpoiled(now)
+	h.publishAgain(now)
 	h.expireTroubles(now)
 	h.expireUsages(now)
 	h.expireCertificates(now)

@@ -9,7 +9,6 @@ package hub
 
 import (
 	"context"
-	"hash/maphash"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/homeassistant"
+	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/mailbox"
 	"github.com/jmbarzee/dominion/services"
@@ -26,9 +26,7 @@ import (
 )
 
 // Bus carries messages away. Publish must not block.
-type Bus interface {
-	Publish(topics.Message)
-}
+type Bus = publisher.Bus
 
 // Options are what a Hub is made of.
 type Options struct {
@@ -88,7 +86,7 @@ type Hub struct {
 	cfg     config.Dominion
 	version string
 	store   *store.Store
-	bus     Bus
+	pub     *publisher.Publisher
 	access  func(topics.Ask) (topics.Access, error)
 	users   func(topics.Ask) ([]topics.UserView, error)
 	seen    Seen
@@ -163,10 +161,6 @@ type Hub struct {
 	troubles  map[string]*trouble          // by service; of those that are well none
 	details   map[string]*details          // by service
 	usages    usages
-	published map[string]uint64   // hash of the payload by retained topic: nothing is published twice
-	seed      maphash.Seed        // of these hashes
-	heard     map[string]bool     // topics of published at which the last one has come back to us
-	spoiled   map[string]*spoiled // by topic
 	tally     tally
 	orders    map[string]string // service by the transaction of a command to an agent
 	saving    saving
@@ -212,7 +206,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, bus: o.Bus, access: o.Access, users: o.Users, seen: o.Broker, bridges: o.Bridges, alive: o.Alive, verify: o.Verify, kept: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), access: o.Access, users: o.Users, seen: o.Broker, bridges: o.Bridges, alive: o.Alive, verify: o.Verify, kept: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),
@@ -235,10 +229,6 @@ func New(o Options) *Hub {
 		views:     make(map[string]topics.Service),
 		troubles:  make(map[string]*trouble),
 		details:   make(map[string]*details),
-		published: make(map[string]uint64),
-		seed:      maphash.MakeSeed(),
-		heard:     make(map[string]bool),
-		spoiled:   make(map[string]*spoiled),
 		orders:    make(map[string]string),
 		planner:   planner.NewPlanner(planner.Input{}),
 		leftover:  make(map[string]bool),
@@ -405,7 +395,7 @@ func (h *Hub) stop() {
 	h.saveEvents(time.Now())
 	h.ready = false
 	h.publishHub(time.Now())
-	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
+	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
 }
 
 func (h *Hub) handle(e event, now time.Time) {
@@ -418,9 +408,7 @@ func (h *Hub) handle(e event, now time.Time) {
 	case connected:
 		h.connect(now)
 	case disconnected:
-		clear(h.published) // the next broker may know nothing of it
-		clear(h.heard)
-		clear(h.spoiled)
+		h.pub.Reset()
 		h.connected, h.scaling.told = false, true
 		h.devicesDisconnected()
 		h.discovery.book.Disconnected()
@@ -451,7 +439,7 @@ func (h *Hub) connect(now time.Time) {
 	h.usagesConnected(now)
 	for _, d := range h.domains {
 		if d.ordered.encoded != "" { // a broker of others may have forgotten it
-			h.bus.Publish(d.ordered.message)
+			h.pub.Publish(d.ordered.message)
 		}
 	}
 	if h.settleBy.IsZero() {
@@ -462,7 +450,7 @@ func (h *Hub) connect(now time.Time) {
 	}
 	h.tally = tally{} // said again
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
-	h.retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
+	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }
 
 // grace gives every domain that beats its time anew: it could not be heard.

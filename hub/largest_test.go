@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -34,7 +35,7 @@ func inTown(t *testing.T, test func(h *Hub, answers <-chan topics.Message)) {
 	}
 	h := town(t, 20, 20)
 	bus := listening{make(chan topics.Message, 1000)}
-	h.bus, h.access, h.users, h.seen = bus, decider(b), userEditor(b), b
+	h.pub, h.access, h.users, h.seen = publisher.New(bus, h.log), decider(b), userEditor(b), b
 	ctx, cancel := context.WithCancel(t.Context())
 	var loop sync.WaitGroup
 	loop.Go(func() { h.Run(ctx) })
@@ -225,7 +226,7 @@ func TestLargestMessages(t *testing.T) {
 func TestQuestionsHaveADeadline(t *testing.T) {
 	h := town(t, 3, 3)
 	bus := listening{make(chan topics.Message, 1)}
-	h.bus = bus
+	h.pub = publisher.New(bus, h.log)
 	now := time.Now()
 	ask := topics.Ask{Transaction: "t", Without: "domain-0001"}
 	if err := h.questions.put(question{topics.VerbPlan, ask, "c", h.replyTo(topics.VerbPlan, ask, topics.Message{}), now}); err != nil {

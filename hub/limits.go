@@ -136,7 +136,7 @@ func (h *Hub) expireGuests(now time.Time) {
 	}
 	for name, w := range h.guests.words {
 		if w.online && w.retained {
-			h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: name}, []byte(topics.Offline)))
+			h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: name}, []byte(topics.Offline)))
 		}
 	}
 	h.guests = newGuests()

@@ -2,36 +2,12 @@ package hub
 
 import (
 	"fmt"
-	"hash/maphash"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
-
-// retain publishes a retained topic, if its payload is not the last one, and
-// tells whether it did. Of that it knows the hash alone, which is as good as
-// never the same by chance, and 8 bytes where a thousand domains have many
-// megabytes to show.
-func (h *Hub) retain(topic string, payload []byte) (said bool) {
-	sum := maphash.Bytes(h.seed, payload)
-	if last, known := h.published[topic]; known && last == sum {
-		return false
-	}
-	h.published[topic] = sum
-	delete(h.heard, topic)
-	h.bus.Publish(topics.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
-	return true
-}
-
-// clear takes a retained topic out of the broker.
-func (h *Hub) clear(topic string) {
-	delete(h.published, topic)
-	delete(h.heard, topic)
-	delete(h.spoiled, topic)
-	h.bus.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
-}
 
 // publishHub says what the hub is and counts. Each domain hears it for who we
 // are and none for what we count, so new counts rest a millisecond for each
@@ -45,7 +21,7 @@ func (h *Hub) publishHub(now time.Time) {
 		return
 	}
 	payload := topics.Encode(s)
-	if h.retain(h.tree.Hub(topics.HubStatus), payload) {
+	if h.pub.Retain(h.tree.Hub(topics.HubStatus), payload) {
 		h.tally = tally{status: s, rest: now.Add(time.Duration(len(h.domains)-countedAtOnce) * time.Millisecond)}
 	}
 }

@@ -125,7 +125,7 @@ func (h *Hub) answerQuestions(now time.Time) {
 		q.busy = false
 		q.spent[a.asker] += a.took
 		h.orderMoves(a.moves, now)
-		h.bus.Publish(a.reply)
+		h.pub.Publish(a.reply)
 	case s := <-q.asks:
 		one, err := h.suppose(s.ask, s.next)
 		s.answer <- supposed{one, err}
@@ -138,7 +138,7 @@ func (h *Hub) answerQuestions(now time.Time) {
 			return
 		}
 		if !now.Before(one.until) {
-			h.bus.Publish(late(one))
+			h.pub.Publish(late(one))
 			continue
 		}
 		q.busy = true

@@ -60,7 +60,7 @@ func (h *Hub) misaddressed(m topics.Message, now time.Time) {
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
 	switch a.Kind {
 	case topics.HubAvailability, topics.HubStatus, topics.ServiceEndpoints, topics.ServiceEndpoint:
-		h.overhear(a, m, now)
+		h.pub.Received(a, m, now)
 	case topics.DomainAvailability:
 		return h.receiveAvailability(a, m, now)
 	case topics.DomainHeartbeat:
@@ -92,7 +92,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		h.formerDevice(a.Device, m)
 	case topics.ServiceStatus:
 		h.formerService(a.Service, m)
-		h.overhear(a, m, now)
+		h.pub.Received(a, m, now)
 	case topics.ServiceSet:
 		return h.serviceSet(a.Service, m.Payload, now)
 	case topics.Request:

@@ -123,7 +123,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		h.noteStops(d, specs)
 		d.ordered = h.command(d, specs, string(encoded), now)
 		h.noteOrder(d, d.ordered)
-		h.bus.Publish(d.ordered.message)
+		h.pub.Publish(d.ordered.message)
 		h.touch(d.name) // the plan's lines follow from what is ordered
 	}
 }

@@ -46,7 +46,7 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	}
 	answer := h.replyTo(verb, ask, m)
 	answer.Payload = topics.Encode(reply)
-	h.bus.Publish(answer)
+	h.pub.Publish(answer)
 }
 
 // replyTo returns the answer to a request, without its payload.
@@ -286,7 +286,7 @@ func (h *Hub) drain(name, word string) error {
 	case d.state != topics.DomainIsOnline:
 		return fmt.Errorf("%s is %s: it keeps the flag itself, so it must be online to be told", name, d.state)
 	}
-	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))
+	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))
 	return nil
 }
 

@@ -38,7 +38,7 @@ func (h *Hub) commandDomain(d *domain, c topics.Command) {
 	}
 	c.Transaction = rand.Text()
 	h.orders[c.Transaction] = c.Service
-	h.bus.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(c)))
+	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(c)))
 }
 
 // unsaid is what the hub waits for from a domain that beats: the status of that run,

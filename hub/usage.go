@@ -101,7 +101,7 @@ func (h *Hub) expireUsages(now time.Time) {
 			u.published = make(map[string]topics.ServiceUsage)
 		}
 		u.published[service] = s
-		h.bus.Publish(h.usageMessage(service, s))
+		h.pub.Publish(h.usageMessage(service, s))
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// What the hub retains for others to rely on is said again when somebody else
-// wrote there: a tool that clears everything, a late will, a hand.
-func TestWhatOthersWroteIsSaidAgain(t *testing.T) {
+// What the hub retains for others to rely on is published again when another client
+// overwrote it: a tool that clears everything, a late will, a person.
+func TestOverwrittenTopicsArePublishedAgain(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
 		if err := kitchen.join(); err != nil {
