@@ -377,6 +377,12 @@ func (l *linter) deviceInfo(raw json.RawMessage) {
 			l.text("device."+k, d[k])
 		}
 	}
+	if via, ok := textOfRaw(d["via_device"]); ok && slices.ContainsFunc(listOf(d["identifiers"]), func(raw json.RawMessage) bool {
+		id, is := textOfRaw(raw)
+		return is && id == via
+	}) {
+		l.fault("device.via_device is the device itself: leave it out")
+	}
 	if url, ok := textOfRaw(d["configuration_url"]); ok {
 		l.url("device.configuration_url", url)
 	}

@@ -169,21 +169,37 @@ func (c *comparison) published(all []string) bool {
 func (c *comparison) refusedAndNamed(d *topics.Device) bool {
 	configs := 0
 	for _, m := range c.corpus {
-		if !m.Config() || !slices.ContainsFunc(d.Identifiers, func(id string) bool { return strings.Contains(m.Payload, `"`+id+`"`) }) {
+		if !m.Config() || !announces(m, d) {
 			continue
 		}
-		if configs++; c.registry.Refused[m.Topic] == "" || c.problem(m.Topic) == "" {
+		if configs++; c.registry.Refused[m.Topic] == "" || c.problem(m) == "" {
 			return false
 		}
 	}
 	return configs > 0
 }
 
-// problem returns what the list has against a config.
-func (c *comparison) problem(topic string) string {
+// announces reports whether a config is of a device of ours.
+func announces(m Message, d *topics.Device) bool {
+	return slices.ContainsFunc(d.Identifiers, func(id string) bool { return strings.Contains(m.Payload, `"`+id+`"`) })
+}
+
+// problem returns what the list has against a config, or against its device
+// where no message alone is wrong.
+func (c *comparison) problem(m Message) string {
 	for _, p := range c.ours.Problems {
-		if p.Topic == topic {
+		if p.Topic == m.Topic {
 			return p.Message
+		}
+	}
+	if c.registry.Refused[m.Topic] == "" {
+		return "" // it may be another one of the device that is meant
+	}
+	for i, d := range c.ours.Devices {
+		for _, p := range c.ours.Problems {
+			if p.Device == d.ID && announces(m, &c.ours.Devices[i]) {
+				return p.Message
+			}
 		}
 	}
 	return ""
@@ -193,7 +209,7 @@ func (c *comparison) problem(topic string) string {
 func (c *comparison) refused() {
 	for _, m := range c.corpus {
 		why, refused := c.registry.Refused[m.Topic]
-		if problem := c.problem(m.Topic); m.Config() && refused != (problem != "") {
+		if problem := c.problem(m); m.Config() && refused != (problem != "") {
 			c.differ(m.Topic, "refused", problem, why)
 		}
 	}
