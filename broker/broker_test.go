@@ -340,7 +340,7 @@ func TestRefusedPublishIsLogged(t *testing.T) {
 		}
 	}
 	stop(t, b)
-	const want = `level=WARN msg="publish refused" user=dash by="role reader: orders nothing and says nothing" topic=dominion/service/lamp/set client=panel`
+	const want = `level=WARN msg="publish refused" user=dash by="role reader: may not publish" topic=dominion/service/lamp/set client=panel`
 	if n := strings.Count(log.String(), want); n != 1 {
 		t.Errorf("told %d times, want once:\n%s", n, log.String())
 	}

@@ -57,7 +57,7 @@ func (y *Relay) WebSocket(l HTTPListener) http.Handler {
 			l.upgrade(w, r, true, &y.refusals, y.Log) // refuses it
 			return
 		}
-		from := l.Policy.Judge(r)
+		from := l.Policy.Inspect(r)
 		one, err := y.enter(r.Context(), hostOf(from.Remote))
 		if err != nil {
 			y.refuse(w, from.Remote, http.StatusServiceUnavailable, err)

@@ -55,7 +55,7 @@ func (b *Broker) serveWebSocket(l *listener) {
 // listener.
 func (b *Broker) WebSocket(l HTTPListener) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := l.named(l.Policy.Judge(r))
+		name := l.named(l.Policy.Inspect(r))
 		if ws := l.upgrade(w, r, b.anonymousAt(name), &b.refusals, b.log); ws != nil {
 			b.take(name, ws)
 		}
@@ -72,7 +72,7 @@ var upgrader = websocket.Upgrader{
 // browser sends an Origin: it must be the listener's own, or any page that a person
 // looks at could speak to the broker in that person's name.
 func (l HTTPListener) upgrade(w http.ResponseWriter, r *http.Request, anonymous bool, refused *refusals, log *slog.Logger) *webSocket {
-	from := l.Policy.Judge(r)
+	from := l.Policy.Inspect(r)
 	err := l.Policy.CheckPage(r, anonymous)
 	var c *websocket.Conn
 	if err != nil {

@@ -1,10 +1,10 @@
-// Package access decides who may publish, subscribe and have delivered what.
+// Package access decides which client may publish to, subscribe to and receive which
+// topics.
 //
-// It is pure: a Policy is made of the topics' names and the owner's rules, and
-// says of a client, an action and a topic whether that is allowed, and which
-// rule decided. The broker asks it about everything; dominionctl access shows
-// the same answer. It knows no passwords and no connections. broker and hub
-// may import it.
+// It is pure: a Policy is made from the topic prefixes and the owner's rules, and
+// returns for a client, an action and a topic whether that is allowed, and which rule
+// decided. The broker asks it for every packet; dominionctl access shows the same
+// answer. It knows neither passwords nor connections. broker and hub may import it.
 package access
 
 import (
@@ -16,21 +16,24 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Action is what a client wants to do.
+// Action is an operation of a client on a topic.
 type Action uint8
 
 // The actions.
 const (
-	Publish   Action = iota // to a topic; also a will, and a retained message
-	Subscribe               // to a filter
-	Deliver                 // to be given a message of a topic, also a retained or queued one
+	// Publish to a topic: also a will, and a retained message.
+	Publish Action = iota
+	// Subscribe to a filter.
+	Subscribe
+	// Deliver a message of a topic to the client: also a retained or queued one.
+	Deliver
 )
 
 func (a Action) String() string {
 	return [...]string{"publish", "subscribe", "deliver"}[a]
 }
 
-// ParseAction reads what String writes.
+// ParseAction is the inverse of Action.String.
 func ParseAction(word string) (a Action, ok bool) {
 	for a = Publish; a <= Deliver; a++ {
 		if a.String() == word {
@@ -40,46 +43,56 @@ func ParseAction(word string) (a Action, ok bool) {
 	return 0, false
 }
 
-// Client is who asks.
+// Client is the client that a decision is about.
 type Client struct {
-	User string // "": anonymous
-	ID   string // MQTT client identifier
-	Role string // "": of a user that is none any more: nothing is allowed
+	// User is "" for an anonymous client.
+	User string
+	// ID is the MQTT client identifier.
+	ID string
+	// Role is "" for a user that no longer exists: nothing is allowed.
+	Role string
 }
 
-// Decision is the answer, and what it follows from.
+// Decision is whether something is allowed, and by which rule.
 type Decision struct {
 	Allowed bool
-	By      string // "role device: …" or "rule 2: …"
+	// By is the rule, as "role device: …" or "rule 2: …".
+	By string
 }
 
-// Rule is one of the owner's own. The first one that fits decides; where none
-// does, the client's role.
+// Rule is a rule of the owner. The first rule that applies decides; if none does, the
+// client's role.
 type Rule struct {
-	Name  string   // what a decision calls it; "": its number
-	Users []string // names; together with Roles: who the rule is for; both empty: everybody
+	// Name identifies the rule in decisions; "": its number does.
+	Name string
+	// Users and Roles are whom the rule is for; both empty: everybody.
+	Users []string
 	Roles []string
-	// Actions are those that the rule is about: Subscribe stands for Deliver too.
+	// Actions are what the rule is about. Subscribe includes Deliver.
 	Actions []Action
 	Deny    bool
-	Topics  []string // filters; %u stands for the user's name, %c for the client identifier
+	// Topics are filters; %u is replaced by the user's name, %c by the client
+	// identifier.
+	Topics []string
 }
 
-// Policy is a set of rules, ready to be asked. It does not change.
+// Policy is a set of rules. It is immutable.
 type Policy struct {
-	prefix    string // of our topics
-	discovery string // of Home Assistant's
+	// prefix is the topic_prefix of the dominion.
+	prefix string
+	// discovery is the discovery_prefix of Home Assistant.
+	discovery string
 	rules     []rule
 }
 
+// rule is a Rule with its description for decisions.
 type rule struct {
 	Rule
-	text string
+	description string
 }
 
 // New returns the policy of a dominion: its topic_prefix, Home Assistant's
-// discovery_prefix, and the owner's rules in their order. Its errors name the
-// rule.
+// discovery_prefix, and the owner's rules in their order. An error names the rule.
 func New(prefix, discovery string, rules []Rule) (*Policy, error) {
 	p := &Policy{prefix: prefix, discovery: discovery}
 	for i, r := range rules {
@@ -95,20 +108,20 @@ func New(prefix, discovery string, rules []Rule) (*Policy, error) {
 	return p, nil
 }
 
-// check says what is wrong with a rule.
+// check returns what is wrong with a rule.
 func (r Rule) check() error {
-	switch {
-	case len(r.Actions) == 0:
+	if len(r.Actions) == 0 {
 		return fmt.Errorf(`it needs "allow" or "deny" with publish, subscribe or both`)
-	case len(r.Topics) == 0:
-		return fmt.Errorf("it names no topics")
+	}
+	if len(r.Topics) == 0 {
+		return fmt.Errorf("it has no topics")
 	}
 	for _, role := range r.Roles {
 		if !slices.Contains(Roles(), role) {
-			return fmt.Errorf("%q is no role: use one of %s", role, strings.Join(Roles(), ", "))
+			return fmt.Errorf("%q is not a valid role: use one of %s", role, strings.Join(Roles(), ", "))
 		}
 		if role == RoleAdmin {
-			return fmt.Errorf("no rule binds the role admin: nobody is to lock himself out")
+			return fmt.Errorf("a rule cannot restrict the role admin, so that no admin is locked out")
 		}
 	}
 	for _, t := range r.Topics {
@@ -119,8 +132,8 @@ func (r Rule) check() error {
 	return nil
 }
 
-// CheckFilter says what is wrong with the filter of a rule: MQTT 5, 4.7.1, and
-// that %u and %c stand for a whole level or a part of one.
+// CheckFilter returns what is wrong with the filter of a rule: MQTT 5.0, 4.7.1
+// applies, and "%" must be followed by "u" or "c".
 func CheckFilter(filter string) error {
 	if filter == "" {
 		return fmt.Errorf("a filter is empty")
@@ -128,17 +141,18 @@ func CheckFilter(filter string) error {
 	levels := strings.Split(filter, "/")
 	for i, l := range levels {
 		if strings.Contains(l, "#") && (l != "#" || i != len(levels)-1) || strings.Contains(l, "+") && l != "+" || strings.ContainsRune(l, 0) {
-			return fmt.Errorf("%q is no filter: + stands for one whole level, # for all that follow", filter)
+			return fmt.Errorf("%q is not a valid filter: + matches one whole level, # all that follow", filter)
 		}
 		for _, after := range strings.Split(l, "%")[1:] {
 			if after == "" || after[0] != 'u' && after[0] != 'c' {
-				return fmt.Errorf("%q is no filter of a rule: after %% comes u, the user's name, or c, the client identifier", filter)
+				return fmt.Errorf("%q is not a valid filter: use %%u for the user's name, %%c for the client identifier", filter)
 			}
 		}
 	}
 	return nil
 }
 
+// String returns the rule as a sentence.
 func (r Rule) String() string {
 	word := "allow"
 	if r.Deny {
@@ -160,58 +174,57 @@ func (r Rule) String() string {
 	return fmt.Sprintf("%s %s %s to %s", word, who, strings.Join(actions, " and "), strings.Join(r.Topics, ", "))
 }
 
-// Decide says whether a client may do something, and why. topic is a filter
-// where the action is Subscribe; a shared one ($share/group/filter) is judged as
-// the filter in it.
+// Decide decides whether a client may do something. topic is a filter if the action is
+// Subscribe; a shared one ($share/group/filter) is treated as the filter in it.
 //
-// A subscription is a wish: it is allowed where all that it matches may be
-// delivered, and for devices, whose makers subscribe to "#" and the like, and
-// where a rule takes only a part of it away, also where some of it may not.
-// Each message is asked about again when it is to be delivered.
+// A subscription is allowed if the client may receive everything that it matches. It
+// is also allowed if only some of it may not be delivered, for devices, whose makers
+// subscribe to "#" and the like, and if a rule denies a part of it. The delivery of
+// each message is decided separately.
 func (p *Policy) Decide(c Client, a Action, topic string) Decision {
-	if c.Role == RoleAdmin && a == Publish && system(topic) {
-		return Decision{false, "role admin: everything but the broker's own figures, which it alone publishes"}
+	if c.Role == RoleAdmin && a == Publish && isSysFigure(topic) {
+		return Decision{false, "role admin: everything but publishing the broker's own topics"}
 	}
 	if c.Role == RoleAdmin {
 		return Decision{true, "role admin: everything"}
 	}
 	if !slices.Contains(Roles(), c.Role) {
-		return Decision{false, "no role: nothing"}
+		return Decision{false, "no role: nothing is allowed"}
 	}
 	if a == Subscribe {
 		topic = Unshared(topic)
 	}
-	if why := p.secret(c, a, topic); why != "" {
-		return Decision{false, why}
+	if reason := p.adminOnly(c, a, topic); reason != "" {
+		return Decision{false, reason}
 	}
-	closed := a == Publish && p.closed(topic)
-	without := ""
+	hubOnly := a == Publish && p.hubOnly(topic)
+	ineffective := ""
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.decides(p, c, a, topic) {
+		if !r.applies(p, c, a, topic) {
 			continue
 		}
-		if r.Deny || !closed {
-			return Decision{!r.Deny, r.text}
+		if r.Deny || !hubOnly {
+			return Decision{!r.Deny, r.description}
 		}
-		if without == "" {
-			without = r.text
+		if ineffective == "" {
+			ineffective = r.description
 		}
 	}
-	d := p.byRole(c, a, topic)
-	if without != "" && !d.Allowed {
-		d.By += "; only the hub, the broker and admins publish here, so this has no effect: " + without
+	d := p.decideByRole(c, a, topic)
+	if ineffective != "" && !d.Allowed {
+		d.By += "; only the hub, the broker and admins may publish here, so this has no effect: " + ineffective
 	}
 	return d
 }
 
-// closed reports whether no rule allows publishing to a topic: those that the
-// hub alone publishes, which agents obey and everybody believes, the orders to
-// an agent, and the broker's own. Only a bridge's state below $SYS is what
-// clients publish: bridges of mosquitto do.
-func (p *Policy) closed(topic string) bool {
-	if rest, ours := p.below(topic); ours {
-		return coveredBy(hubPublishes, rest, Client{})
+// hubOnly reports whether no rule can allow publishing to a topic: topics that the hub
+// alone publishes and that agents and users rely on, orders to agents, and the
+// broker's own topics. The exception below $SYS is the state of a bridge, which
+// bridges of mosquitto publish.
+func (p *Policy) hubOnly(topic string) bool {
+	if rest, ours := p.underPrefix(topic); ours {
+		return coveredByAny(hubPublishes, rest, Client{})
 	}
 	return strings.HasPrefix(topic, "$") && !covers(bridgeState, topic, Client{})
 }
@@ -219,36 +232,38 @@ func (p *Policy) closed(topic string) bool {
 // bridgeState is where bridges of mosquitto publish whether they are connected.
 const bridgeState = "$SYS/broker/connection/+/state"
 
-// system reports whether a topic is one of the broker's own figures, at which
-// not even an admin publishes.
-func system(topic string) bool {
+// isSysFigure reports whether a topic is one of the broker's statistics, which not
+// even an admin may publish.
+func isSysFigure(topic string) bool {
 	return (topic == "$SYS" || strings.HasPrefix(topic, "$SYS/")) && !covers(bridgeState, topic, Client{})
 }
 
-// secret says why something is for admins alone, whatever the rules say; "" if
-// it is not. Start commands carry the environment of services, with their
-// passwords: beside admins the domain itself reads them. Some requests make an
-// admin of anybody.
-func (p *Policy) secret(c Client, a Action, topic string) string {
-	rest, ours := p.below(topic)
+// adminOnly returns why something is for admins only, whatever the rules are; "": it
+// is not. Start commands carry the environment of services, with their passwords:
+// besides admins only the domain itself may read them. Some requests give their sender
+// the rights of an admin.
+func (p *Policy) adminOnly(c Client, a Action, topic string) string {
+	rest, ours := p.underPrefix(topic)
 	if !ours {
 		return ""
 	}
 	kind, below, _ := strings.Cut(rest, "/")
 	verb, _, _ := strings.Cut(below, "/")
-	switch {
-	case (kind == "request" || kind == "response") && topics.ForAdmins(verb):
-		return "the request " + verb + " and its answers are for admins alone"
-	case a == Publish, c.Role == RoleDomain && covers("domain/%u/#", rest, c):
+	if (kind == "request" || kind == "response") && topics.ForAdmins(verb) {
+		return "only admins may use the request " + verb + " and its answers"
+	}
+	if a == Publish || c.Role == RoleDomain && covers("domain/%u/#", rest, c) {
 		return ""
-	case covers("domain/+/services/set", rest, c):
-		return "start commands carry secrets: their domain and admins alone read them"
+	}
+	if covers("domain/+/services/set", rest, c) {
+		return "start commands carry secrets: only their domain and admins may read them"
 	}
 	return ""
 }
 
-// below returns a topic without our prefix, and whether it has it.
-func (p *Policy) below(topic string) (rest string, ours bool) {
+// underPrefix returns a topic without the dominion's prefix, and whether it has that
+// prefix.
+func (p *Policy) underPrefix(topic string) (rest string, ours bool) {
 	rest, ours = strings.CutPrefix(topic, p.prefix)
 	if !ours || rest == "" {
 		return "", ours
@@ -256,17 +271,17 @@ func (p *Policy) below(topic string) (rest string, ours bool) {
 	return strings.CutPrefix(rest, "/")
 }
 
-// decides tells whether a rule is about a client, an action and the whole of a
-// topic or filter. A wildcard at the place of our prefix does not reach our
-// topics, nor one at the first level those of the broker [MQTT-4.7.2-1]: who
-// wants to open them names them.
-func (r *rule) decides(p *Policy, c Client, a Action, topic string) bool {
-	if !r.concerns(c) || !r.about(a) {
+// applies reports whether a rule is about a client, an action and the whole of a topic
+// or filter. A wildcard in the place of the prefix does not match the dominion's
+// topics, nor one at the first level those of the broker [MQTT-4.7.2-1]: an owner who
+// wants to allow them must name them.
+func (r *rule) applies(p *Policy, c Client, a Action, topic string) bool {
+	if !r.matchesClient(c) || !r.matchesAction(a) {
 		return false
 	}
-	_, ours := p.below(topic)
+	_, ours := p.underPrefix(topic)
 	for _, f := range r.Topics {
-		if ours && !r.Deny && !named(f, p.prefix) || topic != "" && topic[0] == '$' && f[0] != '$' {
+		if ours && !r.Deny && !hasLiteralPrefix(f, p.prefix) || topic != "" && topic[0] == '$' && f[0] != '$' {
 			continue
 		}
 		if covers(f, topic, c) {
@@ -276,25 +291,28 @@ func (r *rule) decides(p *Policy, c Client, a Action, topic string) bool {
 	return false
 }
 
-// named tells whether a filter begins with a prefix without a wildcard or a
-// placeholder in it.
-func named(filter, prefix string) bool {
+// hasLiteralPrefix reports whether a filter begins with a prefix literally, without a
+// wildcard or placeholder.
+func hasLiteralPrefix(filter, prefix string) bool {
 	rest, ok := strings.CutPrefix(filter, prefix)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-func (r *rule) concerns(c Client) bool {
+// matchesClient reports whether the rule is for a client.
+func (r *rule) matchesClient(c Client) bool {
 	if len(r.Users) == 0 && len(r.Roles) == 0 {
 		return true
 	}
 	return slices.Contains(r.Users, c.User) || slices.Contains(r.Roles, c.Role)
 }
 
-func (r *rule) about(a Action) bool {
+// matchesAction reports whether the rule is about an action.
+func (r *rule) matchesAction(a Action) bool {
 	return slices.Contains(r.Actions, a) || a == Deliver && slices.Contains(r.Actions, Subscribe)
 }
 
-// Unshared returns the filter of a shared subscription, $share/group/filter.
+// Unshared returns the filter in that of a shared subscription, $share/group/filter;
+// any other it returns unchanged.
 func Unshared(filter string) string {
 	if len(filter) > 7 && strings.EqualFold(filter[:7], "$share/") {
 		if _, rest, ok := strings.Cut(filter[7:], "/"); ok {

@@ -232,12 +232,12 @@ const head = `# Who may do what
 
 Generated from the test that proves it: ` + "`go test ./broker/access -update`" + `.
 
-Each user has a role. Rules of one's own (` + "`[[broker.rules]]`" + `, docs/operating.md) are asked
-first, in their order: the first that fits decides; where none does, the role. No rule binds the role admin. None
-opens the start commands of a domain, for reading or publishing, nor a request that makes an admin of its sender
-(` + "`user`, `clients`, `trace`" + `) with its answers, nor publishing what the hub and the broker alone publish: ` + "`dominion/hub/…`,\n`dominion/domain/<domain>/command`, `…/lease` and `…/condition`, `dominion/service/<service>/status` and `…/endpoints`,\n`dominion/device/…`, `dominion/response/…`" + ` and ` + "`$SYS/…`" + ` but ` + "`$SYS/broker/connection/+/state`" + `. A rule
-that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` says what the broker
-would do, and which rule decides.
+Each user has a role. The owner's rules (` + "`[[broker.rules]]`" + `, docs/operating.md) come first, in their order: the
+first that applies decides; if none applies, the role does. A rule cannot restrict the role admin. No rule can allow
+anyone to read or publish the start commands of a domain, to use a request that gives its sender the rights of an admin
+(` + "`user`, `clients`, `trace`" + `) or read its answers, or to publish what only the hub and the broker publish: ` + "`dominion/hub/…`,\n`dominion/domain/<domain>/command`, `…/lease` and `…/condition`, `dominion/service/<service>/status` and `…/endpoints`,\n`dominion/device/…`, `dominion/response/…`" + ` and ` + "`$SYS/…`" + ` but ` + "`$SYS/broker/connection/+/state`" + `. A rule
+that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` prints what the broker
+would decide, and which rule decides.
 `
 
 func TestDeniesByDefault(t *testing.T) {
@@ -362,14 +362,14 @@ func TestFaultyRules(t *testing.T) {
 		want   string
 	}{
 		{func(r *Rule) { r.Actions = nil }, `needs "allow" or "deny"`},
-		{func(r *Rule) { r.Topics = nil }, "names no topics"},
+		{func(r *Rule) { r.Topics = nil }, "has no topics"},
 		{func(r *Rule) { r.Topics = []string{""} }, "a filter is empty"},
-		{func(r *Rule) { r.Topics = []string{"a/#/b"} }, `"a/#/b" is no filter`},
-		{func(r *Rule) { r.Topics = []string{"a+"} }, `"a+" is no filter`},
-		{func(r *Rule) { r.Topics = []string{"a/%"} }, `after % comes u`},
-		{func(r *Rule) { r.Topics = []string{"a/%d"} }, `after % comes u`},
-		{func(r *Rule) { r.Roles = []string{"boss"} }, `"boss" is no role`},
-		{func(r *Rule) { r.Roles = []string{RoleAdmin} }, "no rule binds the role admin"},
+		{func(r *Rule) { r.Topics = []string{"a/#/b"} }, `"a/#/b" is not a valid filter`},
+		{func(r *Rule) { r.Topics = []string{"a+"} }, `"a+" is not a valid filter`},
+		{func(r *Rule) { r.Topics = []string{"a/%"} }, `use %u for the user`},
+		{func(r *Rule) { r.Topics = []string{"a/%d"} }, `use %u for the user`},
+		{func(r *Rule) { r.Roles = []string{"boss"} }, `"boss" is not a valid role`},
+		{func(r *Rule) { r.Roles = []string{RoleAdmin} }, "a rule cannot restrict the role admin"},
 	} {
 		bad := good
 		tt.change(&bad)

@@ -2,11 +2,10 @@ package access
 
 import "strings"
 
-// covers tells whether a pattern matches a topic, or each topic that a filter
-// matches. Beside the wildcards of MQTT, %u in a level of the pattern stands
-// for the user's name and %c for the client identifier. An empty one, and one
-// that would be more than a part of a level, matches nothing: an identifier is
-// the client's own choice.
+// covers reports whether a pattern matches a topic, or every topic that a filter
+// matches. Besides the wildcards of MQTT, %u in a level of the pattern is replaced by
+// the user's name and %c by the client identifier. A value that is empty or would be
+// more than a part of a level matches nothing, as the client chooses its identifier.
 func covers(pattern, filter string, c Client) bool {
 	for {
 		if pattern == "#" {
@@ -14,11 +13,7 @@ func covers(pattern, filter string, c Client) bool {
 		}
 		want, patternRest, patternMore := strings.Cut(pattern, "/")
 		level, rest, more := strings.Cut(filter, "/")
-		switch {
-		case level == "#":
-			return false
-		case want == "+":
-		case !fills(want, level, c):
+		if level == "#" || want != "+" && !matchesLevel(want, level, c) {
 			return false
 		}
 		if !more || !patternMore {
@@ -29,23 +24,23 @@ func covers(pattern, filter string, c Client) bool {
 	}
 }
 
-// fills tells whether a level of a topic is what a level of a pattern stands
-// for.
-func fills(want, level string, c Client) bool {
+// matchesLevel reports whether a level of a topic matches a level of a pattern, with
+// its placeholders replaced.
+func matchesLevel(want, level string, c Client) bool {
 	for {
 		before, after, placeholder := strings.Cut(want, "%")
 		if !placeholder {
 			return want == level
 		}
-		stands := c.User
-		if after[0] == 'c' { // CheckFilter lets nothing but u and c follow
-			stands = c.ID
+		value := c.User
+		if after[0] == 'c' { // CheckFilter allows only u and c
+			value = c.ID
 		}
 		rest, ok := strings.CutPrefix(level, before)
 		if ok {
-			rest, ok = strings.CutPrefix(rest, stands)
+			rest, ok = strings.CutPrefix(rest, value)
 		}
-		if !ok || stands == "" || strings.ContainsAny(stands, "/+#") {
+		if !ok || value == "" || strings.ContainsAny(value, "/+#") {
 			return false
 		}
 		want, level = after[1:], rest

@@ -8,13 +8,20 @@ import (
 
 // The roles of a user.
 const (
-	RoleAdmin  = "admin"  // everything; so are anonymous clients where they are let in
-	RoleReader = "reader" // sees everything but secrets, asks but orders nothing
-	RoleDevice = "device" // a device of the home: what is not ours, and a look at the hub and its services
-	RoleDomain = "domain" // the agent of the domain that has the user's name, and its services
+	// RoleAdmin may do everything; anonymous clients have it where they are admitted.
+	RoleAdmin = "admin"
+	// RoleReader may read everything but secrets, and send requests that change
+	// nothing.
+	RoleReader = "reader"
+	// RoleDevice is for devices of the home: topics outside the dominion, and the
+	// status of the hub and its services.
+	RoleDevice = "device"
+	// RoleDomain is for the agent of the domain with the user's name, and its
+	// services.
+	RoleDomain = "domain"
 )
 
-// Roles lists the closed list in its order.
+// Roles returns all roles, in order.
 func Roles() []string { return []string{RoleAdmin, RoleReader, RoleDevice, RoleDomain} }
 
 // What each role may do below the prefix.
@@ -58,8 +65,8 @@ var (
 	}
 )
 
-// hubPublishes are the topics below the prefix that the hub publishes, for any
-// domain; a command comes from admins too.
+// hubPublishes are the topics below the prefix that the hub publishes, for any domain;
+// admins may publish commands, too.
 var hubPublishes = []string{
 	"hub/#",
 	"domain/+/services/set",
@@ -74,22 +81,22 @@ var hubPublishes = []string{
 	"response/#",
 }
 
-// pattern returns the contract's pattern of a kind of topic: the user's name at
-// the place of the domain, any at the others.
+// pattern returns the pattern of a topic kind, with the user's name in place of the
+// domain and + in place of other parameters.
 func pattern(k topics.Kind) string {
 	levels := strings.Split(topics.Lookup(k).Pattern, "/")
 	for i, l := range levels {
-		switch {
-		case l == "<domain>":
+		if l == "<domain>" {
 			levels[i] = "%u"
-		case strings.HasPrefix(l, "<"):
+		} else if strings.HasPrefix(l, "<") {
 			levels[i] = "+"
 		}
 	}
 	return strings.Join(levels, "/")
 }
 
-func coveredBy(patterns []string, topic string, c Client) bool {
+// coveredByAny reports whether one of the patterns covers a topic.
+func coveredByAny(patterns []string, topic string, c Client) bool {
 	for _, p := range patterns {
 		if covers(p, topic, c) {
 			return true
@@ -98,57 +105,58 @@ func coveredBy(patterns []string, topic string, c Client) bool {
 	return false
 }
 
-// byRole is an ordered table: the first row that fits decides. What none
+// decideByRole is an ordered table: the first row that matches decides. What no row
 // allows is denied.
-func (p *Policy) byRole(c Client, a Action, topic string) Decision {
-	rest, ours := p.below(topic)
+func (p *Policy) decideByRole(c Client, a Action, topic string) Decision {
+	rest, ours := p.underPrefix(topic)
 	broker := strings.HasPrefix(topic, "$")
 	switch c.Role {
 	case RoleReader:
-		switch {
-		case a != Publish:
-			return Decision{true, "role reader: reads everything but start commands"}
-		case ours && coveredBy(readerPublishes, rest, c):
-			return Decision{true, "role reader: may ask the hub"}
+		if a != Publish {
+			return Decision{true, "role reader: may read everything but start commands"}
 		}
-		return Decision{false, "role reader: orders nothing and says nothing"}
+		if ours && coveredByAny(readerPublishes, rest, c) {
+			return Decision{true, "role reader: may send requests that change nothing"}
+		}
+		return Decision{false, "role reader: may not publish"}
 	case RoleDevice:
 		switch {
-		case ours && a != Publish && coveredBy(deviceReads, rest, c):
-			return Decision{true, "role device: reads of the hub and where services are"}
+		case ours && a != Publish && coveredByAny(deviceReads, rest, c):
+			return Decision{true, "role device: may read the hub's status and the endpoints of services"}
 		case ours:
-			return Decision{false, "role device: not the topics of the dominion"}
+			return Decision{false, "role device: may not use the topics of the dominion"}
 		case a != Publish:
-			return Decision{true, "role device: reads what is not the dominion's"}
+			return Decision{true, "role device: may read topics outside the dominion"}
 		case broker:
-			return Decision{false, "role device: not the broker's own topics"}
-		case p.ofOthers(topic):
-			return Decision{false, "role device: only its own discovery, not the dominion's nor Home Assistant's birth"}
+			return Decision{false, "role device: may not publish the broker's own topics"}
+		case p.reservedDiscovery(topic):
+			return Decision{false, "role device: may publish only its own discovery, not the dominion's nor Home Assistant's birth"}
 		}
-		return Decision{true, "role device: the topics of devices"}
+		return Decision{true, "role device: may publish the topics of devices"}
 	case RoleDomain:
 		switch {
-		case a == Publish && ours && coveredBy(domainPublishes, rest, c):
-			return Decision{true, "role domain: the topics of its own domain, and requests"}
+		case a == Publish && ours && coveredByAny(domainPublishes, rest, c):
+			return Decision{true, "role domain: may publish the topics of its own domain, and requests"}
 		case a == Publish && ours:
-			return Decision{false, "role domain: only the topics of its own domain, and requests"}
-		case ours && coveredBy(domainReads, rest, c):
-			return Decision{true, "role domain: its own orders, the hub and where services are"}
+			return Decision{false, "role domain: may publish only the topics of its own domain, and requests"}
+		case ours && coveredByAny(domainReads, rest, c):
+			return Decision{true, "role domain: may read its own domain, the hub and the endpoints of services"}
 		case ours || broker:
-			return Decision{false, "role domain: not the topics of other domains"}
+			return Decision{false, "role domain: may not use the topics of other domains"}
 		case a == Publish:
-			return Decision{false, "role domain: says nothing outside the dominion; a service has a user of its own"}
-		case a == Subscribe && p.reaches(topic):
-			return Decision{false, "role domain: not a filter that reaches the topics of other domains"}
+			return Decision{false, "role domain: may not publish outside the dominion; give a service a user of its own"}
+		case a == Subscribe && p.matchesBelowPrefix(topic):
+			return Decision{false, "role domain: may not subscribe to a filter that matches topics of other domains"}
 		}
-		return Decision{true, "role domain: reads what devices say"}
+		return Decision{true, "role domain: may read the topics of devices"}
 	}
-	return Decision{false, "no role: nothing"}
+	return Decision{false, "no role: nothing is allowed"}
 }
 
-// ofOthers tells whether a topic of Home Assistant's discovery is one that no
-// device publishes: the dominion's own devices, and the birth of Home Assistant.
-func (p *Policy) ofOthers(topic string) bool {
+// reservedDiscovery reports whether a topic below Home Assistant's discovery prefix is
+// one that no device may publish: the dominion's own devices, and the birth message of
+// Home Assistant.
+func (p *Policy) reservedDiscovery(topic string) bool {
 	rest, ok := strings.CutPrefix(topic, p.discovery+"/")
 	if !ok {
 		return false
@@ -164,9 +172,9 @@ func (p *Policy) ofOthers(topic string) bool {
 	return false
 }
 
-// reaches tells whether a filter that does not begin with our prefix matches
-// topics below it all the same.
-func (p *Policy) reaches(filter string) bool {
+// matchesBelowPrefix reports whether a filter that does not begin with the prefix
+// matches topics below it all the same.
+func (p *Policy) matchesBelowPrefix(filter string) bool {
 	prefix := p.prefix
 	for {
 		level, rest, more := strings.Cut(filter, "/")

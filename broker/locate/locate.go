@@ -1,13 +1,11 @@
-// Package locate decides which brokers a zeroconf announcement means, and which
-// of them a program may connect to with what it has to show. It is the one
-// place for that: agent and command line share it.
+// Package locate decides which brokers a zeroconf announcement means, and to which of
+// them a program may connect with its credentials. Agent and command line share it.
 //
-// Anybody in the network can announce anything. So a password goes to an address
-// that only an announcement names where the authority of its certificate is
-// pinned (cafile) and the announcement does not choose a name for which any
-// public authority would issue a certificate; else to nobody. An address that
-// the configuration names is not this package's affair. Only agent and ctl may
-// import it.
+// Anyone in the network can announce anything. So a password is sent to an address
+// that only an announcement names if the authority of its certificate is pinned
+// (cafile) and the name is one for which no public authority issues certificates;
+// otherwise it is not sent. Addresses from the configuration are not checked here.
+// Only agent and ctl may import it.
 package locate
 
 import (
@@ -22,22 +20,22 @@ import (
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 )
 
-// The ports of MQTT and of MQTT over TLS, as IANA has them.
+// The ports of MQTT and of MQTT over TLS, as registered with IANA.
 const (
 	PortMQTT  = 1883
 	PortMQTTS = 8883
 )
 
-// maxAddresses bounds how long a hub that announces nonsense keeps us busy.
+// maxAddresses bounds the time that a false announcement can cost.
 const maxAddresses = 6
 
-// URLs returns the brokers that an announcement means: the external one that
-// it names, else its own addresses, IPv4 first.
+// URLs returns the brokers that an announcement means: the external one that it names,
+// or otherwise its own addresses, IPv4 first.
 func URLs(f zeroconf.Found) []string {
 	if first := f.Text["broker"]; first != "" {
 		var all []string
 		for b := range strings.SplitSeq(first+","+f.Text["brokers"], ",") {
-			if at := external(b); at != "" && !slices.Contains(all, at) {
+			if at := externalBroker(b); at != "" && !slices.Contains(all, at) {
 				all = append(all, at)
 			}
 			if len(all) == maxAddresses {
@@ -55,18 +53,18 @@ func URLs(f zeroconf.Found) []string {
 	var all []string
 	for _, a := range addresses {
 		if a.IsLinkLocalUnicast() && a.Is6() && a.Zone() == "" {
-			continue // of which link?
+			continue // the link is not known
 		}
-		if all = append(all, address(scheme, a.String(), f.Port)); len(all) == maxAddresses {
+		if all = append(all, brokerURL(scheme, a.String(), f.Port)); len(all) == maxAddresses {
 			break
 		}
 	}
 	return all
 }
 
-// external returns the address of an external broker that an announcement names,
-// without a user: that is the hub's own. "": it names none.
-func external(b string) string {
+// externalBroker returns the URL of an external broker that an announcement names,
+// without the user, which is the hub's own. "": it is not valid.
+func externalBroker(b string) string {
 	u, err := url.Parse(b)
 	if err != nil || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
 		return ""
@@ -84,10 +82,10 @@ func external(b string) string {
 			return ""
 		}
 	}
-	return address(u.Scheme, u.Hostname(), port)
+	return brokerURL(u.Scheme, u.Hostname(), port)
 }
 
-func address(scheme, host string, port int) string {
+func brokerURL(scheme, host string, port int) string {
 	u := url.URL{Scheme: scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 	return u.String()
 }
@@ -95,21 +93,23 @@ func address(scheme, host string, port int) string {
 // Encrypted reports whether a URL is one of TLS.
 func Encrypted(url string) bool { return strings.HasPrefix(url, "mqtts://") }
 
-// Credentials is what a program has to show to a hub, and by what it would know
-// the hub again.
+// Credentials describes what a program sends to a hub, and how it authenticates the
+// hub.
 type Credentials struct {
-	Password bool // it would be sent
-	Pinned   bool // cafile: authorities of the configuration instead of the system's
+	// Password is set if a password would be sent.
+	Password bool
+	// Pinned is set if a cafile replaces the authorities of the system.
+	Pinned bool
 }
 
-// Allow returns those of the URLs that an announcement alone named which may be
-// connected to, best first. Where none is left it returns why.
+// Allow returns those of the URLs, named by an announcement only, to which the program
+// may connect, best first. If there is none, it returns the reason.
 func (c Credentials) Allow(urls []string) (allowed []string, reason error) {
-	if !c.Password && !c.Pinned { // nothing to lose but who is obeyed
-		return order(urls), nil
+	if !c.Password && !c.Pinned { // no secret can leak
+		return unencryptedFirst(urls), nil
 	}
 	for _, u := range urls {
-		if err := c.refuses(u); err == nil {
+		if err := c.refusal(u); err == nil {
 			allowed = append(allowed, u)
 		} else if reason == nil {
 			reason = err
@@ -121,14 +121,15 @@ func (c Credentials) Allow(urls []string) (allowed []string, reason error) {
 	return allowed, reason
 }
 
-// order puts what is not encrypted first: TLS that cannot be checked fails.
-func order(urls []string) []string {
+// unencryptedFirst returns the URLs with unencrypted ones first: without a pinned
+// authority, TLS that cannot be verified fails.
+func unencryptedFirst(urls []string) []string {
 	sorted := slices.Clone(urls)
 	slices.SortStableFunc(sorted, func(a, b string) int {
-		switch {
-		case Encrypted(a) == Encrypted(b):
+		if Encrypted(a) == Encrypted(b) {
 			return 0
-		case Encrypted(b):
+		}
+		if Encrypted(b) {
 			return -1
 		}
 		return 1
@@ -136,8 +137,9 @@ func order(urls []string) []string {
 	return sorted
 }
 
-// refuses returns why nobody connects to an announced address.
-func (c Credentials) refuses(address string) error {
+// refusal returns why the program must not connect to an announced address; nil: it
+// may.
+func (c Credentials) refusal(address string) error {
 	what := "it is not joined"
 	if c.Password {
 		what = "a password is not sent there"
@@ -146,22 +148,21 @@ func (c Credentials) refuses(address string) error {
 	case !Encrypted(address):
 		return fmt.Errorf("it was found by zeroconf alone and without TLS: %s", what)
 	case !c.Pinned:
-		return fmt.Errorf("it was found by zeroconf alone, and no cafile says whose certificate it must have: %s", what)
-	case !private(address):
-		return fmt.Errorf("zeroconf alone names %s, for which anybody may have a certificate: %s", address, what)
+		return fmt.Errorf("it was found by zeroconf alone, and no cafile is set to verify its certificate: %s", what)
+	case !locallyNamed(address):
+		return fmt.Errorf("zeroconf alone names %s, for which anyone can get a certificate: %s", address, what)
 	}
 	return nil
 }
 
-// localDomains are the names for which no public authority issues certificates
-// (RFC 6761, 6762, 8375 and ICANN's .internal; .lan and .home are what routers
-// use).
+// localDomains are the domains for which no public authority issues certificates (RFC
+// 6761, 6762, 8375 and ICANN's .internal; .lan and .home are used by routers).
 var localDomains = []string{"local", "lan", "home", "home.arpa", "internal", "localhost"}
 
-// private reports whether no public authority issues a certificate for the host
-// of a URL (CA/Browser Forum baseline requirements, 7.1.2.7.12): a certificate
-// for it says that the pinned authority meant this network.
-func private(address string) bool {
+// locallyNamed reports whether no public authority issues a certificate for the host
+// of a URL (CA/Browser Forum baseline requirements, 7.1.2.7.12). A certificate for
+// such a host shows that the pinned authority meant this network.
+func locallyNamed(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil {
 		return false
@@ -169,7 +170,7 @@ func private(address string) bool {
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ip = ip.Unmap()
-		return ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || shared.Contains(ip)
+		return ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || carrierGrade.Contains(ip)
 	}
 	if !strings.Contains(host, ".") {
 		return host != ""
@@ -177,5 +178,5 @@ func private(address string) bool {
 	return slices.ContainsFunc(localDomains, func(d string) bool { return strings.HasSuffix(host, "."+d) })
 }
 
-// shared is the address space of carriers (RFC 6598), which tunnels use too.
-var shared = netip.MustParsePrefix("100.64.0.0/10")
+// carrierGrade is the shared address space (RFC 6598), which tunnels use too.
+var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")

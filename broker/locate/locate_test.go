@@ -59,11 +59,11 @@ func TestAllow(t *testing.T) {
 		{Credentials{Password: true}, []string{secure}, nil, "no cafile"},
 		{Credentials{Password: true}, []string{"mqtts://attacker.example.org:8883"}, nil, "no cafile"},
 		{Credentials{Password: true, Pinned: true}, []string{plain, secure}, []string{secure}, ""},
-		{Credentials{Password: true, Pinned: true}, []string{"mqtts://attacker.example.org:8883"}, nil, "anybody may have a certificate"},
-		{Credentials{Password: true, Pinned: true}, []string{"mqtts://8.8.8.8:8883"}, nil, "anybody"},
-		{Credentials{Password: true, Pinned: true}, []string{"mqtts://[2606:4700::1]:8883"}, nil, "anybody"},
+		{Credentials{Password: true, Pinned: true}, []string{"mqtts://attacker.example.org:8883"}, nil, "anyone can get a certificate"},
+		{Credentials{Password: true, Pinned: true}, []string{"mqtts://8.8.8.8:8883"}, nil, "anyone"},
+		{Credentials{Password: true, Pinned: true}, []string{"mqtts://[2606:4700::1]:8883"}, nil, "anyone"},
 		{Credentials{Password: true, Pinned: true}, []string{"mqtts://notlocal:8883", "mqtts://pi.local.:8883", "mqtts://[fd00::1]:8883", "mqtts://[fe80::1%25eth0]:8883"}, []string{"mqtts://notlocal:8883", "mqtts://pi.local.:8883", "mqtts://[fd00::1]:8883", "mqtts://[fe80::1%25eth0]:8883"}, ""},
-		{Credentials{Password: true, Pinned: true}, []string{"mqtts://evillocal.org:8883", "mqtts://xlan.com:8883"}, nil, "anybody"},
+		{Credentials{Password: true, Pinned: true}, []string{"mqtts://evillocal.org:8883", "mqtts://xlan.com:8883"}, nil, "anyone"},
 		{Credentials{Password: true}, nil, nil, ""},
 	} {
 		got, reason := c.credentials.Allow(c.urls)

@@ -1,9 +1,8 @@
-// Package origin judges where an HTTP request comes from: from which machine,
+// Package origin determines where an HTTP request comes from: from which machine,
 // through which proxies, and from which web page.
 //
-// It is pure: a Policy of a listener and a request in, a judgement out. The
-// broker's WebSocket and the hub's HTTP server use it. It imports the standard
-// library alone.
+// It is pure: the policy of a listener and a request in, a result out. The broker's
+// WebSocket and the hub's HTTP server use it. It imports the standard library only.
 package origin
 
 import (
@@ -18,29 +17,32 @@ import (
 	"strings"
 )
 
-// Policy is what a listener is and what its owner allows.
+// Policy describes a listener and what its owner allows.
 type Policy struct {
-	Loopback bool           // bound to loopback: nobody but this machine reaches it
-	Secure   bool           // TLS
-	Allowed  []string       // origins beside the listener's own, as Parse returns them
-	Proxies  []netip.Prefix // whose X-Forwarded-… and Forwarded headers are believed
+	// Loopback is set if the listener is bound to loopback: only this machine reaches
+	// it.
+	Loopback bool
+	// Secure is set for TLS.
+	Secure bool
+	// Allowed are the origins besides the listener's own, as Parse returns them.
+	Allowed []string
+	// Proxies are the proxies whose X-Forwarded-… and Forwarded headers are trusted.
+	Proxies []netip.Prefix
 }
 
 // Request is what is known of a request.
 type Request struct {
 	// Remote is host:port of the client: of the connection, or as a trusted proxy
-	// names it.
+	// reports it.
 	Remote string
-	// Local reports whether the client is a program of this machine: at a
-	// loopback listener, from loopback, with the name of loopback as Host, and
-	// not forwarded by anybody.
+	// Local reports whether the client is a program on this machine: at a loopback
+	// listener, from loopback, with a Host of loopback, and not forwarded.
 	Local bool
 }
 
-// Parse returns an origin, scheme://host:port, in the form that origins are compared in:
-// lower case, with its port, and IP addresses in their canonical form. A
-// trailing dot stays: browsers take "hub.lan." for another origin than
-// "hub.lan".
+// Parse returns an origin, scheme://host:port, in canonical form: lower case, with its
+// port, and IP addresses in their canonical form. A trailing dot is kept: to browsers
+// "hub.lan." and "hub.lan" are different origins.
 func Parse(s string) (string, error) {
 	wrong := fmt.Errorf("%.80q is not an origin", s)
 	scheme, rest, found := strings.Cut(s, "://")
@@ -67,8 +69,8 @@ func Parse(s string) (string, error) {
 	return scheme + "://" + net.JoinHostPort(host, strconv.FormatUint(number, 10)), nil
 }
 
-// canonicalHost returns a host as origins have it. A name is of ASCII: browsers
-// send others in Punycode. An IPv6 address has no zone.
+// canonicalHost returns a host in the form that origins have. A name must be ASCII:
+// browsers send others in Punycode. An IPv6 address must have no zone.
 func canonicalHost(host string) (canonical string, valid bool) {
 	if strings.Contains(host, ":") {
 		a, err := netip.ParseAddr(host)
@@ -81,7 +83,7 @@ func canonicalHost(host string) (canonical string, valid bool) {
 	return host, host != "" && other < 0
 }
 
-// ParseProxy reads an address or a network.
+// ParseProxy parses an address or a network.
 func ParseProxy(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		a = a.Unmap()
@@ -94,31 +96,31 @@ func ParseProxy(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// Judge returns what is known of a request.
-func (p Policy) Judge(r *http.Request) Request {
+// Inspect returns what is known of a request.
+func (p Policy) Inspect(r *http.Request) Request {
 	passed := forwarded(r.Header)
-	j := Request{Remote: r.RemoteAddr}
+	req := Request{Remote: r.RemoteAddr}
 	host, port, _ := net.SplitHostPort(r.RemoteAddr)
-	j.Local = p.Loopback && !passed && isLoopback(host) && isLoopback(Hostname(r.Host))
-	if passed && p.trusts(host) {
-		if client := p.client(r.Header); client != "" {
-			j.Remote = net.JoinHostPort(client, port)
+	req.Local = p.Loopback && !passed && isLoopback(host) && isLoopback(Hostname(r.Host))
+	if passed && p.isTrustedProxy(host) {
+		if client := p.clientAddress(r.Header); client != "" {
+			req.Remote = net.JoinHostPort(client, port)
 		}
 	}
-	return j
+	return req
 }
 
-// CheckPage returns why a request must not become a connection: it comes from a
-// web page of another origin. anonymous says that who has no user is let in.
+// CheckPage returns why a request must be refused: it comes from a web page of another
+// origin. anonymous is set if clients without a user are admitted.
 //
-// Without an Origin it is from no page. At a loopback listener the Host must be
-// loopback by name unless a proxy forwarded it: a page can give its own name our
-// address (DNS rebinding).
+// A request without an Origin does not come from a page. At a loopback listener the
+// Host must be a name of loopback unless a proxy forwarded the request: a page can
+// give its own name our address (DNS rebinding).
 func (p Policy) CheckPage(r *http.Request, anonymous bool) error {
 	host := Hostname(r.Host)
 	passed := forwarded(r.Header)
 	if p.Loopback && !passed && !isLoopback(host) {
-		return errors.New("the Host is not localhost: a page may have given its own name this address; a proxy must send X-Forwarded-For")
+		return errors.New("the Host is not localhost: the request may come from a page whose name resolves to this address; a proxy must send X-Forwarded-For")
 	}
 	origins := r.Header["Origin"]
 	if len(origins) == 0 {
@@ -134,46 +136,46 @@ func (p Policy) CheckPage(r *http.Request, anonymous bool) error {
 	if slices.Contains(p.Allowed, from) {
 		return nil
 	}
-	own, err := Parse(p.own(r))
-	if err != nil || from != own {
-		return errors.New("its page is of another origin: write it into http.allowed_origins if it may connect")
+	expected, err := Parse(p.requestOrigin(r))
+	if err != nil || from != expected {
+		return errors.New("its page has another origin: add that to http.allowed_origins if it may connect")
 	}
-	if anonymous && !atHome(Hostname(strings.SplitN(own, "://", 2)[1])) {
-		return errors.New("its page has a name of the Internet, and users may not be needed here: write its origin into http.allowed_origins if it may connect")
+	if anonymous && !isLocalName(Hostname(strings.SplitN(expected, "://", 2)[1])) {
+		return errors.New("its page has a public name, and anonymous clients are admitted here: add its origin to http.allowed_origins if it may connect")
 	}
 	return nil
 }
 
-// own returns the origin that a request was made to.
-func (p Policy) own(r *http.Request) string {
+// requestOrigin returns the origin that a request was made to, as seen by the client.
+func (p Policy) requestOrigin(r *http.Request) string {
 	scheme, host := "http", r.Host
 	if p.Secure {
 		scheme = "https"
 	}
-	if peer, _, _ := net.SplitHostPort(r.RemoteAddr); p.trusts(peer) {
+	if peer, _, _ := net.SplitHostPort(r.RemoteAddr); p.isTrustedProxy(peer) {
 		fields := forwardedFields(r.Header)
-		if v := first(lastOf(r.Header, "X-Forwarded-Proto"), fields["proto"]); v != "" {
+		if v := firstNonEmpty(lastElement(r.Header, "X-Forwarded-Proto"), fields["proto"]); v != "" {
 			scheme = strings.ToLower(v)
 		}
-		if v := first(lastOf(r.Header, "X-Forwarded-Host"), fields["host"]); v != "" {
+		if v := firstNonEmpty(lastElement(r.Header, "X-Forwarded-Host"), fields["host"]); v != "" {
 			host = v
 		}
 	}
 	return scheme + "://" + host
 }
 
-// forwarded reports whether a proxy says that it passed a request on.
+// forwarded reports whether a header says that a proxy forwarded the request.
 func forwarded(h http.Header) bool {
 	for name := range h {
-		switch {
-		case name == "Forwarded", name == "Via", name == "X-Real-Ip", strings.HasPrefix(name, "X-Forwarded-"):
+		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
 			return true
 		}
 	}
 	return false
 }
 
-func (p Policy) trusts(host string) bool {
+// isTrustedProxy reports whether a host is one of the trusted proxies.
+func (p Policy) isTrustedProxy(host string) bool {
 	a, err := netip.ParseAddr(host)
 	if err != nil {
 		return false
@@ -182,11 +184,11 @@ func (p Policy) trusts(host string) bool {
 	return slices.ContainsFunc(p.Proxies, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// client returns the address that trusted proxies name: the last one of the
-// list that is not of a trusted proxy itself. What stands before it is what the
-// client says. Where X-Forwarded-For and Forwarded name different addresses, one
-// of them may be the client's own, so neither is believed.
-func (p Policy) client(h http.Header) string {
+// clientAddress returns the client's address as trusted proxies report it: the last
+// one of the list that is not a trusted proxy itself. What precedes it was sent by the
+// client. If X-Forwarded-For and Forwarded report different addresses, one of them may
+// come from the client, so neither is used.
+func (p Policy) clientAddress(h http.Header) string {
 	var list, standard []string
 	for part := range strings.SplitSeq(strings.Join(h.Values("X-Forwarded-For"), ","), ",") {
 		list = append(list, part)
@@ -204,25 +206,25 @@ func (p Policy) client(h http.Header) string {
 	return named
 }
 
-// lastUntrusted returns the last address of a list that is not of a trusted
-// proxy, or the first of those that are. What cannot be read ends the list.
+// lastUntrusted returns the last address of a list that is not a trusted proxy, or the
+// first of the list if all are. An element that cannot be parsed ends the search.
 func (p Policy) lastUntrusted(list []string) (named string) {
 	for _, s := range slices.Backward(list) {
-		a, valid := addressIn(strings.TrimSpace(s))
+		a, valid := parseAddress(strings.TrimSpace(s))
 		if !valid {
 			return named
 		}
 		named = a.String()
-		if !p.trusts(named) {
+		if !p.isTrustedProxy(named) {
 			return named
 		}
 	}
 	return named
 }
 
-// addressIn reads an address as proxies write it: with or without a port, an IPv6
+// parseAddress parses an address as proxies write it: with or without a port, an IPv6
 // address with or without brackets.
-func addressIn(s string) (a netip.Addr, valid bool) {
+func parseAddress(s string) (a netip.Addr, valid bool) {
 	if at, err := netip.ParseAddrPort(s); err == nil {
 		return at.Addr().Unmap().WithZone(""), true
 	}
@@ -233,12 +235,13 @@ func addressIn(s string) (a netip.Addr, valid bool) {
 	return a.Unmap().WithZone(""), err == nil
 }
 
-// forwardedFields returns what the last proxy says in Forwarded (RFC 7239).
+// forwardedFields returns the fields that the last proxy set in Forwarded (RFC 7239).
 func forwardedFields(h http.Header) map[string]string {
 	all := strings.Split(strings.Join(h.Values("Forwarded"), ","), ",")
 	return parseForwarded(all[len(all)-1])
 }
 
+// parseForwarded returns the fields of one element of Forwarded.
 func parseForwarded(element string) map[string]string {
 	fields := make(map[string]string)
 	for pair := range strings.SplitSeq(element, ";") {
@@ -248,23 +251,24 @@ func parseForwarded(element string) map[string]string {
 	return fields
 }
 
-func lastOf(h http.Header, name string) string {
+// lastElement returns the last element of a header's list.
+func lastElement(h http.Header, name string) string {
 	all := strings.Split(strings.Join(h.Values(name), ","), ",")
 	return strings.TrimSpace(all[len(all)-1])
 }
 
-func first(a, b string) string {
+func firstNonEmpty(a, b string) string {
 	if a != "" {
 		return a
 	}
 	return b
 }
 
-// atHome reports whether a host is named in a way that the owner of a page on
-// the Internet cannot give to an address of this home: a page whose own name
-// leads here (DNS rebinding) is of the same host. Where everybody is let in it
-// would do what it likes.
-func atHome(host string) bool {
+// isLocalName reports whether a host has a name that the owner of a page on the
+// Internet cannot give to an address of this home. Otherwise a page whose own name
+// resolves to this address (DNS rebinding) has the same origin, and could do anything
+// where anonymous clients are admitted.
+func isLocalName(host string) bool {
 	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
 		return true
 	}
@@ -277,6 +281,7 @@ func atHome(host string) bool {
 	return false
 }
 
+// isLoopback reports whether a host is a name or an address of loopback.
 func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }

@@ -153,7 +153,7 @@ func TestLocal(t *testing.T) {
 		// a trusted proxy does not speak for this machine
 		for _, proxies := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
 			p := Policy{Loopback: tt.loopback, Proxies: proxies}
-			if got := p.Judge(tt.r).Local; got != tt.want {
+			if got := p.Inspect(tt.r).Local; got != tt.want {
 				t.Errorf("loopback %v, peer %s host %s %v: %v", tt.loopback, tt.r.RemoteAddr, tt.r.Host, tt.r.Header, got)
 			}
 		}
@@ -196,7 +196,7 @@ func TestRemote(t *testing.T) {
 		{"203.0.113.9:5", "203.0.113.9", []string{"X-Forwarded-For: 192.0.2.1"}},        // not a trusted proxy
 	} {
 		p := Policy{Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
-		got, port, err := net.SplitHostPort(p.Judge(ask(tt.peer, "hub", tt.said...)).Remote)
+		got, port, err := net.SplitHostPort(p.Inspect(ask(tt.peer, "hub", tt.said...)).Remote)
 		if got != tt.want || port != "5" || err != nil {
 			t.Errorf("%s says %q: %s, want %s", tt.peer, tt.said, got, tt.want)
 		}
@@ -296,11 +296,11 @@ func FuzzJudge(f *testing.F) {
 		}
 		proxied := xff != "" || standard != ""
 		untrusting := Policy{Loopback: true}
-		if j := untrusting.Judge(r); j.Remote != peer || j.Local && (proxied || !isLoopback(Hostname(host))) {
+		if j := untrusting.Inspect(r); j.Remote != peer || j.Local && (proxied || !isLoopback(Hostname(host))) {
 			t.Errorf("%+v", j)
 		}
 		trusting := Policy{Loopback: true, Proxies: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
-		if j := trusting.Judge(r); j.Remote != peer {
+		if j := trusting.Inspect(r); j.Remote != peer {
 			if named, _, err := net.SplitHostPort(j.Remote); err != nil || net.ParseIP(named) == nil || !proxied {
 				t.Errorf("the client is at %q: %v", j.Remote, err)
 			}

@@ -11,24 +11,24 @@ type Ack struct {
 	Code     byte
 }
 
-// DecodeAck decodes the body of one that a client sent. Reason strings and user
-// properties are checked and left behind: they are for this connection alone.
+// DecodeAck decodes the body of an acknowledgement from a client. Reason string and
+// user properties are checked and discarded: they are meant for this connection only.
 func DecodeAck(kind byte, body []byte, version byte) (Ack, error) {
 	s := scanner{rest: body}
-	a := Ack{PacketID: s.uint16("packet identifier")}
+	a := Ack{PacketID: s.readUint16("packet identifier")}
 	if s.err == nil && a.PacketID == 0 {
 		return a, violation("packet identifier 0")
 	}
 	if version == V5 && len(s.rest) > 0 {
-		a.Code = s.byte("reason code")
+		a.Code = s.readByte("reason code")
 		if len(s.rest) > 0 {
-			s.properties(kind, nil)
+			s.readProperties(kind, nil)
 		}
 		if s.err == nil && !slices.Contains(ackCodes(kind), a.Code) {
-			return a, violation("a reason code that the packet does not have") // [MQTT-3.4.2-1, -3.5.2-1, -3.6.2-1, -3.7.2-1]
+			return a, violation("a reason code that this packet type does not have") // [MQTT-3.4.2-1, -3.5.2-1, -3.6.2-1, -3.7.2-1]
 		}
 	}
-	return a, s.end("packet")
+	return a, s.checkEnd("packet")
 }
 
 var (
@@ -39,6 +39,7 @@ var (
 	releaseCodes = []byte{Success, PacketIdentifierNotFound}
 )
 
+// ackCodes returns the reason codes that an acknowledgement may have.
 func ackCodes(kind byte) []byte {
 	if kind == Puback || kind == Pubrec {
 		return receiptCodes
@@ -46,7 +47,7 @@ func ackCodes(kind byte) []byte {
 	return releaseCodes
 }
 
-// AppendAck encodes an acknowledgement, in its shortest form.
+// AppendAck appends an acknowledgement in its shortest form.
 func AppendAck(b []byte, kind byte, a Ack, version byte) []byte {
 	first := kind << 4
 	if kind == Pubrel {

@@ -9,28 +9,28 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// Packet is a control packet as mochi has it.
+// Packet is mochi's control packet.
 type Packet = packets.Packet
 
-// VersionError says that a CONNECT is of a protocol level that is none of 3.1,
-// 3.1.1 and 5.0; the answer depends on it [MQTT-3.1.2-2].
+// VersionError is returned for a CONNECT of a protocol level other than 3.1, 3.1.1 and
+// 5.0; the answer depends on it [MQTT-3.1.2-2].
 type VersionError struct{ Level byte }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("MQTT 3.1, 3.1.1 and 5.0 are spoken, and this is protocol level %d", e.Level)
+	return fmt.Sprintf("protocol level %d is not supported: use MQTT 3.1, 3.1.1 or 5.0", e.Level)
 }
 
-// What a CONNECT of 3.1.1 and later and one of 3.1 begin with.
+// The first bytes of a CONNECT: of 3.1.1 and later, and of 3.1.
 var (
 	prefixMQTT   = []byte("\x00\x04MQTT")
 	prefixMQIsdp = []byte("\x00\x06MQIsdp")
 )
 
-// bridgeMark is the bit of the level that mosquitto sets for a bridge.
+// bridgeMark is the bit of the protocol level that mosquitto sets for a bridge.
 const bridgeMark = 0x80
 
-// Bridge tells whether the body of a CONNECT is of a bridge between brokers,
-// which marks the protocol level as mosquitto does, and returns it without the
+// Bridge reports whether the body of a CONNECT is that of a bridge between brokers,
+// which marks the protocol level as mosquitto does, and returns the body without the
 // mark.
 func Bridge(body []byte) (plain []byte, bridge bool) {
 	for _, of := range []struct {
@@ -47,28 +47,29 @@ func Bridge(body []byte) (plain []byte, bridge bool) {
 	return body, false
 }
 
-// normal31 returns the body of a CONNECT of MQTT 3.1 as 3.1.1 has it: there the
-// reserved flag means nothing, and a user name or password may be missing though
-// its flag is set. Any other body is returned as it is.
-func normal31(body []byte) []byte {
+// normalize31 returns the body of a CONNECT of MQTT 3.1 in the form of 3.1.1: in 3.1
+// the reserved flag has no meaning, and a user name or password may be missing
+// although its flag is set. Any other body is returned unchanged.
+func normalize31(body []byte) []byte {
 	at := len(prefixMQIsdp)
 	if len(body) < at+4 || body[at] != V31 || !bytes.HasPrefix(body, prefixMQIsdp) {
 		return body
 	}
 	flags := body[at+1] &^ 1
 	s := scanner{rest: body[at+4:]} // after the keep alive
-	s.bytes("client identifier")
+	s.readBytes("client identifier")
 	if flags&flagWill != 0 {
-		s.bytes("will topic")
-		s.bytes("will payload")
+		s.readBytes("will topic")
+		s.readBytes("will payload")
 	}
 	for _, field := range []byte{flagUser, flagPassword} {
-		switch {
-		case flags&field == 0 || s.err != nil:
-		case len(s.rest) == 0:
+		if flags&field == 0 || s.err != nil {
+			continue
+		}
+		if len(s.rest) == 0 {
 			flags &^= field
-		default:
-			s.bytes("user name or password")
+		} else {
+			s.readBytes("user name or password")
 		}
 	}
 	if flags == body[at+1] {
@@ -79,16 +80,16 @@ func normal31(body []byte) []byte {
 	return body
 }
 
-// Decode decodes a control packet from a client: CONNECT, SUBSCRIBE,
-// UNSUBSCRIBE, DISCONNECT, AUTH or PINGREQ. The packet shares nothing with
-// body. Of a CONNECT, version is ignored, and VersionError may be the error.
+// Decode decodes a control packet from a client: CONNECT, SUBSCRIBE, UNSUBSCRIBE,
+// DISCONNECT, AUTH or PINGREQ. The packet does not share memory with body. For a
+// CONNECT, version is ignored, and the error may be a VersionError.
 func Decode(first byte, body []byte, version byte) (Packet, error) {
 	kind := first >> 4
 	pk := Packet{ProtocolVersion: version}
 	if kind == Connect {
-		body = normal31(body)
+		body = normalize31(body)
 	}
-	if err := check(kind, body, version); err != nil {
+	if err := checkBody(kind, body, version); err != nil {
 		return pk, err
 	}
 	if version == V31 && (kind == Subscribe || kind == Unsubscribe) {
@@ -99,7 +100,7 @@ func Decode(first byte, body []byte, version byte) (Packet, error) {
 	}
 	pk.FixedHeader.Remaining = len(body)
 	if kind == Disconnect && version == V5 && len(body) == 1 {
-		pk.ReasonCode = body[0] // mochi takes a code without properties for none
+		pk.ReasonCode = body[0] // mochi ignores a code without properties
 		return pk, nil
 	}
 	if err := decode(kind, &pk, slices.Clone(body)); err != nil {
@@ -108,7 +109,7 @@ func Decode(first byte, body []byte, version byte) (Packet, error) {
 	return pk, nil
 }
 
-// decode hands a body that was checked to mochi, whose strings are parts of it.
+// decode passes a checked body to mochi, whose strings refer to it.
 func decode(kind byte, pk *Packet, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -136,24 +137,25 @@ func decode(kind byte, pk *Packet, body []byte) (err error) {
 	return nil
 }
 
-func check(kind byte, body []byte, version byte) error {
+// checkBody checks the body of a packet that mochi decodes.
+func checkBody(kind byte, body []byte, version byte) error {
 	s := scanner{rest: body}
 	switch kind {
 	case Connect:
-		return s.connect()
+		return s.checkConnect()
 	case Subscribe:
-		return s.subscribe(version)
+		return s.checkSubscribe(version)
 	case Unsubscribe:
-		return s.unsubscribe(version)
+		return s.checkUnsubscribe(version)
 	case Disconnect:
-		return s.reason(kind, version, disconnectCodes)
+		return s.checkReason(kind, version, disconnectCodes)
 	case Auth:
-		return s.reason(kind, version, authCodes)
+		return s.checkReason(kind, version, authCodes)
 	}
-	return s.end("packet")
+	return s.checkEnd("packet")
 }
 
-// The flags of CONNECT.
+// The flags of CONNECT (MQTT 5.0, 3.1.2.3).
 const (
 	flagWill       = 1 << 2
 	flagWillRetain = 1 << 5
@@ -161,9 +163,10 @@ const (
 	flagUser       = 1 << 7
 )
 
-func (s *scanner) connect() error {
-	name := s.bytes("protocol name")
-	level := s.byte("protocol version")
+// checkConnect checks the body of a CONNECT (MQTT 5.0, 3.1).
+func (s *scanner) checkConnect() error {
+	name := s.readBytes("protocol name")
+	level := s.readByte("protocol version")
 	if s.err != nil {
 		return s.err
 	}
@@ -173,14 +176,14 @@ func (s *scanner) connect() error {
 			return &VersionError{level}
 		}
 	case !bytes.Equal(name, []byte("MQTT")):
-		return &Error{UnsupportedVersion, "another protocol than MQTT"} // [MQTT-3.1.2-1]
+		return &Error{UnsupportedVersion, "the protocol name is not MQTT"} // [MQTT-3.1.2-1]
 	case level != V311 && level != V5:
 		return &VersionError{level}
 	}
-	flags := s.byte("connect flags")
+	flags := s.readByte("connect flags")
 	switch {
 	case flags&1 != 0:
-		return malformed("the reserved connect flag") // [MQTT-3.1.2-3]
+		return malformed("the reserved connect flag is set") // [MQTT-3.1.2-3]
 	case flags>>3&3 == 3:
 		return malformed("will QoS 3") // [MQTT-3.1.2-12]
 	case flags&flagWill == 0 && flags&(flagWillRetain|3<<3) != 0:
@@ -188,49 +191,50 @@ func (s *scanner) connect() error {
 	case flags&flagPassword != 0 && flags&flagUser == 0 && level != V5:
 		return malformed("a password without a user name") // [MQTT 3.1.1: MQTT-3.1.2-22]
 	}
-	s.uint16("keep alive")
+	s.readUint16("keep alive")
 	if level == V5 {
-		s.properties(Connect, nil)
+		s.readProperties(Connect, nil)
 	}
-	s.text("client identifier") // [MQTT-3.1.3-4]
+	s.readText("client identifier") // [MQTT-3.1.3-4]
 	if flags&flagWill != 0 {
 		if level == V5 {
-			s.properties(will, nil)
+			s.readProperties(willProperties, nil)
 		}
-		topic := s.text("will topic")
+		topic := s.readText("will topic")
 		if s.err == nil && !ValidTopic(string(topic)) {
-			return malformed("the will topic is no topic name")
+			return malformed("the will topic is not a valid topic name")
 		}
-		s.bytes("will payload")
+		s.readBytes("will payload")
 	}
 	if flags&flagUser != 0 {
-		s.text("user name")
+		s.readText("user name")
 	}
 	if flags&flagPassword != 0 {
-		s.bytes("password")
+		s.readBytes("password")
 	}
-	return s.end("CONNECT")
+	return s.checkEnd("CONNECT")
 }
 
-func (s *scanner) subscribe(version byte) error {
-	if id := s.uint16("packet identifier"); id == 0 && s.err == nil {
+// checkSubscribe checks the body of a SUBSCRIBE (MQTT 5.0, 3.8).
+func (s *scanner) checkSubscribe(version byte) error {
+	if id := s.readUint16("packet identifier"); id == 0 && s.err == nil {
 		return violation("packet identifier 0")
 	}
 	if version == V5 {
-		s.properties(Subscribe, nil)
+		s.readProperties(Subscribe, nil)
 	}
 	if s.err == nil && len(s.rest) == 0 {
 		return violation("SUBSCRIBE without a filter") // [MQTT-3.8.3-2; MQTT 3.1.1: MQTT-3.8.3-3]
 	}
 	for s.err == nil && len(s.rest) > 0 {
-		filter := string(s.text("topic filter"))
-		options := s.byte("subscription options")
+		filter := string(s.readText("topic filter"))
+		options := s.readByte("subscription options")
 		if s.err != nil {
 			break
 		}
 		switch group, _ := Shared(filter); {
-		case !ValidFilter(filter) && !refusable(filter, version):
-			return malformed("a topic filter that is none")
+		case !ValidFilter(filter) && !refusedByItself(filter, version):
+			return malformed("the topic filter is not valid")
 		case options&3 == 3:
 			return malformed("QoS 3")
 		case version != V5 && options > 2, options&0xc0 != 0:
@@ -244,32 +248,34 @@ func (s *scanner) subscribe(version byte) error {
 	return s.err
 }
 
-// refusable reports whether an invalid filter is refused by itself, without an
-// end of the connection: of a shared subscription, which MQTT 3.1 and 3.1.1 do
-// not know.
-func refusable(filter string, version byte) bool {
+// refusedByItself reports whether an invalid filter is refused in SUBACK, without an
+// end of the connection: one that looks shared in MQTT 3.1 and 3.1.1, which have no
+// shared subscriptions.
+func refusedByItself(filter string, version byte) bool {
 	return version != V5 && strings.HasPrefix(filter, sharePrefix)
 }
 
-func (s *scanner) unsubscribe(version byte) error {
-	if id := s.uint16("packet identifier"); id == 0 && s.err == nil {
+// checkUnsubscribe checks the body of an UNSUBSCRIBE (MQTT 5.0, 3.10).
+func (s *scanner) checkUnsubscribe(version byte) error {
+	if id := s.readUint16("packet identifier"); id == 0 && s.err == nil {
 		return violation("packet identifier 0")
 	}
 	if version == V5 {
-		s.properties(Unsubscribe, nil)
+		s.readProperties(Unsubscribe, nil)
 	}
 	if s.err == nil && len(s.rest) == 0 {
 		return violation("UNSUBSCRIBE without a filter") // [MQTT-3.10.3-2]
 	}
 	for s.err == nil && len(s.rest) > 0 {
-		if filter := s.text("topic filter"); s.err == nil && !ValidFilter(string(filter)) && !refusable(string(filter), version) {
-			return malformed("a topic filter that is none")
+		if filter := s.readText("topic filter"); s.err == nil && !ValidFilter(string(filter)) && !refusedByItself(string(filter), version) {
+			return malformed("the topic filter is not valid")
 		}
 	}
 	return s.err
 }
 
-// What a client may say in DISCONNECT and AUTH [MQTT-3.14.2-1, -3.15.2-1].
+// The reason codes that a client may send in DISCONNECT and AUTH [MQTT-3.14.2-1,
+// -3.15.2-1].
 var (
 	disconnectCodes = []byte{
 		Success, DisconnectWithWill, Unspecified, MalformedPacket, ProtocolError, ImplementationSpecific,
@@ -279,22 +285,23 @@ var (
 	authCodes = []byte{Success, 0x18 /* continue */, 0x19 /* re-authenticate */}
 )
 
-func (s *scanner) reason(kind, version byte, codes []byte) error {
+// checkReason checks the body of a packet that has only a reason code and properties.
+func (s *scanner) checkReason(kind, version byte, codes []byte) error {
 	if version != V5 || len(s.rest) == 0 {
-		return s.end("packet")
+		return s.checkEnd("packet")
 	}
-	code := s.byte("reason code")
+	code := s.readByte("reason code")
 	if len(s.rest) > 0 {
-		s.properties(kind, nil)
+		s.readProperties(kind, nil)
 	}
 	if s.err == nil && !slices.Contains(codes, code) {
-		return violation("a reason code that the packet does not have")
+		return violation("a reason code that this packet type does not have")
 	}
-	return s.end("packet")
+	return s.checkEnd("packet")
 }
 
-// Append encodes a control packet that a server sends: CONNACK, SUBACK,
-// UNSUBACK, PINGRESP or DISCONNECT.
+// Append appends a control packet from a server: CONNACK, SUBACK, UNSUBACK, PINGRESP
+// or DISCONNECT.
 func Append(b []byte, kind byte, pk Packet) ([]byte, error) {
 	pk.FixedHeader.Type = kind
 	buf := bytes.NewBuffer(b)

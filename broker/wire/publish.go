@@ -2,54 +2,58 @@ package wire
 
 import "encoding/binary"
 
-// Publish is a decoded PUBLISH. Its slices are parts of the body.
+// Publish is a decoded PUBLISH. Its slices refer to the body.
 type Publish struct {
 	Dup, Retain bool
 	QoS         byte
 	PacketID    uint16
-	Topic       []byte // empty where Alias stands for it
-	Alias       uint16 // 0: none
-	HasExpiry   bool
-	Expiry      uint32 // seconds
-	// Forward are the properties that subscribers get unaltered and in their
-	// order [MQTT-3.3.2-4, -15, -16, -17, -18, -20], as they were written.
+	// Topic is empty if Alias replaces it.
+	Topic []byte
+	// Alias is the topic alias; 0: none.
+	Alias     uint16
+	HasExpiry bool
+	// Expiry is the message expiry interval in seconds.
+	Expiry uint32
+	// Forward holds, as they were encoded, the properties that subscribers get
+	// unaltered and in order [MQTT-3.3.2-4, -15, -16, -17, -18, -20].
 	Forward    []byte
 	Properties Properties
 	Payload    []byte
 }
 
-// Properties are the decoded parts of Publish.Forward.
+// Properties are the decoded properties in Publish.Forward.
 type Properties struct {
 	HasPayloadFormat bool
 	PayloadFormat    byte
 	HasContentType   bool
 	ContentType      []byte
 	ResponseTopic    []byte
-	Correlation      []byte // nil: none
-	User             []Pair
+	// Correlation is nil if there is none.
+	Correlation []byte
+	User        []Pair
 }
 
 // Pair is a user property.
 type Pair struct{ Name, Value []byte }
 
-// Decode decodes the body of a PUBLISH whose first byte is first, checked by
-// CheckFirst.
+// Decode decodes the body of a PUBLISH. first is the first byte of the frame, which
+// CheckFirst has checked.
 func (p *Publish) Decode(first byte, body []byte, version byte) error {
 	*p = Publish{Dup: first&FlagDup != 0, Retain: first&FlagRetain != 0, QoS: first >> 1 & 3}
 	s := scanner{rest: body}
-	p.Topic = s.text("topic name")
+	p.Topic = s.readText("topic name")
 	for _, c := range p.Topic {
 		if c == '+' || c == '#' {
 			return malformed("wildcards in a topic name") // [MQTT-3.3.2-2]
 		}
 	}
 	if p.QoS > 0 {
-		if p.PacketID = s.uint16("packet identifier"); p.PacketID == 0 && s.err == nil {
+		if p.PacketID = s.readUint16("packet identifier"); p.PacketID == 0 && s.err == nil {
 			return violation("packet identifier 0") // [MQTT-2.2.1-3; MQTT 3.1.1: MQTT-2.3.1-1]
 		}
 	}
 	if version == V5 {
-		p.properties(&s)
+		p.readProperties(&s)
 	}
 	if s.err != nil {
 		return s.err
@@ -64,13 +68,15 @@ func (p *Publish) Decode(first byte, body []byte, version byte) error {
 	return nil
 }
 
-func (p *Publish) properties(s *scanner) {
+// readProperties reads the properties. Forward refers to the body as long as the
+// properties in it are contiguous; after a gap it is a copy.
+func (p *Publish) readProperties(s *scanner) {
 	if len(s.rest) > 0 && s.rest[0] == 0 {
 		s.rest = s.rest[1:]
 		return
 	}
-	apart := false // something between was left out: what follows is copied
-	s.properties(PublishType, func(v *value) {
+	gap := false // something between was left out: what follows is copied
+	s.readProperties(PublishType, func(v *value) {
 		switch v.id {
 		case propMessageExpiry:
 			p.HasExpiry, p.Expiry = true, v.number
@@ -80,18 +86,19 @@ func (p *Publish) properties(s *scanner) {
 			p.Properties.set(v)
 			switch n := len(p.Forward); {
 			case n == 0:
-				p.Forward, apart = v.raw, false
-			case apart:
+				p.Forward, gap = v.raw, false
+			case gap:
 				p.Forward = append(p.Forward[:n:n], v.raw...)
 			default:
-				p.Forward = p.Forward[:n+len(v.raw)] // it follows at once
+				p.Forward = p.Forward[:n+len(v.raw)] // contiguous
 			}
 			return
 		}
-		apart = true
+		gap = true
 	})
 }
 
+// set sets the field of a property.
 func (p *Properties) set(v *value) {
 	switch v.id {
 	case propPayloadFormat:
@@ -103,11 +110,11 @@ func (p *Properties) set(v *value) {
 	case propCorrelation:
 		p.Correlation = v.bytes
 	case propUser:
-		p.User = append(p.User, Pair{v.bytes, v.second})
+		p.User = append(p.User, Pair{v.bytes, v.pairValue})
 	}
 }
 
-// Append encodes p as Publish.Forward.
+// Append appends the properties, encoded as in Publish.Forward.
 func (p *Properties) Append(b []byte) []byte {
 	if p.HasPayloadFormat {
 		b = append(b, propPayloadFormat, p.PayloadFormat)
@@ -127,6 +134,7 @@ func (p *Properties) Append(b []byte) []byte {
 	return b
 }
 
+// appendText appends a text, or binary data, with its length.
 func appendText(b, text []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
 	return append(b, text...)
@@ -134,19 +142,23 @@ func appendText(b, text []byte) []byte {
 
 // Outgoing is a PUBLISH to be encoded.
 type Outgoing struct {
-	Flags       byte // DUP, QoS and RETAIN, as in the first byte
-	PacketID    uint16
-	Topic       string
-	HasExpiry   bool
-	Expiry      uint32
-	Alias       uint16 // 0: none
-	OmitTopic   bool   // the alias stands for it
+	// Flags are DUP, QoS and RETAIN, as in the first byte of the frame.
+	Flags     byte
+	PacketID  uint16
+	Topic     string
+	HasExpiry bool
+	Expiry    uint32
+	// Alias is the topic alias; 0: none.
+	Alias uint16
+	// OmitTopic is set if the alias replaces the topic.
+	OmitTopic   bool
 	Identifiers []uint32
 	Forward     []byte
-	Payload     int // bytes that follow
+	// Payload is the size of the payload, which the caller appends.
+	Payload int
 }
 
-// Append encodes everything but the payload.
+// Append appends everything but the payload.
 func (o *Outgoing) Append(b []byte, version byte) []byte {
 	remaining, properties := o.sizes(version)
 	b = append(b, PublishType<<4|o.Flags)
@@ -176,6 +188,7 @@ func (o *Outgoing) Append(b []byte, version byte) []byte {
 	return append(b, o.Forward...)
 }
 
+// sizes returns the remaining length and the length of the properties.
 func (o *Outgoing) sizes(version byte) (remaining, properties int) {
 	remaining = 2 + o.Payload
 	if !o.OmitTopic {
@@ -200,7 +213,7 @@ func (o *Outgoing) sizes(version byte) (remaining, properties int) {
 	return remaining + varintLen(properties) + properties, properties
 }
 
-// Size is how many bytes the packet has, with its payload.
+// Size returns the size of the packet in bytes, with its payload.
 func (o *Outgoing) Size(version byte) int {
 	remaining, _ := o.sizes(version)
 	return 1 + varintLen(remaining) + remaining

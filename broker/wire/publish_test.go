@@ -45,7 +45,7 @@ func TestPublishForwards(t *testing.T) {
 	}
 	again := Properties{}
 	s := scanner{rest: append(appendVarint(nil, len(want)), p.Properties.Append(nil)...)}
-	s.properties(PublishType, again.set)
+	s.readProperties(PublishType, again.set)
 	if s.err != nil || fmt.Sprint(again) != fmt.Sprint(p.Properties) {
 		t.Errorf("encoded again: %v, %v, want %v", again, s.err, p.Properties)
 	}

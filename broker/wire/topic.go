@@ -2,14 +2,14 @@ package wire
 
 import "strings"
 
-// ValidTopic tells whether a well-formed string is a topic name: not empty and
-// without wildcards [MQTT-3.3.2-2, -4.7.3-1].
+// ValidTopic reports whether a UTF-8 string is a topic name: not empty and without
+// wildcards [MQTT-3.3.2-2, -4.7.3-1].
 func ValidTopic(topic string) bool {
 	return topic != "" && len(topic) <= 65535 && !strings.ContainsAny(topic, "+#\x00")
 }
 
-// ValidFilter tells whether a well-formed string is a topic filter, shared ones
-// included [MQTT-4.7.1-1, -2, -4.7.3-1, -4.8.2-1, -2].
+// ValidFilter reports whether a UTF-8 string is a topic filter, which may be shared
+// [MQTT-4.7.1-1, -2, -4.7.3-1, -4.8.2-1, -2].
 func ValidFilter(filter string) bool {
 	if len(filter) > 65535 || strings.IndexByte(filter, 0) >= 0 {
 		return false
@@ -36,10 +36,11 @@ func ValidFilter(filter string) bool {
 	}
 }
 
+// sharePrefix begins the filter of a shared subscription.
 const sharePrefix = "$share/"
 
-// Shared splits the filter of a shared subscription, $share/group/filter; group
-// is empty where it is none (MQTT 5.0, 4.8.2).
+// Shared splits the filter of a shared subscription, $share/group/filter. If it is not
+// shared, group is empty (MQTT 5.0, 4.8.2).
 func Shared(filter string) (group, rest string) {
 	if !strings.HasPrefix(filter, sharePrefix) {
 		return "", filter
@@ -48,9 +49,9 @@ func Shared(filter string) (group, rest string) {
 	return group, rest
 }
 
-// Matches tells whether a filter that is not shared matches a topic. Wildcards
-// at the beginning do not match topics that begin with $ [MQTT-4.7.2-1], and
-// a/# matches a (4.7.1.2).
+// Matches reports whether a filter that is not shared matches a topic. A wildcard at
+// the first level does not match topics that begin with $ [MQTT-4.7.2-1], and a/#
+// matches a (4.7.1.2).
 func Matches(filter, topic string) bool {
 	if topic != "" && topic[0] == '$' && filter != "" && (filter[0] == '+' || filter[0] == '#') {
 		return false

@@ -1,13 +1,13 @@
-// Package wire is MQTT 3.1, 3.1.1 and 5.0 as bytes: frames, packets, topic names
-// and filters.
+// Package wire encodes and decodes MQTT 3.1, 3.1.1 and 5.0: frames, packets, topic
+// names and filters.
 //
-// It owns what is well formed, strictly: nothing malformed comes through, and
-// each fault carries the reason code that MQTT 5 gives it. PUBLISH and its
-// acknowledgements, which are nearly all of the traffic, are decoded and
-// encoded here; for the other packets the codec is mochi's, which is given
-// only what was checked before, and a panic of it is an error. It knows
-// nothing of sessions, keeps no state and does no I/O. The engine, and tests
-// that speak MQTT by hand, import it.
+// It checks strictly: no malformed packet passes, and each error carries the reason
+// code that MQTT 5 has for it. PUBLISH and its acknowledgements, which are nearly all
+// of the traffic, are decoded and encoded here. For the other packets it uses mochi's
+// codec, which gets only bodies that were checked before; a panic of it is returned as
+// an error. It knows nothing of sessions, keeps no state and does no I/O. It is
+// imported by the engine, the clients of this module, and tests that speak MQTT by
+// hand.
 package wire
 
 import "fmt"
@@ -31,9 +31,9 @@ const (
 	Auth        byte = 15
 )
 
-// will is the property table's name for a will, which is in a CONNECT but has
-// properties of its own.
-const will byte = 16
+// willProperties stands for the properties of a will in the table, as a packet type: a
+// will is part of CONNECT but has properties of its own.
+const willProperties byte = 16
 
 // Protocol levels.
 const (
@@ -48,7 +48,7 @@ const (
 	FlagDup    byte = 8
 )
 
-// MaxRemaining is the largest remaining length there is.
+// MaxRemaining is the maximum remaining length of a frame.
 const MaxRemaining = 268435455
 
 // Reason codes (MQTT 5.0, 2.4).
@@ -85,8 +85,8 @@ const (
 	ConnectionRateExceeded   byte = 0x9F
 )
 
-// Error is a fault of a packet. Code is what MQTT 5 has the server say before
-// it closes the connection; over MQTT 3.1.1 it only closes.
+// Error is an error of a packet. Code is the reason code that an MQTT 5 server sends
+// before it closes the connection; in earlier versions it only closes it.
 type Error struct {
 	Code   byte
 	Reason string
@@ -94,13 +94,15 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (0x%02X)", e.Reason, e.Code) }
 
+// malformed returns the error for a packet that cannot be decoded.
 func malformed(reason string) *Error { return &Error{MalformedPacket, "malformed packet: " + reason} }
 
+// violation returns the error for a packet that breaks a rule of the protocol.
 func violation(reason string) *Error { return &Error{ProtocolError, "protocol error: " + reason} }
 
-// Frame finds the frame at the beginning of b: its first byte, and where its
-// body begins and ends. more is true where b has no whole fixed header yet; end
-// may be beyond b.
+// Frame finds the frame at the beginning of b: its first byte, and where its body
+// begins and ends. more is true if b does not contain the whole fixed header; end may
+// be beyond b.
 func Frame(b []byte) (first byte, start, end int, more bool, err error) {
 	if len(b) == 0 {
 		return 0, 0, 0, true, nil
@@ -115,21 +117,21 @@ func Frame(b []byte) (first byte, start, end int, more bool, err error) {
 	return b[0], 1 + n, 1 + n + remaining, false, nil
 }
 
-// CheckFirst checks the type and flags of a packet that a client sends
-// [MQTT-2.1.3-1; MQTT 3.1.1: MQTT-2.2.2-2].
+// CheckFirst checks type and flags of a packet from a client [MQTT-2.1.3-1; MQTT
+// 3.1.1: MQTT-2.2.2-2].
 func CheckFirst(first, version byte) error {
 	flags := first & 0xf
 	switch kind := first >> 4; kind {
 	case PublishType:
-		switch {
-		case flags>>1&3 == 3:
+		if flags>>1&3 == 3 {
 			return malformed("QoS 3") // [MQTT-3.3.1-4]
-		case flags>>1&3 == 0 && flags&FlagDup != 0:
+		}
+		if flags>>1&3 == 0 && flags&FlagDup != 0 {
 			return malformed("DUP with QoS 0") // [MQTT-3.3.1-2]
 		}
 		return nil
 	case Pubrel, Subscribe, Unsubscribe:
-		// MQTT 3.1 has DUP and QoS there, and clients that set DUP.
+		// MQTT 3.1 has DUP and QoS there, and some clients set DUP.
 		if flags != 2 && version != V31 {
 			return malformed("reserved flags") // [MQTT-3.6.1-1, -3.8.1-1, -3.10.1-1]
 		}
@@ -137,7 +139,7 @@ func CheckFirst(first, version byte) error {
 	case Connect, Puback, Pubrec, Pubcomp, Pingreq, Disconnect:
 	case Auth:
 		if version != V5 {
-			return malformed("AUTH is of MQTT 5")
+			return malformed("AUTH exists only in MQTT 5")
 		}
 	case 0:
 		return malformed("packet type 0")
@@ -150,8 +152,8 @@ func CheckFirst(first, version byte) error {
 	return nil
 }
 
-// varint decodes a variable byte integer; ok is false where b ends within it.
-// It must take no more bytes than it needs [MQTT-1.5.5-1].
+// varint decodes a variable byte integer; ok is false if b ends within it. It must
+// have its shortest form [MQTT-1.5.5-1].
 func varint(b []byte) (value, n int, ok bool, err error) {
 	for n < 4 {
 		if n == len(b) {
@@ -162,7 +164,7 @@ func varint(b []byte) (value, n int, ok bool, err error) {
 		n++
 		if c < 0x80 {
 			if c == 0 && n > 1 {
-				return 0, 0, false, malformed("a variable byte integer longer than it need be")
+				return 0, 0, false, malformed("a variable byte integer is not in its shortest form")
 			}
 			return value, n, true, nil
 		}
@@ -170,7 +172,7 @@ func varint(b []byte) (value, n int, ok bool, err error) {
 	return 0, 0, false, malformed("a variable byte integer of more than four bytes")
 }
 
-// appendVarint encodes a variable byte integer.
+// appendVarint appends a variable byte integer.
 func appendVarint(b []byte, v int) []byte {
 	for v >= 0x80 {
 		b = append(b, byte(v)|0x80)
@@ -179,6 +181,7 @@ func appendVarint(b []byte, v int) []byte {
 	return append(b, byte(v))
 }
 
+// varintLen returns the length of a variable byte integer.
 func varintLen(v int) int {
 	switch {
 	case v < 1<<7:

@@ -346,7 +346,7 @@ func (h Handlers) metrics(w http.ResponseWriter, r *http.Request) {
 // where it may not: with the password of a reader or an admin, or from a program
 // of this machine.
 func (h Handlers) mayRead(at broker.HTTPListener, w http.ResponseWriter, r *http.Request) bool {
-	from := at.Policy.Judge(r)
+	from := at.Policy.Inspect(r)
 	user, password, given := r.BasicAuth()
 	if !given && from.Local {
 		return true
