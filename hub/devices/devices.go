@@ -101,6 +101,8 @@ func (s *State) Filters() []string {
 		"tasmota/discovery/+/+",
 		"+/bridge/devices",
 		"+/bridge/info",
+		"+/+/bridge/devices",
+		"+/+/bridge/info",
 	}
 }
 
@@ -199,14 +201,17 @@ func (s *State) reader(topic string) (func([]byte) ([]*announcement, error), int
 		}
 		return nil, 0
 	}
-	base, below, _ := strings.Cut(topic, "/")
+	base, below, ok := strings.Cut(topic, "/bridge/")
+	if !ok || strings.Count(base, "/") > 1 {
+		return nil, 0
+	}
 	switch below {
-	case "bridge/devices":
+	case "devices":
 		return func(p []byte) (all []*announcement, err error) {
 			err = s.zigbeeList(topic, base, p, func(a *announcement) { all = append(all, a) })
 			return all, err
 		}, s.limits.List
-	case "bridge/info":
+	case "info":
 		return func(p []byte) ([]*announcement, error) { return one(s.zigbeeInfo(topic, base, p)) }, s.limits.List
 	}
 	return nil, 0

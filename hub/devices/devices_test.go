@@ -245,6 +245,20 @@ func TestListAgainKeepsAvailability(t *testing.T) {
 	}
 }
 
+// A base of two levels is as good as one of one, and one of three is not listened
+// to.
+func TestBaseOfZigbee2MQTT(t *testing.T) {
+	for base, want := range map[string]int{"z": 1, "home/zigbee2mqtt": 1, "house/floor/zigbee2mqtt": 0} {
+		s := open()
+		s.Take(base+"/bridge/devices", []byte(`[{"ieee_address":"0x0000000000000001","type":"Router","friendly_name":"hall/lamp"}]`), noon)
+		s.Take(base+"/bridge/state", []byte(`{"state":"online"}`), noon)
+		all := everyDevice(s)
+		if len(all) != want || want == 1 && (all[0].Availability != topics.Online || all[0].Topics.Command[0] != base+"/hall/lamp/set") {
+			t.Errorf("%s: %+v", base, all)
+		}
+	}
+}
+
 func TestAvailability(t *testing.T) {
 	zwave := `"avty_t":"a","avty_tpl":"{{'true' if value_json.value else 'false'}}","pl_avail":"true","pl_not_avail":"false"`
 	two := `"avty":[{"t":"a"},{"t":"b"}]`
