@@ -234,14 +234,14 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 	}
 	d := h.domains[name]
 	switch {
+	case !s.Micro && s.ID == "", len(s.ID) > maxID:
+		return noIdentity(m.Topic)
 	case d != nil:
 	case !s.Micro && m.Retain:
 		if h.guests.take(name, now) { // perhaps of a domain that goes on beating
 			h.guests.status[name] = s
 		}
 		return nil
-	case !s.Micro && s.ID == "", len(s.ID) > maxID:
-		return fmt.Errorf("cannot take %s: its \"id\" must have 1 to %d characters, or it is a microdomain and says \"micro\": true", m.Topic, maxID)
 	case s.Micro && h.full(name, now):
 		return nil
 	case s.Micro:
@@ -277,6 +277,10 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 	h.number(d)
 	h.update(d, now)
 	return nil
+}
+
+func noIdentity(topic string) error {
+	return fmt.Errorf("cannot take %s: its \"id\" must have 1 to %d characters, or it is a microdomain and says \"micro\": true", topic, maxID)
 }
 
 // plausible refuses what no agent says: the planner's tables rely on the
@@ -317,6 +321,9 @@ func (h *Hub) availability(name, said string, retained bool, now time.Time) {
 func (h *Hub) forget(name string, now time.Time) error {
 	d := h.domains[name]
 	if d == nil {
+		if h.forgetUnreadable(name) {
+			return nil
+		}
 		return fmt.Errorf("there is no domain %q", name)
 	}
 	if d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.micro && d.available {
@@ -324,6 +331,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	}
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
+	delete(h.unread, name)
 	h.sorted, h.moved = nil, true
 	h.touch(name)
 	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)

@@ -117,6 +117,8 @@ type Hub struct {
 	lonely  map[string]Lonely
 	alone   bool // no other machine reaches a listener; set before Run
 	refused map[refusedKey]*refusal
+	// unread are domains whose last status was not taken, and why.
+	unread  map[string]string
 	agents  func(byID map[string]broker.Agent)
 	moved   bool                 // a domain has another id, name or user than agents was told
 	copies  map[string]*copyMark // by the session of the machine that was refused as a copy
@@ -213,6 +215,7 @@ func New(o Options) *Hub {
 		retired:   make(map[string]services.Definition),
 		domains:   make(map[string]*domain),
 		guests:    newGuests(),
+		unread:    make(map[string]string),
 		rolls:     make(map[string]*roll),
 		counted:   make(map[string]map[string]string),
 		versions:  make(map[string]map[string]int),
@@ -410,6 +413,7 @@ func (h *Hub) handle(e event, now time.Time) {
 	case disconnected:
 		h.pub.Reset()
 		h.connected, h.scaling.told = false, true
+		clear(h.unread) // what is retained comes again
 		h.devicesDisconnected()
 		h.discovery.book.Disconnected()
 		h.discovery.again = nil

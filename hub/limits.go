@@ -134,12 +134,17 @@ func (h *Hub) expireGuests(now time.Time) {
 		h.due(h.guests.until)
 		return
 	}
-	for name, w := range h.guests.words {
+	last := h.guests
+	h.guests = newGuests()
+	for name, w := range last.words {
+		if h.unread[name] != "" { // it is there, and a domain once its status can be read
+			h.guests.words[name] = w
+			continue
+		}
 		if w.online && w.retained {
 			h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: name}, []byte(topics.Offline)))
 		}
 	}
-	h.guests = newGuests()
 }
 
 // full tells that no further domain is taken, and says so.

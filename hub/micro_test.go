@@ -135,3 +135,69 @@ func TestMicrocontrollerThatLies(t *testing.T) {
 		}
 	})
 }
+
+// A status that cannot be read is a problem that stands until there is one that
+// can be, of a microdomain that is new and of one that is known.
+func TestUnreadableStatusOfAMicrodomain(t *testing.T) {
+	inHome(t, "[services.button]\n", func(h *home) {
+		time.Sleep(15 * time.Second)
+		seen := func() (problem string, d topics.DomainView) {
+			o, err := topics.Decode[topics.Overview]("", h.ask(topics.VerbStatus, `{}`).Data)
+			if err != nil {
+				h.Fatal(err)
+			}
+			for _, p := range o.Problems {
+				if strings.HasPrefix(p, "esp: ") {
+					problem = p
+				}
+			}
+			for _, v := range o.Domains {
+				if v.Name == "esp" {
+					d = v
+				}
+			}
+			return problem, d
+		}
+		const topic = "dominion/domain/esp/status"
+		const right = `{"name":"esp","micro":true,"services":[{"service":"button","state":"running"}]}`
+		for what, c := range map[string]struct{ status, want string }{
+			"no JSON":      {`{"name":`, "dominion/domain/esp/status"},
+			"a wrong type": {`{"name":"esp","micro":"yes"}`, "micro"},
+			"a wrong word": {`{"name":"esp","micro":true,"services":[{"service":"button","state":"on"}]}`, `field services.state: "on" is no state`},
+			"no micro":     {`{"name":"esp"}`, `says "micro": true`},
+		} {
+			h.publish("dominion/domain/esp/availability", "online", true)
+			h.publish(topic, c.status, false)
+			time.Sleep(time.Hour)
+			problem, d := seen()
+			if !strings.Contains(problem, c.want) || !strings.Contains(d.Problem, c.want) || d.State != topics.DomainIsRefused {
+				h.Errorf("%s: %q, %+v", what, problem, d)
+			}
+			h.publish(topic, right, true)
+			time.Sleep(time.Second)
+			if problem, d := seen(); problem != "" || d.State != topics.DomainIsOnline {
+				h.Errorf("%s, corrected: %q, %+v", what, problem, d)
+			}
+			h.publish(topic, c.status, true)
+			time.Sleep(time.Hour)
+			if problem, d := seen(); !strings.Contains(problem, c.want) || d.State != topics.DomainIsOnline {
+				h.Errorf("%s, of one that is known: %q, %+v", what, problem, d)
+			}
+			h.publish(topic, "", true)
+			if problem, _ := seen(); problem != "" {
+				h.Errorf("%s, cleared: %q", what, problem)
+			}
+			h.unplug("esp")
+			if r := h.ask(topics.VerbForget, `{"domain":"esp"}`); r.Error != "" {
+				h.Fatal(r.Error)
+			}
+		}
+		h.publish(topic, "{", true)
+		if r := h.ask(topics.VerbForget, `{"domain":"esp"}`); r.Error != "" || h.last(topic) != "" {
+			h.Errorf("%+v, and there is still %q", r, h.last(topic))
+		}
+		if problem, d := seen(); problem != "" || d.Name != "" {
+			h.Errorf("forgotten: %q, %+v", problem, d)
+		}
+	})
+}

@@ -66,12 +66,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainHeartbeat:
 		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(a.Domain, b, m.Retain, now) })
 	case topics.DomainStatus:
-		s, err := decode[topics.Domain](m)
-		if err != nil || s == nil {
-			h.statusCleared(a.Domain, now)
-			return err
-		}
-		return h.domainStatus(a.Domain, *s, m, now)
+		return h.takeStatus(a.Domain, m, now)
 	case topics.DomainMetrics:
 		return decoded(m, func(v topics.Metrics) { h.metrics(a.Domain, v, m.Retain, now) })
 	case topics.HubDiscovery:

@@ -190,7 +190,7 @@ func (h *Hub) viewDomains() []topics.DomainView {
 		r := h.refused[key]
 		all = append(all, other(r.name, r.id, r.address, topics.DomainIsRefused, r.reason))
 	}
-	return all
+	return append(all, h.viewUnreadable()...)
 }
 
 // ours reports whether a machine that has not joined is a domain that we know.
@@ -202,7 +202,7 @@ func (h *Hub) ours(l Lonely) bool {
 // problemOf is what is wrong with a domain. One that is away and announces
 // itself cannot join: that is the one problem that it has.
 func (h *Hub) problemOf(d *domain) string {
-	if problem := d.problem(); problem != "" {
+	if problem := cmp.Or(h.whyUnreadable(d.name), d.problem()); problem != "" {
 		return problem
 	}
 	if l, announced := h.lonely[d.name]; announced && h.ours(l) && d.state != topics.DomainIsOnline {

@@ -117,7 +117,7 @@ const (
 	DomainIsOffline DomainState = "offline" // said so, or its will did; its services stay where they are
 	DomainIsLost    DomainState = "lost"    // silent for lost_after; its services move
 	DomainIsLonely  DomainState = "lonely"  // seen by zeroconf, not joined
-	DomainIsRefused DomainState = "refused" // another machine has its name
+	DomainIsRefused DomainState = "refused" // another machine has its name, or its status cannot be read
 )
 
 // DomainView is one domain, as the hub sees it.
