@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"bytes"
+	_ "embed"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+//go:embed testdata/templates.py
+var templatesScript string
+
+// The table by which hub/devices/template is tested is what the real Home
+// Assistant renders. A row of a template and a payload that is added to it gets
+// its result with
+//
+//	go test ./e2e -run '^TestHomeAssistantTemplates$' -update
+//
+// as root, with DOMINION_E2E and the folder that build/homeassistant.sh prints.
+func TestHomeAssistantTemplates(t *testing.T) {
+	const table = "../hub/devices/template/testdata/results.jsonl"
+	folder := os.Getenv(homeAssistantVariable)
+	if folder == "" {
+		t.Skipf("set %s to the folder that build/homeassistant.sh prints, or run make e2e-homeassistant", homeAssistantVariable)
+	}
+	want, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	python := exec.Command("chroot", folder, "/venv/bin/python3", "-B", "-W", "ignore", "-c", templatesScript)
+	var stderr bytes.Buffer
+	python.Stdin, python.Stderr = bytes.NewReader(want), &stderr
+	got, err := python.Output()
+	if err != nil {
+		t.Fatalf("Home Assistant's Python: %v\n%s", err, stderr.Bytes())
+	}
+	if *update {
+		if err := os.WriteFile(table, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, wanted := bytes.Split(got, []byte("\n")), bytes.Split(want, []byte("\n"))
+	if len(rows) != len(wanted) || len(rows) < 500 {
+		t.Fatalf("%d rows of %d", len(rows), len(wanted))
+	}
+	for i, row := range rows {
+		if !*update && !bytes.Equal(row, wanted[i]) {
+			t.Errorf("Home Assistant now renders\n%s\nthe table has\n%s", row, wanted[i])
+		}
+	}
+}
