@@ -1,15 +1,18 @@
 package devices
 
 import (
-	"regexp"
+	"errors"
+	"iter"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
+	"github.com/jmbarzee/dominion/hub/devices/template"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// rule says how the availability of a device is told: Home Assistant's
-// availability, which the others' conventions are cases of.
+// rule is one availability in the sense of Home Assistant, that of an entity or
+// of a device that announces itself: the conventions of others are cases of it.
 type rule struct {
 	mode  string
 	items []item
@@ -23,104 +26,257 @@ const (
 	modeLatest = "latest"
 )
 
-// item is one topic that tells of availability.
+// item is one topic that tells of availability, and how.
 type item struct {
 	topic           string
 	online, offline string
 	read            reading
-	field           string // of readEither; of readConstant the text; of readTemplate the template
+	field           string // of readEither; of readTemplate the template
 	optional        bool   // as long as it is silent it does not count
 }
 
-// reading is how the word is found in the payload.
+// reading is how a word is found in a payload.
 type reading uint8
 
 const (
 	readPlain    reading = iota // the payload
 	readEither                  // a field of a JSON object, or the payload where it is none
-	readConstant                // not the payload's matter
+	readOffline                 // offline, whatever the payload
 	readTemplate                // what a template makes of it
 	readUnknown                 // a template that nobody here understands
 )
 
-var (
-	templateValue = regexp.MustCompile(`^\{\{-?\s*value\s*-?\}\}$`)
-	templateConst = regexp.MustCompile(`^\{\{-?\s*(?:"([^"\\{}]*)"|'([^'\\{}]*)')\s*-?\}\}$`)
-)
-
-// template sets how an item is read from a template of Home Assistant. The
-// payload itself and a constant need no evaluator.
-func (i *item) template(t string) {
-	t = strings.TrimSpace(t)
-	constant := templateConst.FindStringSubmatch(t)
-	switch {
-	case t == "" || templateValue.MatchString(t):
-	case constant != nil && len(t) <= maxText:
-		i.read, i.field = readConstant, strings.Clone(constant[1]+constant[2])
-	case len(t) <= maxTemplate && templateBody.MatchString(t):
-		i.read, i.field = readTemplate, strings.Clone(t)
-	default:
-		i.read = readUnknown
+// template has an item read by a template of Home Assistant. The error says what
+// of it is not understood.
+func (i *item) template(text string) error {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return nil
 	}
+	parsed, err := template.Parse(text)
+	switch {
+	case err != nil:
+		i.read = readUnknown
+	case parsed.Constant(i.offline): // of a device that is switched off, by Zigbee2MQTT
+		i.read = readOffline
+	default:
+		i.read, i.field = readTemplate, strings.Clone(text)
+	}
+	return err
 }
 
-// said is the last word at a topic.
-type said struct {
-	payload string
-	order   uint64 // counts words; zero: none yet
-	users   map[*announcement]bool
-}
-
-// understood reports whether a payload is a word for anybody who uses the topic.
-func (s *said) understood(topic, payload string) bool {
-	one := &said{payload: payload, order: 1}
-	for a := range s.users {
-		for n := range a.rule.items {
-			if i := &a.rule.items[n]; i.topic == topic && i.read != readConstant && i.word(one) != topics.DeviceUnknown {
-				return true
+// rules returns all rules of an announcement.
+func (a *announcement) rules() iter.Seq[rule] {
+	return func(yield func(rule) bool) {
+		if len(a.rule.items) > 0 && !yield(a.rule) {
+			return
+		}
+		for _, r := range a.components {
+			if !yield(r) {
+				return
 			}
 		}
 	}
-	return false
 }
 
-// maxSaid is the longest payload that is taken for a word of availability.
-const maxSaid = 512
-
-// word is what an item says: online, offline or unknown.
-func (i *item) word(s *said) string {
-	payload := ""
-	if s != nil && s.order > 0 {
-		payload = s.payload
+// watched returns the items of all rules.
+func (a *announcement) watched() iter.Seq[item] {
+	return func(yield func(item) bool) {
+		for r := range a.rules() {
+			for _, i := range r.items {
+				if !yield(i) {
+					return
+				}
+			}
+		}
 	}
+}
+
+// said is what is known of one topic of availability.
+type said struct {
+	users   map[*announcement]bool
+	words   map[item]*word
+	arrived bool   // a payload
+	payload string // the last one, for items that come after it
+	order   uint64 // of it, as that of a word
+}
+
+// word is what an item of a topic says. As in Home Assistant each item has its
+// own: a payload that says nothing to it leaves the last word in force.
+type word struct {
+	state    string
+	order    uint64 // counts payloads; zero: of one that the broker had retained
+	users    int
+	latest   bool // the order counts for somebody
+	template *template.Template
+}
+
+// Limits of payloads at topics of availability, in bytes: of one that is read,
+// and of all that are remembered for announcements that are still to come.
+const (
+	maxSaid       = 4096
+	maxRemembered = 4 << 20
+)
+
+// listen has the topics of availability heard for an announcement.
+func (s *State) listen(a *announcement) {
+	for r := range a.rules() {
+		for _, i := range r.items {
+			s.listenTo(a, i, r.mode == modeLatest && len(r.items) > 1)
+		}
+	}
+}
+
+func (s *State) listenTo(a *announcement, i item, latest bool) {
+	heard := s.said[i.topic]
+	if heard == nil {
+		heard = new(said)
+		s.said[i.topic] = heard
+		if w, ok := s.own[i.topic]; ok {
+			heard.arrived, heard.order = true, w.order
+			s.remember(heard, w.payload)
+		}
+	}
+	if heard.users == nil {
+		heard.users, heard.words = make(map[*announcement]bool), make(map[item]*word)
+	}
+	heard.users[a] = true
+	w := heard.words[i.plain()]
+	if w == nil {
+		w = &word{state: topics.DeviceUnknown, template: s.compiled(i)}
+		heard.words[i.plain()] = w
+		if i.read == readOffline {
+			w.state = topics.Offline
+		} else if heard.arrived {
+			w.state, _ = i.judge(heard.payload, w.template)
+			w.order = heard.order
+		}
+	}
+	w.users++
+	w.latest = w.latest || latest
+}
+
+// plain returns the item as it is a key of words.
+func (i item) plain() item {
+	i.optional = false
+	return i
+}
+
+// silence ends what listen began. The words are dropped by forgetWords.
+func (s *State) silence(a *announcement) {
+	for i := range a.watched() {
+		heard := s.said[i.topic]
+		heard.words[i.plain()].users--
+		delete(heard.users, a)
+	}
+}
+
+// forgetWords drops the words of a topic of which nobody asks any more. An
+// announcement that is replaced by a newer one asks again before that.
+func (s *State) forgetWords(topic string) {
+	heard := s.said[topic]
+	if heard == nil {
+		return
+	}
+	for i, w := range heard.words {
+		if w.users == 0 {
+			delete(heard.words, i)
+		}
+	}
+}
+
+// remember keeps the last payload of a topic while there is room.
+func (s *State) remember(heard *said, payload string) {
+	s.remembered -= len(heard.payload)
+	heard.payload = ""
+	if len(payload) <= maxSaid && s.remembered+len(payload) <= maxRemembered {
+		heard.payload = strings.Clone(payload)
+		s.remembered += len(payload)
+	}
+}
+
+// compiled returns the template of an item. Most devices have the same few.
+func (s *State) compiled(i item) *template.Template {
+	if i.read != readTemplate {
+		return nil
+	}
+	if t := s.templates[i.field]; t != nil {
+		return t
+	}
+	t, err := template.Parse(i.field)
+	if err != nil { // it was parsed before
+		return nil
+	}
+	if len(s.templates) >= maxTemplates {
+		clear(s.templates)
+	}
+	s.templates[i.field] = t
+	return t
+}
+
+// maxTemplates is how many templates are shared.
+const maxTemplates = 256
+
+// hear takes a payload at a topic of availability.
+func (s *State) hear(heard *said, payload string, live bool) {
+	changed := !heard.arrived
+	s.words++
+	heard.arrived, heard.order = true, 0
+	if live {
+		heard.order = s.words
+	}
+	s.remember(heard, payload)
+	for i, w := range heard.words {
+		state, ok := i.judge(payload, w.template)
+		if !ok || !live && state == w.state {
+			continue
+		}
+		changed = changed || w.latest || state != w.state
+		w.state, w.order = state, heard.order
+	}
+	if !changed {
+		return
+	}
+	for a := range heard.users {
+		s.changed[a.id] = true
+	}
+}
+
+// judge returns what a payload says to an item: online, offline, or unknown. It
+// is false where the payload leaves the last word in force.
+func (i *item) judge(payload string, t *template.Template) (state string, ok bool) {
 	value := payload
 	switch i.read {
+	case readOffline:
+		return topics.Offline, false
+	case readUnknown:
+		return topics.DeviceUnknown, true
 	case readEither:
 		if found, ok := fieldOf(payload, i.field); ok {
 			value = found
 		}
-	case readConstant:
-		value = i.field
 	case readTemplate:
-		if s == nil || s.order == 0 {
-			return topics.DeviceUnknown
-		}
+		var other *template.Unsupported
 		var err error
-		if value, err = render(i.field, payload); err != nil {
-			return topics.DeviceUnknown
+		if len(payload) > maxSaid {
+			return topics.DeviceUnknown, true
 		}
-	case readUnknown:
-		return topics.DeviceUnknown
+		if value, err = t.Render(payload); errors.As(err, &other) {
+			return topics.DeviceUnknown, true
+		} else if err != nil {
+			return topics.DeviceUnknown, payload == ""
+		}
+	case readPlain:
 	}
-	switch value {
-	case "":
-		return topics.DeviceUnknown
-	case i.online:
-		return topics.Online
-	case i.offline:
-		return topics.Offline
+	switch {
+	case !utf8.ValidString(payload):
+		return topics.DeviceUnknown, false
+	case value == i.online:
+		return topics.Online, true
+	case value == i.offline:
+		return topics.Offline, true
 	}
-	return topics.DeviceUnknown
+	return topics.DeviceUnknown, payload == "" // which takes back what was retained
 }
 
 // fieldOf returns a field of a small JSON object.
@@ -143,35 +299,106 @@ func fieldOf(payload, field string) (value string, found bool) {
 	return value, found && err == nil
 }
 
-// availability is what a rule comes to.
+// availability is what a rule comes to. In the mode latest the order of what is
+// heard counts, and only that: which of several retained messages a broker sends
+// first means nothing, so of these one that says offline is enough.
 func (s *State) availability(r rule) string {
 	var words []string
 	last, lastOrder := topics.DeviceUnknown, uint64(0)
-	for i := range r.items {
-		it := &r.items[i]
-		heard := s.said[it.topic]
-		w := it.word(heard)
-		if w == topics.DeviceUnknown && it.optional {
+	for _, i := range r.items {
+		w := s.said[i.topic].words[i.plain()]
+		if w.state == topics.DeviceUnknown && i.optional {
 			continue
 		}
-		words = append(words, w)
-		if heard != nil && heard.order > lastOrder && w != topics.DeviceUnknown {
-			last, lastOrder = w, heard.order
+		words = append(words, w.state)
+		if w.state != topics.DeviceUnknown && w.order > lastOrder {
+			last, lastOrder = w.state, w.order
 		}
 	}
 	online, offline := slices.Contains(words, topics.Online), slices.Contains(words, topics.Offline)
 	silent := slices.Contains(words, topics.DeviceUnknown)
-	switch {
-	case len(words) == 0:
-		return topics.DeviceUnknown
-	case r.mode == modeAll && offline, r.mode == modeAny && offline && !online && !silent:
+	switch r.mode {
+	case modeAll:
+		if offline || online && !silent {
+			return pick(offline)
+		}
+	case modeAny:
+		if online || offline && !silent {
+			return pick(!online)
+		}
+	case modeLatest:
+		if lastOrder > 0 {
+			return last
+		}
+		if online || offline {
+			return pick(offline)
+		}
+	}
+	return topics.DeviceUnknown
+}
+
+func pick(offline bool) string {
+	if offline {
 		return topics.Offline
-	case r.mode == modeAll && !silent, r.mode == modeAny && online:
-		return topics.Online
-	case r.mode == modeLatest && len(words) == 1: // also a constant, which is never heard
-		return words[0]
-	case r.mode == modeLatest:
-		return last
+	}
+	return topics.Online
+}
+
+// present returns whether a device is there. Who is believed first decides, where
+// it knows: a device that says of itself that it is offline is, whatever a config
+// that a former firmware left behind says. Of those who are believed alike, and
+// of the components of each, one that is available is enough, as a device has
+// something to show in Home Assistant then.
+func (s *State) present(device []*announcement) string {
+	for _, by := range believe {
+		state := topics.DeviceUnknown
+		for _, a := range device {
+			if speaker(a, device) != by {
+				continue
+			}
+			for r := range a.rules() {
+				state = better(state, s.availability(r))
+			}
+		}
+		if state != topics.DeviceUnknown {
+			return state
+		}
+	}
+	return topics.DeviceUnknown
+}
+
+// speaker returns whose word the availability of an announcement is. A node of
+// ESPHome does not say where it is told, and where the configs of the device
+// name other topics alone the one that is assumed counts no more than theirs.
+func speaker(a *announcement, device []*announcement) string {
+	assumed := ""
+	for i := range a.watched() {
+		if !i.optional {
+			return a.by
+		}
+		assumed = i.topic
+	}
+	speaker := a.by
+	for _, other := range device {
+		if other.by != topics.ByHomeAssistant {
+			continue
+		}
+		for i := range other.watched() {
+			if i.topic == assumed {
+				return a.by
+			}
+			speaker = topics.ByHomeAssistant
+		}
+	}
+	return speaker
+}
+
+// better is what two rules of one device come to.
+func better(a, b string) string {
+	for _, state := range []string{topics.Online, topics.Offline} {
+		if a == state || b == state {
+			return state
+		}
 	}
 	return topics.DeviceUnknown
 }

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/devices/template"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -60,14 +61,23 @@ type State struct {
 	vias    map[key]map[*announcement]bool // who is reached through whom
 	devices map[string][]*announcement     // by id
 	said    map[string]*said               // by topic of availability
-	own     map[string]string              // the words at the availability topics of our domains, used or not
-	words   uint64
+	own     map[string]ownWord             // at the availability topics of our domains, used or not
+	words   uint64                         // payloads of availability that were heard
 	count   int
 	cost    int
+
+	remembered int                           // bytes of payloads of availability
+	templates  map[string]*template.Template // of availability, by their text
 
 	changed map[string]bool
 	trouble problems
 	seed    maphash.Seed
+}
+
+// ownWord is what one of our domains said of its availability.
+type ownWord struct {
+	payload string
+	order   uint64 // as that of a word
 }
 
 // source is one topic and what it announces.
@@ -85,8 +95,8 @@ func New(o Options) *State {
 		vias:    make(map[key]map[*announcement]bool),
 		devices: make(map[string][]*announcement),
 		said:    make(map[string]*said),
-		own:     make(map[string]string),
-		changed: make(map[string]bool),
+		own:     make(map[string]ownWord),
+		changed: make(map[string]bool), templates: make(map[string]*template.Template),
 		trouble: newProblems(o.Limits.Problems),
 		seed:    maphash.MakeSeed(),
 	}
@@ -119,8 +129,9 @@ func (s *State) Watched() []string {
 	return slices.Compact(all)
 }
 
-// Take takes a message of any topic that the broker retains; an empty payload
-// takes back what a topic announced. now is when, for the problems.
+// Take takes a message of any topic that the broker had retained, among which the
+// order means nothing; an empty payload takes back what a topic announced. now is
+// when, for the problems.
 func (s *State) Take(topic string, payload []byte, now time.Time) { s.take(topic, payload, false, now) }
 
 // TakeLive takes a message that came as it was published. Whether the broker
@@ -131,9 +142,9 @@ func (s *State) TakeLive(topic string, payload []byte, now time.Time) {
 }
 
 func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
-	s.keepOwn(topic, payload)
+	s.keepOwn(topic, payload, live)
 	if heard := s.said[topic]; heard != nil {
-		s.hear(heard, topic, payload)
+		s.hear(heard, string(payload), live)
 	}
 	read, limit := s.reader(topic)
 	if read == nil {
@@ -224,6 +235,13 @@ func (s *State) replace(topic string, all []*announcement) (refused error) {
 			s.remove(a)
 		}
 		delete(s.sources, topic)
+		defer func() {
+			for _, a := range had.all {
+				for i := range a.watched() {
+					s.forgetWords(i.topic)
+				}
+			}
+		}()
 	}
 	var kept []*announcement
 	for _, a := range all {
@@ -253,10 +271,10 @@ func (s *State) add(a *announcement) error {
 			break // all of a key are of one device
 		}
 	}
-	fresh := 0
-	for _, i := range a.rule.items {
+	fresh := make(map[string]bool) // topics
+	for i := range a.watched() {
 		if s.said[i.topic] == nil {
-			fresh++
+			fresh[i.topic] = true
 		}
 	}
 	switch {
@@ -264,7 +282,7 @@ func (s *State) add(a *announcement) error {
 		return fmt.Errorf("%d announcements of one device are enough", s.limits.PerDevice)
 	case len(joined) == 0 && len(s.devices) >= s.limits.Devices:
 		return fmt.Errorf("%d devices are enough, this one is left out", s.limits.Devices)
-	case s.count >= s.limits.Announcements || s.cost+a.cost > s.limits.Bytes || len(s.said)+fresh > s.limits.Watched:
+	case s.count >= s.limits.Announcements || s.cost+a.cost > s.limits.Bytes || len(s.said)+len(fresh) > s.limits.Watched:
 		return errors.New("so much is announced that there is no room for it")
 	}
 	s.count++
@@ -275,20 +293,7 @@ func (s *State) add(a *announcement) error {
 	if a.viaKey != "" {
 		join(s.vias, a.viaKey, a)
 	}
-	for _, i := range a.rule.items {
-		heard := s.said[i.topic]
-		if heard == nil {
-			heard = new(said)
-			s.said[i.topic] = heard
-			if word, ok := s.own[i.topic]; ok {
-				s.hear(heard, i.topic, []byte(word))
-			}
-		}
-		if heard.users == nil {
-			heard.users = make(map[*announcement]bool)
-		}
-		heard.users[a] = true
-	}
+	s.listen(a)
 	device := []*announcement{a}
 	for id := range joined {
 		for _, other := range s.devices[id] {
@@ -312,9 +317,7 @@ func (s *State) remove(a *announcement) {
 	if a.viaKey != "" {
 		leave(s.vias, a.viaKey, a)
 	}
-	for _, i := range a.rule.items {
-		delete(s.said[i.topic].users, a)
-	}
+	s.silence(a)
 	rest := slices.DeleteFunc(slices.Clone(s.devices[a.id]), func(other *announcement) bool { return other == a })
 	old := map[string]bool{a.id: true}
 	if len(rest) == 0 {
@@ -411,18 +414,25 @@ func leave[K comparable](m map[K]map[*announcement]bool, k K, a *announcement) {
 // keepOwn keeps the word at the availability topic of a domain of ours. The hub
 // subscribes to these topics for itself, so the broker does not send a retained
 // word again when an announcement that comes later names one of them.
-func (s *State) keepOwn(topic string, payload []byte) {
+func (s *State) keepOwn(topic string, payload []byte, live bool) {
 	if _, ours := s.domainOf(topic); !ours {
 		return
 	}
+	w := ownWord{payload: string(payload)}
+	if s.words++; live {
+		w.order = s.words
+	}
 	_, had := s.own[topic]
 	switch {
-	case len(payload) == 0 || len(payload) > maxSaid:
+	case len(payload) == 0 || len(payload) > maxOwn:
 		delete(s.own, topic)
 	case had || len(s.own) < s.limits.Watched:
-		s.own[strings.Clone(topic)] = string(payload)
+		s.own[strings.Clone(topic)] = w
 	}
 }
+
+// maxOwn is the longest word of a domain of ours, in bytes.
+const maxOwn = 128
 
 // domainOf returns the domain whose availability a topic tells.
 func (s *State) domainOf(topic string) (domain string, ok bool) {
@@ -432,22 +442,6 @@ func (s *State) domainOf(topic string) (domain string, ok bool) {
 	}
 	domain, ok = strings.CutSuffix(below, "/availability")
 	return domain, ok && topics.ValidName(domain)
-}
-
-// hear takes a word at a topic of availability. As in Home Assistant one that
-// says neither online nor offline to anybody leaves the last one in force.
-func (s *State) hear(heard *said, topic string, payload []byte) {
-	if heard.order > 0 && len(payload) > 0 && len(payload) <= maxSaid && len(heard.users) > 0 && !heard.understood(topic, string(payload)) {
-		return
-	}
-	s.words++
-	heard.payload, heard.order = "", s.words
-	if len(payload) <= maxSaid {
-		heard.payload = string(payload)
-	}
-	for a := range heard.users {
-		s.changed[a.id] = true
-	}
 }
 
 // Pending reports whether Changed has something to return, or Watched has a topic
@@ -470,10 +464,21 @@ func (s *State) Forget() {
 	for topic := range s.sources {
 		s.replace(topic, nil)
 	}
+	for topic, w := range s.own {
+		s.own[topic] = ownWord{payload: w.payload}
+	}
+	for _, heard := range s.said {
+		heard.order = 0
+	}
 	s.trouble.clear()
 }
 
 // Prune forgets the words of whom nobody has announced.
 func (s *State) Prune() {
-	maps.DeleteFunc(s.said, func(_ string, heard *said) bool { return len(heard.users) == 0 })
+	for topic, heard := range s.said {
+		if len(heard.users) == 0 {
+			s.remembered -= len(heard.payload)
+			delete(s.said, topic)
+		}
+	}
 }

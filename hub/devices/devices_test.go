@@ -272,11 +272,12 @@ func TestAvailability(t *testing.T) {
 		{`"avty_t":"a","pl_avail":"1","pl_not_avail":"0"`, "a=online", "unknown"},
 		{`"avty_t":"a","avty_tpl":"{{ value_json.state }}"`, `a={"x":[1,{}],"state":"offline"}`, "offline"},
 		{`"avty_t":"a","avty_tpl":"{{value_json['state']}}"`, `a={"state":"online"}`, "online"},
-		{`"avty_t":"a","avty_tpl":"{{ value_json.state }}"`, `a=online`, "unknown"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.state }}"`, `a=online`, "online"}, // what is undefined leaves the payload
 		{`"avty_t":"a","avty_tpl":"{{ value_json.state.x }}"`, `a={"state":"online"}`, "unknown"},
 		{`"avty_t":"a","avty_tpl":"{{ \"offline\" }}"`, ``, "offline"},
 		{`"avty_t":"a","avty_tpl":"{{ value }}"`, `a=online`, "online"},
-		{`"avty_t":"a","avty_tpl":"{% if 1 %}online{% endif %}"`, `a=online`, "unknown"},
+		{`"avty_t":"a","avty_tpl":"{% if 1 %}online{% endif %}"`, `a=x`, "online"},
+		{`"avty_t":"a","avty_tpl":"{% for x in value %}online{% endfor %}"`, `a=online`, "unknown"},
 		{zwave, `a={"value":true}`, "online"},
 		{`"avty_t":"a","avty_tpl":"{{ value_json.a }}","pl_avail":"True","pl_not_avail":"False"`, `a={"a":true}`, "online"},
 		{`"avty_t":"a","avty_tpl":"{{ value_json.a }}","pl_avail":"true","pl_not_avail":"false"`, `a={"a":true}`, "unknown"},
@@ -301,13 +302,15 @@ func TestAvailability(t *testing.T) {
 		{two, "b=offline a=online", "online"},
 		{two, "b=offline a=nonsense", "offline"},
 		{`"stat_t":"a"`, "a=online", "unknown"},
-		{`"avty_t":"a"`, "a=online a=" + strings.Repeat("x", 600), "unknown"}, // too long for a word, and no longer online
+		{`"avty_t":"a"`, "a=online a=" + strings.Repeat("x", 10_000), "online"},
+		{`"avty_t":"a","avty_tpl":"{{ value_json.a }}"`, `a={"a":"online"} a={"a":"offline","b":"` + strings.Repeat("x", 10_000) + `"}`, "unknown"}, // not read, and no longer online
+		{`"avty_t":"a"`, "a=online a=", "unknown"},                                                                                                  // taken back
 	} {
 		s := open()
 		s.Take("homeassistant/switch/x/config", []byte(`{"dev":{"ids":"x"},`+c.config+`}`), noon)
 		for _, w := range strings.Fields(c.said) {
 			topic, payload, _ := strings.Cut(w, "=")
-			s.Take(topic, []byte(payload), noon)
+			s.TakeLive(topic, []byte(payload), noon)
 		}
 		if got := everyDevice(s); len(got) != 1 || got[0].Availability != c.want {
 			t.Errorf("%s, %s: %+v, want %s", c.config, c.said, got, c.want)

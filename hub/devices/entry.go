@@ -45,6 +45,9 @@ func (s *State) entry(id string) topics.Device {
 	} {
 		*f.to = believed(device, f.of)
 	}
+	if d.URL == "" {
+		d.URL = believed(device, func(a *announcement) string { return a.page })
+	}
 	var state, command, availability []string
 	left := 0
 	for _, a := range device {
@@ -54,14 +57,14 @@ func (s *State) entry(id string) topics.Device {
 		d.Identifiers = append(d.Identifiers, a.identifiers...)
 		d.Connections = append(d.Connections, a.connections...)
 		state, command = append(state, a.state...), append(command, a.command...)
-		for _, i := range a.rule.items {
-			if !i.optional || s.said[i.topic].order > 0 { // nobody knows whether there is such a topic
+		for i := range a.watched() {
+			if !i.optional || s.said[i.topic].arrived { // nobody knows whether there is such a topic
 				availability = append(availability, i.topic)
 			}
 		}
 		left += a.left
-		d.Availability = better(d.Availability, s.availability(a.rule))
 	}
+	d.Availability = s.present(device)
 	d.Identifiers = few(d.Identifiers, strings.Compare, nil)
 	d.Connections = few(d.Connections, func(x, y topics.DeviceConnection) int {
 		return cmp.Or(strings.Compare(x.Type, y.Type), strings.Compare(x.Address, y.Address))
@@ -93,17 +96,6 @@ func few[T comparable](all []T, order func(x, y T) int, left *int) []T {
 	return slices.Clip(all)
 }
 
-// better is what two announcements of one device come to: it is there if any
-// of them says so, and away if one does that knows.
-func better(a, b string) string {
-	for _, word := range []string{topics.Online, topics.Offline} {
-		if a == word || b == word {
-			return word
-		}
-	}
-	return topics.DeviceUnknown
-}
-
 // through returns the id of the device that one is reached through, or what it
 // calls it where nobody is known by that name.
 func (s *State) through(a *announcement) string {
@@ -120,6 +112,6 @@ func (s *State) through(a *announcement) string {
 func (f *facts) same(g *facts) bool {
 	return f.name == g.name && f.manufacturer == g.manufacturer && f.model == g.model && f.modelID == g.modelID &&
 		f.version == g.version && f.area == g.area && f.via == g.via && f.domain == g.domain && f.viaKey == g.viaKey &&
-		f.hardware == g.hardware && f.serial == g.serial && f.url == g.url &&
+		f.hardware == g.hardware && f.serial == g.serial && f.url == g.url && f.page == g.page &&
 		slices.Equal(f.keys, g.keys) && slices.Equal(f.identifiers, g.identifiers) && slices.Equal(f.connections, g.connections)
 }

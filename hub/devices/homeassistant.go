@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -101,11 +102,11 @@ func (s *State) hass(topic string, payload []byte, device bool) ([]*announcement
 	}
 	all := []*announcement{a}
 	if device || len(children) == 0 { // else the one entity is of the child
-		err = s.entities(a, root, parts)
+		err = s.entities(a, &root, parts, device)
 	}
 	for _, c := range children {
 		c.within(a)
-		err = errors.Join(err, s.entities(c.announcement, root, c.parts))
+		err = errors.Join(err, s.entities(c.announcement, &root, c.parts, device))
 		all = append(all, c.announcement)
 	}
 	if err != nil {
@@ -125,10 +126,18 @@ func (c *child) within(parent *announcement) {
 	}
 }
 
-// entities adds what the root of a config says and what each of its components.
-func (s *State) entities(a *announcement, root entity, parts []entity) error {
-	for _, e := range append([]entity{root}, parts...) {
-		if err := s.entity(a, &e); err != nil {
+// entities adds what the root of a config says and what each of its components,
+// of which the config of an entity has one, with all that it says at the root.
+func (s *State) entities(a *announcement, root *entity, parts []entity, device bool) error {
+	s.topicsOf(a, root)
+	for _, e := range parts {
+		s.topicsOf(a, &e)
+	}
+	if !device {
+		parts = []entity{{wrong: root.wrong}}
+	}
+	for _, e := range parts {
+		if err := s.component(a, &e, root); err != nil {
 			return err
 		}
 	}
@@ -164,7 +173,7 @@ func hassChildren(r *reader, topic string, wrong *details) (children []child, er
 }
 
 // hassComponents reads the components of a device. One that has its platform
-// alone is one that was removed.
+// alone was removed.
 func hassComponents(r *reader, wrong *details) (parts []entity, err error) {
 	components := 0
 	_, err = r.object(func(string) error {
@@ -173,8 +182,14 @@ func hassComponents(r *reader, wrong *details) (parts []entity, err error) {
 			return r.skip()
 		}
 		c := entity{wrong: wrong}
-		is, err := r.object(func(key string) error { return c.member(r, long(key)) })
-		if err == nil && is && len(c.topics)+len(c.items)+c.left > 0 {
+		members := 0
+		is, err := r.object(func(key string) error {
+			if key = long(key); key != "platform" {
+				members++
+			}
+			return c.member(r, key)
+		})
+		if err == nil && is && members > 0 {
 			parts = append(parts, c)
 		}
 		return err
@@ -278,7 +293,7 @@ type entity struct {
 	left     int
 	items    []item
 	mode     string
-	template string
+	valueTpl string // availability_template
 	online   string
 	offline  string
 }
@@ -292,7 +307,7 @@ func (e *entity) member(r *reader, key string) error {
 	case key == "availability_mode":
 		to = &e.mode
 	case key == "availability_template":
-		to = &e.template
+		to = &e.valueTpl
 	case key == "payload_available":
 		to = &e.online
 	case key == "payload_not_available":
@@ -315,7 +330,7 @@ func (e *entity) member(r *reader, key string) error {
 	default:
 		return r.skip()
 	}
-	text, err := r.text()
+	text, err := r.pythonText()
 	if limit := limitOf(key); len(text) > limit {
 		e.wrong.note(fmt.Errorf("its %s is longer than %d bytes", key, limit))
 		e.tooLong = e.tooLong || key == "~"
@@ -352,7 +367,7 @@ func (e *entity) availability(r *reader) error {
 			if field == nil {
 				return r.skip()
 			}
-			text, err := r.text()
+			text, err := r.pythonText()
 			if limit := limitOf(long(key)); len(text) > limit {
 				e.wrong.note(fmt.Errorf("the %s of its availability is longer than %d bytes", long(key), limit))
 				if text = unreadable; field == &i.topic {
@@ -367,51 +382,88 @@ func (e *entity) availability(r *reader) error {
 		case len(e.items) >= maxItems:
 			e.left++
 		default:
-			i.template(template)
+			i.online, i.offline = cmp.Or(i.online, topics.Online), cmp.Or(i.offline, topics.Offline)
+			e.template(&i, "value_template of its availability", template)
 			e.items = append(e.items, i)
 		}
 		return err
 	})
 }
 
-// entity adds what a component says, or the root of a config. Its components
-// inherit the availability of the root; of several that have one of their own
-// the first counts for the device.
-func (s *State) entity(a *announcement, e *entity) error {
+// template has an item read by a template, and notes what is not understood.
+func (e *entity) template(i *item, name, text string) {
+	if text == unreadable { // which was noted
+		i.read = readUnknown
+	} else if err := i.template(text); err != nil {
+		e.wrong.note(fmt.Errorf("its %s cannot be evaluated: %w", name, err))
+	}
+}
+
+// topicsOf adds the topics of states and commands.
+func (s *State) topicsOf(a *announcement, e *entity) {
 	a.left += e.left
-	availability := e.items
 	for _, t := range e.topics {
 		topic, ok := e.full(t.topic)
-		if !ok {
-			a.left++
-			continue
-		}
 		switch {
-		case t.key == "avty_t" || t.key == "availability_topic":
-			i := item{topic: topic, online: e.online, offline: e.offline}
-			i.template(e.template)
-			availability = []item{i}
+		case !ok:
+			a.left++
+		case isAvailability(t.key):
 		case strings.HasPrefix(t.key, "set_") || strings.HasSuffix(t.key, "cmd_t") || strings.HasSuffix(t.key, "command_topic"):
 			a.topic(&a.command, topic)
 		default:
 			a.topic(&a.state, topic)
 		}
 	}
-	if len(availability) == 0 || len(a.rule.items) > 0 {
-		return nil
+}
+
+func isAvailability(key string) bool { return key == "avty_t" || key == "availability_topic" }
+
+// availabilityOf returns the topics of availability that are written in an entity,
+// itself or the root, with the words and the template of e.
+func (e *entity) availabilityOf(from *entity) (all []item) {
+	all = slices.Clone(from.items)
+	for _, t := range from.topics {
+		if isAvailability(t.key) {
+			i := item{topic: t.topic, online: cmp.Or(e.online, topics.Online), offline: cmp.Or(e.offline, topics.Offline)}
+			e.template(&i, "availability_template", e.valueTpl)
+			all = []item{i}
+		}
 	}
-	a.rule.mode = cmp.Or(e.mode, modeLatest)
-	for _, i := range availability {
-		topic, ok := e.full(i.topic)
+	return all
+}
+
+// component adds the availability of a component, which as in Home Assistant
+// inherits from the root of the config each option that it does not have itself.
+func (s *State) component(a *announcement, e, root *entity) error {
+	e.online, e.offline = cmp.Or(e.online, root.online), cmp.Or(e.offline, root.offline)
+	e.valueTpl, e.mode = cmp.Or(e.valueTpl, root.valueTpl), cmp.Or(e.mode, root.mode, modeLatest)
+	r, base := rule{mode: e.mode}, e
+	items := e.availabilityOf(e)
+	if len(items) == 0 {
+		items = e.availabilityOf(root)
+		if root.base != "" {
+			base = root
+		}
+	}
+	for _, i := range items {
+		topic, ok := base.full(i.topic)
 		if !ok {
 			a.left++
 			continue
 		}
 		i.topic = topic
-		i.online, i.offline = cmp.Or(i.online, topics.Online), cmp.Or(i.offline, topics.Offline)
-		if err := s.watch(a, i); err != nil {
+		if err := s.watchFor(a, &r, i); err != nil {
 			return err
 		}
+	}
+	same := func(other rule) bool { return r.mode == other.mode && slices.Equal(r.items, other.items) }
+	switch {
+	case len(r.items) == 0 || slices.ContainsFunc(a.components, same):
+	case len(a.components) >= maxRules:
+		e.wrong.note(fmt.Errorf("its components have more than %d different availabilities", maxRules))
+		a.left += len(r.items)
+	default:
+		a.components = append(a.components, r)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package devices
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -93,9 +94,10 @@ type tasmotaConfig struct {
 }
 
 func readTasmota(payload []byte, a *announcement) (c tasmotaConfig, err error) {
+	ip := ""
 	to := map[string]*string{
 		"mac": &c.mac, "hn": &c.host, "ft": &c.full, "t": &c.topic, "onln": &c.online, "ofln": &c.offline,
-		"dn": &a.name, "md": &a.model, "sw": &a.version,
+		"dn": &a.name, "md": &a.model, "sw": &a.version, "ip": &ip,
 	}
 	err = readObject(payload, func(r *reader, key string) error {
 		switch key {
@@ -121,7 +123,18 @@ func readTasmota(payload []byte, a *announcement) (c tasmotaConfig, err error) {
 		}
 		return member(r, to, key)
 	})
+	a.page = pageAt(ip)
 	return c, err
+}
+
+// pageAt returns the page that a device serves at its address, "" where that is
+// no address of a machine.
+func pageAt(ip string) string {
+	address, err := netip.ParseAddr(ip)
+	if err != nil || address.Zone() != "" || !address.IsGlobalUnicast() && !address.IsLinkLocalUnicast() {
+		return ""
+	}
+	return "http://" + strings.TrimSuffix(netip.AddrPortFrom(address, 0).String(), ":0") + "/"
 }
 
 // readTexts reads an object's members that somebody asks for.

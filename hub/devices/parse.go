@@ -14,7 +14,8 @@ type announcement struct {
 	source string // the topic, and where one tells of many devices, which
 	by     string
 	*facts
-	rule           rule
+	rule           rule   // of the device
+	components     []rule // of its components, each once
 	state, command []string
 	left           int // topics that were left out
 
@@ -33,6 +34,7 @@ type facts struct {
 	connections                                                    []topics.DeviceConnection
 	name, manufacturer, model, modelID, version, area, via, domain string
 	hardware, serial, url                                          string
+	page                                                           string // that it serves at its address, for want of a url
 	viaKey                                                         key
 }
 
@@ -40,7 +42,8 @@ type facts struct {
 const (
 	maxKeys   = 16
 	maxTopics = 64 // of states, and of commands
-	maxItems  = 8  // topics of availability
+	maxItems  = 8  // topics of one availability
+	maxRules  = 32 // different availabilities of components
 )
 
 // Fixed costs of an announcement and of what it holds, about what they take.
@@ -140,21 +143,21 @@ func (a *announcement) topic(all *[]string, topic string) {
 	*all = append(*all, cut(topic, maxTopic))
 }
 
-// watch adds a topic of availability. One that nobody may listen to at a
-// stranger's word is an error.
-func (s *State) watch(a *announcement, i item) error {
+// watch adds a topic of availability to the rule of the device.
+func (s *State) watch(a *announcement, i item) error { return s.watchFor(a, &a.rule, i) }
+
+// watchFor adds a topic of availability to a rule. One that nobody may listen to
+// at a stranger's word is an error.
+func (s *State) watchFor(a *announcement, r *rule, i item) error {
 	switch {
 	case i.topic == "":
-		return nil
-	case len(a.rule.items) >= maxItems:
-		a.left++
 		return nil
 	case len(i.topic) > maxTopic:
 		return fmt.Errorf("its topic of availability is longer than %d bytes", maxTopic)
 	case strings.ContainsAny(i.topic, "+#\x00"), strings.HasPrefix(i.topic, "$"):
 		return fmt.Errorf("its topic of availability is %q, which is no topic of a device", cut(i.topic, maxText))
 	}
-	i.topic, i.online, i.offline = cut(i.topic, maxTopic), cut(i.online, maxText), cut(i.offline, maxText)
+	i.topic = cut(i.topic, maxTopic)
 	if strings.HasPrefix(i.topic, s.prefix+"/") {
 		domain, ok := s.domainOf(i.topic)
 		if !ok {
@@ -162,7 +165,15 @@ func (s *State) watch(a *announcement, i item) error {
 		}
 		a.domain = domain
 	}
-	a.rule.items = append(a.rule.items, i)
+	if at := slices.IndexFunc(r.items, func(other item) bool { return other.topic == i.topic }); at >= 0 {
+		r.items[at] = i // as in Home Assistant
+		return nil
+	}
+	if len(r.items) >= maxItems {
+		a.left++
+		return nil
+	}
+	r.items = append(r.items, i)
 	return nil
 }
 
@@ -190,13 +201,13 @@ func (a *announcement) finish() {
 	for _, c := range a.connections {
 		add(c.Type, c.Address)
 	}
-	for _, i := range a.rule.items {
+	for i := range a.watched() {
 		add(i.topic, i.online, i.offline, i.field)
 		cost += 4 * costOfText
 	}
 	add(a.identifiers...)
 	add(a.state...)
 	add(a.command...)
-	add(a.name, a.manufacturer, a.model, a.modelID, a.version, a.area, a.via, a.domain, a.hardware, a.serial, a.url)
+	add(a.name, a.manufacturer, a.model, a.modelID, a.version, a.area, a.via, a.domain, a.hardware, a.serial, a.url, a.page)
 	a.cost = cost
 }

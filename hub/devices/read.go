@@ -196,6 +196,22 @@ func (r *reader) textFrom(t json.Token) (string, error) {
 	return "", r.skipFrom(t)
 }
 
+// pythonText is text as Home Assistant reads what is no text where one should be:
+// true is "True".
+func (r *reader) pythonText() (string, error) {
+	t, err := r.next()
+	if err != nil {
+		return "", err
+	}
+	if v, is := t.(bool); is {
+		if v {
+			return "True", nil
+		}
+		return "False", nil
+	}
+	return r.textFrom(t)
+}
+
 // texts hands on each text of a list, or the single one without brackets.
 func (r *reader) texts(take func(string) error) error {
 	return r.listOrOne(func(t json.Token) error {

@@ -105,7 +105,7 @@ func (s *State) watchZigbee(z zigbeeDevice, base string) error {
 	}
 	a.rule.mode = modeAll
 	if z.off { // nobody talks to it, so nobody knows
-		i.read, i.field = readConstant, topics.Offline
+		i.read, i.field = readOffline, ""
 	}
 	if err := s.watch(a, i); err != nil {
 		return err
