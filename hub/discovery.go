@@ -33,6 +33,7 @@ type discovery struct {
 const discoveryFile = "homeassistant.json"
 
 func newDiscovery(o homeassistant.Options, keeps func(topic string) bool, kept homeassistant.Kept) discovery {
+	o.FormerPrefixes = o.Former(kept)
 	return discovery{options: o, book: homeassistant.NewBook(o, keeps, kept), shown: make(map[string]any), after: make(map[string][]string)}
 }
 
@@ -56,7 +57,8 @@ func (h *Hub) publishDiscovery(c *changes, now time.Time) {
 
 func (h *Hub) showAll(c *changes, now time.Time) {
 	o := h.discovery.options
-	h.show(o.HubTopic(), o, o.HubName, func() homeassistant.Config { return homeassistant.Hub(o) }, now)
+	// The options do not change while the hub runs.
+	h.show(o.HubTopic(), o.HubName, o.HubName, func() homeassistant.Config { return homeassistant.Hub(o) }, now)
 	for _, d := range h.touched(c) {
 		s := d.status
 		if s == nil {

@@ -106,6 +106,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 	switch state {
 	case topics.DomainIsOnline:
 		h.cameOnline(d, was)
+		h.formerDue(now)
 	case topics.DomainIsOffline:
 		switch {
 		case was != topics.DomainIsOnline:

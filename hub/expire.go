@@ -75,6 +75,7 @@ func (h *Hub) expire(now time.Time) {
 	h.publishAgain(now)
 	h.expireTroubles(now)
 	h.expireUsages(now)
+	h.expireFormer(now)
 	h.expireCertificates(now)
 	if !h.ready {
 		h.due(h.settleBy)

@@ -150,30 +150,31 @@ type Hub struct {
 	watched      []string // what watch was told last, sorted
 	around       around
 
-	planner   *planner.Planner
-	plan      planner.Plan
-	dirty     bool                         // something changed that changed does not tell
-	changed   changes                      // since the last pass
-	rows      map[string][]row             // by service: what the domains tell of it, by domain
-	told      map[string][]string          // by domain: the services of its rows
-	endpoints map[string][]topics.Endpoint // by service
-	offered   map[string]string            // the first endpoint of an earlier run, by service; nil once we have settled
-	addresses map[string]string            // last known address:port, by service
-	views     map[string]topics.Service    // last published, by service
-	troubles  map[string]*trouble          // by service; of those that are well none
-	details   map[string]*details          // by service
-	usages    usages
-	tally     tally
-	orders    map[string]string // service by the transaction of a command to an agent
-	saving    saving
-	leftover  map[string]bool // services of which the broker keeps what an earlier run said
-	events    eventLog
-	problem   string // of the last reload
-	wake      time.Time
-	stirred   bool          // something came that may make something due sooner than wake
-	rest      time.Time     // before it nothing is planned again, see pass
-	looked    time.Time     // when the loop last looked at its domains
-	waited    time.Duration // for its disk, by then
+	planner     *planner.Planner
+	plan        planner.Plan
+	dirty       bool                         // something changed that changed does not tell
+	changed     changes                      // since the last pass
+	rows        map[string][]row             // by service: what the domains tell of it, by domain
+	told        map[string][]string          // by domain: the services of its rows
+	endpoints   map[string][]topics.Endpoint // by service
+	offered     map[string]string            // the first endpoint of an earlier run, by service; nil once we have settled
+	addresses   map[string]string            // last known address:port, by service
+	views       map[string]topics.Service    // last published, by service
+	troubles    map[string]*trouble          // by service; of those that are well none
+	details     map[string]*details          // by service
+	usages      usages
+	formerTrees formerTrees
+	tally       tally
+	orders      map[string]string // service by the transaction of a command to an agent
+	saving      saving
+	leftover    map[string]bool // services of which the broker keeps what an earlier run said
+	events      eventLog
+	problem     string // of the last reload
+	wake        time.Time
+	stirred     bool          // something came that may make something due sooner than wake
+	rest        time.Time     // before it nothing is planned again, see pass
+	looked      time.Time     // when the loop last looked at its domains
+	waited      time.Duration // for its disk, by then
 }
 
 // event is what comes through the mailbox.
@@ -250,6 +251,7 @@ func New(o Options) *Hub {
 		certificates: newCertificates(o),
 		events:       readEventLog(o.Store, o.Log),
 	}
+	h.formerTrees = readFormer(h.store, h.tree.Prefix())
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
@@ -277,7 +279,7 @@ func (h *Hub) Filters() []string {
 	// Its configs come first: they are cleared before the states that they show.
 	o := h.discovery.options
 	// What says that these are all comes after them.
-	filters := append([]string{o.Filter()}, h.tree.HubFilters()...)
+	filters := append(o.Filters(), h.tree.HubFilters()...)
 	return append(append(filters, o.BirthTopics()...), h.tree.Hub(topics.HubDiscovery))
 }
 
@@ -320,6 +322,7 @@ func (h *Hub) Run(ctx context.Context) {
 	h.event(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	h.followFigures()
 	h.followDevices()
+	h.tellWatch()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -385,7 +388,10 @@ func (h *Hub) pass(now time.Time) {
 // that a full disk does not take is used again at the next start. The domains
 // have seen it then, and raiseEpoch gets above it.
 func (h *Hub) beginEpoch() {
-	h.keep(func(s *store.State) { s.Epoch++ })
+	h.keep(func(s *store.State) {
+		s.Epoch++
+		h.formerTrees.remember(s, h.tree.Prefix())
+	})
 	h.saveNow()
 	h.epoch = h.store.Epoch()
 }
@@ -415,6 +421,7 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.connected, h.scaling.told = false, true
 		clear(h.unread) // what is retained comes again
 		h.devicesDisconnected()
+		h.formerDisconnected()
 		h.discovery.book.Disconnected()
 		h.discovery.again = nil
 	case unheard:
@@ -441,6 +448,7 @@ func (h *Hub) connect(now time.Time) {
 	h.grace(now)
 	h.devicesConnected(now)
 	h.usagesConnected(now)
+	h.formerDue(now)
 	for _, d := range h.domains {
 		if d.ordered.encoded != "" { // a broker of others may have forgotten it
 			h.pub.Publish(d.ordered.message)
@@ -486,6 +494,7 @@ func (h *Hub) settled(now time.Time) {
 	h.ready, h.dirty, h.rest = true, true, time.Time{}
 	h.awaits = now.Before(h.settleBy)
 	h.pruneRollouts()
+	h.formerDue(now)
 	for _, d := range h.domains {
 		d.expected = false
 	}

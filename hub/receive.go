@@ -13,7 +13,7 @@ import (
 func (h *Hub) receive(m topics.Message, now time.Time) {
 	h.from = m.User
 	h.figure(m, now)
-	if h.receiveDiscovery(m, now) {
+	if h.receiveDiscovery(m, now) || h.receiveFormer(m) {
 		return
 	}
 	a, ok := h.tree.Parse(m.Topic)

@@ -438,7 +438,7 @@ func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bo
 		b.at(e, now.Add(apart))
 		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), e.Components, b.stub(topic))}, true
 	}
-	if !e.known && !e.heard { // it may be in its registry alone: at the next birth
+	if !e.known && !e.heard && b.options.current(topic) { // it may be in its registry alone: at the next birth
 		e.Gone, b.changed = true, true
 		return topics.Message{}, false
 	}

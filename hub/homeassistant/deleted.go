@@ -143,8 +143,7 @@ func (b *Book) judge(now time.Time) {
 // not below the prefix of a former configuration, nor where this one has it
 // not written to the disk.
 func (b *Book) hears(topic string) bool {
-	_, ours := b.options.Ours(topic)
-	return ours && (b.keeps == nil || b.keeps(topic))
+	return b.options.current(topic) && (b.keeps == nil || b.keeps(topic))
 }
 
 // Found returns which devices were found to be deleted since it was last asked.

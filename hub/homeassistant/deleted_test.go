@@ -305,32 +305,81 @@ func TestDeletedWhileItGoes(t *testing.T) {
 	h.expect("service_web_state_sensor")
 }
 
-// Another prefix in the configuration: what was announced below the former one
-// is not heard any more, which says nothing. It goes as whatever is not wanted.
-func TestAnotherPrefixIsNoDeletion(t *testing.T) {
-	h := newHouse(t)
-	h.want("web", "1", "state")
-	h.startHomeAssistant()
-	h.pass(time.Minute)
-	was := options.ServiceTopic("web")
-	moved := options
-	moved.DiscoveryPrefix = "elsewhere"
-	h.book = NewBook(moved, nil, h.kept)
-	h.book.Marked(h.mark(), h.now)
-	h.book.Connected(h.now)
-	h.pass(2 * time.Second)
-	if found := h.book.Found(); len(found) > 0 {
-		t.Errorf("taken for deleted: %q", found)
-	}
-	h.book.Settled(nil, h.now)
-	h.pass(time.Minute)
-	h.book.Born(h.now, time.Second)
-	h.pass(time.Minute)
-	if h.broker[was] != nil {
-		t.Error("it is still retained below the former prefix")
-	}
-	if h.broker[marks] != nil {
-		t.Error("there is nothing left to be counted, and the count is there")
+// Another prefix in the configuration: what was announced below the former one goes,
+// whether or not the broker tells the hub of it, and whether Home Assistant goes on to
+// listen there or is away. It says nothing about deletions, and what is announced
+// below the new prefix has nothing to do with it.
+func TestAnotherPrefix(t *testing.T) {
+	for _, replays := range []bool{true, false} {
+		for _, awake := range []bool{true, false} {
+			t.Run(fmt.Sprintf("replays %v, Home Assistant listens %v", replays, awake), func(t *testing.T) {
+				h := newHouse(t)
+				h.want("web", "1", "state", "restart:button")
+				h.startHomeAssistant()
+				h.pass(time.Minute)
+				if !awake {
+					h.stopHomeAssistant()
+				}
+				was := options.ServiceTopic("web")
+				moved := options
+				moved.DiscoveryPrefix = "elsewhere"
+				moved.FormerPrefixes = moved.Former(h.kept)
+				if got := moved.FormerPrefixes; !slices.Equal(got, []string{"homeassistant"}) {
+					t.Fatalf("former prefixes: %q", got)
+				}
+				if got := moved.Filters(); !slices.Equal(got, []string{"elsewhere/device/+/config", "homeassistant/device/+/config"}) {
+					t.Error(got)
+				}
+				if got := moved.BirthTopics(); !slices.Equal(got, []string{"homeassistant/status", "elsewhere/status"}) {
+					t.Error(got)
+				}
+				h.now = h.now.Add(time.Minute)
+				h.book = NewBook(moved, nil, h.kept)
+				if replays {
+					h.book.Retained(was, h.broker[was], h.now)
+				}
+				h.book.Marked(h.mark(), h.now)
+				h.book.Connected(h.now)
+				there := false
+				h.book.Want(moved.ServiceTopic("web"), "1", func() Config {
+					there = true
+					c := some("web", "state")
+					c.Topic = moved.ServiceTopic("web")
+					return c
+				}, h.now)
+				h.pass(2 * time.Second)
+				h.book.Settled(nil, h.now)
+				h.pass(10 * time.Second)
+				if found := h.book.Found(); len(found) > 0 {
+					t.Errorf("taken for deleted: %q", found)
+				}
+				if h.broker[was] != nil {
+					t.Error("it is still retained below the former prefix")
+				}
+				if !there || h.broker[moved.ServiceTopic("web")] == nil {
+					t.Error("it is not announced below the new one")
+				}
+				delete(h.broker, moved.ServiceTopic("web")) // Home Assistant listens below the former one
+				if awake {
+					h.discovered = map[string]string{}
+				}
+				for id := range h.registry {
+					if of(id) != was {
+						delete(h.registry, id)
+					}
+				}
+				h.startHomeAssistant()
+				h.pass(time.Minute)
+				for id := range h.registry {
+					if of(id) == was {
+						t.Errorf("left in Home Assistant's registry: %s", id)
+					}
+				}
+				if got := moved.Former(h.kept); len(got) > 0 {
+					t.Errorf("still former: %q", got)
+				}
+			})
+		}
 	}
 }
 

@@ -14,6 +14,8 @@ package homeassistant
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,6 +33,10 @@ type Options struct {
 	HubName         string
 	Version         string // of the hub's program
 	Certificate     bool   // the broker has one, that expires
+
+	// FormerPrefixes are discovery prefixes of former configurations below which
+	// something may still be, as Former returns them.
+	FormerPrefixes []string
 }
 
 // Config is one device's discovery message. It is to be retained, at QoS 1.
@@ -55,22 +61,62 @@ func Removal(topic string) topics.Message {
 // default, and where people who changed the prefix change that too.
 func (o Options) BirthTopics() []string {
 	birth := []string{DefaultDiscoveryPrefix + "/status"}
-	if o.prefix() != DefaultDiscoveryPrefix {
-		birth = append(birth, o.prefix()+"/status")
+	for _, prefix := range append([]string{o.prefix()}, o.FormerPrefixes...) {
+		if prefix != DefaultDiscoveryPrefix {
+			birth = append(birth, prefix+"/status")
+		}
 	}
 	return birth
 }
 
-// Filter matches every device config topic, of this dominion and of others:
-// Ours tells them apart.
-func (o Options) Filter() string { return o.prefix() + "/device/+/config" }
+// Filters match every device config topic, of this dominion and of others, below
+// the prefix and the former ones: Ours tells them apart.
+func (o Options) Filters() []string {
+	filters := []string{o.prefix() + "/device/+/config"}
+	for _, prefix := range o.FormerPrefixes {
+		filters = append(filters, prefix+"/device/+/config")
+	}
+	return filters
+}
+
+// Former returns the discovery prefixes of former configurations below which there
+// is something of what is remembered, sorted.
+func (o Options) Former(kept Kept) []string {
+	all := make(map[string]bool)
+	for topic := range kept.Devices {
+		prefix, _, is := strings.Cut(topic, "/device/"+o.object(""))
+		if is && prefix != "" && prefix != o.prefix() {
+			all[prefix] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
 
 // Ours tells whether topic is a device config topic that this dominion
 // published, now or with a former configuration, and the object id in it. It
 // takes every object id of this dominion's namespace, also of a kind that this
 // version does not know: a newer one may have left it.
 func (o Options) Ours(topic string) (object string, ok bool) {
-	object, ok = strings.CutPrefix(topic, o.prefix()+"/device/")
+	if object, ok = o.below(o.prefix(), topic); ok {
+		return object, true
+	}
+	for _, prefix := range o.FormerPrefixes {
+		if object, ok = o.below(prefix, topic); ok {
+			return object, true
+		}
+	}
+	return "", false
+}
+
+// current reports whether a topic is one of ours below the prefix of now.
+func (o Options) current(topic string) bool {
+	_, ours := o.below(o.prefix(), topic)
+	return ours
+}
+
+// below is Ours for one discovery prefix.
+func (o Options) below(prefix, topic string) (object string, ok bool) {
+	object, ok = strings.CutPrefix(topic, prefix+"/device/")
 	if !ok {
 		return "", false
 	}
@@ -122,10 +168,8 @@ func (o Options) config(thing string, p payload) Config {
 	p.QoS = 1
 	platforms := make(map[string]string, len(p.Components))
 	for key, c := range p.Components {
-		if c.Platform != deviceAutomation {
-			c.UniqueID = object + "_" + key
-			p.Components[key] = c
-		}
+		c.UniqueID = object + "_" + key
+		p.Components[key] = c
 		platforms[key] = c.Platform
 	}
 	// topics.Encode orders the keys of a map, so the bytes are the same each time.

@@ -176,7 +176,7 @@ func TestValidatorRefuses(t *testing.T) {
 		{domain, `"state_class":"measurement"`, `"state_class":"mean"`, `state_class "mean"`},
 		{domain, `"latest_version_topic":"dominion/hub/status"`, `"latest_version_topic":"#"`, `is no topic`},
 		{whole, `"automation_type":"trigger"`, `"automation_type":"action"`, `automation_type action`},
-		{whole, `"subtype":"npbar"`, `"unique_id":"npbar"`, `a device_automation needs subtype`},
+		{whole, `"subtype":"npbar"`, `"name":"npbar"`, `a device_automation needs subtype`},
 		{whole, `"type":"crashed"`, `"type":"failed"`, `have one type and subtype`},
 		{whole, `"payload":"npbar service_crashed"`, `"payload":"{{ x }}"`, `renders its payload`},
 		{domain, `{"device"`, `["device"`, `no JSON object`},
@@ -328,7 +328,7 @@ func TestMessages(t *testing.T) {
 	if m := Removal(c.Topic); m.Topic != c.Topic || !m.Retain || len(m.Payload) != 0 {
 		t.Errorf("%+v", m)
 	}
-	if got := options.Filter(); got != "homeassistant/device/+/config" {
+	if got := options.Filters(); !slices.Equal(got, []string{"homeassistant/device/+/config"}) {
 		t.Error(got)
 	}
 	if got := options.BirthTopics(); !slices.Equal(got, []string{"homeassistant/status"}) {

@@ -25,7 +25,7 @@ func (b *Book) stub(topic string) func(key, platform string) component {
 		case "event":
 			c.EventTypes = []string{"removed"}
 		case deviceAutomation:
-			c.StateTopic, c.UniqueID = "", ""
+			c.StateTopic = ""
 			c.AutomationType, c.Type, c.Subtype, c.Topic = "trigger", "removed", key, nowhere
 		}
 		return c
@@ -64,7 +64,6 @@ func platforms(config []byte) map[string]string {
 		Components map[string]struct {
 			Platform string `json:"platform"`
 			UniqueID string `json:"unique_id"`
-			Topic    string `json:"topic"` // of a trigger, which has no unique_id
 		} `json:"components"`
 	}
 	if json.Unmarshal(config, &root) != nil {
@@ -72,7 +71,7 @@ func platforms(config []byte) map[string]string {
 	}
 	all := make(map[string]string)
 	for key, c := range root.Components {
-		if c.Platform != "" && (c.UniqueID != "" || c.Topic != "") && len(all) < maxComponents {
+		if c.Platform != "" && c.UniqueID != "" && len(all) < maxComponents {
 			all[key] = c.Platform
 		}
 	}

@@ -162,7 +162,7 @@ func faults(c Config, seen map[string]string) []string {
 		}
 		lists := []map[string]bool{commonKeys, platformKeys[platform]}
 		if platform == deviceAutomation {
-			lists[0] = set("platform qos") // others it removes without a word
+			lists[0] = set("platform qos unique_id") // what it does not know it removes without a word
 		}
 		closed("component "+key, comp, lists...)
 		for _, need := range platformNeeds[platform] {

@@ -54,6 +54,10 @@ type State struct {
 	Patience topics.Seconds `json:"patience,omitempty"`
 	// Rollouts may hold secrets: the environment of a service is in its spec.
 	Rollouts map[string]Rollout `json:"rollouts,omitempty"` // by service
+	// Prefix is the topic_prefix of the last run, FormerPrefixes those before it below
+	// which something may still be retained.
+	Prefix         string   `json:"prefix,omitempty"`
+	FormerPrefixes []string `json:"former_prefixes,omitempty"`
 }
 
 // Rollout is what must not be forgotten of how a service changed.
@@ -165,6 +169,13 @@ func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }
 
 // Domains returns a copy of what is known of all domains.
 func (s *Store) Domains() map[string]Known { return maps.Clone(s.state.Domains) }
+
+// Prefix returns the topic_prefix of the last run; "": it is not known.
+func (s *Store) Prefix() string { return s.state.Prefix }
+
+// FormerPrefixes returns the topic prefixes of earlier runs below which something
+// may still be retained. They must not be changed.
+func (s *Store) FormerPrefixes() []string { return s.state.FormerPrefixes }
 
 // Change applies change; Save writes it. With a full disk the change holds all
 // the same, for this run of the hub: a home must not become deaf because a
