@@ -335,6 +335,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	delete(h.unread, name)
 	h.sorted, h.moved = nil, true
 	h.touch(name)
+	h.formerDue(now)
 	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)
 	h.event(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return nil
