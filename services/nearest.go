@@ -11,8 +11,9 @@ import (
 const maxSpelling = 128
 
 // Nearest returns the word of known that word was probably meant to be: the one
-// with the fewest edits, at most most and fewer than it has letters; the first in the order of names of several;
-// "" if there is none. Words longer than maxSpelling bytes are compared with
+// with the fewest edits, at most most and fewer than it has letters; of several the
+// one that begins like word for longest, then the first in the order of names; ""
+// if there is none. Words longer than maxSpelling bytes are compared with
 // nothing, so that the work for one word is proportional to the number of known
 // words.
 func Nearest(word string, known []string, most int) string {
@@ -27,11 +28,27 @@ func Nearest(word string, known []string, most int) string {
 		}
 		if d := distance(word, k, fewest); d >= len(k) {
 			continue
-		} else if d < fewest || d == fewest && best != "" && k < best {
+		} else if d < fewest || d == fewest && best != "" && before(word, k, best) {
 			best, fewest = k, d
 		}
 	}
 	return best
+}
+
+// before reports whether a, which has as many edits as b, was rather meant by word.
+func before(word, a, b string) bool {
+	if x, y := common(word, a), common(word, b); x != y {
+		return x > y
+	}
+	return a < b
+}
+
+// common returns how many bytes two words have in common at their beginning.
+func common(a, b string) (n int) {
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // NearestFold is Nearest without regard to case.

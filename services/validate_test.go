@@ -172,3 +172,19 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+// Of words that are as near, the one that begins alike was rather meant.
+func TestNearest(t *testing.T) {
+	for _, tt := range []struct{ word, known, want string }{
+		{"sevices", "devices services", "services"},
+		{"evices", "devices services", "devices"},
+		{"wex", "web wea", "wea"},
+		{"wex", "lamp radio", ""},
+		{"kitchn", "kitchen", "kitchen"},
+		{"", "web", ""},
+	} {
+		if got := Nearest(tt.word, strings.Fields(tt.known), 3); got != tt.want {
+			t.Errorf("%q among %s: %q, want %q", tt.word, tt.known, got, tt.want)
+		}
+	}
+}
