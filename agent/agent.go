@@ -31,6 +31,7 @@ import (
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/internal/ratelimit"
 	"github.com/jmbarzee/dominion/mailbox"
 	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/topics"
@@ -224,7 +225,7 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 		config: c, version: a.o.Version, id: id, session: topics.NewID(), started: now,
 		tree: topics.NewTree(c.TopicPrefix), log: a.o.Log, facts: a.o.Facts, store: store,
 		logs: logs.New(logDir), timing: config.DefaultTiming(), lonelySignal: make(chan bool, 1),
-		refusals: newLimiter(), silence: func() {}, look: a.o.Look,
+		refusals: ratelimit.New(maxRefusals), silence: func() {}, look: a.o.Look,
 	}
 	l.heartbeats = h
 	h.id, h.session, h.started = id, l.session, now

@@ -15,6 +15,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/internal/ratelimit"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -69,7 +70,7 @@ type loop struct {
 	lonely     bool
 	silence    context.CancelFunc // ends the announcement of a lonely domain
 	announcers sync.WaitGroup
-	refusals   *limiter
+	refusals   *ratelimit.Window
 	ears       listener
 	traits     *traits.Watch
 	post       func(event any) // to this loop, from any goroutine

@@ -71,7 +71,7 @@ func (l *loop) hubStatus(m topics.Message) {
 
 // misunderstood says what is wrong with a payload, once in a while.
 func (l *loop) misunderstood(err error) {
-	if l.refusals.allow(err.Error(), time.Now()) {
+	if l.mayReport(err.Error(), time.Now()) {
 		l.log.Warn("ignored a message", "error", err)
 		l.event(topics.MessageRefused, "", err.Error())
 	}
@@ -126,7 +126,7 @@ func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
 
 func (l *loop) refuseCommand(c topics.StartCommand, reason string) {
 	text := fmt.Sprintf("start command of epoch %d generation %d refused: %s", c.Epoch, c.Generation, reason)
-	if l.refusals.allow(text, time.Now()) {
+	if l.mayReport(text, time.Now()) {
 		l.log.Warn(text)
 		l.event(topics.CommandRefused, "", text)
 	}
@@ -209,4 +209,14 @@ func (l *loop) serviceVersion(service string) string {
 		}
 	}
 	return ""
+}
+
+// maxRefusals is how many different refusals are reported in a minute, each once.
+const maxRefusals = 20
+
+// mayReport reports whether a refusal may be logged and published now: a peer that
+// repeats a mistake must not fill log and network.
+func (l *loop) mayReport(text string, now time.Time) bool {
+	l.refusals.Expire(now)
+	return l.refusals.Allow(text, 1, now)
 }

@@ -73,7 +73,7 @@ func (h *Hub) expireCertificate(c *certificate, now time.Time) {
 			if c.said < 0 || w < c.said {
 				c.said = w
 				h.dirty = true
-				h.event(topics.Event{Type: topics.CertificateExpires, Message: c.problem(now)})
+				h.events.Add(topics.Event{Type: topics.CertificateExpires, Message: c.problem(now)})
 			}
 			return
 		}

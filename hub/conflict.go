@@ -55,12 +55,12 @@ func (h *Hub) seeConflicts(all []Conflict) {
 	}
 	for _, c := range valid {
 		if !same(h.conflicts, c) {
-			h.event(topics.Event{Type: topics.HubProblem, Message: h.conflictProblem(c)})
+			h.events.Add(topics.Event{Type: topics.HubProblem, Message: h.conflictProblem(c)})
 		}
 	}
 	for _, c := range h.conflicts {
 		if !same(valid, c) {
-			h.event(topics.Event{Type: topics.HubProblem, Message: fmt.Sprintf("another hub with the %s of this dominion does not answer any more", h.shared(c))})
+			h.events.Add(topics.Event{Type: topics.HubProblem, Message: fmt.Sprintf("another hub with the %s of this dominion does not answer any more", h.shared(c))})
 		}
 	}
 	h.conflicts, h.dirty = valid, true

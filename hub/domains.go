@@ -215,7 +215,7 @@ const maxID = 64
 func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
 	if seen := d.seenGeneration(h.epoch); d.ordered.encoded != "" && (seen > d.ordered.generation || seen == d.ordered.generation && h.foreign(d)) {
-		h.event(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
+		h.events.Add(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
 		d.ordered.encoded = ""
 		h.touch(d.name)
 		return
@@ -337,7 +337,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	h.touch(name)
 	h.formerDue(now)
 	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)
-	h.event(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
+	h.events.Add(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return nil
 }
 
@@ -392,4 +392,9 @@ func (d *domain) catalog(service string) string {
 func (d *domain) takesOrders() bool {
 	first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
 	return !d.micro && d.status != nil && !first && topics.SameMajor(d.status.Protocol)
+}
+
+// eventOf reports an event of a domain.
+func (h *Hub) eventOf(d *domain, t topics.EventType, message string) {
+	h.events.Add(topics.Event{Type: t, Domain: d.name, Message: message})
 }

@@ -65,7 +65,8 @@ func (h *Hub) expire(now time.Time) {
 	h.saveAgain(now)
 	h.expireKept(now)
 	h.expireGuests(now)
-	h.expireLimits(now)
+	h.events.Expire(now)
+	h.dueUnlessZero(h.events.Next())
 	h.expireExclusives(now)
 	h.expireRollouts(now)
 	h.stepRestarts(now)
@@ -122,6 +123,13 @@ func (h *Hub) expireKept(now time.Time) {
 				h.update(d, now)
 			}
 		}
+	}
+}
+
+// dueUnlessZero is due for a part of the hub that may have nothing to do.
+func (h *Hub) dueUnlessZero(at time.Time) {
+	if !at.IsZero() {
+		h.due(at)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -126,8 +127,6 @@ type Hub struct {
 	counter uint64               // numbers the instances in the order they were seen running
 
 	discovery discovery // what Home Assistant is told
-	limits    limiter   // of what is refused
-	passing   limiter   // of the domains' events
 
 	rolls    map[string]*roll             // how services change, by name
 	counted  map[string]map[string]string // versions by domain and service, as counted in
@@ -168,7 +167,7 @@ type Hub struct {
 	orders      map[string]string // service by the transaction of a command to an agent
 	saving      saving
 	leftover    map[string]bool // services of which the broker keeps what an earlier run said
-	events      eventLog
+	events      *events.Log
 	problem     string // of the last reload
 	wake        time.Time
 	stirred     bool          // something came that may make something due sooner than wake
@@ -220,8 +219,6 @@ func New(o Options) *Hub {
 		rolls:     make(map[string]*roll),
 		counted:   make(map[string]map[string]string),
 		versions:  make(map[string]map[string]int),
-		limits:    newLimiter(refusalsAll),
-		passing:   newLimiter(passedOnAll),
 		lonely:    make(map[string]Lonely),
 		refused:   make(map[refusedKey]*refusal),
 		copies:    make(map[string]*copyMark),
@@ -249,7 +246,6 @@ func New(o Options) *Hub {
 
 		httpProblems: o.Problems,
 		certificates: newCertificates(o),
-		events:       readEventLog(o.Store, o.Log),
 	}
 	h.formerTrees = readFormer(h.store, h.tree.Prefix())
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
@@ -319,20 +315,20 @@ func (h *Hub) Run(ctx context.Context) {
 	h.started = time.Now()
 	h.beginEpoch()
 	h.beginExclusives()
-	h.event(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
+	h.events.Add(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	h.followFigures()
 	h.followDevices()
 	h.tellWatch()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		events, dropped := h.box.Take()
+		incoming, dropped := h.box.Take()
 		h.waiting.Store(0)
 		dropped += int(h.tooMuch.Swap(0))
-		if dropped > 0 && h.limits.allow("dropped", refusalsKept, time.Now()) {
+		if dropped > 0 && h.events.MayReport("dropped", events.MaxRefusals, time.Now()) {
 			h.log.Error("messages were dropped: they came faster than they could be handled", "dropped", dropped)
 		}
-		h.round(events, time.Now())
+		h.round(incoming, time.Now())
 		timer.Reset(max(time.Until(h.wake), 0))
 		select {
 		case <-ctx.Done():
@@ -359,7 +355,7 @@ func (h *Hub) round(events []event, now time.Time) {
 	h.answerQuestions(now)
 	h.scaleAll(now)
 	h.save()
-	h.saveEventsWhenDue(now)
+	h.dueUnlessZero(h.events.SaveWhenDue(now))
 	h.pass(now)
 	h.discover(now)
 	h.publishCounts(now)
@@ -398,10 +394,10 @@ func (h *Hub) beginEpoch() {
 
 // stop says offline. Domains and services go on without us.
 func (h *Hub) stop() {
-	h.event(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
+	h.events.Add(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
 	h.saveNow()
 	h.saveDiscovery(time.Now())
-	h.saveEvents(time.Now())
+	h.events.Save(time.Now())
 	h.ready = false
 	h.publishHub(time.Now())
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
@@ -498,7 +494,7 @@ func (h *Hub) settled(now time.Time) {
 	for _, d := range h.domains {
 		d.expected = false
 	}
-	h.event(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(len(h.domains), "domain") + " known"})
+	h.events.Add(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(len(h.domains), "domain") + " known"})
 }
 
 // reload takes a new configuration over. Services that are gone from it are
@@ -506,7 +502,7 @@ func (h *Hub) settled(now time.Time) {
 func (h *Hub) reload(cfg config.Dominion, err error) {
 	if err != nil {
 		h.problem = "the configuration was not reloaded, the old one stays in force: " + err.Error()
-		h.event(topics.Event{Type: topics.ConfigRefused, Message: h.problem})
+		h.events.Add(topics.Event{Type: topics.ConfigRefused, Message: h.problem})
 		h.dirty = true
 		return
 	}
@@ -524,5 +520,5 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 	h.configureExclusives()
 	h.problem, h.dirty = "", true
 	h.followFigures()
-	h.event(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})
+	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})
 }

@@ -93,7 +93,7 @@ func (h *Hub) admitted(c claim, now time.Time) *domain {
 	}
 	if had := h.domains[c.name]; had == nil || had.id == c.id || h.withID(c.id, c.name) != nil {
 		// else it is the machine that was refused the name, and has no voice
-		h.refuseMessage("identity of "+c.name, topics.Event{Domain: c.name, Message: fmt.Sprintf("cannot take what is published as %s with id %.64s: %v", c.name, c.id, err)}, now)
+		h.events.Refuse("identity of "+c.name, topics.Event{Domain: c.name, Message: fmt.Sprintf("cannot take what is published as %s with id %.64s: %v", c.name, c.id, err)}, now)
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (h *Hub) rename(d *domain, c claim, now time.Time) *domain {
 	h.touch(was)
 	h.touch(name)
 	h.hide(h.discovery.options.DomainTopic(was), h.tree.DomainTopics(was), now)
-	h.event(topics.Event{Type: topics.DomainRenamed, Domain: name, Message: fmt.Sprintf("%s is the machine that was %s (id %s): its services and leases follow", name, was, d.id)})
+	h.events.Add(topics.Event{Type: topics.DomainRenamed, Domain: name, Message: fmt.Sprintf("%s is the machine that was %s (id %s): its services and leases follow", name, was, d.id)})
 	return d
 }
 

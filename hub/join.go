@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -59,8 +60,8 @@ func (h *Hub) refuse(ask topics.Ask, now time.Time, why error) error {
 	if r == nil && len(h.refused) >= maxRefused {
 		return why
 	}
-	if (r == nil || r.reason != why.Error()) && h.limits.allow("join as "+ask.Name, refusalsKept, now) {
-		h.event(topics.Event{Type: topics.DomainRefused, Domain: ask.Name, Message: fmt.Sprintf("a second machine (id %s%s) was refused: %v", ask.ID, at(ask.Address), why)})
+	if (r == nil || r.reason != why.Error()) && h.events.MayReport("join as "+ask.Name, events.MaxRefusals, now) {
+		h.events.Add(topics.Event{Type: topics.DomainRefused, Domain: ask.Name, Message: fmt.Sprintf("a second machine (id %s%s) was refused: %v", ask.ID, at(ask.Address), why)})
 		h.dirty = true
 	}
 	h.refused[key] = &refusal{name: ask.Name, id: ask.ID, address: ask.Address, reason: why.Error(), at: now}
@@ -85,7 +86,7 @@ func (h *Hub) seeLonely(all []Lonely, now time.Time) {
 		}
 		seen[l.Name] = l
 		if _, known := h.lonely[l.Name]; !known {
-			h.event(topics.Event{Type: topics.DomainLonely, Domain: l.Name, Message: l.Name + at(l.Address) + " is lonely: it announces itself and has not joined"})
+			h.events.Add(topics.Event{Type: topics.DomainLonely, Domain: l.Name, Message: l.Name + at(l.Address) + " is lonely: it announces itself and has not joined"})
 			h.dirty = true
 			h.touch(l.Name)
 		}

@@ -33,7 +33,7 @@ func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 		}
 		d.ahead = true
 		h.touch(domain)
-		h.refuseMessage("epoch of "+domain, topics.Event{Domain: domain, Message: fmt.Sprintf("%s reports epoch %d, ours is %d: ignored, reports may raise it by %d in all and have raised it by %d; if %s obeys no start commands, `dominionctl resync %s`", domain, seen, h.epoch, maxRaise, raised, domain, domain)}, now)
+		h.events.Refuse("epoch of "+domain, topics.Event{Domain: domain, Message: fmt.Sprintf("%s reports epoch %d, ours is %d: ignored, reports may raise it by %d in all and have raised it by %d; if %s obeys no start commands, `dominionctl resync %s`", domain, seen, h.epoch, maxRaise, raised, domain, domain)}, now)
 		return
 	}
 	h.keep(func(s *store.State) { s.Epoch, s.Raised = seen+1, s.Raised+by+1 })
@@ -42,7 +42,7 @@ func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 		d.ordered.encoded, d.ordered.generation, d.claimed = "", 0, 0
 	}
 	h.dirty = true
-	h.event(topics.Event{Type: topics.EpochRaised, Domain: domain, Message: fmt.Sprintf("%s has seen epoch %d: ours is %d now", domain, seen, h.epoch)})
+	h.events.Add(topics.Event{Type: topics.EpochRaised, Domain: domain, Message: fmt.Sprintf("%s has seen epoch %d: ours is %d now", domain, seen, h.epoch)})
 }
 
 // claimGeneration notes a generation of this epoch that a domain reports and
@@ -54,7 +54,7 @@ func (h *Hub) claimGeneration(d *domain, now time.Time) {
 	}
 	by := d.last.Generation - known
 	if by > maxRaise || h.lent+by > maxRaise {
-		h.refuseMessage("generation of "+d.name, topics.Event{Domain: d.name, Message: fmt.Sprintf("%s reports generation %d, given was %d: ignored; if it obeys no start commands, `dominionctl resync %s`", d.name, d.last.Generation, d.ordered.generation, d.name)}, now)
+		h.events.Refuse("generation of "+d.name, topics.Event{Domain: d.name, Message: fmt.Sprintf("%s reports generation %d, given was %d: ignored; if it obeys no start commands, `dominionctl resync %s`", d.name, d.last.Generation, d.ordered.generation, d.name)}, now)
 		return
 	}
 	h.lent += by

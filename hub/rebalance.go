@@ -54,7 +54,7 @@ func (h *Hub) orderMoves(leaving map[string][]string, now time.Time) {
 			h.touch(domain)
 		}
 	}
-	h.event(topics.Event{Type: topics.ServiceWanted, Message: "the services are spread anew: " + strings.Join(slices.Sorted(maps.Keys(leaving)), ", ") + " move"})
+	h.events.Add(topics.Event{Type: topics.ServiceWanted, Message: "the services are spread anew: " + strings.Join(slices.Sorted(maps.Keys(leaving)), ", ") + " move"})
 }
 
 // expireMoves ends what has moved, and what could not in time.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -27,14 +28,14 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 	// A heartbeat tells itself whether it is more than one of many.
 	h.stirred = h.stirred || a.Kind != topics.DomainHeartbeat && a.Kind != topics.DomainMetrics
 	if a.Kind.Imperative() && m.Retain {
-		if h.limits.allow(m.Topic, refusalsKept, now) {
+		if h.events.MayReport(m.Topic, events.MaxRefusals, now) {
 			h.log.Warn("ignored a retained order: publish it without the retain flag", "topic", m.Topic)
 		}
 		return
 	}
 	if err := h.dispatch(a, m, now); err != nil {
 		h.stirred = true
-		h.refuseMessage(m.Topic, topics.Event{Domain: a.Domain, Service: a.Service, Message: err.Error()}, now)
+		h.events.Refuse(m.Topic, topics.Event{Domain: a.Domain, Service: a.Service, Message: err.Error()}, now)
 	}
 }
 
@@ -54,7 +55,7 @@ func (h *Hub) misaddressed(m topics.Message, now time.Time) {
 		return
 	}
 	h.stirred = true
-	h.refuseMessage("names", topics.Event{Message: fmt.Sprintf("cannot obey %.120s: %.80q is no name of a %s, which has a-z, 0-9 and - only", m.Topic, name, of)}, now)
+	h.events.Refuse("names", topics.Event{Message: fmt.Sprintf("cannot obey %.120s: %.80q is no name of a %s, which has a-z, 0-9 and - only", m.Topic, name, of)}, now)
 }
 
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
@@ -156,7 +157,7 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 	switch {
 	case !slices.Contains(topics.EventTypes(), e.Type):
 		return fmt.Errorf("cannot pass on %s: %.40q is no type of event", topic, e.Type)
-	case !h.passing.allow(name, passedOn, now):
+	case !h.events.MayRelay(name, now):
 		return nil
 	}
 	if len(e.Message) > longest {
@@ -170,7 +171,7 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 	if d := h.domains[name]; d != nil {
 		e = d.withStopReason(e)
 	}
-	h.event(e)
+	h.events.Add(e)
 	return nil
 }
 
@@ -182,7 +183,7 @@ func (h *Hub) response(name string, r topics.Reply) {
 	}
 	delete(h.orders, r.Transaction)
 	if r.Status != topics.StatusOK {
-		h.event(topics.Event{Type: topics.CommandRefused, Domain: name, Service: service, Message: r.Error})
+		h.events.Add(topics.Event{Type: topics.CommandRefused, Domain: name, Service: service, Message: r.Error})
 	}
 }
 

@@ -176,7 +176,7 @@ func (h *Hub) sayMoved(d *domain, specs map[string]topics.Spec) {
 	for _, service := range slices.Sorted(maps.Keys(d.ordered.services)) {
 		_, stays := specs[service]
 		if o := h.plan.Services[service]; !stays && o != nil && o.On {
-			h.event(topics.Event{Type: topics.ServiceMoved, Domain: d.name, Service: service, Message: service + " moves away from " + d.name + ", which is lost"})
+			h.events.Add(topics.Event{Type: topics.ServiceMoved, Domain: d.name, Service: service, Message: service + " moves away from " + d.name + ", which is lost"})
 		}
 	}
 }
@@ -217,6 +217,6 @@ func (h *Hub) dropRetired(now time.Time) {
 		h.forgetWant(name)
 		h.forgetRollout(name)
 		h.clearService(name, now)
-		h.event(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
+		h.events.Add(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}
 }

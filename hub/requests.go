@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
@@ -40,7 +41,7 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	reply := topics.Accept(ask.Transaction, data)
 	if err != nil {
 		reply = topics.Refuse(ask.Transaction, err)
-		if h.limits.allow(m.Topic, refusalsKept, now) {
+		if h.events.MayReport(m.Topic, events.MaxRefusals, now) {
 			h.log.Info("refused a request", "verb", verb, "error", err)
 		}
 	}
@@ -80,7 +81,7 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 	case topics.VerbServices:
 		return h.viewAll(), nil
 	case topics.VerbEvents:
-		return h.lastEvents(ask.Limit), nil
+		return h.events.Last(ask.Limit), nil
 	case topics.VerbPlan:
 		if len(ask.Config) > topics.MaxConfig {
 			return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
@@ -253,7 +254,7 @@ func (h *Hub) want(name string, change func(*planner.Want), what string) {
 	})
 	h.save() // before it is answered, unless such changes come too fast
 	h.touchService(name)
-	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
+	h.events.Add(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
 }
 
 // forgetWant drops what users said of a service that is gone.

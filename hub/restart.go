@@ -102,7 +102,7 @@ func (h *Hub) stepRestarts(now time.Time) {
 				h.due(r.until)
 				continue
 			case why != "" && len(r.waiting) > 0:
-				h.event(topics.Event{Type: topics.ServiceReverted, Service: service, Domain: r.now, Message: fmt.Sprintf("%s: the restart goes no further: on %s %s; %s not restarted", service, r.now, why, were(r.waiting))})
+				h.events.Add(topics.Event{Type: topics.ServiceReverted, Service: service, Domain: r.now, Message: fmt.Sprintf("%s: the restart goes no further: on %s %s; %s not restarted", service, r.now, why, were(r.waiting))})
 				r.waiting = nil
 			}
 			r.now = ""

@@ -288,7 +288,7 @@ func (h *Hub) takeBack(w *rolling, f rollout.Failure) {
 			message = fmt.Sprintf("%s: the changed definition did not get healthy, %s: it goes no further", w.service, why)
 		}
 	})
-	h.event(topics.Event{Type: topics.ServiceReverted, Domain: f.Domain, Service: w.service, Message: message})
+	h.events.Add(topics.Event{Type: topics.ServiceReverted, Domain: f.Domain, Service: w.service, Message: message})
 }
 
 // maxVersions bounds how many refused versions are remembered of one service.
@@ -303,10 +303,10 @@ func (h *Hub) announce(w *rolling, r *roll) {
 	switch {
 	case r.out.Active && !r.out.Back && r.said == "":
 		r.said = what
-		h.event(topics.Event{Type: topics.ServiceUpdating, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s one by one", w.service, what, count(r.out.Total, "instance"))})
+		h.events.Add(topics.Event{Type: topics.ServiceUpdating, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s one by one", w.service, what, count(r.out.Total, "instance"))})
 	case !r.out.Active && r.said != "":
 		if r.out.Updated == r.out.Total && r.out.Total > 0 {
-			h.event(topics.Event{Type: topics.ServiceUpdated, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s healthy", w.service, r.said, count(r.out.Total, "instance"))})
+			h.events.Add(topics.Event{Type: topics.ServiceUpdated, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s healthy", w.service, r.said, count(r.out.Total, "instance"))})
 		}
 		r.said = ""
 	}

@@ -42,7 +42,7 @@ func (h *Hub) updateService(name string) error {
 		r.quiet = false
 	}
 	h.touchService(name)
-	h.event(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": an update was asked for"})
+	h.events.Add(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": an update was asked for"})
 	return nil
 }
 

@@ -98,7 +98,7 @@ func (h *Hub) saveNow() {
 	s.retryAt = now.Add(saveInterval)
 	h.due(s.retryAt)
 	if was == nil {
-		h.event(topics.Event{Type: topics.HubProblem, Message: "what was changed is not kept over a restart of the hub: " + err.Error()})
+		h.events.Add(topics.Event{Type: topics.HubProblem, Message: "what was changed is not kept over a restart of the hub: " + err.Error()})
 	}
 }
 
@@ -118,6 +118,6 @@ func (h *Hub) saveAgain(now time.Time) {
 		h.due(s.retryAt)
 	default:
 		h.dirty = true
-		h.event(topics.Event{Type: topics.HubProblem, Message: "the disk takes changes again"})
+		h.events.Add(topics.Event{Type: topics.HubProblem, Message: "the disk takes changes again"})
 	}
 }

@@ -174,7 +174,7 @@ func (h *Hub) scaleOne(name string, one *scaler, there int, used []autoscale.Ins
 		was := one.state.Number
 		one.state, one.outcome = autoscale.Step(one.scale, one.state, h.figureOf(one, used, now), now.Sub(h.started))
 		if one.state.Number != was {
-			h.event(topics.Event{Type: topics.ServiceScaled, Service: name, Message: name + " is " + one.outcome.Reason})
+			h.events.Add(topics.Event{Type: topics.ServiceScaled, Service: name, Message: name + " is " + one.outcome.Reason})
 		}
 		if one.outcome.Next > 0 {
 			h.scaling.due(h.started.Add(one.outcome.Next))

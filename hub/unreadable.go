@@ -75,6 +75,6 @@ func (h *Hub) forgetUnreadable(name string) bool {
 	for _, topic := range h.tree.DomainTopics(name) {
 		h.pub.Clear(topic)
 	}
-	h.event(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
+	h.events.Add(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return true
 }
