@@ -65,7 +65,7 @@ topics = [{ filter = "homeassistant/lamp/#", direction = "out" }, { filter = "sh
 	}{
 		{"homeassistant/lamp/config", "not authorized (0x87)", 10},
 		{"shared/large", "packet too large (0x95)", 20_000},
-		{"shared/huge", "larger than the other broker takes", 60_000},
+		{"shared/huge", "larger than the other broker accepts", 60_000},
 	} {
 		file := filepath.Join(home.Hub.Dir, "payload")
 		home.Hub.must(os.WriteFile(file, make([]byte, m.size), 0o644))

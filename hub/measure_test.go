@@ -136,7 +136,7 @@ func TestMetricsAgreeWithSys(t *testing.T) {
 		}
 		connect := func(id string, keep bool) *client.Conn {
 			t.Helper()
-			c, err := client.Connect(t.Context(), client.Options{Dial: dial, ClientID: id, Keep: keep, KeepAlive: time.Hour})
+			c, err := client.Connect(t.Context(), client.Options{Dial: dial, ClientID: id, Persistent: keep, KeepAlive: time.Hour})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,15 +1,15 @@
-// Package bridge carries messages between our broker and another one.
+// Package bridge forwards messages between our broker and another one.
 //
-// It is a client of both, with a session at each that outlives the connection:
-// while the other broker is away ours keeps what is to go out, within the limits
-// of a session, and the other keeps what is to come in. A message is
-// acknowledged to the one only when the other has acknowledged it: at QoS 1
-// nothing is lost, and after an outage something may come twice. A message that
-// the other refuses is acknowledged too, counted and reported: it would be refused
-// again, and keep all behind it from being carried.
+// It is a client of both, with a session at each that outlives the connection: while
+// the other broker cannot be reached, ours queues what is to go out, within the limits
+// of a session, and the other queues what is to come in. A message is acknowledged to
+// its source only when the target has acknowledged it: at QoS 1 nothing is lost, and
+// after an outage a message may arrive twice. A message that the target refuses is
+// acknowledged as well, counted and reported: it would be refused again, and block all
+// messages behind it.
 //
-// It decides nothing about access: on our side it connects as whoever is asked
-// of it. hub runs it; it knows no broker from inside.
+// It decides nothing about access: at our broker it connects as Config.Local does. hub
+// runs it; it does not know the broker's internals.
 package bridge
 
 import (
@@ -29,107 +29,124 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Rule says which topics go where.
+// Rule selects topics, and the direction in which they are forwarded.
 type Rule struct {
-	Filter       string // what follows the prefixes
-	Out, In      bool
-	QoS          byte   // 0 or 1, at the most
-	LocalPrefix  string // of our topics, as "attic/"
-	RemotePrefix string // of the other broker's
+	// Filter is what follows the prefixes.
+	Filter  string
+	Out, In bool
+	// QoS is the maximum, 0 or 1.
+	QoS byte
+	// LocalPrefix is that of topics at our broker, as "attic/".
+	LocalPrefix string
+	// RemotePrefix is that of topics at the other broker.
+	RemotePrefix string
 }
 
-// Config is one bridge.
+// Config configures one bridge.
 type Config struct {
-	Name   string // of the bridge; part of its client identifiers
-	Client string // client identifier at the other broker; "": dominion-bridge-<Name>
+	// Name identifies the bridge; it is part of its client identifiers.
+	Name string
+	// Client is the client identifier at the other broker; "": dominion-bridge-<Name>.
+	Client string
 	Remote client.Options
 	Rules  []Rule
-	Prefix string // topic_prefix: nothing comes in there but by a rule that names it
-	// Local connects to our own broker.
+	// Prefix is the topic_prefix: nothing is forwarded to topics below it except by a
+	// rule that names it.
+	Prefix string
+	// Local connects to our broker.
 	Local func(ctx context.Context) (net.Conn, error)
-	// Dropped is told of each message that is left out on its way: those of QoS 0,
-	// which nobody keeps, and those that are refused. It must not block.
+	// Dropped is called for each message that is not forwarded: of QoS 0 while it
+	// cannot be queued, and those that are refused. It must not block.
 	Dropped func(topic, why string)
-	// State is told whether the bridge carries, and why not.
+	// State is called when the bridge connects or disconnects, with the reason.
 	State func(up bool, why string)
 	Log   *slog.Logger
 }
 
-// maxBehind is how many messages may wait for the other side before those of
-// QoS 0, which nobody keeps, are left out.
-const maxBehind = 4096
+// maxQueued is how many messages may wait for the other side before those of QoS 0 are
+// dropped.
+const maxQueued = 4096
 
-// maxBehindBytes is the memory of all that waits until the other side is there.
-const maxBehindBytes = 64 << 20
+// maxQueuedBytes is the memory of all messages that wait until the other side is
+// connected.
+const maxQueuedBytes = 64 << 20
 
-// window is how many messages of QoS 1 are on their way between two brokers at
-// once.
+// window is how many messages of QoS 1 may be unacknowledged between two brokers.
 const window = 100
 
-// How long the bridge waits before it connects again.
+// How long the bridge waits before it reconnects.
 const (
-	brief       = 10 * time.Second // a connection that ended sooner is not renewed at once
-	maxPause    = time.Minute      // after brief connections
-	loginPause  = 30 * time.Second // after user, password or client identifier were refused
-	logInterval = time.Minute      // between two entries that the bridge carries
+	// briefConnection is the duration below which a connection is not renewed at once.
+	briefConnection = 10 * time.Second
+	// maxBackoff is the maximum wait after brief connections.
+	maxBackoff = time.Minute
+	// loginBackoff is the wait after user, password or client identifier were refused.
+	loginBackoff = 30 * time.Second
+	// logInterval is the minimum time between two log entries about being connected.
+	logInterval = time.Minute
 )
 
 // Bridge is a running bridge. Make it with New.
 type Bridge struct {
 	Config
-	ours, theirs asked // of this run: a session that was kept may be of a former configuration
-	out, in      *trial
-	old          bool      // the other broker does not speak MQTT 5.0
-	carriedAt    time.Time // when it was logged last that it carries
+	// localSubscriptions and remoteSubscriptions are those of this run: an existing
+	// session may be of a previous configuration.
+	localSubscriptions, remoteSubscriptions subscriptions
+	outDetector, inDetector                 *refusalDetector
+	// remoteV311 is set if the other broker does not support MQTT 5.0.
+	remoteV311 bool
+	// connectedLoggedAt is when it was last logged that the bridge is connected.
+	connectedLoggedAt time.Time
 
-	refusals
+	bridgeStatus
 }
 
-// LocalID is the client identifier of a bridge at our own broker.
+// LocalID returns the client identifier of a bridge at our broker.
 func LocalID(name string) string { return "bridge-" + name }
 
-// New returns a bridge that carries nothing yet.
+// New returns a bridge. Run connects it.
 func New(c Config) *Bridge {
 	if c.Dropped == nil {
 		c.Dropped = func(string, string) {}
 	}
-	b := &Bridge{Config: c, out: newTrial(), in: newTrial()}
+	b := &Bridge{Config: c, outDetector: newRefusalDetector(), inDetector: newRefusalDetector()}
 	b.status.Since = time.Now()
 	return b
 }
 
-// Run carries until ctx ends.
+// Run forwards messages until ctx ends. It reconnects with a backoff that depends on
+// how the last connection ended.
 func (b *Bridge) Run(ctx context.Context) {
 	b.prepare(ctx)
-	said := ""
-	failed, ended := 0, 0 // attempts to connect, brief connections
+	logged := ""
+	failed, ended := 0, 0 // failed attempts and brief connections in a row
 	for ctx.Err() == nil {
 		began := time.Now()
-		carried, err := b.carry(ctx)
+		connected, err := b.connectAndForward(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		why := err.Error()
-		b.state(false, why)
-		if why != said {
-			b.Log.Warn("the bridge does not carry; messages of QoS 1 wait", "bridge", b.Name, "error", why)
-			said = why
+		reason := err.Error()
+		b.setState(false, reason)
+		if reason != logged {
+			b.Log.Warn("the bridge is not connected; messages of QoS 1 are queued", "bridge", b.Name, "error", reason)
+			logged = reason
 		}
 		if time.Since(began) > time.Minute {
-			said = ""
+			logged = ""
 		}
 		var pause time.Duration
-		switch searching := b.out.on() || b.in.on(); {
-		case !carried && (errors.Is(err, client.ErrNotAuthorized) || errors.Is(err, client.ErrClientID)):
-			pause = loginPause
-		case carried && !searching && time.Since(began) < brief:
-			pause = min(maxPause, time.Second<<min(ended, 10))
+		detecting := b.outDetector.active() || b.inDetector.active()
+		if !connected && (errors.Is(err, client.ErrNotAuthorized) || errors.Is(err, client.ErrClientID)) {
+			pause = loginBackoff
+		} else if connected && !detecting && time.Since(began) < briefConnection {
+			pause = min(maxBackoff, time.Second<<min(ended, 10))
 			ended++
-		default:
-			if carried {
+		} else {
+			if connected {
 				failed = 0
 			}
-			if carried && !searching {
+			if connected && !detecting {
 				ended = 0
 			}
 			pause = client.Backoff(failed, rand.N[time.Duration])
@@ -142,13 +159,13 @@ func (b *Bridge) Run(ctx context.Context) {
 		}
 		wait.Stop()
 	}
-	b.state(false, "the hub stops")
+	b.setState(false, "the hub is stopping")
 }
 
-// prepare makes our broker keep what is to go out from the first moment, also
-// where the other one is away.
+// prepare creates the session at our broker, so that what is to go out is queued from
+// the first moment, even if the other broker cannot be reached.
 func (b *Bridge) prepare(ctx context.Context) {
-	local, err := b.local(ctx, func(topics.Message, func()) {})
+	local, err := b.connectLocal(ctx, func(topics.Message, func()) {})
 	if err != nil {
 		b.Log.Error("the bridge cannot log in to its own broker", "bridge", b.Name, "error", err)
 		return
@@ -156,48 +173,53 @@ func (b *Bridge) prepare(ctx context.Context) {
 	local.Close()
 }
 
-func (b *Bridge) local(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
+// connectLocal connects to our broker and subscribes to what is to go out.
+func (b *Bridge) connectLocal(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
 	o := client.Options{
-		Dial: b.Config.Local, ClientID: LocalID(b.Name), Keep: true, Bridge: true, MQTT5: true, Own: true, Window: window,
-		OneByOne: b.in.on(), OnDelivery: deliver, MaxPacket: b.Config.Remote.MaxPacket, Log: b.Log,
+		Dial: b.Config.Local, ClientID: LocalID(b.Name), Persistent: true, Bridge: true, MQTT5: true, LocalBridge: true, Window: window,
+		Sequential: b.inDetector.active(), OnDelivery: deliver, MaxPacket: b.Config.Remote.MaxPacket, Log: b.Log,
 	}
 	o.TooLarge = func(topic string, size int) { b.refuse(tooLarge(Out, topic, size, o.MaxPacket)) }
 	c, err := client.Connect(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	return c, b.subscribe(ctx, c, &b.ours, Out, b.filters(func(r Rule) (string, bool) { return r.LocalPrefix + r.Filter, r.Out }))
+	return c, b.subscribe(ctx, c, &b.localSubscriptions, Out, b.filters(func(r Rule) (string, bool) { return r.LocalPrefix + r.Filter, r.Out }))
 }
 
-// remote connects to the other broker. It speaks MQTT 5.0, in which a broker says
-// what it refuses, and 3.1.1 where the other does not know that.
-func (b *Bridge) remote(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
+// connectRemote connects to the other broker and subscribes to what is to come in. It
+// uses MQTT 5.0, in which a broker reports refusals, and 3.1.1 if the other broker
+// does not support that.
+func (b *Bridge) connectRemote(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
 	o := b.Remote
-	o.Keep, o.Bridge, o.Log, o.OnDelivery, o.Window, o.OneByOne = true, true, b.Log, deliver, window, b.out.on()
+	o.Persistent, o.Bridge, o.Log, o.OnDelivery, o.Window, o.Sequential = true, true, b.Log, deliver, window, b.outDetector.active()
 	o.TooLarge = func(topic string, size int) { b.refuse(tooLarge(In, topic, size, o.MaxPacket)) }
 	if o.ClientID = b.Client; o.ClientID == "" {
 		o.ClientID = "dominion-bridge-" + b.Name
 	}
-	o.MQTT5 = !b.old
+	o.MQTT5 = !b.remoteV311
 	c, err := client.Connect(ctx, o)
 	if version := errors.Is(err, client.ErrVersion); o.MQTT5 && (version || errors.Is(err, client.ErrNoAnswer)) {
 		o.MQTT5 = false
 		plain, plainErr := client.Connect(ctx, o)
-		if b.old = version; version || plainErr == nil {
+		if b.remoteV311 = version; version || plainErr == nil {
 			c, err = plain, plainErr
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return c, b.subscribe(ctx, c, &b.theirs, In, b.filters(func(r Rule) (string, bool) { return r.RemotePrefix + r.Filter, r.In }))
+	return c, b.subscribe(ctx, c, &b.remoteSubscriptions, In, b.filters(func(r Rule) (string, bool) { return r.RemotePrefix + r.Filter, r.In }))
 }
 
-func tooLarge(way, topic string, size, limit int) Refusal {
+// tooLarge returns the refusal of a message that exceeds this client's maximum packet
+// size.
+func tooLarge(direction, topic string, size, limit int) Refusal {
 	limit = cmp.Or(limit, client.DefaultMaxPacket)
-	return Refusal{Direction: way, Topic: topic, Size: size, Limit: limit, Reason: "its packet is larger than this hub takes (broker.limits.max_packet)"}
+	return Refusal{Direction: direction, Topic: topic, Size: size, Limit: limit, Reason: "its packet is larger than this hub accepts (broker.limits.max_packet)"}
 }
 
+// filters returns the filters that of returns for the rules, without duplicates.
 func (b *Bridge) filters(of func(Rule) (filter string, wanted bool)) (all []string) {
 	for _, r := range b.Rules {
 		if f, wanted := of(r); wanted && !slices.Contains(all, f) {
@@ -207,46 +229,46 @@ func (b *Bridge) filters(of func(Rule) (filter string, wanted bool)) (all []stri
 	return all
 }
 
-// carry connects both sides and carries until one of them ends. carried reports
-// whether it came to that.
-func (b *Bridge) carry(ctx context.Context) (carried bool, err error) {
-	in := lane{turn: b.incoming, dropped: b.Dropped, refuse: b.refuse, way: In, trial: b.in}
-	out := lane{turn: b.outgoing, dropped: b.Dropped, refuse: b.refuse, way: Out, trial: b.out}
-	theirs, err := b.remote(ctx, in.deliver)
+// connectAndForward connects both sides and forwards until one of them ends. connected
+// reports whether both were connected.
+func (b *Bridge) connectAndForward(ctx context.Context) (connected bool, err error) {
+	in := forwarder{translate: b.translateIn, dropped: b.Dropped, refuse: b.refuse, direction: In, detector: b.inDetector}
+	out := forwarder{translate: b.translateOut, dropped: b.Dropped, refuse: b.refuse, direction: Out, detector: b.outDetector}
+	theirs, err := b.connectRemote(ctx, in.receive)
 	if theirs != nil {
 		defer theirs.Close()
 	}
 	if err != nil {
 		return false, err
 	}
-	ours, err := b.local(ctx, out.deliver)
+	ours, err := b.connectLocal(ctx, out.receive)
 	if ours != nil {
 		defer ours.Close()
 	}
 	if err != nil {
 		return false, fmt.Errorf("its own broker: %w", err)
 	}
-	out.open(theirs)
-	in.open(ours)
-	b.state(true, "")
-	if now := time.Now(); now.Sub(b.carriedAt) > logInterval {
-		b.carriedAt = now
-		b.Log.Info("the bridge carries", "bridge", b.Name)
+	out.start(theirs)
+	in.start(ours)
+	b.setState(true, "")
+	if now := time.Now(); now.Sub(b.connectedLoggedAt) > logInterval {
+		b.connectedLoggedAt = now
+		b.Log.Info("the bridge is connected", "bridge", b.Name)
 	}
 	select {
 	case <-ctx.Done():
 		return true, ctx.Err()
 	case <-theirs.Done():
-		out.ended()
-		return true, over(theirs)
+		out.noteEnded()
+		return true, endReason(theirs)
 	case <-ours.Done():
-		in.ended()
-		return true, fmt.Errorf("its own broker: %w", over(ours))
+		in.noteEnded()
+		return true, fmt.Errorf("its own broker: %w", endReason(ours))
 	}
 }
 
-// over returns why a connection ended.
-func over(c *client.Conn) error {
+// endReason returns why a connection ended.
+func endReason(c *client.Conn) error {
 	if by, reason := c.EndedByBroker(); by && reason != nil {
 		return reason
 	}
@@ -256,8 +278,9 @@ func over(c *client.Conn) error {
 	return errors.New("the connection was closed")
 }
 
-// outgoing returns a message of ours as it goes to the other broker.
-func (b *Bridge) outgoing(m topics.Message) (topics.Message, bool) {
+// translateOut returns a message of ours as it is published at the other broker, and
+// whether a rule selects it.
+func (b *Bridge) translateOut(m topics.Message) (topics.Message, bool) {
 	for _, r := range b.Rules {
 		if rest, ok := strings.CutPrefix(m.Topic, r.LocalPrefix); ok && r.Out && wire.Matches(r.Filter, rest) {
 			return topics.Message{Topic: r.RemotePrefix + rest, Payload: m.Payload, QoS: min(m.QoS, r.QoS), Retain: m.Retain}, true
@@ -266,10 +289,10 @@ func (b *Bridge) outgoing(m topics.Message) (topics.Message, bool) {
 	return m, false
 }
 
-// incoming returns a message of the other broker as it comes to ours. A wildcard
-// opens neither our own topics nor the broker's: what is there is ours to say,
-// unless the owner names it.
-func (b *Bridge) incoming(m topics.Message) (topics.Message, bool) {
+// translateIn returns a message of the other broker as it is published at ours, and
+// whether a rule selects it. A wildcard selects neither topics below our prefix nor
+// those of the broker: only a rule that names them does.
+func (b *Bridge) translateIn(m topics.Message) (topics.Message, bool) {
 	for _, r := range b.Rules {
 		rest, ok := strings.CutPrefix(m.Topic, r.RemotePrefix)
 		if !ok || !r.In || !wire.Matches(r.Filter, rest) {

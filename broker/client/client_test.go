@@ -38,8 +38,8 @@ func TestParseURL(t *testing.T) {
 		"":                        "it is not a URL",
 		"pi:1883":                 "it is not a URL",
 		"pi":                      "it is not a URL",
-		"http://pi":               `"http" is none of its schemes`,
-		"mqtt://:1883":            "it names no host",
+		"http://pi":               `"http" is not a valid scheme`,
+		"mqtt://:1883":            "it has no host",
 		"mqtt://pi/topic":         "nothing may follow",
 		"mqtt://pi?x=1":           "nothing may follow",
 		"mqtt://ann:s3cret@pi":    "use a password file",
@@ -169,7 +169,7 @@ func TestRefusedIsNotUnreachable(t *testing.T) {
 				t.Errorf("code %d: %v", code, err)
 			}
 			_, err = Connect(t.Context(), Options{URL: "mqtt://pi", Dial: (&peer{connack: code}).dial})
-			if err == nil || errors.Is(err, ErrNotAuthorized) != refused || strings.HasSuffix(err.Error(), ": the broker wants user and password") != refused {
+			if err == nil || errors.Is(err, ErrNotAuthorized) != refused || strings.HasSuffix(err.Error(), ": the broker requires user and password") != refused {
 				t.Errorf("code %d, no user: %v", code, err)
 			}
 		}
@@ -269,7 +269,7 @@ func TestSubscribe(t *testing.T) {
 		if err := c.Subscribe(t.Context(), "a"); err == nil {
 			t.Error("a closed connection subscribed")
 		}
-		c = connect(t, &peer{suback: refused})
+		c = connect(t, &peer{suback: failureCode})
 		if err := c.Subscribe(t.Context(), "secret"); err == nil || !strings.Contains(err.Error(), "cannot subscribe to secret: refused") {
 			t.Errorf("refused: %v", err)
 		}

@@ -79,7 +79,7 @@ func mosquitto(t *testing.T) (url string, stop func()) {
 
 func exists(file string) bool { _, err := os.Stat(file); return err == nil }
 
-// dial connects, and tries again while the broker starts.
+// dial opens the connection below MQTT.
 func dial(t *testing.T, o client.Options) *client.Conn {
 	t.Helper()
 	var err error

@@ -6,54 +6,64 @@ import (
 	"sync"
 	"time"
 
-	"github.com/eclipse/paho.mqtt.golang"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// The limits of what waits to be sent. A connection that falls so far behind
-// is no use any more: it ends, and the caller begins anew with its state.
+// The limits of what waits to be sent. A connection that exceeds them is of no use: it
+// ends, and the caller connects again with its state.
 const (
-	maxQueued      = 16 << 10 // messages
-	maxQueuedBytes = 32 << 20 // of payload
-	maxInflight    = 1 << 10  // sent, not acknowledged; also keeps paho from running out of packet ids
+	maxQueued = 16 << 10
+	// maxQueuedBytes is the size of payloads.
+	maxQueuedBytes = 32 << 20
+	// maxInflight bounds what is sent and not acknowledged; it also keeps paho from
+	// running out of packet identifiers.
+	maxInflight = 1 << 10
 )
 
-// item is a message, or a mark whose channel is closed once everything before
-// it is acknowledged.
-type item struct {
+// queueItem is a message, or a barrier: a channel that is closed when everything
+// before it is acknowledged.
+type queueItem struct {
 	message topics.Message
-	then    func(*Refusal) // called once it is acknowledged; nil: nobody waits
-	mark    chan struct{}
+	// done is called when the message is acknowledged; nil: not at all.
+	done    func(*Refusal)
+	barrier chan struct{}
 }
 
-// sent is an item that paho has, or one that was refused before.
-type sent struct {
+// inflightItem is a queueItem that paho has, or that was refused before.
+type inflightItem struct {
 	token   mqtt.Token
 	refused *Refusal
-	then    func(*Refusal)
-	mark    chan struct{}
-	window  bool // it takes up one of the window
+	done    func(*Refusal)
+	barrier chan struct{}
+	// holdsSlot is set if it takes up one of the window's slots.
+	holdsSlot bool
 }
 
-// Refusal is why a broker does not take a message.
+// Refusal is why a broker refuses a message.
 type Refusal struct {
 	Reason string
-	Limit  int // bytes of a packet that the broker takes; 0: that is not the reason
+	// Limit is the maximum packet size that the broker accepts; 0: that is not the
+	// reason.
+	Limit int
 }
 
+// queue holds what was published and is not passed to paho.
 type queue struct {
 	mu    sync.Mutex
-	items []item
+	items []queueItem
 	bytes int
 	ready chan struct{}
 }
 
 func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
 
-func (q *queue) put(it item) (ok bool) {
+// push appends an item, and reports whether there was room. A barrier is always
+// accepted.
+func (q *queue) push(it queueItem) (ok bool) {
 	q.mu.Lock()
-	ok = it.mark != nil || len(q.items) < maxQueued && q.bytes+len(it.message.Payload) <= maxQueuedBytes
+	ok = it.barrier != nil || len(q.items) < maxQueued && q.bytes+len(it.message.Payload) <= maxQueuedBytes
 	if ok {
 		q.items = append(q.items, it)
 		q.bytes += len(it.message.Payload)
@@ -66,7 +76,8 @@ func (q *queue) put(it item) (ok bool) {
 	return ok
 }
 
-func (q *queue) take() []item {
+// takeAll removes and returns all items.
+func (q *queue) takeAll() []queueItem {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items
@@ -74,40 +85,39 @@ func (q *queue) take() []item {
 	return items
 }
 
-// Publish sends a message after all that were published before. It never
-// waits: a queue that overflows ends the connection.
+// Publish sends a message, in the order of the calls. It does not block: a queue that
+// overflows ends the connection.
 func (c *Conn) Publish(m topics.Message) {
-	if !c.queue.put(item{message: m}) {
-		c.lose(fmt.Errorf("connection to %s ended: it does not take messages as fast as they are published", c.name))
+	if !c.queue.push(queueItem{message: m}) {
+		c.fail(fmt.Errorf("connection to %s ended: it does not accept messages as fast as they are published", c.name))
 	}
 }
 
-// PublishThen is Publish, and calls then once the broker has acknowledged the
-// message (QoS 1 and 2) or it is written (QoS 0), or with a refusal once the
-// broker has refused it or was found to do so. The calls are in the order of
-// publishing.
-func (c *Conn) PublishThen(m topics.Message, then func(*Refusal)) {
-	if !c.queue.put(item{message: m, then: then}) {
-		c.lose(fmt.Errorf("connection to %s ended: it does not take messages as fast as they are published", c.name))
+// PublishThen is Publish, and calls done when the broker has acknowledged the message
+// (QoS 1 and 2) or it is written (QoS 0), or with a refusal when the broker has
+// refused it or is known to. The calls are in the order of publishing.
+func (c *Conn) PublishThen(m topics.Message, done func(*Refusal)) {
+	if !c.queue.push(queueItem{message: m, done: done}) {
+		c.fail(fmt.Errorf("connection to %s ended: it does not accept messages as fast as they are published", c.name))
 	}
 }
 
-// Waiting is how many messages wait to be sent.
-func (c *Conn) Waiting() int {
+// QueueLen returns how many messages wait to be sent.
+func (c *Conn) QueueLen() int {
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
 	return len(c.queue.items)
 }
 
-// Flush waits until everything published so far is acknowledged by the broker
-// (QoS 1 and 2) or written (QoS 0).
+// Flush waits until everything published so far is acknowledged (QoS 1 and 2) or
+// written (QoS 0).
 func (c *Conn) Flush(ctx context.Context) error {
 	mark := make(chan struct{})
-	c.queue.put(item{mark: mark})
+	c.queue.push(queueItem{barrier: mark})
 	select {
 	case <-mark:
 		return nil
-	case <-c.lost:
+	case <-c.failed:
 		if c.err == nil {
 			return fmt.Errorf("cannot send to %s: the connection is closed", c.name)
 		}
@@ -117,23 +127,23 @@ func (c *Conn) Flush(ctx context.Context) error {
 	}
 }
 
-// send owns the way from the queue to paho.
+// send passes messages from the queue to paho. It is the only goroutine that does.
 func (c *Conn) send() {
 	for {
 		select {
-		case <-c.lost:
+		case <-c.failed:
 			return
 		case <-c.queue.ready:
 		}
-		for _, it := range c.queue.take() {
-			if c.over() {
+		for _, it := range c.queue.takeAll() {
+			if c.hasFailed() {
 				return
 			}
-			s := sent{mark: it.mark, then: it.then}
-			if it.mark == nil {
-				m := c.limited(it.message)
+			s := inflightItem{barrier: it.barrier, done: it.done}
+			if it.barrier == nil {
+				m := c.withinCapabilities(it.message)
 				if s.refused = c.tooLarge(m); s.refused == nil {
-					if s.window = m.QoS > 0; s.window && !c.enter() {
+					if s.holdsSlot = m.QoS > 0; s.holdsSlot && !c.acquireSlot() {
 						return
 					}
 					s.token = c.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload) // waits Timeout at most
@@ -141,61 +151,62 @@ func (c *Conn) send() {
 			}
 			select {
 			case c.inflight <- s:
-			case <-c.lost:
+			case <-c.failed:
 				return
 			}
 		}
 	}
 }
 
-func (c *Conn) over() bool {
+// hasFailed reports whether the connection is ending.
+func (c *Conn) hasFailed() bool {
 	select {
-	case <-c.lost:
+	case <-c.failed:
 		return true
 	default:
 		return false
 	}
 }
 
-// await owns the acknowledgements, in the order of sending. One that does not
-// come ends the connection: what it acknowledges would be missing unnoticed.
-func (c *Conn) await() {
-	patience := time.NewTimer(0)
-	defer patience.Stop()
+// awaitAcks waits for the acknowledgements, in the order of sending. A missing one
+// ends the connection: otherwise the loss of its message would go unnoticed.
+func (c *Conn) awaitAcks() {
+	timeout := time.NewTimer(0)
+	defer timeout.Stop()
 	for {
-		var s sent
+		var s inflightItem
 		select {
-		case <-c.lost:
+		case <-c.failed:
 			return
 		case s = <-c.inflight:
 		}
-		if s.mark != nil {
-			close(s.mark)
+		if s.barrier != nil {
+			close(s.barrier)
 			continue
 		}
 		if s.refused != nil {
-			if s.then != nil {
-				s.then(s.refused)
+			if s.done != nil {
+				s.done(s.refused)
 			}
 			continue
 		}
-		patience.Reset(3 * c.timeout)
+		timeout.Reset(3 * c.timeout)
 		select {
-		case <-c.lost:
+		case <-c.failed:
 			return
-		case <-patience.C:
-			c.lose(fmt.Errorf("connection to %s ended: a message was not acknowledged", c.name))
+		case <-timeout.C:
+			c.fail(fmt.Errorf("connection to %s ended: a message was not acknowledged", c.name))
 			return
 		case <-s.token.Done():
 			if err := s.token.Error(); err != nil {
-				c.lose(fmt.Errorf("connection to %s ended: cannot send: %w", c.name, err))
+				c.fail(fmt.Errorf("connection to %s ended: cannot send: %w", c.name, err))
 				return
 			}
-			if s.window {
-				c.leave()
+			if s.holdsSlot {
+				c.releaseSlot()
 			}
-			if s.then != nil {
-				s.then(c.refusal(s.token))
+			if s.done != nil {
+				s.done(c.refusal(s.token))
 			}
 		}
 	}

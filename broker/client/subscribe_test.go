@@ -40,7 +40,7 @@ func TestRefusedAtQoS1(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &peer{refuses: c.refuses, suback: c.suback}
-				conn, err := Connect(t.Context(), Options{Dial: p.dial, ClientID: "c", Keep: c.keep})
+				conn, err := Connect(t.Context(), Options{Dial: p.dial, ClientID: "c", Persistent: c.keep})
 				if err != nil {
 					t.Fatal(err)
 				}

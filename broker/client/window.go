@@ -1,48 +1,48 @@
 package client
 
 import (
-	"github.com/eclipse/paho.mqtt.golang"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// setWindow limits what is unacknowledged to what the options and the broker
+// setWindow limits the unacknowledged messages to what the options and the broker
 // (Receive Maximum) allow.
 func (c *Conn) setWindow(o Options) {
 	size := o.Window
-	if most := c.limits.receive; most > 0 && (size == 0 || most < size) {
-		size = most
+	if limit := c.capabilities.receiveMaximum; limit > 0 && (size == 0 || limit < size) {
+		size = limit
 	}
-	if size == 0 && o.OneByOne {
+	if size == 0 && o.Sequential {
 		size = maxInflight
 	}
 	if size == 0 {
 		return
 	}
 	size = min(size, maxInflight)
-	c.window = make(chan struct{}, size)
-	if o.OneByOne {
-		c.withheld = size - 1
+	c.windowSlots = make(chan struct{}, size)
+	if o.Sequential {
+		c.withheldSlots = size - 1
 	}
-	for range size - c.withheld {
-		c.window <- struct{}{}
-	}
-}
-
-// AtOnce ends OneByOne. It is called once at the most.
-func (c *Conn) AtOnce() {
-	for range c.withheld {
-		c.window <- struct{}{}
+	for range size - c.withheldSlots {
+		c.windowSlots <- struct{}{}
 	}
 }
 
-// enter waits until a message of QoS 1 may be sent. false: the connection is
-// over.
-func (c *Conn) enter() bool {
-	if c.window != nil {
+// EndSequential ends Options.Sequential. It must be called at most once.
+func (c *Conn) EndSequential() {
+	for range c.withheldSlots {
+		c.windowSlots <- struct{}{}
+	}
+}
+
+// acquireSlot waits until a message of QoS 1 may be sent, and reports false if the
+// connection has ended.
+func (c *Conn) acquireSlot() bool {
+	if c.windowSlots != nil {
 		select {
-		case <-c.window:
-		case <-c.lost:
+		case <-c.windowSlots:
+		case <-c.failed:
 			return false
 		}
 	}
@@ -50,10 +50,11 @@ func (c *Conn) enter() bool {
 	return true
 }
 
-func (c *Conn) leave() {
+// releaseSlot releases what acquireSlot acquired.
+func (c *Conn) releaseSlot() {
 	c.unacked.Add(-1)
-	if c.window != nil {
-		c.window <- struct{}{} // it was taken from there
+	if c.windowSlots != nil {
+		c.windowSlots <- struct{}{} // does not block: acquireSlot took the value
 	}
 }
 
@@ -61,25 +62,25 @@ func (c *Conn) leave() {
 // acknowledged.
 func (c *Conn) Unacknowledged() int { return int(c.unacked.Load()) }
 
-// limited returns a message as the broker takes it: one without QoS 1 or without
-// retained messages would end the connection.
-func (c *Conn) limited(m topics.Message) topics.Message {
-	if c.limits.qos0 {
+// withinCapabilities returns a message as the broker accepts it: QoS 1 or RETAIN would
+// end the connection to a broker without them.
+func (c *Conn) withinCapabilities(m topics.Message) topics.Message {
+	if c.capabilities.qos0Only {
 		m.QoS = 0
 	}
-	m.Retain = m.Retain && !c.limits.noRetain
+	m.Retain = m.Retain && !c.capabilities.noRetain
 	return m
 }
 
-// tooLarge returns why a message cannot be sent: the broker named a limit.
+// tooLarge returns a refusal if the message exceeds the broker's maximum packet size.
 func (c *Conn) tooLarge(m topics.Message) *Refusal {
-	if limit := c.limits.packet; limit > 0 && PacketSize(m) > limit {
-		return &Refusal{Reason: "its packet is larger than the other broker takes", Limit: limit}
+	if limit := c.capabilities.maxPacket; limit > 0 && PacketSize(m) > limit {
+		return &Refusal{Reason: "its packet is larger than the other broker accepts", Limit: limit}
 	}
 	return nil
 }
 
-// PacketSize returns the bytes of the PUBLISH of MQTT 5.0 that carries a message,
+// PacketSize returns the size in bytes of the PUBLISH of MQTT 5.0 of a message,
 // without properties.
 func PacketSize(m topics.Message) int {
 	size := 2 + len(m.Topic) + 1 + len(m.Payload)
@@ -93,15 +94,15 @@ func PacketSize(m topics.Message) int {
 	return header + size
 }
 
-// refusal returns what the PUBACK of a message says, nil where it was taken.
+// refusal returns the refusal in the PUBACK of a message; nil: it was accepted.
 func (c *Conn) refusal(token mqtt.Token) *Refusal {
 	t, ok := token.(*mqtt.PublishToken)
-	if c.wire.v5 == nil || !ok || t.MessageID() == 0 {
+	if c.transport.translator == nil || !ok || t.MessageID() == 0 {
 		return nil
 	}
-	r, refused := c.wire.v5.taken(t.MessageID())
-	if !refused {
+	r, ok := c.transport.translator.takeRefusal(t.MessageID())
+	if !ok {
 		return nil
 	}
-	return &Refusal{Reason: describe(r)}
+	return &Refusal{Reason: describeReason(r)}
 }

@@ -7,51 +7,62 @@ import (
 	"sync"
 )
 
-// v5 translates between MQTT 5.0 on the line and 3.1.1, which is all that paho
-// speaks. What 5.0 adds for a client that must know the fate of each message is
-// kept here: the reason codes of PUBACK and DISCONNECT, and the limits that the
-// broker names in its CONNACK. Other properties are neither sent nor passed on.
-type v5 struct {
-	keep    bool // ask for a session that does not expire
-	bridge  bool // of subscriptions: no local, retain as published
-	mark    bool // the level carries mosquitto's mark of a bridge
-	receive uint16
+// translator translates between MQTT 5.0 on the connection and 3.1.1, which is all
+// that paho supports. It holds what 5.0 adds for a client that must know what became
+// of each message: the reason codes of PUBACK and DISCONNECT, and the capabilities in
+// CONNACK. Other properties are neither sent nor passed on.
+type translator struct {
+	// persistent requests a session that does not expire.
+	persistent bool
+	// bridge adds the options no local and retain as published to subscriptions.
+	bridge bool
+	// localBridge adds mosquitto's bridge mark to the protocol level.
+	localBridge bool
+	// receiveMaximum is sent to the broker; 0: it is not.
+	receiveMaximum uint16
 
-	mu      sync.Mutex
-	limits  limits
-	refused map[uint16]reason // by packet id: PUBACKs with a failure
-	ended   *Disconnected
-	connack byte // reason code of the CONNACK
+	mu           sync.Mutex
+	capabilities capabilities
+	// refused holds PUBACKs with a failure, by packet identifier.
+	refused      map[uint16]reasonCode
+	disconnected *DisconnectError
+	// connack is the reason code of CONNACK.
+	connack byte
 }
 
-// limits are what a broker names in its CONNACK (MQTT 5.0, 3.2.2.3).
-type limits struct {
-	packet   int  // Maximum Packet Size; 0: none
-	receive  int  // Receive Maximum; 0: none was named
-	qos0     bool // Maximum QoS is 0
-	noRetain bool // Retain Available is 0
+// capabilities are what a broker announces in its CONNACK (MQTT 5.0, 3.2.2.3).
+type capabilities struct {
+	// maxPacket is the Maximum Packet Size; 0: none.
+	maxPacket int
+	// receiveMaximum is the Receive Maximum; 0: none.
+	receiveMaximum int
+	// qos0Only is set if Maximum QoS is 0.
+	qos0Only bool
+	// noRetain is set if Retain Available is 0.
+	noRetain bool
 }
 
-// reason is a reason code with the words that the broker gave, if any.
-type reason struct {
-	code  byte
-	words string
+// reasonCode is a reason code with the broker's reason string, if there was one.
+type reasonCode struct {
+	code byte
+	text string
 }
 
-// Disconnected is the error of a connection that the broker ended with a
-// DISCONNECT of MQTT 5.0.
-type Disconnected struct {
-	Code  byte
-	Words string // the broker's; "": none
+// DisconnectError is the error of a connection that the broker ended with a DISCONNECT
+// of MQTT 5.0.
+type DisconnectError struct {
+	Code byte
+	// Text is the broker's reason string; "": none.
+	Text string
 }
 
-func (d *Disconnected) Error() string {
-	return "the broker ended the connection: " + describe(reason{d.Code, d.Words})
+func (d *DisconnectError) Error() string {
+	return "the broker ended the connection: " + describeReason(reasonCode{d.Code, d.Text})
 }
 
-// OfMessage reports whether the reason is a fault of what was sent, and no state
-// of the broker, the network or the session.
-func (d *Disconnected) OfMessage() bool {
+// CausedByMessage reports whether the reason is an error of what was sent, not a state
+// of broker, network or session.
+func (d *DisconnectError) CausedByMessage() bool {
 	switch d.Code {
 	case 0x81, 0x82, 0x83, 0x87, 0x90, 0x94, 0x95, 0x99, 0x9A, 0x9B:
 		return true
@@ -59,8 +70,8 @@ func (d *Disconnected) OfMessage() bool {
 	return false
 }
 
-// reasonNames are the reason codes of 5.0 that PUBACK and DISCONNECT may carry
-// (MQTT 5.0, 2.4).
+// reasonNames are the reason codes of 5.0 that PUBACK and DISCONNECT may have (MQTT
+// 5.0, 2.4).
 var reasonNames = map[byte]string{
 	0x00: "normal disconnection", 0x80: "unspecified error", 0x81: "malformed packet", 0x82: "protocol error",
 	0x83: "implementation specific error", 0x87: "not authorized", 0x89: "server busy", 0x8B: "server shutting down",
@@ -71,19 +82,20 @@ var reasonNames = map[byte]string{
 	0x9F: "connection rate exceeded",
 }
 
-func describe(r reason) string {
+// describeReason returns a reason code as text.
+func describeReason(r reasonCode) string {
 	name := reasonNames[r.code]
 	if name == "" {
 		name = "reason"
 	}
 	text := fmt.Sprintf("%s (0x%02X)", name, r.code)
-	if r.words != "" {
-		text += fmt.Sprintf(": %.200q", r.words)
+	if r.text != "" {
+		text += fmt.Sprintf(": %.200q", r.text)
 	}
 	return text
 }
 
-// The packet types of MQTT that are translated.
+// The packet types that are translated.
 const (
 	typeConnect     = 1
 	typeConnack     = 2
@@ -98,12 +110,13 @@ const (
 	levelV5      = 5
 	bridgeMark   = 0x80
 	neverExpires = 0xFFFFFFFF
-	noLocal      = 1 << 2 // of the options of a subscription
-	asPublished  = 1 << 3
+	// noLocal and retainAsPublished are options of a subscription (MQTT 5.0, 3.8.3.1).
+	noLocal           = 1 << 2
+	retainAsPublished = 1 << 3
 )
 
-// out returns a whole packet of 3.1.1, as paho writes it, in the form of 5.0.
-func (v *v5) out(packet []byte) ([]byte, error) {
+// toV5 returns a packet of 3.1.1, as paho writes it, in the form of 5.0.
+func (v *translator) toV5(packet []byte) ([]byte, error) {
 	body := packet[1:]
 	for len(body) > 0 && body[0] >= 0x80 {
 		body = body[1:]
@@ -122,20 +135,20 @@ func (v *v5) out(packet []byte) ([]byte, error) {
 	}
 	switch kind := packet[0] >> 4; kind {
 	case typeConnect:
-		const level, properties = 6, 10 // where they are in the body
+		const level, properties = 6, 10 // their offsets in the body
 		if len(body) < properties {
 			return nil, errors.New("cannot send a malformed CONNECT")
 		}
 		body[level] = levelV5
-		if v.mark {
+		if v.localBridge {
 			body[level] |= bridgeMark
 		}
 		var p []byte
-		if v.keep {
+		if v.persistent {
 			p = binary.BigEndian.AppendUint32(append(p, 0x11), neverExpires)
 		}
-		if v.receive > 0 {
-			p = binary.BigEndian.AppendUint16(append(p, 0x21), v.receive)
+		if v.receiveMaximum > 0 {
+			p = binary.BigEndian.AppendUint16(append(p, 0x21), v.receiveMaximum)
 		}
 		return insert(properties, append([]byte{byte(len(p))}, p...)...)
 	case typePublish:
@@ -151,7 +164,7 @@ func (v *v5) out(packet []byte) ([]byte, error) {
 		if v.bridge {
 			for at := 2; at+2 < len(body); {
 				if at += 2 + int(binary.BigEndian.Uint16(body[at:])); at < len(body) {
-					body[at] |= noLocal | asPublished
+					body[at] |= noLocal | retainAsPublished
 				}
 				at++
 			}
@@ -175,8 +188,8 @@ func appendHeader(b []byte, first byte, size int) []byte {
 	}
 }
 
-// in returns a packet of 5.0 that is no PUBLISH in the form of 3.1.1.
-func (v *v5) in(first byte, body []byte) ([]byte, error) {
+// fromV5 returns a packet of 5.0 other than PUBLISH in the form of 3.1.1.
+func (v *translator) fromV5(first byte, body []byte) ([]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch kind := first >> 4; kind {
@@ -185,21 +198,21 @@ func (v *v5) in(first byte, body []byte) ([]byte, error) {
 			return nil, malformed(kind)
 		}
 		v.connack = body[1]
-		if len(body) > 2 { // a broker that knows 3.1.1 alone sends no properties
+		if len(body) > 2 { // a broker of 3.1.1 sends no properties
 			if _, err := properties(body[2:], v.connackProperty); err != nil {
 				return nil, malformed(kind)
 			}
 		}
-		return []byte{first, 2, body[0], connackOf311(body[1])}, nil
+		return []byte{first, 2, body[0], connackCode(body[1])}, nil
 	case typePuback:
 		if len(body) < 2 {
 			return nil, malformed(kind)
 		}
-		if len(body) > 2 && body[2] >= refused {
+		if len(body) > 2 && body[2] >= failureCode {
 			if v.refused == nil {
-				v.refused = make(map[uint16]reason)
+				v.refused = make(map[uint16]reasonCode)
 			}
-			v.refused[binary.BigEndian.Uint16(body)] = reason{body[2], words(body[3:])}
+			v.refused[binary.BigEndian.Uint16(body)] = reasonCode{body[2], reasonString(body[3:])}
 		}
 		return []byte{first, 2, body[0], body[1]}, nil
 	case typeSuback, typeUnsuback:
@@ -216,21 +229,22 @@ func (v *v5) in(first byte, body []byte) ([]byte, error) {
 		packet := appendHeader(nil, first, 2+len(codes))
 		return append(append(packet, body[:2]...), codes...), nil
 	case typeDisconnect:
-		v.ended = new(Disconnected)
+		v.disconnected = new(DisconnectError)
 		if len(body) > 0 {
-			v.ended = &Disconnected{body[0], words(body[1:])}
+			v.disconnected = &DisconnectError{body[0], reasonString(body[1:])}
 		}
-		return nil, v.ended
+		return nil, v.disconnected
 	}
 	return append(appendHeader(nil, first, len(body)), body...), nil
 }
 
+// malformed returns the error for a packet that cannot be decoded.
 func malformed(kind byte) error {
 	return fmt.Errorf("the broker sent a malformed packet of type %d", kind)
 }
 
-// connackOf311 returns the return code of 3.1.1 for a reason code of a CONNACK.
-func connackOf311(code byte) byte {
+// connackCode returns the return code of 3.1.1 for a reason code of CONNACK.
+func connackCode(code byte) byte {
 	switch code {
 	case 0x00, 0x01, 0x02, 0x03, 0x04, 0x05:
 		return code
@@ -246,21 +260,22 @@ func connackOf311(code byte) byte {
 	return 3
 }
 
-func (v *v5) connackProperty(id byte, value []byte) {
+// connackProperty sets the capability of a property of CONNACK.
+func (v *translator) connackProperty(id byte, value []byte) {
 	switch id {
 	case 0x21:
-		v.limits.receive = int(binary.BigEndian.Uint16(value))
+		v.capabilities.receiveMaximum = int(binary.BigEndian.Uint16(value))
 	case 0x24:
-		v.limits.qos0 = value[0] == 0
+		v.capabilities.qos0Only = value[0] == 0
 	case 0x25:
-		v.limits.noRetain = value[0] == 0
+		v.capabilities.noRetain = value[0] == 0
 	case 0x27:
-		v.limits.packet = int(binary.BigEndian.Uint32(value))
+		v.capabilities.maxPacket = int(binary.BigEndian.Uint32(value))
 	}
 }
 
-// words returns the Reason String among properties, "" without one.
-func words(b []byte) (text string) {
+// reasonString returns the Reason String among properties; "": there is none.
+func reasonString(b []byte) (text string) {
 	_, _ = properties(b, func(id byte, value []byte) {
 		if id == 0x1F {
 			text = string(value)
@@ -269,25 +284,25 @@ func words(b []byte) (text string) {
 	return text
 }
 
-// propertySizes are the bytes of the values of the properties that a broker may
-// send (MQTT 5.0, 2.2.2.2). varies marks a string or binary data, twice a pair of
-// strings, number a variable byte integer.
+// propertySizes are the sizes of the values of the properties that a broker may send
+// (MQTT 5.0, 2.2.2.2). sizeText stands for a string or binary data, sizePair for a
+// pair of strings, sizeVarint for a variable byte integer.
 var propertySizes = map[byte]int{
-	0x01: 1, 0x02: 4, 0x03: varies, 0x08: varies, 0x09: varies, 0x0B: number, 0x11: 4, 0x12: varies, 0x13: 2, 0x15: varies, 0x16: varies,
-	0x1A: varies, 0x1C: varies, 0x1F: varies, 0x21: 2, 0x22: 2, 0x23: 2, 0x24: 1, 0x25: 1, 0x26: twice, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1,
+	0x01: 1, 0x02: 4, 0x03: sizeText, 0x08: sizeText, 0x09: sizeText, 0x0B: sizeVarint, 0x11: 4, 0x12: sizeText, 0x13: 2, 0x15: sizeText, 0x16: sizeText,
+	0x1A: sizeText, 0x1C: sizeText, 0x1F: sizeText, 0x21: 2, 0x22: 2, 0x23: 2, 0x24: 1, 0x25: 1, 0x26: sizePair, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1,
 }
 
 const (
-	varies = -1
-	twice  = -2
-	number = -3
+	sizeText   = -1
+	sizePair   = -2
+	sizeVarint = -3
 )
 
-// properties reads the properties at the beginning of b, calls each with those
-// of one value, and returns what follows them.
+// properties reads the properties at the beginning of b, calls each with those of a
+// single value, and returns the rest of b.
 func properties(b []byte, each func(id byte, value []byte)) (rest []byte, err error) {
 	fault := errors.New("malformed properties")
-	size, b, ok := variable(b)
+	size, b, ok := varint(b)
 	if !ok || size > len(b) {
 		return nil, fault
 	}
@@ -308,14 +323,14 @@ func properties(b []byte, each func(id byte, value []byte)) (rest []byte, err er
 		switch n := propertySizes[id]; n {
 		case 0:
 			return nil, fault
-		case varies:
+		case sizeText:
 			value, ok = text()
-		case twice:
+		case sizePair:
 			if _, ok = text(); ok {
 				_, ok = text()
 			}
-		case number:
-			_, b, ok = variable(b)
+		case sizeVarint:
+			_, b, ok = varint(b)
 		default:
 			if ok = len(b) >= n; ok {
 				value, b = b[:n], b[n:]
@@ -331,8 +346,8 @@ func properties(b []byte, each func(id byte, value []byte)) (rest []byte, err er
 	return rest, nil
 }
 
-// variable reads a variable byte integer.
-func variable(b []byte) (n int, rest []byte, ok bool) {
+// varint reads a variable byte integer.
+func varint(b []byte) (n int, rest []byte, ok bool) {
 	for i := 0; i < 4 && i < len(b); i++ {
 		n |= int(b[i]&0x7f) << (7 * i)
 		if b[i] < 0x80 {
@@ -342,11 +357,12 @@ func variable(b []byte) (n int, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// taken returns why the broker refused the message of a packet id, and forgets it.
-func (v *v5) taken(id uint16) (reason, bool) {
+// takeRefusal removes and returns the reason why the broker refused the message of a
+// packet identifier.
+func (v *translator) takeRefusal(id uint16) (reasonCode, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	r, was := v.refused[id]
+	r, ok := v.refused[id]
 	delete(v.refused, id)
-	return r, was
+	return r, ok
 }

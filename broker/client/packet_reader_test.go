@@ -36,7 +36,7 @@ func TestIncoming(t *testing.T) {
 	for name, cut := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "halves": iotest.HalfReader, "bytes": iotest.OneByteReader} {
 		var acks []byte
 		var large []string
-		r := newIncoming(cut(bytes.NewReader(sent)), limit, func(b []byte) error { acks = append(acks, b...); return nil },
+		r := newPacketReader(cut(bytes.NewReader(sent)), limit, func(b []byte) error { acks = append(acks, b...); return nil },
 			func(topic string, size int) { large = append(large, fmt.Sprint(topic, " ", size)) })
 		got, err := io.ReadAll(r)
 		if err != nil || !bytes.Equal(got, want) {
@@ -59,7 +59,7 @@ func TestIncomingRefuses(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := io.ReadAll(newIncoming(bytes.NewReader(sent), 1000, nil, func(string, int) {}))
+		_, err := io.ReadAll(newPacketReader(bytes.NewReader(sent), 1000, nil, func(string, int) {}))
 		runtime.ReadMemStats(&after)
 		if grown := after.TotalAlloc - before.TotalAlloc; err == nil || grown > 256<<10 {
 			t.Errorf("%s: %v, %d bytes were allocated", name, err, grown)
@@ -71,7 +71,7 @@ func FuzzIncoming(f *testing.F) {
 	f.Add(publish("a", 1, 1, 10))
 	f.Add(publish("large", 1, 1, 2000))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		r := newIncoming(bytes.NewReader(sent), 1000, func([]byte) error { return nil }, func(string, int) {})
+		r := newPacketReader(bytes.NewReader(sent), 1000, func([]byte) error { return nil }, func(string, int) {})
 		got, err := io.ReadAll(r)
 		if len(got) > len(sent) {
 			t.Fatalf("%d bytes of %d", len(got), len(sent))

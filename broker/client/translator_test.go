@@ -23,34 +23,34 @@ func TestPacketsOf5AsThoseOf311(t *testing.T) {
 		{"UNSUBACK", []byte{0xB0, 4, 0, 7, 0, 0x11}, []byte{0xB0, 2, 0, 7}},
 		{"PINGRESP", []byte{0xD0, 0}, []byte{0xD0, 0}},
 	} {
-		v := new(v5)
-		in := newIncoming(bytes.NewReader(c.in), 1000, nil, nil)
-		in.v5 = v
+		v := new(translator)
+		in := newPacketReader(bytes.NewReader(c.in), 1000, nil, nil)
+		in.translator = v
 		if got, err := io.ReadAll(in); err != nil || !bytes.Equal(got, c.want) {
 			t.Errorf("%s: % x, %v, want % x", c.name, got, err, c.want)
 		}
 		switch c.name {
 		case "CONNACK with limits":
-			if want := (limits{packet: 4096, receive: 20}); v.limits != want {
-				t.Errorf("%+v, want %+v", v.limits, want)
+			if want := (capabilities{maxPacket: 4096, receiveMaximum: 20}); v.capabilities != want {
+				t.Errorf("%+v, want %+v", v.capabilities, want)
 			}
 		case "PUBACK with a reason":
-			if r, refused := v.taken(7); !refused || r.code != 0x87 {
+			if r, refused := v.takeRefusal(7); !refused || r.code != 0x87 {
 				t.Errorf("%v %v", r, refused)
 			}
 		}
 	}
-	in := newIncoming(bytes.NewReader([]byte{0xE0, 7, 0x95, 5, 0x1F, 0, 2, 'n', 'o'}), 1000, nil, nil)
-	in.v5 = new(v5)
-	var ended *Disconnected
-	if _, err := io.ReadAll(in); !errors.As(err, &ended) || !ended.OfMessage() || ended.Error() != `the broker ended the connection: packet too large (0x95): "no"` {
+	in := newPacketReader(bytes.NewReader([]byte{0xE0, 7, 0x95, 5, 0x1F, 0, 2, 'n', 'o'}), 1000, nil, nil)
+	in.translator = new(translator)
+	var ended *DisconnectError
+	if _, err := io.ReadAll(in); !errors.As(err, &ended) || !ended.CausedByMessage() || ended.Error() != `the broker ended the connection: packet too large (0x95): "no"` {
 		t.Errorf("%v", err)
 	}
 }
 
 // What paho writes reaches the broker in the form of 5.0.
 func TestPacketsOf311AsThoseOf5(t *testing.T) {
-	v := &v5{keep: true, bridge: true, mark: true, receive: 100}
+	v := &translator{persistent: true, bridge: true, localBridge: true, receiveMaximum: 100}
 	for _, c := range []struct {
 		name     string
 		in, want []byte
@@ -63,13 +63,13 @@ func TestPacketsOf311AsThoseOf5(t *testing.T) {
 		{"PUBACK", []byte{0x40, 2, 0, 7}, []byte{0x40, 2, 0, 7}},
 		{"DISCONNECT", []byte{0xE0, 0}, []byte{0xE0, 0}},
 	} {
-		if got, err := v.out(c.in); err != nil || !bytes.Equal(got, c.want) {
+		if got, err := v.toV5(c.in); err != nil || !bytes.Equal(got, c.want) {
 			t.Errorf("%s: % x, %v, want % x", c.name, got, err, c.want)
 		}
 	}
 	// The length of the packet grows by a byte where it must.
 	long := append([]byte{0x30, 127, 0, 1, 'a'}, make([]byte, 124)...)
-	if got, err := v.out(long); err != nil || !bytes.Equal(got[:7], []byte{0x30, 128, 1, 0, 1, 'a', 0}) || len(got) != 131 {
+	if got, err := v.toV5(long); err != nil || !bytes.Equal(got[:7], []byte{0x30, 128, 1, 0, 1, 'a', 0}) || len(got) != 131 {
 		t.Errorf("% x, %v", got[:8], err)
 	}
 }
@@ -81,8 +81,8 @@ func FuzzPacketsOf5(f *testing.F) {
 	f.Add([]byte{0xE0, 7, 0x95, 5, 0x1F, 0, 2, 'n', 'o'})
 	f.Add([]byte{0x90, 5, 0, 7, 0, 1, 0x87})
 	f.Fuzz(func(t *testing.T, line []byte) {
-		in := newIncoming(bytes.NewReader(line), 1000, func([]byte) error { return nil }, func(string, int) {})
-		in.v5 = new(v5)
+		in := newPacketReader(bytes.NewReader(line), 1000, func([]byte) error { return nil }, func(string, int) {})
+		in.translator = new(translator)
 		got, _ := io.ReadAll(in)
 		if len(got) > len(line)+1 {
 			t.Errorf("%d bytes became %d", len(line), len(got))
