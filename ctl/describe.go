@@ -178,7 +178,7 @@ func drawServiceDescription(b *bufio.Writer, d Description, s Style) {
 		heading(b, s, "WHY")
 		t := table{columns: []column{{head: "DOMAIN", min: 12}, {head: "STATE"}, {head: "REASON", min: 20, wrap: true}}}
 		for _, l := range d.Why.Domains {
-			t.add(put(l.Domain), whyState(l), put(l.Reason))
+			t.add(put(l.Domain), whyState(l), put(l.Reason+nextTry(l.NextTry, s.Now)))
 		}
 		t.draw(b, s)
 	}
@@ -258,7 +258,7 @@ func instanceRow(head string, i topics.Instance, used topics.Usage, s Style) []c
 	}
 	return []cell{
 		put(head), state, put(ago(i.Since, s.Now)), put(i.Version), put(port), put(strconv.Itoa(i.Restarts)),
-		put(cpu), put(memory), put(cleanLines(i.Message)[0]),
+		put(cpu), put(memory), put(cleanLines(i.Message)[0] + nextTry(i.NextTry, s.Now)),
 	}
 }
 

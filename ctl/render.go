@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
@@ -20,7 +21,7 @@ import (
 func RenderStatus(w io.Writer, o topics.Overview, events []topics.Event, s Style) error {
 	return drawn(w, func(b *bufio.Writer) {
 		drawHub(b, o.Hub, s)
-		drawProblems(b, findProblems(o), s)
+		drawProblems(b, findProblems(o, s.Now), s)
 		heading(b, s, "DOMAINS")
 		drawDomains(b, o.Domains, s)
 		heading(b, s, "SERVICES")
@@ -39,7 +40,7 @@ func RenderStatus(w io.Writer, o topics.Overview, events []topics.Event, s Style
 // RenderDomains draws the answer to domains.
 func RenderDomains(w io.Writer, domains []topics.DomainView, s Style) error {
 	return drawn(w, func(b *bufio.Writer) {
-		if p := findProblems(topics.Overview{Domains: domains}); len(p) > 0 {
+		if p := findProblems(topics.Overview{Domains: domains}, s.Now); len(p) > 0 {
 			drawProblemList(b, p, s)
 			b.WriteByte('\n')
 		}
@@ -206,9 +207,22 @@ func drawServices(b *bufio.Writer, all []topics.Service, s Style) {
 			on = append(on, instanceText(i, len(v.Instances)))
 		}
 		t.add(put(v.Service), serviceState(v), cell{fmt.Sprintf("%d of %d", v.Running, v.Wanted), noTint},
-			put(versions(v)), put(strings.Join(on, ", ")), put(cleanLines(v.Reason)[0])) // its last lines are a problem's
+			put(versions(v)), put(strings.Join(on, ", ")), put(cleanLines(v.Reason)[0]+nextTry(triedNext(v), s.Now))) // its last lines are a problem's
 	}
 	t.draw(b, s)
+}
+
+// triedNext is when the first of the instances that wait for it is started again.
+func triedNext(v topics.Service) (at topics.Time) {
+	if v.State != topics.Failed && v.State != topics.Backoff {
+		return at
+	}
+	for _, i := range v.Instances {
+		if !i.NextTry.IsZero() && (at.IsZero() || i.NextTry.Before(at.Time)) {
+			at = i.NextTry
+		}
+	}
+	return at
 }
 
 // versions shows the version, and the one that waits for it.
@@ -281,7 +295,7 @@ type problem struct {
 
 // findProblems gathers the hub's problems, and adds what the domains say of
 // themselves and of their instances where the hub's words do not.
-func findProblems(o topics.Overview) []problem {
+func findProblems(o topics.Overview, now time.Time) []problem {
 	var all []problem
 	add := func(text string) {
 		if lines := cleanLines(text); lines[0] != "" {
@@ -299,6 +313,9 @@ func findProblems(o topics.Overview) []problem {
 			add(d.Name + ": " + d.Problem)
 		}
 		for _, i := range d.Services {
+			if unreachable(d) { // nobody knows what has become of it
+				break
+			}
 			if i.Message == "" || (i.State != topics.Failed && i.State != topics.Backoff && i.Health != topics.Unhealthy) {
 				continue
 			}
@@ -308,10 +325,19 @@ func findProblems(o topics.Overview) []problem {
 				if i.Health == topics.Unhealthy && i.State == topics.Running {
 					what = "unhealthy"
 				}
-				add(fmt.Sprintf("%s %s on %s: %s", i.Service, what, d.Name, i.Message))
+				head, lines, more := strings.Cut(i.Message, "\n")
+				if head += nextTry(i.NextTry, now); more {
+					head += "\n" + lines
+				}
+				add(fmt.Sprintf("%s %s on %s: %s", i.Service, what, d.Name, head))
 				continue
 			}
-			for _, l := range cleanLines(i.Message) {
+			for k, l := range cleanLines(i.Message) {
+				if next := nextTry(i.NextTry, now); k == 0 && all[at].says(l) {
+					all[at].text += next
+				} else if k == 0 {
+					l += next
+				}
 				if l != "" && !all[at].says(l) {
 					all[at].lines = append(all[at].lines, l)
 				}

@@ -181,7 +181,7 @@ func RenderWhy(w io.Writer, why topics.Why, s Style) error {
 		b.WriteByte('\n')
 		t := table{columns: []column{{head: "DOMAIN", min: 12}, {head: "STATE"}, {head: "REASON", min: 20, wrap: true}}}
 		for _, d := range why.Domains {
-			t.add(put(d.Domain), whyState(d), put(d.Reason))
+			t.add(put(d.Domain), whyState(d), put(d.Reason+nextTry(d.NextTry, s.Now)))
 		}
 		t.draw(b, s)
 	})

@@ -195,6 +195,15 @@ func ago(t topics.Time, now time.Time) string {
 	return span(d) + " ago"
 }
 
+// nextTry says how long after now something is tried again, as the end of a
+// sentence; "" where it is not, or is about to be.
+func nextTry(t topics.Time, now time.Time) string {
+	if d := t.Sub(now); !t.IsZero() && d >= time.Second {
+		return "; next try in " + span(d)
+	}
+	return ""
+}
+
 // span writes a duration in its largest unit, as people say it.
 func span(d time.Duration) string {
 	switch {

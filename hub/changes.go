@@ -182,7 +182,7 @@ func (d *domain) rows() []row {
 	for _, i := range d.status.Services {
 		rows = append(rows, row{
 			domain: d.name, service: i.Service, state: i.State, health: d.healthOf(i), version: i.Version,
-			address: addressOf(i, d.status), port: i.Port, message: i.Message, done: done(i), seen: d.seen[i.Service],
+			address: addressOf(i, d.status), port: i.Port, message: withoutSpan(i.Message), next: i.NextTry, done: done(i), seen: d.seen[i.Service],
 		})
 	}
 	return rows

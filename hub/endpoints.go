@@ -19,6 +19,7 @@ type row struct {
 	address         string // where it is reached, "" where nobody knows
 	port            int
 	message         string
+	next            topics.Time // when it is tried again; zero: it is not
 	done            bool
 	seen            uint64
 }

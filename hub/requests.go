@@ -320,7 +320,8 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 		if ask.Domain == "" || c.Domain == ask.Domain {
 			w.Domains = append(w.Domains, topics.WhyLine{
 				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service),
-				Reason: c.Reason + h.rollReason(ask.Service, c.Domain) + h.trouble(ask.Service, c.Domain),
+				Reason:  c.Reason + h.rollReason(ask.Service, c.Domain) + h.trouble(ask.Service, c.Domain),
+				NextTry: h.nextTry(ask.Service, c.Domain),
 			})
 		}
 	}
@@ -343,6 +344,16 @@ func (h *Hub) trouble(service, domain string) string {
 		}
 	}
 	return ""
+}
+
+// nextTry is when an instance is started again; zero: nothing is said of that.
+func (h *Hub) nextTry(service, domain string) topics.Time {
+	for _, r := range h.rows[service] {
+		if r.domain == domain {
+			return r.next
+		}
+	}
+	return topics.Time{}
 }
 
 // stateOn is what a domain says of a service; "" where it says nothing, or

@@ -266,8 +266,7 @@ func (h *Hub) takeBack(w *rolling, f rollout.Failure) {
 	why := fmt.Sprintf("on %s %s", f.Domain, f.Why)
 	if d := h.domains[f.Domain]; d != nil {
 		if seen := d.instance(w.service); seen != nil && seen.Message != "" {
-			line, _, _ := strings.Cut(seen.Message, "\n")
-			line, _, _ = strings.Cut(line, "; next try in ") // there is none any more: it goes back
+			line, _, _ := strings.Cut(withoutSpan(seen.Message), "\n")
 			why += " (" + line + ")"
 		}
 	}

@@ -40,11 +40,25 @@ func (h *Hub) noteCrash(service, domain, message string, again bool, now time.Ti
 		h.troubles[service] = t
 	}
 	message, _, _ = strings.Cut(message, "\n")
-	message, _, _ = strings.Cut(message, "; next try in ") // which is over soon
+	message = withoutSpan(message)
 	if was := t.crashes[domain]; again || was == nil || was.message != message {
 		h.noteError(service, domain, message, again, now)
 	}
 	t.crashes[domain] = &crash{message: message}
+}
+
+// withoutSpan cuts the time until the next try out of what an agent says of an
+// instance: it does not count down where it is retained. Events hold it, and the
+// messages of agents before NextTry.
+func withoutSpan(message string) string {
+	head, lines, more := strings.Cut(message, "\n")
+	for _, before := range []string{"; next try in ", ", next try in "} {
+		head, _, _ = strings.Cut(head, before)
+	}
+	if more {
+		head += "\n" + lines
+	}
+	return head
 }
 
 // passedCrash takes an event of a domain: an instance that is started again at

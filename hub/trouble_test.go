@@ -26,7 +26,10 @@ func TestCrashLoopIsOneProblem(t *testing.T) {
 		set := func(state topics.State, health topics.Health, message string) {
 			a.mu.Lock()
 			i := a.running["web"]
-			i.State, i.Health, i.Message = state, health, message
+			i.State, i.Health, i.Message, i.NextTry = state, health, message, topics.Time{}
+			if state == topics.Backoff {
+				i.NextTry = topics.At(time.Now().Add(4 * time.Second))
+			}
 			a.running["web"] = i
 			a.mu.Unlock()
 			a.report()
@@ -40,6 +43,8 @@ func TestCrashLoopIsOneProblem(t *testing.T) {
 			set(topics.Backoff, topics.UnknownHealth, "exited with code 3; next try in 4 s\nits last line")
 			if v := h.service("web"); !strings.Contains(v.Problem, "exited with code 3") {
 				t.Fatalf("in backoff: %+v", v)
+			} else if strings.Contains(v.Reason+v.Problem+v.LastError.Message, "4 s") || v.Instances[0].NextTry.IsZero() {
+				t.Fatalf("what is retained holds a span of time, or no time of the next try: %+v", v)
 			}
 			set(topics.Starting, topics.UnknownHealth, "")
 			if v := h.service("web"); v.Problem != "crashed on a: exited with code 3" {

@@ -76,7 +76,7 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 		}
 		v.Instances = append(v.Instances, topics.ServiceInstance{
 			Domain: r.domain, State: r.state, Health: r.health, Version: r.version,
-			Address: r.address, Port: r.port,
+			Address: r.address, Port: r.port, NextTry: r.next,
 		})
 		if r.state == topics.Running {
 			v.Running++

@@ -178,6 +178,8 @@ type WhyLine struct {
 	Runs   bool   `json:"runs" doc:"whether it should run there"`
 	State  State  `json:"state,omitempty" type:"word" doc:"what the domain says of it, where it has something of it"`
 	Reason string `json:"reason" type:"text" doc:"why, in words"`
+	// NextTry belongs to what the reason says of an instance in trouble.
+	NextTry Time `json:"next_try,omitzero" doc:"backoff, failed: when it is started again by itself"`
 }
 
 // Access is the answer to access.

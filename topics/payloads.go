@@ -140,7 +140,8 @@ type Instance struct {
 	Restarts int    `json:"restarts" doc:"how often it was started again since it was first wanted"`
 	Since    Time   `json:"since,omitzero" doc:"when it came into this state"`
 	ExitCode *int   `json:"exit_code,omitempty" doc:"of its last end; none for a signal or an adopted process"`
-	Message  string `json:"message,omitempty" type:"text" doc:"what went wrong and what happens next"`
+	NextTry  Time   `json:"next_try,omitzero" doc:"backoff, failed: when it is started again by itself"`
+	Message  string `json:"message,omitempty" type:"text" doc:"what went wrong and what happens next; it holds no span of time that runs: next_try"`
 }
 
 // CatalogRow is one service on a domain's disk.
@@ -339,6 +340,7 @@ type ServiceInstance struct {
 	Version string `json:"version" type:"version" doc:"of the service"`
 	Address string `json:"address" type:"address" doc:"where it is reached"`
 	Port    int    `json:"port" type:"port" doc:"TCP port"`
+	NextTry Time   `json:"next_try,omitzero" doc:"backoff, failed: when it is started again by itself"`
 }
 
 // Endpoint is one element of service/<service>/endpoints.

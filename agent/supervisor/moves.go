@@ -318,17 +318,17 @@ func failHere(m *move) {
 	if m.Failing {
 		wait = failedRetry
 	}
-	repeated := m.State == topics.Failed && strings.HasPrefix(m.Message, message+"; next try in ")
+	repeated := m.State == topics.Failed && m.Message == message
 	m.Retry = m.now.Add(wait)
-	m.become(topics.Failed, message+"; next try in "+words(wait))
+	m.become(topics.Failed, message)
 	if !repeated {
-		m.report(topics.ServiceFailed, m.Message)
+		m.report(topics.ServiceFailed, m.withNextTry())
 	}
 }
 
 func giveUp(m *move) {
 	m.Retry = m.now.Add(failedRetry)
-	m.become(topics.Failed, fmt.Sprintf("%s; it failed too often, next try in %s", of[failed](m).message, words(failedRetry)))
+	m.become(topics.Failed, of[failed](m).message+"; it failed too often")
 	m.do(quote{})
 }
 
@@ -340,13 +340,24 @@ func startAtOnce(m *move) {
 
 func backOff(m *move) {
 	m.Retry = m.now.Add(m.wait)
-	m.become(topics.Backoff, of[failed](m).message+"; next try in "+words(m.wait))
-	m.report(topics.ServiceCrashed, m.Message)
+	m.become(topics.Backoff, of[failed](m).message)
+	m.report(topics.ServiceCrashed, m.withNextTry())
+}
+
+// withNextTry is the message with the time until the next try, for an event. The
+// state itself is retained and has the moment instead.
+func (m *move) withNextTry() string {
+	head, lines, more := strings.Cut(m.Message, "\n")
+	head += "; next try in " + words(m.Retry.Sub(m.now))
+	if more {
+		head += "\n" + lines
+	}
+	return head
 }
 
 func quoteFailure(m *move) {
 	m.quote()
-	m.report(topics.ServiceFailed, m.Message)
+	m.report(topics.ServiceFailed, m.withNextTry())
 }
 
 // quote adds the last lines to the message.

@@ -364,6 +364,9 @@ func (s *Supervisor) Instances() []topics.Instance {
 			Service: name, State: v.State, Health: v.Health, Version: v.Run.Version, Revision: v.Run.Revision,
 			Restarts: v.Restarts, Since: topics.At(v.Since), ExitCode: v.ExitCode, Message: v.Message,
 		}
+		if v.State == topics.Backoff || v.State == topics.Failed {
+			i.NextTry = topics.At(v.Retry)
+		}
 		if v.Refused != "" {
 			i.Message = v.Refused
 		}
