@@ -247,6 +247,7 @@ func New(o Options) *Hub {
 		httpProblems: o.Problems,
 		certificates: newCertificates(o),
 	}
+	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.formerTrees = readFormer(h.store, h.tree.Prefix())
 	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {
