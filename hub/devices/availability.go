@@ -2,9 +2,11 @@ package devices
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jmbarzee/dominion/hub/devices/template"
@@ -48,12 +50,12 @@ const (
 
 // template has an item read by a template of Home Assistant. The error says what
 // of it is not understood.
-func (i *item) template(text string) error {
+func (i *item) template(text string, all templates) error {
 	text = strings.TrimSpace(text)
 	if text == "" {
 		return nil
 	}
-	parsed, err := template.Parse(text)
+	parsed, err := all.parse(text)
 	switch {
 	case err != nil:
 		i.read = readUnknown
@@ -63,6 +65,28 @@ func (i *item) template(text string) error {
 		i.read, i.field = readTemplate, strings.Clone(text)
 	}
 	return err
+}
+
+// templates are those that were parsed, by their text: most devices have the
+// same few.
+type templates map[string]*template.Template
+
+// maxTemplates is how many templates are shared.
+const maxTemplates = 256
+
+func (all templates) parse(text string) (*template.Template, error) {
+	if t := all[text]; t != nil {
+		return t, nil
+	}
+	t, err := template.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) >= maxTemplates {
+		clear(all)
+	}
+	all[strings.Clone(text)] = t
+	return t, nil
 }
 
 // rules returns all rules of an announcement.
@@ -143,12 +167,16 @@ func (s *State) listenTo(a *announcement, i item, latest bool) {
 	heard.users[a] = true
 	w := heard.words[i.plain()]
 	if w == nil {
-		w = &word{state: topics.DeviceUnknown, template: s.compiled(i)}
+		w = &word{state: topics.DeviceUnknown}
 		heard.words[i.plain()] = w
-		if i.read == readOffline {
+		switch {
+		case i.read == readOffline:
 			w.state = topics.Offline
-		} else if heard.arrived {
-			w.state, _ = i.judge(heard.payload, w.template)
+		case i.read == readTemplate:
+			w.template, _ = s.templates.parse(i.field) // it was parsed before
+		}
+		if heard.arrived && i.read != readOffline {
+			w.state, _, _ = i.judge(heard.payload, w.template)
 			w.order = heard.order
 		}
 	}
@@ -195,30 +223,9 @@ func (s *State) remember(heard *said, payload string) {
 	}
 }
 
-// compiled returns the template of an item. Most devices have the same few.
-func (s *State) compiled(i item) *template.Template {
-	if i.read != readTemplate {
-		return nil
-	}
-	if t := s.templates[i.field]; t != nil {
-		return t
-	}
-	t, err := template.Parse(i.field)
-	if err != nil { // it was parsed before
-		return nil
-	}
-	if len(s.templates) >= maxTemplates {
-		clear(s.templates)
-	}
-	s.templates[i.field] = t
-	return t
-}
-
-// maxTemplates is how many templates are shared.
-const maxTemplates = 256
-
 // hear takes a payload at a topic of availability.
-func (s *State) hear(heard *said, payload string, live bool) {
+func (s *State) hear(heard *said, topic, payload string, live bool, now time.Time) {
+	var wrong details
 	changed := !heard.arrived
 	s.words++
 	heard.arrived, heard.order = true, 0
@@ -227,12 +234,17 @@ func (s *State) hear(heard *said, payload string, live bool) {
 	}
 	s.remember(heard, payload)
 	for i, w := range heard.words {
-		state, ok := i.judge(payload, w.template)
-		if !ok || !live && state == w.state {
+		state, ok, err := i.judge(payload, w.template)
+		if wrong.note(err); !ok || !live && state == w.state {
 			continue
 		}
 		changed = changed || w.latest || state != w.state
 		w.state, w.order = state, heard.order
+	}
+	if err := wrong.err(); err != nil {
+		s.trouble.put(s.seed, topic, err.Error(), live, now)
+	} else {
+		s.trouble.forget(s.seed, topic)
 	}
 	if !changed {
 		return
@@ -243,40 +255,40 @@ func (s *State) hear(heard *said, payload string, live bool) {
 }
 
 // judge returns what a payload says to an item: online, offline, or unknown. It
-// is false where the payload leaves the last word in force.
-func (i *item) judge(payload string, t *template.Template) (state string, ok bool) {
+// is false where the payload leaves the last word in force. The error names why
+// it cannot be told what it says.
+func (i *item) judge(payload string, t *template.Template) (state string, ok bool, err error) {
 	value := payload
 	switch i.read {
 	case readOffline:
-		return topics.Offline, false
+		return topics.Offline, false, nil
 	case readUnknown:
-		return topics.DeviceUnknown, true
+		return topics.DeviceUnknown, true, nil
 	case readEither:
 		if found, ok := fieldOf(payload, i.field); ok {
 			value = found
 		}
 	case readTemplate:
-		var other *template.Unsupported
-		var err error
 		if len(payload) > maxSaid {
-			return topics.DeviceUnknown, true
+			return topics.DeviceUnknown, true, fmt.Errorf("a payload of availability with a template is longer than %d bytes", maxSaid)
 		}
+		var other *template.Unsupported
 		if value, err = t.Render(payload); errors.As(err, &other) {
-			return topics.DeviceUnknown, true
+			return topics.DeviceUnknown, true, fmt.Errorf("a template of availability cannot be evaluated: %w", err)
 		} else if err != nil {
-			return topics.DeviceUnknown, payload == ""
+			return topics.DeviceUnknown, payload == "", nil
 		}
 	case readPlain:
 	}
 	switch {
 	case !utf8.ValidString(payload):
-		return topics.DeviceUnknown, false
+		return topics.DeviceUnknown, false, nil
 	case value == i.online:
-		return topics.Online, true
+		return topics.Online, true, nil
 	case value == i.offline:
-		return topics.Offline, true
+		return topics.Offline, true, nil
 	}
-	return topics.DeviceUnknown, payload == "" // which takes back what was retained
+	return topics.DeviceUnknown, payload == "", nil // which takes back what was retained
 }
 
 // fieldOf returns a field of a small JSON object.

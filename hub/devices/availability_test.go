@@ -283,6 +283,30 @@ func TestTemplateIsNamed(t *testing.T) {
 	}
 }
 
+// What a payload needs that is not supported is named at its topic, until another
+// one is understood.
+func TestPayloadIsNamed(t *testing.T) {
+	s := open()
+	s.Take("homeassistant/sensor/x/config", []byte(`{"dev":{"ids":"x"},"stat_t":"s","uniq_id":"u","avty_t":"a","avty_tpl":"{{ value_json.a[1:] }}","pl_avail":"n","pl_not_avail":"ff"}`), noon)
+	for _, c := range []struct{ payload, want, problem string }{
+		{`{"a":"on"}`, topics.Online, ""},
+		{`{"a":5}`, topics.DeviceUnknown, "a template of availability cannot be evaluated: a slice of neither text nor list is not supported"},
+		{`{"a":"off"}`, topics.Offline, ""},
+		{`{"a":"on","b":"` + strings.Repeat("x", maxSaid) + `"}`, topics.DeviceUnknown, "a payload of availability with a template is longer than 4096 bytes"},
+		{`{"a":"on"}`, topics.Online, ""},
+	} {
+		s.Take("a", []byte(c.payload), noon)
+		problems, _ := s.Problems()
+		named := ""
+		if len(problems) > 0 {
+			named = problems[0].Topic + ": " + problems[0].Message
+		}
+		if got := availabilityOf(t, s); got != c.want || c.problem == "" && named != "" || c.problem != "" && named != "a: "+c.problem {
+			t.Errorf("%.100s: %s, %q", c.payload, got, named)
+		}
+	}
+}
+
 // Payloads of availability are bounded, however many are heard.
 func TestWordsAreBounded(t *testing.T) {
 	s := open()

@@ -20,7 +20,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jmbarzee/dominion/hub/devices/template"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -66,8 +65,8 @@ type State struct {
 	count   int
 	cost    int
 
-	remembered int                           // bytes of payloads of availability
-	templates  map[string]*template.Template // of availability, by their text
+	remembered int // bytes of payloads of availability
+	templates  templates
 
 	changed map[string]bool
 	trouble problems
@@ -96,7 +95,7 @@ func New(o Options) *State {
 		devices: make(map[string][]*announcement),
 		said:    make(map[string]*said),
 		own:     make(map[string]ownWord),
-		changed: make(map[string]bool), templates: make(map[string]*template.Template),
+		changed: make(map[string]bool), templates: make(templates),
 		trouble: newProblems(o.Limits.Problems),
 		seed:    maphash.MakeSeed(),
 	}
@@ -144,7 +143,7 @@ func (s *State) TakeLive(topic string, payload []byte, now time.Time) {
 func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
 	s.keepOwn(topic, payload, live)
 	if heard := s.said[topic]; heard != nil {
-		s.hear(heard, string(payload), live)
+		s.hear(heard, topic, string(payload), live, now)
 	}
 	read, limit := s.reader(topic)
 	if read == nil {

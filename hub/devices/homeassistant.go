@@ -64,7 +64,7 @@ func (s *State) hass(topic string, payload []byte, device bool) ([]*announcement
 	a := newAnnouncement(topic, topics.ByHomeAssistant)
 	named, migrates := false, false
 	var wrong details
-	root := entity{wrong: &wrong}
+	root := entity{wrong: &wrong, parsed: s.templates}
 	var parts []entity
 	var children []child
 	err := readObject(payload, func(r *reader, key string) (err error) {
@@ -80,9 +80,9 @@ func (s *State) hass(topic string, payload []byte, device bool) ([]*announcement
 			migrates = true
 			err = r.skip()
 		case device && key == "components":
-			parts, err = hassComponents(r, &wrong)
+			parts, err = hassComponents(r, s.templates, &wrong)
 		case device && key == "child_devices":
-			children, err = hassChildren(r, topic, &wrong)
+			children, err = hassChildren(r, topic, s.templates, &wrong)
 		default:
 			err = root.member(r, key)
 		}
@@ -134,7 +134,7 @@ func (s *State) entities(a *announcement, root *entity, parts []entity, device b
 		s.topicsOf(a, &e)
 	}
 	if !device {
-		parts = []entity{{wrong: root.wrong}}
+		parts = []entity{{wrong: root.wrong, parsed: root.parsed}}
 	}
 	for _, e := range parts {
 		if err := s.component(a, &e, root); err != nil {
@@ -148,7 +148,7 @@ func (s *State) entities(a *announcement, root *entity, parts []entity, device b
 const maxChildren = 100
 
 // hassChildren reads the child devices of a device.
-func hassChildren(r *reader, topic string, wrong *details) (children []child, err error) {
+func hassChildren(r *reader, topic string, parsed templates, wrong *details) (children []child, err error) {
 	_, err = r.list(func(t json.Token) error {
 		if len(children) >= maxChildren {
 			wrong.note(fmt.Errorf("it has more than %d child devices", maxChildren))
@@ -157,7 +157,7 @@ func hassChildren(r *reader, topic string, wrong *details) (children []child, er
 		c := child{announcement: newAnnouncement(topic, topics.ByHomeAssistant)}
 		_, err := r.objectFrom(t, func(key string) (err error) {
 			if long(key) == "components" {
-				c.parts, err = hassComponents(r, wrong)
+				c.parts, err = hassComponents(r, parsed, wrong)
 				return err
 			}
 			return hassFact(r, c.facts, long(key), wrong)
@@ -174,14 +174,14 @@ func hassChildren(r *reader, topic string, wrong *details) (children []child, er
 
 // hassComponents reads the components of a device. One that has its platform
 // alone was removed.
-func hassComponents(r *reader, wrong *details) (parts []entity, err error) {
+func hassComponents(r *reader, parsed templates, wrong *details) (parts []entity, err error) {
 	components := 0
 	_, err = r.object(func(string) error {
 		if components++; components > maxComponents {
 			wrong.note(fmt.Errorf("it has more than %d components", maxComponents))
 			return r.skip()
 		}
-		c := entity{wrong: wrong}
+		c := entity{wrong: wrong, parsed: parsed}
 		members := 0
 		is, err := r.object(func(key string) error {
 			if key = long(key); key != "platform" {
@@ -287,6 +287,7 @@ func hassConnections(r *reader, f *facts, wrong *details) error {
 // its "~" is known.
 type entity struct {
 	wrong    *details
+	parsed   templates
 	tooLong  bool // its base: topics with "~" are left out
 	base     string
 	topics   []struct{ key, topic string }
@@ -394,7 +395,7 @@ func (e *entity) availability(r *reader) error {
 func (e *entity) template(i *item, name, text string) {
 	if text == unreadable { // which was noted
 		i.read = readUnknown
-	} else if err := i.template(text); err != nil {
+	} else if err := i.template(text, e.parsed); err != nil {
 		e.wrong.note(fmt.Errorf("its %s cannot be evaluated: %w", name, err))
 	}
 }

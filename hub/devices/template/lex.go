@@ -32,7 +32,9 @@ var operators = []string{"**", "//", "==", "!=", "<=", ">=", "+", "-", "/", "*",
 // lex splits a template into tokens. Whitespace control and comments are dealt
 // with here.
 func lex(text string) (all []token) {
-	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
+	if strings.Contains(text, "\r") {
+		text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
+	}
 	trim := false // the last markup ended with a minus
 	for text != "" {
 		start := nextMarkup(text)
