@@ -8,8 +8,12 @@ import (
 	"testing"
 )
 
-//go:embed testdata/templates.py
-var templatesScript string
+var (
+	//go:embed testdata/templates.py
+	templatesScript string
+	//go:embed testdata/availability.py
+	availabilityScript string
+)
 
 // The table by which hub/devices/template is tested is what the real Home
 // Assistant renders. A row of a template and a payload that is added to it gets
@@ -19,7 +23,19 @@ var templatesScript string
 //
 // as root, with DOMINION_E2E and the folder that build/homeassistant.sh prints.
 func TestHomeAssistantTemplates(t *testing.T) {
-	const table = "../hub/devices/template/testdata/results.jsonl"
+	compareTable(t, "../hub/devices/template/testdata/results.jsonl", templatesScript, 500)
+}
+
+// The table by which hub/devices is tested is what the real Home Assistant makes
+// of configs and messages of availability. It is written in the same way.
+func TestHomeAssistantAvailability(t *testing.T) {
+	compareTable(t, "../hub/devices/testdata/availability.jsonl", availabilityScript, 100)
+}
+
+// compareTable has Home Assistant's Python fill in the rows of a table, and
+// compares them with those that are there.
+func compareTable(t *testing.T, table, script string, least int) {
+	t.Helper()
 	folder := os.Getenv(homeAssistantVariable)
 	if folder == "" {
 		t.Skipf("set %s to the folder that build/homeassistant.sh prints, or run make e2e-homeassistant", homeAssistantVariable)
@@ -28,7 +44,7 @@ func TestHomeAssistantTemplates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	python := exec.Command("chroot", folder, "/venv/bin/python3", "-B", "-W", "ignore", "-c", templatesScript)
+	python := exec.Command("chroot", folder, "/venv/bin/python3", "-B", "-W", "ignore", "-c", script)
 	var stderr bytes.Buffer
 	python.Stdin, python.Stderr = bytes.NewReader(want), &stderr
 	got, err := python.Output()
@@ -41,12 +57,12 @@ func TestHomeAssistantTemplates(t *testing.T) {
 		}
 	}
 	rows, wanted := bytes.Split(got, []byte("\n")), bytes.Split(want, []byte("\n"))
-	if len(rows) != len(wanted) || len(rows) < 500 {
+	if len(rows) != len(wanted) || len(rows) < least {
 		t.Fatalf("%d rows of %d", len(rows), len(wanted))
 	}
 	for i, row := range rows {
 		if !*update && !bytes.Equal(row, wanted[i]) {
-			t.Errorf("Home Assistant now renders\n%s\nthe table has\n%s", row, wanted[i])
+			t.Errorf("Home Assistant now has\n%s\nthe table\n%s", row, wanted[i])
 		}
 	}
 }

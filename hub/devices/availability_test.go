@@ -1,8 +1,11 @@
 package devices
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -332,5 +335,61 @@ func TestWordsAreBounded(t *testing.T) {
 	problems, _ := s.Problems()
 	if got := availabilityOf(t, s); got != topics.Online || len(problems) != 1 || !strings.HasPrefix(problems[0].Message, "its components have more than 32 different availabilities") {
 		t.Errorf("%s, %+v", got, problems)
+	}
+}
+
+// recorded is a row of testdata/availability.jsonl: a config, messages, and which
+// of its components are available in the real Home Assistant after them. The
+// end-to-end test TestHomeAssistantAvailability compares the table with it, and
+// writes it with -update.
+type recorded struct {
+	Device    bool                       `json:"device"`
+	Config    map[string]json.RawMessage `json:"config"`
+	Messages  [][2]string                `json:"messages"`
+	Available map[string]bool            `json:"available"`
+	Refused   bool                       `json:"refused"`
+}
+
+// A device is online where Home Assistant has an available component of it, and
+// else offline or unknown. Only a retained message that is removed is no word here,
+// which Home Assistant notices after its next start.
+func TestAvailabilityOfHomeAssistant(t *testing.T) {
+	file, err := os.ReadFile("testdata/availability.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(file)) {
+		var r recorded
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		rows++
+		r.Config["device"], r.Config["origin"] = json.RawMessage(`{"identifiers":["x"]}`), json.RawMessage(`{"name":"test"}`)
+		config, err := json.Marshal(r.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := "homeassistant/sensor/x/config"
+		if r.Device {
+			topic = "homeassistant/device/x/config"
+		}
+		s := open()
+		s.Take(topic, config, noon)
+		for _, m := range r.Messages {
+			s.TakeLive(m[0], []byte(m[1]), noon)
+		}
+		available := slices.Contains(slices.Collect(maps.Values(r.Available)), true)
+		problems, _ := s.Problems()
+		removed := len(r.Messages) > 0 && r.Messages[len(r.Messages)-1][1] == ""
+		switch got := availabilityOf(t, s); {
+		case r.Refused && len(problems) == 0:
+			t.Errorf("%s is refused by Home Assistant and not named", line)
+		case !r.Refused && available != (got == topics.Online) && !(removed && got == topics.DeviceUnknown):
+			t.Errorf("%s: %s", line, got)
+		}
+	}
+	if rows < 100 {
+		t.Errorf("%d rows", rows)
 	}
 }

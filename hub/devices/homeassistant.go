@@ -286,17 +286,18 @@ func hassConnections(r *reader, f *facts, wrong *details) error {
 // entity is what is read of one component: its topics as they are written, until
 // its "~" is known.
 type entity struct {
-	wrong    *details
-	parsed   templates
-	tooLong  bool // its base: topics with "~" are left out
-	base     string
-	topics   []struct{ key, topic string }
-	left     int
-	items    []item
-	mode     string
-	valueTpl string // availability_template
-	online   string
-	offline  string
+	wrong     *details
+	parsed    templates
+	tooLong   bool // its base: topics with "~" are left out
+	base      string
+	topics    []struct{ key, topic string }
+	left      int
+	items     []item
+	lostItems int // of its availability, which were too many or cannot be listened to
+	mode      string
+	valueTpl  string // availability_template
+	online    string
+	offline   string
 }
 
 // member reads one member of an entity, by its long key.
@@ -322,6 +323,9 @@ func (e *entity) member(r *reader, key string) error {
 		case len(topic) > maxTopic:
 			e.wrong.note(fmt.Errorf("its %s is longer than %d bytes", cut(key, maxText/2), maxTopic))
 			e.left++
+			if isAvailability(key) {
+				e.lostItems++
+			}
 		case len(e.topics) >= maxTopics:
 			e.left++
 		default:
@@ -337,9 +341,16 @@ func (e *entity) member(r *reader, key string) error {
 		e.tooLong = e.tooLong || key == "~"
 		text = unreadable
 	}
+	if to == &e.valueTpl {
+		text = given(text)
+	}
 	*to = strings.Clone(text)
 	return err
 }
+
+// given returns a template that was written. Home Assistant renders an empty one,
+// which says nothing.
+func given(text string) string { return cmp.Or(text, "{##}") }
 
 // unreadable stands for a template or a word that is too long to be kept: no
 // template that is understood, and no word that anybody says.
@@ -375,13 +386,20 @@ func (e *entity) availability(r *reader) error {
 					text = ""
 				}
 			}
+			if field == &template {
+				text = given(text)
+			}
 			*field = strings.Clone(text)
 			return err
 		})
 		switch {
 		case err != nil || !is:
 		case len(e.items) >= maxItems:
+			e.wrong.note(fmt.Errorf("its availability has more than %d topics", maxItems))
 			e.left++
+			e.lostItems++
+		case i.topic == "":
+			e.lostItems++
 		default:
 			i.online, i.offline = cmp.Or(i.online, topics.Online), cmp.Or(i.offline, topics.Offline)
 			e.template(&i, "value_template of its availability", template)
@@ -435,30 +453,34 @@ func (e *entity) availabilityOf(from *entity) (all []item) {
 
 // component adds the availability of a component, which as in Home Assistant
 // inherits from the root of the config each option that it does not have itself.
+// One of which a topic is left out says nothing: the others alone might say what it
+// does not.
 func (s *State) component(a *announcement, e, root *entity) error {
 	e.online, e.offline = cmp.Or(e.online, root.online), cmp.Or(e.offline, root.offline)
 	e.valueTpl, e.mode = cmp.Or(e.valueTpl, root.valueTpl), cmp.Or(e.mode, root.mode, modeLatest)
-	r, base := rule{mode: e.mode}, e
+	r, from := rule{mode: e.mode}, e
 	items := e.availabilityOf(e)
-	if len(items) == 0 {
-		items = e.availabilityOf(root)
-		if root.base != "" {
-			base = root
-		}
+	if len(items)+e.lostItems == 0 {
+		items, from = e.availabilityOf(root), root
+	}
+	lost := from.lostItems
+	base := e
+	if root.base != "" && from == root {
+		base = root
 	}
 	for _, i := range items {
 		topic, ok := base.full(i.topic)
-		if !ok {
-			a.left++
-			continue
-		}
 		i.topic = topic
-		if err := s.watchFor(a, &r, i); err != nil {
+		if !ok {
+			lost++
+		} else if err := s.watchFor(a, &r, i); err != nil {
 			return err
 		}
 	}
 	same := func(other rule) bool { return r.mode == other.mode && slices.Equal(r.items, other.items) }
 	switch {
+	case lost > 0:
+		a.left += len(items)
 	case len(r.items) == 0 || slices.ContainsFunc(a.components, same):
 	case len(a.components) >= maxRules:
 		e.wrong.note(fmt.Errorf("its components have more than %d different availabilities", maxRules))
@@ -472,6 +494,9 @@ func (s *State) component(a *announcement, e, root *entity) error {
 // full puts the base in the place of "~" at either end of a topic. ok is false
 // where the base or the whole is too long.
 func (e *entity) full(topic string) (full string, ok bool) {
+	if e.base == "" {
+		return topic, true
+	}
 	if rest, ok := strings.CutPrefix(topic, "~"); ok {
 		full = e.base + rest
 	} else if rest, ok := strings.CutSuffix(topic, "~"); ok {

@@ -169,10 +169,6 @@ func (s *State) watchFor(a *announcement, r *rule, i item) error {
 		r.items[at] = i // as in Home Assistant
 		return nil
 	}
-	if len(r.items) >= maxItems {
-		a.left++
-		return nil
-	}
 	r.items = append(r.items, i)
 	return nil
 }
