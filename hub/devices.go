@@ -178,6 +178,9 @@ func (h *Hub) tellDevice(id string) {
 	case there:
 		h.around.told[id] = true
 		h.pub.Retain(h.tree.Device(id), topics.Encode(d))
+		if of := h.domains[d.Domain]; of != nil && of.micro {
+			h.touch(d.Domain)
+		}
 	case h.around.told[id]:
 		delete(h.around.told, id)
 		h.pub.Clear(h.tree.Device(id))

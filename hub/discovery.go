@@ -67,7 +67,12 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 		m := homeassistant.Machine{Name: d.name, ID: d.id, Version: s.Version, OS: s.OS, Arch: s.Arch, Micro: d.micro, Hot: d.hot}
 		defined := m
 		defined.Version, defined.Hot = "", false
-		h.show(o.DomainTopic(d.name), m, digest(defined), func() homeassistant.Config { return homeassistant.Domain(o, m) }, now)
+		shown := any(m)
+		if d.micro {
+			m.Firmware = h.firmwareOf(d.name, now)
+			shown = digest(m)
+		}
+		h.show(o.DomainTopic(d.name), shown, digest(defined), func() homeassistant.Config { return homeassistant.Domain(o, m) }, now)
 	}
 	var micro map[string]bool
 	if len(c.services) > 0 {
@@ -84,6 +89,41 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 			Versioned: v.Version != "" || v.Update.Latest != "" || h.discovery.book.Has(topic, "version"),
 		}
 		h.show(topic, serviceShown{p, definitionOf(def)}, definitionOf(def), func() homeassistant.Config { return homeassistant.Service(o, p) }, now)
+	}
+}
+
+// firmwareOf returns with which firmware the device of a microdomain is one: that
+// which tells its availability at the domain's topic, and while nobody does, or Home
+// Assistant cannot be told of another, the one that it was told.
+func (h *Hub) firmwareOf(domain string, now time.Time) *homeassistant.Firmware {
+	book, topic := h.discovery.book, h.discovery.options.DomainTopic(domain)
+	told := book.Firmware(topic)
+	if h.around.state == nil {
+		return told
+	}
+	a, announced := h.around.state.OfDomain(domain)
+	if !announced {
+		return told
+	}
+	f := &homeassistant.Firmware{
+		Identifiers: a.Identifiers, Name: a.Name, Manufacturer: a.Manufacturer, Model: a.Model, ModelID: a.ModelID, Version: a.Version,
+	}
+	for _, c := range a.Connections {
+		f.Connections = append(f.Connections, [2]string{c.Type, c.Address})
+	}
+	if !book.Becomes(topic, f, now) {
+		return told
+	}
+	return f
+}
+
+// touchMicrodomains has the devices of microdomains looked at: Home Assistant is
+// there, and may be told of their firmware.
+func (h *Hub) touchMicrodomains() {
+	for name, d := range h.domains {
+		if d.micro {
+			h.touch(name)
+		}
 	}
 }
 
@@ -279,6 +319,7 @@ func (h *Hub) receiveDiscovery(m topics.Message, now time.Time) (ours bool) {
 	case string(m.Payload) == topics.Online:
 		// Not all that is in a home answers at the same moment.
 		book.Born(now, time.Second+rand.N(2*time.Second))
+		h.touchMicrodomains()
 	case string(m.Payload) == topics.Offline:
 		book.Died()
 	}

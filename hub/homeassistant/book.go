@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +73,8 @@ type Told struct {
 	// There is one that the broker was seen to have: one that refuses what we
 	// say at Home Assistant's topics may say nothing of that.
 	There bool `json:"there,omitempty"`
+	// Firmware is with which it was told that it is one device.
+	Firmware *Firmware `json:"firmware,omitempty"`
 }
 
 type entry struct {
@@ -86,6 +89,7 @@ type entry struct {
 	revive     bool              // and what it may have missed to lose is announced once more
 	heard      bool              // it was there for what it is to lose
 	marked     map[string]string // the components that it has been told to lose
+	replaced   bool              // it becomes one with another device: it goes first
 	echoes     int               // removals of ours that come back from the broker
 	doubt      bool              // it is missing, and the broker was asked for it by its topic
 	missed     bool              // the broker did not tell of it in this connection, and so it was taken for deleted
@@ -376,6 +380,10 @@ func (b *Book) act(topic string, e *entry, now time.Time) (topics.Message, bool)
 	if e.write == nil || e.Deleted != "" {
 		return b.remove(topic, e, now)
 	}
+	if e.replaced && len(e.Components) > 0 {
+		return b.replace(topic, e, now)
+	}
+	e.replaced = false
 	c := e.write()
 	lost := make(map[string]string)
 	for key, platform := range e.Components {
@@ -426,6 +434,19 @@ func (b *Book) note(e *entry, c Config) {
 	if e.Definition != e.definition {
 		e.Definition, b.changed = e.definition, true
 	}
+	if !reflect.DeepEqual(e.Firmware, c.Firmware) {
+		e.Firmware, b.changed = c.Firmware, true
+	}
+}
+
+// replace takes a device away that is told anew in a moment.
+func (b *Book) replace(topic string, e *entry, now time.Time) (topics.Message, bool) {
+	m, removed := b.remove(topic, e, now)
+	if len(e.Components) == 0 || e.Gone { // Home Assistant lost it
+		e.Gone, e.Components, e.replaced, b.changed = false, nil, false, true
+	}
+	b.at(e, now.Add(apart))
+	return m, removed
 }
 
 // remove takes a device away.

@@ -33,6 +33,7 @@ type house struct {
 
 	awake      bool
 	discovered map[string]string    // platform and key by unique id, in this run of Home Assistant
+	devices    map[string]string    // what identifies the device of each of these
 	registry   map[string]bool      // unique ids, over its restarts
 	lastAt     map[string]time.Time // of the last config of a topic
 	lastSaid   map[string]string
@@ -89,7 +90,7 @@ func (h *house) mark() uint64 {
 
 func (h *house) startHomeAssistant() {
 	h.stopHomeAssistant() // its will
-	h.awake, h.discovered = true, map[string]string{}
+	h.awake, h.discovered, h.devices = true, map[string]string{}, map[string]string{}
 	h.lastAt, h.lastSaid, h.replayed = map[string]time.Time{}, map[string]string{}, h.now
 	for topic, payload := range h.broker {
 		if topic != marks {
@@ -193,6 +194,7 @@ func (h *house) hear(topic string, payload []byte) {
 		h.complain("%s", strings.Join(found, "; "))
 	}
 	var root struct {
+		Device     device                    `json:"device"`
 		Components map[string]map[string]any `json:"components"`
 	}
 	if err := json.Unmarshal(payload, &root); err != nil {
@@ -203,6 +205,11 @@ func (h *house) hear(topic string, payload []byte) {
 		_, known := h.discovered[id]
 		switch {
 		case len(c) > 1:
+			identity := fmt.Sprint(root.Device.Identifiers, root.Device.Connections)
+			if known && h.devices[id] != identity {
+				h.complain("%s moves from device %s to %s", id, h.devices[id], identity)
+			}
+			h.devices[id] = identity
 			h.discovered[id] = key
 			h.registry[id] = true
 		case known:
@@ -224,7 +231,7 @@ func complete(config []byte) []byte {
 		m, _ := c.(map[string]any)
 		if len(m) == 1 {
 			delete(components, key)
-		} else if m["default_entity_id"] == nil {
+		} else if m["default_entity_id"] == nil && m["platform"] != deviceAutomation {
 			m["default_entity_id"], m["name"] = fmt.Sprint(m["platform"])+".stub", key
 		}
 	}

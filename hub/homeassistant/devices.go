@@ -113,6 +113,9 @@ type Machine struct {
 	Name, ID, Version, OS, Arch string
 	Micro                       bool // a microcontroller
 	Hot                         bool // its metrics carry a temperature
+	// Firmware is how a microcontroller announces itself, nil where it does not: Home
+	// Assistant has one device of both.
+	Firmware *Firmware `json:",omitempty"` // without it the definition is as it was before there was one
 }
 
 // Domain returns the device of a domain that has joined: whether it is
@@ -151,7 +154,7 @@ func Domain(o Options, m Machine) Config {
 		},
 	}
 	if m.Micro {
-		p.Device.Model = "Microdomain"
+		p.Device.Model, p.firmware = "Microdomain", m.Firmware
 		p.Components["state"] = component{
 			Platform: "sensor", Name: named("State"), DeviceClass: "enum", EntityCategory: diagnostic, Icon: "mdi:state-machine",
 			// A service of the same name has a state, too.

@@ -44,6 +44,7 @@ type Config struct {
 	Topic      string
 	Payload    []byte
 	Components map[string]string // the platforms of its components, by key
+	Firmware   *Firmware         // with which it is one device; nil: it is one of its own
 }
 
 // Message returns c as it is published.
@@ -161,6 +162,9 @@ func (o Options) config(thing string, p payload) Config {
 	object := o.object(thing)
 	p.Device.Identifiers = []string{object}
 	p.Device.Manufacturer = "Dominion"
+	if p.firmware != nil {
+		p.Device = p.firmware.device(p.Device)
+	}
 	if thing != hubThing {
 		p.Device.ViaDevice = o.object(hubThing)
 	}
@@ -173,7 +177,7 @@ func (o Options) config(thing string, p payload) Config {
 		platforms[key] = c.Platform
 	}
 	// topics.Encode orders the keys of a map, so the bytes are the same each time.
-	return Config{Topic: o.topic(object), Payload: topics.Encode(p), Components: platforms}
+	return Config{Topic: o.topic(object), Payload: topics.Encode(p), Components: platforms, Firmware: p.firmware}
 }
 
 func (o Options) topic(object string) string { return o.prefix() + "/device/" + object + "/config" }
@@ -213,17 +217,21 @@ type payload struct {
 	AvailabilityMode string               `json:"availability_mode,omitempty"`
 	QoS              int                  `json:"qos"`
 	Components       map[string]component `json:"components"`
+
+	firmware *Firmware // with which it is one device
 }
 
 type device struct {
-	Identifiers  []string `json:"identifiers"`
-	Name         string   `json:"name"`
-	Manufacturer string   `json:"manufacturer"`
-	Model        string   `json:"model"`
-	HWVersion    string   `json:"hw_version,omitempty"`
-	SWVersion    string   `json:"sw_version,omitempty"`
-	SerialNumber string   `json:"serial_number,omitempty"`
-	ViaDevice    string   `json:"via_device,omitempty"`
+	Identifiers  []string    `json:"identifiers,omitempty"`
+	Connections  [][2]string `json:"connections,omitempty"`
+	Name         string      `json:"name"`
+	Manufacturer string      `json:"manufacturer,omitempty"`
+	Model        string      `json:"model"`
+	ModelID      string      `json:"model_id,omitempty"`
+	HWVersion    string      `json:"hw_version,omitempty"`
+	SWVersion    string      `json:"sw_version,omitempty"`
+	SerialNumber string      `json:"serial_number,omitempty"`
+	ViaDevice    string      `json:"via_device,omitempty"`
 
 	ConfigurationURL string `json:"configuration_url,omitempty"`
 }

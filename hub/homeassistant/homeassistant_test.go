@@ -153,7 +153,8 @@ func TestValidatorRefuses(t *testing.T) {
 		{whole, `"unique_id"`, `"uniq"`, `no unique_id`},
 		{whole, `_problem","default`, `_state","default`, ``}, // another platform: taken as Home Assistant does
 		{whole, `"problem":{`, `"prob lem":{`, `characters that are not cleaned up`},
-		{whole, `"identifiers":["`, `"identifiers":[],"connections":["`, `no identifiers`},
+		{whole, `"identifiers":["`, `"identifiers":[],"x":["`, `no identifiers`},
+		{whole, `"identifiers":["`, `"identifiers":[],"connections":["`, `is no type and address`},
 		{whole, `"command_topic":"dominion/service/npbar/set"`, `"command_topic":"dominion/+/set"`, `is no topic`},
 		{whole, `value_json.switch }}`, `value_json.switch }`, `unbalanced`},
 		{whole, `value_json.switch }}`, `value_json.update }}`, `.update is a method`},

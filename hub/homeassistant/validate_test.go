@@ -124,8 +124,14 @@ func faults(c Config, seen map[string]string) []string {
 	dev := object("device", root["device"])
 	closed("device", dev, deviceKeys)
 	ids, _ := dev["identifiers"].([]any)
-	if len(ids) == 0 {
+	connections, _ := dev["connections"].([]any)
+	if len(ids) == 0 && len(connections) == 0 {
 		fault("device: no identifiers")
+	}
+	for _, c := range connections {
+		if pair, _ := c.([]any); len(pair) != 2 {
+			fault("device: connection %v is no type and address", c)
+		}
 	}
 	if len(ids) > 0 && dev["via_device"] == ids[0] {
 		fault("device: is its own via_device")
@@ -250,8 +256,8 @@ func checkTrigger(key string, comp map[string]any, fault func(string, ...any)) {
 	}
 	topic, _ := comp["topic"].(string)
 	checkTopic("component "+key+": topic", topic, fault)
-	template, _ := comp["value_template"].(string)
-	if problem := badTemplate(template); problem != "" {
+	template, has := comp["value_template"].(string)
+	if problem := badTemplate(template); has && problem != "" {
 		fault("component %s: value_template: %s", key, problem)
 	}
 	if payload, _ := comp["payload"].(string); strings.ContainsAny(payload, "{}") {

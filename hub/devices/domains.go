@@ -1,0 +1,52 @@
+package devices
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Announced is how the firmware of a microcontroller announces itself by Home
+// Assistant's discovery.
+type Announced struct {
+	Identifiers                                 []string
+	Connections                                 []topics.DeviceConnection
+	Name, Manufacturer, Model, ModelID, Version string
+}
+
+// OfDomain returns how the firmware that tells its availability at the topic of a
+// domain announces itself by Home Assistant's discovery, which makes one device of
+// it: of different announcements that of the most, and of as many the first. ok is
+// false where there is none.
+func (s *State) OfDomain(domain string) (best Announced, ok bool) {
+	heard := s.said[s.prefix+"/domain/"+domain+"/availability"]
+	if heard == nil {
+		return Announced{}, false
+	}
+	all := make(map[string][]*announcement)
+	for a := range heard.users {
+		if a.by == topics.ByHomeAssistant {
+			identity := fmt.Sprintf("%q %q", a.identifiers, a.connections)
+			all[identity] = append(all[identity], a)
+		}
+	}
+	if len(all) == 0 {
+		return Announced{}, false
+	}
+	most := slices.MinFunc(slices.Collect(maps.Keys(all)), func(x, y string) int {
+		return cmp.Or(len(all[y])-len(all[x]), cmp.Compare(x, y))
+	})
+	device := all[most]
+	slices.SortFunc(device, func(x, y *announcement) int { return cmp.Compare(x.source, y.source) })
+	return Announced{
+		Identifiers: device[0].identifiers, Connections: device[0].connections,
+		Name:         believed(device, func(a *announcement) string { return a.name }),
+		Manufacturer: believed(device, func(a *announcement) string { return a.manufacturer }),
+		Model:        believed(device, func(a *announcement) string { return a.model }),
+		ModelID:      believed(device, func(a *announcement) string { return a.modelID }),
+		Version:      believed(device, func(a *announcement) string { return a.version }),
+	}, true
+}

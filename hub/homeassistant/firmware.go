@@ -1,0 +1,73 @@
+package homeassistant
+
+import (
+	"slices"
+	"time"
+)
+
+// Firmware is how the firmware of a microcontroller announces itself to Home
+// Assistant. With its identifiers and connections in place of our own, Home Assistant
+// makes one device of both announcements.
+type Firmware struct {
+	Identifiers  []string    `json:"identifiers,omitempty"`
+	Connections  [][2]string `json:"connections,omitempty"` // type and address
+	Name         string      `json:"name,omitempty"`
+	Manufacturer string      `json:"manufacturer,omitempty"`
+	Model        string      `json:"model,omitempty"`
+	ModelID      string      `json:"model_id,omitempty"`
+	Version      string      `json:"version,omitempty"`
+}
+
+// device returns the device of a microdomain as its firmware announces it: who
+// announces last overwrites name, model and version.
+func (f Firmware) device(own device) device {
+	own.Identifiers, own.Connections = f.Identifiers, f.Connections
+	if f.Name != "" {
+		own.Name = f.Name
+	}
+	if f.Model != "" {
+		own.Model, own.ModelID = f.Model, own.Model
+	}
+	if f.ModelID != "" {
+		own.ModelID = f.ModelID
+	}
+	own.Manufacturer, own.SWVersion = f.Manufacturer, f.Version
+	return own
+}
+
+// same reports whether two announcements are of one device of Home Assistant.
+func (f *Firmware) same(g *Firmware) bool {
+	if f == nil || g == nil {
+		return f == g
+	}
+	return slices.Equal(f.Identifiers, g.Identifiers) && slices.Equal(f.Connections, g.Connections)
+}
+
+// Firmware returns with which firmware Home Assistant was told that the device of a
+// topic is one; nil: with none.
+func (b *Book) Firmware(topic string) *Firmware {
+	if e := b.entries[topic]; e != nil {
+		return e.Firmware
+	}
+	return nil
+}
+
+// Becomes reports whether a device may be announced as one with a firmware, now. Home
+// Assistant moves no entity from one device to another: where it has the device, it
+// has to lose that first, and it has to be there to hear it. Becomes then begins the
+// removal, and what is wanted next of the topic is told after it.
+func (b *Book) Becomes(topic string, f *Firmware, now time.Time) bool {
+	e := b.entries[topic]
+	if e == nil || len(e.Components) == 0 || e.Firmware.same(f) {
+		return true
+	}
+	if e.Deleted != "" {
+		return true // it is not told
+	}
+	if !b.present {
+		return false
+	}
+	e.replaced = true
+	b.at(e, now)
+	return true
+}
