@@ -59,7 +59,8 @@ func (a *app) candidates(ctx context.Context, name string) []string {
 		var all []string
 		for _, k := range kinds {
 			if lookup := lookups[k]; lookup != nil {
-				all = append(all, lookup(ctx, s)...)
+				names, _ := lookup(ctx, s)
+				all = append(all, names...)
 			}
 		}
 		found <- all
@@ -72,23 +73,24 @@ func (a *app) candidates(ctx context.Context, name string) []string {
 	}
 }
 
-// lookups ask the hub for the names that an argument can be.
-var lookups = map[string]func(context.Context, *session) []string{
-	"SERVICE": func(ctx context.Context, s *session) []string {
-		services, _, _ := s.known(ctx, completeTimeout)
-		return services
+// lookups ask the hub for the names that an argument can be. ok is false where it
+// did not answer.
+var lookups = map[string]func(context.Context, *session) (all []string, ok bool){
+	"SERVICE": func(ctx context.Context, s *session) ([]string, bool) {
+		services, _, ok := s.known(ctx, completeTimeout)
+		return services, ok
 	},
-	"DOMAIN": func(ctx context.Context, s *session) []string {
-		_, domains, _ := s.known(ctx, completeTimeout)
-		return domains
+	"DOMAIN": func(ctx context.Context, s *session) ([]string, bool) {
+		_, domains, ok := s.known(ctx, completeTimeout)
+		return domains, ok
 	},
-	"USER": func(ctx context.Context, s *session) []string {
-		users, _ := askFor[[]topics.UserView](ctx, s, topics.VerbUser, topics.Ask{Action: "list"}, completeTimeout)
-		return namesOf(users, func(u topics.UserView) string { return u.Name })
+	"USER": func(ctx context.Context, s *session) ([]string, bool) {
+		users, err := askFor[[]topics.UserView](ctx, s, topics.VerbUser, topics.Ask{Action: "list"}, completeTimeout)
+		return namesOf(users, func(u topics.UserView) string { return u.Name }), err == nil
 	},
-	"CLIENT": func(ctx context.Context, s *session) []string {
-		clients, _ := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.Ask{}, completeTimeout)
-		return namesOf(clients, func(c topics.ClientView) string { return c.Client })
+	"CLIENT": func(ctx context.Context, s *session) ([]string, bool) {
+		clients, err := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.Ask{}, completeTimeout)
+		return namesOf(clients, func(c topics.ClientView) string { return c.Client }), err == nil
 	},
 }
 

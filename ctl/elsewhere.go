@@ -4,13 +4,9 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
-
-// elsewhereTime bounds each question for a name after the answer was no.
-const elsewhereTime = time.Second
 
 // hintAt returns the hint for a name that is neither a service nor a domain of o:
 // what else has that name, else the name that is nearest to it.
@@ -20,13 +16,15 @@ func (a *app) hintAt(ctx context.Context, s *session, o topics.Overview, name st
 	if near := nearest(name, all); near != "" {
 		return "did you mean: " + a.instead(name, near)
 	}
+	users, _ := lookups["USER"](ctx, s)
+	clients, _ := lookups["CLIENT"](ctx, s)
 	kinds := []struct {
 		what, command string
 		names         []string
 	}{
 		{"a device on the broker", "dominionctl devices " + commandWord(name), s.deviceNames(ctx)},
-		{"a user of the broker", "dominionctl user list", lookups["USER"](ctx, s)},
-		{"a client of the broker", "dominionctl clients", lookups["CLIENT"](ctx, s)},
+		{"a user of the broker", "dominionctl user list", users},
+		{"a client of the broker", "dominionctl clients", clients},
 	}
 	for _, k := range kinds {
 		if slices.Contains(k.names, name) {
@@ -44,7 +42,7 @@ func (a *app) hintAt(ctx context.Context, s *session, o topics.Overview, name st
 // deviceNames returns the ids and names of the devices on the broker, of the first
 // part of the answer.
 func (s *session) deviceNames(ctx context.Context) (all []string) {
-	devices, _ := askFor[topics.Devices](ctx, s, topics.VerbDevices, topics.Ask{}, elsewhereTime)
+	devices, _ := askFor[topics.Devices](ctx, s, topics.VerbDevices, topics.Ask{}, completeTimeout)
 	for _, d := range devices.Devices {
 		all = append(all, d.ID, cmp.Or(d.Name, d.ID))
 	}

@@ -24,6 +24,7 @@ import (
 //
 //	hub/<verb>.json            the data of the answer
 //	hub/<verb>.error           the error of the answer
+//	hub/<verb>-<action>.error  that of the answer to one action alone
 //	hub/<verb>.silent          no answer
 //	hub/after-<verb>/<n>.json  after that order: what is different at the nth question of status
 //	agent/<domain>/<service>.log, .error, .silent
@@ -133,8 +134,12 @@ func (f *fake) answer(verb string, ask topics.Ask) {
 		return
 	}
 	reply := topics.Accept(ask.Transaction, nil)
-	if b, err := f.open(verb + ".error"); err == nil {
-		reply = topics.Refuse(ask.Transaction, errors.New(string(b)))
+	refusal, err := f.open(verb + ".error")
+	if err != nil && ask.Action != "" {
+		refusal, err = f.open(verb + "-" + ask.Action + ".error")
+	}
+	if err == nil {
+		reply = topics.Refuse(ask.Transaction, errors.New(string(refusal)))
 	} else if f.exists("after-" + verb) {
 		f.after, f.step = "after-"+verb, 0
 	}

@@ -123,24 +123,36 @@ func (a *app) version(ctx context.Context) error {
 }
 
 // withSuggestion adds to a refusal what was probably meant, where the name of
-// a service or a domain is not among those the hub knows.
+// a service, a domain, a user or a client is not among those the hub knows.
 func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, err error) error {
 	var f *failure
 	if !errors.As(err, &f) || f.code != ExitFailed || f.hint != "" || s.over() {
 		return err
 	}
-	services, domains, known := s.known(ctx, time.Second)
-	if !known {
-		return err
+	client := ask.Client
+	if ask.Topic != "" { // access asks of one that may come
+		client = ""
 	}
-	for _, c := range []struct {
-		name, list string
-		known      []string
-	}{{ask.Service, "services", services}, {ask.Domain, "domains", domains}, {ask.Without, "domains", domains}, {ask.Drain, "domains", domains}} {
-		if c.name == "" || slices.Contains(c.known, c.name) {
+	user := ask.User
+	if ask.Action == "add" {
+		user = ""
+	}
+	for _, c := range []struct{ name, kind, list string }{
+		{ask.Service, "SERVICE", "services"},
+		{ask.Domain, "DOMAIN", "domains"},
+		{ask.Without, "DOMAIN", "domains"},
+		{ask.Drain, "DOMAIN", "domains"},
+		{user, "USER", "user list"},
+		{client, "CLIENT", "clients"},
+	} {
+		if c.name == "" {
 			continue
 		}
-		if near := nearest(c.name, c.known); near != "" {
+		known, answered := lookups[c.kind](ctx, s)
+		if !answered || slices.Contains(known, c.name) {
+			continue
+		}
+		if near := nearest(c.name, known); near != "" {
 			f.hint = "did you mean: " + a.instead(c.name, near)
 			f.message, _, _ = strings.Cut(f.message, "; did you mean") // the hub's guess says less
 		} else {

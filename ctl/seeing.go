@@ -54,8 +54,9 @@ func (a *app) endClient(ctx context.Context, action, client string) error {
 		return err
 	}
 	defer s.close()
-	if _, err := s.ask(ctx, topics.VerbClients, topics.Ask{Action: action, Client: client}, a.timeout); err != nil {
-		return err
+	ask := topics.Ask{Action: action, Client: client}
+	if _, err := s.ask(ctx, topics.VerbClients, ask, a.timeout); err != nil {
+		return a.withSuggestion(ctx, s, ask, err)
 	}
 	if a.json {
 		return a.printJSON(topics.Encode(struct {
@@ -120,12 +121,12 @@ func (a *app) hintAtClient(ctx context.Context, s *session, what string) {
 	if _, err := netip.ParseAddr(what); err == nil || strings.ContainsAny(what, "/+#") {
 		return // an address, or a topic
 	}
-	clients, err := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.Ask{}, elsewhereTime)
-	if err != nil || slices.ContainsFunc(clients, func(c topics.ClientView) bool { return c.Client == what }) {
+	clients, answered := lookups["CLIENT"](ctx, s)
+	if !answered || slices.Contains(clients, what) {
 		return
 	}
 	hint := "dominionctl clients lists them"
-	if near := nearest(what, namesOf(clients, func(c topics.ClientView) string { return c.Client })); near != "" {
+	if near := nearest(what, clients); near != "" {
 		hint = "did you mean: " + a.instead(what, near)
 	}
 	a.say("no client %s is there now: its packets are shown when it comes, and those at a topic of that name (%s)", cleanWords(what), hint)

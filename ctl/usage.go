@@ -104,8 +104,9 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &invalid):
 		flag, value := invalid.GetFlag(), invalid.GetValue()
 		hint := cmd.CommandPath() + " --help says what it takes"
-		if _, err := strconv.ParseFloat(value, 64); err == nil && flag.Value.Type() == "duration" {
-			hint = "did you mean: " + a.instead(value, value+"s")
+		unit := map[string]string{"duration": "s", "time": "m"}[flag.Value.Type()]
+		if _, err := strconv.ParseFloat(value, 64); err == nil && unit != "" {
+			hint = "did you mean: " + a.instead(value, value+unit)
 		}
 		return fail(ExitUsage, hint, "--%s cannot be %q", flag.Name, value)
 	}

@@ -93,7 +93,7 @@ func (a *app) editUser(ctx context.Context, ask topics.Ask, password bool, file 
 	}
 	defer s.close()
 	if _, err := s.ask(ctx, topics.VerbUser, ask, a.timeout); err != nil {
-		return err
+		return a.withSuggestion(ctx, s, ask, err)
 	}
 	switch {
 	case a.json:
