@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -256,6 +257,10 @@ func TestBadVersionStopsAtTheFirst(t *testing.T) {
 		}
 		if p := h.service("web").Update.Problem; !strings.Contains(p, "1.1.0") || !strings.Contains(p, "attic") {
 			h.Errorf("problem %q", p)
+		}
+		var o topics.Overview
+		if err := json.Unmarshal(h.ask(topics.VerbStatus, "").Data, &o); err != nil || len(o.Problems) != 1 {
+			h.Errorf("what failed is %d problems: %q (%v)", len(o.Problems), o.Problems, err)
 		}
 		for _, a := range all { // a better one; the one that is down goes first
 			a.stock("web", "1.1.1")

@@ -260,6 +260,15 @@ func (h *Hub) ownProblems() (all []string) {
 	return append(all, h.httpProblems...)
 }
 
+// toldByUpdate reports whether a service has the problem that its update has: what
+// failed is the instance that was changed, for the reason that the update gives.
+func toldByUpdate(v topics.Service) bool {
+	_, cause, found := strings.Cut(v.Problem, ": ") // the domain is before it
+	cause, _, _ = strings.Cut(cause, "\n")
+	cause = withoutSpan(cause)
+	return found && cause != "" && (v.State == topics.Failed || v.State == topics.Backoff) && strings.Contains(v.Update.Problem, cause)
+}
+
 // problems names what needs a human.
 func (h *Hub) problems() []string {
 	all := []string{}
@@ -303,7 +312,7 @@ func (h *Hub) problems() []string {
 		}
 		switch {
 		case v.State == topics.Pending && broken(v) != "": // it says so
-		case v.Problem == "", v.Problem == v.Update.Problem:
+		case v.Problem == "", v.Problem == v.Update.Problem, toldByUpdate(v):
 		case v.State == topics.Pending && len(pending[v.Reason]) > 1:
 			if same := pending[v.Reason]; same[0] == v.Service {
 				last := len(same) - 1
