@@ -10,11 +10,13 @@ const (
 	ByESPHome       = "esphome"
 	ByTasmota       = "tasmota"
 	ByZigbee2MQTT   = "zigbee2mqtt"
+	ByHomie         = "homie"
+	ByShelly        = "shelly"
 )
 
 // Announcers lists the closed list in its order.
 func Announcers() []string {
-	return []string{ByHomeAssistant, ByESPHome, ByTasmota, ByZigbee2MQTT}
+	return []string{ByHomeAssistant, ByESPHome, ByTasmota, ByZigbee2MQTT, ByHomie, ByShelly}
 }
 
 // Device is the payload of device/<device>/status: something else on the broker
@@ -33,7 +35,7 @@ type Device struct {
 	Area         string             `json:"area,omitempty" type:"text" doc:"the room that it suggests"`
 	Via          string             `json:"via,omitempty" type:"text" doc:"id of the device through which it is reached; the identifier of that one, while nobody announces it"`
 	Domain       string             `json:"domain,omitempty" type:"name" doc:"the domain that it is too: its availability is told at that domain's topic"`
-	AnnouncedBy  []string           `json:"announced_by" type:"word" doc:"by whose conventions: homeassistant, esphome, tasmota, zigbee2mqtt"`
+	AnnouncedBy  []string           `json:"announced_by" type:"word" doc:"by whose conventions: homeassistant, esphome, tasmota, zigbee2mqtt, homie, shelly"`
 	Topics       DeviceTopics       `json:"topics" doc:"where it speaks and listens"`
 	Identifiers  []string           `json:"identifiers" type:"text" doc:"as announced"`
 	Connections  []DeviceConnection `json:"connections" doc:"as announced"`

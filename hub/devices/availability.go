@@ -46,6 +46,7 @@ const (
 	readOffline                 // offline, whatever the payload
 	readTemplate                // what a template makes of it
 	readUnknown                 // a template that nobody here understands
+	readHomie                   // a state of the Homie convention
 )
 
 // template has an item read by a template of Home Assistant. The error says what
@@ -278,6 +279,9 @@ func (i *item) judge(payload string, t *template.Template) (state string, ok boo
 		} else if err != nil {
 			return topics.DeviceUnknown, payload == "", nil
 		}
+	case readHomie:
+		value = homieStates[payload]
+		return firstOf(value, topics.DeviceUnknown), value != "" || payload == "", nil
 	case readPlain:
 	}
 	switch {

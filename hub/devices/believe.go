@@ -11,7 +11,7 @@ import (
 // device that announces itself does so at each of its starts, where a config of
 // Home Assistant's discovery may be one that a former firmware left behind. What
 // the first leave open the next one fills.
-var believe = []string{topics.ByESPHome, topics.ByTasmota, topics.ByHomeAssistant, topics.ByZigbee2MQTT}
+var believe = []string{topics.ByESPHome, topics.ByTasmota, topics.ByHomie, topics.ByShelly, topics.ByHomeAssistant, topics.ByZigbee2MQTT}
 
 // believed returns the value that counts of those that the announcements of a
 // device have. Of those who are believed alike the majority decides; of as many

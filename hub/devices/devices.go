@@ -1,7 +1,7 @@
 // Package devices knows who else is on the broker: it reads what devices
 // announce of themselves by the conventions of Home Assistant's discovery, of
-// ESPHome, Tasmota and Zigbee2MQTT, and makes one entry of each device, however
-// many announce it.
+// ESPHome, Tasmota, Zigbee2MQTT, Homie and Shelly, and makes one entry of each
+// device, however many announce it.
 //
 // It is pure state: messages in, entries and problems out; no clock, no I/O,
 // no log. What it says is a function of the last message of each topic, so it
@@ -65,6 +65,10 @@ type State struct {
 	count   int
 	cost    int
 
+	parts     map[string]*described // devices that describe themselves in several topics, by their base
+	partCount int
+	partCost  int
+
 	remembered int // bytes of payloads of availability
 	templates  templates
 
@@ -94,6 +98,7 @@ func New(o Options) *State {
 		vias:    make(map[key]map[*announcement]bool),
 		devices: make(map[string][]*announcement),
 		said:    make(map[string]*said),
+		parts:   make(map[string]*described),
 		own:     make(map[string]ownWord),
 		changed: make(map[string]bool), templates: make(templates),
 		trouble: newProblems(o.Limits.Problems),
@@ -103,7 +108,7 @@ func New(o Options) *State {
 
 // Filters are the topics at which devices announce themselves.
 func (s *State) Filters() []string {
-	return []string{
+	return slices.Concat([]string{
 		s.discovery + "+/+/config",
 		s.discovery + "+/+/+/config",
 		"esphome/discover/+",
@@ -112,7 +117,7 @@ func (s *State) Filters() []string {
 		"+/bridge/info",
 		"+/+/bridge/devices",
 		"+/+/bridge/info",
-	}
+	}, homieFilters, shellyFilters)
 }
 
 // Watched are the topics of availability of the devices that are known, and those
@@ -144,6 +149,10 @@ func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
 	s.keepOwn(topic, payload, live)
 	if heard := s.said[topic]; heard != nil {
 		s.hear(heard, topic, string(payload), live, now)
+	}
+	if c, base, name := partOf(topic, payload); c != nil {
+		s.takePart(c, base, name, topic, payload, live, now)
+		return
 	}
 	read, limit := s.reader(topic)
 	if read == nil {
@@ -281,7 +290,7 @@ func (s *State) add(a *announcement) error {
 		return fmt.Errorf("%d announcements of one device are enough", s.limits.PerDevice)
 	case len(joined) == 0 && len(s.devices) >= s.limits.Devices:
 		return fmt.Errorf("%d devices are enough, this one is left out", s.limits.Devices)
-	case s.count >= s.limits.Announcements || s.cost+a.cost > s.limits.Bytes || len(s.said)+len(fresh) > s.limits.Watched:
+	case s.count >= s.limits.Announcements || s.cost+s.partCost+a.cost > s.limits.Bytes || len(s.said)+len(fresh) > s.limits.Watched:
 		return errors.New("so much is announced that there is no room for it")
 	}
 	s.count++
@@ -463,6 +472,8 @@ func (s *State) Forget() {
 	for topic := range s.sources {
 		s.replace(topic, nil)
 	}
+	clear(s.parts)
+	s.partCount, s.partCost = 0, 0
 	for topic, w := range s.own {
 		s.own[topic] = ownWord{payload: w.payload}
 	}

@@ -48,6 +48,9 @@ func (s *State) entry(id string) topics.Device {
 	if d.URL == "" {
 		d.URL = believed(device, func(a *announcement) string { return a.page })
 	}
+	if d.Model == "" {
+		d.Model = believed(device, func(a *announcement) string { return a.kind })
+	}
 	var state, command, availability []string
 	left := 0
 	for _, a := range device {
@@ -112,6 +115,6 @@ func (s *State) through(a *announcement) string {
 func (f *facts) same(g *facts) bool {
 	return f.name == g.name && f.manufacturer == g.manufacturer && f.model == g.model && f.modelID == g.modelID &&
 		f.version == g.version && f.area == g.area && f.via == g.via && f.domain == g.domain && f.viaKey == g.viaKey &&
-		f.hardware == g.hardware && f.serial == g.serial && f.url == g.url && f.page == g.page &&
+		f.hardware == g.hardware && f.serial == g.serial && f.url == g.url && f.page == g.page && f.kind == g.kind &&
 		slices.Equal(f.keys, g.keys) && slices.Equal(f.identifiers, g.identifiers) && slices.Equal(f.connections, g.connections)
 }

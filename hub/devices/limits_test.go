@@ -86,6 +86,29 @@ func TestMemoryIsBounded(t *testing.T) {
 				})+"]")
 			}
 		}, "no room"},
+		"words of nobody": {func(take func(topic, payload string)) {
+			for i := range 50_000 {
+				take(fmt.Sprintf("%s%d/online", long, i), "true")
+			}
+		}, "no room"},
+		"attributes without end": {func(take func(topic, payload string)) {
+			take("homie/one/$homie", "4.0.0")
+			for i := range 10_000 {
+				take(fmt.Sprintf("homie/one/n%d/$properties", i), strings.Repeat("p,", 1000)+long)
+			}
+		}, "topics that describe one device are enough"},
+		"devices of Homie without end": {func(take func(topic, payload string)) {
+			for i := range 20_000 {
+				take(fmt.Sprintf("homie/d%d/$homie", i), "4.0.0")
+				take(fmt.Sprintf("homie/d%d/$name", i), long)
+			}
+		}, ""},
+		"a description without end": {func(take func(topic, payload string)) {
+			take("homie/5/one/$state", "ready")
+			take("homie/5/one/$description", `{"nodes":{`+list(10_000, func(n int) string {
+				return fmt.Sprintf(`"n%d":{"properties":{"%s":{"settable":true}}}`, n, long[:50])
+			})+`}}`)
+		}, ""},
 		"topics that are long": {func(take func(topic, payload string)) {
 			for i := range 1000 {
 				take(fmt.Sprintf("homeassistant/switch/%s%d/config", strings.Repeat("x", 60_000), i), `{`)
@@ -115,7 +138,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			if bytes > bound {
 				t.Errorf("%d bytes live on", bytes)
 			}
-			if len(problems) > 2*s.limits.Problems || s.count > s.limits.Announcements || len(s.devices) > s.limits.Devices || len(s.said) > s.limits.Watched {
+			if len(problems) > 2*s.limits.Problems || s.count > s.limits.Announcements || s.partCount > s.limits.Announcements || len(s.devices) > s.limits.Devices || len(s.said) > s.limits.Watched {
 				t.Error("beyond the limits")
 			}
 			if c.problem != "" && (len(problems) == 0 || !strings.Contains(problems[0].Message, c.problem)) {

@@ -35,6 +35,7 @@ type facts struct {
 	name, manufacturer, model, modelID, version, area, via, domain string
 	hardware, serial, url                                          string
 	page                                                           string // that it serves at its address, for want of a url
+	kind                                                           string // that its id tells, for want of a model
 	viaKey                                                         key
 }
 
@@ -204,6 +205,6 @@ func (a *announcement) finish() {
 	add(a.identifiers...)
 	add(a.state...)
 	add(a.command...)
-	add(a.name, a.manufacturer, a.model, a.modelID, a.version, a.area, a.via, a.domain, a.hardware, a.serial, a.url, a.page)
+	add(a.name, a.manufacturer, a.model, a.modelID, a.version, a.area, a.via, a.domain, a.hardware, a.serial, a.url, a.page, a.kind)
 	a.cost = cost
 }

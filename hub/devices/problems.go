@@ -152,6 +152,9 @@ func (s *State) Problems() (all []topics.DeviceProblem, more int) {
 // announcedAt returns the device that the message of a topic announces, "" where
 // it is none or several.
 func (s *State) announcedAt(topic string) string {
+	if c, base, _ := partOf(topic, nil); c != nil {
+		topic = base
+	}
 	if one := s.sources[topic]; one != nil && len(one.all) == 1 {
 		return one.all[0].id
 	}

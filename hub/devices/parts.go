@@ -1,0 +1,184 @@
+package devices
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// part is what one topic says of a device that describes itself in several: a
+// text, or what is read of a JSON document.
+type part struct {
+	text           string
+	fields         map[string]string
+	state, command []string
+}
+
+func (p part) equal(o part) bool {
+	return p.text == o.text && maps.Equal(p.fields, o.fields) && slices.Equal(p.state, o.state) && slices.Equal(p.command, o.command)
+}
+
+// cost is about what a part takes.
+func (p part) cost(name string) int {
+	n := 4*costOfText + len(name) + len(p.text)
+	for k, v := range p.fields {
+		n += len(k) + len(v) + costOfText
+	}
+	for _, t := range append(slices.Clone(p.state), p.command...) {
+		n += len(t) + costOfText
+	}
+	return n
+}
+
+// described is a device by its parts. What they announce together is the source
+// of the name of its base.
+type described struct {
+	convention convention
+	parts      map[string]part
+}
+
+// convention is one of those by which devices describe themselves in several
+// topics.
+type convention interface {
+	// read reads the part of a device that a topic has. ok is false for a message
+	// that is of something else.
+	read(name string, payload []byte) (p part, ok bool, err error)
+	// announce makes one announcement of the parts; nil where they do not make a
+	// device.
+	announce(s *State, base string, parts map[string]part) (*announcement, error)
+	// available is the part that tells whether the device is there.
+	available() string
+	// repeats reports whether a message says nothing that its part does not.
+	repeats(had part, name string, payload []byte) bool
+}
+
+// partOf returns the convention, the device and the part that a topic is of; nil
+// where it is of none.
+func partOf(topic string, payload []byte) (c convention, base, name string) {
+	if len(topic) > maxTopic {
+		return nil, "", ""
+	}
+	levels := strings.Split(topic, "/")
+	if c, base, name = homiePart(levels); c != nil {
+		return c, base, name
+	}
+	return shellyPart(levels, payload)
+}
+
+// takePart takes a message that says a part of what a device is.
+func (s *State) takePart(c convention, base, name, topic string, payload []byte, live bool, now time.Time) {
+	d := s.parts[base]
+	if len(payload) == 0 {
+		s.trouble.forget(s.seed, topic)
+		if topic == sharedAnnounce {
+			for base := range s.parts {
+				s.dropPart(base, shared)
+			}
+		}
+		s.dropPart(base, name)
+		return
+	}
+	if d != nil {
+		if had, there := d.parts[name]; there && c.repeats(had, name, payload) {
+			return
+		}
+	}
+	var p part
+	ok, err := true, error(nil)
+	if len(payload) > s.limits.Payload {
+		err = fmt.Errorf("%d bytes are more than the %d that are read", len(payload), s.limits.Payload)
+	} else {
+		p, ok, err = c.read(name, payload)
+	}
+	switch {
+	case err != nil:
+		s.dropPart(base, name)
+		s.trouble.put(s.seed, topic, err.Error(), live, now)
+		return
+	case !ok:
+		return
+	}
+	if d != nil {
+		if had, there := d.parts[name]; there && had.equal(p) {
+			if !live {
+				s.trouble.stands(topic)
+			}
+			return
+		}
+	}
+	if err = s.putPart(c, base, name, p); err == nil {
+		err = s.describe(base)
+	}
+	if err != nil {
+		s.trouble.put(s.seed, topic, err.Error(), live, now)
+		return
+	}
+	s.trouble.forget(s.seed, topic)
+	told := base + "/" + c.available()
+	if heard := s.said[told]; heard != nil && !heard.arrived { // it was told before anybody asked
+		if p, there := s.parts[base].parts[c.available()]; there {
+			s.hear(heard, told, p.text, false, now)
+		}
+	}
+}
+
+// putPart keeps a part.
+func (s *State) putPart(c convention, base, name string, p part) error {
+	d := s.parts[base]
+	cost, fresh := p.cost(name), 1
+	if d != nil {
+		if had, there := d.parts[name]; there {
+			cost, fresh = cost-had.cost(name), 0
+		}
+	}
+	switch {
+	case d != nil && len(d.parts)+fresh > s.limits.PerDevice:
+		return fmt.Errorf("%d topics that describe one device are enough", s.limits.PerDevice)
+	case s.partCount+fresh > s.limits.Announcements || s.cost+s.partCost+cost > s.limits.Bytes:
+		return errors.New("so much is announced that there is no room for it")
+	}
+	if d == nil {
+		d = &described{convention: c, parts: make(map[string]part)}
+		s.parts[strings.Clone(base)] = d
+	}
+	s.partCount, s.partCost = s.partCount+fresh, s.partCost+cost
+	d.parts[strings.Clone(name)] = p
+	return nil
+}
+
+// dropPart drops a part, and what nothing is left of.
+func (s *State) dropPart(base, name string) {
+	d := s.parts[base]
+	if d == nil {
+		return
+	}
+	if had, there := d.parts[name]; there {
+		s.partCount, s.partCost = s.partCount-1, s.partCost-had.cost(name)
+		delete(d.parts, name)
+		_ = s.describe(base) // with less of it there is room
+	}
+	if len(d.parts) == 0 {
+		delete(s.parts, base)
+	}
+}
+
+// describe announces anew what the parts of a device say.
+func (s *State) describe(base string) error {
+	d := s.parts[base]
+	if len(d.parts) == 0 {
+		return s.replace(base, nil)
+	}
+	a, err := d.convention.announce(s, base, d.parts)
+	var all []*announcement
+	if a != nil && err == nil {
+		all = []*announcement{a}
+	}
+	refused := s.replace(base, all)
+	if err != nil {
+		return err
+	}
+	return refused
+}
