@@ -74,6 +74,10 @@ var rules = []rule{
 		"they meet in topics",
 	},
 	{
+		"no part of the hub knows another", in("hub/publisher", "hub/scaling"), true, in("hub"),
+		"the hub drives them, and hands in what they need",
+	},
+	{
 		"agent does not import hub", in("agent"), false, in("hub"),
 		"they meet in topics",
 	},
@@ -282,6 +286,7 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"hub/devices", "log/slog", "what devices announce is read purely"},
 		{"services/lease", "services", "the rules of leases import topics alone"},
 		{"atomicfile", "topics", "small files and mailboxes"},
+		{"hub/scaling", "hub/store", "no part of the hub knows another"},
 		{"hub/store", "agent", "hub does not import agent"},
 		{"agent/supervisor", "hub/store", "agent does not import hub"},
 		{"ctl", "hub", "only the hub's program links hub"},

@@ -78,8 +78,8 @@ func (h *Hub) tellPlanner(c *changes) {
 	}
 	for name := range c.services {
 		h.planner.SetWant(name, h.store.Want(name))
-		if one := h.scaling.services[name]; one != nil {
-			h.planner.SetScaled(name, one.planned)
+		if scaled, is := h.scaling.Planned(name); is {
+			h.planner.SetScaled(name, scaled)
 		}
 	}
 }

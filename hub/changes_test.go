@@ -110,7 +110,7 @@ func newFuss(t *testing.T, seed uint64, dir string) *fuss {
 // pending tells whether the hub has anything to do. A number follows its figure
 // as soon as the plan wants the service.
 func (f *fuss) pending() bool {
-	f.h.scaling.told = true
+	f.h.scaling.Touch()
 	f.h.scaleAll(f.now)
 	return f.h.pending()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/publisher"
+	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/mailbox"
 	"github.com/jmbarzee/dominion/services"
@@ -142,7 +143,7 @@ type Hub struct {
 	conflicts    []Conflict
 	openToAll    func() bool
 	machine      func() []string
-	scaling      scaling
+	scaling      *scaling.Scaling
 	exclusives   exclusives
 	questions    questions
 	watch        func(topics []string)
@@ -233,7 +234,7 @@ func New(o Options) *Hub {
 		orders:    make(map[string]string),
 		planner:   planner.NewPlanner(planner.Input{}),
 		leftover:  make(map[string]bool),
-		scaling:   newScaling(),
+		scaling:   scaling.New(),
 		questions: newQuestions(),
 		watch:     o.Watch,
 		around:    newAround(o),
@@ -415,7 +416,8 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.connect(now)
 	case disconnected:
 		h.pub.Reset()
-		h.connected, h.scaling.told = false, true
+		h.connected = false
+		h.scaling.Touch()
 		clear(h.unread) // what is retained comes again
 		h.devicesDisconnected()
 		h.formerDisconnected()

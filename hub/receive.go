@@ -13,7 +13,7 @@ import (
 // receive takes one message. What cannot be read is said and does nothing.
 func (h *Hub) receive(m topics.Message, now time.Time) {
 	h.from = m.User
-	h.figure(m, now)
+	h.scaling.Receive(m, now)
 	if h.receiveDiscovery(m, now) || h.receiveFormer(m) {
 		return
 	}

@@ -14,7 +14,7 @@ import (
 // is said is compared with what was said before, so it may be called freely.
 // It looks at what has changed alone (changes).
 func (h *Hub) reconcile(now time.Time) {
-	h.scaling.told = true // of instances that came or went
+	h.scaling.Touch() // of instances that came or went
 	h.scaleAll(now)
 	c := h.begin()
 	h.takeRows(c)
@@ -44,7 +44,7 @@ func (h *Hub) input() planner.Input {
 		Services: slices.Collect(maps.Values(h.defs)),
 		Retired:  slices.Collect(maps.Values(h.retired)),
 		Wants:    h.store.Wants(),
-		Scaled:   h.scaled(),
+		Scaled:   h.scaling.AllPlanned(),
 		Held:     h.held(time.Now()),
 	}
 	for _, d := range h.domains {

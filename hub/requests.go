@@ -309,7 +309,7 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	if p := view.Update.Problem; p != "" && !strings.Contains(reason, p) {
 		reason += "; " + p
 	}
-	if now := h.figureNow(ask.Service); now != "" {
+	if now := h.scaling.FigureNow(ask.Service); now != "" {
 		reason += "; now: " + now
 	}
 	if lines != "" {

@@ -46,7 +46,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 // tellWatch tells the bus what is wanted besides our Filters, if it is something
 // else than before.
 func (h *Hub) tellWatch() {
-	all := slices.Concat(h.scaling.watched, h.around.watch, h.formerTrees.watch)
+	all := slices.Concat(h.scaling.Topics(), h.around.watch, h.formerTrees.watch)
 	slices.Sort(all)
 	all = slices.DeleteFunc(slices.Compact(all), h.hears)
 	if h.watch == nil || slices.Equal(all, h.watched) {
