@@ -82,11 +82,13 @@ func newHomeAssistant(t testing.TB, host *Host) *homeAssistant {
 			t.Cleanup(func() { host.must(unix.Unmount(filepath.Join(a.root, m.target), unix.MNT_DETACH)) })
 		}
 	}
+	host.must(writeFile(filepath.Join(configuration, "automations.yaml"), "[]\n"))
 	host.must(writeFile(filepath.Join(configuration, "configuration.yaml"), `homeassistant:
   name: Home
 http:
   server_host: 127.0.0.1
   server_port: `+haPort+`
+automation: !include automations.yaml
 logger:
   default: warning
   logs:
