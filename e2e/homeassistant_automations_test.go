@@ -192,7 +192,7 @@ func (w *automated) failed() {
 	w.t.Helper()
 	w.configure(service("broken", `priority = "required"`, `restart = { delay = "100ms", max_delay = "100ms" }`))
 	w.hub.Signal(syscall.SIGHUP)
-	w.notified(time.Minute, "dominion_broken_failed", "broken failed", "exit code")
+	w.notified(time.Minute, "dominion_broken_failed", "broken failed", "exited with code 1")
 	w.configure("")
 	w.hub.Signal(syscall.SIGHUP)
 }
