@@ -22,25 +22,25 @@ var actions = map[engine.Action]access.Action{
 	engine.ActionDeliver:   access.Deliver,
 }
 
-// decide is the one decision about access: for each publish, subscription and
-// delivery, for wills, replays and sessions that are resumed.
+// decide makes every decision about access: for each publish, subscription and
+// delivery, for wills, replays and resumed sessions.
 func (b *Broker) decide(c engine.Client, a engine.Action, topic string) access.Decision {
-	now := b.access.Load()
-	return now.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: b.role(c.Listener, c.User)}, actions[a], topic)
+	table := b.access.Load()
+	return table.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: b.role(c.Listener, c.User)}, actions[a], topic)
 }
 
-// Decide says what the broker would answer a user, and which rule decides.
+// Decide returns what the broker would decide for a user, and by which rule.
 func (b *Broker) Decide(user, clientID string, a access.Action, topic string) (role string, d access.Decision, err error) {
-	now := b.access.Load()
-	known, ok := now.byName[user]
+	table := b.access.Load()
+	record, ok := table.byName[user]
 	if !ok {
 		return "", d, fmt.Errorf("there is no user %.80q", user)
 	}
-	switch {
-	case a == access.Subscribe && !wire.ValidFilter(topic):
-		return "", d, fmt.Errorf("%.80q is no topic filter: + stands for one whole level, # for all that follows", topic)
-	case a != access.Subscribe && !wire.ValidTopic(topic):
-		return "", d, fmt.Errorf("%.80q is no topic: + and # are for subscriptions", topic)
+	if a == access.Subscribe && !wire.ValidFilter(topic) {
+		return "", d, fmt.Errorf("%.80q is not a valid topic filter: + matches one whole level, # all that follow", topic)
 	}
-	return known.role, now.policy.Decide(access.Client{User: user, ID: clientID, Role: known.role}, a, topic), nil
+	if a != access.Subscribe && !wire.ValidTopic(topic) {
+		return "", d, fmt.Errorf("%.80q is not a valid topic: + and # are for subscriptions only", topic)
+	}
+	return record.role, table.policy.Decide(access.Client{User: user, ID: clientID, Role: record.role}, a, topic), nil
 }

@@ -7,39 +7,41 @@ import (
 	"github.com/jmbarzee/dominion/broker/engine"
 )
 
-// agentID begins the client identifiers of agents: "domain-" and the id of the
-// domain, and the same with "-join" while it asks for admission. A stranger with
-// one of them would push an agent out.
-const agentID = "domain-"
+// agentIDPrefix begins the client identifiers of agents: it is followed by the id of
+// the domain, and by "-join" while the domain asks for admission. Another client with
+// such an identifier would disconnect the agent.
+const agentIDPrefix = "domain-"
 
-// Agent is who a domain's id belongs to.
+// Agent is the domain, and the user, that a domain id belongs to.
 type Agent struct {
-	Domain string // its name, which is that of its user where it has the role domain
-	User   string // by which it joined last; "": without one
+	// Domain is its name, which is also that of its user if that has the role domain.
+	Domain string
+	// User is the one with which it last joined; "": none.
+	User string
 }
 
-// SetAgents tells the broker which agents there are, by the id of their domain,
-// and whose client identifiers therefore are whose: those of a domain are for its
-// user alone, whoever used them first. Without it the broker knows no agents.
+// SetAgents sets the known agents, by the id of their domain. The client identifiers
+// of a domain are reserved for its user, whoever used them first. Without a call the
+// broker knows no agents.
 func (b *Broker) SetAgents(byID map[string]Agent) { b.agents.Store(&byID) }
 
-// admitAgent decides about a client identifier of an agent that a user of the
-// role domain shows. decided is false where it is whose who used it first: the
-// broker knows no agents, or an admin uses it.
+// admitAgent decides whether a user of the role domain may use an agent's client
+// identifier. decided is false if the general rule applies, that it belongs to its
+// first user: if no agents are known, or an admin uses it.
 func (b *Broker) admitAgent(c engine.Client, user string) (decided bool, err error) {
 	agents := b.agents.Load()
 	if agents == nil {
 		return false, nil
 	}
-	of, known := (*agents)[strings.TrimSuffix(strings.TrimPrefix(c.ID, agentID), "-join")]
-	if known && of.Domain != user && of.User != user && of.User != "" && b.isUser(of.User) {
-		return true, turnedAway{engine.ErrClientIDTaken, "the client id is that of the agent of " + of.Domain + " (dominionctl forget frees it when that machine is gone)"}
+	of, known := (*agents)[strings.TrimSuffix(strings.TrimPrefix(c.ID, agentIDPrefix), "-join")]
+	if known && of.Domain != user && of.User != user && of.User != "" && b.userExists(of.User) {
+		return true, refusedError{engine.ErrClientIDTaken, "the client id belongs to the agent of " + of.Domain + " (dominionctl forget frees it when that machine is gone)"}
 	}
-	if holder := b.owners.holder(c.ID, b.engine.UserOf); !known && holder != "" && b.access.Load().byName[holder].role == RoleAdmin {
+	if holder := b.clientIDs.owner(c.ID, b.engine.UserOf); !known && holder != "" && b.access.Load().byName[holder].role == RoleAdmin {
 		return false, nil
 	}
-	// Of an id that no domain has yet the last who shows it is right: whoever
-	// occupies it without joining as that machine keeps nobody off.
-	b.owners.give(c.ID, user, time.Now(), b.engine.UserOf)
+	// An id that no domain has belongs to the last user who shows it: a user that
+	// takes it without joining as that machine cannot block the machine.
+	b.clientIDs.assign(c.ID, user, time.Now(), b.engine.UserOf)
 	return true, nil
 }

@@ -1,9 +1,9 @@
-// Package broker is the MQTT broker inside the hub, as the rest of the program
-// sees it: listen, publish, subscribe, stop.
+// Package broker is the embedded MQTT broker as the rest of the program uses it:
+// listen, publish, subscribe, stop.
 //
-// It owns the listeners, who may do what (broker/access), and what the engine is
-// made of: broker/engine speaks MQTT, broker/store keeps what must survive.
-// Only the hub and tests import it.
+// It owns the listeners, authentication, the users and the access rules
+// (broker/access), and assembles the engine: broker/engine speaks MQTT, broker/store
+// persists. Only the hub and tests import it.
 package broker
 
 import (
@@ -25,35 +25,54 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Config says where to listen and who may come in.
+// Config configures the listeners, and who may connect.
 type Config struct {
-	Listen, ListenTLS   string         // host:port; "" is no such listener
-	ListenWS, ListenWSS string         // the same for MQTT over WebSocket
-	ListenUnix          string         // path of a Unix socket
-	CertFile, KeyFile   string         // of ListenTLS and ListenWSS, PEM
-	ClientCAFile        string         // of the certificates of clients, PEM; "": none are asked for
-	RequireCertificate  bool           // TLS without one is refused
-	AllowedOrigins      []string       // of web pages, beside the listener's own, as origin.Parse has them
-	TrustedProxies      []netip.Prefix // whose word on where a WebSocket comes from is believed
-	AllowAnonymous      bool           // also on listeners that others than this machine reach
-	Users               []User
-	Rules               []access.Rule
-	OwnIDs              []string // client identifiers that ServeAs alone may use: of the program's own parts
-	Prefix              string   // topic_prefix, for the access rules
-	DiscoveryPrefix     string   // Home Assistant's, for the same; "": its default
-	// DataDir keeps what was acknowledged: retained messages, sessions and
-	// their queues. "" keeps them nowhere.
+	// Listen and ListenTLS are host:port; "": no such listener.
+	Listen, ListenTLS string
+	// ListenWS and ListenWSS are the same for MQTT over WebSocket.
+	ListenWS, ListenWSS string
+	// ListenUnix is the path of a Unix socket.
+	ListenUnix string
+	// CertFile and KeyFile are for ListenTLS and ListenWSS, PEM.
+	CertFile, KeyFile string
+	// ClientCAFile holds the authorities of client certificates, PEM; "": none are
+	// requested.
+	ClientCAFile string
+	// RequireCertificate refuses TLS without a client certificate.
+	RequireCertificate bool
+	// AllowedOrigins are those of web pages besides the listener's own, as
+	// origin.Parse returns them.
+	AllowedOrigins []string
+	// TrustedProxies are the proxies whose headers about the client of a WebSocket are
+	// trusted.
+	TrustedProxies []netip.Prefix
+	// AllowAnonymous admits clients without a user also on listeners that other
+	// machines reach.
+	AllowAnonymous bool
+	Users          []User
+	Rules          []access.Rule
+	// ReservedIDs are client identifiers of parts of the program, which only ServeAs
+	// may use.
+	ReservedIDs []string
+	// Prefix is the topic_prefix, for the access rules.
+	Prefix string
+	// DiscoveryPrefix is that of Home Assistant, for the same; "": its default.
+	DiscoveryPrefix string
+	// DataDir holds what was acknowledged: retained messages, sessions and their
+	// queues. "": nothing is persisted.
 	DataDir string
-	// Sync is how long what was acknowledged may be with the operating system
-	// alone: what a power cut can take. 0: it is on the disk before it is
-	// acknowledged.
+	// Sync is how long acknowledged data may be in the operating system's cache only,
+	// where a power cut loses it. 0: it is on disk before it is acknowledged.
 	Sync time.Duration
-	// Exclude are filters of topics that are never written, besides heartbeats,
+	// Exclude are filters of topics that are never persisted, besides heartbeats,
 	// metrics and $SYS.
-	Exclude    []string
-	Limits     Limits     // a zero is the engine's default
-	UserLimits UserLimits // a zero is no limit
-	Version    string     // of the program, for $SYS
+	Exclude []string
+	// Limits: a zero is the engine's default.
+	Limits Limits
+	// UserLimits: a zero is no limit.
+	UserLimits UserLimits
+	// Version is that of the program, for $SYS.
+	Version string
 }
 
 // Limits bound what a client can take.
@@ -64,45 +83,55 @@ type UserLimits = engine.UserLimits
 
 // Broker is a running broker. Make it with New.
 type Broker struct {
-	config   Config
-	tree     topics.Tree
-	log      *slog.Logger
-	engine   *engine.Engine
-	store    *store.Store // nil: nothing is kept
-	access   atomic.Pointer[accounts]
-	refusals refusals
-	guesses  guesses
-	owners   owners
-	ignored  ignoredNames
-	agents   atomic.Pointer[map[string]Agent] // by the id of the domain; nil: nobody has said
-	hashing  chan struct{}                    // holds as many as passwords are hashed at once
-	key      [32]byte                         // of this run
-	traces   traces
-	asked    chan struct{} // has a value when somebody subscribed to $SYS
-	began    time.Time
-	mostHeap atomic.Uint64
+	config Config
+	tree   topics.Tree
+	log    *slog.Logger
+	engine *engine.Engine
+	// store is nil if nothing is persisted.
+	store        *store.Store
+	access       atomic.Pointer[userTable]
+	logLimit     logLimiter
+	passwords    passwordLimiter
+	clientIDs    idOwners
+	ignoredUsers reportedNames
+	// agents are keyed by the id of the domain; nil: unknown.
+	agents atomic.Pointer[map[string]Agent]
+	// hashSlots holds a value for each password hash that is being computed.
+	hashSlots chan struct{}
+	// digestKey is random for each run.
+	digestKey [32]byte
+	traces    traceSet
+	// sysRequested has a value when a client has subscribed below $SYS.
+	sysRequested chan struct{}
+	startedAt    time.Time
+	maxHeap      atomic.Uint64
 
-	certificates *certificates // nil: no TLS
+	// certificates is nil without TLS.
+	certificates *certificates
 
-	editing  sync.Mutex // guards the two below
-	settings settings
-	stored   []storedUser // users that were made at run time
+	// settingsMu guards settings and storedUsers.
+	settingsMu sync.Mutex
+	settings   accessSettings
+	// storedUsers were added at run time.
+	storedUsers []storedUser
 
 	mu        sync.Mutex
 	listeners []*listener
-	accepting sync.WaitGroup // the listeners' loops
+	// accepting waits for the listeners' loops.
+	accepting sync.WaitGroup
 
-	quit   chan struct{} // ends what the broker does by itself
-	around sync.WaitGroup
+	// quit ends the background goroutines.
+	quit       chan struct{}
+	background sync.WaitGroup
 
 	stop    sync.Once
 	stopErr error
 }
 
-// New starts a broker without listeners, with what its store kept. Its errors
-// name the file or the user that is wrong.
+// New returns a broker without listeners, with the state of its store. An error names
+// the file or the user that is not valid.
 func New(cfg Config, log *slog.Logger) (*Broker, error) {
-	b := &Broker{config: cfg, tree: topics.NewTree(cfg.Prefix), log: log, quit: make(chan struct{}), hashing: make(chan struct{}, slowChecks), key: newKey(), asked: make(chan struct{}, 1), began: time.Now()}
+	b := &Broker{config: cfg, tree: topics.NewTree(cfg.Prefix), log: log, quit: make(chan struct{}), hashSlots: make(chan struct{}, maxParallelHashes), digestKey: newKey(), sysRequested: make(chan struct{}, 1), startedAt: time.Now()}
 	if b.config.Limits.MaxPacket <= 0 {
 		b.config.Limits.MaxPacket = engine.DefaultLimits().MaxPacket
 	}
@@ -112,74 +141,75 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	if b.config.DiscoveryPrefix == "" {
 		b.config.DiscoveryPrefix = "homeassistant"
 	}
-	b.settings = settings{cfg.Users, cfg.AllowAnonymous, cfg.Rules}
+	b.settings = accessSettings{cfg.Users, cfg.AllowAnonymous, cfg.Rules}
 	if err := b.readUsers(); err != nil {
 		return nil, err
 	}
 	if err := b.readOwners(); err != nil {
 		return nil, err
 	}
-	accounts, err := b.newAccounts(b.settings, b.stored)
+	accounts, err := b.newAccounts(b.settings, b.storedUsers)
 	if err != nil {
 		return nil, err
 	}
 	b.access.Store(accounts)
 	o := engine.Options{
 		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, OwnListener: local,
-		Authenticate: b.authenticate, Allow: b.allow, IgnoreUser: b.nameless,
-		ConnectionEnded: b.ended, ConnectRefused: b.refused, DeniedAnswer: b.denied, Notice: b.noticed,
+		Authenticate: b.authenticate, Allow: b.allow, IgnoreUser: b.ignoreUser,
+		ConnectionEnded: b.logEnded, ConnectRefused: b.logRefused, DeniedAnswer: b.deniedAnswer, Notice: b.logNotice,
 		SysSubscribed: func() {
 			select {
-			case b.asked <- struct{}{}:
+			case b.sysRequested <- struct{}{}:
 			default:
 			}
 		},
 	}
 	if cfg.DataDir != "" {
-		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: cfg.Sync, Exclude: b.passing, Log: log})
+		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: cfg.Sync, Exclude: b.notPersisted, Log: log})
 		if err != nil {
-			return nil, fmt.Errorf("cannot open what the broker kept: %w", err)
+			return nil, fmt.Errorf("cannot open the broker's store: %w", err)
 		}
-		b.hubIsOffline(o.State)
+		b.setHubOffline(o.State)
 		for i := range o.State.Sessions {
 			s := &o.State.Sessions[i]
-			b.owners.free(s.Client) // what the session says is newer than the file
-			b.owners.take(s.Client, s.User, time.Now(), func(string) bool { return true }, func(string) (string, bool) { return "", false })
+			b.clientIDs.release(s.Client) // what the session says is newer than the file
+			b.clientIDs.claim(s.Client, s.User, time.Now(), func(string) bool { return true }, func(string) (string, bool) { return "", false })
 		}
 		o.Store = b.store
-		o.Persists = b.Keeps
-		o.ChargeProgram = b.paced
+		o.Persists = b.Persists
+		o.ChargeProgram = b.chargedToProgram
 		o.Unlimited = func(c engine.Client) bool { return b.role(c.Listener, c.User) == RoleAdmin }
 	}
 	if b.engine, err = engine.New(o); err != nil {
 		return nil, fmt.Errorf("cannot start the broker: %w", err)
 	}
-	b.around.Go(b.tellOfItself)
+	b.background.Go(b.publishSys)
 	return b, nil
 }
 
-// passing tells which topics are never written to disk: what is said again each
-// few seconds is of no use after a restart, and the owner may name more.
-func (b *Broker) passing(topic string) bool {
+// notPersisted reports whether a topic is never written to disk: messages that are
+// repeated every few seconds are of no use after a restart, and the owner may exclude
+// more.
+func (b *Broker) notPersisted(topic string) bool {
 	at, ours := b.tree.Parse(topic)
 	return ours && (at.Kind == topics.DomainHeartbeat || at.Kind == topics.DomainMetrics || at.Kind == topics.ServiceMetrics) || topic[0] == '$' ||
 		slices.ContainsFunc(b.config.Exclude, func(filter string) bool { return wire.Matches(filter, topic) })
 }
 
-// Keeps tells whether what is retained at a topic is there after a restart.
-func (b *Broker) Keeps(topic string) bool { return !b.passing(topic) }
+// Persists reports whether what is retained at a topic survives a restart.
+func (b *Broker) Persists(topic string) bool { return !b.notPersisted(topic) }
 
-// paced reports whether a topic is the status of a domain: an agent publishes it
-// again whenever it connects, and a service can make it change each second, so it
-// has a budget of written bytes whoever the agent logs in as.
-func (b *Broker) paced(topic string) bool {
+// chargedToProgram reports whether a topic is the status of a domain. An agent
+// publishes it whenever it connects, and a service can change it every second, so it
+// has a write budget whatever the agent's user is.
+func (b *Broker) chargedToProgram(topic string) bool {
 	at, ours := b.tree.Parse(topic)
 	return ours && at.Kind == topics.DomainStatus
 }
 
-// hubIsOffline takes back what a hub that was killed had said: it is offline
-// until it says otherwise.
-func (b *Broker) hubIsOffline(kept store.State) {
+// setHubOffline corrects the availability of a hub that was killed: it is offline
+// until it publishes otherwise.
+func (b *Broker) setHubOffline(kept store.State) {
 	for i, m := range kept.Retained {
 		if m.Topic == b.tree.Hub(topics.HubAvailability) {
 			offline := *m
@@ -189,24 +219,23 @@ func (b *Broker) hubIsOffline(kept store.State) {
 	}
 }
 
-// Publish publishes a message after all that were published before. It never
-// waits for a client. The payload must not be changed afterwards.
+// Publish publishes a message, in the order of the calls. It does not wait for
+// clients. The payload must not be changed afterwards.
 func (b *Broker) Publish(m topics.Message) { b.engine.Publish(m) }
 
-// Subscribe calls handler for each message that a filter matches, first for
-// those retained, then for each as it is published. Whatever the filter, what
-// one client publishes comes in its order. The handler only enqueues, and
-// changes no payload.
+// Subscribe calls handler for each message that matches a filter: first for those that
+// are retained, then for each that is published. The messages of one client arrive in
+// its order, whatever the filter is. The handler must not block, nor change a payload.
 //
-// Retain of a message is true for one that was stored before, and for an order
-// that somebody publishes with the retain flag.
+// Retain of a message is true if it was retained before, and for an order that is
+// published with the retain flag.
 func (b *Broker) Subscribe(filter string, handler func(topics.Message)) error {
 	_, err := b.Watch(filter, handler)
 	return err
 }
 
-// Watch is Subscribe until stop is called. The handler may be called once more
-// after that, for what was published before.
+// Watch is Subscribe until stop is called. After that the handler may still be called
+// for a message that was published before.
 func (b *Broker) Watch(filter string, handler func(topics.Message)) (stop func(), err error) {
 	return b.engine.Subscribe(filter, func(m topics.Message, stored bool) {
 		at, _ := b.tree.Parse(m.Topic)
@@ -215,29 +244,29 @@ func (b *Broker) Watch(filter string, handler func(topics.Message)) (stop func()
 	})
 }
 
-// Reload takes over users, allow_anonymous and rules; if they are wrong the old
-// ones stay. What each may do is judged anew. The connections of users who are
-// gone, or have another password or role, are ended; no other one is.
+// Reload replaces users, allow_anonymous and rules; if they are not valid the old ones
+// stay. All access is decided again. Connections of users who were removed, or have
+// another password or role, are ended; no others are.
 func (b *Broker) Reload(users []User, allowAnonymous bool, rules []access.Rule) error {
-	b.editing.Lock()
-	defer b.editing.Unlock()
-	next := settings{users, allowAnonymous, rules}
-	a, err := b.newAccounts(next, b.stored)
+	b.settingsMu.Lock()
+	defer b.settingsMu.Unlock()
+	next := accessSettings{users, allowAnonymous, rules}
+	a, err := b.newAccounts(next, b.storedUsers)
 	if err != nil {
 		return err
 	}
 	b.settings = next
-	b.kickChanged(b.access.Swap(a), a)
+	b.disconnectChanged(b.access.Swap(a), a)
 	b.engine.AccessChanged()
 	return nil
 }
 
-// SetUserLimits puts others in place of those of the configuration.
+// SetUserLimits replaces the limits of users.
 func (b *Broker) SetUserLimits(l UserLimits) { b.engine.SetUserLimits(l) }
 
-// Stop takes no more connections, lets clients have what is queued for them,
-// closes the connections and writes what is to be kept. ctx bounds it. A second
-// call waits for the first and returns the same.
+// Stop accepts no more connections, delivers what is queued, closes the connections
+// and persists the state. ctx bounds it. A second call waits for the first and returns
+// the same.
 func (b *Broker) Stop(ctx context.Context) error {
 	b.stop.Do(func() { b.stopErr = b.shutDown(ctx) })
 	return b.stopErr
@@ -246,7 +275,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 func (b *Broker) shutDown(ctx context.Context) error {
 	b.closeListeners()
 	close(b.quit)
-	b.around.Wait()
+	b.background.Wait()
 	b.writeOwners(true)
 	err := b.engine.Close(ctx)
 	if b.store != nil {

@@ -84,7 +84,7 @@ func TestAnonymousClientsAreOut(t *testing.T) {
 func TestOwnIdentifiers(t *testing.T) {
 	password := write(t, "p", "p\n")
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, broker.Config{OwnIDs: []string{"bridge-attic"}, Users: []broker.User{
+		b := start(t, broker.Config{ReservedIDs: []string{"bridge-attic"}, Users: []broker.User{
 			{Name: "tv", Role: broker.RoleDevice, PasswordFile: password}, {Name: "root", Role: broker.RoleAdmin, PasswordFile: password},
 		}})
 		for _, user := range []string{"tv", "root"} {

@@ -10,27 +10,32 @@ import (
 	"time"
 )
 
-// Listener is an address that the broker listens at.
+// Listener is an address that the broker listens on.
 type Listener struct {
-	Scheme string   // mqtt, mqtts, ws, wss or unix
-	Addr   net.Addr // as bound
+	// Scheme is mqtt, mqtts, ws, wss or unix.
+	Scheme string
+	// Addr is as bound.
+	Addr net.Addr
 }
 
-// local names the connections given to Serve, as the schemes name those of the
-// listeners.
+// local is the listener name of connections passed to Serve; other listeners are named
+// by their scheme.
 const local = "local"
 
+// listener is an open listener.
 type listener struct {
 	scheme string
 	net.Listener
-	private bool // nobody but this machine reaches it: loopback, or a Unix socket, which its mode guards
+	// private is set if only this machine reaches it: loopback, or a Unix socket,
+	// which its mode protects.
+	private bool
 }
 
 func (l *listener) secure() bool    { return l.scheme == "mqtts" || l.scheme == "wss" }
 func (l *listener) webSocket() bool { return l.scheme == "ws" || l.scheme == "wss" }
 
-// Listen opens the configured listeners: all of them, or none and an error that
-// names the key.
+// Listen opens the configured listeners: all of them, or none and an error that names
+// the keys.
 func (b *Broker) Listen() error {
 	var all []*listener
 	var faults []error
@@ -51,7 +56,7 @@ func (b *Broker) Listen() error {
 		}
 		all = append(all, l)
 		if l.secure() {
-			if err := b.secure(l); err != nil {
+			if err := b.addTLS(l); err != nil {
 				faults = append(faults, fmt.Errorf("cannot listen on %s: %w", at.key, err))
 			}
 		}
@@ -62,7 +67,7 @@ func (b *Broker) Listen() error {
 		}
 		return err
 	}
-	b.warnOfClosedDoors(all)
+	b.warnUnusable(all)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.listeners = append(b.listeners, all...)
@@ -76,6 +81,7 @@ func (b *Broker) Listen() error {
 	return nil
 }
 
+// open opens a listener.
 func open(scheme, address string) (*listener, error) {
 	if scheme == "unix" {
 		l, err := listenUnix(address)
@@ -87,21 +93,21 @@ func open(scheme, address string) (*listener, error) {
 	}
 	at, ok := l.Addr().(*net.TCPAddr)
 	if ok {
-		l = zoned{l, withZone(at, address)}
+		l = zonedListener{l, withZone(at, address)}
 	}
 	return &listener{scheme: scheme, Listener: l, private: ok && at.IP.IsLoopback()}, nil
 }
 
-// zoned is a listener whose address keeps its zone.
-type zoned struct {
+// zonedListener is a listener whose address includes its zone.
+type zonedListener struct {
 	net.Listener
 	addr net.Addr
 }
 
-func (z zoned) Addr() net.Addr { return z.addr }
+func (z zonedListener) Addr() net.Addr { return z.addr }
 
-// withZone returns the address of a listener with the zone that it was configured
-// with: the system does not return that of a link-local address.
+// withZone returns the address of a listener with its configured zone: the system does
+// not return that of a link-local address.
 func withZone(at *net.TCPAddr, configured string) *net.TCPAddr {
 	host, _, err := net.SplitHostPort(configured)
 	if _, zone, there := strings.Cut(host, "%"); err == nil && there && at.Zone == "" && at.IP.IsLinkLocalUnicast() {
@@ -112,22 +118,22 @@ func withZone(at *net.TCPAddr, configured string) *net.TCPAddr {
 	return at
 }
 
-// warnOfClosedDoors names the listeners at which nobody can log in, not even
-// from this machine: what comes of opening the broker, and of nothing else.
-func (b *Broker) warnOfClosedDoors(all []*listener) {
+// warnUnusable logs the listeners on which no client can log in, not even from this
+// machine: a broker that was opened to the network without users.
+func (b *Broker) warnUnusable(all []*listener) {
 	if a := b.access.Load(); a.anonymous || len(a.byName) > 0 {
 		return
 	}
 	for _, l := range all {
 		if !l.private {
-			b.log.Warn("nobody can connect here: write [[broker.users]], or allow_anonymous = true where you trust everybody", "listener", l.Addr().String())
+			b.log.Warn("no client can connect here: add [[broker.users]], or set allow_anonymous = true if you trust everyone on the network", "listener", l.Addr().String())
 		}
 	}
 }
 
-// OpenToAll reports whether other machines reach a listener that takes clients
-// without a user, which are admins, although there are users: their passwords and
-// roles protect nothing then.
+// OpenToAll reports whether other machines reach a listener that admits anonymous
+// clients, which are admins, although there are users: their passwords and roles
+// protect nothing then.
 func (b *Broker) OpenToAll() bool {
 	if a := b.access.Load(); !a.anonymous || len(a.byName) == 0 {
 		return false
@@ -139,6 +145,8 @@ func (b *Broker) OpenToAll() bool {
 	})
 }
 
+// listenError returns the error of opening a listener, with its usual cause and
+// remedy.
 func listenError(key, address string, err error) error {
 	cause := err
 	var op *net.OpError
@@ -152,14 +160,14 @@ func listenError(key, address string, err error) error {
 		hint = "; another broker (mosquitto?) runs there: stop it or choose another port"
 	case key == "broker.listen_unix":
 		if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOENT) {
-			hint = "; its folder must be there, and writable for the user that the hub runs as"
+			hint = "; its folder must exist and be writable for the user that the hub runs as"
 		}
 	case errors.Is(err, syscall.EACCES):
 		cause = syscall.EACCES
-		hint = "; ports below 1024 are for root: choose another one"
+		hint = "; ports below 1024 are reserved for root: choose another one"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		cause = syscall.EADDRNOTAVAIL
-		hint = "; this machine has no such address (yet): write the port alone, as in \":1883\", to listen at all of them"
+		hint = "; this machine has no such address (yet): write the port alone, as in \":1883\", to listen on all of them"
 	}
 	return fmt.Errorf("cannot listen on %s %s: %w%s", key, address, cause, hint)
 }
@@ -175,7 +183,7 @@ func (b *Broker) Listeners() []Listener {
 	return all
 }
 
-// anonymousAt tells whether a listener takes clients without a user.
+// anonymousAt reports whether a listener admits clients without a user.
 func (b *Broker) anonymousAt(scheme string) bool {
 	if scheme == forwardedHTTP {
 		return false
@@ -188,8 +196,8 @@ func (b *Broker) anonymousAt(scheme string) bool {
 	return slices.ContainsFunc(b.listeners, func(l *listener) bool { return l.scheme == scheme && l.private })
 }
 
-// accept owns a listener. An error such as too many open files passes: it goes
-// on after a moment.
+// accept accepts the connections of a listener. After a temporary error, such as too
+// many open files, it continues after a moment.
 func (b *Broker) accept(l *listener) {
 	for {
 		c, err := l.Accept()
@@ -197,39 +205,40 @@ func (b *Broker) accept(l *listener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			if b.refusals.tell(l.scheme, err.Error(), time.Now()) {
-				b.log.Warn("cannot take a connection", "listener", l.scheme, "error", err)
+			if b.logLimit.allow(l.scheme, err.Error(), time.Now()) {
+				b.log.Warn("cannot accept a connection", "listener", l.scheme, "error", err)
 			}
 			time.Sleep(100 * time.Millisecond)
 		default:
-			b.take(l.scheme, c)
+			b.serve(l.scheme, c)
 		}
 	}
 }
 
-// Serve takes a connection that is already there, such as one end of a
-// net.Pipe, and returns at once. Without a user it may do everything.
-func (b *Broker) Serve(c net.Conn) { b.take(local, c) }
+// Serve serves an existing connection, such as one end of a net.Pipe, and returns at
+// once. Without a user it is an admin.
+func (b *Broker) Serve(c net.Conn) { b.serve(local, c) }
 
-// ServeAs is Serve for a part of our own program that acts as a user, with that
-// user's rights alone; user "" may do everything.
+// ServeAs is Serve for a part of the program that acts as a user, with the rights of
+// that user only; user "" is an admin.
 func (b *Broker) ServeAs(c net.Conn, user string) {
 	if user != "" {
-		c = &vouched{c, user}
+		c = &ownConn{c, user}
 	}
-	b.take(local, c)
+	b.serve(local, c)
 }
 
-// vouched is a connection of our own program, as a user.
-type vouched struct {
+// ownConn is a connection of the program itself, as a user.
+type ownConn struct {
 	net.Conn
 	user string
 }
 
-func (v *vouched) Certificate() string { return v.user }
+func (v *ownConn) Certificate() string { return v.user }
 
-func (b *Broker) take(scheme string, c net.Conn) { b.engine.Serve(c, scheme) }
+func (b *Broker) serve(scheme string, c net.Conn) { b.engine.Serve(c, scheme) }
 
+// closeListeners closes the listeners and waits for their loops.
 func (b *Broker) closeListeners() {
 	b.mu.Lock()
 	for _, l := range b.listeners {

@@ -121,13 +121,13 @@ func TestWhoIsLetIn(t *testing.T) {
 func TestUsersThatCannotBe(t *testing.T) {
 	empty := write(t, "empty", "\nsecond line")
 	for want, u := range map[string]broker.User{
-		`"king" is no role`:      {Name: "x", Role: "king", PasswordHash: "y"},
-		"needs one of":           {Name: "x", Role: broker.RoleAdmin},
-		"is no bcrypt hash":      {Name: "x", Role: broker.RoleAdmin, PasswordHash: "y"},
-		"/no/such/file":          {Name: "x", Role: broker.RoleAdmin, PasswordFile: "/no/such/file"},
-		empty:                    {Name: "x", Role: broker.RoleAdmin, PasswordFile: empty},
-		"the name of its domain": {Name: "Pi Kitchen", Role: broker.RoleDomain, PasswordHash: "y"},
-		"has no name":            {Role: broker.RoleAdmin, PasswordHash: "y"},
+		`"king" is not a valid role`: {Name: "x", Role: "king", PasswordHash: "y"},
+		"needs one of":               {Name: "x", Role: broker.RoleAdmin},
+		"is not a bcrypt hash":       {Name: "x", Role: broker.RoleAdmin, PasswordHash: "y"},
+		"/no/such/file":              {Name: "x", Role: broker.RoleAdmin, PasswordFile: "/no/such/file"},
+		empty:                        {Name: "x", Role: broker.RoleAdmin, PasswordFile: empty},
+		"the name of its domain":     {Name: "Pi Kitchen", Role: broker.RoleDomain, PasswordHash: "y"},
+		"has no name":                {Role: broker.RoleAdmin, PasswordHash: "y"},
 	} {
 		_, err := broker.New(broker.Config{Users: []broker.User{u}}, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -494,7 +494,7 @@ func TestClosedDoorsAreNamed(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop(t, b)
-			if warned := strings.Contains(said.String(), "nobody can connect here"); warned != c.warned {
+			if warned := strings.Contains(said.String(), "no client can connect here"); warned != c.warned {
 				t.Errorf("warned %v, want %v: %s", warned, c.warned, said.String())
 			}
 		})

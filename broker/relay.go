@@ -13,58 +13,63 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// The limits of relayed connections. What a client may do is the matter of the
-// broker that it is relayed to.
+// The limits of relayed connections. What a client may do is decided by the broker
+// that it is relayed to.
 const (
-	relayMost       = 256              // connections
-	relayOfAddress  = 64               // of one address
-	relayDial       = 5 * time.Second  // to reach the broker
-	relayFirst      = 10 * time.Second // until the client's first bytes
-	relayIdle       = 30 * time.Minute // without a byte in either direction
-	relayLast       = time.Second      // for the rest of a direction after the end of the other
-	relayWrite      = 30 * time.Second // for a peer that does not read
-	relayBufferSize = 8 << 10
+	relayMaxConns      = 256 // connections
+	relayMaxPerAddress = 64  // of one address
+	// relayDialTimeout bounds connecting to the broker.
+	relayDialTimeout = 5 * time.Second
+	// relayFirstByteTimeout bounds the wait for the client's first bytes.
+	relayFirstByteTimeout = 10 * time.Second
+	// relayIdleTimeout is the time without a byte in either direction.
+	relayIdleTimeout = 30 * time.Minute
+	// relayDrainTime is for the rest of one direction after the end of the other.
+	relayDrainTime = time.Second
+	// relayWriteTimeout is for a peer that does not read.
+	relayWriteTimeout = 30 * time.Second
+	relayBufferSize   = 8 << 10
 )
 
-// Relay connects WebSockets with a broker elsewhere: bytes pass as they are, the
-// user is that broker's. The zero value of what is not exported is ready.
+// Relay connects WebSockets with a broker elsewhere. Bytes pass unchanged; users are
+// that broker's. The unexported fields need no initialisation.
 type Relay struct {
 	// Dial opens a connection to the broker.
 	Dial func(context.Context) (net.Conn, error)
 	Log  *slog.Logger
 
-	refusals refusals
+	logLimit logLimiter
 
 	mu     sync.Mutex
 	closed bool
-	open   map[*relayed]struct{}
+	open   map[*relayedConn]struct{}
 	active sync.WaitGroup
 }
 
-// relayed is one connection.
-type relayed struct {
+// relayedConn is one connection.
+type relayedConn struct {
 	address string
 	ctx     context.Context
 	end     context.CancelFunc
 }
 
-// WebSocket returns the handler for requests of a listener, as Broker.WebSocket.
-// Whether the broker needs users is not known here: Origin is checked as where it
-// does not.
+// WebSocket returns the handler for requests of a listener, like Broker.WebSocket.
+// Origins are checked as if the broker admitted anonymous clients, which is unknown
+// here.
 func (y *Relay) WebSocket(l HTTPListener) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !websocket.IsWebSocketUpgrade(r) || l.Policy.CheckPage(r, true) != nil {
-			l.upgrade(w, r, true, &y.refusals, y.Log) // refuses it
+			l.upgrade(w, r, true, &y.logLimit, y.Log) // it answers with the error
 			return
 		}
 		from := l.Policy.Inspect(r)
-		one, err := y.enter(r.Context(), hostOf(from.Remote))
+		one, err := y.admit(r.Context(), hostOf(from.Remote))
 		if err != nil {
 			y.refuse(w, from.Remote, http.StatusServiceUnavailable, err)
 			return
 		}
-		defer y.leave(one)
-		dialing, cancel := context.WithTimeout(one.ctx, relayDial)
+		defer y.release(one)
+		dialing, cancel := context.WithTimeout(one.ctx, relayDialTimeout)
 		server, err := y.Dial(dialing)
 		cancel()
 		if err != nil {
@@ -72,11 +77,11 @@ func (y *Relay) WebSocket(l HTTPListener) http.Handler {
 			return
 		}
 		defer server.Close()
-		if isLocal(server.RemoteAddr()) && !from.Local {
+		if isLoopbackAddr(server.RemoteAddr()) && !from.Local {
 			y.refuse(w, from.Remote, http.StatusForbidden, errLocalBroker)
 			return
 		}
-		ws := l.upgrade(w, r, true, &y.refusals, y.Log)
+		ws := l.upgrade(w, r, true, &y.logLimit, y.Log)
 		if ws == nil {
 			return
 		}
@@ -85,24 +90,26 @@ func (y *Relay) WebSocket(l HTTPListener) http.Handler {
 	})
 }
 
-// errLocalBroker protects a broker that lets in programs of its machine: to it
-// everybody would be one.
-var errLocalBroker = errors.New("broker.external is an address of loopback, and you are not on this machine: write there an address of the broker that others reach")
+// errLocalBroker protects a broker that admits programs of its machine: to it every
+// relayed client would be one.
+var errLocalBroker = errors.New("broker.external is a loopback address, and you are not on this machine: set it to an address of the broker that other machines reach")
 
-func isLocal(a net.Addr) bool {
+// isLoopbackAddr reports whether an address is on this machine.
+func isLoopbackAddr(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
 	return !ok || tcp.IP.IsLoopback()
 }
 
+// refuse answers a request with an error, and logs it.
 func (y *Relay) refuse(w http.ResponseWriter, remote string, code int, err error) {
 	http.Error(w, err.Error(), code)
-	if y.refusals.tell(remote, err.Error(), time.Now()) {
+	if y.logLimit.allow(remote, err.Error(), time.Now()) {
 		y.Log.Warn("WebSocket refused", "remote", remote, "error", err)
 	}
 }
 
-// enter counts a connection, or returns why there may be no further one.
-func (y *Relay) enter(ctx context.Context, address string) (*relayed, error) {
+// admit counts a connection, or returns why it is not admitted.
+func (y *Relay) admit(ctx context.Context, address string) (*relayedConn, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	of := 0
@@ -111,23 +118,24 @@ func (y *Relay) enter(ctx context.Context, address string) (*relayed, error) {
 			of++
 		}
 	}
-	switch {
-	case y.closed:
-		return nil, errors.New("the hub stops")
-	case len(y.open) >= relayMost || of >= relayOfAddress:
-		return nil, fmt.Errorf("too many connections are relayed: at most %d, %d of one address", relayMost, relayOfAddress)
+	if y.closed {
+		return nil, errors.New("the hub is stopping")
+	}
+	if len(y.open) >= relayMaxConns || of >= relayMaxPerAddress {
+		return nil, fmt.Errorf("too many connections are relayed: at most %d, and %d of one address", relayMaxConns, relayMaxPerAddress)
 	}
 	if y.open == nil {
-		y.open = make(map[*relayed]struct{})
+		y.open = make(map[*relayedConn]struct{})
 	}
-	one := &relayed{address: address}
+	one := &relayedConn{address: address}
 	one.ctx, one.end = context.WithCancel(ctx)
 	y.open[one] = struct{}{}
 	y.active.Add(1)
 	return one, nil
 }
 
-func (y *Relay) leave(one *relayed) {
+// release ends and removes a connection.
+func (y *Relay) release(one *relayedConn) {
 	one.end()
 	y.mu.Lock()
 	delete(y.open, one)
@@ -135,7 +143,7 @@ func (y *Relay) leave(one *relayed) {
 	y.active.Done()
 }
 
-// Close ends what is relayed and waits for it.
+// Close ends all connections and waits for them.
 func (y *Relay) Close() {
 	y.mu.Lock()
 	y.closed = true
@@ -146,8 +154,8 @@ func (y *Relay) Close() {
 	y.active.Wait()
 }
 
-// relay copies in both directions until both are over: after the end of one the
-// other has a moment for what is under way.
+// relay copies in both directions until both have ended: after the end of one the
+// other has a moment for its rest.
 func relay(ctx context.Context, client *webSocket, server net.Conn) {
 	closeBoth := func() {
 		_ = client.Close()
@@ -155,36 +163,36 @@ func relay(ctx context.Context, client *webSocket, server net.Conn) {
 	}
 	ended := context.AfterFunc(ctx, closeBoth)
 	defer ended()
-	idle := time.AfterFunc(relayIdle, closeBoth)
+	idle := time.AfterFunc(relayIdleTimeout, closeBoth)
 	defer idle.Stop()
 	over := func(to net.Conn) {
 		if half, ok := to.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
-		last := time.Now().Add(relayLast)
+		last := time.Now().Add(relayDrainTime)
 		_ = client.SetReadDeadline(last)
 		_ = server.SetReadDeadline(last)
 	}
-	_ = client.SetReadDeadline(time.Now().Add(relayFirst))
+	_ = client.SetReadDeadline(time.Now().Add(relayFirstByteTimeout))
 	var down sync.WaitGroup
 	down.Go(func() {
-		pass(client, server, func() { idle.Reset(relayIdle) })
+		copyConn(client, server, func() { idle.Reset(relayIdleTimeout) })
 		over(client.NetConn())
 	})
 	began := sync.OnceFunc(func() { _ = client.SetReadDeadline(time.Time{}) })
-	pass(server, client, func() { began(); idle.Reset(relayIdle) })
+	copyConn(server, client, func() { began(); idle.Reset(relayIdleTimeout) })
 	over(server)
 	down.Wait()
 }
 
-// pass copies until either ends; passed is called after each piece was read.
-func pass(to, from net.Conn, passed func()) {
+// copyConn copies until either side ends; passed is called after each read.
+func copyConn(to, from net.Conn, passed func()) {
 	buffer := make([]byte, relayBufferSize)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			passed()
-			if to.SetWriteDeadline(time.Now().Add(relayWrite)) != nil {
+			if to.SetWriteDeadline(time.Now().Add(relayWriteTimeout)) != nil {
 				return
 			}
 			if _, err := to.Write(buffer[:n]); err != nil {

@@ -14,36 +14,44 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// A trace is for a person who looks for what is wrong: as much of it as one can
-// read, and no more than the broker does not feel.
+// A trace is for a person: as much as one can read, and no more than has no effect on
+// the broker.
 const (
-	traceTime    = time.Minute // without being asked again
-	tracesMost   = 8           // at a time
-	traceLines   = 100         // a second; of more it is told how many
-	tracePayload = 80          // bytes of a payload
+	// traceDuration is how long a trace runs unless it is requested again.
+	traceDuration = time.Minute
+	// maxTraces run at a time.
+	maxTraces = 8
+	// maxTraceLines a second; the number of omitted ones is published.
+	maxTraceLines = 100
+	// maxTracePayload is the number of bytes that are shown of a payload.
+	maxTracePayload = 80
 )
 
-// traces are the traces that go on.
-type traces struct {
-	mu  sync.Mutex
-	all map[string]*trace                 // by their topics
-	now atomic.Pointer[map[string]*trace] // the same, not changed any more
+// traceSet holds the running traces.
+type traceSet struct {
+	mu sync.Mutex
+	// all is keyed by the topics of the traces.
+	all map[string]*trace
+	// active is an immutable copy of all.
+	active atomic.Pointer[map[string]*trace]
 }
 
+// trace is a running trace of a client, an address or a filter.
 type trace struct {
-	what string
-	wake chan struct{}
+	subject string
+	wake    chan struct{}
 
 	mu    sync.Mutex
 	until time.Time
 	lines []topics.TraceLine
-	said  int // in this second
-	left  int // out, in this second
+	// linesSent and linesOmitted count within the current second.
+	linesSent    int
+	linesOmitted int
 }
 
-// Trace publishes at a topic what becomes of the packets of a client or an
-// address, or of those with a topic that a filter matches, for a minute or until nobody hears
-// it any more. Asked again it goes on.
+// Trace publishes at a topic what happens to the packets of a client or an address, or
+// to those whose topic matches a filter, for traceDuration or until the topic has no
+// subscriber. Another request extends it.
 func (b *Broker) Trace(what, at string) error {
 	b.traces.mu.Lock()
 	defer b.traces.mu.Unlock()
@@ -51,38 +59,39 @@ func (b *Broker) Trace(what, at string) error {
 		return errors.New("a trace needs a client identifier or a topic filter")
 	}
 	if strings.ContainsAny(what, "+#") && !wire.ValidFilter(what) {
-		return fmt.Errorf("%.80q matches no topic: + stands for one whole level, # for all that follows", what)
+		return fmt.Errorf("%.80q is not a valid topic filter: + matches one whole level, # all that follow", what)
 	}
-	until := time.Now().Add(traceTime)
+	until := time.Now().Add(traceDuration)
 	if t := b.traces.all[at]; t != nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.what != what {
-			return fmt.Errorf("another trace is told at %s", at)
+		if t.subject != what {
+			return fmt.Errorf("another trace is published at %s", at)
 		}
 		t.until = until
 		return nil
 	}
 	select {
 	case <-b.quit:
-		return errors.New("the broker stops")
+		return errors.New("the broker is stopping")
 	default:
 	}
-	if len(b.traces.all) >= tracesMost {
-		return fmt.Errorf("%d traces go on already", tracesMost)
+	if len(b.traces.all) >= maxTraces {
+		return fmt.Errorf("%d traces are running already", maxTraces)
 	}
-	t := &trace{what: what, wake: make(chan struct{}, 1), until: until}
+	t := &trace{subject: what, wake: make(chan struct{}, 1), until: until}
 	if b.traces.all == nil {
 		b.traces.all = make(map[string]*trace)
 	}
 	b.traces.all[at] = t
 	b.tracesChanged()
-	b.around.Go(func() { b.tell(t, at) })
-	b.log.Info("trace begun", "of", short(what))
+	b.background.Go(func() { b.publishTrace(t, at) })
+	b.log.Info("trace started", "of", truncate(what))
 	return nil
 }
 
-// tracesChanged is called with the mutex held.
+// tracesChanged updates the copy of the traces, and whether the engine traces. The
+// caller holds the mutex.
 func (b *Broker) tracesChanged() {
 	if len(b.traces.all) == 0 {
 		b.engine.Trace(nil)
@@ -92,12 +101,12 @@ func (b *Broker) tracesChanged() {
 	for at, t := range b.traces.all {
 		now[at] = t
 	}
-	b.traces.now.Store(&now)
-	b.engine.Trace(b.see)
+	b.traces.active.Store(&now)
+	b.engine.Trace(b.traceEvent)
 }
 
-// tell publishes the lines of a trace until it is over.
-func (b *Broker) tell(t *trace, at string) {
+// publishTrace publishes the lines of a trace until it ends.
+func (b *Broker) publishTrace(t *trace, at string) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	defer func() {
@@ -120,10 +129,10 @@ func (b *Broker) tell(t *trace, at string) {
 		t.lines = nil
 		over := time.Now().After(t.until)
 		if second {
-			if t.left > 0 {
-				lines = append(lines, topics.TraceLine{At: topics.Time{Time: time.Now()}, LeftOut: t.left})
+			if t.linesOmitted > 0 {
+				lines = append(lines, topics.TraceLine{At: topics.Time{Time: time.Now()}, LeftOut: t.linesOmitted})
 			}
-			t.said, t.left = 0, 0
+			t.linesSent, t.linesOmitted = 0, 0
 		}
 		t.mu.Unlock()
 		for _, l := range lines {
@@ -135,22 +144,22 @@ func (b *Broker) tell(t *trace, at string) {
 	}
 }
 
-// see hands a packet to the traces that want it. It is called by whoever
-// handles the packet, and waits for nobody.
-func (b *Broker) see(p engine.TraceEvent) {
+// traceEvent passes a packet to the traces that match. It is called on the goroutine
+// that handles the packet, and does not block.
+func (b *Broker) traceEvent(p engine.TraceEvent) {
 	if b.tree.IsTrace(p.Topic) {
-		return // of itself there would be no end
+		return // a trace of a trace would not end
 	}
-	for _, t := range *b.traces.now.Load() {
-		if !t.wants(&p) {
+	for _, t := range *b.traces.active.Load() {
+		if !t.matches(&p) {
 			continue
 		}
 		t.mu.Lock()
-		full := t.said >= traceLines
+		full := t.linesSent >= maxTraceLines
 		if full {
-			t.left++
+			t.linesOmitted++
 		} else {
-			t.said++
+			t.linesSent++
 			t.lines = append(t.lines, b.traceLine(&p))
 		}
 		t.mu.Unlock()
@@ -163,22 +172,23 @@ func (b *Broker) see(p engine.TraceEvent) {
 	}
 }
 
-// wants tells whether a packet is of the client or its address, or of the topic.
-func (t *trace) wants(p *engine.TraceEvent) bool {
-	if p.Client.ID == t.what || hostOf(p.Client.Remote) == t.what {
+// matches reports whether a packet belongs to the client or its address, or to the
+// topic.
+func (t *trace) matches(p *engine.TraceEvent) bool {
+	if p.Client.ID == t.subject || hostOf(p.Client.Remote) == t.subject {
 		return true
 	}
-	if p.Kind == wire.Connect && p.Refused && (p.Client.ID == "" || t.what == "#") {
-		return true // of somebody whose identifier nobody can know
+	if p.Kind == wire.Connect && p.Refused && (p.Client.ID == "" || t.subject == "#") {
+		return true // its identifier is not known
 	}
-	if p.Topic == "" || !wire.ValidFilter(t.what) {
+	if p.Topic == "" || !wire.ValidFilter(t.subject) {
 		return false
 	}
 	if p.Kind != wire.Subscribe && p.Kind != wire.Unsubscribe {
-		return wire.Matches(t.what, p.Topic)
+		return wire.Matches(t.subject, p.Topic)
 	}
 	_, filter := wire.Shared(p.Topic)
-	return filter == t.what || wire.Matches(filter, t.what) || wire.Matches(t.what, filter)
+	return filter == t.subject || wire.Matches(filter, t.subject) || wire.Matches(t.subject, filter)
 }
 
 var packetNames = [...]string{
@@ -186,11 +196,12 @@ var packetNames = [...]string{
 	"SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH",
 }
 
+// traceLine returns a packet as a line of a trace.
 func (b *Broker) traceLine(p *engine.TraceEvent) topics.TraceLine {
 	l := topics.TraceLine{
 		At: topics.Time{Time: time.Now()}, Client: p.Client.ID, User: p.Client.User, Remote: p.Client.Remote,
 		QoS: int(p.QoS), Dup: p.Dup, Retain: p.Retain, PacketID: int(p.ID), Topic: p.Topic,
-		Size: p.Size, Code: int(p.Code), Note: p.Detail, Payload: start(p.Payload),
+		Size: p.Size, Code: int(p.Code), Note: p.Detail, Payload: excerpt(p.Payload),
 	}
 	if int(p.Kind) < len(packetNames) {
 		l.Packet = packetNames[p.Kind]
@@ -201,25 +212,24 @@ func (b *Broker) traceLine(p *engine.TraceEvent) topics.TraceLine {
 			l.Direction = "out"
 		}
 	}
-	switch {
-	case p.Dropped:
+	if p.Dropped {
 		l.Result = "dropped"
-	case p.Refused:
+	} else if p.Refused {
 		l.Result = "refused"
-		if p.Kind == wire.Connack || p.Kind == wire.Connect {
-			break
-		}
-		if d := b.decide(p.Client, p.Action, p.Topic); !d.Allowed {
-			l.By = d.By
+		if p.Kind != wire.Connack && p.Kind != wire.Connect {
+			if d := b.decide(p.Client, p.Action, p.Topic); !d.Allowed {
+				l.By = d.By
+			}
 		}
 	}
 	return l
 }
 
-// start is the beginning of a payload, with what is no text escaped.
-func start(payload []byte) string {
-	cut := len(payload) > tracePayload
-	quoted := strconv.Quote(string(payload[:min(len(payload), tracePayload)]))
+// excerpt returns the beginning of a payload, with everything that is not text
+// escaped.
+func excerpt(payload []byte) string {
+	cut := len(payload) > maxTracePayload
+	quoted := strconv.Quote(string(payload[:min(len(payload), maxTracePayload)]))
 	quoted = strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 	if cut {
 		quoted += "…"

@@ -16,43 +16,45 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// User may connect with a password, the first line of a file or a bcrypt hash
-// of it, or with a certificate in its name; one of the three must be there.
+// User may connect with a password, the first line of a file or a bcrypt hash of it,
+// or with a certificate in its name; one of the three is required.
 type User struct {
 	Name, PasswordFile, PasswordHash, Role string
-	Certificate                            bool // a certificate of client_ca_file with this CN will do
+	// Certificate accepts a certificate of client_ca_file with this CN.
+	Certificate bool
 }
 
-// accounts are the users as they are checked. They do not change; Reload puts
-// others in their place.
-type accounts struct {
-	byName    map[string]account
+// userTable holds the users as they are checked. It is immutable; Reload replaces it.
+type userTable struct {
+	byName    map[string]userRecord
 	anonymous bool
 	policy    *access.Policy
 }
 
-type account struct {
-	role        string
-	password    string // where hash is empty; "": none will do
+// userRecord is a user as it is checked.
+type userRecord struct {
+	role string
+	// password applies if hash is empty; "": no password is accepted.
+	password    string
 	hash        []byte
 	certificate bool
-	// proved remembers the last password that the hash was found to be of, as a
-	// digest: a thousand agents that connect again are not a thousand bcrypts.
-	proved *atomic.Pointer[digest]
+	// verified is a digest of the last password that matched the hash: a thousand
+	// agents that reconnect do not take a thousand bcrypt computations.
+	verified *atomic.Pointer[digest]
 }
 
-// settings are what the configuration says of access.
-type settings struct {
+// accessSettings are the settings of the configuration that concern access.
+type accessSettings struct {
 	users     []User
 	anonymous bool
 	rules     []access.Rule
 }
 
-// newAccounts makes the accounts of the configuration's users and of those
-// that were made at run time. A configuration that is wrong is refused; a stored
-// user that is none (somebody edited the file) is left out, and said.
-func (b *Broker) newAccounts(s settings, stored []storedUser) (*accounts, error) {
-	all := &accounts{byName: make(map[string]account), anonymous: s.anonymous}
+// newAccounts returns the table of the configuration's users and of those that were
+// added at run time. An invalid configuration is an error; an invalid stored user (the
+// file was edited) is logged and left out.
+func (b *Broker) newAccounts(s accessSettings, stored []storedUser) (*userTable, error) {
+	all := &userTable{byName: make(map[string]userRecord), anonymous: s.anonymous}
 	var faults []error
 	policy, err := access.New(b.tree.Prefix(), b.config.DiscoveryPrefix, s.rules)
 	if err != nil {
@@ -60,7 +62,7 @@ func (b *Broker) newAccounts(s settings, stored []storedUser) (*accounts, error)
 	}
 	all.policy = policy
 	for _, u := range stored {
-		if a, err := u.user().account(); err != nil {
+		if a, err := u.toUser().record(); err != nil {
 			b.log.Error("a stored user is left out", "user", u.Name, "error", err)
 		} else {
 			all.byName[u.Name] = a
@@ -68,9 +70,9 @@ func (b *Broker) newAccounts(s settings, stored []storedUser) (*accounts, error)
 	}
 	named := make(map[string]bool, len(s.users))
 	for _, u := range s.users {
-		a, err := u.account()
+		a, err := u.record()
 		if named[u.Name] && err == nil {
-			err = errors.New("there are two of this name")
+			err = errors.New("there are two users of this name")
 		}
 		named[u.Name] = true
 		if err != nil {
@@ -84,28 +86,30 @@ func (b *Broker) newAccounts(s settings, stored []storedUser) (*accounts, error)
 	return all, nil
 }
 
-// maxCost bounds what one wrong password costs: some 2 s of a core of a PC.
-const maxCost = 15
+// maxHashCost bounds the cost of checking one password: some 2 s of a core of a PC.
+const maxHashCost = 15
 
-func (u User) account() (account, error) {
-	a := account{role: u.Role, certificate: u.Certificate, proved: new(atomic.Pointer[digest])}
+// record checks a user, and returns its record.
+func (u User) record() (userRecord, error) {
+	a := userRecord{role: u.Role, certificate: u.Certificate, verified: new(atomic.Pointer[digest])}
 	switch {
 	case u.Name == "":
 		return a, errors.New("it has no name")
 	case !slices.Contains(access.Roles(), u.Role):
-		return a, fmt.Errorf("%q is no role: use one of %s", u.Role, strings.Join(access.Roles(), ", "))
+		return a, fmt.Errorf("%q is not a valid role: use one of %s", u.Role, strings.Join(access.Roles(), ", "))
 	case u.Role == RoleDomain && !topics.ValidName(u.Name):
-		return a, errors.New("a user of the role domain has the name of its domain, and this is none")
+		return a, errors.New("a user of the role domain has the name of its domain, and this is not a valid one: use a-z, 0-9 and \"-\"")
 	case u.PasswordFile != "" && u.PasswordHash != "", u.PasswordFile == "" && u.PasswordHash == "" && !u.Certificate:
 		return a, errors.New("it needs one of password_file and password_hash, or certificate = true")
 	case u.PasswordFile == "" && u.PasswordHash == "":
 		return a, nil
 	case u.PasswordHash != "":
-		switch cost, err := bcrypt.Cost([]byte(u.PasswordHash)); {
-		case err != nil:
-			return a, errors.New("its password_hash is no bcrypt hash")
-		case cost > maxCost:
-			return a, fmt.Errorf("its password_hash has cost %d: more than %d would keep this machine busy with wrong passwords", cost, maxCost)
+		cost, err := bcrypt.Cost([]byte(u.PasswordHash))
+		if err != nil {
+			return a, errors.New("its password_hash is not a bcrypt hash")
+		}
+		if cost > maxHashCost {
+			return a, fmt.Errorf("its password_hash has cost %d: checking wrong passwords takes too long with more than %d", cost, maxHashCost)
 		}
 		a.hash = []byte(u.PasswordHash)
 		return a, nil
@@ -117,21 +121,20 @@ func (u User) account() (account, error) {
 	return a, nil
 }
 
-// ended says why a client was hung up on, as often as refusals allows.
-func (b *Broker) ended(client, remote, why string) {
-	if b.refusals.tell(remote, why, time.Now()) {
-		b.log.Info("connection ended by the broker: "+why, "client", short(client), "remote", remote)
-	}
-}
-
-// allow is asked for each publish, subscription and delivery, for wills,
-// replays and sessions that are resumed.
+// allow is Options.Allow of the engine. In MQTT 3.1.1 a client cannot be told that its
+// publish was denied, so it is logged.
 func (b *Broker) allow(c engine.Client, a engine.Action, topic string) bool {
 	d := b.decide(c, a, topic)
-	// Over MQTT 3.1.1 there is no way to tell the client: it is disconnected, or
-	// believes that it was heard. So the log says it.
-	if !d.Allowed && a == engine.ActionPublish && b.refusals.tellTopic(c.Remote, c.User, topic, time.Now()) {
-		b.log.Warn("publish refused", "user", c.User, "by", d.By, "topic", short(topic), "client", short(c.ID), "remote", c.Remote)
+	// MQTT 3.1.1 cannot report the denial to the client, so the log does, as far
+	// as logLimit allows.
+	if !d.Allowed && a == engine.ActionPublish && b.logLimit.allowTopic(c.Remote, c.User, topic, time.Now()) {
+		b.log.Warn("publish refused", "user", c.User, "by", d.By, "topic", truncate(topic), "client", truncate(c.ID), "remote", c.Remote)
 	}
 	return d.Allowed
+}
+
+// equals reports whether a client that was admitted with one record would be admitted
+// in the same way with the other.
+func (a userRecord) equals(b userRecord) bool {
+	return a.role == b.role && a.password == b.password && string(a.hash) == string(b.hash) && a.certificate == b.certificate
 }

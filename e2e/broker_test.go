@@ -220,7 +220,7 @@ func TestUsersRolesAndListeners(t *testing.T) {
 			t.Errorf("%v as reader: %+v", args, r)
 		}
 	}
-	if r := home.observer.Exec(env, programs.dominionctl, "trace", "a/#/b", "--password-file", good, "--cafile", caFile); r.Code != 1 || !strings.Contains(r.Stderr, "matches no topic") {
+	if r := home.observer.Exec(env, programs.dominionctl, "trace", "a/#/b", "--password-file", good, "--cafile", caFile); r.Code != 1 || !strings.Contains(r.Stderr, "is not a valid topic filter") {
 		t.Errorf("trace of what is neither client nor filter: %+v", r)
 	}
 

@@ -55,7 +55,7 @@ func TestSeeing(t *testing.T) {
 	if r := home.Ctl("clients", "kick", "lamp"); r.Code != 0 {
 		t.Errorf("kick: %+v", r)
 	}
-	hub.AwaitLog("an administrator ended it", "client=lamp") // mosquitto_sub says nothing of it and comes again
+	hub.AwaitLog("an administrator disconnected it", "client=lamp") // mosquitto_sub says nothing of it and comes again
 
 	get := func(path string) (body string) {
 		body, err := home.Hub.Get("http://127.0.0.1:9090" + path)

@@ -37,7 +37,7 @@ func (s Service) newBridges(b *broker.Broker) (*bridges, error) {
 				b.ServeAs(theirs, c.User)
 				return ours, nil
 			},
-			Dropped: func(topic, why string) { b.Dropped(bridge.LocalID(c.Name), topic, why) },
+			Dropped: func(topic, why string) { b.CountDropped(bridge.LocalID(c.Name), topic, why) },
 			State: func(up bool, _ string) {
 				state := "0"
 				if up {
@@ -62,7 +62,7 @@ func (all *bridges) views() (views []topics.BridgeView) {
 		s := b.Status()
 		v := topics.BridgeView{
 			Name: b.Name, Connected: s.Connected, Since: topics.At(s.Since), Reason: s.Reason,
-			Refused: s.Refused, Dropped: all.broker.Missed(bridge.LocalID(b.Name)),
+			Refused: s.Refused, Dropped: all.broker.DroppedFor(bridge.LocalID(b.Name)),
 		}
 		if r := s.Last; r != nil {
 			v.LastRefusal = &topics.BridgeRefusal{At: topics.At(r.At), Direction: r.Direction, Topic: r.Topic, Reason: r.Reason, Size: r.Size, Limit: r.Limit}

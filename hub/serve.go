@@ -61,7 +61,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
 		AllowedOrigins: s.Config.HTTP.AllowedOrigins, TrustedProxies: s.Config.HTTP.TrustedProxies,
-		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules, OwnIDs: bridgeIDs(c.Bridges),
+		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules, ReservedIDs: bridgeIDs(c.Bridges),
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
 		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: broker.Limits(c.Limits), UserLimits: broker.UserLimits(c.UserLimits), Version: s.Version,
 	}, s.Log)
@@ -80,7 +80,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	defer site.Close()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: b.OpenToAll, Broker: b, Keeps: b.Keeps, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: b.OpenToAll, Broker: b, Keeps: b.Persists, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
 	if s.bridges, err = s.newBridges(b); err != nil {
 		return err
 	}

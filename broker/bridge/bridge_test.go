@@ -129,7 +129,7 @@ func (h *home) run(t *testing.T, rules ...bridge.Rule) (stop func()) {
 		},
 		Dropped: func(topic, why string) { // as hub does
 			h.dropped.Add(1)
-			h.here.Dropped(bridge.LocalID("attic"), topic, why)
+			h.here.CountDropped(bridge.LocalID("attic"), topic, why)
 		},
 		State: func(up bool, _ string) { h.up.Store(up) },
 	})
@@ -254,7 +254,7 @@ func TestWhatIsLeftOutIsCounted(t *testing.T) {
 	bubble(t, func(t *testing.T, h *home) {
 		h.down.Store(true)
 		stop := h.run(t, bridge.Rule{Filter: "shared/#", In: true, Out: true, QoS: 1})
-		missed := func() uint64 { synctest.Wait(); return h.here.Missed(bridge.LocalID("attic")) }
+		missed := func() uint64 { synctest.Wait(); return h.here.DroppedFor(bridge.LocalID("attic")) }
 		for i := range 5 {
 			h.here.Publish(topics.Message{Topic: "shared/a", Payload: []byte(fmt.Sprint(i))})
 		}

@@ -53,7 +53,7 @@ func (h *home) leftOut(t *testing.T, n uint64, direction, topic, reason string) 
 	if r := s.Last; r.Direction != direction || r.Topic != topic || !strings.Contains(r.String(), reason) {
 		t.Errorf("%+v %q, want %s %s %q", *r, r.String(), direction, topic, reason)
 	}
-	if got := h.here.Missed(bridge.LocalID("attic")); got != n {
+	if got := h.here.DroppedFor(bridge.LocalID("attic")); got != n {
 		t.Errorf("%d are counted for the bridge, want %d", got, n)
 	}
 }

@@ -11,42 +11,45 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// webSocket is a WebSocket as a stream of bytes. Packets that come in may begin
-// and end anywhere in its messages [MQTT-6.0.0-2]; a message has no limit of
-// its own, since the engine limits each packet. Each packet that goes out is
-// one message of one frame, because clients exist that cannot read anything else.
+// webSocket is a WebSocket as a stream of bytes. Incoming packets may begin and end
+// anywhere in its messages [MQTT-6.0.0-2]; a message has no limit of its own, as the
+// engine limits each packet. Each outgoing packet is one message of one frame, because
+// some clients cannot read anything else.
 type webSocket struct {
 	*websocket.Conn
-	message io.Reader // the rest of the message at hand
-	remote  net.Addr  // as a trusted proxy names it; nil: that of the connection
+	// message is the rest of the current incoming message.
+	message io.Reader
+	// remote is as a trusted proxy reports it; nil: that of the connection.
+	remote net.Addr
 
-	// mu guards what follows: pongs are written by the goroutine that reads.
+	// mu guards the fields below: pongs are written by the reading goroutine.
 	mu sync.Mutex
 	// header is the fixed header of the next packet as far as it was written.
 	header []byte
-	// left counts the bytes of the packet at hand that were not written. Its
-	// frame has begun, so nothing else may be written before they are.
-	left int
-	// control is a control frame that waits for the end of the packet at hand.
-	control []byte
-	broken  error
+	// packetRemaining counts the bytes of the current packet that were not written.
+	// Its frame has begun, so nothing else may be written before.
+	packetRemaining int
+	// pendingControl is a control frame that waits for the end of the current packet.
+	pendingControl []byte
+	err            error
 
-	// timing guards the deadline of writes, which a control frame replaces for
-	// its own time.
-	timing     sync.Mutex
-	deadline   time.Time
-	controlled bool
+	// deadlineMu guards the write deadline, which a control frame replaces while it is
+	// written.
+	deadlineMu      sync.Mutex
+	deadline        time.Time
+	controlDeadline bool
 }
 
-// The bytes of a frame (RFC 6455, 5.2) that a server writes: unmasked, final.
+// The first byte of frames (RFC 6455, 5.2) that a server writes: unmasked, final.
 const (
 	frameBinary = 0x80 | websocket.BinaryMessage
 	frameClose  = 0x80 | websocket.CloseMessage
 	framePong   = 0x80 | websocket.PongMessage
 
-	longestControl = 125
+	maxControlPayload = 125
 )
 
+// newWebSocket returns the stream of a WebSocket, with handlers for ping and close.
 func newWebSocket(c *websocket.Conn) *webSocket {
 	w := &webSocket{Conn: c}
 	c.SetPingHandler(func(data string) error { return w.writeControl(framePong, data) })
@@ -60,7 +63,7 @@ func newWebSocket(c *websocket.Conn) *webSocket {
 	return w
 }
 
-// RemoteAddr is the client's address, behind the proxies that are trusted.
+// RemoteAddr returns the client's address, behind trusted proxies.
 func (w *webSocket) RemoteAddr() net.Addr {
 	if w.remote != nil {
 		return w.remote
@@ -68,7 +71,7 @@ func (w *webSocket) RemoteAddr() net.Addr {
 	return w.Conn.RemoteAddr()
 }
 
-// Certificate is that of the TLS below, as certified has it.
+// Certificate returns that of the TLS connection below; see tlsConn.
 func (w *webSocket) Certificate() string {
 	if c, ok := w.NetConn().(interface{ Certificate() string }); ok {
 		return c.Certificate()
@@ -76,6 +79,7 @@ func (w *webSocket) Certificate() string {
 	return ""
 }
 
+// Read reads the binary messages as one stream.
 func (w *webSocket) Read(p []byte) (int, error) {
 	for {
 		if w.message == nil {
@@ -98,17 +102,17 @@ func (w *webSocket) Read(p []byte) (int, error) {
 	}
 }
 
-// frames holds what one Write sends: a piece of the engine's and the headers of
-// its frames.
+// frames pools buffers for what one Write sends: a chunk of the engine's and its frame
+// headers.
 var frames = sync.Pool{New: func() any { b := make([]byte, 0, 20<<10); return &b }}
 
-// Write takes packets, and parts of them, as a stream of bytes. After an error
-// the stream cannot go on.
+// Write writes packets, and parts of them, as a stream of bytes. After an error the
+// stream cannot be continued.
 func (w *webSocket) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken != nil {
-		return 0, w.broken
+	if w.err != nil {
+		return 0, w.err
 	}
 	buffer := frames.Get().(*[]byte)
 	defer frames.Put(buffer)
@@ -120,16 +124,16 @@ func (w *webSocket) Write(p []byte) (int, error) {
 		*buffer = out
 	}
 	if err != nil {
-		w.broken = err
+		w.err = err
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// frame appends to out what goes over the line for p.
+// frame appends the frames of p to out.
 func (w *webSocket) frame(out, p []byte) ([]byte, error) {
 	for len(p) > 0 {
-		if w.left == 0 {
+		if w.packetRemaining == 0 {
 			w.header = append(w.header, p[0])
 			p = p[1:]
 			size, whole, err := packetSize(w.header)
@@ -141,20 +145,20 @@ func (w *webSocket) frame(out, p []byte) ([]byte, error) {
 			}
 			out = appendFrameHeader(out, frameBinary, len(w.header)+size)
 			out = append(out, w.header...)
-			w.header, w.left = w.header[:0], size
+			w.header, w.packetRemaining = w.header[:0], size
 		}
-		n := min(w.left, len(p))
+		n := min(w.packetRemaining, len(p))
 		out = append(out, p[:n]...)
 		p = p[n:]
-		if w.left -= n; w.left == 0 && w.control != nil {
-			out, w.control = append(out, w.control...), nil
+		if w.packetRemaining -= n; w.packetRemaining == 0 && w.pendingControl != nil {
+			out, w.pendingControl = append(out, w.pendingControl...), nil
 		}
 	}
 	return out, nil
 }
 
-// packetSize returns how many bytes follow a fixed header (MQTT 5.0, 2.1), and
-// whether all of the header is there.
+// packetSize returns how many bytes follow a fixed header (MQTT 5.0, 2.1), and whether
+// the header is complete.
 func packetSize(header []byte) (size int, whole bool, err error) {
 	for i, b := range header[1:] {
 		if i > 3 {
@@ -170,57 +174,57 @@ func packetSize(header []byte) (size int, whole bool, err error) {
 
 // appendFrameHeader appends the header of a frame of size bytes.
 func appendFrameHeader(out []byte, first byte, size int) []byte {
-	switch {
-	case size <= longestControl:
+	if size <= maxControlPayload {
 		return append(out, first, byte(size))
-	case size < 1<<16:
+	}
+	if size < 1<<16 {
 		return binary.BigEndian.AppendUint16(append(out, first, 126), uint16(size))
 	}
 	return binary.BigEndian.AppendUint64(append(out, first, 127), uint64(size))
 }
 
-// writeControl writes a control frame, or leaves it for the end of the packet
-// that is being written. Of several that wait the last one is written: a pong
-// answers the latest ping (RFC 6455, 5.5.3).
+// writeControl writes a control frame, or keeps it until the end of the packet that is
+// being written. Of several that wait the last one is written: a pong answers the
+// latest ping (RFC 6455, 5.5.3).
 func (w *webSocket) writeControl(first byte, data string) error {
 	frame := append(appendFrameHeader(make([]byte, 0, 2+len(data)), first, len(data)), data...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken != nil {
+	if w.err != nil {
 		return nil
 	}
-	if w.left > 0 || len(w.header) > 0 {
-		w.control = frame
+	if w.packetRemaining > 0 || len(w.header) > 0 {
+		w.pendingControl = frame
 		return nil
 	}
 	w.limitControl(true)
 	defer w.limitControl(false)
 	if _, err := w.NetConn().Write(frame); err != nil {
-		w.broken = err
+		w.err = err
 	}
 	return nil
 }
 
-// limitControl sets the deadline of a control frame, or the one of packets
-// again: who sends pings and reads nothing is not waited for.
+// limitControl sets the write deadline of a control frame, or that of packets again: a
+// client that sends pings and does not read is not waited for.
 func (w *webSocket) limitControl(on bool) {
-	w.timing.Lock()
-	defer w.timing.Unlock()
-	w.controlled = on
+	w.deadlineMu.Lock()
+	defer w.deadlineMu.Unlock()
+	w.controlDeadline = on
 	until := w.deadline
 	if on {
 		until = time.Now().Add(time.Second)
 	}
-	_ = w.NetConn().SetWriteDeadline(until) // a connection that is closed has none
+	_ = w.NetConn().SetWriteDeadline(until) // fails on a closed connection
 }
 
-// SetWriteDeadline is for the connection below: what is written does not go
-// through the library.
+// SetWriteDeadline sets the deadline of the connection below, as writes bypass the
+// library.
 func (w *webSocket) SetWriteDeadline(t time.Time) error {
-	w.timing.Lock()
-	defer w.timing.Unlock()
+	w.deadlineMu.Lock()
+	defer w.deadlineMu.Unlock()
 	w.deadline = t
-	if w.controlled {
+	if w.controlDeadline {
 		return nil
 	}
 	return w.NetConn().SetWriteDeadline(t)
@@ -231,3 +235,9 @@ func (w *webSocket) SetDeadline(t time.Time) error {
 }
 
 var _ net.Conn = (*webSocket)(nil)
+
+// CloseWrite ends the outgoing direction with a Close frame (RFC 6455, 5.5.1). The
+// caller also closes the connection below for writing.
+func (w *webSocket) CloseWrite() error {
+	return w.writeControl(frameClose, string(binary.BigEndian.AppendUint16(nil, websocket.CloseNormalClosure)))
+}

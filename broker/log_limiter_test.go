@@ -7,11 +7,11 @@ import (
 )
 
 func TestARefusedPublishIsToldOnce(t *testing.T) {
-	var r refusals
+	var r logLimiter
 	at := time.Now()
 	told := func(remote, user, topic string) bool {
 		at = at.Add(time.Second)
-		return r.tellTopic(remote, user, topic, at)
+		return r.allowTopic(remote, user, topic, at)
 	}
 	if !told("10.0.0.1:1", "dash", "a") || told("10.0.0.1:2", "dash", "a") {
 		t.Error("want it told once for a topic")
@@ -28,24 +28,24 @@ func TestARefusedPublishIsToldOnce(t *testing.T) {
 	if n < 10 || n > 30 {
 		t.Errorf("told %d of 10,000 topics, want five and one in ten minutes", n)
 	}
-	if len(r.told) > 2*refusalsHosts {
-		t.Errorf("remembers %d", len(r.told))
+	if len(r.entries) > 2*maxLogKeys {
+		t.Errorf("remembers %d", len(r.entries))
 	}
 }
 
 func TestRefusalsAreNotToldForEver(t *testing.T) {
-	var r refusals
+	var r logLimiter
 	at := time.Now()
 	count := func(n int, remote, why string) (told int) {
 		for i := range n {
 			at = at.Add(time.Second)
-			if r.tell(fmt.Sprintf("%s:%d", remote, 1000+i), why, at) {
+			if r.allow(fmt.Sprintf("%s:%d", remote, 1000+i), why, at) {
 				told++
 			}
 		}
 		return told
 	}
-	if n := count(100, "10.0.0.1", "password"); n != refusalsTold {
+	if n := count(100, "10.0.0.1", "password"); n != logBurst {
 		t.Errorf("told %d of 100 in 100 s", n)
 	}
 	if n := count(1, "10.0.0.1", "will"); n != 1 {
@@ -58,9 +58,9 @@ func TestRefusalsAreNotToldForEver(t *testing.T) {
 		t.Errorf("told %d in an hour, want one in ten minutes", n)
 	}
 	for i := range 10_000 {
-		r.tell(fmt.Sprintf("10.1.%d.%d:1", i/256, i%256), "password", at)
+		r.allow(fmt.Sprintf("10.1.%d.%d:1", i/256, i%256), "password", at)
 	}
-	if len(r.told) > refusalsHosts {
-		t.Errorf("remembers %d hosts", len(r.told))
+	if len(r.entries) > maxLogKeys {
+		t.Errorf("remembers %d hosts", len(r.entries))
 	}
 }

@@ -93,9 +93,9 @@ func TestUnixSocketThatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		taken:                            "cannot listen on broker.listen_unix " + taken + ": somebody answers there",
-		file:                             "there is a file that is no socket",
-		filepath.Join(dir, "no", "mqtt"): "its folder must be there",
+		taken:                            "cannot listen on broker.listen_unix " + taken + ": it is in use",
+		file:                             "there is a file that is not a socket",
+		filepath.Join(dir, "no", "mqtt"): "its folder must exist",
 		file + "/mqtt":                   "cannot listen on broker.listen_unix",
 	} {
 		b, err := broker.New(broker.Config{ListenUnix: path}, slog.New(slog.DiscardHandler))

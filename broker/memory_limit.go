@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// memoryLimit is what clients may make the broker hold where the configuration
-// names no number: a quarter of the machine's memory or of what the control
-// group may have, whichever is less. 0, no limit, where neither can be read.
+// memoryLimit returns the default of Limits.Memory: a quarter of the memory of the
+// machine or of the control group, whichever is less. 0, no limit, if neither can be
+// read.
 func memoryLimit(root string) int {
 	least := uint64(math.MaxUint64)
 	for _, n := range append(controlGroupMemory(root), machineMemory(root)) {
@@ -25,7 +25,7 @@ func memoryLimit(root string) int {
 	return int(min(least/4, math.MaxInt))
 }
 
-// machineMemory returns the bytes of memory that the machine has; 0: unknown.
+// machineMemory returns the memory of the machine in bytes; 0: unknown.
 func machineMemory(root string) uint64 {
 	b, err := os.ReadFile(filepath.Join(root, "proc/meminfo"))
 	if err != nil {
@@ -34,15 +34,15 @@ func machineMemory(root string) uint64 {
 	for line := range bytes.Lines(b) {
 		if rest, ok := bytes.CutPrefix(line, []byte("MemTotal:")); ok {
 			kilobytes, _, _ := strings.Cut(strings.TrimSpace(string(rest)), " ")
-			n, _ := strconv.ParseUint(kilobytes, 10, 64) // 0 where it is none
+			n, _ := strconv.ParseUint(kilobytes, 10, 64) // 0 if it is not a number
 			return n << 10
 		}
 	}
 	return 0
 }
 
-// controlGroupMemory returns the limits of this process's control group and of
-// those above it, of version 2 and of version 1.
+// controlGroupMemory returns the limits of the process's control group and of its
+// parents, of version 2 and of version 1.
 func controlGroupMemory(root string) (all []uint64) {
 	b, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {
@@ -62,7 +62,7 @@ func controlGroupMemory(root string) (all []uint64) {
 		}
 		for dir := filepath.Clean("/" + fields[2]); ; dir = filepath.Dir(dir) {
 			if b, err := os.ReadFile(filepath.Join(root, base, dir, file)); err == nil {
-				n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64) // "max" is no number
+				n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64) // 0 for "max"
 				all = append(all, n)
 			}
 			if dir == "/" {

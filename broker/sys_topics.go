@@ -10,39 +10,40 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// sysInterval is the time between looks at what is told below $SYS, as
-// mosquitto has it.
+// sysInterval is the time between updates below $SYS, as in mosquitto.
 const sysInterval = 10 * time.Second
 
-// sysTopics begins the topics of it.
+// sysTopics is the prefix of the figures.
 const sysTopics = "$SYS/broker/"
 
-// tellOfItself tells what the broker does, by the names that mosquitto gave the
-// figures. A figure is told only while somebody who is connected hears it: at
-// once, and then each 10 s if it changed. It is retained only so long: nobody is
-// told an old one.
-func (b *Broker) tellOfItself() {
+// publishSys publishes the figures of the broker, under the names that mosquitto has
+// for them. A figure is published only while a connected client is subscribed to it:
+// at once, and then every sysInterval if it has changed. Its retained message is
+// cleared afterwards, so that no client gets an old figure.
+func (b *Broker) publishSys() {
 	told := make(map[string]string)
-	var l loads // of an engine that has done nothing yet, though it may have by now
+	var l loadAverages // of an engine that has done nothing yet, though it may have by now
 	tick := time.NewTicker(sysInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-b.quit:
 			return
-		case <-b.asked:
+		case <-b.sysRequested:
 		case <-tick.C:
-			l.note(b.engine.Totals(), sysInterval)
+			l.add(b.engine.Totals(), sysInterval)
 			b.writeOwners(false)
-			if n := b.refusals.over(time.Now()); n > 0 {
-				b.log.Warn("more was refused or dropped than is told here: many addresses or names at once", "times", n)
+			if n := b.logLimit.endPeriod(time.Now()); n > 0 {
+				b.log.Warn("more refusals and drops were not logged: many addresses or names at once", "times", n)
 			}
 		}
-		b.tellWhoHears(told, &l)
+		b.publishFigures(told, &l)
 	}
 }
 
-func (b *Broker) tellWhoHears(told map[string]string, l *loads) {
+// publishFigures publishes the figures that have changed, and clears those without
+// subscribers.
+func (b *Broker) publishFigures(told map[string]string, l *loadAverages) {
 	now := map[string]string{}
 	for name, figure := range b.figures(l) {
 		if b.engine.HasOnlineSubscriber(sysTopics + name) {
@@ -52,30 +53,31 @@ func (b *Broker) tellWhoHears(told map[string]string, l *loads) {
 	for name, figure := range now {
 		if told[name] != figure {
 			told[name] = figure
-			b.tellFigure(name, figure)
+			b.publishFigure(name, figure)
 		}
 	}
 	for name := range told {
 		if _, heard := now[name]; !heard {
 			delete(told, name)
-			b.tellFigure(name, "")
+			b.publishFigure(name, "")
 		}
 	}
 }
 
-func (b *Broker) tellFigure(name, figure string) {
+// publishFigure publishes a figure; "" clears it.
+func (b *Broker) publishFigure(name, figure string) {
 	b.engine.Publish(topics.Message{Topic: sysTopics + name, Payload: []byte(figure), Retain: true})
 }
 
-// figures are what mosquitto 2.0 tells (mosquitto(8), "BROKER STATUS"), and
-// ours: how many connections were beyond the limits, and the account of memory.
-func (b *Broker) figures(l *loads) map[string]string {
+// figures returns the figures of mosquitto 2.0 (mosquitto(8), "BROKER STATUS"), and
+// our own: connections beyond the limits, and memory.
+func (b *Broker) figures(l *loadAverages) map[string]string {
 	s := b.engine.Stats()
 	all := map[string]string{
 		"version": "dominion " + b.config.Version,
-		"uptime":  fmt.Sprintf("%d seconds", int(time.Since(b.began).Seconds())),
+		"uptime":  fmt.Sprintf("%d seconds", int(time.Since(b.startedAt).Seconds())),
 	}
-	memory := heap()
+	memory := heapBytes()
 	for name, n := range map[string]uint64{
 		"clients/total":              uint64(s.Sessions),
 		"clients/maximum":            uint64(s.Most),
@@ -104,7 +106,7 @@ func (b *Broker) figures(l *loads) map[string]string {
 		"memory/refused/count":       s.MemoryRefused,
 		"memory/ended/count":         s.MemoryEnded,
 		"heap/current":               memory,
-		"heap/maximum":               b.heapMost(memory),
+		"heap/maximum":               b.heapMaximum(memory),
 		"connections/refused/count":  s.TurnedAway,
 	} {
 		all[name] = strconv.FormatUint(n, 10)
@@ -117,21 +119,21 @@ func (b *Broker) figures(l *loads) map[string]string {
 	return all
 }
 
-// heap returns the bytes of the program's objects, about.
-func heap() uint64 {
+// heapBytes returns the approximate size of the program's objects.
+func heapBytes() uint64 {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
 
-// heapMost is the most that was told.
-func (b *Broker) heapMost(now uint64) uint64 {
+// heapMaximum returns the maximum of the values it was called with.
+func (b *Broker) heapMaximum(now uint64) uint64 {
 	for {
-		most := b.mostHeap.Load()
+		most := b.maxHeap.Load()
 		if now <= most {
 			return most
 		}
-		if b.mostHeap.CompareAndSwap(most, now) {
+		if b.maxHeap.CompareAndSwap(most, now) {
 			return now
 		}
 	}
@@ -142,14 +144,14 @@ var loadNames = [...]string{
 	"bytes/received", "bytes/sent", "sockets", "connections",
 }
 
-// loads are moving averages a minute, over one, five and fifteen.
-type loads struct {
+// loadAverages are moving averages by the minute, over one, five and fifteen minutes.
+type loadAverages struct {
 	last    [len(loadNames)]uint64
 	average [len(loadNames)][3]float64
 }
 
-// note takes note of what was done in a time.
-func (l *loads) note(s Stats, in time.Duration) {
+// add adds what was counted within a duration.
+func (l *loadAverages) add(s Stats, in time.Duration) {
 	for i, n := range [...]uint64{
 		s.In.Packets, s.Out.Packets, s.In.Publishes, s.Out.Publishes, s.Dropped,
 		s.In.Bytes, s.Out.Bytes, s.Connects + s.TurnedAway, s.Connects,

@@ -60,7 +60,7 @@ func TestClientIDBelongsToItsUser(t *testing.T) {
 		{Name: "pi", PasswordHash: hashOf(t, "p"), Role: broker.RoleDomain},
 	}
 	b := start(t, broker.Config{Users: users, DataDir: dir})
-	rejected := func(err string) bool { return strings.Contains(err, "that client identifier") }
+	rejected := func(err string) bool { return strings.Contains(err, "refused the client identifier") }
 	for _, tt := range []struct {
 		id, user, password string
 		rejected           bool
@@ -98,7 +98,7 @@ func TestKeptSessionBelongsToItsUser(t *testing.T) {
 	connectKept(t, b, "lamp", "ada", "a")
 	stop(t, b)
 	b = start(t, broker.Config{Users: users, DataDir: dir})
-	if err := enter(t, b, "lamp", "bob", "b"); !strings.Contains(err, "that client identifier") {
+	if err := enter(t, b, "lamp", "bob", "b"); !strings.Contains(err, "refused the client identifier") {
 		t.Errorf("another user resumed the session: %q", err)
 	}
 	if err := enter(t, b, "lamp", "ada", "a"); err != "" {
@@ -323,7 +323,7 @@ func TestCertificateIsReadAnew(t *testing.T) {
 	if shown() == first {
 		t.Error("the old certificate is shown")
 	}
-	if s := said.String(); !strings.Contains(s, "was not read anew") || !strings.Contains(s, "read anew") {
+	if s := said.String(); !strings.Contains(s, "cannot reload the certificate") || !strings.Contains(s, "certificate reloaded") {
 		t.Error(s)
 	}
 }

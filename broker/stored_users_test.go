@@ -39,16 +39,16 @@ func TestUsersAtRunTime(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"twice", b.AddUser(broker.User{Name: "tv", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}), `"tv": there is one of this name`},
-		{"of the configuration", b.AddUser(broker.User{Name: "root", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}), "written in the configuration"},
-		{"removed from the configuration", b.RemoveUser("root"), "written in the configuration"},
-		{"a role that is none", b.AddUser(broker.User{Name: "a", Role: "king", PasswordHash: hashOf(t, "x")}), "is no role"},
-		{"changed to one", b.ChangeUser("tv", "king", ""), "is no role"},
+		{"twice", b.AddUser(broker.User{Name: "tv", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}), `"tv": there is a user of this name already`},
+		{"of the configuration", b.AddUser(broker.User{Name: "root", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}), "defined in the configuration"},
+		{"removed from the configuration", b.RemoveUser("root"), "defined in the configuration"},
+		{"a role that is none", b.AddUser(broker.User{Name: "a", Role: "king", PasswordHash: hashOf(t, "x")}), "is not a valid role"},
+		{"changed to one", b.ChangeUser("tv", "king", ""), "is not a valid role"},
 		{"without a password", b.AddUser(broker.User{Name: "a", Role: broker.RoleDevice}), "it needs one of"},
-		{"no hash", b.AddUser(broker.User{Name: "a", Role: broker.RoleDevice, PasswordHash: "secret"}), "no bcrypt hash"},
+		{"no hash", b.AddUser(broker.User{Name: "a", Role: broker.RoleDevice, PasswordHash: "secret"}), "not a bcrypt hash"},
 		{"a name with a wildcard", b.AddUser(broker.User{Name: "a/+", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}), "use no +"},
-		{"that is not there", b.RemoveUser("nobody"), "none of this name"},
-		{"a file", b.AddUser(broker.User{Name: "a", Role: broker.RoleDevice, PasswordFile: "/etc/shadow"}), "belongs into the configuration"},
+		{"that is not there", b.RemoveUser("nobody"), "no user of this name"},
+		{"a file", b.AddUser(broker.User{Name: "a", Role: broker.RoleDevice, PasswordFile: "/etc/shadow"}), "must be set in the configuration"},
 	} {
 		if tt.err == nil || !strings.Contains(tt.err.Error(), tt.want) {
 			t.Errorf("a user %s: %v, want %s", tt.what, tt.err, tt.want)

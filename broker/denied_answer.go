@@ -1,0 +1,38 @@
+package broker
+
+import (
+	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// maxDeniedPayload bounds the payload of a denied request that is decoded for its
+// transaction.
+const maxDeniedPayload = 16 << 10
+
+// deniedAnswer returns the answer to a request or command that its publisher may not
+// make, if MQTT cannot report that: an error at the topic of the answer.
+func (b *Broker) deniedAnswer(c engine.Client, topic string, payload []byte) (answer topics.Message, ok bool) {
+	at, ours := b.tree.Parse(topic)
+	if !ours || len(payload) > maxDeniedPayload {
+		return topics.Message{}, false
+	}
+	var to topics.Address
+	switch at.Kind {
+	case topics.Request:
+		to = topics.Address{Kind: topics.Response, Verb: at.Verb}
+		if ask, err := topics.Decode[topics.Ask](topic, payload); err == nil && ask.Response != "" {
+			if own, ours := b.tree.Parse(ask.Response); ours && own.Kind == topics.ResponseTo && own.Verb == at.Verb {
+				to = own
+			}
+		}
+	case topics.DomainCommand:
+		to = topics.Address{Kind: topics.DomainResponse, Domain: at.Domain}
+	default:
+		return topics.Message{}, false
+	}
+	transaction := topics.TransactionOf(payload)
+	if transaction == "" {
+		return topics.Message{}, false
+	}
+	return b.tree.Message(to, topics.Encode(topics.Refuse(transaction, topics.Denied(topic, c.User)))), true
+}
