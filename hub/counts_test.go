@@ -22,12 +22,9 @@ priority = "required"
 		}
 		time.Sleep(20 * time.Second)
 		code := 0
-		a.mu.Lock()
-		i := a.running["job"]
-		i.State, i.Health, i.ExitCode = topics.Finished, topics.UnknownHealth, &code
-		a.running["job"] = i
-		a.mu.Unlock()
-		a.report()
+		a.change("job", func(i *topics.Instance) {
+			i.State, i.Health, i.ExitCode = topics.Finished, topics.UnknownHealth, &code
+		})
 		time.Sleep(5 * time.Second)
 		if s := h.status().Services; s != (topics.ServiceCount{Wanted: 1, Running: 1}) {
 			h.Errorf("%+v, want 1 of 1: job has finished", s)

@@ -227,6 +227,17 @@ func (h *home) ask(verb, payload string) topics.Reply {
 	return get[topics.Reply](h, response)
 }
 
+// refuses asks the hub what it has to refuse: the payloads, each with what the error
+// must hold.
+func (h *home) refuses(verb string, asks map[string]string) {
+	h.Helper()
+	for ask, want := range asks {
+		if reply := h.ask(verb, ask); reply.Status != topics.StatusError || !strings.Contains(reply.Error, want) {
+			h.Errorf("%.60s: %+v, want an error with %q", ask, reply, want)
+		}
+	}
+}
+
 // agent is a scripted agent: it joins, beats, and obeys start commands. Its
 // services are ready a second after they started.
 type agent struct {
@@ -456,6 +467,16 @@ func (a *agent) stock(service, version string) {
 	a.mu.Unlock()
 	a.report()
 	synctest.Wait()
+}
+
+// change changes what runs as a service, and reports it.
+func (a *agent) change(service string, to func(*topics.Instance)) {
+	a.mu.Lock()
+	i := a.running[service]
+	to(&i)
+	a.running[service] = i
+	a.mu.Unlock()
+	a.report()
 }
 
 func (a *agent) report() {

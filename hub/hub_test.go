@@ -463,12 +463,9 @@ func TestWhySaysWhatTheDomainSays(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(15 * time.Second)
-		a.mu.Lock()
-		i := a.running["web"]
-		i.State, i.Health, i.Message = topics.Backoff, topics.UnknownHealth, "port 80 is taken"
-		a.running["web"] = i
-		a.mu.Unlock()
-		a.report()
+		a.change("web", func(i *topics.Instance) {
+			i.State, i.Health, i.Message = topics.Backoff, topics.UnknownHealth, "port 80 is taken"
+		})
 		synctest.Wait()
 		why, err := topics.Decode[topics.Why]("why", h.ask(topics.VerbWhy, `{"transaction":"t","service":"web"}`).Data)
 		if err != nil || len(why.Domains) != 1 {

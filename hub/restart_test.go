@@ -24,12 +24,9 @@ func (a *agent) restarter(log func(string), fails bool) {
 		}
 		log(a.name)
 		set := func(state topics.State, health topics.Health, restarts int) {
-			a.mu.Lock()
-			i := a.running[c.Service]
-			i.State, i.Health, i.Restarts, i.Since = state, health, i.Restarts+restarts, topics.At(time.Now())
-			a.running[c.Service] = i
-			a.mu.Unlock()
-			a.report()
+			a.change(c.Service, func(i *topics.Instance) {
+				i.State, i.Health, i.Restarts, i.Since = state, health, i.Restarts+restarts, topics.At(time.Now())
+			})
 		}
 		set(topics.Stopping, topics.UnknownHealth, 0)
 		time.Sleep(100 * time.Millisecond)

@@ -351,12 +351,7 @@ func TestHealthCheckIsTriedOnOne(t *testing.T) {
 		if n := checked(); n != 1 {
 			h.Errorf("%d instances have the new check", n)
 		}
-		all[0].mu.Lock()
-		i := all[0].running["web"]
-		i.Health = topics.Unhealthy
-		all[0].running["web"] = i
-		all[0].mu.Unlock()
-		all[0].report()
+		all[0].change("web", func(i *topics.Instance) { i.Health = topics.Unhealthy })
 		h.settle("the check is taken back", func() bool { return h.saw(topics.ServiceReverted) && checked() == 0 })
 		if n := starts(all); n != 3 {
 			h.Errorf("%d starts", n)

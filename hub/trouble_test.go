@@ -24,15 +24,12 @@ func TestCrashLoopIsOneProblem(t *testing.T) {
 		defer a.leave()
 		time.Sleep(15 * time.Second)
 		set := func(state topics.State, health topics.Health, message string) {
-			a.mu.Lock()
-			i := a.running["web"]
-			i.State, i.Health, i.Message, i.NextTry = state, health, message, topics.Time{}
-			if state == topics.Backoff {
-				i.NextTry = topics.At(time.Now().Add(4 * time.Second))
-			}
-			a.running["web"] = i
-			a.mu.Unlock()
-			a.report()
+			a.change("web", func(i *topics.Instance) {
+				i.State, i.Health, i.Message, i.NextTry = state, health, message, topics.Time{}
+				if state == topics.Backoff {
+					i.NextTry = topics.At(time.Now().Add(4 * time.Second))
+				}
+			})
 			synctest.Wait()
 		}
 		if v := h.service("web"); v.State != topics.Running || v.Problem != "" {

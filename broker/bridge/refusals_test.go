@@ -71,11 +71,7 @@ func TestTopicThatTheOtherSideRefuses(t *testing.T) {
 				h.here.say("shared/dominion/service/web/set", "OFF", true)
 			}
 		}
-		var want []string
-		for i := range 300 {
-			want = append(want, fmt.Sprintf("a %d 1", i))
-		}
-		h.there.expect(t, want...)
+		h.there.expect(t, numbered("a", 300)...)
 		h.leftOut(t, 3, bridge.Out, "dominion/service/web/set", "not authorized (0x87)")
 		if n := h.dials.Load(); n != 1 {
 			t.Errorf("it connected %d times", n)
@@ -288,11 +284,7 @@ func TestTopicAtWhichTheOtherSideAlwaysEnds(t *testing.T) {
 		if n := h.dials.Load(); n > 30 {
 			t.Errorf("it connected %d times in ten minutes", n)
 		}
-		var want []string
-		for i := range 600 {
-			want = append(want, fmt.Sprintf("shared/good %d 1", i))
-		}
-		inOrder(t, h.there.saw(), want)
+		inOrder(t, h.there.saw(), numbered("shared/good", 600))
 		if s := h.bridge.Status(); s.Refused != 600 {
 			t.Errorf("%d are counted as refused, want 600", s.Refused)
 		}
@@ -329,11 +321,7 @@ func TestOutageIsNoRefusal(t *testing.T) {
 					h.here.say("shared/a", fmt.Sprint(i), false)
 				}
 				time.Sleep(30 * time.Minute)
-				var want []string
-				for i := range 20 {
-					want = append(want, fmt.Sprintf("shared/a %d 1", i))
-				}
-				inOrder(t, h.there.saw(), want)
+				inOrder(t, h.there.saw(), numbered("shared/a", 20))
 				if s := h.bridge.Status(); s.Refused != 0 {
 					t.Errorf("%d are counted as refused", s.Refused)
 				}
