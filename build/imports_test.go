@@ -130,6 +130,10 @@ var rules = []rule{
 		"what it serves is handed in",
 	},
 	{
+		"why a loop stood still is told by the kernel alone", in("hub/stall"), false, not(or(std, in("hub/stall", "golang.org/x/sys"))),
+		"it is asked when the machine is in trouble",
+	},
+	{
 		"access decides purely", in("broker/access"), false, not(or(std, in("topics", "broker/access"))),
 		"who may do what follows from names alone",
 	},

@@ -208,4 +208,5 @@ func TestHubStandsStill(t *testing.T) {
 	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	awaitLiveHeartbeat(o, o.Now(), "cellar")
 	home.Journal.Undisturbed(t, "after the hub stood still", before, starts)
+	hub.AwaitLog("the hub stood still: it was paused (SIGSTOP,")
 }

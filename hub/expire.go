@@ -3,6 +3,7 @@ package hub
 import (
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -10,14 +11,26 @@ import (
 // silence that makes one lost.
 const looks = 4
 
+// stillness is by what the loop notices that it stood still, and why.
+type stillness struct {
+	waited  time.Duration // for its disk, when the loop last looked at its domains
+	read    func() stall.Figures
+	figures stall.Figures // as read last
+	readAt  time.Time     // at most so long ago as the loop may rest
+}
+
 // stoodStill does not take our own standing still (a machine out of memory, or
 // one that was paused) for silence of the domains: their heartbeats wait in
 // the network until we read them.
 func (h *Hub) stoodStill(now time.Time) {
 	was, lostAfter := h.looked, h.cfg.Timing.LostAfter.Duration()
-	disk := h.store.Waited() - h.waited
-	h.looked, h.waited = now, h.store.Waited()
+	disk := h.store.Waited() - h.still.waited
+	h.looked, h.still.waited = now, h.store.Waited()
 	still := now.Sub(was)
+	before := h.still.figures
+	if h.still.read != nil && now.Sub(h.still.readAt) >= lostAfter/looks {
+		h.still.readAt, h.still.figures = now, h.still.read()
+	}
 	if !h.connected {
 		return // it waits for its broker, and heard nobody
 	}
@@ -32,11 +45,7 @@ func (h *Hub) stoodStill(now time.Time) {
 		}
 	}
 	if late {
-		reason := "is this machine out of memory, or was it paused?"
-		if disk > still/2 {
-			reason = "the disk of its data_dir did not answer"
-		}
-		h.log.Warn("the hub stood still: "+reason, "for", still.Round(time.Millisecond), "disk", disk.Round(time.Millisecond))
+		h.log.Warn("the hub stood still: "+stall.Cause(before, h.still.figures, still, disk), "for", still.Round(time.Millisecond), "disk", disk.Round(time.Millisecond))
 	}
 }
 

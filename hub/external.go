@@ -13,6 +13,7 @@ import (
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
@@ -44,7 +45,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	if err != nil {
 		return err
 	}
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Verify: w.verify, Alive: aliveInterval, Environ: s.Environ, Machine: machineAddresses, Log: s.Log})
+	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Verify: w.verify, Alive: aliveInterval, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log})
 	relay := &broker.Relay{Log: s.Log, Dial: s.dialExternal}
 	defer relay.Close()
 	handlers := s.handlers(h, nil)

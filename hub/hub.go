@@ -19,6 +19,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
+	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/mailbox"
 	"github.com/jmbarzee/dominion/services"
@@ -55,6 +56,8 @@ type Options struct {
 	// Machine returns the addresses of the hub's own machine; it is not called in
 	// the loop. Nil: they are not known.
 	Machine func() []string
+	// Figures reads what the kernel tells of why the loop stood still; nil: nothing.
+	Figures func() stall.Figures
 	// Access says what the broker would answer a user; nil: it is not ours.
 	Access func(topics.Ask) (topics.Access, error)
 	// Users lists or changes the broker's users; nil: it is not ours.
@@ -171,10 +174,10 @@ type Hub struct {
 	events      *events.Log
 	problem     string // of the last reload
 	wake        time.Time
-	stirred     bool          // something came that may make something due sooner than wake
-	rest        time.Time     // before it nothing is planned again, see pass
-	looked      time.Time     // when the loop last looked at its domains
-	waited      time.Duration // for its disk, by then
+	stirred     bool      // something came that may make something due sooner than wake
+	rest        time.Time // before it nothing is planned again, see pass
+	looked      time.Time // when the loop last looked at its domains
+	still       stillness
 }
 
 // event is what comes through the mailbox.
@@ -244,6 +247,7 @@ func New(o Options) *Hub {
 		openToAll: o.OpenToAll,
 		agents:    o.Agents,
 		moved:     true,
+		still:     stillness{read: o.Figures},
 
 		httpProblems: o.Problems,
 		certificates: newCertificates(o),

@@ -16,6 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -80,7 +81,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	defer site.Close()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: b.OpenToAll, Broker: b, Keeps: b.Persists, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Log: s.Log}
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: b.OpenToAll, Broker: b, Keeps: b.Persists, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
 	if s.bridges, err = s.newBridges(b); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -93,6 +94,17 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	}
 	h.round(nil, back.Add(20*time.Second)) // and this is
 	if !strings.Contains(out.String(), "stood still") {
+		t.Errorf("%s", out.String())
+	}
+
+	// The figures of before are of the pass before.
+	figures := stall.Figures{Known: true, Pressure: true, Memory: time.Hour}
+	h.still.read = func() stall.Figures { return figures }
+	h.round(nil, back.Add(21*time.Second))
+	out.Reset()
+	figures.Memory += 15 * time.Second
+	h.round(nil, back.Add(41*time.Second))
+	if !strings.Contains(out.String(), "stood still: the machine is out of memory") {
 		t.Errorf("%s", out.String())
 	}
 }
