@@ -360,27 +360,37 @@ func pick(offline bool) string {
 	return topics.Online
 }
 
-// present returns whether a device is there. Who is believed first decides, where
-// it knows: a device that says of itself that it is offline is, whatever a config
-// that a former firmware left behind says. Of those who are believed alike, and
-// of the components of each, one that is available is enough, as a device has
-// something to show in Home Assistant then.
+// present returns whether a device is there. The device itself decides, or who
+// speaks for it, and only where they do not know the configs for Home Assistant:
+// of these a former firmware may have left some behind, at topics that nobody
+// writes any more. Of those who are believed alike, and of the components of each,
+// one that is available is enough, as a device has something to show in Home
+// Assistant then.
 func (s *State) present(device []*announcement) string {
-	for _, by := range believe {
-		state := topics.DeviceUnknown
-		for _, a := range device {
-			if speaker(a, device) != by {
+	for last := range 2 {
+		for _, by := range believe {
+			if (by == topics.ByHomeAssistant) != (last == 1) {
 				continue
 			}
-			for r := range a.rules() {
-				state = better(state, s.availability(r))
+			if state := s.presentBy(by, device); state != topics.DeviceUnknown {
+				return state
 			}
-		}
-		if state != topics.DeviceUnknown {
-			return state
 		}
 	}
 	return topics.DeviceUnknown
+}
+
+func (s *State) presentBy(by string, device []*announcement) string {
+	state := topics.DeviceUnknown
+	for _, a := range device {
+		if speaker(a, device) != by {
+			continue
+		}
+		for r := range a.rules() {
+			state = better(state, s.availability(r))
+		}
+	}
+	return state
 }
 
 // speaker returns whose word the availability of an announcement is. A node of

@@ -244,6 +244,8 @@ func TestDeviceItselfIsAvailable(t *testing.T) {
 	esphome := message{"esphome/discover/lamp", `{"mac":"a4cf12ef3b70","name":"lamp"}`}
 	lamp := message{"homeassistant/light/lamp/config", `{"dev":{"ids":"a4cf12ef3b70"},"avty_t":"lamp/status"}`}
 	moved := message{"homeassistant/light/lamp/config", `{"dev":{"ids":"a4cf12ef3b70"},"avty_t":"other/status"}`}
+	zigbee := message{"zigbee2mqtt/bridge/devices", `[{"ieee_address":"0x00158d00018255df","type":"Router","friendly_name":"Plug"}]`}
+	former := message{"homeassistant/switch/plug/config", `{"dev":{"ids":"zigbee2mqtt_0x00158d00018255df"},"avty":[{"t":"former/bridge/state"}]}`}
 	for what, c := range map[string]struct {
 		announced   []message
 		words, want string
@@ -257,6 +259,9 @@ func TestDeviceItselfIsAvailable(t *testing.T) {
 		"ESPHome with them, and without":    {[]message{esphome, moved}, "lamp/status=online other/status=offline", "online"},
 		"ESPHome with them, silent":         {[]message{esphome, moved}, "other/status=offline", "offline"},
 		"both configs, with one that moved": {[]message{left, lamp}, "tele/old/LWT=Offline lamp/status=online", "online"},
+		"Zigbee2MQTT":                       {[]message{zigbee, former}, "zigbee2mqtt/bridge/state=online former/bridge/state=offline", "online"},
+		"Zigbee2MQTT, offline":              {[]message{zigbee, former}, "zigbee2mqtt/bridge/state=online zigbee2mqtt/Plug/availability=offline former/bridge/state=online", "offline"},
+		"Zigbee2MQTT, silent":               {[]message{zigbee, former}, "former/bridge/state=online", "online"},
 	} {
 		permutations(c.announced, func() {
 			s := open()
