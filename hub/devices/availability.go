@@ -143,16 +143,23 @@ const (
 	maxRemembered = 4 << 20
 )
 
-// listen has the topics of availability heard for an announcement.
-func (s *State) listen(a *announcement) {
+// maxWords is how many items may read one topic of availability in different
+// ways: each takes time when something is published there.
+const maxWords = 256
+
+// listen has the topics of availability heard for an announcement. The error is
+// of an item that is unknown, since its topic is read in too many ways already.
+func (s *State) listen(a *announcement) error {
+	var wrong details
 	for r := range a.rules() {
-		for _, i := range r.items {
-			s.listenTo(a, i, r.mode == modeLatest && len(r.items) > 1)
+		for n := range r.items {
+			wrong.note(s.listenTo(a, &r.items[n], r.mode == modeLatest && len(r.items) > 1))
 		}
 	}
+	return wrong.err()
 }
 
-func (s *State) listenTo(a *announcement, i item, latest bool) {
+func (s *State) listenTo(a *announcement, i *item, latest bool) (err error) {
 	heard := s.said[i.topic]
 	if heard == nil {
 		heard = new(said)
@@ -167,22 +174,38 @@ func (s *State) listenTo(a *announcement, i item, latest bool) {
 	}
 	heard.users[a] = true
 	w := heard.words[i.plain()]
+	if w == nil && len(heard.words) >= maxWords {
+		if s.forgetWords(i.topic); len(heard.words) >= maxWords {
+			err = fmt.Errorf("the availability at %q is read in more than %d different ways", cut(i.topic, maxText), maxWords)
+			*i = item{topic: i.topic, read: readUnknown}
+			w = heard.words[*i]
+		}
+	}
 	if w == nil {
-		w = &word{state: topics.DeviceUnknown}
+		w = s.newWord(heard, i)
 		heard.words[i.plain()] = w
-		switch {
-		case i.read == readOffline:
-			w.state = topics.Offline
-		case i.read == readTemplate:
-			w.template, _ = s.templates.parse(i.field) // it was parsed before
-		}
-		if heard.arrived && i.read != readOffline {
-			w.state, _, _ = i.judge(heard.payload, w.template)
-			w.order = heard.order
-		}
 	}
 	w.users++
 	w.latest = w.latest || latest
+	return err
+}
+
+// newWord returns what an item says after what was heard before it.
+func (s *State) newWord(heard *said, i *item) *word {
+	w := &word{state: topics.DeviceUnknown}
+	switch i.read {
+	case readOffline:
+		w.state = topics.Offline
+		return w
+	case readTemplate:
+		w.template, _ = s.templates.parse(i.field) // it was parsed before
+	case readPlain, readEither, readUnknown:
+	}
+	if heard.arrived {
+		w.state, _, _ = i.judge(heard.payload, template.NewPayload(heard.payload), w.template)
+		w.order = heard.order
+	}
+	return w
 }
 
 // plain returns the item as it is a key of words.
@@ -234,8 +257,9 @@ func (s *State) hear(heard *said, topic, payload string, live bool, now time.Tim
 		heard.order = s.words
 	}
 	s.remember(heard, payload)
+	shared := template.NewPayload(payload)
 	for i, w := range heard.words {
-		state, ok, err := i.judge(payload, w.template)
+		state, ok, err := i.judge(payload, shared, w.template)
 		if wrong.note(err); !ok || !live && state == w.state {
 			continue
 		}
@@ -258,7 +282,7 @@ func (s *State) hear(heard *said, topic, payload string, live bool, now time.Tim
 // judge returns what a payload says to an item: online, offline, or unknown. It
 // is false where the payload leaves the last word in force. The error names why
 // it cannot be told what it says.
-func (i *item) judge(payload string, t *template.Template) (state string, ok bool, err error) {
+func (i *item) judge(payload string, shared *template.Payload, t *template.Template) (state string, ok bool, err error) {
 	value := payload
 	switch i.read {
 	case readOffline:
@@ -274,7 +298,7 @@ func (i *item) judge(payload string, t *template.Template) (state string, ok boo
 			return topics.DeviceUnknown, true, fmt.Errorf("a payload of availability with a template is longer than %d bytes", maxSaid)
 		}
 		var other *template.Unsupported
-		if value, err = t.Render(payload); errors.As(err, &other) {
+		if value, err = t.Render(shared); errors.As(err, &other) {
 			return topics.DeviceUnknown, true, fmt.Errorf("a template of availability cannot be evaluated: %w", err)
 		} else if err != nil {
 			return topics.DeviceUnknown, payload == "", nil

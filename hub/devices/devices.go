@@ -254,8 +254,10 @@ func (s *State) replace(topic string, all []*announcement) (refused error) {
 	var kept []*announcement
 	for _, a := range all {
 		if err := s.add(a); err != nil {
-			refused = cmp.Or(refused, err) // the first of many that are alike
-			continue
+			refused = cmp.Or(refused, err)        // the first of many that are alike
+			if _, part := err.(*details); !part { //nolint:errorlint // it is never wrapped
+				continue
+			}
 		}
 		kept = append(kept, a)
 	}
@@ -265,7 +267,8 @@ func (s *State) replace(topic string, all []*announcement) (refused error) {
 	return refused
 }
 
-// add makes an announcement known, and one device of all whose keys it shares.
+// add makes an announcement known, and one device of all whose keys it shares. An
+// error that is details is of a part of what was added.
 func (s *State) add(a *announcement) error {
 	a.finish()
 	joined := make(map[string]bool) // devices
@@ -301,7 +304,7 @@ func (s *State) add(a *announcement) error {
 	if a.viaKey != "" {
 		join(s.vias, a.viaKey, a)
 	}
-	s.listen(a)
+	part := s.listen(a)
 	device := []*announcement{a}
 	for id := range joined {
 		for _, other := range s.devices[id] {
@@ -312,7 +315,7 @@ func (s *State) add(a *announcement) error {
 		}
 	}
 	s.settle(joined, device)
-	return nil
+	return part
 }
 
 // remove takes an announcement back. What it held together may fall apart.

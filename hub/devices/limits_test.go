@@ -76,6 +76,21 @@ func TestMemoryIsBounded(t *testing.T) {
 				return fmt.Sprintf(`"c%d":{"p":"sensor","uniq_id":"%d","stat_t":"t/%d"}`, n, n, n)
 			})+`}}`)
 		}, "more than 1000 components"},
+		"availabilities without end": {func(take func(topic, payload string)) {
+			for i := range 300 {
+				take(fmt.Sprintf("homeassistant/device/d%d/config", i), fmt.Sprintf(`{"o":{"name":"n"},"dev":{"ids":["d%d"]},"cmps":{%s}}`, i, list(32, func(n int) string {
+					return fmt.Sprintf(`"c%d":{"p":"sensor","uniq_id":"u%d-%d","stat_t":"s","avty":[%s]}`, n, i, n, list(8, func(k int) string {
+						return fmt.Sprintf(`{"t":"t/%d/%d","val_tpl":"{{ value ~ %d }}"}`, i, k, n)
+					}))
+				})))
+			}
+		}, "no room"},
+		"availabilities at one topic": {func(take func(topic, payload string)) {
+			for i := range 300 {
+				take(fmt.Sprintf("homeassistant/sensor/d%d/config", i), fmt.Sprintf(`{"dev":{"ids":["d%d"]},"uniq_id":"u%d","stat_t":"s","avty_t":"t","avty_tpl":"{{ value ~ %d }}"}`, i, i, i))
+			}
+			take("t", "x")
+		}, `the availability at "t" is read in more than 256 different ways`},
 		"a list without end": {func(take func(topic, payload string)) {
 			take("z/bridge/devices", "["+list(100_000, func(n int) string { return fmt.Sprintf(`{"ieee_address":"0x%016x","friendly_name":"n%d"}`, n+1, n) })+"]")
 		}, "lists more than"},

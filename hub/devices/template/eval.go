@@ -7,9 +7,7 @@ type node interface{ eval(e *evaluator) any }
 
 // evaluator is one rendering.
 type evaluator struct {
-	payload   string
-	json      any // of the payload, undefined where it is none
-	parsed    bool
+	payload   *Payload
 	variables map[string]any
 	out       strings.Builder
 	steps     int
@@ -66,16 +64,9 @@ func (n variable) eval(e *evaluator) any {
 	}
 	switch n.name {
 	case "value":
-		return e.payload
+		return e.payload.text
 	case "value_json":
-		if !e.parsed {
-			e.parsed = true
-			var ok bool
-			if e.json, ok = parseJSON(e.payload); !ok {
-				e.json = undefined{}
-			}
-		}
-		return e.json
+		return e.payload.value()
 	}
 	return undefined{}
 }

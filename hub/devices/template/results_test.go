@@ -47,7 +47,7 @@ func TestResultsOfHomeAssistant(t *testing.T) {
 		rendered, err := "", error(nil)
 		parsed, parseErr := Parse(r.Template)
 		if err = parseErr; err == nil {
-			rendered, err = parsed.Render(r.Payload)
+			rendered, err = parsed.Render(NewPayload(r.Payload))
 		}
 		var other *Unsupported
 		switch {

@@ -64,26 +64,58 @@ func Parse(text string) (t *Template, err error) {
 	return &Template{body: body}, nil
 }
 
+// Payload is what templates are rendered with. It is parsed once for all of them,
+// so it is not for several goroutines.
+type Payload struct {
+	text   string
+	json   any // undefined where it is none
+	failed error
+	parsed bool
+}
+
+// NewPayload returns a payload of this text.
+func NewPayload(text string) *Payload { return &Payload{text: text} }
+
+// value returns the JSON of a payload.
+func (p *Payload) value() any {
+	if !p.parsed {
+		p.parsed, p.json = true, undefined{}
+		p.failed = p.parse()
+	}
+	if p.failed != nil {
+		panic(failure{p.failed})
+	}
+	return p.json
+}
+
+func (p *Payload) parse() (err error) {
+	defer catch(&err)
+	if v, ok := parseJSON(p.text); ok {
+		p.json = v
+	}
+	return nil
+}
+
 // Render returns what the template makes of a payload. As in Home Assistant the
 // result is the payload itself where the template uses what is undefined. The
 // error is ErrIgnored or an *Unsupported.
-func (t *Template) Render(payload string) (result string, err error) {
+func (t *Template) Render(p *Payload) (result string, err error) {
 	if t.body == nil {
 		return t.static, nil
 	}
-	if !utf8.ValidString(payload) {
+	if !utf8.ValidString(p.text) {
 		return "", ErrIgnored
 	}
-	if len(payload) > maxText {
+	if len(p.text) > maxText {
 		return "", &Unsupported{fmt.Sprintf("a payload of more than %d bytes", maxText)}
 	}
 	defer func() {
 		if errors.Is(err, errUndefined) {
-			result, err = payload, nil
+			result, err = p.text, nil
 		}
 	}()
 	defer catch(&err)
-	e := &evaluator{payload: payload}
+	e := &evaluator{payload: p}
 	e.run(t.body)
 	return strings.TrimFunc(e.out.String(), isSpace), nil
 }
