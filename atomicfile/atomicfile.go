@@ -1,8 +1,8 @@
-// Package atomicfile keeps small files of JSON so that a power cut at any
-// moment leaves the old or the new content, never a part. It keeps one
-// previous copy and sets a broken file aside instead of failing on it.
+// Package atomicfile writes small JSON files so that a power cut at any moment leaves
+// the old or the new content, never a part. It keeps one backup, and moves a damaged
+// file aside instead of failing on it.
 //
-// hub and agent use it for what must survive; it knows nothing of its content.
+// hub and agent use it for what must survive; it knows nothing of the content.
 package atomicfile
 
 import (
@@ -15,20 +15,21 @@ import (
 	"path/filepath"
 )
 
-// Previous and Broken are the endings of the copies beside a file: the one
-// before the last write, and one that could not be read.
+// The suffixes of the copies beside a file.
 const (
+	// Previous is the suffix of the backup: the content before the last write.
 	Previous = ".previous"
-	Broken   = ".broken"
+	// Broken is the suffix of a file that could not be decoded.
+	Broken = ".broken"
 )
 
-// temporary is the ending of a file that is not whole yet. The name is always
-// the same, so that power cuts do not fill the disk with what they left.
+// temporary is the suffix of a file that is being written. The name is always the
+// same, so that power cuts do not fill the disk with leftovers.
 const temporary = ".tmp"
 
-// Write replaces the content of path: temporary file, fsync, rename, fsync of
-// the directory. The content before becomes path.previous. A path has one
-// writer at a time.
+// Write replaces the content of path: temporary file, fsync, rename, fsync of the
+// directory. The content before becomes path.previous. A path must have one writer at
+// a time.
 func Write(path string, content []byte, mode fs.FileMode) (err error) {
 	defer func() {
 		if err != nil {
@@ -41,8 +42,8 @@ func Write(path string, content []byte, mode fs.FileMode) (err error) {
 	if err := writeWhole(tmp, content, mode); err != nil {
 		return err
 	}
-	// A hard link keeps the old content reachable by its name all the time. A
-	// file system without hard links (FAT) does without the previous copy.
+	// A hard link keeps the old content at its name all the time. On a file system
+	// without hard links (FAT) there is no backup.
 	_ = os.Remove(path + Previous)
 	_ = os.Link(path, path+Previous)
 	if err := os.Rename(tmp, path); err != nil {
@@ -51,16 +52,18 @@ func Write(path string, content []byte, mode fs.FileMode) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
+// writeWhole creates a file and syncs it.
 func writeWhole(path string, content []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	// The mode is set here too: the umask had its say above.
+	// The mode is set here too: above, the umask applies.
 	return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 }
 
+// syncDir makes the names in a directory durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -70,8 +73,8 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// WriteJSON writes v, indented so that people can read it. Only its owner can
-// read the file: it may carry secrets.
+// WriteJSON writes v, indented for people. Only the file's owner can read it: it may
+// contain secrets.
 func WriteJSON(path string, v any) error {
 	b, err := encode(path, v)
 	if err != nil {
@@ -88,37 +91,37 @@ func encode(path string, v any) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// ReadJSON reads what WriteJSON wrote. A file that is not there gives the zero
-// value and found == false. One that cannot be read as JSON is set aside as
-// path.broken with a warning, and its previous copy takes its place, if that is
-// whole. err is for a disk that does not answer, not for broken content.
+// ReadJSON reads what WriteJSON wrote. For a missing file, found is false. A file that
+// is not valid JSON is moved to path.broken with a warning, and replaced by its backup
+// if that is valid. err is for I/O errors, not for damaged content.
 func ReadJSON[T any](path string, log *slog.Logger) (v T, found bool, err error) {
 	v, err = read[T](path)
-	switch {
-	case err == nil:
+	if err == nil {
 		return v, true, nil
-	case errors.Is(err, fs.ErrNotExist):
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return v, false, nil
-	case !errors.Is(err, errBroken):
+	}
+	if !errors.Is(err, errBroken) {
 		return v, false, fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	broken := err
 	if v, err = read[T](path + Previous); err == nil {
 		if err := restore(path); err != nil {
-			return v, false, fmt.Errorf("cannot put the previous copy of %s in its place: %w", path, err)
+			return v, false, fmt.Errorf("cannot replace %s by its backup: %w", path, err)
 		}
-		log.Warn("a file is broken, took its previous copy", "file", path, "broken", path+Broken, "error", broken)
+		log.Warn("a file is damaged and was replaced by its backup", "file", path, "broken", path+Broken, "error", broken)
 		return v, true, nil
 	}
 	if err := os.Rename(path, path+Broken); err != nil {
 		return v, false, fmt.Errorf("cannot set %s aside: %w", path, err)
 	}
-	log.Warn("a file is broken and has no previous copy, starting without it", "file", path, "broken", path+Broken, "error", broken)
+	log.Warn("a file is damaged and has no backup, starting without it", "file", path, "broken", path+Broken, "error", broken)
 	return v, false, nil
 }
 
-// restore keeps the broken file at hand and puts the previous copy in its
-// place. There is a file at path at every moment: one that is missing after a
+// restore replaces a damaged file by its backup, and keeps the damaged one as
+// path.broken. There is a file at path at every moment: one that is missing after a
 // second power cut would count as never written.
 func restore(path string) error {
 	_ = os.Remove(path + Broken)
@@ -133,8 +136,9 @@ func restore(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-var errBroken = errors.New("its content is not whole")
+var errBroken = errors.New("its content is damaged")
 
+// read decodes a file. The error is errBroken if its content is damaged.
 func read[T any](path string) (v T, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

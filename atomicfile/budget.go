@@ -2,31 +2,33 @@ package atomicfile
 
 import "time"
 
-// Budget bounds how much is written for files whose content others can make
-// change as often as they like: an SD card wears out by what is written. The
-// owner of the files asks Allows before a write that can wait. The newest content
-// is what is written when there is budget again, so nothing is lost but the
-// state of a short time at a power cut.
+// Budget bounds the bytes that are written to files whose content others can change as
+// often as they like: an SD card wears out by writing. The owner of the files calls
+// Allows before a write that can wait. When there is budget again, the newest content
+// is written, so a power cut loses only the changes of a short time.
 //
-// A tenth of what may be written in a day may be written at once. A Budget may be
-// in debt: what must be on disk in any case is written and charged. It is not
-// for concurrent use. The zero Budget allows everything.
+// A tenth of the daily budget may be written at once. A budget may go into debt: what
+// must be on disk in any case is written and charged. It is not safe for concurrent
+// use. The zero Budget allows everything.
 type Budget struct {
-	daily int64 // bytes; 0: no limit
-	left  float64
-	at    time.Time // when left was that; zero: nothing was written yet
+	// daily is in bytes; 0: no limit.
+	daily int64
+	// balance is in bytes; negative: debt.
+	balance float64
+	// refilledAt is when balance was computed; zero: nothing was written yet.
+	refilledAt time.Time
 }
 
 const (
 	day        = 24 * time.Hour
 	burstShare = 10
 	pageSize   = 4096
-	// overhead is what a file system writes for a new file that takes the place of
-	// another one: its inode, the directory, and both again in a journal.
+	// overhead is what a file system writes for a file that replaces another one: its
+	// inode, the directory, and both again in a journal.
 	overhead = 4 * pageSize
 )
 
-// NewBudget returns a budget of so many bytes a day.
+// NewBudget returns a budget of daily bytes a day.
 func NewBudget(daily int64) *Budget { return &Budget{daily: daily} }
 
 // Allows reports whether a write at now is within the budget.
@@ -35,20 +37,20 @@ func (b *Budget) Allows(now time.Time) bool { return !now.Before(b.Next(now)) }
 // Next returns when a write is within the budget: now, or later.
 func (b *Budget) Next(now time.Time) time.Time {
 	b.refill(now)
-	if b.daily == 0 || b.left >= 0 {
+	if b.daily == 0 || b.balance >= 0 {
 		return now
 	}
-	return now.Add(time.Duration(-b.left/b.steady()) + time.Millisecond)
+	return now.Add(time.Duration(-b.balance/b.refillRate()) + time.Millisecond)
 }
 
-// Charge takes what it costs to write a file of so many bytes.
+// Charge charges the cost of writing a file of size bytes.
 func (b *Budget) Charge(size int, now time.Time) {
 	b.refill(now)
 	pages := (size + pageSize - 1) / pageSize
-	b.left -= float64(pages*pageSize + overhead)
+	b.balance -= float64(pages*pageSize + overhead)
 }
 
-// WriteJSON writes as the function of that name does, and charges it.
+// WriteJSON is the function WriteJSON, and charges the write.
 func (b *Budget) WriteJSON(path string, v any, now time.Time) error {
 	content, err := encode(path, v)
 	if err != nil {
@@ -61,16 +63,17 @@ func (b *Budget) WriteJSON(path string, v any, now time.Time) error {
 	return nil
 }
 
-// steady returns how many bytes are gained in a nanosecond: what the burst leaves
-// of a day.
-func (b *Budget) steady() float64 { return float64(b.daily) * (1 - 1.0/burstShare) / float64(day) }
+// refillRate returns the bytes that accrue in a nanosecond: the daily budget less the
+// burst.
+func (b *Budget) refillRate() float64 { return float64(b.daily) * (1 - 1.0/burstShare) / float64(day) }
 
+// refill adds what has accrued since the last refill.
 func (b *Budget) refill(now time.Time) {
 	burst := float64(b.daily) / burstShare
-	if b.at.IsZero() {
-		b.left, b.at = burst, now
+	if b.refilledAt.IsZero() {
+		b.balance, b.refilledAt = burst, now
 	}
-	if gone := now.Sub(b.at); gone > 0 {
-		b.left, b.at = min(b.left+float64(gone)*b.steady(), burst), now
+	if elapsed := now.Sub(b.refilledAt); elapsed > 0 {
+		b.balance, b.refilledAt = min(b.balance+float64(elapsed)*b.refillRate(), burst), now
 	}
 }

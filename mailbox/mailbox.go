@@ -1,46 +1,51 @@
-// Package mailbox is the way into a loop that owns its state: anybody puts an
-// event in and never waits, one goroutine takes them out in order.
+// Package mailbox passes events to a loop that owns its state: any goroutine puts
+// events in without blocking, one goroutine takes them out in order.
 //
-// A channel would make the sender wait while the loop is busy; the senders
-// here are a broker's goroutines, which must not.
+// A channel would block the sender while the loop is busy; the senders here are
+// goroutines of a broker, which must not block.
 package mailbox
 
 import "sync"
 
-// Box is a queue of events with a limit. Make it with New.
+// Box is a bounded queue of events. Make it with New.
 type Box[T any] struct {
-	mu      sync.Mutex
-	queue   []T
-	limit   int // events
-	bytes   int // of the events in the queue, by size
-	most    int // bytes; 0: no limit
+	mu    sync.Mutex
+	queue []T
+	// limit is the maximum number of events.
+	limit int
+	// bytes is the size of the events in the queue.
+	bytes int
+	// maxBytes bounds bytes; 0: no limit.
+	maxBytes int
+	// size returns the memory of an event; nil if that is not counted.
 	size    func(T) int
 	dropped int
-	ready   chan struct{}
+	// ready has a value when there may be something to take.
+	ready chan struct{}
 }
 
-// New returns an empty box that holds limit events.
+// New returns an empty box for at most limit events.
 func New[T any](limit int) *Box[T] {
 	return &Box[T]{limit: limit, ready: make(chan struct{}, 1)}
 }
 
-// NewSized returns an empty box that holds limit events of so many bytes
-// together. size returns the memory that an event takes up.
+// NewSized returns an empty box for at most limit events of at most bytes in total.
+// size returns the memory of an event.
 func NewSized[T any](limit, bytes int, size func(T) int) *Box[T] {
 	b := New[T](limit)
-	b.most, b.size = bytes, size
+	b.maxBytes, b.size = bytes, size
 	return b
 }
 
-// Put adds an event. A full box drops and counts it: its owner stands still,
-// and memory is what the rest of the machine needs.
+// Put adds an event. If the box is full, the event is dropped and counted: its owner
+// does not process events, and the memory must not grow.
 func (b *Box[T]) Put(v T) {
 	size := 0
 	if b.size != nil {
 		size = b.size(v)
 	}
 	b.mu.Lock()
-	if len(b.queue) >= b.limit || b.most > 0 && b.bytes+size > b.most {
+	if len(b.queue) >= b.limit || b.maxBytes > 0 && b.bytes+size > b.maxBytes {
 		b.dropped++
 	} else {
 		b.queue = append(b.queue, v)
@@ -53,11 +58,11 @@ func (b *Box[T]) Put(v T) {
 	}
 }
 
-// Ready receives a value when there may be something to take.
+// Ready returns a channel that has a value when there may be something to take.
 func (b *Box[T]) Ready() <-chan struct{} { return b.ready }
 
-// Take returns all events, oldest first, and how many were dropped since the
-// last Take.
+// Take removes and returns all events, oldest first, and how many were dropped since
+// the last Take.
 func (b *Box[T]) Take() (events []T, dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package passwordfile reads the files that hold a password, the same way for
-// every program: the first line is the password, without its line end, and
-// what follows is for people. Hub, agent and command line use it; it knows
-// nothing of what the password is for.
+// Package passwordfile reads files that hold a password, in the same way for every
+// program: the first line is the password, without its line end; further lines are
+// comments. Hub, agent and command line use it; it knows nothing of what the password
+// is for.
 package passwordfile
 
 import (
@@ -13,27 +13,28 @@ import (
 	"strings"
 )
 
-// longest is what MQTT can carry as a password (MQTT 5.0, 3.1.3.6).
-const longest = 65_535
+// maxPassword is the maximum length of a password in MQTT in bytes (MQTT 5.0,
+// 3.1.3.6).
+const maxPassword = 65_535
 
-// Read returns the password in a file. Its errors name the file, never a part
-// of what it holds.
+// Read returns the password in a file. An error names the file, never a part of its
+// content.
 func Read(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	line, err := bufio.NewReader(io.LimitReader(f, longest+2)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(f, maxPassword+2)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
 	password := strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-	switch {
-	case password == "":
+	if password == "" {
 		return "", fmt.Errorf("%s has an empty first line: the password belongs there", path)
-	case len(password) > longest:
-		return "", fmt.Errorf("the first line of %s is longer than a password may be", path)
+	}
+	if len(password) > maxPassword {
+		return "", fmt.Errorf("the first line of %s is longer than a password may be: at most %d bytes", path, maxPassword)
 	}
 	return password, nil
 }

@@ -13,16 +13,15 @@ import (
 	"github.com/grandcat/zeroconf"
 )
 
-// poll is how often interfaces and addresses are looked at for changes. It
+// pollInterval is how often interfaces and addresses are checked for changes, which
 // costs two system calls.
-const poll = 2 * time.Second
+const pollInterval = 2 * time.Second
 
 // domain is the domain of multicast DNS.
 const domain = "local."
 
-// Announce tells the network about services until ctx ends, then says goodbye.
-// It follows interfaces that come and go and addresses that change. names are
-// as for Interfaces.
+// Announce announces services until ctx ends, and then withdraws them. It follows
+// changes of interfaces and addresses. names are as for Interfaces.
 func Announce(ctx context.Context, names []string, log *slog.Logger, services ...Service) error {
 	for _, s := range services {
 		if err := s.validate(); err != nil {
@@ -31,9 +30,9 @@ func Announce(ctx context.Context, names []string, log *slog.Logger, services ..
 	}
 	current := make(map[string]*registration)
 	defer func() { withdraw(current, nil) }()
-	tick := time.NewTicker(poll)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	failure := "" // the last one that was told
+	lastError := "" // the last one that was logged
 	for {
 		wanted := plan(names, services)
 		withdraw(current, wanted)
@@ -42,8 +41,8 @@ func Announce(ctx context.Context, names []string, log *slog.Logger, services ..
 				continue
 			}
 			if err := r.register(); err != nil {
-				if err.Error() != failure {
-					failure = err.Error()
+				if err.Error() != lastError {
+					lastError = err.Error()
 					log.Warn("cannot announce by zeroconf, trying again", "service", r, "error", err)
 				}
 				continue
@@ -59,8 +58,8 @@ func Announce(ctx context.Context, names []string, log *slog.Logger, services ..
 	}
 }
 
-// withdraw says goodbye to what is not wanted any more, so that nobody has to
-// wait until its records are stale.
+// withdraw withdraws the registrations that are no longer wanted, so that their
+// records do not stay in caches until they expire.
 func withdraw(current, wanted map[string]*registration) {
 	for key, r := range current {
 		if wanted[key] == nil {
@@ -75,24 +74,25 @@ func withdraw(current, wanted map[string]*registration) {
 type registration struct {
 	service    Service
 	interfaces []net.Interface
-	addresses  [][]netip.Addr // of each interface
-	server     *zeroconf.Server
+	// addresses are those of each interface.
+	addresses [][]netip.Addr
+	server    *zeroconf.Server
 }
 
-// plan says what is to be announced now, by what tells one registration from
-// another: nothing where there is no address.
+// plan returns what is to be announced now, by a key that changes with it. A service
+// without addresses is not.
 func plan(names []string, services []Service) map[string]*registration {
 	interfaces := Interfaces(names)
 	all := make(map[string]*registration)
 	for _, s := range services {
 		if s.Addr.IsLoopback() {
-			continue // nobody else can reach it
+			continue // other machines cannot reach it
 		}
 		r := &registration{service: s}
 		for _, i := range interfaces {
 			at := addresses(i)
 			if s.bound() {
-				at = slices.DeleteFunc(all4and6(i), func(a netip.Addr) bool { return a != s.Addr.Unmap().WithZone("") })
+				at = slices.DeleteFunc(interfaceAddresses(i), func(a netip.Addr) bool { return a != s.Addr.Unmap().WithZone("") })
 			}
 			if len(at) > 0 {
 				r.interfaces = append(r.interfaces, i)
@@ -106,11 +106,11 @@ func plan(names []string, services []Service) map[string]*registration {
 	return all
 }
 
-// register announces. An unbound service is registered once and without
-// addresses: the library then gives, for each question, the addresses of the
-// interface the question came by. (Registered once an interface with its
-// addresses, each registration would answer on the others too, as the kernel
-// hands a multicast packet to every socket of the group.)
+// register announces the service. An unbound service is registered once and without
+// addresses: the library then answers each question with the addresses of the
+// interface it came from. (If it were registered once for each interface with its
+// addresses, each registration would answer on the others too, as the kernel passes a
+// multicast packet to every socket of the group.)
 func (r *registration) register() (err error) {
 	s := r.service
 	var ips []string
@@ -121,14 +121,15 @@ func (r *registration) register() (err error) {
 	return err
 }
 
-// host is the name that the addresses are told under. It is not the machine's
-// own, which another responder (avahi) may own, with other addresses.
+// host returns the name under which the addresses are announced. It is not the
+// machine's own, which another responder (avahi) may own with other addresses.
 func (s Service) host() string {
 	kind := strings.TrimSuffix(strings.TrimPrefix(s.Type, "_"), "._tcp")
 	name := kind + "-" + s.Instance
 	return strings.TrimRight(name[:min(len(name), 63)], "-")
 }
 
+// bound reports whether the service is bound to one address.
 func (s Service) bound() bool { return s.Addr.IsValid() && !s.Addr.IsUnspecified() }
 
 func (r *registration) String() string {

@@ -15,52 +15,53 @@ import (
 	"github.com/grandcat/zeroconf"
 )
 
-// watchWindow is how long Watch listens before it asks again.
+// watchWindow is how long Watch listens before it queries again.
 const watchWindow = 20 * time.Second
 
-// Browse asks for services of a type and returns what answered within a window,
-// sorted by instance. names are as for Interfaces. Where there is no interface
-// (yet) it waits and finds nothing.
+// Browse queries services of a type and returns those that answered within a window,
+// sorted by instance. names are as for Interfaces. If there is no interface (yet), it
+// waits and finds nothing.
 func Browse(ctx context.Context, names []string, serviceType string, window time.Duration) ([]Found, error) {
 	all := make(map[string]Found)
 	err := browse(ctx, names, serviceType, window, func(f Found) { all[f.Instance] = merge(all[f.Instance], f) })
 	return sorted(all), err
 }
 
-// Watch calls each with all services of a type whenever they change, until ctx
-// ends: at once when one is found, within three windows of 20 s when one has
-// gone. A window in which it cannot even ask is one in which nothing answers.
+// Watch calls each with all services of a type whenever they change, until ctx ends:
+// at once when one is found, and within three windows of 20 s when one has gone. A
+// window in which no query could be sent counts as one without answers.
 func Watch(ctx context.Context, names []string, serviceType string, each func([]Found)) {
 	watch(ctx, names, serviceType, watchWindow, each)
 }
 
+// watch is Watch with a window.
 func watch(ctx context.Context, names []string, serviceType string, window time.Duration, each func([]Found)) {
 	known := make(map[string]Found)
-	seen := make(map[string]int) // the last window it was seen in
-	var told []Found
-	tell := func() {
-		if now := sorted(known); !reflect.DeepEqual(now, told) {
-			told = now
+	lastSeen := make(map[string]int) // the last window in which it answered
+	var reported []Found
+	report := func() {
+		if now := sorted(known); !reflect.DeepEqual(now, reported) {
+			reported = now
 			each(slices.Clone(now))
 		}
 	}
 	for number := 1; ctx.Err() == nil; number++ {
 		_ = browse(ctx, names, serviceType, window, func(f Found) {
-			if seen[f.Instance] == number { // by another of our sockets
+			if lastSeen[f.Instance] == number { // found by another socket
 				f = merge(known[f.Instance], f)
 			}
-			known[f.Instance], seen[f.Instance] = f, number
-			tell()
+			known[f.Instance], lastSeen[f.Instance] = f, number
+			report()
 		})
-		maps.DeleteFunc(known, func(instance string, _ Found) bool { return seen[instance] < number-1 })
+		maps.DeleteFunc(known, func(instance string, _ Found) bool { return lastSeen[instance] < number-1 })
 		if ctx.Err() == nil {
-			tell()
+			report()
 		}
 	}
 }
 
-// browse calls each for what is found in one window. It asks over IPv4 and IPv6
-// by themselves: the library gives up on both where one of them is missing.
+// browse calls each for what is found in one window. It queries by IPv4 and IPv6
+// separately: the library gives up on both if one of them is not available.
 func browse(ctx context.Context, names []string, serviceType string, window time.Duration, each func(Found)) error {
 	ctx, cancel := context.WithTimeout(ctx, window)
 	defer cancel()
@@ -84,7 +85,7 @@ func browse(ctx context.Context, names []string, serviceType string, window time
 	}
 	over4, over6 := open(zeroconf.IPv4), open(zeroconf.IPv6)
 	if over4 == nil && over6 == nil {
-		<-ctx.Done() // an interface that just went is no reason to ask all the faster
+		<-ctx.Done() // the caller must not query faster because an interface has gone
 		return fmt.Errorf("cannot browse for %s: %w", serviceType, errors.Join(faults...))
 	}
 	// Both are read until the library closes them: it waits for its reader.
@@ -102,13 +103,15 @@ func browse(ctx context.Context, names []string, serviceType string, window time
 			}
 		}
 		if open {
-			each(found(e, interfaces))
+			each(toFound(e, interfaces))
 		}
 	}
 	return nil
 }
 
-func found(e *zeroconf.ServiceEntry, interfaces []net.Interface) Found {
+// toFound converts an entry of the library. A link-local address gets the zone of
+// every interface, as the library does not return the right one.
+func toFound(e *zeroconf.ServiceEntry, interfaces []net.Interface) Found {
 	f := Found{Instance: e.Instance, Port: e.Port, Text: parseText(e.Text)}
 	for _, ip := range append(slices.Clone(e.AddrIPv4), e.AddrIPv6...) {
 		a, _ := netip.AddrFromSlice(ip)
@@ -116,20 +119,21 @@ func found(e *zeroconf.ServiceEntry, interfaces []net.Interface) Found {
 			f.Addresses = append(f.Addresses, a)
 			continue
 		}
-		for _, i := range interfaces { // the library does not tell by which one
+		for _, i := range interfaces {
 			f.Addresses = append(f.Addresses, a.WithZone(i.Name))
 		}
 	}
-	f.Addresses = best(f.Addresses)
+	f.Addresses = reachable(f.Addresses)
 	return f
 }
 
-// merge adds to what was found by one socket what was found by another.
+// merge adds to a service what another socket found of it.
 func merge(a, b Found) Found {
-	b.Addresses = best(append(slices.Clone(a.Addresses), b.Addresses...))
+	b.Addresses = reachable(append(slices.Clone(a.Addresses), b.Addresses...))
 	return b
 }
 
+// sorted returns services by instance.
 func sorted(all map[string]Found) []Found {
 	return slices.SortedFunc(maps.Values(all), func(a, b Found) int { return strings.Compare(a.Instance, b.Instance) })
 }

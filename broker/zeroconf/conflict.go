@@ -29,10 +29,9 @@ const (
 	maxConflicts     = 32
 )
 
-// WatchConflicts calls each, until ctx ends, with the services of other
-// responders that have the type and the instance name, or the type and the text
-// "id", of one of own: whenever they change. names are as for Interfaces. All of
-// own have one type.
+// WatchConflicts calls each, until ctx ends, with the services of other responders
+// that have the type and the instance name, or the type and the text "id", of one of
+// own: whenever they change. names are as for Interfaces. All of own have one type.
 func WatchConflicts(ctx context.Context, names []string, own []Service, each func([]Found)) {
 	if len(own) == 0 {
 		return
@@ -88,7 +87,7 @@ func conflictWait(conflicts int) time.Duration {
 
 // conflicts asks once for what WatchConflicts describes.
 func conflicts(ctx context.Context, names []string, own []Service) (all []Found) {
-	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	here := machineAddresses()
 	name := own[0].Type + "." + domain
@@ -109,10 +108,9 @@ func conflicts(ctx context.Context, names []string, own []Service) (all []Found)
 			continue
 		}
 		i := slices.IndexFunc(all, func(o Found) bool { return sameResponder(o, f) })
-		switch {
-		case i >= 0:
+		if i >= 0 {
 			all[i] = merge(all[i], f)
-		case len(all) < maxConflicts:
+		} else if len(all) < maxConflicts {
 			all = append(all, f)
 		}
 	}

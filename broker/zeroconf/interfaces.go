@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// skipped are the beginnings of the names of interfaces that lead to no other
-// machine of the home: containers, virtual machines, tunnels. They are left out
-// by name and not by kind, because a container's own eth0 is a veth too.
-var skipped = []string{"docker", "br-", "veth", "virbr", "tailscale", "wg"}
+// skippedPrefixes are name prefixes of interfaces that lead to no other machine of the
+// home: containers, virtual machines, tunnels. They are skipped by name and not by
+// kind, because a container's own eth0 is a veth, too.
+var skippedPrefixes = []string{"docker", "br-", "veth", "virbr", "tailscale", "wg"}
 
-// Interfaces returns the interfaces to speak multicast DNS on, those of the
-// given names or, where none are given, all but loopback and the skipped ones.
-// They are up and know multicast.
+// Interfaces returns the interfaces for multicast DNS: those of the given names or, if
+// none are given, all but loopback and those with a skipped prefix. They are up and
+// support multicast.
 func Interfaces(names []string) []net.Interface {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -26,18 +26,20 @@ func Interfaces(names []string) []net.Interface {
 	})
 }
 
+// wanted reports whether an interface is among names, or suitable if there are none.
 func wanted(names []string, i net.Interface) bool {
 	if len(names) > 0 {
 		return slices.Contains(names, i.Name)
 	}
 	return i.Flags&net.FlagLoopback == 0 &&
-		!slices.ContainsFunc(skipped, func(s string) bool { return strings.HasPrefix(i.Name, s) })
+		!slices.ContainsFunc(skippedPrefixes, func(s string) bool { return strings.HasPrefix(i.Name, s) })
 }
 
-// addresses returns the addresses of an interface that others can reach it at.
-func addresses(i net.Interface) []netip.Addr { return best(all4and6(i)) }
+// addresses returns the addresses at which other machines can reach an interface.
+func addresses(i net.Interface) []netip.Addr { return reachable(interfaceAddresses(i)) }
 
-func all4and6(i net.Interface) []netip.Addr {
+// interfaceAddresses returns all addresses of an interface.
+func interfaceAddresses(i net.Interface) []netip.Addr {
 	all, err := i.Addrs()
 	if err != nil {
 		return nil
@@ -54,9 +56,9 @@ func parseAddresses(nets []net.Addr) (all []netip.Addr) {
 	return all
 }
 
-// best sorts addresses, those that work everywhere first: IPv4, then IPv6,
-// without link-local ones unless there is nothing else.
-func best(all []netip.Addr) []netip.Addr {
+// reachable returns the addresses that other machines can reach, IPv4 first, without
+// link-local ones unless there are no others.
+func reachable(all []netip.Addr) []netip.Addr {
 	all = slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool {
 		return !a.IsValid() || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast()
 	})

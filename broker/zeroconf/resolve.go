@@ -14,25 +14,25 @@ import (
 	"github.com/miekg/dns"
 )
 
-// resolveTime bounds a look-up of a name, and askEvery is the time between two
+// resolveTimeout bounds a look-up of a name. queryInterval is the time between two
 // queries: a packet may be lost.
 const (
-	resolveTime = time.Second
-	askEvery    = 300 * time.Millisecond
+	resolveTimeout = time.Second
+	queryInterval  = 300 * time.Millisecond
 )
 
-// IsLocal reports whether a host name is looked up by multicast DNS: it ends in
-// .local (RFC 6762, 3).
+// IsLocal reports whether a host name is resolved by multicast DNS: it ends in .local
+// (RFC 6762, 3).
 func IsLocal(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	return strings.HasSuffix(host, ".local") && len(host) > len(".local")
 }
 
-// Resolve returns the addresses of a name that ends in .local, those that work
-// everywhere first. It is a one-shot query (RFC 6762, 5.1) on the interfaces of the
-// given names, as for Interfaces, and takes a second at most.
+// Resolve returns the addresses of a name that ends in .local, IPv4 first. It is a
+// one-shot query (RFC 6762, 5.1) on the interfaces of the given names, as for
+// Interfaces, and takes a second at most.
 func Resolve(ctx context.Context, names []string, host string) ([]netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	name := dns.Fqdn(host)
 	var questions []dns.Question
@@ -40,7 +40,7 @@ func Resolve(ctx context.Context, names []string, host string) ([]netip.Addr, er
 		questions = append(questions, dns.Question{Name: name, Qtype: kind, Qclass: dns.ClassINET})
 	}
 	var found []netip.Addr
-	asked, err := query(ctx, names, questions, func(answer *dns.Msg, zone string) {
+	sent, err := query(ctx, names, questions, func(answer *dns.Msg, zone string) {
 		if len(found) == 0 {
 			found = addressesOf(answer, name, zone)
 		}
@@ -51,21 +51,21 @@ func Resolve(ctx context.Context, names []string, host string) ([]netip.Addr, er
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("cannot look up %s: %w", host, err)
-	case !asked:
+	case !sent:
 		return nil, fmt.Errorf("cannot look up %s by multicast DNS: no interface for it is up", host)
 	case len(found) == 0:
-		return nil, fmt.Errorf("cannot look up %s by multicast DNS: nobody answers for it", host)
+		return nil, fmt.Errorf("cannot look up %s by multicast DNS: there was no answer", host)
 	}
 	return found, nil
 }
 
 // query sends a one-shot query (RFC 6762, 5.1) on the interfaces of the given names,
-// several times, until ctx ends. It calls each with every answer and the interface
-// by which it came, one at a time. asked is false where there is no interface to
-// ask by; then query returns at once.
-func query(ctx context.Context, names []string, questions []dns.Question, each func(answer *dns.Msg, zone string)) (asked bool, err error) {
+// several times, until ctx ends. It calls each with every answer and the interface by
+// which it came, one at a time. sent is false if there is no interface; then query
+// returns at once.
+func query(ctx context.Context, names []string, questions []dns.Question, each func(answer *dns.Msg, zone string)) (sent bool, err error) {
 	q := new(dns.Msg)
-	q.Id = uint16(rand.N(1 << 16)) // it comes back, as does the port: nobody from outside answers
+	q.Id = uint16(rand.N(1 << 16)) // answers must have it and come to the port: other networks cannot answer
 	q.Question = questions
 	packet, err := q.Pack()
 	if err != nil {
@@ -75,8 +75,8 @@ func query(ctx context.Context, names []string, questions []dns.Question, each f
 	var sockets sync.WaitGroup
 	for _, i := range Interfaces(names) {
 		for _, s := range queriers(i) {
-			asked = true
-			sockets.Go(func() { s.ask(ctx, packet) })
+			sent = true
+			sockets.Go(func() { s.send(ctx, packet) })
 			sockets.Go(func() {
 				s.read(ctx, q.Id, func(answer *dns.Msg) {
 					one.Lock()
@@ -87,21 +87,21 @@ func query(ctx context.Context, names []string, questions []dns.Question, each f
 		}
 	}
 	sockets.Wait()
-	return asked, nil
+	return sent, nil
 }
 
-// querier is a socket by which is asked on one interface.
+// querier is a socket for queries on one interface.
 type querier struct {
 	conn *net.UDPConn
 	to   *net.UDPAddr
 }
 
 // queriers opens a socket for each protocol of an interface. The kernel sends
-// multicast by the interface whose address the socket has.
+// multicast on the interface whose address the socket has.
 func queriers(i net.Interface) (all []querier) {
 	const port = 5353
 	has4, has6 := false, false
-	for _, a := range all4and6(i) {
+	for _, a := range interfaceAddresses(i) {
 		switch {
 		case a.Is4() && !has4:
 			if c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: a.AsSlice()}); err == nil {
@@ -116,9 +116,9 @@ func queriers(i net.Interface) (all []querier) {
 	return all
 }
 
-// ask sends the query until ctx ends.
-func (q querier) ask(ctx context.Context, packet []byte) {
-	again := time.NewTicker(askEvery)
+// send sends the query until ctx ends.
+func (q querier) send(ctx context.Context, packet []byte) {
+	again := time.NewTicker(queryInterval)
 	defer again.Stop()
 	defer q.conn.Close() // ends read
 	for {
@@ -173,5 +173,5 @@ func addressesOf(answer *dns.Msg, name, zone string) []netip.Addr {
 			all = append(all, a)
 		}
 	}
-	return best(all)
+	return reachable(all)
 }

@@ -56,7 +56,7 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	want := `["10.9.0.77"] cannot look up nobody.local by multicast DNS: nobody answers for it`
+	want := `["10.9.0.77"] cannot look up nobody.local by multicast DNS: there was no answer`
 	if got := strings.TrimSpace(string(out)); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

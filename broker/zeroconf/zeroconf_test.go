@@ -56,7 +56,7 @@ func TestBestAddresses(t *testing.T) {
 			all = append(all, netip.MustParseAddr(a))
 		}
 		var got []string
-		for _, a := range best(all) {
+		for _, a := range reachable(all) {
 			got = append(got, a.String())
 		}
 		if strings.Join(got, " ") != c.want {
@@ -90,10 +90,10 @@ func TestHostIsALabel(t *testing.T) {
 
 func TestAnnounceRefuses(t *testing.T) {
 	for fault, s := range map[string]Service{
-		"no DNS label":  {Type: TypeMQTT, Instance: "My Hub", Port: 1883},
-		"no port":       {Type: TypeMQTT, Instance: "home"},
-		"does not fit":  {Type: TypeMQTT, Instance: "home", Port: 1883, Text: map[string]string{"name": strings.Repeat("x", 251)}},
-		"a key without": {Type: TypeMQTT, Instance: "home", Port: 1883, Text: map[string]string{"a=b": ""}},
+		"not a valid DNS label": {Type: TypeMQTT, Instance: "My Hub", Port: 1883},
+		"not a valid port":      {Type: TypeMQTT, Instance: "home"},
+		"at most 255 bytes":     {Type: TypeMQTT, Instance: "home", Port: 1883, Text: map[string]string{"name": strings.Repeat("x", 251)}},
+		"a key without":         {Type: TypeMQTT, Instance: "home", Port: 1883, Text: map[string]string{"a=b": ""}},
 	} {
 		err := Announce(t.Context(), nil, slog.New(slog.NewTextHandler(io.Discard, nil)), s)
 		if err == nil || !strings.Contains(err.Error(), fault) {
@@ -106,13 +106,13 @@ func TestAnnounceRefuses(t *testing.T) {
 func TestFoundLinkLocal(t *testing.T) {
 	e := zeroconf.NewServiceEntry("home", TypeDominion, domain)
 	e.AddrIPv6 = []net.IP{net.ParseIP("fe80::1")}
-	got := found(e, []net.Interface{{Name: "eth0"}, {Name: "wlan0"}}).Addresses
+	got := toFound(e, []net.Interface{{Name: "eth0"}, {Name: "wlan0"}}).Addresses
 	want := []netip.Addr{netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("fe80::1%wlan0")}
 	if !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}
 	e.AddrIPv4 = []net.IP{net.ParseIP("10.0.0.1")}
-	if got := found(e, []net.Interface{{Name: "eth0"}}).Addresses; len(got) != 1 || got[0].String() != "10.0.0.1" {
+	if got := toFound(e, []net.Interface{{Name: "eth0"}}).Addresses; len(got) != 1 || got[0].String() != "10.0.0.1" {
 		t.Errorf("found %v, want the IPv4 address alone", got)
 	}
 }
