@@ -275,7 +275,12 @@ func updateText(u topics.ServiceUpdate) string {
 
 // drawFacts writes what is not empty, a name and a text a line.
 func drawFacts(b *bufio.Writer, s Style, facts [][2]string) {
-	const width = len("temperature")
+	width := len("temperature")
+	for _, f := range facts {
+		if f[1] != "" {
+			width = max(width, len(f[0]))
+		}
+	}
 	room := 0
 	if s.Width > 0 {
 		room = max(20, s.Width-width-4)

@@ -60,6 +60,7 @@ func (a *app) devices(ctx context.Context, name string, problems bool) error {
 		all.Devices, all.Next = append(all.Devices, part.Devices...), part.Next
 		all.Problems, all.More = append(all.Problems, part.Problems...), all.More+part.More
 	}
+	names := all.names()
 	if name != "" {
 		if err := all.only(name); err != nil {
 			return err
@@ -83,9 +84,26 @@ func (a *app) devices(ctx context.Context, name string, problems bool) error {
 		a.say("%s: dominionctl devices --problems", text)
 	}
 	if name != "" {
+		for i, d := range known.Devices {
+			if via := names[d.Via]; via != "" {
+				known.Devices[i].Via = via + " (" + d.Via + ")"
+			}
+		}
 		return RenderDevice(a.env.Stdout, known, a.style)
 	}
 	return RenderDevices(a.env.Stdout, known, a.style)
+}
+
+// names returns the name of each device by its id.
+func (p *devicePages) names() map[string]string {
+	all := make(map[string]string, len(p.Devices))
+	for _, raw := range p.Devices {
+		var d topics.Device
+		if json.Unmarshal(raw, &d) == nil {
+			all[d.ID] = d.Name
+		}
+	}
+	return all
 }
 
 // only leaves the devices of a name or an id, and their problems.
@@ -154,17 +172,17 @@ func RenderDevice(w io.Writer, all topics.Devices, s Style) error {
 	})
 }
 
-// widestName is how wide a name may make the table of devices.
-const widestName = 40
+// widest is how wide a text may make the table of devices.
+const widest = 40
 
-// shortName cuts a name for the table. It is whole where its device is asked
-// for.
-func shortName(name string) string {
-	if displayWidth(name) <= widestName {
-		return name
+// short cuts a text for the table. It is whole where its device is asked for.
+func short(text string) string {
+	text = cleanWords(text)
+	if displayWidth(text) <= widest {
+		return text
 	}
-	all := []rune(name)
-	for len(all) > 0 && displayWidth(string(all)) >= widestName {
+	all := []rune(text)
+	for len(all) > 0 && displayWidth(string(all)) >= widest {
 		all = all[:len(all)-1]
 	}
 	return string(all) + "…"
@@ -196,7 +214,7 @@ func RenderDevices(w io.Writer, all topics.Devices, s Style) error {
 			if !strings.HasPrefix(model, d.Manufacturer) { // some say it twice
 				model = strings.TrimSpace(d.Manufacturer + " " + model)
 			}
-			t.add(put(shortName(cleanWords(d.Name))), put(d.Availability).in(availabilityTint(d.Availability)), put(model), put(d.Version), put(d.Area),
+			t.add(put(short(d.Name)), put(d.Availability).in(availabilityTint(d.Availability)), put(short(model)), put(short(d.Version)), put(short(d.Area)),
 				put(strings.Join(d.AnnouncedBy, ", ")), put(d.ID).in(faint))
 		}
 		t.draw(b, s)

@@ -9,11 +9,11 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Devices are listed by name, and one long name does not widen the table.
+// Devices are listed by name, and no long text widens the table.
 func TestDevicesByName(t *testing.T) {
 	long := strings.Repeat("long ", 50)
 	all := topics.Devices{Devices: []topics.Device{
-		{ID: "1", Name: "washer"}, {ID: "2", Name: "Bulb"}, {ID: "3", Name: long}, {ID: "4", Name: "bulb"},
+		{ID: "1", Name: "washer", Model: long, Version: long, Area: long}, {ID: "2", Name: "Bulb"}, {ID: "3", Name: long}, {ID: "4", Name: "bulb"},
 	}}
 	var b bytes.Buffer
 	if err := RenderDevices(&b, all, Style{}); err != nil {
@@ -21,7 +21,7 @@ func TestDevicesByName(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	for i, want := range []string{"NAME", "Bulb", "bulb", "long", "washer"} {
-		if len(lines) != 5 || !strings.HasPrefix(lines[i], want) || len(lines[i]) > 130 {
+		if len(lines) != 5 || !strings.HasPrefix(lines[i], want) || len(lines[i]) > 230 {
 			t.Fatalf("line %d is not of %s:\n%s", i, want, b.String())
 		}
 	}
@@ -46,6 +46,11 @@ func TestOneDevice(t *testing.T) {
 	var b bytes.Buffer
 	if err := RenderDevice(&b, topics.Devices{Devices: []topics.Device{lamp}}, Style{}); err != nil {
 		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if strings.HasPrefix(line, "  ") && !strings.HasPrefix(line[len("  manufacturer"):], "  ") {
+			t.Errorf("not in one column: %s", line)
+		}
 	}
 	for _, want := range []string{"Desk lamp", "Acme", "rev 2", "S-17", "http://lamp.lan/", "hub-1"} {
 		if !strings.Contains(b.String(), want) {

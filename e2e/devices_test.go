@@ -51,16 +51,19 @@ func (v View) devices() map[string]topics.Device {
 
 func (v View) availability(id string) string { return v.devices()[id].Availability }
 
-// Devices that announce themselves as ESPHome, Tasmota and Zigbee2MQTT do are
-// known, followed, listed, and gone when they are.
+// Devices that announce themselves as ESPHome, Tasmota, Zigbee2MQTT, Homie and Shelly
+// do are known, followed, listed, and gone when they are.
 func TestDevices(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
-		const lamp, washer, bulb = "a4cf12ef3b70", "84cca8a1b2c3", "0x90fd9ffffe6494fc"
+		const lamp, washer, bulb, weather, shelly = "a4cf12ef3b70", "84cca8a1b2c3", "0x90fd9ffffe6494fc", "deadbeeffeed", "ec6260981234"
 		want := []string{
 			"0x00124b00120144ae", "0x00158d00018255df", "0x00169a00022256da", "0x00178801067a5b1c", bulb,
 			"2cf432112233", washer, lamp, "c8c9a3d10f28", "dc4f2235ebf6",
+			weather, "button-a8f3f5f97c03", "gateway-fda935719fb3", "heater-d87f26bcf061", "silent-045a119a58a7", "valve-7b86368e7170", // Homie
+			"441793d69718", "543204539b34", "807d3a02086e", "b4e62db929cc", shelly,
 		}
-		all := announcements(t, "esphome", "tasmota", "zigbee2mqtt")
+		slices.Sort(want)
+		all := announcements(t, "esphome", "tasmota", "zigbee2mqtt", "homie", "shelly")
 		home.Configure("")
 		hub := home.StartHub()
 		o := home.Observe()
@@ -70,7 +73,8 @@ func TestDevices(t *testing.T) {
 		}
 		known := func(v View) bool { return slices.Equal(slices.Sorted(maps.Keys(v.devices())), want) }
 		asSaid := func(v View) bool {
-			return known(v) && v.availability(lamp) == "online" && v.availability(washer) == "online" && v.availability(bulb) == "offline"
+			return known(v) && v.availability(lamp) == "online" && v.availability(washer) == "online" && v.availability(bulb) == "offline" &&
+				v.availability(weather) == "online" && v.availability(shelly) == "online"
 		}
 		o.Until("every device is known", asSaid)
 
