@@ -29,6 +29,7 @@ func TestHomeAssistantDevices(t *testing.T) {
 	w.Until(wellAgain, "the hub is there", func(s haStates) bool { return s.Is("on", "binary_sensor.dominion_ready") })
 
 	all := devicestest.Messages()
+	w.messages = all
 	for _, m := range all {
 		home.Publish(m.Topic, m.Payload, "-r")
 	}
@@ -56,8 +57,8 @@ func TestHomeAssistantDevices(t *testing.T) {
 	var unused []devicestest.Deliberate
 	looked := time.Now()
 	for {
-		rest, unused = devicestest.Unexplained(devicestest.Differences(w.listed(), recorded))
-		if len(rest) == 0 || time.Since(looked) > patience {
+		rest, unused = devicestest.Unexplained(devicestest.Differences(w.listed(), recorded, all))
+		if len(rest)+len(unused) == 0 || time.Since(looked) > patience {
 			break
 		}
 		time.Sleep(100 * time.Millisecond) // between two looks
@@ -66,14 +67,15 @@ func TestHomeAssistantDevices(t *testing.T) {
 		t.Error(d)
 	}
 	for _, row := range unused {
-		t.Logf("%s: %s is as in Home Assistant, take it out of the table (%s)", row.Device, row.Field, row.Reason)
+		t.Errorf("%s: %s is as in Home Assistant, take it out of the table (%s)", row.Device, row.Field, row.Reason)
 	}
 }
 
-// registryWatcher reads what Home Assistant has of the corpus.
+// registryWatcher reads what Home Assistant has of what was announced.
 type registryWatcher struct {
 	*homeAssistant
-	home *Home
+	home     *Home
+	messages []devicestest.Message // that were published
 }
 
 // listed is what dominionctl lists, without the dominion's own devices.
@@ -155,7 +157,7 @@ func registryChanges(was, is devicestest.Registry) string {
 	return difference(strings.Join(slices.Sorted(maps.Values(a)), "\n"), strings.Join(slices.Sorted(maps.Values(b)), "\n"))
 }
 
-// registry reads what Home Assistant has of the corpus: its device registry, the
+// registry reads what Home Assistant has of the messages: its device registry, the
 // availability of the entities of each, and what it refused.
 func (w *registryWatcher) registry() devicestest.Registry {
 	w.t.Helper()
@@ -209,7 +211,7 @@ func (w *registryWatcher) registry() devicestest.Registry {
 		disabled[e.Unique] = e.DisabledBy != ""
 	}
 	lines, _ := w.process.log.from(0)
-	for _, m := range devicestest.Messages() {
+	for _, m := range w.messages {
 		if why := refusal(m, lines); m.Config() && (why != "" || !taken[m.Topic] && !shownElsewhere(m, disabled)) {
 			r.Refused[m.Topic] = cmp.Or(why, "it makes no entity of a device of it")
 		}

@@ -28,15 +28,15 @@ type comparison struct {
 	registry Registry
 	byName   map[string][]*topics.Device // ours, by each of their identifiers and connections
 	matches  map[string][]string         // first names in the registry, by id of ours
-	corpus   []Message
+	messages []Message
 	all      []Difference
 }
 
 // Differences compares a list of devices with Home Assistant's registry, device
 // by device and field by field, and the problems that the list names with what
-// Home Assistant refused.
-func Differences(ours topics.Devices, registry Registry) []Difference {
-	c := comparison{ours: ours, registry: registry, corpus: Messages(), byName: make(map[string][]*topics.Device), matches: make(map[string][]string)}
+// Home Assistant refused. published are the messages that both had.
+func Differences(ours topics.Devices, registry Registry, published []Message) []Difference {
+	c := comparison{ours: ours, registry: registry, messages: published, byName: make(map[string][]*topics.Device), matches: make(map[string][]string)}
 	for i := range ours.Devices {
 		d := &ours.Devices[i]
 		for _, name := range names(d) {
@@ -157,10 +157,10 @@ func (c *comparison) sameAvailability(d *topics.Device, theirs Device) bool {
 	return d.Availability == topics.DeviceUnknown
 }
 
-// published reports whether the corpus has a message of each of the topics.
+// published reports whether there is a message of each of the topics.
 func (c *comparison) published(all []string) bool {
 	return !slices.ContainsFunc(all, func(topic string) bool {
-		return !slices.ContainsFunc(c.corpus, func(m Message) bool { return m.Topic == topic })
+		return !slices.ContainsFunc(c.messages, func(m Message) bool { return m.Topic == topic })
 	})
 }
 
@@ -168,7 +168,7 @@ func (c *comparison) published(all []string) bool {
 // device of ours, and the list names each of them as a problem.
 func (c *comparison) refusedAndNamed(d *topics.Device) bool {
 	configs := 0
-	for _, m := range c.corpus {
+	for _, m := range c.messages {
 		if !m.Config() || !announces(m, d) {
 			continue
 		}
@@ -207,7 +207,7 @@ func (c *comparison) problem(m Message) string {
 
 // refused compares what is named as a problem with what Home Assistant refused.
 func (c *comparison) refused() {
-	for _, m := range c.corpus {
+	for _, m := range c.messages {
 		why, refused := c.registry.Refused[m.Topic]
 		if problem := c.problem(m); m.Config() && refused != (problem != "") {
 			c.differ(m.Topic, "refused", problem, why)
