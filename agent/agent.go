@@ -229,7 +229,7 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	}
 	l.heartbeats = h
 	h.id, h.session, h.started = id, l.session, now
-	h.leases = lease.NewKeeper(l.session)
+	h.leases = lease.NewHolder(l.session)
 	l.announce = a.announcement(id)
 	l.post = a.events.Put
 	l.traits = traits.New(c.TraitsFrom, a.files, func(ctx context.Context, command []string, most int64) (string, error) {

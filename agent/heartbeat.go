@@ -34,7 +34,7 @@ type heartbeater struct {
 	seq      uint64
 	shown    progress // as of the last turn of the loop
 	dueAt    time.Time
-	leases   *lease.Keeper
+	leases   *lease.Holder
 	busy     time.Time // since when the loop is in a turn; zero: it waits for events
 	reported bool      // that this turn takes long
 	unlink   func()    // ends the link and the heartbeats; nil: they did not begin
@@ -89,7 +89,7 @@ func (h *heartbeater) beat(now time.Time) {
 	h.conn.Publish(h.message(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
 		ID: h.id, Session: h.session, Seq: h.seq, At: topics.At(now),
 		Uptime: topics.Seconds(now.Sub(h.started)), Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
-		Status: h.shown.status, Lease: topics.Seconds(h.leases.Sending(h.seq, h.clock())),
+		Status: h.shown.status, Lease: topics.Seconds(h.leases.Beat(h.seq, h.clock())),
 	})))
 }
 
@@ -168,7 +168,7 @@ func (h *heartbeater) stalled(now time.Time) time.Duration {
 // the one that is there.
 func (h *heartbeater) lease(n int, l topics.Lease) bool {
 	h.mu.Lock()
-	taken := n == h.n && h.conn != nil && h.leases.Take(l, h.shown.at, h.clock())
+	taken := n == h.n && h.conn != nil && h.leases.Accept(l, h.shown.at, h.clock())
 	until := h.leases.Until()
 	h.mu.Unlock()
 	if taken {

@@ -116,7 +116,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 			h.eventOf(d, topics.DomainOffline, d.name+" is offline: its agent stopped or its connection broke; its services stay")
 		}
 	case topics.DomainIsLost:
-		h.exclusives.book.Lost(d.id)
+		h.leases.table.Lost(d.id)
 		clear(d.seen) // what runs when it is back is the younger copy
 		// One that was lost before we started is no news.
 		if d.ever || !h.store.Known(d.name).Lost {
@@ -200,7 +200,7 @@ func (h *Hub) newDomain(name, id string) *domain {
 	}
 	h.guests.leave(name)
 	h.domains[name], h.sorted, h.moved = d, nil, true
-	h.says(d)
+	h.reportStatus(d)
 	h.remember(d)
 	h.touch(name)
 	return d
@@ -214,14 +214,14 @@ const maxID = 64
 // A domain that took a command of somebody else is given its own, above it.
 func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
-	if seen := d.seenGeneration(h.epoch); d.ordered.encoded != "" && (seen > d.ordered.generation || seen == d.ordered.generation && h.foreign(d)) {
+	if seen := d.seenGeneration(h.epoch); d.ordered.encoded != "" && (seen > d.ordered.generation || seen == d.ordered.generation && h.obeysAnotherRun(d)) {
 		h.events.Add(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
 		d.ordered.encoded = ""
 		h.touch(d.name)
 		return
 	}
 	if d.ordered.encoded == "" || now.Sub(d.ordered.at) < patience ||
-		(d.last.Epoch == h.epoch && d.last.Generation >= d.ordered.generation && !h.foreign(d)) {
+		(d.last.Epoch == h.epoch && d.last.Generation >= d.ordered.generation && !h.obeysAnotherRun(d)) {
 		return
 	}
 	d.ordered.at = now
@@ -273,7 +273,7 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 	}
 	d.stock(s, now)
 	d.status = &s
-	h.says(d)
+	h.reportStatus(d)
 	h.touch(name)
 	h.number(d)
 	h.update(d, now)

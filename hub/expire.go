@@ -76,7 +76,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireGuests(now)
 	h.events.Expire(now)
 	h.dueUnlessZero(h.events.Next())
-	h.expireExclusives(now)
+	h.expireLeases(now)
 	h.expireRollouts(now)
 	h.stepRestarts(now)
 	h.expireMoves(now)

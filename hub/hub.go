@@ -147,7 +147,7 @@ type Hub struct {
 	openToAll    func() bool
 	machine      func() []string
 	scaling      *scaling.Scaling
-	exclusives   exclusives
+	leases       leases
 	questions    questions
 	watch        func(topics []string)
 	watched      []string // what watch was told last, sorted
@@ -254,7 +254,7 @@ func New(o Options) *Hub {
 	}
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.formerTrees = readFormer(h.store, h.tree.Prefix())
-	h.exclusives.book = lease.NewBook("", time.Time{}, 0) // until Run begins one
+	h.leases.table = lease.NewTable("", time.Time{}, 0) // until Run begins one
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
@@ -320,7 +320,7 @@ func (h *Hub) HTTPProblems(all []string) { h.box.Put(httpProblems(all)) }
 func (h *Hub) Run(ctx context.Context) {
 	h.started = time.Now()
 	h.beginEpoch()
-	h.beginExclusives()
+	h.beginLeases()
 	h.events.Add(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	h.followFigures()
 	h.followDevices()
@@ -524,7 +524,7 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 		}
 	}
 	h.defs, h.cfg.Services, h.cfg.Timing = next, cfg.Services, cfg.Timing
-	h.configureExclusives()
+	h.configureLeases()
 	h.problem, h.dirty = "", true
 	h.followFigures()
 	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})

@@ -21,7 +21,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.takeCatalogs(c)
 	h.findEndpoints(c)
 	h.tellPlanner(c)
-	h.tellHeld(now)
+	h.updateHeld(now)
 	h.plan = h.planner.Plan()
 	h.planned(c, h.planner.Changes())
 	if h.ready {
@@ -138,7 +138,7 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 	o := order{
 		// A generation that the domain has seen in this epoch and we have not
 		// given was forged: stay above it, or our commands would be refused.
-		generation: h.above(max(d.ordered.generation, d.seenGeneration(h.epoch))+1, d, specs),
+		generation: h.fencedGeneration(max(d.ordered.generation, d.seenGeneration(h.epoch))+1, d, specs),
 		services:   make(map[string]bool, len(specs)),
 		encoded:    encoded, at: now,
 	}
@@ -146,7 +146,7 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 		o.services[service] = true
 	}
 	o.message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.name}, topics.Encode(topics.StartCommand{
-		Dominion: h.ID(), Domain: d.id, Epoch: h.epoch, Generation: o.generation, Run: h.exclusives.run,
+		Dominion: h.ID(), Domain: d.id, Epoch: h.epoch, Generation: o.generation, Run: h.leases.run,
 		At: topics.At(now), Timing: h.cfg.Timing, Services: specs,
 	}))
 	return o

@@ -74,7 +74,7 @@ func (u unsaid) problem() string {
 // hub said of a domain while it was cut off reached nobody that could contradict.
 func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 	u := &d.unsaid
-	lease := h.exclusives.book.AwaitsStatus(leaseBeat(d, b))
+	lease := h.leases.table.AwaitsStatus(leaseBeat(d, b))
 	switch {
 	case d.told() && !lease && d.available:
 		if u.asked {

@@ -82,23 +82,23 @@ type agentModel struct {
 	leaving  bool
 	session  string
 	seq      uint64
-	keeper   *Keeper
+	holder   *Holder
 	disk     Position
 	services map[string]bool // of the command obeyed, which is on disk
 	procs    map[string]*process
-	said     string
-	toHub    *hubModel // whom the status was told last
+	reported string
+	toHub    *hubModel // which got the status last
 }
 
 func (a *agentModel) clock() time.Duration { return a.w.now + a.offset }
 
 func (a *agentModel) boot() {
-	a.up, a.leaving, a.said, a.seq = true, false, "", 0
+	a.up, a.leaving, a.reported, a.seq = true, false, "", 0
 	a.session = fmt.Sprint(a.w.r.Uint64())
-	a.keeper = NewKeeper(a.session)
+	a.holder = NewHolder(a.session)
 	for _, p := range a.procs { // adopted: its guard knows the lease
 		if p.until > a.clock() {
-			a.keeper.Adopt(p.until)
+			a.holder.Adopt(p.until)
 		}
 	}
 }
@@ -145,16 +145,16 @@ func (a *agentModel) tick(n int) {
 		case p != nil && (!a.services[s] || a.leaving) && p.dies == 0:
 			p.dies = w.now + time.Duration(w.r.Int64N(int64(stopTime)))
 		case p != nil && p.dies == 0:
-			p.until = a.keeper.Until()
-		case p == nil && a.services[s] && !a.leaving && a.keeper.Until() > a.clock():
-			a.procs[s] = &process{until: a.keeper.Until()}
+			p.until = a.holder.Until()
+		case p == nil && a.services[s] && !a.leaving && a.holder.Until() > a.clock():
+			a.procs[s] = &process{until: a.holder.Until()}
 			w.say("%s starts %s at %v", a.name, s, a.disk)
 		}
 	}
 	a.report()
 	if n%beatEvery == 0 {
 		a.seq++
-		beat := Beat{Run{a.id, a.session}, a.name, a.disk, a.keeper.Sending(a.seq, a.clock())}
+		beat := Beat{Run{a.id, a.session}, a.name, a.disk, a.holder.Beat(a.seq, a.clock())}
 		seq := a.seq
 		w.send(a.cut, false, func() { w.hub.heartbeat(a, beat, seq) })
 	}
@@ -167,15 +167,15 @@ func (a *agentModel) tick(n int) {
 
 func (a *agentModel) report() {
 	states := a.states()
-	said := fmt.Sprint(states, a.disk)
-	if said == a.said && a.toHub == a.w.hub {
+	report := fmt.Sprint(states, a.disk)
+	if report == a.reported && a.toHub == a.w.hub {
 		return
 	}
-	a.said, a.toHub = said, a.w.hub
+	a.reported, a.toHub = report, a.w.hub
 	s := Status{Run{a.id, a.session}, a.disk, states}
 	a.w.send(a.cut, true, func() { a.w.hub.status(s) })
 	if a.cut {
-		a.said = ""
+		a.reported = ""
 	}
 }
 
@@ -196,20 +196,20 @@ func (a *agentModel) lease(l topics.Lease) {
 		return
 	}
 	if a.up {
-		a.keeper.Take(l, a.disk, a.clock())
+		a.holder.Accept(l, a.disk, a.clock())
 	}
 }
 
 type hubModel struct {
-	w      *world
-	began  time.Duration
-	run    string
-	book   *Book
-	epoch  uint64
-	orders map[string]*orderModel
-	listed map[string]map[string]topics.State
-	heard  map[string]time.Duration
-	named  map[string][]*agentModel
+	w        *world
+	began    time.Duration
+	run      string
+	table    *Table
+	epoch    uint64
+	orders   map[string]*orderModel
+	listed   map[string]map[string]topics.State
+	lastBeat map[string]time.Duration
+	named    map[string][]*agentModel
 }
 
 type orderModel struct {
@@ -224,10 +224,10 @@ func (h *hubModel) clock() time.Time { return time.Unix(1000, 0).Add(h.w.now - h
 func (w *world) startHub() {
 	w.disk++
 	w.backups = append(w.backups, w.disk)
-	h := &hubModel{w: w, began: w.now, epoch: w.disk, orders: map[string]*orderModel{}, listed: map[string]map[string]topics.State{}, heard: map[string]time.Duration{}, named: map[string][]*agentModel{}}
+	h := &hubModel{w: w, began: w.now, epoch: w.disk, orders: map[string]*orderModel{}, listed: map[string]map[string]topics.State{}, lastBeat: map[string]time.Duration{}, named: map[string][]*agentModel{}}
 	h.run = fmt.Sprint(w.r.Uint64())
-	h.book = NewBook(h.run, h.clock(), length+stopTime+Slack)
-	h.book.Configure(length, map[string]time.Duration{"x": stopTime, "y": stopTime})
+	h.table = NewTable(h.run, h.clock(), length+stopTime+Slack)
+	h.table.Configure(length, map[string]time.Duration{"x": stopTime, "y": stopTime})
 	w.hub = h
 	w.say("hub starts with epoch %d", h.epoch)
 }
@@ -236,7 +236,7 @@ func (h *hubModel) status(s Status) {
 	if h == nil {
 		return
 	}
-	h.book.Says(s)
+	h.table.Report(s)
 	h.listed[s.Domain] = s.Services
 }
 
@@ -244,7 +244,7 @@ func (h *hubModel) heartbeat(a *agentModel, b Beat, seq uint64) {
 	if h == nil {
 		return
 	}
-	h.heard[b.Domain] = h.w.now
+	h.lastBeat[b.Domain] = h.w.now
 	if !slices.Contains(h.named[b.Domain], a) {
 		h.named[b.Domain] = append(h.named[b.Domain], a)
 	}
@@ -257,7 +257,7 @@ func (h *hubModel) heartbeat(a *agentModel, b Beat, seq uint64) {
 		o.at.Generation = b.At.Generation
 		h.order(b.Domain, o.services) // above that of an earlier run
 	}
-	if d, ok := h.book.Answer(b, h.clock()); ok {
+	if d, ok := h.table.Answer(b, h.clock()); ok {
 		l := topics.Lease{Epoch: h.epoch, Session: b.Session, Seq: seq, Seconds: d.Seconds()}
 		h.w.send(a.cut, false, func() { a.lease(l) })
 	}
@@ -270,7 +270,7 @@ func (h *hubModel) order(id string, services map[string]bool) {
 		at.Generation = o.at.Generation + 1
 	}
 	h.orders[id] = &orderModel{at, services, 0}
-	h.book.Ordered(id, at, services)
+	h.table.Ordered(id, at, services)
 	h.w.say("hub orders %s %v %v", id, at, services)
 }
 
@@ -279,7 +279,7 @@ func (h *hubModel) tick() {
 		return
 	}
 	w := h.w
-	h.book.Expire(h.clock())
+	h.table.Expire(h.clock())
 	ids := slices.Sorted(func(yield func(string) bool) {
 		for id := range h.named {
 			if !yield(id) {
@@ -288,8 +288,8 @@ func (h *hubModel) tick() {
 		}
 	})
 	for _, id := range ids {
-		if w.now-h.heard[id] > 3*time.Second {
-			h.book.Lost(id)
+		if w.now-h.lastBeat[id] > 3*time.Second {
+			h.table.Lost(id)
 		}
 	}
 	if len(ids) > 0 && w.r.IntN(map[bool]int{true: 20, false: 5}[w.wild]) == 0 {
@@ -341,7 +341,7 @@ func (h *hubModel) move(ids []string, service, id string) {
 		}
 	}
 	state, listed := h.listed[id][service]
-	if has(id) || h.orders[id] == nil && listed && state != topics.Stopped || h.book.May(service, id, h.clock()) {
+	if has(id) || h.orders[id] == nil && listed && state != topics.Stopped || h.table.May(service, id, h.clock()) {
 		for _, other := range ids {
 			if other != id && (has(other) || h.orders[other] == nil) {
 				h.order(other, with(other, false))

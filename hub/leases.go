@@ -13,28 +13,31 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// exclusives is what the hub does for services that must never run twice. The
-// rules are in services/lease; here is what they are told, and what they say
-// to heartbeats, to the planner and to people.
-type exclusives struct {
-	book    *lease.Book
-	run     string        // tells the commands of this run from any other's
-	longest time.Duration // that a lease of this run matters
-	again   time.Time     // when to plan again what was held back; zero: nothing was
+// leases is what the hub does for services that must never run twice. The rules are in
+// services/lease; here is what that is told, and how its answers reach heartbeats, the
+// planner and people.
+type leases struct {
+	table *lease.Table
+	// run distinguishes the commands of this run of the hub from those of any other.
+	run string
+	// longest is how long a lease of this run may be valid.
+	longest time.Duration
+	// again is when to plan what was held back; zero: nothing was.
+	again time.Time
 }
 
 // newRun is short: it travels with each heartbeat.
 func newRun() string { return strings.ToLower(rand.Text()[:8]) }
 
-// beginExclusives begins the book. What an earlier run gave may matter for as
-// long as the file says, or as long as ours do: the file may be a backup.
-func (h *Hub) beginExclusives() {
-	x := &h.exclusives
+// beginLeases begins the table. Leases of an earlier run may be valid for as long as the
+// file says, or as long as those of this run: the file may be a backup.
+func (h *Hub) beginLeases() {
+	x := &h.leases
 	x.run = newRun()
-	fresh := lease.NewBook(x.run, h.started, 0)
+	fresh := lease.NewTable(x.run, h.started, 0)
 	fresh.Configure(h.leaseTerms())
-	x.book = lease.NewBook(x.run, h.started, max(h.store.Patience(), fresh.Patience()))
-	h.configureExclusives()
+	x.table = lease.NewTable(x.run, h.started, max(h.store.Patience(), fresh.Validity()))
+	h.configureLeases()
 }
 
 // leaseTerms are how long a lease holds, and how long each exclusive service
@@ -51,12 +54,12 @@ func (h *Hub) leaseTerms() (time.Duration, map[string]time.Duration) {
 	return h.cfg.Timing.Isolation.Duration(), stops
 }
 
-// configureExclusives takes the configuration over. How long leases matter is
-// on disk before the first of them is given.
-func (h *Hub) configureExclusives() {
-	x := &h.exclusives
-	x.book.Configure(h.leaseTerms())
-	x.longest = max(x.longest, x.book.Patience())
+// configureLeases takes over the configuration. How long leases may be valid is on disk
+// before the first of them is granted.
+func (h *Hub) configureLeases() {
+	x := &h.leases
+	x.table.Configure(h.leaseTerms())
+	x.longest = max(x.longest, x.table.Validity())
 	if h.store.Patience() < x.longest {
 		h.keepPatience(x.longest)
 		h.saveNow()
@@ -67,8 +70,8 @@ func (h *Hub) keepPatience(d time.Duration) {
 	h.keep(func(s *store.State) { s.Patience = topics.Seconds(d) })
 }
 
-// says tells the book what a domain says of its services.
-func (h *Hub) says(d *domain) {
+// reportStatus passes on what a domain reports of its services.
+func (h *Hub) reportStatus(d *domain) {
 	s := d.status
 	if d.micro || s == nil || s.Session == "" {
 		return
@@ -77,12 +80,12 @@ func (h *Hub) says(d *domain) {
 	for _, i := range s.Services {
 		all[i.Service] = i.State
 	}
-	h.exclusives.book.Says(lease.Status{
+	h.leases.table.Report(lease.Status{
 		Run: lease.Run{Domain: d.id, Session: s.Session}, At: lease.Position{Epoch: s.Epoch, Generation: s.Generation, Run: s.Run}, Services: all,
 	})
 }
 
-// leaseBeat is a heartbeat as the book takes it.
+// leaseBeat is a heartbeat as the table takes it.
 func leaseBeat(d *domain, b topics.Heartbeat) lease.Beat {
 	return lease.Beat{
 		Run: lease.Run{Domain: d.id, Session: b.Session}, Name: d.name,
@@ -90,9 +93,9 @@ func leaseBeat(d *domain, b topics.Heartbeat) lease.Beat {
 	}
 }
 
-// answerBeat answers a heartbeat by a lease, where the book says so.
+// answerBeat answers a heartbeat by a lease, where one is granted.
 func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
-	holds, ok := h.exclusives.book.Answer(leaseBeat(d, b), now)
+	holds, ok := h.leases.table.Answer(leaseBeat(d, b), now)
 	if ok {
 		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.name}, topics.Encode(topics.Lease{
 			Epoch: h.epoch, Session: b.Session, Seq: b.Seq, Seconds: holds.Seconds(),
@@ -100,13 +103,13 @@ func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
 	}
 }
 
-// expireExclusives notices what is over, and says when something will be.
-func (h *Hub) expireExclusives(now time.Time) {
-	x := &h.exclusives
-	opened := x.book.Opened()
-	next, changed := x.book.Expire(now)
-	if !opened && x.book.Opened() && h.store.Patience() != x.longest {
-		h.keepPatience(x.longest) // leases of before are over
+// expireLeases removes what has expired, and schedules what will.
+func (h *Hub) expireLeases(now time.Time) {
+	x := &h.leases
+	opened := x.table.FormerExpired()
+	next, changed := x.table.Expire(now)
+	if !opened && x.table.FormerExpired() && h.store.Patience() != x.longest {
+		h.keepPatience(x.longest) // those of earlier runs have expired
 	}
 	if !x.again.IsZero() && !now.Before(x.again) {
 		x.again, h.dirty = time.Time{}, true
@@ -124,15 +127,15 @@ func (h *Hub) expireExclusives(now time.Time) {
 	}
 }
 
-// held is who may be given each exclusive service now, as the planner takes it.
+// held returns to whom each exclusive service may be assigned now, as the planner takes it.
 func (h *Hub) held(now time.Time) map[string]planner.Held {
 	all := make(map[string]planner.Held)
 	for name, d := range h.defs {
 		if !d.Exclusive {
 			continue
 		}
-		if hold := h.exclusives.book.Hold(name, now); !hold.Free {
-			all[name] = h.inWords(hold)
+		if hold := h.leases.table.Hold(name, now); !hold.Free {
+			all[name] = h.explainHold(hold)
 		}
 	}
 	return all
@@ -146,9 +149,9 @@ func (h *Hub) nameOf(id string) string {
 	return ""
 }
 
-// inWords says what a service waits for: by a moment where there is one, since the
+// explainHold describes what a service waits for: by a moment where there is one, since the
 // text stays the same while the time passes.
-func (h *Hub) inWords(hold lease.Hold) planner.Held {
+func (h *Hub) explainHold(hold lease.Hold) planner.Held {
 	held := planner.Held{Only: h.nameOf(hold.Only), Has: h.nameOf(hold.Has)}
 	switch d := h.domains[hold.By]; {
 	case hold.By == "" && hold.Until.IsZero():
@@ -173,11 +176,11 @@ func clock(t time.Time) string {
 	return t.Add(time.Second - 1).Truncate(time.Second).Format("15:04:05 MST")
 }
 
-// mayOrder is the last word on a service that is to be ordered to a domain. The
-// plan follows the same book, so it never says no; if the plan had a fault, a
-// service would wait that should not, and nothing would run twice.
+// mayOrder is the last check of a service that is to be assigned to a domain. The plan
+// follows the same table, so it always passes; if the planner had a fault, a service would
+// wait that should not, and nothing would run twice.
 func (h *Hub) mayOrder(d *domain, def services.Definition, now time.Time) bool {
-	if !def.Exclusive || d.ordered.services[def.Name] || h.exclusives.book.May(def.Name, d.id, now) {
+	if !def.Exclusive || d.ordered.services[def.Name] || h.leases.table.May(def.Name, d.id, now) {
 		return true
 	}
 	// It has it already, by a command of an earlier run of the hub.
@@ -187,20 +190,20 @@ func (h *Hub) mayOrder(d *domain, def services.Definition, now time.Time) bool {
 		return true
 	}
 	h.log.Error("an exclusive service was planned where it may not run yet: held back", "service", def.Name, "domain", d.name)
-	h.exclusives.again = now.Add(time.Second)
-	h.due(h.exclusives.again)
+	h.leases.again = now.Add(time.Second)
+	h.due(h.leases.again)
 	return false
 }
 
-// noteOrder tells the book of a start command.
+// noteOrder notes a start command in the table.
 func (h *Hub) noteOrder(d *domain, o order) {
-	h.exclusives.book.Ordered(d.id, lease.Position{Epoch: h.epoch, Generation: o.generation, Run: h.exclusives.run}, o.services)
+	h.leases.table.Ordered(d.id, lease.Position{Epoch: h.epoch, Generation: o.generation, Run: h.leases.run}, o.services)
 }
 
-// above raises the generation of a command that brings an exclusive service
-// above all that any domain was given in this epoch: what compares
-// DOMINION_FENCE, which is epoch and generation, must see a later holder as later.
-func (h *Hub) above(generation uint64, d *domain, specs map[string]topics.Spec) uint64 {
+// fencedGeneration raises the generation of a command that assigns an exclusive service
+// above those of all commands in this epoch: what compares DOMINION_FENCE, which is epoch
+// and generation, must see a later holder as later.
+func (h *Hub) fencedGeneration(generation uint64, d *domain, specs map[string]topics.Spec) uint64 {
 	brings := false
 	for service, spec := range specs {
 		brings = brings || spec.Exclusive && !d.ordered.services[service]
@@ -214,15 +217,15 @@ func (h *Hub) above(generation uint64, d *domain, specs map[string]topics.Spec) 
 	return generation
 }
 
-// foreign tells whether the domain obeys a command of this epoch that another
-// run of a hub gave: one of us was restored from a backup.
-func (h *Hub) foreign(d *domain) bool {
-	return d.last.Epoch == h.epoch && d.last.Run != "" && d.last.Run != h.exclusives.run
+// obeysAnotherRun reports whether the domain obeys a command of this epoch that another run
+// of a hub published: one of the two was restored from a backup.
+func (h *Hub) obeysAnotherRun(d *domain) bool {
+	return d.last.Epoch == h.epoch && d.last.Run != "" && d.last.Run != h.leases.run
 }
 
-// tellHeld tells the planner who may be given what now: that changes by time,
-// and by leases, without anything else.
-func (h *Hub) tellHeld(now time.Time) {
+// updateHeld tells the planner to whom exclusive services may be assigned now: that changes
+// by time and by leases alone.
+func (h *Hub) updateHeld(now time.Time) {
 	held := h.held(now)
 	for name, d := range h.defs {
 		if d.Exclusive {

@@ -8,10 +8,10 @@ import (
 )
 
 // A domain with exclusive services whose run has not reported what runs there
-// gets no lease, and the book says that it waits for that report alone.
+// gets no lease, and the table says that it waits for that report alone.
 func TestALeaseAwaitsTheStatus(t *testing.T) {
 	start := time.Unix(0, 0)
-	b := NewBook("run", start, 0)
+	b := NewTable("run", start, 0)
 	b.Configure(20*time.Second, map[string]time.Duration{"lock": time.Second})
 	at := Position{Epoch: 1, Generation: 1, Run: "run"}
 	b.Ordered("kitchen", at, map[string]bool{"lock": true, "web": true})
@@ -20,7 +20,7 @@ func TestALeaseAwaitsTheStatus(t *testing.T) {
 		return Beat{Run: Run{domain, session}, Name: domain, At: at, Left: left}
 	}
 	says := func(domain, session string, at Position) {
-		b.Says(Status{Run: Run{domain, session}, At: at, Services: map[string]topics.State{"lock": topics.Pending}})
+		b.Report(Status{Run: Run{domain, session}, At: at, Services: map[string]topics.State{"lock": topics.Pending}})
 	}
 	check := func(what string, beat Beat, awaits, gets bool) {
 		t.Helper()
