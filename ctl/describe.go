@@ -163,7 +163,11 @@ func drawServiceDescription(b *bufio.Writer, d Description, s Style) {
 		{"reason", reason[0]},
 		{"version", versions(v)},
 		{"update", updateText(v.Update)},
+		{"notes", strings.TrimSpace(v.Update.Summary + " " + v.Update.ReleaseURL)},
 		{"healthy", fmt.Sprintf("%d of %d", v.Healthy, v.Running)},
+		{"problem", problemText(v)},
+		{"last error", lastError(v.LastError, s)},
+		{"page", v.Link},
 	})
 	drawLines(b, reason[1:], s)
 	if len(d.Instances) > 0 {
@@ -260,6 +264,24 @@ func instanceRow(head string, i topics.Instance, used topics.Usage, s Style) []c
 		put(head), state, put(ago(i.Since, s.Now)), put(i.Version), put(port), put(strconv.Itoa(i.Restarts)),
 		put(cpu), put(memory), put(cleanLines(i.Message)[0] + nextTry(i.NextTry, s.Now)),
 	}
+}
+
+// problemText returns what is wrong with a service, unless its reason or its update
+// says the same.
+func problemText(v topics.Service) string {
+	if strings.Contains(v.Reason, v.Problem) || strings.Contains(v.Update.Problem, v.Problem) {
+		return ""
+	}
+	return v.Problem
+}
+
+// lastError returns the last crash or failure of a service, with when and where it
+// was.
+func lastError(e *topics.ServiceError, s Style) string {
+	if e == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s on %s: %s", ago(e.At, s.Now), e.Domain, e.Message)
 }
 
 // updateText says what of a service waits or is on its way; "" for nothing.
