@@ -48,7 +48,7 @@ type message struct {
 	payload []byte
 	at      time.Time                 // when it was published, as far as is known
 	refused string                    // why the broker does not deliver the topic
-	parsed  map[string]autoscale.Said // the numbers in it, by field
+	parsed  map[string]autoscale.Sample // the numbers in it, by field
 }
 
 // key names an instance.
@@ -235,7 +235,7 @@ func (s *Scaling) plan(one *scaler, now time.Time) bool {
 func (s *Scaling) figure(one *scaler, samples []autoscale.Instance, home Home, now time.Time) autoscale.Figure {
 	f := autoscale.Figure{Instances: samples}
 	if !home.Connected {
-		f.Deaf = "the broker is away"
+		f.Unavailable = "the broker is away"
 	}
 	topic := one.scale.Topic()
 	last := s.messages[topic]
@@ -243,31 +243,31 @@ func (s *Scaling) figure(one *scaler, samples []autoscale.Instance, home Home, n
 		return f
 	}
 	if last.refused != "" {
-		f.Said.Fault = last.refused
+		f.Sample.Fault = last.refused
 		return f
 	}
 	if len(last.payload) > 0 { // an empty one clears what was retained
-		f.Said = last.parse(topic, one.scale.Field)
+		f.Sample = last.parse(topic, one.scale.Field)
 		if !home.Ours(topic) {
-			f.Said.Age = now.Sub(last.at)
+			f.Sample.Age = now.Sub(last.at)
 		}
 	}
 	return f
 }
 
 // parse reads the number at a field of the payload, once.
-func (m *message) parse(topic, field string) autoscale.Said {
+func (m *message) parse(topic, field string) autoscale.Sample {
 	if parsed, done := m.parsed[field]; done {
 		return parsed
 	}
-	var parsed autoscale.Said
+	var parsed autoscale.Sample
 	if v, err := autoscale.Parse(m.payload, field); err != nil {
 		parsed.Fault = fmt.Sprintf("what %s says cannot be used: %v", topic, err)
 	} else {
-		parsed = autoscale.Said{Known: true, Value: v}
+		parsed = autoscale.Sample{Known: true, Value: v}
 	}
 	if m.parsed == nil {
-		m.parsed = make(map[string]autoscale.Said)
+		m.parsed = make(map[string]autoscale.Sample)
 	}
 	m.parsed[field] = parsed
 	return parsed
@@ -293,7 +293,7 @@ func (s *Scaling) samples(all []Instance, now time.Time) (count map[string]int, 
 			r = run{i.PID, i.Restarts, now}
 		}
 		runs[k] = r
-		sample := autoscale.Instance{Domain: i.Domain, Told: i.HasUse, Age: now.Sub(i.UsageAt), Ran: i.UsageAt.Sub(r.since), Value: i.Usage.CPU}
+		sample := autoscale.Instance{Domain: i.Domain, Reported: i.HasUse, Age: now.Sub(i.UsageAt), Ran: i.UsageAt.Sub(r.since), Value: i.Usage.CPU}
 		if one.scale.Metric == services.ScaleByMemory {
 			sample.Value = float64(i.Usage.Memory)
 		}

@@ -100,21 +100,21 @@ func figure(t *testing.T, words []string) (f autoscale.Figure) {
 	case "said":
 		if text != "nothing" {
 			said, age, old := strings.Cut(text, "@")
-			f.Said = autoscale.Said{Known: true, Value: value(t, said)}
+			f.Sample = autoscale.Sample{Known: true, Value: value(t, said)}
 			if old {
-				f.Said.Age = duration(t, age)
+				f.Sample.Age = duration(t, age)
 			}
 		}
 	case "fault":
-		f.Said.Fault = text
+		f.Sample.Fault = text
 	case "deaf":
-		f.Deaf = text
+		f.Unavailable = text
 	case "uses":
 		for _, w := range words[1:] {
 			domain, v, _ := strings.Cut(w, "=")
 			i := autoscale.Instance{Domain: domain, Ran: time.Hour}
 			if v != "?" {
-				i.Told = true
+				i.Reported = true
 				v, ran, young := strings.Cut(v, "+")
 				if young {
 					i.Ran = duration(t, ran)
@@ -155,8 +155,8 @@ func TestNothingLeavesTheBounds(t *testing.T) {
 		for _, metric := range []string{"cpu", "mqtt:a"} {
 			c := services.Scale{Min: 2, Max: 4, Metric: metric, Target: 1e-9, Cooldown: time.Second}
 			f := autoscale.Figure{
-				Said:      autoscale.Said{Known: true, Value: v},
-				Instances: []autoscale.Instance{{Domain: "a", Told: true, Ran: time.Hour, Value: v}},
+				Sample:    autoscale.Sample{Known: true, Value: v},
+				Instances: []autoscale.Instance{{Domain: "a", Reported: true, Ran: time.Hour, Value: v}},
 			}
 			var s autoscale.State
 			for now := time.Duration(0); now < 5*time.Minute; now += time.Second {

@@ -14,15 +14,15 @@ import (
 // world is a service whose work is shared by as many instances as there are,
 // and whose figure comes now and then, off by some noise.
 type world struct {
-	c     services.Scale
-	r     *rand.Rand
-	noise float64
-	s     autoscale.State
-	last  autoscale.Outcome
-	said  autoscale.Said
-	now   time.Duration
-	turns []int // the numbers, as they changed
-	at    []time.Duration
+	c      services.Scale
+	r      *rand.Rand
+	noise  float64
+	s      autoscale.State
+	last   autoscale.Outcome
+	sample autoscale.Sample
+	now    time.Duration
+	turns  []int // the numbers, as they changed
+	at     []time.Duration
 }
 
 func newWorld(seed uint64) *world {
@@ -47,16 +47,16 @@ func (w *world) live(t *testing.T, load float64, within time.Duration) {
 			w.now = due
 		} else {
 			w.now = next
-			w.said = autoscale.Said{Known: true, Value: load * (1 + w.noise*(2*w.r.Float64()-1)) * w.c.Target}
+			w.sample = autoscale.Sample{Known: true, Value: load * (1 + w.noise*(2*w.r.Float64()-1)) * w.c.Target}
 			switch w.r.IntN(40) { // the worst that the noise can be
 			case 0:
-				w.said.Value = load * (1 + w.noise) * w.c.Target
+				w.sample.Value = load * (1 + w.noise) * w.c.Target
 			case 1:
-				w.said.Value = load * (1 - w.noise) * w.c.Target
+				w.sample.Value = load * (1 - w.noise) * w.c.Target
 			}
 		}
 		was := w.s.Number
-		w.s, w.last = autoscale.Step(w.c, w.s, autoscale.Figure{Said: w.said}, w.now)
+		w.s, w.last = autoscale.Step(w.c, w.s, autoscale.Figure{Sample: w.sample}, w.now)
 		n := w.s.Number
 		switch {
 		case n < w.c.Min || n > w.c.Max:
@@ -112,10 +112,10 @@ func TestItComesToRestAndStaysThere(t *testing.T) {
 // called for more.
 func TestUpAtOnceDownLater(t *testing.T) {
 	c := services.Scale{Min: 1, Max: 9, Metric: "mqtt:q", Target: 10, Cooldown: time.Minute}
-	said := func(v float64) autoscale.Figure {
-		return autoscale.Figure{Said: autoscale.Said{Known: true, Value: v}}
+	sample := func(v float64) autoscale.Figure {
+		return autoscale.Figure{Sample: autoscale.Sample{Known: true, Value: v}}
 	}
-	s, o := autoscale.Step(c, autoscale.Begin(c, 2), said(40), 5*time.Second)
+	s, o := autoscale.Step(c, autoscale.Begin(c, 2), sample(40), 5*time.Second)
 	if o.Number != 4 {
 		t.Fatalf("%+v", o)
 	}
@@ -124,7 +124,7 @@ func TestUpAtOnceDownLater(t *testing.T) {
 		if i%50 == 49 {
 			v = 38
 		}
-		if s, o = autoscale.Step(c, s, said(v), time.Minute+time.Duration(i)*time.Second); o.Number != 4 {
+		if s, o = autoscale.Step(c, s, sample(v), time.Minute+time.Duration(i)*time.Second); o.Number != 4 {
 			t.Fatalf("after %d s: %+v", i, o)
 		}
 	}
@@ -140,14 +140,14 @@ func TestFiguresThatFail(t *testing.T) {
 		for range 400 {
 			now += time.Duration(r.IntN(30_000)) * time.Millisecond
 			var f autoscale.Figure
-			known := 0
+			counted := 0
 			for i := range r.IntN(7) {
 				one := autoscale.Instance{
-					Domain: fmt.Sprint("d", i), Told: r.IntN(4) > 0, Age: time.Duration(r.IntN(90)) * time.Second,
+					Domain: fmt.Sprint("d", i), Reported: r.IntN(4) > 0, Age: time.Duration(r.IntN(90)) * time.Second,
 					Ran: time.Duration(r.IntN(60)) * time.Second, Value: r.Float64(),
 				}
-				if one.Told && one.Age < autoscale.Stale && one.Ran >= 29*time.Second {
-					known++
+				if one.Reported && one.Age < autoscale.Stale && one.Ran >= 29*time.Second {
+					counted++
 				}
 				f.Instances = append(f.Instances, one)
 			}
@@ -155,10 +155,10 @@ func TestFiguresThatFail(t *testing.T) {
 			var o autoscale.Outcome
 			s, o = autoscale.Step(c, s, f, now)
 			switch {
-			case known == 0 && o.Number != was:
-				t.Fatalf("seed %d: %d after %d, and nothing is known", seed, o.Number, was)
-			case known < len(f.Instances) && o.Number < was:
-				t.Fatalf("seed %d: fewer, and not all is known: %s", seed, o.Reason)
+			case counted == 0 && o.Number != was:
+				t.Fatalf("seed %d: %d after %d, and nothing is counted", seed, o.Number, was)
+			case counted < len(f.Instances) && o.Number < was:
+				t.Fatalf("seed %d: fewer, and not all is counted: %s", seed, o.Reason)
 			case o.Number < 1 || o.Number > 6 || o.Reason == "" || o.Now == "":
 				t.Fatalf("seed %d: %+v", seed, o)
 			}
