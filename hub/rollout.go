@@ -185,7 +185,7 @@ func (h *Hub) rollService(c *changes, service string, changed []*domain, now tim
 
 // asIs tells whether nothing is to be done about an instance.
 func asIs(i rollout.Instance) bool {
-	return i.Runs == rollout.Next && !i.Tried && (i.Catalog == "" || i.Catalog == i.Version || i.State == topics.Finished)
+	return i.Runs == rollout.Next && !i.Changed && (i.Catalog == "" || i.Catalog == i.Version || i.State == topics.Finished)
 }
 
 // staysQuiet looks at those instances of a quiet service that something has

@@ -11,11 +11,11 @@ import (
 // look says how an instance is, and notes what has to be remembered of that.
 func (w *rolling) look(d *domain, now time.Time) rollout.Instance {
 	i := rollout.Instance{
-		Domain: d.name, Online: d.state == topics.DomainIsOnline, Leaving: d.status.Draining,
+		Domain: d.name, Online: d.state == topics.DomainIsOnline, Draining: d.status.Draining,
 		Catalog: d.catalog(w.service),
 	}
 	since := d.stocked[w.service]
-	i.Settled = !since.IsZero() && now.Sub(since) >= rollout.SettleCatalog
+	i.CatalogSettled = !since.IsZero() && now.Sub(since) >= rollout.SettleCatalog
 	seen := d.instance(w.service)
 	if seen != nil {
 		i.State, i.Health, i.Version = seen.State, d.healthOf(*seen), seen.Version
@@ -43,7 +43,7 @@ func (w *rolling) look(d *domain, now time.Time) rollout.Instance {
 	}
 	g.plain = i.Runs == rollout.Next && g.spec.Revision == w.next.Revision
 	g.observe(d, seen, w.epoch, &i, now)
-	i.Given, i.Tried, i.Excused, i.Crashes = g.version, g.tried, g.excused, g.crashes
+	i.RestartedFor, i.Changed, i.Excused, i.Crashes = g.version, g.tried, g.excused, g.crashes
 	return i
 }
 
@@ -73,10 +73,10 @@ func (w *rolling) found(d *domain, seen *topics.Instance, now time.Time) *given 
 
 // observe takes what the domain says of an instance.
 func (g *given) observe(d *domain, seen *topics.Instance, epoch uint64, i *rollout.Instance, now time.Time) {
-	i.Took = g.sent && seen != nil && seen.Revision == g.spec.Revision
-	if i.Took && g.soft && g.good.IsZero() {
+	i.Applied = g.sent && seen != nil && seen.Revision == g.spec.Revision
+	if i.Applied && g.soft && g.good.IsZero() {
 		// It had that revision before: its heartbeat tells that it took the rest.
-		i.Took = d.last.Epoch == epoch && d.last.Generation >= d.ordered.generation
+		i.Applied = d.last.Epoch == epoch && d.last.Generation >= d.ordered.generation
 	}
 	if i.Online && !g.online || !g.sent || i.State == topics.Pending {
 		// It is given its time anew. An exclusive one may wait until it is sent, and
@@ -84,15 +84,15 @@ func (g *given) observe(d *domain, seen *topics.Instance, epoch uint64, i *rollo
 		g.since = now
 	}
 	g.online = i.Online
-	if i.Took && (i.State == topics.Backoff || i.State == topics.Failed) && seen.Since != g.backoff {
+	if i.Applied && (i.State == topics.Backoff || i.State == topics.Failed) && seen.Since != g.backoff {
 		g.backoff = seen.Since
 		g.crashes++
 	}
-	if i.Took {
+	if i.Applied {
 		// A start counts where the crash before it was not seen.
 		g.crashes = max(g.crashes, seen.Restarts-g.restarts)
 	}
-	well := i.Took && i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
+	well := i.Applied && i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
 	switch {
 	case !well && !g.good.IsZero():
 		g.good, g.since = time.Time{}, now
@@ -103,5 +103,5 @@ func (g *given) observe(d *domain, seen *topics.Instance, epoch uint64, i *rollo
 		i.Proved = true
 		g.tried, g.excused, g.hopeless, g.crashes, g.restarts = false, false, false, 0, seen.Restarts
 	}
-	i.Late = !well && now.Sub(g.since) >= rollout.Patience(g.spec)
+	i.Overdue = !well && now.Sub(g.since) >= rollout.Patience(g.spec)
 }

@@ -18,7 +18,7 @@ func TestWaitingForALeaseIsNoTrouble(t *testing.T) {
 		seen := &topics.Instance{Service: "boiler", State: state, Revision: "r"}
 		i := rollout.Instance{Domain: "kitchen", Online: true, State: state}
 		g.observe(d, seen, 1, &i, now.Add(after))
-		return i.Late
+		return i.Overdue
 	}
 	patience := rollout.Patience(g.spec)
 	if late(topics.Pending, 2*patience) {

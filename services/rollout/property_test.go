@@ -284,15 +284,15 @@ func (w *world) input() rollout.Input {
 		}
 		definition, _, _ := strings.Cut(m.ordered, "-")
 		i := rollout.Instance{
-			Domain: m.name, Online: m.online, Leaving: m.draining, State: m.state, Health: m.health, Version: m.version,
-			Catalog: m.catalog, Settled: m.stocked > 3, Given: m.given, Took: m.took != "" && m.took == m.ordered,
+			Domain: m.name, Online: m.online, Draining: m.draining, State: m.state, Health: m.health, Version: m.version,
+			Catalog: m.catalog, CatalogSettled: m.stocked > 3, RestartedFor: m.given, Applied: m.took != "" && m.took == m.ordered,
 		}
 		i.Proved = m.well() && m.online && m.was > 2
-		i.Late = !(m.well() && m.online) && m.waited > 30
+		i.Overdue = !(m.well() && m.online) && m.waited > 30
 		if i.Proved {
 			m.tried, m.excused, m.crashes = false, false, 0
 		}
-		i.Tried, i.Excused, i.Crashes = m.tried, m.excused, m.crashes
+		i.Changed, i.Excused, i.Crashes = m.tried, m.excused, m.crashes
 		switch {
 		case m.ordered == "":
 			i.Runs = rollout.None

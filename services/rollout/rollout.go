@@ -3,9 +3,9 @@
 // at a time; the next only when those that were changed are well; and back
 // again when the change does not get well.
 //
-// It is pure, as the planner is: hub says what it sees and what time has made
-// of it (that an instance has been well for long enough, or is overdue) and
-// carries out what comes back. It reads no clock, logs nothing, keeps nothing.
+// It is pure, as the planner is: hub hands in what it observes, and what follows from the
+// time (that an instance has been well for long enough, or is overdue), and carries out the
+// decision. It reads no clock, logs nothing and has no state.
 package rollout
 
 import (
@@ -18,8 +18,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Definition says under which definition of its service an instance was
-// ordered.
+// Definition is the definition of its service under which an instance was ordered.
 type Definition int
 
 // The definitions.
@@ -32,91 +31,113 @@ const (
 
 // Input is what is known of one service.
 type Input struct {
-	// Same tells that the configuration's definition is the stable one:
-	// instances under it are Next.
+	// Same reports that the configuration's definition is the stable one: instances under
+	// it are Next.
 	Same bool
-	// HasStable tells that a stable definition is known, so that there is a way
-	// back. Without one this is the first of the service.
+	// HasStable reports that a stable definition is known, so that there is a way back.
+	// Without one this is the first of the service.
 	HasStable bool
-	// Refused says why Next is not to be tried again; "" when it is.
+	// Refused is why Next is not to be tried again; "" when it is.
 	Refused string
-	// RefusedVersions says the same of versions.
+	// RefusedVersions holds the same for each refused version.
 	RefusedVersions map[string]string
-	// Manual: a new version waits until it is among Approved.
+	// Manual has a new version wait until it is among Approved.
 	Manual   bool
 	Approved []string
 	// Needs are the ranges of versions in which others need the service.
-	Needs     []Need
-	Instances []Instance // on each domain that is to hold one, in any order
+	Needs []Need
+	// Instances are those of each domain that is to have one, in any order.
+	Instances []Instance
 }
 
 // Need is a range of versions in which another service needs this one.
 type Need struct {
-	By      string
-	Service string // the one that is needed
+	By string
+	// Service is the one that is needed.
+	Service string
 	Version services.Range
 }
 
-// Instance is one instance, as it was ordered and as its agent sees it.
+// Instance is one instance, as it was ordered and as its agent reports it.
 type Instance struct {
-	Domain  string
-	Online  bool       // the domain
-	Leaving bool       // the domain is emptied
-	Runs    Definition // as ordered
-	State   topics.State
-	Health  topics.Health
-	Version string // of what runs; "" unknown
-	Catalog string // of what the domain has on its disk; "" unknown
-	Settled bool   // the catalog has said so for a while
-	Given   string // the version for which it was restarted last by a rollout
+	Domain string
+	// Online and Draining are states of the domain.
+	Online, Draining bool
+	// Runs is the definition under which it was ordered.
+	Runs   Definition
+	State  topics.State
+	Health topics.Health
+	// Version is the one that runs; "": unknown.
+	Version string
+	// Catalog is the version on the domain's disk; "": unknown.
+	Catalog string
+	// CatalogSettled reports that Catalog has not changed for SettleCatalog.
+	CatalogSettled bool
+	// RestartedFor is the version for which a rollout restarted it last.
+	RestartedFor string
 
-	Took    bool // it runs under what was ordered
-	Tried   bool // it was changed by a rollout, and not Proved since
-	Proved  bool // it has been well, under what was ordered, for long enough
-	Late    bool // it is not well, and has had all the time it may take
-	Crashes int  // since it was ordered so
-	Excused bool // it was in trouble before it was changed: its trouble tells nothing
+	// Applied reports that it runs under what was ordered.
+	Applied bool
+	// Changed reports that a rollout changed it, and that it is not Proved since.
+	Changed bool
+	// Proved reports that it has been well for long enough under what was ordered.
+	Proved bool
+	// Overdue reports that it is not well, and has had all the time that it may take.
+	Overdue bool
+	// Crashes is how often it crashed since it was ordered so.
+	Crashes int
+	// Excused reports that it was in trouble before it was changed: that it is now proves
+	// nothing.
+	Excused bool
 }
 
 // Output is what is to be done.
 type Output struct {
-	Orders []Order // one for each instance, by domain
-	// Failure is what is to be refused from now on. The input that says so
+	// Orders has one order for each instance, by domain.
+	Orders []Order
+	// Failure is what is to be refused from now on. The next Input, with that refused,
 	// decides what follows.
 	Failure *Failure
-	// Done: Next is the stable definition now.
+	// Done reports that Next is the stable definition now.
 	Done bool
-	// Active: something is on its way to more instances, or is watched.
+	// Active reports that a change has not reached all instances, or is still watched.
 	Active bool
-	// Back: what is on its way is the stable definition, after Next was refused.
+	// Back reports that the change is back to the stable definition, after Next was
+	// refused.
 	Back bool
-	// Version is the version that is on its way; "" when it is the definition.
+	// Version is the version that is rolled out; "" when it is the definition.
 	Version string
-	// Updated and Total count the instances that have what is to be had, and all.
+	// Updated and Total count the instances that are as they are to be, and all.
 	Updated, Total int
-	Waits          string // what the rollout waits for, in words; "" nothing
-	Problem        string // what needs a human, in words; "" nothing
+	// Waits is what the rollout waits for; "": nothing.
+	Waits string
+	// Problem is what a person has to do something about; "": nothing.
+	Problem string
 }
 
 // Order is what one instance is to run under.
 type Order struct {
-	Domain  string
-	Runs    Definition // None: what it has
-	Restart string     // restart it for this version of its catalog
-	Reason  string     // of a change, in words
+	Domain string
+	// Runs is the definition; None: the one that it has.
+	Runs Definition
+	// Restart is the version of its catalog for which it is to be restarted; "": it is not.
+	Restart string
+	// Reason is why.
+	Reason string
 }
 
-// Failure says what did not get well.
+// Failure is a change after which an instance did not get well.
 type Failure struct {
-	Version string // "" for the definition
+	// Version is the one that failed; "": the definition did.
+	Version string
 	Domain  string
 	Why     string
 }
 
-// crashes that a changed instance may not reach.
+// crashes is how many crashes of a changed instance are a failure.
 const crashes = 3
 
-// Decide says what each instance is to run under now.
+// Decide returns what each instance is to run under now.
 func Decide(in Input) Output {
 	d := decision{Input: in, target: Next}
 	d.Instances = slices.Clone(in.Instances)
@@ -127,7 +148,7 @@ func Decide(in Input) Output {
 			d.target = None
 		}
 	}
-	d.changing = slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Tried || d.trial(&i) })
+	d.changing = slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Changed || d.trial(&i) })
 	if f := d.failure(); f != nil {
 		return Output{Failure: f}
 	}
@@ -135,13 +156,16 @@ func Decide(in Input) Output {
 	return d.out
 }
 
-// decision is one under way.
+// decision is the state of one call of Decide.
 type decision struct {
 	Input
-	target   Definition // None: all keep what they have
-	changing bool       // anything but the first definition of a service is on its way
+	// target is the definition to reach; None: all keep what they have.
+	target Definition
+	// changing reports that anything but the first definition of a service is rolled out.
+	changing bool
 	out      Output
-	held     string // why an instance is not restarted that would be
+	// held is why an instance is not restarted that would be.
+	held string
 }
 
 // decide gives the instances their orders, and counts.
@@ -156,7 +180,7 @@ func (d *decision) decide() {
 		switch {
 		case i.Runs == None:
 			o.Runs, o.Reason = d.first()
-		case i.Leaving || !d.outdated(i):
+		case i.Draining || !d.outdated(i):
 		case d.breaks(i) != "":
 			o.Reason = "it is not restarted: " + d.breaks(i)
 			d.held = o.Reason
@@ -184,7 +208,7 @@ func (d *decision) decide() {
 func (d *decision) count(others bool) (blocked *Instance) {
 	for n := range d.Instances {
 		i := &d.Instances[n]
-		if i.Leaving {
+		if i.Draining {
 			continue
 		}
 		d.out.Total++
@@ -198,20 +222,20 @@ func (d *decision) count(others bool) (blocked *Instance) {
 			if i.Runs != None && d.changing {
 				d.out.Orders[n].Reason = "it was changed and is " + i.standing()
 			}
-			if d.Same && i.Tried && d.out.Version == "" {
-				d.out.Version = i.Given
+			if d.Same && i.Changed && d.out.Version == "" {
+				d.out.Version = i.RestartedFor
 			}
 		case i.Trouble() == "":
 			d.out.Updated++
-		case i.Tried || d.trial(i):
+		case i.Changed || d.trial(i):
 			d.out.Orders[n].Reason = "it was changed and is in trouble: " + i.Trouble()
 		}
 	}
 	return blocked
 }
 
-// change picks whose turn it is among those that are to be changed: those that
-// are not well anyway first, since nothing is lost with them; then by name.
+// change selects the instance that is changed next: those that are not well come first,
+// since nothing is lost with them; then by name.
 func (d *decision) change(waiting []int, blocked bool) {
 	slices.SortStableFunc(waiting, func(a, b int) int {
 		return rank(&d.Instances[a]) - rank(&d.Instances[b])
@@ -223,12 +247,12 @@ func (d *decision) change(waiting []int, blocked bool) {
 		}
 		switch {
 		case d.target == Stable && d.wrong(i) && !i.well():
-			d.turn(i, o) // what does not work is taken back at once
+			d.changeNow(i, o) // what does not work is taken back at once
 			if d.out.Waits == "" {
 				d.out.Waits = "waits for " + i.Domain + ", which is given it now"
 			}
 		case k == 0 && !blocked:
-			d.turn(i, o)
+			d.changeNow(i, o)
 			d.out.Waits = "waits for " + i.Domain + ", which is given it now"
 		default:
 			o.Reason = "it is changed later; the rollout " + d.out.Waits
@@ -236,7 +260,8 @@ func (d *decision) change(waiting []int, blocked bool) {
 	}
 }
 
-func (d *decision) turn(i *Instance, o *Order) {
+// changeNow orders the change of an instance.
+func (d *decision) changeNow(i *Instance, o *Order) {
 	switch {
 	case d.wrong(i) && d.target == Stable:
 		o.Runs, o.Reason = Stable, "it is given the definition before"
@@ -254,8 +279,8 @@ func rank(i *Instance) int {
 	return 0
 }
 
-// first says what a new instance begins with: Next as soon as it got well
-// somewhere, or where no other one is left that could be worse for it.
+// first returns what a new instance begins with: Next as soon as that got well somewhere, or
+// where no other instance is left that could be worse for it.
 func (d *decision) first() (Definition, string) {
 	switch {
 	case !d.HasStable || d.Same:
@@ -270,23 +295,23 @@ func (d *decision) first() (Definition, string) {
 	return Next, ""
 }
 
-// wrong tells whether an instance was ordered under a definition that it is
+// wrong reports whether an instance was ordered under a definition that it is
 // not to have.
 func (d *decision) wrong(i *Instance) bool {
 	return d.target != None && i.Runs != None && i.Runs != d.target && !(d.Same && i.Runs == Stable)
 }
 
-// stale tells whether an instance runs another version than its domain has,
+// stale reports whether an instance runs another version than its domain has,
 // and that is to be changed. What has finished runs nothing, what stops starts
 // as what is there, and what never started has no version.
 func (d *decision) stale(i *Instance) bool {
 	runs := i.State == topics.Running || i.State == topics.Starting || i.Version != "" && i.State.Listed() && i.State != topics.Stopping
-	return runs && i.Runs != None && i.Catalog != "" && i.Catalog != i.Version && i.Catalog != i.Given && i.Settled &&
+	return runs && i.Runs != None && i.Catalog != "" && i.Catalog != i.Version && i.Catalog != i.RestartedFor && i.CatalogSettled &&
 		d.RefusedVersions[i.Catalog] == "" && (!d.Manual || slices.Contains(d.Approved, i.Catalog))
 }
 
-// breaks says which range of versions nobody would be in any more, were an
-// instance restarted: it would begin as what its domain has on its disk. "" where
+// breaks returns which range of versions no instance would be in any more, were this one
+// restarted: it would begin as what its domain has on its disk. It is "" where
 // another instance that is well is in it, and where it is in none itself. One that
 // has just crashed is in the range of what it ran: its agent starts it in no other.
 func (d *decision) breaks(i *Instance) string {
@@ -298,7 +323,7 @@ func (d *decision) breaks(i *Instance) string {
 			continue
 		}
 		other := slices.ContainsFunc(d.Instances, func(o Instance) bool {
-			return o.Domain != i.Domain && !o.Leaving && o.well() && n.Version.Contains(o.Version)
+			return o.Domain != i.Domain && !o.Draining && o.well() && n.Version.Contains(o.Version)
 		})
 		if !other {
 			return fmt.Sprintf("%s needs %s %s, %s has %s now, and no other copy is in that range", n.By, n.Service, n.Version, i.Domain, i.Catalog)
@@ -309,47 +334,47 @@ func (d *decision) breaks(i *Instance) string {
 
 func (d *decision) outdated(i *Instance) bool { return d.wrong(i) || d.stale(i) }
 
-// watched tells whether an instance has what it is to have, and the next one
-// has to wait for it. One that is in trouble is no longer waited for: what that
-// means for the rollout, failure says.
+// watched reports whether an instance has what it is to have, and the next one
+// has to wait for it. One that is in trouble is no longer waited for: failure decides what
+// that means for the rollout.
 func (d *decision) watched(i *Instance) bool {
 	switch {
-	case i.Proved || !i.Tried && !d.trial(i) && (d.HasStable || i.Runs != Next):
+	case i.Proved || !i.Changed && !d.trial(i) && (d.HasStable || i.Runs != Next):
 		return false
 	case !i.Online:
-		return !i.Late
+		return !i.Overdue
 	case i.Trouble() != "":
 		return false
 	}
 	return true
 }
 
-// trial tells whether an instance runs under a definition that has yet to
+// trial reports whether an instance runs under a definition that has yet to
 // prove itself.
 func (d *decision) trial(i *Instance) bool {
 	return !d.Same && d.HasStable && i.Runs == Next && d.target == Next
 }
 
-// proved tells whether Next got well anywhere.
+// proved reports whether Next got well anywhere.
 func (d *decision) proved() bool {
 	return slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Runs == Next && i.Proved })
 }
 
-// failure finds a changed instance that did not get well, and tells whether
+// failure finds a changed instance that did not get well, and reports whether
 // that is the definition's fault or the version's.
 func (d *decision) failure() *Failure {
 	for n := range d.Instances {
 		i := &d.Instances[n]
-		if i.Leaving || i.Excused || i.Runs == None {
+		if i.Draining || i.Excused || i.Runs == None {
 			continue
 		}
 		why := i.Trouble()
-		if why == "" && !i.Online && i.Late && (i.Tried || d.trial(i)) && !d.proved() {
+		if why == "" && !i.Online && i.Overdue && (i.Changed || d.trial(i)) && !d.proved() {
 			why = "its domain went away meanwhile"
 		}
 		switch {
 		case why == "":
-		case d.target == Next && i.Runs == Next && !d.Same && (i.Tried || d.trial(i)):
+		case d.target == Next && i.Runs == Next && !d.Same && (i.Changed || d.trial(i)):
 			return &Failure{Domain: i.Domain, Why: why}
 		case d.blames(i):
 			return &Failure{Version: i.Version, Domain: i.Domain, Why: why}
@@ -358,23 +383,23 @@ func (d *decision) failure() *Failure {
 	return nil
 }
 
-// blames tells whether the version of an instance in trouble is one that is
+// blames reports whether the version of an instance in trouble is one that is
 // being rolled out: it was restarted for it, or others are to be.
 func (d *decision) blames(i *Instance) bool {
 	definition := d.wrong(i) || d.target == None && i.Runs == Next // that was blamed already
 	if definition || i.Version == "" || d.RefusedVersions[i.Version] != "" {
 		return false
 	}
-	wanted, proved := i.Tried && i.Given == i.Version, false
+	wanted, proved := i.Changed && i.RestartedFor == i.Version, false
 	for n := range d.Instances {
 		other := &d.Instances[n]
 		wanted = wanted || other.Catalog == i.Version && d.stale(other)
 		proved = proved || other.Version == i.Version && other.Proved
 	}
-	return wanted && (i.Tried || !proved)
+	return wanted && (i.Changed || !proved)
 }
 
-// problem says what was refused, to people.
+// problem describes what was refused.
 func (d *decision) problem() string {
 	var all []string
 	switch {
@@ -405,20 +430,20 @@ func keys[V any](m map[string]V) func(func(string) bool) {
 	}
 }
 
-// well tells whether an instance does what it is for.
+// well reports whether an instance does what it is for.
 func (i *Instance) well() bool {
 	return i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
 }
 
-// Trouble says what is wrong with an instance under what was ordered, beyond
-// that it needs time. An ordered table: the first row that fits decides.
+// Trouble returns what is wrong with an instance under what was ordered, beyond that it needs
+// time; "": nothing. The first case that fits decides.
 func (i *Instance) Trouble() string {
 	switch {
 	case !i.Online:
 		return ""
-	case i.Late && !i.Took:
+	case i.Overdue && !i.Applied:
 		return "it was not restarted in time"
-	case !i.Took:
+	case !i.Applied:
 		return ""
 	case i.State == topics.Failed:
 		return "it failed"
@@ -426,18 +451,18 @@ func (i *Instance) Trouble() string {
 		return "it is unhealthy"
 	case i.Crashes >= crashes && !i.well():
 		return fmt.Sprintf("it crashed %d times", i.Crashes)
-	case i.Late:
+	case i.Overdue:
 		return "it was not healthy in time"
 	}
 	return ""
 }
 
-// standing says in words how an instance is.
+// standing describes the state of an instance.
 func (i *Instance) standing() string {
 	switch {
 	case !i.Online:
 		return "not online"
-	case !i.Took:
+	case !i.Applied:
 		return "given it now"
 	case i.well():
 		return "healthy and watched for a moment"

@@ -84,14 +84,14 @@ func replay(t *testing.T, text string) string {
 }
 
 func instance(t *testing.T, words []string) rollout.Instance {
-	i := rollout.Instance{Domain: words[0], Online: true, Settled: true, Took: true, State: topics.Running, Health: topics.Healthy}
+	i := rollout.Instance{Domain: words[0], Online: true, CatalogSettled: true, Applied: true, State: topics.Running, Health: topics.Healthy}
 	names := map[string]rollout.Definition{"none": rollout.None, "other": rollout.Other, "stable": rollout.Stable, "next": rollout.Next}
 	known := false
 	if i.Runs, known = names[words[1]]; !known {
 		t.Fatalf("%q is no definition", words[1])
 	}
 	if i.Runs == rollout.None {
-		i.State, i.Health, i.Took = "", "", false
+		i.State, i.Health, i.Applied = "", "", false
 	}
 	for _, w := range words[2:] {
 		key, value, _ := strings.Cut(w, "=")
@@ -99,23 +99,23 @@ func instance(t *testing.T, words []string) rollout.Instance {
 		case "offline":
 			i.Online = false
 		case "leaving":
-			i.Leaving = true
+			i.Draining = true
 		case "v":
 			i.Version = value
 		case "has":
 			i.Catalog = value
 		case "given":
-			i.Given = value
+			i.RestartedFor = value
 		case "fresh":
-			i.Settled = false
+			i.CatalogSettled = false
 		case "waits":
-			i.Took = false
+			i.Applied = false
 		case "tried":
-			i.Tried = true
+			i.Changed = true
 		case "proved":
 			i.Proved = true
 		case "late":
-			i.Late = true
+			i.Overdue = true
 		case "excused":
 			i.Excused = true
 		case "crashes":
