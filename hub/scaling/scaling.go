@@ -46,8 +46,8 @@ const reasonInterval = 5 * time.Second
 // message is the last payload of a topic.
 type message struct {
 	payload []byte
-	at      time.Time                 // when it was published, as far as is known
-	refused string                    // why the broker does not deliver the topic
+	at      time.Time                   // when it was published, as far as is known
+	refused string                      // why the broker does not deliver the topic
 	parsed  map[string]autoscale.Sample // the numbers in it, by field
 }
 
