@@ -32,6 +32,9 @@ func (s *State) conflicts() (all []topics.DeviceProblem) {
 // announcement has both.
 func (s *State) several(id string) string {
 	device := s.devices[id]
+	if len(device) < 2 {
+		return ""
+	}
 	for _, kind := range []string{keyMAC, keyIEEE} {
 		groups := machines(device, kind)
 		if len(groups) < 2 {

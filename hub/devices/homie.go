@@ -109,6 +109,10 @@ func (homie4) announce(s *State, base string, parts map[string]part) (*announcem
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		p := parts[name]
 		for _, property := range p.state {
+			if len(a.state) >= maxTopics {
+				a.left++
+				continue
+			}
 			a.topic(&a.state, base+"/"+property)
 		}
 		if property, ok := strings.CutSuffix(name, "/$settable"); ok && p.text == "true" {

@@ -207,6 +207,9 @@ func (l *linter) lint(below string, root object) {
 	if named {
 		l.deviceInfo(root["device"])
 	}
+	if !named && levels[0] == "device_automation" {
+		l.fault("device is missing: a device_automation needs it")
+	}
 	l.entity("", levels[0], root)
 	_, unique := root["unique_id"]
 	l.alone = named && !unique && isEntity(levels[0])

@@ -78,6 +78,7 @@ func TestLint(t *testing.T) {
 		{"select/x", whole(dev, sensor, `"cmd_t":"c"`), "options is missing: a select needs it"},
 		{"event/x", whole(dev, sensor), "event_types is missing"},
 		{"device_automation/x", whole(dev, `"t":"s"`), "automation_type is missing"},
+		{"device_automation/x", `{"atype":"trigger","t":"s","type":"press","stype":"1"}`, "device is missing"},
 		{"switch/x", whole(dev, sensor, `"cmd_t":"x/+/set"`), "command_topic has a wildcard"},
 		{"sensor/x", whole(dev, `"uniq_id":"u","stat_t":"x/a+/s"`), "state_topic has a wildcard that does not stand for a whole level"},
 		{"sensor/x", whole(dev, `"uniq_id":"u","stat_t":"x/+/#"`), ""},
