@@ -10,7 +10,10 @@ import (
 )
 
 // emptiedLine stands in a log where the service emptied the file: a shell opens
-// the file of "> /dev/stderr" anew, with O_TRUNC, through /proc/self/fd/2.
+// the file of "> /dev/stderr" anew, with O_TRUNC, through /proc/self/fd/2. That of a
+// pipe would be harmless, but nobody reads a pipe while no agent runs, and the service
+// would stand still when it is full; a file that its user may not open for writing
+// would make the shell fail.
 const emptiedLine = "(the service emptied its log: write >&2 or >>/dev/stderr, not > /dev/stderr)"
 
 const (
