@@ -173,14 +173,14 @@ func TestFullDiskAndWhatIsNotPersisted(t *testing.T) {
 	}
 	o.AwaitTopic(Mark{}, "camera/a", "hi 2")
 	empty()
-	hub.AwaitLog("takes everything again")
+	hub.AwaitLog("accepts everything again")
 	if !publish("written/last", large) {
 		t.Error("refused with room again")
 	}
 	lines, _ := hub.log.from(0)
 	log := strings.Join(lines, "\n")
-	if full, again := strings.Count(log, "disk is full"), strings.Count(log, "takes everything again"); full != 1 || again != 1 {
-		t.Errorf("the log says %d times that the disk is full and %d times that it takes everything again, want 1 and 1:\n%s", full, again, log)
+	if full, again := strings.Count(log, "disk is full"), strings.Count(log, "accepts everything again"); full != 1 || again != 1 {
+		t.Errorf("the log says %d times that the disk is full and %d times that it accepts everything again, want 1 and 1:\n%s", full, again, log)
 	}
 }
 

@@ -244,7 +244,7 @@ func TestFullDiskOfTheBroker(t *testing.T) {
 	empty()
 	eventually(t, "messages are taken again", func() bool { return publish(1, "torture/room", "x") == 0 })
 	taken = append(taken, "torture/room")
-	hub.AwaitLog("takes everything again")
+	hub.AwaitLog("accepts everything again")
 	if hub.Ended() {
 		t.Fatal("the hub ended")
 	}

@@ -361,7 +361,7 @@ func (s *session) persistSession() {
 	}
 	records := []store.Record{s.record(), store.Will{Client: s.id}}
 	if w := s.will; w != nil {
-		records[1] = store.Will{Client: s.id, Message: &w.msg.Message, Delay: w.delay, Life: w.expiryInterval}
+		records[1] = store.Will{Client: s.id, Message: &w.msg.Message, Delay: w.delay, ExpiryInterval: w.expiryInterval}
 	}
 	e.store.Append(records, nil)
 }

@@ -286,7 +286,7 @@ func TestRefusedConnections(t *testing.T) {
 		{connectOf("\x00\x06MQIsdp\x09\x02\x00\x3c\x00\x01a"), "protocol level 9"},
 		{connectOf("\x00\x04MQTT\x06\x02\x00\x3c\x00\x01a"), "protocol level 6"},
 		{connectOf("\x00\x04MQTT\x04\x02\x00\x3c\x00\x02a\xff"), "UTF-8"},
-		{connectOf("\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a!"), "followed by more"},
+		{connectOf("\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a!"), "trailing bytes"},
 		{connectOf("\x00\x04MQTT\x04\x00\x00\x3c\x00\x00"), "client id"},
 		{connectOf("\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00"), "client id"},
 		{connectOf("\x00\x04MQTT\x04\x83\x00\x3c\x00\x01a"), "reserved"},

@@ -51,7 +51,7 @@ func (e *Engine) recover(state store.State) {
 			}
 		}
 		if stored.Disconnected.IsZero() { // it was connected when the server was killed
-			stored.Disconnected, stored.Cut = now, true
+			stored.Disconnected, stored.EndedByServer = now, true
 			changes = append(changes, stored.Session) // or its expiry interval would restart with each start
 		}
 		e.recoverSession(stored, wrap, now)
@@ -69,7 +69,7 @@ func (e *Engine) appendRecords(records []store.Record) {
 // recoverSession rebuilds a session with its subscriptions, deliveries and will.
 func (e *Engine) recoverSession(stored *store.SessionState, wrap func(*store.Message) *message, now time.Time) {
 	s := &session{
-		e: e, id: stored.Client, expiry: stored.Expiry, disconnectedAt: stored.Disconnected, endedByServer: stored.Cut,
+		e: e, id: stored.Client, expiry: stored.Expiry, disconnectedAt: stored.Disconnected, endedByServer: stored.EndedByServer,
 		inStore: e.store != nil, durable: e.store != nil && stored.Expiry > 0,
 	}
 	if s.disconnectedAt.After(now) {
@@ -107,7 +107,7 @@ func (e *Engine) recoverSession(stored *store.SessionState, wrap func(*store.Mes
 	}
 	if stored.Will != nil && stored.Will.Message != nil {
 		m := wrap(stored.Will.Message)
-		s.setWill(&will{msg: m, delay: stored.Will.Delay, expiryInterval: stored.Will.Life})
+		s.setWill(&will{msg: m, delay: stored.Will.Delay, expiryInterval: stored.Will.ExpiryInterval})
 	}
 	e.sessions[s.id] = s
 	s.mu.Lock()
@@ -224,7 +224,7 @@ func (e *Engine) selectUnrestored(sessions []store.SessionState) (unrestored map
 func reduceToWill(stored *store.SessionState) []store.Record {
 	records := []store.Record{store.SessionGone{Client: stored.Client}}
 	if stored.Disconnected.IsZero() {
-		stored.Disconnected, stored.Cut = time.Now(), true
+		stored.Disconnected, stored.EndedByServer = time.Now(), true
 	}
 	stored.Subscriptions, stored.Queue, stored.Received, stored.Expiry = nil, nil, nil, 0
 	if w := stored.Will; w != nil {

@@ -87,7 +87,7 @@ func (s *session) record() store.Session {
 	c := s.client.Load()
 	return store.Session{
 		Client: s.id, Version: c.Version, User: c.User, HasUser: c.HasUser, Listener: c.Listener,
-		Expiry: s.expiry, Disconnected: s.disconnectedAt, Cut: s.endedByServer,
+		Expiry: s.expiry, Disconnected: s.disconnectedAt, EndedByServer: s.endedByServer,
 	}
 }
 

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// What is in the log: batches, each what one Append made, or what compaction
-// moved. A batch is a version and items; an item is a kind, a serial and
-// fields. The serial is an item's identity: one that is moved keeps it.
+// version is the format of a batch. The log consists of batches, each made by one
+// Append or by compaction. A batch is a version and items; an item is a kind, a serial
+// and fields. The serial identifies an item: one that is moved keeps it.
 const version = 1
 
-type kind byte
+type itemKind byte
 
-// The kinds of item. Numbers are on disk: they are never given a new meaning.
+// The kinds of item. Their numbers are on disk and must never get another meaning.
 const (
-	itemMessage kind = iota + 1
+	itemMessage itemKind = iota + 1
 	itemRetain
 	itemRetainGone
 	itemSession
@@ -30,21 +30,26 @@ const (
 	itemReleased
 	itemWill
 	itemWillGone
-	itemMortalWill    // with its Life, which an itemWill has not
-	itemSharedEnqueue // with its Shared, which an itemEnqueue has not
+	// itemExpiringWill is an itemWill with an ExpiryInterval.
+	itemExpiringWill
+	// itemSharedEnqueue is an itemEnqueue with a Shared filter.
+	itemSharedEnqueue
 )
 
-// item is one decoded item. Only the fields of its kind are set. Record holds
-// what a person would call it; its Message, if it has one, is named by body.
+// item is a decoded item. Only the fields of its kind are set. record has no Message:
+// messageSerial refers to it.
 type item struct {
-	kind   kind
+	kind   itemKind
 	serial uint64
-	body   uint64 // serial of the message: itself, or what it refers to
-	record Record
-	raw    []byte // all of it, as long as the batch is
+	// messageSerial is the serial of the message: of the item itself, or the one that
+	// it refers to.
+	messageSerial uint64
+	record        Record
+	// raw is the encoded item, valid as long as the batch.
+	raw []byte
 }
 
-// removes reports whether the item only takes something away.
+// removes reports whether the item only removes something.
 func (it item) removes() bool {
 	switch it.kind {
 	case itemRetainGone, itemSessionGone, itemUnsubscribe, itemDequeue, itemReleased, itemWillGone:
@@ -53,17 +58,17 @@ func (it item) removes() bool {
 	return false
 }
 
-// writer appends to bytes; each method is one type of field.
-type writer []byte
+// encoder appends to bytes; each method appends one type of field.
+type encoder []byte
 
-func (w *writer) byte(b byte)     { *w = append(*w, b) }
-func (w *writer) number(n uint64) { *w = binary.AppendUvarint(*w, n) }
-func (w *writer) string(s string) { w.number(uint64(len(s))); *w = append(*w, s...) }
+func (w *encoder) byte(b byte)     { *w = append(*w, b) }
+func (w *encoder) number(n uint64) { *w = binary.AppendUvarint(*w, n) }
+func (w *encoder) string(s string) { w.number(uint64(len(s))); *w = append(*w, s...) }
 
-func (w *writer) bytes(b []byte) { w.number(uint64(len(b))); *w = append(*w, b...) }
+func (w *encoder) bytes(b []byte) { w.number(uint64(len(b))); *w = append(*w, b...) }
 
-// time is written in nanoseconds after 1970, plus one; 0 is the zero time.
-func (w *writer) time(t time.Time) {
+// time encodes the nanoseconds since 1970 plus one; 0 is the zero time.
+func (w *encoder) time(t time.Time) {
 	if t.IsZero() {
 		w.number(0)
 		return
@@ -71,9 +76,11 @@ func (w *writer) time(t time.Time) {
 	w.number(uint64(max(t.UnixNano(), 0)) + 1)
 }
 
-func (w *writer) start(k kind, serial uint64) { w.byte(byte(k)); w.number(serial) }
+// begin appends what all items begin with.
+func (w *encoder) begin(k itemKind, serial uint64) { w.byte(byte(k)); w.number(serial) }
 
-func flags(b ...bool) (f byte) {
+// flagBits returns a byte with a bit for each flag, the first the lowest.
+func flagBits(b ...bool) (f byte) {
 	for i, set := range b {
 		if set {
 			f |= 1 << i
@@ -82,10 +89,11 @@ func flags(b ...bool) (f byte) {
 	return f
 }
 
-func (w *writer) message(serial uint64, m *Message) {
+// message appends an itemMessage.
+func (w *encoder) message(serial uint64, m *Message) {
 	p := &m.Properties
-	w.start(itemMessage, serial)
-	w.byte(flags(m.Retain, p.HasPayloadFormat, p.HasContentType, p.Correlation != nil) | m.QoS<<4)
+	w.begin(itemMessage, serial)
+	w.byte(flagBits(m.Retain, p.HasPayloadFormat, p.HasContentType, p.Correlation != nil) | m.QoS<<4)
 	w.string(m.Topic)
 	w.bytes(m.Payload)
 	w.time(m.Expires)
@@ -101,38 +109,39 @@ func (w *writer) message(serial uint64, m *Message) {
 	}
 }
 
-// record writes all but messages; body names the one that r has.
-func (w *writer) record(serial, body uint64, r Record) {
+// record appends the item of a record without its message, which messageSerial refers
+// to.
+func (w *encoder) record(serial, body uint64, r Record) {
 	switch r := r.(type) {
 	case Retain:
 		if r.Message == nil {
-			w.start(itemRetainGone, serial)
+			w.begin(itemRetainGone, serial)
 			w.string(r.Topic)
 			return
 		}
-		w.start(itemRetain, serial)
+		w.begin(itemRetain, serial)
 		w.string(r.Topic)
 		w.number(body)
 	case Session:
-		w.start(itemSession, serial)
+		w.begin(itemSession, serial)
 		w.string(r.Client)
 		w.byte(r.Version)
-		w.byte(flags(r.HasUser, r.Cut))
+		w.byte(flagBits(r.HasUser, r.EndedByServer))
 		w.string(r.User)
 		w.string(r.Listener)
 		w.number(uint64(r.Expiry))
 		w.time(r.Disconnected)
 	case SessionGone:
-		w.start(itemSessionGone, serial)
+		w.begin(itemSessionGone, serial)
 		w.string(r.Client)
 	case Subscribe:
-		w.start(itemSubscribe, serial)
+		w.begin(itemSubscribe, serial)
 		w.string(r.Client)
 		w.string(r.Filter)
-		w.byte(flags(r.NoLocal, r.RetainAsPublished) | r.QoS<<2 | r.RetainHandling<<4)
+		w.byte(flagBits(r.NoLocal, r.RetainAsPublished) | r.QoS<<2 | r.RetainHandling<<4)
 		w.number(uint64(r.Identifier))
 	case Unsubscribe:
-		w.start(itemUnsubscribe, serial)
+		w.begin(itemUnsubscribe, serial)
 		w.string(r.Client)
 		w.string(r.Filter)
 	case Enqueue:
@@ -140,11 +149,11 @@ func (w *writer) record(serial, body uint64, r Record) {
 		if r.Shared != "" {
 			k = itemSharedEnqueue
 		}
-		w.start(k, serial)
+		w.begin(k, serial)
 		w.string(r.Client)
 		w.number(r.Seq)
 		w.number(body)
-		w.byte(flags(r.Retain) | r.QoS<<1)
+		w.byte(flagBits(r.Retain) | r.QoS<<1)
 		w.number(uint64(len(r.Identifiers)))
 		for _, id := range r.Identifiers {
 			w.number(uint64(id))
@@ -153,55 +162,55 @@ func (w *writer) record(serial, body uint64, r Record) {
 			w.string(r.Shared)
 		}
 	case Dequeue:
-		w.start(itemDequeue, serial)
+		w.begin(itemDequeue, serial)
 		w.string(r.Client)
 		w.number(r.Seq)
 	case Sent:
-		w.start(itemSent, serial)
+		w.begin(itemSent, serial)
 		w.string(r.Client)
 		w.number(r.Seq)
 		w.number(uint64(r.PacketID))
 		w.byte(byte(r.Phase))
 	case Received:
-		w.start(itemReceived, serial)
+		w.begin(itemReceived, serial)
 		w.string(r.Client)
 		w.number(uint64(r.PacketID))
 	case Released:
-		w.start(itemReleased, serial)
+		w.begin(itemReleased, serial)
 		w.string(r.Client)
 		w.number(uint64(r.PacketID))
 	case Will:
 		if r.Message == nil {
-			w.start(itemWillGone, serial)
+			w.begin(itemWillGone, serial)
 			w.string(r.Client)
 			return
 		}
-		if r.Life == 0 {
-			w.start(itemWill, serial)
+		if r.ExpiryInterval == 0 {
+			w.begin(itemWill, serial)
 		} else {
-			w.start(itemMortalWill, serial)
+			w.begin(itemExpiringWill, serial)
 		}
 		w.string(r.Client)
 		w.number(uint64(r.Delay))
-		if r.Life != 0 {
-			w.number(uint64(r.Life))
+		if r.ExpiryInterval != 0 {
+			w.number(uint64(r.ExpiryInterval))
 		}
 		w.number(body)
 	}
 }
 
-var errFormat = errors.New("it is not what this version writes")
+var errFormat = errors.New("it has an unknown format")
 
-// reader takes fields off bytes. Past the end, or at nonsense, it is bad and
-// gives zeros: checked once an item.
-type reader struct {
-	b   []byte
-	bad bool
+// decoder takes fields off bytes. After the end, or an invalid field, failed is set
+// and it returns zeros; this is checked once an item.
+type decoder struct {
+	b      []byte
+	failed bool
 }
 
-func (r *reader) byte() byte {
+func (r *decoder) byte() byte {
 	if len(r.b) == 0 {
-		r.bad = true
+		r.failed = true
 		return 0
 	}
 	b := r.b[0]
@@ -209,21 +218,21 @@ func (r *reader) byte() byte {
 	return b
 }
 
-func (r *reader) number() uint64 {
+func (r *decoder) number() uint64 {
 	n, size := binary.Uvarint(r.b)
 	if size <= 0 {
-		r.bad, r.b = true, nil
+		r.failed, r.b = true, nil
 		return 0
 	}
 	r.b = r.b[size:]
 	return n
 }
 
-// raw gives a part of the batch, not a copy.
-func (r *reader) raw() []byte {
+// raw returns a part of the batch, not a copy.
+func (r *decoder) raw() []byte {
 	n := r.number()
 	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
+		r.failed, r.b = true, nil
 		return nil
 	}
 	b := r.b[:n]
@@ -231,9 +240,9 @@ func (r *reader) raw() []byte {
 	return b
 }
 
-func (r *reader) string() string { return string(r.raw()) }
+func (r *decoder) string() string { return string(r.raw()) }
 
-func (r *reader) time() time.Time {
+func (r *decoder) time() time.Time {
 	n := r.number()
 	if n == 0 {
 		return time.Time{}
@@ -241,16 +250,16 @@ func (r *reader) time() time.Time {
 	return time.Unix(0, int64(n-1)).UTC()
 }
 
-// message reads what comes after kind and serial. Without build it is skipped:
-// most messages of a log are no longer needed.
-func (r *reader) message(build bool) *Message {
+// message decodes what follows kind and serial of an itemMessage. Without build it
+// only skips it: most messages of a log are no longer needed.
+func (r *decoder) message(build bool) *Message {
 	f := r.byte()
 	topic, payload, expires := r.raw(), r.raw(), r.time()
 	publisher, format, contentType := r.raw(), r.byte(), r.raw()
 	response, correlation := r.raw(), r.raw()
 	n := r.number()
 	if n > uint64(len(r.b)) {
-		r.bad = true
+		r.failed = true
 		return nil
 	}
 	var user []UserProperty
@@ -260,7 +269,7 @@ func (r *reader) message(build bool) *Message {
 			user = append(user, UserProperty{string(name), string(value)})
 		}
 	}
-	if !build || r.bad {
+	if !build || r.failed {
 		return nil
 	}
 	m := &Message{
@@ -281,23 +290,23 @@ func (r *reader) message(build bool) *Message {
 	return m
 }
 
-// item reads one item.
-func (r *reader) item() (it item, err error) {
+// item decodes one item.
+func (r *decoder) item() (it item, err error) {
 	whole := r.b
-	it.kind, it.serial = kind(r.byte()), r.number()
+	it.kind, it.serial = itemKind(r.byte()), r.number()
 	switch it.kind {
 	case itemMessage:
-		it.body = it.serial
+		it.messageSerial = it.serial
 		r.message(false)
 	case itemRetain:
 		it.record = Retain{Topic: r.string()}
-		it.body = r.number()
+		it.messageSerial = r.number()
 	case itemRetainGone:
 		it.record = Retain{Topic: r.string()}
 	case itemSession:
 		s := Session{Client: r.string(), Version: r.byte()}
 		f := r.byte()
-		s.HasUser, s.Cut = f&1 != 0, f&2 != 0
+		s.HasUser, s.EndedByServer = f&1 != 0, f&2 != 0
 		s.User, s.Listener = r.string(), r.string()
 		s.Expiry, s.Disconnected = uint32(r.number()), r.time()
 		it.record = s
@@ -313,7 +322,7 @@ func (r *reader) item() (it item, err error) {
 		it.record = Unsubscribe{Client: r.string(), Filter: r.string()}
 	case itemEnqueue, itemSharedEnqueue:
 		e := Enqueue{Client: r.string(), Seq: r.number()}
-		it.body = r.number()
+		it.messageSerial = r.number()
 		f := r.byte()
 		e.Retain, e.QoS = f&1 != 0, f>>1&3
 		n := r.number()
@@ -335,34 +344,34 @@ func (r *reader) item() (it item, err error) {
 		it.record = Received{Client: r.string(), PacketID: uint16(r.number())}
 	case itemReleased:
 		it.record = Released{Client: r.string(), PacketID: uint16(r.number())}
-	case itemWill, itemMortalWill:
+	case itemWill, itemExpiringWill:
 		w := Will{Client: r.string(), Delay: uint32(r.number())}
-		if it.kind == itemMortalWill {
-			w.Life = uint32(r.number())
+		if it.kind == itemExpiringWill {
+			w.ExpiryInterval = uint32(r.number())
 		}
 		it.record = w
-		it.body = r.number()
+		it.messageSerial = r.number()
 	case itemWillGone:
 		it.record = Will{Client: r.string()}
 	default:
 		return it, errFormat
 	}
-	if r.bad {
+	if r.failed {
 		return it, errFormat
 	}
 	it.raw = whole[:len(whole)-len(r.b)]
 	return it, nil
 }
 
-// items calls f for each item of a batch. A batch that is not whole gives none
-// of its items.
+// items calls f for each item of a batch. For a batch that cannot be decoded
+// completely it is not called at all.
 func items(batch []byte, f func(item)) error {
 	if len(batch) == 0 || batch[0] != version {
 		return errFormat
 	}
 	var few [8]item
 	all := few[:0]
-	for r := (reader{b: batch[1:]}); len(r.b) > 0; {
+	for r := (decoder{b: batch[1:]}); len(r.b) > 0; {
 		it, err := r.item()
 		if err != nil {
 			return err
@@ -375,9 +384,9 @@ func items(batch []byte, f func(item)) error {
 	return nil
 }
 
-// decodeMessage builds the message of an itemMessage's raw bytes.
+// decodeMessage decodes the message of an itemMessage.
 func decodeMessage(raw []byte) *Message {
-	r := reader{b: raw}
+	r := decoder{b: raw}
 	r.byte()
 	r.number()
 	return r.message(true)

@@ -9,124 +9,131 @@ import (
 	"time"
 )
 
-// Compaction moves what is live out of the oldest segment to the end of the
-// log, a little with each write, and removes the segment once what was moved
-// is on the disk.
+// Compaction moves live items out of the oldest segment to the end of the log, a few
+// with each write, and removes the segment once what was moved is on disk.
 //
-// Space: it runs while the files are larger than twice what is live and four
-// segments, and while the disk is full whenever there is a segment to be won.
-// Time: a write of n bytes reads at most pace×n and a batch of the
-// old segment, so that a whole round costs a fraction of what it takes to write
-// the log anew. Idle, nothing moves.
+// Space: it runs while the files are larger than twice the live data and compactSlack
+// segments, and on a full disk whenever a segment can be freed. Time: a write of n
+// bytes reads at most compactPace×n and a batch of the old segment, so a whole round
+// costs a fraction of rewriting the log. An idle store does nothing.
 const (
-	slack    = 4 // segments
-	pace     = 4
-	moveSize = 64 << 10 // about what one write of moved items takes
+	// compactSlack is in segments.
+	compactSlack = 4
+	compactPace  = 4
+	// moveBatchSize is about the size of one write of moved items in bytes.
+	moveBatchSize = 64 << 10
 )
 
-type cleaner struct {
-	reading *segmentReader // a segment that is being moved; nil: none
-	number  int            // of it
-	moved   int            // segments up to this one wait for a sync to be dropped
+// compactor is the state of compaction.
+type compactor struct {
+	// source is the segment that is being moved; nil: none.
+	source       *segmentReader
+	sourceNumber int
+	// movedUpTo is the last segment that was moved; up to it they are removed after
+	// the next sync.
+	movedUpTo int
 
-	failedAt   time.Time // when there was no room to move to
-	failedLive int64     // what was live then
+	// failedAt is when there was no space to move to, failedLive the size of the live
+	// data then.
+	failedAt   time.Time
+	failedLive int64
 }
 
-// worthATry tells, on a full disk, whether moving may succeed where it failed.
-func (c *cleaner) worthATry(live, segment int64) bool {
+// mayRetry reports, on a full disk, whether moving may succeed after it failed.
+func (c *compactor) mayRetry(live, segment int64) bool {
 	return c.failedAt.IsZero() || live < c.failedLive-segment/8 || time.Since(c.failedAt) > retryAfter
 }
 
-func (c *cleaner) close() {
-	if c.reading != nil {
-		c.reading.close()
-		c.reading = nil
+// close closes the source.
+func (c *compactor) close() {
+	if c.source != nil {
+		c.source.close()
+		c.source = nil
 	}
 }
 
-// clean moves on after n bytes were written.
-func (s *Store) clean(n int) {
-	left := int64(pace * n)
-	if s.trouble.full {
-		if !s.cleaner.worthATry(s.index.live, s.o.segment) {
+// compact moves items after n bytes were written.
+func (s *Store) compact(n int) {
+	left := int64(compactPace * n)
+	if s.failure.full {
+		if !s.compactor.mayRetry(s.index.liveBytes, s.options.segment) {
 			return
 		}
-		left = max(left, s.o.segment) // room is wanted now
+		left = max(left, s.options.segment) // space is needed now
 	}
-	for left > 0 && (len(s.debt) == 0 || s.trouble.full) {
-		c := &s.cleaner
-		if c.reading == nil && !s.next() && !s.splitTail() {
+	for left > 0 && (len(s.backlog) == 0 || s.failure.full) {
+		c := &s.compactor
+		if c.source == nil && !s.openNext() && !s.sealFullTail() {
 			return
 		}
-		if c.reading == nil {
+		if c.source == nil {
 			continue // the tail was split
 		}
-		before := c.reading.good
-		err := s.move(before+left, s.index.holds)
-		left -= c.reading.good - before
-		switch {
-		case err == nil:
+		before := c.source.validSize
+		err := s.move(before+left, s.index.isLive)
+		left -= c.source.validSize - before
+		if err == nil {
 			continue
-		case errors.Is(err, errNotMoved):
-			c.close() // from its beginning, when the disk takes it
-			c.failedAt, c.failedLive = time.Now(), s.index.live
+		}
+		if errors.Is(err, errNotMoved) {
+			c.close() // it is moved from its beginning when the disk has space
+			c.failedAt, c.failedLive = time.Now(), s.index.liveBytes
 			return
 		}
-		s.through(err)
+		s.finishSegment(err)
 	}
 }
 
-// through is the end of the segment that is moved. The error says why.
-func (s *Store) through(err error) {
-	c := &s.cleaner
+// finishSegment ends the moving of the source. err is the reason, normally io.EOF.
+func (s *Store) finishSegment(err error) {
+	c := &s.compactor
 	if !errors.Is(err, io.EOF) {
-		// The broker still knows what it held, but it is not kept.
-		s.o.Log.Error("the store lost a part of one of its files", "file", c.reading.file.Name(), "at", c.reading.good, "error", err)
+		// The broker still has the lost items in memory, but they are no longer stored.
+		s.options.Log.Error("a part of a file of the store is lost", "file", c.source.file.Name(), "at", c.source.validSize, "error", err)
 	}
 	c.close()
-	c.moved = c.number
-	s.changed()
+	c.movedUpTo = c.sourceNumber
+	s.scheduleSync()
 }
 
-// next opens the oldest segment that is not moved yet, if it is worth it.
-func (s *Store) next() bool {
-	c := &s.cleaner
-	size := s.size()
+// openNext opens the oldest segment that is not moved, if that is worthwhile.
+func (s *Store) openNext() bool {
+	c := &s.compactor
+	size := s.totalSize()
 	for _, old := range s.segments {
-		if old.number <= c.moved {
+		if old.number <= c.movedUpTo {
 			size -= old.size
 			continue
 		}
-		if most := 2*s.index.live + slack*s.o.segment; !s.trouble.full && size <= most {
+		if most := 2*s.index.liveBytes + compactSlack*s.options.segment; !s.failure.full && size <= most {
 			return false
 		}
-		if s.trouble.full && size <= s.index.live+min(s.o.segment, size/4) {
+		if s.failure.full && size <= s.index.liveBytes+min(s.options.segment, size/4) {
 			return false
 		}
-		return s.openToMove(old.number)
+		return s.openSource(old.number)
 	}
 	return false
 }
 
-// spare is the room that is left over when something is moved or a segment is
-// begun. On a full disk it is what that uses.
-func (s *Store) spare() int64 {
-	if s.trouble.full {
+// headroom returns the space that must remain when something is moved or a segment is
+// begun. On a full disk that space may be used.
+func (s *Store) headroom() int64 {
+	if s.failure.full {
 		return 0
 	}
 	return reserveSpare + reserveMove
 }
 
-// splitTail seals the tail of a full disk before it has the size of a segment,
-// where most of it is no longer needed: a disk that is smaller than a segment, or
-// full of something else, has no other segment to win room from.
-func (s *Store) splitTail() bool {
-	if !s.trouble.full || len(s.segments) > 0 || s.tail.size < 2*s.index.live+2*reserveSpare {
+// sealFullTail seals the tail on a full disk before it has the size of a segment, if
+// most of it is no longer needed: a disk that is smaller than a segment, or full of
+// other files, has no other segment to free.
+func (s *Store) sealFullTail() bool {
+	if !s.failure.full || len(s.segments) > 0 || s.tail.size < 2*s.index.liveBytes+2*reserveSpare {
 		return false
 	}
 	number := s.tail.number
-	s.tail.giveBack() // the next segment needs what was promised to this one
+	s.tail.releaseReserved() // the next segment needs the space reserved for this one
 	s.rotate()
 	if s.tail.number == number {
 		_ = s.tail.reserve(reserveMove)
@@ -135,22 +142,23 @@ func (s *Store) splitTail() bool {
 	return true
 }
 
-func (s *Store) openToMove(number int) bool {
+// openSource opens a segment to be moved.
+func (s *Store) openSource(number int) bool {
 	r, err := openSegment(filepath.Join(s.tail.dir, segmentName(number)))
 	if err != nil {
-		s.o.Log.Error("the store cannot read one of its files", "error", err)
+		s.options.Log.Error("cannot read a file of the store", "error", err)
 		return false
 	}
-	s.cleaner.reading, s.cleaner.number = r, number
+	s.compactor.source, s.compactor.sourceNumber = r, number
 	return true
 }
 
-// move appends the items again, as they are, of the old segment up to end that
-// stays reports true of. io.EOF says that it is through.
+// move appends the items of the source up to the offset end, unchanged, for which
+// stays returns true. It returns io.EOF at the end of the segment.
 func (s *Store) move(end int64, stays func(item) bool) error {
 	s.batch = append(s.batch[:0], version)
 	var err error
-	for r := s.cleaner.reading; r.good < end && err == nil; {
+	for r := s.compactor.source; r.validSize < end && err == nil; {
 		var batch []byte
 		if batch, err = r.next(); err != nil {
 			break
@@ -160,7 +168,7 @@ func (s *Store) move(end int64, stays func(item) bool) error {
 				s.batch = append(s.batch, it.raw...)
 			}
 		})
-		if err == nil && len(s.batch) > moveSize {
+		if err == nil && len(s.batch) > moveBatchSize {
 			err = s.flushMoved()
 		}
 	}
@@ -170,16 +178,16 @@ func (s *Store) move(end int64, stays func(item) bool) error {
 	return err
 }
 
-// renew moves everything that is live to a new segment and on. A sync that
-// failed takes nothing back, but the system has given up on what it could not
-// write, and later syncs do not say so; it is moved out of the system's memory,
-// which still has it. It reports whether there was room for all.
+// rewriteLive moves all live items to new segments, and reports whether there was
+// space for all. It is called after a failed sync: written data is not lost by that,
+// but the system has given up on writing some of it and later syncs do not report
+// that. The system's cache still has it, from which it is moved.
 //
-// What takes something away is moved too. It may be lost where it was, and a power
-// cut may bring back, of the segments that are removed, the last ones alone: with
-// an item that it took away, and without another one that belongs to that item.
-func (s *Store) renew() bool {
-	c, before := &s.cleaner, s.tail.number
+// Items that remove something are moved too. One may be lost where it was, and after a
+// power cut only some of the removed segments may exist: with an item that it removes,
+// and without another one that belongs to that item.
+func (s *Store) rewriteLive() bool {
+	c, before := &s.compactor, s.tail.number
 	c.close()
 	if s.rotate(); s.tail.number == before {
 		return false
@@ -188,26 +196,27 @@ func (s *Store) renew() bool {
 		if old.number > before {
 			break
 		}
-		if !s.openToMove(old.number) {
+		if !s.openSource(old.number) {
 			return false
 		}
-		err := s.move(math.MaxInt64, func(it item) bool { return it.removes() || s.index.holds(it) })
+		err := s.move(math.MaxInt64, func(it item) bool { return it.removes() || s.index.isLive(it) })
 		if errors.Is(err, errNotMoved) {
 			return false
 		}
-		s.through(err)
+		s.finishSegment(err)
 	}
 	return true
 }
 
-// errNotMoved says that the disk does not take what is moved.
+// errNotMoved is returned if the disk refuses what is moved.
 var errNotMoved = errors.New("not moved")
 
+// flushMoved writes the items that were collected by move.
 func (s *Store) flushMoved() error {
 	if len(s.batch) == 1 {
 		return nil
 	}
-	if s.tail.reserve(int64(len(s.batch))+frameHeader+s.spare()) != nil {
+	if s.tail.reserve(int64(len(s.batch))+frameHeaderSize+s.headroom()) != nil {
 		return errNotMoved
 	}
 	s.out = frame(s.out[:0], s.batch)
@@ -216,24 +225,24 @@ func (s *Store) flushMoved() error {
 	if err != nil {
 		return errNotMoved
 	}
-	s.changed()
-	if s.tail.size > s.o.segment {
+	s.scheduleSync()
+	if s.tail.size > s.options.segment {
 		s.rotate()
 	}
 	return nil
 }
 
-// drop removes the segments up to number: what was live in them is on the disk
-// behind them. The next sync makes sure of it: one that came back after a power
-// cut, without a broken one behind it, would bring back what that took away.
-func (s *Store) drop(number int) {
+// removeSegments removes the segments up to number: their live items are on disk in
+// later ones. The next sync makes the removal durable: a segment that came back after
+// a power cut would bring back what later ones removed.
+func (s *Store) removeSegments(number int) {
 	for len(s.segments) > 0 && s.segments[0].number <= number {
 		if err := os.Remove(filepath.Join(s.tail.dir, segmentName(s.segments[0].number))); err != nil {
-			s.o.Log.Error("the store cannot remove one of its files", "error", err)
+			s.options.Log.Error("cannot remove a file of the store", "error", err)
 			break
 		}
 		s.segments = s.segments[1:]
-		s.newName = true
-		s.changed()
+		s.dirUnsynced = true
+		s.scheduleSync()
 	}
 }

@@ -24,7 +24,7 @@ func smallLog(t *testing.T) (content []byte, states []State, ends []int64) {
 	dir := t.TempDir()
 	s, _, _ := open(t, dir, Options{Sync: time.Hour})
 	m := newMirror()
-	states, ends = append(states, m.state()), append(ends, int64(len(header)))
+	states, ends = append(states, m.state()), append(ends, int64(len(segmentHeader)))
 	all := everything()
 	batches := [][]Record{all[:1], all[1:4], all[4:6], all[6:10], {Dequeue{"pi", 3}, Released{"pi", 9}}, {Retain{Topic: "home/kitchen/light"}}, {SessionGone{"empty"}, all[0]}}
 	for i, batch := range batches {
@@ -193,15 +193,15 @@ func mustOpen(t *testing.T, path string) *os.File {
 
 // FuzzReplay: whatever is in a file, Open does not panic.
 func FuzzReplay(f *testing.F) {
-	f.Add([]byte(header))
-	f.Add(frame([]byte(header), []byte{version, byte(itemRetain), 1, 1, 'a', 9}))
+	f.Add([]byte(segmentHeader))
+	f.Add(frame([]byte(segmentHeader), []byte{version, byte(itemRetain), 1, 1, 'a', 9}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x := newIndex(nil)
 		_ = items(b, x.load)
-		x.loaded()
+		x.finishLoading()
 		x = newIndex(nil)
 		if items(append([]byte{version}, b...), x.load) == nil {
-			x.loaded()
+			x.finishLoading()
 		}
 	})
 }

@@ -8,35 +8,35 @@ import (
 	"syscall"
 )
 
-// keepSize is FALLOC_FL_KEEP_SIZE: the file does not seem longer.
-const keepSize = 1
+// fallocKeepSize is FALLOC_FL_KEEP_SIZE: the size of the file does not change.
+const fallocKeepSize = 1
 
-// allocate makes the disk promise room. A file system that cannot promise
-// (FAT, NFS) is believed to have it.
+// allocate reserves space on the disk. A file system that does not support it (FAT,
+// NFS) is assumed to have the space.
 func allocate(f *os.File, from, size int64) error {
 	for {
-		err := syscall.Fallocate(int(f.Fd()), keepSize, from, size)
-		switch {
-		case err == syscall.EINTR:
-		case err == syscall.EOPNOTSUPP || err == syscall.ENOSYS:
-			return nil
-		default:
-			return err
+		err := syscall.Fallocate(int(f.Fd()), fallocKeepSize, from, size)
+		if err == syscall.EINTR {
+			continue
 		}
+		if err == syscall.EOPNOTSUPP || err == syscall.ENOSYS {
+			return nil
+		}
+		return err
 	}
 }
 
-// full gives errors that mean a lack of room their one name.
-func full(err error) error {
+// mapFullError wraps all errors for lack of space in ErrFull.
+func mapFullError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
 }
 
-// lock keeps a second store out of the directory; the system lets go of it
-// when the process ends.
-func lock(path string) (*os.File, error) {
+// lockFile locks a directory against a second store. The system releases the lock when
+// the process ends.
+func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -47,16 +47,16 @@ func lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// segmentFor returns the size of a segment: small on a small disk, so that the
-// room to move the oldest one is there when it is full.
-func segmentFor(dir string) int64 {
+// segmentSizeFor returns the size of a segment: smaller on a small disk, so that there
+// is space to move the oldest one when the disk is full.
+func segmentSizeFor(dir string) int64 {
 	var disk syscall.Statfs_t
 	if syscall.Statfs(dir, &disk) != nil && syscall.Statfs(filepath.Dir(dir), &disk) != nil {
 		return segmentSize
 	}
 	size := int64(disk.Blocks) * int64(disk.Bsize)
-	return min(max(size/smallDiskSegments, reserveMove), segmentSize)
+	return min(max(size/minSegmentsOnDisk, reserveMove), segmentSize)
 }
 
-// smallDiskSegments is how many segments a disk holds at least.
-const smallDiskSegments = 16
+// minSegmentsOnDisk is how many segments fit on a disk at least.
+const minSegmentsOnDisk = 16

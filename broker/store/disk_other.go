@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Elsewhere (people who try it on their laptop) room is believed in and a
-// directory is not guarded against a second process.
+// allocate reserves space on the disk. A file system that does not support it (FAT,
+// NFS) is assumed to have the space.
 func allocate(*os.File, int64, int64) error { return nil }
 
 func full(err error) error {

@@ -101,7 +101,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(l.String(), "takes everything again"); {
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(l.String(), "accepts everything again"); {
 		if time.Now().After(deadline) {
 			t.Fatal("it never wrote what it owed")
 		}

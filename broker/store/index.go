@@ -1,96 +1,73 @@
 package store
 
-import (
-	"cmp"
-	"math"
-	"slices"
-	"strings"
-)
-
-// index knows of everything that is kept which item of the log holds it: what
-// is needed to tell what changes nothing, to write a message once, and to move
-// what is live out of an old segment. It belongs to one goroutine.
+// index records for everything that is stored which item of the log holds it. That
+// suffices to recognise records without effect, to write each message once, and to
+// move live items. It belongs to one goroutine.
 type index struct {
-	exclude  func(topic string) bool
-	serial   uint64 // the last one given out
-	live     int64  // bytes of live items
-	bodies   map[uint64]*body
-	known    map[*Message]*body
-	retained map[string]held
-	sessions map[string]*indexed
-	replayed *replayed // while the log is read
+	exclude func(topic string) bool
+	// lastSerial is the serial assigned last.
+	lastSerial uint64
+	// liveBytes is the size of the live items.
+	liveBytes int64
+	// messages is keyed by serial, byPointer by the message itself.
+	messages  map[uint64]*storedMessage
+	byPointer map[*Message]*storedMessage
+	retained  map[string]messageRef
+	sessions  map[string]*sessionIndex
+	// loading is set while the log is read.
+	loading *loadState
 }
 
-// entry is the item that holds something. Serial 0 is none.
+// entry is the item that holds something. Serial 0 means none.
 type entry struct {
 	serial uint64
 	size   uint32
 }
 
-// body is a message on disk and how many items refer to it.
-type body struct {
+// storedMessage is a message on disk, and how many items refer to it.
+type storedMessage struct {
 	entry
-	refs    int
-	message *Message
+	refs int
+	msg  *Message
 }
 
-type held struct {
+// messageRef is an item that refers to a message.
+type messageRef struct {
 	entry
-	body *body
+	message *storedMessage
 }
 
-type indexed struct {
-	own           entry
-	will          held
+// sessionIndex holds the items of a session.
+type sessionIndex struct {
+	session       entry
+	will          messageRef
 	subscriptions map[string]entry
-	queue         map[uint64]queued
+	queue         map[uint64]queueEntry
 	received      map[uint16]entry
 }
 
-type queued struct {
-	held
+// queueEntry holds the items of a queued message.
+type queueEntry struct {
+	messageRef
 	sent entry
 }
 
 // newest returns the serial of the newest item of a queued message.
-func (q queued) newest() uint64 { return max(q.serial, q.sent.serial) }
-
-// replayed keeps the contents while the log is read, by serial.
-type replayed struct {
-	records  map[uint64]Record
-	messages []encoded
-	chunk    []byte   // messages are copied into chunks: fewer things to count
-	strays   []Record // what takes away that which lost what it belongs to
-}
-
-// encoded is a message as it is on disk.
-type encoded struct {
-	body *body
-	raw  []byte
-}
-
-// keep copies b.
-func (r *replayed) keep(b []byte) []byte {
-	if len(b) > cap(r.chunk)-len(r.chunk) {
-		r.chunk = make([]byte, 0, max(len(b), 256<<10))
-	}
-	at := len(r.chunk)
-	r.chunk = append(r.chunk, b...)
-	return r.chunk[at:len(r.chunk):len(r.chunk)]
-}
+func (q queueEntry) newest() uint64 { return max(q.serial, q.sent.serial) }
 
 func newIndex(exclude func(string) bool) *index {
 	if exclude == nil {
 		exclude = func(string) bool { return false }
 	}
 	return &index{
-		exclude: exclude, bodies: map[uint64]*body{}, known: map[*Message]*body{},
-		retained: map[string]held{}, sessions: map[string]*indexed{},
+		exclude: exclude, messages: map[uint64]*storedMessage{}, byPointer: map[*Message]*storedMessage{},
+		retained: map[string]messageRef{}, sessions: map[string]*sessionIndex{},
 	}
 }
 
-// add writes what r needs, which may be nothing, and makes it so.
-func (x *index) add(w *writer, r Record) {
+// add encodes the items of a record and updates the index. A record without effect has
+// no items.
+func (x *index) add(w *encoder, r Record) {
 	m := messageOf(r)
 	if m != nil && x.exclude(m.Topic) {
 		will, ok := r.(Will)
@@ -98,32 +75,33 @@ func (x *index) add(w *writer, r Record) {
 			return
 		}
 		will.Message, m = nil, nil
-		r = will // the one before is no more
+		r = will // it removes the previous one
 	}
-	if !x.changes(r) {
+	if !x.hasEffect(r) {
 		return
 	}
-	var b *body
+	var b *storedMessage
 	if m != nil {
-		if b = x.known[m]; b == nil {
+		if b = x.byPointer[m]; b == nil {
 			at := len(*w)
-			x.serial++
-			w.message(x.serial, m)
-			b = &body{entry: entry{x.serial, uint32(len(*w) - at)}, message: m}
-			x.bodies[b.serial], x.known[m] = b, b
-			x.live += int64(b.size)
+			x.lastSerial++
+			w.message(x.lastSerial, m)
+			b = &storedMessage{entry: entry{x.lastSerial, uint32(len(*w) - at)}, msg: m}
+			x.messages[b.serial], x.byPointer[m] = b, b
+			x.liveBytes += int64(b.size)
 		}
 	}
 	at := len(*w)
-	x.serial++
+	x.lastSerial++
 	serial := uint64(0)
 	if b != nil {
 		serial = b.serial
 	}
-	w.record(x.serial, serial, r)
-	x.set(r, held{entry{x.serial, uint32(len(*w) - at)}, b})
+	w.record(x.lastSerial, serial, r)
+	x.apply(r, messageRef{entry{x.lastSerial, uint32(len(*w) - at)}, b})
 }
 
+// messageOf returns the message of a record, or nil.
 func messageOf(r Record) *Message {
 	switch r := r.(type) {
 	case Retain:
@@ -136,8 +114,8 @@ func messageOf(r Record) *Message {
 	return nil
 }
 
-// changes tells whether r makes a difference.
-func (x *index) changes(r Record) bool {
+// hasEffect reports whether a record changes anything.
+func (x *index) hasEffect(r Record) bool {
 	switch r := r.(type) {
 	case Retain:
 		_, there := x.retained[r.Topic]
@@ -171,114 +149,116 @@ func (x *index) changes(r Record) bool {
 	return there
 }
 
-// put replaces an entry in the sum.
-func (x *index) put(before, next entry) entry {
-	x.live += int64(next.size) - int64(before.size)
+// replace updates the size of live data for an entry that replaces another.
+func (x *index) replace(before, next entry) entry {
+	x.liveBytes += int64(next.size) - int64(before.size)
 	return next
 }
 
-// hold replaces what refers to a message.
-func (x *index) hold(before, next held) held {
-	x.put(before.entry, next.entry)
-	if next.body != nil {
-		next.body.refs++
+// replaceRef is replace for items that refer to messages, whose references it counts.
+func (x *index) replaceRef(before, next messageRef) messageRef {
+	x.replace(before.entry, next.entry)
+	if next.message != nil {
+		next.message.refs++
 	}
-	if b := before.body; b != nil {
-		// While the log is read, what refers to it may still come.
-		if b.refs--; b.refs == 0 && x.replayed == nil {
-			x.forget(b)
+	if b := before.message; b != nil {
+		// While the log is read, references may still follow.
+		if b.refs--; b.refs == 0 && x.loading == nil {
+			x.removeMessage(b)
 		}
 	}
 	return next
 }
 
-func (x *index) forget(b *body) {
-	x.live -= int64(b.size)
-	delete(x.bodies, b.serial)
-	delete(x.known, b.message)
+// removeMessage removes a message without references.
+func (x *index) removeMessage(b *storedMessage) {
+	x.liveBytes -= int64(b.size)
+	delete(x.messages, b.serial)
+	delete(x.byPointer, b.msg)
 }
 
-// set makes the index what it is after r. Compaction moves old items behind
-// newer ones, so that, while the log is read, what belongs to a session may
-// come before it, what is sent before it is queued, and, after renew, what takes
-// something away behind what is newer (outdated).
-func (x *index) set(r Record, h held) {
+// apply updates the index by a record. Compaction moves old items behind newer ones.
+// So, while the log is read, items of a session may precede the session, Sent may
+// precede Enqueue, and after rewriteLive a removal may follow what is newer
+// (outdated).
+func (x *index) apply(r Record, h messageRef) {
 	switch r := r.(type) {
 	case Retain:
-		if h.body == nil {
-			x.hold(x.retained[r.Topic], held{})
+		if h.message == nil {
+			x.replaceRef(x.retained[r.Topic], messageRef{})
 			delete(x.retained, r.Topic)
 		} else {
-			x.retained[r.Topic] = x.hold(x.retained[r.Topic], h)
+			x.retained[r.Topic] = x.replaceRef(x.retained[r.Topic], h)
 		}
 		return
 	case SessionGone:
-		x.gone(r.Client, h.serial)
+		x.removeSession(r.Client, h.serial)
 		return
 	}
 	s := x.sessions[client(r)]
 	if s == nil {
-		s = &indexed{}
+		s = &sessionIndex{}
 		x.sessions[client(r)] = s
 	}
 	switch r := r.(type) {
 	case Session:
-		s.own = x.put(s.own, h.entry)
+		s.session = x.replace(s.session, h.entry)
 	case Subscribe:
-		set(&s.subscriptions, r.Filter, x.put(s.subscriptions[r.Filter], h.entry))
+		setEntry(&s.subscriptions, r.Filter, x.replace(s.subscriptions[r.Filter], h.entry))
 	case Unsubscribe:
-		x.put(s.subscriptions[r.Filter], entry{})
+		x.replace(s.subscriptions[r.Filter], entry{})
 		delete(s.subscriptions, r.Filter)
 	case Enqueue:
 		q := s.queue[r.Seq]
-		q.held = x.hold(q.held, h)
-		set(&s.queue, r.Seq, q)
+		q.messageRef = x.replaceRef(q.messageRef, h)
+		setEntry(&s.queue, r.Seq, q)
 	case Dequeue:
 		x.dequeue(s.queue[r.Seq])
 		delete(s.queue, r.Seq)
 	case Sent:
 		q := s.queue[r.Seq]
-		q.sent = x.put(q.sent, h.entry)
-		set(&s.queue, r.Seq, q)
+		q.sent = x.replace(q.sent, h.entry)
+		setEntry(&s.queue, r.Seq, q)
 	case Received:
-		set(&s.received, r.PacketID, x.put(s.received[r.PacketID], h.entry))
+		setEntry(&s.received, r.PacketID, x.replace(s.received[r.PacketID], h.entry))
 	case Released:
-		x.put(s.received[r.PacketID], entry{})
+		x.replace(s.received[r.PacketID], entry{})
 		delete(s.received, r.PacketID)
 	case Will:
-		if h.body == nil {
-			h = held{}
+		if h.message == nil {
+			h = messageRef{}
 		}
-		s.will = x.hold(s.will, h)
+		s.will = x.replaceRef(s.will, h)
 	}
 }
 
-func (x *index) dequeue(q queued) {
-	x.hold(q.held, held{})
-	x.put(q.sent, entry{})
+// dequeue releases the items of a queued message.
+func (x *index) dequeue(q queueEntry) {
+	x.replaceRef(q.messageRef, messageRef{})
+	x.replace(q.sent, entry{})
 }
 
-// gone removes what a session had before serial.
-func (x *index) gone(client string, serial uint64) {
+// removeSession removes the items of a session that are older than serial.
+func (x *index) removeSession(client string, serial uint64) {
 	s := x.sessions[client]
 	if s == nil {
 		return
 	}
-	if s.own.serial < serial {
-		s.own = x.put(s.own, entry{})
+	if s.session.serial < serial {
+		s.session = x.replace(s.session, entry{})
 	}
 	if s.will.serial < serial {
-		s.will = x.hold(s.will, held{})
+		s.will = x.replaceRef(s.will, messageRef{})
 	}
 	for filter, e := range s.subscriptions {
 		if e.serial < serial {
-			x.put(e, entry{})
+			x.replace(e, entry{})
 			delete(s.subscriptions, filter)
 		}
 	}
 	for id, e := range s.received {
 		if e.serial < serial {
-			x.put(e, entry{})
+			x.replace(e, entry{})
 			delete(s.received, id)
 		}
 	}
@@ -288,44 +268,18 @@ func (x *index) gone(client string, serial uint64) {
 			delete(s.queue, seq)
 		}
 	}
-	if s.own.serial == 0 && s.will.serial == 0 && len(s.subscriptions)+len(s.received)+len(s.queue) == 0 {
+	if s.session.serial == 0 && s.will.serial == 0 && len(s.subscriptions)+len(s.received)+len(s.queue) == 0 {
 		delete(x.sessions, client)
 	}
 }
 
-// outdated reports whether an item takes away what is older than what is held. It
-// was moved, by renew, behind that.
-func (x *index) outdated(it item) bool {
-	if !it.removes() {
-		return false
-	}
-	if r, is := it.record.(Retain); is {
-		return x.retained[r.Topic].serial > it.serial
-	}
-	s := x.sessions[client(it.record)]
-	if s == nil {
-		return false
-	}
-	switch r := it.record.(type) {
-	case Unsubscribe:
-		return s.subscriptions[r.Filter].serial > it.serial
-	case Dequeue:
-		return s.queue[r.Seq].newest() > it.serial
-	case Released:
-		return s.received[r.PacketID].serial > it.serial
-	case Will:
-		return s.will.serial > it.serial
-	}
-	return false // SessionGone, of which gone takes care
-}
-
-// holds tells whether an item of the log is live. What only takes away is not:
-// when the oldest segment goes, nothing is left that it could take away.
-func (x *index) holds(it item) bool {
+// isLive reports whether an item of the log is live. Items that only remove something
+// are not: when the oldest segment is removed, nothing is left that they could remove.
+func (x *index) isLive(it item) bool {
 	var e entry
 	switch r := it.record.(type) {
 	case nil:
-		b := x.bodies[it.serial]
+		b := x.messages[it.serial]
 		return b != nil
 	case Retain:
 		e = x.retained[r.Topic].entry
@@ -336,7 +290,7 @@ func (x *index) holds(it item) bool {
 		}
 		switch r := r.(type) {
 		case Session:
-			e = s.own
+			e = s.session
 		case Subscribe:
 			e = s.subscriptions[r.Filter]
 		case Enqueue:
@@ -352,125 +306,11 @@ func (x *index) holds(it item) bool {
 	return e.serial == it.serial
 }
 
-// load takes over one item of the log.
-func (x *index) load(it item) {
-	if x.replayed == nil {
-		x.replayed = &replayed{records: map[uint64]Record{}}
+// setEntry sets an entry of a map, and makes the map for the first one: most sessions
+// need few of their maps.
+func setEntry[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
 	}
-	x.serial = max(x.serial, it.serial)
-	if x.outdated(it) {
-		return
-	}
-	e := entry{it.serial, uint32(len(it.raw))}
-	if it.kind == itemMessage {
-		b := x.body(it.serial)
-		b.entry = x.put(b.entry, e)
-		x.replayed.messages = append(x.replayed.messages, encoded{b, x.replayed.keep(it.raw)})
-		return
-	}
-	h := held{entry: e}
-	switch it.kind {
-	case itemRetain, itemEnqueue, itemSharedEnqueue, itemWill, itemMortalWill:
-		h.body = x.body(it.body)
-	}
-	if it.kind != itemRetain { // which says no more than its key
-		x.replayed.records[it.serial] = it.record
-	}
-	x.set(it.record, h)
-}
-
-// body finds a message by serial; it may not have been read yet.
-func (x *index) body(serial uint64) *body {
-	b := x.bodies[serial]
-	if b == nil {
-		b = &body{entry: entry{serial: serial}}
-		x.bodies[serial] = b
-	}
-	return b
-}
-
-// loaded ends the reading of the log: what lost its session or its message to
-// a corrupt part is let go, and the rest is the state. The strays are to be
-// written: they take that away on the disk too, lest it belongs to the next
-// session of that name.
-func (x *index) loaded() (state State, strays []Record) {
-	from := x.replayed
-	x.replayed = nil
-	if from == nil {
-		return State{}, nil
-	}
-	for _, m := range from.messages {
-		if b := m.body; b.refs > 0 && b.message == nil { // one that was moved is there twice
-			b.message = decodeMessage(m.raw)
-			x.known[b.message] = b
-		}
-	}
-	for _, b := range x.bodies {
-		if b.refs == 0 {
-			x.forget(b)
-		}
-	}
-	for topic, h := range x.retained {
-		if h.body.message == nil {
-			x.set(Retain{Topic: topic}, held{})
-			from.strays = append(from.strays, Retain{Topic: topic})
-			continue
-		}
-		state.Retained = append(state.Retained, h.body.message)
-	}
-	for id, s := range x.sessions {
-		if s.own.serial == 0 {
-			x.gone(id, math.MaxUint64)
-			from.strays = append(from.strays, SessionGone{id})
-			continue
-		}
-		state.Sessions = append(state.Sessions, x.session(s, from))
-	}
-	slices.SortFunc(state.Sessions, func(a, b SessionState) int { return strings.Compare(a.Client, b.Client) })
-	return state, from.strays
-}
-
-// session is the state of one. Of a log that this package wrote every assertion
-// holds; of another one zeros come out.
-func (x *index) session(s *indexed, from *replayed) SessionState {
-	records := from.records
-	own, _ := records[s.own.serial].(Session)
-	state := SessionState{Session: own}
-	if s.will.body != nil {
-		if s.will.body.message == nil {
-			s.will = x.hold(s.will, held{})
-			from.strays = append(from.strays, Will{Client: own.Client})
-		} else {
-			will, _ := records[s.will.serial].(Will)
-			will.Message = s.will.body.message
-			state.Will = &will
-		}
-	}
-	for _, e := range s.subscriptions {
-		subscription, _ := records[e.serial].(Subscribe)
-		state.Subscriptions = append(state.Subscriptions, subscription)
-	}
-	for id := range s.received {
-		state.Received = append(state.Received, id)
-	}
-	for seq, q := range s.queue {
-		if q.serial == 0 || q.body.message == nil {
-			x.dequeue(q)
-			delete(s.queue, seq)
-			from.strays = append(from.strays, Dequeue{own.Client, seq})
-			continue
-		}
-		enqueue, _ := records[q.serial].(Enqueue)
-		one := QueuedMessage{Enqueue: enqueue}
-		one.Message = q.body.message
-		if q.sent.serial != 0 {
-			sent, _ := records[q.sent.serial].(Sent)
-			one.PacketID, one.Phase = sent.PacketID, sent.Phase
-		}
-		state.Queue = append(state.Queue, one)
-	}
-	slices.SortFunc(state.Subscriptions, func(a, b Subscribe) int { return strings.Compare(a.Filter, b.Filter) })
-	slices.SortFunc(state.Queue, func(a, b QueuedMessage) int { return cmp.Compare(a.Seq, b.Seq) })
-	slices.Sort(state.Received)
-	return state
+	(*m)[k] = v
 }

@@ -5,56 +5,52 @@ import (
 	"sync"
 )
 
-// Memory has the shape of Store and keeps nothing beyond its own life. Tests
-// use it: an engine that ends and a new one with the same Memory are a restart.
-// The zero value is ready.
+// Memory has the methods of Store and persists nothing. Tests use it: an engine that
+// ends and a new one with the same Memory are a restart. The zero value is ready.
 type Memory struct {
 	mu      sync.Mutex
 	mirror  *mirror
 	err     error
-	held    bool
+	holding bool
 	closed  bool
-	waiting []appended
+	pending []pendingAppend
 	running bool
 	ended   sync.WaitGroup
 }
 
-type appended struct {
-	records []Record
-	done    func(error)
-}
-
-// Append is as Store.Append. A goroutine lives while there is something to
-// do, so that a test's bubble of virtual time is idle when the store is.
+// Append is as Store.Append. Its goroutine runs only while there is something to do,
+// so that a test's bubble of virtual time is idle when the store is.
 func (m *Memory) Append(records []Record, done func(error)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.waiting = append(m.waiting, appended{records, done})
+	m.pending = append(m.pending, pendingAppend{records, done})
 	m.start()
 }
 
+// start starts the goroutine if necessary. The caller holds the mutex.
 func (m *Memory) start() {
-	if m.running || m.held || len(m.waiting) == 0 {
+	if m.running || m.holding || len(m.pending) == 0 {
 		return
 	}
 	m.running = true
 	m.ended.Go(m.run)
 }
 
+// run applies the pending records and calls their callbacks.
 func (m *Memory) run() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.mirror == nil {
 		m.mirror = newMirror()
 	}
-	for len(m.waiting) > 0 && !m.held {
-		a := m.waiting[0]
-		m.waiting = m.waiting[1:]
+	for len(m.pending) > 0 && !m.holding {
+		a := m.pending[0]
+		m.pending = m.pending[1:]
 		err := m.err
 		if m.closed {
 			err = ErrClosed
 		}
-		if err == nil || err == ErrFull && !adds(a.records) {
+		if err == nil || err == ErrFull && !needsSpace(a.records) {
 			for _, r := range a.records {
 				m.mirror.apply(r)
 			}
@@ -69,24 +65,24 @@ func (m *Memory) run() {
 	m.running = false
 }
 
-// Hold keeps back everything appended from now on, as a slow disk does, until
-// it is called with false.
+// Hold holds back everything that is appended from now on, like a slow disk, until it
+// is called with false.
 func (m *Memory) Hold(held bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.held = held
+	m.holding = held
 	m.start()
 }
 
-// Fail makes each Append fail with err, as a full disk does, until it is
-// called with nil.
+// Fail makes every Append fail with err, like a full disk, until it is called with
+// nil.
 func (m *Memory) Fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.err = err
 }
 
-// State returns what is kept, as Open would.
+// State returns the state that Open would return.
 func (m *Memory) State() State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -96,10 +92,10 @@ func (m *Memory) State() State {
 	return m.mirror.state()
 }
 
-// Close is as Store.Close. State can still be asked for; Reopen takes it back.
+// Close is as Store.Close. State may still be called; Reopen undoes it.
 func (m *Memory) Close(context.Context) error {
 	m.mu.Lock()
-	m.held = false
+	m.holding = false
 	m.start()
 	m.mu.Unlock()
 	m.ended.Wait()
@@ -109,7 +105,7 @@ func (m *Memory) Close(context.Context) error {
 	return nil
 }
 
-// Reopen takes back Close, and returns what Open would.
+// Reopen undoes Close, and returns the state that Open would return.
 func (m *Memory) Reopen() State {
 	m.mu.Lock()
 	m.closed = false
@@ -117,9 +113,9 @@ func (m *Memory) Reopen() State {
 	return m.State()
 }
 
-// adds tells a batch that needs room, and may be refused, from one that only
-// takes away or moves on.
-func adds(records []Record) bool {
+// needsSpace reports whether a batch needs space on disk, and so may be refused, or
+// only removes or advances something.
+func needsSpace(records []Record) bool {
 	for _, r := range records {
 		switch r := r.(type) {
 		case Session, Subscribe, Enqueue, Received:

@@ -67,11 +67,11 @@ func memoryDir(t *testing.T) string {
 var errWorn = errors.New("the disk is worn out")
 
 // sync stands for fsync of the files and the directory.
-func (d *disk) sync(t toSync) error {
+func (d *disk) sync(t syncJob) error {
 	d.mu.Lock()
 	names := d.keep()
 	sizes := make(map[string]int64)
-	for _, f := range append(slices.Clone(t.sealed), t.tail) {
+	for _, f := range append(slices.Clone(t.sealedFiles), t.tail) {
 		if info, err := f.Stat(); err == nil {
 			sizes[filepath.Base(f.Name())] = info.Size()
 		}

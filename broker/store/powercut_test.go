@@ -68,7 +68,7 @@ func (l *life) end() { closeStore(l.t, l.store) }
 func (l *life) overdue() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if most := l.store.o.Sync + 2*l.slow + l.late; !l.faulty && len(l.ends) > 0 && time.Since(l.ends[0].at) > most {
+	if most := l.store.options.Sync + 2*l.slow + l.late; !l.faulty && len(l.ends) > 0 && time.Since(l.ends[0].at) > most {
 		l.t.Errorf("not on the disk after %v", time.Since(l.ends[0].at))
 	}
 }
@@ -137,7 +137,7 @@ func (n *torture) live(t *testing.T, seed uint64) {
 				n.Cuts++
 			}
 		}
-		n.Moved += l.store.cleaner.moved
+		n.Moved += l.store.compactor.movedUpTo
 		next := newDisk(t, rnd)
 		next.slow, next.faulty = d.slow, d.faulty
 		if rnd.IntN(3) == 0 && len(d.spoiled) == 0 { // else nobody knows any more that a sync failed
@@ -259,8 +259,8 @@ func TestSyncsWhatAKilledOneLeft(t *testing.T) {
 		}
 		closeStore(t, s)
 		synced := make(map[string]bool)
-		s, _, _ = open(t, dir, Options{Sync: 100 * time.Millisecond, sync: func(all toSync) error {
-			for _, f := range append(all.sealed, all.tail) {
+		s, _, _ = open(t, dir, Options{Sync: 100 * time.Millisecond, sync: func(all syncJob) error {
+			for _, f := range append(all.sealedFiles, all.tail) {
 				synced[filepath.Base(f.Name())] = true
 			}
 			return nil
@@ -282,7 +282,7 @@ func TestSyncFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
 		fails.Store(true)
-		s, _, l := open(t, dir, Options{Sync: 100 * time.Millisecond, sync: func(toSync) error {
+		s, _, l := open(t, dir, Options{Sync: 100 * time.Millisecond, sync: func(syncJob) error {
 			if fails.Load() {
 				return errWorn
 			}
@@ -330,7 +330,7 @@ func TestStrays(t *testing.T) {
 		}
 	}
 	closeStore(t, s)
-	if err := os.Truncate(filepath.Join(dir, segmentName(1)), int64(len(header))); err != nil {
+	if err := os.Truncate(filepath.Join(dir, segmentName(1)), int64(len(segmentHeader))); err != nil {
 		t.Fatal(err)
 	}
 	s, state, _ := open(t, dir, Options{Sync: time.Hour})

@@ -69,7 +69,7 @@ func (d *lossyDisk) list() []int {
 	return numbers
 }
 
-func (d *lossyDisk) sync(toSync) error {
+func (d *lossyDisk) sync(syncJob) error {
 	d.cut()
 	if d.fails.Load() {
 		for _, n := range d.list() { // the system gives up on it

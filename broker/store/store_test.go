@@ -103,7 +103,7 @@ func everything() []Record {
 	bare := &Message{Topic: "x"}
 	return []Record{
 		Retain{m.Topic, m},
-		Session{Client: "pi", Version: 5, User: "joe", HasUser: true, Listener: "mqtts", Expiry: NeverExpires, Disconnected: time.Unix(1_700_000_000, 1).UTC(), Cut: true},
+		Session{Client: "pi", Version: 5, User: "joe", HasUser: true, Listener: "mqtts", Expiry: NeverExpires, Disconnected: time.Unix(1_700_000_000, 1).UTC(), EndedByServer: true},
 		Subscribe{Client: "pi", Filter: "$share/g/home/+/#", QoS: 2, NoLocal: true, RetainAsPublished: true, RetainHandling: 2, Identifier: 268435455},
 		Subscribe{Client: "pi", Filter: "a"},
 		Enqueue{Client: "pi", Seq: 1 << 40, Message: m, QoS: 1, Retain: true, Identifiers: []uint32{7, 268435455}},
@@ -115,7 +115,7 @@ func everything() []Record {
 		Will{Client: "pi", Message: m, Delay: 30},
 		Session{Client: "empty"},
 		Session{Client: "fleeting", Version: 4},
-		Will{Client: "fleeting", Message: bare, Delay: 1, Life: 1<<32 - 1},
+		Will{Client: "fleeting", Message: bare, Delay: 1, ExpiryInterval: 1<<32 - 1},
 	}
 }
 
@@ -187,7 +187,7 @@ func TestRandomChanges(t *testing.T) {
 				closeStore(t, s)
 				stats := s.Stats()
 				// Twice what is live, the slack, and what a round of moving adds.
-				if bound := (2*stats.Live + slack*segment) * 2; stats.Size > bound {
+				if bound := (2*stats.Live + compactSlack*segment) * 2; stats.Size > bound {
 					t.Errorf("%d bytes of files, %d are live", stats.Size, stats.Live)
 				}
 				numbers, _ := segments(dir)
@@ -222,7 +222,7 @@ func randomRecord(rnd *rand.Rand, shared *Message) Record {
 	case 2:
 		return Retain{Topic: topic}
 	case 3, 4:
-		return Session{Client: client, Version: 5, Expiry: rnd.Uint32(), Cut: rnd.IntN(2) == 0}
+		return Session{Client: client, Version: 5, Expiry: rnd.Uint32(), EndedByServer: rnd.IntN(2) == 0}
 	case 5:
 		if rnd.IntN(20) > 0 {
 			return Will{Client: client}
@@ -243,7 +243,7 @@ func randomRecord(rnd *rand.Rand, shared *Message) Record {
 	case 14:
 		return Released{client, id}
 	}
-	return Will{Client: client, Message: message, Delay: 3, Life: rnd.Uint32N(2)}
+	return Will{Client: client, Message: message, Delay: 3, ExpiryInterval: rnd.Uint32N(2)}
 }
 
 func TestMessageIsWrittenOnce(t *testing.T) {

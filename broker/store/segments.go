@@ -15,30 +15,35 @@ import (
 	"strings"
 )
 
-// The log is a row of segments, files named by number. Each begins with a
-// header; then come frames: length and checksum of a batch, and the batch.
-// Frames are only ever appended, whole segments only ever removed, oldest first.
+// The log is a sequence of segments, files named by number. Each begins with a header;
+// then follow frames: length and checksum of a batch, and the batch. Frames are only
+// appended, and only whole segments are removed, the oldest first.
 const (
-	header       = "dominion store 1\n"
-	frameHeader  = 8
-	segmentSize  = 4 << 20  // beyond which the next segment is begun
-	reserveStep  = 1 << 20  // what is asked of the disk at a time
-	reserveSpare = 64 << 10 // of a full disk, for what only takes away
-	reserveMove  = 64 << 10 // of a full disk, for moving what is live: nothing else takes it
-	maxFrame     = 1 << 30
+	segmentHeader   = "dominion store 1\n"
+	frameHeaderSize = 8
+	// segmentSize is the size beyond which the next segment is begun.
+	segmentSize = 4 << 20
+	// reserveStep is the space that is reserved at a time.
+	reserveStep = 1 << 20
+	// reserveSpare is reserved, on a full disk, for records that only remove
+	// something.
+	reserveSpare = 64 << 10
+	// reserveMove is reserved, on a full disk, for moving live items only.
+	reserveMove = 64 << 10
+	maxFrame    = 1 << 30
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func segmentName(n int) string { return fmt.Sprintf("%08d.log", n) }
 
-// segment is a file of the log and the size of what is whole in it.
+// segment is a file of the log, and the size of its valid part.
 type segment struct {
 	number int
 	size   int64
 }
 
-// segments lists what is in dir, ascending.
+// segments returns the numbers of the segments in dir, ascending.
 func segments(dir string) ([]int, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -55,7 +60,7 @@ func segments(dir string) ([]int, error) {
 	return all, nil
 }
 
-// frame puts a batch into its frame, at the end of b.
+// frame appends the frame of a batch to b.
 func frame(b, batch []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(batch)))
 	sum := crc32.Update(0, castagnoli, b[len(b)-4:])
@@ -64,19 +69,21 @@ func frame(b, batch []byte) []byte {
 }
 
 var (
-	errTorn     = errors.New("the last batch is not whole")
+	errTorn     = errors.New("the last batch is incomplete")
 	errChecksum = errors.New("wrong checksum")
 )
 
 // segmentReader reads the frames of one segment.
 type segmentReader struct {
-	file *os.File
-	in   *bufio.Reader
-	good int64 // where the last whole frame ended
-	size int64
-	buf  []byte
+	file   *os.File
+	reader *bufio.Reader
+	// validSize is where the last complete frame ended.
+	validSize int64
+	size      int64
+	buf       []byte
 }
 
+// openSegment opens a segment for reading.
 func openSegment(path string) (*segmentReader, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -87,48 +94,48 @@ func openSegment(path string) (*segmentReader, error) {
 		f.Close()
 		return nil, err
 	}
-	return &segmentReader{file: f, in: bufio.NewReaderSize(f, 64<<10), size: info.Size()}, nil
+	return &segmentReader{file: f, reader: bufio.NewReaderSize(f, 64<<10), size: info.Size()}, nil
 }
 
-// next returns the next batch, which lasts until it is called again; io.EOF at
-// the end; another error at what cannot be read.
+// next returns the next batch, which is valid until the next call; io.EOF at the end;
+// another error for what cannot be read.
 func (r *segmentReader) next() ([]byte, error) {
-	if r.good == 0 {
-		b := make([]byte, len(header))
+	if r.validSize == 0 {
+		b := make([]byte, len(segmentHeader))
 		if r.size == 0 {
 			return nil, io.EOF
 		}
-		if _, err := io.ReadFull(r.in, b); err != nil {
-			return nil, notFrame(err, errTorn)
+		if _, err := io.ReadFull(r.reader, b); err != nil {
+			return nil, ioErrorOr(err, errTorn)
 		}
-		// A header that is not what it was says nothing of the frames, which
-		// have checksums of their own.
-		r.good = int64(len(header))
+		// A damaged header does not affect the frames, which have checksums of
+		// their own.
+		r.validSize = int64(len(segmentHeader))
 	}
-	var h [frameHeader]byte
-	if n, err := io.ReadFull(r.in, h[:]); n == 0 && err == io.EOF {
+	var h [frameHeaderSize]byte
+	if n, err := io.ReadFull(r.reader, h[:]); n == 0 && err == io.EOF {
 		return nil, io.EOF
 	} else if err != nil {
-		return nil, notFrame(err, errTorn)
+		return nil, ioErrorOr(err, errTorn)
 	}
 	length := int64(binary.BigEndian.Uint32(h[:]))
-	if length > min(maxFrame, r.size-r.good-frameHeader) {
+	if length > min(maxFrame, r.size-r.validSize-frameHeaderSize) {
 		return nil, errTorn
 	}
 	r.buf = slices.Grow(r.buf[:0], int(length))[:length]
-	if _, err := io.ReadFull(r.in, r.buf); err != nil {
-		return nil, notFrame(err, errTorn)
+	if _, err := io.ReadFull(r.reader, r.buf); err != nil {
+		return nil, ioErrorOr(err, errTorn)
 	}
 	sum := crc32.Update(0, castagnoli, h[:4])
 	if crc32.Update(sum, castagnoli, r.buf) != binary.BigEndian.Uint32(h[4:]) {
 		return nil, errChecksum
 	}
-	r.good += frameHeader + length
+	r.validSize += frameHeaderSize + length
 	return r.buf, nil
 }
 
-// notFrame keeps errors of the disk apart from a file that is too short.
-func notFrame(err, otherwise error) error {
+// ioErrorOr returns err if it is an I/O error, and otherwise if the file is too short.
+func ioErrorOr(err, otherwise error) error {
 	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
 		return otherwise
 	}
@@ -137,9 +144,9 @@ func notFrame(err, otherwise error) error {
 
 func (r *segmentReader) close() { _ = r.file.Close() }
 
-// replay gives every batch of the log to each, oldest first. What cannot be
-// read is cut off its segment with a warning; segments after it are read.
-func replay(dir string, log *slog.Logger, each func(batch []byte) error) ([]segment, error) {
+// readLog calls each with every batch of the log, oldest first. The part of a segment
+// that cannot be read is cut off with a warning; later segments are read.
+func readLog(dir string, log *slog.Logger, each func(batch []byte) error) ([]segment, error) {
 	numbers, err := segments(dir)
 	if err != nil {
 		return nil, err
@@ -153,25 +160,25 @@ func replay(dir string, log *slog.Logger, each func(batch []byte) error) ([]segm
 		}
 		var bad error
 		for bad == nil {
-			good := r.good
+			good := r.validSize
 			var batch []byte
 			if batch, bad = r.next(); bad == nil {
 				if bad = each(batch); bad != nil {
-					r.good = good
+					r.validSize = good
 				}
 			}
 		}
-		good := r.good
+		good := r.validSize
 		r.close()
 		if !errors.Is(bad, io.EOF) {
 			if !errors.Is(bad, errTorn) && !errors.Is(bad, errChecksum) {
-				// A disk that does not answer, or a batch that is whole and
-				// still not understood: a newer version wrote it.
+				// An I/O error, or a complete batch of unknown format: a newer version
+				// wrote it.
 				return nil, fmt.Errorf("cannot read %s: %w", path, bad)
 			}
-			log.Warn("the end of a file of the store cannot be read and was cut off, what is before it is kept",
+			log.Warn("the end of a file of the store cannot be read and was cut off; what precedes it is preserved",
 				"file", path, "at", good, "bytes", r.size-good, "error", bad)
-			if err := cut(path, good); err != nil {
+			if err := truncateFile(path, good); err != nil {
 				return nil, err
 			}
 		}
@@ -180,7 +187,8 @@ func replay(dir string, log *slog.Logger, each func(batch []byte) error) ([]segm
 	return all, nil
 }
 
-func cut(path string, size int64) error {
+// truncateFile truncates and syncs a file.
+func truncateFile(path string, size int64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -190,45 +198,48 @@ func cut(path string, size int64) error {
 
 // tail is the end of the log: the segment that is written to.
 type tail struct {
-	dir      string
-	file     *os.File
-	number   int
-	size     int64 // of what is whole
-	reserved int64 // up to where the disk has promised room
-	writes   int64 // calls, and
-	bytes    int64 // what was written
+	dir    string
+	file   *os.File
+	number int
+	// size is that of the valid part.
+	size int64
+	// reserved is the offset up to which the disk has reserved space.
+	reserved int64
+	// writes counts calls, bytes what was written.
+	writes int64
+	bytes  int64
 }
 
-// begin makes the next segment the tail, with room for spare bytes, and returns
-// the one before.
-func (t *tail) begin(number int, spare int64) (before *os.File, err error) {
+// beginSegment makes a new segment the tail, with space for spare bytes, and returns
+// the previous file.
+func (t *tail) beginSegment(number int, spare int64) (before *os.File, err error) {
 	path := filepath.Join(t.dir, segmentName(number))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	next := tail{dir: t.dir, file: f, number: number, writes: t.writes, bytes: t.bytes}
-	err = next.reserve(int64(len(header)) + spare)
+	err = next.reserve(int64(len(segmentHeader)) + spare)
 	if err == nil {
-		err = next.write([]byte(header))
+		err = next.write([]byte(segmentHeader))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(path))
 	}
 	if before = t.file; before != nil {
-		t.giveBack()
+		t.releaseReserved()
 	}
 	*t = next
 	return before, nil
 }
 
-// giveBack gives back to the disk what was reserved and not used.
-func (t *tail) giveBack() {
+// releaseReserved releases reserved space that was not used.
+func (t *tail) releaseReserved() {
 	_ = t.file.Truncate(t.size)
 	t.reserved = t.size
 }
 
-// resume makes the last segment of before the tail again.
+// resume makes an existing segment the tail.
 func (t *tail) resume(last segment) error {
 	f, err := os.OpenFile(filepath.Join(t.dir, segmentName(last.number)), os.O_WRONLY, 0)
 	if err != nil {
@@ -238,7 +249,7 @@ func (t *tail) resume(last segment) error {
 	return nil
 }
 
-// reserve makes sure that n more bytes can be written, and says ErrFull if not.
+// reserve reserves space for n more bytes. The error is ErrFull if there is none.
 func (t *tail) reserve(n int64) error {
 	need := t.size + n
 	if need <= t.reserved {
@@ -251,11 +262,11 @@ func (t *tail) reserve(n int64) error {
 			return nil
 		}
 	}
-	return full(err)
+	return mapFullError(err)
 }
 
-// write appends b. If that fails the file is as before, or no longer the tail's
-// concern: its end is cut off when it is read.
+// write appends b. If that fails, the file is unchanged, or its end is cut off when it
+// is read.
 func (t *tail) write(b []byte) error {
 	n, err := t.file.WriteAt(b, t.size)
 	t.writes++
@@ -264,5 +275,5 @@ func (t *tail) write(b []byte) error {
 		t.size += int64(n)
 		return nil
 	}
-	return full(errors.Join(err, t.file.Truncate(t.size)))
+	return mapFullError(errors.Join(err, t.file.Truncate(t.size)))
 }

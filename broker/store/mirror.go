@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// mirror is State while it is built: what each record means, said once. It is
-// the memory store, and what the files are tested against.
+// mirror is a state that is being built from records. It is what Memory holds, and
+// what the files are tested against.
 type mirror struct {
 	retained map[string]*Message
-	sessions map[string]*mirrored
+	sessions map[string]*mirroredSession
 }
 
-type mirrored struct {
+type mirroredSession struct {
 	session       Session
 	subscriptions map[string]Subscribe
 	queue         map[uint64]*QueuedMessage
@@ -23,9 +23,10 @@ type mirrored struct {
 }
 
 func newMirror() *mirror {
-	return &mirror{retained: map[string]*Message{}, sessions: map[string]*mirrored{}}
+	return &mirror{retained: map[string]*Message{}, sessions: map[string]*mirroredSession{}}
 }
 
+// apply applies a record.
 func (m *mirror) apply(r Record) {
 	switch r := r.(type) {
 	case Retain:
@@ -38,7 +39,7 @@ func (m *mirror) apply(r Record) {
 		if s := m.sessions[r.Client]; s != nil {
 			s.session = r
 		} else {
-			m.sessions[r.Client] = &mirrored{session: r}
+			m.sessions[r.Client] = &mirroredSession{session: r}
 		}
 	case SessionGone:
 		delete(m.sessions, r.Client)
@@ -49,51 +50,16 @@ func (m *mirror) apply(r Record) {
 	}
 }
 
-// client returns the client id of a record that belongs to a session.
-func client(r Record) string {
+// apply applies a record of the session.
+func (s *mirroredSession) apply(r Record) {
 	switch r := r.(type) {
 	case Subscribe:
-		return r.Client
-	case Unsubscribe:
-		return r.Client
-	case Enqueue:
-		return r.Client
-	case Dequeue:
-		return r.Client
-	case Sent:
-		return r.Client
-	case Received:
-		return r.Client
-	case Released:
-		return r.Client
-	case Will:
-		return r.Client
-	case Session:
-		return r.Client
-	case SessionGone:
-		return r.Client
-	}
-	return ""
-}
-
-// set makes the map with its first entry: most of 10,000 sessions lack most of
-// the four.
-func set[K comparable, V any](m *map[K]V, k K, v V) {
-	if *m == nil {
-		*m = map[K]V{}
-	}
-	(*m)[k] = v
-}
-
-func (s *mirrored) apply(r Record) {
-	switch r := r.(type) {
-	case Subscribe:
-		set(&s.subscriptions, r.Filter, r)
+		setEntry(&s.subscriptions, r.Filter, r)
 	case Unsubscribe:
 		delete(s.subscriptions, r.Filter)
 	case Enqueue:
 		if s.queue[r.Seq] == nil && r.Message != nil {
-			set(&s.queue, r.Seq, &QueuedMessage{Enqueue: r})
+			setEntry(&s.queue, r.Seq, &QueuedMessage{Enqueue: r})
 		}
 	case Dequeue:
 		delete(s.queue, r.Seq)
@@ -102,7 +68,7 @@ func (s *mirrored) apply(r Record) {
 			q.PacketID, q.Phase = r.PacketID, r.Phase
 		}
 	case Received:
-		set(&s.received, r.PacketID, struct{}{})
+		setEntry(&s.received, r.PacketID, struct{}{})
 	case Released:
 		delete(s.received, r.PacketID)
 	case Will:
@@ -113,7 +79,7 @@ func (s *mirrored) apply(r Record) {
 	}
 }
 
-// state copies the mirror.
+// state returns a copy.
 func (m *mirror) state() State {
 	state := State{Retained: slices.Collect(maps.Values(m.retained))}
 	for _, s := range m.sessions {
