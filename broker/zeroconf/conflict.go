@@ -1,6 +1,7 @@
 package zeroconf
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -33,38 +34,42 @@ const (
 // that have the type and the instance name, or the type and the text "id", of one of
 // own: whenever they change. names are as for Interfaces. All of own have one type.
 func WatchConflicts(ctx context.Context, names []string, own []Service, each func([]Found)) {
-	if len(own) == 0 {
-		return
+	if len(own) > 0 {
+		watchConflicts(ctx, func() []Found { return conflicts(ctx, names, own) }, each)
 	}
+}
+
+// watchConflicts is WatchConflicts with what asks once.
+func watchConflicts(ctx context.Context, ask func() []Found, each func([]Found)) {
 	type conflict struct {
 		Found
-		silent int
+		silent int // queries without its answer
 	}
-	var known []conflict
+	var current []conflict
 	var last []Found
-	for wait := conflictFirst; ; wait = conflictWait(len(known)) {
+	for wait := conflictFirst; ; wait = conflictWait(len(current)) {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		for i := range known {
-			known[i].silent++
+		for i := range current {
+			current[i].silent++
 		}
-		for _, f := range conflicts(ctx, names, own) {
-			i := slices.IndexFunc(known, func(c conflict) bool { return sameResponder(c.Found, f) })
+		for _, f := range ask() {
+			i := slices.IndexFunc(current, func(c conflict) bool { return sameResponder(c.Found, f) })
 			if i >= 0 {
-				known[i] = conflict{Found: f}
+				current[i] = conflict{Found: f}
 			} else {
-				known = append(known, conflict{Found: f})
+				current = append(current, conflict{Found: f})
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		known = slices.DeleteFunc(known, func(c conflict) bool { return c.silent >= conflictSilence })
+		current = slices.DeleteFunc(current, func(c conflict) bool { return c.silent >= conflictSilence })
 		var now []Found
-		for _, c := range known {
+		for _, c := range current {
 			now = append(now, c.Found)
 		}
 		slices.SortFunc(now, compareFound)
@@ -173,7 +178,7 @@ func sameResponder(a, b Found) bool {
 }
 
 func compareFound(a, b Found) int {
-	return strings.Compare(a.Instance+" "+a.Text["id"], b.Instance+" "+b.Text["id"])
+	return cmp.Or(strings.Compare(a.Instance, b.Instance), strings.Compare(a.Text["id"], b.Text["id"]), cmp.Compare(a.Port, b.Port))
 }
 
 // machineAddresses returns all addresses of this machine, also those of interfaces

@@ -1,9 +1,12 @@
 package zeroconf
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -72,6 +75,42 @@ func TestWhatConflicts(t *testing.T) {
 	if conflicting([]Service{{Instance: "home"}}, Found{Instance: "garden"}) {
 		t.Error("two services without an id have the same one")
 	}
+}
+
+// A conflict is told once, over one answer that is lost, and is over after two; the
+// network is asked about once a minute, and more often while there is one.
+func TestConflictsOverTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		other := Found{Instance: "home", Port: 1883, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.7")}, Text: map[string]string{"id": "x"}}
+		answers := [][]Found{nil, {other}, {other}, nil, {other}, nil, nil, nil}
+		var story []string
+		ctx, cancel := context.WithCancel(t.Context())
+		asked := time.Now()
+		ask := func() []Found {
+			n := len(answers)
+			if n == 0 {
+				cancel()
+				return nil
+			}
+			wait := time.Since(asked)
+			asked = time.Now()
+			const least, most = 7 * time.Second / 8, 9 * time.Second / 8
+			want := time.Duration(60)
+			if 2 <= n && n <= 6 { // there is one
+				want = 15
+			}
+			if n < 8 && (wait < want*least || wait > want*most) || n == 8 && wait != conflictFirst {
+				t.Errorf("with %d answers to come it asked after %v, want about %d s", n, wait, want)
+			}
+			a := answers[0]
+			answers = answers[1:]
+			return a
+		}
+		watchConflicts(ctx, ask, func(found []Found) { story = append(story, fmt.Sprintf("%d left: %d", len(answers), len(found))) })
+		if got, want := fmt.Sprint(story), "[6 left: 1 1 left: 0]"; got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	})
 }
 
 // Two machines that announce the same each find the other one, and not
