@@ -18,10 +18,10 @@ type machine struct {
 	uid        int
 	name       string // of the domain that it is
 	tempFolder string
-	// exists tells whether a file is there; nil: nobody asks. Only a check
+	// exists reports whether a file is there; nil: nobody asks. Only a check
 	// asks: a file may come later, and an agent starts without it.
 	exists func(path string) bool
-	// isUser tells whether there is a user; nil: nobody asks, for the same reason.
+	// isUser reports whether there is a user; nil: nobody asks, for the same reason.
 	isUser func(name string) bool
 }
 

@@ -9,7 +9,7 @@ import (
 
 // table reads the keys of one table. Each of its readers sets its destination
 // where file or environment have the key, reports what is wrong with it, and
-// tells whether the destination may be judged further: it is false after a
+// reports whether the destination may be judged further: it is false after a
 // fault, so that one mistake is not reported twice.
 type table struct {
 	l        *loader
@@ -42,7 +42,7 @@ func (t *table) keyPath(key string) string {
 	return join(t.path, key)
 }
 
-// fine tells whether no fault was found at a key.
+// fine reports whether no fault was found at a key.
 func (t *table) fine(key string) bool { return !t.l.broken[t.keyPath(key)] }
 
 func (t *table) variableName(key string) string {
@@ -94,7 +94,7 @@ func (t *table) override(name, path string) (value string, set bool) {
 	return value, true
 }
 
-// has tells whether file or environment have the key or something in it.
+// has reports whether file or environment have the key or something in it.
 func (t *table) has(key string) bool {
 	if _, ok := t.values[key]; ok {
 		return true
@@ -108,7 +108,7 @@ func (t *table) has(key string) bool {
 	return false
 }
 
-// set tells whether file or environment have a key that was read.
+// set reports whether file or environment have a key that was read.
 func (t *table) set(key string) bool {
 	_, ok := t.values[key]
 	return ok || t.l.overridden[t.keyPath(key)] != ""

@@ -18,7 +18,7 @@ type picture struct {
 	err      error // why it is old; nil: it is not
 }
 
-// healthy tells whether all of these services run and are healthy.
+// healthy reports whether all of these services run and are healthy.
 func (p picture) healthy(services []string) bool {
 	well := make(map[string]bool)
 	for _, s := range p.overview.Services {
@@ -81,7 +81,7 @@ func (w *watcher) news() []string {
 	}
 }
 
-// isNew tells whether there is a reason to ask.
+// isNew reports whether there is a reason to ask.
 func (w *watcher) isNew() bool {
 	if w.conn == nil || time.Since(w.askedAt) > oldAfter {
 		return true

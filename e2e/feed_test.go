@@ -30,7 +30,7 @@ func (f *feed[T]) add(v T) {
 	f.more = make(chan struct{})
 }
 
-// from returns the items since position i, and what tells that there are more.
+// from returns the items since position i, and what reports that there are more.
 func (f *feed[T]) from(i int) ([]T, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,7 +170,7 @@ func (j Journal) Running(t testing.TB) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// lives tells whether the process of an entry lives. There are some ten thousand
+// lives reports whether the process of an entry lives. There are some ten thousand
 // pids, and a run of all tests needs more: another process may have it by now.
 func (e Entry) lives() bool {
 	if !alive(e.PID) {

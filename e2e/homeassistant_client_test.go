@@ -399,7 +399,7 @@ func (a *homeAssistant) States() haStates {
 // haStates are the states of all entities, by entity id.
 type haStates map[string]haState
 
-// Is tells whether entities have a state.
+// Is reports whether entities have a state.
 func (s haStates) Is(state string, entities ...string) bool {
 	for _, e := range entities {
 		if got, ok := s[e]; !ok || got.State != state {

@@ -284,7 +284,7 @@ func (p *Process) Wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Ended tells whether the process is gone.
+// Ended reports whether the process is gone.
 func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
@@ -316,7 +316,7 @@ func containsAll(s string, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(s, w) })
 }
 
-// alive tells whether a process runs; a thread is none. A zombie does not, unless
+// alive reports whether a process runs; a thread is none. A zombie does not, unless
 // other threads of it are there still, with the files and locks that it has.
 func alive(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -31,7 +31,7 @@ func TestDomainJoinsByZeroconf(t *testing.T) {
 		home.must(oneDocument(home.Ctl("events", "--json").Stdout, &events))
 		i := slices.IndexFunc(events, func(e topics.Event) bool { return e.Type == topics.DomainJoined && e.Domain == "kitchen" })
 		if i < 0 {
-			t.Fatalf("no event tells that kitchen joined: %+v", events)
+			t.Fatalf("no event reports that kitchen joined: %+v", events)
 		}
 		if took := events[i].At.Sub(started); took > joins {
 			t.Errorf("kitchen joined %v after the hub's start, want at most %v", took, joins)

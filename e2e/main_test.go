@@ -229,7 +229,7 @@ func command(name string, args ...string) error {
 
 func writeFile(file, text string) error { return os.WriteFile(file, []byte(text), 0o644) }
 
-// containsAny tells whether one of the words is in s.
+// containsAny reports whether one of the words is in s.
 func containsAny(s string, words ...string) bool {
 	for _, w := range words {
 		if strings.Contains(s, w) {

@@ -141,7 +141,7 @@ type Mark struct {
 // Now marks this moment.
 func (o *Observer) Now() Mark { return Mark{o.messages.len(), time.Now()} }
 
-// isBefore tells whether a time that a payload tells is later, by its milliseconds.
+// isBefore reports whether a time that a payload tells is later, by its milliseconds.
 func (m Mark) isBefore(at topics.Time) bool { return at.After(m.at.Truncate(time.Millisecond)) }
 
 // Since returns the messages since a mark.
@@ -306,12 +306,12 @@ func (v View) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// Online tells whether a domain is available.
+// Online reports whether a domain is available.
 func (v View) Online(domain string) bool {
 	return v["dominion/domain/"+domain+"/availability"].Payload == topics.Online
 }
 
-// Ready tells whether the hub is online and has settled.
+// Ready reports whether the hub is online and has settled.
 func (v View) Ready() bool {
 	hub, ok := look[topics.Hub](v, "dominion/hub/status")
 	return ok && hub.Ready && v["dominion/hub/availability"].Payload == topics.Online
@@ -323,7 +323,7 @@ func (v View) Service(name string) topics.Service {
 	return s
 }
 
-// Healthy tells whether a service has n instances, all wanted, healthy and
+// Healthy reports whether a service has n instances, all wanted, healthy and
 // offered.
 func (v View) Healthy(name string, n int) bool {
 	s := v.Service(name)

@@ -57,7 +57,7 @@ func colours(t *testing.T, home *Home, v View) []string {
 	return all
 }
 
-// updated tells whether all three are healthy and nothing is on its way.
+// updated reports whether all three are healthy and nothing is on its way.
 func updated(v View) bool {
 	return v.Healthy("web", 3) && !v.Service("web").Update.InProgress
 }

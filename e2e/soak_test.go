@@ -161,7 +161,7 @@ func (s *soak) configure() {
 // was there.
 func (s *soak) meetings() string { return filepath.Join(s.dir, "meetings") }
 
-// calm tells whether everything runs as it should, as far as it is told.
+// calm reports whether everything runs as it should, as far as it is told.
 func (s *soak) calm(v View) bool {
 	if !v.Ready() {
 		return false
@@ -227,7 +227,7 @@ func (s *soak) checkInstances(o *Observer) {
 	}
 }
 
-// painted tells whether a changed definition has reached every instance.
+// painted reports whether a changed definition has reached every instance.
 func (s *soak) painted() bool {
 	for _, d := range s.domains {
 		for _, l := range lives(d.Host) {

@@ -128,7 +128,7 @@ func (x *torture) checkRetained(round int) {
 	}
 }
 
-// settled tells whether publishers wait for nothing and subscribers have all.
+// settled reports whether publishers wait for nothing and subscribers have all.
 func (x *torture) settled() bool {
 	for _, p := range x.publishers {
 		p.mu.Lock()

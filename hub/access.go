@@ -24,7 +24,7 @@ func (h *Hub) mayDo(ask topics.Ask) (topics.Access, error) {
 	return h.access(ask)
 }
 
-// mayAnswerAt tells whether an asker may choose a topic for the answer. The hub
+// mayAnswerAt reports whether an asker may choose a topic for the answer. The hub
 // would speak there with its own rights: so it must be an answer to this very
 // verb, or a topic at which the asker could speak itself; and never an order.
 func (h *Hub) mayAnswerAt(verb string, m topics.Message) bool {
@@ -46,7 +46,7 @@ func (h *Hub) mayAnswerAt(verb string, m topics.Message) bool {
 	return m.User == "" || h.access != nil && h.allows(m, access.Publish, topic)
 }
 
-// allows tells whether who published a message may do something at a topic.
+// allows reports whether who published a message may do something at a topic.
 func (h *Hub) allows(m topics.Message, a access.Action, topic string) bool {
 	d, err := h.access(topics.Ask{User: m.User, Client: m.Client, Action: a.String(), Topic: topic})
 	return err == nil && d.Allowed

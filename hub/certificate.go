@@ -8,12 +8,12 @@ import (
 
 // certificate is one of ours, as far as it matters to people: it ends.
 type certificate struct {
-	name  string           // for people
-	keys  string           // of the configuration, where its files stand
-	ask   func() time.Time // until when it holds; nil: there is none
-	until time.Time
-	said  time.Duration // the warning that was given of this one
-	at    time.Time     // when to look again
+	name     string           // for people
+	keys     string           // of the configuration, where its files stand
+	ask      func() time.Time // until when it holds; nil: there is none
+	until    time.Time
+	reported time.Duration // the warning that was given of this one
+	at       time.Time     // when to look again
 }
 
 // certificateLook is how often we look at the certificate, which may have been
@@ -26,10 +26,10 @@ var warnings = []time.Duration{30 * 24 * time.Hour, 7 * 24 * time.Hour, 24 * tim
 
 func newCertificates(o Options) (all []certificate) {
 	if o.Certificate != nil {
-		all = append(all, certificate{name: "the broker's certificate", keys: "cert_file and key_file", ask: o.Certificate, said: -1})
+		all = append(all, certificate{name: "the broker's certificate", keys: "cert_file and key_file", ask: o.Certificate, reported: -1})
 	}
 	if o.HTTPCertificate != nil {
-		all = append(all, certificate{name: "the certificate of HTTPS", keys: "http.cert_file and http.key_file", ask: o.HTTPCertificate, said: -1})
+		all = append(all, certificate{name: "the certificate of HTTPS", keys: "http.cert_file and http.key_file", ask: o.HTTPCertificate, reported: -1})
 	}
 	return all
 }
@@ -61,7 +61,7 @@ func (h *Hub) expireCertificate(c *certificate, now time.Time) {
 	h.due(c.at)
 	until := c.ask()
 	if !until.Equal(c.until) {
-		c.until, c.said = until, -1
+		c.until, c.reported = until, -1
 		h.dirty = true
 	}
 	if until.IsZero() {
@@ -70,8 +70,8 @@ func (h *Hub) expireCertificate(c *certificate, now time.Time) {
 	left := until.Sub(now)
 	for n := len(warnings) - 1; n >= 0; n-- {
 		if w := warnings[n]; left <= w {
-			if c.said < 0 || w < c.said {
-				c.said = w
+			if c.reported < 0 || w < c.reported {
+				c.reported = w
 				h.dirty = true
 				h.events.Add(topics.Event{Type: topics.CertificateExpires, Message: c.problem(now)})
 			}

@@ -36,7 +36,7 @@ func (h *Hub) touchService(name string) {
 	h.changed.services[name] = true
 }
 
-// pending tells whether a pass has anything to do.
+// pending reports whether a pass has anything to do.
 func (h *Hub) pending() bool {
 	return h.dirty || len(h.changed.domains)+len(h.changed.services) > 0
 }
@@ -63,8 +63,8 @@ func (h *Hub) begin() *changes {
 	return &c
 }
 
-// tellPlanner tells the planner what it does not know yet.
-func (h *Hub) tellPlanner(c *changes) {
+// updatePlanner tells the planner what it does not know yet.
+func (h *Hub) updatePlanner(c *changes) {
 	if c.whole {
 		h.planner.Set(h.input())
 		return
@@ -142,7 +142,7 @@ func (h *Hub) takeRows(c *changes) {
 	}
 }
 
-// setRow tells whether the row is another one than before.
+// setRow reports whether the row is another one than before.
 func (h *Hub) setRow(r row) bool {
 	rows := h.rows[r.service]
 	i, there := slices.BinarySearchFunc(rows, r.domain, row.compare)
@@ -167,7 +167,7 @@ func (h *Hub) dropRow(service, domain string) {
 	}
 }
 
-// silent tells that nothing counts of what the domain said of its instances:
+// silent reports that nothing counts of what the domain said of its instances:
 // it is lost, or a microcontroller that is away, or has said nothing yet.
 func (d *domain) silent() bool {
 	return d.status == nil || d.state == topics.DomainIsLost || d.micro && !d.available
@@ -182,7 +182,7 @@ func (d *domain) rows() []row {
 	for _, i := range d.status.Services {
 		rows = append(rows, row{
 			domain: d.name, service: i.Service, state: i.State, health: d.healthOf(i), version: i.Version,
-			address: addressOf(i, d.status), port: i.Port, message: withoutSpan(i.Message), next: i.NextTry, done: done(i), seen: d.seen[i.Service],
+			address: addressOf(i, d.status), port: i.Port, message: withoutSpan(i.Message), next: i.NextTry, done: done(i), seen: d.runningOrder[i.Service],
 		})
 	}
 	return rows

@@ -107,7 +107,7 @@ func newFuss(t *testing.T, seed uint64, dir string) *fuss {
 	return f
 }
 
-// pending tells whether the hub has anything to do. A number follows its figure
+// pending reports whether the hub has anything to do. A number follows its figure
 // as soon as the plan wants the service.
 func (f *fuss) pending() bool {
 	f.h.scaling.Touch()
@@ -179,8 +179,8 @@ func (f *fuss) status(name string) topics.Domain {
 		ordered := f.h.domains[name] != nil && f.h.domains[name].ordered.services[d.Name]
 		if ordered == (f.r.IntN(6) > 0) {
 			revision := "of-another-time"
-			if known := f.h.domains[name]; known != nil && known.given[d.Name] != nil && f.r.IntN(4) > 0 {
-				revision = known.given[d.Name].spec.Revision
+			if known := f.h.domains[name]; known != nil && known.assigned[d.Name] != nil && f.r.IntN(4) > 0 {
+				revision = known.assigned[d.Name].spec.Revision
 			}
 			s.Services = append(s.Services, topics.Instance{
 				Service: d.Name, Version: []string{"1.0.0", "2.0.0"}[f.r.IntN(12)/11], Revision: revision, Restarts: f.r.IntN(4), Port: 80 + f.r.IntN(2),

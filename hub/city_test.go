@@ -107,7 +107,7 @@ func obeyed(d *domain) topics.Domain {
 	s := *d.status
 	s.Services = nil
 	for i, row := range s.Catalog {
-		if spec, told := d.given[row.Service]; told {
+		if spec, told := d.assigned[row.Service]; told {
 			s.Services = append(s.Services, topics.Instance{
 				Service: row.Service, State: topics.Running, Health: topics.Healthy, Version: row.Version, Port: 20000 + i, Revision: spec.spec.Revision,
 			})

@@ -17,7 +17,7 @@ import (
 // After a start, and after each connection to a broker that is not ours, it is
 // therefore quiet until they have come. Then it tells of all that there are,
 // and takes back what an earlier run told of others.
-type around struct {
+type deviceTracker struct {
 	state *devices.State // nil: nobody wants to know
 	told  map[string]bool
 	stale map[string]bool // told by an earlier run
@@ -36,8 +36,8 @@ const (
 	devicesRest = 500 * time.Millisecond
 )
 
-func newAround(o Options) around {
-	a := around{told: make(map[string]bool), stale: make(map[string]bool), sweep: true}
+func newAround(o Options) deviceTracker {
+	a := deviceTracker{told: make(map[string]bool), stale: make(map[string]bool), sweep: true}
 	if o.Config.Devices.Enabled {
 		a.state = devices.New(devices.Options{
 			Prefix: o.Config.TopicPrefix, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Limits: devices.DefaultLimits(),
@@ -50,57 +50,57 @@ func newAround(o Options) around {
 // availability is wanted while somebody announces that it tells of a device.
 func (h *Hub) followDevices() (more bool) {
 	var watch []string
-	if h.around.sweep {
+	if h.tracker.sweep {
 		watch = append(watch, h.tree.Filter(topics.DeviceStatus))
 	}
-	if h.around.state != nil {
-		watch = append(append(watch, h.around.state.Filters()...), h.around.state.Watched()...)
+	if h.tracker.state != nil {
+		watch = append(append(watch, h.tracker.state.Filters()...), h.tracker.state.Watched()...)
 	}
 	slices.Sort(watch)
-	if slices.Equal(watch, h.around.watch) {
+	if slices.Equal(watch, h.tracker.watch) {
 		return false
 	}
 	more = slices.ContainsFunc(watch, func(topic string) bool {
-		_, had := slices.BinarySearch(h.around.watch, topic)
+		_, had := slices.BinarySearch(h.tracker.watch, topic)
 		return !had
 	})
-	h.around.watch = watch
-	h.tellWatch()
+	h.tracker.watch = watch
+	h.updateWatch()
 	return more
 }
 
 // devicesConnected begins to listen anew.
 func (h *Hub) devicesConnected(now time.Time) {
-	a := &h.around
+	a := &h.tracker
 	a.from = now.Add(devicesSettle)
 	a.at, a.put = a.from, true
 }
 
 // devicesDisconnected forgets what all comes again.
 func (h *Hub) devicesDisconnected() {
-	h.around.from, h.around.at, h.around.sweep = time.Time{}, time.Time{}, true
-	if h.around.state != nil {
-		h.around.state.Forget()
+	h.tracker.from, h.tracker.at, h.tracker.sweep = time.Time{}, time.Time{}, true
+	if h.tracker.state != nil {
+		h.tracker.state.Forget()
 	}
 	h.followDevices()
 }
 
 // announced takes what may tell of a device.
 func (h *Hub) announced(m topics.Message, now time.Time) {
-	if h.around.state == nil {
+	if h.tracker.state == nil {
 		return
 	}
 	if m.Retain {
-		h.around.state.Take(m.Topic, m.Payload, now)
+		h.tracker.state.Take(m.Topic, m.Payload, now)
 	} else {
-		h.around.state.TakeLive(m.Topic, m.Payload, now)
+		h.tracker.state.TakeLive(m.Topic, m.Payload, now)
 	}
 	h.devicesChanged(now)
 }
 
 // devicesChanged sees to it that what changed is told of in a while.
 func (h *Hub) devicesChanged(now time.Time) {
-	a := &h.around
+	a := &h.tracker
 	if !a.state.Pending() {
 		return
 	}
@@ -111,16 +111,16 @@ func (h *Hub) devicesChanged(now time.Time) {
 
 // formerDevice notes what an earlier run told of a device.
 func (h *Hub) formerDevice(id string, m topics.Message) {
-	if !m.Retain || len(m.Payload) == 0 || h.around.told[id] || len(h.around.stale) >= maxRemoved {
+	if !m.Retain || len(m.Payload) == 0 || h.tracker.told[id] || len(h.tracker.stale) >= maxRemoved {
 		return
 	}
-	h.around.stale[id] = true
+	h.tracker.stale[id] = true
 	h.pub.Found(m.Topic, m.Payload)
 }
 
 // expireDevices tells of devices when it is time.
 func (h *Hub) expireDevices(now time.Time) {
-	a := &h.around
+	a := &h.tracker
 	switch {
 	case a.from.IsZero() || a.at.IsZero():
 		return
@@ -142,17 +142,17 @@ func (h *Hub) expireDevices(now time.Time) {
 	}
 	a.put, a.at = false, time.Time{}
 	if a.sweep {
-		h.tellAllDevices()
+		h.publishAllDevices()
 		return
 	}
 	for _, id := range a.state.Changed() {
-		h.tellDevice(id)
+		h.publishDevice(id)
 	}
 }
 
-// tellAllDevices tells of every device, and takes back what is not there.
-func (h *Hub) tellAllDevices() {
-	a := &h.around
+// publishAllDevices tells of every device, and takes back what is not there.
+func (h *Hub) publishAllDevices() {
+	a := &h.tracker
 	gone := maps.Clone(a.told)
 	maps.Copy(gone, a.stale)
 	if a.state != nil {
@@ -160,7 +160,7 @@ func (h *Hub) tellAllDevices() {
 		a.state.Prune()
 		for _, id := range a.state.IDs() {
 			delete(gone, id)
-			h.tellDevice(id)
+			h.publishDevice(id)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(gone)) {
@@ -172,17 +172,17 @@ func (h *Hub) tellAllDevices() {
 	h.followDevices()
 }
 
-func (h *Hub) tellDevice(id string) {
-	d, there := h.around.state.Device(id)
+func (h *Hub) publishDevice(id string) {
+	d, there := h.tracker.state.Device(id)
 	switch {
 	case there:
-		h.around.told[id] = true
+		h.tracker.told[id] = true
 		h.pub.Retain(h.tree.Device(id), topics.Encode(d))
 		if of := h.domains[d.Domain]; of != nil && of.micro {
 			h.touch(d.Domain)
 		}
-	case h.around.told[id]:
-		delete(h.around.told, id)
+	case h.tracker.told[id]:
+		delete(h.tracker.told, id)
 		h.pub.Clear(h.tree.Device(id))
 	}
 }
@@ -192,7 +192,7 @@ func (h *Hub) tellDevice(id string) {
 const devicesPage = 256 << 10
 
 func (h *Hub) viewDevices(after string) (topics.Devices, error) {
-	s := h.around.state
+	s := h.tracker.state
 	if s == nil {
 		return topics.Devices{}, errors.New("nobody listens for devices: devices.enabled is false in dominion.toml")
 	}

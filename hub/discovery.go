@@ -18,14 +18,14 @@ import (
 // discovery is what the hub does for Home Assistant. What it is told and when
 // is decided in package homeassistant; here is where that comes from and goes.
 type discovery struct {
-	options homeassistant.Options
-	book    *homeassistant.Book
-	shown   map[string]any      // what the device of a thing shows, by topic
-	after   map[string][]string // what is cleared once the device is, by its topic
-	again   []func()            // what is still to be said again
-	againAt time.Time           // not sooner
-	unsaved bool
-	saveAt  time.Time // not sooner
+	options       homeassistant.Options
+	announcements *homeassistant.Book
+	shown         map[string]any      // what the device of a thing shows, by topic
+	after         map[string][]string // what is cleared once the device is, by its topic
+	again         []func()            // what is still to be said again
+	againAt       time.Time           // not sooner
+	unsaved       bool
+	saveAt        time.Time // not sooner
 }
 
 // discoveryFile holds what Home Assistant was told, beside the hub's memory: it
@@ -34,7 +34,7 @@ const discoveryFile = "homeassistant.json"
 
 func newDiscovery(o homeassistant.Options, keeps func(topic string) bool, kept homeassistant.Kept) discovery {
 	o.FormerPrefixes = o.Former(kept)
-	return discovery{options: o, book: homeassistant.NewBook(o, keeps, kept), shown: make(map[string]any), after: make(map[string][]string)}
+	return discovery{options: o, announcements: homeassistant.NewBook(o, keeps, kept), shown: make(map[string]any), after: make(map[string][]string)}
 }
 
 // publishDiscovery says what is to be in Home Assistant, and once all is known
@@ -52,7 +52,7 @@ func (h *Hub) publishDiscovery(c *changes, now time.Time) {
 			unheard[h.discovery.options.DomainTopic(d.name)] = true
 		}
 	}
-	h.discovery.book.Settled(unheard, now)
+	h.discovery.announcements.Settled(unheard, now)
 }
 
 func (h *Hub) showAll(c *changes, now time.Time) {
@@ -86,7 +86,7 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 		topic, def := o.ServiceTopic(name), h.definition(name)
 		p := homeassistant.Program{
 			Name: name, URL: v.Link, MaxReplicas: maxReplicasShown(def), Micro: micro[name],
-			Versioned: v.Version != "" || v.Update.Latest != "" || h.discovery.book.Has(topic, "version"),
+			Versioned: v.Version != "" || v.Update.Latest != "" || h.discovery.announcements.Has(topic, "version"),
 		}
 		h.show(topic, serviceShown{p, definitionOf(def)}, definitionOf(def), func() homeassistant.Config { return homeassistant.Service(o, p) }, now)
 	}
@@ -96,12 +96,12 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 // which tells its availability at the domain's topic, and while nobody does, or Home
 // Assistant cannot be told of another, the one that it was told.
 func (h *Hub) firmwareOf(domain string, now time.Time) *homeassistant.Firmware {
-	book, topic := h.discovery.book, h.discovery.options.DomainTopic(domain)
+	book, topic := h.discovery.announcements, h.discovery.options.DomainTopic(domain)
 	told := book.Firmware(topic)
-	if h.around.state == nil {
+	if h.tracker.state == nil {
 		return told
 	}
-	a, announced := h.around.state.OfDomain(domain)
+	a, announced := h.tracker.state.OfDomain(domain)
 	if !announced {
 		return told
 	}
@@ -159,7 +159,7 @@ func (h *Hub) microOnly() map[string]bool {
 	if whole {
 		return only
 	}
-	book, o := h.discovery.book, h.discovery.options
+	book, o := h.discovery.announcements, h.discovery.options
 	for name := range h.views {
 		if topic := o.ServiceTopic(name); book.Has(topic, "state") {
 			only[name] = !book.Has(topic, "switch")
@@ -180,7 +180,7 @@ func (h *Hub) show(topic string, shown any, definition string, write func() home
 	}
 	h.discovery.shown[topic] = shown
 	delete(h.discovery.after, topic)
-	h.discovery.book.Want(topic, definition, write, now)
+	h.discovery.announcements.Want(topic, definition, write, now)
 }
 
 // hide takes a device out of Home Assistant, and after that what it showed out
@@ -188,9 +188,9 @@ func (h *Hub) show(topic string, shown any, definition string, write func() home
 func (h *Hub) hide(topic string, states []string, now time.Time) {
 	s := &h.discovery
 	delete(s.shown, topic)
-	s.book.Leave(topic, now)
+	s.announcements.Leave(topic, now)
 	h.discover(now)
-	if s.book.Leaving(topic) {
+	if s.announcements.Leaving(topic) {
 		s.after[topic] = states
 		return
 	}
@@ -212,7 +212,7 @@ func maxReplicasShown(d services.Definition) int {
 	return many
 }
 
-// definitionOf tells whether two definitions are one, over restarts.
+// definitionOf reports whether two definitions are one, over restarts.
 func definitionOf(d services.Definition) string {
 	ranges := d.Version.String()
 	for _, dep := range d.Dependencies {
@@ -239,14 +239,14 @@ func (h *Hub) discover(now time.Time) {
 	if !h.connected {
 		return
 	}
-	messages, states := s.book.Step(now)
-	if doubts := s.book.Doubts(); len(doubts) > 0 {
+	messages, states := s.announcements.Step(now)
+	if doubts := s.announcements.Doubts(); len(doubts) > 0 {
 		h.verify(append(doubts, h.tree.Hub(topics.HubDiscovery)))
 	}
-	if s.book.Blind() {
+	if s.announcements.Blind() {
 		h.log.Warn("this broker does not replay retained messages to wildcards: what else is in it of earlier runs is not noticed")
 	}
-	for _, topic := range s.book.Found() {
+	for _, topic := range s.announcements.Found() {
 		h.log.Info("a device was deleted in Home Assistant while the hub was away: it stays away until its definition changes", "topic", topic)
 	}
 	for _, m := range messages {
@@ -270,10 +270,10 @@ func (h *Hub) discover(now time.Time) {
 	if len(s.again) > 0 {
 		h.due(s.againAt)
 	}
-	if wake := s.book.Wake(); !wake.IsZero() {
+	if wake := s.announcements.Wake(); !wake.IsZero() {
 		h.due(wake)
 	}
-	if s.unsaved = s.book.Changed() || s.unsaved; s.unsaved && !now.Before(s.saveAt) {
+	if s.unsaved = s.announcements.Changed() || s.unsaved; s.unsaved && !now.Before(s.saveAt) {
 		h.saveDiscovery(now)
 	}
 	if s.unsaved {
@@ -288,7 +288,7 @@ func (h *Hub) saveDiscovery(now time.Time) {
 	if !s.unsaved {
 		return
 	}
-	if err := h.store.WriteNote(discoveryFile, s.book.Kept()); err != nil {
+	if err := h.store.WriteNote(discoveryFile, s.announcements.Kept()); err != nil {
 		h.log.Warn("what Home Assistant was told is not kept over a restart of the hub", "error", err)
 		s.saveAt = now.Add(saveInterval)
 		return
@@ -302,7 +302,7 @@ func (h *Hub) saveDiscovery(now time.Time) {
 // receiveDiscovery takes what comes at Home Assistant's topics. ours is false
 // for others.
 func (h *Hub) receiveDiscovery(m topics.Message, now time.Time) (ours bool) {
-	book := h.discovery.book
+	book := h.discovery.announcements
 	switch _, own := h.discovery.options.Ours(m.Topic); {
 	case own && m.Retain && len(m.Payload) > 0:
 		book.Retained(m.Topic, m.Payload, now)

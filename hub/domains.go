@@ -12,37 +12,37 @@ import (
 
 // domain is what the hub knows of one domain. It is kept until it is forgotten.
 type domain struct {
-	name, id  string
-	user      string // of the broker, by which it joined; "": none that is known
-	joined    string // session that was granted the last join
-	former    string // session that beat last before the hub started, by what the broker retained
-	micro     bool
-	expected  bool             // known from before our start, waited for while settling
-	available bool             // the last word at its availability topic
-	kept      bool             // that word was retained, nobody has said it since
-	beat      time.Time        // when the last heartbeat came or a join was granted, by our monotonic clock
-	heard     bool             // a heartbeat came in this run of the hub
-	last      topics.Heartbeat // the last heartbeat
-	claimed   uint64           // generation of this epoch that it reported and that was not given by us
-	status    *topics.Domain   // nil until it came
-	hot       bool             // it tells a temperature
-	state     topics.DomainState
-	since     time.Time
-	ever      bool // was online in this run of the hub
-	gone      bool // lost for failover_after
-	ordered   order
-	chosen    map[string]string // in what it was better than the next one, by service it was ordered
-	stops     map[string]string // why, by service it was ordered to stop
-	flaps     flaps
-	unsaid    unsaid
-	ahead     bool // it reports an epoch that is not believed: it obeys no start commands
-	machine   planner.Machine
-	usage     map[string]topics.Usage // by service, of the last metrics
-	said      *topics.Metrics         // the last metrics, where Prometheus is told them
-	usageAt   time.Time
-	seen      map[string]uint64    // when each instance was first seen running, as a number that only grows
-	given     map[string]*given    // what each instance was ordered as, by service
-	stocked   map[string]time.Time // since when its catalog has its version of a service
+	name, id             string
+	user                 string // of the broker, by which it joined; "": none that is known
+	joined               string // session that was granted the last join
+	former               string // session that beat last before the hub started, by what the broker retained
+	micro                bool
+	expected             bool             // known from before our start, waited for while settling
+	available            bool             // the last word at its availability topic
+	availabilityRetained bool             // that word was retained, nobody has said it since
+	beat                 time.Time        // when the last heartbeat came or a join was granted, by our monotonic clock
+	hasBeat              bool             // a heartbeat came in this run of the hub
+	last                 topics.Heartbeat // the last heartbeat
+	claimed              uint64           // generation of this epoch that it reported and that was not given by us
+	status               *topics.Domain   // nil until it came
+	hot                  bool             // it tells a temperature
+	state                topics.DomainState
+	since                time.Time
+	ever                 bool // was online in this run of the hub
+	gone                 bool // lost for failover_after
+	ordered              order
+	chosen               map[string]string // in what it was better than the next one, by service it was ordered
+	stops                map[string]string // why, by service it was ordered to stop
+	flaps                flaps
+	unsaid               unsaid
+	ahead                bool // it reports an epoch that is not believed: it obeys no start commands
+	machine              planner.Machine
+	usage                map[string]topics.Usage // by service, of the last metrics
+	metrics              *topics.Metrics         // the last metrics, where Prometheus is told them
+	usageAt              time.Time
+	runningOrder         map[string]uint64      // when each instance was first seen running, as a number that only grows
+	assigned             map[string]*assignment // what each instance was ordered as, by service
+	catalogSince         map[string]time.Time   // since when its catalog has its version of a service
 }
 
 // order is the last start command that was given to a domain.
@@ -54,19 +54,19 @@ type order struct {
 	at         time.Time
 }
 
-// present tells whether the domain is there again after a start of the hub.
+// present reports whether the domain is there again after a start of the hub.
 func (d *domain) present() bool {
 	if d.micro {
 		return d.status != nil
 	}
-	return d.available && d.heard && d.told()
+	return d.available && d.hasBeat && d.statusCurrent()
 }
 
-// told tells whether we have the status that the last heartbeat speaks of.
+// statusCurrent reports whether we have the status that the last heartbeat speaks of.
 // Brokers keep the order of a topic, not of two: mosquitto lets a heartbeat of
 // QoS 0 overtake a status of QoS 1, and what it had stored may be older still.
 // What such an old one does not list would be stopped.
-func (d *domain) told() bool {
+func (d *domain) statusCurrent() bool {
 	s, b := d.status, d.last
 	return s != nil && (b.Status == 0 || s.Session == b.Session && s.Seq >= b.Status)
 }
@@ -84,7 +84,7 @@ func (h *Hub) judge(d *domain, now time.Time) topics.DomainState {
 		return topics.DomainIsOnline
 	case d.micro:
 		return topics.DomainIsOffline // it does not beat, so it cannot be lost
-	case beats && d.available && d.heard && (d.told() || d.status != nil && d.state == topics.DomainIsOnline):
+	case beats && d.available && d.hasBeat && (d.statusCurrent() || d.status != nil && d.state == topics.DomainIsOnline):
 		return topics.DomainIsOnline
 	case beats || !h.ready:
 		return topics.DomainIsOffline
@@ -117,13 +117,13 @@ func (h *Hub) update(d *domain, now time.Time) {
 		}
 	case topics.DomainIsLost:
 		h.leases.table.Lost(d.id)
-		clear(d.seen) // what runs when it is back is the younger copy
+		clear(d.runningOrder) // what runs when it is back is the younger copy
 		// One that was lost before we started is no news.
 		if d.ever || !h.store.Known(d.name).Lost {
 			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.name, h.cfg.Timing.LostAfter.Duration()))
 			h.countLoss(d, now)
 		}
-		h.sayOffline(d)
+		h.publishOffline(d)
 		h.remember(d)
 	}
 }
@@ -142,9 +142,9 @@ func (h *Hub) cameOnline(d *domain, was topics.DomainState) {
 	}
 }
 
-// sayOffline says it for a domain that cannot: a broker that lost it together
+// publishOffline says it for a domain that cannot: a broker that lost it together
 // with us has nobody else to do so.
-func (h *Hub) sayOffline(d *domain) {
+func (h *Hub) publishOffline(d *domain) {
 	if d.available {
 		d.available = false
 		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: d.name}, []byte(topics.Offline)))
@@ -156,7 +156,7 @@ func (h *Hub) sayOffline(d *domain) {
 func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time.Time) {
 	d := h.domains[name]
 	if retained {
-		if d != nil && d.id == b.ID && !d.heard {
+		if d != nil && d.id == b.ID && !d.hasBeat {
 			d.former = b.Session
 		}
 		return
@@ -174,11 +174,11 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 	}
 	// One of many makes nothing due sooner than the one before it did: it costs
 	// a look at its own domain, and not at a thousand.
-	h.stirred = h.stirred || !d.heard || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.state != topics.DomainIsOnline
+	h.stirred = h.stirred || !d.hasBeat || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.state != topics.DomainIsOnline
 	if d.last.Session != b.Session {
 		h.touch(name) // what the run before said of exclusive services counts no more
 	}
-	d.beat, d.heard, d.last = now, true, b
+	d.beat, d.hasBeat, d.last = now, true, b
 	h.update(d, now)
 	h.raiseEpoch(b.Epoch, name, now)
 	h.claimGeneration(d, now)
@@ -191,15 +191,15 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 func (h *Hub) newDomain(name, id string) *domain {
 	d := &domain{name: name, id: id, state: topics.DomainIsOffline}
 	if h.domains[name] == nil {
-		w := h.guests.words[name]
-		d.available, d.kept = w.online, w.retained
+		w := h.guests.availability[name]
+		d.available, d.availabilityRetained = w.online, w.retained
 		d.expected = !h.ready && w.online && w.retained
 		if s, known := h.guests.status[name]; known && s.ID == id {
 			d.status = &s
 		}
 	}
-	h.guests.leave(name)
-	h.domains[name], h.sorted, h.moved = d, nil, true
+	h.guests.remove(name)
+	h.domains[name], h.sorted, h.agentsChanged = d, nil, true
 	h.reportStatus(d)
 	h.remember(d)
 	h.touch(name)
@@ -309,11 +309,11 @@ func (h *Hub) availability(name, said string, retained bool, now time.Time) {
 	d := h.domains[name]
 	if d == nil {
 		if h.guests.take(name, now) { // its status follows and makes the record
-			h.guests.words[name] = word{said == topics.Online, retained}
+			h.guests.availability[name] = availabilityWord{said == topics.Online, retained}
 		}
 		return
 	}
-	d.available, d.kept = said == topics.Online, retained
+	d.available, d.availabilityRetained = said == topics.Online, retained
 	h.touch(name)
 	h.update(d, now)
 }
@@ -333,7 +333,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
 	delete(h.unread, name)
-	h.sorted, h.moved = nil, true
+	h.sorted, h.agentsChanged = nil, true
 	h.touch(name)
 	h.formerDue(now)
 	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)
@@ -352,12 +352,12 @@ func (d *domain) stock(s topics.Domain, now time.Time) {
 			before[row.Service] = row.Version
 		}
 	}
-	since := d.stocked
-	d.stocked = make(map[string]time.Time, len(s.Catalog))
+	since := d.catalogSince
+	d.catalogSince = make(map[string]time.Time, len(s.Catalog))
 	for _, row := range s.Catalog {
-		d.stocked[row.Service] = now
+		d.catalogSince[row.Service] = now
 		if version, was := before[row.Service]; was && version == row.Version && !since[row.Service].IsZero() {
-			d.stocked[row.Service] = since[row.Service]
+			d.catalogSince[row.Service] = since[row.Service]
 		}
 	}
 }
@@ -386,7 +386,7 @@ func (d *domain) catalog(service string) string {
 	return ""
 }
 
-// takesOrders tells whether the domain is given start commands. One that is
+// takesOrders reports whether the domain is given start commands. One that is
 // not online yet has not said what runs on it: its first command must not stop
 // that.
 func (d *domain) takesOrders() bool {

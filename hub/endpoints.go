@@ -26,7 +26,7 @@ type row struct {
 
 func (r row) compare(domain string) int { return cmp.Compare(r.domain, domain) }
 
-// done tells whether an instance has ended and all went well. Of one that ended
+// done reports whether an instance has ended and all went well. Of one that ended
 // without a code (by a signal, or while its agent was away) nobody knows.
 func done(i topics.Instance) bool {
 	return i.State == topics.Finished && i.ExitCode != nil && *i.ExitCode == 0
@@ -46,15 +46,15 @@ func (d *domain) healthOf(i topics.Instance) topics.Health {
 // that the order in which this hub saw them, and no machine's clock, decides
 // between equal ones.
 func (h *Hub) number(d *domain) {
-	before := d.seen
-	d.seen = make(map[string]uint64)
+	before := d.runningOrder
+	d.runningOrder = make(map[string]uint64)
 	for _, i := range d.status.Services {
 		if i.State != topics.Running {
 			continue
 		}
-		if d.seen[i.Service] = before[i.Service]; d.seen[i.Service] == 0 {
+		if d.runningOrder[i.Service] = before[i.Service]; d.runningOrder[i.Service] == 0 {
 			h.counter++
-			d.seen[i.Service] = h.counter
+			d.runningOrder[i.Service] = h.counter
 		}
 	}
 }

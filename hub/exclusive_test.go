@@ -69,7 +69,7 @@ func (t *tenant) say() {
 	t.publish(t.tree.Domain(topics.DomainStatus, t.name), string(topics.Encode(s)), true)
 }
 
-// beat sends a heartbeat and tells whether a lease answers it.
+// beat sends a heartbeat and reports whether a lease answers it.
 func (t *tenant) beat() bool {
 	t.seq++
 	t.publish(t.tree.Domain(topics.DomainHeartbeat, t.name), string(topics.Encode(topics.Heartbeat{

@@ -107,11 +107,11 @@ func (h *Hub) expire(now time.Time) {
 	}
 	h.expireIdentities(now)
 	for key, r := range h.refused {
-		if now.Sub(r.at) >= refusalKept {
+		if now.Sub(r.at) >= refusalLifetime {
 			delete(h.refused, key)
 			h.dirty = true
 		} else {
-			h.due(r.at.Add(refusalKept))
+			h.due(r.at.Add(refusalLifetime))
 		}
 	}
 }
@@ -121,14 +121,14 @@ func (h *Hub) expire(now time.Time) {
 // nothing else would ever tell.
 func (h *Hub) expireKept(now time.Time) {
 	switch {
-	case !h.kept || h.settleBy.IsZero():
+	case !h.keptChecked || h.settleBy.IsZero():
 	case now.Before(h.settleBy):
 		h.due(h.settleBy)
 	default:
-		h.kept = false
+		h.keptChecked = false
 		for _, d := range h.domains {
-			if d.micro && d.kept {
-				h.sayOffline(d)
+			if d.micro && d.availabilityRetained {
+				h.publishOffline(d)
 				h.update(d, now)
 			}
 		}

@@ -27,7 +27,7 @@ type flaps struct {
 
 func (f *flaps) now() bool { return !f.until.IsZero() }
 
-// lose counts a loss, and tells whether the domain begins to flap with it.
+// lose counts a loss, and reports whether the domain begins to flap with it.
 func (f *flaps) lose(now time.Time) (begins bool) {
 	f.losses = slices.DeleteFunc(f.losses, func(at time.Time) bool { return now.Sub(at) > flapWindow })
 	f.losses = append(f.losses, now)

@@ -140,7 +140,7 @@ func (h *Hub) expireFormer(now time.Time) {
 	}
 	if changed {
 		f.follow()
-		h.tellWatch()
+		h.updateWatch()
 		h.keep(func(s *store.State) { f.remember(s, h.tree.Prefix()) })
 	}
 }

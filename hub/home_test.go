@@ -139,7 +139,7 @@ func (h *home) last(topic string) string {
 	return h.retained[topic]
 }
 
-// saw tells whether an event of a type was published.
+// saw reports whether an event of a type was published.
 func (h *home) saw(t topics.EventType) bool { return h.count(t) > 0 }
 
 func (h *home) count(t topics.EventType) (n int) {
@@ -168,7 +168,7 @@ func (h *home) event(t topics.EventType) topics.Event {
 	return topics.Event{}
 }
 
-// inOrder tells whether one topic was first published before another one.
+// inOrder reports whether one topic was first published before another one.
 func (h *home) inOrder(first, then string) bool {
 	synctest.Wait()
 	h.mu.Lock()

@@ -37,7 +37,7 @@ type Options struct {
 	Version string
 	Store   *store.Store
 	Bus     Bus
-	// Embedded tells that the broker began with the hub: nobody is connected
+	// Embedded reports that the broker began with the hub: nobody is connected
 	// to it from before, whatever it kept.
 	Embedded bool
 	// Alive is how often the hub publishes that it is there, where its will may
@@ -66,8 +66,8 @@ type Options struct {
 	// broker is not ours.
 	OpenToAll func() bool
 	// Broker shows and ends the broker's clients; nil: it is not ours.
-	Broker Seen
-	// Keeps tells whether the broker has what is retained at a topic after its
+	Broker BrokerAdmin
+	// Keeps reports whether the broker has what is retained at a topic after its
 	// end; nil: it is not ours.
 	Keeps func(topic string) bool
 	// Agents is told whose the id of each domain is, at first by New; it must not
@@ -88,31 +88,31 @@ type Options struct {
 
 // Hub is the leader. Make it with New, run it with Run.
 type Hub struct {
-	cfg     config.Dominion
-	version string
-	store   *store.Store
-	pub     *publisher.Publisher
-	access  func(topics.Ask) (topics.Access, error)
-	users   func(topics.Ask) ([]topics.UserView, error)
-	seen    Seen
-	bridges func() []topics.BridgeView
-	alive   time.Duration
-	aliveAt time.Time // when to publish that next
-	verify  func(topics []string)
-	kept    bool // what the broker kept of microdomains is not proved yet
-	log     *slog.Logger
-	tree    topics.Tree
-	from    string // the broker's user who published the message that is being handled
-	box     *mailbox.Box[event]
-	waiting atomic.Int64 // bytes of payloads in the box, about
-	tooMuch atomic.Int64 // messages that were not put there
+	cfg         config.Dominion
+	version     string
+	store       *store.Store
+	pub         *publisher.Publisher
+	access      func(topics.Ask) (topics.Access, error)
+	users       func(topics.Ask) ([]topics.UserView, error)
+	clients     BrokerAdmin
+	bridges     func() []topics.BridgeView
+	alive       time.Duration
+	aliveAt     time.Time // when to publish that next
+	verify      func(topics []string)
+	keptChecked bool // what the broker kept of microdomains is not proved yet
+	log         *slog.Logger
+	tree        topics.Tree
+	from        string // the broker's user who published the message that is being handled
+	box         *mailbox.Box[event]
+	waiting     atomic.Int64 // bytes of payloads in the box, about
+	tooMuch     atomic.Int64 // messages that were not put there
 
-	epoch     uint64
-	started   time.Time
-	shown     topics.Time // when that was, as it was published last
-	connected bool
-	ready     bool
-	settleBy  time.Time
+	epoch        uint64
+	started      time.Time
+	startedShown topics.Time // when that was, as it was published last
+	connected    bool
+	ready        bool
+	settleBy     time.Time
 
 	defs    map[string]services.Definition
 	retired map[string]services.Definition
@@ -123,16 +123,16 @@ type Hub struct {
 	alone   bool // no other machine reaches a listener; set before Run
 	refused map[refusedKey]*refusal
 	// unread are domains whose last status was not taken, and why.
-	unread  map[string]string
-	agents  func(byID map[string]broker.Agent)
-	moved   bool                 // a domain has another id, name or user than agents was told
-	copies  map[string]*copyMark // by the session of the machine that was refused as a copy
-	lent    uint64               // by how much heartbeats have raised generations in this epoch
-	counter uint64               // numbers the instances in the order they were seen running
+	unread        map[string]string
+	agents        func(byID map[string]broker.Agent)
+	agentsChanged bool                 // a domain has another id, name or user than agents was told
+	copies        map[string]*copyMark // by the session of the machine that was refused as a copy
+	raisedBy      uint64               // by how much heartbeats have raised generations in this epoch
+	counter       uint64               // numbers the instances in the order they were seen running
 
 	discovery discovery // what Home Assistant is told
 
-	rolls    map[string]*roll             // how services change, by name
+	rollouts map[string]*rolloutState     // how services change, by name
 	counted  map[string]map[string]string // versions by domain and service, as counted in
 	versions map[string]map[string]int    // by service and version: how many domains that may run it have it
 	rollAt   time.Time                    // when time changes something about that; zero: never
@@ -151,7 +151,7 @@ type Hub struct {
 	questions    questions
 	watch        func(topics []string)
 	watched      []string // what watch was told last, sorted
-	around       around
+	tracker      deviceTracker
 
 	planner     *planner.Planner
 	plan        planner.Plan
@@ -212,42 +212,42 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), access: o.Access, users: o.Users, seen: o.Broker, bridges: o.Bridges, alive: o.Alive, verify: o.Verify, kept: o.Embedded, log: o.Log,
-		tree:      topics.NewTree(o.Config.TopicPrefix),
-		box:       mailbox.New[event](maxEvents),
-		defs:      make(map[string]services.Definition),
-		retired:   make(map[string]services.Definition),
-		domains:   make(map[string]*domain),
-		guests:    newGuests(),
-		unread:    make(map[string]string),
-		rolls:     make(map[string]*roll),
-		counted:   make(map[string]map[string]string),
-		versions:  make(map[string]map[string]int),
-		lonely:    make(map[string]Lonely),
-		refused:   make(map[refusedKey]*refusal),
-		copies:    make(map[string]*copyMark),
-		rows:      make(map[string][]row),
-		told:      make(map[string][]string),
-		endpoints: make(map[string][]topics.Endpoint),
-		offered:   make(map[string]string),
-		addresses: make(map[string]string),
-		views:     make(map[string]topics.Service),
-		troubles:  make(map[string]*trouble),
-		details:   make(map[string]*details),
-		orders:    make(map[string]string),
-		planner:   planner.NewPlanner(planner.Input{}),
-		leftover:  make(map[string]bool),
-		scaling:   scaling.New(),
-		questions: newQuestions(),
-		watch:     o.Watch,
-		around:    newAround(o),
-		environ:   o.Environ,
-		restarts:  make(map[string]*restarting),
-		machine:   o.Machine,
-		openToAll: o.OpenToAll,
-		agents:    o.Agents,
-		moved:     true,
-		still:     stillness{read: o.Figures},
+		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), access: o.Access, users: o.Users, clients: o.Broker, bridges: o.Bridges, alive: o.Alive, verify: o.Verify, keptChecked: o.Embedded, log: o.Log,
+		tree:          topics.NewTree(o.Config.TopicPrefix),
+		box:           mailbox.New[event](maxEvents),
+		defs:          make(map[string]services.Definition),
+		retired:       make(map[string]services.Definition),
+		domains:       make(map[string]*domain),
+		guests:        newGuests(),
+		unread:        make(map[string]string),
+		rollouts:      make(map[string]*rolloutState),
+		counted:       make(map[string]map[string]string),
+		versions:      make(map[string]map[string]int),
+		lonely:        make(map[string]Lonely),
+		refused:       make(map[refusedKey]*refusal),
+		copies:        make(map[string]*copyMark),
+		rows:          make(map[string][]row),
+		told:          make(map[string][]string),
+		endpoints:     make(map[string][]topics.Endpoint),
+		offered:       make(map[string]string),
+		addresses:     make(map[string]string),
+		views:         make(map[string]topics.Service),
+		troubles:      make(map[string]*trouble),
+		details:       make(map[string]*details),
+		orders:        make(map[string]string),
+		planner:       planner.NewPlanner(planner.Input{}),
+		leftover:      make(map[string]bool),
+		scaling:       scaling.New(),
+		questions:     newQuestions(),
+		watch:         o.Watch,
+		tracker:       newAround(o),
+		environ:       o.Environ,
+		restarts:      make(map[string]*restarting),
+		machine:       o.Machine,
+		openToAll:     o.OpenToAll,
+		agents:        o.Agents,
+		agentsChanged: true,
+		still:         stillness{read: o.Figures},
 
 		httpProblems: o.Problems,
 		certificates: newCertificates(o),
@@ -263,12 +263,12 @@ func New(o Options) *Hub {
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: len(h.certificates) > 0,
 	}, o.Keeps, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
 	if h.verify != nil {
-		h.discovery.book.Verify()
+		h.discovery.announcements.Verify()
 	}
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{name: name, id: known.ID, user: known.User, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
 	}
-	h.tellAgents()
+	h.updateAgents()
 	return h
 }
 
@@ -324,7 +324,7 @@ func (h *Hub) Run(ctx context.Context) {
 	h.events.Add(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	h.followFigures()
 	h.followDevices()
-	h.tellWatch()
+	h.updateWatch()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -357,7 +357,7 @@ func (h *Hub) round(events []event, now time.Time) {
 		h.stirred = false
 		h.expire(now)
 	}
-	h.tellAgents()
+	h.updateAgents()
 	h.answerQuestions(now)
 	h.scaleAll(now)
 	h.save()
@@ -425,15 +425,15 @@ func (h *Hub) handle(e event, now time.Time) {
 		clear(h.unread) // what is retained comes again
 		h.devicesDisconnected()
 		h.formerDisconnected()
-		h.discovery.book.Disconnected()
+		h.discovery.announcements.Disconnected()
 		h.discovery.again = nil
-	case unheard:
-		h.cannotHear(e, now)
+	case unsubscribable:
+		h.subscriptionRefused(e, now)
 	case reloaded:
 		h.reload(e.cfg, e.err)
 	case wake:
 	case asksFigures:
-		e.answer <- h.tellFigures()
+		e.answer <- h.reportFigures()
 	case httpProblems:
 		h.httpProblems, h.dirty = e, true
 	case seenLonely:
@@ -447,7 +447,7 @@ func (h *Hub) handle(e event, now time.Time) {
 // domain that could not be heard in the meantime is given time to be heard.
 func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
-	h.discovery.book.Connected(now)
+	h.discovery.announcements.Connected(now)
 	h.grace(now)
 	h.devicesConnected(now)
 	h.usagesConnected(now)

@@ -132,12 +132,12 @@ func (h *Hub) isUser(user string) bool {
 	return err == nil
 }
 
-// tellAgents tells the broker whose ids are whose, where that changed.
-func (h *Hub) tellAgents() {
-	if !h.moved || h.agents == nil {
+// updateAgents tells the broker whose ids are whose, where that changed.
+func (h *Hub) updateAgents() {
+	if !h.agentsChanged || h.agents == nil {
 		return
 	}
-	h.moved = false
+	h.agentsChanged = false
 	byID := make(map[string]broker.Agent, len(h.domains))
 	for _, d := range h.domains {
 		if !d.micro && d.id != "" {
@@ -155,8 +155,8 @@ type copyMark struct {
 	at     time.Time
 }
 
-// copiesKept is how long a copy is remembered after it last asked.
-const copiesKept = 10 * time.Minute
+// copyLifetime is how long a copy is remembered after it last asked.
+const copyLifetime = 10 * time.Minute
 
 // isCopy reports whether a machine that shows the id of a domain is another one
 // than the machine that is there. An agent that connects again is of the same
@@ -174,7 +174,7 @@ func (h *Hub) isCopy(d *domain, c claim, now time.Time) bool {
 		}
 		return false
 	}
-	there := d.heard && d.available && d.beats(now, h.cfg.Timing.LostAfter.Duration())
+	there := d.hasBeat && d.available && d.beats(now, h.cfg.Timing.LostAfter.Duration())
 	mark := h.copies[c.session]
 	if mark != nil {
 		mark.at = now
@@ -225,13 +225,13 @@ func (h *Hub) rename(d *domain, c claim, now time.Time) *domain {
 	h.keep(func(s *store.State) { delete(s.Domains, was); delete(s.Domains, name) })
 	delete(h.domains, was)
 	d.name, d.user, d.expected = name, c.user, false
-	w := h.guests.words[name]
-	d.available, d.kept, d.heard = w.online, w.retained, false
+	w := h.guests.availability[name]
+	d.available, d.availabilityRetained, d.hasBeat = w.online, w.retained, false
 	// The last start command named the former name's topic: another one follows
 	// once the machine is online.
 	d.ordered.encoded, d.ordered.message = "", topics.Message{}
-	h.guests.leave(name)
-	h.domains[name], h.sorted, h.moved = d, nil, true
+	h.guests.remove(name)
+	h.domains[name], h.sorted, h.agentsChanged = d, nil, true
 	h.remember(d)
 	h.touch(was)
 	h.touch(name)
@@ -243,10 +243,10 @@ func (h *Hub) rename(d *domain, c claim, now time.Time) *domain {
 // expireIdentities forgets copies that ask no more.
 func (h *Hub) expireIdentities(now time.Time) {
 	for session, m := range h.copies {
-		if now.Sub(m.at) >= copiesKept {
+		if now.Sub(m.at) >= copyLifetime {
 			delete(h.copies, session)
 		} else {
-			h.due(m.at.Add(copiesKept))
+			h.due(m.at.Add(copyLifetime))
 		}
 	}
 }

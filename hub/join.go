@@ -19,8 +19,8 @@ type refusal struct {
 	at                        time.Time
 }
 
-// refusalKept is how long a refused machine is shown after it last asked.
-const refusalKept = 30 * time.Second
+// refusalLifetime is how long a refused machine is shown after it last asked.
+const refusalLifetime = 30 * time.Second
 
 // join decides whether a machine may be the domain of a name. The one that
 // has it keeps it while it beats, or while it is waited for after our start.
@@ -46,7 +46,7 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	d.beat = now // it will beat as soon as it is connected with its will
 	d.joined = ask.Session
 	if d.user != h.from {
-		d.user, h.moved = h.from, true
+		d.user, h.agentsChanged = h.from, true
 		h.remember(d)
 	}
 	h.touch(ask.Name)

@@ -37,7 +37,7 @@ func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 		return
 	}
 	h.keep(func(s *store.State) { s.Epoch, s.Raised = seen+1, s.Raised+by+1 })
-	h.epoch, h.lent = seen+1, 0
+	h.epoch, h.raisedBy = seen+1, 0
 	for _, d := range h.domains {
 		d.ordered.encoded, d.ordered.generation, d.claimed = "", 0, 0
 	}
@@ -53,11 +53,11 @@ func (h *Hub) claimGeneration(d *domain, now time.Time) {
 		return
 	}
 	by := d.last.Generation - known
-	if by > maxRaise || h.lent+by > maxRaise {
+	if by > maxRaise || h.raisedBy+by > maxRaise {
 		h.events.Refuse("generation of "+d.name, topics.Event{Domain: d.name, Message: fmt.Sprintf("%s reports generation %d, given was %d: ignored; if it obeys no start commands, `dominionctl resync %s`", d.name, d.last.Generation, d.ordered.generation, d.name)}, now)
 		return
 	}
-	h.lent += by
+	h.raisedBy += by
 	d.claimed = d.last.Generation
 }
 

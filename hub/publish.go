@@ -16,7 +16,7 @@ import (
 func (h *Hub) publishHub(now time.Time) {
 	s, was := h.hubStatus(), h.tally.status
 	was.Domains, was.Services = s.Domains, s.Services
-	if h.tally.owed = s == was && now.Before(h.tally.rest); h.tally.owed {
+	if h.tally.due = s == was && now.Before(h.tally.rest); h.tally.due {
 		h.due(h.tally.rest)
 		return
 	}
@@ -33,13 +33,13 @@ const countedAtOnce = 100
 type tally struct {
 	status topics.Hub
 	rest   time.Time // until then new counts wait
-	owed   bool      // they do
+	due    bool      // they do
 }
 
 // publishCounts says what publishHub held back.
 func (h *Hub) publishCounts(now time.Time) {
 	switch {
-	case !h.tally.owed || !h.connected:
+	case !h.tally.due || !h.connected:
 	case now.Before(h.tally.rest):
 		h.due(h.tally.rest)
 	default:
@@ -93,6 +93,6 @@ func count(n int, thing string) string {
 
 // startedAt is when this run of the hub began, by the clock as it is now.
 func (h *Hub) startedAt(now time.Time) topics.Time {
-	h.shown = topics.StartedAt(h.started, now, h.shown)
-	return h.shown
+	h.startedShown = topics.StartedAt(h.started, now, h.startedShown)
+	return h.startedShown
 }

@@ -22,7 +22,7 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 		h.announced(m, now)
 	}
 	if !ok {
-		h.misaddressed(m, now)
+		h.reportInvalidName(m, now)
 		return
 	}
 	// A heartbeat tells itself whether it is more than one of many.
@@ -39,9 +39,9 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 	}
 }
 
-// misaddressed says of an order that no service and no verb can have its name.
+// reportInvalidName says of an order that no service and no verb can have its name.
 // Who writes "Lamp" for "lamp" would else hear nothing.
-func (h *Hub) misaddressed(m topics.Message, now time.Time) {
+func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 	name, set := strings.CutPrefix(m.Topic, h.tree.Prefix()+"/service/")
 	name, is := strings.CutSuffix(name, "/set")
 	of := "service"
@@ -73,7 +73,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.HubDiscovery:
 		return decoded(m, func(v topics.Discovery) {
 			if m.Retain {
-				h.discovery.book.Marked(v.Changes, now)
+				h.discovery.announcements.Marked(v.Changes, now)
 			}
 		})
 	case topics.DomainEvent:
@@ -140,7 +140,7 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 	}
 	h.measured(d, m)
 	if h.cfg.Metrics != "" {
-		d.said = &m
+		d.metrics = &m
 	}
 	h.usage(d, m, retained, now)
 	if !d.hot && m.Temperature != nil {
@@ -215,7 +215,7 @@ func (h *Hub) clearService(name string, now time.Time) {
 	h.hide(h.discovery.options.ServiceTopic(name), h.tree.ServiceTopics(name), now)
 }
 
-// defined tells whether a service is in the configuration, or was and still stops.
+// defined reports whether a service is in the configuration, or was and still stops.
 func (h *Hub) defined(name string) bool {
 	_, is := h.defs[name]
 	_, was := h.retired[name]

@@ -20,7 +20,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.takeRows(c)
 	h.takeCatalogs(c)
 	h.findEndpoints(c)
-	h.tellPlanner(c)
+	h.updatePlanner(c)
 	h.updateHeld(now)
 	h.plan = h.planner.Plan()
 	h.planned(c, h.planner.Changes())
@@ -84,10 +84,10 @@ func (h *Hub) observed(d *domain) planner.Domain {
 			continue
 		}
 		p.Observed[i.Service] = planner.Instance{
-			State: i.State, Done: done(i), Health: d.healthOf(i), Version: i.Version, Seen: d.seen[i.Service],
+			State: i.State, Done: done(i), Health: d.healthOf(i), Version: i.Version, Seen: d.runningOrder[i.Service],
 			Best: h.best(i.Service) == d.name,
 		}
-		if g := d.given[i.Service]; g != nil && g.hopeless {
+		if g := d.assigned[i.Service]; g != nil && g.hopeless {
 			tried := p.Observed[i.Service]
 			tried.State, tried.Health = topics.Failed, topics.UnknownHealth
 			p.Observed[i.Service] = tried
@@ -98,7 +98,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 
 // order gives each domain whose desired set has changed a start command.
 func (h *Hub) order(c *changes, now time.Time) {
-	h.roll(c, now)
+	h.updateRollouts(c, now)
 	timing := topics.Encode(h.cfg.Timing)
 	known := make(map[string]ordered)
 	for _, d := range h.touched(c) {
@@ -118,7 +118,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		for _, service := range desired {
 			specs[service] = h.written(known, d, service).spec
 		}
-		h.sayMoved(d, specs)
+		h.reportMoved(d, specs)
 		h.noteChoices(d, specs)
 		h.noteStops(d, specs)
 		d.ordered = h.command(d, specs, string(encoded), now)
@@ -168,8 +168,8 @@ func (h *Hub) noteChoices(d *domain, specs map[string]topics.Spec) {
 	}
 }
 
-// sayMoved says which services leave a lost domain.
-func (h *Hub) sayMoved(d *domain, specs map[string]topics.Spec) {
+// reportMoved says which services leave a lost domain.
+func (h *Hub) reportMoved(d *domain, specs map[string]topics.Spec) {
 	if !d.gone {
 		return
 	}

@@ -267,7 +267,7 @@ func (h *Hub) forgetWant(name string) {
 
 // forgetRollout drops what is kept of how a service changed that is gone.
 func (h *Hub) forgetRollout(name string) {
-	delete(h.rolls, name)
+	delete(h.rollouts, name)
 	if !reflect.ValueOf(h.store.Rollout(name)).IsZero() {
 		h.keep(func(s *store.State) { delete(s.Rollouts, name) })
 	}

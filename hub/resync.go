@@ -20,7 +20,7 @@ func (h *Hub) resync(name string, now time.Time) error {
 	if d.micro {
 		return fmt.Errorf("%s is a microdomain: it obeys no start commands", name)
 	}
-	if !d.heard || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
+	if !d.hasBeat || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
 		return fmt.Errorf("%s is %s: hub and domain agree anew when it joins", name, d.state)
 	}
 	d.ordered.encoded, d.ordered.message, d.claimed = "", topics.Message{}, 0
@@ -76,7 +76,7 @@ func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 	u := &d.unsaid
 	lease := h.leases.table.AwaitsStatus(leaseBeat(d, b))
 	switch {
-	case d.told() && !lease && d.available:
+	case d.statusCurrent() && !lease && d.available:
 		if u.asked {
 			h.touch(d.name)
 		}
@@ -89,7 +89,7 @@ func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 		return
 	}
 	first, before := !u.asked, *u
-	u.asked, u.again, u.lease, u.absent = true, now.Add(statusAgain), lease, d.told() && !lease
+	u.asked, u.again, u.lease, u.absent = true, now.Add(statusAgain), lease, d.statusCurrent() && !lease
 	if u.lease != before.lease || u.absent != before.absent {
 		h.touch(d.name) // the problem has another text
 	}

@@ -15,19 +15,19 @@ import (
 )
 
 // roll is how one service changes.
-type roll struct {
-	out     rollout.Output
-	next    topics.Spec // of the definition, and its identity
-	nextID  string
-	quiet   bool              // all is as it is to be, and only what changes can change that
-	at      time.Time         // when time changes something; zero: never
-	said    string            // what was announced: "the changed definition"; "" nothing
-	reasons map[string]string // by domain
+type rolloutState struct {
+	out       rollout.Output
+	next      topics.Spec // of the definition, and its identity
+	nextID    string
+	quiet     bool              // all is as it is to be, and only what changes can change that
+	at        time.Time         // when time changes something; zero: never
+	announced string            // what was announced: "the changed definition"; "" nothing
+	reasons   map[string]string // by domain
 }
 
-// roll decides what the instances are ordered as: those of the services that
+// updateRollouts decides what the instances are ordered as: those of the services that
 // something has changed about.
-func (h *Hub) roll(c *changes, now time.Time) {
+func (h *Hub) updateRollouts(c *changes, now time.Time) {
 	work := make(map[string][]*domain) // those that changed, of those that are to hold it
 	look := func(service string, changed ...*domain) { work[service] = append(work[service], changed...) }
 	for service := range c.services {
@@ -39,9 +39,9 @@ func (h *Hub) roll(c *changes, now time.Time) {
 			continue
 		}
 		desired := h.planner.Desired(name)
-		for service := range d.given {
+		for service := range d.assigned {
 			if !slices.Contains(desired, service) {
-				delete(d.given, service)
+				delete(d.assigned, service)
 				look(service)
 			}
 		}
@@ -52,7 +52,7 @@ func (h *Hub) roll(c *changes, now time.Time) {
 		}
 	}
 	if c.whole {
-		for service := range h.rolls {
+		for service := range h.rollouts {
 			look(service)
 		}
 	}
@@ -81,7 +81,7 @@ func (h *Hub) holders(service string) []*domain {
 // dueRollouts sets the moment at which time changes something.
 func (h *Hub) dueRollouts() {
 	h.rollAt = time.Time{}
-	for _, r := range h.rolls {
+	for _, r := range h.rollouts {
 		if !r.at.IsZero() && (h.rollAt.IsZero() || r.at.Before(h.rollAt)) {
 			h.rollAt = r.at
 		}
@@ -100,7 +100,7 @@ func (h *Hub) expireRollouts(now time.Time) {
 		h.due(h.rollAt)
 		return
 	}
-	for service, r := range h.rolls {
+	for service, r := range h.rollouts {
 		if !r.at.IsZero() && !now.Before(r.at) {
 			r.at = time.Time{}
 			h.touchService(service)
@@ -119,8 +119,8 @@ func (h *Hub) pruneRollouts() {
 	}
 }
 
-// rolling is one service while it is decided on.
-type rolling struct {
+// rolloutStep is one service while it is decided on.
+type rolloutStep struct {
 	service  string
 	def      services.Definition
 	next     topics.Spec
@@ -134,8 +134,8 @@ type rolling struct {
 }
 
 func (h *Hub) rollService(c *changes, service string, changed []*domain, now time.Time) {
-	r := h.rolls[service]
-	w := &rolling{service: service, epoch: h.epoch}
+	r := h.rollouts[service]
+	w := &rolloutStep{service: service, epoch: h.epoch}
 	if r != nil && r.quiet && !c.whole {
 		w.next, w.nextID, w.stableID = r.next, r.nextID, r.nextID
 		w.stable, w.kept = &r.next, h.store.Rollout(service)
@@ -144,20 +144,20 @@ func (h *Hub) rollService(c *changes, service string, changed []*domain, now tim
 		}
 	}
 	if w.holders = h.holders(service); len(w.holders) == 0 {
-		delete(h.rolls, service) // switched off
+		delete(h.rollouts, service) // switched off
 		return
 	}
 	w.def = h.definition(service)
 	if r == nil || c.whole {
 		next := w.def.Spec(nil)
 		if r == nil {
-			r = new(roll)
-			h.rolls[service] = r
+			r = new(rolloutState)
+			h.rollouts[service] = r
 		}
 		r.next, r.nextID = next, rollout.Identity(next)
 	}
 	w.next, w.nextID, w.needs = r.next, r.nextID, h.rangesOf(service)
-	h.lookUp(w)
+	h.loadRollout(w)
 	var in rollout.Input
 	for { // each failure refuses something, so that this ends
 		in = w.input(now)
@@ -165,37 +165,37 @@ func (h *Hub) rollService(c *changes, service string, changed []*domain, now tim
 		if r.out.Failure == nil {
 			break
 		}
-		h.takeBack(w, *r.out.Failure)
-		r.said = ""
+		h.refuseChange(w, *r.out.Failure)
+		r.announced = ""
 	}
-	h.announce(w, r)
+	h.reportRollout(w, r)
 	if r.out.Done {
 		h.rolledOut(w)
 	}
-	h.give(c, w, r, now)
+	h.applyOrders(c, w, r, now)
 	h.judgeHopeless(w, in)
 	c.services[service] = true
 	r.quiet = in.HasStable && in.Same && !r.out.Active && r.out.Problem == "" && len(w.kept.Versions) == 0 &&
-		!slices.ContainsFunc(in.Instances, func(i rollout.Instance) bool { return !asIs(i) })
+		!slices.ContainsFunc(in.Instances, func(i rollout.Instance) bool { return !upToDate(i) })
 	r.at = time.Time{}
 	if !r.quiet {
 		r.at = w.due(r.out.Active || w.stable == nil || w.stableID != w.nextID, now)
 	}
 }
 
-// asIs tells whether nothing is to be done about an instance.
-func asIs(i rollout.Instance) bool {
+// upToDate reports whether nothing is to be done about an instance.
+func upToDate(i rollout.Instance) bool {
 	return i.Runs == rollout.Next && !i.Changed && (i.Catalog == "" || i.Catalog == i.Version || i.State == topics.Finished)
 }
 
 // staysQuiet looks at those instances of a quiet service that something has
 // changed about. A home of many has many that nothing has.
-func (h *Hub) staysQuiet(w *rolling, changed []*domain, now time.Time) bool {
+func (h *Hub) staysQuiet(w *rolloutStep, changed []*domain, now time.Time) bool {
 	for _, d := range changed {
 		switch {
-		case asIs(w.look(d, now)):
-		case d.given[w.service] == nil: // a new one, of what runs everywhere
-			h.giveDefinition(w, d, rollout.Next, now)
+		case upToDate(w.look(d, now)):
+		case d.assigned[w.service] == nil: // a new one, of what runs everywhere
+			h.assignDefinition(w, d, rollout.Next, now)
 		default:
 			return false
 		}
@@ -203,9 +203,9 @@ func (h *Hub) staysQuiet(w *rolling, changed []*domain, now time.Time) bool {
 	return true
 }
 
-// lookUp reads what is kept of a service, and drops what another definition has
+// loadRollout reads what is kept of a service, and drops what another definition has
 // made void.
-func (h *Hub) lookUp(w *rolling) {
+func (h *Hub) loadRollout(w *rolloutStep) {
 	w.kept = h.store.Rollout(w.service)
 	if w.kept.Refused != "" && w.kept.Refused != w.nextID || len(w.kept.Excused) > 0 && w.kept.Stable != nil && rollout.Identity(*w.kept.Stable) == w.nextID {
 		h.keepRollout(w, func(k *store.Rollout) { k.Refused, k.Why, k.Excused = "", "", nil })
@@ -220,20 +220,20 @@ func (h *Hub) lookUp(w *rolling) {
 	}
 }
 
-func (h *Hub) keepRollout(w *rolling, change func(*store.Rollout)) {
+func (h *Hub) keepRollout(w *rolloutStep, change func(*store.Rollout)) {
 	change(&w.kept)
 	h.keep(func(s *store.State) { s.Rollouts[w.service] = w.kept })
 }
 
 // rolledOut makes the definition of the configuration the stable one.
-func (h *Hub) rolledOut(w *rolling) {
+func (h *Hub) rolledOut(w *rolloutStep) {
 	next := w.next
 	w.stable, w.stableID = &next, w.nextID
 	h.keepRollout(w, func(k *store.Rollout) { k.Stable, k.Excused = &next, nil })
 }
 
 // input is the service as package rollout takes it.
-func (w *rolling) input(now time.Time) rollout.Input {
+func (w *rolloutStep) input(now time.Time) rollout.Input {
 	in := rollout.Input{
 		Same: w.stable != nil && w.stableID == w.nextID, HasStable: w.stable != nil,
 		Refused: w.kept.Why, RefusedVersions: w.kept.Versions,
@@ -260,9 +260,9 @@ func (h *Hub) rangesOf(service string) (all []rollout.Need) {
 	return all
 }
 
-// takeBack remembers what did not get healthy, so that nobody tries it again, a
+// refuseChange remembers what did not get healthy, so that nobody tries it again, a
 // hub that is started anew neither, and says it.
-func (h *Hub) takeBack(w *rolling, f rollout.Failure) {
+func (h *Hub) refuseChange(w *rolloutStep, f rollout.Failure) {
 	why := fmt.Sprintf("on %s %s", f.Domain, f.Why)
 	if d := h.domains[f.Domain]; d != nil {
 		if seen := d.instance(w.service); seen != nil && seen.Message != "" {
@@ -293,35 +293,35 @@ func (h *Hub) takeBack(w *rolling, f rollout.Failure) {
 // maxVersions bounds how many refused versions are remembered of one service.
 const maxVersions = 50
 
-// announce says when a rollout begins and when it is done.
-func (h *Hub) announce(w *rolling, r *roll) {
+// reportRollout says when a rollout begins and when it is done.
+func (h *Hub) reportRollout(w *rolloutStep, r *rolloutState) {
 	what := "the changed definition"
 	if r.out.Version != "" {
 		what = "version " + r.out.Version
 	}
 	switch {
-	case r.out.Active && !r.out.Back && r.said == "":
-		r.said = what
+	case r.out.Active && !r.out.Back && r.announced == "":
+		r.announced = what
 		h.events.Add(topics.Event{Type: topics.ServiceUpdating, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s one by one", w.service, what, count(r.out.Total, "instance"))})
-	case !r.out.Active && r.said != "":
+	case !r.out.Active && r.announced != "":
 		if r.out.Updated == r.out.Total && r.out.Total > 0 {
-			h.events.Add(topics.Event{Type: topics.ServiceUpdated, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s healthy", w.service, r.said, count(r.out.Total, "instance"))})
+			h.events.Add(topics.Event{Type: topics.ServiceUpdated, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s healthy", w.service, r.announced, count(r.out.Total, "instance"))})
 		}
-		r.said = ""
+		r.announced = ""
 	}
 }
 
 // due returns when time changes something about a service; zero: never.
-func (w *rolling) due(active bool, now time.Time) (due time.Time) {
+func (w *rolloutStep) due(active bool, now time.Time) (due time.Time) {
 	at := func(t time.Time) {
 		if t.After(now) && (due.IsZero() || t.Before(due)) {
 			due = t
 		}
 	}
 	for _, d := range w.holders {
-		g := d.given[w.service]
+		g := d.assigned[w.service]
 		if catalog, seen := d.catalog(w.service), d.instance(w.service); seen != nil && catalog != "" && catalog != seen.Version {
-			at(d.stocked[w.service].Add(rollout.SettleCatalog))
+			at(d.catalogSince[w.service].Add(rollout.SettleCatalog))
 		}
 		switch {
 		case g == nil || !active && !g.tried && len(w.kept.Versions) == 0:

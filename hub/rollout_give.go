@@ -9,8 +9,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// given is what an instance was ordered as, and what came of it since.
-type given struct {
+// assignment is what an instance was ordered as, and what came of it since.
+type assignment struct {
 	spec     topics.Spec // with the revision it was ordered under, without addresses
 	identity string      // of the definition behind it; "" unknown
 	version  string      // the version it was restarted for, by a rollout
@@ -30,8 +30,8 @@ type given struct {
 	backoff  topics.Time // of the last crash that was counted
 }
 
-// give carries the orders out: the next start commands hold them.
-func (h *Hub) give(c *changes, w *rolling, r *roll, now time.Time) {
+// applyOrders carries the orders out: the next start commands hold them.
+func (h *Hub) applyOrders(c *changes, w *rolloutStep, r *rolloutState, now time.Time) {
 	r.reasons = nil
 	for n, o := range r.out.Orders {
 		d := w.holders[n]
@@ -44,10 +44,10 @@ func (h *Hub) give(c *changes, w *rolling, r *roll, now time.Time) {
 		switch {
 		case o.Runs != rollout.None:
 			c.domains[d.name] = true
-			h.giveDefinition(w, d, o.Runs, now)
+			h.assignDefinition(w, d, o.Runs, now)
 		case o.Restart != "":
 			c.domains[d.name] = true
-			g := d.given[w.service]
+			g := d.assigned[w.service]
 			g.version = o.Restart
 			g.spec.Revision = rollout.Revise(g.spec.Revision, o.Restart, w.kept.Attempt)
 			g.begin(d.instance(w.service), now)
@@ -56,13 +56,13 @@ func (h *Hub) give(c *changes, w *rolling, r *roll, now time.Time) {
 	}
 }
 
-func (h *Hub) giveDefinition(w *rolling, d *domain, which rollout.Definition, now time.Time) {
+func (h *Hub) assignDefinition(w *rolloutStep, d *domain, which rollout.Definition, now time.Time) {
 	spec, identity := w.next, w.nextID
 	if which == rollout.Stable && w.stable != nil {
 		spec, identity = *w.stable, w.stableID
 	}
-	before, seen := d.given[w.service], d.instance(w.service)
-	g := &given{spec: spec, identity: identity, since: now, online: d.state == topics.DomainIsOnline}
+	before, seen := d.assigned[w.service], d.instance(w.service)
+	g := &assignment{spec: spec, identity: identity, since: now, online: d.state == topics.DomainIsOnline}
 	if before != nil {
 		switch {
 		case rollout.Base(before.spec.Revision) == spec.Revision:
@@ -81,14 +81,14 @@ func (h *Hub) giveDefinition(w *rolling, d *domain, which rollout.Definition, no
 		}
 	}
 	g.plain = identity == w.nextID && g.spec.Revision == w.next.Revision
-	if d.given == nil {
-		d.given = make(map[string]*given)
+	if d.assigned == nil {
+		d.assigned = make(map[string]*assignment)
 	}
-	d.given[w.service] = g
+	d.assigned[w.service] = g
 }
 
 // begin begins to wait for an instance that is changed now.
-func (g *given) begin(seen *topics.Instance, now time.Time) {
+func (g *assignment) begin(seen *topics.Instance, now time.Time) {
 	ours := g.tried && !g.excused // trouble that a rollout brought tells of that
 	g.tried, g.sent, g.since, g.good = true, false, now, time.Time{}
 	g.crashes, g.restarts, g.backoff = 0, 0, topics.Time{}
@@ -103,9 +103,9 @@ func (g *given) begin(seen *topics.Instance, now time.Time) {
 
 // judgeHopeless marks what the planner shall try elsewhere: an instance whose
 // version was refused and that is in trouble. Files cannot be taken back.
-func (h *Hub) judgeHopeless(w *rolling, in rollout.Input) {
+func (h *Hub) judgeHopeless(w *rolloutStep, in rollout.Input) {
 	for n, d := range w.holders {
-		g, i := d.given[w.service], &in.Instances[n]
+		g, i := d.assigned[w.service], &in.Instances[n]
 		if g == nil {
 			continue
 		}
@@ -120,7 +120,7 @@ func (h *Hub) judgeHopeless(w *rolling, in rollout.Input) {
 // written returns a service as the start command of a domain carries it. What
 // is as configured is written once a pass, not once a domain.
 func (h *Hub) written(known map[string]ordered, d *domain, service string) ordered {
-	g := d.given[service]
+	g := d.assigned[service]
 	key := service
 	if !g.plain {
 		key += " " + g.identity + " " + g.spec.Revision

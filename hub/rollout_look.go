@@ -9,26 +9,26 @@ import (
 )
 
 // look says how an instance is, and notes what has to be remembered of that.
-func (w *rolling) look(d *domain, now time.Time) rollout.Instance {
+func (w *rolloutStep) look(d *domain, now time.Time) rollout.Instance {
 	i := rollout.Instance{
 		Domain: d.name, Online: d.state == topics.DomainIsOnline, Draining: d.status.Draining,
 		Catalog: d.catalog(w.service),
 	}
-	since := d.stocked[w.service]
+	since := d.catalogSince[w.service]
 	i.CatalogSettled = !since.IsZero() && now.Sub(since) >= rollout.SettleCatalog
 	seen := d.instance(w.service)
 	if seen != nil {
 		i.State, i.Health, i.Version = seen.State, d.healthOf(*seen), seen.Version
 	}
-	g := d.given[w.service]
+	g := d.assigned[w.service]
 	if g == nil {
 		if g = w.found(d, seen, now); g == nil {
 			return i
 		}
-		if d.given == nil {
-			d.given = make(map[string]*given)
+		if d.assigned == nil {
+			d.assigned = make(map[string]*assignment)
 		}
-		d.given[w.service] = g
+		d.assigned[w.service] = g
 	}
 	switch g.identity {
 	case w.nextID:
@@ -50,11 +50,11 @@ func (w *rolling) look(d *domain, now time.Time) rollout.Instance {
 // found makes the record of an instance that this run of the hub did not order:
 // of the last one, or of a hub before it. Nil where there is none, or one that
 // is on its way out: what is ordered is a new one.
-func (w *rolling) found(d *domain, seen *topics.Instance, now time.Time) *given {
+func (w *rolloutStep) found(d *domain, seen *topics.Instance, now time.Time) *assignment {
 	if seen == nil || seen.Revision == "" || !seen.State.Listed() && seen.State != topics.Finished || seen.State == topics.Stopping {
 		return nil
 	}
-	g := &given{spec: w.next, identity: w.nextID, sent: true, since: now, restarts: seen.Restarts}
+	g := &assignment{spec: w.next, identity: w.nextID, sent: true, since: now, restarts: seen.Restarts}
 	switch base := rollout.Base(seen.Revision); {
 	case w.stable != nil && base == w.stable.Revision:
 		g.spec, g.identity = *w.stable, w.stableID
@@ -72,10 +72,10 @@ func (w *rolling) found(d *domain, seen *topics.Instance, now time.Time) *given 
 }
 
 // observe takes what the domain says of an instance.
-func (g *given) observe(d *domain, seen *topics.Instance, epoch uint64, i *rollout.Instance, now time.Time) {
+func (g *assignment) observe(d *domain, seen *topics.Instance, epoch uint64, i *rollout.Instance, now time.Time) {
 	i.Applied = g.sent && seen != nil && seen.Revision == g.spec.Revision
 	if i.Applied && g.soft && g.good.IsZero() {
-		// It had that revision before: its heartbeat tells that it took the rest.
+		// It had that revision before: its heartbeat reports that it took the rest.
 		i.Applied = d.last.Epoch == epoch && d.last.Generation >= d.ordered.generation
 	}
 	if i.Online && !g.online || !g.sent || i.State == topics.Pending {

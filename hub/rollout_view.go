@@ -18,7 +18,7 @@ func (h *Hub) updateService(name string) error {
 	if err := h.known(name); err != nil {
 		return err
 	}
-	w := &rolling{service: name, kept: h.store.Rollout(name)}
+	w := &rolloutStep{service: name, kept: h.store.Rollout(name)}
 	again := w.kept.Refused != "" || len(w.kept.Versions) > 0
 	approved := h.versionsOf(name)
 	if h.defs[name].Update != services.UpdateManual {
@@ -38,7 +38,7 @@ func (h *Hub) updateService(name string) error {
 		h.again(w)
 	}
 	h.save() // before it is answered, unless such changes come too fast
-	if r := h.rolls[name]; r != nil {
+	if r := h.rollouts[name]; r != nil {
 		r.quiet = false
 	}
 	h.touchService(name)
@@ -48,10 +48,10 @@ func (h *Hub) updateService(name string) error {
 
 // again restarts what is in trouble under what was refused: nothing else would
 // tell whether it is better now.
-func (h *Hub) again(w *rolling) {
+func (h *Hub) again(w *rolloutStep) {
 	now := h.looked
 	for _, d := range h.domains {
-		g, seen := d.given[w.service], d.instance(w.service)
+		g, seen := d.assigned[w.service], d.instance(w.service)
 		if g == nil || seen == nil || d.state != topics.DomainIsOnline || seen.State == topics.Finished ||
 			seen.State == topics.Running && d.healthOf(*seen) == topics.Healthy {
 			continue
@@ -150,7 +150,7 @@ func (h *Hub) otherContent(service string, rows []row, installed string) string 
 	return installed
 }
 
-// mayRun tells whether a domain may run a version of a service, now or later.
+// mayRun reports whether a domain may run a version of a service, now or later.
 func mayRun(def services.Definition, d *domain, version string) bool {
 	for _, t := range def.Traits {
 		if !slices.Contains(d.status.Traits, t) {
@@ -174,7 +174,7 @@ func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
 	h.reachable(name, rows, &u)
 	notes := h.detailsOf(name).releases[u.Latest]
 	u.ReleaseURL, u.Summary = notes.ReleaseURL, notes.Summary
-	r := h.rolls[name]
+	r := h.rollouts[name]
 	if r == nil {
 		return u
 	}
@@ -219,7 +219,7 @@ func (h *Hub) reachable(name string, rows []row, u *topics.ServiceUpdate) {
 
 // updating says it in words, "" where nothing changes and nothing was refused.
 func (h *Hub) updating(name string, u topics.ServiceUpdate) string {
-	switch r := h.rolls[name]; {
+	switch r := h.rollouts[name]; {
 	case u.InProgress && r.out.Back:
 		return "goes back to the definition before: " + itoa(u.Updated) + " of " + count(u.Total, "instance") + "; " + u.Problem
 	case u.InProgress && r.out.Version != "":
@@ -232,7 +232,7 @@ func (h *Hub) updating(name string, u topics.ServiceUpdate) string {
 
 // rollReason is what a rollout adds to the reason for an instance.
 func (h *Hub) rollReason(service, domain string) string {
-	if r := h.rolls[service]; r != nil && r.reasons[domain] != "" {
+	if r := h.rollouts[service]; r != nil && r.reasons[domain] != "" {
 		return "; " + r.reasons[domain]
 	}
 	return ""

@@ -13,7 +13,7 @@ import (
 func TestWaitingForALeaseIsNoTrouble(t *testing.T) {
 	now := time.Unix(0, 0)
 	d := &domain{name: "kitchen", state: topics.DomainIsOnline}
-	g := &given{sent: true, online: true, tried: true, since: now, spec: topics.Spec{Revision: "r", Exclusive: true}}
+	g := &assignment{sent: true, online: true, tried: true, since: now, spec: topics.Spec{Revision: "r", Exclusive: true}}
 	late := func(state topics.State, after time.Duration) bool {
 		seen := &topics.Instance{Service: "boiler", State: state, Revision: "r"}
 		i := rollout.Instance{Domain: "kitchen", Online: true, State: state}
@@ -43,10 +43,10 @@ func TestTakenBackBeforeItWasTaken(t *testing.T) {
 		Services: []topics.Instance{{Service: "web", State: topics.Running, Health: topics.Healthy, Version: "1.2.0", Revision: runs}},
 		Catalog:  []topics.CatalogRow{{Service: "web", Version: "1.2.0"}},
 	}}
-	d.given = map[string]*given{"web": {spec: topics.Spec{Revision: "next"}, identity: "next", tried: true}}
-	w := &rolling{service: "web", next: topics.Spec{Revision: "next"}, nextID: "next", stable: &stable, stableID: "stable"}
-	new(Hub).giveDefinition(w, d, rollout.Stable, now)
-	if g := d.given["web"]; g.spec.Revision != runs || g.version != "1.2.0" || g.identity != "stable" {
+	d.assigned = map[string]*assignment{"web": {spec: topics.Spec{Revision: "next"}, identity: "next", tried: true}}
+	w := &rolloutStep{service: "web", next: topics.Spec{Revision: "next"}, nextID: "next", stable: &stable, stableID: "stable"}
+	new(Hub).assignDefinition(w, d, rollout.Stable, now)
+	if g := d.assigned["web"]; g.spec.Revision != runs || g.version != "1.2.0" || g.identity != "stable" {
 		t.Errorf("it is ordered as %s of %s for version %q, it runs as %s", g.spec.Revision, g.identity, g.version, runs)
 	}
 }

@@ -12,25 +12,25 @@ import (
 // followFigures takes over from the configuration which service follows which figure.
 func (h *Hub) followFigures() {
 	if h.scaling.Configure(h.defs) {
-		h.tellWatch()
+		h.updateWatch()
 	}
 }
 
-// hears reports whether a topic is among the hub's Filters anyway.
-func (h *Hub) hears(topic string) bool {
+// subscribedTo reports whether a topic is among the hub's Filters anyway.
+func (h *Hub) subscribedTo(topic string) bool {
 	a, ours := h.tree.Parse(topic)
 	return ours && slices.Contains(h.tree.HubFilters(), h.tree.Filter(a.Kind)) || slices.Contains(h.Filters(), topic)
 }
 
-// unheard is a topic that the broker does not deliver to the hub.
-type unheard struct {
+// unsubscribable is a topic that the broker does not deliver to the hub.
+type unsubscribable struct {
 	topic string
 	err   error
 }
 
-func (h *Hub) cannotHear(u unheard, now time.Time) {
-	if _, wanted := slices.BinarySearch(h.around.watch, u.topic); wanted && h.around.state != nil {
-		h.around.state.Unheard(u.topic, u.err, now)
+func (h *Hub) subscriptionRefused(u unsubscribable, now time.Time) {
+	if _, wanted := slices.BinarySearch(h.tracker.watch, u.topic); wanted && h.tracker.state != nil {
+		h.tracker.state.Unheard(u.topic, u.err, now)
 	}
 	h.scaling.Refused(u.topic, u.err)
 }

@@ -44,7 +44,7 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 			h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
 			beat := time.Now()
 			d := &domain{
-				name: "kitchen", id: "1", available: true, heard: true, beat: beat,
+				name: "kitchen", id: "1", available: true, hasBeat: true, beat: beat,
 				status: &topics.Domain{}, state: topics.DomainIsOnline, since: beat,
 			}
 			h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, beat
@@ -78,7 +78,7 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
 	now := time.Now()
 	d := &domain{
-		name: "kitchen", id: "1", available: true, heard: true, beat: now,
+		name: "kitchen", id: "1", available: true, hasBeat: true, beat: now,
 		status: &topics.Domain{}, state: topics.DomainIsOnline, since: now,
 	}
 	h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, now

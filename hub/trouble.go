@@ -141,7 +141,7 @@ func (h *Hub) noteRows(name string, now time.Time) {
 	}
 }
 
-// notePending tells whether a service has been pending for too long.
+// notePending reports whether a service has been pending for too long.
 func (h *Hub) notePending(name string, v topics.Service, now time.Time) bool {
 	t := h.troubles[name]
 	if v.State != topics.Pending || !h.ready {

@@ -35,8 +35,8 @@ func (h *Hub) noteUnreadable(name string, err error, now time.Time) {
 		return
 	case err == nil:
 		delete(h.unread, name)
-		if _, spoke := h.guests.words[name]; spoke && h.guests.until.IsZero() {
-			h.guests.until = now.Add(guestsKept)
+		if _, spoke := h.guests.availability[name]; spoke && h.guests.until.IsZero() {
+			h.guests.until = now.Add(guestLifetime)
 		}
 	case was == err.Error():
 		return

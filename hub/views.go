@@ -154,7 +154,7 @@ func (h *Hub) viewDomain(d *domain) topics.DomainView {
 	if !d.since.IsZero() {
 		v.Since = topics.At(d.since)
 	}
-	if d.heard {
+	if d.hasBeat {
 		last := d.last
 		v.Heartbeat = &last
 	}

@@ -43,12 +43,12 @@ func (h *Hub) Attach(b *broker.Broker) error {
 	return nil
 }
 
-// tellWatch tells the bus what is wanted besides our Filters, if it is something
+// updateWatch tells the bus what is wanted besides our Filters, if it is something
 // else than before.
-func (h *Hub) tellWatch() {
-	all := slices.Concat(h.scaling.Topics(), h.around.watch, h.formerTrees.watch)
+func (h *Hub) updateWatch() {
+	all := slices.Concat(h.scaling.Topics(), h.tracker.watch, h.formerTrees.watch)
 	slices.Sort(all)
-	all = slices.DeleteFunc(slices.Compact(all), h.hears)
+	all = slices.DeleteFunc(slices.Compact(all), h.subscribedTo)
 	if h.watch == nil || slices.Equal(all, h.watched) {
 		return
 	}
@@ -57,7 +57,7 @@ func (h *Hub) tellWatch() {
 }
 
 // Unheard tells the hub why a topic of its Watch cannot be heard.
-func (h *Hub) Unheard(topic string, err error) { h.box.Put(unheard{topic, err}) }
+func (h *Hub) Unheard(topic string, err error) { h.box.Put(unsubscribable{topic, err}) }
 
 // watcher keeps the topics that a hub wants to hear of at a broker that is not
 // ours. The hub sets them, who owns the connection subscribes to them.

@@ -129,12 +129,12 @@ func Default(name string) Definition {
 	}
 }
 
-// DependsOn tells whether d depends on service directly.
+// DependsOn reports whether d depends on service directly.
 func (d Definition) DependsOn(service string) bool {
 	return slices.ContainsFunc(d.Dependencies, func(dep Dependency) bool { return dep.Service == service })
 }
 
-// Equal tells whether two definitions say the same.
+// Equal reports whether two definitions say the same.
 func (d Definition) Equal(other Definition) bool {
 	a, b := d, other
 	same := slices.EqualFunc(a.Dependencies, b.Dependencies, func(x, y Dependency) bool {

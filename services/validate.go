@@ -254,7 +254,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	}
 }
 
-// validTopic tells whether one may publish at s: MQTT 5, 4.7.
+// validTopic reports whether one may publish at s: MQTT 5, 4.7.
 func validTopic(s string) bool {
 	return s != "" && len(s) <= 1024 && !strings.ContainsAny(s, "+#\x00")
 }

@@ -69,7 +69,7 @@ func ParseRange(s string) (Range, error) {
 // ErrNoVersion is the cause when the comparisons of a range exclude each other.
 var ErrNoVersion = errors.New("no version is in it")
 
-// possible tells whether there is a version in the range. What is in a range is
+// possible reports whether there is a version in the range. What is in a range is
 // in it from one of its bounds on, from what follows next to one, or from the
 // lowest version there is.
 func (r Range) possible() bool {
@@ -99,7 +99,7 @@ var operatorSpace = regexp.MustCompile(`([<>=!])\s+`)
 // String returns the range as it was written, "" for any version.
 func (r Range) String() string { return r.text }
 
-// Contains tells whether version, as a catalog gives it, is in the range. A
+// Contains reports whether version, as a catalog gives it, is in the range. A
 // version that is missing or unreadable is in no range but the zero one.
 func (r Range) Contains(version string) bool {
 	if r.in == nil {
@@ -133,13 +133,13 @@ func ParseDependency(s string) (Dependency, error) {
 	return Dependency{Service: name, Version: r}, nil
 }
 
-// ValidVersion tells whether a catalog's version can be compared.
+// ValidVersion reports whether a catalog's version can be compared.
 func ValidVersion(s string) bool {
 	_, err := parseVersion(s)
 	return err == nil && topics.ValidVersion(s)
 }
 
-// Newer tells whether version a is newer than b. One that cannot be compared is
+// Newer reports whether version a is newer than b. One that cannot be compared is
 // older than any that can.
 func Newer(a, b string) bool {
 	va, errA := parseVersion(a)

@@ -111,7 +111,7 @@ func (c *caller) Publish(m topics.Message) {
 	})
 }
 
-// ended tells whether it is over for either end. The mutex is not held.
+// ended reports whether it is over for either end. The mutex is not held.
 func (c *caller) ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -22,7 +22,7 @@ type gadget struct {
 // them.
 var gadgets = map[string]string{"button-1": "bell", "button-2": "bell"}
 
-// builtIn tells whether a service is, so that no machine has it.
+// builtIn reports whether a service is, so that no machine has it.
 func builtIn(service string) bool {
 	for _, s := range gadgets {
 		if s == service {
@@ -85,7 +85,7 @@ func (h *home) online() int {
 	return n
 }
 
-// micro tells whether a domain is a gadget.
+// micro reports whether a domain is a gadget.
 func (h *home) micro(name string) bool {
 	return slices.ContainsFunc(h.gadgets, func(g *gadget) bool { return g.name == name })
 }

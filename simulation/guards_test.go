@@ -66,7 +66,7 @@ func (g *guards) Close() {
 	}
 }
 
-// kill ends a guard; whoever listens hears of it. It tells whether there was one.
+// kill ends a guard; whoever listens hears of it. It reports whether there was one.
 func (g *guards) kill() bool {
 	g.mu.Lock()
 	var lost func()

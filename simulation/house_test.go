@@ -139,7 +139,7 @@ func definitions(c config.Dominion) map[string]services.Definition {
 	return all
 }
 
-// fits tells whether a machine may run a service, by what is known of it.
+// fits reports whether a machine may run a service, by what is known of it.
 func fits(d services.Definition, on topics.Domain) bool {
 	for _, t := range d.Traits {
 		if !slices.Contains(on.Traits, t) {

@@ -73,7 +73,7 @@ type known struct {
 	ordered *topics.StartCommand
 }
 
-// silent tells whether nothing was heard of a domain for so long that it is lost.
+// silent reports whether nothing was heard of a domain for so long that it is lost.
 func (l *laws) silent(k *known) bool {
 	return time.Since(k.beat) >= l.home.cfg.Timing.LostAfter.Duration()
 }
@@ -383,7 +383,7 @@ func (l *laws) withCause(name string, k *known, c topics.StartCommand) {
 	}
 }
 
-// updated tells whether a domain has another version of a service than it runs.
+// updated reports whether a domain has another version of a service than it runs.
 func (k *known) updated(service string) bool {
 	for _, s := range k.status.any() {
 		if s == nil {
@@ -405,7 +405,7 @@ func instances(s *topics.Domain) []topics.Instance {
 	return s.Services
 }
 
-// mustLeave tells whether there is a cause for a healthy copy to end: it is not
+// mustLeave reports whether there is a cause for a healthy copy to end: it is not
 // wanted, not here, or not so often.
 func (l *laws) mustLeave(service, name string, k *known) bool {
 	if l.mayBeOff(service, nil) {
@@ -443,7 +443,7 @@ func (l *laws) others(service, name string) (n int) {
 	return n
 }
 
-// mayBeOff tells whether a service need not be wanted: switched off, gone, or
+// mayBeOff reports whether a service need not be wanted: switched off, gone, or
 // "needed while a wanted dependent has an online domain that could run it".
 func (l *laws) mayBeOff(service string, path []string) bool {
 	if l.vague[service] || slices.Contains(path, service) {
@@ -473,7 +473,7 @@ func (l *laws) mayBeOff(service string, path []string) bool {
 	return false
 }
 
-// hasPlace tells whether a domain that is there could run a service for sure.
+// hasPlace reports whether a domain that is there could run a service for sure.
 func (l *laws) hasPlace(service string) bool {
 	for _, k := range l.domains {
 		sure := !l.silent(k)

@@ -389,7 +389,7 @@ func (m *machine) kill() {
 	m.home.net.mend(m)
 }
 
-// dead tells whether the agent is.
+// dead reports whether the agent is.
 func (m *machine) dead() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -38,7 +38,7 @@ func (l *laws) offered(service string, m topics.Message) {
 	}
 }
 
-// there tells whether a microdomain may be known to be.
+// there reports whether a microdomain may be known to be.
 func (k *known) there() bool { return slices.Contains(k.word.any(), topics.Online) }
 
 // forgets takes note of a domain that the hub knows no more. What it was ordered
@@ -95,7 +95,7 @@ func (l *laws) lastToGo(service, name string, k *known) {
 	}
 }
 
-// listed tells whether a service is, for sure, somewhere that is heard of.
+// listed reports whether a service is, for sure, somewhere that is heard of.
 func (l *laws) listed(service string) bool {
 	for _, k := range l.domains {
 		if l.silent(k) {

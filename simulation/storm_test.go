@@ -27,7 +27,7 @@ func newStorm(h *home, pace time.Duration) *storm {
 	return &storm{home: h, r: rand.New(rand.NewPCG(h.seed, 7)), pace: pace, done: make(map[string]int)}
 }
 
-// mishap is something that may happen. It tells whether it could.
+// mishap is something that may happen. It reports whether it could.
 type mishap struct {
 	name   string
 	weight int

@@ -14,7 +14,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// well tells whether the home runs as its configuration and its users want, on
+// well reports whether the home runs as its configuration and its users want, on
 // machines that are all up: every service that can run, as often as it should,
 // where it may, and nothing else.
 func (h *home) well() bool { return h.missing() == "" }
@@ -125,7 +125,7 @@ func (m *machine) all() map[string]int {
 	return all
 }
 
-// wanted tells whether a service should run, where its dependencies can.
+// wanted reports whether a service should run, where its dependencies can.
 func (h *home) wanted(name string, defs map[string]services.Definition, wants map[string]planner.Want) bool {
 	d := defs[name]
 	switch {

@@ -23,10 +23,10 @@ func States() []State {
 	return []State{Pending, Starting, Running, Stopping, Stopped, Backoff, Failed, Finished}
 }
 
-// Alive tells whether processes of an instance in this state may exist.
+// Alive reports whether processes of an instance in this state may exist.
 func (s State) Alive() bool { return s == Starting || s == Running || s == Stopping }
 
-// Listed tells whether an instance in this state counts as one: stopped and
+// Listed reports whether an instance in this state counts as one: stopped and
 // finished ones are not listed in a service's status.
 func (s State) Listed() bool { return s != Stopped && s != Finished && s != "" }
 

@@ -16,7 +16,7 @@ const Protocol = "1.0"
 // DefaultPrefix is the base of all topics unless topic_prefix says otherwise.
 const DefaultPrefix = "dominion"
 
-// SameMajor tells whether a peer that speaks protocol may be obeyed.
+// SameMajor reports whether a peer that speaks protocol may be obeyed.
 func SameMajor(protocol string) bool {
 	mine, _, _ := strings.Cut(Protocol, ".")
 	theirs, _, _ := strings.Cut(protocol, ".")
@@ -112,7 +112,7 @@ var byKind = func() map[Kind]Entry {
 // Lookup returns the Catalog's row of a kind.
 func Lookup(k Kind) Entry { return byKind[k] }
 
-// Imperative tells whether a message of this kind is an order, to be obeyed
+// Imperative reports whether a message of this kind is an order, to be obeyed
 // once and never when it was retained.
 func (k Kind) Imperative() bool {
 	switch k {
@@ -250,7 +250,7 @@ func (t Tree) Message(a Address, payload []byte) Message {
 	return Message{Topic: t.Topic(a), Payload: payload, QoS: e.QoS, Retain: e.Retain}
 }
 
-// IsTrace tells whether a topic is one that lines of a trace come at.
+// IsTrace reports whether a topic is one that lines of a trace come at.
 func (t Tree) IsTrace(topic string) bool {
 	rest, ours := strings.CutPrefix(topic, t.prefix)
 	return ours && strings.HasPrefix(rest, "/response/"+VerbTrace+"/")
@@ -326,7 +326,7 @@ func (p pattern) match(levels []string) (Address, bool) {
 	return a, true
 }
 
-// ValidName tells whether s may name a dominion, domain, service, trait or
+// ValidName reports whether s may name a dominion, domain, service, trait or
 // verb: a DNS label, [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?.
 func ValidName(s string) bool {
 	if len(s) == 0 || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {

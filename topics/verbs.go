@@ -247,7 +247,7 @@ type TraceLine struct {
 	LeftOut   int    `json:"left_out,omitempty" doc:"lines that were too many in this second; nothing else is in the line then"`
 }
 
-// ForAdmins tells whether a verb is for admins alone, its answers too: what it
+// ForAdmins reports whether a verb is for admins alone, its answers too: what it
 // carries would make an admin of anybody, is what others said, or disturbs another
 // domain.
 func ForAdmins(verb string) bool {

@@ -34,9 +34,9 @@ func (h *Hub) figures(ctx context.Context) (figures, error) {
 	}
 }
 
-// tellFigures answers from the loop. Labels are the names of domains, services
+// reportFigures answers from the loop. Labels are the names of domains, services
 // and states: as many as the home has.
-func (h *Hub) tellFigures() figures {
+func (h *Hub) reportFigures() figures {
 	s := h.hubStatus()
 	info := metrics.Family{Name: "dominion_info", Type: metrics.Gauge, Help: "Which hub this is."}
 	info.Add(1, "version", s.Version, "name", s.Name)
@@ -70,7 +70,7 @@ func (h *Hub) figuresOfDomains() []metrics.Family {
 	warm := metrics.Family{Name: "dominion_domain_temperature_celsius", Type: metrics.Gauge, Help: "Of the processor."}
 	for _, d := range h.sortedDomains() {
 		up.Add(oneIf(d.state == topics.DomainIsOnline), "domain", d.name)
-		m := d.said
+		m := d.metrics
 		if d.state != topics.DomainIsOnline || m == nil {
 			continue
 		}
@@ -114,8 +114,8 @@ func (h *Hub) figuresOfInstances() []metrics.Family {
 				}
 			}
 		}
-		if d.said != nil {
-			for service, u := range d.said.Services {
+		if d.metrics != nil {
+			for service, u := range d.metrics.Services {
 				if h.views[service].Service != "" {
 					cpu.Add(u.CPU, "domain", d.name, "service", service)
 					memory.Add(float64(u.Memory), "domain", d.name, "service", service)

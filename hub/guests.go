@@ -11,46 +11,46 @@ import (
 // could else fill its memory with names, and the log and the SD card with what
 // it says about them.
 const (
-	maxDomains = 4096             // far beyond a home
-	maxGuests  = 1024             // names of which we know too little for a record
-	maxLonely  = 256              // seen by zeroconf
-	maxRefused = 256              // machines that wanted the name of another one
-	maxRemoved = 10_000           // discovery topics that are cleared
-	guestsKept = 15 * time.Second // longer than it takes to settle
+	maxDomains    = 4096             // far beyond a home
+	maxGuests     = 1024             // names of which we know too little for a record
+	maxLonely     = 256              // seen by zeroconf
+	maxRefused    = 256              // machines that wanted the name of another one
+	maxRemoved    = 10_000           // discovery topics that are cleared
+	guestLifetime = 15 * time.Second // longer than it takes to settle
 )
 
 // guests are names that speak as domains do and have no record: of an earlier
 // run of the hub, or of nobody.
 type guests struct {
-	words  map[string]word
-	status map[string]topics.Domain // retained
-	until  time.Time                // when they are forgotten
+	availability map[string]availabilityWord
+	status       map[string]topics.Domain // retained
+	until        time.Time                // when they are forgotten
 }
 
-// word is what was said at an availability topic.
-type word struct{ online, retained bool }
+// availabilityWord is what was said at an availability topic.
+type availabilityWord struct{ online, retained bool }
 
 func newGuests() guests {
-	return guests{words: make(map[string]word), status: make(map[string]topics.Domain)}
+	return guests{availability: make(map[string]availabilityWord), status: make(map[string]topics.Domain)}
 }
 
 // take lets a guest in. false: there are too many.
 func (g *guests) take(name string, now time.Time) bool {
-	_, spoke := g.words[name]
+	_, spoke := g.availability[name]
 	_, told := g.status[name]
-	if !spoke && !told && len(g.words)+len(g.status) >= maxGuests {
+	if !spoke && !told && len(g.availability)+len(g.status) >= maxGuests {
 		return false
 	}
 	if g.until.IsZero() {
-		g.until = now.Add(guestsKept)
+		g.until = now.Add(guestLifetime)
 	}
 	return true
 }
 
-// expected tells whether somebody was online in an earlier run of a hub that
+// expected reports whether somebody was online in an earlier run of a hub that
 // knew more than we do.
 func (g *guests) expected() bool {
-	for _, w := range g.words {
+	for _, w := range g.availability {
 		if w.online && w.retained {
 			return true
 		}
@@ -58,8 +58,8 @@ func (g *guests) expected() bool {
 	return false
 }
 
-func (g *guests) leave(name string) {
-	delete(g.words, name)
+func (g *guests) remove(name string) {
+	delete(g.availability, name)
 	delete(g.status, name)
 }
 
@@ -75,9 +75,9 @@ func (h *Hub) expireGuests(now time.Time) {
 	}
 	last := h.guests
 	h.guests = newGuests()
-	for name, w := range last.words {
+	for name, w := range last.availability {
 		if h.unread[name] != "" { // it is there, and a domain once its status can be read
-			h.guests.words[name] = w
+			h.guests.availability[name] = w
 			continue
 		}
 		if w.online && w.retained {
@@ -86,7 +86,7 @@ func (h *Hub) expireGuests(now time.Time) {
 	}
 }
 
-// full tells that no further domain is taken, and says so.
+// full reports that no further domain is taken, and says so.
 func (h *Hub) full(name string, now time.Time) bool {
 	if len(h.domains) < maxDomains {
 		return false
