@@ -46,11 +46,19 @@ func (b *Broker) identify(c engine.Client, user string, password []byte) error {
 		}
 	}
 	role := b.role(c.Listener, user)
-	switch {
-	case role == "" && c.Listener == forwardedHTTP:
+	if role == "" && c.Listener == forwardedHTTP {
 		return refusedError{engine.ErrNotAllowed, "it was forwarded by a proxy, so it needs a user"}
-	case role == "":
+	}
+	if role == "" {
 		return refusedError{engine.ErrNotAllowed, "other machines reach this listener, so it needs a user (or broker.allow_anonymous)"}
+	}
+	return b.claimClientID(c, user, role)
+}
+
+// claimClientID decides whether a user may use a client identifier, which is the user's
+// from then on.
+func (b *Broker) claimClientID(c engine.Client, user, role string) error {
+	switch {
 	case slices.Contains(b.config.ReservedIDs, c.ID):
 		if c.Listener != local {
 			return refusedError{engine.ErrClientIDTaken, "the client id belongs to a bridge of the hub"}

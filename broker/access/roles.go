@@ -105,52 +105,67 @@ func coveredByAny(patterns []string, topic string, c Client) bool {
 	return false
 }
 
-// decideByRole is an ordered table: the first row that matches decides. What no row
-// allows is denied.
+// decideByRole decides by the client's role. The decision of each role is an ordered
+// table: the first row that matches decides. What no row allows is denied.
 func (p *Policy) decideByRole(c Client, a Action, topic string) Decision {
 	rest, ours := p.underPrefix(topic)
-	broker := strings.HasPrefix(topic, "$")
 	switch c.Role {
 	case RoleReader:
-		if a != Publish {
-			return Decision{true, "role reader: may read everything but start commands"}
-		}
-		if ours && coveredByAny(readerPublishes, rest, c) {
-			return Decision{true, "role reader: may send requests that change nothing"}
-		}
-		return Decision{false, "role reader: may not publish"}
+		return decideReader(c, a, rest, ours)
 	case RoleDevice:
-		switch {
-		case ours && a != Publish && coveredByAny(deviceReads, rest, c):
-			return Decision{true, "role device: may read the hub's status and the endpoints of services"}
-		case ours:
-			return Decision{false, "role device: may not use the topics of the dominion"}
-		case a != Publish:
-			return Decision{true, "role device: may read topics outside the dominion"}
-		case broker:
-			return Decision{false, "role device: may not publish the broker's own topics"}
-		case p.reservedDiscovery(topic):
-			return Decision{false, "role device: may publish only its own discovery, not the dominion's nor Home Assistant's birth"}
-		}
-		return Decision{true, "role device: may publish the topics of devices"}
+		return p.decideDevice(c, a, topic, rest, ours)
 	case RoleDomain:
-		switch {
-		case a == Publish && ours && coveredByAny(domainPublishes, rest, c):
-			return Decision{true, "role domain: may publish the topics of its own domain, and requests"}
-		case a == Publish && ours:
-			return Decision{false, "role domain: may publish only the topics of its own domain, and requests"}
-		case ours && coveredByAny(domainReads, rest, c):
-			return Decision{true, "role domain: may read its own domain, the hub and the endpoints of services"}
-		case ours || broker:
-			return Decision{false, "role domain: may not use the topics of other domains"}
-		case a == Publish:
-			return Decision{false, "role domain: may not publish outside the dominion; give a service a user of its own"}
-		case a == Subscribe && p.matchesBelowPrefix(topic):
-			return Decision{false, "role domain: may not subscribe to a filter that matches topics of other domains"}
-		}
-		return Decision{true, "role domain: may read the topics of devices"}
+		return p.decideDomain(c, a, topic, rest, ours)
 	}
 	return Decision{false, "no role: nothing is allowed"}
+}
+
+// decideReader decides for the role reader. rest is the topic without the prefix, ours
+// whether it has that.
+func decideReader(c Client, a Action, rest string, ours bool) Decision {
+	if a != Publish {
+		return Decision{true, "role reader: may read everything but start commands"}
+	}
+	if ours && coveredByAny(readerPublishes, rest, c) {
+		return Decision{true, "role reader: may send requests that change nothing"}
+	}
+	return Decision{false, "role reader: may not publish"}
+}
+
+// decideDevice decides for the role device.
+func (p *Policy) decideDevice(c Client, a Action, topic, rest string, ours bool) Decision {
+	switch {
+	case ours && a != Publish && coveredByAny(deviceReads, rest, c):
+		return Decision{true, "role device: may read the hub's status and the endpoints of services"}
+	case ours:
+		return Decision{false, "role device: may not use the topics of the dominion"}
+	case a != Publish:
+		return Decision{true, "role device: may read topics outside the dominion"}
+	case strings.HasPrefix(topic, "$"):
+		return Decision{false, "role device: may not publish the broker's own topics"}
+	case p.reservedDiscovery(topic):
+		return Decision{false, "role device: may publish only its own discovery, not the dominion's nor Home Assistant's birth"}
+	}
+	return Decision{true, "role device: may publish the topics of devices"}
+}
+
+// decideDomain decides for the role domain.
+func (p *Policy) decideDomain(c Client, a Action, topic, rest string, ours bool) Decision {
+	switch {
+	case a == Publish && ours && coveredByAny(domainPublishes, rest, c):
+		return Decision{true, "role domain: may publish the topics of its own domain, and requests"}
+	case a == Publish && ours:
+		return Decision{false, "role domain: may publish only the topics of its own domain, and requests"}
+	case ours && coveredByAny(domainReads, rest, c):
+		return Decision{true, "role domain: may read its own domain, the hub and the endpoints of services"}
+	case ours || strings.HasPrefix(topic, "$"):
+		return Decision{false, "role domain: may not use the topics of other domains"}
+	case a == Publish:
+		return Decision{false, "role domain: may not publish outside the dominion; give a service a user of its own"}
+	case a == Subscribe && p.matchesBelowPrefix(topic):
+		return Decision{false, "role domain: may not subscribe to a filter that matches topics of other domains"}
+	}
+	return Decision{true, "role domain: may read the topics of devices"}
 }
 
 // reservedDiscovery reports whether a topic below Home Assistant's discovery prefix is

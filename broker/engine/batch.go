@@ -173,23 +173,8 @@ func (b *batch) publish(m *message, r *route, a *ack) {
 		stripe := &e.stripes[maphash.String(hashSeed, m.Topic)%uint64(len(e.stripes))]
 		stripe.Lock()
 		defer stripe.Unlock()
-		if b.conn != nil {
-			m.owner = b.conn.s.usage // does not change while Engine.mu is held
-		} else if m.Publisher == "" {
-			m.owner = &e.programUsage
-		}
-		if m.owner == nil {
-			m.owner = &e.unownedUsage
-		}
-		if reason := e.retained.retain(m, &e.limits); reason != "" {
-			full = true
-			e.stats.retainedRefused.Add(1)
-			e.notify(&Client{ID: m.Publisher, User: m.user}, m.Topic, "not retained: "+reason)
-		}
-		if !m.Expires.IsZero() {
-			e.scheduleSweep()
-		}
-		r = nil
+		full = !b.setRetained(m)
+		r = nil // a route from before may lack a client that has subscribed since
 	}
 	if r == nil {
 		r = e.routeOf(m.Topic)
@@ -199,20 +184,7 @@ func (b *batch) publish(m *message, r *route, a *ack) {
 		later = b.retain(m, a)
 		defer b.commit()
 	}
-	matched := len(r.locals)
-	for i := range r.sessions {
-		if h := r.sessions[i].forPublisher(m.Publisher); h != nil && h.session.push(b, m, h, r.persists, "") {
-			matched++
-		}
-	}
-	for i := range r.groups {
-		if r.groups[i].push(b, m, r.persists) {
-			matched++
-		}
-	}
-	for _, l := range r.locals {
-		l.push(b, m)
-	}
+	matched := b.deliver(m, r)
 	e.stats.published.Add(1)
 	if a == nil {
 		return
@@ -228,6 +200,49 @@ func (b *batch) publish(m *message, r *route, a *ack) {
 		return
 	}
 	b.acks = append(b.acks, *a)
+}
+
+// setRetained charges a message to its owner and retains it, or clears its topic. It
+// reports whether there was room. The caller holds the stripe of the topic.
+func (b *batch) setRetained(m *message) bool {
+	e := b.e
+	if b.conn != nil {
+		m.owner = b.conn.s.usage // does not change while Engine.mu is held
+	} else if m.Publisher == "" {
+		m.owner = &e.programUsage
+	}
+	if m.owner == nil {
+		m.owner = &e.unownedUsage
+	}
+	reason := e.retained.retain(m, &e.limits)
+	if reason != "" {
+		e.stats.retainedRefused.Add(1)
+		e.notify(&Client{ID: m.Publisher, User: m.user}, m.Topic, "not retained: "+reason)
+	}
+	if !m.Expires.IsZero() {
+		e.scheduleSweep()
+	}
+	return reason == ""
+}
+
+// deliver passes a message to the recipients of a route, and returns how many of them
+// get it.
+func (b *batch) deliver(m *message, r *route) (matched int) {
+	matched = len(r.locals)
+	for i := range r.sessions {
+		if t := r.sessions[i].forPublisher(m.Publisher); t != nil && t.session.push(b, m, t, r.persists, "") {
+			matched++
+		}
+	}
+	for i := range r.groups {
+		if r.groups[i].push(b, m, r.persists) {
+			matched++
+		}
+	}
+	for _, l := range r.locals {
+		l.push(b, m)
+	}
+	return matched
 }
 
 // retain has the store retain a message, or clear its topic: now, or when the budget

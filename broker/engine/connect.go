@@ -123,19 +123,7 @@ func (c *conn) connect(pk *wire.Packet) error {
 	if len(p.ClientIdentifier) > c.e.limits.MaxTopicLength {
 		return c.refuseConnect(wire.ClientIdentifierNotValid, errors.New("the client id is too long"))
 	}
-	client := Client{
-		ID: p.ClientIdentifier, User: string(p.Username), HasUser: p.UsernameFlag,
-		Listener: c.listener, Remote: c.remote, Version: c.version, Assigned: assigned != "",
-	}
-	if certified, ok := c.netConn.(Certified); ok {
-		client.Certificate = certified.Certificate()
-		if client.Certificate != "" && !client.HasUser {
-			client.User, client.HasUser = client.Certificate, true
-		}
-	}
-	if c.e.opts.IgnoreUser != nil && client.HasUser && client.Certificate == "" && c.e.opts.IgnoreUser(client) {
-		client.User, client.HasUser = "", false
-	}
+	client := c.claimedClient(pk, assigned != "")
 	c.client = &client
 	if emit := c.e.trace.Load(); emit != nil {
 		(*emit)(tracedConnect(&client, pk))
@@ -147,19 +135,48 @@ func (c *conn) connect(pk *wire.Packet) error {
 		}
 	}
 	w := c.newWill(pk)
-	if w != nil {
-		if len(w.msg.Topic) > c.e.limits.MaxTopicLength || levels([]byte(w.msg.Topic)) > c.e.limits.MaxTopicLevels {
-			return c.refuseConnect(wire.TopicNameInvalid, errors.New("its will has a topic beyond the limits"))
-		}
-		if w.msg.Properties.HasPayloadFormat && w.msg.Properties.PayloadFormat == 1 && !validText(w.msg.Payload) {
-			return c.refuseConnect(wire.PayloadFormatInvalid, errors.New("its will is not valid UTF-8, as its payload format indicates"))
-		}
+	if code, err := c.checkWill(w); err != nil {
+		return c.refuseConnect(code, err)
 	}
 	if w != nil && !c.e.allowed(&client, ActionPublish, w.msg.Topic) {
 		c.e.notify(&client, w.msg.Topic, "its will is dropped: it may not publish there")
 		w = nil
 	}
 	return c.attach(pk, client, assigned, w)
+}
+
+// claimedClient returns the client that a CONNECT claims to be. Without a user name it
+// is the user in its certificate.
+func (c *conn) claimedClient(pk *wire.Packet, assigned bool) Client {
+	p := &pk.Connect
+	client := Client{
+		ID: p.ClientIdentifier, User: string(p.Username), HasUser: p.UsernameFlag,
+		Listener: c.listener, Remote: c.remote, Version: c.version, Assigned: assigned,
+	}
+	if certified, ok := c.netConn.(Certified); ok {
+		client.Certificate = certified.Certificate()
+		if client.Certificate != "" && !client.HasUser {
+			client.User, client.HasUser = client.Certificate, true
+		}
+	}
+	if c.e.opts.IgnoreUser != nil && client.HasUser && client.Certificate == "" && c.e.opts.IgnoreUser(client) {
+		client.User, client.HasUser = "", false
+	}
+	return client
+}
+
+// checkWill returns why a will is not accepted, with the reason code. A nil will is.
+func (c *conn) checkWill(w *will) (code byte, err error) {
+	if w == nil {
+		return wire.Success, nil
+	}
+	if len(w.msg.Topic) > c.e.limits.MaxTopicLength || levels([]byte(w.msg.Topic)) > c.e.limits.MaxTopicLevels {
+		return wire.TopicNameInvalid, errors.New("its will has a topic beyond the limits")
+	}
+	if w.msg.Properties.HasPayloadFormat && w.msg.Properties.PayloadFormat == 1 && !validText(w.msg.Payload) {
+		return wire.PayloadFormatInvalid, errors.New("its will is not valid UTF-8, as its payload format indicates")
+	}
+	return wire.Success, nil
 }
 
 // connackCode returns the reason code for an error of Options.Authenticate.
@@ -225,7 +242,7 @@ func (c *conn) negotiate(pk *wire.Packet, assigned string) (answer wire.Packet, 
 // for a clean start, or a new one. An existing connection of the client is
 // disconnected first [MQTT-3.1.4-3]. CONNACK is queued before anything else.
 func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) error {
-	e, p := c.e, &pk.Connect
+	e := c.e
 	answer, expiry := c.negotiate(pk, assigned)
 	c.hasWill = w != nil
 	window := e.limits.MaxInflight
@@ -252,65 +269,9 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 		}
 	}
 
-	// Engine.mu is held while the session is chosen, or made, and charged to its user.
-	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
-		return c.refuseConnect(wire.ServerUnavailable, errors.New("the server is shutting down"))
-	}
-	old := e.sessions[client.ID]
-	ended, err := e.admitClient(&client, old)
-	if err == nil {
-		var more []*session
-		more, err = e.admitMemory(e.usageOf(&client), sessionMemory(&client)+c.baseMemory()+w.memory(), old)
-		ended = append(ended, more...)
-	}
+	s, before, err := c.takeSession(pk, &client, expiry, w)
 	if err != nil {
-		e.mu.Unlock()
-		for _, s := range ended {
-			s.teardown()
-		}
-		return c.refuseUser(err)
-	}
-	var due *will // that of the connection or session that ends here
-	s := old
-	if old != nil {
-		due = old.takeOver()
-		if p.Clean || old.isGone() {
-			s = nil
-			old.remove()
-			ended = append(ended, old)
-		}
-	}
-	present := s != nil
-	if !present {
-		if expiry > 0 {
-			ended = append(ended, e.evictSessions()...)
-		}
-		s = &session{e: e, id: client.ID}
-		e.sessions[client.ID] = s
-		e.stats.maxSessions.Store(max(e.stats.maxSessions.Load(), int64(len(e.sessions))))
-	}
-	s.mu.Lock()
-	before := s.client.Swap(&client)
-	s.chargeUser(&client)
-	if before != nil {
-		s.accountMemory(-sessionMemory(before))
-	}
-	s.accountMemory(sessionMemory(&client))
-	s.budget.Store(c.budget)
-	s.bridge = c.bridge
-	s.expiry = expiry
-	s.setWill(w)
-	s.disconnectedAt, s.endedByServer = time.Time{}, false
-	s.persistSession()
-	s.mu.Unlock()
-	e.mu.Unlock()
-	for _, s := range ended {
-		s.teardown()
-	}
-	if due != nil {
-		e.sendWill(due) // before any packet of the new connection
+		return err
 	}
 
 	// The session becomes this connection's, unless another one was faster.
@@ -327,6 +288,7 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	c.memory = c.baseMemory()
 	s.accountMemory(c.memory)
 	s.stopTimerLocked()
+	present := before != nil
 	answer.SessionPresent = present && c.version != wire.V31 // [MQTT-3.2.2-2, -3]
 	raw, _ = wire.Append(nil, wire.Connack, answer)          // only SessionPresent has changed
 	c.enqueue(packet{raw: raw})
@@ -340,6 +302,72 @@ func (c *conn) attach(pk *wire.Packet, client Client, assigned string, w *will) 
 	e.stats.connects.Add(1)
 	e.log.Debug("connected", "client", s.id, "user", client.User, "remote", c.remote, "version", c.version, "session present", present)
 	return nil
+}
+
+// takeSession returns the session of a client, an existing one or a new one, charged to
+// its user and stored. before is the client that had it; nil: it is new. A will that
+// is due by the end of the previous connection is sent before it returns.
+func (c *conn) takeSession(pk *wire.Packet, client *Client, expiry uint32, w *will) (s *session, before *Client, err error) {
+	e := c.e
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil, nil, c.refuseConnect(wire.ServerUnavailable, errors.New("the server is shutting down"))
+	}
+	old := e.sessions[client.ID]
+	ended, err := e.admitClient(client, old)
+	if err == nil {
+		var more []*session
+		more, err = e.admitMemory(e.usageOf(client), sessionMemory(client)+c.baseMemory()+w.memory(), old)
+		ended = append(ended, more...)
+	}
+	if err != nil {
+		e.mu.Unlock()
+		for _, s := range ended {
+			s.teardown()
+		}
+		return nil, nil, c.refuseUser(err)
+	}
+	var due *will // that of the connection or session that ends here
+	s = old
+	if old != nil {
+		due = old.takeOver()
+		if pk.Connect.Clean || old.isGone() {
+			s = nil
+			old.remove()
+			ended = append(ended, old)
+		}
+	}
+	if s == nil {
+		if expiry > 0 {
+			ended = append(ended, e.evictSessions()...)
+		}
+		s = &session{e: e, id: client.ID}
+		e.sessions[client.ID] = s
+		e.stats.maxSessions.Store(max(e.stats.maxSessions.Load(), int64(len(e.sessions))))
+	}
+	s.mu.Lock()
+	before = s.client.Swap(client)
+	s.chargeUser(client)
+	if before != nil {
+		s.accountMemory(-sessionMemory(before))
+	}
+	s.accountMemory(sessionMemory(client))
+	s.budget.Store(c.budget)
+	s.bridge = c.bridge
+	s.expiry = expiry
+	s.setWill(w)
+	s.disconnectedAt, s.endedByServer = time.Time{}, false
+	s.persistSession()
+	s.mu.Unlock()
+	e.mu.Unlock()
+	for _, s := range ended {
+		s.teardown()
+	}
+	if due != nil {
+		e.sendWill(due) // before any packet of the new connection
+	}
+	return s, before, nil
 }
 
 // persistSession stores the session of a new connection. If the session ends with its

@@ -61,51 +61,8 @@ func (s *session) replay() {
 			}
 			n = min(n, s.flow.window-s.flow.windowUsed)
 		}
-		var records []store.Record
-		var marks []uint64
 		found := s.e.retained.next(&r.at, n, time.Now())
-		for _, m := range found {
-			if r.sub.noLocal && m.Publisher == s.id { // [MQTT-3.8.3-3]
-				continue
-			}
-			if !s.e.allowed(s.client.Load(), ActionDeliver, m.Topic) {
-				s.e.traceNotDelivered(s, m.Topic)
-				continue
-			}
-			var ids []uint32
-			if r.sub.id != 0 {
-				ids = []uint32{r.sub.id}
-			}
-			qos := min(m.QoS, r.sub.qos)
-			if c.tooLarge(m, ids, qos) {
-				s.countDropped(m.Topic, exceedsMaxPacket)
-				continue
-			}
-			if qos == 0 {
-				c.enqueue(packet{msg: m, ids: ids, first: wire.PublishType<<4 | flags(0, true)})
-				continue
-			}
-			s.seq++
-			s.chargeDelivery(m)
-			passing := !s.e.persists(m.Topic) || s.durable && s.overBudget(0)
-			d := s.flow.startFlight(delivery{msg: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable || passing, volatile: passing})
-			if d.stored {
-				c.enqueueDelivery(d)
-				continue
-			}
-			records = append(records,
-				store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: true, Identifiers: ids},
-				store.Sent{Client: s.id, Seq: d.seq, PacketID: d.id, Phase: store.Published})
-			marks = append(marks, d.seq)
-		}
-		if len(records) > 0 {
-			s.e.store.Append(records, func(err error) {
-				s.e.noteStoreResult(records, err)
-				for _, seq := range marks {
-					s.persisted(seq, err)
-				}
-			})
-		}
+		s.sendRetained(r.sub, found)
 		s.throttleReplay(r.at.examined - 4*len(found))
 		if r.at.done {
 			s.accountMemory(-r.memory())
@@ -119,6 +76,58 @@ func (s *session) replay() {
 	if len(s.replays) == 0 {
 		s.replays = nil
 	}
+}
+
+// sendRetained sends retained messages that match a new subscription, with RETAIN set
+// [MQTT 3.1.1: MQTT-3.3.1-8]. Those that a durable session must have in the store are sent when
+// they are there. The caller holds s.mu.
+func (s *session) sendRetained(sub *subscription, found []*message) {
+	c := s.conn
+	var records []store.Record
+	var waiting []uint64
+	for _, m := range found {
+		if sub.noLocal && m.Publisher == s.id { // [MQTT-3.8.3-3]
+			continue
+		}
+		if !s.e.allowed(s.client.Load(), ActionDeliver, m.Topic) {
+			s.e.traceNotDelivered(s, m.Topic)
+			continue
+		}
+		var ids []uint32
+		if sub.id != 0 {
+			ids = []uint32{sub.id}
+		}
+		qos := min(m.QoS, sub.qos)
+		if c.tooLarge(m, ids, qos) {
+			s.countDropped(m.Topic, exceedsMaxPacket)
+			continue
+		}
+		if qos == 0 {
+			c.enqueue(packet{msg: m, ids: ids, first: wire.PublishType<<4 | flags(0, true)})
+			continue
+		}
+		s.seq++
+		s.chargeDelivery(m)
+		volatile := !s.e.persists(m.Topic) || s.durable && s.overBudget(0)
+		d := s.flow.startFlight(delivery{msg: m, ids: ids, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: true, stored: !s.durable || volatile, volatile: volatile})
+		if d.stored {
+			c.enqueueDelivery(d)
+			continue
+		}
+		records = append(records,
+			store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: true, Identifiers: ids},
+			store.Sent{Client: s.id, Seq: d.seq, PacketID: d.id, Phase: store.Published})
+		waiting = append(waiting, d.seq)
+	}
+	if len(records) == 0 {
+		return
+	}
+	s.e.store.Append(records, func(err error) {
+		s.e.noteStoreResult(records, err)
+		for _, seq := range waiting {
+			s.persisted(seq, err)
+		}
+	})
 }
 
 // throttleReplay suspends the replays of the session while its user is over its search

@@ -74,52 +74,35 @@ type session struct {
 // push delivers or queues a message for the client; persists reports whether its topic
 // survives a restart. It returns false if the client does not get the message and
 // another member of a shared subscription may.
-func (s *session) push(b *batch, m *message, h *target, persists bool, from string) bool {
+//
+// sharedFilter is that of the shared subscription that selected the session; "": none.
+func (s *session) push(b *batch, m *message, t *target, persists bool, sharedFilter string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.removed {
 		return false
 	}
-	qos := min(m.QoS, h.qos)
-	retain := h.retainAsPublished && m.Retain // [MQTT-3.3.1-12, -13]
-	if s.conn != nil && s.conn.tooLarge(m, h.ids, qos) {
+	qos := min(m.QoS, t.qos)
+	retain := t.retainAsPublished && m.Retain // [MQTT-3.3.1-12, -13]
+	if s.conn != nil && s.conn.tooLarge(m, t.ids, qos) {
 		s.countDropped(m.Topic, exceedsMaxPacket)
 		return true // [MQTT-3.1.2-25]
 	}
 	if qos == 0 {
-		if s.conn == nil {
-			if s.bridge {
-				s.countDropped(m.Topic, "the bridge is not connected, and QoS 0 is not queued")
-			}
-			return false
-		}
-		s.conn.enqueueQoS0(m, flags(0, retain), h.ids)
-		b.addSession(s)
-		return true
+		return s.pushQoS0(b, m, t.ids, retain)
 	}
 	if s.conn == nil && s.expiry == 0 {
 		return false
 	}
-	reason := s.queueRefusal(m)
-	if reason != "" {
-		for _, r := range s.removeExpired(time.Now()) {
-			b.addFreeing(r)
-		}
-		reason = s.queueRefusal(m)
-	}
-	if reason != "" {
-		s.countDropped(m.Topic, reason)
-		if s.conn != nil {
-			s.conn.disconnect(wire.QuotaExceeded, "it does not receive its messages: "+reason)
-		}
+	if !s.hasQueueSpace(b, m) {
 		return true
 	}
 	s.seq++
 	s.chargeDelivery(m)
-	passing := !persists || s.durable && s.overBudget(m.size())
-	d := delivery{msg: m, ids: h.ids, sharedFilter: from, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable || passing, volatile: passing}
+	volatile := !persists || s.durable && s.overBudget(m.size())
+	d := delivery{msg: m, ids: t.ids, sharedFilter: sharedFilter, seq: s.seq, access: s.e.access.Load(), qos: qos, retain: retain, stored: !s.durable || volatile, volatile: volatile}
 	if !d.stored {
-		b.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: h.ids, Shared: from})
+		b.add(store.Enqueue{Client: s.id, Seq: d.seq, Message: &m.Message, QoS: qos, Retain: retain, Identifiers: t.ids, Shared: sharedFilter})
 		b.deliveries = append(b.deliveries, pendingDelivery{s, d.seq})
 	}
 	if s.conn != nil && s.flow.canBypassQueue() {
@@ -134,6 +117,41 @@ func (s *session) push(b *batch, m *message, h *target, persists bool, from stri
 	}
 	b.addSession(s)
 	return true
+}
+
+// pushQoS0 queues a message of QoS 0 for the connection. Without one it is not
+// delivered. The caller holds s.mu.
+func (s *session) pushQoS0(b *batch, m *message, ids []uint32, retain bool) bool {
+	if s.conn == nil {
+		if s.bridge {
+			s.countDropped(m.Topic, "the bridge is not connected, and QoS 0 is not queued")
+		}
+		return false
+	}
+	s.conn.enqueueQoS0(m, flags(0, retain), ids)
+	b.addSession(s)
+	return true
+}
+
+// hasQueueSpace reports whether a message of QoS 1 or 2 can be queued, if necessary
+// after expired ones were removed. If not, the message is dropped and a connected
+// client, which reads too slowly, is disconnected. The caller holds s.mu.
+func (s *session) hasQueueSpace(b *batch, m *message) bool {
+	reason := s.queueRefusal(m)
+	if reason == "" {
+		return true
+	}
+	for _, r := range s.removeExpired(time.Now()) {
+		b.addFreeing(r)
+	}
+	if reason = s.queueRefusal(m); reason == "" {
+		return true
+	}
+	s.countDropped(m.Topic, reason)
+	if s.conn != nil {
+		s.conn.disconnect(wire.QuotaExceeded, "it does not receive its messages: "+reason)
+	}
+	return false
 }
 
 const queueFull = "its queue is full (broker.limits.max_queued_messages, max_queued_bytes)"

@@ -32,10 +32,16 @@ func (c *conn) finish(code byte, reason string, withWill bool) {
 	if emit := c.e.trace.Load(); emit != nil {
 		(*emit)(TraceEvent{Client: *c.client, Detail: "the connection is over: " + reason})
 	}
-	if !current {
-		return
+	if current {
+		c.endSession(shutDown)
 	}
-	e := c.e
+}
+
+// endSession detaches the connection from its session, which it removes if that does
+// not outlast the connection. shutDown is set if the server ended the connection
+// because it ends itself. A will that is due is sent last.
+func (c *conn) endSession(shutDown bool) {
+	e, s := c.e, c.s
 	e.mu.Lock()
 	s.mu.Lock()
 	if s.conn != c || s.removed {
