@@ -13,6 +13,8 @@ var (
 	templatesScript string
 	//go:embed testdata/availability.py
 	availabilityScript string
+	//go:embed testdata/configs.py
+	configsScript string
 )
 
 // The table by which hub/devices/template is tested is what the real Home
@@ -30,6 +32,12 @@ func TestHomeAssistantTemplates(t *testing.T) {
 // of configs and messages of availability. It is written in the same way.
 func TestHomeAssistantAvailability(t *testing.T) {
 	compareTable(t, "../hub/devices/testdata/availability.jsonl", availabilityScript, 100)
+}
+
+// The table by which the problems of hub/devices are tested is what the schemas of
+// the real Home Assistant refuse of configs. It is written in the same way.
+func TestHomeAssistantConfigs(t *testing.T) {
+	compareTable(t, "../hub/devices/testdata/lint.jsonl", configsScript, 200)
 }
 
 // compareTable has Home Assistant's Python fill in the rows of a table, and

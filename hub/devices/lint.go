@@ -15,47 +15,10 @@ import (
 // platform). Only what is refused for sure is named: lists that grow with each
 // release, such as those of device classes, are not checked.
 
-// platforms are what an entity can be, and which keys each requires.
-var platforms = map[string][]string{
-	"alarm_control_panel": {"command_topic", "state_topic"},
-	"binary_sensor":       {"state_topic"},
-	"button":              {"command_topic"},
-	"camera":              {"topic"},
-	"climate":             nil,
-	"cover":               nil,
-	"date":                nil,
-	"datetime":            nil,
-	"device_automation":   {"automation_type", "subtype", "topic", "type"},
-	"device_tracker":      nil,
-	"event":               {"event_types", "state_topic"},
-	"fan":                 {"command_topic"},
-	"humidifier":          {"command_topic", "target_humidity_command_topic"},
-	"image":               nil,
-	"infrared":            nil,
-	"lawn_mower":          nil,
-	"light":               {"command_topic"},
-	"lock":                {"command_topic"},
-	"notify":              {"command_topic"},
-	"number":              {"command_topic"},
-	"remote":              nil,
-	"scene":               {"command_topic"},
-	"select":              {"command_topic", "options"},
-	"sensor":              {"state_topic"},
-	"siren":               {"command_topic"},
-	"switch":              {"command_topic"},
-	"tag":                 {"topic"},
-	"text":                {"command_topic"},
-	"time":                nil,
-	"update":              {"state_topic"},
-	"vacuum":              nil,
-	"valve":               nil,
-	"water_heater":        nil,
-}
-
 // abbreviated gives the long form of the keys that are checked here alone.
 var abbreviated = map[string]string{
 	"atype": "automation_type", "cmd_t": "command_topic", "def_ent_id": "default_entity_id", "e": "encoding", "en": "enabled_by_default",
-	"ent_cat": "entity_category", "evt_typ": "event_types", "hum_cmd_t": "target_humidity_command_topic", "ic": "icon",
+	"ent_cat": "entity_category", "ent_pic": "entity_picture", "evt_typ": "event_types", "hum_cmd_t": "target_humidity_command_topic", "ic": "icon",
 	"json_attr_t": "json_attributes_topic", "json_attr_tpl": "json_attributes_template", "ops": "options",
 	"stat_t": "state_topic", "stype": "subtype", "uniq_id": "unique_id",
 }
@@ -71,10 +34,11 @@ var (
 		"configuration_url", "connections", "hw_version", "identifiers", "manufacturer", "model", "model_id", "name",
 		"serial_number", "suggested_area", "sw_version", "via_device", "via_hub",
 	}
-	ofOrigin = []string{"name", "support_url", "sw_version"}
+	ofOrigin       = []string{"name", "support_url", "sw_version"}
+	ofAvailability = []string{"payload_available", "payload_not_available", "topic", "value_template"}
 	// texts are the keys of any entity that are a text and never null.
 	texts = []string{
-		"availability_mode", "availability_template", "default_entity_id", "encoding", "entity_category", "icon",
+		"availability_mode", "availability_template", "default_entity_id", "entity_category", "icon",
 		"json_attributes_template", "payload_available", "payload_not_available", "unique_id",
 	}
 )
@@ -232,7 +196,18 @@ func (l *linter) device(root object) {
 		l.deviceInfo(root["device"])
 	}
 	l.origin(root, true)
-	l.common("", root, true)
+	l.delivery("", root)
+	for _, k := range inherited {
+		if slices.Contains(texts, k) {
+			l.text(k, root[k])
+		}
+	}
+	l.topic("state_topic", root["state_topic"], false)
+	l.topic("command_topic", root["command_topic"], true)
+	l.availability("", root)
+	for _, raw := range listOf(root["availability"]) {
+		l.closed("availability", objectOf(raw, nil), ofAvailability)
+	}
 	components := objectOf(root["components"], nil)
 	l.children(root)
 	if components == nil && (root["components"] != nil || root["child_devices"] == nil) {
@@ -276,22 +251,40 @@ func (l *linter) component(root object, id string, raw json.RawMessage) {
 
 // entity checks what any entity has, and what its platform requires.
 func (l *linter) entity(at, platform string, e object) {
-	for _, k := range platforms[platform] {
+	for _, k := range platforms[platform].requires {
 		if e[k] == nil {
 			l.fault("%s%s is missing: a %s needs it", at, k, platform)
+		} else if platform == "device_automation" {
+			l.text(at+k, e[k])
 		}
 	}
-	l.common(at, e, false)
-	var named []string
-	for k := range e {
-		if strings.HasSuffix(k, "_topic") || k == "topic" {
-			named = append(named, k)
-		}
+	l.delivery(at, e)
+	own := platforms[platform].topics
+	if schema, ok := textOfRaw(e["schema"]); ok && platform == "light" && schema != "basic" {
+		own = []string{"command_topic", "state_topic"}
 	}
-	slices.Sort(named)
-	for _, k := range named {
-		l.topic(at+k, e[k], strings.HasSuffix(k, "command_topic") || strings.HasPrefix(k, "set_"))
+	for _, k := range own {
+		l.topic(at+k, e[k], strings.HasSuffix(k, "command_topic"))
 	}
+	if !isEntity(platform) {
+		return
+	}
+	for _, k := range texts {
+		l.text(at+k, e[k])
+	}
+	if name := e["name"]; len(name) > 0 && name[0] != 'n' { // null: the device's own
+		l.text(at+"name", name)
+	}
+	for _, k := range []string{"enabled_by_default", "visible_by_default"} {
+		l.truth(at+k, e[k])
+	}
+	if url, ok := textOfRaw(e["entity_picture"]); ok {
+		l.url(at+"entity_picture", url)
+	} else {
+		l.text(at+"entity_picture", e["entity_picture"])
+	}
+	l.topic(at+"json_attributes_topic", e["json_attributes_topic"], false)
+	l.availability(at, e)
 	switch category, ok := textOfRaw(e["entity_category"]); {
 	case ok && category != "config" && category != "diagnostic":
 		l.fault("%sentity_category is %q: it can be config or diagnostic, or be left out", at, cut(category, maxText/4))
@@ -299,7 +292,7 @@ func (l *linter) entity(at, platform string, e object) {
 	if icon, ok := textOfRaw(e["icon"]); ok && !strings.Contains(icon, ":") {
 		l.fault("%sicon is %q: write it as mdi:name", at, cut(icon, maxText/4))
 	}
-	if id, ok := textOfRaw(e["unique_id"]); ok && isEntity(platform) {
+	if id, ok := textOfRaw(e["unique_id"]); ok {
 		sum := maphash.String(l.seed, platform+"\x00"+id)
 		if slices.Contains(l.unique, sum) {
 			l.fault("%sunique_id %q is there twice: write one that no other entity has", at, cut(id, maxText/2))
@@ -309,24 +302,19 @@ func (l *linter) entity(at, platform string, e object) {
 	}
 }
 
-// common checks the texts and the availability that the root of a device and
-// any entity have. Of an entity Home Assistant leaves unknown keys out.
-func (l *linter) common(at string, e object, root bool) {
-	for _, k := range texts {
-		if !root || slices.Contains(inherited, k) {
-			l.text(at+k, e[k])
-		}
-	}
-	if root {
-		l.topic(at+"state_topic", e["state_topic"], false)
-		l.topic(at+"command_topic", e["command_topic"], true)
-		l.topic(at+"availability_topic", e["availability_topic"], false)
-	}
+// delivery checks how messages are subscribed to and read.
+func (l *linter) delivery(at string, e object) {
+	l.text(at+"encoding", e["encoding"])
 	switch qos := strings.Trim(string(e["qos"]), `"`); qos {
 	case "", "0", "1", "2", "0.0", "1.0", "2.0", "true", "false":
 	default:
 		l.fault("%sqos is %s: it can be 0, 1 or 2", at, cut(qos, maxText/4))
 	}
+}
+
+// availability checks the availability of an entity or of the root of a device.
+func (l *linter) availability(at string, e object) {
+	l.topic(at+"availability_topic", e["availability_topic"], false)
 	if mode, ok := textOfRaw(e["availability_mode"]); ok && mode != modeAll && mode != modeAny && mode != modeLatest {
 		l.fault("%savailability_mode is %q: it can be all, any or latest", at, cut(mode, maxText/4))
 	}
@@ -369,13 +357,14 @@ func (l *linter) deviceInfo(raw json.RawMessage) {
 		case "connections":
 			for _, pair := range listOf(d[k]) {
 				two := listOf(pair)
-				if len(two) != 2 || pair[0] != '[' {
+				if len(two) < 2 || pair[0] != '[' {
 					l.fault(`device.connections has %s: write pairs such as ["mac", "a4:cf:12:ef:3b:70"]`, cut(string(pair), maxText/4))
 					continue
 				}
 				l.text("device.connections", two[0])
 				l.text("device.connections", two[1])
 			}
+		case "via_hub": // which is ignored
 		default:
 			l.text("device."+k, d[k])
 		}
@@ -443,6 +432,18 @@ func (l *linter) text(at string, raw json.RawMessage) {
 		l.fault("%s is null: leave it out or write a text", at)
 	case raw[0] == '{' || raw[0] == '[':
 		l.fault("%s is no text", at)
+	}
+}
+
+// truth checks what has to be a truth value.
+func (l *linter) truth(at string, raw json.RawMessage) {
+	text, ok := textOfRaw(raw)
+	switch {
+	case len(raw) == 0:
+	case !ok:
+		l.fault("%s is no truth value: write true or false", at)
+	case raw[0] == '"' && !slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "enable", "disable", "1", "0"}, strings.ToLower(strings.TrimSpace(text))):
+		l.fault("%s is %q: write true or false", at, cut(text, maxText/4))
 	}
 }
 
@@ -531,7 +532,14 @@ func listOf(raw json.RawMessage) (all []json.RawMessage) {
 	return all
 }
 
-// textOfRaw returns a text; ok is false for anything else.
+// textOfRaw returns a text, or a number or truth value as it is written; ok is
+// false for anything else.
 func textOfRaw(raw json.RawMessage) (text string, ok bool) {
-	return text, len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &text) == nil
+	switch {
+	case len(raw) == 0 || raw[0] == 'n' || raw[0] == '{' || raw[0] == '[':
+		return "", false
+	case raw[0] != '"':
+		return string(raw), true
+	}
+	return text, json.Unmarshal(raw, &text) == nil
 }
