@@ -101,7 +101,9 @@ func (w *automated) load() {
 	var offered []map[string]any
 	for _, d := range devices {
 		if d.Name == "web" {
-			w.Ask("device_automation/trigger/list", map[string]any{"device_id": d.ID}, &offered)
+			var err error
+			offered, err = w.Triggers(d)
+			w.must(err)
 		}
 	}
 	i := slices.IndexFunc(offered, func(o map[string]any) bool { return o["subtype"] == "web" && o["type"] == "crashed" })

@@ -358,6 +358,12 @@ func (a *homeAssistant) Registered() (map[string]haDevice, map[string]haEntity) 
 	return devices, entities
 }
 
+// Triggers returns what the editor of automations offers of a device.
+func (a *homeAssistant) Triggers(d haDevice) (all []map[string]any, err error) {
+	err = a.socket.ask("device_automation/trigger/list", map[string]any{"device_id": d.ID}, &all)
+	return all, err
+}
+
 // Delete deletes a device, as a person does on its page.
 func (a *homeAssistant) Delete(d haDevice) {
 	a.t.Helper()
@@ -407,6 +413,12 @@ func (s haStates) Is(state string, entities ...string) bool {
 		}
 	}
 	return true
+}
+
+// Known reports whether an entity has a state that says something.
+func (s haStates) Known(entity string) bool {
+	got, ok := s[entity]
+	return ok && got.State != "unknown" && got.State != "unavailable"
 }
 
 // String shows those of a dominion.
