@@ -214,7 +214,7 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(c.DataDir, a.o.Log)
+	store, err := openStore(c.DataDir, a.files, a.o.Log)
 	if err != nil {
 		return err
 	}

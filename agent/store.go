@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -48,6 +50,8 @@ type store struct {
 	command                 topics.StartCommand
 	taken                   bool // command holds one
 	budget                  *atomicfile.Budget
+	files                   *foreign.Files // writes, so that the loop does not wait for a disk that hangs
+	dir                     string
 	minorAt                 time.Time // when a start command of the same services is written, at the earliest
 	pending                 map[string]pending
 	log                     *slog.Logger
@@ -60,13 +64,14 @@ type pending struct {
 	refused bool      // the disk did not take it
 }
 
-func openStore(dataDir string, log *slog.Logger) (*store, error) {
+func openStore(dataDir string, files *foreign.Files, log *slog.Logger) (*store, error) {
 	s := &store{
 		memoryFile:  filepath.Join(dataDir, memoryFile),
 		commandFile: filepath.Join(dataDir, commandFile),
 		budget:      atomicfile.NewBudget(storeDaily),
-		pending:     make(map[string]pending),
-		log:         log,
+		files:       files, dir: dataDir,
+		pending: make(map[string]pending),
+		log:     log,
 	}
 	var err error
 	if s.memory, _, err = atomicfile.ReadJSON[memory](s.memoryFile, log); err != nil {
@@ -147,14 +152,21 @@ func (s *store) flush() {
 	}
 }
 
-// write keeps v for a later try when the disk takes nothing, or when too much was
-// written: what it says is obeyed all the same, services matter more than files.
+// write keeps v for a later try when the disk takes nothing or does not answer, or
+// when too much was written: what it says is obeyed all the same, services matter more than files.
 func (s *store) write(file string, v any, now time.Time) error {
 	if next := s.budget.Next(now); next.After(now) {
 		s.pending[file] = pending{content: v, at: next}
 		return nil
 	}
-	if err := s.budget.WriteJSON(file, v, now); err != nil {
+	content, err := atomicfile.Encode(file, v)
+	if err == nil {
+		_, err = foreign.Do(s.files, s.dir, func() (struct{}, error) { return struct{}{}, atomicfile.Write(file, content, 0o600) })
+	}
+	if err == nil || errors.Is(err, foreign.ErrBusy) {
+		s.budget.Charge(len(content), now)
+	}
+	if err != nil {
 		s.pending[file] = pending{content: v, refused: true}
 		return fmt.Errorf("%w (obeyed all the same; a power cut now would bring back what was before)", err)
 	}

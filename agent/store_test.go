@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -13,7 +14,7 @@ import (
 // storeOf returns a store and a count of the writes of its files so far.
 func storeOf(t *testing.T) (s *store, written func() int) {
 	t.Helper()
-	s, err := openStore(t.TempDir(), slog.New(slog.DiscardHandler))
+	s, err := openStore(t.TempDir(), foreign.New(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

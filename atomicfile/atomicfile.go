@@ -76,14 +76,15 @@ func syncDir(dir string) error {
 // WriteJSON writes v, indented for people. Only the file's owner can read it: it may
 // contain secrets.
 func WriteJSON(path string, v any) error {
-	b, err := encode(path, v)
+	b, err := Encode(path, v)
 	if err != nil {
 		return err
 	}
 	return Write(path, b, 0o600)
 }
 
-func encode(path string, v any) ([]byte, error) {
+// Encode returns v as WriteJSON writes it.
+func Encode(path string, v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("cannot write %s: %w", path, err)

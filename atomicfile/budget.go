@@ -52,7 +52,7 @@ func (b *Budget) Charge(size int, now time.Time) {
 
 // WriteJSON is the function WriteJSON, and charges the write.
 func (b *Budget) WriteJSON(path string, v any, now time.Time) error {
-	content, err := encode(path, v)
+	content, err := Encode(path, v)
 	if err != nil {
 		return err
 	}

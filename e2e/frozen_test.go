@@ -3,6 +3,7 @@ package e2e
 import (
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -46,22 +47,30 @@ func TestFrozenDiskOfADomain(t *testing.T) {
 		d := home.Domain(name)
 		freezes[name], thaws[name] = d.freezable(d.DataDir())
 		d.installBoiler(x.meetings)
-		d.Install("web")
+		d.Install("web", "lamp")
 		x.domains[name] = d
 	}
 	home.Configure(exclusiveTiming + service("boiler", `priority = "required"`, `exclusive = true`, `stop_timeout = "1s"`) +
-		service("web", `priority = "required"`, `replicas = 2`, `restart = { delay = "100ms" }`))
+		service("web", `priority = "required"`, `replicas = 2`, `restart = { delay = "100ms", max_delay = "1s" }`) + service("lamp", `priority = "required"`, `replicas = 2`, healthHTTP))
 	var agents []*Process
 	x.hub, agents, x.o = home.Up(x.domains["kitchen"], x.domains["cellar"])
 	x.agents["kitchen"], x.agents["cellar"] = agents[0], agents[1]
 	from, _, pid := x.begins(1)
-	x.o.Until("all is healthy", func(v View) bool { return v.Healthy("boiler", 1) && v.Healthy("web", 2) })
+	x.o.Until("all is healthy", func(v View) bool { return v.Healthy("boiler", 1) && v.Healthy("web", 2) && v.Healthy("lamp", 2) })
 	home.Journal.Await(t, 2, "start", "web")
 
 	mark := x.o.Now()
 	freezes[from.Name]()
 	kill(t, x.o.Latest().Instance(from.Name, "web").PID) // its restart waits for the disk
-	time.Sleep(14 * time.Second)                         // seven times what makes a domain lost
+	// An order to stop another one is obeyed, and what is not well is seen.
+	began := time.Now()
+	home.Publish("dominion/service/lamp/set", "OFF")
+	x.o.Until("lamp is stopped everywhere", func(v View) bool { return v.Service("lamp").State == topics.Stopped })
+	x.o.Until("web waits for the disk", func(v View) bool {
+		return strings.Contains(v.Instance(from.Name, "web").Message, "data_dir does not answer")
+	})
+	t.Logf("lamp is stopped and web waits %v after the disk froze", time.Since(began).Round(time.Millisecond))
+	time.Sleep(max(0, 14*time.Second-time.Since(began))) // seven times what makes a domain lost
 	thaws[from.Name]()
 	x.o.Until("web is repaired", func(v View) bool { return v.Healthy("web", 2) && v.Instance(from.Name, "web").Restarts == 1 })
 	for _, e := range x.o.Events(mark) {

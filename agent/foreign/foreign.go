@@ -5,7 +5,8 @@
 // lease that its owner does not give up, or on a mount that does not answer.
 // Read opens only regular files, follows no link in the last part of the path,
 // reads as the user of the services where the agent is root, and waits no longer
-// than the deadline. What hangs costs one goroutine for each place, however
+// than the deadline. The agent's own files are written in the same way, without
+// the checks: their disk may hang, too. What hangs costs one goroutine for each place, however
 // often it is tried. Only the packages of the agent import it.
 package foreign
 
@@ -74,6 +75,32 @@ func Do[T any](files *Files, at string, f func() (T, error)) (T, error) {
 	case <-timer.C:
 		return none, noAnswer(at)
 	}
+}
+
+// Open is Do for what has to be closed: what f opened too late is closed by then.
+func Open[T io.Closer](files *Files, at string, f func() (T, error)) (T, error) {
+	var none, opened T
+	var mu sync.Mutex
+	var open, late bool
+	got, err := Do(files, at, func() (T, error) {
+		one, err := f()
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil && late {
+			return none, one.Close()
+		}
+		opened, open = one, err == nil
+		return one, err
+	})
+	if !errors.Is(err, ErrBusy) {
+		return got, err
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if late = true; open {
+		_ = opened.Close()
+	}
+	return none, err
 }
 
 // ErrBusy is what Do and Read return of what may answer another time.

@@ -155,3 +155,25 @@ func TestHungPlacesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// What is opened too late is closed.
+func TestOpenedTooLate(t *testing.T) {
+	files, answers := New(), make(chan struct{})
+	var late closer
+	_, err := Open(files, "disk", func() (*closer, error) { <-answers; return &late, nil })
+	if !errors.Is(err, ErrBusy) {
+		t.Fatalf("it was waited for: %v", err)
+	}
+	close(answers)
+	var soon closer
+	for err = ErrBusy; errors.Is(err, ErrBusy); { // until what hung is over
+		_, err = Open(files, "disk", func() (*closer, error) { return &soon, nil })
+	}
+	if err != nil || !late.closed.Load() || soon.closed.Load() {
+		t.Errorf("%v; late is closed: %v, soon: %v", err, late.closed.Load(), soon.closed.Load())
+	}
+}
+
+type closer struct{ closed atomic.Bool }
+
+func (c *closer) Close() error { c.closed.Store(true); return nil }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -26,11 +27,40 @@ const maxSize = 512 << 10
 var streams = [...]string{"stdout", "stderr"}
 
 // Dir is the directory of the logs: <dir>/<service>/stdout.log and stderr.log.
-// It is owned by one loop and not for concurrent use.
+// It is owned by one loop and not for concurrent use. What touches the files is
+// done beside the loop, and no call waits longer than the deadline for it: while
+// their disk does not answer, there are no lines.
 type Dir struct {
 	dir      string
+	busy     sync.Mutex // held by what is done with the rest
+	lines    []Line     // new ones of the followed services, not returned yet
 	services map[string]*service
 	flooded  time.Time // when a file was far beyond its cap, last
+}
+
+// deadline is how long the disk of the logs may take to answer.
+const deadline = time.Second
+
+// beside does something with the files and waits for it, within the deadline. false:
+// it goes on, or did not begin, as what was begun before goes on.
+func (d *Dir) beside(f func()) bool {
+	if !d.busy.TryLock() {
+		return false
+	}
+	done := make(chan struct{})
+	go func() {
+		f()
+		d.busy.Unlock()
+		close(done)
+	}()
+	timer := time.NewTimer(deadline)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // Line is a new line of a service that is followed.
@@ -180,7 +210,16 @@ func moment(marks []mark, offset int64) time.Time {
 // Poll notes how far the files grew, caps them, and returns the new lines of
 // the followed services, in order. It is called each second, more often while
 // somebody follows if that is to look smooth.
-func (d *Dir) Poll(now time.Time) []Line {
+func (d *Dir) Poll(now time.Time) (lines []Line) {
+	d.beside(func() { d.lines = append(d.lines, d.poll(now)...) })
+	if d.busy.TryLock() {
+		lines, d.lines = d.lines, nil
+		d.busy.Unlock()
+	}
+	return lines
+}
+
+func (d *Dir) poll(now time.Time) []Line {
 	d.find(nil)
 	var lines []Line
 	for _, name := range d.names() {
@@ -215,6 +254,10 @@ const floodTime = 10 * time.Second
 // Polls. The next should not wait a second then, in which it can write as much
 // as a small disk holds.
 func (d *Dir) Flooded(now time.Time) bool {
+	if !d.busy.TryLock() {
+		return false
+	}
+	defer d.busy.Unlock()
 	return !d.flooded.IsZero() && now.Sub(d.flooded) < floodTime
 }
 
@@ -230,9 +273,12 @@ func (d *Dir) names() []string {
 // Follow makes Poll return the lines that a service writes from now on, until
 // the given moment; called again it extends that.
 func (d *Dir) Follow(name string, now, until time.Time) {
-	if !topics.ValidName(name) {
-		return
+	if topics.ValidName(name) {
+		d.beside(func() { d.follow(name, now, until) })
 	}
+}
+
+func (d *Dir) follow(name string, now, until time.Time) {
 	s := d.services[name]
 	if s == nil {
 		s = d.add(name)
@@ -249,6 +295,10 @@ func (d *Dir) Follow(name string, now, until time.Time) {
 
 // Following tells whether any service is followed at now.
 func (d *Dir) Following(now time.Time) bool {
+	if !d.busy.TryLock() {
+		return false
+	}
+	defer d.busy.Unlock()
 	for _, s := range d.services {
 		if now.Before(s.until) {
 			return true
@@ -260,9 +310,14 @@ func (d *Dir) Following(now time.Time) bool {
 // Last returns the last n lines of a service, oldest first. Lines of the two
 // streams are ordered by when they were seen.
 func (d *Dir) Last(name string, n int) []topics.LogLine {
-	if n <= 0 || !topics.ValidName(name) {
+	var lines []topics.LogLine
+	if n <= 0 || !topics.ValidName(name) || !d.beside(func() { lines = d.last(name, n) }) {
 		return nil
 	}
+	return lines
+}
+
+func (d *Dir) last(name string, n int) []topics.LogLine {
 	s := d.services[name]
 	if s == nil {
 		s = d.add(name)

@@ -31,6 +31,7 @@ func toldToEnd(m *move) bool            { return m.Then == thenStopped || m.Then
 func nobodyWants(m *move) bool          { return !m.Wanted }
 func tooOften(m *move) bool             { return m.Failing }
 func cannotStartHere(m *move) bool      { return of[failed](m).elsewhere }
+func diskHangs(m *move) bool            { return of[failed](m).hung }
 func noDelay(m *move) bool              { return m.wait == 0 }
 func saysReady(m *move) bool            { return of[notified](m).ready && m.check() == notifyCheck }
 func saysStopping(m *move) bool         { return of[notified](m).stopping }

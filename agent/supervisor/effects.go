@@ -33,7 +33,7 @@ func (l *life) close() {
 	if l.end != nil {
 		l.end()
 	}
-	l.notify.close()
+	_ = l.notify.Close()
 	if l.guard != nil {
 		l.guard.Close()
 	}
@@ -111,7 +111,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		if errors.As(err, &no) {
 			return refused{v.ordered, no.Error()}
 		}
-		return notStarted{err.Error(), errors.Is(err, errGiving)}
+		return notStarted{err.Error(), errors.Is(err, errGiving), errors.Is(err, errHung)}
 	}
 	v.live = life{plan: p}
 	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
@@ -121,7 +121,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 	}
 	if err := s.startLife(v, &r); err != nil {
 		s.endLife(v)
-		return notStarted{message: err.Error()}
+		return notStarted{message: err.Error(), hung: errors.Is(err, errHung)}
 	}
 	s.topics = true // its service.toml may be another by now
 	return started{r, p.spec}
@@ -131,10 +131,16 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	post := s.poster(v.Service, r.Token)
 	if path := v.live.plan.notifyPath; path != "" {
-		if v.live.notify, err = listenNotify(path, v.live.plan.owner, post); err != nil {
+		own := v.live.plan.owner
+		if v.live.notify, err = openOnDisk(s, func() (*notifySocket, error) { return listenNotify(path, own, post) }); err != nil {
 			return fmt.Errorf("cannot make its NOTIFY_SOCKET: %w (health notify needs a data_dir that can be written)", err)
 		}
 	}
+	logs, err := s.openLogs(v.Service, v.live.plan.owner)
+	if err != nil {
+		return err
+	}
+	defer logs.Close()
 	if v.ordered.Exclusive { // first: nothing of it ever runs unguarded
 		r.LeaseEnd = s.leaseEnd(r.Started)
 		if v.live.guard, err = s.guard(v, r.Token); err != nil {
@@ -143,10 +149,8 @@ func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	}
 	s.intend(v, *r) // an agent that is killed now leaves a trace of what it was about to start
 	c := v.live.plan.command
-	stdout, stderr := s.openLogs(v.Service, v.live.plan.owner)
-	defer closeFiles(stdout, stderr)
-	c.Stdout, c.Stderr = stdout, stderr
-	output := s.output(v, stdout, stderr)
+	c.Stdout, c.Stderr = logs.stdout, logs.stderr
+	output := s.output(v, logs.stdout, logs.stderr)
 	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(output.explain(e)) })
 	if err != nil {
 		if v.live.guard != nil {

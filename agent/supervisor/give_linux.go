@@ -23,7 +23,8 @@ func (s *Supervisor) provide(service string, own owner) error {
 	done := s.giving[service]
 	if done == nil {
 		dir := s.serviceData(service)
-		former, err := makeData(dir, own)
+		former := -1
+		err := s.onDisk(func() (err error) { former, err = makeData(dir, own); return err })
 		if err != nil || former < 0 {
 			return err
 		}

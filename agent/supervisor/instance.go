@@ -114,11 +114,13 @@ type (
 	notStarted struct {
 		message string
 		soon    bool // what it waits for comes by itself
+		hung    bool // data_dir does not answer
 	}
 	failed struct { // it crashed or did not start: follows within the same step
 		message   string
 		atLeast   time.Duration // before the next try
 		elsewhere bool          // it cannot start here as things are: another domain is tried at once
+		hung      bool          // data_dir does not answer: that is no failure of the service
 	}
 	exited struct {
 		code        *int   // nil: none is known

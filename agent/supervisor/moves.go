@@ -68,7 +68,7 @@ func (m *move) note() {
 			m.Run.LeaseEnd = ev.until
 		}
 	case failed:
-		if !m.crashed(m.now) {
+		if !ev.hung && !m.crashed(m.now) {
 			m.wait = m.delay(ev.atLeast)
 		}
 	case checked:
@@ -212,7 +212,7 @@ func live(m *move) {
 func failToStart(m *move) {
 	m.do(forget{})
 	ev := of[notStarted](m)
-	m.next = failed{ev.message, noStartDelay, !ev.soon}
+	m.next = failed{ev.message, noStartDelay, !ev.soon && !ev.hung, ev.hung}
 }
 
 func stayFinished(m *move) {
@@ -296,14 +296,14 @@ func finish(m *move) {
 func crash(m *move) {
 	m.do(forget{})
 	if m.Unable {
-		m.next = failed{m.Why, noStartDelay, true}
+		m.next = failed{message: m.Why, atLeast: noStartDelay, elsewhere: true}
 		return
 	}
 	why := m.Why
 	if m.Then == thenEnded && m.ExitCode != nil && *m.ExitCode == 0 && m.now.Sub(m.Run.Started) < goodTime {
 		why += endsWell
 	}
-	m.next = failed{why, 0, false}
+	m.next = failed{message: why}
 }
 
 // endsWell follows the reason of a service that ends with code 0 and is started
@@ -324,6 +324,19 @@ func failHere(m *move) {
 	if !repeated {
 		m.report(topics.ServiceFailed, m.withNextTry())
 	}
+}
+
+// waitForDisk tries soon once, and then now and then, for as long as the disk takes:
+// that is not counted, and told once.
+func waitForDisk(m *move) {
+	message := of[failed](m).message
+	if m.State == topics.Backoff && m.Message == message {
+		m.Retry = m.now.Add(diskRetry)
+		return
+	}
+	m.Retry = m.now.Add(noStartDelay)
+	m.become(topics.Backoff, message)
+	m.report(topics.ServiceCrashed, m.withNextTry())
 }
 
 func giveUp(m *move) {

@@ -100,11 +100,14 @@ func (n *notifySocket) take() notified {
 	return ev
 }
 
-func (n *notifySocket) close() {
-	if n != nil {
-		n.conn.Close()
-		n.reading.Wait()
+// Close ends the socket; its file stays for the next life.
+func (n *notifySocket) Close() error {
+	if n == nil {
+		return nil
 	}
+	err := n.conn.Close()
+	n.reading.Wait()
+	return err
 }
 
 // maxStatus is how much of a STATUS= is shown.

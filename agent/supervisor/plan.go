@@ -381,19 +381,43 @@ func unquote(s string) string {
 	return s
 }
 
-// openLogs opens the files that take a service's output. Without them it runs
-// all the same, unheard.
-func (s *Supervisor) openLogs(name string, own owner) (stdout, stderr *os.File) {
+// logFiles take a service's output. nil: it runs unheard.
+type logFiles struct{ stdout, stderr *os.File }
+
+// Close closes them: the service's processes hold them open.
+func (l logFiles) Close() error {
+	closeFiles(l.stdout, l.stderr)
+	return nil
+}
+
+// openLogs opens the files that take a service's output. Where the disk refuses
+// them it runs all the same, unheard; where it does not answer it does not start.
+func (s *Supervisor) openLogs(name string, own owner) (logFiles, error) {
 	dir := filepath.Join(s.o.LogDir, name)
-	err := os.MkdirAll(dir, 0o755)
+	var wrong error
+	opened, err := openOnDisk(s, func() (l logFiles, _ error) {
+		l, wrong = s.openBoth(dir, own)
+		return l, nil
+	})
 	if err == nil {
-		stdout, err = s.openLog(filepath.Join(dir, "stdout.log"), own)
-	}
-	if err == nil {
-		stderr, err = s.openLog(filepath.Join(dir, "stderr.log"), own)
+		err = wrong
 	}
 	s.disk("log of "+name, err)
-	return stdout, stderr
+	if errors.Is(err, errHung) {
+		return logFiles{}, err
+	}
+	return opened, nil
+}
+
+func (s *Supervisor) openBoth(dir string, own owner) (l logFiles, err error) {
+	if err = os.MkdirAll(dir, 0o755); err != nil {
+		return l, err
+	}
+	if l.stdout, err = s.openLog(filepath.Join(dir, "stdout.log"), own); err != nil {
+		return l, err
+	}
+	l.stderr, err = s.openLog(filepath.Join(dir, "stderr.log"), own)
+	return l, err
 }
 
 // openLog opens a log to append to. The file may belong to the user of the

@@ -85,16 +85,22 @@ func (p *ports) keep(service string, port int) {
 	}
 }
 
-// save keeps the ports on disk, if they changed.
-func (p *ports) save(budget *atomicfile.Budget, now time.Time) error {
-	if !p.dirty {
+// savePorts keeps the ports on disk, if they changed.
+func (s *Supervisor) savePorts(now time.Time) error {
+	if !s.ports.dirty {
 		return nil
 	}
-	if err := budget.WriteJSON(p.file, p.given, now); err != nil {
+	file := s.ports.file
+	content, err := atomicfile.Encode(file, s.ports.given)
+	if err != nil {
 		return err
 	}
-	p.dirty = false
-	return nil
+	err = s.onDisk(func() error { return atomicfile.Write(file, content, 0o600) })
+	if err == nil || errors.Is(err, errHung) {
+		s.budget.Charge(len(content), now)
+	}
+	s.ports.dirty = err != nil
+	return err
 }
 
 // bindable returns why nothing could listen on a port on all addresses: another

@@ -98,11 +98,21 @@ func (s *Supervisor) unwritten() bool {
 			return true
 		}
 	}
-	return s.ports.dirty
+	return s.ports.dirty || len(s.stale) > 0
 }
 
 // writeAll writes the records that changed, whatever was written today.
 func (s *Supervisor) writeAll(now time.Time) (failed error) {
+	for name := range s.stale {
+		if v := s.services[name]; v != nil && v.dirty {
+			continue // its record is written anew
+		}
+		if err := s.remove(name); err != nil {
+			failed = err
+			continue
+		}
+		delete(s.stale, name)
+	}
 	for _, v := range s.services {
 		if !v.dirty {
 			continue
@@ -114,7 +124,7 @@ func (s *Supervisor) writeAll(now time.Time) (failed error) {
 		v.dirty = false
 	}
 	if failed == nil {
-		failed = s.ports.save(s.budget, now)
+		failed = s.savePorts(now)
 	}
 	s.disk("record", failed)
 	return failed
@@ -125,23 +135,42 @@ func (s *Supervisor) keep(r record, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	name := s.recordFile(r.Service)
-	if r.done() {
-		return atomicfile.Write(name, b, 0o600)
+	name, dir, done := s.recordFile(r.Service), s.instancesDir(), r.done()
+	err = s.onDisk(func() error {
+		if done {
+			return atomicfile.Write(name, b, 0o600)
+		}
+		if err := os.WriteFile(name+".tmp", b, 0o600); err != nil {
+			_ = os.MkdirAll(dir, 0o700) // for the next try
+			return err
+		}
+		return os.Rename(name+".tmp", name)
+	})
+	if err == nil || errors.Is(err, errHung) {
+		s.budget.Charge(len(b), now)
 	}
-	if err := os.WriteFile(name+".tmp", b, 0o600); err != nil {
-		_ = os.MkdirAll(s.instancesDir(), 0o700) // for the next try
-		return err
+	if err == nil {
+		delete(s.stale, r.Service)
 	}
-	s.budget.Charge(len(b), now)
-	return os.Rename(name+".tmp", name)
+	return err
 }
 
 func (s *Supervisor) forget(name string) {
-	err := os.Remove(s.recordFile(name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := s.remove(name)
+	if errors.Is(err, errHung) {
+		s.stale[name] = true
+	} else if err != nil {
 		s.o.Log.Warn("cannot remove a record; the next agent finds it stale", "error", err)
 	}
+}
+
+func (s *Supervisor) remove(name string) error {
+	file := s.recordFile(name)
+	err := s.onDisk(func() error { return os.Remove(file) })
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return err
 }
 
 // seed makes the jitter of each service its own.

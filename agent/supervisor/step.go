@@ -120,6 +120,7 @@ var table = []rule{
 	{is[exited], anywhere, nil, "it crashed", crash},
 
 	// It crashed or did not start.
+	{is[failed], anywhere, diskHangs, "it waits for the disk, as long as that takes", waitForDisk},
 	{is[failed], anywhere, cannotStartHere, "it is shown at once, so that it is tried elsewhere", failHere},
 	{is[failed], anywhere, tooOften, "it is tried only now and then", giveUp},
 	{is[failed], anywhere, noDelay, "it starts at once", startAtOnce},

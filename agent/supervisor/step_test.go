@@ -123,7 +123,8 @@ func (p *player) play(order string) error {
 		p.step(unguarded{rest})
 	case "not-started":
 		later, soon := strings.CutPrefix(rest, "soon ")
-		p.step(notStarted{later, soon})
+		why, hung := strings.CutPrefix(later, "hung ")
+		p.step(notStarted{why, soon, hung})
 	case "exited":
 		code, unable := strings.CutSuffix(rest, " unstartable")
 		code, left := strings.CutSuffix(code, " left")

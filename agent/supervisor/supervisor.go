@@ -103,6 +103,7 @@ type Supervisor struct {
 	budget     *atomicfile.Budget // of records and ports
 	writeAgain time.Time          // when what could not be written is due; zero: nothing is
 	reports    reports
+	stale      map[string]bool // services whose record could not be removed
 	said       map[string]bool // problems of the disk that were reported
 }
 
@@ -153,7 +154,7 @@ func New(o Options) (*Supervisor, error) {
 			return nil, fmt.Errorf("cannot supervise services: %w", err)
 		}
 	}
-	s := &Supervisor{o: o, users: users, giving: make(map[string]chan error), services: make(map[string]*service), said: make(map[string]bool), ears: make(map[string]*ear), budget: atomicfile.NewBudget(recordsDaily)}
+	s := &Supervisor{o: o, users: users, giving: make(map[string]chan error), services: make(map[string]*service), said: make(map[string]bool), stale: make(map[string]bool), ears: make(map[string]*ear), budget: atomicfile.NewBudget(recordsDaily)}
 	if o.Runner == nil {
 		if s.o.Runner, err = newRunner(o.Log, o.Domain); err != nil {
 			return nil, err
@@ -414,16 +415,3 @@ func (s *Supervisor) Close() {
 }
 
 func (s *Supervisor) names() []string { return slices.Sorted(maps.Keys(s.services)) }
-
-// disk reports a problem of the disk once, until it is over.
-func (s *Supervisor) disk(what string, err error) {
-	if err == nil {
-		delete(s.said, what)
-		return
-	}
-	if !s.said[what] {
-		s.said[what] = true
-		s.o.Log.Warn("the disk refuses, services run on", "what", what, "error", err)
-		s.o.Report(topics.DomainProblem, "", fmt.Sprintf("the disk refuses: %v; services run on, it is tried again", err))
-	}
-}
