@@ -131,22 +131,21 @@ func (b *Broker) warnUnusable(all []*listener) {
 	}
 }
 
-// OpenToAll reports whether other machines reach a listener that admits anonymous
-// clients, which are admins, although there are users: their passwords and roles
-// protect nothing then.
-func (b *Broker) OpenToAll() bool {
+// OpenToAll reports whether other machines reach a listener that takes clients
+// without a user, which are admins, although there are users: their passwords and
+// roles protect nothing then. openHTTP says that they reach one of HTTP, which is not
+// the broker's own.
+func (b *Broker) OpenToAll(openHTTP bool) bool {
 	if a := b.access.Load(); !a.anonymous || len(a.byName) == 0 {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.ContainsFunc(b.listeners, func(l *listener) bool {
+	return openHTTP || slices.ContainsFunc(b.listeners, func(l *listener) bool {
 		return !l.private && !(l.secure() && b.config.RequireCertificate)
 	})
 }
 
-// listenError returns the error of opening a listener, with its usual cause and
-// remedy.
 func listenError(key, address string, err error) error {
 	cause := err
 	var op *net.OpError

@@ -25,10 +25,13 @@ func TestOpenToAll(t *testing.T) {
 		if err := b.Listen(); err != nil {
 			t.Fatal(err)
 		}
-		if b.OpenToAll() != c.want {
+		if b.OpenToAll(false) != c.want {
 			t.Errorf("%s: open to all is %v", name, !c.want)
 		}
-		if err := b.Reload(c.cfg.Users, false, nil); err != nil || b.OpenToAll() {
+		if httpAlone := c.cfg.AllowAnonymous && c.cfg.Users != nil; b.OpenToAll(true) != httpAlone {
+			t.Errorf("%s, and HTTP: open to all is %v", name, !httpAlone)
+		}
+		if err := b.Reload(c.cfg.Users, false, nil); err != nil || b.OpenToAll(true) {
 			t.Errorf("%s: open to all after allow_anonymous was taken back (%v)", name, err)
 		}
 	}
@@ -36,7 +39,7 @@ func TestOpenToAll(t *testing.T) {
 	if err := b.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.AddUser(me[0]); err != nil || !b.OpenToAll() {
+	if err := b.AddUser(me[0]); err != nil || !b.OpenToAll(false) {
 		t.Errorf("a user made at run time: %v", err)
 	}
 }

@@ -33,7 +33,6 @@ package config
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/access"
@@ -268,14 +267,23 @@ const OpenToAll = "allow_anonymous = true in [broker] makes an admin of everybod
 // each.
 func (d Dominion) Warnings() string {
 	b := d.Broker
-	open := []string{b.Listen, b.ListenWS}
-	if !b.RequireCertificate {
-		open = append(open, b.ListenTLS, b.ListenWSS)
-	}
-	if b.External == "" && b.AllowAnonymous && len(b.Users) > 0 && slices.ContainsFunc(open, reachable) {
+	if b.External == "" && b.AllowAnonymous && len(b.Users) > 0 &&
+		(d.OpenHTTP() || d.open(b.Listen, b.ListenWS, b.ListenTLS, b.ListenWSS)) {
 		return "warning: " + OpenToAll + "\n"
 	}
 	return ""
+}
+
+// OpenHTTP reports whether other machines reach an address of HTTP, where MQTT is
+// spoken over WebSocket, without a certificate of their own.
+func (d Dominion) OpenHTTP() bool {
+	return d.open(d.HTTP.Listen, d.Metrics, d.HTTP.ListenTLS, "")
+}
+
+// open reports whether other machines reach one of these addresses without a
+// certificate of their own.
+func (d Dominion) open(plain, furtherPlain, tls, furtherTLS string) bool {
+	return reachable(plain) || reachable(furtherPlain) || !d.Broker.RequireCertificate && (reachable(tls) || reachable(furtherTLS))
 }
 
 // reachable reports whether a listener at an address is reached by other machines.

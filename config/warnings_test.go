@@ -14,6 +14,7 @@ func TestOpenToAllIsAWarning(t *testing.T) {
 		"listen_tls = \":8883\"" + tls + anonymous + user:                                                      "warning: " + OpenToAll + "\n",
 		"listen = \":1883\"" + anonymous:                                                                       "",
 		"listen = \":1883\"" + user:                                                                            "",
+		"listen = \"127.0.0.1:1883\"" + anonymous + user + "\n[http]\nlisten = \":8080\"":                      "warning: " + OpenToAll + "\n",
 		"listen = \"127.0.0.1:1883\"" + anonymous + user:                                                       "",
 		"listen = \"localhost:1883\"\nlisten_ws = \"[::1]:8083\"" + anonymous + user:                           "",
 		"listen_tls = \":8883\"\nclient_ca_file = \"ca\"\nrequire_certificate = true" + tls + anonymous + user: "",

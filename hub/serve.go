@@ -81,7 +81,8 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	defer site.Close()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: b.OpenToAll, Broker: b, Keeps: b.Persists, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
+	openToAll := func() bool { return b.OpenToAll(s.Config.OpenHTTP()) }
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: openToAll, Broker: b, Keeps: b.Persists, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
 	if s.bridges, err = s.newBridges(b); err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	for _, l := range b.Listeners() {
 		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())
 	}
-	if b.OpenToAll() {
+	if openToAll() {
 		s.Log.Warn(config.OpenToAll)
 	}
 	if s.Started != nil {
@@ -123,7 +124,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			return err
 		}
 		b.SetUserLimits(broker.UserLimits(c.Broker.UserLimits))
-		if b.OpenToAll() {
+		if openToAll() {
 			s.Log.Warn(config.OpenToAll)
 		}
 		return nil
