@@ -102,6 +102,7 @@ func (w *shownHome) microdomain() {
 	say(topics.Online)
 	w.Until(wellAgain, "the microdomain is back", shown)
 	w.well(wellAgain, "with a microdomain that is back")
+	w.firmware()
 
 	say(topics.Offline)
 	w.Until(wellAgain, "the microdomain is away", func(s haStates) bool { return s.Is("off", "binary_sensor.dominion_desk_lamp") })
@@ -116,6 +117,47 @@ func (w *shownHome) microdomain() {
 	w.reload("lamp", "spare", "web")
 	w.well(wellAgain, "without it")
 	w.quiet("after a microdomain")
+}
+
+// firmware: what the firmware of a microcontroller announces itself and the
+// microdomain are one device, which is shown as the firmware announces it; and the
+// microdomain goes without it.
+func (w *shownHome) firmware() {
+	w.t.Helper()
+	const config = "homeassistant/switch/desk-lamp/light/config"
+	devices, entities := w.Registered()
+	before := len(devices)
+	own := ""
+	for _, e := range entities {
+		if e.ID == "binary_sensor.dominion_desk_lamp" {
+			own = e.Device
+		}
+	}
+	w.home.Publish(config, `{"name":"Light","stat_t":"desk-lamp/light","cmd_t":"desk-lamp/light/set","avty_t":"dominion/domain/desk-lamp/availability","uniq_id":"ESPswitchlight",`+
+		`"dev":{"ids":"a4cf12ef3b70","name":"Desk lamp","sw":"2026.10.1","mdl":"d1_mini","mf":"Espressif","cns":[["mac","a4:cf:12:ef:3b:70"]]}}`, "-r")
+	eventuallyWithin(w.t, wellAgain, "the microdomain and its firmware are one device", func() bool {
+		devices, entities = w.Registered()
+		d := devices["a4cf12ef3b70"]
+		if d.ID == "" || d.ID == own || len(devices) != before || d.Name != "Desk lamp" || d.Model != "d1_mini" || d.Manufacturer != "Espressif" || entities["ESPswitchlight"].Device != d.ID {
+			return false
+		}
+		n := 0
+		for unique, e := range entities {
+			if strings.Contains(unique, "_domain_desk-lamp_") {
+				if n++; e.Device != d.ID {
+					return false
+				}
+			}
+		}
+		return n == 3 && w.States().Is("on", "binary_sensor.dominion_desk_lamp")
+	})
+	w.quiet("with the firmware of a microdomain")
+	w.home.Publish(config, "", "-r")
+	eventuallyWithin(w.t, wellAgain, "the entity of the firmware is gone", func() bool {
+		_, entities = w.Registered()
+		_, there := entities["ESPswitchlight"]
+		return !there
+	})
 }
 
 // events are all that the event entity told in this run of Home Assistant: each

@@ -185,6 +185,11 @@ func TestUsageOfAService(t *testing.T) {
 			}
 		}
 		all[0].leave()
+		h.again()
+		time.Sleep(2 * topics.MetricsInterval)
+		if got := get[topics.ServiceUsage](h, topic); got != (topics.ServiceUsage{}) {
+			h.Errorf("a broker that forgot, and nothing is there: %+v", got)
+		}
 	})
 }
 

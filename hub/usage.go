@@ -27,6 +27,14 @@ func (h *Hub) usagesConnected(now time.Time) {
 	clear(h.usages.published)
 }
 
+// usageIdle notes that nothing of a service is there: that it uses nothing is
+// published once. Home Assistant shows unknown where nothing is.
+func (h *Hub) usageIdle(service string) {
+	if _, known := h.usages.published[service]; !known {
+		h.usageRecalled(service)
+	}
+}
+
 // usageRecalled notes that an earlier run of the hub published figures of a service.
 func (h *Hub) usageRecalled(service string) {
 	h.usages.change(service)

@@ -31,6 +31,9 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 		v.Problem = h.judgeService(name, v, o, now)
 		v.Link, v.LastError = h.linkOf(name), h.detailsOf(name).lastError
 		h.views[name] = v
+		if len(v.Instances) == 0 {
+			h.usageIdle(name)
+		}
 		h.pub.Retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
 		h.pub.Retain(h.tree.Service(topics.ServiceEndpoints, name), h.encodedEndpoints(name))
 		h.pub.Retain(h.tree.Service(topics.ServiceEndpoint, name), h.encodedEndpoint(name))

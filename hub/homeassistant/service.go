@@ -40,7 +40,7 @@ func Service(o Options, s Program) Config {
 			Platform: "sensor", Name: named("Last error"), EntityCategory: diagnostic, Icon: "mdi:alert-circle-outline",
 			DefaultEntityID: entityID("sensor", s.Name, "last_error"),
 			StateTopic:      status,
-			ValueTemplate:   "{{ value_json.last_error.message[:255] if value_json.last_error is defined else None }}",
+			ValueTemplate:   "{{ value_json.last_error.message[:255] if value_json.last_error is defined else 'none' }}",
 			AttributesTopic: status,
 			AttributesTmpl: "{{ dict(domain=value_json.last_error.domain, at=value_json.last_error.at) | to_json" +
 				" if value_json.last_error is defined else dict() | to_json }}",

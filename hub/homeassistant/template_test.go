@@ -189,7 +189,7 @@ func TestWhatTemplatesSay(t *testing.T) {
 		{service("update"), with(func(s *topics.Service) {
 			s.Update = topics.ServiceUpdate{Installed: "1.4", Latest: "1.5", ReleaseURL: "https://example.com/1.5", Summary: "Faster."}
 		}), `{"in_progress":false,"installed_version":"1.4","latest_version":"1.5","release_summary":"Faster.","release_url":"https://example.com/1.5","update_percentage":null}`},
-		{service("last_error"), running, "None"},
+		{service("last_error"), running, "none"},
 		{service("last_error"), with(func(s *topics.Service) { s.LastError = &topics.ServiceError{Message: "exit code 1"} }), "exit code 1"},
 		{of(Service(options, npbar()), "last_error").AttributesTmpl, running, "{}"},
 		{of(Service(options, npbar()), "last_error").AttributesTmpl, with(func(s *topics.Service) {
