@@ -3,9 +3,10 @@
 // (Hub, Domain, Service), and in which order and when (Book).
 //
 // It is pure: names and the time in, messages out, the same bytes for the same
-// names. Nothing that changes while a home runs (heartbeats, states, versions
-// of services) is part of a payload, so a config is published once and again
-// only when the thing itself has changed. Publishing and writing to disk belong
+// names. Nothing that changes all the time while a home runs (heartbeats, states,
+// versions of services) is part of a payload, so a config is published once and again
+// only when the thing itself has changed, or where its web page is, or what the
+// firmware of a microcontroller announces. Publishing and writing to disk belong
 // to the hub, which alone imports this package.
 //
 // When something is gone, its config goes before its state topics: an empty
