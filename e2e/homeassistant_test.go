@@ -261,8 +261,8 @@ func (w *shownHome) firstSight() {
 	w.lampOn("at first sight")
 	// its version comes a moment after the service, and its entities seconds
 	// after the others of the device
-	w.Until(wellAgain, "spare has a version", func(s haStates) bool {
-		return s.Is("off", "update.dominion_spare_update") && s.Is("1.0.0", "sensor.dominion_spare_version")
+	w.Until(wellAgain, "the services have a version", func(s haStates) bool {
+		return s.Is("off", "update.dominion_spare_update", "update.dominion_lamp_update", "update.dominion_web_update") && s.Is("1.0.0", "sensor.dominion_spare_version")
 	})
 	w.Until(2*time.Minute, "the figures of the services are there", func(s haStates) bool {
 		for _, name := range w.services {

@@ -46,7 +46,7 @@ func TestAMicrodomainIsOneDeviceWithItsFirmware(t *testing.T) {
 					}
 				}
 				h.mu.Unlock()
-				if want := map[string]int{"microdomain": 3, "firmware": 1}[first]; removed != want {
+				if want := map[string]int{"microdomain": 4, "firmware": 1}[first]; removed != want { // config, triggers gone, gone, config
 					h.Errorf("%d configs and removals, want %d", removed, want)
 				}
 				h.publish(firmware, "", true) // as after a restart of a broker that keeps nothing

@@ -27,6 +27,8 @@ import (
 //     of it as makes it known, and removed after that.
 //   - A config that comes while it still works on an earlier one of the device
 //     is taken in part: different ones of a device are seconds apart.
+//   - A trigger that goes together with the last entity of its device may take that
+//     for a deletion by a person. So triggers go first.
 //   - When a person deletes a device it publishes the empty config itself.
 //     Where the hub does not hear that, judge finds it out afterwards.
 type Book struct {
@@ -462,6 +464,9 @@ func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bo
 	if !e.known && !e.heard && b.options.current(topic) { // it may be in its registry alone: at the next birth
 		e.Gone, b.changed = true, true
 		return topics.Message{}, false
+	}
+	if m, first := b.removeTriggers(topic, e, now); first {
+		return m, true
 	}
 	if b.present || e.heard {
 		e.Told = Told{Deleted: e.Deleted}

@@ -180,6 +180,9 @@ func (h *house) hear(topic string, payload []byte) {
 		known := false
 		for id := range h.discovered {
 			if of(id) == topic {
+				if strings.HasSuffix(id, deviceAutomation) && h.book.present {
+					h.complain("%s goes with its device", id)
+				}
 				known = true
 				delete(h.discovered, id)
 				delete(h.registry, id)
@@ -211,7 +214,9 @@ func (h *house) hear(topic string, payload []byte) {
 			}
 			h.devices[id] = identity
 			h.discovered[id] = key
-			h.registry[id] = true
+			if c["platform"] != deviceAutomation { // which is in no registry
+				h.registry[id] = true
+			}
 		case known:
 			delete(h.discovered, id)
 			delete(h.registry, id)
@@ -284,6 +289,9 @@ func some(name string, keys ...string) Config {
 		if platform == "button" {
 			c.StateTopic, c.CommandTopic = "", "x"
 		}
+		if platform == deviceAutomation {
+			c = component{Platform: platform, AutomationType: "trigger", Type: key, Subtype: name, Topic: "x"}
+		}
 		p.Components[key] = c
 	}
 	return options.config(serviceThing(name), p)
@@ -352,7 +360,7 @@ func TestADeviceThatGoes(t *testing.T) {
 		t.Run(when, func(t *testing.T) {
 			h := newHouse(t)
 			h.want("web", "1", "state")
-			h.want("lamp", "1", "state", "restart:button")
+			h.want("lamp", "1", "state", "restart:button", "crashed:device_automation")
 			h.startHomeAssistant()
 			h.pass(time.Minute)
 			if strings.Contains(when, "it is") || strings.Contains(when, "both") {
