@@ -458,6 +458,9 @@ func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bo
 	}
 	if e.revive {
 		e.revive, e.heard = false, true
+		if !e.known { // it was started since, and remembers no triggers
+			_, e.Components = e.triggers()
+		}
 		b.at(e, now.Add(apart))
 		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), e.Components, b.stub(topic))}, true
 	}
