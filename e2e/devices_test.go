@@ -129,6 +129,30 @@ func TestDevices(t *testing.T) {
 			t.Errorf("devices --problems: code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 		}
 
+		t.Log("what the broker retains stands until it is corrected, the rest passes")
+		home.Publish("homeassistant/sensor/kept/config", `{"stat_t":"x","uniq_id":"x","dev":{"ids":["kept"],"sw":null}}`, "-r")
+		problems := func() (standing, passed []string) {
+			r := home.Ctl("devices", "--problems", "--json")
+			var doc topics.Devices
+			if err := json.Unmarshal([]byte(r.Stdout), &doc); r.Code != 0 || err != nil {
+				t.Fatalf("devices --problems --json: code %d, %v: %s", r.Code, err, r.Stderr)
+			}
+			for _, p := range doc.Problems {
+				if p.Passing {
+					passed = append(passed, p.Topic)
+				} else {
+					standing = append(standing, p.Topic)
+				}
+			}
+			return standing, passed
+		}
+		eventually(t, "one problem stands", func() bool {
+			standing, passed := problems()
+			return slices.Equal(standing, []string{"homeassistant/sensor/kept/config"}) && len(passed) >= 20
+		})
+		home.Publish("homeassistant/sensor/kept/config", "", "-r")
+		eventually(t, "none stands", func() bool { standing, _ := problems(); return len(standing) == 0 })
+
 		t.Log("another run of the hub tells the same, and nothing again")
 		hub.Kill()
 		o.Close()
