@@ -100,6 +100,17 @@ func TestRebalance(t *testing.T) {
 		if moves != 2 {
 			h.Errorf("would do %q, want two moves", lines)
 		}
+		hints := func() (n int) { // of why, that a copy would be placed elsewhere now
+			for _, service := range names {
+				if r := h.ask(topics.VerbWhy, `{"transaction":"t","service":"`+service+`"}`); strings.Contains(string(r.Data), "less to do (no service") && strings.Contains(string(r.Data), "`dominionctl rebalance` moves it") {
+					n++
+				}
+			}
+			return n
+		}
+		if n := hints(); n == 0 {
+			h.Error("why hints at no better place")
+		}
 		if r := h.ask(topics.VerbRebalance, `{"transaction":"t"}`); r.Status != topics.StatusOK {
 			h.Fatal(r.Error)
 		}
@@ -119,6 +130,9 @@ func TestRebalance(t *testing.T) {
 		}
 		if lines, _ := h.plan(`{"transaction":"t"}`); len(changes(lines)) > 0 {
 			h.Errorf("not at rest: %q", lines)
+		}
+		if n := hints(); n > 0 {
+			h.Errorf("why hints at a better place for %d of them", n)
 		}
 		for _, a := range all {
 			a.leave()

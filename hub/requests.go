@@ -295,6 +295,9 @@ func errMicroDrain(name string) error {
 	return fmt.Errorf("%s is a microdomain and cannot be drained: it runs what is built into it", name)
 }
 
+// maxJudged is of how many copies why says whether they would be elsewhere now.
+const maxJudged = 8
+
 func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	if err := h.known(ask.Service); err != nil {
 		return topics.Why{}, err
@@ -316,11 +319,19 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 		reason += "\n" + lines
 	}
 	w := topics.Why{Service: ask.Service, State: view.State, Reason: reason, Domains: []topics.WhyLine{}}
+	judged := 0 // copies that are compared with each domain
 	for _, c := range h.planner.Why(ask.Service) {
 		if ask.Domain == "" || c.Domain == ask.Domain {
+			better := ""
+			if c.Action == topics.ActionKeep && judged < maxJudged {
+				judged++
+				if better = h.planner.Better(ask.Service, c.Domain); better != "" {
+					better = "; it would be placed elsewhere now, as " + better + ": `dominionctl rebalance` moves it"
+				}
+			}
 			w.Domains = append(w.Domains, topics.WhyLine{
 				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service),
-				Reason:  c.Reason + h.rollReason(ask.Service, c.Domain) + h.trouble(ask.Service, c.Domain),
+				Reason:  c.Reason + h.rollReason(ask.Service, c.Domain) + h.trouble(ask.Service, c.Domain) + better,
 				NextTry: h.nextTry(ask.Service, c.Domain),
 			})
 		}

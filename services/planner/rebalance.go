@@ -18,15 +18,14 @@ func Rebalance(in Input, stop func() bool) (leaving map[string][]string, ok bool
 	p.Plan()
 	leaving = make(map[string][]string)
 	for _, s := range p.order {
-		def := p.defs[s.name]
 		if p.stopped() {
 			return nil, false
 		}
-		if _, all := p.target(s.name); all || !p.on[s.name] || p.retired[s.name] || def.Exclusive || def.Oneshot {
+		if !p.movable(s) {
 			continue
 		}
 		for _, from := range slices.Clone(s.cells) {
-			if to := p.betterThan(s, from); to != nil {
+			if to, _ := p.betterThan(s, from); to != nil {
 				leaving[s.name] = append(leaving[s.name], from.site.Name)
 				p.shift(s.name, from.site.Domain, to.site.Domain)
 			}
@@ -35,12 +34,35 @@ func Rebalance(in Input, stop func() bool) (leaving map[string][]string, ok bool
 	return leaving, !p.stopped()
 }
 
-// betterThan returns the best domain for a copy that runs well where it is; nil
-// where that is the one on which it is.
-func (p *Planner) betterThan(s *subject, from *cell) *cell {
+// Better says which domain a copy of a service would be given, were it placed now,
+// and why; "" where that is the one on which it runs.
+func (p *Planner) Better(service, domain string) string {
+	s := p.subjects[service]
+	if s == nil || s.place < 0 || !p.movable(s) {
+		return ""
+	}
+	at, there := s.at(domain)
+	if !there {
+		return ""
+	}
+	_, why := p.betterThan(s, s.cells[at])
+	return why
+}
+
+// movable reports whether copies of a service are moved to spread the services
+// anew.
+func (p *Planner) movable(s *subject) bool {
+	def := p.defs[s.name]
+	_, all := p.target(s.name)
+	return !all && p.on[s.name] && !p.retired[s.name] && !def.Exclusive && !def.Oneshot
+}
+
+// betterThan returns the best domain for a copy that runs well where it is, and in
+// what it is better; nil where that is the one on which it is.
+func (p *Planner) betterThan(s *subject, from *cell) (*cell, string) {
 	d := &from.site.Domain
 	if d.Micro || d.Gone || unavailable(d) != "" || !from.ordered || !from.instance.usable() || p.unfitAt(from).reason != "" {
-		return nil
+		return nil, ""
 	}
 	p.placed = s
 	defer func() { p.placed = nil }()
@@ -48,7 +70,7 @@ func (p *Planner) betterThan(s *subject, from *cell) *cell {
 	best := at(from)
 	needs := p.defs[s.name].Needs
 	best.without(needs)
-	own := from
+	own, is := from, best
 	to := own
 	for _, c := range s.cells {
 		if c == own || c.ordered || c.runs() || unavailable(&c.site.Domain) != "" || p.unfitAt(c).reason != "" {
@@ -60,9 +82,9 @@ func (p *Planner) betterThan(s *subject, from *cell) *cell {
 		}
 	}
 	if to == own {
-		return nil
+		return nil, ""
 	}
-	return to
+	return to, p.because(s.name, &best, &is, false)
 }
 
 // shift tells the planner that a copy has moved.
