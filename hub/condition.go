@@ -50,8 +50,8 @@ func (d *domain) problem() string {
 		return fmt.Sprintf("speaks protocol %s, this hub %s: it is given no services; bring both to the same version", s.Protocol, topics.Protocol)
 	case d.ahead:
 		return fmt.Sprintf("reports epoch %d, which this hub never gave: it obeys no start commands; `dominionctl resync %s`", d.last.Epoch, d.name)
-	case d.unsaid.asked && !(d.unsaid.absent && d.available): // the next heartbeat notices that it came
-		return d.unsaid.problem()
+	case d.awaited.asked && !(d.awaited.absent && d.available): // the next heartbeat notices that it came
+		return d.awaited.problem()
 	case d.flaps.now():
 		return d.flaps.problem()
 	case s != nil && len(s.Problems) > 0 && d.state == topics.DomainIsOnline:

@@ -34,7 +34,7 @@ type domain struct {
 	chosen               map[string]string // in what it was better than the next one, by service it was ordered
 	stops                map[string]string // why, by service it was ordered to stop
 	flaps                flaps
-	unsaid               unsaid
+	awaited              awaitedReport
 	ahead                bool // it reports an epoch that is not believed: it obeys no start commands
 	machine              planner.Machine
 	usage                map[string]topics.Usage // by service, of the last metrics

@@ -74,6 +74,7 @@ func (h *Hub) expire(now time.Time) {
 	h.saveAgain(now)
 	h.expireKept(now)
 	h.expireGuests(now)
+	h.expireLonely(now)
 	h.events.Expire(now)
 	h.dueUnlessZero(h.events.Next())
 	h.expireLeases(now)

@@ -35,7 +35,7 @@ func (h *home) lose(a *agent) {
 func (h *home) rejoin(a *agent) {
 	h.Helper()
 	a.quit()
-	a.line().Close()
+	a.connection().Close()
 	if err := a.join(); err != nil {
 		h.Fatal(err)
 	}

@@ -300,7 +300,7 @@ func (a *agent) join() error {
 // rejoin joins again after the hub is gone: its connection ended with it.
 func (a *agent) rejoin() error {
 	a.quit()
-	<-a.line().Done()
+	<-a.connection().Done()
 	return a.join()
 }
 
@@ -356,7 +356,7 @@ func (a *agent) leave() {
 	a.quit()
 	a.leaving.Store(true)
 	a.say(topics.DomainAvailability, topics.Offline)
-	a.line().Close()
+	a.connection().Close()
 	synctest.Wait()
 }
 
@@ -365,20 +365,20 @@ func (a *agent) leave() {
 func (a *agent) kill() {
 	a.quit()
 	a.net.Conn.Close()
-	conn := a.line()
+	conn := a.connection()
 	a.home.busy.Go(func() { <-conn.Done() })
 	synctest.Wait()
 }
 
 // line returns the connection of now.
-func (a *agent) line() *client.Conn { return a.conn.Load() }
+func (a *agent) connection() *client.Conn { return a.conn.Load() }
 
 // cut lets nothing through any more, and tells nobody.
 func (a *agent) cut() { close(a.net.cut) }
 
 func (a *agent) say(k topics.Kind, payload string) {
-	a.line().Publish(a.home.tree.Message(topics.Address{Kind: k, Domain: a.name}, []byte(payload)))
-	_ = a.line().Flush(context.Background())
+	a.connection().Publish(a.home.tree.Message(topics.Address{Kind: k, Domain: a.name}, []byte(payload)))
+	_ = a.connection().Flush(context.Background())
 }
 
 func (a *agent) receive(m topics.Message) {
@@ -390,7 +390,7 @@ func (a *agent) receive(m topics.Message) {
 		}
 	case topics.DomainAvailability:
 		if string(m.Payload) == topics.Offline && !m.Retain && !a.leaving.Load() {
-			a.line().Publish(a.home.tree.Message(addr, []byte(topics.Online)))
+			a.connection().Publish(a.home.tree.Message(addr, []byte(topics.Online)))
 		}
 	case topics.DomainCommand:
 		a.mu.Lock()
@@ -488,7 +488,7 @@ func (a *agent) report() {
 		Services: slices.SortedFunc(maps.Values(a.running), func(x, y topics.Instance) int { return len(x.Service) - len(y.Service) }),
 	}
 	b, _ := json.Marshal(s)
-	a.line().Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainStatus, Domain: a.name}, b))
+	a.connection().Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainStatus, Domain: a.name}, b))
 }
 
 // started tells how often a service was started, over all commands.

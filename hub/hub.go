@@ -114,14 +114,15 @@ type Hub struct {
 	ready        bool
 	settleBy     time.Time
 
-	defs    map[string]services.Definition
-	retired map[string]services.Definition
-	domains map[string]*domain
-	sorted  []*domain // by name; nil after one came or went
-	guests  guests
-	lonely  map[string]Lonely
-	alone   bool // no other machine reaches a listener; set before Run
-	refused map[refusedKey]*refusal
+	defs       map[string]services.Definition
+	retired    map[string]services.Definition
+	domains    map[string]*domain
+	sorted     []*domain // by name; nil after one came or went
+	guests     guests
+	announcing map[string]announced // by name: machines that announce themselves
+	lonely     map[string]Lonely    // of these, those that should have joined by now
+	alone      bool                 // no other machine reaches a listener; set before Run
+	refused    map[refusedKey]*refusal
 	// unread are domains whose last status was not taken, and why.
 	unread        map[string]string
 	agents        func(byID map[string]broker.Agent)

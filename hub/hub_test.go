@@ -95,7 +95,7 @@ func TestLostDomainsServicesMoveAndOneCopyStays(t *testing.T) {
 			h.Error("the loss of a dependency restarted what needs it, or what it needs")
 		}
 		attic.quit()
-		attic.line().Close()
+		attic.connection().Close()
 		if err := attic.join(); err != nil {
 			h.Fatal(err)
 		}
@@ -145,8 +145,8 @@ func TestHubRestartMovesNothing(t *testing.T) {
 		kitchen.quit()
 		attic.quit()
 		h.stop()
-		<-kitchen.line().Done()
-		<-attic.line().Done()
+		<-kitchen.connection().Done()
+		<-attic.connection().Done()
 		h.start()
 		if s := h.status(); s.Epoch != was.Epoch+1 || s.ID != was.ID || s.Ready {
 			h.Errorf("after the restart %+v", s)
@@ -208,8 +208,8 @@ func TestSettleEndsWithoutADomainThatStaysAway(t *testing.T) {
 		kitchen.quit()
 		attic.quit()
 		h.stop()
-		<-kitchen.line().Done()
-		<-attic.line().Done()
+		<-kitchen.connection().Done()
+		<-attic.connection().Done()
 		h.start()
 		if err := kitchen.join(); err != nil {
 			h.Fatal(err)
@@ -283,7 +283,7 @@ func TestNameIsKeptWhileTheHubSettles(t *testing.T) {
 		}
 		first.quit()
 		h.stop()
-		<-first.line().Done()
+		<-first.connection().Done()
 		h.start()
 		second := h.agent("raspberrypi", nil, "web")
 		second.id = "another-id"

@@ -179,8 +179,8 @@ domain_returned pantry: pantry is online again
 		kitchen.quit()
 		attic.quit()
 		h.stop()
-		<-kitchen.line().Done()
-		<-attic.line().Done()
+		<-kitchen.connection().Done()
+		<-attic.connection().Done()
 		h.start()
 		if err := h.askJoin("kitchen", kitchen.id, "copy"); err == nil {
 			h.Error("a copy takes the id of a machine that is waited for")

@@ -42,6 +42,7 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	}
 	delete(h.refused, refusedKey{ask.ID, ask.Name})
 	delete(h.lonely, ask.Name)
+	delete(h.announcing, ask.Name)
 	delete(h.copies, ask.Session)
 	d.beat = now // it will beat as soon as it is connected with its will
 	d.joined = ask.Session
@@ -75,29 +76,62 @@ func at(address string) string {
 	return " at " + address
 }
 
+// lonelyAfter is how long a machine announces itself before it is said not to have
+// joined: each one does so for a moment before it joins.
+const lonelyAfter = 5 * time.Second
+
+// announced is a machine that announces itself.
+type announced struct {
+	Lonely
+	since time.Time
+}
+
+// seeLonely takes which machines announce themselves now.
 func (h *Hub) seeLonely(all []Lonely, now time.Time) {
-	seen := make(map[string]Lonely, len(all))
+	there := make(map[string]announced, len(all))
 	for _, l := range all {
-		if !topics.ValidName(l.Name) || len(seen) >= maxLonely {
+		if !topics.ValidName(l.Name) || len(there) >= maxLonely {
 			continue
 		}
-		if d := h.domains[l.Name]; d != nil && d.id == l.ID && d.state == topics.DomainIsOnline {
-			continue
+		since := now
+		if before, known := h.announcing[l.Name]; known && before.ID == l.ID {
+			since = before.since
 		}
-		seen[l.Name] = l
-		if _, known := h.lonely[l.Name]; !known {
-			h.events.Add(topics.Event{Type: topics.DomainLonely, Domain: l.Name, Message: l.Name + at(l.Address) + " is lonely: it announces itself and has not joined"})
-			h.dirty = true
-			h.touch(l.Name)
-		}
+		there[l.Name] = announced{l, since}
 	}
-	for name := range h.lonely {
-		if _, still := seen[name]; !still {
+	h.announcing = there
+	h.expireLonely(now)
+}
+
+// expireLonely takes those for lonely that have announced themselves for a while and
+// are not online.
+func (h *Hub) expireLonely(now time.Time) {
+	if len(h.announcing)+len(h.lonely) == 0 {
+		return
+	}
+	lonely := make(map[string]Lonely)
+	for name, a := range h.announcing {
+		if d := h.domains[name]; d != nil && d.id == a.ID && d.state == topics.DomainIsOnline {
+			continue
+		}
+		if at := a.since.Add(lonelyAfter); now.Before(at) {
+			h.due(at)
+			continue
+		}
+		lonely[name] = a.Lonely
+		if _, known := h.lonely[name]; !known {
+			h.events.Add(topics.Event{Type: topics.DomainLonely, Domain: name, Message: name + at(a.Address) + " is lonely: it announces itself and has not joined"})
+			h.dirty = true
 			h.touch(name)
 		}
 	}
-	if len(seen) != len(h.lonely) {
+	for name := range h.lonely {
+		if _, still := lonely[name]; !still {
+			h.touch(name)
+		}
+	}
+	if len(lonely) != len(h.lonely) {
 		h.dirty = true
 	}
-	h.lonely = seen
+	h.lonely = lonely
 }

@@ -34,8 +34,8 @@ func TestHubRestartLeavesTheEndpointsInOrder(t *testing.T) {
 		a.quit()
 		b.quit()
 		h.stop()
-		<-a.line().Done()
-		<-b.line().Done()
+		<-a.connection().Done()
+		<-b.connection().Done()
 		h.start()
 		for _, x := range []*agent{a, b} {
 			if err := x.join(); err != nil {

@@ -37,7 +37,7 @@ traits = ["atic"]
 		kitchen.cut()
 		time.Sleep(10 * time.Second)
 		h.hub.SeenLonely([]hub.Lonely{{Name: "kitchen", ID: id, Address: "10.0.0.2"}})
-		time.Sleep(time.Second)
+		time.Sleep(6 * time.Second)
 		var o topics.Overview
 		if err := json.Unmarshal(h.ask(topics.VerbStatus, "").Data, &o); err != nil {
 			h.Fatal(err)

@@ -14,7 +14,7 @@ import (
 // is ready a second later, or fails.
 func (a *agent) restarter(log func(string), fails bool) {
 	h := a.home
-	if err := a.line().Subscribe(h.Context(), h.tree.Domain(topics.DomainCommand, a.name)); err != nil {
+	if err := a.connection().Subscribe(h.Context(), h.tree.Domain(topics.DomainCommand, a.name)); err != nil {
 		h.Fatal(err)
 	}
 	a.mu.Lock()

@@ -41,10 +41,10 @@ func (h *Hub) commandDomain(d *domain, c topics.Command) {
 	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(c)))
 }
 
-// unsaid is what the hub waits for from a domain that beats: the status of that run,
+// awaitedReport is what the hub waits for from a domain that beats: the status of that run,
 // since the start command that it obeys, or that it is available. Without it the domain
 // is not taken for online, and without the status its exclusive services get no lease.
-type unsaid struct {
+type awaitedReport struct {
 	since, again time.Time // since when it is missing, and when to ask next; zero: it is not
 	asked        bool
 	lease        bool // exclusive services wait for it
@@ -58,12 +58,12 @@ const (
 	statusAgain    = 5 * time.Second
 )
 
-func (u unsaid) problem() string {
-	if u.absent {
+func (r awaitedReport) problem() string {
+	if r.absent {
 		return "beats, and its availability is not online: it was asked to report it (if it lasts, restart its agent)"
 	}
 	text := "beats, and has not reported what runs on it: it was asked to"
-	if u.lease {
+	if r.lease {
 		text += "; until then its exclusive services get no lease"
 	}
 	return text + " (if it lasts, restart its agent)"
@@ -73,29 +73,29 @@ func (u unsaid) problem() string {
 // availability: a broker that lost a node may not replay what is retained, and what the
 // hub said of a domain while it was cut off reached nobody that could contradict.
 func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
-	u := &d.unsaid
+	r := &d.awaited
 	lease := h.leases.table.AwaitsStatus(leaseBeat(d, b))
 	switch {
 	case d.statusCurrent() && !lease && d.available:
-		if u.asked {
+		if r.asked {
 			h.touch(d.name)
 		}
-		*u = unsaid{}
+		*r = awaitedReport{}
 		return
-	case u.since.IsZero():
-		u.since, u.again = now, now.Add(statusPatience)
+	case r.since.IsZero():
+		r.since, r.again = now, now.Add(statusPatience)
 		return
-	case now.Before(u.again):
+	case now.Before(r.again):
 		return
 	}
-	first, before := !u.asked, *u
-	u.asked, u.again, u.lease, u.absent = true, now.Add(statusAgain), lease, d.statusCurrent() && !lease
-	if u.lease != before.lease || u.absent != before.absent {
+	first, before := !r.asked, *r
+	r.asked, r.again, r.lease, r.absent = true, now.Add(statusAgain), lease, d.statusCurrent() && !lease
+	if r.lease != before.lease || r.absent != before.absent {
 		h.touch(d.name) // the problem has another text
 	}
 	if first {
 		h.touch(d.name)
-		h.eventOf(d, topics.DomainProblem, d.name+" "+u.problem())
+		h.eventOf(d, topics.DomainProblem, d.name+" "+r.problem())
 	}
 	h.commandDomain(d, topics.Command{Action: topics.ActionReport})
 }

@@ -176,7 +176,7 @@ func TestAHubRestartKeepsTheNumber(t *testing.T) {
 		}
 		h.stop()
 		for _, a := range all {
-			<-a.line().Done()
+			<-a.connection().Done()
 		}
 		h.start()
 		for _, a := range all {
