@@ -19,7 +19,9 @@ func (b *Broker) Stats() Stats { return b.engine.Stats() }
 func (b *Broker) Sessions() []Session { return b.engine.Sessions() }
 
 // CountDropped counts a message that a client within the program could not pass on.
-func (b *Broker) CountDropped(client, topic, why string) { b.engine.CountDropped(client, topic, why) }
+func (b *Broker) CountDropped(client, topic, reason string) {
+	b.engine.CountDropped(client, topic, reason)
+}
 
 // DroppedFor returns how many messages a client did not get since the start.
 func (b *Broker) DroppedFor(client string) uint64 { return b.engine.DroppedFor(client) }
@@ -51,7 +53,7 @@ func (b *Broker) connectTimeout() time.Duration {
 func (b *Broker) disconnectChanged(before, after *userTable) {
 	changed := make(map[string]bool)
 	for name, old := range before.byName {
-		if now, there := after.byName[name]; !there || !old.equals(now) {
+		if now, exists := after.byName[name]; !exists || !old.equals(now) {
 			changed[name] = true
 		}
 	}

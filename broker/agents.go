@@ -33,11 +33,11 @@ func (b *Broker) admitAgent(c engine.Client, user string) (decided bool, err err
 	if agents == nil {
 		return false, nil
 	}
-	of, known := (*agents)[strings.TrimSuffix(strings.TrimPrefix(c.ID, agentIDPrefix), "-join")]
-	if known && of.Domain != user && of.User != user && of.User != "" && b.userExists(of.User) {
-		return true, refusedError{engine.ErrClientIDTaken, "the client id belongs to the agent of " + of.Domain + " (dominionctl forget frees it when that machine is gone)"}
+	agent, exists := (*agents)[strings.TrimSuffix(strings.TrimPrefix(c.ID, agentIDPrefix), "-join")]
+	if exists && agent.Domain != user && agent.User != user && agent.User != "" && b.userExists(agent.User) {
+		return true, refusedError{engine.ErrClientIDTaken, "the client id belongs to the agent of " + agent.Domain + " (dominionctl forget frees it when that machine is gone)"}
 	}
-	if holder := b.clientIDs.owner(c.ID, b.engine.UserOf); !known && holder != "" && b.access.Load().byName[holder].role == RoleAdmin {
+	if owner := b.clientIDs.owner(c.ID, b.engine.UserOf); !exists && owner != "" && b.access.Load().byName[owner].role == RoleAdmin {
 		return false, nil
 	}
 	// An id that no domain has belongs to the last user who shows it: a user that

@@ -101,11 +101,11 @@ func (b *Broker) authenticateUser(c engine.Client, user string, password []byte)
 	if b.passwords.blocked(c.Remote, user, time.Now()) {
 		return refusedError{engine.ErrBusy, "too many wrong passwords from its address: it must wait"}
 	}
-	right, err := b.checkPassword(c, user, record, password)
+	matches, err := b.checkPassword(c, user, record, password)
 	if err != nil {
 		return err
 	}
-	if !ok || !right {
+	if !ok || !matches {
 		if !b.passwords.isRepeated(c.Remote, user, sum, time.Now()) { // of parallel attempts with the same password one is counted
 			b.passwords.failed(c.Remote, user, sum, time.Now())
 		}
@@ -156,7 +156,7 @@ func (b *Broker) checkPassword(c engine.Client, user string, a userRecord, passw
 	mac.Write(password)
 	sum := digest(mac.Sum(nil))
 	if a.verified != nil {
-		if was := a.verified.Load(); was != nil && hmac.Equal(was[:], sum[:]) {
+		if verified := a.verified.Load(); verified != nil && hmac.Equal(verified[:], sum[:]) {
 			return true, nil
 		}
 	}
@@ -176,11 +176,11 @@ func (b *Broker) checkPassword(c engine.Client, user string, a userRecord, passw
 	if hash == nil {
 		hash = noHash
 	}
-	right := bcrypt.CompareHashAndPassword(hash, password) == nil && a.hash != nil && len(password) <= maxPasswordBytes
-	if right && a.verified != nil {
+	matches := bcrypt.CompareHashAndPassword(hash, password) == nil && a.hash != nil && len(password) <= maxPasswordBytes
+	if matches && a.verified != nil {
 		a.verified.Store(&sum)
 	}
-	return right, nil
+	return matches, nil
 }
 
 func newKey() (key [32]byte) {

@@ -209,12 +209,12 @@ func (b *Broker) chargedToProgram(topic string) bool {
 
 // setHubOffline corrects the availability of a hub that was killed: it is offline
 // until it publishes otherwise.
-func (b *Broker) setHubOffline(kept store.State) {
-	for i, m := range kept.Retained {
+func (b *Broker) setHubOffline(state store.State) {
+	for i, m := range state.Retained {
 		if m.Topic == b.tree.Hub(topics.HubAvailability) {
 			offline := *m
 			offline.Payload = []byte(topics.Offline)
-			kept.Retained[i] = &offline
+			state.Retained[i] = &offline
 		}
 	}
 }

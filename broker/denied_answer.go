@@ -21,8 +21,8 @@ func (b *Broker) deniedAnswer(c engine.Client, topic string, payload []byte) (an
 	case topics.Request:
 		to = topics.Address{Kind: topics.Response, Verb: at.Verb}
 		if ask, err := topics.Decode[topics.Ask](topic, payload); err == nil && ask.Response != "" {
-			if own, ours := b.tree.Parse(ask.Response); ours && own.Kind == topics.ResponseTo && own.Verb == at.Verb {
-				to = own
+			if address, ours := b.tree.Parse(ask.Response); ours && address.Kind == topics.ResponseTo && address.Verb == at.Verb {
+				to = address
 			}
 		}
 	case topics.DomainCommand:

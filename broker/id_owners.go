@@ -57,10 +57,10 @@ type ownership struct {
 }
 
 // claim reports whether a user may use an identifier, and makes it that user's;
-// otherwise it returns the owner. there reports whether a user exists: what belonged
+// otherwise it returns the owner. exists reports whether a user exists: what belonged
 // to a removed user goes to the next. inSession returns the user of the session that
 // an identifier has.
-func (o *idOwners) claim(id, user string, now time.Time, there func(string) bool, inSession func(id string) (user string, has bool)) (owner string, ok bool) {
+func (o *idOwners) claim(id, user string, now time.Time, exists func(string) bool, inSession func(id string) (user string, has bool)) (owner string, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := o.byID[id]
@@ -69,7 +69,7 @@ func (o *idOwners) claim(id, user string, now time.Time, there func(string) bool
 	} else {
 		owner, _ = inSession(id)
 	}
-	if owner != "" && owner != user && there(owner) {
+	if owner != "" && owner != user && exists(owner) {
 		return owner, false
 	}
 	if user == "" || len(id) > maxOwnedIDBytes {
@@ -149,7 +149,7 @@ func (o *idOwners) add(id, user string, now time.Time, inSession func(string) (s
 
 // forget removes an ownership, and reports whether there was one. The caller holds the
 // mutex.
-func (o *idOwners) forget(id string) (was bool) {
+func (o *idOwners) forget(id string) (existed bool) {
 	c := o.byID[id]
 	if c == nil {
 		return false
@@ -164,7 +164,7 @@ func (o *idOwners) forget(id string) (was bool) {
 }
 
 // release removes the ownership of an identifier, and reports whether there was one.
-func (o *idOwners) release(id string) (was bool) {
+func (o *idOwners) release(id string) (existed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.forget(id)
@@ -172,7 +172,7 @@ func (o *idOwners) release(id string) (was bool) {
 
 // pendingWrite returns what is to be written now, identifiers by user, last used last;
 // due is false if nothing is.
-func (o *idOwners) pendingWrite(now time.Time, end bool, there func(string) bool, inSession func(string) (string, bool)) (ids map[string][]string, due bool) {
+func (o *idOwners) pendingWrite(now time.Time, end bool, exists func(string) bool, inSession func(string) (string, bool)) (ids map[string][]string, due bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for id, c := range o.byID {
@@ -185,7 +185,7 @@ func (o *idOwners) pendingWrite(now time.Time, end bool, there func(string) bool
 	}
 	ids = make(map[string][]string)
 	for id, c := range o.byID {
-		if c.persistent && there(c.user) {
+		if c.persistent && exists(c.user) {
 			ids[c.user] = append(ids[c.user], id)
 		}
 	}

@@ -110,10 +110,10 @@ func (z zonedListener) Addr() net.Addr { return z.addr }
 // not return that of a link-local address.
 func withZone(at *net.TCPAddr, configured string) *net.TCPAddr {
 	host, _, err := net.SplitHostPort(configured)
-	if _, zone, there := strings.Cut(host, "%"); err == nil && there && at.Zone == "" && at.IP.IsLinkLocalUnicast() {
-		with := *at
-		with.Zone = zone
-		return &with
+	if _, zone, found := strings.Cut(host, "%"); err == nil && found && at.Zone == "" && at.IP.IsLinkLocalUnicast() {
+		zoned := *at
+		zoned.Zone = zone
+		return &zoned
 	}
 	return at
 }

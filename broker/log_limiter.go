@@ -48,11 +48,11 @@ type logEntry struct {
 }
 
 // allow reports whether the refusal of a connection is to be logged.
-func (r *logLimiter) allow(remote, why string, now time.Time) bool {
+func (r *logLimiter) allow(remote, reason string, now time.Time) bool {
 	host := hostOf(remote)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.count(host, why, now)
+	return r.count(host, reason, now)
 }
 
 // allowTopic reports whether the refusal of a user's publish to a topic is to be
@@ -74,13 +74,13 @@ func (r *logLimiter) allowTopic(remote, user, topic string, now time.Time) bool 
 
 // count counts an entry, and reports whether it is within the limits. The caller holds
 // the mutex.
-func (r *logLimiter) count(host, why string, now time.Time) bool {
+func (r *logLimiter) count(host, reason string, now time.Time) bool {
 	if r.entries == nil || len(r.entries) >= maxLogKeys {
 		r.entries = make(map[string]logEntry)
 	}
-	key := host + " " + why
-	seen := r.entries[key]
-	if seen.count >= logBurst && now.Sub(seen.last) < logPeriod {
+	key := host + " " + reason
+	entry := r.entries[key]
+	if entry.count >= logBurst && now.Sub(entry.last) < logPeriod {
 		return false
 	}
 	if r.periodStart.IsZero() {
@@ -91,19 +91,19 @@ func (r *logLimiter) count(host, why string, now time.Time) bool {
 		return false
 	}
 	r.logged++
-	r.entries[key] = logEntry{count: seen.count + 1, last: now}
+	r.entries[key] = logEntry{count: entry.count + 1, last: now}
 	return true
 }
 
 // endPeriod ends a period that is over, and returns the number of suppressed entries
 // in it.
-func (r *logLimiter) endPeriod(now time.Time) (silent int) {
+func (r *logLimiter) endPeriod(now time.Time) (suppressed int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.periodStart.IsZero() || now.Sub(r.periodStart) < logPeriod {
 		return 0
 	}
-	silent = r.suppressed
+	suppressed = r.suppressed
 	r.periodStart, r.logged, r.suppressed = time.Time{}, 0, 0
-	return silent
+	return suppressed
 }

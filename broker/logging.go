@@ -8,16 +8,16 @@ import (
 )
 
 // logRefused logs a client that the engine refused, as far as logLimit allows.
-func (b *Broker) logRefused(c engine.Client, why string) {
-	if b.logLimit.allow(c.Remote, why, time.Now()) {
-		b.log.Warn("connection refused: "+why, "client", truncate(c.ID), "remote", c.Remote, "listener", c.Listener)
+func (b *Broker) logRefused(c engine.Client, reason string) {
+	if b.logLimit.allow(c.Remote, reason, time.Now()) {
+		b.log.Warn("connection refused: "+reason, "client", truncate(c.ID), "remote", c.Remote, "listener", c.Listener)
 	}
 }
 
 // logEnded logs why a connection was ended, as far as logLimit allows.
-func (b *Broker) logEnded(client, remote, why string) {
-	if b.logLimit.allow(remote, why, time.Now()) {
-		b.log.Info("connection ended by the broker: "+why, "client", truncate(client), "remote", remote)
+func (b *Broker) logEnded(client, remote, reason string) {
+	if b.logLimit.allow(remote, reason, time.Now()) {
+		b.log.Info("connection ended by the broker: "+reason, "client", truncate(client), "remote", remote)
 	}
 }
 
@@ -38,9 +38,9 @@ func (b *Broker) logNotice(c engine.Client, topic, what string) {
 // truncate returns a text from a client as the log has it: names, topics and headers
 // may have 65,535 bytes.
 func truncate(s string) string {
-	const most = 200
-	if len(s) <= most {
+	const maxBytes = 200
+	if len(s) <= maxBytes {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return strings.ToValidUTF8(s[:maxBytes], "") + "…"
 }

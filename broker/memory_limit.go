@@ -13,16 +13,16 @@ import (
 // machine or of the control group, whichever is less. 0, no limit, if neither can be
 // read.
 func memoryLimit(root string) int {
-	least := uint64(math.MaxUint64)
+	limit := uint64(math.MaxUint64)
 	for _, n := range append(controlGroupMemory(root), machineMemory(root)) {
 		if n > 0 {
-			least = min(least, n)
+			limit = min(limit, n)
 		}
 	}
-	if least == math.MaxUint64 {
+	if limit == math.MaxUint64 {
 		return 0
 	}
-	return int(min(least/4, math.MaxInt))
+	return int(min(limit/4, math.MaxInt))
 }
 
 // machineMemory returns the memory of the machine in bytes; 0: unknown.

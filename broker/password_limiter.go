@@ -91,7 +91,7 @@ func (g *passwordLimiter) blocked(remote, user string, now time.Time) bool {
 	if own != nil && now.Before(own.blockedUntil) {
 		return true
 	}
-	if _, known := g.loggedIn[pair]; known {
+	if _, loggedIn := g.loggedIn[pair]; loggedIn {
 		return false
 	}
 	all := g.attempts[addressKey(remote)]
@@ -100,7 +100,7 @@ func (g *passwordLimiter) blocked(remote, user string, now time.Time) bool {
 	}
 	reserved := now.Before(all.reservedUntil)
 	if now.Before(all.blockedUntil) {
-		if innocent := own == nil || now.Sub(own.lastWrong) >= attemptsExpiry; innocent && !reserved {
+		if withoutFailures := own == nil || now.Sub(own.lastWrong) >= attemptsExpiry; withoutFailures && !reserved {
 			all.reservedFor, all.reservedUntil = pair, all.blockedUntil.Add(reservation)
 		}
 		return true
@@ -147,7 +147,7 @@ func (g *passwordLimiter) failed(remote, user string, password wrongPassword, no
 
 // count adds a wrong password to a user at an address, or an address. The caller holds
 // the mutex.
-func (g *passwordLimiter) count(key attemptKey, free int, now time.Time) *attempts {
+func (g *passwordLimiter) count(key attemptKey, freeAttempts int, now time.Time) *attempts {
 	t := g.attempts[key]
 	if t == nil {
 		g.evict(now)
@@ -159,7 +159,7 @@ func (g *passwordLimiter) count(key attemptKey, free int, now time.Time) *attemp
 	}
 	t.wrong++
 	t.lastWrong, t.usedAt = now, now
-	if over := t.wrong - free; over >= 0 {
+	if over := t.wrong - freeAttempts; over >= 0 {
 		t.blockedUntil = now.Add(min(firstWait<<min(over, 10), longestWait))
 	}
 	return t
@@ -180,7 +180,7 @@ func (g *passwordLimiter) succeeded(remote, user string, now time.Time) {
 	if g.loggedIn == nil {
 		g.loggedIn = make(map[attemptKey]time.Time)
 	}
-	if _, known := g.loggedIn[pair]; !known && len(g.loggedIn) >= maxAttemptKeys {
+	if _, loggedIn := g.loggedIn[pair]; !loggedIn && len(g.loggedIn) >= maxAttemptKeys {
 		var oldest attemptKey
 		var at time.Time
 		for k, used := range g.loggedIn {

@@ -165,7 +165,7 @@ func relay(ctx context.Context, client *webSocket, server net.Conn) {
 	defer ended()
 	idle := time.AfterFunc(relayIdleTimeout, closeBoth)
 	defer idle.Stop()
-	over := func(to net.Conn) {
+	endDirection := func(to net.Conn) {
 		if half, ok := to.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
@@ -177,11 +177,11 @@ func relay(ctx context.Context, client *webSocket, server net.Conn) {
 	var down sync.WaitGroup
 	down.Go(func() {
 		copyConn(client, server, func() { idle.Reset(relayIdleTimeout) })
-		over(client.NetConn())
+		endDirection(client.NetConn())
 	})
 	began := sync.OnceFunc(func() { _ = client.SetReadDeadline(time.Time{}) })
 	copyConn(server, client, func() { began(); idle.Reset(relayIdleTimeout) })
-	over(server)
+	endDirection(server)
 	down.Wait()
 }
 

@@ -21,7 +21,7 @@ const sysTopics = "$SYS/broker/"
 // at once, and then every sysInterval if it has changed. Its retained message is
 // cleared afterwards, so that no client gets an old figure.
 func (b *Broker) publishSys() {
-	told := make(map[string]string)
+	published := make(map[string]string)
 	var l loadAverages // of an engine that has done nothing yet, though it may have by now
 	tick := time.NewTicker(sysInterval)
 	defer tick.Stop()
@@ -37,13 +37,13 @@ func (b *Broker) publishSys() {
 				b.log.Warn("more refusals and drops were not logged: many addresses or names at once", "times", n)
 			}
 		}
-		b.publishFigures(told, &l)
+		b.publishFigures(published, &l)
 	}
 }
 
 // publishFigures publishes the figures that have changed, and clears those without
 // subscribers.
-func (b *Broker) publishFigures(told map[string]string, l *loadAverages) {
+func (b *Broker) publishFigures(published map[string]string, l *loadAverages) {
 	now := map[string]string{}
 	for name, figure := range b.figures(l) {
 		if b.engine.HasOnlineSubscriber(sysTopics + name) {
@@ -51,14 +51,14 @@ func (b *Broker) publishFigures(told map[string]string, l *loadAverages) {
 		}
 	}
 	for name, figure := range now {
-		if told[name] != figure {
-			told[name] = figure
+		if published[name] != figure {
+			published[name] = figure
 			b.publishFigure(name, figure)
 		}
 	}
-	for name := range told {
-		if _, heard := now[name]; !heard {
-			delete(told, name)
+	for name := range published {
+		if _, subscribed := now[name]; !subscribed {
+			delete(published, name)
 			b.publishFigure(name, "")
 		}
 	}
@@ -129,11 +129,11 @@ func heapBytes() uint64 {
 // heapMaximum returns the maximum of the values it was called with.
 func (b *Broker) heapMaximum(now uint64) uint64 {
 	for {
-		most := b.maxHeap.Load()
-		if now <= most {
-			return most
+		maximum := b.maxHeap.Load()
+		if now <= maximum {
+			return maximum
 		}
-		if b.maxHeap.CompareAndSwap(most, now) {
+		if b.maxHeap.CompareAndSwap(maximum, now) {
 			return now
 		}
 	}

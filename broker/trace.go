@@ -116,19 +116,19 @@ func (b *Broker) publishTrace(t *trace, at string) {
 		b.tracesChanged()
 	}()
 	for {
-		second := false
+		newSecond := false
 		select {
 		case <-b.quit:
 			return
 		case <-t.wake:
 		case <-tick.C:
-			second = true
+			newSecond = true
 		}
 		t.mu.Lock()
 		lines := t.lines
 		t.lines = nil
 		over := time.Now().After(t.until)
-		if second {
+		if newSecond {
 			if t.linesOmitted > 0 {
 				lines = append(lines, topics.TraceLine{At: topics.Time{Time: time.Now()}, LeftOut: t.linesOmitted})
 			}
@@ -138,7 +138,7 @@ func (b *Broker) publishTrace(t *trace, at string) {
 		for _, l := range lines {
 			b.engine.Publish(topics.Message{Topic: at, Payload: topics.Encode(l)})
 		}
-		if over || second && !b.engine.HasOnlineSubscriber(at) {
+		if over || newSecond && !b.engine.HasOnlineSubscriber(at) {
 			return
 		}
 	}

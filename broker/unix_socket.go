@@ -23,11 +23,11 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	// The socket has its mode before it has a name, so there is no moment in
 	// which other users can connect.
-	early := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		return errors.Join(raw.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), socketMode) }), err)
 	}}
-	l, err := early.Listen(context.Background(), "unix", path)
+	l, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, err
 	}

@@ -68,13 +68,13 @@ func (b *Broker) newAccounts(s accessSettings, stored []storedUser) (*userTable,
 			all.byName[u.Name] = a
 		}
 	}
-	named := make(map[string]bool, len(s.users))
+	names := make(map[string]bool, len(s.users))
 	for _, u := range s.users {
 		a, err := u.record()
-		if named[u.Name] && err == nil {
+		if names[u.Name] && err == nil {
 			err = errors.New("there are two users of this name")
 		}
-		named[u.Name] = true
+		names[u.Name] = true
 		if err != nil {
 			faults = append(faults, fmt.Errorf("cannot use broker user %q: %w", u.Name, err))
 		}

@@ -121,21 +121,21 @@ func (p proxied) String() string  { return string(p) }
 // which register themselves, or closed.
 func (b *Broker) trackHandshakes() func(net.Conn, http.ConnState) {
 	var mu sync.Mutex
-	leaves := make(map[net.Conn]func())
+	doneFuncs := make(map[net.Conn]func())
 	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			leave := b.engine.Handshakes().Add(hostOf(c.RemoteAddr().String()), func() { _ = c.Close() })
+			done := b.engine.Handshakes().Add(hostOf(c.RemoteAddr().String()), func() { _ = c.Close() })
 			mu.Lock()
-			leaves[c] = leave
+			doneFuncs[c] = done
 			mu.Unlock()
 		case http.StateHijacked, http.StateClosed:
 			mu.Lock()
-			leave := leaves[c]
-			delete(leaves, c)
+			done := doneFuncs[c]
+			delete(doneFuncs, c)
 			mu.Unlock()
-			if leave != nil {
-				leave()
+			if done != nil {
+				done()
 			}
 		}
 	}

@@ -135,12 +135,12 @@ func (b *Bridge) Run(ctx context.Context) {
 		if time.Since(began) > time.Minute {
 			logged = ""
 		}
-		var pause time.Duration
+		var backoff time.Duration
 		detecting := b.outDetector.active() || b.inDetector.active()
 		if !connected && (errors.Is(err, client.ErrNotAuthorized) || errors.Is(err, client.ErrClientID)) {
-			pause = loginBackoff
+			backoff = loginBackoff
 		} else if connected && !detecting && time.Since(began) < briefConnection {
-			pause = min(maxBackoff, time.Second<<min(ended, 10))
+			backoff = min(maxBackoff, time.Second<<min(ended, 10))
 			ended++
 		} else {
 			if connected {
@@ -149,10 +149,10 @@ func (b *Bridge) Run(ctx context.Context) {
 			if connected && !detecting {
 				ended = 0
 			}
-			pause = client.Backoff(failed, rand.N[time.Duration])
+			backoff = client.Backoff(failed, rand.N[time.Duration])
 			failed++
 		}
-		wait := time.NewTimer(pause)
+		wait := time.NewTimer(backoff)
 		select {
 		case <-ctx.Done():
 		case <-wait.C:
@@ -201,9 +201,9 @@ func (b *Bridge) connectRemote(ctx context.Context, deliver func(topics.Message,
 	c, err := client.Connect(ctx, o)
 	if version := errors.Is(err, client.ErrVersion); o.MQTT5 && (version || errors.Is(err, client.ErrNoAnswer)) {
 		o.MQTT5 = false
-		plain, plainErr := client.Connect(ctx, o)
-		if b.remoteV311 = version; version || plainErr == nil {
-			c, err = plain, plainErr
+		v311, v311Err := client.Connect(ctx, o)
+		if b.remoteV311 = version; version || v311Err == nil {
+			c, err = v311, v311Err
 		}
 	}
 	if err != nil {
@@ -234,22 +234,22 @@ func (b *Bridge) filters(of func(Rule) (filter string, wanted bool)) (all []stri
 func (b *Bridge) connectAndForward(ctx context.Context) (connected bool, err error) {
 	in := forwarder{translate: b.translateIn, dropped: b.Dropped, refuse: b.refuse, direction: In, detector: b.inDetector}
 	out := forwarder{translate: b.translateOut, dropped: b.Dropped, refuse: b.refuse, direction: Out, detector: b.outDetector}
-	theirs, err := b.connectRemote(ctx, in.receive)
-	if theirs != nil {
-		defer theirs.Close()
+	remote, err := b.connectRemote(ctx, in.receive)
+	if remote != nil {
+		defer remote.Close()
 	}
 	if err != nil {
 		return false, err
 	}
-	ours, err := b.connectLocal(ctx, out.receive)
-	if ours != nil {
-		defer ours.Close()
+	local, err := b.connectLocal(ctx, out.receive)
+	if local != nil {
+		defer local.Close()
 	}
 	if err != nil {
 		return false, fmt.Errorf("its own broker: %w", err)
 	}
-	out.start(theirs)
-	in.start(ours)
+	out.start(remote)
+	in.start(local)
 	b.setState(true, "")
 	if now := time.Now(); now.Sub(b.connectedLoggedAt) > logInterval {
 		b.connectedLoggedAt = now
@@ -258,12 +258,12 @@ func (b *Bridge) connectAndForward(ctx context.Context) (connected bool, err err
 	select {
 	case <-ctx.Done():
 		return true, ctx.Err()
-	case <-theirs.Done():
+	case <-remote.Done():
 		out.noteEnded()
-		return true, endReason(theirs)
-	case <-ours.Done():
+		return true, endReason(remote)
+	case <-local.Done():
 		in.noteEnded()
-		return true, fmt.Errorf("its own broker: %w", endReason(ours))
+		return true, fmt.Errorf("its own broker: %w", endReason(local))
 	}
 }
 

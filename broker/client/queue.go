@@ -112,10 +112,10 @@ func (c *Conn) QueueLen() int {
 // Flush waits until everything published so far is acknowledged (QoS 1 and 2) or
 // written (QoS 0).
 func (c *Conn) Flush(ctx context.Context) error {
-	mark := make(chan struct{})
-	c.queue.push(queueItem{barrier: mark})
+	barrier := make(chan struct{})
+	c.queue.push(queueItem{barrier: barrier})
 	select {
-	case <-mark:
+	case <-barrier:
 		return nil
 	case <-c.failed:
 		if c.err == nil {

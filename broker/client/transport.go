@@ -83,8 +83,8 @@ func openTransport(ctx context.Context, o Options, s serverURL, secure *tls.Conf
 	if err != nil {
 		return nil, err
 	}
-	settle := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	w := &transport{Conn: conn, timeout: o.Timeout, writeLock: make(chan struct{}, 1), detach: settle}
+	detach := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	w := &transport{Conn: conn, timeout: o.Timeout, writeLock: make(chan struct{}, 1), detach: detach}
 	if o.MQTT5 {
 		w.translator = &translator{persistent: o.Persistent, bridge: o.Bridge, localBridge: o.LocalBridge, receiveMaximum: uint16(o.Window)}
 	}

@@ -99,8 +99,8 @@ func (c *conn) onAck(b *batch, kind byte, body []byte) error {
 		}
 		s.completeDelivery(b, d)
 	case wire.Pubrec:
-		d, what := s.flow.onPubrec(a.PacketID, a.Code)
-		switch what {
+		d, result := s.flow.onPubrec(a.PacketID, a.Code)
+		switch result {
 		case pubrecUnknown:
 			if err := s.flow.wrongAck(kind, a.PacketID); err != nil {
 				return err

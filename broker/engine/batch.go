@@ -121,7 +121,7 @@ func (b *batch) commit() {
 	}
 	// Acknowledgements are sent in the order of the packets that they acknowledge
 	// [MQTT-4.6.0-2, -3, -4], so those without records wait for those with.
-	records, marks, acks, adds, c, e := b.records, b.deliveries, b.acks, b.needSpace && len(b.records) > 0, b.conn, b.e
+	records, deliveries, acks, adds, c, e := b.records, b.deliveries, b.acks, b.needSpace && len(b.records) > 0, b.conn, b.e
 	waiting := b.done
 	b.records, b.deliveries, b.acks, b.done = nil, nil, nil, nil
 	b.needSpace = false
@@ -141,7 +141,7 @@ func (b *batch) commit() {
 		if !adds {
 			err = nil // records that need no space take effect even if the store is full
 		}
-		for _, m := range marks {
+		for _, m := range deliveries {
 			m.session.persisted(m.seq, err)
 		}
 		if slot != nil {
@@ -165,7 +165,7 @@ var hashSeed = maphash.MakeSeed()
 func (b *batch) publish(m *message, r *route, a *ack) {
 	e := b.e
 	before := b.spaceRecords
-	full := false
+	noRoom := false
 	if m.Retain {
 		// The stripe is held until the message is queued for every subscriber and its
 		// records are with the store. So the last message that a subscriber receives
@@ -173,15 +173,15 @@ func (b *batch) publish(m *message, r *route, a *ack) {
 		stripe := &e.stripes[maphash.String(hashSeed, m.Topic)%uint64(len(e.stripes))]
 		stripe.Lock()
 		defer stripe.Unlock()
-		full = !b.setRetained(m)
+		noRoom = !b.setRetained(m)
 		r = nil // a route from before may lack a client that has subscribed since
 	}
 	if r == nil {
 		r = e.routeOf(m.Topic)
 	}
-	var later *ackSlot // the position of a deferred acknowledgement
-	if m.Retain && !full && r.persists {
-		later = b.retain(m, a)
+	var deferred *ackSlot // the position of a deferred acknowledgement
+	if m.Retain && !noRoom && r.persists {
+		deferred = b.retain(m, a)
 		defer b.commit()
 	}
 	matched := b.deliver(m, r)
@@ -189,14 +189,14 @@ func (b *batch) publish(m *message, r *route, a *ack) {
 	if a == nil {
 		return
 	}
-	if full {
+	if noRoom {
 		a.Code = wire.QuotaExceeded
 	} else if matched == 0 && !m.Retain {
 		a.Code = wire.NoMatchingSubscribers
 	}
-	a.stored = a.stored || b.spaceRecords != before || later != nil
-	if later != nil {
-		later.acks = []ack{*a}
+	a.stored = a.stored || b.spaceRecords != before || deferred != nil
+	if deferred != nil {
+		deferred.acks = []ack{*a}
 		return
 	}
 	b.acks = append(b.acks, *a)

@@ -50,9 +50,9 @@ func (e *Engine) Sessions() []Session {
 		} else if s.timer != nil {
 			one.Expires = s.disconnectedAt.Add(time.Duration(s.expiry) * time.Second)
 		}
-		gone := s.removed
+		removed := s.removed
 		s.mu.Unlock()
-		if !gone {
+		if !removed {
 			list = append(list, one)
 		}
 	}

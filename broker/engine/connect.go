@@ -378,12 +378,12 @@ func (s *session) persistSession() {
 	if e.store == nil {
 		return
 	}
-	lasts := s.expiry > 0
-	if s.inStore && !lasts {
+	durable := s.expiry > 0
+	if s.inStore && !durable {
 		e.store.Append([]store.Record{store.SessionGone{Client: s.id}}, nil)
 		s.markAllStored()
 	}
-	s.durable, s.inStore = lasts, lasts || s.will != nil
+	s.durable, s.inStore = durable, durable || s.will != nil
 	if !s.inStore {
 		return
 	}
@@ -454,9 +454,9 @@ func (c *conn) checkKeepAlive() {
 	if c.unstored.Load() > maxUnstored { // the engine does not read from it
 		c.lastReceived.Store(int64(c.e.now()))
 	}
-	left := time.Duration(c.lastReceived.Load()) + c.keepAliveTimeout - c.e.now()
-	if left > 0 && !c.ending {
-		c.timer.Reset(left)
+	remaining := time.Duration(c.lastReceived.Load()) + c.keepAliveTimeout - c.e.now()
+	if remaining > 0 && !c.ending {
+		c.timer.Reset(remaining)
 		return
 	}
 	c.disconnect(wire.KeepAliveTimeout, "it sent nothing for longer than its keep alive")

@@ -19,21 +19,21 @@ func (c *conn) reportRefusal(err error) {
 		c.e.log.Debug("a connection ended before it logged in", "remote", c.remote, "error", err)
 		return
 	}
-	who := Client{Listener: c.listener, Remote: c.remote, Version: c.version}
+	client := Client{Listener: c.listener, Remote: c.remote, Version: c.version}
 	if c.client != nil {
-		who = *c.client
+		client = *c.client
 	}
 	if emit := c.e.trace.Load(); emit != nil && !(c.refusalSent && c.client != nil) { // otherwise refuseConnect has traced it
-		(*emit)(TraceEvent{Client: who, Kind: wire.Connect, Refused: true, Detail: err.Error()})
+		(*emit)(TraceEvent{Client: client, Kind: wire.Connect, Refused: true, Detail: err.Error()})
 	}
 	if c.refusalLogged {
 		return
 	}
 	if c.e.opts.ConnectRefused != nil {
-		c.e.opts.ConnectRefused(who, err.Error())
+		c.e.opts.ConnectRefused(client, err.Error())
 		return
 	}
-	c.e.log.Info("connection refused: "+err.Error(), "client", who.ID, "remote", who.Remote, "listener", who.Listener)
+	c.e.log.Info("connection refused: "+err.Error(), "client", client.ID, "remote", client.Remote, "listener", client.Listener)
 }
 
 // closedByClient reports whether an error means that the client closed the connection,

@@ -144,12 +144,12 @@ func (b *writeBudget) persistQueue(all bool) {
 		stripe := &e.stripes[maphash.String(hashSeed, topic)%uint64(len(e.stripes))]
 		stripe.Lock()
 		e.deferred.mu.Lock()
-		m, waiting, gone := h.msg, h.done, h.removed
-		if !gone {
+		m, waiting, removed := h.msg, h.done, h.removed
+		if !removed {
 			e.deferred.remove(h)
 		}
 		e.deferred.mu.Unlock()
-		if !gone {
+		if !removed {
 			records := []store.Record{retainRecord(m)}
 			e.store.Append(records, func(err error) {
 				e.noteStoreResult(records, err)

@@ -295,12 +295,12 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	ended := make(chan struct{})
 	go func() { e.running.Wait(); close(ended) }()
-	patience := time.NewTimer(drainTimeout)
-	defer patience.Stop()
+	drain := time.NewTimer(drainTimeout)
+	defer drain.Stop()
 	var err error
 	select {
 	case <-ended:
-	case <-patience.C:
+	case <-drain.C:
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

@@ -18,32 +18,32 @@ func (e *Engine) evictSessions() []*session {
 	if len(e.sessions) < e.limits.MaxSessions {
 		return nil
 	}
-	type away struct {
+	type offline struct {
 		s     *session
 		since time.Time
 	}
-	byUser := make(map[string][]away)
-	most := ""
+	byUser := make(map[string][]offline)
+	largest := ""
 	for _, s := range e.sessions {
 		s.mu.Lock()
 		if s.conn == nil && !s.removed && !s.disconnectedAt.IsZero() { // zero: its connection is being attached
 			user := s.client.Load().User
-			byUser[user] = append(byUser[user], away{s, s.disconnectedAt})
-			if len(byUser[user]) > len(byUser[most]) {
-				most = user
+			byUser[user] = append(byUser[user], offline{s, s.disconnectedAt})
+			if len(byUser[user]) > len(byUser[largest]) {
+				largest = user
 			}
 		}
 		s.mu.Unlock()
 	}
-	all := byUser[most]
-	slices.SortFunc(all, func(a, b away) int { return a.since.Compare(b.since) })
+	all := byUser[largest]
+	slices.SortFunc(all, func(a, b offline) int { return a.since.Compare(b.since) })
 	// several at a time, as every session was visited
 	all = all[:min(len(all), 1+e.limits.MaxSessions/100)]
 	if len(all) == 0 {
 		return nil
 	}
 	e.log.Warn("more sessions than broker.limits.max_sessions: those that are disconnected for longest are ended, with what is queued for them",
-		"user", most, "ended", len(all), "client", all[0].s.id)
+		"user", largest, "ended", len(all), "client", all[0].s.id)
 	ended := make([]*session, len(all))
 	for i, one := range all {
 		ended[i] = one.s

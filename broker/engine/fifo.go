@@ -35,14 +35,14 @@ func (f *fifo[T]) pop() T {
 
 // filter removes the items for which keep returns false.
 func (f *fifo[T]) filter(keep func(*T) bool) {
-	left := f.items[:0]
+	rest := f.items[:0]
 	for i := range f.len() {
 		if v := f.at(i); keep(v) {
-			left = append(left, *v)
+			rest = append(rest, *v)
 		}
 	}
-	clear(f.items[len(left):])
-	f.items, f.head = left, 0
+	clear(f.items[len(rest):])
+	f.items, f.head = rest, 0
 }
 
 // remove removes the i-th item from the front.

@@ -278,7 +278,7 @@ func (f *flow) nextQueued() *delivery {
 // receive registers the packet identifier of a QoS 2 PUBLISH, and reports whether it
 // is new: not received before without being released [MQTT-4.3.3-10].
 func (f *flow) receive(id uint16) bool {
-	if _, twice := f.received[id]; twice {
+	if _, exists := f.received[id]; exists {
 		return false
 	}
 	if f.received == nil {

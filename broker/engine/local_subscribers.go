@@ -69,11 +69,11 @@ func (e *Engine) Subscribe(filter string, handler func(m topics.Message, stored 
 		for _, m := range e.retained.next(&at, replayBatch, time.Now()) {
 			in.queue = append(in.queue, localDelivery{subscriber: l, msg: m, stored: true})
 		}
-		mark := make(chan struct{})
-		in.queue = append(in.queue, localDelivery{barrier: mark})
+		barrier := make(chan struct{})
+		in.queue = append(in.queue, localDelivery{barrier: barrier})
 		in.start(&e.running)
 		in.mu.Unlock()
-		<-mark
+		<-barrier
 	}
 	return sync.OnceFunc(func() { e.subscriptions.remove(s) }), nil
 }

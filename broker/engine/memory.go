@@ -172,11 +172,11 @@ func (s *session) admits(n int) bool {
 // admitsUser reports whether a user may hold n more bytes.
 func (e *Engine) admitsUser(u *usage, n int) bool {
 	m := &e.memory
-	theirs := u.memory.Load() + int64(n)
-	if u.exempt || theirs <= e.memoryPerUser() && m.total()+int64(n) <= m.limit {
+	total := u.memory.Load() + int64(n)
+	if u.exempt || total <= e.memoryPerUser() && m.total()+int64(n) <= m.limit {
 		return true
 	}
-	if theirs <= e.share() {
+	if total <= e.share() {
 		e.evictExcessLater()
 		return true
 	}

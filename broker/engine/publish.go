@@ -138,14 +138,14 @@ func (c *conn) chargePublish(b *batch, p *wire.Publish, topic []byte, r *route) 
 
 // receivePacketID registers the packet identifier of a QoS 2 message. It reports
 // whether the identifier is in use already, and whether the session is durable.
-func (c *conn) receivePacketID(id uint16) (twice, durable bool) {
+func (c *conn) receivePacketID(id uint16) (duplicate, durable bool) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	fresh := c.s.flow.receive(id)
-	if fresh {
+	isNew := c.s.flow.receive(id)
+	if isNew {
 		c.s.accountMemory(costIdentifier)
 	}
-	return !fresh, c.s.durable && !c.s.removed
+	return !isNew, c.s.durable && !c.s.removed
 }
 
 // setAlias sets the topic of an alias of the client (MQTT 5.0, 3.3.2.3.4).

@@ -31,17 +31,17 @@ func (c *conn) run() {
 	}
 	defer c.e.admission.release(c)
 	c.timer = time.AfterFunc(c.e.limits.ConnectTimeout, c.close)
-	leave := c.e.handshakes.Add(host(c.remote), c.close)
+	done := c.e.handshakes.Add(host(c.remote), c.close)
 	rest, err := c.handshake()
 	if err != nil {
 		c.timer.Stop()
 		c.reader.release()
 		c.reportRefusal(err)
 		c.lingerRefused()
-		leave()
+		done()
 		return
 	}
-	leave()
+	done()
 	err = c.serve(rest)
 	c.reader.release()
 	var fault *wire.Error

@@ -260,7 +260,7 @@ func (s *session) advance() {
 		}
 		c.enqueueDelivery(d)
 	}
-	var marks []uint64
+	var waiting []uint64
 	if s.flow.queue.len() > 0 {
 		now := time.Now()
 		for d := s.flow.nextQueued(); d != nil; d = s.flow.nextQueued() {
@@ -289,11 +289,11 @@ func (s *session) advance() {
 			// If the server forgot a packet identifier of QoS 2 that the client still
 			// holds, the client would discard the next message with it.
 			flight.stored = false
-			marks = append(marks, flight.seq)
+			waiting = append(waiting, flight.seq)
 		}
 	}
 	s.append(removed, nil)
-	s.append(sent, marks)
+	s.append(sent, waiting)
 	s.replay()
 }
 

@@ -178,7 +178,7 @@ func (c *conn) grant(sub *subscription, nth int) byte {
 		c.e.notify(c.client, sub.filter, "a subscription is refused: "+reason)
 		return c.refusalCode(code)
 	}
-	tooMany := func() byte {
+	refuseTooMany := func() byte {
 		return refuse(wire.QuotaExceeded, fmt.Sprintf("a client may have %d (broker.limits.max_subscriptions)", l.MaxSubscriptions))
 	}
 	memory := costReplay
@@ -187,7 +187,7 @@ func (c *conn) grant(sub *subscription, nth int) byte {
 	}
 	switch {
 	case nth >= l.MaxSubscriptions:
-		return tooMany()
+		return refuseTooMany()
 	case !wire.ValidFilter(sub.filter): // before MQTT 5, where it would be malformed
 		return refuse(wire.TopicFilterInvalid, "it is not $share/GROUP/FILTER")
 	case len(sub.filter) > l.MaxTopicLength:
@@ -195,7 +195,7 @@ func (c *conn) grant(sub *subscription, nth int) byte {
 	case levels([]byte(filter)) > l.MaxTopicLevels:
 		return refuse(wire.TopicFilterInvalid, fmt.Sprintf("its filter has %d levels, and may have %d (broker.limits.max_topic_levels)", levels([]byte(filter)), l.MaxTopicLevels))
 	case !exists && len(c.s.subscriptions) >= l.MaxSubscriptions:
-		return tooMany()
+		return refuseTooMany()
 	case !exists && c.s.filterTotals.add(sub.filter).exceeds(l):
 		return refuse(wire.QuotaExceeded, "all filters of its client are too long together, or have too many levels (broker.limits.max_subscriptions)")
 	case !exists && hasWildcard(filter) && c.s.filterTotals.wild >= l.MaxWildcardSubscriptions:

@@ -45,8 +45,8 @@ func (s *sweeper) stop() {
 func (e *Engine) sweep() {
 	more, now := false, time.Now()
 	for from := ""; ; {
-		all, next, left := e.retained.findExpired(from, now)
-		more = more || left
+		all, next, willExpire := e.retained.findExpired(from, now)
+		more = more || willExpire
 		for _, m := range all {
 			e.removeRetained(m)
 		}

@@ -146,10 +146,10 @@ func (e *Engine) admitClient(c *Client, old *session) (ended []*session, err err
 			continue
 		}
 		s.mu.Lock()
-		theirs, left := s.usage == u && !s.disconnectedAt.IsZero(), s.disconnectedAt // zero: its connection is being attached
+		candidate, disconnectedAt := s.usage == u && !s.disconnectedAt.IsZero(), s.disconnectedAt // zero: its connection is being attached
 		s.mu.Unlock()
-		if theirs && (oldest == nil || left.Before(since)) {
-			oldest, since = s, left
+		if candidate && (oldest == nil || disconnectedAt.Before(since)) {
+			oldest, since = s, disconnectedAt
 		}
 	}
 	if oldest == nil {

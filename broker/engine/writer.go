@@ -129,8 +129,8 @@ func (w *writer) publish(p *packet) {
 	if c.version == wire.V5 {
 		if !m.Expires.IsZero() {
 			// [MQTT-3.3.2-6]; an expired message that is sent again has no time left
-			left := max(time.Until(m.Expires), 0)
-			o.HasExpiry, o.Expiry = true, uint32((left+time.Second-1)/time.Second)
+			remaining := max(time.Until(m.Expires), 0)
+			o.HasExpiry, o.Expiry = true, uint32((remaining+time.Second-1)/time.Second)
 		}
 		if c.maxOutAliases > 0 {
 			w.alias(&o)
@@ -251,10 +251,10 @@ const chunkSize = 16 << 10
 
 // writeAll writes b, in chunks if the connection is not resumable.
 func (w *writer) writeAll(b []byte, last bool) error {
-	plain := w.resumable()
+	resumable := w.resumable()
 	for {
 		chunk := b
-		if !plain {
+		if !resumable {
 			chunk = b[:min(len(b), chunkSize)]
 		}
 		n, err := w.c.netConn.Write(chunk)
@@ -262,7 +262,7 @@ func (w *writer) writeAll(b []byte, last bool) error {
 		if len(b) == 0 || err != nil && !w.canResume(n, err, last) {
 			return err
 		}
-		if err == nil && !plain && !w.c.isEnding() {
+		if err == nil && !resumable && !w.c.isEnding() {
 			if err := w.setDeadline(last); err != nil {
 				return err
 			}

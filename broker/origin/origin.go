@@ -44,18 +44,18 @@ type Request struct {
 // port, and IP addresses in their canonical form. A trailing dot is kept: to browsers
 // "hub.lan." and "hub.lan" are different origins.
 func Parse(s string) (string, error) {
-	wrong := fmt.Errorf("%.80q is not an origin", s)
+	errInvalid := fmt.Errorf("%.80q is not an origin", s)
 	scheme, rest, found := strings.Cut(s, "://")
 	if !found || strings.ContainsAny(rest, "/?#@\\") {
-		return "", wrong
+		return "", errInvalid
 	}
 	u, err := url.Parse(s)
 	if err != nil || scheme == "" {
-		return "", wrong
+		return "", errInvalid
 	}
 	host, valid := canonicalHost(u.Hostname())
 	if !valid {
-		return "", wrong
+		return "", errInvalid
 	}
 	scheme = strings.ToLower(u.Scheme)
 	port := u.Port()
@@ -64,7 +64,7 @@ func Parse(s string) (string, error) {
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return "", wrong
+		return "", errInvalid
 	}
 	return scheme + "://" + net.JoinHostPort(host, strconv.FormatUint(number, 10)), nil
 }
@@ -98,11 +98,11 @@ func ParseProxy(s string) (netip.Prefix, error) {
 
 // Inspect returns what is known of a request.
 func (p Policy) Inspect(r *http.Request) Request {
-	passed := forwarded(r.Header)
+	isForwarded := forwarded(r.Header)
 	req := Request{Remote: r.RemoteAddr}
 	host, port, _ := net.SplitHostPort(r.RemoteAddr)
-	req.Local = p.Loopback && !passed && isLoopback(host) && isLoopback(Hostname(r.Host))
-	if passed && p.isTrustedProxy(host) {
+	req.Local = p.Loopback && !isForwarded && isLoopback(host) && isLoopback(Hostname(r.Host))
+	if isForwarded && p.isTrustedProxy(host) {
 		if client := p.clientAddress(r.Header); client != "" {
 			req.Remote = net.JoinHostPort(client, port)
 		}
@@ -118,8 +118,8 @@ func (p Policy) Inspect(r *http.Request) Request {
 // give its own name our address (DNS rebinding).
 func (p Policy) CheckPage(r *http.Request, anonymous bool) error {
 	host := Hostname(r.Host)
-	passed := forwarded(r.Header)
-	if p.Loopback && !passed && !isLoopback(host) {
+	isForwarded := forwarded(r.Header)
+	if p.Loopback && !isForwarded && !isLoopback(host) {
 		return errors.New("the Host is not localhost: the request may come from a page whose name resolves to this address; a proxy must send X-Forwarded-For")
 	}
 	origins := r.Header["Origin"]
@@ -199,27 +199,27 @@ func (p Policy) clientAddress(h http.Header) string {
 	if len(h.Values("Forwarded")) == 0 {
 		return p.lastUntrusted(list)
 	}
-	named := p.lastUntrusted(standard)
-	if len(h.Values("X-Forwarded-For")) > 0 && p.lastUntrusted(list) != named {
+	address := p.lastUntrusted(standard)
+	if len(h.Values("X-Forwarded-For")) > 0 && p.lastUntrusted(list) != address {
 		return ""
 	}
-	return named
+	return address
 }
 
 // lastUntrusted returns the last address of a list that is not a trusted proxy, or the
 // first of the list if all are. An element that cannot be parsed ends the search.
-func (p Policy) lastUntrusted(list []string) (named string) {
+func (p Policy) lastUntrusted(list []string) (address string) {
 	for _, s := range slices.Backward(list) {
 		a, valid := parseAddress(strings.TrimSpace(s))
 		if !valid {
-			return named
+			return address
 		}
-		named = a.String()
-		if !p.isTrustedProxy(named) {
-			return named
+		address = a.String()
+		if !p.isTrustedProxy(address) {
+			return address
 		}
 	}
-	return named
+	return address
 }
 
 // parseAddress parses an address as proxies write it: with or without a port, an IPv6
@@ -228,8 +228,8 @@ func parseAddress(s string) (a netip.Addr, valid bool) {
 	if at, err := netip.ParseAddrPort(s); err == nil {
 		return at.Addr().Unmap().WithZone(""), true
 	}
-	if inner, bracketed := strings.CutPrefix(s, "["); bracketed {
-		s = strings.TrimSuffix(inner, "]")
+	if trimmed, bracketed := strings.CutPrefix(s, "["); bracketed {
+		s = strings.TrimSuffix(trimmed, "]")
 	}
 	a, err := netip.ParseAddr(s)
 	return a.Unmap().WithZone(""), err == nil

@@ -292,7 +292,7 @@ func (r *decoder) message(build bool) *Message {
 
 // item decodes one item.
 func (r *decoder) item() (it item, err error) {
-	whole := r.b
+	start := r.b
 	it.kind, it.serial = itemKind(r.byte()), r.number()
 	switch it.kind {
 	case itemMessage:
@@ -359,7 +359,7 @@ func (r *decoder) item() (it item, err error) {
 	if r.failed {
 		return it, errFormat
 	}
-	it.raw = whole[:len(whole)-len(r.b)]
+	it.raw = start[:len(start)-len(r.b)]
 	return it, nil
 }
 
@@ -369,8 +369,8 @@ func items(batch []byte, f func(item)) error {
 	if len(batch) == 0 || batch[0] != version {
 		return errFormat
 	}
-	var few [8]item
-	all := few[:0]
+	var buffer [8]item
+	all := buffer[:0]
 	for r := (decoder{b: batch[1:]}); len(r.b) > 0; {
 		it, err := r.item()
 		if err != nil {

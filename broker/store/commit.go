@@ -208,14 +208,14 @@ func (s *Store) commit() {
 	}
 	s.out = s.out[:0]
 	s.updateStats()
-	answers := s.callbacks
-	for _, a := range answers {
+	callbacks := s.callbacks
+	for _, a := range callbacks {
 		if a.done != nil {
 			a.done(a.err)
 		}
 	}
-	clear(answers)
-	s.callbacks = answers[:0]
+	clear(callbacks)
+	s.callbacks = callbacks[:0]
 	if s.tail.size > s.options.segment {
 		s.rotate()
 	}

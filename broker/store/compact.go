@@ -105,7 +105,7 @@ func (s *Store) openNext() bool {
 			size -= old.size
 			continue
 		}
-		if most := 2*s.index.liveBytes + compactSlack*s.options.segment; !s.failure.full && size <= most {
+		if limit := 2*s.index.liveBytes + compactSlack*s.options.segment; !s.failure.full && size <= limit {
 			return false
 		}
 		if s.failure.full && size <= s.index.liveBytes+min(s.options.segment, size/4) {
@@ -154,8 +154,8 @@ func (s *Store) openSource(number int) bool {
 }
 
 // move appends the items of the source up to the offset end, unchanged, for which
-// stays returns true. It returns io.EOF at the end of the segment.
-func (s *Store) move(end int64, stays func(item) bool) error {
+// keep returns true. It returns io.EOF at the end of the segment.
+func (s *Store) move(end int64, keep func(item) bool) error {
 	s.batch = append(s.batch[:0], version)
 	var err error
 	for r := s.compactor.source; r.validSize < end && err == nil; {
@@ -164,7 +164,7 @@ func (s *Store) move(end int64, stays func(item) bool) error {
 			break
 		}
 		err = items(batch, func(it item) {
-			if stays(it) {
+			if keep(it) {
 				s.batch = append(s.batch, it.raw...)
 			}
 		})

@@ -118,8 +118,8 @@ func messageOf(r Record) *Message {
 func (x *index) hasEffect(r Record) bool {
 	switch r := r.(type) {
 	case Retain:
-		_, there := x.retained[r.Topic]
-		return there || r.Message != nil
+		_, exists := x.retained[r.Topic]
+		return exists || r.Message != nil
 	case Session:
 		return true
 	}
@@ -127,26 +127,26 @@ func (x *index) hasEffect(r Record) bool {
 	if s == nil {
 		return false
 	}
-	there := true
+	exists := true
 	switch r := r.(type) {
 	case Unsubscribe:
-		_, there = s.subscriptions[r.Filter]
+		_, exists = s.subscriptions[r.Filter]
 	case Enqueue:
-		_, there = s.queue[r.Seq]
-		return !there && r.Message != nil
+		_, exists = s.queue[r.Seq]
+		return !exists && r.Message != nil
 	case Dequeue:
-		_, there = s.queue[r.Seq]
+		_, exists = s.queue[r.Seq]
 	case Sent:
-		_, there = s.queue[r.Seq]
+		_, exists = s.queue[r.Seq]
 	case Received:
-		_, there = s.received[r.PacketID]
-		return !there
+		_, exists = s.received[r.PacketID]
+		return !exists
 	case Released:
-		_, there = s.received[r.PacketID]
+		_, exists = s.received[r.PacketID]
 	case Will:
-		there = r.Message != nil || s.will.serial != 0
+		exists = r.Message != nil || s.will.serial != 0
 	}
-	return there
+	return exists
 }
 
 // replace updates the size of live data for an entry that replaces another.

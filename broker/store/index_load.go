@@ -100,7 +100,7 @@ func (x *index) outdated(it item) bool {
 // a corrupt part are discarded, and the rest is the state. The orphans must be
 // written: they remove those items on disk too, or they would belong to the next
 // session with that client identifier.
-func (x *index) finishLoading() (state State, strays []Record) {
+func (x *index) finishLoading() (state State, orphans []Record) {
 	from := x.loading
 	x.loading = nil
 	if from == nil {

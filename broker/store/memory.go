@@ -67,10 +67,10 @@ func (m *Memory) run() {
 
 // Hold holds back everything that is appended from now on, like a slow disk, until it
 // is called with false.
-func (m *Memory) Hold(held bool) {
+func (m *Memory) Hold(hold bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.holding = held
+	m.holding = hold
 	m.start()
 }
 

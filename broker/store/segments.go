@@ -158,31 +158,31 @@ func readLog(dir string, log *slog.Logger, each func(batch []byte) error) ([]seg
 		if err != nil {
 			return nil, err
 		}
-		var bad error
-		for bad == nil {
-			good := r.validSize
+		var fault error
+		for fault == nil {
+			validSize := r.validSize
 			var batch []byte
-			if batch, bad = r.next(); bad == nil {
-				if bad = each(batch); bad != nil {
-					r.validSize = good
+			if batch, fault = r.next(); fault == nil {
+				if fault = each(batch); fault != nil {
+					r.validSize = validSize
 				}
 			}
 		}
-		good := r.validSize
+		validSize := r.validSize
 		r.close()
-		if !errors.Is(bad, io.EOF) {
-			if !errors.Is(bad, errTorn) && !errors.Is(bad, errChecksum) {
+		if !errors.Is(fault, io.EOF) {
+			if !errors.Is(fault, errTorn) && !errors.Is(fault, errChecksum) {
 				// An I/O error, or a complete batch of unknown format: a newer version
 				// wrote it.
-				return nil, fmt.Errorf("cannot read %s: %w", path, bad)
+				return nil, fmt.Errorf("cannot read %s: %w", path, fault)
 			}
 			log.Warn("the end of a file of the store cannot be read and was cut off; what precedes it is preserved",
-				"file", path, "at", good, "bytes", r.size-good, "error", bad)
-			if err := truncateFile(path, good); err != nil {
+				"file", path, "at", validSize, "bytes", r.size-validSize, "error", fault)
+			if err := truncateFile(path, validSize); err != nil {
 				return nil, err
 			}
 		}
-		all = append(all, segment{n, good})
+		all = append(all, segment{n, validSize})
 	}
 	return all, nil
 }

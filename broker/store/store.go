@@ -186,10 +186,10 @@ func (s *Store) open(dir string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	state, strays := s.index.finishLoading()
-	if len(strays) > 0 {
-		s.options.Log.Warn("records that belong to an unreadable part of the store were discarded", "dir", dir, "records", len(strays))
-		s.appendBacklog(strays)
+	state, orphans := s.index.finishLoading()
+	if len(orphans) > 0 {
+		s.options.Log.Warn("records that belong to an unreadable part of the store were discarded", "dir", dir, "records", len(orphans))
+		s.appendBacklog(orphans)
 	}
 	if n := len(s.segments); n > 0 && s.segments[n-1].size >= int64(len(segmentHeader)) {
 		last := s.segments[n-1]
@@ -227,16 +227,16 @@ func (s *Store) appendBacklog(records []Record) {
 // removeExcluded removes topics that Exclude names and an earlier run has still
 // written.
 func (s *Store) removeExcluded(state State) State {
-	kept := state.Retained[:0]
+	retained := state.Retained[:0]
 	for _, m := range state.Retained {
 		if s.index.exclude(m.Topic) {
 			s.pending = append(s.pending, pendingAppend{records: []Record{Retain{Topic: m.Topic}}})
 		} else {
-			kept = append(kept, m)
+			retained = append(retained, m)
 		}
 	}
-	clear(state.Retained[len(kept):])
-	state.Retained = kept
+	clear(state.Retained[len(retained):])
+	state.Retained = retained
 	if len(s.pending) > 0 {
 		s.wake <- struct{}{}
 	}

@@ -90,11 +90,11 @@ func (s *Store) finishSync(r syncJob) {
 	for _, f := range r.sealedFiles {
 		_ = f.Close()
 	}
-	if former := s.previousFiles; former != nil {
+	if files := s.previousFiles; files != nil {
 		// They are part of the next sync. Until then no segment is removed: what
 		// replaced it may be in these files.
 		s.previousFiles = nil
-		s.sealedFiles = append(former, s.sealedFiles...)
+		s.sealedFiles = append(files, s.sealedFiles...)
 		s.unsynced = true
 	} else if !s.syncFailed {
 		s.removeSegments(r.removeUpTo)
@@ -129,9 +129,9 @@ func (s *Store) syncNow() error {
 	for {
 		r := s.newSyncJob()
 		r.err = s.sync(r)
-		spoiled := s.syncFailed
+		failedBefore := s.syncFailed
 		s.finishSync(r)
-		if r.err != nil || !spoiled || s.syncFailed {
+		if r.err != nil || !failedBefore || s.syncFailed {
 			return r.err // otherwise what was rewritten must be synced, too
 		}
 	}

@@ -36,11 +36,11 @@ func Watch(ctx context.Context, names []string, serviceType string, each func([]
 
 // watch is Watch with a window.
 func watch(ctx context.Context, names []string, serviceType string, window time.Duration, each func([]Found)) {
-	known := make(map[string]Found)
+	found := make(map[string]Found)
 	lastSeen := make(map[string]int) // the last window in which it answered
 	var reported []Found
 	report := func() {
-		if now := sorted(known); !reflect.DeepEqual(now, reported) {
+		if now := sorted(found); !reflect.DeepEqual(now, reported) {
 			reported = now
 			each(slices.Clone(now))
 		}
@@ -48,12 +48,12 @@ func watch(ctx context.Context, names []string, serviceType string, window time.
 	for number := 1; ctx.Err() == nil; number++ {
 		_ = browse(ctx, names, serviceType, window, func(f Found) {
 			if lastSeen[f.Instance] == number { // found by another socket
-				f = merge(known[f.Instance], f)
+				f = merge(found[f.Instance], f)
 			}
-			known[f.Instance], lastSeen[f.Instance] = f, number
+			found[f.Instance], lastSeen[f.Instance] = f, number
 			report()
 		})
-		maps.DeleteFunc(known, func(instance string, _ Found) bool { return lastSeen[instance] < number-1 })
+		maps.DeleteFunc(found, func(instance string, _ Found) bool { return lastSeen[instance] < number-1 })
 		if ctx.Err() == nil {
 			report()
 		}

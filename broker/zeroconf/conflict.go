@@ -43,7 +43,7 @@ func WatchConflicts(ctx context.Context, names []string, own []Service, each fun
 func watchConflicts(ctx context.Context, ask func() []Found, each func([]Found)) {
 	type conflict struct {
 		Found
-		silent int // queries without its answer
+		unanswered int // queries without its answer
 	}
 	var current []conflict
 	var last []Found
@@ -54,7 +54,7 @@ func watchConflicts(ctx context.Context, ask func() []Found, each func([]Found))
 		case <-time.After(wait):
 		}
 		for i := range current {
-			current[i].silent++
+			current[i].unanswered++
 		}
 		for _, f := range ask() {
 			i := slices.IndexFunc(current, func(c conflict) bool { return sameResponder(c.Found, f) })
@@ -67,7 +67,7 @@ func watchConflicts(ctx context.Context, ask func() []Found, each func([]Found))
 		if ctx.Err() != nil {
 			return
 		}
-		current = slices.DeleteFunc(current, func(c conflict) bool { return c.silent >= conflictSilence })
+		current = slices.DeleteFunc(current, func(c conflict) bool { return c.unanswered >= conflictSilence })
 		var now []Found
 		for _, c := range current {
 			now = append(now, c.Found)

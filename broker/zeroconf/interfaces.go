@@ -64,8 +64,8 @@ func reachable(all []netip.Addr) []netip.Addr {
 	})
 	slices.SortFunc(all, netip.Addr.Compare) // IPv4 before IPv6
 	all = slices.Compact(all)
-	if wide := slices.DeleteFunc(slices.Clone(all), netip.Addr.IsLinkLocalUnicast); len(wide) > 0 {
-		return wide
+	if global := slices.DeleteFunc(slices.Clone(all), netip.Addr.IsLinkLocalUnicast); len(global) > 0 {
+		return global
 	}
 	return all
 }

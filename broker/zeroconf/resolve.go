@@ -118,15 +118,15 @@ func queriers(i net.Interface) (all []querier) {
 
 // send sends the query until ctx ends.
 func (q querier) send(ctx context.Context, packet []byte) {
-	again := time.NewTicker(queryInterval)
-	defer again.Stop()
+	tick := time.NewTicker(queryInterval)
+	defer tick.Stop()
 	defer q.conn.Close() // ends read
 	for {
 		_, _ = q.conn.WriteToUDP(packet, q.to)
 		select {
 		case <-ctx.Done():
 			return
-		case <-again.C:
+		case <-tick.C:
 		}
 	}
 }
