@@ -133,7 +133,7 @@ func (s *State) twice() map[string][]string {
 	}
 	unique := make(map[uint64]*announcement)
 	for _, id := range slices.Sorted(maps.Keys(s.devices)) {
-		places := make(map[uint64]*announcement)
+		places, titles := make(map[uint64]*announcement), make(map[uint64]*announcement)
 		for _, a := range s.devices[id] {
 			for _, u := range a.unique {
 				if first := unique[u]; first == nil {
@@ -148,6 +148,11 @@ func (s *State) twice() map[string][]string {
 				} else if first != a && !sameMachine(first, a) {
 					note(first, a, false)
 				}
+			}
+			if first := titles[a.title]; first == nil && a.title != 0 {
+				titles[a.title] = a
+			} else if first != nil && !sameMachine(first, a) && apart(first, a) {
+				note(first, a, false)
 			}
 		}
 	}
@@ -173,6 +178,39 @@ func (s *State) twice() map[string][]string {
 		slices.Sort(texts)
 	}
 	return all
+}
+
+// apart reports whether announcements speak at topics as two connections do: each
+// has availability of its own, for a connection has one will, or no first level of
+// their topics is the same.
+func apart(a, b *announcement) bool {
+	wills, roots := topicsOf(a)
+	otherWills, otherRoots := topicsOf(b)
+	return disjoint(wills, otherWills) || disjoint(roots, otherRoots)
+}
+
+// topicsOf returns the topics of availability of an announcement, and the first
+// levels of all that it has.
+func topicsOf(a *announcement) (wills, roots map[string]bool) {
+	wills, roots = make(map[string]bool), make(map[string]bool)
+	for i := range a.watched() {
+		wills[i.topic] = true
+	}
+	for _, topic := range slices.Concat(a.state, a.command, slices.Collect(maps.Keys(wills))) {
+		root, _, _ := strings.Cut(topic, "/")
+		roots[root] = true
+	}
+	return wills, roots
+}
+
+// disjoint reports whether two sets have something each, and nothing in common.
+func disjoint(a, b map[string]bool) bool {
+	for s := range a {
+		if b[s] {
+			return false
+		}
+	}
+	return len(a) > 0 && len(b) > 0
 }
 
 // sameMachine reports whether announcements share an address of a network card

@@ -49,6 +49,7 @@ type linter struct {
 	more           int
 	alone          bool     // it is an entity that belongs to no device
 	unique, places []uint64 // of the entities that it announces
+	title          uint64   // of the entity that it is: by platform and name; zero: it has none
 }
 
 // maxFaults is how many faults of one config are named.
@@ -98,7 +99,7 @@ func (s *State) checked(topic string, payload []byte, device bool) ([]*announcem
 	l := linter{seed: s.seed}
 	l.lint(strings.TrimPrefix(topic, s.discovery), root)
 	if len(all) > 0 {
-		all[0].unique, all[0].places = l.unique, l.places
+		all[0].unique, all[0].places, all[0].title = l.unique, l.places, l.title
 	}
 	refused := l.err()
 	switch part, partly := err.(*details); { //nolint:errorlint // it is never wrapped
@@ -157,6 +158,9 @@ func (l *linter) lint(below string, root object) {
 	}
 	if len(levels) == 4 {
 		l.place(levels[0], levels[2])
+	}
+	if name, ok := textOfRaw(root["name"]); ok && name != "" {
+		l.title = maphash.String(l.seed, levels[0]+"\x00"+name)
 	}
 	l.origin(root, false)
 	l.childOf(root)

@@ -83,6 +83,12 @@ func TestBoardsWithOneIdentifier(t *testing.T) {
 	single := func(node, object, ids, more, id string) message {
 		return message{"homeassistant/sensor/" + node + object + "/config", fmt.Sprintf(`{"dev":{"ids":[%q]%s},"uniq_id":%q,"stat_t":"%s%s"}`, ids, more, id, node, object)}
 	}
+	named := func(object, name, topic, will string) message {
+		if will != "" {
+			will = fmt.Sprintf(`,"avty_t":%q`, will)
+		}
+		return message{"homeassistant/sensor/" + object + "/config", fmt.Sprintf(`{"dev":{"ids":["esp"]},"uniq_id":%q,"name":%q,"stat_t":%q%s}`, object, name, topic, will)}
+	}
 	mac := func(s string) string { return `,"cns":[["mac","aa:bb:cc:dd:ee:` + s + `"]]` }
 	for what, c := range map[string]struct {
 		all  []message
@@ -97,6 +103,11 @@ func TestBoardsWithOneIdentifier(t *testing.T) {
 		"several of them":                     {[]message{single("a/", "t", "a", "", "1"), single("a/", "h", "a", "", "2"), single("b/", "t", "b", "", "1"), single("b/", "h", "b", "", "2")}, "2 entities of it have the unique_id"},
 		"left over after a renaming":          {[]message{single("old/", "temp", "x", mac("01"), "t"), single("new/", "temp", "x", mac("01"), "t")}, "if one is left over clear it"},
 		"renamed, with another unique_id":     {[]message{single("old/", "temp", "x", mac("01"), "old"), single("new/", "temp", "x", mac("01"), "new")}, ""},
+		"boards with one entity of a name":    {[]message{named("a", "Temp", "a", "a/status"), named("b", "Temp", "b", "b/status")}, "two devices announce themselves as one"},
+		"boards without availability":         {[]message{named("a", "Temp", "a/x", ""), named("b", "Temp", "b/x", "")}, "two devices announce themselves as one"},
+		"boards below one root":               {[]message{named("a", "Temp", "home/a", "home/a/status"), named("b", "Temp", "home/b", "home/b/status")}, "two devices announce themselves as one"},
+		"two relays of a name":                {[]message{named("a", "Relay", "x/1", "x/status"), named("b", "Relay", "x/2", "x/status")}, ""},
+		"two sensors with names":              {[]message{named("a", "Temp", "a", "a/status"), named("b", "Hum", "b", "b/status")}, ""},
 		"a device in two messages":            {[]message{single("a/", "temp", "x", "", "1"), single("a/", "hum", "x", "", "2")}, ""},
 		"two network cards":                   {[]message{single("a/", "temp", "x", mac("01"), "1"), single("a/", "hum", "x", `,"cns":[["mac","aa:bb:cc:dd:ee:01"],["mac","aa:bb:cc:dd:ee:02"]]`, "2"), single("a/", "p", "x", mac("02"), "3")}, ""},
 		"one unique_id of different platform": {[]message{single("a/", "temp", "a", "", "1"), {"homeassistant/switch/a/temp/config", `{"dev":{"ids":["a"]},"uniq_id":"1","cmd_t":"c"}`}}, ""},

@@ -22,6 +22,7 @@ type announcement struct {
 	// unique and places are the entities of a config of Home Assistant's discovery,
 	// hashed: by platform and unique_id, and by their place in the device.
 	unique, places []uint64
+	title          uint64 // by platform and name, of the config of one entity
 
 	id   string // of the device that it is of, now
 	cost int    // bytes that it is counted with
