@@ -69,72 +69,79 @@ func orEmpty(p []byte) []byte {
 	return p
 }
 
-// answer is the table of verbs. Nil data is an order that was accepted.
-func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
-	switch verb {
-	case topics.VerbJoin:
-		return h.join(ask, now)
-	case topics.VerbStatus:
+// handler answers a request. Nil data is an order that was accepted.
+type handler func(h *Hub, ask topics.Ask, now time.Time) (data any, err error)
+
+// handlers has one for each row of topics.Verbs.
+var handlers = map[string]handler{
+	topics.VerbJoin: func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return h.join(ask, now) },
+	topics.VerbStatus: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) {
 		return topics.Overview{Hub: h.hubStatus(), Domains: h.viewDomains(), Services: h.viewAll(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
-	case topics.VerbDomains:
-		return h.viewDomains(), nil
-	case topics.VerbServices:
-		return h.viewAll(), nil
-	case topics.VerbEvents:
-		return h.events.Last(ask.Limit), nil
-	case topics.VerbPlan:
-		if len(ask.Config) > topics.MaxConfig {
-			return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
-		}
-		if supposes(ask) {
-			return nil, nil // questions
-		}
-		return h.planNow(), nil
-	case topics.VerbWhy:
-		return h.why(ask)
-	case topics.VerbVersion:
+	},
+	topics.VerbDomains:  func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.viewDomains(), nil },
+	topics.VerbServices: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.viewAll(), nil },
+	topics.VerbDevices:  func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.viewDevices(ask.After) },
+	topics.VerbEvents:   func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
+	topics.VerbVersion: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) {
 		return topics.VersionView{Version: h.version, Protocol: topics.Protocol}, nil
-	case topics.VerbAccess:
-		return h.mayDo(ask)
-	case topics.VerbUser:
-		return h.editUsers(ask)
-	case topics.VerbClients:
-		return h.listClients(ask)
-	case topics.VerbTrace:
-		return h.beginTrace(ask)
-	case topics.VerbStart:
-		return nil, h.turn(ask.Service, topics.On)
-	case topics.VerbStop:
-		return nil, h.turn(ask.Service, topics.Off)
-	case topics.VerbScale:
-		if ask.Replicas == nil {
-			return nil, errors.New(`scale needs "replicas": a number`)
-		}
-		return nil, h.scale(ask.Service, *ask.Replicas)
-	case topics.VerbRebalance:
-		return nil, h.mayRebalance() // questions
-	case topics.VerbReset:
-		return nil, h.reset(ask.Service)
-	case topics.VerbRestart:
-		return nil, h.restart(ask.Service, ask.Domain, now)
-	case topics.VerbUpdate:
-		return nil, h.updateService(ask.Service)
-	case topics.VerbReplan:
+	},
+	topics.VerbPlan:    (*Hub).answerPlan,
+	topics.VerbWhy:     func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.why(ask) },
+	topics.VerbAccess:  func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.mayDo(ask) },
+	topics.VerbUser:    func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.editUsers(ask) },
+	topics.VerbClients: func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.listClients(ask) },
+	topics.VerbTrace:   func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.beginTrace(ask) },
+
+	topics.VerbStart:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.turn(ask.Service, topics.On) }),
+	topics.VerbStop:      command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.turn(ask.Service, topics.Off) }),
+	topics.VerbScale:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.scaleTo(ask) }),
+	topics.VerbReset:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.reset(ask.Service) }),
+	topics.VerbRestart:   command(func(h *Hub, ask topics.Ask, now time.Time) error { return h.restart(ask.Service, ask.Domain, now) }),
+	topics.VerbUpdate:    command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.updateService(ask.Service) }),
+	topics.VerbDrain:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.drain(ask.Domain, topics.On) }),
+	topics.VerbUndrain:   command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.drain(ask.Domain, topics.Off) }),
+	topics.VerbForget:    command(func(h *Hub, ask topics.Ask, now time.Time) error { return h.forget(ask.Domain, now) }),
+	topics.VerbResync:    command(func(h *Hub, ask topics.Ask, now time.Time) error { return h.resync(ask.Domain, now) }),
+	topics.VerbRebalance: command(func(h *Hub, _ topics.Ask, _ time.Time) error { return h.mayRebalance() }), // goes on as a question
+	topics.VerbReplan: command(func(h *Hub, _ topics.Ask, _ time.Time) error {
 		h.dirty = true
 		h.log.Info("planning anew, as was asked for")
-		return nil, nil
-	case topics.VerbDrain:
-		return nil, h.drain(ask.Domain, topics.On)
-	case topics.VerbUndrain:
-		return nil, h.drain(ask.Domain, topics.Off)
-	case topics.VerbForget:
-		return nil, h.forget(ask.Domain, now)
-	case topics.VerbResync:
-		return nil, h.resync(ask.Domain, now)
-	case topics.VerbDevices:
-		return h.viewDevices(ask.After)
+		return nil
+	}),
+}
+
+// command is the handler of a request without data in its answer.
+func command(carryOut func(h *Hub, ask topics.Ask, now time.Time) error) handler {
+	return func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return nil, carryOut(h, ask, now) }
+}
+
+// answer answers a request by the handler of its verb.
+func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
+	handle := handlers[verb]
+	if handle == nil {
+		return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
 	}
-	return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
+	return handle(h, ask, now)
+}
+
+// answerPlan answers with what the hub would do now. A request about another home is
+// answered later (questions).
+func (h *Hub) answerPlan(ask topics.Ask, _ time.Time) (any, error) {
+	if len(ask.Config) > topics.MaxConfig {
+		return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
+	}
+	if supposes(ask) {
+		return nil, nil
+	}
+	return h.planNow(), nil
+}
+
+// scaleTo carries out the verb scale.
+func (h *Hub) scaleTo(ask topics.Ask) error {
+	if ask.Replicas == nil {
+		return errors.New(`scale needs "replicas": a number`)
+	}
+	return h.scale(ask.Service, *ask.Replicas)
 }
 
 // serviceSet takes ON, OFF, RESTART, UPDATE, RESET or {"replicas": N}.

@@ -1,5 +1,7 @@
 package topics
 
+import "sync"
+
 // The verbs of request/<verb>.
 const (
 	VerbJoin      = "join"
@@ -29,44 +31,72 @@ const (
 	VerbRebalance = "rebalance"
 )
 
-// Verb is a row of the table of verbs.
+// Verb is a row of the table of verbs. Who may send the request, the protocol document and
+// the tests follow from it; package hub has a handler for each.
 type Verb struct {
-	Name  string
-	Needs string // keys of the request that must be there
-	Data  any    // a zero value of the answer's data; nil where there is none
-	Doc   string
+	Name string
+	// By is who may send it on the embedded broker.
+	By Sender
+	// Needs are the keys of the request that must be there.
+	Needs string
+	// Data is a zero value of the answer's data; nil where there is none.
+	Data any
+	Doc  string
 }
+
+// Sender is who may send a request, besides admins.
+type Sender int
+
+// The senders.
+const (
+	// ByAdmins are admins alone: the request or its answer would give its sender the rights
+	// of an admin, or show what others do.
+	ByAdmins Sender = iota
+	// ByDomains are the agents of domains too.
+	ByDomains
+	// ByReaders are domains and readers too: the request changes nothing.
+	ByReaders
+)
 
 // Verbs lists the verbs a hub answers, in the order of docs/protocol.md.
 func Verbs() []Verb {
 	return []Verb{
-		{VerbJoin, "id, name, session", Grant{}, "An agent asks to be the domain of its name. Refused while another id beats under that name."},
-		{VerbStatus, "", Overview{}, "Hub, domains, services and bridges in one answer."},
-		{VerbDomains, "", []DomainView{}, "Every known or seen domain."},
-		{VerbServices, "", []Service{}, "Every service, as service/<service>/status."},
-		{VerbDevices, "", Devices{}, "Every device on the broker that announces itself, and what is wrong with announcements. Long lists come in parts: `next`, asked for as `after`."},
-		{VerbStart, "service", nil, "As ON at service/<service>/set."},
-		{VerbStop, "service", nil, "As OFF at service/<service>/set."},
-		{VerbRestart, "service; domain for one instance", nil, "Restarts the instances that run."},
-		{VerbScale, "service, replicas", nil, "As {\"replicas\": N} at service/<service>/set."},
-		{VerbReset, "service", nil, "As RESET at service/<service>/set."},
-		{VerbUpdate, "service", nil, "As UPDATE at service/<service>/set."},
-		{VerbDrain, "domain", nil, "As ON at domain/<domain>/drain/set."},
-		{VerbUndrain, "domain", nil, "As OFF at domain/<domain>/drain/set."},
-		{VerbForget, "domain", nil, "Clears what is known of a domain that is not online."},
-		{VerbEvents, "limit", []Event{}, "The last events, oldest first."},
-		{VerbPlan, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
-		{VerbReplan, "", nil, "Looks at the whole home anew and gives what orders follow. The hub does that by itself where something changed; this is for people who doubt it."},
-		{VerbRebalance, "", nil, "Spreads anew, over the domains that are there now, what may run on several: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` says what moves. Exclusive services and what runs on each domain stay."},
-		{VerbResync, "domain", nil, "Agrees anew with a domain on epoch, generation and session: the hub drops what it holds of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
-		{VerbWhy, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
-		{VerbAccess, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
-		{VerbUser, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
-		{VerbClients, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
-		{VerbTrace, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
-		{VerbVersion, "", VersionView{}, "Version of hub and contract."},
+		{VerbJoin, ByDomains, "id, name, session", Grant{}, "An agent asks to be the domain of its name. Refused while another id beats under that name."},
+		{VerbStatus, ByReaders, "", Overview{}, "Hub, domains, services and bridges in one answer."},
+		{VerbDomains, ByReaders, "", []DomainView{}, "Every known or seen domain."},
+		{VerbServices, ByReaders, "", []Service{}, "Every service, as service/<service>/status."},
+		{VerbDevices, ByReaders, "", Devices{}, "Every device on the broker that announces itself, and what is wrong with announcements. Long lists come in parts: `next`, asked for as `after`."},
+		{VerbStart, ByDomains, "service", nil, "As ON at service/<service>/set."},
+		{VerbStop, ByDomains, "service", nil, "As OFF at service/<service>/set."},
+		{VerbRestart, ByDomains, "service; domain for one instance", nil, "Restarts the instances that run."},
+		{VerbScale, ByDomains, "service, replicas", nil, "As {\"replicas\": N} at service/<service>/set."},
+		{VerbReset, ByDomains, "service", nil, "As RESET at service/<service>/set."},
+		{VerbUpdate, ByDomains, "service", nil, "As UPDATE at service/<service>/set."},
+		{VerbDrain, ByDomains, "domain", nil, "As ON at domain/<domain>/drain/set."},
+		{VerbUndrain, ByDomains, "domain", nil, "As OFF at domain/<domain>/drain/set."},
+		{VerbForget, ByDomains, "domain", nil, "Clears what is known of a domain that is not online."},
+		{VerbEvents, ByReaders, "limit", []Event{}, "The last events, oldest first."},
+		{VerbPlan, ByReaders, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
+		{VerbReplan, ByDomains, "", nil, "Looks at the whole home anew and gives what orders follow. The hub does that by itself where something changed; this is for people who doubt it."},
+		{VerbRebalance, ByDomains, "", nil, "Spreads anew, over the domains that are there now, what may run on several: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` says what moves. Exclusive services and what runs on each domain stay."},
+		{VerbResync, ByAdmins, "domain", nil, "Agrees anew with a domain on epoch, generation and session: the hub drops what it holds of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
+		{VerbWhy, ByReaders, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
+		{VerbAccess, ByDomains, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
+		{VerbUser, ByAdmins, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
+		{VerbClients, ByAdmins, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
+		{VerbTrace, ByAdmins, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
+		{VerbVersion, ByReaders, "", VersionView{}, "Version of hub and contract."},
 	}
 }
+
+// senders returns who may send each verb.
+var senders = sync.OnceValue(func() map[string]Sender {
+	all := make(map[string]Sender)
+	for _, v := range Verbs() {
+		all[v.Name] = v.By
+	}
+	return all
+})
 
 // Grant is the answer to a join: the agent connects again, with its will.
 type Grant struct {
@@ -251,7 +281,8 @@ type TraceLine struct {
 // carries would make an admin of anybody, is what others said, or disturbs another
 // domain.
 func ForAdmins(verb string) bool {
-	return verb == VerbUser || verb == VerbClients || verb == VerbTrace || verb == VerbResync
+	by, is := senders()[verb]
+	return is && by == ByAdmins
 }
 
 // VersionView is the answer to version.

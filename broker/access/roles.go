@@ -26,17 +26,8 @@ func Roles() []string { return []string{RoleAdmin, RoleReader, RoleDevice, RoleD
 
 // What each role may do below the prefix.
 var (
-	readerPublishes = []string{
-		"request/" + topics.VerbStatus,
-		"request/" + topics.VerbDomains,
-		"request/" + topics.VerbServices,
-		"request/" + topics.VerbDevices,
-		"request/" + topics.VerbPlan,
-		"request/" + topics.VerbWhy,
-		"request/" + topics.VerbEvents,
-		"request/" + topics.VerbVersion,
-	}
-	deviceReads = []string{
+	readerPublishes = readerRequests()
+	deviceReads     = []string{
 		pattern(topics.HubAvailability),
 		pattern(topics.HubStatus),
 		pattern(topics.ServiceStatus),
@@ -64,6 +55,16 @@ var (
 		pattern(topics.ResponseTo),
 	}
 )
+
+// readerRequests returns the topics of the requests that change nothing.
+func readerRequests() (all []string) {
+	for _, v := range topics.Verbs() {
+		if v.By == topics.ByReaders {
+			all = append(all, "request/"+v.Name)
+		}
+	}
+	return all
+}
 
 // hubPublishes are the topics below the prefix that the hub publishes, for any domain;
 // admins may publish commands, too.
