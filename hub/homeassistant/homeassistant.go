@@ -183,9 +183,13 @@ func (o Options) config(thing string, p payload) Config {
 
 func (o Options) topic(object string) string { return o.prefix() + "/device/" + object + "/config" }
 
-// HubTopic, DomainTopic and ServiceTopic are where the configs of these are.
-func (o Options) HubTopic() string               { return o.topic(o.object(hubThing)) }
+// HubTopic returns the topic of the hub's config.
+func (o Options) HubTopic() string { return o.topic(o.object(hubThing)) }
+
+// DomainTopic returns the topic of a domain's config.
 func (o Options) DomainTopic(name string) string { return o.topic(o.object(domainThing(name))) }
+
+// ServiceTopic returns the topic of a service's config.
 func (o Options) ServiceTopic(name string) string {
 	return o.topic(o.object(serviceThing(name)))
 }
