@@ -103,7 +103,9 @@ func anchorOf(heading string) string {
 	}, strings.ToLower(heading))
 }
 
-// Every decision is in the index, under the number that it has.
+var statusOfDecision = regexp.MustCompile(`^# .+\n\nStatus: (accepted|superseded by .+) · \d{4}-\d{2}-\d{2}\b`)
+
+// Every decision is in the index under its number, and has a status and a date.
 func TestDocsIndexOfDecisions(t *testing.T) {
 	const folder = "../docs/decisions"
 	index, err := os.ReadFile(filepath.Join(folder, "README.md"))
@@ -124,6 +126,9 @@ func TestDocsIndexOfDecisions(t *testing.T) {
 		}
 		if !strings.HasPrefix(string(text), "# "+number+". ") {
 			t.Errorf("%s does not begin with \"# %s. \"", name, number)
+		}
+		if !statusOfDecision.Match(text) {
+			t.Errorf("%s: the line below the title is not \"Status: accepted · YYYY-MM-DD\" (or \"superseded by [N](FILE) · …\")", name)
 		}
 		if !strings.Contains(string(index), "["+number+"]("+name+")") {
 			t.Errorf("docs/decisions/README.md has no [%s](%s)", number, name)
