@@ -422,7 +422,7 @@ func (r *runner) living() int {
 }
 
 func (r *runner) Adopt(supervisor.Group, string, func(supervisor.Exit)) bool { return false }
-func (r *runner) Lives(supervisor.Origin) []supervisor.Life                  { return nil }
+func (r *runner) Lives(string) []supervisor.Life                             { return nil }
 func (r *runner) Check(context.Context, supervisor.Command) error            { return nil }
 func (r *runner) Boot() string                                               { return "boot" }
 func (r *runner) Close()                                                     {}

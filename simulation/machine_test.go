@@ -140,7 +140,7 @@ func (m *machine) Adopt(g supervisor.Group, token string, tell func(supervisor.E
 	return false
 }
 
-func (m *machine) Lives(supervisor.Origin) []supervisor.Life {
+func (m *machine) Lives(string) []supervisor.Life {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []supervisor.Life

@@ -23,7 +23,7 @@ import (
 // command says what should run.
 func (s *Supervisor) Adopt(now time.Time) {
 	unnoted := make(map[string]Life)
-	for _, l := range s.o.Runner.Lives(Origin{s.o.Domain, filepath.Join(s.o.DataDir, "data")}) {
+	for _, l := range s.o.Runner.Lives(s.o.Domain) {
 		unnoted[l.Token] = l
 	}
 	entries, err := os.ReadDir(s.instancesDir())

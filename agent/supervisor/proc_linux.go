@@ -84,33 +84,32 @@ func readList(pid int, file string) []string {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
-// owns reports whether the environment of a process says that an agent of this
-// data_dir started it: by the domain's id, or, where that was lost with the
-// data_dir, by the directory of its data. In a container, which has a file system
-// of its own, the same path is another directory.
-func (o Origin) owns(pid int, environ []string) bool {
-	if o.Domain != "" && slices.Contains(environ, "DOMAIN_UUID="+o.Domain) {
-		return true
-	}
+// startedFrom returns the id of the domain that started a process from a data_dir,
+// whose services' data are in data, as its environment has it; "" where none did.
+// In a container, which has a file system of its own, the same path is another
+// directory.
+func startedFrom(data string, pid int, environ []string) string {
 	name := variable(environ, "SERVICE_NAME")
-	if o.Data == "" || !topics.ValidName(name) || variable(environ, "DOMAIN_UUID") == "" || variable(environ, "SERVICE_DATA_DIR") != filepath.Join(o.Data, name) {
-		return false
+	if !topics.ValidName(name) || variable(environ, "SERVICE_DATA_DIR") != filepath.Join(data, name) {
+		return ""
 	}
 	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/root", pid))
 	if err != nil {
-		return false
+		return ""
 	}
-	ours, err := os.Stat("/")
-	return err == nil && os.SameFile(theirs, ours)
+	if ours, err := os.Stat("/"); err != nil || !os.SameFile(theirs, ours) {
+		return ""
+	}
+	return variable(environ, "DOMAIN_UUID")
 }
 
-// lives looks through all processes for those that an agent of a data_dir started.
-func lives(of Origin) []Life {
+// lives looks through all processes for those that the agent of a domain started.
+func lives(domain string) []Life {
 	best := make(map[string]Life)
 	first := make(map[string]process) // what the best was seen by
 	for _, pid := range processes() {
 		list := readList(pid, "environ")
-		if pid == os.Getpid() || !of.owns(pid, list) {
+		if pid == os.Getpid() || domain == "" || variable(list, "DOMAIN_UUID") != domain {
 			continue
 		}
 		l := Life{Env: make(map[string]string, len(list)), Args: readList(pid, "cmdline")}
@@ -152,22 +151,15 @@ func RunningDomain(dataDir, runAs string, allowRoot []string) string {
 	if err != nil {
 		return ""
 	}
-	data := "SERVICE_DATA_DIR=" + filepath.Join(dataDir, "data") + string(filepath.Separator)
+	data := filepath.Join(dataDir, "data")
 	for _, pid := range processes() {
-		id, service := "", ""
-		for _, e := range readList(pid, "environ") {
-			if value, is := strings.CutPrefix(e, "DOMAIN_UUID="); is {
-				id = value
-			}
-			if name, is := strings.CutPrefix(e, data); is {
-				service = name
-			}
-		}
+		environ := readList(pid, "environ")
+		id := startedFrom(data, pid, environ)
 		var info syscall.Stat_t
-		if id == "" || !topics.ValidName(service) || syscall.Stat(fmt.Sprintf("/proc/%d", pid), &info) != nil {
+		if id == "" || syscall.Stat(fmt.Sprintf("/proc/%d", pid), &info) != nil {
 			continue
 		}
-		if (users{runAs, allowRoot}).mayRunAs(service, int(info.Uid)) {
+		if (users{runAs, allowRoot}).mayRunAs(variable(environ, "SERVICE_NAME"), int(info.Uid)) {
 			return id
 		}
 	}

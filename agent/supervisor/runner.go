@@ -23,9 +23,9 @@ type Runner interface {
 	// elsewhere is ended.
 	Adopt(g Group, token string, tell func(Exit)) bool
 
-	// Lives lists what is of an origin by its environment, one for each token: what
-	// was started here and may not be noted anywhere.
-	Lives(of Origin) []Life
+	// Lives lists what is of a domain, by its id in their environment, one for each
+	// token: what was started here and may not be noted anywhere.
+	Lives(domain string) []Life
 
 	// Signal sends to every member of the group, if it is still that group, and
 	// to what left it.
@@ -51,12 +51,6 @@ type Group struct {
 
 	token   string // DOMINION_INSTANCE, which marks a life that has no control group
 	adopted bool   // it was started by another run of the agent
-}
-
-// Origin is by what the environment of a process says which agent started it.
-type Origin struct {
-	Domain string // DOMAIN_UUID
-	Data   string // directory that SERVICE_DATA_DIR is in
 }
 
 // Life is one life of a service, as the kernel shows it.

@@ -415,7 +415,7 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 	return true
 }
 
-func (r *runner) Lives(of Origin) []Life { return lives(of) }
+func (r *runner) Lives(domain string) []Life { return lives(domain) }
 
 // endUnclaimed ends what is in control groups of lives that nobody knows.
 func (r *runner) endUnclaimed(known []Group) {

@@ -89,7 +89,11 @@ func TestAdoptionWithoutTheDataDir(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(h.dir, "data")); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(agentDomain, "another id")
+	id := RunningDomain(filepath.Join(h.dir, "data"), "", nil) // as the agent makes of it what it is again
+	if id == "" {
+		t.Fatal("nothing tells whose services run")
+	}
+	t.Setenv(agentDomain, id)
 	for range 2 { // the second one by its record
 		a = startAgent(t, h.dir)
 		a.apply(one("web", spec("r1")))
@@ -106,24 +110,23 @@ func TestAdoptionWithoutTheDataDir(t *testing.T) {
 	a.leave()
 }
 
-// Whose a process is, by its environment alone.
-func TestOrigin(t *testing.T) {
-	const uuid, token = "DOMAIN_UUID=other", "DOMINION_INSTANCE=t"
-	o, self := Origin{"id", "/d/data"}, os.Getpid()
+// Which domain's a process of a data_dir is, by its environment alone.
+func TestStartedFrom(t *testing.T) {
+	const uuid, token = "DOMAIN_UUID=id", "DOMINION_INSTANCE=t"
 	for _, c := range []struct {
 		environ []string
-		owns    bool
+		want    string
 	}{
-		{[]string{"DOMAIN_UUID=id"}, true},
-		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/web"}, true},
-		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/lamp"}, false},
-		{[]string{uuid, "SERVICE_NAME=../data/web", "SERVICE_DATA_DIR=/d/data/web"}, false},
-		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/e/data/web"}, false},
-		{[]string{"SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/web"}, false},
-		{[]string{uuid, token}, false},
+		{[]string{uuid}, ""},
+		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/web"}, "id"},
+		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/lamp"}, ""},
+		{[]string{uuid, "SERVICE_NAME=../data/web", "SERVICE_DATA_DIR=/d/data/web"}, ""},
+		{[]string{uuid, "SERVICE_NAME=web", "SERVICE_DATA_DIR=/e/data/web"}, ""},
+		{[]string{"SERVICE_NAME=web", "SERVICE_DATA_DIR=/d/data/web"}, ""},
+		{[]string{uuid, token}, ""},
 	} {
-		if o.owns(self, c.environ) != c.owns || (Origin{}).owns(self, c.environ) {
-			t.Errorf("%v: want %v", c.environ, c.owns)
+		if got := startedFrom("/d/data", os.Getpid(), c.environ); got != c.want {
+			t.Errorf("%v: %q, want %q", c.environ, got, c.want)
 		}
 	}
 }

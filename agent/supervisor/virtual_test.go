@@ -51,7 +51,7 @@ func (a *actor) end(pid int, e Exit) {
 }
 
 func (a *actor) Adopt(Group, string, func(Exit)) bool       { return false }
-func (a *actor) Lives(Origin) []Life                        { return nil }
+func (a *actor) Lives(string) []Life                        { return nil }
 func (a *actor) Check(ctx context.Context, _ Command) error { return a.check(ctx) }
 func (a *actor) Boot() string                               { return "boot" + a.boot }
 func (a *actor) Close()                                     {}
