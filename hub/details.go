@@ -43,7 +43,7 @@ func (h *Hub) recallDetails(service string, s topics.Service) {
 // noteError remembers the last crash or failure of a service. Unless it happened
 // again it may be the one that an earlier run of the hub told of.
 func (h *Hub) noteError(service, domain, message string, again bool, now time.Time) {
-	d := h.detailsOf(service)
+	d, message := h.detailsOf(service), shortened(message)
 	if last := d.lastError; !again && last != nil && last.Domain == domain && last.Message == message {
 		return
 	}

@@ -150,19 +150,25 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 	}
 }
 
+// shortened cuts a message of a domain that others are told.
+func shortened(message string) string {
+	const longest = 1000 // bytes
+	if len(message) <= longest {
+		return message
+	}
+	return strings.ToValidUTF8(message[:longest], "") + "…"
+}
+
 // passOn repeats an event of a domain at hub/event. Who says it is told by
 // the topic, whatever the payload claims.
 func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
-	const longest = 1000 // bytes
 	switch {
 	case !slices.Contains(topics.EventTypes(), e.Type):
 		return fmt.Errorf("cannot pass on %s: %.40q is no type of event", topic, e.Type)
 	case !h.events.MayRelay(name, now):
 		return nil
 	}
-	if len(e.Message) > longest {
-		e.Message = strings.ToValidUTF8(e.Message[:longest], "") + "…"
-	}
+	e.Message = shortened(e.Message)
 	e.Domain = name
 	if h.inCrashLoop(e) {
 		return nil

@@ -167,7 +167,7 @@ func ValidURL(s string) bool {
 		return false
 	}
 	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && ValidAddress(u.Hostname())
 }
 
 func validHash(s string) bool { return only(s, 128, "$./") }

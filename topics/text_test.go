@@ -118,7 +118,7 @@ func TestTextTypes(t *testing.T) {
 		"hash":     {[]string{"$2a$10$abc./"}, []string{"$(x)"}},
 		"url": {
 			[]string{"http://192.168.1.20:8080/", "https://example.com/a/b?c=d#e", "http://[2001:db8::20]:80/", "http://nas"},
-			[]string{"nas", "ftp://nas/", "http://", "http:///x", "javascript:alert", "https://a/b c", "https://a/$(x)", "https://a/`x`", "https://a/'", "https://a/;x", "https://a/\n", "https://a:b/", "https://é/", "http://a/" + strings.Repeat("a", 512)},
+			[]string{"nas", "ftp://nas/", "http://", "http:///x", "javascript:alert", "https://a/b c", "https://a/$(x)", "https://a/`x`", "https://a/'", "https://a/;x", "https://a/\n", "https://a:b/", "http://a]b/", "http://a_b/", "https://é/", "http://a/" + strings.Repeat("a", 512)},
 		},
 		"line":  {[]string{"a b"}, []string{"a\nb", "\x7f", "\xff"}},
 		"value": {[]string{"a\nb$(x)"}, []string{"a\x00b"}},
