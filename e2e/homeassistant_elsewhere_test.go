@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -17,12 +19,15 @@ func TestHomeAssistantElsewhere(t *testing.T) {
 	w := &shownHome{homeAssistant: newHomeAssistant(t, home.Host("homeassistant")), home: home, services: []string{"lamp", "spare"}}
 	home.external.opens()
 	w.kitchen = home.Domain("kitchen")
-	w.kitchen.Configure([]string{"lamp", "spare"}, "topic_prefix = \"house\"\n")
+	below := func(prefix string) {
+		w.kitchen.Configure([]string{"lamp", "spare"}, fmt.Sprintf("topic_prefix = %q\n", prefix))
+		home.WriteHubConfig(fmt.Sprintf("topic_prefix = %q\n", prefix) + home.hubConfig("\n[homeassistant]\ndiscovery_prefix = \"find/here\"\n"+
+			service("lamp", `priority = "required"`)+service("spare", `priority = "required"`)))
+	}
+	below("house")
 	w.kitchen.InstallShell("lamp")
 	w.kitchen.InstallShell("spare")
-	home.WriteHubConfig("topic_prefix = \"house\"\n" + home.hubConfig("\n[homeassistant]\ndiscovery_prefix = \"find/here\"\n"+
-		service("lamp", `priority = "required"`)+service("spare", `priority = "required"`)))
-	w.kitchen.Start()
+	agent := w.kitchen.Start()
 	w.hub = home.StartHub()
 	w.Start()
 	w.AddMQTT(home.external.host.Address(), "username", "observer", "password", home.external.password)
@@ -69,6 +74,31 @@ func TestHomeAssistantElsewhere(t *testing.T) {
 	w.Until(wellAgain, "the home is there", shown)
 	w.wellAt("find/here", names, wellAgain, "after the broker forgot everything")
 	w.quiet("after the broker forgot everything", away...)
+
+	t.Log("the topics of the dominion have another prefix")
+	agent.Stop()
+	w.hub.Stop()
+	below("villa")
+	w.kitchen.Start()
+	w.hub = home.StartHub()
+	w.Until(wellAgain, "the home is there", shown)
+	w.wellAt("find/here", names, wellAgain, "with another prefix of topics")
+	w.Call("switch.turn_off", "switch.dominion_lamp", nil)
+	w.Until(wellAgain, "lamp is off and stopped", func(s haStates) bool {
+		return s.Is("off", "switch.dominion_lamp") && s.Is("stopped", "sensor.dominion_lamp_state")
+	})
+	w.quiet("with another prefix of topics")
+	eventually(t, "nothing is retained below the former prefix", func() bool {
+		o := home.Observe("house/#")
+		defer o.Close()
+		left := o.Retained()
+		for topic := range left {
+			if !strings.HasPrefix(topic, "house/") { // the observer's own mark
+				delete(left, topic)
+			}
+		}
+		return len(left) == 0
+	})
 }
 
 // opens gives the broker a listener without TLS: the dialogue of Home Assistant
