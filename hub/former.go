@@ -17,6 +17,7 @@ type formerTrees struct {
 	prefixes map[string]*formerPrefix
 	watch    []string  // filters, sorted
 	at       time.Time // when to look; zero: not before a domain comes
+	until    time.Time // how long Home Assistant is waited for
 }
 
 type formerPrefix struct {
@@ -99,6 +100,7 @@ func (h *Hub) receiveFormer(m topics.Message) (ours bool) {
 func (h *Hub) formerDue(now time.Time) {
 	if len(h.formerTrees.prefixes) > 0 && h.ready {
 		h.formerTrees.at, h.stirred = now.Add(formerRest), true
+		h.formerTrees.until = now.Add(formerPatience)
 	}
 }
 
@@ -109,6 +111,9 @@ func (h *Hub) expireFormer(now time.Time) {
 	f := &h.formerTrees
 	if f.at.IsZero() {
 		return
+	}
+	if !now.Before(f.at) && now.Before(f.until) && !h.discovery.announcements.Wake().IsZero() {
+		f.at = now.Add(formerRest) // there is something yet that Home Assistant was not told
 	}
 	if now.Before(f.at) {
 		h.due(f.at)
@@ -123,16 +128,7 @@ func (h *Hub) expireFormer(now time.Time) {
 			h.due(f.at)
 			continue
 		}
-		left := 0
-		for _, topic := range slices.Sorted(maps.Keys(p.retained)) {
-			if p.ours && h.formerMayGo(p, p.retained[topic]) {
-				delete(p.retained, topic)
-				h.pub.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
-			} else if p.ours {
-				left++
-			}
-		}
-		if left == 0 {
+		if h.clearFormer(p) {
 			delete(f.prefixes, prefix)
 			changed = true
 			h.log.Info("nothing is left below a former topic_prefix", "prefix", prefix)
@@ -145,6 +141,36 @@ func (h *Hub) expireFormer(now time.Time) {
 	}
 }
 
+// clearFormer clears what may go below a former prefix, and reports whether that is
+// all. The hub's availability and status go last: what Home Assistant has of a domain
+// that has not come reads them, and after a restart the id in the status tells whose
+// the rest is.
+func (h *Hub) clearFormer(p *formerPrefix) (all bool) {
+	if !p.ours {
+		return true
+	}
+	last := func(a topics.Address) bool { return a.Kind == topics.HubStatus || a.Kind == topics.HubAvailability }
+	left := 0
+	for _, end := range []bool{false, true} {
+		if left > 0 {
+			break
+		}
+		for _, topic := range slices.Sorted(maps.Keys(p.retained)) {
+			switch a := p.retained[topic]; {
+			case last(a) != end:
+			case h.formerMayGo(p, a):
+				delete(p.retained, topic)
+				h.pub.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
+			default:
+				left++
+			}
+		}
+	}
+	return left == 0
+}
+
+// formerMayGo reports whether a topic below a former prefix is read by nobody who has
+// the present one.
 func (h *Hub) formerMayGo(p *formerPrefix, a topics.Address) bool {
 	if a.Domain == "" || a.Kind == topics.DomainServicesSet {
 		return true
