@@ -137,6 +137,7 @@ func restore(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// errBroken means that a file cannot be decoded.
 var errBroken = errors.New("its content is damaged")
 
 // read decodes a file. The error is errBroken if its content is damaged.

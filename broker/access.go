@@ -16,6 +16,7 @@ const (
 	RoleDomain = access.RoleDomain
 )
 
+// actions maps the actions of the engine to those of the policy.
 var actions = map[engine.Action]access.Action{
 	engine.ActionPublish:   access.Publish,
 	engine.ActionSubscribe: access.Subscribe,

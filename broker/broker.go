@@ -272,6 +272,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 	return b.stopErr
 }
 
+// shutDown ends everything in the reverse order of its start.
 func (b *Broker) shutDown(ctx context.Context) error {
 	b.closeListeners()
 	close(b.quit)

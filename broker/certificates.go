@@ -141,12 +141,14 @@ func (c *certificates) current(now time.Time) *tls.Config {
 	return c.config
 }
 
+// expires returns when the certificate expires.
 func (c *certificates) expires() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.notAfter
 }
 
+// reload reads the files, whether they have changed or not.
 func (c *certificates) reload() error { return c.load(c.modTimes()) }
 
 // modTimes returns the modification times of the files.
@@ -190,6 +192,7 @@ type tlsListener struct {
 	certificates *certificates
 }
 
+// Accept returns a connection of TLS before its handshake.
 func (l *tlsListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {

@@ -31,7 +31,10 @@ type listener struct {
 	private bool
 }
 
-func (l *listener) secure() bool    { return l.scheme == "mqtts" || l.scheme == "wss" }
+// secure reports whether the listener uses TLS.
+func (l *listener) secure() bool { return l.scheme == "mqtts" || l.scheme == "wss" }
+
+// webSocket reports whether the listener is for MQTT over WebSocket.
 func (l *listener) webSocket() bool { return l.scheme == "ws" || l.scheme == "wss" }
 
 // Listen opens the configured listeners: all of them, or none and an error that names
@@ -131,10 +134,10 @@ func (b *Broker) warnUnusable(all []*listener) {
 	}
 }
 
-// OpenToAll reports whether other machines reach a listener that takes clients
-// without a user, which are admins, although there are users: their passwords and
-// roles protect nothing then. openHTTP says that they reach one of HTTP, which is not
-// the broker's own.
+// OpenToAll reports whether other machines reach a listener that admits anonymous
+// clients, which are admins, although there are users: their passwords and roles
+// protect nothing then. openHTTP is set if other machines reach an HTTP listener
+// outside the broker.
 func (b *Broker) OpenToAll(openHTTP bool) bool {
 	if a := b.access.Load(); !a.anonymous || len(a.byName) == 0 {
 		return false
@@ -146,6 +149,8 @@ func (b *Broker) OpenToAll(openHTTP bool) bool {
 	})
 }
 
+// listenError returns the error of opening a listener, with its usual cause and
+// remedy.
 func listenError(key, address string, err error) error {
 	cause := err
 	var op *net.OpError
@@ -233,8 +238,10 @@ type ownConn struct {
 	user string
 }
 
+// Certificate returns the user, so that the engine treats it as authenticated.
 func (v *ownConn) Certificate() string { return v.user }
 
+// serve passes a connection to the engine.
 func (b *Broker) serve(scheme string, c net.Conn) { b.engine.Serve(c, scheme) }
 
 // closeListeners closes the listeners and waits for their loops.

@@ -77,9 +77,12 @@ type attempts struct {
 	reservedUntil time.Time
 }
 
+// userKey is the key of a user at an address.
 func userKey(remote, user string) attemptKey {
 	return sha256.Sum256([]byte(hostOf(remote) + "\x00u" + user))
 }
+
+// addressKey is the key of an address.
 func addressKey(remote string) attemptKey { return sha256.Sum256([]byte(hostOf(remote))) }
 
 // blocked reports whether a client has to wait before its password is checked.

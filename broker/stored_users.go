@@ -25,6 +25,7 @@ type storedUser struct {
 	Certificate bool   `json:"certificate,omitempty"`
 }
 
+// toUser returns the user in the form of the configuration.
 func (u storedUser) toUser() User {
 	return User{Name: u.Name, Role: u.Role, PasswordHash: u.Hash, Certificate: u.Certificate}
 }
@@ -68,6 +69,8 @@ func (b *Broker) Users() []UserEntry {
 	return all
 }
 
+// isConfigured reports whether a user is defined in the configuration. The caller
+// holds settingsMu.
 func (b *Broker) isConfigured(name string) bool {
 	return slices.ContainsFunc(b.settings.users, func(u User) bool { return u.Name == name })
 }

@@ -139,6 +139,8 @@ func (b *Broker) heapMaximum(now uint64) uint64 {
 	}
 }
 
+// loadNames are the figures of which there are load averages, in the order of
+// loadAverages.add.
 var loadNames = [...]string{
 	"messages/received", "messages/sent", "publish/received", "publish/sent", "publish/dropped",
 	"bytes/received", "bytes/sent", "sockets", "connections",

@@ -16,6 +16,8 @@ type sniffingListener struct {
 	certificates *certificates
 }
 
+// Accept returns a connection that is not read yet: waiting for its first byte would
+// block the others.
 func (l *sniffingListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
@@ -104,6 +106,7 @@ func (p *peekedConn) peek() (byte, error) {
 	return p.first[0], nil
 }
 
+// Read returns the peeked byte first.
 func (p *peekedConn) Read(b []byte) (int, error) {
 	if p.pending && len(b) > 0 {
 		p.pending = false

@@ -191,6 +191,7 @@ func (t *trace) matches(p *engine.TraceEvent) bool {
 	return filter == t.subject || wire.Matches(filter, t.subject) || wire.Matches(t.subject, filter)
 }
 
+// packetNames are indexed by packet type.
 var packetNames = [...]string{
 	"", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP",
 	"SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH",

@@ -230,6 +230,7 @@ func (w *webSocket) SetWriteDeadline(t time.Time) error {
 	return w.NetConn().SetWriteDeadline(t)
 }
 
+// SetDeadline sets both deadlines.
 func (w *webSocket) SetDeadline(t time.Time) error {
 	return errors.Join(w.SetReadDeadline(t), w.SetWriteDeadline(t))
 }

@@ -47,6 +47,7 @@ const (
 	exclusionTime = 10 * time.Minute
 )
 
+// newRefusalDetector returns an inactive detector.
 func newRefusalDetector() *refusalDetector {
 	return &refusalDetector{seed: maphash.MakeSeed(), excluded: make(map[string]exclusion)}
 }

@@ -60,6 +60,7 @@ func parseURL(s string) (serverURL, error) {
 	return server, nil
 }
 
+// orDefault returns s, or otherwise if s is empty.
 func orDefault(s, otherwise string) string {
 	if s == "" {
 		return otherwise

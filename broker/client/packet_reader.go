@@ -45,6 +45,8 @@ type packetReader struct {
 	translator *translator
 }
 
+// newPacketReader returns a reader of conn. ack sends an acknowledgement, tooLarge
+// reports a skipped message.
 func newPacketReader(conn io.Reader, limit int, ack func([]byte) error, tooLarge func(topic string, size int)) *packetReader {
 	return &packetReader{source: bufio.NewReader(conn), limit: limit, ack: ack, tooLarge: tooLarge}
 }

@@ -56,6 +56,7 @@ type DisconnectError struct {
 	Text string
 }
 
+// Error includes the broker's reason.
 func (d *DisconnectError) Error() string {
 	return "the broker ended the connection: " + describeReason(reasonCode{d.Code, d.Text})
 }

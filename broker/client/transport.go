@@ -93,6 +93,7 @@ func openTransport(ctx context.Context, o Options, s serverURL, secure *tls.Conf
 	return w, nil
 }
 
+// openFunc adapts open for paho, which has no context.
 func openFunc(open func() (net.Conn, error)) mqtt.OpenConnectionFunc {
 	return func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return open() }
 }

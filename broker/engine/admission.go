@@ -64,6 +64,7 @@ func (a *admission) release(c *conn) {
 	}
 }
 
+// count returns the number of connections.
 func (a *admission) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

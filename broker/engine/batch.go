@@ -158,6 +158,7 @@ func (b *batch) commit() {
 	})
 }
 
+// hashSeed distributes topics over the stripes.
 var hashSeed = maphash.MakeSeed()
 
 // publish passes a message to all subscribers. a is the acknowledgement for its

@@ -296,6 +296,7 @@ func (c *conn) startWriter() {
 	}
 }
 
+// isEnding reports whether nothing more may be queued.
 func (c *conn) isEnding() bool {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
@@ -423,4 +424,5 @@ func (s *session) markSent(batch []packet) {
 	}
 }
 
+// packetSlices pools the slices of queues.
 var packetSlices = sync.Pool{New: func() any { p := make([]packet, 0, 16); return &p }}

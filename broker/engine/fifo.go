@@ -8,6 +8,7 @@ type fifo[T any] struct {
 
 func (f *fifo[T]) len() int { return len(f.items) - f.head }
 
+// push appends an item.
 func (f *fifo[T]) push(v T) { f.items = append(f.items, v) }
 
 // at returns the i-th item from the front.

@@ -30,6 +30,8 @@ func (m *message) size() int {
 	return len(m.Topic) + len(m.Payload) + 2*len(m.forward) + 32*len(m.Properties.User) + 64
 }
 
+// expired reports whether the message expiry interval has passed (MQTT 5.0,
+// 3.3.2.3.3).
 func (m *message) expired(now time.Time) bool { return !m.Expires.IsZero() && !m.Expires.After(now) }
 
 // newMessage returns the message of a PUBLISH. It copies p, whose slices belong to the

@@ -32,8 +32,10 @@ type reader struct {
 // readBufferSize is the size of a read buffer in bytes.
 const readBufferSize = 32 << 10
 
+// readBuffers pools buffers of readBufferSize.
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, readBufferSize); return &b }}
 
+// newReader returns a reader of packets up to limit bytes.
 func newReader(conn net.Conn, limit int) reader {
 	r := reader{conn: conn, limit: limit}
 	if c, ok := conn.(syscall.Conn); ok {

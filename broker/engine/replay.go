@@ -14,6 +14,7 @@ type replay struct {
 	at  cursor
 }
 
+// memory returns the accounted size of a replay.
 func (r *replay) memory() int { return costReplay + 16*len(r.at.levels) }
 
 // dropReplays removes the replays for which drop returns true. The caller holds s.mu.

@@ -24,6 +24,7 @@ type retained struct {
 // maxHeight is the number of levels of the skip list.
 const maxHeight = 16
 
+// retainedNode is an entry of the skip list, with its links by level.
 type retainedNode struct {
 	topic string
 	msg   *message
@@ -46,6 +47,7 @@ func (r *retained) accountMessage(m *message, n int) {
 	r.memory.add(m.owner, n*retainedMemory(m))
 }
 
+// retainedMemory returns the accounted size of a retained message.
 func retainedMemory(m *message) int { return costRetained + m.memory() }
 
 // count returns the number of messages and their total size.
@@ -110,6 +112,7 @@ func (r *retained) refusal(m *message, n int) string {
 	return r.refuse(m.owner, n)
 }
 
+// retainedBytesFull returns the reason that MaxRetainedBytes is reached.
 func retainedBytesFull(m *message, l *Limits) string {
 	return fmt.Sprintf("it has %d bytes, and all retained messages may have %d (broker.limits.max_retained_bytes)", m.size(), l.MaxRetainedBytes)
 }
@@ -191,6 +194,7 @@ type cursor struct {
 	done     bool
 }
 
+// newCursor returns the position before the first message of a filter.
 func newCursor(filter string) cursor { return cursor{levels: strings.Split(filter, "/")} }
 
 // maxExamined bounds the topics that next examines under one lock: a filter can match

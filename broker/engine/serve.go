@@ -203,6 +203,7 @@ func (c *conn) onPing(b *batch, body []byte) error {
 	return nil
 }
 
+// pingresp is an encoded PINGRESP.
 var pingresp = []byte{wire.Pingresp << 4, 0}
 
 // flushAfter has this connection written to when the batch ends, also when another

@@ -154,6 +154,7 @@ func (s *session) hasQueueSpace(b *batch, m *message) bool {
 	return false
 }
 
+// queueFull is the reason for which a message is dropped if a queue is full.
 const queueFull = "its queue is full (broker.limits.max_queued_messages, max_queued_bytes)"
 
 // queueRefusal returns the reason why a message of QoS 1 or 2 cannot be queued; "": it

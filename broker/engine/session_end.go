@@ -235,6 +235,7 @@ func (s *session) stopTimerLocked() {
 	}
 }
 
+// stopTimer stops the timer.
 func (s *session) stopTimer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -33,6 +33,7 @@ type traffic struct {
 	packets, bytes, publishes, payload atomic.Uint64
 }
 
+// add adds to the counters.
 func (t *traffic) add(n Traffic) {
 	t.packets.Add(n.Packets)
 	t.bytes.Add(n.Bytes)
@@ -42,6 +43,7 @@ func (t *traffic) add(n Traffic) {
 	}
 }
 
+// now returns the counters.
 func (t *traffic) now() Traffic {
 	return Traffic{t.packets.Load(), t.bytes.Load(), t.publishes.Load(), t.payload.Load()}
 }

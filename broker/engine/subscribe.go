@@ -11,6 +11,7 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
+// validText reports whether a payload is the UTF-8 that its payload format indicates.
 func validText(b []byte) bool { return utf8.Valid(b) }
 
 // onControl handles the packet types that are rare.
@@ -209,6 +210,7 @@ func (c *conn) grant(sub *subscription, nth int) byte {
 	return sub.qos
 }
 
+// hasWildcard reports whether a filter has a wildcard.
 func hasWildcard(filter string) bool { return strings.ContainsAny(filter, "+#") }
 
 // filterTotals are the sums over the filters of a client: each may be long, or have
@@ -223,14 +225,17 @@ const (
 	maxLevelsPerFilter = 8
 )
 
+// add returns the totals with a further filter.
 func (x filterTotals) add(filter string) filterTotals {
 	return x.change(filter, 1)
 }
 
+// sub returns the totals without a filter.
 func (x filterTotals) sub(filter string) filterTotals {
 	return x.change(filter, -1)
 }
 
+// change adds a filter n times; n may be negative.
 func (x filterTotals) change(filter string, n int) filterTotals {
 	x.bytes += n * len(filter)
 	x.levels += n * (1 + strings.Count(filter, "/"))

@@ -62,6 +62,8 @@ func (e *Engine) traceNotDelivered(s *session, topic string) {
 	}
 }
 
+// exceedsMaxPacket is the reason for which a message is dropped if the client's
+// maximum packet size is too small [MQTT-3.1.2-25].
 const exceedsMaxPacket = "it is larger than the client's maximum packet size"
 
 // countDropped counts a message that a session does not get. Of consecutive ones only

@@ -44,6 +44,7 @@ type node struct {
 	groups   map[string]*group
 }
 
+// empty reports whether the node can be removed.
 func (n *node) empty() bool { return len(n.children) == 0 && len(n.subs) == 0 && len(n.groups) == 0 }
 
 // tree finds the subscriptions that match a topic.

@@ -122,8 +122,11 @@ func (s *session) overQuota(size int) bool {
 	return int64(s.queuedBytes+size) > limit/max(s.usage.sessions.Load(), 1)
 }
 
+// errTooManyClients refuses a client beyond UserLimits.Clients.
 var errTooManyClients = errors.New("its user has as many clients as broker.limits.clients_per_user allows, all connected")
 
+// errOverWriteBudget refuses a client whose session would exceed
+// UserLimits.WrittenBytes.
 var errOverWriteBudget = errors.New("its user exceeds broker.limits.written_bytes_per_user, and its session or will would be written to disk")
 
 // budgetTimeout is how long a CONNECT waits until its user's budget covers the

@@ -32,8 +32,10 @@ const (
 	largePayload = 4 << 10
 )
 
+// writeBuffers pools the buffers of writers.
 var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeSize+2*largePayload); return &b }}
 
+// newWriter returns a writer for one run of the writing goroutine.
 func newWriter(c *conn) *writer { return &writer{c: c} }
 
 // release returns the buffers to their pools.

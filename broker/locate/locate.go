@@ -85,6 +85,7 @@ func externalBroker(b string) string {
 	return brokerURL(u.Scheme, u.Hostname(), port)
 }
 
+// brokerURL returns the URL of a broker.
 func brokerURL(scheme, host string, port int) string {
 	u := url.URL{Scheme: scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}
 	return u.String()

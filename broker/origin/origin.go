@@ -257,6 +257,7 @@ func lastElement(h http.Header, name string) string {
 	return strings.TrimSpace(all[len(all)-1])
 }
 
+// firstNonEmpty returns a unless it is empty.
 func firstNonEmpty(a, b string) string {
 	if a != "" {
 		return a

@@ -12,6 +12,7 @@ import (
 // and fields. The serial identifies an item: one that is moved keeps it.
 const version = 1
 
+// itemKind is the type of an item.
 type itemKind byte
 
 // The kinds of item. Their numbers are on disk and must never get another meaning.
@@ -199,6 +200,7 @@ func (w *encoder) record(serial, body uint64, r Record) {
 	}
 }
 
+// errFormat means that a batch cannot be decoded.
 var errFormat = errors.New("it has an unknown format")
 
 // decoder takes fields off bytes. After the end, or an invalid field, failed is set
@@ -242,6 +244,7 @@ func (r *decoder) raw() []byte {
 
 func (r *decoder) string() string { return string(r.raw()) }
 
+// time decodes what encoder.time encodes.
 func (r *decoder) time() time.Time {
 	n := r.number()
 	if n == 0 {

@@ -13,16 +13,16 @@ import (
 // NFS) is assumed to have the space.
 func allocate(*os.File, int64, int64) error { return nil }
 
-func full(err error) error {
+func mapFullError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
 }
 
-func lock(path string) (*os.File, error) {
+func lockFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-// segmentFor returns the size of a segment.
-func segmentFor(string) int64 { return segmentSize }
+// segmentSizeFor returns the size of a segment.
+func segmentSizeFor(string) int64 { return segmentSize }

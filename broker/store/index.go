@@ -55,6 +55,7 @@ type queueEntry struct {
 // newest returns the serial of the newest item of a queued message.
 func (q queueEntry) newest() uint64 { return max(q.serial, q.sent.serial) }
 
+// newIndex returns an empty index.
 func newIndex(exclude func(string) bool) *index {
 	if exclude == nil {
 		exclude = func(string) bool { return false }

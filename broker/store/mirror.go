@@ -14,6 +14,7 @@ type mirror struct {
 	sessions map[string]*mirroredSession
 }
 
+// mirroredSession is a session in a mirror.
 type mirroredSession struct {
 	session       Session
 	subscriptions map[string]Subscribe

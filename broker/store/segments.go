@@ -33,8 +33,10 @@ const (
 	maxFrame    = 1 << 30
 )
 
+// castagnoli is the polynomial of the checksums of frames.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// segmentName returns the file name of a segment; names sort by number.
 func segmentName(n int) string { return fmt.Sprintf("%08d.log", n) }
 
 // segment is a file of the log, and the size of its valid part.

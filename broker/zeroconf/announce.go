@@ -132,6 +132,7 @@ func (s Service) host() string {
 // bound reports whether the service is bound to one address.
 func (s Service) bound() bool { return s.Addr.IsValid() && !s.Addr.IsUnspecified() }
 
+// String identifies the registration: it changes with the interfaces and addresses.
 func (r *registration) String() string {
 	var all []string
 	for n, i := range r.interfaces {

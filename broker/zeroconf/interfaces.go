@@ -47,6 +47,7 @@ func interfaceAddresses(i net.Interface) []netip.Addr {
 	return parseAddresses(all)
 }
 
+// parseAddresses returns the addresses of networks.
 func parseAddresses(nets []net.Addr) (all []netip.Addr) {
 	for _, n := range nets {
 		if prefix, err := netip.ParsePrefix(n.String()); err == nil {
