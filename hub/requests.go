@@ -317,7 +317,11 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 	view := h.views[ask.Service]
 	reason, lines, _ := strings.Cut(view.Reason, "\n") // the last lines of what failed
 	if p := view.Update.Problem; p != "" && !strings.Contains(reason, p) {
-		reason += "; " + p
+		if _, trouble, of := strings.Cut(reason, ": "); of && strings.Contains(p, trouble) {
+			reason = p // which holds it
+		} else {
+			reason += "; " + p
+		}
 	}
 	if now := h.scaling.FigureNow(ask.Service); now != "" {
 		reason += "; now: " + now

@@ -262,6 +262,10 @@ func TestBadVersionStopsAtTheFirst(t *testing.T) {
 		if err := json.Unmarshal(h.ask(topics.VerbStatus, "").Data, &o); err != nil || len(o.Problems) != 1 {
 			h.Errorf("what failed is %d problems: %q (%v)", len(o.Problems), o.Problems, err)
 		}
+		var why topics.Why
+		if err := json.Unmarshal(h.ask(topics.VerbWhy, `{"transaction":"t","service":"web"}`).Data, &why); err != nil || !strings.HasPrefix(why.Reason, "version 1.1.0 did not get healthy: on attic it failed (exited with code 1)") {
+			h.Errorf("why says %q (%v)", why.Reason, err)
+		}
 		for _, a := range all { // a better one; the one that is down goes first
 			a.stock("web", "1.1.1")
 		}

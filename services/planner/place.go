@@ -135,6 +135,7 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 		missing -= len(p.free)
 	} else if missing > 0 {
 		h.start(name, o, p.free, missing, all)
+		h.sayMoves(name, o, spots)
 		missing -= len(p.free)
 	}
 	missing = failing(o, p.failed, missing, serving(spots) >= n)

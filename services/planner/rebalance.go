@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -121,4 +122,29 @@ func (in Input) WithLeaving(leaving map[string][]string) Input {
 		}
 	}
 	return in
+}
+
+// sayMoves says of each copy that begins in place of one that moves in what its
+// domain is better than that one's: the others that are free did not decide it.
+func (h *home) sayMoves(name string, o *Outcome, spots []spot) {
+	next := 0 // of the spots, that may move
+	for i := range spots {
+		to := &spots[i]
+		if to.choice.Action != topics.ActionStart {
+			continue
+		}
+		for next < len(spots) && (!spots[next].leaving || !spots[next].usable()) {
+			next++
+		}
+		if next == len(spots) {
+			return
+		}
+		from := h.score(name, &spots[next])
+		next++
+		from.without(h.defs[name].Needs)
+		is := h.score(name, to)
+		if n, _ := better(&is, &from); n < 0 {
+			to.choice.Reason = fmt.Sprintf("%s; it moves from %s: %s", o.Reason, from.Name, h.because(name, &is, &from, false))
+		}
+	}
 }
