@@ -183,11 +183,13 @@ func (b *Broker) checkPassword(c engine.Client, user string, a userRecord, passw
 	return matches, nil
 }
 
+// newKey returns a random key.
 func newKey() (key [32]byte) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key
 }
 
+// userExists reports whether there is a user of a name.
 func (b *Broker) userExists(name string) bool {
 	_, ok := b.access.Load().byName[name]
 	return ok

@@ -172,7 +172,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		b.setHubOffline(o.State)
 		for i := range o.State.Sessions {
 			s := &o.State.Sessions[i]
-			b.clientIDs.release(s.Client) // what the session says is newer than the file
+			b.clientIDs.release(s.Client) // the session is newer than the file
 			b.clientIDs.claim(s.Client, s.User, time.Now(), func(string) bool { return true }, func(string) (string, bool) { return "", false })
 		}
 		o.Store = b.store

@@ -57,7 +57,7 @@ type ownership struct {
 }
 
 // claim reports whether a user may use an identifier, and makes it that user's;
-// otherwise it returns the owner. there reports whether a user exists: what belonged
+// otherwise it returns the owner. exists reports whether a user exists: what belonged
 // to a removed user goes to the next. inSession returns the user of the session that
 // an identifier has.
 func (o *idOwners) claim(id, user string, now time.Time, exists func(string) bool, inSession func(id string) (user string, has bool)) (owner string, ok bool) {

@@ -3,7 +3,7 @@
 //
 // It is pure: a Policy is made from the topic prefixes and the owner's rules, and
 // returns for a client, an action and a topic whether that is allowed, and which rule
-// decided. The broker asks it for every packet; dominionctl access shows the same
+// decided. The broker calls it for every packet; dominionctl access prints the same
 // answer. It knows neither passwords nor connections. broker and hub may import it.
 package access
 
