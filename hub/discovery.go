@@ -25,7 +25,10 @@ type discovery struct {
 	again         []func()            // what is still to be said again
 	againAt       time.Time           // not sooner
 	unsaved       bool
-	saveAt        time.Time // not sooner
+	// awaits holds microdomains that are not told yet: until when their firmware is
+	// waited for; zero: not any more.
+	awaits map[string]time.Time
+	saveAt time.Time // not sooner
 }
 
 // discoveryFile holds what Home Assistant was told, beside the hub's memory: it
@@ -34,7 +37,7 @@ const discoveryFile = "homeassistant.json"
 
 func newDiscovery(o homeassistant.Options, keeps func(topic string) bool, kept homeassistant.Kept) discovery {
 	o.FormerPrefixes = o.Former(kept)
-	return discovery{options: o, announcements: homeassistant.NewBook(o, keeps, kept), shown: make(map[string]any), after: make(map[string][]string)}
+	return discovery{options: o, announcements: homeassistant.NewBook(o, keeps, kept), shown: make(map[string]any), after: make(map[string][]string), awaits: make(map[string]time.Time)}
 }
 
 // publishDiscovery says what is to be in Home Assistant, and once all is known
@@ -61,7 +64,7 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 	h.show(o.HubTopic(), o.HubName, o.HubName, func() homeassistant.Config { return homeassistant.Hub(o) }, now)
 	for _, d := range h.touched(c) {
 		s := d.status
-		if s == nil {
+		if s == nil || d.micro && h.awaitsFirmware(d.name, now) {
 			continue
 		}
 		m := homeassistant.Machine{Name: d.name, ID: d.id, Version: s.Version, OS: s.OS, Arch: s.Arch, Micro: d.micro, Hot: d.hot}
@@ -89,41 +92,6 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 			Versioned: v.Version != "" || v.Update.Latest != "" || h.discovery.announcements.Has(topic, "version"),
 		}
 		h.show(topic, serviceShown{p, definitionOf(def)}, definitionOf(def), func() homeassistant.Config { return homeassistant.Service(o, p) }, now)
-	}
-}
-
-// firmwareOf returns with which firmware the device of a microdomain is one: that
-// which tells its availability at the domain's topic, and while nobody does, or Home
-// Assistant cannot be told of another, the one that it was told.
-func (h *Hub) firmwareOf(domain string, now time.Time) *homeassistant.Firmware {
-	book, topic := h.discovery.announcements, h.discovery.options.DomainTopic(domain)
-	told := book.Firmware(topic)
-	if h.tracker.state == nil {
-		return told
-	}
-	a, announced := h.tracker.state.OfDomain(domain)
-	if !announced {
-		return told
-	}
-	f := &homeassistant.Firmware{
-		Identifiers: a.Identifiers, Name: a.Name, Manufacturer: a.Manufacturer, Model: a.Model, ModelID: a.ModelID, Version: a.Version,
-	}
-	for _, c := range a.Connections {
-		f.Connections = append(f.Connections, [2]string{c.Type, c.Address})
-	}
-	if !book.Becomes(topic, f, now) {
-		return told
-	}
-	return f
-}
-
-// touchMicrodomains has the devices of microdomains looked at: Home Assistant is
-// there, and may be told of their firmware.
-func (h *Hub) touchMicrodomains() {
-	for name, d := range h.domains {
-		if d.micro {
-			h.touch(name)
-		}
 	}
 }
 

@@ -87,6 +87,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireTroubles(now)
 	h.expireUsages(now)
 	h.expireFormer(now)
+	h.expireFirmware(now)
 	h.expireCertificates(now)
 	if !h.ready {
 		h.due(h.settleBy)

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -15,18 +16,29 @@ func TestAMicrodomainIsOneDeviceWithItsFirmware(t *testing.T) {
 			`"dev":{"ids":"a4cf12ef3b70","name":"Porch","sw":"2026.10.1","mdl":"d1_mini","mf":"Espressif","cns":[["mac","a4:cf:12:ef:3b:70"]]}}`
 		one = `"device":{"identifiers":["a4cf12ef3b70"],"connections":[["mac","a4:cf:12:ef:3b:70"]],"name":"Porch","manufacturer":"Espressif","model":"d1_mini","model_id":"Microdomain"`
 	)
-	for _, first := range []string{"microdomain", "firmware"} {
-		t.Run(first+" first", func(t *testing.T) {
+	for _, tt := range []struct {
+		first    string
+		awake    bool // Home Assistant is there
+		messages int
+	}{
+		{"microdomain", true, 4}, // its config, its triggers go, it goes, its config
+		{"firmware", true, 1},
+		{"microdomain", false, 2},
+		{"firmware", false, 1},
+	} {
+		t.Run(fmt.Sprintf("%s first, Home Assistant is there: %v", tt.first, tt.awake), func(t *testing.T) {
 			inHome(t, "[services.button]\n", func(h *home) {
-				topic := h.config("domain_esp")
-				h.publish("homeassistant/status", "online", false)
+				first, topic := tt.first, h.config("domain_esp")
+				if tt.awake {
+					h.publish("homeassistant/status", "online", false)
+				}
 				time.Sleep(15 * time.Second)
 				if first == "firmware" {
 					h.publish(firmware, announce, true)
 					time.Sleep(5 * time.Second)
 				}
 				h.esp("esp", "button")
-				time.Sleep(2 * time.Second)
+				time.Sleep(5 * time.Second)
 				if first == "microdomain" {
 					if got := h.last(topic); !strings.Contains(got, h.hub.ID()[:8]+`_domain_esp"],"name":"esp"`) {
 						h.Errorf("without firmware: %s", got)
@@ -46,8 +58,8 @@ func TestAMicrodomainIsOneDeviceWithItsFirmware(t *testing.T) {
 					}
 				}
 				h.mu.Unlock()
-				if want := map[string]int{"microdomain": 4, "firmware": 1}[first]; removed != want { // config, triggers gone, gone, config
-					h.Errorf("%d configs and removals, want %d", removed, want)
+				if removed != tt.messages {
+					h.Errorf("%d configs and removals, want %d", removed, tt.messages)
 				}
 				h.publish(firmware, "", true) // as after a restart of a broker that keeps nothing
 				time.Sleep(10 * time.Second)

@@ -75,6 +75,8 @@ type Told struct {
 	// There is one that the broker was seen to have: one that refuses what we
 	// say at Home Assistant's topics may say nothing of that.
 	There bool `json:"there,omitempty"`
+	// Undiscovered is set while Home Assistant was not there since it was told first.
+	Undiscovered bool `json:"undiscovered,omitempty"`
 	// Firmware is with which it was told that it is one device.
 	Firmware *Firmware `json:"firmware,omitempty"`
 }
@@ -271,6 +273,9 @@ func (b *Book) Born(now time.Time, delay time.Duration) {
 	b.present = true
 	for _, e := range b.entries {
 		e.at = later(e.at, now.Add(sets-apart))
+		if e.known && e.Undiscovered {
+			e.Undiscovered, b.changed = false, true
+		}
 		wanted := e.write != nil && e.Deleted == ""
 		if wanted || e.leaves() || e.Gone {
 			e.repeat, e.revive, e.heard, e.marked = wanted, true, false, nil
@@ -427,6 +432,9 @@ func (b *Book) act(topic string, e *entry, now time.Time) (topics.Message, bool)
 // note remembers what Home Assistant is told of. A component that changes its
 // platform loses the old one first.
 func (b *Book) note(e *entry, c Config) {
+	if undiscovered := !b.present && (e.Undiscovered || len(e.Components) == 0); undiscovered != e.Undiscovered {
+		e.Undiscovered, b.changed = undiscovered, true
+	}
 	for key, platform := range c.Components {
 		if e.Components[key] == "" {
 			e.add(key, platform)

@@ -55,10 +55,11 @@ func (b *Book) Firmware(topic string) *Firmware {
 // Becomes reports whether a device may be announced as one with a firmware, now. Home
 // Assistant moves no entity from one device to another: where it has the device, it
 // has to lose that first, and it has to be there to hear it. Becomes then begins the
-// removal, and what is wanted next of the topic is told after it.
+// removal, and what is wanted next of the topic is told after it. A device that was
+// told while Home Assistant was never there changes at once.
 func (b *Book) Becomes(topic string, f *Firmware, now time.Time) bool {
 	e := b.entries[topic]
-	if e == nil || len(e.Components) == 0 || e.Firmware.same(f) {
+	if e == nil || len(e.Components) == 0 || e.Undiscovered || e.Firmware.same(f) {
 		return true
 	}
 	if e.Deleted != "" {
