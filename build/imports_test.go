@@ -138,9 +138,13 @@ var rules = []rule{
 		"who may do what follows from names alone",
 	},
 	{
-		"the engine imports wire, store and topics alone", in("broker/engine"), true,
-		not(or(std, is("broker/wire", "broker/store", "topics"))),
+		"the engine imports wire, store, limits and topics alone", in("broker/engine"), true,
+		not(or(std, is("broker/wire", "broker/store", "broker/limits", "topics"))),
 		"no listener, no file, no user, no configuration",
+	},
+	{
+		"the limits import the standard library alone", in("broker/limits"), false, not(or(std, in("broker/limits"))),
+		"config reads them, and links no engine",
 	},
 	{
 		"the store imports the standard library alone", in("broker/store"), false, not(std),
@@ -301,7 +305,8 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"ctl", "broker", "only the hub's program links the embedded broker"},
 		{"cmd/domain", "broker/wire", "agent and command line do not link the engine"},
 		{"hub", "broker/engine", "only broker imports its engine"},
-		{"broker/engine", "config", "the engine imports wire, store and topics alone"},
+		{"broker/engine", "config", "the engine imports wire, store, limits and topics alone"},
+		{"broker/limits", "topics", "the limits import the standard library alone"},
 		{"broker/store", "topics", "the store imports the standard library alone"},
 		{"broker/wire", "broker/store", "the codec imports mochi's packets alone"},
 		{"broker/wire", "github.com/mochi-mqtt/server/v2", "the codec imports mochi's packets alone"},

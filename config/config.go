@@ -7,7 +7,7 @@
 // passwords): who needs them does, and says so.
 //
 // hub, broker, agent and the programs may import it; of this module it imports
-// topics and services alone.
+// topics, services, and of the broker what decides purely: access, limits, origin.
 //
 // # Environment
 //
@@ -36,6 +36,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/access"
+	"github.com/jmbarzee/dominion/broker/limits"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -82,42 +83,12 @@ type Persistence struct {
 	Exclude []string      // filters of topics that are never written
 }
 
-// Limits is [broker.limits]: the fields of the engine's limits, in its order.
-// Where 0 is allowed it means that there is no such limit.
-type Limits struct {
-	MaxConnections           int
-	MaxConnecting            int
-	ConnectionsPerAddress    int
-	ConnectionsPerSecond     int
-	ConnectTimeout           time.Duration
-	WriteTimeout             time.Duration
-	MaxPacket                int // bytes
-	MaxKeepAlive             time.Duration
-	MaxInflight              int
-	MaxQueuedMessages        int
-	MaxQueuedBytes           int
-	MaxSubscriptions         int
-	MaxWildcardSubscriptions int
-	MaxTopicLevels           int
-	MaxTopicLength           int // bytes
-	MessagesPerSecond        int
-	BytesPerSecond           int
-	MaxRetained              int
-	MaxRetainedBytes         int
-	MaxSessions              int
-	MaxSessionExpiry         time.Duration
-	TopicAliasMaximum        uint16
-	Memory                   int // bytes; 0: a quarter of the machine's, or of the control group's
-}
+// Limits is [broker.limits], but for the keys …_per_user.
+type Limits = limits.Limits
 
 // UserLimits are the keys …_per_user of [broker.limits], for all clients of one
-// user together; 0 is no such limit.
-type UserLimits struct {
-	Clients      int
-	QueuedBytes  int
-	Memory       int // bytes; 0: half of Limits.Memory
-	WrittenBytes int // a day
-}
+// user together.
+type UserLimits = limits.UserLimits
 
 // User is one [[broker.users]]. At most one of PasswordFile and PasswordHash
 // (bcrypt) is set; where none is, Certificate is.
@@ -198,34 +169,10 @@ func DefaultTiming() topics.Timing {
 const DefaultSync = 100 * time.Millisecond
 
 // DefaultLimits returns the limits of a broker that says nothing about them.
-// They are those of the engine, which a test of package hub compares.
-func DefaultLimits() Limits {
-	return Limits{
-		MaxConnections:           10_000,
-		MaxConnecting:            1000,
-		ConnectTimeout:           10 * time.Second,
-		WriteTimeout:             10 * time.Second,
-		MaxPacket:                16 << 20,
-		MaxInflight:              1024,
-		MaxQueuedMessages:        65_536,
-		MaxQueuedBytes:           32 << 20,
-		MaxSubscriptions:         16_384,
-		MaxWildcardSubscriptions: 1024,
-		MaxTopicLevels:           128,
-		MaxTopicLength:           65_535,
-		MaxRetained:              1_000_000,
-		MaxRetainedBytes:         256 << 20,
-		MaxSessions:              20_000,
-		MaxSessionExpiry:         30 * 24 * time.Hour,
-		TopicAliasMaximum:        64,
-	}
-}
+func DefaultLimits() Limits { return limits.Default() }
 
-// DefaultUserLimits are far beyond what a home's devices need that share one
-// user, and what one of them can do harm with.
-func DefaultUserLimits() UserLimits {
-	return UserLimits{Clients: 1000, QueuedBytes: 128 << 20, WrittenBytes: 100_000_000}
-}
+// DefaultUserLimits returns the limits of users of such a broker.
+func DefaultUserLimits() UserLimits { return limits.DefaultUsers() }
 
 // LoadDominion reads dominion.toml and applies environ, which has the form of
 // os.Environ. With file "" it returns the built-in defaults with environ

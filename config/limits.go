@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"time"
+
+	"github.com/jmbarzee/dominion/broker/limits"
 )
 
 // longestSync bounds what a power cut may take.
@@ -38,68 +40,39 @@ func (t *table) sync(to *time.Duration) {
 	}
 }
 
-// limits reads one key for each limit. The least that each may be leaves room
-// for what a dominion says itself.
+// limits reads [broker.limits], a key for each row of package limits.
 func (t *table) limits(l *Limits, u *UserLimits) {
 	defer t.close()
-	const optional = 0 // or as much as one likes: no such limit
-	for _, k := range []struct {
-		key   string
-		to    *int
-		least int
-		most  int // 0: as many as there are numbers
-	}{
-		{"max_connections", &l.MaxConnections, 1, 0},
-		{"max_connecting", &l.MaxConnecting, 16, 0},
-		{"connections_per_address", &l.ConnectionsPerAddress, optional, 0},
-		{"connections_per_second", &l.ConnectionsPerSecond, optional, 0},
-		{"max_packet", &l.MaxPacket, 64 << 10, 268_435_455}, // what MQTT can say, and paho connect to
-		{"max_inflight", &l.MaxInflight, 1, 65_535},
-		{"max_queued_messages", &l.MaxQueuedMessages, 1, 0},
-		{"max_queued_bytes", &l.MaxQueuedBytes, 64 << 10, 0},
-		{"max_subscriptions", &l.MaxSubscriptions, 16, 0},
-		{"max_wildcard_subscriptions", &l.MaxWildcardSubscriptions, 1, 0},
-		{"max_topic_levels", &l.MaxTopicLevels, 16, 65_535},
-		{"max_topic_length", &l.MaxTopicLength, 512, 65_535},
-		{"messages_per_second", &l.MessagesPerSecond, optional, 0},
-		{"bytes_per_second", &l.BytesPerSecond, optional, 0},
-		{"max_retained", &l.MaxRetained, 1000, 0},
-		{"max_retained_bytes", &l.MaxRetainedBytes, 64 << 10, 0},
-		{"max_sessions", &l.MaxSessions, 100, 0},
-		{"clients_per_user", &u.Clients, optional, 0},
-		{"queued_bytes_per_user", &u.QueuedBytes, optional, 0},
-		{"memory", &l.Memory, optional, 0},
-		{"memory_per_user", &u.Memory, optional, 0},
-		{"written_bytes_per_user", &u.WrittenBytes, optional, 0},
-	} {
-		t.within(k.key, k.to, k.least, k.most)
+	for _, row := range limits.Rows {
+		t.limit(row, row.Of(l, u))
 	}
-	for _, k := range []struct {
-		key      string
-		to       *time.Duration
-		optional bool
-	}{
-		{"connect_timeout", &l.ConnectTimeout, false},
-		{"write_timeout", &l.WriteTimeout, false},
-		{"max_keep_alive", &l.MaxKeepAlive, true},
-		{"max_session_expiry", &l.MaxSessionExpiry, false},
-	} {
-		usual, d := *k.to, *k.to
+	t.packetsFit(l, u)
+}
+
+// limit reads one limit.
+func (t *table) limit(row limits.Row, to any) {
+	switch to := to.(type) {
+	case *int:
+		t.within(row.Key, to, row.Least, row.Most)
+	case *uint16:
+		n := int(*to)
+		if t.within(row.Key, &n, row.Least, row.Most) {
+			*to = uint16(n)
+		}
+	case *time.Duration:
+		d := *to
+		if !t.duration(row.Key, &d) {
+			return
+		}
 		switch {
-		case !t.duration(k.key, &d):
-		case d == 0 && k.optional, d >= time.Second:
-			*k.to = d
-		case k.optional:
-			t.fault(k.key, `write "0s" for no such limit`, "must be a second or longer")
+		case d >= limits.LeastTime, d == 0 && row.Optional:
+			*to = d
+		case row.Optional:
+			t.fault(row.Key, `write "0s" for no such limit`, "must be a second or longer")
 		default:
-			t.fault(k.key, "the default is "+quote(usual.String()), "must be a second or longer")
+			t.fault(row.Key, "the default is "+quote(to.String()), "must be a second or longer")
 		}
 	}
-	aliases := int(l.TopicAliasMaximum)
-	if t.within("topic_alias_maximum", &aliases, 1, 65_535) {
-		l.TopicAliasMaximum = uint16(aliases)
-	}
-	t.holdAPacket(l, u)
 }
 
 // within reads a number that must not be below least nor, unless that is 0,
@@ -128,17 +101,17 @@ func (t *table) within(key string, to *int, least, most int) bool {
 // have other limits that are below today's default: they lower it.
 const formerMaxPacket = 2 << 20
 
-// holdAPacket checks that what holds messages holds the largest one.
-func (t *table) holdAPacket(l *Limits, u *UserLimits) {
-	holders := []struct {
+// packetsFit checks that what holds messages holds the largest one.
+func (t *table) packetsFit(l *Limits, u *UserLimits) {
+	type holder struct {
 		key string
 		n   int
-	}{
-		{"max_queued_bytes", l.MaxQueuedBytes},
-		{"max_retained_bytes", l.MaxRetainedBytes},
-		{"queued_bytes_per_user", u.QueuedBytes},
-		{"memory", l.Memory},
-		{"memory_per_user", u.Memory},
+	}
+	var holders []holder
+	for _, row := range limits.Rows {
+		if n, is := row.Of(l, u).(*int); is && row.HoldsPacket {
+			holders = append(holders, holder{row.Key, *n})
+		}
 	}
 	for _, k := range holders {
 		if k.n > 0 && t.fine(k.key) && !t.set("max_packet") {

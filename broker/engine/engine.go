@@ -195,7 +195,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		log:      o.Log,
-		limits:   o.Limits.withDefaults(),
+		limits:   effectiveLimits(o.Limits),
 		store:    o.Store,
 		opts:     o,
 		started:  time.Now(),

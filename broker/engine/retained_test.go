@@ -15,7 +15,7 @@ import (
 func newRetained(topics ...string) *retained {
 	var r retained
 	r.init()
-	limits := Limits{}.withDefaults()
+	limits := Limits{}.WithDefaults()
 	for _, topic := range topics {
 		r.set(&message{Message: store.Message{Topic: topic, Payload: []byte("x")}}, &limits)
 	}
@@ -87,7 +87,7 @@ func FuzzCursor(f *testing.F) {
 
 // A cursor goes on where it was, whatever came and went meanwhile.
 func TestCursorOverChanges(t *testing.T) {
-	limits := Limits{}.withDefaults()
+	limits := Limits{}.WithDefaults()
 	var topics []string
 	for i := range 1000 {
 		topics = append(topics, fmt.Sprintf("t/%04d", i))
@@ -112,7 +112,7 @@ func TestCursorOverChanges(t *testing.T) {
 
 func TestRetainedLimits(t *testing.T) {
 	kept := newRetained("a", "b")
-	limits := Limits{MaxRetained: 2, MaxRetainedBytes: 1000}.withDefaults()
+	limits := Limits{MaxRetained: 2, MaxRetainedBytes: 1000}.WithDefaults()
 	set := func(topic, payload string) bool {
 		return kept.set(&message{Message: store.Message{Topic: topic, Payload: []byte(payload), Publisher: "c"}}, &limits)
 	}

@@ -8,22 +8,6 @@ import (
 	"github.com/jmbarzee/dominion/broker/wire"
 )
 
-// UserLimits bound what all clients of one user may have together. They may change
-// while the engine runs; existing sessions are not ended by that. A zero is no limit.
-// Clients without a user are not bound by them.
-type UserLimits struct {
-	// Clients is the number of sessions, connected or not.
-	Clients int
-	// QueuedBytes is the size of what waits for all of them; each may have its share
-	// beyond that.
-	QueuedBytes int
-	// Memory is in bytes, as accounted for; 0: half of Limits.Memory.
-	Memory int
-	// WrittenBytes are those that the store writes a day because of them. This also
-	// binds clients without a user, and the program's own messages.
-	WrittenBytes int
-}
-
 // usage is what the clients of a user have together. Clients without a user share one,
 // and each bridge of the program has one. It is never removed: users are few.
 type usage struct {
