@@ -105,14 +105,14 @@ func TestChangedUsersAreOut(t *testing.T) {
 	}
 }
 
-// traceOf collects the lines of a trace.
-type traceOf struct {
+// traceLines collects the lines of a trace.
+type traceLines struct {
 	mu    sync.Mutex
 	lines []topics.TraceLine
 	raw   strings.Builder
 }
 
-func (o *traceOf) put(m topics.Message) {
+func (o *traceLines) put(m topics.Message) {
 	l, err := topics.Decode[topics.TraceLine](m.Topic, m.Payload)
 	if err != nil {
 		panic(err)
@@ -124,7 +124,7 @@ func (o *traceOf) put(m topics.Message) {
 }
 
 // counts returns how many lines came, and how many were left out.
-func (o *traceOf) counts() (lines, left int) {
+func (o *traceLines) counts() (lines, left int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, l := range o.lines {
@@ -133,14 +133,14 @@ func (o *traceOf) counts() (lines, left int) {
 	return len(o.lines), left
 }
 
-func (o *traceOf) text() string {
+func (o *traceLines) text() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.raw.String()
 }
 
 // some returns the lines that a test is about, each as one text.
-func (o *traceOf) some(which func(topics.TraceLine) bool) []string {
+func (o *traceLines) some(which func(topics.TraceLine) bool) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var all []string
@@ -160,7 +160,7 @@ func TestTrace(t *testing.T) {
 			Users: []broker.User{{Name: "tv", PasswordHash: hash, Role: broker.RoleDevice}, {Name: "eve", PasswordHash: hash, Role: broker.RoleReader}},
 			Rules: []access.Rule{{Name: "quiet", Users: []string{"eve"}, Actions: []access.Action{access.Subscribe}, Deny: true, Topics: []string{"tele/secret"}}},
 		})
-		var seen, other traceOf
+		var seen, other traceLines
 		if err := b.Subscribe(at, seen.put); err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +257,7 @@ func TestFigures(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(31 * time.Second)
-		var got toldFigures
+		var got sysFigures
 		c := pipe(t, b, client.Options{ClientID: "asks", OnMessage: got.put})
 		if err := c.Subscribe(t.Context(), "$SYS/#"); err != nil {
 			t.Fatal(err)
@@ -299,13 +299,13 @@ func TestFigures(t *testing.T) {
 	})
 }
 
-type toldFigures struct {
+type sysFigures struct {
 	mu   sync.Mutex
 	all  map[string]string
 	seen int
 }
 
-func (f *toldFigures) put(m topics.Message) {
+func (f *sysFigures) put(m topics.Message) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.all == nil {
@@ -315,13 +315,13 @@ func (f *toldFigures) put(m topics.Message) {
 	f.seen++
 }
 
-func (f *toldFigures) at(name string) string {
+func (f *sysFigures) at(name string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.all[name]
 }
 
-func (f *toldFigures) count() int {
+func (f *sysFigures) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.seen

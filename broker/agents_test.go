@@ -49,7 +49,7 @@ func TestIdentifiersOfAgentsAreTheirDomains(t *testing.T) {
 		lets("domain-r", "pi-b", false) // an admin's, of no domain
 
 		// Of a machine that has not joined yet.
-		squatter := meet(t, h.b, hello{id: "domain-x-join", user: "pi-b"})
+		squatter := connectProbe(t, h.b, connectOptions{id: "domain-x-join", user: "pi-b"})
 		lets("domain-x-join", "pi-a", true)
 		if !squatter.ended() {
 			t.Error("two have one client identifier")
@@ -57,7 +57,7 @@ func TestIdentifiersOfAgentsAreTheirDomains(t *testing.T) {
 		h.b.SetAgents(map[string]broker.Agent{"x": {Domain: "pi-a", User: "pi-a"}})
 		lets("domain-x", "pi-b", false)
 		lets("domain-x-join", "pi-b", false)
-		agent := meet(t, h.b, hello{id: "domain-x", user: "pi-a"})
+		agent := connectProbe(t, h.b, connectOptions{id: "domain-x", user: "pi-a"})
 		lets("domain-x", "pi-b", false)
 		if agent.said(packets.Connack) != 0 || agent.ended() {
 			t.Error("the agent was pushed out")

@@ -23,9 +23,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// probe is a client of MQTT 5 within a bubble, by hand: it keeps what it is
+// probeClient is a client of MQTT 5 within a bubble, by hand: it keeps what it is
 // told, and what it was given as "topic payload".
-type probe struct {
+type probeClient struct {
 	t    *testing.T
 	c    net.Conn
 	mu   sync.Mutex
@@ -34,16 +34,16 @@ type probe struct {
 	over bool
 }
 
-// hello is what a probe connects with.
-type hello struct {
+// connectOptions is what a probe connects with.
+type connectOptions struct {
 	id, user, will string // will: topic
 	keep, vouched  bool   // vouched: by our own program, as a bridge is
 }
 
-func meet(t *testing.T, b *broker.Broker, h hello) *probe {
+func connectProbe(t *testing.T, b *broker.Broker, h connectOptions) *probeClient {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	p := &probe{t: t, c: ours, code: make(map[byte]byte)}
+	p := &probeClient{t: t, c: ours, code: make(map[byte]byte)}
 	connect := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 5,
 		Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: !h.keep, ClientIdentifier: h.id},
@@ -68,14 +68,14 @@ func meet(t *testing.T, b *broker.Broker, h hello) *probe {
 	return p
 }
 
-func (p *probe) send(pk packets.Packet) {
+func (p *probeClient) send(pk packets.Packet) {
 	p.t.Helper()
 	pk.ProtocolVersion = 5
 	_, _ = p.c.Write(encode(p.t, pk))
 	synctest.Wait()
 }
 
-func (p *probe) read() {
+func (p *probeClient) read() {
 	r := bufio.NewReader(p.c)
 	for {
 		var pk packets.Packet
@@ -119,7 +119,7 @@ func (p *probe) read() {
 }
 
 // said returns the last reason code of a kind of packet, which must have come.
-func (p *probe) said(kind byte) byte {
+func (p *probeClient) said(kind byte) byte {
 	p.t.Helper()
 	synctest.Wait()
 	p.mu.Lock()
@@ -132,14 +132,14 @@ func (p *probe) said(kind byte) byte {
 	return code
 }
 
-func (p *probe) given(message string) bool {
+func (p *probeClient) given(message string) bool {
 	synctest.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Contains(p.got, message)
 }
 
-func (p *probe) ended() bool {
+func (p *probeClient) ended() bool {
 	synctest.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,20 +147,20 @@ func (p *probe) ended() bool {
 }
 
 // publish tells whether the broker took a message.
-func (p *probe) publish(topic, payload string, retain bool) bool {
+func (p *probeClient) publish(topic, payload string, retain bool) bool {
 	p.t.Helper()
 	p.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1, Retain: retain}, PacketID: 7, TopicName: topic, Payload: []byte(payload)})
 	return p.said(packets.Puback) < 0x80
 }
 
 // subscribe tells whether the broker took a subscription.
-func (p *probe) subscribe(filter string) bool {
+func (p *probeClient) subscribe(filter string) bool {
 	p.t.Helper()
 	p.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 8, Filters: packets.Subscriptions{{Filter: filter, Qos: 1}}})
 	return p.said(packets.Suback) < 0x80
 }
 
-func (p *probe) leave() {
+func (p *probeClient) leave() {
 	_ = p.c.Close() // without a word: a will is sent
 	synctest.Wait()
 }
@@ -207,7 +207,7 @@ func TestTheTableOnTheWire(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		root := meet(t, b, hello{id: "root", user: "root"})
+		root := connectProbe(t, b, connectOptions{id: "root", user: "root"})
 		root.subscribe("#")
 		root.subscribe("$SYS/#")
 		say := func(topic, payload string, retain bool) { // nobody else may, at the broker's own topics
@@ -227,8 +227,8 @@ func TestTheTableOnTheWire(t *testing.T) {
 			mark := func(what string) string { return fmt.Sprintf("%s %d", what, n) }
 			id := fmt.Sprintf("c%d", n)
 			is(role)
-			for _, h := range []hello{{id: id, user: "pi-kitchen"}, {id: id, user: "pi-kitchen", vouched: true}} {
-				p := meet(t, b, h)
+			for _, h := range []connectOptions{{id: id, user: "pi-kitchen"}, {id: id, user: "pi-kitchen", vouched: true}} {
+				p := connectProbe(t, b, h)
 				check("subscribe to", p.subscribe(topic), may("subscribe"))
 				if !isFilter {
 					check("publish to", p.publish(topic, mark("say"), false), may("publish"))
@@ -242,7 +242,7 @@ func TestTheTableOnTheWire(t *testing.T) {
 				return
 			}
 			say(topic, mark("kept"), true)
-			p := meet(t, b, hello{id: id, user: "pi-kitchen"})
+			p := connectProbe(t, b, connectOptions{id: id, user: "pi-kitchen"})
 			p.subscribe(topic)
 			check("be replayed", p.given(topic+" "+mark("kept")), may("subscribe") && may("read"))
 			p.leave()
@@ -251,13 +251,13 @@ func TestTheTableOnTheWire(t *testing.T) {
 			root.mu.Lock()
 			root.got = nil
 			root.mu.Unlock()
-			p = meet(t, b, hello{id: id, user: "pi-kitchen", will: topic})
+			p = connectProbe(t, b, connectOptions{id: id, user: "pi-kitchen", will: topic})
 			p.said(packets.Connack)
 			p.leave()
 			check("leave a will to", root.given(topic+" will"), may("publish"))
 			// what was allowed once: a will, a subscription, what waits in a session
 			is(broker.RoleAdmin)
-			p = meet(t, b, hello{id: id, user: "pi-kitchen", will: topic, keep: true})
+			p = connectProbe(t, b, connectOptions{id: id, user: "pi-kitchen", will: topic, keep: true})
 			p.subscribe(topic)
 			root.mu.Lock()
 			root.got = nil
@@ -268,7 +268,7 @@ func TestTheTableOnTheWire(t *testing.T) {
 			is(broker.RoleAdmin)
 			say(topic, mark("waits"), false)
 			is(role)
-			p = meet(t, b, hello{id: id, user: "pi-kitchen", keep: true})
+			p = connectProbe(t, b, connectOptions{id: id, user: "pi-kitchen", keep: true})
 			say(topic, mark("resumed"), false)
 			check("be given what waited of", p.given(topic+" "+mark("waits")), may("read"))
 			check("be given by a session resumed", p.given(topic+" "+mark("resumed")), may("subscribe") && may("read"))
@@ -342,7 +342,7 @@ func TestAccessAgreesWithTheBroker(t *testing.T) {
 				rules = append(rules, rule)
 			}
 			b := start(t, broker.Config{Users: users, Rules: rules})
-			root := meet(t, b, hello{id: "root", user: "root"})
+			root := connectProbe(t, b, connectOptions{id: "root", user: "root"})
 			for i := range 60 {
 				user, id := pick("ada", "pi", "web"), ""
 				id = user + pick("1", "+", "-2")
@@ -356,7 +356,7 @@ func TestAccessAgreesWithTheBroker(t *testing.T) {
 				wrong := func(what, topic string, got bool) {
 					t.Errorf("seed %d, round %d: %s (%s) %s %s: %v on the wire; rules %+v, users %+v", seed, round, user, id, what, topic, got, rules, users)
 				}
-				p := meet(t, b, hello{id: id, user: user})
+				p := connectProbe(t, b, connectOptions{id: id, user: user})
 				at, wish := topic(), filter()
 				if r.IntN(2) == 0 {
 					wish = pick("#", "+/#", "+/+/+/#", "dominion/#", "dominion/domain/+/#", "$share/g/#")
@@ -415,9 +415,9 @@ func TestWaysRound(t *testing.T) {
 			{Name: "pi", Role: broker.RoleDomain, PasswordFile: password},
 		}
 		b := start(t, broker.Config{Users: all})
-		root := meet(t, b, hello{id: "root", user: "root"})
+		root := connectProbe(t, b, connectOptions{id: "root", user: "root"})
 		root.subscribe("#")
-		tv := meet(t, b, hello{id: "tv", user: "tv"})
+		tv := connectProbe(t, b, connectOptions{id: "tv", user: "tv"})
 		for _, topic := range []string{
 			"dominion/domain/pi/services/set", "dominion/domain/pi/response", "dominion/response/join/pi", "dominion/domain/pi/availability",
 			"dominion/request/user", "dominion/request/join", "dominion/hub/availability",
@@ -460,32 +460,32 @@ func TestWaysRound(t *testing.T) {
 
 		// names that mean something elsewhere
 		for _, id := range []string{"+", "pi/services", "%u"} {
-			p := meet(t, b, hello{id: id, user: "lamp"})
+			p := connectProbe(t, b, connectOptions{id: id, user: "lamp"})
 			if p.subscribe("dominion/domain/" + id + "/set") {
 				t.Errorf("the client id %s opens something", id)
 			}
 			p.leave()
 		}
 		for _, user := range []string{"TV", "tv ", " tv", "ｔv", "tv\u200b", "root/", "#", "+"} {
-			if p := meet(t, b, hello{id: "odd", user: user}); p.said(packets.Connack) < 0x80 {
+			if p := connectProbe(t, b, connectOptions{id: "odd", user: user}); p.said(packets.Connack) < 0x80 {
 				t.Errorf("the user %q got in", user)
 			}
 		}
 
 		// another's client id: neither the connection nor the session
-		kept := meet(t, b, hello{id: "kept", user: "lamp", keep: true})
+		kept := connectProbe(t, b, connectOptions{id: "kept", user: "lamp", keep: true})
 		kept.subscribe("for/lamp")
-		if thief := meet(t, b, hello{id: "kept", user: "tv", keep: true}); thief.said(packets.Connack) < 0x80 || kept.ended() {
+		if thief := connectProbe(t, b, connectOptions{id: "kept", user: "tv", keep: true}); thief.said(packets.Connack) < 0x80 || kept.ended() {
 			t.Error("a client id was stolen")
 		}
 		kept.leave()
 		root.publish("for/lamp", "letter", false)
-		if thief := meet(t, b, hello{id: "kept", user: "tv", keep: true}); thief.said(packets.Connack) < 0x80 || thief.given("for/lamp letter") {
+		if thief := connectProbe(t, b, connectOptions{id: "kept", user: "tv", keep: true}); thief.said(packets.Connack) < 0x80 || thief.given("for/lamp letter") {
 			t.Error("a session was stolen")
 		}
 
 		// a user that is removed while connected is out, without a last word
-		last := meet(t, b, hello{id: "last", user: "lamp", will: "last/words"})
+		last := connectProbe(t, b, connectOptions{id: "last", user: "lamp", will: "last/words"})
 		if err := b.Reload(slices.Delete(slices.Clone(all), 2, 3), false, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -502,10 +502,10 @@ func TestWaysRound(t *testing.T) {
 func TestPasswordsLongerThanBcrypt(t *testing.T) {
 	long := strings.Repeat("x", 72)
 	b := start(t, broker.Config{Users: []broker.User{{Name: "ada", PasswordHash: hashOf(t, long), Role: broker.RoleDevice}}})
-	if err := enter(t, b, "c", "ada", long+"y"); err == "" {
+	if err := tryConnect(t, b, "c", "ada", long+"y"); err == "" {
 		t.Error("the beginning of a password is enough")
 	}
-	if err := enter(t, b, "c", "ada", long); err != "" {
+	if err := tryConnect(t, b, "c", "ada", long); err != "" {
 		t.Error(err)
 	}
 	if err := b.AddUser(broker.User{Name: "eve", Role: broker.RoleDevice, PasswordHash: "$2a$31$" + hashOf(t, "x")[7:]}); err == nil {

@@ -39,9 +39,9 @@ func hashOf(t *testing.T, password string) string {
 	return string(hash)
 }
 
-// enter connects once over a pipe and tells how it went; "" is well. A connection that
+// tryConnect connects once over a pipe and tells how it went; "" is well. A connection that
 // was let in is kept until the end of the test.
-func enter(t *testing.T, b *broker.Broker, id, user, password string) string {
+func tryConnect(t *testing.T, b *broker.Broker, id, user, password string) string {
 	t.Helper()
 	o := client.Options{URL: "mqtt://pipe", ClientID: id, User: user, Password: password, Dial: pipeTo(b)}
 	c, err := client.Connect(t.Context(), o)
@@ -74,7 +74,7 @@ func TestClientIDBelongsToItsUser(t *testing.T) {
 		{"domain-1", "pi", "p", false},
 		{"domain-2", "", "", false}, // anonymous clients are admins
 	} {
-		if err := enter(t, b, tt.id, tt.user, tt.password); rejected(err) != tt.rejected || err != "" && !tt.rejected {
+		if err := tryConnect(t, b, tt.id, tt.user, tt.password); rejected(err) != tt.rejected || err != "" && !tt.rejected {
 			t.Errorf("%s as %q: %q", tt.id, tt.user, err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestClientIDBelongsToItsUser(t *testing.T) {
 	if err := b.Reload(users[1:], false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := enter(t, b, "tv", "bob", "b"); err != "" {
+	if err := tryConnect(t, b, "tv", "bob", "b"); err != "" {
 		t.Errorf("the client id of a user that is gone: %s", err)
 	}
 }
@@ -98,10 +98,10 @@ func TestKeptSessionBelongsToItsUser(t *testing.T) {
 	connectKept(t, b, "lamp", "ada", "a")
 	stop(t, b)
 	b = start(t, broker.Config{Users: users, DataDir: dir})
-	if err := enter(t, b, "lamp", "bob", "b"); !strings.Contains(err, "refused the client identifier") {
+	if err := tryConnect(t, b, "lamp", "bob", "b"); !strings.Contains(err, "refused the client identifier") {
 		t.Errorf("another user resumed the session: %q", err)
 	}
-	if err := enter(t, b, "lamp", "ada", "a"); err != "" {
+	if err := tryConnect(t, b, "lamp", "ada", "a"); err != "" {
 		t.Error(err)
 	}
 }
@@ -173,20 +173,20 @@ func TestRightPasswordIsHashedOnce(t *testing.T) {
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	began := worked()
-	if err := enter(t, b, "c", "ada", "secret"); err != "" {
+	if err := tryConnect(t, b, "c", "ada", "secret"); err != "" {
 		t.Fatal(err)
 	}
 	once := worked() - began
 	began = worked()
 	for range 20 {
-		if err := enter(t, b, "c", "ada", "secret"); err != "" {
+		if err := tryConnect(t, b, "c", "ada", "secret"); err != "" {
 			t.Fatal(err)
 		}
 	}
 	if more := worked() - began; more > 10*once {
 		t.Errorf("the first took %v, twenty more %v", once, more)
 	}
-	if err := enter(t, b, "c", "ada", "wrong"); err == "" {
+	if err := tryConnect(t, b, "c", "ada", "wrong"); err == "" {
 		t.Error("a wrong password is let in after a right one")
 	}
 }
@@ -346,7 +346,7 @@ func TestNothingIsInjectedIntoTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	const evil = "x\nlevel=ERROR msg=forged\x1b[2J"
-	_ = enter(t, b, evil, evil, "wrong")
+	_ = tryConnect(t, b, evil, evil, "wrong")
 	c, err := client.Connect(t.Context(), client.Options{URL: "mqtt://pipe", ClientID: evil, User: "ada", Password: "a", Dial: pipeTo(b)})
 	if err != nil {
 		t.Fatal(err)
@@ -368,19 +368,19 @@ func pipeFrom(b *broker.Broker, host string) func(context.Context) (net.Conn, er
 	return func(context.Context) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		if host != "" {
-			theirs = from{theirs, &net.TCPAddr{IP: net.ParseIP(host), Port: 1234}}
+			theirs = remoteConn{theirs, &net.TCPAddr{IP: net.ParseIP(host), Port: 1234}}
 		}
 		b.Serve(theirs)
 		return ours, nil
 	}
 }
 
-type from struct {
+type remoteConn struct {
 	net.Conn
 	addr net.Addr
 }
 
-func (f from) RemoteAddr() net.Addr { return f.addr }
+func (f remoteConn) RemoteAddr() net.Addr { return f.addr }
 
 // connectKept makes a session that is kept, and leaves.
 func connectKept(t *testing.T, b *broker.Broker, id, user, password string) {

@@ -47,7 +47,7 @@ func (h *ownersHome) file(t *testing.T) string {
 // lets tells whether a user is let in by an identifier, and stays for a time.
 func (h *ownersHome) lets(t *testing.T, id, user string, stays time.Duration) bool {
 	t.Helper()
-	p := meet(t, h.b, hello{id: id, user: user})
+	p := connectProbe(t, h.b, connectOptions{id: id, user: user})
 	in := p.said(packets.Connack) < 0x80
 	time.Sleep(stays)
 	p.leave()
@@ -120,7 +120,7 @@ func TestIdentifiersAreWrittenRarely(t *testing.T) {
 			t.Errorf("after an hour: %s", got)
 		}
 		// a user who makes up identifiers without end
-		stays := meet(t, h.b, hello{id: "stays", user: "ada"})
+		stays := connectProbe(t, h.b, connectOptions{id: "stays", user: "ada"})
 		for i := range 1500 {
 			for range 2 {
 				h.lets(t, fmt.Sprintf("id-%04d", i), "ada", 0)
@@ -153,12 +153,12 @@ func TestForget(t *testing.T) {
 	h := newOwnersHome(t)
 	synctest.Test(t, func(t *testing.T) {
 		h.start(t)
-		lamp := meet(t, h.b, hello{id: "lamp", user: "ada", keep: true})
+		lamp := connectProbe(t, h.b, connectOptions{id: "lamp", user: "ada", keep: true})
 		lamp.subscribe("to/lamp")
 		if !h.b.Forget("lamp") || !lamp.ended() || len(h.b.Sessions()) != 0 {
 			t.Errorf("it is still there: %v", h.b.Sessions())
 		}
-		lamp = meet(t, h.b, hello{id: "lamp", user: "ada", keep: true})
+		lamp = connectProbe(t, h.b, connectOptions{id: "lamp", user: "ada", keep: true})
 		lamp.subscribe("to/lamp")
 		lamp.leave()
 		h.b.Publish(retained("to/lamp", "letter"))
@@ -168,7 +168,7 @@ func TestForget(t *testing.T) {
 		if n := len(h.b.Sessions()); n != 0 {
 			t.Errorf("%d sessions after a restart", n)
 		}
-		if other := meet(t, h.b, hello{id: "lamp", user: "bob", keep: true}); other.said(packets.Connack) != 0 || other.given("to/lamp letter") {
+		if other := connectProbe(t, h.b, connectOptions{id: "lamp", user: "bob", keep: true}); other.said(packets.Connack) != 0 || other.given("to/lamp letter") {
 			t.Error("its identifier is not free, or its letters are there")
 		} else {
 			other.leave()

@@ -34,7 +34,7 @@ func TestAnonymousClientsAreOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer at.Close()
-	raw := &probe{t: t, c: at, code: make(map[byte]byte)}
+	raw := &probeClient{t: t, c: at, code: make(map[byte]byte)}
 	go raw.read()
 	answer := func(pk packets.Packet) byte {
 		t.Helper()
@@ -94,7 +94,7 @@ func TestOwnIdentifiers(t *testing.T) {
 				c.Close()
 			}
 		}
-		bridge := meet(t, b, hello{id: "bridge-attic", user: "tv", vouched: true})
+		bridge := connectProbe(t, b, connectOptions{id: "bridge-attic", user: "tv", vouched: true})
 		if bridge.said(packets.Connack) != 0 {
 			t.Error("the bridge does not get in")
 		}
@@ -111,16 +111,16 @@ func TestAnAnonymousClientIsNotPushedOut(t *testing.T) {
 		b := start(t, broker.Config{Users: []broker.User{
 			{Name: "tv", Role: broker.RoleDevice, PasswordFile: password}, {Name: "root", Role: broker.RoleAdmin, PasswordFile: password},
 		}})
-		assistant := meet(t, b, hello{id: "homeassistant"})
-		if thief := meet(t, b, hello{id: "homeassistant", user: "tv"}); thief.said(packets.Connack) < 0x80 || assistant.ended() {
+		assistant := connectProbe(t, b, connectOptions{id: "homeassistant"})
+		if thief := connectProbe(t, b, connectOptions{id: "homeassistant", user: "tv"}); thief.said(packets.Connack) < 0x80 || assistant.ended() {
 			t.Error("a device pushed out an anonymous client")
 		}
-		if again := meet(t, b, hello{id: "homeassistant"}); again.said(packets.Connack) >= 0x80 || !assistant.ended() {
+		if again := connectProbe(t, b, connectOptions{id: "homeassistant"}); again.said(packets.Connack) >= 0x80 || !assistant.ended() {
 			t.Error("it cannot connect anew")
 		} else {
 			again.leave()
 		}
-		if device := meet(t, b, hello{id: "homeassistant", user: "tv"}); device.said(packets.Connack) >= 0x80 {
+		if device := connectProbe(t, b, connectOptions{id: "homeassistant", user: "tv"}); device.said(packets.Connack) >= 0x80 {
 			t.Error("what it left is not free")
 		} else {
 			device.leave()
@@ -129,19 +129,19 @@ func TestAnAnonymousClientIsNotPushedOut(t *testing.T) {
 	})
 }
 
-// lines counts what is logged, and keeps it.
-type lines struct {
+// logRecorder counts what is logged, and keeps it.
+type logRecorder struct {
 	mu  sync.Mutex
 	all strings.Builder
 }
 
-func (l *lines) Write(b []byte) (int, error) {
+func (l *logRecorder) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.all.Write(b)
 }
 
-func (l *lines) count(s string) int {
+func (l *logRecorder) count(s string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.all.String(), s)
@@ -150,7 +150,7 @@ func (l *lines) count(s string) int {
 // Pages of other origins and headers of any length fill no log, and a request
 // whose body never comes keeps no connection.
 func TestWebSocketIsNoWayToStay(t *testing.T) {
-	var log lines
+	var log logRecorder
 	b, err := broker.New(broker.Config{ListenWS: "127.0.0.1:0", Limits: broker.Limits{ConnectTimeout: time.Second}}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -187,13 +187,13 @@ func TestWebSocketIsNoWayToStay(t *testing.T) {
 
 // A name of 65,535 bytes is told of by its beginning.
 func TestLongNamesInTheLog(t *testing.T) {
-	var log lines
+	var log logRecorder
 	b, err := broker.New(broker.Config{Users: []broker.User{{Name: "ada", PasswordHash: hashOf(t, "a"), Role: broker.RoleDevice}}}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	long := strings.Repeat("x", 30_000)
-	_ = enter(t, b, long, long, "wrong")
+	_ = tryConnect(t, b, long, long, "wrong")
 	c, err := client.Connect(t.Context(), client.Options{URL: "mqtt://pipe", ClientID: long, User: "ada", Password: "a", Dial: pipeTo(b)})
 	if err != nil {
 		t.Fatal(err)

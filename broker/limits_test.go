@@ -107,7 +107,7 @@ func TestExcludedTopicsAreNotKept(t *testing.T) {
 		got.expect(t, "camera/door kept-or-not camera/door retained")
 		stop(t, b)
 	})
-	if n := strings.Count(written(t, cfg.DataDir), "kept-or-not"); n != 1 {
+	if n := strings.Count(fileContents(t, cfg.DataDir), "kept-or-not"); n != 1 {
 		t.Errorf("%d messages were written, want that of lamp/state alone", n)
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -121,8 +121,8 @@ func TestExcludedTopicsAreNotKept(t *testing.T) {
 	})
 }
 
-// written returns all that the broker has in its files.
-func written(t *testing.T, dataDir string) string {
+// fileContents returns all that the broker has in its files.
+func fileContents(t *testing.T, dataDir string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dataDir, "broker", "*"))
 	if err != nil || len(files) == 0 {

@@ -17,9 +17,9 @@ const (
 	isWaiting = "server Unavailable"
 )
 
-// guessing is a broker with the users pi, ada and bob whose passwords are their
+// loginFunc is a broker with the users pi, ada and bob whose passwords are their
 // names, and a function that logs in once from an address.
-func guessing(t *testing.T) func(host, user, password string) string {
+func loginFunc(t *testing.T) func(host, user, password string) string {
 	t.Helper()
 	var users []broker.User
 	for _, name := range []string{"pi", "ada", "bob"} {
@@ -52,7 +52,7 @@ const home = "192.0.2.66" // an address that many share: a NAT, a proxy
 // first time. When the password is theirs again they are let in.
 func TestOldPasswordsPunishNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		login := guessing(t)
+		login := loginFunc(t)
 		for second := range 3600 {
 			for i := range 3 {
 				if got := login(home, "pi", fmt.Sprint("old", i)); got != isWrong {
@@ -79,7 +79,7 @@ func TestOldPasswordsPunishNobody(t *testing.T) {
 // Who has logged in from an address is not kept out by what others try there.
 func TestOthersTriesPunishNobodyWhoWasThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		login := guessing(t)
+		login := loginFunc(t)
 		if got := login(home, "pi", "pi"); got != letIn {
 			t.Fatal(got)
 		}
@@ -107,7 +107,7 @@ func TestOthersTriesPunishNobodyWhoWasThere(t *testing.T) {
 // Who is new at an address waits once for the tries of others, not for ever.
 func TestOthersDoNotRenewAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		login := guessing(t)
+		login := loginFunc(t)
 		for i := range 600 {
 			login(home, "bob", fmt.Sprint("guess", i))
 			login(home, fmt.Sprint("user", i%40), fmt.Sprint("guess", i))
@@ -138,7 +138,7 @@ func TestGuessingIsSlow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				login := guessing(t)
+				login := loginFunc(t)
 				checked := 0
 				for i := range 4 * 3600 { // an hour
 					if login(home, user(i), fmt.Sprint("guess", i)) == isWrong {

@@ -22,7 +22,7 @@ func TestUsersAtRunTime(t *testing.T) {
 	}
 	in := func(user, password string, want bool) {
 		t.Helper()
-		if err := enter(t, b, "c-"+user, user, password); (err == "") != want {
+		if err := tryConnect(t, b, "c-"+user, user, password); (err == "") != want {
 			t.Errorf("%s with %q: %q", user, password, err)
 		}
 	}
@@ -80,7 +80,7 @@ func TestBrokenUserFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := start(t, broker.Config{DataDir: dir, Users: []broker.User{{Name: "root", PasswordHash: hashOf(t, "r"), Role: broker.RoleAdmin}}})
-		if err := enter(t, b, "c", "root", "r"); err != "" {
+		if err := tryConnect(t, b, "c", "root", "r"); err != "" {
 			t.Errorf("%s: %s", text, err)
 		}
 	}
@@ -106,10 +106,10 @@ func TestRemovedUserStaysAwayFromABrokenFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	b = start(t, config)
-	if err := enter(t, b, "c1", "tv", "x"); err == "" {
+	if err := tryConnect(t, b, "c1", "tv", "x"); err == "" {
 		t.Error("a removed user is back")
 	}
-	if err := enter(t, b, "c2", "robot", "x"); err != "" {
+	if err := tryConnect(t, b, "c2", "robot", "x"); err != "" {
 		t.Errorf("a user of the copy: %s", err)
 	}
 }
@@ -122,7 +122,7 @@ func TestUserThatCannotBeKept(t *testing.T) {
 	if err := b.AddUser(broker.User{Name: "tv", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}); err == nil {
 		t.Error("a user that is not kept was accepted")
 	}
-	if err := enter(t, b, "c", "tv", "x"); err == "" {
+	if err := tryConnect(t, b, "c", "tv", "x"); err == "" {
 		t.Error("a user that was refused gets in")
 	}
 }

@@ -15,31 +15,31 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// recorded is a connection of which the client's bytes are given and the
+// recordingConn is a connection of which the client's bytes are given and the
 // server's are recorded.
-type recorded struct {
+type recordingConn struct {
 	in  io.Reader
 	out bytes.Buffer
 }
 
-func (r *recorded) Read(p []byte) (int, error)       { return r.in.Read(p) }
-func (r *recorded) Write(p []byte) (int, error)      { return r.out.Write(p) }
-func (r *recorded) Close() error                     { return nil }
-func (r *recorded) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (r *recorded) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (r *recorded) SetDeadline(time.Time) error      { return nil }
-func (r *recorded) SetReadDeadline(time.Time) error  { return nil }
-func (r *recorded) SetWriteDeadline(time.Time) error { return nil }
-func (r *recorded) Header() http.Header              { return http.Header{} }
-func (r *recorded) WriteHeader(int)                  {}
-func (r *recorded) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (r *recordingConn) Read(p []byte) (int, error)       { return r.in.Read(p) }
+func (r *recordingConn) Write(p []byte) (int, error)      { return r.out.Write(p) }
+func (r *recordingConn) Close() error                     { return nil }
+func (r *recordingConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (r *recordingConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (r *recordingConn) SetDeadline(time.Time) error      { return nil }
+func (r *recordingConn) SetReadDeadline(time.Time) error  { return nil }
+func (r *recordingConn) SetWriteDeadline(time.Time) error { return nil }
+func (r *recordingConn) Header() http.Header              { return http.Header{} }
+func (r *recordingConn) WriteHeader(int)                  {}
+func (r *recordingConn) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return r, bufio.NewReadWriter(bufio.NewReader(r), bufio.NewWriter(r)), nil
 }
 
-// upgraded is a WebSocket that a client sends in over.
-func upgraded(t *testing.T, in io.Reader) (*webSocket, *recorded) {
+// newTestWebSocket is a WebSocket that a client sends in over.
+func newTestWebSocket(t *testing.T, in io.Reader) (*webSocket, *recordingConn) {
 	t.Helper()
-	r := &recorded{in: in}
+	r := &recordingConn{in: in}
 	request := httptest.NewRequest(http.MethodGet, "/mqtt", nil)
 	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} {
 		request.Header.Set(name, value)
@@ -82,8 +82,8 @@ func readFrames(b []byte) (all []frame, err error) {
 	return all, nil
 }
 
-// ofClient returns a frame as a client sends it, masked.
-func ofClient(first byte, payload []byte) []byte {
+// maskedFrame returns a frame as a client sends it, masked.
+func maskedFrame(first byte, payload []byte) []byte {
 	b := appendFrameHeader(nil, first, len(payload))
 	b[1] |= 0x80
 	mask := []byte{1, 2, 3, 4}
@@ -118,7 +118,7 @@ func FuzzWebSocketWrites(f *testing.F) {
 		if len(sizes) > 64 || len(cuts) == 0 {
 			return
 		}
-		w, r := upgraded(t, bytes.NewReader(nil))
+		w, r := newTestWebSocket(t, bytes.NewReader(nil))
 		var packets [][]byte
 		for i, s := range sizes {
 			size := int(s)
@@ -171,13 +171,13 @@ func FuzzWebSocketWrites(f *testing.F) {
 // Whatever a client sends, it is read as its binary messages hold it, without a
 // panic and without more memory than was sent.
 func FuzzWebSocketReads(f *testing.F) {
-	f.Add(ofClient(frameBinary, []byte("a packet")))
-	f.Add(append(ofClient(websocket.BinaryMessage, []byte("in ")), ofClient(0x80, []byte("two frames"))...))
-	f.Add(append(append(ofClient(websocket.BinaryMessage, nil), ofClient(0x89, []byte("ping"))...), ofClient(0x80, nil)...))
-	f.Add(ofClient(frameClose, []byte{3, 232}))
+	f.Add(maskedFrame(frameBinary, []byte("a packet")))
+	f.Add(append(maskedFrame(websocket.BinaryMessage, []byte("in ")), maskedFrame(0x80, []byte("two frames"))...))
+	f.Add(append(append(maskedFrame(websocket.BinaryMessage, nil), maskedFrame(0x89, []byte("ping"))...), maskedFrame(0x80, nil)...))
+	f.Add(maskedFrame(frameClose, []byte{3, 232}))
 	f.Add([]byte{0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		w, _ := upgraded(t, bytes.NewReader(sent))
+		w, _ := newTestWebSocket(t, bytes.NewReader(sent))
 		var got []byte
 		for p := make([]byte, 100); ; {
 			n, err := w.Read(p)
@@ -200,14 +200,14 @@ func TestWebSocketReadsAcrossMessages(t *testing.T) {
 		p := packetOf(i%300, byte(i))
 		want = append(want, p...)
 		cut := len(p) / 2
-		sent = append(sent, ofClient(websocket.BinaryMessage, p[:cut])...)
-		sent = append(sent, ofClient(0x89, []byte("?"))...)
-		sent = append(sent, ofClient(0x80, p[cut:])...)
+		sent = append(sent, maskedFrame(websocket.BinaryMessage, p[:cut])...)
+		sent = append(sent, maskedFrame(0x89, []byte("?"))...)
+		sent = append(sent, maskedFrame(0x80, p[cut:])...)
 	}
-	sent = append(sent, ofClient(frameBinary, bytes.Repeat([]byte{0xc0, 0}, 100_000))...)
+	sent = append(sent, maskedFrame(frameBinary, bytes.Repeat([]byte{0xc0, 0}, 100_000))...)
 	want = append(want, bytes.Repeat([]byte{0xc0, 0}, 100_000)...)
-	sent = append(sent, ofClient(0x81, []byte("text"))...)
-	w, r := upgraded(t, bytes.NewReader(sent))
+	sent = append(sent, maskedFrame(0x81, []byte("text"))...)
+	w, r := newTestWebSocket(t, bytes.NewReader(sent))
 	got, err := io.ReadAll(w)
 	if !bytes.Equal(got, want) {
 		t.Errorf("%d bytes were read, want %d, or others", len(got), len(want))

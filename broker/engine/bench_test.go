@@ -25,7 +25,7 @@ func BenchmarkFanOut(b *testing.B) {
 				}
 				defer conn.Close()
 				c := connect(b, conn, fmt.Sprint("c", i))
-				c.on(0, "a/+")
+				c.subscribeAndWait(0, "a/+")
 				go func() {
 					for buffer := make([]byte, 64<<10); ; {
 						if _, err := conn.Read(buffer); err != nil {
@@ -66,7 +66,7 @@ func BenchmarkPublish(b *testing.B) {
 				sub, pub := dial("sub", persistent), dial("pub", persistent)
 				defer sub.conn.Close()
 				defer pub.conn.Close()
-				sub.on(qos, "a")
+				sub.subscribeAndWait(qos, "a")
 				b.ReportAllocs()
 				for b.Loop() {
 					id := pub.publish(qos, "a", "0123456789")
@@ -79,11 +79,11 @@ func BenchmarkPublish(b *testing.B) {
 						sub.ack(7, uint16(body[0])<<8|uint16(body[1]))
 					}
 					if qos > 0 {
-						pub.next()
+						pub.nextAsText()
 					}
 					if qos > 1 {
 						pub.ack(6, id)
-						pub.next()
+						pub.nextAsText()
 					}
 				}
 			})
@@ -104,7 +104,7 @@ func BenchmarkReplay(b *testing.B) {
 			b.Fatal(err)
 		}
 		c := connect(b, conn, "c")
-		c.on(0, "r/#")
+		c.subscribeAndWait(0, "r/#")
 		for range n {
 			if _, _, err := c.frame(1 << 40); err != nil {
 				b.Fatal(err)
@@ -132,7 +132,7 @@ func BenchmarkLastingSessions(b *testing.B) {
 			b.Fatal(err)
 		}
 		c := connect(b, conn, fmt.Sprint("lasting", i), persistent)
-		c.on(1, fmt.Sprint("lasting/", i))
+		c.subscribeAndWait(1, fmt.Sprint("lasting/", i))
 		conn.Close()
 		i++
 	}

@@ -69,7 +69,7 @@ func pipe(t testing.TB, e *engine.Engine) net.Conn {
 	return ours
 }
 
-func hello(t testing.TB, conn net.Conn, id string, settings ...setting) *client {
+func handshake(t testing.TB, conn net.Conn, id string, settings ...setting) *client {
 	t.Helper()
 	pk := packets.Packet{ProtocolVersion: 4, FixedHeader: packets.FixedHeader{Type: packets.Connect}}
 	pk.Connect = packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: true}
@@ -88,8 +88,8 @@ func hello(t testing.TB, conn net.Conn, id string, settings ...setting) *client 
 // connect connects and expects to be let in.
 func connect(t testing.TB, conn net.Conn, id string, settings ...setting) *client {
 	t.Helper()
-	c := hello(t, conn, id, settings...)
-	if got := c.next(); !strings.HasPrefix(got, "CONNACK 0") {
+	c := handshake(t, conn, id, settings...)
+	if got := c.nextAsText(); !strings.HasPrefix(got, "CONNACK 0") {
 		t.Fatalf("%s: got %q", id, got)
 	}
 	return c
@@ -136,8 +136,8 @@ func (c *client) subscribe(filters ...packets.Subscription) {
 	c.send(b.Bytes())
 }
 
-// on subscribes and waits until that is done.
-func (c *client) on(qos byte, filters ...string) {
+// subscribeAndWait subscribes and waits until that is done.
+func (c *client) subscribeAndWait(qos byte, filters ...string) {
 	c.t.Helper()
 	for _, f := range filters {
 		c.subscribe(packets.Subscription{Filter: f, Qos: qos})
@@ -173,8 +173,8 @@ func (c *client) frame(patience time.Duration) (first byte, body []byte, err err
 	}
 }
 
-// next is the next packet in words.
-func (c *client) next() string {
+// nextAsText is the next packet in words.
+func (c *client) nextAsText() string {
 	c.t.Helper()
 	first, body, err := c.frame(20 * time.Second)
 	if err != nil {
@@ -250,14 +250,14 @@ func (c *client) message(first byte, body []byte) string {
 func (c *client) expect(want ...string) {
 	c.t.Helper()
 	for _, w := range want {
-		if got := c.next(); got != w {
+		if got := c.nextAsText(); got != w {
 			c.t.Fatalf("got %q, want %q", got, w)
 		}
 	}
 }
 
-// silent expects nothing. Only in a bubble: there the pause costs nothing.
-func (c *client) silent() {
+// expectNothing expects nothing. Only in a bubble, where waiting takes no time.
+func (c *client) expectNothing() {
 	c.t.Helper()
 	synctest.Wait()
 	if first, body, err := c.frame(time.Millisecond); err == nil {

@@ -28,7 +28,7 @@ const (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(serverDir); dir != "" {
-		if err := beServer(dir); err != nil {
+		if err := runServer(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func beServer(dir string) error {
+func runServer(dir string) error {
 	kept, state, err := store.Open(dir, store.Options{Sync: 100 * time.Millisecond})
 	if err != nil {
 		return err
@@ -79,24 +79,24 @@ func startServer(t *testing.T, dir string) (addr string, kill func()) {
 	return strings.TrimSpace(line), func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
 }
 
-// publication is one that is not wholly acknowledged.
-type publication struct {
+// pendingPublish is one that is not wholly acknowledged.
+type pendingPublish struct {
 	id       uint16
 	qos      byte
 	n        int
 	released bool
 }
 
-// teller publishes numbers, QoS 1 and 2 in turn, over as many connections as
+// numberPublisher publishes numbers, QoS 1 and 2 in turn, over as many connections as
 // it takes.
-type teller struct {
+type numberPublisher struct {
 	next  int
 	id    uint16
-	open  []publication
+	open  []pendingPublish
 	acked map[int]bool // that the server has, by number
 }
 
-func (p *teller) run(c *client, until func() bool) error {
+func (p *numberPublisher) run(c *client, until func() bool) error {
 	for _, o := range p.open {
 		if err := p.say(c, o, wire.FlagDup); err != nil {
 			return err
@@ -105,7 +105,7 @@ func (p *teller) run(c *client, until func() bool) error {
 	for !until() || len(p.open) > 0 {
 		for !until() && len(p.open) < 20 {
 			p.id = p.id%60000 + 1
-			o := publication{id: p.id, qos: byte(1 + p.next%2), n: p.next}
+			o := pendingPublish{id: p.id, qos: byte(1 + p.next%2), n: p.next}
 			p.next++
 			p.open = append(p.open, o)
 			if err := p.say(c, o, 0); err != nil {
@@ -142,7 +142,7 @@ func (p *teller) run(c *client, until func() bool) error {
 	return nil
 }
 
-func (p *teller) say(c *client, o publication, dup byte) error {
+func (p *numberPublisher) say(c *client, o pendingPublish, dup byte) error {
 	if o.released {
 		_, err := c.conn.Write(wire.AppendAck(nil, wire.Pubrel, wire.Ack{PacketID: o.id}, c.version))
 		return err
@@ -153,14 +153,14 @@ func (p *teller) say(c *client, o publication, dup byte) error {
 	return err
 }
 
-// listener takes what the teller says, with the memory that a client has.
-type listener struct {
+// numberReceiver takes what the publisher sends, and remembers what a client would.
+type numberReceiver struct {
 	mu   sync.Mutex
 	got  [3][]int // by QoS; QoS 1 may come twice
 	held map[uint16]bool
 }
 
-func (l *listener) run(c *client) error {
+func (l *numberReceiver) run(c *client) error {
 	for {
 		first, body, err := c.frame(10 * time.Second)
 		if err != nil {
@@ -207,7 +207,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		rounds = n
 	}
 	dir := t.TempDir()
-	tell, listen := &teller{acked: map[int]bool{}}, &listener{held: map[uint16]bool{}}
+	tell, listen := &numberPublisher{acked: map[int]bool{}}, &numberReceiver{held: map[uint16]bool{}}
 	for round := range rounds + 1 {
 		addr, kill := startServer(t, dir)
 		dial := func(id string) *client {
@@ -216,15 +216,15 @@ func TestKilledUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { conn.Close() })
-			c := hello(t, conn, id, persistent)
-			if got, want := c.next(), fmt.Sprintf("CONNACK 0 present %v", round > 0); got != want {
+			c := handshake(t, conn, id, persistent)
+			if got, want := c.nextAsText(), fmt.Sprintf("CONNACK 0 present %v", round > 0); got != want {
 				t.Fatalf("round %d: got %q, want %q", round, got, want)
 			}
 			return c
 		}
 		sub := dial("sub")
 		if round == 0 {
-			sub.on(2, "crash")
+			sub.subscribeAndWait(2, "crash")
 			dial("pub").conn.Close()
 		}
 		stop := make(chan struct{})
@@ -248,7 +248,7 @@ func TestKilledUnderLoad(t *testing.T) {
 			if err != nil {
 				return nil
 			}
-			return hello(t, conn, "pub", persistent)
+			return handshake(t, conn, "pub", persistent)
 		}()
 		if pub != nil {
 			if _, _, err := pub.frame(time.Minute); err == nil {
@@ -268,11 +268,11 @@ func TestKilledUnderLoad(t *testing.T) {
 		both.Wait()
 		sub.conn.Close()
 	}
-	judge(t, tell, listen)
+	checkReceived(t, tell, listen)
 	t.Logf("%d messages over %d kills", tell.next, rounds)
 }
 
-func (l *listener) has(n int) bool {
+func (l *numberReceiver) has(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := func(q []int) int {
@@ -284,7 +284,7 @@ func (l *listener) has(n int) bool {
 	return max(last(l.got[1]), last(l.got[2])) == n-1 && min(last(l.got[1]), last(l.got[2])) >= n-2
 }
 
-func judge(t *testing.T, tell *teller, listen *listener) {
+func checkReceived(t *testing.T, tell *numberPublisher, listen *numberReceiver) {
 	t.Helper()
 	all := map[int]bool{}
 	for qos, got := range listen.got {

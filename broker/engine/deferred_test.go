@@ -16,11 +16,11 @@ import (
 // limited are the options of an engine whose users may have little written: a
 // burst of 100 kB and 10 bytes a second.
 func limited(s engine.Store) engine.Options {
-	return engine.Options{Store: s, Unlimited: privileged, UserLimits: engine.UserLimits{Clients: 1000, WrittenBytes: 1_000_000}}
+	return engine.Options{Store: s, Unlimited: isAdmin, UserLimits: engine.UserLimits{Clients: 1000, WrittenBytes: 1_000_000}}
 }
 
-// overspend uses up what a user may have written at once.
-func overspend(t *testing.T, e *engine.Engine, name string) {
+// exhaustBudget uses up what a user may have written at once.
+func exhaustBudget(t *testing.T, e *engine.Engine, name string) {
 	t.Helper()
 	c := connect(t, pipe(t, e), "overspends-"+name, v5, user(name))
 	for i := range 2 {
@@ -33,11 +33,11 @@ func overspend(t *testing.T, e *engine.Engine, name string) {
 	_ = c.conn.Close()
 }
 
-// late expects a packet within days.
-func late(c *client, want string) {
+// expectWithinDays expects a packet within days.
+func expectWithinDays(c *client, want string) {
 	c.t.Helper()
 	began := time.Now()
-	for got := c.next(); got != want; got = c.next() {
+	for got := c.nextAsText(); got != want; got = c.nextAsText() {
 		if !strings.Contains(got, "timeout") || time.Since(began) > 100*time.Hour {
 			c.t.Fatalf("got %q, want %q", got, want)
 		}
@@ -57,10 +57,10 @@ func payloads(state store.State) map[string]string {
 // not acknowledged by then is all that a kill can take. Others are not affected.
 func TestPacedValues(t *testing.T) {
 	kept := &store.Memory{}
-	bubble(t, limited(kept), func(t *testing.T, e *engine.Engine) {
-		overspend(t, e, "lamp")
+	inBubble(t, limited(kept), func(t *testing.T, e *engine.Engine) {
+		exhaustBudget(t, e, "lamp")
 		watch := connect(t, pipe(t, e), "watch", v5, user("admin"))
-		watch.on(0, "lamp/#")
+		watch.subscribeAndWait(0, "lamp/#")
 		c := connect(t, pipe(t, e), "c", v5, user("lamp"))
 		for i := range 10 {
 			c.publish(0, "lamp/1", fmt.Sprint("one ", i), true)
@@ -70,7 +70,7 @@ func TestPacedValues(t *testing.T) {
 		second := c.publish(1, "lamp/2", "newer", true)
 		third := c.publish(1, "lamp/3", "not retained") // behind the others
 		watch.expect("lamp/2 two", "lamp/2 newer", "lamp/3 not retained")
-		c.silent()
+		c.expectNothing()
 		other := connect(t, pipe(t, e), "other", v5, user("other"))
 		other.publish(1, "other/1", "x", true)
 		other.expect(fmt.Sprintf("PUBACK %d", other.id))
@@ -78,7 +78,7 @@ func TestPacedValues(t *testing.T) {
 		if got := payloads(kept.State()); got["lamp/1"] != "" || got["lamp/2"] != "" {
 			t.Errorf("persisted without a budget: %v", got)
 		}
-		late(c, fmt.Sprintf("PUBACK %d", first))
+		expectWithinDays(c, fmt.Sprintf("PUBACK %d", first))
 		c.expect(fmt.Sprintf("PUBACK %d", second), fmt.Sprintf("PUBACK %d", third))
 		time.Sleep(24 * time.Hour)
 		if got := payloads(kept.State()); got["lamp/1"] != "one 9" || got["lamp/2"] != "newer" {
@@ -91,11 +91,11 @@ func TestPacedValues(t *testing.T) {
 // cleared stays cleared.
 func TestPacedValuesSurviveTheEnd(t *testing.T) {
 	kept := &store.Memory{}
-	bubble(t, limited(kept), func(t *testing.T, e *engine.Engine) {
+	inBubble(t, limited(kept), func(t *testing.T, e *engine.Engine) {
 		before := connect(t, pipe(t, e), "before", v5, user("admin"))
 		before.publish(1, "lamp/cleared", "x", true)
 		before.expect("PUBACK 1")
-		overspend(t, e, "lamp")
+		exhaustBudget(t, e, "lamp")
 		c := connect(t, pipe(t, e), "c", v5, user("lamp"))
 		for i := range 100 {
 			c.publish(0, fmt.Sprint("lamp/", i%10), fmt.Sprint(i), true)
@@ -131,18 +131,18 @@ func TestPacedValuesSurviveTheEnd(t *testing.T) {
 // publishes: nothing is lost, reordered, or acknowledged before it is kept.
 func TestQueuedMessagesBeyondTheBudget(t *testing.T) {
 	kept1 := &store.Memory{}
-	bubble(t, limited(kept1), func(t *testing.T, e *engine.Engine) {
+	inBubble(t, limited(kept1), func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent, user("admin"))
-		sub.on(1, "q/#")
+		sub.subscribeAndWait(1, "q/#")
 		sub.disconnect()
-		overspend(t, e, "lamp")
+		exhaustBudget(t, e, "lamp")
 		c := connect(t, pipe(t, e), "c", user("lamp"))
 		for i := range 3 {
 			n := c.publish(1, "q/1", strings.Repeat(fmt.Sprint(i), 100))
 			if i == 0 {
-				c.silent()
+				c.expectNothing()
 			}
-			late(c, fmt.Sprintf("PUBACK %d", n))
+			expectWithinDays(c, fmt.Sprintf("PUBACK %d", n))
 			queue := kept1.State().Sessions[0].Queue
 			if len(queue) != i+1 || queue[i].Message.Payload[0] != byte('0'+i) {
 				t.Errorf("%d messages are kept when number %d is acknowledged", len(queue), i)
@@ -154,11 +154,11 @@ func TestQueuedMessagesBeyondTheBudget(t *testing.T) {
 // A session whose user is beyond his budget gets everything, in order, and its
 // publishers do not wait for that.
 func TestSessionBeyondTheBudget(t *testing.T) {
-	kept1 := &metered{}
-	bubble(t, limited(kept1), func(t *testing.T, e *engine.Engine) {
+	kept1 := &meteringStore{}
+	inBubble(t, limited(kept1), func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "own", v5, user("reader"), expiry(1_000_000))
-		sub.on(2, "q/#")
-		overspendSession(t, e, sub)
+		sub.subscribeAndWait(2, "q/#")
+		exhaustSessionBudget(t, e, sub)
 		kept1.take()
 		pub := connect(t, pipe(t, e), "pub", v5, user("admin"))
 		for i := range 100 {
@@ -171,7 +171,7 @@ func TestSessionBeyondTheBudget(t *testing.T) {
 				pub.ack(wire.Pubrel, uint16(id))
 				pub.expect(fmt.Sprintf("PUBCOMP %d", id))
 			}
-			line := sub.next()
+			line := sub.nextAsText()
 			if !strings.HasPrefix(line, fmt.Sprintf("q/1 %d qos %d id ", i, qos)) {
 				t.Fatalf("got %q as message %d", line, i)
 			}
@@ -194,13 +194,13 @@ func TestSessionBeyondTheBudget(t *testing.T) {
 	})
 }
 
-// overspendSession uses up what the user of a session may have written, with
+// exhaustSessionBudget uses up what the user of a session may have written, with
 // messages for it.
-func overspendSession(t *testing.T, e *engine.Engine, sub *client) {
+func exhaustSessionBudget(t *testing.T, e *engine.Engine, sub *client) {
 	t.Helper()
 	for range 2 {
 		e.Publish(topics.Message{Topic: "q/spent", Payload: make([]byte, 150_000), QoS: 1})
-		line := sub.next()
+		line := sub.nextAsText()
 		var n uint16
 		if _, err := fmt.Sscan(line[strings.LastIndex(line, " ")+1:], &n); err != nil {
 			t.Fatal(line, err)

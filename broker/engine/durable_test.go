@@ -13,10 +13,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// lives runs several lives of an engine on one store. Each but those that end
+// restartRuns runs several lives of an engine on one store. Each but those that end
 // in order breaks off like a process that is killed: what the store has by
 // then is what the next one gets.
-func lives(t *testing.T, kept *store.Memory, o engine.Options, all ...func(t *testing.T, e *engine.Engine)) {
+func restartRuns(t *testing.T, kept *store.Memory, o engine.Options, all ...func(t *testing.T, e *engine.Engine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		for _, life := range all {
@@ -30,7 +30,7 @@ func lives(t *testing.T, kept *store.Memory, o engine.Options, all ...func(t *te
 			synctest.Wait()
 			kept.Hold(true) // nothing of what follows counts
 			before := kept.State()
-			shut(t, e)
+			closeEngine(t, e)
 			fresh := &store.Memory{}
 			replay(fresh, before)
 			kept.Hold(false)
@@ -67,9 +67,9 @@ func replay(m *store.Memory, state store.State) {
 }
 
 func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
-	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent)
-		sub.on(2, "q/#")
+		sub.subscribeAndWait(2, "q/#")
 		pub := connect(t, pipe(t, e), "pub", persistent)
 		pub.publish(1, "q/1", "one")
 		pub.expect("PUBACK 1")
@@ -83,34 +83,34 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 		pub.publish(1, "q/3", "three", true)
 		pub.expect("PUBACK 3")
 	}, func(t *testing.T, e *engine.Engine) {
-		pub := hello(t, pipe(t, e), "pub", persistent)
+		pub := handshake(t, pipe(t, e), "pub", persistent)
 		pub.expect("CONNACK 0 present true")
 		pub.send([]byte{wire.PublishType<<4 | 2<<1 | wire.FlagDup, 10, 0, 3, 'q', '/', '2', 0, 2, 't', 'w', 'o'})
 		pub.expect("PUBREC 2") // and nobody gets it twice
 		pub.ack(wire.Pubrel, 2)
 		pub.expect("PUBCOMP 2")
-		sub := hello(t, pipe(t, e), "sub", persistent)
+		sub := handshake(t, pipe(t, e), "sub", persistent)
 		sub.expect("CONNACK 0 present true", "PUBREL 2", "q/1 one qos 1 id 1 dup", "q/3 three qos 1 id 3")
 		sub.ack(wire.Pubcomp, 2)
 		sub.ack(wire.Puback, 1)
 		late := connect(t, pipe(t, e), "late")
-		late.on(0, "#")
+		late.subscribeAndWait(0, "#")
 		late.expect("q/3 three retained")
 	}, func(t *testing.T, e *engine.Engine) {
-		sub := hello(t, pipe(t, e), "sub", persistent)
+		sub := handshake(t, pipe(t, e), "sub", persistent)
 		sub.expect("CONNACK 0 present true", "q/3 three qos 1 id 3 dup")
-		sub.silent()
-		pub := hello(t, pipe(t, e), "pub", persistent)
+		sub.expectNothing()
+		pub := handshake(t, pipe(t, e), "pub", persistent)
 		pub.expect("CONNACK 0 present true")
 		pub.ack(wire.Pubrel, 2)
 		pub.expect("PUBCOMP 2")
 		sub.ack(wire.Puback, 3)
-		hello(t, pipe(t, e), "pub", cleanSession).expect("CONNACK 0 present false")
+		handshake(t, pipe(t, e), "pub", cleanSession).expect("CONNACK 0 present false")
 	}, func(t *testing.T, e *engine.Engine) {
-		hello(t, pipe(t, e), "pub", persistent).expect("CONNACK 0 present false")
-		sub := hello(t, pipe(t, e), "sub", persistent)
+		handshake(t, pipe(t, e), "pub", persistent).expect("CONNACK 0 present false")
+		sub := handshake(t, pipe(t, e), "sub", persistent)
 		sub.expect("CONNACK 0 present true")
-		sub.silent()
+		sub.expectNothing()
 	})
 }
 
@@ -118,11 +118,11 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 // acknowledgements keep their order.
 func TestStoreComesFirst(t *testing.T) {
 	kept := &store.Memory{}
-	lives(t, kept, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, kept, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", func(pk *packet) { pk.Connect.Clean = false })
-		sub.on(2, "q")
+		sub.subscribeAndWait(2, "q")
 		fleeting := connect(t, pipe(t, e), "fleeting")
-		fleeting.on(2, "q")
+		fleeting.subscribeAndWait(2, "q")
 		pub := connect(t, pipe(t, e), "pub")
 		synctest.Wait()
 		kept.Hold(true)
@@ -131,22 +131,22 @@ func TestStoreComesFirst(t *testing.T) {
 		pub.publish(2, "q", "3")
 		pub.send([]byte{wire.Pingreq << 4, 0})
 		pub.expect("PINGRESP")
-		pub.silent()
-		sub.silent()
+		pub.expectNothing()
+		sub.expectNothing()
 		fleeting.expect("q 1 qos 1 id 1", "q 3 qos 2 id 2") // nothing of it is kept
 		kept.Hold(false)
 		pub.expect("PUBACK 1", "PUBACK 2", "PUBREC 3")
 		sub.expect("q 1 qos 1 id 1", "q 3 qos 2 id 2")
 		kept.Hold(true)
 		sub.ack(wire.Pubrec, 2)
-		sub.silent()
+		sub.expectNothing()
 		kept.Hold(false)
 		sub.expect("PUBREL 2")
 		kept.Hold(true)
-		c := hello(t, pipe(t, e), "sub", func(pk *packet) { pk.Connect.Clean = false })
+		c := handshake(t, pipe(t, e), "sub", func(pk *packet) { pk.Connect.Clean = false })
 		c.subscribe(subscription("x", 1))
 		c.expect("CONNACK 0 present true", "PUBREL 2", "q 1 qos 1 id 1 dup")
-		c.silent()
+		c.expectNothing()
 		kept.Hold(false)
 		c.expect("SUBACK 01")
 	})
@@ -154,9 +154,9 @@ func TestStoreComesFirst(t *testing.T) {
 
 func TestFullDisk(t *testing.T) {
 	disk := &store.Memory{}
-	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent)
-		sub.on(1, "q")
+		sub.subscribeAndWait(1, "q")
 		pub := connect(t, pipe(t, e), "pub", v5)
 		old := connect(t, pipe(t, e), "old")
 		disk.Fail(store.ErrFull)
@@ -190,9 +190,9 @@ func TestFullDisk(t *testing.T) {
 // no room, and what a full disk refuses leaves the subscription there was.
 func TestSubscribeAgainOnAFullDisk(t *testing.T) {
 	disk := &store.Memory{}
-	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent)
-		sub.on(1, "q")
+		sub.subscribeAndWait(1, "q")
 		disk.Fail(store.ErrFull)
 		sub = connect(t, pipe(t, e), "sub", persistent)
 		sub.subscribe(subscription("q", 1), subscription("new", 1))
@@ -202,7 +202,7 @@ func TestSubscribeAgainOnAFullDisk(t *testing.T) {
 		e.Publish(topics.Message{Topic: "q", Payload: []byte("x")})
 		e.Publish(topics.Message{Topic: "new", Payload: []byte("x")})
 		sub.expect("q x")
-		sub.silent()
+		sub.expectNothing()
 	})
 }
 
@@ -228,7 +228,7 @@ func TestSlowDiskHoldsThePublisher(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := &store.Memory{}
-			lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+			restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 				c := connect(t, pipe(t, e), "c", persistent, keepAlive(1))
 				synctest.Wait()
 				disk.Hold(true)

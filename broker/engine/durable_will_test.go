@@ -12,15 +12,15 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// watched subscribes somebody who is told wills.
-func watched(t *testing.T, e *engine.Engine) *client {
+// willSubscriber subscribes somebody who is told wills.
+func willSubscriber(t *testing.T, e *engine.Engine) *client {
 	watch := connect(t, pipe(t, e), "watch", v5)
-	watch.on(0, "w/#")
+	watch.subscribeAndWait(0, "w/#")
 	return watch
 }
 
-// later expects a message within some time.
-func (c *client) later(patience time.Duration, want string) {
+// expectWithin expects a message within some time.
+func (c *client) expectWithin(patience time.Duration, want string) {
 	c.t.Helper()
 	first, body, err := c.frame(patience)
 	if err != nil {
@@ -52,30 +52,30 @@ func TestWillOverRestart(t *testing.T) {
 		connect(t, pipe(t, e), "h", expiry(1000), will("w/h", "gone", 1, true, 60))
 	}
 	after := func(t *testing.T, e *engine.Engine) {
-		watch := watched(t, e)
+		watch := willSubscriber(t, e)
 		time.Sleep(25 * time.Second)
-		hello(t, pipe(t, e), "a", persistent, expiry(1000)).expect("CONNACK 0 present true")
-		hello(t, pipe(t, e), "e").expect("CONNACK 0 present false")
-		hello(t, pipe(t, e), "g", expiry(1000)).expect("CONNACK 0 present false")
-		watch.silent()
+		handshake(t, pipe(t, e), "a", persistent, expiry(1000)).expect("CONNACK 0 present true")
+		handshake(t, pipe(t, e), "e").expect("CONNACK 0 present false")
+		handshake(t, pipe(t, e), "g", expiry(1000)).expect("CONNACK 0 present false")
+		watch.expectNothing()
 		time.Sleep(6 * time.Second)
-		got := map[string]bool{watch.next(): true, watch.next(): true}
+		got := map[string]bool{watch.nextAsText(): true, watch.nextAsText(): true}
 		if !got["w/b gone"] || !got["w/c gone"] {
 			t.Errorf("got %v", got)
 		}
-		watch.silent()
-		watch.later(time.Minute, "w/h gone")
+		watch.expectNothing()
+		watch.expectWithin(time.Minute, "w/h gone")
 		time.Sleep(time.Hour)
-		watch.silent()
+		watch.expectNothing()
 		if all := retained(e); fmt.Sprint(all) != "[w/b w/c w/h]" {
 			t.Errorf("retained are %q", all)
 		}
 	}
 	quiet := func(t *testing.T, e *engine.Engine) { // each was sent once
-		watch := watched(t, e)
+		watch := willSubscriber(t, e)
 		watch.expect("w/b gone retained", "w/c gone retained", "w/h gone retained")
 		time.Sleep(time.Hour)
-		watch.silent()
+		watch.expectNothing()
 		for _, s := range e.Sessions() {
 			if s.ID == "c" {
 				t.Error("the session that only had a will is still there")
@@ -83,10 +83,10 @@ func TestWillOverRestart(t *testing.T) {
 		}
 	}
 	t.Run("killed", func(t *testing.T) {
-		lives(t, &store.Memory{}, engine.Options{}, begin, after, quiet)
+		restartRuns(t, &store.Memory{}, engine.Options{}, begin, after, quiet)
 	})
 	t.Run("stopped", func(t *testing.T) {
-		lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 			begin(t, e)
 			if err := e.Close(context.Background()); err != nil {
 				t.Fatal(err)
@@ -94,7 +94,7 @@ func TestWillOverRestart(t *testing.T) {
 		}, after, quiet)
 	})
 	t.Run("killed twice", func(t *testing.T) {
-		lives(t, &store.Memory{}, engine.Options{}, begin, func(t *testing.T, e *engine.Engine) {
+		restartRuns(t, &store.Memory{}, engine.Options{}, begin, func(t *testing.T, e *engine.Engine) {
 			time.Sleep(20 * time.Second)
 		}, after, quiet)
 	})
@@ -103,7 +103,7 @@ func TestWillOverRestart(t *testing.T) {
 // A will that waits for its delay when the server is killed is sent when that
 // is over, with all of its message expiry interval: that runs from then on.
 func TestWillDelayAndExpiryOverRestart(t *testing.T) {
-	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		lost := func(id string, delay uint32) {
 			c := connect(t, pipe(t, e), id, persistent, expiry(1000), will("w/"+id, "gone", 1, true, delay), func(pk *packet) {
 				pk.Connect.WillProperties.MessageExpiryInterval = 100
@@ -115,11 +115,11 @@ func TestWillDelayAndExpiryOverRestart(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(5 * time.Second)
 	}, func(t *testing.T, e *engine.Engine) {
-		watch := watched(t, e)
+		watch := willSubscriber(t, e)
 		time.Sleep(31 * time.Second)
 		watch.expect("w/soon gone")
 		time.Sleep(250 * time.Second)
-		watch.silent()
+		watch.expectNothing()
 		if all := retained(e); len(all) != 0 {
 			t.Errorf("retained after the expiry: %q", all)
 		}
@@ -141,22 +141,22 @@ func TestWillDelayAndExpiryOverRestart(t *testing.T) {
 // delay; one that was connected till then has its time from the start on.
 func TestSessionExpiryOverRestart(t *testing.T) {
 	disk := &store.Memory{}
-	lives(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		left := connect(t, pipe(t, e), "left", expiry(60), will("w/left", "gone", 0, false, 1000))
 		_ = left.conn.Close()
 		connect(t, pipe(t, e), "there", expiry(60))
 		synctest.Wait()
 		time.Sleep(50 * time.Second)
 	}, func(t *testing.T, e *engine.Engine) {
-		watch := watched(t, e)
+		watch := willSubscriber(t, e)
 		time.Sleep(15 * time.Second)
-		watch.silent()
-		hello(t, pipe(t, e), "left", persistent, expiry(60)).expect("CONNACK 0 present false")
+		watch.expectNothing()
+		handshake(t, pipe(t, e), "left", persistent, expiry(60)).expect("CONNACK 0 present false")
 		watch.expect("w/left gone")
 		time.Sleep(30 * time.Second)
 	}, func(t *testing.T, e *engine.Engine) { // killed anew: its time goes on
 		time.Sleep(20 * time.Second)
-		hello(t, pipe(t, e), "there", persistent, expiry(60)).expect("CONNACK 0 present false")
-		hello(t, pipe(t, e), "left", persistent, expiry(60)).expect("CONNACK 0 present true")
+		handshake(t, pipe(t, e), "there", persistent, expiry(60)).expect("CONNACK 0 present false")
+		handshake(t, pipe(t, e), "left", persistent, expiry(60)).expect("CONNACK 0 present true")
 	})
 }

@@ -17,20 +17,20 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// bubble runs a test with an engine in virtual time.
-func bubble(t *testing.T, o engine.Options, f func(t *testing.T, e *engine.Engine)) {
+// inBubble runs a test with an engine in virtual time.
+func inBubble(t *testing.T, o engine.Options, f func(t *testing.T, e *engine.Engine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		e, err := engine.New(o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer shut(t, e)
+		defer closeEngine(t, e)
 		f(t, e)
 	})
 }
 
-func shut(t *testing.T, e *engine.Engine) {
+func closeEngine(t *testing.T, e *engine.Engine) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -40,9 +40,9 @@ func shut(t *testing.T, e *engine.Engine) {
 }
 
 func TestKeepAlive(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		watch := connect(t, pipe(t, e), "watch")
-		watch.on(0, "w")
+		watch.subscribeAndWait(0, "w")
 		c := connect(t, pipe(t, e), "c", v5, keepAlive(10), will("w", "gone", 0, false, 0))
 		began := time.Now()
 		for range 5 {
@@ -59,7 +59,7 @@ func TestKeepAlive(t *testing.T) {
 }
 
 func TestSilentConnectionIsClosed(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		conn := pipe(t, e)
 		began := time.Now()
 		if _, err := conn.Read(make([]byte, 1)); err == nil {
@@ -74,25 +74,25 @@ func TestSilentConnectionIsClosed(t *testing.T) {
 // The will of a connection that is taken over is out before the new one says
 // anything; that of a session that is kept waits for its delay.
 func TestWills(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		watch := connect(t, pipe(t, e), "watch")
-		watch.on(0, "w")
+		watch.subscribeAndWait(0, "w")
 		one := connect(t, pipe(t, e), "c", v5, will("w", "one", 0, false, 0))
 		two := connect(t, pipe(t, e), "c", v5, will("w", "two", 0, false, 0))
 		two.publish(0, "w", "online")
 		watch.expect("w one", "w online")
 		one.expect("DISCONNECT 8e", "closed")
 		two.disconnect() // and no will
-		watch.silent()
+		watch.expectNothing()
 
 		delayed := connect(t, pipe(t, e), "d", persistent, expiry(100), will("w", "late", 0, false, 30))
 		delayed.conn.Close()
 		time.Sleep(29 * time.Second)
-		watch.silent()
+		watch.expectNothing()
 		back := connect(t, pipe(t, e), "d", persistent, expiry(100), will("w", "later", 0, false, 30))
 		back.conn.Close()
 		time.Sleep(29 * time.Second)
-		watch.silent()
+		watch.expectNothing()
 		began := time.Now()
 		watch.expect("w later")
 		if d := time.Since(began).Round(time.Millisecond); d > 2*time.Second {
@@ -117,9 +117,9 @@ func TestNoWillOfWhoComesAgainAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer shut(t, e)
+	defer closeEngine(t, e)
 	watch := connect(t, pipe(t, e), "watch")
-	watch.on(0, "w")
+	watch.subscribeAndWait(0, "w")
 	var all sync.WaitGroup
 	for n := range 32 {
 		all.Go(func() {
@@ -134,17 +134,17 @@ func TestNoWillOfWhoComesAgainAtOnce(t *testing.T) {
 }
 
 func TestSessionExpiry(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", persistent, expiry(60))
-		c.on(1, "a")
+		c.subscribeAndWait(1, "a")
 		c.disconnect()
 		e.Publish(topics.Message{Topic: "a", Payload: []byte("1"), QoS: 1})
 		time.Sleep(59 * time.Second)
-		c = hello(t, pipe(t, e), "c", persistent, expiry(60))
+		c = handshake(t, pipe(t, e), "c", persistent, expiry(60))
 		c.expect("CONNACK 0 present true", "a 1 qos 1 id 1")
 		c.disconnect()
 		time.Sleep(61 * time.Second)
-		hello(t, pipe(t, e), "c", persistent, expiry(60)).expect("CONNACK 0 present false")
+		handshake(t, pipe(t, e), "c", persistent, expiry(60)).expect("CONNACK 0 present false")
 	})
 }
 
@@ -153,13 +153,13 @@ func TestCloseDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := engine.New(engine.Options{})
 		c := connect(t, pipe(t, e), "c", v5, window(10), will("x", "x", 0, true, 0))
-		c.on(1, "a")
+		c.subscribeAndWait(1, "a")
 		const n = 2000
 		for i := range n {
 			e.Publish(topics.Message{Topic: "a", Payload: fmt.Append(nil, i), QoS: 1})
 		}
 		ended := make(chan struct{})
-		go func() { shut(t, e); close(ended) }()
+		go func() { closeEngine(t, e); close(ended) }()
 		for i := range n {
 			id := uint16(i%65535 + 1)
 			c.expect(fmt.Sprintf("a %d qos 1 id %d", i, id))
@@ -177,11 +177,11 @@ func TestCloseDrains(t *testing.T) {
 // One that stands still stops nobody, and not the clock; it is dropped what is
 // beyond its limit and then closed.
 func TestStalledClient(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{MaxQueuedMessages: 100}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MaxQueuedMessages: 100}}, func(t *testing.T, e *engine.Engine) {
 		stalled := connect(t, pipe(t, e), "stalled", persistent, expiry(1000))
-		stalled.on(1, "a")
+		stalled.subscribeAndWait(1, "a")
 		well := connect(t, pipe(t, e), "well")
-		well.on(0, "a")
+		well.subscribeAndWait(0, "a")
 		pub := connect(t, pipe(t, e), "pub")
 		for i := range 50 {
 			pub.publish(0, "a", fmt.Sprint(i))
@@ -201,7 +201,7 @@ func TestStalledClient(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		// its session is kept, with what fits
-		back := hello(t, pipe(t, e), "stalled", persistent, expiry(1000))
+		back := handshake(t, pipe(t, e), "stalled", persistent, expiry(1000))
 		back.expect("CONNACK 0 present true")
 		if first, _, err := back.frame(time.Second); err != nil || first>>4 != wire.PublishType {
 			t.Errorf("got type %d, %v", first>>4, err)
@@ -210,7 +210,7 @@ func TestStalledClient(t *testing.T) {
 }
 
 func TestSubscribeInside(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		say := func(topic, payload string, retain bool) {
 			e.Publish(topics.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retain: retain, ResponseTopic: "r", Correlation: []byte("c")})
 		}
@@ -251,7 +251,7 @@ func TestSubscribeInside(t *testing.T) {
 // Overlapping subscriptions deliver once, with all identifiers and the highest
 // QoS; those with "no local" only what others say.
 func TestOverlap(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
 		c.subscribe(packets.Subscription{Filter: "a/#", Qos: 0, Identifier: 1})
 		c.expect("SUBACK 00")
@@ -265,12 +265,12 @@ func TestOverlap(t *testing.T) {
 }
 
 func TestSharedSubscription(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		one := connect(t, pipe(t, e), "one", persistent, expiry(100))
 		two := connect(t, pipe(t, e), "two", persistent, expiry(100))
 		off := connect(t, pipe(t, e), "off", persistent, expiry(100))
 		for _, c := range []*client{one, two, off} {
-			c.on(1, "$share/g/a")
+			c.subscribeAndWait(1, "$share/g/a")
 		}
 		off.disconnect()
 		say := func(i int) { e.Publish(topics.Message{Topic: "a", Payload: fmt.Append(nil, i), QoS: 1}) }
@@ -282,7 +282,7 @@ func TestSharedSubscription(t *testing.T) {
 		// what one has not acknowledged when its session ends goes to another
 		one.conn.Close()
 		time.Sleep(time.Second)
-		hello(t, pipe(t, e), "one", v5, cleanSession).expect("CONNACK 0 present false")
+		handshake(t, pipe(t, e), "one", v5, cleanSession).expect("CONNACK 0 present false")
 		two.expect("a 0 qos 1 id 3", "a 2 qos 1 id 4")
 	})
 }
@@ -292,9 +292,9 @@ func TestSharedSubscription(t *testing.T) {
 // [MQTT-4.8.2-5].
 func TestSharedSubscriptionMovesOverRestart(t *testing.T) {
 	const share = "$share/g/q/+"
-	lives(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		one := connect(t, pipe(t, e), "one", expiry(60))
-		one.on(2, share)
+		one.subscribeAndWait(2, share)
 		pub := connect(t, pipe(t, e), "pub")
 		pub.publish(1, "q/1", "sent")
 		pub.publish(2, "q/2", "sent")
@@ -309,15 +309,15 @@ func TestSharedSubscriptionMovesOverRestart(t *testing.T) {
 		pub.expect("PUBACK 1", "PUBREC 2", "PUBACK 3", "PUBREC 4")
 	}, func(t *testing.T, e *engine.Engine) {
 		two := connect(t, pipe(t, e), "two")
-		two.on(2, share)
+		two.subscribeAndWait(2, share)
 		other := connect(t, pipe(t, e), "other")
-		other.on(2, "$share/other/q/+")
+		other.subscribeAndWait(2, "$share/other/q/+")
 		time.Sleep(50 * time.Second)
-		two.silent()
-		two.later(20*time.Second, "q/1 sent qos 1 id 1")
+		two.expectNothing()
+		two.expectWithin(20*time.Second, "q/1 sent qos 1 id 1")
 		two.expect("q/3 queued qos 1 id 2", "q/4 queued qos 2 id 3")
-		two.silent()
-		other.silent()
+		two.expectNothing()
+		other.expectNothing()
 	})
 }
 
@@ -327,9 +327,9 @@ func TestAccess(t *testing.T) {
 	allow := func(c engine.Client, a engine.Action, topic string) bool {
 		return c.User == "root" || topic != secret && topic != "never"
 	}
-	bubble(t, engine.Options{Allow: allow}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Allow: allow}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
-		c.on(0, "#")
+		c.subscribeAndWait(0, "#")
 		c.subscribe(packets.Subscription{Filter: "never", Qos: 1})
 		c.expect("SUBACK 87")
 		say := func(topic string) {
@@ -346,7 +346,7 @@ func TestAccess(t *testing.T) {
 		say("s")
 		c.expect("s x")
 		late := connect(t, pipe(t, e), "late", user("root"))
-		late.on(0, "#")
+		late.subscribeAndWait(0, "#")
 		late.expect("s x retained", "t x retained")
 		w := connect(t, pipe(t, e), "w", v5, will("never", "x", 0, true, 0))
 		_ = w.conn.Close()

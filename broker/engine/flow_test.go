@@ -27,7 +27,7 @@ func TestFlowTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := play(string(content))
+			got := runScript(string(content))
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -40,16 +40,18 @@ func TestFlowTranscripts(t *testing.T) {
 	}
 }
 
-// player sends what a session would.
-type player struct {
+// scriptedSession sends what a session would.
+type scriptedSession struct {
 	flow
 	seq uint64
 	out strings.Builder
 }
 
-func (p *player) say(format string, args ...any) { fmt.Fprintf(&p.out, "  "+format+"\n", args...) }
+func (p *scriptedSession) say(format string, args ...any) {
+	fmt.Fprintf(&p.out, "  "+format+"\n", args...)
+}
 
-func (p *player) send(d *delivery) {
+func (p *scriptedSession) send(d *delivery) {
 	if d.phase == store.Releasing {
 		p.say("PUBREL %d", d.id)
 		return
@@ -62,7 +64,7 @@ func (p *player) send(d *delivery) {
 	p.say("PUBLISH %s qos %d id %d%s", d.msg.Topic, d.qos, d.id, dup)
 }
 
-func (p *player) pump() {
+func (p *scriptedSession) pump() {
 	for d := p.nextResend(); d != nil; d = p.nextResend() {
 		p.send(d)
 	}
@@ -71,8 +73,8 @@ func (p *player) pump() {
 	}
 }
 
-func play(script string) string {
-	var p player
+func runScript(script string) string {
+	var p scriptedSession
 	for line := range strings.Lines(script) {
 		line = strings.TrimRight(line, "\n")
 		if strings.HasPrefix(line, "  ") {
@@ -88,7 +90,7 @@ func play(script string) string {
 	return p.out.String()
 }
 
-func (p *player) do(command string) {
+func (p *scriptedSession) do(command string) {
 	var name string
 	var n, code int
 	_, _ = fmt.Sscan(command, &name, &n, &code)
@@ -153,7 +155,7 @@ func FuzzFlow(f *testing.F) {
 	f.Add(uint64(2), 1)
 	f.Fuzz(func(t *testing.T, seed uint64, window int) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		var p player
+		var p scriptedSession
 		p.lastID = uint16(r.Uint32())
 		p.resume(max(1, window&15))
 		released := map[uint64]bool{}

@@ -23,12 +23,12 @@ func TestLimits(t *testing.T) {
 		MaxConnections: 3, MaxPacket: 1000, MaxSubscriptions: 2, MaxTopicLevels: 3, MaxTopicLength: 10,
 		MaxRetained: 1, MaxKeepAlive: 10 * time.Second, MaxSessionExpiry: time.Hour,
 	}
-	bubble(t, engine.Options{Limits: limits}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: limits}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
-		c.on(1, "a", "b")
+		c.subscribeAndWait(1, "a", "b")
 		c.subscribe(subscription("c", 1))
 		c.expect("SUBACK 97")
-		c.on(0, "a") // in place of the one there is
+		c.subscribeAndWait(0, "a") // in place of the one there is
 		c.subscribe(subscription("a/b/c/d", 1))
 		c.expect("SUBACK 8f")
 		c.subscribe(subscription("a2345678901", 1))
@@ -62,7 +62,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestPace(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{MessagesPerSecond: 100}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MessagesPerSecond: 100}}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", keepAlive(2))
 		began := time.Now()
 		for i := range 1000 {
@@ -87,10 +87,10 @@ func TestAuthentication(t *testing.T) {
 		}
 		return nil
 	}}
-	bubble(t, o, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		for name, codes := range map[string][2]string{"bad": {"86", "4"}, "busy": {"89", "3"}, "broken": {"87", "5"}} {
-			hello(t, pipe(t, e), "c", user(name), v5).expect("CONNACK "+codes[0]+" present false", "closed")
-			hello(t, pipe(t, e), "c", user(name)).expect("CONNACK "+codes[1]+" present false", "closed")
+			handshake(t, pipe(t, e), "c", user(name), v5).expect("CONNACK "+codes[0]+" present false", "closed")
+			handshake(t, pipe(t, e), "c", user(name)).expect("CONNACK "+codes[1]+" present false", "closed")
 		}
 		connect(t, pipe(t, e), "c", user("good"))
 	})
@@ -98,7 +98,7 @@ func TestAuthentication(t *testing.T) {
 
 // An expired message is not delivered, and not kept for ever.
 func TestRetainedExpire(t *testing.T) {
-	bubble(t, engine.Options{Store: &store.Memory{}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Store: &store.Memory{}}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
 		o := wire.Outgoing{Flags: wire.FlagRetain, Topic: "a", HasExpiry: true, Expiry: 10, Payload: 1}
 		c.send(append(o.Append(nil, 5), 'x'))
@@ -134,7 +134,7 @@ func TestReplayIsComplete(t *testing.T) {
 		c.subscribe(subscription("r/#", qos))
 		c.expect(fmt.Sprintf("SUBACK %02x", qos))
 		for i := range n {
-			got := c.next()
+			got := c.nextAsText()
 			if want := fmt.Sprintf("r/%05d 0123456789", i); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, " retained") {
 				t.Fatalf("got %q, want %q", got, want)
 			}
@@ -162,7 +162,7 @@ func TestOrder(t *testing.T) {
 	var all sync.WaitGroup
 	for i, s := range [][]setting{{}, {persistent}, {v5, window(7)}, {persistent, expiry(100), window(3)}} {
 		c := dial(fmt.Sprint("sub", i), s...)
-		c.on(2, "t/#")
+		c.subscribeAndWait(2, "t/#")
 		all.Go(func() {
 			last := map[string]int{}
 			for range publishers * each {
@@ -200,7 +200,7 @@ func TestOrder(t *testing.T) {
 				c.publish(1, "t/x", fmt.Sprint(i, " ", n), n%7 == 0)
 				if n%16 == 15 {
 					for range 16 {
-						c.next()
+						c.nextAsText()
 					}
 				}
 			}
@@ -212,17 +212,17 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// alarm fails a test over an error in the log.
-type alarm struct{ t testing.TB }
+// errorFailer fails a test over an error in the log.
+type errorFailer struct{ t testing.TB }
 
-func (a alarm) Write(b []byte) (int, error) { a.t.Errorf("%s", b); return len(b), nil }
+func (a errorFailer) Write(b []byte) (int, error) { a.t.Errorf("%s", b); return len(b), nil }
 
 // Whatever a client sends ends its own connection at the most.
 func FuzzConnection(f *testing.F) {
 	f.Add([]byte("\x30\x03\x00\x01a\x82\x06\x00\x01\x00\x01a\x02\x34\x06\x00\x01a\x00\x01x"), uint64(1))
 	f.Add([]byte("\x82\x09\x00\x01\x00\x00\x03a/#\x2e\x32\x08\x00\x01a\x00\x01\x00xy\x40\x02\x00\x01\xc0\x00"), uint64(2))
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64) {
-		e, err := engine.New(engine.Options{Store: &store.Memory{}, Log: slog.New(slog.NewTextHandler(alarm{t}, &slog.HandlerOptions{Level: slog.LevelError}))})
+		e, err := engine.New(engine.Options{Store: &store.Memory{}, Log: slog.New(slog.NewTextHandler(errorFailer{t}, &slog.HandlerOptions{Level: slog.LevelError}))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,10 +250,10 @@ func FuzzConnection(f *testing.F) {
 		}
 		_ = c.conn.Close()
 		well := connect(t, pipe(t, e), "well")
-		well.on(1, "well")
+		well.subscribeAndWait(1, "well")
 		well.publish(1, "well", "x")
-		well.next()
-		well.next()
+		well.nextAsText()
+		well.nextAsText()
 		_ = well.conn.Close()
 	})
 }

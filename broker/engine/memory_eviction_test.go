@@ -18,9 +18,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// asking sends SUBSCRIBE packets of many filters each until the connection is
+// floodSubscribe sends SUBSCRIBE packets of many filters each until the connection is
 // closed, and reads nothing.
-func asking(c *client, filter string, filters, packets int) {
+func floodSubscribe(c *client, filter string, filters, packets int) {
 	var b bytes.Buffer
 	pk := packet{ProtocolVersion: c.version, PacketID: 1}
 	pk.FixedHeader.Type, pk.FixedHeader.Qos = wire.Subscribe, 1
@@ -41,11 +41,11 @@ func asking(c *client, filter string, filters, packets int) {
 // A client that asks and does not read the answers makes memory grow to a bound
 // only, and is told so.
 func TestAnswersAreBounded(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{MaxQueuedBytes: 64 << 10}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MaxQueuedBytes: 64 << 10}}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
-		asking(c, "a", 4000, 100)
+		floodSubscribe(c, "a", 4000, 100)
 		last, answers := "", 0
-		for got := c.next(); got != "closed"; got = c.next() {
+		for got := c.nextAsText(); got != "closed"; got = c.nextAsText() {
 			if last = got; strings.HasPrefix(got, "SUBACK") {
 				answers++
 			}
@@ -58,11 +58,11 @@ func TestAnswersAreBounded(t *testing.T) {
 
 // [MQTT-3.1.2-24]: an answer that the client does not take ends the connection.
 func TestAnswerLargerThanTaken(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", func(pk *packet) { v5(pk); pk.Properties.MaximumPacketSize = 64 })
-		asking(c, "a", 20, 1)
+		floodSubscribe(c, "a", 20, 1)
 		c.expect("SUBACK " + strings.Repeat("00", 20))
-		asking(c, "a", 100, 1)
+		floodSubscribe(c, "a", 100, 1)
 		c.expect("DISCONNECT 95", "closed")
 	})
 }
@@ -70,14 +70,14 @@ func TestAnswerLargerThanTaken(t *testing.T) {
 // A client that subscribes again and again, faster than it reads what is
 // retained, gets all of it after the last time, and not for ever once for each.
 func TestReplaysDoNotPileUp(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{MaxSubscriptions: 4}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MaxSubscriptions: 4}}, func(t *testing.T, e *engine.Engine) {
 		const retained, times = 3000, 200
 		for i := range retained {
 			e.Publish(topics.Message{Topic: fmt.Sprintf("a/%04d", i), Payload: []byte("x"), Retain: true})
 		}
 		c := connect(t, pipe(t, e), "c", v5)
 		done := make(chan struct{})
-		go func() { asking(c, "a/#", 1, times); close(done) }()
+		go func() { floodSubscribe(c, "a/#", 1, times); close(done) }()
 		<-done
 		answers, since, all := 0, 0, 0
 		for {
@@ -101,7 +101,7 @@ func TestReplaysDoNotPileUp(t *testing.T) {
 // A replay that was begun is not cut by a subscription in its place that asks
 // for none.
 func TestReplayGoesOnBehindANewSubscription(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		const retained = 3000
 		for i := range retained {
 			e.Publish(topics.Message{Topic: fmt.Sprintf("a/%04d", i), Payload: []byte("x"), Retain: true})
@@ -130,9 +130,9 @@ func TestReplayGoesOnBehindANewSubscription(t *testing.T) {
 // A client may say that it takes 65,535 aliases: no more topics are remembered
 // for it than it may use itself.
 func TestAliasesAreBounded(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", func(pk *packet) { v5(pk); pk.Properties.TopicAliasMaximum = 65535 })
-		c.on(0, "#")
+		c.subscribeAndWait(0, "#")
 		for i := range 200 {
 			e.Publish(topics.Message{Topic: fmt.Sprintf("topic/%d", i), Payload: []byte("x")})
 			c.expect(fmt.Sprintf("topic/%d x", i))
@@ -146,7 +146,7 @@ func TestAliasesAreBounded(t *testing.T) {
 // Many small user properties take more memory than they have bytes: they count
 // for what they take.
 func TestUserPropertiesCount(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{MaxRetainedBytes: 100 << 10}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MaxRetainedBytes: 100 << 10}}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
 		o := wire.Outgoing{Flags: 1<<1 | wire.FlagRetain, PacketID: 7, Topic: "a", Payload: 1}
 		o.Forward = bytes.Repeat([]byte{38, 0, 0, 0, 0}, 10_000)
@@ -158,9 +158,9 @@ func TestUserPropertiesCount(t *testing.T) {
 // A client that takes a large message slowly, but takes it, gets all of it,
 // over a connection that cannot go on after a deadline too (as TLS cannot).
 func TestSlowButWilling(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c")
-		c.on(0, "a")
+		c.subscribeAndWait(0, "a")
 		large := strings.Repeat("x", 200<<10)
 		e.Publish(topics.Message{Topic: "a", Payload: []byte(large)})
 		var got int
@@ -179,9 +179,9 @@ func TestSlowButWilling(t *testing.T) {
 // One whose connection is ended does not hold it for ever by taking a byte now
 // and then.
 func TestEndedAndSlow(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c")
-		c.on(0, "a")
+		c.subscribeAndWait(0, "a")
 		e.Publish(topics.Message{Topic: "a", Payload: make([]byte, 1<<20)})
 		synctest.Wait()
 		connect(t, pipe(t, e), "c")
@@ -203,9 +203,9 @@ func TestEndedAndSlow(t *testing.T) {
 func TestQueuedExpire(t *testing.T) {
 	disk := &store.Memory{}
 	o := engine.Options{Limits: engine.Limits{MaxQueuedMessages: 10}, Store: disk}
-	bubble(t, o, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", expiry(100_000))
-		sub.on(1, "q")
+		sub.subscribeAndWait(1, "q")
 		sub.disconnect()
 		pub := connect(t, pipe(t, e), "pub", v5)
 		say := func(payload string, seconds uint32) {
@@ -231,15 +231,15 @@ func TestQueuedExpire(t *testing.T) {
 		if q := disk.State().Sessions[0].Queue; len(q) != 2 {
 			t.Errorf("%d are queued on the disk", len(q))
 		}
-		sub = hello(t, pipe(t, e), "sub", persistent, expiry(100_000))
+		sub = handshake(t, pipe(t, e), "sub", persistent, expiry(100_000))
 		sub.expect("CONNACK 0 present true", "q stays qos 1 id 1", "q new qos 1 id 2")
-		sub.silent()
+		sub.expectNothing()
 	})
 }
 
 // What was retained and expired while the server was down is not kept for ever.
 func TestRetainedExpireWhileDown(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, _ *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, _ *engine.Engine) {
 		disk := &store.Memory{}
 		disk.Append([]store.Record{
 			store.Retain{Topic: "a", Message: &store.Message{Topic: "a", Payload: []byte("x"), Expires: time.Now().Add(-time.Second)}},
@@ -250,7 +250,7 @@ func TestRetainedExpireWhileDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer shut(t, e)
+		defer closeEngine(t, e)
 		synctest.Wait()
 		if all := disk.State().Retained; len(all) != 1 || all[0].Topic != "b" {
 			t.Errorf("%d are kept", len(all))
@@ -261,7 +261,7 @@ func TestRetainedExpireWhileDown(t *testing.T) {
 // [MQTT-3.8.3-3]: what a client published does not come back to it, retained
 // neither; a bridge would send it round and round.
 func TestNoLocalAndRetained(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
 		c.publish(0, "a/mine", "x", true)
 		other := connect(t, pipe(t, e), "other", v5)
@@ -271,7 +271,7 @@ func TestNoLocalAndRetained(t *testing.T) {
 		s.NoLocal = true
 		c.subscribe(s)
 		c.expect("SUBACK 00", "a/theirs x retained")
-		c.silent()
+		c.expectNothing()
 	})
 }
 
@@ -279,9 +279,9 @@ func TestNoLocalAndRetained(t *testing.T) {
 // loses its own sessions, not those of others, and nobody is kept out.
 func TestSessionsAreBounded(t *testing.T) {
 	disk := &store.Memory{}
-	bubble(t, engine.Options{Limits: engine.Limits{MaxSessions: 20}, Store: disk}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MaxSessions: 20}, Store: disk}, func(t *testing.T, e *engine.Engine) {
 		device := connect(t, pipe(t, e), "device", persistent, user("device"))
-		device.on(1, "q")
+		device.subscribeAndWait(1, "q")
 		device.disconnect()
 		e.Publish(topics.Message{Topic: "q", Payload: []byte("kept"), QoS: 1})
 		for i := range 100 {
@@ -296,9 +296,9 @@ func TestSessionsAreBounded(t *testing.T) {
 			t.Errorf("%d sessions on the disk", n)
 		}
 		connect(t, pipe(t, e), "new", persistent, user("other"))
-		hello(t, pipe(t, e), "made-up-99", persistent, user("script")).expect("CONNACK 0 present true")
-		hello(t, pipe(t, e), "made-up-1", persistent, user("script")).expect("CONNACK 0 present false")
-		device = hello(t, pipe(t, e), "device", persistent, user("device"))
+		handshake(t, pipe(t, e), "made-up-99", persistent, user("script")).expect("CONNACK 0 present true")
+		handshake(t, pipe(t, e), "made-up-1", persistent, user("script")).expect("CONNACK 0 present false")
+		device = handshake(t, pipe(t, e), "device", persistent, user("device"))
 		device.expect("CONNACK 0 present true", "q kept qos 1 id 1")
 	})
 }
@@ -312,7 +312,7 @@ func TestReplacingASubscriptionLosesNothing(t *testing.T) {
 	}
 	defer conn.Close()
 	c := connect(t, conn, "c", v5)
-	c.on(1, "a")
+	c.subscribeAndWait(1, "a")
 	var b bytes.Buffer
 	again := packet{ProtocolVersion: 5, PacketID: 9, Filters: []packets.Subscription{subscription("a", 1)}}
 	again.FixedHeader.Type, again.FixedHeader.Qos = wire.Subscribe, 1

@@ -31,9 +31,9 @@ func heap() int {
 	return int(s.HeapAlloc + s.StackInuse)
 }
 
-// alone runs a test in a process of its own, where nothing that other tests left
+// inOwnProcess runs a test in a process of its own, where nothing that other tests left
 // behind is collected meanwhile. It reports whether this is that process.
-func alone(t *testing.T) bool {
+func inOwnProcess(t *testing.T) bool {
 	const variable = "DOMINION_TEST_ALONE"
 	if os.Getenv(variable) != "" {
 		return true
@@ -122,7 +122,7 @@ func TestMemoryIsMeasured(t *testing.T) {
 		}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if !alone(t) {
+			if !inOwnProcess(t) {
 				return
 			}
 			before := heap()
@@ -132,14 +132,14 @@ func TestMemoryIsMeasured(t *testing.T) {
 			if f := float64(said) / float64(is); f < 0.75 || f > c.most {
 				t.Errorf("%d bytes of memory, the account says %d: %.2f times", is, said, f)
 			}
-			shut(t, e)
+			closeEngine(t, e)
 		})
 	}
 }
 
 // A connection counts for about what it takes up, and what is queued for it too.
 func TestConnectionsAreMeasured(t *testing.T) {
-	if !alone(t) {
+	if !inOwnProcess(t) {
 		return
 	}
 	e, addr := serve(t, engine.Options{})
@@ -164,7 +164,7 @@ func TestConnectionsAreMeasured(t *testing.T) {
 // Whatever clients do, nothing is left in the account when they are gone.
 func TestMemoryReturnsToZero(t *testing.T) {
 	for seed := range uint64(20) {
-		bubble(t, engine.Options{Limits: engine.Limits{Memory: 2 << 20, MaxQueuedMessages: 50}, Store: &store.Memory{}}, func(t *testing.T, e *engine.Engine) {
+		inBubble(t, engine.Options{Limits: engine.Limits{Memory: 2 << 20, MaxQueuedMessages: 50}, Store: &store.Memory{}}, func(t *testing.T, e *engine.Engine) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			var all []*client
 			var ids []string
@@ -176,7 +176,7 @@ func TestMemoryReturnsToZero(t *testing.T) {
 					if random.IntN(2) == 0 {
 						settings = append(settings, persistent)
 					}
-					c := hello(t, pipe(t, e), id, append(settings, []setting{v5, func(*packet) {}}[random.IntN(2)])...)
+					c := handshake(t, pipe(t, e), id, append(settings, []setting{v5, func(*packet) {}}[random.IntN(2)])...)
 					all, ids = append(all, c), append(ids, id)
 					go func() { // reads for a while
 						for range 20 {
@@ -262,10 +262,10 @@ func TestGreedyUser(t *testing.T) {
 			noticed[strings.SplitN(what, ":", 2)[0]]++
 		},
 	}
-	bubble(t, o, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		for i := range 400 {
-			c := hello(t, pipe(t, e), fmt.Sprint("greedy-", i), user("greedy"), expiry(100_000))
-			if c.next() != "CONNACK 0 present false" {
+			c := handshake(t, pipe(t, e), fmt.Sprint("greedy-", i), user("greedy"), expiry(100_000))
+			if c.nextAsText() != "CONNACK 0 present false" {
 				continue
 			}
 			// filters
@@ -287,7 +287,7 @@ func TestGreedyUser(t *testing.T) {
 		for i := range 10 {
 			name := fmt.Sprint("modest-", i)
 			c := connect(t, pipe(t, e), name, user(name), v5)
-			c.on(1, name+"/#")
+			c.subscribeAndWait(1, name+"/#")
 			for j := range 50 {
 				c.subscribe(subscription(fmt.Sprintf("%s/%d", name, j), 0))
 				c.expect("SUBACK 00")
@@ -312,7 +312,7 @@ func TestGreedyUser(t *testing.T) {
 // A user who takes what there is before others come makes room for them:
 // sessions of it end, the ones that have most first.
 func TestGreedyUserMakesRoom(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{Memory: 4 << 20}, UserLimits: engine.UserLimits{Memory: 4 << 20}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{Memory: 4 << 20}, UserLimits: engine.UserLimits{Memory: 4 << 20}}, func(t *testing.T, e *engine.Engine) {
 		for i := range 20 {
 			c := connect(t, pipe(t, e), fmt.Sprint("greedy-", i), user("greedy"), expiry(100_000))
 			for j := range 100 {
@@ -321,7 +321,7 @@ func TestGreedyUserMakesRoom(t *testing.T) {
 			_ = c.conn.Close()
 		}
 		small := connect(t, pipe(t, e), "greedy-small", user("greedy"), persistent)
-		small.on(1, "a")
+		small.subscribeAndWait(1, "a")
 		small.disconnect()
 		c := connect(t, pipe(t, e), "modest", user("modest"), v5)
 		for j := range 400 {
@@ -346,7 +346,7 @@ func TestGreedyUserMakesRoom(t *testing.T) {
 // At a start with more than there is room for, the user who has most loses the
 // sessions that have most, and their wills are sent; nobody else loses any.
 func TestGreedyAtTheStart(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, _ *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, _ *engine.Engine) {
 		disk := &store.Memory{}
 		make_ := func(id, user string, filters int) {
 			records := []store.Record{store.Session{Client: id, User: user, HasUser: true, Version: 5, Expiry: 1000, Disconnected: time.Now()}}
@@ -370,9 +370,9 @@ func TestGreedyAtTheStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer shut(t, e)
+		defer closeEngine(t, e)
 		sub := connect(t, pipe(t, e), "sub", user("modest-0"))
-		sub.on(0, "will")
+		sub.subscribeAndWait(0, "will")
 		if n := e.Stats().Memory; n > 3<<20 {
 			t.Errorf("%d bytes", n)
 		}

@@ -29,7 +29,7 @@ func TestPowerCuts(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("ENGINE_TEST_CUTS")); err == nil {
 		cuts = n
 	}
-	p := &plugged{rnd: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3)), arrived: make(map[int]bool), certain: make(map[int]bool)}
+	p := &poweredBroker{rnd: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3)), arrived: make(map[int]bool), certain: make(map[int]bool)}
 	root := t.TempDir()
 	if dir, err := os.MkdirTemp("/dev/shm", "engine-"); err == nil {
 		root = dir
@@ -51,8 +51,8 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
-// plugged is a broker that loses its power, and what it acknowledged.
-type plugged struct {
+// poweredBroker is a broker that loses its power, and what it acknowledged.
+type poweredBroker struct {
 	rnd          *rand.Rand
 	dir, next    string
 	number       int
@@ -64,7 +64,7 @@ type plugged struct {
 	taken        int64
 
 	now    []acknowledged // of this life
-	grown  []grown
+	grown  []fileGrowth
 	engine *engine.Engine
 }
 
@@ -73,9 +73,9 @@ type acknowledged struct {
 	kept   bool
 }
 
-// grown is how long the store's file was at a moment, and how much of this life
+// fileGrowth is how long the store's file was at a moment, and how much of this life
 // had been acknowledged.
-type grown struct {
+type fileGrowth struct {
 	at           time.Time
 	size         int64
 	acknowledged int
@@ -83,9 +83,9 @@ type grown struct {
 
 const syncs = 100 * time.Millisecond
 
-func (p *plugged) file(dir string) string { return filepath.Join(dir, "00000001.log") }
+func (p *poweredBroker) file(dir string) string { return filepath.Join(dir, "00000001.log") }
 
-func (p *plugged) live(t *testing.T, life int) {
+func (p *poweredBroker) live(t *testing.T, life int) {
 	disk, state, err := store.Open(p.dir, store.Options{Sync: syncs})
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func (p *plugged) live(t *testing.T, life int) {
 	p.now, p.grown = nil, nil
 	away := connect(t, pipe(t, p.engine), "away", persistent)
 	if life == 0 {
-		away.on(2, "queue/#")
+		away.subscribeAndWait(2, "queue/#")
 		away.disconnect()
 		time.Sleep(2 * syncs) // that this is on the disk is not what it is about
 	} else {
@@ -125,21 +125,21 @@ func (p *plugged) live(t *testing.T, life int) {
 		p.grows(t)
 	}
 	p.cut(t)
-	shut(t, p.engine)
+	closeEngine(t, p.engine)
 	_ = disk.Close(context.Background())
 }
 
-func (p *plugged) grows(t *testing.T) {
+func (p *poweredBroker) grows(t *testing.T) {
 	now := time.Now()
 	info, err := os.Stat(p.file(p.dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.grown = append(p.grown, grown{now, info.Size(), len(p.now)})
+	p.grown = append(p.grown, fileGrowth{now, info.Size(), len(p.now)})
 }
 
 // publish sends the next number and waits for its acknowledgement.
-func (p *plugged) publish(t *testing.T, pub *client) {
+func (p *poweredBroker) publish(t *testing.T, pub *client) {
 	t.Helper()
 	p.number++
 	a := acknowledged{number: p.number, kept: p.rnd.IntN(3) == 0}
@@ -148,10 +148,10 @@ func (p *plugged) publish(t *testing.T, pub *client) {
 		topic = "kept"
 	}
 	id := pub.publish(qos, topic, fmt.Sprint(p.number), a.kept)
-	answer := pub.next()
+	answer := pub.nextAsText()
 	if qos == 2 && p.rnd.IntN(3) > 0 { // the message is the broker's from PUBREC on
 		pub.ack(wire.Pubrel, id)
-		pub.next()
+		pub.nextAsText()
 	}
 	if !strings.HasPrefix(answer, "PUBACK") && !strings.HasPrefix(answer, "PUBREC") || strings.Contains(answer, "code 9") {
 		t.Fatalf("%d is answered by %q", p.number, answer)
@@ -161,7 +161,7 @@ func (p *plugged) publish(t *testing.T, pub *client) {
 
 // cut ends a life: the next one has the file up to somewhere behind what was
 // synced.
-func (p *plugged) cut(t *testing.T) {
+func (p *poweredBroker) cut(t *testing.T) {
 	synctest.Wait()
 	b, err := os.ReadFile(p.file(p.dir))
 	if err != nil {
@@ -191,7 +191,7 @@ func (p *plugged) cut(t *testing.T) {
 
 // take takes what waits for a client, with each acknowledgement that belongs
 // to it.
-func (p *plugged) take(c *client) {
+func (p *poweredBroker) take(c *client) {
 	for {
 		first, body, err := c.frame(time.Millisecond)
 		if err != nil {
@@ -214,7 +214,7 @@ func (p *plugged) take(c *client) {
 }
 
 // check looks for what was acknowledged in the lives before.
-func (p *plugged) check(t *testing.T, away *client) {
+func (p *poweredBroker) check(t *testing.T, away *client) {
 	t.Helper()
 	p.take(away)
 	for n := range p.certain {
@@ -226,9 +226,9 @@ func (p *plugged) check(t *testing.T, away *client) {
 		return
 	}
 	late := connect(t, pipe(t, p.engine), "late")
-	late.on(0, "kept")
+	late.subscribeAndWait(0, "kept")
 	n := 0
-	if words := strings.Fields(late.next()); len(words) > 1 {
+	if words := strings.Fields(late.nextAsText()); len(words) > 1 {
 		n, _ = strconv.Atoi(words[1])
 	}
 	if n < p.kept {

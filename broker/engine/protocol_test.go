@@ -32,11 +32,11 @@ func TestAcknowledgementsOfTheWrongKind(t *testing.T) {
 			1: {wire.Pubrec, wire.Pubcomp}, 2: {wire.Puback, wire.Pubcomp}, recorded: {wire.Puback},
 		} {
 			for _, kind := range wrong {
-				bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+				inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 					sub := connect(t, pipe(t, e), "sub", version, persistent, func(pk *packet) {
 						pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 60, true
 					})
-					sub.on(min(qos, 2), "a")
+					sub.subscribeAndWait(min(qos, 2), "a")
 					connect(t, pipe(t, e), "pub").publish(min(qos, 2), "a", "x")
 					message := fmt.Sprintf("a x qos %d id 1", min(qos, 2))
 					sub.expect(message)
@@ -77,7 +77,7 @@ func TestADeniedPublishBeforeMQTT5(t *testing.T) {
 	}
 	for _, version := range []setting{v31, func(*packet) {}} {
 		for _, session := range []setting{cleanSession, persistent} {
-			bubble(t, o, func(t *testing.T, e *engine.Engine) {
+			inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 				e.Trace(func(p engine.TraceEvent) {
 					if p.Refused {
 						mu.Lock()
@@ -86,7 +86,7 @@ func TestADeniedPublishBeforeMQTT5(t *testing.T) {
 					}
 				})
 				watch := connect(t, pipe(t, e), "watch")
-				watch.on(1, "secret/#", "answer")
+				watch.subscribeAndWait(1, "secret/#", "answer")
 				c := connect(t, pipe(t, e), "c", version, session)
 				c.publish(1, "secret/1", "x", true)
 				c.expect("PUBACK 1")
@@ -98,12 +98,12 @@ func TestADeniedPublishBeforeMQTT5(t *testing.T) {
 				c.ack(wire.Pubrel, 2)
 				c.expect("PUBCOMP 2")
 				c.publish(0, "secret/0", "x")
-				c.on(1, "answer")
+				c.subscribeAndWait(1, "answer")
 				c.publish(1, "secret/3", "asked")
 				c.expect("answer secret/3 asked qos 1 id 1", fmt.Sprintf("PUBACK %d", c.id))
 				c.publish(1, "open", "x")
 				c.expect(fmt.Sprintf("PUBACK %d", c.id))
-				watch.silent()
+				watch.expectNothing()
 				mu.Lock()
 				defer mu.Unlock()
 				if len(refused) != 4 { // what is sent again is the same message
@@ -122,9 +122,9 @@ func TestADeniedWill(t *testing.T) {
 		Allow:  func(_ engine.Client, _ engine.Action, topic string) bool { return topic != "secret" },
 		Notice: func(_ engine.Client, topic, what string) { said = append(said, topic+": "+what) },
 	}
-	bubble(t, o, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		watch := connect(t, pipe(t, e), "watch")
-		watch.on(0, "#")
+		watch.subscribeAndWait(0, "#")
 		for _, version := range []setting{v31, v5, func(*packet) {}} {
 			c := connect(t, pipe(t, e), "c", version, will("secret", "gone", 1, true, 0))
 			c.publish(0, "open", "x")
@@ -132,7 +132,7 @@ func TestADeniedWill(t *testing.T) {
 			_ = c.conn.Close()
 			synctest.Wait()
 		}
-		watch.silent()
+		watch.expectNothing()
 	})
 	if len(said) != 3 || said[0] != "secret: its will is dropped: it may not publish there" {
 		t.Errorf("reported: %q", said)
@@ -141,14 +141,14 @@ func TestADeniedWill(t *testing.T) {
 
 func TestMQTT31(t *testing.T) {
 	o := engine.Options{Allow: func(_ engine.Client, _ engine.Action, topic string) bool { return topic != "secret" }}
-	bubble(t, o, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		watch := connect(t, pipe(t, e), "watch")
-		watch.on(0, "w")
+		watch.subscribeAndWait(0, "w")
 		c := connect(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, persistent, will("w", "gone", 0, false, 0))
 		if s := e.Sessions(); s[0].Version != 3 {
 			t.Errorf("version %d", s[0].Version)
 		}
-		c.on(2, "a/#")
+		c.subscribeAndWait(2, "a/#")
 		c.send([]byte{wire.Subscribe<<4 | 2 | wire.FlagDup, 6, 0, 9, 0, 1, 'b', 1}) // sent again
 		c.expect("SUBACK 01")
 		c.subscribe(subscription("secret", 1)) // there is no code for a refusal
@@ -173,11 +173,11 @@ func TestMQTT31(t *testing.T) {
 		again.expect("a/b x qos 2 id 2 dup")
 		again.disconnect()
 		// 3.1.1 says that there is a session, 3.1 has no place for it
-		hello(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, persistent).expect("CONNACK 0 present false")
+		handshake(t, pipe(t, e), "an-id-of-more-than-twenty-three-bytes", v31, persistent).expect("CONNACK 0 present false")
 
-		hello(t, pipe(t, e), "", v31).expect("CONNACK 2 present false", "closed")
-		hello(t, pipe(t, e), "x", func(pk *packet) { pk.ProtocolVersion, pk.Connect.ProtocolName = 4, []byte("MQIsdp") }).expect("CONNACK 1 present false", "closed")
-		hello(t, pipe(t, e), "x", func(pk *packet) { pk.ProtocolVersion = 3 }).expect("CONNACK 1 present false", "closed")
+		handshake(t, pipe(t, e), "", v31).expect("CONNACK 2 present false", "closed")
+		handshake(t, pipe(t, e), "x", func(pk *packet) { pk.ProtocolVersion, pk.Connect.ProtocolName = 4, []byte("MQIsdp") }).expect("CONNACK 1 present false", "closed")
+		handshake(t, pipe(t, e), "x", func(pk *packet) { pk.ProtocolVersion = 3 }).expect("CONNACK 1 present false", "closed")
 	})
 }
 
@@ -192,11 +192,11 @@ func TestCONNECTOfMQTT31(t *testing.T) {
 		"password is missing":    {0xc2, "\x00\x01c\x00\x01u"},
 		"with user and password": {0xc2, "\x00\x01c\x00\x01u\x00\x01p"},
 	} {
-		bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 			body := append([]byte("\x00\x06MQIsdp\x03"), append([]byte{c.flags, 0, 60}, c.payload...)...)
 			one := &client{t: t, conn: pipe(t, e), version: 3}
 			one.send(append([]byte{wire.Connect << 4, byte(len(body))}, body...))
-			if got := one.next(); got != "CONNACK 0 present false" {
+			if got := one.nextAsText(); got != "CONNACK 0 present false" {
 				t.Errorf("%s: %s", name, got)
 			}
 		})
@@ -206,7 +206,7 @@ func TestCONNECTOfMQTT31(t *testing.T) {
 // An invalid filter of a shared subscription is refused by itself before MQTT 5.
 func TestInvalidSharedFilters(t *testing.T) {
 	for _, filter := range []string{"$share/", "$share/g", "$share//a", "$share/g/", "$share/+/a", "$share/g/a#"} {
-		bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 			c := connect(t, pipe(t, e), "c")
 			c.subscribe(subscription(filter, 1), subscription("a", 1))
 			c.expect("SUBACK 8001")
@@ -223,7 +223,7 @@ func TestInvalidSharedFilters(t *testing.T) {
 // What MQTT 5 adds to a subscription does not hold in a session that goes on in
 // 3.1.1.
 func TestOptionsOfASessionThatGoesOnBeforeMQTT5(t *testing.T) {
-	bubble(t, engine.Options{Store: promptStore{}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Store: immediateStore{}}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", expiry(60))
 		c.subscribe(packets.Subscription{Filter: "a", Qos: 1, RetainAsPublished: true, NoLocal: true})
 		c.expect("SUBACK 01")
@@ -247,10 +247,10 @@ func TestOptionsOfASessionThatGoesOnBeforeMQTT5(t *testing.T) {
 	})
 }
 
-// promptStore stores at once.
-type promptStore struct{}
+// immediateStore stores at once.
+type immediateStore struct{}
 
-func (promptStore) Append(_ []store.Record, done func(error)) {
+func (immediateStore) Append(_ []store.Record, done func(error)) {
 	if done != nil {
 		go done(nil)
 	}
@@ -331,7 +331,7 @@ func TestTheReasonArrivesWhileTheClientSends(t *testing.T) {
 			return c, "DISCONNECT 81"
 		},
 		"CONNACK": func(conn net.Conn) (*client, string) {
-			return hello(t, conn, "refused", v5), "CONNACK 87 present false"
+			return handshake(t, conn, "refused", v5), "CONNACK 87 present false"
 		},
 	} {
 		conn, err := net.Dial("tcp", addr)

@@ -16,7 +16,7 @@ import (
 // theirs whose filter is cheap, are served at once. In the end they find what
 // there is.
 func TestSearchesAreBounded(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		const retained = 30_000
 		for i := range retained {
 			e.Publish(topics.Message{Topic: fmt.Sprintf("%05d/b/c", i), Payload: []byte("x"), Retain: true})
@@ -66,7 +66,7 @@ func TestTooLargeNamesItsTopic(t *testing.T) {
 	for _, cut := range []int{2, 4, 5, 6, 10, 100} {
 		var why string
 		o := engine.Options{Limits: engine.Limits{MaxPacket: 1000}, ConnectionEnded: func(_, _, w string) { why = w }}
-		bubble(t, o, func(t *testing.T, e *engine.Engine) {
+		inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 			c := connect(t, pipe(t, e), "c", v5)
 			o := wire.Outgoing{Topic: "bridge/devices", Payload: 5000}
 			b := append(o.Append(nil, wire.V5), make([]byte, 5000)...)

@@ -23,7 +23,7 @@ func TestClientsOfAUser(t *testing.T) {
 		UserLimits: engine.UserLimits{Clients: 3},
 		Notice:     func(c engine.Client, _, what string) { noticed = append(noticed, c.ID+": "+what) },
 	}
-	bubble(t, o, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		sessions := func() (ids string) {
 			for _, s := range e.Sessions() {
 				ids += " " + s.ID
@@ -47,8 +47,8 @@ func TestClientsOfAUser(t *testing.T) {
 			t.Errorf("sessions %s, noticed %q", got, noticed)
 		}
 		connect(t, pipe(t, e), "third", user("ada"))
-		hello(t, pipe(t, e), "fourth", user("ada"), v5).expect("CONNACK 97 present false", "closed")
-		hello(t, pipe(t, e), "fourth", user("ada")).expect("CONNACK 3 present false", "closed")
+		handshake(t, pipe(t, e), "fourth", user("ada"), v5).expect("CONNACK 97 present false", "closed")
+		handshake(t, pipe(t, e), "fourth", user("ada")).expect("CONNACK 3 present false", "closed")
 		connect(t, pipe(t, e), "theirs-2", user("bob"))
 		for i := range 5 {
 			connect(t, pipe(t, e), fmt.Sprint("anonymous-", i))
@@ -63,7 +63,7 @@ func TestClientsOfAUser(t *testing.T) {
 		connect(t, pipe(t, e), "fourth", user("bob"))
 		connect(t, pipe(t, e), "fifth", user("ada"))
 		// changed while it runs
-		hello(t, pipe(t, e), "sixth", user("ada"), v5).expect("CONNACK 97 present false", "closed")
+		handshake(t, pipe(t, e), "sixth", user("ada"), v5).expect("CONNACK 97 present false", "closed")
 		e.SetUserLimits(engine.UserLimits{Clients: 4})
 		connect(t, pipe(t, e), "sixth", user("ada"))
 		e.SetUserLimits(engine.UserLimits{})
@@ -77,17 +77,17 @@ func TestClientsOfAUser(t *testing.T) {
 // served however much waits for the others.
 func TestQueuesOfAUser(t *testing.T) {
 	o := engine.Options{UserLimits: engine.UserLimits{QueuedBytes: 100_000}}
-	bubble(t, o, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		for i := range 4 {
 			c := connect(t, pipe(t, e), fmt.Sprint("away-", i), user("ada"), persistent)
-			c.on(1, fmt.Sprint("to/", i))
+			c.subscribeAndWait(1, fmt.Sprint("to/", i))
 			c.disconnect()
 		}
 		other := connect(t, pipe(t, e), "bobs", user("bob"), persistent)
-		other.on(1, "to/#")
+		other.subscribeAndWait(1, "to/#")
 		other.disconnect()
 		reads := connect(t, pipe(t, e), "reads", user("ada"), v5)
-		reads.on(1, "to/#")
+		reads.subscribeAndWait(1, "to/#")
 		queued := func() (all int) {
 			synctest.Wait()
 			for _, s := range e.Sessions() {
@@ -127,7 +127,7 @@ func TestQueuesOfAUser(t *testing.T) {
 		}
 		synctest.Wait()
 		c := connect(t, pipe(t, e), "again", user("ada"), persistent)
-		c.on(1, "new")
+		c.subscribeAndWait(1, "new")
 		c.disconnect()
 		for range 50 {
 			e.Publish(topics.Message{Topic: "new", Payload: make([]byte, 1000), QoS: 1})
@@ -149,17 +149,17 @@ func idOf(t *testing.T, c *client) int {
 	return int(body[2+n])<<8 | int(body[3+n])
 }
 
-// stranger is a connection of somebody at an address.
-type stranger struct {
+// remoteConn is a connection of somebody at an address.
+type remoteConn struct {
 	net.Conn
 	from net.Addr
 }
 
-func (s stranger) RemoteAddr() net.Addr { return s.from }
+func (s remoteConn) RemoteAddr() net.Addr { return s.from }
 
-func from(e *engine.Engine, host string) net.Conn {
+func connectFrom(e *engine.Engine, host string) net.Conn {
 	ours, theirs := net.Pipe()
-	e.Serve(stranger{theirs, &net.TCPAddr{IP: net.ParseIP(host), Port: 7}}, "pipe")
+	e.Serve(remoteConn{theirs, &net.TCPAddr{IP: net.ParseIP(host), Port: 7}}, "pipe")
 	synctest.Wait()
 	return ours
 }
@@ -174,15 +174,15 @@ func open(c net.Conn) bool {
 // Connections that do not log in take places from who opens the most of them,
 // and none from others, nor from those who have logged in.
 func TestLobby(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{MaxConnecting: 4}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MaxConnecting: 4}}, func(t *testing.T, e *engine.Engine) {
 		var in []*client
 		for i := range 10 {
-			in = append(in, connect(t, from(e, "192.0.2.1"), fmt.Sprint("in-", i)))
+			in = append(in, connect(t, connectFrom(e, "192.0.2.1"), fmt.Sprint("in-", i)))
 		}
-		slow := from(e, "192.0.2.7")
+		slow := connectFrom(e, "192.0.2.7")
 		var flood []net.Conn
 		for range 50 {
-			flood = append(flood, from(e, "192.0.2.66"))
+			flood = append(flood, connectFrom(e, "192.0.2.66"))
 		}
 		n := 0
 		for i, c := range flood {
@@ -200,7 +200,7 @@ func TestLobby(t *testing.T) {
 		}
 		_ = slow.SetReadDeadline(time.Time{})
 		connect(t, slow, "slow")
-		connect(t, from(e, "192.0.2.66"), "of the flood") // it is let in if it says who it is
+		connect(t, connectFrom(e, "192.0.2.66"), "of the flood") // it is let in if it says who it is
 		for _, c := range in {
 			c.send([]byte{wire.Pingreq << 4, 0})
 			c.expect("PINGRESP")
@@ -210,7 +210,7 @@ func TestLobby(t *testing.T) {
 
 // A stranger is given no more memory than who it is takes.
 func TestLargeConnect(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		began := time.Now()
 		c := pipe(t, e)
 		_, _ = c.Write([]byte{wire.Connect << 4, 0x80, 0x80, 0x40}) // a MiB
@@ -222,7 +222,7 @@ func TestLargeConnect(t *testing.T) {
 
 // Filters may be long, but not all of them.
 func TestLongFilters(t *testing.T) {
-	bubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
 		long := strings.Repeat("x", 60_000)
 		for i := range 17 {
@@ -238,7 +238,7 @@ func TestLongFilters(t *testing.T) {
 
 // However much clients have retained, the hub's own orders are.
 func TestOwnMessagesAreRetained(t *testing.T) {
-	bubble(t, engine.Options{Limits: engine.Limits{MaxRetained: 2}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Limits: engine.Limits{MaxRetained: 2}}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
 		for i, want := range []string{"", "", " code 97"} {
 			c.publish(1, fmt.Sprint("fill/", i), "x", true)

@@ -13,30 +13,30 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// asked is a store that counts how often it is asked for anything.
-type asked struct {
+// countingStore is a store that counts how often it is asked for anything.
+type countingStore struct {
 	*store.Memory
 	times atomic.Int64
 }
 
-func (s *asked) Append(records []store.Record, done func(error)) {
+func (s *countingStore) Append(records []store.Record, done func(error)) {
 	s.times.Add(1)
 	s.Memory.Append(records, done)
 }
 
-func passing(topic string) bool { return !strings.HasPrefix(topic, "live/") }
+func isVolatile(topic string) bool { return !strings.HasPrefix(topic, "live/") }
 
 // What is never written asks the store nothing, on every way of a message: from
 // a client and from the program, retained and not, of each QoS, to a session
 // that is kept, there or away, to a shared subscription, as a replay, and when
 // it is acknowledged.
 func TestPassingTopicsDoNotReachTheStore(t *testing.T) {
-	kept1 := &asked{Memory: &store.Memory{}}
-	bubble(t, engine.Options{Store: kept1, Persists: passing}, func(t *testing.T, e *engine.Engine) {
+	kept1 := &countingStore{Memory: &store.Memory{}}
+	inBubble(t, engine.Options{Store: kept1, Persists: isVolatile}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", v5, expiry(1000))
-		sub.on(2, "live/#", "$share/g/live/#")
+		sub.subscribeAndWait(2, "live/#", "$share/g/live/#")
 		away := connect(t, pipe(t, e), "away", v5, expiry(1000))
-		away.on(1, "live/#")
+		away.subscribeAndWait(1, "live/#")
 		away.disconnect()
 		pub := connect(t, pipe(t, e), "pub", v5)
 		synctest.Wait()
@@ -89,7 +89,7 @@ func TestPassingTopicsDoNotReachTheStore(t *testing.T) {
 // not refused because a large one was.
 func TestFullStoreRefusesWhatItWouldKeep(t *testing.T) {
 	full := &store.Memory{}
-	bubble(t, engine.Options{Store: full, Persists: passing}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Store: full, Persists: isVolatile}, func(t *testing.T, e *engine.Engine) {
 		pub := connect(t, pipe(t, e), "pub", v5)
 		full.Fail(store.ErrFull)
 		for range 3 {

@@ -17,9 +17,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// metered is a store that counts what it would write: records, and each message
+// meteringStore is a store that counts what it would write: records, and each message
 // once; and two pages for each sync, of which there is one in 100 ms at most.
-type metered struct {
+type meteringStore struct {
 	store.Memory
 	mu      sync.Mutex
 	bytes   int
@@ -32,7 +32,7 @@ const (
 	syncedCost = 8 << 10
 )
 
-func (s *metered) Append(records []store.Record, done func(error)) {
+func (s *meteringStore) Append(records []store.Record, done func(error)) {
 	s.mu.Lock()
 	if s.written == nil {
 		s.written = make(map[*store.Message]bool)
@@ -51,7 +51,7 @@ func (s *metered) Append(records []store.Record, done func(error)) {
 	s.Memory.Append(records, done)
 }
 
-func (s *metered) size(r store.Record) int {
+func (s *meteringStore) size(r store.Record) int {
 	const fields = 20
 	body := func(m *store.Message) int {
 		if m == nil || s.written[m] {
@@ -88,7 +88,7 @@ func (s *metered) size(r store.Record) int {
 }
 
 // take returns what was written since it was called last.
-func (s *metered) take() int {
+func (s *meteringStore) take() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.bytes
@@ -98,7 +98,7 @@ func (s *metered) take() int {
 
 const written = 100_000_000
 
-func privileged(c engine.Client) bool { return c.User == "admin" }
+func isAdmin(c engine.Client) bool { return c.User == "admin" }
 
 // TestADayOfTheWorstClients measures what one user's clients make the broker
 // write in a day of virtual time, for each way in which a client can.
@@ -130,31 +130,31 @@ func TestADayOfTheWorstClients(t *testing.T) {
 			}
 		},
 		"the status of a domain whose agent has no limit": func(t *testing.T, e *engine.Engine) func(int) {
-			c := reading(connect(t, pipe(t, e), "c", user("admin")))
+			c := startReader(connect(t, pipe(t, e), "c", user("admin")))
 			return func(n int) { c.try(1, "status/kitchen", fmt.Sprint("STATUS=", n), true) }
 		},
 		"retained values of QoS 1": func(t *testing.T, e *engine.Engine) func(int) {
-			c := reading(connect(t, pipe(t, e), "c", user("lamp")))
+			c := startReader(connect(t, pipe(t, e), "c", user("lamp")))
 			return func(n int) { c.try(1, "lamp/1", fmt.Sprint(n), true) }
 		},
 		"queued messages": func(t *testing.T, e *engine.Engine) func(int) {
 			sub := connect(t, pipe(t, e), "sub", persistent, user("admin"))
-			sub.on(1, "q/#")
-			reading(sub)
-			c := reading(connect(t, pipe(t, e), "c", user("lamp")))
+			sub.subscribeAndWait(1, "q/#")
+			startReader(sub)
+			c := startReader(connect(t, pipe(t, e), "c", user("lamp")))
 			return func(n int) { c.try(1, "q/1", strings.Repeat("x", 5000), false) }
 		},
 		"messages of others that it has queued": func(t *testing.T, e *engine.Engine) func(int) {
 			sub := connect(t, pipe(t, e), "sub", persistent, user("reader"))
-			sub.on(1, "q/#")
-			reading(sub)
-			c := reading(connect(t, pipe(t, e), "c", user("admin")))
+			sub.subscribeAndWait(1, "q/#")
+			startReader(sub)
+			c := startReader(connect(t, pipe(t, e), "c", user("admin")))
 			return func(n int) { c.try(1, "q/1", strings.Repeat("x", 5000), false) }
 		},
 		"connecting with a will": func(t *testing.T, e *engine.Engine) func(int) {
 			return func(n int) {
 				conn := pipe(t, e)
-				reading(hello(t, conn, "c", user("lamp"), will("w", strings.Repeat("x", 5000), 1, true, 0)))
+				startReader(handshake(t, conn, "c", user("lamp"), will("w", strings.Repeat("x", 5000), 1, true, 0)))
 				time.Sleep(pause / 2)
 				_ = conn.Close()
 			}
@@ -162,33 +162,33 @@ func TestADayOfTheWorstClients(t *testing.T) {
 		"ever new sessions": func(t *testing.T, e *engine.Engine) func(int) {
 			return func(n int) {
 				conn := pipe(t, e)
-				reading(hello(t, conn, fmt.Sprint("c", n%2000), persistent, user("reader")))
+				startReader(handshake(t, conn, fmt.Sprint("c", n%2000), persistent, user("reader")))
 				time.Sleep(pause / 2)
 				_ = conn.Close()
 			}
 		},
 		"subscribing": func(t *testing.T, e *engine.Engine) func(int) {
-			c := reading(connect(t, pipe(t, e), "c", persistent, user("reader")))
+			c := startReader(connect(t, pipe(t, e), "c", persistent, user("reader")))
 			return func(n int) { c.trySubscribe(fmt.Sprint("a/", n%1000)) }
 		},
 		"replays": func(t *testing.T, e *engine.Engine) func(int) {
 			for i := range 50 {
 				e.Publish(topics.Message{Topic: fmt.Sprint("v/", i), Payload: []byte("x"), QoS: 1, Retain: true})
 			}
-			c := reading(connect(t, pipe(t, e), "c", persistent, user("reader")))
+			c := startReader(connect(t, pipe(t, e), "c", persistent, user("reader")))
 			return func(n int) { c.trySubscribe("v/#") }
 		},
 		"messages of QoS 2": func(t *testing.T, e *engine.Engine) func(int) {
-			c := reading(connect(t, pipe(t, e), "c", persistent, user("lamp")))
+			c := startReader(connect(t, pipe(t, e), "c", persistent, user("lamp")))
 			return func(n int) { c.try(2, "q/1", "x", false) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			measure := func(limit int, span time.Duration) (bytes int) {
-				kept := &metered{}
-				bubble(t, engine.Options{
-					Store: kept, Unlimited: privileged,
+				kept := &meteringStore{}
+				inBubble(t, engine.Options{
+					Store: kept, Unlimited: isAdmin,
 					ChargeProgram: func(topic string) bool { return strings.HasPrefix(topic, "status/") },
 					UserLimits:    engine.UserLimits{Clients: 1000, WrittenBytes: limit},
 				}, func(t *testing.T, e *engine.Engine) {
@@ -216,21 +216,21 @@ func TestADayOfTheWorstClients(t *testing.T) {
 	}
 }
 
-// reading is a client that reads and acknowledges what comes, and is not
+// startReader is a client that reads and acknowledges what comes, and is not
 // surprised by any of it.
-func reading(c *client) *flooder {
-	f := &flooder{client: c}
+func startReader(c *client) *backgroundReader {
+	f := &backgroundReader{client: c}
 	_ = c.conn.SetDeadline(time.Time{})
 	go f.read()
 	return f
 }
 
-type flooder struct {
+type backgroundReader struct {
 	*client
 	writing sync.Mutex
 }
 
-func (f *flooder) read() {
+func (f *backgroundReader) read() {
 	for b := []byte(nil); ; {
 		p := make([]byte, 4096)
 		n, err := f.conn.Read(p)
@@ -248,7 +248,7 @@ func (f *flooder) read() {
 	}
 }
 
-func (f *flooder) answer(first byte, body []byte) {
+func (f *backgroundReader) answer(first byte, body []byte) {
 	switch kind := first >> 4; kind {
 	case wire.PublishType:
 		if first>>1&3 == 1 {
@@ -264,14 +264,14 @@ func (f *flooder) answer(first byte, body []byte) {
 	}
 }
 
-func (f *flooder) acknowledge(b []byte) {
+func (f *backgroundReader) acknowledge(b []byte) {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	_, _ = f.conn.Write(b)
 }
 
 // write writes beside the caller, and nothing while the server does not read.
-func (f *flooder) write(b []byte) {
+func (f *backgroundReader) write(b []byte) {
 	if !f.writing.TryLock() {
 		return
 	}
@@ -281,7 +281,7 @@ func (f *flooder) write(b []byte) {
 	}()
 }
 
-func (f *flooder) try(qos byte, topic, payload string, retain bool) {
+func (f *backgroundReader) try(qos byte, topic, payload string, retain bool) {
 	o := wire.Outgoing{Flags: qos << 1, Topic: topic, Payload: len(payload)}
 	if retain {
 		o.Flags |= wire.FlagRetain
@@ -291,7 +291,7 @@ func (f *flooder) try(qos byte, topic, payload string, retain bool) {
 	f.write(append(o.Append(nil, f.version), payload...))
 }
 
-func (f *flooder) trySubscribe(filter string) {
+func (f *backgroundReader) trySubscribe(filter string) {
 	f.id++
 	pk := packets.Packet{ProtocolVersion: f.version, PacketID: max(f.id, 1), Filters: packets.Subscriptions{{Filter: filter, Qos: 1}}, FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}}
 	var b bytes.Buffer

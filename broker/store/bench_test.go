@@ -50,7 +50,7 @@ func BenchmarkQueue(b *testing.B) {
 // BenchmarkRetain changes one of 100,000 retained messages.
 func BenchmarkRetain(b *testing.B) {
 	dir := b.TempDir()
-	home(b, dir)
+	fillHome(b, dir)
 	s, _, err := Open(dir, Options{Sync: 100 * time.Millisecond})
 	if err != nil {
 		b.Fatal(err)
@@ -82,8 +82,8 @@ func BenchmarkRetain(b *testing.B) {
 
 func homeTopic(i int) string { return fmt.Sprintf("homeassistant/sensor/device_%06d/state", i) }
 
-// home writes 100,000 retained messages and 10,000 sessions.
-func home(b *testing.B, dir string) {
+// fillHome writes 100,000 retained messages and 10,000 sessions.
+func fillHome(b *testing.B, dir string) {
 	s, _, err := Open(dir, Options{Sync: time.Hour})
 	if err != nil {
 		b.Fatal(err)
@@ -107,7 +107,7 @@ func home(b *testing.B, dir string) {
 // BenchmarkOpen is a cold start with the state of home.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
-	home(b, dir)
+	fillHome(b, dir)
 	var state State
 	var s *Store
 	for b.Loop() {

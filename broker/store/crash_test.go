@@ -25,7 +25,7 @@ func smallLog(t *testing.T) (content []byte, states []State, ends []int64) {
 	s, _, _ := open(t, dir, Options{Sync: time.Hour})
 	m := newMirror()
 	states, ends = append(states, m.state()), append(ends, int64(len(segmentHeader)))
-	all := everything()
+	all := allRecords()
 	batches := [][]Record{all[:1], all[1:4], all[4:6], all[6:10], {Dequeue{"pi", 3}, Released{"pi", 9}}, {Retain{Topic: "home/kitchen/light"}}, {SessionGone{"empty"}, all[0]}}
 	for i, batch := range batches {
 		if i == 5 {
@@ -47,16 +47,16 @@ func smallLog(t *testing.T) (content []byte, states []State, ends []int64) {
 	return content, states, ends
 }
 
-// recovers opens a log of one file, asks for a state, and for the next two
+// checkRecovery opens a log of one file, asks for a state, and for the next two
 // lives: what is appended now is there, and nothing is said any more.
-func recovers(t *testing.T, content []byte, want State, warned bool) {
+func checkRecovery(t *testing.T, content []byte, want State, warned bool) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, segmentName(1)), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, state, l := open(t, dir, Options{Sync: time.Hour})
-	same(t, state, want)
+	compareStates(t, state, want)
 	if got := strings.Contains(l.String(), "level=WARN"); got != warned {
 		t.Errorf("warned %v: %s", got, l)
 	}
@@ -79,7 +79,7 @@ func TestTornAtEveryByte(t *testing.T) {
 				whole = i
 			}
 		}
-		recovers(t, content[:size], states[whole], size != 0 && int64(size) != ends[whole])
+		checkRecovery(t, content[:size], states[whole], size != 0 && int64(size) != ends[whole])
 		if t.Failed() {
 			t.Fatalf("cut to %d bytes", size)
 		}
@@ -95,7 +95,7 @@ func TestFlippedBytes(t *testing.T) {
 		if i := slices.IndexFunc(ends, func(end int64) bool { return int64(at) < end }); i > 0 {
 			want, warned = states[i-1], true
 		}
-		recovers(t, broken, want, warned)
+		checkRecovery(t, broken, want, warned)
 		if t.Failed() {
 			t.Fatalf("flipped at %d", at)
 		}
@@ -106,13 +106,13 @@ func TestTailOfZerosAndNoise(t *testing.T) {
 	content, states, _ := smallLog(t)
 	last := states[len(states)-1]
 	// What file systems leave where a power cut came before the data.
-	recovers(t, append(slices.Clone(content), make([]byte, 5000)...), last, true)
+	checkRecovery(t, append(slices.Clone(content), make([]byte, 5000)...), last, true)
 	noise := make([]byte, 5000)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for i := range noise {
 		noise[i] = byte(rnd.Uint32())
 	}
-	recovers(t, append(slices.Clone(content), noise...), last, true)
+	checkRecovery(t, append(slices.Clone(content), noise...), last, true)
 }
 
 // TestCorruptInTheMiddle keeps the files after the one that is broken.
@@ -179,7 +179,7 @@ func TestWriteFails(t *testing.T) {
 	for _, r := range []Record{Session{Client: "c"}, Received{"c", 2}} {
 		m.apply(r)
 	}
-	same(t, state, m.state())
+	compareStates(t, state, m.state())
 }
 
 func mustOpen(t *testing.T, path string) *os.File {

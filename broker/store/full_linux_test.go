@@ -114,7 +114,7 @@ func TestFullDisk(t *testing.T) {
 	m.apply(last)
 	closeStore(t, s)
 	_, state, l := open(t, filepath.Join(dir, "store"), Options{})
-	same(t, state, m.state())
+	compareStates(t, state, m.state())
 	if l.String() != "" {
 		t.Error(l)
 	}
@@ -131,7 +131,7 @@ func TestFullDiskThatIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, state, l := open(t, filepath.Join(copied, "store"), Options{})
-	same(t, state, m.state())
+	compareStates(t, state, m.state())
 	if l.String() != "" {
 		t.Error(l)
 	}
@@ -271,5 +271,5 @@ func TestFullDiskSmallerThanASegment(t *testing.T) {
 	}
 	closeStore(t, s)
 	_, state, _ := open(t, dir, Options{})
-	same(t, state, m.state())
+	compareStates(t, state, m.state())
 }

@@ -24,16 +24,16 @@ type disk struct {
 	faulty bool          // a sync may fail
 
 	mu      sync.Mutex
-	ends    []end              // of batches acknowledged, in order; what is promised is taken out
-	base    *mirror            // what is promised
-	safe    end                // where the log ended at the last sync
-	pending [][]Record         // batches acknowledged or not that are not promised, in order
-	durable map[string]int64   // by name of a file
-	spoiled map[string][]spoil // written while a sync failed
-	names   map[string]bool    // as the directory is for sure
-	failed  int                // so many syncs are needed until what one was for is safe
-	late    time.Duration      // a promise may be given so much later
-	may     *outcome           // nil: to be found out
+	ends    []end               // of batches acknowledged, in order; what is promised is taken out
+	base    *mirror             // what is promised
+	safe    end                 // where the log ended at the last sync
+	pending [][]Record          // batches acknowledged or not that are not promised, in order
+	durable map[string]int64    // by name of a file
+	spoiled map[string][]damage // written while a sync failed
+	names   map[string]bool     // as the directory is for sure
+	failed  int                 // so many syncs are needed until what one was for is safe
+	late    time.Duration       // a promise may be given so much later
+	may     *outcome            // nil: to be found out
 
 	promises, failures int
 }
@@ -45,13 +45,13 @@ type end struct {
 	at     time.Time
 }
 
-type spoil struct{ from, to int64 }
+type damage struct{ from, to int64 }
 
 func newDisk(t *testing.T, rnd *rand.Rand) *disk {
 	rnd = rand.New(rand.NewPCG(rnd.Uint64(), 1)) // its own: syncs are beside the writing
 	return &disk{
 		dir: memoryDir(t), rnd: rnd, base: newMirror(),
-		durable: make(map[string]int64), spoiled: make(map[string][]spoil), names: make(map[string]bool),
+		durable: make(map[string]int64), spoiled: make(map[string][]damage), names: make(map[string]bool),
 	}
 }
 
@@ -90,7 +90,7 @@ func (d *disk) sync(t syncJob) error {
 	for name, size := range sizes {
 		if fails {
 			if from := d.durable[name]; size > from {
-				d.spoiled[name] = append(d.spoiled[name], spoil{from, size})
+				d.spoiled[name] = append(d.spoiled[name], damage{from, size})
 			}
 		}
 		d.durable[name] = max(size, d.durable[name])
@@ -202,9 +202,9 @@ func (d *disk) cut(to string, at func(loose int64) int64) (whole bool) {
 	return whole
 }
 
-// facts is a state in pieces, each of which may be older or newer than another
+// stateFacts is a state in pieces, each of which may be older or newer than another
 // one after a power cut.
-func facts(s State) map[string]string {
+func stateFacts(s State) map[string]string {
 	all := make(map[string]string)
 	for _, m := range s.Retained {
 		all["retained "+m.Topic] = fmt.Sprintf("%+v", *m)
@@ -242,7 +242,7 @@ func (d *disk) outcomes() *outcome {
 	}
 	m := newMirror()
 	load(m, d.base.state())
-	first := facts(m.state())
+	first := stateFacts(m.state())
 	o := &outcome{[]map[string]string{first}, make(map[string]map[string]bool)}
 	for key, value := range first {
 		o.may[key] = map[string]bool{value: true}
@@ -251,7 +251,7 @@ func (d *disk) outcomes() *outcome {
 		for _, r := range batch {
 			m.apply(r)
 		}
-		now := facts(m.state())
+		now := stateFacts(m.state())
 		o.whole = append(o.whole, now)
 		for key, value := range now {
 			if o.may[key] == nil {
@@ -274,7 +274,7 @@ func (d *disk) judge(t *testing.T, found State, whole bool) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	o, got := d.outcomes(), facts(found)
+	o, got := d.outcomes(), stateFacts(found)
 	for key, value := range got {
 		if !o.may[key][value] {
 			t.Errorf("%s is %s, may be %v", key, value, slices.Sorted(maps.Keys(o.may[key])))

@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// life is a run of a store on a disk.
-type life struct {
+// storeRun is a run of a store on a disk.
+type storeRun struct {
 	t *testing.T
 	*disk
 	store *Store
 }
 
-func (d *disk) open(t *testing.T) *life {
+func (d *disk) open(t *testing.T) *storeRun {
 	t.Helper()
 	s, state, err := Open(d.dir, Options{Sync: 100 * time.Millisecond, segment: 1 << 10, sync: d.sync})
 	if err != nil {
@@ -40,14 +40,14 @@ func (d *disk) open(t *testing.T) *life {
 		}
 	}
 	d.mu.Unlock()
-	if got, want := facts(state), facts(m.state()); !maps.Equal(got, want) {
+	if got, want := stateFacts(state), stateFacts(m.state()); !maps.Equal(got, want) {
 		t.Errorf("it holds %v, want %v", got, want)
 	}
-	return &life{t: t, disk: d, store: s}
+	return &storeRun{t: t, disk: d, store: s}
 }
 
 // append appends a batch whose acknowledgement is noted.
-func (l *life) append(batch []Record) {
+func (l *storeRun) append(batch []Record) {
 	l.mu.Lock()
 	l.pending, l.may = append(l.pending, batch), nil
 	l.mu.Unlock()
@@ -62,10 +62,10 @@ func (l *life) append(batch []Record) {
 	})
 }
 
-func (l *life) end() { closeStore(l.t, l.store) }
+func (l *storeRun) end() { closeStore(l.t, l.store) }
 
 // overdue tells of what was acknowledged long ago and is not on the disk.
-func (l *life) overdue() {
+func (l *storeRun) overdue() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if most := l.store.options.Sync + 2*l.slow + l.late; !l.faulty && len(l.ends) > 0 && time.Since(l.ends[0].at) > most {
@@ -86,7 +86,7 @@ func TestPowerCuts(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("STORE_CUTS")); err == nil {
 		disks = n
 	}
-	var all torture
+	var all statistics
 	for seed := uint64(5); seed < uint64(5+disks); seed++ { // of the first four two found something once
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { all.live(t, seed) }) }) {
 			return
@@ -98,11 +98,11 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
-// torture counts what was done to disks.
-type torture struct{ Cuts, Kills, Promises, Failures, Moved int }
+// statistics counts what was done to disks.
+type statistics struct{ Cuts, Kills, Promises, Failures, Moved int }
 
 // live lets lives of a store follow each other.
-func (n *torture) live(t *testing.T, seed uint64) {
+func (n *statistics) live(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	d := newDisk(t, rnd)
 	d.slow = []time.Duration{0, 20 * time.Millisecond, 400 * time.Millisecond}[seed%3]
@@ -289,10 +289,10 @@ func TestSyncFails(t *testing.T) {
 			return nil
 		}})
 		m := newMirror()
-		for _, r := range everything() {
+		for _, r := range allRecords() {
 			m.apply(r)
 		}
-		if err := write(t, s, everything()...); err != nil {
+		if err := write(t, s, allRecords()...); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
@@ -311,7 +311,7 @@ func TestSyncFails(t *testing.T) {
 		}
 		closeStore(t, s)
 		_, state, _ := open(t, dir, Options{})
-		same(t, state, m.state())
+		compareStates(t, state, m.state())
 	})
 }
 
@@ -334,13 +334,13 @@ func TestStrays(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, state, _ := open(t, dir, Options{Sync: time.Hour})
-	same(t, state, State{})
+	compareStates(t, state, State{})
 	if err := write(t, s, Session{Client: "pi", Expiry: 2}); err != nil {
 		t.Fatal(err)
 	}
 	closeStore(t, s)
 	_, state, l := open(t, dir, Options{})
-	same(t, state, State{Sessions: []SessionState{{Session: Session{Client: "pi", Expiry: 2}}}})
+	compareStates(t, state, State{Sessions: []SessionState{{Session: Session{Client: "pi", Expiry: 2}}}})
 	if l.String() != "" {
 		t.Errorf("said again: %s", l)
 	}

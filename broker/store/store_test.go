@@ -17,9 +17,9 @@ import (
 )
 
 // open opens a store that the test closes, and what was logged meanwhile.
-func open(t testing.TB, dir string, o Options) (*Store, State, *logged) {
+func open(t testing.TB, dir string, o Options) (*Store, State, *recordedLog) {
 	t.Helper()
-	l := &logged{}
+	l := &recordedLog{}
 	o.Log = slog.New(slog.NewTextHandler(l, nil))
 	s, state, err := Open(dir, o)
 	if err != nil {
@@ -29,18 +29,18 @@ func open(t testing.TB, dir string, o Options) (*Store, State, *logged) {
 	return s, state, l
 }
 
-type logged struct {
+type recordedLog struct {
 	mu sync.Mutex
 	b  strings.Builder
 }
 
-func (l *logged) Write(b []byte) (int, error) {
+func (l *recordedLog) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(b)
 }
 
-func (l *logged) String() string {
+func (l *recordedLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
@@ -67,8 +67,8 @@ func byTopic(s State) State {
 	return s
 }
 
-// same compares states; times by the moment.
-func same(t *testing.T, got, want State) {
+// compareStates compares states; times by the moment.
+func compareStates(t *testing.T, got, want State) {
 	t.Helper()
 	got, want = byTopic(got), byTopic(want)
 	if reflect.DeepEqual(got, want) {
@@ -90,8 +90,8 @@ func same(t *testing.T, got, want State) {
 	t.Fatal("the states differ")
 }
 
-// everything is one record of each kind, with every field set.
-func everything() []Record {
+// allRecords is one record of each kind, with every field set.
+func allRecords() []Record {
 	m := &Message{
 		Topic: "home/kitchen/light", Payload: []byte("on\x00\xff"), QoS: 2, Retain: true,
 		Expires: time.Unix(1_800_000_000, 5).UTC(), Publisher: "switch",
@@ -122,17 +122,17 @@ func everything() []Record {
 func TestEverythingComesBack(t *testing.T) {
 	dir := t.TempDir()
 	s, state, _ := open(t, dir, Options{Sync: time.Hour})
-	same(t, state, State{})
+	compareStates(t, state, State{})
 	want := newMirror()
-	for _, r := range everything() {
+	for _, r := range allRecords() {
 		want.apply(r)
 	}
-	if err := write(t, s, everything()...); err != nil {
+	if err := write(t, s, allRecords()...); err != nil {
 		t.Fatal(err)
 	}
 	closeStore(t, s)
 	s, state, l := open(t, dir, Options{})
-	same(t, state, want.state())
+	compareStates(t, state, want.state())
 	if q := state.Sessions[2].Queue; q[2].Message != state.Retained[0] || state.Sessions[2].Will.Message != q[2].Message {
 		t.Error("one message came back as several")
 	}
@@ -145,7 +145,7 @@ func TestEverythingComesBack(t *testing.T) {
 	}
 	closeStore(t, s)
 	_, state, _ = open(t, dir, Options{})
-	same(t, state, State{})
+	compareStates(t, state, State{})
 	if l.String() != "" {
 		t.Errorf("logged %s", l)
 	}
@@ -161,7 +161,7 @@ func TestRandomChanges(t *testing.T) {
 			var dropped bool
 			for round := range 20 {
 				s, state, l := open(t, dir, Options{Sync: time.Millisecond, segment: segment})
-				same(t, state, want.state())
+				compareStates(t, state, want.state())
 				shared := &Message{Topic: "shared", Payload: []byte(fmt.Sprint(round))}
 				var ended sync.WaitGroup
 				for range 300 {
