@@ -50,7 +50,7 @@ func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
 		return nil, fmt.Errorf("there is no action %.40q: use %s, %s, %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs, topics.ActionReport, topics.ActionResync)
 	}
 	if !topics.ValidName(c.Service) {
-		return nil, fmt.Errorf("%s needs a service: %.70q is no name of one", c.Action, c.Service)
+		return nil, fmt.Errorf("%s needs a service: %.70q is not a valid service name", c.Action, c.Service)
 	}
 	if c.Action == topics.ActionRestart {
 		l.log.Info("restart asked for", "service", c.Service)

@@ -40,11 +40,11 @@ func checkListen(s string) problem {
 	host, port, err := net.SplitHostPort(s)
 	switch {
 	case err != nil:
-		return problem{quote(s) + " is no host:port", hint}
+		return problem{quote(s) + " is not host:port", hint}
 	case host != "" && !validHost(host):
 		return problem{quote(host) + " is neither an IP address nor the name of a host", hint}
 	case !validPort(port, 0):
-		return problem{quote(port) + " is no port", "use 1 to 65535"}
+		return problem{quote(port) + " is not a valid port", "use 1 to 65535"}
 	}
 	return problem{}
 }
@@ -55,11 +55,11 @@ func checkServer(s string) problem {
 	host, port, err := net.SplitHostPort(s)
 	switch {
 	case err != nil:
-		return problem{quote(s) + " is no host:port", hint}
+		return problem{quote(s) + " is not host:port", hint}
 	case !validHost(host):
 		return problem{quote(host) + " is neither an IP address nor the name of a host", hint}
 	case !validPort(port, 1):
-		return problem{quote(port) + " is no port", "use 1 to 65535"}
+		return problem{quote(port) + " is not a valid port", "use 1 to 65535"}
 	}
 	return problem{}
 }

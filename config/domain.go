@@ -41,11 +41,11 @@ var userPattern = regexp.MustCompile(`^([a-z_][a-z0-9_.-]{0,30}\$?|[0-9]{1,10})$
 
 func (t *table) domain(d *Domain) {
 	defer t.close()
-	t.label("name", &d.Name, "a domain")
+	t.label("name", &d.Name, "domain")
 	t.list("traits", &d.Traits)
 	for _, trait := range d.Traits {
 		if !topics.ValidName(trait) {
-			t.fault("traits", labelHint, "%s is no trait", quote(trait))
+			t.fault("traits", labelHint, "%s is not a valid trait", quote(trait))
 		}
 	}
 	if t.file("services_dir", &d.ServicesDir) && d.ServicesDir == "" {
@@ -59,7 +59,7 @@ func (t *table) domain(d *Domain) {
 	}
 	t.hub(d)
 	if t.text("dominion", &d.Dominion) && d.Dominion != "" && !topics.ValidName(d.Dominion) {
-		t.fault("dominion", labelHint, "%s is no name of a dominion", quote(d.Dominion))
+		t.fault("dominion", labelHint, "%s is not a valid dominion name", quote(d.Dominion))
 	}
 	t.topic("topic_prefix", &d.TopicPrefix)
 	t.flag("stop_services_on_exit", &d.StopServicesOnExit)
@@ -75,14 +75,14 @@ func (t *table) domain(d *Domain) {
 	switch {
 	case !t.text("run_as", &d.RunAs), d.RunAs == "":
 	case !userPattern.MatchString(d.RunAs):
-		t.fault("run_as", userHint, "%s is no name of a user", quote(d.RunAs))
+		t.fault("run_as", userHint, "%s is not a valid user name", quote(d.RunAs))
 	case t.l.isUser != nil && !t.l.isUser(d.RunAs):
 		t.fault("run_as", userHint, "there is no user %s here", quote(d.RunAs))
 	}
 	t.list("allow_root", &d.AllowRoot)
 	for _, service := range d.AllowRoot {
 		if !topics.ValidName(service) {
-			t.fault("allow_root", labelHint, "%s is no name of a service", quote(service))
+			t.fault("allow_root", labelHint, "%s is not a valid service name", quote(service))
 		}
 	}
 	t.sub("zeroconf").zeroconf(&d.Zeroconf)

@@ -56,7 +56,7 @@ func defaults() Dominion {
 
 func (t *table) dominion(d *Dominion) {
 	defer t.close()
-	t.label("name", &d.Name, "a dominion")
+	t.label("name", &d.Name, "dominion")
 	t.dataDir(&d.DataDir)
 	t.topic("topic_prefix", &d.TopicPrefix)
 	if t.text("metrics", &d.Metrics) && d.Metrics != "" {
@@ -93,7 +93,7 @@ func (t *table) apart(prefix string, discovery *table, discoveryPrefix string) {
 // label reads a name that must be a DNS label.
 func (t *table) label(key string, to *string, of string) {
 	if t.text(key, to) && !topics.ValidName(*to) {
-		t.fault(key, labelHint, "%s is no name for %s", quote(*to), of)
+		t.fault(key, labelHint, "%s is not a valid %s name", quote(*to), of)
 	}
 }
 
@@ -243,7 +243,7 @@ func (t *table) user() User {
 		case u.Name == "":
 			t.fault("name", `write name = "…"`, "a user needs a name")
 		case strings.ContainsAny(u.Name, "+#/") || strings.ContainsFunc(u.Name, unicode.IsControl) || strings.TrimSpace(u.Name) != u.Name:
-			t.fault("name", "use no +, # and /, and no space at its ends", "%s is no name for a user", quote(u.Name))
+			t.fault("name", "use no +, # and /, and no space at its ends", "%s is not a valid user name", quote(u.Name))
 		}
 	}
 	if t.text("role", &u.Role) {
@@ -283,7 +283,7 @@ func (t *table) zeroconf(z *Zeroconf) {
 	}
 	for _, name := range z.Interfaces {
 		if name == "" || strings.ContainsAny(name, "/ \t\n") {
-			t.fault("interfaces", `write names as "eth0"`, "%s is no name of an interface", quote(name))
+			t.fault("interfaces", `write names as "eth0"`, "%s is not a valid interface name", quote(name))
 		}
 	}
 }

@@ -75,7 +75,7 @@ x = 1
 	}
 	for path := range got {
 		if strings.Contains(path, "not") {
-			t.Errorf("%s is no path", path)
+			t.Errorf("%s is not a valid path", path)
 		}
 	}
 }

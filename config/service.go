@@ -154,7 +154,7 @@ func (t *table) declared(key string, to *[]string) {
 	t.list(key, to)
 	for _, name := range *to {
 		if begins, open := strings.CutSuffix(name, "*"); !topics.ValidVariable(begins) && (begins != "" || !open) {
-			t.report(key, key+` = ["COLOUR", "MQTT_*"]`, "%s is no name of an environment variable", quote(name))
+			t.report(key, key+` = ["COLOUR", "MQTT_*"]`, "%s is not a valid name of an environment variable", quote(name))
 		}
 	}
 }

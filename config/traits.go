@@ -34,7 +34,7 @@ func (t *table) traitsFrom(to *[]TraitSource) {
 	for _, name := range slices.Sorted(maps.Keys(in.values)) {
 		s := TraitSource{Trait: name, Interval: DefaultTraitInterval, Timeout: DefaultTraitTimeout}
 		if !topics.ValidName(name) {
-			in.fault(name, labelHint, "%s is no trait", quote(name))
+			in.fault(name, labelHint, "%s is not a valid trait", quote(name))
 		}
 		if _, short := in.values[name].(string); short {
 			in.text(name, &s.Path)
@@ -79,7 +79,7 @@ func (t *table) traitSource(s *TraitSource) {
 func (t *table) pattern(key, pattern string) {
 	switch _, err := filepath.Match(pattern, ""); {
 	case !strings.HasPrefix(pattern, "/"):
-		t.fault(key, `write the whole path, as "/dev/serial/by-id/*Sonoff*"`, "%s is no absolute path", quote(pattern))
+		t.fault(key, `write the whole path, as "/dev/serial/by-id/*Sonoff*"`, "%s is not an absolute path", quote(pattern))
 	case err != nil:
 		t.fault(key, `write *, ? and [a-z] alone`, "%s is no pattern of paths", quote(pattern))
 	}

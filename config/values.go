@@ -157,7 +157,7 @@ func (t *table) number(key string, to *int) bool {
 	if fromVariable {
 		n, err := strconv.ParseInt(strings.TrimSpace(v.(string)), 10, 64)
 		if err != nil {
-			t.fault(key, "write digits alone", "%.60q is no whole number", v)
+			t.fault(key, "write digits alone", "%.60q is not a whole number", v)
 			return false
 		}
 		v = n
@@ -196,7 +196,7 @@ func (t *table) decimal(key string, to *float64) bool {
 		return t.wrong(key, v, "a number", key+" = 0.5, without quotes")
 	}
 	if math.IsNaN(n) || math.IsInf(n, 0) {
-		t.fault(key, "write a number such as 0.5", "%v is no number to reckon with", n)
+		t.fault(key, "write a number such as 0.5", "%v is not a finite number", n)
 		return false
 	}
 	*to = n
@@ -220,7 +220,7 @@ func (t *table) size(key string, to *int64) bool {
 	}
 	n, err := parseSize(s, fromVariable)
 	if err != nil {
-		t.fault(key, hint, "%.60q is no size: %v", s, err)
+		t.fault(key, hint, "%.60q is not a valid size: %v", s, err)
 		return false
 	}
 	*to = n
@@ -272,7 +272,7 @@ func (t *table) duration(key string, to *time.Duration) bool {
 	}
 	switch {
 	case err != nil:
-		t.fault(key, `write it as "500ms", "10s", "1m30s" or "2h"`, "%.60q is no duration", s)
+		t.fault(key, `write it as "500ms", "10s", "1m30s" or "2h"`, "%.60q is not a valid duration", s)
 	case d < 0:
 		t.fault(key, "write "+quote(strings.TrimPrefix(s, "-")), "%q is negative", s)
 	case d > longest:

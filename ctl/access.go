@@ -15,7 +15,7 @@ import (
 func (a *app) access(cmd *cobra.Command, args []string) error {
 	ask := topics.Ask{User: args[0], Action: args[1], Topic: args[2], Client: at(args, 3)}
 	if actions := []string{"publish", "subscribe", "deliver"}; !slices.Contains(actions, ask.Action) {
-		return fail(ExitUsage, "dominionctl access "+ask.User+" publish "+ask.Topic, "%q is no action: use publish, subscribe or deliver", ask.Action)
+		return fail(ExitUsage, "dominionctl access "+ask.User+" publish "+ask.Topic, "%q is not a valid action: use publish, subscribe or deliver", ask.Action)
 	}
 	return question(a, cmd.Context(), topics.VerbAccess, ask, RenderAccess)
 }

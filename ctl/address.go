@@ -109,14 +109,14 @@ func parseAddress(from, s string, tls bool) (address, user string, err error) {
 		return wrong("there is no scheme " + strconv.Quote(u.Scheme))
 	}
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil && strings.ContainsAny(u.Hostname(), ": ") {
-		return wrong(strconv.Quote(u.Host) + " is no host:port")
+		return wrong(strconv.Quote(u.Host) + " is not host:port")
 	}
 	if u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return wrong(strconv.Quote(s) + " is no address of a broker")
+		return wrong(strconv.Quote(s) + " is not a valid broker address")
 	}
 	if p := u.Port(); p != "" {
 		if port, err = strconv.Atoi(p); err != nil || port < 1 || port > 65535 {
-			return wrong(p + " is no port")
+			return wrong(p + " is not a valid port")
 		}
 	}
 	return u.Scheme + "://" + net.JoinHostPort(u.Hostname(), strconv.Itoa(port)), user, nil

@@ -253,7 +253,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 // checkFlags refuses what no verb can do anything with.
 func (a *app) checkFlags(cmd *cobra.Command) error {
 	if a.timeout <= 0 {
-		return fail(ExitUsage, "write a duration such as --timeout 10s", "--timeout %v is no time to wait", a.timeout)
+		return fail(ExitUsage, "write a duration such as --timeout 10s", "--timeout %v is not a valid time to wait", a.timeout)
 	}
 	if a.json && cmd.Parent() != nil && cmd.Parent().Name() == "completion" {
 		return fail(ExitUsage, a.without("--json"), "completion has no --json")

@@ -67,7 +67,7 @@ func (a *app) events(ctx context.Context, limit int, from time.Time) error {
 // checkListing refuses what -f and -n cannot mean.
 func (a *app) checkListing(follow bool, n int, topic string) error {
 	if n < 0 || n > maxLines {
-		return fail(ExitUsage, "write -n 0 to -n 10000", "-n %d is no number of lines to show", n)
+		return fail(ExitUsage, "write -n 0 to -n 10000", "-n %d is not a valid number of lines", n)
 	}
 	if follow && a.json {
 		base := a.prefix

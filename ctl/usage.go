@@ -84,7 +84,7 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &unknown):
 		if isNumber(unknown.GetSpecifiedName()) { // a negative one reads as a flag
-			return fail(ExitUsage, "0 is the least", "-%s is no number this takes", unknown.GetSpecifiedName())
+			return fail(ExitUsage, "0 is the least", "-%s is not a number that it takes", unknown.GetSpecifiedName())
 		}
 		if unknown.GetSpecifiedShortnames() != "" {
 			return fail(ExitUsage, cmd.CommandPath()+" --help lists the flags", "there is no flag -%s", unknown.GetSpecifiedName())
@@ -167,7 +167,7 @@ const maxReplicas = 10000
 func (a *app) checkNumber(args []string, i int) error {
 	n, err := strconv.Atoi(args[i])
 	if err != nil || n < 0 || n > maxReplicas {
-		return fail(ExitUsage, fmt.Sprintf("write 1 to %d, or 0 for what the configuration says", maxReplicas), "%q is no number of domains", args[i])
+		return fail(ExitUsage, fmt.Sprintf("write 1 to %d, or 0 for what the configuration says", maxReplicas), "%q is not a valid number of domains", args[i])
 	}
 	return nil
 }

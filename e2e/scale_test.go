@@ -59,7 +59,7 @@ func TestScaleByTheLengthOfAQueue(t *testing.T) {
 
 		t.Log("nonsense keeps the number")
 		home.Publish("home/queue", "a lot")
-		scaled(3, `"a lot" is no number`)
+		scaled(3, `"a lot" is not a number`)
 		home.Journal.Undisturbed(t, "after nonsense", before, starts)
 
 		t.Log("down, after a cooldown")

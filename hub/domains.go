@@ -295,9 +295,9 @@ func plausible(topic string, s topics.Domain) error {
 		case told[i.Service]:
 			return fmt.Errorf("cannot read %s: field services: %s is there twice", topic, i.Service)
 		case !slices.Contains(topics.States(), i.State):
-			return fmt.Errorf("cannot read %s: field services.state: %.40q is no state", topic, i.State)
+			return fmt.Errorf("cannot read %s: field services.state: %.40q is not a valid state", topic, i.State)
 		case i.Health != "" && i.Health != topics.UnknownHealth && i.Health != topics.Healthy && i.Health != topics.Unhealthy:
-			return fmt.Errorf("cannot read %s: field services.health: %.40q is no health", topic, i.Health)
+			return fmt.Errorf("cannot read %s: field services.health: %.40q is not a valid health", topic, i.Health)
 		}
 		told[i.Service] = true
 	}

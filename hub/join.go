@@ -27,7 +27,7 @@ const refusalLifetime = 30 * time.Second
 func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	switch {
 	case !topics.ValidName(ask.Name):
-		return topics.Grant{}, fmt.Errorf("%.80q is no name for a domain: use a-z, 0-9 and -", ask.Name)
+		return topics.Grant{}, fmt.Errorf("%.80q is not a valid domain name: use a-z, 0-9 and -", ask.Name)
 	case ask.ID == "" || len(ask.ID) > maxID:
 		return topics.Grant{}, fmt.Errorf("the id of %s must have 1 to %d characters", ask.Name, maxID)
 	case ask.Protocol != "" && !topics.SameMajor(ask.Protocol):

@@ -163,7 +163,7 @@ func TestUnreadableStatusOfAMicrodomain(t *testing.T) {
 		for what, c := range map[string]struct{ status, want string }{
 			"no JSON":      {`{"name":`, "dominion/domain/esp/status"},
 			"a wrong type": {`{"name":"esp","micro":"yes"}`, "micro"},
-			"a wrong word": {`{"name":"esp","micro":true,"services":[{"service":"button","state":"on"}]}`, `field services.state: "on" is no state`},
+			"a wrong word": {`{"name":"esp","micro":true,"services":[{"service":"button","state":"on"}]}`, `field services.state: "on" is not a valid state`},
 			"no micro":     {`{"name":"esp"}`, `says "micro": true`},
 		} {
 			h.publish("dominion/domain/esp/availability", "online", true)

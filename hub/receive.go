@@ -55,7 +55,7 @@ func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 		return
 	}
 	h.stirred = true
-	h.events.Refuse("names", topics.Event{Message: fmt.Sprintf("cannot obey %.120s: %.80q is no name of a %s, which has a-z, 0-9 and - only", m.Topic, name, of)}, now)
+	h.events.Refuse("names", topics.Event{Message: fmt.Sprintf("cannot obey %.120s: %.80q is not a valid %s name, which has a-z, 0-9 and - only", m.Topic, name, of)}, now)
 }
 
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
@@ -164,7 +164,7 @@ func shortened(message string) string {
 func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 	switch {
 	case !slices.Contains(topics.EventTypes(), e.Type):
-		return fmt.Errorf("cannot pass on %s: %.40q is no type of event", topic, e.Type)
+		return fmt.Errorf("cannot pass on %s: %.40q is not a type of event", topic, e.Type)
 	case !h.events.MayRelay(name, now):
 		return nil
 	}

@@ -85,7 +85,7 @@ func TestTheNumberFollowsATopic(t *testing.T) {
 		}
 		h.publish("home/queue", "nonsense", false)
 		time.Sleep(6 * time.Second)
-		if s := h.reached("worker", 3); s.Reason != `required; stays at 3: what home/queue says cannot be used: "nonsense" is no number` {
+		if s := h.reached("worker", 3); s.Reason != `required; stays at 3: what home/queue says cannot be used: "nonsense" is not a number` {
 			t.Errorf("reason %q", s.Reason)
 		}
 		h.publish("home/queue", "0", false)

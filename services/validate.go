@@ -44,7 +44,7 @@ var makeNames = []string{
 func CheckEnvironment(key, value string) error {
 	switch {
 	case !topics.ValidVariable(key):
-		return fmt.Errorf("%.80q is no name of an environment variable", key)
+		return fmt.Errorf("%.80q is not a valid name of an environment variable", key)
 	case slices.Contains(makeNames, key):
 		return fmt.Errorf("%s may not be set: it is one of make's own names", key)
 	case strings.ContainsRune(value, 0):
@@ -104,10 +104,10 @@ func (d Definition) validate(all map[string]Definition, names []string) []Fault 
 		faults = append(faults, Fault{d.Name, key, fmt.Sprintf(message, args...), hint})
 	}
 	if !topics.ValidName(d.Name) {
-		fault("", nameHint, "%.80q is no name for a service", d.Name)
+		fault("", nameHint, "%.80q is not a valid service name", d.Name)
 	}
 	if d.Priority != Required && d.Priority != OnDemand {
-		fault("priority", `use "required" or "dependency"`, "%.80q is no priority", d.Priority)
+		fault("priority", `use "required" or "dependency"`, "%.80q is not a valid priority", d.Priority)
 	}
 	seen := make(map[string]bool)
 	for _, dep := range d.Dependencies {
@@ -123,22 +123,22 @@ func (d Definition) validate(all map[string]Definition, names []string) []Fault 
 	}
 	for _, t := range d.Traits {
 		if !topics.ValidName(t) {
-			fault("traits", nameHint, "%.80q is no trait", t)
+			fault("traits", nameHint, "%.80q is not a valid trait", t)
 		}
 	}
 	for _, n := range d.Domains {
 		if !topics.ValidName(n) {
-			fault("domains", nameHint, "%.80q is no name of a domain", n)
+			fault("domains", nameHint, "%.80q is not a valid domain name", n)
 		}
 	}
 	if d.Replicas < 0 {
 		fault("replicas", "0 means: as the priority says", "%d is negative", d.Replicas)
 	}
 	if d.Port < 0 || d.Port > 65535 {
-		fault("port", "use 1 to 65535, or leave it out: the domain chooses one", "%d is no port", d.Port)
+		fault("port", "use 1 to 65535, or leave it out: the domain chooses one", "%d is not a valid port", d.Port)
 	}
 	if d.Target != "" && !topics.ValidTarget(d.Target) {
-		fault("target", "use letters, digits, _ . and -, a letter or digit first", "%.80q is no make target", d.Target)
+		fault("target", "use letters, digits, _ . and -, a letter or digit first", "%.80q is not a valid make target", d.Target)
 	}
 	for _, k := range slices.Sorted(maps.Keys(d.Environment)) {
 		if err := CheckEnvironment(k, d.Environment[k]); err != nil {
@@ -146,12 +146,12 @@ func (d Definition) validate(all map[string]Definition, names []string) []Fault 
 		}
 	}
 	if f := d.EnvironmentFile; f != "" && !path.IsAbs(f) {
-		fault("environment_file", "write the whole path on the domain", "%.80q is no absolute path", f)
+		fault("environment_file", "write the whole path on the domain", "%.80q is not an absolute path", f)
 	}
 	switch d.Restart.Policy {
 	case topics.RestartAlways, topics.RestartOnFailure, topics.RestartNever:
 	default:
-		fault("restart", "use always, on-failure or never", "%.80q is no restart policy", d.Restart.Policy)
+		fault("restart", "use always, on-failure or never", "%.80q is not a valid restart policy", d.Restart.Policy)
 	}
 	if d.Oneshot && d.Restart.Policy == topics.RestartAlways {
 		fault("oneshot", "use the policy on-failure or never, or take oneshot out", "what is always started again is never done")
@@ -160,10 +160,10 @@ func (d Definition) validate(all map[string]Definition, names []string) []Fault 
 		fault("restart", "delay must be 0 or more, max_delay at least delay", "delay %v with max_delay %v", d.Restart.Delay, d.Restart.MaxDelay)
 	}
 	if d.StartTimeout <= 0 {
-		fault("start_timeout", `write a duration such as "2m"`, "%v is no time to start in", d.StartTimeout)
+		fault("start_timeout", `write a duration such as "2m"`, "%v is not a valid start timeout", d.StartTimeout)
 	}
 	if d.StopTimeout <= 0 {
-		fault("stop_timeout", `write a duration such as "10s"`, "%v is no time to stop in", d.StopTimeout)
+		fault("stop_timeout", `write a duration such as "10s"`, "%v is not a valid stop timeout", d.StopTimeout)
 	}
 	if d.Health != nil {
 		d.Health.validate(fault)
@@ -206,7 +206,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	case topic != "":
 		// subscribed to, a topic below $share is a part of another one: MQTT 5, 4.8.2
 		if !validTopic(topic) || strings.HasPrefix(topic, "$share/") {
-			fault("scale.metric", `write metric = "mqtt:home/queue"`, "%.80q is no topic", topic)
+			fault("scale.metric", `write metric = "mqtt:home/queue"`, "%.80q is not a valid topic", topic)
 		}
 		if len(s.Field) > longest {
 			fault("scale.field", `write a path, as field = "queue.length"`, "%d bytes are no path", len(s.Field))
@@ -214,7 +214,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	case s.Metric == "":
 		fault("scale.metric", `write metric = "cpu", "memory" or "mqtt:<topic>"`, "metric is missing")
 	case s.Metric != ScaleByCPU && s.Metric != ScaleByMemory:
-		fault("scale.metric", `use metric = "cpu", "memory" or "mqtt:<topic>"`, "%.80q is no metric", s.Metric)
+		fault("scale.metric", `use metric = "cpu", "memory" or "mqtt:<topic>"`, "%.80q is not a valid metric", s.Metric)
 	case s.Field != "":
 		fault("scale.field", `take field out, or use metric = "mqtt:<topic>"`, "field %.80q belongs to the payload of a topic", s.Field)
 	}
@@ -237,7 +237,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 		fault("scale.target", fmt.Sprintf(`write a size, as target = "%gMB"`, s.Target), "%g bytes of memory are less than any program uses", s.Target)
 	}
 	if s.Cooldown <= 0 {
-		fault("scale.cooldown", `write a duration such as cooldown = "1m"`, "%v is no cooldown", s.Cooldown)
+		fault("scale.cooldown", `write a duration such as cooldown = "1m"`, "%v is not a valid cooldown", s.Cooldown)
 	}
 	switch {
 	case s.MaxAge == 0:
@@ -270,10 +270,10 @@ func (h Health) validate(fault func(key, hint, message string, args ...any)) {
 		fault("health", `write one of http = "/path", tcp = true, mqtt = "topic" and notify = true`, "%d kinds of check", kinds)
 	}
 	if h.HTTP != "" && !strings.HasPrefix(h.HTTP, "/") {
-		fault("health", `write http = "/health"`, "%.80q is no path", h.HTTP)
+		fault("health", `write http = "/health"`, "%.80q is not a valid path", h.HTTP)
 	}
 	if h.MQTT != "" && !validTopic(h.MQTT) {
-		fault("health", `write mqtt = "home/web/status"`, "%.80q is no topic", h.MQTT)
+		fault("health", `write mqtt = "home/web/status"`, "%.80q is not a valid topic", h.MQTT)
 	}
 	if h.Payload != "" && h.MQTT == "" {
 		fault("health", `write mqtt = "topic" too, or take payload out`, "payload %.80q belongs to a topic", h.Payload)

@@ -48,7 +48,7 @@ func DecodeForDisplay[T any](topic string, payload []byte) (T, error) {
 			field = "field " + wrong.Field
 		}
 		// The literal may be a number of a megabyte.
-		return zero, fmt.Errorf("cannot read %s: %.200s: %.80s is no %s", topic, field, wrong.Value, describe(wrong.Type))
+		return zero, fmt.Errorf("cannot read %s: %.200s: %.80s is not %s", topic, field, wrong.Value, describe(wrong.Type))
 	}
 	return zero, fmt.Errorf("cannot read %s: %w", topic, err)
 }
@@ -73,25 +73,25 @@ func TransactionOf(payload []byte) string {
 func describe(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Time]():
-		return `time such as "2026-01-02T15:04:05.000Z"`
+		return `a time such as "2026-01-02T15:04:05.000Z"`
 	case reflect.TypeFor[Seconds]():
-		return fmt.Sprintf("number of seconds from 0 to %.0f", float64(maxSeconds))
+		return fmt.Sprintf("a number of seconds from 0 to %.0f", float64(maxSeconds))
 	}
 	switch t.Kind() {
 	case reflect.String:
-		return "string"
+		return "a string"
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int, reflect.Int64:
-		return "whole number"
+		return "a whole number"
 	case reflect.Uint64:
-		return "whole number from 0"
+		return "a whole number from 0"
 	case reflect.Float64:
-		return "number"
+		return "a number"
 	case reflect.Slice:
-		return "list"
+		return "a list"
 	case reflect.Struct, reflect.Map:
-		return "object"
+		return "an object"
 	}
 	return t.String()
 }

@@ -140,11 +140,11 @@ func findOwner(name string) (owner, error) {
 func ownerOf(u *user.User) (owner, error) {
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
-		return owner{}, fmt.Errorf("cannot run services as %q: uid %q is no number", u.Username, u.Uid)
+		return owner{}, fmt.Errorf("cannot run services as %q: uid %q is not a number", u.Username, u.Uid)
 	}
 	gid, err := strconv.ParseUint(u.Gid, 10, 32)
 	if err != nil {
-		return owner{}, fmt.Errorf("cannot run services as %q: gid %q is no number", u.Username, u.Gid)
+		return owner{}, fmt.Errorf("cannot run services as %q: gid %q is not a number", u.Username, u.Gid)
 	}
 	own := owner{name: u.Username, home: u.HomeDir, uid: int(uid), gid: int(gid)}
 	own.credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}

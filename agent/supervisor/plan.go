@@ -53,13 +53,13 @@ func (e refusedError) Error() string { return string(e) }
 func refusal(name string, spec topics.Spec) string {
 	switch f := spec.EnvironmentFile; {
 	case !topics.ValidName(name):
-		return fmt.Sprintf("%q is no name of a service", name)
+		return fmt.Sprintf("%q is not a valid service name", name)
 	case spec.Target != "" && !topics.ValidTarget(spec.Target):
-		return fmt.Sprintf("%q is no make target: use letters, digits, _ . and -, a letter or digit first", spec.Target)
+		return fmt.Sprintf("%q is not a valid make target: use letters, digits, _ . and -, a letter or digit first", spec.Target)
 	case spec.Port < 0 || spec.Port > 65535:
-		return fmt.Sprintf("%d is no port: use 1 to 65535, or 0 for one of the domain's choice", spec.Port)
+		return fmt.Sprintf("%d is not a valid port: use 1 to 65535, or 0 for one of the domain's choice", spec.Port)
 	case f != "" && !filepath.IsAbs(f):
-		return fmt.Sprintf("environment_file %q is no absolute path", f)
+		return fmt.Sprintf("environment_file %q is not an absolute path", f)
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Environment)) {
 		if err := services.CheckEnvironment(k, spec.Environment[k]); err != nil {

@@ -364,7 +364,7 @@ func number(v any) float64 {
 			return n
 		}
 	}
-	panic(fmt.Sprintf("%v is no number", v))
+	panic(fmt.Sprintf("%v is not a number", v))
 }
 
 func truthy(v any) bool {

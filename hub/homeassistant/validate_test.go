@@ -327,7 +327,7 @@ func checkAvailability(what string, m map[string]any, fault func(string, ...any)
 func checkTopic(what, topic string, fault func(string, ...any)) {
 	bad := func(r rune) bool { return r < ' ' || r == '+' || r == '#' || (r >= 0x7f && r <= 0x9f) }
 	if topic == "" || len(topic) > 65535 || strings.ContainsFunc(topic, bad) {
-		fault("%s: %q is no topic", what, topic)
+		fault("%s: %q is not a valid topic", what, topic)
 	}
 }
 

@@ -279,7 +279,7 @@ func readTopic(c services.Scale, last Sample) reading {
 	case !last.Known:
 		return reading{missing: "nothing was published at " + c.Topic() + " yet"}
 	case math.IsNaN(last.Value) || math.IsInf(last.Value, 0):
-		return reading{missing: "what " + c.Topic() + " says is no number to reckon with"}
+		return reading{missing: "what " + c.Topic() + " says is not a finite number"}
 	case c.MaxAge > 0 && last.Age >= c.MaxAge: // who said it may be dead
 		return reading{missing: fmt.Sprintf("%s has said nothing for %s, and %s before that", c.Topic(), duration(c.MaxAge), number(last.Value))}
 	}

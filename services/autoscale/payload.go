@@ -68,7 +68,7 @@ func step(payload []byte, name string) (json.RawMessage, error) {
 		}
 		return nil, fmt.Errorf("a list of %d has no %q", len(list), name)
 	}
-	return nil, fmt.Errorf("%q is asked of something that is no object", name)
+	return nil, fmt.Errorf("%q is asked of something that is not an object", name)
 }
 
 // longest is more than any number needs.
@@ -80,7 +80,7 @@ func parseNumber(s string) (float64, error) {
 	}
 	v, err := strconv.ParseFloat(s, 64)
 	if len(s) > longest || err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-		return 0, fmt.Errorf("%.40q is no number", s)
+		return 0, fmt.Errorf("%.40q is not a number", s)
 	}
 	return v, nil
 }

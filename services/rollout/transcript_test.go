@@ -124,7 +124,7 @@ func instance(t *testing.T, words []string) rollout.Instance {
 			state, health, _ := strings.Cut(w, ":")
 			i.State, i.Health = topics.State(state), topics.UnknownHealth
 			if !slices.Contains(topics.States(), i.State) {
-				t.Fatalf("%q is no state", w)
+				t.Fatalf("%q is not a valid state", w)
 			}
 			if health != "" {
 				i.Health = topics.Health(health)
