@@ -239,6 +239,13 @@ func (e *Engine) Serve(raw net.Conn, listener string) {
 	e.running.Go(c.run)
 }
 
+// isClosed reports whether Close was called.
+func (e *Engine) isClosed() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.closed
+}
+
 // Handshakes returns the set in which a listener registers connections that do
 // something, such as TLS, before they are given to Serve.
 func (e *Engine) Handshakes() *Handshakes { return &e.handshakes }

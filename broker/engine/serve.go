@@ -30,6 +30,10 @@ func (c *conn) run() {
 		return
 	}
 	defer c.e.admission.release(c)
+	if c.e.isClosed() { // Close may not have seen the connection
+		c.close()
+		return
+	}
 	c.timer = time.AfterFunc(c.e.limits.ConnectTimeout, c.close)
 	done := c.e.handshakes.Add(host(c.remote), c.close)
 	rest, err := c.handshake()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
@@ -69,5 +70,25 @@ func TestMosquittoClients(t *testing.T) {
 				t.Errorf("mosquitto_sub: %v: %q", err, out)
 			}
 		}
+	}
+}
+
+// A connection that is accepted at the moment of the shutdown does not delay it until
+// its client would have had to send CONNECT.
+func TestCloseDoesNotWaitForNewConnections(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			e, err := engine.New(engine.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			client := pipe(t, e)
+			defer client.Close()
+			closeEngine(t, e)
+			if d := time.Since(began); d > 5*time.Second {
+				t.Errorf("Close took %v", d)
+			}
+		})
 	}
 }
