@@ -195,3 +195,43 @@ func TestDocsMap(t *testing.T) {
 		t.Errorf("only %d packages were found", found)
 	}
 }
+
+// The reference names every verb of dominionctl and every metric.
+func TestDocsReference(t *testing.T) {
+	for _, c := range []struct {
+		page, sources string
+		names         *regexp.Regexp
+		row           string // how the page writes a name, up to its end
+	}{
+		{"command-line.md", "../ctl/help.go", regexp.MustCompile(`(?m)^\t"([a-z]+)": +"`), "`"},
+		{"metrics.md", "../hub/*.go", regexp.MustCompile(`"(dominion_[a-z0-9_]+)", (?:metrics\.|Type:|")`), "`"},
+	} {
+		page, err := os.ReadFile(filepath.Join("../docs/reference", c.page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(c.sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range c.names.FindAllStringSubmatch(string(source), -1) {
+				found++
+				if !regexp.MustCompile(c.row + m[1] + "[`{ ]").Match(page) {
+					t.Errorf("docs/reference/%s does not name %s", c.page, m[1])
+				}
+			}
+		}
+		if found < 20 {
+			t.Errorf("docs/reference/%s: only %d names were found", c.page, found)
+		}
+	}
+}

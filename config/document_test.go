@@ -13,7 +13,7 @@ import (
 
 // referenceFile is the reference of the keys. What stands in it between markers is
 // generated.
-const referenceFile = "../docs/config.md"
+const referenceFile = "../docs/reference/config.md"
 
 // generated replaces the text between the markers of a name.
 func generated(t *testing.T, doc, name, text string) string {

@@ -9,7 +9,7 @@ import (
 
 // Every key that can be written has its place in the reference.
 func TestReference(t *testing.T) {
-	doc, err := os.ReadFile("../docs/config.md")
+	doc, err := os.ReadFile("../docs/reference/config.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func TestReference(t *testing.T) {
 	} {
 		_, section, found := strings.Cut(string(doc), "\n## "+c.section+"\n")
 		if !found {
-			t.Fatalf("docs/config.md has no section %s", c.section)
+			t.Fatalf("docs/reference/config.md has no section %s", c.section)
 		}
 		if c.section == "domain.toml" {
 			section, _, _ = strings.Cut(section, "\n## ")
@@ -40,7 +40,7 @@ func TestReference(t *testing.T) {
 				continue
 			}
 			if !regexp.MustCompile("[`.[{, ]" + regexp.QuoteMeta(k.key) + "[`\\]}, =]").MatchString(section) {
-				t.Errorf("docs/config.md says nothing of %s.%s", k.table, k.key)
+				t.Errorf("docs/reference/config.md says nothing of %s.%s", k.table, k.key)
 			}
 		}
 	}

@@ -165,6 +165,6 @@ var Rows = []Row{
 	{
 		Key: "written_bytes_per_user", Default: 100_000_000, Optional: true, Reload: true,
 		Of:     func(_ *Limits, u *UserLimits) any { return &u.WrittenBytes },
-		Beyond: "bytes a day that the broker writes to the disk because of all clients of one user, a tenth of them at once; 0: as many as they like. See [what is written](#how-much-is-written)",
+		Beyond: "bytes a day that the broker writes to the disk because of all clients of one user, a tenth of them at once; 0: as many as they like. See [what is written](../explanation/what-is-written.md#how-much-is-written)",
 	},
 }
