@@ -449,49 +449,6 @@ func (b *Book) note(e *entry, c Config) {
 	}
 }
 
-// replace takes a device away that is told anew in a moment.
-func (b *Book) replace(topic string, e *entry, now time.Time) (topics.Message, bool) {
-	m, removed := b.remove(topic, e, now)
-	if len(e.Components) == 0 || e.Gone { // Home Assistant lost it
-		e.Gone, e.Components, e.replaced, b.changed = false, nil, false, true
-	}
-	b.at(e, now.Add(apart))
-	return m, removed
-}
-
-// remove takes a device away.
-func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bool) {
-	if !e.leaves() && !e.revive {
-		return topics.Message{}, false
-	}
-	if e.revive {
-		e.revive, e.heard = false, true
-		if !e.known { // it was started since, and remembers no triggers
-			_, e.Components = e.triggers()
-		}
-		b.at(e, now.Add(apart))
-		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), e.Components, b.stub(topic))}, true
-	}
-	if !e.known && !e.heard && b.options.current(topic) { // it may be in its registry alone: at the next birth
-		e.Gone, b.changed = true, true
-		return topics.Message{}, false
-	}
-	if m, first := b.removeTriggers(topic, e, now); first {
-		return m, true
-	}
-	if b.present || e.heard {
-		e.Told = Told{Deleted: e.Deleted}
-	} else {
-		e.Gone = true
-	}
-	b.count(e)
-	e.known, e.heard, e.repeat, e.marked = false, false, false, nil
-	e.echoes++
-	e.at = now
-	b.at(e, now) // to be forgotten: until then it is known when it was told
-	return Removal(topic), true
-}
-
 func (b *Book) entry(topic string) *entry {
 	e := b.entries[topic]
 	if e == nil {

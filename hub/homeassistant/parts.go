@@ -3,7 +3,6 @@ package homeassistant
 import (
 	"encoding/json"
 	"strings"
-	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -31,31 +30,6 @@ func (b *Book) stub(topic string) func(key, platform string) component {
 		}
 		return c
 	}
-}
-
-// removeTriggers takes the triggers of a device away that is about to go, where Home
-// Assistant listens: it does not remember them over a restart. false: it has none.
-func (b *Book) removeTriggers(topic string, e *entry, now time.Time) (topics.Message, bool) {
-	triggers, others := e.triggers()
-	if len(triggers) == 0 || !b.present && !e.heard {
-		return topics.Message{}, false
-	}
-	e.Components, b.changed = others, true
-	b.at(e, now.Add(apart))
-	return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), triggers, marker)}, true
-}
-
-// triggers returns the triggers among the components, and the others.
-func (e *entry) triggers() (triggers, others map[string]string) {
-	triggers, others = make(map[string]string), make(map[string]string)
-	for key, platform := range e.Components {
-		if platform == deviceAutomation {
-			triggers[key] = platform
-		} else {
-			others[key] = platform
-		}
-	}
-	return triggers, others
 }
 
 // bare is a device without components.
