@@ -81,7 +81,9 @@ type figure struct{ what, measured string }
 // thisHost is the machine of the test itself, without a cable: hub and crowd
 // meet on its loopback.
 func thisHost(t *testing.T) *Host {
-	network, err := os.Open("/proc/self/ns/net")
+	// not /proc/self: that is the process's first thread, which Host.in may have
+	// left in the network of a host
+	network, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
