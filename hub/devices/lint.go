@@ -2,6 +2,7 @@ package devices
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"maps"
@@ -77,7 +78,7 @@ func (l *linter) err() error {
 	if l.alone {
 		l.fault("unique_id is missing")
 	}
-	text := "Home Assistant refuses it: " + strings.Join(l.faults, "; ")
+	text := refuses + strings.Join(l.faults, "; ")
 	if l.more > 0 {
 		text += fmt.Sprintf("; and %d more", l.more)
 	}
@@ -116,6 +117,9 @@ func (s *State) checked(topic string, payload []byte, device bool) ([]*announcem
 	return all, &d
 }
 
+// refuses begins what is said of a config that Home Assistant refuses.
+const refuses = "Home Assistant refuses it: "
+
 // illegalTopic names a topic at which Home Assistant does not read a config. nil
 // is one that is no config.
 func illegalTopic(below string) error {
@@ -124,11 +128,11 @@ func illegalTopic(below string) error {
 		return nil
 	}
 	if !known(levels[0]) && levels[0] != "device" {
-		return fmt.Errorf("Home Assistant refuses it: %q is no component of it: write another one into the topic", cut(levels[0], maxText))
+		return errors.New(refuses + fmt.Sprintf("%q is not one of its components: write another one into the topic", cut(levels[0], maxText)))
 	}
 	for _, level := range levels[1 : len(levels)-1] {
 		if level == "" || strings.ContainsFunc(level, illegal) {
-			return fmt.Errorf("Home Assistant refuses it: illegal topic: %q may have a-z, A-Z, 0-9, _ and - only", cut(level, maxText))
+			return errors.New(refuses + fmt.Sprintf("illegal topic: %q may have a-z, A-Z, 0-9, _ and - only", cut(level, maxText)))
 		}
 	}
 	return nil
@@ -147,7 +151,7 @@ func (l *linter) lint(below string, root object) {
 		return
 	}
 	if _, ok := platforms[levels[0]]; !ok {
-		l.fault("%q is no component of it: write another one into the topic", levels[0])
+		l.fault("%q is not one of its components: write another one into the topic", levels[0])
 		return
 	}
 	if _, migrates := root["migrate_discovery"]; migrates {
