@@ -235,3 +235,51 @@ func TestDocsReference(t *testing.T) {
 		}
 	}
 }
+
+// Every path in the index "To add X, touch A, B, C" exists, each row names at least
+// one, and what stands in parentheses behind a file occurs in it.
+func TestDocsIndexOfChanges(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## To add X, touch A, B, C\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	path := regexp.MustCompile("`((?:[a-z0-9_.-]+/)+[a-zA-Z0-9_.-]+|[a-z]+|Makefile|go\\.mod)`")
+	inFile, identifier := regexp.MustCompile("`([a-z0-9_/]+\\.go)` \\(([^)]*)\\)"), regexp.MustCompile("`([A-Za-z]+)`")
+	rows := 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || strings.TrimSpace(cells[2]) == "" || strings.HasPrefix(cells[1], "---") || strings.HasPrefix(cells[1], " to add") {
+			continue
+		}
+		rows++
+		named := 0
+		for _, m := range path.FindAllStringSubmatch(line, -1) {
+			_, err := os.Stat(filepath.Join("..", m[1]))
+			if strings.ContainsAny(m[1], "/.") && err != nil {
+				t.Errorf("docs/architecture.md, row %q: there is no %s", strings.TrimSpace(cells[1]), m[1])
+			}
+			if err == nil && strings.Contains(cells[2], m[0]) {
+				named++
+			}
+		}
+		for _, m := range inFile.FindAllStringSubmatch(line, -1) {
+			source, err := os.ReadFile(filepath.Join("..", m[1]))
+			if err != nil {
+				continue // reported above
+			}
+			for _, name := range identifier.FindAllStringSubmatch(m[2], -1) {
+				if !regexp.MustCompile(`\b` + name[1] + `\b`).Match(source) {
+					t.Errorf("docs/architecture.md, row %q: there is no %s in %s", strings.TrimSpace(cells[1]), name[1], m[1])
+				}
+			}
+		}
+		if named == 0 {
+			t.Errorf("docs/architecture.md, row %q names no path", strings.TrimSpace(cells[1]))
+		}
+	}
+	if rows < 30 {
+		t.Errorf("docs/architecture.md: only %d rows of the index were found", rows)
+	}
+}
