@@ -236,21 +236,21 @@ func TestDocsReference(t *testing.T) {
 	}
 }
 
-// Every path in the index "To add X, touch A, B, C" exists, each row names at least
-// one, and what stands in parentheses behind a file occurs in it.
+// Every path in the indexes "To add X, touch A, B, C" and "Where X is decided" exists,
+// each row names at least one, and what stands in parentheses behind a file occurs in it.
 func TestDocsIndexOfChanges(t *testing.T) {
 	text, err := os.ReadFile("../docs/architecture.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, section, _ := strings.Cut(string(text), "\n## To add X, touch A, B, C\n")
-	section, _, _ = strings.Cut(section, "\n## ")
+	section, _, _ = strings.Cut(section, "\n## Three principles\n")
 	path := regexp.MustCompile("`((?:[a-z0-9_.-]+/)+[a-zA-Z0-9_.-]+|[a-z]+|Makefile|go\\.mod)`")
 	inFile, identifier := regexp.MustCompile("`([a-z0-9_/]+\\.go)` \\(([^)]*)\\)"), regexp.MustCompile("`([A-Za-z]+)`")
 	rows := 0
 	for line := range strings.Lines(section) {
 		cells := strings.Split(line, "|")
-		if len(cells) != 5 || strings.TrimSpace(cells[2]) == "" || strings.HasPrefix(cells[1], "---") || strings.HasPrefix(cells[1], " to add") {
+		if len(cells) < 4 || strings.TrimSpace(cells[2]) == "" || strings.HasPrefix(cells[1], "---") || strings.Contains(line, "| touch |") || strings.Contains(line, "| where |") {
 			continue
 		}
 		rows++
