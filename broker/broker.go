@@ -61,9 +61,9 @@ type Config struct {
 	// DataDir holds what was acknowledged: retained messages, sessions and their
 	// queues. "": nothing is persisted.
 	DataDir string
-	// Sync is how long acknowledged data may be in the operating system's cache only,
-	// where a power cut loses it. 0: it is on disk before it is acknowledged.
-	Sync time.Duration
+	// SyncDelay is how long acknowledged data may be in the operating system's cache
+	// only, where a power cut loses it. 0: it is on disk before it is acknowledged.
+	SyncDelay time.Duration
 	// Exclude are filters of topics that are never persisted, besides heartbeats,
 	// metrics and $SYS.
 	Exclude []string
@@ -165,7 +165,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		},
 	}
 	if cfg.DataDir != "" {
-		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: cfg.Sync, Exclude: b.notPersisted, Log: log})
+		b.store, o.State, err = store.Open(filepath.Join(cfg.DataDir, "broker"), store.Options{Sync: cfg.SyncDelay, Exclude: b.notPersisted, Log: log})
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the broker's store: %w", err)
 		}

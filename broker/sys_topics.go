@@ -80,7 +80,7 @@ func (b *Broker) figures(l *loadAverages) map[string]string {
 	memory := heapBytes()
 	for name, n := range map[string]uint64{
 		"clients/total":              uint64(s.Sessions),
-		"clients/maximum":            uint64(s.Most),
+		"clients/maximum":            uint64(s.MaxSessions),
 		"clients/connected":          uint64(s.Sessions - s.Offline),
 		"clients/active":             uint64(s.Sessions - s.Offline),
 		"clients/disconnected":       uint64(s.Offline),
@@ -107,7 +107,7 @@ func (b *Broker) figures(l *loadAverages) map[string]string {
 		"memory/ended/count":         s.MemoryEnded,
 		"heap/current":               memory,
 		"heap/maximum":               b.heapMaximum(memory),
-		"connections/refused/count":  s.TurnedAway,
+		"connections/refused/count":  s.ConnectionsRefused,
 	} {
 		all[name] = strconv.FormatUint(n, 10)
 	}
@@ -156,7 +156,7 @@ type loadAverages struct {
 func (l *loadAverages) add(s Stats, in time.Duration) {
 	for i, n := range [...]uint64{
 		s.In.Packets, s.Out.Packets, s.In.Publishes, s.Out.Publishes, s.Dropped,
-		s.In.Bytes, s.Out.Bytes, s.Connects + s.TurnedAway, s.Connects,
+		s.In.Bytes, s.Out.Bytes, s.Connects + s.ConnectionsRefused, s.Connects,
 	} {
 		rate := float64(n-l.last[i]) / in.Minutes()
 		for j, span := range [...]float64{1, 5, 15} {

@@ -187,7 +187,7 @@ func (t *trace) matches(p *engine.TraceEvent) bool {
 	if p.Kind != wire.Subscribe && p.Kind != wire.Unsubscribe {
 		return wire.Matches(t.subject, p.Topic)
 	}
-	_, filter := wire.Shared(p.Topic)
+	_, filter := wire.SplitShared(p.Topic)
 	return filter == t.subject || wire.Matches(filter, t.subject) || wire.Matches(t.subject, filter)
 }
 

@@ -29,7 +29,7 @@ func (s Service) newBridges(b *broker.Broker) (*bridges, error) {
 			return nil, fmt.Errorf("cannot use the bridge %s: %w", c.Name, err)
 		}
 		made.all = append(made.all, bridge.New(bridge.Config{
-			Name: c.Name, Client: c.ClientID, Prefix: s.Config.TopicPrefix, Log: s.Log,
+			Name: c.Name, ClientID: c.ClientID, Prefix: s.Config.TopicPrefix, Log: s.Log,
 			Remote: client.Options{URL: c.URL, Interfaces: s.Config.Zeroconf.Interfaces, Password: password, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, MaxPacket: s.Config.Broker.Limits.MaxPacket},
 			Rules:  bridgeRules(c.Topics),
 			Local: func(context.Context) (net.Conn, error) {

@@ -155,7 +155,7 @@ func ofBroker(b *broker.Broker) []metrics.Family {
 		metrics.One("dominion_broker_messages_refused_total", metrics.Counter, "Messages that were not taken: not allowed, or beyond a limit.", float64(s.Refused)),
 		metrics.One("dominion_broker_wills_total", metrics.Counter, "Wills that were published.", float64(s.Wills)),
 		metrics.One("dominion_broker_connects_total", metrics.Counter, "Connections that were let in.", float64(s.Connects)),
-		metrics.One("dominion_broker_connections_refused_total", metrics.Counter, "Connections beyond broker.limits.", float64(s.TurnedAway)),
+		metrics.One("dominion_broker_connections_refused_total", metrics.Counter, "Connections beyond broker.limits.", float64(s.ConnectionsRefused)),
 		{Name: "dominion_broker_user_limit_total", Type: metrics.Counter, Help: "What the limits of users did: clients refused, sessions ended for newer ones, messages dropped.", Samples: []metrics.Sample{
 			{Labels: []string{"what", "refused"}, Value: float64(s.UserRefused)},
 			{Labels: []string{"what", "ended"}, Value: float64(s.UserEnded)},

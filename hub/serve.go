@@ -64,7 +64,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		AllowedOrigins: s.Config.HTTP.AllowedOrigins, TrustedProxies: s.Config.HTTP.TrustedProxies,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules, ReservedIDs: bridgeIDs(c.Bridges),
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
-		Sync: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: c.Limits, UserLimits: c.UserLimits, Version: s.Version,
+		SyncDelay: c.Persistence.Sync, Exclude: c.Persistence.Exclude, Limits: c.Limits, UserLimits: c.UserLimits, Version: s.Version,
 	}, s.Log)
 	if err != nil {
 		return err

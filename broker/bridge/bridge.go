@@ -46,10 +46,11 @@ type Rule struct {
 type Config struct {
 	// Name identifies the bridge; it is part of its client identifiers.
 	Name string
-	// Client is the client identifier at the other broker; "": dominion-bridge-<Name>.
-	Client string
-	Remote client.Options
-	Rules  []Rule
+	// ClientID is the client identifier at the other broker; "":
+	// dominion-bridge-<Name>.
+	ClientID string
+	Remote   client.Options
+	Rules    []Rule
 	// Prefix is the topic_prefix: nothing is forwarded to topics below it except by a
 	// rule that names it.
 	Prefix string
@@ -194,7 +195,7 @@ func (b *Bridge) connectRemote(ctx context.Context, deliver func(topics.Message,
 	o := b.Remote
 	o.Persistent, o.Bridge, o.Log, o.OnDelivery, o.Window, o.Sequential = true, true, b.Log, deliver, window, b.outDetector.active()
 	o.TooLarge = func(topic string, size int) { b.refuse(tooLarge(In, topic, size, o.MaxPacket)) }
-	if o.ClientID = b.Client; o.ClientID == "" {
+	if o.ClientID = b.ClientID; o.ClientID == "" {
 		o.ClientID = "dominion-bridge-" + b.Name
 	}
 	o.MQTT5 = !b.remoteV311

@@ -48,7 +48,7 @@ func (c *conn) handshake() ([]byte, error) {
 			c.reader.keepRest(b, end)
 			continue
 		}
-		body, bridge := wire.Bridge(b[start:end])
+		body, bridge := wire.TrimBridgeMark(b[start:end])
 		c.bridge = bridge
 		pk, err := wire.Decode(first, body, 0)
 		if err != nil {

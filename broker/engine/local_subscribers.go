@@ -55,7 +55,7 @@ func (e *Engine) Publish(m topics.Message) {
 // stop ends the subscription. The handler may still be called for a message that was
 // published before.
 func (e *Engine) Subscribe(filter string, handler func(m topics.Message, stored bool)) (stop func(), err error) {
-	if group, _ := wire.Shared(filter); !wire.ValidFilter(filter) || group != "" {
+	if group, _ := wire.SplitShared(filter); !wire.ValidFilter(filter) || group != "" {
 		return nil, fmt.Errorf("cannot subscribe to %q: it is not a valid topic filter", filter)
 	}
 	l := &local{handler: handler}

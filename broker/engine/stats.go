@@ -66,8 +66,8 @@ type Stats struct {
 	Sessions int
 	// Offline is the number of sessions without a connection, now.
 	Offline int
-	// Most is the maximum number of sessions at a time.
-	Most int
+	// MaxSessions is the maximum number of sessions at a time.
+	MaxSessions int
 	// Expired is the number of sessions that expired.
 	Expired uint64
 	// Subscriptions, now, with shared ones.
@@ -97,8 +97,8 @@ type Stats struct {
 	// room.
 	RetainedRefused uint64
 	Connects        uint64
-	// TurnedAway is the number of connections beyond the limits.
-	TurnedAway uint64
+	// ConnectionsRefused is the number of connections beyond the limits.
+	ConnectionsRefused uint64
 	// UserRefused, UserEnded and UserDropped count the effects of the limits of users:
 	// clients that were refused, sessions that ended for newer ones, messages that
 	// were dropped.
@@ -113,20 +113,20 @@ type Stats struct {
 // Totals returns the counters only: what was counted since the start.
 func (e *Engine) Totals() Stats {
 	return Stats{
-		Published:       e.stats.published.Load(),
-		Dropped:         e.stats.dropped.Load(),
-		Refused:         e.stats.refused.Load(),
-		RetainedRefused: e.stats.retainedRefused.Load(),
-		Connects:        e.stats.connects.Load(),
-		TurnedAway:      e.stats.connectionsRefused.Load(),
-		UserRefused:     e.stats.userRefused.Load(),
-		UserEnded:       e.stats.userEnded.Load(),
-		UserDropped:     e.stats.overQuota.Load(),
-		Most:            int(e.stats.maxSessions.Load()),
-		Expired:         e.stats.expired.Load(),
-		Wills:           e.stats.wills.Load(),
-		In:              e.stats.in.now(),
-		Out:             e.stats.out.now(),
+		Published:          e.stats.published.Load(),
+		Dropped:            e.stats.dropped.Load(),
+		Refused:            e.stats.refused.Load(),
+		RetainedRefused:    e.stats.retainedRefused.Load(),
+		Connects:           e.stats.connects.Load(),
+		ConnectionsRefused: e.stats.connectionsRefused.Load(),
+		UserRefused:        e.stats.userRefused.Load(),
+		UserEnded:          e.stats.userEnded.Load(),
+		UserDropped:        e.stats.overQuota.Load(),
+		MaxSessions:        int(e.stats.maxSessions.Load()),
+		Expired:            e.stats.expired.Load(),
+		Wills:              e.stats.wills.Load(),
+		In:                 e.stats.in.now(),
+		Out:                e.stats.out.now(),
 	}
 }
 
@@ -156,7 +156,7 @@ func (e *Engine) Stats() Stats {
 		}
 		s.Subscriptions += len(one.subscriptions)
 		for filter := range one.subscriptions {
-			if group, _ := wire.Shared(filter); group != "" {
+			if group, _ := wire.SplitShared(filter); group != "" {
 				s.Shared++
 			}
 		}

@@ -128,7 +128,7 @@ func (c *conn) addSubscription(a *subscribeRequest, i int) {
 		a.added = append(a.added, replacement{sub, old})
 	}
 	a.hasSysFilter = a.hasSysFilter || sub.filter[0] == '$'
-	group, _ := wire.Shared(sub.filter)
+	group, _ := wire.SplitShared(sub.filter)
 	if group == "" && (sub.retainHandling == 0 || sub.retainHandling == 1 && old == nil) { // [MQTT-3.3.1-9, -10, -11]
 		a.replays = append(a.replays, &replay{sub: sub, at: newCursor(sub.filter)})
 	}
@@ -171,7 +171,7 @@ func (c *conn) refusalCode(code byte) byte {
 // is its position in the packet: no more are examined than a client may have. The
 // caller holds s.mu.
 func (c *conn) grant(sub *subscription, nth int) byte {
-	_, filter := wire.Shared(sub.filter)
+	_, filter := wire.SplitShared(sub.filter)
 	l := &c.e.limits
 	_, exists := c.s.subscriptions[sub.filter]
 	refuse := func(code byte, reason string) byte {

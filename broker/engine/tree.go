@@ -60,7 +60,7 @@ func (t *tree) changed() { t.generation.Add(1) }
 
 // add adds a subscription.
 func (t *tree) add(s *subscription) {
-	name, filter := wire.Shared(s.filter)
+	name, filter := wire.SplitShared(s.filter)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer t.changed()
@@ -99,7 +99,7 @@ func (t *tree) add(s *subscription) {
 
 // remove removes a subscription, and the levels that only it used.
 func (t *tree) remove(s *subscription) {
-	name, filter := wire.Shared(s.filter)
+	name, filter := wire.SplitShared(s.filter)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer t.changed()

@@ -195,8 +195,8 @@ func TestLobby(t *testing.T) {
 		if n != 3 || !open(slow) {
 			t.Errorf("%d of the flood are open, another's %v", n, open(slow))
 		}
-		if e.Stats().TurnedAway != 47 {
-			t.Errorf("%d were turned away", e.Stats().TurnedAway)
+		if e.Stats().ConnectionsRefused != 47 {
+			t.Errorf("%d were turned away", e.Stats().ConnectionsRefused)
 		}
 		_ = slow.SetReadDeadline(time.Time{})
 		connect(t, slow, "slow")

@@ -29,10 +29,10 @@ var (
 // bridgeMark is the bit of the protocol level that mosquitto sets for a bridge.
 const bridgeMark = 0x80
 
-// Bridge reports whether the body of a CONNECT is that of a bridge between brokers,
-// which marks the protocol level as mosquitto does, and returns the body without the
-// mark.
-func Bridge(body []byte) (plain []byte, bridge bool) {
+// TrimBridgeMark reports whether the body of a CONNECT is that of a bridge between
+// brokers, which marks the protocol level as mosquitto does, and returns the body
+// without the mark.
+func TrimBridgeMark(body []byte) (plain []byte, bridge bool) {
 	for _, of := range []struct {
 		prefix []byte
 		levels []byte
@@ -232,7 +232,7 @@ func (s *scanner) checkSubscribe(version byte) error {
 		if s.err != nil {
 			break
 		}
-		switch group, _ := Shared(filter); {
+		switch group, _ := SplitShared(filter); {
 		case !ValidFilter(filter) && !refusedByItself(filter, version):
 			return malformed("the topic filter is not valid")
 		case options&3 == 3:

@@ -39,9 +39,9 @@ func ValidFilter(filter string) bool {
 // sharePrefix begins the filter of a shared subscription.
 const sharePrefix = "$share/"
 
-// Shared splits the filter of a shared subscription, $share/group/filter. If it is not
-// shared, group is empty (MQTT 5.0, 4.8.2).
-func Shared(filter string) (group, rest string) {
+// SplitShared splits the filter of a shared subscription, $share/group/filter. If it
+// is not shared, group is empty (MQTT 5.0, 4.8.2).
+func SplitShared(filter string) (group, rest string) {
 	if !strings.HasPrefix(filter, sharePrefix) {
 		return "", filter
 	}
