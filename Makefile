@@ -99,8 +99,9 @@ bench-broker: build ## measure the broker beside mosquitto, mochi and NATS (ARGS
 sizes: ## what each dependency adds to the programs, in kB
 	@go run ./build/sizes $(PROGRAMS:%=./cmd/%)
 
-docs: ## write docs/protocol.md anew, from package topics
+docs: ## write docs/protocol.md and the tables of the config reference anew
 	go test ./topics -run TestProtocolDocument -update
+	go test ./config -run TestReferenceIsGenerated -update
 
 format: ## format every Go file
 	$(GO_FILES) | xargs go run $(GOFUMPT) -w

@@ -27,7 +27,7 @@ func TestAfterRestart(t *testing.T) {
 		default:
 			t.Fatalf("no value for a %v", f.Type())
 		}
-		keys, want := afterRestart(config.Domain{}, c), 1
+		keys, want := config.Domain{}.ChangedByRestart(c), 1
 		if slices.Contains(taken, v.Type().Field(i).Name) {
 			want = 0
 		}

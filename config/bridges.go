@@ -51,7 +51,9 @@ func (t *table) bridges(b *Broker) {
 func (t *table) bridge() Bridge {
 	defer t.close()
 	var b Bridge
-	t.label("name", &b.Name, "bridge")
+	if t.text("name", &b.Name) {
+		nameOf("bridge")(b.Name).report(t, "name")
+	}
 	if b.Name == "" && t.fine("name") {
 		t.fault("name", `write name = "attic"`, "a bridge needs a name")
 	}

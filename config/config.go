@@ -155,15 +155,7 @@ const (
 )
 
 // DefaultTiming returns the timing of a dominion that says nothing about it.
-func DefaultTiming() topics.Timing {
-	return topics.Timing{
-		Heartbeat:     topics.Seconds(time.Second),
-		LostAfter:     topics.Seconds(3 * time.Second),
-		FailoverAfter: topics.Seconds(500 * time.Millisecond),
-		Isolation:     topics.Seconds(10 * time.Second),
-		Settle:        topics.Seconds(10 * time.Second),
-	}
-}
+func DefaultTiming() topics.Timing { return defaults().Timing }
 
 // DefaultSync is how much a power cut may take where nothing is said of it.
 const DefaultSync = 100 * time.Millisecond

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jmbarzee/dominion/services"
@@ -10,50 +13,192 @@ import (
 
 const rangeHint = `comparisons beside each other must all hold: put || between those of which one is enough`
 
+// services reads every [services.NAME] and judges them together. Their number is
+// judged before anything else of them is read.
+func (t *table) services(prefix string) []services.Definition {
+	if len(t.values) > services.MaxServices {
+		t.fault("", "take some out", "%d services are more than %d", len(t.values), services.MaxServices)
+		t.values = nil
+		return nil
+	}
+	names := slices.Collect(maps.Keys(t.values))
+	// SERVICES_WEB_ENVIRONMENT_PORT is the port of web-environment, where that
+	// is defined, before it is a variable PORT of web: longer names first.
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
+	})
+	in := make(map[string]*table, len(names))
+	var defs []services.Definition
+	settings := serviceSettings()
+	for _, name := range names {
+		in[name] = t.sub(name)
+		defs = append(defs, in[name].service(name, settings))
+	}
+	slices.SortFunc(defs, func(a, b services.Definition) int { return cmp.Compare(a.Name, b.Name) })
+	faults := slices.DeleteFunc(services.Validate(defs), func(f services.Fault) bool {
+		at, key := in[f.Service].holder(f.Key)
+		return !at.fine(key) // it was not read: what is judged is a default
+	})
+	for _, f := range faults {
+		at, key := in[f.Service].holder(f.Key)
+		at.fault(key, f.Hint, "%s", f.Message)
+	}
+	for _, d := range defs {
+		if d.Scale == nil {
+			continue
+		}
+		if a, ours := topics.NewTree(prefix).Parse(d.Scale.Topic()); ours && a.Kind.Imperative() {
+			at, key := in[d.Name].holder("scale.metric")
+			at.fault(key, "follow a topic that says something", "%s takes orders, it holds no figure", d.Scale.Topic())
+		}
+	}
+	return defs
+}
+
 // service reads one [services.NAME]. What the keys mean together is judged by
 // services.Validate, when all are read.
-func (t *table) service(name string) services.Definition {
+func (t *table) service(name string, settings []setting[services.Definition]) services.Definition {
 	defer t.close()
 	d := services.Default(name)
-	t.text("priority", (*string)(&d.Priority))
-	t.dependencies(&d.Dependencies)
-	t.list("traits", &d.Traits)
-	var version string
-	if t.text("version", &version) {
-		r, err := services.ParseRange(version)
-		switch {
-		case errors.Is(err, services.ErrNoVersion):
-			t.fault("version", rangeHint, "no version is in the range %s", quote(version))
-		case err != nil:
-			t.fault("version", `write comparisons, as ">=1.2 <2"`, "%s is no range of versions", quote(version))
-		}
-		d.Version = r
+	for _, k := range settings {
+		k.value(t, &d)
 	}
-	t.number("replicas", &d.Replicas)
-	t.list("domains", &d.Domains)
-	t.text("target", &d.Target)
-	t.number("port", &d.Port)
-	t.text("environment_file", &d.EnvironmentFile) // before environment, which would take …_ENVIRONMENT_FILE for a FILE
-	t.pairs("environment", &d.Environment, services.CheckEnvironment)
-	if t.flag("oneshot", &d.Oneshot); d.Oneshot {
-		d.Restart.Policy = topics.RestartOnFailure // unless said: again until it ends well
-	}
-	t.sub("restart").restart(&d.Restart)
-	if health := t.sub("health"); t.has("health") {
-		d.Health = health.health()
-	}
-	t.duration("start_timeout", &d.StartTimeout)
-	t.duration("stop_timeout", &d.StopTimeout)
-	t.flag("exclusive", &d.Exclusive)
-	t.sub("needs").needs(&d.Needs)
-	if scale := t.sub("scale"); t.has("scale") {
-		d.Scale = scale.scale()
-	}
-	t.text("update", &d.Update)
 	if !t.set("priority") && (d.Replicas > 0 || d.Scale != nil) {
 		d.Priority = services.Required // a number of copies is wanted
 	}
 	return d
+}
+
+// serviceSettings returns the keys of [services.NAME], in the order of the document.
+// The defaults are those of services.Default.
+func serviceSettings() []setting[services.Definition] {
+	all := []setting[services.Definition]{
+		{
+			key: "priority", of: func(d *services.Definition) any { return (*string)(&d.Priority) },
+			usual: "`\"dependency\"`; with `replicas` or `scale`: `\"required\"`",
+			doc:   "runs while something needs it; `\"required\"`: always, on every domain with its traits, or on as many as `replicas` or `scale` says",
+		},
+		{
+			key: "dependencies", of: func(d *services.Definition) any { return &d.Dependencies },
+			read:  func(t *table, _ string, d *services.Definition) { t.dependencies(&d.Dependencies) },
+			usual: "`[]`",
+			doc:   "`\"web\"` or `\"web >=1.2\"`: started and healthy first",
+		},
+		{
+			key: "traits", of: func(d *services.Definition) any { return &d.Traits },
+			doc: "all of them must be offered by the domain",
+		},
+		{
+			key: "version", of: func(d *services.Definition) any { return &d.Version }, read: readRange,
+			usual: "any",
+			doc:   "`\">=1.0.0 <2.0.0\"`, of the service on the domain's disk",
+		},
+		{
+			key: "replicas", of: func(d *services.Definition) any { return &d.Replicas },
+			doc: "on this many domains; 0: as the priority says. `replicas = 1` alone: one instance somewhere, and elsewhere when that machine dies",
+		},
+		{
+			key: "scale", of: func(d *services.Definition) any { return &d.Scale },
+			read: func(t *table, key string, d *services.Definition) {
+				if scale := t.sub(key); t.has(key) {
+					d.Scale = scale.scale()
+				}
+			},
+			usual: "none",
+			doc:   "a number that [follows a figure](../how-to/autoscale.md): `min = 1`, `max`, `metric`, `field`, `target`, `cooldown = \"1m\"`, `max_age = \"1h\"`",
+		},
+		{
+			key: "domains", of: func(d *services.Definition) any { return &d.Domains },
+			doc: "only on these",
+		},
+		{
+			key: "needs", of: func(d *services.Definition) any { return &d.Needs },
+			read:  func(t *table, key string, d *services.Definition) { t.sub(key).needs(&d.Needs) },
+			usual: "none",
+			doc:   "`{ cpu = 0.5, memory = \"256MB\" }`, of one instance: [where it runs](../explanation/placement.md)",
+		},
+		{
+			key: "oneshot", of: func(d *services.Definition) any { return &d.Oneshot }, inStartCommand: true,
+			read: func(t *table, key string, d *services.Definition) {
+				if t.flag(key, &d.Oneshot); d.Oneshot {
+					d.Restart.Policy = topics.RestartOnFailure // unless restart says otherwise: again until it ends well
+				}
+			},
+			doc: "[done once](../how-to/write-a-service.md#do-something-once): what depends on it waits until it has ended with exit code 0. The policy is `\"on-failure\"` then, by default",
+		},
+		{
+			key: "exclusive", of: func(d *services.Definition) any { return &d.Exclusive }, inStartCommand: true,
+			doc: "[never two at once](../explanation/exclusive.md)",
+		},
+		{
+			key: "target", of: func(d *services.Definition) any { return &d.Target }, inStartCommand: true,
+			doc: "make target; the Makefile's first",
+		},
+		{
+			key: "port", of: func(d *services.Definition) any { return &d.Port }, inStartCommand: true,
+			doc: "fixed port; 0: the domain chooses one from 20000 to 29999",
+		},
+		{ // before environment, which would take …_ENVIRONMENT_FILE for a variable FILE
+			key: "environment_file", of: func(d *services.Definition) any { return &d.EnvironmentFile }, inStartCommand: true,
+			doc: "file on the domain with `KEY=VALUE` lines: a regular file, no link, that the user of the service can read",
+		},
+		{
+			key: "environment", of: func(d *services.Definition) any { return &d.Environment }, inStartCommand: true,
+			read: func(t *table, key string, d *services.Definition) {
+				t.pairs(key, &d.Environment, services.CheckEnvironment)
+			},
+			usual: "`{}`",
+			doc:   "added to the process's, byte for byte; [except names of make's own](service.md#the-environment-of-a-service)",
+		},
+		{ // after oneshot, which has another default of the policy
+			key: "restart", of: func(d *services.Definition) any { return &d.Restart }, inStartCommand: true,
+			read:  func(t *table, key string, d *services.Definition) { t.sub(key).restart(&d.Restart) },
+			usual: "`{ policy = \"always\", delay = \"1s\", max_delay = \"1m\" }`",
+			doc:   "or `on-failure`, `never`",
+		},
+		{
+			key: "health", of: func(d *services.Definition) any { return &d.Health }, inStartCommand: true,
+			read: func(t *table, key string, d *services.Definition) {
+				if health := t.sub(key); t.has(key) {
+					d.Health = health.health()
+				}
+			},
+			usual: "none",
+			doc:   "`{ http = \"/health\" }`, `{ tcp = true }`, `{ mqtt = \"topic\", payload = \"online\" }` or `{ notify = true, watchdog = \"30s\" }`, with `interval = \"5s\"`, `timeout = \"1s\"`, `failures = 3`: [health checks](service.md#health-checks)",
+		},
+		{
+			key: "start_timeout", of: func(d *services.Definition) any { return &d.StartTimeout }, inStartCommand: true,
+			doc: "from its start until its health check says yes, else it counts as failed and is tried again: more for one that compiles first",
+		},
+		{
+			key: "stop_timeout", of: func(d *services.Definition) any { return &d.StopTimeout }, inStartCommand: true,
+			doc: "from SIGTERM to SIGKILL",
+		},
+		{
+			key: "update", of: func(d *services.Definition) any { return &d.Update },
+			doc: "[a new version](../how-to/change-a-service.md) is rolled out by itself; `\"manual\"`: by `dominionctl update`",
+		},
+	}
+	for i := range all {
+		all[i].effect = byReload
+	}
+	return all
+}
+
+// readRange reads a range of versions.
+func readRange(t *table, key string, d *services.Definition) {
+	var version string
+	if !t.text(key, &version) {
+		return
+	}
+	r, err := services.ParseRange(version)
+	switch {
+	case errors.Is(err, services.ErrNoVersion):
+		t.fault(key, rangeHint, "no version is in the range %s", quote(version))
+	case err != nil:
+		t.fault(key, `write comparisons, as ">=1.2 <2"`, "%s is no range of versions", quote(version))
+	}
+	d.Version = r
 }
 
 // needs reads what an instance is expected to use.

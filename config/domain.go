@@ -16,15 +16,10 @@ const (
 )
 
 func loadDomain(file string, environ []string, m machine) (Domain, error) {
-	d := Domain{
-		File:        file,
-		Name:        m.name,
-		ServicesDir: DefaultServicesDir,
-		DataDir:     m.dataDir("dominion-domain", DefaultDomainDataDir, file, environ),
-		TopicPrefix: topics.DefaultPrefix,
-		Accept:      AcceptEnvironment,
-		Zeroconf:    Zeroconf{Enabled: true},
-	}
+	var d Domain
+	setDefaults(domainSections(), &d)
+	d.File, d.Name = file, m.name
+	d.DataDir = m.dataDir("dominion-domain", DefaultDomainDataDir, file, environ)
 	l, root := open(file, domainVariables, environ)
 	l.exists, l.isUser = m.exists, m.isUser
 	if root != nil {
@@ -36,88 +31,220 @@ func loadDomain(file string, environ []string, m machine) (Domain, error) {
 	return d, nil
 }
 
-// userPattern is what useradd takes, or a number.
-var userPattern = regexp.MustCompile(`^([a-z_][a-z0-9_.-]{0,30}\$?|[0-9]{1,10})$`)
+func (t *table) domain(d *Domain) { readSections(t, domainSections(), d) }
 
-func (t *table) domain(d *Domain) {
-	defer t.close()
-	t.label("name", &d.Name, "domain")
-	t.list("traits", &d.Traits)
-	for _, trait := range d.Traits {
-		if !topics.ValidName(trait) {
-			t.fault("traits", labelHint, "%s is not a valid trait", quote(trait))
-		}
-	}
-	if t.file("services_dir", &d.ServicesDir) && d.ServicesDir == "" {
-		t.fault("services_dir", "write the path of a folder, or leave the key out", "is empty")
-	}
-	t.dataDir(&d.DataDir)
-	if t.text("address", &d.Address) && d.Address != "" {
-		if a, err := netip.ParseAddr(d.Address); err != nil || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
-			t.fault("address", `write it as "192.168.1.20"`, "%s is no IP address that others can reach", quote(d.Address))
-		}
-	}
-	t.hub(d)
-	if t.text("dominion", &d.Dominion) && d.Dominion != "" && !topics.ValidName(d.Dominion) {
-		t.fault("dominion", labelHint, "%s is not a valid dominion name", quote(d.Dominion))
-	}
-	t.topic("topic_prefix", &d.TopicPrefix)
-	t.flag("stop_services_on_exit", &d.StopServicesOnExit)
-	const acceptHint = `use "environment", or "local"`
-	switch {
-	case !t.text("accept", &d.Accept), d.Accept == AcceptEnvironment, d.Accept == AcceptLocal:
-	case d.Accept == "deploy":
-		t.fault("accept", acceptHint, "%s is not supported by this version", quote(d.Accept))
-	default:
-		t.fault("accept", acceptHint, "%s does not say how far the dominion is trusted", quote(d.Accept))
-	}
-	const userHint = `write a user of this machine, as "pi"`
-	switch {
-	case !t.text("run_as", &d.RunAs), d.RunAs == "":
-	case !userPattern.MatchString(d.RunAs):
-		t.fault("run_as", userHint, "%s is not a valid user name", quote(d.RunAs))
-	case t.l.isUser != nil && !t.l.isUser(d.RunAs):
-		t.fault("run_as", userHint, "there is no user %s here", quote(d.RunAs))
-	}
-	t.list("allow_root", &d.AllowRoot)
-	for _, service := range d.AllowRoot {
-		if !topics.ValidName(service) {
-			t.fault("allow_root", labelHint, "%s is not a valid service name", quote(service))
-		}
-	}
-	t.sub("zeroconf").zeroconf(&d.Zeroconf)
-	t.traitsFrom(&d.TraitsFrom)
-	if n := len(d.Traits) + len(d.TraitsFrom); n > topics.MaxTraits {
-		t.fault("traits", "take some out", "%d traits, with those of traits_from, are more than %d", n, topics.MaxTraits)
+// ChangedByRestart returns the keys of a domain.toml that was read anew that a reload
+// does not take over.
+func (d Domain) ChangedByRestart(reread Domain) []string {
+	return changedByRestart(domainSections(), &d, &reread)
+}
+
+// TakeOver sets what a running agent takes over of a domain.toml that was read anew.
+func (d *Domain) TakeOver(reread Domain) { takeOver(domainSections(), d, &reread) }
+
+// domainSections returns what a domain.toml may hold, in the order of the document.
+func domainSections() []section[Domain] {
+	return []section[Domain]{
+		{
+			settings: domainSettings(),
+			judge:    func(in tables, d *Domain) { in[""].identity(d) },
+		},
+		{
+			path: "zeroconf", asWhole: true,
+			settings: []setting[Domain]{
+				{
+					key: "enabled", of: func(d *Domain) any { return &d.Zeroconf.Enabled }, def: true,
+					doc: "announce this domain while it has no hub, and look for one; `false`: neither",
+				},
+				{
+					key: "interfaces", of: func(d *Domain) any { return &d.Zeroconf.Interfaces },
+					check: eachText(interfaceName),
+					doc:   "those used, by name; else those that others can reach",
+				},
+			},
+		},
 	}
 }
 
-// hub reads where the hub is and who the agent is to it.
-func (t *table) hub(d *Domain) {
-	encrypted := true // zeroconf may find a hub with TLS
-	all, _ := t.addresses("hub", &d.Hub)
+func domainSettings() []setting[Domain] {
+	return []setting[Domain]{
+		{
+			key: "name", of: func(d *Domain) any { return &d.Name },
+			check: textCheck(nameOf("domain")),
+			usual: "the host's name",
+			doc:   "of the domain",
+		},
+		{
+			key: "traits", of: func(d *Domain) any { return &d.Traits }, effect: byReload,
+			check: eachText(traitName),
+			doc:   "what it offers",
+		},
+		{
+			key: "services_dir", of: func(d *Domain) any { return &d.ServicesDir }, def: DefaultServicesDir,
+			isPath: true, check: textCheck(notEmpty),
+			doc: "folder of the services' code, one folder each",
+		},
+		{
+			key: "data_dir", of: func(d *Domain) any { return &d.DataDir }, def: DefaultDomainDataDir,
+			isPath: true, check: textCheck(notEmpty),
+			doc: "id, last start command, ports, logs, data of the services",
+		},
+		{
+			key: "address", of: func(d *Domain) any { return &d.Address }, effect: byReload,
+			check: optionalText(reachableAddress),
+			usual: "of the default route",
+			doc:   "where its services are reached",
+		},
+		{
+			key: "hub", of: func(d *Domain) any { return &d.Hub }, read: readHub,
+			doc: "`host:port` or `mqtts://host:port`, or a list of these, which are tried in turn; else zeroconf",
+		},
+		{
+			key: "user", of: func(d *Domain) any { return &d.User },
+			check: textCheck(printable),
+			doc:   "as which it connects",
+		},
+		{
+			key: "password_file", of: func(d *Domain) any { return &d.PasswordFile }, isPath: true,
+			doc: "with the password of `user`",
+		},
+		{
+			key: "cafile", of: func(d *Domain) any { return &d.CAFile }, isPath: true,
+			doc: "certificates that are trusted instead of the system's, PEM: of who signed the broker's",
+		},
+		{
+			key: "cert_file", of: func(d *Domain) any { return &d.CertFile }, isPath: true,
+			doc: "[certificate of this domain](../how-to/client-certificates.md), PEM",
+		},
+		{
+			key: "key_file", of: func(d *Domain) any { return &d.KeyFile }, isPath: true,
+			doc: "its key",
+		},
+		{
+			key: "dominion", of: func(d *Domain) any { return &d.Dominion },
+			check: optionalText(dominionName),
+			doc:   "join the dominion of this name or id alone. Once the domain has joined one, its id counts, and another dominion of the same name is joined only where its id is written here ([whom a domain joins](../explanation/joining.md))",
+		},
+		{
+			key: "topic_prefix", of: func(d *Domain) any { return &d.TopicPrefix }, def: topics.DefaultPrefix,
+			check: textCheck(checkTopic),
+			doc:   "base of all topics: that of the dominion",
+		},
+		{
+			key: "stop_services_on_exit", of: func(d *Domain) any { return &d.StopServicesOnExit }, effect: byReload,
+			doc: "else services live on when the agent stops",
+		},
+		{
+			key: "accept", of: func(d *Domain) any { return &d.Accept }, def: AcceptEnvironment,
+			check: textCheck(trust),
+			doc:   "how far this domain [trusts its dominion](../security.md#what-the-dominion-may-do-on-a-machine): it may set any variable of a service, which allows to run code as the service's user. `\"local\"`: only those that the service's own `service.toml` declares (`variables`)",
+		},
+		{
+			key: "run_as", of: func(d *Domain) any { return &d.RunAs }, check: serviceUser,
+			doc: "user of the services, by name or number, never root; without it `dominion-services` where the agent is root, else the agent's user ([the user of services](../how-to/service-user.md))",
+		},
+		{
+			key: "allow_root", of: func(d *Domain) any { return &d.AllowRoot },
+			check: eachText(serviceName),
+			doc:   "names of services that run as root here, where the agent is root",
+		},
+		{
+			key: "traits_from", of: func(d *Domain) any { return &d.TraitsFrom },
+			read:   func(t *table, _ string, d *Domain) { t.traitsFrom(&d.TraitsFrom) },
+			header: "[traits_from]",
+			doc:    "[traits that come and go](../how-to/traits.md), by name: a path, or one of `{ path }`, `{ command, interval = \"5s\", timeout = \"5s\" }`, `{ mqtt, payload }`",
+		},
+	}
+}
+
+func traitName(s string) problem {
+	if topics.ValidName(s) {
+		return problem{}
+	}
+	return problem{quote(s) + " is not a valid trait", labelHint}
+}
+
+func dominionName(s string) problem {
+	if topics.ValidName(s) {
+		return problem{}
+	}
+	return problem{quote(s) + " is not a valid dominion name", labelHint}
+}
+
+func serviceName(s string) problem {
+	if topics.ValidName(s) {
+		return problem{}
+	}
+	return problem{quote(s) + " is not a valid service name", labelHint}
+}
+
+func reachableAddress(s string) problem {
+	if a, err := netip.ParseAddr(s); err != nil || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
+		return problem{quote(s) + " is no IP address that others can reach", `write it as "192.168.1.20"`}
+	}
+	return problem{}
+}
+
+func printable(user string) problem {
+	if strings.ContainsFunc(user, unicode.IsControl) {
+		return problem{quote(user) + " holds a control character", "take it out"}
+	}
+	return problem{}
+}
+
+// trust checks how far the domain trusts its dominion.
+func trust(s string) problem {
+	const hint = `use "environment", or "local"`
+	switch s {
+	case AcceptEnvironment, AcceptLocal:
+		return problem{}
+	case "deploy":
+		return problem{quote(s) + " is not supported by this version", hint}
+	}
+	return problem{quote(s) + " does not say how far the dominion is trusted", hint}
+}
+
+// userPattern is what useradd takes, or a number.
+var userPattern = regexp.MustCompile(`^([a-z_][a-z0-9_.-]{0,30}\$?|[0-9]{1,10})$`)
+
+// serviceUser checks the user of services.
+func serviceUser(t *table, key string, v any) {
+	const hint = `write a user of this machine, as "pi"`
+	user := *v.(*string)
+	switch {
+	case user == "":
+	case !userPattern.MatchString(user):
+		t.fault(key, hint, "%s is not a valid user name", quote(user))
+	case t.l.isUser != nil && !t.l.isUser(user):
+		t.fault(key, hint, "there is no user %s here", quote(user))
+	}
+}
+
+// readHub reads the addresses of the hub.
+func readHub(t *table, key string, d *Domain) {
+	all, _ := t.addresses(key, &d.Hub)
 	for _, hub := range all {
 		isURL := strings.Contains(hub, "://")
 		u, wrong := checkURL(hub)
 		switch {
 		case !isURL && strings.Contains(hub, "@"), wrong == problem{} && u.User != nil:
 			// and perhaps a password: it is not repeated
-			t.fault("hub", `take the user out and write user = "…"`, "holds a user")
+			t.fault(key, `take the user out and write user = "…"`, "holds a user")
 		case isURL:
-			wrong.report(t, "hub")
-			encrypted = encrypted && u != nil && u.Scheme == "mqtts"
+			wrong.report(t, key)
 		default:
-			checkServer(hub).report(t, "hub")
-			encrypted = false
+			checkServer(hub).report(t, key)
 		}
 	}
-	if t.text("user", &d.User) && strings.ContainsFunc(d.User, unicode.IsControl) {
-		t.fault("user", "take it out", "%s holds a control character", quote(d.User))
+}
+
+// identity checks what the agent shows to the hub, and the number of its traits.
+func (t *table) identity(d *Domain) {
+	encrypted := true // also without hub: zeroconf may find one with TLS
+	for _, hub := range Addresses(d.Hub) {
+		u, wrong := checkURL(hub)
+		encrypted = encrypted && wrong == problem{} && u.Scheme == "mqtts"
 	}
-	t.file("password_file", &d.PasswordFile)
-	t.file("cafile", &d.CAFile)
-	t.file("cert_file", &d.CertFile)
-	t.file("key_file", &d.KeyFile)
 	switch {
 	case d.CertFile != "" && d.KeyFile == "":
 		t.fault("cert_file", "write key_file too", "needs key_file")
@@ -131,5 +258,8 @@ func (t *table) hub(d *Domain) {
 	}
 	if d.CAFile != "" && !encrypted && t.fine("hub") {
 		t.fault("cafile", `write hub = "mqtts://host:8883"`, "is of no use without TLS")
+	}
+	if n := len(d.Traits) + len(d.TraitsFrom); n > topics.MaxTraits {
+		t.fault("traits", "take some out", "%d traits, with those of traits_from, are more than %d", n, topics.MaxTraits)
 	}
 }

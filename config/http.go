@@ -29,19 +29,55 @@ type HTTP struct {
 	FrameAncestors    []string       // origins of pages that may show ours in a frame, as origin.Parse returns them
 }
 
-func (t *table) http(h *HTTP, b Broker, metrics string) {
-	defer t.close()
-	for _, l := range []struct {
-		key string
-		to  *string
-	}{{"listen", &h.Listen}, {"listen_tls", &h.ListenTLS}} {
-		if t.text(l.key, l.to) && *l.to != "" {
-			checkListen(*l.to).report(t, l.key)
-		}
+func httpSection() section[Dominion] {
+	return section[Dominion]{
+		path: "http", asWhole: true, doc: "[MQTT for browsers, metrics, health](http.md)",
+		settings: []setting[Dominion]{
+			{
+				key: "listen", of: func(d *Dominion) any { return &d.HTTP.Listen }, def: DefaultHTTPListen,
+				also:  func(d *Dominion) any { return d.HTTP.ListenIsDefault },
+				check: optionalText(checkListen),
+				doc:   "HTTP; `\"\"` for none. A default port that is taken is a problem in `status` until it is free, one that is written here ends the start",
+			},
+			{
+				key: "listen_tls", of: func(d *Dominion) any { return &d.HTTP.ListenTLS }, def: DefaultHTTPListenTLS,
+				also:  func(d *Dominion) any { return d.HTTP.ListenTLSIsDefault },
+				check: optionalText(checkListen),
+				doc:   "HTTPS; HTTP there is redirected to it. Without `cert_file` there is none unless it is written",
+			},
+			{
+				key: "cert_file", of: func(d *Dominion) any { return &d.HTTP.CertFile }, isPath: true,
+				usual: "that of `[broker]`",
+				doc:   "PEM, read again when it changes",
+			},
+			{
+				key: "key_file", of: func(d *Dominion) any { return &d.HTTP.KeyFile }, isPath: true,
+				usual: "that of `[broker]`",
+				doc:   "its key",
+			},
+			{
+				key: "allowed_origins", of: func(d *Dominion) any { return &d.HTTP.AllowedOrigins },
+				read: func(t *table, key string, d *Dominion) { t.originList(key, &d.HTTP.AllowedOrigins) },
+				doc:  "pages that may connect beside the hub's own, as `\"https://home.example\"`: scheme, host and port",
+			},
+			{
+				key: "trusted_proxies", of: func(d *Dominion) any { return &d.HTTP.TrustedProxies },
+				read: func(t *table, key string, d *Dominion) { t.proxies(key, &d.HTTP.TrustedProxies) },
+				doc:  "addresses and networks of [proxies](../how-to/http-and-proxy.md#behind-a-proxy) whose `X-Forwarded-…` and `Forwarded` are believed",
+			},
+			{
+				key: "frame_ancestors", of: func(d *Dominion) any { return &d.HTTP.FrameAncestors },
+				read: func(t *table, key string, d *Dominion) { t.originList(key, &d.HTTP.FrameAncestors) },
+				doc:  "pages that may show the hub's in a frame beside its own, as `\"http://homeassistant.local:8123\"`",
+			},
+		},
+		judge: func(in tables, d *Dominion) { in["http"].http(&d.HTTP, d.Broker, d.Metrics) },
 	}
+}
+
+// http completes [http] by what depends on other keys, and checks them together.
+func (t *table) http(h *HTTP, b Broker, metrics string) {
 	h.ListenIsDefault, h.ListenTLSIsDefault = !t.set("listen"), !t.set("listen_tls")
-	t.file("cert_file", &h.CertFile)
-	t.file("key_file", &h.KeyFile)
 	if t.fine("cert_file") && t.fine("key_file") {
 		switch {
 		case h.CertFile != "" && h.KeyFile == "":
@@ -59,7 +95,6 @@ func (t *table) http(h *HTTP, b Broker, metrics string) {
 	if h.ListenTLS != "" && h.CertFile == "" && t.fine("cert_file") && t.fine("listen_tls") {
 		t.fault("listen_tls", "write them too", "needs cert_file and key_file")
 	}
-	t.origins(h)
 	t.httpAddresses(h, b, metrics)
 }
 
@@ -96,19 +131,19 @@ func (t *table) httpAddresses(h *HTTP, b Broker, metrics string) {
 	}
 }
 
-func (t *table) origins(h *HTTP) {
-	t.originList("allowed_origins", &h.AllowedOrigins)
-	t.originList("frame_ancestors", &h.FrameAncestors)
+// proxies reads a list of addresses and networks.
+func (t *table) proxies(key string, to *[]netip.Prefix) {
 	var all []string
-	if t.list("trusted_proxies", &all) {
-		for _, s := range all {
-			p, err := origin.ParseProxy(s)
-			if err != nil {
-				t.fault("trusted_proxies", `write addresses and networks, as "127.0.0.1" or "172.30.32.0/23"`, "%s is neither an address nor a network", quote(s))
-				continue
-			}
-			h.TrustedProxies = append(h.TrustedProxies, p)
+	if !t.list(key, &all) {
+		return
+	}
+	for _, s := range all {
+		p, err := origin.ParseProxy(s)
+		if err != nil {
+			t.fault(key, `write addresses and networks, as "127.0.0.1" or "172.30.32.0/23"`, "%s is neither an address nor a network", quote(s))
+			continue
 		}
+		*to = append(*to, p)
 	}
 }
 

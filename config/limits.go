@@ -10,14 +10,21 @@ import (
 // longestSync bounds what a power cut may take.
 const longestSync = time.Minute
 
-func (t *table) persistence(p *Persistence) {
-	defer t.close()
-	t.sync(&p.Sync)
-	if !t.list("exclude", &p.Exclude) {
-		return
-	}
-	for _, filter := range p.Exclude {
-		checkFilter(filter).report(t, "exclude")
+func persistenceSection() section[Dominion] {
+	return section[Dominion]{
+		path: "broker.persistence", asWhole: true, doc: "[what is written to disk](../explanation/what-is-written.md)",
+		settings: []setting[Dominion]{
+			{
+				key: "sync", of: func(d *Dominion) any { return &d.Broker.Persistence.Sync }, def: DefaultSync,
+				read: func(t *table, _ string, d *Dominion) { t.sync(&d.Broker.Persistence.Sync) },
+				doc:  "what a power cut may take; `\"always\"`: nothing",
+			},
+			{
+				key: "exclude", of: func(d *Dominion) any { return &d.Broker.Persistence.Exclude },
+				check: eachText(checkFilter),
+				doc:   "filters of topics that are never written, as `[\"camera/#\", \"+/raw\"]`",
+			},
+		},
 	}
 }
 
@@ -40,13 +47,24 @@ func (t *table) sync(to *time.Duration) {
 	}
 }
 
-// limits reads [broker.limits], a key for each row of package limits.
-func (t *table) limits(l *Limits, u *UserLimits) {
-	defer t.close()
-	for _, row := range limits.Rows {
-		t.limit(row, row.Of(l, u))
+// limitsSection returns [broker.limits], a setting for each row of package limits.
+func limitsSection() section[Dominion] {
+	s := section[Dominion]{
+		path: "broker.limits", asWhole: true, elsewhere: true, doc: "[limits of the broker](#limits-of-the-broker)",
+		judge: func(in tables, d *Dominion) { in["broker.limits"].packetsFit(&d.Broker.Limits, &d.Broker.UserLimits) },
 	}
-	t.packetsFit(l, u)
+	for _, row := range limits.Rows {
+		of := func(d *Dominion) any { return row.Of(&d.Broker.Limits, &d.Broker.UserLimits) }
+		k := setting[Dominion]{
+			key: row.Key, of: of, def: row.Default, usual: row.DefaultText, doc: row.Beyond,
+			read: func(t *table, _ string, d *Dominion) { t.limit(row, of(d)) },
+		}
+		if row.Reload {
+			k.effect = byReload
+		}
+		s.settings = append(s.settings, k)
+	}
+	return s
 }
 
 // limit reads one limit.

@@ -24,23 +24,11 @@ func (l *loader) otherFile(u unknownKey) string {
 }
 
 func othersOf(prefix string) others {
-	o := others{keys: make(map[[2]string]bool)}
-	var l *loader
 	switch prefix {
 	case dominionVariables:
-		other, root := openText("", "", domainVariables, nil)
-		root.domain(new(Domain))
-		l, o.file = other, "domain.toml"
+		return others{"domain.toml", keysOf(domainSections())}
 	case domainVariables:
-		other, root := openText("", "", dominionVariables, nil)
-		d := defaults()
-		root.dominion(&d)
-		l, o.file = other, "dominion.toml"
-	default:
-		return o
+		return others{"dominion.toml", keysOf(dominionSections())}
 	}
-	for _, k := range l.known {
-		o.keys[[2]string{k.table, k.key}] = true
-	}
-	return o
+	return others{}
 }

@@ -70,7 +70,7 @@ func (t *table) addresses(key string, to *string) (all []string, ok bool) {
 		for i, e := range v {
 			s, isText := e.(string)
 			if !isText || s == "" {
-				t.report(key, "write "+key+` = ["…", "…"]`, "element %d must be an address, not %s", i+1, kind(e))
+				t.fault(key, "write "+key+` = ["…", "…"]`, "element %d must be an address, not %s", i+1, kind(e))
 				return nil, false
 			}
 			all = append(all, s)

@@ -28,7 +28,7 @@ func TestAfterRestart(t *testing.T) {
 			default:
 				f.Set(reflect.ValueOf(1).Convert(f.Type()))
 			}
-			keys, want := afterRestart(config.Dominion{}, *c), 1
+			keys, want := config.Dominion{}.ChangedByRestart(*c), 1
 			for _, known := range taken {
 				if at == known || strings.HasSuffix(known, ".") && strings.HasPrefix(at, known) {
 					want = 0

@@ -1,0 +1,224 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// effect says when a changed value of a setting counts.
+type effect int
+
+const (
+	byRestart effect = iota
+	byReload
+)
+
+// setting is one key of a file that is read into a C. It is the one place that says
+// what the key is: reading, defaults, the report of what counts after a restart and
+// the tables of the reference follow from it.
+type setting[C any] struct {
+	key string
+	// of returns the place of the value in c. Its type is that of the key, see value.
+	of func(c *C) any
+	// def is the default; nil: the zero value.
+	def any
+	// isPath is set for text that is the path of a file or folder.
+	isPath bool
+	// check reports what is wrong with a value that was read; v is what of returned.
+	check func(t *table, key string, v any)
+	// read replaces the reader of the type; it does what check does, too.
+	read func(t *table, key string, c *C)
+	// also is a further value that counts as changed with the key; nil: none.
+	also func(c *C) any
+	// effect is byReload for what a running program takes over.
+	effect effect
+	// inStartCommand is set for a key of a service that its start command carries.
+	inStartCommand bool
+	// header is how the document names what is a table, or an array of tables, with
+	// keys of its own.
+	header string
+	// usual stands in the document for a default that def does not tell.
+	usual string
+	// doc says what the key is for.
+	doc string
+}
+
+// section is one table of a file.
+type section[C any] struct {
+	// path is that of the table; "": the top of the file.
+	path     string
+	settings []setting[C]
+	// read reads a table whose keys are of the user's choice.
+	read func(t *table, c *C)
+	// judge reports what is wrong with values together, when they are all read.
+	judge func(in tables, c *C)
+	// asWhole is set where a change of any key is reported as one of the section.
+	asWhole bool
+	// elsewhere is set where the document has a table of its own for the settings.
+	elsewhere bool
+	// doc stands beside the section's header in the document.
+	doc string
+}
+
+// tables are the tables of a file that were opened, by path.
+type tables map[string]*table
+
+// open returns the table at a path below one that is open already.
+func (in tables) open(path string) *table {
+	if in[path] == nil {
+		up, key := "", path
+		if i := strings.LastIndexByte(path, '.'); i >= 0 {
+			up, key = path[:i], path[i+1:]
+		}
+		in[path] = in[up].sub(key)
+	}
+	return in[path]
+}
+
+// setDefaults gives every setting its default.
+func setDefaults[C any](sections []section[C], c *C) {
+	for _, s := range sections {
+		for _, k := range s.settings {
+			k.setDefault(c)
+		}
+	}
+}
+
+func (k setting[C]) setDefault(c *C) {
+	if k.def != nil {
+		v := reflect.ValueOf(k.of(c)).Elem()
+		v.Set(reflect.ValueOf(k.def).Convert(v.Type()))
+	}
+}
+
+// readSections reads a file below its root into c, which holds the defaults.
+func readSections[C any](root *table, sections []section[C], c *C) {
+	in := tables{"": root}
+	for _, s := range sections {
+		t := in.open(s.path)
+		for _, k := range s.settings {
+			k.value(t, c)
+		}
+		if s.read != nil {
+			s.read(t, c)
+		}
+		if s.judge != nil {
+			s.judge(in, c)
+		}
+	}
+	for _, s := range sections {
+		in[s.path].close()
+	}
+}
+
+// value reads the value of one setting, and checks it.
+func (k setting[C]) value(t *table, c *C) {
+	if k.read != nil {
+		k.read(t, k.key, c)
+		return
+	}
+	v, ok := k.of(c), false
+	switch to := v.(type) {
+	case *string:
+		if k.isPath {
+			ok = t.file(k.key, to)
+		} else {
+			ok = t.text(k.key, to)
+		}
+	case *bool:
+		ok = t.flag(k.key, to)
+	case *int:
+		ok = t.number(k.key, to)
+	case *time.Duration:
+		ok = t.duration(k.key, to)
+	case *topics.Seconds:
+		ok = t.duration(k.key, (*time.Duration)(to))
+	case *[]string:
+		ok = t.list(k.key, to)
+	default:
+		panic(fmt.Sprintf("%s: no reader for a %T", k.key, v)) // of whoever wrote the row
+	}
+	if ok && k.check != nil {
+		k.check(t, k.key, v)
+	}
+}
+
+// changedByRestart names the keys that differ and that a reload leaves as they were.
+func changedByRestart[C any](sections []section[C], was, is *C) (keys []string) {
+	for _, s := range sections {
+		for _, k := range s.settings {
+			same := reflect.DeepEqual(k.of(was), k.of(is)) &&
+				(k.also == nil || reflect.DeepEqual(k.also(was), k.also(is)))
+			if same || k.effect == byReload {
+				continue
+			}
+			if s.asWhole {
+				keys = append(keys, s.path)
+				break
+			}
+			name := k.key
+			if s.path != "" {
+				name = s.path + "." + k.key
+			}
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+// takeOver sets in c what a running program takes over of a file that was read anew.
+func takeOver[C any](sections []section[C], c, reread *C) {
+	for _, s := range sections {
+		for _, k := range s.settings {
+			if k.effect == byReload {
+				reflect.ValueOf(k.of(c)).Elem().Set(reflect.ValueOf(k.of(reread)).Elem())
+			}
+		}
+	}
+}
+
+// keysOf returns the keys of a file, by table and key: those that have settings, and
+// the tables themselves.
+func keysOf[C any](sections []section[C]) map[[2]string]bool {
+	keys := make(map[[2]string]bool)
+	for _, s := range sections {
+		for _, k := range s.settings {
+			keys[[2]string{s.path, k.key}] = true
+		}
+		if s.path != "" {
+			up, key := "", s.path
+			if i := strings.LastIndexByte(s.path, '.'); i >= 0 {
+				up, key = s.path[:i], s.path[i+1:]
+			}
+			keys[[2]string{up, key}] = true
+		}
+	}
+	return keys
+}
+
+// textCheck checks a text, also an empty one.
+func textCheck(check func(string) problem) func(*table, string, any) {
+	return func(t *table, key string, v any) { check(*v.(*string)).report(t, key) }
+}
+
+// optionalText checks a text that may be empty.
+func optionalText(check func(string) problem) func(*table, string, any) {
+	return func(t *table, key string, v any) {
+		if s := *v.(*string); s != "" {
+			check(s).report(t, key)
+		}
+	}
+}
+
+// eachText checks the elements of a list.
+func eachText(check func(string) problem) func(*table, string, any) {
+	return func(t *table, key string, v any) {
+		for _, s := range *v.(*[]string) {
+			check(s).report(t, key)
+		}
+	}
+}
