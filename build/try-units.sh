@@ -1,5 +1,5 @@
 #!/bin/sh
-# Walks the first five minutes of docs/operating.md under a real systemd:
+# Walks the first five minutes of docs/tutorial.md under a real systemd:
 # install, hub and domain, the first service, a restart of both, uninstall.
 #
 # That systemd is process 1 of a machine of its own: namespaces, and an overlay

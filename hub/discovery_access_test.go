@@ -11,18 +11,18 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// The user that docs/operating.md describes for Home Assistant may do what the
+// The user that docs/how-to/home-assistant.md describes for Home Assistant may do what the
 // discovery payloads ask of it, and no more.
 func TestHomeAssistantsUserMayDoWhatItNeeds(t *testing.T) {
-	doc, err := os.ReadFile("../docs/operating.md")
+	doc, err := os.ReadFile("../docs/how-to/home-assistant.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(doc), "\n## Home Assistant\n")
+	_, section, _ := strings.Cut(string(doc), "\n## Give it a user\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	at := strings.Index(section, "    [[broker.users]]")
 	if at < 0 {
-		t.Fatal("no user in docs/operating.md")
+		t.Fatal("no user in docs/how-to/home-assistant.md")
 	}
 	var toml strings.Builder
 	for line := range strings.Lines(section[at:]) {

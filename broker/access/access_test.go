@@ -232,7 +232,7 @@ const head = `# Who may do what
 
 Generated from the test that proves it: ` + "`go test ./broker/access -update`" + `.
 
-Each user has a role. The owner's rules (` + "`[[broker.rules]]`" + `, docs/operating.md) come first, in their order: the
+Each user has a role. The owner's rules (` + "`[[broker.rules]]`" + `, docs/how-to/access-rules.md) come first, in their order: the
 first that applies decides; if none applies, the role does. A rule cannot restrict the role admin. No rule can allow
 anyone to read or publish the start commands of a domain, to use a request that gives its sender the rights of an admin
 (` + "`user`, `clients`, `trace`" + `) or read its answers, or to publish what only the hub and the broker publish: ` + "`dominion/hub/…`,\n`dominion/domain/<domain>/command`, `…/lease` and `…/condition`, `dominion/service/<service>/status` and `…/endpoints`,\n`dominion/device/…`, `dominion/response/…`" + ` and ` + "`$SYS/…`" + ` but ` + "`$SYS/broker/connection/+/state`" + `. A rule
