@@ -157,7 +157,7 @@ func TestCannotStartIsTriedElsewhere(t *testing.T) {
 	}
 	text := ""
 	for name := range reasons {
-		text += service(name, `priority = "required"`, `replicas = 1`, healthHTTP)
+		text += service(name, `priority = "required"`, `replicas = 1`, `restart = { delay = "30s", max_delay = "30s" }`, healthHTTP)
 	}
 	home.Configure(text)
 	attic.Host.Start("/usr/bin/env", "SERVICE_PORT=7070", programs.answer, os.DevNull)
@@ -167,6 +167,21 @@ func TestCannotStartIsTriedElsewhere(t *testing.T) {
 			i := v.Instance("attic", name)
 			return i.State == topics.Failed && strings.Contains(i.Message, reason) && !strings.Contains(i.Message, "too often")
 		})
+	}
+	// The moment of the next try is retained, and what is left of it is shown.
+	for name := range reasons {
+		o.Until("the hub says of "+name+" when it is tried again", func(v View) bool {
+			i := v.Service(name).Instances
+			return len(i) == 1 && !i[0].NextTry.IsZero()
+		})
+		if s := o.Latest()["dominion/service/"+name+"/status"].Payload; strings.Contains(s, "next try") {
+			t.Errorf("retained of %s: %s", name, s)
+		}
+	}
+	for _, verb := range [][]string{{"status"}, {"why", "missing"}, {"describe", "missing"}} {
+		if r := home.Ctl(verb...); !strings.Contains(plain(r), "next try in ") {
+			t.Errorf("dominionctl %v does not say when it is tried again:\n%s%s", verb, r.Stdout, r.Stderr)
+		}
 	}
 	barn.Start()
 	for name := range reasons {
