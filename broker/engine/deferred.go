@@ -43,7 +43,7 @@ const deferInterval = 10 * time.Second
 func (p *deferredMessages) persist(b *writeBudget, m *message, later func() func(error)) (now bool, waiting []func(error)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h := p.byTopic[m.Topic]
+	d := p.byTopic[m.Topic]
 	_, ok := b.trySpend(retainCost(m))
 	if !ok && b.name == programBudget && len(m.Payload) == 0 {
 		// The program clears a topic once only: after a kill the message must not
@@ -52,28 +52,28 @@ func (p *deferredMessages) persist(b *writeBudget, m *message, later func() func
 		ok = true
 	}
 	if ok || p.closed {
-		if h == nil {
+		if d == nil {
 			return true, nil
 		}
-		p.remove(h)
-		return true, h.done
+		p.remove(d)
+		return true, d.done
 	}
-	if h == nil {
-		h = &deferredMessage{topic: m.Topic, budget: b}
-		p.byTopic[m.Topic] = h
-		b.deferMessage(h)
+	if d == nil {
+		d = &deferredMessage{topic: m.Topic, budget: b}
+		p.byTopic[m.Topic] = d
+		b.deferMessage(d)
 	}
-	h.msg = m
+	d.msg = m
 	if later != nil {
-		h.done = append(h.done, later())
+		d.done = append(d.done, later())
 	}
 	return false, nil
 }
 
 // remove removes a message that need not wait any longer. The caller holds the mutex.
-func (p *deferredMessages) remove(h *deferredMessage) {
-	h.removed = true
-	delete(p.byTopic, h.topic)
+func (p *deferredMessages) remove(d *deferredMessage) {
+	d.removed = true
+	delete(p.byTopic, d.topic)
 }
 
 // drop discards the deferred message of a topic, and returns its callbacks. The caller
@@ -81,19 +81,19 @@ func (p *deferredMessages) remove(h *deferredMessage) {
 func (p *deferredMessages) drop(topic string) (waiting []func(error)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h := p.byTopic[topic]
-	if h == nil {
+	d := p.byTopic[topic]
+	if d == nil {
 		return nil
 	}
-	p.remove(h)
-	return h.done
+	p.remove(d)
+	return d.done
 }
 
 // deferMessage appends a message to the deferred ones.
-func (b *writeBudget) deferMessage(h *deferredMessage) {
+func (b *writeBudget) deferMessage(d *deferredMessage) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.deferred = append(b.deferred, h)
+	b.deferred = append(b.deferred, d)
 	if b.timer == nil {
 		b.timer = time.AfterFunc(deferInterval, b.persistDeferred)
 	}
@@ -115,13 +115,13 @@ func (b *writeBudget) nextDeferred(all bool) *deferredMessage {
 		b.deferred = nil
 		return nil
 	}
-	h := b.deferred[0]
-	if _, ok := b.trySpendLocked(retainCost(h.msg)); !ok && !all {
+	d := b.deferred[0]
+	if _, ok := b.trySpendLocked(retainCost(d.msg)); !ok && !all {
 		return nil
 	}
 	b.deferred[0] = nil
 	b.deferred = b.deferred[1:]
-	return h
+	return d
 }
 
 // persistDeferred persists what the budget covers, and sets the timer for the rest.
@@ -139,14 +139,14 @@ func (b *writeBudget) persistDeferred() {
 // them.
 func (b *writeBudget) persistQueue(all bool) {
 	e := b.e
-	for h := b.nextDeferred(all); h != nil; h = b.nextDeferred(all) {
-		topic := h.topic
+	for d := b.nextDeferred(all); d != nil; d = b.nextDeferred(all) {
+		topic := d.topic
 		stripe := &e.stripes[maphash.String(hashSeed, topic)%uint64(len(e.stripes))]
 		stripe.Lock()
 		e.deferred.mu.Lock()
-		m, waiting, removed := h.msg, h.done, h.removed
+		m, waiting, removed := d.msg, d.done, d.removed
 		if !removed {
-			e.deferred.remove(h)
+			e.deferred.remove(d)
 		}
 		e.deferred.mu.Unlock()
 		if !removed {
