@@ -1,4 +1,4 @@
-// Package limits says what clients may take of a broker: each limit once, with its
+// Package limits defines what clients may take of a broker: each limit once, with its
 // default, its range and what happens beyond it. The engine enforces the limits,
 // config reads them from [broker.limits], and the table in the reference of the
 // configuration is generated from the rows.

@@ -58,27 +58,27 @@ var Rows = []Row{
 	{
 		Key: "write_timeout", Default: 10 * time.Second,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.WriteTimeout },
-		Beyond: "a client that takes not a byte for so long is closed",
+		Beyond: "a client that does not accept a byte for this time is closed",
 	},
 	{
 		Key: "max_packet", Default: 16 << 20, Least: 64 << 10, Most: 268_435_455, // what MQTT can say, and paho connect to
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxPacket },
-		Beyond: "a larger packet ends its connection (0x95), and the log names its topic. A dominion's own are up to 1 MiB, Zigbee2MQTT's `bridge/devices` has 2.3 MB with 135 devices. At least 65536, at most 268435455; where it is not set and one of the sizes below is smaller, that is the default, down to 2097152",
+		Beyond: "a larger packet ends its connection (0x95), and the log has its topic. A dominion's own are up to 1 MiB, Zigbee2MQTT's `bridge/devices` has 2.3 MB with 135 devices. At least 65536, at most 268435455; where it is not set and one of the sizes below is smaller, that is the default, down to 2097152",
 	},
 	{
 		Key: "max_keep_alive", Optional: true,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxKeepAlive },
-		Beyond: "a client of MQTT 5 that wants to be silent for longer is told this time instead; 3.1.1 cannot be told, and keeps its own",
+		Beyond: "a client of MQTT 5 that asks for a longer keep alive gets this one instead; 3.1.1 has no way to change it, and the client's own applies",
 	},
 	{
 		Key: "max_inflight", Default: 1024, Least: 1, Most: 65_535,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxInflight },
-		Beyond: "so many messages of QoS 1 and 2 are sent to a client before it must acknowledge, the rest wait in its queue; a client of MQTT 5 that sends more at a time is disconnected (0x93)",
+		Beyond: "this many messages of QoS 1 and 2 are sent to a client before it must acknowledge, the rest wait in its queue; a client of MQTT 5 that sends more at a time is disconnected (0x93)",
 	},
 	{
 		Key: "max_queued_messages", Default: 65_536, Least: 1,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxQueuedMessages },
-		Beyond: "for a client that is connected: QoS 0 is dropped, a message of QoS 1 or 2 ends the connection (0x97) and the session is kept. For one that is away: the new message is dropped. `$SYS/broker/publish/messages/dropped` counts them",
+		Beyond: "for a client that is connected: QoS 0 is dropped, a message of QoS 1 or 2 ends the connection (0x97), and the session stays. For a disconnected client: the new message is dropped. `$SYS/broker/publish/messages/dropped` counts them",
 	},
 	{
 		Key: "max_queued_bytes", Default: 32 << 20, Least: 64 << 10, HoldsPacket: true,
@@ -93,7 +93,7 @@ var Rows = []Row{
 	{
 		Key: "max_wildcard_subscriptions", Default: 1024, Least: 1,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxWildcardSubscriptions },
-		Beyond: "of these, with `+` or `#`: what each message on a new topic is compared with",
+		Beyond: "of these, with `+` or `#`: each message on a new topic is compared with them",
 	},
 	{
 		Key: "max_topic_levels", Default: 128, Least: 16, Most: 65_535,
@@ -118,7 +118,7 @@ var Rows = []Row{
 	{
 		Key: "max_retained", Default: 1_000_000, Least: 1000,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxRetained },
-		Beyond: "a message on a further topic is delivered and not retained (0x97; 3.1.1 is not told); topics that are there change as ever. The hub's own messages are always retained",
+		Beyond: "a message on a further topic is delivered and not retained (0x97; 3.1.1 has no answer for it); existing topics can be changed. The hub's own messages are always retained",
 	},
 	{
 		Key: "max_retained_bytes", Default: 256 << 20, Least: 64 << 10, HoldsPacket: true,
@@ -128,7 +128,7 @@ var Rows = []Row{
 	{
 		Key: "max_sessions", Default: 20_000, Least: 100,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxSessions },
-		Beyond: "connected ones and those kept for clients that are away; beyond it those end that are away longest, of the user who has most of them: a program that makes up a client id each time takes no room from others",
+		Beyond: "connected or not; beyond it the sessions end that are disconnected for longest, of the user who has most of them: a program that generates a client id each time does not displace others",
 	},
 	{
 		Key: "max_session_expiry", Default: 30 * 24 * time.Hour,
@@ -138,17 +138,17 @@ var Rows = []Row{
 	{
 		Key: "topic_alias_maximum", Default: 64, Least: 1, Most: 65_535,
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.TopicAliasMaximum },
-		Beyond: "what MQTT 5 clients are told; a larger alias ends the connection (0x94)",
+		Beyond: "the value that MQTT 5 clients get; a larger alias ends the connection (0x94)",
 	},
 	{
 		Key: "clients_per_user", Default: 1000, Optional: true, Reload: true,
 		Of:     func(_ *Limits, u *UserLimits) any { return &u.Clients },
-		Beyond: "all clients of one user, connected or with a session that is kept: for a further one the session ends that has been without its client the longest, with what waits for it; where all are connected the client is refused (0x97; 3 for 3.1.1)",
+		Beyond: "all clients of one user, connected or not: for a further one the session ends that is disconnected for longest, with what is queued for it; if all are connected the client is refused (0x97; 3 for 3.1.1)",
 	},
 	{
 		Key: "queued_bytes_per_user", Default: 128 << 20, Optional: true, Reload: true, HoldsPacket: true,
 		Of:     func(_ *Limits, u *UserLimits) any { return &u.QueuedBytes },
-		Beyond: "what waits for all clients of one user, in messages of QoS 1 and 2: beyond it each client may have its share of this number, and gets no more while it does not read: as with `max_queued_bytes`. Not below `max_packet`",
+		Beyond: "what is queued for all clients of one user, in messages of QoS 1 and 2: beyond it each client may have its share of this number, and a client above its share is treated as with `max_queued_bytes`. Not below `max_packet`",
 	},
 	{
 		Key: "memory", Optional: true, HoldsPacket: true,
@@ -165,6 +165,6 @@ var Rows = []Row{
 	{
 		Key: "written_bytes_per_user", Default: 100_000_000, Optional: true, Reload: true,
 		Of:     func(_ *Limits, u *UserLimits) any { return &u.WrittenBytes },
-		Beyond: "bytes a day that the broker writes to the disk because of all clients of one user, a tenth of them at once; 0: as many as they like. See [what is written](../explanation/what-is-written.md#how-much-is-written)",
+		Beyond: "bytes a day that the broker writes to the disk because of all clients of one user, a tenth of them at once; 0: no limit. See [what is written](../explanation/what-is-written.md#how-much-is-written)",
 	},
 }
