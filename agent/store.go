@@ -146,7 +146,7 @@ func (s *store) retry(now time.Time) {
 // flush writes what is pending, whatever was written today: it is the end.
 func (s *store) flush() {
 	for file, p := range s.pending {
-		if err := atomicfile.WriteJSON(file, p.content); err != nil {
+		if _, err := s.put(file, p.content); err != nil {
 			s.log.Warn("the next agent begins with what was before", "error", err)
 		}
 	}
@@ -159,12 +159,9 @@ func (s *store) write(file string, v any, now time.Time) error {
 		s.pending[file] = pending{content: v, at: next}
 		return nil
 	}
-	content, err := atomicfile.Encode(file, v)
-	if err == nil {
-		_, err = foreign.Do(s.files, s.dir, func() (struct{}, error) { return struct{}{}, atomicfile.Write(file, content, 0o600) })
-	}
+	size, err := s.put(file, v)
 	if err == nil || errors.Is(err, foreign.ErrBusy) {
-		s.budget.Charge(len(content), now)
+		s.budget.Charge(size, now)
 	}
 	if err != nil {
 		s.pending[file] = pending{content: v, refused: true}
@@ -172,6 +169,17 @@ func (s *store) write(file string, v any, now time.Time) error {
 	}
 	delete(s.pending, file)
 	return nil
+}
+
+// put writes v beside the loop, and returns how many bytes it is. A disk that hangs
+// is not waited for.
+func (s *store) put(file string, v any) (size int, err error) {
+	content, err := atomicfile.Encode(file, v)
+	if err != nil {
+		return 0, err
+	}
+	_, err = foreign.Do(s.files, s.dir, func() (struct{}, error) { return struct{}{}, atomicfile.Write(file, content, 0o600) })
+	return len(content), err
 }
 
 // position is the epoch and generation of the start command, if that is of
