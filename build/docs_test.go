@@ -103,6 +103,35 @@ func anchorOf(heading string) string {
 	}, strings.ToLower(heading))
 }
 
+// Every document is in the map, but for decisions, which have an index of their own, and
+// pages that only say where their sections are now.
+func TestDocsMapOfPages(t *testing.T) {
+	index, err := os.ReadFile("../docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, pattern := range []string{"*.md", "*/*.md"} {
+		pages, err := filepath.Glob(filepath.Join("../docs", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			name := filepath.ToSlash(strings.TrimPrefix(page, "../docs/"))
+			if strings.HasPrefix(name, "decisions/") || slices.Contains([]string{"README.md", "config.md", "operating.md"}, name) {
+				continue
+			}
+			found++
+			if !strings.Contains(string(index), "("+name+")") {
+				t.Errorf("docs/README.md does not name %s", name)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d pages were found", found)
+	}
+}
+
 var statusOfDecision = regexp.MustCompile(`^# .+\n\nStatus: (accepted|superseded by .+) · \d{4}-\d{2}-\d{2}\b`)
 
 // Every decision is in the index under its number, and has a status and a date.
