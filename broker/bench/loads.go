@@ -10,18 +10,23 @@ import (
 	"time"
 )
 
-// figure is one measured value; better says which way.
+// figure is one measured value.
 type figure struct {
 	name, unit string
-	lower      bool // lower is better
-	run        func(t target, r *running) (float64, error)
-	fresh      bool // it needs a broker that has had no load before: what that left would be taken for its own
+	// lower is set if lower is better.
+	lower bool
+	run   func(t target, r *running) (float64, error)
+	// fresh is set if it needs a broker without previous load, whose effects would be
+	// measured with it.
+	fresh bool
 }
 
 const payloadSize = 64
 
 var payload = bytes.Repeat([]byte("x"), payloadSize)
 
+// figures returns all figures. seconds is the duration of a latency measurement, scale
+// the share of the full load.
 func figures(seconds float64, scale float64) []figure {
 	n := func(x int) int { return max(int(float64(x)*scale), 1) }
 	return []figure{
@@ -47,12 +52,12 @@ func figures(seconds float64, scale float64) []figure {
 	}
 }
 
-// window bounds what a publisher of QoS 0 is ahead of the slowest subscriber:
-// a broker may drop QoS 0 of a client that does not keep up, and a dropped
-// message is no delivery.
+// window bounds how far a publisher of QoS 0 may be ahead of the slowest subscriber: a
+// broker may drop QoS 0 for a client that does not keep up, and a dropped message is
+// not a delivery.
 const window = 2_000
 
-// spread measures total messages from some publishers to some subscribers.
+// spread measures the delivery of total messages from publishers to subscribers.
 func spread(publishers, subscribers, total int, qos byte) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		each := total / publishers
@@ -102,7 +107,7 @@ func spread(publishers, subscribers, total int, qos byte) func(target, *running)
 	}
 }
 
-// byTLS measures what encryption costs one publisher and one subscriber.
+// byTLS measures one publisher and one subscriber by TLS.
 func byTLS(total int) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		s, err := r.dialTLS("sub")
@@ -137,7 +142,7 @@ func byTLS(total int) func(target, *running) (float64, error) {
 	}
 }
 
-// receive reads n messages and tells how far it is.
+// receive reads n messages, acknowledges them and reports its progress.
 func receive(s *raw, n int, progress chan<- int) error {
 	defer close(progress)
 	acks := make([]byte, 0, 4096)
@@ -177,7 +182,7 @@ func receive(s *raw, n int, progress chan<- int) error {
 	return err
 }
 
-// peek returns the next packet without a copy; the caller discards its body.
+// peek returns the next packet without copying it; the caller discards its body.
 func (r *raw) peek() (kind byte, body []byte, err error) {
 	kind, n, err := r.header()
 	if err != nil {
@@ -187,7 +192,7 @@ func (r *raw) peek() (kind byte, body []byte, err error) {
 	return kind, body, err
 }
 
-// credit lets publishers be a window ahead of the slowest subscriber.
+// credit limits publishers to a window ahead of the slowest subscriber.
 type credit struct {
 	mu      sync.Mutex
 	moved   *sync.Cond
@@ -195,6 +200,7 @@ type credit struct {
 	arrived []int
 }
 
+// newCredit returns a credit that is updated by the progress of the subscribers.
 func newCredit(progress []chan int, publishers int) *credit {
 	c := &credit{arrived: make([]int, len(progress))}
 	c.moved = sync.NewCond(&c.mu)
@@ -215,6 +221,7 @@ func newCredit(progress []chan int, publishers int) *credit {
 	return c
 }
 
+// take waits until n more messages may be sent.
 func (c *credit) take(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,7 +231,8 @@ func (c *credit) take(n int) {
 	c.sent += n
 }
 
-// send publishes n messages in batches of what a publisher has ready at once.
+// send publishes n messages in batches, and waits for their acknowledgements if qos is
+// not 0.
 func send(p *raw, topic string, n int, qos byte, c *credit) error {
 	const batch = 50
 	acked := make(chan struct{}, 1<<16)
@@ -260,7 +268,7 @@ func send(p *raw, topic string, n int, qos byte, c *credit) error {
 		if qos > 0 {
 			for unacked += m; unacked > 4*batch; unacked-- {
 				if _, ok := <-acked; !ok {
-					return fmt.Errorf("the publisher was cut off")
+					return fmt.Errorf("the publisher was disconnected")
 				}
 			}
 		}
@@ -268,14 +276,14 @@ func send(p *raw, topic string, n int, qos byte, c *credit) error {
 	if qos > 0 {
 		for ; unacked > 0; unacked-- {
 			if _, ok := <-acked; !ok {
-				return fmt.Errorf("the publisher was cut off")
+				return fmt.Errorf("the publisher was disconnected")
 			}
 		}
 	}
 	return nil
 }
 
-// cost is the broker's processor time for one message.
+// cost measures the broker's processor time for one message.
 func cost(n int) func(target, *running) (float64, error) {
 	return func(t target, r *running) (float64, error) {
 		before := r.cpu()
@@ -286,7 +294,7 @@ func cost(n int) func(target, *running) (float64, error) {
 	}
 }
 
-// latency measures the way of a message at 2,000 a second.
+// latency measures the time from publisher to subscriber at 2,000 messages a second.
 func latency(seconds, quantile float64) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		const every = 500 * time.Microsecond
@@ -322,7 +330,7 @@ func latency(seconds, quantile float64) func(target, *running) (float64, error) 
 		}()
 		body := bytes.Clone(payload)
 		for i := range n {
-			// A timer is late by more than is measured here: wait for most of
+			// A timer is late by more than what is measured: sleep for most of
 			// the time, then spin.
 			due := time.Duration(i) * every
 			if left := due - time.Since(began); left > 200*time.Microsecond {
@@ -344,7 +352,8 @@ func latency(seconds, quantile float64) func(target, *running) (float64, error) 
 	}
 }
 
-// connects counts connections made, one after another on each of 8 lines.
+// connects measures connections that are made one after another on each of 8
+// goroutines.
 func connects(n int) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		const lines = 8
@@ -372,17 +381,17 @@ func connects(n int) func(target, *running) (float64, error) {
 	}
 }
 
-// idle is what a connection with one subscription costs while nothing happens.
+// idle measures the memory of a connection with one subscription and no traffic.
 func idle(n int) func(target, *running) (float64, error) {
 	return idleBy(n, func(r *running, id string) (*raw, error) { return r.dial(id, true) })
 }
 
+// idleTLS is idle by TLS.
 func idleTLS(n int) func(target, *running) (float64, error) {
 	return idleBy(n, func(r *running, id string) (*raw, error) { return r.dialTLS(id) })
 }
 
-// sessions makes sessions that outlive their connections, each with a
-// subscription.
+// sessions measures making persistent sessions, each with a subscription.
 func sessions(n int) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		began := time.Now()
@@ -403,9 +412,10 @@ func sessions(n int) func(target, *running) (float64, error) {
 	}
 }
 
+// idleBy measures the growth of the broker's resident memory by n idle connections.
 func idleBy(n int, dial func(r *running, id string) (*raw, error)) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
-		time.Sleep(500 * time.Millisecond) // it has started
+		time.Sleep(500 * time.Millisecond) // the broker has finished starting
 		before := r.resident()
 		for i := range n {
 			c, err := dial(r, fmt.Sprintf("idle%d", i))
@@ -464,7 +474,7 @@ func retain(n int) func(target, *running) (float64, error) {
 	}
 }
 
-// replay reads what retain left; every one that is missing is an error.
+// replay reads what retain published; a missing message is an error.
 func replay(n int) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		s, err := r.dial("replay", true)
@@ -484,8 +494,8 @@ func replay(n int) func(target, *running) (float64, error) {
 	}
 }
 
-// coldStart is the time from the start of the program to the first session,
-// with what the loads before left on its disk.
+// coldStart measures the time from the start of the program to the first session, with
+// the data of the previous loads on disk.
 func coldStart(t target, r *running) (float64, error) {
 	r.stop()
 	began := time.Now()
@@ -495,7 +505,7 @@ func coldStart(t target, r *running) (float64, error) {
 	return float64(time.Since(began).Microseconds()) / 1000, nil
 }
 
-// rest is the share of a core that the broker uses while nothing happens.
+// rest measures the share of a core that the broker uses without traffic.
 func rest(seconds float64) func(target, *running) (float64, error) {
 	return func(_ target, r *running) (float64, error) {
 		before := r.cpu()

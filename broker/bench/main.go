@@ -15,6 +15,7 @@ import (
 
 func main() { os.Exit(run()) }
 
+// run parses the flags, measures each target, and returns the exit code.
 func run() int {
 	var (
 		peer     = flag.String("serve", "", "serve as the `PEER` mochi or nats (used by the command itself)")
@@ -56,8 +57,7 @@ func run() int {
 	return 0
 }
 
-// measure returns the median of each figure over some rounds, each on a fresh
-// broker.
+// measure returns the median of each figure over some rounds, each with a new broker.
 func measure(ctx context.Context, t target, all []figure, rounds int) ([]float64, error) {
 	values := make([][]float64, len(all))
 	for range rounds {
@@ -110,9 +110,9 @@ func (f figure) measure(t target, r *running) (float64, error) {
 	return f.run(t, own)
 }
 
-// table prints a line a figure, with the ratio to the first target behind each
-// other one: above 1 the first is better. What could not be measured is not
-// printed; why is on stderr.
+// table prints a line for each figure, with the ratio to the first target in
+// parentheses: above 1 the first is better. What could not be measured is not printed;
+// the reason is on stderr.
 func table(names []string, all []figure, results map[string][]float64) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer w.Flush()
@@ -144,6 +144,7 @@ func table(names []string, all []figure, results map[string][]float64) {
 	}
 }
 
+// short formats a value with about three digits.
 func short(v float64) string {
 	switch {
 	case v >= 10_000:

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// raw is an MQTT 3.1.1 client that does nothing but what a load needs.
+// raw is an MQTT 3.1.1 client with only what the loads need.
 type raw struct {
 	net.Conn
 	in *bufio.Reader
 }
 
-// The packet types (MQTT 3.1.1, 2.2.1), shifted to where the first byte has them.
+// The packet types (MQTT 3.1.1, 2.2.1), as in the first byte of a frame.
 const (
 	connect   = 1 << 4
 	connack   = 2 << 4
@@ -30,7 +30,7 @@ const (
 	suback    = 9 << 4
 )
 
-// dial connects with a clean session, or with one that lasts.
+// dial connects with a clean session, or with a persistent one.
 func (r *running) dial(id string, clean bool) (*raw, error) {
 	c, err := net.Dial("tcp", r.addr)
 	if err != nil {
@@ -39,7 +39,7 @@ func (r *running) dial(id string, clean bool) (*raw, error) {
 	return session(c, id, r.login, clean, 64<<10)
 }
 
-// dialTLS connects by TLS and trusts whatever it meets: it measures.
+// dialTLS connects by TLS and accepts any certificate.
 func (r *running) dialTLS(id string) (*raw, error) {
 	if r.tlsAddr == "" {
 		return nil, errors.New("it was not given a certificate")
@@ -51,9 +51,10 @@ func (r *running) dialTLS(id string) (*raw, error) {
 	return session(c, id, r.login, true, 4<<10)
 }
 
-// benchUser is user and password where a target wants them.
+// benchUser is user and password, if a target requires them.
 const benchUser = "bench"
 
+// session connects a client.
 func session(c net.Conn, id string, login, clean bool, buffer int) (*raw, error) {
 	r := &raw{c, bufio.NewReaderSize(c, buffer)}
 	flags := byte(0)
@@ -77,10 +78,12 @@ func session(c net.Conn, id string, login, clean bool, buffer int) (*raw, error)
 	return r, nil
 }
 
+// text encodes a UTF-8 string.
 func text(s string) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...)
 }
 
+// packet encodes a packet.
 func packet(kind byte, body []byte) []byte {
 	p := []byte{kind}
 	for n := len(body); ; {
@@ -93,7 +96,7 @@ func packet(kind byte, body []byte) []byte {
 	}
 }
 
-// message returns a PUBLISH; id counts with QoS 1 and 2.
+// message encodes a PUBLISH; id is used with QoS 1 and 2.
 func message(topic string, payload []byte, qos byte, retain bool, id uint16) []byte {
 	kind := publish | qos<<1
 	if retain {
@@ -106,8 +109,8 @@ func message(topic string, payload []byte, qos byte, retain bool, id uint16) []b
 	return packet(kind, append(body, payload...))
 }
 
-// header reads the fixed header of a packet: its first byte, and how many
-// bytes follow.
+// header reads the fixed header of a packet: its first byte, and how many bytes
+// follow.
 func (r *raw) header() (kind byte, n int, err error) {
 	if kind, err = r.in.ReadByte(); err != nil {
 		return 0, 0, err
@@ -135,8 +138,8 @@ func (r *raw) next() (kind byte, body []byte, err error) {
 	return kind, body, err
 }
 
-// skip reads one packet and throws its body away, where it fits the buffer
-// without an allocation.
+// skip reads one packet and discards its body, without an allocation if it fits the
+// buffer. first are the first bytes of the body.
 func (r *raw) skip() (kind byte, first [2]byte, err error) {
 	kind, n, err := r.header()
 	if err != nil {
@@ -153,6 +156,7 @@ func (r *raw) skip() (kind byte, first [2]byte, err error) {
 	return kind, first, err
 }
 
+// subscribe subscribes to a filter.
 func (r *raw) subscribe(filter string, qos byte) error {
 	body := append([]byte{0, 1}, text(filter)...)
 	if _, err := r.Write(packet(subscribe, append(body, qos))); err != nil {

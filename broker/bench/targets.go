@@ -28,14 +28,17 @@ import (
 
 // target is a broker that can be started.
 type target struct {
-	name    string
-	durable bool // it keeps what it acknowledged
-	login   bool // it wants benchUser
-	// command starts it with a folder, an address for TCP and one for TLS
-	// (certificate cert.pem and key.pem in the folder).
+	name string
+	// durable is set if it persists what it acknowledges.
+	durable bool
+	// login is set if it requires benchUser.
+	login bool
+	// command returns the command that starts it in dir, listening at addr by TCP and
+	// tlsAddr by TLS (certificate cert.pem and key key.pem in dir).
 	command func(dir, addr, tlsAddr string) (*exec.Cmd, error)
 }
 
+// targets returns all targets, ours first.
 func targets(dominion string) []target {
 	self, _ := os.Executable()
 	return []target{
@@ -61,21 +64,22 @@ func targets(dominion string) []target {
 	}
 }
 
+// hub returns the command of our hub, with more appended to its configuration.
 func hub(program, dir, addr, tlsAddr, more string) (*exec.Cmd, error) {
 	config := fmt.Sprintf("name = \"bench\"\ndata_dir = %q\n[broker]\nlisten = %q\nlisten_tls = %q\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n%s[zeroconf]\nenabled = false\n[homeassistant]\nenabled = false\n", dir, addr, tlsAddr, more)
 	file := filepath.Join(dir, "dominion.toml")
 	return exec.Command(program, "-config", file), os.WriteFile(file, []byte(config), 0o600)
 }
 
-// ruled is the hub with a user of the role device and a hundred rules, none of
-// which fits what is measured: each is looked at.
+// ruled is hub with a user of the role device and a hundred rules, none of which
+// applies to the loads: each is evaluated.
 func ruled(program, dir, addr, tlsAddr string) (*exec.Cmd, error) {
 	var more strings.Builder
 	for i := range 100 {
 		fmt.Fprintf(&more, "[[broker.rules]]\ndeny = [\"publish\", \"subscribe\"]\ntopics = [\"home/%d/%%u/#\"]\n", i)
 	}
-	// All clients are one user's here, and what that user may have written in a day
-	// is used up in a second.
+	// All clients are of one user here, whose daily write budget is used up in a
+	// second.
 	more.WriteString("[broker.limits]\nclients_per_user = 100000\nwritten_bytes_per_user = 0\n")
 	fmt.Fprintf(&more, "[[broker.users]]\nname = %q\npassword_file = \"password\"\nrole = \"device\"\n", benchUser)
 	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(benchUser+"\n"), 0o600); err != nil {
@@ -84,6 +88,7 @@ func ruled(program, dir, addr, tlsAddr string) (*exec.Cmd, error) {
 	return hub(program, dir, addr, tlsAddr, more.String())
 }
 
+// mosquitto returns the command of mosquitto, with more appended to its configuration.
 func mosquitto(dir, addr, tlsAddr, more string) (*exec.Cmd, error) {
 	program, err := exec.LookPath("mosquitto")
 	if err != nil {
@@ -104,7 +109,7 @@ type running struct {
 	cmd           *exec.Cmd
 }
 
-// place finds a folder and free ports for a broker.
+// place creates a directory and finds free ports for a broker.
 func (t target) place() (*running, error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
@@ -117,7 +122,7 @@ func (t target) place() (*running, error) {
 			return nil, err
 		}
 		*addr = l.Addr().String()
-		defer l.Close() // both are free when both were found
+		defer l.Close() // after both were found, so that they differ
 	}
 	if err := certify(dir); err != nil {
 		return nil, err
@@ -210,7 +215,7 @@ func (r *running) resident() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// serve runs a peer that is a library, until it is told to end.
+// serve runs a peer that is a library, until ctx ends.
 func serve(ctx context.Context, which, addr, dir string) error {
 	switch which {
 	case "mochi":
