@@ -31,8 +31,8 @@ import (
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/internal/ratelimit"
-	"github.com/jmbarzee/dominion/mailbox"
 	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/topics"
 )

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
-	"github.com/jmbarzee/dominion/passwordfile"
+	"github.com/jmbarzee/dominion/internal/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

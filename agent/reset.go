@@ -13,9 +13,9 @@ import (
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
-	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/config"
-	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/internal/mailbox"
 )
 
 // Reset makes a machine one that no dominion knows, which is the remedy for a

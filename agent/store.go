@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/foreign"
-	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

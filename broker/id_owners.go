@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 )
 
 // What is remembered of client identifiers that have no session.

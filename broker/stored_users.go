@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 )
 
 // userFile is in the data directory and holds the users that were added at run time,

@@ -12,7 +12,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/broker/engine"
-	"github.com/jmbarzee/dominion/passwordfile"
+	"github.com/jmbarzee/dominion/internal/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

@@ -66,7 +66,7 @@ var rules = []rule{
 		"hub sees, waits and acts; time is a duration there, never a clock",
 	},
 	{
-		"small files and mailboxes import the standard library alone", in("atomicfile", "mailbox", "passwordfile"), false, not(std),
+		"small helpers import the standard library alone", in("internal/atomicfile", "internal/mailbox", "internal/passwordfile", "internal/ratelimit"), false, not(std),
 		"they know nothing of what they carry",
 	},
 	{
@@ -293,7 +293,7 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"services/planner", "log/slog", "the planner decides purely"},
 		{"hub/devices", "log/slog", "what devices announce is read purely"},
 		{"services/lease", "services", "the rules of leases import topics alone"},
-		{"atomicfile", "topics", "small files and mailboxes"},
+		{"internal/atomicfile", "topics", "small helpers"},
 		{"hub/scaling", "hub/store", "no part of the hub knows another"},
 		{"hub/store", "agent", "hub does not import agent"},
 		{"agent/supervisor", "hub/store", "agent does not import hub"},

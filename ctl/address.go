@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/jmbarzee/dominion/broker/locate"
-	"github.com/jmbarzee/dominion/passwordfile"
+	"github.com/jmbarzee/dominion/internal/passwordfile"
 )
 
 // target is a broker to ask.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker"
-	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/topics"
 )
 

@@ -16,7 +16,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/locate"
-	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/topics"
 )
 

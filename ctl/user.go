@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/bcrypt"
 
-	"github.com/jmbarzee/dominion/passwordfile"
+	"github.com/jmbarzee/dominion/internal/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

@@ -15,7 +15,7 @@ import (
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
-	"github.com/jmbarzee/dominion/passwordfile"
+	"github.com/jmbarzee/dominion/internal/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

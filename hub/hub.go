@@ -21,7 +21,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
-	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/services/planner"

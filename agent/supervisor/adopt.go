@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

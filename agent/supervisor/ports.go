@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/jmbarzee/dominion/atomicfile"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 )
 
 // The ports that are given to services without one of their own.

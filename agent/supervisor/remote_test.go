@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jmbarzee/dominion/mailbox"
+	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/topics"
 )
 

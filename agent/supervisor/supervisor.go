@@ -25,8 +25,8 @@ import (
 
 	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/agent/logs"
-	"github.com/jmbarzee/dominion/atomicfile"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 

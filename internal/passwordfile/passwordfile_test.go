@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jmbarzee/dominion/passwordfile"
+	"github.com/jmbarzee/dominion/internal/passwordfile"
 )
 
 func TestRead(t *testing.T) {
