@@ -54,7 +54,7 @@ func (t *table) bridge() Bridge {
 	if t.text("name", &b.Name) {
 		nameOf("bridge")(b.Name).report(t, "name")
 	}
-	if b.Name == "" && t.fine("name") {
+	if b.Name == "" && t.valid("name") {
 		t.fault("name", `write name = "attic"`, "a bridge needs a name")
 	}
 	t.text("url", &b.URL)
@@ -66,7 +66,7 @@ func (t *table) bridge() Bridge {
 	t.file("cafile", &b.CAFile)
 	t.file("cert_file", &b.CertFile)
 	t.file("key_file", &b.KeyFile)
-	if u != nil && t.fine("url") {
+	if u != nil && t.valid("url") {
 		switch {
 		case b.PasswordFile != "" && u.User == nil:
 			t.fault("password_file", `write the user into url: "mqtts://user@host:8883"`, "is of no use without a user")
@@ -80,7 +80,7 @@ func (t *table) bridge() Bridge {
 	for _, in := range t.tables("topics", "filter") {
 		b.Topics = append(b.Topics, in.bridgeTopic())
 	}
-	if len(b.Topics) == 0 && t.fine("topics") {
+	if len(b.Topics) == 0 && t.valid("topics") {
 		t.fault("topics", `write topics = [{ filter = "zigbee2mqtt/#", direction = "in" }]`, "the bridge carries nothing")
 	}
 	return b

@@ -107,7 +107,7 @@ func (t *table) listeners(b *Broker) {
 	for _, l := range []struct{ key, address string }{
 		{"listen", b.Listen}, {"listen_tls", b.ListenTLS}, {"listen_ws", b.ListenWS}, {"listen_wss", b.ListenWSS},
 	} {
-		if l.address == "" || !t.fine(l.key) {
+		if l.address == "" || !t.valid(l.key) {
 			continue
 		}
 		if first := at[l.address]; first != "" && !strings.HasSuffix(l.address, ":0") {
@@ -120,10 +120,10 @@ func (t *table) listeners(b *Broker) {
 // certificate checks cert_file and key_file against the listeners that need
 // them.
 func (t *table) certificate(b *Broker) {
-	if b.RequireCertificate && b.ClientCAFile == "" && t.fine("client_ca_file") {
+	if b.RequireCertificate && b.ClientCAFile == "" && t.valid("client_ca_file") {
 		t.fault("require_certificate", "write client_ca_file: who signed the certificates", "needs client_ca_file")
 	}
-	if !t.fine("listen_tls") || !t.fine("listen_wss") || !t.fine("cert_file") || !t.fine("key_file") {
+	if !t.valid("listen_tls") || !t.valid("listen_wss") || !t.valid("cert_file") || !t.valid("key_file") {
 		return
 	}
 	tls := b.ListenTLS != "" || b.ListenWSS != ""
@@ -158,7 +158,7 @@ func readExternal(t *table, key string, d *Dominion) {
 
 // external checks what belongs to an external broker, or to the embedded one.
 func (t *table) external(b *Broker) {
-	if !t.fine("external") {
+	if !t.valid("external") {
 		return
 	}
 	if b.External == "" {
@@ -184,11 +184,11 @@ func (t *table) embedded(b *Broker) {
 	if b.CAFile != "" {
 		t.fault("cafile", "take it out; the embedded broker's own are cert_file and key_file", "is of no use without external")
 	}
-	fine := true
+	allValid := true
 	for _, key := range []string{"listen", "listen_tls", "listen_ws", "listen_wss", "listen_unix"} {
-		fine = fine && t.fine(key)
+		allValid = allValid && t.valid(key)
 	}
-	if fine && b.Listen+b.ListenTLS+b.ListenWS+b.ListenWSS+b.ListenUnix == "" {
+	if allValid && b.Listen+b.ListenTLS+b.ListenWS+b.ListenWSS+b.ListenUnix == "" {
 		t.fault("listen", "write an address to listen at", "nobody could connect: there is no listener and no external broker")
 	}
 }

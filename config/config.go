@@ -177,7 +177,7 @@ func DefaultUserLimits() UserLimits { return limits.DefaultUsers() }
 // nor HOME is set a folder of that user in os.TempDir, which a reboot may
 // empty.
 func LoadDominion(file string, environ []string) (Dominion, error) {
-	return loadDominion(file, environ, thisMachine())
+	return loadDominion(file, environ, thisHost())
 }
 
 // LoadDomain reads domain.toml and applies environ, which has the form of
@@ -188,13 +188,13 @@ func LoadDominion(file string, environ []string) (Dominion, error) {
 // the same rule as in LoadDominion, with "dominion-domain". services_dir is
 // DefaultServicesDir for every user: the agent only reads there.
 func LoadDomain(file string, environ []string) (Domain, error) {
-	return loadDomain(file, environ, thisMachine())
+	return loadDomain(file, environ, thisHost())
 }
 
 // CheckDominion returns what is wrong with dominion.toml: what LoadDominion
 // does, and the files it names that are not there.
 func CheckDominion(file string, environ []string) error {
-	_, err := loadDominion(file, environ, thisMachine().checking())
+	_, err := loadDominion(file, environ, thisHost().checking())
 	return err
 }
 
@@ -238,6 +238,6 @@ func reachable(listen string) bool {
 // CheckDomain returns what is wrong with domain.toml: what LoadDomain does,
 // and the files it names that are not there.
 func CheckDomain(file string, environ []string) error {
-	_, err := loadDomain(file, environ, thisMachine().checking())
+	_, err := loadDomain(file, environ, thisHost().checking())
 	return err
 }

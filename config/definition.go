@@ -36,11 +36,11 @@ func (t *table) services(prefix string) []services.Definition {
 	}
 	slices.SortFunc(defs, func(a, b services.Definition) int { return cmp.Compare(a.Name, b.Name) })
 	faults := slices.DeleteFunc(services.Validate(defs), func(f services.Fault) bool {
-		at, key := in[f.Service].holder(f.Key)
-		return !at.fine(key) // it was not read: what is judged is a default
+		at, key := in[f.Service].tableOf(f.Key)
+		return !at.valid(key) // it was not read: what is judged is a default
 	})
 	for _, f := range faults {
-		at, key := in[f.Service].holder(f.Key)
+		at, key := in[f.Service].tableOf(f.Key)
 		at.fault(key, f.Hint, "%s", f.Message)
 	}
 	for _, d := range defs {
@@ -48,7 +48,7 @@ func (t *table) services(prefix string) []services.Definition {
 			continue
 		}
 		if a, ours := topics.NewTree(prefix).Parse(d.Scale.Topic()); ours && a.Kind.Imperative() {
-			at, key := in[d.Name].holder("scale.metric")
+			at, key := in[d.Name].tableOf("scale.metric")
 			at.fault(key, "follow a topic that says something", "%s takes orders, it holds no figure", d.Scale.Topic())
 		}
 	}
@@ -265,7 +265,7 @@ func (t *table) health() *services.Health {
 	var h services.Health
 	t.check(&h)
 	if _, ok := t.values["command"]; ok {
-		t.seen["command"] = true
+		t.requested["command"] = true
 		t.fault("command", "write it into the service.toml beside the service", "commands come only from the domain's own disk")
 		h.TCP = h.TCP || h.HTTP == "" && !h.Notify
 	}
@@ -289,15 +289,15 @@ func (t *table) check(h *services.Health) {
 	}
 	t.text("payload", &h.Payload)
 	t.duration("watchdog", &h.Watchdog)
-	kinds := t.fine("http") && t.fine("tcp") && t.fine("notify") && t.fine("mqtt")
+	kinds := t.valid("http") && t.valid("tcp") && t.valid("notify") && t.valid("mqtt")
 	if !kinds && h.HTTP == "" && !h.TCP && !h.Notify && h.MQTT == "" {
 		h.TCP = true
 	}
 }
 
-// holder returns the table that holds a key which is given by its path, as
+// tableOf returns the table that holds a key which is given by its path, as
 // "scale.max", and the key's name in it.
-func (t *table) holder(key string) (*table, string) {
+func (t *table) tableOf(key string) (*table, string) {
 	for {
 		name, rest, more := strings.Cut(key, ".")
 		if !more {

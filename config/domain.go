@@ -15,13 +15,13 @@ const (
 	AcceptLocal       = "local"       // only those that the service's own disk declares
 )
 
-func loadDomain(file string, environ []string, m machine) (Domain, error) {
+func loadDomain(file string, environ []string, h host) (Domain, error) {
 	var d Domain
 	setDefaults(domainSections(), &d)
-	d.File, d.Name = file, m.name
-	d.DataDir = m.dataDir("dominion-domain", DefaultDomainDataDir, file, environ)
+	d.File, d.Name = file, h.name
+	d.DataDir = h.dataDir("dominion-domain", DefaultDomainDataDir, file, environ)
 	l, root := open(file, domainVariables, environ)
-	l.exists, l.isUser = m.exists, m.isUser
+	l.exists, l.isUser = h.exists, h.isUser
 	if root != nil {
 		root.domain(&d)
 	}
@@ -250,13 +250,13 @@ func (t *table) identity(d *Domain) {
 		t.fault("cert_file", "write key_file too", "needs key_file")
 	case d.KeyFile != "" && d.CertFile == "":
 		t.fault("key_file", "write cert_file too", "needs cert_file")
-	case d.CertFile != "" && !encrypted && t.fine("hub"):
+	case d.CertFile != "" && !encrypted && t.valid("hub"):
 		t.fault("cert_file", `write hub = "mqtts://host:8883"`, "is of no use without TLS")
 	}
-	if d.PasswordFile != "" && d.User == "" && t.fine("user") && !strings.Contains(d.Hub, "@") {
+	if d.PasswordFile != "" && d.User == "" && t.valid("user") && !strings.Contains(d.Hub, "@") {
 		t.fault("password_file", `write user = "…" too`, "is of no use without a user")
 	}
-	if d.CAFile != "" && !encrypted && t.fine("hub") {
+	if d.CAFile != "" && !encrypted && t.valid("hub") {
 		t.fault("cafile", `write hub = "mqtts://host:8883"`, "is of no use without TLS")
 	}
 	if n := len(d.Traits) + len(d.TraitsFrom); n > topics.MaxTraits {

@@ -15,11 +15,11 @@ const labelHint = "use a-z, 0-9 and - only, 63 characters at most, not at the en
 // dominionVariables begins the names of the variables that override a dominion.toml.
 const dominionVariables = "DOMINION_CFG"
 
-func loadDominion(file string, environ []string, m machine) (Dominion, error) {
+func loadDominion(file string, environ []string, h host) (Dominion, error) {
 	d := defaults()
-	d.File, d.DataDir = file, m.dataDir("dominion", DefaultDataDir, file, environ)
+	d.File, d.DataDir = file, h.dataDir("dominion", DefaultDataDir, file, environ)
 	l, root := open(file, dominionVariables, environ)
-	l.exists = m.exists
+	l.exists = h.exists
 	if root != nil {
 		root.dominion(&d)
 	}
@@ -191,7 +191,7 @@ func (t *table) heartbeats(timing topics.Timing) {
 		limit time.Duration
 	}{{"lost_after", timing.LostAfter.Duration()}, {"isolation", timing.Isolation.Duration()}} {
 		switch {
-		case k.limit > beat || !t.fine(k.key) || !t.fine("heartbeat"):
+		case k.limit > beat || !t.valid(k.key) || !t.valid("heartbeat"):
 		case t.set(k.key):
 			t.fault(k.key, "write three heartbeats or more", "%v must be longer than heartbeat, which is %v", k.limit, beat)
 		default: // then heartbeat is what was changed
@@ -206,7 +206,7 @@ func (t *table) leases(d Dominion) {
 	const beats = 3
 	beat, lease := d.Timing.Heartbeat.Duration(), d.Timing.Isolation.Duration()
 	i := slices.IndexFunc(d.Services, func(s services.Definition) bool { return s.Exclusive })
-	if i < 0 || lease >= beats*beat || lease <= beat || !t.fine("isolation") || !t.fine("heartbeat") {
+	if i < 0 || lease >= beats*beat || lease <= beat || !t.valid("isolation") || !t.valid("heartbeat") {
 		return
 	}
 	key := "isolation"

@@ -56,7 +56,7 @@ func variables(t *testing.T, file, prefix string) []string {
 }
 
 func TestEveryKeyOfADominionByEnvironment(t *testing.T) {
-	want, err := loadDominion("testdata/full-dominion.toml", nil, testMachine)
+	want, err := loadDominion("testdata/full-dominion.toml", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestEveryKeyOfADominionByEnvironment(t *testing.T) {
 	if len(environ) < 50 {
 		t.Fatalf("only %d variables: %q", len(environ), environ)
 	}
-	got, err := loadDominion("testdata/names.toml", environ, testMachine)
+	got, err := loadDominion("testdata/names.toml", environ, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,11 +97,11 @@ func withoutPointers(s string) string {
 }
 
 func TestEveryKeyOfADomainByEnvironment(t *testing.T) {
-	want, err := loadDomain("testdata/full-domain.toml", nil, testMachine)
+	want, err := loadDomain("testdata/full-domain.toml", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := loadDomain("testdata/names-domain.toml", variables(t, want.File, "DOMAIN_CFG"), testMachine)
+	got, err := loadDomain("testdata/names-domain.toml", variables(t, want.File, "DOMAIN_CFG"), testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestEnvironmentOfNamesThatOverlap(t *testing.T) {
 		"DOMINION_CFG_BROKER_USERS_PI_KITCHEN_PASSWORD_FILE=/run/password",
 		"DOMINION_CFG_TIMING_HEARTBEAT=4s", "DOMINION_CFG_TIMING_HEARTBEAT=2s", // the last of two, as for exec
 		"DOMINION_CONFIG_FILE=x", "dominion_cfg_name=x", "DOMAIN_CFG_NAME=x",
-	}, testMachine)
+	}, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,9 @@ func load(file string, environ []string) error {
 	var err error
 	switch kind, _, _ := strings.Cut(filepath.Base(file), "-"); kind {
 	case "dominion":
-		_, err = loadDominion(file, environ, testMachine)
+		_, err = loadDominion(file, environ, testHost)
 	case "domain":
-		_, err = loadDomain(file, environ, testMachine)
+		_, err = loadDomain(file, environ, testHost)
 	case "service":
 		_, err = LoadService(file)
 	default:

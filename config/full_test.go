@@ -12,7 +12,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-var testMachine = machine{uid: 1000, name: "test-host", tempFolder: "/tmp"}
+var testHost = host{uid: 1000, name: "test-host", tempFolder: "/tmp"}
 
 // in returns the absolute path of a name below testdata.
 func in(t *testing.T, name string) string {
@@ -25,7 +25,7 @@ func in(t *testing.T, name string) string {
 }
 
 func TestEveryKeyOfADominionArrives(t *testing.T) {
-	got, err := loadDominion("testdata/full-dominion.toml", nil, testMachine)
+	got, err := loadDominion("testdata/full-dominion.toml", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestExternalBrokerArrives(t *testing.T) {
 		"DOMINION_CFG_BROKER_EXTERNAL=mqtts://hub@mosquitto.lan:8883",
 		"DOMINION_CFG_BROKER_PASSWORD_FILE=/etc/password",
 		"DOMINION_CFG_BROKER_CAFILE=/etc/ca.pem",
-	}, testMachine)
+	}, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestExternalBrokerArrives(t *testing.T) {
 }
 
 func TestEveryKeyOfADomainArrives(t *testing.T) {
-	got, err := loadDomain("testdata/full-domain.toml", nil, testMachine)
+	got, err := loadDomain("testdata/full-domain.toml", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,11 +192,11 @@ func TestEveryKeyOfAServiceArrives(t *testing.T) {
 // The full files must differ from the defaults in every field, or a key that
 // does not arrive would not be seen.
 func TestFullFilesDifferFromDefaults(t *testing.T) {
-	defaults, err := loadDominion("", nil, testMachine)
+	defaults, err := loadDominion("", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	full, err := loadDominion("testdata/full-dominion.toml", nil, testMachine)
+	full, err := loadDominion("testdata/full-dominion.toml", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,11 +208,11 @@ func TestFullFilesDifferFromDefaults(t *testing.T) {
 	differ(t, reflect.ValueOf(defaults.Timing), reflect.ValueOf(full.Timing), nil)
 	differ(t, reflect.ValueOf(services.Default("")), reflect.ValueOf(full.Services[1]), map[string]bool{"Exclusive": true, "Scale": true}) // TestEveryKeyOfADominionArrives
 
-	defaultDomain, err := loadDomain("", nil, testMachine)
+	defaultDomain, err := loadDomain("", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fullDomain, err := loadDomain("testdata/full-domain.toml", nil, testMachine)
+	fullDomain, err := loadDomain("testdata/full-domain.toml", nil, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func equal(t *testing.T, got, want any) {
 }
 
 func TestDefaults(t *testing.T) {
-	got, err := loadDominion("", nil, machine{uid: 0})
+	got, err := loadDominion("", nil, host{uid: 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestDefaults(t *testing.T) {
 		Devices:       Devices{Enabled: true},
 		Timing:        DefaultTiming(),
 	})
-	domain, err := loadDomain("", nil, machine{uid: 0, name: "raspberrypi"})
+	domain, err := loadDomain("", nil, host{uid: 0, name: "raspberrypi"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestDefaultDataDir(t *testing.T) {
 		{"neither", "", 1000, []string{"HOME="}, "/tmp/dominion-1000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, err := loadDominion(c.file, c.environ, machine{uid: c.uid, tempFolder: "/tmp"})
+			d, err := loadDominion(c.file, c.environ, host{uid: c.uid, tempFolder: "/tmp"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,7 +290,7 @@ func TestDefaultDataDir(t *testing.T) {
 }
 
 func TestSyncAlways(t *testing.T) {
-	d, err := loadDominion("", []string{"DOMINION_CFG_BROKER_PERSISTENCE_SYNC=always", "DOMINION_CFG_BROKER_PERSISTENCE_EXCLUDE=a/#, +/b"}, testMachine)
+	d, err := loadDominion("", []string{"DOMINION_CFG_BROKER_PERSISTENCE_SYNC=always", "DOMINION_CFG_BROKER_PERSISTENCE_EXCLUDE=a/#, +/b"}, testHost)
 	if err != nil {
 		t.Fatal(err)
 	}

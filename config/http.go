@@ -78,7 +78,7 @@ func httpSection() section[Dominion] {
 // http completes [http] by what depends on other keys, and checks them together.
 func (t *table) http(h *HTTP, b Broker, metrics string) {
 	h.ListenIsDefault, h.ListenTLSIsDefault = !t.set("listen"), !t.set("listen_tls")
-	if t.fine("cert_file") && t.fine("key_file") {
+	if t.valid("cert_file") && t.valid("key_file") {
 		switch {
 		case h.CertFile != "" && h.KeyFile == "":
 			t.fault("cert_file", "write key_file too", "needs key_file")
@@ -92,7 +92,7 @@ func (t *table) http(h *HTTP, b Broker, metrics string) {
 	if h.CertFile == "" && b.External == "" {
 		h.CertFile, h.KeyFile = b.CertFile, b.KeyFile
 	}
-	if h.ListenTLS != "" && h.CertFile == "" && t.fine("cert_file") && t.fine("listen_tls") {
+	if h.ListenTLS != "" && h.CertFile == "" && t.valid("cert_file") && t.valid("listen_tls") {
 		t.fault("listen_tls", "write them too", "needs cert_file and key_file")
 	}
 	t.httpAddresses(h, b, metrics)

@@ -132,13 +132,13 @@ func (t *table) packetsFit(l *Limits, u *UserLimits) {
 		}
 	}
 	for _, k := range holders {
-		if k.n > 0 && t.fine(k.key) && !t.set("max_packet") {
+		if k.n > 0 && t.valid(k.key) && !t.set("max_packet") {
 			l.MaxPacket = min(l.MaxPacket, max(k.n, formerMaxPacket))
 		}
 	}
 	for _, k := range holders {
 		switch {
-		case k.n == 0 || k.n >= l.MaxPacket || !t.fine(k.key) || !t.fine("max_packet"):
+		case k.n == 0 || k.n >= l.MaxPacket || !t.valid(k.key) || !t.valid("max_packet"):
 		case t.set(k.key):
 			t.fault(k.key, "raise it, or lower max_packet", "%d must not be less than max_packet, which is %d", k.n, l.MaxPacket)
 		default: // then max_packet is what was changed

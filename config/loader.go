@@ -29,21 +29,21 @@ type loader struct {
 	folder     string         // of file, absolute; what its paths are relative to
 	lines      map[string]int // by path
 	faults     Faults
-	broken     map[string]bool   // paths that a fault was found at while reading
+	faulty     map[string]bool   // paths of values with a fault
 	prefix     string            // of the variables, without the last "_"
 	variables  map[string]string // value by name, those of our prefix only
 	taken      map[string]string // path by name of the variable that overrides it
 	overridden map[string]string // name of the variable by path
-	known      []knownKey
+	requested  []requestedKey
 	unknown    []unknownKey
-	others     others
-	compared   int                    // known keys that unknown ones were compared with
+	sibling    sibling
+	compared   int                    // requested keys that unknown ones were compared with
 	exists     func(path string) bool // nil: files that are named are not looked for
 	isUser     func(name string) bool // nil: users that are named are not looked for
 }
 
-// knownKey is a key that was looked for.
-type knownKey struct{ table, key, variable string }
+// requestedKey is a key that was looked for, whether the file has it or not.
+type requestedKey struct{ table, key, variable string }
 
 // unknownKey is a key of a file that nobody looked for.
 type unknownKey struct {
@@ -71,7 +71,7 @@ func openText(file, text, prefix string, environ []string) (*loader, *table) {
 	l := &loader{
 		file:       file,
 		lines:      make(map[string]int),
-		broken:     make(map[string]bool),
+		faulty:     make(map[string]bool),
 		prefix:     prefix,
 		variables:  make(map[string]string),
 		taken:      make(map[string]string),
@@ -97,9 +97,9 @@ func openText(file, text, prefix string, environ []string) (*loader, *table) {
 	return l, root
 }
 
-// decode reads a text as TOML, if it keeps to the limits of checkShape.
+// decode reads a text as TOML, if it keeps to the limits of checkBounds.
 func decode(file, text string) (map[string]any, *Fault) {
-	if line, problem := checkShape(text); problem != "" {
+	if line, problem := checkBounds(text); problem != "" {
 		return nil, &Fault{File: file, Line: line, Message: problem, Hint: "is it the right file?"}
 	}
 	var values map[string]any
@@ -217,14 +217,14 @@ func (l *loader) variableOf(path string) string {
 }
 
 // suggestKey returns a hint for an unknown key: the closest key of its table,
-// or the table where a key of that name would be known.
+// or the table where there is a key of that name.
 func (l *loader) suggestKey(u unknownKey) string {
-	if l.compared += len(l.known); l.compared > maxCompared {
+	if l.compared += len(l.requested); l.compared > maxCompared {
 		return "take it out"
 	}
 	var here []string
 	var elsewhere []string
-	for _, k := range l.known {
+	for _, k := range l.requested {
 		switch {
 		case k.table == u.in.path:
 			here = append(here, k.key)
@@ -232,7 +232,7 @@ func (l *loader) suggestKey(u unknownKey) string {
 			elsewhere = append(elsewhere, k.table)
 		}
 	}
-	if other := l.otherFile(u); other != "" {
+	if other := l.siblingFile(u); other != "" {
 		return "it is a key of " + other + ": write it there"
 	}
 	if best := closest(u.key, here, 2); best != "" {
@@ -256,7 +256,7 @@ func (l *loader) suggestKey(u unknownKey) string {
 
 func (l *loader) suggestVariable(name string) string {
 	var known []string
-	for _, k := range l.known {
+	for _, k := range l.requested {
 		if strings.HasPrefix(k.variable, name+"_") {
 			return "it names a table: set its keys, as " + k.variable
 		}

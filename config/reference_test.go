@@ -39,7 +39,7 @@ var inner = regexp.MustCompile(`\[\d+\]|^traits_from\.|^services\.[a-z]+\.`)
 func sameKeys(t *testing.T, l *loader, want map[[2]string]bool, free string) {
 	t.Helper()
 	read := make(map[[2]string]bool)
-	for _, k := range l.known {
+	for _, k := range l.requested {
 		at := [2]string{k.table, k.key}
 		read[at] = true
 		if !want[at] && !inner.MatchString(k.table) && !regexp.MustCompile(free).MatchString(k.table) {
@@ -188,10 +188,10 @@ func TestReference(t *testing.T) {
 			t.Fatal(l.faults)
 		}
 		c.read(root)
-		if len(l.known) < 10 {
-			t.Fatalf("%s: only %d keys were looked for", c.file, len(l.known))
+		if len(l.requested) < 10 {
+			t.Fatalf("%s: only %d keys were looked for", c.file, len(l.requested))
 		}
-		for _, k := range l.known {
+		for _, k := range l.requested {
 			if k.table == "services" || k.table == "traits_from" { // names of the user's choice
 				continue
 			}

@@ -42,7 +42,7 @@ func (t *table) rule() access.Rule {
 		r.Actions = append(r.Actions, a)
 	}
 	switch {
-	case !t.fine("allow") || !t.fine("deny"):
+	case !t.valid("allow") || !t.valid("deny"):
 	case len(allow) > 0 && r.Deny:
 		t.fault("deny", "make two rules of it", "allows and denies in one")
 	case len(r.Actions) == 0:
@@ -54,7 +54,7 @@ func (t *table) rule() access.Rule {
 			t.fault("topics", `write filters, as "zigbee2mqtt/#" or "robots/%u/+"`, "%v", err)
 		}
 	}
-	if len(r.Topics) == 0 && t.fine("topics") {
+	if len(r.Topics) == 0 && t.valid("topics") {
 		t.fault("", `write topics = ["zigbee2mqtt/#"]`, "the rule names no topics")
 	}
 	return r

@@ -167,7 +167,7 @@ func (t *table) ownService(s *Service) {
 	t.releaseNotes(s)
 	t.command("command", &s.Command)
 	t.text("target", &s.Target)
-	if t.fine("target") && s.Target != "" && t.set("command") {
+	if t.valid("target") && s.Target != "" && t.set("command") {
 		t.fault("target", "take one of them out", "is for make, which command does without")
 	}
 	t.number("port", &s.Port)
@@ -180,7 +180,7 @@ func (t *table) ownService(s *Service) {
 		s.Restart = &d.Restart
 	}
 	kinds := 1
-	if health := t.sub("health"); t.has("health") && t.fine("health") {
+	if health := t.sub("health"); t.has("health") && t.valid("health") {
 		s.Health = health.ownHealth()
 		judged := s.Health.Health
 		if kinds = s.Health.kinds(); kinds != 1 || s.Health.Command != nil { // one kind, whatever is told below
@@ -200,7 +200,7 @@ func (t *table) ownService(s *Service) {
 	if t.duration("stop_timeout", &d.StopTimeout) && t.set("stop_timeout") {
 		s.StopTimeout = d.StopTimeout
 	}
-	faults := slices.DeleteFunc(services.Validate([]services.Definition{d}), func(f services.Fault) bool { return !t.fine(f.Key) })
+	faults := slices.DeleteFunc(services.Validate([]services.Definition{d}), func(f services.Fault) bool { return !t.valid(f.Key) })
 	for _, f := range faults {
 		t.fault(f.Key, f.Hint, "%s", f.Message)
 	}
@@ -249,7 +249,7 @@ func (t *table) command(key string, to *[]string) bool {
 		return false
 	}
 	if !t.list(key, to) || !t.set(key) {
-		return t.fine(key)
+		return t.valid(key)
 	}
 	switch {
 	case len(*to) == 0 || (*to)[0] == "":

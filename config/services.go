@@ -20,7 +20,7 @@ var ofServices = []string{"topic_prefix", "timing", "services"}
 // services would be, as TOML: ParseServices reads it. Users and passwords stay
 // where they are. An error is of type Faults.
 func ServicesText(file string) (string, error) {
-	if _, err := loadDominion(file, nil, thisMachine()); err != nil {
+	if _, err := loadDominion(file, nil, thisHost()); err != nil {
 		return "", err
 	}
 	text, err := read(file)

@@ -12,19 +12,19 @@ import (
 // reports whether the destination may be judged further: it is false after a
 // fault, so that one mistake is not reported twice.
 type table struct {
-	l        *loader
-	up       *table
-	path     string
-	variable string // prefix of its variables
-	values   map[string]any
-	seen     map[string]bool // keys that were looked for
+	l         *loader
+	up        *table
+	path      string
+	variable  string // prefix of its variables
+	values    map[string]any
+	requested map[string]bool // keys that were looked for
 }
 
 // fault reports what is wrong with a key of the table, of which it keeps the
 // default; key "" is the table.
 func (t *table) fault(key, hint, format string, args ...any) {
 	t.report(key, hint, format, args...)
-	t.l.broken[t.keyPath(key)] = true
+	t.l.faulty[t.keyPath(key)] = true
 }
 
 // report reports what is wrong with a part of a key's value: the rest of it
@@ -42,8 +42,8 @@ func (t *table) keyPath(key string) string {
 	return join(t.path, key)
 }
 
-// fine reports whether no fault was found at a key.
-func (t *table) fine(key string) bool { return !t.l.broken[t.keyPath(key)] }
+// valid reports whether no fault was found at a key.
+func (t *table) valid(key string) bool { return !t.l.faulty[t.keyPath(key)] }
 
 func (t *table) variableName(key string) string {
 	return t.variable + "_" + strings.Map(func(r rune) rune {
@@ -70,11 +70,11 @@ func (t *table) take(key string) (v any, fromVariable, ok bool) {
 
 // note notes that a key was looked for, and the variable that overrides it.
 func (t *table) note(key, variable string) {
-	if t.seen == nil {
-		t.seen = make(map[string]bool)
+	if t.requested == nil {
+		t.requested = make(map[string]bool)
 	}
-	t.seen[key] = true
-	t.l.known = append(t.l.known, knownKey{t.path, key, variable})
+	t.requested[key] = true
+	t.l.requested = append(t.l.requested, requestedKey{t.path, key, variable})
 }
 
 // override returns the value of a variable and notes that it overrides path.
@@ -167,9 +167,9 @@ func (t *table) pairs(key string, to *map[string]string, check func(name, value 
 		all[name], _ = t.override(variable, join(path, name))
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if err := check(name, all[name]); err != nil && in.fine(name) {
+		if err := check(name, all[name]); err != nil && in.valid(name) {
 			in.fault(name, "take it out, or use a name of letters, digits and _", "%v", err)
-			t.l.broken[path] = true
+			t.l.faulty[path] = true
 		}
 	}
 	if len(all) > 0 {
@@ -236,7 +236,7 @@ func (t *table) tables(key, by string) []*table {
 // close reports the keys that nobody asked for.
 func (t *table) close() {
 	for _, key := range slices.Sorted(maps.Keys(t.values)) {
-		if !t.seen[key] {
+		if !t.requested[key] {
 			t.l.unknown = append(t.l.unknown, unknownKey{t, key})
 		}
 	}

@@ -65,7 +65,7 @@ func (t *table) traitSource(s *TraitSource) {
 			kinds++
 		}
 	}
-	if kinds != 1 && t.fine("path") && t.fine("command") && t.fine("mqtt") {
+	if kinds != 1 && t.valid("path") && t.valid("command") && t.valid("mqtt") {
 		t.fault("", `write one of path = "/dev/serial/by-id/*Sonoff*", command = ["…"] and mqtt = "topic"`, "%d ways to tell whether the trait is there", kinds)
 	}
 	if s.Interval < time.Second || s.Timeout < 100*time.Millisecond {

@@ -48,7 +48,7 @@ func (t *table) user() User {
 		}
 	}
 	t.flag("certificate", &u.Certificate)
-	if t.fine("password_file") && t.fine("password_hash") {
+	if t.valid("password_file") && t.valid("password_hash") {
 		switch {
 		case u.PasswordFile == "" && u.PasswordHash == "" && !u.Certificate:
 			t.fault("", "write password_file or password_hash, or certificate = true", "a user needs a password or a certificate")

@@ -13,20 +13,20 @@ const (
 	maxPaths   = 4 << 20 // bytes of the paths of them all
 )
 
-// checkShape reports at which line a text goes beyond a limit and what is wrong
+// checkBounds reports at which line a text goes beyond a limit and what is wrong
 // there; "" where it keeps to all of them. It reads the text once, without
 // recursion, and holds nothing of it. Of a text that is not TOML it sees at
 // least as much as a parser that stops at the first fault.
-func checkShape(text string) (line int, problem string) {
-	s := shape{scanner: scanner{text: text, line: 1}, key: true}
+func checkBounds(text string) (line int, problem string) {
+	s := boundsScanner{scanner: scanner{text: text, line: 1}, key: true}
 	for s.pos < len(s.text) && s.problem == "" {
 		s.step()
 	}
 	return s.line, s.problem
 }
 
-// shape is the state of checkShape.
-type shape struct {
+// boundsScanner is the state of checkBounds.
+type boundsScanner struct {
 	scanner
 	problem string
 	key     bool    // a key is expected, or one is being read
@@ -48,7 +48,7 @@ type level struct {
 }
 
 // step reads the next character, or a whole word, string or comment.
-func (s *shape) step() {
+func (s *boundsScanner) step() {
 	switch c := s.text[s.pos]; c {
 	case '#':
 		for s.pos < len(s.text) && s.text[s.pos] != '\n' {
@@ -100,7 +100,7 @@ func isDelimiter(c byte) bool {
 }
 
 // word takes a word or string: where a key is read, one part of it.
-func (s *shape) word(size int) {
+func (s *boundsScanner) word(size int) {
 	if !s.key || s.problem != "" {
 		return
 	}
@@ -112,7 +112,7 @@ func (s *shape) word(size int) {
 }
 
 // deeper adds one part to the path of what is being read.
-func (s *shape) deeper(size int) {
+func (s *boundsScanner) deeper(size int) {
 	s.now.parts++
 	s.now.bytes += size
 	switch {
@@ -124,7 +124,7 @@ func (s *shape) deeper(size int) {
 }
 
 // entry counts a key, a table or an element.
-func (s *shape) entry() {
+func (s *boundsScanner) entry() {
 	s.entries++
 	s.paths += s.now.bytes
 	switch {
@@ -138,7 +138,7 @@ func (s *shape) entry() {
 
 // opens takes a bracket: of a header, where a key is expected outside all
 // values, else of a list or an inline table.
-func (s *shape) opens(c byte) {
+func (s *boundsScanner) opens(c byte) {
 	s.next()
 	s.entry()
 	if s.key && len(s.open) == 0 {
@@ -153,7 +153,7 @@ func (s *shape) opens(c byte) {
 	s.key = c == '{'
 }
 
-func (s *shape) closes() {
+func (s *boundsScanner) closes() {
 	s.next()
 	if s.header || len(s.open) == 0 {
 		return
@@ -166,7 +166,7 @@ func (s *shape) closes() {
 }
 
 // separate takes the comma between two elements or keys of an inline table.
-func (s *shape) separate() {
+func (s *boundsScanner) separate() {
 	s.entry()
 	if len(s.open) == 0 {
 		return

@@ -108,7 +108,7 @@ func TestHostileTexts(t *testing.T) {
 }
 
 // The limits leave room for every file that people write.
-func TestShapeOfRealFiles(t *testing.T) {
+func TestRealFilesAreWithinBounds(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.toml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v, %v", files, err)
@@ -118,17 +118,17 @@ func TestShapeOfRealFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if line, problem := checkShape(string(text)); problem != "" {
+		if line, problem := checkBounds(string(text)); problem != "" {
 			t.Errorf("%s:%d: %s", file, line, problem)
 		}
 	}
 	big := numbered(1000, "[services.service-%04d]\npriority = \"required\"\nport = 8080\nhealth = { http = \"/health\", interval = \"5s\" }\ndependencies = [\"a\", \"b\"] # 1.2.3\n[services.x.environment]\nA = \"\"\"[[[[[[[[[[[[[[[[[[{{{{{{{{\"\"\"\n")
-	if line, problem := checkShape(big); problem != "" {
+	if line, problem := checkBounds(big); problem != "" {
 		t.Errorf("line %d: %s", line, problem)
 	}
 }
 
-func TestShapeNamesTheLine(t *testing.T) {
+func TestBoundsNameTheLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"a=1\nb=2\nc=[[[[[[[[[[[[[[[[[[[[":     ":3: tables, lists",
 		"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q=1":  ":1: tables, lists",
@@ -142,9 +142,9 @@ func TestShapeNamesTheLine(t *testing.T) {
 	}
 }
 
-// FuzzShape: what checkShape lets through keeps to the limits as the parser
+// FuzzBounds: what checkBounds lets through keeps to the limits as the parser
 // sees it, however it is written, and costs in proportion to its length.
-func FuzzShape(f *testing.F) {
+func FuzzBounds(f *testing.F) {
 	for _, text := range hostile {
 		f.Add(text[:min(len(text), 2000)])
 	}
@@ -153,7 +153,7 @@ func FuzzShape(f *testing.F) {
 		if len(text) > topics.MaxConfig {
 			return
 		}
-		if _, problem := checkShape(text); problem != "" {
+		if _, problem := checkBounds(text); problem != "" {
 			return
 		}
 		var all map[string]any
