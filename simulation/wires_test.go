@@ -41,7 +41,7 @@ func newWires(h *home) network {
 func (w *wires) open() (hub.Bus, bool) {
 	var c broker.Config
 	if w.kept {
-		c.DataDir, c.Sync = w.home.cfg.DataDir, 100*time.Millisecond
+		c.DataDir, c.SyncDelay = w.home.cfg.DataDir, 100*time.Millisecond
 	}
 	b, err := broker.New(c, slog.New(slog.NewTextHandler(w.home.log, nil)))
 	if err != nil {
