@@ -180,9 +180,9 @@ func (e *entity) availabilityOf(from *entity) (all []item) {
 
 // component adds the availability of a component, which as in Home Assistant
 // inherits from the root of the config each option that it does not have itself.
-// One of which a topic is left out says nothing: the others alone might say what it
-// does not.
-func (s *State) component(a *announcement, e, root *entity) error {
+// One of which a topic is left out, as nobody may listen to it at a stranger's word, says
+// nothing: the others alone might say what it does not.
+func (s *State) component(a *announcement, e, root *entity) {
 	e.online, e.offline = cmp.Or(e.online, root.online), cmp.Or(e.offline, root.offline)
 	e.valueTpl, e.mode = cmp.Or(e.valueTpl, root.valueTpl), cmp.Or(e.mode, root.mode, modeLatest)
 	r, from := rule{mode: e.mode}, e
@@ -201,7 +201,8 @@ func (s *State) component(a *announcement, e, root *entity) error {
 		if !ok {
 			lost++
 		} else if err := s.watchFor(a, &r, i); err != nil {
-			return err
+			e.wrong.note(err)
+			lost++
 		}
 	}
 	same := func(other rule) bool { return r.mode == other.mode && slices.Equal(r.items, other.items) }
@@ -215,7 +216,6 @@ func (s *State) component(a *announcement, e, root *entity) error {
 	default:
 		a.components = append(a.components, r)
 	}
-	return nil
 }
 
 // full puts the base in the place of "~" at either end of a topic. ok is false

@@ -100,15 +100,12 @@ func (s *State) hass(topic string, payload []byte, device bool) ([]*announcement
 	}
 	all := []*announcement{a}
 	if device || len(children) == 0 { // else the one entity is of the child
-		err = s.entities(a, &root, parts, device)
+		s.entities(a, &root, parts, device)
 	}
 	for _, c := range children {
 		c.within(a)
-		err = errors.Join(err, s.entities(c.announcement, &root, c.parts, device))
+		s.entities(c.announcement, &root, c.parts, device)
 		all = append(all, c.announcement)
-	}
-	if err != nil {
-		return nil, err
 	}
 	return all, wrong.err()
 }
@@ -126,7 +123,7 @@ func (c *child) within(parent *announcement) {
 
 // entities adds what the root of a config says and what each of its components,
 // of which the config of an entity has one, with all that it says at the root.
-func (s *State) entities(a *announcement, root *entity, parts []entity, device bool) error {
+func (s *State) entities(a *announcement, root *entity, parts []entity, device bool) {
 	s.topicsOf(a, root)
 	for _, e := range parts {
 		s.topicsOf(a, &e)
@@ -135,11 +132,8 @@ func (s *State) entities(a *announcement, root *entity, parts []entity, device b
 		parts = []entity{{wrong: root.wrong, parsed: root.parsed}}
 	}
 	for _, e := range parts {
-		if err := s.component(a, &e, root); err != nil {
-			return err
-		}
+		s.component(a, &e, root)
 	}
-	return nil
 }
 
 // maxChildren is how many child devices of one device are read.
