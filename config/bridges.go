@@ -48,25 +48,71 @@ func (t *table) bridges(b *Broker) {
 	}
 }
 
+func bridgeSettings() []setting[Bridge] {
+	return []setting[Bridge]{
+		{
+			key: "name", of: func(b *Bridge) any { return &b.Name }, check: bridgeName,
+			usual: "required",
+			doc:   "of the bridge",
+		},
+		{
+			key: "url", of: func(b *Bridge) any { return &b.URL },
+			check: textCheck(func(s string) problem { _, wrong := checkURL(s); return wrong }),
+			usual: "required",
+			doc:   "of the other broker: `mqtt[s]://user@host:port`",
+		},
+		{
+			key: "client_id", of: func(b *Bridge) any { return &b.ClientID },
+			usual: "`\"dominion-bridge-NAME\"`",
+			doc:   "at the other broker",
+		},
+		{
+			key: "user", of: func(b *Bridge) any { return &b.User },
+			doc: "of this broker, whose rights bind what comes in and goes out; without it those of an admin",
+		},
+		{
+			key: "password_file", of: func(b *Bridge) any { return &b.PasswordFile }, isPath: true,
+			doc: "with the password of the user in `url`",
+		},
+		{
+			key: "cafile", of: func(b *Bridge) any { return &b.CAFile }, isPath: true,
+			doc: "certificates that are trusted instead of the system's, PEM",
+		},
+		{
+			key: "cert_file", of: func(b *Bridge) any { return &b.CertFile }, isPath: true,
+			doc: "certificate that the bridge shows, PEM",
+		},
+		{
+			key: "key_file", of: func(b *Bridge) any { return &b.KeyFile }, isPath: true,
+			doc: "its key",
+		},
+		{
+			key: "topics", of: func(b *Bridge) any { return &b.Topics },
+			read: func(t *table, key string, b *Bridge) {
+				for _, in := range t.tables(key, "filter") {
+					b.Topics = append(b.Topics, in.bridgeTopic())
+				}
+			},
+			inner: rowsOf(bridgeTopicSettings(), defaultBridgeTopic),
+			usual: "required",
+			doc:   "what goes where, as `[{ filter = \"zigbee2mqtt/#\", direction = \"in\" }]`: [a bridge](../how-to/bridge.md)",
+		},
+	}
+}
+
+func bridgeName(t *table, key string, v any) {
+	name := *v.(*string)
+	nameOf("bridge")(name).report(t, key)
+	if name == "" && t.valid(key) {
+		t.fault(key, `write name = "attic"`, "a bridge needs a name")
+	}
+}
+
 func (t *table) bridge() Bridge {
 	defer t.close()
 	var b Bridge
-	if t.text("name", &b.Name) {
-		nameOf("bridge")(b.Name).report(t, "name")
-	}
-	if b.Name == "" && t.valid("name") {
-		t.fault("name", `write name = "attic"`, "a bridge needs a name")
-	}
-	t.text("url", &b.URL)
-	u, wrong := checkURL(b.URL)
-	wrong.report(t, "url")
-	t.text("client_id", &b.ClientID)
-	t.text("user", &b.User)
-	t.file("password_file", &b.PasswordFile)
-	t.file("cafile", &b.CAFile)
-	t.file("cert_file", &b.CertFile)
-	t.file("key_file", &b.KeyFile)
-	if u != nil && t.valid("url") {
+	readElement(t, bridgeSettings(), &b)
+	if u, _ := checkURL(b.URL); u != nil && t.valid("url") {
 		switch {
 		case b.PasswordFile != "" && u.User == nil:
 			t.fault("password_file", `write the user into url: "mqtts://user@host:8883"`, "is of no use without a user")
@@ -77,33 +123,67 @@ func (t *table) bridge() Bridge {
 	if (b.CertFile == "") != (b.KeyFile == "") {
 		t.fault("cert_file", "write both", "cert_file and key_file belong together")
 	}
-	for _, in := range t.tables("topics", "filter") {
-		b.Topics = append(b.Topics, in.bridgeTopic())
-	}
 	if len(b.Topics) == 0 && t.valid("topics") {
 		t.fault("topics", `write topics = [{ filter = "zigbee2mqtt/#", direction = "in" }]`, "the bridge carries nothing")
 	}
 	return b
 }
 
+var defaultBridgeTopic = BridgeTopic{QoS: 1}
+
+func bridgeTopicSettings() []setting[BridgeTopic] {
+	return []setting[BridgeTopic]{
+		{
+			key: "filter", of: func(b *BridgeTopic) any { return &b.Filter }, check: textCheck(bridgeFilter),
+			usual: "required",
+			doc:   "of the topics, without the prefixes",
+		},
+		{
+			key: "direction", of: func(b *BridgeTopic) any { return &b.Direction }, check: textCheck(bridgeDirection),
+			usual: "required",
+			doc:   "`\"in\"`, `\"out\"` or `\"both\"`, as this home sees it",
+		},
+		{
+			key: "qos", of: func(b *BridgeTopic) any { return &b.QoS },
+			read: func(t *table, key string, b *BridgeTopic) { t.within(key, &b.QoS, 0, 1) },
+			doc:  "0 or 1, at the most",
+		},
+		{
+			key: "local_prefix", of: func(b *BridgeTopic) any { return &b.LocalPrefix }, check: textCheck(topicBeginning),
+			doc: "before the topics of this broker, as `\"attic/\"`",
+		},
+		{
+			key: "remote_prefix", of: func(b *BridgeTopic) any { return &b.RemotePrefix }, check: textCheck(topicBeginning),
+			doc: "before the topics of the other broker",
+		},
+	}
+}
+
+func bridgeFilter(s string) problem {
+	if err := access.CheckFilter(s); err != nil || strings.ContainsAny(s, "%$") {
+		return problem{quote(s) + " is no filter of a bridge", `write a filter, as "zigbee2mqtt/#"`}
+	}
+	return problem{}
+}
+
+func bridgeDirection(s string) problem {
+	switch s {
+	case BridgeIn, BridgeOut, BridgeBoth:
+		return problem{}
+	}
+	return problem{quote(s) + " is no direction", "use in, out or both, as this home sees it"}
+}
+
+func topicBeginning(s string) problem {
+	if strings.ContainsAny(s, "+#$\x00") {
+		return problem{quote(s) + " is no beginning of a topic", `write the beginning of a topic, as "attic/"`}
+	}
+	return problem{}
+}
+
 func (t *table) bridgeTopic() BridgeTopic {
 	defer t.close()
-	b := BridgeTopic{QoS: 1}
-	t.text("filter", &b.Filter)
-	if err := access.CheckFilter(b.Filter); err != nil || strings.ContainsAny(b.Filter, "%$") {
-		t.fault("filter", `write a filter, as "zigbee2mqtt/#"`, "%s is no filter of a bridge", quote(b.Filter))
-	}
-	t.text("direction", &b.Direction)
-	switch b.Direction {
-	case BridgeIn, BridgeOut, BridgeBoth:
-	default:
-		t.fault("direction", "use in, out or both, as this home sees it", "%s is no direction", quote(b.Direction))
-	}
-	t.within("qos", &b.QoS, 0, 1)
-	for key, to := range map[string]*string{"local_prefix": &b.LocalPrefix, "remote_prefix": &b.RemotePrefix} {
-		if t.text(key, to) && strings.ContainsAny(*to, "+#$\x00") {
-			t.fault(key, `write the beginning of a topic, as "attic/"`, "%s is no beginning of a topic", quote(*to))
-		}
-	}
+	b := defaultBridgeTopic
+	readElement(t, bridgeTopicSettings(), &b)
 	return b
 }

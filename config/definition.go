@@ -99,13 +99,14 @@ func serviceSettings() []setting[services.Definition] {
 		},
 		{
 			key: "scale", of: func(d *services.Definition) any { return &d.Scale },
+			inner: rowsOf(scaleSettings(), defaultScale),
 			read: func(t *table, key string, d *services.Definition) {
 				if scale := t.sub(key); t.has(key) {
 					d.Scale = scale.scale()
 				}
 			},
 			usual: "none",
-			doc:   "a number that [follows a figure](../how-to/autoscale.md): `min = 1`, `max`, `metric`, `field`, `target`, `cooldown = \"1m\"`, `max_age = \"1h\"`",
+			doc:   "a number that [follows a figure](../how-to/autoscale.md)",
 		},
 		{
 			key: "domains", of: func(d *services.Definition) any { return &d.Domains },
@@ -113,6 +114,7 @@ func serviceSettings() []setting[services.Definition] {
 		},
 		{
 			key: "needs", of: func(d *services.Definition) any { return &d.Needs },
+			inner: rowsOf(needsSettings(), services.Needs{}),
 			read:  func(t *table, key string, d *services.Definition) { t.sub(key).needs(&d.Needs) },
 			usual: "none",
 			doc:   "`{ cpu = 0.5, memory = \"256MB\" }`, of one instance: [where it runs](../explanation/placement.md)",
@@ -152,19 +154,21 @@ func serviceSettings() []setting[services.Definition] {
 		},
 		{ // after oneshot, which has another default of the policy
 			key: "restart", of: func(d *services.Definition) any { return &d.Restart }, inStartCommand: true,
+			inner: rowsOf(restartSettings(), services.Default("").Restart),
 			read:  func(t *table, key string, d *services.Definition) { t.sub(key).restart(&d.Restart) },
 			usual: "`{ policy = \"always\", delay = \"1s\", max_delay = \"1m\" }`",
 			doc:   "or `on-failure`, `never`",
 		},
 		{
 			key: "health", of: func(d *services.Definition) any { return &d.Health }, inStartCommand: true,
+			inner: rowsOf(healthSettings(), defaultHealth),
 			read: func(t *table, key string, d *services.Definition) {
 				if health := t.sub(key); t.has(key) {
 					d.Health = health.health()
 				}
 			},
 			usual: "none",
-			doc:   "`{ http = \"/health\" }`, `{ tcp = true }`, `{ mqtt = \"topic\", payload = \"online\" }` or `{ notify = true, watchdog = \"30s\" }`, with `interval = \"5s\"`, `timeout = \"1s\"`, `failures = 3`: [health checks](service.md#health-checks)",
+			doc:   "`{ http = \"/health\" }`, `{ tcp = true }`, `{ mqtt = \"topic\", payload = \"online\" }` or `{ notify = true, watchdog = \"30s\" }`: [health checks](service.md#health-checks)",
 		},
 		{
 			key: "start_timeout", of: func(d *services.Definition) any { return &d.StartTimeout }, inStartCommand: true,
@@ -201,33 +205,86 @@ func readRange(t *table, key string, d *services.Definition) {
 	d.Version = r
 }
 
+func needsSettings() []setting[services.Needs] {
+	return []setting[services.Needs]{
+		{
+			key: "cpu", of: func(n *services.Needs) any { return &n.CPU },
+			usual: "unknown",
+			doc:   "cores that an instance is expected to use, as `0.5`",
+		},
+		{
+			key: "memory", of: func(n *services.Needs) any { return &n.Memory },
+			usual: "unknown",
+			doc:   "the memory, as `\"256MB\"`",
+		},
+	}
+}
+
 // needs reads what an instance is expected to use.
 func (t *table) needs(n *services.Needs) {
 	defer t.close()
-	t.decimal("cpu", &n.CPU)
-	t.size("memory", &n.Memory)
+	readElement(t, needsSettings(), n)
+}
+
+var defaultScale = services.Scale{Min: 1, Cooldown: services.DefaultScaleCooldown}
+
+func scaleSettings() []setting[services.Scale] {
+	return []setting[services.Scale]{
+		{
+			key: "min", of: func(s *services.Scale) any { return &s.Min },
+			doc: "instances at least",
+		},
+		{
+			key: "max", of: func(s *services.Scale) any { return &s.Max },
+			usual: "required",
+			doc:   "instances at most",
+		},
+		{
+			key: "metric", of: func(s *services.Scale) any { return &s.Metric },
+			usual: "required",
+			doc:   "`\"cpu\"`, `\"memory\"` or `\"mqtt:<topic>\"`",
+		},
+		{
+			key: "field", of: func(s *services.Scale) any { return &s.Field },
+			doc: "of a JSON payload at that topic, by path, as `\"queue.length\"`; without it the payload is the number",
+		},
+		{ // after metric, which says what it counts
+			key: "target", of: func(s *services.Scale) any { return &s.Target },
+			read: func(t *table, key string, s *services.Scale) {
+				if s.Metric != services.ScaleByMemory {
+					t.decimal(key, &s.Target)
+					return
+				}
+				var bytes int64
+				t.size(key, &bytes)
+				s.Target = float64(bytes)
+			},
+			usual: "required",
+			doc:   "of the figure for one instance: cores, a size, or what the topic counts",
+		},
+		{
+			key: "cooldown", of: func(s *services.Scale) any { return &s.Cooldown },
+			doc: "between two changes of the number",
+		},
+		{ // after metric and cooldown, which its default depends on
+			key: "max_age", of: func(s *services.Scale) any { return &s.MaxAge },
+			read: func(t *table, key string, s *services.Scale) {
+				if s.Topic() != "" {
+					s.MaxAge = max(services.DefaultScaleMaxAge, 3*s.Cooldown)
+				}
+				t.duration(key, &s.MaxAge)
+			},
+			usual: "`\"1h\"`, or three cooldowns",
+			doc:   "of the topic's figure; an older one does not count",
+		},
+	}
 }
 
 // scale reads how a number of instances follows a figure.
 func (t *table) scale() *services.Scale {
 	defer t.close()
-	s := services.Scale{Min: 1, Cooldown: services.DefaultScaleCooldown}
-	t.number("min", &s.Min)
-	t.number("max", &s.Max)
-	t.text("metric", &s.Metric)
-	t.text("field", &s.Field)
-	if s.Metric == services.ScaleByMemory {
-		var bytes int64
-		t.size("target", &bytes)
-		s.Target = float64(bytes)
-	} else {
-		t.decimal("target", &s.Target)
-	}
-	t.duration("cooldown", &s.Cooldown)
-	if topic := s.Topic(); topic != "" {
-		s.MaxAge = max(services.DefaultScaleMaxAge, 3*s.Cooldown)
-	}
-	t.duration("max_age", &s.MaxAge)
+	s := defaultScale
+	readElement(t, scaleSettings(), &s)
 	return &s
 }
 
@@ -248,15 +305,32 @@ func (t *table) dependencies(to *[]services.Dependency) {
 	}
 }
 
+func restartSettings() []setting[services.RestartPolicy] {
+	return []setting[services.RestartPolicy]{
+		{
+			key: "policy", of: func(r *services.RestartPolicy) any { return &r.Policy },
+			usual: "`\"always\"`; with `oneshot`: `\"on-failure\"`",
+			doc:   "or `\"never\"`",
+		},
+		{
+			key: "delay", of: func(r *services.RestartPolicy) any { return &r.Delay },
+			doc: "until the first restart; it doubles",
+		},
+		{
+			key: "max_delay", of: func(r *services.RestartPolicy) any { return &r.MaxDelay },
+			read: func(t *table, key string, r *services.RestartPolicy) {
+				// A longer delay than the default of max_delay raises it.
+				r.MaxDelay = max(r.MaxDelay, r.Delay)
+				t.duration(key, &r.MaxDelay)
+			},
+			doc: "at most; not below `delay`",
+		},
+	}
+}
+
 func (t *table) restart(r *services.RestartPolicy) {
 	defer t.close()
-	t.text("policy", &r.Policy)
-	t.duration("delay", &r.Delay)
-	// A longer delay than the default of max_delay means it, without more words.
-	if r.Delay > r.MaxDelay {
-		r.MaxDelay = r.Delay
-	}
-	t.duration("max_delay", &r.MaxDelay)
+	readElement(t, restartSettings(), r)
 }
 
 // health reads the health check of a start command.
@@ -272,23 +346,65 @@ func (t *table) health() *services.Health {
 	return &h
 }
 
+var defaultHealth = services.Health{
+	Interval: services.DefaultHealthInterval, Timeout: services.DefaultHealthTimeout, Failures: services.DefaultHealthFailures,
+}
+
+func healthSettings() []setting[services.Health] {
+	return []setting[services.Health]{
+		{
+			key: "http", of: func(h *services.Health) any { return &h.HTTP },
+			doc: "path to GET on its port: 2xx and 3xx are healthy",
+		},
+		{
+			key: "tcp", of: func(h *services.Health) any { return &h.TCP },
+			doc: "its port accepts a connection",
+		},
+		{
+			key: "notify", of: func(h *services.Health) any { return &h.Notify },
+			doc: "it sends `READY=1` to `NOTIFY_SOCKET`",
+		},
+		{
+			key: "mqtt", of: func(h *services.Health) any { return &h.MQTT },
+			doc: "a topic that says how it is; `<domain>` in it is the domain's name",
+		},
+		{ // after mqtt, which it has a default with
+			key: "payload", of: func(h *services.Health) any { return &h.Payload },
+			read: func(t *table, key string, h *services.Health) {
+				if h.MQTT != "" {
+					h.Payload = services.DefaultHealthPayload
+				}
+				t.text(key, &h.Payload)
+			},
+			usual: "`\"online\"`",
+			doc:   "`mqtt`: what the topic says when it is well",
+		},
+		{
+			key: "watchdog", of: func(h *services.Health) any { return &h.Watchdog },
+			usual: "none",
+			doc:   "`notify`: it sends `WATCHDOG=1` more often than this",
+		},
+		{
+			key: "interval", of: func(h *services.Health) any { return &h.Interval },
+			doc: "between checks by `http` and `tcp`",
+		},
+		{
+			key: "timeout", of: func(h *services.Health) any { return &h.Timeout },
+			doc: "of one check",
+		},
+		{
+			key: "failures", of: func(h *services.Health) any { return &h.Failures },
+			doc: "failed checks in a row that make it unhealthy",
+		},
+	}
+}
+
 // check reads the keys that every health check has. After a fault in what kind
 // of check it is, some kind is set: the fault is not to be followed by one
 // about its absence.
 func (t *table) check(h *services.Health) {
-	h.Interval, h.Timeout, h.Failures = services.DefaultHealthInterval, services.DefaultHealthTimeout, services.DefaultHealthFailures
-	t.text("http", &h.HTTP)
-	t.flag("tcp", &h.TCP)
-	t.flag("notify", &h.Notify)
-	t.duration("interval", &h.Interval)
-	t.duration("timeout", &h.Timeout)
-	t.number("failures", &h.Failures)
-	t.text("mqtt", &h.MQTT)
-	if h.MQTT != "" {
-		h.Payload = services.DefaultHealthPayload
-	}
-	t.text("payload", &h.Payload)
-	t.duration("watchdog", &h.Watchdog)
+	*h = defaultHealth
+	readElement(t, healthSettings(), h)
 	kinds := t.valid("http") && t.valid("tcp") && t.valid("notify") && t.valid("mqtt")
 	if !kinds && h.HTTP == "" && !h.TCP && !h.Notify && h.MQTT == "" {
 		h.TCP = true

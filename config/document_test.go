@@ -3,14 +3,11 @@ package config
 import (
 	"fmt"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmbarzee/dominion/broker/limits"
 	"github.com/jmbarzee/dominion/services"
-	"github.com/jmbarzee/dominion/topics"
 )
 
 // referenceFile is the reference of the keys. What stands in it between markers is
@@ -95,12 +92,9 @@ func writeSections[C any](b *strings.Builder, sections []section[C], c *C) {
 
 func writeSettings[C any](b *strings.Builder, settings []setting[C], c *C) {
 	for _, k := range settings {
-		name, usual, by := "`"+k.key+"`", k.usual, "restart"
-		switch {
-		case k.header != "":
-			name, usual = "**"+k.header+"**", ""
-		case usual == "":
-			usual = asInFile(reflect.ValueOf(k.of(c)).Elem().Interface())
+		name, by := "`"+k.key+"`", "restart"
+		if k.header != "" {
+			name = "**" + k.header + "**"
 		}
 		if k.effect == byReload {
 			by = "reload"
@@ -108,36 +102,15 @@ func writeSettings[C any](b *strings.Builder, settings []setting[C], c *C) {
 		if k.inStartCommand {
 			by += ", start command"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", name, usual, by, k.doc)
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", name, k.defaultText(c), by, k.doc)
+		for _, r := range k.inner {
+			key := r.key
+			if k.header == "" {
+				key = k.key + "." + r.key
+			}
+			fmt.Fprintf(b, "| `%s` | %s | | %s |\n", key, r.usual, r.doc)
+		}
 	}
-}
-
-// asInFile writes a value as a file has it.
-func asInFile(v any) string {
-	switch v := v.(type) {
-	case time.Duration:
-		return "`" + quote(short(v)) + "`"
-	case topics.Seconds:
-		return asInFile(v.Duration())
-	case string:
-		return "`" + quote(v) + "`"
-	}
-	if reflect.TypeOf(v).Kind() == reflect.Slice {
-		return "`[]`"
-	}
-	return fmt.Sprintf("`%v`", v)
-}
-
-// short writes a duration without what is zero at its end: "1m", not "1m0s".
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // A setting says what it is for, and stands once.

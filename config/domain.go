@@ -152,7 +152,8 @@ func domainSettings() []setting[Domain] {
 			key: "traits_from", of: func(d *Domain) any { return &d.TraitsFrom },
 			read:   func(t *table, _ string, d *Domain) { t.traitsFrom(&d.TraitsFrom) },
 			header: "[traits_from]",
-			doc:    "[traits that come and go](../how-to/traits.md), by name: a path, or one of `{ path }`, `{ command, interval = \"5s\", timeout = \"5s\" }`, `{ mqtt, payload }`",
+			inner:  rowsOf(traitSettings(), defaultTraitSource("")),
+			doc:    "[traits that come and go](../how-to/traits.md), by name: a path, or one of `{ path }`, `{ command }` and `{ mqtt }`",
 		},
 	}
 }

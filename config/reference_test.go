@@ -20,31 +20,67 @@ func TestEveryKeyHasASetting(t *testing.T) {
 	d := defaults()
 	root.dominion(&d)
 	want := keysOf(dominionSections())
+	inner := innerOf(dominionSections())
 	for _, k := range serviceSettings() {
 		want[[2]string{"services.npbar", k.key}] = true
+		if k.inner != nil {
+			inner[k.key] = k.inner
+		}
 	}
-	sameKeys(t, l, want, `^services$|^services\.(web|lightorchestrator)$`)
+	sameKeys(t, l, want, inner, `^services$|^services\.(web|lightorchestrator)$`)
 
 	l, root = open("testdata/full-domain.toml", "", nil)
 	if root == nil {
 		t.Fatal(l.faults)
 	}
 	root.domain(&Domain{})
-	sameKeys(t, l, keysOf(domainSections()), `^traits_from$`)
+	sameKeys(t, l, keysOf(domainSections()), innerOf(domainSections()), `^traits_from$`)
 }
 
-// inner are the tables whose keys stand in the document of the setting above them.
-var inner = regexp.MustCompile(`\[\d+\]|^traits_from\.|^services\.[a-z]+\.`)
+// innerOf returns the rows of settings that are tables, by the path of the setting.
+func innerOf[C any](sections []section[C]) map[string][]row {
+	all := make(map[string][]row)
+	for _, s := range sections {
+		for _, k := range s.settings {
+			if k.inner != nil {
+				all[strings.TrimPrefix(s.path+"."+k.key, ".")] = k.inner
+			}
+		}
+	}
+	return all
+}
 
-func sameKeys(t *testing.T, l *loader, want map[[2]string]bool, free string) {
+// outer is the path of the setting that a table is in.
+var outer = regexp.MustCompile(`\[\d+\]|^services\.[a-z]+\.`)
+
+func sameKeys(t *testing.T, l *loader, want map[[2]string]bool, inner map[string][]row, free string) {
 	t.Helper()
 	read := make(map[[2]string]bool)
+	readInner := make(map[string]bool)
 	for _, k := range l.requested {
 		at := [2]string{k.table, k.key}
 		read[at] = true
-		if !want[at] && !inner.MatchString(k.table) && !regexp.MustCompile(free).MatchString(k.table) {
-			t.Errorf("%s.%s is read and has no setting", k.table, k.key)
+		if want[at] || regexp.MustCompile(free).MatchString(k.table) {
+			continue
 		}
+		path := outer.ReplaceAllString(k.table, "") + "." + k.key
+		if rest, is := strings.CutPrefix(path, "traits_from."); is {
+			_, rest, _ = strings.Cut(rest, ".") // the name of a trait
+			path = "traits_from." + rest
+		}
+		readInner[path] = true
+	}
+	for path, rows := range inner {
+		for _, r := range rows {
+			if p := path + "." + r.key; readInner[p] {
+				delete(readInner, p)
+			} else {
+				t.Errorf("%s has a setting and is not read", p)
+			}
+		}
+	}
+	for path := range readInner {
+		t.Errorf("%s is read and has no setting", path)
 	}
 	for at := range want {
 		if !read[at] {

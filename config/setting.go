@@ -41,10 +41,58 @@ type setting[C any] struct {
 	// header is how the document names what is a table, or an array of tables, with
 	// keys of its own.
 	header string
+	// inner are the keys of what is a table or an array of tables.
+	inner []row
 	// usual stands in the document for a default that def does not tell.
 	usual string
 	// doc says what the key is for.
 	doc string
+}
+
+// row is what the document says of a key within a setting, as "topics.filter".
+type row struct{ key, usual, doc string }
+
+// rowsOf returns the rows of settings; c holds their defaults.
+func rowsOf[C any](settings []setting[C], c C) []row {
+	var rows []row
+	for _, k := range settings {
+		rows = append(rows, row{k.key, k.defaultText(&c), k.doc})
+		for _, r := range k.inner {
+			rows = append(rows, row{k.key + "." + r.key, r.usual, r.doc})
+		}
+	}
+	return rows
+}
+
+// defaultText returns the default as a file has it; c holds the defaults.
+func (k setting[C]) defaultText(c *C) string {
+	if k.usual != "" || k.header != "" {
+		return k.usual
+	}
+	return asInFile(reflect.ValueOf(k.of(c)).Elem().Interface())
+}
+
+// asInFile writes a value as a file has it.
+func asInFile(v any) string {
+	switch v := v.(type) {
+	case time.Duration:
+		s := v.String() // without what is zero at its end: "1m", not "1m0s"
+		if strings.HasSuffix(s, "m0s") {
+			s = strings.TrimSuffix(s, "0s")
+		}
+		if strings.HasSuffix(s, "h0m") {
+			s = strings.TrimSuffix(s, "0m")
+		}
+		return "`" + quote(s) + "`"
+	case topics.Seconds:
+		return asInFile(v.Duration())
+	case string:
+		return "`" + quote(v) + "`"
+	}
+	if reflect.TypeOf(v).Kind() == reflect.Slice {
+		return "`[]`"
+	}
+	return fmt.Sprintf("`%v`", v)
 }
 
 // section is one table of a file.
@@ -115,6 +163,14 @@ func readSections[C any](root *table, sections []section[C], c *C) {
 	}
 }
 
+// readElement reads a table within a setting, such as an element of an array of tables,
+// into c, which holds the defaults.
+func readElement[C any](t *table, settings []setting[C], c *C) {
+	for _, k := range settings {
+		k.value(t, c)
+	}
+}
+
 // value reads the value of one setting, and checks it.
 func (k setting[C]) value(t *table, c *C) {
 	if k.read != nil {
@@ -133,6 +189,10 @@ func (k setting[C]) value(t *table, c *C) {
 		ok = t.flag(k.key, to)
 	case *int:
 		ok = t.number(k.key, to)
+	case *float64:
+		ok = t.decimal(k.key, to)
+	case *int64:
+		ok = t.size(k.key, to)
 	case *time.Duration:
 		ok = t.duration(k.key, to)
 	case *topics.Seconds:

@@ -32,7 +32,7 @@ const (
 func (t *table) traitsFrom(to *[]TraitSource) {
 	in := t.sub("traits_from")
 	for _, name := range slices.Sorted(maps.Keys(in.values)) {
-		s := TraitSource{Trait: name, Interval: DefaultTraitInterval, Timeout: DefaultTraitTimeout}
+		s := defaultTraitSource(name)
 		if !topics.ValidName(name) {
 			in.fault(name, labelHint, "%s is not a valid trait", quote(name))
 		}
@@ -47,18 +47,48 @@ func (t *table) traitsFrom(to *[]TraitSource) {
 	in.close()
 }
 
+func defaultTraitSource(name string) TraitSource {
+	return TraitSource{Trait: name, Interval: DefaultTraitInterval, Timeout: DefaultTraitTimeout}
+}
+
+func traitSettings() []setting[TraitSource] {
+	return []setting[TraitSource]{
+		{
+			key: "path", of: func(s *TraitSource) any { return &s.Path },
+			check: func(t *table, key string, v any) {
+				if path := *v.(*string); path != "" {
+					t.pattern(key, path)
+				}
+			},
+			doc: "the domain has the trait while this file exists; may be a pattern. A path alone is short for it",
+		},
+		{
+			key: "command", of: func(s *TraitSource) any { return &s.Command },
+			doc: "while this program ends with 0: a list, no shell reads it",
+		},
+		{
+			key: "interval", of: func(s *TraitSource) any { return &s.Interval },
+			doc: "between two runs of the command, a second at least",
+		},
+		{
+			key: "timeout", of: func(s *TraitSource) any { return &s.Timeout },
+			doc: "of the command",
+		},
+		{
+			key: "mqtt", of: func(s *TraitSource) any { return &s.MQTT },
+			check: optionalText(checkTopic),
+			doc:   "while something is retained at this topic",
+		},
+		{
+			key: "payload", of: func(s *TraitSource) any { return &s.Payload },
+			doc: "which it has to be; without it anything",
+		},
+	}
+}
+
 func (t *table) traitSource(s *TraitSource) {
 	defer t.close()
-	if t.text("path", &s.Path) && s.Path != "" {
-		t.pattern("path", s.Path)
-	}
-	t.list("command", &s.Command)
-	t.duration("interval", &s.Interval)
-	t.duration("timeout", &s.Timeout)
-	if t.text("mqtt", &s.MQTT) && s.MQTT != "" {
-		checkTopic(s.MQTT).report(t, "mqtt")
-	}
-	t.text("payload", &s.Payload)
+	readElement(t, traitSettings(), s)
 	kinds := 0
 	for _, set := range []bool{s.Path != "", len(s.Command) > 0, s.MQTT != ""} {
 		if set {

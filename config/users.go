@@ -19,42 +19,77 @@ func (t *table) users(to *[]User) {
 	}
 }
 
+func userSettings() []setting[User] {
+	return []setting[User]{
+		{
+			key: "name", of: func(u *User) any { return &u.Name },
+			check: textCheck(userName),
+			usual: "required",
+			doc:   "no `+`, `#` and `/`, no space at its ends",
+		},
+		{
+			key: "role", of: func(u *User) any { return &u.Role },
+			check: textCheck(userRole),
+			usual: "required",
+			doc:   "`\"admin\"`, `\"reader\"`, `\"device\"` or `\"domain\"`: [what each may do](../access.md)",
+		},
+		{
+			key: "password_file", of: func(u *User) any { return &u.PasswordFile }, isPath: true,
+			doc: "file with the password. A user needs this, `password_hash` or `certificate`",
+		},
+		{
+			key: "password_hash", of: func(u *User) any { return &u.PasswordHash },
+			check: optionalText(bcryptHash),
+			doc:   "bcrypt hash of the password, as of `htpasswd -nB NAME`",
+		},
+		{
+			key: "certificate", of: func(u *User) any { return &u.Certificate },
+			doc: "a [certificate](../how-to/client-certificates.md) with the user's name as common name is enough",
+		},
+	}
+}
+
+func userName(s string) problem {
+	if s == "" {
+		return problem{"a user needs a name", `write name = "…"`}
+	}
+	if strings.ContainsAny(s, "+#/") || strings.ContainsFunc(s, unicode.IsControl) || strings.TrimSpace(s) != s {
+		return problem{quote(s) + " is not a valid user name", "use no +, # and /, and no space at its ends"}
+	}
+	return problem{}
+}
+
+func userRole(s string) problem {
+	switch s {
+	case RoleAdmin, RoleReader, RoleDevice, RoleDomain:
+		return problem{}
+	case "":
+		return problem{"a user needs a role", "write one of admin, reader, device and domain"}
+	}
+	return problem{quote(s) + " is no role", "use admin, reader, device or domain"}
+}
+
+// bcryptHash does not repeat the value: it may be a password by mistake.
+func bcryptHash(s string) problem {
+	const length = 60
+	if _, err := bcrypt.Cost([]byte(s)); err != nil || len(s) != length {
+		return problem{"is no bcrypt hash", "make one with: htpasswd -nB NAME, and write what follows NAME:"}
+	}
+	return problem{}
+}
+
 func (t *table) user() User {
 	defer t.close()
 	var u User
-	if t.text("name", &u.Name) {
-		switch {
-		case u.Name == "":
-			t.fault("name", `write name = "…"`, "a user needs a name")
-		case strings.ContainsAny(u.Name, "+#/") || strings.ContainsFunc(u.Name, unicode.IsControl) || strings.TrimSpace(u.Name) != u.Name:
-			t.fault("name", "use no +, # and /, and no space at its ends", "%s is not a valid user name", quote(u.Name))
-		}
+	readElement(t, userSettings(), &u)
+	if !t.valid("password_file") || !t.valid("password_hash") {
+		return u
 	}
-	if t.text("role", &u.Role) {
-		switch u.Role {
-		case RoleAdmin, RoleReader, RoleDevice, RoleDomain:
-		case "":
-			t.fault("role", "write one of admin, reader, device and domain", "a user needs a role")
-		default:
-			t.fault("role", "use admin, reader, device or domain", "%s is no role", quote(u.Role))
-		}
+	if u.PasswordFile == "" && u.PasswordHash == "" && !u.Certificate {
+		t.fault("", "write password_file or password_hash, or certificate = true", "a user needs a password or a certificate")
 	}
-	t.file("password_file", &u.PasswordFile)
-	// Nothing below repeats the value: it may be a password by mistake.
-	if t.text("password_hash", &u.PasswordHash) && u.PasswordHash != "" {
-		const bcryptLength = 60
-		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil || len(u.PasswordHash) != bcryptLength {
-			t.fault("password_hash", "make one with: htpasswd -nB NAME, and write what follows NAME:", "is no bcrypt hash")
-		}
-	}
-	t.flag("certificate", &u.Certificate)
-	if t.valid("password_file") && t.valid("password_hash") {
-		switch {
-		case u.PasswordFile == "" && u.PasswordHash == "" && !u.Certificate:
-			t.fault("", "write password_file or password_hash, or certificate = true", "a user needs a password or a certificate")
-		case u.PasswordFile != "" && u.PasswordHash != "":
-			t.fault("password_hash", "take one of them out", "there is a password_file too")
-		}
+	if u.PasswordFile != "" && u.PasswordHash != "" {
+		t.fault("password_hash", "take one of them out", "there is a password_file too")
 	}
 	return u
 }
