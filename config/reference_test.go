@@ -35,6 +35,14 @@ func TestEveryKeyHasASetting(t *testing.T) {
 	}
 	root.domain(&Domain{})
 	sameKeys(t, l, keysOf(domainSections()), innerOf(domainSections()), `^traits_from$`)
+
+	l, root = open("testdata/full-service.toml", "", nil)
+	if root == nil {
+		t.Fatal(l.faults)
+	}
+	root.ownService(&Service{})
+	file := []section[Service]{{settings: serviceFileSettings()}}
+	sameKeys(t, l, keysOf(file), innerOf(file), `^environment$`)
 }
 
 // innerOf returns the rows of settings that are tables, by the path of the setting.
@@ -95,6 +103,8 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	everyField(t, reflect.ValueOf(&d).Elem(), places(dominionSections(), &d), "File", "ListenIsDefault", "ListenTLSIsDefault", "Services")
 	var domain Domain
 	everyField(t, reflect.ValueOf(&domain).Elem(), places(domainSections(), &domain), "File")
+	var own Service
+	everyField(t, reflect.ValueOf(&own).Elem(), places([]section[Service]{{settings: serviceFileSettings()}}, &own), "File")
 	var service services.Definition
 	settings := []section[services.Definition]{{settings: serviceSettings()}}
 	everyField(t, reflect.ValueOf(&service).Elem(), places(settings, &service), "Name")

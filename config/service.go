@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -14,20 +15,8 @@ import (
 )
 
 // Service is the service.toml that a service brings along in its folder: how
-// its maker wants it run. All of it may be missing.
-//
-//	version = "1.2.0"
-//	release_url = "https://example.com/web/1.2.0"  # release notes of this version
-//	release_summary = "Faster."     # the same in short
-//	command = ["./web", "-v"]       # run directly in the folder, without make
-//	target = "run"                  # for make; not with command
-//	port = 8080
-//	environment = { COLOUR = "blue" }
-//	variables = ["COLOUR", "MQTT_*"]  # that the dominion may set where domain.toml says accept = "local"
-//	restart = { policy = "always", delay = "1s", max_delay = "1m" }
-//	health = { command = ["./well"], interval = "5s", timeout = "1s", failures = 3 }
-//	start_timeout = "2m"            # health: or one of http, tcp, mqtt and notify
-//	stop_timeout = "10s"
+// its maker wants it run. All of it may be missing. Its keys are those of
+// serviceFileSettings.
 //
 // The start command wins where it sets something (Complete):
 //
@@ -159,29 +148,131 @@ func (t *table) declared(key string, to *[]string) {
 	}
 }
 
+// serviceFileSettings returns the keys of a service.toml, in the order of the document.
+func serviceFileSettings() []setting[Service] {
+	usual := services.Default("")
+	return []setting[Service]{
+		{
+			key: "version", of: func(s *Service) any { return &s.Version }, check: optionalText(versionText),
+			usual: "none",
+			doc:   "as `\"1.2.0\"`: for the ranges of versions of those that need it",
+		},
+		{
+			key: "release_url", of: func(s *Service) any { return &s.ReleaseURL }, check: optionalText(releaseURL),
+			doc: "release notes of this version, for Home Assistant",
+		},
+		{
+			key: "release_summary", of: func(s *Service) any { return &s.Summary }, check: textCheck(releaseSummary),
+			doc: "a short form of them, 255 bytes at most",
+		},
+		{
+			key: "command", of: func(s *Service) any { return &s.Command },
+			read:  func(t *table, key string, s *Service) { t.command(key, &s.Command) },
+			usual: "make",
+			doc:   "as `[\"./web\", \"-v\"]`: run directly in the directory, without make (which hides exit codes)",
+		},
+		{
+			key: "target", of: func(s *Service) any { return &s.Target },
+			doc: "for make; not with `command`",
+		},
+		{
+			key: "port", of: func(s *Service) any { return &s.Port },
+			doc: "fixed port; 0: the domain chooses one",
+		},
+		{
+			key: "environment", of: func(s *Service) any { return &s.Environment },
+			read:  func(t *table, key string, s *Service) { t.pairs(key, &s.Environment, services.CheckEnvironment) },
+			usual: "`{}`",
+			doc:   "as `{ COLOUR = \"blue\" }`; a variable that `dominion.toml` has too is that of `dominion.toml`",
+		},
+		{
+			key: "variables", of: func(s *Service) any { return &s.Variables },
+			read: func(t *table, key string, s *Service) { t.declared(key, &s.Variables) },
+			doc:  "as `[\"COLOUR\", \"MQTT_*\"]`: what the dominion may set where `domain.toml` has `accept = \"local\"`",
+		},
+		{
+			key: "restart", of: func(s *Service) any { return &s.Restart },
+			read: func(t *table, key string, s *Service) {
+				if restart := t.sub(key); t.has(key) {
+					r := usual.Restart
+					restart.restart(&r)
+					s.Restart = &r
+				}
+			},
+			inner: rowsOf(restartSettings(), usual.Restart),
+			usual: "as in `dominion.toml`",
+			doc:   "what happens when it ends",
+		},
+		{
+			key: "health", of: func(s *Service) any { return &s.Health },
+			read: func(t *table, key string, s *Service) {
+				if health := t.sub(key); t.has(key) && t.valid(key) {
+					s.Health = health.ownHealth()
+				}
+			},
+			inner: append(rowsOf(healthSettings(), defaultHealth), row{"command", "none", "as `[\"./well\"]`: this program ends with 0"}),
+			usual: "none",
+			doc:   "one of `http`, `tcp`, `command`, `mqtt` and `notify`: [health checks](#health-checks)",
+		},
+		{
+			key: "start_timeout", of: func(s *Service) any { return &s.StartTimeout },
+			usual: asInFile(usual.StartTimeout),
+			doc:   "from its start until its health check says yes",
+		},
+		{
+			key: "stop_timeout", of: func(s *Service) any { return &s.StopTimeout },
+			usual: asInFile(usual.StopTimeout),
+			doc:   "from SIGTERM to SIGKILL",
+		},
+	}
+}
+
+func versionText(s string) problem {
+	if services.ValidVersion(s) {
+		return problem{}
+	}
+	return problem{quote(s) + " is no version", `write it as "1.2.0"`}
+}
+
+func releaseURL(s string) problem {
+	if topics.ValidURL(s) {
+		return problem{}
+	}
+	return problem{
+		quote(s) + " is no http or https URL of letters, digits and -._~:/?#[]@+,=%",
+		`write it as "https://example.com/web/1.2.0"`,
+	}
+}
+
+func releaseSummary(s string) problem {
+	const most = 255 // bytes of release notes that Home Assistant shows
+	if len(s) > most {
+		return problem{fmt.Sprintf("%d bytes are more than %d", len(s), most), "put the rest where release_url is"}
+	}
+	return problem{}
+}
+
+// ownService reads a service.toml. What is judged is the service that it makes of the
+// defaults.
 func (t *table) ownService(s *Service) {
 	defer t.close()
-	if t.text("version", &s.Version) && s.Version != "" && !services.ValidVersion(s.Version) {
-		t.fault("version", `write it as "1.2.0"`, "%s is no version", quote(s.Version))
-	}
-	t.releaseNotes(s)
-	t.command("command", &s.Command)
-	t.text("target", &s.Target)
+	readElement(t, serviceFileSettings(), s)
 	if t.valid("target") && s.Target != "" && t.set("command") {
 		t.fault("target", "take one of them out", "is for make, which command does without")
 	}
-	t.number("port", &s.Port)
-	t.pairs("environment", &s.Environment, services.CheckEnvironment)
-	t.declared("variables", &s.Variables)
-	d := services.Default("service") // what is judged: the defaults and what is set here
+	d := services.Default("service")
 	d.Target, d.Port = s.Target, s.Port
-	if restart := t.sub("restart"); t.has("restart") {
-		restart.restart(&d.Restart)
-		s.Restart = &d.Restart
+	if s.Restart != nil {
+		d.Restart = *s.Restart
+	}
+	if t.set("start_timeout") && t.valid("start_timeout") {
+		d.StartTimeout = s.StartTimeout
+	}
+	if t.set("stop_timeout") && t.valid("stop_timeout") {
+		d.StopTimeout = s.StopTimeout
 	}
 	kinds := 1
-	if health := t.sub("health"); t.has("health") && t.valid("health") {
-		s.Health = health.ownHealth()
+	if s.Health != nil {
 		judged := s.Health.Health
 		if kinds = s.Health.kinds(); kinds != 1 || s.Health.Command != nil { // one kind, whatever is told below
 			judged.TCP, judged.MQTT, judged.Notify = judged.HTTP == "", "", false
@@ -193,12 +284,6 @@ func (t *table) ownService(s *Service) {
 			}
 		}
 		d.Health = &judged
-	}
-	if t.duration("start_timeout", &d.StartTimeout) && t.set("start_timeout") {
-		s.StartTimeout = d.StartTimeout
-	}
-	if t.duration("stop_timeout", &d.StopTimeout) && t.set("stop_timeout") {
-		s.StopTimeout = d.StopTimeout
 	}
 	faults := slices.DeleteFunc(services.Validate([]services.Definition{d}), func(f services.Fault) bool { return !t.valid(f.Key) })
 	for _, f := range faults {
@@ -217,18 +302,6 @@ func (h ServiceHealth) kinds() int {
 		}
 	}
 	return n
-}
-
-// maxSummary is how many bytes of release notes Home Assistant shows.
-const maxSummary = 255
-
-func (t *table) releaseNotes(s *Service) {
-	if t.text("release_url", &s.ReleaseURL) && s.ReleaseURL != "" && !topics.ValidURL(s.ReleaseURL) {
-		t.fault("release_url", `write it as "https://example.com/web/1.2.0"`, "%s is no http or https URL of letters, digits and -._~:/?#[]@+,=%%", quote(s.ReleaseURL))
-	}
-	if t.text("release_summary", &s.Summary) && len(s.Summary) > maxSummary {
-		t.fault("release_summary", "put the rest where release_url is", "%d bytes are more than %d", len(s.Summary), maxSummary)
-	}
 }
 
 func (t *table) ownHealth() *ServiceHealth {
