@@ -90,10 +90,10 @@ func orElse(s, otherwise string) string {
 
 // viewBridges returns the bridges of the embedded broker.
 func (h *Hub) viewBridges() []topics.BridgeView {
-	if h.bridges == nil {
+	if h.broker == nil {
 		return nil
 	}
-	return h.bridges()
+	return h.broker.Bridges()
 }
 
 // figures are those of the bridges.

@@ -5,21 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// BrokerAdmin is what the hub shows of the broker; broker.Broker has it.
-type BrokerAdmin interface {
-	Sessions() []broker.Session
-	Kick(client string) bool
-	Forget(client string) bool
-	Trace(what, at string) error
-}
-
 // listClients carries out the verb clients.
 func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
-	if h.clients == nil {
+	if h.broker == nil {
 		return nil, errNotOurBroker
 	}
 	if ask.Client == "" && ask.Action != "" && ask.Action != "list" {
@@ -28,12 +19,12 @@ func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
 	switch ask.Action {
 	case "", "list":
 	case "forget":
-		if !h.clients.Forget(ask.Client) {
+		if !h.broker.Forget(ask.Client) {
 			return nil, fmt.Errorf("no client %.80q is known", ask.Client)
 		}
 		h.log.Info("a client was forgotten", "client", ask.Client)
 	case "kick":
-		if !h.clients.Kick(ask.Client) {
+		if !h.broker.Kick(ask.Client) {
 			return nil, fmt.Errorf("no client %.80q is connected", ask.Client)
 		}
 		h.log.Info("a client was kicked", "client", ask.Client)
@@ -41,7 +32,7 @@ func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
 		return nil, fmt.Errorf(`"action" is list, kick or forget, not %.40q`, ask.Action)
 	}
 	all := []topics.ClientView{}
-	for _, s := range h.clients.Sessions() {
+	for _, s := range h.broker.Sessions() {
 		v := topics.ClientView{
 			Client: s.ID, User: s.User, Address: s.Remote, Listener: s.Listener, Protocol: "3.1.1",
 			Connected: s.Connected, Since: topics.Time{Time: s.Since}, Expires: topics.Time{Time: s.Expires},
@@ -65,7 +56,7 @@ const traceTime = time.Minute
 // beginTrace carries out the verb trace.
 func (h *Hub) beginTrace(ask topics.Ask) (topics.Traced, error) {
 	switch {
-	case h.clients == nil:
+	case h.broker == nil:
 		return topics.Traced{}, errNotOurBroker
 	case ask.Topic == "":
 		return topics.Traced{}, errors.New(`the request needs "topic": a client identifier or a topic filter`)
@@ -73,7 +64,7 @@ func (h *Hub) beginTrace(ask topics.Ask) (topics.Traced, error) {
 		return topics.Traced{}, errors.New(`the request needs "name": the lines come at response/trace/<name>`)
 	}
 	at := h.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbTrace, Domain: ask.Name})
-	if err := h.clients.Trace(ask.Topic, at); err != nil {
+	if err := h.broker.Trace(ask.Topic, at); err != nil {
 		return topics.Traced{}, err
 	}
 	return topics.Traced{Topic: at, Seconds: topics.Seconds(traceTime)}, nil

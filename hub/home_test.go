@@ -98,7 +98,11 @@ func (h *home) start() {
 		h.Fatal(err)
 	}
 	h.broker = b
-	h.hub = hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Certificate: h.until, HTTPCertificate: h.untilWeb, OpenToAll: h.open, Log: log})
+	var own hub.EmbeddedBroker
+	if h.open != nil {
+		own = ownBroker{open: h.open}
+	}
+	h.hub = hub.New(hub.Options{Broker: own, Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Certificate: h.until, HTTPCertificate: h.untilWeb, Log: log})
 	if err := h.hub.Attach(b); err != nil {
 		h.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func TestFiguresByHTTP(t *testing.T) {
 	defer func() { _ = b.Stop(context.Background()) }()
 	cfg := config.Dominion{Name: "home", TopicPrefix: "dominion", Metrics: "127.0.0.1:0", Timing: config.DefaultTiming(), Services: []services.Definition{{Name: "web", Priority: services.Required}}}
 	cfg.HomeAssistant.DiscoveryPrefix = "homeassistant"
-	h := New(Options{Config: cfg, Version: "1.2.3", Store: state, Bus: b, Broker: b, Log: log})
+	h := New(Options{Config: cfg, Version: "1.2.3", Store: state, Bus: b, Broker: embedded{Broker: b}, Log: log})
 	if err := h.Attach(b); err != nil {
 		t.Fatal(err)
 	}

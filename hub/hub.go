@@ -13,13 +13,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
-	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services"
@@ -28,74 +26,13 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Bus carries messages away. Publish must not block.
-type Bus = publisher.Bus
-
-// Options are what a Hub is made of.
-type Options struct {
-	Config  config.Dominion
-	Version string
-	Store   *store.Store
-	Bus     Bus
-	// Embedded reports that the broker began with the hub: nobody is connected
-	// to it from before, whatever it kept.
-	Embedded bool
-	// Alive is how often the hub publishes that it is there, where its will may
-	// never be published because the broker is not its own; 0: not.
-	Alive time.Duration
-	// Verify asks the bus for topics, in order, as if for the first time, so that
-	// what is retained there comes, and calls Verifying. It must not block. Nil:
-	// the broker is ours, and replays retained messages to wildcards.
-	Verify func(topics []string)
-	// Watch is told all topics and filters, sorted, besides Filters, whose
-	// messages are wanted from now on: those before are not. It must not block.
-	// Nil: Attach sets it.
-	Watch func(topics []string)
-	// Environ is what a configuration is read with, as os.Environ gives it.
-	Environ []string
-	// Machine returns the addresses of the hub's own machine; it is not called in
-	// the loop. Nil: they are not known.
-	Machine func() []string
-	// Figures reads what the kernel tells of why the loop stood still; nil: nothing.
-	Figures func() stall.Figures
-	// Access says what the broker would answer a user; nil: it is not ours.
-	Access func(topics.Ask) (topics.Access, error)
-	// Users lists or changes the broker's users; nil: it is not ours.
-	Users func(topics.Ask) ([]topics.UserView, error)
-	// OpenToAll reports whether everybody is let in although there are users; nil: the
-	// broker is not ours.
-	OpenToAll func() bool
-	// Broker shows and ends the broker's clients; nil: it is not ours.
-	Broker BrokerAdmin
-	// Keeps reports whether the broker has what is retained at a topic after its
-	// end; nil: it is not ours.
-	Keeps func(topic string) bool
-	// Agents is told whose the id of each domain is, at first by New; it must not
-	// block. Nil: the broker is not ours.
-	Agents func(byID map[string]broker.Agent)
-	// Certificate tells until when the broker's own certificate holds; nil: it
-	// has none.
-	Certificate func() time.Time
-	// HTTPCertificate is the same for a certificate that HTTPS alone has.
-	HTTPCertificate func() time.Time
-	// Problems are the addresses of HTTP that are taken, in words.
-	Problems []string
-	// Bridges says how the bridges are, sorted as they are configured; nil: the
-	// broker is not ours. It must not block.
-	Bridges func() []topics.BridgeView
-	Log     *slog.Logger
-}
-
 // Hub is the leader. Make it with New, run it with Run.
 type Hub struct {
 	cfg         config.Dominion
 	version     string
 	store       *store.Store
 	pub         *publisher.Publisher
-	access      func(topics.Ask) (topics.Access, error)
-	users       func(topics.Ask) ([]topics.UserView, error)
-	clients     BrokerAdmin
-	bridges     func() []topics.BridgeView
+	broker      EmbeddedBroker // nil: the broker is not the dominion's own
 	alive       time.Duration
 	aliveAt     time.Time // when to publish that next
 	verify      func(topics []string)
@@ -125,8 +62,7 @@ type Hub struct {
 	refused    map[refusedKey]*refusal
 	// unread are domains whose last status was not taken, and why.
 	unread        map[string]string
-	agents        func(byID map[string]broker.Agent)
-	agentsChanged bool                 // a domain has another id, name or user than agents was told
+	agentsChanged bool                 // a domain has another id, name or user than the broker was told
 	copies        map[string]*copyMark // by the session of the machine that was refused as a copy
 	raisedBy      uint64               // by how much heartbeats have raised generations in this epoch
 	counter       uint64               // numbers the instances in the order they were seen running
@@ -145,7 +81,6 @@ type Hub struct {
 	awaits       bool     // domains that are lost may be back in a moment: we have just started
 	httpProblems []string // the addresses of HTTP that are taken, in words
 	conflicts    []Conflict
-	openToAll    func() bool
 	machine      func() []string
 	scaling      *scaling.Scaling
 	leases       leases
@@ -213,7 +148,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), access: o.Access, users: o.Users, clients: o.Broker, bridges: o.Bridges, alive: o.Alive, verify: o.Verify, keptChecked: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, alive: o.Alive, verify: o.Verify, keptChecked: o.Embedded, log: o.Log,
 		tree:          topics.NewTree(o.Config.TopicPrefix),
 		box:           mailbox.New[event](maxEvents),
 		defs:          make(map[string]services.Definition),
@@ -245,8 +180,6 @@ func New(o Options) *Hub {
 		environ:       o.Environ,
 		restarts:      make(map[string]*restarting),
 		machine:       o.Machine,
-		openToAll:     o.OpenToAll,
-		agents:        o.Agents,
 		agentsChanged: true,
 		still:         stillness{read: o.Figures},
 
@@ -259,10 +192,14 @@ func New(o Options) *Hub {
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
+	var persists func(topic string) bool
+	if h.broker != nil {
+		persists = h.broker.Persists
+	}
 	h.discovery = newDiscovery(homeassistant.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: len(h.certificates) > 0,
-	}, o.Keeps, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
+	}, persists, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
 	if h.verify != nil {
 		h.discovery.announcements.Verify()
 	}

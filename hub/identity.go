@@ -116,25 +116,25 @@ func (h *Hub) mayRename(former *domain, c claim, now time.Time) error {
 
 // isAdmin reports whether a user of our broker is an admin.
 func (h *Hub) isAdmin(user string) bool {
-	if h.access == nil {
+	if h.broker == nil {
 		return false
 	}
-	a, err := h.access(topics.Ask{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
+	a, err := h.broker.Access(topics.Ask{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
 	return err == nil && a.Role == access.RoleAdmin
 }
 
 // isUser reports whether our broker has a user.
 func (h *Hub) isUser(user string) bool {
-	if h.access == nil {
+	if h.broker == nil {
 		return true
 	}
-	_, err := h.access(topics.Ask{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
+	_, err := h.broker.Access(topics.Ask{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
 	return err == nil
 }
 
 // updateAgents tells the broker whose ids are whose, where that changed.
 func (h *Hub) updateAgents() {
-	if !h.agentsChanged || h.agents == nil {
+	if !h.agentsChanged || h.broker == nil {
 		return
 	}
 	h.agentsChanged = false
@@ -144,7 +144,7 @@ func (h *Hub) updateAgents() {
 			byID[d.id] = broker.Agent{Domain: d.name, User: d.user}
 		}
 	}
-	h.agents(byID)
+	h.broker.SetAgents(byID)
 }
 
 // copyMark is a machine that was refused because another one of its id was there.

@@ -35,7 +35,7 @@ func inTown(t *testing.T, test func(h *Hub, answers <-chan topics.Message)) {
 	}
 	h := town(t, 20, 20)
 	bus := listening{make(chan topics.Message, 1000)}
-	h.pub, h.access, h.users, h.clients = publisher.New(bus, h.log), decider(b), userEditor(b), b
+	h.pub, h.broker = publisher.New(bus, h.log), embedded{Broker: b}
 	ctx, cancel := context.WithCancel(t.Context())
 	var loop sync.WaitGroup
 	loop.Go(func() { h.Run(ctx) })

@@ -33,14 +33,14 @@ func TestNobodySpeaksThroughTheHub(t *testing.T) {
 			t.Fatal(err)
 		}
 		var bus said
-		h := hub.New(hub.Options{Config: cfg, Version: "test", Store: state, Bus: &bus, Log: log, Access: func(ask topics.Ask) (topics.Access, error) {
+		h := hub.New(hub.Options{Config: cfg, Version: "test", Store: state, Bus: &bus, Log: log, Broker: ownBroker{access: func(ask topics.Ask) (topics.Access, error) {
 			role, there := roles[ask.User]
 			if !there {
 				return topics.Access{}, fmt.Errorf("there is no user %q", ask.User)
 			}
 			d := policy.Decide(access.Client{User: ask.User, ID: ask.Client, Role: role}, access.Publish, ask.Topic)
 			return topics.Access{Role: role, Allowed: d.Allowed, By: d.By}, nil
-		}})
+		}}})
 		h.Connected()
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan struct{})

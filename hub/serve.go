@@ -81,12 +81,12 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	defer site.Close()
-	openToAll := func() bool { return b.OpenToAll(s.Config.OpenHTTP()) }
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Access: decider(b), Users: userEditor(b), OpenToAll: openToAll, Broker: b, Keeps: b.Persists, Agents: b.SetAgents, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
 	if s.bridges, err = s.newBridges(b); err != nil {
 		return err
 	}
-	o.Bridges = s.bridges.views
+	own := embedded{b, s.Config.OpenHTTP(), s.bridges.views}
+	o.Broker = own
 	if c.ListenTLS != "" || c.ListenWSS != "" {
 		o.Certificate = b.CertificateExpires
 	}
@@ -105,7 +105,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	for _, l := range b.Listeners() {
 		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())
 	}
-	if openToAll() {
+	if own.OpenToAll() {
 		s.Log.Warn(config.OpenToAll)
 	}
 	if s.Started != nil {
@@ -124,7 +124,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 			return err
 		}
 		b.SetUserLimits(c.Broker.UserLimits)
-		if openToAll() {
+		if own.OpenToAll() {
 			s.Log.Warn(config.OpenToAll)
 		}
 		return nil

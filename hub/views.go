@@ -254,7 +254,7 @@ func (h *Hub) ownProblems() (all []string) {
 			all = append(all, problem)
 		}
 	}
-	if h.openToAll != nil && h.openToAll() {
+	if h.broker != nil && h.broker.OpenToAll() {
 		all = append(all, config.OpenToAll)
 	}
 	for _, c := range h.conflicts {

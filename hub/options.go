@@ -1,0 +1,53 @@
+package hub
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/publisher"
+	"github.com/jmbarzee/dominion/hub/stall"
+	"github.com/jmbarzee/dominion/hub/store"
+)
+
+// Bus carries messages away. Publish must not block.
+type Bus = publisher.Bus
+
+// Options are what a Hub is made of.
+type Options struct {
+	Config  config.Dominion
+	Version string
+	Store   *store.Store
+	Bus     Bus
+	// Embedded reports that the broker began with the hub: nobody is connected
+	// to it from before, whatever it kept.
+	Embedded bool
+	// Alive is how often the hub publishes that it is there, where its will may
+	// never be published because the broker is not its own; 0: not.
+	Alive time.Duration
+	// Verify asks the bus for topics, in order, as if for the first time, so that
+	// what is retained there comes, and calls Verifying. It must not block. Nil:
+	// the broker is ours, and replays retained messages to wildcards.
+	Verify func(topics []string)
+	// Watch is told all topics and filters, sorted, besides Filters, whose
+	// messages are wanted from now on: those before are not. It must not block.
+	// Nil: Attach sets it.
+	Watch func(topics []string)
+	// Environ is what a configuration is read with, as os.Environ gives it.
+	Environ []string
+	// Machine returns the addresses of the hub's own machine; it is not called in
+	// the loop. Nil: they are not known.
+	Machine func() []string
+	// Figures reads what the kernel tells of why the loop stood still; nil: nothing.
+	Figures func() stall.Figures
+	// Broker is the embedded broker; nil: the broker is not the dominion's own.
+	Broker EmbeddedBroker
+	// Certificate tells until when the broker's own certificate holds; nil: it
+	// has none.
+	Certificate func() time.Time
+	// HTTPCertificate is the same for a certificate that HTTPS alone has.
+	HTTPCertificate func() time.Time
+	// Problems are the addresses of HTTP that are taken, in words.
+	Problems []string
+	Log      *slog.Logger
+}
