@@ -48,8 +48,8 @@ func (t *table) bridges(b *Broker) {
 	}
 }
 
-func bridgeSettings() []setting[Bridge] {
-	return []setting[Bridge]{
+func bridgeSettings() []setting[*Bridge] {
+	return []setting[*Bridge]{
 		{
 			key: "name", of: func(b *Bridge) any { return &b.Name }, check: bridgeName,
 			usual: "required",
@@ -93,7 +93,7 @@ func bridgeSettings() []setting[Bridge] {
 					b.Topics = append(b.Topics, in.bridgeTopic())
 				}
 			},
-			inner: rowsOf(bridgeTopicSettings(), defaultBridgeTopic),
+			inner: func() []row { return rowsOf(bridgeTopicSettings(), &defaultBridgeTopic) },
 			usual: "required",
 			doc:   "what goes where, as `[{ filter = \"zigbee2mqtt/#\", direction = \"in\" }]`: [a bridge](../how-to/bridge.md)",
 		},
@@ -131,8 +131,8 @@ func (t *table) bridge() Bridge {
 
 var defaultBridgeTopic = BridgeTopic{QoS: 1}
 
-func bridgeTopicSettings() []setting[BridgeTopic] {
-	return []setting[BridgeTopic]{
+func bridgeTopicSettings() []setting[*BridgeTopic] {
+	return []setting[*BridgeTopic]{
 		{
 			key: "filter", of: func(b *BridgeTopic) any { return &b.Filter }, check: textCheck(bridgeFilter),
 			usual: "required",

@@ -2,10 +2,10 @@ package config
 
 import "strings"
 
-func brokerSection() section[Dominion] {
-	return section[Dominion]{
+func brokerSection() section[*Dominion] {
+	return section[*Dominion]{
 		path: "broker",
-		settings: []setting[Dominion]{
+		settings: []setting[*Dominion]{
 			{
 				key: "listen", of: func(d *Dominion) any { return &d.Broker.Listen }, def: DefaultListen,
 				check: optionalText(checkListen),
@@ -67,21 +67,21 @@ func brokerSection() section[Dominion] {
 				key: "users", of: func(d *Dominion) any { return &d.Broker.Users }, effect: byReload,
 				read:   func(t *table, _ string, d *Dominion) { t.users(&d.Broker.Users) },
 				header: "[[broker.users]]",
-				inner:  rowsOf(userSettings(), User{}),
+				inner:  func() []row { return rowsOf(userSettings(), &User{}) },
 				doc:    "[users](../how-to/users-and-tls.md)",
 			},
 			{
 				key: "bridges", of: func(d *Dominion) any { return &d.Broker.Bridges },
 				read:   func(t *table, _ string, d *Dominion) { t.bridges(&d.Broker) },
 				header: "[[broker.bridges]]",
-				inner:  rowsOf(bridgeSettings(), Bridge{}),
+				inner:  func() []row { return rowsOf(bridgeSettings(), &Bridge{}) },
 				doc:    "[a bridge](../how-to/bridge.md) to another broker",
 			},
 			{
 				key: "rules", of: func(d *Dominion) any { return &d.Broker.Rules }, effect: byReload,
 				read:   func(t *table, _ string, d *Dominion) { t.rules(&d.Broker.Rules) },
 				header: "[[broker.rules]]",
-				inner:  rowsOf(ruleSettings(), ruleText{}),
+				inner:  func() []row { return rowsOf(ruleSettings(), &ruleText{}) },
 				doc:    "[rules of your own](../how-to/access-rules.md)",
 			},
 		},

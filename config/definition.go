@@ -57,7 +57,7 @@ func (t *table) services(prefix string) []services.Definition {
 
 // service reads one [services.NAME]. What the keys mean together is judged by
 // services.Validate, when all are read.
-func (t *table) service(name string, settings []setting[services.Definition]) services.Definition {
+func (t *table) service(name string, settings []setting[*services.Definition]) services.Definition {
 	defer t.close()
 	d := services.Default(name)
 	for _, k := range settings {
@@ -71,8 +71,8 @@ func (t *table) service(name string, settings []setting[services.Definition]) se
 
 // serviceSettings returns the keys of [services.NAME], in the order of the document.
 // The defaults are those of services.Default.
-func serviceSettings() []setting[services.Definition] {
-	all := []setting[services.Definition]{
+func serviceSettings() []setting[*services.Definition] {
+	all := []setting[*services.Definition]{
 		{
 			key: "priority", of: func(d *services.Definition) any { return (*string)(&d.Priority) },
 			usual: "`\"dependency\"`; with `replicas` or `scale`: `\"required\"`",
@@ -99,7 +99,7 @@ func serviceSettings() []setting[services.Definition] {
 		},
 		{
 			key: "scale", of: func(d *services.Definition) any { return &d.Scale },
-			inner: rowsOf(scaleSettings(), defaultScale),
+			inner: func() []row { return rowsOf(scaleSettings(), &defaultScale) },
 			read: func(t *table, key string, d *services.Definition) {
 				if scale := t.sub(key); t.has(key) {
 					d.Scale = scale.scale()
@@ -114,7 +114,7 @@ func serviceSettings() []setting[services.Definition] {
 		},
 		{
 			key: "needs", of: func(d *services.Definition) any { return &d.Needs },
-			inner: rowsOf(needsSettings(), services.Needs{}),
+			inner: func() []row { return rowsOf(needsSettings(), &services.Needs{}) },
 			read:  func(t *table, key string, d *services.Definition) { t.sub(key).needs(&d.Needs) },
 			usual: "none",
 			doc:   "`{ cpu = 0.5, memory = \"256MB\" }`, of one instance: [where it runs](../explanation/placement.md)",
@@ -154,14 +154,17 @@ func serviceSettings() []setting[services.Definition] {
 		},
 		{ // after oneshot, which has another default of the policy
 			key: "restart", of: func(d *services.Definition) any { return &d.Restart }, inStartCommand: true,
-			inner: rowsOf(restartSettings(), services.Default("").Restart),
+			inner: func() []row {
+				usual := services.Default("").Restart
+				return rowsOf(restartSettings(), &usual)
+			},
 			read:  func(t *table, key string, d *services.Definition) { t.sub(key).restart(&d.Restart) },
 			usual: "`{ policy = \"always\", delay = \"1s\", max_delay = \"1m\" }`",
 			doc:   "or `on-failure`, `never`",
 		},
 		{
 			key: "health", of: func(d *services.Definition) any { return &d.Health }, inStartCommand: true,
-			inner: rowsOf(healthSettings(), defaultHealth),
+			inner: func() []row { return rowsOf(healthSettings(), &defaultHealth) },
 			read: func(t *table, key string, d *services.Definition) {
 				if health := t.sub(key); t.has(key) {
 					d.Health = health.health()
@@ -205,8 +208,8 @@ func readRange(t *table, key string, d *services.Definition) {
 	d.Version = r
 }
 
-func needsSettings() []setting[services.Needs] {
-	return []setting[services.Needs]{
+func needsSettings() []setting[*services.Needs] {
+	return []setting[*services.Needs]{
 		{
 			key: "cpu", of: func(n *services.Needs) any { return &n.CPU },
 			usual: "unknown",
@@ -228,8 +231,8 @@ func (t *table) needs(n *services.Needs) {
 
 var defaultScale = services.Scale{Min: 1, Cooldown: services.DefaultScaleCooldown}
 
-func scaleSettings() []setting[services.Scale] {
-	return []setting[services.Scale]{
+func scaleSettings() []setting[*services.Scale] {
+	return []setting[*services.Scale]{
 		{
 			key: "min", of: func(s *services.Scale) any { return &s.Min },
 			doc: "instances at least",
@@ -305,8 +308,8 @@ func (t *table) dependencies(to *[]services.Dependency) {
 	}
 }
 
-func restartSettings() []setting[services.RestartPolicy] {
-	return []setting[services.RestartPolicy]{
+func restartSettings() []setting[*services.RestartPolicy] {
+	return []setting[*services.RestartPolicy]{
 		{
 			key: "policy", of: func(r *services.RestartPolicy) any { return &r.Policy },
 			usual: "`\"always\"`; with `oneshot`: `\"on-failure\"`",
@@ -350,8 +353,8 @@ var defaultHealth = services.Health{
 	Interval: services.DefaultHealthInterval, Timeout: services.DefaultHealthTimeout, Failures: services.DefaultHealthFailures,
 }
 
-func healthSettings() []setting[services.Health] {
-	return []setting[services.Health]{
+func healthSettings() []setting[*services.Health] {
+	return []setting[*services.Health]{
 		{
 			key: "http", of: func(h *services.Health) any { return &h.HTTP },
 			doc: "path to GET on its port: 2xx and 3xx are healthy",

@@ -60,7 +60,7 @@ func regenerate(t *testing.T, file string, tables map[string]string) {
 func serviceTable() string {
 	var b strings.Builder
 	b.WriteString("| key | default | |\n|---|---|---|\n")
-	for _, r := range rowsOf(serviceFileSettings(), Service{}) {
+	for _, r := range rowsOf(serviceFileSettings(), &Service{}) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.key, r.usual, r.doc)
 	}
 	return b.String()
@@ -96,7 +96,7 @@ func limitsTable() string {
 	return b.String()
 }
 
-func writeSections[C any](b *strings.Builder, sections []section[C], c *C) {
+func writeSections[C any](b *strings.Builder, sections []section[*C], c *C) {
 	for _, s := range sections {
 		if s.read != nil {
 			continue
@@ -110,7 +110,7 @@ func writeSections[C any](b *strings.Builder, sections []section[C], c *C) {
 	}
 }
 
-func writeSettings[C any](b *strings.Builder, settings []setting[C], c *C) {
+func writeSettings[C any](b *strings.Builder, settings []setting[*C], c *C) {
 	for _, k := range settings {
 		name, by := "`"+k.key+"`", "restart"
 		if k.header != "" {
@@ -123,7 +123,7 @@ func writeSettings[C any](b *strings.Builder, settings []setting[C], c *C) {
 			by += ", start command"
 		}
 		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", name, k.defaultText(c), by, k.doc)
-		for _, r := range k.inner {
+		for _, r := range k.innerRows() {
 			key := r.key
 			if k.header == "" {
 				key = k.key + "." + r.key
@@ -137,14 +137,14 @@ func writeSettings[C any](b *strings.Builder, settings []setting[C], c *C) {
 func TestSettingsAreWhole(t *testing.T) {
 	whole(t, dominionSections())
 	whole(t, domainSections())
-	whole(t, []section[Service]{{settings: serviceFileSettings()}})
-	whole(t, []section[services.Definition]{{path: "services.NAME", settings: serviceSettings()}})
+	whole(t, []section[*Service]{{settings: serviceFileSettings()}})
+	whole(t, []section[*services.Definition]{{path: "services.NAME", settings: serviceSettings()}})
 	if n, rows := len(limitsSection().settings), len(limits.Rows); n != rows {
 		t.Errorf("%d settings for %d limits", n, rows)
 	}
 }
 
-func whole[C any](t *testing.T, sections []section[C]) {
+func whole[C any](t *testing.T, sections []section[*C]) {
 	t.Helper()
 	var c C
 	keys, places := make(map[string]bool), make(map[any]bool)

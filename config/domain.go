@@ -43,15 +43,15 @@ func (d Domain) ChangedByRestart(reread Domain) []string {
 func (d *Domain) TakeOver(reread Domain) { takeOver(domainSections(), d, &reread) }
 
 // domainSections returns what a domain.toml may hold, in the order of the document.
-func domainSections() []section[Domain] {
-	return []section[Domain]{
+func domainSections() []section[*Domain] {
+	return []section[*Domain]{
 		{
 			settings: domainSettings(),
 			judge:    func(in tables, d *Domain) { in[""].identity(d) },
 		},
 		{
 			path: "zeroconf", asWhole: true,
-			settings: []setting[Domain]{
+			settings: []setting[*Domain]{
 				{
 					key: "enabled", of: func(d *Domain) any { return &d.Zeroconf.Enabled }, def: true,
 					doc: "announce this domain while it has no hub, and look for one; `false`: neither",
@@ -66,8 +66,8 @@ func domainSections() []section[Domain] {
 	}
 }
 
-func domainSettings() []setting[Domain] {
-	return []setting[Domain]{
+func domainSettings() []setting[*Domain] {
+	return []setting[*Domain]{
 		{
 			key: "name", of: func(d *Domain) any { return &d.Name },
 			check: textCheck(nameOf("domain")),
@@ -152,8 +152,11 @@ func domainSettings() []setting[Domain] {
 			key: "traits_from", of: func(d *Domain) any { return &d.TraitsFrom },
 			read:   func(t *table, _ string, d *Domain) { t.traitsFrom(&d.TraitsFrom) },
 			header: "[traits_from]",
-			inner:  rowsOf(traitSettings(), defaultTraitSource("")),
-			doc:    "[traits that come and go](../how-to/traits.md), by name: a path, or one of `{ path }`, `{ command }` and `{ mqtt }`",
+			inner: func() []row {
+				usual := defaultTraitSource("")
+				return rowsOf(traitSettings(), &usual)
+			},
+			doc: "[traits that come and go](../how-to/traits.md), by name: a path, or one of `{ path }`, `{ command }` and `{ mqtt }`",
 		},
 	}
 }

@@ -44,9 +44,9 @@ func (d Dominion) ChangedByRestart(reread Dominion) []string {
 }
 
 // dominionSections returns what a dominion.toml may hold, in the order of the document.
-func dominionSections() []section[Dominion] {
-	return []section[Dominion]{
-		{settings: []setting[Dominion]{
+func dominionSections() []section[*Dominion] {
+	return []section[*Dominion]{
+		{settings: []setting[*Dominion]{
 			{
 				key: "name", of: func(d *Dominion) any { return &d.Name }, def: DefaultName,
 				check: textCheck(nameOf("dominion")),
@@ -74,7 +74,7 @@ func dominionSections() []section[Dominion] {
 		httpSection(),
 		{
 			path: "zeroconf", asWhole: true,
-			settings: []setting[Dominion]{
+			settings: []setting[*Dominion]{
 				{
 					key: "enabled", of: func(d *Dominion) any { return &d.Zeroconf.Enabled }, def: true,
 					doc: "announce the hub, and look for another one with its id or its name",
@@ -89,7 +89,7 @@ func dominionSections() []section[Dominion] {
 		},
 		{
 			path: "homeassistant", asWhole: true,
-			settings: []setting[Dominion]{
+			settings: []setting[*Dominion]{
 				{
 					key: "enabled", of: func(d *Dominion) any { return &d.HomeAssistant.Enabled }, def: true,
 					doc: "announce hub, domains and services to Home Assistant",
@@ -106,7 +106,7 @@ func dominionSections() []section[Dominion] {
 		},
 		{
 			path: "devices", asWhole: true,
-			settings: []setting[Dominion]{{
+			settings: []setting[*Dominion]{{
 				key: "enabled", of: func(d *Dominion) any { return &d.Devices.Enabled }, def: true,
 				doc: "list what [other devices](../how-to/devices.md) announce",
 			}},
@@ -159,9 +159,9 @@ func separatePrefixes(root *table, prefix string, discovery *table, discoveryPre
 	}
 }
 
-func timingSection() section[Dominion] {
-	row := func(key string, of func(*topics.Timing) *topics.Seconds, usual time.Duration, doc string) setting[Dominion] {
-		return setting[Dominion]{
+func timingSection() section[*Dominion] {
+	row := func(key string, of func(*topics.Timing) *topics.Seconds, usual time.Duration, doc string) setting[*Dominion] {
+		return setting[*Dominion]{
 			key: key, of: func(d *Dominion) any { return of(&d.Timing) }, def: usual, effect: byReload, doc: doc,
 			check: func(t *table, key string, v any) {
 				if *v.(*topics.Seconds) == 0 && key != "settle" {
@@ -170,9 +170,9 @@ func timingSection() section[Dominion] {
 			},
 		}
 	}
-	return section[Dominion]{
+	return section[*Dominion]{
 		path: "timing", doc: "sent to the domains",
-		settings: []setting[Dominion]{
+		settings: []setting[*Dominion]{
 			row("heartbeat", func(t *topics.Timing) *topics.Seconds { return &t.Heartbeat }, time.Second, "between heartbeats"),
 			row("lost_after", func(t *topics.Timing) *topics.Seconds { return &t.LostAfter }, 3*time.Second, "without a heartbeat for this time: lost"),
 			row("failover_after", func(t *topics.Timing) *topics.Seconds { return &t.FailoverAfter }, 500*time.Millisecond, "lost for this time: its services move"),

@@ -29,10 +29,10 @@ type HTTP struct {
 	FrameAncestors    []string       // origins of pages that may show ours in a frame, as origin.Parse returns them
 }
 
-func httpSection() section[Dominion] {
-	return section[Dominion]{
+func httpSection() section[*Dominion] {
+	return section[*Dominion]{
 		path: "http", asWhole: true, doc: "[MQTT for browsers, metrics, health](http.md)",
-		settings: []setting[Dominion]{
+		settings: []setting[*Dominion]{
 			{
 				key: "listen", of: func(d *Dominion) any { return &d.HTTP.Listen }, def: DefaultHTTPListen,
 				also:  func(d *Dominion) any { return d.HTTP.ListenIsDefault },

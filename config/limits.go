@@ -10,10 +10,10 @@ import (
 // longestSync bounds what a power cut may take.
 const longestSync = time.Minute
 
-func persistenceSection() section[Dominion] {
-	return section[Dominion]{
+func persistenceSection() section[*Dominion] {
+	return section[*Dominion]{
 		path: "broker.persistence", asWhole: true, doc: "[what is written to disk](../explanation/what-is-written.md)",
-		settings: []setting[Dominion]{
+		settings: []setting[*Dominion]{
 			{
 				key: "sync", of: func(d *Dominion) any { return &d.Broker.Persistence.Sync }, def: DefaultSync,
 				read: func(t *table, _ string, d *Dominion) { t.sync(&d.Broker.Persistence.Sync) },
@@ -48,14 +48,14 @@ func (t *table) sync(to *time.Duration) {
 }
 
 // limitsSection returns [broker.limits], a setting for each row of package limits.
-func limitsSection() section[Dominion] {
-	s := section[Dominion]{
+func limitsSection() section[*Dominion] {
+	s := section[*Dominion]{
 		path: "broker.limits", asWhole: true, elsewhere: true, doc: "[limits of the broker](#limits-of-the-broker)",
 		judge: func(in tables, d *Dominion) { in["broker.limits"].packetsFit(&d.Broker.Limits, &d.Broker.UserLimits) },
 	}
 	for _, row := range limits.Rows {
 		of := func(d *Dominion) any { return row.Of(&d.Broker.Limits, &d.Broker.UserLimits) }
-		k := setting[Dominion]{
+		k := setting[*Dominion]{
 			key: row.Key, of: of, def: row.Default, usual: row.DefaultText, doc: row.Beyond,
 			read: func(t *table, _ string, d *Dominion) { t.limit(row, of(d)) },
 		}

@@ -24,7 +24,7 @@ func TestEveryKeyHasASetting(t *testing.T) {
 	for _, k := range serviceSettings() {
 		want[[2]string{"services.npbar", k.key}] = true
 		if k.inner != nil {
-			inner[k.key] = k.inner
+			inner[k.key] = k.innerRows()
 		}
 	}
 	sameKeys(t, l, want, inner, `^services$|^services\.(web|lightorchestrator)$`)
@@ -41,17 +41,17 @@ func TestEveryKeyHasASetting(t *testing.T) {
 		t.Fatal(l.faults)
 	}
 	root.ownService(&Service{})
-	file := []section[Service]{{settings: serviceFileSettings()}}
+	file := []section[*Service]{{settings: serviceFileSettings()}}
 	sameKeys(t, l, keysOf(file), innerOf(file), `^environment$`)
 }
 
 // innerOf returns the rows of settings that are tables, by the path of the setting.
-func innerOf[C any](sections []section[C]) map[string][]row {
+func innerOf[C any](sections []section[*C]) map[string][]row {
 	all := make(map[string][]row)
 	for _, s := range sections {
 		for _, k := range s.settings {
 			if k.inner != nil {
-				all[strings.TrimPrefix(s.path+"."+k.key, ".")] = k.inner
+				all[strings.TrimPrefix(s.path+"."+k.key, ".")] = k.innerRows()
 			}
 		}
 	}
@@ -104,9 +104,9 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	var domain Domain
 	everyField(t, reflect.ValueOf(&domain).Elem(), places(domainSections(), &domain), "File")
 	var own Service
-	everyField(t, reflect.ValueOf(&own).Elem(), places([]section[Service]{{settings: serviceFileSettings()}}, &own), "File")
+	everyField(t, reflect.ValueOf(&own).Elem(), places([]section[*Service]{{settings: serviceFileSettings()}}, &own), "File")
 	var service services.Definition
-	settings := []section[services.Definition]{{settings: serviceSettings()}}
+	settings := []section[*services.Definition]{{settings: serviceSettings()}}
 	everyField(t, reflect.ValueOf(&service).Elem(), places(settings, &service), "Name")
 }
 
@@ -116,7 +116,7 @@ type place struct {
 	kind reflect.Kind
 }
 
-func places[C any](sections []section[C], c *C) map[place]bool {
+func places[C any](sections []section[*C], c *C) map[place]bool {
 	all := make(map[place]bool)
 	for _, s := range sections {
 		for _, k := range s.settings {
@@ -184,7 +184,7 @@ func TestEffects(t *testing.T) {
 	effects(t, domainSections())
 }
 
-func effects[C any](t *testing.T, sections []section[C]) {
+func effects[C any](t *testing.T, sections []section[*C]) {
 	t.Helper()
 	for _, s := range sections {
 		for _, k := range s.settings {

@@ -16,8 +16,8 @@ type ruleText struct {
 	Users, Roles, Allow, Deny, Filters []string
 }
 
-func ruleSettings() []setting[ruleText] {
-	return []setting[ruleText]{
+func ruleSettings() []setting[*ruleText] {
+	return []setting[*ruleText]{
 		{
 			key: "name", of: func(r *ruleText) any { return &r.Name },
 			doc: "shown where the rule decides",

@@ -149,9 +149,9 @@ func (t *table) declared(key string, to *[]string) {
 }
 
 // serviceFileSettings returns the keys of a service.toml, in the order of the document.
-func serviceFileSettings() []setting[Service] {
+func serviceFileSettings() []setting[*Service] {
 	usual := services.Default("")
-	return []setting[Service]{
+	return []setting[*Service]{
 		{
 			key: "version", of: func(s *Service) any { return &s.Version }, check: optionalText(versionText),
 			usual: "none",
@@ -199,7 +199,7 @@ func serviceFileSettings() []setting[Service] {
 					s.Restart = &r
 				}
 			},
-			inner: rowsOf(restartSettings(), usual.Restart),
+			inner: func() []row { return rowsOf(restartSettings(), &usual.Restart) },
 			usual: "as in `dominion.toml`",
 			doc:   "what happens when it ends",
 		},
@@ -210,7 +210,9 @@ func serviceFileSettings() []setting[Service] {
 					s.Health = health.ownHealth()
 				}
 			},
-			inner: append(rowsOf(healthSettings(), defaultHealth), row{"command", "none", "as `[\"./well\"]`: this program ends with 0"}),
+			inner: func() []row {
+				return append(rowsOf(healthSettings(), &defaultHealth), row{"command", "none", "as `[\"./well\"]`: this program ends with 0"})
+			},
 			usual: "none",
 			doc:   "one of `http`, `tcp`, `command`, `mqtt` and `notify`: [health checks](#health-checks)",
 		},

@@ -17,13 +17,13 @@ const (
 	byReload
 )
 
-// setting is one key of a file that is read into a C. It is the one place that says
+// setting is one key of a file that is read into what a P points to. It is the one place that says
 // what the key is: reading, defaults, the report of what counts after a restart and
 // the tables of the reference follow from it.
-type setting[C any] struct {
+type setting[P any] struct {
 	key string
 	// of returns the place of the value in c. Its type is that of the key, see value.
-	of func(c *C) any
+	of func(c P) any
 	// def is the default; nil: the zero value.
 	def any
 	// isPath is set for text that is the path of a file or folder.
@@ -31,9 +31,9 @@ type setting[C any] struct {
 	// check reports what is wrong with a value that was read; v is what of returned.
 	check func(t *table, key string, v any)
 	// read replaces the reader of the type; it does what check does, too.
-	read func(t *table, key string, c *C)
+	read func(t *table, key string, c P)
 	// also is a further value that counts as changed with the key; nil: none.
-	also func(c *C) any
+	also func(c P) any
 	// effect is byReload for what a running program takes over.
 	effect effect
 	// inStartCommand is set for a key of a service that its start command carries.
@@ -41,8 +41,8 @@ type setting[C any] struct {
 	// header is how the document names what is a table, or an array of tables, with
 	// keys of its own.
 	header string
-	// inner are the keys of what is a table or an array of tables.
-	inner []row
+	// inner returns the keys of what is a table or an array of tables; nil: it is none.
+	inner func() []row
 	// usual stands in the document for a default that def does not tell.
 	usual string
 	// doc says what the key is for.
@@ -53,19 +53,26 @@ type setting[C any] struct {
 type row struct{ key, usual, doc string }
 
 // rowsOf returns the rows of settings; c holds their defaults.
-func rowsOf[C any](settings []setting[C], c C) []row {
+func rowsOf[P any](settings []setting[P], c P) []row {
 	var rows []row
 	for _, k := range settings {
-		rows = append(rows, row{k.key, k.defaultText(&c), k.doc})
-		for _, r := range k.inner {
+		rows = append(rows, row{k.key, k.defaultText(c), k.doc})
+		for _, r := range k.innerRows() {
 			rows = append(rows, row{k.key + "." + r.key, r.usual, r.doc})
 		}
 	}
 	return rows
 }
 
+func (k setting[P]) innerRows() []row {
+	if k.inner == nil {
+		return nil
+	}
+	return k.inner()
+}
+
 // defaultText returns the default as a file has it; c holds the defaults.
-func (k setting[C]) defaultText(c *C) string {
+func (k setting[P]) defaultText(c P) string {
 	if k.usual != "" || k.header != "" {
 		return k.usual
 	}
@@ -96,14 +103,14 @@ func asInFile(v any) string {
 }
 
 // section is one table of a file.
-type section[C any] struct {
+type section[P any] struct {
 	// path is that of the table; "": the top of the file.
 	path     string
-	settings []setting[C]
+	settings []setting[P]
 	// read reads a table whose keys are of the user's choice.
-	read func(t *table, c *C)
+	read func(t *table, c P)
 	// judge reports what is wrong with values together, when they are all read.
-	judge func(in tables, c *C)
+	judge func(in tables, c P)
 	// asWhole is set where a change of any key is reported as one of the section.
 	asWhole bool
 	// elsewhere is set where the document has a table of its own for the settings.
@@ -128,7 +135,7 @@ func (in tables) open(path string) *table {
 }
 
 // setDefaults gives every setting its default.
-func setDefaults[C any](sections []section[C], c *C) {
+func setDefaults[P any](sections []section[P], c P) {
 	for _, s := range sections {
 		for _, k := range s.settings {
 			k.setDefault(c)
@@ -136,7 +143,7 @@ func setDefaults[C any](sections []section[C], c *C) {
 	}
 }
 
-func (k setting[C]) setDefault(c *C) {
+func (k setting[P]) setDefault(c P) {
 	if k.def != nil {
 		v := reflect.ValueOf(k.of(c)).Elem()
 		v.Set(reflect.ValueOf(k.def).Convert(v.Type()))
@@ -144,7 +151,7 @@ func (k setting[C]) setDefault(c *C) {
 }
 
 // readSections reads a file below its root into c, which holds the defaults.
-func readSections[C any](root *table, sections []section[C], c *C) {
+func readSections[P any](root *table, sections []section[P], c P) {
 	in := tables{"": root}
 	for _, s := range sections {
 		t := in.open(s.path)
@@ -165,14 +172,14 @@ func readSections[C any](root *table, sections []section[C], c *C) {
 
 // readElement reads a table within a setting, such as an element of an array of tables,
 // into c, which holds the defaults.
-func readElement[C any](t *table, settings []setting[C], c *C) {
+func readElement[P any](t *table, settings []setting[P], c P) {
 	for _, k := range settings {
 		k.value(t, c)
 	}
 }
 
 // value reads the value of one setting, and checks it.
-func (k setting[C]) value(t *table, c *C) {
+func (k setting[P]) value(t *table, c P) {
 	if k.read != nil {
 		k.read(t, k.key, c)
 		return
@@ -208,7 +215,7 @@ func (k setting[C]) value(t *table, c *C) {
 }
 
 // changedByRestart names the keys that differ and that a reload leaves as they were.
-func changedByRestart[C any](sections []section[C], was, is *C) (keys []string) {
+func changedByRestart[P any](sections []section[P], was, is P) (keys []string) {
 	for _, s := range sections {
 		for _, k := range s.settings {
 			same := reflect.DeepEqual(k.of(was), k.of(is)) &&
@@ -231,7 +238,7 @@ func changedByRestart[C any](sections []section[C], was, is *C) (keys []string) 
 }
 
 // takeOver sets in c what a running program takes over of a file that was read anew.
-func takeOver[C any](sections []section[C], c, reread *C) {
+func takeOver[P any](sections []section[P], c, reread P) {
 	for _, s := range sections {
 		for _, k := range s.settings {
 			if k.effect == byReload {
@@ -243,7 +250,7 @@ func takeOver[C any](sections []section[C], c, reread *C) {
 
 // keysOf returns the keys of a file, by table and key: those that have settings, and
 // the tables themselves.
-func keysOf[C any](sections []section[C]) map[[2]string]bool {
+func keysOf[P any](sections []section[P]) map[[2]string]bool {
 	keys := make(map[[2]string]bool)
 	for _, s := range sections {
 		for _, k := range s.settings {

@@ -51,8 +51,8 @@ func defaultTraitSource(name string) TraitSource {
 	return TraitSource{Trait: name, Interval: DefaultTraitInterval, Timeout: DefaultTraitTimeout}
 }
 
-func traitSettings() []setting[TraitSource] {
-	return []setting[TraitSource]{
+func traitSettings() []setting[*TraitSource] {
+	return []setting[*TraitSource]{
 		{
 			key: "path", of: func(s *TraitSource) any { return &s.Path },
 			check: func(t *table, key string, v any) {

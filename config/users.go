@@ -19,8 +19,8 @@ func (t *table) users(to *[]User) {
 	}
 }
 
-func userSettings() []setting[User] {
-	return []setting[User]{
+func userSettings() []setting[*User] {
+	return []setting[*User]{
 		{
 			key: "name", of: func(u *User) any { return &u.Name },
 			check: textCheck(userName),
