@@ -7,7 +7,7 @@ import (
 )
 
 // withoutEscapes returns s, which is valid UTF-8, without what a terminal takes for
-// an order (ECMA-48): control sequences (colours, cursor, erase), the strings OSC,
+// a control function (ECMA-48): control sequences (colours, cursor, erase), the strings OSC,
 // DCS, SOS, PM and APC up to their end, and the short ones. An unfinished string
 // swallows the rest, as a terminal would.
 func withoutEscapes(s string) string {
@@ -47,7 +47,7 @@ func escape(s string) int {
 	case '[':
 		n += prefixRun(s[n:], '0', '?')
 		n += prefixRun(s[n:], ' ', '/')
-		return n + one(s[n:], '@', '~')
+		return n + prefixOne(s[n:], '@', '~')
 	case ']', 'P', 'X', '^', '_':
 		for ; n < len(s); n++ {
 			switch rest := s[n:]; {
@@ -63,7 +63,7 @@ func escape(s string) int {
 		return 0 // another control character
 	}
 	n = 1 + prefixRun(s[1:], ' ', '/')
-	return n + one(s[n:], '0', '~')
+	return n + prefixOne(s[n:], '0', '~')
 }
 
 // prefixRun returns how many bytes from first to last s begins with.
@@ -74,15 +74,15 @@ func prefixRun(s string, first, last byte) (n int) {
 	return n
 }
 
-// one is prefixRun of one byte at most.
-func one(s string, first, last byte) int { return min(1, prefixRun(s, first, last)) }
+// prefixOne is prefixRun of one byte at most.
+func prefixOne(s string, first, last byte) int { return min(1, prefixRun(s, first, last)) }
 
 // cleanLine makes one line of something received that is safe to print:
 // terminal escapes are removed, other control characters become a space, and
 // so do those that reverse the direction of what follows. Whatever a service,
-// an agent or a stranger on the broker wrote, it cannot order the terminal.
+// an agent or a stranger on the broker wrote, it cannot control the terminal.
 func cleanLine(s string) string {
-	if plain(s) {
+	if printable(s) {
 		return s
 	}
 	s = withoutEscapes(strings.ToValidUTF8(s, "\uFFFD"))
@@ -104,12 +104,12 @@ func cleanLines(s string) []string {
 	return lines
 }
 
-// cleanWords is a text as one line.
+// cleanWords returns a text as one line.
 func cleanWords(s string) string {
 	return strings.Join(strings.Fields(strings.Join(cleanLines(s), " ")), " ")
 }
 
-func plain(s string) bool {
+func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
@@ -118,7 +118,7 @@ func plain(s string) bool {
 	return true
 }
 
-// unsafeRune tells whether r moves the cursor or the eye: control characters
+// unsafeRune reports whether r moves the cursor or changes the direction of text: control characters
 // (C0, DEL, C1), the bidirectional overrides, and the line separators.
 func unsafeRune(r rune) bool {
 	return unicode.IsControl(r) ||
@@ -130,7 +130,7 @@ func unsafeRune(r rune) bool {
 // JSON allows harmless white space alone, so whatever is unsafe stands in a
 // string, where \u says the same.
 func cleanJSON(b []byte) []byte {
-	if plain(string(b)) {
+	if printable(string(b)) {
 		return b
 	}
 	const hex = "0123456789abcdef"

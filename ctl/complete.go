@@ -47,7 +47,7 @@ func (a *app) candidates(ctx context.Context, name string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 	defer cancel()
-	a.talks, a.window = false, completeTimeout/2
+	a.interactive, a.window = false, completeTimeout/2
 	found := make(chan []string, 1)
 	go func() { // the process ends before this does, if it must
 		s, err := a.connect(ctx)
@@ -77,11 +77,11 @@ func (a *app) candidates(ctx context.Context, name string) []string {
 // did not answer.
 var lookups = map[string]func(context.Context, *session) (all []string, ok bool){
 	"SERVICE": func(ctx context.Context, s *session) ([]string, bool) {
-		services, _, ok := s.known(ctx, completeTimeout)
+		services, _, ok := s.serviceAndDomainNames(ctx, completeTimeout)
 		return services, ok
 	},
 	"DOMAIN": func(ctx context.Context, s *session) ([]string, bool) {
-		_, domains, ok := s.known(ctx, completeTimeout)
+		_, domains, ok := s.serviceAndDomainNames(ctx, completeTimeout)
 		return domains, ok
 	},
 	"USER": func(ctx context.Context, s *session) ([]string, bool) {

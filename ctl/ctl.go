@@ -72,11 +72,14 @@ func Main(ctx context.Context, env Env) int {
 
 // app is one run of the program.
 type app struct {
-	env   Env
-	style Style // of stdout
-	talks bool  // stderr is a terminal
+	env Env
+	// style is that of stdout.
+	style Style
+	// interactive is set where stderr is a terminal.
+	interactive bool
 
-	window time.Duration // how long zeroconf may take
+	// window is how long zeroconf may take.
+	window time.Duration
 
 	// the flags of all verbs
 	hub, user, passwordFile, caFile, prefix string
@@ -85,6 +88,7 @@ type app struct {
 	timeout                                 time.Duration
 }
 
+// newApp returns an app with the defaults of env, and the style of the terminal.
 func newApp(env Env) *app {
 	if env.now == nil {
 		env.now = time.Now
@@ -107,11 +111,11 @@ func newApp(env Env) *app {
 	if force := env.Getenv("CLICOLOR_FORCE"); force != "" && force != "0" && env.Getenv("NO_COLOR") == "" {
 		a.style.Color = true
 	}
-	_, a.talks = terminal(env.Stderr)
+	_, a.interactive = terminal(env.Stderr)
 	return a
 }
 
-// terminal tells whether w is a terminal, and how wide it is.
+// terminal reports whether w is a terminal, and how wide it is.
 func terminal(w io.Writer) (columns int, ok bool) {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -139,7 +143,7 @@ func fail(code int, hint, message string, args ...any) *failure {
 	return &failure{code: code, message: fmt.Sprintf(message, args...), hint: hint}
 }
 
-// finish says what went wrong, if anything did, and returns the exit code.
+// finish reports the error, if there is one, and returns the exit code.
 func (a *app) finish(ctx context.Context, err error) int {
 	if err == nil {
 		return ExitOK
@@ -185,8 +189,8 @@ func (a *app) printJSON(doc []byte) error {
 	return nil
 }
 
-// say tells people something; it is no data.
-func (a *app) say(format string, args ...any) {
+// infof writes a line for people to stderr; it is no data.
+func (a *app) infof(format string, args ...any) {
 	fmt.Fprintln(a.env.Stderr, cleanWords(fmt.Sprintf(format, args...)))
 }
 
@@ -242,7 +246,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	a.addQuestions(root)
 	a.addOrders(root)
 	a.addUsers(root)
-	a.addSeeing(root)
+	a.addBrokerVerbs(root)
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

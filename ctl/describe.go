@@ -83,7 +83,7 @@ func (s *session) description(ctx context.Context, a *app, name string) (Descrip
 		}
 	}
 	if d.Service == nil && d.Domain == nil {
-		return d, fail(ExitFailed, a.hintAt(ctx, s, o, name), "there is no service and no domain %q", name)
+		return d, fail(ExitFailed, a.unknownNameHint(ctx, s, o, name), "there is no service and no domain %q", name)
 	}
 	for _, domain := range domains {
 		if topics.ValidName(domain) {
@@ -98,7 +98,7 @@ func (s *session) description(ctx context.Context, a *app, name string) (Descrip
 	}
 	events = slices.DeleteFunc(events, func(e topics.Event) bool { return e.Service != name && e.Domain != name })
 	d.Events = append([]topics.Event{}, events[max(0, len(events)-describeEvents):]...)
-	d.Metrics = s.heldMetrics()
+	d.Metrics = s.queuedMetrics()
 	if d.Service != nil {
 		why, err := askFor[topics.Why](ctx, s, topics.VerbWhy, topics.Ask{Service: name}, a.timeout)
 		if err != nil {
@@ -118,10 +118,10 @@ func instanceOn(v topics.DomainView, service string) (i topics.Instance, reporte
 	return v.Services[n], true
 }
 
-// heldMetrics returns the metrics that arrived beside an answer, by domain.
-func (s *session) heldMetrics() map[string]topics.Metrics {
+// queuedMetrics returns the metrics that arrived beside an answer, by domain.
+func (s *session) queuedMetrics() map[string]topics.Metrics {
 	all := make(map[string]topics.Metrics)
-	for _, m := range s.held {
+	for _, m := range s.queue {
 		a, ok := s.tree.Parse(m.Topic)
 		if !ok || a.Kind != topics.DomainMetrics {
 			continue
@@ -135,7 +135,7 @@ func (s *session) heldMetrics() map[string]topics.Metrics {
 
 // RenderDescription draws the answer to describe.
 func RenderDescription(w io.Writer, d Description, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		if d.Service != nil {
 			drawServiceDescription(b, d, s)
 		}
@@ -152,6 +152,7 @@ func RenderDescription(w io.Writer, d Description, s Style) error {
 	})
 }
 
+// drawServiceDescription draws a service: its facts, its instances, and why it runs where.
 func drawServiceDescription(b *bufio.Writer, d Description, s Style) {
 	v := *d.Service
 	state := serviceState(v)
@@ -182,12 +183,13 @@ func drawServiceDescription(b *bufio.Writer, d Description, s Style) {
 		heading(b, s, "WHY")
 		t := table{columns: []column{{head: "DOMAIN", min: 12}, {head: "STATE"}, {head: "REASON", min: 20, wrap: true}}}
 		for _, l := range d.Why.Domains {
-			t.add(put(l.Domain), whyState(l), put(l.Reason+nextTry(l.NextTry, s.Now)))
+			t.add(textCell(l.Domain), whyState(l), textCell(l.Reason+nextTry(l.NextTry, s.Now)))
 		}
 		t.draw(b, s)
 	}
 }
 
+// drawDomainDescription draws a domain: its facts and figures, and its services.
 func drawDomainDescription(b *bufio.Writer, d Description, s Style) {
 	v := *d.Domain
 	state := domainState(v)
@@ -248,8 +250,9 @@ func instanceTable(head string) table {
 	}}
 }
 
+// instanceRow returns the row of an instance in an instanceTable.
 func instanceRow(head string, i topics.Instance, used topics.Usage, s Style) []cell {
-	state := put(string(i.State)).in(stateTint(i.State))
+	state := textCell(string(i.State)).withTint(stateTint(i.State))
 	if i.State == topics.Running && i.Health == topics.Unhealthy {
 		state = cell{string(topics.Unhealthy), red}
 	}
@@ -261,8 +264,8 @@ func instanceRow(head string, i topics.Instance, used topics.Usage, s Style) []c
 		cpu, memory = fmt.Sprintf("%.2f", used.CPU), size(used.Memory)
 	}
 	return []cell{
-		put(head), state, put(ago(i.Since, s.Now)), put(i.Version), put(port), put(strconv.Itoa(i.Restarts)),
-		put(cpu), put(memory), put(cleanLines(i.Message)[0] + nextTry(i.NextTry, s.Now)),
+		textCell(head), state, textCell(ago(i.Since, s.Now)), textCell(i.Version), textCell(port), textCell(strconv.Itoa(i.Restarts)),
+		textCell(cpu), textCell(memory), textCell(cleanLines(i.Message)[0] + nextTry(i.NextTry, s.Now)),
 	}
 }
 

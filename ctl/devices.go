@@ -36,7 +36,7 @@ func (a *app) devicesCommand() *cobra.Command {
 }
 
 // devicePages is the answer to devices, put together of its parts. What is in
-// an entry that this version does not know is kept.
+// an entry that this version does not know is passed on.
 type devicePages struct {
 	Devices  []json.RawMessage `json:"devices"`
 	Next     string            `json:"next,omitempty"`
@@ -44,6 +44,7 @@ type devicePages struct {
 	More     int               `json:"more,omitempty"`
 }
 
+// devices asks for all parts of the list of devices and shows it, or one of them.
 func (a *app) devices(ctx context.Context, name string, problems bool) error {
 	s, err := a.connect(ctx)
 	if err != nil {
@@ -73,25 +74,25 @@ func (a *app) devices(ctx context.Context, name string, problems bool) error {
 	if a.json {
 		return a.printJSON(doc)
 	}
-	var known topics.Devices
-	if err := json.Unmarshal(doc, &known); err != nil {
+	var list topics.Devices
+	if err := json.Unmarshal(doc, &list); err != nil {
 		return fail(ExitFailed, "update the older of dominionctl and the hub", "cannot read the answer: %v", err)
 	}
 	if problems {
-		return RenderDeviceProblems(a.env.Stdout, known, a.style)
+		return RenderDeviceProblems(a.env.Stdout, list, a.style)
 	}
-	if text := countProblems(known); text != "" {
-		a.say("%s: dominionctl devices --problems", text)
+	if text := countProblems(list); text != "" {
+		a.infof("%s: dominionctl devices --problems", text)
 	}
 	if name != "" {
-		for i, d := range known.Devices {
+		for i, d := range list.Devices {
 			if via := names[d.Via]; via != "" {
-				known.Devices[i].Via = via + " (" + d.Via + ")"
+				list.Devices[i].Via = via + " (" + d.Via + ")"
 			}
 		}
-		return RenderDevice(a.env.Stdout, known, a.style)
+		return RenderDevice(a.env.Stdout, list, a.style)
 	}
-	return RenderDevices(a.env.Stdout, known, a.style)
+	return RenderDevices(a.env.Stdout, list, a.style)
 }
 
 // names returns the name of each device by its id.
@@ -106,7 +107,7 @@ func (p *devicePages) names() map[string]string {
 	return all
 }
 
-// only leaves the devices of a name or an id, and their problems.
+// only removes all but the devices of a name or an id, and their problems.
 func (p *devicePages) only(name string) error {
 	ids := make(map[string]bool)
 	p.Devices = slices.DeleteFunc(p.Devices, func(raw json.RawMessage) bool {
@@ -130,7 +131,7 @@ func (p *devicePages) only(name string) error {
 
 // RenderDevice draws all that is known of a device, or of several of one name.
 func RenderDevice(w io.Writer, all topics.Devices, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		for i, d := range all.Devices {
 			if i > 0 {
 				b.WriteByte('\n')
@@ -195,7 +196,7 @@ func byName(x, y topics.Device) int {
 
 // RenderDevices draws the answer to devices.
 func RenderDevices(w io.Writer, all topics.Devices, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		if len(all.Devices) == 0 {
 			b.WriteString("no devices\n")
 			return
@@ -214,8 +215,8 @@ func RenderDevices(w io.Writer, all topics.Devices, s Style) error {
 			if !strings.HasPrefix(model, d.Manufacturer) { // some say it twice
 				model = strings.TrimSpace(d.Manufacturer + " " + model)
 			}
-			t.add(put(short(d.Name)), put(d.Availability).in(availabilityTint(d.Availability)), put(short(model)), put(short(d.Version)), put(short(d.Area)),
-				put(strings.Join(d.AnnouncedBy, ", ")), put(d.ID).in(faint))
+			t.add(textCell(short(d.Name)), textCell(d.Availability).withTint(availabilityTint(d.Availability)), textCell(short(model)), textCell(short(d.Version)), textCell(short(d.Area)),
+				textCell(strings.Join(d.AnnouncedBy, ", ")), textCell(d.ID).withTint(faint))
 		}
 		t.draw(b, s)
 	})
@@ -268,7 +269,7 @@ func countProblems(all topics.Devices) string {
 // RenderDeviceProblems draws what is wrong with announcements: what stands, and
 // what has passed.
 func RenderDeviceProblems(w io.Writer, all topics.Devices, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		standing, passed := splitProblems(all.Problems)
 		if len(standing)+all.More == 0 {
 			b.WriteString("no problems\n")
@@ -290,7 +291,7 @@ func drawDeviceProblems(b *bufio.Writer, when string, all []topics.DeviceProblem
 	}
 	t := table{columns: []column{{head: when}, {head: "TOPIC", min: 20}, {head: "PROBLEM", min: 44, wrap: true}}}
 	for _, p := range all {
-		t.add(put(ago(p.At, s.Now)), put(cmp.Or(p.Topic, "device "+p.Device)), put(p.Message))
+		t.add(textCell(ago(p.At, s.Now)), textCell(cmp.Or(p.Topic, "device "+p.Device)), textCell(p.Message))
 	}
 	t.draw(b, s)
 }

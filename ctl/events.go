@@ -15,6 +15,7 @@ const (
 	maxLines      = 10_000 // of events or of a log: an answer is one MQTT message
 )
 
+// eventsCommand shows the last events, once or continuously.
 func (a *app) eventsCommand() *cobra.Command {
 	var follow bool
 	var limit int
@@ -26,7 +27,7 @@ func (a *app) eventsCommand() *cobra.Command {
 			if err := a.checkListing(follow, limit, "hub/event"); err != nil {
 				return err
 			}
-			if since.given() && !cmd.Flags().Changed("lines") {
+			if since.isSet() && !cmd.Flags().Changed("lines") {
 				limit = maxLines
 			}
 			from := since.from(a.env.now())
@@ -91,7 +92,7 @@ func (a *app) followEvents(ctx context.Context, limit int, from time.Time) error
 		a.style.Now = a.env.now()
 		return RenderEvents(a.env.Stdout, events, a.style)
 	}
-	return a.stay(ctx, func(s *session, resumed bool) error {
+	return a.reconnecting(ctx, func(s *session, resumed bool) error {
 		topic := s.tree.Hub(topics.HubEvent)
 		if err := s.subscribe(ctx, topic); err != nil { // before the question: nothing is missed in between
 			return err

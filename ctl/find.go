@@ -23,19 +23,19 @@ type foundHub struct {
 	urls             []string
 }
 
-// find returns the one hub of this network, or says why there is none to
-// choose.
+// find returns the one hub of this network, or the error that there is none, or
+// more than one.
 func (a *app) find(ctx context.Context, t target, window time.Duration) (foundHub, error) {
 	found, err := a.env.browse(ctx, window)
 	if err != nil {
 		return foundHub{}, fail(ExitNoAnswer, hintNobody, "nobody answers at %s, and zeroconf failed: %v", t.url, err)
 	}
-	hubs := gather(found)
+	hubs := groupByHub(found)
 	switch len(hubs) {
 	case 0:
 		return foundHub{}, fail(ExitNoAnswer, hintNobody, "nobody answers at %s, and zeroconf found no hub within %v", t.url, window)
 	case 1:
-		return a.trusted(hubs[0], t)
+		return a.onlyTrusted(hubs[0], t)
 	}
 	var which []string
 	for _, h := range hubs {
@@ -46,31 +46,30 @@ func (a *app) find(ctx context.Context, t target, window time.Duration) (foundHu
 
 const hintNobody = "is dominion running? name its broker with --hub host:port, or in DOMINION_URL"
 
-// trusted keeps the addresses that may be connected to with what the user
-// shows: anybody on the network can announce a hub.
-func (a *app) trusted(h foundHub, t target) (foundHub, error) {
+// onlyTrusted removes the addresses that may not be connected to with the user's
+// credentials: anybody on the network can announce a hub.
+func (a *app) onlyTrusted(h foundHub, t target) (foundHub, error) {
 	allowed, err := a.credentials(t).Allow(h.urls)
-	switch {
-	case err == nil:
-	case t.password != "" && !slices.ContainsFunc(h.urls, locate.Encrypted):
+	if err == nil {
+		h.urls = allowed
+		return h, nil
+	}
+	if t.password != "" && !slices.ContainsFunc(h.urls, locate.Encrypted) {
 		return foundHub{}, fail(ExitNoAnswer, "if you trust this network, name the hub yourself: --hub "+strings.TrimPrefix(h.urls[0], "mqtt://"),
 			"the hub %s at %s is not encrypted and only zeroconf named it: the password was not sent", orDash(h.name), h.urls[0])
-	default:
-		return foundHub{}, fail(ExitNoAnswer, "name the hub yourself, --hub "+strings.TrimPrefix(h.urls[0], "mqtt://")+", or the authority of its certificate, --cafile FILE",
-			"the hub %s at %s: %v", orDash(h.name), h.urls[0], err)
 	}
-	h.urls = allowed
-	return h, nil
+	return foundHub{}, fail(ExitNoAnswer, "name the hub yourself, --hub "+strings.TrimPrefix(h.urls[0], "mqtt://")+", or the authority of its certificate, --cafile FILE",
+		"the hub %s at %s: %v", orDash(h.name), h.urls[0], err)
 }
 
-// credentials returns what would be shown to a hub that zeroconf found.
+// credentials returns what would be sent to a hub that zeroconf found.
 func (a *app) credentials(t target) locate.Credentials {
 	return locate.Credentials{Password: t.password != "", Pinned: a.caFile != ""}
 }
 
-// gather makes hubs of announcements: one hub is announced by each of its
+// groupByHub makes hubs of announcements: one hub is announced by each of its
 // listeners, on each of its interfaces.
-func gather(found []zeroconf.Found) []foundHub {
+func groupByHub(found []zeroconf.Found) []foundHub {
 	var hubs []foundHub
 	for _, f := range found {
 		key := cmp.Or(f.Text["id"], f.Instance)

@@ -28,7 +28,7 @@ func TestHostileTables(t *testing.T) {
 		began := time.Now()
 		for _, width := range []int{0, 1, 80} {
 			tab := table{columns: []column{{head: "A", min: 4}, {head: "B", drop: 1}, {head: "C", wrap: true, min: 10}}}
-			tab.add(put(text), put(text), put(text))
+			tab.add(textCell(text), textCell(text), textCell(text))
 			w := bufio.NewWriter(io.Discard)
 			tab.draw(w, Style{Width: width})
 		}

@@ -20,6 +20,7 @@ const (
 	renewEvery   = 30 * time.Second // and how often it is asked again
 )
 
+// logsCommand shows the log of a service, once or continuously.
 func (a *app) logsCommand() *cobra.Command {
 	var l logRequest
 	var since sinceFlag
@@ -30,10 +31,10 @@ func (a *app) logsCommand() *cobra.Command {
 			if err := a.checkListing(l.follow, l.lines, "domain/+/service/"+args[0]+"/log"); err != nil {
 				return err
 			}
-			if since.given() && !cmd.Flags().Changed("lines") {
+			if since.isSet() && !cmd.Flags().Changed("lines") {
 				l.lines = maxLines
 			}
-			l.service, l.domain, l.from = args[0], at(args, 1), since.from(a.env.now())
+			l.service, l.domain, l.from = args[0], arg(args, 1), since.from(a.env.now())
 			return a.logs(cmd.Context(), l)
 		},
 	}
@@ -60,11 +61,12 @@ type tail struct {
 	Error  string           `json:"error,omitempty"`
 }
 
+// logs prints the last lines of a log, and goes on with new ones if asked to.
 func (a *app) logs(ctx context.Context, l logRequest) error {
-	f := &follower{app: a, want: l, printed: make(map[string][]topics.LogLine)}
+	f := &follower{app: a, request: l, printed: make(map[string][]topics.LogLine)}
 	f.out = logWriter{w: bufio.NewWriter(a.env.Stdout), style: a.style, times: l.times}
 	if l.follow {
-		return a.stay(ctx, func(s *session, resumed bool) error { return f.followOn(ctx, s, resumed) })
+		return a.reconnecting(ctx, func(s *session, resumed bool) error { return f.followOn(ctx, s, resumed) })
 	}
 	s, err := a.connect(ctx)
 	if err != nil {
@@ -98,7 +100,7 @@ func (a *app) logs(ctx context.Context, l logRequest) error {
 		if !l.from.IsZero() {
 			wrote = "nothing since " + clock(topics.At(l.from), a.env.now())
 		}
-		a.say("%s has written %s on %s", l.service, wrote, strings.Join(f.out.domains, ", "))
+		a.infof("%s has written %s on %s", l.service, wrote, strings.Join(f.out.domains, ", "))
 	}
 	return nil
 }
@@ -125,17 +127,17 @@ func (f *follower) followOn(ctx context.Context, s *session, resumed bool) error
 		return err
 	}
 	if err != nil {
-		f.app.say("dominionctl: %v", err)
+		f.app.infof("dominionctl: %v", err)
 	}
 	return f.follow(ctx)
 }
 
 // domainsWanted returns the domains whose log is shown.
 func (f *follower) domainsWanted(ctx context.Context) ([]string, error) {
-	if f.want.domain != "" {
-		return []string{f.want.domain}, nil
+	if f.request.domain != "" {
+		return []string{f.request.domain}, nil
 	}
-	return f.app.domainsOf(ctx, f.session, f.want.service)
+	return f.app.domainsOf(ctx, f.session, f.request.service)
 }
 
 // domainsOf returns the domains that have a log of a service: those it is on,
@@ -154,10 +156,11 @@ func (a *app) domainsOf(ctx context.Context, s *session, service string) ([]stri
 	for _, d := range o.Domains {
 		had := slices.ContainsFunc(d.Services, func(i topics.Instance) bool { return i.Service == service })
 		has := slices.ContainsFunc(o.Services[i].Instances, func(i topics.ServiceInstance) bool { return i.Domain == d.Name })
+		otherMachine := d.State == topics.DomainIsRefused || d.State == topics.DomainIsLonely // it claims the same name
+		if !had && !has || !topics.ValidName(d.Name) || otherMachine {
+			continue
+		}
 		switch {
-		case !had && !has || !topics.ValidName(d.Name):
-		case d.State == topics.DomainIsRefused, d.State == topics.DomainIsLonely:
-			// another machine, that wants the same name
 		case d.Micro:
 			micro = true
 		case has:
@@ -182,7 +185,7 @@ func (a *app) domainsOf(ctx context.Context, s *session, service string) ([]stri
 type follower struct {
 	app     *app
 	session *session
-	want    logRequest
+	request logRequest
 	out     logWriter
 	// printed are the last lines of each domain: what an answer on another
 	// connection begins with again.
@@ -199,14 +202,14 @@ const (
 // attach asks domains for the last lines, and to go on if the request says so.
 // It returns what came, also with an error.
 func (f *follower) attach(ctx context.Context, domains []string) ([]tail, error) {
-	c := topics.Command{Action: topics.ActionLogs, Service: f.want.service, Lines: max(1, f.want.lines)}
+	c := topics.Command{Action: topics.ActionLogs, Service: f.request.service, Lines: max(1, f.request.lines)}
 	if slices.ContainsFunc(domains, func(d string) bool { return len(f.printed[d]) > 0 }) {
 		c.Lines = max(c.Lines, resumeLines)
 	}
-	if f.want.follow {
+	if f.request.follow {
 		c.Follow = topics.Seconds(followFor)
 		for _, d := range domains { // before the question: nothing is missed in between
-			if err := f.session.subscribe(ctx, f.session.tree.Log(d, f.want.service)); err != nil {
+			if err := f.session.subscribe(ctx, f.session.tree.Log(d, f.request.service)); err != nil {
 				return nil, err
 			}
 		}
@@ -225,8 +228,8 @@ func (f *follower) attach(ctx context.Context, domains []string) ([]tail, error)
 			t.Error = err.Error()
 		} else {
 			f.out.domains = append(f.out.domains, d)
-			f.session.forgetHeld(f.session.tree.Log(d, f.want.service), lines)
-			t.Lines = append(t.Lines, f.unseen(d, lines)...)
+			f.session.dropDuplicates(f.session.tree.Log(d, f.request.service), lines)
+			t.Lines = append(t.Lines, f.newLines(d, lines)...)
 		}
 		tails = append(tails, t)
 	}
@@ -237,14 +240,14 @@ func (f *follower) attach(ctx context.Context, domains []string) ([]tail, error)
 func (f *follower) read(ctx context.Context, domain string, replies map[string]topics.Reply) ([]topics.LogLine, error) {
 	reply, answered := replies[domain]
 	if !answered {
-		return nil, f.silent(ctx, domain)
+		return nil, f.noAnswer(ctx, domain)
 	}
 	if err := refusal(reply); err != nil {
 		if strings.HasPrefix(err.Error(), topics.DeniedPrefix) {
 			return nil, err
 		}
 		err = fail(ExitFailed, "", "%s: %v", domain, err)
-		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.want.service, Domain: domain}, err)
+		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.request.service, Domain: domain}, err)
 	}
 	data, err := topics.DecodeForDisplay[topics.LogLines](f.session.tree.Domain(topics.DomainResponse, domain), reply.Data)
 	if err != nil {
@@ -253,8 +256,8 @@ func (f *follower) read(ctx context.Context, domain string, replies map[string]t
 	return data.Lines, nil
 }
 
-// silent says why a domain may not have answered.
-func (f *follower) silent(ctx context.Context, domain string) error {
+// noAnswer is the error that a domain did not answer, with its state as far as known.
+func (f *follower) noAnswer(ctx context.Context, domain string) error {
 	o, err := f.session.overview(ctx, time.Second)
 	if err != nil {
 		return fail(ExitNoAnswer, "", "the domain %s did not answer within %v", domain, f.app.timeout)
@@ -316,18 +319,18 @@ func (f *follower) flush() error {
 	return nil
 }
 
-// write writes a line, and remembers it for another connection.
+// write writes a line, and records it for another connection.
 func (f *follower) write(domain string, l topics.LogLine) {
 	f.out.write(domain, l)
-	if f.want.follow {
+	if f.request.follow {
 		last := append(f.printed[domain], l)
 		f.printed[domain] = last[max(0, len(last)-overlapLines):]
 	}
 }
 
-// unseen returns the lines of an answer that are to be shown: those after what
+// newLines returns the lines of an answer that are to be shown: those after what
 // was printed already; of the first answer those that the request asks for.
-func (f *follower) unseen(domain string, lines []topics.LogLine) []topics.LogLine {
+func (f *follower) newLines(domain string, lines []topics.LogLine) []topics.LogLine {
 	if last := f.printed[domain]; len(last) > 0 {
 		for n := len(lines); n > 0; n-- {
 			if overlap(last, lines[max(0, n-len(last)):n]) == min(n, len(last)) {
@@ -336,10 +339,10 @@ func (f *follower) unseen(domain string, lines []topics.LogLine) []topics.LogLin
 		}
 		return lines
 	}
-	if f.want.lines == 0 {
+	if f.request.lines == 0 {
 		return nil
 	}
-	if first := slices.IndexFunc(lines, func(l topics.LogLine) bool { return !l.At.Before(f.want.from) }); first >= 0 {
+	if first := slices.IndexFunc(lines, func(l topics.LogLine) bool { return !l.At.Before(f.request.from) }); first >= 0 {
 		return lines[first:]
 	}
 	return nil
@@ -349,8 +352,8 @@ func (f *follower) unseen(domain string, lines []topics.LogLine) []topics.LogLin
 // unless the request names a domain.
 func (f *follower) follow(ctx context.Context) error {
 	s := f.session
-	roam := f.want.domain == ""
-	status := s.tree.Service(topics.ServiceStatus, f.want.service)
+	roam := f.request.domain == ""
+	status := s.tree.Service(topics.ServiceStatus, f.request.service)
 	if roam {
 		if err := s.subscribe(ctx, status); err != nil {
 			return err
@@ -358,7 +361,7 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 	renew := time.Now().Add(f.app.env.renew)
 	for {
-		if len(s.held)+len(s.taken) == 0 { // nothing more to show at once
+		if len(s.queue)+len(s.received) == 0 { // nothing more to show at once
 			if err := f.flush(); err != nil {
 				return err
 			}
@@ -379,7 +382,7 @@ func (f *follower) follow(ctx context.Context) error {
 			f.roam(ctx, m)
 		default:
 			a, ok := s.tree.Parse(m.Topic)
-			if !ok || a.Kind != topics.DomainServiceLog || a.Service != f.want.service {
+			if !ok || a.Kind != topics.DomainServiceLog || a.Service != f.request.service {
 				continue
 			}
 			if l, err := topics.DecodeForDisplay[topics.LogLine](m.Topic, m.Payload); err == nil {
@@ -394,7 +397,7 @@ func (f *follower) follow(ctx context.Context) error {
 func (f *follower) renew() {
 	for _, d := range f.out.domains {
 		f.session.order(d, topics.Command{
-			Transaction: random(8), Action: topics.ActionLogs, Service: f.want.service, Lines: 1, Follow: topics.Seconds(followFor),
+			Transaction: random(8), Action: topics.ActionLogs, Service: f.request.service, Lines: 1, Follow: topics.Seconds(followFor),
 		})
 	}
 }
@@ -417,7 +420,7 @@ func (f *follower) roam(ctx context.Context, m topics.Message) {
 	tails, err := f.attach(ctx, more)
 	f.print(tails)
 	if err != nil && ctx.Err() == nil { // the others go on
-		f.app.say("dominionctl: %v", err)
+		f.app.infof("dominionctl: %v", err)
 	}
 }
 
@@ -452,7 +455,7 @@ func (s *session) command(ctx context.Context, domains []string, c topics.Comman
 		}
 		a, ok := s.tree.Parse(m.Topic)
 		if !ok || a.Kind != topics.DomainResponse {
-			if err := s.hold(m); err != nil {
+			if err := s.enqueue(m); err != nil {
 				return nil, err
 			}
 			continue
@@ -464,18 +467,18 @@ func (s *session) command(ctx context.Context, domains []string, c topics.Comman
 	return replies, nil
 }
 
-// forgetHeld drops lines that were streamed while the answer was under way
-// and are the end of the answer too.
-func (s *session) forgetHeld(topic string, answered []topics.LogLine) {
+// dropDuplicates removes lines from the queue that were streamed while the answer
+// was on its way and are at its end too.
+func (s *session) dropDuplicates(topic string, answered []topics.LogLine) {
 	var streamed []topics.LogLine
-	for _, m := range s.held {
+	for _, m := range s.queue {
 		if m.Topic == topic {
 			l, _ := topics.DecodeForDisplay[topics.LogLine](m.Topic, m.Payload)
 			streamed = append(streamed, l)
 		}
 	}
 	drop := overlap(answered, streamed)
-	s.dropHeld(func(m topics.Message) bool {
+	s.dropQueued(func(m topics.Message) bool {
 		if m.Topic != topic || drop == 0 {
 			return false
 		}

@@ -61,6 +61,7 @@ published at service/SERVICE/set): the service is wanted as the configuration
 says, on as many domains.`,
 }
 
+// addOrder adds the verb of an order, with --wait where it can be waited for.
 func (a *app) addOrder(root *cobra.Command, o order) {
 	wait := false
 	cmd := &cobra.Command{
@@ -75,7 +76,7 @@ func (a *app) addOrder(root *cobra.Command, o order) {
 				case "DOMAIN":
 					ask.Domain = arg
 				case "N":
-					n, err := strconv.Atoi(arg) // check saw to it
+					n, err := strconv.Atoi(arg) // check has verified it
 					if err != nil {
 						return err
 					}
@@ -95,8 +96,8 @@ func (a *app) addOrder(root *cobra.Command, o order) {
 	root.AddCommand(cmd)
 }
 
-// done is the document of an order.
-type done struct {
+// orderDocument is the document of an order.
+type orderDocument struct {
 	Status   string `json:"status"`
 	Verb     string `json:"verb"`
 	Service  string `json:"service,omitempty"`
@@ -107,6 +108,7 @@ type done struct {
 	Plan []topics.PlanLine `json:"plan,omitempty"`
 }
 
+// order sends an order to the hub, and waits for its condition if asked to.
 func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool, timeout time.Duration) error {
 	s, err := a.connect(ctx)
 	if err != nil {
@@ -114,31 +116,31 @@ func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool,
 	}
 	defer s.close()
 	began := time.Now()
-	var g goal
-	patience := timeout // for the hub to answer
+	var c condition
+	hubTimeout := timeout
 	if wait {
-		patience = min(timeout, askTimeout)
+		hubTimeout = min(timeout, askTimeout)
 	}
-	planned, err := a.showPlan(ctx, s, verb, ask, patience)
+	planned, err := a.showPlan(ctx, s, verb, ask, hubTimeout)
 	if err != nil {
 		return err
 	}
 	if wait {
-		if g, err = s.goalOf(ctx, verb, ask, planned, patience); err != nil {
+		if c, err = s.conditionOf(ctx, verb, ask, planned, hubTimeout); err != nil {
 			return err
 		}
 	}
-	if _, err := s.ask(ctx, verb, ask, patience); err != nil {
+	if _, err := s.ask(ctx, verb, ask, hubTimeout); err != nil {
 		return a.withSuggestion(ctx, s, ask, err)
 	}
-	doc := done{Status: topics.StatusOK, Verb: verb, Service: ask.Service, Domain: ask.Domain, Replicas: ask.Replicas, Plan: planned}
-	stands := "accepted"
+	doc := orderDocument{Status: topics.StatusOK, Verb: verb, Service: ask.Service, Domain: ask.Domain, Replicas: ask.Replicas, Plan: planned}
+	progress := "accepted"
 	if wait {
-		if stands, err = a.await(ctx, s, g, timeout); err != nil {
+		if progress, err = a.await(ctx, s, c, timeout); err != nil {
 			return err
 		}
 		doc.Reached = true
-		stands += ", after " + seconds(time.Since(began))
+		progress += ", after " + seconds(time.Since(began))
 	}
 	if a.json {
 		return a.printJSON(topics.Encode(doc))
@@ -147,7 +149,7 @@ func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool,
 	if ask.Replicas != nil {
 		about += " " + strconv.Itoa(*ask.Replicas)
 	}
-	a.say("%s: %s", strings.Join(strings.Fields(about), " "), stands)
+	a.infof("%s: %s", strings.Join(strings.Fields(about), " "), progress)
 	return nil
 }
 

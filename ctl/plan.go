@@ -100,7 +100,7 @@ func (a *app) readServices(file string, ask *topics.Ask) error {
 			what = strings.ReplaceAll(faults.Error(), "\n", "; ")
 		} else {
 			for _, f := range faults {
-				a.say("%s", f)
+				a.infof("%s", f)
 			}
 		}
 		return fail(ExitUsage, "", "cannot plan with %s: %s", file, what)

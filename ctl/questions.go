@@ -31,7 +31,7 @@ func (a *app) addQuestions(root *cobra.Command) {
 	a.addPlan(root)
 	add(topics.VerbWhy, "Why a service runs where it runs, or why it does not", names{"SERVICE", "[DOMAIN]"},
 		func(cmd *cobra.Command, args []string) error {
-			ask := topics.Ask{Service: args[0], Domain: at(args, 1)}
+			ask := topics.Ask{Service: args[0], Domain: arg(args, 1)}
 			return question(a, cmd.Context(), topics.VerbWhy, ask, RenderWhy)
 		})
 	add(topics.VerbAccess, "What the broker lets a user do, and which rule decides", names{"USER", "publish|subscribe", "TOPIC", "[CLIENT]"}, a.access)
@@ -39,8 +39,8 @@ func (a *app) addQuestions(root *cobra.Command) {
 		func(cmd *cobra.Command, _ []string) error { return a.version(cmd.Context()) })
 }
 
-// at returns an argument that may be absent.
-func at(args []string, i int) string {
+// arg returns an argument that may be absent.
+func arg(args []string, i int) string {
 	if i < len(args) {
 		return args[i]
 	}
@@ -123,10 +123,10 @@ func (a *app) version(ctx context.Context) error {
 }
 
 // withSuggestion adds to a refusal what was probably meant, where the name of
-// a service, a domain, a user or a client is not among those the hub knows.
+// a service, a domain, a user or a client is not among those that the hub has.
 func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, err error) error {
 	var f *failure
-	if !errors.As(err, &f) || f.code != ExitFailed || f.hint != "" || s.over() {
+	if !errors.As(err, &f) || f.code != ExitFailed || f.hint != "" || s.closed() {
 		return err
 	}
 	client := ask.Client
@@ -148,11 +148,11 @@ func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, er
 		if c.name == "" {
 			continue
 		}
-		known, answered := lookups[c.kind](ctx, s)
-		if !answered || slices.Contains(known, c.name) {
+		listed, answered := lookups[c.kind](ctx, s)
+		if !answered || slices.Contains(listed, c.name) {
 			continue
 		}
-		if near := nearest(c.name, known); near != "" {
+		if near := nearest(c.name, listed); near != "" {
 			f.hint = "did you mean: " + a.instead(c.name, near)
 			f.message, _, _ = strings.Cut(f.message, "; did you mean") // the hub's guess says less
 		} else {
@@ -163,8 +163,8 @@ func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, er
 	return err
 }
 
-// known returns the names of the services and domains that the hub knows.
-func (s *session) known(ctx context.Context, timeout time.Duration) (services, domains []string, ok bool) {
+// serviceAndDomainNames returns the names of the services and domains that the hub knows.
+func (s *session) serviceAndDomainNames(ctx context.Context, timeout time.Duration) (services, domains []string, ok bool) {
 	o, err := s.overview(ctx, timeout)
 	if err != nil {
 		return nil, nil, false

@@ -19,7 +19,7 @@ import (
 // domains, the services, and the events if there are any. It depends on its
 // arguments alone, and passes nothing received on to the terminal but text.
 func RenderStatus(w io.Writer, o topics.Overview, events []topics.Event, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		drawHub(b, o.Hub, s)
 		drawProblems(b, findProblems(o, s.Now), s)
 		heading(b, s, "DOMAINS")
@@ -39,7 +39,7 @@ func RenderStatus(w io.Writer, o topics.Overview, events []topics.Event, s Style
 
 // RenderDomains draws the answer to domains.
 func RenderDomains(w io.Writer, domains []topics.DomainView, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		if p := findProblems(topics.Overview{Domains: domains}, s.Now); len(p) > 0 {
 			drawProblemList(b, p, s)
 			b.WriteByte('\n')
@@ -50,9 +50,10 @@ func RenderDomains(w io.Writer, domains []topics.DomainView, s Style) error {
 
 // RenderServices draws the answer to services.
 func RenderServices(w io.Writer, all []topics.Service, s Style) error {
-	return drawn(w, func(b *bufio.Writer) { drawServices(b, all, s) })
+	return buffered(w, func(b *bufio.Writer) { drawServices(b, all, s) })
 }
 
+// drawHub draws the hub: its state, version, uptime and counts.
 func drawHub(b *bufio.Writer, h topics.Hub, s Style) {
 	state := cell{"ready", green}
 	if !h.Ready {
@@ -79,6 +80,7 @@ func drawHub(b *bufio.Writer, h topics.Hub, s Style) {
 	}
 }
 
+// drawDomains draws the table of domains, those with a problem first.
 func drawDomains(b *bufio.Writer, domains []topics.DomainView, s Style) {
 	if len(domains) == 0 {
 		b.WriteString("none yet: start the program domain on a machine of this network\n")
@@ -119,12 +121,13 @@ func drawDomains(b *bufio.Writer, domains []topics.DomainView, s Style) {
 		if d.Micro {
 			system = "micro"
 		}
-		t.add(put(d.Name), domainState(d), put(ago(d.Since, s.Now)), put(runs), put(d.Address),
-			put(system), put(d.Version), put(strings.Join(d.Traits, " ")))
+		t.add(textCell(d.Name), domainState(d), textCell(ago(d.Since, s.Now)), textCell(runs), textCell(d.Address),
+			textCell(system), textCell(d.Version), textCell(strings.Join(d.Traits, " ")))
 	}
 	t.draw(b, s)
 }
 
+// drawBridges draws the table of bridges.
 func drawBridges(b *bufio.Writer, all []topics.BridgeView, s Style) {
 	t := table{columns: []column{
 		{head: "BRIDGE", min: 12},
@@ -135,14 +138,14 @@ func drawBridges(b *bufio.Writer, all []topics.BridgeView, s Style) {
 		{head: "LAST REFUSED", min: 12, drop: 1, empty: true},
 	}}
 	for _, v := range all {
-		state, last := put("not connected").in(red), ""
+		state, last := textCell("not connected").withTint(red), ""
 		if v.Connected {
-			state = put("connected").in(green)
+			state = textCell("connected").withTint(green)
 		}
 		if r := v.LastRefusal; r != nil {
 			last = r.Direction + " " + r.Topic + ": " + r.Reason
 		}
-		t.add(put(v.Name), state, put(ago(v.Since, s.Now)), put(strconv.FormatUint(v.Refused, 10)), put(strconv.FormatUint(v.Dropped, 10)), put(last))
+		t.add(textCell(v.Name), state, textCell(ago(v.Since, s.Now)), textCell(strconv.FormatUint(v.Refused, 10)), textCell(strconv.FormatUint(v.Dropped, 10)), textCell(last))
 	}
 	t.draw(b, s)
 }
@@ -153,15 +156,16 @@ func unreachable(d topics.DomainView) bool {
 	return d.Stale || d.State == topics.DomainIsLost || d.Micro && d.State == topics.DomainIsOffline
 }
 
+// domainState returns the cell with the state of a domain.
 func domainState(d topics.DomainView) cell {
-	c := put(string(d.State))
+	c := textCell(string(d.State))
 	switch d.State {
 	case topics.DomainIsOnline:
-		c = c.in(green)
+		c = c.withTint(green)
 	case topics.DomainIsLonely, topics.DomainIsOffline:
-		c = c.in(yellow)
+		c = c.withTint(yellow)
 	case topics.DomainIsLost, topics.DomainIsRefused:
-		c = c.in(red)
+		c = c.withTint(red)
 	}
 	if d.Draining {
 		c.text += ", draining"
@@ -184,6 +188,7 @@ func domainRank(d topics.DomainView) int {
 	return 3
 }
 
+// drawServices draws the table of services, those with a problem first.
 func drawServices(b *bufio.Writer, all []topics.Service, s Style) {
 	if len(all) == 0 {
 		b.WriteString("none yet: write [services.NAME] in dominion.toml\n")
@@ -206,8 +211,8 @@ func drawServices(b *bufio.Writer, all []topics.Service, s Style) {
 		for _, i := range v.Instances {
 			on = append(on, instanceText(i, len(v.Instances)))
 		}
-		t.add(put(v.Service), serviceState(v), cell{fmt.Sprintf("%d of %d", v.Running, v.Wanted), noTint},
-			put(versions(v)), put(strings.Join(on, ", ")), put(cleanLines(v.Reason)[0]+nextTry(triedNext(v), s.Now))) // its last lines are a problem's
+		t.add(textCell(v.Service), serviceState(v), cell{fmt.Sprintf("%d of %d", v.Running, v.Wanted), noTint},
+			textCell(versions(v)), textCell(strings.Join(on, ", ")), textCell(cleanLines(v.Reason)[0]+nextTry(triedNext(v), s.Now))) // its last lines are a problem's
 	}
 	t.draw(b, s)
 }
@@ -250,7 +255,7 @@ func instanceText(i topics.ServiceInstance, of int) string {
 }
 
 func serviceState(v topics.Service) cell {
-	c := put(string(v.State)).in(stateTint(v.State))
+	c := textCell(string(v.State)).withTint(stateTint(v.State))
 	if v.State == topics.Running && v.Healthy < v.Running {
 		c = cell{string(topics.Unhealthy), red}
 	}
@@ -309,7 +314,7 @@ func findProblems(o topics.Overview, now time.Time) []problem {
 		add(p)
 	}
 	for _, d := range o.Domains {
-		if d.Problem != "" && !slices.ContainsFunc(all, func(p problem) bool { return p.says(d.Problem) }) {
+		if d.Problem != "" && !slices.ContainsFunc(all, func(p problem) bool { return p.contains(d.Problem) }) {
 			add(d.Name + ": " + d.Problem)
 		}
 		for _, i := range d.Services {
@@ -319,7 +324,7 @@ func findProblems(o topics.Overview, now time.Time) []problem {
 			if i.Message == "" || (i.State != topics.Failed && i.State != topics.Backoff && i.Health != topics.Unhealthy) {
 				continue
 			}
-			at := slices.IndexFunc(all, func(p problem) bool { return p.names(i.Service) && p.names(d.Name) })
+			at := slices.IndexFunc(all, func(p problem) bool { return p.mentions(i.Service) && p.mentions(d.Name) })
 			if at < 0 {
 				what := string(i.State)
 				if i.Health == topics.Unhealthy && i.State == topics.Running {
@@ -333,12 +338,12 @@ func findProblems(o topics.Overview, now time.Time) []problem {
 				continue
 			}
 			for k, l := range cleanLines(i.Message) {
-				if next := nextTry(i.NextTry, now); k == 0 && all[at].says(l) {
+				if next := nextTry(i.NextTry, now); k == 0 && all[at].contains(l) {
 					all[at].text += next
 				} else if k == 0 {
 					l += next
 				}
-				if l != "" && !all[at].says(l) {
+				if l != "" && !all[at].contains(l) {
 					all[at].lines = append(all[at].lines, l)
 				}
 			}
@@ -347,13 +352,13 @@ func findProblems(o topics.Overview, now time.Time) []problem {
 	return all
 }
 
-// says tells whether the words of s are among those of the problem.
-func (p problem) says(s string) bool {
+// contains reports whether the words of s are among those of the problem.
+func (p problem) contains(s string) bool {
 	return strings.Contains(cleanWords(p.text+" "+strings.Join(p.lines, " ")), cleanWords(s))
 }
 
-// names tells whether the sentence holds the name of a domain or a service.
-func (p problem) names(name string) bool {
+// mentions reports whether the sentence contains the name of a domain or a service.
+func (p problem) mentions(name string) bool {
 	return slices.Contains(strings.FieldsFunc(p.text, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
 	}), name)
@@ -379,7 +384,7 @@ func drawProblemList(b *bufio.Writer, all []problem, s Style) {
 	}
 }
 
-// drawLines draws what a service wrote last, below what is said of it.
+// drawLines draws the last lines of a service's log, below its problem.
 func drawLines(b *bufio.Writer, lines []string, s Style) {
 	for _, line := range lines {
 		if s.Width > 0 {

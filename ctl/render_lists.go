@@ -11,7 +11,7 @@ import (
 
 // RenderEvents draws events, oldest first.
 func RenderEvents(w io.Writer, events []topics.Event, s Style) error {
-	return drawn(w, func(b *bufio.Writer) { drawEvents(b, events, s) })
+	return buffered(w, func(b *bufio.Writer) { drawEvents(b, events, s) })
 }
 
 // eventWhat is wide enough for every type of event, so that the lines of a
@@ -34,6 +34,7 @@ func drawEvents(b *bufio.Writer, events []topics.Event, s Style) {
 	}
 }
 
+// drawEvent draws one event as a line.
 func drawEvent(b *bufio.Writer, e topics.Event, clockWidth int, s Style) {
 	what := cleanWords(string(e.Type))
 	at := fmt.Sprintf("%-*s", clockWidth, clock(e.At, s.Now))
@@ -78,7 +79,7 @@ func eventTint(t topics.EventType) tint {
 // RenderPlan draws the answer to plan, in the hub's order: that is the order
 // in which things happen.
 func RenderPlan(w io.Writer, lines []topics.PlanLine, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		if len(lines) == 0 {
 			b.WriteString("nothing to do\n")
 			return
@@ -90,7 +91,7 @@ func RenderPlan(w io.Writer, lines []topics.PlanLine, s Style) error {
 // RenderForecast draws what becomes of the services in a home that was asked
 // about, in the hub's order, with a line that sums it up.
 func RenderForecast(w io.Writer, lines []topics.PlanLine, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		if len(lines) == 0 {
 			b.WriteString("no service is concerned\n")
 			return
@@ -100,6 +101,7 @@ func RenderForecast(w io.Writer, lines []topics.PlanLine, s Style) error {
 	})
 }
 
+// drawPlan draws the lines of a plan as a table.
 func drawPlan(b *bufio.Writer, lines []topics.PlanLine, s Style) {
 	t := table{columns: []column{
 		{head: "ACTION"}, {head: "SERVICE", min: 12}, {head: "DOMAIN", min: 12}, {head: "REASON", min: 20, wrap: true},
@@ -109,11 +111,11 @@ func drawPlan(b *bufio.Writer, lines []topics.PlanLine, s Style) {
 		if l.From != "" {
 			domain = l.From + " → " + l.Domain
 		}
-		service := put(l.Service)
+		service := textCell(l.Service)
 		if l.Service == "" {
-			service = put("(the hub)")
+			service = textCell("(the hub)")
 		}
-		t.add(put(l.Action).in(actionTint(l.Action)), service, put(domain), put(l.Reason))
+		t.add(textCell(l.Action).withTint(actionTint(l.Action)), service, textCell(domain), textCell(l.Reason))
 	}
 	t.draw(b, s)
 }
@@ -165,7 +167,7 @@ func summed(lines []topics.PlanLine) string {
 
 // RenderWhy draws the answer to why.
 func RenderWhy(w io.Writer, why topics.Why, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		state := cleanWords(string(why.State))
 		reason := cleanLines(why.Reason)
 		for i, line := range wrap(cleanWords(why.Service)+" is "+state+": "+cleanWords(reason[0]), s.Width) {
@@ -181,7 +183,7 @@ func RenderWhy(w io.Writer, why topics.Why, s Style) error {
 		b.WriteByte('\n')
 		t := table{columns: []column{{head: "DOMAIN", min: 12}, {head: "STATE"}, {head: "REASON", min: 20, wrap: true}}}
 		for _, d := range why.Domains {
-			t.add(put(d.Domain), whyState(d), put(d.Reason+nextTry(d.NextTry, s.Now)))
+			t.add(textCell(d.Domain), whyState(d), textCell(d.Reason+nextTry(d.NextTry, s.Now)))
 		}
 		t.draw(b, s)
 	})
@@ -192,7 +194,7 @@ func RenderWhy(w io.Writer, why topics.Why, s Style) error {
 func whyState(d topics.WhyLine) cell {
 	switch {
 	case d.State != "" && (d.Runs || d.State.Listed()):
-		return put(string(d.State)).in(stateTint(d.State))
+		return textCell(string(d.State)).withTint(stateTint(d.State))
 	case d.Runs:
 		return cell{"wanted", yellow}
 	}
@@ -205,13 +207,13 @@ const hubSilent = "no answer"
 // RenderVersion draws the versions of this program and of the hub; hub is nil
 // where it did not answer.
 func RenderVersion(w io.Writer, own topics.VersionView, hub *topics.VersionView, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		t := table{columns: []column{{head: "PROGRAM"}, {head: "VERSION"}, {head: "PROTOCOL"}}}
-		t.add(put("dominionctl"), put(own.Version), put(own.Protocol))
+		t.add(textCell("dominionctl"), textCell(own.Version), textCell(own.Protocol))
 		if hub != nil {
-			t.add(put("dominion"), put(hub.Version), put(hub.Protocol))
+			t.add(textCell("dominion"), textCell(hub.Version), textCell(hub.Protocol))
 		} else {
-			t.add(put("dominion"), cell{hubSilent, yellow}, put(""))
+			t.add(textCell("dominion"), cell{hubSilent, yellow}, textCell(""))
 		}
 		t.draw(b, s)
 	})
@@ -226,6 +228,7 @@ type logWriter struct {
 	times   bool // each line with when the agent saw it
 }
 
+// write writes one line, with its domain and time as asked for.
 func (l *logWriter) write(domain string, line topics.LogLine) {
 	if len(l.domains) > 1 {
 		width := 0

@@ -27,24 +27,29 @@ const (
 
 // session is a connection to a broker, used by one goroutine.
 type session struct {
-	conn  *client.Conn
-	tree  topics.Tree
-	where string // the address, for people
+	conn *client.Conn
+	tree topics.Tree
+	// where is the address, for people.
+	where string
 	user  string
 
-	box        *mailbox.Box[topics.Message]
-	taken      []topics.Message // out of the box, not looked at
-	held       []topics.Message // looked at while something else was waited for
-	heldBytes  int              // of memory that these take up
+	box *mailbox.Box[topics.Message]
+	// received was taken out of the box and is not examined yet.
+	received []topics.Message
+	// queue was examined while something else was waited for.
+	queue []topics.Message
+	// queueBytes is the memory of the queue.
+	queueBytes int
 	subscribed map[string]bool
-	hubSays    string // the last word at hub/availability
+	// hubAvailability is the last payload at hub/availability.
+	hubAvailability string
 }
 
 // What may wait while a terminal scrolls: more log lines than that are lost,
 // and reported as lost.
 const (
 	boxLimit = 100_000
-	boxBytes = 16 << 20 // of memory; the same for what is held
+	boxBytes = 16 << 20 // of memory; the same for the queue
 )
 
 // connect reaches the broker that the user named, or the one of this machine,
@@ -55,9 +60,10 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s, err := a.open(ctx, t.url, t, t.prefix)
-	switch {
-	case err == nil:
+	if err == nil {
 		return s, nil
+	}
+	switch {
 	case ctx.Err() != nil:
 		return nil, err
 	case errors.Is(err, client.ErrNotAuthorized):
@@ -65,8 +71,8 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 	case t.named:
 		return nil, fail(ExitNoAnswer, hintUnreachable(err, locate.Encrypted(t.url)), "%v", err)
 	}
-	if a.talks && !a.json {
-		a.say("nobody answers at %s: looking around …", t.url)
+	if a.interactive && !a.json {
+		a.infof("nobody answers at %s: looking around …", t.url)
 	}
 	hub, err := a.find(ctx, t, a.window)
 	if err != nil {
@@ -112,12 +118,14 @@ func hintUnreachable(err error, secure bool) string {
 	}
 }
 
+// untrusted reports whether the certificate of the broker could not be verified.
 func untrusted(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) }
 
 func refusedUser(err error) error {
 	return fail(ExitFailed, "log in with --user NAME --password-file FILE", "%v", err)
 }
 
+// open connects to one address.
 func (a *app) open(ctx context.Context, url string, t target, prefix string) (*session, error) {
 	s := &session{
 		tree: topics.NewTree(prefix), where: url, user: t.user,
@@ -146,34 +154,35 @@ func (s *session) close() { s.conn.Close() }
 // random returns so many random bytes as hex.
 func random(bytes int) string {
 	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // never fails, says crypto/rand
+	_, _ = rand.Read(b) // never fails, as crypto/rand documents
 	return hex.EncodeToString(b)
 }
 
-// subscribe subscribes to what it has not yet.
+// subscribe subscribes to those filters that it has not subscribed to.
 func (s *session) subscribe(ctx context.Context, filters ...string) error {
-	var missing []string
+	var added []string
 	for _, f := range filters {
 		if !s.subscribed[f] {
-			missing = append(missing, f)
+			added = append(added, f)
 		}
 	}
-	if len(missing) == 0 {
+	if len(added) == 0 {
 		return nil
 	}
-	if err := s.conn.Subscribe(ctx, missing...); err != nil {
-		if ctx.Err() != nil || s.over() {
+	if err := s.conn.Subscribe(ctx, added...); err != nil {
+		if ctx.Err() != nil || s.closed() {
 			return fail(ExitNoAnswer, "", "%v", err)
 		}
 		return fail(ExitFailed, "the broker must allow user "+cmp.Or(s.user, "(none)")+" to read it", "%v", err)
 	}
-	for _, f := range missing {
+	for _, f := range added {
 		s.subscribed[f] = true
 	}
 	return nil
 }
 
-func (s *session) over() bool {
+// closed reports whether the connection has ended.
+func (s *session) closed() bool {
 	select {
 	case <-s.conn.Done():
 		return true
@@ -184,29 +193,29 @@ func (s *session) over() bool {
 
 // receive returns the next message off the wire.
 func (s *session) receive(ctx context.Context) (topics.Message, error) {
-	for len(s.taken) == 0 {
+	for len(s.received) == 0 {
 		select {
 		case <-ctx.Done():
 			return topics.Message{}, ctx.Err()
 		case <-s.box.Ready():
 			var dropped int
-			if s.taken, dropped = s.box.Take(); dropped > 0 {
+			if s.received, dropped = s.box.Take(); dropped > 0 {
 				return topics.Message{}, fail(ExitFailed, "", "%d messages came faster than they could be shown", dropped)
 			}
 		case <-s.conn.Done():
-			return topics.Message{}, s.ended()
+			return topics.Message{}, s.closedError()
 		}
 	}
-	m := s.taken[0]
-	s.taken = s.taken[1:]
+	m := s.received[0]
+	s.received = s.received[1:]
 	if m.Topic == s.tree.Hub(topics.HubAvailability) {
-		s.hubSays = string(m.Payload)
+		s.hubAvailability = string(m.Payload)
 	}
 	return m, nil
 }
 
-// ended says that the connection is over, and why.
-func (s *session) ended() error {
+// closedError says that the connection is over, and why.
+func (s *session) closedError() error {
 	why := cmp.Or(s.conn.Err(), errors.New("the connection is closed"))
 	return fail(ExitNoAnswer, "the broker stopped, or the network broke: try again", "%v", why)
 }
@@ -214,12 +223,12 @@ func (s *session) ended() error {
 // publish sends an order or a question.
 func (s *session) publish(m topics.Message) { s.conn.Publish(m) }
 
-// next returns the next message, also one that was held back.
+// next returns the next message: from the queue, or from the network.
 func (s *session) next(ctx context.Context) (topics.Message, error) {
-	if len(s.held) > 0 {
-		m := s.held[0]
-		s.held = s.held[1:]
-		s.heldBytes -= m.Memory()
+	if len(s.queue) > 0 {
+		m := s.queue[0]
+		s.queue = s.queue[1:]
+		s.queueBytes -= m.Memory()
 		return m, nil
 	}
 	return s.receive(ctx)
@@ -246,12 +255,12 @@ func (s *session) ask(ctx context.Context, verb string, ask topics.Ask, timeout 
 		case err != nil && ctx.Err() != nil:
 			return topics.Reply{}, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded):
-			return topics.Reply{}, s.silence(timeout, unreadable)
+			return topics.Reply{}, s.noAnswer(timeout, unreadable)
 		case err != nil:
 			return topics.Reply{}, err
 		case m.Topic == availability:
 			// A hub that has just started did not hear the question.
-			if !m.Retain && s.hubSays == topics.Online {
+			if !m.Retain && s.hubAvailability == topics.Online {
 				s.publish(question)
 			}
 		case m.Topic == response:
@@ -265,29 +274,29 @@ func (s *session) ask(ctx context.Context, verb string, ask topics.Ask, timeout 
 			}
 			return r, refusal(r)
 		default:
-			if err := s.hold(m); err != nil {
+			if err := s.enqueue(m); err != nil {
 				return topics.Reply{}, err
 			}
 		}
 	}
 }
 
-// hold puts a message aside for next, while something else is waited for.
-func (s *session) hold(m topics.Message) error {
-	if s.heldBytes += m.Memory(); s.heldBytes > boxBytes {
+// enqueue appends a message to the queue for next, while something else is waited for.
+func (s *session) enqueue(m topics.Message) error {
+	if s.queueBytes += m.Memory(); s.queueBytes > boxBytes {
 		return fail(ExitFailed, "is that the right broker?", "the broker sends more than %d MB that nothing was asked about", boxBytes>>20)
 	}
-	s.held = append(s.held, m)
+	s.queue = append(s.queue, m)
 	return nil
 }
 
-// dropHeld forgets messages that were put aside, those for which drop says so.
-func (s *session) dropHeld(drop func(topics.Message) bool) {
-	s.held = slices.DeleteFunc(s.held, func(m topics.Message) bool {
+// dropQueued removes from the queue the messages for which drop reports true.
+func (s *session) dropQueued(drop func(topics.Message) bool) {
+	s.queue = slices.DeleteFunc(s.queue, func(m topics.Message) bool {
 		if !drop(m) {
 			return false
 		}
-		s.heldBytes -= m.Memory()
+		s.queueBytes -= m.Memory()
 		return true
 	})
 }
@@ -308,15 +317,15 @@ func refusal(r topics.Reply) error {
 	return fail(ExitFailed, "", "%s", cmp.Or(r.Error, "refused, without a reason"))
 }
 
-// silence says that no answer came, and what there is to see of it.
-func (s *session) silence(timeout time.Duration, unreadable error) error {
+// noAnswer is the error that the hub did not answer, with the likely cause as hint.
+func (s *session) noAnswer(timeout time.Duration, unreadable error) error {
 	hint := ""
 	switch {
 	case unreadable != nil:
 		return fail(ExitNoAnswer, "update dominionctl, or the hub", "the hub's answer cannot be read: %v", unreadable)
-	case s.hubSays == topics.Offline:
+	case s.hubAvailability == topics.Offline:
 		hint = "the broker is up, but the hub is offline: start dominion, or see its log why it is not ready"
-	case s.hubSays == topics.Online:
+	case s.hubAvailability == topics.Online:
 		hint = fmt.Sprintf("the hub says that it is online: is user %s allowed to ask it? else try --timeout 30s", cmp.Or(s.user, "(none)"))
 	default:
 		hint = fmt.Sprintf("a broker is there, but no hub was ever on it at %s/: is it the right one, and the right --prefix?", s.tree.Prefix())

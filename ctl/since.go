@@ -41,7 +41,7 @@ func (f *sinceFlag) Set(text string) error {
 // Type is what a help text calls the value.
 func (f *sinceFlag) Type() string { return "time" }
 
-func (f *sinceFlag) given() bool { return f.before != 0 || !f.at.IsZero() }
+func (f *sinceFlag) isSet() bool { return f.before != 0 || !f.at.IsZero() }
 
 // from returns the moment that is meant; the zero time if none is.
 func (f *sinceFlag) from(now time.Time) time.Time {

@@ -41,21 +41,27 @@ type cell struct {
 	tint tint
 }
 
-// put makes a cell of something received; "-" where it is empty, so that a
+// textCell makes a cell of something received; "-" where it is empty, so that a
 // table read by a program keeps its columns.
-func put(text string) cell { return cell{text: cleanWords(text)} }
+func textCell(text string) cell { return cell{text: cleanWords(text)} }
 
-func (c cell) in(t tint) cell {
+func (c cell) withTint(t tint) cell {
 	c.tint = t
 	return c
 }
 
+// column is a column of a table.
 type column struct {
-	head  string
-	min   int  // may be cut down to so many columns; 0: never cut
-	drop  int  // the highest is left out first where there is no room; 0: never
-	wrap  bool // the last one only: broken into lines instead of cut
-	empty bool // left out when no row has a text
+	head string
+	// min is the width that it may be cut down to; 0: it is never cut.
+	min int
+	// drop orders the columns that are omitted where there is no room, the highest
+	// first; 0: never.
+	drop int
+	// wrap breaks the text into lines instead of cutting it; of the last column only.
+	wrap bool
+	// empty omits the column when no row has a text.
+	empty bool
 }
 
 type table struct {
@@ -81,6 +87,7 @@ func (t *table) draw(w *bufio.Writer, s Style) {
 	}
 }
 
+// drawRow writes one row; the last column may be wrapped into several lines.
 func (t *table) drawRow(w *bufio.Writer, s Style, row []cell, use, widths []int) {
 	indent := 0
 	for n, i := range use {
@@ -163,8 +170,8 @@ func (t *table) layout(limit int) (use, widths []int) {
 	return use, widths
 }
 
-// drawn runs draw with a buffer before w and returns what w said.
-func drawn(w io.Writer, draw func(*bufio.Writer)) error {
+// buffered runs draw with a buffer before w and returns the error of w.
+func buffered(w io.Writer, draw func(*bufio.Writer)) error {
 	b := bufio.NewWriter(w)
 	draw(b)
 	if err := b.Flush(); err != nil {
@@ -180,7 +187,7 @@ func heading(w *bufio.Writer, s Style, title string) {
 	w.WriteByte('\n')
 }
 
-// ago says how long before now t was.
+// ago describes how long before now t was.
 func ago(t topics.Time, now time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -195,7 +202,7 @@ func ago(t topics.Time, now time.Time) string {
 	return span(d) + " ago"
 }
 
-// nextTry says how long after now something is tried again, as the end of a
+// nextTry describes how long after now something is tried again, as the end of a
 // sentence; "" where it is not, or is about to be.
 func nextTry(t topics.Time, now time.Time) string {
 	if d := t.Sub(now); !t.IsZero() && d >= time.Second {
@@ -204,7 +211,7 @@ func nextTry(t topics.Time, now time.Time) string {
 	return ""
 }
 
-// span writes a duration in its largest unit, as people say it.
+// span writes a duration in its largest unit.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Minute:

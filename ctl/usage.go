@@ -69,14 +69,14 @@ func (a *app) noSuch(parent, name string, verbs []string) error {
 	return fail(ExitUsage, hint, "there is no verb %q", strings.TrimSpace(parent+" "+name))
 }
 
-// takesValue tells whether the argument after flag is its value.
+// takesValue reports whether the argument after flag is its value.
 func takesValue(root *cobra.Command, flag string) bool {
 	name, ok := strings.CutPrefix(flag, "--")
 	f := root.PersistentFlags().Lookup(name)
 	return ok && f != nil && f.NoOptDefVal == ""
 }
 
-// flagError says what is wrong with a flag.
+// flagError returns the error of a wrong flag, with a hint.
 func (a *app) flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var missing *pflag.ValueRequiredError

@@ -58,8 +58,8 @@ func (a *app) addUsers(root *cobra.Command) {
 	root.AddCommand(user)
 }
 
-// edited is the document of an order about a user.
-type edited struct {
+// userDocument is the document of an order about a user.
+type userDocument struct {
 	Status   string `json:"status"`
 	Verb     string `json:"verb"`
 	Action   string `json:"action"`
@@ -70,7 +70,7 @@ type edited struct {
 // editUser gives an order about a user. A password that is made here is data:
 // stdout carries it alone, this once. Its hash alone leaves this machine.
 func (a *app) editUser(ctx context.Context, ask topics.Ask, password bool, file string) error {
-	doc := edited{Status: topics.StatusOK, Verb: topics.VerbUser, Action: ask.Action, User: ask.User}
+	doc := userDocument{Status: topics.StatusOK, Verb: topics.VerbUser, Action: ask.Action, User: ask.User}
 	if password {
 		secret := rand.Text() // 128 bits
 		if file == "" {
@@ -109,7 +109,7 @@ func (a *app) editUser(ctx context.Context, ask topics.Ask, password bool, file 
 
 // RenderUsers draws the users of the broker.
 func RenderUsers(w io.Writer, users []topics.UserView, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		t := table{columns: []column{{head: "USER", min: 12}, {head: "ROLE"}, {head: "BY"}, {head: "WRITTEN IN"}}}
 		for _, u := range users {
 			by := "password"
@@ -123,7 +123,7 @@ func RenderUsers(w io.Writer, users []topics.UserView, s Style) error {
 			if u.Configured {
 				where = "dominion.toml"
 			}
-			t.add(put(u.Name), put(u.Role), put(by), put(where))
+			t.add(textCell(u.Name), textCell(u.Role), textCell(by), textCell(where))
 		}
 		t.draw(b, s)
 	})

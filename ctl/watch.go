@@ -37,18 +37,18 @@ func (a *app) statusCommand() *cobra.Command {
 	return c
 }
 
-// stay runs body on a connection until ctx ends, which is its good end. When
+// reconnecting runs body on a connection until ctx ends, which is its good end. When
 // the connection is lost, as by a restart of the hub, it connects again, for
-// as long as that takes, and runs body anew with resumed set. A refusal, and a hub that
+// as long as that takes, and runs body again with resumed set. A refusal, and a hub that
 // is not there at the first attempt, end it.
-func (a *app) stay(ctx context.Context, body func(s *session, resumed bool) error) error {
+func (a *app) reconnecting(ctx context.Context, body func(s *session, resumed bool) error) error {
 	resumed := false
 	for attempt := 0; ; attempt++ {
 		s, err := a.connect(ctx)
 		lost := false
 		if err == nil {
 			err = body(s, resumed)
-			lost = s.over()
+			lost = s.closed()
 			s.close()
 		}
 		var f *failure
@@ -59,7 +59,7 @@ func (a *app) stay(ctx context.Context, body func(s *session, resumed bool) erro
 		case err == nil, refused, !lost && !resumed:
 			return err
 		case lost:
-			a.say("dominionctl: the connection to the hub is lost: connecting again …")
+			a.infof("dominionctl: the connection to the hub is lost: connecting again …")
 			resumed, attempt = true, 0
 		}
 		select {
@@ -93,7 +93,7 @@ func (a *app) watchStatus(ctx context.Context) error {
 		defer fmt.Fprint(page, closePage)
 	}
 	last := ""
-	return a.stay(ctx, func(s *session, _ bool) error {
+	return a.reconnecting(ctx, func(s *session, _ bool) error {
 		err := s.subscribe(ctx, s.tree.Filter(topics.ServiceStatus), s.tree.Filter(topics.DomainCondition), s.tree.Hub(topics.HubEvent))
 		for err == nil {
 			var text string
@@ -106,7 +106,7 @@ func (a *app) watchStatus(ctx context.Context) error {
 					return fail(ExitFailed, "", "cannot write: %v", err)
 				}
 			}
-			err = s.rest(ctx)
+			err = s.waitForChange(ctx)
 		}
 		return err
 	})

@@ -16,8 +16,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// addSeeing adds the verbs that show what the broker does: clients and trace.
-func (a *app) addSeeing(root *cobra.Command) {
+// addBrokerVerbs adds the verbs that show what the broker does: clients and trace.
+func (a *app) addBrokerVerbs(root *cobra.Command) {
 	clients := &cobra.Command{
 		Use: topics.VerbClients, Short: "The clients of the broker, what waits for them, what they missed", GroupID: "look",
 		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
@@ -43,11 +43,12 @@ func (a *app) addSeeing(root *cobra.Command) {
 				return err
 			}
 			ctx := cmd.Context()
-			return a.stay(ctx, func(s *session, resumed bool) error { return a.trace(ctx, s, args[0], resumed) })
+			return a.reconnecting(ctx, func(s *session, resumed bool) error { return a.trace(ctx, s, args[0], resumed) })
 		},
 	})
 }
 
+// endClient orders the broker to end the connection or the session of a client.
 func (a *app) endClient(ctx context.Context, action, client string) error {
 	s, err := a.connect(ctx)
 	if err != nil {
@@ -66,7 +67,7 @@ func (a *app) endClient(ctx context.Context, action, client string) error {
 			Client string `json:"client"`
 		}{topics.StatusOK, topics.VerbClients, action, client}))
 	}
-	a.say("%s %s: accepted", action, cleanWords(client))
+	a.infof("%s %s: accepted", action, cleanWords(client))
 	return nil
 }
 
@@ -78,13 +79,13 @@ func (a *app) trace(ctx context.Context, s *session, what string, resumed bool) 
 		return err
 	}
 	if !resumed {
-		a.hintAtClient(ctx, s, what)
+		a.hintUnknownClient(ctx, s, what)
 	}
 	if _, err := s.ask(ctx, topics.VerbTrace, ask, a.timeout); err != nil {
 		return err
 	}
 	if !resumed {
-		a.say("tracing %s, until Ctrl-C", cleanWords(what))
+		a.infof("tracing %s, until Ctrl-C", cleanWords(what))
 	}
 	renew := time.Now().Add(a.env.renew)
 	for {
@@ -115,9 +116,9 @@ func (a *app) trace(ctx context.Context, s *session, what string, resumed bool) 
 	}
 }
 
-// hintAtClient says so where what is traced is the name of no client that the broker
-// has: a trace of a name that was mistyped stays empty for ever.
-func (a *app) hintAtClient(ctx context.Context, s *session, what string) {
+// hintUnknownClient tells the user where the broker has no client of the traced name:
+// a trace of a name that was mistyped stays empty for ever.
+func (a *app) hintUnknownClient(ctx context.Context, s *session, what string) {
 	if _, err := netip.ParseAddr(what); err == nil || strings.ContainsAny(what, "/+#") {
 		return // an address, or a topic
 	}
@@ -129,7 +130,7 @@ func (a *app) hintAtClient(ctx context.Context, s *session, what string) {
 	if near := nearest(what, clients); near != "" {
 		hint = "did you mean: " + a.instead(what, near)
 	}
-	a.say("no client %s is there now: its packets are shown when it comes, and those at a topic of that name (%s)", cleanWords(what), hint)
+	a.infof("no client %s is there now: its packets are shown when it comes, and those at a topic of that name (%s)", cleanWords(what), hint)
 }
 
 // RenderTrace draws one line of a trace.
@@ -138,8 +139,8 @@ func RenderTrace(w io.Writer, l topics.TraceLine, s Style) error {
 		_, err := fmt.Fprintf(w, "… %d lines left out: too many in a second\n", l.LeftOut)
 		return err
 	}
-	var words []string
-	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if l.Packet != "" {
 		add("%s", l.Packet)
 	}
@@ -168,7 +169,7 @@ func RenderTrace(w io.Writer, l topics.TraceLine, s Style) error {
 		add("(%s)", cleanWords(l.Note))
 	}
 	if l.Result != "" {
-		words = append(words, s.paint(red, strings.ToUpper(l.Result)))
+		parts = append(parts, s.paint(red, strings.ToUpper(l.Result)))
 	}
 	if l.By != "" {
 		add("by %s", cleanWords(l.By))
@@ -181,13 +182,13 @@ func RenderTrace(w io.Writer, l topics.TraceLine, s Style) error {
 	if arrow != "" {
 		who += " " + arrow
 	}
-	_, err := fmt.Fprintf(w, "%s  %s  %s\n", l.At.In(s.Now.Location()).Format("15:04:05.000"), who, strings.Join(words, " "))
+	_, err := fmt.Fprintf(w, "%s  %s  %s\n", l.At.In(s.Now.Location()).Format("15:04:05.000"), who, strings.Join(parts, " "))
 	return err
 }
 
 // RenderClients draws the clients of the broker.
 func RenderClients(w io.Writer, clients []topics.ClientView, s Style) error {
-	return drawn(w, func(b *bufio.Writer) {
+	return buffered(w, func(b *bufio.Writer) {
 		t := table{columns: []column{
 			{head: "CLIENT", min: 12},
 			{head: "STATE"},
@@ -202,16 +203,16 @@ func RenderClients(w io.Writer, clients []topics.ClientView, s Style) error {
 			{head: "DROPPED"},
 		}}
 		for _, c := range clients {
-			state := put("connected").in(green)
+			state := textCell("connected").withTint(green)
 			if !c.Connected {
-				state = put("away").in(yellow)
+				state = textCell("away").withTint(yellow)
 			}
-			dropped := put(fmt.Sprint(c.Dropped))
+			dropped := textCell(fmt.Sprint(c.Dropped))
 			if c.Dropped > 0 {
-				dropped = dropped.in(red)
+				dropped = dropped.withTint(red)
 			}
-			t.add(put(c.Client), state, put(ago(c.Since, s.Now)), put(orDash(c.User)), put(orDash(c.Address)),
-				put(c.Listener), put(c.Protocol), put(fmt.Sprint(c.Subscriptions)), put(fmt.Sprint(c.Queued)), put(fmt.Sprintf("%.1f MB", float64(c.Memory)/1e6)), dropped)
+			t.add(textCell(c.Client), state, textCell(ago(c.Since, s.Now)), textCell(orDash(c.User)), textCell(orDash(c.Address)),
+				textCell(c.Listener), textCell(c.Protocol), textCell(fmt.Sprint(c.Subscriptions)), textCell(fmt.Sprint(c.Queued)), textCell(fmt.Sprintf("%.1f MB", float64(c.Memory)/1e6)), dropped)
 		}
 		t.draw(b, s)
 	})

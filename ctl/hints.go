@@ -8,9 +8,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// hintAt returns the hint for a name that is neither a service nor a domain of o:
+// unknownNameHint returns the hint for a name that is neither a service nor a domain of o:
 // what else has that name, else the name that is nearest to it.
-func (a *app) hintAt(ctx context.Context, s *session, o topics.Overview, name string) string {
+func (a *app) unknownNameHint(ctx context.Context, s *session, o topics.Overview, name string) string {
 	all := namesOf(o.Services, func(v topics.Service) string { return v.Service })
 	all = append(all, namesOf(o.Domains, func(d topics.DomainView) string { return d.Name })...)
 	if near := nearest(name, all); near != "" {
