@@ -15,11 +15,11 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// discovery is what the hub does for Home Assistant. What it is told and when
-// is decided in package homeassistant; here is where that comes from and goes.
+// discovery is what the hub does for Home Assistant. Package homeassistant decides
+// what is announced and when; this is the input and the output of that.
 type discovery struct {
 	options       homeassistant.Options
-	announcements *homeassistant.Book
+	announcements *homeassistant.Registry
 	shown         map[string]any      // what the device of a thing shows, by topic
 	after         map[string][]string // what is cleared once the device is, by its topic
 	again         []func()            // what is still to be said again
@@ -31,13 +31,13 @@ type discovery struct {
 	saveAt time.Time // not sooner
 }
 
-// discoveryFile holds what Home Assistant was told, beside the hub's memory: it
-// changes at another pace.
+// discoveryFile holds what was announced to Home Assistant, apart from the hub's
+// state: it changes at another rate.
 const discoveryFile = "homeassistant.json"
 
-func newDiscovery(o homeassistant.Options, keeps func(topic string) bool, kept homeassistant.Kept) discovery {
-	o.FormerPrefixes = o.Former(kept)
-	return discovery{options: o, announcements: homeassistant.NewBook(o, keeps, kept), shown: make(map[string]any), after: make(map[string][]string), awaits: make(map[string]time.Time)}
+func newDiscovery(o homeassistant.Options, retains func(topic string) bool, snapshot homeassistant.Snapshot) discovery {
+	o.FormerPrefixes = o.Former(snapshot)
+	return discovery{options: o, announcements: homeassistant.NewRegistry(o, retains, snapshot), shown: make(map[string]any), after: make(map[string][]string), awaits: make(map[string]time.Time)}
 }
 
 // publishDiscovery says what is to be in Home Assistant, and once all is known
@@ -55,7 +55,7 @@ func (h *Hub) publishDiscovery(c *changes, now time.Time) {
 			unheard[h.discovery.options.DomainTopic(d.name)] = true
 		}
 	}
-	h.discovery.announcements.Settled(unheard, now)
+	h.discovery.announcements.Complete(unheard, now)
 }
 
 func (h *Hub) showAll(c *changes, now time.Time) {
@@ -127,10 +127,10 @@ func (h *Hub) microOnly() map[string]bool {
 	if whole {
 		return only
 	}
-	book, o := h.discovery.announcements, h.discovery.options
+	registry, o := h.discovery.announcements, h.discovery.options
 	for name := range h.views {
-		if topic := o.ServiceTopic(name); book.Has(topic, "state") {
-			only[name] = !book.Has(topic, "switch")
+		if topic := o.ServiceTopic(name); registry.Has(topic, "state") {
+			only[name] = !registry.Has(topic, "switch")
 		}
 	}
 	return only
@@ -141,14 +141,14 @@ type serviceShown struct {
 	definition string // a device that was deleted comes back with another one
 }
 
-// show tells the book of a thing that shows something else than before.
+// show announces a thing that shows something else than before.
 func (h *Hub) show(topic string, shown any, definition string, write func() homeassistant.Config, now time.Time) {
 	if was, known := h.discovery.shown[topic]; known && was == shown {
 		return
 	}
 	h.discovery.shown[topic] = shown
 	delete(h.discovery.after, topic)
-	h.discovery.announcements.Want(topic, definition, write, now)
+	h.discovery.announcements.Announce(topic, definition, write, now)
 }
 
 // hide takes a device out of Home Assistant, and after that what it showed out
@@ -156,9 +156,9 @@ func (h *Hub) show(topic string, shown any, definition string, write func() home
 func (h *Hub) hide(topic string, states []string, now time.Time) {
 	s := &h.discovery
 	delete(s.shown, topic)
-	s.announcements.Leave(topic, now)
+	s.announcements.Remove(topic, now)
 	h.discover(now)
-	if s.announcements.Leaving(topic) {
+	if s.announcements.Removing(topic) {
 		s.after[topic] = states
 		return
 	}
@@ -208,13 +208,13 @@ func (h *Hub) discover(now time.Time) {
 		return
 	}
 	messages, states := s.announcements.Step(now)
-	if doubts := s.announcements.Doubts(); len(doubts) > 0 {
-		h.verify(append(doubts, h.tree.Hub(topics.HubDiscovery)))
+	if unverified := s.announcements.Unverified(); len(unverified) > 0 {
+		h.verify(append(unverified, h.tree.Hub(topics.HubDiscovery)))
 	}
-	if s.announcements.Blind() {
+	if s.announcements.NoWildcardReplay() {
 		h.log.Warn("this broker does not replay retained messages to wildcards: what else is in it of earlier runs is not noticed")
 	}
-	for _, topic := range s.announcements.Found() {
+	for _, topic := range s.announcements.DeletedAway() {
 		h.log.Info("a device was deleted in Home Assistant while the hub was away: it stays away until its definition changes", "topic", topic)
 	}
 	for _, m := range messages {
@@ -256,7 +256,7 @@ func (h *Hub) saveDiscovery(now time.Time) {
 	if !s.unsaved {
 		return
 	}
-	if err := h.store.WriteNote(discoveryFile, s.announcements.Kept()); err != nil {
+	if err := h.store.WriteNote(discoveryFile, s.announcements.Snapshot()); err != nil {
 		h.log.Warn("what Home Assistant was told is not kept over a restart of the hub", "error", err)
 		s.saveAt = now.Add(saveInterval)
 		return
@@ -270,26 +270,26 @@ func (h *Hub) saveDiscovery(now time.Time) {
 // receiveDiscovery takes what comes at Home Assistant's topics. ours is false
 // for others.
 func (h *Hub) receiveDiscovery(m topics.Message, now time.Time) (ours bool) {
-	book := h.discovery.announcements
+	registry := h.discovery.announcements
 	switch _, own := h.discovery.options.Ours(m.Topic); {
 	case own && m.Retain && len(m.Payload) > 0:
-		book.Retained(m.Topic, m.Payload, now)
+		registry.Retained(m.Topic, m.Payload, now)
 	case own && len(m.Payload) == 0:
-		if book.Emptied(m.Topic) {
+		if registry.Emptied(m.Topic) {
 			h.log.Info("a device was deleted in Home Assistant: it stays away until its definition changes", "topic", m.Topic)
 		}
 	case own && !m.Retain:
-		book.Filled(m.Topic, now)
+		registry.Filled(m.Topic, now)
 	case own:
 	case !slices.Contains(h.discovery.options.BirthTopics(), m.Topic):
 		return false
 	case m.Retain: // it may be long ago
 	case string(m.Payload) == topics.Online:
 		// Not all that is in a home answers at the same moment.
-		book.Born(now, time.Second+rand.N(2*time.Second))
+		registry.Birth(now, time.Second+rand.N(2*time.Second))
 		h.touchMicrodomains()
 	case string(m.Payload) == topics.Offline:
-		book.Died()
+		registry.Offline()
 	}
 	return true
 }

@@ -52,8 +52,8 @@ func (h *Hub) expireFirmware(now time.Time) {
 // which tells its availability at the domain's topic, and while nobody does, or Home
 // Assistant cannot be told of another, the one that it was told.
 func (h *Hub) firmwareOf(domain string, now time.Time) *homeassistant.Firmware {
-	book, topic := h.discovery.announcements, h.discovery.options.DomainTopic(domain)
-	told := book.Firmware(topic)
+	registry, topic := h.discovery.announcements, h.discovery.options.DomainTopic(domain)
+	told := registry.Firmware(topic)
 	if h.tracker.state == nil {
 		return told
 	}
@@ -67,7 +67,7 @@ func (h *Hub) firmwareOf(domain string, now time.Time) *homeassistant.Firmware {
 	for _, c := range a.Connections {
 		f.Connections = append(f.Connections, [2]string{c.Type, c.Address})
 	}
-	if !book.Becomes(topic, f, now) {
+	if !registry.Merge(topic, f, now) {
 		return told
 	}
 	return f

@@ -199,7 +199,7 @@ func New(o Options) *Hub {
 	h.discovery = newDiscovery(homeassistant.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
 		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: len(h.certificates) > 0,
-	}, persists, store.ReadNote[homeassistant.Kept](h.store, discoveryFile, o.Log))
+	}, persists, store.ReadNote[homeassistant.Snapshot](h.store, discoveryFile, o.Log))
 	if h.verify != nil {
 		h.discovery.announcements.Verify()
 	}

@@ -73,7 +73,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.HubDiscovery:
 		return decoded(m, func(v topics.Discovery) {
 			if m.Retain {
-				h.discovery.announcements.Marked(v.Changes, now)
+				h.discovery.announcements.RetainedCount(v.Changes, now)
 			}
 		})
 	case topics.DomainEvent:

@@ -8,186 +8,187 @@ import (
 )
 
 // A person who deletes a device in Home Assistant makes it publish the empty
-// config. A hub that is there hears that: Emptied. One that was away, or cut
-// off from a broker that is not its own, finds the config missing among what
-// the broker kept, and so it does where the broker itself lost it: many keep
-// nothing over a restart, and mosquitto, after a power cut, what it had half an
-// hour ago.
+// config. A connected hub receives that: Emptied. One that was away, or not
+// connected to an external broker, finds the config missing among what the broker
+// retained, and so it does where the broker itself lost it: many retain nothing over
+// a restart, and mosquitto, after a power cut, what it had half an hour ago.
 //
-// The two are told apart by a count of our changes. The broker is told it at
-// hub/discovery after what it counts, and keeps it as it keeps the configs. It
-// has lost nothing of what it counts to, so what is missing of that, and what it
-// is known to have taken, was taken away. See docs/decisions/0048-deleted-while-away.md.
+// A count of our changes distinguishes the two. It is published at hub/discovery
+// after what it counts, and retained as the configs are. The broker has lost nothing
+// of what that count includes, so what is missing of it, and is known to have been
+// retained, was deleted. See docs/decisions/0048-deleted-while-away.md.
 
-// Marked takes the count that the broker has kept. No home comes near the bound,
-// and behind it there would be no room to count on.
-func (b *Book) Marked(changes uint64, now time.Time) {
+// RetainedCount takes the count that the broker has retained. No home comes near the
+// bound, and beyond it the count could not go on.
+func (r *Registry) RetainedCount(changes uint64, now time.Time) {
 	const far = 1 << 53
-	if !b.judged && changes < far {
-		b.marked = &changes
+	if !r.compared && changes < far {
+		r.brokerCount = &changes
 	}
-	if b.judged && changes == b.said && !b.asked.IsZero() {
-		b.answered(now)
+	if r.compared && changes == r.publishedCount && !r.verifyUntil.IsZero() {
+		r.verified(now)
 	}
 }
 
-// Verify has the book ask the broker for a config that is missing, by its topic,
+// Verify has the registry ask the broker for a config that is missing, by its topic,
 // before it takes it for deleted: a broker that is not ours may not replay retained
 // messages to wildcards.
-func (b *Book) Verify() { b.verify = true }
+func (r *Registry) Verify() { r.verify = true }
 
-// Doubts returns the topics that the broker is to be asked for since it was last
-// asked so, sorted. After these it is asked for the count, which it is known to
+// Unverified returns the topics that the broker is to be asked for, new since the
+// last call, sorted. After these it is asked for the count, which it is known to
 // have: when that comes, all have been answered.
-func (b *Book) Doubts() []string {
-	doubts := b.doubts
-	b.doubts = nil
-	slices.Sort(doubts)
-	return doubts
+func (r *Registry) Unverified() []string {
+	all := r.unverified
+	r.unverified = nil
+	slices.Sort(all)
+	return all
 }
 
-// Blind reports whether the broker was found not to replay retained messages to
-// wildcards since this was last asked.
-func (b *Book) Blind() bool {
-	was := b.blind
-	b.blind = false
+// NoWildcardReplay reports whether the broker was found not to replay retained
+// messages to wildcards since the last call.
+func (r *Registry) NoWildcardReplay() bool {
+	was := r.noWildcardReplay
+	r.noWildcardReplay = false
 	return was
 }
 
-// patience is how long the broker is given to answer.
-const patience = 10 * time.Second
+// verifyTime is how long the broker is given to answer.
+const verifyTime = 10 * time.Second
 
-// answered takes that the broker has replayed all that it was asked for: what is
+// verified notes that the broker has replayed all that it was asked for: what is
 // still missing was deleted.
-func (b *Book) answered(now time.Time) {
-	b.asked = time.Time{}
-	for topic, e := range b.entries {
-		if !e.doubt {
+func (r *Registry) verified(now time.Time) {
+	r.verifyUntil = time.Time{}
+	for topic, e := range r.entries {
+		if !e.unverified {
 			continue
 		}
-		e.doubt = false
-		if e.known {
-			b.blind = true
+		e.unverified = false
+		if e.retained {
+			r.noWildcardReplay = true
 		} else {
-			b.missing(topic, e)
+			r.decideMissing(topic, e)
 		}
-		b.at(e, now)
+		r.schedule(e, now)
 	}
 }
 
-// unanswered takes that the broker did not answer: nothing is concluded of what is
+// verifyTimeout notes that the broker did not answer: nothing is concluded of what is
 // missing, and it is published again.
-func (b *Book) unanswered(now time.Time) {
-	b.asked = time.Time{}
-	for _, e := range b.entries {
-		if e.doubt {
-			e.doubt, e.There, b.changed = false, e.known, true
-			b.at(e, now)
+func (r *Registry) verifyTimeout(now time.Time) {
+	r.verifyUntil = time.Time{}
+	for _, e := range r.entries {
+		if e.unverified {
+			e.unverified, e.Retained, r.changed = false, e.retained, true
+			r.schedule(e, now)
 		}
 	}
 }
 
-// missing decides about a config that the broker had and has no more.
-func (b *Book) missing(topic string, e *entry) {
-	if !e.There || e.write != nil && e.definition != e.Definition { // it is another one now
-		e.There, b.changed = false, true
+// decideMissing decides about a config that the broker retained and does no more.
+func (r *Registry) decideMissing(topic string, e *entry) {
+	if !e.Retained || e.write != nil && e.definition != e.Definition { // it is another definition now
+		e.Retained, r.changed = false, true
 		return
 	}
-	b.lose(e, e.Definition)
-	e.missed = true
-	b.found = append(b.found, topic)
+	r.recordDeletion(e, e.Definition)
+	e.takenForDeleted = true
+	r.deletedAway = append(r.deletedAway, topic)
 }
 
-// count notes a change of what the broker is to keep of a device.
-func (b *Book) count(e *entry) {
-	b.changes++
-	e.Change, b.changed = b.changes, true
+// countChange counts a change of what the broker is to retain of a device.
+func (r *Registry) countChange(e *entry) {
+	r.changes++
+	e.Change, r.changed = r.changes, true
 }
 
-// judge compares what is remembered with what the broker has kept, once it had
-// the time to tell.
-func (b *Book) judge(now time.Time) {
-	b.judged, b.said = true, 0
-	complete := false // all that it counts to was there once
-	if b.marked != nil {
-		b.said = *b.marked
-		// One that is further than we are knows of changes that we forgot, such
-		// as of what is removed: this hub was restored from a backup.
-		complete = b.said <= b.changes
-		if b.changes < b.said {
-			b.changes, b.changed = b.said, true
+// compareReplay compares the entries with what the broker has retained, once it had
+// the time to replay it.
+func (r *Registry) compareReplay(now time.Time) {
+	r.compared, r.publishedCount = true, 0
+	complete := false // the broker once had all that its count includes
+	if r.brokerCount != nil {
+		r.publishedCount = *r.brokerCount
+		// A higher count than ours includes changes that this hub does not know, as
+		// it was restored from a backup.
+		complete = r.publishedCount <= r.changes
+		if r.changes < r.publishedCount {
+			r.changes, r.changed = r.publishedCount, true
 		}
 	}
-	for topic, e := range b.entries {
+	for topic, e := range r.entries {
 		switch {
-		case e.known:
-			b.reappeared(e, now)
-		case e.Deleted != "", e.Gone, len(e.Components) == 0:
-		case !b.hears(topic): // it says nothing that it is missing
-		case !complete || !e.There || e.Change > b.said:
-			e.There, b.changed = false, true
-		case b.verify:
-			e.doubt = true
-			b.doubts = append(b.doubts, topic)
+		case e.retained:
+			r.reappeared(e, now)
+		case e.Deleted != "" || e.Gone || len(e.Components) == 0 || !r.replays(topic):
+			// its absence means nothing
+		case !complete || !e.Retained || e.Change > r.publishedCount:
+			e.Retained, r.changed = false, true
+		case r.verify:
+			e.unverified = true
+			r.unverified = append(r.unverified, topic)
 		default:
-			b.missing(topic, e)
+			r.decideMissing(topic, e)
 		}
 	}
-	if len(b.doubts) > 0 {
-		b.asked = now.Add(patience)
-		b.wakeAt(b.asked)
+	if len(r.unverified) > 0 {
+		r.verifyUntil = now.Add(verifyTime)
+		r.wakeAt(r.verifyUntil)
 	}
 }
 
-// hears tells whether the broker would have told of a config that it had kept:
-// not below the prefix of a former configuration, nor where this one has it
-// not written to the disk.
-func (b *Book) hears(topic string) bool {
-	return b.options.current(topic) && (b.keeps == nil || b.keeps(topic))
+// replays reports whether the broker would have replayed a config that it retained:
+// not below the prefix of a former configuration, nor where our own broker does
+// not have it on disk.
+func (r *Registry) replays(topic string) bool {
+	return r.options.atCurrentPrefix(topic) && (r.retains == nil || r.retains(topic))
 }
 
-// Found returns which devices were found to be deleted since it was last asked.
-func (b *Book) Found() []string {
-	found := b.found
-	b.found = nil
-	slices.Sort(found)
-	return found
+// DeletedAway returns which devices were found to be deleted since the last call.
+func (r *Registry) DeletedAway() []string {
+	all := r.deletedAway
+	r.deletedAway = nil
+	slices.Sort(all)
+	return all
 }
 
 // reappeared takes the config of a device that was deleted and that the broker
 // has all the same.
-func (b *Book) reappeared(e *entry, now time.Time) {
-	switch {
-	case e.Deleted == "":
-	case e.Change > b.said && !e.missed: // it lost the deletion, and Home Assistant has the device from it
-		b.at(e, now)
-	default: // somebody put it there again, or it was only late
-		e.Deleted, e.missed, b.changed = "", false, true
-		if e.write != nil {
-			b.at(e, now)
-		}
+func (r *Registry) reappeared(e *entry, now time.Time) {
+	if e.Deleted == "" {
+		return
+	}
+	if e.Change > r.publishedCount && !e.takenForDeleted { // the broker lost the deletion, and Home Assistant has the device from it
+		r.schedule(e, now)
+		return
+	}
+	// Somebody published it again, or it was only late.
+	e.Deleted, e.takenForDeleted, r.changed = "", false, true
+	if e.write != nil {
+		r.schedule(e, now)
 	}
 }
 
 // Emptied takes an empty config that was published just now: by ourselves, or
-// by Home Assistant because a person deleted the device. It tells which.
-func (b *Book) Emptied(topic string) (deleted bool) {
-	e := b.entries[topic]
+// by Home Assistant because a person deleted the device. It reports the latter.
+func (r *Registry) Emptied(topic string) (deleted bool) {
+	e := r.entries[topic]
 	switch {
 	case e == nil:
 		return false
 	case e.echoes > 0:
 		e.echoes--
 		return false
-	case e.Deleted != "": // each of its entities does so
-		e.Told, e.known, b.changed = Told{Deleted: e.Deleted, Change: e.Change}, false, true
+	case e.Deleted != "": // each of its entities publishes one
+		e.Record, e.retained, r.changed = Record{Deleted: e.Deleted, Change: e.Change}, false, true
 		return false
-	case !e.known:
+	case !e.retained:
 		return false
 	case e.write != nil:
-		b.lose(e, e.definition)
-	case e.There: // nobody wants it yet, as of a domain that is away since the hub started
-		b.lose(e, e.Definition)
+		r.recordDeletion(e, e.definition)
+	case e.Retained: // it is not announced yet, as of a domain that is away since the hub started
+		r.recordDeletion(e, e.Definition)
 	default:
 		return false
 	}
@@ -195,41 +196,44 @@ func (b *Book) Emptied(topic string) (deleted bool) {
 }
 
 // Filled takes a config of ours that was published just now and has come back:
-// the broker took it. Where there is a deletion, the two crossed, and Home
+// the broker accepted it. Where there is a deletion, the two crossed, and Home
 // Assistant has the device again.
-func (b *Book) Filled(topic string, now time.Time) {
-	switch e := b.entries[topic]; {
-	case e == nil:
+func (r *Registry) Filled(topic string, now time.Time) {
+	e := r.entries[topic]
+	if e == nil {
+		return
+	}
+	switch {
 	case e.Deleted != "":
-		e.known, e.at = true, now
-		b.at(e, now)
-	case e.known && !e.There:
-		e.There, b.changed = true, true
+		e.retained, e.sentAt = true, now
+		r.schedule(e, now)
+	case e.retained && !e.Retained:
+		e.Retained, r.changed = true, true
 	}
 }
 
-// lose notes that a person deleted a device that had this definition.
-func (b *Book) lose(e *entry, definition string) {
-	e.Told = Told{Deleted: definition}
-	b.count(e)
-	e.known, e.due, e.repeat, e.revive, e.heard, e.marked = false, time.Time{}, false, false, false, nil
-	b.wakeAt(b.listens) // for mark
+// recordDeletion records that a person deleted a device that had this definition.
+func (r *Registry) recordDeletion(e *entry, definition string) {
+	e.Record = Record{Deleted: definition}
+	r.countChange(e)
+	e.retained, e.due, e.repeat, e.reannounce, e.prepared, e.removing = false, time.Time{}, false, false, false, nil
+	r.wakeAt(r.replayUntil) // for publishCount
 }
 
-// mark says the count once nothing else is due in a moment.
-func (b *Book) mark(now time.Time) (topics.Message, bool) {
-	if !b.judged || b.said == b.changes || !b.wake.IsZero() && b.wake.Before(now.Add(2*Beat)) {
+// publishCount publishes the count once nothing else is due in a moment.
+func (r *Registry) publishCount(now time.Time) (topics.Message, bool) {
+	if !r.compared || r.publishedCount == r.changes || !r.wake.IsZero() && r.wake.Before(now.Add(2*Beat)) {
 		return topics.Message{}, false
 	}
-	for _, e := range b.entries {
-		if e.doubt || e.Deleted != "" && e.known {
+	for _, e := range r.entries {
+		if e.unverified || e.Deleted != "" && e.retained {
 			return topics.Message{}, false // the deletion is counted, and not done yet
 		}
 	}
-	b.said = b.changes
+	r.publishedCount = r.changes
 	var payload []byte
-	if len(b.Kept().Devices) > 0 { // else there is nothing that it counts
-		payload = topics.Encode(topics.Discovery{Changes: b.changes})
+	if len(r.Snapshot().Devices) > 0 { // else there is nothing that it counts
+		payload = topics.Encode(topics.Discovery{Changes: r.changes})
 	}
-	return b.options.Tree.Message(topics.Address{Kind: topics.HubDiscovery}, payload), true
+	return r.options.Tree.Message(topics.Address{Kind: topics.HubDiscovery}, payload), true
 }

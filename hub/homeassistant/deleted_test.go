@@ -52,17 +52,17 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 		}, everything},
 		{"the broker was never seen to take it", func(h *house) {
 			delete(h.broker, lamp)
-			told := h.kept.Devices[lamp]
-			told.There = false
-			h.kept.Devices[lamp] = told
+			told := h.snapshot.Devices[lamp]
+			told.Retained = false
+			h.snapshot.Devices[lamp] = told
 		}, everything},
 		{"the broker has it not written to its disk", func(h *house) {
 			delete(h.broker, lamp)
-			h.keeps = func(topic string) bool { return topic != lamp }
+			h.retains = func(topic string) bool { return topic != lamp }
 		}, everything},
 		{"the hub's memory is from before that was known", func(h *house) {
 			delete(h.broker, lamp)
-			h.kept.Devices[lamp] = Told{Components: map[string]string{"state": "sensor"}}
+			h.snapshot.Devices[lamp] = Record{Components: map[string]string{"state": "sensor"}}
 		}, everything},
 	} {
 		for _, when := range []string{"at once", "later", "at once, the broker is not ours", "later, the broker is not ours", "at once, nothing is replayed to wildcards"} {
@@ -77,8 +77,8 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 				h.pass(10 * time.Second) // so that there are two counts
 				h.want("lamp", "1", "state")
 				h.pass(time.Minute)
-				if h.mark() != 2 || len(h.kept.Devices) != 2 {
-					t.Fatalf("%d changes of %v", h.mark(), h.kept)
+				if h.mark() != 2 || len(h.snapshot.Devices) != 2 {
+					t.Fatalf("%d changes of %v", h.mark(), h.snapshot)
 				}
 				c.away(h)
 				h.startHub()
@@ -88,12 +88,12 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 				wantAll := func() {
 					h.want("web", "1", "state")
 					h.want("lamp", "1", "state")
-					h.book.Settled(nil, h.now)
+					h.announcements.Complete(nil, h.now)
 				}
 				wantAll()
 				h.pass(time.Minute)
 				h.expect(c.expect)
-				if n := len(h.book.Found()); n != len(strings.Fields(everything))-len(strings.Fields(c.expect)) {
+				if n := len(h.announcements.DeletedAway()); n != len(strings.Fields(everything))-len(strings.Fields(c.expect)) {
 					t.Errorf("%d were found to be deleted", n)
 				}
 				for range 2 { // and over restarts
@@ -128,10 +128,10 @@ func TestABrokerThatDoesNotReplay(t *testing.T) {
 		h.startHub()
 		h.want("web", "1", "state")
 		h.want("lamp", "1", "state")
-		h.book.Settled(nil, h.now)
+		h.announcements.Complete(nil, h.now)
 		h.pass(time.Minute)
 		h.expect("service_lamp_state_sensor service_web_state_sensor")
-		if found := h.book.Found(); len(found) > 0 {
+		if found := h.announcements.DeletedAway(); len(found) > 0 {
 			t.Errorf("taken for deleted: %q", found)
 		}
 		if len(h.log) != said+2 {
@@ -147,12 +147,12 @@ func TestDeletedWhileTheHubWasCutOff(t *testing.T) {
 	h.want("web", "1", "state")
 	h.want("lamp", "1", "state")
 	h.pass(time.Minute)
-	h.book.Disconnected()
+	h.announcements.Disconnected()
 	h.deletes("lamp")
 	h.connect()
 	h.pass(time.Minute)
 	h.expect("service_web_state_sensor")
-	h.book.Disconnected()
+	h.announcements.Disconnected()
 	clear(h.broker)
 	h.connect()
 	h.pass(time.Minute)
@@ -173,7 +173,7 @@ func TestDeletedAndDefinedAnewWhileTheHubWasAway(t *testing.T) {
 		h.pass(wanted)
 		h.want("web", "1", "state")
 		h.want("lamp", definition, "state")
-		h.book.Settled(nil, h.now)
+		h.announcements.Complete(nil, h.now)
 		h.pass(time.Minute)
 		h.expect("service_lamp_state_sensor service_web_state_sensor")
 	}
@@ -191,7 +191,7 @@ func TestABrokerThatLostADeletion(t *testing.T) {
 			h.pass(time.Minute)
 			before := maps.Clone(h.broker)
 			h.deletes("lamp")
-			h.book.Emptied(options.ServiceTopic("lamp"))
+			h.announcements.Emptied(options.ServiceTopic("lamp"))
 			h.pass(time.Minute)
 			after := h.broker[marks]
 			h.broker = before
@@ -204,7 +204,7 @@ func TestABrokerThatLostADeletion(t *testing.T) {
 			h.startHub()
 			h.want("web", "1", "state")
 			h.want("lamp", "1", "state")
-			h.book.Settled(nil, h.now)
+			h.announcements.Complete(nil, h.now)
 			h.pass(time.Minute)
 			h.expect(expect)
 		})
@@ -225,9 +225,9 @@ func TestABrokerThatIsLate(t *testing.T) {
 	h.want("web", "1", "state")
 	h.want("lamp", "1", "state")
 	h.pass(3 * time.Second)
-	h.book.Retained(topic, late, h.now)
+	h.announcements.Retained(topic, late, h.now)
 	h.pass(time.Minute)
-	if h.broker[topic] = late; h.kept.Devices[topic].Deleted != "" {
+	if h.broker[topic] = late; h.snapshot.Devices[topic].Deleted != "" {
 		t.Error("taken for deleted")
 	}
 	h.startHub()
@@ -250,9 +250,9 @@ func TestADeletionThatCrossesAConfig(t *testing.T) {
 	h.deletes("web")
 	crossed := some("web", "state", "new").Payload
 	h.broker[topic] = crossed
-	h.hear(topic, crossed)
-	h.book.Emptied(topic)
-	h.book.Filled(topic, h.now)
+	h.receive(topic, crossed)
+	h.announcements.Emptied(topic)
+	h.announcements.Filled(topic, h.now)
 	h.pass(time.Minute)
 	h.expect("")
 	if h.broker[topic] != nil {
@@ -272,11 +272,11 @@ func TestDeletedBeforeItIsWanted(t *testing.T) {
 		h.pass(2 * time.Second)
 		topic := options.ServiceTopic("web")
 		if settled {
-			h.book.Settled(map[string]bool{topic: true}, h.now)
+			h.announcements.Complete(map[string]bool{topic: true}, h.now)
 			h.pass(time.Minute)
 		}
 		h.deletes("web")
-		if !h.book.Emptied(topic) {
+		if !h.announcements.Emptied(topic) {
 			t.Error("not taken for a deletion")
 		}
 		h.want("web", "1", "state")
@@ -293,9 +293,9 @@ func TestDeletedWhileItGoes(t *testing.T) {
 	h.want("web", "1", "state")
 	h.pass(time.Second) // its removal has to wait
 	topic := options.ServiceTopic("web")
-	h.book.Leave(topic, h.now)
+	h.announcements.Remove(topic, h.now)
 	h.deletes("web")
-	if h.book.Emptied(topic) {
+	if h.announcements.Emptied(topic) {
 		t.Error("taken for a deletion")
 	}
 	h.pass(time.Minute)
@@ -323,7 +323,7 @@ func TestAnotherPrefix(t *testing.T) {
 				was := options.ServiceTopic("web")
 				moved := options
 				moved.DiscoveryPrefix = "elsewhere"
-				moved.FormerPrefixes = moved.Former(h.kept)
+				moved.FormerPrefixes = moved.Former(h.snapshot)
 				if got := moved.FormerPrefixes; !slices.Equal(got, []string{"homeassistant"}) {
 					t.Fatalf("former prefixes: %q", got)
 				}
@@ -334,23 +334,23 @@ func TestAnotherPrefix(t *testing.T) {
 					t.Error(got)
 				}
 				h.now = h.now.Add(time.Minute)
-				h.book = NewBook(moved, nil, h.kept)
+				h.announcements = NewRegistry(moved, nil, h.snapshot)
 				if replays {
-					h.book.Retained(was, h.broker[was], h.now)
+					h.announcements.Retained(was, h.broker[was], h.now)
 				}
-				h.book.Marked(h.mark(), h.now)
-				h.book.Connected(h.now)
+				h.announcements.RetainedCount(h.mark(), h.now)
+				h.announcements.Connected(h.now)
 				there := false
-				h.book.Want(moved.ServiceTopic("web"), "1", func() Config {
+				h.announcements.Announce(moved.ServiceTopic("web"), "1", func() Config {
 					there = true
 					c := some("web", "state")
 					c.Topic = moved.ServiceTopic("web")
 					return c
 				}, h.now)
 				h.pass(2 * time.Second)
-				h.book.Settled(nil, h.now)
+				h.announcements.Complete(nil, h.now)
 				h.pass(10 * time.Second)
-				if found := h.book.Found(); len(found) > 0 {
+				if found := h.announcements.DeletedAway(); len(found) > 0 {
 					t.Errorf("taken for deleted: %q", found)
 				}
 				if h.broker[was] != nil {
@@ -375,7 +375,7 @@ func TestAnotherPrefix(t *testing.T) {
 						t.Errorf("left in Home Assistant's registry: %s", id)
 					}
 				}
-				if got := moved.Former(h.kept); len(got) > 0 {
+				if got := moved.Former(h.snapshot); len(got) > 0 {
 					t.Errorf("still former: %q", got)
 				}
 			})
@@ -400,7 +400,7 @@ func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
 			for _, name := range names {
 				h.want(name, fmt.Sprint(definition[name]), "state")
 			}
-			h.book.Settled(nil, h.now)
+			h.announcements.Complete(nil, h.now)
 		}
 		wantAll()
 		saved := maps.Clone(h.broker)
@@ -422,7 +422,7 @@ func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
 				}
 				h.deletes(name)
 				_, before := deleted[name]
-				if !h.book.Emptied(options.ServiceTopic(name)) && !before {
+				if !h.announcements.Emptied(options.ServiceTopic(name)) && !before {
 					t.Fatalf("seed %d: not seen: %s", seed, strings.Join(story, "; "))
 				}
 				h.step()
@@ -450,7 +450,7 @@ func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
 				saved = maps.Clone(h.broker)
 				say("the broker writes %s", saved[marks])
 			case 5:
-				h.book.Disconnected()
+				h.announcements.Disconnected()
 				h.broker = maps.Clone(saved)
 				if h.broker == nil {
 					h.broker = map[string][]byte{}

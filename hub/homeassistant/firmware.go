@@ -35,40 +35,40 @@ func (f Firmware) device(own device) device {
 	return own
 }
 
-// same reports whether two announcements are of one device of Home Assistant.
-func (f *Firmware) same(g *Firmware) bool {
+// sameDevice reports whether two announcements are of one device of Home Assistant.
+func (f *Firmware) sameDevice(g *Firmware) bool {
 	if f == nil || g == nil {
 		return f == g
 	}
 	return slices.Equal(f.Identifiers, g.Identifiers) && slices.Equal(f.Connections, g.Connections)
 }
 
-// Firmware returns with which firmware Home Assistant was told that the device of a
-// topic is one; nil: with none.
-func (b *Book) Firmware(topic string) *Firmware {
-	if e := b.entries[topic]; e != nil {
+// Firmware returns the firmware with which the device of a topic was announced as one
+// device; nil: with none.
+func (r *Registry) Firmware(topic string) *Firmware {
+	if e := r.entries[topic]; e != nil {
 		return e.Firmware
 	}
 	return nil
 }
 
-// Becomes reports whether a device may be announced as one with a firmware, now. Home
+// Merge reports whether a device may be announced as one with a firmware, now. Home
 // Assistant moves no entity from one device to another: where it has the device, it
-// has to lose that first, and it has to be there to hear it. Becomes then begins the
-// removal, and what is wanted next of the topic is told after it. A device that was
-// told while Home Assistant was never there changes at once.
-func (b *Book) Becomes(topic string, f *Firmware, now time.Time) bool {
-	e := b.entries[topic]
-	if e == nil || len(e.Components) == 0 || e.Undiscovered || e.Firmware.same(f) {
+// has to remove that first, and has to be online for that. Merge then begins the
+// removal, and what is announced next of the topic is published after it. A device
+// that was announced while Home Assistant was never online changes at once.
+func (r *Registry) Merge(topic string, f *Firmware, now time.Time) bool {
+	e := r.entries[topic]
+	if e == nil || len(e.Components) == 0 || e.Undiscovered || e.Firmware.sameDevice(f) {
 		return true
 	}
 	if e.Deleted != "" {
-		return true // it is not told
+		return true // it is not announced
 	}
-	if !b.present {
+	if !r.haOnline {
 		return false
 	}
-	e.replaced = true
-	b.at(e, now)
+	e.merging = true
+	r.schedule(e, now)
 	return true
 }

@@ -52,10 +52,10 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 			h := newHouse(t)
 			// show is what the hub does whenever it looks at the domain.
 			show := func(f *Firmware) {
-				if !h.book.Becomes(topic, f, h.now) {
-					f = h.book.Firmware(topic)
+				if !h.announcements.Merge(topic, f, h.now) {
+					f = h.announcements.Firmware(topic)
 				}
-				h.book.Want(topic, "1", func() Config { return Domain(options, Machine{Name: "lamp", Micro: true, Firmware: f}) }, h.now)
+				h.announcements.Announce(topic, "1", func() Config { return Domain(options, Machine{Name: "lamp", Micro: true, Firmware: f}) }, h.now)
 			}
 			told := func() string {
 				var p payload
@@ -103,7 +103,7 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 				expect(nil, "while Home Assistant is away")
 				h.startHub()
 				show(&lampFirmware)
-				h.book.Settled(nil, h.now)
+				h.announcements.Complete(nil, h.now)
 				h.pass(time.Minute)
 				expect(nil, "after a restart of the hub")
 				h.startHomeAssistant()
@@ -124,8 +124,8 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 			}
 			h.startHub()
 			n = len(h.log)
-			show(h.book.Firmware(topic)) // its announcement has not come yet
-			h.book.Settled(nil, h.now)
+			show(h.announcements.Firmware(topic)) // its announcement has not come yet
+			h.announcements.Complete(nil, h.now)
 			h.pass(time.Minute)
 			expect(&lampFirmware, "after a restart of the hub")
 			if len(h.log) != n {
@@ -136,7 +136,7 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 			show(&otherBoard)
 			h.pass(time.Minute)
 			expect(&otherBoard, "with another board")
-			h.book.Leave(topic, h.now)
+			h.announcements.Remove(topic, h.now)
 			h.pass(time.Minute)
 			if len(h.registry) > 0 || h.broker[topic] != nil {
 				t.Errorf("forgotten, and left: %v", h.registry)

@@ -1,6 +1,6 @@
-// Package homeassistant says what Home Assistant is told of a dominion: one
+// Package homeassistant decides what is announced to Home Assistant: one
 // device discovery payload for the hub, for each domain and for each service
-// (Hub, Domain, Service), and in which order and when (Book).
+// (Hub, Domain, Service), and in which order and when (Registry).
 //
 // It is pure: names and the time in, messages out, the same bytes for the same
 // names. Nothing that changes all the time while a home runs (heartbeats, states,
@@ -28,12 +28,16 @@ const DefaultDiscoveryPrefix = "homeassistant"
 
 // Options are the same for every payload of one dominion.
 type Options struct {
-	Tree            topics.Tree
-	DiscoveryPrefix string // empty: DefaultDiscoveryPrefix
-	HubID           string // UUID of the dominion
-	HubName         string
-	Version         string // of the hub's program
-	Certificate     bool   // the broker has one, that expires
+	Tree topics.Tree
+	// DiscoveryPrefix may be empty: DefaultDiscoveryPrefix.
+	DiscoveryPrefix string
+	// HubID is the UUID of the dominion.
+	HubID   string
+	HubName string
+	// Version is that of the hub's program.
+	Version string
+	// Certificate is set where the broker has one, that expires.
+	Certificate bool
 
 	// FormerPrefixes are discovery prefixes of former configurations below which
 	// something may still be, as Former returns them.
@@ -59,7 +63,7 @@ func Removal(topic string) topics.Message {
 	return topics.Message{Topic: topic, QoS: 1, Retain: true}
 }
 
-// BirthTopics are where Home Assistant says "online" once it is ready: by its
+// BirthTopics are where Home Assistant publishes "online" once it is ready: by its
 // default, and where people who changed the prefix change that too.
 func (o Options) BirthTopics() []string {
 	birth := []string{DefaultDiscoveryPrefix + "/status"}
@@ -82,10 +86,10 @@ func (o Options) Filters() []string {
 }
 
 // Former returns the discovery prefixes of former configurations below which there
-// is something of what is remembered, sorted.
-func (o Options) Former(kept Kept) []string {
+// is something of a snapshot, sorted.
+func (o Options) Former(snapshot Snapshot) []string {
 	all := make(map[string]bool)
-	for topic := range kept.Devices {
+	for topic := range snapshot.Devices {
 		prefix, _, is := strings.Cut(topic, "/device/"+o.object(""))
 		if is && prefix != "" && prefix != o.prefix() {
 			all[prefix] = true
@@ -94,7 +98,7 @@ func (o Options) Former(kept Kept) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// Ours tells whether topic is a device config topic that this dominion
+// Ours reports whether topic is a device config topic that this dominion
 // published, now or with a former configuration, and the object id in it. It
 // takes every object id of this dominion's namespace, also of a kind that this
 // version does not know: a newer one may have left it.
@@ -110,8 +114,8 @@ func (o Options) Ours(topic string) (object string, ok bool) {
 	return "", false
 }
 
-// current reports whether a topic is one of ours below the prefix of now.
-func (o Options) current(topic string) bool {
+// atCurrentPrefix reports whether a topic is one of ours below the prefix of now.
+func (o Options) atCurrentPrefix(topic string) bool {
 	_, ours := o.below(o.prefix(), topic)
 	return ours
 }
@@ -295,7 +299,7 @@ type component struct {
 }
 
 // Names of entities. Home Assistant puts the device's name before them. Where
-// the device class says it all (connectivity, problem, temperature, restart)
+// the device class is enough (connectivity, problem, temperature, restart)
 // there is none: Home Assistant then writes it in the user's language.
 
 // mainFeature is the name of the entity that stands for its device.

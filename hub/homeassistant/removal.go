@@ -6,59 +6,60 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// remove takes a device away.
-func (b *Book) remove(topic string, e *entry, now time.Time) (topics.Message, bool) {
-	if !e.leaves() && !e.revive {
+// remove returns the next message that removes a device, if there is one.
+func (r *Registry) remove(topic string, e *entry, now time.Time) (topics.Message, bool) {
+	if !e.removable() && !e.reannounce {
 		return topics.Message{}, false
 	}
-	if e.revive {
-		e.revive, e.heard = false, true
-		if !e.known { // it was started since, and remembers no triggers
+	if e.reannounce {
+		e.reannounce, e.prepared = false, true
+		if !e.retained { // Home Assistant was restarted since, and does not store triggers
 			_, e.Components = e.triggers()
 		}
-		b.at(e, now.Add(apart))
-		return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), e.Components, b.stub(topic))}, true
+		r.schedule(e, now.Add(configInterval))
+		return topics.Message{Topic: topic, QoS: 1, Payload: r.withComponents(r.emptyDevice(topic), e.Components, r.stubComponent(topic))}, true
 	}
-	if !e.known && !e.heard && b.options.current(topic) { // it may be in its registry alone: at the next birth
-		e.Gone, b.changed = true, true
+	if !e.retained && !e.prepared && r.options.atCurrentPrefix(topic) { // it may be in Home Assistant's registry alone: at the next birth
+		e.Gone, r.changed = true, true
 		return topics.Message{}, false
 	}
-	if m, first := b.removeTriggers(topic, e, now); first {
+	if m, first := r.removeTriggers(topic, e, now); first {
 		return m, true
 	}
-	if b.present || e.heard {
-		e.Told = Told{Deleted: e.Deleted}
+	if r.haOnline || e.prepared {
+		e.Record = Record{Deleted: e.Deleted}
 	} else {
 		e.Gone = true
 	}
-	b.count(e)
-	e.known, e.heard, e.repeat, e.marked = false, false, false, nil
+	r.countChange(e)
+	e.retained, e.prepared, e.repeat, e.removing = false, false, false, nil
 	e.echoes++
-	e.at = now
-	b.at(e, now) // to be forgotten: until then it is known when it was told
+	e.sentAt = now
+	r.schedule(e, now) // to delete the entry: until then sentAt is needed
 	return Removal(topic), true
 }
 
-// replace takes a device away that is told anew in a moment.
-func (b *Book) replace(topic string, e *entry, now time.Time) (topics.Message, bool) {
-	m, removed := b.remove(topic, e, now)
-	if len(e.Components) == 0 || e.Gone { // Home Assistant lost it
-		e.Gone, e.Components, e.replaced, b.changed = false, nil, false, true
+// replace removes a device that is announced again in a moment.
+func (r *Registry) replace(topic string, e *entry, now time.Time) (topics.Message, bool) {
+	m, removed := r.remove(topic, e, now)
+	if len(e.Components) == 0 || e.Gone { // Home Assistant removed it
+		e.Gone, e.Components, e.merging, r.changed = false, nil, false, true
 	}
-	b.at(e, now.Add(apart))
+	r.schedule(e, now.Add(configInterval))
 	return m, removed
 }
 
-// removeTriggers takes the triggers of a device away that is about to go, where Home
-// Assistant listens: it does not remember them over a restart. false: it has none.
-func (b *Book) removeTriggers(topic string, e *entry, now time.Time) (topics.Message, bool) {
+// removeTriggers removes the triggers of a device that is about to be removed, where
+// Home Assistant is online: it does not store them over a restart. first is false
+// where there are none.
+func (r *Registry) removeTriggers(topic string, e *entry, now time.Time) (m topics.Message, first bool) {
 	triggers, others := e.triggers()
-	if len(triggers) == 0 || !b.present && !e.heard {
+	if len(triggers) == 0 || !r.haOnline && !e.prepared {
 		return topics.Message{}, false
 	}
-	e.Components, b.changed = others, true
-	b.at(e, now.Add(apart))
-	return topics.Message{Topic: topic, QoS: 1, Payload: b.with(b.bare(topic), triggers, marker)}, true
+	e.Components, r.changed = others, true
+	r.schedule(e, now.Add(configInterval))
+	return topics.Message{Topic: topic, QoS: 1, Payload: r.withComponents(r.emptyDevice(topic), triggers, removedComponent)}, true
 }
 
 // triggers returns the triggers among the components, and the others.

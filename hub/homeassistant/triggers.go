@@ -8,7 +8,7 @@ import (
 
 // deviceAutomation is the platform of triggers. They are no entities: they have no
 // state, and Home Assistant subscribes to their topic only where an automation uses
-// them. Their unique_id is for the Book alone; Home Assistant leaves it out.
+// them. Their unique_id is for the Registry alone; Home Assistant ignores it.
 const deviceAutomation = "device_automation"
 
 // triggers adds a device trigger for each of these types of event of a domain or a

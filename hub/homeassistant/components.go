@@ -7,42 +7,42 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// marker is a component that goes.
-func marker(_, platform string) component { return component{Platform: platform} }
+// removedComponent is a component that is removed.
+func removedComponent(_, platform string) component { return component{Platform: platform} }
 
-// stub is the least that makes Home Assistant know a component. It listens
-// where nobody speaks.
-func (b *Book) stub(topic string) func(key, platform string) component {
-	object, _ := b.options.Ours(topic)
-	nowhere := strings.TrimSuffix(topic, "config") + "removed"
+// stubComponent returns a function that makes the least of a component that Home
+// Assistant discovers. Nobody publishes at its topic.
+func (r *Registry) stubComponent(topic string) func(key, platform string) component {
+	object, _ := r.options.Ours(topic)
+	unused := strings.TrimSuffix(topic, "config") + "removed"
 	return func(key, platform string) component {
-		c := component{Platform: platform, UniqueID: object + "_" + key, StateTopic: nowhere}
+		c := component{Platform: platform, UniqueID: object + "_" + key, StateTopic: unused}
 		switch platform {
 		case "button":
-			c.StateTopic, c.CommandTopic = "", nowhere
+			c.StateTopic, c.CommandTopic = "", unused
 		case "switch", "number":
-			c.CommandTopic = nowhere
+			c.CommandTopic = unused
 		case "event":
 			c.EventTypes = []string{"removed"}
 		case deviceAutomation:
 			c.StateTopic = ""
-			c.AutomationType, c.Type, c.Subtype, c.Topic = "trigger", "removed", key, nowhere
+			c.AutomationType, c.Type, c.Subtype, c.Topic = "trigger", "removed", key, unused
 		}
 		return c
 	}
 }
 
-// bare is a device without components.
-func (b *Book) bare(topic string) []byte {
-	object, _ := b.options.Ours(topic)
+// emptyDevice is the config of a device without components.
+func (r *Registry) emptyDevice(topic string) []byte {
+	object, _ := r.options.Ours(topic)
 	return topics.Encode(payload{
 		Device: device{Identifiers: []string{object}, Name: object, Manufacturer: "Dominion", Model: "Removed"},
-		Origin: origin{Name: "Dominion", SWVersion: b.options.Version, SupportURL: supportURL},
+		Origin: origin{Name: "Dominion", SWVersion: r.options.Version, SupportURL: supportURL},
 	})
 }
 
-// with puts components into a config.
-func (b *Book) with(config []byte, more map[string]string, as func(key, platform string) component) []byte {
+// withComponents adds components to a config.
+func (r *Registry) withComponents(config []byte, more map[string]string, as func(key, platform string) component) []byte {
 	var root map[string]json.RawMessage
 	var components map[string]json.RawMessage
 	if json.Unmarshal(config, &root) != nil || json.Unmarshal(root["components"], &components) != nil {
@@ -78,5 +78,5 @@ func platforms(config []byte) map[string]string {
 	return all
 }
 
-// maxComponents bounds what one device is remembered to have.
+// maxComponents bounds the components that are recorded of one device.
 const maxComponents = 100

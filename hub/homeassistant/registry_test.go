@@ -13,16 +13,16 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// house is a hub's book, a broker that keeps what is retained, and a Home
+// house is the registry of a hub, a broker that retains, and a Home
 // Assistant that does what components/mqtt/discovery.py does with a config.
 type house struct {
 	t     *testing.T
 	now   time.Time
-	book  *Book
-	kept  Kept // what the hub has on disk
-	keeps func(topic string) bool
+	announcements  *Registry
+	snapshot  Snapshot // what the hub has on disk
+	retains func(topic string) bool
 
-	foreign bool // the broker is not the hub's own: the book asks it again
+	foreign bool // the broker is not the hub's own: the registry asks it again
 	blind   bool // it does not replay what is retained to wildcards
 	mute    bool // nor to a topic that is asked for
 
@@ -36,7 +36,7 @@ type house struct {
 	devices    map[string]string    // what identifies the device of each of these
 	registry   map[string]bool      // unique ids, over its restarts
 	lastAt     map[string]time.Time // of the last config of a topic
-	lastSaid   map[string]string
+	lastPayload   map[string]string
 	replayed   time.Time // when the broker gave it what is retained
 	complaints []string
 }
@@ -47,20 +47,20 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
-// startHub starts the hub anew, with what is on disk and in the broker.
+// startHub starts the hub again, with what is on disk and in the broker.
 func (h *house) startHub() {
 	h.now = h.now.Add(time.Second)
-	b, err := json.Marshal(h.kept) // as it is read from disk
+	b, err := json.Marshal(h.snapshot) // as it is read from disk
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.kept = Kept{}
-	if err := json.Unmarshal(b, &h.kept); err != nil {
+	h.snapshot = Snapshot{}
+	if err := json.Unmarshal(b, &h.snapshot); err != nil {
 		h.t.Fatal(err)
 	}
-	h.book = NewBook(options, h.keeps, h.kept)
+	h.announcements = NewRegistry(options, h.retains, h.snapshot)
 	if h.foreign {
-		h.book.Verify()
+		h.announcements.Verify()
 	}
 	h.connect()
 }
@@ -69,12 +69,12 @@ func (h *house) startHub() {
 func (h *house) connect() {
 	for topic, payload := range h.broker {
 		if topic == marks {
-			h.book.Marked(h.mark(), h.now)
+			h.announcements.RetainedCount(h.mark(), h.now)
 		} else if !h.blind {
-			h.book.Retained(topic, payload, h.now)
+			h.announcements.Retained(topic, payload, h.now)
 		}
 	}
-	h.book.Connected(h.now)
+	h.announcements.Connected(h.now)
 }
 
 var marks = options.Tree.Hub(topics.HubDiscovery)
@@ -91,26 +91,26 @@ func (h *house) mark() uint64 {
 func (h *house) startHomeAssistant() {
 	h.stopHomeAssistant() // its will
 	h.awake, h.discovered, h.devices = true, map[string]string{}, map[string]string{}
-	h.lastAt, h.lastSaid, h.replayed = map[string]time.Time{}, map[string]string{}, h.now
+	h.lastAt, h.lastPayload, h.replayed = map[string]time.Time{}, map[string]string{}, h.now
 	for topic, payload := range h.broker {
 		if topic != marks {
-			h.hear(topic, payload)
+			h.receive(topic, payload)
 		}
 	}
 	h.pass(time.Second)
-	h.book.Born(h.now, 2*time.Second)
+	h.announcements.Birth(h.now, 2*time.Second)
 }
 
 func (h *house) stopHomeAssistant() {
 	h.awake = false
-	h.book.Died()
+	h.announcements.Offline()
 }
 
 // pass lets time pass.
 func (h *house) pass(d time.Duration) {
 	end := h.now.Add(d)
 	for {
-		wake := h.book.Wake()
+		wake := h.announcements.Wake()
 		if wake.IsZero() || wake.After(end) {
 			break
 		}
@@ -124,14 +124,14 @@ func (h *house) pass(d time.Duration) {
 }
 
 func (h *house) step() {
-	out, states := h.book.Step(h.now)
-	if doubts := h.book.Doubts(); len(doubts) > 0 && !h.mute {
+	out, states := h.announcements.Step(h.now)
+	if doubts := h.announcements.Unverified(); len(doubts) > 0 && !h.mute {
 		for _, topic := range doubts {
 			if payload, kept := h.broker[topic]; kept {
-				h.book.Retained(topic, payload, h.now)
+				h.announcements.Retained(topic, payload, h.now)
 			}
 		}
-		h.book.Marked(h.mark(), h.now)
+		h.announcements.RetainedCount(h.mark(), h.now)
 	}
 	if states {
 		h.states++
@@ -150,16 +150,16 @@ func (h *house) step() {
 			h.broker[m.Topic] = m.Payload
 		}
 		if h.awake {
-			h.hear(m.Topic, m.Payload)
+			h.receive(m.Topic, m.Payload)
 		}
 		if len(m.Payload) > 0 {
-			h.book.Filled(m.Topic, h.now)
-		} else if h.book.Emptied(m.Topic) {
+			h.announcements.Filled(m.Topic, h.now)
+		} else if h.announcements.Emptied(m.Topic) {
 			h.complain("our own removal of %s was taken for a person's", m.Topic)
 		}
 	}
-	if h.book.Changed() {
-		h.kept = h.book.Kept()
+	if h.announcements.Changed() {
+		h.snapshot = h.announcements.Snapshot()
 	}
 }
 
@@ -168,19 +168,19 @@ func (h *house) complain(format string, args ...any) {
 }
 
 // hear is what Home Assistant does with a config.
-func (h *house) hear(topic string, payload []byte) {
-	if last, before := h.lastAt[topic]; before && h.now.Sub(last) < 2*time.Second && h.lastSaid[topic] != string(payload) {
+func (h *house) receive(topic string, payload []byte) {
+	if last, before := h.lastAt[topic]; before && h.now.Sub(last) < 2*time.Second && h.lastPayload[topic] != string(payload) {
 		if !h.replayed.Equal(last) {
 			h.complain("two configs of %s within %v", topic, h.now.Sub(last))
 		}
 		return // it works on the earlier one, which it had from the broker
 	}
-	h.lastAt[topic], h.lastSaid[topic] = h.now, string(payload)
+	h.lastAt[topic], h.lastPayload[topic] = h.now, string(payload)
 	if len(payload) == 0 {
 		known := false
 		for id := range h.discovered {
 			if of(id) == topic {
-				if strings.HasSuffix(id, deviceAutomation) && h.book.present {
+				if strings.HasSuffix(id, deviceAutomation) && h.announcements.haOnline {
 					h.complain("%s goes with its device", id)
 				}
 				known = true
@@ -274,7 +274,7 @@ func (h *house) expect(want string) {
 
 // want wants a service with some of its components.
 func (h *house) want(name, definition string, keys ...string) {
-	h.book.Want(options.ServiceTopic(name), definition, func() Config { return some(name, keys...) }, h.now)
+	h.announcements.Announce(options.ServiceTopic(name), definition, func() Config { return some(name, keys...) }, h.now)
 }
 
 // some is a config of these components: "state" or "state:button", with a platform.
@@ -369,9 +369,9 @@ func TestADeviceThatGoes(t *testing.T) {
 			if strings.Contains(when, "hub") || strings.Contains(when, "both") {
 				h.startHub()
 				h.want("web", "1", "state")
-				h.book.Settled(nil, h.now)
+				h.announcements.Complete(nil, h.now)
 			} else {
-				h.book.Leave(options.ServiceTopic("lamp"), h.now)
+				h.announcements.Remove(options.ServiceTopic("lamp"), h.now)
 			}
 			h.pass(time.Minute)
 			if h.broker[options.ServiceTopic("lamp")] != nil {
@@ -380,8 +380,8 @@ func TestADeviceThatGoes(t *testing.T) {
 			h.startHomeAssistant()
 			h.pass(time.Minute)
 			h.expect("service_web_state_sensor")
-			if len(h.kept.Devices) != 1 {
-				t.Errorf("remembered: %v", h.kept)
+			if len(h.snapshot.Devices) != 1 {
+				t.Errorf("remembered: %v", h.snapshot)
 			}
 		})
 	}
@@ -396,7 +396,7 @@ func TestADeviceThatAPersonDeleted(t *testing.T) {
 	// Home Assistant publishes an empty config for each of its entities.
 	delete(h.broker, topic)
 	h.registry, h.discovered = map[string]bool{}, map[string]string{}
-	if !h.book.Emptied(topic) || h.book.Emptied(topic) {
+	if !h.announcements.Emptied(topic) || h.announcements.Emptied(topic) {
 		t.Error("not taken for a deletion, or twice")
 	}
 	h.step()
@@ -416,7 +416,7 @@ func TestADeviceThatAPersonDeleted(t *testing.T) {
 	away("Home Assistant was restarted")
 	h.startHub()
 	h.want("web", "1", "state")
-	h.book.Settled(nil, h.now)
+	h.announcements.Complete(nil, h.now)
 	away("the hub was restarted")
 	h.want("web", "2", "state")
 	h.pass(time.Minute)
@@ -430,14 +430,14 @@ func TestOwnRemovalIsNoDeletion(t *testing.T) {
 	h.want("web", "1", "state")
 	h.startHomeAssistant()
 	h.pass(time.Minute)
-	h.book.Leave(options.ServiceTopic("web"), h.now)
-	out, _ := h.book.Step(h.now)
+	h.announcements.Remove(options.ServiceTopic("web"), h.now)
+	out, _ := h.announcements.Step(h.now)
 	if len(out) == 0 || len(out[0].Payload) != 0 {
 		t.Fatalf("%+v", out)
 	}
-	h.hear(out[0].Topic, nil)
+	h.receive(out[0].Topic, nil)
 	h.want("web", "1", "state")
-	if h.book.Emptied(out[0].Topic) {
+	if h.announcements.Emptied(out[0].Topic) {
 		t.Error("taken for a deletion")
 	}
 	h.pass(time.Minute)
@@ -508,20 +508,20 @@ func TestABrokerThatForgot(t *testing.T) {
 	h := newHouse(t)
 	h.want("web", "1", "state")
 	h.pass(time.Minute)
-	h.book.Disconnected()
+	h.announcements.Disconnected()
 	h.want("lamp", "1", "state")
 	h.pass(time.Minute)
 	if len(h.log) != 1 {
 		t.Errorf("%d said to nobody", len(h.log)-1)
 	}
-	h.book.Retained(options.ServiceTopic("web"), h.broker[options.ServiceTopic("web")], h.now)
-	h.book.Connected(h.now)
+	h.announcements.Retained(options.ServiceTopic("web"), h.broker[options.ServiceTopic("web")], h.now)
+	h.announcements.Connected(h.now)
 	h.pass(time.Minute)
 	if got := len(h.log); got != 2 {
 		t.Errorf("%d configs", got)
 	}
-	h.book.Disconnected()
-	h.book.Connected(h.now)
+	h.announcements.Disconnected()
+	h.announcements.Connected(h.now)
 	h.pass(time.Minute)
 	if got := len(h.log); got != 4 {
 		t.Errorf("%d configs", got)
@@ -540,7 +540,7 @@ func TestNoGhostsWhateverHappens(t *testing.T) {
 			for name, k := range wanted {
 				h.want(name, "1", k...)
 			}
-			h.book.Settled(nil, h.now)
+			h.announcements.Complete(nil, h.now)
 		}
 		var story []string
 		for range 12 {
@@ -561,7 +561,7 @@ func TestNoGhostsWhateverHappens(t *testing.T) {
 				story = append(story, fmt.Sprint("want ", name, some))
 			case 3:
 				delete(wanted, name)
-				h.book.Leave(options.ServiceTopic(name), h.now)
+				h.announcements.Remove(options.ServiceTopic(name), h.now)
 				h.step()
 				story = append(story, "leave "+name)
 			case 4:
@@ -603,15 +603,15 @@ func TestNoGhostsWhateverHappens(t *testing.T) {
 
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	h := newHouse(t)
-	for i := range 2 * most {
-		h.book.Retained(options.ServiceTopic(fmt.Sprint("x", i)), []byte(`{"components":{}}`), h.now)
+	for i := range 2 * maxDevices {
+		h.announcements.Retained(options.ServiceTopic(fmt.Sprint("x", i)), []byte(`{"components":{}}`), h.now)
 	}
 	many := map[string]component{}
 	for i := range 1000 {
 		many[fmt.Sprint("k", i)] = component{Platform: "sensor", UniqueID: "x"}
 	}
-	if n := len(platforms(topics.Encode(payload{Components: many}))); n != maxComponents || len(h.book.entries) != most {
-		t.Errorf("%d components, %d devices", n, len(h.book.entries))
+	if n := len(platforms(topics.Encode(payload{Components: many}))); n != maxComponents || len(h.announcements.entries) != maxDevices {
+		t.Errorf("%d components, %d devices", n, len(h.announcements.entries))
 	}
 	for _, broken := range []string{"", "{", "[]", `{"components":[]}`, `{"components":{"a":1}}`, `{"components":{"a":{"platform":2}}}`} {
 		if got := platforms([]byte(broken)); len(got) != 0 {
