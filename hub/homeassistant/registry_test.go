@@ -16,11 +16,11 @@ import (
 // house is the registry of a hub, a broker that retains, and a Home
 // Assistant that does what components/mqtt/discovery.py does with a config.
 type house struct {
-	t     *testing.T
-	now   time.Time
-	announcements  *Registry
-	snapshot  Snapshot // what the hub has on disk
-	retains func(topic string) bool
+	t             *testing.T
+	now           time.Time
+	announcements *Registry
+	snapshot      Snapshot // what the hub has on disk
+	retains       func(topic string) bool
 
 	foreign bool // the broker is not the hub's own: the registry asks it again
 	blind   bool // it does not replay what is retained to wildcards
@@ -31,14 +31,14 @@ type house struct {
 	times  []time.Time
 	states int // how often they were asked for
 
-	awake      bool
-	discovered map[string]string    // platform and key by unique id, in this run of Home Assistant
-	devices    map[string]string    // what identifies the device of each of these
-	registry   map[string]bool      // unique ids, over its restarts
-	lastAt     map[string]time.Time // of the last config of a topic
-	lastPayload   map[string]string
-	replayed   time.Time // when the broker gave it what is retained
-	complaints []string
+	awake       bool
+	discovered  map[string]string    // platform and key by unique id, in this run of Home Assistant
+	devices     map[string]string    // what identifies the device of each of these
+	registry    map[string]bool      // unique ids, over its restarts
+	lastAt      map[string]time.Time // of the last config of a topic
+	lastPayload map[string]string
+	replayed    time.Time // when the broker gave it what is retained
+	complaints  []string
 }
 
 func newHouse(t *testing.T) *house {
