@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -56,7 +57,7 @@ func (h *Hub) begin() *changes {
 		for name := range h.domains {
 			c.domains[name] = true
 		}
-		for name := range h.told {
+		for _, name := range h.directory.Domains() {
 			c.domains[name] = true
 		}
 	}
@@ -118,52 +119,16 @@ func (h *Hub) touched(c *changes) []*domain {
 	return all
 }
 
-// takeRows brings the instances that are told of up to date: those of the
-// domains that changed.
+// takeRows brings the directory up to date: with the instances of the domains that changed.
 func (h *Hub) takeRows(c *changes) {
 	for name := range c.domains {
-		var now []row
+		var rows []directory.Row
 		if d := h.domains[name]; d != nil {
-			now = d.rows()
+			rows = d.rows()
 		}
-		for _, service := range h.told[name] {
-			if !slices.ContainsFunc(now, func(r row) bool { return r.service == service }) {
-				h.dropRow(service, name)
-				c.services[service] = true
-			}
+		for _, service := range h.directory.SetDomain(name, rows) {
+			c.services[service] = true
 		}
-		delete(h.told, name)
-		for _, r := range now {
-			h.told[name] = append(h.told[name], r.service)
-			if h.setRow(r) {
-				c.services[r.service] = true
-			}
-		}
-	}
-}
-
-// setRow reports whether the row is another one than before.
-func (h *Hub) setRow(r row) bool {
-	rows := h.rows[r.service]
-	i, there := slices.BinarySearchFunc(rows, r.domain, row.compare)
-	switch {
-	case !there:
-		h.rows[r.service] = slices.Insert(rows, i, r)
-	case rows[i] != r:
-		rows[i] = r
-	default:
-		return false
-	}
-	return true
-}
-
-func (h *Hub) dropRow(service, domain string) {
-	rows := h.rows[service]
-	if i, there := slices.BinarySearchFunc(rows, domain, row.compare); there {
-		rows = slices.Delete(rows, i, i+1)
-	}
-	if h.rows[service] = rows; len(rows) == 0 {
-		delete(h.rows, service)
 	}
 }
 
@@ -174,15 +139,15 @@ func (d *domain) silent() bool {
 }
 
 // rows are the instances that a domain tells of, where that counts.
-func (d *domain) rows() []row {
+func (d *domain) rows() []directory.Row {
 	if d.silent() {
 		return nil
 	}
-	rows := make([]row, 0, len(d.status.Services))
+	rows := make([]directory.Row, 0, len(d.status.Services))
 	for _, i := range d.status.Services {
-		rows = append(rows, row{
-			domain: d.name, service: i.Service, state: i.State, health: d.healthOf(i), version: i.Version,
-			address: addressOf(i, d.status), port: i.Port, message: withoutSpan(i.Message), next: i.NextTry, done: done(i), seen: d.runningOrder[i.Service],
+		rows = append(rows, directory.Row{
+			Domain: d.name, Service: i.Service, State: i.State, Health: d.healthOf(i), Version: i.Version,
+			Address: addressOf(i, d.status), Port: i.Port, Message: withoutSpan(i.Message), NextTry: i.NextTry, Done: done(i), Order: d.runningOrder[i.Service],
 		})
 	}
 	return rows

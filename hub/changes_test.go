@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
@@ -41,14 +42,16 @@ func TestNothingIsOverlooked(t *testing.T) {
 					t.Fatalf("seed %d step %d: %s: never comes to rest", seed, step, what)
 				}
 			}
-			rows := make(map[string][]row)
+			rows := make(map[string][]directory.Row)
 			for _, d := range f.h.sortedDomains() {
 				for _, r := range d.rows() {
-					rows[r.service] = append(rows[r.service], r)
+					rows[r.Service] = append(rows[r.Service], r)
 				}
 			}
-			if !reflect.DeepEqual(rows, f.h.rows) {
-				t.Fatalf("seed %d step %d: %s: the rows are\n%v\nand of the whole home\n%v", seed, step, what, f.h.rows, rows)
+			for _, service := range slices.Concat(f.h.directory.Services(), slices.Collect(maps.Keys(rows))) {
+				if got := f.h.directory.Rows(service); !reflect.DeepEqual(rows[service], got) {
+					t.Fatalf("seed %d step %d: %s: the rows of %s are\n%v\nand of the whole home\n%v", seed, step, what, service, got, rows[service])
+				}
 			}
 			if want := planner.New(f.h.input()); !reflect.DeepEqual(f.h.plan.Services, want.Services) {
 				t.Fatalf("seed %d step %d: %s: the plan is\n%v\nand of the whole home\n%v", seed, step, what, f.h.plan.Lines(), want.Lines())

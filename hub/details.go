@@ -73,7 +73,7 @@ func (h *Hub) noteRelease(row topics.CatalogRow) {
 func (h *Hub) linkOf(service string) string {
 	d := h.detailsOf(service)
 	def := h.definition(service)
-	all := h.endpoints[service]
+	all := h.directory.Endpoints(service)
 	if len(all) > 0 {
 		d.link = ""
 	}

@@ -3,28 +3,9 @@ package hub
 import (
 	"cmp"
 	"maps"
-	"net"
-	"slices"
-	"strconv"
 
 	"github.com/jmbarzee/dominion/topics"
 )
-
-// row is one instance that a domain tells of, as far as others are told.
-type row struct {
-	domain, service string
-	state           topics.State
-	health          topics.Health
-	version         string
-	address         string // where it is reached, "" where nobody knows
-	port            int
-	message         string
-	next            topics.Time // when it is tried again; zero: it is not
-	done            bool
-	seen            uint64
-}
-
-func (r row) compare(domain string) int { return cmp.Compare(r.domain, domain) }
 
 // done reports whether an instance has ended and all went well. Of one that ended
 // without a code (by a signal, or while its agent was away) nobody knows.
@@ -59,55 +40,36 @@ func (h *Hub) number(d *domain) {
 	}
 }
 
-// findEndpoints collects the usable instances of the services that changed,
-// best first: the one that was first before, unless only others are healthy;
-// then healthy ones, and of these the one that was seen running first.
+// findEndpoints brings the endpoints of the services that changed up to date.
 func (h *Hub) findEndpoints(c *changes) {
 	changed := maps.Keys(c.services)
 	if c.whole {
 		all := maps.Clone(c.services)
-		for service := range h.rows {
-			all[service] = true
-		}
-		for service := range h.endpoints {
+		for _, service := range h.directory.Services() {
 			all[service] = true
 		}
 		changed = maps.Keys(all)
 	}
 	for service := range changed {
-		first := h.best(service)
-		if usable := h.usable(service, h.former(service, first)); len(usable) > 0 {
-			h.endpoints[service] = usable
-			address := net.JoinHostPort(usable[0].Address, strconv.Itoa(usable[0].Port))
-			if h.addresses[service] != address {
-				h.addresses[service] = address
-				c.moved = append(c.moved, service)
-			}
-		} else {
-			delete(h.endpoints, service)
+		moved, before, now := h.directory.Update(service, h.defined(service))
+		if moved {
+			c.moved = append(c.moved, service)
 		}
-		// The planner knows of a domain whether it has the best.
-		if now := h.best(service); now != first {
-			for _, name := range []string{first, now} {
-				if h.domains[name] != nil {
-					c.domains[name] = true
-				}
+		if before == now {
+			continue
+		}
+		for _, name := range []string{before, now} { // the planner knows of a domain whether it has the best
+			if h.domains[name] != nil {
+				c.domains[name] = true
 			}
 		}
 	}
 }
 
-// former is the domain that should stay the first endpoint: the one that was,
-// after a start that of the run before, as far as the broker kept its word. The
-// one that was offered stays when two are one too many, whoever comes back first.
-func (h *Hub) former(service, first string) string {
-	return cmp.Or(h.offered[service], first)
-}
-
-// recall takes what an earlier run said of a service, until we have settled.
+// recall takes what an earlier run published of a service, until the hub has settled.
 func (h *Hub) recall(service string, m topics.Message) {
 	s, err := topics.Decode[topics.Service](m.Topic, m.Payload)
-	if err != nil || h.offered == nil {
+	if err != nil || !h.directory.Recalls() {
 		return
 	}
 	h.recallDetails(service, s)
@@ -117,50 +79,10 @@ func (h *Hub) recall(service string, m topics.Message) {
 	if len(s.Instances) == 0 {
 		return
 	}
-	if best := s.Instances[0]; best.State == topics.Running && topics.ValidName(best.Domain) {
-		h.offered[service] = best.Domain
+	if best := s.Instances[0]; best.State == topics.Running && topics.ValidName(best.Domain) && h.directory.Recall(service, best.Domain) {
 		h.touchService(service)
 	}
 }
 
-// best is the domain of a service's first endpoint, "" where there is none.
-func (h *Hub) best(service string) string {
-	if all := h.endpoints[service]; len(all) > 0 {
-		return all[0].Domain
-	}
-	return ""
-}
-
-func (h *Hub) usable(service, first string) []topics.Endpoint {
-	if !h.defined(service) {
-		return nil
-	}
-	var usable []row
-	for _, r := range h.rows[service] {
-		if r.state == topics.Running && r.address != "" && r.port != 0 {
-			usable = append(usable, r)
-		}
-	}
-	unwell := func(r row) int {
-		if r.health == topics.Healthy {
-			return 0
-		}
-		return 1
-	}
-	slices.SortStableFunc(usable, func(a, b row) int {
-		return cmp.Or(unwell(a)-unwell(b), cmp.Compare(a.seen, b.seen))
-	})
-	was := slices.IndexFunc(usable, func(r row) bool { return r.domain == first })
-	if was > 0 && (usable[was].health == topics.Healthy) == (usable[0].health == topics.Healthy) {
-		best := usable[was]
-		copy(usable[1:], usable[:was])
-		usable[0] = best
-	}
-	endpoints := make([]topics.Endpoint, 0, len(usable))
-	for _, r := range usable {
-		endpoints = append(endpoints, topics.Endpoint{
-			Domain: r.domain, Address: r.address, Port: r.port, Version: r.version, Healthy: r.health == topics.Healthy,
-		})
-	}
-	return endpoints
-}
+// best returns the domain of a service's best endpoint, "" where there is none.
+func (h *Hub) best(service string) string { return h.directory.Best(service) }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/publisher"
@@ -91,16 +92,12 @@ type Hub struct {
 
 	planner     *planner.Planner
 	plan        planner.Plan
-	dirty       bool                         // something changed that changed does not tell
-	changed     changes                      // since the last pass
-	rows        map[string][]row             // by service: what the domains tell of it, by domain
-	told        map[string][]string          // by domain: the services of its rows
-	endpoints   map[string][]topics.Endpoint // by service
-	offered     map[string]string            // the first endpoint of an earlier run, by service; nil once we have settled
-	addresses   map[string]string            // last known address:port, by service
-	views       map[string]topics.Service    // last published, by service
-	troubles    map[string]*trouble          // by service; of those that are well none
-	details     map[string]*details          // by service
+	dirty       bool    // something changed that changed does not tell
+	changed     changes // since the last pass
+	directory   *directory.Directory
+	views       map[string]topics.Service // last published, by service
+	troubles    map[string]*trouble       // by service; of those that are well none
+	details     map[string]*details       // by service
 	usages      usages
 	formerTrees formerTrees
 	tally       tally
@@ -162,11 +159,7 @@ func New(o Options) *Hub {
 		lonely:        make(map[string]Lonely),
 		refused:       make(map[refusedKey]*refusal),
 		copies:        make(map[string]*copyMark),
-		rows:          make(map[string][]row),
-		told:          make(map[string][]string),
-		endpoints:     make(map[string][]topics.Endpoint),
-		offered:       make(map[string]string),
-		addresses:     make(map[string]string),
+		directory:     directory.New(),
 		views:         make(map[string]topics.Service),
 		troubles:      make(map[string]*trouble),
 		details:       make(map[string]*details),

@@ -70,8 +70,8 @@ func (h *Hub) hubStatus() topics.Hub {
 	}
 	for _, v := range h.views {
 		finished := 0 // done: they are not to run any more
-		for _, r := range h.rows[v.Service] {
-			if r.state == topics.Finished {
+		for _, r := range h.directory.Rows(v.Service) {
+			if r.State == topics.Finished {
 				finished++
 			}
 		}

@@ -25,7 +25,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.plan = h.planner.Plan()
 	h.planned(c, h.planner.Changes())
 	if h.ready {
-		h.offered = nil // whoever was there before us is, and the endpoints go on from here
+		h.directory.Settle() // whoever was there before us is, and the endpoints go on from here
 		h.order(c, now)
 	}
 	h.dropRetired(now)
@@ -187,7 +187,7 @@ func (h *Hub) reportMoved(d *domain, specs map[string]topics.Spec) {
 func (h *Hub) dependencies(def services.Definition) map[string]string {
 	known := make(map[string]string)
 	for _, dep := range def.Dependencies {
-		if address, ok := h.addresses[dep.Service]; ok {
+		if address, is := h.directory.Address(dep.Service); is {
 			known[dep.Service] = address
 		}
 	}
@@ -213,7 +213,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		delete(h.views, name)
 		delete(h.troubles, name)
 		delete(h.details, name)
-		delete(h.addresses, name)
+		h.directory.Remove(name)
 		h.forgetWant(name)
 		h.forgetRollout(name)
 		h.clearService(name, now)

@@ -353,13 +353,13 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 // trouble is what a domain says of an instance that is not well, as a part of
 // the reason for it; "" where all is well or nothing is said.
 func (h *Hub) trouble(service, domain string) string {
-	for _, r := range h.rows[service] {
-		if r.domain != domain || r.state == topics.Running && r.health == topics.Healthy || r.done {
+	for _, r := range h.directory.Rows(service) {
+		if r.Domain != domain || r.State == topics.Running && r.Health == topics.Healthy || r.Done {
 			continue
 		}
-		message, _, _ := strings.Cut(r.message, "\n") // its last lines are in the log
-		if r.state == topics.Running {
-			message = strings.TrimSuffix(string(r.health)+": "+message, ": ")
+		message, _, _ := strings.Cut(r.Message, "\n") // its last lines are in the log
+		if r.State == topics.Running {
+			message = strings.TrimSuffix(string(r.Health)+": "+message, ": ")
 		}
 		if message != "" {
 			return "; " + message
@@ -370,9 +370,9 @@ func (h *Hub) trouble(service, domain string) string {
 
 // nextTry is when an instance is started again; zero: nothing is said of that.
 func (h *Hub) nextTry(service, domain string) topics.Time {
-	for _, r := range h.rows[service] {
-		if r.domain == domain {
-			return r.next
+	for _, r := range h.directory.Rows(service) {
+		if r.Domain == domain {
+			return r.NextTry
 		}
 	}
 	return topics.Time{}

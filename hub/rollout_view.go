@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/rollout"
@@ -134,13 +135,13 @@ func (h *Hub) newest(service string) (newest string) {
 // otherContent returns the code that an instance is not started from yet. Which
 // of two is the newer nobody can tell: what a machine has on its disk is what
 // it is to run. Where each does, that is what is installed.
-func (h *Hub) otherContent(service string, rows []row, installed string) string {
+func (h *Hub) otherContent(service string, rows []directory.Row, installed string) string {
 	for _, r := range rows {
-		d := h.domains[r.domain]
-		if d == nil || !r.state.Listed() || r.version == "" {
+		d := h.domains[r.Domain]
+		if d == nil || !r.State.Listed() || r.Version == "" {
 			continue
 		}
-		if v := d.catalog(service); v != "" && v != r.version {
+		if v := d.catalog(service); v != "" && v != r.Version {
 			return v
 		}
 	}
@@ -161,10 +162,10 @@ func mayRun(def services.Definition, d *domain, version string) bool {
 }
 
 // viewUpdate says how a service changes.
-func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
+func (h *Hub) viewUpdate(name string, rows []directory.Row) topics.ServiceUpdate {
 	u := topics.ServiceUpdate{Latest: h.newest(name)}
 	for _, r := range rows {
-		if v := r.version; r.state.Listed() && v != "" && v != u.Installed && (u.Installed == "" || services.Newer(u.Installed, v)) {
+		if v := r.Version; r.State.Listed() && v != "" && v != u.Installed && (u.Installed == "" || services.Newer(u.Installed, v)) {
 			u.Installed = v
 		}
 	}
@@ -190,20 +191,20 @@ func (h *Hub) viewUpdate(name string, rows []row) topics.ServiceUpdate {
 // reachable takes back an offer that cannot be had: an instance is updated to what
 // its own domain has on its disk, and none of those that run has a newer version
 // there than it runs. It says why.
-func (h *Hub) reachable(name string, rows []row, u *topics.ServiceUpdate) {
+func (h *Hub) reachable(name string, rows []directory.Row, u *topics.ServiceUpdate) {
 	if u.Installed == "" || u.Latest == u.Installed {
 		return
 	}
 	var behind []string
 	for _, r := range rows {
-		if !r.state.Listed() || r.version == "" {
+		if !r.State.Listed() || r.Version == "" {
 			continue
 		}
-		d := h.domains[r.domain]
+		d := h.domains[r.Domain]
 		switch has := d.catalog(name); {
-		case has == "" || has == r.version:
-			if r.version != u.Latest {
-				behind = append(behind, fmt.Sprintf("%s has only %s", r.domain, r.version))
+		case has == "" || has == r.Version:
+			if r.Version != u.Latest {
+				behind = append(behind, fmt.Sprintf("%s has only %s", r.Domain, r.Version))
 			}
 		case d.micro || !mayRun(h.definition(name), d, has):
 		default:

@@ -109,17 +109,17 @@ func (h *Hub) judgeService(name string, v topics.Service, o *planner.Outcome, no
 // report.
 func (h *Hub) noteRows(name string, now time.Time) {
 	there := make(map[string]bool)
-	for _, r := range h.rows[name] {
-		there[r.domain] = r.state.Listed()
-		if r.state == topics.Failed || r.state == topics.Backoff {
-			h.noteCrash(name, r.domain, r.message, false, now)
+	for _, r := range h.directory.Rows(name) {
+		there[r.Domain] = r.State.Listed()
+		if r.State == topics.Failed || r.State == topics.Backoff {
+			h.noteCrash(name, r.Domain, r.Message, false, now)
 		}
 		t := h.troubles[name]
-		if t == nil || t.crashes[r.domain] == nil {
+		if t == nil || t.crashes[r.Domain] == nil {
 			continue
 		}
-		switch c := t.crashes[r.domain]; {
-		case r.state != topics.Running || r.health == topics.Unhealthy:
+		switch c := t.crashes[r.Domain]; {
+		case r.State != topics.Running || r.Health == topics.Unhealthy:
 			c.well = time.Time{}
 		case c.well.IsZero():
 			c.well = now

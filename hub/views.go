@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -23,8 +24,8 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 		if o == nil || !h.defined(name) {
 			continue
 		}
-		v := h.viewService(name, o, h.rows[name])
-		v.Update = h.viewUpdate(name, h.rows[name])
+		v := h.viewService(name, o, h.directory.Rows(name))
+		v.Update = h.viewUpdate(name, h.directory.Rows(name))
 		if words := h.updating(name, v.Update); words != "" && (v.State == topics.Running || v.State == topics.Starting || v.State == topics.Stopping) {
 			v.Reason = words
 		}
@@ -42,7 +43,7 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 
 // encodedEndpoint is the best endpoint of a service alone; empty: it has none.
 func (h *Hub) encodedEndpoint(name string) []byte {
-	if all := h.endpoints[name]; len(all) > 0 {
+	if all := h.directory.Endpoints(name); len(all) > 0 {
 		return []byte(net.JoinHostPort(all[0].Address, strconv.Itoa(all[0].Port)))
 	}
 	return nil
@@ -50,14 +51,14 @@ func (h *Hub) encodedEndpoint(name string) []byte {
 
 // encodedEndpoints is what is said of where a service is reached.
 func (h *Hub) encodedEndpoints(name string) []byte {
-	endpoints := h.endpoints[name]
+	endpoints := h.directory.Endpoints(name)
 	if endpoints == nil {
 		endpoints = []topics.Endpoint{}
 	}
 	return topics.Encode(endpoints)
 }
 
-func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Service {
+func (h *Hub) viewService(name string, o *planner.Outcome, rows []directory.Row) topics.Service {
 	v := topics.Service{
 		Service: name, Switch: topics.Off, Wanted: o.Wanted, Replicas: h.replicas(name), Reason: o.Reason,
 		Instances: []topics.ServiceInstance{},
@@ -68,32 +69,32 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []row) topics.Se
 	var finished int
 	var trouble string
 	for _, r := range rows {
-		if r.state == topics.Finished {
+		if r.State == topics.Finished {
 			finished++
-			if !r.done && trouble == "" {
-				trouble = r.domain + ": " + r.message
+			if !r.Done && trouble == "" {
+				trouble = r.Domain + ": " + r.Message
 			}
 		}
-		if !r.state.Listed() {
+		if !r.State.Listed() {
 			continue
 		}
 		v.Instances = append(v.Instances, topics.ServiceInstance{
-			Domain: r.domain, State: r.state, Health: r.health, Version: r.version,
-			Address: r.address, Port: r.port, NextTry: r.next,
+			Domain: r.Domain, State: r.State, Health: r.Health, Version: r.Version,
+			Address: r.Address, Port: r.Port, NextTry: r.NextTry,
 		})
-		if r.state == topics.Running {
+		if r.State == topics.Running {
 			v.Running++
 		}
-		if r.health == topics.Healthy {
+		if r.Health == topics.Healthy {
 			v.Healthy++
 		}
-		if r.message != "" && trouble == "" {
-			trouble = r.domain + ": " + r.message
+		if r.Message != "" && trouble == "" {
+			trouble = r.Domain + ": " + r.Message
 		}
 	}
 	rank := make(map[string]int, len(v.Instances)) // as the endpoints are ordered, others behind
-	for i, e := range h.endpoints[name] {
-		rank[e.Domain] = i - len(h.endpoints[name])
+	for i, e := range h.directory.Endpoints(name) {
+		rank[e.Domain] = i - len(h.directory.Endpoints(name))
 	}
 	slices.SortStableFunc(v.Instances, func(a, b topics.ServiceInstance) int { return rank[a.Domain] - rank[b.Domain] })
 	if len(v.Instances) > 0 {

@@ -153,7 +153,7 @@ func (h *Hub) lose(in *planner.Input, name string) {
 			if h.best(service) != name {
 				continue
 			}
-			if left := h.usable(service, ""); len(left) > 0 {
+			if left := h.directory.Usable(service, ""); len(left) > 0 {
 				left = slices.DeleteFunc(left, func(e topics.Endpoint) bool { return e.Domain == name })
 				one.Best = len(left) > 0 && left[0].Domain == d.Name
 				d.Observed[service] = one
