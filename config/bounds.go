@@ -29,11 +29,16 @@ func checkBounds(text string) (line int, problem string) {
 type boundsScanner struct {
 	scanner
 	problem string
-	key     bool    // a key is expected, or one is being read
-	header  bool    // within the brackets of [a.b]
-	table   extent  // of the last header
-	now     extent  // of what is being read
-	open    []level // brackets that are not closed, outermost first
+	// key is set where a key is expected, or one is being read.
+	key bool
+	// header is set within the brackets of [a.b].
+	header bool
+	// table is the extent of the last header.
+	table extent
+	// now is the extent of what is being read.
+	now extent
+	// open are the brackets that are not closed, outermost first.
+	open    []level
 	entries int
 	paths   int
 }

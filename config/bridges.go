@@ -9,10 +9,14 @@ import (
 // Bridge is one [[broker.bridges]]: messages that go to and come from another
 // broker.
 type Bridge struct {
-	Name         string
-	URL          string // mqtt[s]://[user@]host:port
-	ClientID     string // at the other broker; "": dominion-bridge-<name>
-	User         string // of our broker, whose rights bind what comes in and goes out; "": an admin's
+	Name string
+	// URL is mqtt[s]://[user@]host:port.
+	URL string
+	// ClientID is the one at the other broker; "": dominion-bridge-<name>.
+	ClientID string
+	// User is one of our broker, whose rights bind what comes in and goes out; "": the
+	// rights of an admin.
+	User         string
 	PasswordFile string
 	CAFile       string
 	CertFile     string
@@ -22,9 +26,11 @@ type Bridge struct {
 
 // BridgeTopic is one entry of topics: what goes where.
 type BridgeTopic struct {
-	Filter       string
-	Direction    string // BridgeOut, BridgeIn or BridgeBoth
-	QoS          int    // 0 or 1, at the most
+	Filter string
+	// Direction is BridgeOut, BridgeIn or BridgeBoth.
+	Direction string
+	// QoS is 0 or 1, at the most.
+	QoS          int
 	LocalPrefix  string
 	RemotePrefix string
 }

@@ -43,44 +43,60 @@ import (
 
 // Dominion is a dominion.toml with defaults and environment.
 type Dominion struct {
-	File          string // that it was read from; "" for the built-in defaults
-	Name          string
-	DataDir       string
-	TopicPrefix   string
-	Metrics       string // a further host:port of HTTP: the name that [http] listen had before; "": none
+	// File is the one that it was read from; "" for the built-in defaults.
+	File        string
+	Name        string
+	DataDir     string
+	TopicPrefix string
+	// Metrics is a further host:port of HTTP: the name that [http] listen had before;
+	// "": none.
+	Metrics       string
 	Broker        Broker
 	HTTP          HTTP
 	Zeroconf      Zeroconf
 	HomeAssistant HomeAssistant
 	Devices       Devices
 	Timing        topics.Timing
-	Services      []services.Definition // sorted by name
+	// Services are sorted by name.
+	Services []services.Definition
 }
 
 // Broker is [broker]. With External set the hub embeds no broker and the
 // listeners and users are without meaning.
 type Broker struct {
-	Listen, ListenTLS    string // host:port; "": no such listener; port 0: any free one
-	ListenWS, ListenWSS  string // the same for MQTT over WebSocket
-	ListenUnix           string // path of a Unix socket; "": none
-	CertFile, KeyFile    string
-	ClientCAFile         string // of the certificates of clients; "": none are asked for
-	RequireCertificate   bool
-	AllowAnonymous       bool
-	External             string        // mqtt[s]://[user@]host:port, or several with commas between them: see Addresses
-	PasswordFile, CAFile string        // for External
-	Users                []User        // in the order of the file
-	Rules                []access.Rule // in the order of the file
-	Bridges              []Bridge
-	Persistence          Persistence
-	Limits               Limits
-	UserLimits           UserLimits
+	// Listen and ListenTLS are host:port; "": no such listener; port 0: any free one.
+	Listen, ListenTLS string
+	// ListenWS and ListenWSS are the same for MQTT over WebSocket.
+	ListenWS, ListenWSS string
+	// ListenUnix is the path of a Unix socket; "": none.
+	ListenUnix        string
+	CertFile, KeyFile string
+	// ClientCAFile holds the authorities of the certificates of clients; "": none are
+	// requested.
+	ClientCAFile       string
+	RequireCertificate bool
+	AllowAnonymous     bool
+	// External is mqtt[s]://[user@]host:port, or several with commas between them: see
+	// Addresses.
+	External string
+	// PasswordFile and CAFile are for External.
+	PasswordFile, CAFile string
+	// Users, Rules and Bridges are in the order of the file.
+	Users       []User
+	Rules       []access.Rule
+	Bridges     []Bridge
+	Persistence Persistence
+	Limits      Limits
+	UserLimits  UserLimits
 }
 
 // Persistence is [broker.persistence].
 type Persistence struct {
-	Sync    time.Duration // until what was acknowledged is on the disk; 0: before it is acknowledged
-	Exclude []string      // filters of topics that are never written
+	// Sync is the time until what was acknowledged is on the disk; 0: before it is
+	// acknowledged.
+	Sync time.Duration
+	// Exclude are filters of topics that are never written.
+	Exclude []string
 }
 
 // Limits is [broker.limits], but for the keys …_per_user.
@@ -94,7 +110,9 @@ type UserLimits = limits.UserLimits
 // (bcrypt) is set; where none is, Certificate is.
 type User struct {
 	Name, PasswordFile, PasswordHash, Role string
-	Certificate                            bool // with a certificate of client_ca_file with this common name
+	// Certificate admits a certificate of client_ca_file with the user's name as common
+	// name.
+	Certificate bool
 }
 
 // The roles of a User.
@@ -107,8 +125,9 @@ const (
 
 // Zeroconf is [zeroconf].
 type Zeroconf struct {
-	Enabled    bool
-	Interfaces []string // none: those that others can reach, by name
+	Enabled bool
+	// Interfaces are names; none: those that others can reach.
+	Interfaces []string
 }
 
 // HomeAssistant is [homeassistant].
@@ -119,29 +138,41 @@ type HomeAssistant struct {
 
 // Devices is [devices].
 type Devices struct {
-	Enabled bool // listen to what other devices on the broker announce
+	// Enabled lists what other devices on the broker announce.
+	Enabled bool
 }
 
 // Domain is a domain.toml with defaults and environment.
 type Domain struct {
-	File               string // that it was read from; "" for the built-in defaults
-	Name               string
-	Traits             []string
-	TraitsFrom         []TraitSource // sorted by trait
-	ServicesDir        string
-	DataDir            string
-	Address            string // IP address; "": of the interface of the default route
-	Hub                string // host:port or mqtt[s]://host:port, or several with commas between them: see Addresses; "": zeroconf
+	// File is the one that it was read from; "" for the built-in defaults.
+	File   string
+	Name   string
+	Traits []string
+	// TraitsFrom are sorted by trait.
+	TraitsFrom  []TraitSource
+	ServicesDir string
+	DataDir     string
+	// Address is an IP address; "": that of the interface of the default route.
+	Address string
+	// Hub is host:port or mqtt[s]://host:port, or several with commas between them: see
+	// Addresses; "": zeroconf.
+	Hub                string
 	User, PasswordFile string
 	CAFile             string
-	CertFile, KeyFile  string // who the agent is, by a certificate
-	Dominion           string // name or id of the only dominion to join; "": any
+	// CertFile and KeyFile are the certificate of the agent.
+	CertFile, KeyFile string
+	// Dominion is the name or id of the only dominion to join; "": any.
+	Dominion           string
 	TopicPrefix        string
 	StopServicesOnExit bool
-	RunAs              string   // user of the services; "": an unprivileged one, or the agent's where that is not root
-	AllowRoot          []string // services that run as root
-	Zeroconf           Zeroconf
-	Accept             string // how far it trusts its dominion: AcceptEnvironment or AcceptLocal
+	// RunAs is the user of the services; "": an unprivileged one, or the agent's where
+	// that is not root.
+	RunAs string
+	// AllowRoot are the services that run as root.
+	AllowRoot []string
+	Zeroconf  Zeroconf
+	// Accept is how far the domain trusts its dominion: AcceptEnvironment or AcceptLocal.
+	Accept string
 }
 
 // The defaults, besides those of services.Default.
@@ -157,7 +188,7 @@ const (
 // DefaultTiming returns the timing of a dominion that says nothing about it.
 func DefaultTiming() topics.Timing { return defaults().Timing }
 
-// DefaultSync is how much a power cut may take where nothing is said of it.
+// DefaultSync is how much a power cut may take by default.
 const DefaultSync = 100 * time.Millisecond
 
 // DefaultLimits returns the limits of a broker that says nothing about them.

@@ -12,11 +12,16 @@ const Environment = "environment"
 
 // Fault is one thing wrong with a configuration.
 type Fault struct {
-	File    string // "" for the built-in defaults, Environment for a variable
-	Line    int    // counted from 1; 0: the file as a whole, or a variable
-	Key     string // path such as services.web.port, or the variable; "": none
-	Message string // what is wrong
-	Hint    string // what to do
+	// File is "" for the built-in defaults, Environment for a variable.
+	File string
+	// Line is counted from 1; 0: the file as a whole, or a variable.
+	Line int
+	// Key is a path such as services.web.port, or the variable; "": none.
+	Key string
+	// Message says what is wrong.
+	Message string
+	// Hint says what to do.
+	Hint string
 }
 
 // String returns "file:line: key: message (hint)", without what is not known.

@@ -15,8 +15,9 @@ import (
 
 // host is what of this machine the defaults depend on. Tests have their own.
 type host struct {
-	uid        int
-	name       string // of the domain that it is
+	uid int
+	// name is that of the domain that it is.
+	name       string
 	tempFolder string
 	// exists reports whether a file is there; nil: files are not looked for. Only a check
 	// looks: a file may come later, and an agent starts without it.

@@ -24,9 +24,13 @@ type HTTP struct {
 	ListenIsDefault, ListenTLSIsDefault bool
 	// CertFile and KeyFile are those of [broker] where [http] has none.
 	CertFile, KeyFile string
-	AllowedOrigins    []string       // as origin.Parse returns them
-	TrustedProxies    []netip.Prefix // addresses have all their bits
-	FrameAncestors    []string       // origins of pages that may show ours in a frame, as origin.Parse returns them
+	// AllowedOrigins are as origin.Parse returns them.
+	AllowedOrigins []string
+	// TrustedProxies have all their bits where they are addresses.
+	TrustedProxies []netip.Prefix
+	// FrameAncestors are origins of pages that may show the hub's in a frame, as
+	// origin.Parse returns them.
+	FrameAncestors []string
 }
 
 func httpSection() section[*Dominion] {

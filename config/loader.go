@@ -25,21 +25,30 @@ const maxCompared = 1 << 20
 
 // loader is one reading of one file and of the variables that override it.
 type loader struct {
-	file       string
-	folder     string         // of file, absolute; what its paths are relative to
-	lines      map[string]int // by path
-	faults     Faults
-	faulty     map[string]bool   // paths of values with a fault
-	prefix     string            // of the variables, without the last "_"
-	variables  map[string]string // value by name, those of our prefix only
-	taken      map[string]string // path by name of the variable that overrides it
-	overridden map[string]string // name of the variable by path
+	file string
+	// folder is that of file, absolute: its paths are relative to it.
+	folder string
+	// lines are by path.
+	lines  map[string]int
+	faults Faults
+	// faulty are the paths of values with a fault.
+	faulty map[string]bool
+	// prefix is that of the variables, without the last "_".
+	prefix string
+	// variables are the values by name, of those of the prefix only.
+	variables map[string]string
+	// taken is the path by the name of the variable that overrides it.
+	taken map[string]string
+	// overridden is the name of the variable by path.
+	overridden map[string]string
 	requested  []requestedKey
 	unknown    []unknownKey
 	sibling    sibling
-	compared   int                    // requested keys that unknown ones were compared with
-	exists     func(path string) bool // nil: files that are named are not looked for
-	isUser     func(name string) bool // nil: users that are named are not looked for
+	// compared counts the requested keys that unknown ones were compared with.
+	compared int
+	// exists and isUser are those of host.
+	exists func(path string) bool
+	isUser func(name string) bool
 }
 
 // requestedKey is a key that was looked for, whether the file has it or not.

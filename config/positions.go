@@ -57,12 +57,14 @@ func isBare(c byte) bool {
 }
 
 type scanner struct {
-	text     string
-	pos      int
-	line     int
-	lines    map[string]int
-	implicit map[string]bool // noted on the way to something in it only
-	elements map[string]int  // of arrays of tables, how many so far
+	text  string
+	pos   int
+	line  int
+	lines map[string]int
+	// implicit are the paths that were noted only on the way to something in them.
+	implicit map[string]bool
+	// elements counts those of arrays of tables so far.
+	elements map[string]int
 }
 
 func (s *scanner) next() {

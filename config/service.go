@@ -30,19 +30,25 @@ import (
 //     carries them always, so one that equals the built-in default counts as
 //     not set: then what is written here is taken.
 type Service struct {
-	File         string // that it was read from; "" where there is none
-	Version      string
-	ReleaseURL   string // where the release notes of the version are
-	Summary      string // the release notes in short
-	Command      []string
-	Target       string
-	Port         int
-	Environment  map[string]string
-	Variables    []string                // names that the dominion may set, or how they begin and a *
-	Restart      *services.RestartPolicy // nil: not set
-	Health       *ServiceHealth          // nil: not set
-	StartTimeout time.Duration           // 0: not set
-	StopTimeout  time.Duration           // 0: not set
+	// File is the one that it was read from; "" where there is none.
+	File    string
+	Version string
+	// ReleaseURL is where the release notes of the version are.
+	ReleaseURL string
+	// Summary is the release notes in short.
+	Summary     string
+	Command     []string
+	Target      string
+	Port        int
+	Environment map[string]string
+	// Variables are the names that the dominion may set, or beginnings and a *.
+	Variables []string
+	// Restart and Health are nil where they are not set.
+	Restart *services.RestartPolicy
+	Health  *ServiceHealth
+	// StartTimeout and StopTimeout are 0 where they are not set.
+	StartTimeout time.Duration
+	StopTimeout  time.Duration
 }
 
 // ServiceHealth is a health check. Command is the fourth kind beside those of

@@ -7,7 +7,8 @@ const domainVariables = "DOMAIN_CFG"
 // read, and the reverse.
 type sibling struct {
 	file string
-	keys map[[2]string]bool // table and key
+	// keys are by table and key.
+	keys map[[2]string]bool
 }
 
 // siblingFile returns the name of the other kind of configuration file if that has such

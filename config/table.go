@@ -12,12 +12,14 @@ import (
 // reports whether the destination may be judged further: it is false after a
 // fault, so that one mistake is not reported twice.
 type table struct {
-	l         *loader
-	up        *table
-	path      string
-	variable  string // prefix of its variables
-	values    map[string]any
-	requested map[string]bool // keys that were looked for
+	l    *loader
+	up   *table
+	path string
+	// variable is the prefix of its variables.
+	variable string
+	values   map[string]any
+	// requested are the keys that were looked for.
+	requested map[string]bool
 }
 
 // fault reports what is wrong with a key of the table, of which it keeps the

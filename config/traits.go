@@ -13,13 +13,20 @@ import (
 // TraitSource is one [traits_from.NAME]: what makes a trait come and go.
 // Exactly one of Path, Command and MQTT is set.
 type TraitSource struct {
-	Trait    string
-	Path     string        // that is there; may be a pattern, as of path.Match
-	Command  []string      // that ends with code 0
-	Interval time.Duration // between two runs of the command
-	Timeout  time.Duration // of the command
-	MQTT     string        // topic where something is retained
-	Payload  string        // that it has to be; "": anything
+	Trait string
+	// Path is that of a file whose presence gives the trait; may be a pattern, as of
+	// path.Match.
+	Path string
+	// Command gives the trait while it ends with code 0.
+	Command []string
+	// Interval is the time between two runs of the command.
+	Interval time.Duration
+	// Timeout is that of the command.
+	Timeout time.Duration
+	// MQTT is a topic at which something retained gives the trait.
+	MQTT string
+	// Payload is what has to be retained there; "": anything.
+	Payload string
 }
 
 // The defaults of a TraitSource.
