@@ -98,9 +98,12 @@ const (
 		services[].since time
 		services[].exit_code? number
 		services[].message? string
+		services[].next_try? time
 		catalog list
 		catalog[].service word
 		catalog[].version string
+		catalog[].release_url? word
+		catalog[].release_summary? string
 	`)
 	commandShape = shape(`
 		dominion uuid
@@ -125,6 +128,8 @@ const (
 		services.*.environment_file? string
 		services.*.dependencies? object
 		services.*.dependencies.* word
+		services.*.versions? object
+		services.*.versions.* string
 		services.*.restart object
 		services.*.restart.policy always|on-failure|never
 		services.*.restart.delay number
@@ -149,6 +154,11 @@ const (
 		running count
 		healthy count
 		reason word
+		link? word
+		last_error? object
+		last_error.at time
+		last_error.domain word
+		last_error.message string
 		version? word
 		update? object
 		update.installed_version string
@@ -159,6 +169,8 @@ const (
 		update.total? count
 		update.waits? string
 		update.problem? string
+		update.release_url? word
+		update.release_summary? string
 		instances list
 		instances[].domain word
 		instances[].state ` + states + `
@@ -166,6 +178,7 @@ const (
 		instances[].version string
 		instances[].address string
 		instances[].port count
+		instances[].next_try? time
 	`)
 	endpointsShape = shape(`
 		[].domain word
