@@ -144,7 +144,7 @@ func (h *home) sayMoves(name string, o *Outcome, spots []spot) {
 		from.without(h.defs[name].Needs)
 		is := h.score(name, to)
 		if n, _ := better(&is, &from); n < 0 {
-			to.choice.Reason = fmt.Sprintf("%s; it moves from %s: %s", o.Reason, from.Name, h.because(name, &is, &from, false))
+			to.choice.Reason = fmt.Sprintf("%s; it leaves %s: %s", o.Reason, from.Name, h.because(name, &is, &from, false))
 		}
 	}
 }
