@@ -1,6 +1,6 @@
 // Package agent runs one domain of a dominion: it joins the hub, takes its
 // start commands, keeps the services of the last one running with or without
-// a hub, and tells the hub what runs.
+// a hub, and reports to the hub what runs.
 //
 // It owns the agent's state in ONE loop (loop.go). Beside it there are two
 // goroutines: the link, which finds the hub and keeps the connection, and,
@@ -37,8 +37,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Options is what an agent needs. All below Log are seams for tests: nil is
-// the real thing.
+// Options are the options of an agent. Those below Log exist for tests: nil is
+// the real implementation.
 type Options struct {
 	Config  config.Domain
 	Version string
@@ -51,9 +51,10 @@ type Options struct {
 	// Random returns a duration from 0 up to but below a limit: machines that
 	// lost the hub together do not come back in step.
 	Random func(limit time.Duration) time.Duration
-	// Look is how often the loop looks at what does not tell by itself. 0: each
-	// thing at its own interval.
-	Look time.Duration
+	// MinPollInterval is the least time between two polls of anything that sends
+	// no events: the catalog, addresses, logs, metrics. 0: each has its own
+	// interval. Only tests set it.
+	MinPollInterval time.Duration
 	// Browse and Announce are those of package zeroconf.
 	Browse   func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
 	Announce func(ctx context.Context, names []string, log *slog.Logger, services ...zeroconf.Service) error
@@ -96,8 +97,8 @@ type Agent struct {
 // abandonAfter is how long the end of the agent waits for a disk.
 const abandonAfter = 10 * time.Second
 
-// heartbeater returns what publishes the heartbeats. Run completes it.
-func (a *Agent) heartbeater() *heartbeater {
+// newHeartbeater returns the heartbeater of this domain. Run completes it.
+func (a *Agent) newHeartbeater() *heartbeater {
 	tree, name := topics.NewTree(a.o.Config.TopicPrefix), a.o.Config.Name
 	return &heartbeater{
 		log: a.o.Log, wake: make(chan struct{}, 1),
@@ -112,14 +113,14 @@ func (a *Agent) heartbeater() *heartbeater {
 
 // incoming is a message of connection n.
 type incoming struct {
-	n int
+	connID int
 	topics.Message
 }
 
-// What may wait for the loop. A message can be thrown away and got again by
-// connecting anew. What the agent's own parts say must not be lost (a service
-// whose end was missed would be shown running for ever), and is little: an end,
-// a check and a notification for each service, and what the link says.
+// The bounds of the loop's queues. A message can be dropped and received again by
+// connecting again. Events of the agent's own parts must not be lost (a service
+// whose end was missed would be shown as running for ever), and are few: an end,
+// a check and a notification for each service, and those of the link.
 const (
 	maxEvents   = math.MaxInt
 	maxMessages = 4096
@@ -161,18 +162,18 @@ func New(o Options) *Agent {
 	return &Agent{o: o, files: files, events: mailbox.New[any](maxEvents), messages: mailbox.NewSized(maxMessages, maxMessageBytes, func(m incoming) int { return m.Memory() })}
 }
 
-// Reload hands a running agent its configuration anew, or why it cannot be
-// read: then the old one stays in force.
+// Reload passes a new configuration to a running agent, or the error of reading
+// it: then the old configuration stays in force.
 func (a *Agent) Reload(c config.Domain, err error) { a.events.Put(reload{c, err}) }
 
-// Run is the agent's life. It returns nil after ctx ended: then it has said
-// goodbye, and its services go on running, or are stopped where the
-// configuration wants that. A disk that does not answer delays the end by
-// abandonAfter at most: then Run returns an error, and what waits for the disk
-// is left to the end of the program.
+// Run runs the agent until ctx ends. It returns nil when the agent has published
+// that it is offline and disconnected; its services go on running, or are stopped
+// where the configuration wants that. A disk that does not answer delays the end
+// by abandonAfter at most: then Run returns an error, and what waits for the disk
+// ends with the program.
 func (a *Agent) Run(ctx context.Context) error {
-	h := a.heartbeater()
-	h.begins(time.Now())
+	h := a.newHeartbeater()
+	h.loopBusy(time.Now())
 	done := make(chan error, 1)
 	go func() { done <- a.run(ctx, h) }()
 	select {
@@ -188,14 +189,15 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		case now := <-look.C:
 			if h.stalled(now) >= abandonAfter {
-				h.goodbye()
+				h.publishOffline()
 				return errors.New("the agent ends without waiting for its disk, which does not answer (services run on; see dmesg for the disk)")
 			}
 		}
 	}
 }
 
-// run is Run, waiting for whatever a disk takes.
+// run is Run without the bound on the time that a disk takes: it makes the parts
+// of the agent, connects them, runs the loop and ends them in the reverse order.
 func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 	c := a.o.Config
 	err := os.MkdirAll(c.DataDir, 0o755)
@@ -225,7 +227,7 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 		config: c, version: a.o.Version, id: id, session: topics.NewID(), started: now,
 		tree: topics.NewTree(c.TopicPrefix), log: a.o.Log, facts: a.o.Facts, store: store,
 		logs: logs.New(logDir), timing: config.DefaultTiming(), lonelySignal: make(chan bool, 1),
-		refusals: ratelimit.New(maxRefusals), silence: func() {}, look: a.o.Look,
+		refusals: ratelimit.New(maxRefusals), withdraw: func() {}, minPollInterval: a.o.MinPollInterval,
 	}
 	l.heartbeats = h
 	h.id, h.session, h.started = id, l.session, now
@@ -236,13 +238,13 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 		return l.supervisor.Output(ctx, command, most)
 	}, func(e traits.Event) { a.events.Put(e) }, a.o.Log)
 	defer l.traits.Close()
-	l.ears.needed = l.traits.Topics()
+	l.subscriptions.required = l.traits.Topics()
 	l.supervisor, err = supervisor.New(supervisor.Options{
 		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, AllowRoot: c.AllowRoot, Accept: c.Accept, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.address, Version: l.serviceVersion,
-		Post:   func(e supervisor.Event) { a.events.Put(e) },
-		Listen: l.listen,
-		Report: l.event, Files: a.files, Logs: l.logs, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
+		Post:          func(e supervisor.Event) { a.events.Put(e) },
+		RequireTopics: l.requireTopics,
+		Report:        l.event, Files: a.files, Logs: l.logs, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
 	})
 	if err != nil {
 		return err
@@ -253,40 +255,41 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 		l.supervisor.Extend(until)
 		a.events.Put(leaseRenewed{until})
 	}
-	l.begin(now)
-	h.ends(time.Now())
+	l.start(now)
+	h.loopIdle(time.Now())
 
 	link := &link{
 		config: c, id: id, session: l.session, tree: l.tree, log: a.o.Log,
-		dial: a.o.Dial, speak: a.o.Connect, random: a.o.Random, browse: a.o.Browse, address: &l.reachedAt,
+		dial: a.o.Dial, connectMQTT: a.o.Connect, random: a.o.Random, browse: a.o.Browse, address: &l.reachedAt,
 		post: a.events.Put,
 		deliver: func(n int, m topics.Message) {
-			if !a.takeLease(l.tree, h, n, m) {
+			if !a.acceptLease(l.tree, h, n, m) {
 				a.messages.Put(incoming{n, m})
 			}
 		},
 		lonely: l.lonelySignal, drop: make(chan struct{}, 1),
-		known: store.memory.Dominion, last: store.memory.Hub,
+		previous: store.memory.Dominion, lastURL: store.memory.Hub,
 	}
 	l.drop = link.drop
 	linkCtx, cancel := context.WithCancel(context.Background())
 	h.mu.Lock()
-	h.unlink = cancel
+	h.stopLink = cancel
 	h.mu.Unlock()
 	var wait sync.WaitGroup
 	wait.Go(func() { link.run(linkCtx) })
 	wait.Go(func() { h.run(linkCtx) })
-	a.loop(ctx, l)
-	h.begins(time.Now())
+	a.runLoop(ctx, l)
+	h.loopBusy(time.Now())
 	cancel() // the link lets go of its connection, it does not close it
 	wait.Wait()
 	a.deliver(l)
-	l.goodbye()
+	l.disconnect()
 	return nil
 }
 
-// loop turns until ctx has ended and what must be stopped is stopped.
-func (a *Agent) loop(ctx context.Context, l *loop) {
+// runLoop runs the loop until ctx has ended and every service that must stop has
+// stopped.
+func (a *Agent) runLoop(ctx context.Context, l *loop) {
 	done := ctx.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -297,14 +300,14 @@ func (a *Agent) loop(ctx context.Context, l *loop) {
 		case <-a.events.Ready():
 		case <-timer.C:
 		}
-		l.heartbeats.begins(time.Now())
+		l.heartbeats.loopBusy(time.Now())
 		if ctx.Err() != nil && done != nil {
 			done = nil
 			l.stop(time.Now())
 		}
 		a.deliver(l)
-		l.turn(time.Now())
-		l.heartbeats.ends(time.Now())
+		l.tick(time.Now())
+		l.heartbeats.loopIdle(time.Now())
 		if done == nil && l.stopped(time.Now()) {
 			return
 		}
@@ -312,8 +315,9 @@ func (a *Agent) loop(ctx context.Context, l *loop) {
 	}
 }
 
-// deliver hands the loop what waits for it. Messages are taken first and
-// handled last, so that the connection they came by is known.
+// deliver passes queued events and messages to the loop. Messages are taken from
+// their queue first and handled last, so that the event of the connection that
+// they came by has been handled.
 func (a *Agent) deliver(l *loop) {
 	messages, lost := a.messages.Take()
 	events, _ := a.events.Take()
@@ -325,12 +329,12 @@ func (a *Agent) deliver(l *loop) {
 		l.message(m, now)
 	}
 	if lost > 0 {
-		l.overrun(lost)
+		l.messagesLost(lost)
 	}
 }
 
-// announcement returns what makes a lonely domain known until ctx ends, with
-// the dominion that it is a member of.
+// announcement returns the function that announces a lonely domain by zeroconf
+// until ctx ends, with the dominion that it is a member of.
 func (a *Agent) announcement(id string) func(ctx context.Context, member identity) {
 	if !a.o.Config.Zeroconf.Enabled {
 		return func(context.Context, identity) {}

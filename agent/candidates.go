@@ -16,34 +16,37 @@ import (
 // candidate is a broker where a hub may be.
 type candidate struct {
 	url      string
-	dominion identity // that must be found there; zero: any that the wish allows
+	dominion identity // that must be found there; zero: any that the policy allows
 }
 
 // loopbackURL is where the hub of this machine listens by default.
 const loopbackURL = "mqtt://127.0.0.1:1883"
 
-// wish is which dominion an agent may join, and how.
-type wish struct {
-	name        string   // dominion of the configuration, a name or an id; "": any
-	known       identity // joined before; zero: none
-	prefix      string   // topic_prefix
+// joinPolicy is which dominion an agent may join, and how.
+type joinPolicy struct {
+	// Dominion of the configuration, a name or an id; "": any.
+	name string
+	// Joined before; zero: none.
+	previous identity
+	// topic_prefix.
+	prefix      string
 	credentials locate.Credentials
 }
 
-// wants reports whether a dominion may be joined. One that was joined before is
+// allows reports whether a dominion may be joined. One that was joined before is
 // followed by its id alone: anybody can give a hub its name. Another one is
 // joined where the configuration names it, by its id or by another name than
 // that of the one before.
-func (w wish) wants(d identity) bool {
+func (p joinPolicy) allows(d identity) bool {
 	switch {
-	case w.name != "" && w.name == d.ID:
+	case p.name != "" && p.name == d.ID:
 		return true
-	case isID(w.name):
+	case isID(p.name):
 		return false // a hub may have been given an id as its name
-	case w.name != "" && w.name != d.Name:
+	case p.name != "" && p.name != d.Name:
 		return false
-	case w.known.ID != "" && (w.name == "" || w.name == w.known.Name):
-		return d.ID == w.known.ID
+	case p.previous.ID != "" && (p.name == "" || p.name == p.previous.Name):
+		return d.ID == p.previous.ID
 	}
 	return true
 }
@@ -53,20 +56,20 @@ func isID(s string) bool {
 	return len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-'
 }
 
-// stranger describes a dominion that has the name of the one joined before and
-// is another one; "" for any other.
-func (w wish) stranger(d identity) string {
-	if w.known.ID == "" || d.ID == w.known.ID || d.Name != w.known.Name || w.wants(d) {
+// impostor describes a dominion that has the name of the one joined before but
+// another id; "" for any other.
+func (p joinPolicy) impostor(d identity) string {
+	if p.previous.ID == "" || d.ID == p.previous.ID || d.Name != p.previous.Name || p.allows(d) {
 		return ""
 	}
 	return fmt.Sprintf("another dominion has the name %q, id %.40q: it is not joined, this domain belongs to the one with id %q (if the hub was set up anew, set dominion = %q in domain.toml)",
-		d.Name, d.ID, w.known.ID, fmt.Sprintf("%.40s", d.ID))
+		d.Name, d.ID, p.previous.ID, fmt.Sprintf("%.40s", d.ID))
 }
 
 // choose picks the brokers of one dominion from what zeroconf found, best
-// first. problem says why there is none although something was found,
-// strangers which dominions take the name of ours.
-func choose(found []zeroconf.Found, w wish) (candidates []candidate, problem string, strangers []string) {
+// first. problem is why there is none although something was found; impostors
+// describe dominions that use the name of the one joined before.
+func choose(found []zeroconf.Found, p joinPolicy) (candidates []candidate, problem string, impostors []string) {
 	names := make(map[string]string) // of dominions, by id
 	var usable []zeroconf.Found
 	for _, f := range found {
@@ -75,24 +78,24 @@ func choose(found []zeroconf.Found, w wish) (candidates []candidate, problem str
 		case id == "" || !topics.ValidName(name):
 		case !topics.SameMajor(f.Text["protocol"]):
 			problem = fmt.Sprintf("dominion %q speaks protocol %.20q, this agent %s: bring both to the same version", name, f.Text["protocol"], topics.Protocol)
-		case f.Text["prefix"] != "" && f.Text["prefix"] != w.prefix:
-			problem = fmt.Sprintf("dominion %q has the topic_prefix %.60q, this domain %q: make them the same", name, f.Text["prefix"], w.prefix)
+		case f.Text["prefix"] != "" && f.Text["prefix"] != p.prefix:
+			problem = fmt.Sprintf("dominion %q has the topic_prefix %.60q, this domain %q: make them the same", name, f.Text["prefix"], p.prefix)
 		default:
 			names[id] = name
 			usable = append(usable, f)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(names)) {
-		if s := w.stranger(identity{id, names[id]}); s != "" {
-			strangers = append(strangers, s)
+		if s := p.impostor(identity{id, names[id]}); s != "" {
+			impostors = append(impostors, s)
 		}
 	}
-	id, why := pick(names, w)
+	id, why := selectDominion(names, p)
 	if id == "" {
 		if why == "" {
 			why = problem
 		}
-		return nil, why, strangers
+		return nil, why, impostors
 	}
 	var urls []string
 	for _, f := range usable {
@@ -100,49 +103,49 @@ func choose(found []zeroconf.Found, w wish) (candidates []candidate, problem str
 			urls = append(urls, locate.URLs(f)...)
 		}
 	}
-	allowed, reason := w.credentials.Allow(urls)
+	allowed, reason := p.credentials.Allow(urls)
 	if reason != nil {
 		return nil, fmt.Sprintf("dominion %q: %v (set hub = %q in domain.toml, or cafile to the authority of its certificate and listen_tls at the hub)",
-			names[id], reason, strings.TrimPrefix(urls[0], "mqtt://")), strangers
+			names[id], reason, strings.TrimPrefix(urls[0], "mqtt://")), impostors
 	}
 	for _, u := range allowed {
 		candidates = append(candidates, candidate{u, identity{id, names[id]}})
 	}
-	return candidates, "", strangers
+	return candidates, "", impostors
 }
 
-// pick chooses one of the dominions found: the one joined before, the one that
-// the configuration names, else the only one. Another one than that joined
-// before is never joined by itself, even while that is away: it would stop every
-// service here.
-func pick(names map[string]string, w wish) (id, problem string) {
+// selectDominion selects one of the dominions found: the one joined before, the one
+// that the configuration names, else the only one. Without being named in the
+// configuration no other than the one joined before is joined, even while that is
+// not reachable: it would stop every service here.
+func selectDominion(names map[string]string, p joinPolicy) (id, problem string) {
 	var fits []string
 	for i, name := range names {
-		if w.wants(identity{i, name}) {
+		if p.allows(identity{i, name}) {
 			fits = append(fits, i)
 		}
 	}
 	switch {
 	case len(names) == 0:
 		return "", ""
-	case slices.Contains(fits, w.known.ID):
-		return w.known.ID, ""
-	case slices.Contains(fits, w.name):
-		return w.name, ""
+	case slices.Contains(fits, p.previous.ID):
+		return p.previous.ID, ""
+	case slices.Contains(fits, p.name):
+		return p.name, ""
 	case len(fits) == 1:
 		return fits[0], ""
-	case len(fits) > 1 && w.name == "":
-		return "", fmt.Sprintf("several dominions are here, %s: set dominion = \"…\" in domain.toml", quoted(names))
+	case len(fits) > 1 && p.name == "":
+		return "", fmt.Sprintf("several dominions are here, %s: set dominion = \"…\" in domain.toml", quotedNames(names))
 	case len(fits) > 1:
 		slices.Sort(fits)
 		return "", fmt.Sprintf("several dominions here have the name %q: give them different names, or set dominion to the id of one, %s", names[fits[0]], strings.Join(fits, " or "))
-	case w.known.ID == "" || w.name != "" && w.name != w.known.Name:
-		return "", fmt.Sprintf("dominion %q is not here, only %s", w.name, quoted(names))
+	case p.previous.ID == "" || p.name != "" && p.name != p.previous.Name:
+		return "", fmt.Sprintf("dominion %q is not here, only %s", p.name, quotedNames(names))
 	}
-	return "", fmt.Sprintf("dominion %q, which this domain belongs to, is not here, only %s (to move there, set dominion in domain.toml)", w.known.Name, quoted(names))
+	return "", fmt.Sprintf("dominion %q, which this domain belongs to, is not here, only %s (to move there, set dominion in domain.toml)", p.previous.Name, quotedNames(names))
 }
 
-func quoted(names map[string]string) string {
+func quotedNames(names map[string]string) string {
 	var all []string
 	for _, name := range names {
 		all = append(all, strconv.Quote(name))

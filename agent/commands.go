@@ -11,21 +11,22 @@ import (
 
 // The bounds of a command logs.
 const (
-	usualLines = 100
-	maxLines   = 1000
-	maxLogData = 256 << 10 // bytes of lines in one answer
-	maxFollow  = time.Hour
+	defaultLines = 100
+	maxLines     = 1000
+	maxLogData   = 256 << 10 // bytes of lines in one answer
+	maxFollow    = time.Hour
 )
 
-// command answers a one-shot order, also one that cannot be read.
+// command carries out a command and publishes the response, also to one that
+// cannot be read.
 func (l *loop) command(m topics.Message, now time.Time) {
 	c, err := topics.Decode[topics.Command](m.Topic, m.Payload)
 	var data any
 	if err != nil {
-		l.misunderstood(err)
+		l.reportInvalid(err)
 		c.Transaction = topics.TransactionOf(m.Payload)
 	} else {
-		data, err = l.obey(c, now)
+		data, err = l.execute(c, now)
 	}
 	reply := topics.Accept(c.Transaction, data)
 	if err != nil {
@@ -38,10 +39,11 @@ func (l *loop) command(m topics.Message, now time.Time) {
 	}
 }
 
-func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
+// execute carries out a command and returns the data of its response.
+func (l *loop) execute(c topics.Command, now time.Time) (data any, err error) {
 	switch c.Action {
 	case topics.ActionReport:
-		l.report(now)
+		l.republish(now)
 		return nil, nil
 	case topics.ActionResync:
 		return nil, l.mayResync(c, now)
@@ -59,56 +61,56 @@ func (l *loop) obey(c topics.Command, now time.Time) (data any, err error) {
 	if c.Lines < 0 {
 		return nil, errors.New("lines must be 0 or more")
 	}
-	n := usualLines
+	n := defaultLines
 	if c.Lines > 0 {
 		n = min(c.Lines, maxLines)
 	}
 	lines := l.logs.Last(c.Service, n)
-	if len(lines) == 0 && !l.knows(c.Service) {
+	if len(lines) == 0 && !l.hasService(c.Service) {
 		return nil, fmt.Errorf("there is no service %q on domain %q", c.Service, l.config.Name)
 	}
 	if c.Follow > 0 {
 		l.logs.Follow(c.Service, now, now.Add(min(maxFollow, c.Follow.Duration())))
 		l.logAt = now.Add(followInterval)
 	}
-	return topics.LogLines{Lines: list(bounded(lines))}, nil
+	return topics.LogLines{Lines: list(limitSize(lines))}, nil
 }
 
-// resyncPause is the least between two resyncs: one that is sent again does not
-// keep the agent from its hub.
+// resyncPause is the least time between two resyncs: one that is sent again and
+// again does not keep the agent from its hub.
 const resyncPause = 5 * time.Second
 
-// mayResync reports why a resync is not obeyed. It names the run of the agent
-// that is meant, and does nothing but have it ask its hub for admission again,
-// so an old one that is replayed changes nothing that is obeyed.
+// mayResync returns why a resync is refused; nil if it is not. A resync names the
+// session that is meant, and only has the agent join its hub again, so an old one
+// that is replayed does not change which start command is in force.
 func (l *loop) mayResync(c topics.Command, now time.Time) error {
 	switch {
 	case c.Session != l.session:
 		return errors.New("resync is for another run of this agent")
-	case !l.resynced.IsZero() && now.Sub(l.resynced) < resyncPause:
+	case !l.lastResync.IsZero() && now.Sub(l.lastResync) < resyncPause:
 		return fmt.Errorf("resync was obeyed less than %v ago", resyncPause)
 	}
-	l.resynced = now
+	l.lastResync = now
 	return nil
 }
 
-// report says again what is retained of this domain, for somebody who has just
-// begun to listen.
-func (l *loop) report(now time.Time) {
+// republish publishes the retained state of this domain again, for a hub that
+// requests it.
+func (l *loop) republish(now time.Time) {
 	if l.ready {
 		l.publish(topics.DomainAvailability, []byte(topics.Online))
 	}
-	l.status = nil // the end of this turn says it
+	l.status = nil // tick publishes it
 	l.metricsAt = now
 }
 
-func (l *loop) knows(service string) bool {
+func (l *loop) hasService(service string) bool {
 	return slices.ContainsFunc(l.catalog, func(r topics.CatalogRow) bool { return r.Service == service }) ||
 		slices.ContainsFunc(l.supervisor.Instances(), func(i topics.Instance) bool { return i.Service == service })
 }
 
-// bounded drops the oldest lines of what would be too long an answer.
-func bounded(lines []topics.LogLine) []topics.LogLine {
+// limitSize drops the oldest lines beyond the size of a response.
+func limitSize(lines []topics.LogLine) []topics.LogLine {
 	size := 0
 	for i := len(lines) - 1; i >= 0; i-- {
 		if size += len(lines[i].Line) + 80; size > maxLogData {
@@ -118,20 +120,20 @@ func bounded(lines []topics.LogLine) []topics.LogLine {
 	return lines
 }
 
-// watching tells whether logs must be looked at: capped while a service may
-// write, published while somebody follows.
-func (l *loop) watching(now time.Time) bool {
+// mustPollLogs reports whether logs must be polled: to cap them while a service may
+// write, and to publish them while a client follows them.
+func (l *loop) mustPollLogs(now time.Time) bool {
 	return len(l.supervisor.Groups()) > 0 || l.logs.Following(now)
 }
 
-func (l *loop) logEvery(now time.Time) time.Duration {
+func (l *loop) logPollInterval(now time.Time) time.Duration {
 	switch {
 	case l.logs.Flooded(now):
 		return floodInterval
 	case l.logs.Following(now):
 		return followInterval
 	}
-	return l.every(logInterval)
+	return l.atLeast(logInterval)
 }
 
 func (l *loop) publishLogs(now time.Time) {

@@ -11,37 +11,46 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// stalledAfter is how long a turn of the loop may take before people are told.
-const stalledAfter = 5 * time.Second
+// stallTimeout is how long an iteration of the loop may take before it is reported.
+const stallTimeout = 5 * time.Second
 
-// heartbeater publishes the heartbeats of a domain and takes its leases. It has
+// heartbeater publishes the heartbeats of a domain and accepts its leases. It has
 // a goroutine of its own, which never reads or writes a file: the loop waits for
-// disks, as a step must be on disk before it is taken, and a domain whose disk
-// is slow is neither lost nor fenced.
+// disks, as a change must be on disk before it takes effect, and a domain whose
+// disk is slow is neither lost nor fenced.
 type heartbeater struct {
 	id, session string
 	started     time.Time
-	message     func(k topics.Kind, payload []byte) topics.Message // of this domain
-	event       func(kind topics.EventType, message string) topics.Message
-	clock       func() time.Duration      // that leases go by
-	extend      func(until time.Duration) // lets the guards of exclusive services know
-	log         *slog.Logger
-	wake        chan struct{}
+	// message makes a message of this domain.
+	message func(k topics.Kind, payload []byte) topics.Message
+	event   func(kind topics.EventType, message string) topics.Message
+	// clock is the clock of leases.
+	clock func() time.Duration
+	// extend passes a renewed lease to the guards of exclusive services.
+	extend func(until time.Duration)
+	log    *slog.Logger
+	wake   chan struct{}
 
-	mu       sync.Mutex
-	conn     Conn // joined; nil: no heartbeats
-	n        int  // its number
-	seq      uint64
-	shown    progress // as of the last turn of the loop
+	mu sync.Mutex
+	// conn is the connection that was joined; nil: no heartbeats are published.
+	conn Conn
+	// connID is the number of conn.
+	connID int
+	seq    uint64
+	// progress is as of the last iteration of the loop.
+	progress progress
 	dueAt    time.Time
 	leases   *lease.Holder
-	busy     time.Time // since when the loop is in a turn; zero: it waits for events
-	reported bool      // that this turn takes long
-	unlink   func()    // ends the link and the heartbeats; nil: they did not begin
+	// busySince is when the present iteration of the loop began; zero: it waits for events.
+	busySince time.Time
+	// stallReported reports that the length of this iteration was reported.
+	stallReported bool
+	// stopLink ends the link and the heartbeats; nil: they have not started.
+	stopLink func()
 }
 
-// progress is what a heartbeat says of the loop: the start command that it
-// obeys and the status that it published last.
+// progress is what a heartbeat reports of the loop: the position of the start
+// command that is in force, and the number of the status that was published last.
 type progress struct {
 	at       lease.Position
 	status   uint64
@@ -59,69 +68,69 @@ func (h *heartbeater) run(ctx context.Context) {
 		case <-h.wake:
 		case <-timer.C:
 		}
-		timer.Reset(time.Until(h.turn(time.Now())))
+		timer.Reset(time.Until(h.publishDue(time.Now())))
 	}
 }
 
-// turn does what is due, and returns when the next is.
-func (h *heartbeater) turn(now time.Time) time.Time {
+// publishDue publishes a heartbeat if one is due, reports a loop that stalls, and
+// returns when the next heartbeat is due.
+func (h *heartbeater) publishDue(now time.Time) time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conn == nil {
 		return now.Add(time.Hour) // join wakes
 	}
-	if due(&h.dueAt, now, h.shown.interval) {
-		h.beat(now)
+	if due(&h.dueAt, now, h.progress.interval) {
+		h.publishHeartbeat(now)
 	}
-	if !h.busy.IsZero() && !h.reported && now.Sub(h.busy) >= stalledAfter {
-		h.reported = true
-		text := fmt.Sprintf("no service was started, stopped or watched for %.0f s: a disk of this domain does not answer, or the machine is overloaded; what runs goes on", now.Sub(h.busy).Seconds())
+	if !h.busySince.IsZero() && !h.stallReported && now.Sub(h.busySince) >= stallTimeout {
+		h.stallReported = true
+		text := fmt.Sprintf("no service was started, stopped or watched for %.0f s: a disk of this domain does not answer, or the machine is overloaded; what runs goes on", now.Sub(h.busySince).Seconds())
 		h.log.Warn(text)
 		h.conn.Publish(h.event(topics.DomainProblem, text))
 	}
 	return h.dueAt
 }
 
-// beat publishes one heartbeat. It does not move the next one.
-func (h *heartbeater) beat(now time.Time) {
+// publishHeartbeat publishes one heartbeat. It does not move the next one.
+func (h *heartbeater) publishHeartbeat(now time.Time) {
 	h.seq++
-	at := h.shown.at
+	at := h.progress.at
 	h.conn.Publish(h.message(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
 		ID: h.id, Session: h.session, Seq: h.seq, At: topics.At(now),
 		Uptime: topics.Seconds(now.Sub(h.started)), Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
-		Status: h.shown.status, Lease: topics.Seconds(h.leases.Beat(h.seq, h.clock())),
+		Status: h.progress.status, Lease: topics.Seconds(h.leases.Beat(h.seq, h.clock())),
 	})))
 }
 
-// join begins the heartbeats of a connection, the first one at once.
-func (h *heartbeater) join(conn Conn, n int, p progress, now time.Time) {
+// start starts the heartbeats of a connection, the first one at once.
+func (h *heartbeater) start(conn Conn, n int, p progress, now time.Time) {
 	h.mu.Lock()
-	h.conn, h.n, h.shown = conn, n, p
-	h.beat(now)
+	h.conn, h.connID, h.progress = conn, n, p
+	h.publishHeartbeat(now)
 	h.dueAt = now.Add(p.interval)
 	h.mu.Unlock()
 	h.rearm()
 }
 
-// leave ends them: the connection is over.
-func (h *heartbeater) leave() {
+// stop stops the heartbeats, as the connection is over.
+func (h *heartbeater) stop() {
 	h.mu.Lock()
 	h.conn = nil
 	h.mu.Unlock()
 }
 
-// show takes what the next heartbeats say, and publishes the status that they
-// name, where it is a new one: no heartbeat comes between. atOnce: one is due
-// now.
-func (h *heartbeater) show(p progress, status []byte, atOnce bool, now time.Time) {
+// update sets what the next heartbeats report, and publishes status, if it is not
+// nil, before any of them: they refer to it. atOnce publishes a heartbeat now.
+func (h *heartbeater) update(p progress, status []byte, atOnce bool, now time.Time) {
 	h.mu.Lock()
 	if status != nil && h.conn != nil {
 		h.conn.Publish(h.message(topics.DomainStatus, status))
 	}
-	sooner := p.interval < h.shown.interval
-	h.shown = p
+	sooner := p.interval < h.progress.interval
+	h.progress = p
 	if atOnce && h.conn != nil {
-		h.beat(now)
+		h.publishHeartbeat(now)
 		h.dueAt = now.Add(p.interval)
 	}
 	h.mu.Unlock()
@@ -137,38 +146,38 @@ func (h *heartbeater) rearm() {
 	}
 }
 
-// begins and ends bracket a turn of the loop.
-func (h *heartbeater) begins(now time.Time) {
+// loopBusy and loopIdle mark the begin and the end of an iteration of the loop.
+func (h *heartbeater) loopBusy(now time.Time) {
 	h.mu.Lock()
-	h.busy = now
+	h.busySince = now
 	h.mu.Unlock()
 }
 
-func (h *heartbeater) ends(now time.Time) {
+func (h *heartbeater) loopIdle(now time.Time) {
 	h.mu.Lock()
-	was, reported := h.busy, h.reported
-	h.busy, h.reported = time.Time{}, false
+	was, reported := h.busySince, h.stallReported
+	h.busySince, h.stallReported = time.Time{}, false
 	h.mu.Unlock()
 	if reported {
 		h.log.Warn("services are looked after again", "after", now.Sub(was).Round(time.Millisecond))
 	}
 }
 
-// stalled returns for how long the loop has been in its turn.
+// stalled returns for how long the present iteration of the loop has taken.
 func (h *heartbeater) stalled(now time.Time) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.busy.IsZero() {
+	if h.busySince.IsZero() {
 		return 0
 	}
-	return now.Sub(h.busy)
+	return now.Sub(h.busySince)
 }
 
-// lease takes a lease that connection n brought, and reports whether it renews
-// the one that is there.
-func (h *heartbeater) lease(n int, l topics.Lease) bool {
+// acceptLease accepts a lease that came by connection n, and reports whether it
+// renews the present one.
+func (h *heartbeater) acceptLease(n int, l topics.Lease) bool {
 	h.mu.Lock()
-	taken := n == h.n && h.conn != nil && h.leases.Accept(l, h.shown.at, h.clock())
+	taken := n == h.connID && h.conn != nil && h.leases.Accept(l, h.progress.at, h.clock())
 	until := h.leases.Until()
 	h.mu.Unlock()
 	if taken {
@@ -177,27 +186,28 @@ func (h *heartbeater) lease(n int, l topics.Lease) bool {
 	return taken
 }
 
-// adopt takes over the lease of a run of the agent before this one.
-func (h *heartbeater) adopt(until time.Duration) {
+// adoptLease takes over the lease of the previous run of the agent.
+func (h *heartbeater) adoptLease(until time.Duration) {
 	h.mu.Lock()
 	h.leases.Adopt(until)
 	h.mu.Unlock()
 }
 
-// goodbye says offline on the connection that stands, for a loop that cannot.
-func (h *heartbeater) goodbye() {
+// publishOffline publishes that the domain is offline and closes the connection, in
+// place of a loop that hangs.
+func (h *heartbeater) publishOffline() {
 	h.mu.Lock()
 	conn := h.conn
 	h.conn = nil
-	if h.unlink != nil {
-		h.unlink()
+	if h.stopLink != nil {
+		h.stopLink()
 	}
 	h.mu.Unlock()
 	if conn == nil {
 		return
 	}
 	conn.Publish(h.message(topics.DomainAvailability, []byte(topics.Offline)))
-	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), disconnectTimeout)
 	defer cancel()
 	_ = conn.Flush(ctx)
 	conn.Close()

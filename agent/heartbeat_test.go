@@ -140,7 +140,7 @@ func TestHungDiskDoesNotKeepTheAgentFromEnding(t *testing.T) {
 		r.cancel()
 		r.cancel = nil
 		err := <-r.done
-		if took := time.Since(told); err == nil || took > abandonAfter+goodbyeTimeout+2*time.Second {
+		if took := time.Since(told); err == nil || took > abandonAfter+disconnectTimeout+2*time.Second {
 			t.Errorf("it ended after %v with %v", took, err)
 		}
 		synctest.Wait()

@@ -15,88 +15,89 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// join is a hub that granted one.
+// join is a join that a hub granted, and the broker where it was found.
 type join struct {
 	candidate
 	grant topics.Grant
 }
 
-// refusal is what a hub said against our joining.
-type refusal struct{ reason string }
+// refusalError is the reason for which a hub refuses the join.
+type refusalError struct{ reason string }
 
-func (r refusal) Error() string { return "the hub refuses this domain: " + r.reason }
+func (r refusalError) Error() string { return "the hub refuses this domain: " + r.reason }
 
-// try asks the candidates in their order. pause is how long to wait before
-// trying again.
-func (l *link) try(ctx context.Context, candidates []candidate, attempt int) (granted *join, pause time.Duration) {
+// tryCandidates requests the join of the candidates in their order. pause is how
+// long to wait before the next try.
+func (l *link) tryCandidates(ctx context.Context, candidates []candidate, attempt int) (granted *join, pause time.Duration) {
 	pause = min(maxRetry, client.Backoff(attempt, l.random))
 	for i, c := range candidates {
 		limit := answerTimeout
 		if i < len(candidates)-1 {
-			limit = hurriedTimeout
+			limit = shortTimeout
 		}
-		grant, err := l.ask(ctx, c, limit)
+		grant, err := l.requestJoin(ctx, c, limit)
 		if ctx.Err() != nil {
 			return nil, pause
 		}
 		if err == nil {
-			err = l.accept(c, grant)
+			err = l.verifyGrant(c, grant)
 		}
 		if err == nil {
 			return &join{c, grant}, 0
 		}
-		var strange strangerError
+		var strange impostorError
 		switch {
 		case errors.As(err, &strange):
 			l.report(err.Error())
-		case c.url == loopbackURL && c.dominion.ID == "" && !errors.As(err, new(refusal)) && !errors.As(err, new(otherError)):
+		case c.url == loopbackURL && c.dominion.ID == "" && !errors.As(err, new(refusalError)) && !errors.As(err, new(wrongDominionError)):
 			continue // most machines have no hub
 		default:
-			l.say(c.url, slog.LevelWarn, err.Error())
+			l.logOnce(c.url, slog.LevelWarn, err.Error())
 		}
-		if errors.As(err, new(refusal)) || errors.Is(err, client.ErrNotAuthorized) {
-			// the hub lives, and nothing changes within milliseconds
+		if errors.As(err, new(refusalError)) || errors.Is(err, client.ErrNotAuthorized) {
+			// the hub answers, and will not decide otherwise within milliseconds
 			pause = refusedRetry + l.random(time.Second*time.Duration(min(attempt, 2)+1))
 		}
 	}
 	return nil, pause
 }
 
-// accept tells whether the hub that granted the join is one to be joined:
-// addresses are given to other machines.
-func (l *link) accept(c candidate, g topics.Grant) error {
-	d, w := identity{g.Dominion, g.Name}, l.wish()
-	strange := w.stranger(d)
+// verifyGrant returns an error if the dominion that granted the join is not to be
+// joined: its address may have been reassigned to another machine.
+func (l *link) verifyGrant(c candidate, g topics.Grant) error {
+	d, policy := identity{g.Dominion, g.Name}, l.joinPolicy()
+	strange := policy.impostor(d)
 	switch {
 	case g.Dominion == "":
 		return errors.New("the hub granted the join without the id of its dominion: not joined")
 	case strange != "":
-		return strangerError(fmt.Sprintf("at %s: %s", c.url, strange))
+		return impostorError(fmt.Sprintf("at %s: %s", c.url, strange))
 	case c.dominion.ID != "" && c.dominion.ID != d.ID:
-		return otherError(fmt.Sprintf("at %s is dominion %q now, not %q: not joined", c.url, g.Name, c.dominion.Name))
-	case w.wants(d):
+		return wrongDominionError(fmt.Sprintf("at %s is dominion %q now, not %q: not joined", c.url, g.Name, c.dominion.Name))
+	case policy.allows(d):
 		return nil
-	case w.name != "":
-		return otherError(fmt.Sprintf("at %s is dominion %q, domain.toml wants %q: not joined", c.url, g.Name, w.name))
+	case policy.name != "":
+		return wrongDominionError(fmt.Sprintf("at %s is dominion %q, domain.toml wants %q: not joined", c.url, g.Name, policy.name))
 	}
-	return otherError(fmt.Sprintf("at %s is dominion %q, this domain belongs to %q: not joined (to move there, set dominion = %q in domain.toml)", c.url, g.Name, w.known.Name, g.Name))
+	return wrongDominionError(fmt.Sprintf("at %s is dominion %q, this domain belongs to %q: not joined (to move there, set dominion = %q in domain.toml)", c.url, g.Name, policy.previous.Name, g.Name))
 }
 
-// strangerError is what is wrong with a dominion that has the name of the one
-// joined before, otherError with any other that must not be joined.
+// impostorError is the error of a dominion that has the name of the one joined
+// before and another id, wrongDominionError that of any other that must not be
+// joined.
 type (
-	strangerError string
-	otherError    string
+	impostorError      string
+	wrongDominionError string
 )
 
-func (e strangerError) Error() string { return string(e) }
-func (e otherError) Error() string    { return string(e) }
+func (e impostorError) Error() string      { return string(e) }
+func (e wrongDominionError) Error() string { return string(e) }
 
-// ask connects and asks the hub for admission. It does so without a will and
-// by a client id of its own, so that somebody who is refused leaves no trace
-// and pushes nobody out: the name is another machine's then, and on a copied
-// disk the id too.
-func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
+// requestJoin connects and requests the join. It does so without a will and with a
+// client id of its own, so that a domain which is refused leaves no trace and does
+// not take over the connection of another machine that has its name, or, on a
+// copied disk, also its id.
+func (l *link) requestJoin(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
 	request, response := l.tree.Request(topics.VerbJoin)
 	own := l.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.config.Name})
 	transaction := topics.NewID()
@@ -109,7 +110,7 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 		}
 		reply, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
 		if err != nil || reply.Transaction != transaction {
-			return // somebody else's
+			return // of another request
 		}
 		select {
 		case answers <- reply:
@@ -118,12 +119,12 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 	}
 	conn, err := l.connect(connectCtx, c, "domain-"+l.id+"-join", nil, onMessage)
 	if errors.Is(err, client.ErrClientID) {
-		// The broker says that our id is another machine's: the hub, asked by
-		// another client id, says whose it is and what to do.
+		// The id is another machine's, according to the broker: the hub, when it is
+		// asked with another client id, answers whose it is and what to do.
 		conn, err = l.connect(connectCtx, c, "join-"+l.session, nil, onMessage)
 	}
 	if errors.Is(err, client.ErrClientID) {
-		err = fmt.Errorf("%w%s", err, l.hint())
+		err = fmt.Errorf("%w%s", err, l.permissionHint())
 	}
 	if err != nil {
 		return topics.Grant{}, err
@@ -131,22 +132,22 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 	defer conn.Close()
 	answer := answerTimeout
 	if c.url == loopbackURL {
-		answer = hurriedTimeout // a broker without a hub is not to keep us from others
+		answer = shortTimeout // a broker without a hub must not delay other candidates
 	}
 	ctx, cancel = context.WithTimeout(ctx, answer)
 	defer cancel()
-	asked := 1
+	requests := 1
 	if conn.Subscribe(ctx, own) != nil {
-		asked = askedOwn + 1 // refused by an older broker; or the line is dead, and the next to be sent says so
+		requests = ownTopicRequests + 1 // refused by an older broker; or the connection is dead, and the next packet finds that
 	}
 	ask := topics.Ask{
 		Transaction: transaction, Response: own, ID: l.id, Name: l.config.Name, Session: l.session,
 		Protocol: topics.Protocol, Address: *l.address.Load(),
 	}
-	again := time.NewTicker(askAgain)
+	again := time.NewTicker(requestInterval)
 	defer again.Stop()
-	for ; ; asked++ {
-		if asked == askedOwn+1 { // a hub or access rules that know the common topic alone
+	for ; ; requests++ {
+		if requests == ownTopicRequests+1 { // a hub or access rules that know the common topic alone
 			ask.Response = ""
 			if err := conn.Subscribe(ctx, response); err != nil {
 				return topics.Grant{}, err
@@ -157,30 +158,32 @@ func (l *link) ask(ctx context.Context, c candidate, limit time.Duration) (topic
 		case reply := <-answers:
 			if reply.Status != topics.StatusOK {
 				if strings.HasPrefix(reply.Error, topics.DeniedPrefix) {
-					reply.Error += l.hint()
+					reply.Error += l.permissionHint()
 				}
-				return topics.Grant{}, refusal{reply.Error}
+				return topics.Grant{}, refusalError{reply.Error}
 			}
 			return topics.Decode[topics.Grant](response, reply.Data)
 		case <-conn.Done():
-			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered%s: %w", c.url, l.hint(), conn.Err())
+			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered%s: %w", c.url, l.permissionHint(), conn.Err())
 		case <-ctx.Done():
-			return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s%s", c.url, l.hint())
+			return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s%s", c.url, l.permissionHint())
 		case <-again.C: // the broker may be up before the hub behind it
 		}
 	}
 }
 
-// hint says what a question without an answer can mean, too: a publish that
-// the role of a user does not allow is dropped by a broker that is not the
-// dominion's own, or ends the connection (MQTT 3.1.1, 3.3.5).
-func (l *link) hint() string {
+// permissionHint returns another possible reason for a request without an answer: a
+// publish that the role of a user does not allow is dropped by a broker that is not
+// the dominion's own, or ends the connection (MQTT 3.1.1, 3.3.5).
+func (l *link) permissionHint() string {
 	if l.config.User == "" {
 		return ""
 	}
 	return fmt.Sprintf(" (or the user %q may not ask: it needs the role domain)", l.config.User)
 }
 
+// connect opens a connection to a candidate, with the credentials of the
+// configuration.
 func (l *link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (Conn, error) {
 	password, err := readPassword(l.config.PasswordFile)
 	if err != nil {
@@ -199,7 +202,7 @@ func (l *link) connect(ctx context.Context, c candidate, clientID string, will *
 		}
 		o.Dial = func(ctx context.Context) (net.Conn, error) { return l.dial(ctx, u.Host) }
 	}
-	return l.speak(ctx, o)
+	return l.connectMQTT(ctx, o)
 }
 
 func readPassword(file string) (string, error) {

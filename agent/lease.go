@@ -9,8 +9,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// position is that of the start command that is obeyed, the zero one where that
-// is none of the dominion joined.
+// position returns the position of the start command in force; zero if there is
+// none of the dominion that the domain has joined.
 func (l *loop) position() lease.Position {
 	epoch, generation, taken := l.store.position()
 	if !taken {
@@ -19,13 +19,13 @@ func (l *loop) position() lease.Position {
 	return lease.Position{Epoch: epoch, Generation: generation, Run: l.store.command.Run}
 }
 
-// leaseRenewed says until when the exclusive services may run.
+// leaseRenewed is the event that exclusive services may run until a time.
 type leaseRenewed struct{ until time.Duration }
 
-// takeLease takes the lease that a message of connection n brings, beside the
-// loop, which may be waiting for a disk. false: the message is none, or cannot
-// be read, and is the loop's.
-func (a *Agent) takeLease(tree topics.Tree, h *heartbeater, n int, m topics.Message) bool {
+// acceptLease accepts the lease that a message of connection n holds, without the
+// loop, which may be waiting for a disk. It reports false if the message is no
+// lease, or cannot be read: then the loop handles it.
+func (a *Agent) acceptLease(tree topics.Tree, h *heartbeater, n int, m topics.Message) bool {
 	if at, ok := tree.Parse(m.Topic); !ok || at.Kind != topics.DomainLease || m.Retain {
 		return false
 	}
@@ -33,29 +33,29 @@ func (a *Agent) takeLease(tree topics.Tree, h *heartbeater, n int, m topics.Mess
 	if err != nil {
 		return false
 	}
-	h.lease(n, given)
+	h.acceptLease(n, given)
 	return true
 }
 
-// lease is told what is wrong with a lease. One that can be read was taken
-// before; a retained one is old, and nobody sends it so.
-func (l *loop) lease(m topics.Message) {
+// invalidLease reports a lease that cannot be read. A valid one was accepted
+// before. A retained one is ignored: hubs do not send leases retained.
+func (l *loop) invalidLease(m topics.Message) {
 	if m.Retain {
 		return
 	}
 	if _, err := topics.Decode[topics.Lease](m.Topic, m.Payload); err != nil {
-		l.misunderstood(err)
+		l.reportInvalid(err)
 	}
 }
 
-// fence is DOMINION_FENCE of an exclusive service that starts now: it only ever
-// grows, whichever domain has the service, so that what the service writes to
-// can refuse whoever had it before.
-func (l *loop) fence() string {
+// fenceToken returns the DOMINION_FENCE of an exclusive service that starts now. It
+// only ever grows, whichever domain runs the service, so that a store which the
+// service writes to can refuse a former instance.
+func (l *loop) fenceToken() string {
 	at := l.position()
 	return fmt.Sprintf("%d.%d", at.Epoch, at.Generation)
 }
 
-// RunGuard is the whole program where args, its name first, say that it was
-// started as the guard of an exclusive service. It does not return then.
+// RunGuard runs the guard of an exclusive service, and does not return, if args,
+// the program's name first, request that. Otherwise it does nothing.
 func RunGuard(args []string) { supervisor.RunGuard(args) }

@@ -17,70 +17,82 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// How long the link waits for what.
+// The timeouts and pauses of the link.
 const (
-	answerTimeout  = 3 * time.Second // to connect, and for a hub's answer to a join
-	askAgain       = 500 * time.Millisecond
-	askedOwn       = 3           // times that an answer is wanted at a topic of our own, where nobody else's come
-	hurriedTimeout = time.Second // to connect, while there are other candidates
-	browseWindow   = 2 * time.Second
-	maxRetry       = time.Second     // between attempts to reach a hub
-	refusedRetry   = 2 * time.Second // the least after a refusal
-	briefStay      = 5 * time.Second // a connection that ended sooner is not renewed at once
+	answerTimeout    = 3 * time.Second // to connect, and for a hub's answer to a join
+	requestInterval  = 500 * time.Millisecond
+	ownTopicRequests = 3           // requests that ask for the answer on this domain's own topic, before those for the common one
+	shortTimeout     = time.Second // to connect, while there are other candidates
+	browseWindow     = 2 * time.Second
+	maxRetry         = time.Second     // between attempts to reach a hub
+	refusedRetry     = 2 * time.Second // the least after a refusal
+	shortConnection  = 5 * time.Second // a connection that ended sooner is not renewed at once
 )
 
-// link keeps the connection to the hub: it finds one, asks it for admission,
-// connects with the will, and begins again when that is lost. It is a
-// goroutine of its own because all of it waits; the agent's loop hears of it
-// by events, and tells it when to look beyond the hub that it knows.
+// link keeps the connection to the hub: it finds one, requests the join, connects
+// with the will, and starts again when the connection is lost. It is a goroutine
+// of its own because all of it waits. It sends events to the agent's loop, which
+// signals when to search for other hubs than the known one.
 type link struct {
 	config  config.Domain
 	id      string
 	session string
 	tree    topics.Tree
-	dial    func(ctx context.Context, addr string) (net.Conn, error) // nil: the network
-	speak   func(context.Context, client.Options) (Conn, error)
-	random  func(limit time.Duration) time.Duration
-	browse  func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
-	address *atomic.Pointer[string] // where this domain is reached, as the loop sees it
+	// dial opens a connection; nil: that of the operating system.
+	dial        func(ctx context.Context, addr string) (net.Conn, error)
+	connectMQTT func(context.Context, client.Options) (Conn, error)
+	random      func(limit time.Duration) time.Duration
+	browse      func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
+	// address is where this domain is reached. The loop sets it.
+	address *atomic.Pointer[string]
 	log     *slog.Logger
 
-	post    func(event any)               // linkUp, linkReady, linkDown
-	deliver func(n int, m topics.Message) // a message of connection n
-	lonely  chan bool                     // from the loop, the latest counts
-	drop    chan struct{}                 // from the loop: connect anew
+	// post sends linkUp, linkReady, linkDown and problem to the loop.
+	post func(event any)
+	// deliver passes a message of connection n to the loop.
+	deliver func(n int, m topics.Message)
+	// lonely is from the loop; it holds the latest value.
+	lonely chan bool
+	// drop is from the loop, which wants a new connection.
+	drop chan struct{}
 
-	// The rest is the link's goroutine's own.
-	known    identity
-	last     string            // URL of the broker we were joined at last
-	n        int               // connections so far
-	said     map[string]string // what was logged last, by matter: a broker's URL, or a word
+	// Only the link's goroutine uses the rest.
+
+	// previous is the dominion that was joined last.
+	previous identity
+	// lastURL is the URL of the broker at which it was joined.
+	lastURL string
+	// connID is the number of the last connection.
+	connID int
+	// logged is what logOnce logged last, by subject.
+	logged   map[string]string
 	isLonely bool
-	windows  chan window // nil while nobody browses
-	unbrowse func()
+	// browsed holds the latest result of browsing; nil: the link does not browse.
+	browsed      chan browseResult
+	stopBrowsing func()
 }
 
-// linkUp says that a hub granted the join and the connection with the will
-// stands; messages of connection n may follow. linkReady says that it is
-// subscribed, linkDown that it is over.
+// linkUp is the event that a hub granted the join and the connection with the will
+// is open; messages of connection connID may follow. linkReady is sent when it is
+// subscribed, linkDown when it is over.
 type (
 	linkUp struct {
-		n     int
-		conn  Conn
-		url   string
-		grant topics.Grant
+		connID int
+		conn   Conn
+		url    string
+		grant  topics.Grant
 	}
-	linkReady struct{ n int }
-	linkDown  struct{ n int }
+	linkReady struct{ connID int }
+	linkDown  struct{ connID int }
 )
 
-// problem says what the link found wrong.
+// problem is the event that the link found something that the owner must know.
 type problem struct{ text string }
 
 // run keeps the connection until ctx ends. It leaves the last connection
-// open: the loop says goodbye on it.
+// open: the loop publishes on it that the domain is offline.
 func (l *link) run(ctx context.Context) {
-	l.said = make(map[string]string)
+	l.logged = make(map[string]string)
 	l.setLonely(ctx, true)
 	defer l.setLonely(ctx, false)
 	var next *join
@@ -94,8 +106,8 @@ func (l *link) run(ctx context.Context) {
 			}
 		}
 		began := time.Now()
-		next = l.stay(ctx, *next)
-		if brief++; time.Since(began) > briefStay {
+		next = l.maintain(ctx, *next)
+		if brief++; time.Since(began) > shortConnection {
 			brief = 0
 		}
 	}
@@ -107,7 +119,7 @@ func (l *link) search(ctx context.Context) *join {
 	var found []zeroconf.Found
 	for attempt := 0; ; attempt++ {
 		candidates := l.candidates(found)
-		granted, pause := l.try(ctx, candidates, attempt)
+		granted, pause := l.tryCandidates(ctx, candidates, attempt)
 		if granted != nil {
 			return granted
 		}
@@ -119,13 +131,13 @@ func (l *link) search(ctx context.Context) *join {
 				return nil
 			case <-timer.C:
 				waiting = false
-			case w := <-l.windows:
+			case w := <-l.browsed:
 				if w.err != nil {
-					l.say("browse", slog.LevelWarn, w.err.Error())
+					l.logOnce("browse", slog.LevelWarn, w.err.Error())
 				}
 				found = w.found
 				if w.err == nil && len(found) == 0 && l.config.Hub == "" {
-					l.say("found", slog.LevelWarn, "no hub found by zeroconf, still looking (a hub that listens on loopback alone can be joined from its own machine only; where multicast does not get through, set hub = \"host:port\" in domain.toml)")
+					l.logOnce("found", slog.LevelWarn, "no hub found by zeroconf, still looking (a hub that listens on loopback alone can be joined from its own machine only; where multicast does not get through, set hub = \"host:port\" in domain.toml)")
 				}
 				if !slices.Equal(candidates, l.candidates(found)) {
 					waiting, attempt = false, -1
@@ -139,19 +151,19 @@ func (l *link) search(ctx context.Context) *join {
 	}
 }
 
-// stay connects with the will and remains until the connection is over. While
-// the broker answers but no hub behind it, it looks for the hub at another
-// broker, and returns where it was found.
-func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
-	l.n++
-	n := l.n
+// maintain connects with the will and returns when the connection is over. While
+// the broker answers but no hub does, it searches for the hub at other brokers, and
+// returns the join of the one where it found it.
+func (l *link) maintain(ctx context.Context, j join) (elsewhere *join) {
+	l.connID++
+	n := l.connID
 	offline := l.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: l.config.Name}, []byte(topics.Offline))
 	conn, err := l.connect(ctx, j.candidate, "domain-"+l.id, &offline, func(m topics.Message) { l.deliver(n, m) })
 	if err != nil {
-		l.say(j.url, slog.LevelWarn, l.explain(err).Error())
+		l.logOnce(j.url, slog.LevelWarn, l.explain(err).Error())
 		return nil
 	}
-	l.known, l.last = identity{j.grant.Dominion, j.grant.Name}, j.url
+	l.previous, l.lastURL = identity{j.grant.Dominion, j.grant.Name}, j.url
 	l.post(linkUp{n, conn, j.url, j.grant})
 	defer func() {
 		if ctx.Err() == nil { // else the connection is the loop's
@@ -160,16 +172,16 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	}()
 	if err := conn.Subscribe(ctx, l.tree.AgentFilters(l.config.Name)...); err != nil {
 		if ctx.Err() == nil {
-			l.say(j.url, slog.LevelError, l.explain(err).Error())
+			l.logOnce(j.url, slog.LevelError, l.explain(err).Error())
 			conn.Close()
 		}
 		return nil
 	}
-	clear(l.said)
+	clear(l.logged)
 	l.post(linkReady{n})
-	// At the start the loop has not heard of this hub yet, and is lonely: at another
+	// At the start the loop does not know of this hub yet, and is lonely: at another
 	// address that the configuration names is the same hub.
-	heard := l.config.Hub == ""
+	hubKnown := l.config.Hub == ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -181,15 +193,15 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 			l.log.Warn("lost the connection to the hub", "hub", j.url, "error", conn.Err())
 			return nil
 		case lonely := <-l.lonely:
-			heard = heard || !lonely
+			hubKnown = hubKnown || !lonely
 			l.setLonely(ctx, lonely)
-		case w := <-l.windows:
-			if !heard {
+		case w := <-l.browsed:
+			if !hubKnown {
 				continue
 			}
-			// Not at this broker: the hub hears of us when it is back.
+			// Not at this broker: the domain is connected to it already.
 			others := slices.DeleteFunc(l.candidates(w.found), func(c candidate) bool { return c.url == j.url })
-			if granted, _ := l.try(ctx, others, 0); granted != nil {
+			if granted, _ := l.tryCandidates(ctx, others, 0); granted != nil {
 				l.post(linkDown{n}) // first: the loop would answer our offline with online
 				conn.Publish(offline)
 				conn.Close()
@@ -199,10 +211,10 @@ func (l *link) stay(ctx context.Context, j join) (elsewhere *join) {
 	}
 }
 
-// explain says more about a refusal of the domain's own topics than the broker can:
-// as the same user asked for the join a moment ago, it is these that it may not
-// have. A broker that is not the dominion's own may refuse the connection for its
-// will, where CONNACK has no reason but user or password.
+// explain adds the likely reason to a refusal of the domain's own topics: as the
+// same user was granted the join, it lacks the permission for these. A broker that
+// is not the dominion's own may refuse the connection for its will, where CONNACK
+// has no reason but user or password.
 func (l *link) explain(err error) error {
 	if l.config.User == "" || !errors.Is(err, client.ErrNotAuthorized) && !errors.Is(err, client.ErrRefused) {
 		return err
@@ -210,22 +222,22 @@ func (l *link) explain(err error) error {
 	return fmt.Errorf("%w, or this user may not speak for domain %s: a user of the role domain must have the domain's name (here %q, set name or user)", err, l.config.Name, l.config.User)
 }
 
-// window is what one window of browsing found.
-type window struct {
+// browseResult is what was found in one time window of browsing.
+type browseResult struct {
 	found []zeroconf.Found
 	err   error
 }
 
-// setLonely begins or ends looking for the hub elsewhere than where it is known:
-// at the other addresses that the configuration names, or, where it names none,
-// by zeroconf.
+// setLonely begins or ends the search for the hub at other places than the known
+// one: at the other addresses of the configuration, or, where that has none, by
+// zeroconf.
 func (l *link) setLonely(ctx context.Context, lonely bool) {
 	l.isLonely = lonely
-	if l.windows != nil && !lonely {
-		l.unbrowse()
-		l.windows, l.unbrowse = nil, nil
+	if l.browsed != nil && !lonely {
+		l.stopBrowsing()
+		l.browsed, l.stopBrowsing = nil, nil
 	}
-	if l.windows != nil || !lonely {
+	if l.browsed != nil || !lonely {
 		return
 	}
 	browse := l.browse
@@ -238,10 +250,10 @@ func (l *link) setLonely(ctx context.Context, lonely bool) {
 			return nil, nil
 		}
 	case !l.config.Zeroconf.Enabled:
-		l.say("found", slog.LevelInfo, "zeroconf is off: a hub is looked for on this machine, and where it was last")
+		l.logOnce("found", slog.LevelInfo, "zeroconf is off: a hub is looked for on this machine, and where it was last")
 		return
 	}
-	windows := make(chan window, 1) // holds the latest
+	windows := make(chan browseResult, 1) // holds the latest
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -253,25 +265,25 @@ func (l *link) setLonely(ctx context.Context, lonely bool) {
 			case <-windows:
 			default:
 			}
-			windows <- window{found, err}
+			windows <- browseResult{found, err}
 			if time.Since(began) < browseWindow/2 { // no interface is up yet
 				sleep(ctx, browseWindow/2)
 			}
 		}
 	}()
-	l.windows, l.unbrowse = windows, func() {
+	l.browsed, l.stopBrowsing = windows, func() {
 		cancel()
 		<-done
 	}
 }
 
-// candidates returns where to ask, best first: the hub that the configuration
-// names, or the one known, and while lonely what zeroconf found, and this
-// machine.
+// candidates returns the brokers to try, best first: those that the configuration
+// names, or else the last one, and while the domain is lonely those that zeroconf
+// found, and this machine.
 func (l *link) candidates(found []zeroconf.Found) []candidate {
 	var all []candidate
 	if hubs := staticURLs(l.config.Hub); len(hubs) > 0 {
-		if at := slices.Index(hubs, l.last); at > 0 { // where it was last, and then on from there
+		if at := slices.Index(hubs, l.lastURL); at > 0 { // where it was last, and then on from there
 			hubs = slices.Concat(hubs[at:], hubs[:at])
 		}
 		for _, url := range hubs {
@@ -279,62 +291,62 @@ func (l *link) candidates(found []zeroconf.Found) []candidate {
 		}
 		return all
 	}
-	w := l.wish()
-	if c := (candidate{l.last, l.known}); c.url != "" && w.wants(c.dominion) {
+	policy := l.joinPolicy()
+	if c := (candidate{l.lastURL, l.previous}); c.url != "" && policy.allows(c.dominion) {
 		// No configuration names that address any more, if one ever did.
-		if allowed, _ := w.credentials.Allow([]string{c.url}); len(allowed) > 0 {
+		if allowed, _ := policy.credentials.Allow([]string{c.url}); len(allowed) > 0 {
 			all = append(all, c)
 		}
 	}
 	if !l.isLonely {
 		return all
 	}
-	chosen, problem, strangers := choose(found, w)
-	for _, s := range strangers {
+	chosen, problem, impostors := choose(found, policy)
+	for _, s := range impostors {
 		l.report(s)
 	}
 	if problem != "" {
-		l.say("found", slog.LevelWarn, problem)
+		l.logOnce("found", slog.LevelWarn, problem)
 	}
 	for _, c := range chosen {
 		if !slices.ContainsFunc(all, func(known candidate) bool { return known.url == c.url }) {
 			all = append(all, c)
 		}
 	}
-	// Any program of this machine may listen there: it is shown no password.
-	if w.credentials == (locate.Credentials{}) && !slices.ContainsFunc(all, func(c candidate) bool { return c.url == loopbackURL }) {
+	// Any program of this machine may listen there: it gets no password.
+	if policy.credentials == (locate.Credentials{}) && !slices.ContainsFunc(all, func(c candidate) bool { return c.url == loopbackURL }) {
 		all = append(all, candidate{url: loopbackURL})
 	}
 	return all
 }
 
-// wish returns what this agent may join.
-func (l *link) wish() wish {
-	return wish{
-		name: l.config.Dominion, known: l.known, prefix: l.tree.Prefix(),
+// joinPolicy returns what this agent may join.
+func (l *link) joinPolicy() joinPolicy {
+	return joinPolicy{
+		name: l.config.Dominion, previous: l.previous, prefix: l.tree.Prefix(),
 		credentials: locate.Credentials{Password: l.config.PasswordFile != "", Pinned: l.config.CAFile != ""},
 	}
 }
 
-// report logs what the owner of the home must know, once, and has the loop tell
-// the hub that this domain belongs to.
+// report logs what the owner of the home must know, once, and has the loop publish
+// it at the hub of this domain.
 func (l *link) report(text string) {
-	if l.said[text] == "" {
-		l.say(text, slog.LevelWarn, text)
+	if l.logged[text] == "" {
+		l.logOnce(text, slog.LevelWarn, text)
 		l.post(problem{text})
 	}
 }
 
-// say logs what is new about a matter: a retry that fails as the one before
-// is no news.
-func (l *link) say(matter string, level slog.Level, text string) {
-	if l.said[matter] != text {
-		l.said[matter] = text
+// logOnce logs a text about a subject unless it equals the last one: a retry that
+// fails as the one before is not logged.
+func (l *link) logOnce(subject string, level slog.Level, text string) {
+	if l.logged[subject] != text {
+		l.logged[subject] = text
 		l.log.Log(context.Background(), level, text)
 	}
 }
 
-// sleep waits, and tells whether ctx is still there.
+// sleep waits for d, and reports whether ctx has not ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -20,111 +20,136 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// How often the loop looks after what does not tell by itself.
+// The intervals of what the loop polls, and other times of it.
 const (
-	pollInterval   = 3 * time.Second        // catalog and addresses: "fresh within 5 s"
-	logInterval    = 250 * time.Millisecond // while services run: a flood fills a disk by the second
-	followInterval = 250 * time.Millisecond
-	floodInterval  = 20 * time.Millisecond  // while a service fills its log
-	shortest       = 100 * time.Millisecond // heartbeat, whatever a start command says
-	stopMargin     = 5 * time.Second        // beyond the longest stop_timeout, at the end
-	goodbyeTimeout = 2 * time.Second
+	pollInterval      = 3 * time.Second        // catalog and addresses: "fresh within 5 s"
+	logInterval       = 250 * time.Millisecond // while services run: a flood fills a disk by the second
+	followInterval    = 250 * time.Millisecond
+	floodInterval     = 20 * time.Millisecond  // while a service fills its log
+	minHeartbeat      = 100 * time.Millisecond // the shortest heartbeat interval that a start command can set
+	stopMargin        = 5 * time.Second        // beyond the longest stop_timeout, at the end
+	disconnectTimeout = 2 * time.Second
 )
 
-// loop is the agent's state and what it does about events. One goroutine owns
+// loop is the state of the agent and its handling of events. One goroutine owns
 // it.
 type loop struct {
-	config       config.Domain
-	version      string
-	id, session  string
-	started      time.Time
-	shown        topics.Time // when that was, as it was published last
-	tree         topics.Tree
-	log          *slog.Logger
-	facts        Facts
-	store        *store
-	supervisor   *supervisor.Supervisor
-	logs         *logs.Dir
-	announce     func(ctx context.Context, member identity) // blocks
+	config      config.Domain
+	version     string
+	id, session string
+	started     time.Time
+	// lastStartedAt is started as it was published last.
+	lastStartedAt topics.Time
+	tree          topics.Tree
+	log           *slog.Logger
+	facts         Facts
+	store         *store
+	supervisor    *supervisor.Supervisor
+	logs          *logs.Dir
+	// announce announces this domain until ctx ends.
+	announce func(ctx context.Context, member identity)
+	// lonelySignal tells the link whether the domain is lonely; it holds the latest value.
 	lonelySignal chan bool
-	drop         chan struct{}
-	timing       topics.Timing
-	heartbeats   *heartbeater
+	// drop has the link end its connection and connect again.
+	drop       chan struct{}
+	timing     topics.Timing
+	heartbeats *heartbeater
 
-	// The connection, and what is known by it.
-	conn     Conn // nil: none
-	n        int  // its number
-	ready    bool // joined: subscribed, heartbeats go
-	grant    topics.Grant
-	resynced time.Time // when a resync was obeyed last
-	rejoined bool      // no start command was taken since the grant
+	// conn is the connection to the hub's broker; nil: there is none.
+	conn Conn
+	// connID is the number of conn. Messages and events of another are void.
+	connID int
+	// ready reports that the agent has joined: it is subscribed and publishes heartbeats.
+	ready bool
+	// grant is the hub's answer to the last join.
+	grant topics.Grant
+	// lastResync is when a resync was carried out last.
+	lastResync time.Time
+	// rejoined reports that no start command was accepted since grant.
+	rejoined bool
 	hub      hubView
-	held     *topics.StartCommand // a retained one that must wait
-	outbox   []topics.Message     // events for the next connection
-	status   []byte               // as published by this connection
-	told     uint64               // of the last status of this session, over all connections
-	hubSeen  time.Time            // when the hub of this connection last published something
-	unheard  time.Time            // since when no hub is reachable; zero: one is
+	// pendingCommand is a retained start command that waits until the hub is online; nil: none.
+	pendingCommand *topics.StartCommand
+	// outbox holds events for the next connection.
+	outbox []topics.Message
+	// status is the status as it was published last on conn.
+	status []byte
+	// statusSeq is the number of the last status of this session, over all connections.
+	statusSeq uint64
+	// hubActiveAt is when the hub of conn last published something.
+	hubActiveAt time.Time
+	// unreachableSince is since when no hub is reachable; zero: one is.
+	unreachableSince time.Time
 
-	look       time.Duration // at least so long between two looks; tests alone set it
-	lonely     bool
-	silence    context.CancelFunc // ends the announcement of a lonely domain
-	announcers sync.WaitGroup
-	refusals   *ratelimit.Window
-	ears       listener
-	traits     *traits.Watch
-	post       func(event any) // to this loop, from any goroutine
-	catalog    []topics.CatalogRow
-	addresses  []string
-	reachedAt  atomic.Pointer[string] // the link reads it
+	// minPollInterval is Options.MinPollInterval.
+	minPollInterval time.Duration
+	// lonely reports that no hub was reachable for the isolation time: the domain
+	// is announced by zeroconf, and the link searches for other hubs.
+	lonely bool
+	// withdraw ends the announcement of a lonely domain.
+	withdraw context.CancelFunc
+	// background is of announcements and of changes of subscriptions.
+	background    sync.WaitGroup
+	refusals      *ratelimit.Window
+	subscriptions subscriptions
+	traits        *traits.Watch
+	// post sends an event to this loop, from any goroutine.
+	post      func(event any)
+	catalog   []topics.CatalogRow
+	addresses []string
+	// reachedAt is the address of this domain. The link reads it, too.
+	reachedAt atomic.Pointer[string]
 
-	beatNow                  bool // a heartbeat is due at the end of this turn
+	// heartbeatDue has tick publish a heartbeat at once.
+	heartbeatDue             bool
 	metricsAt, pollAt, logAt time.Time
-	stopBy                   time.Time // zero: not stopping
+	// stopBy is when the end no longer waits for services; zero: the agent is not stopping.
+	stopBy time.Time
 }
 
-// begin brings back what ran before, with or without a hub.
-func (l *loop) begin(now time.Time) {
-	l.traits.Look(now)
+// start adopts running services and applies the last start command, with or
+// without a hub.
+func (l *loop) start(now time.Time) {
+	l.traits.Poll(now)
 	l.poll(now)
 	if l.store.taken {
-		l.obeyTiming(l.store.command.Timing)
+		l.applyTiming(l.store.command.Timing)
 	}
 	l.supervisor.Adopt(now)
-	l.heartbeats.adopt(l.supervisor.Leased()) // that the guards of what was adopted know of
+	l.heartbeats.adoptLease(l.supervisor.Leased()) // that the guards of what was adopted know of
 	if l.store.taken {
 		c := l.store.command
 		l.log.Info("starting what ran before", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
 		l.supervisor.Apply(c.Services, now)
 	}
-	l.unheard = now
+	l.unreachableSince = now
 	l.setLonely(true)
 	l.logAt = now
 }
 
-// handle takes an event of the agent's own parts.
+// handle handles an event of the agent's own parts.
 func (l *loop) handle(e any, now time.Time) {
 	switch e := e.(type) {
 	case supervisor.Event:
 		l.supervisor.Handle(e, now)
 	case linkUp:
-		l.deaf(now)
-		l.up(e)
+		l.subscriptionsLost(now)
+		l.connected(e)
 	case linkReady:
-		if e.n == l.n && l.conn != nil {
-			l.join(now)
+		if e.connID == l.connID && l.conn != nil {
+			l.joined(now)
 			l.subscribe(now)
 		}
 	case linkDown:
-		if e.n == l.n {
+		if e.connID == l.connID {
 			l.conn, l.ready = nil, false
-			l.heartbeats.leave()
-			l.deaf(now)
+			l.heartbeats.stop()
+			l.subscriptionsLost(now)
 		}
 	case problem:
 		l.event(topics.DomainProblem, "", e.text)
 	case subscribed:
-		l.answered(e, now)
+		l.subscribeResult(e, now)
 	case traits.Event:
 		l.traits.Handle(e, now)
 	case leaseRenewed:
@@ -134,54 +159,55 @@ func (l *loop) handle(e any, now time.Time) {
 	}
 }
 
-// up takes over a connection. What is known of the hub begins anew with it.
-func (l *loop) up(e linkUp) {
-	l.heartbeats.leave()
-	l.conn, l.n, l.ready, l.grant, l.rejoined = e.conn, e.n, false, e.grant, true
-	l.hub, l.held, l.status = hubView{}, nil, nil
-	l.hubSeen = time.Now() // it granted the join a moment ago
+// connected takes over a new connection. What the agent knows of the hub is reset
+// with it.
+func (l *loop) connected(e linkUp) {
+	l.heartbeats.stop()
+	l.conn, l.connID, l.ready, l.grant, l.rejoined = e.conn, e.connID, false, e.grant, true
+	l.hub, l.pendingCommand, l.status = hubView{}, nil, nil
+	l.hubActiveAt = time.Now() // it granted the join a moment ago
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.grant.Dominion {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.grant.Name)
 	}
 	m.Dominion, m.Hub = identity{e.grant.Dominion, e.grant.Name}, e.url
-	l.wrote(l.store.remember(m, time.Now()))
+	l.reportWriteError(l.store.setMemory(m, time.Now()))
 }
 
-// join publishes all of our state: a broker keeps nothing for us that it may
+// joined publishes all of our state: a broker keeps nothing for us that it may
 // not have lost.
-func (l *loop) join(now time.Time) {
+func (l *loop) joined(now time.Time) {
 	l.ready = true
 	l.log.Info("joined", "dominion", l.grant.Name, "hub", l.store.memory.Hub, "epoch", l.grant.Epoch)
 	l.publish(topics.DomainAvailability, []byte(topics.Online))
 	l.publish(topics.DomainStatus, l.newStatus())
 	l.metrics(now) // before the heartbeat that makes us online: what we are given must fit the machine
-	l.metricsAt = now.Add(l.every(topics.MetricsInterval))
-	l.heartbeats.join(l.conn, l.n, l.progress(), now)
+	l.metricsAt = now.Add(l.atLeast(topics.MetricsInterval))
+	l.heartbeats.start(l.conn, l.connID, l.progress(), now)
 	for _, m := range l.outbox {
 		l.conn.Publish(m)
 	}
 	l.outbox = nil
 }
 
-// turn does what is due, after the events of this turn.
-func (l *loop) turn(now time.Time) {
-	if due(&l.pollAt, now, l.every(pollInterval)) {
+// tick does what is due, after the events of this iteration.
+func (l *loop) tick(now time.Time) {
+	if due(&l.pollAt, now, l.atLeast(pollInterval)) {
 		l.poll(now)
 	}
-	l.traits.Look(now)
-	l.askAgain(now)
+	l.traits.Poll(now)
+	l.resubscribe(now)
 	l.supervisor.Tick(now)
-	if l.watching(now) && !now.Before(l.logAt) {
+	if l.mustPollLogs(now) && !now.Before(l.logAt) {
 		l.publishLogs(now)
-		l.logAt = now.Add(l.logEvery(now))
+		l.logAt = now.Add(l.logPollInterval(now))
 	}
-	l.feelLonely(now)
+	l.updateLonely(now)
 	if l.ready {
 		status := l.newStatus() // before the heartbeat that says which command it is of
-		l.heartbeats.show(l.progress(), status, l.beatNow, now)
-		l.beatNow = false
-		if due(&l.metricsAt, now, l.every(topics.MetricsInterval)) {
+		l.heartbeats.update(l.progress(), status, l.heartbeatDue, now)
+		l.heartbeatDue = false
+		if due(&l.metricsAt, now, l.atLeast(topics.MetricsInterval)) {
 			l.metrics(now)
 		}
 	}
@@ -191,8 +217,8 @@ func (l *loop) metrics(now time.Time) {
 	l.publish(topics.DomainMetrics, topics.Encode(l.facts.Metrics(now, l.supervisor.Groups())))
 }
 
-// due tells whether a moment has come, and sets the next. A loop that was
-// away for long (suspended) does not catch up.
+// due reports whether a time has come, and sets the next. A loop that did not run
+// for long, as the machine was suspended, does not catch up.
 func due(at *time.Time, now time.Time, every time.Duration) bool {
 	if now.Before(*at) {
 		return false
@@ -203,7 +229,7 @@ func due(at *time.Time, now time.Time, every time.Duration) bool {
 	return true
 }
 
-// next is when turn has something to do, if nothing happens before.
+// next returns when tick has something to do, if no event comes before.
 func (l *loop) next() time.Time {
 	at := l.pollAt
 	sooner := func(t time.Time) {
@@ -217,17 +243,17 @@ func (l *loop) next() time.Time {
 	if t, ok := l.traits.Next(); ok {
 		sooner(t)
 	}
-	if l.watching(time.Now()) {
+	if l.mustPollLogs(time.Now()) {
 		sooner(l.logAt)
 	}
 	if l.ready {
 		sooner(l.metricsAt)
 	}
-	if silent := l.silentAt(); l.ready && !silent.IsZero() && l.unheard.IsZero() {
+	if silent := l.hubTimeout(); l.ready && !silent.IsZero() && l.unreachableSince.IsZero() {
 		sooner(silent)
 	}
-	if !l.lonely && !l.unheard.IsZero() {
-		sooner(l.unheard.Add(l.timing.Isolation.Duration()))
+	if !l.lonely && !l.unreachableSince.IsZero() {
+		sooner(l.unreachableSince.Add(l.timing.Isolation.Duration()))
 	}
 	if !l.stopBy.IsZero() {
 		sooner(l.stopBy)
@@ -235,10 +261,11 @@ func (l *loop) next() time.Time {
 	return at
 }
 
-// poll notices what changed on the machine.
+// poll reads the catalog and the addresses of the machine, and writes what is
+// pending in the store.
 func (l *loop) poll(now time.Time) {
 	if l.pollAt.IsZero() {
-		l.pollAt = now.Add(l.every(pollInterval))
+		l.pollAt = now.Add(l.atLeast(pollInterval))
 	}
 	var problems []string
 	l.catalog, problems = l.facts.Catalog()
@@ -266,91 +293,95 @@ func (l *loop) poll(now time.Time) {
 	l.store.retry(now)
 }
 
-// silentAt is when a hub that publishes nothing any more is taken for gone: no will
-// says so where a broker, as a node of a cluster, died with it. Zero: never, as the
-// hub's broker is its own.
-func (l *loop) silentAt() time.Time {
+// hubTimeout returns when a hub that publishes nothing any more counts as gone: there
+// is no will where its broker, as a node of a cluster, died with it. Zero: never, as
+// the hub's broker is its own.
+func (l *loop) hubTimeout() time.Time {
 	if l.grant.Alive <= 0 {
 		return time.Time{}
 	}
-	return l.hubSeen.Add(3 * l.grant.Alive.Duration())
+	return l.hubActiveAt.Add(3 * l.grant.Alive.Duration())
 }
 
-// sawHub takes that a message came which only a hub publishes, and now.
-func (l *loop) sawHub(k topics.Kind, now time.Time) {
+// recordHubActivity records that the hub published a message just now.
+func (l *loop) recordHubActivity(k topics.Kind, now time.Time) {
 	switch k {
 	case topics.HubAvailability, topics.HubStatus, topics.DomainServicesSet, topics.DomainLease:
-		l.hubSeen = now
+		l.hubActiveAt = now
 	}
 }
 
-// feelLonely notices for how long no hub was reachable.
-func (l *loop) feelLonely(now time.Time) {
-	silent := l.silentAt()
+// updateLonely makes the domain lonely when no hub was reachable for the isolation
+// time, and ends that when one is.
+func (l *loop) updateLonely(now time.Time) {
+	silent := l.hubTimeout()
 	reachable := l.ready && l.hub.availability != topics.Offline && (silent.IsZero() || now.Before(silent))
 	switch {
 	case reachable:
-		l.unheard = time.Time{}
+		l.unreachableSince = time.Time{}
 		if l.lonely {
 			l.setLonely(false)
 		}
-	case l.unheard.IsZero():
-		l.unheard = now
-	case !l.lonely && now.Sub(l.unheard) >= l.timing.Isolation.Duration():
-		l.log.Warn("no hub for a while: lonely; the services run on, looking for a hub", "since", l.unheard.Format(time.TimeOnly))
+	case l.unreachableSince.IsZero():
+		l.unreachableSince = now
+	case !l.lonely && now.Sub(l.unreachableSince) >= l.timing.Isolation.Duration():
+		l.log.Warn("no hub for a while: lonely; the services run on, looking for a hub", "since", l.unreachableSince.Format(time.TimeOnly))
 		l.setLonely(true)
 	}
 }
 
-// setLonely tells the link to look further, and announces that we are here.
+// setLonely has the link search for other hubs, and announces this domain, or ends
+// both.
 func (l *loop) setLonely(lonely bool) {
 	l.lonely = lonely
 	select {
-	case <-l.lonelySignal: // an older word
+	case <-l.lonelySignal: // an older value
 	default:
 	}
 	l.lonelySignal <- lonely
-	l.silence()
+	l.withdraw()
 	if lonely {
 		var ctx context.Context
-		ctx, l.silence = context.WithCancel(context.Background())
+		ctx, l.withdraw = context.WithCancel(context.Background())
 		member := l.store.memory.Dominion
-		l.announcers.Go(func() { l.announce(ctx, member) })
+		l.background.Go(func() { l.announce(ctx, member) })
 	}
 }
 
-// progress is what the heartbeats say of this loop.
-func (l *loop) progress() progress { return progress{l.position(), l.told, l.interval()} }
+// progress returns what the heartbeats report of this loop.
+func (l *loop) progress() progress { return progress{l.position(), l.statusSeq, l.heartbeatInterval()} }
 
-// every is how often the loop looks after something that does not tell by itself.
-func (l *loop) every(interval time.Duration) time.Duration { return max(interval, l.look) }
+// atLeast returns the interval of a poll, minPollInterval at least.
+func (l *loop) atLeast(interval time.Duration) time.Duration { return max(interval, l.minPollInterval) }
 
-func (l *loop) interval() time.Duration { return max(shortest, l.timing.Heartbeat.Duration()) }
+func (l *loop) heartbeatInterval() time.Duration {
+	return max(minHeartbeat, l.timing.Heartbeat.Duration())
+}
 
-// newStatus returns the status to publish; nil if it is the last one still.
+// newStatus returns the status to publish; nil if it equals the last one.
 func (l *loop) newStatus() []byte {
 	at, instances := l.position(), l.supervisor.Instances()
 	catalog := l.withRunning(instances)
 	status := topics.Domain{
-		ID: l.id, Name: l.config.Name, Session: l.session, Seq: l.told, Version: l.version, Protocol: topics.Protocol,
+		ID: l.id, Name: l.config.Name, Session: l.session, Seq: l.statusSeq, Version: l.version, Protocol: topics.Protocol,
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Address: l.address(), Addresses: l.addresses,
-		Traits: l.offered(), StartedAt: l.startedAt(time.Now()), Draining: l.store.memory.Draining,
+		Traits: l.currentTraits(), StartedAt: l.startedAt(time.Now()), Draining: l.store.memory.Draining,
 		Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
 		Services: list(instances), Catalog: list(catalog), Problems: l.traits.Problems(time.Now()),
 	}
 	if bytes.Equal(topics.Encode(status), l.status) {
 		return nil
 	}
-	l.told++
-	status.Seq = l.told
+	l.statusSeq++
+	status.Seq = l.statusSeq
 	l.status = topics.Encode(status)
 	return l.status
 }
 
-// withRunning returns the catalog with what runs and cannot be read on disk at
-// present: a service.toml that is half written, a directory between two mv, a
-// mount that is away. That is no reason for the hub to stop it. It marks these
-// instances.
+// withRunning returns the catalog together with services that run but cannot be
+// read on disk at present: a service.toml is half written, a directory is being
+// replaced, a mount is missing. That is no reason for the hub to stop them. It
+// adds a message to these instances.
 func (l *loop) withRunning(instances []topics.Instance) []topics.CatalogRow {
 	all := l.catalog
 	for n := range instances {
@@ -370,8 +401,9 @@ func (l *loop) withRunning(instances []topics.Instance) []topics.CatalogRow {
 	return all
 }
 
-// offered are the traits of the configuration, and those that are there now.
-func (l *loop) offered() []string {
+// currentTraits returns the traits of the configuration and those of sources that
+// are present now.
+func (l *loop) currentTraits() []string {
 	all := slices.Clone(list(l.config.Traits))
 	for _, t := range l.traits.Present() {
 		if !slices.Contains(all, t) {
@@ -396,7 +428,7 @@ func (l *loop) publish(k topics.Kind, payload []byte) {
 	}
 }
 
-// maxOutbox is how many events are kept while nobody can be told.
+// maxOutbox is how many events are queued while there is no connection.
 const maxOutbox = 100
 
 func eventMessage(tree topics.Tree, domain string, kind topics.EventType, service, message string) topics.Message {
@@ -404,7 +436,7 @@ func eventMessage(tree topics.Tree, domain string, kind topics.EventType, servic
 	return tree.Message(topics.Address{Kind: topics.DomainEvent, Domain: domain}, topics.Encode(e))
 }
 
-// event tells people what happened, now or after the next join.
+// event publishes an event, now or after the next join.
 func (l *loop) event(kind topics.EventType, service, message string) {
 	m := eventMessage(l.tree, l.config.Name, kind, service, message)
 	if l.ready {
@@ -417,16 +449,16 @@ func (l *loop) event(kind topics.EventType, service, message string) {
 	l.outbox = append(l.outbox, m)
 }
 
-// wrote says what could not be written to disk.
-func (l *loop) wrote(err error) {
+// reportWriteError logs and publishes that something could not be written to disk.
+func (l *loop) reportWriteError(err error) {
 	if err != nil {
 		l.log.Error(err.Error())
 		l.event(topics.DomainProblem, "", err.Error())
 	}
 }
 
-// overrun gets again what was lost: state topics are retained.
-func (l *loop) overrun(lost int) {
+// messagesLost connects again to receive what was lost: topics of state are retained.
+func (l *loop) messagesLost(lost int) {
 	l.log.Error("more messages came than could be handled, connecting anew", "lost", lost)
 	l.reconnect()
 }
@@ -439,8 +471,9 @@ func (l *loop) reconnect() {
 	}
 }
 
-// stop begins the end. Exclusive services end in any case: nobody would renew
-// their lease, and whoever is to have them next shall not have to wait for it.
+// stop begins the end of the agent. Exclusive services are stopped in any case:
+// their lease would not be renewed, and the domain that gets them next shall not
+// have to wait for its end.
 func (l *loop) stop(now time.Time) {
 	longest := services.DefaultStopTimeout
 	for _, s := range l.store.command.Services {
@@ -458,7 +491,8 @@ func (l *loop) stop(now time.Time) {
 	}
 }
 
-// stopped tells whether nothing is left to wait for.
+// stopped reports whether every service that must stop has stopped, or stopBy has
+// passed.
 func (l *loop) stopped(now time.Time) bool {
 	idle := l.supervisor.IdleExclusive
 	if l.config.StopServicesOnExit {
@@ -473,16 +507,17 @@ func (l *loop) stopped(now time.Time) bool {
 	return true
 }
 
-// goodbye says offline and disconnects. The link is gone by now.
-func (l *loop) goodbye() {
-	l.silence()
-	l.heartbeats.leave()
-	defer l.announcers.Wait()
+// disconnect publishes that the domain is offline and closes the connection. The
+// link has ended by then.
+func (l *loop) disconnect() {
+	l.withdraw()
+	l.heartbeats.stop()
+	defer l.background.Wait()
 	if l.conn == nil {
 		return
 	}
 	l.publish(topics.DomainAvailability, []byte(topics.Offline))
-	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), disconnectTimeout)
 	defer cancel()
 	if err := l.conn.Flush(ctx); err != nil {
 		l.log.Warn("cannot say goodbye to the hub", "error", err)
@@ -490,8 +525,8 @@ func (l *loop) goodbye() {
 	l.conn.Close()
 }
 
-// startedAt is when this run of the agent began, by the clock as it is now.
+// startedAt returns when this run of the agent began, by the present wall clock.
 func (l *loop) startedAt(now time.Time) topics.Time {
-	l.shown = topics.StartedAt(l.started, now, l.shown)
-	return l.shown
+	l.lastStartedAt = topics.StartedAt(l.started, now, l.lastStartedAt)
+	return l.lastStartedAt
 }

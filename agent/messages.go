@@ -10,12 +10,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// message takes a message of the broker.
+// message handles a message of the broker.
 func (l *loop) message(m incoming, now time.Time) {
-	if m.n != l.n || l.conn == nil {
+	if m.connID != l.connID || l.conn == nil {
 		return // of a connection that is over
 	}
-	l.hear(m.Message, now)
+	l.subscribedMessage(m.Message, now)
 	a, ok := l.tree.Parse(m.Topic)
 	if !ok {
 		return
@@ -25,15 +25,15 @@ func (l *loop) message(m incoming, now time.Time) {
 		return
 	}
 	if !m.Retain {
-		l.sawHub(a.Kind, now)
+		l.recordHubActivity(a.Kind, now)
 	}
 	switch a.Kind {
 	case topics.HubAvailability:
 		l.hub.availability = string(m.Payload)
-		l.release(now)
+		l.reconsiderPending(now)
 	case topics.HubStatus:
 		l.hubStatus(m.Message)
-		l.release(now)
+		l.reconsiderPending(now)
 	case topics.DomainAvailability:
 		// A will that came late, of a connection of ours that is over, or a
 		// hub that lost us for a moment. What was stored is older than our
@@ -44,7 +44,7 @@ func (l *loop) message(m incoming, now time.Time) {
 	case topics.DomainServicesSet:
 		l.startCommand(m.Message, now)
 	case topics.DomainLease:
-		l.lease(m.Message)
+		l.invalidLease(m.Message)
 	case topics.DomainCommand:
 		l.command(m.Message, now)
 	case topics.DomainDrainSet:
@@ -58,59 +58,61 @@ func (l *loop) hubStatus(m topics.Message) {
 	}
 	h, err := topics.Decode[topics.Hub](m.Topic, m.Payload)
 	if err != nil {
-		l.misunderstood(err)
+		l.reportInvalid(err)
 		return
 	}
-	if !topics.SameMajor(h.Protocol) && (!l.hub.known || l.hub.protocol != h.Protocol) {
+	if !topics.SameMajor(h.Protocol) && (!l.hub.statusReceived || l.hub.protocol != h.Protocol) {
 		problem := fmt.Sprintf("the hub speaks protocol %.20q, this agent %s: it is not obeyed; bring both to the same version", h.Protocol, topics.Protocol)
 		l.log.Error(problem)
 		l.event(topics.DomainProblem, "", problem)
 	}
-	l.hub.known, l.hub.epoch, l.hub.protocol = true, h.Epoch, h.Protocol
+	l.hub.statusReceived, l.hub.epoch, l.hub.protocol = true, h.Epoch, h.Protocol
 }
 
-// misunderstood says what is wrong with a payload, once in a while.
-func (l *loop) misunderstood(err error) {
+// reportInvalid logs and publishes what is wrong with a payload, rate limited.
+func (l *loop) reportInvalid(err error) {
 	if l.mayReport(err.Error(), time.Now()) {
 		l.log.Warn("ignored a message", "error", err)
 		l.event(topics.MessageRefused, "", err.Error())
 	}
 }
 
-// startCommand takes the whole set of services that should run, or refuses it.
+// startCommand handles a start command, the whole set of services that should run.
 func (l *loop) startCommand(m topics.Message, now time.Time) {
 	if !l.stopBy.IsZero() {
 		return // for the agent after this one
 	}
 	if len(m.Payload) == 0 {
-		l.held = nil
+		l.pendingCommand = nil
 		return // cleared: what runs, runs
 	}
 	c, err := topics.Decode[topics.StartCommand](m.Topic, m.Payload)
 	if err != nil {
-		l.misunderstood(err)
+		l.reportInvalid(err)
 		return
 	}
-	l.held = nil // by what came after it
-	l.consider(c, m.Retain, now)
+	l.pendingCommand = nil // by what came after it
+	l.judgeCommand(c, m.Retain, now)
 }
 
-// release looks at a held start command again.
-func (l *loop) release(now time.Time) {
-	if c := l.held; c != nil {
-		l.held = nil
-		l.consider(*c, true, now)
+// reconsiderPending judges a start command again that waited for the hub.
+func (l *loop) reconsiderPending(now time.Time) {
+	if c := l.pendingCommand; c != nil {
+		l.pendingCommand = nil
+		l.judgeCommand(*c, true, now)
 	}
 }
 
-func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
-	s := standing{domain: l.id, dominion: l.store.memory.Dominion.ID, granted: l.grant.Epoch, rejoined: l.rejoined, hub: l.hub}
+// judgeCommand judges a start command and acts on the verdict: it is stored and
+// applied, kept for later, ignored or refused.
+func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time) {
+	s := commandContext{domain: l.id, dominion: l.store.memory.Dominion.ID, granted: l.grant.Epoch, rejoined: l.rejoined, hub: l.hub}
 	s.epoch, s.generation, s.taken = l.store.position()
 	verdict, reason := judge(c, retained, s)
 	switch verdict {
 	case same:
-	case hold:
-		l.held = &c
+	case postpone:
+		l.pendingCommand = &c
 	case stale:
 		l.log.Info("left out a start command", "reason", reason)
 	case refuse:
@@ -118,8 +120,8 @@ func (l *loop) consider(c topics.StartCommand, retained bool, now time.Time) {
 	case apply:
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
 		l.rejoined = false
-		l.wrote(l.store.take(c, now))
-		l.obeyTiming(c.Timing)
+		l.reportWriteError(l.store.setCommand(c, now))
+		l.applyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)
 	}
 }
@@ -132,11 +134,11 @@ func (l *loop) refuseCommand(c topics.StartCommand, reason string) {
 	}
 }
 
-// obeyTiming takes over a dominion's timing; what it leaves out stays.
-func (l *loop) obeyTiming(t topics.Timing) {
+// applyTiming takes over the timing of a start command. What that leaves out stays.
+func (l *loop) applyTiming(t topics.Timing) {
 	if t.Heartbeat > 0 {
 		l.timing.Heartbeat = t.Heartbeat
-		l.beatNow = true // with what was taken
+		l.heartbeatDue = true // with what was taken
 	}
 	if t.Isolation > 0 {
 		l.timing.Isolation = t.Isolation
@@ -151,7 +153,7 @@ func (l *loop) drain(m topics.Message) {
 		on = true
 	case topics.Off:
 	default:
-		l.misunderstood(fmt.Errorf("cannot read %s: want ON or OFF, not %.40q", m.Topic, m.Payload))
+		l.reportInvalid(fmt.Errorf("cannot read %s: want ON or OFF, not %.40q", m.Topic, m.Payload))
 		return
 	}
 	memory := l.store.memory
@@ -159,7 +161,7 @@ func (l *loop) drain(m topics.Message) {
 		return
 	}
 	memory.Draining = on
-	l.wrote(l.store.remember(memory, time.Now()))
+	l.reportWriteError(l.store.setMemory(memory, time.Now()))
 	kind, text := topics.DomainUndrained, "the domain takes services again"
 	if on {
 		kind, text = topics.DomainDraining, "the domain is drained: it is given nothing, and what may run elsewhere leaves"
@@ -168,7 +170,8 @@ func (l *loop) drain(m topics.Message) {
 	l.event(kind, "", text)
 }
 
-// environment is what services are told of the dominion and this domain.
+// environment returns the variables that describe the dominion and this domain to
+// a service.
 func (l *loop) environment(service string) map[string]string {
 	e := map[string]string{
 		"DOMINION_TOPIC_PREFIX": l.tree.Prefix(),
@@ -177,7 +180,7 @@ func (l *loop) environment(service string) map[string]string {
 	}
 	maps.Copy(e, l.traits.Environment())
 	if l.store.command.Services[service].Exclusive {
-		e["DOMINION_FENCE"] = l.fence()
+		e["DOMINION_FENCE"] = l.fenceToken()
 	}
 	broker := l.store.memory.Hub
 	if all := staticURLs(l.config.Hub); broker == "" && len(all) > 0 {

@@ -174,10 +174,10 @@ func TestBoundedLogs(t *testing.T) {
 	for i := range lines {
 		lines[i].Line = strings.Repeat("x", 16<<10)
 	}
-	if n := len(bounded(lines)); n != 15 {
+	if n := len(limitSize(lines)); n != 15 {
 		t.Errorf("%d lines of 16 KiB in an answer", n)
 	}
-	if n := len(bounded(lines[:3])); n != 3 {
+	if n := len(limitSize(lines[:3])); n != 3 {
 		t.Errorf("%d lines of 3", n)
 	}
 }

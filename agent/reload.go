@@ -6,14 +6,14 @@ import (
 	"github.com/jmbarzee/dominion/config"
 )
 
-// reload is a configuration that was read anew.
+// reload is the event that the configuration was read again.
 type reload struct {
 	config config.Domain
 	err    error
 }
 
-// reload takes over what can change while the agent runs, and says what
-// cannot.
+// reload takes over what can change while the agent runs, and logs what needs a
+// restart.
 func (l *loop) reload(c config.Domain, err error) {
 	if err != nil {
 		l.log.Error("configuration refused, the old one stays in force", "error", err)

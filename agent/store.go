@@ -18,8 +18,8 @@ type identity struct {
 	Name string `json:"name"`
 }
 
-// memory is what an agent keeps in data_dir/memory.json. The epoch and
-// generation are those of the start command, kept beside it.
+// memory is the content of data_dir/memory.json. The epoch and generation are
+// those of the start command, which has its own file.
 type memory struct {
 	Dominion identity `json:"dominion"`      // joined last
 	Hub      string   `json:"hub,omitempty"` // URL of its broker
@@ -34,27 +34,30 @@ const (
 
 // storeDaily is how many bytes a day are written of these files. What makes them
 // change is foreign: a dependency that is reached at one domain and then at
-// another, a trait that comes and goes, somebody who starts and stops.
+// another, a trait that comes and goes, a user who starts and stops services.
 const storeDaily = 50_000_000
 
 // minorInterval is the time between two writes of start commands by which the
 // same services run in the same revision.
 const minorInterval = time.Minute
 
-// store keeps memory and the last start command on disk. It writes only what
-// changed, and writes later what the disk did not take, what can wait, and what
-// changes too often.
+// store persists memory and the last start command. It writes only what changed,
+// and writes later what the disk refused, what can wait, and what changes too
+// often.
 type store struct {
 	memoryFile, commandFile string
 	memory                  memory
 	command                 topics.StartCommand
-	taken                   bool // command holds one
-	budget                  *atomicfile.Budget
-	files                   *foreign.Files // writes, so that the loop does not wait for a disk that hangs
-	dir                     string
-	minorAt                 time.Time // when a start command of the same services is written, at the earliest
-	pending                 map[string]pending
-	log                     *slog.Logger
+	// Command holds one.
+	taken  bool
+	budget *atomicfile.Budget
+	// Writes, so that the loop does not wait for a disk that hangs.
+	files *foreign.Files
+	dir   string
+	// When a start command of the same services is written, at the earliest.
+	minorAt time.Time
+	pending map[string]pending
+	log     *slog.Logger
 }
 
 // pending is the content of a file that is not on disk yet.
@@ -64,6 +67,7 @@ type pending struct {
 	refused bool      // the disk did not take it
 }
 
+// openStore returns the store of an agent with what its files hold.
 func openStore(dataDir string, files *foreign.Files, log *slog.Logger) (*store, error) {
 	s := &store{
 		memoryFile:  filepath.Join(dataDir, memoryFile),
@@ -83,8 +87,8 @@ func openStore(dataDir string, files *foreign.Files, log *slog.Logger) (*store, 
 	return s, nil
 }
 
-// remember replaces the memory.
-func (s *store) remember(m memory, now time.Time) error {
+// setMemory replaces the memory.
+func (s *store) setMemory(m memory, now time.Time) error {
 	if m == s.memory {
 		return nil
 	}
@@ -92,9 +96,10 @@ func (s *store) remember(m memory, now time.Time) error {
 	return s.write(s.memoryFile, m, now)
 }
 
-// take replaces the start command.
-func (s *store) take(c topics.StartCommand, now time.Time) error {
-	minor := s.taken && startsTheSame(s.command, c)
+// setCommand replaces the start command. One that starts the same services in the
+// same revision is written once in minorInterval at most.
+func (s *store) setCommand(c topics.StartCommand, now time.Time) error {
+	minor := s.taken && equivalentCommands(s.command, c)
 	s.command, s.taken = c, true
 	if minor {
 		if p, waits := s.pending[s.commandFile]; waits {
@@ -111,11 +116,11 @@ func (s *store) take(c topics.StartCommand, now time.Time) error {
 	return s.write(s.commandFile, c, now)
 }
 
-// startsTheSame reports whether after a power cut the same would be started by
+// equivalentCommands reports whether after a power cut the same would be started by
 // either of two start commands, apart from addresses of dependencies and the
 // times of a service. Exclusive services get a number that only grows, so theirs
 // are never the same.
-func startsTheSame(a, b topics.StartCommand) bool {
+func equivalentCommands(a, b topics.StartCommand) bool {
 	if a.Dominion != b.Dominion || a.Domain != b.Domain || a.Epoch != b.Epoch || a.Run != b.Run || len(a.Services) != len(b.Services) {
 		return false
 	}
@@ -143,23 +148,24 @@ func (s *store) retry(now time.Time) {
 	}
 }
 
-// flush writes what is pending, whatever was written today: it is the end.
+// flush writes what is pending at the end of the agent, whatever was written today.
 func (s *store) flush() {
 	for file, p := range s.pending {
-		if _, err := s.put(file, p.content); err != nil {
+		if _, err := s.writeFile(file, p.content); err != nil {
 			s.log.Warn("the next agent begins with what was before", "error", err)
 		}
 	}
 }
 
-// write keeps v for a later try when the disk takes nothing or does not answer, or
-// when too much was written: what it says is obeyed all the same, services matter more than files.
+// write writes v to a file. If the disk refuses it or does not answer, or too much
+// was written today, v becomes pending. It is in force all the same: services
+// matter more than files.
 func (s *store) write(file string, v any, now time.Time) error {
 	if next := s.budget.Next(now); next.After(now) {
 		s.pending[file] = pending{content: v, at: next}
 		return nil
 	}
-	size, err := s.put(file, v)
+	size, err := s.writeFile(file, v)
 	if err == nil || errors.Is(err, foreign.ErrBusy) {
 		s.budget.Charge(size, now)
 	}
@@ -171,9 +177,9 @@ func (s *store) write(file string, v any, now time.Time) error {
 	return nil
 }
 
-// put writes v beside the loop, and returns how many bytes it is. A disk that hangs
-// is not waited for.
-func (s *store) put(file string, v any) (size int, err error) {
+// writeFile writes v in another goroutine, and returns its size in bytes. It does
+// not wait for a disk that hangs.
+func (s *store) writeFile(file string, v any) (size int, err error) {
 	content, err := atomicfile.Encode(file, v)
 	if err != nil {
 		return 0, err
@@ -182,8 +188,8 @@ func (s *store) put(file string, v any) (size int, err error) {
 	return len(content), err
 }
 
-// position is the epoch and generation of the start command, if that is of
-// the dominion joined: another dominion counts its own.
+// position returns the epoch and generation of the start command, if that is of
+// the dominion that the domain has joined: each dominion counts its own.
 func (s *store) position() (epoch, generation uint64, taken bool) {
 	if !s.taken || s.command.Dominion != s.memory.Dominion.ID {
 		return 0, 0, false

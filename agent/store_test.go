@@ -45,13 +45,13 @@ func TestHoursOfStartCommands(t *testing.T) {
 	}
 	for name, change := range map[string]func(s *store, n int, now time.Time) error{
 		"addresses": func(s *store, n int, now time.Time) error {
-			return s.take(command(n, []string{"1", "2"}[n%2], "r"), now)
+			return s.setCommand(command(n, []string{"1", "2"}[n%2], "r"), now)
 		},
 		"services": func(s *store, n int, now time.Time) error {
-			return s.take(command(n, "1", []string{"r", "s"}[n%2]), now)
+			return s.setCommand(command(n, "1", []string{"r", "s"}[n%2]), now)
 		},
 		"drain": func(s *store, n int, now time.Time) error {
-			return s.remember(memory{Draining: n%2 == 0}, now)
+			return s.setMemory(memory{Draining: n%2 == 0}, now)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestWhatIsStartedIsOnDiskAtOnce(t *testing.T) {
 	}
 	spec := topics.Spec{Revision: "r"}
 	take := func(generation uint64, now time.Time, services map[string]topics.Spec) {
-		if err := s.take(topics.StartCommand{Generation: generation, Services: services}, now); err != nil {
+		if err := s.setCommand(topics.StartCommand{Generation: generation, Services: services}, now); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -341,7 +341,7 @@ func (m *machine) power() {
 			ServicesDir: filepath.Join(m.dir, "services"), DataDir: m.data(),
 		},
 		Version: "test", Log: slog.New(slog.NewTextHandler(m.log, nil)),
-		Runner: m, Guards: m.guards, Facts: m, Look: m.home.look, Random: m.random(),
+		Runner: m, Guards: m.guards, Facts: m, MinPollInterval: m.home.look, Random: m.random(),
 		Browse: func(context.Context, []string, string, time.Duration) ([]zeroconf.Found, error) { return nil, nil },
 		Announce: func(ctx context.Context, _ []string, _ *slog.Logger, _ ...zeroconf.Service) error {
 			<-ctx.Done()

@@ -20,16 +20,18 @@ import (
 type Manifest struct {
 	Version    string
 	ReleaseURL string
-	Summary    string   // of the release
-	Command    []string // where it names one, no Makefile is needed
+	// Of the release.
+	Summary string
+	// Where it names one, no Makefile is needed.
+	Command []string
 }
 
 // Catalog knows the services on this domain's disk. Make it with NewCatalog.
 type Catalog struct {
-	dir   string
-	load  func(serviceDir string) (Manifest, error)
-	files *foreign.Files
-	known map[string]entry
+	dir     string
+	load    func(serviceDir string) (Manifest, error)
+	files   *foreign.Files
+	entries map[string]entry
 }
 
 // entry is what a scan found of one directory.
@@ -42,7 +44,7 @@ type entry struct {
 	code    *code // where service.toml gives no version
 }
 
-// stamp tells whether a directory must be read again.
+// stamp reports whether a directory must be read again.
 type stamp struct {
 	makefile bool
 	manifest bool
@@ -54,7 +56,7 @@ type stamp struct {
 // NewCatalog returns the catalog of servicesDir. load reads the service.toml
 // of a directory that has one.
 func NewCatalog(servicesDir string, files *foreign.Files, load func(serviceDir string) (Manifest, error)) *Catalog {
-	return &Catalog{dir: servicesDir, files: files, load: load, known: make(map[string]entry)}
+	return &Catalog{dir: servicesDir, files: files, load: load, entries: make(map[string]entry)}
 }
 
 // Scan returns the services on disk, sorted by name, and what is new among
@@ -75,9 +77,9 @@ func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 		if strings.HasPrefix(name, ".") || !d.IsDir() && d.Type()&fs.ModeSymlink == 0 {
 			continue
 		}
-		if e, is := c.look(name); is {
+		if e, is := c.scanDirectory(name); is {
 			if e.code != nil {
-				problems = append(problems, c.hash(name, &e)...)
+				problems = append(problems, c.hashVersion(name, &e)...)
 			}
 			seen[name] = e
 		}
@@ -92,16 +94,16 @@ func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 		seen["."] = entry{problem: fmt.Sprintf("%d of the services in %s are left out: a domain has %d at most", more, c.dir, topics.MaxServices)}
 	}
 	for name, e := range seen {
-		if e.problem != "" && c.known[name].problem != e.problem {
+		if e.problem != "" && c.entries[name].problem != e.problem {
 			problems = append(problems, e.problem)
 		}
 	}
-	c.known = seen
+	c.entries = seen
 	return rows, problems
 }
 
-// look looks at one directory, or link to one. false: it is none.
-func (c *Catalog) look(name string) (entry, bool) {
+// scanDirectory looks at one directory, or link to one. false: it is none.
+func (c *Catalog) scanDirectory(name string) (entry, bool) {
 	dir := filepath.Join(c.dir, name)
 	now, err := foreign.Do(c.files, dir, func() (stamp, error) {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
@@ -115,16 +117,16 @@ func (c *Catalog) look(name string) (entry, bool) {
 	if err != nil {
 		return entry{problem: fmt.Sprintf("service %s is left out: %v", name, err)}, true
 	}
-	if old, ok := c.known[name]; ok && old.stamp == now {
+	if old, ok := c.entries[name]; ok && old.stamp == now {
 		return old, true
 	}
-	return c.read(name, dir, now), true
+	return c.readDirectory(name, dir, now), true
 }
 
 var errNoDirectory = errors.New("not a directory")
 
-// read reads what changed.
-func (c *Catalog) read(name, dir string, now stamp) entry {
+// readDirectory reads what changed.
+func (c *Catalog) readDirectory(name, dir string, now stamp) entry {
 	e := entry{stamp: now, row: topics.CatalogRow{Service: name}}
 	if !now.makefile && !now.manifest {
 		return e // no service, and none of our business
@@ -151,16 +153,16 @@ func (c *Catalog) read(name, dir string, now stamp) entry {
 	e.row.Version, e.listed, e.command = m.Version, true, m.Command
 	e.row.ReleaseURL, e.row.Summary = m.ReleaseURL, m.Summary
 	if m.Version == "" {
-		if e.code = c.known[name].code; e.code == nil {
+		if e.code = c.entries[name].code; e.code == nil {
 			e.code = new(code)
 		}
 	}
 	return e
 }
 
-// hash makes a hash of a service's code its version. Where the disk does not
+// hashVersion makes a hash of a service's code its version. Where the disk does not
 // answer in time it is the one before.
-func (c *Catalog) hash(name string, e *entry) (problems []string) {
+func (c *Catalog) hashVersion(name string, e *entry) (problems []string) {
 	type found struct{ version, busy string }
 	dir, now := filepath.Join(c.dir, name), time.Now()
 	f, err := foreign.Do(c.files, dir, func() (found, error) {

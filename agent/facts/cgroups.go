@@ -18,11 +18,13 @@ import (
 
 // cgroup is that of a service as it was seen last.
 type cgroup struct {
-	leader int // process group of the life
+	// Process group of the life.
+	leader int
 	dir    string
 	at     time.Time
-	usec   uint64 // of processor time, by all that ever was in it, at that moment
-	cpu    float64
+	// Of processor time, by all that ever was in it, at that moment.
+	usec uint64
+	cpu  float64
 }
 
 // byCgroups measures the services that have a control group, and returns the

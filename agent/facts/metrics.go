@@ -15,15 +15,20 @@ import (
 // Meter measures the machine and its services. Make it with NewMeter.
 type Meter struct {
 	dataDir string
-	proc    string // "/proc", but in tests
+	// "/proc", but in tests.
+	proc    string
 	thermal string
 
-	last      time.Time
-	up        float64 // uptime at last, in seconds
-	ticks     map[process]used
-	cpu       map[string]float64 // by service, of the last measurement
-	cgroups   map[string]cgroup  // by service
-	instances map[process]string // DOMINION_INSTANCE of each process that was looked at
+	last time.Time
+	// Uptime at last, in seconds.
+	up    float64
+	ticks map[process]used
+	// By service, of the last measurement.
+	cpu map[string]float64
+	// By service.
+	cgroups map[string]cgroup
+	// DOMINION_INSTANCE of each process that was looked at.
+	instances map[process]string
 }
 
 // NewMeter returns a meter that tells the free space of dataDir.

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// as runs f with the file permissions of a user, if this is root: by the
+// asUser runs f with the file permissions of a user, if this is root: by the
 // file-system ids of the thread alone (setfsuid(2)), so that the user can
 // neither signal it nor be left with it. The calling goroutine must end after
 // it: its thread is not used for anything else.
-func as(user *syscall.Credential, f func()) error {
+func asUser(user *syscall.Credential, f func()) error {
 	if user == nil || os.Geteuid() != 0 || user.Uid == 0 {
 		f()
 		return nil

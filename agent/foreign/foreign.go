@@ -50,7 +50,7 @@ func New() *Files { return &Files{places: make(map[string]*place)} }
 // thing at a time is done at a place. While it hangs, Do fails at once.
 func Do[T any](files *Files, at string, f func() (T, error)) (T, error) {
 	var none T
-	p, err := files.enter(at)
+	p, err := files.acquire(at)
 	if err != nil {
 		return none, err
 	}
@@ -62,7 +62,7 @@ func Do[T any](files *Files, at string, f func() (T, error)) (T, error) {
 	go func() {
 		var r result
 		defer func() {
-			files.leave(at, p)
+			files.release(at, p)
 			done <- r
 		}()
 		r.value, r.err = f()
@@ -116,8 +116,8 @@ func noAnswer(at string) error {
 	return busyError(at + " does not answer: is it on a mount that hangs?")
 }
 
-// enter waits until nothing else is done at a place, within the deadline.
-func (f *Files) enter(at string) (*place, error) {
+// acquire waits until nothing else is done at a place, within the deadline.
+func (f *Files) acquire(at string) (*place, error) {
 	for began := time.Now(); ; {
 		f.mu.Lock()
 		busy := f.places[at]
@@ -145,7 +145,7 @@ func (f *Files) enter(at string) (*place, error) {
 	}
 }
 
-func (f *Files) leave(at string, p *place) {
+func (f *Files) release(at string, p *place) {
 	f.mu.Lock()
 	delete(f.places, at)
 	f.mu.Unlock()
@@ -157,7 +157,7 @@ func (f *Files) leave(at string, p *place) {
 // directory of the file is its place.
 func (f *Files) Read(path string, user *syscall.Credential, limit int64) ([]byte, error) {
 	return Do(f, filepath.Dir(path), func() (b []byte, err error) {
-		if failed := as(user, func() { b, err = read(path, user, limit) }); failed != nil {
+		if failed := asUser(user, func() { b, err = read(path, user, limit) }); failed != nil {
 			return nil, fmt.Errorf("cannot read %s as user %d: %w", path, user.Uid, failed)
 		}
 		return b, err

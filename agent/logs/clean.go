@@ -41,7 +41,7 @@ func Clean(line []byte) string {
 	return out.String()
 }
 
-// hidden tells whether a character does something instead of being seen:
+// hidden reports whether a character does something instead of being seen:
 // controls, and those that turn the direction of writing.
 func hidden(r rune) bool {
 	return unicode.IsControl(r) || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 ||

@@ -46,10 +46,10 @@ func (s *stream) wasEmptied(f *os.File, size int64) bool {
 	return (err == nil || err == io.EOF) && !bytes.Equal(got[:n], want)
 }
 
-// retain appends to <file>.1 what is retained of the file from before it was
+// saveRecent appends to <file>.1 what is retained of the file from before it was
 // emptied, and the line that says so. Where <file>.1 would become larger than a
 // copy may be, it begins anew. A disk that is full retains nothing.
-func (s *stream) retain(now time.Time) {
+func (s *stream) saveRecent(now time.Time) {
 	text := slices.Clone(s.recent)
 	if n := len(text); n > 0 && text[n-1] != '\n' {
 		text = append(text, '\n')
@@ -88,6 +88,6 @@ func (s *stream) retain(now time.Time) {
 	}
 	s.older = append(s.older, mark{base + notice, now})
 	if len(s.older) > maxMarks {
-		s.older = thin(s.older)
+		s.older = thinMarks(s.older)
 	}
 }

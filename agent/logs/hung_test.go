@@ -32,7 +32,7 @@ func TestDiskThatDoesNotAnswer(t *testing.T) {
 		d := New(dir)
 		d.Follow("web", time.Now(), time.Now().Add(time.Hour))
 		answers, began := make(chan struct{}), time.Now()
-		if d.beside(func() { <-answers }) || time.Since(began) != deadline {
+		if d.withinDeadline(func() { <-answers }) || time.Since(began) != deadline {
 			t.Errorf("it was waited for %v", time.Since(began))
 		}
 		write("meanwhile\n")

@@ -31,19 +31,22 @@ var streams = [...]string{"stdout", "stderr"}
 // done beside the loop, and no call waits longer than the deadline for it: while
 // their disk does not answer, there are no lines.
 type Dir struct {
-	dir      string
-	busy     sync.Mutex // held by what is done with the rest
-	lines    []Line     // new ones of the followed services, not returned yet
+	dir string
+	// Held by what is done with the rest.
+	busy sync.Mutex
+	// New ones of the followed services, not returned yet.
+	lines    []Line
 	services map[string]*service
-	flooded  time.Time // when a file was far beyond its cap, last
+	// When a file was far beyond its cap, last.
+	flooded time.Time
 }
 
 // deadline is how long the disk of the logs may take to answer.
 const deadline = time.Second
 
-// beside does something with the files and waits for it, within the deadline. false:
+// withinDeadline does something with the files and waits for it, within the deadline. false:
 // it goes on, or did not begin, as what was begun before goes on.
-func (d *Dir) beside(f func()) bool {
+func (d *Dir) withinDeadline(f func()) bool {
 	if !d.busy.TryLock() {
 		return false
 	}
@@ -76,16 +79,23 @@ type service struct {
 
 // stream is what is known of one file.
 type stream struct {
-	file  string
-	size  int64  // as seen last
-	marks []mark // when it grew
-	older []mark // the same of the part that was cut off into <file>.1
+	file string
+	// As seen last.
+	size int64
+	// When it grew.
+	marks []mark
+	// The same of the part that was cut off into <file>.1.
+	older []mark
 
-	modified time.Time // as seen last
-	recent   []byte    // the end of the file, up to size
-	emptied  bool      // by the service, which those who follow are not told yet
+	// As seen last.
+	modified time.Time
+	// The end of the file, up to size.
+	recent []byte
+	// By the service, which those who follow are not told yet.
+	emptied bool
 
-	read int64 // followed up to here
+	// Followed up to here.
+	read int64
 }
 
 // mark says that what begins at from was seen at a moment first.
@@ -102,13 +112,13 @@ const maxMarks = 256
 // there by now have no time: nobody watched when they were written.
 func New(dir string) *Dir {
 	d := &Dir{dir: dir, services: make(map[string]*service)}
-	d.find(func(s *stream) { s.note(time.Time{}) })
+	d.refreshServices(func(s *stream) { s.update(time.Time{}) })
 	return d
 }
 
-// find takes note of services that have a directory since, and forgets those
+// refreshServices takes note of services that have a directory since, and forgets those
 // that have none any more.
-func (d *Dir) find(each func(*stream)) {
+func (d *Dir) refreshServices(each func(*stream)) {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
 		return // none yet, or a disk that does not answer: as they were
@@ -146,12 +156,12 @@ func (d *Dir) add(name string) *service {
 	return s
 }
 
-// note looks how far the file grew, and whether the service emptied it. A zero
+// update looks how far the file grew, and whether the service emptied it. A zero
 // now is a moment nobody knows.
-func (s *stream) note(now time.Time) {
+func (s *stream) update(now time.Time) {
 	info, err := os.Lstat(s.file)
 	if err != nil || !info.Mode().IsRegular() {
-		s.forget()
+		s.reset()
 		return
 	}
 	if info.Size() == s.size && info.ModTime().Equal(s.modified) {
@@ -164,8 +174,8 @@ func (s *stream) note(now time.Time) {
 	defer f.Close()
 	s.modified = info.ModTime()
 	if s.size > 0 && s.wasEmptied(f, info.Size()) {
-		s.retain(now)
-		s.forget()
+		s.saveRecent(now)
+		s.reset()
 		s.emptied = true
 	}
 	if info.Size() == s.size {
@@ -176,16 +186,16 @@ func (s *stream) note(now time.Time) {
 		s.marks = append(s.marks, mark{s.size, now})
 	}
 	if len(s.marks) > maxMarks {
-		s.marks = thin(s.marks)
+		s.marks = thinMarks(s.marks)
 	}
 	s.recent, s.size = held, size
 }
 
-// forget is of a file that is empty now.
-func (s *stream) forget() { s.size, s.read, s.marks, s.recent = 0, 0, nil, nil }
+// reset is of a file that is empty now.
+func (s *stream) reset() { s.size, s.read, s.marks, s.recent = 0, 0, nil, nil }
 
-// thin drops each second of the older marks: the newest times stay exact.
-func thin(marks []mark) []mark {
+// thinMarks drops each second of the older marks: the newest times stay exact.
+func thinMarks(marks []mark) []mark {
 	kept := marks[:0]
 	for i, m := range marks {
 		if i%2 == 0 || i >= len(marks)/2 {
@@ -195,8 +205,8 @@ func thin(marks []mark) []mark {
 	return kept
 }
 
-// moment tells when what begins at an offset was seen first.
-func moment(marks []mark, offset int64) time.Time {
+// timeAt tells when what begins at an offset was seen first.
+func timeAt(marks []mark, offset int64) time.Time {
 	i, found := slices.BinarySearchFunc(marks, offset, func(m mark, at int64) int { return int(min(max(m.from-at, -1), 1)) })
 	if !found {
 		i--
@@ -211,7 +221,7 @@ func moment(marks []mark, offset int64) time.Time {
 // the followed services, in order. It is called each second, more often while
 // somebody follows if that is to look smooth.
 func (d *Dir) Poll(now time.Time) (lines []Line) {
-	d.beside(func() { d.lines = append(d.lines, d.poll(now)...) })
+	d.withinDeadline(func() { d.lines = append(d.lines, d.poll(now)...) })
 	if d.busy.TryLock() {
 		lines, d.lines = d.lines, nil
 		d.busy.Unlock()
@@ -220,18 +230,18 @@ func (d *Dir) Poll(now time.Time) (lines []Line) {
 }
 
 func (d *Dir) poll(now time.Time) []Line {
-	d.find(nil)
+	d.refreshServices(nil)
 	var lines []Line
 	for _, name := range d.names() {
 		s := d.services[name]
 		for i := range s.streams {
 			t := &s.streams[i]
-			t.note(now)
+			t.update(now)
 			if now.Before(s.until) {
 				if t.emptied {
 					lines = append(lines, Line{name, topics.LogLine{At: topics.At(now), Stream: streams[i], Line: emptiedLine}})
 				}
-				for _, text := range t.fresh() {
+				for _, text := range t.newLines() {
 					lines = append(lines, Line{name, topics.LogLine{At: topics.At(now), Stream: streams[i], Line: text}})
 				}
 			}
@@ -250,7 +260,7 @@ func (d *Dir) poll(now time.Time) []Line {
 // floodTime is how long after a flood another is expected.
 const floodTime = 10 * time.Second
 
-// Flooded tells whether a service wrote far more than the cap between two
+// Flooded reports whether a service wrote far more than the cap between two
 // Polls. The next should not wait a second then, in which it can write as much
 // as a small disk holds.
 func (d *Dir) Flooded(now time.Time) bool {
@@ -274,7 +284,7 @@ func (d *Dir) names() []string {
 // the given moment; called again it extends that.
 func (d *Dir) Follow(name string, now, until time.Time) {
 	if topics.ValidName(name) {
-		d.beside(func() { d.follow(name, now, until) })
+		d.withinDeadline(func() { d.follow(name, now, until) })
 	}
 }
 
@@ -286,14 +296,14 @@ func (d *Dir) follow(name string, now, until time.Time) {
 	}
 	if !now.Before(s.until) {
 		for i := range s.streams {
-			s.streams[i].note(now)
+			s.streams[i].update(now)
 			s.streams[i].read, s.streams[i].emptied = s.streams[i].lineStart(), false
 		}
 	}
 	s.until = until
 }
 
-// Following tells whether any service is followed at now.
+// Following reports whether any service is followed at now.
 func (d *Dir) Following(now time.Time) bool {
 	if !d.busy.TryLock() {
 		return false
@@ -311,7 +321,7 @@ func (d *Dir) Following(now time.Time) bool {
 // streams are ordered by when they were seen.
 func (d *Dir) Last(name string, n int) []topics.LogLine {
 	var lines []topics.LogLine
-	if n <= 0 || !topics.ValidName(name) || !d.beside(func() { lines = d.last(name, n) }) {
+	if n <= 0 || !topics.ValidName(name) || !d.withinDeadline(func() { lines = d.last(name, n) }) {
 		return nil
 	}
 	return lines
@@ -325,7 +335,7 @@ func (d *Dir) last(name string, n int) []topics.LogLine {
 	var tails [len(streams)][]topics.LogLine
 	now := time.Now()
 	for i := range s.streams {
-		s.streams[i].note(now)
+		s.streams[i].update(now)
 		tails[i] = s.streams[i].last(n, streams[i])
 	}
 	return merge(tails[0], tails[1], n)

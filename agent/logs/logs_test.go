@@ -134,7 +134,7 @@ func TestFollowOfALineWithoutAnEndAndOfAFlood(t *testing.T) {
 	}
 	out("\n%s", strings.Repeat("a line\n", 100_000))
 	lines := d.Poll(at0(2))
-	if len(lines) > maxFresh/7+2 || !strings.Contains(lines[0].Line, "left out") {
+	if len(lines) > maxNewBytes/7+2 || !strings.Contains(lines[0].Line, "left out") {
 		t.Errorf("%d lines of a flood, the first %q", len(lines), lines[0].Line)
 	}
 }
@@ -182,9 +182,9 @@ func TestCapKeepsTheEndThatCameSinceTheLook(t *testing.T) {
 	d := New(dir)
 	flood := strings.Repeat(strings.Repeat("x", 99)+"\n", 2*maxSize/100)
 	out("%s", flood)
-	d.find(nil)
+	d.refreshServices(nil)
 	s := &d.services["web"].streams[0]
-	s.note(at0(0))
+	s.update(at0(0))
 	out("%sthe end\n", flood)
 	s.cut()
 	if last := d.Last("web", 2); len(last) != 2 || last[1].Line != "the end" {
@@ -341,7 +341,7 @@ func TestThinKeepsTheNewest(t *testing.T) {
 		marks = append(marks, mark{int64(i), at0(i)})
 	}
 	var kept []int64
-	for _, m := range thin(marks) {
+	for _, m := range thinMarks(marks) {
 		kept = append(kept, m.from)
 	}
 	if !slices.Equal(kept, []int64{0, 2, 4, 5, 6, 7, 8, 9}) {

@@ -11,9 +11,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// maxFresh is how much of a stream one Poll hands to followers: who writes
+// maxNewBytes is how much of a stream one Poll hands to followers: who writes
 // faster is not read anyway.
-const maxFresh = 128 << 10
+const maxNewBytes = 128 << 10
 
 // open opens a log, which a service could have replaced by something else.
 func open(file string, flags int) (*os.File, error) {
@@ -45,10 +45,10 @@ func (s *stream) lineStart() int64 {
 	return s.size
 }
 
-// fresh returns the whole lines since the last call.
-func (s *stream) fresh() []string {
+// newLines returns the whole lines since the last call.
+func (s *stream) newLines() []string {
 	var lines []string
-	if skip := s.size - s.read - maxFresh; skip > 0 {
+	if skip := s.size - s.read - maxNewBytes; skip > 0 {
 		lines = append(lines, fmt.Sprintf("(%d bytes are left out: more than can be followed)", skip))
 		s.read += skip
 	}
@@ -99,7 +99,7 @@ func tail(file string, size int64, n int, name string, marks []mark) []topics.Lo
 	var lines []topics.LogLine
 	for len(b) > 0 {
 		text, rest, _ := bytes.Cut(b, []byte{'\n'})
-		lines = append(lines, topics.LogLine{At: at(moment(marks, from)), Stream: name, Line: Clean(text)})
+		lines = append(lines, topics.LogLine{At: at(timeAt(marks, from)), Stream: name, Line: Clean(text)})
 		from += int64(len(b) - len(rest))
 		b = rest
 	}
@@ -125,7 +125,7 @@ func (s *stream) cut() {
 			s.older = append(s.older, mark{max(0, m.from-from), m.at})
 		}
 	}
-	s.forget()
+	s.reset()
 }
 
 // copyEnd copies the end of the file to <file>.1, in place of the copy before,

@@ -70,9 +70,12 @@ type scan struct {
 	files Files
 	read  map[string]bool
 
-	name  string // of the file that is being read
-	text  string // of it, without comments
-	lines []int  // where each of its lines begins
+	// Of the file that is being read.
+	name string
+	// Of it, without comments.
+	text string
+	// Where each of its lines begins.
+	lines []int
 }
 
 // cannot notes why it cannot be told, at an offset of the text; the first

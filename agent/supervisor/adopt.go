@@ -28,7 +28,7 @@ func (s *Supervisor) Adopt(now time.Time) {
 	}
 	entries, err := os.ReadDir(s.instancesDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.disk("instances", err)
+		s.reportDisk("instances", err)
 	}
 	for _, e := range entries {
 		name, isRecord := strings.CutSuffix(e.Name(), ".json")
@@ -37,7 +37,7 @@ func (s *Supervisor) Adopt(now time.Time) {
 		}
 		r, found, err := atomicfile.ReadJSON[record](s.recordFile(name), s.o.Log)
 		if err != nil || !found || r.Service != name || !r.done() && (r.Boot == "" || r.Boot != s.o.Runner.Boot()) {
-			s.forget(name)
+			s.removeRecord(name)
 			continue
 		}
 		if r.Group.PID == 0 && !r.Finished { // killed between the start and noting it
@@ -45,18 +45,18 @@ func (s *Supervisor) Adopt(now time.Time) {
 		}
 		delete(unnoted, r.Instance)
 		if !s.adopt(r, now) {
-			s.forget(name)
+			s.removeRecord(name)
 		}
 	}
-	s.adoptUnnoted(slices.Collect(maps.Values(unnoted)), now)
+	s.adoptUnrecorded(slices.Collect(maps.Values(unnoted)), now)
 	if r, ok := s.o.Runner.(interface{ endUnclaimed([]Group) }); ok {
 		var known []Group
 		for _, v := range s.services {
-			known = append(known, v.live.group)
+			known = append(known, v.life.group)
 		}
 		r.endUnclaimed(known)
 	}
-	s.listen(nil, now)
+	s.updateTopics(nil, now)
 	s.write(now)
 }
 
@@ -64,22 +64,22 @@ func (s *Supervisor) Adopt(now time.Time) {
 func (s *Supervisor) adopt(r record, now time.Time) bool {
 	post := s.poster(r.Service, r.Instance)
 	r.Group.token, r.Group.adopted = r.Instance, true
-	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{code: e.code(), message: e.String(), left: e.Left}) }) {
+	if !r.Finished && !s.o.Runner.Adopt(r.Group, r.Instance, func(e Exit) { post(exited{code: e.code(), message: e.String(), leftovers: e.Leftovers}) }) {
 		return false
 	}
-	v := s.hold(r.Service)
-	v.ordered = r.Spec
+	v := s.service(r.Service)
+	v.commandSpec = r.Spec
 	ev := adopted{
 		spec: s.complete(r.Service, r.Spec), restarts: r.Restarts, since: r.Since, finished: r.Finished, exitCode: r.ExitCode, stopping: r.Stopping,
 		run: run{Token: r.Instance, Revision: r.Revision, Version: r.Version, Port: r.Port, Watchdog: r.Watchdog.Duration(), Adopted: true},
 	}
 	if !r.Finished {
 		v.dirty = true
-		s.ports.keep(r.Service, r.Port)
-		s.takeUp(v, r)
+		s.ports.reserve(r.Service, r.Port)
+		s.adoptLife(v, r)
 		// The times of a run are those of this agent: the wall clock may have
 		// jumped since the record was written.
-		ev.run.PID, ev.run.Started, ev.run.Command = r.Group.PID, now, len(v.live.plan.health) > 0
+		ev.run.PID, ev.run.Started, ev.run.Command = r.Group.PID, now, len(v.life.plan.health) > 0
 		if r.Ready {
 			ev.run.Ready = now
 		}
@@ -91,9 +91,9 @@ func (s *Supervisor) adopt(r record, now time.Time) bool {
 	return true
 }
 
-// adoptUnnoted takes over what the agent before this one could not write down,
+// adoptUnrecorded takes over what the agent before this one could not write down,
 // as its disk was full. Without that a second one would be started beside it.
-func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
+func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 	slices.SortFunc(found, func(a, b Life) int { // the newest of a service first
 		return cmp.Or(-cmp.Compare(a.Group.Started, b.Group.Started), strings.Compare(a.Token, b.Token))
 	})
@@ -119,7 +119,7 @@ func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
 		}
 		// What is not what we start, as a daemon that outlived its service, is
 		// of no known revision: the start command ends it before it starts one.
-		if s.starts(name, l.Args) {
+		if s.matchesCommand(name, l.Args) {
 			_, r.Revision, _ = strings.Cut(l.Token, ".")
 		}
 		if s.adopt(r, now) {
@@ -128,8 +128,8 @@ func (s *Supervisor) adoptUnnoted(found []Life, now time.Time) {
 	}
 }
 
-// starts tells whether args are of what a service is started as.
-func (s *Supervisor) starts(name string, args []string) bool {
+// matchesCommand reports whether args are of what a service is started as.
+func (s *Supervisor) matchesCommand(name string, args []string) bool {
 	dir := filepath.Join(s.o.ServicesDir, name)
 	file, err := s.manifest(name)
 	if err != nil {

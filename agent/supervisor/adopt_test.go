@@ -305,10 +305,10 @@ func TestAGroupOfAnotherIsNotTouched(t *testing.T) {
 	if !ours.empty() || theirs.empty() {
 		t.Errorf("ours empty %v, theirs empty %v", ours.empty(), theirs.empty())
 	}
-	if _, ok := ours.carrier("token"); ok {
+	if _, ok := ours.tokenProcess("token"); ok {
 		t.Error("a member of another group was taken for ours")
 	}
-	if c, ok := theirs.carrier("token"); !ok || c.pid != p.pid {
+	if c, ok := theirs.tokenProcess("token"); !ok || c.pid != p.pid {
 		t.Error("a member that carries the token was not found")
 	}
 	theirs.signal(syscall.SIGTERM)

@@ -153,7 +153,7 @@ func (c cgroups) close() {
 	}
 }
 
-// isCgroupOf tells whether dir can be the control group that a life had.
+// isCgroupOf reports whether dir can be the control group that a life had.
 func isCgroupOf(dir, token string) bool {
 	if token == "" || !strings.HasSuffix(dir, "@"+token) || !strings.HasPrefix(filepath.Base(filepath.Dir(dir)), "dominion-") {
 		return false
@@ -180,16 +180,16 @@ func cgroupOfLife(pid int, token string) string {
 	return ""
 }
 
-// populated tells whether anything in a control group, or below it, lives. A
+// populated reports whether anything in a control group, or below it, lives. A
 // zombie does not.
 func populated(dir string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
 	return err == nil && bytes.Contains(b, []byte("populated 1"))
 }
 
-// inhabitants lists the processes of a control group and of those below it,
+// cgroupProcesses lists the processes of a control group and of those below it,
 // which the service made.
-func inhabitants(dir string) []int {
+func cgroupProcesses(dir string) []int {
 	var all []int
 	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.IsDir() {
@@ -212,7 +212,7 @@ func signalCgroup(dir string, s syscall.Signal, but int) {
 	if s == syscall.SIGKILL && os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
 		return // at once, so that no fork escapes (Linux 5.14)
 	}
-	for _, pid := range inhabitants(dir) {
+	for _, pid := range cgroupProcesses(dir) {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
 			continue // it ended

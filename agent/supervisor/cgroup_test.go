@@ -199,7 +199,7 @@ func TestOnlyAControlGroupOfTheLifeIsBelieved(t *testing.T) {
 	h.makefile("web", `exec sleep 100`)
 	h.apply(one("web", spec("r1")))
 	v := h.s.services["web"]
-	dir, token := v.live.group.Cgroup, v.Run.Token
+	dir, token := v.life.group.Cgroup, v.Run.Token
 	if !isCgroupOf(dir, token) {
 		t.Errorf("%s is not believed", dir)
 	}

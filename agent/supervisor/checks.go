@@ -17,13 +17,13 @@ import (
 // check begins a health check; its result is posted.
 func (s *Supervisor) check(v *service) {
 	_, timeout, _ := v.checkTimes()
-	kind, port, plan := v.instance.check(), v.Run.Port, v.live.plan
+	kind, port, plan := v.instance.check(), v.Run.Port, v.life.plan
 	address, path := s.o.Address(), ""
 	if kind == httpCheck {
 		path = v.Spec.Health.HTTP
 	}
 	post := s.poster(v.Service, v.Run.Token)
-	life := v.live.ctx
+	life := v.life.ctx
 	s.checking.Go(func() {
 		ctx, cancel := context.WithTimeout(life, timeout)
 		defer cancel()
@@ -40,7 +40,7 @@ func (s *Supervisor) check(v *service) {
 		case life.Err() != nil:
 			return // its life is over, or ours
 		case ctx.Err() != nil && err != nil:
-			post(checked{message: "no answer within " + words(timeout)})
+			post(checked{message: "no answer within " + formatDuration(timeout)})
 		case err != nil:
 			post(checked{message: err.Error()})
 		default:
@@ -55,19 +55,19 @@ func (s *Supervisor) dial(ctx context.Context, address string, port int) (net.Co
 	p := strconv.Itoa(port)
 	c, err := s.o.Dial(ctx, "tcp", net.JoinHostPort("127.0.0.1", p))
 	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) {
-		return c, plain(err, port)
+		return c, explainRefused(err, port)
 	}
 	if c, other := s.o.Dial(ctx, "tcp", net.JoinHostPort("::1", p)); other == nil { // where there is no IPv6 it says that
 		return c, nil
 	}
 	if address == "" || address == "127.0.0.1" || address == "::1" {
-		return nil, plain(err, port)
+		return nil, explainRefused(err, port)
 	}
 	c, err = s.o.Dial(ctx, "tcp", net.JoinHostPort(address, p))
-	return c, plain(err, port)
+	return c, explainRefused(err, port)
 }
 
-func plain(err error, port int) error {
+func explainRefused(err error, port int) error {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("nothing listens on port %d", port)
 	}
@@ -128,19 +128,19 @@ func (s *Supervisor) checkCommand(ctx context.Context, p plan) error {
 	return nil
 }
 
-// takeUp makes what an adopted life needs: the socket that it notifies, and
+// adoptLife makes what an adopted life needs: the socket that it notifies, and
 // its health command with the environment that it was started with.
-func (s *Supervisor) takeUp(v *service, r record) {
-	v.live.group = r.Group
-	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
-	full := s.complete(v.Service, v.ordered)
+func (s *Supervisor) adoptLife(v *service, r record) {
+	v.life.group = r.Group
+	v.life.ctx, v.life.end = context.WithCancel(s.ctx)
+	full := s.complete(v.Service, v.commandSpec)
 	own, err := s.users.of(v.Service)
 	if err != nil {
 		s.o.Log.Warn("cannot watch an adopted service", "service", v.Service, "error", err)
 		return
 	}
 	if full.Health != nil && full.Health.Notify {
-		v.live.notify, err = listenNotify(s.notifyPath(v.Service), own, s.poster(v.Service, r.Instance))
+		v.life.notify, err = listenNotify(s.notifyPath(v.Service), own, s.poster(v.Service, r.Instance))
 		if err != nil {
 			s.o.Log.Warn("cannot hear what an adopted service notifies", "service", v.Service, "error", err)
 		}
@@ -150,18 +150,18 @@ func (s *Supervisor) takeUp(v *service, r record) {
 	if err != nil || file.Health == nil || len(file.Health.Command) == 0 {
 		return
 	}
-	p := plan{spec: full, owner: own, own: file, ordered: v.ordered.Environment, health: file.Health.Command, version: r.Version, port: r.Port}
+	p := plan{spec: full, owner: own, manifest: file, commandEnvironment: v.commandSpec.Environment, health: file.Health.Command, version: r.Version, port: r.Port}
 	p.command.Dir, p.command.Credential = dir, own.credential
 	all, err := s.environment(v.Service, p, r.Instance, s.serviceData(v.Service))
 	if err == nil {
-		err = s.handedOn(dir, all, p.health)
+		err = s.checkMakeExpansion(dir, all, p.health)
 	}
 	if err != nil {
 		s.o.Log.Warn("cannot make the environment of a health command", "service", v.Service, "error", err)
 		return
 	}
 	p.command.Env = list(all)
-	v.live.plan = p
+	v.life.plan = p
 }
 
 func (s *Supervisor) serviceData(name string) string { return filepath.Join(s.o.DataDir, "data", name) }

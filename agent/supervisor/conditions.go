@@ -10,70 +10,85 @@ import (
 
 // The conditions of the table.
 
-func (m *move) reached(t time.Time) bool { return !t.IsZero() && !m.now.Before(t) }
+func (t *transition) reached(at time.Time) bool { return !at.IsZero() && !t.now.Before(at) }
 
-func changed(m *move) bool { return m.Spec.Revision != m.Run.Revision }
-func changedOrRefusedBefore(m *move) bool {
-	return changed(m) || m.refused || !maps.Equal(m.before.Versions, m.Spec.Versions)
+func revisionChanged(t *transition) bool { return t.Spec.Revision != t.Run.Revision }
+func changedOrRefused(t *transition) bool {
+	return revisionChanged(t) || t.refused || !maps.Equal(t.before.Versions, t.Spec.Versions)
 }
-func endsForGoodOrChanged(m *move) bool { return m.Then == thenStopped || changed(m) }
-func checkedOtherwise(m *move) bool     { return !reflect.DeepEqual(m.before.Health, m.Spec.Health) }
-func restartedOtherwise(m *move) bool   { return m.before.Restart != m.Spec.Restart }
-func saidBefore(m *move) bool           { return m.Refused == of[refused](m).message }
-func isAlive(m *move) bool              { return m.State.Alive() }
-func wasFinished(m *move) bool          { return of[adopted](m).finished }
-func wasStopping(m *move) bool          { return of[adopted](m).stopping != nil }
-func wasReady(m *move) bool             { return !m.Run.Ready.IsZero() || m.check() == noCheck }
-func left(m *move) bool                 { return of[exited](m).left }
-func leftUntold(m *move) bool           { return left(m) && !m.Told }
-func startsAgain(m *move) bool          { return m.Then == thenStart && m.Wanted }
-func toldToEnd(m *move) bool            { return m.Then == thenStopped || m.Then == thenStart }
-func nobodyWants(m *move) bool          { return !m.Wanted }
-func tooOften(m *move) bool             { return m.Failing }
-func cannotStartHere(m *move) bool      { return of[failed](m).elsewhere }
-func diskHangs(m *move) bool            { return of[failed](m).hung }
-func noDelay(m *move) bool              { return m.wait == 0 }
-func saysReady(m *move) bool            { return of[notified](m).ready && m.check() == notifyCheck }
-func saysStopping(m *move) bool         { return of[notified](m).stopping }
-func triggers(m *move) bool             { return of[notified](m).trigger && m.Run.Watchdog > 0 }
-func noActiveCheck(m *move) bool        { return !m.check().active() }
-func good(m *move) bool                 { return of[checked](m).ok }
-func goodAgain(m *move) bool            { return good(m) && m.Health == topics.Unhealthy }
-func retryDue(m *move) bool             { return m.reached(m.Retry) }
-func killDue(m *move) bool              { return m.reached(m.Kill) }
-func settled(m *move) bool              { return m.check() == noCheck && m.reached(m.readyBy()) }
-func tooSlow(m *move) bool              { return m.reached(m.readyBy()) }
-func checkDue(m *move) bool             { return !m.Checking && m.reached(m.CheckAt) }
 
-func barkDue(m *move) bool  { return m.reached(m.BarkAt) }
-func barkLate(m *move) bool { return barkDue(m) && m.now.Sub(m.BarkAt) > ownDelay }
+func stoppingForGoodOrChanged(t *transition) bool { return t.Then == thenStopped || revisionChanged(t) }
 
-func isWanted(m *move) bool  { return m.Wanted }
-func leaseOver(m *move) bool { return m.reached(m.Run.LeaseEnd) }
+func checkChanged(t *transition) bool          { return !reflect.DeepEqual(t.before.Health, t.Spec.Health) }
+func restartPolicyChanged(t *transition) bool  { return t.before.Restart != t.Spec.Restart }
+func alreadyRefused(t *transition) bool        { return t.Refused == eventOf[refused](t).message }
+func isAlive(t *transition) bool               { return t.State.Alive() }
+func wasFinished(t *transition) bool           { return eventOf[adopted](t).finished }
+func wasStopping(t *transition) bool           { return eventOf[adopted](t).stopping != nil }
+func wasReady(t *transition) bool              { return !t.Run.Ready.IsZero() || t.check() == noCheck }
+func hasLeftovers(t *transition) bool          { return eventOf[exited](t).leftovers }
+func leftoversNotSignalled(t *transition) bool { return hasLeftovers(t) && !t.StopSent }
+func startsAgain(t *transition) bool           { return t.Then == thenStart && t.Wanted }
+func stopRequested(t *transition) bool         { return t.Then == thenStopped || t.Then == thenStart }
+func notWanted(t *transition) bool             { return !t.Wanted }
+func crashedTooOften(t *transition) bool       { return t.Failing }
+func cannotStartHere(t *transition) bool       { return eventOf[failed](t).cannotStart }
+func diskHangs(t *transition) bool             { return eventOf[failed](t).hung }
+func noDelay(t *transition) bool               { return t.wait == 0 }
+func notifiesReady(t *transition) bool         { return eventOf[notified](t).ready && t.check() == notifyCheck }
+func notifiesStopping(t *transition) bool      { return eventOf[notified](t).stopping }
+func watchdogTriggered(t *transition) bool     { return eventOf[notified](t).trigger && t.Run.Watchdog > 0 }
+func noActiveCheck(t *transition) bool         { return !t.check().active() }
+func checkPassed(t *transition) bool           { return eventOf[checked](t).ok }
+func checkRecovered(t *transition) bool        { return checkPassed(t) && t.Health == topics.Unhealthy }
+func retryDue(t *transition) bool              { return t.reached(t.Retry) }
+func killDue(t *transition) bool               { return t.reached(t.Kill) }
+func readyWithoutCheck(t *transition) bool     { return t.check() == noCheck && t.reached(t.readyBy()) }
+func startTimedOut(t *transition) bool         { return t.reached(t.readyBy()) }
+func checkDue(t *transition) bool              { return !t.Checking && t.reached(t.CheckAt) }
 
-func noTopic(m *move) bool         { return m.check() != mqttCheck }
-func saidBeforeStart(m *move) bool { return of[told](m).stored && !of[told](m).missed }
-func saysNothing(m *move) bool     { return of[told](m).payload == "" } // the topic was cleared
-func saysWell(m *move) bool        { return of[told](m).payload == m.Spec.Health.Payload }
-func saysWellAnew(m *move) bool    { return saysWell(m) && m.Health != topics.Healthy }
-func saysIllAnew(m *move) bool     { return !saysWell(m) && m.Message != m.theWord() }
-func mayNotListen(m *move) bool    { return of[listening](m).problem != "" && m.check() == mqttCheck }
+func watchdogExpired(t *transition) bool { return t.reached(t.WatchdogDue) }
+func watchdogDelayed(t *transition) bool {
+	return watchdogExpired(t) && t.now.Sub(t.WatchdogDue) > maxLoopDelay
+}
 
-// extends: never what runs under a lease, which somebody else counts on.
-func extends(m *move) bool { return of[notified](m).extend > 0 && !m.Killed && !m.Spec.Exclusive }
+func isWanted(t *transition) bool  { return t.Wanted }
+func leaseOver(t *transition) bool { return t.reached(t.Run.LeaseEnd) }
 
-func policyEnds(m *move) bool {
-	switch m.Spec.Restart.Policy {
+func noTopicCheck(t *transition) bool { return t.check() != mqttCheck }
+func retainedBeforeStart(t *transition) bool {
+	return eventOf[topicMessage](t).retained && !eventOf[topicMessage](t).gap
+}
+func topicCleared(t *transition) bool { return eventOf[topicMessage](t).payload == "" } // the topic was cleared
+func payloadMatches(t *transition) bool {
+	return eventOf[topicMessage](t).payload == t.Spec.Health.Payload
+}
+func becameHealthy(t *transition) bool { return payloadMatches(t) && t.Health != topics.Healthy }
+func becameUnhealthy(t *transition) bool {
+	return !payloadMatches(t) && t.Message != t.payloadMessage()
+}
+
+func subscriptionRefused(t *transition) bool {
+	return eventOf[topicSubscribed](t).problem != "" && t.check() == mqttCheck
+}
+
+// extendsTimeout: never what runs under a lease, which somebody else counts on.
+func extendsTimeout(t *transition) bool {
+	return eventOf[notified](t).extend > 0 && !t.Killed && !t.Spec.Exclusive
+}
+
+func policyEnds(t *transition) bool {
+	switch t.Spec.Restart.Policy {
 	case topics.RestartNever:
 		return true
 	case topics.RestartOnFailure:
-		return m.Then == thenEnded && m.ExitCode != nil && *m.ExitCode == 0
+		return t.Then == thenEnded && t.ExitCode != nil && *t.ExitCode == 0
 	}
 	return false
 }
 
-// oneTooMany is of the misses of a check that is asked while it was well.
-func oneTooMany(m *move) bool {
-	_, _, failures := m.checkTimes()
-	return m.Misses+1 >= failures && m.Health != topics.Unhealthy
+// tooManyFailedChecks is of the misses of a check that is asked while it was well.
+func tooManyFailedChecks(t *transition) bool {
+	_, _, failures := t.checkTimes()
+	return t.FailedChecks+1 >= failures && t.Health != topics.Unhealthy
 }

@@ -19,30 +19,30 @@ var errHung = errors.New("data_dir does not answer")
 // after what is done by a later call, which fails until f has returned.
 func (s *Supervisor) onDisk(f func() error) error {
 	_, err := foreign.Do(s.o.Files, s.o.DataDir, func() (struct{}, error) { return struct{}{}, f() })
-	return s.hung(err)
+	return s.explainHung(err)
 }
 
 // openOnDisk opens something in data_dir as onDisk writes.
 func openOnDisk[T io.Closer](s *Supervisor, f func() (T, error)) (T, error) {
 	opened, err := foreign.Open(s.o.Files, s.o.DataDir, f)
-	return opened, s.hung(err)
+	return opened, s.explainHung(err)
 }
 
-func (s *Supervisor) hung(err error) error {
+func (s *Supervisor) explainHung(err error) error {
 	if errors.Is(err, foreign.ErrBusy) {
 		return fmt.Errorf("%w: is the disk of %s all right", errHung, s.o.DataDir)
 	}
 	return err
 }
 
-// disk reports a problem of the disk once, until it is over.
-func (s *Supervisor) disk(what string, err error) {
+// reportDisk reports a problem of the disk once, until it is over.
+func (s *Supervisor) reportDisk(what string, err error) {
 	if err == nil {
-		delete(s.said, what)
+		delete(s.diskReported, what)
 		return
 	}
-	if !s.said[what] {
-		s.said[what] = true
+	if !s.diskReported[what] {
+		s.diskReported[what] = true
 		s.o.Log.Warn("the disk refuses, services run on", "what", what, "error", err)
 		s.o.Report(topics.DomainProblem, "", fmt.Sprintf("the disk refuses: %v; services run on, it is tried again", err))
 	}

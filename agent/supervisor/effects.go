@@ -16,17 +16,19 @@ type life struct {
 	group  Group
 	plan   plan
 	notify *notifySocket
-	guard  Guard // of an exclusive service; nil: none
-	guards int   // how many it has lost
-	ctx    context.Context
-	end    context.CancelFunc
+	// Of an exclusive service; nil: none.
+	guard Guard
+	// How many it has lost.
+	guardsLost int
+	ctx        context.Context
+	end        context.CancelFunc
 }
 
 // endLife lets go of the life that is over, or that did not begin.
 func (s *Supervisor) endLife(v *service) {
-	s.lease.remove(v.live.guard)
-	v.live.close()
-	v.live = life{}
+	s.lease.remove(v.life.guard)
+	v.life.close()
+	v.life = life{}
 }
 
 func (l *life) close() {
@@ -44,33 +46,33 @@ func (s *Supervisor) step(v *service, ev event, now time.Time) {
 	for events := []event{ev}; len(events) > 0; events = events[1:] {
 		var effects []effect
 		v.instance, effects = step(v.instance, events[0], now)
-		if v.Run.PID == 0 && v.live.group.PID != 0 {
+		if v.Run.PID == 0 && v.life.group.PID != 0 {
 			s.endLife(v)
 		}
 		for _, e := range effects {
-			if answer := s.carryOut(v, e, now); answer != nil {
+			if answer := s.execute(v, e, now); answer != nil {
 				events = append(events, answer)
 			}
 		}
 	}
 }
 
-func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
+func (s *Supervisor) execute(v *service, e effect, now time.Time) event {
 	switch e := e.(type) {
 	case start:
 		return s.start(v, now)
 	case send:
 		if e.kill {
-			s.lease.remove(v.live.guard)
-			s.o.Runner.Signal(v.live.group, syscall.SIGKILL)
+			s.lease.remove(v.life.guard)
+			s.o.Runner.Signal(v.life.group, syscall.SIGKILL)
 			break
 		}
-		if v.live.guard != nil {
-			s.lease.remove(v.live.guard)
-			v.live.guard.Ends(s.Clock() + v.stopTimeout())
+		if v.life.guard != nil {
+			s.lease.remove(v.life.guard)
+			v.life.guard.Ends(s.Clock() + v.stopTimeout())
 		}
-		s.o.Runner.Signal(v.live.group, syscall.SIGTERM)
-		s.o.Runner.Signal(v.live.group, syscall.SIGCONT) // one that was paused hears it, too
+		s.o.Runner.Signal(v.life.group, syscall.SIGTERM)
+		s.o.Runner.Signal(v.life.group, syscall.SIGCONT) // one that was paused hears it, too
 	case check:
 		s.check(v)
 	case quote:
@@ -79,7 +81,7 @@ func (s *Supervisor) carryOut(v *service, e effect, now time.Time) event {
 		v.dirty = true
 	case forget:
 		v.dirty = false
-		s.forget(v.Service)
+		s.removeRecord(v.Service)
 	case report:
 		if !s.reports.allow(v.Service, now) {
 			break
@@ -101,20 +103,20 @@ func levelOf(kind topics.EventType) slog.Level {
 
 // start begins a life of a service.
 func (s *Supervisor) start(v *service, now time.Time) event {
-	if v.ordered.Exclusive && s.lease.until() <= s.Clock() {
+	if v.commandSpec.Exclusive && s.lease.until() <= s.Clock() {
 		return unleased{}
 	}
-	token := newToken(v.ordered.Revision)
+	token := newToken(v.commandSpec.Revision)
 	p, err := s.plan(v, token)
 	if err != nil {
 		var no refusedError
 		if errors.As(err, &no) {
-			return refused{v.ordered, no.Error()}
+			return refused{v.commandSpec, no.Error()}
 		}
-		return notStarted{err.Error(), errors.Is(err, errGiving), errors.Is(err, errHung)}
+		return notStarted{err.Error(), errors.Is(err, errChowning), errors.Is(err, errHung)}
 	}
-	v.live = life{plan: p}
-	v.live.ctx, v.live.end = context.WithCancel(s.ctx)
+	v.life = life{plan: p}
+	v.life.ctx, v.life.end = context.WithCancel(s.ctx)
 	r := run{
 		Token: token, Revision: v.Spec.Revision, Version: p.version, Port: p.port,
 		Started: now, Command: len(p.health) > 0, Watchdog: p.watchdog(),
@@ -123,46 +125,46 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		s.endLife(v)
 		return notStarted{message: err.Error(), hung: errors.Is(err, errHung)}
 	}
-	s.topics = true // its service.toml may be another by now
+	s.topicsChanged = true // its service.toml may be another by now
 	return started{r, p.spec}
 }
 
 // startLife starts what a life consists of, the processes last.
 func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	post := s.poster(v.Service, r.Token)
-	if path := v.live.plan.notifyPath; path != "" {
-		own := v.live.plan.owner
-		if v.live.notify, err = openOnDisk(s, func() (*notifySocket, error) { return listenNotify(path, own, post) }); err != nil {
+	if path := v.life.plan.notifyPath; path != "" {
+		own := v.life.plan.owner
+		if v.life.notify, err = openOnDisk(s, func() (*notifySocket, error) { return listenNotify(path, own, post) }); err != nil {
 			return fmt.Errorf("cannot make its NOTIFY_SOCKET: %w (health notify needs a data_dir that can be written)", err)
 		}
 	}
-	logs, err := s.openLogs(v.Service, v.live.plan.owner)
+	logs, err := s.openLogs(v.Service, v.life.plan.owner)
 	if err != nil {
 		return err
 	}
 	defer logs.Close()
-	if v.ordered.Exclusive { // first: nothing of it ever runs unguarded
+	if v.commandSpec.Exclusive { // first: nothing of it ever runs unguarded
 		r.LeaseEnd = s.leaseEnd(r.Started)
-		if v.live.guard, err = s.guard(v, r.Token); err != nil {
+		if v.life.guard, err = s.guard(v, r.Token); err != nil {
 			return err
 		}
 	}
-	s.intend(v, *r) // an agent that is killed now leaves a trace of what it was about to start
-	c := v.live.plan.command
+	s.writeIntent(v, *r) // an agent that is killed now leaves a trace of what it was about to start
+	c := v.life.plan.command
 	c.Stdout, c.Stderr = logs.stdout, logs.stderr
 	output := s.output(v, logs.stdout, logs.stderr)
-	v.live.group, err = s.o.Runner.Start(c, func(e Exit) { post(output.explain(e)) })
+	v.life.group, err = s.o.Runner.Start(c, func(e Exit) { post(output.explain(e)) })
 	if err != nil {
-		if v.live.guard != nil {
-			v.live.guard.Void()
+		if v.life.guard != nil {
+			v.life.guard.Void()
 		}
 		return unstartable(c, err)
 	}
-	if v.live.guard != nil {
-		v.live.guard.Life(v.live.group)
-		s.lease.add(v.live.guard, v.stopTimeout())
+	if v.life.guard != nil {
+		v.life.guard.Life(v.life.group)
+		s.lease.add(v.life.guard, v.stopTimeout())
 	}
-	r.PID = v.live.group.PID
+	r.PID = v.life.group.PID
 	return nil
 }
 

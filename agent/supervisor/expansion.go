@@ -14,10 +14,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// unaccepted says why what runs would not start again by a start command's spec,
+// cannotRestart says why what runs would not start again by a start command's spec,
 // which this domain does not accept or which its disk does not fit; "" if it
 // would. What cannot be read is reported at the start.
-func (s *Supervisor) unaccepted(name string, spec topics.Spec) string {
+func (s *Supervisor) cannotRestart(name string, spec topics.Spec) string {
 	if s.o.Accept != config.AcceptLocal && len(spec.Versions) == 0 {
 		return ""
 	}
@@ -25,16 +25,16 @@ func (s *Supervisor) unaccepted(name string, spec topics.Spec) string {
 	if err != nil {
 		return ""
 	}
-	if why := s.undeclared(file, name, spec.Environment, nil); why != "" {
+	if why := s.undeclaredVariables(file, name, spec.Environment, nil); why != "" {
 		return why
 	}
 	return outOfRange(name, s.version(name, file), spec.Versions)
 }
 
-// undeclared says which variables the dominion sets, itself or by naming an
+// undeclaredVariables says which variables the dominion sets, itself or by naming an
 // environment_file, although the service does not declare them, where this
 // domain accepts no others.
-func (s *Supervisor) undeclared(own config.Service, name string, ordered, fromFile map[string]string) string {
+func (s *Supervisor) undeclaredVariables(own config.Service, name string, ordered, fromFile map[string]string) string {
 	if s.o.Accept != config.AcceptLocal {
 		return ""
 	}
@@ -59,10 +59,10 @@ func (s *Supervisor) undeclared(own config.Service, name string, ordered, fromFi
 		strings.Join(refused, ", "), more, strings.Join(refused, `", "`), filepath.Join(s.o.ServicesDir, name, "service.toml"))
 }
 
-// handedOn returns an error if one of the commands is make and would expand a
+// checkMakeExpansion returns an error if one of the commands is make and would expand a
 // value that holds a $, or if that cannot be told. Values without one are the
 // same before and after.
-func (s *Supervisor) handedOn(dir string, all map[string]string, commands ...[]string) error {
+func (s *Supervisor) checkMakeExpansion(dir string, all map[string]string, commands ...[]string) error {
 	var dollars []string
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		if strings.Contains(all[k], "$") {

@@ -20,7 +20,7 @@ func RunGuard(args []string) {
 		return
 	}
 	g := guard{first: 3}
-	if len(args) != 6 || !numbers(args[4:], &g.term.Until, &g.term.Stop) {
+	if len(args) != 6 || !parseDurations(args[4:], &g.term.Until, &g.term.Stop) {
 		fmt.Fprintln(os.Stderr, "domain guard: the agent starts it, beside each exclusive service")
 		os.Exit(2)
 	}
@@ -39,19 +39,27 @@ func RunGuard(args []string) {
 type guard struct {
 	token string
 	term  Term
-	kill  time.Duration // by the agent's word, it was told to end; 0: it was not
+	// By the agent's word, it was told to end; 0: it was not.
+	kill time.Duration
 
-	group   Group // of the life, once it is known
-	began   bool
-	void    bool // it never will
-	ended   bool // its leader is gone
-	termed  bool
-	leader  int // descriptor of it, -1 where the kernel has none
-	timer   int
-	door    int
-	first   int           // descriptor that the agent left us
-	agents  []int         // connections
-	looking time.Duration // until something has to be seen to; 0: nothing has
+	// Of the life, once it is known.
+	group Group
+	began bool
+	// It never will.
+	void bool
+	// Its leader is gone.
+	ended    bool
+	termSent bool
+	// Descriptor of it, -1 where the kernel has none.
+	leader   int
+	timer    int
+	listener int
+	// Descriptor that the agent left us.
+	first int
+	// Connections.
+	agents []int
+	// Until something has to be seen to; 0: nothing has.
+	pollInterval time.Duration
 }
 
 // open makes what the guard waits at. It needs no disk.
@@ -68,20 +76,20 @@ func (g *guard) open() (err error) {
 	if g.timer, err = unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
 		return err
 	}
-	if g.door, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+	if g.listener, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return err
 	}
-	if err := unix.Bind(g.door, guardAddress(g.token)); err != nil {
+	if err := unix.Bind(g.listener, guardAddress(g.token)); err != nil {
 		return err
 	}
-	if err := unix.Listen(g.door, 8); err != nil {
+	if err := unix.Listen(g.listener, 8); err != nil {
 		return err
 	}
 	unix.CloseOnExec(g.first)
 	if err := unix.SetNonblock(g.first, true); err != nil {
 		return err
 	}
-	g.greet(g.first)
+	g.addAgent(g.first)
 	return nil
 }
 
@@ -95,10 +103,10 @@ func (g *guard) watch() {
 	}
 }
 
-// done tells whether it may go.
+// done reports whether it may go.
 func (g *guard) done() bool {
 	switch {
-	case len(g.agents) > 0 || g.looking > 0:
+	case len(g.agents) > 0 || g.pollInterval > 0:
 		return false
 	case g.void || g.began && g.ended:
 		return true // act has seen that nothing is left
@@ -109,7 +117,7 @@ func (g *guard) done() bool {
 	return false
 }
 
-// gone tells whether nothing of the life is alive.
+// gone reports whether nothing of the life is alive.
 func (g *guard) gone() bool {
 	switch {
 	case g.group.PID > 1 && !g.group.empty():
@@ -117,7 +125,7 @@ func (g *guard) gone() bool {
 	case g.group.Cgroup != "" && populated(g.group.Cgroup):
 		return false
 	}
-	return len(carriers(g.token)) == 0
+	return len(tokenProcesses(g.token)) == 0
 }
 
 const (
@@ -129,23 +137,23 @@ const (
 func (g *guard) act(now time.Duration) {
 	over := now >= g.term.Until
 	kill := now >= g.term.Until+g.term.Stop || g.kill > 0 && now >= g.kill
-	g.looking = 0
+	g.pollInterval = 0
 	switch {
 	case !over && !kill && !g.ended:
 	case g.gone():
 		g.ended = g.ended || g.began
 		return
 	case kill:
-		g.looking = killEvery
+		g.pollInterval = killEvery
 		g.signal(syscall.SIGKILL)
-	case over && !g.termed && g.kill == 0:
-		g.termed, g.looking = true, killEvery
+	case over && !g.termSent && g.kill == 0:
+		g.termSent, g.pollInterval = true, killEvery
 		g.signal(syscall.SIGTERM)
 		g.signal(syscall.SIGCONT) // one that was paused hears it, too
 	case over:
-		g.looking = killEvery
+		g.pollInterval = killEvery
 	default:
-		g.looking = lookEvery
+		g.pollInterval = lookEvery
 	}
 	g.arm(now)
 }
@@ -172,16 +180,16 @@ func (g *guard) signal(s syscall.Signal) {
 	if g.group.Cgroup != "" {
 		signalCgroup(g.group.Cgroup, s, g.group.PID)
 	}
-	for _, pid := range carriers(g.token) {
+	for _, pid := range tokenProcesses(g.token) {
 		if p, ok := readProcess(pid); ok && p.group != g.group.PID && (g.group.Cgroup == "" || cgroupOfLife(pid, g.token) != g.group.Cgroup) {
-			signalCarrier(pid, g.token, s)
+			signalTokenProcess(pid, g.token, s)
 		}
 	}
 }
 
 // wait sleeps until something happens or is due.
 func (g *guard) wait() {
-	fds := []unix.PollFd{{Fd: int32(g.timer), Events: unix.POLLIN}, {Fd: int32(g.door), Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(g.timer), Events: unix.POLLIN}, {Fd: int32(g.listener), Events: unix.POLLIN}}
 	for _, fd := range g.agents {
 		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
@@ -191,8 +199,8 @@ func (g *guard) wait() {
 	}
 	timeout := -1
 	switch {
-	case g.looking > 0:
-		timeout = int(g.looking.Milliseconds())
+	case g.pollInterval > 0:
+		timeout = int(g.pollInterval.Milliseconds())
 	case g.began && !g.ended && g.leader < 0: // a kernel without descriptors of processes
 		timeout = 250
 	case !g.began && !g.void && bootTime() >= g.term.Until:
@@ -209,13 +217,13 @@ func (g *guard) wait() {
 		case watched && int(fd.Fd) == g.leader:
 			g.ended = true
 		default:
-			g.hear(int(fd.Fd))
+			g.receive(int(fd.Fd))
 		}
 	}
 	if fds[1].Revents != 0 {
-		if fd, _, err := unix.Accept4(g.door, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
+		if fd, _, err := unix.Accept4(g.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
 			if trusted(fd) {
-				g.greet(fd)
+				g.addAgent(fd)
 			} else {
 				unix.Close(fd)
 			}
@@ -226,14 +234,14 @@ func (g *guard) wait() {
 	}
 }
 
-// greet takes an agent in, and says until when the life may live.
-func (g *guard) greet(fd int) {
+// addAgent takes an agent in, and says until when the life may live.
+func (g *guard) addAgent(fd int) {
 	g.agents = append(g.agents, fd)
-	_, _ = unix.Write(fd, []byte("guard "+number(g.term.Until)+" "+number(g.term.Stop)))
+	_, _ = unix.Write(fd, []byte("guard "+nanoseconds(g.term.Until)+" "+nanoseconds(g.term.Stop)))
 }
 
-// hear takes what an agent says, or its end.
-func (g *guard) hear(fd int) {
+// receive takes what an agent says, or its end.
+func (g *guard) receive(fd int) {
 	b := make([]byte, 4096)
 	n, err := unix.Read(fd, b)
 	if err == unix.EAGAIN || err == unix.EINTR {
@@ -253,16 +261,16 @@ func (g *guard) hear(fd int) {
 	switch {
 	case words[0] == "lease":
 		var t Term
-		if numbers(words[1:], &t.Until, &t.Stop) && bootTime() < g.term.Until { // one that was over stays so
+		if parseDurations(words[1:], &t.Until, &t.Stop) && bootTime() < g.term.Until { // one that was over stays so
 			g.term.Until, g.term.Stop = max(g.term.Until, t.Until), t.Stop
 		}
 	case words[0] == "life" && len(words) >= 4:
 		pid, _ := strconv.Atoi(words[1])
 		started, _ := strconv.ParseUint(words[2], 10, 64)
-		g.begin(Group{PID: pid, Started: started, Cgroup: strings.Join(words[3:], " "), token: g.token})
+		g.lifeBegan(Group{PID: pid, Started: started, Cgroup: strings.Join(words[3:], " "), token: g.token})
 	case words[0] == "ends":
 		var kill time.Duration
-		if numbers(words[1:], &kill) && (g.kill == 0 || kill < g.kill) {
+		if parseDurations(words[1:], &kill) && (g.kill == 0 || kill < g.kill) {
 			g.kill = kill
 		}
 	case words[0] == "void":
@@ -270,8 +278,8 @@ func (g *guard) hear(fd int) {
 	}
 }
 
-// begin takes over what the life is known by.
-func (g *guard) begin(life Group) {
+// lifeBegan takes over what the life is known by.
+func (g *guard) lifeBegan(life Group) {
 	if g.began || life.PID <= 1 {
 		return
 	}

@@ -42,7 +42,7 @@ func (h *host) guards(service string) []int {
 	return all
 }
 
-// token tells whether a guard is of a life of this host: each has its own.
+// token reports whether a guard is of a life of this host: each has its own.
 func (h *host) token(token string) bool { return slices.Contains(h.tokens, token) }
 
 // note keeps the token of the life that runs.

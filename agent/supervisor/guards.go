@@ -74,12 +74,12 @@ func (s *Supervisor) Lease(until time.Duration, now time.Time) {
 		if !v.Spec.Exclusive {
 			continue
 		}
-		if g := v.live.guard; g != nil && (v.State == topics.Starting || v.State == topics.Running) {
+		if g := v.life.guard; g != nil && (v.State == topics.Starting || v.State == topics.Running) {
 			s.lease.add(g, v.stopTimeout())
 		}
 		s.step(v, leased{s.leaseEnd(now)}, now) // one that waits begins
 	}
-	s.settle(now)
+	s.afterStep(now)
 }
 
 // Extend lets the guards of what runs know until when it may, at once and from
@@ -139,27 +139,27 @@ func (s *Supervisor) term(v *service) Term { return Term{s.lease.until(), v.stop
 // the machine is suspended: the guard's does not.
 func (s *Supervisor) leaseEnd(now time.Time) time.Time { return now.Add(s.lease.until() - s.Clock()) }
 
-// renew finds out anew when the lease of a life ends by the loop's clock: that
+// refreshLeaseEnd finds out anew when the lease of a life ends by the loop's clock: that
 // stood still while the machine was suspended.
-func (s *Supervisor) renew(v *service, now time.Time) {
+func (s *Supervisor) refreshLeaseEnd(v *service, now time.Time) {
 	if !v.Run.LeaseEnd.IsZero() && (v.State == topics.Starting || v.State == topics.Running) {
 		s.step(v, leased{s.leaseEnd(now)}, now)
 	}
 }
 
 // StopExclusive stops the exclusive services, for good as far as this run of
-// the agent goes. It tells whether there is anything to wait for.
+// the agent goes. It reports whether there is anything to wait for.
 func (s *Supervisor) StopExclusive(now time.Time) bool {
 	for _, name := range s.names() {
 		if v := s.services[name]; v.Spec.Exclusive {
 			s.step(v, unwanted{}, now)
 		}
 	}
-	s.settle(now)
+	s.afterStep(now)
 	return !s.IdleExclusive()
 }
 
-// IdleExclusive tells whether no process of an exclusive service is left.
+// IdleExclusive reports whether no process of an exclusive service is left.
 func (s *Supervisor) IdleExclusive() bool {
 	for _, v := range s.services {
 		if v.Spec.Exclusive && v.State.Alive() {
@@ -182,28 +182,28 @@ func (s *Supervisor) guard(v *service, token string) (Guard, error) {
 // maxGuards is how many guards a life may lose.
 const maxGuards = 5
 
-// guardAnew replaces a guard that was ended. It never lets the life live longer
+// replaceGuard replaces a guard that was ended. It never lets the life live longer
 // than the last one did.
-func (s *Supervisor) guardAnew(v *service, now time.Time) {
-	s.lease.remove(v.live.guard)
-	v.live.guard.Close()
-	v.live.guard = nil
+func (s *Supervisor) replaceGuard(v *service, now time.Time) {
+	s.lease.remove(v.life.guard)
+	v.life.guard.Close()
+	v.life.guard = nil
 	if !v.State.Alive() {
 		return
 	}
 	s.o.Log.Warn("the guard of an exclusive service is gone, another one is started", "service", v.Service)
-	v.live.guards++
+	v.life.guardsLost++
 	err := errors.New("it was ended again and again")
 	var g Guard
-	if v.live.guards <= maxGuards {
+	if v.life.guardsLost <= maxGuards {
 		g, err = s.guard(v, v.Run.Token)
 	}
 	if err != nil {
 		s.step(v, unguarded{fmt.Sprintf("there is no guard beside it: %v", err)}, now)
 		return
 	}
-	v.live.guard = g
-	g.Life(v.live.group)
+	v.life.guard = g
+	g.Life(v.life.group)
 	if v.State == topics.Stopping {
 		g.Ends(s.Clock() + max(v.Kill.Sub(now), 0))
 		return
@@ -220,8 +220,8 @@ func (s *Supervisor) findGuard(v *service, now time.Time) {
 		s.step(v, unguarded{"its guard is gone, and with it its lease"}, now)
 		return
 	}
-	v.live.guard = g
-	g.Life(v.live.group) // the agent before may have been killed before it could say so
+	v.life.guard = g
+	g.Life(v.life.group) // the agent before may have been killed before it could say so
 	if v.State == topics.Stopping {
 		g.Ends(s.Clock() + max(v.Kill.Sub(now), 0))
 		return

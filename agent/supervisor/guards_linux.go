@@ -37,8 +37,8 @@ func bootTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// hello is how long a guard may take to say that it is there.
-const hello = 5 * time.Second
+// helloTimeout is how long a guard may take to say that it is there.
+const helloTimeout = 5 * time.Second
 
 // guardAddress is where a guard listens: a name in the abstract namespace, which
 // needs no disk. Who connects is known by the kernel's word.
@@ -60,7 +60,7 @@ func (g *guards) Start(t Term, service, token string, lost func()) (Guard, error
 	defer null.Close()
 	// Nothing of a service's environment: it would be taken for a part of it.
 	// The link works also when the program's file was replaced.
-	_, err = syscall.ForkExec("/proc/self/exe", []string{"domain", guardCommand, service, token, number(t.Until), number(t.Stop)}, &syscall.ProcAttr{
+	_, err = syscall.ForkExec("/proc/self/exe", []string{"domain", guardCommand, service, token, nanoseconds(t.Until), nanoseconds(t.Stop)}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=25", "GOTRACEBACK=none"},
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1])},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
@@ -69,7 +69,7 @@ func (g *guards) Start(t Term, service, token string, lost func()) (Guard, error
 		unix.Close(pair[0])
 		return nil, err
 	}
-	l, _, err := g.link(pair[0], lost)
+	l, _, err := g.connect(pair[0], lost)
 	return l, err
 }
 
@@ -86,38 +86,38 @@ func (g *guards) Find(token string, lost func()) (Guard, Term, error) {
 		unix.Close(fd)
 		return nil, Term{}, errors.New("another user's process answers in its place")
 	}
-	l, t, err := g.link(fd, lost)
+	l, t, err := g.connect(fd, lost)
 	if err != nil {
 		return nil, Term{}, err
 	}
 	return l, t, nil
 }
 
-// trusted tells whether who is at the other end is of our user, or root.
+// trusted reports whether who is at the other end is of our user, or root.
 func trusted(fd int) bool {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	return err == nil && (int(peer.Uid) == os.Geteuid() || peer.Uid == 0)
 }
 
-// link is the agent's end of a connection to a guard.
-type link struct {
+// guardConn is the agent's end of a connection to a guard.
+type guardConn struct {
 	file   *os.File
 	closed atomic.Bool
 }
 
-// link waits for the guard's first word, and then for its end.
-func (g *guards) link(fd int, lost func()) (*link, Term, error) {
+// connect waits for the guard's first word, and then for its end.
+func (g *guards) connect(fd int, lost func()) (*guardConn, Term, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, Term{}, err
 	}
-	l := &link{file: os.NewFile(uintptr(fd), "guard")}
+	l := &guardConn{file: os.NewFile(uintptr(fd), "guard")}
 	b := make([]byte, 256)
-	_ = l.file.SetReadDeadline(time.Now().Add(hello))
+	_ = l.file.SetReadDeadline(time.Now().Add(helloTimeout))
 	n, err := l.file.Read(b)
 	words := strings.Fields(string(b[:max(n, 0)]))
 	var t Term
-	if err == nil && (len(words) != 3 || words[0] != "guard" || !numbers(words[1:], &t.Until, &t.Stop)) {
+	if err == nil && (len(words) != 3 || words[0] != "guard" || !parseDurations(words[1:], &t.Until, &t.Stop)) {
 		err = fmt.Errorf("it says %q", b[:n])
 	}
 	if err != nil {
@@ -138,10 +138,10 @@ func (g *guards) link(fd int, lost func()) (*link, Term, error) {
 	return l, t, nil
 }
 
-func number(d time.Duration) string { return strconv.FormatInt(int64(d), 10) }
+func nanoseconds(d time.Duration) string { return strconv.FormatInt(int64(d), 10) }
 
-// numbers reads durations in nanoseconds.
-func numbers(words []string, to ...*time.Duration) bool {
+// parseDurations reads durations in nanoseconds.
+func parseDurations(words []string, to ...*time.Duration) bool {
 	if len(words) != len(to) {
 		return false
 	}
@@ -155,20 +155,20 @@ func numbers(words []string, to ...*time.Duration) bool {
 	return true
 }
 
-// say never waits for long: a guard that hangs keeps the agent from nothing.
-func (l *link) say(words ...string) {
+// send never waits for long: a guard that hangs keeps the agent from nothing.
+func (l *guardConn) send(words ...string) {
 	_ = l.file.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	_, _ = l.file.WriteString(strings.Join(words, " "))
 }
 
-func (l *link) Lease(t Term) { l.say("lease", number(t.Until), number(t.Stop)) }
-func (l *link) Life(g Group) {
-	l.say("life", strconv.Itoa(g.PID), strconv.FormatUint(g.Started, 10), g.Cgroup)
+func (l *guardConn) Lease(t Term) { l.send("lease", nanoseconds(t.Until), nanoseconds(t.Stop)) }
+func (l *guardConn) Life(g Group) {
+	l.send("life", strconv.Itoa(g.PID), strconv.FormatUint(g.Started, 10), g.Cgroup)
 }
-func (l *link) Ends(kill time.Duration) { l.say("ends", number(kill)) }
-func (l *link) Void()                   { l.say("void") }
+func (l *guardConn) Ends(kill time.Duration) { l.send("ends", nanoseconds(kill)) }
+func (l *guardConn) Void()                   { l.send("void") }
 
-func (l *link) Close() {
+func (l *guardConn) Close() {
 	l.closed.Store(true)
 	l.file.Close()
 }

@@ -12,14 +12,14 @@ import (
 
 // The times that are the same for all services; the others come with each.
 const (
-	settleTime   = time.Second         // a service without a check is ready when it ran so long
-	goodTime     = topics.RestartReset // ready for so long: what was before is forgiven
+	readyAfter   = time.Second         // a service without a check is ready when it ran so long
+	stableTime   = topics.RestartReset // ready for so long: what was before is forgiven
 	crashWindow  = 10 * time.Minute    // crashLimit crashes within it: failed
 	crashLimit   = 10
 	failedRetry  = 5 * time.Minute
 	noStartDelay = time.Second // at least, between tries of what could not even be started
-	killAgain    = time.Second // members may be born between two SIGKILLs
-	ownDelay     = time.Second // later than that after a watchdog is due, we ourselves were held up
+	killInterval = time.Second // members may be born between two SIGKILLs
+	maxLoopDelay = time.Second // later than that after a watchdog is due, we ourselves were held up
 
 	firstCheck = 25 * time.Millisecond // a service is often ready at once, and somebody waits for it
 	slowCheck  = 500 * time.Millisecond
@@ -30,54 +30,82 @@ const (
 type instance struct {
 	Service string
 	Wanted  bool
-	Spec    topics.Spec // as wanted, last
+	// As wanted, last.
+	Spec topics.Spec
 
-	State    topics.State
-	Health   topics.Health
-	Since    time.Time
-	Message  string
-	Refused  string // why the start command's entry is not obeyed; empty: it is
+	State   topics.State
+	Health  topics.Health
+	Since   time.Time
+	Message string
+	// Why the start command's entry is not obeyed; empty: it is.
+	Refused  string
 	ExitCode *int
 	Restarts int
 
-	Run    run       // of the process group that lives, or of the last one
-	Then   then      // while stopping: what comes when nothing is left
-	Why    string    // while stopping: the reason, in words
-	Unable bool      // while stopping: it cannot start here as things are
-	Kill   time.Time // when SIGKILL is due; pushed on after each
-	Told   bool      // while stopping: it was told to; else it ends by itself
-	Killed bool      // SIGKILL was sent
+	// Of the process group that lives, or of the last one.
+	Run run
+	// While stopping: what comes when nothing is left.
+	Then then
+	// While stopping: the reason, in words.
+	Why string
+	// While stopping: it cannot start here as things are.
+	CannotStart bool
+	// When SIGKILL is due; pushed on after each.
+	Kill time.Time
+	// While stopping: it was told to; else it ends by itself.
+	StopSent bool
+	// SIGKILL was sent.
+	Killed bool
 
-	Retry   time.Time // backoff, failed: when it is started again; zero: never by itself
-	Tries   int       // failures in a row, for the delay
+	// Backoff, failed: when it is started again; zero: never by itself.
+	Retry time.Time
+	// Failures in a row, for the delay.
+	Tries   int
 	Crashes []time.Time
-	Failing bool // it failed, and did not run well since
+	// It failed, and did not run well since.
+	Failing bool
 
-	CheckAt    time.Time     // when the next check is due; zero: none is
-	CheckEvery time.Duration // while starting: the time between checks, which grows
-	Checking   bool          // a check is on its way
-	Misses     int           // failed checks in a row
-	Unready    string        // while starting: why the last check failed
-	Listening  time.Time     // since when its topic can be heard; zero: it cannot
-	BarkAt     time.Time     // when a watchdog that heard nothing barks; zero: it sleeps
+	// When the next check is due; zero: none is.
+	CheckAt time.Time
+	// While starting: the time between checks, which grows.
+	CheckEvery time.Duration
+	// A check is on its way.
+	Checking bool
+	// Failed checks in a row.
+	FailedChecks int
+	// While starting: why the last check failed.
+	LastCheckError string
+	// Since when its topic can be heard; zero: it cannot.
+	SubscribedSince time.Time
+	// When a watchdog that heard nothing barks; zero: it sleeps.
+	WatchdogDue time.Time
 
-	Jitter rand.PCG // part of the state, so that a step is repeatable
+	// Part of the state, so that a step is repeatable.
+	Jitter rand.PCG
 }
 
 // run describes one life of a service's process group.
 type run struct {
-	Token    string // its DOMINION_INSTANCE
-	PID      int    // leader of the process group; 0: nothing lives
-	Revision string // as tried last
+	// Its DOMINION_INSTANCE.
+	Token string
+	// Leader of the process group; 0: nothing lives.
+	PID int
+	// As tried last.
+	Revision string
 	Version  string
 	Port     int
 	Started  time.Time
-	Ready    time.Time // zero: not yet
-	LeaseEnd time.Time // of an exclusive service
+	// Zero: not yet.
+	Ready time.Time
+	// Of an exclusive service.
+	LeaseEnd time.Time
 	Adopted  bool
-	Command  bool          // its service.toml has a health command
-	Watchdog time.Duration // as in its environment; 0: none
-	Extended time.Time     // it asked for time to start until then
+	// Its service.toml has a health command.
+	Command bool
+	// As in its environment; 0: none.
+	Watchdog time.Duration
+	// It asked for time to start until then.
+	Extended time.Time
 }
 
 // then is what comes after stopping.
@@ -117,15 +145,15 @@ type (
 		hung    bool // data_dir does not answer
 	}
 	failed struct { // it crashed or did not start: follows within the same step
-		message   string
-		atLeast   time.Duration // before the next try
-		elsewhere bool          // it cannot start here as things are: another domain is tried at once
-		hung      bool          // data_dir does not answer: that is no failure of the service
+		message     string
+		atLeast     time.Duration // before the next try
+		cannotStart bool          // it cannot start here as things are: another domain is tried at once
+		hung        bool          // data_dir does not answer: that is no failure of the service
 	}
 	exited struct {
 		code        *int   // nil: none is known
 		message     string // "exited with code 1: bind: address already in use"
-		left        bool   // members of its group are still there
+		leftovers   bool   // members of its group are still there
 		unstartable bool   // what it says means that it cannot start here
 	}
 	checked struct {
@@ -139,14 +167,14 @@ type (
 		extend                     time.Duration // the time it needs to start or to stop, from now on; 0: what it has
 		status                     string
 	}
-	told struct { // its topic says
-		payload string
-		missed  bool // it was stored, and we were not listening all the time since it started
-		stored  bool
+	topicMessage struct { // its topic says
+		payload  string
+		gap      bool // it was stored, and we were not listening all the time since it started
+		retained bool
 	}
-	listening struct { // its topic can be heard, or not any more
-		on      bool
-		problem string // why not, where somebody must do something about it
+	topicSubscribed struct { // its topic can be heard, or not any more
+		subscribed bool
+		problem    string // why not, where somebody must do something about it
 	}
 	leased    struct{ until time.Time } // what it may run under
 	unleased  struct{}                  // it may not start: there is no lease
@@ -209,7 +237,7 @@ func (in *instance) check() checkKind {
 	return noCheck
 }
 
-// active tells whether the check is one that the agent makes.
+// active reports whether the check is one that the agent makes.
 func (k checkKind) active() bool { return k == httpCheck || k == tcpCheck || k == commandCheck }
 
 // checkTimes returns the times of the check, with the defaults filled in.
@@ -235,13 +263,13 @@ func (in *instance) readyBy() time.Time {
 	from := in.Run.Started
 	switch in.check() {
 	case noCheck:
-		return from.Add(settleTime)
+		return from.Add(readyAfter)
 	case mqttCheck:
-		if in.Listening.IsZero() {
+		if in.SubscribedSince.IsZero() {
 			return time.Time{}
 		}
-		if in.Listening.After(from) {
-			from = in.Listening
+		if in.SubscribedSince.After(from) {
+			from = in.SubscribedSince
 		}
 	}
 	by := from.Add(in.startTimeout())
@@ -277,7 +305,7 @@ func (in *instance) due() (at time.Time) {
 	case topics.Starting:
 		sooner(in.readyBy())
 	case topics.Running:
-		sooner(in.BarkAt)
+		sooner(in.WatchdogDue)
 	}
 	if in.State == topics.Starting || in.State == topics.Running {
 		if !in.Checking {
@@ -306,10 +334,10 @@ func (in *instance) delay(atLeast time.Duration) time.Duration {
 	return d - d/10 + time.Duration(rand.New(&in.Jitter).Int64N(spread+1))
 }
 
-// crashed notes a failure and tells whether it was one too many.
-func (in *instance) crashed(now time.Time) bool {
-	if !in.Run.Ready.IsZero() && now.Sub(in.Run.Ready) >= goodTime {
-		in.forgive()
+// recordCrash notes a failure and reports whether it was one too many.
+func (in *instance) recordCrash(now time.Time) bool {
+	if !in.Run.Ready.IsZero() && now.Sub(in.Run.Ready) >= stableTime {
+		in.resetFailures()
 	}
 	in.Crashes = append(slices.DeleteFunc(slices.Clone(in.Crashes), func(t time.Time) bool {
 		return now.Sub(t) >= crashWindow
@@ -320,10 +348,10 @@ func (in *instance) crashed(now time.Time) bool {
 	return in.Failing
 }
 
-func (in *instance) forgive() { in.Tries, in.Crashes, in.Failing = 0, nil, false }
+func (in *instance) resetFailures() { in.Tries, in.Crashes, in.Failing = 0, nil, false }
 
-// words writes a duration as people say it.
-func words(d time.Duration) string {
+// formatDuration writes a duration as people say it.
+func formatDuration(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())

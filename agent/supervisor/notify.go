@@ -31,13 +31,13 @@ type notifySocket struct {
 	conn    *net.UnixConn
 	reading sync.WaitGroup
 
-	mu     sync.Mutex
-	said   notified // and not taken yet
-	posted bool
+	mu      sync.Mutex
+	pending notified // and not taken yet
+	posted  bool
 }
 
-// heard tells that a notifySocket has something to take.
-type heard struct{}
+// notifyPending tells that a notifySocket has something to take.
+type notifyPending struct{}
 
 func listenNotify(path string, own owner, post func(event)) (*notifySocket, error) {
 	if len(path) > maxSocketPath {
@@ -69,22 +69,22 @@ func listenNotify(path string, own owner, post func(event)) (*notifySocket, erro
 			if err != nil {
 				return // closed
 			}
-			n.hear(parseNotify(string(buf[:size])), post)
+			n.receive(parseNotify(string(buf[:size])), post)
 		}
 	})
 	return n, nil
 }
 
-func (n *notifySocket) hear(ev notified, post func(event)) {
+func (n *notifySocket) receive(ev notified, post func(event)) {
 	if ev == (notified{}) {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.said.add(ev)
+	n.pending.add(ev)
 	if !n.posted {
 		n.posted = true
-		post(heard{})
+		post(notifyPending{})
 	}
 }
 
@@ -95,8 +95,8 @@ func (n *notifySocket) take() notified {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ev := n.said
-	n.said, n.posted = notified{}, false
+	ev := n.pending
+	n.pending, n.posted = notified{}, false
 	return ev
 }
 

@@ -206,17 +206,17 @@ func (o owner) base(data string) map[string]string {
 	return env
 }
 
-// own gives an open file to the owner.
-func (o owner) own(f *os.File) error {
+// chown gives an open file to the owner.
+func (o owner) chown(f *os.File) error {
 	if os.Getuid() != 0 {
 		return nil
 	}
 	return f.Chown(o.uid, o.gid)
 }
 
-// letThrough lets the users of services reach what is their own below dir,
+// allowTraversal lets the users of services reach what is their own below dir,
 // without letting them list or read the rest.
-func letThrough(dir string) error {
+func allowTraversal(dir string) error {
 	if os.Getuid() != 0 {
 		return nil
 	}
@@ -227,5 +227,5 @@ func letThrough(dir string) error {
 	return os.Chmod(dir, info.Mode().Perm()|0o011)
 }
 
-// errGiving is what a service waits for that used to run as another user.
-var errGiving = errors.New("its data directory is being given to its user")
+// errChowning is what a service waits for that used to run as another user.
+var errChowning = errors.New("its data directory is being given to its user")

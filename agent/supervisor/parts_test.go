@@ -39,13 +39,13 @@ func TestNotificationsAreOneEvent(t *testing.T) {
 	n := &notifySocket{}
 	post := func(event) { posted++ }
 	for _, m := range []string{"STATUS=a", "READY=1", "WATCHDOG=1", "STATUS=b", "X=1"} {
-		n.hear(parseNotify(m), post)
+		n.receive(parseNotify(m), post)
 	}
 	if ev := n.take(); posted != 1 || ev != (notified{ready: true, alive: true, status: "b"}) {
 		t.Errorf("posted %d times, %+v", posted, ev)
 	}
-	n.hear(notified{}, post)
-	n.hear(notified{status: "c"}, post)
+	n.receive(notified{}, post)
+	n.receive(notified{status: "c"}, post)
 	if ev := n.take(); posted != 2 || ev != (notified{status: "c"}) {
 		t.Errorf("posted %d times, %+v", posted, ev)
 	}

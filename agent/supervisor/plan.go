@@ -23,15 +23,20 @@ import (
 
 // plan is all that a life of a service needs, found before it begins.
 type plan struct {
-	spec       topics.Spec // with what the service itself says filled in
-	owner      owner
-	command    Command
-	own        config.Service    // what it says of itself
-	ordered    map[string]string // environment, by the start command
-	health     []string          // command of its health check; empty: none
-	version    string
-	port       int
-	notifyPath string // of its NOTIFY_SOCKET; empty: it has none
+	// With what the service itself says filled in.
+	spec    topics.Spec
+	owner   owner
+	command Command
+	// What it says of itself.
+	manifest config.Service
+	// Environment, by the start command.
+	commandEnvironment map[string]string
+	// Command of its health check; empty: none.
+	health  []string
+	version string
+	port    int
+	// Of its NOTIFY_SOCKET; empty: it has none.
+	notifyPath string
 }
 
 // watchdog is how long the service may be silent; 0: as long as it likes.
@@ -75,7 +80,7 @@ func refusal(name string, spec topics.Spec) string {
 
 // plan finds what is needed to start a service, or why it cannot be started.
 func (s *Supervisor) plan(v *service, token string) (plan, error) {
-	if why := refusal(v.Service, v.ordered); why != "" {
+	if why := refusal(v.Service, v.commandSpec); why != "" {
 		return plan{}, refusedError(why)
 	}
 	dir := filepath.Join(s.o.ServicesDir, v.Service)
@@ -94,11 +99,11 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		return plan{}, err
 	}
 	p := plan{version: s.version(v.Service, file)}
-	if why := outOfRange(v.Service, p.version, v.ordered.Versions); why != "" {
+	if why := outOfRange(v.Service, p.version, v.commandSpec.Versions); why != "" {
 		return plan{}, errors.New(why)
 	}
-	p.spec, _ = file.Complete(v.ordered)
-	p.own, p.ordered = file, v.ordered.Environment
+	p.spec, _ = file.Complete(v.commandSpec)
+	p.manifest, p.commandEnvironment = file, v.commandSpec.Environment
 	if file.Health != nil {
 		p.health = file.Health.Command
 	}
@@ -114,11 +119,11 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		return plan{}, err
 	}
 	p.command.Path, p.command.Args = found.Path, found.Args
-	if p.port, err = s.ports.take(v.Service, p.spec.Port); err != nil {
+	if p.port, err = s.ports.assign(v.Service, p.spec.Port); err != nil {
 		return plan{}, err
 	}
 	data := s.serviceData(v.Service)
-	if err := s.provide(v.Service, p.owner); err != nil {
+	if err := s.provideDataDir(v.Service, p.owner); err != nil {
 		return plan{}, fmt.Errorf("cannot use its data directory: %w", err)
 	}
 	if h := p.spec.Health; h != nil && h.Notify {
@@ -129,7 +134,7 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		return p, err
 	}
 	p.command.Env = list(all)
-	return p, s.handedOn(dir, all, p.command.Args, p.health)
+	return p, s.checkMakeExpansion(dir, all, p.command.Args, p.health)
 }
 
 // version returns the version of what is on the disk: that of service.toml as it
@@ -300,7 +305,7 @@ func (s *Supervisor) environment(name string, p plan, token, data string) (map[s
 		}
 		maps.Copy(all, local)
 	}
-	if why := s.undeclared(p.own, name, p.ordered, local); why != "" {
+	if why := s.undeclaredVariables(p.manifest, name, p.commandEnvironment, local); why != "" {
 		return nil, errors.New(why)
 	}
 	for dependency, address := range p.spec.Dependencies {
@@ -402,7 +407,7 @@ func (s *Supervisor) openLogs(name string, own owner) (logFiles, error) {
 	if err == nil {
 		err = wrong
 	}
-	s.disk("log of "+name, err)
+	s.reportDisk("log of "+name, err)
 	if errors.Is(err, errHung) {
 		return logFiles{}, err
 	}
@@ -443,7 +448,7 @@ func (s *Supervisor) openLog(path string, own owner) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(own.own(f), syscall.SetNonblock(int(f.Fd()), false)); err != nil {
+	if err := errors.Join(own.chown(f), syscall.SetNonblock(int(f.Fd()), false)); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -21,10 +21,10 @@ const (
 
 // ports remembers which port each service was given, so that it stays the same.
 type ports struct {
-	file  string
-	given map[string]int
-	dirty bool
-	free  func(port int) error // why nothing could listen on it; nil: something could
+	file     string
+	assigned map[string]int
+	dirty    bool
+	check    func(port int) error // why nothing could listen on it; nil: something could
 }
 
 func loadPorts(file string, log *slog.Logger) *ports {
@@ -32,21 +32,21 @@ func loadPorts(file string, log *slog.Logger) *ports {
 	if err != nil {
 		log.Warn("ports may change: those given before cannot be read", "error", err)
 	}
-	p := &ports{file: file, given: make(map[string]int), free: bindable}
+	p := &ports{file: file, assigned: make(map[string]int), check: bindable}
 	taken := make(map[int]bool)
 	for name, port := range given {
 		if port >= firstPort && port < firstPort+portCount && !taken[port] {
-			p.given[name], taken[port] = port, true
+			p.assigned[name], taken[port] = port, true
 		}
 	}
 	return p
 }
 
-// take returns the port of a service, tested free: the fixed one, or where
+// assign returns the port of a service, tested free: the fixed one, or where
 // that is 0 the one it was given before, or a new one.
-func (p *ports) take(service string, fixed int) (int, error) {
+func (p *ports) assign(service string, fixed int) (int, error) {
 	if fixed != 0 {
-		switch err := p.free(fixed); {
+		switch err := p.check(fixed); {
 		case errors.Is(err, unix.EADDRINUSE):
 			return 0, fmt.Errorf("port %d is taken by another program on this domain: stop that (ss -ltnp), or give %s another port", fixed, service)
 		case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
@@ -56,11 +56,11 @@ func (p *ports) take(service string, fixed int) (int, error) {
 		}
 		return fixed, nil
 	}
-	if port, ok := p.given[service]; ok && p.free(port) == nil {
+	if port, ok := p.assigned[service]; ok && p.check(port) == nil {
 		return port, nil
 	}
-	taken := make(map[int]bool, len(p.given))
-	for port := range maps.Values(p.given) {
+	taken := make(map[int]bool, len(p.assigned))
+	for port := range maps.Values(p.assigned) {
 		taken[port] = true
 	}
 	// From a place that this domain and the name tell: two domains on one
@@ -70,18 +70,18 @@ func (p *ports) take(service string, fixed int) (int, error) {
 	_, _ = h.Write([]byte(p.file + "\x00" + service))
 	for i := range portCount {
 		port := firstPort + (int(h.Sum32()%portCount)+i)%portCount
-		if !taken[port] && p.free(port) == nil {
-			p.given[service], p.dirty = port, true
+		if !taken[port] && p.check(port) == nil {
+			p.assigned[service], p.dirty = port, true
 			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("no port between %d and %d is free", firstPort, firstPort+portCount-1)
 }
 
-// keep notes the port that a service has already.
-func (p *ports) keep(service string, port int) {
-	if port >= firstPort && port < firstPort+portCount && p.given[service] != port {
-		p.given[service], p.dirty = port, true
+// reserve notes the port that a service has already.
+func (p *ports) reserve(service string, port int) {
+	if port >= firstPort && port < firstPort+portCount && p.assigned[service] != port {
+		p.assigned[service], p.dirty = port, true
 	}
 }
 
@@ -91,7 +91,7 @@ func (s *Supervisor) savePorts(now time.Time) error {
 		return nil
 	}
 	file := s.ports.file
-	content, err := atomicfile.Encode(file, s.ports.given)
+	content, err := atomicfile.Encode(file, s.ports.assigned)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func processes() []int {
 	return pids
 }
 
-// carries tells whether a process was started with DOMINION_INSTANCE=token.
+// carries reports whether a process was started with DOMINION_INSTANCE=token.
 func carries(pid int, token string) bool {
 	return token != "" && slices.Contains(readList(pid, "environ"), "DOMINION_INSTANCE="+token)
 }
@@ -178,8 +178,8 @@ func rank(p process, g Group) int {
 	return 1
 }
 
-// carriers lists the processes that carry a token and have not ended.
-func carriers(token string) []int {
+// tokenProcesses lists the processes that carry a token and have not ended.
+func tokenProcesses(token string) []int {
 	var all []int
 	for _, pid := range processes() {
 		if carries(pid, token) { // the environment of a zombie is empty
@@ -189,9 +189,9 @@ func carriers(token string) []int {
 	return all
 }
 
-// signalCarrier signals a process if it carries the token: by a descriptor,
+// signalTokenProcess signals a process if it carries the token: by a descriptor,
 // which cannot become another process between looking and signalling.
-func signalCarrier(pid int, token string, s syscall.Signal) {
+func signalTokenProcess(pid int, token string, s syscall.Signal) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return // it ended
@@ -213,7 +213,7 @@ func (g Group) members() []int {
 	return all
 }
 
-// empty tells whether nothing of the group is alive. A zombie is not: who
+// empty reports whether nothing of the group is alive. A zombie is not: who
 // should reap it may never do so, as PID 1 of many containers.
 func (g Group) empty() bool {
 	if syscall.Kill(-g.PID, 0) == syscall.ESRCH || g.foreign() {
@@ -222,7 +222,7 @@ func (g Group) empty() bool {
 	return len(g.members()) == 0
 }
 
-// foreign tells whether the group's number belongs to another one by now. The
+// foreign reports whether the group's number belongs to another one by now. The
 // kernel gives no process the number of a group that has members, so a process
 // of that number that is not our leader means that our group is gone.
 func (g Group) foreign() bool {
@@ -230,8 +230,8 @@ func (g Group) foreign() bool {
 	return ok && p.started != g.Started
 }
 
-// carrier finds a member of the group that carries the token.
-func (g Group) carrier(token string) (process, bool) {
+// tokenProcess finds a member of the group that carries the token.
+func (g Group) tokenProcess(token string) (process, bool) {
 	if g.PID <= 1 || g.foreign() {
 		return process{}, false
 	}

@@ -15,12 +15,12 @@ import (
 // output is where a life of a service writes to, from which its end is
 // explained.
 type output struct {
-	stdout, stderr written
+	stdout, stderr logPosition
 	make           bool // the process is make
 }
 
-// written is a log and where in it this life begins.
-type written struct {
+// logPosition is a log and where in it this life begins.
+type logPosition struct {
 	path string
 	from int64
 }
@@ -29,28 +29,28 @@ type written struct {
 // explains nothing.
 func (s *Supervisor) output(v *service, stdout, stderr *os.File) output {
 	dir := filepath.Join(s.o.LogDir, v.Service)
-	return output{begins(dir, "stdout.log", stdout), begins(dir, "stderr.log", stderr), len(v.live.plan.own.Command) == 0}
+	return output{begins(dir, "stdout.log", stdout), begins(dir, "stderr.log", stderr), len(v.life.plan.manifest.Command) == 0}
 }
 
-func begins(dir, name string, f *os.File) written {
+func begins(dir, name string, f *os.File) logPosition {
 	if f == nil {
-		return written{}
+		return logPosition{}
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return written{}
+		return logPosition{}
 	}
-	return written{filepath.Join(dir, name), info.Size()}
+	return logPosition{filepath.Join(dir, name), info.Size()}
 }
 
 // What is read of a log to explain an end, and shown of it.
 const (
-	readBack  = 8 << 10
+	maxTail   = 8 << 10
 	maxReason = 200 // characters
 )
 
 // lines returns the last lines of this life that are not empty.
-func (w written) lines() []string {
+func (w logPosition) lines() []string {
 	if w.path == "" {
 		return nil
 	}
@@ -67,8 +67,8 @@ func (w written) lines() []string {
 	if info.Size() < from { // it was cut meanwhile
 		from = 0
 	}
-	from = max(from, info.Size()-readBack)
-	b, _ := io.ReadAll(io.NewSectionReader(f, from, readBack))
+	from = max(from, info.Size()-maxTail)
+	b, _ := io.ReadAll(io.NewSectionReader(f, from, maxTail))
 	var lines []string
 	for line := range strings.Lines(string(b)) {
 		if line = strings.TrimSpace(logs.Clean([]byte(line))); line != "" {
@@ -89,7 +89,7 @@ var (
 // wrote. make ends with code 2 whatever happened, so its message is read for the
 // code of the service. It is called beside the loop.
 func (o output) explain(e Exit) exited {
-	ev := exited{code: e.code(), message: e.String(), left: e.Left}
+	ev := exited{code: e.code(), message: e.String(), leftovers: e.Leftovers}
 	if ev.code == nil {
 		return ev
 	}
@@ -100,7 +100,7 @@ func (o output) explain(e Exit) exited {
 		return ev
 	}
 	code, ended, last := *ev.code, "", ""
-	for _, w := range []written{o.stderr, o.stdout} {
+	for _, w := range []logPosition{o.stderr, o.stdout} {
 		lines := w.lines()
 		for i := len(lines) - 1; i >= 0 && last == ""; i-- {
 			found := makeError.FindStringSubmatch(lines[i])

@@ -75,14 +75,14 @@ func TestAnEndIsNotExplainedByALifeBefore(t *testing.T) {
 
 // A port that this user may not listen on is not taken by another program.
 func TestAPortThatMayNotBeUsed(t *testing.T) {
-	p := &ports{given: map[string]int{}}
+	p := &ports{assigned: map[string]int{}}
 	for err, want := range map[error]string{
 		syscall.EADDRINUSE:    "port 80 is taken by another program",
 		syscall.EACCES:        "may not listen on port 80",
 		syscall.EADDRNOTAVAIL: "nothing can listen on port 80 of this domain: cannot assign",
 	} {
-		p.free = func(int) error { return err }
-		if _, got := p.take("web", 80); got == nil || !strings.Contains(got.Error(), want) {
+		p.check = func(int) error { return err }
+		if _, got := p.assign("web", 80); got == nil || !strings.Contains(got.Error(), want) {
 			t.Errorf("%v: %v, want %q", err, got, want)
 		}
 	}

@@ -18,10 +18,12 @@ import (
 // disk: the kernel keeps it over a kill of the agent, and a power cut ends the
 // processes with it. That of a oneshot that is done holds for good.
 type record struct {
-	Service  string         `json:"service"`
-	Boot     string         `json:"boot"`
-	Instance string         `json:"instance"` // DOMINION_INSTANCE
-	Group    Group          `json:"group"`    // pid 0: it was about to be started
+	Service string `json:"service"`
+	Boot    string `json:"boot"`
+	// DOMINION_INSTANCE.
+	Instance string `json:"instance"`
+	// Pid 0: it was about to be started.
+	Group    Group          `json:"group"`
 	Revision string         `json:"revision"`
 	Version  string         `json:"version,omitempty"`
 	Port     int            `json:"port,omitempty"`
@@ -47,8 +49,8 @@ func (s *Supervisor) recordFile(name string) string {
 
 func (s *Supervisor) record(v *service, r run) record {
 	stored := record{
-		Service: v.Service, Boot: s.o.Runner.Boot(), Instance: r.Token, Group: v.live.group,
-		Revision: r.Revision, Version: r.Version, Port: r.Port, Spec: v.ordered,
+		Service: v.Service, Boot: s.o.Runner.Boot(), Instance: r.Token, Group: v.life.group,
+		Revision: r.Revision, Version: r.Version, Port: r.Port, Spec: v.commandSpec,
 		Since: v.Since, Ready: !r.Ready.IsZero(), Watchdog: topics.Seconds(r.Watchdog), Restarts: v.Restarts,
 		Finished: v.State == topics.Finished, ExitCode: v.ExitCode,
 	}
@@ -63,36 +65,36 @@ func (s *Supervisor) record(v *service, r run) record {
 // names, the next agent finds in /proc, as after a full disk.
 const recordsDaily = 50_000_000
 
-// intend writes down a life before it begins.
-func (s *Supervisor) intend(v *service, r run) {
+// writeIntent writes down a life before it begins.
+func (s *Supervisor) writeIntent(v *service, r run) {
 	v.dirty = true
 	if !s.budget.Allows(r.Started) {
 		return
 	}
-	err := s.keep(s.record(v, r), r.Started)
+	err := s.writeRecord(s.record(v, r), r.Started)
 	if err == nil {
-		s.writeAgain = time.Time{} // there is room: what was refused before is due
+		s.retryWriteAt = time.Time{} // there is room: what was refused before is due
 	}
-	s.disk("record", err)
+	s.reportDisk("record", err)
 }
 
 // write writes the records that changed; what the disk refuses is tried again.
 func (s *Supervisor) write(now time.Time) {
-	if !s.writeAgain.IsZero() && now.Before(s.writeAgain) {
+	if !s.retryWriteAt.IsZero() && now.Before(s.retryWriteAt) {
 		return
 	}
-	s.writeAgain = time.Time{}
-	if next := s.budget.Next(now); next.After(now) && s.unwritten() {
-		s.writeAgain = next
+	s.retryWriteAt = time.Time{}
+	if next := s.budget.Next(now); next.After(now) && s.hasUnwritten() {
+		s.retryWriteAt = next
 		return
 	}
 	if err := s.writeAll(now); err != nil {
-		s.writeAgain = now.Add(diskRetry)
+		s.retryWriteAt = now.Add(diskRetry)
 	}
 }
 
-// unwritten reports whether there is anything to write.
-func (s *Supervisor) unwritten() bool {
+// hasUnwritten reports whether there is anything to write.
+func (s *Supervisor) hasUnwritten() bool {
 	for _, v := range s.services {
 		if v.dirty {
 			return true
@@ -107,7 +109,7 @@ func (s *Supervisor) writeAll(now time.Time) (failed error) {
 		if v := s.services[name]; v != nil && v.dirty {
 			continue // its record is written anew
 		}
-		if err := s.remove(name); err != nil {
+		if err := s.removeRecordFile(name); err != nil {
 			failed = err
 			continue
 		}
@@ -117,7 +119,7 @@ func (s *Supervisor) writeAll(now time.Time) (failed error) {
 		if !v.dirty {
 			continue
 		}
-		if err := s.keep(s.record(v, v.Run), now); err != nil {
+		if err := s.writeRecord(s.record(v, v.Run), now); err != nil {
 			failed = err
 			continue
 		}
@@ -126,11 +128,11 @@ func (s *Supervisor) writeAll(now time.Time) (failed error) {
 	if failed == nil {
 		failed = s.savePorts(now)
 	}
-	s.disk("record", failed)
+	s.reportDisk("record", failed)
 	return failed
 }
 
-func (s *Supervisor) keep(r record, now time.Time) error {
+func (s *Supervisor) writeRecord(r record, now time.Time) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -155,8 +157,8 @@ func (s *Supervisor) keep(r record, now time.Time) error {
 	return err
 }
 
-func (s *Supervisor) forget(name string) {
-	err := s.remove(name)
+func (s *Supervisor) removeRecord(name string) {
+	err := s.removeRecordFile(name)
 	if errors.Is(err, errHung) {
 		s.stale[name] = true
 	} else if err != nil {
@@ -164,7 +166,7 @@ func (s *Supervisor) forget(name string) {
 	}
 }
 
-func (s *Supervisor) remove(name string) error {
+func (s *Supervisor) removeRecordFile(name string) error {
 	file := s.recordFile(name)
 	err := s.onDisk(func() error { return os.Remove(file) })
 	if errors.Is(err, fs.ErrNotExist) {

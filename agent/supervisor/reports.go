@@ -9,9 +9,9 @@ import (
 // once, then one report each reportEvery. A topic that flaps many times a second
 // must not fill the disk by way of the journal.
 const (
-	reportsAtOnce = 60
-	reportEvery   = 10 * time.Second
-	reportsKept   = 1000 // services that are remembered
+	reportsAtOnce       = 60
+	reportEvery         = 10 * time.Second
+	maxReportedServices = 1000 // services that are remembered
 )
 
 // reports bounds what is reported, by service: the moment at which nothing of
@@ -23,7 +23,7 @@ func (r *reports) allow(service string, now time.Time) bool {
 	if *r == nil {
 		*r = make(reports)
 	}
-	if len(*r) >= reportsKept {
+	if len(*r) >= maxReportedServices {
 		maps.DeleteFunc(*r, func(_ string, until time.Time) bool { return !until.After(now) })
 	}
 	until := (*r)[service]

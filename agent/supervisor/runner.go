@@ -45,39 +45,53 @@ type Runner interface {
 // Group is a process group that cannot be mistaken for a later one of its
 // number, with what left it and is of the same life all the same.
 type Group struct {
-	PID     int    `json:"pid"`              // of its leader, which names the group
-	Started uint64 `json:"started"`          // of its leader, in the kernel's ticks since boot
-	Cgroup  string `json:"cgroup,omitempty"` // directory of the life's control group; empty: it has none
+	// Of its leader, which names the group.
+	PID int `json:"pid"`
+	// Of its leader, in the kernel's ticks since boot.
+	Started uint64 `json:"started"`
+	// Directory of the life's control group; empty: it has none.
+	Cgroup string `json:"cgroup,omitempty"`
 
-	token   string // DOMINION_INSTANCE, which marks a life that has no control group
-	adopted bool   // it was started by another run of the agent
+	// DOMINION_INSTANCE, which marks a life that has no control group.
+	token string
+	// It was started by another run of the agent.
+	adopted bool
 }
 
 // Life is one life of a service, as the kernel shows it.
 type Life struct {
 	Token string
-	Group Group             // zero: what carries the token is in groups of others
-	UID   int               // of the process that was looked at: the leader, where it lives
-	Env   map[string]string // that it was started with
-	Args  []string          // as it shows them now
+	// Zero: what carries the token is in groups of others.
+	Group Group
+	// Of the process that was looked at: the leader, where it lives.
+	UID int
+	// That it was started with.
+	Env map[string]string
+	// As it shows them now.
+	Args []string
 }
 
 // Command is a program to start.
 type Command struct {
-	Path           string
-	Args           []string // with the program's name first
-	Env            []string
-	Dir            string
-	Stdout, Stderr *os.File // nil: /dev/null
+	Path string
+	// With the program's name first.
+	Args []string
+	Env  []string
+	Dir  string
+	// Nil: /dev/null.
+	Stdout, Stderr *os.File
 	Credential     *syscall.Credential
 }
 
 // Exit says how a process ended.
 type Exit struct {
-	Code   int
-	Signal syscall.Signal // 0: it ended with Code
-	Known  bool           // false: somebody else's child, nobody knows how
-	Left   bool           // others of its life are still there
+	Code int
+	// 0: it ended with Code.
+	Signal syscall.Signal
+	// False: somebody else's child, nobody knows how.
+	Known bool
+	// Others of its life are still there.
+	Leftovers bool
 }
 
 func (e Exit) String() string {

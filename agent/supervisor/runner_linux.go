@@ -32,9 +32,9 @@ func newRunner(log *slog.Logger, domain string) (Runner, error) {
 	}
 	r := &runner{
 		log: log, null: null, boot: bootID(),
-		children: make(map[int]func(syscall.WaitStatus)),
-		stirred:  make(chan struct{}),
-		closing:  make(chan struct{}),
+		children:     make(map[int]func(syscall.WaitStatus)),
+		orphanReaped: make(chan struct{}),
+		closing:      make(chan struct{}),
 	}
 	if r.cgroups, err = newCgroups(domain); err != nil {
 		log.Info("no control groups: services are kept together by process group and environment", "reason", err)
@@ -56,9 +56,11 @@ type runner struct {
 	closing chan struct{}
 	running sync.WaitGroup
 
-	mu       sync.Mutex // held from the birth of a child until it is in children
+	// Held from the birth of a child until it is in children.
+	mu       sync.Mutex
 	children map[int]func(syscall.WaitStatus)
-	stirred  chan struct{} // closed and made anew when an orphan was reaped
+	// Closed and made anew when an orphan was reaped.
+	orphanReaped chan struct{}
 }
 
 func (r *runner) Boot() string { return r.boot }
@@ -99,8 +101,8 @@ func (r *runner) reapOne() bool {
 	ended := r.children[pid]
 	delete(r.children, pid)
 	if ended == nil { // it may be the last one of a group that is waited for
-		close(r.stirred)
-		r.stirred = make(chan struct{})
+		close(r.orphanReaped)
+		r.orphanReaped = make(chan struct{})
 	}
 	r.mu.Unlock()
 	if ended != nil {
@@ -173,21 +175,21 @@ func (r *runner) spawn(c Command, cgroup string, ended func(syscall.WaitStatus))
 
 // ended tells of a leader's end, and of the end of what it left behind.
 func (r *runner) ended(g Group, exit Exit, tell func(Exit)) {
-	exit.Left = r.remains(g)
+	exit.Leftovers = r.remains(g)
 	tell(exit)
 	r.running.Go(func() {
-		if exit.Left && !r.waitEmpty(g) {
+		if exit.Leftovers && !r.waitEmpty(g) {
 			return
 		}
-		if exit.Left {
-			exit.Left = false
+		if exit.Leftovers {
+			exit.Leftovers = false
 			tell(exit)
 		}
-		r.clear(g)
+		r.endRemains(g)
 	})
 }
 
-// remains tells whether anything of a life is alive.
+// remains reports whether anything of a life is alive.
 func (r *runner) remains(g Group) bool {
 	switch {
 	case g.PID > 1 && !g.empty():
@@ -205,7 +207,7 @@ func (r *runner) strays(g Group) []int {
 		return nil
 	}
 	var all []int
-	for _, pid := range carriers(g.token) {
+	for _, pid := range tokenProcesses(g.token) {
 		p, ok := readProcess(pid)
 		if !ok || p.zombie || p.group == g.PID {
 			continue
@@ -220,7 +222,7 @@ func (r *runner) strays(g Group) []int {
 	return all
 }
 
-// hasOrphans tells whether a service left us a child, as each daemon becomes
+// hasOrphans reports whether a service left us a child, as each daemon becomes
 // that it started. It saves looking through all processes when none did.
 func (r *runner) hasOrphans() bool {
 	orphans, known := r.orphans()
@@ -290,9 +292,9 @@ func killMarked(pid int, variable string) {
 	}
 }
 
-// clear ends what may be left of a life that ended, wherever it is, and removes
+// endRemains ends what may be left of a life that ended, wherever it is, and removes
 // its control group.
-func (r *runner) clear(g Group) {
+func (r *runner) endRemains(g Group) {
 	if g.Cgroup != "" && populated(g.Cgroup) {
 		signalCgroup(g.Cgroup, syscall.SIGTERM, 0)
 		for deadline := time.Now().Add(strayTime); populated(g.Cgroup) && time.Now().Before(deadline); {
@@ -305,7 +307,7 @@ func (r *runner) clear(g Group) {
 		signalCgroup(g.Cgroup, syscall.SIGKILL, 0)
 	}
 	if g.adopted || r.hasOrphans() { // else nothing can have left it
-		r.sweep(g.token)
+		r.endStrays(g.token)
 	}
 	if g.Cgroup != "" {
 		removeCgroup(g.Cgroup)
@@ -318,7 +320,7 @@ func (r *runner) waitEmpty(g Group) bool {
 	// or with a parent outside of the group, are only seen by looking.
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		r.mu.Lock()
-		stirred := r.stirred
+		stirred := r.orphanReaped
 		r.mu.Unlock()
 		if !r.remains(g) {
 			return true
@@ -336,16 +338,16 @@ func (r *runner) waitEmpty(g Group) bool {
 // end, too.
 const strayTime = 5 * time.Second
 
-// sweep ends what made a session of its own, as a daemon does, and so left the
+// endStrays ends what made a session of its own, as a daemon does, and so left the
 // group of a life that ended. It still carries the token of that life.
-func (r *runner) sweep(token string) {
+func (r *runner) endStrays(token string) {
 	if token == "" {
 		return
 	}
 	told := make(map[int]bool)
 	deadline, closing := time.Now().Add(strayTime), r.closing
 	for {
-		strays := carriers(token)
+		strays := tokenProcesses(token)
 		late := time.Since(deadline)
 		if len(strays) == 0 || late > time.Second { // SIGKILL did not help: it hangs in the kernel
 			return
@@ -353,10 +355,10 @@ func (r *runner) sweep(token string) {
 		for _, pid := range strays {
 			switch {
 			case late >= 0:
-				signalCarrier(pid, token, syscall.SIGKILL)
+				signalTokenProcess(pid, token, syscall.SIGKILL)
 			case !told[pid]:
 				told[pid] = true
-				signalCarrier(pid, token, syscall.SIGTERM)
+				signalTokenProcess(pid, token, syscall.SIGTERM)
 			}
 		}
 		select {
@@ -374,7 +376,7 @@ func (r *runner) Signal(g Group, s syscall.Signal) {
 		return
 	}
 	for _, pid := range r.strays(g) {
-		signalCarrier(pid, g.token, s)
+		signalTokenProcess(pid, g.token, s)
 	}
 }
 
@@ -391,18 +393,18 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 		})
 		return true
 	}
-	if _, ok := g.carrier(token); !ok {
+	if _, ok := g.tokenProcess(token); !ok {
 		if g.PID > 1 && r.remains(g) { // it ends before another life may begin
 			r.running.Go(func() { r.ended(g, Exit{}, tell) })
 			return true
 		}
-		r.running.Go(func() { r.clear(g) })
+		r.running.Go(func() { r.endRemains(g) })
 		return false
 	}
 	// The leader ended while nobody watched; what carries on is the service.
 	r.running.Go(func() {
 		for {
-			p, ok := g.carrier(token)
+			p, ok := g.tokenProcess(token)
 			if !ok {
 				r.ended(g, Exit{}, tell)
 				return
@@ -420,7 +422,7 @@ func (r *runner) Lives(domain string) []Life { return lives(domain) }
 // endUnclaimed ends what is in control groups of lives that nobody knows.
 func (r *runner) endUnclaimed(known []Group) {
 	for _, dir := range r.cgroups.unclaimed(known) {
-		r.running.Go(func() { r.clear(Group{Cgroup: dir}) })
+		r.running.Go(func() { r.endRemains(Group{Cgroup: dir}) })
 	}
 }
 

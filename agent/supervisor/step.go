@@ -10,58 +10,62 @@ import (
 // step is the whole behaviour of a service on a domain: what happens to it
 // and what follows. It does no I/O and reads no clock. What is done is looked
 // up in the table below; the conditions are in conditions.go, how it is done in
-// moves.go.
+// transitions.go.
 func step(in instance, ev event, now time.Time) (instance, []effect) {
-	m := move{instance: &in, now: now}
-	m.run(ev, nil)
-	return in, m.effects
+	t := transition{instance: &in, now: now}
+	t.run(ev, nil)
+	return in, t.effects
 }
 
 // run does what the table says of an event, and of those that follow from it.
 // fits, if not nil, hears which rows it were.
-func (m *move) run(ev event, fits func(row int)) {
-	for m.event = ev; m.event != nil; m.event, m.next = m.next, nil {
-		m.note()
-		row := match(m)
+func (t *transition) run(ev event, fits func(row int)) {
+	for t.event = ev; t.event != nil; t.event, t.next = t.next, nil {
+		t.applyEvent()
+		row := match(t)
 		if row < 0 {
 			continue
 		}
 		if fits != nil {
 			fits(row)
 		}
-		table[row].do(m)
+		table[row].do(t)
 	}
 }
 
 // match finds the first row of the table that fits; -1: nothing is to be done.
-func match(m *move) int {
+func match(t *transition) int {
 	return slices.IndexFunc(table, func(r rule) bool {
-		return r.on(m.event) && (r.in == nil || slices.Contains(r.in, m.State)) && (r.when == nil || r.when(m))
+		return r.on(t.event) && (r.in == nil || slices.Contains(r.in, t.State)) && (r.when == nil || r.when(t))
 	})
 }
 
 // rule is a row of the table.
 type rule struct {
-	on   func(event) bool // what happens
-	in   []topics.State   // nil: whatever state it is in
-	when func(*move) bool // nil: always
-	says string           // the row in words
-	do   func(*move)
+	// What happens.
+	on func(event) bool
+	// Nil: whatever state it is in.
+	in []topics.State
+	// Nil: always.
+	when func(*transition) bool
+	// The row in words.
+	description string
+	do          func(*transition)
 }
 
 // The states, as the table needs them.
 var (
-	anywhere  []topics.State
-	absent    = []topics.State{"", topics.Pending, topics.Stopped} // nothing of it is here
-	pending   = []topics.State{topics.Pending}
-	waiting   = []topics.State{topics.Backoff, topics.Failed, topics.Finished} // it ended by itself
-	retrying  = []topics.State{topics.Backoff, topics.Failed}                  // and is tried again
-	starting  = []topics.State{topics.Starting}                                // it lives, and is not ready
-	running   = []topics.State{topics.Running}                                 // it lives, and is ready
-	living    = []topics.State{topics.Starting, topics.Running}                //
-	leaving   = []topics.State{topics.Stopping}                                // it was told to end
-	inBackoff = []topics.State{topics.Backoff}
-	stopped   = []topics.State{topics.Stopped}
+	anyState            []topics.State
+	notPresent          = []topics.State{"", topics.Pending, topics.Stopped} // nothing of it is here
+	inPending           = []topics.State{topics.Pending}
+	inWaiting           = []topics.State{topics.Backoff, topics.Failed, topics.Finished} // it ended by itself
+	inRetry             = []topics.State{topics.Backoff, topics.Failed}                  // and is tried again
+	inStarting          = []topics.State{topics.Starting}                                // it lives, and is not ready
+	inRunning           = []topics.State{topics.Running}                                 // it lives, and is ready
+	inStartingOrRunning = []topics.State{topics.Starting, topics.Running}                //
+	inStopping          = []topics.State{topics.Stopping}                                // it was told to end
+	inBackoff           = []topics.State{topics.Backoff}
+	inStopped           = []topics.State{topics.Stopped}
 )
 
 // The table: the first row that fits counts, and an event without one changes
@@ -69,99 +73,99 @@ var (
 var table = []rule{
 	// The start command holds the service. Only another revision restarts what
 	// lives; anything else is taken over as it is.
-	{is[wanted], absent, nil, "it begins", begin},
-	{is[wanted], leaving, endsForGoodOrChanged, "it starts when nothing is left of it", startAfterwards},
-	{is[wanted], living, changed, "another revision replaces it", replace},
-	{is[wanted], living, checkedOtherwise, "another check is taken over", (*move).checkAnew},
+	{is[wanted], notPresent, nil, "it begins", startFirst},
+	{is[wanted], inStopping, stoppingForGoodOrChanged, "it starts when nothing is left of it", startWhenStopped},
+	{is[wanted], inStartingOrRunning, revisionChanged, "another revision replaces it", stopForRevision},
+	{is[wanted], inStartingOrRunning, checkChanged, "another check is taken over", (*transition).restartChecks},
 	// What was refused gets a fresh chance, too: not all that can be refused is
 	// in a revision.
-	{is[wanted], waiting, changedOrRefusedBefore, "another command gets a fresh chance", startAfresh},
-	{is[wanted], inBackoff, restartedOtherwise, "a shorter wait counts at once", retrySooner},
+	{is[wanted], inWaiting, changedOrRefused, "another command gets a fresh chance", startWithReset},
+	{is[wanted], inBackoff, restartPolicyChanged, "a shorter wait counts at once", retrySooner},
 
 	// The start command holds it in a form that this domain does not obey.
-	{is[refused], anywhere, saidBefore, "it was said already", nothing},
-	{is[refused], anywhere, isAlive, "what lives, lives on as it is", refuse},
-	{is[refused], anywhere, nil, "it waits for another command", failRefused},
+	{is[refused], anyState, alreadyRefused, "it was said already", noAction},
+	{is[refused], anyState, isAlive, "what lives, lives on as it is", setRefused},
+	{is[refused], anyState, nil, "it waits for another command", failAsRefused},
 
 	// The start command does not hold it.
-	{is[unwanted], living, nil, "it is stopped", stopUnwanted},
-	{is[unwanted], leaving, nil, "it does not start again", stopForGood},
-	{is[unwanted], stopped, nil, "it is stopped already", nothing},
-	{is[unwanted], anywhere, nil, "there is nothing to stop", forgetIt},
+	{is[unwanted], inStartingOrRunning, nil, "it is stopped", stopUnwanted},
+	{is[unwanted], inStopping, nil, "it does not start again", stopForGood},
+	{is[unwanted], inStopped, nil, "it is stopped already", noAction},
+	{is[unwanted], anyState, nil, "there is nothing to stop", setStopped},
 
 	// Somebody asked for a restart.
-	{is[restart], living, nil, "it is stopped, and starts again", restartIt},
-	{is[restart], leaving, nil, "it starts when nothing is left of it", restartAfterwards},
-	{is[restart], anywhere, nil, "it starts at once", startAfresh},
+	{is[restart], inStartingOrRunning, nil, "it is stopped, and starts again", stopForRestart},
+	{is[restart], inStopping, nil, "it starts when nothing is left of it", restartWhenStopped},
+	{is[restart], anyState, nil, "it starts at once", startWithReset},
 
 	// A life begins.
-	{is[started], anywhere, nil, "its process runs", live},
-	{is[notStarted], anywhere, nil, "there is no process", failToStart},
-	{is[adopted], anywhere, wasFinished, "it had ended before this agent", stayFinished},
-	{is[adopted], anywhere, wasStopping, "it goes on stopping", goOnStopping},
-	{is[adopted], anywhere, wasReady, "it goes on, ready", goOnRunning},
-	{is[adopted], anywhere, nil, "it goes on starting", goOnStarting},
+	{is[started], anyState, nil, "its process runs", beginLife},
+	{is[notStarted], anyState, nil, "there is no process", handleNotStarted},
+	{is[adopted], anyState, wasFinished, "it had ended before this agent", adoptFinished},
+	{is[adopted], anyState, wasStopping, "it goes on stopping", adoptStopping},
+	{is[adopted], anyState, wasReady, "it goes on, ready", adoptRunning},
+	{is[adopted], anyState, nil, "it goes on starting", adoptStarting},
 
 	// What is exclusive runs under a lease alone.
-	{is[leased], pending, isWanted, "it begins", startNext},
-	{is[unleased], pending, nil, "it goes on waiting", waitOn},
-	{is[unleased], anywhere, nil, "it waits for a lease", waitForLease},
-	{is[unguarded], living, nil, "nobody would end it in time", stopUnguarded},
-	{is[tick], living, leaseOver, "its lease is over", stopUnleased},
+	{is[leased], inPending, isWanted, "it begins", startNow},
+	{is[unleased], inPending, nil, "it goes on waiting", keepWaitingForLease},
+	{is[unleased], anyState, nil, "it waits for a lease", waitForLease},
+	{is[unguarded], inStartingOrRunning, nil, "nobody would end it in time", stopUnguarded},
+	{is[tick], inStartingOrRunning, leaseOver, "its lease is over", stopUnleased},
 
 	// A life ends. Its leader may leave others behind.
-	{is[exited], leaving, leftUntold, "the others end before it counts", stopTheOthers},
-	{is[exited], leaving, left, "the others are on their way out", nothing},
-	{is[exited], anywhere, left, "the others end before it counts", stopTheOthers},
-	{is[exited], anywhere, startsAgain, "the next life begins", startNext},
-	{is[exited], anywhere, toldToEnd, "it is stopped, as told", beStopped},
-	{is[exited], anywhere, nobodyWants, "adopted, and no start command since: that one decides", beStoppedUnasked},
-	{is[exited], anywhere, policyEnds, "its restart policy lets it be", finish},
-	{is[exited], anywhere, nil, "it crashed", crash},
+	{is[exited], inStopping, leftoversNotSignalled, "the others end before it counts", stopLeftovers},
+	{is[exited], inStopping, hasLeftovers, "the others are on their way out", noAction},
+	{is[exited], anyState, hasLeftovers, "the others end before it counts", stopLeftovers},
+	{is[exited], anyState, startsAgain, "the next life begins", startNow},
+	{is[exited], anyState, stopRequested, "it is stopped, as told", finishStopped},
+	{is[exited], anyState, notWanted, "adopted, and no start command since: that one decides", finishUncommanded},
+	{is[exited], anyState, policyEnds, "its restart policy lets it be", setFinished},
+	{is[exited], anyState, nil, "it crashed", handleCrash},
 
 	// It crashed or did not start.
-	{is[failed], anywhere, diskHangs, "it waits for the disk, as long as that takes", waitForDisk},
-	{is[failed], anywhere, cannotStartHere, "it is shown at once, so that it is tried elsewhere", failHere},
-	{is[failed], anywhere, tooOften, "it is tried only now and then", giveUp},
-	{is[failed], anywhere, noDelay, "it starts at once", startAtOnce},
-	{is[failed], anywhere, nil, "it waits", backOff},
-	{is[quoted], running, nil, "its last lines are shown, and it is stopped", stopSilent},
-	{is[quoted], anywhere, nil, "its last lines are shown", quoteFailure},
+	{is[failed], anyState, diskHangs, "it waits for the disk, as long as that takes", waitForDisk},
+	{is[failed], anyState, cannotStartHere, "it is shown at once, so that it is tried elsewhere", failOnThisDomain},
+	{is[failed], anyState, crashedTooOften, "it is tried only now and then", setFailed},
+	{is[failed], anyState, noDelay, "it starts at once", startAtOnce},
+	{is[failed], anyState, nil, "it waits", backOff},
+	{is[quoted], inRunning, nil, "its last lines are shown, and it is stopped", stopAfterWatchdog},
+	{is[quoted], anyState, nil, "its last lines are shown", quoteFailure},
 
 	// It says how it is, or is asked.
-	{is[notified], living, saysStopping, "it ends by itself", endByItself},
-	{is[notified], running, triggers, "its watchdog barks by its own wish", barkAsTold},
-	{is[notified], starting, saysReady, "it is ready", readyByItsWord},
-	{is[notified], living, nil, "its word is taken", takeWord},
-	{is[notified], leaving, extends, "it has more time to end", extendStop},
-	{is[checked], anywhere, noActiveCheck, "that check is not wanted any more", nothing},
-	{is[checked], starting, good, "it is ready", readyByCheck},
-	{is[checked], starting, nil, "it is asked again, less and less often", askAgain},
-	{is[checked], running, goodAgain, "it is healthy again", getWell},
-	{is[checked], running, good, "it is well", stayWell},
-	{is[checked], running, oneTooMany, "it is unhealthy", sicken},
-	{is[checked], running, nil, "it may be a slip", askLater},
+	{is[notified], inStartingOrRunning, notifiesStopping, "it ends by itself", stopByNotify},
+	{is[notified], inRunning, watchdogTriggered, "its watchdog barks by its own wish", failTriggeredWatchdog},
+	{is[notified], inStarting, notifiesReady, "it is ready", readyByNotify},
+	{is[notified], inStartingOrRunning, nil, "its word is taken", applyNotify},
+	{is[notified], inStopping, extendsTimeout, "it has more time to end", extendStop},
+	{is[checked], anyState, noActiveCheck, "that check is not wanted any more", noAction},
+	{is[checked], inStarting, checkPassed, "it is ready", readyByCheck},
+	{is[checked], inStarting, nil, "it is asked again, less and less often", checkAgainSoon},
+	{is[checked], inRunning, checkRecovered, "it is healthy again", becomeHealthy},
+	{is[checked], inRunning, checkPassed, "it is well", stayHealthy},
+	{is[checked], inRunning, tooManyFailedChecks, "it is unhealthy", becomeUnhealthy},
+	{is[checked], inRunning, nil, "it may be a slip", scheduleCheck},
 
 	// Its topic speaks. A word is a word: none has to be said three times. While
 	// nobody can hear it, what it said last stands: a home without its hub goes on.
-	{is[told], anywhere, noTopic, "that topic is not wanted any more", nothing},
-	{is[told], starting, saidBeforeStart, "what was said before its start says nothing", nothing},
-	{is[told], starting, saysWell, "it is ready", (*move).ready},
-	{is[told], starting, nil, "it is not ready yet", waitForWord},
-	{is[told], running, saysNothing, "nobody knows how it is", doubt},
-	{is[told], running, saysIllAnew, "it is unhealthy", sickenByWord},
-	{is[told], running, saysWellAnew, "it is healthy again", getWellByWord},
-	{is[listening], starting, mayNotListen, "nobody will know when it is ready", showProblem},
-	{is[listening], running, mayNotListen, "nobody knows how it is", showProblem},
+	{is[topicMessage], anyState, noTopicCheck, "that topic is not wanted any more", noAction},
+	{is[topicMessage], inStarting, retainedBeforeStart, "what was said before its start says nothing", noAction},
+	{is[topicMessage], inStarting, payloadMatches, "it is ready", (*transition).ready},
+	{is[topicMessage], inStarting, nil, "it is not ready yet", waitForPayload},
+	{is[topicMessage], inRunning, topicCleared, "nobody knows how it is", healthUnknown},
+	{is[topicMessage], inRunning, becameUnhealthy, "it is unhealthy", unhealthyByTopic},
+	{is[topicMessage], inRunning, becameHealthy, "it is healthy again", healthyByTopic},
+	{is[topicSubscribed], inStarting, subscriptionRefused, "nobody will know when it is ready", showTopicProblem},
+	{is[topicSubscribed], inRunning, subscriptionRefused, "nobody knows how it is", showTopicProblem},
 
 	// Time goes by.
-	{is[tick], retrying, retryDue, "it is tried again", tryAgain},
-	{is[tick], leaving, killDue, "what ignores SIGTERM is killed", kill},
-	{is[tick], starting, settled, "without a check it is ready", (*move).ready},
-	{is[tick], starting, tooSlow, "it took too long to be ready", giveUpStarting},
-	{is[tick], running, barkLate, "it may have spoken while we were held up", petWatchdog},
-	{is[tick], running, barkDue, "its watchdog heard nothing", bark},
-	{is[tick], living, checkDue, "it is asked how it is", ask},
+	{is[tick], inRetry, retryDue, "it is tried again", retryNow},
+	{is[tick], inStopping, killDue, "what ignores SIGTERM is killed", sendKill},
+	{is[tick], inStarting, readyWithoutCheck, "without a check it is ready", (*transition).ready},
+	{is[tick], inStarting, startTimedOut, "it took too long to be ready", stopNotReady},
+	{is[tick], inRunning, watchdogDelayed, "it may have spoken while we were held up", rearmWatchdog},
+	{is[tick], inRunning, watchdogExpired, "its watchdog heard nothing", failSilentWatchdog},
+	{is[tick], inStartingOrRunning, checkDue, "it is asked how it is", startCheck},
 }
 
 func is[E event](ev event) bool {

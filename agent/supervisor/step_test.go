@@ -44,7 +44,7 @@ func TestTranscripts(t *testing.T) {
 	}
 	for i, r := range table {
 		if !played[i] {
-			t.Errorf("no transcript plays row %d of the table: %s", i, r.says)
+			t.Errorf("no transcript plays row %d of the table: %s", i, r.description)
 		}
 	}
 }
@@ -128,21 +128,21 @@ func (p *player) play(order string) error {
 	case "exited":
 		code, unable := strings.CutSuffix(rest, " unstartable")
 		code, left := strings.CutSuffix(code, " left")
-		e := Exit{Left: left}
+		e := Exit{Leftovers: left}
 		if n, err := strconv.Atoi(code); err == nil {
 			e.Known, e.Code = true, n
 		}
-		p.step(exited{e.code(), e.String(), e.Left, unable})
+		p.step(exited{e.code(), e.String(), e.Leftovers, unable})
 	case "check":
 		p.step(checked{ok: rest == "ok", message: rest})
 	case "notify":
 		p.step(parseNotify(strings.ReplaceAll(rest, " ", "\n")))
 	case "says", "stored", "missed": // its topic
-		p.step(told{payload: rest, stored: word != "says", missed: word == "missed"})
+		p.step(topicMessage{payload: rest, retained: word != "says", gap: word == "missed"})
 	case "listening":
-		p.step(listening{on: true})
+		p.step(topicSubscribed{subscribed: true})
 	case "deaf":
-		p.step(listening{problem: rest})
+		p.step(topicSubscribed{problem: rest})
 	case "quoted":
 		p.step(quoted{strings.Split(rest, ";")})
 	case "adopted":
@@ -208,7 +208,7 @@ func (p *player) pass(d time.Duration) {
 
 func (p *player) step(ev event) {
 	in := p.in
-	m := move{instance: &in, now: p.now} // as step does it
+	m := transition{instance: &in, now: p.now} // as step does it
 	m.run(ev, func(row int) { p.played[row] = true })
 	p.in = in
 	for _, e := range m.effects {

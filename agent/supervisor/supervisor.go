@@ -32,14 +32,22 @@ import (
 
 // Options is what a Supervisor needs of the agent around it.
 type Options struct {
-	ServicesDir string   // holds a directory a service
-	DataDir     string   // what must survive the agent: ports, records of instances, data of services
-	LogDir      string   // <LogDir>/<service>/stdout.log and stderr.log
-	RunAs       string   // user of the services; empty: DefaultUser where the agent is root, else the agent's
-	AllowRoot   []string // services that run as root where the agent is root
-	Accept      string   // config.AcceptLocal: a start command sets declared variables alone
-	Domain      string   // id of this domain, the DOMAIN_UUID of its services
-	Name        string   // of this domain, for <domain> in the topics of health checks
+	// Holds a directory a service.
+	ServicesDir string
+	// What must survive the agent: ports, records of instances, data of services.
+	DataDir string
+	// <LogDir>/<service>/stdout.log and stderr.log.
+	LogDir string
+	// User of the services; empty: DefaultUser where the agent is root, else the agent's.
+	RunAs string
+	// Services that run as root where the agent is root.
+	AllowRoot []string
+	// Config.AcceptLocal: a start command sets declared variables alone.
+	Accept string
+	// Id of this domain, the DOMAIN_UUID of its services.
+	Domain string
+	// Of this domain, for <domain> in the topics of health checks.
+	Name string
 
 	// Environment gives the DOMINION_* and DOMAIN_* of a service at the moment
 	// it starts; nil: none.
@@ -51,19 +59,22 @@ type Options struct {
 	// Post takes events from any goroutine, never blocks and loses none; the
 	// loop hands each of them back by Handle.
 	Post func(Event)
-	// Listen is told which topics the services' health checks need, sorted, when
+	// RequireTopics is told which topics the services' health checks need, sorted, when
 	// that changes; what they say comes by Hear, whether they can be heard by
 	// Listening. nil: nobody can be heard.
-	Listen func(topics []string)
+	RequireTopics func(topics []string)
 	// Report tells people what happened; nil: nobody listens.
 	Report func(kind topics.EventType, service, message string)
 
 	// Files reads what belongs to the services; nil: one of its own.
 	Files *foreign.Files
 
-	Logs   *logs.Dir // for the last lines of what failed; nil: none are shown
-	Runner Runner    // nil: real processes, of a newRunner that Close closes
-	Guards Guards    // of exclusive services; nil: real ones, or none with a Runner that is not
+	// For the last lines of what failed; nil: none are shown.
+	Logs *logs.Dir
+	// Nil: real processes, of a newRunner that Close closes.
+	Runner Runner
+	// Of exclusive services; nil: real ones, or none with a Runner that is not.
+	Guards Guards
 	// Dial is how tcp and http checks reach a service; nil: the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	Log  *slog.Logger
@@ -74,7 +85,7 @@ type Options struct {
 type Event struct {
 	service string
 	token   string // of the life it happened to: news of a former one are void
-	what    event
+	event   event
 }
 
 const (
@@ -86,33 +97,43 @@ const (
 // Supervisor owns the instances of a domain. It is owned by one loop and not
 // for concurrent use.
 type Supervisor struct {
-	o         Options
-	users     users
-	giving    map[string]chan error // by service: its data is being given to its user
+	o     Options
+	users users
+	// By service: its data is being given to its user.
+	chowning  map[string]chan error
 	ownRunner bool
 	services  map[string]*service
 	ports     *ports
 	lease     leaseTerm
 
-	ctx      context.Context // of the health checks
+	// Of the health checks.
+	ctx      context.Context
 	cancel   context.CancelFunc
 	checking sync.WaitGroup
 
-	ears       map[string]*ear    // by topic
-	topics     bool               // they may have changed
-	budget     *atomicfile.Budget // of records and ports
-	writeAgain time.Time          // when what could not be written is due; zero: nothing is
-	reports    reports
-	stale      map[string]bool // services whose record could not be removed
-	said       map[string]bool // problems of the disk that were reported
+	// By topic.
+	healthTopics map[string]*healthTopic
+	// They may have changed.
+	topicsChanged bool
+	// Of records and ports.
+	budget *atomicfile.Budget
+	// When what could not be written is due; zero: nothing is.
+	retryWriteAt time.Time
+	reports      reports
+	// Services whose record could not be removed.
+	stale map[string]bool
+	// Problems of the disk that were reported.
+	diskReported map[string]bool
 }
 
 // service is an instance with what its life needs at hand.
 type service struct {
 	instance
-	ordered topics.Spec // as the start command has it; the instance's is completed by its service.toml
-	live    life
-	dirty   bool // its record has to be written
+	// As the start command has it; the instance's is completed by its service.toml.
+	commandSpec topics.Spec
+	life        life
+	// Its record has to be written.
+	dirty bool
 }
 
 // New returns a Supervisor that has started nothing yet.
@@ -140,8 +161,8 @@ func New(o Options) (*Supervisor, error) {
 	if o.Report == nil {
 		o.Report = func(topics.EventType, string, string) {}
 	}
-	if o.Listen == nil {
-		o.Listen = func([]string) {}
+	if o.RequireTopics == nil {
+		o.RequireTopics = func([]string) {}
 	}
 	if o.Files == nil {
 		o.Files = foreign.New()
@@ -154,7 +175,7 @@ func New(o Options) (*Supervisor, error) {
 			return nil, fmt.Errorf("cannot supervise services: %w", err)
 		}
 	}
-	s := &Supervisor{o: o, users: users, giving: make(map[string]chan error), services: make(map[string]*service), said: make(map[string]bool), stale: make(map[string]bool), ears: make(map[string]*ear), budget: atomicfile.NewBudget(recordsDaily)}
+	s := &Supervisor{o: o, users: users, chowning: make(map[string]chan error), services: make(map[string]*service), diskReported: make(map[string]bool), stale: make(map[string]bool), healthTopics: make(map[string]*healthTopic), budget: atomicfile.NewBudget(recordsDaily)}
 	if o.Runner == nil {
 		if s.o.Runner, err = newRunner(o.Log, o.Domain); err != nil {
 			return nil, err
@@ -181,9 +202,9 @@ func (s *Supervisor) makeDirs() {
 		os.MkdirAll(s.notifyDir(), 0o711),
 		os.MkdirAll(filepath.Join(s.o.DataDir, "data"), 0o711),
 		os.MkdirAll(s.o.LogDir, 0o755),
-		letThrough(s.o.DataDir),
+		allowTraversal(s.o.DataDir),
 	)
-	s.disk("directories", err)
+	s.reportDisk("directories", err)
 }
 
 func (s *Supervisor) instancesDir() string { return filepath.Join(s.o.DataDir, "instances") }
@@ -203,29 +224,29 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 		}
 		s.step(v, unwanted{}, now)
 	}
-	s.listen(specs, now) // first: what is started now may speak before this ends
+	s.updateTopics(specs, now) // first: what is started now may speak before this ends
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		spec := specs[name]
-		v := s.hold(name)
+		v := s.service(name)
 		why := refusal(name, spec)
-		if why == "" && v.State.Alive() && spec.Revision != v.ordered.Revision { // what runs is not stopped for what could not start
-			why = s.unaccepted(name, spec)
+		if why == "" && v.State.Alive() && spec.Revision != v.commandSpec.Revision { // what runs is not stopped for what could not start
+			why = s.cannotRestart(name, spec)
 		}
 		if why != "" {
 			if !v.State.Alive() {
-				v.ordered = spec
+				v.commandSpec = spec
 			}
 			s.step(v, refused{spec, why}, now)
 			continue
 		}
-		if v.State.Alive() && !reflect.DeepEqual(v.ordered, spec) {
+		if v.State.Alive() && !reflect.DeepEqual(v.commandSpec, spec) {
 			v.dirty = true
 		}
-		v.ordered = spec
+		v.commandSpec = spec
 		s.step(v, wanted{s.complete(name, spec)}, now)
 	}
-	s.topics = true
-	s.settle(now)
+	s.topicsChanged = true
+	s.afterStep(now)
 }
 
 // complete fills in what the service itself says. One that cannot be read says
@@ -268,8 +289,8 @@ func ReadManifest(files *foreign.Files, dir string, user *syscall.Credential) (c
 	return config.ParseService(path, string(b))
 }
 
-// hold returns the service of a name, a new one if there was none.
-func (s *Supervisor) hold(name string) *service {
+// service returns the service of a name, a new one if there was none.
+func (s *Supervisor) service(name string) *service {
 	v := s.services[name]
 	if v == nil {
 		v = &service{instance: instance{Service: name, Health: topics.UnknownHealth}}
@@ -282,20 +303,20 @@ func (s *Supervisor) hold(name string) *service {
 // Handle takes an event that was posted.
 func (s *Supervisor) Handle(e Event, now time.Time) {
 	v := s.services[e.service]
-	if v == nil || v.Run.Token != e.token || v.live.end == nil {
+	if v == nil || v.Run.Token != e.token || v.life.end == nil {
 		return
 	}
-	s.renew(v, now)
-	switch e.what.(type) {
-	case heard:
-		e.what = v.live.notify.take()
+	s.refreshLeaseEnd(v, now)
+	switch e.event.(type) {
+	case notifyPending:
+		e.event = v.life.notify.take()
 	case guardLost:
-		s.guardAnew(v, now)
-		s.settle(now)
+		s.replaceGuard(v, now)
+		s.afterStep(now)
 		return
 	}
-	s.step(v, e.what, now)
-	s.settle(now)
+	s.step(v, e.event, now)
+	s.afterStep(now)
 }
 
 // Tick does what is due at now.
@@ -306,18 +327,18 @@ func (s *Supervisor) Tick(now time.Time) {
 			delete(s.services, name)
 			continue
 		}
-		s.renew(v, now)
+		s.refreshLeaseEnd(v, now)
 		if due := v.due(); !due.IsZero() && !now.Before(due) {
 			s.step(v, tick{}, now)
 		}
 	}
-	s.settle(now)
+	s.afterStep(now)
 }
 
-// Next tells when Tick is to be called next; false: not before something
+// Next returns when Tick is to be called next; false: not before something
 // happens.
 func (s *Supervisor) Next() (time.Time, bool) {
-	at := s.writeAgain
+	at := s.retryWriteAt
 	for _, v := range s.services {
 		due := v.due()
 		if v.State == topics.Stopped {
@@ -337,20 +358,20 @@ func (s *Supervisor) Restart(name string, now time.Time) error {
 		return fmt.Errorf("cannot restart %s: it does not run here and should not", name)
 	}
 	if v.State.Alive() { // what runs is not stopped for what could not start
-		if why := s.unaccepted(name, v.ordered); why != "" {
+		if why := s.cannotRestart(name, v.commandSpec); why != "" {
 			return fmt.Errorf("cannot restart %s: %s", name, why)
 		}
 	}
 	s.step(v, restart{}, now)
-	s.settle(now)
+	s.afterStep(now)
 	return nil
 }
 
-// settle does what follows from what was just done.
-func (s *Supervisor) settle(now time.Time) {
-	if s.topics {
-		s.topics = false
-		s.listen(nil, now)
+// afterStep does what follows from what was just done.
+func (s *Supervisor) afterStep(now time.Time) {
+	if s.topicsChanged {
+		s.topicsChanged = false
+		s.updateTopics(nil, now)
 	}
 	s.write(now)
 }
@@ -397,7 +418,7 @@ func (s *Supervisor) Groups() map[string]int {
 // nothing is left.
 func (s *Supervisor) StopAll(now time.Time) { s.Apply(nil, now) }
 
-// Idle tells whether no process of any service is left.
+// Idle reports whether no process of any service is left.
 func (s *Supervisor) Idle() bool { return len(s.Groups()) == 0 }
 
 // Close lets go of the services: they live on.
@@ -405,7 +426,7 @@ func (s *Supervisor) Close() {
 	s.cancel()
 	_ = s.writeAll(time.Now()) // the disk's refusal was reported
 	for _, v := range s.services {
-		v.live.close()
+		v.life.close()
 	}
 	s.checking.Wait()
 	s.o.Guards.Close()

@@ -110,7 +110,7 @@ func (h *host) pass(d time.Duration) {
 func TestVirtualReadyAfterASecond(t *testing.T) {
 	play(t, func(t *testing.T, h *host, _ *actor) {
 		h.apply(one("web", spec("r1")))
-		h.pass(settleTime - time.Nanosecond)
+		h.pass(readyAfter - time.Nanosecond)
 		if got := h.get("web").State; got != topics.Starting {
 			t.Errorf("%s just before", got)
 		}

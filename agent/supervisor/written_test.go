@@ -95,11 +95,11 @@ func TestHoursOfServicesThatMakeTheAgentWrite(t *testing.T) {
 	}{
 		{"it crashes at once", always(), time.Second, func(h *host, a *actor, _ int) { end(h, a, 1) }},
 		{"it ends at once, without an error", always(), time.Second, func(h *host, a *actor, _ int) { end(h, a, 0) }},
-		{"it crashes when all is forgiven", always(), goodTime + 2*time.Second, func(h *host, a *actor, _ int) { end(h, a, 1) }},
+		{"it crashes when all is forgiven", always(), stableTime + 2*time.Second, func(h *host, a *actor, _ int) { end(h, a, 1) }},
 		{"it says something else each second", always(), time.Second, func(h *host, _ *actor, _ int) { notify(h, notified{status: time.Now().String(), reloading: true}) }},
 		{"its topic flaps", byTopic(), time.Second, func(h *host, _ *actor, round int) {
-			h.s.Listening("health", true, "", time.Now())
-			h.s.Hear("health", []byte([]string{"online", "offline"}[round%2]), false, time.Now(), time.Now())
+			h.s.TopicSubscribed("health", true, "", time.Now())
+			h.s.TopicMessage("health", []byte([]string{"online", "offline"}[round%2]), false, time.Now(), time.Now())
 		}},
 		{"it is started and stopped", always(), 10 * time.Second, func(h *host, _ *actor, round int) {
 			specs := one("web", always())
@@ -112,8 +112,8 @@ func TestHoursOfServicesThatMakeTheAgentWrite(t *testing.T) {
 			_ = h.s.Restart("web", time.Now())
 		}},
 		{"something else has its port each time", always(), 10 * time.Second, func(h *host, _ *actor, _ int) {
-			given := maps.Clone(h.s.ports.given)
-			h.s.ports.free = func(port int) error {
+			given := maps.Clone(h.s.ports.assigned)
+			h.s.ports.check = func(port int) error {
 				if port == given["web"] {
 					return errors.New("something listens there")
 				}

@@ -39,7 +39,7 @@ func fault(ctx context.Context, err error, command []string, timeout time.Durati
 	return fmt.Sprintf("cannot run %s: %v: correct its command in [traits_from]", command[0], err)
 }
 
-var codeInWords = regexp.MustCompile(`exited with code (\d+)$`)
+var exitCodePattern = regexp.MustCompile(`exited with code (\d+)$`)
 
 // exitCode returns the exit code of a command that ended with one.
 func exitCode(err error) (code int, exited bool) {
@@ -47,20 +47,20 @@ func exitCode(err error) (code int, exited bool) {
 	if errors.As(err, &ended) {
 		return ended.ExitCode(), ended.Exited()
 	}
-	if m := codeInWords.FindStringSubmatch(err.Error()); m != nil {
+	if m := exitCodePattern.FindStringSubmatch(err.Error()); m != nil {
 		code, err := strconv.Atoi(m[1])
 		return code, err == nil
 	}
 	return 0, false
 }
 
-// turned notes that a trait came or went.
-func (s *source) turned(now time.Time) {
-	s.turns = append(slices.Clone(s.turns[max(0, len(s.turns)-maxFlaps+1):]), now)
+// recordChange notes that a trait came or went.
+func (s *source) recordChange(now time.Time) {
+	s.changes = append(slices.Clone(s.changes[max(0, len(s.changes)-maxFlaps+1):]), now)
 }
 
-func (s *source) flaps(now time.Time) bool {
-	return len(s.turns) == maxFlaps && now.Sub(s.turns[0]) < flapsWithin
+func (s *source) flapping(now time.Time) bool {
+	return len(s.changes) == maxFlaps && now.Sub(s.changes[0]) < flapsWithin
 }
 
 // Problems returns what is wrong with the sources of traits, in the order of
@@ -71,7 +71,7 @@ func (w *Watch) Problems(now time.Time) []string {
 		if s.fault != "" {
 			all = append(all, fmt.Sprintf("the trait %s is not offered: %s", s.Trait, s.fault))
 		}
-		if s.flaps(now) {
+		if s.flapping(now) {
 			all = append(all, fmt.Sprintf("the trait %s came and went %d times within %d minutes, and services follow it: look at %s", s.Trait, maxFlaps, flapsWithin/time.Minute, s.origin()))
 		}
 	}

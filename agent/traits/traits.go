@@ -24,10 +24,10 @@ import (
 // How often it looks, and for how long what is gone may come back: a stick
 // that its driver resets is away for a moment.
 const (
-	lookEvery = time.Second
-	grace     = 2 * time.Second
-	silence   = 2 * time.Second // after a subscription, in which a retained message comes
-	longest   = 4096            // bytes of a command's output that are looked at
+	pollInterval    = time.Second
+	grace           = 2 * time.Second
+	retainedTimeout = 2 * time.Second // after a subscription, in which a retained message comes
+	maxOutput       = 4096            // bytes of a command's output that are looked at
 )
 
 // Event is the end of a command. Only the Watch that posted it understands it.
@@ -42,34 +42,44 @@ type Event struct {
 // Watch watches the sources of traits. It is owned by one loop and not for
 // concurrent use.
 type Watch struct {
-	sources []*source
-	post    func(Event) // from any goroutine
-	log     *slog.Logger
-	files   *foreign.Files
-	run     Run
-	lookAt  time.Time
-	ctx     context.Context
-	end     context.CancelFunc
+	sources  []*source
+	post     func(Event) // from any goroutine
+	log      *slog.Logger
+	files    *foreign.Files
+	run      Run
+	nextPoll time.Time
+	ctx      context.Context
+	end      context.CancelFunc
 }
 
 type source struct {
 	config.TraitSource
-	there   bool      // as it was found last
-	untyped bool      // what was found is not a value, and that was logged
-	value   string    // what a service is told
-	offered bool      // as it is offered: what is gone is so for a while
-	goneAt  time.Time // since when it is not there; zero: it is, or is not offered
+	// As it was found last.
+	present bool
+	// What was found is not a value, and that was logged.
+	invalidLogged bool
+	// What a service is told.
+	value string
+	// As it is offered: what is gone is so for a while.
+	offered bool
+	// Since when it is not there; zero: it is, or is not offered.
+	absentSince time.Time
 
-	run    int // of the command
-	runs   bool
-	nextAt time.Time
+	// Of the command.
+	run     int
+	running bool
+	nextAt  time.Time
 
-	heard   bool // since the subscription
-	askedAt time.Time
-	unsure  bool // something was published there that may not be retained
+	// Since the subscription.
+	received     bool
+	subscribedAt time.Time
+	// Something was published there that may not be retained.
+	needsResubscribe bool
 
-	fault string      // why its command tells nothing; "": it does
-	turns []time.Time // when it came or went, the last few
+	// Why its command tells nothing; "": it does.
+	fault string
+	// When it came or went, the last few.
+	changes []time.Time
 }
 
 // New returns a Watch that has looked at nothing yet. post is called from any
@@ -86,12 +96,12 @@ func New(sources []config.TraitSource, files *foreign.Files, run Run, post func(
 // Close ends what runs.
 func (w *Watch) Close() { w.end() }
 
-// Look looks at what is due. It does not wait: commands run beside it.
-func (w *Watch) Look(now time.Time) {
-	if len(w.sources) == 0 || now.Before(w.lookAt) {
+// Poll looks at what is due. It does not wait: commands run beside it.
+func (w *Watch) Poll(now time.Time) {
+	if len(w.sources) == 0 || now.Before(w.nextPoll) {
 		return
 	}
-	w.lookAt = now.Add(lookEvery)
+	w.nextPoll = now.Add(pollInterval)
 	for _, s := range w.sources {
 		switch {
 		case s.Path != "":
@@ -99,45 +109,45 @@ func (w *Watch) Look(now time.Time) {
 			if err != nil { // a mount that hangs: the config has checked the pattern
 				continue
 			}
-			s.there, s.value = len(found) > 0, ""
-			if s.there {
+			s.present, s.value = len(found) > 0, ""
+			if s.present {
 				slices.Sort(found)
-				s.value = w.typed(s, found[0])
+				s.value = w.validValue(s, found[0])
 			}
-		case len(s.Command) > 0 && !s.runs && !now.Before(s.nextAt):
-			s.runs, s.nextAt = true, now.Add(s.Interval)
+		case len(s.Command) > 0 && !s.running && !now.Before(s.nextAt):
+			s.running, s.nextAt = true, now.Add(s.Interval)
 			s.run++
-			go w.try(s.Trait, s.run, s.Command, s.Timeout)
-		case s.MQTT != "" && !s.heard && !s.askedAt.IsZero() && now.Sub(s.askedAt) >= silence:
-			s.there = false // nothing is retained there
+			go w.runCommand(s.Trait, s.run, s.Command, s.Timeout)
+		case s.MQTT != "" && !s.received && !s.subscribedAt.IsZero() && now.Sub(s.subscribedAt) >= retainedTimeout:
+			s.present = false // nothing is retained there
 		}
-		w.settle(s, now)
+		w.updateOffered(s, now)
 	}
 }
 
-// settle makes of what was found what is offered.
-func (w *Watch) settle(s *source, now time.Time) {
+// updateOffered makes of what was found what is offered.
+func (w *Watch) updateOffered(s *source, now time.Time) {
 	switch {
-	case s.there && !s.offered:
-		s.offered, s.goneAt = true, time.Time{}
-		s.turned(now)
+	case s.present && !s.offered:
+		s.offered, s.absentSince = true, time.Time{}
+		s.recordChange(now)
 		w.log.Info("a trait is there", "trait", s.Trait, "by", s.value)
-	case s.there:
-		s.goneAt = time.Time{}
-	case s.offered && s.goneAt.IsZero():
-		s.goneAt = now
-	case s.offered && now.Sub(s.goneAt) >= grace:
+	case s.present:
+		s.absentSince = time.Time{}
+	case s.offered && s.absentSince.IsZero():
+		s.absentSince = now
+	case s.offered && now.Sub(s.absentSince) >= grace:
 		s.offered = false
-		s.turned(now)
+		s.recordChange(now)
 		w.log.Info("a trait is gone", "trait", s.Trait)
 	}
 }
 
-// try runs a command.
-func (w *Watch) try(trait string, run int, command []string, timeout time.Duration) {
+// runCommand runs a command.
+func (w *Watch) runCommand(trait string, run int, command []string, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(w.ctx, timeout)
 	defer cancel()
-	out, err := w.run(ctx, command, longest)
+	out, err := w.run(ctx, command, maxOutput)
 	line, _, _ := strings.Cut(out, "\n")
 	w.post(Event{trait, run, strings.TrimSpace(line), err == nil, fault(ctx, err, command, timeout)})
 }
@@ -146,15 +156,15 @@ func (w *Watch) try(trait string, run int, command []string, timeout time.Durati
 // writes. Nothing that the command started is left.
 type Run func(ctx context.Context, command []string, most int64) (string, error)
 
-// typed returns the value of a trait that was found, "" where a service cannot
+// validValue returns the value of a trait that was found, "" where a service cannot
 // be given what it is.
-func (w *Watch) typed(s *source, value string) string {
+func (w *Watch) validValue(s *source, value string) string {
 	if topics.ValidTraitValue(value) {
-		s.untyped = false
+		s.invalidLogged = false
 		return value
 	}
-	if !s.untyped {
-		s.untyped = true
+	if !s.invalidLogged {
+		s.invalidLogged = true
 		w.log.Warn("a trait has no value: "+traitAlphabet, "trait", s.Trait, "found", fmt.Sprintf("%.80q", value))
 	}
 	return ""
@@ -166,12 +176,12 @@ const traitAlphabet = "it may hold letters, digits, single spaces and . _ : / @ 
 func (w *Watch) Handle(e Event, now time.Time) {
 	for _, s := range w.sources {
 		if s.Trait == e.trait && s.run == e.run {
-			s.runs, s.there, s.value = false, e.ok, w.typed(s, e.value)
+			s.running, s.present, s.value = false, e.ok, w.validValue(s, e.value)
 			if e.fault != "" && e.fault != s.fault {
 				w.log.Warn("a trait is not offered", "trait", s.Trait, "reason", e.fault)
 			}
 			s.fault = e.fault
-			w.settle(s, now)
+			w.updateOffered(s, now)
 		}
 	}
 }
@@ -195,61 +205,61 @@ func (w *Watch) Subscribed(topic string, ok bool, now time.Time) {
 	for _, s := range w.sources {
 		if s.MQTT == topic {
 			if ok { // what is retained may have come before this
-				s.askedAt = now
+				s.subscribedAt = now
 			} else {
-				s.heard, s.askedAt = false, time.Time{}
+				s.received, s.subscribedAt = false, time.Time{}
 			}
 		}
 	}
 }
 
-// Again returns the topics to subscribe to again, each once a second at most: a
+// Resubscribe returns the topics to subscribe to again, each once a second at most: a
 // message that comes while we listen does not tell whether it is retained
 // (MQTT 3.1.1, 3.3.1.3), and the broker sends what is to each new subscription.
-func (w *Watch) Again(now time.Time) (again []string) {
+func (w *Watch) Resubscribe(now time.Time) (again []string) {
 	for _, s := range w.sources {
-		if s.unsure && !s.askedAt.IsZero() && now.Sub(s.askedAt) >= lookEvery && !slices.Contains(again, s.MQTT) {
+		if s.needsResubscribe && !s.subscribedAt.IsZero() && now.Sub(s.subscribedAt) >= pollInterval && !slices.Contains(again, s.MQTT) {
 			again = append(again, s.MQTT)
 		}
 	}
 	for _, s := range w.sources {
 		if slices.Contains(again, s.MQTT) {
-			s.unsure, s.heard, s.askedAt = false, false, now
+			s.needsResubscribe, s.received, s.subscribedAt = false, false, now
 		}
 	}
 	return again
 }
 
-// Hear takes what is said at a topic. What may not be retained (stored is false)
+// Message takes what is said at a topic. What may not be retained (stored is false)
 // counts when the broker has sent it again; an empty payload clears what was
 // retained at once. A trait without a payload of its own takes any that is a value of a
 // trait; another one changes nothing, and is the error.
-func (w *Watch) Hear(topic string, payload []byte, stored bool, now time.Time) (err error) {
+func (w *Watch) Message(topic string, payload []byte, stored bool, now time.Time) (err error) {
 	for _, s := range w.sources {
 		if s.MQTT != topic {
 			continue
 		}
 		said := string(payload)
 		value := strings.TrimSpace(said)
-		s.unsure = s.unsure || !stored
-		s.heard = s.heard || stored
+		s.needsResubscribe = s.needsResubscribe || !stored
+		s.received = s.received || stored
 		switch {
 		case said == "":
-			s.there, s.value = false, ""
+			s.present, s.value = false, ""
 		case !stored && (s.Payload != "" || topics.ValidTraitValue(value)):
 			continue
 		case s.Payload != "":
-			s.there, s.value = said == s.Payload, ""
-			if s.there {
-				s.value = w.typed(s, value)
+			s.present, s.value = said == s.Payload, ""
+			if s.present {
+				s.value = w.validValue(s, value)
 			}
 		case !topics.ValidTraitValue(value):
 			err = fmt.Errorf(`cannot read %s: %.60q is not a value of the trait %s: %s (or write payload = "…" for what it has to be)`, topic, said, s.Trait, traitAlphabet)
 			continue
 		default:
-			s.there, s.value = true, value
+			s.present, s.value = true, value
 		}
-		w.settle(s, now)
+		w.updateOffered(s, now)
 	}
 	return err
 }
@@ -279,5 +289,5 @@ func (w *Watch) Environment() map[string]string {
 	return e
 }
 
-// Next tells when Look has something to do; false: never.
-func (w *Watch) Next() (time.Time, bool) { return w.lookAt, len(w.sources) > 0 }
+// Next returns when Look has something to do; false: never.
+func (w *Watch) Next() (time.Time, bool) { return w.nextPoll, len(w.sources) > 0 }

@@ -43,7 +43,7 @@ func (b *bench) after(d time.Duration) *bench {
 		if at.After(b.now) {
 			b.now = at
 		}
-		b.Look(b.now)
+		b.Poll(b.now)
 	}
 }
 
@@ -57,7 +57,7 @@ func (b *bench) want(traits ...string) {
 func TestPath(t *testing.T) {
 	dir := t.TempDir()
 	b := on(t, config.TraitSource{Trait: "zigbee-stick", Path: filepath.Join(dir, "*Sonoff*")})
-	b.Look(b.now)
+	b.Poll(b.now)
 	b.want()
 	stick := filepath.Join(dir, "usb-ITead_Sonoff_Zigbee-if00")
 	for _, f := range []string{stick, stick + "-port1"} {
@@ -103,7 +103,7 @@ func TestCommand(t *testing.T) {
 	b := on(t, config.TraitSource{
 		Trait: "gpu", Command: []string{"sh", "-c", "cat " + flag}, Interval: 5 * time.Second, Timeout: time.Minute,
 	})
-	b.Look(b.now)
+	b.Poll(b.now)
 	b.Handle(<-b.events, b.now)
 	b.want()
 	if err := os.WriteFile(flag, []byte("RTX\x1b[2J 9000\nsecond line"), 0o600); err != nil {
@@ -135,14 +135,14 @@ func TestTopic(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	b.Subscribed("home/mode", true, b.now)
-	_ = b.Hear("home/mode", []byte("day"), true, b.now)
+	_ = b.Message("home/mode", []byte("day"), true, b.now)
 	b.after(0).want("mode")
-	_ = b.Hear("home/mode", []byte("night"), true, b.now)
+	_ = b.Message("home/mode", []byte("night"), true, b.now)
 	b.after(0).want("mode", "night")
 	if e := b.Environment()["TRAIT_MODE"]; e != "night" {
 		t.Errorf("%q", e)
 	}
-	_ = b.Hear("other", nil, true, b.now)
+	_ = b.Message("other", nil, true, b.now)
 	// The hub is away: the last word stands.
 	b.Subscribed("home/mode", false, b.now)
 	b.after(time.Hour).want("mode", "night")
@@ -151,9 +151,9 @@ func TestTopic(t *testing.T) {
 	b.after(time.Second).want("mode", "night")
 	b.after(5 * time.Second).want()
 	// Said again, and cleared by an empty payload.
-	_ = b.Hear("home/mode", []byte("night"), true, b.now)
+	_ = b.Message("home/mode", []byte("night"), true, b.now)
 	b.after(0).want("mode", "night")
-	_ = b.Hear("home/mode", nil, true, b.now)
+	_ = b.Message("home/mode", nil, true, b.now)
 	b.after(5 * time.Second).want()
 }
 
@@ -167,21 +167,21 @@ func TestHostilePayloads(t *testing.T) {
 	)
 	b.Subscribed("home/mode", true, b.now)
 	for _, attack := range topicstest.Attacks("F") {
-		if err := b.Hear("home/mode", []byte(attack), true, b.now); err == nil || !strings.Contains(err.Error(), "home/mode") || !strings.Contains(err.Error(), "trait mode") {
+		if err := b.Message("home/mode", []byte(attack), true, b.now); err == nil || !strings.Contains(err.Error(), "home/mode") || !strings.Contains(err.Error(), "trait mode") {
 			t.Errorf("%q: %v", attack, err)
 		}
 		b.after(time.Second).want()
 	}
-	if err := b.Hear("home/mode", []byte("day\n"), true, b.now); err != nil {
+	if err := b.Message("home/mode", []byte("day\n"), true, b.now); err != nil {
 		t.Error(err)
 	}
 	for _, attack := range topicstest.Attacks("F") {
-		_ = b.Hear("home/mode", []byte(attack), true, b.now)
+		_ = b.Message("home/mode", []byte(attack), true, b.now)
 		if e := b.Environment(); len(e) != 1 || e["TRAIT_MODE"] != "day" {
 			t.Errorf("after %q: %q", attack, e)
 		}
 	}
-	_ = b.Hear("home/mode", []byte(`{"a":"$(b)"}`), true, b.now)
+	_ = b.Message("home/mode", []byte(`{"a":"$(b)"}`), true, b.now)
 	b.after(0).want("json", "mode")
 	if e := b.Environment(); e["TRAIT_MODE"] != "day" || e["TRAIT_JSON"] != "" {
 		t.Errorf("%q", e)
@@ -222,27 +222,27 @@ func TestTopicThatIsNotRetained(t *testing.T) {
 	b := on(t, config.TraitSource{Trait: "night", MQTT: "home/mode", Payload: "night"})
 	b.Subscribed("home/mode", true, b.now)
 	b.after(3 * time.Second).want()
-	_ = b.Hear("home/mode", []byte("night"), false, b.now)
-	if got := b.Again(b.now); !slices.Equal(got, []string{"home/mode"}) {
+	_ = b.Message("home/mode", []byte("night"), false, b.now)
+	if got := b.Resubscribe(b.now); !slices.Equal(got, []string{"home/mode"}) {
 		t.Fatalf("asked again: %q", got)
 	}
 	b.Subscribed("home/mode", true, b.now) // and nothing is retained
 	b.after(5 * time.Second).want()
 
-	_ = b.Hear("home/mode", []byte("night"), false, b.now)
-	b.Again(b.now)
-	_ = b.Hear("home/mode", []byte("night"), true, b.now) // before the broker's answer
+	_ = b.Message("home/mode", []byte("night"), false, b.now)
+	b.Resubscribe(b.now)
+	_ = b.Message("home/mode", []byte("night"), true, b.now) // before the broker's answer
 	b.Subscribed("home/mode", true, b.now)
 	b.after(0).want("night")
-	_ = b.Hear("home/mode", []byte("day"), false, b.now)
-	if got := b.Again(b.now); got != nil {
+	_ = b.Message("home/mode", []byte("day"), false, b.now)
+	if got := b.Resubscribe(b.now); got != nil {
 		t.Errorf("asked again at once: %q", got)
 	}
 	b.now = b.now.Add(time.Second)
-	if got := b.Again(b.now); len(got) != 1 {
+	if got := b.Resubscribe(b.now); len(got) != 1 {
 		t.Errorf("not asked again: %q", got)
 	}
-	_ = b.Hear("home/mode", []byte("night"), true, b.now) // "day" was not retained
+	_ = b.Message("home/mode", []byte("night"), true, b.now) // "day" was not retained
 	b.after(5 * time.Second).want("night")
 }
 
@@ -261,7 +261,7 @@ func TestCommandsThatTellNothing(t *testing.T) {
 		if command[0] != "sleep" {
 			b.sources[0].Timeout = time.Minute
 		}
-		b.Look(b.now)
+		b.Poll(b.now)
 		b.Handle(<-b.events, b.now)
 		got := strings.Join(b.Problems(b.now), "\n")
 		if want == "" && got != "" || want != "" && (!strings.Contains(got, "the trait gpu is not offered: "+want) || !strings.Contains(got, "[traits_from]")) {

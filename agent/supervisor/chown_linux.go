@@ -9,45 +9,45 @@ import (
 	"time"
 )
 
-// giveWait bounds how long a start waits while the data of a service that ran
+// chownWait bounds how long a start waits while the data of a service that ran
 // as another user is given to its user. What takes longer goes on beside the
 // loop, and the start is tried again.
-const giveWait = 200 * time.Millisecond
+const chownWait = 200 * time.Millisecond
 
-// maxGiveDepth bounds the file descriptors of giveTree.
-const maxGiveDepth = 256
+// maxChownDepth bounds the file descriptors of giveTree.
+const maxChownDepth = 256
 
-// provide makes the data directory of a service, and gives it to the service's
+// provideDataDir makes the data directory of a service, and gives it to the service's
 // user with all that the user before it left there.
-func (s *Supervisor) provide(service string, own owner) error {
-	done := s.giving[service]
+func (s *Supervisor) provideDataDir(service string, own owner) error {
+	done := s.chowning[service]
 	if done == nil {
 		dir := s.serviceData(service)
 		former := -1
-		err := s.onDisk(func() (err error) { former, err = makeData(dir, own); return err })
+		err := s.onDisk(func() (err error) { former, err = makeDataDir(dir, own); return err })
 		if err != nil || former < 0 {
 			return err
 		}
 		s.o.Log.Info("the data directory is given to the user of the service", "service", service, "directory", dir, "user", own.name)
 		done = make(chan error, 1)
-		s.giving[service] = done
-		s.checking.Go(func() { done <- giveTree(dir, former, own) })
+		s.chowning[service] = done
+		s.checking.Go(func() { done <- chownTree(dir, former, own) })
 	}
-	timer := time.NewTimer(giveWait)
+	timer := time.NewTimer(chownWait)
 	defer timer.Stop()
 	select {
 	case err := <-done:
-		delete(s.giving, service)
+		delete(s.chowning, service)
 		return err
 	case <-timer.C:
-		return errGiving
+		return errChowning
 	}
 }
 
-// makeData makes a directory of the owner's. former is the user that it belongs
+// makeDataDir makes a directory of the owner's. former is the user that it belongs
 // to so far, -1 if it is the owner's already. An agent that is not root can
 // give nothing away.
-func makeData(dir string, own owner) (former int, err error) {
+func makeDataDir(dir string, own owner) (former int, err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
 		return -1, err
 	}
@@ -77,11 +77,11 @@ func makeData(dir string, own owner) (former int, err error) {
 	return -1, nil
 }
 
-// giveTree gives a directory and what is below it to the owner: only what
+// chownTree gives a directory and what is below it to the owner: only what
 // belongs to the former user, never through a symbolic link or another mount,
 // and no file that has a second name, which may lie anywhere. The directory
 // itself is last, so that what was interrupted is done again.
-func giveTree(dir string, former int, own owner) error {
+func chownTree(dir string, former int, own owner) error {
 	fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: dir, Err: err}
@@ -91,12 +91,12 @@ func giveTree(dir string, former int, own owner) error {
 		syscall.Close(fd)
 		return &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	g := giver{former: uint32(former), own: own, device: st.Dev}
+	g := chowner{former: uint32(former), own: own, device: st.Dev}
 	return g.directory(os.NewFile(uintptr(fd), dir), 0)
 }
 
-// giver is a giveTree under way.
-type giver struct {
+// chowner is a giveTree under way.
+type chowner struct {
 	former uint32
 	own    owner
 	device uint64
@@ -104,9 +104,9 @@ type giver struct {
 
 // directory gives away what is in an open directory, then the directory, and
 // closes it.
-func (g giver) directory(d *os.File, depth int) error {
+func (g chowner) directory(d *os.File, depth int) error {
 	defer d.Close()
-	if depth > maxGiveDepth {
+	if depth > maxChownDepth {
 		return fmt.Errorf("cannot give %s to %s: it is nested too deeply", d.Name(), g.own.name)
 	}
 	names, err := d.Readdirnames(-1)
@@ -136,7 +136,7 @@ const (
 
 // entry gives away one entry of a directory. It is opened without being
 // followed or read, so that what is looked at is what is given.
-func (g giver) entry(parent int, name, path string, depth int) error {
+func (g chowner) entry(parent int, name, path string, depth int) error {
 	fd, err := syscall.Openat(parent, name, oPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
 	if err == syscall.ENOENT {
 		return nil
