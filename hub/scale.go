@@ -30,7 +30,7 @@ type unsubscribable struct {
 
 func (h *Hub) subscriptionRefused(u unsubscribable, now time.Time) {
 	if _, wanted := slices.BinarySearch(h.tracker.watch, u.topic); wanted && h.tracker.state != nil {
-		h.tracker.state.Unheard(u.topic, u.err, now)
+		h.tracker.state.SubscriptionRefused(u.topic, u.err, now)
 	}
 	h.scaling.Refused(u.topic, u.err)
 }

@@ -66,7 +66,7 @@ type Devices struct {
 // DeviceProblem is one thing that is wrong with what is announced.
 type DeviceProblem struct {
 	At      Time   `json:"at,omitzero" doc:"since when; of one that follows from several messages absent"`
-	Topic   string `json:"topic,omitempty" type:"text" doc:"the topic of the message that was not taken, or that cannot be heard"`
+	Topic   string `json:"topic,omitempty" type:"text" doc:"the topic of the message that was not taken, or that cannot be subscribed to"`
 	Device  string `json:"device,omitempty" type:"text" doc:"id of the device that is meant, where it is one that is listed"`
 	Message string `json:"message" type:"text" doc:"what is wrong: which field, and what to do"`
 	Passing bool   `json:"passing,omitempty" doc:"the message was not retained: the problem has passed, and is listed for an hour. All others stand until they are repaired"`

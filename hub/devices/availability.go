@@ -20,24 +20,24 @@ type rule struct {
 	items []item
 }
 
-// The modes of a rule. Latest is Home Assistant's default: the last word of any
-// topic counts.
+// The modes of a rule. Latest is Home Assistant's default: the last payload of any
+// topic decides.
 const (
 	modeAll    = "all"
 	modeAny    = "any"
 	modeLatest = "latest"
 )
 
-// item is one topic that tells of availability, and how.
+// item is one topic of availability, and how its payloads are read.
 type item struct {
 	topic           string
 	online, offline string
 	read            reading
 	field           string // of readEither; of readTemplate the template
-	optional        bool   // as long as it is silent it does not count
+	optional        bool   // without a payload it does not count
 }
 
-// reading is how a word is found in a payload.
+// reading is how availability is read from a payload.
 type reading uint8
 
 const (
@@ -45,12 +45,12 @@ const (
 	readEither                  // a field of a JSON object, or the payload where it is none
 	readOffline                 // offline, whatever the payload
 	readTemplate                // what a template makes of it
-	readUnknown                 // a template that nobody here understands
+	readUnknown                 // a template that is not supported
 	readHomie                   // a state of the Homie convention
 )
 
-// template has an item read by a template of Home Assistant. The error says what
-// of it is not understood.
+// template has an item read by a template of Home Assistant. The error names what
+// of it is not supported.
 func (i *item) template(text string, all templates) error {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -117,82 +117,84 @@ func (a *announcement) watched() iter.Seq[item] {
 	}
 }
 
-// said is what is known of one topic of availability.
-type said struct {
-	users   map[*announcement]bool
-	words   map[item]*word
-	arrived bool   // a payload
-	payload string // the last one, for items that come after it
-	order   uint64 // of it, as that of a word
+// availabilityTopic is the state of one topic of availability.
+type availabilityTopic struct {
+	users    map[*announcement]bool
+	states   map[item]*itemState
+	received bool   // a payload
+	payload  string // the last one, for items that come after it
+	order    uint64 // of it, as itemState.order
 }
 
-// word is what an item of a topic says. As in Home Assistant each item has its
-// own: a payload that says nothing to it leaves the last word in force.
-type word struct {
+// itemState is the availability by an item of a topic. As in Home Assistant each item
+// has its own: a payload that means nothing to it leaves the last state in force.
+type itemState struct {
 	state    string
 	order    uint64 // counts payloads; zero: of one that the broker had retained
 	users    int
-	latest   bool // the order counts for somebody
+	latest   bool // a rule uses the order
 	template *template.Template
 }
 
 // Limits of payloads at topics of availability, in bytes: of one that is read,
 // and of all that are remembered for announcements that are still to come.
 const (
-	maxSaid       = 4096
-	maxRemembered = 4 << 20
+	maxAvailability = 4096
+	maxStored       = 4 << 20
 )
 
-// maxWords is how many items may read one topic of availability in different
+// maxItemStates is how many items may read one topic of availability in different
 // ways: each takes time when something is published there.
-const maxWords = 256
+const maxItemStates = 256
 
-// listen has the topics of availability heard for an announcement. The error is
-// of an item that is unknown, since its topic is read in too many ways already.
-func (s *State) listen(a *announcement) error {
-	var wrong details
+// follow registers an announcement with its topics of availability. The error is of
+// an item that is unknown, since its topic is read in too many ways already.
+func (s *State) follow(a *announcement) error {
+	var wrong partialError
 	for r := range a.rules() {
 		for n := range r.items {
-			wrong.note(s.listenTo(a, &r.items[n], r.mode == modeLatest && len(r.items) > 1))
+			wrong.add(s.followItem(a, &r.items[n], r.mode == modeLatest && len(r.items) > 1))
 		}
 	}
 	return wrong.err()
 }
 
-func (s *State) listenTo(a *announcement, i *item, latest bool) (err error) {
-	heard := s.said[i.topic]
-	if heard == nil {
-		heard = new(said)
-		s.said[i.topic] = heard
-		if w, ok := s.own[i.topic]; ok {
-			heard.arrived, heard.order = true, w.order
-			s.remember(heard, w.payload)
+// followItem registers an announcement with the topic of one item; latest: the order
+// of payloads counts.
+func (s *State) followItem(a *announcement, i *item, latest bool) (err error) {
+	at := s.availabilityTopics[i.topic]
+	if at == nil {
+		at = new(availabilityTopic)
+		s.availabilityTopics[i.topic] = at
+		if w, ok := s.domainPayloads[i.topic]; ok {
+			at.received, at.order = true, w.order
+			s.store(at, w.payload)
 		}
 	}
-	if heard.users == nil {
-		heard.users, heard.words = make(map[*announcement]bool), make(map[item]*word)
+	if at.users == nil {
+		at.users, at.states = make(map[*announcement]bool), make(map[item]*itemState)
 	}
-	heard.users[a] = true
-	w := heard.words[i.plain()]
-	if w == nil && len(heard.words) >= maxWords {
-		if s.forgetWords(i.topic); len(heard.words) >= maxWords {
-			err = fmt.Errorf("the availability at %q is read in more than %d different ways", cut(i.topic, maxText), maxWords)
+	at.users[a] = true
+	w := at.states[i.plain()]
+	if w == nil && len(at.states) >= maxItemStates {
+		if s.pruneStates(i.topic); len(at.states) >= maxItemStates {
+			err = fmt.Errorf("the availability at %q is read in more than %d different ways", cut(i.topic, maxText), maxItemStates)
 			*i = item{topic: i.topic, read: readUnknown}
-			w = heard.words[*i]
+			w = at.states[*i]
 		}
 	}
 	if w == nil {
-		w = s.newWord(heard, i)
-		heard.words[i.plain()] = w
+		w = s.newItemState(at, i)
+		at.states[i.plain()] = w
 	}
 	w.users++
 	w.latest = w.latest || latest
 	return err
 }
 
-// newWord returns what an item says after what was heard before it.
-func (s *State) newWord(heard *said, i *item) *word {
-	w := &word{state: topics.DeviceUnknown}
+// newItemState returns the state of an item after the payload received before it.
+func (s *State) newItemState(at *availabilityTopic, i *item) *itemState {
+	w := &itemState{state: topics.DeviceUnknown}
 	switch i.read {
 	case readOffline:
 		w.state = topics.Offline
@@ -201,88 +203,88 @@ func (s *State) newWord(heard *said, i *item) *word {
 		w.template, _ = s.templates.parse(i.field) // it was parsed before
 	case readPlain, readEither, readUnknown:
 	}
-	if heard.arrived {
-		w.state, _, _ = i.judge(heard.payload, template.NewPayload(heard.payload), w.template)
-		w.order = heard.order
+	if at.received {
+		w.state, _, _ = i.evaluate(at.payload, template.NewPayload(at.payload), w.template)
+		w.order = at.order
 	}
 	return w
 }
 
-// plain returns the item as it is a key of words.
+// plain returns the item as a key of states.
 func (i item) plain() item {
 	i.optional = false
 	return i
 }
 
-// silence ends what listen began. The words are dropped by forgetWords.
-func (s *State) silence(a *announcement) {
+// unfollow undoes follow. pruneStates removes the states.
+func (s *State) unfollow(a *announcement) {
 	for i := range a.watched() {
-		heard := s.said[i.topic]
-		heard.words[i.plain()].users--
-		delete(heard.users, a)
+		at := s.availabilityTopics[i.topic]
+		at.states[i.plain()].users--
+		delete(at.users, a)
 	}
 }
 
-// forgetWords drops the words of a topic of which nobody asks any more. An
-// announcement that is replaced by a newer one asks again before that.
-func (s *State) forgetWords(topic string) {
-	heard := s.said[topic]
-	if heard == nil {
+// pruneStates removes the states of a topic that no item uses any more. An
+// announcement that replaces another one registers again before that.
+func (s *State) pruneStates(topic string) {
+	at := s.availabilityTopics[topic]
+	if at == nil {
 		return
 	}
-	for i, w := range heard.words {
+	for i, w := range at.states {
 		if w.users == 0 {
-			delete(heard.words, i)
+			delete(at.states, i)
 		}
 	}
 }
 
-// remember keeps the last payload of a topic while there is room.
-func (s *State) remember(heard *said, payload string) {
-	s.remembered -= len(heard.payload)
-	heard.payload = ""
-	if len(payload) <= maxSaid && s.remembered+len(payload) <= maxRemembered {
-		heard.payload = strings.Clone(payload)
-		s.remembered += len(payload)
+// store stores the last payload of a topic while there is room.
+func (s *State) store(at *availabilityTopic, payload string) {
+	s.storedBytes -= len(at.payload)
+	at.payload = ""
+	if len(payload) <= maxAvailability && s.storedBytes+len(payload) <= maxStored {
+		at.payload = strings.Clone(payload)
+		s.storedBytes += len(payload)
 	}
 }
 
-// hear takes a payload at a topic of availability.
-func (s *State) hear(heard *said, topic, payload string, live bool, now time.Time) {
-	var wrong details
-	changed := !heard.arrived
-	s.words++
-	heard.arrived, heard.order = true, 0
+// receive takes a payload at a topic of availability.
+func (s *State) receive(at *availabilityTopic, topic, payload string, live bool, now time.Time) {
+	var wrong partialError
+	changed := !at.received
+	s.payloads++
+	at.received, at.order = true, 0
 	if live {
-		heard.order = s.words
+		at.order = s.payloads
 	}
-	s.remember(heard, payload)
+	s.store(at, payload)
 	shared := template.NewPayload(payload)
-	for i, w := range heard.words {
-		state, ok, err := i.judge(payload, shared, w.template)
-		if wrong.note(err); !ok || !live && state == w.state {
+	for i, w := range at.states {
+		state, ok, err := i.evaluate(payload, shared, w.template)
+		if wrong.add(err); !ok || !live && state == w.state {
 			continue
 		}
 		changed = changed || w.latest || state != w.state
-		w.state, w.order = state, heard.order
+		w.state, w.order = state, at.order
 	}
 	if err := wrong.err(); err != nil {
-		s.trouble.put(s.seed, topic, err.Error(), live, now)
+		s.problems.record(s.seed, topic, err.Error(), live, now)
 	} else {
-		s.trouble.forget(s.seed, topic)
+		s.problems.remove(s.seed, topic)
 	}
 	if !changed {
 		return
 	}
-	for a := range heard.users {
+	for a := range at.users {
 		s.changed[a.id] = true
 	}
 }
 
-// judge returns what a payload says to an item: online, offline, or unknown. It
-// is false where the payload leaves the last word in force. The error names why
-// it cannot be told what it says.
-func (i *item) judge(payload string, shared *template.Payload, t *template.Template) (state string, ok bool, err error) {
+// evaluate returns what a payload means to an item: online, offline, or unknown. ok
+// is false where the payload leaves the last state in force. The error names why it
+// cannot be evaluated.
+func (i *item) evaluate(payload string, shared *template.Payload, t *template.Template) (state string, ok bool, err error) {
 	value := payload
 	switch i.read {
 	case readOffline:
@@ -294,8 +296,8 @@ func (i *item) judge(payload string, shared *template.Payload, t *template.Templ
 			value = found
 		}
 	case readTemplate:
-		if len(payload) > maxSaid {
-			return topics.DeviceUnknown, true, fmt.Errorf("a payload of availability with a template is longer than %d bytes", maxSaid)
+		if len(payload) > maxAvailability {
+			return topics.DeviceUnknown, true, fmt.Errorf("a payload of availability with a template is longer than %d bytes", maxAvailability)
 		}
 		var other *template.Unsupported
 		if value, err = t.Render(shared); errors.As(err, &other) {
@@ -339,24 +341,24 @@ func fieldOf(payload, field string) (value string, found bool) {
 	return value, found && err == nil
 }
 
-// availability is what a rule comes to. In the mode latest the order of what is
-// heard counts, and only that: which of several retained messages a broker sends
-// first means nothing, so of these one that says offline is enough.
+// availability evaluates a rule. In the mode latest only the order of payloads
+// counts: which of several retained messages a broker sends first means nothing, so
+// of these one that is offline is enough.
 func (s *State) availability(r rule) string {
-	var words []string
+	var states []string
 	last, lastOrder := topics.DeviceUnknown, uint64(0)
 	for _, i := range r.items {
-		w := s.said[i.topic].words[i.plain()]
+		w := s.availabilityTopics[i.topic].states[i.plain()]
 		if w.state == topics.DeviceUnknown && i.optional {
 			continue
 		}
-		words = append(words, w.state)
+		states = append(states, w.state)
 		if w.state != topics.DeviceUnknown && w.order > lastOrder {
 			last, lastOrder = w.state, w.order
 		}
 	}
-	online, offline := slices.Contains(words, topics.Online), slices.Contains(words, topics.Offline)
-	silent := slices.Contains(words, topics.DeviceUnknown)
+	online, offline := slices.Contains(states, topics.Online), slices.Contains(states, topics.Offline)
+	silent := slices.Contains(states, topics.DeviceUnknown)
 	switch r.mode {
 	case modeAll:
 		if offline || online && !silent {
@@ -384,19 +386,19 @@ func pick(offline bool) string {
 	return topics.Online
 }
 
-// present returns whether a device is there. The device itself decides, or who
-// speaks for it, and only where they do not know the configs for Home Assistant:
-// of these a former firmware may have left some behind, at topics that nobody
-// writes any more. Of those who are believed alike, and of the components of each,
-// one that is available is enough, as a device has something to show in Home
-// Assistant then.
-func (s *State) present(device []*announcement) string {
+// availabilityOf returns the availability of a device. The announcements of the device
+// itself, or of its bridge, decide, and only where that is unknown the configs for
+// Home Assistant: a former firmware may have left some of these, with topics that
+// nobody publishes to any more. Of announcements with the same priority, and of the
+// components of each, one that is available is enough, as the device has an available
+// entity in Home Assistant then.
+func (s *State) availabilityOf(device []*announcement) string {
 	for last := range 2 {
-		for _, by := range believe {
+		for _, by := range sourcePriority {
 			if (by == topics.ByHomeAssistant) != (last == 1) {
 				continue
 			}
-			if state := s.presentBy(by, device); state != topics.DeviceUnknown {
+			if state := s.availabilityBy(by, device); state != topics.DeviceUnknown {
 				return state
 			}
 		}
@@ -404,23 +406,24 @@ func (s *State) present(device []*announcement) string {
 	return topics.DeviceUnknown
 }
 
-func (s *State) presentBy(by string, device []*announcement) string {
+// availabilityBy is availabilityOf by the announcements of one source.
+func (s *State) availabilityBy(by string, device []*announcement) string {
 	state := topics.DeviceUnknown
 	for _, a := range device {
-		if speaker(a, device) != by {
+		if availabilitySource(a, device) != by {
 			continue
 		}
 		for r := range a.rules() {
-			state = better(state, s.availability(r))
+			state = combine(state, s.availability(r))
 		}
 	}
 	return state
 }
 
-// speaker returns whose word the availability of an announcement is. A node of
-// ESPHome does not say where it is told, and where the configs of the device
-// name other topics alone the one that is assumed counts no more than theirs.
-func speaker(a *announcement, device []*announcement) string {
+// availabilitySource returns the source that the availability of an announcement counts
+// as. A node of ESPHome does not announce its topic, and where the configs of the
+// device name other topics only, the assumed one counts no more than theirs.
+func availabilitySource(a *announcement, device []*announcement) string {
 	assumed := ""
 	for i := range a.watched() {
 		if !i.optional {
@@ -428,7 +431,7 @@ func speaker(a *announcement, device []*announcement) string {
 		}
 		assumed = i.topic
 	}
-	speaker := a.by
+	source := a.by
 	for _, other := range device {
 		if other.by != topics.ByHomeAssistant {
 			continue
@@ -437,14 +440,14 @@ func speaker(a *announcement, device []*announcement) string {
 			if i.topic == assumed {
 				return a.by
 			}
-			speaker = topics.ByHomeAssistant
+			source = topics.ByHomeAssistant
 		}
 	}
-	return speaker
+	return source
 }
 
-// better is what two rules of one device come to.
-func better(a, b string) string {
+// combine returns the availability by two rules of one device.
+func combine(a, b string) string {
 	for _, state := range []string{topics.Online, topics.Offline} {
 		if a == state || b == state {
 			return state

@@ -122,9 +122,9 @@ func TestLastWordStays(t *testing.T) {
 		t.Errorf("it is %s", got)
 	}
 	s.Take("homeassistant/sensor/x/config", nil, noon)
-	for _, heard := range s.said {
-		if len(heard.words) > 0 {
-			t.Errorf("%d words of nobody", len(heard.words))
+	for _, at := range s.availabilityTopics {
+		if len(at.states) > 0 {
+			t.Errorf("%d words of nobody", len(at.states))
 		}
 	}
 }
@@ -300,7 +300,7 @@ func TestPayloadIsNamed(t *testing.T) {
 		{`{"a":"on"}`, topics.Online, ""},
 		{`{"a":5}`, topics.DeviceUnknown, "a template of availability cannot be evaluated: a slice of neither text nor list is not supported"},
 		{`{"a":"off"}`, topics.Offline, ""},
-		{`{"a":"on","b":"` + strings.Repeat("x", maxSaid) + `"}`, topics.DeviceUnknown, "a payload of availability with a template is longer than 4096 bytes"},
+		{`{"a":"on","b":"` + strings.Repeat("x", maxAvailability) + `"}`, topics.DeviceUnknown, "a payload of availability with a template is longer than 4096 bytes"},
 		{`{"a":"on"}`, topics.Online, ""},
 	} {
 		s.Take("a", []byte(c.payload), noon)
@@ -320,14 +320,14 @@ func TestWordsAreBounded(t *testing.T) {
 	s := open()
 	for i := range 4000 {
 		s.Take(fmt.Sprintf("homeassistant/sensor/x%d/config", i), []byte(fmt.Sprintf(`{"dev":{"ids":"x%d"},"avty_t":"a/%d"}`, i, i)), noon)
-		s.Take(fmt.Sprintf("a/%d", i), []byte(strings.Repeat("x", maxSaid)), noon)
+		s.Take(fmt.Sprintf("a/%d", i), []byte(strings.Repeat("x", maxAvailability)), noon)
 	}
 	sum := 0
-	for _, heard := range s.said {
-		sum += len(heard.payload)
+	for _, at := range s.availabilityTopics {
+		sum += len(at.payload)
 	}
-	if sum != s.remembered || sum > maxRemembered || sum < maxRemembered/2 {
-		t.Errorf("%d bytes, counted as %d", sum, s.remembered)
+	if sum != s.storedBytes || sum > maxStored || sum < maxStored/2 {
+		t.Errorf("%d bytes, counted as %d", sum, s.storedBytes)
 	}
 	// Components without end are bounded, too, and the device is there.
 	var components []string

@@ -10,13 +10,12 @@ import (
 )
 
 // conflicts are what is wrong with announcements that are right each for itself:
-// several machines that are one device, and entities that there are twice. They
-// follow from the announcements that there are, so they are found when somebody
-// asks.
+// several machines that are one device, and duplicate entities. They
+// follow from the announcements, so they are computed when they are asked for.
 func (s *State) conflicts() (all []topics.DeviceProblem) {
-	twice := s.twice()
+	twice := s.duplicateEntities()
 	for _, id := range slices.Sorted(maps.Keys(s.devices)) {
-		if p := s.several(id); p != "" {
+		if p := s.mergedMachines(id); p != "" {
 			all = append(all, topics.DeviceProblem{Device: id, Message: p})
 		}
 		for _, p := range twice[id] {
@@ -26,11 +25,11 @@ func (s *State) conflicts() (all []topics.DeviceProblem) {
 	return all
 }
 
-// several tells of machines that are one device because they share an
+// mergedMachines describes machines that are one device because they share an
 // identifier: the firmware of each has a constant there. Announcements are of
 // different machines where each has an address of the same kind and no other
 // announcement has both.
-func (s *State) several(id string) string {
+func (s *State) mergedMachines(id string) string {
 	device := s.devices[id]
 	if len(device) < 2 {
 		return ""
@@ -110,10 +109,10 @@ func sharedIdentifier(device []*announcement, kind string) string {
 	return ""
 }
 
-// twice tells, by device, of entities that two announcements have: with one
+// duplicateEntities describes, by device, the entities that two announcements have: with one
 // unique_id, of which Home Assistant takes the first alone, or at one place of a
 // device that has no address, which are two boards with a constant identifier.
-func (s *State) twice() map[string][]string {
+func (s *State) duplicateEntities() map[string][]string {
 	type pair struct{ first, second string }
 	type clash struct {
 		count         int
@@ -151,7 +150,7 @@ func (s *State) twice() map[string][]string {
 			}
 			if first := titles[a.title]; first == nil && a.title != 0 {
 				titles[a.title] = a
-			} else if first != nil && !sameMachine(first, a) && apart(first, a) {
+			} else if first != nil && !sameMachine(first, a) && separateConnections(first, a) {
 				note(first, a, false)
 			}
 		}
@@ -180,10 +179,10 @@ func (s *State) twice() map[string][]string {
 	return all
 }
 
-// apart reports whether announcements speak at topics as two connections do: each
+// separateConnections reports whether announcements have topics as two connections do: each
 // has availability of its own, for a connection has one will, or no first level of
 // their topics is the same.
-func apart(a, b *announcement) bool {
+func separateConnections(a, b *announcement) bool {
 	wills, roots := topicsOf(a)
 	otherWills, otherRoots := topicsOf(b)
 	return disjoint(wills, otherWills) || disjoint(roots, otherRoots)

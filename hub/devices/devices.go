@@ -1,13 +1,13 @@
-// Package devices knows who else is on the broker: it reads what devices
-// announce of themselves by the conventions of Home Assistant's discovery, of
+// Package devices lists the other devices on the broker: it reads what devices
+// announce by the conventions of Home Assistant's discovery, of
 // ESPHome, Tasmota, Zigbee2MQTT, Homie and Shelly, and makes one entry of each
 // device, however many announce it.
 //
 // It is pure state: messages in, entries and problems out; no clock, no I/O,
-// no log. What it says is a function of the last message of each topic, so it
+// no log. Its result is a function of the last message of each topic, so it
 // does not depend on the order in which a broker replays them, and nothing of
-// it need be kept. It believes nobody: what it keeps is bounded (Limits), and
-// what it cannot read it names (Problems). Only hub imports it.
+// it need be stored. It trusts no announcement: what it stores is bounded (Limits),
+// and what it cannot read it lists (Problems). Only hub imports it.
 package devices
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Limits bound what a State keeps and reads.
+// Limits bound what a State stores and reads.
 type Limits struct {
 	Announcements int // kept
 	Devices       int // entries
@@ -32,7 +32,7 @@ type Limits struct {
 	Bytes         int // of texts and what holds them, about
 	Payload       int // bytes of a message of one device
 	List          int // bytes of a message of many devices
-	Problems      int // that are remembered
+	Problems      int // that are listed
 }
 
 // DefaultLimits are far beyond a home, and less than what a small machine has.
@@ -52,35 +52,46 @@ type Options struct {
 
 // State is all that is known of devices. It is not for several goroutines.
 type State struct {
-	prefix, discovery string // with a slash behind the second
-	limits            Limits
+	prefix string
+	// discovery is the discovery prefix, with a slash.
+	discovery string
+	limits    Limits
 
+	// sources are what topics announce, by topic.
 	sources map[string]*source
-	keys    map[key]map[*announcement]bool
-	vias    map[key]map[*announcement]bool // who is reached through whom
-	devices map[string][]*announcement     // by id
-	said    map[string]*said               // by topic of availability
-	own     map[string]ownWord             // at the availability topics of our domains, used or not
-	words   uint64                         // payloads of availability that were heard
-	count   int
-	cost    int
+	// keys are the announcements by their keys; vias those that name a key as the
+	// device through which they are reached.
+	keys, vias map[key]map[*announcement]bool
+	// devices are the announcements of each device, by its id.
+	devices map[string][]*announcement
+	// count and cost are those of all announcements.
+	count, cost int
 
-	parts     map[string]*described // devices that describe themselves in several topics, by their base
-	partCount int
-	partCost  int
+	availabilityTopics map[string]*availabilityTopic
+	// domainPayloads are the payloads at the availability topics of our domains,
+	// whether a device names them or not.
+	domainPayloads map[string]domainPayload
+	// payloads counts those of availability that were received.
+	payloads uint64
+	// storedBytes are those of stored payloads of availability.
+	storedBytes int
 
-	remembered int // bytes of payloads of availability
-	templates  templates
+	// parts are the devices that announce themselves in several topics, by their base.
+	parts               map[string]*partialDevice
+	partCount, partCost int
 
-	changed map[string]bool
-	trouble problems
-	seed    maphash.Seed
+	templates templates
+
+	// changed are the ids of devices that changed since the last call of Changed.
+	changed  map[string]bool
+	problems problems
+	seed     maphash.Seed
 }
 
-// ownWord is what one of our domains said of its availability.
-type ownWord struct {
+// domainPayload is the availability that one of our domains published.
+type domainPayload struct {
 	payload string
-	order   uint64 // as that of a word
+	order   uint64 // as itemState.order
 }
 
 // source is one topic and what it announces.
@@ -89,20 +100,20 @@ type source struct {
 	all []*announcement
 }
 
-// New returns a state that knows nobody.
+// New returns a state without devices.
 func New(o Options) *State {
 	return &State{
 		prefix: o.Prefix, discovery: o.DiscoveryPrefix + "/", limits: o.Limits,
-		sources: make(map[string]*source),
-		keys:    make(map[key]map[*announcement]bool),
-		vias:    make(map[key]map[*announcement]bool),
-		devices: make(map[string][]*announcement),
-		said:    make(map[string]*said),
-		parts:   make(map[string]*described),
-		own:     make(map[string]ownWord),
-		changed: make(map[string]bool), templates: make(templates),
-		trouble: newProblems(o.Limits.Problems),
-		seed:    maphash.MakeSeed(),
+		sources:            make(map[string]*source),
+		keys:               make(map[key]map[*announcement]bool),
+		vias:               make(map[key]map[*announcement]bool),
+		devices:            make(map[string][]*announcement),
+		availabilityTopics: make(map[string]*availabilityTopic),
+		parts:              make(map[string]*partialDevice),
+		domainPayloads:     make(map[string]domainPayload),
+		changed:            make(map[string]bool), templates: make(templates),
+		problems: newProblems(o.Limits.Problems),
+		seed:     maphash.MakeSeed(),
 	}
 }
 
@@ -121,11 +132,11 @@ func (s *State) Filters() []string {
 }
 
 // Watched are the topics of availability of the devices that are known, and those
-// at which the broker is asked whether it retains what is wrong, sorted.
+// at which a message has an unconfirmed problem, sorted.
 func (s *State) Watched() []string {
-	all := s.trouble.asked()
-	for topic, heard := range s.said {
-		if len(heard.users) > 0 {
+	all := s.problems.unconfirmedTopics()
+	for topic, at := range s.availabilityTopics {
+		if len(at.users) > 0 {
 			all = append(all, topic)
 		}
 	}
@@ -138,17 +149,18 @@ func (s *State) Watched() []string {
 // when, for the problems.
 func (s *State) Take(topic string, payload []byte, now time.Time) { s.take(topic, payload, false, now) }
 
-// TakeLive takes a message that came as it was published. Whether the broker
-// retains it nobody says: where something is wrong with it the topic is one of
-// Watched, and what does not come again by Take has passed.
+// TakeLive takes a message that came as it was published. It does not show whether the
+// broker retains it: where something is wrong with it the topic is one of Watched, and
+// what does not come again by Take has passed.
 func (s *State) TakeLive(topic string, payload []byte, now time.Time) {
 	s.take(topic, payload, true, now)
 }
 
+// take takes a message; live: it came as it was published.
 func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
-	s.keepOwn(topic, payload, live)
-	if heard := s.said[topic]; heard != nil {
-		s.hear(heard, topic, string(payload), live, now)
+	s.recordDomainPayload(topic, payload, live)
+	if at := s.availabilityTopics[topic]; at != nil {
+		s.receive(at, topic, string(payload), live, now)
 	}
 	if c, base, name := partOf(topic, payload); c != nil {
 		s.takePart(c, base, name, topic, payload, live, now)
@@ -159,14 +171,14 @@ func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
 		return
 	}
 	if len(payload) == 0 {
-		s.trouble.forget(s.seed, topic)
+		s.problems.remove(s.seed, topic)
 		s.replace(topic, nil)
 		return
 	}
 	sum := maphash.Bytes(s.seed, payload)
 	if had := s.sources[topic]; had != nil && had.sum == sum {
 		if !live {
-			s.trouble.stands(topic)
+			s.problems.confirm(topic)
 		}
 		return
 	}
@@ -175,7 +187,7 @@ func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
 	if len(payload) > limit {
 		err = fmt.Errorf("%d bytes are more than the %d that are read", len(payload), limit)
 	} else if all, err = read(payload); err != nil {
-		if _, part := err.(*details); !part { //nolint:errorlint // it is never wrapped
+		if _, part := err.(*partialError); !part { //nolint:errorlint // it is never wrapped
 			all = nil
 		}
 	}
@@ -184,14 +196,14 @@ func (s *State) take(topic string, payload []byte, live bool, now time.Time) {
 		had.sum = sum
 	}
 	if err = errors.Join(err, refused); err != nil {
-		s.trouble.put(s.seed, topic, err.Error(), live, now)
+		s.problems.record(s.seed, topic, err.Error(), live, now)
 	} else {
-		s.trouble.forget(s.seed, topic)
+		s.problems.remove(s.seed, topic)
 	}
 }
 
-// reader returns who reads the announcements of a topic, and how many bytes at
-// most; nil where nobody announces anything.
+// reader returns the function that reads the announcements of a topic, and its limit
+// in bytes; nil where there are none.
 func (s *State) reader(topic string) (func([]byte) ([]*announcement, error), int) {
 	one := func(a *announcement, err error) ([]*announcement, error) {
 		if a == nil {
@@ -236,7 +248,7 @@ func (s *State) reader(topic string) (func([]byte) ([]*announcement, error), int
 	return nil, 0
 }
 
-// replace puts what a topic announces in the place of what it did before.
+// replace replaces the announcements of a topic.
 func (s *State) replace(topic string, all []*announcement) (refused error) {
 	if had := s.sources[topic]; had != nil {
 		for _, a := range had.all {
@@ -246,29 +258,29 @@ func (s *State) replace(topic string, all []*announcement) (refused error) {
 		defer func() {
 			for _, a := range had.all {
 				for i := range a.watched() {
-					s.forgetWords(i.topic)
+					s.pruneStates(i.topic)
 				}
 			}
 		}()
 	}
-	var kept []*announcement
+	var added []*announcement
 	for _, a := range all {
 		if err := s.add(a); err != nil {
-			refused = cmp.Or(refused, err)        // the first of many that are alike
-			if _, part := err.(*details); !part { //nolint:errorlint // it is never wrapped
+			refused = cmp.Or(refused, err)             // the first of many that are alike
+			if _, part := err.(*partialError); !part { //nolint:errorlint // it is never wrapped
 				continue
 			}
 		}
-		kept = append(kept, a)
+		added = append(added, a)
 	}
-	if len(kept) > 0 {
-		s.sources[topic] = &source{all: kept}
+	if len(added) > 0 {
+		s.sources[topic] = &source{all: added}
 	}
 	return refused
 }
 
-// add makes an announcement known, and one device of all whose keys it shares. An
-// error that is details is of a part of what was added.
+// add adds an announcement, and makes one device of all whose keys it shares. A
+// partialError is about a part of what was added.
 func (s *State) add(a *announcement) error {
 	a.finish()
 	joined := make(map[string]bool) // devices
@@ -284,7 +296,7 @@ func (s *State) add(a *announcement) error {
 	}
 	fresh := make(map[string]bool) // topics
 	for i := range a.watched() {
-		if s.said[i.topic] == nil {
+		if s.availabilityTopics[i.topic] == nil {
 			fresh[i.topic] = true
 		}
 	}
@@ -293,61 +305,61 @@ func (s *State) add(a *announcement) error {
 		return fmt.Errorf("%d announcements of one device are enough", s.limits.PerDevice)
 	case len(joined) == 0 && len(s.devices) >= s.limits.Devices:
 		return fmt.Errorf("%d devices are enough, this one is left out", s.limits.Devices)
-	case s.count >= s.limits.Announcements || s.cost+s.partCost+a.cost > s.limits.Bytes || len(s.said)+len(fresh) > s.limits.Watched:
+	case s.count >= s.limits.Announcements || s.cost+s.partCost+a.cost > s.limits.Bytes || len(s.availabilityTopics)+len(fresh) > s.limits.Watched:
 		return errors.New("so much is announced that there is no room for it")
 	}
 	s.count++
 	s.cost += a.cost
 	for _, k := range a.keys {
-		join(s.keys, k, a)
+		addTo(s.keys, k, a)
 	}
 	if a.viaKey != "" {
-		join(s.vias, a.viaKey, a)
+		addTo(s.vias, a.viaKey, a)
 	}
-	part := s.listen(a)
+	part := s.follow(a)
 	device := []*announcement{a}
 	for id := range joined {
 		for _, other := range s.devices[id] {
-			if other.facts != a.facts && other.same(a.facts) {
-				a.facts = other.facts // the same words are kept once
+			if other.facts != a.facts && other.equal(a.facts) {
+				a.facts = other.facts // equal facts are stored once
 			}
 			device = append(device, other)
 		}
 	}
-	s.settle(joined, device)
+	s.formDevice(joined, device)
 	return part
 }
 
-// remove takes an announcement back. What it held together may fall apart.
+// remove removes an announcement. A device that it joined may become several.
 func (s *State) remove(a *announcement) {
 	s.count--
 	s.cost -= a.cost
 	for _, k := range a.keys {
-		leave(s.keys, k, a)
+		removeFrom(s.keys, k, a)
 	}
 	if a.viaKey != "" {
-		leave(s.vias, a.viaKey, a)
+		removeFrom(s.vias, a.viaKey, a)
 	}
-	s.silence(a)
+	s.unfollow(a)
 	rest := slices.DeleteFunc(slices.Clone(s.devices[a.id]), func(other *announcement) bool { return other == a })
 	old := map[string]bool{a.id: true}
 	if len(rest) == 0 {
-		s.settle(old, nil)
+		s.formDevice(old, nil)
 	}
 	for seen := make(map[*announcement]bool); len(rest) > 0; old = nil {
-		part := s.together(rest[0])
+		part := s.connected(rest[0])
 		for _, other := range part {
 			seen[other] = true
 		}
-		s.settle(old, part)
+		s.formDevice(old, part)
 		rest = slices.DeleteFunc(rest, func(other *announcement) bool { return seen[other] })
 	}
 	s.viaChanged(a.keys)
 }
 
-// together are all announcements that share keys with a, directly or through
+// connected returns all announcements that share keys with a, directly or through
 // others.
-func (s *State) together(a *announcement) []*announcement {
+func (s *State) connected(a *announcement) []*announcement {
 	all, seen := []*announcement{a}, map[*announcement]bool{a: true}
 	walked := make(map[key]bool)
 	for n := 0; n < len(all); n++ {
@@ -367,9 +379,9 @@ func (s *State) together(a *announcement) []*announcement {
 	return all
 }
 
-// settle makes one device of announcements, in the place of those of the old
+// formDevice makes one device of announcements, in the place of those of the old
 // ids.
-func (s *State) settle(old map[string]bool, device []*announcement) {
+func (s *State) formDevice(old map[string]bool, device []*announcement) {
 	for id := range old {
 		delete(s.devices, id)
 		s.changed[id] = true
@@ -392,7 +404,7 @@ func (s *State) settle(old map[string]bool, device []*announcement) {
 	s.changed[id] = true
 }
 
-// viaChanged notes that who has these keys has another id than before.
+// viaChanged notes that the device with these keys has another id than before.
 func (s *State) viaChanged(keys []key) {
 	for _, k := range keys {
 		for a := range s.vias[k] {
@@ -409,43 +421,42 @@ func strongest(device []*announcement) key {
 	return best
 }
 
-func join[K comparable](m map[K]map[*announcement]bool, k K, a *announcement) {
+func addTo[K comparable](m map[K]map[*announcement]bool, k K, a *announcement) {
 	if m[k] == nil {
 		m[k] = make(map[*announcement]bool)
 	}
 	m[k][a] = true
 }
 
-func leave[K comparable](m map[K]map[*announcement]bool, k K, a *announcement) {
+func removeFrom[K comparable](m map[K]map[*announcement]bool, k K, a *announcement) {
 	if delete(m[k], a); len(m[k]) == 0 {
 		delete(m, k)
 	}
 }
 
-// keepOwn keeps the word at the availability topic of a domain of ours. The hub
-// subscribes to these topics for itself, so the broker does not send a retained
-// word again when an announcement that comes later names one of them.
-func (s *State) keepOwn(topic string, payload []byte, live bool) {
+// recordDomainPayload stores the payload at the availability topic of a domain of ours.
+// The hub subscribes to these topics for itself, so the broker does not replay them
+// when an announcement that comes later names one of them.
+func (s *State) recordDomainPayload(topic string, payload []byte, live bool) {
 	if _, ours := s.domainOf(topic); !ours {
 		return
 	}
-	w := ownWord{payload: string(payload)}
-	if s.words++; live {
-		w.order = s.words
+	w := domainPayload{payload: string(payload)}
+	if s.payloads++; live {
+		w.order = s.payloads
 	}
-	_, had := s.own[topic]
-	switch {
-	case len(payload) == 0 || len(payload) > maxOwn:
-		delete(s.own, topic)
-	case had || len(s.own) < s.limits.Watched:
-		s.own[strings.Clone(topic)] = w
+	_, had := s.domainPayloads[topic]
+	if len(payload) == 0 || len(payload) > maxDomainPayload {
+		delete(s.domainPayloads, topic)
+	} else if had || len(s.domainPayloads) < s.limits.Watched {
+		s.domainPayloads[strings.Clone(topic)] = w
 	}
 }
 
-// maxOwn is the longest word of a domain of ours, in bytes.
-const maxOwn = 128
+// maxDomainPayload is the longest availability of a domain of ours, in bytes.
+const maxDomainPayload = 128
 
-// domainOf returns the domain whose availability a topic tells.
+// domainOf returns the domain that publishes its availability at a topic.
 func (s *State) domainOf(topic string) (domain string, ok bool) {
 	below, ok := strings.CutPrefix(topic, s.prefix+"/domain/")
 	if !ok {
@@ -457,19 +468,19 @@ func (s *State) domainOf(topic string) (domain string, ok bool) {
 
 // Pending reports whether Changed has something to return, or Watched has a topic
 // more because of a problem.
-func (s *State) Pending() bool { return len(s.changed) > 0 || s.trouble.asks }
+func (s *State) Pending() bool { return len(s.changed) > 0 || s.problems.recheck }
 
 // Changed returns the ids of whose entry may be another one, or gone, since it
 // was called last.
 func (s *State) Changed() []string {
 	all := slices.Sorted(maps.Keys(s.changed))
 	clear(s.changed)
-	s.trouble.asks = false
+	s.problems.recheck = false
 	return all
 }
 
 // Forget forgets all announcements, because they all come again: of another
-// connection to the broker. The last words of availability stay until Prune,
+// connection to the broker. The last payloads of availability stay until Prune,
 // since they may be the first to come.
 func (s *State) Forget() {
 	for topic := range s.sources {
@@ -477,21 +488,21 @@ func (s *State) Forget() {
 	}
 	clear(s.parts)
 	s.partCount, s.partCost = 0, 0
-	for topic, w := range s.own {
-		s.own[topic] = ownWord{payload: w.payload}
+	for topic, w := range s.domainPayloads {
+		s.domainPayloads[topic] = domainPayload{payload: w.payload}
 	}
-	for _, heard := range s.said {
-		heard.order = 0
+	for _, at := range s.availabilityTopics {
+		at.order = 0
 	}
-	s.trouble.clear()
+	s.problems.clear()
 }
 
-// Prune forgets the words of whom nobody has announced.
+// Prune removes the topics of availability that no announcement names.
 func (s *State) Prune() {
-	for topic, heard := range s.said {
-		if len(heard.users) == 0 {
-			s.remembered -= len(heard.payload)
-			delete(s.said, topic)
+	for topic, at := range s.availabilityTopics {
+		if len(at.users) == 0 {
+			s.storedBytes -= len(at.payload)
+			delete(s.availabilityTopics, topic)
 		}
 	}
 }

@@ -128,7 +128,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		}
 		check(t, s)
 		s.Prune()
-		if len(s.IDs()) > 0 || s.count != 0 || s.cost != 0 || len(s.keys)+len(s.vias)+len(s.said)+len(s.sources)+len(s.parts)+s.partCount+s.partCost > 0 {
+		if len(s.IDs()) > 0 || s.count != 0 || s.cost != 0 || len(s.keys)+len(s.vias)+len(s.availabilityTopics)+len(s.sources)+len(s.parts)+s.partCount+s.partCost > 0 {
 			t.Fatalf("seed %d: something is left: %v, %d announcements of %d bytes", seed, s.IDs(), s.count, s.cost)
 		}
 	}
@@ -155,7 +155,7 @@ func check(t testing.TB, s *State) {
 	t.Helper()
 	count, cost := 0, 0
 	for id, device := range s.devices {
-		if got := len(s.together(device[0])); got != len(device) {
+		if got := len(s.connected(device[0])); got != len(device) {
 			t.Errorf("%s has %d announcements, %d belong together", id, len(device), got)
 		}
 		if want := strongest(device).id(); want != id || !topics.ValidName(id) {
@@ -413,7 +413,7 @@ func TestDomainBeforeOrAfterItsAnnouncement(t *testing.T) {
 			t.Fatalf("after another connection: %+v", d)
 		}
 		s.Take(birth.topic, nil, noon)
-		if d, _ := s.Device("a4cf12ef3b70"); d.Availability != topics.DeviceUnknown || len(s.own) != 0 {
+		if d, _ := s.Device("a4cf12ef3b70"); d.Availability != topics.DeviceUnknown || len(s.domainPayloads) != 0 {
 			t.Fatalf("of a domain that was forgotten: %+v", d)
 		}
 	})

@@ -17,17 +17,17 @@ type Announced struct {
 	Name, Manufacturer, Model, ModelID, Version string
 }
 
-// OfDomain returns how the firmware that tells its availability at the topic of a
+// OfDomain returns how the firmware that publishes its availability at the topic of a
 // domain announces itself by Home Assistant's discovery, which makes one device of
 // it: of different announcements that of the most, and of as many the first. ok is
 // false where there is none.
 func (s *State) OfDomain(domain string) (best Announced, ok bool) {
-	heard := s.said[s.prefix+"/domain/"+domain+"/availability"]
-	if heard == nil {
+	at := s.availabilityTopics[s.prefix+"/domain/"+domain+"/availability"]
+	if at == nil {
 		return Announced{}, false
 	}
 	all := make(map[string][]*announcement)
-	for a := range heard.users {
+	for a := range at.users {
 		if a.by == topics.ByHomeAssistant {
 			identity := fmt.Sprintf("%q %q", a.identifiers, a.connections)
 			all[identity] = append(all[identity], a)
@@ -43,10 +43,10 @@ func (s *State) OfDomain(domain string) (best Announced, ok bool) {
 	slices.SortFunc(device, func(x, y *announcement) int { return cmp.Compare(x.source, y.source) })
 	return Announced{
 		Identifiers: device[0].identifiers, Connections: device[0].connections,
-		Name:         believed(device, func(a *announcement) string { return a.name }),
-		Manufacturer: believed(device, func(a *announcement) string { return a.manufacturer }),
-		Model:        believed(device, func(a *announcement) string { return a.model }),
-		ModelID:      believed(device, func(a *announcement) string { return a.modelID }),
-		Version:      believed(device, func(a *announcement) string { return a.version }),
+		Name:         preferred(device, func(a *announcement) string { return a.name }),
+		Manufacturer: preferred(device, func(a *announcement) string { return a.manufacturer }),
+		Model:        preferred(device, func(a *announcement) string { return a.model }),
+		ModelID:      preferred(device, func(a *announcement) string { return a.modelID }),
+		Version:      preferred(device, func(a *announcement) string { return a.version }),
 	}, true
 }

@@ -13,12 +13,12 @@ import (
 // entity is what is read of one component: its topics as they are written, until
 // its "~" is known.
 type entity struct {
-	wrong     *details
+	wrong     *partialError
 	parsed    templates
-	tooLong   bool // its base: topics with "~" are left out
+	tooLong   bool // its base: topics with "~" are omitted
 	base      string
 	topics    []struct{ key, topic string }
-	left      int
+	omitted   int
 	items     []item
 	lostItems int // of its availability, which were too many or cannot be listened to
 	mode      string
@@ -48,13 +48,13 @@ func (e *entity) member(r *reader, key string) error {
 		switch {
 		case err != nil || topic == "":
 		case len(topic) > maxTopic:
-			e.wrong.note(fmt.Errorf("its %s is longer than %d bytes", cut(key, maxText/2), maxTopic))
-			e.left++
+			e.wrong.add(fmt.Errorf("its %s is longer than %d bytes", cut(key, maxText/2), maxTopic))
+			e.omitted++
 			if isAvailability(key) {
 				e.lostItems++
 			}
 		case len(e.topics) >= maxTopics:
-			e.left++
+			e.omitted++
 		default:
 			e.topics = append(e.topics, struct{ key, topic string }{strings.Clone(key), strings.Clone(topic)})
 		}
@@ -64,23 +64,23 @@ func (e *entity) member(r *reader, key string) error {
 	}
 	text, err := r.pythonText()
 	if limit := limitOf(key); len(text) > limit {
-		e.wrong.note(fmt.Errorf("its %s is longer than %d bytes", key, limit))
+		e.wrong.add(fmt.Errorf("its %s is longer than %d bytes", key, limit))
 		e.tooLong = e.tooLong || key == "~"
 		text = unreadable
 	}
 	if to == &e.valueTpl {
-		text = given(text)
+		text = writtenTemplate(text)
 	}
 	*to = strings.Clone(text)
 	return err
 }
 
-// given returns a template that was written. Home Assistant renders an empty one,
-// which says nothing.
-func given(text string) string { return cmp.Or(text, "{##}") }
+// writtenTemplate returns a template that was written. Home Assistant renders an empty one,
+// which means nothing.
+func writtenTemplate(text string) string { return cmp.Or(text, "{##}") }
 
-// unreadable stands for a template or a word that is too long to be kept: no
-// template that is understood, and no word that anybody says.
+// unreadable stands for a template or a payload that is too long to be stored: no
+// valid template, and no payload that anybody publishes.
 const unreadable = "{{"
 
 // maxTemplate is how long a template of availability may be, in bytes.
@@ -108,13 +108,13 @@ func (e *entity) availability(r *reader) error {
 			}
 			text, err := r.pythonText()
 			if limit := limitOf(long(key)); len(text) > limit {
-				e.wrong.note(fmt.Errorf("the %s of its availability is longer than %d bytes", long(key), limit))
+				e.wrong.add(fmt.Errorf("the %s of its availability is longer than %d bytes", long(key), limit))
 				if text = unreadable; field == &i.topic {
 					text = ""
 				}
 			}
 			if field == &template {
-				text = given(text)
+				text = writtenTemplate(text)
 			}
 			*field = strings.Clone(text)
 			return err
@@ -122,8 +122,8 @@ func (e *entity) availability(r *reader) error {
 		switch {
 		case err != nil || !is:
 		case len(e.items) >= maxItems:
-			e.wrong.note(fmt.Errorf("its availability has more than %d topics", maxItems))
-			e.left++
+			e.wrong.add(fmt.Errorf("its availability has more than %d topics", maxItems))
+			e.omitted++
 			e.lostItems++
 		case i.topic == "":
 			e.lostItems++
@@ -136,23 +136,23 @@ func (e *entity) availability(r *reader) error {
 	})
 }
 
-// template has an item read by a template, and notes what is not understood.
+// template has an item read by a template, and records what is not supported.
 func (e *entity) template(i *item, name, text string) {
 	if text == unreadable { // which was noted
 		i.read = readUnknown
 	} else if err := i.template(text, e.parsed); err != nil {
-		e.wrong.note(fmt.Errorf("its %s cannot be evaluated: %w", name, err))
+		e.wrong.add(fmt.Errorf("its %s cannot be evaluated: %w", name, err))
 	}
 }
 
 // topicsOf adds the topics of states and commands.
 func (s *State) topicsOf(a *announcement, e *entity) {
-	a.left += e.left
+	a.omitted += e.omitted
 	for _, t := range e.topics {
 		topic, ok := e.full(t.topic)
 		switch {
 		case !ok:
-			a.left++
+			a.omitted++
 		case isAvailability(t.key):
 		case strings.HasPrefix(t.key, "set_") || strings.HasSuffix(t.key, "cmd_t") || strings.HasSuffix(t.key, "command_topic"):
 			a.topic(&a.command, topic)
@@ -165,7 +165,7 @@ func (s *State) topicsOf(a *announcement, e *entity) {
 func isAvailability(key string) bool { return key == "avty_t" || key == "availability_topic" }
 
 // availabilityOf returns the topics of availability that are written in an entity,
-// itself or the root, with the words and the template of e.
+// itself or the root, with the payloads and the template of e.
 func (e *entity) availabilityOf(from *entity) (all []item) {
 	all = slices.Clone(from.items)
 	for _, t := range from.topics {
@@ -180,8 +180,8 @@ func (e *entity) availabilityOf(from *entity) (all []item) {
 
 // component adds the availability of a component, which as in Home Assistant
 // inherits from the root of the config each option that it does not have itself.
-// One of which a topic is left out, as nobody may listen to it at a stranger's word, says
-// nothing: the others alone might say what it does not.
+// One with a topic that the hub may not subscribe to is ignored as a whole: the others
+// alone might mean something else.
 func (s *State) component(a *announcement, e, root *entity) {
 	e.online, e.offline = cmp.Or(e.online, root.online), cmp.Or(e.offline, root.offline)
 	e.valueTpl, e.mode = cmp.Or(e.valueTpl, root.valueTpl), cmp.Or(e.mode, root.mode, modeLatest)
@@ -201,18 +201,18 @@ func (s *State) component(a *announcement, e, root *entity) {
 		if !ok {
 			lost++
 		} else if err := s.watchFor(a, &r, i); err != nil {
-			e.wrong.note(err)
+			e.wrong.add(err)
 			lost++
 		}
 	}
 	same := func(other rule) bool { return r.mode == other.mode && slices.Equal(r.items, other.items) }
 	switch {
 	case lost > 0:
-		a.left += len(items)
+		a.omitted += len(items)
 	case len(r.items) == 0 || slices.ContainsFunc(a.components, same):
 	case len(a.components) >= maxRules:
-		e.wrong.note(fmt.Errorf("its components have more than %d different availabilities", maxRules))
-		a.left += len(r.items)
+		e.wrong.add(fmt.Errorf("its components have more than %d different availabilities", maxRules))
+		a.omitted += len(r.items)
 	default:
 		a.components = append(a.components, r)
 	}
@@ -232,7 +232,7 @@ func (e *entity) full(topic string) (full string, ok bool) {
 		return topic, true
 	}
 	if !e.tooLong && len(full) > maxTopic {
-		e.wrong.note(fmt.Errorf("a topic is longer than %d bytes", maxTopic))
+		e.wrong.add(fmt.Errorf("a topic is longer than %d bytes", maxTopic))
 	}
 	return full, !e.tooLong && len(full) <= maxTopic
 }

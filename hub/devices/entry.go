@@ -41,15 +41,15 @@ func (s *State) entry(id string) topics.Device {
 		{&d.URL, func(a *announcement) string { return a.url }},
 		{&d.Area, func(a *announcement) string { return a.area }},
 		{&d.Domain, func(a *announcement) string { return a.domain }},
-		{&d.Via, s.through},
+		{&d.Via, s.viaID},
 	} {
-		*f.to = believed(device, f.of)
+		*f.to = preferred(device, f.of)
 	}
 	if d.URL == "" {
-		d.URL = believed(device, func(a *announcement) string { return a.page })
+		d.URL = preferred(device, func(a *announcement) string { return a.page })
 	}
 	if d.Model == "" {
-		d.Model = believed(device, func(a *announcement) string { return a.kind })
+		d.Model = preferred(device, func(a *announcement) string { return a.kind })
 	}
 	var state, command, availability []string
 	left := 0
@@ -61,15 +61,15 @@ func (s *State) entry(id string) topics.Device {
 		d.Connections = append(d.Connections, a.connections...)
 		state, command = append(state, a.state...), append(command, a.command...)
 		for i := range a.watched() {
-			if !i.optional || s.said[i.topic].arrived { // nobody knows whether there is such a topic
+			if !i.optional || s.availabilityTopics[i.topic].received { // the topic is assumed, and may not exist
 				availability = append(availability, i.topic)
 			}
 		}
-		left += a.left
+		left += a.omitted
 	}
-	d.Availability = s.present(device)
-	d.Identifiers = few(d.Identifiers, strings.Compare, nil)
-	d.Connections = few(d.Connections, func(x, y topics.DeviceConnection) int {
+	d.Availability = s.availabilityOf(device)
+	d.Identifiers = limited(d.Identifiers, strings.Compare, nil)
+	d.Connections = limited(d.Connections, func(x, y topics.DeviceConnection) int {
 		return cmp.Or(strings.Compare(x.Type, y.Type), strings.Compare(x.Address, y.Address))
 	}, nil)
 	for _, name := range d.Identifiers {
@@ -77,17 +77,17 @@ func (s *State) entry(id string) topics.Device {
 	}
 	d.Name = cmp.Or(d.Name, id)
 	d.Topics = topics.DeviceTopics{
-		Availability: few(availability, strings.Compare, &left),
-		State:        few(state, strings.Compare, &left),
-		Command:      few(command, strings.Compare, &left),
+		Availability: limited(availability, strings.Compare, &left),
+		State:        limited(state, strings.Compare, &left),
+		Command:      limited(command, strings.Compare, &left),
 		More:         left,
 	}
 	return d
 }
 
-// few sorts a list, takes out what is there twice, and leaves out what is too
-// much, which it counts.
-func few[T comparable](all []T, order func(x, y T) int, left *int) []T {
+// limited sorts a list, removes duplicates, and omits what exceeds maxTopics, which it
+// counts.
+func limited[T comparable](all []T, order func(x, y T) int, left *int) []T {
 	slices.SortFunc(all, order)
 	all = slices.Compact(all)
 	if len(all) > maxTopics {
@@ -99,9 +99,9 @@ func few[T comparable](all []T, order func(x, y T) int, left *int) []T {
 	return slices.Clip(all)
 }
 
-// through returns the id of the device that one is reached through, or what it
-// calls it where nobody is known by that name.
-func (s *State) through(a *announcement) string {
+// viaID returns the id of the device that one is reached through, or the name
+// that it announces where no device has that name.
+func (s *State) viaID(a *announcement) string {
 	for other := range s.keys[a.viaKey] {
 		if other.id == a.id {
 			return ""
@@ -111,8 +111,8 @@ func (s *State) through(a *announcement) string {
 	return a.via
 }
 
-// same tells whether announcements say the same of their device.
-func (f *facts) same(g *facts) bool {
+// equal reports whether announcements have the same facts.
+func (f *facts) equal(g *facts) bool {
 	return f.name == g.name && f.manufacturer == g.manufacturer && f.model == g.model && f.modelID == g.modelID &&
 		f.version == g.version && f.area == g.area && f.via == g.via && f.domain == g.domain && f.viaKey == g.viaKey &&
 		f.hardware == g.hardware && f.serial == g.serial && f.url == g.url && f.page == g.page && f.kind == g.kind &&

@@ -28,7 +28,7 @@ func long(key string) string {
 	return key
 }
 
-// hassTopic tells whether a topic below the discovery prefix is a config, and
+// hassTopic reports whether a topic below the discovery prefix is a config, and
 // whether of a whole device. Home Assistant ignores others, and so do we.
 func hassTopic(below string) (device, ok bool) {
 	levels := strings.Split(below, "/")
@@ -61,7 +61,7 @@ type child struct {
 func (s *State) hass(topic string, payload []byte, device bool) ([]*announcement, error) {
 	a := newAnnouncement(topic, topics.ByHomeAssistant)
 	named, migrates := false, false
-	var wrong details
+	var wrong partialError
 	root := entity{wrong: &wrong, parsed: s.templates}
 	var parts []entity
 	var children []child
@@ -121,8 +121,8 @@ func (c *child) within(parent *announcement) {
 	}
 }
 
-// entities adds what the root of a config says and what each of its components,
-// of which the config of an entity has one, with all that it says at the root.
+// entities adds what the root of a config has and what each of its components has;
+// the config of an entity has one component, at the root.
 func (s *State) entities(a *announcement, root *entity, parts []entity, device bool) {
 	s.topicsOf(a, root)
 	for _, e := range parts {
@@ -140,10 +140,10 @@ func (s *State) entities(a *announcement, root *entity, parts []entity, device b
 const maxChildren = 100
 
 // hassChildren reads the child devices of a device.
-func hassChildren(r *reader, topic string, parsed templates, wrong *details) (children []child, err error) {
+func hassChildren(r *reader, topic string, parsed templates, wrong *partialError) (children []child, err error) {
 	_, err = r.list(func(t json.Token) error {
 		if len(children) >= maxChildren {
-			wrong.note(fmt.Errorf("it has more than %d child devices", maxChildren))
+			wrong.add(fmt.Errorf("it has more than %d child devices", maxChildren))
 			return r.skipFrom(t)
 		}
 		c := child{announcement: newAnnouncement(topic, topics.ByHomeAssistant)}
@@ -155,7 +155,7 @@ func hassChildren(r *reader, topic string, parsed templates, wrong *details) (ch
 			return hassFact(r, c.facts, long(key), wrong)
 		})
 		if err == nil && len(c.keys) == 0 {
-			wrong.note(errors.New("it has a child device without identifiers"))
+			wrong.add(errors.New("it has a child device without identifiers"))
 		} else if err == nil {
 			children = append(children, c)
 		}
@@ -166,11 +166,11 @@ func hassChildren(r *reader, topic string, parsed templates, wrong *details) (ch
 
 // hassComponents reads the components of a device. One that has its platform
 // alone was removed.
-func hassComponents(r *reader, parsed templates, wrong *details) (parts []entity, err error) {
+func hassComponents(r *reader, parsed templates, wrong *partialError) (parts []entity, err error) {
 	components := 0
 	_, err = r.object(func(string) error {
 		if components++; components > maxComponents {
-			wrong.note(fmt.Errorf("it has more than %d components", maxComponents))
+			wrong.add(fmt.Errorf("it has more than %d components", maxComponents))
 			return r.skip()
 		}
 		c := entity{wrong: wrong, parsed: parsed}
@@ -191,7 +191,7 @@ func hassComponents(r *reader, parsed templates, wrong *details) (parts []entity
 
 // hassDevice reads the device of a config, and into part, if it is not nil, the
 // child device that is meant where there is one.
-func hassDevice(r *reader, f, part *facts, wrong *details) (bool, error) {
+func hassDevice(r *reader, f, part *facts, wrong *partialError) (bool, error) {
 	return r.object(func(key string) error {
 		if key = long(key); key == "child_device" && part != nil {
 			_, err := r.object(func(key string) error { return hassFact(r, part, long(key), wrong) })
@@ -202,18 +202,18 @@ func hassDevice(r *reader, f, part *facts, wrong *details) (bool, error) {
 }
 
 // hassFact reads one member of a device, by its long key.
-func hassFact(r *reader, f *facts, key string, wrong *details) error {
+func hassFact(r *reader, f *facts, key string, wrong *partialError) error {
 	switch key {
 	case "identifiers":
 		return r.texts(func(s string) error {
-			wrong.note(f.identifier(s))
+			wrong.add(f.identifier(s))
 			return nil
 		})
 	case "connections":
 		return hassConnections(r, f, wrong)
 	case "configuration_url":
 		url, err := r.text()
-		wrong.note(f.link(url))
+		wrong.add(f.link(url))
 		return err
 	case "via_device":
 		via, err := r.text()
@@ -253,7 +253,7 @@ func (f *facts) hassText(key string) *string {
 }
 
 // hassConnections reads pairs of a kind and an address.
-func hassConnections(r *reader, f *facts, wrong *details) error {
+func hassConnections(r *reader, f *facts, wrong *partialError) error {
 	_, err := r.list(func(t json.Token) error {
 		if t != json.Delim('[') {
 			return r.skipFrom(t)
@@ -269,7 +269,7 @@ func hassConnections(r *reader, f *facts, wrong *details) error {
 		if err != nil || len(pair) < 2 {
 			return err
 		}
-		wrong.note(f.connection(pair[0], pair[1]))
+		wrong.add(f.connection(pair[0], pair[1]))
 		return nil
 	})
 	return err

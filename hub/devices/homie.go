@@ -43,7 +43,7 @@ func homiePart(levels []string) (c convention, base, name string) {
 	return nil, "", ""
 }
 
-// homieStates are what $state can say, and what that means.
+// homieStates are the values of $state, and what they mean.
 var homieStates = map[string]string{
 	"init": topics.Online, "ready": topics.Online, "sleeping": topics.Online, "alert": topics.Online, // it is connected, or will be by itself
 	"disconnected": topics.Offline, "lost": topics.Offline,
@@ -60,11 +60,12 @@ func homieState(payload []byte) (part, bool, error) {
 // homie is what both forms of the convention have in common.
 type homie struct{}
 
-func (homie) available() string                 { return "$state" }
+func (homie) availability() string              { return "$state" }
 func (homie) repeats(part, string, []byte) bool { return false }
 
 type homie4 struct{ homie }
 
+// read reads one attribute of a device.
 func (homie4) read(name string, payload []byte) (part, bool, error) {
 	text := cut(string(payload), maxText)
 	switch {
@@ -87,8 +88,8 @@ func (homie4) read(name string, payload []byte) (part, bool, error) {
 	return part{text: text}, true, nil
 }
 
-// announce makes a device of what has said which version of Homie it speaks. When
-// it clears that it is gone.
+// announce makes a device of one that has $homie. When it clears that topic it is
+// removed.
 func (homie4) announce(s *State, base string, parts map[string]part) (*announcement, error) {
 	if _, there := parts["$homie"]; !there {
 		return nil, nil
@@ -110,7 +111,7 @@ func (homie4) announce(s *State, base string, parts map[string]part) (*announcem
 		p := parts[name]
 		for _, property := range p.state {
 			if len(a.state) >= maxTopics {
-				a.left++
+				a.omitted++
 				continue
 			}
 			a.topic(&a.state, base+"/"+property)
@@ -124,6 +125,7 @@ func (homie4) announce(s *State, base string, parts map[string]part) (*announcem
 
 type homie5 struct{ homie }
 
+// read reads the state or the description of a device.
 func (homie5) read(name string, payload []byte) (part, bool, error) {
 	if name == "$state" {
 		return homieState(payload)
@@ -156,7 +158,7 @@ func (homie5) read(name string, payload []byte) (part, bool, error) {
 	return p, true, err
 }
 
-// properties reads those of a node: where they are told, and set.
+// properties reads those of a node: their topics of states and commands.
 func (p *part) properties(r *reader, node string) error {
 	_, err := r.object(func(property string) error {
 		settable := ""
@@ -173,8 +175,8 @@ func (p *part) properties(r *reader, node string) error {
 	return err
 }
 
-// announce makes a device of what has a state. When it clears that it is gone. A
-// child has no will of its own: it is there while its root is, too.
+// announce makes a device of one that has $state. When it clears that topic it is
+// removed. A child has no will of its own: it is online while its root is, too.
 func (homie5) announce(s *State, base string, parts map[string]part) (*announcement, error) {
 	if _, there := parts["$state"]; !there {
 		return nil, nil

@@ -153,7 +153,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			if bytes > bound {
 				t.Errorf("%d bytes live on", bytes)
 			}
-			if len(problems) > 2*s.limits.Problems || s.count > s.limits.Announcements || s.partCount > s.limits.Announcements || len(s.devices) > s.limits.Devices || len(s.said) > s.limits.Watched {
+			if len(problems) > 2*s.limits.Problems || s.count > s.limits.Announcements || s.partCount > s.limits.Announcements || len(s.devices) > s.limits.Devices || len(s.availabilityTopics) > s.limits.Watched {
 				t.Error("beyond the limits")
 			}
 			if c.problem != "" && (len(problems) == 0 || !strings.Contains(problems[0].Message, c.problem)) {

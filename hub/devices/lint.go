@@ -103,17 +103,17 @@ func (s *State) checked(topic string, payload []byte, device bool) ([]*announcem
 		all[0].unique, all[0].places, all[0].title = l.unique, l.places, l.title
 	}
 	refused := l.err()
-	switch part, partly := err.(*details); { //nolint:errorlint // it is never wrapped
+	switch part, partly := err.(*partialError); { //nolint:errorlint // it is never wrapped
 	case refused == nil:
 		return all, err
 	case partly:
-		part.note(refused)
+		part.add(refused)
 		return all, part
 	case err != nil:
 		return all, fmt.Errorf("%w; %w", err, refused)
 	}
-	var d details
-	d.note(refused)
+	var d partialError
+	d.add(refused)
 	return all, &d
 }
 
@@ -127,7 +127,7 @@ func illegalTopic(below string) error {
 	if len(levels) < 3 || len(levels) > 4 || levels[len(levels)-1] != "config" {
 		return nil
 	}
-	if !known(levels[0]) && levels[0] != "device" {
+	if !knownPlatform(levels[0]) && levels[0] != "device" {
 		return errors.New(refuses + fmt.Sprintf("%q is not one of its components: write another one into the topic", cut(levels[0], maxText)))
 	}
 	for _, level := range levels[1 : len(levels)-1] {
@@ -231,7 +231,7 @@ func (l *linter) component(root object, id string, raw json.RawMessage) {
 		l.fault("%s is no object", at)
 		return
 	}
-	if json.Unmarshal(c["platform"], &platform) != nil || !known(platform) {
+	if json.Unmarshal(c["platform"], &platform) != nil || !knownPlatform(platform) {
 		l.fault("%s.platform is missing or none of Home Assistant's: write one such as sensor", at)
 		return
 	}
@@ -490,7 +490,8 @@ func (l *linter) place(component, object string) {
 	}
 }
 
-func known(platform string) bool {
+// knownPlatform reports whether Home Assistant has a platform.
+func knownPlatform(platform string) bool {
 	_, ok := platforms[platform]
 	return ok
 }

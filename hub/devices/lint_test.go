@@ -147,7 +147,7 @@ func TestStandingAndPassingProblems(t *testing.T) {
 			t.Fatalf("%s: %d standing and %d passing problems and %d more, want %d, %d, %d", what, len(problems)-p, p, m, standing, passing, more)
 		}
 	}
-	later := noon.Add(askedFor)
+	later := noon.Add(confirmTime)
 	s.TakeLive(topic, []byte(broken), noon)
 	want("as it was published", 1, 0, 0)
 	if got := s.Watched(); !slices.Equal(got, []string{topic}) || !s.Pending() {
@@ -175,9 +175,9 @@ func TestStandingAndPassingProblems(t *testing.T) {
 	s.TakeLive(topic, []byte(broken), noon)
 	s.Expire(later)
 	want("the broker does not retain it", 0, 1, 0)
-	s.Expire(noon.Add(passingFor - time.Second))
+	s.Expire(noon.Add(passedTime - time.Second))
 	want("not yet an hour", 0, 1, 0)
-	s.Expire(noon.Add(passingFor))
+	s.Expire(noon.Add(passedTime))
 	want("after an hour", 0, 0, 0)
 
 	most := s.limits.Problems

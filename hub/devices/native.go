@@ -9,7 +9,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// esphome reads what a node answers to esphome/discover, and says by itself
+// esphome reads what a node answers to esphome/discover, and publishes by itself
 // each time it connects (esphome/components/mqtt/mqtt_client.cpp). Where its
 // topics are it does not say; unless it was told otherwise they are below its
 // name.
@@ -42,7 +42,7 @@ func (s *State) esphome(topic, node string, payload []byte) (*announcement, erro
 }
 
 // tasmota reads tasmota/discovery/<MAC>/config and /sensors
-// (tasmota/tasmota_xdrv_driver/xdrv_12_discovery.ino). The second says no more
+// (tasmota/tasmota_xdrv_driver/xdrv_12_discovery.ino). The second has no more
 // than that the device is there, and what it measures.
 func (s *State) tasmota(topic, id, kind string, payload []byte) (*announcement, error) {
 	a := newAnnouncement(topic, topics.ByTasmota)
@@ -84,7 +84,7 @@ func (s *State) tasmota(topic, id, kind string, payload []byte) (*announcement, 
 	return a, s.watch(a, item{topic: at(2, "LWT"), online: firstOf(c.online, "Online"), offline: firstOf(c.offline, "Offline")})
 }
 
-// tasmotaConfig is what a config of Tasmota says beside what the device is.
+// tasmotaConfig is what a config of Tasmota has beside what the device is.
 type tasmotaConfig struct {
 	mac, host, friendly string
 	topic, full         string   // its own name in topics, and how these are made
@@ -93,6 +93,7 @@ type tasmotaConfig struct {
 	relays              int
 }
 
+// readTasmota reads a config of Tasmota: what the device is into a, the rest into c.
 func readTasmota(payload []byte, a *announcement) (c tasmotaConfig, err error) {
 	ip := ""
 	to := map[string]*string{
@@ -137,7 +138,7 @@ func pageAt(ip string) string {
 	return "http://" + strings.TrimSuffix(netip.AddrPortFrom(address, 0).String(), ":0") + "/"
 }
 
-// readTexts reads an object's members that somebody asks for.
+// readTexts reads the members of an object that to has.
 func readTexts(payload []byte, to map[string]*string) error {
 	return readObject(payload, func(r *reader, key string) error { return member(r, to, key) })
 }

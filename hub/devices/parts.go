@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// part is what one topic says of a device that describes itself in several: a
-// text, or what is read of a JSON document.
+// part is what one topic announces of a device that announces itself in several
+// topics: a text, or what is read of a JSON document.
 type part struct {
 	text           string
 	fields         map[string]string
@@ -21,7 +21,7 @@ func (p part) equal(o part) bool {
 	return p.text == o.text && maps.Equal(p.fields, o.fields) && slices.Equal(p.state, o.state) && slices.Equal(p.command, o.command)
 }
 
-// cost is about what a part takes.
+// cost is about the memory of a part.
 func (p part) cost(name string) int {
 	n := 4*costOfText + len(name) + len(p.text)
 	for k, v := range p.fields {
@@ -33,14 +33,14 @@ func (p part) cost(name string) int {
 	return n
 }
 
-// described is a device by its parts. What they announce together is the source
-// of the name of its base.
-type described struct {
+// partialDevice is a device by its parts. What they announce together is the source
+// that is named after its base.
+type partialDevice struct {
 	convention convention
 	parts      map[string]part
 }
 
-// convention is one of those by which devices describe themselves in several
+// convention is one of those by which devices announce themselves in several
 // topics.
 type convention interface {
 	// read reads the part of a device that a topic has. ok is false for a message
@@ -49,9 +49,9 @@ type convention interface {
 	// announce makes one announcement of the parts; nil where they do not make a
 	// device.
 	announce(s *State, base string, parts map[string]part) (*announcement, error)
-	// available is the part that tells whether the device is there.
-	available() string
-	// repeats reports whether a message says nothing that its part does not.
+	// availability is the part with the availability of the device.
+	availability() string
+	// repeats reports whether a message has nothing that its part does not have.
 	repeats(had part, name string, payload []byte) bool
 }
 
@@ -68,11 +68,11 @@ func partOf(topic string, payload []byte) (c convention, base, name string) {
 	return shellyPart(levels, payload)
 }
 
-// takePart takes a message that says a part of what a device is.
+// takePart takes a message that announces a part of a device.
 func (s *State) takePart(c convention, base, name, topic string, payload []byte, live bool, now time.Time) {
 	d := s.parts[base]
 	if len(payload) == 0 {
-		s.trouble.forget(s.seed, topic)
+		s.problems.remove(s.seed, topic)
 		if topic == sharedAnnounce {
 			for base := range s.parts {
 				s.dropPart(base, shared)
@@ -96,7 +96,7 @@ func (s *State) takePart(c convention, base, name, topic string, payload []byte,
 	switch {
 	case err != nil:
 		s.dropPart(base, name)
-		s.trouble.put(s.seed, topic, err.Error(), live, now)
+		s.problems.record(s.seed, topic, err.Error(), live, now)
 		return
 	case !ok:
 		return
@@ -104,7 +104,7 @@ func (s *State) takePart(c convention, base, name, topic string, payload []byte,
 	if d != nil {
 		if had, there := d.parts[name]; there && had.equal(p) {
 			if !live {
-				s.trouble.stands(topic)
+				s.problems.confirm(topic)
 			}
 			return
 		}
@@ -113,19 +113,19 @@ func (s *State) takePart(c convention, base, name, topic string, payload []byte,
 		err = s.describe(base)
 	}
 	if err != nil {
-		s.trouble.put(s.seed, topic, err.Error(), live, now)
+		s.problems.record(s.seed, topic, err.Error(), live, now)
 		return
 	}
-	s.trouble.forget(s.seed, topic)
-	told := base + "/" + c.available()
-	if heard := s.said[told]; heard != nil && !heard.arrived { // it was told before anybody asked
-		if p, there := s.parts[base].parts[c.available()]; there {
-			s.hear(heard, told, p.text, false, now)
+	s.problems.remove(s.seed, topic)
+	topic = base + "/" + c.availability()
+	if at := s.availabilityTopics[topic]; at != nil && !at.received { // the part came before the announcement
+		if p, there := s.parts[base].parts[c.availability()]; there {
+			s.receive(at, topic, p.text, false, now)
 		}
 	}
 }
 
-// putPart keeps a part.
+// putPart stores a part.
 func (s *State) putPart(c convention, base, name string, p part) error {
 	d := s.parts[base]
 	cost, fresh := p.cost(name), 1
@@ -141,7 +141,7 @@ func (s *State) putPart(c convention, base, name string, p part) error {
 		return errors.New("so much is announced that there is no room for it")
 	}
 	if d == nil {
-		d = &described{convention: c, parts: make(map[string]part)}
+		d = &partialDevice{convention: c, parts: make(map[string]part)}
 		s.parts[strings.Clone(base)] = d
 	}
 	s.partCount, s.partCost = s.partCount+fresh, s.partCost+cost
@@ -149,7 +149,7 @@ func (s *State) putPart(c convention, base, name string, p part) error {
 	return nil
 }
 
-// dropPart drops a part, and what nothing is left of.
+// dropPart removes a part, and a device without parts.
 func (s *State) dropPart(base, name string) {
 	d := s.parts[base]
 	if d == nil {
@@ -165,7 +165,7 @@ func (s *State) dropPart(base, name string) {
 	}
 }
 
-// describe announces anew what the parts of a device say.
+// describe replaces the announcement of a device by that of its parts.
 func (s *State) describe(base string) error {
 	d := s.parts[base]
 	if len(d.parts) == 0 {

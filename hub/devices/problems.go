@@ -11,30 +11,30 @@ import (
 
 // problems are what is wrong with messages, by topic. A problem with a message
 // that the broker retains stands until the topic has another message. One with a
-// message that is not retained has passed, and is listed for a while. Which it is
-// nobody says of a message that comes as it is published, so the broker is asked:
-// it stands until the broker had time to answer.
+// message that is not retained has passed, and is listed for a while. A message that
+// comes as it is published does not show which it is, so the hub subscribes again:
+// the problem stands until the broker had time to replay what it retains.
 type problems struct {
-	most   int // listed
-	listed map[string]problem
-	rest   map[uint64]bool // topics with a standing problem for which there was no room, hashed
-	order  uint64
-	asks   bool // there is a topic at which the broker has to be asked what it retains
+	limit    int // listed
+	listed   map[string]problem
+	unlisted map[uint64]bool // topics with a standing problem for which there was no room, hashed
+	order    uint64
+	recheck  bool // there is a topic to subscribe to, for what the broker retains
 }
 
 type problem struct {
-	message string
-	at      time.Time
-	order   uint64
-	live    bool // nobody said that the broker retains the message
-	passing bool // it does not
+	message     string
+	at          time.Time
+	order       uint64
+	unconfirmed bool // it is not known whether the broker retains the message
+	passing     bool // it does not
 }
 
 const (
-	// askedFor is how long the broker has to say that it retains a message.
-	askedFor = 10 * time.Second
-	// passingFor is how long a problem is listed that has passed.
-	passingFor = time.Hour
+	// confirmTime is how long the broker has to replay a retained message.
+	confirmTime = 10 * time.Second
+	// passedTime is how long a problem is listed that has passed.
+	passedTime = time.Hour
 	// maxProblem is how long the text of a problem may be, in bytes.
 	maxProblem = 1024
 	// maxCounted is how many standing problems are counted beyond those listed.
@@ -42,38 +42,38 @@ const (
 )
 
 func newProblems(most int) problems {
-	return problems{most: most, listed: make(map[string]problem), rest: make(map[uint64]bool)}
+	return problems{limit: most, listed: make(map[string]problem), unlisted: make(map[uint64]bool)}
 }
 
-// put notes what is wrong with the last message of a topic. Where there is no
+// record records what is wrong with the last message of a topic. Where there is no
 // room a standing problem takes the place of the oldest that has passed, or is
 // counted alone.
-func (p *problems) put(seed maphash.Seed, topic, message string, live bool, now time.Time) {
+func (p *problems) record(seed maphash.Seed, topic, message string, live bool, now time.Time) {
 	hash := maphash.String(seed, topic)
 	topic, message = cut(topic, maxTopic), cut(message, maxProblem)
 	had, known := p.listed[topic]
-	if !known && len(p.listed) >= p.most && !p.evict() {
-		if !live && len(p.rest) < maxCounted {
-			p.rest[hash] = true
+	if !known && len(p.listed) >= p.limit && !p.evict() {
+		if !live && len(p.unlisted) < maxCounted {
+			p.unlisted[hash] = true
 		}
 		return
 	}
-	delete(p.rest, hash)
-	next := problem{message: message, at: now, live: live}
+	delete(p.unlisted, hash)
+	next := problem{message: message, at: now, unconfirmed: live}
 	if known && had.message == message {
 		next.at, next.passing = had.at, had.passing && live
 	}
 	p.order++
 	next.order = p.order
 	p.listed[topic] = next
-	p.asks = p.asks || live
+	p.recheck = p.recheck || live
 }
 
 // evict makes room by the oldest problem that has passed or may have.
 func (p *problems) evict() bool {
 	oldest := ""
 	for topic, o := range p.listed {
-		if o.live && (oldest == "" || o.order < p.listed[oldest].order) {
+		if o.unconfirmed && (oldest == "" || o.order < p.listed[oldest].order) {
 			oldest = topic
 		}
 	}
@@ -81,30 +81,30 @@ func (p *problems) evict() bool {
 	return oldest != ""
 }
 
-// stands notes that the broker retains the message that a problem is with.
-func (p *problems) stands(topic string) {
+// confirm notes that the broker retains the message that a problem is with.
+func (p *problems) confirm(topic string) {
 	topic = cut(topic, maxTopic)
-	if o, known := p.listed[topic]; known && o.live {
-		o.live, o.passing = false, false
+	if o, known := p.listed[topic]; known && o.unconfirmed {
+		o.unconfirmed, o.passing = false, false
 		p.listed[topic] = o
 	}
 }
 
-func (p *problems) forget(seed maphash.Seed, topic string) {
-	delete(p.rest, maphash.String(seed, topic))
+func (p *problems) remove(seed maphash.Seed, topic string) {
+	delete(p.unlisted, maphash.String(seed, topic))
 	delete(p.listed, cut(topic, maxTopic))
 }
 
 func (p *problems) clear() {
 	clear(p.listed)
-	clear(p.rest)
+	clear(p.unlisted)
 }
 
-// asked are the topics at which it has to be asked whether the broker retains
-// what a problem is with.
-func (p *problems) asked() (all []string) {
+// unconfirmedTopics are the topics to subscribe to, to see whether the broker retains
+// the message that a problem is with.
+func (p *problems) unconfirmedTopics() (all []string) {
 	for topic, o := range p.listed {
-		if o.live && !strings.HasSuffix(topic, "…") {
+		if o.unconfirmed && !strings.HasSuffix(topic, "…") {
 			all = append(all, topic)
 		}
 	}
@@ -113,34 +113,34 @@ func (p *problems) asked() (all []string) {
 
 // Expire notes which problems have passed, and forgets those that have long ago.
 func (s *State) Expire(now time.Time) {
-	for topic, o := range s.trouble.listed {
+	for topic, o := range s.problems.listed {
 		switch age := now.Sub(o.at); {
-		case !o.live || age < askedFor:
-		case age >= passingFor:
-			delete(s.trouble.listed, topic)
+		case !o.unconfirmed || age < confirmTime:
+		case age >= passedTime:
+			delete(s.problems.listed, topic)
 		case !o.passing:
 			o.passing = true
-			s.trouble.listed[topic] = o
+			s.problems.listed[topic] = o
 		}
 	}
 }
 
-// Unheard notes that the broker does not let us hear a topic. It is forgotten
+// SubscriptionRefused records that the broker refuses a subscription. It is removed
 // with the announcements.
-func (s *State) Unheard(topic string, err error, now time.Time) {
-	s.trouble.put(s.seed, topic, "it cannot be heard: "+err.Error(), false, now)
+func (s *State) SubscriptionRefused(topic string, err error, now time.Time) {
+	s.problems.record(s.seed, topic, "it cannot be subscribed to: "+err.Error(), false, now)
 }
 
 // Problems returns what is wrong with announcements, by topic, and how many
 // standing problems there are besides for which there was no room.
 func (s *State) Problems() (all []topics.DeviceProblem, more int) {
-	for topic, p := range s.trouble.listed {
+	for topic, p := range s.problems.listed {
 		all = append(all, topics.DeviceProblem{At: topics.At(p.at), Topic: topic, Device: s.announcedAt(topic), Message: p.message, Passing: p.passing})
 	}
 	slices.SortFunc(all, func(x, y topics.DeviceProblem) int { return strings.Compare(x.Topic, y.Topic) })
-	more = len(s.trouble.rest)
+	more = len(s.problems.unlisted)
 	for _, p := range s.conflicts() {
-		if len(all) >= 2*s.trouble.most {
+		if len(all) >= 2*s.problems.limit {
 			more++
 			continue
 		}

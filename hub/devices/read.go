@@ -67,7 +67,7 @@ func (r *reader) next() (json.Token, error) {
 	return t, nil
 }
 
-// wrong says what is wrong with the JSON.
+// wrong is the error about invalid JSON.
 func wrong(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("its JSON ends too early")

@@ -9,9 +9,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Shelly devices of the first generation speak below shellies/<id>/, and announce
+// Shelly devices of the first generation publish below shellies/<id>/, and announce
 // themselves at shellies/announce when they connect. Those of later generations
-// speak below a prefix, which is their id unless somebody chose another one. Of
+// publish below a prefix, which is their id unless somebody chose another one. Of
 // all of them only <base>/online is retained, so a device whose prefix is its id
 // is known at once, and the rest of it when it connects the next time.
 
@@ -60,6 +60,7 @@ func shellyShared(payload []byte) (c convention, base, name string) {
 // shelly is the convention of Shelly, of the first generation or of later ones.
 type shelly struct{ first bool }
 
+// read reads the part that a topic has. events/rpc and online may be of something else.
 func (c shelly) read(name string, payload []byte) (part, bool, error) {
 	p := part{fields: make(map[string]string)}
 	take := func(keys ...string) func(*reader, string) error {
@@ -125,14 +126,15 @@ func (c shelly) read(name string, payload []byte) (part, bool, error) {
 	return p, true, err
 }
 
-// repeats reports whether a message of events/rpc says nothing new. A device that
+// repeats reports whether a message of events/rpc has nothing new. A device that
 // measures sends one every few seconds.
 func (shelly) repeats(had part, name string, payload []byte) bool {
 	return name == "rpc" && bytes.Contains(payload, []byte(had.fields["src"])) && !bytes.Contains(payload, []byte(`"NotifyFullStatus"`))
 }
 
-func (shelly) available() string { return "online" }
+func (shelly) availability() string { return "online" }
 
+// announce makes a device of its parts, once its id is known.
 func (c shelly) announce(s *State, base string, parts map[string]part) (*announcement, error) {
 	own := strings.TrimPrefix(base, "shellies/")
 	announced, rpc := parts["announce"], parts["rpc"]

@@ -21,18 +21,18 @@ type zigbeeDevice struct {
 // devices at once. Each is handed to take.
 func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announcement)) error {
 	var rows []zigbeeDevice
-	var wrong details
+	var wrong partialError
 	stick := ""
 	err := read(payload, func(r *reader) error {
 		is, err := r.list(func(t json.Token) error {
 			if len(rows) >= maxListed {
-				wrong.note(fmt.Errorf("it lists more than %d devices", maxListed))
+				wrong.add(fmt.Errorf("it lists more than %d devices", maxListed))
 				return r.skipFrom(t)
 			}
 			row, err := zigbeeRow(r, t, topic)
 			switch {
 			case errors.Is(err, errNoAddress):
-				wrong.note(err)
+				wrong.add(err)
 				return nil
 			case err != nil:
 				return err
@@ -51,7 +51,7 @@ func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announ
 		return err
 	}
 	for _, row := range rows {
-		wrong.note(s.watchZigbee(row, base))
+		wrong.add(s.watchZigbee(row, base))
 		if !row.stick {
 			row.viaDevice(stick)
 		}
@@ -95,7 +95,7 @@ func zigbeeRow(r *reader, t json.Token, topic string) (zigbeeDevice, error) {
 	return zigbeeDevice{a, address, typ == "Coordinator", disabled == "true"}, nil
 }
 
-// watchZigbee says which topics tell whether a device is there: that of the
+// watchZigbee adds the topics of availability of a device: that of the
 // bridge, and its own where it has one.
 func (s *State) watchZigbee(z zigbeeDevice, base string) error {
 	a, i := z.announcement, item{topic: base + "/bridge/state", read: readEither, field: "state", online: topics.Online, offline: topics.Offline}

@@ -91,6 +91,7 @@ func (c *comparison) match(theirs Device) *topics.Device {
 	return found[0]
 }
 
+// device compares a device of Home Assistant with ours.
 func (c *comparison) device(theirs Device) {
 	first := theirs.Names[0]
 	d := c.match(theirs)

@@ -12,6 +12,7 @@ type arithmetic struct {
 	left, right node
 }
 
+// eval computes with integers where both sides are, with floats or texts otherwise.
 func (n arithmetic) eval(e *evaluator) any {
 	left, right := e.eval(n.left), e.eval(n.right)
 	x, y := number(left), number(right)
@@ -71,6 +72,7 @@ func (e *evaluator) sequences(op string, left, right any) (any, bool) {
 	return nil, false
 }
 
+// integers applies an operator to two integers as Python does.
 func integers(op string, i, j int64) any {
 	switch op {
 	case "+":
@@ -132,6 +134,7 @@ func floatOf(v any) float64 {
 	return f
 }
 
+// floats applies an operator to two floats as Python does.
 func floats(op string, x, y float64) any {
 	switch op {
 	case "+":

@@ -96,6 +96,7 @@ type assignment struct {
 	value node
 }
 
+// eval assigns the value, and renders nothing.
 func (n assignment) eval(e *evaluator) any {
 	var v any
 	if n.value != nil {
@@ -165,6 +166,7 @@ func (n comparison) eval(e *evaluator) any {
 	return true
 }
 
+// compare evaluates one comparison of two values.
 func (e *evaluator) compare(op string, left, right any) bool {
 	switch op {
 	case "==":
@@ -250,6 +252,7 @@ func (n member) eval(e *evaluator) any {
 // element is of[key].
 type element struct{ of, key node }
 
+// eval returns an element of a list, a text or a dict.
 func (n element) eval(e *evaluator) any {
 	of := e.eval(n.of)
 	key := e.eval(n.key)
@@ -292,6 +295,7 @@ func indexOf(key any, length int) (int, bool) {
 // slice is of[from:to].
 type slice struct{ of, from, to node }
 
+// eval returns a part of a list or a text.
 func (n slice) eval(e *evaluator) any {
 	of := e.eval(n.of)
 	bound := func(n node, length, otherwise int) int {
@@ -332,6 +336,7 @@ type sign struct {
 	negative bool
 }
 
+// eval applies the sign to a number.
 func (n sign) eval(e *evaluator) any {
 	v := e.eval(n.of)
 	switch v := number(v).(type) {
@@ -413,6 +418,7 @@ type method struct {
 	with arguments
 }
 
+// eval calls a method by the type of its object.
 func (n method) eval(e *evaluator) any {
 	of := e.eval(n.of)
 	var all map[string]function

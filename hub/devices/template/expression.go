@@ -8,7 +8,7 @@ import (
 // expression reads one, with "a if b else c".
 func (p *parser) expression() node {
 	p.enter()
-	defer p.leave()
+	defer p.exit()
 	n := p.or()
 	for p.accept(tokenName, "if") {
 		c := choice{condition: p.or(), yes: n}
@@ -38,13 +38,14 @@ func (p *parser) and() node {
 
 func (p *parser) not() node {
 	p.enter()
-	defer p.leave()
+	defer p.exit()
 	if p.accept(tokenName, "not") {
 		return negation{p.not()}
 	}
 	return p.comparison()
 }
 
+// comparison parses a chain of comparisons, such as a < b <= c, "in" and "not in".
 func (p *parser) comparison() node {
 	c := comparison{first: p.sum()}
 	for {
@@ -106,7 +107,7 @@ func (p *parser) power() node {
 
 func (p *parser) unary(withFilters bool) (n node) {
 	p.enter()
-	defer p.leave()
+	defer p.exit()
 	if op, ok := p.operator("-", "+"); ok {
 		n = sign{p.unary(false), op == "-"}
 	} else {
@@ -151,6 +152,7 @@ func (p *parser) dotted() string {
 	return name.text
 }
 
+// test parses what follows "is".
 func (p *parser) test(n node) node {
 	not := p.accept(tokenName, "not")
 	name := p.dotted()
@@ -259,6 +261,7 @@ func (p *parser) integer(text string) node {
 	return constant{n}
 }
 
+// primary parses a constant, a name, a list, a dict, or an expression in brackets.
 func (p *parser) primary() node {
 	t := p.next()
 	switch t.kind {

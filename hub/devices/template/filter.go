@@ -24,7 +24,7 @@ var filters = map[string]function{
 	"bitwise_xor": {[]string{"second_value"}, bitwise(func(x, y int64) int64 { return x ^ y })},
 	"bool":        {[]string{"default"}, filterBool},
 	"capitalize":  {nil, ofText(capitalize)},
-	"contains":    {[]string{"value"}, func(e *evaluator, v any, with []any) any { return e.contains(v, given(with[0])) }},
+	"contains":    {[]string{"value"}, func(e *evaluator, v any, with []any) any { return e.contains(v, required(with[0])) }},
 	"count":       {nil, filterLength},
 	"d":           {[]string{"default_value", "boolean"}, filterDefault},
 	"default":     {[]string{"default_value", "boolean"}, filterDefault},
@@ -63,8 +63,8 @@ func ofText(f func(string) string) func(*evaluator, any, []any) any {
 	}
 }
 
-// given returns an argument that has to be there.
-func given(v any) any {
+// required returns an argument that must be given.
+func required(v any) any {
 	if _, is := v.(absent); is {
 		ignored()
 	}
@@ -81,7 +81,7 @@ func or(v, otherwise any) any {
 
 // textArgument returns an argument that has to be a text.
 func textArgument(v any) string {
-	s, is := given(v).(string)
+	s, is := required(v).(string)
 	if !is {
 		ignored()
 	}
@@ -138,7 +138,7 @@ func filterAbs(_ *evaluator, v any, _ []any) any {
 func bitwise(f func(x, y int64) int64) func(*evaluator, any, []any) any {
 	return func(_ *evaluator, v any, with []any) any {
 		x, isX := v.(int64)
-		y, isY := given(with[0]).(int64)
+		y, isY := required(with[0]).(int64)
 		if !isX || !isY {
 			if _, boolean := v.(bool); boolean {
 				unsupported("bits of a truth value")
@@ -178,7 +178,7 @@ func filterIsDefined(_ *evaluator, v any, _ []any) any {
 }
 
 // withDefault returns the default of a filter that cannot convert its value.
-func withDefault(otherwise any) any { return given(otherwise) }
+func withDefault(otherwise any) any { return required(otherwise) }
 
 func filterBool(_ *evaluator, v any, with []any) any {
 	switch v := v.(type) {
@@ -250,6 +250,7 @@ func isNumber(_ *evaluator, v any, _ []any) any {
 	return ok && !math.IsInf(f, 0) && !math.IsNaN(f)
 }
 
+// filterInt is the filter int, with its default.
 func filterInt(_ *evaluator, v any, with []any) any {
 	if base := or(with[1], int64(10)); base != int64(10) {
 		unsupported("int with a base")
@@ -277,6 +278,7 @@ func filterInt(_ *evaluator, v any, with []any) any {
 	return int64(f)
 }
 
+// filterRound is the filter round, with its precision and method.
 func filterRound(_ *evaluator, v any, with []any) any {
 	precision, ok := integerOf(or(with[0], int64(0)))
 	if !ok || precision < 0 || precision > 15 {
@@ -352,7 +354,7 @@ func extreme(sign int) func(*evaluator, any, []any) any {
 
 // replace is Python's str.replace.
 func replace(e *evaluator, s string, with []any) any {
-	before, after, count := e.text(given(with[0])), e.text(given(with[1])), int64(-1)
+	before, after, count := e.text(required(with[0])), e.text(required(with[1])), int64(-1)
 	if c := or(with[2], nil); c != nil {
 		var ok bool
 		if count, ok = integerOf(c); !ok {

@@ -26,6 +26,7 @@ func parseJSON(payload string) (v any, ok bool) {
 	return v, err == io.EOF //nolint:errorlint // the decoder returns it as it is
 }
 
+// jsonValue reads one value from the decoder; deep is how deep it is nested.
 func jsonValue(d *json.Decoder, deep int) (any, bool) {
 	t, err := d.Token()
 	if err != nil {

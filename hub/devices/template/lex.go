@@ -142,6 +142,7 @@ func lexOne(text string, afterDot bool) (token, int) {
 	return token{}, 0
 }
 
+// lexNumber reads a number as Jinja does, with "_" between digits.
 func lexNumber(text string, afterDot bool) (token, int) {
 	digits := func(i int) int {
 		for i < len(text) && (text[i] >= '0' && text[i] <= '9' || text[i] == '_' && i+1 < len(text) && text[i+1] >= '0' && text[i+1] <= '9') {

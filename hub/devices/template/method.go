@@ -51,7 +51,7 @@ func hasAttribute(v any, name string) bool {
 // objectMethods are those of objects that are evaluated.
 var objectMethods = map[string]function{
 	"get": {[]string{"", ""}, func(_ *evaluator, v any, with []any) any {
-		if found, ok := v.(*dict).get(keyOf(given(with[0]))); ok { //nolint:forcetypeassert // they are of it alone
+		if found, ok := v.(*dict).get(keyOf(required(with[0]))); ok { //nolint:forcetypeassert // they are of it alone
 			return found
 		}
 		return or(with[1], nil)
@@ -144,6 +144,7 @@ func replaceMethod(e *evaluator, v any, with []any) any {
 	return replace(e, textOf(v), with)
 }
 
+// split is the method split of a text.
 func split(e *evaluator, v any, with []any) any {
 	s, parts := textOf(v), []string(nil)
 	if or(with[1], nil) != nil {

@@ -6,7 +6,7 @@ import "slices"
 type parser struct {
 	tokens   []token
 	assigned map[string]bool // names that {% set %} gives a value somewhere
-	deep     int
+	depth    int
 }
 
 // findAssigned notes the names that are set: Jinja knows them everywhere.
@@ -51,18 +51,18 @@ func (p *parser) operator(all ...string) (op string, ok bool) {
 }
 
 func (p *parser) enter() {
-	if p.deep++; p.deep > maxDepth {
+	if p.depth++; p.depth > maxDepth {
 		unsupported("an expression that nests deeper than %d levels", maxDepth)
 	}
 }
 
-func (p *parser) leave() { p.deep-- }
+func (p *parser) exit() { p.depth-- }
 
 // block reads up to the end, or to a statement that only whoever asked for the
 // block can read: else, elif, an end.
 func (p *parser) block() []node {
 	p.enter()
-	defer p.leave()
+	defer p.exit()
 	all := []node{}
 	for {
 		switch t := p.peek(); {
@@ -125,6 +125,7 @@ func (p *parser) endOf(name string) {
 	p.expect(tokenClose, "%}")
 }
 
+// ifStatement parses from {% if %} to {% endif %}.
 func (p *parser) ifStatement() node {
 	p.open("if")
 	var n branches
@@ -145,6 +146,7 @@ func (p *parser) ifStatement() node {
 	return n
 }
 
+// setStatement parses {% set %}, with a value or with a block.
 func (p *parser) setStatement() node {
 	p.open("set")
 	name := p.next()

@@ -39,7 +39,7 @@ func is(f func(any) bool) function {
 }
 
 func compared(op string) function {
-	return function{[]string{"b"}, func(e *evaluator, v any, with []any) any { return e.compare(op, v, given(with[0])) }}
+	return function{[]string{"b"}, func(e *evaluator, v any, with []any) any { return e.compare(op, v, required(with[0])) }}
 }
 
 func isInteger(v any) bool {
@@ -77,7 +77,7 @@ func modulo(x, y any) any {
 }
 
 func testDivisible(_ *evaluator, v any, with []any) any {
-	return floatOf(number(modulo(v, given(with[0])))) == 0
+	return floatOf(number(modulo(v, required(with[0])))) == 0
 }
 
 // The longest regular expression, and what it is looked for in, in bytes.

@@ -35,9 +35,9 @@ func (d *dict) get(key any) (any, bool) {
 	return v, found
 }
 
-func (d *dict) put(key, shown, value any) {
+func (d *dict) put(key, rendered, value any) {
 	if _, had := d.values[key]; !had {
-		d.keys = append(d.keys, shown)
+		d.keys = append(d.keys, rendered)
 	}
 	d.values[key] = value
 }
@@ -66,6 +66,7 @@ func keyOf(v any) any {
 	return nil
 }
 
+// truth reports whether a value is true in Python.
 func truth(v any) bool {
 	switch v := v.(type) {
 	case bool:
@@ -311,6 +312,7 @@ func represent(b *strings.Builder, v any) {
 	}
 }
 
+// representText writes a text as repr of Python does.
 func representText(b *strings.Builder, s string) {
 	quote := '\''
 	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {

@@ -7,18 +7,18 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// believe lists who is believed first where announcements of a device differ. A
-// device that announces itself does so at each of its starts, where a config of
-// Home Assistant's discovery may be one that a former firmware left behind. What
-// the first leave open the next one fills.
-var believe = []string{topics.ByESPHome, topics.ByTasmota, topics.ByHomie, topics.ByShelly, topics.ByHomeAssistant, topics.ByZigbee2MQTT}
+// sourcePriority lists the sources by priority, for where the announcements of a device
+// differ. A device that announces itself does so at each of its starts, where a config
+// of Home Assistant's discovery may be one that a former firmware left. What the first
+// do not announce is taken from the next.
+var sourcePriority = []string{topics.ByESPHome, topics.ByTasmota, topics.ByHomie, topics.ByShelly, topics.ByHomeAssistant, topics.ByZigbee2MQTT}
 
-// believed returns the value that counts of those that the announcements of a
-// device have. Of those who are believed alike the majority decides; of as many
-// the value that was announced with the newest version. Only where that does
-// not differ either the order of the topics decides.
-func believed(device []*announcement, of func(*announcement) string) string {
-	for _, by := range believe {
+// preferred returns the value to use of those that the announcements of a device have.
+// Of sources with the same priority the majority decides; of as many the value that
+// was announced with the newest version. Only where that does not differ either the
+// order of the topics decides.
+func preferred(device []*announcement, of func(*announcement) string) string {
+	for _, by := range sourcePriority {
 		if value := majority(device, by, of); value != "" {
 			return value
 		}
@@ -26,6 +26,7 @@ func believed(device []*announcement, of func(*announcement) string) string {
 	return ""
 }
 
+// majority returns the value of most announcements of one source, "" where none has one.
 func majority(device []*announcement, by string, of func(*announcement) string) string {
 	type votes struct {
 		count  int

@@ -9,15 +9,15 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// announcement is what one message says of one device.
+// announcement is what one message announces of one device.
 type announcement struct {
-	source string // the topic, and where one tells of many devices, which
+	source string // the topic, and of one with many devices, which
 	by     string
 	*facts
 	rule           rule   // of the device
 	components     []rule // of its components, each once
 	state, command []string
-	left           int // topics that were left out
+	omitted        int // topics that were omitted
 
 	// unique and places are the entities of a config of Home Assistant's discovery,
 	// hashed: by platform and unique_id, and by their place in the device.
@@ -35,12 +35,12 @@ type facts struct {
 	connections                                                    []topics.DeviceConnection
 	name, manufacturer, model, modelID, version, area, via, domain string
 	hardware, serial, url                                          string
-	page                                                           string // that it serves at its address, for want of a url
-	kind                                                           string // that its id tells, for want of a model
+	page                                                           string // that it serves at its address, if there is no url
+	kind                                                           string // read from its id, if there is no model
 	viaKey                                                         key
 }
 
-// What one announcement may hold of each. What is more is counted and left out.
+// What one announcement may have of each. What is more is counted and omitted.
 const (
 	maxKeys   = 16
 	maxTopics = 64 // of states, and of commands
@@ -48,7 +48,7 @@ const (
 	maxRules  = 32 // different availabilities of components
 )
 
-// Fixed costs of an announcement and of what it holds, about what they take.
+// Fixed costs of an announcement and of its texts, about their memory.
 const (
 	costOfOne  = 500
 	costOfText = 32
@@ -60,38 +60,38 @@ func newAnnouncement(source, by string) *announcement {
 
 // identifier takes one identifier.
 func (f *facts) identifier(s string) error {
-	switch {
-	case s == "":
-	case len(f.identifiers)+len(f.connections) >= maxKeys:
+	if s == "" {
+		return nil
+	}
+	if len(f.identifiers)+len(f.connections) >= maxKeys {
 		return fmt.Errorf("it has more than %d identifiers and connections", maxKeys)
-	default:
-		f.key(keyOfIdentifier(s))
-		f.identifiers = insert(f.identifiers, cut(s, maxIdent))
-		if len(s) > maxIdent {
-			return fmt.Errorf("an identifier is longer than %d bytes", maxIdent)
-		}
+	}
+	f.key(keyOfIdentifier(s))
+	f.identifiers = insert(f.identifiers, cut(s, maxIdent))
+	if len(s) > maxIdent {
+		return fmt.Errorf("an identifier is longer than %d bytes", maxIdent)
 	}
 	return nil
 }
 
 // connection takes one connection.
 func (f *facts) connection(typ, address string) error {
-	switch {
-	case typ == "" || address == "":
-	case len(f.identifiers)+len(f.connections) >= maxKeys:
+	if typ == "" || address == "" {
+		return nil
+	}
+	if len(f.identifiers)+len(f.connections) >= maxKeys {
 		return fmt.Errorf("it has more than %d identifiers and connections", maxKeys)
-	default:
-		c := topics.DeviceConnection{Type: cut(typ, maxIdent), Address: cut(address, maxIdent)}
-		if k, ok := keyOfMAC(c.Address); ok && c.Type == "mac" {
-			c.Address = colons(k) // each project writes it in a way of its own
-		}
-		if !slices.Contains(f.connections, c) {
-			f.connections = append(f.connections, c)
-		}
-		f.key(keyOfConnection(typ, address))
-		if len(typ) > maxIdent || len(address) > maxIdent {
-			return fmt.Errorf("a connection is longer than %d bytes", maxIdent)
-		}
+	}
+	c := topics.DeviceConnection{Type: cut(typ, maxIdent), Address: cut(address, maxIdent)}
+	if k, ok := keyOfMAC(c.Address); ok && c.Type == "mac" {
+		c.Address = colons(k) // each project writes it in a way of its own
+	}
+	if !slices.Contains(f.connections, c) {
+		f.connections = append(f.connections, c)
+	}
+	f.key(keyOfConnection(typ, address))
+	if len(typ) > maxIdent || len(address) > maxIdent {
+		return fmt.Errorf("a connection is longer than %d bytes", maxIdent)
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (a *announcement) topic(all *[]string, topic string) {
 		return
 	}
 	if len(*all) >= maxTopics || len(topic) > maxTopic {
-		a.left++
+		a.omitted++
 		return
 	}
 	*all = append(*all, cut(topic, maxTopic))
@@ -148,8 +148,8 @@ func (a *announcement) topic(all *[]string, topic string) {
 // watch adds a topic of availability to the rule of the device.
 func (s *State) watch(a *announcement, i item) error { return s.watchFor(a, &a.rule, i) }
 
-// watchFor adds a topic of availability to a rule. One that nobody may listen to
-// at a stranger's word is an error.
+// watchFor adds a topic of availability to a rule. One that an announcement may not
+// have the hub subscribe to is an error.
 func (s *State) watchFor(a *announcement, r *rule, i item) error {
 	switch {
 	case i.topic == "":
@@ -177,7 +177,7 @@ func (s *State) watchFor(a *announcement, r *rule, i item) error {
 
 var errNobody = errors.New("it names a device without identifiers and connections: add one")
 
-// finish counts what an announcement takes.
+// finish sorts an announcement, and computes its cost.
 func (a *announcement) finish() {
 	slices.Sort(a.keys)
 	slices.SortFunc(a.connections, func(x, y topics.DeviceConnection) int {
