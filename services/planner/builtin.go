@@ -7,35 +7,36 @@ import (
 )
 
 // A microdomain runs what is built into it and takes no orders. What it runs
-// counts as a copy: no further one is started for it, and what needs it
-// starts. Its word stops no copy that is there: it is the word of whoever may
-// write to its topics. While it is away its service is told of with no state,
-// so that what the service needs is not stopped at each blink of a Wi-Fi.
+// counts as a copy: no further one is started for it, and its dependents start. Its
+// status stops no other copy: anybody who may publish to its topics can write it.
+// While it is offline its service is reported without a state, so that what the
+// service needs is not stopped at each interruption of a Wi-Fi.
 
-// builtIn tells whether a domain has a service built in, and whether it runs.
+// builtIn reports whether a domain has a service built in, and whether it runs.
 func (c *cell) builtIn() (has, runs bool) {
-	if !c.site.Micro || !c.told {
+	if !c.site.Micro || !c.observed {
 		return false, false
 	}
 	return true, c.runs() && c.site.State == topics.DomainIsOnline
 }
 
 // builtIn counts the microdomains that run a service, and those that would if
-// they were there.
-func builtIn(spots []spot) (there, away int) {
-	for i := range spots {
-		switch has, runs := spots[i].cell.builtIn(); {
+// they were online.
+func builtIn(candidates []candidate) (there, away int) {
+	for i := range candidates {
+		switch has, runs := candidates[i].cell.builtIn(); {
 		case runs:
 			there++
-		case has && spots[i].State != topics.DomainIsOnline:
+		case has && candidates[i].State != topics.DomainIsOnline:
 			away++
 		}
 	}
 	return there, away
 }
 
-// ownWords is what a microdomain's part in its service is.
-func (s *spot) ownWords() string {
+// microReason is the reason for a microdomain, which has the service built in or cannot
+// run it.
+func (s *candidate) microReason() string {
 	switch has, runs := s.cell.builtIn(); {
 	case runs:
 		return "it is built into " + s.Name + ", a microdomain, and runs there whatever is planned"
@@ -45,12 +46,12 @@ func (s *spot) ownWords() string {
 	return s.unfit.reason
 }
 
-// awaited names the microdomains that have a service built in and are away.
-func awaited(spots []spot) string {
+// awaitedMicrodomains lists the microdomains that have a service built in and are away.
+func awaitedMicrodomains(candidates []candidate) string {
 	var names []string
-	for i := range spots {
-		if has, _ := spots[i].cell.builtIn(); has && spots[i].State != topics.DomainIsOnline {
-			names = append(names, spots[i].Name)
+	for i := range candidates {
+		if has, _ := candidates[i].cell.builtIn(); has && candidates[i].State != topics.DomainIsOnline {
+			names = append(names, candidates[i].Name)
 		}
 	}
 	switch len(names) {

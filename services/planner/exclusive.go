@@ -7,16 +7,19 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Held says who may be given an exclusive service now. The zero Held: anybody.
+// Held is which domain may be assigned an exclusive service now. The zero Held: any.
 type Held struct {
-	Why  string // it must not begin elsewhere, in words
-	Only string // the domain that may be given it all the same; "": none
-	Has  string // the domain whose lease covers it; "": none, or several
+	// Why is the reason that it must not start elsewhere; "": it may.
+	Why string
+	// Only is the domain that may be assigned it all the same; "": none.
+	Only string
+	// Has is the domain whose lease covers it; "": none, or several.
+	Has string
 }
 
 func (h Held) lets(domain string) bool { return h.Why == "" || h.Only == domain }
 
-// SetHeld takes who may be given an exclusive service.
+// SetHeld sets which domain may be assigned an exclusive service.
 func (p *Planner) SetHeld(name string, held Held) {
 	if p.held[name] == held {
 		return
@@ -28,17 +31,17 @@ func (p *Planner) SetHeld(name string, held Held) {
 	}
 	s := p.subject(name)
 	s.replan = true
-	p.drop(s)
+	p.dropUnused(s)
 }
 
-// alone makes of a plan for copies one for a service that must never run
-// twice: where others get a replacement before they stop, it stops first, and
-// begins elsewhere when nobody else can have it.
-func (h *home) alone(name string, o *Outcome, spots []spot) {
+// makeExclusive changes a plan for copies to one for a service that must never run
+// twice: where others get a replacement before they stop, it stops first, and starts
+// elsewhere when no other domain can run it.
+func (h *home) makeExclusive(name string, o *Outcome, candidates []candidate) {
 	held := h.held[name]
-	var begins, waits *spot
-	for i := range spots {
-		s := &spots[i]
+	var begins, waits *candidate
+	for i := range candidates {
+		s := &candidates[i]
 		if s.choice.Action == topics.ActionStart && !held.lets(s.Name) {
 			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: held.Why}
 			o.Reason = held.Why
@@ -48,15 +51,15 @@ func (h *home) alone(name string, o *Outcome, spots []spot) {
 			begins = s
 		}
 	}
-	keeps := h.keeper(spots)
-	if has := h.holder(name, spots); o.On && has != nil {
+	keeps := h.remaining(candidates)
+	if has := h.leaseHolder(name, candidates); o.On && has != nil {
 		keeps, begins = has, nil
 		if has.choice.Action != topics.ActionKeep {
 			has.keep(stays(o.Reason, has))
 		}
 	}
-	for i := range spots {
-		s := &spots[i]
+	for i := range candidates {
+		s := &candidates[i]
 		switch {
 		case begins == nil && s != keeps && s.choice.Action == topics.ActionStart:
 			s.choice = Choice{Domain: s.Name, Reason: "could run it, but never two at once: " + keeps.Name + " has it"}
@@ -73,20 +76,20 @@ func (h *home) alone(name string, o *Outcome, spots []spot) {
 	}
 }
 
-// holder is the copy that may be running it now, if it is one that can stay:
-// whatever speaks for another one, that would have to wait for it.
-func (h *home) holder(name string, spots []spot) *spot {
+// leaseHolder is the copy whose lease covers the service, if it is one that can stay:
+// any other one would have to wait for it.
+func (h *home) leaseHolder(name string, candidates []candidate) *candidate {
 	has := cmp.Or(h.held[name].Has, h.held[name].Only)
-	for i := range spots {
-		if s := &spots[i]; s.Name == has && s.holds && !s.Gone && !s.Micro && !s.leaves() && s.instance.State != topics.Failed && s.State != topics.DomainIsLost {
+	for i := range candidates {
+		if s := &candidates[i]; s.Name == has && s.present && !s.Gone && !s.Micro && !s.leaves() && s.instance.State != topics.Failed && s.State != topics.DomainIsLost {
 			return s
 		}
 	}
 	return nil
 }
 
-// because says why a copy does not stay where it is.
-func because(s *spot) string {
+// because returns why a copy does not stay where it is.
+func because(s *candidate) string {
 	switch {
 	case s.Draining:
 		return s.Name + " is draining"
@@ -96,16 +99,16 @@ func because(s *spot) string {
 	return "it failed on " + s.Name
 }
 
-// keeper is the copy that stays of those that were to stay: not one on a domain
+// remaining is the copy that stays of those that were to stay: not one on a domain
 // that is gone, unless all are, and one that serves if there is one.
-func (h *home) keeper(spots []spot) *spot {
-	var all []*spot
-	for i := range spots {
-		if s := &spots[i]; s.choice.Action == topics.ActionKeep {
+func (h *home) remaining(candidates []candidate) *candidate {
+	var all []*candidate
+	for i := range candidates {
+		if s := &candidates[i]; s.choice.Action == topics.ActionKeep {
 			all = append(all, s)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *spot) int {
+	slices.SortStableFunc(all, func(a, b *candidate) int {
 		return cmp.Or(first(!a.Gone, !b.Gone), first(a.State != topics.DomainIsLost, b.State != topics.DomainIsLost), first(a.usable(), b.usable()), rank(a, b))
 	})
 	if len(all) == 0 {

@@ -9,53 +9,53 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// unfitness says why a domain cannot run a service as both are described,
-// and what becomes of a copy that is there all the same. The zero value is fit.
+// unfitness is why a domain cannot run a service as both are described, and what
+// becomes of a copy that is there all the same. The zero value is fit.
 type unfitness struct {
 	reason string
-	at     departure
+	ends   ending
 }
 
-// departure says when a copy on an unfit domain ends.
-type departure int
+// ending is when a copy on an unfit domain ends.
+type ending int
 
 const (
-	now      departure = iota // it must not be there
-	moved                     // when its replacement serves, or none can come
-	replaced                  // when its replacement serves; it stays while none can come
+	endsNow          ending = iota // it must not be there
+	endsWhenServed                 // when its replacement serves, or none can come
+	endsWhenReplaced               // when its replacement serves; it stays while none can come
 )
 
-// unfit is an ordered table: the first row that fits decides. It knows the
-// definition and the domain alone: what it says is kept until one of them changes.
+// unfit is an ordered table: the first row that fits decides. It depends on
+// the definition and the domain only: the result is valid until one of them changes.
 func unfit(def *services.Definition, d *Domain) unfitness {
 	name := def.Name
 	switch {
 	case d.Micro:
-		return unfitness{d.Name + " is a microdomain and runs what is built into it", now}
+		return unfitness{d.Name + " is a microdomain and runs what is built into it", endsNow}
 	case d.Problem != "":
-		return unfitness{d.Name + " " + d.Problem, now}
+		return unfitness{d.Name + " " + d.Problem, endsNow}
 	case missingTrait(def.Traits, d.Traits) != "":
-		return unfitness{d.Name + " does not offer the trait " + missingTrait(def.Traits, d.Traits), now}
+		return unfitness{d.Name + " does not offer the trait " + missingTrait(def.Traits, d.Traits), endsNow}
 	case len(def.Domains) > 0 && !slices.Contains(def.Domains, d.Name):
-		return unfitness{"it is pinned to " + list(def.Domains), moved}
+		return unfitness{"it is pinned to " + list(def.Domains), endsWhenServed}
 	}
 	switch version, held := d.Catalog[name]; {
 	case !held:
-		return unfitness{fmt.Sprintf("%s has no usable %s in its services_dir", d.Name, name), replaced}
+		return unfitness{fmt.Sprintf("%s has no usable %s in its services_dir", d.Name, name), endsWhenReplaced}
 	case def.Version.Contains(version):
 	case version == "" || services.IsContentVersion(version):
-		return unfitness{fmt.Sprintf("%s has %s without a version, %s is asked for", d.Name, name, def.Version), replaced}
+		return unfitness{fmt.Sprintf("%s has %s without a version, %s is asked for", d.Name, name, def.Version), endsWhenReplaced}
 	default:
-		return unfitness{fmt.Sprintf("%s has %s %s, %s is asked for", d.Name, name, version, def.Version), replaced}
+		return unfitness{fmt.Sprintf("%s has %s %s, %s is asked for", d.Name, name, version, def.Version), endsWhenReplaced}
 	}
 	if needs, has := float64(def.Needs.Memory), float64(d.Machine.Memory); has > 0 && needs > has {
-		return unfitness{fmt.Sprintf("%s has %s of memory, %s needs %s", d.Name, size(has), name, size(needs)), replaced}
+		return unfitness{fmt.Sprintf("%s has %s of memory, %s needs %s", d.Name, size(has), name, size(needs)), endsWhenReplaced}
 	}
 	return unfitness{}
 }
 
-// unavailable says why a domain that could run a service is given nothing
-// now, or "" when it is given something.
+// unavailable returns why a domain that could run a service is assigned nothing now,
+// "" where it can be.
 func unavailable(d *Domain) string {
 	switch {
 	case d.Draining:
@@ -75,8 +75,8 @@ func missingTrait(needed, offered []string) string {
 	return ""
 }
 
-// Unmet says which dependency a service would have to wait for were it started
-// now, in words; "" where it could start.
+// Unmet describes the dependency that a service would have to wait for if it were
+// started now; "" where it could start.
 func (p *Planner) Unmet(name string) string {
 	if p.defs[name] == nil {
 		return ""
@@ -90,15 +90,15 @@ func (p *Planner) Unmet(name string) string {
 	return p.unmet(name)
 }
 
-// unmet says which dependency a service has to wait for before it starts
-// anywhere, or "" when each runs and is healthy, or has done what it is for.
+// unmet describes the dependency that a service has to wait for before it starts
+// anywhere, "" when each runs and is healthy, or has finished.
 func (h *home) unmet(name string) string {
 	for _, dep := range h.defs[name].Dependencies {
 		best, def := "", h.defs[dep.Service]
-		for _, c := range h.look(dep.Service).cells {
+		for _, c := range h.read(dep.Service).cells {
 			d, i := c.site, c.instance
 			switch {
-			case d.Gone || d.State == topics.DomainIsLost || !c.told:
+			case d.Gone || d.State == topics.DomainIsLost || !c.observed:
 			case i.State == topics.Finished && !i.Done:
 				best = fmt.Sprintf("waits for %s, which ended on %s without success", dep.Service, d.Name)
 			case !i.State.Listed() && !i.Done:
@@ -136,12 +136,12 @@ func describe(i Instance) string {
 	return string(i.State)
 }
 
-// suits counts the wanted dependents whose range a version of a service is in:
-// where versions differ, the one that most can use is taken.
-func (h *home) suits(name, version string) int {
+// usableBy counts the wanted dependents whose range contains a version of a service:
+// where versions differ, the one that most can use is preferred.
+func (h *home) usableBy(name, version string) int {
 	n := 0
 	for _, t := range h.dependents[name] {
-		h.look(t)
+		h.read(t)
 		for _, dep := range h.defs[t].Dependencies {
 			if dep.Service == name && h.on[t] && dep.Version.Contains(version) {
 				n++
@@ -159,12 +159,12 @@ func orUnknown(version string) string {
 }
 
 func list(names []string) string {
-	const shown = 16 // a reason is written for each domain
+	const most = 16 // a reason is written for each domain
 	if len(names) < 2 {
 		return strings.Join(names, "")
 	}
-	if more := len(names) - shown; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), more)
+	if more := len(names) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
 	}
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " and " + names[last]

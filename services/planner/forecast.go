@@ -10,41 +10,41 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Presence is where the services of a home are: by service and domain, whether
-// the copy serves or may soon. A copy that ended too often is there and does not.
+// Presence is where the services of a home are: by service and domain, whether the
+// copy serves or may soon. A copy that has failed does not.
 type Presence map[string]map[string]bool
 
 // PresenceOf returns where the services of a home are.
 func PresenceOf(in Input) Presence {
 	p := make(Presence)
-	note := func(service, domain string, well bool) {
+	add := func(service, domain string, serves bool) {
 		if p[service] == nil {
 			p[service] = make(map[string]bool)
 		}
-		p[service][domain] = well
+		p[service][domain] = serves
 	}
 	for _, d := range in.Domains {
 		if d.Gone {
 			continue
 		}
 		for service, ordered := range d.Ordered {
-			if _, told := d.Observed[service]; ordered && !told && !d.Micro {
-				note(service, d.Name, true)
+			if _, observed := d.Observed[service]; ordered && !observed && !d.Micro {
+				add(service, d.Name, true)
 			}
 		}
 		for service, i := range d.Observed {
 			if i.State.Listed() && i.State != topics.Stopping {
-				note(service, d.Name, i.State != topics.Failed && i.State != topics.Backoff)
+				add(service, d.Name, i.State != topics.Failed && i.State != topics.Backoff)
 			}
 		}
 	}
 	return p
 }
 
-// Forecast says what becomes of the services that are somewhere now when in is
-// planned and obeyed until nothing changes any more: what is started gets
-// healthy, what is exclusive begins when its lease is over. Losses come first.
-// ok is false where stop reported true before it was found.
+// Forecast returns what becomes of the services that are present now when in is
+// planned and executed until nothing changes any more: what is started becomes
+// healthy, what is exclusive starts when its lease has expired. Losses come first. ok
+// is false where stop reported true before the end.
 func Forecast(now Presence, in Input, stop func() bool) (lines []topics.PlanLine, ok bool) {
 	in.Held = nil
 	f := forecast{Planner: newPlanner(in, stop), began: make(map[string]map[string]string)}
@@ -55,7 +55,7 @@ func Forecast(now Presence, in Input, stop func() bool) (lines []topics.PlanLine
 		if f.stopped() {
 			return nil, false
 		}
-		if !f.obey() {
+		if !f.execute() {
 			break
 		}
 	}
@@ -64,19 +64,19 @@ func Forecast(now Presence, in Input, stop func() bool) (lines []topics.PlanLine
 	}
 	rank := map[string]int{topics.ActionGoesDown: 0, topics.ActionStop: 1, topics.ActionMoves: 2, topics.ActionStarts: 3, topics.ActionWait: 4, topics.ActionStays: 5}
 	slices.SortStableFunc(lines, func(a, b topics.PlanLine) int { return rank[a.Action] - rank[b.Action] })
-	f.sayMissing(lines)
+	f.noteMissingDependencies(lines)
 	return lines, !f.stopped()
 }
 
-// forecast is a home that obeys its plans at once.
+// forecast is a home that executes its plans at once.
 type forecast struct {
 	*Planner
 	began map[string]map[string]string // by service and domain: why it was started
 }
 
-// obey lets the domains that are online run what is planned. It reports whether
+// execute has the domains that are online run what is planned. It reports whether
 // that changed anything.
-func (f *forecast) obey() (changed bool) {
+func (f *forecast) execute() (changed bool) {
 	for _, site := range slices.Clone(f.domains) {
 		d := site.Domain
 		if d.Micro || d.State != topics.DomainIsOnline || d.Gone {
@@ -84,7 +84,7 @@ func (f *forecast) obey() (changed bool) {
 		}
 		ordered, observed := make(map[string]bool), make(map[string]Instance)
 		for service, i := range d.Observed {
-			if !i.State.Listed() { // what has finished is remembered
+			if !i.State.Listed() { // what has finished stays reported
 				observed[service] = i
 			}
 		}
@@ -108,7 +108,7 @@ func (f *forecast) obey() (changed bool) {
 	return changed
 }
 
-// runs returns a copy as it will be: one that has not begun yet gets well.
+// runs returns a copy as it will be: one that has not started yet becomes healthy.
 func (f *forecast) runs(service string, d *Domain) Instance {
 	i, there := d.Observed[service]
 	switch {
@@ -123,7 +123,7 @@ func (f *forecast) runs(service string, d *Domain) Instance {
 	return i
 }
 
-// linesOf says what becomes of one service. was has where it is now.
+// linesOf returns what becomes of one service. was has where it is now.
 func (f *forecast) linesOf(name string, was map[string]bool) (lines []topics.PlanLine) {
 	o := f.plan.Services[name]
 	add := func(action, domain, from, reason string) {
@@ -147,15 +147,14 @@ func (f *forecast) linesOf(name string, was map[string]bool) (lines []topics.Pla
 	}
 	maps.DeleteFunc(will, func(_ string, runs bool) bool { return !runs })
 	for _, domain := range slices.Sorted(maps.Keys(will)) {
-		switch well, there := was[domain]; {
-		case !there:
-			gained = append(gained, domain)
-			up = append(up, domain)
-		default:
+		serves, present := was[domain]
+		if present {
 			add(topics.ActionStays, domain, "", o.At(domain).Reason)
-			if well {
-				up = append(up, domain)
-			}
+		} else {
+			gained = append(gained, domain)
+		}
+		if serves || !present {
+			up = append(up, domain)
 		}
 	}
 	for len(lost) > 0 && len(gained) > 0 {
@@ -181,7 +180,7 @@ func (f *forecast) linesOf(name string, was map[string]bool) (lines []topics.Pla
 	return lines
 }
 
-// leftBecause says what of a domain ends the copies there.
+// leftBecause returns what about a domain ends the copies there.
 func (f *forecast) leftBecause(domain string) string {
 	switch d := f.sites[domain]; {
 	case d == nil:
@@ -194,9 +193,9 @@ func (f *forecast) leftBecause(domain string) string {
 	return "it is not to run on " + domain
 }
 
-// sayMissing adds to what stays, moves or starts which of its dependencies goes
-// down.
-func (f *forecast) sayMissing(lines []topics.PlanLine) {
+// noteMissingDependencies adds to the reasons of what stays, moves or starts which of
+// its dependencies goes down.
+func (f *forecast) noteMissingDependencies(lines []topics.PlanLine) {
 	down := make(map[string]bool)
 	for _, l := range lines {
 		if l.Action == topics.ActionGoesDown {

@@ -11,57 +11,70 @@ import (
 // home is the input, arranged for planning: what each service is, and where it
 // has anything to do.
 //
-// The rules of place.go and fit.go read it through look, load, everyDomain and
-// unfitAt, which note what the service that is being placed depends on; that
-// is how a Planner knows whom a change touches. A rule that reads the domains
-// of its own service's spots needs none of that.
+// The rules of place.go and fit.go read it through read, load, everyDomain and
+// unfitAt, which record what the service that is being placed depends on; that
+// is how a Planner knows which services a change affects. A rule that reads the
+// domains of its own service's candidates needs none of that.
 type home struct {
-	order      []*subject // dependencies first
+	// order has the services, dependencies first.
+	order      []*subject
 	defs       map[string]*services.Definition
 	retired    map[string]bool
 	dependents map[string][]string
 	wants      map[string]Want
 	numbers    map[string]Scaled
 	held       map[string]Held
-	on         map[string]bool
-	why        map[string]string // why a service is on or off
+	// on is whether a service is wanted, and why the reason for that.
+	on  map[string]bool
+	why map[string]string
 
 	domains  []*site // by name
 	sites    map[string]*site
 	subjects map[string]*subject
-	placed   *subject // whose turn it is
-	round    uint64   // counts the turns
-	spare    []spot   // of the last turn
+	// placing is the service that is being placed; round counts the placings.
+	placing *subject
+	round   uint64
+	// buffer is the memory of the candidates of the last placing.
+	buffer []candidate
 }
 
 // site is a domain, and what it has to do with each service.
 type site struct {
 	Domain
-	cells []*cell    // by service
-	given []*subject // what this plan starts there, in the order of placing
-	work  burden     // of what is wanted and there, before this plan
-	known bool       // whether work is
+	// cells are by service.
+	cells []*cell
+	// starts is what this plan starts there, in the order of placing.
+	starts []*subject
+	// work is the load of what is wanted and present before this plan, if workValid.
+	work      burden
+	workValid bool
 }
 
 // cell is what a domain has to do with one service: it has it in its catalog,
-// was ordered to run it, or tells of it.
+// was ordered to run it, or reports an instance of it.
 type cell struct {
-	site     *site
-	subject  *subject
-	version  string // of the catalog
-	held     bool   // it is in the catalog
-	ordered  bool
-	told     bool // the agent tells of it
-	leaving  bool // it is to move elsewhere
+	site    *site
+	subject *subject
+	// version is that of the catalog, if inCatalog.
+	version   string
+	inCatalog bool
+	// ordered is set where the last start command has it.
+	ordered bool
+	// observed is set where the agent reports instance.
+	observed bool
 	instance Instance
-	chosen   string // why it was ordered here and not elsewhere
-	unfit    unfitness
-	judged   bool // whether unfit is known
-	stay     stay
+	// leaving is set where the copy is to move elsewhere.
+	leaving bool
+	// chosen is why it was assigned here and not elsewhere.
+	chosen string
+	// unfit is valid if unfitValid.
+	unfit      unfitness
+	unfitValid bool
+	stayReason stayReason
 }
 
-// stay is the reason that stays gave last, and for what.
-type stay struct {
+// stayReason is the last result of stays, and its arguments.
+type stayReason struct {
 	why, chosen, text string
 	state             topics.DomainState
 }
@@ -69,53 +82,54 @@ type stay struct {
 // subject is a name that the home knows as a service's: of the configuration,
 // or something that a domain has in its catalog.
 type subject struct {
-	name     string
-	place    int // in the order; -1 when it is not defined
-	cells    []*cell
-	outcome  *Outcome
-	room     room // whether a domain could run it (findPlace)
-	searched bool // whether that is known
+	name string
+	// index is its place in the order; -1 when it is not defined.
+	index   int
+	cells   []*cell
+	outcome *Outcome
+	// room is whether a domain could run it (findPlace), if roomValid.
+	room      room
+	roomValid bool
 
-	// what its last placing read, and who read it
+	// readLoad and readAll are what its last placing read; readers are those whose
+	// placing read this service, readIn the round of the last of them.
 	readLoad, readAll bool
 	readers           []*subject
-	readIn            uint64 // the turn in which it was read last
+	readIn            uint64
 
-	// what has to be done
-	judge  bool // whether it is wanted
-	replan bool
+	// reviseWanted: whether it is wanted has to be decided again; replan: where it runs.
+	reviseWanted, replan bool
 }
 
-// subject returns what is known by a name, as a new one where nothing is.
+// subject returns the subject of a name, a new one where there is none.
 func (h *home) subject(name string) *subject {
 	s := h.subjects[name]
 	if s == nil {
-		s = &subject{name: name, place: -1}
+		s = &subject{name: name, index: -1}
 		h.subjects[name] = s
 	}
 	return s
 }
 
-// look returns what a rule wants to know of a service: where it is, and
-// whether it is wanted.
-func (h *home) look(name string) *subject {
+// read returns a service for a rule: where it is, and whether it is wanted.
+func (h *home) read(name string) *subject {
 	s := h.subject(name)
-	if h.placed == nil || s == h.placed || s.readIn == h.round {
+	if h.placing == nil || s == h.placing || s.readIn == h.round {
 		return s
 	}
 	s.readIn = h.round
-	if !slices.Contains(s.readers, h.placed) {
-		s.readers = append(s.readers, h.placed)
+	if !slices.Contains(s.readers, h.placing) {
+		s.readers = append(s.readers, h.placing)
 	}
 	return s
 }
 
-// load is what a domain has to do: what is wanted and there, and what this
-// plan gave it before.
+// load is the load of a domain: what is wanted and present, and what this plan has
+// assigned to it before.
 func (h *home) load(d *site) burden {
-	h.placed.readLoad = true
-	if !d.known {
-		d.known, d.work = true, burden{}
+	h.placing.readLoad = true
+	if !d.workValid {
+		d.workValid, d.work = true, burden{}
 		for _, c := range d.cells {
 			if h.on[c.subject.name] && c.burdens() {
 				d.work.add(h.defs[c.subject.name].Needs)
@@ -123,42 +137,42 @@ func (h *home) load(d *site) burden {
 		}
 	}
 	b := d.work
-	for _, s := range d.given {
-		if s.place < h.placed.place {
+	for _, s := range d.starts {
+		if s.index < h.placing.index {
 			b.add(h.defs[s.name].Needs)
 		}
 	}
 	return b
 }
 
-// everyDomain returns all domains, by name, for a rule that looks beyond those
+// everyDomain returns all domains, by name, for a rule that reads more than those
 // that have to do with its service.
 func (h *home) everyDomain() []*site {
-	h.placed.readAll = true
+	h.placing.readAll = true
 	return h.domains
 }
 
 func (h *home) anyDomain() bool { return len(h.everyDomain()) > 0 }
 
-// unfitAt says why a domain cannot run a service that is defined.
+// unfitAt returns why a domain cannot run a service that is defined.
 func (h *home) unfitAt(c *cell) unfitness {
-	if !c.judged {
-		c.unfit, c.judged = unfit(h.defs[c.subject.name], &c.site.Domain), true
+	if !c.unfitValid {
+		c.unfit, c.unfitValid = unfit(h.defs[c.subject.name], &c.site.Domain), true
 	}
 	return c.unfit
 }
 
-// matters tells whether a domain has to be looked at when a service is placed:
-// the service is there, or could be.
+// matters reports whether a domain is a candidate for a service: the service is
+// there, or could be.
 func (h *home) matters(c *cell) bool {
-	return h.unfitAt(c).reason == "" || c.ordered || c.told
+	return h.unfitAt(c).reason == "" || c.ordered || c.observed
 }
 
-// hasPlace tells what findPlace found.
+// hasPlace returns the result of findPlace.
 func (h *home) hasPlace(name string) room {
 	s := h.subject(name)
-	if !s.searched {
-		s.room, s.searched = h.findPlace(s), true
+	if !s.roomValid {
+		s.room, s.roomValid = h.findPlace(s), true
 	}
 	return s.room
 }

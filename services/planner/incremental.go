@@ -10,10 +10,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Planner holds a home and its plan. It is told what changes and plans anew
-// what that touches:
+// Planner holds a home and its plan. Its setters take what changes, and it plans
+// again what that affects:
 //
-//   - a service of which a domain says something else, or whose domain changed;
+//   - a service of which a domain reports something else, or whose domain changed;
 //   - one whose last placing read of another service that changed (a dependency
 //     that it waits for, a dependent that has to stop first);
 //   - one that was to be placed by load, when the load of any domain changed;
@@ -23,17 +23,21 @@ import (
 // several goroutines at once.
 type Planner struct {
 	home
-	plan    Plan
-	touched map[string]bool // services whose outcome changed since the last Changes
-	moved   map[string]bool // domains that are to run something else since then
-	loads   bool            // the load of some domain changed
-	stop    func() bool     // reports that nobody wants the plan any more; nil: never
+	plan Plan
+	// changedServices are those whose outcome changed since the last Changes, and
+	// changedDomains those that are to run something else.
+	changedServices, changedDomains map[string]bool
+	// loadChanged is set where the load of some domain changed.
+	loadChanged bool
+	// stop reports that the plan is not needed any more; nil: it is.
+	stop func() bool
 }
 
-// NewPlanner returns a planner of a home. It keeps the maps and slices of the
+// NewPlanner returns a planner of a home. It uses the maps and slices of the
 // domains and definitions, which must not be changed afterwards.
 func NewPlanner(in Input) *Planner { return newPlanner(in, nil) }
 
+// newPlanner returns a planner that ends early when stop reports true.
 func newPlanner(in Input, stop func() bool) *Planner {
 	p := &Planner{
 		stop: stop,
@@ -41,7 +45,7 @@ func newPlanner(in Input, stop func() bool) *Planner {
 			wants: maps.Clone(in.Wants), numbers: maps.Clone(in.Scaled), held: maps.Clone(in.Held), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
 			domains: make([]*site, 0, len(in.Domains)),
 		},
-		touched: make(map[string]bool), moved: make(map[string]bool),
+		changedServices: make(map[string]bool), changedDomains: make(map[string]bool),
 	}
 	if p.wants == nil {
 		p.wants = make(map[string]Want)
@@ -63,23 +67,23 @@ func newPlanner(in Input, stop func() bool) *Planner {
 }
 
 func (p *Planner) needs(s *subject) []services.Dependency {
-	if s.place < 0 {
+	if s.index < 0 {
 		return nil
 	}
 	return p.defs[s.name].Dependencies
 }
 
-// Plan plans anew what was touched and returns the whole. What it returned
-// before is brought up to date by that.
+// Plan plans again what was invalidated and returns the whole. It updates what it
+// returned before.
 func (p *Planner) Plan() Plan {
 	// Whether a service is wanted follows from its dependents.
 	for _, s := range slices.Backward(p.order) {
 		if p.stopped() {
 			return p.plan
 		}
-		if s.judge {
-			s.judge = false
-			p.judge(s)
+		if s.reviseWanted {
+			s.reviseWanted = false
+			p.decideWanted(s)
 		}
 	}
 	// Where it runs may follow from where those before it do.
@@ -87,45 +91,45 @@ func (p *Planner) Plan() Plan {
 		if p.stopped() {
 			return p.plan
 		}
-		if !s.replan && !(s.readLoad && p.loads) {
+		if !s.replan && !(s.readLoad && p.loadChanged) {
 			continue
 		}
 		s.replan, s.readLoad, s.readAll = false, false, false
-		p.placed = s
+		p.placing = s
 		p.round++
 		o := p.place(s.name)
-		p.placed = nil
+		p.placing = nil
 		p.replace(s, o)
 	}
-	p.loads = false
+	p.loadChanged = false
 	return p.plan
 }
 
-// stopped reports whether nobody wants the plan any more.
+// stopped reports whether the plan is not needed any more.
 func (p *Planner) stopped() bool { return p.stop != nil && p.stop() }
 
-// judge decides whether a service is wanted.
-func (p *Planner) judge(s *subject) {
+// decideWanted decides whether a service is wanted.
+func (p *Planner) decideWanted(s *subject) {
 	was, reason := p.on[s.name], p.why[s.name]
 	on, why := p.wanted(s.name)
 	if on {
-		why += p.counted(s.name)
+		why += p.numberReason(s.name)
 	}
-	if _, known := p.why[s.name]; known && was == on && reason == why {
+	if _, decided := p.why[s.name]; decided && was == on && reason == why {
 		return
 	}
 	p.on[s.name], p.why[s.name] = on, why
 	s.replan = true
-	p.tell(s)
+	p.invalidateReaders(s)
 	if was == on {
 		return
 	}
 	for _, dep := range p.needs(s) {
-		p.subject(dep.Service).judge = true
+		p.subject(dep.Service).reviseWanted = true
 	}
 	for _, c := range s.cells {
 		if c.burdens() {
-			c.site.known, p.loads = false, true
+			c.site.workValid, p.loadChanged = false, true
 		}
 	}
 }
@@ -136,10 +140,10 @@ func (p *Planner) replace(s *subject, o *Outcome) {
 	if was != nil && o != nil && was.On == o.On && was.Wanted == o.Wanted && was.Reason == o.Reason && was.Broken == o.Broken && slices.Equal(was.Choices, o.Choices) {
 		return
 	}
-	p.touched[s.name] = true
+	p.changedServices[s.name] = true
 	s.outcome = o
 	for _, reader := range s.readers { // cannotCome reads what was placed before
-		reader.replan = reader.replan || reader.place > s.place
+		reader.replan = reader.replan || reader.index > s.index
 	}
 	if o == nil {
 		delete(p.plan.Services, s.name)
@@ -167,15 +171,15 @@ func (p *Planner) replace(s *subject, o *Outcome) {
 		}
 		name := cmp.Or(a.Domain, b.Domain)
 		if a.Runs() != b.Runs() || a.Ranges != b.Ranges {
-			p.moved[name] = true
+			p.changedDomains[name] = true
 		}
 		if a.starts() != b.starts() {
-			p.give(s, name, b.starts())
+			p.noteStart(s, name, b.starts())
 		}
 	}
 }
 
-// compareHeads tells which of two lists of choices comes first.
+// compareHeads compares the first domains of two lists of choices.
 func compareHeads(a, b []Choice) int {
 	switch {
 	case len(a) == 0:
@@ -187,32 +191,34 @@ func compareHeads(a, b []Choice) int {
 	}
 }
 
-// give notes what the plan starts on a domain: who is placed after it sees it.
-func (p *Planner) give(s *subject, domain string, starts bool) {
-	p.loads = true
+// noteStart records what the plan starts on a domain: it counts for the services that
+// are placed later.
+func (p *Planner) noteStart(s *subject, domain string, starts bool) {
+	p.loadChanged = true
 	d := p.sites[domain]
-	switch {
-	case d == nil:
-	case starts:
-		at, _ := slices.BinarySearchFunc(d.given, s, bySubject)
-		d.given = slices.Insert(d.given, at, s)
-	default:
-		d.given = slices.DeleteFunc(d.given, func(other *subject) bool { return other == s })
+	if d == nil {
+		return
+	}
+	if starts {
+		at, _ := slices.BinarySearchFunc(d.starts, s, bySubject)
+		d.starts = slices.Insert(d.starts, at, s)
+	} else {
+		d.starts = slices.DeleteFunc(d.starts, func(other *subject) bool { return other == s })
 	}
 }
 
-func bySubject(a, b *subject) int { return cmp.Compare(a.place, b.place) }
+func bySubject(a, b *subject) int { return cmp.Compare(a.index, b.index) }
 
-// Changes are what has become another since the last time they were asked for.
+// Changes are what has changed since the last call.
 type Changes struct {
-	Services map[string]bool // whose outcome is another one, or gone
-	Domains  map[string]bool // that are to run something else, came or were forgotten
+	Services map[string]bool // whose outcome changed, or is gone
+	Domains  map[string]bool // that are to run something else, were added or removed
 }
 
 // Changes returns what the plans since the last call changed.
 func (p *Planner) Changes() Changes {
-	c := Changes{p.touched, p.moved}
-	p.touched, p.moved = make(map[string]bool), make(map[string]bool)
+	c := Changes{p.changedServices, p.changedDomains}
+	p.changedServices, p.changedDomains = make(map[string]bool), make(map[string]bool)
 	return c
 }
 
@@ -233,8 +239,8 @@ func (p *Planner) Desired(domain string) []string {
 	return all
 }
 
-// Why says of each domain, by name, what becomes of a service there, also of
-// those that have nothing to do with it. It speaks of the last plan.
+// Why returns what becomes of a service on each domain, by name, also on those that
+// have nothing to do with it, by the last plan.
 func (p *Planner) Why(service string) []Choice {
 	s := p.subjects[service]
 	if s == nil || s.outcome == nil {
@@ -259,5 +265,5 @@ func find(choices []Choice, domain string) (int, bool) {
 	return slices.BinarySearchFunc(choices, domain, func(c Choice, name string) int { return strings.Compare(c.Domain, name) })
 }
 
-// starts tells whether the domain has more to do by a choice.
+// starts reports whether a choice adds to the load of the domain.
 func (c Choice) starts() bool { return c.Action == topics.ActionStart }

@@ -10,88 +10,95 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// spot is one domain, as the placing of one service sees it.
-type spot struct {
+// candidate is a domain in the placing of one service.
+type candidate struct {
 	*Domain
 	*cell
-	ordered bool // in the last start command
-	holds   bool // it is there and not on its way out
+	// ordered is set where the last start command has the service, unless it is a
+	// microdomain's.
+	ordered bool
+	// present is set where there is an instance that is not stopping.
+	present bool
 
-	needed    string // a service that needs the version of this copy, which no other has
-	preferred bool   // it has a version that no copy has and that is needed
-	barred    string // why it is not started there: something that runs cannot use its version
-	gives     string // why the copy gives way to one of another version
-	choice    Choice
+	// needed is a service that needs the version of this copy, which no other has.
+	needed string
+	// preferred is set where it has a version that is needed and that no copy has.
+	preferred bool
+	// excluded is why it is not started there: something that runs cannot use its version.
+	excluded string
+	// replacedFor is why the copy is replaced by one of another version.
+	replacedFor string
+	choice      Choice
 }
 
-// usable tells whether the instance serves others now.
-func (s *spot) usable() bool { return s.instance.usable() && s.State != topics.DomainIsLost }
+// usable reports whether the instance serves others now.
+func (s *candidate) usable() bool { return s.instance.usable() && s.State != topics.DomainIsLost }
 
-// leaves tells whether the instance has to go although the service is wanted:
-// its domain is emptied, or is no longer meant for it. What has finished is
-// not in anybody's way, and would run again elsewhere.
-func (s *spot) leaves() bool {
-	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != "" || s.leaving || s.gives != ""
+// leaves reports whether the instance has to leave its domain although the service is
+// wanted: the domain is draining, or no longer fit for it. What has finished uses
+// nothing, and would run again elsewhere.
+func (s *candidate) leaves() bool {
+	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != "" || s.leaving || s.replacedFor != ""
 }
 
 // place decides where a service runs.
 func (h *home) place(name string) *Outcome {
 	o := &Outcome{On: h.on[name], Reason: h.why[name]}
-	spots := h.spots(name)
+	candidates := h.candidates(name)
 	if o.On {
-		h.fill(name, o, spots)
+		h.fill(name, o, candidates)
 	} else {
-		h.empty(name, o, spots)
+		h.empty(name, o, candidates)
 	}
 	if h.defs[name].Exclusive {
-		h.alone(name, o, spots)
+		h.makeExclusive(name, o, candidates)
 	}
 	if o.On {
 		o.Broken = h.broken(name)
 	}
-	o.Choices = make([]Choice, len(spots))
-	for i := range spots {
-		o.Choices[i] = spots[i].choice
+	o.Choices = make([]Choice, len(candidates))
+	for i := range candidates {
+		o.Choices[i] = candidates[i].choice
 	}
 	return o
 }
 
-// spots are the domains that have anything to do with a service: it is there, or
-// could be. Why the others cannot run it is said when somebody asks.
-func (h *home) spots(name string) []spot {
-	cells := h.look(name).cells
-	spots := slices.Grow(h.spare[:0], len(cells))
-	h.spare = spots
+// candidates are the domains that have anything to do with a service: it is there, or
+// could be. Why the others cannot run it is computed when it is asked for.
+func (h *home) candidates(name string) []candidate {
+	cells := h.read(name).cells
+	candidates := slices.Grow(h.buffer[:0], len(cells))
+	h.buffer = candidates
 	for _, c := range cells {
 		if !h.matters(c) {
 			continue
 		}
 		i := c.instance
-		s := spot{Domain: &c.site.Domain, cell: c, ordered: c.ordered}
-		// What has finished is held too: its agent does not start it again, another one would.
-		s.holds = s.ordered || i.State == topics.Finished || (i.State.Listed() && i.State != topics.Stopping)
+		s := candidate{Domain: &c.site.Domain, cell: c, ordered: c.ordered}
+		// What has finished is present too: its agent does not start it again, another one would.
+		s.present = s.ordered || i.State == topics.Finished || (i.State.Listed() && i.State != topics.Stopping)
 		s.choice = Choice{Domain: s.Name}
 		if s.Micro {
-			s.ordered, s.holds = false, false
+			s.ordered, s.present = false, false
 		}
-		spots = append(spots, s)
+		candidates = append(candidates, s)
 	}
-	return spots
+	return candidates
 }
 
-// empty stops a service that is not wanted, after what needs it has stopped.
-// What a person switched off stops at once.
-func (h *home) empty(name string, o *Outcome, spots []spot) {
+// empty stops a service that is not wanted, after its dependents have stopped. What
+// a person switched off stops at once.
+func (h *home) empty(name string, o *Outcome, candidates []candidate) {
 	after := ""
 	if h.wants[name].Switch != topics.Off || h.retired[name] {
-		after = h.stillThere(h.dependents[name])
+		after = h.remainingDependent(h.dependents[name])
 	}
-	for i := range spots {
-		s := &spots[i]
+	for i := range candidates {
+		s := &candidates[i]
 		switch {
 		case s.Micro || (!s.ordered && !s.instance.State.Listed()):
 			s.choice.Reason = o.Reason
-		case after != "" && s.holds:
+		case after != "" && s.present:
 			s.keep(o.Reason + "; stops after " + after)
 		default:
 			s.stop(o.Reason)
@@ -99,10 +106,10 @@ func (h *home) empty(name string, o *Outcome, spots []spot) {
 	}
 }
 
-// stillThere names the first of the services that has an instance left.
-func (h *home) stillThere(names []string) string {
+// remainingDependent returns the first of the services that has an instance left.
+func (h *home) remainingDependent(names []string) string {
 	for _, name := range names {
-		for _, c := range h.look(name).cells {
+		for _, c := range h.read(name).cells {
 			if d := c.site; !d.Gone && !d.Micro && c.instance.State.Listed() {
 				return name
 			}
@@ -111,34 +118,34 @@ func (h *home) stillThere(names []string) string {
 	return ""
 }
 
-// fill gives a wanted service its instances: those that are there stay, what
-// is missing is started on the best domains, what is too many is stopped.
-func (h *home) fill(name string, o *Outcome, spots []spot) {
+// fill assigns the instances of a wanted service: those that are present stay, what
+// is missing is started on the best domains, surplus ones are stopped.
+func (h *home) fill(name string, o *Outcome, candidates []candidate) {
 	n, all := h.target(name)
-	p := sort(spots, all)
-	there, away := builtIn(spots)
+	p := groupCandidates(candidates, all)
+	there, away := builtIn(candidates)
 	if all {
 		n = len(p.live) + len(p.free) + p.away + there + away
 	}
 	o.Wanted, o.BuiltIn = n, there
 	needs := h.versionNeeds(name)
 	if !all && !h.defs[name].Exclusive {
-		h.suit(needs, &p, spots, n)
+		h.assignVersions(needs, &p, candidates, n)
 	}
-	bar(needs, &p, spots)
-	h.keepBest(name, o, p.live, spots)
+	excludeVersions(needs, &p, candidates)
+	h.keepBest(name, o, p.live, candidates)
 	missing := n - len(p.live) - there
-	if awaited := h.awaited(name, p, all); missing > 0 && awaited != "" {
+	if awaited := h.awaitedDomain(name, p, all); missing > 0 && awaited != "" {
 		for _, s := range p.free {
 			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: awaited}
 		}
 		missing -= len(p.free)
 	} else if missing > 0 {
 		h.start(name, o, p.free, missing, all)
-		h.sayMoves(name, o, spots)
+		h.explainMoves(name, o, candidates)
 		missing -= len(p.free)
 	}
-	missing = failing(o, p.failed, missing, serving(spots) >= n)
+	missing = retryFailed(o, p.failed, missing, serving(candidates) >= n)
 	var stuck []string // lost domains that nothing can replace
 	for _, s := range p.gone {
 		switch {
@@ -146,24 +153,24 @@ func (h *home) fill(name string, o *Outcome, spots []spot) {
 			s.keep(o.Reason + "; no other domain can run it, it goes on when " + s.Name + " is back")
 			stuck = append(stuck, s.Name)
 			missing--
-		case serving(spots) < n:
+		case serving(candidates) < n:
 			s.keep(s.Name + " is lost; stays until its replacement is healthy")
 		default:
 			s.stop("moved away: " + s.Name + " is lost")
 		}
 	}
-	leave(spots, n, h.replaces(name, spots))
+	endLeaving(candidates, n, h.replaces(name, candidates))
 	if all && n > 0 { // it is wanted where it can run, and can there
 		stuck = nil
 	}
-	h.explain(name, o, spots, stuck, missing, n)
-	demand(needs, spots)
+	h.explain(name, o, candidates, stuck, missing, n)
+	setRanges(needs, candidates)
 }
 
-// awaited says which domain a service waits for before it is placed at all, ""
-// where it need not: one that was there before the hub started may be back in a
+// awaitedDomain describes the domain that a service waits for before it is placed at
+// all, "" where it need not: one that was there before the hub started may be back in a
 // moment, and could run it as well as those that came first.
-func (h *home) awaited(name string, p parts, all bool) string {
+func (h *home) awaitedDomain(name string, p groups, all bool) string {
 	if all || len(p.live)+len(p.failed)+len(p.gone) > 0 || len(p.free) == 0 {
 		return ""
 	}
@@ -183,9 +190,9 @@ func (h *home) awaited(name string, p parts, all bool) string {
 	return ""
 }
 
-// failing says what becomes of copies that ended too often: they are tried
-// again where they are until others serve. It returns how many are missing.
-func failing(o *Outcome, failed []*spot, missing int, served bool) int {
+// retryFailed plans copies that have failed: they are tried again where they are until
+// others serve. It returns how many are missing.
+func retryFailed(o *Outcome, failed []*candidate, missing int, served bool) int {
 	slices.SortStableFunc(failed, rank)
 	for _, s := range failed {
 		switch {
@@ -204,25 +211,26 @@ func failing(o *Outcome, failed []*spot, missing int, served bool) int {
 }
 
 // parts are the domains that can run a service.
-type parts struct {
-	live   []*spot // hold it
-	free   []*spot // could be given it now
-	failed []*spot // hold it, but it ended too often there; it may run elsewhere
-	gone   []*spot // held it when they were lost
-	away   int     // are offline now, and could be given it as soon as they are back
+type groups struct {
+	live   []*candidate // have it
+	free   []*candidate // could be assigned it now
+	failed []*candidate // have it, but it failed there; it may run elsewhere
+	gone   []*candidate // had it when they were lost
+	away   int          // are offline now, and could be assigned it as soon as they are back
 }
 
-func sort(spots []spot, all bool) (p parts) {
-	for i := range spots {
-		s := &spots[i]
+// groupCandidates groups the domains that can run a service; all: it is to run on each.
+func groupCandidates(candidates []candidate, all bool) (p groups) {
+	for i := range candidates {
+		s := &candidates[i]
 		switch {
 		case s.leaves():
 		case s.Gone && s.ordered:
 			p.gone = append(p.gone, s)
 		case s.Gone:
-		case s.holds && s.instance.State == topics.Failed && !all:
+		case s.present && s.instance.State == topics.Failed && !all:
 			p.failed = append(p.failed, s)
-		case s.holds:
+		case s.present:
 			p.live = append(p.live, s)
 		case unavailable(s.Domain) == "":
 			p.free = append(p.free, s)
@@ -233,11 +241,10 @@ func sort(spots []spot, all bool) (p parts) {
 	return p
 }
 
-// serving counts the instances that serve, or have done what they were for, and
-// are not to stop.
-func serving(spots []spot) (n int) {
-	for i := range spots {
-		s := &spots[i]
+// serving counts the instances that serve, or have finished, and are not to stop.
+func serving(candidates []candidate) (n int) {
+	for i := range candidates {
+		s := &candidates[i]
 		if (s.choice.Runs() || s.Micro) && (s.usable() || s.instance.State == topics.Finished && !s.Gone) {
 			n++
 		}
@@ -247,10 +254,10 @@ func serving(spots []spot) (n int) {
 
 // replaces reports whether a replacement of a copy that leaves is on its way: a
 // copy that was started elsewhere, or waits for what can come. One that failed or
-// is not healthy there is none: what leaves would wait for it for ever.
-func (h *home) replaces(name string, spots []spot) bool {
-	for i := range spots {
-		s := &spots[i]
+// is not healthy does not count: what leaves would wait for it for ever.
+func (h *home) replaces(name string, candidates []candidate) bool {
+	for i := range candidates {
+		s := &candidates[i]
 		switch {
 		case s.Gone || s.Micro || s.leaves():
 		case s.choice.Action == topics.ActionWait:
@@ -265,7 +272,7 @@ func (h *home) replaces(name string, spots []spot) bool {
 }
 
 // begins reports whether a copy that is to run does not serve yet and may.
-func (s *spot) begins() bool {
+func (s *candidate) begins() bool {
 	switch s.instance.State {
 	case topics.Failed, topics.Finished:
 		return false
@@ -280,7 +287,7 @@ func (s *spot) begins() bool {
 // placed before.
 func (h *home) cannotCome(name string) string {
 	for _, dep := range h.defs[name].Dependencies {
-		s := h.look(dep.Service)
+		s := h.read(dep.Service)
 		comes := slices.ContainsFunc(s.cells, func(c *cell) bool {
 			if _, runs := c.builtIn(); runs || c.instance.Done {
 				return true
@@ -290,7 +297,7 @@ func (h *home) cannotCome(name string) string {
 				return false
 			}
 			version := c.version
-			if c.told {
+			if c.observed {
 				version = c.instance.Version
 			}
 			choice := s.outcome.At(d.Name)
@@ -303,27 +310,27 @@ func (h *home) cannotCome(name string) string {
 	return ""
 }
 
-// leave ends the copies on domains that are emptied or no longer meant for
-// the service. A copy goes when its replacement serves; where none can come, one
-// on a domain that is emptied goes at once, whether others serve or not. An
+// endLeaving ends the copies on domains that are draining or no longer fit for the
+// service. A copy stops when its replacement serves; where none can come, one on a
+// domain that is draining stops at once, whether others serve or not. An
 // ordered table: the first row that fits decides.
-func leave(spots []spot, n int, coming bool) {
-	serves := serving(spots)
-	elsewhere := slices.ContainsFunc(spots, func(s spot) bool {
+func endLeaving(candidates []candidate, n int, coming bool) {
+	serves := serving(candidates)
+	elsewhere := slices.ContainsFunc(candidates, func(s candidate) bool {
 		return s.choice.Runs() && !s.Gone || s.choice.Action == topics.ActionWait
 	})
-	for i := range spots {
-		s := &spots[i]
-		reason := cmp.Or(s.unfit.reason, s.gives, "it moves, to spread the services anew")
+	for i := range candidates {
+		s := &candidates[i]
+		reason := cmp.Or(s.unfit.reason, s.replacedFor, "it moves, to spread the services anew")
 		if s.Draining {
 			reason = s.Name + " is draining"
 		}
-		spread := (s.leaving || s.gives != "") && s.unfit.reason == "" && !s.Draining
-		reachable := s.State == topics.DomainIsOnline && s.holds
-		replaced := s.unfit.reason != "" && s.unfit.at == replaced && !s.Draining
+		spread := (s.leaving || s.replacedFor != "") && s.unfit.reason == "" && !s.Draining
+		reachable := s.State == topics.DomainIsOnline && s.present
+		replaced := s.unfit.reason != "" && s.unfit.ends == endsWhenReplaced && !s.Draining
 		switch {
 		case !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()):
-		case s.unfit.reason != "" && s.unfit.at == now:
+		case s.unfit.reason != "" && s.unfit.ends == endsNow:
 			s.stop(reason)
 		case reachable && serves < n && (coming || replaced && elsewhere || spread):
 			s.keep(reason + "; stays until its replacement is healthy")
@@ -337,58 +344,81 @@ func leave(spots []spot, n int, coming bool) {
 	}
 }
 
-// explain says why the domains that were not chosen were not, and why the
-// service does not run where it should.
-func (h *home) explain(name string, o *Outcome, spots []spot, stuck []string, missing, n int) {
+// explain sets the reasons of the domains that were not chosen, and why the service
+// does not run where it should.
+func (h *home) explain(name string, o *Outcome, candidates []candidate, stuck []string, missing, n int) {
 	chosen, waits := "", false
-	for i := range spots {
-		if c := spots[i].choice; c.Action == topics.ActionWait {
+	for i := range candidates {
+		if c := candidates[i].choice; c.Action == topics.ActionWait {
 			o.Reason, waits = c.Reason, true
-		} else if _, built := spots[i].cell.builtIn(); built || c.Runs() && !spots[i].Gone {
+		} else if _, built := candidates[i].cell.builtIn(); built || c.Runs() && !candidates[i].Gone {
 			chosen = cmp.Or(chosen, c.Domain)
 		}
 	}
-	enough := ""
-	for i := range spots {
-		s := &spots[i]
-		switch {
-		case s.choice.Action != "":
-		case s.choice.Reason != "": // another one was better
-		case s.Micro:
-			s.choice.Reason = s.ownWords()
-		case s.unfit.reason != "":
-			s.choice.Reason = s.unfit.reason
-		case unavailable(s.Domain) != "":
-			s.choice.Reason = unavailable(s.Domain)
-		default:
-			if enough == "" && n == 1 && chosen != "" {
-				enough = "could run it, but one is enough: " + chosen + " has it"
-			} else if enough == "" {
-				enough = fmt.Sprintf("could run it, but %d are enough", n)
-			}
-			s.choice.Reason = enough
-		}
-	}
+	explainNotChosen(candidates, chosen, n)
 	switch {
 	case len(stuck) > 0 && !waits && chosen == "":
 		o.Reason = lostWith(stuck)
 	case len(stuck) > 0 && !waits && missing <= 0:
 		o.Reason += "; " + lostWith(stuck)
-	case missing <= 0 && n > 0:
-	case !h.anyDomain():
-		o.Reason = "no domain has joined yet"
-	case chosen == "" && missing >= n && awaited(spots) != "":
-		o.Reason = awaited(spots)
-	case chosen == "" && h.unoffered(name) != "":
-		o.Reason = h.unoffered(name)
-	case chosen == "" && h.unsuited(name, spots) != "":
-		o.Reason = "no domain can run it now: " + h.unsuited(name, spots)
-	case missing > 0:
-		o.Reason = fmt.Sprintf("%s; %d of %d wanted, no further domain can run it now", o.Reason, n-missing, n)
+	case missing > 0 || n <= 0:
+		o.Reason = h.missingReason(name, o.Reason, candidates, chosen, missing, n)
 	}
 }
 
-// lostWith says which lost domains a service waits for, as nothing else can run it.
+// explainNotChosen sets the reason of each domain that was not chosen and has none
+// yet. chosen is a domain that has the service, "" where none has; n instances are
+// wanted.
+func explainNotChosen(candidates []candidate, chosen string, n int) {
+	enough := ""
+	for i := range candidates {
+		s := &candidates[i]
+		if s.choice.Action != "" || s.choice.Reason != "" { // with a reason: another one was better
+			continue
+		}
+		switch {
+		case s.Micro:
+			s.choice.Reason = s.microReason()
+		case s.unfit.reason != "":
+			s.choice.Reason = s.unfit.reason
+		case unavailable(s.Domain) != "":
+			s.choice.Reason = unavailable(s.Domain)
+		default:
+			if enough == "" { // the same for all, so it is formatted once
+				enough = fmt.Sprintf("could run it, but %d are enough", n)
+				if n == 1 && chosen != "" {
+					enough = "could run it, but one is enough: " + chosen + " has it"
+				}
+			}
+			s.choice.Reason = enough
+		}
+	}
+}
+
+// missingReason returns the reason of a service of which instances are missing, or of
+// which none is wanted; it is the reason so far where there is nothing to add.
+func (h *home) missingReason(name, reason string, candidates []candidate, chosen string, missing, n int) string {
+	if !h.anyDomain() {
+		return "no domain has joined yet"
+	}
+	if chosen == "" {
+		if micro := awaitedMicrodomains(candidates); missing >= n && micro != "" {
+			return micro
+		}
+		if trait := h.unoffered(name); trait != "" {
+			return trait
+		}
+		if why := h.unsuited(name, candidates); why != "" {
+			return "no domain can run it now: " + why
+		}
+	}
+	if missing > 0 {
+		return fmt.Sprintf("%s; %d of %d wanted, no further domain can run it now", reason, n-missing, n)
+	}
+	return reason
+}
+
+// lostWith describes the lost domains that a service waits for, as no other can run it.
 func lostWith(stuck []string) string {
 	are := "is"
 	if len(stuck) > 1 {
@@ -397,7 +427,7 @@ func lostWith(stuck []string) string {
 	return list(stuck) + " " + are + " lost, and no other domain can run it now"
 }
 
-// unoffered names a trait that the service needs and no domain offers: one cause
+// unoffered describes a trait that the service needs and no domain offers: one cause
 // for all domains, and most likely misspelled.
 func (h *home) unoffered(name string) string {
 	domains := h.everyDomain()
@@ -417,17 +447,17 @@ func (h *home) unoffered(name string) string {
 	return ""
 }
 
-// unsuited says why the domains that are given nothing are not, as short as a
-// large home needs it: first those that could run it, were they not emptied or
-// away, as that is what somebody can change at once.
-func (h *home) unsuited(name string, spots []spot) string {
+// unsuited describes why no other domain is assigned the service, shortened for a large
+// home: first those that could run it if they were not draining or offline, as that
+// is what a person can change at once.
+func (h *home) unsuited(name string, candidates []candidate) string {
 	const most = 3
 	var reasons []string
 	left := 0
-	for i := range spots {
-		s := &spots[i]
+	for i := range candidates {
+		s := &candidates[i]
 		switch {
-		case !s.onlyAway() && s.barred == "":
+		case !s.onlyAway() && s.excluded == "":
 		case len(reasons) == most:
 			left++
 		default:
@@ -435,21 +465,21 @@ func (h *home) unsuited(name string, spots []spot) string {
 		}
 	}
 	for _, d := range h.everyDomain() {
-		for len(spots) > 0 && spots[0].Name < d.Name {
-			spots = spots[1:]
+		for len(candidates) > 0 && candidates[0].Name < d.Name {
+			candidates = candidates[1:]
 		}
-		here := len(spots) > 0 && spots[0].Name == d.Name
+		here := len(candidates) > 0 && candidates[0].Name == d.Name
 		reason := "" // a pin is the same for all
 		switch {
-		case here && spots[0].choice.Action != "":
+		case here && candidates[0].choice.Action != "":
 			continue
-		case here && spots[0].unfit.reason == "": // free, or named above
+		case here && candidates[0].unfit.reason == "": // free, or named above
 			continue
 		case len(reasons) == most:
 			left++
 			continue
 		case here:
-			reason = spots[0].choice.Reason
+			reason = candidates[0].choice.Reason
 		default:
 			reason = unfit(h.defs[name], &d.Domain).reason
 		}
@@ -463,23 +493,24 @@ func (h *home) unsuited(name string, spots []spot) string {
 	return strings.Join(reasons, "; ")
 }
 
-// onlyAway tells whether a domain could run the service and is given nothing
-// because of what it is at the moment.
-func (s *spot) onlyAway() bool {
+// onlyAway reports whether a domain could run the service, and is not assigned it only
+// because of its present state.
+func (s *candidate) onlyAway() bool {
 	return s.choice.Action == "" && s.unfit.reason == "" && unavailable(s.Domain) != ""
 }
 
-func (s *spot) keep(reason string) {
+func (s *candidate) keep(reason string) {
 	s.choice.Action, s.choice.Reason = topics.ActionKeep, reason
 }
 
-func (s *spot) stop(reason string) {
+func (s *candidate) stop(reason string) {
 	s.choice.Action, s.choice.Reason = topics.ActionStop, reason
 }
 
-func stays(why string, s *spot) string {
-	if s.stay.text != "" && s.stay.why == why && s.stay.state == s.State && s.stay.chosen == s.chosen {
-		return s.stay.text // most of all reasons in a home at rest, so it is not written again
+// stays returns the reason of a copy that stays on its domain.
+func stays(why string, s *candidate) string {
+	if s.stayReason.text != "" && s.stayReason.why == why && s.stayReason.state == s.State && s.stayReason.chosen == s.chosen {
+		return s.stayReason.text // these are most of the reasons of a home at rest, so they are not formatted again
 	}
 	text := why + "; it is on " + s.Name + " already"
 	switch {
@@ -488,6 +519,6 @@ func stays(why string, s *spot) string {
 	case s.chosen != "":
 		text += ", which was chosen then: " + s.chosen
 	}
-	s.stay = stay{why, s.chosen, text, s.State}
+	s.stayReason = stayReason{why, s.chosen, text, s.State}
 	return text
 }

@@ -1,11 +1,11 @@
 // Package planner decides which services run on which domains. It is pure:
 // New takes all it needs as a value and returns data with reasons. It reads
-// no clock, logs nothing, draws no lots; the same input gives the same plan.
+// no clock, logs nothing, uses no randomness; the same input gives the same plan.
 //
-// hub holds a Planner, tells it of every change and carries out what it plans:
-// a Planner plans anew only what a change touches (incremental.go), and its
-// plan is always the one that New makes of the whole home. What the hub
-// knows by time (that a domain has been lost for too long) comes in as a fact.
+// hub holds a Planner, passes every change to it and executes its plan: a Planner
+// plans again only what a change affects (incremental.go), and its plan is always the
+// one that New makes of the whole home. What depends on time (that a domain has been
+// lost for too long) is part of the input.
 package planner
 
 import (
@@ -20,16 +20,16 @@ import (
 type Input struct {
 	Services []services.Definition
 	Retired  []services.Definition // gone from the configuration, but something of them may run
-	Wants    map[string]Want       // what users said, by service
+	Wants    map[string]Want       // what users have set, by service
 	Scaled   map[string]Scaled     // by service, of those that are scaled by a figure
 	Held     map[string]Held       // by service, of the exclusive ones
 	Domains  []Domain
 }
 
-// Want is what a user said about a service. The zero Want says nothing.
+// Want is what a user has set for a service. The zero Want sets nothing.
 type Want struct {
-	Switch   string `json:"switch,omitempty"`   // topics.On, topics.Off, or "": as the priority says
-	Replicas int    `json:"replicas,omitempty"` // 0: as the configuration says
+	Switch   string `json:"switch,omitempty"`   // topics.On, topics.Off, or "": by the priority
+	Replicas int    `json:"replicas,omitempty"` // 0: by the configuration
 }
 
 // Domain is what is known of one domain.
@@ -37,28 +37,28 @@ type Domain struct {
 	Name     string
 	State    topics.DomainState
 	Gone     bool   // lost for so long that its services move
-	Micro    bool   // is its own one service and takes no orders
-	Draining bool   // is given nothing and emptied
+	Micro    bool   // runs what is built into it, and takes no orders
+	Draining bool   // is assigned nothing, and what runs there moves
 	Problem  string // why it takes no orders; "" when it does
 	Flapping bool   // was lost too often lately: nothing is moved to it that can run elsewhere
 	Machine  Machine
 	Traits   []string
 	Catalog  map[string]string   // service → version
 	Ordered  map[string]bool     // what the last start command held
-	Observed map[string]Instance // what its agent says
-	Leaving  map[string]bool     // services whose copy is to move elsewhere, to spread them anew
+	Observed map[string]Instance // what its agent reports
+	Leaving  map[string]bool     // services whose copy is to move elsewhere, for a rebalance
 	Awaited  bool                // it is lost, and may be back in a moment: the hub has just started
 	Unknown  bool                // nothing is known of what it has
 	Chosen   map[string]string   // Choice.Because of what it was ordered, where that is known
 }
 
-// Instance is what the agent says of one service on its domain. The zero one
-// is of a microdomain that is away and has the service built in.
+// Instance is what the agent reports of one service on its domain. The zero one is of
+// a microdomain that is offline and has the service built in.
 type Instance struct {
 	State   topics.State
 	Health  topics.Health
 	Version string
-	Done    bool   // it finished, and said with exit code 0 that all went well
+	Done    bool   // it finished with exit code 0
 	Seen    uint64 // orders instances of otherwise equal rank: the least was seen running first
 	Best    bool   // the first of the service's endpoints
 }
@@ -81,29 +81,29 @@ type Outcome struct {
 }
 
 // At returns what should become of the service on a domain; the zero Choice
-// where the domain is not known.
+// where the domain has none.
 func (o *Outcome) At(domain string) Choice {
-	i, known := find(o.Choices, domain)
-	if !known {
+	i, found := find(o.Choices, domain)
+	if !found {
 		return Choice{}
 	}
 	return o.Choices[i]
 }
 
-// Choice says what should become of a service on a domain.
+// Choice is what should become of a service on a domain.
 type Choice struct {
 	Domain string
 	Action string // topics.ActionStart, …Keep, …Stop, …Wait; "" when it is not to run there and does not
 	Reason string
-	// Because says of a start in what this domain was better than the next
-	// one, to be told later; "" where there was no choice.
+	// Because is, of a start, in what this domain was better than the next one, for
+	// later descriptions; "" where there was no choice.
 	Because string
 	// Ranges are the ranges of versions in which it is to be started, "app <2, tv
 	// >=1", each with the service that runs and needs it; see Versions.
 	Ranges string
 }
 
-// Runs tells whether the service belongs into the domain's start command.
+// Runs reports whether the service belongs into the domain's start command.
 func (c Choice) Runs() bool { return c.Action == topics.ActionStart || c.Action == topics.ActionKeep }
 
 // Desired returns the services that belong into each domain's start command,
@@ -155,7 +155,7 @@ func NewUntil(in Input, stop func() bool) (plan Plan, ok bool) {
 func (h *home) wanted(name string) (on bool, why string) {
 	d, want := h.defs[name], h.wants[name]
 	var needers []string
-	needed := func() bool { // not looked for where it does not matter: there may be hundreds
+	needed := func() bool { // not computed where it does not matter: there may be hundreds
 		needers = h.needers(name)
 		return len(needers) > 0
 	}
@@ -179,11 +179,11 @@ func (h *home) wanted(name string) (on bool, why string) {
 
 // needers are the wanted services that depend on name and have an online
 // domain that could run them. One whose domains are offline starts nothing, but
-// it does not stop what is there for it: an agent may just be restarting.
+// does not stop what runs for it either: an agent may just be restarting.
 func (h *home) needers(name string) []string {
 	var all []string
 	for _, t := range h.dependents[name] {
-		if h.on[t] && (h.hasPlace(t) == open || h.hasPlace(t) == away && h.isThere(name)) {
+		if h.on[t] && (h.hasPlace(t) == open || h.hasPlace(t) == away && h.isPresent(name)) {
 			all = append(all, t)
 		}
 	}
@@ -191,7 +191,7 @@ func (h *home) needers(name string) []string {
 	return all
 }
 
-// room tells whether a service has a place.
+// room is whether a service has a place.
 type room int
 
 const (
@@ -200,8 +200,8 @@ const (
 	open      // it has, or it is where its domain is only offline
 )
 
-// findPlace tells whether a domain that is not gone could run a service, or
-// goes on running it because nothing can replace it.
+// findPlace reports whether a domain that is not gone could run a service, or goes on
+// running it because nothing can replace it.
 func (h *home) findPlace(s *subject) room {
 	found := none
 	for _, c := range s.cells {
@@ -216,7 +216,7 @@ func (h *home) findPlace(s *subject) room {
 			continue
 		}
 		switch u := h.unfitAt(c); {
-		case u.reason != "" && (u.at != replaced || !c.ordered || !c.instance.State.Listed()):
+		case u.reason != "" && (u.ends != endsWhenReplaced || !c.ordered || !c.instance.State.Listed()):
 		case d.State == topics.DomainIsOnline || c.ordered || c.runs():
 			return open
 		default:
@@ -226,8 +226,8 @@ func (h *home) findPlace(s *subject) room {
 	return found
 }
 
-// isThere tells whether anything of a service runs or was ordered.
-func (h *home) isThere(name string) bool {
+// isPresent reports whether anything of a service runs or was ordered.
+func (h *home) isPresent(name string) bool {
 	return slices.ContainsFunc(h.subject(name).cells, func(c *cell) bool { return !c.site.Gone && c.burdens() })
 }
 

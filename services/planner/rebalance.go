@@ -13,7 +13,7 @@ import (
 // into Domain.Leaving. A copy moves only where it runs well now, another domain
 // could take it, and the first criterion of placement in which the two differ,
 // the name left out, is for that domain. What runs on every domain and what is
-// exclusive stays. ok is false where stop reported true before it was found.
+// exclusive stays. ok is false where stop reported true before the end.
 func Rebalance(in Input, stop func() bool) (leaving map[string][]string, ok bool) {
 	p := newPlanner(in, stop)
 	p.Plan()
@@ -28,18 +28,18 @@ func Rebalance(in Input, stop func() bool) (leaving map[string][]string, ok bool
 		for _, from := range slices.Clone(s.cells) {
 			if to, _ := p.betterThan(s, from); to != nil {
 				leaving[s.name] = append(leaving[s.name], from.site.Name)
-				p.shift(s.name, from.site.Domain, to.site.Domain)
+				p.moveCopy(s.name, from.site.Domain, to.site.Domain)
 			}
 		}
 	}
 	return leaving, !p.stopped()
 }
 
-// Better says which domain a copy of a service would be given, were it placed now,
-// and why; "" where that is the one on which it runs.
+// Better describes the domain that a copy of a service would be assigned to, were it
+// placed now, and why; "" where that is the one on which it runs.
 func (p *Planner) Better(service, domain string) string {
 	s := p.subjects[service]
-	if s == nil || s.place < 0 || !p.movable(s) {
+	if s == nil || s.index < 0 || !p.movable(s) {
 		return ""
 	}
 	at, there := s.at(domain)
@@ -50,8 +50,7 @@ func (p *Planner) Better(service, domain string) string {
 	return why
 }
 
-// movable reports whether copies of a service are moved to spread the services
-// anew.
+// movable reports whether a rebalance moves copies of a service.
 func (p *Planner) movable(s *subject) bool {
 	def := p.defs[s.name]
 	_, all := p.target(s.name)
@@ -65,12 +64,12 @@ func (p *Planner) betterThan(s *subject, from *cell) (*cell, string) {
 	if d.Micro || d.Gone || unavailable(d) != "" || !from.ordered || !from.instance.usable() || p.unfitAt(from).reason != "" {
 		return nil, ""
 	}
-	p.placed = s
-	defer func() { p.placed = nil }()
-	at := func(c *cell) score { return p.score(s.name, &spot{Domain: &c.site.Domain, cell: c}) }
+	p.placing = s
+	defer func() { p.placing = nil }()
+	at := func(c *cell) score { return p.score(s.name, &candidate{Domain: &c.site.Domain, cell: c}) }
 	best := at(from)
 	needs := p.defs[s.name].Needs
-	best.without(needs)
+	best.subtract(needs)
 	own, is := from, best
 	to := own
 	for _, c := range s.cells {
@@ -78,7 +77,7 @@ func (p *Planner) betterThan(s *subject, from *cell) (*cell, string) {
 			continue
 		}
 		one := at(c)
-		if n, why := better(&one, &best); n < 0 && (why != byName || to != own) {
+		if n, why := compareScores(&one, &best); n < 0 && (why != byName || to != own) {
 			best, to = one, c
 		}
 	}
@@ -88,8 +87,8 @@ func (p *Planner) betterThan(s *subject, from *cell) (*cell, string) {
 	return to, p.because(s.name, &best, &is, false)
 }
 
-// shift tells the planner that a copy has moved.
-func (p *Planner) shift(service string, from, to Domain) {
+// moveCopy sets that a copy has moved.
+func (p *Planner) moveCopy(service string, from, to Domain) {
 	from.Ordered, from.Observed = maps.Clone(from.Ordered), maps.Clone(from.Observed)
 	to.Ordered, to.Observed = maps.Clone(to.Ordered), maps.Clone(to.Observed)
 	delete(from.Ordered, service)
@@ -124,26 +123,26 @@ func (in Input) WithLeaving(leaving map[string][]string) Input {
 	return in
 }
 
-// sayMoves says of each copy that begins in place of one that moves in what its
-// domain is better than that one's: the others that are free did not decide it.
-func (h *home) sayMoves(name string, o *Outcome, spots []spot) {
-	next := 0 // of the spots, that may move
-	for i := range spots {
-		to := &spots[i]
+// explainMoves sets the reason of each copy that starts in place of one that moves: in
+// what its domain is better than that one's. The other free domains did not decide it.
+func (h *home) explainMoves(name string, o *Outcome, candidates []candidate) {
+	next := 0 // of the candidates, that may move
+	for i := range candidates {
+		to := &candidates[i]
 		if to.choice.Action != topics.ActionStart {
 			continue
 		}
-		for next < len(spots) && (!spots[next].leaving || !spots[next].usable()) {
+		for next < len(candidates) && (!candidates[next].leaving || !candidates[next].usable()) {
 			next++
 		}
-		if next == len(spots) {
+		if next == len(candidates) {
 			return
 		}
-		from := h.score(name, &spots[next])
+		from := h.score(name, &candidates[next])
 		next++
-		from.without(h.defs[name].Needs)
+		from.subtract(h.defs[name].Needs)
 		is := h.score(name, to)
-		if n, _ := better(&is, &from); n < 0 {
+		if n, _ := compareScores(&is, &from); n < 0 {
 			to.choice.Reason = fmt.Sprintf("%s; it leaves %s: %s", o.Reason, from.Name, h.because(name, &is, &from, false))
 		}
 	}

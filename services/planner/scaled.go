@@ -13,15 +13,15 @@ type Scaled struct {
 	Reason string // why, in words: "scaled to 3: …"
 }
 
-// scaled returns the number of a service that is scaled by a figure. Nobody
-// has looked at the figure of one that is new: it begins at its least.
+// scaled returns the number of a service that is scaled by a figure. The
+// figure of a new one was not read yet: it starts at its minimum.
 func (h *home) scaled(name string, s *services.Scale) int {
 	return min(max(h.numbers[name].Number, s.Min), s.Max)
 }
 
-// counted says why a service that is on has the number that it has, where a
+// numberReason returns why a service that is on has its number of instances, where a
 // figure decides that or would.
-func (h *home) counted(name string) string {
+func (h *home) numberReason(name string) string {
 	s, set := h.defs[name].Scale, h.wants[name].Replicas
 	switch {
 	case s == nil:
@@ -34,8 +34,8 @@ func (h *home) counted(name string) string {
 	return "; " + h.numbers[name].Reason
 }
 
-// excess begins the reason for a copy that is stopped because others are enough.
-func (h *home) excess(name string) string {
+// excessReason begins the reason for a copy that is stopped because others are enough.
+func (h *home) excessReason(name string) string {
 	if why := h.numbers[name].Reason; h.defs[name].Scale != nil && h.wants[name].Replicas == 0 && why != "" {
 		return why + "; one copy too many: "
 	}

@@ -43,37 +43,37 @@ func (b *burden) add(n services.Needs) {
 	}
 }
 
-// burdens tells whether a service that is wanted is among what its domain has
-// to do before anything is placed: it was ordered to run it, or it runs there
+// burdens reports whether a service that is wanted is part of the load of its domain
+// before anything is placed: the domain was ordered to run it, or it runs there
 // without an order, as after a restart of the hub.
 func (c *cell) burdens() bool {
 	return !c.site.Micro && (c.ordered || c.runs())
 }
 
-// runs tells whether there is an instance that is not on its way out.
+// runs reports whether there is an instance that is not stopping.
 func (c *cell) runs() bool {
-	return c.told && c.instance.State.Listed() && c.instance.State != topics.Stopping
+	return c.observed && c.instance.State.Listed() && c.instance.State != topics.Stopping
 }
 
-// score says how well a domain suits a service that is to be started.
+// score is how well a domain suits a service that is to be started.
 type score struct {
-	*spot
-	suits int    // how many dependents can use the version it has
-	tight bool   // its memory is promised or used already
-	used  [3]int // how much of it would be in use, in ten-thousandths, by resource
-	near  int    // how many services that this one works with are there
-	load  burden // without the service
+	*candidate
+	usableBy   int    // how many dependents can use the version it has
+	tight      bool   // its memory is promised or used already
+	used       [3]int // how much of it would be in use, in ten-thousandths, by resource
+	neighbours int    // how many services that this one works with are there
+	load       burden // without the service
 }
 
 // The resources of a machine.
 const (
 	processor = iota // as the services declare
 	memory           // as the services declare
-	load             // as the machine tells
+	load             // as the machine reports
 )
 
-// most is the resource that is used most.
-func (s *score) most() (resource int) {
+// busiest is the resource that is used most.
+func (s *score) busiest() (resource int) {
 	for r, used := range s.used {
 		if used > s.used[resource] {
 			resource = r
@@ -82,46 +82,46 @@ func (s *score) most() (resource int) {
 	return resource
 }
 
-const whole = 10_000 // of a resource
+const full = 10_000 // of a resource
 
 // step is how much of a machine has to be in use to count as more: less than a
 // tenth of it is not worth being far from what a service works with.
-const step = whole / 10
+const step = full / 10
 
-func (h *home) score(name string, s *spot) score {
-	c := score{spot: s, suits: h.suits(name, s.cell.version), load: h.load(s.cell.site), near: len(h.neighbours(name, s.cell.site))}
+func (h *home) score(name string, s *candidate) score {
+	c := score{candidate: s, usableBy: h.usableBy(name, s.cell.version), load: h.load(s.cell.site), neighbours: len(h.neighbours(name, s.cell.site))}
 	if s.preferred {
-		c.suits += len(h.dependents[name]) // more than any other has
+		c.usableBy += len(h.dependents[name]) // more than any other has
 	}
-	c.use(h.defs[name].Needs)
+	c.computeUse(h.defs[name].Needs)
 	return c
 }
 
-// use says how much of the machine is in use with the service besides the load.
-func (s *score) use(needs services.Needs) {
+// computeUse computes how much of the machine is in use with the service and the load.
+func (s *score) computeUse(needs services.Needs) {
 	then, m := s.load, s.Machine
 	then.add(needs)
-	s.used = [3]int{processor: share(then.cpu, 1000*float64(m.cores())), load: m.Load * whole / 4}
+	s.used = [3]int{processor: share(then.cpu, 1000*float64(m.cores())), load: m.Load * full / 4}
 	s.tight = m.Full
 	if m.Memory > 0 {
 		s.used[memory] = share(then.memory, float64(m.Memory))
-		s.tight = m.Full || s.used[memory] > whole
+		s.tight = m.Full || s.used[memory] > full
 	}
 }
 
-// without takes the service, which is there, out of the load.
-func (s *score) without(needs services.Needs) {
+// subtract removes the service, which runs there, from the load.
+func (s *score) subtract(needs services.Needs) {
 	var one burden
 	one.add(needs)
 	s.load.services -= one.services
 	s.load.cpu -= one.cpu
 	s.load.memory -= one.memory
-	s.use(needs)
+	s.computeUse(needs)
 }
 
 func share(part, of float64) int {
-	const most = 1000 * whole // far beyond any sensible machine, and far from an overflow
-	return int(min(part/of*whole, most))
+	const most = 1000 * full // far beyond any sensible machine, and far from an overflow
+	return int(min(part/of*full, most))
 }
 
 // neighbours names the wanted services that name works with, because one needs
@@ -129,7 +129,7 @@ func share(part, of float64) int {
 func (h *home) neighbours(name string, d *site) []string {
 	var all []string
 	there := func(other string) bool {
-		h.look(other)
+		h.read(other)
 		i, known := d.find(other)
 		if !known || !h.on[other] {
 			return false
@@ -170,8 +170,8 @@ const (
 	byName
 )
 
-// better orders scores by which domain is taken first.
-func better(a, b *score) (int, criterion) {
+// compareScores orders scores by which domain is preferred.
+func compareScores(a, b *score) (int, criterion) {
 	for c := bySuits; c < byName; c++ {
 		if n := c.compare(a, b); n != 0 {
 			return n, c
@@ -180,34 +180,35 @@ func better(a, b *score) (int, criterion) {
 	return cmp.Compare(a.Name, b.Name), byName
 }
 
+// compare compares two scores by one criterion; negative: a is better.
 func (c criterion) compare(a, b *score) int {
 	switch c {
 	case bySuits:
-		return b.suits - a.suits
+		return b.usableBy - a.usableBy
 	case byFlapping:
 		return first(!a.Flapping, !b.Flapping)
 	case byMemory:
 		return first(!a.tight, !b.tight)
 	case byUse:
-		return a.used[a.most()]/step - b.used[b.most()]/step
+		return a.used[a.busiest()]/step - b.used[b.busiest()]/step
 	case byNear:
-		return b.near - a.near
+		return b.neighbours - a.neighbours
 	case byExactUse:
-		return a.used[a.most()] - b.used[b.most()]
+		return a.used[a.busiest()] - b.used[b.busiest()]
 	case byPromised:
 		return a.used[processor] - b.used[processor]
 	}
 	return 0
 }
 
-// because says in what a, which was taken, is better than b. past is for what
-// is told later of a choice that was made.
+// because describes in what a, which was chosen, is better than b. past is for the
+// later description of a choice.
 func (h *home) because(name string, a, b *score, past bool) string {
 	is, are, has := "is", "are", "has"
 	if past {
 		is, are, has = "was", "were", "had"
 	}
-	_, c := better(a, b)
+	_, c := compareScores(a, b)
 	switch c {
 	case bySuits:
 		return fmt.Sprintf("%s %s a version that more of what needs it can use than that of %s", a.Name, has, b.Name)
@@ -218,11 +219,11 @@ func (h *home) because(name string, a, b *score, past bool) string {
 	case byNear:
 		return fmt.Sprintf("%s %s the machine of %s", a.Name, is, list(h.neighbours(name, a.cell.site)))
 	case byUse, byExactUse, byPromised:
-		r := b.most()
+		r := b.busiest()
 		if c == byPromised {
 			r = processor
 		}
-		return fmt.Sprintf("%s %s less to do (%s) than %s (%s)", a.Name, has, a.doing(r, b), b.Name, b.doing(r, a))
+		return fmt.Sprintf("%s %s less to do (%s) than %s (%s)", a.Name, has, a.describeLoad(r, b), b.Name, b.describeLoad(r, a))
 	}
 	return fmt.Sprintf("%s and %s %s equal, %s comes first by name", a.Name, b.Name, are, a.Name)
 }
@@ -234,16 +235,15 @@ func tightness(s *score) string {
 	return "promised to others"
 }
 
-// doing says what a domain does in words, for the comparison of two by one
+// describeLoad describes the load of a domain, for the comparison of two by one
 // resource.
-func (s *score) doing(resource int, other *score) string {
-	what := "no service"
+func (s *score) describeLoad(resource int, other *score) string {
+	what := fmt.Sprintf("%d services", s.load.services)
 	switch s.load.services {
 	case 0:
+		what = "no service"
 	case 1:
 		what = "1 service"
-	default:
-		what = fmt.Sprintf("%d services", s.load.services)
 	}
 	cores := "1 core"
 	if s.Machine.Cores > 1 {
@@ -280,8 +280,8 @@ func size(bytes float64) string {
 	return fmt.Sprintf("%.0f kB", bytes/1e3)
 }
 
-// start chooses among the free domains, and says why these.
-func (h *home) start(name string, o *Outcome, free []*spot, missing int, all bool) {
+// start chooses among the free domains, with the reasons.
+func (h *home) start(name string, o *Outcome, free []*candidate, missing int, all bool) {
 	wait := h.unmet(name)
 	taken := min(missing, len(free))
 	var scores []score
@@ -290,9 +290,9 @@ func (h *home) start(name string, o *Outcome, free []*spot, missing int, all boo
 		for _, s := range free {
 			scores = append(scores, h.score(name, s))
 		}
-		slices.SortFunc(scores, func(a, b score) int { n, _ := better(&a, &b); return n })
+		slices.SortFunc(scores, func(a, b score) int { n, _ := compareScores(&a, &b); return n })
 		for i := range scores {
-			free[i] = scores[i].spot
+			free[i] = scores[i].candidate
 		}
 	}
 	for i, s := range free {

@@ -9,7 +9,7 @@ import (
 	"github.com/jmbarzee/dominion/services"
 )
 
-// Set takes the whole home anew, and plans anew only what differs.
+// Set takes the whole home, and invalidates only what differs.
 func (p *Planner) Set(in Input) {
 	if !p.sameServices(in) {
 		p.SetServices(in.Services, in.Retired)
@@ -17,13 +17,13 @@ func (p *Planner) Set(in Input) {
 	setAll(p.wants, in.Wants, p.SetWant)
 	setAll(p.numbers, in.Scaled, p.SetScaled)
 	setAll(p.held, in.Held, p.SetHeld)
-	there := make(map[string]bool, len(in.Domains))
+	present := make(map[string]bool, len(in.Domains))
 	for _, d := range in.Domains {
-		there[d.Name] = true
+		present[d.Name] = true
 		p.SetDomain(d)
 	}
 	for _, d := range slices.Clone(p.domains) {
-		if !there[d.Name] {
+		if !present[d.Name] {
 			p.RemoveDomain(d.Name)
 		}
 	}
@@ -56,7 +56,7 @@ func (p *Planner) sameServices(in Input) bool {
 	return len(p.defs) == len(in.Services)+retired && len(p.retired) == retired
 }
 
-// SetServices replaces the definitions. All is planned anew.
+// SetServices replaces the definitions, and invalidates everything.
 func (p *Planner) SetServices(defined, retired []services.Definition) {
 	before := p.order
 	p.defs = make(map[string]*services.Definition, len(defined))
@@ -74,40 +74,40 @@ func (p *Planner) SetServices(defined, retired []services.Definition) {
 		}
 	}
 	for _, s := range p.subjects {
-		s.place, s.readers, s.searched = -1, nil, false
+		s.index, s.readers, s.roomValid = -1, nil, false
 		for _, c := range s.cells {
-			c.judged = false
+			c.unfitValid = false
 		}
 	}
 	p.order = nil
 	for i, name := range services.StartOrder(all) {
 		s := p.subject(name)
 		p.order = append(p.order, s)
-		s.place, s.judge, s.replan = i, true, true
+		s.index, s.reviseWanted, s.replan = i, true, true
 		for _, dep := range p.defs[name].Dependencies {
 			p.dependents[dep.Service] = append(p.dependents[dep.Service], name)
 		}
 	}
 	for _, d := range p.domains {
-		d.known = false
-		slices.SortFunc(d.given, bySubject)
+		d.workValid = false
+		slices.SortFunc(d.starts, bySubject)
 	}
 	outcomes := make(map[string]*Outcome, len(p.order))
 	for _, s := range before {
-		if s.place >= 0 {
+		if s.index >= 0 {
 			if s.outcome != nil {
 				outcomes[s.name] = s.outcome
 			}
 			continue
 		}
 		p.replace(s, nil)
-		s.judge, s.replan = false, false
-		p.drop(s)
+		s.reviseWanted, s.replan = false, false
+		p.dropUnused(s)
 	}
 	p.plan.Services = outcomes
 }
 
-// SetWant takes what users said of a service.
+// SetWant sets what users have set for a service.
 func (p *Planner) SetWant(name string, w Want) {
 	if p.wants[name] == w {
 		return
@@ -118,42 +118,42 @@ func (p *Planner) SetWant(name string, w Want) {
 		p.wants[name] = w
 	}
 	s := p.subject(name)
-	s.judge, s.replan = true, true
-	p.tell(s)
-	p.drop(s)
+	s.reviseWanted, s.replan = true, true
+	p.invalidateReaders(s)
+	p.dropUnused(s)
 }
 
-// SetScaled takes what a service's figure calls for.
+// SetScaled sets the number of instances by a service's figure.
 func (p *Planner) SetScaled(name string, n Scaled) {
 	if p.numbers[name] == n {
 		return
 	}
 	p.numbers[name] = n
 	s := p.subject(name)
-	s.judge, s.replan = true, true
-	p.tell(s)
-	p.drop(s)
+	s.reviseWanted, s.replan = true, true
+	p.invalidateReaders(s)
+	p.dropUnused(s)
 }
 
-// RemoveDomain forgets a domain.
+// RemoveDomain removes a domain.
 func (p *Planner) RemoveDomain(name string) {
 	d := p.sites[name]
 	if d == nil {
 		return
 	}
-	p.everywhere()
+	p.domainsChanged()
 	for _, c := range slices.Clone(d.cells) {
-		p.uncell(c)
+		p.removeCell(c)
 	}
-	for _, s := range d.given {
+	for _, s := range d.starts {
 		s.replan = true
 	}
 	delete(p.sites, name)
 	p.domains = slices.DeleteFunc(p.domains, func(other *site) bool { return other == d })
-	p.moved[name] = true
+	p.changedDomains[name] = true
 }
 
-// SetDomain takes what is known of a domain now. The planner keeps its maps.
+// SetDomain sets the state of a domain. The planner uses its maps.
 func (p *Planner) SetDomain(now Domain) {
 	d := p.sites[now.Name]
 	if d == nil {
@@ -161,28 +161,28 @@ func (p *Planner) SetDomain(now Domain) {
 		p.sites[now.Name] = d
 		at, _ := slices.BinarySearchFunc(p.domains, now.Name, func(d *site, name string) int { return strings.Compare(d.Name, name) })
 		p.domains = slices.Insert(p.domains, at, d)
-		p.everywhere()
-		p.moved[now.Name] = true
+		p.domainsChanged()
+		p.changedDomains[now.Name] = true
 	}
 	changed := !sameFacts(&d.Domain, &now)
-	p.loads = p.loads || d.Machine != now.Machine
+	p.loadChanged = p.loadChanged || d.Machine != now.Machine
 	d.Domain = now
-	d.known = d.known && !changed
+	d.workValid = d.workValid && !changed
 	p.setCells(d)
 	if !changed {
 		return
 	}
-	p.everywhere()
+	p.domainsChanged()
 	for _, c := range d.cells {
-		mattered := !c.judged || p.matters(c)
-		c.judged = false
-		if mattered || c.subject.place < 0 || p.matters(c) {
-			p.touch(c.subject)
+		mattered := !c.unfitValid || p.matters(c)
+		c.unfitValid = false
+		if mattered || c.subject.index < 0 || p.matters(c) {
+			p.invalidate(c.subject)
 		}
 	}
 }
 
-// sameFacts compares all but what is known service by service, and the figures
+// sameFacts compares all but what depends on the service, and the figures
 // of the machine that only those read who read its load.
 func sameFacts(a, b *Domain) bool {
 	x, y := *a, *b
@@ -193,14 +193,14 @@ func sameFacts(a, b *Domain) bool {
 }
 
 // setCells compares what a domain has to do with each service with what it
-// had, and touches what differs.
+// had, and invalidates what differs.
 func (p *Planner) setCells(d *site) {
 	for i := 0; i < len(d.cells); {
 		c := d.cells[i]
 		if p.setCell(c) {
 			i++
 		} else {
-			p.uncell(c)
+			p.removeCell(c)
 		}
 	}
 	add := func(name string) {
@@ -225,73 +225,74 @@ func (p *Planner) setCells(d *site) {
 	}
 }
 
-// setCell takes what the domain of a cell says now. It tells whether anything
-// is left of it.
+// setCell sets what the domain of a cell has now. It reports whether there is still
+// anything.
 func (p *Planner) setCell(c *cell) bool {
 	d, name := c.site, c.subject.name
 	was, burdened := *c, c.burdens()
-	c.version, c.held = d.Catalog[name]
+	c.version, c.inCatalog = d.Catalog[name]
 	c.ordered = d.Ordered[name]
-	c.instance, c.told = d.Observed[name]
+	c.instance, c.observed = d.Observed[name]
 	c.chosen = d.Chosen[name]
 	c.leaving = d.Leaving[name]
-	if c.version != was.version || c.held != was.held {
-		c.judged = false
+	if c.version != was.version || c.inCatalog != was.inCatalog {
+		c.unfitValid = false
 	}
 	if c.burdens() != burdened {
-		d.known, p.loads = false, true
+		d.workValid, p.loadChanged = false, true
 	}
-	was.judged = c.judged
+	was.unfitValid = c.unfitValid
 	if *c != was {
-		p.touch(c.subject)
+		p.invalidate(c.subject)
 	}
-	return c.held || c.ordered || c.told
+	return c.inCatalog || c.ordered || c.observed
 }
 
-// uncell ends what a domain had to do with a service.
-func (p *Planner) uncell(c *cell) {
-	c.site.known, p.loads = false, true
+// removeCell removes a cell of which nothing is left.
+func (p *Planner) removeCell(c *cell) {
+	c.site.workValid, p.loadChanged = false, true
 	if i, there := c.site.find(c.subject.name); there {
 		c.site.cells = slices.Delete(c.site.cells, i, i+1)
 	}
 	if i, there := c.subject.at(c.site.Name); there {
 		c.subject.cells = slices.Delete(c.subject.cells, i, i+1)
 	}
-	p.touch(c.subject)
-	p.drop(c.subject)
+	p.invalidate(c.subject)
+	p.dropUnused(c.subject)
 }
 
-// drop forgets a name that nobody uses.
-func (p *Planner) drop(s *subject) {
-	if s.place < 0 && len(s.cells) == 0 && len(s.readers) == 0 {
+// dropUnused removes a name that is not used any more.
+func (p *Planner) dropUnused(s *subject) {
+	if s.index < 0 && len(s.cells) == 0 && len(s.readers) == 0 {
 		delete(p.subjects, s.name)
 	}
 }
 
-// touch notes that something is known of a service that was not.
-func (p *Planner) touch(s *subject) {
+// invalidate notes that the state of a service has changed.
+func (p *Planner) invalidate(s *subject) {
 	s.replan = true
-	s.judge = s.judge || len(p.dependents[s.name]) > 0 // needers looks whether it is there
-	p.tell(s)
-	if s.searched {
-		s.searched = false
+	s.reviseWanted = s.reviseWanted || len(p.dependents[s.name]) > 0 // needers reads whether it is present
+	p.invalidateReaders(s)
+	if s.roomValid {
+		s.roomValid = false
 		for _, dep := range p.needs(s) {
-			p.subject(dep.Service).judge = true
+			p.subject(dep.Service).reviseWanted = true
 		}
 	}
 }
 
-// tell lets all be placed anew that read of a service. They read again then.
-func (p *Planner) tell(s *subject) {
+// invalidateReaders has all services placed again whose placing read a service. They
+// read it again then.
+func (p *Planner) invalidateReaders(s *subject) {
 	for _, reader := range s.readers {
 		reader.replan = true
 	}
 	s.readers = s.readers[:0]
 }
 
-// everywhere notes that what is known of some domain changed.
-func (p *Planner) everywhere() {
-	p.loads = true
+// domainsChanged notes that the facts of some domain changed.
+func (p *Planner) domainsChanged() {
+	p.loadChanged = true
 	for _, s := range p.order {
 		s.replan = s.replan || s.readAll
 	}

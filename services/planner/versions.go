@@ -22,10 +22,10 @@ type need struct {
 	runs bool // a copy of the service that asks is there
 }
 
-// hasCopy reports whether a domain tells of a copy of a service.
+// hasCopy reports whether a domain reports a copy of a service.
 func (h *home) hasCopy(name string) bool {
-	return slices.ContainsFunc(h.look(name).cells, func(c *cell) bool {
-		return !c.site.Gone && c.told && c.instance.State.Listed()
+	return slices.ContainsFunc(h.read(name).cells, func(c *cell) bool {
+		return !c.site.Gone && c.observed && c.instance.State.Listed()
 	})
 }
 
@@ -36,7 +36,7 @@ func (h *home) versionNeeds(name string) (all []need) {
 			if dep.Service != name || dep.Version.String() == "" {
 				continue
 			}
-			if h.look(t); h.on[t] {
+			if h.read(t); h.on[t] {
 				all = append(all, need{name, t, dep.Version, h.hasCopy(t)})
 			}
 		}
@@ -47,16 +47,16 @@ func (h *home) versionNeeds(name string) (all []need) {
 
 // covers reports whether a copy on the domain is, or would be, in the range. One
 // that failed is started as what is on the disk now.
-func (n need) covers(s *spot) bool {
-	if s.told && s.instance.State.Listed() && s.instance.State != topics.Failed && s.instance.Version != "" {
+func (n need) covers(s *candidate) bool {
+	if s.observed && s.instance.State.Listed() && s.instance.State != topics.Failed && s.instance.Version != "" {
 		return n.in.Contains(s.instance.Version)
 	}
 	return n.in.Contains(s.cell.version)
 }
 
-// suit marks the copies whose version others need, and has one that nobody needs
+// assignVersions marks the copies whose version others need, and has one that nobody needs
 // give way where a range is not covered and a free domain has a version in it.
-func (h *home) suit(needs []need, p *parts, spots []spot, n int) {
+func (h *home) assignVersions(needs []need, p *groups, candidates []candidate, n int) {
 	if len(needs) == 0 {
 		return
 	}
@@ -65,19 +65,20 @@ func (h *home) suit(needs []need, p *parts, spots []spot, n int) {
 	slices.SortStableFunc(byRank, rank)
 	all := append(byRank, p.failed...)
 	built := 0
-	for i := range spots {
-		if _, runs := spots[i].cell.builtIn(); runs {
-			all = append(all, &spots[i])
+	for i := range candidates {
+		if _, runs := candidates[i].cell.builtIn(); runs {
+			all = append(all, &candidates[i])
 			built++
 		}
 	}
 	var open []need
 	for _, one := range needs {
-		switch at := slices.IndexFunc(all, one.covers); {
-		case slices.ContainsFunc(all, func(s *spot) bool { return s.needed != "" && one.covers(s) }):
-		case at >= 0:
+		if slices.ContainsFunc(all, func(s *candidate) bool { return s.needed != "" && one.covers(s) }) {
+			continue
+		}
+		if at := slices.IndexFunc(all, one.covers); at >= 0 {
 			all[at].needed = one.by
-		default:
+		} else {
 			open = append(open, one)
 		}
 	}
@@ -92,57 +93,57 @@ func (h *home) suit(needs []need, p *parts, spots []spot, n int) {
 			continue
 		}
 		for i, s := range slices.Backward(byRank) {
-			if s.needed == "" && s.gives == "" && slices.Contains(p.live, s) && i < n {
-				s.gives = fmt.Sprintf("%s needs %s %s", one.by, name, one.in)
-				p.live = slices.DeleteFunc(p.live, func(other *spot) bool { return other == s })
+			if s.needed == "" && s.replacedFor == "" && slices.Contains(p.live, s) && i < n {
+				s.replacedFor = fmt.Sprintf("%s needs %s %s", one.by, name, one.in)
+				p.live = slices.DeleteFunc(p.live, func(other *candidate) bool { return other == s })
 				break
 			}
 		}
 	}
 }
 
-// bar leaves out the free domains whose version is out of the range that a service
-// which runs needs, and that no copy covers: it would find itself beside a version
+// excludeVersions removes the free domains whose version is out of the range that a service
+// which runs needs, and that no copy covers: that service would be beside a version
 // that it cannot use. What does not run yet waits for a version in its range
 // instead (unmet).
-func bar(needs []need, p *parts, spots []spot) {
+func excludeVersions(needs []need, p *groups, candidates []candidate) {
 	for _, one := range needs {
 		covered := slices.ContainsFunc(p.live, one.covers)
-		for i := range spots {
-			_, runs := spots[i].cell.builtIn()
-			covered = covered || runs && one.covers(&spots[i])
+		for i := range candidates {
+			_, runs := candidates[i].cell.builtIn()
+			covered = covered || runs && one.covers(&candidates[i])
 		}
 		if !one.runs || covered {
 			continue
 		}
-		p.free = slices.DeleteFunc(p.free, func(s *spot) bool {
+		p.free = slices.DeleteFunc(p.free, func(s *candidate) bool {
 			if one.covers(s) {
 				return false
 			}
-			s.barred = fmt.Sprintf("%s has %s %s, and %s, which runs, needs %s", s.Name, one.of, orUnknown(s.cell.version), one.by, one.in)
-			s.choice.Reason = s.barred
+			s.excluded = fmt.Sprintf("%s has %s %s, and %s, which runs, needs %s", s.Name, one.of, orUnknown(s.cell.version), one.by, one.in)
+			s.choice.Reason = s.excluded
 			return true
 		})
 	}
 }
 
-// demand notes with each copy which ranges it has to be started in: those that
+// setRanges sets with each copy which ranges it has to be started in: those that
 // services which run need, it covers now or may cover, and no other copy does.
-func demand(needs []need, spots []spot) {
-	for i := range spots {
-		s := &spots[i]
+func setRanges(needs []need, candidates []candidate) {
+	for i := range candidates {
+		s := &candidates[i]
 		if !s.choice.Runs() || s.Micro {
 			continue
 		}
 		var all []string
 		for _, one := range needs {
-			known := s.told && s.instance.Version != ""
-			if !one.runs || known && !one.in.Contains(s.instance.Version) {
+			versionKnown := s.observed && s.instance.Version != ""
+			if !one.runs || versionKnown && !one.in.Contains(s.instance.Version) {
 				continue
 			}
 			elsewhere := false
-			for j := range spots {
-				other := &spots[j]
+			for j := range candidates {
+				other := &candidates[j]
 				elsewhere = elsewhere || j != i && (other.choice.Runs() || other.Micro) && other.usable() && one.in.Contains(other.instance.Version)
 			}
 			if !elsewhere {
@@ -167,7 +168,7 @@ func (c Choice) Versions() map[string]string {
 	return all
 }
 
-// broken says which dependency of a service runs in no version that it can use,
+// broken describes the dependency of a service that runs in no version that it can use,
 // and what to do; "" where none does. It is about what runs as well as about what
 // waits.
 func (h *home) broken(name string) string {
@@ -177,13 +178,13 @@ func (h *home) broken(name string) string {
 		}
 		runs, has := "", ""
 		met := false
-		s := h.look(dep.Service)
+		s := h.read(dep.Service)
 		for _, c := range s.cells {
 			d := c.site
 			if d.Gone || d.State == topics.DomainIsLost {
 				continue
 			}
-			if c.told && (c.instance.State == topics.Running || c.instance.Done) {
+			if c.observed && (c.instance.State == topics.Running || c.instance.Done) {
 				if dep.Version.Contains(c.instance.Version) {
 					met = true
 					break
@@ -194,7 +195,7 @@ func (h *home) broken(name string) string {
 				met = true // it is on its way
 				break
 			}
-			if c.held && !c.ordered && h.defs[dep.Service] != nil && h.unfitAt(c).reason == "" && dep.Version.Contains(c.version) {
+			if c.inCatalog && !c.ordered && h.defs[dep.Service] != nil && h.unfitAt(c).reason == "" && dep.Version.Contains(c.version) {
 				has = d.Name
 			}
 		}
@@ -212,7 +213,7 @@ func (h *home) broken(name string) string {
 
 // copies counts the copies of a service that are there.
 func (h *home) copies(name string) (n int) {
-	for _, c := range h.look(name).cells {
+	for _, c := range h.read(name).cells {
 		if !c.site.Gone && c.burdens() {
 			n++
 		}
