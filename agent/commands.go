@@ -84,10 +84,10 @@ const resyncPause = 5 * time.Second
 // session that is meant, and only has the agent join its hub again, so an old one
 // that is replayed does not change which start command is in force.
 func (l *loop) mayResync(c topics.Command, now time.Time) error {
-	switch {
-	case c.Session != l.session:
+	if c.Session != l.session {
 		return errors.New("resync is for another run of this agent")
-	case !l.lastResync.IsZero() && now.Sub(l.lastResync) < resyncPause:
+	}
+	if !l.lastResync.IsZero() && now.Sub(l.lastResync) < resyncPause {
 		return fmt.Errorf("resync was obeyed less than %v ago", resyncPause)
 	}
 	l.lastResync = now
@@ -127,10 +127,10 @@ func (l *loop) mustPollLogs(now time.Time) bool {
 }
 
 func (l *loop) logPollInterval(now time.Time) time.Duration {
-	switch {
-	case l.logs.Flooded(now):
+	if l.logs.Flooded(now) {
 		return floodInterval
-	case l.logs.Following(now):
+	}
+	if l.logs.Following(now) {
 		return followInterval
 	}
 	return l.atLeast(logInterval)

@@ -87,12 +87,11 @@ func (l *loop) subscribeResult(e subscribed, now time.Time) {
 	}
 	problem := ""
 	l.traits.Subscribed(e.topic, e.err == nil, now)
-	switch {
-	case errors.Is(e.err, client.ErrRefused):
+	if errors.Is(e.err, client.ErrRefused) {
 		problem = fmt.Sprintf("its health cannot be known: the broker does not let this domain read %s", e.topic)
 		l.log.Warn(problem)
-	case e.err != nil:
-		return // the connection is over, and the link says so
+	} else if e.err != nil {
+		return // the connection is over, and the link sends linkDown
 	}
 	l.supervisor.TopicSubscribed(e.topic, e.err == nil, problem, now)
 }

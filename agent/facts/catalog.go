@@ -59,18 +59,18 @@ func NewCatalog(servicesDir string, files *foreign.Files, load func(serviceDir s
 	return &Catalog{dir: servicesDir, files: files, load: load, entries: make(map[string]entry)}
 }
 
-// Scan returns the services on disk, sorted by name, and what is new among
-// the problems: each is told once, until it changes. It reads no file that
+// Scan returns the services on disk, sorted by name, and those that are new among
+// the problems: each is returned once, until it changes. It reads no file that
 // has not changed since the last scan.
 func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
-	seen := make(map[string]entry)
+	found := make(map[string]entry)
 	entries, err := foreign.Do(c.files, c.dir, func() ([]fs.DirEntry, error) { return os.ReadDir(c.dir) })
 	if err != nil {
 		e := entry{problem: fmt.Sprintf("cannot read services_dir: %v", err)}
 		if errors.Is(err, fs.ErrNotExist) {
 			e.problem = fmt.Sprintf("there is no services_dir %s: make it and put services there, or set services_dir", c.dir)
 		}
-		seen["."] = e
+		found["."] = e
 	}
 	for _, d := range entries {
 		name := d.Name()
@@ -81,28 +81,29 @@ func (c *Catalog) Scan() (rows []topics.CatalogRow, problems []string) {
 			if e.code != nil {
 				problems = append(problems, c.hashVersion(name, &e)...)
 			}
-			seen[name] = e
+			found[name] = e
 		}
 	}
 	for _, d := range entries { // in the order of their names
-		if e := seen[d.Name()]; e.listed {
+		if e := found[d.Name()]; e.listed {
 			rows = append(rows, e.row)
 		}
 	}
 	if more := len(rows) - topics.MaxServices; more > 0 {
 		rows = rows[:topics.MaxServices]
-		seen["."] = entry{problem: fmt.Sprintf("%d of the services in %s are left out: a domain has %d at most", more, c.dir, topics.MaxServices)}
+		found["."] = entry{problem: fmt.Sprintf("%d of the services in %s are left out: a domain has %d at most", more, c.dir, topics.MaxServices)}
 	}
-	for name, e := range seen {
+	for name, e := range found {
 		if e.problem != "" && c.entries[name].problem != e.problem {
 			problems = append(problems, e.problem)
 		}
 	}
-	c.entries = seen
+	c.entries = found
 	return rows, problems
 }
 
-// scanDirectory looks at one directory, or link to one. false: it is none.
+// scanDirectory returns the entry of one directory, or link to one. It returns false
+// if the name is neither.
 func (c *Catalog) scanDirectory(name string) (entry, bool) {
 	dir := filepath.Join(c.dir, name)
 	now, err := foreign.Do(c.files, dir, func() (stamp, error) {
@@ -125,7 +126,7 @@ func (c *Catalog) scanDirectory(name string) (entry, bool) {
 
 var errNoDirectory = errors.New("not a directory")
 
-// readDirectory reads what changed.
+// readDirectory reads a directory that changed.
 func (c *Catalog) readDirectory(name, dir string, now stamp) entry {
 	e := entry{stamp: now, row: topics.CatalogRow{Service: name}}
 	if !now.makefile && !now.manifest {
@@ -160,8 +161,8 @@ func (c *Catalog) readDirectory(name, dir string, now stamp) entry {
 	return e
 }
 
-// hashVersion makes a hash of a service's code its version. Where the disk does not
-// answer in time it is the one before.
+// hashVersion sets the version of a service to a hash of its code. If the disk does
+// not answer in time the version stays as it was.
 func (c *Catalog) hashVersion(name string, e *entry) (problems []string) {
 	type found struct{ version, busy string }
 	dir, now := filepath.Join(c.dir, name), time.Now()

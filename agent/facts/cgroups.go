@@ -16,7 +16,7 @@ import (
 // them) is measured by it: that includes what came and went between two looks,
 // and what left the process group, and takes no pass over all processes.
 
-// cgroup is that of a service as it was seen last.
+// cgroup is the last measurement of a service's control group.
 type cgroup struct {
 	// Process group of the life.
 	leader int

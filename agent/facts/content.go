@@ -29,7 +29,7 @@ var (
 	notCode     = strings.Fields("bin build cache data dist log logs node_modules obj out target tmp venv __pycache__")
 )
 
-// Bounds of what is looked at and read for the version of a service.
+// Bounds of what is read for the version of a service.
 const (
 	maxCodeDepth = 8
 	maxCodeFiles = 1000
@@ -45,8 +45,7 @@ const (
 	leftAlone     = 10 * time.Minute
 )
 
-// code is what is remembered of the code of a service, so that only what has
-// changed is read.
+// code is the cache of the code of a service, so that only what has changed is read.
 type code struct {
 	files   map[string]codeFile
 	version string
@@ -66,12 +65,12 @@ type fileStamp struct {
 }
 
 // scan returns the version of the code in dir, and which file is left out since,
-// as it changes by itself. words are those of the service's command.
-func (c *code) scan(dir string, words []string, now time.Time) (version, busy string) {
+// as it changes by itself. command is that of the service.
+func (c *code) scan(dir string, command []string, now time.Time) (version, busy string) {
 	files := make(map[string]codeFile)
 	read := int64(0)
 	var paths []string
-	walkCode(dir, "", 0, words, func(path string) bool {
+	walkCode(dir, "", 0, command, func(path string) bool {
 		paths = append(paths, path)
 		return len(paths) < maxCodeFiles
 	})
@@ -95,10 +94,9 @@ func (c *code) scan(dir string, words []string, now time.Time) (version, busy st
 			}
 		}
 		n := len(file.changes)
-		switch {
-		case !file.busy && n == maxChanges && now.Sub(file.changes[0]) < changesWithin:
+		if !file.busy && n == maxChanges && now.Sub(file.changes[0]) < changesWithin {
 			file.busy, busy = true, path
-		case file.busy && now.Sub(file.changes[n-1]) >= leftAlone:
+		} else if file.busy && now.Sub(file.changes[n-1]) >= leftAlone {
 			file.busy, file.changes = false, nil
 		}
 		files[path] = file
@@ -113,7 +111,7 @@ func (c *code) scan(dir string, words []string, now time.Time) (version, busy st
 
 // walkCode calls each with the paths of the files that count, until it returns
 // false. Links are not followed.
-func walkCode(dir, below string, depth int, words []string, each func(path string) bool) bool {
+func walkCode(dir, below string, depth int, command []string, each func(path string) bool) bool {
 	entries, err := os.ReadDir(filepath.Join(dir, below))
 	if err != nil {
 		return true
@@ -122,13 +120,13 @@ func walkCode(dir, below string, depth int, words []string, each func(path strin
 		name, path := e.Name(), filepath.Join(below, e.Name())
 		switch {
 		case e.IsDir() && !strings.HasPrefix(name, ".") && !slices.Contains(notCode, name) && depth < maxCodeDepth:
-			if !walkCode(dir, path, depth+1, words, each) {
+			if !walkCode(dir, path, depth+1, command, each) {
 				return false
 			}
 		case !e.Type().IsRegular():
 		case below == "" && (name == ManifestFile || slices.Contains(makefiles, name)),
 			slices.Contains(codeEndings, strings.ToLower(filepath.Ext(name))),
-			namedBy(words, path):
+			namedBy(command, path):
 			if !each(path) {
 				return false
 			}
@@ -139,8 +137,8 @@ func walkCode(dir, below string, depth int, words []string, each func(path strin
 
 // namedBy reports whether a word of a command names a file of the directory
 // that the command runs in.
-func namedBy(words []string, path string) bool {
-	return slices.ContainsFunc(words, func(w string) bool { return filepath.Clean(w) == path })
+func namedBy(command []string, path string) bool {
+	return slices.ContainsFunc(command, func(w string) bool { return filepath.Clean(w) == path })
 }
 
 func stampFile(path string) (s fileStamp, regular bool) {

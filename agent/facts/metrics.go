@@ -20,24 +20,24 @@ type Meter struct {
 	thermal string
 
 	last time.Time
-	// Uptime at last, in seconds.
+	// up is the uptime at last, in seconds.
 	up    float64
 	ticks map[process]used
-	// By service, of the last measurement.
+	// cpu is by service, of the last measurement.
 	cpu map[string]float64
-	// By service.
+	// cgroups is by service.
 	cgroups map[string]cgroup
-	// DOMINION_INSTANCE of each process that was looked at.
+	// instances holds the DOMINION_INSTANCE of each process that was examined.
 	instances map[process]string
 }
 
-// NewMeter returns a meter that tells the free space of dataDir.
+// NewMeter returns a Meter, which measures the free space of dataDir's disk.
 func NewMeter(dataDir string) *Meter {
 	return &Meter{dataDir: dataDir, proc: "/proc", thermal: "/sys/class/thermal"}
 }
 
 // Measure returns the metrics of now. groups gives the process group of each
-// service. What the machine does not tell is left at zero.
+// service. What cannot be measured is zero.
 func (m *Meter) Measure(now time.Time, groups map[string]int) topics.Metrics {
 	out := topics.Metrics{At: topics.At(now), Services: map[string]topics.Usage{}}
 	if f := strings.Fields(read(m.proc + "/loadavg")); len(f) > 0 {
@@ -72,7 +72,7 @@ func memory(meminfo string) (total, available uint64) {
 	return total, available
 }
 
-// temperature prefers a zone that says it is the processor's: zone 0 of many
+// temperature prefers a zone that is named as the processor's: zone 0 of many
 // machines is a battery or the mainboard.
 func temperature(dir string) *float64 {
 	zones, _ := filepath.Glob(filepath.Join(dir, "thermal_zone*"))

@@ -36,8 +36,8 @@ type used struct {
 //
 // The processor's figure is of the time since the last measurement, or since
 // the service was started. What a child used that was started and waited for in
-// between is in its parent's count of children. Only what came and went with
-// nobody waiting is not seen.
+// between is in its parent's count of children. Only processes that came and went
+// without being waited for are not counted.
 func (m *Meter) usage(now time.Time, groups map[string]int, into map[string]topics.Usage) {
 	if groups = m.byCgroups(now, groups, into); len(groups) == 0 {
 		m.last, m.ticks, m.up, m.cpu, m.instances = now, make(map[process]used), m.uptime(), nil, nil
@@ -116,7 +116,7 @@ func (m *Meter) cores(elapsed time.Duration, uptime float64, all map[int]stat, m
 // minus is a-b; of a counter that went backwards it is nothing.
 func minus(a, b uint64) uint64 { return a - min(a, b) }
 
-// members tells which process belongs to which service.
+// members returns the service of each process that belongs to one.
 func (m *Meter) members(all map[int]stat, groups map[string]int) map[int]string {
 	members := make(map[int]string)
 	if len(groups) == 0 {
@@ -192,7 +192,7 @@ func instanceOf(environ string) string {
 	return ""
 }
 
-// processes reads what /proc says of each process.
+// processes reads /proc/<pid>/stat of each process.
 func (m *Meter) processes() map[int]stat {
 	all := make(map[int]stat)
 	for _, pid := range pids(m.proc) {
@@ -203,7 +203,7 @@ func (m *Meter) processes() map[int]stat {
 	return all
 }
 
-// uptime is how long the machine has run, in seconds; 0 where it does not tell.
+// uptime returns how long the machine has run, in seconds; 0 if it is unknown.
 func (m *Meter) uptime() float64 {
 	seconds, _, _ := strings.Cut(read(m.proc+"/uptime"), " ")
 	v, _ := strconv.ParseFloat(seconds, 64)

@@ -45,9 +45,9 @@ type place struct {
 // New returns a Files.
 func New() *Files { return &Files{places: make(map[string]*place)} }
 
-// Do runs f, which touches files of a place, beside the caller, and returns what
-// f does, or an error if that takes too long: what f returns is lost then. One
-// thing at a time is done at a place. While it hangs, Do fails at once.
+// Do runs f, which uses files of a place, in another goroutine, and returns its
+// result, or an error if that takes too long: its result is lost then. One f at a
+// time runs for a place. While it hangs, Do fails at once.
 func Do[T any](files *Files, at string, f func() (T, error)) (T, error) {
 	var none T
 	p, err := files.acquire(at)
@@ -77,7 +77,7 @@ func Do[T any](files *Files, at string, f func() (T, error)) (T, error) {
 	}
 }
 
-// Open is Do for what has to be closed: what f opened too late is closed by then.
+// Open is Do for what must be closed: what f opened too late is closed.
 func Open[T io.Closer](files *Files, at string, f func() (T, error)) (T, error) {
 	var none, opened T
 	var mu sync.Mutex
@@ -103,7 +103,7 @@ func Open[T io.Closer](files *Files, at string, f func() (T, error)) (T, error) 
 	return none, err
 }
 
-// ErrBusy is what Do and Read return of what may answer another time.
+// ErrBusy is the error of Do and Read for a file that may be readable later.
 var ErrBusy = errors.New("it may answer later")
 
 // busyError is an ErrBusy.
@@ -116,7 +116,7 @@ func noAnswer(at string) error {
 	return busyError(at + " does not answer: is it on a mount that hangs?")
 }
 
-// acquire waits until nothing else is done at a place, within the deadline.
+// acquire waits until no other f runs for a place, within the deadline.
 func (f *Files) acquire(at string) (*place, error) {
 	for began := time.Now(); ; {
 		f.mu.Lock()
@@ -164,6 +164,8 @@ func (f *Files) Read(path string, user *syscall.Credential, limit int64) ([]byte
 	})
 }
 
+// read opens a file without following a link or waiting, and reads it if it is a
+// regular file that belongs to the agent, the user, or the owner of its directory.
 func read(path string, user *syscall.Credential, limit int64) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	switch {

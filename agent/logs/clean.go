@@ -41,8 +41,8 @@ func Clean(line []byte) string {
 	return out.String()
 }
 
-// hidden reports whether a character does something instead of being seen:
-// controls, and those that turn the direction of writing.
+// hidden reports whether a character is not displayed: control characters, and those
+// that change the direction of writing.
 func hidden(r rune) bool {
 	return unicode.IsControl(r) || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 ||
 		r == 0x2028 || r == 0x2029
@@ -98,7 +98,7 @@ func escape(line []byte, r rune, size int) int {
 	return size
 }
 
-// at returns a moment as a line shows it: none where nobody knows.
+// at returns a time as a line has it: none if it is unknown.
 func at(t time.Time) topics.Time {
 	if t.IsZero() {
 		return topics.Time{}

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// emptiedLine stands in a log where the service emptied the file: a shell opens
-// the file of "> /dev/stderr" anew, with O_TRUNC, through /proc/self/fd/2. That of a
-// pipe would be harmless, but nobody reads a pipe while no agent runs, and the service
-// would stand still when it is full; a file that its user may not open for writing
-// would make the shell fail.
+// emptiedLine marks in a log that the service emptied the file: for "> /dev/stderr" a
+// shell opens the file again, with O_TRUNC, through /proc/self/fd/2. With a pipe that
+// would be harmless, but a pipe is not read while no agent runs, and the service would
+// block when it is full; with a file that its user may not open for writing the shell
+// would fail.
 const emptiedLine = "(the service emptied its log: write >&2 or >>/dev/stderr, not > /dev/stderr)"
 
 const (
@@ -46,9 +46,9 @@ func (s *stream) wasEmptied(f *os.File, size int64) bool {
 	return (err == nil || err == io.EOF) && !bytes.Equal(got[:n], want)
 }
 
-// saveRecent appends to <file>.1 what is retained of the file from before it was
-// emptied, and the line that says so. Where <file>.1 would become larger than a
-// copy may be, it begins anew. A disk that is full retains nothing.
+// saveRecent appends recent, the end of the file before it was emptied, and
+// emptiedLine to <file>.1. If that would become larger than a copy may be, it is
+// emptied first. On a full disk nothing is saved.
 func (s *stream) saveRecent(now time.Time) {
 	text := slices.Clone(s.recent)
 	if n := len(text); n > 0 && text[n-1] != '\n' {

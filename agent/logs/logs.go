@@ -44,8 +44,9 @@ type Dir struct {
 // deadline is how long the disk of the logs may take to answer.
 const deadline = time.Second
 
-// withinDeadline does something with the files and waits for it, within the deadline. false:
-// it goes on, or did not begin, as what was begun before goes on.
+// withinDeadline runs f, which uses the files, in another goroutine, and waits for it
+// within the deadline. It returns false if f is still running, or was not started, as
+// an earlier one is still running.
 func (d *Dir) withinDeadline(f func()) bool {
 	if !d.busy.TryLock() {
 		return false
@@ -77,47 +78,46 @@ type service struct {
 	until   time.Time // followed until then
 }
 
-// stream is what is known of one file.
+// stream is the state of one file.
 type stream struct {
 	file string
-	// As seen last.
+	// size is that of the last update.
 	size int64
-	// When it grew.
+	// marks are the times at which it grew.
 	marks []mark
-	// The same of the part that was cut off into <file>.1.
+	// older are the marks of <file>.1.
 	older []mark
 
-	// As seen last.
+	// modified is that of the last update.
 	modified time.Time
-	// The end of the file, up to size.
+	// recent is the end of the file, up to size.
 	recent []byte
-	// By the service, which those who follow are not told yet.
+	// emptied reports that the service emptied the file, which was not published yet.
 	emptied bool
 
-	// Followed up to here.
+	// read is the offset up to which lines were returned to followers.
 	read int64
 }
 
-// mark says that what begins at from was seen at a moment first.
+// mark is the time at which the bytes from an offset on were found.
 type mark struct {
 	from int64
 	at   time.Time
 }
 
-// maxMarks bounds what is remembered of a stream: after it, moments that are
-// close together become one.
+// maxMarks bounds the marks of a stream. Beyond it, older marks are merged.
 const maxMarks = 256
 
 // New returns the logs below dir, which need not exist yet. Lines that are
-// there by now have no time: nobody watched when they were written.
+// there by now have no time, as it is unknown when they were written.
 func New(dir string) *Dir {
 	d := &Dir{dir: dir, services: make(map[string]*service)}
 	d.refreshServices(func(s *stream) { s.update(time.Time{}) })
 	return d
 }
 
-// refreshServices takes note of services that have a directory since, and forgets those
-// that have none any more.
+// refreshServices adds services that have a directory now, and removes those that no
+// longer have one.
 func (d *Dir) refreshServices(each func(*stream)) {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
@@ -156,8 +156,8 @@ func (d *Dir) add(name string) *service {
 	return s
 }
 
-// update looks how far the file grew, and whether the service emptied it. A zero
-// now is a moment nobody knows.
+// update records how far the file grew, and whether the service emptied it. A zero
+// now is an unknown time.
 func (s *stream) update(now time.Time) {
 	info, err := os.Lstat(s.file)
 	if err != nil || !info.Mode().IsRegular() {
@@ -191,21 +191,21 @@ func (s *stream) update(now time.Time) {
 	s.recent, s.size = held, size
 }
 
-// reset is of a file that is empty now.
+// reset resets the state for a file that is empty now.
 func (s *stream) reset() { s.size, s.read, s.marks, s.recent = 0, 0, nil, nil }
 
-// thinMarks drops each second of the older marks: the newest times stay exact.
+// thinMarks removes every second one of the older marks: the newest times stay exact.
 func thinMarks(marks []mark) []mark {
-	kept := marks[:0]
+	remaining := marks[:0]
 	for i, m := range marks {
 		if i%2 == 0 || i >= len(marks)/2 {
-			kept = append(kept, m)
+			remaining = append(remaining, m)
 		}
 	}
-	return kept
+	return remaining
 }
 
-// timeAt tells when what begins at an offset was seen first.
+// timeAt returns when the bytes at an offset were found.
 func timeAt(marks []mark, offset int64) time.Time {
 	i, found := slices.BinarySearchFunc(marks, offset, func(m mark, at int64) int { return int(min(max(m.from-at, -1), 1)) })
 	if !found {
@@ -217,9 +217,9 @@ func timeAt(marks []mark, offset int64) time.Time {
 	return marks[i].at
 }
 
-// Poll notes how far the files grew, caps them, and returns the new lines of
-// the followed services, in order. It is called each second, more often while
-// somebody follows if that is to look smooth.
+// Poll records how far the files grew, caps them, and returns the new lines of the
+// followed services, in order. It is called each second, and more often while a
+// service is followed.
 func (d *Dir) Poll(now time.Time) (lines []Line) {
 	d.withinDeadline(func() { d.lines = append(d.lines, d.poll(now)...) })
 	if d.busy.TryLock() {
@@ -229,6 +229,7 @@ func (d *Dir) Poll(now time.Time) (lines []Line) {
 	return lines
 }
 
+// poll is Poll without the deadline.
 func (d *Dir) poll(now time.Time) []Line {
 	d.refreshServices(nil)
 	var lines []Line
@@ -318,7 +319,7 @@ func (d *Dir) Following(now time.Time) bool {
 }
 
 // Last returns the last n lines of a service, oldest first. Lines of the two
-// streams are ordered by when they were seen.
+// streams are ordered by the time at which they were found.
 func (d *Dir) Last(name string, n int) []topics.LogLine {
 	var lines []topics.LogLine
 	if n <= 0 || !topics.ValidName(name) || !d.withinDeadline(func() { lines = d.last(name, n) }) {
@@ -341,8 +342,8 @@ func (d *Dir) last(name string, n int) []topics.LogLine {
 	return merge(tails[0], tails[1], n)
 }
 
-// merge takes the n newest of two streams. Where nobody knows which came
-// first, both get their share.
+// merge returns the n newest lines of two streams. Where their order is unknown,
+// both get an equal share.
 func merge(a, b []topics.LogLine, n int) []topics.LogLine {
 	i, j := len(a), len(b)
 	for range n {

@@ -115,12 +115,12 @@ func (s *stream) cut() {
 		return
 	}
 	defer f.Close()
-	from, kept := s.copyEnd(f)
+	from, copied := s.copyEnd(f)
 	if err := f.Truncate(0); err != nil {
 		return
 	}
 	s.older = nil
-	if kept {
+	if copied {
 		for _, m := range s.marks {
 			s.older = append(s.older, mark{max(0, m.from-from), m.at})
 		}
@@ -132,7 +132,7 @@ func (s *stream) cut() {
 // and returns where in the file the copy begins. What the service writes
 // meanwhile is copied, too; where that is more than a copy may hold, the newer
 // end is taken instead, a few times: it may write faster than we copy.
-func (s *stream) copyEnd(f *os.File) (from int64, kept bool) {
+func (s *stream) copyEnd(f *os.File) (from int64, copied bool) {
 	const most = maxSize + maxLine
 	older := s.file + ".1"
 	_ = os.Remove(older) // its room may be needed
@@ -164,7 +164,7 @@ func lineNear(f *os.File, n int64) (int64, error) {
 	}
 	from, b := info.Size()-n, make([]byte, maxLine)
 	got, err := f.ReadAt(b, from)
-	if errors.Is(err, io.EOF) { // somebody else cut it
+	if errors.Is(err, io.EOF) { // another process truncated it
 		err = nil
 	}
 	return from + int64(bytes.IndexByte(b[:got], '\n')+1), err

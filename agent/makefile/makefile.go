@@ -1,11 +1,11 @@
-// Package makefile tells which variables of its environment a Makefile has make
-// expand. Make hands on what its environment brings byte for byte, but a
-// Makefile that says $(X) gets the value of X expanded, and a value with a $ in
-// it becomes something else there, or a program that runs.
+// Package makefile finds which variables of its environment a Makefile has make
+// expand. Make passes its environment on unchanged, but a Makefile that contains
+// $(X) gets the value of X expanded, and a value with a $ becomes another value
+// there, or runs a program.
 //
-// It reads text and decides; the files are read by who uses it. Where it cannot
-// tell, it says so and why, and errs on that side. Only package agent's
-// supervisor imports it.
+// It parses text; the caller reads the files. Where it cannot decide, it returns
+// that with the reason, and never takes a variable for unused by mistake. Only
+// package agent's supervisor imports it.
 package makefile
 
 import (
@@ -27,24 +27,24 @@ type Files interface {
 // Uses is what is known of a Makefile and the files that it includes.
 type Uses struct {
 	expanded map[string]string // where each variable is named so that make expands it
-	unclear  string            // where and why it cannot be told what else is
+	unclear  string            // where and why others may be expanded, too
 }
 
 // Expands returns where a variable is named so that make expands its value, ""
-// if it is named nowhere so. unclear tells that it could not be told, and where
-// says why.
+// if it is not. unclear reports that this cannot be decided; where is the reason
+// then.
 func (u Uses) Expands(variable string) (where string, unclear bool) {
-	switch at, named := u.expanded[variable]; {
-	case named:
+	if at, named := u.expanded[variable]; named {
 		return at, false
-	case slices.Contains(builtIn, variable):
+	}
+	if slices.Contains(builtIn, variable) {
 		return "make's own rules", false
 	}
 	return u.unclear, u.unclear != ""
 }
 
 // builtIn are the variables that the rules which make has by itself expand,
-// whatever a Makefile says (make -p).
+// whatever the Makefile contains (make -p).
 var builtIn = []string{
 	"AR", "ARFLAGS", "AS", "ASFLAGS", "CC", "CFLAGS", "CO", "COFLAGS", "CPP", "CPPFLAGS", "CTANGLE", "CWEAVE", "CXX", "CXXFLAGS",
 	"F77", "F77FLAGS", "FC", "FFLAGS", "GET", "GFLAGS", "LD", "LDFLAGS", "LDLIBS", "LEX", "LFLAGS", "LINT", "LINTFLAGS", "LOADLIBES",
@@ -52,7 +52,7 @@ var builtIn = []string{
 	"TANGLE", "TARGET_ARCH", "TARGET_MACH", "TEX", "TEXI2DVI", "TEXI2DVI_FLAGS", "WEAVE", "XLDLIBS", "YACC", "YFLAGS",
 }
 
-// What a Makefile may include before it cannot be told any more.
+// The bounds of what is parsed; beyond them nothing can be decided.
 const (
 	maxFiles = 64
 	maxDepth = 16 // of references in references
@@ -78,8 +78,8 @@ type scan struct {
 	lines []int
 }
 
-// cannot notes why it cannot be told, at an offset of the text; the first
-// reason counts.
+// cannot records why expansion cannot be decided, at an offset of the text; the
+// first reason counts.
 func (s *scan) cannot(at int, why string) {
 	if s.unclear == "" {
 		s.unclear = s.place(at) + " " + why
@@ -98,6 +98,7 @@ func (s *scan) note(at int, variable string) {
 	}
 }
 
+// file scans a file, and then those that it includes.
 func (s *scan) file(name string) {
 	if s.read[name] {
 		return
@@ -212,7 +213,7 @@ func (s *scan) closing(at, to int) int {
 	return -1
 }
 
-// reference looks at what stands between brackets: a variable or a function.
+// reference scans the text between brackets: a variable or a function.
 func (s *scan) reference(from, to, depth int) {
 	text := s.text[from:to]
 	name, rest, isCall := cutSpace(strings.TrimLeft(text, " \t\\\n"))
@@ -270,7 +271,7 @@ func (s *scan) named(at int, name string) {
 // runsMake finds make, where a recipe has a command.
 var runsMake = regexp.MustCompile(`(^[\t @+-]*|[;&|(]\s*|\b(then|do|else|exec|env|sudo)\s+)(\S*/)?g?make(\s|$)`)
 
-// directives looks at the text line by line, and returns the files that are included.
+// directives scans the text line by line, and returns the files that are included.
 func (s *scan) directives() (included []string) {
 	at := 0
 	for line := range logicalLines(s.text) {

@@ -18,13 +18,13 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Adopt takes over what the agent before this one left running. It is called
-// once, before anything else. What it finds runs on, watched, until a start
-// command says what should run.
+// Adopt takes over the services that the previous agent left running. It is called
+// once, before anything else. They run on, watched, until a start command decides
+// what should run.
 func (s *Supervisor) Adopt(now time.Time) {
-	unnoted := make(map[string]Life)
+	unrecorded := make(map[string]Life)
 	for _, l := range s.o.Runner.Lives(s.o.Domain) {
-		unnoted[l.Token] = l
+		unrecorded[l.Token] = l
 	}
 	entries, err := os.ReadDir(s.instancesDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -40,27 +40,27 @@ func (s *Supervisor) Adopt(now time.Time) {
 			s.removeRecord(name)
 			continue
 		}
-		if r.Group.PID == 0 && !r.Finished { // killed between the start and noting it
-			r.Group = unnoted[r.Instance].Group // without one, Adopt ends what is left of it
+		if r.Group.PID == 0 && !r.Finished { // the agent was killed between the start and its record
+			r.Group = unrecorded[r.Instance].Group // without one, Adopt ends what is left of it
 		}
-		delete(unnoted, r.Instance)
+		delete(unrecorded, r.Instance)
 		if !s.adopt(r, now) {
 			s.removeRecord(name)
 		}
 	}
-	s.adoptUnrecorded(slices.Collect(maps.Values(unnoted)), now)
+	s.adoptUnrecorded(slices.Collect(maps.Values(unrecorded)), now)
 	if r, ok := s.o.Runner.(interface{ endUnclaimed([]Group) }); ok {
-		var known []Group
+		var adopted []Group
 		for _, v := range s.services {
-			known = append(known, v.life.group)
+			adopted = append(adopted, v.life.group)
 		}
-		r.endUnclaimed(known)
+		r.endUnclaimed(adopted)
 	}
 	s.updateTopics(nil, now)
 	s.write(now)
 }
 
-// adopt takes over one life. false: nothing of it is left.
+// adopt takes over one life. It returns false if nothing of it is left.
 func (s *Supervisor) adopt(r record, now time.Time) bool {
 	post := s.poster(r.Service, r.Instance)
 	r.Group.token, r.Group.adopted = r.Instance, true
@@ -91,8 +91,8 @@ func (s *Supervisor) adopt(r record, now time.Time) bool {
 	return true
 }
 
-// adoptUnrecorded takes over what the agent before this one could not write down,
-// as its disk was full. Without that a second one would be started beside it.
+// adoptUnrecorded takes over lives that the previous agent could not record, as its
+// disk was full. Otherwise a second instance would be started beside each.
 func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 	slices.SortFunc(found, func(a, b Life) int { // the newest of a service first
 		return cmp.Or(-cmp.Compare(a.Group.Started, b.Group.Started), strings.Compare(a.Token, b.Token))
@@ -100,7 +100,7 @@ func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 	for _, l := range found {
 		name := l.Env["SERVICE_NAME"]
 		if !topics.ValidName(name) || !s.users.mayRunAs(name, l.UID) {
-			continue // somebody copied an environment
+			continue // another program's process with a copied environment
 		}
 		log := s.o.Log.With("service", name, "process", l.Group.PID)
 		if v := s.services[name]; v != nil && v.State.Alive() {
@@ -117,8 +117,8 @@ func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 				r.Watchdog = topics.Seconds(time.Duration(µs) * time.Microsecond)
 			}
 		}
-		// What is not what we start, as a daemon that outlived its service, is
-		// of no known revision: the start command ends it before it starts one.
+		// A process with other arguments, such as a daemon that outlived its service,
+		// has no known revision: the start command replaces it.
 		if s.matchesCommand(name, l.Args) {
 			_, r.Revision, _ = strings.Cut(l.Token, ".")
 		}
@@ -128,7 +128,7 @@ func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 	}
 }
 
-// matchesCommand reports whether args are of what a service is started as.
+// matchesCommand reports whether args are those that a service is started with.
 func (s *Supervisor) matchesCommand(name string, args []string) bool {
 	dir := filepath.Join(s.o.ServicesDir, name)
 	file, err := s.manifest(name)
@@ -149,8 +149,8 @@ func (s *Supervisor) matchesCommand(name string, args []string) bool {
 
 var revisionPattern = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 
-// newToken makes a DOMINION_INSTANCE. It ends with the revision, so that a
-// life tells it that could not be written down.
+// newToken returns a DOMINION_INSTANCE. It ends with the revision, so that this is
+// known of a life without a record, too.
 func newToken(revision string) string {
 	token := strings.ToLower(rand.Text())
 	if revisionPattern.MatchString(revision) {

@@ -29,7 +29,7 @@ type cgroups struct {
 	base string // directory of this domain's lives; "": there are none
 }
 
-// newCgroups makes the directory of a domain's lives, or says why there is
+// newCgroups makes the directory of a domain's lives, or returns why there is
 // none.
 func newCgroups(domain string) (cgroups, error) {
 	own, err := ownCgroup()
@@ -131,8 +131,8 @@ func (c cgroups) make(service, token string) string {
 	return dir
 }
 
-// unclaimed lists the groups of lives that are not among those that are known.
-func (c cgroups) unclaimed(known []Group) []string {
+// unclaimed lists the control groups of lives that were not adopted.
+func (c cgroups) unclaimed(adopted []Group) []string {
 	entries, err := os.ReadDir(c.base)
 	if err != nil {
 		return nil
@@ -140,7 +140,7 @@ func (c cgroups) unclaimed(known []Group) []string {
 	var all []string
 	for _, e := range entries {
 		dir := filepath.Join(c.base, e.Name())
-		if e.IsDir() && strings.Contains(e.Name(), "@") && !slices.ContainsFunc(known, func(g Group) bool { return g.Cgroup == dir }) {
+		if e.IsDir() && strings.Contains(e.Name(), "@") && !slices.ContainsFunc(adopted, func(g Group) bool { return g.Cgroup == dir }) {
 			all = append(all, dir)
 		}
 	}

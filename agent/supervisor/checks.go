@@ -82,6 +82,8 @@ func (s *Supervisor) checkTCP(ctx context.Context, address string, port int) err
 	return c.Close()
 }
 
+// checkHTTP makes one request. Status codes from 200 to 399 are healthy; redirects
+// are not followed.
 func (s *Supervisor) checkHTTP(ctx context.Context, address string, port int, path string) error {
 	client := http.Client{
 		Transport: &http.Transport{
@@ -128,7 +130,7 @@ func (s *Supervisor) checkCommand(ctx context.Context, p plan) error {
 	return nil
 }
 
-// adoptLife makes what an adopted life needs: the socket that it notifies, and
+// adoptLife makes the resources of an adopted life: the socket that it notifies, and
 // its health command with the environment that it was started with.
 func (s *Supervisor) adoptLife(v *service, r record) {
 	v.life.group = r.Group

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// chownWait bounds how long a start waits while the data of a service that ran
-// as another user is given to its user. What takes longer goes on beside the
-// loop, and the start is tried again.
+// chownWait bounds how long a start waits while the data of a service that ran as
+// another user is given to its user. Beyond that the change goes on in its
+// goroutine, and the start is retried.
 const chownWait = 200 * time.Millisecond
 
 // maxChownDepth bounds the file descriptors of giveTree.
 const maxChownDepth = 256
 
-// provideDataDir makes the data directory of a service, and gives it to the service's
-// user with all that the user before it left there.
+// provideDataDir makes the data directory of a service, and gives it to the
+// service's user with everything of the former user in it.
 func (s *Supervisor) provideDataDir(service string, own owner) error {
 	done := s.chowning[service]
 	if done == nil {
@@ -135,7 +135,7 @@ const (
 )
 
 // entry gives away one entry of a directory. It is opened without being
-// followed or read, so that what is looked at is what is given.
+// followed or read, so that the file that is checked is the one that is changed.
 func (g chowner) entry(parent int, name, path string, depth int) error {
 	fd, err := syscall.Openat(parent, name, oPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
 	if err == syscall.ENOENT {

@@ -72,7 +72,8 @@ func subscriptionRefused(t *transition) bool {
 	return eventOf[topicSubscribed](t).problem != "" && t.check() == mqttCheck
 }
 
-// extendsTimeout: never what runs under a lease, which somebody else counts on.
+// extendsTimeout reports whether a notification extends a timeout. That of an
+// exclusive service does not: another domain relies on the end of its lease.
 func extendsTimeout(t *transition) bool {
 	return eventOf[notified](t).extend > 0 && !t.Killed && !t.Spec.Exclusive
 }

@@ -14,9 +14,9 @@ import (
 // meanwhile as far as they need no file.
 var errHung = errors.New("data_dir does not answer")
 
-// onDisk writes in data_dir, or removes something there, beside the loop, and
-// waits no longer than foreign.Do does. What f does may happen later then: never
-// after what is done by a later call, which fails until f has returned.
+// onDisk runs f, which changes something in data_dir, in another goroutine, and
+// waits no longer than foreign.Do does. f may then take effect later, but not after
+// a later call, which fails until f has returned.
 func (s *Supervisor) onDisk(f func() error) error {
 	_, err := foreign.Do(s.o.Files, s.o.DataDir, func() (struct{}, error) { return struct{}{}, f() })
 	return s.explainHung(err)

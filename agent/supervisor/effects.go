@@ -11,20 +11,20 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// life is what belongs to one life of a service's processes.
+// life holds the resources of one life of a service.
 type life struct {
 	group  Group
 	plan   plan
 	notify *notifySocket
-	// Of an exclusive service; nil: none.
+	// guard is that of an exclusive service; nil: it has none.
 	guard Guard
-	// How many it has lost.
+	// guardsLost is how many guards ended by themselves.
 	guardsLost int
 	ctx        context.Context
 	end        context.CancelFunc
 }
 
-// endLife lets go of the life that is over, or that did not begin.
+// endLife releases the resources of a life that is over, or did not begin.
 func (s *Supervisor) endLife(v *service) {
 	s.lease.remove(v.life.guard)
 	v.life.close()
@@ -57,6 +57,8 @@ func (s *Supervisor) step(v *service, ev event, now time.Time) {
 	}
 }
 
+// execute carries out an effect of a step. It returns the event that answers it; nil
+// if there is none.
 func (s *Supervisor) execute(v *service, e effect, now time.Time) event {
 	switch e := e.(type) {
 	case start:
@@ -72,7 +74,7 @@ func (s *Supervisor) execute(v *service, e effect, now time.Time) event {
 			v.life.guard.Ends(s.Clock() + v.stopTimeout())
 		}
 		s.o.Runner.Signal(v.life.group, syscall.SIGTERM)
-		s.o.Runner.Signal(v.life.group, syscall.SIGCONT) // one that was paused hears it, too
+		s.o.Runner.Signal(v.life.group, syscall.SIGCONT) // so that a stopped process handles SIGTERM
 	case check:
 		s.check(v)
 	case quote:
@@ -92,7 +94,7 @@ func (s *Supervisor) execute(v *service, e effect, now time.Time) event {
 	return nil
 }
 
-// levelOf is how much an event matters to who reads the log alone.
+// levelOf returns the log level of an event.
 func levelOf(kind topics.EventType) slog.Level {
 	switch kind {
 	case topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceUnhealthy, topics.ServiceFenced, topics.CommandRefused:
@@ -101,7 +103,7 @@ func levelOf(kind topics.EventType) slog.Level {
 	return slog.LevelInfo
 }
 
-// start begins a life of a service.
+// start starts a service.
 func (s *Supervisor) start(v *service, now time.Time) event {
 	if v.commandSpec.Exclusive && s.lease.until() <= s.Clock() {
 		return unleased{}
@@ -149,7 +151,7 @@ func (s *Supervisor) startLife(v *service, r *run) (err error) {
 			return err
 		}
 	}
-	s.writeIntent(v, *r) // an agent that is killed now leaves a trace of what it was about to start
+	s.writeIntent(v, *r) // an agent that is killed now leaves a record of what it was about to start
 	c := v.life.plan.command
 	c.Stdout, c.Stderr = logs.stdout, logs.stderr
 	output := s.output(v, logs.stdout, logs.stderr)
@@ -168,7 +170,7 @@ func (s *Supervisor) startLife(v *service, r *run) (err error) {
 	return nil
 }
 
-// poster returns what posts events of one life of a service.
+// poster returns the function that posts events of one life of a service.
 func (s *Supervisor) poster(name, token string) func(event) {
 	return func(what event) { s.o.Post(Event{name, token, what}) }
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// cannotRestart says why what runs would not start again by a start command's spec,
-// which this domain does not accept or which its disk does not fit; "" if it
-// would. What cannot be read is reported at the start.
+// cannotRestart returns why a running service could not be started again with a
+// spec, as this domain does not accept it or has another version on disk; "" if it
+// could. A file that cannot be read is reported at the start.
 func (s *Supervisor) cannotRestart(name string, spec topics.Spec) string {
 	if s.o.Accept != config.AcceptLocal && len(spec.Versions) == 0 {
 		return ""
@@ -31,9 +31,9 @@ func (s *Supervisor) cannotRestart(name string, spec topics.Spec) string {
 	return outOfRange(name, s.version(name, file), spec.Versions)
 }
 
-// undeclaredVariables says which variables the dominion sets, itself or by naming an
-// environment_file, although the service does not declare them, where this
-// domain accepts no others.
+// undeclaredVariables returns an error text that names the variables which the
+// dominion sets, itself or by an environment_file, although the service does not
+// declare them; "" if there are none, or this domain accepts any.
 func (s *Supervisor) undeclaredVariables(own config.Service, name string, ordered, fromFile map[string]string) string {
 	if s.o.Accept != config.AcceptLocal {
 		return ""
@@ -59,9 +59,9 @@ func (s *Supervisor) undeclaredVariables(own config.Service, name string, ordere
 		strings.Join(refused, ", "), more, strings.Join(refused, `", "`), filepath.Join(s.o.ServicesDir, name, "service.toml"))
 }
 
-// checkMakeExpansion returns an error if one of the commands is make and would expand a
-// value that holds a $, or if that cannot be told. Values without one are the
-// same before and after.
+// checkMakeExpansion returns an error if one of the commands is make and would expand
+// a value that holds a $, or if that cannot be determined. Make does not change
+// values without one.
 func (s *Supervisor) checkMakeExpansion(dir string, all map[string]string, commands ...[]string) error {
 	var dollars []string
 	for _, k := range slices.Sorted(maps.Keys(all)) {

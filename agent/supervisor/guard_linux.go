@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RunGuard is the whole life of a guard, if the arguments of the program, its
-// name first, say that it is one. It does not return then.
+// RunGuard runs a guard, and does not return, if args, the program's name first,
+// request that. Otherwise it does nothing.
 func RunGuard(args []string) {
 	if len(args) < 2 || args[1] != guardCommand {
 		return
@@ -33,39 +33,39 @@ func RunGuard(args []string) {
 	os.Exit(0)
 }
 
-// guard is the process beside a life of an exclusive service. It ends all of
-// that life when its lease is over, and goes when nothing is left of it and the
-// agent has let go.
+// guard is the state of the process beside a life of an exclusive service. It ends
+// all of that life when its lease expires, and exits when nothing is left of it and
+// no agent is connected.
 type guard struct {
 	token string
 	term  Term
-	// By the agent's word, it was told to end; 0: it was not.
+	// kill is when SIGKILL is due after a stop by the agent; 0: the agent did not stop it.
 	kill time.Duration
 
-	// Of the life, once it is known.
+	// group is that of the life, once the agent has sent it.
 	group Group
 	began bool
-	// It never will.
+	// void reports that no life will begin.
 	void bool
-	// Its leader is gone.
+	// ended reports that the leader of the life has ended.
 	ended    bool
 	termSent bool
-	// Descriptor of it, -1 where the kernel has none.
+	// leader is a pidfd of the leader; -1: the kernel has none.
 	leader   int
 	timer    int
 	listener int
-	// Descriptor that the agent left us.
+	// first is the connection that the agent passed at the start.
 	first int
-	// Connections.
+	// agents are all connections of agents.
 	agents []int
-	// Until something has to be seen to; 0: nothing has.
+	// pollInterval is the time until the life is examined again; 0: it need not be.
 	pollInterval time.Duration
 }
 
-// open makes what the guard waits at. It needs no disk.
+// open opens the timer and the listener of the guard. It needs no disk.
 func (g *guard) open() (err error) {
-	// Who ends the agent's group or session does not end the guard: it goes when
-	// its life does. SIGKILL it cannot refuse; then the agent starts another.
+	// A signal to the agent's group or session does not end the guard: it exits
+	// with its life. After a SIGKILL the agent starts another.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	for _, score := range []string{"-1000", "0"} { // not for who is not root
 		if os.WriteFile("/proc/self/oom_score_adj", []byte(score), 0) == nil {
@@ -93,7 +93,7 @@ func (g *guard) open() (err error) {
 	return nil
 }
 
-// watch is its loop.
+// watch runs the loop of the guard.
 func (g *guard) watch() {
 	for {
 		if g.act(bootTime()); g.done() {
@@ -103,15 +103,15 @@ func (g *guard) watch() {
 	}
 }
 
-// done reports whether it may go.
+// done reports whether the guard may exit.
 func (g *guard) done() bool {
 	switch {
 	case len(g.agents) > 0 || g.pollInterval > 0:
 		return false
 	case g.void || g.began && g.ended:
-		return true // act has seen that nothing is left
+		return true // act has found that nothing is left
 	case !g.began:
-		// Killed while it started the life, perhaps: it may begin still.
+		// The agent was killed while it started the life, perhaps: it may still begin.
 		return bootTime() >= g.term.Until && g.gone()
 	}
 	return false
@@ -119,10 +119,10 @@ func (g *guard) done() bool {
 
 // gone reports whether nothing of the life is alive.
 func (g *guard) gone() bool {
-	switch {
-	case g.group.PID > 1 && !g.group.empty():
+	if g.group.PID > 1 && !g.group.empty() {
 		return false
-	case g.group.Cgroup != "" && populated(g.group.Cgroup):
+	}
+	if g.group.Cgroup != "" && populated(g.group.Cgroup) {
 		return false
 	}
 	return len(tokenProcesses(g.token)) == 0
@@ -130,7 +130,7 @@ func (g *guard) gone() bool {
 
 const (
 	killEvery = 20 * time.Millisecond  // between two SIGKILLs: members may be born in between
-	lookEvery = 500 * time.Millisecond // what its leader left behind is the agent's to end
+	lookEvery = 500 * time.Millisecond // while processes are left that the agent ends
 )
 
 // act does what is due.
@@ -149,7 +149,7 @@ func (g *guard) act(now time.Duration) {
 	case over && !g.termSent && g.kill == 0:
 		g.termSent, g.pollInterval = true, killEvery
 		g.signal(syscall.SIGTERM)
-		g.signal(syscall.SIGCONT) // one that was paused hears it, too
+		g.signal(syscall.SIGCONT) // so that a stopped process handles SIGTERM
 	case over:
 		g.pollInterval = killEvery
 	default:
@@ -168,7 +168,7 @@ func (g *guard) arm(now time.Duration) {
 		next = g.kill
 	}
 	if now >= next {
-		next = 0 // nothing: looking does it
+		next = 0 // disarmed: pollInterval is used
 	}
 	_ = unix.TimerfdSettime(g.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(next))}, nil)
 }
@@ -204,7 +204,7 @@ func (g *guard) wait() {
 	case g.began && !g.ended && g.leader < 0: // a kernel without descriptors of processes
 		timeout = 250
 	case !g.began && !g.void && bootTime() >= g.term.Until:
-		timeout = 100 // what begins too late has to be seen
+		timeout = 100 // a life that begins too late must be found
 	}
 	if _, err := unix.Poll(fds, timeout); err != nil {
 		return // EINTR
@@ -234,13 +234,13 @@ func (g *guard) wait() {
 	}
 }
 
-// addAgent takes an agent in, and says until when the life may live.
+// addAgent adds a connection of an agent, and sends the term of the life.
 func (g *guard) addAgent(fd int) {
 	g.agents = append(g.agents, fd)
 	_, _ = unix.Write(fd, []byte("guard "+nanoseconds(g.term.Until)+" "+nanoseconds(g.term.Stop)))
 }
 
-// receive takes what an agent says, or its end.
+// receive handles a message of an agent, or the end of its connection.
 func (g *guard) receive(fd int) {
 	b := make([]byte, 4096)
 	n, err := unix.Read(fd, b)
@@ -278,7 +278,7 @@ func (g *guard) receive(fd int) {
 	}
 }
 
-// lifeBegan takes over what the life is known by.
+// lifeBegan takes over what identifies the life.
 func (g *guard) lifeBegan(life Group) {
 	if g.began || life.PID <= 1 {
 		return

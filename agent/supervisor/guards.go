@@ -9,10 +9,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Guards starts and finds the guards of exclusive services: the seam between
-// what is decided here and the processes that outlive the agent. A guard is
-// beside each life of such a service and ends it when its lease ends, whether
-// there is an agent or not.
+// Guards starts and finds the guards of exclusive services: the interface between
+// decisions and the processes that outlive the agent. A guard is beside each life
+// of such a service and ends it when its lease expires, whether an agent runs or
+// not.
 //
 // All its times are since the boot of the machine, by a clock that goes on
 // while the machine is suspended.
@@ -37,17 +37,17 @@ type Term struct {
 	Stop  time.Duration // after that: SIGKILL
 }
 
-// Guard is one of them. What it is told it may not hear, as it may hang: then it
-// ends the life too early and never too late.
+// Guard is one of them. It may hang and miss a message: then it ends the life too
+// early, and never too late.
 type Guard interface {
 	Lease(Term)              // it holds until then
 	Life(Group)              // it has begun
-	Ends(kill time.Duration) // it was told to end: SIGKILL then
+	Ends(kill time.Duration) // it was sent SIGTERM; SIGKILL is due then
 	Void()                   // no life begins
 	Close()                  // the guard goes on alone
 }
 
-// noGuards are those of a Runner that is not ours.
+// noGuards are the Guards of a Runner of tests.
 type noGuards struct{}
 
 func (noGuards) Now() time.Duration { return time.Duration(time.Now().UnixNano()) }
@@ -66,7 +66,7 @@ func (s *Supervisor) Clock() time.Duration { return s.o.Guards.Now() }
 // Leased is until when the lease holds that exclusive services run under.
 func (s *Supervisor) Leased() time.Duration { return s.lease.until() }
 
-// Lease says until when exclusive services may run, by Clock.
+// Lease sets until when exclusive services may run, by Clock.
 func (s *Supervisor) Lease(until time.Duration, now time.Time) {
 	s.lease.extend(until)
 	for _, name := range s.names() {
@@ -82,7 +82,7 @@ func (s *Supervisor) Lease(until time.Duration, now time.Time) {
 	s.afterStep(now)
 }
 
-// Extend lets the guards of what runs know until when it may, at once and from
+// Extend passes a renewed lease to the guards of running services, at once and from
 // any goroutine: the loop may be waiting for a disk. Lease follows.
 func (s *Supervisor) Extend(until time.Duration) { s.lease.extend(until) }
 
@@ -112,12 +112,12 @@ func (l *leaseTerm) extend(until time.Duration) {
 	}
 }
 
-// add lets a guard know, now and from now on.
+// add passes the lease to a guard, now and whenever it is extended.
 func (l *leaseTerm) add(g Guard, stop time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if was, there := l.guards[g]; there && was == stop {
-		return // extend has told it
+		return // extend has passed it
 	}
 	if l.guards == nil {
 		l.guards = make(map[Guard]time.Duration)
@@ -126,7 +126,7 @@ func (l *leaseTerm) add(g Guard, stop time.Duration) {
 	g.Lease(Term{l.end, stop})
 }
 
-// remove: what a guard guards is to end, and its lease is not extended.
+// remove removes a guard whose life is to end: its lease is not extended.
 func (l *leaseTerm) remove(g Guard) {
 	l.mu.Lock()
 	delete(l.guards, g)
@@ -139,8 +139,8 @@ func (s *Supervisor) term(v *service) Term { return Term{s.lease.until(), v.stop
 // the machine is suspended: the guard's does not.
 func (s *Supervisor) leaseEnd(now time.Time) time.Time { return now.Add(s.lease.until() - s.Clock()) }
 
-// refreshLeaseEnd finds out anew when the lease of a life ends by the loop's clock: that
-// stood still while the machine was suspended.
+// refreshLeaseEnd computes again when the lease of a life ends by the loop's clock:
+// that stood still while the machine was suspended.
 func (s *Supervisor) refreshLeaseEnd(v *service, now time.Time) {
 	if !v.Run.LeaseEnd.IsZero() && (v.State == topics.Starting || v.State == topics.Running) {
 		s.step(v, leased{s.leaseEnd(now)}, now)
@@ -182,8 +182,8 @@ func (s *Supervisor) guard(v *service, token string) (Guard, error) {
 // maxGuards is how many guards a life may lose.
 const maxGuards = 5
 
-// replaceGuard replaces a guard that was ended. It never lets the life live longer
-// than the last one did.
+// replaceGuard replaces a guard that was ended. The new one has the same term: the
+// life does not get more time by it.
 func (s *Supervisor) replaceGuard(v *service, now time.Time) {
 	s.lease.remove(v.life.guard)
 	v.life.guard.Close()
@@ -211,8 +211,8 @@ func (s *Supervisor) replaceGuard(v *service, now time.Time) {
 	s.lease.add(g, v.stopTimeout())
 }
 
-// findGuard finds the guard of a life that was adopted. Without one nobody
-// knows how long its lease holds: it is stopped.
+// findGuard finds the guard of a life that was adopted. Without one the end of its
+// lease is unknown: it is stopped.
 func (s *Supervisor) findGuard(v *service, now time.Time) {
 	post := s.poster(v.Service, v.Run.Token)
 	g, term, err := s.o.Guards.Find(v.Run.Token, func() { post(guardLost{}) })
@@ -221,7 +221,7 @@ func (s *Supervisor) findGuard(v *service, now time.Time) {
 		return
 	}
 	v.life.guard = g
-	g.Life(v.life.group) // the agent before may have been killed before it could say so
+	g.Life(v.life.group) // the previous agent may have been killed before it sent this
 	if v.State == topics.Stopping {
 		g.Ends(s.Clock() + max(v.Kill.Sub(now), 0))
 		return

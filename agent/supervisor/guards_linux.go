@@ -37,15 +37,17 @@ func bootTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// helloTimeout is how long a guard may take to say that it is there.
+// helloTimeout is how long a guard may take to send its first message.
 const helloTimeout = 5 * time.Second
 
 // guardAddress is where a guard listens: a name in the abstract namespace, which
-// needs no disk. Who connects is known by the kernel's word.
+// needs no disk. The kernel authenticates who connects (SO_PEERCRED).
 func guardAddress(token string) unix.Sockaddr {
 	return &unix.SockaddrUnix{Name: "@dominion-guard-" + token}
 }
 
+// Start starts this program as a guard, in a session of its own, and waits for its
+// first message.
 func (g *guards) Start(t Term, service, token string, lost func()) (Guard, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -73,6 +75,7 @@ func (g *guards) Start(t Term, service, token string, lost func()) (Guard, error
 	return l, err
 }
 
+// Find connects to the guard of a life that another run of the agent started.
 func (g *guards) Find(token string, lost func()) (Guard, Term, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -93,7 +96,7 @@ func (g *guards) Find(token string, lost func()) (Guard, Term, error) {
 	return l, t, nil
 }
 
-// trusted reports whether who is at the other end is of our user, or root.
+// trusted reports whether the peer runs as the agent's user or as root.
 func trusted(fd int) bool {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	return err == nil && (int(peer.Uid) == os.Geteuid() || peer.Uid == 0)
@@ -105,7 +108,8 @@ type guardConn struct {
 	closed atomic.Bool
 }
 
-// connect waits for the guard's first word, and then for its end.
+// connect waits for the guard's first message, and calls lost when its connection
+// ends.
 func (g *guards) connect(fd int, lost func()) (*guardConn, Term, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
@@ -155,7 +159,8 @@ func parseDurations(words []string, to ...*time.Duration) bool {
 	return true
 }
 
-// send never waits for long: a guard that hangs keeps the agent from nothing.
+// send sends a message. It does not wait long: a guard that hangs must not delay
+// the agent.
 func (l *guardConn) send(words ...string) {
 	_ = l.file.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	_, _ = l.file.WriteString(strings.Join(words, " "))

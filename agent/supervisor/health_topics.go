@@ -12,11 +12,11 @@ import (
 
 // healthTopic is a topic that the health check of a service needs.
 type healthTopic struct {
-	subscribed bool // it can be heard
+	subscribed bool
 	problem    string
 }
 
-// healthTopicOf returns the topic that says how a service is; "": none does.
+// healthTopicOf returns the health topic of a service; "" if it has none.
 func (s *Supervisor) healthTopicOf(spec topics.Spec) string {
 	if h := spec.Health; h != nil {
 		return strings.ReplaceAll(h.MQTT, "<domain>", s.o.Name)
@@ -24,8 +24,8 @@ func (s *Supervisor) healthTopicOf(spec topics.Spec) string {
 	return ""
 }
 
-// updateTopics makes it known which topics are needed, by what is here and by what
-// is about to be.
+// updateTopics determines which health topics are needed by the services that there
+// are and by those of soon, and has the agent subscribe to them.
 func (s *Supervisor) updateTopics(soon map[string]topics.Spec, now time.Time) {
 	needed := make(map[string]bool)
 	for _, v := range s.services {
@@ -60,25 +60,25 @@ func (s *Supervisor) updateTopics(soon map[string]topics.Spec, now time.Time) {
 	}
 }
 
-// TopicSubscribed tells that a topic can be heard, or not any more: then problem
-// says what somebody must do about it, or is empty.
-func (s *Supervisor) TopicSubscribed(topic string, on bool, problem string, now time.Time) {
+// TopicSubscribed sets whether a topic is subscribed to. If it is not, problem is
+// what the owner must correct, or empty.
+func (s *Supervisor) TopicSubscribed(topic string, subscribed bool, problem string, now time.Time) {
 	e := s.healthTopics[topic]
-	if e == nil || *e == (healthTopic{on, problem}) {
+	if e == nil || *e == (healthTopic{subscribed, problem}) {
 		return
 	}
-	*e = healthTopic{on, problem}
+	*e = healthTopic{subscribed, problem}
 	for _, name := range s.names() {
 		if v := s.services[name]; s.healthTopicOf(v.Spec) == topic {
-			s.step(v, topicSubscribed{on, problem}, now)
+			s.step(v, topicSubscribed{subscribed, problem}, now)
 		}
 	}
 	s.write(now)
 }
 
-// TopicMessage takes what a topic says. stored tells that it was said before somebody
-// listened, which was at the moment asked.
-func (s *Supervisor) TopicMessage(topic string, payload []byte, stored bool, asked, now time.Time) {
+// TopicMessage handles a message on a health topic. retained means that it was
+// published before the subscription, which was requested at the time subscribed.
+func (s *Supervisor) TopicMessage(topic string, payload []byte, retained bool, subscribed, now time.Time) {
 	if s.healthTopics[topic] == nil {
 		return
 	}
@@ -87,15 +87,16 @@ func (s *Supervisor) TopicMessage(topic string, payload []byte, stored bool, ask
 		if s.healthTopicOf(v.Spec) != topic {
 			continue
 		}
-		word := payload[:min(len(payload), len(v.Spec.Health.Payload)+4*maxPayloadShown)] // more of it is neither compared nor shown
-		// Whoever began to listen at the start of a life hears from a broker what
-		// was said before it. Who came later may have missed a word since.
-		s.step(v, topicMessage{payload: string(word), retained: stored, gap: asked.After(v.Run.Started)}, now)
+		value := payload[:min(len(payload), len(v.Spec.Health.Payload)+4*maxPayloadShown)] // more of it is neither compared nor shown
+		// With a subscription from before the start of a life a retained message is
+		// from before it, too. With a later one it may be from after the start.
+		s.step(v, topicMessage{payload: string(value), retained: retained, gap: subscribed.After(v.Run.Started)}, now)
 	}
 	s.afterStep(now)
 }
 
-// notReadyMessage says whose word makes it ready; "" where it is asked, or left alone.
+// notReadyMessage returns the message of a starting instance that must notify or
+// publish to become ready; "" for others.
 func (t *transition) notReadyMessage() string {
 	switch t.check() {
 	case notifyCheck:

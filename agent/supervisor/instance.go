@@ -19,92 +19,95 @@ const (
 	failedRetry  = 5 * time.Minute
 	noStartDelay = time.Second // at least, between tries of what could not even be started
 	killInterval = time.Second // members may be born between two SIGKILLs
-	maxLoopDelay = time.Second // later than that after a watchdog is due, we ourselves were held up
+	maxLoopDelay = time.Second // a watchdog that expired longer ago than this was not missed by the service: the loop was delayed
 
-	firstCheck = 25 * time.Millisecond // a service is often ready at once, and somebody waits for it
+	firstCheck = 25 * time.Millisecond // most services are ready soon, and others wait for them
 	slowCheck  = 500 * time.Millisecond
 )
 
-// instance is all that is known of one service on this domain. Only step
-// changes it.
+// instance is the state of one service on this domain. Only step changes it.
 type instance struct {
 	Service string
 	Wanted  bool
-	// As wanted, last.
+	// Spec is the last one wanted.
 	Spec topics.Spec
 
 	State   topics.State
 	Health  topics.Health
 	Since   time.Time
 	Message string
-	// Why the start command's entry is not obeyed; empty: it is.
+	// Refused is why the start command's entry is refused; empty: it is not.
 	Refused  string
 	ExitCode *int
 	Restarts int
 
-	// Of the process group that lives, or of the last one.
+	// Run is the present life, or the last one.
 	Run run
-	// While stopping: what comes when nothing is left.
+
+	// The following are used while stopping.
+
+	// Then is what comes when no process is left.
 	Then then
-	// While stopping: the reason, in words.
+	// Why is the reason, for people.
 	Why string
-	// While stopping: it cannot start here as things are.
+	// CannotStart reports that it cannot start on this domain as it is.
 	CannotStart bool
-	// When SIGKILL is due; pushed on after each.
+	// Kill is when SIGKILL is due next.
 	Kill time.Time
-	// While stopping: it was told to; else it ends by itself.
+	// StopSent reports that SIGTERM was sent; else it ends by itself.
 	StopSent bool
-	// SIGKILL was sent.
+	// Killed reports that SIGKILL was sent.
 	Killed bool
 
-	// Backoff, failed: when it is started again; zero: never by itself.
+	// Retry is when it is started again, in backoff and failed; zero: never by itself.
 	Retry time.Time
-	// Failures in a row, for the delay.
+	// Tries is the number of failures in a row, which the delay depends on.
 	Tries   int
 	Crashes []time.Time
-	// It failed, and did not run well since.
+	// Failing reports that it crashed too often and has not been stable since.
 	Failing bool
 
-	// When the next check is due; zero: none is.
+	// CheckAt is when the next check is due; zero: none is.
 	CheckAt time.Time
-	// While starting: the time between checks, which grows.
+	// CheckEvery is the time between checks while starting. It grows.
 	CheckEvery time.Duration
-	// A check is on its way.
+	// Checking reports that a check is running.
 	Checking bool
-	// Failed checks in a row.
+	// FailedChecks is the number of failed checks in a row.
 	FailedChecks int
-	// While starting: why the last check failed.
+	// LastCheckError is why the last check failed, while starting.
 	LastCheckError string
-	// Since when its topic can be heard; zero: it cannot.
+	// SubscribedSince is since when its health topic is subscribed to; zero: it is not.
 	SubscribedSince time.Time
-	// When a watchdog that heard nothing barks; zero: it sleeps.
+	// WatchdogDue is when its watchdog expires; zero: it has none that runs.
 	WatchdogDue time.Time
 
-	// Part of the state, so that a step is repeatable.
+	// Jitter is part of the state, so that a step is repeatable.
 	Jitter rand.PCG
 }
 
-// run describes one life of a service's process group.
+// run describes one life of a service: its processes from their start until the
+// last of them has ended.
 type run struct {
-	// Its DOMINION_INSTANCE.
+	// Token is its DOMINION_INSTANCE.
 	Token string
-	// Leader of the process group; 0: nothing lives.
+	// PID is the leader of the process group; 0: no process is alive.
 	PID int
-	// As tried last.
+	// Revision is the one that was started last, or was to be.
 	Revision string
 	Version  string
 	Port     int
 	Started  time.Time
-	// Zero: not yet.
+	// Ready is when it became ready; zero: it has not.
 	Ready time.Time
-	// Of an exclusive service.
+	// LeaseEnd is when the lease of an exclusive service expires.
 	LeaseEnd time.Time
 	Adopted  bool
-	// Its service.toml has a health command.
+	// Command reports that its service.toml has a health command.
 	Command bool
-	// As in its environment; 0: none.
+	// Watchdog is the one in its environment; 0: none.
 	Watchdog time.Duration
-	// It asked for time to start until then.
+	// Extended is until when it asked for time to start.
 	Extended time.Time
 }
 
@@ -113,12 +116,12 @@ type then uint8
 
 const (
 	thenStopped then = iota // it is not wanted
-	thenStart               // in another revision, or because somebody asked for a restart
-	thenEnded               // it ended by itself: as its restart policy says
-	thenFailed              // it was never ready, whatever it says at its end
+	thenStart               // another revision is to start, or a restart was requested
+	thenEnded               // it ended by itself: its restart policy decides
+	thenFailed              // it was never ready, whatever its exit code
 )
 
-// stopping is what the next agent needs to know of one that was told to stop.
+// stopping is what the next agent needs to know of an instance that is being stopped.
 type stopping struct {
 	Then then   `json:"then"`
 	Why  string `json:"why"`
@@ -131,13 +134,13 @@ type (
 	wanted   struct{ spec topics.Spec }
 	unwanted struct{}
 	restart  struct{}
-	refused  struct { // the spec is not obeyed
+	refused  struct { // the spec is refused
 		spec    topics.Spec
 		message string
 	}
 	started struct {
 		run  run
-		spec topics.Spec // as completed by what the service itself says
+		spec topics.Spec // as completed by its service.toml
 	}
 	notStarted struct {
 		message string
@@ -154,7 +157,7 @@ type (
 		code        *int   // nil: none is known
 		message     string // "exited with code 1: bind: address already in use"
 		leftovers   bool   // members of its group are still there
-		unstartable bool   // what it says means that it cannot start here
+		unstartable bool   // its exit code or last line means that it cannot start on this domain
 	}
 	checked struct {
 		ok      bool
@@ -167,14 +170,14 @@ type (
 		extend                     time.Duration // the time it needs to start or to stop, from now on; 0: what it has
 		status                     string
 	}
-	topicMessage struct { // its topic says
+	topicMessage struct { // a message on its health topic
 		payload  string
 		gap      bool // it was stored, and we were not listening all the time since it started
 		retained bool
 	}
-	topicSubscribed struct { // its topic can be heard, or not any more
+	topicSubscribed struct { // its health topic is subscribed to, or no longer
 		subscribed bool
-		problem    string // why not, where somebody must do something about it
+		problem    string // why not, if the owner must correct it
 	}
 	leased    struct{ until time.Time } // what it may run under
 	unleased  struct{}                  // it may not start: there is no lease
@@ -188,7 +191,7 @@ type (
 		since    time.Time
 		finished bool
 		exitCode *int
-		stopping *stopping // it was told to stop
+		stopping *stopping // it was being stopped
 	}
 	tick struct{}
 )
@@ -257,8 +260,8 @@ func (in *instance) startTimeout() time.Duration {
 	return orElse(in.Spec.StartTimeout, services.DefaultStartTimeout)
 }
 
-// readyBy is when a starting instance is ready, where nothing is checked, or
-// has taken too long; zero: nobody can tell, as its topic cannot be heard.
+// readyBy returns when a starting instance becomes ready, if it has no check, or
+// has taken too long; zero: unknown, as its topic is not subscribed to.
 func (in *instance) readyBy() time.Time {
 	from := in.Run.Started
 	switch in.check() {
@@ -334,7 +337,7 @@ func (in *instance) delay(atLeast time.Duration) time.Duration {
 	return d - d/10 + time.Duration(rand.New(&in.Jitter).Int64N(spread+1))
 }
 
-// recordCrash notes a failure and reports whether it was one too many.
+// recordCrash records a failure and reports whether there were too many.
 func (in *instance) recordCrash(now time.Time) bool {
 	if !in.Run.Ready.IsZero() && now.Sub(in.Run.Ready) >= stableTime {
 		in.resetFailures()
@@ -350,7 +353,7 @@ func (in *instance) recordCrash(now time.Time) bool {
 
 func (in *instance) resetFailures() { in.Tries, in.Crashes, in.Failing = 0, nil, false }
 
-// formatDuration writes a duration as people say it.
+// formatDuration formats a duration for messages.
 func formatDuration(d time.Duration) string {
 	switch {
 	case d < time.Second:

@@ -17,28 +17,31 @@ import (
 // maxSocketPath is what the kernel takes, unix(7).
 const maxSocketPath = 107
 
-// notifyPath is the same for each life of a service, so that one that lives on
-// while the agent is away finds the next agent's socket.
+// notifyPath returns the path of NOTIFY_SOCKET. It is the same for each life of a
+// service, so that one that runs on while no agent runs finds the next agent's
+// socket.
 func (s *Supervisor) notifyPath(service string) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(service))
 	return filepath.Join(s.notifyDir(), fmt.Sprintf("%x.sock", h.Sum64()))
 }
 
-// notifySocket hears what a service says by sd_notify(3).
-// However much that is, one event at most waits for the loop.
+// notifySocket receives the notifications of a service by sd_notify(3). However many
+// there are, one event at most is queued for the loop.
 type notifySocket struct {
 	conn    *net.UnixConn
 	reading sync.WaitGroup
 
 	mu      sync.Mutex
-	pending notified // and not taken yet
+	pending notified // what was received and not taken yet
 	posted  bool
 }
 
-// notifyPending tells that a notifySocket has something to take.
+// notifyPending is the event that a notifySocket has something to take.
 type notifyPending struct{}
 
+// listenNotify opens the socket of a service at path, which only its owner may write
+// to, and posts notifyPending when there is something to take.
 func listenNotify(path string, own owner, post func(event)) (*notifySocket, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("the path %s is longer than %d bytes: use a shorter data_dir", path, maxSocketPath)
@@ -88,7 +91,7 @@ func (n *notifySocket) receive(ev notified, post func(event)) {
 	}
 }
 
-// take returns what was said since the last call.
+// take returns what was received since the last call.
 func (n *notifySocket) take() notified {
 	if n == nil {
 		return notified{}
@@ -142,7 +145,7 @@ func parseNotify(message string) (ev notified) {
 	return ev
 }
 
-// add takes over what was said later.
+// add adds a later notification.
 func (n *notified) add(ev notified) {
 	n.ready = n.ready || ev.ready
 	n.reloading = ev.reloading || n.reloading && !ev.ready // READY=1 ends it

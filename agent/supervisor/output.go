@@ -29,6 +29,6 @@ func (s *Supervisor) Output(ctx context.Context, command []string, most int64) (
 	}()
 	err = s.o.Runner.Check(ctx, Command{Path: path, Args: command, Env: os.Environ(), Stdout: write})
 	write.Close()
-	_ = read.SetReadDeadline(time.Now().Add(time.Second)) // somebody may hold the other end all the same
+	_ = read.SetReadDeadline(time.Now().Add(time.Second)) // another process may still have the other end open
 	return <-text, err
 }

@@ -83,7 +83,7 @@ func self() owner {
 
 // defaultOwner returns the user of services where the configuration of an agent
 // that is root names none. missing reports that it is not DefaultUser. A
-// machine without a user database has the number that nobody has everywhere.
+// machine without a user database gets the usual number of the user nobody.
 func defaultOwner() (own owner, missing bool, err error) {
 	u, err := user.Lookup(DefaultUser)
 	if missing = err != nil; missing {

@@ -21,25 +21,26 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// plan is all that a life of a service needs, found before it begins.
+// plan is what a life of a service needs; it is made before the start.
 type plan struct {
-	// With what the service itself says filled in.
+	// spec is that of the start command, completed by service.toml.
 	spec    topics.Spec
 	owner   owner
 	command Command
-	// What it says of itself.
+	// manifest is its service.toml.
 	manifest config.Service
-	// Environment, by the start command.
+	// commandEnvironment is the environment of the start command.
 	commandEnvironment map[string]string
-	// Command of its health check; empty: none.
+	// health is the command of its health check; empty: none.
 	health  []string
 	version string
 	port    int
-	// Of its NOTIFY_SOCKET; empty: it has none.
+	// notifyPath is its NOTIFY_SOCKET; empty: it has none.
 	notifyPath string
 }
 
-// watchdog is how long the service may be silent; 0: as long as it likes.
+// watchdog returns the time within which the service must notify; 0: it has no
+// watchdog.
 func (p plan) watchdog() time.Duration {
 	if h := p.spec.Health; h != nil && h.Notify {
 		return h.Watchdog.Duration()
@@ -47,14 +48,14 @@ func (p plan) watchdog() time.Duration {
 	return 0
 }
 
-// refusedError is a spec that this domain does not obey, however often it is
+// refusedError is the reason why this domain refuses a spec, however often it is
 // sent.
 type refusedError string
 
 func (e refusedError) Error() string { return string(e) }
 
-// refusal says why a spec is not obeyed; "" if it is. The hub checks the same;
-// this is for whoever else may write to the topic.
+// refusal returns why a spec is refused; "" if it is not. The hub checks the same;
+// this is against other clients that may publish on the topic.
 func refusal(name string, spec topics.Spec) string {
 	switch f := spec.EnvironmentFile; {
 	case !topics.ValidName(name):
@@ -143,8 +144,8 @@ func (s *Supervisor) version(name string, file config.Service) string {
 	return cmp.Or(file.Version, s.o.Version(name))
 }
 
-// outOfRange says why a version is not started: it is out of a range that a
-// service which runs needs; "" where it is in all of them.
+// outOfRange returns why a version is not started: it is outside of a range that a
+// running service needs; "" if it is in all of them.
 func outOfRange(name, version string, ranges map[string]string) string {
 	for _, by := range slices.Sorted(maps.Keys(ranges)) {
 		if in, err := services.ParseRange(ranges[by]); err != nil || !in.Contains(version) {
@@ -172,8 +173,8 @@ func program(dir, target string, command []string) (path string, args []string, 
 	return path, args, err
 }
 
-// makeArgs is how make is called, but for the target. What it would say of the
-// directory it is in would stand around every life in a service's log.
+// makeArgs returns the arguments of make without the target. Without
+// --no-print-directory each start would add two lines to the log of the service.
 func makeArgs(dir string) []string { return []string{"make", "--no-print-directory", "-C", dir} }
 
 // findProgram looks up a program as a shell in dir would.
@@ -199,8 +200,7 @@ func findProgram(dir, name string) (string, error) {
 	return "", fmt.Errorf("there is no program %s in PATH: install it, or write the path of it (\"./%s\")", name, name)
 }
 
-// unstartable says what is wrong with a program that the kernel does not run,
-// of which it tells little (execve(2)).
+// unstartable explains an error of execve(2), whose error codes say little.
 func unstartable(c Command, err error) error {
 	path := c.Path
 	if !filepath.IsAbs(path) {
@@ -292,8 +292,8 @@ func openProgram(path string) (*os.File, error) {
 	return f, nil
 }
 
-// environment is what a service finds in its environment: a small base, then
-// what its own disk and the start command say, then what nobody may change.
+// environment returns the environment of a service: a small base, then
+// the variables of service.toml and start command, then those that cannot be set.
 func (s *Supervisor) environment(name string, p plan, token, data string) (map[string]string, error) {
 	all := p.owner.base(data)
 	maps.Copy(all, p.spec.Environment)
@@ -322,8 +322,8 @@ func (s *Supervisor) environment(name string, p plan, token, data string) (map[s
 	all["DOMINION_INSTANCE"] = token
 	if p.notifyPath != "" {
 		all["NOTIFY_SOCKET"] = p.notifyPath
-		// Without WATCHDOG_PID, as whoever makes the noise is a child of make;
-		// sd_watchdog_enabled(3) takes it for its own then.
+		// Without WATCHDOG_PID, as the process that notifies is a child of make;
+		// sd_watchdog_enabled(3) then accepts the variable in any process.
 		if w := p.watchdog(); w > 0 {
 			all["WATCHDOG_USEC"] = strconv.FormatInt(w.Microseconds(), 10)
 		}
@@ -357,6 +357,8 @@ func (s *Supervisor) readEnvironmentFile(name string, own owner) (map[string]str
 	return parseEnvironment(name, string(b))
 }
 
+// parseEnvironment parses the KEY=VALUE lines of an environment file; name is for
+// errors. Empty lines and comments, which begin with # or ;, are skipped.
 func parseEnvironment(name, text string) (map[string]string, error) {
 	all := make(map[string]string)
 	n := 0
@@ -386,7 +388,7 @@ func unquote(s string) string {
 	return s
 }
 
-// logFiles take a service's output. nil: it runs unheard.
+// logFiles take a service's output. A nil file discards it.
 type logFiles struct{ stdout, stderr *os.File }
 
 // Close closes them: the service's processes hold them open.
@@ -396,7 +398,7 @@ func (l logFiles) Close() error {
 }
 
 // openLogs opens the files that take a service's output. Where the disk refuses
-// them it runs all the same, unheard; where it does not answer it does not start.
+// them the service runs without logs; where it does not answer it does not start.
 func (s *Supervisor) openLogs(name string, own owner) (logFiles, error) {
 	dir := filepath.Join(s.o.LogDir, name)
 	var wrong error
@@ -463,6 +465,8 @@ func ourLog(info fs.FileInfo) bool {
 	return info.Mode().IsRegular() && known && status.Nlink == 1
 }
 
+// openOwnLog opens a log to append to, and returns errNotOurLog if the file is not
+// a regular one with a single name that belongs to the owner, root or the agent.
 func openOwnLog(path string, own owner, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|flags, 0o640)
 	if err != nil {

@@ -63,9 +63,9 @@ func (p *ports) assign(service string, fixed int) (int, error) {
 	for port := range maps.Values(p.assigned) {
 		taken[port] = true
 	}
-	// From a place that this domain and the name tell: two domains on one
-	// machine (make demo) that start the same service at the same time would
-	// both find the first free one, before either service listens.
+	// The search begins at a port that depends on the domain and the name: two
+	// domains on one machine (make demo) that start the same service at the same
+	// time would both find the first free one, before either service listens.
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(p.file + "\x00" + service))
 	for i := range portCount {
@@ -78,7 +78,7 @@ func (p *ports) assign(service string, fixed int) (int, error) {
 	return 0, fmt.Errorf("no port between %d and %d is free", firstPort, firstPort+portCount-1)
 }
 
-// reserve notes the port that a service has already.
+// reserve records the port that a running service has.
 func (p *ports) reserve(service string, port int) {
 	if port >= firstPort && port < firstPort+portCount && p.assigned[service] != port {
 		p.assigned[service], p.dirty = port, true

@@ -16,7 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// process is what /proc/<pid>/stat says of one.
+// process is a process according to /proc/<pid>/stat.
 type process struct {
 	pid     int
 	group   int
@@ -34,6 +34,7 @@ func readProcess(pid int) (process, bool) {
 	return parseStat(pid, b)
 }
 
+// parseStat parses the content of /proc/<pid>/stat (proc(5)).
 func parseStat(pid int, stat []byte) (process, bool) {
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	const state, group, started = 0, 2, 19 // fields 3, 5 and 22

@@ -78,14 +78,14 @@ func (w logPosition) lines() []string {
 	return lines
 }
 
-// What make says of itself (GNU make, "Errors in Recipes"): "make: *** [Makefile:2: run] Error 1",
+// The messages of make (GNU make, "Errors in Recipes"): "make: *** [Makefile:2: run] Error 1",
 // "make: *** No rule to make target 'run'.  Stop." and "make: 'run' is up to date.".
 var (
 	makeError    = regexp.MustCompile(`^make(?:\[\d+\])?: \*\*\* (?:\[.*\] (?:Error (\d+)|(.+))|(.+))$`)
 	makeUpToDate = regexp.MustCompile(`^make: ('.*' is up to date\.|Nothing to be done for '.*'\.)$`)
 )
 
-// explain says why a process ended: with its code and the last line that it
+// explain returns why a process ended: its exit code and the last line that it
 // wrote. make ends with code 2 whatever happened, so its message is read for the
 // code of the service. It is called beside the loop.
 func (o output) explain(e Exit) exited {

@@ -13,10 +13,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// record is what the next agent needs to know a life again. It is of worth
-// within one boot of the machine only, so it is written without waiting for the
-// disk: the kernel keeps it over a kill of the agent, and a power cut ends the
-// processes with it. That of a oneshot that is done holds for good.
+// record is what the next agent needs to adopt a life. It is valid within one boot
+// of the machine, so it is written without fsync: it survives a kill of the agent,
+// and a power cut ends the processes, too. That of a oneshot that has completed is
+// valid for good.
 type record struct {
 	Service string `json:"service"`
 	Boot    string `json:"boot"`
@@ -60,12 +60,12 @@ func (s *Supervisor) record(v *service, r run) record {
 	return stored
 }
 
-// recordsDaily is how many bytes a day are written of records and ports. Whoever
-// makes a service start and end all the time gets no more: what of it no record
-// names, the next agent finds in /proc, as after a full disk.
+// recordsDaily is how many bytes a day are written of records and ports. A service
+// that starts and ends all the time gets no more: the next agent finds a life
+// without a record in /proc, as after a full disk.
 const recordsDaily = 50_000_000
 
-// writeIntent writes down a life before it begins.
+// writeIntent writes the record of a life before it begins.
 func (s *Supervisor) writeIntent(v *service, r run) {
 	v.dirty = true
 	if !s.budget.Allows(r.Started) {
@@ -107,7 +107,7 @@ func (s *Supervisor) hasUnwritten() bool {
 func (s *Supervisor) writeAll(now time.Time) (failed error) {
 	for name := range s.stale {
 		if v := s.services[name]; v != nil && v.dirty {
-			continue // its record is written anew
+			continue // its record is written again below
 		}
 		if err := s.removeRecordFile(name); err != nil {
 			failed = err
@@ -132,6 +132,8 @@ func (s *Supervisor) writeAll(now time.Time) (failed error) {
 	return failed
 }
 
+// writeRecord writes a record in place of the one before: durably if it is that of a
+// completed oneshot.
 func (s *Supervisor) writeRecord(r record, now time.Time) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

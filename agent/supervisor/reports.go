@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// What is reported of one service goes to the log and to the hub: so much at
-// once, then one report each reportEvery. A topic that flaps many times a second
-// must not fill the disk by way of the journal.
+// The rate limit of reports about one service, to the log and to the hub: a burst,
+// then one each reportEvery. A topic that flaps many times a second must not fill
+// the disk by way of the journal.
 const (
 	reportsAtOnce       = 60
 	reportEvery         = 10 * time.Second
 	maxReportedServices = 1000 // services that are remembered
 )
 
-// reports bounds what is reported, by service: the moment at which nothing of
-// what was reported counts any more. The zero value is ready.
+// reports limits the rate of reports, by service: it holds the time at which no
+// report counts any more. The zero value is ready.
 type reports map[string]time.Time
 
-// allow reports whether something may be reported of a service.
+// allow reports whether a report about a service is within the limit, and counts it.
 func (r *reports) allow(service string, now time.Time) bool {
 	if *r == nil {
 		*r = make(reports)

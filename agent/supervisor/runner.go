@@ -7,24 +7,24 @@ import (
 	"syscall"
 )
 
-// Runner starts and signals processes: the seam between what is decided here
-// and the kernel. newRunner is the real one; tests on virtual time fake it,
-// because a live child stops their clock.
+// Runner starts and signals processes: the interface between decisions and the
+// kernel. newRunner returns the real one; tests on virtual time have their own,
+// because a real child process stops their clock.
 type Runner interface {
 	// Start begins c as the leader of a session and process group of its own.
-	// tell is called from another goroutine when the leader ended, and, if that
-	// left others of its life behind (Exit.Left), again when they are gone.
-	Start(c Command, tell func(Exit)) (Group, error)
+	// onExit is called from another goroutine when the leader ended, and, if others
+	// of its life are left (Exit.Leftovers), again when they have ended.
+	Start(c Command, onExit func(Exit)) (Group, error)
 
 	// Adopt watches a group that another run of the agent started: its leader,
 	// or where that is gone, the members that carry the token in their
-	// environment. It tells as Start does, without a code. false: nothing of the
-	// group is left, whatever may have its number now; what carries the token
-	// elsewhere is ended.
-	Adopt(g Group, token string, tell func(Exit)) bool
+	// environment. It calls onExit as Start does, without a code. It returns false if
+	// nothing of the group is left, whatever may have its number now; processes with
+	// the token in other groups are then ended.
+	Adopt(g Group, token string, onExit func(Exit)) bool
 
-	// Lives lists what is of a domain, by its id in their environment, one for each
-	// token: what was started here and may not be noted anywhere.
+	// Lives lists the lives of a domain, by its id in the environment of processes,
+	// one for each token: what was started here and may have no record.
 	Lives(domain string) []Life
 
 	// Signal sends to every member of the group, if it is still that group, and
@@ -45,52 +45,53 @@ type Runner interface {
 // Group is a process group that cannot be mistaken for a later one of its
 // number, with what left it and is of the same life all the same.
 type Group struct {
-	// Of its leader, which names the group.
+	// PID is that of its leader, which names the group.
 	PID int `json:"pid"`
-	// Of its leader, in the kernel's ticks since boot.
+	// Started is when its leader started, in the kernel's ticks since boot.
 	Started uint64 `json:"started"`
-	// Directory of the life's control group; empty: it has none.
+	// Cgroup is the directory of the life's control group; empty: it has none.
 	Cgroup string `json:"cgroup,omitempty"`
 
-	// DOMINION_INSTANCE, which marks a life that has no control group.
+	// token is DOMINION_INSTANCE, which identifies a life that has no control group.
 	token string
-	// It was started by another run of the agent.
+	// adopted reports that it was started by another run of the agent.
 	adopted bool
 }
 
 // Life is one life of a service, as the kernel shows it.
 type Life struct {
 	Token string
-	// Zero: what carries the token is in groups of others.
+	// Group is zero if the processes with the token are in groups of others.
 	Group Group
-	// Of the process that was looked at: the leader, where it lives.
+	// UID is the user of the leader, or of another process if that has ended.
 	UID int
-	// That it was started with.
+	// Env is the environment that it was started with.
 	Env map[string]string
-	// As it shows them now.
+	// Args are its arguments as it shows them now.
 	Args []string
 }
 
 // Command is a program to start.
 type Command struct {
 	Path string
-	// With the program's name first.
+	// Args are the arguments, the program's name first.
 	Args []string
 	Env  []string
 	Dir  string
-	// Nil: /dev/null.
+	// Stdout and Stderr may be nil: /dev/null.
 	Stdout, Stderr *os.File
 	Credential     *syscall.Credential
 }
 
-// Exit says how a process ended.
+// Exit is how a process ended.
 type Exit struct {
 	Code int
-	// 0: it ended with Code.
+	// Signal is the signal that ended it; 0: it ended with Code.
 	Signal syscall.Signal
-	// False: somebody else's child, nobody knows how.
+	// Known reports that Code and Signal are known. Those of a process that is not
+	// the agent's child are not.
 	Known bool
-	// Others of its life are still there.
+	// Leftovers reports that other processes of its life are alive.
 	Leftovers bool
 }
 
@@ -111,6 +112,8 @@ func (e Exit) code() *int {
 	return &e.Code
 }
 
+// signalName returns the name of a signal that commonly ends processes, or its
+// number.
 func signalName(s syscall.Signal) string {
 	switch s {
 	case syscall.SIGKILL:

@@ -86,6 +86,8 @@ func (r *runner) reap() {
 	}
 }
 
+// reapOne waits for one child that has ended and calls its function. It reports
+// whether there may be another.
 func (r *runner) reapOne() bool {
 	r.mu.Lock()
 	var status syscall.WaitStatus
@@ -111,11 +113,11 @@ func (r *runner) reapOne() bool {
 	return true
 }
 
-func (r *runner) Start(c Command, tell func(Exit)) (Group, error) {
+func (r *runner) Start(c Command, onExit func(Exit)) (Group, error) {
 	service, token := variable(c.Env, "SERVICE_NAME"), variable(c.Env, "DOMINION_INSTANCE")
 	cgroup := r.cgroups.make(service, token)
 	born := make(chan Group, 1)
-	g, err := r.spawn(c, cgroup, func(status syscall.WaitStatus) { r.ended(<-born, exitOf(status), tell) })
+	g, err := r.spawn(c, cgroup, func(status syscall.WaitStatus) { r.ended(<-born, exitOf(status), onExit) })
 	if cgroup != "" && (err != nil || g.Cgroup == "") {
 		removeCgroup(cgroup)
 	}
@@ -137,7 +139,7 @@ func variable(env []string, name string) string {
 }
 
 // spawn starts a process, in a control group if there is one. The lock keeps
-// the reaper from meeting a child that nobody knows yet.
+// the reaper from reaping a child that is not in children yet.
 func (r *runner) spawn(c Command, cgroup string, ended func(syscall.WaitStatus)) (Group, error) {
 	fd := func(f *os.File) uintptr {
 		if f == nil {
@@ -173,28 +175,28 @@ func (r *runner) spawn(c Command, cgroup string, ended func(syscall.WaitStatus))
 	return Group{PID: pid, Started: p.started, Cgroup: cgroup}, nil
 }
 
-// ended tells of a leader's end, and of the end of what it left behind.
-func (r *runner) ended(g Group, exit Exit, tell func(Exit)) {
+// ended reports a leader's end, and then the end of what it left behind.
+func (r *runner) ended(g Group, exit Exit, onExit func(Exit)) {
 	exit.Leftovers = r.remains(g)
-	tell(exit)
+	onExit(exit)
 	r.running.Go(func() {
 		if exit.Leftovers && !r.waitEmpty(g) {
 			return
 		}
 		if exit.Leftovers {
 			exit.Leftovers = false
-			tell(exit)
+			onExit(exit)
 		}
 		r.endRemains(g)
 	})
 }
 
-// remains reports whether anything of a life is alive.
+// remains reports whether any process of a life is alive.
 func (r *runner) remains(g Group) bool {
-	switch {
-	case g.PID > 1 && !g.empty():
+	if g.PID > 1 && !g.empty() {
 		return true
-	case g.Cgroup != "":
+	}
+	if g.Cgroup != "" {
 		return populated(g.Cgroup)
 	}
 	return (g.adopted || r.hasOrphans()) && len(r.strays(g)) > 0
@@ -222,15 +224,15 @@ func (r *runner) strays(g Group) []int {
 	return all
 }
 
-// hasOrphans reports whether a service left us a child, as each daemon becomes
-// that it started. It saves looking through all processes when none did.
+// hasOrphans reports whether the agent inherited a child from a service, as it does
+// each daemon. If it did not, /proc need not be searched.
 func (r *runner) hasOrphans() bool {
 	orphans, known := r.orphans()
 	return !known || len(orphans) > 0
 }
 
-// orphans lists our children that others started. false: the kernel does not
-// say.
+// orphans lists the agent's children that others started. It returns false if the
+// kernel does not list children.
 func (r *runner) orphans() (all []int, known bool) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -254,7 +256,7 @@ func (r *runner) orphans() (all []int, known bool) {
 	return all, true
 }
 
-// checkMark is the variable by which what a check left behind is known.
+// checkMark is the variable that identifies processes which a check left behind.
 const checkMark = "DOMINION_CHECK"
 
 // endLeftovers kills what a check left behind in a session of its own, and what
@@ -316,17 +318,17 @@ func (r *runner) endRemains(g Group) {
 
 // waitEmpty waits until nothing of a life is left. false: we are closing.
 func (r *runner) waitEmpty(g Group) bool {
-	// Mostly an orphan is reaped here and stirs us. Those of an adopted group,
-	// or with a parent outside of the group, are only seen by looking.
+	// Most orphans are reaped here, which ends the wait. Those of an adopted group,
+	// or with a parent outside of the group, are only found by polling.
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		r.mu.Lock()
-		stirred := r.orphanReaped
+		reaped := r.orphanReaped
 		r.mu.Unlock()
 		if !r.remains(g) {
 			return true
 		}
 		select {
-		case <-stirred:
+		case <-reaped:
 		case <-time.After(pause):
 		case <-r.closing:
 			return false
@@ -344,7 +346,7 @@ func (r *runner) endStrays(token string) {
 	if token == "" {
 		return
 	}
-	told := make(map[int]bool)
+	signalled := make(map[int]bool)
 	deadline, closing := time.Now().Add(strayTime), r.closing
 	for {
 		strays := tokenProcesses(token)
@@ -356,8 +358,8 @@ func (r *runner) endStrays(token string) {
 			switch {
 			case late >= 0:
 				signalTokenProcess(pid, token, syscall.SIGKILL)
-			case !told[pid]:
-				told[pid] = true
+			case !signalled[pid]:
+				signalled[pid] = true
 				signalTokenProcess(pid, token, syscall.SIGTERM)
 			}
 		}
@@ -380,7 +382,9 @@ func (r *runner) Signal(g Group, s syscall.Signal) {
 	}
 }
 
-func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
+// Adopt watches the leader of a group, or, if that has ended, one process after the
+// other that carries the token. See Runner.
+func (r *runner) Adopt(g Group, token string, onExit func(Exit)) bool {
 	g.token, g.adopted = token, true
 	if !isCgroupOf(g.Cgroup, token) {
 		g.Cgroup = ""
@@ -388,25 +392,25 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 	if p, ok := readProcess(g.PID); ok && !p.zombie && p.started == g.Started && g.PID > 1 {
 		r.running.Go(func() {
 			if r.watch(p) {
-				r.ended(g, Exit{}, tell)
+				r.ended(g, Exit{}, onExit)
 			}
 		})
 		return true
 	}
 	if _, ok := g.tokenProcess(token); !ok {
 		if g.PID > 1 && r.remains(g) { // it ends before another life may begin
-			r.running.Go(func() { r.ended(g, Exit{}, tell) })
+			r.running.Go(func() { r.ended(g, Exit{}, onExit) })
 			return true
 		}
 		r.running.Go(func() { r.endRemains(g) })
 		return false
 	}
-	// The leader ended while nobody watched; what carries on is the service.
+	// The leader ended while no agent ran; processes with the token are the service.
 	r.running.Go(func() {
 		for {
 			p, ok := g.tokenProcess(token)
 			if !ok {
-				r.ended(g, Exit{}, tell)
+				r.ended(g, Exit{}, onExit)
 				return
 			}
 			if !r.watch(p) {
@@ -419,9 +423,9 @@ func (r *runner) Adopt(g Group, token string, tell func(Exit)) bool {
 
 func (r *runner) Lives(domain string) []Life { return lives(domain) }
 
-// endUnclaimed ends what is in control groups of lives that nobody knows.
-func (r *runner) endUnclaimed(known []Group) {
-	for _, dir := range r.cgroups.unclaimed(known) {
+// endUnclaimed ends the processes in control groups of lives that were not adopted.
+func (r *runner) endUnclaimed(adopted []Group) {
+	for _, dir := range r.cgroups.unclaimed(adopted) {
 		r.running.Go(func() { r.endRemains(Group{Cgroup: dir}) })
 	}
 }
@@ -463,7 +467,7 @@ func (r *runner) watch(p process) bool {
 	return true
 }
 
-// poll waits as watch does, where the kernel cannot tell.
+// poll waits as watch does, where the kernel has no pidfd.
 func (r *runner) poll(p process) bool {
 	look := time.NewTicker(250 * time.Millisecond)
 	defer look.Stop()
@@ -479,6 +483,8 @@ func (r *runner) poll(p process) bool {
 	}
 }
 
+// Check runs a command to its end, and then ends everything that it left, also in
+// sessions of its own. See Runner.
 func (r *runner) Check(ctx context.Context, c Command) error {
 	done := make(chan Exit, 1)
 	mark := checkMark + "=" + rand.Text()

@@ -30,7 +30,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Options is what a Supervisor needs of the agent around it.
+// Options are what a Supervisor needs of the agent.
 type Options struct {
 	// Holds a directory a service.
 	ServicesDir string
@@ -59,21 +59,21 @@ type Options struct {
 	// Post takes events from any goroutine, never blocks and loses none; the
 	// loop hands each of them back by Handle.
 	Post func(Event)
-	// RequireTopics is told which topics the services' health checks need, sorted, when
-	// that changes; what they say comes by Hear, whether they can be heard by
-	// Listening. nil: nobody can be heard.
+	// RequireTopics is called with the sorted topics that health checks need, when
+	// these change. Their messages come by TopicMessage, and whether they are
+	// subscribed to by TopicSubscribed. nil: topics are not subscribed to.
 	RequireTopics func(topics []string)
-	// Report tells people what happened; nil: nobody listens.
+	// Report publishes an event; nil: events are only logged.
 	Report func(kind topics.EventType, service, message string)
 
 	// Files reads what belongs to the services; nil: one of its own.
 	Files *foreign.Files
 
-	// For the last lines of what failed; nil: none are shown.
+	// Logs are for the last lines of what failed; nil: none are shown.
 	Logs *logs.Dir
-	// Nil: real processes, of a newRunner that Close closes.
+	// Runner starts processes; nil: a newRunner, which Close closes.
 	Runner Runner
-	// Of exclusive services; nil: real ones, or none with a Runner that is not.
+	// Guards are those of exclusive services; nil: real ones, or none if Runner is given.
 	Guards Guards
 	// Dial is how tcp and http checks reach a service; nil: the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -84,12 +84,12 @@ type Options struct {
 // posted it understands it.
 type Event struct {
 	service string
-	token   string // of the life it happened to: news of a former one are void
+	token   string // of the life it happened to: events of a former one are void
 	event   event
 }
 
 const (
-	stoppedListed = time.Minute     // how long one that was stopped is still listed
+	stoppedListed = time.Minute     // how long a stopped instance is still listed
 	diskRetry     = 5 * time.Second // between tries of what could not be written
 	quotedLines   = 5               // of a failed service, in its message
 )
@@ -99,25 +99,25 @@ const (
 type Supervisor struct {
 	o     Options
 	users users
-	// By service: its data is being given to its user.
+	// chowning is by service, while its data directory changes its owner.
 	chowning  map[string]chan error
 	ownRunner bool
 	services  map[string]*service
 	ports     *ports
 	lease     leaseTerm
 
-	// Of the health checks.
+	// ctx and cancel are of health checks.
 	ctx      context.Context
 	cancel   context.CancelFunc
 	checking sync.WaitGroup
 
-	// By topic.
+	// healthTopics are the topics that health checks need, by name.
 	healthTopics map[string]*healthTopic
-	// They may have changed.
+	// topicsChanged reports that these may have changed.
 	topicsChanged bool
-	// Of records and ports.
+	// budget bounds what is written of records and ports.
 	budget *atomicfile.Budget
-	// When what could not be written is due; zero: nothing is.
+	// retryWriteAt is when what could not be written is due; zero: nothing is.
 	retryWriteAt time.Time
 	reports      reports
 	// Services whose record could not be removed.
@@ -126,7 +126,7 @@ type Supervisor struct {
 	diskReported map[string]bool
 }
 
-// service is an instance with what its life needs at hand.
+// service is an instance with the resources of its present life.
 type service struct {
 	instance
 	// As the start command has it; the instance's is completed by its service.toml.
@@ -194,8 +194,8 @@ func New(o Options) (*Supervisor, error) {
 	return s, nil
 }
 
-// makeDirs makes the directories that all services share. A disk that refuses
-// is no reason not to supervise: what can run without, runs.
+// makeDirs makes the directories that all services share. An error is reported and
+// not returned: services that do not need them run.
 func (s *Supervisor) makeDirs() {
 	err := errors.Join(
 		os.MkdirAll(s.instancesDir(), 0o700),
@@ -224,12 +224,12 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 		}
 		s.step(v, unwanted{}, now)
 	}
-	s.updateTopics(specs, now) // first: what is started now may speak before this ends
+	s.updateTopics(specs, now) // first: what is started now may publish before this ends
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		spec := specs[name]
 		v := s.service(name)
 		why := refusal(name, spec)
-		if why == "" && v.State.Alive() && spec.Revision != v.commandSpec.Revision { // what runs is not stopped for what could not start
+		if why == "" && v.State.Alive() && spec.Revision != v.commandSpec.Revision { // a running instance is not stopped for one that could not start
 			why = s.cannotRestart(name, spec)
 		}
 		if why != "" {
@@ -249,8 +249,8 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 	s.afterStep(now)
 }
 
-// complete fills in what the service itself says. One that cannot be read says
-// nothing, until it is to start.
+// complete returns a spec with the values of service.toml. A service.toml that
+// cannot be read is ignored until the service is to start.
 func (s *Supervisor) complete(name string, spec topics.Spec) topics.Spec {
 	file, err := s.manifest(name)
 	if err != nil {
@@ -300,7 +300,7 @@ func (s *Supervisor) service(name string) *service {
 	return v
 }
 
-// Handle takes an event that was posted.
+// Handle handles an event that was posted.
 func (s *Supervisor) Handle(e Event, now time.Time) {
 	v := s.services[e.service]
 	if v == nil || v.Run.Token != e.token || v.life.end == nil {
@@ -335,8 +335,7 @@ func (s *Supervisor) Tick(now time.Time) {
 	s.afterStep(now)
 }
 
-// Next returns when Tick is to be called next; false: not before something
-// happens.
+// Next returns when Tick is to be called next; false: not before an event.
 func (s *Supervisor) Next() (time.Time, bool) {
 	at := s.retryWriteAt
 	for _, v := range s.services {
@@ -351,13 +350,13 @@ func (s *Supervisor) Next() (time.Time, bool) {
 	return at, !at.IsZero()
 }
 
-// Restart stops a service and starts it again, also one that waits or gave up.
+// Restart stops a service and starts it again, also one in backoff or failed.
 func (s *Supervisor) Restart(name string, now time.Time) error {
 	v := s.services[name]
 	if v == nil || !v.Wanted {
 		return fmt.Errorf("cannot restart %s: it does not run here and should not", name)
 	}
-	if v.State.Alive() { // what runs is not stopped for what could not start
+	if v.State.Alive() { // a running instance is not stopped for one that could not start
 		if why := s.cannotRestart(name, v.commandSpec); why != "" {
 			return fmt.Errorf("cannot restart %s: %s", name, why)
 		}
@@ -367,7 +366,7 @@ func (s *Supervisor) Restart(name string, now time.Time) error {
 	return nil
 }
 
-// afterStep does what follows from what was just done.
+// afterStep updates topics and writes records that the last steps changed.
 func (s *Supervisor) afterStep(now time.Time) {
 	if s.topicsChanged {
 		s.topicsChanged = false
@@ -414,14 +413,14 @@ func (s *Supervisor) Groups() map[string]int {
 	return groups
 }
 
-// StopAll makes the set of services that should run empty. Idle tells when
+// StopAll makes the set of services that should run empty. Idle reports when
 // nothing is left.
 func (s *Supervisor) StopAll(now time.Time) { s.Apply(nil, now) }
 
 // Idle reports whether no process of any service is left.
 func (s *Supervisor) Idle() bool { return len(s.Groups()) == 0 }
 
-// Close lets go of the services: they live on.
+// Close releases the services: their processes run on.
 func (s *Supervisor) Close() {
 	s.cancel()
 	_ = s.writeAll(time.Now()) // the disk's refusal was reported

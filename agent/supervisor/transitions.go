@@ -8,20 +8,20 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// transition is one step under way.
+// transition is one step while it is made.
 type transition struct {
 	*instance
 	now   time.Time
 	event event
-	// What follows within the same step; nil: nothing.
+	// next is an event that follows within the same step; nil: none.
 	next    event
 	effects []effect
 
-	// Wanted: the spec until now.
+	// before is the former spec, where event is wanted.
 	before topics.Spec
-	// Wanted: that was not obeyed.
+	// refused reports that the former spec was refused, where event is wanted.
 	refused bool
-	// Failed: before the next try.
+	// wait is the delay before the next try, where event is failed.
 	wait time.Duration
 }
 
@@ -29,13 +29,13 @@ func (t *transition) do(e ...effect) { t.effects = append(t.effects, e...) }
 
 func (t *transition) report(kind topics.EventType, message string) { t.do(report{kind, message}) }
 
-// eventOf returns the event of a move whose row says what it is.
+// eventOf returns the event of a transition whose row has the type E.
 func eventOf[E event](t *transition) E {
 	e, _ := t.event.(E)
 	return e
 }
 
-// applyEvent takes over what an event says by itself, whatever row fits.
+// applyEvent takes over the data of an event, whatever row matches.
 func (t *transition) applyEvent() {
 	switch ev := t.event.(type) {
 	case wanted:
@@ -87,7 +87,7 @@ func (t *transition) applyEvent() {
 	}
 }
 
-// What the table does.
+// The actions of the table.
 
 func noAction(*transition) {}
 
@@ -101,7 +101,7 @@ func (t *transition) setState(s topics.State, message string) {
 	}
 }
 
-// stop tells the whole group to end.
+// stop sends SIGTERM to the whole group, and plans what comes after its end.
 func (t *transition) stop(then then, why string) {
 	t.Then, t.Why = then, why
 	t.Kill, t.Killed, t.StopSent = t.now.Add(t.stopTimeout()), false, true
@@ -109,7 +109,7 @@ func (t *transition) stop(then then, why string) {
 	t.do(remember{}, send{})
 }
 
-// ready: it can be used.
+// ready makes the instance running and healthy.
 func (t *transition) ready() {
 	t.Run.Ready = t.now
 	t.setState(topics.Running, "")
@@ -120,7 +120,7 @@ func (t *transition) ready() {
 	t.report(topics.ServiceReady, "ready after "+formatDuration(t.now.Sub(t.Run.Started)))
 }
 
-// restartChecks begins with the checks, after a start or with another check.
+// restartChecks resets the checks, after a start or when the check has changed.
 func (t *transition) restartChecks() {
 	t.LastCheckError = ""
 	t.FailedChecks, t.CheckEvery, t.CheckAt = 0, firstCheck, time.Time{}
@@ -206,7 +206,7 @@ func beginLife(t *transition) {
 	}
 	t.Run, t.Spec = ev.run, ev.spec
 	t.CannotStart = false
-	t.Checking = false // one of the life before says nothing about this one
+	t.Checking = false // a check of the former life does not count
 	t.setState(topics.Starting, t.notReadyMessage())
 	t.do(remember{})
 	t.report(topics.ServiceStarted, fmt.Sprintf("started as process %d", t.Run.PID))
@@ -224,7 +224,8 @@ func adoptFinished(t *transition) {
 	t.Since = eventOf[adopted](t).since
 }
 
-// adoptStopping tells it again: the agent may have been killed before it did.
+// adoptStopping sends SIGTERM again: the former agent may have been killed before it
+// did.
 func adoptStopping(t *transition) {
 	t.report(topics.ServiceAdopted, fmt.Sprintf("process %d goes on stopping", t.Run.PID))
 	s := eventOf[adopted](t).stopping
@@ -265,7 +266,7 @@ func waitForLease(t *transition) {
 	t.setState(topics.Pending, "it is exclusive, and waits for a lease of the hub")
 }
 
-// keepWaitingForLease does not begin to wait anew.
+// keepWaitingForLease leaves the state, with its time, as it is.
 func keepWaitingForLease(t *transition) {
 	t.Message = "it is exclusive, and waits for a lease of the hub"
 }
@@ -316,9 +317,9 @@ func handleCrash(t *transition) {
 // again and again.
 const foregroundHint = " (a service stays in the foreground: without & or an option like --daemon; one that ends when its work is done is oneshot = true)"
 
-// failOnThisDomain shows at once that it cannot start here, so that another domain is
-// tried, and tries it here as often as before: what is in its way may go. What
-// it wrote in a life before says nothing about this.
+// failOnThisDomain makes the instance failed at once, as it cannot start on this
+// domain, so that another domain is tried. It is retried here as after a crash: the
+// cause may go away. The lines of a former life are not quoted.
 func failOnThisDomain(t *transition) {
 	wait, message := t.wait, eventOf[failed](t).message
 	if t.Failing {
@@ -332,8 +333,8 @@ func failOnThisDomain(t *transition) {
 	}
 }
 
-// waitForDisk tries soon once, and then now and then, for as long as the disk takes:
-// that is not counted, and told once.
+// waitForDisk retries once soon, and then at each diskRetry until the disk answers.
+// That does not count as failures, and is reported once.
 func waitForDisk(t *transition) {
 	message := eventOf[failed](t).message
 	if t.State == topics.Backoff && t.Message == message {
@@ -363,8 +364,8 @@ func backOff(t *transition) {
 	t.report(topics.ServiceCrashed, t.withNextTry())
 }
 
-// withNextTry is the message with the time until the next try, for an event. The
-// state itself is retained and has the moment instead.
+// withNextTry returns the message with the time until the next try, for an event.
+// The state itself is retained and has the time of that instead.
 func (t *transition) withNextTry() string {
 	head, lines, more := strings.Cut(t.Message, "\n")
 	head += "; next try in " + formatDuration(t.Retry.Sub(t.now))

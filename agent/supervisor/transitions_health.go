@@ -7,7 +7,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// What the table does about what a service, its checks and its topic say.
+// The actions of the table for notifications, checks and health topics.
 
 func readyByNotify(t *transition) {
 	t.ready()
@@ -16,6 +16,8 @@ func readyByNotify(t *transition) {
 
 const reloading = "it reloads its configuration"
 
+// applyNotify takes over a notification of sd_notify(3): the status, the watchdog
+// and more time to start.
 func applyNotify(t *transition) {
 	ev := eventOf[notified](t)
 	switch {
@@ -35,7 +37,8 @@ func applyNotify(t *transition) {
 	}
 }
 
-// stopByNotify: it does what it would do after SIGTERM, with as much time.
+// stopByNotify makes an instance stopping that notified STOPPING=1. It has as much
+// time as after SIGTERM.
 func stopByNotify(t *transition) {
 	t.Then, t.Why = thenEnded, "it ends by itself"
 	t.Kill, t.Killed, t.StopSent = t.now.Add(t.stopTimeout()), false, false
@@ -50,7 +53,7 @@ func extendStop(t *transition) {
 	}
 }
 
-// rearmWatchdog lets the watchdog of what is ready, if it has one, wait anew.
+// rearmWatchdog restarts the time of the watchdog, if a ready instance has one.
 func rearmWatchdog(t *transition) {
 	if t.WatchdogDue = (time.Time{}); t.Run.Watchdog > 0 && t.State == topics.Running {
 		t.WatchdogDue = t.now.Add(t.Run.Watchdog)
@@ -70,10 +73,10 @@ func (t *transition) failWatchdog(why string) {
 
 func stopAfterWatchdog(t *transition) {
 	t.quote()
-	said := t.Message
-	t.report(topics.ServiceUnhealthy, said)
+	message := t.Message
+	t.report(topics.ServiceUnhealthy, message)
 	t.stop(thenFailed, t.Why)
-	t.Message = "stopping: " + said
+	t.Message = "stopping: " + message
 }
 
 func readyByCheck(t *transition) {
@@ -120,13 +123,13 @@ func becomeUnhealthy(t *transition) {
 // maxPayloadShown is how much of a payload is shown.
 const maxPayloadShown = 60
 
-// payloadMessage is what its topic says, in words.
+// payloadMessage returns the message about an unhealthy payload on its topic.
 func (t *transition) payloadMessage() string {
-	word := printable(eventOf[topicMessage](t).payload)
-	if r := []rune(word); len(r) > maxPayloadShown {
-		word = string(r[:maxPayloadShown]) + "…"
+	payload := printable(eventOf[topicMessage](t).payload)
+	if r := []rune(payload); len(r) > maxPayloadShown {
+		payload = string(r[:maxPayloadShown]) + "…"
 	}
-	return fmt.Sprintf("%s says %q, not %q", t.Spec.Health.MQTT, word, t.Spec.Health.Payload)
+	return fmt.Sprintf("%s says %q, not %q", t.Spec.Health.MQTT, payload, t.Spec.Health.Payload)
 }
 
 func waitForPayload(t *transition) { t.Message = "not ready yet: " + t.payloadMessage() }

@@ -26,13 +26,13 @@ type actor struct {
 	onStart  func(Command)
 }
 
-func (a *actor) Start(c Command, tell func(Exit)) (Group, error) {
+func (a *actor) Start(c Command, onExit func(Exit)) (Group, error) {
 	if a.onStart != nil {
 		a.onStart(c)
 	}
 	a.starts = append(a.starts, time.Now())
 	pid := 1000 + len(a.starts)
-	a.alive[pid] = tell
+	a.alive[pid] = onExit
 	return Group{PID: pid, Started: 1}, nil
 }
 
@@ -44,9 +44,9 @@ func (a *actor) Signal(g Group, s syscall.Signal) {
 }
 
 func (a *actor) end(pid int, e Exit) {
-	if tell := a.alive[pid]; tell != nil {
+	if onExit := a.alive[pid]; onExit != nil {
 		delete(a.alive, pid)
-		go tell(e)
+		go onExit(e)
 	}
 }
 

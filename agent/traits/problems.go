@@ -17,8 +17,8 @@ const (
 	flapsWithin = 10 * time.Minute
 )
 
-// fault says why a command tells nothing about its trait; "" where it does,
-// also by failing: a plain exit code says that the trait is not there.
+// fault returns why the result of a command does not count; "" if it does, also of a
+// command that failed: a plain exit code means that the trait is absent.
 func fault(ctx context.Context, err error, command []string, timeout time.Duration) string {
 	if err == nil || errors.Is(ctx.Err(), context.Canceled) {
 		return ""
@@ -54,7 +54,7 @@ func exitCode(err error) (code int, exited bool) {
 	return 0, false
 }
 
-// recordChange notes that a trait came or went.
+// recordChange records that a trait came or went.
 func (s *source) recordChange(now time.Time) {
 	s.changes = append(slices.Clone(s.changes[max(0, len(s.changes)-maxFlaps+1):]), now)
 }

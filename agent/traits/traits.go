@@ -1,10 +1,9 @@
-// Package traits watches what makes a trait come and go on a domain: a path
-// such as a stick in a USB port, a command that succeeds, a word that is
-// retained at a topic.
+// Package traits watches the sources of traits: a path such as a device in a USB
+// port, a command that succeeds, a retained message on a topic.
 //
-// It knows no hub. The agent's loop owns a Watch, asks it what is there, and
-// hands it what it hears; commands run beside and post their end. Only package
-// agent imports it.
+// It does not know the hub. The agent's loop owns a Watch, asks it which traits are
+// present, and passes messages to it; commands run in goroutines of their own and
+// post their result. Only package agent imports it.
 package traits
 
 import (
@@ -21,13 +20,13 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// How often it looks, and for how long what is gone may come back: a stick
-// that its driver resets is away for a moment.
+// The interval of polls, and the time for which an absent trait is still offered: a
+// device that its driver resets is absent for a moment.
 const (
 	pollInterval    = time.Second
 	grace           = 2 * time.Second
 	retainedTimeout = 2 * time.Second // after a subscription, in which a retained message comes
-	maxOutput       = 4096            // bytes of a command's output that are looked at
+	maxOutput       = 4096            // bytes of a command's output that are read
 )
 
 // Event is the end of a command. Only the Watch that posted it understands it.
@@ -36,7 +35,7 @@ type Event struct {
 	run   int
 	value string
 	ok    bool
-	fault string // why it tells nothing
+	fault string // why its result does not count; "": it does
 }
 
 // Watch watches the sources of traits. It is owned by one loop and not for
@@ -54,36 +53,36 @@ type Watch struct {
 
 type source struct {
 	config.TraitSource
-	// As it was found last.
+	// present is the last result of the source.
 	present bool
-	// What was found is not a value, and that was logged.
+	// invalidLogged reports that an invalid value was logged.
 	invalidLogged bool
-	// What a service is told.
+	// value is the value of TRAIT_<NAME>.
 	value string
-	// As it is offered: what is gone is so for a while.
+	// offered reports that the domain has the trait; it lags absence by grace.
 	offered bool
-	// Since when it is not there; zero: it is, or is not offered.
+	// absentSince is since when an offered trait is absent; zero: it is not.
 	absentSince time.Time
 
-	// Of the command.
+	// run is the number of the command's last run.
 	run     int
 	running bool
 	nextAt  time.Time
 
-	// Since the subscription.
+	// received reports that a retained message came since the subscription.
 	received     bool
 	subscribedAt time.Time
-	// Something was published there that may not be retained.
+	// needsResubscribe reports that a message came that may not be retained.
 	needsResubscribe bool
 
-	// Why its command tells nothing; "": it does.
+	// fault is why the result of its command does not count; "": it does.
 	fault string
-	// When it came or went, the last few.
+	// changes are the last times at which offered changed.
 	changes []time.Time
 }
 
-// New returns a Watch that has looked at nothing yet. post is called from any
-// goroutine with what is to be handed to Handle.
+// New returns a Watch that has polled nothing yet. post is called from any
+// goroutine with events for Handle.
 func New(sources []config.TraitSource, files *foreign.Files, run Run, post func(Event), log *slog.Logger) *Watch {
 	w := &Watch{post: post, log: log, files: files, run: run}
 	for _, s := range sources {
@@ -93,10 +92,10 @@ func New(sources []config.TraitSource, files *foreign.Files, run Run, post func(
 	return w
 }
 
-// Close ends what runs.
+// Close ends the commands that run.
 func (w *Watch) Close() { w.end() }
 
-// Poll looks at what is due. It does not wait: commands run beside it.
+// Poll polls the sources that are due. It does not wait for commands.
 func (w *Watch) Poll(now time.Time) {
 	if len(w.sources) == 0 || now.Before(w.nextPoll) {
 		return
@@ -125,7 +124,7 @@ func (w *Watch) Poll(now time.Time) {
 	}
 }
 
-// updateOffered makes of what was found what is offered.
+// updateOffered updates offered after a result.
 func (w *Watch) updateOffered(s *source, now time.Time) {
 	switch {
 	case s.present && !s.offered:
@@ -143,7 +142,7 @@ func (w *Watch) updateOffered(s *source, now time.Time) {
 	}
 }
 
-// runCommand runs a command.
+// runCommand runs the command of a trait and posts the result.
 func (w *Watch) runCommand(trait string, run int, command []string, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(w.ctx, timeout)
 	defer cancel()
@@ -172,7 +171,7 @@ func (w *Watch) validValue(s *source, value string) string {
 
 const traitAlphabet = "it may hold letters, digits, single spaces and . _ : / @ + , -"
 
-// Handle takes the end of a command.
+// Handle handles the end of a command.
 func (w *Watch) Handle(e Event, now time.Time) {
 	for _, s := range w.sources {
 		if s.Trait == e.trait && s.run == e.run {
@@ -186,7 +185,7 @@ func (w *Watch) Handle(e Event, now time.Time) {
 	}
 }
 
-// Topics returns what has to be subscribed to, sorted.
+// Topics returns the topics to subscribe to, sorted.
 func (w *Watch) Topics() []string {
 	var all []string
 	for _, s := range w.sources {
@@ -198,9 +197,9 @@ func (w *Watch) Topics() []string {
 	return all
 }
 
-// Subscribed says that a topic is heard from now on: what is retained there
-// comes at once, or there is nothing. ok is false when the connection is over,
-// or the broker does not allow it: then the last word stands.
+// Subscribed sets that a topic is subscribed to from now on: a retained message comes
+// at once, or there is none. ok is false when the connection is over, or the broker
+// refuses the subscription: then the last value stays in force.
 func (w *Watch) Subscribed(topic string, ok bool, now time.Time) {
 	for _, s := range w.sources {
 		if s.MQTT == topic {
@@ -214,8 +213,8 @@ func (w *Watch) Subscribed(topic string, ok bool, now time.Time) {
 }
 
 // Resubscribe returns the topics to subscribe to again, each once a second at most: a
-// message that comes while we listen does not tell whether it is retained
-// (MQTT 3.1.1, 3.3.1.3), and the broker sends what is to each new subscription.
+// message to an existing subscription does not show whether it is retained (MQTT
+// 3.1.1, 3.3.1.3), and the broker sends the retained one to a new subscription.
 func (w *Watch) Resubscribe(now time.Time) (again []string) {
 	for _, s := range w.sources {
 		if s.needsResubscribe && !s.subscribedAt.IsZero() && now.Sub(s.subscribedAt) >= pollInterval && !slices.Contains(again, s.MQTT) {
@@ -230,31 +229,31 @@ func (w *Watch) Resubscribe(now time.Time) (again []string) {
 	return again
 }
 
-// Message takes what is said at a topic. What may not be retained (stored is false)
-// counts when the broker has sent it again; an empty payload clears what was
-// retained at once. A trait without a payload of its own takes any that is a value of a
-// trait; another one changes nothing, and is the error.
-func (w *Watch) Message(topic string, payload []byte, stored bool, now time.Time) (err error) {
+// Message handles a message on a topic. One that may not be retained counts when the
+// broker has sent it again as retained; an empty payload, which clears the topic,
+// counts at once. A trait without a configured payload accepts any that is a valid
+// value; another one changes nothing, and is the error.
+func (w *Watch) Message(topic string, payload []byte, retained bool, now time.Time) (err error) {
 	for _, s := range w.sources {
 		if s.MQTT != topic {
 			continue
 		}
-		said := string(payload)
-		value := strings.TrimSpace(said)
-		s.needsResubscribe = s.needsResubscribe || !stored
-		s.received = s.received || stored
+		text := string(payload)
+		value := strings.TrimSpace(text)
+		s.needsResubscribe = s.needsResubscribe || !retained
+		s.received = s.received || retained
 		switch {
-		case said == "":
+		case text == "":
 			s.present, s.value = false, ""
-		case !stored && (s.Payload != "" || topics.ValidTraitValue(value)):
+		case !retained && (s.Payload != "" || topics.ValidTraitValue(value)):
 			continue
 		case s.Payload != "":
-			s.present, s.value = said == s.Payload, ""
+			s.present, s.value = text == s.Payload, ""
 			if s.present {
 				s.value = w.validValue(s, value)
 			}
 		case !topics.ValidTraitValue(value):
-			err = fmt.Errorf(`cannot read %s: %.60q is not a value of the trait %s: %s (or write payload = "…" for what it has to be)`, topic, said, s.Trait, traitAlphabet)
+			err = fmt.Errorf(`cannot read %s: %.60q is not a value of the trait %s: %s (or write payload = "…" for what it has to be)`, topic, text, s.Trait, traitAlphabet)
 			continue
 		default:
 			s.present, s.value = true, value
@@ -264,7 +263,7 @@ func (w *Watch) Message(topic string, payload []byte, stored bool, now time.Time
 	return err
 }
 
-// Present returns the traits that are there, sorted.
+// Present returns the traits that are offered, sorted.
 func (w *Watch) Present() []string {
 	var all []string
 	for _, s := range w.sources {
@@ -276,8 +275,8 @@ func (w *Watch) Present() []string {
 	return all
 }
 
-// Environment returns TRAIT_<NAME> of each trait that is there: the path, the
-// first line of the command's output, or what the topic says; "" where that is
+// Environment returns TRAIT_<NAME> of each trait that is offered: the path, the
+// first line of the command's output, or the message on the topic; "" where that is
 // not a value of a trait (topics.ValidTraitValue).
 func (w *Watch) Environment() map[string]string {
 	e := make(map[string]string)
@@ -289,5 +288,5 @@ func (w *Watch) Environment() map[string]string {
 	return e
 }
 
-// Next returns when Look has something to do; false: never.
+// Next returns when Poll has something to do; false: never.
 func (w *Watch) Next() (time.Time, bool) { return w.nextPoll, len(w.sources) > 0 }
