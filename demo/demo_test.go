@@ -38,7 +38,7 @@ const examples = "../services/examples"
 func TestConfigsAreValid(t *testing.T) {
 	for name, python := range map[string]bool{"with Python": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
-			h := layOut(t.TempDir(), "127.0.0.1:1883", python)
+			h := newLayout(t.TempDir(), "127.0.0.1:1883", python)
 			if err := h.writeConfigs(examples, python); err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +98,7 @@ func TestHealthy(t *testing.T) {
 }
 
 func TestFrameFits(t *testing.T) {
-	h := layOut("/tmp/x", "127.0.0.1:41234", true)
+	h := newLayout("/tmp/x", "127.0.0.1:41234", true)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	p := picture{overview: topics.Overview{
 		Hub:     topics.Hub{ID: "1", Name: "demo", Ready: true},
@@ -135,7 +135,7 @@ func TestFrameFits(t *testing.T) {
 
 // What does not fit is counted, and the key ? shows what the picture is about.
 func TestFrameCuts(t *testing.T) {
-	h := layOut("/tmp/x", "127.0.0.1:41234", true)
+	h := newLayout("/tmp/x", "127.0.0.1:41234", true)
 	p := picture{overview: topics.Overview{Hub: topics.Hub{ID: "1", Name: "demo", Ready: true}}}
 	for i := range 30 {
 		p.overview.Services = append(p.overview.Services, topics.Service{Service: fmt.Sprintf("service-%d", i), State: topics.Running, Wanted: 1, Running: 1, Healthy: 1})
@@ -151,7 +151,7 @@ func TestFrameCuts(t *testing.T) {
 	if want := fmt.Sprintf("… %d more", 30-shown); !strings.Contains(text(), want) {
 		t.Errorf("no %q in\n%s", want, text())
 	}
-	h.explains = true
+	h.helpShown = true
 	if !strings.Contains(text(), "dominionctl status") || strings.Contains(text(), "service-0") {
 		t.Errorf("no explanation in\n%s", text())
 	}
@@ -159,7 +159,7 @@ func TestFrameCuts(t *testing.T) {
 
 // What outlived its domain is found by its data directory, and nothing else is.
 func TestKillLeft(t *testing.T) {
-	h := layOut(t.TempDir(), "127.0.0.1:1", false)
+	h := newLayout(t.TempDir(), "127.0.0.1:1", false)
 	run := func(dir string) *exec.Cmd {
 		cmd := exec.Command("sleep", "1000")
 		cmd.Env = []string{"A=b", "SERVICE_DATA_DIR=" + dir}
@@ -170,7 +170,7 @@ func TestKillLeft(t *testing.T) {
 		return cmd
 	}
 	ours, other := run(h.dir+"/attic/web"), run(h.dir+"-other/attic/web")
-	if err := h.killLeft(); err == nil {
+	if err := h.killRemaining(); err == nil {
 		t.Error("nothing was found")
 	}
 	if err := ours.Wait(); err == nil || err.Error() != "signal: killed" {
@@ -179,14 +179,14 @@ func TestKillLeft(t *testing.T) {
 	if err := other.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Errorf("somebody else's process: %v", err)
 	}
-	if err := h.killLeft(); err != nil {
+	if err := h.killRemaining(); err != nil {
 		t.Errorf("nothing is left: %v", err)
 	}
 }
 
 // A program that ends at once is reported instead of started for ever.
 func TestEndsAtOnce(t *testing.T) {
-	h := layOut(t.TempDir(), "127.0.0.1:1", false)
+	h := newLayout(t.TempDir(), "127.0.0.1:1", false)
 	for _, name := range []string{"hub", "attic"} {
 		h.programs = append(h.programs, newProcess(name, "/bin/false", h.dir, name+".toml"))
 	}

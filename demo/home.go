@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// domain is one of the machines that the demo plays.
+// domain is one of the machines that the demo simulates.
 type domain struct {
 	name   string
 	traits []string
@@ -23,13 +23,13 @@ type domain struct {
 // home is a hub and its domains: their files below one temporary directory,
 // and their processes.
 type home struct {
-	dir      string
-	hub      string // host:port of its broker
-	domains  []domain
-	services []string
-	programs []*process // in the order of start
-	explains bool       // the screen shows what it is about instead
-	ended    chan error // a program that could not be kept up
+	dir       string
+	hub       string // host:port of its broker
+	domains   []domain
+	services  []string
+	programs  []*process // in the order of start
+	helpShown bool       // the screen shows the help instead
+	ended     chan error // a program that does not run any more
 }
 
 // The services are the examples. Where there is no Python, the orchestrator is
@@ -89,7 +89,7 @@ func newHome(bin, examples string) (*home, error) {
 	}
 	_, err = exec.LookPath("python3")
 	python := err == nil
-	h := layOut(dir, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), python)
+	h := newLayout(dir, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), python)
 	h.programs = append(h.programs, newProcess("hub", hubProgram, dir, "dominion.toml"))
 	for _, d := range h.domains {
 		h.programs = append(h.programs, newProcess(d.name, domainProgram, dir, d.name+".toml"))
@@ -101,7 +101,8 @@ func newHome(bin, examples string) (*home, error) {
 	return h, nil
 }
 
-func layOut(dir, hub string, python bool) *home {
+// newLayout returns the home: its domains with their traits, and its services.
+func newLayout(dir, hub string, python bool) *home {
 	h := &home{
 		dir: dir,
 		hub: hub,
@@ -120,6 +121,7 @@ func layOut(dir, hub string, python bool) *home {
 	return h
 }
 
+// writeConfigs writes the configuration of the hub and of each domain.
 func (h *home) writeConfigs(examples string, python bool) error {
 	var hub strings.Builder
 	fmt.Fprintf(&hub, `name = "demo"
@@ -160,9 +162,9 @@ allow_root = ["web"]
 	return err
 }
 
-// goEnvironment is what web is given: to listen here alone, and the caches
-// that make may have chosen for Go, so that it need not compile all anew. Those
-// of root are open to root alone, which web may be for that (allow_root).
+// goEnvironment is the environment of web: it listens on loopback only, and uses the
+// caches that make may have chosen for Go, so that it need not compile everything
+// again. Those of root are open to root only, so web may run as root (allow_root).
 func goEnvironment() string {
 	all := []string{`LISTEN = "127.0.0.1"`}
 	for _, key := range []string{"GOCACHE", "GOPATH"} {
@@ -192,24 +194,24 @@ func (h *home) start() error {
 }
 
 // stop ends the domains, which stop their services, then the hub, and then
-// whatever should not be there any more.
+// processes that remain.
 func (h *home) stop() error {
 	hub, domains := h.programs[0], h.programs[1:]
 	for _, d := range domains {
-		d.tell()
+		d.requestStop()
 	}
 	var failed error
 	for _, d := range domains {
 		failed = errors.Join(failed, d.wait())
 	}
-	hub.tell()
-	return errors.Join(failed, hub.wait(), h.killLeft())
+	hub.requestStop()
+	return errors.Join(failed, hub.wait(), h.killRemaining())
 }
 
-// killLeft ends services that outlived their domain: they are known by their
-// data directory, which is below ours.
-func (h *home) killLeft() error {
-	var left error
+// killRemaining ends services that outlived their domain: they are identified by
+// their data directory, which is below ours.
+func (h *home) killRemaining() error {
+	var remaining error
 	environments, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range environments {
 		environment, err := os.ReadFile(file)
@@ -218,15 +220,15 @@ func (h *home) killLeft() error {
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && pid != os.Getpid() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
-			left = errors.Join(left, fmt.Errorf("process %d outlived its domain and was killed", pid))
+			remaining = errors.Join(remaining, fmt.Errorf("process %d outlived its domain and was killed", pid))
 		}
 	}
-	return left
+	return remaining
 }
 
 func (h *home) remove() {
 	if err := os.RemoveAll(h.dir); err != nil {
-		fmt.Fprintln(os.Stderr, "demo: cannot tidy up:", err)
+		fmt.Fprintln(os.Stderr, "demo: cannot remove its directory:", err)
 	}
 }
 

@@ -4,7 +4,7 @@
 // In a terminal it draws what happens until Ctrl-C. Without one it waits until
 // every service is healthy, prints the picture and exits: 0, or 1 with what is
 // wrong. It runs the built programs and talks with the hub as any MQTT client
-// does; nobody imports it. `make demo` builds what it needs.
+// does; nothing imports it. `make demo` builds what it needs.
 package main
 
 import (
@@ -38,6 +38,7 @@ func main() {
 	}
 }
 
+// run starts the home, shows it until it is healthy or the user ends it, and stops it.
 func run(ctx context.Context, bin, examples string, patience time.Duration) error {
 	h, err := newHome(bin, examples)
 	if err != nil {
@@ -57,15 +58,14 @@ func run(ctx context.Context, bin, examples string, patience time.Duration) erro
 	return errors.Join(err, h.stop())
 }
 
-// once waits for healthy services and prints the picture, or says what is
-// wrong.
+// once waits for healthy services and prints the picture, or returns what is wrong.
 func once(ctx context.Context, h *home, w *watcher, patience time.Duration) error {
 	fmt.Printf("a hub and the domains %s below %s\n", strings.Join(h.domainNames(), " and "), h.dir)
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the services were not all healthy after %v", patience))
 	defer cancel()
 
-	var seen picture
-	for !seen.healthy(h.services) {
+	var current picture
+	for !current.healthy(h.services) {
 		select {
 		case err := <-h.ended:
 			return errors.Join(err, h.lastLines(20))
@@ -73,15 +73,15 @@ func once(ctx context.Context, h *home, w *watcher, patience time.Duration) erro
 			if context.Cause(ctx) == context.Canceled {
 				return nil // Ctrl-C
 			}
-			if err := draw(os.Stdout, seen, ctl.Style{Now: time.Now()}); err != nil {
+			if err := draw(os.Stdout, current, ctl.Style{Now: time.Now()}); err != nil {
 				return err
 			}
-			return errors.Join(context.Cause(ctx), seen.err, h.lastLines(20))
+			return errors.Join(context.Cause(ctx), current.err, h.lastLines(20))
 		case <-time.After(pause):
 		}
-		seen = w.look(ctx, seen)
+		current = w.refresh(ctx, current)
 	}
-	if err := draw(os.Stdout, seen, ctl.Style{Now: time.Now()}); err != nil {
+	if err := draw(os.Stdout, current, ctl.Style{Now: time.Now()}); err != nil {
 		return err
 	}
 	fmt.Print("\nevery service is healthy\n")
@@ -95,9 +95,9 @@ func live(ctx context.Context, h *home, w *watcher, terminal int) error {
 	s := openScreen(terminal)
 	defer s.close()
 
-	var seen picture
+	var current picture
 	for {
-		if err := s.draw(seen, h); err != nil {
+		if err := s.draw(current, h); err != nil {
 			return err
 		}
 		select {
@@ -105,24 +105,24 @@ func live(ctx context.Context, h *home, w *watcher, terminal int) error {
 			s.close()
 			return errors.Join(err, h.lastLines(20))
 		case <-ctx.Done():
-			return s.farewell()
+			return s.showStopping()
 		case key := <-keys:
 			switch key {
 			case 'q', 'Q':
-				return s.farewell()
+				return s.showStopping()
 			case '?', 'h':
-				h.explains = !h.explains
+				h.helpShown = !h.helpShown
 			}
 			continue
 		case <-time.After(pause):
 		}
-		if now := w.look(ctx, seen); ctx.Err() == nil {
-			seen = now
+		if now := w.refresh(ctx, current); ctx.Err() == nil {
+			current = now
 		}
 	}
 }
 
-// pause is the time between two looks at the hub.
+// pause is the time between two checks for changes.
 const pause = 300 * time.Millisecond
 
 // program returns the absolute path of a built program.

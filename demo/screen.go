@@ -27,13 +27,13 @@ type screen struct {
 }
 
 const (
-	openPage  = "\x1b[?1049h\x1b[?25l" // second page, no cursor
-	closePage = "\x1b[?25h\x1b[?1049l"
-	home0     = "\x1b[H"
-	bold      = "\x1b[1m"
-	plain     = "\x1b[0m"
-	lineEnd   = "\x1b[K\r\n" // clears what an older, longer line left
-	pageEnd   = "\x1b[J"
+	openPage   = "\x1b[?1049h\x1b[?25l" // second page, no cursor
+	closePage  = "\x1b[?25h\x1b[?1049l"
+	cursorHome = "\x1b[H"
+	bold       = "\x1b[1m"
+	resetStyle = "\x1b[0m"
+	lineEnd    = "\x1b[K\r\n" // clears what an older, longer line left
+	pageEnd    = "\x1b[J"
 )
 
 func openScreen(terminal int) *screen {
@@ -48,8 +48,8 @@ func (s *screen) close() {
 	}
 }
 
-// farewell gives the first page back and says what happens now.
-func (s *screen) farewell() error {
+// showStopping restores the first page and prints what happens now.
+func (s *screen) showStopping() error {
 	s.close()
 	_, err := fmt.Println("stopping the services, the domains and the hub")
 	return err
@@ -66,7 +66,7 @@ func (s *screen) draw(p picture, h *home) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Print(home0 + strings.Join(lines, lineEnd) + pageEnd)
+	_, err = fmt.Print(cursorHome + strings.Join(lines, lineEnd) + pageEnd)
 	return err
 }
 
@@ -79,10 +79,10 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 	}
 	foot := try(p, h, style.Width)
 	if style.Color && len(foot) > 1 {
-		foot[1] = bold + foot[1] + plain
+		foot[1] = bold + foot[1] + resetStyle
 	}
 	top, err := render(func(w io.Writer) error {
-		if h.explains {
+		if h.helpShown {
 			_, err := fmt.Fprintln(w, explanation)
 			return err
 		}
@@ -102,11 +102,11 @@ func frame(p picture, h *home, style ctl.Style, height int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(p.events) > 0 && !h.explains {
+	if len(p.events) > 0 && !h.helpShown {
 		if room := height - len(top) - len(foot) - 2; room > 0 {
 			title := "EVENTS"
 			if style.Color {
-				title = bold + title + plain
+				title = bold + title + resetStyle
 			}
 			top = append(top, "", title)
 			top = append(top, events[max(0, len(events)-room):]...)

@@ -11,7 +11,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// picture is what the hub said last.
+// picture is the last answer of the hub.
 type picture struct {
 	overview topics.Overview
 	events   []topics.Event
@@ -20,12 +20,12 @@ type picture struct {
 
 // healthy reports whether all of these services run and are healthy.
 func (p picture) healthy(services []string) bool {
-	well := make(map[string]bool)
+	healthy := make(map[string]bool)
 	for _, s := range p.overview.Services {
-		well[s.Service] = s.Wanted > 0 && s.Running == s.Wanted && s.Healthy == s.Wanted
+		healthy[s.Service] = s.Wanted > 0 && s.Running == s.Wanted && s.Healthy == s.Wanted
 	}
 	for _, s := range services {
-		if !well[s] {
+		if !healthy[s] {
 			return false
 		}
 	}
@@ -45,14 +45,14 @@ func (p picture) endpoint(service string) string {
 }
 
 // watcher asks the hub, as any MQTT client could: when a message says that
-// something changed, so that whoever looks on with mosquitto_sub sees the home
-// and not the demo. It is used by one goroutine.
+// something changed, so that a person with mosquitto_sub sees the home and
+// not the demo. It is used by one goroutine.
 type watcher struct {
 	hub     string
 	tree    topics.Tree
 	conn    *client.Conn
 	answers chan topics.Message
-	changed chan struct{} // holds one word: ask again
+	changed chan struct{} // has an element: ask again
 	asked   int
 	askedAt time.Time
 }
@@ -69,11 +69,11 @@ func (w *watcher) close() {
 
 const (
 	answerTime = 2 * time.Second
-	oldAfter   = 10 * time.Second // then the hub is asked all the same
+	maxAge     = 10 * time.Second // then the hub is asked without a change
 )
 
-// news are the topics that say that the picture has changed.
-func (w *watcher) news() []string {
+// changeTopics are the topics whose messages mean that the picture has changed.
+func (w *watcher) changeTopics() []string {
 	return []string{
 		w.tree.Filter(topics.HubStatus), w.tree.Filter(topics.HubEvent),
 		w.tree.Filter(topics.DomainAvailability), w.tree.Filter(topics.DomainStatus),
@@ -81,9 +81,9 @@ func (w *watcher) news() []string {
 	}
 }
 
-// isNew reports whether there is a reason to ask.
-func (w *watcher) isNew() bool {
-	if w.conn == nil || time.Since(w.askedAt) > oldAfter {
+// refreshDue reports whether there is a reason to ask.
+func (w *watcher) refreshDue() bool {
+	if w.conn == nil || time.Since(w.askedAt) > maxAge {
 		return true
 	}
 	select {
@@ -96,10 +96,10 @@ func (w *watcher) isNew() bool {
 	}
 }
 
-// look returns the picture of now; the one before with an error where the hub
+// refresh returns the current picture; the one before with an error where the hub
 // does not answer.
-func (w *watcher) look(ctx context.Context, before picture) picture {
-	if !w.isNew() {
+func (w *watcher) refresh(ctx context.Context, before picture) picture {
+	if !w.refreshDue() {
 		return before
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
@@ -126,6 +126,7 @@ func (w *watcher) ask(ctx context.Context) (p picture, err error) {
 	return p, ask(ctx, w, topics.VerbEvents, topics.Ask{Limit: eventLimit}, &p.events)
 }
 
+// connect connects to the hub, and subscribes to changes and answers.
 func (w *watcher) connect(ctx context.Context) (err error) {
 	if w.conn != nil {
 		return nil
@@ -138,13 +139,13 @@ func (w *watcher) connect(ctx context.Context) (err error) {
 			if at, _ := w.tree.Parse(m.Topic); at.Kind != topics.Response {
 				select {
 				case changed <- struct{}{}:
-				default: // it is known already
+				default: // it is noted already
 				}
 				return
 			}
 			select {
 			case answers <- m:
-			default: // nobody asked for so many
+			default: // more than were asked for
 			}
 		},
 	})
@@ -152,7 +153,7 @@ func (w *watcher) connect(ctx context.Context) (err error) {
 		return err
 	}
 	w.answers, w.changed = answers, changed
-	return w.conn.Subscribe(ctx, append(w.news(), w.tree.Filter(topics.Response))...)
+	return w.conn.Subscribe(ctx, append(w.changeTopics(), w.tree.Filter(topics.Response))...)
 }
 
 // ask asks the hub a verb and reads the answer's data into data.

@@ -1,4 +1,4 @@
-// Package services says what a service is: its definition, versions,
+// Package services defines what a service is: its definition, versions,
 // validation and start order. It does no I/O and reads no clock; config fills
 // it, hub and planner read it. With topics it is the ground that every other
 // package may import.
@@ -16,7 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Priority says when a service is wanted.
+// Priority is when a service is wanted.
 type Priority string
 
 // The priorities.
@@ -27,26 +27,40 @@ const (
 
 // Definition is one [services.NAME] of dominion.toml.
 type Definition struct {
-	Name            string
-	Priority        Priority
-	Dependencies    []Dependency
-	Traits          []string // all of them must be offered by the domain
-	Version         Range    // of the domain's catalog
-	Replicas        int      // 0: as the priority says
-	Domains         []string // pinned to these; none: anywhere
-	Target          string   // make target; empty: the Makefile's first
-	Port            int      // 0: the agent chooses one
-	Environment     map[string]string
-	EnvironmentFile string // on the domain
+	Name         string
+	Priority     Priority
+	Dependencies []Dependency
+	// Traits must all be offered by the domain.
+	Traits []string
+	// Version is of the domain's catalog.
+	Version Range
+	// Replicas is the number of instances; 0: by the priority.
+	Replicas int
+	// Domains are those that it is pinned to; none: it may run on any.
+	Domains []string
+	// Target is the make target; empty: the Makefile's first.
+	Target string
+	// Port is fixed; 0: the agent chooses one.
+	Port        int
+	Environment map[string]string
+	// EnvironmentFile is a file on the domain.
+	EnvironmentFile string
 	Restart         RestartPolicy
-	Oneshot         bool    // it is done when it has ended well: what depends on it waits for that
-	Health          *Health // nil: ready after it ran for 1 s
-	StartTimeout    time.Duration
-	StopTimeout     time.Duration
-	Exclusive       bool   // never two at once: it runs under a lease
-	Needs           Needs  // what an instance is expected to use
-	Scale           *Scale // nil: the number does not follow a figure
-	Update          string // UpdateAuto or UpdateManual
+	// Oneshot: it is done when it has ended with success, and what depends on it waits
+	// for that.
+	Oneshot bool
+	// Health is the check; nil: it is ready after it ran for 1 s.
+	Health       *Health
+	StartTimeout time.Duration
+	StopTimeout  time.Duration
+	// Exclusive: never two at once; it runs under a lease.
+	Exclusive bool
+	// Needs is what an instance is expected to use.
+	Needs Needs
+	// Scale is nil where the number of instances does not follow a figure.
+	Scale *Scale
+	// Update is UpdateAuto or UpdateManual.
+	Update string
 }
 
 // Needs is what one instance of a service is expected to use. Zero: unknown.
@@ -62,7 +76,7 @@ type Scale struct {
 	Field    string        // of a JSON payload of that topic, by path: "queue.length"; empty: the payload is the number
 	Target   float64       // of the figure for one instance: cores, bytes, or what the topic counts
 	Cooldown time.Duration // between two changes of the number
-	MaxAge   time.Duration // of what the topic said last: from then on it says nothing; 0: it counts at any age
+	MaxAge   time.Duration // of the last payload of the topic: an older one is not used; 0: it is used at any age
 }
 
 // The metrics of a Scale.
@@ -75,7 +89,7 @@ const (
 // When a new version in a domain's catalog is rolled out.
 const (
 	UpdateAuto   = "auto"   // as soon as the catalog holds it
-	UpdateManual = "manual" // when somebody says so
+	UpdateManual = "manual" // when a user orders it
 )
 
 // Dependency is a service that another one needs, in a version range.
@@ -84,21 +98,21 @@ type Dependency struct {
 	Version Range
 }
 
-// RestartPolicy says what happens when a service ends.
+// RestartPolicy is what happens when a service ends.
 type RestartPolicy struct {
 	Policy          string // topics.RestartAlways and its like
 	Delay, MaxDelay time.Duration
 }
 
-// Health says how to tell that a service is well. Exactly one of HTTP, TCP,
+// Health is how a service is checked for being healthy. Exactly one of HTTP, TCP,
 // MQTT and Notify is set.
 type Health struct {
 	HTTP              string // path to GET on its port
 	TCP               bool
 	MQTT              string // a topic; "<domain>" in it stands for the domain's name
-	Payload           string // what that topic says when it is well
+	Payload           string // of that topic when it is healthy
 	Notify            bool
-	Watchdog          time.Duration // with Notify: it says WATCHDOG=1 more often than this; 0: it need not
+	Watchdog          time.Duration // with Notify: it sends WATCHDOG=1 more often than this; 0: it need not
 	Interval, Timeout time.Duration
 	Failures          int
 }
@@ -134,7 +148,7 @@ func (d Definition) DependsOn(service string) bool {
 	return slices.ContainsFunc(d.Dependencies, func(dep Dependency) bool { return dep.Service == service })
 }
 
-// Equal reports whether two definitions say the same.
+// Equal reports whether two definitions are equal.
 func (d Definition) Equal(other Definition) bool {
 	a, b := d, other
 	same := slices.EqualFunc(a.Dependencies, b.Dependencies, func(x, y Dependency) bool {
@@ -180,9 +194,8 @@ func (d Definition) Spec(addresses map[string]string) topics.Spec {
 	return s
 }
 
-// revision digests what a running instance cannot take over without a
-// restart: its command, port and environment. Timeouts, restart policy and
-// health check are obeyed by the agent at once, so they are left out; whether
+// revision is a hash of what a running instance cannot take over without a restart: its command, port and environment. Timeouts, restart policy and
+// health check are applied by the agent at once, so they are left out; whether
 // it notifies changes its environment.
 func revision(s topics.Spec) string {
 	if len(s.Environment) == 0 {

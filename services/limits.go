@@ -21,9 +21,9 @@ const (
 	maxCycles       = 10                     // that are reported
 )
 
-// tooMany returns the faults of lists that are longer than they may be. What
-// is in them is not judged then.
-func (d Definition) tooMany() []Fault {
+// limitFaults returns the faults of lists that are longer than allowed. Their content
+// is not validated then.
+func (d Definition) limitFaults() []Fault {
 	var faults []Fault
 	for _, list := range []struct {
 		key       string

@@ -10,40 +10,39 @@ import (
 // holds such a name is not much longer than twice that.
 const maxSpelling = 128
 
-// Nearest returns the word of known that word was probably meant to be: the one
+// Nearest returns the name of names that word was probably meant to be: the one
 // with the fewest edits, at most most and fewer than it has letters; of several the
-// one that begins like word for longest, then the first in the order of names; ""
-// if there is none. Words longer than maxSpelling bytes are compared with
-// nothing, so that the work for one word is proportional to the number of known
-// words.
-func Nearest(word string, known []string, most int) string {
+// one with the longest common prefix, then the first in the order of names; "" if
+// there is none. Words longer than maxSpelling bytes are ignored, so that the work
+// for one word is proportional to the number of names.
+func Nearest(word string, names []string, most int) string {
 	if word == "" || len(word) > maxSpelling {
 		return ""
 	}
 	best, fewest := "", most+1
-	for _, k := range known {
+	for _, k := range names {
 		// Words have as many edits as their lengths differ, or more.
 		if max(len(k)-len(word), len(word)-len(k)) > fewest || len(k) > maxSpelling {
 			continue
 		}
-		if d := distance(word, k, fewest); d >= len(k) {
+		if d := editDistance(word, k, fewest); d >= len(k) {
 			continue
-		} else if d < fewest || d == fewest && best != "" && before(word, k, best) {
+		} else if d < fewest || d == fewest && best != "" && preferred(word, k, best) {
 			best, fewest = k, d
 		}
 	}
 	return best
 }
 
-// before reports whether a, which has as many edits as b, was rather meant by word.
-func before(word, a, b string) bool {
+// preferred reports whether word more probably means a than b, with as many edits.
+func preferred(word, a, b string) bool {
 	if x, y := common(word, a), common(word, b); x != y {
 		return x > y
 	}
 	return a < b
 }
 
-// common returns how many bytes two words have in common at their beginning.
+// common returns the length of the common prefix of two words.
 func common(a, b string) (n int) {
 	for n < min(len(a), len(b)) && a[n] == b[n] {
 		n++
@@ -52,25 +51,25 @@ func common(a, b string) (n int) {
 }
 
 // NearestFold is Nearest without regard to case.
-func NearestFold(word string, known []string, most int) string {
+func NearestFold(word string, names []string, most int) string {
 	if len(word) > maxSpelling {
 		return ""
 	}
-	lower := make([]string, len(known))
-	for i, k := range known {
+	lower := make([]string, len(names))
+	for i, k := range names {
 		lower[i] = strings.ToLower(k)
 	}
 	best := Nearest(strings.ToLower(word), lower, most)
 	if best == "" {
 		return ""
 	}
-	return known[slices.Index(lower, best)]
+	return names[slices.Index(lower, best)]
 }
 
-// distance is the number of edits between two words of at most maxSpelling
-// bytes: a letter more, fewer or another one, or two neighbours that changed
-// places. Of words with more edits than most it is any number above most.
-func distance(a, b string, most int) int {
+// editDistance is the number of edits between two words of at most maxSpelling
+// bytes: a letter inserted, deleted or substituted, or two neighbours
+// transposed. Of words with more edits than most it is any number above most.
+func editDistance(a, b string, most int) int {
 	var rows [3][maxSpelling + 1]uint8
 	before, last, row := &rows[0], &rows[1], &rows[2]
 	for j := range len(b) + 1 {

@@ -7,7 +7,7 @@ import (
 
 // StartOrder returns the names of the definitions such that each comes after
 // what it depends on; the same order for the same definitions, however they
-// are sorted. The definitions must have no circle (Validate).
+// are sorted. The definitions must have no cycle (Validate).
 func StartOrder(defs []Definition) []string {
 	byName := make(map[string]Definition, len(defs))
 	for _, d := range defs {
@@ -17,8 +17,8 @@ func StartOrder(defs []Definition) []string {
 	placed := make(map[string]bool, len(defs))
 	var place func(name string)
 	place = func(name string) {
-		d, known := byName[name]
-		if !known || placed[name] {
+		d, defined := byName[name]
+		if !defined || placed[name] {
 			return
 		}
 		placed[name] = true
@@ -38,8 +38,8 @@ func StartOrder(defs []Definition) []string {
 	return order
 }
 
-// findCycles returns the names along each circle of dependencies of two or more
-// services, most at most: there may be more circles than services, each as long
+// findCycles returns the names along each cycle of dependencies of two or more
+// services, most at most: there may be more cycles than services, each as long
 // as all of them. A service that depends on itself is a fault of its own.
 func findCycles(all map[string]Definition, most int) [][]string {
 	const (
@@ -63,7 +63,7 @@ func findCycles(all map[string]Definition, most int) [][]string {
 		state[name] = open
 		path = append(path, name)
 		for _, dep := range all[name].Dependencies {
-			if _, known := all[dep.Service]; known && dep.Service != name {
+			if _, defined := all[dep.Service]; defined && dep.Service != name {
 				visit(dep.Service)
 			}
 		}

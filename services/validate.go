@@ -66,7 +66,7 @@ func Validate(defs []Definition) []Fault {
 	names := slices.Sorted(maps.Keys(byName))
 	var faults []Fault
 	for _, d := range defs {
-		if many := d.tooMany(); many != nil {
+		if many := d.limitFaults(); many != nil {
 			faults = append(faults, many...)
 		} else {
 			faults = append(faults, d.validate(byName, names)...)
@@ -200,6 +200,7 @@ func (s Scale) Topic() string {
 // target without a unit is taken for megabytes by whoever writes it.
 const leastMemory = 100_000
 
+// validate reports the faults of a scale to fault.
 func (s Scale) validate(d Definition, fault func(key, hint, message string, args ...any)) {
 	const longest = 256 // bytes of a path into a payload
 	switch topic := s.Topic(); {
@@ -209,7 +210,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 			fault("scale.metric", `write metric = "mqtt:home/queue"`, "%.80q is not a valid topic", topic)
 		}
 		if len(s.Field) > longest {
-			fault("scale.field", `write a path, as field = "queue.length"`, "%d bytes are no path", len(s.Field))
+			fault("scale.field", `write a path, as field = "queue.length"`, "%d bytes are too long for a path", len(s.Field))
 		}
 	case s.Metric == "":
 		fault("scale.metric", `write metric = "cpu", "memory" or "mqtt:<topic>"`, "metric is missing")
@@ -240,7 +241,7 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 		fault("scale.cooldown", `write a duration such as cooldown = "1m"`, "%v is not a valid cooldown", s.Cooldown)
 	}
 	switch {
-	case s.MaxAge == 0:
+	case s.MaxAge == 0: // no limit
 	case s.Topic() == "":
 		fault("scale.max_age", `take max_age out, or use metric = "mqtt:<topic>"`, "an age belongs to the figure of a topic")
 	case s.MaxAge <= s.Cooldown:
@@ -259,6 +260,7 @@ func validTopic(s string) bool {
 	return s != "" && len(s) <= 1024 && !strings.ContainsAny(s, "+#\x00")
 }
 
+// validate reports the faults of a health check to fault.
 func (h Health) validate(fault func(key, hint, message string, args ...any)) {
 	kinds := 0
 	for _, set := range []bool{h.HTTP != "", h.TCP, h.MQTT != "", h.Notify} {

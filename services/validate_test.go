@@ -167,7 +167,7 @@ func TestDistance(t *testing.T) {
 		a, b string
 		want int
 	}{{"", "", 0}, {"web", "web", 0}, {"web", "", 3}, {"", "web", 3}, {"wbe", "web", 1}, {"stauts", "status", 1}, {"stauts", "start", 2}, {"kitten", "sitting", 3}} {
-		if got := distance(tt.a, tt.b, 9); got != tt.want || distance(tt.b, tt.a, 9) != tt.want {
+		if got := editDistance(tt.a, tt.b, 9); got != tt.want || editDistance(tt.b, tt.a, 9) != tt.want {
 			t.Errorf("distance(%q, %q) = %d", tt.a, tt.b, got)
 		}
 	}

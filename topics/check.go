@@ -18,7 +18,7 @@ func Check(payload any) error {
 	return checkerOf(v.Type())(v, "")
 }
 
-// checker looks at a value and names it in its error. nil finds nothing.
+// checker checks a value, and names it in its error. nil checks nothing.
 type checker func(v reflect.Value, field string) error
 
 // checkers are made once for a type: heartbeats come by the hundred.
@@ -36,8 +36,8 @@ func checkerOf(t reflect.Type) checker {
 	return c
 }
 
-// makeChecker returns the checker of a type at a field, whose tags say what its
-// strings are; nil where there is nothing to check.
+// makeChecker returns the checker of a type at a field, whose tags name the type of its
+// strings; nil where there is nothing to check.
 func makeChecker(t reflect.Type, f reflect.StructField) checker {
 	switch t.Kind() {
 	case reflect.String:
@@ -67,6 +67,7 @@ func makeChecker(t reflect.Type, f reflect.StructField) checker {
 	return nil
 }
 
+// structChecker returns the checker of a struct; nil where no field has one.
 func structChecker(t reflect.Type) checker {
 	type part struct {
 		index int
@@ -104,14 +105,14 @@ func join(field, key string) string {
 	return field + "." + key
 }
 
-// wrong says what is wrong with a string, cut short where it is long.
-func (t *TextType) wrong(field, s string) error {
+// invalid is the error about a string, cut short where it is long.
+func (t *TextType) invalid(field, s string) error {
 	if field == "" {
 		field = "the payload"
 	} else {
 		field = "field " + field
 	}
-	return fmt.Errorf("%s: %.60q is not %s", field, s, t.Want)
+	return fmt.Errorf("%s: %.60q is not %s", field, s, t.Expected)
 }
 
 func checkText(t *TextType) checker {
@@ -120,7 +121,7 @@ func checkText(t *TextType) checker {
 	}
 	return func(v reflect.Value, field string) error {
 		if s := v.String(); s != "" && !t.valid(s) {
-			return t.wrong(field, s)
+			return t.invalid(field, s)
 		}
 		return nil
 	}
@@ -133,13 +134,13 @@ func checkPort(v reflect.Value, field string) error {
 	return nil
 }
 
-// checkElements checks a list. An element that is empty is nothing that a list
-// of names or addresses may hold.
+// checkElements checks a list. A list of names or addresses may not have an
+// empty element.
 func checkElements(v reflect.Value, field string, of checker, f reflect.StructField) error {
 	for i := range v.Len() {
 		e := v.Index(i)
 		if e.Kind() == reflect.String && e.Len() == 0 {
-			return textType(f.Tag.Get("type")).wrong(field, "")
+			return textType(f.Tag.Get("type")).invalid(field, "")
 		}
 		if err := of(e, field); err != nil {
 			return err
@@ -159,7 +160,7 @@ func checkMap(keys *TextType, of checker) checker {
 		slices.SortFunc(names, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 		for _, k := range names {
 			if keys != nil && (k.Len() == 0 || !keys.valid(k.String())) {
-				return keys.wrong(field, k.String())
+				return keys.invalid(field, k.String())
 			}
 			if of == nil {
 				continue

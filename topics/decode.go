@@ -27,8 +27,8 @@ func Decode[T any](topic string, payload []byte) (T, error) {
 }
 
 // DecodeForDisplay reads a payload as Decode does, but takes any text. It is
-// for who shows a payload to a person, without what a terminal would obey, and
-// neither stores it nor acts by it.
+// for programs that show a payload to a person, without terminal escapes, and neither
+// store it nor act on it.
 func DecodeForDisplay[T any](topic string, payload []byte) (T, error) {
 	var v, zero T
 	if err := checkSize(payload); err != nil {
@@ -54,7 +54,7 @@ func DecodeForDisplay[T any](topic string, payload []byte) (T, error) {
 }
 
 // TransactionOf reads nothing but the transaction of a payload that Decode
-// refused: who asked waits for an answer that has it. "" where it cannot be read.
+// refused: the sender waits for an answer that has it. "" where it cannot be read.
 func TransactionOf(payload []byte) string {
 	if len(payload) > MaxPayload {
 		return ""
@@ -129,7 +129,7 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// refuse says that a literal is no T, cut short where it is long.
+// refuse is the error that a literal is not a T, cut short where it is long.
 func refuse[T any](literal []byte) error {
 	shown := string(literal[:min(len(literal), 40)])
 	return &json.UnmarshalTypeError{Value: strings.ToValidUTF8(shown, "…"), Type: reflect.TypeFor[T]()}
@@ -165,9 +165,9 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// StartedAt returns when something began, by the clock as it is at now: a machine
+// StartedAt returns when something began, by the clock at now: a machine
 // without a clock of its own begins in 1970, until its clock is set. before is
-// what was told of it last, and stays unless the clock was set by more than a
+// what was published last, and stays unless the clock was set by more than a
 // minute since, so that no message changes as a clock drifts.
 func StartedAt(began, now time.Time, before Time) Time {
 	at := now.Round(0).Add(-now.Sub(began)) // by the monotonic clock

@@ -31,10 +31,10 @@ type Device struct {
 	Hardware     string             `json:"hardware_version,omitempty" type:"text" doc:"of its hardware"`
 	Serial       string             `json:"serial_number,omitempty" type:"text" doc:"its serial number"`
 	URL          string             `json:"configuration_url,omitempty" type:"text" doc:"the page where it is configured: http, https or homeassistant"`
-	Availability string             `json:"availability" type:"word" doc:"online, offline or unknown, as its own topics say"`
+	Availability string             `json:"availability" type:"word" doc:"online, offline or unknown, by its own topics"`
 	Area         string             `json:"area,omitempty" type:"text" doc:"the room that it suggests"`
 	Via          string             `json:"via,omitempty" type:"text" doc:"id of the device through which it is reached; the identifier of that one, while nobody announces it"`
-	Domain       string             `json:"domain,omitempty" type:"name" doc:"the domain that it is too: its availability is told at that domain's topic"`
+	Domain       string             `json:"domain,omitempty" type:"name" doc:"the domain that it is too: its availability is published at that domain's topic"`
 	AnnouncedBy  []string           `json:"announced_by" type:"word" doc:"by whose conventions: homeassistant, esphome, tasmota, zigbee2mqtt, homie, shelly"`
 	Topics       DeviceTopics       `json:"topics" doc:"where it speaks and listens"`
 	Identifiers  []string           `json:"identifiers" type:"text" doc:"as announced"`
@@ -43,9 +43,9 @@ type Device struct {
 
 // DeviceTopics are the topics of a device, at most 64 of each kind.
 type DeviceTopics struct {
-	Availability []string `json:"availability" type:"text" doc:"where its availability is told"`
-	State        []string `json:"state" type:"text" doc:"where it says something"`
-	Command      []string `json:"command" type:"text" doc:"where it is told something"`
+	Availability []string `json:"availability" type:"text" doc:"topics of its availability"`
+	State        []string `json:"state" type:"text" doc:"topics that it publishes to"`
+	Command      []string `json:"command" type:"text" doc:"topics that it subscribes to"`
 	More         int      `json:"more,omitempty" doc:"how many were left out"`
 }
 

@@ -22,19 +22,21 @@ func Encode(v any) []byte {
 	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
-// writable returns v with what JSON cannot say, or says as null, made plain. It
-// copies what it changes: v may be shared.
+// writable returns v without what JSON cannot express, or writes as null. It copies
+// what it changes: v may be shared.
 func writable(v reflect.Value) any {
 	if !v.IsValid() {
 		return nil
 	}
 	c := reflect.New(v.Type()).Elem()
 	c.Set(v)
-	plain(c)
+	normalize(c)
 	return c.Interface()
 }
 
-func plain(v reflect.Value) {
+// normalize replaces in v what writable removes: NaN and infinities by 0, nil lists and
+// maps by empty ones.
+func normalize(v reflect.Value) {
 	if !v.CanSet() || v.Type() == reflect.TypeFor[Time]() || v.Type() == reflect.TypeFor[json.RawMessage]() {
 		return
 	}
@@ -47,7 +49,7 @@ func plain(v reflect.Value) {
 		if !v.IsNil() {
 			c := reflect.New(v.Elem().Type())
 			c.Elem().Set(v.Elem())
-			plain(c.Elem())
+			normalize(c.Elem())
 			if v.Kind() == reflect.Interface {
 				c = c.Elem()
 			}
@@ -55,13 +57,13 @@ func plain(v reflect.Value) {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			plain(v.Field(i))
+			normalize(v.Field(i))
 		}
 	case reflect.Slice:
 		c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
 		reflect.Copy(c, v)
 		for i := range c.Len() {
-			plain(c.Index(i))
+			normalize(c.Index(i))
 		}
 		v.Set(c)
 	case reflect.Map:
@@ -69,7 +71,7 @@ func plain(v reflect.Value) {
 		for key, value := range v.Seq2() {
 			e := reflect.New(value.Type()).Elem()
 			e.Set(value)
-			plain(e)
+			normalize(e)
 			c.SetMapIndex(key, e)
 		}
 		v.Set(c)

@@ -2,8 +2,8 @@ package topics
 
 // HubFilters are the subscriptions of a hub. The retained topics among them are
 // replayed: availability, heartbeat, metrics and status of domains, and the
-// status of services, to find and clear what a former configuration left. Its
-// own it hears to say them again where somebody else wrote there.
+// status of services, to find and clear what a former configuration left. It
+// subscribes to its own to publish them again when another client overwrites them.
 func (t Tree) HubFilters() []string {
 	return []string{
 		t.Hub(HubAvailability),
@@ -47,10 +47,10 @@ func (t Tree) ServiceTopics(service string) []string {
 	return t.retained("<service>", Address{Service: service})
 }
 
-func (t Tree) retained(holder string, a Address) []string {
+func (t Tree) retained(level string, a Address) []string {
 	var all []string
 	for _, p := range patterns {
-		if e := byKind[p.kind]; e.Retain && p.levels[1] == holder {
+		if e := byKind[p.kind]; e.Retain && p.levels[1] == level {
 			a.Kind = p.kind
 			all = append(all, t.Topic(a))
 		}

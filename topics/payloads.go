@@ -191,7 +191,7 @@ type Spec struct {
 	Oneshot         bool              `json:"oneshot,omitempty" doc:"done once it has finished with exit code 0, also over a restart of the machine"`
 }
 
-// RestartPolicy says what happens when a service ends.
+// RestartPolicy is what happens when a service ends.
 type RestartPolicy struct {
 	Policy   string  `json:"policy" type:"word" doc:"always, on-failure or never"`
 	Delay    Seconds `json:"delay" doc:"seconds until the first restart; it doubles"`
@@ -205,7 +205,7 @@ const (
 	RestartNever     = "never"
 )
 
-// HealthCheck says how to tell that a service is well: one of http, tcp, mqtt
+// HealthCheck is how a service is checked for being healthy: one of http, tcp, mqtt
 // and notify; a command comes from the service's own service.toml alone.
 type HealthCheck struct {
 	HTTP     string  `json:"http,omitempty" type:"line" doc:"path to GET on its port; 2xx and 3xx are healthy"`
@@ -310,7 +310,7 @@ type Service struct {
 	Instances []ServiceInstance `json:"instances" doc:"those that are neither stopped, finished nor lost"`
 }
 
-// ServiceUpdate says how a service changes. Its keys are those of Home
+// ServiceUpdate is how a service changes. Its keys are those of Home
 // Assistant's update entity where that has one.
 type ServiceUpdate struct {
 	Installed  string `json:"installed_version" type:"version" doc:"the oldest version that an instance runs; empty: none or unknown"`

@@ -30,7 +30,7 @@ func (s State) Alive() bool { return s == Starting || s == Running || s == Stopp
 // finished ones are not listed in a service's status.
 func (s State) Listed() bool { return s != Stopped && s != Finished && s != "" }
 
-// Health is what the health check of an instance says. A closed list. An
+// Health is the result of the health check of an instance. A closed list. An
 // instance without a check is healthy once it is ready.
 type Health string
 
@@ -41,7 +41,7 @@ const (
 	Unhealthy     Health = "unhealthy" // its check failed as often as it may
 )
 
-// EventType says what an event is about. A closed list.
+// EventType is what an event is about. A closed list.
 type EventType string
 
 // The types of events.

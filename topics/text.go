@@ -11,17 +11,16 @@ import (
 )
 
 // TextType is what a string of a payload may hold. The struct tag `type` of a
-// field names the one that counts for it, for the elements of a list and for
+// field names the one of the field, for the elements of a list and for
 // the values of an object; the tag `key` the one of an object's keys. Decode
 // refuses a payload of which a string is not of its type. An empty string is
-// always valid where it is a field: whether it may be empty is decided by who
-// uses it.
+// always valid where it is a field: whether it may be empty is decided by its user.
 type TextType struct {
-	Name    string
-	Want    string // what an error says that it must be
-	Doc     string // its alphabet, for docs/protocol.md
-	Example string
-	valid   func(string) bool
+	Name     string
+	Expected string // of an error: what it must be
+	Doc      string // its alphabet, for docs/protocol.md
+	Example  string
+	valid    func(string) bool
 }
 
 // Valid reports whether s, which is not empty, is of the type.

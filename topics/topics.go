@@ -296,6 +296,7 @@ var patterns = func() []pattern {
 	return ps
 }()
 
+// match returns the address of a topic by its levels, where it is of the pattern.
 func (p pattern) match(levels []string) (Address, bool) {
 	if len(levels) != len(p.levels) {
 		return Address{}, false

@@ -77,9 +77,9 @@ func Verbs() []Verb {
 		{VerbForget, ByDomains, "domain", nil, "Clears what is known of a domain that is not online."},
 		{VerbEvents, ByReaders, "limit", []Event{}, "The last events, oldest first."},
 		{VerbPlan, ByReaders, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
-		{VerbReplan, ByDomains, "", nil, "Looks at the whole home anew and gives what orders follow. The hub does that by itself where something changed; this is for people who doubt it."},
-		{VerbRebalance, ByDomains, "", nil, "Spreads anew, over the domains that are there now, what may run on several: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` says what moves. Exclusive services and what runs on each domain stay."},
-		{VerbResync, ByAdmins, "domain", nil, "Agrees anew with a domain on epoch, generation and session: the hub drops what it holds of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
+		{VerbReplan, ByDomains, "", nil, "Plans the whole home again and sends the resulting start commands. The hub does that by itself for what has changed; this is for diagnosis."},
+		{VerbRebalance, ByDomains, "", nil, "Spreads what may run on several domains over those that are there now: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` lists what moves. Exclusive services and what runs on each domain stay."},
+		{VerbResync, ByAdmins, "domain", nil, "Agrees with a domain again on epoch, generation and session: the hub drops what it has stored of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
 		{VerbWhy, ByReaders, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, ByDomains, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, ByAdmins, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
@@ -202,7 +202,7 @@ type Why struct {
 	Domains []WhyLine `json:"domains" doc:"a line a domain"`
 }
 
-// WhyLine says why a service runs on a domain, or why it does not.
+// WhyLine is why a service runs on a domain, or why it does not.
 type WhyLine struct {
 	Domain string `json:"domain" type:"name" doc:"the domain"`
 	Runs   bool   `json:"runs" doc:"whether it should run there"`

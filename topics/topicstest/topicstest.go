@@ -54,6 +54,7 @@ func Filled(t reflect.Type) reflect.Value {
 	return v
 }
 
+// fill sets every field of v that can be set, by the types of its tags.
 func fill(v reflect.Value, key, text string) {
 	switch v.Interface().(type) {
 	case topics.Time:
@@ -135,6 +136,7 @@ func walk(v reflect.Value, field, text string, visit func(field, textType string
 	}
 }
 
+// walkMap visits the texts of a map: its key and its value.
 func walkMap(v reflect.Value, field string, tag reflect.StructTag, visit func(field, textType string, set func(string))) {
 	key := v.MapKeys()[0]
 	value := v.MapIndex(key)
