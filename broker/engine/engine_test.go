@@ -273,6 +273,7 @@ func TestSharedSubscription(t *testing.T) {
 			c.subscribeAndWait(1, "$share/g/a")
 		}
 		off.disconnect()
+		synctest.Wait() // until its session has no connection any more
 		say := func(i int) { e.Publish(topics.Message{Topic: "a", Payload: fmt.Append(nil, i), QoS: 1}) }
 		for i := range 4 {
 			say(i)
