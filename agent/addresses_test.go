@@ -61,7 +61,7 @@ func TestHubThatIsSilent(t *testing.T) {
 			h.agent(t.TempDir(), func(o *Options) { o.Config.Hub = hubAddr + ",192.0.2.2:1883" })
 			time.Sleep(10 * time.Second)
 			for range 20 { // it is there
-				u.say(u.tree.Hub(topics.HubAvailability), topics.Online, false)
+				u.send(u.tree.Hub(topics.HubAvailability), topics.Online, false)
 				time.Sleep(5 * time.Second)
 			}
 			if n := h.log.count("lonely"); n != 0 {

@@ -63,7 +63,7 @@ type Options struct {
 	Facts    Facts
 }
 
-// Conn is a connection to a broker: *client.Conn, whose methods say more.
+// Conn is a connection to a broker: *client.Conn, whose methods are documented.
 type Conn interface {
 	Publish(topics.Message)
 	Subscribe(ctx context.Context, filters ...string) error
@@ -74,7 +74,7 @@ type Conn interface {
 	Err() error
 }
 
-// Facts is what the agent's loop asks about its machine. None of it waits.
+// Facts describes the machine to the agent's loop. Its methods do not block.
 type Facts interface {
 	// Catalog returns the services on disk, by name, and what is new among
 	// the problems with them.

@@ -148,7 +148,7 @@ func TestRefusedJoin(t *testing.T) {
 		if asked < 4 || asked > 11 {
 			t.Errorf("asked %d times in 20 s, want each 2 to 5 s", asked)
 		}
-		for _, m := range u.heard {
+		for _, m := range u.received {
 			if strings.Contains(m.Topic, "/domain/pi/") {
 				t.Errorf("a refused agent published %s %s", m.Topic, m.Payload)
 			}
@@ -238,7 +238,7 @@ func TestStartCommand(t *testing.T) {
 			t.Errorf("events %q", refused)
 		}
 		for _, want := range []string{"epoch 4 generation 99", "epoch 5 generation 2 ", `of dominion "d2"`, "far above"} {
-			if !u.heardEvent(topics.CommandRefused, want) || h.log.count("refused") == 0 {
+			if !u.receivedEvent(topics.CommandRefused, want) || h.log.count("refused") == 0 {
 				t.Errorf("no event with %q", want)
 			}
 		}
@@ -253,8 +253,8 @@ func TestStartCommand(t *testing.T) {
 }
 
 // Thirty services that are ordered at once take seconds to start on a slow
-// machine: its heart goes on beating, and says of the command that it is obeyed
-// when a status tells what became of it.
+// machine: its heartbeats go on, and report the command as applied when a status
+// has its effect.
 func TestHeartBeatsWhileManyStart(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
@@ -300,13 +300,13 @@ func TestNothingUnreadableDisturbs(t *testing.T) {
 				u.domain(k, payload)
 			}
 		}
-		u.say(u.tree.Hub(topics.HubStatus), "{", false)
+		u.send(u.tree.Hub(topics.HubStatus), "{", false)
 		u.domain(topics.DomainServicesSet, "")
 		time.Sleep(5 * time.Second)
 		if a.runner.starts() != "web" || a.runner.living() != 1 {
 			t.Errorf("started %q, %d live", a.runner.starts(), a.runner.living())
 		}
-		if !u.heardEvent(topics.MessageRefused, "services/set: field epoch") || !u.heardEvent(topics.MessageRefused, "want ON or OFF") {
+		if !u.receivedEvent(topics.MessageRefused, "services/set: field epoch") || !u.receivedEvent(topics.MessageRefused, "want ON or OFF") {
 			t.Errorf("events %q", u.events())
 		}
 		if n := len(u.of(topics.DomainHeartbeat)); n < 6 {
@@ -386,8 +386,8 @@ func TestRetainedStartCommand(t *testing.T) {
 		synctest.Wait()
 		first.stop()
 		u := h.hub(hubAddr, "d1", 5)
-		u.say(u.tree.Hub(topics.HubAvailability), topics.Offline, true)
-		u.say(u.tree.Domain(topics.DomainServicesSet, "pi"), first.command("d1", 5, 1, "web"), true)
+		u.send(u.tree.Hub(topics.HubAvailability), topics.Offline, true)
+		u.send(u.tree.Domain(topics.DomainServicesSet, "pi"), first.command("d1", 5, 1, "web"), true)
 		a := h.agent(dir)
 		time.Sleep(5 * time.Second)
 		if len(u.of(topics.DomainHeartbeat)) == 0 {
@@ -396,15 +396,15 @@ func TestRetainedStartCommand(t *testing.T) {
 		if got := a.runner.starts(); got != "" {
 			t.Fatalf("a hub that is offline started %q", got)
 		}
-		u.say(u.tree.Hub(topics.HubAvailability), topics.Online, true)
+		u.send(u.tree.Hub(topics.HubAvailability), topics.Online, true)
 		if got := a.runner.starts(); got != "web" {
 			t.Errorf("a hub that is online started %q", got)
 		}
 		a.stop()
 
 		// of a former run of the hub
-		u.say(u.tree.Domain(topics.DomainServicesSet, "pi"), a.command("d1", 5, 2, "web", "lamp"), true)
-		u.say(u.tree.Hub(topics.HubStatus), topics.Hub{ID: "d1", Protocol: topics.Protocol, Epoch: 6}, true)
+		u.send(u.tree.Domain(topics.DomainServicesSet, "pi"), a.command("d1", 5, 2, "web", "lamp"), true)
+		u.send(u.tree.Hub(topics.HubStatus), topics.Hub{ID: "d1", Protocol: topics.Protocol, Epoch: 6}, true)
 		b := h.agent(dir)
 		time.Sleep(5 * time.Second)
 		if got := b.runner.starts(); got != "web" {

@@ -24,19 +24,19 @@ const loopbackURL = "mqtt://127.0.0.1:1883"
 
 // joinPolicy is which dominion an agent may join, and how.
 type joinPolicy struct {
-	// Dominion of the configuration, a name or an id; "": any.
+	// name is the dominion of the configuration, a name or an id; "": any.
 	name string
-	// Joined before; zero: none.
+	// previous is the dominion joined before; zero: none.
 	previous identity
-	// topic_prefix.
+	// prefix is topic_prefix.
 	prefix      string
 	credentials locate.Credentials
 }
 
 // allows reports whether a dominion may be joined. One that was joined before is
-// followed by its id alone: anybody can give a hub its name. Another one is
-// joined where the configuration names it, by its id or by another name than
-// that of the one before.
+// recognised by its id alone, as any hub can have its name. Another one may be
+// joined if the configuration names it, by its id or by another name than that of
+// the one before.
 func (p joinPolicy) allows(d identity) bool {
 	switch {
 	case p.name != "" && p.name == d.ID:
@@ -74,8 +74,10 @@ func choose(found []zeroconf.Found, p joinPolicy) (candidates []candidate, probl
 	var usable []zeroconf.Found
 	for _, f := range found {
 		id, name := f.Text["id"], f.Text["name"]
+		if id == "" || !topics.ValidName(name) {
+			continue
+		}
 		switch {
-		case id == "" || !topics.ValidName(name):
 		case !topics.SameMajor(f.Text["protocol"]):
 			problem = fmt.Sprintf("dominion %q speaks protocol %.20q, this agent %s: bring both to the same version", name, f.Text["protocol"], topics.Protocol)
 		case f.Text["prefix"] != "" && f.Text["prefix"] != p.prefix:

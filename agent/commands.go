@@ -34,7 +34,7 @@ func (l *loop) command(m topics.Message, now time.Time) {
 	}
 	l.publish(topics.DomainResponse, topics.Encode(reply))
 	if err == nil && c.Action == topics.ActionResync {
-		l.log.Info("joining again: the hub wants to agree anew on epoch, generation and session")
+		l.log.Info("joining again: the hub requested a resync of epoch, generation and session")
 		l.reconnect()
 	}
 }
@@ -55,7 +55,7 @@ func (l *loop) execute(c topics.Command, now time.Time) (data any, err error) {
 		return nil, fmt.Errorf("%s needs a service: %.70q is not a valid service name", c.Action, c.Service)
 	}
 	if c.Action == topics.ActionRestart {
-		l.log.Info("restart asked for", "service", c.Service)
+		l.log.Info("restart requested", "service", c.Service)
 		return nil, l.supervisor.Restart(c.Service, now)
 	}
 	if c.Lines < 0 {

@@ -146,7 +146,7 @@ func (h *heartbeater) rearm() {
 	}
 }
 
-// loopBusy and loopIdle mark the begin and the end of an iteration of the loop.
+// loopBusy marks the begin of an iteration of the loop, loopIdle its end.
 func (h *heartbeater) loopBusy(now time.Time) {
 	h.mu.Lock()
 	h.busySince = now
@@ -159,7 +159,7 @@ func (h *heartbeater) loopIdle(now time.Time) {
 	h.busySince, h.stallReported = time.Time{}, false
 	h.mu.Unlock()
 	if reported {
-		h.log.Warn("services are looked after again", "after", now.Sub(was).Round(time.Millisecond))
+		h.log.Warn("services are supervised again", "after", now.Sub(was).Round(time.Millisecond))
 	}
 }
 

@@ -19,11 +19,11 @@ type hungRunner struct {
 	thawed chan struct{}
 }
 
-func (r hungRunner) Start(c supervisor.Command, tell func(supervisor.Exit)) (supervisor.Group, error) {
+func (r hungRunner) Start(c supervisor.Command, onExit func(supervisor.Exit)) (supervisor.Group, error) {
 	if filepath.Base(c.Dir) == "web" {
 		<-r.thawed
 	}
-	return r.runner.Start(c, tell)
+	return r.runner.Start(c, onExit)
 }
 
 // guardian plays the guards of exclusive services, and notes the lease that
@@ -69,7 +69,7 @@ func (u *hub) grant(length time.Duration) {
 }
 
 // A disk that does not answer for a minute delays what waits for it. The domain
-// beats, its leases are renewed, nothing is ended, and people are told.
+// beats, its leases are renewed, nothing is ended, and an event reports it.
 func TestHungDiskDelaysTheStepAlone(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
@@ -107,7 +107,7 @@ func TestHungDiskDelaysTheStepAlone(t *testing.T) {
 		if b := last[topics.Heartbeat](u, topics.DomainHeartbeat); b.Generation != 1 {
 			t.Errorf("the command is said to be obeyed: %+v", b)
 		}
-		if !u.heardEvent(topics.DomainProblem, "a disk of this domain does not answer") {
+		if !u.receivedEvent(topics.DomainProblem, "a disk of this domain does not answer") {
 			t.Errorf("nobody is told: %q", u.events())
 		}
 		close(hung.thawed)

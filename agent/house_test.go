@@ -62,13 +62,13 @@ type hub struct {
 	addr string
 	tree topics.Tree
 
-	mu      sync.Mutex
-	id      string
-	epoch   uint64
-	answer  func(topics.Ask) (topics.Reply, bool)
-	common  bool // it answers at the verb's topic, whatever an asker names
-	heard   []topics.Message
-	retired bool
+	mu       sync.Mutex
+	id       string
+	epoch    uint64
+	answer   func(topics.Ask) (topics.Reply, bool)
+	common   bool // it answers at the verb's topic, whatever an asker names
+	received []topics.Message
+	retired  bool
 }
 
 const hubAddr = "192.0.2.1:1883"
@@ -84,11 +84,11 @@ func (h *house) hub(addr, id string, epoch uint64) *hub {
 	u.answer = func(a topics.Ask) (topics.Reply, bool) {
 		return topics.Accept(a.Transaction, topics.Grant{Dominion: id, Name: "home", Epoch: epoch}), true
 	}
-	if err := b.Subscribe("dominion/#", u.hear); err != nil {
+	if err := b.Subscribe("dominion/#", u.receive); err != nil {
 		h.t.Fatal(err)
 	}
-	u.say(u.tree.Hub(topics.HubAvailability), topics.Online, true)
-	u.say(u.tree.Hub(topics.HubStatus), topics.Hub{ID: id, Name: "home", Protocol: topics.Protocol, Epoch: epoch}, true)
+	u.send(u.tree.Hub(topics.HubAvailability), topics.Online, true)
+	u.send(u.tree.Hub(topics.HubStatus), topics.Hub{ID: id, Name: "home", Protocol: topics.Protocol, Epoch: epoch}, true)
 	h.mu.Lock()
 	h.brokers[addr] = u
 	h.mu.Unlock()
@@ -113,10 +113,10 @@ func (u *hub) gone() {
 	}
 }
 
-func (u *hub) hear(m topics.Message) {
+func (u *hub) receive(m topics.Message) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.heard = append(u.heard, m)
+	u.received = append(u.received, m)
 	if a, ok := u.tree.Parse(m.Topic); ok && a.Kind == topics.Request && a.Verb == topics.VerbJoin {
 		ask, err := topics.Decode[topics.Ask](m.Topic, m.Payload)
 		if err != nil {
@@ -132,8 +132,8 @@ func (u *hub) hear(m topics.Message) {
 	}
 }
 
-// say publishes: a string as it is, anything else as JSON.
-func (u *hub) say(topic string, payload any, retain bool) {
+// send publishes: a string as it is, anything else as JSON.
+func (u *hub) send(topic string, payload any, retain bool) {
 	b, isText := payload.(string)
 	if !isText {
 		b = string(topics.Encode(payload))
@@ -143,15 +143,15 @@ func (u *hub) say(topic string, payload any, retain bool) {
 }
 
 // domain publishes on a topic of the domain "pi".
-func (u *hub) domain(k topics.Kind, payload any) { u.say(u.tree.Domain(k, "pi"), payload, false) }
+func (u *hub) domain(k topics.Kind, payload any) { u.send(u.tree.Domain(k, "pi"), payload, false) }
 
-// of returns what was heard on a topic of the domain "pi" so far.
+// of returns what was received on a topic of the domain "pi" so far.
 func (u *hub) of(k topics.Kind) []string {
 	synctest.Wait()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var all []string
-	for _, m := range u.heard {
+	for _, m := range u.received {
 		if m.Topic == u.tree.Domain(k, "pi") {
 			all = append(all, string(m.Payload))
 		}
@@ -162,7 +162,7 @@ func (u *hub) of(k topics.Kind) []string {
 func (u *hub) forget() {
 	synctest.Wait()
 	u.mu.Lock()
-	u.heard = nil
+	u.received = nil
 	u.mu.Unlock()
 }
 
@@ -193,7 +193,7 @@ func (u *hub) events() []string {
 	return all
 }
 
-func (u *hub) heardEvent(kind topics.EventType, part string) bool {
+func (u *hub) receivedEvent(kind topics.EventType, part string) bool {
 	return slices.ContainsFunc(u.events(), func(s string) bool {
 		return strings.HasPrefix(s, string(kind)+": ") && strings.Contains(s, part)
 	})
@@ -382,28 +382,28 @@ type runner struct {
 	slow     time.Duration // what a start takes
 }
 
-func (r *runner) Start(c supervisor.Command, tell func(supervisor.Exit)) (supervisor.Group, error) {
+func (r *runner) Start(c supervisor.Command, onExit func(supervisor.Exit)) (supervisor.Group, error) {
 	time.Sleep(r.slow)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.started = append(r.started, filepath.Base(c.Dir))
 	r.last = c
 	pid := 1000 + len(r.started)
-	r.groups[pid] = tell
+	r.groups[pid] = onExit
 	return supervisor.Group{PID: pid, Started: uint64(pid)}, nil
 }
 
 func (r *runner) Signal(g supervisor.Group, s syscall.Signal) {
 	r.mu.Lock()
-	tell := r.groups[g.PID]
+	onExit := r.groups[g.PID]
 	if r.stubborn && s != syscall.SIGKILL {
-		tell = nil
+		onExit = nil
 	} else {
 		delete(r.groups, g.PID)
 	}
 	r.mu.Unlock()
-	if tell != nil {
-		go tell(supervisor.Exit{Signal: s, Known: true})
+	if onExit != nil {
+		go onExit(supervisor.Exit{Signal: s, Known: true})
 	}
 }
 

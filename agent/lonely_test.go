@@ -54,7 +54,7 @@ func TestSeveralHubs(t *testing.T) {
 	})
 }
 
-// A hub that restarts is followed at once, and nobody is lonely meanwhile.
+// A hub that restarts is followed at once, and the domain does not become lonely.
 func TestFollowsARestart(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
@@ -78,7 +78,7 @@ func TestFollowsARestart(t *testing.T) {
 }
 
 // A hub that comes back elsewhere is followed; the services run meanwhile,
-// and what happened meanwhile is told.
+// and events of the meantime are published.
 func TestLonelyAndFollowing(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
@@ -110,7 +110,7 @@ func TestLonelyAndFollowing(t *testing.T) {
 		if len(moved.of(topics.DomainHeartbeat)) == 0 {
 			t.Fatal("not joined at the new address")
 		}
-		if !moved.heardEvent(topics.DomainProblem, "service x is left out") {
+		if !moved.receivedEvent(topics.DomainProblem, "service x is left out") {
 			t.Errorf("events %q", moved.events())
 		}
 		if len(h.announces()) != 0 || a.runner.starts() != "web" {
@@ -149,17 +149,17 @@ func TestFollowsToAnotherBroker(t *testing.T) {
 		h.finds(found("d1", "home", "192.0.2.1"))
 		h.agent(t.TempDir(), byZeroconf)
 		time.Sleep(time.Minute)
-		u.say(u.tree.Hub(topics.HubAvailability), topics.Offline, true)
+		u.send(u.tree.Hub(topics.HubAvailability), topics.Offline, true)
 		time.Sleep(30 * time.Second)
 		if len(h.announces()) != 1 || len(u.of(topics.DomainHeartbeat)) < 85 {
 			t.Error("it must be lonely, and beat on")
 		}
-		u.say(u.tree.Hub(topics.HubAvailability), topics.Online, true)
+		u.send(u.tree.Hub(topics.HubAvailability), topics.Online, true)
 		time.Sleep(time.Second)
 		if len(h.announces()) != 0 {
 			t.Error("the hub is back, it is not lonely")
 		}
-		u.say(u.tree.Hub(topics.HubAvailability), topics.Offline, true)
+		u.send(u.tree.Hub(topics.HubAvailability), topics.Offline, true)
 		time.Sleep(30 * time.Second)
 		other := h.hub("192.0.2.4:1883", "d1", 6)
 		h.finds(found("d1", "home", "192.0.2.4"))
@@ -273,7 +273,7 @@ func TestAStrangerOfTheSameName(t *testing.T) {
 				u = h.hub(hubAddr, "d1", 501)
 				h.finds(found("d1", "home", "192.0.2.1"))
 				time.Sleep(10 * time.Second)
-				if !u.heardEvent(topics.DomainProblem, `id "d2"`) {
+				if !u.receivedEvent(topics.DomainProblem, `id "d2"`) {
 					t.Errorf("the hub that it belongs to was not told: %q", u.events())
 				}
 				a.stop()
@@ -341,11 +341,11 @@ func TestLoopback(t *testing.T) {
 func TestAnotherProtocolIsNotObeyed(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
-		u.say(u.tree.Hub(topics.HubStatus), topics.Hub{ID: "d1", Name: "home", Protocol: "2.0", Epoch: 5}, true)
+		u.send(u.tree.Hub(topics.HubStatus), topics.Hub{ID: "d1", Name: "home", Protocol: "2.0", Epoch: 5}, true)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
 		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
-		if a.runner.starts() != "" || !u.heardEvent(topics.CommandRefused, "protocol") || !u.heardEvent(topics.DomainProblem, "protocol") {
+		if a.runner.starts() != "" || !u.receivedEvent(topics.CommandRefused, "protocol") || !u.receivedEvent(topics.DomainProblem, "protocol") {
 			t.Errorf("started %q, events %q", a.runner.starts(), u.events())
 		}
 	})
@@ -377,7 +377,7 @@ func TestLateWill(t *testing.T) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.agent(t.TempDir())
 		time.Sleep(time.Minute)
-		u.say(u.tree.Domain(topics.DomainAvailability, "pi"), topics.Offline, true)
+		u.send(u.tree.Domain(topics.DomainAvailability, "pi"), topics.Offline, true)
 		if got := u.of(topics.DomainAvailability); !slices.Equal(got, []string{"online", "offline", "online"}) {
 			t.Errorf("availability %q", got)
 		}

@@ -119,7 +119,7 @@ func (l *loop) start(now time.Time) {
 	l.heartbeats.adoptLease(l.supervisor.Leased()) // that the guards of what was adopted know of
 	if l.store.taken {
 		c := l.store.command
-		l.log.Info("starting what ran before", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
+		l.log.Info("applying the last start command", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
 		l.supervisor.Apply(c.Services, now)
 	}
 	l.unreachableSince = now
@@ -204,7 +204,7 @@ func (l *loop) tick(now time.Time) {
 	}
 	l.updateLonely(now)
 	if l.ready {
-		status := l.newStatus() // before the heartbeat that says which command it is of
+		status := l.newStatus() // before the heartbeat that reports its start command
 		l.heartbeats.update(l.progress(), status, l.heartbeatDue, now)
 		l.heartbeatDue = false
 		if due(&l.metricsAt, now, l.atLeast(topics.MetricsInterval)) {
@@ -325,7 +325,7 @@ func (l *loop) updateLonely(now time.Time) {
 	case l.unreachableSince.IsZero():
 		l.unreachableSince = now
 	case !l.lonely && now.Sub(l.unreachableSince) >= l.timing.Isolation.Duration():
-		l.log.Warn("no hub for a while: lonely; the services run on, looking for a hub", "since", l.unreachableSince.Format(time.TimeOnly))
+		l.log.Warn("no hub is reachable: the domain is lonely; services run on, searching for a hub", "since", l.unreachableSince.Format(time.TimeOnly))
 		l.setLonely(true)
 	}
 }
@@ -459,7 +459,7 @@ func (l *loop) reportWriteError(err error) {
 
 // messagesLost connects again to receive what was lost: topics of state are retained.
 func (l *loop) messagesLost(lost int) {
-	l.log.Error("more messages came than could be handled, connecting anew", "lost", lost)
+	l.log.Error("more messages came than could be handled, connecting again", "lost", lost)
 	l.reconnect()
 }
 
@@ -502,7 +502,7 @@ func (l *loop) stopped(now time.Time) bool {
 		if now.Before(l.stopBy) {
 			return false
 		}
-		l.log.Error("services are left that did not stop")
+		l.log.Error("some services did not stop in time")
 	}
 	return true
 }
@@ -520,7 +520,7 @@ func (l *loop) disconnect() {
 	ctx, cancel := context.WithTimeout(context.Background(), disconnectTimeout)
 	defer cancel()
 	if err := l.conn.Flush(ctx); err != nil {
-		l.log.Warn("cannot say goodbye to the hub", "error", err)
+		l.log.Warn("cannot publish to the hub that this domain is offline", "error", err)
 	}
 	l.conn.Close()
 }

@@ -114,7 +114,7 @@ func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time)
 	case postpone:
 		l.pendingCommand = &c
 	case stale:
-		l.log.Info("left out a start command", "reason", reason)
+		l.log.Info("stale start command skipped", "reason", reason)
 	case refuse:
 		l.refuseCommand(c, reason)
 	case apply:
@@ -192,11 +192,9 @@ func (l *loop) environment(service string) map[string]string {
 	}
 	u = &url.URL{Scheme: u.Scheme, Host: u.Host} // no user, and nothing that an announcement may have added
 	port := u.Port()
-	switch {
-	case port != "":
-	case u.Scheme == "mqtts":
+	if port == "" && u.Scheme == "mqtts" {
 		port = "8883"
-	default:
+	} else if port == "" {
 		port = "1883"
 	}
 	e["DOMINION_URL"], e["DOMINION_IP"], e["DOMINION_PORT"] = u.String(), u.Hostname(), port

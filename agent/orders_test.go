@@ -16,7 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-func TestDrainIsKept(t *testing.T) {
+func TestDrainIsPersisted(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
 		dir := t.TempDir()
@@ -27,7 +27,7 @@ func TestDrainIsKept(t *testing.T) {
 		if s := last[topics.Domain](u, topics.DomainStatus); !s.Draining {
 			t.Error("the status does not say so at once")
 		}
-		if n := len(u.events()); n != 1 || !u.heardEvent(topics.DomainDraining, "drained") {
+		if n := len(u.events()); n != 1 || !u.receivedEvent(topics.DomainDraining, "drained") {
 			t.Errorf("events %q", u.events())
 		}
 		a.stop()
@@ -37,7 +37,7 @@ func TestDrainIsKept(t *testing.T) {
 			t.Error("forgotten over a restart")
 		}
 		u.domain(topics.DomainDrainSet, "OFF")
-		if s := last[topics.Domain](u, topics.DomainStatus); s.Draining || !u.heardEvent(topics.DomainUndrained, "") {
+		if s := last[topics.Domain](u, topics.DomainStatus); s.Draining || !u.receivedEvent(topics.DomainUndrained, "") {
 			t.Errorf("still draining; events %q", u.events())
 		}
 		u.domain(topics.DomainDrainSet, "ON\n")
@@ -47,13 +47,13 @@ func TestDrainIsKept(t *testing.T) {
 	})
 }
 
-// Orders that were stored on the broker are old: nobody knows when they were
+// Commands that were retained by the broker are old: it is unknown when they were
 // meant.
 func TestRetainedOrdersAreIgnored(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
-		u.say(u.tree.Domain(topics.DomainDrainSet, "pi"), "ON", true)
-		u.say(u.tree.Domain(topics.DomainCommand, "pi"), topics.Command{Transaction: "1", Action: "logs", Service: "web"}, true)
+		u.send(u.tree.Domain(topics.DomainDrainSet, "pi"), "ON", true)
+		u.send(u.tree.Domain(topics.DomainCommand, "pi"), topics.Command{Transaction: "1", Action: "logs", Service: "web"}, true)
 		h.agent(t.TempDir())
 		time.Sleep(5 * time.Second)
 		if last[topics.Domain](u, topics.DomainStatus).Draining || len(u.of(topics.DomainResponse)) != 0 {
@@ -146,7 +146,7 @@ func TestCommandLogs(t *testing.T) {
 		followed := func() (all []string) {
 			u.mu.Lock()
 			defer u.mu.Unlock()
-			for _, m := range u.heard {
+			for _, m := range u.received {
 				if m.Topic == u.tree.Log("pi", "web") {
 					l, _ := topics.Decode[topics.LogLine]("", m.Payload)
 					all = append(all, l.Line)
@@ -207,7 +207,7 @@ func TestChangesOfTheMachine(t *testing.T) {
 		if s := last[topics.Domain](u, topics.DomainStatus); s.Address != "198.51.100.7" {
 			t.Errorf("with the cable out the address is %q", s.Address)
 		}
-		if !u.heardEvent(topics.DomainProblem, "nonsense") {
+		if !u.receivedEvent(topics.DomainProblem, "nonsense") {
 			t.Errorf("events %q", u.events())
 		}
 	})
@@ -244,7 +244,7 @@ func TestOneAgentADataDir(t *testing.T) {
 	})
 }
 
-// A broker that takes connections and says nothing must not hold the agent.
+// A broker that accepts connections and sends nothing must not hold the agent.
 func TestSilentBroker(t *testing.T) {
 	inHouse(t, func(h *house) {
 		a := h.agent(t.TempDir(), func(o *Options) {
@@ -284,7 +284,7 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
-		if a.runner.starts() != "web" || !u.heardEvent(topics.DomainProblem, "cannot write") {
+		if a.runner.starts() != "web" || !u.receivedEvent(topics.DomainProblem, "cannot write") {
 			t.Errorf("started %q, events %q", a.runner.starts(), u.events())
 		}
 		if err := os.Remove(file); err != nil {
@@ -314,7 +314,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// Somebody was born who listens to us, and the hub asks us to say it again.
+// Another client came, and the hub requests the state again.
 func TestCommandReport(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)

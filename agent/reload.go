@@ -22,7 +22,7 @@ func (l *loop) reload(c config.Domain, err error) {
 	later := l.config.ChangedByRestart(c)
 	l.config.TakeOver(c)
 	l.poll(time.Now())
-	l.log.Info("configuration read anew", "file", c.File)
+	l.log.Info("configuration reloaded", "file", c.File)
 	for _, key := range later {
 		l.log.Warn("changed in the configuration, but taken over by a restart of the agent only (it stops no service)", "key", key)
 	}

@@ -27,7 +27,7 @@ func TestResyncBringsALockedOutDomainBack(t *testing.T) {
 		joins := func() (n int) {
 			u.mu.Lock()
 			defer u.mu.Unlock()
-			for _, m := range u.heard {
+			for _, m := range u.received {
 				if strings.HasSuffix(m.Topic, "request/join") {
 					n++
 				}

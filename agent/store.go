@@ -48,13 +48,13 @@ type store struct {
 	memoryFile, commandFile string
 	memory                  memory
 	command                 topics.StartCommand
-	// Command holds one.
+	// taken reports that command holds one.
 	taken  bool
 	budget *atomicfile.Budget
-	// Writes, so that the loop does not wait for a disk that hangs.
+	// files writes, so that the loop does not wait for a disk that hangs.
 	files *foreign.Files
 	dir   string
-	// When a start command of the same services is written, at the earliest.
+	// minorAt is when a start command of the same services is written, at the earliest.
 	minorAt time.Time
 	pending map[string]pending
 	log     *slog.Logger
@@ -116,10 +116,10 @@ func (s *store) setCommand(c topics.StartCommand, now time.Time) error {
 	return s.write(s.commandFile, c, now)
 }
 
-// equivalentCommands reports whether after a power cut the same would be started by
-// either of two start commands, apart from addresses of dependencies and the
-// times of a service. Exclusive services get a number that only grows, so theirs
-// are never the same.
+// equivalentCommands reports whether either of two start commands would start the
+// same after a power cut, apart from addresses of dependencies and the times of a
+// service. Commands with exclusive services never are: these get a number that only
+// grows.
 func equivalentCommands(a, b topics.StartCommand) bool {
 	if a.Dominion != b.Dominion || a.Domain != b.Domain || a.Epoch != b.Epoch || a.Run != b.Run || len(a.Services) != len(b.Services) {
 		return false

@@ -8,12 +8,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// A service that says by MQTT how it is, over the life of a hub.
+// A service that publishes its health by MQTT, over the life of a hub.
 func TestHealthByMQTT(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "dominion-1", 1)
 		const topic = "zigbee2mqtt/pi/state"
-		u.say(topic, "online", true) // of a life before
+		u.send(topic, "online", true) // of a life before
 		a := h.agent(t.TempDir())
 		time.Sleep(3 * time.Second)
 		c := a.command("dominion-1", 1, 1, "web")
@@ -32,11 +32,11 @@ func TestHealthByMQTT(t *testing.T) {
 			}
 		}
 		expect("what was said before its start", topics.Starting, topics.UnknownHealth)
-		u.say(topic, "online", true)
+		u.send(topic, "online", true)
 		expect("said after its start", topics.Running, topics.Healthy)
-		u.say(topic, "offline", true)
+		u.send(topic, "offline", true)
 		expect("it says another word", topics.Running, topics.Unhealthy)
-		u.say(topic, "online", true)
+		u.send(topic, "online", true)
 		expect("and the right one", topics.Running, topics.Healthy)
 
 		h.cut()
@@ -50,10 +50,10 @@ func TestHealthByMQTT(t *testing.T) {
 		u = h.hub(hubAddr, "dominion-1", 2) // which forgot all
 		time.Sleep(10 * time.Second)
 		expect("the hub is back, and nothing was said", topics.Running, topics.Healthy)
-		u.say(topic, "offline", true)
+		u.send(topic, "offline", true)
 		expect("heard again", topics.Running, topics.Unhealthy)
 
-		// No longer needed: not heard any more, and heard again when it is.
+		// No longer needed: unsubscribed from, and subscribed to again when it is.
 		c.Epoch, c.Generation = 2, 1
 		spec.Health = nil
 		c.Services["web"] = spec
@@ -68,7 +68,7 @@ func TestHealthByMQTT(t *testing.T) {
 	})
 }
 
-// A home without its hub: what never heard a word is not ended for that.
+// A home without its hub: a service whose health was never received is not ended for that.
 func TestHealthByMQTTWithoutAHub(t *testing.T) {
 	inHouse(t, func(h *house) {
 		dir := t.TempDir()
@@ -91,7 +91,7 @@ func TestHealthByMQTTWithoutAHub(t *testing.T) {
 			t.Errorf("started %q, want once", got)
 		}
 		u = h.hub(hubAddr, "dominion-1", 2)
-		u.say("home/web", "online", true) // the service was quicker than the agent
+		u.send("home/web", "online", true) // the service was quicker than the agent
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if s := last[topics.Domain](u, topics.DomainStatus); len(s.Services) != 1 || s.Services[0].Health != topics.Healthy {

@@ -13,7 +13,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// A user with the right password that may not be this domain is told so.
+// A user with the right password that may not be this domain gets that reason.
 func TestUserThatMayNotSpeakForTheDomain(t *testing.T) {
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte("open sesame\n"), 0o600); err != nil {

@@ -20,9 +20,9 @@ import (
 type Manifest struct {
 	Version    string
 	ReleaseURL string
-	// Of the release.
+	// Summary is that of the release.
 	Summary string
-	// Where it names one, no Makefile is needed.
+	// Command needs no Makefile, if it is not empty.
 	Command []string
 }
 

@@ -18,11 +18,11 @@ import (
 
 // cgroup is the last measurement of a service's control group.
 type cgroup struct {
-	// Process group of the life.
+	// leader is the process group of the life.
 	leader int
 	dir    string
 	at     time.Time
-	// Of processor time, by all that ever was in it, at that moment.
+	// usec is the processor time of all that ever was in it, at that time.
 	usec uint64
 	cpu  float64
 }
@@ -44,7 +44,8 @@ func (m *Meter) byCgroups(now time.Time, groups map[string]int, into map[string]
 	return others
 }
 
-// measured is what a control group has become. false: there is none.
+// measured returns the present measurement of a control group. It returns false if
+// there is none.
 func (m *Meter) measured(c cgroup, leader int, now time.Time) (cgroup, bool) {
 	usec, ok := uint64(0), false
 	if c.leader == leader {

@@ -118,18 +118,18 @@ func walkCode(dir, below string, depth int, command []string, each func(path str
 	}
 	for _, e := range entries {
 		name, path := e.Name(), filepath.Join(below, e.Name())
-		switch {
-		case e.IsDir() && !strings.HasPrefix(name, ".") && !slices.Contains(notCode, name) && depth < maxCodeDepth:
-			if !walkCode(dir, path, depth+1, command, each) {
+		if e.IsDir() {
+			skip := strings.HasPrefix(name, ".") || slices.Contains(notCode, name) || depth >= maxCodeDepth
+			if !skip && !walkCode(dir, path, depth+1, command, each) {
 				return false
 			}
-		case !e.Type().IsRegular():
-		case below == "" && (name == ManifestFile || slices.Contains(makefiles, name)),
-			slices.Contains(codeEndings, strings.ToLower(filepath.Ext(name))),
-			namedBy(command, path):
-			if !each(path) {
-				return false
-			}
+			continue
+		}
+		counts := below == "" && (name == ManifestFile || slices.Contains(makefiles, name)) ||
+			slices.Contains(codeEndings, strings.ToLower(filepath.Ext(name))) ||
+			namedBy(command, path)
+		if e.Type().IsRegular() && counts && !each(path) {
+			return false
 		}
 	}
 	return true

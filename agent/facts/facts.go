@@ -51,7 +51,7 @@ var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}
 // IdentityFile is the file of data_dir that holds the id of the domain.
 const IdentityFile = "id"
 
-// Identity returns the id of this domain, which is made once and kept in
+// Identity returns the id of this domain, which is made once and persisted in
 // data_dir/id. A file that a power cut broke is set aside and a new id made.
 // Where there is none, running returns the id that processes of services carry
 // which were started from this data_dir, "" where there are none.

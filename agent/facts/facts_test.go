@@ -20,7 +20,7 @@ import (
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-func TestIdentityIsKept(t *testing.T) {
+func TestIdentityIsPersisted(t *testing.T) {
 	dir := t.TempDir()
 	id, err := Identity(dir, func() string { return "" }, quiet)
 	if err != nil || !uuidPattern.MatchString(id) {

@@ -79,14 +79,15 @@ func temperature(dir string) *float64 {
 	var best *float64
 	for _, zone := range zones {
 		milli, err := strconv.Atoi(strings.TrimSpace(read(zone + "/temp")))
-		if err != nil || milli <= -100_000 || milli >= 200_000 { // -273 °C is a driver's "no idea"
+		if err != nil || milli <= -100_000 || milli >= 200_000 { // drivers return -273 °C for an unknown value
 			continue
 		}
 		celsius := float64(milli/100) / 10
-		switch kind := strings.TrimSpace(read(zone + "/type")); {
-		case strings.Contains(kind, "cpu"), kind == "x86_pkg_temp", strings.Contains(kind, "soc"):
+		kind := strings.TrimSpace(read(zone + "/type"))
+		if strings.Contains(kind, "cpu") || kind == "x86_pkg_temp" || strings.Contains(kind, "soc") {
 			return &celsius
-		case best == nil:
+		}
+		if best == nil {
 			best = &celsius
 		}
 	}

@@ -23,7 +23,7 @@ type process struct {
 	started uint64
 }
 
-// used is what a process and the children that it has waited for had used.
+// used is the processor time of a process and of the children that it waited for.
 type used struct {
 	own, reaped uint64 // ticks
 	parent      int
@@ -88,11 +88,10 @@ func (m *Meter) cores(elapsed time.Duration, uptime float64, all map[int]stat, m
 	for pid, service := range members {
 		p := all[pid]
 		was, known := m.ticks[process{pid, p.started}]
-		switch {
-		case known:
+		if known {
 			reaped := minus(p.reaped, was.reaped)
 			sum[service] += minus(p.ticks, was.own) + reaped - min(reaped, gone[pid])
-		case m.ticks == nil, float64(p.started)/ticksPerSecond >= m.up-1:
+		} else if m.ticks == nil || float64(p.started)/ticksPerSecond >= m.up-1 {
 			sum[service] += p.ticks + p.reaped
 		}
 	}
@@ -168,7 +167,7 @@ func (m *Meter) members(all map[int]stat, groups map[string]int) map[int]string 
 
 // ancestor finds the service of the group that an ancestor is in.
 func ancestor(all map[int]stat, services map[int]string, pid int) string {
-	const deepest = 64 // no circle, whatever /proc said while processes came and went
+	const deepest = 64 // no endless loop, as /proc may be inconsistent while processes come and go
 	for range deepest {
 		p, there := all[pid]
 		if !there || pid <= 1 {

@@ -32,12 +32,12 @@ var streams = [...]string{"stdout", "stderr"}
 // their disk does not answer, there are no lines.
 type Dir struct {
 	dir string
-	// Held by what is done with the rest.
+	// busy is held while a function uses the other fields.
 	busy sync.Mutex
-	// New ones of the followed services, not returned yet.
+	// lines are new ones of the followed services that were not returned yet.
 	lines    []Line
 	services map[string]*service
-	// When a file was far beyond its cap, last.
+	// flooded is when a file was far beyond its cap, last.
 	flooded time.Time
 }
 
@@ -346,9 +346,8 @@ func (d *Dir) last(name string, n int) []topics.LogLine {
 // both get an equal share.
 func merge(a, b []topics.LogLine, n int) []topics.LogLine {
 	i, j := len(a), len(b)
-	for range n {
+	for range min(n, len(a)+len(b)) {
 		switch {
-		case i == 0 && j == 0:
 		case j == 0, i > 0 && a[i-1].At.After(b[j-1].At.Time):
 			i--
 		case i == 0, b[j-1].At.After(a[i-1].At.Time):

@@ -50,7 +50,7 @@ func expect(t *testing.T, got, want string) {
 	}
 }
 
-func TestLastOrdersStreamsByWhenTheyWereSeen(t *testing.T) {
+func TestLastOrdersStreamsByTime(t *testing.T) {
 	dir := t.TempDir()
 	out, errs := writer(t, dir, "web", "stdout"), writer(t, dir, "web", "stderr")
 	out("old\n")

@@ -24,7 +24,7 @@ type Files interface {
 	Glob(pattern string) ([]string, error)
 }
 
-// Uses is what is known of a Makefile and the files that it includes.
+// Uses are the variables that a Makefile and the files that it includes expand.
 type Uses struct {
 	expanded map[string]string // where each variable is named so that make expands it
 	unclear  string            // where and why others may be expanded, too
@@ -70,11 +70,11 @@ type scan struct {
 	files Files
 	read  map[string]bool
 
-	// Of the file that is being read.
+	// name is that of the file that is being scanned.
 	name string
-	// Of it, without comments.
+	// text is its content without comments.
 	text string
-	// Where each of its lines begins.
+	// lines are the offsets at which its lines begin.
 	lines []int
 }
 
@@ -130,8 +130,8 @@ func (s *scan) file(name string) {
 	}
 }
 
-// plain takes comments away, and leaves the lines where they are. Make knows no
-// comments in a recipe or a define: there the text after a # is expanded too.
+// plain removes comments and keeps the lines. There are no comments in a recipe or a
+// define: there make expands the text after a #, too.
 func plain(text string) string {
 	var b strings.Builder
 	defines, continued := 0, false
@@ -139,7 +139,7 @@ func plain(text string) string {
 		line = strings.TrimRight(line, "\r\n")
 		comment := false
 		switch word := directive(line); {
-		case continued || strings.HasPrefix(line, "\t"):
+		case continued || strings.HasPrefix(line, "\t"): // part of the line before, or a recipe
 		case defines == 0 && strings.HasPrefix(word, "#"):
 			line, comment = "", true
 		case word == "define":
@@ -222,7 +222,7 @@ func (s *scan) reference(from, to, depth int) {
 		s.cannot(from, "makes up what it expands by "+name)
 	case isCall && (name == "call" || name == "value"):
 		s.named(from, firstArgument(rest))
-	case isCall && (name == "origin" || name == "flavor"):
+	case isCall && (name == "origin" || name == "flavor"): // these do not expand the variable
 	case !isCall || !functions[name]:
 		variable, _, _ := strings.Cut(text, ":")
 		s.named(from, variable)
@@ -258,8 +258,7 @@ func firstArgument(text string) string {
 	return first
 }
 
-// named notes a variable whose name is a part of the text, which may be
-// computed.
+// named records a variable whose name is in the text, or that its name is computed.
 func (s *scan) named(at int, name string) {
 	if strings.Contains(name, "$") {
 		s.cannot(at, "names a variable by another one")
@@ -334,8 +333,8 @@ func (s *scan) include(at int, names string) (included []string) {
 	return included
 }
 
-// appends notes a variable that += makes one of the Makefile's own: make
-// expands that before it hands it on.
+// appends records a variable that += makes one of the Makefile's own: make expands
+// that before it passes it on.
 func (s *scan) appends(at int, line string, recipe bool) {
 	for i := 0; ; {
 		n := strings.Index(line[i:], "+=")

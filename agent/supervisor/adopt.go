@@ -104,7 +104,7 @@ func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 		}
 		log := s.o.Log.With("service", name, "process", l.Group.PID)
 		if v := s.services[name]; v != nil && v.State.Alive() {
-			log.Warn("a service runs twice: ending the one that no record names")
+			log.Warn("a service runs twice: ending the one without a record")
 			s.o.Runner.Adopt(Group{}, l.Token, func(Exit) {})
 			continue
 		}
@@ -123,7 +123,7 @@ func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 			_, r.Revision, _ = strings.Cut(l.Token, ".")
 		}
 		if s.adopt(r, now) {
-			log.Info("took over a service that no record names", "revision", r.Revision)
+			log.Info("adopted a service without a record", "revision", r.Revision)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func TestAdoption(t *testing.T) {
-	for name, end := range map[string]func(*remote){"kill -9": (*remote).kill, "leave": (*remote).leave} {
+	for name, end := range map[string]func(*remote){"kill -9": (*remote).kill, "leave": (*remote).terminate} {
 		t.Run(name, func(t *testing.T) {
 			h := bare(t)
 			h.makefile("web", `echo life >> $d/lives; exec sleep 100`)
@@ -58,7 +58,7 @@ func TestAdoption(t *testing.T) {
 				t.Errorf("%+v", i)
 			}
 			a.stopAll(h)
-			a.leave()
+			a.terminate()
 			if files, _ := filepath.Glob(h.dir + "/data/instances/*"); len(files) > 0 {
 				t.Errorf("left on disk: %v", files)
 			}
@@ -149,7 +149,7 @@ exec sleep 100`)
 	if alive(daemon) {
 		t.Error("it is stopped, and its daemon lives on")
 	}
-	a.leave()
+	a.terminate()
 }
 
 func TestAdoptionOfAStartThatWasNotNoted(t *testing.T) {
@@ -219,7 +219,7 @@ func TestAReusedPIDIsNotSignalled(t *testing.T) {
 			a.apply(one("web", spec("r1")))
 			a.untilState("web", topics.Running)
 			a.stopAll(h)
-			a.leave()
+			a.terminate()
 			select {
 			case err := <-ended:
 				t.Fatalf("the stranger was signalled: %v", err)
@@ -238,7 +238,7 @@ func TestABrokenRecordIsSetAside(t *testing.T) {
 	if len(a.last.Instances) > 0 {
 		t.Errorf("%+v", a.last)
 	}
-	a.leave()
+	a.terminate()
 }
 
 func TestFinishedStaysFinishedOverAnAgentsRestart(t *testing.T) {
@@ -280,7 +280,7 @@ func TestNotifyAfterAdoption(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	a.kill()
-	a = startAgent(t, h.dir) // it does not say READY again
+	a = startAgent(t, h.dir) // it does not notify READY again
 	if i := a.untilState("web", topics.Running); i.PID != pid || i.Health != topics.Healthy {
 		t.Errorf("%+v", i)
 	}
@@ -333,7 +333,7 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-// What was told to stop is stopped, also by an agent that has no start command.
+// What is being stopped is stopped, also by an agent that has no start command.
 func TestAStopGoesOnAfterAKill(t *testing.T) {
 	h := bare(t)
 	h.makefile("web", `trap "" TERM; echo $$ > $d/pid; while :; do sleep 0.1; done`)
@@ -361,5 +361,5 @@ func TestAStopGoesOnAfterAKill(t *testing.T) {
 	if alive(pid) {
 		t.Error("it runs on")
 	}
-	a.leave()
+	a.terminate()
 }

@@ -143,7 +143,7 @@ func TestControlGroupsOverAnAgentsLife(t *testing.T) {
 		t.Fatalf("it is in the control group %q", path)
 	}
 	a.kill()
-	// What nobody knows any more: a life without a record and an environment.
+	// A life without a record and an environment.
 	mount, err := cgroupMount()
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestControlGroupsOverAnAgentsLife(t *testing.T) {
 		return err != nil
 	})
 	os.Remove(foreign)
-	a.leave()
+	a.terminate()
 	patience(t, "nothing is left", func() bool {
 		_, err := os.Stat(filepath.Join(mount, filepath.Dir(path)))
 		return err != nil

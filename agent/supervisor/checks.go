@@ -57,7 +57,7 @@ func (s *Supervisor) dial(ctx context.Context, address string, port int) (net.Co
 	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) {
 		return c, explainRefused(err, port)
 	}
-	if c, other := s.o.Dial(ctx, "tcp", net.JoinHostPort("::1", p)); other == nil { // where there is no IPv6 it says that
+	if c, other := s.o.Dial(ctx, "tcp", net.JoinHostPort("::1", p)); other == nil { // without IPv6 its error is not the one to show
 		return c, nil
 	}
 	if address == "" || address == "127.0.0.1" || address == "::1" {

@@ -102,8 +102,8 @@ type chowner struct {
 	device uint64
 }
 
-// directory gives away what is in an open directory, then the directory, and
-// closes it.
+// directory changes the owner of everything in an open directory, then of the
+// directory, and closes it.
 func (g chowner) directory(d *os.File, depth int) error {
 	defer d.Close()
 	if depth > maxChownDepth {
@@ -134,7 +134,7 @@ const (
 	atEmptyPath = 0x1000
 )
 
-// entry gives away one entry of a directory. It is opened without being
+// entry changes the owner of one entry of a directory. It is opened without being
 // followed or read, so that the file that is checked is the one that is changed.
 func (g chowner) entry(parent int, name, path string, depth int) error {
 	fd, err := syscall.Openat(parent, name, oPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)

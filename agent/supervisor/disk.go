@@ -43,7 +43,7 @@ func (s *Supervisor) reportDisk(what string, err error) {
 	}
 	if !s.diskReported[what] {
 		s.diskReported[what] = true
-		s.o.Log.Warn("the disk refuses, services run on", "what", what, "error", err)
+		s.o.Log.Warn("cannot write to disk, services run on", "what", what, "error", err)
 		s.o.Report(topics.DomainProblem, "", fmt.Sprintf("the disk refuses: %v; services run on, it is tried again", err))
 	}
 }

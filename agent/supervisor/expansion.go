@@ -127,7 +127,7 @@ func unusualOption(dir string, arguments []string) string {
 		switch a := arguments[i]; {
 		case a == "-C" && i+1 < len(arguments) && arguments[i+1] == dir:
 			i++
-		case a == "--no-print-directory", a == "-s", a == "--silent", a == "-k", a == "-B":
+		case a == "--no-print-directory", a == "-s", a == "--silent", a == "-k", a == "-B": // read no other file
 		case strings.HasPrefix(a, "-"), strings.Contains(a, "="):
 			return a
 		}

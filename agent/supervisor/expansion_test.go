@@ -21,7 +21,7 @@ func shows(name string) string {
 	return `printf %s "$` + name + `" > $d/` + name + `.new; mv $d/` + name + `.new $d/` + name + `; exec sleep 100`
 }
 
-func (h *host) shown(name string) string {
+func (h *host) written(name string) string {
 	file := filepath.Join(h.dir, name)
 	h.until(name+" is shown", func() bool { _, err := os.Stat(file); return err == nil })
 	b, err := os.ReadFile(file)
@@ -46,7 +46,7 @@ func TestFreeTextArrivesByteForByte(t *testing.T) {
 			s := spec("r1")
 			s.Environment = map[string]string{"PASSWORD": text}
 			h.apply(one("web", s))
-			if got := h.shown("PASSWORD"); got != text {
+			if got := h.written("PASSWORD"); got != text {
 				t.Errorf("%q, want %q", got, text)
 			}
 		})
@@ -117,7 +117,7 @@ func TestAcceptLocal(t *testing.T) {
 	if err := h.s.Restart("web", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.shown("COLOUR"); got != "blue" {
+	if got := h.written("COLOUR"); got != "blue" {
 		t.Errorf("%q", got)
 	}
 	pid := h.get("web").PID

@@ -214,7 +214,7 @@ func TestAServiceThatClosesItsOutput(t *testing.T) {
 }
 
 // A services_dir that cannot be written is read, and nothing else is wanted of
-// it. What writes there itself says so.
+// it. A service that writes there itself is left alone.
 func TestAReadOnlyServicesDir(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount; nothing was tested")
@@ -240,7 +240,7 @@ func TestAReadOnlyServicesDir(t *testing.T) {
 	}
 }
 
-// What cannot be executed says what is wrong and what to do.
+// For what cannot be executed the message has the reason and the remedy.
 func TestWhatCannotBeExecuted(t *testing.T) {
 	h := newHost(t)
 	h.write("services/bit/service.toml", `command = ["./run"]`)

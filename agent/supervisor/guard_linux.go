@@ -139,7 +139,7 @@ func (g *guard) act(now time.Duration) {
 	kill := now >= g.term.Until+g.term.Stop || g.kill > 0 && now >= g.kill
 	g.pollInterval = 0
 	switch {
-	case !over && !kill && !g.ended:
+	case !over && !kill && !g.ended: // nothing is due
 	case g.gone():
 		g.ended = g.ended || g.began
 		return
@@ -212,11 +212,12 @@ func (g *guard) wait() {
 	var b [8]byte
 	_, _ = unix.Read(g.timer, b[:])
 	for _, fd := range fds[2:] {
-		switch {
-		case fd.Revents == 0:
-		case watched && int(fd.Fd) == g.leader:
+		if fd.Revents == 0 {
+			continue
+		}
+		if watched && int(fd.Fd) == g.leader {
 			g.ended = true
-		default:
+		} else {
 			g.receive(int(fd.Fd))
 		}
 	}

@@ -121,7 +121,7 @@ func TestGuardEndsAllOfIt(t *testing.T) {
 	h.noGuard("lock")
 }
 
-// The next agent takes over: the guard tells it until when the lease holds.
+// The next agent takes over: the guard sends it the end of the lease.
 func TestGuardIsFoundByTheNextAgent(t *testing.T) {
 	h := newHost(t)
 	s := guarded(h, 10*time.Second, "exec sleep 100")
@@ -144,7 +144,7 @@ func TestGuardIsFoundByTheNextAgent(t *testing.T) {
 	h.noGuard("lock")
 }
 
-// Without agent and guard nobody knows how long the lease holds.
+// Without agent and guard the end of the lease is unknown.
 func TestLifeWithoutAGuardIsStoppedByTheNextAgent(t *testing.T) {
 	h := newHost(t)
 	s := guarded(h, 100*time.Second, "exec sleep 100")

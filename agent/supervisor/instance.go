@@ -111,7 +111,7 @@ type run struct {
 	Extended time.Time
 }
 
-// then is what comes after stopping.
+// then is the transition that follows stopping.
 type then uint8
 
 const (
@@ -212,7 +212,7 @@ type (
 	}
 )
 
-// kind of an instance's check.
+// checkKind is the kind of an instance's health check.
 type checkKind uint8
 
 const (

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// maxSocketPath is what the kernel takes, unix(7).
+// maxSocketPath is the longest path of a socket in bytes (unix(7)).
 const maxSocketPath = 107
 
 // notifyPath returns the path of NOTIFY_SOCKET. It is the same for each life of a

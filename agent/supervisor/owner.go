@@ -54,10 +54,9 @@ func (u users) of(service string) (owner, error) {
 // check reports why services cannot run at all, and in remark what the owner of
 // the machine should know about their user.
 func (u users) check() (remark string, err error) {
-	switch {
-	case u.runAs != "":
+	if u.runAs != "" {
 		_, err = findOwner(u.runAs)
-	case os.Getuid() == 0:
+	} else if os.Getuid() == 0 {
 		own, missing, wrong := defaultOwner()
 		if err = wrong; missing {
 			remark = fmt.Sprintf("there is no user %s: services run as %s (make install makes that user; or set run_as in domain.toml)", DefaultUser, own.name)
@@ -170,8 +169,8 @@ func User(runAs string) (*syscall.Credential, error) {
 // mayWrite reports whether a file of a user may be a log of the owner's service.
 func (o owner) mayWrite(uid int) bool { return uid == 0 || uid == os.Getuid() || uid == o.uid }
 
-// mayRunAs reports whether a process of a user may be a service: who runs as the
-// user of the services may claim to be any of them but one that is root's.
+// mayRunAs reports whether a process of a user may be a service. A process of the
+// services' user may claim to be any of them, except one that runs as root.
 func (u users) mayRunAs(service string, uid int) bool {
 	if uid == os.Getuid() {
 		return true
@@ -206,7 +205,7 @@ func (o owner) base(data string) map[string]string {
 	return env
 }
 
-// chown gives an open file to the owner.
+// chown changes the owner of an open file.
 func (o owner) chown(f *os.File) error {
 	if os.Getuid() != 0 {
 		return nil
@@ -214,8 +213,8 @@ func (o owner) chown(f *os.File) error {
 	return f.Chown(o.uid, o.gid)
 }
 
-// allowTraversal lets the users of services reach what is their own below dir,
-// without letting them list or read the rest.
+// allowTraversal permits the users of services to reach their own files below dir,
+// but not to list or read the rest.
 func allowTraversal(dir string) error {
 	if os.Getuid() != 0 {
 		return nil
@@ -227,5 +226,6 @@ func allowTraversal(dir string) error {
 	return os.Chmod(dir, info.Mode().Perm()|0o011)
 }
 
-// errChowning is what a service waits for that used to run as another user.
+// errChowning is the error of a start that waits for the change of its data
+// directory's owner.
 var errChowning = errors.New("its data directory is being given to its user")

@@ -343,9 +343,9 @@ func list(all map[string]string) []string {
 // maxEnvironmentFile is more than a kernel takes as environment anyway.
 const maxEnvironmentFile = 1 << 20
 
-// readEnvironmentFile reads KEY=VALUE lines. The network names the file, so
-// what the network may not set is not taken from it either, and it is read as the
-// user of the service.
+// readEnvironmentFile reads KEY=VALUE lines. The start command names the file, so
+// variables that a start command may not set are refused in it, too, and it is read
+// as the user of the service.
 func (s *Supervisor) readEnvironmentFile(name string, own owner) (map[string]string, error) {
 	b, err := s.o.Files.Read(name, own.credential, maxEnvironmentFile)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -107,7 +107,7 @@ func startedFrom(data string, pid int, environ []string) string {
 // lives looks through all processes for those that the agent of a domain started.
 func lives(domain string) []Life {
 	best := make(map[string]Life)
-	first := make(map[string]process) // what the best was seen by
+	first := make(map[string]process) // the process that the best life was found by
 	for _, pid := range processes() {
 		list := readList(pid, "environ")
 		if pid == os.Getpid() || domain == "" || variable(list, "DOMAIN_UUID") != domain {
@@ -167,7 +167,7 @@ func RunningDomain(dataDir, runAs string, allowRoot []string) string {
 	return ""
 }
 
-// rank orders what a life may be seen by: the leader of its group; what a
+// rank orders the processes that a life may be found by: the leader of its group; what a
 // leader left behind; what is in the group of another.
 func rank(p process, g Group) int {
 	switch g.PID {
@@ -223,9 +223,9 @@ func (g Group) empty() bool {
 	return len(g.members()) == 0
 }
 
-// foreign reports whether the group's number belongs to another one by now. The
+// foreign reports whether the number of the group is another one's by now. The
 // kernel gives no process the number of a group that has members, so a process
-// of that number that is not our leader means that our group is gone.
+// with that number which is not the leader means that the group has ended.
 func (g Group) foreign() bool {
 	p, ok := readProcess(g.PID)
 	return ok && p.started != g.Started

@@ -25,8 +25,8 @@ type logPosition struct {
 	from int64
 }
 
-// output notes where the logs of a life begin. A log that could not be opened
-// explains nothing.
+// output records where the logs of a life begin. A log that could not be opened is
+// not used.
 func (s *Supervisor) output(v *service, stdout, stderr *os.File) output {
 	dir := filepath.Join(s.o.LogDir, v.Service)
 	return output{begins(dir, "stdout.log", stdout), begins(dir, "stderr.log", stderr), len(v.life.plan.manifest.Command) == 0}

@@ -20,9 +20,9 @@ import (
 type record struct {
 	Service string `json:"service"`
 	Boot    string `json:"boot"`
-	// DOMINION_INSTANCE.
+	// Instance is DOMINION_INSTANCE.
 	Instance string `json:"instance"`
-	// Pid 0: it was about to be started.
+	// Group has pid 0 if the life was about to be started.
 	Group    Group          `json:"group"`
 	Revision string         `json:"revision"`
 	Version  string         `json:"version,omitempty"`

@@ -31,7 +31,7 @@ const agentDomain = "SUPERVISOR_TEST_DOMAIN"
 func TestMain(m *testing.M) {
 	RunGuard(os.Args)
 	if lines := os.Getenv(notifyLines); lines != "" {
-		if err := sayNotify(lines); err != nil {
+		if err := sendNotify(lines); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -47,11 +47,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// notifyLines makes this binary say sd_notify(3) lines, with ; between them,
+// notifyLines makes this binary send sd_notify(3) lines, with ; between them,
 // as a service does: no other program that can is on every machine.
 const notifyLines = "SUPERVISOR_TEST_NOTIFY"
 
-func sayNotify(lines string) error {
+func sendNotify(lines string) error {
 	c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func sayNotify(lines string) error {
 	return err
 }
 
-// notifies is the line of a recipe that says them.
+// notifies is the line of a recipe that sends them.
 func notifies(t *testing.T, lines string) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -77,7 +77,7 @@ func notifies(t *testing.T, lines string) string {
 	return fmt.Sprintf("%s='%s' '%s'\n", notifyLines, lines, self)
 }
 
-// view is what an agent says of itself, a line after each change.
+// view is the state of an agent, printed as a line after each change.
 type view struct {
 	Instances []topics.Instance
 	Reports   []string
@@ -248,7 +248,7 @@ func (r *remote) kill() {
 }
 
 // leave ends the agent as SIGTERM does: it lets go.
-func (r *remote) leave() {
+func (r *remote) terminate() {
 	r.t.Helper()
 	r.in.Close()
 	for range r.views {

@@ -96,10 +96,10 @@ type Exit struct {
 }
 
 func (e Exit) String() string {
-	switch {
-	case !e.Known:
+	if !e.Known {
 		return "it ended while nobody could see how"
-	case e.Signal != 0:
+	}
+	if e.Signal != 0 {
 		return fmt.Sprintf("killed by %s", signalName(e.Signal))
 	}
 	return fmt.Sprintf("exited with code %d", e.Code)

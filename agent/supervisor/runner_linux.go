@@ -56,10 +56,10 @@ type runner struct {
 	closing chan struct{}
 	running sync.WaitGroup
 
-	// Held from the birth of a child until it is in children.
+	// mu is held from the start of a child until it is in children.
 	mu       sync.Mutex
 	children map[int]func(syscall.WaitStatus)
-	// Closed and made anew when an orphan was reaped.
+	// orphanReaped is closed and replaced when an orphan was reaped.
 	orphanReaped chan struct{}
 }
 
@@ -355,10 +355,9 @@ func (r *runner) endStrays(token string) {
 			return
 		}
 		for _, pid := range strays {
-			switch {
-			case late >= 0:
+			if late >= 0 {
 				signalTokenProcess(pid, token, syscall.SIGKILL)
-			case !signalled[pid]:
+			} else if !signalled[pid] {
 				signalled[pid] = true
 				signalTokenProcess(pid, token, syscall.SIGTERM)
 			}

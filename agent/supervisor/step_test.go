@@ -218,11 +218,11 @@ func (p *player) step(ev event) {
 			if e.kill {
 				word = "SIGKILL"
 			}
-			p.say("send %s", word)
+			p.print("send %s", word)
 		case report:
-			p.say("report %s: %s", e.kind, strings.ReplaceAll(e.message, "\n", " | "))
+			p.print("report %s: %s", e.kind, strings.ReplaceAll(e.message, "\n", " | "))
 		default:
-			p.say("%s", strings.TrimPrefix(fmt.Sprintf("%T", e), "supervisor."))
+			p.print("%s", strings.TrimPrefix(fmt.Sprintf("%T", e), "supervisor."))
 		}
 	}
 	line := fmt.Sprintf("%s: %s %s", p.now.Sub(p.began), in.State, in.Health)
@@ -242,10 +242,10 @@ func (p *player) step(ev event) {
 	if message != "" {
 		line += " — " + strings.ReplaceAll(message, "\n", " | ")
 	}
-	p.say("%s", line)
+	p.print("%s", line)
 }
 
-func (p *player) say(format string, args ...any) {
+func (p *player) print(format string, args ...any) {
 	fmt.Fprintf(&p.out, "  "+format+"\n", args...)
 }
 

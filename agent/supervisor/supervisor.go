@@ -32,21 +32,23 @@ import (
 
 // Options are what a Supervisor needs of the agent.
 type Options struct {
-	// Holds a directory a service.
+	// ServicesDir has a directory for each service.
 	ServicesDir string
-	// What must survive the agent: ports, records of instances, data of services.
+	// DataDir has what must survive the agent: ports, records, data of services.
 	DataDir string
-	// <LogDir>/<service>/stdout.log and stderr.log.
+	// LogDir has <service>/stdout.log and stderr.log.
 	LogDir string
-	// User of the services; empty: DefaultUser where the agent is root, else the agent's.
+	// RunAs is the user of the services; empty: DefaultUser where the agent is root,
+	// else the agent's.
 	RunAs string
-	// Services that run as root where the agent is root.
+	// AllowRoot are services that run as root where the agent is root.
 	AllowRoot []string
-	// Config.AcceptLocal: a start command sets declared variables alone.
+	// Accept may be config.AcceptLocal: a start command then sets only declared
+	// variables.
 	Accept string
-	// Id of this domain, the DOMAIN_UUID of its services.
+	// Domain is the id of this domain, the DOMAIN_UUID of its services.
 	Domain string
-	// Of this domain, for <domain> in the topics of health checks.
+	// Name is that of this domain, for <domain> in the topics of health checks.
 	Name string
 
 	// Environment gives the DOMINION_* and DOMAIN_* of a service at the moment
@@ -120,19 +122,19 @@ type Supervisor struct {
 	// retryWriteAt is when what could not be written is due; zero: nothing is.
 	retryWriteAt time.Time
 	reports      reports
-	// Services whose record could not be removed.
+	// stale are services whose record could not be removed.
 	stale map[string]bool
-	// Problems of the disk that were reported.
+	// diskReported are problems of the disk that were reported.
 	diskReported map[string]bool
 }
 
 // service is an instance with the resources of its present life.
 type service struct {
 	instance
-	// As the start command has it; the instance's is completed by its service.toml.
+	// commandSpec is as in the start command. Spec is completed by service.toml.
 	commandSpec topics.Spec
 	life        life
-	// Its record has to be written.
+	// dirty reports that its record must be written.
 	dirty bool
 }
 

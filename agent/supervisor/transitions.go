@@ -78,10 +78,9 @@ func (t *transition) applyEvent() {
 	case checked:
 		t.Checking = false
 	case topicSubscribed:
-		switch {
-		case !ev.subscribed:
+		if !ev.subscribed {
 			t.SubscribedSince = time.Time{}
-		case t.SubscribedSince.IsZero():
+		} else if t.SubscribedSince.IsZero() {
 			t.SubscribedSince = t.now
 		}
 	}

@@ -20,10 +20,9 @@ const reloading = "it reloads its configuration"
 // and more time to start.
 func applyNotify(t *transition) {
 	ev := eventOf[notified](t)
-	switch {
-	case ev.reloading:
+	if ev.reloading {
 		t.Message = reloading
-	case ev.ready && t.Message == reloading:
+	} else if ev.ready && t.Message == reloading {
 		t.Message = ""
 	}
 	if ev.status != "" {

@@ -74,7 +74,7 @@ func TestAdoptionOfWhatNoRecordNames(t *testing.T) {
 		t.Error("what was taken over runs on")
 	}
 	a.stopAll(h)
-	a.leave()
+	a.terminate()
 }
 
 // With a data_dir that was removed the id of the domain is gone, too: what runs is
@@ -107,7 +107,7 @@ func TestAdoptionWithoutTheDataDir(t *testing.T) {
 		t.Errorf("lives %q", got)
 	}
 	a.stopAll(h)
-	a.leave()
+	a.terminate()
 }
 
 // Which domain's a process of a data_dir is, by its environment alone.
@@ -131,7 +131,7 @@ func TestStartedFrom(t *testing.T) {
 	}
 }
 
-// A second copy, of a life that nobody noted, is ended.
+// A second copy, of a life without a record, is ended.
 func TestACopyThatNoRecordNamesIsEnded(t *testing.T) {
 	h := bare(t)
 	h.makefile("web", `exec sleep 100`)
@@ -157,7 +157,7 @@ func TestACopyThatNoRecordNamesIsEnded(t *testing.T) {
 		return len(groups) == 1 && groups[i.PID]
 	})
 	a.stopAll(h)
-	a.leave()
+	a.terminate()
 	<-done
 }
 
@@ -179,7 +179,7 @@ func TestAStrayThatNoRecordNamesIsNoService(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	a.stopAll(h)
-	a.leave()
+	a.terminate()
 }
 
 // Nothing of another domain, of another user or of nobody is touched.
@@ -209,7 +209,7 @@ func TestStrangersAreNotTakenOver(t *testing.T) {
 	a.apply(one("web", spec("r1")))
 	a.untilState("web", topics.Running)
 	a.stopAll(h)
-	a.leave()
+	a.terminate()
 	for name, end := range ends {
 		select {
 		case err := <-end:

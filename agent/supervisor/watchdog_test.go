@@ -65,7 +65,7 @@ func TestWatchdogAfterAdoption(t *testing.T) {
 	a.kill()
 }
 
-// One that ends by itself is out of service from its word on.
+// One that ends by itself is out of service from its notification on.
 func TestStoppingByItself(t *testing.T) {
 	h := newHost(t)
 	h.makefile("once", notifies(t, "READY=1")+notifies(t, "STOPPING=1;STATUS=bye")+"while test ! -e $d/go; do sleep 0.02; done")

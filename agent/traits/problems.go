@@ -30,10 +30,10 @@ func fault(ctx context.Context, err error, command []string, timeout time.Durati
 		return fmt.Sprintf("there is no program %s in PATH: install it, or correct its command in [traits_from]", command[0])
 	}
 	code, exited := exitCode(err)
-	switch {
-	case code == 126 || code == 127:
+	if code == 126 || code == 127 {
 		return fmt.Sprintf("%s ended with code %d, as a shell does that cannot find or execute a program: install it, or correct its command in [traits_from]", command[0], code)
-	case exited:
+	}
+	if exited {
 		return ""
 	}
 	return fmt.Sprintf("cannot run %s: %v: correct its command in [traits_from]", command[0], err)
@@ -81,10 +81,10 @@ func (w *Watch) Problems(now time.Time) []string {
 
 // origin names where a trait comes from.
 func (s *source) origin() string {
-	switch {
-	case s.Path != "":
+	if s.Path != "" {
 		return "its path " + s.Path + " (a loose plug, a weak supply?)"
-	case s.MQTT != "":
+	}
+	if s.MQTT != "" {
 		return "who publishes at " + s.MQTT
 	}
 	return "its command " + s.Command[0]

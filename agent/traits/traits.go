@@ -130,7 +130,7 @@ func (w *Watch) updateOffered(s *source, now time.Time) {
 	case s.present && !s.offered:
 		s.offered, s.absentSince = true, time.Time{}
 		s.recordChange(now)
-		w.log.Info("a trait is there", "trait", s.Trait, "by", s.value)
+		w.log.Info("a trait is present", "trait", s.Trait, "by", s.value)
 	case s.present:
 		s.absentSince = time.Time{}
 	case s.offered && s.absentSince.IsZero():

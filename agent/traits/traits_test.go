@@ -47,7 +47,7 @@ func (b *bench) after(d time.Duration) *bench {
 	}
 }
 
-func (b *bench) want(traits ...string) {
+func (b *bench) expect(traits ...string) {
 	b.t.Helper()
 	if got := b.Present(); !slices.Equal(got, traits) {
 		b.t.Errorf("at %v: %q, want %q", b.now.Sub(time.Unix(1000, 0)), got, traits)
@@ -58,14 +58,14 @@ func TestPath(t *testing.T) {
 	dir := t.TempDir()
 	b := on(t, config.TraitSource{Trait: "zigbee-stick", Path: filepath.Join(dir, "*Sonoff*")})
 	b.Poll(b.now)
-	b.want()
+	b.expect()
 	stick := filepath.Join(dir, "usb-ITead_Sonoff_Zigbee-if00")
 	for _, f := range []string{stick, stick + "-port1"} {
 		if err := os.WriteFile(f, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.after(time.Second).want("zigbee-stick")
+	b.after(time.Second).expect("zigbee-stick")
 	if e := b.Environment(); len(e) != 1 || e["TRAIT_ZIGBEE_STICK"] != stick {
 		t.Errorf("%q", e)
 	}
@@ -74,8 +74,8 @@ func TestPath(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.after(2 * time.Second).want("zigbee-stick") // a driver may reset it
-	b.after(2 * time.Second).want()
+	b.after(2 * time.Second).expect("zigbee-stick") // a driver may reset it
+	b.after(2 * time.Second).expect()
 	if e := b.Environment(); len(e) != 0 {
 		t.Errorf("%q", e)
 	}
@@ -89,11 +89,11 @@ func TestReset(t *testing.T) {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b.after(time.Second).want("stick")
+		b.after(time.Second).expect("stick")
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		b.after(time.Second).want("stick")
+		b.after(time.Second).expect("stick")
 	}
 }
 
@@ -105,14 +105,14 @@ func TestCommand(t *testing.T) {
 	})
 	b.Poll(b.now)
 	b.Handle(<-b.events, b.now)
-	b.want()
+	b.expect()
 	if err := os.WriteFile(flag, []byte("RTX\x1b[2J 9000\nsecond line"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.after(4 * time.Second).want() // not run before its interval
+	b.after(4 * time.Second).expect() // not run before its interval
 	b.after(time.Second)
 	b.Handle(<-b.events, b.now)
-	b.want("gpu")
+	b.expect("gpu")
 	if e := b.Environment()["TRAIT_GPU"]; e != "" {
 		t.Errorf("what is not a value of a trait was given to services: %q", e)
 	}
@@ -136,25 +136,25 @@ func TestTopic(t *testing.T) {
 	}
 	b.Subscribed("home/mode", true, b.now)
 	_ = b.Message("home/mode", []byte("day"), true, b.now)
-	b.after(0).want("mode")
+	b.after(0).expect("mode")
 	_ = b.Message("home/mode", []byte("night"), true, b.now)
-	b.after(0).want("mode", "night")
+	b.after(0).expect("mode", "night")
 	if e := b.Environment()["TRAIT_MODE"]; e != "night" {
 		t.Errorf("%q", e)
 	}
 	_ = b.Message("other", nil, true, b.now)
-	// The hub is away: the last word stands.
+	// The hub is away: the last value stays in force.
 	b.Subscribed("home/mode", false, b.now)
-	b.after(time.Hour).want("mode", "night")
+	b.after(time.Hour).expect("mode", "night")
 	// It is back, and meanwhile what was retained was cleared.
 	b.Subscribed("home/mode", true, b.now)
-	b.after(time.Second).want("mode", "night")
-	b.after(5 * time.Second).want()
+	b.after(time.Second).expect("mode", "night")
+	b.after(5 * time.Second).expect()
 	// Said again, and cleared by an empty payload.
 	_ = b.Message("home/mode", []byte("night"), true, b.now)
-	b.after(0).want("mode", "night")
+	b.after(0).expect("mode", "night")
 	_ = b.Message("home/mode", nil, true, b.now)
-	b.after(5 * time.Second).want()
+	b.after(5 * time.Second).expect()
 }
 
 // What make or a shell would interpret changes nothing, and is named with its
@@ -170,7 +170,7 @@ func TestHostilePayloads(t *testing.T) {
 		if err := b.Message("home/mode", []byte(attack), true, b.now); err == nil || !strings.Contains(err.Error(), "home/mode") || !strings.Contains(err.Error(), "trait mode") {
 			t.Errorf("%q: %v", attack, err)
 		}
-		b.after(time.Second).want()
+		b.after(time.Second).expect()
 	}
 	if err := b.Message("home/mode", []byte("day\n"), true, b.now); err != nil {
 		t.Error(err)
@@ -182,7 +182,7 @@ func TestHostilePayloads(t *testing.T) {
 		}
 	}
 	_ = b.Message("home/mode", []byte(`{"a":"$(b)"}`), true, b.now)
-	b.after(0).want("json", "mode")
+	b.after(0).expect("json", "mode")
 	if e := b.Environment(); e["TRAIT_MODE"] != "day" || e["TRAIT_JSON"] != "" {
 		t.Errorf("%q", e)
 	}
@@ -196,7 +196,7 @@ func TestHostilePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := on(t, config.TraitSource{Trait: "stick", Path: dir + "/stick*"})
-	b.after(time.Second).want("stick")
+	b.after(time.Second).expect("stick")
 	if e := b.Environment(); e["TRAIT_STICK"] != "" {
 		t.Errorf("%q", e)
 	}
@@ -207,7 +207,7 @@ func TestNothingToWatch(t *testing.T) {
 	if _, ok := b.Next(); ok {
 		t.Error("it wants to look")
 	}
-	b.want()
+	b.expect()
 }
 
 // run is what the agent's supervisor does, without what it does about leftovers.
@@ -221,19 +221,19 @@ func run(ctx context.Context, command []string, _ int64) (string, error) {
 func TestTopicThatIsNotRetained(t *testing.T) {
 	b := on(t, config.TraitSource{Trait: "night", MQTT: "home/mode", Payload: "night"})
 	b.Subscribed("home/mode", true, b.now)
-	b.after(3 * time.Second).want()
+	b.after(3 * time.Second).expect()
 	_ = b.Message("home/mode", []byte("night"), false, b.now)
 	if got := b.Resubscribe(b.now); !slices.Equal(got, []string{"home/mode"}) {
 		t.Fatalf("asked again: %q", got)
 	}
 	b.Subscribed("home/mode", true, b.now) // and nothing is retained
-	b.after(5 * time.Second).want()
+	b.after(5 * time.Second).expect()
 
 	_ = b.Message("home/mode", []byte("night"), false, b.now)
 	b.Resubscribe(b.now)
 	_ = b.Message("home/mode", []byte("night"), true, b.now) // before the broker's answer
 	b.Subscribed("home/mode", true, b.now)
-	b.after(0).want("night")
+	b.after(0).expect("night")
 	_ = b.Message("home/mode", []byte("day"), false, b.now)
 	if got := b.Resubscribe(b.now); got != nil {
 		t.Errorf("asked again at once: %q", got)
@@ -243,7 +243,7 @@ func TestTopicThatIsNotRetained(t *testing.T) {
 		t.Errorf("not asked again: %q", got)
 	}
 	_ = b.Message("home/mode", []byte("night"), true, b.now) // "day" was not retained
-	b.after(5 * time.Second).want("night")
+	b.after(5 * time.Second).expect("night")
 }
 
 // A command that tells nothing is a problem with its remedy; one that fails says
@@ -280,11 +280,11 @@ func TestFlappingTrait(t *testing.T) {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b.after(5 * time.Second).want("stick")
+		b.after(5 * time.Second).expect("stick")
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		b.after(5 * time.Second).want()
+		b.after(5 * time.Second).expect()
 	}
 	if got := b.Problems(b.now); len(got) != 1 || !strings.Contains(got[0], "came and went 6 times") {
 		t.Errorf("%q", got)

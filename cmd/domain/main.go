@@ -1,4 +1,4 @@
-// Command domain is the agent: it starts the services that the hub gives it.
+// Command domain is the agent: it runs the services that the hub assigns to this machine.
 package main
 
 import (
@@ -17,15 +17,17 @@ import (
 
 var version = "dev" // set by -ldflags "-X main.version=…"
 
+// main reads the flags and the configuration, and runs the agent until a signal
+// ends it, or carries out a verb.
 func main() {
-	agent.RunGuard(os.Args) // does not return where it is one
-	// first of all: a signal that nobody asked for ends the program
+	agent.RunGuard(os.Args) // does not return if this process is a guard
+	// Signals are handled from the beginning: one without a handler ends the program.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second one ends at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	file := flag.String("config", os.Getenv("DOMAIN_CONFIG_FILE"), "domain.toml to read, also from DOMAIN_CONFIG_FILE; none: the defaults")
-	check := flag.Bool("check", false, "tell every fault of the configuration and exit")
+	check := flag.Bool("check", false, "validate the configuration, print every fault, and exit")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
@@ -46,7 +48,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	debug.SetGCPercent(25) // a machine of a home has other use for its memory
+	debug.SetGCPercent(25) // the memory of a small machine is needed by its services
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	a := agent.New(agent.Options{Config: c, Version: version, Log: log})
 	go func() {

@@ -21,10 +21,9 @@ func verb(ctx context.Context, c config.Domain, fault error, args []string) int 
 	set := flag.NewFlagSet("reset", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	yes := set.Bool("yes", false, "")
-	switch {
-	case args[0] != "reset":
+	if args[0] != "reset" {
 		fault = fmt.Errorf("domain: cannot use %q: the only verb is reset, and flags are before it, see -help", args[0])
-	case set.Parse(args[1:]) != nil || set.NArg() > 0:
+	} else if set.Parse(args[1:]) != nil || set.NArg() > 0 {
 		fault = errors.New("domain: cannot use these arguments: domain [-config FILE] reset [--yes]")
 	}
 	if fault != nil {
@@ -38,8 +37,8 @@ func verb(ctx context.Context, c config.Domain, fault error, args []string) int 
 	return 0
 }
 
-// reset makes the machine one that no dominion knows. It asks before it does
-// anything, unless that was said already.
+// reset removes the identity of this machine, so that it joins as a new one. It
+// asks for confirmation first, unless yes is set.
 func reset(ctx context.Context, c config.Domain, yes bool, in io.Reader, out io.Writer) error {
 	if !yes {
 		fmt.Fprintf(out, "This stops what a dominion started on this machine and removes its id from %s:\nit joins as a new machine then. Services, their data and logs stay. Go on? [y/N] ", c.DataDir)

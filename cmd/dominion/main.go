@@ -19,10 +19,12 @@ var version = "dev"
 
 func main() { os.Exit(run()) }
 
+// run reads the flags and the configuration, and runs the hub until a signal ends
+// it. It returns the exit code: 2 for a fault of command line or configuration.
 func run() int {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
-	hangup := make(chan os.Signal, 1) // also asked for first: one that nobody asked for ends the program
+	hangup := make(chan os.Signal, 1) // handled from the beginning: one without a handler ends the program
 	signal.Notify(hangup, syscall.SIGHUP)
 	file := flag.String("config", os.Getenv("DOMINION_CONFIG_FILE"), "read dominion.toml from `FILE`; default: $DOMINION_CONFIG_FILE, else built-in defaults, loopback only")
 	check := flag.Bool("check", false, "validate the configuration, print every fault, and exit")
@@ -41,11 +43,11 @@ func run() int {
 	if *check {
 		err = config.CheckDominion(*file, os.Environ())
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
-	case *check:
+	}
+	if *check {
 		fmt.Fprint(os.Stderr, cfg.Warnings())
 		fmt.Println("OK")
 		return 0
