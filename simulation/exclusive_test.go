@@ -43,42 +43,42 @@ func TestExclusive(t *testing.T) {
 				}
 				switch what := r.IntN(13); {
 				case what == 11 && h.endHub != nil: // the next one must wait for a lease it knows nothing of
-					h.tell("the line of %s is cut, and the hub begins anew", m.name)
+					h.logf("the line of %s is cut, and the hub begins anew", m.name)
 					h.net.cut(m, true, true)
 					watch(time.Duration(r.IntN(1000)) * time.Millisecond)
 					h.stop(ending(r.IntN(3)))
 					h.start()
 				case what == 0 && h.endHub != nil:
-					h.tell("the hub ends")
+					h.logf("the hub ends")
 					h.stop(ending(r.IntN(3)))
 				case what <= 2 && h.endHub == nil:
 					if r.IntN(2) == 0 {
-						h.tell("a backup is restored")
+						h.logf("a backup is restored")
 						h.copyDir(backup, h.cfg.DataDir)
-						h.laws.rewound()
+						h.laws.restoredHub()
 					}
 					h.start()
 				case what == 3:
 					h.copyDir(h.cfg.DataDir, backup)
 				case what == 4 && m.stopAgent != nil:
-					h.tell("%s stops", m.name)
+					h.logf("%s stops", m.name)
 					m.stop()
 				case what == 5 && m.stopAgent != nil:
-					h.tell("%s is killed", m.name)
+					h.logf("%s is killed", m.name)
 					m.kill()
 				case what == 6 && m.stopAgent != nil:
-					h.tell("%s loses its power", m.name)
+					h.logf("%s loses its power", m.name)
 					m.cut()
 				case what == 7:
-					h.tell("the line of %s is cut", m.name)
+					h.logf("the line of %s is cut", m.name)
 					h.net.cut(m, r.IntN(2) == 0, true)
 				case what == 8:
-					m.fall("lock", illness{stubborn: true})
+					m.setIllness("lock", illness{stubborn: true})
 				default:
-					h.net.mend(m)
+					h.net.restore(m)
 					m.heal()
 					if m.stopAgent == nil {
-						h.tell("%s starts", m.name)
+						h.logf("%s starts", m.name)
 						m.power()
 					}
 				}
@@ -86,12 +86,12 @@ func TestExclusive(t *testing.T) {
 				looks++
 				served += runs()
 			}
-			h.tell("calm")
+			h.logf("calm")
 			if h.endHub == nil {
 				h.start()
 			}
 			for _, m := range h.all() {
-				h.net.mend(m)
+				h.net.restore(m)
 				m.heal()
 				if m.stopAgent == nil {
 					m.power()

@@ -33,11 +33,11 @@ func TestFaults(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, seed uint64) {
 		inHome(t, options{seed: seed, machines: twenty(), gadgets: gadgets, services: large, network: newWires}, func(h *home) {
 			s := newStorm(h, 5*time.Second)
-			h.within(30*time.Second, "all is well", h.well)
+			h.within(30*time.Second, "all is well", h.healthy)
 			for range 80 {
-				s.mishap()
+				s.nextFault()
 			}
-			s.calm(8 * time.Minute)
+			s.settle(8 * time.Minute)
 		})
 	})
 }
@@ -57,18 +57,18 @@ settle = "7m"
 func TestWeeks(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, seed uint64) {
 		real := walltime()
-		inHome(t, options{seed: seed, machines: twenty(), gadgets: gadgets, services: large, network: newPost, timing: slow, look: 10 * time.Minute}, func(h *home) {
-			h.within(time.Hour, "all is well", h.well)
+		inHome(t, options{seed: seed, machines: twenty(), gadgets: gadgets, services: large, network: newPost, timing: slow, catalogInterval: 10 * time.Minute}, func(h *home) {
+			h.within(time.Hour, "all is well", h.healthy)
 			began := time.Now()
 			s := newStorm(h, 0)
 			storms := 0
 			for ; time.Since(began) < time.Duration(*days)*24*time.Hour; storms++ {
 				s.pace = []time.Duration{3 * time.Second, 2 * time.Minute, time.Hour}[s.r.IntN(3)]
 				for range 60 {
-					s.mishap()
+					s.nextFault()
 				}
 				s.pace = 20 * time.Minute
-				s.calm(2 * time.Hour)
+				s.settle(2 * time.Hour)
 			}
 			days := time.Since(began).Hours() / 24
 			took := walltime().Sub(real).Seconds()

@@ -8,8 +8,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// gadget is a microcontroller, a domain that is its own one service: it says
-// online and what it runs when it connects, and its will says offline. It obeys
+// gadget is a microcontroller, a domain that is its own one service: it publishes
+// online and what it runs when it connects, and its will is offline. It obeys
 // nobody, and nobody may order it anything, also where it claims to be fit for
 // all that there is.
 type gadget struct {
@@ -35,11 +35,11 @@ func builtIn(service string) bool {
 // plug gives it current.
 func (g *gadget) plug() {
 	g.on.Store(true)
-	g.says()
+	g.publishStatus()
 }
 
-// says is what it says at each connection.
-func (g *gadget) says() {
+// publishStatus publishes what it publishes at each connection.
+func (g *gadget) publishStatus() {
 	if !g.on.Load() {
 		return
 	}
@@ -50,16 +50,16 @@ func (g *gadget) says() {
 	say(topics.DomainAvailability, topics.Online)
 }
 
-// unplug takes it away again: its will is said.
+// unplug removes it again: its will is published.
 func (g *gadget) unplug() {
 	g.on.Store(false)
 	g.home.net.publish(g.home.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: g.name}, []byte(topics.Offline)))
 }
 
-// reconnect has all that have current find the broker again, which began anew.
+// reconnect has all that have current connect to the broker again, which restarted.
 func (h *home) reconnect(after time.Duration) {
 	for _, g := range h.gadgets {
-		time.AfterFunc(after+time.Duration(h.lot(0, g.name)%uint64(time.Second)), g.says)
+		time.AfterFunc(after+time.Duration(h.random(0, g.name)%uint64(time.Second)), g.publishStatus)
 	}
 }
 
@@ -97,11 +97,11 @@ func (s *storm) gadgetsComeAndGo(within time.Duration) {
 	for _, g := range s.gadgets {
 		g.unplug()
 	}
-	s.within(within, "the microcontrollers are missed", s.well)
+	s.within(within, "the microcontrollers are missed", s.healthy)
 	for _, g := range s.gadgets {
 		g.plug()
 	}
-	s.within(within, "the microcontrollers are there", s.well)
+	s.within(within, "the microcontrollers are there", s.healthy)
 	if after := s.processes(); after != before {
 		s.Fatalf("a microcontroller that came and went moved or restarted something:\nbefore %s\nafter  %s", before, after)
 	}

@@ -23,7 +23,7 @@ type guard struct {
 	*guards
 	service, token string
 	term           supervisor.Term
-	kill           time.Duration // by the agent's word; 0: it was not told to end
+	kill           time.Duration // as the agent ordered; 0: it did not
 	pid            int           // of the life, once it has begun
 	lost           func()        // nil: no agent listens
 }
@@ -66,7 +66,7 @@ func (g *guards) Close() {
 	}
 }
 
-// kill ends a guard; whoever listens hears of it. It reports whether there was one.
+// kill ends a guard, and its listener is called. It reports whether there was one.
 func (g *guards) kill() bool {
 	g.mu.Lock()
 	var lost func()
@@ -126,7 +126,7 @@ func (g *guard) due() {
 	case kill:
 		g.m.signal(pid, syscall.SIGKILL)
 	case over && !told:
-		g.m.home.tell("the guard of %s on %s ends it: its lease is over", g.service, g.m.name)
+		g.m.home.logf("the guard of %s on %s ends it: its lease is over", g.service, g.m.name)
 		g.m.signal(pid, syscall.SIGTERM)
 	}
 }

@@ -27,21 +27,21 @@ import (
 // home is a hub and the machines around it, in a bubble.
 type home struct {
 	*testing.T
-	seed     uint64
-	dir      string
-	house    *house
-	cfg      config.Dominion
-	tree     topics.Tree
-	log      *journal
-	net      network
-	laws     *laws
-	look     time.Duration  // agent.Options.Look
-	busy     sync.WaitGroup // processes that tell of their end
-	machines map[string]*machine
-	gadgets  []*gadget
+	seed            uint64
+	dir             string
+	house           *house
+	cfg             config.Dominion
+	tree            topics.Tree
+	log             *journal
+	net             network
+	laws            *laws
+	catalogInterval time.Duration  // agent.Options.Look
+	busy            sync.WaitGroup // processes whose end is to be reported
+	machines        map[string]*machine
+	gadgets         []*gadget
 
-	mu    sync.Mutex
-	story story
+	mu     sync.Mutex
+	events eventLog
 
 	hub    *hub.Hub // nil while it is down
 	bus    hub.Bus  // of its run
@@ -51,7 +51,7 @@ type home struct {
 // network is what carries messages: the real broker with a wire to each
 // machine, or a post office that hands them over.
 type network interface {
-	// open begins a run of the hub. What that says goes to the bus; it hears
+	// open begins a run of the hub. What it publishes goes to the bus; it receives
 	// from serve on.
 	open() (bus hub.Bus, embedded bool)
 	serve(u listener)
@@ -59,9 +59,9 @@ type network interface {
 	close(end func(), how ending)
 	// reach gives an agent its way to the broker.
 	reach(m *machine, o *agent.Options)
-	// cut lets nothing through to a machine, from it, or both, and tells nobody.
+	// cut drops everything to a machine, from it, or both, without an error.
 	cut(m *machine, in, out bool)
-	mend(m *machine)
+	restore(m *machine)
 	// reset ends the connections of a machine as its kernel does.
 	reset(m *machine)
 	publish(m topics.Message)
@@ -80,13 +80,13 @@ type listener interface {
 
 // options are what makes one home different from another.
 type options struct {
-	seed     uint64
-	machines []string
-	gadgets  map[string]string // what is built into each
-	timing   string
-	services map[string][]string
-	look     time.Duration
-	network  func(*home) network
+	seed            uint64
+	machines        []string
+	gadgets         map[string]string // what is built into each
+	timing          string
+	services        map[string][]string
+	catalogInterval time.Duration
+	network         func(*home) network
 }
 
 // inHome runs a test in a home, with everything running.
@@ -105,9 +105,9 @@ func inHome(t *testing.T, o options, test func(*home)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &home{
 			T: t, seed: o.seed, dir: dir, house: newHouse(o.timing, o.services), tree: topics.NewTree(""), log: new(journal),
-			look: o.look, machines: make(map[string]*machine),
+			catalogInterval: o.catalogInterval, machines: make(map[string]*machine),
 		}
-		h.story.whole = whole
+		h.events.file = whole
 		h.laws = newLaws(h)
 		h.net = o.network(h)
 		for _, name := range slices.Sorted(maps.Keys(o.gadgets)) {
@@ -160,9 +160,9 @@ func (h *home) all() []*machine {
 	return all
 }
 
-// lot draws a number that depends on the seed and on what it is for alone, so
+// random returns a number that depends on the seed and on what it is for alone, so
 // that goroutines that run at the same moment do not change each other's luck.
-func (h *home) lot(n uint64, words ...string) uint64 {
+func (h *home) random(n uint64, words ...string) uint64 {
 	f := fnv.New64a()
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:], h.seed)
@@ -182,7 +182,7 @@ func (h *home) lot(n uint64, words ...string) uint64 {
 // end lets the home end. What is left of cut connections runs into its timeouts.
 func (h *home) end() {
 	for _, m := range h.all() {
-		h.net.mend(m)
+		h.net.restore(m)
 		if m.stopAgent != nil {
 			m.stop()
 		}
@@ -197,7 +197,7 @@ func (h *home) end() {
 	time.Sleep(time.Minute)
 	if h.Failed() {
 		h.mu.Lock()
-		h.Log(h.story.String())
+		h.Log(h.events.String())
 		h.mu.Unlock()
 		h.Logf("to see it again: go test ./simulation -run '^%s$' -seed %d -seeds 1", strings.SplitN(h.Name(), "/", 2)[0], h.seed)
 		if testing.Verbose() {
@@ -232,14 +232,14 @@ func (h *home) start() {
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.laws.begin(state.Wants())
+	h.laws.hubStarts(state.Wants())
 	bus, embedded := h.net.open()
 	h.bus = bus
 	if embedded {
 		h.reconnect(2 * time.Second)
 	}
-	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: spy{bus, h}, Embedded: embedded, Log: log})
-	h.net.serve(heard{u, h})
+	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: busObserver{bus, h}, Embedded: embedded, Log: log})
+	h.net.serve(hubObserver{u, h})
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
 	loop.Go(func() { u.Run(ctx) })
@@ -254,7 +254,7 @@ func (h *home) start() {
 type ending int
 
 const (
-	stopped   ending = iota // as it was told to
+	stopped   ending = iota // as it was asked to
 	killed                  // its kernel closes its connections
 	unplugged               // nobody closes anything
 )
@@ -285,33 +285,33 @@ func (h *home) copyDir(from, to string) {
 	}
 }
 
-// spy sees what the hub says.
-type spy struct {
+// busObserver observes what the hub publishes.
+type busObserver struct {
 	hub.Bus
 	home *home
 }
 
-func (s spy) Publish(m topics.Message) {
-	s.home.laws.said(m)
+func (s busObserver) Publish(m topics.Message) {
+	s.home.laws.published(m)
 	s.Bus.Publish(m)
 }
 
-// heard sees what the hub hears.
-type heard struct {
+// hubObserver observes what the hub receives.
+type hubObserver struct {
 	*hub.Hub
 	home *home
 }
 
-func (l heard) Deliver(m topics.Message) {
-	l.home.laws.heard(m)
+func (l hubObserver) Deliver(m topics.Message) {
+	l.home.laws.received(m)
 	l.Hub.Deliver(m)
 }
 
-// tell notes what happened.
-func (h *home) tell(format string, args ...any) {
+// logf records what happened.
+func (h *home) logf(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.story.add(fmt.Sprintf(format, args...))
+	h.events.add(fmt.Sprintf(format, args...))
 }
 
 // publish is a user who publishes something.
@@ -325,12 +325,12 @@ func (h *home) last(topic string) string {
 	return h.net.last(topic)
 }
 
-// told counts the events of a type.
-func (h *home) told(kind topics.EventType) int {
+// eventCount counts the events of a type.
+func (h *home) eventCount(kind topics.EventType) int {
 	synctest.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.story.events[kind]
+	return h.events.events[kind]
 }
 
 // where names the machines that run a service, twice where two processes do.
@@ -362,33 +362,33 @@ func (h *home) within(d time.Duration, what string, holds func() bool) {
 			return
 		}
 		if time.Since(began) > d {
-			h.Fatalf("not within %v: %s\n%s", d, what, h.missing())
+			h.Fatalf("not within %v: %s\n%s", d, what, h.defects())
 		}
 		pause = max(pause, time.Since(began)/20)
 	}
 }
 
-// story is what happened, of which the end is kept.
-type story struct {
+// eventLog is what happened, of which the end is stored.
+type eventLog struct {
 	lines  []string
-	whole  io.Writer // all of it; nil: nobody wants to read that
+	file   io.Writer // for all of it; nil: it is not wanted
 	events map[topics.EventType]int
 }
 
-const storyKept = 400
+const eventLogLines = 400
 
-func (s *story) add(line string) {
+func (s *eventLog) add(line string) {
 	line = time.Now().Format("01-02 15:04:05.000 ") + line
-	if s.whole != nil {
-		fmt.Fprintln(s.whole, line)
+	if s.file != nil {
+		fmt.Fprintln(s.file, line)
 	}
 	s.lines = append(s.lines, line)
-	if len(s.lines) > 2*storyKept {
-		s.lines = append(s.lines[:0], s.lines[len(s.lines)-storyKept:]...)
+	if len(s.lines) > 2*eventLogLines {
+		s.lines = append(s.lines[:0], s.lines[len(s.lines)-eventLogLines:]...)
 	}
 }
 
-func (s *story) event(e topics.Event) {
+func (s *eventLog) event(e topics.Event) {
 	if s.events == nil {
 		s.events = make(map[topics.EventType]int)
 	}
@@ -396,6 +396,6 @@ func (s *story) event(e topics.Event) {
 	s.add(fmt.Sprintf("  %s %s %s: %s", e.Type, e.Domain, e.Service, e.Message))
 }
 
-func (s *story) String() string {
-	return "what happened last:\n" + strings.Join(s.lines[max(0, len(s.lines)-storyKept):], "\n")
+func (s *eventLog) String() string {
+	return "what happened last:\n" + strings.Join(s.lines[max(0, len(s.lines)-eventLogLines):], "\n")
 }

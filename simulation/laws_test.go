@@ -16,7 +16,7 @@ import (
 )
 
 // laws are the sentences of the guarantees that hold at every step, whatever
-// happens: each order of the hub is judged by what the hub knew when it gave
+// happens: each order of the hub is checked by what the hub knew when it gave
 // it, each start and stop of a process by what its machine was ordered.
 //
 // The hub learns of a message some time after it was handed over, and gives an
@@ -25,57 +25,57 @@ import (
 type laws struct {
 	home *home
 
-	mu        sync.Mutex
-	broken    map[string]int
-	defs      told[map[string]services.Definition]
-	revisions map[string]map[string]bool // of each service, ever
-	wants     map[string]*told[planner.Want]
-	vague     map[string]bool // nobody can tell what users said of it
-	restarted map[string]time.Time
-	domains   map[string]*known
-	disks     map[string]position // what a machine obeyed last, as its disk says
-	epoch     uint64              // of the hub's run; 0: it has not said
-	former    uint64              // of its run before; 0: its disk is an older one
-	orders    int
-	offers    int
+	mu           sync.Mutex
+	broken       map[string]int
+	defs         observedValue[map[string]services.Definition]
+	revisions    map[string]map[string]bool // of each service, ever
+	wants        map[string]*observedValue[planner.Want]
+	unknownWants map[string]bool // what users have set for it is not known
+	restarted    map[string]time.Time
+	domains      map[string]*domainState
+	stored       map[string]position // what a machine obeyed last, as its disk has it
+	epoch        uint64              // of the hub's run; 0: it has not published it
+	former       uint64              // of its run before; 0: its disk is an older one
+	orders       int
+	offers       int
 }
 
-// told is a word that counts from the instant it was said on, and the ones
-// that it replaced within this instant or that were in force when it began.
-type told[T any] struct {
-	at  time.Time
-	was []T
-	now T
+// observedValue is a value since the instant at which it was set, and the ones that it
+// replaced within this instant or that were in force when it began.
+type observedValue[T any] struct {
+	at      time.Time
+	earlier []T
+	current T
 }
 
-func (t *told[T]) say(v T) {
+func (t *observedValue[T]) set(v T) {
 	if now := time.Now(); !now.Equal(t.at) {
-		t.at, t.was = now, nil
+		t.at, t.earlier = now, nil
 	}
-	t.was = append(t.was, t.now)
-	t.now = v
+	t.earlier = append(t.earlier, t.current)
+	t.current = v
 }
 
-// any are all words that may count now.
-func (t *told[T]) any() []T {
+// possible returns all values that may be in force now.
+func (t *observedValue[T]) possible() []T {
 	if time.Now().Equal(t.at) {
-		return append(slices.Clone(t.was), t.now)
+		return append(slices.Clone(t.earlier), t.current)
 	}
-	return []T{t.now}
+	return []T{t.current}
 }
 
-// known is what the hub was told of a domain in its present run.
-type known struct {
-	status  told[*topics.Domain]
-	word    told[string] // of its availability
-	beat    time.Time    // the last heartbeat
-	last    topics.Heartbeat
-	ordered *topics.StartCommand
+// domainState is what the hub has received of a domain in its present run.
+type domainState struct {
+	status        observedValue[*topics.Domain]
+	availability  observedValue[string] // of its availability
+	heartbeatAt   time.Time             // the last heartbeat
+	lastHeartbeat topics.Heartbeat
+	command       *topics.StartCommand
 }
 
-// silent reports whether nothing was heard of a domain for so long that it is lost.
-func (l *laws) silent(k *known) bool {
-	return time.Since(k.beat) >= l.home.cfg.Timing.LostAfter.Duration()
+// lost reports whether nothing was received of a domain for so long that it is lost.
+func (l *laws) lost(k *domainState) bool {
+	return time.Since(k.heartbeatAt) >= l.home.cfg.Timing.LostAfter.Duration()
 }
 
 type position struct{ epoch, generation uint64 }
@@ -86,16 +86,16 @@ func (p position) before(q position) bool {
 
 func newLaws(h *home) *laws {
 	return &laws{
-		home: h, broken: make(map[string]int), revisions: make(map[string]map[string]bool), wants: make(map[string]*told[planner.Want]),
-		vague: make(map[string]bool), restarted: make(map[string]time.Time), domains: make(map[string]*known), disks: make(map[string]position),
+		home: h, broken: make(map[string]int), revisions: make(map[string]map[string]bool), wants: make(map[string]*observedValue[planner.Want]),
+		unknownWants: make(map[string]bool), restarted: make(map[string]time.Time), domains: make(map[string]*domainState), stored: make(map[string]position),
 	}
 }
 
-// violated says that a law does not hold. The mutex is held.
+// violated records that a law does not hold. The mutex is held.
 func (l *laws) violated(law, format string, args ...any) {
 	l.broken[law]++
 	text := fmt.Sprintf("BROKEN %q: ", law) + fmt.Sprintf(format, args...)
-	l.home.tell("%s", text)
+	l.home.logf("%s", text)
 	if l.broken[law] <= 3 {
 		l.home.Error(text)
 	}
@@ -105,12 +105,12 @@ func (l *laws) violated(law, format string, args ...any) {
 func (l *laws) define(defs map[string]services.Definition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name := range l.defs.now {
+	for name := range l.defs.current {
 		if _, stays := defs[name]; !stays {
-			l.vague[name] = true // what was said of it is forgotten when all of it has stopped
+			l.unknownWants[name] = true // what was set for it is removed when all of it has stopped
 		}
 	}
-	l.defs.say(defs)
+	l.defs.set(defs)
 	for name, d := range defs {
 		if l.revisions[name] == nil {
 			l.revisions[name] = make(map[string]bool)
@@ -119,36 +119,36 @@ func (l *laws) define(defs map[string]services.Definition) {
 	}
 }
 
-// begin takes note of a run of the hub, which knows what its disk holds.
-func (l *laws) begin(wants map[string]planner.Want) {
+// hubStarts takes note of a run of the hub, which knows what its disk holds.
+func (l *laws) hubStarts(wants map[string]planner.Want) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.former, l.epoch = max(l.former, l.epoch), 0
 	clear(l.wants)
-	clear(l.vague)
+	clear(l.unknownWants)
 	clear(l.domains)
 	for name, w := range wants {
-		l.want(name).now = w
+		l.want(name).current = w
 	}
-	l.defs.was = nil
+	l.defs.earlier = nil
 }
 
-func (l *laws) want(service string) *told[planner.Want] {
+func (l *laws) want(service string) *observedValue[planner.Want] {
 	if l.wants[service] == nil {
-		l.wants[service] = new(told[planner.Want])
+		l.wants[service] = new(observedValue[planner.Want])
 	}
 	return l.wants[service]
 }
 
-func (l *laws) domain(name string) *known {
+func (l *laws) domain(name string) *domainState {
 	if l.domains[name] == nil {
-		l.domains[name] = new(known)
+		l.domains[name] = new(domainState)
 	}
 	return l.domains[name]
 }
 
-// heard takes note of what is handed to the hub.
-func (l *laws) heard(m topics.Message) {
+// received takes note of what is handed to the hub.
+func (l *laws) received(m topics.Message) {
 	a, ok := l.home.tree.Parse(m.Topic)
 	if !ok || len(m.Payload) == 0 {
 		return
@@ -159,42 +159,43 @@ func (l *laws) heard(m topics.Message) {
 	case topics.DomainStatus:
 		if s, err := topics.Decode[topics.Domain](m.Topic, m.Payload); err == nil {
 			status := &l.domain(a.Domain).status
-			if was := status.now; was == nil || s.Session == "" || was.Session != s.Session || s.Seq >= was.Seq { // else it comes once more
-				status.say(&s)
+			if was := status.current; was == nil || s.Session == "" || was.Session != s.Session || s.Seq >= was.Seq { // else it comes once more
+				status.set(&s)
 			}
 		}
 	case topics.DomainAvailability:
-		l.domain(a.Domain).word.say(string(m.Payload))
+		l.domain(a.Domain).availability.set(string(m.Payload))
 	case topics.DomainHeartbeat:
 		if b, err := topics.Decode[topics.Heartbeat](m.Topic, m.Payload); err == nil && !m.Retain {
-			l.beats(a.Domain, b)
+			l.heartbeat(a.Domain, b)
 		}
 	case topics.Request: // to be let in: a sign of life
 		if ask, err := topics.Decode[topics.Ask](m.Topic, m.Payload); err == nil && a.Verb == topics.VerbJoin {
-			l.domain(ask.Name).beat = time.Now()
+			l.domain(ask.Name).heartbeatAt = time.Now()
 		}
 	case topics.ServiceSet:
-		l.userSays(a.Service, m)
+		l.userSets(a.Service, m)
 	}
 }
 
-// beats: "a start command of an older epoch or generation is refused by the
+// heartbeat: "a start command of an older epoch or generation is refused by the
 // agent, whoever sends it". What a run of it obeys only grows.
-func (l *laws) beats(name string, b topics.Heartbeat) {
+func (l *laws) heartbeat(name string, b topics.Heartbeat) {
 	k := l.domain(name)
-	was, is := position{k.last.Epoch, k.last.Generation}, position{b.Epoch, b.Generation}
-	if k.last.Session == b.Session && is.before(was) {
+	was, is := position{k.lastHeartbeat.Epoch, k.lastHeartbeat.Generation}, position{b.Epoch, b.Generation}
+	if k.lastHeartbeat.Session == b.Session && is.before(was) {
 		l.violated("nothing older is obeyed", "%s obeys %v after %v", name, is, was)
 	}
-	k.beat, k.last = time.Now(), b
+	k.heartbeatAt, k.lastHeartbeat = time.Now(), b
 }
 
-func (l *laws) userSays(service string, m topics.Message) {
+// userSets takes note of what a user sets for a service.
+func (l *laws) userSets(service string, m topics.Message) {
 	if m.Retain {
 		return
 	}
 	w := l.want(service)
-	next := w.now
+	next := w.current
 	switch word := string(m.Payload); word {
 	case topics.Update:
 		return
@@ -205,7 +206,7 @@ func (l *laws) userSays(service string, m topics.Message) {
 		next.Switch = word
 	case topics.On:
 		next.Switch = word
-		if d, ok := l.defs.now[service]; ok && d.Priority == services.Required {
+		if d, ok := l.defs.current[service]; ok && d.Priority == services.Required {
 			next.Switch = ""
 		}
 	default:
@@ -215,11 +216,11 @@ func (l *laws) userSays(service string, m topics.Message) {
 		}
 		next.Replicas = *s.Replicas
 	}
-	w.say(next)
+	w.set(next)
 }
 
-// said judges what the hub says.
-func (l *laws) said(m topics.Message) {
+// published checks what the hub publishes.
+func (l *laws) published(m topics.Message) {
 	a, ok := l.home.tree.Parse(m.Topic)
 	if !ok {
 		return
@@ -228,7 +229,7 @@ func (l *laws) said(m topics.Message) {
 	case topics.HubEvent:
 		if e, err := topics.Decode[topics.Event](m.Topic, m.Payload); err == nil {
 			l.home.mu.Lock()
-			l.home.story.event(e)
+			l.home.events.event(e)
 			l.home.mu.Unlock()
 			l.forgets(e)
 		}
@@ -255,9 +256,10 @@ func (l *laws) said(m topics.Message) {
 	}
 }
 
+// ordered checks a start command to a domain.
 func (l *laws) ordered(name string, c topics.StartCommand) {
 	k := l.domain(name)
-	was := k.ordered
+	was := k.command
 	if was != nil {
 		before, is := position{was.Epoch, was.Generation}, position{c.Epoch, c.Generation}
 		switch {
@@ -268,12 +270,12 @@ func (l *laws) ordered(name string, c topics.StartCommand) {
 		}
 	}
 	l.orders++
-	k.ordered = &c
-	l.home.tell("  order %d.%d to %s: %s", c.Epoch, c.Generation, name, strings.Join(slices.Sorted(maps.Keys(c.Services)), " "))
+	k.command = &c
+	l.home.logf("  order %d.%d to %s: %s", c.Epoch, c.Generation, name, strings.Join(slices.Sorted(maps.Keys(c.Services)), " "))
 	for _, service := range slices.Sorted(maps.Keys(c.Services)) {
 		_, had := specs(was)[service]
 		here := false
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			i := instance(s, service)
 			here = here || i.State != "" && i.State != topics.Stopped
 		}
@@ -292,7 +294,7 @@ func specs(c *topics.StartCommand) map[string]topics.Spec {
 	return c.Services
 }
 
-// instance is what a domain says of a service; zero: nothing.
+// instance is what a domain reports of a service; zero: nothing.
 func instance(s *topics.Domain, service string) topics.Instance {
 	if s != nil {
 		for _, i := range s.Services {
@@ -310,20 +312,20 @@ func usable(i topics.Instance) bool { return i.State == topics.Running && i.Heal
 // is not allowed ("replicas", "domains", "traits" and "version" of the config),
 // that is drained, or that is not there ("only what is lost is moved", to where
 // something is).
-func (l *laws) mayStart(service, name string, k *known) {
+func (l *laws) mayStart(service, name string, k *domainState) {
 	const law = "no instance where it may not be"
 	fit := false
-	for _, defs := range l.defs.any() {
+	for _, defs := range l.defs.possible() {
 		d, defined := defs[service]
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			fit = fit || defined && s != nil && fits(d, *s) && !s.Draining
 		}
 	}
 	if !fit {
-		l.violated(law, "%s is given to %s, which was last said to be %s", service, name, topics.Encode(k.status.now))
+		l.violated(law, "%s is given to %s, which was last said to be %s", service, name, topics.Encode(k.status.current))
 	}
-	if l.silent(k) {
-		l.violated(law, "%s is given to %s, of which nothing was heard for %v", service, name, time.Since(k.beat))
+	if l.lost(k) {
+		l.violated(law, "%s is given to %s, of which nothing was heard for %v", service, name, time.Since(k.heartbeatAt))
 	}
 }
 
@@ -332,7 +334,7 @@ func (l *laws) mayStart(service, name string, k *known) {
 func (l *laws) inOrder(service, name string) {
 	met := false
 	missing := ""
-	for _, defs := range l.defs.any() {
+	for _, defs := range l.defs.possible() {
 		all := true
 		for _, dep := range defs[service].Dependencies {
 			if !l.serves(dep) {
@@ -348,9 +350,9 @@ func (l *laws) inOrder(service, name string) {
 
 func (l *laws) serves(dep services.Dependency) bool {
 	for _, k := range l.domains {
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			i := instance(s, dep.Service)
-			if s != nil && s.Micro && i.State == topics.Running && k.there() || usable(i) && dep.Version.Contains(i.Version) {
+			if s != nil && s.Micro && i.State == topics.Running && k.mayBeOnline() || usable(i) && dep.Version.Contains(i.Version) {
 				return true
 			}
 		}
@@ -360,13 +362,13 @@ func (l *laws) serves(dep services.Dependency) bool {
 
 // withCause: "a running, healthy instance is not moved without cause. Only what
 // must change changes."
-func (l *laws) withCause(name string, k *known, c topics.StartCommand) {
-	for _, i := range instances(k.status.now) {
+func (l *laws) withCause(name string, k *domainState, c topics.StartCommand) {
+	for _, i := range instances(k.status.current) {
 		healthy := true
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			healthy = healthy && usable(instance(s, i.Service))
 		}
-		if !healthy || l.silent(k) {
+		if !healthy || l.lost(k) {
 			continue
 		}
 		spec, stays := c.Services[i.Service]
@@ -377,15 +379,15 @@ func (l *laws) withCause(name string, k *known, c topics.StartCommand) {
 			l.lastToGo(i.Service, name, k)
 		case stays && spec.Revision != i.Revision && !l.revisions[i.Service][rollout.Base(spec.Revision)]:
 			l.violated("nothing healthy is restarted without cause", "%s on %s is of revision %s and ordered as %s, which no definition is", i.Service, name, i.Revision, spec.Revision)
-		case stays && spec.Revision != i.Revision && rollout.Base(spec.Revision) == rollout.Base(i.Revision) && !k.updated(i.Service):
+		case stays && spec.Revision != i.Revision && rollout.Base(spec.Revision) == rollout.Base(i.Revision) && !k.hasOtherVersion(i.Service):
 			l.violated("nothing healthy is restarted without cause", "%s on %s is of revision %s and ordered as %s, and its domain has no other version of it", i.Service, name, i.Revision, spec.Revision)
 		}
 	}
 }
 
-// updated reports whether a domain has another version of a service than it runs.
-func (k *known) updated(service string) bool {
-	for _, s := range k.status.any() {
+// hasOtherVersion reports whether a domain has another version of a service than it runs.
+func (k *domainState) hasOtherVersion(service string) bool {
+	for _, s := range k.status.possible() {
 		if s == nil {
 			continue
 		}
@@ -407,18 +409,18 @@ func instances(s *topics.Domain) []topics.Instance {
 
 // mustLeave reports whether there is a cause for a healthy copy to end: it is not
 // wanted, not here, or not so often.
-func (l *laws) mustLeave(service, name string, k *known) bool {
+func (l *laws) mustLeave(service, name string, k *domainState) bool {
 	if l.mayBeOff(service, nil) {
 		return true
 	}
-	for _, defs := range l.defs.any() {
+	for _, defs := range l.defs.possible() {
 		d, defined := defs[service]
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			if !defined || s == nil || s.Draining || !fits(d, *s) {
 				return true
 			}
 		}
-		for _, w := range l.want(service).any() {
+		for _, w := range l.want(service).possible() {
 			if n, all := number(d, w.Replicas); !all && l.others(service, name) >= n {
 				return true
 			}
@@ -433,7 +435,7 @@ func (l *laws) others(service, name string) (n int) {
 		if other == name {
 			continue
 		}
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			if i := instance(s, service); i.State.Listed() || i.State == topics.Finished {
 				n++
 				break
@@ -446,15 +448,15 @@ func (l *laws) others(service, name string) (n int) {
 // mayBeOff reports whether a service need not be wanted: switched off, gone, or
 // "needed while a wanted dependent has an online domain that could run it".
 func (l *laws) mayBeOff(service string, path []string) bool {
-	if l.vague[service] || slices.Contains(path, service) {
+	if l.unknownWants[service] || slices.Contains(path, service) {
 		return true
 	}
-	for _, defs := range l.defs.any() {
+	for _, defs := range l.defs.possible() {
 		d, defined := defs[service]
 		if !defined {
 			return true
 		}
-		for _, w := range l.want(service).any() {
+		for _, w := range l.want(service).possible() {
 			if w.Switch == topics.Off {
 				return true
 			}
@@ -476,9 +478,9 @@ func (l *laws) mayBeOff(service string, path []string) bool {
 // hasPlace reports whether a domain that is there could run a service for sure.
 func (l *laws) hasPlace(service string) bool {
 	for _, k := range l.domains {
-		sure := !l.silent(k)
-		for _, defs := range l.defs.any() {
-			for _, s := range k.status.any() {
+		sure := !l.lost(k)
+		for _, defs := range l.defs.possible() {
+			for _, s := range k.status.possible() {
 				sure = sure && s != nil && !s.Draining && fits(defs[service], *s)
 			}
 		}

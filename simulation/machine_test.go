@@ -56,14 +56,14 @@ type machine struct {
 type illness struct {
 	crash    time.Duration // it ends by itself after so long; 0: it does not
 	sick     bool          // its health check fails
-	stubborn bool          // it does not hear SIGTERM
+	stubborn bool          // it ignores SIGTERM
 	lazy     time.Duration // it takes so long to end
 }
 
 type process struct {
 	service, version, token string
 	env                     map[string]string
-	tell                    func(supervisor.Exit)
+	onExit                  func(supervisor.Exit)
 }
 
 func newMachine(h *home, name string) *machine {
@@ -87,7 +87,7 @@ func (m *machine) install(service, version string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		m.home.Fatal(err)
 	}
-	text := fmt.Sprintf("version = %q\ncommand = [\"true\"]\nhealth = { command = [\"true\"], interval = \"%v\" }\n", version, max(5*time.Second, m.home.look))
+	text := fmt.Sprintf("version = %q\ncommand = [\"true\"]\nhealth = { command = [\"true\"], interval = \"%v\" }\n", version, max(5*time.Second, m.home.catalogInterval))
 	if err := os.WriteFile(filepath.Join(dir, "service.toml"), []byte(text), 0o644); err != nil {
 		m.home.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func (m *machine) Start(c supervisor.Command, tell func(supervisor.Exit)) (super
 		name, v, _ := strings.Cut(kv, "=")
 		env[name] = v
 	}
-	p := &process{service: env["SERVICE_NAME"], version: env["SERVICE_VERSION"], token: env["DOMINION_INSTANCE"], env: env, tell: tell}
+	p := &process{service: env["SERVICE_NAME"], version: env["SERVICE_VERSION"], token: env["DOMINION_INSTANCE"], env: env, onExit: tell}
 	m.home.laws.started(m, p)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -129,7 +129,7 @@ func (m *machine) Adopt(g supervisor.Group, token string, tell func(supervisor.E
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.procs[g.PID]; p != nil && p.token == token {
-		p.tell = tell
+		p.onExit = tell
 		return true
 	}
 	for pid, p := range m.procs {
@@ -158,8 +158,8 @@ func (m *machine) Signal(g supervisor.Group, s syscall.Signal) {
 	p, ghost, dead := m.procs[g.PID], m.ghosts[g.PID], m.ghosts != nil
 	m.mu.Unlock()
 	if dead { // it ends nothing any more, and shall not wait for it
-		if ghost != nil && ghost.tell != nil {
-			m.home.busy.Go(func() { ghost.tell(supervisor.Exit{Signal: s, Known: true}) })
+		if ghost != nil && ghost.onExit != nil {
+			m.home.busy.Go(func() { ghost.onExit(supervisor.Exit{Signal: s, Known: true}) })
 		}
 		return
 	}
@@ -197,7 +197,7 @@ func (m *machine) end(pid int, e supervisor.Exit) {
 	var tell func(supervisor.Exit)
 	p := m.procs[pid]
 	if p != nil {
-		tell = p.tell // Adopt and Close change it
+		tell = p.onExit // Adopt and Close change it
 	}
 	delete(m.procs, pid)
 	m.mu.Unlock()
@@ -227,10 +227,10 @@ func (m *machine) crash(service string) {
 	}
 }
 
-// moment passes, another one for each service: what ends together is told one
+// moment passes, another one for each service: what ends together is reported one
 // after the other, in an order that is the same each time.
 func (m *machine) moment(words ...string) {
-	time.Sleep(time.Duration(m.home.lot(0, append(words, m.name)...) % uint64(time.Millisecond)))
+	time.Sleep(time.Duration(m.home.random(0, append(words, m.name)...) % uint64(time.Millisecond)))
 }
 
 func (m *machine) Check(_ context.Context, c supervisor.Command) error {
@@ -249,7 +249,7 @@ func (m *machine) Check(_ context.Context, c supervisor.Command) error {
 	return nil
 }
 
-func (m *machine) fall(service string, ill illness) {
+func (m *machine) setIllness(service string, ill illness) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ills[service] = ill
@@ -272,7 +272,7 @@ func (m *machine) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.procs {
-		p.tell = nil
+		p.onExit = nil
 	}
 }
 
@@ -304,8 +304,8 @@ func (m *machine) Catalog() ([]topics.CatalogRow, []string) {
 	return rows, nil
 }
 
-// known is what the machine offers, in truth.
-func (m *machine) known() topics.Domain {
+// status is what the machine really offers.
+func (m *machine) status() topics.Domain {
 	rows, _ := m.Catalog()
 	return topics.Domain{Name: m.name, Traits: m.traits, Catalog: rows}
 }
@@ -334,14 +334,14 @@ func (m *machine) becomes(traits ...string) {
 // power starts the agent, as the machine's boot or systemd does.
 func (m *machine) power() {
 	m.dying.Wait()
-	m.home.net.mend(m)
+	m.home.net.restore(m)
 	o := agent.Options{
 		Config: config.Domain{
 			Name: m.name, Traits: m.traits, Hub: "192.0.2.1:1883", Zeroconf: config.Zeroconf{Enabled: true},
 			ServicesDir: filepath.Join(m.dir, "services"), DataDir: m.data(),
 		},
 		Version: "test", Log: slog.New(slog.NewTextHandler(m.log, nil)),
-		Runner: m, Guards: m.guards, Facts: m, MinPollInterval: m.home.look, Random: m.random(),
+		Runner: m, Guards: m.guards, Facts: m, MinPollInterval: m.home.catalogInterval, Random: m.random(),
 		Browse: func(context.Context, []string, string, time.Duration) ([]zeroconf.Found, error) { return nil, nil },
 		Announce: func(ctx context.Context, _ []string, _ *slog.Logger, _ ...zeroconf.Service) error {
 			<-ctx.Done()
@@ -366,11 +366,11 @@ func (m *machine) random() func(time.Duration) time.Duration {
 	n := m.runs << 32
 	return func(limit time.Duration) time.Duration {
 		n++
-		return time.Duration(m.home.lot(n, "agent", m.name) % uint64(limit))
+		return time.Duration(m.home.random(n, "agent", m.name) % uint64(limit))
 	}
 }
 
-// stop ends the agent and waits until it has said goodbye.
+// stop ends the agent and waits until it has disconnected.
 func (m *machine) stop() {
 	stop := m.stopAgent
 	m.stopAgent = nil
@@ -378,15 +378,15 @@ func (m *machine) stop() {
 }
 
 // kill ends the agent as kill -9 does: the kernel closes its connections, so
-// it cannot say anything to anybody.
+// it cannot publish anything.
 func (m *machine) kill() {
 	m.home.net.reset(m)
 	m.home.net.cut(m, true, true)
 	synctest.Wait()
-	m.haunt(true)
+	m.setGhosts(true)
 	m.stop()
-	m.haunt(false)
-	m.home.net.mend(m)
+	m.setGhosts(false)
+	m.home.net.restore(m)
 }
 
 // dead reports whether the agent is.
@@ -396,9 +396,9 @@ func (m *machine) dead() bool {
 	return m.ghosts != nil
 }
 
-// haunt begins and ends the time in which an agent is dead and has yet to end:
-// what it says to processes and guards, they do not hear.
-func (m *machine) haunt(begins bool) {
+// setGhosts begins and ends the time in which an agent is dead and has yet to end:
+// its signals do not reach processes and guards.
+func (m *machine) setGhosts(begins bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ghosts = nil; begins {
@@ -414,7 +414,7 @@ func (m *machine) haunt(begins bool) {
 // was written without waiting for the disk is lost or broken.
 func (m *machine) cut() {
 	m.home.net.cut(m, true, true)
-	m.haunt(true)
+	m.setGhosts(true)
 	m.mu.Lock()
 	m.boot++
 	m.booted = time.Now()
@@ -424,9 +424,9 @@ func (m *machine) cut() {
 	m.guards.forget("")
 	stop := m.stopAgent
 	m.stopAgent = nil
-	m.dying.Go(func() { // it takes the rest of it some time to see that nobody hears it
+	m.dying.Go(func() { // it takes the rest of it some time to see that it is disconnected
 		stop()
-		m.haunt(false)
+		m.setGhosts(false)
 		m.damage(uint64(boot))
 	})
 }
@@ -449,7 +449,7 @@ func (m *machine) damage(n uint64) {
 		if err != nil {
 			continue
 		}
-		switch lot := m.home.lot(n, "damage", file); lot % 4 {
+		switch lot := m.home.random(n, "damage", file); lot % 4 {
 		case 0:
 			_ = os.Truncate(file, int64(lot>>8)%(info.Size()+1))
 		case 1:

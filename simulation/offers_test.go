@@ -7,7 +7,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// offered judges what the hub tells who looks for a service: "usable instances
+// offered checks what the hub publishes for those who look for a service: "usable instances
 // only, best first".
 func (l *laws) offered(service string, m topics.Message) {
 	const law = "only usable instances are offered"
@@ -19,16 +19,16 @@ func (l *laws) offered(service string, m topics.Message) {
 	seen := make(map[string]bool)
 	for i, e := range all {
 		k, usable := l.domain(e.Domain), false
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			at := instance(s, service)
-			healthy := at.Health == topics.Healthy || s != nil && s.Micro // of a microcontroller that says nothing of it
+			healthy := at.Health == topics.Healthy || s != nil && s.Micro // of a microcontroller, which may not report it
 			usable = usable || at.State == topics.Running && at.Port == e.Port && at.Version == e.Version && healthy == e.Healthy
 		}
 		switch {
 		case !usable:
-			l.violated(law, "%s on %s is offered as %+v, its domain says %+v", service, e.Domain, e, instance(k.status.now, service))
-		case l.home.micro(e.Domain) && !k.there():
-			l.violated(law, "%s is offered on %s, which said %q last", service, e.Domain, k.word.now)
+			l.violated(law, "%s on %s is offered as %+v, its domain says %+v", service, e.Domain, e, instance(k.status.current, service))
+		case l.home.micro(e.Domain) && !k.mayBeOnline():
+			l.violated(law, "%s is offered on %s, which said %q last", service, e.Domain, k.availability.current)
 		case seen[e.Domain]:
 			l.violated(law, "%s on %s is offered twice", service, e.Domain)
 		case e.Healthy && i > 0 && !all[i-1].Healthy:
@@ -38,8 +38,10 @@ func (l *laws) offered(service string, m topics.Message) {
 	}
 }
 
-// there reports whether a microdomain may be known to be.
-func (k *known) there() bool { return slices.Contains(k.word.any(), topics.Online) }
+// mayBeOnline reports whether a microdomain may be known to be online.
+func (k *domainState) mayBeOnline() bool {
+	return slices.Contains(k.availability.possible(), topics.Online)
+}
 
 // forgets takes note of a domain that the hub knows no more. What it was ordered
 // counts: its agent has it.
@@ -47,7 +49,7 @@ func (l *laws) forgets(e topics.Event) {
 	if e.Type == topics.DomainForgotten {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.domain(e.Domain).status.say(nil)
+		l.domain(e.Domain).status.set(nil)
 	}
 }
 
@@ -61,8 +63,8 @@ func (l *laws) counts(epoch uint64) {
 	l.epoch = epoch
 }
 
-// rewound takes note of a hub's disk that has become an older one.
-func (l *laws) rewound() {
+// restoredHub takes note of a hub's disk that has become an older one.
+func (l *laws) restoredHub() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.former, l.epoch = 0, 0
@@ -71,37 +73,37 @@ func (l *laws) rewound() {
 // lastToGo: "stopped in the reverse order". What leaves although it may stay
 // where it is, and is nowhere else, leaves because nothing needs it; then what
 // needed it has ended. One that is switched off ends at once.
-func (l *laws) lastToGo(service, name string, k *known) {
-	for _, defs := range l.defs.any() {
+func (l *laws) lastToGo(service, name string, k *domainState) {
+	for _, defs := range l.defs.possible() {
 		d, defined := defs[service]
-		if !defined || d.Exclusive || l.vague[service] || l.others(service, name) > 0 {
+		if !defined || d.Exclusive || l.unknownWants[service] || l.others(service, name) > 0 {
 			return
 		}
-		for _, s := range k.status.any() {
+		for _, s := range k.status.possible() {
 			if s == nil || s.Draining || !fits(d, *s) {
 				return
 			}
 		}
 	}
-	for _, w := range l.want(service).any() {
+	for _, w := range l.want(service).possible() {
 		if w.Switch == topics.Off {
 			return
 		}
 	}
-	for other, d := range l.defs.now {
+	for other, d := range l.defs.current {
 		if d.DependsOn(service) && l.listed(other) {
 			l.violated("dependents end before dependencies", "%s leaves %s, and %s is still there", service, name, other)
 		}
 	}
 }
 
-// listed reports whether a service is, for sure, somewhere that is heard of.
+// listed reports whether a service is, for sure, on a domain that is connected.
 func (l *laws) listed(service string) bool {
 	for _, k := range l.domains {
-		if l.silent(k) {
+		if l.lost(k) {
 			continue
 		}
-		all := k.status.any()
+		all := k.status.possible()
 		if !slices.ContainsFunc(all, func(s *topics.Domain) bool { return !instance(s, service).State.Listed() }) {
 			return true
 		}

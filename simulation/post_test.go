@@ -24,30 +24,30 @@ import (
 // It keeps what MQTT promises and nothing else: what one client publishes on
 // one topic arrives in its order (MQTT 3.1.1, 4.6), on two topics in any; a
 // message of QoS 1 may come again, with those that followed it; what is under
-// way when a connection ends is lost. A broker that begins anew may have lost
+// way when a connection ends is lost. A broker that restarts may have lost
 // what it retained, or have an older copy of it.
 type post struct {
 	home     *home
 	external bool // the broker is a program of its own
 
-	mu       sync.Mutex
-	parcels  parcels
-	wake     chan struct{}
-	quit     chan struct{}
-	carrying sync.WaitGroup
-	up       bool // the broker
-	runs     uint64
-	retained map[string]topics.Message
-	older    map[string]topics.Message
-	words    map[string]string
-	callers  map[string]*caller // by client id
-	calls    map[string]int     // how many of a machine there were
-	hub      listener           // nil while none listens
-	in, out  map[*machine]bool  // nothing gets in, out
-	cuts     uint64
-	stray    way // of users
-	hubQuit  func()
-	carried  int
+	mu           sync.Mutex
+	parcels      parcels
+	wake         chan struct{}
+	quit         chan struct{}
+	carrying     sync.WaitGroup
+	up           bool // the broker
+	runs         uint64
+	retained     map[string]topics.Message
+	older        map[string]topics.Message
+	lastPayloads map[string]string
+	callers      map[string]*clientConn // by client id
+	calls        map[string]int         // how many of a machine there were
+	hub          listener               // nil while none listens
+	in, out      map[*machine]bool      // nothing gets in, out
+	cuts         uint64
+	stray        way // of users
+	hubQuit      func()
+	carried      int
 }
 
 // parcel is something that happens at a moment. Those of one moment happen in
@@ -85,14 +85,14 @@ func (p *parcels) Pop() any {
 func newPost(h *home) network {
 	p := &post{
 		home: h, external: h.seed%3 == 0, up: h.seed%3 == 0, wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		retained: make(map[string]topics.Message), older: make(map[string]topics.Message), words: make(map[string]string),
-		callers: make(map[string]*caller), calls: make(map[string]int), in: make(map[*machine]bool), out: make(map[*machine]bool), stray: way{name: "users"},
+		retained: make(map[string]topics.Message), older: make(map[string]topics.Message), lastPayloads: make(map[string]string),
+		callers: make(map[string]*clientConn), calls: make(map[string]int), in: make(map[*machine]bool), out: make(map[*machine]bool), stray: way{name: "users"},
 	}
 	p.carrying.Go(p.carry)
 	return p
 }
 
-// carry lets happen what is due.
+// carry runs what is due.
 func (p *post) carry() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -122,7 +122,7 @@ func (p *post) carry() {
 	}
 }
 
-// at lets something happen later. The mutex is held.
+// at schedules something for later. The mutex is held.
 func (p *post) at(at time.Time, key string, n uint64, do func()) {
 	heap.Push(&p.parcels, parcel{at, key, n, do})
 	select {
@@ -146,7 +146,7 @@ type lane struct {
 
 // delay is how long a message takes: most a moment, some long.
 func (p *post) delay(n uint64, words ...string) time.Duration {
-	lot := p.home.lot(n, append(words, "delay")...)
+	lot := p.home.random(n, append(words, "delay")...)
 	switch part := lot % 1000; {
 	case part < 900:
 		return time.Duration(lot>>10%3_000_000) + 100_000
@@ -173,8 +173,8 @@ func (p *post) send(w *way, m topics.Message, hand func(topics.Message)) {
 		l.recent = l.recent[1:]
 	}
 	again := 0
-	if m.QoS > 0 && p.home.lot(l.n, w.name, m.Topic, "again")%150 == 0 {
-		again = 1 + int(p.home.lot(l.n, w.name, m.Topic, "how many")%uint64(len(l.recent)))
+	if m.QoS > 0 && p.home.random(l.n, w.name, m.Topic, "again")%150 == 0 {
+		again = 1 + int(p.home.random(l.n, w.name, m.Topic, "how many")%uint64(len(l.recent)))
 	}
 	for i, each := range append([]topics.Message{m}, l.recent[len(l.recent)-again:]...) {
 		l.n++
@@ -198,9 +198,9 @@ func (p *post) accept(m topics.Message) {
 		return
 	}
 	p.carried++
-	p.words[m.Topic] = string(m.Payload)
+	p.lastPayloads[m.Topic] = string(m.Payload)
 	if m.Retain {
-		if was, ok := p.retained[m.Topic]; ok && p.home.lot(p.runs, m.Topic, fmt.Sprint(len(m.Payload)))%5 == 0 {
+		if was, ok := p.retained[m.Topic]; ok && p.home.random(p.runs, m.Topic, fmt.Sprint(len(m.Payload)))%5 == 0 {
 			p.older[m.Topic] = was
 		}
 		if len(m.Payload) == 0 {
@@ -239,7 +239,7 @@ func (p *post) open() (hub.Bus, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.external {
-		return &line{post: p}, false
+		return &hubLink{post: p}, false
 	}
 	p.begin()
 	return own{p}, true
@@ -255,10 +255,10 @@ func (b own) Publish(m topics.Message) { b.accept(m) }
 func (p *post) begin() {
 	p.up = true
 	p.runs++
-	how := p.home.lot(p.runs, "broker") % 3
+	how := p.home.random(p.runs, "broker") % 3
 	for topic := range maps.Clone(p.retained) {
 		older, has := p.older[topic]
-		switch lot := p.home.lot(p.runs, topic) % 10; {
+		switch lot := p.home.random(p.runs, topic) % 10; {
 		case how == 0, how == 1 && lot < 4, p.runs == 1:
 		case how == 1 && lot < 8 && has:
 			p.retained[topic] = older
@@ -280,8 +280,8 @@ func (p *post) serve(u listener) {
 	if p.external {
 		ctx, cancel := context.WithCancel(context.Background())
 		var calling sync.WaitGroup
-		l := p.home.bus.(*line)
-		calling.Go(func() { l.keep(ctx, p, u) })
+		l := p.home.bus.(*hubLink)
+		calling.Go(func() { l.reconnect(ctx, p, u) })
 		p.hubQuit = func() { cancel(); calling.Wait() }
 		return
 	}
@@ -339,14 +339,14 @@ func (p *post) hangUp(how ending) {
 }
 
 func (p *post) closeExternal(end func(), how ending) {
-	l := p.home.bus.(*line)
+	l := p.home.bus.(*hubLink)
 	if how != stopped {
 		p.mu.Lock()
 		if c := l.now; c != nil {
 			if how == killed {
-				c.leave(true)
+				c.disconnect(true)
 			} else {
-				c.later(keepAlive*3/2, func() { c.leave(true) })
+				c.later(keepAlive*3/2, func() { c.disconnect(true) })
 			}
 			c.lose(errors.New("killed"))
 		}
@@ -365,7 +365,7 @@ func (p *post) closeExternal(end func(), how ending) {
 	p.hubQuit()
 }
 
-// fail ends an external broker and begins it anew.
+// fail ends an external broker and restarts it.
 func (p *post) fail() bool {
 	if !p.external {
 		return false
@@ -376,9 +376,9 @@ func (p *post) fail() bool {
 		return false
 	}
 	p.up = false
-	p.hangUp([]ending{stopped, killed, unplugged}[p.home.lot(p.runs, "fails")%3])
+	p.hangUp([]ending{stopped, killed, unplugged}[p.home.random(p.runs, "fails")%3])
 	p.cuts++
-	p.at(time.Now().Add(time.Duration(p.home.lot(p.runs, "fails for")%uint64(20*time.Second))), "broker", p.cuts, func() {
+	p.at(time.Now().Add(time.Duration(p.home.random(p.runs, "fails for")%uint64(20*time.Second))), "broker", p.cuts, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.begin()
@@ -400,7 +400,7 @@ func (p *post) publish(m topics.Message) {
 func (p *post) last(topic string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.words[topic]
+	return p.lastPayloads[topic]
 }
 
 func (p *post) reach(m *machine, o *agent.Options) {
@@ -408,8 +408,8 @@ func (p *post) reach(m *machine, o *agent.Options) {
 }
 
 // of are the connections of a machine. The mutex is held.
-func (p *post) of(m *machine) []*caller {
-	var all []*caller
+func (p *post) of(m *machine) []*clientConn {
+	var all []*clientConn
 	for _, id := range slices.Sorted(maps.Keys(p.callers)) {
 		if c := p.callers[id]; c.m == m {
 			all = append(all, c)
@@ -425,34 +425,34 @@ func (p *post) cut(m *machine, in, out bool) {
 	for _, c := range p.of(m) {
 		c.torn++
 		torn := c.torn
-		notices := keepAlive + time.Duration(p.home.lot(uint64(time.Now().UnixNano()), m.name, "notices")%uint64(client.DefaultTimeout))
+		notices := keepAlive + time.Duration(p.home.random(uint64(time.Now().UnixNano()), m.name, "notices")%uint64(client.DefaultTimeout))
 		c.later(notices, func() {
 			if c.torn != torn {
 				return
 			}
 			c.lose(errors.New("nobody answers"))
 			if !p.out[m] {
-				c.leave(true)
+				c.disconnect(true)
 			}
 		})
 		if out {
 			c.later(keepAlive*3/2, func() {
 				if c.torn == torn {
-					c.leave(true)
+					c.disconnect(true)
 				}
 			})
 		}
 	}
 }
 
-func (p *post) mend(m *machine) {
+func (p *post) restore(m *machine) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.in[m], p.out[m] = false, false
 	for _, c := range p.of(m) {
 		c.torn++
-		if c.over { // its end was not told
-			c.later(time.Millisecond, func() { c.leave(true) })
+		if c.over { // its end was not reported
+			c.later(time.Millisecond, func() { c.disconnect(true) })
 		}
 		for i, do := range c.held {
 			p.at(time.Now(), c.name+" held", uint64(i), do)
@@ -466,9 +466,9 @@ func (p *post) reset(m *machine) {
 	defer p.mu.Unlock()
 	for _, c := range p.of(m) {
 		if p.out[m] {
-			c.later(keepAlive*3/2, func() { c.leave(true) })
+			c.later(keepAlive*3/2, func() { c.disconnect(true) })
 		} else {
-			c.leave(true)
+			c.disconnect(true)
 		}
 		c.lose(errors.New("killed"))
 	}

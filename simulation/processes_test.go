@@ -22,7 +22,7 @@ func (m *machine) onDisk() (c topics.StartCommand, ok bool) {
 func (l *laws) restored(m *machine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.disks, m.name)
+	delete(l.stored, m.name)
 }
 
 // started judges a start of a process: "a domain runs at most one instance of
@@ -30,27 +30,27 @@ func (l *laws) restored(m *machine) {
 func (l *laws) started(m *machine, p *process) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.home.tell("%s starts %s", m.name, p.service)
+	l.home.logf("%s starts %s", m.name, p.service)
 	if n := m.running(p.service); n > 0 {
 		l.violated("at most one process of a service on a domain", "%s runs %d times on %s and is started once more", p.service, n, m.name)
 	}
 	c, ok := m.onDisk()
 	_, revision, _ := strings.Cut(p.token, ".")
 	if c.Services[p.service].Exclusive {
-		l.alone(m, p)
+		l.exclusive(m, p)
 	}
 	if spec, is := c.Services[p.service]; !ok || !is || spec.Revision != revision {
 		l.violated("only what is ordered is started", "%s of revision %s is started on %s, which was ordered %s", p.service, revision, m.name, slices.Sorted(maps.Keys(c.Services)))
 	}
 	is := position{c.Epoch, c.Generation}
-	if was, seen := l.disks[m.name]; seen && is.before(was) {
+	if was, seen := l.stored[m.name]; seen && is.before(was) {
 		l.violated("nothing older is obeyed", "%s obeys %v after %v", m.name, is, was)
 	}
-	l.disks[m.name] = is
+	l.stored[m.name] = is
 }
 
-// alone: "never two at once, even across a network split".
-func (l *laws) alone(m *machine, p *process) {
+// exclusive: "never two at once, even across a network split".
+func (l *laws) exclusive(m *machine, p *process) {
 	for _, other := range l.home.all() {
 		if n := other.running(p.service); n > 0 {
 			l.violated("an exclusive service never runs twice", "%s runs on %s and is started on %s", p.service, other.name, m.name)
@@ -58,13 +58,13 @@ func (l *laws) alone(m *machine, p *process) {
 	}
 }
 
-// stopped judges the agent's word to a process: a healthy one is told to end
+// stopped checks an agent's signal to a process: a healthy one is ended
 // only where the start command does not hold it any more, holds another
 // revision, or where somebody asked for a restart.
 func (l *laws) stopped(m *machine, p *process) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.home.tell("%s stops %s", m.name, p.service)
+	l.home.logf("%s stops %s", m.name, p.service)
 	m.mu.Lock()
 	ill := m.ills[p.service]
 	m.mu.Unlock()

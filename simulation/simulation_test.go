@@ -15,7 +15,7 @@ func house3(machines ...string) options {
 
 func TestHomeComesUpInOrder(t *testing.T) {
 	inHome(t, house3("lamp-1", "attic", "cellar"), func(h *home) {
-		h.within(10*time.Second, "all is well", h.well)
+		h.within(10*time.Second, "all is well", h.healthy)
 		if n := h.starts("web") + h.starts("orchestrator") + h.starts("lamp"); n != 3 {
 			h.Errorf("%d starts for three instances", n)
 		}
@@ -24,7 +24,7 @@ func TestHomeComesUpInOrder(t *testing.T) {
 
 func TestLostMachinesServicesMoveWithinFiveSeconds(t *testing.T) {
 	inHome(t, house3("lamp-1", "lamp-2", "attic"), func(h *home) {
-		h.within(10*time.Second, "all is well", h.well)
+		h.within(10*time.Second, "all is well", h.healthy)
 		holder := h.machines[strings.Trim(h.where("web"), "[]")]
 		was := h.starts("lamp")
 		h.net.cut(holder, true, true)
@@ -37,8 +37,8 @@ func TestLostMachinesServicesMoveWithinFiveSeconds(t *testing.T) {
 			}
 			return n == 1
 		})
-		h.net.mend(holder)
-		h.within(30*time.Second, "one copy, all well", h.well)
+		h.net.restore(holder)
+		h.within(30*time.Second, "one copy, all well", h.healthy)
 		if holder.running("web") != 0 {
 			h.Error("the copy that was in the endpoints was stopped for the one that came back")
 		}
@@ -48,16 +48,16 @@ func TestLostMachinesServicesMoveWithinFiveSeconds(t *testing.T) {
 	})
 }
 
-// What an agent says and what the hub sees of it is one event.
+// What an agent reports and what the hub observes of it is one event.
 func TestADrainIsToldOnce(t *testing.T) {
 	inHome(t, house3("lamp-1", "attic"), func(h *home) {
-		h.within(10*time.Second, "all is well", h.well)
+		h.within(10*time.Second, "all is well", h.healthy)
 		for _, word := range []string{topics.On, topics.Off} {
 			h.publish(h.tree.Domain(topics.DomainDrainSet, "attic"), word, false)
 			time.Sleep(2 * time.Second)
 		}
 		for _, want := range []topics.EventType{topics.DomainDraining, topics.DomainUndrained} {
-			if n := h.told(want); n != 1 {
+			if n := h.eventCount(want); n != 1 {
 				h.Errorf("%s was told %d times", want, n)
 			}
 		}
@@ -67,7 +67,7 @@ func TestADrainIsToldOnce(t *testing.T) {
 // Nothing moves and nothing restarts when a hub or an agent does.
 func TestRestartsDisturbNothing(t *testing.T) {
 	inHome(t, house3("lamp-1", "attic", "cellar"), func(h *home) {
-		h.within(10*time.Second, "all is well", h.well)
+		h.within(10*time.Second, "all is well", h.healthy)
 		total := func() int {
 			return h.starts("web") + h.starts("orchestrator") + h.starts("lamp") + h.starts("monitor")
 		}
@@ -79,17 +79,17 @@ func TestRestartsDisturbNothing(t *testing.T) {
 			}
 			time.Sleep(1500 * time.Millisecond)
 			m.power()
-			h.within(5*time.Second, name+" is back", h.well)
+			h.within(5*time.Second, name+" is back", h.healthy)
 			m.kill()
 			time.Sleep(1500 * time.Millisecond)
 			m.power()
-			h.within(5*time.Second, name+" is back", h.well)
+			h.within(5*time.Second, name+" is back", h.healthy)
 		}
 		for range 3 {
 			h.stop(stopped)
 			time.Sleep(8 * time.Second)
 			h.start()
-			h.within(15*time.Second, "all is well after a restart of the hub", h.well)
+			h.within(15*time.Second, "all is well after a restart of the hub", h.healthy)
 		}
 		if got := total(); got != was {
 			h.Errorf("%d services were started again", got-was)
@@ -100,7 +100,7 @@ func TestRestartsDisturbNothing(t *testing.T) {
 // After a power cut of everything the last services run although no hub comes.
 func TestMachinesStartWithoutAHub(t *testing.T) {
 	inHome(t, house3("lamp-1", "attic"), func(h *home) {
-		h.within(10*time.Second, "all is well", h.well)
+		h.within(10*time.Second, "all is well", h.healthy)
 		h.stop(stopped)
 		for _, m := range h.machines {
 			m.cut()
@@ -114,7 +114,7 @@ func TestMachinesStartWithoutAHub(t *testing.T) {
 		})
 		time.Sleep(time.Hour)
 		h.start()
-		h.within(20*time.Second, "all is well with the hub", h.well)
+		h.within(20*time.Second, "all is well with the hub", h.healthy)
 		if h.starts("web") != 2 {
 			h.Errorf("web was started %d times", h.starts("web"))
 		}
@@ -124,7 +124,7 @@ func TestMachinesStartWithoutAHub(t *testing.T) {
 // What arrives late or twice does no harm: a will, an old start command.
 func TestLateMessagesDoNoHarm(t *testing.T) {
 	inHome(t, house3("lamp-1", "attic"), func(h *home) {
-		h.within(10*time.Second, "all is well", h.well)
+		h.within(10*time.Second, "all is well", h.healthy)
 		was := h.starts("web") + h.starts("lamp")
 		for name := range h.machines {
 			set := h.tree.Domain(topics.DomainServicesSet, name)
@@ -142,7 +142,7 @@ func TestLateMessagesDoNoHarm(t *testing.T) {
 				return h.last(h.tree.Domain(topics.DomainAvailability, name)) == topics.Online
 			})
 		}
-		h.within(5*time.Second, "all is well", h.well)
+		h.within(5*time.Second, "all is well", h.healthy)
 		if h.starts("web")+h.starts("lamp") != was {
 			h.Error("something was started again")
 		}

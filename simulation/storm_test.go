@@ -27,19 +27,19 @@ func newStorm(h *home, pace time.Duration) *storm {
 	return &storm{home: h, r: rand.New(rand.NewPCG(h.seed, 7)), pace: pace, done: make(map[string]int)}
 }
 
-// mishap is something that may happen. It reports whether it could.
-type mishap struct {
+// fault is something that may happen. It reports whether it could.
+type fault struct {
 	name   string
 	weight int
 	happen func(*storm, *machine) bool
 }
 
-var mishaps = []mishap{
+var faults = []fault{
 	// links
 	{"the cable is out", 6, func(s *storm, m *machine) bool { s.net.cut(m, true, true); return true }},
 	{"nothing gets in", 3, func(s *storm, m *machine) bool { s.net.cut(m, true, false); return true }},
 	{"nothing gets out", 3, func(s *storm, m *machine) bool { s.net.cut(m, false, true); return true }},
-	{"the cable is back", 12, func(s *storm, m *machine) bool { s.net.mend(m); return true }},
+	{"the cable is back", 12, func(s *storm, m *machine) bool { s.net.restore(m); return true }},
 
 	// machines and agents
 	{"power cut", 6, func(s *storm, m *machine) bool {
@@ -107,7 +107,7 @@ var mishaps = []mishap{
 	// services
 	{"a crash", 8, func(s *storm, m *machine) bool { m.crash(s.service()); return true }},
 	{"an illness", 6, func(s *storm, m *machine) bool {
-		m.fall(s.service(), []illness{
+		m.setIllness(s.service(), []illness{
 			{crash: 50 * time.Millisecond},
 			{crash: time.Duration(s.r.IntN(30_000)) * time.Millisecond},
 			{sick: true},
@@ -150,7 +150,7 @@ var mishaps = []mishap{
 		}
 		s.copyDir(backup, s.cfg.DataDir)
 		_ = os.RemoveAll(backup)
-		s.laws.rewound()
+		s.laws.restoredHub()
 		return true
 	}},
 
@@ -201,12 +201,12 @@ var mishaps = []mishap{
 
 	// users, and what comes late
 	{"switched", 6, func(s *storm, _ *machine) bool {
-		s.say(s.service(), []string{topics.On, topics.Off, topics.On}[s.r.IntN(3)])
+		s.publish(s.service(), []string{topics.On, topics.Off, topics.On}[s.r.IntN(3)])
 		return true
 	}},
-	{"restarted", 3, func(s *storm, _ *machine) bool { s.say(s.service(), topics.Restart); return true }},
+	{"restarted", 3, func(s *storm, _ *machine) bool { s.publish(s.service(), topics.Restart); return true }},
 	{"scaled", 3, func(s *storm, _ *machine) bool {
-		s.say(s.service(), fmt.Sprintf(`{"replicas": %d}`, s.r.IntN(4)))
+		s.publish(s.service(), fmt.Sprintf(`{"replicas": %d}`, s.r.IntN(4)))
 		return true
 	}},
 	{"drained or not", 6, func(s *storm, m *machine) bool {
@@ -240,20 +240,20 @@ var mishaps = []mishap{
 }
 
 var weights = func() (n int) {
-	for _, m := range mishaps {
+	for _, m := range faults {
 		n += m.weight
 	}
 	return n
 }()
 
-// mishap lets one thing happen, and some time pass.
-func (s *storm) mishap() {
+// nextFault makes one thing happen, and some time pass.
+func (s *storm) nextFault() {
 	all := s.all()
 	m := all[s.r.IntN(len(all))]
 	at := s.r.IntN(weights)
-	for _, what := range mishaps {
+	for _, what := range faults {
 		if at -= what.weight; at < 0 {
-			s.tell("MISHAP %s: %s", m.name, what.name)
+			s.logf("MISHAP %s: %s", m.name, what.name)
 			if what.happen(s, m) {
 				s.done[what.name]++
 			}
@@ -298,22 +298,22 @@ func (s *storm) change(f func(*room)) bool {
 	return true
 }
 
-func (s *storm) say(service, word string) {
+func (s *storm) publish(service, word string) {
 	s.net.publish(topics.Message{Topic: s.tree.Service(topics.ServiceSet, service), Payload: []byte(word), QoS: 1})
 }
 
-// calm ends the storm: all that is broken is mended, what users said is taken
+// settle ends the storm: all that is broken is repaired, what users have set is taken
 // back. Then within some time all must be as it should be, and stay so, also
 // while agents and hub are restarted.
-func (s *storm) calm(within time.Duration) {
-	s.tell("CALM")
+func (s *storm) settle(within time.Duration) {
+	s.logf("CALM")
 	s.house.restore()
 	s.configure()
 	if s.endHub == nil {
 		s.start()
 	}
 	for _, m := range s.all() {
-		s.net.mend(m)
+		s.net.restore(m)
 		m.heal()
 		m.becomes(traitsOf(m.name)...)
 		for service := range s.house.services {
@@ -331,27 +331,27 @@ func (s *storm) calm(within time.Duration) {
 		return err == nil && status.Ready && status.Domains.Online == s.online()
 	})
 	for service := range s.house.services {
-		s.say(service, topics.On)
-		s.say(service, `{"replicas": 0}`)
+		s.publish(service, topics.On)
+		s.publish(service, `{"replicas": 0}`)
 	}
 	for _, m := range s.all() {
 		s.net.publish(topics.Message{Topic: s.tree.Domain(topics.DomainDrainSet, m.name), Payload: []byte(topics.Off), QoS: 1})
 	}
-	time.Sleep(15 * time.Second) // what was said has been heard
+	time.Sleep(15 * time.Second) // what was published has been received
 	var asked time.Time
 	s.within(within, "all is well", func() bool {
-		if s.well() {
+		if s.healthy() {
 			return true
 		}
 		if time.Since(asked) > within/8 { // of what did not get healthy in the storm, or was given up for it since
 			asked = time.Now()
 			for service := range s.house.services {
-				s.say(service, topics.Update)
+				s.publish(service, topics.Update)
 			}
 		}
 		return false
 	})
-	s.tell("ALL IS WELL")
+	s.logf("ALL IS WELL")
 	s.gadgetsComeAndGo(within)
 	before := s.processes()
 	time.Sleep(s.pace)
@@ -369,7 +369,7 @@ func (s *storm) calm(within time.Duration) {
 		if m.stopAgent == nil {
 			m.power()
 		}
-		s.within(within, "all is well after a restart of hub and agent", s.well)
+		s.within(within, "all is well after a restart of hub and agent", s.healthy)
 	}
 	if after := s.processes(); after != before {
 		s.Fatalf("the restart of a hub or an agent moved or restarted something:\nbefore %s\nafter  %s", before, after)

@@ -14,7 +14,7 @@ type stream struct {
 	mu     sync.Mutex
 	data   []byte
 	closed bool
-	cut    bool // what is written is lost, the end is never told
+	cut    bool // what is written is lost, the end is never reported
 	news   chan struct{}
 }
 
@@ -111,7 +111,7 @@ func (e *end) Close() error {
 	return nil
 }
 
-// cut lets nothing through any more, in, out or both, and tells nobody.
+// cut drops everything from now on, in, out or both, without an error.
 func (e *end) cut(in, out bool) {
 	if in {
 		e.in.change(func() { e.in.cut, e.in.data = true, nil })

@@ -19,28 +19,28 @@ import (
 // wires is the network with the real broker, and a wire to each machine. With
 // a seed that is odd the broker keeps what it knows over its end.
 type wires struct {
-	home *home
-	kept bool
+	home       *home
+	persistent bool
 
-	mu     sync.Mutex
-	broker *broker.Broker // nil while the hub is down
-	words  map[string]string
-	runs   uint64
-	lines  map[*machine][]*end
-	in     map[*machine]bool // nothing gets in
-	out    map[*machine]bool
+	mu           sync.Mutex
+	broker       *broker.Broker // nil while the hub is down
+	lastPayloads map[string]string
+	runs         uint64
+	lines        map[*machine][]*end
+	in           map[*machine]bool // nothing gets in
+	out          map[*machine]bool
 }
 
 func newWires(h *home) network {
 	return &wires{
-		home: h, kept: h.seed%2 == 1, words: make(map[string]string),
+		home: h, persistent: h.seed%2 == 1, lastPayloads: make(map[string]string),
 		lines: make(map[*machine][]*end), in: make(map[*machine]bool), out: make(map[*machine]bool),
 	}
 }
 
 func (w *wires) open() (hub.Bus, bool) {
 	var c broker.Config
-	if w.kept {
+	if w.persistent {
 		c.DataDir, c.SyncDelay = w.home.cfg.DataDir, 100*time.Millisecond
 	}
 	b, err := broker.New(c, slog.New(slog.NewTextHandler(w.home.log, nil)))
@@ -49,13 +49,13 @@ func (w *wires) open() (hub.Bus, bool) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.broker, w.words = b, make(map[string]string)
+	w.broker, w.lastPayloads = b, make(map[string]string)
 	w.runs++
 	return b, true
 }
 
 func (w *wires) serve(u listener) {
-	if err := w.broker.Subscribe("#", w.hear); err != nil {
+	if err := w.broker.Subscribe("#", w.receive); err != nil {
 		w.home.Fatal(err)
 	}
 	for _, f := range u.Filters() {
@@ -99,22 +99,22 @@ func (w *wires) tear() {
 	}
 	last := files[len(files)-1]
 	if info, err := os.Stat(last); err == nil {
-		_ = os.Truncate(last, info.Size()-int64(w.home.lot(w.runs, "tear")%uint64(min(info.Size(), 2000)+1)))
+		_ = os.Truncate(last, info.Size()-int64(w.home.random(w.runs, "tear")%uint64(min(info.Size(), 2000)+1)))
 	}
 }
 
 func (w *wires) stop() {}
 
-func (w *wires) hear(m topics.Message) {
+func (w *wires) receive(m topics.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.words[m.Topic] = string(m.Payload)
+	w.lastPayloads[m.Topic] = string(m.Payload)
 }
 
 func (w *wires) last(topic string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.words[topic]
+	return w.lastPayloads[topic]
 }
 
 func (w *wires) publish(m topics.Message) {
@@ -157,7 +157,7 @@ func (w *wires) cut(m *machine, in, out bool) {
 	}
 }
 
-func (w *wires) mend(m *machine) {
+func (w *wires) restore(m *machine) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.in[m], w.out[m] = false, false

@@ -15,9 +15,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// caller is a connection of a client: an agent's, or the hub's to a broker that
+// clientConn is a connection of a client: an agent's, or the hub's to a broker that
 // is not its own.
-type caller struct {
+type clientConn struct {
 	*post
 	id, name  string
 	m         *machine // nil: no cable of it is ever out
@@ -49,7 +49,7 @@ func (p *post) connect(ctx context.Context, m *machine, o client.Options) (agent
 	defer p.mu.Unlock()
 	// Of a hub that is down nobody answers, for the most part: weeks of refusals
 	// by the second would tell no more and take as long as all the rest.
-	if p.in[m] || p.out[m] || !p.up && p.home.lot(uint64(time.Now().UnixNano()), m.name, "refused")%8 > 0 {
+	if p.in[m] || p.out[m] || !p.up && p.home.random(uint64(time.Now().UnixNano()), m.name, "refused")%8 > 0 {
 		p.mu.Unlock()
 		timeout := time.NewTimer(client.DefaultTimeout)
 		defer timeout.Stop()
@@ -67,12 +67,12 @@ func (p *post) connect(ctx context.Context, m *machine, o client.Options) (agent
 }
 
 // take lets a client in, in place of the one that had its id. The mutex is held.
-func (p *post) take(id string, m *machine, will *topics.Message, onMessage func(topics.Message)) *caller {
+func (p *post) take(id string, m *machine, will *topics.Message, onMessage func(topics.Message)) *clientConn {
 	if was := p.callers[id]; was != nil {
-		was.leave(true) // [MQTT-3.1.4-2]
+		was.disconnect(true) // [MQTT-3.1.4-2]
 		was.lose(errors.New("taken over"))
 	}
-	c := &caller{post: p, id: id, name: "hub", m: m, will: will, onMessage: onMessage, done: make(chan struct{})}
+	c := &clientConn{post: p, id: id, name: "hub", m: m, will: will, onMessage: onMessage, done: make(chan struct{})}
 	if m != nil {
 		c.name = m.name // ids are random
 	}
@@ -85,7 +85,7 @@ func (p *post) take(id string, m *machine, will *topics.Message, onMessage func(
 
 // pass lets something through the cable, now or when it is back. The mutex is
 // not held.
-func (c *caller) pass(blocked func() bool, do func()) {
+func (c *clientConn) pass(blocked func() bool, do func()) {
 	c.mu.Lock()
 	if c.m != nil && blocked() && !c.gone && !c.over {
 		c.held = append(c.held, do)
@@ -96,7 +96,7 @@ func (c *caller) pass(blocked func() bool, do func()) {
 	do()
 }
 
-func (c *caller) Publish(m topics.Message) {
+func (c *clientConn) Publish(m topics.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
@@ -112,7 +112,7 @@ func (c *caller) Publish(m topics.Message) {
 }
 
 // ended reports whether it is over for either end. The mutex is not held.
-func (c *caller) ended() bool {
+func (c *clientConn) ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.over || c.gone
@@ -120,7 +120,7 @@ func (c *caller) ended() bool {
 
 // machineClock makes the times in a message those of the machine's clock, which
 // may be anything: no decision may rest on it.
-func (c *caller) machineClock(m topics.Message) topics.Message {
+func (c *clientConn) machineClock(m topics.Message) topics.Message {
 	if c.m != nil {
 		m.Payload = shifted(m.Payload, time.Duration(c.m.clock.Load()))
 	}
@@ -129,7 +129,7 @@ func (c *caller) machineClock(m topics.Message) topics.Message {
 
 // offer is the broker, which has a message for who subscribed to it. The mutex
 // is held.
-func (c *caller) offer(m topics.Message) {
+func (c *clientConn) offer(m topics.Message) {
 	for _, f := range c.filters {
 		if wire.Matches(f, m.Topic) {
 			c.hand(m)
@@ -138,7 +138,7 @@ func (c *caller) offer(m topics.Message) {
 	}
 }
 
-func (c *caller) hand(m topics.Message) {
+func (c *clientConn) hand(m topics.Message) {
 	c.send(&c.down, m, func(m topics.Message) {
 		c.pass(func() bool { return c.in[c.m] }, func() {
 			if !c.ended() {
@@ -148,7 +148,7 @@ func (c *caller) hand(m topics.Message) {
 	})
 }
 
-func (c *caller) Subscribe(ctx context.Context, filters ...string) error {
+func (c *clientConn) Subscribe(ctx context.Context, filters ...string) error {
 	c.mu.Lock()
 	if c.over {
 		c.mu.Unlock()
@@ -169,14 +169,14 @@ func (c *caller) Subscribe(ctx context.Context, filters ...string) error {
 	return c.Flush(ctx)
 }
 
-func (c *caller) Unsubscribe(filters ...string) {
+func (c *clientConn) Unsubscribe(filters ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.filters = slices.DeleteFunc(c.filters, func(f string) bool { return slices.Contains(filters, f) })
 }
 
 // Flush waits until the broker has got all.
-func (c *caller) Flush(ctx context.Context) error {
+func (c *clientConn) Flush(ctx context.Context) error {
 	c.mu.Lock()
 	last := time.Now()
 	for _, l := range c.up.ways {
@@ -199,23 +199,23 @@ func (c *caller) Flush(ctx context.Context) error {
 	}
 }
 
-func (c *caller) Close() {
+func (c *clientConn) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), client.DefaultTimeout)
 	defer cancel()
 	_ = c.Flush(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.out[c.m] {
-		c.leave(false)
+		c.disconnect(false)
 	} else {
-		c.later(keepAlive*3/2, func() { c.leave(true) })
+		c.later(keepAlive*3/2, func() { c.disconnect(true) })
 	}
 	c.lose(nil)
 }
 
-func (c *caller) Done() <-chan struct{} { return c.done }
+func (c *clientConn) Done() <-chan struct{} { return c.done }
 
-func (c *caller) Err() error {
+func (c *clientConn) Err() error {
 	select {
 	case <-c.done:
 		return c.err
@@ -227,7 +227,7 @@ func (c *caller) Err() error {
 const keepAlive = client.DefaultKeepAlive
 
 // later lets something happen with the mutex held.
-func (c *caller) later(d time.Duration, do func()) {
+func (c *clientConn) later(d time.Duration, do func()) {
 	c.cuts++
 	c.at(time.Now().Add(d), c.up.name+" later", c.cuts, func() {
 		c.mu.Lock()
@@ -236,9 +236,9 @@ func (c *caller) later(d time.Duration, do func()) {
 	})
 }
 
-// leave ends the connection for the broker, with its will or without. The mutex
+// disconnect ends the connection for the broker, with its will or without. The mutex
 // is held.
-func (c *caller) leave(willed bool) {
+func (c *clientConn) disconnect(willed bool) {
 	if c.gone {
 		return
 	}
@@ -252,7 +252,7 @@ func (c *caller) leave(willed bool) {
 }
 
 // lose ends the connection for the client. The mutex is held.
-func (c *caller) lose(err error) {
+func (c *clientConn) lose(err error) {
 	if !c.over {
 		c.over, c.err = true, err
 		close(c.done)

@@ -7,13 +7,13 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// line is the way of a hub to a broker that is not its own.
-type line struct {
+// hubLink is the connection of a hub to a broker that is not its own.
+type hubLink struct {
 	post *post
-	now  *caller
+	now  *clientConn
 }
 
-func (l *line) Publish(m topics.Message) {
+func (l *hubLink) Publish(m topics.Message) {
 	if l.post == nil {
 		return
 	}
@@ -25,12 +25,12 @@ func (l *line) Publish(m topics.Message) {
 	}
 }
 
-// keep connects, again and again.
-func (l *line) keep(ctx context.Context, p *post, u listener) {
+// reconnect connects, again and again.
+func (l *hubLink) reconnect(ctx context.Context, p *post, u listener) {
 	will := u.Will()
 	for n := uint64(0); ctx.Err() == nil; n++ {
 		p.mu.Lock()
-		var c *caller
+		var c *clientConn
 		if p.up {
 			c = p.take("dominion", nil, &will, u.Deliver)
 		}

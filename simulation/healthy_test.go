@@ -14,13 +14,13 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// well reports whether the home runs as its configuration and its users want, on
+// healthy reports whether the home runs as its configuration and its users want, on
 // machines that are all up: every service that can run, as often as it should,
 // where it may, and nothing else.
-func (h *home) well() bool { return h.missing() == "" }
+func (h *home) healthy() bool { return h.defects() == "" }
 
-// missing says what is not as it should be, "" when all is.
-func (h *home) missing() string {
+// defects lists what is not as it should be, "" when all is.
+func (h *home) defects() string {
 	var all []string
 	note := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	status, err := topics.Decode[topics.Hub]("", []byte(h.last(h.tree.Hub(topics.HubStatus))))
@@ -36,7 +36,7 @@ func (h *home) missing() string {
 	for name, d := range defs {
 		var fit, run []string
 		for _, m := range h.all() {
-			if fits(d, m.known()) {
+			if fits(d, m.status()) {
 				fit = append(fit, m.name)
 			}
 			for range m.running(name) {
@@ -68,19 +68,19 @@ func (h *home) missing() string {
 			}
 		}
 		if s, err := topics.Decode[topics.Service]("", []byte(h.last(h.tree.Service(topics.ServiceStatus, name)))); err == nil {
-			var told []string
+			var listed []string
 			for _, i := range s.Instances {
-				told = append(told, i.Domain)
+				listed = append(listed, i.Domain)
 			}
-			slices.Sort(told)
-			if !slices.Equal(told, run) || s.Healthy != len(run) {
-				note("the hub says that %s is on %v, %d healthy; it is on %v", name, told, s.Healthy, run)
+			slices.Sort(listed)
+			if !slices.Equal(listed, run) || s.Healthy != len(run) {
+				note("the hub says that %s is on %v, %d healthy; it is on %v", name, listed, s.Healthy, run)
 			}
 		} else {
 			note("nothing is said of %s: %v", name, err)
 		}
 		h.offers(name, run, note)
-		h.alike(name, d, note)
+		h.upToDate(name, d, note)
 	}
 	for _, m := range h.all() {
 		for service := range m.all() {
@@ -95,8 +95,8 @@ func (h *home) missing() string {
 	return strings.Join(all, "\n")
 }
 
-// alike: a changed definition and a new version have reached every instance.
-func (h *home) alike(name string, d services.Definition, note func(string, ...any)) {
+// upToDate: a changed definition and a new version have reached every instance.
+func (h *home) upToDate(name string, d services.Definition, note func(string, ...any)) {
 	want := d.Spec(nil).Revision
 	for _, m := range h.all() {
 		m.mu.Lock()
@@ -135,14 +135,14 @@ func (h *home) wanted(name string, defs map[string]services.Definition, wants ma
 		return true
 	}
 	for other, o := range defs {
-		if o.DependsOn(name) && h.wanted(other, defs, wants) && slices.ContainsFunc(h.all(), func(m *machine) bool { return fits(o, m.known()) }) {
+		if o.DependsOn(name) && h.wanted(other, defs, wants) && slices.ContainsFunc(h.all(), func(m *machine) bool { return fits(o, m.status()) }) {
 			return true
 		}
 	}
 	return false
 }
 
-// wants are what users said of services, as the hub keeps it.
+// wants are what users have set for services, as the hub stores it.
 func (h *home) wants() map[string]planner.Want {
 	var s struct{ Wants map[string]planner.Want }
 	b, err := os.ReadFile(filepath.Join(h.cfg.DataDir, "hub.json"))
