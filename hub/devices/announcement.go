@@ -157,7 +157,7 @@ func (s *State) watchFor(a *announcement, r *rule, i item) error {
 	case len(i.topic) > maxTopic:
 		return fmt.Errorf("its topic of availability is longer than %d bytes", maxTopic)
 	case strings.ContainsAny(i.topic, "+#\x00"), strings.HasPrefix(i.topic, "$"):
-		return fmt.Errorf("its topic of availability is %q, which is no topic of a device", cut(i.topic, maxText))
+		return fmt.Errorf("its topic of availability is %q, which is not a topic of a device", cut(i.topic, maxText))
 	}
 	i.topic = cut(i.topic, maxTopic)
 	if strings.HasPrefix(i.topic, s.prefix+"/") {

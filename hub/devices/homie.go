@@ -73,7 +73,7 @@ func (homie4) read(name string, payload []byte) (part, bool, error) {
 		return homieState(payload)
 	case name == "$mac":
 		if _, ok := keyOfMAC(text); !ok {
-			return part{}, true, fmt.Errorf("its $mac is %q, which is none", text)
+			return part{}, true, fmt.Errorf("its $mac is %q, which is not a MAC address", text)
 		}
 	case strings.HasSuffix(name, "/$properties"):
 		node := strings.TrimSuffix(name, "/$properties")

@@ -189,7 +189,7 @@ func TestOnePartIsNotTheDevice(t *testing.T) {
 		"many identifiers":       {"homeassistant/sensor/a/config", `{"uniq_id":"u","stat_t":"s","dev":{"ids":["x",` + many(40, `"y"`) + `,"z"],"name":"Lamp"}}`, ""},
 		"a component":            {"homeassistant/device/a/config", `{"o":{"name":"t"},"dev":{"ids":["x"],"name":"Lamp"},"cmps":{"a":{"p":"sensor","uniq_id":"a","stat_t":"a","avty_t":"a","avty_tpl":"` + long + `"},"b":{"p":"sensor","uniq_id":"b","stat_t":"b"}}}`, "its availability_template is longer than 1024 bytes"},
 		"a device of a list":     {"z/bridge/devices", `[{"friendly_name":"nobody"},{"ieee_address":"0x0000000000000001","friendly_name":"Lamp"}]`, "it lists something without an ieee_address"},
-		"a bad name in the list": {"z/bridge/devices", `[{"ieee_address":"0x0000000000000001","friendly_name":"Lamp"},{"ieee_address":"0x0000000000000002","friendly_name":"a+b"}]`, "which is no topic of a device"},
+		"a bad name in the list": {"z/bridge/devices", `[{"ieee_address":"0x0000000000000001","friendly_name":"Lamp"},{"ieee_address":"0x0000000000000002","friendly_name":"a+b"}]`, "which is not a topic of a device"},
 	} {
 		s := open()
 		s.Take(c.topic, []byte(c.payload), noon)

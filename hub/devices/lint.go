@@ -228,7 +228,7 @@ func (l *linter) component(root object, id string, raw json.RawMessage) {
 	c := objectOf(raw, nil)
 	platform := ""
 	if c == nil {
-		l.fault("%s is no object", at)
+		l.fault("%s is not an object", at)
 		return
 	}
 	if json.Unmarshal(c["platform"], &platform) != nil || !knownPlatform(platform) {
@@ -329,7 +329,7 @@ func (l *linter) availability(at string, e object) {
 		i := objectOf(raw, nil)
 		switch {
 		case i == nil:
-			l.fault("%savailability has something that is no object", at)
+			l.fault("%savailability has something that is not an object", at)
 		case i["topic"] == nil:
 			l.fault(`%savailability has something without "topic": add it`, at)
 		default:
@@ -345,7 +345,7 @@ func (l *linter) availability(at string, e object) {
 func (l *linter) deviceInfo(raw json.RawMessage) {
 	d := objectOf(raw, nil)
 	if d == nil {
-		l.fault("device is no object")
+		l.fault("device is not an object")
 		return
 	}
 	l.closed("device", d, ofDevice)
@@ -392,7 +392,7 @@ func (l *linter) origin(root object, required bool) {
 	}
 	o := objectOf(raw, originKeys)
 	if o == nil {
-		l.fault("origin is no object")
+		l.fault("origin is not an object")
 		return
 	}
 	l.closed("origin", o, ofOrigin)
@@ -432,7 +432,7 @@ func (l *linter) text(at string, raw json.RawMessage) {
 	case raw[0] == 'n':
 		l.fault("%s is null: leave it out or write a text", at)
 	case raw[0] == '{' || raw[0] == '[':
-		l.fault("%s is no text", at)
+		l.fault("%s is not a text", at)
 	}
 }
 
@@ -442,7 +442,7 @@ func (l *linter) truth(at string, raw json.RawMessage) {
 	switch {
 	case len(raw) == 0:
 	case !ok:
-		l.fault("%s is no truth value: write true or false", at)
+		l.fault("%s is not a boolean: write true or false", at)
 	case raw[0] == '"' && !slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "enable", "disable", "1", "0"}, strings.ToLower(strings.TrimSpace(text))):
 		l.fault("%s is %q: write true or false", at, cut(text, maxText/4))
 	}

@@ -35,7 +35,7 @@ func (l *linter) children(root object) {
 // child checks what is said of one child device.
 func (l *linter) child(at string, c object) {
 	if c == nil {
-		l.fault("%s is no object", at)
+		l.fault("%s is not an object", at)
 		return
 	}
 	l.closed(at, c, ofChild)

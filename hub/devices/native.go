@@ -25,7 +25,7 @@ func (s *State) esphome(topic, node string, payload []byte) (*announcement, erro
 	}
 	k, ok := keyOfMAC(mac)
 	if !ok {
-		return nil, fmt.Errorf("its mac is %q, which is none", cut(mac, maxText))
+		return nil, fmt.Errorf("its mac is %q, which is not a MAC address", cut(mac, maxText))
 	}
 	a.key(k)
 	a.connections = []topics.DeviceConnection{{Type: "mac", Address: colons(k)}}

@@ -101,7 +101,7 @@ func TestBrokenParts(t *testing.T) {
 	for _, c := range []struct{ topic, broken, right, want string }{
 		{"homie/lamp/$mac", "none", "aa:bb:cc:dd:ee:01", `its $mac is "none"`},
 		{"homie/5/lamp/$description", "{", `{"name":"Lamp"}`, "its JSON ends too early"},
-		{"shellies/shelly1-B929CC/announce", "[]", `{"id":"shelly1-B929CC"}`, "it is no object"},
+		{"shellies/shelly1-B929CC/announce", "[]", `{"id":"shelly1-B929CC"}`, "it is not an object"},
 		{"shellies/announce", `{"id":"a/b"}`, `{"id":"shelly1-B929CC"}`, `its id is "a/b"`},
 		{"shellies/announce", `{}`, `{"id":"shelly1-B929CC"}`, `its id is ""`},
 		{"printer/announce", `{`, `{}`, ""},

@@ -45,7 +45,7 @@ func readObject(payload []byte, member func(r *reader, key string) error) error 
 	return read(payload, func(r *reader) error {
 		is, err := r.object(func(key string) error { return member(r, key) })
 		if err == nil && !is {
-			err = errors.New("it is no object")
+			err = errors.New("it is not an object")
 		}
 		return err
 	})
@@ -100,7 +100,7 @@ func (r *reader) objectFrom(t json.Token, member func(key string) error) (bool, 
 	})
 }
 
-// list hands the beginning of each element to element. What is no list is
+// list hands the beginning of each element to element. What is not a list is
 // skipped, and is false.
 func (r *reader) list(element func(t json.Token) error) (bool, error) {
 	t, err := r.next()
@@ -196,7 +196,7 @@ func (r *reader) textFrom(t json.Token) (string, error) {
 	return "", r.skipFrom(t)
 }
 
-// pythonText is text as Home Assistant reads what is no text where one should be:
+// pythonText is text as Home Assistant reads what is not a text where one should be:
 // true is "True".
 func (r *reader) pythonText() (string, error) {
 	t, err := r.next()

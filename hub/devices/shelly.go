@@ -121,7 +121,7 @@ func (c shelly) read(name string, payload []byte) (part, bool, error) {
 	case name != shared:
 		return p, true, err
 	case err == nil && (p.fields["id"] == "" || strings.ContainsAny(p.fields["id"], "/+#")):
-		return p, true, fmt.Errorf("its id is %q, which is none", p.fields["id"])
+		return p, true, fmt.Errorf("its id is %q, which is not a valid id", p.fields["id"])
 	}
 	return p, true, err
 }

@@ -43,7 +43,7 @@ func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announ
 			return nil
 		})
 		if err == nil && !is {
-			err = errors.New("it is no list")
+			err = errors.New("it is not a list")
 		}
 		return err
 	})
