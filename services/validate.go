@@ -181,7 +181,7 @@ func (d Definition) validate(all map[string]Definition, names []string) []Fault 
 		d.Scale.validate(d, fault)
 	}
 	if d.Update != UpdateAuto && d.Update != UpdateManual {
-		fault("update", `use "auto" or "manual"`, "%.80q says nothing of updates", d.Update)
+		fault("update", `use "auto" or "manual"`, "%.80q is not a valid value", d.Update)
 	}
 	return faults
 }

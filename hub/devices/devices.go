@@ -302,11 +302,11 @@ func (s *State) add(a *announcement) error {
 	}
 	switch {
 	case with >= s.limits.PerDevice:
-		return fmt.Errorf("%d announcements of one device are enough", s.limits.PerDevice)
+		return fmt.Errorf("the limit of %d announcements of one device is reached", s.limits.PerDevice)
 	case len(joined) == 0 && len(s.devices) >= s.limits.Devices:
-		return fmt.Errorf("%d devices are enough, this one is left out", s.limits.Devices)
+		return fmt.Errorf("the limit of %d devices is reached: it is not listed", s.limits.Devices)
 	case s.count >= s.limits.Announcements || s.cost+s.partCost+a.cost > s.limits.Bytes || len(s.availabilityTopics)+len(fresh) > s.limits.Watched:
-		return errors.New("so much is announced that there is no room for it")
+		return errors.New("the limit of all announcements is reached")
 	}
 	s.count++
 	s.cost += a.cost

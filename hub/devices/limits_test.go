@@ -58,19 +58,19 @@ func TestMemoryIsBounded(t *testing.T) {
 			for i := range 10_000 {
 				take(fmt.Sprintf("homeassistant/switch/one/s%d/config", i), fmt.Sprintf(`{"dev":{"ids":["one"]},"uniq_id":"%d","cmd_t":"c","stat_t":"%s/%d"}`, i, long, i))
 			}
-		}, "announcements of one device are enough"},
+		}, "announcements of one device is reached"},
 		"twenty thousand devices": {func(take func(topic, payload string)) {
 			for i := range 20_000 {
 				take(fmt.Sprintf("homeassistant/switch/d%d/config", i), fmt.Sprintf(`{"dev":{"ids":["d%d"],"name":"%s"},"uniq_id":"%d","cmd_t":"c","stat_t":"%s/%d","avty_t":"a/%d"}`, i, long, i, long, i, i))
 			}
-		}, "are enough, this one is left out"},
+		}, "is reached: it is not listed"},
 		"as many topics as an announcement may have": {func(take func(topic, payload string)) {
 			for i := range 2000 {
 				take(fmt.Sprintf("homeassistant/device/d%d/config", i), fmt.Sprintf(`{"dev":{"ids":["d%d"]},"o":{"name":"t"},"cmps":{%s}}`, i, list(64, func(n int) string {
 					return fmt.Sprintf(`"c%d":{"p":"sensor","uniq_id":"%d-%d","stat_t":"%s/%d/%d"}`, n, i, n, long, i, n)
 				})))
 			}
-		}, "no room"},
+		}, "the limit of all announcements is reached"},
 		"ten thousand components": {func(take func(topic, payload string)) {
 			take("homeassistant/device/d/config", `{"dev":{"ids":["d"]},"o":{"name":"t"},"cmps":{`+list(10_000, func(n int) string {
 				return fmt.Sprintf(`"c%d":{"p":"sensor","uniq_id":"%d","stat_t":"t/%d"}`, n, n, n)
@@ -84,7 +84,7 @@ func TestMemoryIsBounded(t *testing.T) {
 					}))
 				})))
 			}
-		}, "no room"},
+		}, "the limit of all announcements is reached"},
 		"availabilities at one topic": {func(take func(topic, payload string)) {
 			for i := range 300 {
 				take(fmt.Sprintf("homeassistant/sensor/d%d/config", i), fmt.Sprintf(`{"dev":{"ids":["d%d"]},"uniq_id":"u%d","stat_t":"s","avty_t":"t","avty_tpl":"{{ value ~ %d }}"}`, i, i, i))
@@ -100,18 +100,18 @@ func TestMemoryIsBounded(t *testing.T) {
 					return fmt.Sprintf(`{"ieee_address":"0x%016x","friendly_name":"n%d"}`, b*1000+n+1, n)
 				})+"]")
 			}
-		}, "no room"},
+		}, "the limit of all announcements is reached"},
 		"words of nobody": {func(take func(topic, payload string)) {
 			for i := range 50_000 {
 				take(fmt.Sprintf("%s%d/online", long, i), "true")
 			}
-		}, "no room"},
+		}, "the limit of all announcements is reached"},
 		"attributes without end": {func(take func(topic, payload string)) {
 			take("homie/one/$homie", "4.0.0")
 			for i := range 10_000 {
 				take(fmt.Sprintf("homie/one/n%d/$properties", i), strings.Repeat("p,", 1000)+long)
 			}
-		}, "topics that describe one device are enough"},
+		}, "topics of one device is reached"},
 		"devices of Homie without end": {func(take func(topic, payload string)) {
 			for i := range 20_000 {
 				take(fmt.Sprintf("homie/d%d/$homie", i), "4.0.0")
@@ -138,7 +138,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			for i := range 20_000 {
 				take(fmt.Sprintf("homeassistant/switch/c%d/config", i), fmt.Sprintf(`{"dev":{"ids":["k%d","k%d"]},"uniq_id":"%d","cmd_t":"c"}`, i, i+1, i))
 			}
-		}, "announcements of one device are enough"},
+		}, "announcements of one device is reached"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bytes, s := held(func() *State {

@@ -136,9 +136,9 @@ func (s *State) putPart(c convention, base, name string, p part) error {
 	}
 	switch {
 	case d != nil && len(d.parts)+fresh > s.limits.PerDevice:
-		return fmt.Errorf("%d topics that describe one device are enough", s.limits.PerDevice)
+		return fmt.Errorf("the limit of %d topics of one device is reached", s.limits.PerDevice)
 	case s.partCount+fresh > s.limits.Announcements || s.cost+s.partCost+cost > s.limits.Bytes:
-		return errors.New("so much is announced that there is no room for it")
+		return errors.New("the limit of all announcements is reached")
 	}
 	if d == nil {
 		d = &partialDevice{convention: c, parts: make(map[string]part)}
