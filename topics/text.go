@@ -171,7 +171,9 @@ func ValidURL(s string) bool {
 
 func validHash(s string) bool { return only(s, 128, "$./") }
 
-func validPath(s string) bool { return len(s) <= 4096 && s[0] == '/' && validLine(s) }
+func validPath(s string) bool {
+	return len(s) <= 4096 && strings.HasPrefix(s, "/") && validLine(s)
+}
 
 func validLine(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)

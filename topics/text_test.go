@@ -166,6 +166,7 @@ func FuzzTextTypes(f *testing.F) {
 		f.Add(attack)
 	}
 	f.Add("fe80::1%eth0")
+	f.Add(" ")
 	f.Fuzz(func(t *testing.T, s string) {
 		if s == "" {
 			return
@@ -175,10 +176,11 @@ func FuzzTextTypes(f *testing.F) {
 				continue
 			}
 			// A bcrypt hash holds $, a range its operators: both are compared alone.
+			rest := s
 			if text.Name == "range" {
-				s = strings.NewReplacer("<", "", ">", "", "|", "", "!", "", " ", "").Replace(s)
+				rest = strings.NewReplacer("<", "", ">", "", "|", "", "!", "", " ", "").Replace(s)
 			}
-			if strings.ContainsAny(s, "`;&|<>(){}\"'\\*?~#! \t\r\n\x00") || strings.Contains(s, "$") && text.Name != "hash" {
+			if strings.ContainsAny(rest, "`;&|<>(){}\"'\\*?~#! \t\r\n\x00") || strings.Contains(rest, "$") && text.Name != "hash" {
 				t.Errorf("%s took %q", text.Name, s)
 			}
 		}
