@@ -223,6 +223,8 @@ func (w *automated) updated() {
 	run := func() {
 		w.Call("automation.trigger", w.automation(w.States(), "dominion_web_update"), map[string]any{"skip_condition": false})
 	}
+	// Home Assistant has no entity to ask about before.
+	w.Until(wellAgain, "no new version is offered", func(s haStates) bool { return s.Is("off", "update.dominion_web_update") })
 	before := w.home.Journal.Starts(w.t)
 	run()
 	if n := w.home.Journal.Starts(w.t); n != before {
