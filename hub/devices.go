@@ -10,22 +10,30 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// around is who else is on the broker. What is read and concluded is in
-// hub/devices; here is where announcements come from and where entries go.
+// deviceTracker publishes the other devices on the broker. What is read from their
+// announcements is in hub/devices; here is where these come from and where entries go.
 //
-// Nothing of it is kept on disk: announcements are retained, and come again.
-// After a start, and after each connection to a broker that is not ours, it is
-// therefore quiet until they have come. Then it tells of all that there are,
-// and takes back what an earlier run told of others.
+// Nothing of it is on disk: announcements are retained, and come again. After a start,
+// and after each connection to a broker that is not the hub's own, it publishes nothing
+// until they have come. Then it publishes all devices, and clears what an earlier run
+// published of others.
 type deviceTracker struct {
-	state *devices.State // nil: nobody wants to know
-	told  map[string]bool
-	stale map[string]bool // told by an earlier run
-	sweep bool            // what an earlier run told is listened for
-	from  time.Time       // before it nothing is told; zero: not connected
-	at    time.Time       // when to tell of what changed; zero: nothing did
-	put   bool            // telling was put off once, for availability to be heard
-	watch []string        // topics that are wanted for it
+	// state is nil where devices are switched off.
+	state *devices.State
+	// published holds the identifiers of the devices that are published.
+	published map[string]bool
+	// stale holds those that an earlier run published.
+	stale map[string]bool
+	// sweep reports that what an earlier run published is still received.
+	sweep bool
+	// from is when publishing begins; zero: not connected.
+	from time.Time
+	// at is when to publish what changed; zero: nothing did.
+	at time.Time
+	// put reports that publishing was postponed once, for availability to arrive.
+	put bool
+	// watch are the topics that it needs.
+	watch []string
 }
 
 const (
@@ -36,8 +44,8 @@ const (
 	devicesRest = 500 * time.Millisecond
 )
 
-func newAround(o Options) deviceTracker {
-	a := deviceTracker{told: make(map[string]bool), stale: make(map[string]bool), sweep: true}
+func newDeviceTracker(o Options) deviceTracker {
+	a := deviceTracker{published: make(map[string]bool), stale: make(map[string]bool), sweep: true}
 	if o.Config.Devices.Enabled {
 		a.state = devices.New(devices.Options{
 			Prefix: o.Config.TopicPrefix, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Limits: devices.DefaultLimits(),
@@ -111,7 +119,7 @@ func (h *Hub) devicesChanged(now time.Time) {
 
 // formerDevice notes what an earlier run told of a device.
 func (h *Hub) formerDevice(id string, m topics.Message) {
-	if !m.Retain || len(m.Payload) == 0 || h.tracker.told[id] || len(h.tracker.stale) >= maxRemoved {
+	if !m.Retain || len(m.Payload) == 0 || h.tracker.published[id] || len(h.tracker.stale) >= maxRemoved {
 		return
 	}
 	h.tracker.stale[id] = true
@@ -153,7 +161,7 @@ func (h *Hub) expireDevices(now time.Time) {
 // publishAllDevices tells of every device, and takes back what is not there.
 func (h *Hub) publishAllDevices() {
 	a := &h.tracker
-	gone := maps.Clone(a.told)
+	gone := maps.Clone(a.published)
 	maps.Copy(gone, a.stale)
 	if a.state != nil {
 		a.state.Changed()
@@ -164,7 +172,7 @@ func (h *Hub) publishAllDevices() {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(gone)) {
-		delete(a.told, id)
+		delete(a.published, id)
 		h.pub.Clear(h.tree.Device(id))
 	}
 	clear(a.stale)
@@ -176,13 +184,13 @@ func (h *Hub) publishDevice(id string) {
 	d, there := h.tracker.state.Device(id)
 	switch {
 	case there:
-		h.tracker.told[id] = true
+		h.tracker.published[id] = true
 		h.pub.Retain(h.tree.Device(id), topics.Encode(d))
 		if of := h.domains[d.Domain]; of != nil && of.micro {
 			h.touch(d.Domain)
 		}
-	case h.tracker.told[id]:
-		delete(h.tracker.told, id)
+	case h.tracker.published[id]:
+		delete(h.tracker.published, id)
 		h.pub.Clear(h.tree.Device(id))
 	}
 }

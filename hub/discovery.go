@@ -22,7 +22,7 @@ type discovery struct {
 	announcements *homeassistant.Registry
 	shown         map[string]any      // what the device of a thing shows, by topic
 	after         map[string][]string // what is cleared once the device is, by its topic
-	again         []func()            // what is still to be said again
+	again         []func()            // what is still to be published again
 	againAt       time.Time           // not sooner
 	unsaved       bool
 	// awaits holds microdomains that are not told yet: until when their firmware is
@@ -227,7 +227,7 @@ func (h *Hub) discover(now time.Time) {
 		}
 	}
 	if states && h.cfg.HomeAssistant.Enabled {
-		s.again = h.saysAgain()
+		s.again = h.republishers()
 	}
 	if n := min(len(s.again), homeassistant.Burst); n > 0 && !now.Before(s.againAt) {
 		for _, say := range s.again[:n] {
@@ -294,9 +294,9 @@ func (h *Hub) receiveDiscovery(m topics.Message, now time.Time) (ours bool) {
 	return true
 }
 
-// saysAgain lists what Home Assistant's entities live from: after its birth it
-// is all said again, by whoever says it.
-func (h *Hub) saysAgain() []func() {
+// republishers returns functions that publish the states of Home Assistant's entities again,
+// after its birth message: one function for each topic or domain.
+func (h *Hub) republishers() []func() {
 	again := func(topic string, payload func() []byte) func() {
 		return func() {
 			h.pub.Forget(topic)

@@ -169,7 +169,7 @@ func New(o Options) *Hub {
 		scaling:       scaling.New(),
 		questions:     newQuestions(),
 		watch:         o.Watch,
-		tracker:       newAround(o),
+		tracker:       newDeviceTracker(o),
 		environ:       o.Environ,
 		restarts:      make(map[string]*restarting),
 		machine:       o.Machine,
@@ -374,8 +374,8 @@ func (h *Hub) handle(e event, now time.Time) {
 	}
 }
 
-// connect begins or goes on: what others should know is said again, and a
-// domain that could not be heard in the meantime is given time to be heard.
+// connect begins or goes on: all that is retained is published again, and a domain whose
+// heartbeats could not arrive meanwhile is given time for one.
 func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
 	h.discovery.announcements.Connected(now)
@@ -394,7 +394,7 @@ func (h *Hub) connect(now time.Time) {
 		// once it is there, and those who come are answered first.
 		h.rest = now.Add(min(time.Second, h.cfg.Timing.Settle.Duration()))
 	}
-	h.tally = tally{} // said again
+	h.tally = tally{} // published again
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// roll is how one service changes.
+// rolloutState is how one service changes.
 type rolloutState struct {
 	out       rollout.Output
 	next      topics.Spec // of the definition, and its identity

@@ -210,7 +210,7 @@ func retryFailed(o *Outcome, failed []*candidate, missing int, served bool) int 
 	return missing
 }
 
-// parts are the domains that can run a service.
+// groups are the domains that can run a service.
 type groups struct {
 	live   []*candidate // have it
 	free   []*candidate // could be assigned it now
