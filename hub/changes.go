@@ -132,22 +132,22 @@ func (h *Hub) takeRows(c *changes) {
 	}
 }
 
-// silent reports that nothing counts of what the domain said of its instances:
+// Silent reports that nothing counts of what the domain said of its instances:
 // it is lost, or a microcontroller that is away, or has said nothing yet.
-func (d *domain) silent() bool {
-	return d.status == nil || d.state == topics.DomainIsLost || d.micro && !d.available
+func (d *domain) Silent() bool {
+	return d.Status == nil || d.State == topics.DomainIsLost || d.Micro && !d.Available
 }
 
 // rows are the instances that a domain tells of, where that counts.
 func (d *domain) rows() []directory.Row {
-	if d.silent() {
+	if d.Silent() {
 		return nil
 	}
-	rows := make([]directory.Row, 0, len(d.status.Services))
-	for _, i := range d.status.Services {
+	rows := make([]directory.Row, 0, len(d.Status.Services))
+	for _, i := range d.Status.Services {
 		rows = append(rows, directory.Row{
-			Domain: d.name, Service: i.Service, State: i.State, Health: d.healthOf(i), Version: i.Version,
-			Address: addressOf(i, d.status), Port: i.Port, Message: withoutSpan(i.Message), NextTry: i.NextTry, Done: done(i), Order: d.runningOrder[i.Service],
+			Domain: d.Name, Service: i.Service, State: i.State, Health: d.HealthOf(i), Version: i.Version,
+			Address: addressOf(i, d.Status), Port: i.Port, Message: withoutSpan(i.Message), NextTry: i.NextTry, Done: done(i), Order: d.RunningOrder[i.Service],
 		})
 	}
 	return rows

@@ -126,7 +126,7 @@ func (f *fuss) happen() string {
 	h.looked = f.now
 	for _, d := range slices.Sorted(maps.Keys(h.domains)) {
 		if f.r.IntN(8) > 0 && d != name {
-			h.heartbeat(d, topics.Heartbeat{ID: h.domains[d].id, Session: "s", Epoch: h.epoch, Generation: h.domains[d].ordered.generation}, false, f.now)
+			h.heartbeat(d, topics.Heartbeat{ID: h.domains[d].ID, Session: "s", Epoch: h.epoch, Generation: h.domains[d].Ordered.Generation}, false, f.now)
 		}
 	}
 	switch f.r.IntN(15) {
@@ -179,7 +179,7 @@ func (f *fuss) status(name string) topics.Domain {
 		if f.r.IntN(8) > 0 {
 			s.Catalog = append(s.Catalog, topics.CatalogRow{Service: d.Name, Version: []string{"1.0.0", "2.0.0"}[f.r.IntN(12)/11]})
 		}
-		ordered := f.h.domains[name] != nil && f.h.domains[name].ordered.services[d.Name]
+		ordered := f.h.domains[name] != nil && f.h.domains[name].Ordered.Services[d.Name]
 		if ordered == (f.r.IntN(6) > 0) {
 			revision := "of-another-time"
 			if known := f.h.domains[name]; known != nil && known.assigned[d.Name] != nil && f.r.IntN(4) > 0 {

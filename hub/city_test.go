@@ -69,10 +69,10 @@ func city(tb testing.TB) (*Hub, time.Time) {
 		}
 		for _, d := range h.sortedDomains() {
 			s := obeyed(d)
-			if len(s.Services) == len(d.status.Services) {
+			if len(s.Services) == len(d.Status.Services) {
 				continue
 			}
-			if err := h.domainStatus(d.name, s, topics.Message{}, now); err != nil {
+			if err := h.domainStatus(d.Name, s, topics.Message{}, now); err != nil {
 				tb.Fatal(err)
 			}
 		}
@@ -83,8 +83,8 @@ func city(tb testing.TB) (*Hub, time.Time) {
 	for range 2 { // and is known to be good
 		now = now.Add(10 * time.Minute)
 		for _, d := range h.sortedDomains() {
-			h.heartbeat(d.name, topics.Heartbeat{ID: d.id, Session: "s", Epoch: h.epoch, Generation: d.ordered.generation}, false, now)
-			if err := h.domainStatus(d.name, obeyed(d), topics.Message{}, now); err != nil {
+			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, false, now)
+			if err := h.domainStatus(d.Name, obeyed(d), topics.Message{}, now); err != nil {
 				tb.Fatal(err)
 			}
 		}
@@ -104,7 +104,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 
 // obeyed is the status of a domain that runs what it was told to.
 func obeyed(d *domain) topics.Domain {
-	s := *d.status
+	s := *d.Status
 	s.Services = nil
 	for i, row := range s.Catalog {
 		if spec, told := d.assigned[row.Service]; told {
@@ -121,7 +121,7 @@ func obeyed(d *domain) topics.Domain {
 func BenchmarkCity(b *testing.B) {
 	h, now := city(b)
 	d := h.domains["d0500"]
-	few := d.status.Services[slices.IndexFunc(d.status.Services, func(i topics.Instance) bool { return i.Service > "s0001" })].Service
+	few := d.Status.Services[slices.IndexFunc(d.Status.Services, func(i topics.Instance) bool { return i.Service > "s0001" })].Service
 	say := func(service string, to topics.Health) arrived {
 		s := obeyed(d)
 		for i := range s.Services {

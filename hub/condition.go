@@ -20,12 +20,12 @@ func (h *Hub) publishConditions(c *changes) {
 }
 
 func (h *Hub) publishCondition(d *domain) {
-	v := topics.Condition{Domain: d.name, State: d.state, Reason: cmp.Or(h.problemOf(d), d.trouble())}
+	v := topics.Condition{Domain: d.Name, State: d.State, Reason: cmp.Or(h.problemOf(d), d.trouble())}
 	v.Problem = v.Reason != ""
-	if !d.since.IsZero() {
-		v.Since = topics.At(d.since)
+	if !d.Since.IsZero() {
+		v.Since = topics.At(d.Since)
 	}
-	h.pub.Retain(h.tree.Domain(topics.DomainCondition, d.name), topics.Encode(v))
+	h.pub.Retain(h.tree.Domain(topics.DomainCondition, d.Name), topics.Encode(v))
 }
 
 // trouble says what is wrong with a domain and what to do, "" where it is well.
@@ -33,9 +33,9 @@ func (d *domain) trouble() string {
 	switch problem := d.problem(); {
 	case problem != "":
 		return problem
-	case d.micro && d.state == topics.DomainIsOffline:
+	case d.Micro && d.State == topics.DomainIsOffline:
 		return "is offline: " + lookAfter
-	case d.state == topics.DomainIsLost:
+	case d.State == topics.DomainIsLost:
 		return "is lost: " + lookAfter
 	}
 	return ""
@@ -45,16 +45,16 @@ const lookAfter = "is it switched on and connected? `forget` it if it is gone fo
 
 // problem says what is wrong with a domain besides that it is away.
 func (d *domain) problem() string {
-	switch s := d.status; {
-	case s != nil && !d.micro && !topics.SameMajor(s.Protocol):
+	switch s := d.Status; {
+	case s != nil && !d.Micro && !topics.SameMajor(s.Protocol):
 		return fmt.Sprintf("speaks protocol %s, this hub %s: it is given no services; bring both to the same version", s.Protocol, topics.Protocol)
-	case d.ahead:
-		return fmt.Sprintf("reports epoch %d, which this hub never gave: it obeys no start commands; `dominionctl resync %s`", d.last.Epoch, d.name)
-	case d.awaited.asked && !(d.awaited.absent && d.available): // the next heartbeat notices that it came
+	case d.Ahead:
+		return fmt.Sprintf("reports epoch %d, which this hub never gave: it obeys no start commands; `dominionctl resync %s`", d.Heartbeat.Epoch, d.Name)
+	case d.awaited.asked && !(d.awaited.absent && d.Available): // the next heartbeat notices that it came
 		return d.awaited.problem()
 	case d.flaps.now():
 		return d.flaps.problem()
-	case s != nil && len(s.Problems) > 0 && d.state == topics.DomainIsOnline:
+	case s != nil && len(s.Problems) > 0 && d.State == topics.DomainIsOnline:
 		return "reports: " + strings.Join(s.Problems, "; ")
 	}
 	return ""

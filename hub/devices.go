@@ -186,7 +186,7 @@ func (h *Hub) publishDevice(id string) {
 	case there:
 		h.tracker.published[id] = true
 		h.pub.Retain(h.tree.Device(id), topics.Encode(d))
-		if of := h.domains[d.Domain]; of != nil && of.micro {
+		if of := h.domains[d.Domain]; of != nil && of.Micro {
 			h.touch(d.Domain)
 		}
 	case h.tracker.published[id]:

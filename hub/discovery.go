@@ -51,8 +51,8 @@ func (h *Hub) publishDiscovery(c *changes, now time.Time) {
 	}
 	unheard := make(map[string]bool) // of these we know nothing yet but that they are
 	for _, d := range h.domains {
-		if d.status == nil && h.cfg.HomeAssistant.Enabled {
-			unheard[h.discovery.options.DomainTopic(d.name)] = true
+		if d.Status == nil && h.cfg.HomeAssistant.Enabled {
+			unheard[h.discovery.options.DomainTopic(d.Name)] = true
 		}
 	}
 	h.discovery.announcements.Complete(unheard, now)
@@ -63,19 +63,19 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 	// The options do not change while the hub runs.
 	h.show(o.HubTopic(), o.HubName, o.HubName, func() homeassistant.Config { return homeassistant.Hub(o) }, now)
 	for _, d := range h.touched(c) {
-		s := d.status
-		if s == nil || d.micro && h.awaitsFirmware(d.name, now) {
+		s := d.Status
+		if s == nil || d.Micro && h.awaitsFirmware(d.Name, now) {
 			continue
 		}
-		m := homeassistant.Machine{Name: d.name, ID: d.id, Version: s.Version, OS: s.OS, Arch: s.Arch, Micro: d.micro, Hot: d.hot}
+		m := homeassistant.Machine{Name: d.Name, ID: d.ID, Version: s.Version, OS: s.OS, Arch: s.Arch, Micro: d.Micro, Hot: d.Hot}
 		defined := m
 		defined.Version, defined.Hot = "", false
 		shown := any(m)
-		if d.micro {
-			m.Firmware = h.firmwareOf(d.name, now)
+		if d.Micro {
+			m.Firmware = h.firmwareOf(d.Name, now)
 			shown = digest(m)
 		}
-		h.show(o.DomainTopic(d.name), shown, digest(defined), func() homeassistant.Config { return homeassistant.Domain(o, m) }, now)
+		h.show(o.DomainTopic(d.Name), shown, digest(defined), func() homeassistant.Config { return homeassistant.Domain(o, m) }, now)
 	}
 	var micro map[string]bool
 	if len(c.services) > 0 {
@@ -100,8 +100,8 @@ func (h *Hub) showAll(c *changes, now time.Time) {
 func (h *Hub) microOnly() map[string]bool {
 	only := make(map[string]bool)
 	for _, d := range h.domains {
-		if d.micro && d.status != nil {
-			for _, i := range d.status.Services {
+		if d.Micro && d.Status != nil {
+			for _, i := range d.Status.Services {
 				only[i.Service] = true
 			}
 		}
@@ -109,17 +109,17 @@ func (h *Hub) microOnly() map[string]bool {
 	whole := h.ready
 	if len(only) > 0 {
 		for _, d := range h.domains {
-			if d.micro {
+			if d.Micro {
 				continue
 			}
-			if d.status == nil {
+			if d.Status == nil {
 				whole = false
 				continue
 			}
-			for _, row := range d.status.Catalog {
+			for _, row := range d.Status.Catalog {
 				delete(only, row.Service)
 			}
-			for _, i := range d.status.Services {
+			for _, i := range d.Status.Services {
 				delete(only, i.Service)
 			}
 		}
@@ -309,13 +309,13 @@ func (h *Hub) republishers() []func() {
 	}
 	for _, d := range h.sortedDomains() {
 		all = append(all, func() {
-			if h.domains[d.name] != d {
+			if h.domains[d.Name] != d {
 				return // forgotten meanwhile
 			}
-			h.pub.Forget(h.tree.Domain(topics.DomainCondition, d.name))
+			h.pub.Forget(h.tree.Domain(topics.DomainCondition, d.Name))
 			h.publishCondition(d)
-			if d.state == topics.DomainIsOnline && !d.micro {
-				h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
+			if d.State == topics.DomainIsOnline && !d.Micro {
+				h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.Name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
 			}
 		})
 	}

@@ -12,79 +12,79 @@ import (
 
 // domain is what the hub knows of one domain. It is kept until it is forgotten.
 type domain struct {
-	name, id             string
-	user                 string // of the broker, by which it joined; "": none that is known
+	Name, ID             string
+	User                 string // of the broker, by which it joined; "": none that is known
 	joined               string // session that was granted the last join
 	former               string // session that beat last before the hub started, by what the broker retained
-	micro                bool
+	Micro                bool
 	expected             bool             // known from before our start, waited for while settling
-	available            bool             // the last word at its availability topic
+	Available            bool             // the last word at its availability topic
 	availabilityRetained bool             // that word was retained, nobody has said it since
 	beat                 time.Time        // when the last heartbeat came or a join was granted, by our monotonic clock
-	hasBeat              bool             // a heartbeat came in this run of the hub
-	last                 topics.Heartbeat // the last heartbeat
+	HasBeat              bool             // a heartbeat came in this run of the hub
+	Heartbeat            topics.Heartbeat // the last heartbeat
 	claimed              uint64           // generation of this epoch that it reported and that was not given by us
-	status               *topics.Domain   // nil until it came
-	hot                  bool             // it tells a temperature
-	state                topics.DomainState
-	since                time.Time
-	ever                 bool // was online in this run of the hub
-	gone                 bool // lost for failover_after
-	ordered              order
-	chosen               map[string]string // in what it was better than the next one, by service it was ordered
-	stops                map[string]string // why, by service it was ordered to stop
+	Status               *topics.Domain   // nil until it came
+	Hot                  bool             // it tells a temperature
+	State                topics.DomainState
+	Since                time.Time
+	WasOnline            bool // was online in this run of the hub
+	Gone                 bool // lost for failover_after
+	Ordered              order
+	Chosen               map[string]string // in what it was better than the next one, by service it was ordered
+	StopReasons          map[string]string // why, by service it was ordered to stop
 	flaps                flaps
 	awaited              awaitedReport
-	ahead                bool // it reports an epoch that is not believed: it obeys no start commands
-	machine              planner.Machine
+	Ahead                bool // it reports an epoch that is not believed: it obeys no start commands
+	Machine              planner.Machine
 	usage                map[string]topics.Usage // by service, of the last metrics
 	metrics              *topics.Metrics         // the last metrics, where Prometheus is told them
 	usageAt              time.Time
-	runningOrder         map[string]uint64      // when each instance was first seen running, as a number that only grows
+	RunningOrder         map[string]uint64      // when each instance was first seen running, as a number that only grows
 	assigned             map[string]*assignment // what each instance was ordered as, by service
 	catalogSince         map[string]time.Time   // since when its catalog has its version of a service
 }
 
 // order is the last start command that was given to a domain.
 type order struct {
-	generation uint64
-	services   map[string]bool
-	encoded    string // of the services, to tell whether something changed
-	message    topics.Message
-	at         time.Time
+	Generation uint64
+	Services   map[string]bool
+	Encoded    string // of the services, to tell whether something changed
+	Message    topics.Message
+	At         time.Time
 }
 
 // present reports whether the domain is there again after a start of the hub.
 func (d *domain) present() bool {
-	if d.micro {
-		return d.status != nil
+	if d.Micro {
+		return d.Status != nil
 	}
-	return d.available && d.hasBeat && d.statusCurrent()
+	return d.Available && d.HasBeat && d.StatusCurrent()
 }
 
-// statusCurrent reports whether we have the status that the last heartbeat speaks of.
+// StatusCurrent reports whether we have the status that the last heartbeat speaks of.
 // Brokers keep the order of a topic, not of two: mosquitto lets a heartbeat of
 // QoS 0 overtake a status of QoS 1, and what it had stored may be older still.
 // What such an old one does not list would be stopped.
-func (d *domain) statusCurrent() bool {
-	s, b := d.status, d.last
+func (d *domain) StatusCurrent() bool {
+	s, b := d.Status, d.Heartbeat
 	return s != nil && (b.Status == 0 || s.Session == b.Session && s.Seq >= b.Status)
 }
 
-func (d *domain) beats(now time.Time, lostAfter time.Duration) bool {
+func (d *domain) Beats(now time.Time, lostAfter time.Duration) bool {
 	return !d.beat.IsZero() && now.Sub(d.beat) < lostAfter
 }
 
 // judge says what state a domain is in. A will makes it offline, only silence
 // makes it lost. An ordered table: the first row that fits decides.
 func (h *Hub) judge(d *domain, now time.Time) topics.DomainState {
-	beats := d.beats(now, h.cfg.Timing.LostAfter.Duration())
+	beats := d.Beats(now, h.cfg.Timing.LostAfter.Duration())
 	switch {
-	case d.micro && d.available && d.status != nil:
+	case d.Micro && d.Available && d.Status != nil:
 		return topics.DomainIsOnline
-	case d.micro:
+	case d.Micro:
 		return topics.DomainIsOffline // it does not beat, so it cannot be lost
-	case beats && d.available && d.hasBeat && (d.statusCurrent() || d.status != nil && d.state == topics.DomainIsOnline):
+	case beats && d.Available && d.HasBeat && (d.StatusCurrent() || d.Status != nil && d.State == topics.DomainIsOnline):
 		return topics.DomainIsOnline
 	case beats || !h.ready:
 		return topics.DomainIsOffline
@@ -96,13 +96,13 @@ func (h *Hub) judge(d *domain, now time.Time) topics.DomainState {
 // update judges a domain anew and says what changed.
 func (h *Hub) update(d *domain, now time.Time) {
 	state := h.judge(d, now)
-	if state == d.state {
+	if state == d.State {
 		return
 	}
-	was := d.state
-	d.state, d.since, d.gone = state, now, false
+	was := d.State
+	d.State, d.Since, d.Gone = state, now, false
 	h.usageChanged(d, now)
-	h.touch(d.name)
+	h.touch(d.Name)
 	switch state {
 	case topics.DomainIsOnline:
 		h.cameOnline(d, was)
@@ -110,17 +110,17 @@ func (h *Hub) update(d *domain, now time.Time) {
 	case topics.DomainIsOffline:
 		switch {
 		case was != topics.DomainIsOnline:
-		case d.micro:
-			h.eventOf(d, topics.DomainOffline, d.name+" is offline: it was switched off or its connection broke")
+		case d.Micro:
+			h.eventOf(d, topics.DomainOffline, d.Name+" is offline: it was switched off or its connection broke")
 		default:
-			h.eventOf(d, topics.DomainOffline, d.name+" is offline: its agent stopped or its connection broke; its services stay")
+			h.eventOf(d, topics.DomainOffline, d.Name+" is offline: its agent stopped or its connection broke; its services stay")
 		}
 	case topics.DomainIsLost:
-		h.leases.table.Lost(d.id)
-		clear(d.runningOrder) // what runs when it is back is the younger copy
+		h.leases.table.Lost(d.ID)
+		clear(d.RunningOrder) // what runs when it is back is the younger copy
 		// One that was lost before we started is no news.
-		if d.ever || !h.store.Known(d.name).Lost {
-			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.name, h.cfg.Timing.LostAfter.Duration()))
+		if d.WasOnline || !h.store.Known(d.Name).Lost {
+			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.Name, h.cfg.Timing.LostAfter.Duration()))
 			h.countLoss(d, now)
 		}
 		h.publishOffline(d)
@@ -129,15 +129,15 @@ func (h *Hub) update(d *domain, now time.Time) {
 }
 
 func (h *Hub) cameOnline(d *domain, was topics.DomainState) {
-	delete(h.lonely, d.name)
+	delete(h.lonely, d.Name)
 	h.number(d)
-	if d.ever {
-		h.eventOf(d, topics.DomainReturned, d.name+" is online again")
+	if d.WasOnline {
+		h.eventOf(d, topics.DomainReturned, d.Name+" is online again")
 	} else {
-		h.eventOf(d, topics.DomainJoined, d.name+" joined")
+		h.eventOf(d, topics.DomainJoined, d.Name+" joined")
 	}
-	d.ever = true
-	if was == topics.DomainIsLost || h.store.Known(d.name).Lost {
+	d.WasOnline = true
+	if was == topics.DomainIsLost || h.store.Known(d.Name).Lost {
 		h.remember(d)
 	}
 }
@@ -145,9 +145,9 @@ func (h *Hub) cameOnline(d *domain, was topics.DomainState) {
 // publishOffline says it for a domain that cannot: a broker that lost it together
 // with us has nobody else to do so.
 func (h *Hub) publishOffline(d *domain) {
-	if d.available {
-		d.available = false
-		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: d.name}, []byte(topics.Offline)))
+	if d.Available {
+		d.Available = false
+		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: d.Name}, []byte(topics.Offline)))
 	}
 }
 
@@ -156,15 +156,15 @@ func (h *Hub) publishOffline(d *domain) {
 func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time.Time) {
 	d := h.domains[name]
 	if retained {
-		if d != nil && d.id == b.ID && !d.hasBeat {
+		if d != nil && d.ID == b.ID && !d.HasBeat {
 			d.former = b.Session
 		}
 		return
 	}
-	if d != nil && d.micro {
+	if d != nil && d.Micro {
 		return
 	}
-	if d == nil || d.id != b.ID {
+	if d == nil || d.ID != b.ID {
 		// Only an external broker brings us one that did not join in this run
 		// and is not in our store: it goes on as it is.
 		h.stirred = true
@@ -174,11 +174,11 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 	}
 	// One of many makes nothing due sooner than the one before it did: it costs
 	// a look at its own domain, and not at a thousand.
-	h.stirred = h.stirred || !d.hasBeat || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.state != topics.DomainIsOnline
-	if d.last.Session != b.Session {
+	h.stirred = h.stirred || !d.HasBeat || !d.Beats(now, h.cfg.Timing.LostAfter.Duration()) || d.State != topics.DomainIsOnline
+	if d.Heartbeat.Session != b.Session {
 		h.touch(name) // what the run before said of exclusive services counts no more
 	}
-	d.beat, d.hasBeat, d.last = now, true, b
+	d.beat, d.HasBeat, d.Heartbeat = now, true, b
 	h.update(d, now)
 	h.raiseEpoch(b.Epoch, name, now)
 	h.claimGeneration(d, now)
@@ -189,13 +189,13 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 
 // newDomain begins the record of a domain, also where another machine had the name.
 func (h *Hub) newDomain(name, id string) *domain {
-	d := &domain{name: name, id: id, state: topics.DomainIsOffline}
+	d := &domain{Name: name, ID: id, State: topics.DomainIsOffline}
 	if h.domains[name] == nil {
 		w := h.guests.availability[name]
-		d.available, d.availabilityRetained = w.online, w.retained
+		d.Available, d.availabilityRetained = w.online, w.retained
 		d.expected = !h.ready && w.online && w.retained
 		if s, known := h.guests.status[name]; known && s.ID == id {
-			d.status = &s
+			d.Status = &s
 		}
 	}
 	h.guests.remove(name)
@@ -214,18 +214,18 @@ const maxID = 64
 // A domain that took a command of somebody else is given its own, above it.
 func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
-	if seen := d.seenGeneration(h.epoch); d.ordered.encoded != "" && (seen > d.ordered.generation || seen == d.ordered.generation && h.obeysAnotherRun(d)) {
-		h.events.Add(topics.Event{Type: topics.EpochRaised, Domain: d.name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.name, d.last.Generation)})
-		d.ordered.encoded = ""
-		h.touch(d.name)
+	if seen := d.SeenGeneration(h.epoch); d.Ordered.Encoded != "" && (seen > d.Ordered.Generation || seen == d.Ordered.Generation && h.obeysAnotherRun(d)) {
+		h.events.Add(topics.Event{Type: topics.EpochRaised, Domain: d.Name, Message: fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.Name, d.Heartbeat.Generation)})
+		d.Ordered.Encoded = ""
+		h.touch(d.Name)
 		return
 	}
-	if d.ordered.encoded == "" || now.Sub(d.ordered.at) < patience ||
-		(d.last.Epoch == h.epoch && d.last.Generation >= d.ordered.generation && !h.obeysAnotherRun(d)) {
+	if d.Ordered.Encoded == "" || now.Sub(d.Ordered.At) < patience ||
+		(d.Heartbeat.Epoch == h.epoch && d.Heartbeat.Generation >= d.Ordered.Generation && !h.obeysAnotherRun(d)) {
 		return
 	}
-	d.ordered.at = now
-	h.pub.Publish(d.ordered.message)
+	d.Ordered.At = now
+	h.pub.Publish(d.Ordered.Message)
 }
 
 // domainStatus takes what a domain says of itself.
@@ -253,26 +253,26 @@ func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now t
 		}
 		d.beat = now // it said something just now, and has its time to beat
 	}
-	if s.Micro != d.micro {
-		if d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
+	if s.Micro != d.Micro {
+		if d.Beats(now, h.cfg.Timing.LostAfter.Duration()) {
 			return fmt.Errorf("a microdomain uses the name of %s: give it another one", name)
 		}
-		d.micro = s.Micro
+		d.Micro = s.Micro
 	}
-	if !d.micro && s.ID != d.id {
+	if !d.Micro && s.ID != d.ID {
 		if other := h.withID(s.ID, name); other != nil && !m.Retain {
-			return fmt.Errorf("cannot take %s: field id: %.64s is the id of %s", m.Topic, s.ID, other.name)
+			return fmt.Errorf("cannot take %s: field id: %.64s is the id of %s", m.Topic, s.ID, other.Name)
 		}
 		return nil // of the machine that had the name before, or wants it
 	}
-	if !d.micro && s.Name != "" && s.Name != name {
+	if !d.Micro && s.Name != "" && s.Name != name {
 		return fmt.Errorf("cannot take %s: field name: it says that it is %.80q", m.Topic, s.Name)
 	}
-	if was := d.status; was != nil && was.Session != "" && was.Session == s.Session && s.Seq < was.Seq {
+	if was := d.Status; was != nil && was.Session != "" && was.Session == s.Session && s.Seq < was.Seq {
 		return nil // sent once more, after newer ones
 	}
 	d.stock(s, now)
-	d.status = &s
+	d.Status = &s
 	h.reportStatus(d)
 	h.touch(name)
 	h.number(d)
@@ -313,7 +313,7 @@ func (h *Hub) availability(name, said string, retained bool, now time.Time) {
 		}
 		return
 	}
-	d.available, d.availabilityRetained = said == topics.Online, retained
+	d.Available, d.availabilityRetained = said == topics.Online, retained
 	h.touch(name)
 	h.update(d, now)
 }
@@ -327,8 +327,8 @@ func (h *Hub) forget(name string, now time.Time) error {
 		}
 		return fmt.Errorf("there is no domain %q", name)
 	}
-	if d.beats(now, h.cfg.Timing.LostAfter.Duration()) || d.micro && d.available {
-		return fmt.Errorf("%s is %s and would come back at once: stop its agent first", name, d.state)
+	if d.Beats(now, h.cfg.Timing.LostAfter.Duration()) || d.Micro && d.Available {
+		return fmt.Errorf("%s is %s and would come back at once: stop its agent first", name, d.State)
 	}
 	h.keep(func(s *store.State) { delete(s.Domains, name) })
 	delete(h.domains, name)
@@ -344,11 +344,11 @@ func (h *Hub) forget(name string, now time.Time) error {
 // stock notes since when the domain's catalog has its version of each service.
 func (d *domain) stock(s topics.Domain, now time.Time) {
 	before := make(map[string]string)
-	if d.status != nil {
-		if slices.Equal(d.status.Catalog, s.Catalog) {
+	if d.Status != nil {
+		if slices.Equal(d.Status.Catalog, s.Catalog) {
 			return
 		}
-		for _, row := range d.status.Catalog {
+		for _, row := range d.Status.Catalog {
 			before[row.Service] = row.Version
 		}
 	}
@@ -362,22 +362,22 @@ func (d *domain) stock(s topics.Domain, now time.Time) {
 	}
 }
 
-// instance is what the domain says of a service, nil where it says nothing.
-func (d *domain) instance(service string) *topics.Instance {
-	if d.status == nil {
+// Instance is what the domain says of a service, nil where it says nothing.
+func (d *domain) Instance(service string) *topics.Instance {
+	if d.Status == nil {
 		return nil
 	}
-	for n := range d.status.Services {
-		if d.status.Services[n].Service == service {
-			return &d.status.Services[n]
+	for n := range d.Status.Services {
+		if d.Status.Services[n].Service == service {
+			return &d.Status.Services[n]
 		}
 	}
 	return nil
 }
 
-func (d *domain) catalog(service string) string {
-	if d.status != nil {
-		for _, row := range d.status.Catalog {
+func (d *domain) CatalogVersion(service string) string {
+	if d.Status != nil {
+		for _, row := range d.Status.Catalog {
 			if row.Service == service {
 				return row.Version
 			}
@@ -386,15 +386,15 @@ func (d *domain) catalog(service string) string {
 	return ""
 }
 
-// takesOrders reports whether the domain is given start commands. One that is
+// TakesOrders reports whether the domain is given start commands. One that is
 // not online yet has not said what runs on it: its first command must not stop
 // that.
-func (d *domain) takesOrders() bool {
-	first := d.ordered.encoded == "" && d.state != topics.DomainIsOnline
-	return !d.micro && d.status != nil && !first && topics.SameMajor(d.status.Protocol)
+func (d *domain) TakesOrders() bool {
+	first := d.Ordered.Encoded == "" && d.State != topics.DomainIsOnline
+	return !d.Micro && d.Status != nil && !first && topics.SameMajor(d.Status.Protocol)
 }
 
 // eventOf reports an event of a domain.
 func (h *Hub) eventOf(d *domain, t topics.EventType, message string) {
-	h.events.Add(topics.Event{Type: t, Domain: d.name, Message: message})
+	h.events.Add(topics.Event{Type: t, Domain: d.Name, Message: message})
 }

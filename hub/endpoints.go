@@ -15,9 +15,9 @@ func done(i topics.Instance) bool {
 
 func addressOf(i topics.Instance, of *topics.Domain) string { return cmp.Or(i.Address, of.Address) }
 
-// healthOf is the health of an instance. A microcontroller need not speak of it.
-func (d *domain) healthOf(i topics.Instance) topics.Health {
-	if d.micro && i.Health == "" && i.State == topics.Running {
+// HealthOf is the health of an instance. A microcontroller need not speak of it.
+func (d *domain) HealthOf(i topics.Instance) topics.Health {
+	if d.Micro && i.Health == "" && i.State == topics.Running {
 		return topics.Healthy
 	}
 	return cmp.Or(i.Health, topics.UnknownHealth)
@@ -27,15 +27,15 @@ func (d *domain) healthOf(i topics.Instance) topics.Health {
 // that the order in which this hub saw them, and no machine's clock, decides
 // between equal ones.
 func (h *Hub) number(d *domain) {
-	before := d.runningOrder
-	d.runningOrder = make(map[string]uint64)
-	for _, i := range d.status.Services {
+	before := d.RunningOrder
+	d.RunningOrder = make(map[string]uint64)
+	for _, i := range d.Status.Services {
 		if i.State != topics.Running {
 			continue
 		}
-		if d.runningOrder[i.Service] = before[i.Service]; d.runningOrder[i.Service] == 0 {
+		if d.RunningOrder[i.Service] = before[i.Service]; d.RunningOrder[i.Service] == 0 {
 			h.counter++
-			d.runningOrder[i.Service] = h.counter
+			d.RunningOrder[i.Service] = h.counter
 		}
 	}
 }

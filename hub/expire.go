@@ -39,7 +39,7 @@ func (h *Hub) stoodStill(now time.Time) {
 	}
 	late := false
 	for _, d := range h.domains {
-		if d.beats(was, lostAfter) {
+		if d.Beats(was, lostAfter) {
 			d.beat = d.beat.Add(still)
 			late = true
 		}
@@ -95,14 +95,14 @@ func (h *Hub) expire(now time.Time) {
 	for _, d := range h.domains {
 		h.update(d, now)
 		h.rested(d, now)
-		lost := d.since.Add(h.cfg.Timing.FailoverAfter.Duration())
+		lost := d.Since.Add(h.cfg.Timing.FailoverAfter.Duration())
 		switch {
-		case d.state == topics.DomainIsLost && !d.gone && now.Before(lost):
+		case d.State == topics.DomainIsLost && !d.Gone && now.Before(lost):
 			h.due(lost)
-		case d.state == topics.DomainIsLost && !d.gone:
-			d.gone = true
-			h.touch(d.name)
-		case d.beats(now, h.cfg.Timing.LostAfter.Duration()):
+		case d.State == topics.DomainIsLost && !d.Gone:
+			d.Gone = true
+			h.touch(d.Name)
+		case d.Beats(now, h.cfg.Timing.LostAfter.Duration()):
 			h.due(d.beat.Add(h.cfg.Timing.LostAfter.Duration()))
 			h.due(now.Add(h.cfg.Timing.LostAfter.Duration() / looks))
 		}
@@ -129,7 +129,7 @@ func (h *Hub) expireKept(now time.Time) {
 	default:
 		h.keptChecked = false
 		for _, d := range h.domains {
-			if d.micro && d.availabilityRetained {
+			if d.Micro && d.availabilityRetained {
 				h.publishOffline(d)
 				h.update(d, now)
 			}

@@ -77,7 +77,7 @@ func (h *Hub) firmwareOf(domain string, now time.Time) *homeassistant.Firmware {
 // there, and may be told of their firmware.
 func (h *Hub) touchMicrodomains() {
 	for name, d := range h.domains {
-		if d.micro {
+		if d.Micro {
 			h.touch(name)
 		}
 	}

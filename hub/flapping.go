@@ -53,7 +53,7 @@ func minutes(d time.Duration) string {
 // countLoss notes that a domain was lost once more.
 func (h *Hub) countLoss(d *domain, now time.Time) {
 	if d.flaps.lose(now) {
-		h.eventOf(d, topics.DomainFlapping, d.name+" "+d.flaps.problem())
+		h.eventOf(d, topics.DomainFlapping, d.Name+" "+d.flaps.problem())
 	}
 }
 
@@ -65,6 +65,6 @@ func (h *Hub) rested(d *domain, now time.Time) {
 		h.due(d.flaps.until)
 	default:
 		d.flaps.until = time.Time{}
-		h.touch(d.name)
+		h.touch(d.Name)
 	}
 }

@@ -176,7 +176,7 @@ func (h *Hub) formerMayGo(p *formerPrefix, a topics.Address) bool {
 		return true
 	}
 	if d := h.domains[a.Domain]; d != nil {
-		return d.status != nil
+		return d.Status != nil
 	}
 	return !p.live[a.Domain]
 }

@@ -69,17 +69,17 @@ func (h *Hub) figuresOfDomains() []metrics.Family {
 	disk := metrics.Family{Name: "dominion_domain_disk_free_bytes", Type: metrics.Gauge, Help: "Free for the agent's data_dir."}
 	warm := metrics.Family{Name: "dominion_domain_temperature_celsius", Type: metrics.Gauge, Help: "Of the processor."}
 	for _, d := range h.sortedDomains() {
-		up.Add(oneIf(d.state == topics.DomainIsOnline), "domain", d.name)
+		up.Add(oneIf(d.State == topics.DomainIsOnline), "domain", d.Name)
 		m := d.metrics
-		if d.state != topics.DomainIsOnline || m == nil {
+		if d.State != topics.DomainIsOnline || m == nil {
 			continue
 		}
-		load.Add(m.Load1, "domain", d.name)
-		used.Add(float64(m.MemoryUsed), "domain", d.name)
-		total.Add(float64(m.MemoryTotal), "domain", d.name)
-		disk.Add(float64(m.DiskFree), "domain", d.name)
+		load.Add(m.Load1, "domain", d.Name)
+		used.Add(float64(m.MemoryUsed), "domain", d.Name)
+		total.Add(float64(m.MemoryTotal), "domain", d.Name)
+		disk.Add(float64(m.DiskFree), "domain", d.Name)
 		if m.Temperature != nil {
-			warm.Add(*m.Temperature, "domain", d.name)
+			warm.Add(*m.Temperature, "domain", d.Name)
 		}
 	}
 	return []metrics.Family{up, load, used, total, disk, warm}
@@ -104,21 +104,21 @@ func (h *Hub) figuresOfInstances() []metrics.Family {
 	memory := metrics.Family{Name: "dominion_instance_memory_bytes", Type: metrics.Gauge, Help: "Resident memory of an instance."}
 	restarts := metrics.Family{Name: "dominion_instance_restarts_total", Type: metrics.Counter, Help: "Restarts of an instance, as its agent counts them."}
 	for _, d := range h.sortedDomains() {
-		if d.state != topics.DomainIsOnline {
+		if d.State != topics.DomainIsOnline {
 			continue
 		}
-		if d.status != nil {
-			for _, i := range d.status.Services {
+		if d.Status != nil {
+			for _, i := range d.Status.Services {
 				if h.views[i.Service].Service != "" {
-					restarts.Add(float64(i.Restarts), "domain", d.name, "service", i.Service)
+					restarts.Add(float64(i.Restarts), "domain", d.Name, "service", i.Service)
 				}
 			}
 		}
 		if d.metrics != nil {
 			for service, u := range d.metrics.Services {
 				if h.views[service].Service != "" {
-					cpu.Add(u.CPU, "domain", d.name, "service", service)
-					memory.Add(float64(u.Memory), "domain", d.name, "service", service)
+					cpu.Add(u.CPU, "domain", d.Name, "service", service)
+					memory.Add(float64(u.Memory), "domain", d.Name, "service", service)
 				}
 			}
 		}

@@ -197,7 +197,7 @@ func New(o Options) *Hub {
 		h.discovery.announcements.Verify()
 	}
 	for name, known := range h.store.Domains() {
-		h.domains[name] = &domain{name: name, id: known.ID, user: known.User, expected: !known.Lost, hot: known.Hot, state: topics.DomainIsOffline}
+		h.domains[name] = &domain{Name: name, ID: known.ID, User: known.User, expected: !known.Lost, Hot: known.Hot, State: topics.DomainIsOffline}
 	}
 	h.updateAgents()
 	return h
@@ -384,8 +384,8 @@ func (h *Hub) connect(now time.Time) {
 	h.usagesConnected(now)
 	h.formerDue(now)
 	for _, d := range h.domains {
-		if d.ordered.encoded != "" { // a broker of others may have forgotten it
-			h.pub.Publish(d.ordered.message)
+		if d.Ordered.Encoded != "" { // a broker of others may have forgotten it
+			h.pub.Publish(d.Ordered.Message)
 		}
 	}
 	if h.settleBy.IsZero() {
@@ -402,7 +402,7 @@ func (h *Hub) connect(now time.Time) {
 // grace gives every domain that beats its time anew: it could not be heard.
 func (h *Hub) grace(now time.Time) {
 	for _, d := range h.domains {
-		if !d.beat.IsZero() && d.state != topics.DomainIsLost {
+		if !d.beat.IsZero() && d.State != topics.DomainIsLost {
 			d.beat = now
 		}
 	}

@@ -30,7 +30,7 @@ func (h *Hub) withID(id, butName string) *domain {
 		return nil
 	}
 	for _, d := range h.domains {
-		if d.id == id && d.name != butName && !d.micro {
+		if d.ID == id && d.Name != butName && !d.Micro {
 			return d
 		}
 	}
@@ -52,11 +52,11 @@ var errFull = errors.New("no further domain is taken: forget some")
 func (h *Hub) admit(c claim, now time.Time) (*domain, error) {
 	lostAfter := h.cfg.Timing.LostAfter.Duration()
 	d, former := h.domains[c.name], h.withID(c.id, c.name)
-	if d != nil && d.micro {
+	if d != nil && d.Micro {
 		return nil, fmt.Errorf("the name %s belongs to a microdomain: choose another name in domain.toml", c.name)
 	}
-	if d != nil && d.id != c.id && (d.beats(now, lostAfter) || d.expected) {
-		return nil, fmt.Errorf("the name %s belongs to another machine (id %s%s): choose another name in domain.toml, or stop that one", c.name, d.id, at(d.address()))
+	if d != nil && d.ID != c.id && (d.Beats(now, lostAfter) || d.expected) {
+		return nil, fmt.Errorf("the name %s belongs to another machine (id %s%s): choose another name in domain.toml, or stop that one", c.name, d.ID, at(d.address()))
 	}
 	if former != nil {
 		if err := h.mayRename(former, c, now); err != nil {
@@ -64,7 +64,7 @@ func (h *Hub) admit(c claim, now time.Time) (*domain, error) {
 		}
 		return h.rename(former, c, now), nil
 	}
-	if d != nil && d.id == c.id {
+	if d != nil && d.ID == c.id {
 		if h.isCopy(d, c, now) {
 			return nil, copied(d)
 		}
@@ -74,8 +74,8 @@ func (h *Hub) admit(c claim, now time.Time) (*domain, error) {
 		return nil, fmt.Errorf("%d domains are known and %w", len(h.domains), errFull)
 	}
 	d = h.newDomain(c.name, c.id)
-	if d.user != c.user {
-		d.user = c.user
+	if d.User != c.user {
+		d.User = c.user
 		h.remember(d)
 	}
 	return d, nil
@@ -91,7 +91,7 @@ func (h *Hub) admitted(c claim, now time.Time) *domain {
 	if err == nil {
 		return d
 	}
-	if had := h.domains[c.name]; had == nil || had.id == c.id || h.withID(c.id, c.name) != nil {
+	if had := h.domains[c.name]; had == nil || had.ID == c.id || h.withID(c.id, c.name) != nil {
 		// else it is the machine that was refused the name, and has no voice
 		h.events.Refuse("identity of "+c.name, topics.Event{Domain: c.name, Message: fmt.Sprintf("cannot take what is published as %s with id %.64s: %v", c.name, c.id, err)}, now)
 	}
@@ -101,17 +101,17 @@ func (h *Hub) admitted(c claim, now time.Time) *domain {
 // mayRename reports why the machine of a domain may not be the domain of another
 // name now.
 func (h *Hub) mayRename(former *domain, c claim, now time.Time) error {
-	there := former.available && former.beats(now, h.cfg.Timing.LostAfter.Duration())
+	there := former.Available && former.Beats(now, h.cfg.Timing.LostAfter.Duration())
 	if h.isCopy(former, c, now) || former.expected || there {
 		return copied(former)
 	}
-	if c.user == "" || c.user == former.user || h.isAdmin(c.user) {
+	if c.user == "" || c.user == former.User || h.isAdmin(c.user) {
 		return nil
 	}
-	if former.user != "" && !h.isUser(former.user) {
+	if former.User != "" && !h.isUser(former.User) {
 		return nil
 	}
-	return fmt.Errorf("the id %s belongs to %s, which is not there now: if this machine was renamed, `dominionctl forget %s`; if its disk was copied, stop its agent and run `domain reset` on it", c.id, former.name, former.name)
+	return fmt.Errorf("the id %s belongs to %s, which is not there now: if this machine was renamed, `dominionctl forget %s`; if its disk was copied, stop its agent and run `domain reset` on it", c.id, former.Name, former.Name)
 }
 
 // isAdmin reports whether a user of our broker is an admin.
@@ -140,8 +140,8 @@ func (h *Hub) updateAgents() {
 	h.agentsChanged = false
 	byID := make(map[string]broker.Agent, len(h.domains))
 	for _, d := range h.domains {
-		if !d.micro && d.id != "" {
-			byID[d.id] = broker.Agent{Domain: d.name, User: d.user}
+		if !d.Micro && d.ID != "" {
+			byID[d.ID] = broker.Agent{Domain: d.Name, User: d.User}
 		}
 	}
 	h.broker.SetAgents(byID)
@@ -174,16 +174,16 @@ func (h *Hub) isCopy(d *domain, c claim, now time.Time) bool {
 		}
 		return false
 	}
-	there := d.hasBeat && d.available && d.beats(now, h.cfg.Timing.LostAfter.Duration())
+	there := d.HasBeat && d.Available && d.Beats(now, h.cfg.Timing.LostAfter.Duration())
 	mark := h.copies[c.session]
 	if mark != nil {
 		mark.at = now
 		// One more heartbeat may have been on its way.
-		mark.proved = mark.proved || d.last.Session == mark.of && d.last.Seq > mark.seq+1
+		mark.proved = mark.proved || d.Heartbeat.Session == mark.of && d.Heartbeat.Seq > mark.seq+1
 		return there || mark.proved
 	}
 	if there {
-		h.markCopy(c.session, &copyMark{of: d.last.Session, seq: d.last.Seq, at: now})
+		h.markCopy(c.session, &copyMark{of: d.Heartbeat.Session, seq: d.Heartbeat.Seq, at: now})
 	}
 	return there
 }
@@ -199,44 +199,44 @@ func (d *domain) running() string {
 	if d.joined != "" {
 		return d.joined
 	}
-	return d.last.Session
+	return d.Heartbeat.Session
 }
 
 // address is where the domain is reached, "" where nobody knows.
 func (d *domain) address() string {
-	if d.status == nil {
+	if d.Status == nil {
 		return ""
 	}
-	return d.status.Address
+	return d.Status.Address
 }
 
 // copied says what to do about a second machine of an id.
 func copied(d *domain) error {
-	return fmt.Errorf("a machine of this very id runs as %s already%s: if the disk was copied, stop the agent of the copy and run `domain reset` on it, which gives it an id of its own; if this machine just restarted or was renamed, it is taken in a moment", d.name, at(d.address()))
+	return fmt.Errorf("a machine of this very id runs as %s already%s: if the disk was copied, stop the agent of the copy and run `domain reset` on it, which gives it an id of its own; if this machine just restarted or was renamed, it is taken in a moment", d.Name, at(d.address()))
 }
 
 // rename gives the machine of a domain another name. All that is known of the
 // machine follows; what others remember by the former name is cleared.
 func (h *Hub) rename(d *domain, c claim, now time.Time) *domain {
-	was, name := d.name, c.name
+	was, name := d.Name, c.name
 	if other := h.domains[name]; other != nil { // a machine that is gone had the name
 		delete(h.domains, name)
 	}
 	h.keep(func(s *store.State) { delete(s.Domains, was); delete(s.Domains, name) })
 	delete(h.domains, was)
-	d.name, d.user, d.expected = name, c.user, false
+	d.Name, d.User, d.expected = name, c.user, false
 	w := h.guests.availability[name]
-	d.available, d.availabilityRetained, d.hasBeat = w.online, w.retained, false
+	d.Available, d.availabilityRetained, d.HasBeat = w.online, w.retained, false
 	// The last start command named the former name's topic: another one follows
 	// once the machine is online.
-	d.ordered.encoded, d.ordered.message = "", topics.Message{}
+	d.Ordered.Encoded, d.Ordered.Message = "", topics.Message{}
 	h.guests.remove(name)
 	h.domains[name], h.sorted, h.agentsChanged = d, nil, true
 	h.remember(d)
 	h.touch(was)
 	h.touch(name)
 	h.hide(h.discovery.options.DomainTopic(was), h.tree.DomainTopics(was), now)
-	h.events.Add(topics.Event{Type: topics.DomainRenamed, Domain: name, Message: fmt.Sprintf("%s is the machine that was %s (id %s): its services and leases follow", name, was, d.id)})
+	h.events.Add(topics.Event{Type: topics.DomainRenamed, Domain: name, Message: fmt.Sprintf("%s is the machine that was %s (id %s): its services and leases follow", name, was, d.ID)})
 	return d
 }
 

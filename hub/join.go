@@ -46,8 +46,8 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	delete(h.copies, ask.Session)
 	d.beat = now // it will beat as soon as it is connected with its will
 	d.joined = ask.Session
-	if d.user != h.from {
-		d.user, h.agentsChanged = h.from, true
+	if d.User != h.from {
+		d.User, h.agentsChanged = h.from, true
 		h.remember(d)
 	}
 	h.touch(ask.Name)
@@ -111,7 +111,7 @@ func (h *Hub) expireLonely(now time.Time) {
 	}
 	lonely := make(map[string]Lonely)
 	for name, a := range h.announcing {
-		if d := h.domains[name]; d != nil && d.id == a.ID && d.state == topics.DomainIsOnline {
+		if d := h.domains[name]; d != nil && d.ID == a.ID && d.State == topics.DomainIsOnline {
 			continue
 		}
 		if at := a.since.Add(lonelyAfter); now.Before(at) {

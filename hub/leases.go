@@ -72,8 +72,8 @@ func (h *Hub) keepPatience(d time.Duration) {
 
 // reportStatus passes on what a domain reports of its services.
 func (h *Hub) reportStatus(d *domain) {
-	s := d.status
-	if d.micro || s == nil || s.Session == "" {
+	s := d.Status
+	if d.Micro || s == nil || s.Session == "" {
 		return
 	}
 	all := make(map[string]topics.State, len(s.Services))
@@ -81,14 +81,14 @@ func (h *Hub) reportStatus(d *domain) {
 		all[i.Service] = i.State
 	}
 	h.leases.table.Report(lease.Status{
-		Run: lease.Run{Domain: d.id, Session: s.Session}, At: lease.Position{Epoch: s.Epoch, Generation: s.Generation, Run: s.Run}, Services: all,
+		Run: lease.Run{Domain: d.ID, Session: s.Session}, At: lease.Position{Epoch: s.Epoch, Generation: s.Generation, Run: s.Run}, Services: all,
 	})
 }
 
 // leaseBeat is a heartbeat as the table takes it.
 func leaseBeat(d *domain, b topics.Heartbeat) lease.Beat {
 	return lease.Beat{
-		Run: lease.Run{Domain: d.id, Session: b.Session}, Name: d.name,
+		Run: lease.Run{Domain: d.ID, Session: b.Session}, Name: d.Name,
 		At: lease.Position{Epoch: b.Epoch, Generation: b.Generation, Run: b.Run}, Left: b.Lease.Duration(),
 	}
 }
@@ -97,7 +97,7 @@ func leaseBeat(d *domain, b topics.Heartbeat) lease.Beat {
 func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
 	holds, ok := h.leases.table.Answer(leaseBeat(d, b), now)
 	if ok {
-		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.name}, topics.Encode(topics.Lease{
+		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.Name}, topics.Encode(topics.Lease{
 			Epoch: h.epoch, Session: b.Session, Seq: b.Seq, Seconds: holds.Seconds(),
 		})))
 	}
@@ -144,7 +144,7 @@ func (h *Hub) held(now time.Time) map[string]planner.Held {
 // nameOf returns the name of the domain that has an id; "" where none has.
 func (h *Hub) nameOf(id string) string {
 	if d := h.withID(id, ""); d != nil {
-		return d.name
+		return d.Name
 	}
 	return ""
 }
@@ -161,9 +161,9 @@ func (h *Hub) explainHold(hold lease.Hold) planner.Held {
 		}
 	case hold.By == "":
 		held.Why = "waits until what an earlier run of the hub allowed is over, at " + clock(hold.Until)
-	case d != nil && d.state == topics.DomainIsOnline:
+	case d != nil && d.State == topics.DomainIsOnline:
 		held.Why = "waits until " + hold.By + " says that it has stopped there, or its lease is over"
-	case d != nil && d.state != topics.DomainIsLost: // its lease may be renewed
+	case d != nil && d.State != topics.DomainIsLost: // its lease may be renewed
 		held.Why = "waits until the lease of " + hold.By + " is over: it may run there still"
 	default:
 		held.Why = "waits until the lease of " + hold.By + " is over, at " + clock(hold.Until) + ": it may run there still"
@@ -180,16 +180,16 @@ func clock(t time.Time) string {
 // follows the same table, so it always passes; if the planner had a fault, a service would
 // wait that should not, and nothing would run twice.
 func (h *Hub) mayOrder(d *domain, def services.Definition, now time.Time) bool {
-	if !def.Exclusive || d.ordered.services[def.Name] || h.leases.table.May(def.Name, d.id, now) {
+	if !def.Exclusive || d.Ordered.Services[def.Name] || h.leases.table.May(def.Name, d.ID, now) {
 		return true
 	}
 	// It has it already, by a command of an earlier run of the hub.
-	if d.status != nil && d.ordered.encoded == "" && slices.ContainsFunc(d.status.Services, func(i topics.Instance) bool {
+	if d.Status != nil && d.Ordered.Encoded == "" && slices.ContainsFunc(d.Status.Services, func(i topics.Instance) bool {
 		return i.Service == def.Name && i.State != topics.Stopped
 	}) {
 		return true
 	}
-	h.log.Error("an exclusive service was planned where it may not run yet: held back", "service", def.Name, "domain", d.name)
+	h.log.Error("an exclusive service was planned where it may not run yet: held back", "service", def.Name, "domain", d.Name)
 	h.leases.again = now.Add(time.Second)
 	h.due(h.leases.again)
 	return false
@@ -197,7 +197,7 @@ func (h *Hub) mayOrder(d *domain, def services.Definition, now time.Time) bool {
 
 // noteOrder notes a start command in the table.
 func (h *Hub) noteOrder(d *domain, o order) {
-	h.leases.table.Ordered(d.id, lease.Position{Epoch: h.epoch, Generation: o.generation, Run: h.leases.run}, o.services)
+	h.leases.table.Ordered(d.ID, lease.Position{Epoch: h.epoch, Generation: o.Generation, Run: h.leases.run}, o.Services)
 }
 
 // fencedGeneration raises the generation of a command that assigns an exclusive service
@@ -206,13 +206,13 @@ func (h *Hub) noteOrder(d *domain, o order) {
 func (h *Hub) fencedGeneration(generation uint64, d *domain, specs map[string]topics.Spec) uint64 {
 	brings := false
 	for service, spec := range specs {
-		brings = brings || spec.Exclusive && !d.ordered.services[service]
+		brings = brings || spec.Exclusive && !d.Ordered.Services[service]
 	}
 	if !brings {
 		return generation
 	}
 	for _, other := range h.domains {
-		generation = max(generation, other.ordered.generation+1, other.seenGeneration(h.epoch)+1)
+		generation = max(generation, other.Ordered.Generation+1, other.SeenGeneration(h.epoch)+1)
 	}
 	return generation
 }
@@ -220,7 +220,7 @@ func (h *Hub) fencedGeneration(generation uint64, d *domain, specs map[string]to
 // obeysAnotherRun reports whether the domain obeys a command of this epoch that another run
 // of a hub published: one of the two was restored from a backup.
 func (h *Hub) obeysAnotherRun(d *domain) bool {
-	return d.last.Epoch == h.epoch && d.last.Run != "" && d.last.Run != h.leases.run
+	return d.Heartbeat.Epoch == h.epoch && d.Heartbeat.Run != "" && d.Heartbeat.Run != h.leases.run
 }
 
 // updateHeld tells the planner to whom exclusive services may be assigned now: that changes

@@ -47,9 +47,9 @@ func steady(was planner.Machine, m topics.Metrics) planner.Machine {
 // measured takes a machine's figures over. The planner looks at load and memory
 // in use only for what is to be started.
 func (h *Hub) measured(d *domain, m topics.Metrics) {
-	was := d.machine
-	d.machine = steady(was, m)
-	if d.machine != was {
-		h.touch(d.name)
+	was := d.Machine
+	d.Machine = steady(was, m)
+	if d.Machine != was {
+		h.touch(d.Name)
 	}
 }

@@ -34,7 +34,7 @@ func (h *Hub) publishAgain(now time.Time) {
 func (h *Hub) statusCleared(name string, now time.Time) {
 	const most = 3 // a minute
 	d := h.domains[name]
-	if d == nil || d.micro || d.status == nil || d.state != topics.DomainIsOnline || !h.events.MayReport("status of "+name, most, now) {
+	if d == nil || d.Micro || d.Status == nil || d.State != topics.DomainIsOnline || !h.events.MayReport("status of "+name, most, now) {
 		return
 	}
 	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: name}, topics.Encode(topics.Command{Action: topics.ActionReport})))

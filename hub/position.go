@@ -20,18 +20,18 @@ const maxRaise = 100_000
 func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 	d := h.domains[domain]
 	if seen <= h.epoch {
-		if d.ahead {
-			d.ahead = false
+		if d.Ahead {
+			d.Ahead = false
 			h.touch(domain)
 		}
 		return
 	}
 	by := seen - h.epoch // and one more, to be above it
 	if raised := h.store.Raised(); by >= maxRaise || raised+by+1 > maxRaise {
-		if d.ahead {
+		if d.Ahead {
 			return // it was reported, and is a problem that is shown
 		}
-		d.ahead = true
+		d.Ahead = true
 		h.touch(domain)
 		h.events.Refuse("epoch of "+domain, topics.Event{Domain: domain, Message: fmt.Sprintf("%s reports epoch %d, ours is %d: ignored, reports may raise it by %d in all and have raised it by %d; if %s obeys no start commands, `dominionctl resync %s`", domain, seen, h.epoch, maxRaise, raised, domain, domain)}, now)
 		return
@@ -39,7 +39,7 @@ func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 	h.keep(func(s *store.State) { s.Epoch, s.Raised = seen+1, s.Raised+by+1 })
 	h.epoch, h.raisedBy = seen+1, 0
 	for _, d := range h.domains {
-		d.ordered.encoded, d.ordered.generation, d.claimed = "", 0, 0
+		d.Ordered.Encoded, d.Ordered.Generation, d.claimed = "", 0, 0
 	}
 	h.dirty = true
 	h.events.Add(topics.Event{Type: topics.EpochRaised, Domain: domain, Message: fmt.Sprintf("%s has seen epoch %d: ours is %d now", domain, seen, h.epoch)})
@@ -48,24 +48,24 @@ func (h *Hub) raiseEpoch(seen uint64, domain string, now time.Time) {
 // claimGeneration notes a generation of this epoch that a domain reports and
 // that this run of the hub did not give.
 func (h *Hub) claimGeneration(d *domain, now time.Time) {
-	known := max(d.ordered.generation, d.claimed)
-	if d.last.Epoch != h.epoch || d.last.Generation <= known {
+	known := max(d.Ordered.Generation, d.claimed)
+	if d.Heartbeat.Epoch != h.epoch || d.Heartbeat.Generation <= known {
 		return
 	}
-	by := d.last.Generation - known
+	by := d.Heartbeat.Generation - known
 	if by > maxRaise || h.raisedBy+by > maxRaise {
-		h.events.Refuse("generation of "+d.name, topics.Event{Domain: d.name, Message: fmt.Sprintf("%s reports generation %d, given was %d: ignored; if it obeys no start commands, `dominionctl resync %s`", d.name, d.last.Generation, d.ordered.generation, d.name)}, now)
+		h.events.Refuse("generation of "+d.Name, topics.Event{Domain: d.Name, Message: fmt.Sprintf("%s reports generation %d, given was %d: ignored; if it obeys no start commands, `dominionctl resync %s`", d.Name, d.Heartbeat.Generation, d.Ordered.Generation, d.Name)}, now)
 		return
 	}
 	h.raisedBy += by
-	d.claimed = d.last.Generation
+	d.claimed = d.Heartbeat.Generation
 }
 
-// seenGeneration is what the domain took last in this epoch, as far as its
+// SeenGeneration is what the domain took last in this epoch, as far as its
 // report is believed.
-func (d *domain) seenGeneration(epoch uint64) uint64 {
-	if d.last.Epoch != epoch || d.last.Generation > max(d.ordered.generation, d.claimed) {
+func (d *domain) SeenGeneration(epoch uint64) uint64 {
+	if d.Heartbeat.Epoch != epoch || d.Heartbeat.Generation > max(d.Ordered.Generation, d.claimed) {
 		return 0
 	}
-	return d.last.Generation
+	return d.Heartbeat.Generation
 }

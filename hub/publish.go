@@ -57,7 +57,7 @@ func (h *Hub) hubStatus() topics.Hub {
 		s.CertificateExpires = topics.At(until)
 	}
 	for _, d := range h.domains {
-		if d.state == topics.DomainIsOnline {
+		if d.State == topics.DomainIsOnline {
 			s.Domains.Online++
 		} else {
 			s.Domains.Offline++

@@ -62,7 +62,7 @@ func (h *Hub) expireMoves(now time.Time) {
 	for domain, services := range h.moves {
 		d := h.domains[domain]
 		for service, until := range services {
-			there := d != nil && d.state != topics.DomainIsLost && (d.ordered.services[service] || d.instance(service) != nil)
+			there := d != nil && d.State != topics.DomainIsLost && (d.Ordered.Services[service] || d.Instance(service) != nil)
 			if there && now.Before(until) {
 				h.due(until)
 				continue

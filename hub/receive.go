@@ -143,8 +143,8 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 		d.metrics = &m
 	}
 	h.usage(d, m, retained, now)
-	if !d.hot && m.Temperature != nil {
-		d.hot = true
+	if !d.Hot && m.Temperature != nil {
+		d.Hot = true
 		h.touch(name)
 		h.remember(d)
 	}

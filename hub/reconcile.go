@@ -55,37 +55,37 @@ func (h *Hub) input() planner.Input {
 
 func (h *Hub) observed(d *domain) planner.Domain {
 	p := planner.Domain{
-		Name: d.name, State: d.state, Gone: d.gone, Micro: d.micro,
-		Flapping: d.flaps.now(), Machine: d.machine,
-		Ordered:  d.ordered.services,
-		Chosen:   d.chosen,
-		Leaving:  h.moves.leaving(d.name),
-		Awaited:  h.awaits && d.state == topics.DomainIsLost && !d.ever,
-		Unknown:  d.status == nil,
+		Name: d.Name, State: d.State, Gone: d.Gone, Micro: d.Micro,
+		Flapping: d.flaps.now(), Machine: d.Machine,
+		Ordered:  d.Ordered.Services,
+		Chosen:   d.Chosen,
+		Leaving:  h.moves.leaving(d.Name),
+		Awaited:  h.awaits && d.State == topics.DomainIsLost && !d.WasOnline,
+		Unknown:  d.Status == nil,
 		Catalog:  make(map[string]string),
 		Observed: make(map[string]planner.Instance),
 	}
-	if d.status == nil {
+	if d.Status == nil {
 		return p
 	}
-	p.Draining, p.Traits = d.status.Draining, d.status.Traits
-	if !d.micro && !topics.SameMajor(d.status.Protocol) {
-		p.Problem = "speaks protocol " + d.status.Protocol + ", this hub " + topics.Protocol
+	p.Draining, p.Traits = d.Status.Draining, d.Status.Traits
+	if !d.Micro && !topics.SameMajor(d.Status.Protocol) {
+		p.Problem = "speaks protocol " + d.Status.Protocol + ", this hub " + topics.Protocol
 	}
-	for _, row := range d.status.Catalog {
+	for _, row := range d.Status.Catalog {
 		p.Catalog[row.Service] = row.Version
 	}
-	for _, i := range d.status.Services {
-		if d.gone {
+	for _, i := range d.Status.Services {
+		if d.Gone {
 			break // nobody knows what runs there
 		}
-		if d.micro && !d.available {
+		if d.Micro && !d.Available {
 			p.Observed[i.Service] = planner.Instance{} // it is built in, and away
 			continue
 		}
 		p.Observed[i.Service] = planner.Instance{
-			State: i.State, Done: done(i), Health: d.healthOf(i), Version: i.Version, Seen: d.runningOrder[i.Service],
-			Best: h.best(i.Service) == d.name,
+			State: i.State, Done: done(i), Health: d.HealthOf(i), Version: i.Version, Seen: d.RunningOrder[i.Service],
+			Best: h.best(i.Service) == d.Name,
 		}
 		if g := d.assigned[i.Service]; g != nil && g.hopeless {
 			tried := p.Observed[i.Service]
@@ -102,16 +102,16 @@ func (h *Hub) order(c *changes, now time.Time) {
 	timing := topics.Encode(h.cfg.Timing)
 	known := make(map[string]ordered)
 	for _, d := range h.touched(c) {
-		if !d.takesOrders() {
+		if !d.TakesOrders() {
 			continue
 		}
-		encoded, desired := slices.Clone(timing), h.planner.Desired(d.name)
+		encoded, desired := slices.Clone(timing), h.planner.Desired(d.Name)
 		desired = slices.DeleteFunc(desired, func(service string) bool { return !h.mayOrder(d, h.definition(service), now) })
 		for _, service := range desired {
 			o := h.written(known, d, service)
 			encoded = append(append(encoded, service...), o.encoded...)
 		}
-		if string(encoded) == d.ordered.encoded {
+		if string(encoded) == d.Ordered.Encoded {
 			continue
 		}
 		specs := make(map[string]topics.Spec, len(desired))
@@ -121,10 +121,10 @@ func (h *Hub) order(c *changes, now time.Time) {
 		h.reportMoved(d, specs)
 		h.noteChoices(d, specs)
 		h.noteStops(d, specs)
-		d.ordered = h.command(d, specs, string(encoded), now)
-		h.noteOrder(d, d.ordered)
-		h.pub.Publish(d.ordered.message)
-		h.touch(d.name) // the plan's lines follow from what is ordered
+		d.Ordered = h.command(d, specs, string(encoded), now)
+		h.noteOrder(d, d.Ordered)
+		h.pub.Publish(d.Ordered.Message)
+		h.touch(d.Name) // the plan's lines follow from what is ordered
 	}
 }
 
@@ -138,15 +138,15 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 	o := order{
 		// A generation that the domain has seen in this epoch and we have not
 		// given was forged: stay above it, or our commands would be refused.
-		generation: h.fencedGeneration(max(d.ordered.generation, d.seenGeneration(h.epoch))+1, d, specs),
-		services:   make(map[string]bool, len(specs)),
-		encoded:    encoded, at: now,
+		Generation: h.fencedGeneration(max(d.Ordered.Generation, d.SeenGeneration(h.epoch))+1, d, specs),
+		Services:   make(map[string]bool, len(specs)),
+		Encoded:    encoded, At: now,
 	}
 	for service := range specs {
-		o.services[service] = true
+		o.Services[service] = true
 	}
-	o.message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.name}, topics.Encode(topics.StartCommand{
-		Dominion: h.ID(), Domain: d.id, Epoch: h.epoch, Generation: o.generation, Run: h.leases.run,
+	o.Message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.Name}, topics.Encode(topics.StartCommand{
+		Dominion: h.ID(), Domain: d.ID, Epoch: h.epoch, Generation: o.Generation, Run: h.leases.run,
 		At: topics.At(now), Timing: h.cfg.Timing, Services: specs,
 	}))
 	return o
@@ -155,28 +155,28 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 // noteChoices keeps why a domain was chosen for what it is given now: a plan
 // that is made later cannot tell any more. A restart of the hub forgets it.
 func (h *Hub) noteChoices(d *domain, specs map[string]topics.Spec) {
-	before := d.chosen
-	d.chosen = make(map[string]string)
+	before := d.Chosen
+	d.Chosen = make(map[string]string)
 	for service := range specs {
 		because := before[service]
-		if c := h.plan.Services[service].At(d.name); c.Action == topics.ActionStart {
+		if c := h.plan.Services[service].At(d.Name); c.Action == topics.ActionStart {
 			because = c.Because
 		}
 		if because != "" {
-			d.chosen[service] = because
+			d.Chosen[service] = because
 		}
 	}
 }
 
 // reportMoved says which services leave a lost domain.
 func (h *Hub) reportMoved(d *domain, specs map[string]topics.Spec) {
-	if !d.gone {
+	if !d.Gone {
 		return
 	}
-	for _, service := range slices.Sorted(maps.Keys(d.ordered.services)) {
+	for _, service := range slices.Sorted(maps.Keys(d.Ordered.Services)) {
 		_, stays := specs[service]
 		if o := h.plan.Services[service]; !stays && o != nil && o.On {
-			h.events.Add(topics.Event{Type: topics.ServiceMoved, Domain: d.name, Service: service, Message: service + " moves away from " + d.name + ", which is lost"})
+			h.events.Add(topics.Event{Type: topics.ServiceMoved, Domain: d.Name, Service: service, Message: service + " moves away from " + d.Name + ", which is lost"})
 		}
 	}
 }

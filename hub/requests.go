@@ -289,10 +289,10 @@ func (h *Hub) drain(name, word string) error {
 	switch {
 	case err != nil:
 		return err
-	case d.micro:
+	case d.Micro:
 		return errMicroDrain(name)
-	case d.state != topics.DomainIsOnline:
-		return fmt.Errorf("%s is %s: it keeps the flag itself, so it must be online to be told", name, d.state)
+	case d.State != topics.DomainIsOnline:
+		return fmt.Errorf("%s is %s: it keeps the flag itself, so it must be online to be told", name, d.State)
 	}
 	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))
 	return nil
@@ -382,10 +382,10 @@ func (h *Hub) nextTry(service, domain string) topics.Time {
 // where nobody can say any more.
 func (h *Hub) stateOn(domain, service string) topics.State {
 	d := h.domains[domain]
-	if d == nil || d.silent() {
+	if d == nil || d.Silent() {
 		return ""
 	}
-	if i := d.instance(service); i != nil {
+	if i := d.Instance(service); i != nil {
 		return i.State
 	}
 	return ""

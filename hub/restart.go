@@ -35,11 +35,11 @@ func (h *Hub) restart(service, only string, now time.Time) error {
 	}
 	var on []string
 	for _, d := range h.sortedDomains() {
-		if d.micro || d.state != topics.DomainIsOnline || only != "" && d.name != only {
+		if d.Micro || d.State != topics.DomainIsOnline || only != "" && d.Name != only {
 			continue
 		}
-		if i := d.instance(service); i != nil && i.State != topics.Stopped {
-			on = append(on, d.name)
+		if i := d.Instance(service); i != nil && i.State != topics.Stopped {
+			on = append(on, d.Name)
 		}
 	}
 	if len(on) == 0 {
@@ -71,7 +71,7 @@ func (h *Hub) restart(service, only string, now time.Time) error {
 // outOfRange says why a copy would not start again: the version that its domain
 // has now is out of a range that a service which runs needs. "" where it would.
 func (h *Hub) outOfRange(service, domain string) string {
-	versions, has := h.plan.Services[service].At(domain).Versions(), h.domains[domain].catalog(service)
+	versions, has := h.plan.Services[service].At(domain).Versions(), h.domains[domain].CatalogVersion(service)
 	for _, by := range slices.Sorted(maps.Keys(versions)) {
 		if in, err := services.ParseRange(versions[by]); err == nil && !in.Contains(has) {
 			return fmt.Sprintf("%s needs %s %s, and %s has %s now: it would not start again", by, service, in, domain, cmp.Or(has, "no version"))
@@ -127,14 +127,14 @@ func (h *Hub) restartNext(service string, r *restarting, now time.Time) {
 	for len(r.waiting) > 0 {
 		d := h.domains[r.waiting[0]]
 		r.waiting = r.waiting[1:]
-		if d == nil || d.state != topics.DomainIsOnline {
+		if d == nil || d.State != topics.DomainIsOnline {
 			continue
 		}
-		i := d.instance(service)
+		i := d.Instance(service)
 		if i == nil || i.State == topics.Stopped || !h.defined(service) {
 			continue
 		}
-		r.now, r.was, r.until = d.name, *i, now.Add(rollout.Patience(h.definition(service).Spec(nil)))
+		r.now, r.was, r.until = d.Name, *i, now.Add(rollout.Patience(h.definition(service).Spec(nil)))
 		h.commandDomain(d, topics.Command{Action: topics.ActionRestart, Service: service})
 		h.due(r.until)
 		return
@@ -148,11 +148,11 @@ const restarts = "restarts"
 // not expected any more; restarts where it may still get so; else what is wrong.
 func (h *Hub) restarted(service string, r *restarting, now time.Time) string {
 	d := h.domains[r.now]
-	if d == nil || d.state == topics.DomainIsLost || !h.defined(service) || !h.plan.Services[service].At(r.now).Runs() {
+	if d == nil || d.State == topics.DomainIsLost || !h.defined(service) || !h.plan.Services[service].At(r.now).Runs() {
 		return ""
 	}
 	late := !now.Before(r.until)
-	i := d.instance(service)
+	i := d.Instance(service)
 	if i == nil || !another(r.was, *i) {
 		if late {
 			return "it was not restarted in time"
@@ -160,7 +160,7 @@ func (h *Hub) restarted(service string, r *restarting, now time.Time) string {
 		return restarts
 	}
 	switch {
-	case i.State == topics.Finished || i.State == topics.Running && d.healthOf(*i) == topics.Healthy:
+	case i.State == topics.Finished || i.State == topics.Running && d.HealthOf(*i) == topics.Healthy:
 		return ""
 	case i.State == topics.Failed:
 		return "it failed"

@@ -17,16 +17,16 @@ func (h *Hub) resync(name string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if d.micro {
+	if d.Micro {
 		return fmt.Errorf("%s is a microdomain: it obeys no start commands", name)
 	}
-	if !d.hasBeat || !d.beats(now, h.cfg.Timing.LostAfter.Duration()) {
-		return fmt.Errorf("%s is %s: hub and domain agree anew when it joins", name, d.state)
+	if !d.HasBeat || !d.Beats(now, h.cfg.Timing.LostAfter.Duration()) {
+		return fmt.Errorf("%s is %s: hub and domain agree anew when it joins", name, d.State)
 	}
-	d.ordered.encoded, d.ordered.message, d.claimed = "", topics.Message{}, 0
+	d.Ordered.Encoded, d.Ordered.Message, d.claimed = "", topics.Message{}, 0
 	h.touch(name)
-	h.commandDomain(d, topics.Command{Action: topics.ActionResync, Session: d.last.Session})
-	h.eventOf(d, topics.DomainResynced, fmt.Sprintf("%s is told to join again: it obeyed epoch %d generation %d, ours is epoch %d", name, d.last.Epoch, d.last.Generation, h.epoch))
+	h.commandDomain(d, topics.Command{Action: topics.ActionResync, Session: d.Heartbeat.Session})
+	h.eventOf(d, topics.DomainResynced, fmt.Sprintf("%s is told to join again: it obeyed epoch %d generation %d, ours is epoch %d", name, d.Heartbeat.Epoch, d.Heartbeat.Generation, h.epoch))
 	return nil
 }
 
@@ -38,7 +38,7 @@ func (h *Hub) commandDomain(d *domain, c topics.Command) {
 	}
 	c.Transaction = rand.Text()
 	h.orders[c.Transaction] = c.Service
-	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.name}, topics.Encode(c)))
+	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.Name}, topics.Encode(c)))
 }
 
 // awaitedReport is what the hub waits for from a domain that beats: the status of that run,
@@ -76,9 +76,9 @@ func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 	r := &d.awaited
 	lease := h.leases.table.AwaitsStatus(leaseBeat(d, b))
 	switch {
-	case d.statusCurrent() && !lease && d.available:
+	case d.StatusCurrent() && !lease && d.Available:
 		if r.asked {
-			h.touch(d.name)
+			h.touch(d.Name)
 		}
 		*r = awaitedReport{}
 		return
@@ -89,13 +89,13 @@ func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 		return
 	}
 	first, before := !r.asked, *r
-	r.asked, r.again, r.lease, r.absent = true, now.Add(statusAgain), lease, d.statusCurrent() && !lease
+	r.asked, r.again, r.lease, r.absent = true, now.Add(statusAgain), lease, d.StatusCurrent() && !lease
 	if r.lease != before.lease || r.absent != before.absent {
-		h.touch(d.name) // the problem has another text
+		h.touch(d.Name) // the problem has another text
 	}
 	if first {
-		h.touch(d.name)
-		h.eventOf(d, topics.DomainProblem, d.name+" "+r.problem())
+		h.touch(d.Name)
+		h.eventOf(d, topics.DomainProblem, d.Name+" "+r.problem())
 	}
 	h.commandDomain(d, topics.Command{Action: topics.ActionReport})
 }

@@ -45,7 +45,7 @@ func (h *Hub) updateRollouts(c *changes, now time.Time) {
 				look(service)
 			}
 		}
-		if d.takesOrders() {
+		if d.TakesOrders() {
 			for _, service := range desired {
 				look(service, d)
 			}
@@ -71,7 +71,7 @@ func (h *Hub) holders(service string) []*domain {
 	}
 	holders := make([]*domain, 0, len(o.Choices))
 	for _, choice := range o.Choices {
-		if d := h.domains[choice.Domain]; choice.Runs() && d != nil && d.takesOrders() {
+		if d := h.domains[choice.Domain]; choice.Runs() && d != nil && d.TakesOrders() {
 			holders = append(holders, d)
 		}
 	}
@@ -265,7 +265,7 @@ func (h *Hub) rangesOf(service string) (all []rollout.Need) {
 func (h *Hub) refuseChange(w *rolloutStep, f rollout.Failure) {
 	why := fmt.Sprintf("on %s %s", f.Domain, f.Why)
 	if d := h.domains[f.Domain]; d != nil {
-		if seen := d.instance(w.service); seen != nil && seen.Message != "" {
+		if seen := d.Instance(w.service); seen != nil && seen.Message != "" {
 			line, _, _ := strings.Cut(withoutSpan(seen.Message), "\n")
 			why += " (" + line + ")"
 		}
@@ -320,7 +320,7 @@ func (w *rolloutStep) due(active bool, now time.Time) (due time.Time) {
 	}
 	for _, d := range w.holders {
 		g := d.assigned[w.service]
-		if catalog, seen := d.catalog(w.service), d.instance(w.service); seen != nil && catalog != "" && catalog != seen.Version {
+		if catalog, seen := d.CatalogVersion(w.service), d.Instance(w.service); seen != nil && catalog != "" && catalog != seen.Version {
 			at(d.catalogSince[w.service].Add(rollout.SettleCatalog))
 		}
 		switch {

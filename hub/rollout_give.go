@@ -43,14 +43,14 @@ func (h *Hub) applyOrders(c *changes, w *rolloutStep, r *rolloutState, now time.
 		}
 		switch {
 		case o.Runs != rollout.None:
-			c.domains[d.name] = true
+			c.domains[d.Name] = true
 			h.assignDefinition(w, d, o.Runs, now)
 		case o.Restart != "":
-			c.domains[d.name] = true
+			c.domains[d.Name] = true
 			g := d.assigned[w.service]
 			g.version = o.Restart
 			g.spec.Revision = rollout.Revise(g.spec.Revision, o.Restart, w.kept.Attempt)
-			g.begin(d.instance(w.service), now)
+			g.begin(d.Instance(w.service), now)
 			g.plain = false
 		}
 	}
@@ -61,8 +61,8 @@ func (h *Hub) assignDefinition(w *rolloutStep, d *domain, which rollout.Definiti
 	if which == rollout.Stable && w.stable != nil {
 		spec, identity = *w.stable, w.stableID
 	}
-	before, seen := d.assigned[w.service], d.instance(w.service)
-	g := &assignment{spec: spec, identity: identity, since: now, online: d.state == topics.DomainIsOnline}
+	before, seen := d.assigned[w.service], d.Instance(w.service)
+	g := &assignment{spec: spec, identity: identity, since: now, online: d.State == topics.DomainIsOnline}
 	if before != nil {
 		switch {
 		case rollout.Base(before.spec.Revision) == spec.Revision:
@@ -70,14 +70,14 @@ func (h *Hub) assignDefinition(w *rolloutStep, d *domain, which rollout.Definiti
 		case seen != nil && seen.State.Listed() && rollout.Base(seen.Revision) == spec.Revision:
 			// It never took what is taken back: it was away, and runs on as it was.
 			g.spec.Revision, g.soft = seen.Revision, true
-			if catalog := d.catalog(w.service); seen.Revision == rollout.Revise(seen.Revision, catalog, w.kept.Attempt) {
+			if catalog := d.CatalogVersion(w.service); seen.Revision == rollout.Revise(seen.Revision, catalog, w.kept.Attempt) {
 				g.version = catalog
 			}
 		}
 		g.tried, g.excused = before.tried, before.excused
 		g.begin(seen, now)
-		if g.excused && identity == w.nextID && !slices.Contains(w.kept.Excused, d.name) {
-			h.keepRollout(w, func(k *store.Rollout) { k.Excused = append(slices.Clone(k.Excused), d.name) })
+		if g.excused && identity == w.nextID && !slices.Contains(w.kept.Excused, d.Name) {
+			h.keepRollout(w, func(k *store.Rollout) { k.Excused = append(slices.Clone(k.Excused), d.Name) })
 		}
 	}
 	g.plain = identity == w.nextID && g.spec.Revision == w.next.Revision
@@ -112,7 +112,7 @@ func (h *Hub) judgeHopeless(w *rolloutStep, in rollout.Input) {
 		hopeless := w.kept.Versions[i.Version] != "" && i.Trouble() != "" && !w.def.Exclusive
 		if hopeless != g.hopeless {
 			g.hopeless = hopeless
-			h.touch(d.name)
+			h.touch(d.Name)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func (h *Hub) written(known map[string]ordered, d *domain, service string) order
 	if !g.plain {
 		key += " " + g.identity + " " + g.spec.Revision
 	}
-	choice := h.plan.Services[service].At(d.name)
+	choice := h.plan.Services[service].At(d.Name)
 	if choice.Ranges != "" {
 		key += "\n" + choice.Ranges
 	}

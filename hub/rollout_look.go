@@ -11,14 +11,14 @@ import (
 // look says how an instance is, and notes what has to be remembered of that.
 func (w *rolloutStep) look(d *domain, now time.Time) rollout.Instance {
 	i := rollout.Instance{
-		Domain: d.name, Online: d.state == topics.DomainIsOnline, Draining: d.status.Draining,
-		Catalog: d.catalog(w.service),
+		Domain: d.Name, Online: d.State == topics.DomainIsOnline, Draining: d.Status.Draining,
+		Catalog: d.CatalogVersion(w.service),
 	}
 	since := d.catalogSince[w.service]
 	i.CatalogSettled = !since.IsZero() && now.Sub(since) >= rollout.SettleCatalog
-	seen := d.instance(w.service)
+	seen := d.Instance(w.service)
 	if seen != nil {
-		i.State, i.Health, i.Version = seen.State, d.healthOf(*seen), seen.Version
+		i.State, i.Health, i.Version = seen.State, d.HealthOf(*seen), seen.Version
 	}
 	g := d.assigned[w.service]
 	if g == nil {
@@ -59,12 +59,12 @@ func (w *rolloutStep) found(d *domain, seen *topics.Instance, now time.Time) *as
 	case w.stable != nil && base == w.stable.Revision:
 		g.spec, g.identity = *w.stable, w.stableID
 	case base == w.next.Revision:
-		g.excused = slices.Contains(w.kept.Excused, d.name)
+		g.excused = slices.Contains(w.kept.Excused, d.Name)
 	default:
 		g.identity = "" // it goes on under its revision, until its turn comes
 	}
 	g.spec.Revision = seen.Revision
-	if catalog := d.catalog(w.service); seen.Revision == rollout.Revise(seen.Revision, catalog, w.kept.Attempt) {
+	if catalog := d.CatalogVersion(w.service); seen.Revision == rollout.Revise(seen.Revision, catalog, w.kept.Attempt) {
 		g.version = catalog
 		g.tried = seen.State != topics.Running || seen.Health != topics.Healthy
 	}
@@ -76,7 +76,7 @@ func (g *assignment) observe(d *domain, seen *topics.Instance, epoch uint64, i *
 	i.Applied = g.sent && seen != nil && seen.Revision == g.spec.Revision
 	if i.Applied && g.soft && g.good.IsZero() {
 		// It had that revision before: its heartbeat reports that it took the rest.
-		i.Applied = d.last.Epoch == epoch && d.last.Generation >= d.ordered.generation
+		i.Applied = d.Heartbeat.Epoch == epoch && d.Heartbeat.Generation >= d.Ordered.Generation
 	}
 	if i.Online && !g.online || !g.sent || i.State == topics.Pending {
 		// It is given its time anew. An exclusive one may wait until it is sent, and

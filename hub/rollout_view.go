@@ -52,16 +52,16 @@ func (h *Hub) updateService(name string) error {
 func (h *Hub) again(w *rolloutStep) {
 	now := h.looked
 	for _, d := range h.domains {
-		g, seen := d.assigned[w.service], d.instance(w.service)
-		if g == nil || seen == nil || d.state != topics.DomainIsOnline || seen.State == topics.Finished ||
-			seen.State == topics.Running && d.healthOf(*seen) == topics.Healthy {
+		g, seen := d.assigned[w.service], d.Instance(w.service)
+		if g == nil || seen == nil || d.State != topics.DomainIsOnline || seen.State == topics.Finished ||
+			seen.State == topics.Running && d.HealthOf(*seen) == topics.Healthy {
 			continue
 		}
-		g.version = d.catalog(w.service)
+		g.version = d.CatalogVersion(w.service)
 		g.spec.Revision = rollout.Revise(g.spec.Revision, g.version, w.kept.Attempt)
 		g.begin(seen, now)
 		g.excused, g.hopeless, g.plain = false, false, false
-		h.touch(d.name)
+		h.touch(d.Name)
 	}
 }
 
@@ -69,7 +69,7 @@ func (h *Hub) again(w *rolloutStep) {
 func (h *Hub) versionsOf(service string) []string {
 	all := make(map[string]bool)
 	for _, d := range h.domains {
-		if v := d.catalog(service); v != "" {
+		if v := d.CatalogVersion(service); v != "" {
 			all[v] = true
 		}
 	}
@@ -81,8 +81,8 @@ func (h *Hub) versionsOf(service string) []string {
 func (h *Hub) takeCatalogs(c *changes) {
 	for name := range c.domains {
 		now := make(map[string]string)
-		if d := h.domains[name]; d != nil && d.status != nil && !d.gone && !d.micro {
-			for _, row := range d.status.Catalog {
+		if d := h.domains[name]; d != nil && d.Status != nil && !d.Gone && !d.Micro {
+			for _, row := range d.Status.Catalog {
 				if def, defined := h.defs[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
 					now[row.Service] = row.Version
 					h.noteRelease(row)
@@ -141,7 +141,7 @@ func (h *Hub) otherContent(service string, rows []directory.Row, installed strin
 		if d == nil || !r.State.Listed() || r.Version == "" {
 			continue
 		}
-		if v := d.catalog(service); v != "" && v != r.Version {
+		if v := d.CatalogVersion(service); v != "" && v != r.Version {
 			return v
 		}
 	}
@@ -154,11 +154,11 @@ func (h *Hub) otherContent(service string, rows []directory.Row, installed strin
 // mayRun reports whether a domain may run a version of a service, now or later.
 func mayRun(def services.Definition, d *domain, version string) bool {
 	for _, t := range def.Traits {
-		if !slices.Contains(d.status.Traits, t) {
+		if !slices.Contains(d.Status.Traits, t) {
 			return false
 		}
 	}
-	return (len(def.Domains) == 0 || slices.Contains(def.Domains, d.name)) && def.Version.Contains(version)
+	return (len(def.Domains) == 0 || slices.Contains(def.Domains, d.Name)) && def.Version.Contains(version)
 }
 
 // viewUpdate says how a service changes.
@@ -201,12 +201,12 @@ func (h *Hub) reachable(name string, rows []directory.Row, u *topics.ServiceUpda
 			continue
 		}
 		d := h.domains[r.Domain]
-		switch has := d.catalog(name); {
+		switch has := d.CatalogVersion(name); {
 		case has == "" || has == r.Version:
 			if r.Version != u.Latest {
 				behind = append(behind, fmt.Sprintf("%s has only %s", r.Domain, r.Version))
 			}
-		case d.micro || !mayRun(h.definition(name), d, has):
+		case d.Micro || !mayRun(h.definition(name), d, has):
 		default:
 			return // it can be had
 		}

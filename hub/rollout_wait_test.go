@@ -12,7 +12,7 @@ import (
 // start of the hub that may be longer than any change may take.
 func TestWaitingForALeaseIsNoTrouble(t *testing.T) {
 	now := time.Unix(0, 0)
-	d := &domain{name: "kitchen", state: topics.DomainIsOnline}
+	d := &domain{Name: "kitchen", State: topics.DomainIsOnline}
 	g := &assignment{sent: true, online: true, tried: true, since: now, spec: topics.Spec{Revision: "r", Exclusive: true}}
 	late := func(state topics.State, after time.Duration) bool {
 		seen := &topics.Instance{Service: "boiler", State: state, Revision: "r"}
@@ -39,7 +39,7 @@ func TestTakenBackBeforeItWasTaken(t *testing.T) {
 	now := time.Unix(0, 0)
 	stable := topics.Spec{Revision: "stable"}
 	runs := rollout.Revise("stable", "1.2.0", 0)
-	d := &domain{name: "kitchen", state: topics.DomainIsOffline, status: &topics.Domain{
+	d := &domain{Name: "kitchen", State: topics.DomainIsOffline, Status: &topics.Domain{
 		Services: []topics.Instance{{Service: "web", State: topics.Running, Health: topics.Healthy, Version: "1.2.0", Revision: runs}},
 		Catalog:  []topics.CatalogRow{{Service: "web", Version: "1.2.0"}},
 	}}

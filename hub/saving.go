@@ -26,14 +26,14 @@ type saving struct {
 
 // remember keeps on disk who the domain is and whether it was lost.
 func (h *Hub) remember(d *domain) {
-	if d.micro {
+	if d.Micro {
 		return
 	}
-	was, known := h.store.Known(d.name), store.Known{ID: d.id, Lost: d.state == topics.DomainIsLost, Hot: d.hot, User: d.user}
+	was, known := h.store.Known(d.Name), store.Known{ID: d.ID, Lost: d.State == topics.DomainIsLost, Hot: d.Hot, User: d.User}
 	if was == known {
 		return
 	}
-	change := func(s *store.State) { s.Domains[d.name] = known }
+	change := func(s *store.State) { s.Domains[d.Name] = known }
 	if was.ID == known.ID && was.User == known.User {
 		h.keepMinor(change)
 	} else {

@@ -72,15 +72,15 @@ func (h *Hub) scalingHome() scaling.Home {
 		},
 	}
 	for _, d := range h.sortedDomains() {
-		if d.status == nil || d.gone || d.micro {
+		if d.Status == nil || d.Gone || d.Micro {
 			continue
 		}
-		for _, i := range d.status.Services {
+		for _, i := range d.Status.Services {
 			if _, scaled := h.scaling.Planned(i.Service); !scaled || !i.State.Listed() {
 				continue
 			}
 			usage, has := d.usage[i.Service]
-			home.Instances = append(home.Instances, scaling.Instance{Domain: d.name, Instance: i, Usage: usage, HasUse: has, UsageAt: d.usageAt})
+			home.Instances = append(home.Instances, scaling.Instance{Domain: d.Name, Instance: i, Usage: usage, HasUse: has, UsageAt: d.usageAt})
 		}
 	}
 	return home

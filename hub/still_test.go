@@ -44,20 +44,20 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 			h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
 			beat := time.Now()
 			d := &domain{
-				name: "kitchen", id: "1", available: true, hasBeat: true, beat: beat,
-				status: &topics.Domain{}, state: topics.DomainIsOnline, since: beat,
+				Name: "kitchen", ID: "1", Available: true, HasBeat: true, beat: beat,
+				Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: beat,
 			}
 			h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, beat
 			for _, after := range c.passes {
 				now := beat.Add(time.Duration(after * float64(time.Second)))
 				h.stoodStill(now)
 				h.expire(now)
-				if h.wake.Sub(now) > time.Second && d.state == topics.DomainIsOnline {
+				if h.wake.Sub(now) > time.Second && d.State == topics.DomainIsOnline {
 					t.Errorf("at %v s it looks again only after %v", after, h.wake.Sub(now))
 				}
 			}
-			if d.state != c.want {
-				t.Errorf("%s, want %s", d.state, c.want)
+			if d.State != c.want {
+				t.Errorf("%s, want %s", d.State, c.want)
 			}
 		})
 	}
@@ -78,8 +78,8 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
 	now := time.Now()
 	d := &domain{
-		name: "kitchen", id: "1", available: true, hasBeat: true, beat: now,
-		status: &topics.Domain{}, state: topics.DomainIsOnline, since: now,
+		Name: "kitchen", ID: "1", Available: true, HasBeat: true, beat: now,
+		Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: now,
 	}
 	h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, now
 	h.round(nil, now)
@@ -89,8 +89,8 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	if strings.Contains(out.String(), "stood still") {
 		t.Errorf("%s", out.String())
 	}
-	if d.state != topics.DomainIsOnline {
-		t.Errorf("the domain is %s", d.state)
+	if d.State != topics.DomainIsOnline {
+		t.Errorf("the domain is %s", d.State)
 	}
 	h.round(nil, back.Add(20*time.Second)) // and this is
 	if !strings.Contains(out.String(), "stood still") {

@@ -10,24 +10,24 @@ import (
 // hold: the plan that follows the stop no longer tells.
 func (h *Hub) noteStops(d *domain, specs map[string]topics.Spec) {
 	note := func(service string) {
-		if _, stays := specs[service]; stays || d.stops[service] != "" {
+		if _, stays := specs[service]; stays || d.StopReasons[service] != "" {
 			return
 		}
 		if reason := h.stopReason(d, service); reason != "" {
-			if d.stops == nil {
-				d.stops = make(map[string]string)
+			if d.StopReasons == nil {
+				d.StopReasons = make(map[string]string)
 			}
-			d.stops[service] = reason
+			d.StopReasons[service] = reason
 		}
 	}
 	for service := range specs {
-		delete(d.stops, service)
+		delete(d.StopReasons, service)
 	}
-	for service := range d.ordered.services {
+	for service := range d.Ordered.Services {
 		note(service)
 	}
-	if d.ordered.encoded == "" && d.status != nil { // what an earlier run of the hub ordered
-		for _, i := range d.status.Services {
+	if d.Ordered.Encoded == "" && d.Status != nil { // what an earlier run of the hub ordered
+		for _, i := range d.Status.Services {
 			if i.State.Alive() {
 				note(i.Service)
 			}
@@ -41,7 +41,7 @@ func (h *Hub) stopReason(d *domain, service string) string {
 	if o == nil {
 		return ""
 	}
-	c := o.At(d.name)
+	c := o.At(d.Name)
 	if c.Runs() { // it is to run there, and held back
 		return ""
 	}
@@ -54,8 +54,8 @@ func (d *domain) withStopReason(e topics.Event) topics.Event {
 	if e.Type != topics.ServiceStopped {
 		return e
 	}
-	reason := d.stops[e.Service]
-	if delete(d.stops, e.Service); reason == "" {
+	reason := d.StopReasons[e.Service]
+	if delete(d.StopReasons, e.Service); reason == "" {
 		return e
 	}
 	if before, after, found := strings.Cut(e.Message, topics.NotWanted); found {

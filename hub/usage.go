@@ -82,7 +82,7 @@ func (h *Hub) expireUsages(now time.Time) {
 	u.last, u.at = now, time.Time{}
 	sums := make(map[string]topics.ServiceUsage, len(u.changed))
 	for _, d := range h.domains {
-		if d.state != topics.DomainIsOnline {
+		if d.State != topics.DomainIsOnline {
 			continue
 		}
 		for service, used := range d.usage {

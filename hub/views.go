@@ -144,7 +144,7 @@ func whole(v topics.Service, on bool, finished int) topics.State {
 // sortedDomains lists the domains by name. It must not be changed.
 func (h *Hub) sortedDomains() []*domain {
 	if h.sorted == nil {
-		h.sorted = slices.SortedFunc(maps.Values(h.domains), func(a, b *domain) int { return cmp.Compare(a.name, b.name) })
+		h.sorted = slices.SortedFunc(maps.Values(h.domains), func(a, b *domain) int { return cmp.Compare(a.Name, b.Name) })
 	}
 	return h.sorted
 }
@@ -152,25 +152,25 @@ func (h *Hub) sortedDomains() []*domain {
 // viewDomain is a domain as the hub sees it.
 func (h *Hub) viewDomain(d *domain) topics.DomainView {
 	v := topics.DomainView{
-		Name: d.name, ID: d.id, State: d.state, Micro: d.micro,
+		Name: d.Name, ID: d.ID, State: d.State, Micro: d.Micro,
 		Traits: []string{}, Services: []topics.Instance{}, Catalog: []string{},
 	}
-	if !d.since.IsZero() {
-		v.Since = topics.At(d.since)
+	if !d.Since.IsZero() {
+		v.Since = topics.At(d.Since)
 	}
-	if d.hasBeat {
-		last := d.last
+	if d.HasBeat {
+		last := d.Heartbeat
 		v.Heartbeat = &last
 	}
 	v.Problem = h.problemOf(d)
-	s := d.status
+	s := d.Status
 	if s == nil {
 		return v
 	}
 	v.Draining, v.Address, v.Version, v.OS, v.Arch = s.Draining, s.Address, s.Version, s.OS, s.Arch
 	v.Traits = append(v.Traits, s.Traits...)
 	v.Services = append(v.Services, s.Services...)
-	v.Stale = d.state == topics.DomainIsLost || d.micro && d.state == topics.DomainIsOffline
+	v.Stale = d.State == topics.DomainIsLost || d.Micro && d.State == topics.DomainIsOffline
 	for _, row := range s.Catalog {
 		v.Catalog = append(v.Catalog, row.Service)
 	}
@@ -200,16 +200,16 @@ func (h *Hub) viewDomains() []topics.DomainView {
 // ours reports whether a machine that has not joined is a domain that we know.
 func (h *Hub) ours(l Lonely) bool {
 	d := h.domains[l.Name]
-	return d != nil && d.id == l.ID
+	return d != nil && d.ID == l.ID
 }
 
 // problemOf is what is wrong with a domain. One that is away and announces
 // itself cannot join: that is the one problem that it has.
 func (h *Hub) problemOf(d *domain) string {
-	if problem := cmp.Or(h.whyUnreadable(d.name), d.problem()); problem != "" {
+	if problem := cmp.Or(h.whyUnreadable(d.Name), d.problem()); problem != "" {
 		return problem
 	}
-	if l, announced := h.lonely[d.name]; announced && h.ours(l) && d.state != topics.DomainIsOnline {
+	if l, announced := h.lonely[d.Name]; announced && h.ours(l) && d.State != topics.DomainIsOnline {
 		return whyLonely(l, h.ID(), h.alone)
 	}
 	return ""

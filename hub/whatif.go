@@ -40,8 +40,8 @@ func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (hypo
 		switch {
 		case err != nil:
 			return hypothesis{}, err
-		case d.micro:
-			return hypothesis{}, errMicroDrain(d.name)
+		case d.Micro:
+			return hypothesis{}, errMicroDrain(d.Name)
 		}
 		for i := range one.in.Domains {
 			one.in.Domains[i].Draining = one.in.Domains[i].Draining || one.in.Domains[i].Name == ask.Drain
@@ -52,8 +52,8 @@ func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (hypo
 		if err != nil {
 			return hypothesis{}, err
 		}
-		if d.status != nil && !d.micro {
-			one.addresses = append(slices.Clone(d.status.Addresses), d.status.Address)
+		if d.Status != nil && !d.Micro {
+			one.addresses = append(slices.Clone(d.Status.Addresses), d.Status.Address)
 		}
 		h.lose(&one.in, ask.Without)
 	}

@@ -90,8 +90,8 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	now = now.Add(4 * time.Second) // all but two are heard again
 	h.looked = now
 	for _, d := range h.sortedDomains() {
-		if d.name != "b-lost" && !d.micro {
-			loud(d.name)
+		if d.Name != "b-lost" && !d.Micro {
+			loud(d.Name)
 		}
 	}
 	h.availability("c-silent", topics.Offline, false, now)
