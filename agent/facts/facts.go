@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/internal/filelock"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -26,22 +27,18 @@ import (
 // the process ends.
 func Lock(dataDir string) (*os.File, error) {
 	path := filepath.Join(dataDir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	f, err := filelock.Lock(path)
 	if errors.Is(err, unix.EROFS) { // a worn SD card; services matter more than files
-		f, err = os.Open(path)
+		f, err = filelock.LockExisting(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("cannot start for the first time with data_dir %s: its disk is read-only: mount it writable once, or set data_dir to a place on another disk", dataDir)
 		}
 	}
+	if errors.Is(err, filelock.ErrInUse) {
+		return nil, fmt.Errorf("cannot use data_dir %s: another agent uses it (stop that one, or give this one a data_dir of its own)", dataDir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock data_dir: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("cannot use data_dir %s: another agent uses it (stop that one, or give this one a data_dir of its own)", dataDir)
-		}
-		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
 	}
 	return f, nil
 }

@@ -34,19 +34,6 @@ func mapFullError(err error) error {
 	return err
 }
 
-// lockFile locks a directory against a second store. The system releases the lock when
-// the process ends.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another process uses it (%w)", err), f.Close())
-	}
-	return f, nil
-}
-
 // segmentSizeFor returns the size of a segment: smaller on a small disk, so that there
 // is space to move the oldest one when the disk is full.
 func segmentSizeFor(dir string) int64 {

@@ -20,9 +20,5 @@ func mapFullError(err error) error {
 	return err
 }
 
-func lockFile(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-}
-
 // segmentSizeFor returns the size of a segment.
 func segmentSizeFor(string) int64 { return segmentSize }

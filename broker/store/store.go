@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jmbarzee/dominion/internal/filelock"
 )
 
 // ErrFull means that the disk has no space. Store.Append describes what happens to the
@@ -179,7 +181,7 @@ func (s *Store) open(dir string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if s.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
+	if s.lock, err = filelock.Lock(filepath.Join(dir, "lock")); err != nil {
 		return State{}, err
 	}
 	s.segments, err = readLog(dir, s.options.Log, func(batch []byte) error { return items(batch, s.index.load) })

@@ -13,9 +13,8 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/internal/filelock"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -27,17 +26,12 @@ func Lock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make data_dir: %w", err)
 	}
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := filelock.Lock(filepath.Join(dir, "lock"))
+	if errors.Is(err, filelock.ErrInUse) {
+		return nil, fmt.Errorf("cannot use data_dir %s: another hub uses it (stop that one, or give this one a data_dir of its own)", dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock data_dir: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("cannot use data_dir %s: another hub uses it (stop that one, or give this one a data_dir of its own)", dir)
-		}
-		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
 	}
 	return f, nil
 }
