@@ -13,7 +13,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/internal/nearest"
 )
 
 // maxSize is far above any real file: it stops a disk image given by mistake.
@@ -288,7 +288,7 @@ func (l *loader) suggestVariable(name string) string {
 // closest returns the known word that was probably meant, at most most edits
 // away, "" if none is.
 func closest(word string, known []string, most int) string {
-	if best := services.NearestFold(word, known, most); best != "" {
+	if best := nearest.FindFold(word, known, most); best != "" {
 		return best
 	}
 	lower := strings.ToLower(word)

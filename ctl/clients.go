@@ -127,7 +127,7 @@ func (a *app) hintUnknownClient(ctx context.Context, s *session, what string) {
 		return
 	}
 	hint := "dominionctl clients lists them"
-	if near := nearest(what, clients); near != "" {
+	if near := nearestName(what, clients); near != "" {
 		hint = "did you mean: " + a.instead(what, near)
 	}
 	a.infof("no client %s is there now: its packets are shown when it comes, and those at a topic of that name (%s)", cleanWords(what), hint)

@@ -13,7 +13,7 @@ import (
 func (a *app) unknownNameHint(ctx context.Context, s *session, o topics.Overview, name string) string {
 	all := namesOf(o.Services, func(v topics.Service) string { return v.Service })
 	all = append(all, namesOf(o.Domains, func(d topics.DomainView) string { return d.Name })...)
-	if near := nearest(name, all); near != "" {
+	if near := nearestName(name, all); near != "" {
 		return "did you mean: " + a.instead(name, near)
 	}
 	users, _ := lookups["USER"](ctx, s)
@@ -32,7 +32,7 @@ func (a *app) unknownNameHint(ctx context.Context, s *session, o topics.Overview
 		}
 	}
 	for _, k := range kinds {
-		if near := nearest(name, k.names); near != "" {
+		if near := nearestName(name, k.names); near != "" {
 			return cleanWords(near) + " is " + k.what + "; dominionctl services and dominionctl domains list what can be described"
 		}
 	}

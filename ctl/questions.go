@@ -152,7 +152,7 @@ func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, er
 		if !answered || slices.Contains(listed, c.name) {
 			continue
 		}
-		if near := nearest(c.name, listed); near != "" {
+		if near := nearestName(c.name, listed); near != "" {
 			f.hint = "did you mean: " + a.instead(c.name, near)
 			f.message, _, _ = strings.Cut(f.message, "; did you mean") // the hub's guess says less
 		} else {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/internal/nearest"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -63,7 +63,7 @@ func commandNames(parent *cobra.Command) []string {
 
 func (a *app) noSuch(parent, name string, verbs []string) error {
 	hint := "there are: " + strings.Join(verbs, ", ")
-	if near := nearest(strings.ToLower(name), verbs); near != "" {
+	if near := nearestName(strings.ToLower(name), verbs); near != "" {
 		hint = "did you mean: " + a.instead(name, near)
 	}
 	return fail(ExitUsage, hint, "there is no verb %q", strings.TrimSpace(parent+" "+name))
@@ -95,7 +95,7 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 		cmd.InheritedFlags().VisitAll(add)
 		flag := "--" + unknown.GetSpecifiedName()
 		hint := cmd.CommandPath() + " --help lists the flags"
-		if near := nearest(flag, known); near != "" {
+		if near := nearestName(flag, known); near != "" {
 			hint = "did you mean: " + a.instead(flag, near)
 		}
 		return fail(ExitUsage, hint, "there is no flag %s", flag)
@@ -203,9 +203,9 @@ func missingHint(name string) string {
 	return ""
 }
 
-// nearest returns the known name that was probably meant, or "".
-func nearest(name string, known []string) string {
-	return services.Nearest(name, known, min(3, (len(strings.Trim(name, "-"))+1)/2))
+// nearestName returns the known name that was probably meant, or "".
+func nearestName(name string, known []string) string {
+	return nearest.Find(name, known, min(3, (len(strings.Trim(name, "-"))+1)/2))
 }
 
 // instead returns the command line with one argument replaced.

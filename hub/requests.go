@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/internal/nearest"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -181,7 +182,7 @@ func (h *Hub) known(service string) error {
 	if !topics.ValidName(service) {
 		return fmt.Errorf("%.80q is not a valid service name: use a-z, 0-9 and \"-\", 63 characters at most", service)
 	}
-	if best := services.Nearest(service, slices.Collect(maps.Keys(h.defs)), 3); best != "" {
+	if best := nearest.Find(service, slices.Collect(maps.Keys(h.defs)), 3); best != "" {
 		return fmt.Errorf("there is no service %q; did you mean %q?", service, best)
 	}
 	return fmt.Errorf("there is no service %q: define it as [services.%s] in dominion.toml", service, service)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jmbarzee/dominion/internal/nearest"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -293,7 +294,7 @@ func suggest(name string, known []string) string {
 	if !topics.ValidName(name) {
 		return nameHint
 	}
-	if best := Nearest(name, known, 2); best != "" {
+	if best := nearest.Find(name, known, 2); best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
 	return "define it as [services." + name + "]"

@@ -161,30 +161,3 @@ func TestCheckEnvironment(t *testing.T) {
 		t.Error("a NUL byte was taken")
 	}
 }
-
-func TestDistance(t *testing.T) {
-	for _, tt := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"web", "web", 0}, {"web", "", 3}, {"", "web", 3}, {"wbe", "web", 1}, {"stauts", "status", 1}, {"stauts", "start", 2}, {"kitten", "sitting", 3}} {
-		if got := editDistance(tt.a, tt.b, 9); got != tt.want || editDistance(tt.b, tt.a, 9) != tt.want {
-			t.Errorf("distance(%q, %q) = %d", tt.a, tt.b, got)
-		}
-	}
-}
-
-// Of words that are as near, the one that begins alike was rather meant.
-func TestNearest(t *testing.T) {
-	for _, tt := range []struct{ word, known, want string }{
-		{"sevices", "devices services", "services"},
-		{"evices", "devices services", "devices"},
-		{"wex", "web wea", "wea"},
-		{"wex", "lamp radio", ""},
-		{"kitchn", "kitchen", "kitchen"},
-		{"", "web", ""},
-	} {
-		if got := Nearest(tt.word, strings.Fields(tt.known), 3); got != tt.want {
-			t.Errorf("%q among %s: %q, want %q", tt.word, tt.known, got, tt.want)
-		}
-	}
-}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jmbarzee/dominion/services"
+	"github.com/jmbarzee/dominion/internal/nearest"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -439,7 +439,7 @@ func (h *home) unoffered(name string) string {
 		for _, d := range domains {
 			offered = append(offered, d.Traits...)
 		}
-		if best := services.Nearest(trait, offered, 2); best != "" {
+		if best := nearest.Find(trait, offered, 2); best != "" {
 			return fmt.Sprintf("no domain offers the trait `%s` (did you mean `%s`?)", trait, best)
 		}
 		return fmt.Sprintf("no domain offers the trait `%s`", trait)
