@@ -78,7 +78,7 @@ func (h *Hub) updatePlanner(c *changes) {
 		}
 	}
 	for name := range c.services {
-		h.planner.SetWant(name, h.store.Want(name))
+		h.planner.SetOverride(name, h.store.Override(name))
 		if scaled, is := h.scaling.Planned(name); is {
 			h.planner.SetScaled(name, scaled)
 		}

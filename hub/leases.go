@@ -127,9 +127,9 @@ func (h *Hub) expireLeases(now time.Time) {
 	}
 }
 
-// held returns to whom each exclusive service may be assigned now, as the planner takes it.
-func (h *Hub) held(now time.Time) map[string]planner.Held {
-	all := make(map[string]planner.Held)
+// holds returns to whom each exclusive service may be assigned now, as the planner takes it.
+func (h *Hub) holds(now time.Time) map[string]planner.Hold {
+	all := make(map[string]planner.Hold)
 	for name, d := range h.defs {
 		if !d.Exclusive {
 			continue
@@ -151,24 +151,24 @@ func (h *Hub) nameOf(id string) string {
 
 // explainHold describes what a service waits for: by a moment where there is one, since the
 // text stays the same while the time passes.
-func (h *Hub) explainHold(hold lease.Hold) planner.Held {
-	held := planner.Held{Only: h.nameOf(hold.Only), Has: h.nameOf(hold.Has)}
+func (h *Hub) explainHold(hold lease.Hold) planner.Hold {
+	wait := planner.Hold{Only: h.nameOf(hold.Only), Has: h.nameOf(hold.Has)}
 	switch d := h.domains[hold.By]; {
 	case hold.By == "" && hold.Until.IsZero():
-		held.Why = "waits until it has stopped where it runs"
-		if held.Only != "" {
-			held.Why = "waits until it has stopped on " + held.Only
+		wait.Why = "waits until it has stopped where it runs"
+		if wait.Only != "" {
+			wait.Why = "waits until it has stopped on " + wait.Only
 		}
 	case hold.By == "":
-		held.Why = "waits until what an earlier run of the hub allowed is over, at " + clock(hold.Until)
+		wait.Why = "waits until what an earlier run of the hub allowed is over, at " + clock(hold.Until)
 	case d != nil && d.State == topics.DomainIsOnline:
-		held.Why = "waits until " + hold.By + " says that it has stopped there, or its lease is over"
+		wait.Why = "waits until " + hold.By + " says that it has stopped there, or its lease is over"
 	case d != nil && d.State != topics.DomainIsLost: // its lease may be renewed
-		held.Why = "waits until the lease of " + hold.By + " is over: it may run there still"
+		wait.Why = "waits until the lease of " + hold.By + " is over: it may run there still"
 	default:
-		held.Why = "waits until the lease of " + hold.By + " is over, at " + clock(hold.Until) + ": it may run there still"
+		wait.Why = "waits until the lease of " + hold.By + " is over, at " + clock(hold.Until) + ": it may run there still"
 	}
-	return held
+	return wait
 }
 
 // clock writes the first full second that is not before t.
@@ -223,13 +223,13 @@ func (h *Hub) obeysAnotherRun(d *domain) bool {
 	return d.Heartbeat.Epoch == h.epoch && d.Heartbeat.Run != "" && d.Heartbeat.Run != h.leases.run
 }
 
-// updateHeld tells the planner to whom exclusive services may be assigned now: that changes
+// updateHolds tells the planner to whom exclusive services may be assigned now: that changes
 // by time and by leases alone.
-func (h *Hub) updateHeld(now time.Time) {
-	held := h.held(now)
+func (h *Hub) updateHolds(now time.Time) {
+	holds := h.holds(now)
 	for name, d := range h.defs {
 		if d.Exclusive {
-			h.planner.SetHeld(name, held[name])
+			h.planner.SetHold(name, holds[name])
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.takeCatalogs(c)
 	h.findEndpoints(c)
 	h.updatePlanner(c)
-	h.updateHeld(now)
+	h.updateHolds(now)
 	h.plan = h.planner.Plan()
 	h.planned(c, h.planner.Changes())
 	if h.ready {
@@ -41,11 +41,11 @@ func (h *Hub) reconcile(now time.Time) {
 // input is the observed home as the planner takes it.
 func (h *Hub) input() planner.Input {
 	in := planner.Input{
-		Services: slices.Collect(maps.Values(h.defs)),
-		Retired:  slices.Collect(maps.Values(h.retired)),
-		Wants:    h.store.Wants(),
-		Scaled:   h.scaling.AllPlanned(),
-		Held:     h.held(time.Now()),
+		Services:  slices.Collect(maps.Values(h.defs)),
+		Retired:   slices.Collect(maps.Values(h.retired)),
+		Overrides: h.store.Overrides(),
+		Scaled:    h.scaling.AllPlanned(),
+		Holds:     h.holds(time.Now()),
 	}
 	for _, d := range h.domains {
 		in.Domains = append(in.Domains, h.observed(d))
@@ -59,7 +59,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		Flapping: d.flaps.now(), Machine: d.Machine,
 		Ordered:  d.Ordered.Services,
 		Chosen:   d.Chosen,
-		Leaving:  h.moves.leaving(d.Name),
+		Moving:   h.moves.leaving(d.Name),
 		Awaited:  h.awaits && d.State == topics.DomainIsLost && !d.WasOnline,
 		Unknown:  d.Status == nil,
 		Catalog:  make(map[string]string),
@@ -84,7 +84,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 			continue
 		}
 		p.Observed[i.Service] = planner.Instance{
-			State: i.State, Done: done(i), Health: d.HealthOf(i), Version: i.Version, Seen: d.RunningOrder[i.Service],
+			State: i.State, Done: done(i), Health: d.HealthOf(i), Version: i.Version, Order: d.RunningOrder[i.Service],
 			Best: h.best(i.Service) == d.Name,
 		}
 		if g := d.assigned[i.Service]; g != nil && g.hopeless {
@@ -214,7 +214,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		delete(h.troubles, name)
 		delete(h.details, name)
 		h.directory.Remove(name)
-		h.forgetWant(name)
+		h.forgetOverride(name)
 		h.forgetRollout(name)
 		h.clearService(name, now)
 		h.events.Add(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})

@@ -216,7 +216,7 @@ func (h *Hub) turn(name, to string) error {
 	if to == topics.On && h.defs[name].Priority == services.Required {
 		keep = "" // as the configuration says
 	}
-	h.want(name, func(w *planner.Want) { w.Switch = keep }, "switched "+to)
+	h.setOverride(name, func(o *planner.Override) { o.Switch = keep }, "switched "+to)
 	return nil
 }
 
@@ -233,7 +233,7 @@ func (h *Hub) scale(name string, n int) error {
 	if n > 1 && h.defs[name].Exclusive {
 		return fmt.Errorf("cannot run %s on %d domains: it is exclusive, never two at once", name, n)
 	}
-	h.want(name, func(w *planner.Want) { w.Replicas = n }, fmt.Sprintf("replicas set to %d", n))
+	h.setOverride(name, func(o *planner.Override) { o.Replicas = n }, fmt.Sprintf("replicas set to %d", n))
 	return nil
 }
 
@@ -242,22 +242,24 @@ func (h *Hub) reset(name string) error {
 	if err := h.known(name); err != nil {
 		return err
 	}
-	h.want(name, func(w *planner.Want) { *w = planner.Want{} }, "as the configuration says again")
+	h.setOverride(name, func(o *planner.Override) { *o = planner.Override{} }, "as the configuration says again")
 	return nil
 }
 
-func (h *Hub) want(name string, change func(*planner.Want), what string) {
-	old := h.store.Want(name)
-	w := old
-	change(&w)
-	if w == old {
+// setOverride changes what users have set for a service, over restarts of the hub, and
+// has it planned again. Nothing happens where it is the same as before.
+func (h *Hub) setOverride(name string, change func(*planner.Override), what string) {
+	before := h.store.Override(name)
+	o := before
+	change(&o)
+	if o == before {
 		return
 	}
 	h.keep(func(s *store.State) {
-		if w == (planner.Want{}) {
-			delete(s.Wants, name)
+		if o == (planner.Override{}) {
+			delete(s.Overrides, name)
 		} else {
-			s.Wants[name] = w
+			s.Overrides[name] = o
 		}
 	})
 	h.save() // before it is answered, unless such changes come too fast
@@ -265,12 +267,12 @@ func (h *Hub) want(name string, change func(*planner.Want), what string) {
 	h.events.Add(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": " + what})
 }
 
-// forgetWant drops what users said of a service that is gone.
-func (h *Hub) forgetWant(name string) {
-	if h.store.Want(name) == (planner.Want{}) {
+// forgetOverride drops what users have set for a service that is gone.
+func (h *Hub) forgetOverride(name string) {
+	if h.store.Override(name) == (planner.Override{}) {
 		return
 	}
-	h.keep(func(s *store.State) { delete(s.Wants, name) })
+	h.keep(func(s *store.State) { delete(s.Overrides, name) })
 }
 
 // forgetRollout drops what is kept of how a service changed that is gone.

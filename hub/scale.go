@@ -89,7 +89,7 @@ func (h *Hub) scalingHome() scaling.Home {
 // replicas returns on how many domains a service is to run while it is wanted, 0 where
 // that is each one that can.
 func (h *Hub) replicas(name string) int {
-	d, asked := h.definition(name), h.store.Want(name).Replicas
+	d, asked := h.definition(name), h.store.Override(name).Replicas
 	if d.Exclusive {
 		return 1
 	}
@@ -110,5 +110,5 @@ func (h *Hub) replicas(name string) int {
 // and nobody has asked for another number.
 func (h *Hub) followsFigure(name string) bool {
 	o := h.plan.Services[name]
-	return h.ready && o != nil && o.On && h.store.Want(name).Replicas == 0
+	return h.ready && o != nil && o.On && h.store.Override(name).Replicas == 0
 }

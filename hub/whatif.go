@@ -69,11 +69,11 @@ func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (hypo
 // the services by it; ok is false where stop reported true before it was found.
 func (one hypothesis) plan(stop func() bool) (lines []topics.PlanLine, ok bool) {
 	if one.rebalance {
-		leaving, ok := planner.Rebalance(one.in, stop)
+		moving, ok := planner.Rebalance(one.in, stop)
 		if !ok {
 			return nil, false
 		}
-		one.in = one.in.WithLeaving(leaving)
+		one.in = one.in.WithMoving(moving)
 	}
 	if one.present != nil {
 		lines, ok = planner.Forecast(one.present, one.in, stop)

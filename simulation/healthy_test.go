@@ -126,7 +126,7 @@ func (m *machine) all() map[string]int {
 }
 
 // wanted reports whether a service should run, where its dependencies can.
-func (h *home) wanted(name string, defs map[string]services.Definition, wants map[string]planner.Want) bool {
+func (h *home) wanted(name string, defs map[string]services.Definition, wants map[string]planner.Override) bool {
 	d := defs[name]
 	switch {
 	case wants[name].Switch == topics.Off:
@@ -143,8 +143,8 @@ func (h *home) wanted(name string, defs map[string]services.Definition, wants ma
 }
 
 // wants are what users have set for services, as the hub stores it.
-func (h *home) wants() map[string]planner.Want {
-	var s struct{ Wants map[string]planner.Want }
+func (h *home) wants() map[string]planner.Override {
+	var s struct{ Wants map[string]planner.Override }
 	b, err := os.ReadFile(filepath.Join(h.cfg.DataDir, "hub.json"))
 	if err == nil {
 		err = json.Unmarshal(b, &s)

@@ -232,7 +232,7 @@ func (h *home) start() {
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.laws.hubStarts(state.Wants())
+	h.laws.hubStarts(state.Overrides())
 	bus, embedded := h.net.open()
 	h.bus = bus
 	if embedded {

@@ -29,7 +29,7 @@ type laws struct {
 	broken       map[string]int
 	defs         observedValue[map[string]services.Definition]
 	revisions    map[string]map[string]bool // of each service, ever
-	wants        map[string]*observedValue[planner.Want]
+	wants        map[string]*observedValue[planner.Override]
 	unknownWants map[string]bool // what users have set for it is not known
 	restarted    map[string]time.Time
 	domains      map[string]*domainState
@@ -86,7 +86,7 @@ func (p position) before(q position) bool {
 
 func newLaws(h *home) *laws {
 	return &laws{
-		home: h, broken: make(map[string]int), revisions: make(map[string]map[string]bool), wants: make(map[string]*observedValue[planner.Want]),
+		home: h, broken: make(map[string]int), revisions: make(map[string]map[string]bool), wants: make(map[string]*observedValue[planner.Override]),
 		unknownWants: make(map[string]bool), restarted: make(map[string]time.Time), domains: make(map[string]*domainState), stored: make(map[string]position),
 	}
 }
@@ -120,7 +120,7 @@ func (l *laws) define(defs map[string]services.Definition) {
 }
 
 // hubStarts takes note of a run of the hub, which knows what its disk holds.
-func (l *laws) hubStarts(wants map[string]planner.Want) {
+func (l *laws) hubStarts(wants map[string]planner.Override) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.former, l.epoch = max(l.former, l.epoch), 0
@@ -133,9 +133,9 @@ func (l *laws) hubStarts(wants map[string]planner.Want) {
 	l.defs.earlier = nil
 }
 
-func (l *laws) want(service string) *observedValue[planner.Want] {
+func (l *laws) want(service string) *observedValue[planner.Override] {
 	if l.wants[service] == nil {
-		l.wants[service] = new(observedValue[planner.Want])
+		l.wants[service] = new(observedValue[planner.Override])
 	}
 	return l.wants[service]
 }

@@ -41,9 +41,9 @@ type State struct {
 	ID    string `json:"id"`
 	Epoch uint64 `json:"epoch"`
 	// Raised is by how much heartbeats have raised the epoch in all.
-	Raised  uint64                  `json:"raised,omitempty"`
-	Wants   map[string]planner.Want `json:"wants"`   // by service
-	Domains map[string]Known        `json:"domains"` // by name
+	Raised    uint64                      `json:"raised,omitempty"`
+	Overrides map[string]planner.Override `json:"wants"`   // by service
+	Domains   map[string]Known            `json:"domains"` // by name
 	// Patience is how long the longest lease that was given may matter.
 	Patience topics.Seconds `json:"patience,omitempty"`
 	// Rollouts may hold secrets: the environment of a service is in its spec.
@@ -114,8 +114,8 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if state.Wants == nil {
-		state.Wants = make(map[string]planner.Want)
+	if state.Overrides == nil {
+		state.Overrides = make(map[string]planner.Override)
 	}
 	if state.Domains == nil {
 		state.Domains = make(map[string]Known)
@@ -142,11 +142,11 @@ func (s *Store) Epoch() uint64 { return s.state.Epoch }
 // Raised returns by how much heartbeats have raised the epoch in all.
 func (s *Store) Raised() uint64 { return s.state.Raised }
 
-// Want returns what was said of a service at run time.
-func (s *Store) Want(service string) planner.Want { return s.state.Wants[service] }
+// Override returns what users have set for a service at run time.
+func (s *Store) Override(service string) planner.Override { return s.state.Overrides[service] }
 
-// Wants returns a copy of what was said of all services.
-func (s *Store) Wants() map[string]planner.Want { return maps.Clone(s.state.Wants) }
+// Overrides returns a copy of what users have set for all services.
+func (s *Store) Overrides() map[string]planner.Override { return maps.Clone(s.state.Overrides) }
 
 // Patience is how long leases that an earlier run gave may matter, as far as
 // this file knows.

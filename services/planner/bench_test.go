@@ -74,7 +74,7 @@ func rest(in planner.Input) {
 			for _, service := range desired[d.Name] {
 				changed = changed || !d.Ordered[service]
 				d.Ordered[service] = true
-				d.Observed[service] = planner.Instance{State: topics.Running, Health: topics.Healthy, Version: "1.0.0", Seen: 1}
+				d.Observed[service] = planner.Instance{State: topics.Running, Health: topics.Healthy, Version: "1.0.0", Order: 1}
 			}
 		}
 	}
@@ -119,7 +119,7 @@ func BenchmarkChange(b *testing.B) {
 		return [2]func(*planner.Planner){func(p *planner.Planner) { p.SetDomain(a) }, func(p *planner.Planner) { p.SetDomain(b) }}
 	}
 	want := func(service, to string) func(*planner.Planner) {
-		return func(p *planner.Planner) { p.SetWant(service, planner.Want{Switch: to}) }
+		return func(p *planner.Planner) { p.SetOverride(service, planner.Override{Switch: to}) }
 	}
 	for _, change := range []struct {
 		name string

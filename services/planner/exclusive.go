@@ -7,8 +7,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Held is which domain may be assigned an exclusive service now. The zero Held: any.
-type Held struct {
+// Hold is which domain may be assigned an exclusive service now. The zero Hold: any.
+type Hold struct {
 	// Why is the reason that it must not start elsewhere; "": it may.
 	Why string
 	// Only is the domain that may be assigned it all the same; "": none.
@@ -17,17 +17,17 @@ type Held struct {
 	Has string
 }
 
-func (h Held) lets(domain string) bool { return h.Why == "" || h.Only == domain }
+func (h Hold) lets(domain string) bool { return h.Why == "" || h.Only == domain }
 
-// SetHeld sets which domain may be assigned an exclusive service.
-func (p *Planner) SetHeld(name string, held Held) {
-	if p.held[name] == held {
+// SetHold sets which domain may be assigned an exclusive service.
+func (p *Planner) SetHold(name string, hold Hold) {
+	if p.holds[name] == hold {
 		return
 	}
-	if held == (Held{}) {
-		delete(p.held, name)
+	if hold == (Hold{}) {
+		delete(p.holds, name)
 	} else {
-		p.held[name] = held
+		p.holds[name] = hold
 	}
 	s := p.subject(name)
 	s.replan = true
@@ -38,13 +38,13 @@ func (p *Planner) SetHeld(name string, held Held) {
 // twice: where others get a replacement before they stop, it stops first, and starts
 // elsewhere when no other domain can run it.
 func (h *home) makeExclusive(name string, o *Outcome, candidates []candidate) {
-	held := h.held[name]
+	hold := h.holds[name]
 	var begins, waits *candidate
 	for i := range candidates {
 		s := &candidates[i]
-		if s.choice.Action == topics.ActionStart && !held.lets(s.Name) {
-			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: held.Why}
-			o.Reason = held.Why
+		if s.choice.Action == topics.ActionStart && !hold.lets(s.Name) {
+			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: hold.Why}
+			o.Reason = hold.Why
 			waits = s
 		}
 		if s.choice.Action == topics.ActionStart {
@@ -79,7 +79,7 @@ func (h *home) makeExclusive(name string, o *Outcome, candidates []candidate) {
 // leaseHolder is the copy whose lease covers the service, if it is one that can stay:
 // any other one would have to wait for it.
 func (h *home) leaseHolder(name string, candidates []candidate) *candidate {
-	has := cmp.Or(h.held[name].Has, h.held[name].Only)
+	has := cmp.Or(h.holds[name].Has, h.holds[name].Only)
 	for i := range candidates {
 		if s := &candidates[i]; s.Name == has && s.present && !s.Gone && !s.Micro && !s.leaves() && s.instance.State != topics.Failed && s.State != topics.DomainIsLost {
 			return s

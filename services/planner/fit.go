@@ -83,7 +83,7 @@ func (p *Planner) Unmet(name string) string {
 	}
 	for _, dep := range p.defs[name].Dependencies {
 		builtIn := slices.ContainsFunc(p.subject(dep.Service).cells, func(c *cell) bool { _, runs := c.builtIn(); return runs })
-		if p.wants[dep.Service].Switch == topics.Off && !builtIn { // it may not have stopped yet
+		if p.overrides[dep.Service].Switch == topics.Off && !builtIn { // it may not have stopped yet
 			return fmt.Sprintf("waits for %s, which is switched off", dep.Service)
 		}
 	}

@@ -46,7 +46,7 @@ func PresenceOf(in Input) Presence {
 // healthy, what is exclusive starts when its lease has expired. Losses come first. ok
 // is false where stop reported true before the end.
 func Forecast(now Presence, in Input, stop func() bool) (lines []topics.PlanLine, ok bool) {
-	in.Held = nil
+	in.Holds = nil
 	f := forecast{Planner: newPlanner(in, stop), began: make(map[string]map[string]string)}
 	// Each round starts or ends at least one copy; the bound is for what
 	// would go on for ever.
@@ -115,9 +115,9 @@ func (f *forecast) runs(service string, d *Domain) Instance {
 	case there && (i.State == topics.Running && i.Health != topics.UnknownHealth || i.State == topics.Failed || i.State == topics.Backoff || i.State == topics.Finished):
 		return i
 	case f.defs[service].Oneshot:
-		return Instance{State: topics.Finished, Done: true, Version: d.Catalog[service], Seen: i.Seen}
+		return Instance{State: topics.Finished, Done: true, Version: d.Catalog[service], Order: i.Order}
 	case !there:
-		i = Instance{Version: d.Catalog[service], Seen: math.MaxUint64}
+		i = Instance{Version: d.Catalog[service], Order: math.MaxUint64}
 	}
 	i.State, i.Health = topics.Running, topics.Healthy
 	return i

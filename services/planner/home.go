@@ -21,9 +21,9 @@ type home struct {
 	defs       map[string]*services.Definition
 	retired    map[string]bool
 	dependents map[string][]string
-	wants      map[string]Want
+	overrides  map[string]Override
 	numbers    map[string]Scaled
-	held       map[string]Held
+	holds      map[string]Hold
 	// on is whether a service is wanted, and why the reason for that.
 	on  map[string]bool
 	why map[string]string
@@ -63,8 +63,8 @@ type cell struct {
 	// observed is set where the agent reports instance.
 	observed bool
 	instance Instance
-	// leaving is set where the copy is to move elsewhere.
-	leaving bool
+	// moving is set where the copy is to move elsewhere.
+	moving bool
 	// chosen is why it was assigned here and not elsewhere.
 	chosen string
 	// unfit is valid if unfitValid.

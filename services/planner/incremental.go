@@ -42,19 +42,19 @@ func newPlanner(in Input, stop func() bool) *Planner {
 	p := &Planner{
 		stop: stop,
 		home: home{
-			wants: maps.Clone(in.Wants), numbers: maps.Clone(in.Scaled), held: maps.Clone(in.Held), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
+			overrides: maps.Clone(in.Overrides), numbers: maps.Clone(in.Scaled), holds: maps.Clone(in.Holds), sites: make(map[string]*site, len(in.Domains)), subjects: make(map[string]*subject),
 			domains: make([]*site, 0, len(in.Domains)),
 		},
 		changedServices: make(map[string]bool), changedDomains: make(map[string]bool),
 	}
-	if p.wants == nil {
-		p.wants = make(map[string]Want)
+	if p.overrides == nil {
+		p.overrides = make(map[string]Override)
 	}
 	if p.numbers == nil {
 		p.numbers = make(map[string]Scaled)
 	}
-	if p.held == nil {
-		p.held = make(map[string]Held)
+	if p.holds == nil {
+		p.holds = make(map[string]Hold)
 	}
 	for _, d := range slices.SortedFunc(slices.Values(in.Domains), func(a, b Domain) int { return strings.Compare(a.Name, b.Name) }) {
 		if p.stopped() {

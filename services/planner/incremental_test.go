@@ -137,7 +137,7 @@ func (f *fleet) upset() {
 	case 5:
 		name := names[f.r.IntN(len(names))]
 		f.scaled[name] = planner.Scaled{Number: f.r.IntN(5), Reason: fmt.Sprint("scaled ", f.r.IntN(3))}
-		f.wants[name] = planner.Want{Switch: []string{topics.On, topics.Off, ""}[f.r.IntN(3)], Replicas: f.r.IntN(3)}
+		f.wants[name] = planner.Override{Switch: []string{topics.On, topics.Off, ""}[f.r.IntN(3)], Replicas: f.r.IntN(3)}
 	case 6:
 		if len(hosts) > 0 {
 			name := hosts[f.r.IntN(len(hosts))]
@@ -158,7 +158,7 @@ func (f *fleet) upset() {
 			default:
 				d.Observed = maps.Clone(d.Observed)
 				for service, i := range sorted(d.Observed) {
-					i.Best, i.Seen = f.r.IntN(2) == 0, f.r.Uint64N(5)
+					i.Best, i.Order = f.r.IntN(2) == 0, f.r.Uint64N(5)
 					d.Observed[service] = i
 				}
 			}
@@ -173,7 +173,7 @@ func (f *fleet) upset() {
 // some order, and returns what it knows now.
 func (f *fleet) tell(p *planner.Planner, told planner.Input) planner.Input {
 	in := f.shuffled()
-	in.Wants, in.Scaled = maps.Clone(in.Wants), maps.Clone(in.Scaled)
+	in.Overrides, in.Scaled = maps.Clone(in.Overrides), maps.Clone(in.Scaled)
 	for i, d := range in.Domains { // what a planner was given must not change
 		in.Domains[i].Catalog, in.Domains[i].Ordered, in.Domains[i].Observed = maps.Clone(d.Catalog), maps.Clone(d.Ordered), maps.Clone(d.Observed)
 		in.Domains[i].Chosen = maps.Clone(d.Chosen)
@@ -185,22 +185,22 @@ func (f *fleet) tell(p *planner.Planner, told planner.Input) planner.Input {
 			}
 		},
 		func() {
-			for name := range told.Wants {
-				p.SetWant(name, in.Wants[name])
+			for name := range told.Overrides {
+				p.SetOverride(name, in.Overrides[name])
 			}
-			for name, w := range in.Wants {
-				p.SetWant(name, w)
+			for name, w := range in.Overrides {
+				p.SetOverride(name, w)
 			}
 		},
 		func() {
 			for name, n := range in.Scaled {
 				p.SetScaled(name, n)
 			}
-			for name := range told.Held {
-				p.SetHeld(name, in.Held[name])
+			for name := range told.Holds {
+				p.SetHold(name, in.Holds[name])
 			}
-			for name, held := range in.Held {
-				p.SetHeld(name, held)
+			for name, held := range in.Holds {
+				p.SetHold(name, held)
 			}
 		},
 		func() {

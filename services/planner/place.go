@@ -38,7 +38,7 @@ func (s *candidate) usable() bool { return s.instance.usable() && s.State != top
 // wanted: the domain is draining, or no longer fit for it. What has finished uses
 // nothing, and would run again elsewhere.
 func (s *candidate) leaves() bool {
-	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != "" || s.leaving || s.replacedFor != ""
+	return s.Draining && s.instance.State != topics.Finished || s.unfit.reason != "" || s.moving || s.replacedFor != ""
 }
 
 // place decides where a service runs.
@@ -90,7 +90,7 @@ func (h *home) candidates(name string) []candidate {
 // a person switched off stops at once.
 func (h *home) empty(name string, o *Outcome, candidates []candidate) {
 	after := ""
-	if h.wants[name].Switch != topics.Off || h.retired[name] {
+	if h.overrides[name].Switch != topics.Off || h.retired[name] {
 		after = h.remainingDependent(h.dependents[name])
 	}
 	for i := range candidates {
@@ -325,7 +325,7 @@ func endLeaving(candidates []candidate, n int, coming bool) {
 		if s.Draining {
 			reason = s.Name + " is draining"
 		}
-		spread := (s.leaving || s.replacedFor != "") && s.unfit.reason == "" && !s.Draining
+		spread := (s.moving || s.replacedFor != "") && s.unfit.reason == "" && !s.Draining
 		reachable := s.State == topics.DomainIsOnline && s.present
 		replaced := s.unfit.reason != "" && s.unfit.ends == endsWhenReplaced && !s.Draining
 		switch {

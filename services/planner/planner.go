@@ -18,16 +18,16 @@ import (
 
 // Input is the observed home.
 type Input struct {
-	Services []services.Definition
-	Retired  []services.Definition // gone from the configuration, but something of them may run
-	Wants    map[string]Want       // what users have set, by service
-	Scaled   map[string]Scaled     // by service, of those that are scaled by a figure
-	Held     map[string]Held       // by service, of the exclusive ones
-	Domains  []Domain
+	Services  []services.Definition
+	Retired   []services.Definition // gone from the configuration, but something of them may run
+	Overrides map[string]Override   // what users have set, by service
+	Scaled    map[string]Scaled     // by service, of those that are scaled by a figure
+	Holds     map[string]Hold       // by service, of the exclusive ones
+	Domains   []Domain
 }
 
-// Want is what a user has set for a service. The zero Want sets nothing.
-type Want struct {
+// Override is what a user has set for a service at run time. The zero Override sets nothing.
+type Override struct {
 	Switch   string `json:"switch,omitempty"`   // topics.On, topics.Off, or "": by the priority
 	Replicas int    `json:"replicas,omitempty"` // 0: by the configuration
 }
@@ -46,7 +46,7 @@ type Domain struct {
 	Catalog  map[string]string   // service → version
 	Ordered  map[string]bool     // what the last start command held
 	Observed map[string]Instance // what its agent reports
-	Leaving  map[string]bool     // services whose copy is to move elsewhere, for a rebalance
+	Moving   map[string]bool     // services whose copy is to move elsewhere, for a rebalance
 	Awaited  bool                // it is lost, and may be back in a moment: the hub has just started
 	Unknown  bool                // nothing is known of what it has
 	Chosen   map[string]string   // Choice.Because of what it was ordered, where that is known
@@ -59,7 +59,7 @@ type Instance struct {
 	Health  topics.Health
 	Version string
 	Done    bool   // it finished with exit code 0
-	Seen    uint64 // orders instances of otherwise equal rank: the least was seen running first
+	Order   uint64 // orders instances of otherwise equal rank: the least was seen running first
 	Best    bool   // the first of the service's endpoints
 }
 
@@ -153,7 +153,7 @@ func NewUntil(in Input, stop func() bool) (plan Plan, ok bool) {
 
 // wanted is an ordered table: the first row that fits decides.
 func (h *home) wanted(name string) (on bool, why string) {
-	d, want := h.defs[name], h.wants[name]
+	d, want := h.defs[name], h.overrides[name]
 	var needers []string
 	needed := func() bool { // not computed where it does not matter: there may be hundreds
 		needers = h.needers(name)
@@ -238,8 +238,8 @@ func (h *home) target(name string) (n int, all bool) {
 	switch {
 	case d.Exclusive:
 		return 1, false
-	case h.wants[name].Replicas > 0:
-		return h.wants[name].Replicas, false
+	case h.overrides[name].Replicas > 0:
+		return h.overrides[name].Replicas, false
 	case d.Scale != nil:
 		return h.scaled(name, d.Scale), false
 	case d.Replicas > 0:

@@ -268,7 +268,7 @@ func (f *fleet) checkRanges(t *testing.T, plan planner.Plan, name, at string) {
 			stopped, goes := "", false
 			for _, c := range o.Choices {
 				d := f.domains[c.Domain]
-				if !f.usable(name, d) || d.Draining || d.Leaving[name] || !f.fits(name, d) || !dep.Version.Contains(d.Observed[name].Version) {
+				if !f.usable(name, d) || d.Draining || d.Moving[name] || !f.fits(name, d) || !dep.Version.Contains(d.Observed[name].Version) {
 					continue
 				}
 				goes = goes || c.Runs()
@@ -287,7 +287,7 @@ func (f *fleet) checkRanges(t *testing.T, plan planner.Plan, name, at string) {
 // at most, and begins nowhere while another domain may have it.
 func (f *fleet) checkAlone(t *testing.T, name string, o *planner.Outcome, at string) {
 	t.Helper()
-	held, runs := f.input().Held[name], 0
+	held, runs := f.input().Holds[name], 0
 	for _, c := range o.Choices {
 		if c.Runs() {
 			runs++
@@ -383,11 +383,11 @@ func TestRebalance(t *testing.T) {
 		}
 		for again := range 2 {
 			before := planner.New(f.input())
-			leaving, _ := planner.Rebalance(f.input(), nil)
-			if again > 0 && len(leaving) > 0 {
-				t.Fatalf("seed %d: %v would move again", seed, leaving)
+			moving, _ := planner.Rebalance(f.input(), nil)
+			if again > 0 && len(moving) > 0 {
+				t.Fatalf("seed %d: %v would move again", seed, moving)
 			}
-			in := f.input().WithLeaving(leaving)
+			in := f.input().WithMoving(moving)
 			for _, d := range in.Domains {
 				f.domains[d.Name] = d
 			}
@@ -407,7 +407,7 @@ func TestRebalance(t *testing.T) {
 				f.obey()
 			}
 			for name, d := range f.domains {
-				d.Leaving = nil
+				d.Moving = nil
 				f.domains[name] = d
 			}
 		}

@@ -26,7 +26,7 @@ var ranks = [...]struct {
 	{func(a, b *candidate) int {
 		return first(a.instance.State == topics.Running, b.instance.State == topics.Running)
 	}, "where it runs"},
-	{func(a, b *candidate) int { return cmp.Compare(a.instance.Seen, b.instance.Seen) }, "where the hub saw it run first"},
+	{func(a, b *candidate) int { return cmp.Compare(a.instance.Order, b.instance.Order) }, "where the hub saw it run first"},
 	{func(a, b *candidate) int { return cmp.Compare(a.Name, b.Name) }, "the first by name"},
 }
 

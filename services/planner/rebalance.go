@@ -10,14 +10,14 @@ import (
 
 // Rebalance returns which copies would be better elsewhere, were they placed
 // now: by service, the domains that they are to leave. What it returns belongs
-// into Domain.Leaving. A copy moves only where it runs well now, another domain
+// into Domain.Moving. A copy moves only where it runs well now, another domain
 // could take it, and the first criterion of placement in which the two differ,
 // the name left out, is for that domain. What runs on every domain and what is
 // exclusive stays. ok is false where stop reported true before the end.
-func Rebalance(in Input, stop func() bool) (leaving map[string][]string, ok bool) {
+func Rebalance(in Input, stop func() bool) (moving map[string][]string, ok bool) {
 	p := newPlanner(in, stop)
 	p.Plan()
-	leaving = make(map[string][]string)
+	moving = make(map[string][]string)
 	for _, s := range p.order {
 		if p.stopped() {
 			return nil, false
@@ -27,12 +27,12 @@ func Rebalance(in Input, stop func() bool) (leaving map[string][]string, ok bool
 		}
 		for _, from := range slices.Clone(s.cells) {
 			if to, _ := p.betterThan(s, from); to != nil {
-				leaving[s.name] = append(leaving[s.name], from.site.Name)
+				moving[s.name] = append(moving[s.name], from.site.Name)
 				p.moveCopy(s.name, from.site.Domain, to.site.Domain)
 			}
 		}
 	}
-	return leaving, !p.stopped()
+	return moving, !p.stopped()
 }
 
 // Better describes the domain that a copy of a service would be assigned to, were it
@@ -105,18 +105,18 @@ func (p *Planner) moveCopy(service string, from, to Domain) {
 	p.SetDomain(to)
 }
 
-// WithLeaving returns the input with copies that are to leave their domains. The
+// WithMoving returns the input with copies that are to leave their domains. The
 // domains of in are not changed.
-func (in Input) WithLeaving(leaving map[string][]string) Input {
+func (in Input) WithMoving(moving map[string][]string) Input {
 	in.Domains = slices.Clone(in.Domains)
-	for service, domains := range leaving {
+	for service, domains := range moving {
 		for i := range in.Domains {
 			if d := &in.Domains[i]; slices.Contains(domains, d.Name) {
-				d.Leaving = maps.Clone(d.Leaving)
-				if d.Leaving == nil {
-					d.Leaving = make(map[string]bool)
+				d.Moving = maps.Clone(d.Moving)
+				if d.Moving == nil {
+					d.Moving = make(map[string]bool)
 				}
-				d.Leaving[service] = true
+				d.Moving[service] = true
 			}
 		}
 	}
@@ -132,7 +132,7 @@ func (h *home) explainMoves(name string, o *Outcome, candidates []candidate) {
 		if to.choice.Action != topics.ActionStart {
 			continue
 		}
-		for next < len(candidates) && (!candidates[next].leaving || !candidates[next].usable()) {
+		for next < len(candidates) && (!candidates[next].moving || !candidates[next].usable()) {
 			next++
 		}
 		if next == len(candidates) {

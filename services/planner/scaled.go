@@ -22,7 +22,7 @@ func (h *home) scaled(name string, s *services.Scale) int {
 // numberReason returns why a service that is on has its number of instances, where a
 // figure decides that or would.
 func (h *home) numberReason(name string) string {
-	s, set := h.defs[name].Scale, h.wants[name].Replicas
+	s, set := h.defs[name].Scale, h.overrides[name].Replicas
 	switch {
 	case s == nil:
 		return ""
@@ -36,7 +36,7 @@ func (h *home) numberReason(name string) string {
 
 // excessReason begins the reason for a copy that is stopped because others are enough.
 func (h *home) excessReason(name string) string {
-	if why := h.numbers[name].Reason; h.defs[name].Scale != nil && h.wants[name].Replicas == 0 && why != "" {
+	if why := h.numbers[name].Reason; h.defs[name].Scale != nil && h.overrides[name].Replicas == 0 && why != "" {
 		return why + "; one copy too many: "
 	}
 	return "one copy too many: "

@@ -32,16 +32,16 @@ func TestTranscripts(t *testing.T) { transcript.Test(t, replay) }
 type script struct {
 	defs, retired map[string]services.Definition
 	domains       map[string]planner.Domain
-	wants         map[string]planner.Want
+	wants         map[string]planner.Override
 	scaled        map[string]planner.Scaled
-	held          map[string]planner.Held
+	held          map[string]planner.Hold
 	last          planner.Plan
 }
 
 func newScript() *script {
 	return &script{
 		defs: map[string]services.Definition{}, retired: map[string]services.Definition{},
-		domains: map[string]planner.Domain{}, wants: map[string]planner.Want{}, scaled: map[string]planner.Scaled{}, held: map[string]planner.Held{},
+		domains: map[string]planner.Domain{}, wants: map[string]planner.Override{}, scaled: map[string]planner.Scaled{}, held: map[string]planner.Hold{},
 	}
 }
 
@@ -80,7 +80,7 @@ func replay(t *testing.T, text string) string {
 		case "held":
 			delete(s.held, words[1])
 			if len(words) > 3 {
-				s.held[words[1]] = planner.Held{Why: strings.Join(words[3:], " "), Only: strings.Trim(words[2], "-")}
+				s.held[words[1]] = planner.Hold{Why: strings.Join(words[3:], " "), Only: strings.Trim(words[2], "-")}
 			}
 		case "plan":
 			s.plan(&out)
@@ -101,7 +101,7 @@ func replay(t *testing.T, text string) string {
 }
 
 func (s *script) input() planner.Input {
-	in := planner.Input{Wants: s.wants, Scaled: s.scaled, Held: maps.Clone(s.held)}
+	in := planner.Input{Overrides: s.wants, Scaled: s.scaled, Holds: maps.Clone(s.held)}
 	for _, d := range s.defs {
 		in.Services = append(in.Services, d)
 	}
@@ -112,11 +112,11 @@ func (s *script) input() planner.Input {
 		in.Domains = append(in.Domains, d)
 		for service, i := range d.Observed { // as far as its agent's word goes
 			if s.defs[service].Exclusive && i.State.Alive() && !d.Gone && s.held[service].Why == "" {
-				h := planner.Held{Why: "waits until it has stopped where it is", Only: d.Name}
-				if in.Held[service].Why != "" {
+				h := planner.Hold{Why: "waits until it has stopped where it is", Only: d.Name}
+				if in.Holds[service].Why != "" {
 					h.Only = ""
 				}
-				in.Held[service] = h
+				in.Holds[service] = h
 			}
 		}
 	}
@@ -178,11 +178,11 @@ func (s *script) write(out *strings.Builder, now planner.Presence, in planner.In
 func (s *script) rebalance(out *strings.Builder) {
 	in := s.input()
 	now := planner.PresenceOf(in)
-	leaving, _ := planner.Rebalance(in, nil)
+	moving, _ := planner.Rebalance(in, nil)
 	for name, d := range s.domains {
-		d.Leaving = map[string]bool{}
-		for service, domains := range leaving {
-			d.Leaving[service] = slices.Contains(domains, name)
+		d.Moving = map[string]bool{}
+		for service, domains := range moving {
+			d.Moving[service] = slices.Contains(domains, name)
 		}
 		s.domains[name] = d
 	}
@@ -323,7 +323,7 @@ func domain(t *testing.T, words []string) planner.Domain {
 				}
 				d.Observed[p[0]] = planner.Instance{
 					State: topics.State(p[1]), Health: topics.Health(p[2]), Version: version, Done: done,
-					Best: key == "first", Seen: uint64(len(d.Name)),
+					Best: key == "first", Order: uint64(len(d.Name)),
 				}
 			default:
 				t.Fatalf("unknown key %q", w)

@@ -14,9 +14,9 @@ func (p *Planner) Set(in Input) {
 	if !p.sameServices(in) {
 		p.SetServices(in.Services, in.Retired)
 	}
-	setAll(p.wants, in.Wants, p.SetWant)
+	setAll(p.overrides, in.Overrides, p.SetOverride)
 	setAll(p.numbers, in.Scaled, p.SetScaled)
-	setAll(p.held, in.Held, p.SetHeld)
+	setAll(p.holds, in.Holds, p.SetHold)
 	present := make(map[string]bool, len(in.Domains))
 	for _, d := range in.Domains {
 		present[d.Name] = true
@@ -107,15 +107,15 @@ func (p *Planner) SetServices(defined, retired []services.Definition) {
 	p.plan.Services = outcomes
 }
 
-// SetWant sets what users have set for a service.
-func (p *Planner) SetWant(name string, w Want) {
-	if p.wants[name] == w {
+// SetOverride sets what users have set for a service.
+func (p *Planner) SetOverride(name string, w Override) {
+	if p.overrides[name] == w {
 		return
 	}
-	if w == (Want{}) {
-		delete(p.wants, name)
+	if w == (Override{}) {
+		delete(p.overrides, name)
 	} else {
-		p.wants[name] = w
+		p.overrides[name] = w
 	}
 	s := p.subject(name)
 	s.reviseWanted, s.replan = true, true
@@ -186,8 +186,8 @@ func (p *Planner) SetDomain(now Domain) {
 // of the machine that only those read who read its load.
 func sameFacts(a, b *Domain) bool {
 	x, y := *a, *b
-	x.Catalog, x.Ordered, x.Observed, x.Chosen, x.Leaving = nil, nil, nil, nil, nil
-	y.Catalog, y.Ordered, y.Observed, y.Chosen, y.Leaving = nil, nil, nil, nil, nil
+	x.Catalog, x.Ordered, x.Observed, x.Chosen, x.Moving = nil, nil, nil, nil, nil
+	y.Catalog, y.Ordered, y.Observed, y.Chosen, y.Moving = nil, nil, nil, nil, nil
 	x.Machine.Load, x.Machine.Full = y.Machine.Load, y.Machine.Full
 	return reflect.DeepEqual(x, y)
 }
@@ -234,7 +234,7 @@ func (p *Planner) setCell(c *cell) bool {
 	c.ordered = d.Ordered[name]
 	c.instance, c.observed = d.Observed[name]
 	c.chosen = d.Chosen[name]
-	c.leaving = d.Leaving[name]
+	c.moving = d.Moving[name]
 	if c.version != was.version || c.inCatalog != was.inCatalog {
 		c.unfitValid = false
 	}
