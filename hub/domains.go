@@ -116,7 +116,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 			h.eventOf(d, topics.DomainOffline, d.Name+" is offline: its agent stopped or its connection broke; its services stay")
 		}
 	case topics.DomainIsLost:
-		h.leases.table.Lost(d.ID)
+		h.leases.Lost(d.ID)
 		clear(d.RunningOrder) // what runs when it is back is the younger copy
 		// One that was lost before we started is no news.
 		if d.WasOnline || !h.store.Known(d.Name).Lost {

@@ -17,12 +17,12 @@ import (
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/homeassistant"
+	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services"
-	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -84,7 +84,7 @@ type Hub struct {
 	conflicts    []Conflict
 	machine      func() []string
 	scaling      *scaling.Scaling
-	leases       leases
+	leases       *leases.Leases
 	questions    questions
 	watch        func(topics []string)
 	watched      []string // what watch was told last, sorted
@@ -181,7 +181,7 @@ func New(o Options) *Hub {
 	}
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.formerTrees = readFormer(h.store, h.tree.Prefix())
-	h.leases.table = lease.NewTable("", time.Time{}, 0) // until Run begins one
+	h.leases = h.newLeases()
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}

@@ -1,48 +1,37 @@
 package hub
 
 import (
-	"crypto/rand"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services"
-	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// leases is what the hub does for services that must never run twice. The rules are in
-// services/lease; here is what that is told, and how its answers reach heartbeats, the
-// planner and people.
-type leases struct {
-	table *lease.Table
-	// run distinguishes the commands of this run of the hub from those of any other.
-	run string
-	// longest is how long a lease of this run may be valid.
-	longest time.Duration
-	// again is when to plan what was held back; zero: nothing was.
-	again time.Time
+// newLeases returns the leases of a hub, which Run begins.
+func (h *Hub) newLeases() *leases.Leases {
+	return leases.New(leases.Home{
+		NameOf: func(id string) string {
+			if d := h.withID(id, ""); d != nil {
+				return d.Name
+			}
+			return ""
+		},
+		StateOf: func(name string) topics.DomainState {
+			if d := h.domains[name]; d != nil {
+				return d.State
+			}
+			return ""
+		},
+	})
 }
 
-// newRun is short: it travels with each heartbeat.
-func newRun() string { return strings.ToLower(rand.Text()[:8]) }
-
-// beginLeases begins the table. Leases of an earlier run may be valid for as long as the
-// file says, or as long as those of this run: the file may be a backup.
-func (h *Hub) beginLeases() {
-	x := &h.leases
-	x.run = newRun()
-	fresh := lease.NewTable(x.run, h.started, 0)
-	fresh.Configure(h.leaseTerms())
-	x.table = lease.NewTable(x.run, h.started, max(h.store.Patience(), fresh.Validity()))
-	h.configureLeases()
-}
-
-// leaseTerms are how long a lease holds, and how long each exclusive service
-// may take to stop.
-func (h *Hub) leaseTerms() (time.Duration, map[string]time.Duration) {
+// leaseTerms are those of the configuration, and of services that are gone from it and may
+// run still.
+func (h *Hub) leaseTerms() leases.Terms {
 	stops := make(map[string]time.Duration)
 	for _, defs := range []map[string]services.Definition{h.retired, h.defs} {
 		for name, d := range defs {
@@ -51,17 +40,26 @@ func (h *Hub) leaseTerms() (time.Duration, map[string]time.Duration) {
 			}
 		}
 	}
-	return h.cfg.Timing.Isolation.Duration(), stops
+	return leases.Terms{Length: h.cfg.Timing.Isolation.Duration(), StopTimeouts: stops}
 }
 
-// configureLeases takes over the configuration. How long leases may be valid is on disk
-// before the first of them is granted.
+// beginLeases begins a run of the hub.
+func (h *Hub) beginLeases() {
+	h.leases.Begin(h.leaseTerms(), h.store.Patience(), h.started)
+	h.persistValidity()
+}
+
+// configureLeases takes over the configuration.
 func (h *Hub) configureLeases() {
-	x := &h.leases
-	x.table.Configure(h.leaseTerms())
-	x.longest = max(x.longest, x.table.Validity())
-	if h.store.Patience() < x.longest {
-		h.keepPatience(x.longest)
+	h.leases.Configure(h.leaseTerms())
+	h.persistValidity()
+}
+
+// persistValidity has on disk how long leases may be valid before the first of them is
+// granted.
+func (h *Hub) persistValidity() {
+	if h.store.Patience() < h.leases.MaxValidity() {
+		h.keepPatience(h.leases.MaxValidity())
 		h.saveNow()
 	}
 }
@@ -72,115 +70,65 @@ func (h *Hub) keepPatience(d time.Duration) {
 
 // reportStatus passes on what a domain reports of its services.
 func (h *Hub) reportStatus(d *domain) {
-	s := d.Status
-	if d.Micro || s == nil || s.Session == "" {
-		return
-	}
-	all := make(map[string]topics.State, len(s.Services))
-	for _, i := range s.Services {
-		all[i.Service] = i.State
-	}
-	h.leases.table.Report(lease.Status{
-		Run: lease.Run{Domain: d.ID, Session: s.Session}, At: lease.Position{Epoch: s.Epoch, Generation: s.Generation, Run: s.Run}, Services: all,
-	})
-}
-
-// leaseBeat is a heartbeat as the table takes it.
-func leaseBeat(d *domain, b topics.Heartbeat) lease.Beat {
-	return lease.Beat{
-		Run: lease.Run{Domain: d.ID, Session: b.Session}, Name: d.Name,
-		At: lease.Position{Epoch: b.Epoch, Generation: b.Generation, Run: b.Run}, Left: b.Lease.Duration(),
+	if !d.Micro && d.Status != nil {
+		h.leases.Report(d.ID, *d.Status)
 	}
 }
 
 // answerBeat answers a heartbeat by a lease, where one is granted.
 func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
-	holds, ok := h.leases.table.Answer(leaseBeat(d, b), now)
-	if ok {
-		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.Name}, topics.Encode(topics.Lease{
-			Epoch: h.epoch, Session: b.Session, Seq: b.Seq, Seconds: holds.Seconds(),
-		})))
+	if l, ok := h.leases.Answer(d.ID, d.Name, b, h.epoch, now); ok {
+		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.Name}, topics.Encode(l)))
 	}
 }
 
-// expireLeases removes what has expired, and schedules what will.
+// expireLeases removes what has expired, and has what that allows planned.
 func (h *Hub) expireLeases(now time.Time) {
-	x := &h.leases
-	opened := x.table.FormerExpired()
-	next, changed := x.table.Expire(now)
-	if !opened && x.table.FormerExpired() && h.store.Patience() != x.longest {
-		h.keepPatience(x.longest) // those of earlier runs have expired
+	e := h.leases.Expire(now)
+	if e.Former && h.store.Patience() != h.leases.MaxValidity() {
+		h.keepPatience(h.leases.MaxValidity())
 	}
-	if !x.again.IsZero() && !now.Before(x.again) {
-		x.again, h.dirty = time.Time{}, true
+	if e.Retry {
+		h.dirty = true
 	}
-	if changed {
-		_, stops := h.leaseTerms()
-		for service := range stops {
+	if e.Holds {
+		for service := range h.leaseTerms().StopTimeouts {
 			h.touchService(service)
 		}
 	}
-	for _, at := range []time.Time{next, x.again} {
-		if !at.IsZero() {
-			h.due(at)
-		}
-	}
+	h.dueUnlessZero(h.leases.Next())
 }
 
-// holds returns to whom each exclusive service may be assigned now, as the planner takes it.
+// holds returns to whom each exclusive service may be assigned now, of those that not every
+// domain may have.
 func (h *Hub) holds(now time.Time) map[string]planner.Hold {
 	all := make(map[string]planner.Hold)
 	for name, d := range h.defs {
-		if !d.Exclusive {
-			continue
-		}
-		if hold := h.leases.table.Hold(name, now); !hold.Free {
-			all[name] = h.explainHold(hold)
+		if d.Exclusive {
+			if hold, is := h.leases.Hold(name, now); is {
+				all[name] = hold
+			}
 		}
 	}
 	return all
 }
 
-// nameOf returns the name of the domain that has an id; "" where none has.
-func (h *Hub) nameOf(id string) string {
-	if d := h.withID(id, ""); d != nil {
-		return d.Name
-	}
-	return ""
-}
-
-// explainHold describes what a service waits for: by a moment where there is one, since the
-// text stays the same while the time passes.
-func (h *Hub) explainHold(hold lease.Hold) planner.Hold {
-	wait := planner.Hold{Only: h.nameOf(hold.Only), Has: h.nameOf(hold.Has)}
-	switch d := h.domains[hold.By]; {
-	case hold.By == "" && hold.Until.IsZero():
-		wait.Why = "waits until it has stopped where it runs"
-		if wait.Only != "" {
-			wait.Why = "waits until it has stopped on " + wait.Only
+// updateHolds tells the planner to whom exclusive services may be assigned now: that changes
+// by time and by leases alone.
+func (h *Hub) updateHolds(now time.Time) {
+	for name, d := range h.defs {
+		if d.Exclusive {
+			hold, _ := h.leases.Hold(name, now)
+			h.planner.SetHold(name, hold)
 		}
-	case hold.By == "":
-		wait.Why = "waits until what an earlier run of the hub allowed is over, at " + clock(hold.Until)
-	case d != nil && d.State == topics.DomainIsOnline:
-		wait.Why = "waits until " + hold.By + " says that it has stopped there, or its lease is over"
-	case d != nil && d.State != topics.DomainIsLost: // its lease may be renewed
-		wait.Why = "waits until the lease of " + hold.By + " is over: it may run there still"
-	default:
-		wait.Why = "waits until the lease of " + hold.By + " is over, at " + clock(hold.Until) + ": it may run there still"
 	}
-	return wait
-}
-
-// clock writes the first full second that is not before t.
-func clock(t time.Time) string {
-	return t.Add(time.Second - 1).Truncate(time.Second).Format("15:04:05 MST")
 }
 
 // mayOrder is the last check of a service that is to be assigned to a domain. The plan
-// follows the same table, so it always passes; if the planner had a fault, a service would
+// follows the same leases, so it always passes; if the planner had a fault, a service would
 // wait that should not, and nothing would run twice.
 func (h *Hub) mayOrder(d *domain, def services.Definition, now time.Time) bool {
-	if !def.Exclusive || d.Ordered.Services[def.Name] || h.leases.table.May(def.Name, d.ID, now) {
+	if !def.Exclusive || d.Ordered.Services[def.Name] || h.leases.May(def.Name, d.ID, now) {
 		return true
 	}
 	// It has it already, by a command of an earlier run of the hub.
@@ -190,14 +138,9 @@ func (h *Hub) mayOrder(d *domain, def services.Definition, now time.Time) bool {
 		return true
 	}
 	h.log.Error("an exclusive service was planned where it may not run yet: held back", "service", def.Name, "domain", d.Name)
-	h.leases.again = now.Add(time.Second)
-	h.due(h.leases.again)
+	h.leases.HoldBack(now)
+	h.dueUnlessZero(h.leases.Next())
 	return false
-}
-
-// noteOrder notes a start command in the table.
-func (h *Hub) noteOrder(d *domain, o order) {
-	h.leases.table.Ordered(d.ID, lease.Position{Epoch: h.epoch, Generation: o.Generation, Run: h.leases.run}, o.Services)
 }
 
 // fencedGeneration raises the generation of a command that assigns an exclusive service
@@ -218,18 +161,5 @@ func (h *Hub) fencedGeneration(generation uint64, d *domain, specs map[string]to
 }
 
 // obeysAnotherRun reports whether the domain obeys a command of this epoch that another run
-// of a hub published: one of the two was restored from a backup.
-func (h *Hub) obeysAnotherRun(d *domain) bool {
-	return d.Heartbeat.Epoch == h.epoch && d.Heartbeat.Run != "" && d.Heartbeat.Run != h.leases.run
-}
-
-// updateHolds tells the planner to whom exclusive services may be assigned now: that changes
-// by time and by leases alone.
-func (h *Hub) updateHolds(now time.Time) {
-	holds := h.holds(now)
-	for name, d := range h.defs {
-		if d.Exclusive {
-			h.planner.SetHold(name, holds[name])
-		}
-	}
-}
+// of a hub published.
+func (h *Hub) obeysAnotherRun(d *domain) bool { return h.leases.OtherRun(d.Heartbeat, h.epoch) }

@@ -122,7 +122,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		h.noteChoices(d, specs)
 		h.noteStops(d, specs)
 		d.Ordered = h.command(d, specs, string(encoded), now)
-		h.noteOrder(d, d.Ordered)
+		h.leases.Assigned(d.ID, h.epoch, d.Ordered.Generation, d.Ordered.Services)
 		h.pub.Publish(d.Ordered.Message)
 		h.touch(d.Name) // the plan's lines follow from what is ordered
 	}
@@ -146,7 +146,7 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 		o.Services[service] = true
 	}
 	o.Message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.Name}, topics.Encode(topics.StartCommand{
-		Dominion: h.ID(), Domain: d.ID, Epoch: h.epoch, Generation: o.Generation, Run: h.leases.run,
+		Dominion: h.ID(), Domain: d.ID, Epoch: h.epoch, Generation: o.Generation, Run: h.leases.Run(),
 		At: topics.At(now), Timing: h.cfg.Timing, Services: specs,
 	}))
 	return o

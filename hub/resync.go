@@ -74,7 +74,7 @@ func (r awaitedReport) problem() string {
 // hub said of a domain while it was cut off reached nobody that could contradict.
 func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {
 	r := &d.awaited
-	lease := h.leases.table.AwaitsStatus(leaseBeat(d, b))
+	lease := h.leases.AwaitsStatus(d.ID, d.Name, b)
 	switch {
 	case d.StatusCurrent() && !lease && d.Available:
 		if r.asked {
