@@ -477,7 +477,7 @@ func (l *loop) reconnect() {
 func (l *loop) stop(now time.Time) {
 	longest := services.DefaultStopTimeout
 	for _, s := range l.store.command.Services {
-		longest = max(longest, s.StopTimeout.Duration())
+		longest = max(longest, services.StopTimeout(s))
 	}
 	l.stopBy = now.Add(longest + stopMargin)
 	switch {

@@ -131,6 +131,15 @@ const (
 	DefaultScaleMaxAge     = time.Hour // at least three cooldowns
 )
 
+// StopTimeout returns the time between the request to stop and the kill of a service.
+// A specification of an older hub may have none.
+func StopTimeout(s topics.Spec) time.Duration {
+	if s.StopTimeout > 0 {
+		return s.StopTimeout.Duration()
+	}
+	return DefaultStopTimeout
+}
+
 // Default returns a definition of a name with every default filled in.
 func Default(name string) Definition {
 	return Definition{

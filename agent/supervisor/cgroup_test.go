@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -102,6 +103,30 @@ exec sleep 100`)
 		h.until("it lives again", func() bool { return h.read("lives") == "life\nlife" })
 		if h.read("beside") != "" {
 			t.Error("a life began while a daemon of the one before lived")
+		}
+	})
+}
+
+// A crash requests a daemon to stop before it is killed, also one that is stopped by
+// a signal: that is continued, or it could not handle the request.
+func TestACrashRequestsAStoppedDaemonToEnd(t *testing.T) {
+	both(t, func(t *testing.T, h *host) {
+		h.makefile("web", `setsid sh -c 'trap "echo bye > '$d'/bye; exit" TERM; echo $$ > '$d'/daemon; kill -STOP $$; while :; do sleep 0.1; done' &
+exec sleep 100`)
+		s := spec("r1")
+		s.Restart.Policy = topics.RestartNever
+		h.apply(one("web", s))
+		daemon := h.pid("daemon")
+		h.until("the daemon is stopped", func() bool {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", daemon))
+			return strings.Contains(string(b), ") T ")
+		})
+		if err := syscall.Kill(-h.get("web").PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		h.until("the daemon has ended", func() bool { return !alive(daemon) })
+		if h.read("bye") != "bye" {
+			t.Error("the daemon was killed and not requested to stop")
 		}
 	})
 }

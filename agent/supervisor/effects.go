@@ -73,8 +73,7 @@ func (s *Supervisor) execute(v *service, e effect, now time.Time) event {
 			s.lease.remove(v.life.guard)
 			v.life.guard.Ends(s.Clock() + v.stopTimeout())
 		}
-		s.o.Runner.Signal(v.life.group, syscall.SIGTERM)
-		s.o.Runner.Signal(v.life.group, syscall.SIGCONT) // so that a stopped process handles SIGTERM
+		requestStop(func(sig syscall.Signal) { s.o.Runner.Signal(v.life.group, sig) })
 	case check:
 		s.check(v)
 	case quote:

@@ -148,8 +148,7 @@ func (g *guard) act(now time.Duration) {
 		g.signal(syscall.SIGKILL)
 	case over && !g.termSent && g.kill == 0:
 		g.termSent, g.pollInterval = true, killEvery
-		g.signal(syscall.SIGTERM)
-		g.signal(syscall.SIGCONT) // so that a stopped process handles SIGTERM
+		requestStop(g.signal)
 	case over:
 		g.pollInterval = killEvery
 	default:

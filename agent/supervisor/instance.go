@@ -282,9 +282,7 @@ func (in *instance) readyBy() time.Time {
 	return by
 }
 
-func (in *instance) stopTimeout() time.Duration {
-	return orElse(in.Spec.StopTimeout, services.DefaultStopTimeout)
-}
+func (in *instance) stopTimeout() time.Duration { return services.StopTimeout(in.Spec) }
 
 func orElse(s topics.Seconds, otherwise time.Duration) time.Duration {
 	if s > 0 {

@@ -112,6 +112,13 @@ func (e Exit) code() *int {
 	return &e.Code
 }
 
+// requestStop asks processes to end, by the signal that requests it. What is not
+// gone within its stop timeout is killed.
+func requestStop(send func(syscall.Signal)) {
+	send(syscall.SIGTERM)
+	send(syscall.SIGCONT) // so that a stopped process handles SIGTERM
+}
+
 // signalName returns the name of a signal that commonly ends processes, or its
 // number.
 func signalName(s syscall.Signal) string {

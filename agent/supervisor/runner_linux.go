@@ -298,7 +298,7 @@ func killMarked(pid int, variable string) {
 // its control group.
 func (r *runner) endRemains(g Group) {
 	if g.Cgroup != "" && populated(g.Cgroup) {
-		signalCgroup(g.Cgroup, syscall.SIGTERM, 0)
+		requestStop(func(s syscall.Signal) { signalCgroup(g.Cgroup, s, 0) })
 		for deadline := time.Now().Add(strayTime); populated(g.Cgroup) && time.Now().Before(deadline); {
 			select {
 			case <-time.After(20 * time.Millisecond):
@@ -359,7 +359,7 @@ func (r *runner) endStrays(token string) {
 				signalTokenProcess(pid, token, syscall.SIGKILL)
 			} else if !signalled[pid] {
 				signalled[pid] = true
-				signalTokenProcess(pid, token, syscall.SIGTERM)
+				requestStop(func(s syscall.Signal) { signalTokenProcess(pid, token, s) })
 			}
 		}
 		select {

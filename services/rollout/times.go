@@ -39,19 +39,16 @@ func Watch(s topics.Spec) time.Duration {
 // Patience is how long a changed instance may take to be well: to stop, to
 // start, and to be found healthy.
 func Patience(s topics.Spec) time.Duration {
-	start, stop := s.StartTimeout.Duration(), s.StopTimeout.Duration()
+	start := s.StartTimeout.Duration()
 	if start <= 0 {
 		start = services.DefaultStartTimeout
-	}
-	if stop <= 0 {
-		stop = services.DefaultStopTimeout
 	}
 	var h topics.HealthCheck
 	if s.Health != nil {
 		h = *s.Health
 	}
 	interval, timeout, failures := checks(h)
-	return stop + start + time.Duration(failures)*interval + timeout + slack
+	return services.StopTimeout(s) + start + time.Duration(failures)*interval + timeout + slack
 }
 
 func checks(h topics.HealthCheck) (interval, timeout time.Duration, failures int) {
