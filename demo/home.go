@@ -67,11 +67,11 @@ func newHome(bin, examples string) (*home, error) {
 	if _, err := os.Stat(examples); err != nil {
 		return nil, fmt.Errorf("cannot find the example services, run make demo in the checkout: %w", err)
 	}
-	hubProgram, err := program(bin, "dominion")
+	hubProgram, err := programPath(bin, "dominion")
 	if err != nil {
 		return nil, err
 	}
-	domainProgram, err := program(bin, "domain")
+	domainProgram, err := programPath(bin, "domain")
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,6 +21,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/jmbarzee/dominion/ctl"
+	"github.com/jmbarzee/dominion/internal/program"
 )
 
 func main() {
@@ -30,7 +30,7 @@ func main() {
 	patience := flag.Duration("patience", 2*time.Minute, "without a terminal: how long the services may take to be healthy")
 	flag.Parse()
 
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := program.Context(syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, *bin, *examples, *patience); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -125,8 +125,8 @@ func live(ctx context.Context, h *home, w *watcher, terminal int) error {
 // pause is the time between two checks for changes.
 const pause = 300 * time.Millisecond
 
-// program returns the absolute path of a built program.
-func program(bin, name string) (string, error) {
+// programPath returns the absolute path of a built program.
+func programPath(bin, name string) (string, error) {
 	path, err := filepath.Abs(filepath.Join(bin, name))
 	if err != nil {
 		return "", err

@@ -3,18 +3,16 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/jmbarzee/dominion/ctl"
+	"github.com/jmbarzee/dominion/internal/program"
 )
 
 var version = "dev" // set by -ldflags "-X main.version=…"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := program.Context()
 	code := ctl.Main(ctx, ctl.Env{
 		Args:    os.Args[1:],
 		Stdout:  os.Stdout,
