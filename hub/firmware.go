@@ -14,10 +14,10 @@ const firmwareRest = 3 * time.Second
 // is not to be told yet.
 func (h *Hub) awaitsFirmware(domain string, now time.Time) bool {
 	s := &h.discovery
-	if h.tracker.state == nil || s.announcements.Has(s.options.DomainTopic(domain), "connectivity") {
+	if !h.tracker.Enabled() || s.announcements.Has(s.options.DomainTopic(domain), "connectivity") {
 		return false
 	}
-	if _, announced := h.tracker.state.OfDomain(domain); announced {
+	if _, announced := h.tracker.Firmware(domain); announced {
 		return false
 	}
 	until, awaits := s.awaits[domain]
@@ -54,10 +54,10 @@ func (h *Hub) expireFirmware(now time.Time) {
 func (h *Hub) firmwareOf(domain string, now time.Time) *homeassistant.Firmware {
 	registry, topic := h.discovery.announcements, h.discovery.options.DomainTopic(domain)
 	told := registry.Firmware(topic)
-	if h.tracker.state == nil {
+	if !h.tracker.Enabled() {
 		return told
 	}
-	a, announced := h.tracker.state.OfDomain(domain)
+	a, announced := h.tracker.Firmware(domain)
 	if !announced {
 		return told
 	}

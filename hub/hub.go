@@ -21,6 +21,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/hub/tracker"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
@@ -88,7 +89,7 @@ type Hub struct {
 	questions    questions
 	watch        func(topics []string)
 	watched      []string // what watch was told last, sorted
-	tracker      deviceTracker
+	tracker      *tracker.Tracker
 
 	planner     *planner.Planner
 	plan        planner.Plan
@@ -169,7 +170,6 @@ func New(o Options) *Hub {
 		scaling:       scaling.New(),
 		questions:     newQuestions(),
 		watch:         o.Watch,
-		tracker:       newDeviceTracker(o),
 		environ:       o.Environ,
 		restarts:      make(map[string]*restarting),
 		machine:       o.Machine,
@@ -179,6 +179,9 @@ func New(o Options) *Hub {
 		httpProblems: o.Problems,
 		certificates: newCertificates(o),
 	}
+	h.tracker = tracker.New(tracker.Options{
+		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
+	})
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.formerTrees = readFormer(h.store, h.tree.Prefix())
 	h.leases = h.newLeases()
@@ -254,7 +257,6 @@ func (h *Hub) Run(ctx context.Context) {
 	h.beginLeases()
 	h.events.Add(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	h.followFigures()
-	h.followDevices()
 	h.updateWatch()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -354,7 +356,9 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.connected = false
 		h.scaling.Touch()
 		clear(h.unread) // what is retained comes again
-		h.devicesDisconnected()
+		if h.tracker.Disconnected() {
+			h.updateWatch()
+		}
 		h.formerDisconnected()
 		h.discovery.announcements.Disconnected()
 		h.discovery.again = nil
@@ -380,7 +384,7 @@ func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
 	h.discovery.announcements.Connected(now)
 	h.grace(now)
-	h.devicesConnected(now)
+	h.tracker.Connected(now)
 	h.usagesConnected(now)
 	h.formerDue(now)
 	for _, d := range h.domains {

@@ -19,7 +19,8 @@ func (h *Hub) receive(m topics.Message, now time.Time) {
 	}
 	a, ok := h.tree.Parse(m.Topic)
 	if !ok || a.Kind == topics.DomainAvailability { // which may be that of a device too
-		h.announced(m, now)
+		h.tracker.Receive(m, now)
+		h.dueUnlessZero(h.tracker.Next())
 	}
 	if !ok {
 		h.reportInvalidName(m, now)
@@ -85,7 +86,9 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainResponse:
 		return decoded(m, func(r topics.Reply) { h.response(a.Domain, r) })
 	case topics.DeviceStatus:
-		h.formerDevice(a.Device, m)
+		if h.tracker.Retained(a.Device, m) {
+			h.pub.Found(m.Topic, m.Payload)
+		}
 	case topics.ServiceStatus:
 		h.formerService(a.Service, m)
 		h.pub.Received(a, m, now)

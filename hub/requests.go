@@ -81,7 +81,7 @@ var handlers = map[string]handler{
 	},
 	topics.VerbDomains:  func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.viewDomains(), nil },
 	topics.VerbServices: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.viewAll(), nil },
-	topics.VerbDevices:  func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.viewDevices(ask.After) },
+	topics.VerbDevices:  func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
 	topics.VerbEvents:   func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
 	topics.VerbVersion: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) {
 		return topics.VersionView{Version: h.version, Protocol: topics.Protocol}, nil

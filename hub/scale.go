@@ -29,9 +29,7 @@ type unsubscribable struct {
 }
 
 func (h *Hub) subscriptionRefused(u unsubscribable, now time.Time) {
-	if _, wanted := slices.BinarySearch(h.tracker.watch, u.topic); wanted && h.tracker.state != nil {
-		h.tracker.state.SubscriptionRefused(u.topic, u.err, now)
-	}
+	h.tracker.Refused(u.topic, u.err, now)
 	h.scaling.Refused(u.topic, u.err)
 }
 
