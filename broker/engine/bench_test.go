@@ -9,6 +9,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -53,7 +54,7 @@ func BenchmarkPublish(b *testing.B) {
 			b.Run(fmt.Sprintf("stored=%v/qos%d", durable, qos), func(b *testing.B) {
 				o := engine.Options{}
 				if durable {
-					o.Store = &store.Memory{}
+					o.Store = &storetest.Memory{}
 				}
 				_, addr := serve(b, o)
 				dial := func(id string, s ...setting) *client {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -56,7 +57,7 @@ func payloads(state store.State) map[string]string {
 // persisted when there is budget, acknowledged then and in order, and what is
 // not acknowledged by then is all that a kill can take. Others are not affected.
 func TestPacedValues(t *testing.T) {
-	kept := &store.Memory{}
+	kept := &storetest.Memory{}
 	inBubble(t, limited(kept), func(t *testing.T, e *engine.Engine) {
 		exhaustBudget(t, e, "lamp")
 		watch := connect(t, pipe(t, e), "watch", v5, user("admin"))
@@ -90,7 +91,7 @@ func TestPacedValues(t *testing.T) {
 // What waits is persisted when the engine ends, in the newest value, and what was
 // cleared stays cleared.
 func TestPacedValuesSurviveTheEnd(t *testing.T) {
-	kept := &store.Memory{}
+	kept := &storetest.Memory{}
 	inBubble(t, limited(kept), func(t *testing.T, e *engine.Engine) {
 		before := connect(t, pipe(t, e), "before", v5, user("admin"))
 		before.publish(1, "lamp/cleared", "x", true)
@@ -130,7 +131,7 @@ func TestPacedValuesSurviveTheEnd(t *testing.T) {
 // A publisher beyond his budget is slowed down where a session keeps what he
 // publishes: nothing is lost, reordered, or acknowledged before it is kept.
 func TestQueuedMessagesBeyondTheBudget(t *testing.T) {
-	kept1 := &store.Memory{}
+	kept1 := &storetest.Memory{}
 	inBubble(t, limited(kept1), func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent, user("admin"))
 		sub.subscribeAndWait(1, "q/#")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -16,7 +17,7 @@ import (
 // restartRuns runs several lives of an engine on one store. Each but those that end
 // in order breaks off like a process that is killed: what the store has by
 // then is what the next one gets.
-func restartRuns(t *testing.T, kept *store.Memory, o engine.Options, all ...func(t *testing.T, e *engine.Engine)) {
+func restartRuns(t *testing.T, kept *storetest.Memory, o engine.Options, all ...func(t *testing.T, e *engine.Engine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		for _, life := range all {
@@ -31,7 +32,7 @@ func restartRuns(t *testing.T, kept *store.Memory, o engine.Options, all ...func
 			kept.Hold(true) // nothing of what follows counts
 			before := kept.State()
 			closeEngine(t, e)
-			fresh := &store.Memory{}
+			fresh := &storetest.Memory{}
 			replay(fresh, before)
 			kept.Hold(false)
 			kept = fresh
@@ -40,7 +41,7 @@ func restartRuns(t *testing.T, kept *store.Memory, o engine.Options, all ...func
 }
 
 // replay is a new subscription whose retained messages are being sent.
-func replay(m *store.Memory, state store.State) {
+func replay(m *storetest.Memory, state store.State) {
 	var all []store.Record
 	for _, one := range state.Retained {
 		all = append(all, store.Retain{Topic: one.Topic, Message: one})
@@ -67,7 +68,7 @@ func replay(m *store.Memory, state store.State) {
 }
 
 func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
-	restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, &storetest.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent)
 		sub.subscribeAndWait(2, "q/#")
 		pub := connect(t, pipe(t, e), "pub", persistent)
@@ -117,7 +118,7 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 // Nothing is acknowledged, and no QoS 2 sent, before the store has it; and the
 // acknowledgements keep their order.
 func TestStoreComesFirst(t *testing.T) {
-	kept := &store.Memory{}
+	kept := &storetest.Memory{}
 	restartRuns(t, kept, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", func(pk *packet) { pk.Connect.Clean = false })
 		sub.subscribeAndWait(2, "q")
@@ -153,7 +154,7 @@ func TestStoreComesFirst(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	disk := &store.Memory{}
+	disk := &storetest.Memory{}
 	restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent)
 		sub.subscribeAndWait(1, "q")
@@ -189,7 +190,7 @@ func TestFullDisk(t *testing.T) {
 // A client with a kept session subscribes anew each time it connects: that needs
 // no room, and what a full disk refuses leaves the subscription there was.
 func TestSubscribeAgainOnAFullDisk(t *testing.T) {
-	disk := &store.Memory{}
+	disk := &storetest.Memory{}
 	restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent)
 		sub.subscribeAndWait(1, "q")
@@ -227,7 +228,7 @@ func TestSlowDiskHoldsThePublisher(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			disk := &store.Memory{}
+			disk := &storetest.Memory{}
 			restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 				c := connect(t, pipe(t, e), "c", persistent, keepAlive(1))
 				synctest.Wait()

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
-	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -83,10 +83,10 @@ func TestWillOverRestart(t *testing.T) {
 		}
 	}
 	t.Run("killed", func(t *testing.T) {
-		restartRuns(t, &store.Memory{}, engine.Options{}, begin, after, quiet)
+		restartRuns(t, &storetest.Memory{}, engine.Options{}, begin, after, quiet)
 	})
 	t.Run("stopped", func(t *testing.T) {
-		restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+		restartRuns(t, &storetest.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 			begin(t, e)
 			if err := e.Close(context.Background()); err != nil {
 				t.Fatal(err)
@@ -94,7 +94,7 @@ func TestWillOverRestart(t *testing.T) {
 		}, after, quiet)
 	})
 	t.Run("killed twice", func(t *testing.T) {
-		restartRuns(t, &store.Memory{}, engine.Options{}, begin, func(t *testing.T, e *engine.Engine) {
+		restartRuns(t, &storetest.Memory{}, engine.Options{}, begin, func(t *testing.T, e *engine.Engine) {
 			time.Sleep(20 * time.Second)
 		}, after, quiet)
 	})
@@ -103,7 +103,7 @@ func TestWillOverRestart(t *testing.T) {
 // A will that waits for its delay when the server is killed is sent when that
 // is over, with all of its message expiry interval: that runs from then on.
 func TestWillDelayAndExpiryOverRestart(t *testing.T) {
-	restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, &storetest.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		lost := func(id string, delay uint32) {
 			c := connect(t, pipe(t, e), id, persistent, expiry(1000), will("w/"+id, "gone", 1, true, delay), func(pk *packet) {
 				pk.Connect.WillProperties.MessageExpiryInterval = 100
@@ -140,7 +140,7 @@ func TestWillDelayAndExpiryOverRestart(t *testing.T) {
 // [MQTT-4.1.0-2], and its client's return sends the will that waited for its
 // delay; one that was connected till then has its time from the start on.
 func TestSessionExpiryOverRestart(t *testing.T) {
-	disk := &store.Memory{}
+	disk := &storetest.Memory{}
 	restartRuns(t, disk, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		left := connect(t, pipe(t, e), "left", expiry(60), will("w/left", "gone", 0, false, 1000))
 		_ = left.conn.Close()

@@ -12,7 +12,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/jmbarzee/dominion/broker/engine"
-	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -293,7 +293,7 @@ func TestSharedSubscription(t *testing.T) {
 // [MQTT-4.8.2-5].
 func TestSharedSubscriptionMovesOverRestart(t *testing.T) {
 	const share = "$share/g/q/+"
-	restartRuns(t, &store.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
+	restartRuns(t, &storetest.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		one := connect(t, pipe(t, e), "one", expiry(60))
 		one.subscribeAndWait(2, share)
 		pub := connect(t, pipe(t, e), "pub")

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
-	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -98,7 +98,7 @@ func TestAuthentication(t *testing.T) {
 
 // An expired message is not delivered, and not kept for ever.
 func TestRetainedExpire(t *testing.T) {
-	inBubble(t, engine.Options{Store: &store.Memory{}}, func(t *testing.T, e *engine.Engine) {
+	inBubble(t, engine.Options{Store: &storetest.Memory{}}, func(t *testing.T, e *engine.Engine) {
 		c := connect(t, pipe(t, e), "c", v5)
 		o := wire.Outgoing{Flags: wire.FlagRetain, Topic: "a", HasExpiry: true, Expiry: 10, Payload: 1}
 		c.send(append(o.Append(nil, 5), 'x'))
@@ -149,7 +149,7 @@ func TestReplayIsComplete(t *testing.T) {
 // subscriber, whatever else goes on; and the last heard of a retained topic is
 // what is retained.
 func TestOrder(t *testing.T) {
-	e, addr := serve(t, engine.Options{Store: &store.Memory{}})
+	e, addr := serve(t, engine.Options{Store: &storetest.Memory{}})
 	dial := func(id string, s ...setting) *client {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -222,7 +222,7 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte("\x30\x03\x00\x01a\x82\x06\x00\x01\x00\x01a\x02\x34\x06\x00\x01a\x00\x01x"), uint64(1))
 	f.Add([]byte("\x82\x09\x00\x01\x00\x00\x03a/#\x2e\x32\x08\x00\x01a\x00\x01\x00xy\x40\x02\x00\x01\xc0\x00"), uint64(2))
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64) {
-		e, err := engine.New(engine.Options{Store: &store.Memory{}, Log: slog.New(slog.NewTextHandler(errorFailer{t}, &slog.HandlerOptions{Level: slog.LevelError}))})
+		e, err := engine.New(engine.Options{Store: &storetest.Memory{}, Log: slog.New(slog.NewTextHandler(errorFailer{t}, &slog.HandlerOptions{Level: slog.LevelError}))})
 		if err != nil {
 			t.Fatal(err)
 		}

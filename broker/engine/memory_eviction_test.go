@@ -14,6 +14,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -201,7 +202,7 @@ func TestEndedAndSlow(t *testing.T) {
 // What expires in the queue of one that is away makes room for what is new
 // [MQTT-3.3.2-5], in memory and on the disk.
 func TestQueuedExpire(t *testing.T) {
-	disk := &store.Memory{}
+	disk := &storetest.Memory{}
 	o := engine.Options{Limits: engine.Limits{MaxQueuedMessages: 10}, Store: disk}
 	inBubble(t, o, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", expiry(100_000))
@@ -240,7 +241,7 @@ func TestQueuedExpire(t *testing.T) {
 // What was retained and expired while the server was down is not kept for ever.
 func TestRetainedExpireWhileDown(t *testing.T) {
 	inBubble(t, engine.Options{}, func(t *testing.T, _ *engine.Engine) {
-		disk := &store.Memory{}
+		disk := &storetest.Memory{}
 		disk.Append([]store.Record{
 			store.Retain{Topic: "a", Message: &store.Message{Topic: "a", Payload: []byte("x"), Expires: time.Now().Add(-time.Second)}},
 			store.Retain{Topic: "b", Message: &store.Message{Topic: "b", Payload: []byte("x"), Expires: time.Now().Add(time.Hour)}},
@@ -278,7 +279,7 @@ func TestNoLocalAndRetained(t *testing.T) {
 // A program that makes up a client id each time and wants its session kept
 // loses its own sessions, not those of others, and nobody is kept out.
 func TestSessionsAreBounded(t *testing.T) {
-	disk := &store.Memory{}
+	disk := &storetest.Memory{}
 	inBubble(t, engine.Options{Limits: engine.Limits{MaxSessions: 20}, Store: disk}, func(t *testing.T, e *engine.Engine) {
 		device := connect(t, pipe(t, e), "device", persistent, user("device"))
 		device.subscribeAndWait(1, "q")

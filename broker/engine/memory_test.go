@@ -17,6 +17,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -59,7 +60,7 @@ func TestMemoryIsMeasured(t *testing.T) {
 			for i := range n {
 				state.Sessions = append(state.Sessions, session(i))
 			}
-			e, err := engine.New(engine.Options{Store: &store.Memory{}, State: state})
+			e, err := engine.New(engine.Options{Store: &storetest.Memory{}, State: state})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +165,7 @@ func TestConnectionsAreMeasured(t *testing.T) {
 // Whatever clients do, nothing is left in the account when they are gone.
 func TestMemoryReturnsToZero(t *testing.T) {
 	for seed := range uint64(20) {
-		inBubble(t, engine.Options{Limits: engine.Limits{Memory: 2 << 20, MaxQueuedMessages: 50}, Store: &store.Memory{}}, func(t *testing.T, e *engine.Engine) {
+		inBubble(t, engine.Options{Limits: engine.Limits{Memory: 2 << 20, MaxQueuedMessages: 50}, Store: &storetest.Memory{}}, func(t *testing.T, e *engine.Engine) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			var all []*client
 			var ids []string
@@ -347,7 +348,7 @@ func TestGreedyUserMakesRoom(t *testing.T) {
 // sessions that have most, and their wills are sent; nobody else loses any.
 func TestGreedyAtTheStart(t *testing.T) {
 	inBubble(t, engine.Options{}, func(t *testing.T, _ *engine.Engine) {
-		disk := &store.Memory{}
+		disk := &storetest.Memory{}
 		make_ := func(id, user string, filters int) {
 			records := []store.Record{store.Session{Client: id, User: user, HasUser: true, Version: 5, Expiry: 1000, Disconnected: time.Now()}}
 			for i := range filters {

@@ -9,13 +9,14 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // countingStore is a store that counts how often it is asked for anything.
 type countingStore struct {
-	*store.Memory
+	*storetest.Memory
 	times atomic.Int64
 }
 
@@ -31,7 +32,7 @@ func isVolatile(topic string) bool { return !strings.HasPrefix(topic, "live/") }
 // that is kept, there or away, to a shared subscription, as a replay, and when
 // it is acknowledged.
 func TestPassingTopicsDoNotReachTheStore(t *testing.T) {
-	kept1 := &countingStore{Memory: &store.Memory{}}
+	kept1 := &countingStore{Memory: &storetest.Memory{}}
 	inBubble(t, engine.Options{Store: kept1, Persists: isVolatile}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", v5, expiry(1000))
 		sub.subscribeAndWait(2, "live/#", "$share/g/live/#")
@@ -88,7 +89,7 @@ func TestPassingTopicsDoNotReachTheStore(t *testing.T) {
 // On a full disk only what would be written is refused, and small messages are
 // not refused because a large one was.
 func TestFullStoreRefusesWhatItWouldKeep(t *testing.T) {
-	full := &store.Memory{}
+	full := &storetest.Memory{}
 	inBubble(t, engine.Options{Store: full, Persists: isVolatile}, func(t *testing.T, e *engine.Engine) {
 		pub := connect(t, pipe(t, e), "pub", v5)
 		full.Fail(store.ErrFull)

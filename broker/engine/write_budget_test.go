@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/broker/store"
+	"github.com/jmbarzee/dominion/broker/store/storetest"
 	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -20,7 +21,7 @@ import (
 // meteringStore is a store that counts what it would write: records, and each message
 // once; and two pages for each sync, of which there is one in 100 ms at most.
 type meteringStore struct {
-	store.Memory
+	storetest.Memory
 	mu      sync.Mutex
 	bytes   int
 	written map[*store.Message]bool

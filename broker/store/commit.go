@@ -86,7 +86,7 @@ func (s *Store) prepareAppend(a pendingAppend) {
 // prepare encodes a batch into the next write. One that needs no space is added to the
 // backlog if it cannot be written.
 func (s *Store) prepare(records []Record) error {
-	needs := needsSpace(records)
+	needs := NeedsSpace(records)
 	if needs {
 		if err := s.reserveFor(records); err != nil {
 			return err
@@ -144,7 +144,7 @@ func (s *Store) reserveFor(records []Record) error {
 
 // maxRecordSize returns an upper bound of the size of a record on disk.
 func maxRecordSize(r Record) int64 {
-	n := 128 + len(client(r))
+	n := 128 + len(Client(r))
 	switch r := r.(type) {
 	case Retain:
 		n += len(r.Topic)

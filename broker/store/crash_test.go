@@ -23,8 +23,8 @@ func smallLog(t *testing.T) (content []byte, states []State, ends []int64) {
 	t.Helper()
 	dir := t.TempDir()
 	s, _, _ := open(t, dir, Options{Sync: time.Hour})
-	m := newMirror()
-	states, ends = append(states, m.state()), append(ends, int64(len(segmentHeader)))
+	m := NewModel()
+	states, ends = append(states, m.State()), append(ends, int64(len(segmentHeader)))
 	all := allRecords()
 	batches := [][]Record{all[:1], all[1:4], all[4:6], all[6:10], {Dequeue{"pi", 3}, Released{"pi", 9}}, {Retain{Topic: "home/kitchen/light"}}, {SessionGone{"empty"}, all[0]}}
 	for i, batch := range batches {
@@ -32,12 +32,12 @@ func smallLog(t *testing.T) (content []byte, states []State, ends []int64) {
 			batch = append(batch, Session{Client: "empty"})
 		}
 		for _, r := range batch {
-			m.apply(r)
+			m.Apply(r)
 		}
 		if err := write(t, s, batch...); err != nil {
 			t.Fatal(err)
 		}
-		states, ends = append(states, m.state()), append(ends, s.tail.size)
+		states, ends = append(states, m.State()), append(ends, s.tail.size)
 	}
 	closeStore(t, s)
 	content, err := os.ReadFile(filepath.Join(dir, segmentName(1)))
@@ -149,7 +149,7 @@ func TestCorruptInTheMiddle(t *testing.T) {
 func TestWriteFails(t *testing.T) {
 	dir := t.TempDir()
 	s, _, l := open(t, dir, Options{Sync: time.Hour})
-	m := newMirror()
+	m := NewModel()
 	if err := write(t, s, Session{Client: "c"}); err != nil {
 		t.Fatal(err)
 	}
@@ -177,9 +177,9 @@ func TestWriteFails(t *testing.T) {
 	closeStore(t, s)
 	_, state, _ := open(t, dir, Options{})
 	for _, r := range []Record{Session{Client: "c"}, Received{"c", 2}} {
-		m.apply(r)
+		m.Apply(r)
 	}
-	compareStates(t, state, m.state())
+	compareStates(t, state, m.State())
 }
 
 func mustOpen(t *testing.T, path string) *os.File {

@@ -32,12 +32,12 @@ func large(topic string) *Message {
 }
 
 // fill retains until the disk is full, and queues one small message for each.
-func fill(t *testing.T, s *Store, m *mirror) (n int) {
+func fill(t *testing.T, s *Store, m Model) (n int) {
 	t.Helper()
 	if err := write(t, s, Session{Client: "c"}); err != nil {
 		t.Fatal(err)
 	}
-	m.apply(Session{Client: "c"})
+	m.Apply(Session{Client: "c"})
 	for ; ; n++ {
 		topic := fmt.Sprint("fill/", n)
 		message := large(topic)
@@ -50,7 +50,7 @@ func fill(t *testing.T, s *Store, m *mirror) (n int) {
 			t.Fatal(n, err)
 		}
 		for _, r := range batch {
-			m.apply(r)
+			m.Apply(r)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _, l := open(t, filepath.Join(dir, "store"), Options{Sync: time.Millisecond, segment: 1 << 20})
-	m := newMirror()
+	m := NewModel()
 	n := fill(t, s, m)
 	if n < 1000 {
 		t.Errorf("full after %d messages", n)
@@ -92,7 +92,7 @@ func TestFullDisk(t *testing.T) {
 		default:
 			t.Fatal(err)
 		}
-		m.apply(batch[0])
+		m.Apply(batch[0])
 	}
 	if kept < 1000 || owed < 100 {
 		t.Errorf("%d kept, %d owed", kept, owed)
@@ -111,10 +111,10 @@ func TestFullDisk(t *testing.T) {
 	if err := write(t, s, last); err != nil {
 		t.Fatal(err)
 	}
-	m.apply(last)
+	m.Apply(last)
 	closeStore(t, s)
 	_, state, l := open(t, filepath.Join(dir, "store"), Options{})
-	compareStates(t, state, m.state())
+	compareStates(t, state, m.State())
 	if l.String() != "" {
 		t.Error(l)
 	}
@@ -124,14 +124,14 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskThatIsKilled(t *testing.T) {
 	dir := smallDisk(t, 6<<20)
 	s, _, _ := open(t, dir, Options{Sync: time.Millisecond, segment: 1 << 20})
-	m := newMirror()
+	m := NewModel()
 	fill(t, s, m)
 	copied := t.TempDir()
 	if err := os.CopyFS(filepath.Join(copied, "store"), os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
 	_, state, l := open(t, filepath.Join(copied, "store"), Options{})
-	compareStates(t, state, m.state())
+	compareStates(t, state, m.State())
 	if l.String() != "" {
 		t.Error(l)
 	}
@@ -142,7 +142,7 @@ func TestFullDiskThatIsKilled(t *testing.T) {
 func TestFullDiskMakesItsOwnRoom(t *testing.T) {
 	dir := smallDisk(t, 12<<20)
 	s, _, l := open(t, dir, Options{Sync: time.Millisecond, segment: 1 << 20})
-	m := newMirror()
+	m := NewModel()
 	n := fill(t, s, m)
 	for i := range n {
 		err := write(t, s, Retain{Topic: fmt.Sprint("fill/", i)}, Dequeue{"c", uint64(i)})
@@ -242,14 +242,14 @@ func TestFullDiskIsReportedOnce(t *testing.T) {
 func TestFullDiskSmallerThanASegment(t *testing.T) {
 	dir := smallDisk(t, 1<<20)
 	s, _, l := open(t, dir, Options{Sync: time.Millisecond})
-	m := newMirror()
+	m := NewModel()
 	n := fill(t, s, m)
 	for i := 1; i < n; i++ {
 		for _, r := range []Record{Retain{Topic: fmt.Sprint("fill/", i)}, Dequeue{"c", uint64(i)}} {
 			if err := write(t, s, r); err != nil && !errors.Is(err, ErrFull) {
 				t.Fatal(err)
 			}
-			m.apply(r)
+			m.Apply(r)
 		}
 	}
 	for deadline := time.Now().Add(2 * time.Minute); s.Refuses(); time.Sleep(time.Millisecond) {
@@ -267,9 +267,9 @@ func TestFullDiskSmallerThanASegment(t *testing.T) {
 			}
 			continue
 		}
-		m.apply(r)
+		m.Apply(r)
 	}
 	closeStore(t, s)
 	_, state, _ := open(t, dir, Options{})
-	compareStates(t, state, m.state())
+	compareStates(t, state, m.State())
 }

@@ -124,7 +124,7 @@ func (x *index) hasEffect(r Record) bool {
 	case Session:
 		return true
 	}
-	s := x.sessions[client(r)]
+	s := x.sessions[Client(r)]
 	if s == nil {
 		return false
 	}
@@ -196,10 +196,10 @@ func (x *index) apply(r Record, h messageRef) {
 		x.removeSession(r.Client, h.serial)
 		return
 	}
-	s := x.sessions[client(r)]
+	s := x.sessions[Client(r)]
 	if s == nil {
 		s = &sessionIndex{}
-		x.sessions[client(r)] = s
+		x.sessions[Client(r)] = s
 	}
 	switch r := r.(type) {
 	case Session:
@@ -285,7 +285,7 @@ func (x *index) isLive(it item) bool {
 	case Retain:
 		e = x.retained[r.Topic].entry
 	default:
-		s := x.sessions[client(r)]
+		s := x.sessions[Client(r)]
 		if s == nil {
 			return false
 		}

@@ -79,7 +79,7 @@ func (x *index) outdated(it item) bool {
 	if r, is := it.record.(Retain); is {
 		return x.retained[r.Topic].serial > it.serial
 	}
-	s := x.sessions[client(it.record)]
+	s := x.sessions[Client(it.record)]
 	if s == nil {
 		return false
 	}

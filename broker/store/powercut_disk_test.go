@@ -25,7 +25,7 @@ type disk struct {
 
 	mu      sync.Mutex
 	ends    []end               // of batches acknowledged, in order; what is promised is taken out
-	base    *mirror             // what is promised
+	base    Model               // what is promised
 	safe    end                 // where the log ended at the last sync
 	pending [][]Record          // batches acknowledged or not that are not promised, in order
 	durable map[string]int64    // by name of a file
@@ -50,7 +50,7 @@ type damage struct{ from, to int64 }
 func newDisk(t *testing.T, rnd *rand.Rand) *disk {
 	rnd = rand.New(rand.NewPCG(rnd.Uint64(), 1)) // its own: syncs are beside the writing
 	return &disk{
-		dir: memoryDir(t), rnd: rnd, base: newMirror(),
+		dir: memoryDir(t), rnd: rnd, base: NewModel(),
 		durable: make(map[string]int64), spoiled: make(map[string][]damage), names: make(map[string]bool),
 	}
 }
@@ -117,7 +117,7 @@ func (d *disk) promise() {
 	n := 0
 	for n < len(d.ends) && (d.ends[n].number < d.safe.number || d.ends[n].number == d.safe.number && d.ends[n].size <= d.safe.size) {
 		for _, r := range d.pending[n] {
-			d.base.apply(r)
+			d.base.Apply(r)
 		}
 		n++
 	}
@@ -240,18 +240,18 @@ func (d *disk) outcomes() *outcome {
 	if d.may != nil {
 		return d.may
 	}
-	m := newMirror()
-	load(m, d.base.state())
-	first := stateFacts(m.state())
+	m := NewModel()
+	load(m, d.base.State())
+	first := stateFacts(m.State())
 	o := &outcome{[]map[string]string{first}, make(map[string]map[string]bool)}
 	for key, value := range first {
 		o.may[key] = map[string]bool{value: true}
 	}
 	for _, batch := range d.pending {
 		for _, r := range batch {
-			m.apply(r)
+			m.Apply(r)
 		}
-		now := stateFacts(m.state())
+		now := stateFacts(m.State())
 		o.whole = append(o.whole, now)
 		for key, value := range now {
 			if o.may[key] == nil {
@@ -290,27 +290,27 @@ func (d *disk) judge(t *testing.T, found State, whole bool) {
 	}
 }
 
-// load makes a mirror hold a state.
-func load(m *mirror, s State) {
+// load makes a model hold a state.
+func load(m Model, s State) {
 	for _, one := range s.Retained {
-		m.apply(Retain{one.Topic, one})
+		m.Apply(Retain{one.Topic, one})
 	}
 	for _, one := range s.Sessions {
-		m.apply(one.Session)
+		m.Apply(one.Session)
 		for _, sub := range one.Subscriptions {
-			m.apply(sub)
+			m.Apply(sub)
 		}
 		for _, q := range one.Queue {
-			m.apply(q.Enqueue)
+			m.Apply(q.Enqueue)
 			if q.Phase != Queued || q.PacketID != 0 {
-				m.apply(Sent{one.Client, q.Seq, q.PacketID, q.Phase})
+				m.Apply(Sent{one.Client, q.Seq, q.PacketID, q.Phase})
 			}
 		}
 		for _, id := range one.Received {
-			m.apply(Received{one.Client, id})
+			m.Apply(Received{one.Client, id})
 		}
 		if one.Will != nil {
-			m.apply(*one.Will)
+			m.Apply(*one.Will)
 		}
 	}
 }

@@ -32,15 +32,15 @@ func (d *disk) open(t *testing.T) *storeRun {
 	for i := range d.ends { // of one that was killed: this life syncs it
 		d.ends[i].at = time.Now()
 	}
-	m := newMirror()
-	load(m, d.base.state())
+	m := NewModel()
+	load(m, d.base.State())
 	for _, batch := range d.pending {
 		for _, r := range batch {
-			m.apply(r)
+			m.Apply(r)
 		}
 	}
 	d.mu.Unlock()
-	if got, want := stateFacts(state), stateFacts(m.state()); !maps.Equal(got, want) {
+	if got, want := stateFacts(state), stateFacts(m.State()); !maps.Equal(got, want) {
 		t.Errorf("it holds %v, want %v", got, want)
 	}
 	return &storeRun{t: t, disk: d, store: s}
@@ -229,7 +229,7 @@ func (d *disk) killed(t *testing.T, next *disk) {
 	for name := range now {
 		copyFile(t, filepath.Join(d.dir, name), filepath.Join(next.dir, name))
 	}
-	load(next.base, d.base.state())
+	load(next.base, d.base.State())
 	next.ends, next.pending = slices.Clone(d.ends), slices.Clone(d.pending)
 	next.durable, next.spoiled, next.names = maps.Clone(d.durable), maps.Clone(d.spoiled), maps.Clone(d.names)
 	next.failed, next.late = 1, 100*time.Millisecond+d.slow // the next life syncs it after its own
@@ -288,9 +288,9 @@ func TestSyncFails(t *testing.T) {
 			}
 			return nil
 		}})
-		m := newMirror()
+		m := NewModel()
 		for _, r := range allRecords() {
-			m.apply(r)
+			m.Apply(r)
 		}
 		if err := write(t, s, allRecords()...); err != nil {
 			t.Fatal(err)
@@ -311,7 +311,7 @@ func TestSyncFails(t *testing.T) {
 		}
 		closeStore(t, s)
 		_, state, _ := open(t, dir, Options{})
-		compareStates(t, state, m.state())
+		compareStates(t, state, m.State())
 	})
 }
 

@@ -205,8 +205,9 @@ type QueuedMessage struct {
 	Phase    Phase
 }
 
-// client returns the client identifier of a record that belongs to a session.
-func client(r Record) string {
+// Client returns the client identifier of a record that belongs to a session; "" for
+// other records.
+func Client(r Record) string {
 	switch r := r.(type) {
 	case Subscribe:
 		return r.Client
@@ -230,4 +231,24 @@ func client(r Record) string {
 		return r.Client
 	}
 	return ""
+}
+
+// NeedsSpace reports whether a batch needs space on disk, and so is refused with ErrFull
+// when there is none. One that only removes or advances something is always accepted.
+func NeedsSpace(records []Record) bool {
+	for _, r := range records {
+		switch r := r.(type) {
+		case Session, Subscribe, Enqueue, Received:
+			return true
+		case Retain:
+			if r.Message != nil {
+				return true
+			}
+		case Will:
+			if r.Message != nil {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -123,16 +123,16 @@ func TestEverythingComesBack(t *testing.T) {
 	dir := t.TempDir()
 	s, state, _ := open(t, dir, Options{Sync: time.Hour})
 	compareStates(t, state, State{})
-	want := newMirror()
+	want := NewModel()
 	for _, r := range allRecords() {
-		want.apply(r)
+		want.Apply(r)
 	}
 	if err := write(t, s, allRecords()...); err != nil {
 		t.Fatal(err)
 	}
 	closeStore(t, s)
 	s, state, l := open(t, dir, Options{})
-	compareStates(t, state, want.state())
+	compareStates(t, state, want.State())
 	if q := state.Sessions[2].Queue; q[2].Message != state.Retained[0] || state.Sessions[2].Will.Message != q[2].Message {
 		t.Error("one message came back as several")
 	}
@@ -151,17 +151,17 @@ func TestEverythingComesBack(t *testing.T) {
 	}
 }
 
-// TestRandomChanges compares the files with the mirror over many restarts and
+// TestRandomChanges compares the files with the model over many restarts and
 // compactions. It also asks that files stay within their bound.
 func TestRandomChanges(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			dir, rnd, want := t.TempDir(), rand.New(rand.NewPCG(seed, 0)), newMirror()
+			dir, rnd, want := t.TempDir(), rand.New(rand.NewPCG(seed, 0)), NewModel()
 			const segment = 4 << 10
 			var dropped bool
 			for round := range 20 {
 				s, state, l := open(t, dir, Options{Sync: time.Millisecond, segment: segment})
-				compareStates(t, state, want.state())
+				compareStates(t, state, want.State())
 				shared := &Message{Topic: "shared", Payload: []byte(fmt.Sprint(round))}
 				var ended sync.WaitGroup
 				for range 300 {
@@ -170,7 +170,7 @@ func TestRandomChanges(t *testing.T) {
 						batch = append(batch, randomRecord(rnd, shared))
 					}
 					for _, r := range batch {
-						want.apply(r)
+						want.Apply(r)
 					}
 					ended.Add(1)
 					s.Append(batch, func(err error) {

@@ -1,15 +1,19 @@
-package store
+// Package storetest has a store without a disk, and a model of what a store holds.
+// Only tests import it.
+package storetest
 
 import (
 	"context"
 	"sync"
+
+	"github.com/jmbarzee/dominion/broker/store"
 )
 
-// Memory has the methods of Store and persists nothing. Tests use it: an engine that
-// ends and a new one with the same Memory are a restart. The zero value is ready.
+// Memory has the methods of store.Store and persists nothing: an engine that ends and
+// a new one with the same Memory are a restart. The zero value is ready.
 type Memory struct {
 	mu      sync.Mutex
-	mirror  *mirror
+	model   *Model
 	err     error
 	holding bool
 	closed  bool
@@ -18,9 +22,15 @@ type Memory struct {
 	ended   sync.WaitGroup
 }
 
-// Append is as Store.Append. Its goroutine runs only while there is something to do,
+// pendingAppend is a call of Append that was not carried out yet.
+type pendingAppend struct {
+	records []store.Record
+	done    func(error)
+}
+
+// Append is as store.Store.Append. Its goroutine runs only while there is something to do,
 // so that a test's bubble of virtual time is idle when the store is.
-func (m *Memory) Append(records []Record, done func(error)) {
+func (m *Memory) Append(records []store.Record, done func(error)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pending = append(m.pending, pendingAppend{records, done})
@@ -40,19 +50,19 @@ func (m *Memory) start() {
 func (m *Memory) run() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.mirror == nil {
-		m.mirror = newMirror()
+	if m.model == nil {
+		m.model = NewModel()
 	}
 	for len(m.pending) > 0 && !m.holding {
 		a := m.pending[0]
 		m.pending = m.pending[1:]
 		err := m.err
 		if m.closed {
-			err = ErrClosed
+			err = store.ErrClosed
 		}
-		if err == nil || err == ErrFull && !needsSpace(a.records) {
+		if err == nil || err == store.ErrFull && !store.NeedsSpace(a.records) {
 			for _, r := range a.records {
-				m.mirror.apply(r)
+				m.model.Apply(r)
 			}
 		}
 		if a.done == nil {
@@ -82,17 +92,17 @@ func (m *Memory) Fail(err error) {
 	m.err = err
 }
 
-// State returns the state that Open would return.
-func (m *Memory) State() State {
+// State returns the state that store.Open would return.
+func (m *Memory) State() store.State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.mirror == nil {
-		return State{}
+	if m.model == nil {
+		return store.State{}
 	}
-	return m.mirror.state()
+	return m.model.State()
 }
 
-// Close is as Store.Close. State may still be called; Reopen undoes it.
+// Close is as store.Store.Close. State may still be called; Reopen undoes it.
 func (m *Memory) Close(context.Context) error {
 	m.mu.Lock()
 	m.holding = false
@@ -105,30 +115,10 @@ func (m *Memory) Close(context.Context) error {
 	return nil
 }
 
-// Reopen undoes Close, and returns the state that Open would return.
-func (m *Memory) Reopen() State {
+// Reopen undoes Close, and returns the state that store.Open would return.
+func (m *Memory) Reopen() store.State {
 	m.mu.Lock()
 	m.closed = false
 	m.mu.Unlock()
 	return m.State()
-}
-
-// needsSpace reports whether a batch needs space on disk, and so may be refused, or
-// only removes or advances something.
-func needsSpace(records []Record) bool {
-	for _, r := range records {
-		switch r := r.(type) {
-		case Session, Subscribe, Enqueue, Received:
-			return true
-		case Retain:
-			if r.Message != nil {
-				return true
-			}
-		case Will:
-			if r.Message != nil {
-				return true
-			}
-		}
-	}
-	return false
 }
