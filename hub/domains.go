@@ -336,7 +336,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	h.sorted, h.agentsChanged = nil, true
 	h.touch(name)
 	h.formerDue(now)
-	h.hide(h.discovery.options.DomainTopic(name), h.tree.DomainTopics(name), now)
+	h.announcer.RemoveDomain(name, now)
 	h.events.Add(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return nil
 }

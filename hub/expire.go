@@ -83,7 +83,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireMoves(now)
 	h.expireAwaited(now)
 	h.expireDevices(now)
-	h.publishAgain(now)
+	h.expireOverwritten(now)
 	h.expireTroubles(now)
 	h.expireUsages(now)
 	h.expireFormer(now)

@@ -112,7 +112,7 @@ func (h *Hub) expireFormer(now time.Time) {
 	if f.at.IsZero() {
 		return
 	}
-	if !now.Before(f.at) && now.Before(f.until) && !h.discovery.announcements.Wake().IsZero() {
+	if !now.Before(f.at) && now.Before(f.until) && !h.announcer.Idle() {
 		f.at = now.Add(formerRest) // there is something yet that Home Assistant was not told
 	}
 	if now.Before(f.at) {

@@ -10,13 +10,14 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/announcer"
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
-	"github.com/jmbarzee/dominion/hub/homeassistant"
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
@@ -37,8 +38,7 @@ type Hub struct {
 	broker      EmbeddedBroker // nil: the broker is not the dominion's own
 	alive       time.Duration
 	aliveAt     time.Time // when to publish that next
-	verify      func(topics []string)
-	keptChecked bool // what the broker kept of microdomains is not proved yet
+	keptChecked bool      // what the broker kept of microdomains is not proved yet
 	log         *slog.Logger
 	tree        topics.Tree
 	from        string // the broker's user who published the message that is being handled
@@ -69,7 +69,7 @@ type Hub struct {
 	raisedBy      uint64               // by how much heartbeats have raised generations in this epoch
 	counter       uint64               // numbers the instances in the order they were seen running
 
-	discovery discovery // what Home Assistant is told
+	announcer *announcer.Announcer
 
 	rollouts map[string]*rolloutState     // how services change, by name
 	counted  map[string]map[string]string // versions by domain and service, as counted in
@@ -146,7 +146,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, alive: o.Alive, verify: o.Verify, keptChecked: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, alive: o.Alive, keptChecked: o.Embedded, log: o.Log,
 		tree:          topics.NewTree(o.Config.TopicPrefix),
 		box:           mailbox.New[event](maxEvents),
 		defs:          make(map[string]services.Definition),
@@ -188,17 +188,7 @@ func New(o Options) *Hub {
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
-	var persists func(topic string) bool
-	if h.broker != nil {
-		persists = h.broker.Persists
-	}
-	h.discovery = newDiscovery(homeassistant.Options{
-		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
-		HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: len(h.certificates) > 0,
-	}, persists, store.ReadNote[homeassistant.Snapshot](h.store, discoveryFile, o.Log))
-	if h.verify != nil {
-		h.discovery.announcements.Verify()
-	}
+	h.announcer = h.newAnnouncer(o)
 	for name, known := range h.store.Domains() {
 		h.domains[name] = &domain{Name: name, ID: known.ID, User: known.User, expected: !known.Lost, Hot: known.Hot, State: topics.DomainIsOffline}
 	}
@@ -211,12 +201,9 @@ func (h *Hub) ID() string { return h.store.ID() }
 
 // Filters returns what the hub has to be subscribed to.
 func (h *Hub) Filters() []string {
-	// Home Assistant's also where it is told nothing: an earlier run may have.
-	// Its configs come first: they are cleared before the states that they show.
-	o := h.discovery.options
-	// What says that these are all comes after them.
-	filters := append(o.Filters(), h.tree.HubFilters()...)
-	return append(append(filters, o.BirthTopics()...), h.tree.Hub(topics.HubDiscovery))
+	// Home Assistant's configs come first: they are cleared before the states that they
+	// show. The count that tells whether these are all comes after them.
+	return slices.Concat(h.announcer.ConfigFilters(), h.tree.HubFilters(), h.announcer.BirthTopics(), []string{h.tree.Hub(topics.HubDiscovery)})
 }
 
 // Will is what has to be said when the hub is lost.
@@ -296,7 +283,7 @@ func (h *Hub) round(events []event, now time.Time) {
 	h.save()
 	h.dueUnlessZero(h.events.SaveWhenDue(now))
 	h.pass(now)
-	h.discover(now)
+	h.expireHomeAssistant(now)
 	h.publishCounts(now)
 }
 
@@ -335,7 +322,7 @@ func (h *Hub) beginEpoch() {
 func (h *Hub) stop() {
 	h.events.Add(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
 	h.saveNow()
-	h.saveDiscovery(time.Now())
+	h.announcer.Save(time.Now())
 	h.events.Save(time.Now())
 	h.ready = false
 	h.publishHub(time.Now())
@@ -360,8 +347,7 @@ func (h *Hub) handle(e event, now time.Time) {
 			h.updateWatch()
 		}
 		h.formerDisconnected()
-		h.discovery.announcements.Disconnected()
-		h.discovery.again = nil
+		h.announcer.Disconnected()
 	case unsubscribable:
 		h.subscriptionRefused(e, now)
 	case reloaded:
@@ -382,7 +368,7 @@ func (h *Hub) handle(e event, now time.Time) {
 // heartbeats could not arrive meanwhile is given time for one.
 func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
-	h.discovery.announcements.Connected(now)
+	h.announcer.Connected(now)
 	h.grace(now)
 	h.tracker.Connected(now)
 	h.usagesConnected(now)

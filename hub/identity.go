@@ -235,7 +235,7 @@ func (h *Hub) rename(d *domain, c claim, now time.Time) *domain {
 	h.remember(d)
 	h.touch(was)
 	h.touch(name)
-	h.hide(h.discovery.options.DomainTopic(was), h.tree.DomainTopics(was), now)
+	h.announcer.RemoveDomain(was, now)
 	h.events.Add(topics.Event{Type: topics.DomainRenamed, Domain: name, Message: fmt.Sprintf("%s is the machine that was %s (id %s): its services and leases follow", name, was, d.ID)})
 	return d
 }

@@ -6,27 +6,41 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// publishAgain publishes what another client has overwritten.
-func (h *Hub) publishAgain(now time.Time) {
+// expireOverwritten publishes again what another client has overwritten.
+func (h *Hub) expireOverwritten(now time.Time) {
 	for _, a := range h.pub.Expire(now) {
-		topic := h.tree.Topic(a)
-		switch a.Kind {
-		case topics.HubAvailability:
-			h.pub.Retain(topic, []byte(topics.Online))
-		case topics.HubStatus:
-			h.tally = tally{}
-			h.publishHub(now)
-		case topics.ServiceStatus:
-			if v, known := h.views[a.Service]; known {
-				h.pub.Retain(topic, topics.Encode(v))
-			}
-		case topics.ServiceEndpoints:
-			if h.defined(a.Service) {
-				h.pub.Retain(topic, h.encodedEndpoints(a.Service))
-			}
-		}
+		h.republish(a, now)
 	}
 	h.dueUnlessZero(h.pub.Next())
+}
+
+// republish publishes the present payload of one of the hub's retained topics, whatever
+// was published there last. With a domain's condition its agent is asked for its status.
+func (h *Hub) republish(a topics.Address, now time.Time) {
+	topic := h.tree.Topic(a)
+	h.pub.Forget(topic)
+	switch a.Kind {
+	case topics.HubAvailability:
+		h.pub.Retain(topic, []byte(topics.Online))
+	case topics.HubStatus:
+		h.tally = tally{}
+		h.publishHub(now)
+	case topics.DomainCondition:
+		if d := h.domains[a.Domain]; d != nil {
+			h.publishCondition(d)
+			if d.State == topics.DomainIsOnline && !d.Micro {
+				h.requestReport(d)
+			}
+		}
+	case topics.ServiceStatus:
+		if v, is := h.views[a.Service]; is {
+			h.pub.Retain(topic, topics.Encode(v))
+		}
+	case topics.ServiceEndpoints:
+		if h.defined(a.Service) {
+			h.pub.Retain(topic, h.encodedEndpoints(a.Service))
+		}
+	}
 }
 
 // statusCleared asks a domain to publish its status again that another client removed
@@ -37,5 +51,10 @@ func (h *Hub) statusCleared(name string, now time.Time) {
 	if d == nil || d.Micro || d.Status == nil || d.State != topics.DomainIsOnline || !h.events.MayReport("status of "+name, most, now) {
 		return
 	}
-	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
+	h.requestReport(d)
+}
+
+// requestReport has the agent of a domain publish its status again.
+func (h *Hub) requestReport(d *domain) {
+	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.Name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
 }

@@ -14,7 +14,7 @@ import (
 func (h *Hub) receive(m topics.Message, now time.Time) {
 	h.from = m.User
 	h.scaling.Receive(m, now)
-	if h.receiveDiscovery(m, now) || h.receiveFormer(m) {
+	if h.receiveHomeAssistant(m, now) || h.receiveFormer(m) {
 		return
 	}
 	a, ok := h.tree.Parse(m.Topic)
@@ -74,7 +74,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.HubDiscovery:
 		return decoded(m, func(v topics.Discovery) {
 			if m.Retain {
-				h.discovery.announcements.RetainedCount(v.Changes, now)
+				h.announcer.ReceiveCount(v.Changes, now)
 			}
 		})
 	case topics.DomainEvent:
@@ -213,15 +213,10 @@ func (h *Hub) formerService(name string, m topics.Message) {
 func (h *Hub) dropLeftovers(now time.Time) {
 	for name := range h.leftover {
 		if !h.defined(name) {
-			h.clearService(name, now)
+			h.announcer.RemoveService(name, now)
 		}
 	}
 	clear(h.leftover)
-}
-
-// clearService takes all that was said of a service out of the broker.
-func (h *Hub) clearService(name string, now time.Time) {
-	h.hide(h.discovery.options.ServiceTopic(name), h.tree.ServiceTopics(name), now)
 }
 
 // defined reports whether a service is in the configuration, or was and still stops.

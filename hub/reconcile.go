@@ -35,7 +35,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.viewServices(c, now)
 	h.publishHub(now)
 	h.publishConditions(c)
-	h.publishDiscovery(c, now)
+	h.announceChanged(c, now)
 }
 
 // input is the observed home as the planner takes it.
@@ -216,7 +216,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		h.directory.Remove(name)
 		h.forgetOverride(name)
 		h.forgetRollout(name)
-		h.clearService(name, now)
+		h.announcer.RemoveService(name, now)
 		h.events.Add(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}
 }
