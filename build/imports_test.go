@@ -38,7 +38,9 @@ var hubParts = []string{
 	"hub/leases",
 	"hub/publisher",
 	"hub/scaling",
+	"hub/servicestatus",
 	"hub/tracker",
+	"hub/usage",
 }
 
 var rules = []rule{

@@ -147,7 +147,7 @@ func (d *domain) rows() []directory.Row {
 	for _, i := range d.Status.Services {
 		rows = append(rows, directory.Row{
 			Domain: d.Name, Service: i.Service, State: i.State, Health: d.HealthOf(i), Version: i.Version,
-			Address: addressOf(i, d.Status), Port: i.Port, Message: withoutSpan(i.Message), NextTry: i.NextTry, Done: done(i), Order: d.RunningOrder[i.Service],
+			Address: addressOf(i, d.Status), Port: i.Port, Message: topics.CutNextTry(i.Message), NextTry: i.NextTry, Done: done(i), Order: d.RunningOrder[i.Service],
 		})
 	}
 	return rows

@@ -72,9 +72,10 @@ func (h *Hub) recall(service string, m topics.Message) {
 	if err != nil || !h.directory.Recalls() {
 		return
 	}
-	h.recallDetails(service, s)
+	h.statuses.Recall(service, s)
 	if s.Running > 0 {
-		h.usageRecalled(service)
+		h.usage.Recall(service)
+		h.dueUnlessZero(h.usage.Next())
 	}
 	if len(s.Instances) == 0 {
 		return

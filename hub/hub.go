@@ -21,8 +21,10 @@ import (
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
+	"github.com/jmbarzee/dominion/hub/servicestatus"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/hub/tracker"
+	"github.com/jmbarzee/dominion/hub/usage"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
@@ -97,9 +99,8 @@ type Hub struct {
 	changed     changes // since the last pass
 	directory   *directory.Directory
 	views       map[string]topics.Service // last published, by service
-	troubles    map[string]*trouble       // by service; of those that are well none
-	details     map[string]*details       // by service
-	usages      usages
+	statuses    *servicestatus.Statuses
+	usage       *usage.Usage
 	formerTrees formerTrees
 	tally       tally
 	orders      map[string]string // service by the transaction of a command to an agent
@@ -162,8 +163,8 @@ func New(o Options) *Hub {
 		copies:        make(map[string]*copyMark),
 		directory:     directory.New(),
 		views:         make(map[string]topics.Service),
-		troubles:      make(map[string]*trouble),
-		details:       make(map[string]*details),
+		statuses:      servicestatus.New(),
+		usage:         usage.New(),
 		orders:        make(map[string]string),
 		planner:       planner.NewPlanner(planner.Input{}),
 		leftover:      make(map[string]bool),
@@ -371,7 +372,7 @@ func (h *Hub) connect(now time.Time) {
 	h.announcer.Connected(now)
 	h.grace(now)
 	h.tracker.Connected(now)
-	h.usagesConnected(now)
+	h.usage.Connected(now)
 	h.formerDue(now)
 	for _, d := range h.domains {
 		if d.Ordered.Encoded != "" { // a broker of others may have forgotten it

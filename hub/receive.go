@@ -145,21 +145,12 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 	if h.cfg.Metrics != "" {
 		d.metrics = &m
 	}
-	h.usage(d, m, retained, now)
+	h.takeUsage(d, m, retained, now)
 	if !d.Hot && m.Temperature != nil {
 		d.Hot = true
 		h.touch(name)
 		h.remember(d)
 	}
-}
-
-// shortened cuts a message of a domain that others are told.
-func shortened(message string) string {
-	const longest = 1000 // bytes
-	if len(message) <= longest {
-		return message
-	}
-	return strings.ToValidUTF8(message[:longest], "") + "…"
 }
 
 // passOn repeats an event of a domain at hub/event. Who says it is told by
@@ -171,12 +162,12 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 	case !h.events.MayRelay(name, now):
 		return nil
 	}
-	e.Message = shortened(e.Message)
+	e.Message = topics.ShortenMessage(e.Message)
 	e.Domain = name
-	if h.inCrashLoop(e) {
-		return nil
+	if e.Type == topics.ServiceReady && h.statuses.HasCrashed(e.Service, name) {
+		return nil // no more than that what crashes again and again was started again
 	}
-	h.passedCrash(e, now)
+	h.noteCrash(e, now)
 	if d := h.domains[name]; d != nil {
 		e = d.withStopReason(e)
 	}

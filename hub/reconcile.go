@@ -211,8 +211,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		delete(h.retired, name)
 		h.dirty = true // what it needed may not be needed any more
 		delete(h.views, name)
-		delete(h.troubles, name)
-		delete(h.details, name)
+		h.statuses.Remove(name)
 		h.directory.Remove(name)
 		h.forgetOverride(name)
 		h.forgetRollout(name)

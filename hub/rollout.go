@@ -266,7 +266,7 @@ func (h *Hub) refuseChange(w *rolloutStep, f rollout.Failure) {
 	why := fmt.Sprintf("on %s %s", f.Domain, f.Why)
 	if d := h.domains[f.Domain]; d != nil {
 		if seen := d.Instance(w.service); seen != nil && seen.Message != "" {
-			line, _, _ := strings.Cut(withoutSpan(seen.Message), "\n")
+			line, _, _ := strings.Cut(topics.CutNextTry(seen.Message), "\n")
 			why += " (" + line + ")"
 		}
 	}

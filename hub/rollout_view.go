@@ -85,7 +85,7 @@ func (h *Hub) takeCatalogs(c *changes) {
 			for _, row := range d.Status.Catalog {
 				if def, defined := h.defs[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
 					now[row.Service] = row.Version
-					h.noteRelease(row)
+					h.statuses.AddRelease(row)
 				}
 			}
 		}
@@ -116,9 +116,7 @@ func (h *Hub) count(c *changes, service, version string, n int) {
 	}
 	if h.versions[service][version] += n; h.versions[service][version] == 0 {
 		delete(h.versions[service], version)
-		if d := h.details[service]; d != nil {
-			delete(d.releases, version)
-		}
+		h.statuses.RemoveRelease(service, version)
 	}
 }
 
@@ -173,7 +171,7 @@ func (h *Hub) viewUpdate(name string, rows []directory.Row) topics.ServiceUpdate
 		u.Latest = h.otherContent(name, rows, u.Installed)
 	}
 	h.reachable(name, rows, &u)
-	notes := h.detailsOf(name).releases[u.Latest]
+	notes := h.statuses.Release(name, u.Latest)
 	u.ReleaseURL, u.Summary = notes.ReleaseURL, notes.Summary
 	r := h.rollouts[name]
 	if r == nil {

@@ -33,9 +33,9 @@ func (h *Hub) subscriptionRefused(u unsubscribable, now time.Time) {
 	h.scaling.Refused(u.topic, u.err)
 }
 
-// usage keeps what a domain reports of its services. What the broker had retained is of
+// takeUsage takes what a domain reports of its services. What the broker had retained is of
 // any age.
-func (h *Hub) usage(d *domain, m topics.Metrics, retained bool, now time.Time) {
+func (h *Hub) takeUsage(d *domain, m topics.Metrics, retained bool, now time.Time) {
 	if retained {
 		return
 	}

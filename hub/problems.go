@@ -1,0 +1,99 @@
+package hub
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// ownProblems names what of the hub itself needs a human.
+func (h *Hub) ownProblems() (all []string) {
+	if h.problem != "" {
+		all = append(all, h.problem)
+	}
+	if err := h.store.Err(); err != nil {
+		all = append(all, "what was changed is not kept over a restart of the hub: "+err.Error())
+	}
+	for i := range h.certificates {
+		if problem := h.certificates[i].problem(time.Now()); problem != "" {
+			all = append(all, problem)
+		}
+	}
+	if h.broker != nil && h.broker.OpenToAll() {
+		all = append(all, config.OpenToAll)
+	}
+	for _, c := range h.conflicts {
+		all = append(all, h.conflictProblem(c))
+	}
+	return append(all, h.httpProblems...)
+}
+
+// toldByUpdate reports whether a service has the problem that its update has: what
+// failed is the instance that was changed, for the reason that the update gives.
+func toldByUpdate(v topics.Service) bool {
+	_, cause, found := strings.Cut(v.Problem, ": ") // the domain is before it
+	cause, _, _ = strings.Cut(cause, "\n")
+	cause = topics.CutNextTry(cause)
+	return found && cause != "" && (v.State == topics.Failed || v.State == topics.Backoff) && strings.Contains(v.Update.Problem, cause)
+}
+
+// problems names what needs a human.
+func (h *Hub) problems() []string {
+	all := []string{}
+	all = append(all, h.ownProblems()...)
+	for _, b := range h.viewBridges() {
+		for _, p := range b.Problems {
+			all = append(all, "bridge "+b.Name+": "+p)
+		}
+	}
+	for _, d := range h.viewDomains() {
+		switch {
+		case d.Problem != "" && d.State == topics.DomainIsLost:
+			all = append(all, d.Name+" is lost, and "+d.Problem)
+		case d.Problem != "":
+			all = append(all, d.Name+": "+d.Problem)
+		case d.Micro && d.State == topics.DomainIsOffline:
+			all = append(all, d.Name+" is offline: "+lookAfter)
+		case d.State == topics.DomainIsLost:
+			all = append(all, d.Name+" is lost: "+lookAfter)
+		}
+	}
+	pending := make(map[string][]string) // services by reason: one cause is one problem
+	services := h.viewAll()
+	broken := func(v topics.Service) string { // a dependency runs in no version that it can use
+		if o := h.plan.Services[v.Service]; o != nil {
+			return o.Broken
+		}
+		return ""
+	}
+	for _, v := range services {
+		if v.State == topics.Pending && v.Problem != "" && broken(v) == "" {
+			pending[v.Reason] = append(pending[v.Reason], v.Service)
+		}
+	}
+	for _, v := range services {
+		if problem := broken(v); problem != "" {
+			all = append(all, problem)
+		}
+		if v.Update.Problem != "" {
+			all = append(all, v.Service+": "+v.Update.Problem)
+		}
+		switch {
+		case v.State == topics.Pending && broken(v) != "": // it says so
+		case v.Problem == "", v.Problem == v.Update.Problem, toldByUpdate(v):
+		case v.State == topics.Pending && len(pending[v.Reason]) > 1:
+			if same := pending[v.Reason]; same[0] == v.Service {
+				last := len(same) - 1
+				all = append(all, fmt.Sprintf("%s and %s are pending: %s", strings.Join(same[:last], ", "), same[last], v.Reason))
+			}
+		case v.State == topics.Failed, v.State == topics.Backoff, v.State == topics.Pending:
+			all = append(all, fmt.Sprintf("%s is %s: %s", v.Service, v.State, v.Problem))
+		default:
+			all = append(all, v.Service+" "+v.Problem)
+		}
+	}
+	return all
+}

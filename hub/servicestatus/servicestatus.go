@@ -1,0 +1,114 @@
+// Package servicestatus holds what the status of a service shows besides what the planner
+// decides and domains report: whether the service has a problem, its last error, the link
+// to its web page, and release notes of its versions.
+//
+// It does no I/O and knows no other part of the hub: events, instances and endpoints in,
+// fields of topics.Service out. Problems are not kept over a restart of the hub; link and
+// last error come back with the retained status, by Recall. Package hub alone imports it,
+// and calls it from its loop.
+package servicestatus
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Statuses holds the services. Make it with New.
+type Statuses struct {
+	services map[string]*service
+	// troubled are those of services that have a trouble.
+	troubled map[string]*trouble
+}
+
+// service is what is remembered of a service while it is defined.
+type service struct {
+	// link is the URL of its web page, where that was last.
+	link string
+	// lastError is its last crash or failure; nil: none is known.
+	lastError *topics.ServiceError
+	// releases are the release notes of the versions that have some.
+	releases map[string]topics.CatalogRow
+}
+
+// New returns Statuses without services.
+func New() *Statuses {
+	return &Statuses{services: make(map[string]*service), troubled: make(map[string]*trouble)}
+}
+
+// service returns what is remembered of a service, which may be changed.
+func (s *Statuses) service(name string) *service {
+	one := s.services[name]
+	if one == nil {
+		one = new(service)
+		s.services[name] = one
+	}
+	return one
+}
+
+// Recall takes what an earlier run of the hub published of a service. What is known since
+// counts more.
+func (s *Statuses) Recall(name string, published topics.Service) {
+	one := s.service(name)
+	one.link = cmp.Or(one.link, published.Link)
+	if one.lastError == nil {
+		one.lastError = published.LastError
+	}
+}
+
+// Remove removes a service that is gone from the configuration.
+func (s *Statuses) Remove(name string) {
+	delete(s.services, name)
+	delete(s.troubled, name)
+}
+
+// LastError returns the last crash or failure of a service; nil: none is known. It must
+// not be changed.
+func (s *Statuses) LastError(name string) *topics.ServiceError {
+	if one := s.services[name]; one != nil {
+		return one.lastError
+	}
+	return nil
+}
+
+// AddRelease takes the release notes in a row of a catalog. Of two domains that have
+// different ones of a version the first counts.
+func (s *Statuses) AddRelease(row topics.CatalogRow) {
+	if row.ReleaseURL == "" && row.Summary == "" {
+		return
+	}
+	one := s.service(row.Service)
+	if _, is := one.releases[row.Version]; is {
+		return
+	}
+	if one.releases == nil {
+		one.releases = make(map[string]topics.CatalogRow)
+	}
+	one.releases[row.Version] = row
+}
+
+// RemoveRelease removes the release notes of a version that no catalog has any more.
+func (s *Statuses) RemoveRelease(name, version string) {
+	if one := s.services[name]; one != nil {
+		delete(one.releases, version)
+	}
+}
+
+// Release returns the release notes of a version; the zero value: there are none.
+func (s *Statuses) Release(name, version string) topics.CatalogRow {
+	if one := s.services[name]; one != nil {
+		return one.releases[version]
+	}
+	return topics.CatalogRow{}
+}
+
+// setError sets the last crash or failure of a service. The same one may have been recalled:
+// it is a later one only if it happened again.
+func (s *Statuses) setError(name, domain, message string, again bool, now time.Time) {
+	one, message := s.service(name), topics.ShortenMessage(message)
+	if last := one.lastError; !again && last != nil && last.Domain == domain && last.Message == message {
+		return
+	}
+	one.lastError = &topics.ServiceError{At: topics.At(now), Domain: domain, Message: message}
+}
