@@ -111,10 +111,12 @@ func (a *Agent) newHeartbeater() *heartbeater {
 	}
 }
 
-// incoming is a message of connection n.
+// incoming is a message of a connection with what its topic is: the zero Address for a
+// topic that is not one of the agent's tree. It is parsed here alone.
 type incoming struct {
 	connID int
 	topics.Message
+	address topics.Address
 }
 
 // The bounds of the loop's queues. A message can be dropped and received again by
@@ -263,8 +265,9 @@ func (a *Agent) run(ctx context.Context, h *heartbeater) error {
 		dial: a.o.Dial, connectMQTT: a.o.Connect, random: a.o.Random, browse: a.o.Browse, address: &l.reachedAt,
 		post: a.events.Put,
 		deliver: func(n int, m topics.Message) {
-			if !a.acceptLease(l.tree, h, n, m) {
-				a.messages.Put(incoming{n, m})
+			address, _ := l.tree.Parse(m.Topic)
+			if in := (incoming{n, m, address}); !acceptLease(h, in) {
+				a.messages.Put(in)
 			}
 		},
 		lonely: l.lonelySignal, drop: make(chan struct{}, 1),

@@ -22,18 +22,18 @@ func (l *loop) position() lease.Position {
 // leaseRenewed is the event that exclusive services may run until a time.
 type leaseRenewed struct{ until time.Duration }
 
-// acceptLease accepts the lease that a message of connection n holds, without the
-// loop, which may be waiting for a disk. It reports false if the message is no
-// lease, or cannot be read: then the loop handles it.
-func (a *Agent) acceptLease(tree topics.Tree, h *heartbeater, n int, m topics.Message) bool {
-	if at, ok := tree.Parse(m.Topic); !ok || at.Kind != topics.DomainLease || m.Retain {
+// acceptLease accepts the lease that a message holds, without the loop, which may be
+// waiting for a disk. It reports false if the message is no lease, or cannot be read:
+// then the loop handles it.
+func acceptLease(h *heartbeater, m incoming) bool {
+	if m.address.Kind != topics.DomainLease || m.Retain {
 		return false
 	}
 	given, err := topics.Decode[topics.Lease](m.Topic, m.Payload)
 	if err != nil {
 		return false
 	}
-	h.acceptLease(n, given)
+	h.acceptLease(m.connID, given)
 	return true
 }
 

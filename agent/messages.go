@@ -16,8 +16,8 @@ func (l *loop) message(m incoming, now time.Time) {
 		return // of a connection that is over
 	}
 	l.subscribedMessage(m.Message, now)
-	a, ok := l.tree.Parse(m.Topic)
-	if !ok {
+	a := m.address
+	if a.Kind == topics.Unknown {
 		return
 	}
 	if a.Kind.Imperative() && m.Retain {

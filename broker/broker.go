@@ -230,18 +230,20 @@ func (b *Broker) Publish(m topics.Message) { b.engine.Publish(m) }
 // Retain of a message is true if it was retained before, and for an order that is
 // published with the retain flag.
 func (b *Broker) Subscribe(filter string, handler func(topics.Message)) error {
-	_, err := b.Watch(filter, handler)
+	_, err := b.Watch(filter, func(m topics.Message, stored bool) {
+		at, _ := b.tree.Parse(m.Topic)
+		m.Retain = at.Kind.RetainBit(m.Retain, stored)
+		handler(m)
+	})
 	return err
 }
 
-// Watch is Subscribe until stop is called. After that the handler may still be called
-// for a message that was published before.
-func (b *Broker) Watch(filter string, handler func(topics.Message)) (stop func(), err error) {
-	return b.engine.Subscribe(filter, func(m topics.Message, stored bool) {
-		at, _ := b.tree.Parse(m.Topic)
-		m.Retain = stored || m.Retain && at.Kind.Imperative()
-		handler(m)
-	})
+// Watch is Subscribe until stop is called, for a subscriber that parses the topic
+// itself: stored reports whether a message was retained before, and Retain is as
+// published. After stop the handler may still be called for a message that was
+// published before.
+func (b *Broker) Watch(filter string, handler func(m topics.Message, stored bool)) (stop func(), err error) {
+	return b.engine.Subscribe(filter, handler)
 }
 
 // Reload replaces users, allow_anonymous and rules; if they are not valid the old ones

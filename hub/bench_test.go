@@ -1,11 +1,13 @@
 package hub
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services"
@@ -59,7 +61,7 @@ func statusOf(h *Hub, name string, restarts int) arrived {
 			s.Services = append(s.Services, topics.Instance{Service: d.Name, State: topics.Running, Health: topics.Healthy, Version: "1.0.0", Revision: d.Spec(nil).Revision, Port: 20000 + i, Restarts: restarts})
 		}
 	}
-	return arrived{Topic: "dominion/domain/" + name + "/status", Payload: topics.Encode(s)}
+	return arrival(h.tree, topics.Message{Topic: "dominion/domain/" + name + "/status", Payload: topics.Encode(s)}, false)
 }
 
 // A status that changes nothing: what a hub does most of its time.
@@ -74,9 +76,33 @@ func BenchmarkStatus(b *testing.B) {
 
 func BenchmarkHeartbeat(b *testing.B) {
 	h := town(b, 1000, 20)
-	beat := arrived{Topic: "dominion/domain/domain-0007/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: "domain-0007", Session: "s", Seq: 1})}
+	beat := arrival(h.tree, topics.Message{Topic: "dominion/domain/domain-0007/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: "domain-0007", Session: "s", Seq: 1})}, false)
 	events, now := []event{beat}, time.Now()
 	for b.Loop() {
+		h.round(events, now)
+	}
+}
+
+// BenchmarkHeartbeatFromBroker measures a heartbeat from its publishing at the hub's own
+// broker until the hub has handled it.
+func BenchmarkHeartbeatFromBroker(b *testing.B) {
+	h := town(b, 1000, 20)
+	own, err := broker.New(broker.Config{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer own.Stop(context.Background())
+	if err := h.Attach(own); err != nil {
+		b.Fatal(err)
+	}
+	m := h.tree.Message(topics.Address{Kind: topics.DomainHeartbeat, Domain: "domain-0007"}, topics.Encode(topics.Heartbeat{ID: "domain-0007", Session: "s", Seq: 1}))
+	now := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		own.Publish(m)
+		<-h.box.Ready()
+		events, _ := h.box.Take()
+		h.waiting.Store(0)
 		h.round(events, now)
 	}
 }

@@ -131,7 +131,7 @@ func (f *fuss) happen() string {
 	}
 	switch f.r.IntN(15) {
 	case 9:
-		h.receive(topics.Message{Topic: "queue", Payload: []byte(fmt.Sprint(f.r.IntN(10)))}, f.now)
+		h.receive(arrival(h.tree, topics.Message{Topic: "queue", Payload: []byte(fmt.Sprint(f.r.IntN(10)))}, false), f.now)
 		h.scaleAll(f.now)
 		return "queue"
 	case 0:

@@ -129,7 +129,7 @@ func BenchmarkCity(b *testing.B) {
 				s.Services[i].Health = to
 			}
 		}
-		return arrived{Topic: "dominion/domain/d0500/status", Payload: topics.Encode(s)}
+		return arrival(h.tree, topics.Message{Topic: "dominion/domain/d0500/status", Payload: topics.Encode(s)}, false)
 	}
 	for _, bench := range []struct {
 		name    string

@@ -41,7 +41,7 @@ func FuzzReceive(f *testing.F) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		began := time.Now()
-		h.handle(arrived{Topic: topic, Payload: payload, Retain: retained}, now)
+		h.handle(arrival(h.tree, topics.Message{Topic: topic, Payload: payload}, retained), now)
 		now = now.Add(300 * time.Millisecond)
 		h.expire(now)
 		for pass := 0; h.pending(); pass++ {

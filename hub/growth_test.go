@@ -41,7 +41,7 @@ func street(tb testing.TB, domains int) *Hub {
 	for n := range domains {
 		name := fmt.Sprintf("domain-%04d", n)
 		events = append(events,
-			arrived{Topic: "dominion/domain/" + name + "/availability", Payload: []byte(topics.Online)},
+			arrival(h.tree, topics.Message{Topic: "dominion/domain/" + name + "/availability", Payload: []byte(topics.Online)}, false),
 			inRoom(n, 0),
 			beatOf(n))
 	}
@@ -58,7 +58,7 @@ func street(tb testing.TB, domains int) *Hub {
 
 func beatOf(n int) arrived {
 	name := fmt.Sprintf("domain-%04d", n)
-	return arrived{Topic: "dominion/domain/" + name + "/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: name, Session: "s", Seq: 1})}
+	return arrival(topics.NewTree(""), topics.Message{Topic: "dominion/domain/" + name + "/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: name, Session: "s", Seq: 1})}, false)
 }
 
 // inRoom is the status of a domain that runs both services of its room.
@@ -70,7 +70,7 @@ func inRoom(n, restarts int) arrived {
 		s.Catalog = append(s.Catalog, topics.CatalogRow{Service: service})
 		s.Services = append(s.Services, topics.Instance{Service: service, State: topics.Running, Health: topics.Healthy, Port: 20000 + i + restarts%2, Restarts: restarts})
 	}
-	return arrived{Topic: "dominion/domain/" + name + "/status", Payload: topics.Encode(s)}
+	return arrival(topics.NewTree(""), topics.Message{Topic: "dominion/domain/" + name + "/status", Payload: topics.Encode(s)}, false)
 }
 
 // What happens at one domain costs about the same however many there are, and

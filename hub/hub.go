@@ -119,7 +119,12 @@ type Hub struct {
 type event interface{}
 
 type (
-	arrived      topics.Message
+	// arrived is a message with what its topic is: the zero Address for a topic that is
+	// not one of the hub's tree.
+	arrived struct {
+		topics.Message
+		address topics.Address
+	}
 	connected    struct{}
 	disconnected struct{}
 	reloaded     struct {
@@ -212,14 +217,26 @@ func (h *Hub) Will() topics.Message {
 	return h.tree.Message(topics.Address{Kind: topics.HubAvailability}, []byte(topics.Offline))
 }
 
-// Deliver hands the hub a message. It never blocks.
-func (h *Hub) Deliver(m topics.Message) {
+// Deliver passes the hub a message of a client's connection to the broker. It never
+// blocks.
+func (h *Hub) Deliver(m topics.Message) { h.deliver(m, m.Retain) }
+
+// deliver puts a message into the inbox, with its topic parsed: the only time on its
+// way. stored reports whether the broker had it when the subscription began.
+func (h *Hub) deliver(m topics.Message, stored bool) {
 	if h.waiting.Add(int64(len(m.Payload))) > maxWaiting {
 		h.waiting.Add(-int64(len(m.Payload)))
 		h.tooMuch.Add(1)
 		return
 	}
-	h.box.Put(arrived(m))
+	h.box.Put(arrival(h.tree, m, stored))
+}
+
+// arrival returns the event of a message.
+func arrival(tree topics.Tree, m topics.Message, stored bool) arrived {
+	address, _ := tree.Parse(m.Topic)
+	m.Retain = address.Kind.RetainBit(m.Retain, stored)
+	return arrived{m, address}
 }
 
 // Connected tells the hub that the bus carries, and that it is subscribed.
@@ -332,7 +349,7 @@ func (h *Hub) stop() {
 
 func (h *Hub) handle(e event, now time.Time) {
 	if m, message := e.(arrived); message {
-		h.receive(topics.Message(m), now)
+		h.receive(m, now)
 		return
 	}
 	h.stirred = true

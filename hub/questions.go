@@ -141,9 +141,14 @@ func (h *Hub) answerQuestions(now time.Time) {
 			h.pub.Publish(late(one))
 			continue
 		}
-		q.busy = true
-		q.ended.Go(func() { h.work(one) })
+		h.startWork(one)
 	}
+}
+
+// startWork answers a question on a goroutine of its own.
+func (h *Hub) startWork(one question) {
+	h.questions.busy = true
+	h.questions.ended.Go(func() { h.work(one) })
 }
 
 // endQuestions ends what is beside the loop, and waits for it.

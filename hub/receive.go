@@ -10,19 +10,21 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// receive takes one message. What cannot be read is said and does nothing.
-func (h *Hub) receive(m topics.Message, now time.Time) {
+// receive handles one message. One that cannot be read is reported and has no other
+// effect.
+func (h *Hub) receive(in arrived, now time.Time) {
+	a, m := in.address, in.Message
+	ours := a.Kind != topics.Unknown
 	h.from = m.User
 	h.scaling.Receive(m, now)
 	if h.receiveHomeAssistant(m, now) || h.receiveFormer(m) {
 		return
 	}
-	a, ok := h.tree.Parse(m.Topic)
-	if !ok || a.Kind == topics.DomainAvailability { // which may be that of a device too
+	if !ours || a.Kind == topics.DomainAvailability { // which may be that of a device too
 		h.tracker.Receive(m, now)
 		h.dueUnlessZero(h.tracker.Next())
 	}
-	if !ok {
+	if !ours {
 		h.reportInvalidName(m, now)
 		return
 	}
@@ -103,11 +105,14 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 // decoded reads a payload and hands it on. An empty one clears a retained
 // topic and says nothing.
 func decoded[T any](m topics.Message, take func(T)) error {
-	v, err := decode[T](m)
-	if err != nil || v == nil {
+	if len(m.Payload) == 0 {
+		return nil
+	}
+	v, err := topics.Decode[T](m.Topic, m.Payload)
+	if err != nil {
 		return err
 	}
-	take(*v)
+	take(v)
 	return nil
 }
 

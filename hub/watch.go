@@ -16,7 +16,7 @@ import (
 // runs. What it watches besides follows when that is known.
 func (h *Hub) Attach(b *broker.Broker) error {
 	for _, filter := range h.Filters() {
-		if err := b.Subscribe(filter, h.Deliver); err != nil {
+		if _, err := b.Watch(filter, h.deliver); err != nil {
 			return fmt.Errorf("cannot subscribe to %s: %w", filter, err)
 		}
 	}
@@ -32,7 +32,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 			if watched[topic] != nil {
 				continue
 			}
-			stop, err := b.Watch(topic, h.Deliver)
+			stop, err := b.Watch(topic, h.deliver)
 			if err != nil {
 				h.Unheard(topic, err)
 				continue

@@ -115,11 +115,15 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
 	}
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return refuse[Time](b)
+	var at time.Time
+	err := at.UnmarshalJSON(b) // as every agent writes it, and without an allocation
+	if err != nil {
+		var s string
+		if json.Unmarshal(b, &s) != nil {
+			return refuse[Time](b)
+		}
+		at, err = time.Parse(time.RFC3339Nano, s)
 	}
-	at, err := time.Parse(time.RFC3339Nano, s)
 	// A zone's offset can push the first and the last day out of the years that
 	// RFC 3339 can write.
 	if at = at.UTC(); err != nil || at.Year() < 0 || at.Year() > 9999 {

@@ -122,6 +122,14 @@ func (k Kind) Imperative() bool {
 	return false
 }
 
+// RetainBit returns Retain of an incoming message of this kind, which is stored if the
+// broker had it when the subscription began. An order that is published with the retain
+// flag counts as retained although it is new: it would be carried out again by everyone
+// who subscribes later.
+func (k Kind) RetainBit(published, stored bool) bool {
+	return stored || published && k.Imperative()
+}
+
 // Words of the bare payloads.
 const (
 	Online  = "online"

@@ -182,7 +182,7 @@ func (b *batch) publish(m *message, r *route, a *ack) {
 	}
 	var deferred *ackSlot // the position of a deferred acknowledgement
 	if m.Retain && !noRoom && r.persists {
-		deferred = b.retain(m, a)
+		deferred = b.retain(m, r, a)
 		defer b.commit()
 	}
 	matched := b.deliver(m, r)
@@ -249,9 +249,9 @@ func (b *batch) deliver(m *message, r *route) (matched int) {
 // retain has the store retain a message, or clear its topic: now, or when the budget
 // that pays for it has no debt. If it is deferred, retain returns the position of
 // acknowledgement a in the order, if there is one.
-func (b *batch) retain(m *message, a *ack) *ackSlot {
+func (b *batch) retain(m *message, r *route, a *ack) *ackSlot {
 	budget := b.budget
-	if budget == nil && b.e.opts.ChargeProgram != nil && b.e.opts.ChargeProgram(m.Topic) {
+	if budget == nil && r.chargeProgram {
 		budget = b.e.ownBudget
 	}
 	var slot *ackSlot

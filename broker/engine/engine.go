@@ -106,7 +106,7 @@ type Options struct {
 	Unlimited func(c Client) bool
 	// ChargeProgram reports whether retaining a message at a topic is charged to the
 	// program's own budget if its publisher has no limit: for topics that are
-	// published again by themselves. Nil: for none.
+	// published again by themselves. Its answer must not change. Nil: for none.
 	ChargeProgram func(topic string) bool
 	// Authenticate decides about each CONNECT, on the connection's own goroutine: it
 	// may block. Nil: every client is accepted.

@@ -10,11 +10,13 @@ import (
 type route struct {
 	topic string
 	// persists reports whether messages of the topic survive a restart.
-	persists   bool
-	generation uint64
-	sessions   []target
-	locals     []*local
-	groups     []sharedTarget
+	persists bool
+	// chargeProgram reports whether the program pays for what is retained at the topic.
+	chargeProgram bool
+	generation    uint64
+	sessions      []target
+	locals        []*local
+	groups        []sharedTarget
 }
 
 // target is a session with the union of its matching subscriptions: it gets one copy,
@@ -143,7 +145,10 @@ func (e *Engine) routeOf(topic string) *route {
 func (e *Engine) newRoute(topic string) *route {
 	t := &e.subscriptions
 	t.mu.RLock()
-	r := &route{topic: topic, persists: e.persists(topic), generation: t.generation.Load()}
+	r := &route{
+		topic: topic, persists: e.persists(topic), generation: t.generation.Load(),
+		chargeProgram: e.opts.ChargeProgram != nil && e.opts.ChargeProgram(topic),
+	}
 	var plain []*subscription
 	t.match(topic, func(n *node) {
 		plain = append(plain, n.subs...)

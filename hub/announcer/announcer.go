@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/homeassistant"
@@ -142,7 +141,7 @@ func (a *Announcer) Receive(m topics.Message, now time.Time) (ours, birth bool) 
 		a.receiveConfig(m, now)
 		return true, false
 	}
-	if !slices.Contains(a.options.BirthTopics(), m.Topic) {
+	if !a.options.IsBirthTopic(m.Topic) {
 		return false, false
 	}
 	if m.Retain {

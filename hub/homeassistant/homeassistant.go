@@ -75,6 +75,13 @@ func (o Options) BirthTopics() []string {
 	return birth
 }
 
+// IsBirthTopic reports whether a topic is one of the BirthTopics. It allocates nothing:
+// every message that reaches the hub is checked.
+func (o Options) IsBirthTopic(topic string) bool {
+	prefix, ok := strings.CutSuffix(topic, "/status")
+	return ok && (prefix == DefaultDiscoveryPrefix || prefix == o.prefix() || slices.Contains(o.FormerPrefixes, prefix))
+}
+
 // Filters match every device config topic, of this dominion and of others, below
 // the prefix and the former ones: Ours tells them apart.
 func (o Options) Filters() []string {

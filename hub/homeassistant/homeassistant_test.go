@@ -337,6 +337,11 @@ func TestMessages(t *testing.T) {
 	}
 	custom := options
 	custom.DiscoveryPrefix = "ha"
+	for topic, want := range map[string]bool{"homeassistant/status": true, "ha/status": true, "ha/statuses": false, "other/status": false, "ha": false} {
+		if custom.IsBirthTopic(topic) != want {
+			t.Errorf("IsBirthTopic(%q) is %v", topic, !want)
+		}
+	}
 	if got := custom.BirthTopics(); !slices.Equal(got, []string{"homeassistant/status", "ha/status"}) {
 		t.Error(got)
 	}
