@@ -36,6 +36,7 @@ var hubParts = []string{
 	"hub/announcer",
 	"hub/directory",
 	"hub/leases",
+	"hub/leftovers",
 	"hub/publisher",
 	"hub/scaling",
 	"hub/servicestatus",

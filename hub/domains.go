@@ -106,7 +106,7 @@ func (h *Hub) update(d *domain, now time.Time) {
 	switch state {
 	case topics.DomainIsOnline:
 		h.cameOnline(d, was)
-		h.formerDue(now)
+		h.scheduleLeftovers(now)
 	case topics.DomainIsOffline:
 		switch {
 		case was != topics.DomainIsOnline:
@@ -335,7 +335,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 	delete(h.unread, name)
 	h.sorted, h.agentsChanged = nil, true
 	h.touch(name)
-	h.formerDue(now)
+	h.scheduleLeftovers(now)
 	h.announcer.RemoveDomain(name, now)
 	h.events.Add(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return nil

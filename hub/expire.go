@@ -86,7 +86,7 @@ func (h *Hub) expire(now time.Time) {
 	h.expireOverwritten(now)
 	h.expireStatuses(now)
 	h.expireUsage(now)
-	h.expireFormer(now)
+	h.expireLeftovers(now)
 	h.expireFirmware(now)
 	h.expireCertificates(now)
 	if !h.ready {

@@ -15,7 +15,6 @@ const (
 	maxGuests     = 1024             // names of which we know too little for a record
 	maxLonely     = 256              // seen by zeroconf
 	maxRefused    = 256              // machines that wanted the name of another one
-	maxRemoved    = 10_000           // discovery topics that are cleared
 	guestLifetime = 15 * time.Second // longer than it takes to settle
 )
 

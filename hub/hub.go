@@ -19,6 +19,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/leases"
+	"github.com/jmbarzee/dominion/hub/leftovers"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/servicestatus"
@@ -93,26 +94,25 @@ type Hub struct {
 	watched      []string // what watch was told last, sorted
 	tracker      *tracker.Tracker
 
-	planner     *planner.Planner
-	plan        planner.Plan
-	dirty       bool    // something changed that changed does not tell
-	changed     changes // since the last pass
-	directory   *directory.Directory
-	views       map[string]topics.Service // last published, by service
-	statuses    *servicestatus.Statuses
-	usage       *usage.Usage
-	formerTrees formerTrees
-	tally       tally
-	orders      map[string]string // service by the transaction of a command to an agent
-	saving      saving
-	leftover    map[string]bool // services of which the broker keeps what an earlier run said
-	events      *events.Log
-	problem     string // of the last reload
-	wake        time.Time
-	stirred     bool      // something came that may make something due sooner than wake
-	rest        time.Time // before it nothing is planned again, see pass
-	looked      time.Time // when the loop last looked at its domains
-	still       stillness
+	planner   *planner.Planner
+	plan      planner.Plan
+	dirty     bool    // something changed that changed does not tell
+	changed   changes // since the last pass
+	directory *directory.Directory
+	views     map[string]topics.Service // last published, by service
+	statuses  *servicestatus.Statuses
+	usage     *usage.Usage
+	leftovers *leftovers.Leftovers
+	tally     tally
+	orders    map[string]string // service by the transaction of a command to an agent
+	saving    saving
+	events    *events.Log
+	problem   string // of the last reload
+	wake      time.Time
+	stirred   bool      // something came that may make something due sooner than wake
+	rest      time.Time // before it nothing is planned again, see pass
+	looked    time.Time // when the loop last looked at its domains
+	still     stillness
 }
 
 // event is what comes through the mailbox.
@@ -172,7 +172,6 @@ func New(o Options) *Hub {
 		usage:         usage.New(),
 		orders:        make(map[string]string),
 		planner:       planner.NewPlanner(planner.Input{}),
-		leftover:      make(map[string]bool),
 		scaling:       scaling.New(),
 		questions:     newQuestions(),
 		watch:         o.Watch,
@@ -189,7 +188,7 @@ func New(o Options) *Hub {
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
 	})
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
-	h.formerTrees = readFormer(h.store, h.tree.Prefix())
+	h.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
 	h.leases = h.newLeases()
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
@@ -330,7 +329,7 @@ func (h *Hub) pass(now time.Time) {
 func (h *Hub) beginEpoch() {
 	h.keep(func(s *store.State) {
 		s.Epoch++
-		h.formerTrees.remember(s, h.tree.Prefix())
+		s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.leftovers.Prefixes()
 	})
 	h.saveNow()
 	h.epoch = h.store.Epoch()
@@ -364,7 +363,7 @@ func (h *Hub) handle(e event, now time.Time) {
 		if h.tracker.Disconnected() {
 			h.updateWatch()
 		}
-		h.formerDisconnected()
+		h.leftovers.Disconnected()
 		h.announcer.Disconnected()
 	case unsubscribable:
 		h.subscriptionRefused(e, now)
@@ -390,7 +389,7 @@ func (h *Hub) connect(now time.Time) {
 	h.grace(now)
 	h.tracker.Connected(now)
 	h.usage.Connected(now)
-	h.formerDue(now)
+	h.scheduleLeftovers(now)
 	for _, d := range h.domains {
 		if d.Ordered.Encoded != "" { // a broker of others may have forgotten it
 			h.pub.Publish(d.Ordered.Message)
@@ -436,7 +435,7 @@ func (h *Hub) settled(now time.Time) {
 	h.ready, h.dirty, h.rest = true, true, time.Time{}
 	h.awaits = now.Before(h.settleBy)
 	h.pruneRollouts()
-	h.formerDue(now)
+	h.scheduleLeftovers(now)
 	for _, d := range h.domains {
 		d.expected = false
 	}

@@ -17,7 +17,7 @@ func (h *Hub) receive(in arrived, now time.Time) {
 	ours := a.Kind != topics.Unknown
 	h.from = m.User
 	h.scaling.Receive(m, now)
-	if h.receiveHomeAssistant(m, now) || h.receiveFormer(m) {
+	if h.receiveHomeAssistant(m, now) || h.leftovers.Receive(m) {
 		return
 	}
 	if !ours || a.Kind == topics.DomainAvailability { // which may be that of a device too
@@ -199,20 +199,9 @@ func (h *Hub) formerService(name string, m topics.Message) {
 	case !m.Retain || len(m.Payload) == 0:
 	case h.defined(name):
 		h.recall(name, m)
-	case len(h.leftover) < maxRemoved:
-		h.leftover[name], h.dirty = true, true
+	case h.leftovers.AddService(name):
+		h.dirty = true
 	}
-}
-
-// dropLeftovers clears what an earlier run said of services that are gone from
-// the configuration.
-func (h *Hub) dropLeftovers(now time.Time) {
-	for name := range h.leftover {
-		if !h.defined(name) {
-			h.announcer.RemoveService(name, now)
-		}
-	}
-	clear(h.leftover)
 }
 
 // defined reports whether a service is in the configuration, or was and still stops.

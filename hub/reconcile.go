@@ -29,7 +29,7 @@ func (h *Hub) reconcile(now time.Time) {
 		h.order(c, now)
 	}
 	h.dropRetired(now)
-	h.dropLeftovers(now)
+	h.clearLeftoverServices(now)
 	h.stepRestarts(now)
 	h.expireMoves(now)
 	h.viewServices(c, now)

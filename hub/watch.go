@@ -46,7 +46,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 // updateWatch tells the bus what is wanted besides our Filters, if it is something
 // else than before.
 func (h *Hub) updateWatch() {
-	all := slices.Concat(h.scaling.Topics(), h.tracker.Topics(), h.formerTrees.watch)
+	all := slices.Concat(h.scaling.Topics(), h.tracker.Topics(), h.leftovers.Filters())
 	slices.Sort(all)
 	all = slices.DeleteFunc(slices.Compact(all), h.subscribedTo)
 	if h.watch == nil || slices.Equal(all, h.watched) {
