@@ -35,6 +35,7 @@ type rule struct {
 var hubParts = []string{
 	"hub/announcer",
 	"hub/directory",
+	"hub/fleet",
 	"hub/leases",
 	"hub/leftovers",
 	"hub/publisher",

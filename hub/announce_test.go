@@ -3,7 +3,6 @@ package hub
 import (
 	"net"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/jmbarzee/dominion/broker"
@@ -29,16 +28,11 @@ func TestOnlyMQTTIsAnnounced(t *testing.T) {
 	}
 }
 
-// A lonely domain that cannot or must not join is shown with the reason.
-func TestWhyLonely(t *testing.T) {
+// An announcement says which machine it is, and to which dominion it belongs.
+func TestAnnouncementsOfMachines(t *testing.T) {
 	all := lonely([]zeroconf.Found{{Text: map[string]string{"id": "1", "name": "attic", "dominion": "d9", "dominion_name": "home"}}, {Text: map[string]string{"id": "2", "name": "cellar"}}})
-	if got := whyLonely(all[0], "d1", true); !strings.Contains(got, `belongs to another dominion, "home" with id "d9": to move it here set dominion = "d1"`) {
-		t.Error(got)
-	}
-	if got := whyLonely(all[1], "d1", false); !strings.Contains(got, "does it reach the broker?") {
-		t.Error(got)
-	}
-	if got := whyLonely(all[1], "d1", true); !strings.Contains(got, `cannot join: no other machine reaches a listener for MQTT (listen = ":1883"`) {
-		t.Error(got)
+	want := []Lonely{{Name: "attic", ID: "1", Dominion: "d9", DominionName: "home"}, {Name: "cellar", ID: "2"}}
+	if !slices.Equal(all, want) {
+		t.Errorf("%+v, want %+v", all, want)
 	}
 }

@@ -54,8 +54,8 @@ func (h *Hub) begin() *changes {
 		c.services = make(map[string]bool)
 	}
 	if c.whole {
-		for name := range h.domains {
-			c.domains[name] = true
+		for d := range h.fleet.All() {
+			c.domains[d.Name] = true
 		}
 		for _, name := range h.directory.Domains() {
 			c.domains[name] = true
@@ -71,7 +71,7 @@ func (h *Hub) updatePlanner(c *changes) {
 		return
 	}
 	for name := range c.domains {
-		if d := h.domains[name]; d != nil {
+		if d := h.fleet.Get(name); d != nil {
 			h.planner.SetDomain(h.observed(d))
 		} else {
 			h.planner.RemoveDomain(name)
@@ -112,7 +112,7 @@ func (h *Hub) planned(c *changes, by planner.Changes) {
 func (h *Hub) touched(c *changes) []*domain {
 	all := make([]*domain, 0, len(c.domains))
 	for _, name := range slices.Sorted(maps.Keys(c.domains)) {
-		if d := h.domains[name]; d != nil {
+		if d := h.fleet.Get(name); d != nil {
 			all = append(all, d)
 		}
 	}
@@ -123,8 +123,8 @@ func (h *Hub) touched(c *changes) []*domain {
 func (h *Hub) takeRows(c *changes) {
 	for name := range c.domains {
 		var rows []directory.Row
-		if d := h.domains[name]; d != nil {
-			rows = d.rows()
+		if d := h.fleet.Get(name); d != nil {
+			rows = rowsOf(d)
 		}
 		for _, service := range h.directory.SetDomain(name, rows) {
 			c.services[service] = true
@@ -132,14 +132,8 @@ func (h *Hub) takeRows(c *changes) {
 	}
 }
 
-// Silent reports that nothing counts of what the domain said of its instances:
-// it is lost, or a microcontroller that is away, or has said nothing yet.
-func (d *domain) Silent() bool {
-	return d.Status == nil || d.State == topics.DomainIsLost || d.Micro && !d.Available
-}
-
-// rows are the instances that a domain tells of, where that counts.
-func (d *domain) rows() []directory.Row {
+// rowsOf returns the instances that a domain reports, where that counts.
+func rowsOf(d *domain) []directory.Row {
 	if d.Silent() {
 		return nil
 	}

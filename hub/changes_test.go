@@ -43,8 +43,8 @@ func TestNothingIsOverlooked(t *testing.T) {
 				}
 			}
 			rows := make(map[string][]directory.Row)
-			for _, d := range f.h.sortedDomains() {
-				for _, r := range d.rows() {
+			for _, d := range f.h.fleet.Sorted() {
+				for _, r := range rowsOf(d) {
 					rows[r.Service] = append(rows[r.Service], r)
 				}
 			}
@@ -124,9 +124,9 @@ func (f *fuss) happen() string {
 	service := f.defs[f.r.IntN(len(f.defs))].Name
 	f.now = f.now.Add(time.Duration(f.r.IntN(900)) * time.Millisecond)
 	h.looked = f.now
-	for _, d := range slices.Sorted(maps.Keys(h.domains)) {
-		if f.r.IntN(8) > 0 && d != name {
-			h.heartbeat(d, topics.Heartbeat{ID: h.domains[d].ID, Session: "s", Epoch: h.epoch, Generation: h.domains[d].Ordered.Generation}, false, f.now)
+	for _, d := range h.fleet.Sorted() {
+		if f.r.IntN(8) > 0 && d.Name != name {
+			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, false, f.now)
 		}
 	}
 	switch f.r.IntN(15) {
@@ -179,11 +179,11 @@ func (f *fuss) status(name string) topics.Domain {
 		if f.r.IntN(8) > 0 {
 			s.Catalog = append(s.Catalog, topics.CatalogRow{Service: d.Name, Version: []string{"1.0.0", "2.0.0"}[f.r.IntN(12)/11]})
 		}
-		ordered := f.h.domains[name] != nil && f.h.domains[name].Ordered.Services[d.Name]
+		ordered := f.h.fleet.Get(name) != nil && f.h.fleet.Get(name).Ordered.Services[d.Name]
 		if ordered == (f.r.IntN(6) > 0) {
 			revision := "of-another-time"
-			if known := f.h.domains[name]; known != nil && known.assigned[d.Name] != nil && f.r.IntN(4) > 0 {
-				revision = known.assigned[d.Name].spec.Revision
+			if known := f.h.fleet.Get(name); known != nil && assignmentsOf(known)[d.Name] != nil && f.r.IntN(4) > 0 {
+				revision = assignmentsOf(known)[d.Name].spec.Revision
 			}
 			s.Services = append(s.Services, topics.Instance{
 				Service: d.Name, Version: []string{"1.0.0", "2.0.0"}[f.r.IntN(12)/11], Revision: revision, Restarts: f.r.IntN(4), Port: 80 + f.r.IntN(2),

@@ -67,7 +67,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 		for h.pending() {
 			h.reconcile(now)
 		}
-		for _, d := range h.sortedDomains() {
+		for _, d := range h.fleet.Sorted() {
 			s := obeyed(d)
 			if len(s.Services) == len(d.Status.Services) {
 				continue
@@ -82,7 +82,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 	}
 	for range 2 { // and is known to be good
 		now = now.Add(10 * time.Minute)
-		for _, d := range h.sortedDomains() {
+		for _, d := range h.fleet.Sorted() {
 			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, false, now)
 			if err := h.domainStatus(d.Name, obeyed(d), topics.Message{}, now); err != nil {
 				tb.Fatal(err)
@@ -107,7 +107,7 @@ func obeyed(d *domain) topics.Domain {
 	s := *d.Status
 	s.Services = nil
 	for i, row := range s.Catalog {
-		if spec, told := d.assigned[row.Service]; told {
+		if spec, told := assignmentsOf(d)[row.Service]; told {
 			s.Services = append(s.Services, topics.Instance{
 				Service: row.Service, State: topics.Running, Health: topics.Healthy, Version: row.Version, Port: 20000 + i, Revision: spec.spec.Revision,
 			})
@@ -120,7 +120,7 @@ func obeyed(d *domain) topics.Domain {
 // goal is a millisecond for the plan, and little more for the whole.
 func BenchmarkCity(b *testing.B) {
 	h, now := city(b)
-	d := h.domains["d0500"]
+	d := h.fleet.Get("d0500")
 	few := d.Status.Services[slices.IndexFunc(d.Status.Services, func(i topics.Instance) bool { return i.Service > "s0001" })].Service
 	say := func(service string, to topics.Health) arrived {
 		s := obeyed(d)

@@ -18,7 +18,7 @@ func (h *Hub) expireDevices(now time.Time) {
 			continue
 		}
 		h.pub.Retain(h.tree.Device(u.ID), topics.Encode(u.Device))
-		if d := h.domains[u.Device.Domain]; d != nil && d.Micro {
+		if d := h.fleet.Get(u.Device.Domain); d != nil && d.Micro {
 			h.touch(d.Name)
 		}
 	}

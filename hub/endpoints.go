@@ -15,31 +15,6 @@ func done(i topics.Instance) bool {
 
 func addressOf(i topics.Instance, of *topics.Domain) string { return cmp.Or(i.Address, of.Address) }
 
-// HealthOf is the health of an instance. A microcontroller need not speak of it.
-func (d *domain) HealthOf(i topics.Instance) topics.Health {
-	if d.Micro && i.Health == "" && i.State == topics.Running {
-		return topics.Healthy
-	}
-	return cmp.Or(i.Health, topics.UnknownHealth)
-}
-
-// number gives each instance that was not seen running before a number, so
-// that the order in which this hub saw them, and no machine's clock, decides
-// between equal ones.
-func (h *Hub) number(d *domain) {
-	before := d.RunningOrder
-	d.RunningOrder = make(map[string]uint64)
-	for _, i := range d.Status.Services {
-		if i.State != topics.Running {
-			continue
-		}
-		if d.RunningOrder[i.Service] = before[i.Service]; d.RunningOrder[i.Service] == 0 {
-			h.counter++
-			d.RunningOrder[i.Service] = h.counter
-		}
-	}
-}
-
 // findEndpoints brings the endpoints of the services that changed up to date.
 func (h *Hub) findEndpoints(c *changes) {
 	changed := maps.Keys(c.services)
@@ -59,7 +34,7 @@ func (h *Hub) findEndpoints(c *changes) {
 			continue
 		}
 		for _, name := range []string{before, now} { // the planner knows of a domain whether it has the best
-			if h.domains[name] != nil {
+			if h.fleet.Get(name) != nil {
 				c.domains[name] = true
 			}
 		}

@@ -7,10 +7,6 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// looks is how often at least the loop looks at domains that beat, within the
-// silence that makes one lost.
-const looks = 4
-
 // stillness is by what the loop notices that it stood still, and why.
 type stillness struct {
 	waited  time.Duration // for its disk, when the loop last looked at its domains
@@ -23,28 +19,21 @@ type stillness struct {
 // one that was paused) for silence of the domains: their heartbeats wait in
 // the network until we read them.
 func (h *Hub) stoodStill(now time.Time) {
-	was, lostAfter := h.looked, h.cfg.Timing.LostAfter.Duration()
+	was := h.looked
 	disk := h.store.Waited() - h.still.waited
 	h.looked, h.still.waited = now, h.store.Waited()
 	still := now.Sub(was)
 	before := h.still.figures
-	if h.still.read != nil && now.Sub(h.still.readAt) >= lostAfter/looks {
+	if h.still.read != nil && now.Sub(h.still.readAt) >= h.fleet.LookInterval() {
 		h.still.readAt, h.still.figures = now, h.still.read()
 	}
 	if !h.connected {
 		return // it waits for its broker, and heard nobody
 	}
-	if was.IsZero() || still < 2*lostAfter/looks {
+	if was.IsZero() || still < 2*h.fleet.LookInterval() {
 		return
 	}
-	late := false
-	for _, d := range h.domains {
-		if d.Beats(was, lostAfter) {
-			d.beat = d.beat.Add(still)
-			late = true
-		}
-	}
-	if late {
+	if h.fleet.StoodStill(was, still) {
 		h.log.Warn("the hub stood still: "+stall.Cause(before, h.still.figures, still, disk), "for", still.Round(time.Millisecond), "disk", disk.Round(time.Millisecond))
 	}
 }
@@ -73,8 +62,6 @@ func (h *Hub) expire(now time.Time) {
 	h.settled(now)
 	h.saveAgain(now)
 	h.expireKept(now)
-	h.expireGuests(now)
-	h.expireLonely(now)
 	h.events.Expire(now)
 	h.dueUnlessZero(h.events.Next())
 	h.expireLeases(now)
@@ -92,30 +79,7 @@ func (h *Hub) expire(now time.Time) {
 	if !h.ready {
 		h.due(h.settleBy)
 	}
-	for _, d := range h.domains {
-		h.update(d, now)
-		h.rested(d, now)
-		lost := d.Since.Add(h.cfg.Timing.FailoverAfter.Duration())
-		switch {
-		case d.State == topics.DomainIsLost && !d.Gone && now.Before(lost):
-			h.due(lost)
-		case d.State == topics.DomainIsLost && !d.Gone:
-			d.Gone = true
-			h.touch(d.Name)
-		case d.Beats(now, h.cfg.Timing.LostAfter.Duration()):
-			h.due(d.beat.Add(h.cfg.Timing.LostAfter.Duration()))
-			h.due(now.Add(h.cfg.Timing.LostAfter.Duration() / looks))
-		}
-	}
-	h.expireIdentities(now)
-	for key, r := range h.refused {
-		if now.Sub(r.at) >= refusalLifetime {
-			delete(h.refused, key)
-			h.dirty = true
-		} else {
-			h.due(r.at.Add(refusalLifetime))
-		}
-	}
+	h.expireFleet(now)
 }
 
 // expireKept corrects what a broker that began with us kept of microdomains:
@@ -128,11 +92,9 @@ func (h *Hub) expireKept(now time.Time) {
 		h.due(h.settleBy)
 	default:
 		h.keptChecked = false
-		for _, d := range h.domains {
-			if d.Micro && d.availabilityRetained {
-				h.publishOffline(d)
-				h.update(d, now)
-			}
+		for _, d := range h.fleet.Unproved() {
+			h.withdraw(d)
+			h.update(d, now)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func (h *Hub) announceChanged(c *changes, now time.Time) {
 		return
 	}
 	var unreported []string
-	for _, d := range h.domains {
+	for d := range h.fleet.All() {
 		if enabled && d.Status == nil {
 			unreported = append(unreported, d.Name)
 		}
@@ -95,7 +95,7 @@ func (h *Hub) announceServices(c *changes, now time.Time) {
 // have reported what they have, it is as it was announced before.
 func (h *Hub) microServices() map[string]bool {
 	only := make(map[string]bool)
-	for _, d := range h.domains {
+	for d := range h.fleet.All() {
 		if d.Micro && d.Status != nil {
 			for _, i := range d.Status.Services {
 				only[i.Service] = true
@@ -104,7 +104,7 @@ func (h *Hub) microServices() map[string]bool {
 	}
 	complete := h.ready
 	if len(only) > 0 {
-		for _, d := range h.domains {
+		for d := range h.fleet.All() {
 			if d.Micro {
 				continue
 			}
@@ -136,9 +136,9 @@ func (h *Hub) microServices() map[string]bool {
 func (h *Hub) receiveHomeAssistant(m topics.Message, now time.Time) (ours bool) {
 	ours, birth := h.announcer.Receive(m, now)
 	if birth { // from now on it takes the firmware of microdomains
-		for name, d := range h.domains {
+		for d := range h.fleet.All() {
 			if d.Micro {
-				h.touch(name)
+				h.touch(d.Name)
 			}
 		}
 	}
@@ -164,7 +164,7 @@ func (h *Hub) expireHomeAssistant(now time.Time) {
 // domain's condition stands for what its agent publishes, too.
 func (h *Hub) shownStates() []topics.Address {
 	all := []topics.Address{{Kind: topics.HubStatus}, {Kind: topics.HubAvailability}}
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.fleet.Sorted() {
 		all = append(all, topics.Address{Kind: topics.DomainCondition, Domain: d.Name})
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.views)) {

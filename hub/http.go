@@ -68,9 +68,9 @@ func (h *Hub) figuresOfDomains() []metrics.Family {
 	total := metrics.Family{Name: "dominion_domain_memory_bytes", Type: metrics.Gauge, Help: "Memory there is."}
 	disk := metrics.Family{Name: "dominion_domain_disk_free_bytes", Type: metrics.Gauge, Help: "Free for the agent's data_dir."}
 	warm := metrics.Family{Name: "dominion_domain_temperature_celsius", Type: metrics.Gauge, Help: "Of the processor."}
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.fleet.Sorted() {
 		up.Add(oneIf(d.State == topics.DomainIsOnline), "domain", d.Name)
-		m := d.metrics
+		m := d.Metrics
 		if d.State != topics.DomainIsOnline || m == nil {
 			continue
 		}
@@ -103,7 +103,7 @@ func (h *Hub) figuresOfInstances() []metrics.Family {
 	cpu := metrics.Family{Name: "dominion_instance_cpu_cores", Type: metrics.Gauge, Help: "Cores that an instance uses."}
 	memory := metrics.Family{Name: "dominion_instance_memory_bytes", Type: metrics.Gauge, Help: "Resident memory of an instance."}
 	restarts := metrics.Family{Name: "dominion_instance_restarts_total", Type: metrics.Counter, Help: "Restarts of an instance, as its agent counts them."}
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.fleet.Sorted() {
 		if d.State != topics.DomainIsOnline {
 			continue
 		}
@@ -114,8 +114,8 @@ func (h *Hub) figuresOfInstances() []metrics.Family {
 				}
 			}
 		}
-		if d.metrics != nil {
-			for service, u := range d.metrics.Services {
+		if d.Metrics != nil {
+			for service, u := range d.Metrics.Services {
 				if h.views[service].Service != "" {
 					cpu.Add(u.CPU, "domain", d.Name, "service", service)
 					memory.Add(float64(u.Memory), "domain", d.Name, "service", service)

@@ -104,8 +104,8 @@ func TestFiguresOfDomains(t *testing.T) {
 	h := New(Options{Config: config.Dominion{TopicPrefix: "dominion"}, Store: state, Log: slog.New(slog.DiscardHandler)})
 	h.views["web"] = topics.Service{Service: "web"}
 	said := &topics.Metrics{Load1: 0.5, MemoryUsed: 1000, Services: map[string]topics.Usage{"web": {CPU: 0.25, Memory: 123}, "made-up": {CPU: 1}}}
-	h.domains["pi"] = &domain{Name: "pi", State: topics.DomainIsOnline, metrics: said}
-	h.domains["attic"] = &domain{Name: "attic", State: topics.DomainIsLost, metrics: said}
+	h.fleet.Restore(domain{Name: "pi", State: topics.DomainIsOnline, Metrics: said}, false)
+	h.fleet.Restore(domain{Name: "attic", State: topics.DomainIsLost, Metrics: said}, false)
 	var b strings.Builder
 	if err := metrics.Write(&b, h.reportFigures().families); err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/announcer"
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
+	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/leftovers"
 	"github.com/jmbarzee/dominion/hub/publisher"
@@ -56,21 +57,9 @@ type Hub struct {
 	ready        bool
 	settleBy     time.Time
 
-	defs       map[string]services.Definition
-	retired    map[string]services.Definition
-	domains    map[string]*domain
-	sorted     []*domain // by name; nil after one came or went
-	guests     guests
-	announcing map[string]announced // by name: machines that announce themselves
-	lonely     map[string]Lonely    // of these, those that should have joined by now
-	alone      bool                 // no other machine reaches a listener; set before Run
-	refused    map[refusedKey]*refusal
-	// unread are domains whose last status was not taken, and why.
-	unread        map[string]string
-	agentsChanged bool                 // a domain has another id, name or user than the broker was told
-	copies        map[string]*copyMark // by the session of the machine that was refused as a copy
-	raisedBy      uint64               // by how much heartbeats have raised generations in this epoch
-	counter       uint64               // numbers the instances in the order they were seen running
+	defs    map[string]services.Definition
+	retired map[string]services.Definition
+	fleet   *fleet.Fleet
 
 	announcer *announcer.Announcer
 
@@ -136,11 +125,8 @@ type (
 	conflictsSeen []Conflict
 )
 
-// Lonely is a domain that announces itself by zeroconf and has not joined.
-type Lonely struct {
-	Name, ID, Version, Address string
-	Dominion, DominionName     string // that it belongs to; "" for none
-}
+// Lonely is a machine that announces itself by zeroconf and has not joined.
+type Lonely = fleet.Announcement
 
 // What waits for the loop is bounded. A home of a thousand domains that connect
 // at once stays far below.
@@ -153,33 +139,26 @@ const (
 func New(o Options) *Hub {
 	h := &Hub{
 		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, alive: o.Alive, keptChecked: o.Embedded, log: o.Log,
-		tree:          topics.NewTree(o.Config.TopicPrefix),
-		box:           mailbox.New[event](maxEvents),
-		defs:          make(map[string]services.Definition),
-		retired:       make(map[string]services.Definition),
-		domains:       make(map[string]*domain),
-		guests:        newGuests(),
-		unread:        make(map[string]string),
-		rollouts:      make(map[string]*rolloutState),
-		counted:       make(map[string]map[string]string),
-		versions:      make(map[string]map[string]int),
-		lonely:        make(map[string]Lonely),
-		refused:       make(map[refusedKey]*refusal),
-		copies:        make(map[string]*copyMark),
-		directory:     directory.New(),
-		views:         make(map[string]topics.Service),
-		statuses:      servicestatus.New(),
-		usage:         usage.New(),
-		orders:        make(map[string]string),
-		planner:       planner.NewPlanner(planner.Input{}),
-		scaling:       scaling.New(),
-		questions:     newQuestions(),
-		watch:         o.Watch,
-		environ:       o.Environ,
-		restarts:      make(map[string]*restarting),
-		machine:       o.Machine,
-		agentsChanged: true,
-		still:         stillness{read: o.Figures},
+		tree:      topics.NewTree(o.Config.TopicPrefix),
+		box:       mailbox.New[event](maxEvents),
+		defs:      make(map[string]services.Definition),
+		retired:   make(map[string]services.Definition),
+		rollouts:  make(map[string]*rolloutState),
+		counted:   make(map[string]map[string]string),
+		versions:  make(map[string]map[string]int),
+		directory: directory.New(),
+		views:     make(map[string]topics.Service),
+		statuses:  servicestatus.New(),
+		usage:     usage.New(),
+		orders:    make(map[string]string),
+		planner:   planner.NewPlanner(planner.Input{}),
+		scaling:   scaling.New(),
+		questions: newQuestions(),
+		watch:     o.Watch,
+		environ:   o.Environ,
+		restarts:  make(map[string]*restarting),
+		machine:   o.Machine,
+		still:     stillness{read: o.Figures},
 
 		httpProblems: o.Problems,
 		certificates: newCertificates(o),
@@ -194,9 +173,7 @@ func New(o Options) *Hub {
 		h.defs[d.Name] = d
 	}
 	h.announcer = h.newAnnouncer(o)
-	for name, known := range h.store.Domains() {
-		h.domains[name] = &domain{Name: name, ID: known.ID, User: known.User, expected: !known.Lost, Hot: known.Hot, State: topics.DomainIsOffline}
-	}
+	h.fleet = h.newFleet()
 	h.updateAgents()
 	return h
 }
@@ -359,7 +336,7 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.pub.Reset()
 		h.connected = false
 		h.scaling.Touch()
-		clear(h.unread) // what is retained comes again
+		h.fleet.Disconnected()
 		if h.tracker.Disconnected() {
 			h.updateWatch()
 		}
@@ -375,7 +352,7 @@ func (h *Hub) handle(e event, now time.Time) {
 	case httpProblems:
 		h.httpProblems, h.dirty = e, true
 	case seenLonely:
-		h.seeLonely(e, now)
+		h.fleetExpired(h.fleet.Announced(e, now), now)
 	case conflictsSeen:
 		h.seeConflicts(e)
 	}
@@ -386,11 +363,11 @@ func (h *Hub) handle(e event, now time.Time) {
 func (h *Hub) connect(now time.Time) {
 	h.connected, h.dirty = true, true
 	h.announcer.Connected(now)
-	h.grace(now)
+	h.fleet.Connected(now)
 	h.tracker.Connected(now)
 	h.usage.Connected(now)
 	h.scheduleLeftovers(now)
-	for _, d := range h.domains {
+	for d := range h.fleet.All() {
 		if d.Ordered.Encoded != "" { // a broker of others may have forgotten it
 			h.pub.Publish(d.Ordered.Message)
 		}
@@ -406,15 +383,6 @@ func (h *Hub) connect(now time.Time) {
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }
 
-// grace gives every domain that beats its time anew: it could not be heard.
-func (h *Hub) grace(now time.Time) {
-	for _, d := range h.domains {
-		if !d.beat.IsZero() && d.State != topics.DomainIsLost {
-			d.beat = now
-		}
-	}
-}
-
 // settled ends the wait after a start as soon as every domain that was there
 // before, by our store or by what the broker has kept, is there again, or its
 // time is over. Until then nothing is ordered.
@@ -422,24 +390,15 @@ func (h *Hub) settled(now time.Time) {
 	if h.ready || !h.connected {
 		return
 	}
-	if now.Before(h.settleBy) {
-		for _, d := range h.domains {
-			if d.expected && !d.present() {
-				return
-			}
-		}
-		if h.guests.expected() {
-			return
-		}
+	if now.Before(h.settleBy) && h.fleet.Waiting() {
+		return
 	}
 	h.ready, h.dirty, h.rest = true, true, time.Time{}
 	h.awaits = now.Before(h.settleBy)
 	h.pruneRollouts()
 	h.scheduleLeftovers(now)
-	for _, d := range h.domains {
-		d.expected = false
-	}
-	h.events.Add(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(len(h.domains), "domain") + " known"})
+	h.fleet.Settle()
+	h.events.Add(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(h.fleet.Len(), "domain") + " known"})
 }
 
 // reload takes a new configuration over. Services that are gone from it are
@@ -462,6 +421,7 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 		}
 	}
 	h.defs, h.cfg.Services, h.cfg.Timing = next, cfg.Services, cfg.Timing
+	h.fleet.Configure(cfg.Timing.LostAfter.Duration(), cfg.Timing.FailoverAfter.Duration())
 	h.configureLeases()
 	h.problem, h.dirty = "", true
 	h.followFigures()

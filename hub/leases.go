@@ -15,13 +15,13 @@ import (
 func (h *Hub) newLeases() *leases.Leases {
 	return leases.New(leases.Home{
 		NameOf: func(id string) string {
-			if d := h.withID(id, ""); d != nil {
+			if d := h.fleet.WithID(id); d != nil {
 				return d.Name
 			}
 			return ""
 		},
 		StateOf: func(name string) topics.DomainState {
-			if d := h.domains[name]; d != nil {
+			if d := h.fleet.Get(name); d != nil {
 				return d.State
 			}
 			return ""
@@ -154,7 +154,7 @@ func (h *Hub) fencedGeneration(generation uint64, d *domain, specs map[string]to
 	if !brings {
 		return generation
 	}
-	for _, other := range h.domains {
+	for other := range h.fleet.All() {
 		generation = max(generation, other.Ordered.Generation+1, other.SeenGeneration(h.epoch)+1)
 	}
 	return generation

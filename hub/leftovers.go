@@ -49,6 +49,6 @@ func (h leftoversHome) Announced() bool { return h.announcer.Idle() }
 
 // Domain returns whether a domain has joined, and whether it has reported its status.
 func (h leftoversHome) Domain(name string) (joined, reported bool) {
-	d := h.domains[name]
+	d := h.fleet.Get(name)
 	return d != nil, d != nil && d.Status != nil
 }

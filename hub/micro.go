@@ -11,7 +11,7 @@ import (
 func (h *Hub) builtIn(instances []topics.ServiceInstance) []string {
 	var names []string
 	for _, i := range instances {
-		if d := h.domains[i.Domain]; d != nil && d.Micro {
+		if d := h.fleet.Get(i.Domain); d != nil && d.Micro {
 			names = append(names, i.Domain)
 		}
 	}

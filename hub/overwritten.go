@@ -26,7 +26,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 		h.tally = tally{}
 		h.publishHub(now)
 	case topics.DomainCondition:
-		if d := h.domains[a.Domain]; d != nil {
+		if d := h.fleet.Get(a.Domain); d != nil {
 			h.publishCondition(d)
 			if d.State == topics.DomainIsOnline && !d.Micro {
 				h.requestReport(d)
@@ -47,7 +47,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 // from the broker: the next run of the hub would miss it.
 func (h *Hub) statusCleared(name string, now time.Time) {
 	const most = 3 // a minute
-	d := h.domains[name]
+	d := h.fleet.Get(name)
 	if d == nil || d.Micro || d.Status == nil || d.State != topics.DomainIsOnline || !h.events.MayReport("status of "+name, most, now) {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -49,16 +50,16 @@ func (h *Hub) problems() []string {
 			all = append(all, "bridge "+b.Name+": "+p)
 		}
 	}
-	for _, d := range h.viewDomains() {
+	for _, d := range h.fleet.Views() {
 		switch {
 		case d.Problem != "" && d.State == topics.DomainIsLost:
 			all = append(all, d.Name+" is lost, and "+d.Problem)
 		case d.Problem != "":
 			all = append(all, d.Name+": "+d.Problem)
 		case d.Micro && d.State == topics.DomainIsOffline:
-			all = append(all, d.Name+" is offline: "+lookAfter)
+			all = append(all, d.Name+" is offline: "+fleet.LookAfter)
 		case d.State == topics.DomainIsLost:
-			all = append(all, d.Name+" is lost: "+lookAfter)
+			all = append(all, d.Name+" is lost: "+fleet.LookAfter)
 		}
 	}
 	pending := make(map[string][]string) // services by reason: one cause is one problem

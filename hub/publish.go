@@ -22,7 +22,7 @@ func (h *Hub) publishHub(now time.Time) {
 	}
 	payload := topics.Encode(s)
 	if h.pub.Retain(h.tree.Hub(topics.HubStatus), payload) {
-		h.tally = tally{status: s, rest: now.Add(time.Duration(len(h.domains)-countedAtOnce) * time.Millisecond)}
+		h.tally = tally{status: s, rest: now.Add(time.Duration(h.fleet.Len()-countedAtOnce) * time.Millisecond)}
 	}
 }
 
@@ -51,22 +51,10 @@ func (h *Hub) hubStatus() topics.Hub {
 	s := topics.Hub{
 		ID: h.ID(), Name: h.cfg.Name, Version: h.version, Protocol: topics.Protocol,
 		Epoch: h.epoch, StartedAt: h.startedAt(time.Now()), Ready: h.ready,
-		Problem: strings.Join(h.ownProblems(), "; "),
+		Problem: strings.Join(h.ownProblems(), "; "), Domains: h.fleet.Count(),
 	}
 	if until := h.certificatesExpire(); !until.IsZero() {
 		s.CertificateExpires = topics.At(until)
-	}
-	for _, d := range h.domains {
-		if d.State == topics.DomainIsOnline {
-			s.Domains.Online++
-		} else {
-			s.Domains.Offline++
-		}
-	}
-	for _, l := range h.lonely {
-		if !h.ours(l) {
-			s.Domains.Lonely++
-		}
 	}
 	for _, v := range h.views {
 		finished := 0 // done: they are not to run any more

@@ -60,7 +60,7 @@ func (h *Hub) orderMoves(leaving map[string][]string, now time.Time) {
 // expireMoves ends what has moved, and what could not in time.
 func (h *Hub) expireMoves(now time.Time) {
 	for domain, services := range h.moves {
-		d := h.domains[domain]
+		d := h.fleet.Get(domain)
 		for service, until := range services {
 			there := d != nil && d.State != topics.DomainIsLost && (d.Ordered.Services[service] || d.Instance(service) != nil)
 			if there && now.Before(until) {

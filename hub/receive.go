@@ -142,13 +142,15 @@ func (h *Hub) receiveAvailability(a topics.Address, m topics.Message, now time.T
 // Home Assistant reads them at their topic: for it the hub only notes whether
 // there is a temperature to be shown.
 func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Time) {
-	d := h.domains[name]
+	d := h.fleet.Get(name)
 	if d == nil {
 		return
 	}
-	h.measured(d, m)
+	if d.Measure(m) {
+		h.touch(name)
+	}
 	if h.cfg.Metrics != "" {
-		d.metrics = &m
+		d.Metrics = &m
 	}
 	h.takeUsage(d, m, retained, now)
 	if !d.Hot && m.Temperature != nil {
@@ -173,8 +175,8 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 		return nil // no more than that what crashes again and again was started again
 	}
 	h.noteCrash(e, now)
-	if d := h.domains[name]; d != nil {
-		e = d.withStopReason(e)
+	if d := h.fleet.Get(name); d != nil {
+		e = withStopReason(d, e)
 	}
 	h.events.Add(e)
 	return nil

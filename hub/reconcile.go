@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -47,7 +48,7 @@ func (h *Hub) input() planner.Input {
 		Scaled:    h.scaling.AllPlanned(),
 		Holds:     h.holds(time.Now()),
 	}
-	for _, d := range h.domains {
+	for d := range h.fleet.All() {
 		in.Domains = append(in.Domains, h.observed(d))
 	}
 	return in
@@ -56,7 +57,7 @@ func (h *Hub) input() planner.Input {
 func (h *Hub) observed(d *domain) planner.Domain {
 	p := planner.Domain{
 		Name: d.Name, State: d.State, Gone: d.Gone, Micro: d.Micro,
-		Flapping: d.flaps.now(), Machine: d.Machine,
+		Flapping: d.Flaps(), Machine: d.Machine,
 		Ordered:  d.Ordered.Services,
 		Chosen:   d.Chosen,
 		Moving:   h.moves.leaving(d.Name),
@@ -87,7 +88,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 			State: i.State, Done: done(i), Health: d.HealthOf(i), Version: i.Version, Order: d.RunningOrder[i.Service],
 			Best: h.best(i.Service) == d.Name,
 		}
-		if g := d.assigned[i.Service]; g != nil && g.hopeless {
+		if g := assignmentsOf(d)[i.Service]; g != nil && g.hopeless {
 			tried := p.Observed[i.Service]
 			tried.State, tried.Health = topics.Failed, topics.UnknownHealth
 			p.Observed[i.Service] = tried
@@ -134,8 +135,8 @@ type ordered struct {
 	encoded []byte
 }
 
-func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, now time.Time) order {
-	o := order{
+func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, now time.Time) fleet.Order {
+	o := fleet.Order{
 		// A generation that the domain has seen in this epoch and we have not
 		// given was forged: stay above it, or our commands would be refused.
 		Generation: h.fencedGeneration(max(d.Ordered.Generation, d.SeenGeneration(h.epoch))+1, d, specs),

@@ -77,9 +77,9 @@ type handler func(h *Hub, ask topics.Ask, now time.Time) (data any, err error)
 var handlers = map[string]handler{
 	topics.VerbJoin: func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return h.join(ask, now) },
 	topics.VerbStatus: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) {
-		return topics.Overview{Hub: h.hubStatus(), Domains: h.viewDomains(), Services: h.viewAll(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
+		return topics.Overview{Hub: h.hubStatus(), Domains: h.fleet.Views(), Services: h.viewAll(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
 	},
-	topics.VerbDomains:  func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.viewDomains(), nil },
+	topics.VerbDomains:  func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.fleet.Views(), nil },
 	topics.VerbServices: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.viewAll(), nil },
 	topics.VerbDevices:  func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
 	topics.VerbEvents:   func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
@@ -192,7 +192,7 @@ func (h *Hub) knownDomain(name string) (*domain, error) {
 	if name == "" {
 		return nil, errors.New(`the request needs "domain"`)
 	}
-	d := h.domains[name]
+	d := h.fleet.Get(name)
 	switch {
 	case d != nil:
 		return d, nil
@@ -200,7 +200,10 @@ func (h *Hub) knownDomain(name string) (*domain, error) {
 		return nil, fmt.Errorf("%.80q is not a valid domain name: use a-z, 0-9 and \"-\", 63 characters at most", name)
 	}
 	const shown = 32
-	known := slices.Sorted(maps.Keys(h.domains))
+	var known []string
+	for _, d := range h.fleet.Sorted() {
+		known = append(known, d.Name)
+	}
 	if more := len(known) - shown; more > 0 {
 		known = append(known[:shown], fmt.Sprintf("and %d more", more))
 	}
@@ -384,7 +387,7 @@ func (h *Hub) nextTry(service, domain string) topics.Time {
 // stateOn is what a domain says of a service; "" where it says nothing, or
 // where nobody can say any more.
 func (h *Hub) stateOn(domain, service string) topics.State {
-	d := h.domains[domain]
+	d := h.fleet.Get(domain)
 	if d == nil || d.Silent() {
 		return ""
 	}

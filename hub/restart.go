@@ -34,7 +34,7 @@ func (h *Hub) restart(service, only string, now time.Time) error {
 		}
 	}
 	var on []string
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.fleet.Sorted() {
 		if d.Micro || d.State != topics.DomainIsOnline || only != "" && d.Name != only {
 			continue
 		}
@@ -71,7 +71,7 @@ func (h *Hub) restart(service, only string, now time.Time) error {
 // outOfRange says why a copy would not start again: the version that its domain
 // has now is out of a range that a service which runs needs. "" where it would.
 func (h *Hub) outOfRange(service, domain string) string {
-	versions, has := h.plan.Services[service].At(domain).Versions(), h.domains[domain].CatalogVersion(service)
+	versions, has := h.plan.Services[service].At(domain).Versions(), h.fleet.Get(domain).CatalogVersion(service)
 	for _, by := range slices.Sorted(maps.Keys(versions)) {
 		if in, err := services.ParseRange(versions[by]); err == nil && !in.Contains(has) {
 			return fmt.Sprintf("%s needs %s %s, and %s has %s now: it would not start again", by, service, in, domain, cmp.Or(has, "no version"))
@@ -125,7 +125,7 @@ func were(domains []string) string {
 // are left out.
 func (h *Hub) restartNext(service string, r *restarting, now time.Time) {
 	for len(r.waiting) > 0 {
-		d := h.domains[r.waiting[0]]
+		d := h.fleet.Get(r.waiting[0])
 		r.waiting = r.waiting[1:]
 		if d == nil || d.State != topics.DomainIsOnline {
 			continue
@@ -147,7 +147,7 @@ const restarts = "restarts"
 // restarted returns "" where the copy whose turn it is is healthy again, or is
 // not expected any more; restarts where it may still get so; else what is wrong.
 func (h *Hub) restarted(service string, r *restarting, now time.Time) string {
-	d := h.domains[r.now]
+	d := h.fleet.Get(r.now)
 	if d == nil || d.State == topics.DomainIsLost || !h.defined(service) || !h.plan.Services[service].At(r.now).Runs() {
 		return ""
 	}

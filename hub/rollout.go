@@ -34,14 +34,14 @@ func (h *Hub) updateRollouts(c *changes, now time.Time) {
 		look(service)
 	}
 	for name := range c.domains {
-		d := h.domains[name]
+		d := h.fleet.Get(name)
 		if d == nil {
 			continue
 		}
 		desired := h.planner.Desired(name)
-		for service := range d.assigned {
+		for service := range assignmentsOf(d) {
 			if !slices.Contains(desired, service) {
-				delete(d.assigned, service)
+				delete(assignmentsOf(d), service)
 				look(service)
 			}
 		}
@@ -71,7 +71,7 @@ func (h *Hub) holders(service string) []*domain {
 	}
 	holders := make([]*domain, 0, len(o.Choices))
 	for _, choice := range o.Choices {
-		if d := h.domains[choice.Domain]; choice.Runs() && d != nil && d.TakesOrders() {
+		if d := h.fleet.Get(choice.Domain); choice.Runs() && d != nil && d.TakesOrders() {
 			holders = append(holders, d)
 		}
 	}
@@ -194,7 +194,7 @@ func (h *Hub) staysQuiet(w *rolloutStep, changed []*domain, now time.Time) bool 
 	for _, d := range changed {
 		switch {
 		case upToDate(w.look(d, now)):
-		case d.assigned[w.service] == nil: // a new one, of what runs everywhere
+		case assignmentsOf(d)[w.service] == nil: // a new one, of what runs everywhere
 			h.assignDefinition(w, d, rollout.Next, now)
 		default:
 			return false
@@ -264,7 +264,7 @@ func (h *Hub) rangesOf(service string) (all []rollout.Need) {
 // hub that is started anew neither, and says it.
 func (h *Hub) refuseChange(w *rolloutStep, f rollout.Failure) {
 	why := fmt.Sprintf("on %s %s", f.Domain, f.Why)
-	if d := h.domains[f.Domain]; d != nil {
+	if d := h.fleet.Get(f.Domain); d != nil {
 		if seen := d.Instance(w.service); seen != nil && seen.Message != "" {
 			line, _, _ := strings.Cut(topics.CutNextTry(seen.Message), "\n")
 			why += " (" + line + ")"
@@ -319,9 +319,9 @@ func (w *rolloutStep) due(active bool, now time.Time) (due time.Time) {
 		}
 	}
 	for _, d := range w.holders {
-		g := d.assigned[w.service]
+		g := assignmentsOf(d)[w.service]
 		if catalog, seen := d.CatalogVersion(w.service), d.Instance(w.service); seen != nil && catalog != "" && catalog != seen.Version {
-			at(d.catalogSince[w.service].Add(rollout.SettleCatalog))
+			at(d.CatalogSince[w.service].Add(rollout.SettleCatalog))
 		}
 		switch {
 		case g == nil || !active && !g.tried && len(w.kept.Versions) == 0:

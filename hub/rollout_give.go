@@ -30,6 +30,16 @@ type assignment struct {
 	backoff  topics.Time // of the last crash that was counted
 }
 
+// assignmentsOf returns what the instances of a domain were ordered as, by service.
+func assignmentsOf(d *domain) map[string]*assignment {
+	all, _ := d.Assigned.(map[string]*assignment)
+	if all == nil {
+		all = make(map[string]*assignment)
+		d.Assigned = all
+	}
+	return all
+}
+
 // applyOrders carries the orders out: the next start commands hold them.
 func (h *Hub) applyOrders(c *changes, w *rolloutStep, r *rolloutState, now time.Time) {
 	r.reasons = nil
@@ -47,7 +57,7 @@ func (h *Hub) applyOrders(c *changes, w *rolloutStep, r *rolloutState, now time.
 			h.assignDefinition(w, d, o.Runs, now)
 		case o.Restart != "":
 			c.domains[d.Name] = true
-			g := d.assigned[w.service]
+			g := assignmentsOf(d)[w.service]
 			g.version = o.Restart
 			g.spec.Revision = rollout.Revise(g.spec.Revision, o.Restart, w.kept.Attempt)
 			g.begin(d.Instance(w.service), now)
@@ -61,7 +71,7 @@ func (h *Hub) assignDefinition(w *rolloutStep, d *domain, which rollout.Definiti
 	if which == rollout.Stable && w.stable != nil {
 		spec, identity = *w.stable, w.stableID
 	}
-	before, seen := d.assigned[w.service], d.Instance(w.service)
+	before, seen := assignmentsOf(d)[w.service], d.Instance(w.service)
 	g := &assignment{spec: spec, identity: identity, since: now, online: d.State == topics.DomainIsOnline}
 	if before != nil {
 		switch {
@@ -81,10 +91,7 @@ func (h *Hub) assignDefinition(w *rolloutStep, d *domain, which rollout.Definiti
 		}
 	}
 	g.plain = identity == w.nextID && g.spec.Revision == w.next.Revision
-	if d.assigned == nil {
-		d.assigned = make(map[string]*assignment)
-	}
-	d.assigned[w.service] = g
+	assignmentsOf(d)[w.service] = g
 }
 
 // begin begins to wait for an instance that is changed now.
@@ -105,7 +112,7 @@ func (g *assignment) begin(seen *topics.Instance, now time.Time) {
 // version was refused and that is in trouble. Files cannot be taken back.
 func (h *Hub) judgeHopeless(w *rolloutStep, in rollout.Input) {
 	for n, d := range w.holders {
-		g, i := d.assigned[w.service], &in.Instances[n]
+		g, i := assignmentsOf(d)[w.service], &in.Instances[n]
 		if g == nil {
 			continue
 		}
@@ -120,7 +127,7 @@ func (h *Hub) judgeHopeless(w *rolloutStep, in rollout.Input) {
 // written returns a service as the start command of a domain carries it. What
 // is as configured is written once a pass, not once a domain.
 func (h *Hub) written(known map[string]ordered, d *domain, service string) ordered {
-	g := d.assigned[service]
+	g := assignmentsOf(d)[service]
 	key := service
 	if !g.plain {
 		key += " " + g.identity + " " + g.spec.Revision

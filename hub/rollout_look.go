@@ -14,21 +14,18 @@ func (w *rolloutStep) look(d *domain, now time.Time) rollout.Instance {
 		Domain: d.Name, Online: d.State == topics.DomainIsOnline, Draining: d.Status.Draining,
 		Catalog: d.CatalogVersion(w.service),
 	}
-	since := d.catalogSince[w.service]
+	since := d.CatalogSince[w.service]
 	i.CatalogSettled = !since.IsZero() && now.Sub(since) >= rollout.SettleCatalog
 	seen := d.Instance(w.service)
 	if seen != nil {
 		i.State, i.Health, i.Version = seen.State, d.HealthOf(*seen), seen.Version
 	}
-	g := d.assigned[w.service]
+	g := assignmentsOf(d)[w.service]
 	if g == nil {
 		if g = w.found(d, seen, now); g == nil {
 			return i
 		}
-		if d.assigned == nil {
-			d.assigned = make(map[string]*assignment)
-		}
-		d.assigned[w.service] = g
+		assignmentsOf(d)[w.service] = g
 	}
 	switch g.identity {
 	case w.nextID:

@@ -51,8 +51,8 @@ func (h *Hub) updateService(name string) error {
 // tell whether it is better now.
 func (h *Hub) again(w *rolloutStep) {
 	now := h.looked
-	for _, d := range h.domains {
-		g, seen := d.assigned[w.service], d.Instance(w.service)
+	for d := range h.fleet.All() {
+		g, seen := assignmentsOf(d)[w.service], d.Instance(w.service)
 		if g == nil || seen == nil || d.State != topics.DomainIsOnline || seen.State == topics.Finished ||
 			seen.State == topics.Running && d.HealthOf(*seen) == topics.Healthy {
 			continue
@@ -68,7 +68,7 @@ func (h *Hub) again(w *rolloutStep) {
 // versionsOf lists the versions of a service in the catalogs.
 func (h *Hub) versionsOf(service string) []string {
 	all := make(map[string]bool)
-	for _, d := range h.domains {
+	for d := range h.fleet.All() {
 		if v := d.CatalogVersion(service); v != "" {
 			all[v] = true
 		}
@@ -81,7 +81,7 @@ func (h *Hub) versionsOf(service string) []string {
 func (h *Hub) takeCatalogs(c *changes) {
 	for name := range c.domains {
 		now := make(map[string]string)
-		if d := h.domains[name]; d != nil && d.Status != nil && !d.Gone && !d.Micro {
+		if d := h.fleet.Get(name); d != nil && d.Status != nil && !d.Gone && !d.Micro {
 			for _, row := range d.Status.Catalog {
 				if def, defined := h.defs[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
 					now[row.Service] = row.Version
@@ -135,7 +135,7 @@ func (h *Hub) newest(service string) (newest string) {
 // it is to run. Where each does, that is what is installed.
 func (h *Hub) otherContent(service string, rows []directory.Row, installed string) string {
 	for _, r := range rows {
-		d := h.domains[r.Domain]
+		d := h.fleet.Get(r.Domain)
 		if d == nil || !r.State.Listed() || r.Version == "" {
 			continue
 		}
@@ -198,7 +198,7 @@ func (h *Hub) reachable(name string, rows []directory.Row, u *topics.ServiceUpda
 		if !r.State.Listed() || r.Version == "" {
 			continue
 		}
-		d := h.domains[r.Domain]
+		d := h.fleet.Get(r.Domain)
 		switch has := d.CatalogVersion(name); {
 		case has == "" || has == r.Version:
 			if r.Version != u.Latest {

@@ -43,10 +43,10 @@ func TestTakenBackBeforeItWasTaken(t *testing.T) {
 		Services: []topics.Instance{{Service: "web", State: topics.Running, Health: topics.Healthy, Version: "1.2.0", Revision: runs}},
 		Catalog:  []topics.CatalogRow{{Service: "web", Version: "1.2.0"}},
 	}}
-	d.assigned = map[string]*assignment{"web": {spec: topics.Spec{Revision: "next"}, identity: "next", tried: true}}
+	d.Assigned = map[string]*assignment{"web": {spec: topics.Spec{Revision: "next"}, identity: "next", tried: true}}
 	w := &rolloutStep{service: "web", next: topics.Spec{Revision: "next"}, nextID: "next", stable: &stable, stableID: "stable"}
 	new(Hub).assignDefinition(w, d, rollout.Stable, now)
-	if g := d.assigned["web"]; g.spec.Revision != runs || g.version != "1.2.0" || g.identity != "stable" {
+	if g := assignmentsOf(d)["web"]; g.spec.Revision != runs || g.version != "1.2.0" || g.identity != "stable" {
 		t.Errorf("it is ordered as %s of %s for version %q, it runs as %s", g.spec.Revision, g.identity, g.version, runs)
 	}
 }

@@ -40,7 +40,7 @@ func (h *Hub) takeUsage(d *domain, m topics.Metrics, retained bool, now time.Tim
 		return
 	}
 	h.usageChanged(d, now) // also of services that are no longer reported
-	d.usage, d.usageAt = m.Services, now
+	d.Usage, d.UsageAt = m.Services, now
 	h.scaling.Touch()
 	h.usageChanged(d, now)
 }
@@ -69,7 +69,7 @@ func (h *Hub) scalingHome() scaling.Home {
 			return ours
 		},
 	}
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.fleet.Sorted() {
 		if d.Status == nil || d.Gone || d.Micro {
 			continue
 		}
@@ -77,8 +77,8 @@ func (h *Hub) scalingHome() scaling.Home {
 			if _, scaled := h.scaling.Planned(i.Service); !scaled || !i.State.Listed() {
 				continue
 			}
-			usage, has := d.usage[i.Service]
-			home.Instances = append(home.Instances, scaling.Instance{Domain: d.Name, Instance: i, Usage: usage, HasUse: has, UsageAt: d.usageAt})
+			usage, has := d.Usage[i.Service]
+			home.Instances = append(home.Instances, scaling.Instance{Domain: d.Name, Instance: i, Usage: usage, HasUse: has, UsageAt: d.UsageAt})
 		}
 	}
 	return home

@@ -137,10 +137,11 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announce []zeroconf.Service, reload func(config.Dominion) error) {
 	var around, loop sync.WaitGroup
 	ends, cancel := context.WithCancel(context.Background())
-	h.alone = len(announce) == 0
+	alone := len(announce) == 0
+	h.fleet.SetAlone(alone)
 	loop.Go(func() { h.Run(ends) })
 	around.Go(func() { s.reloads(ctx, h, reload) })
-	if h.alone {
+	if alone {
 		s.Log.Info("only domains of this machine can join: no other reaches a listener for MQTT; listen = \":1883\" in [broker] lets others in")
 	}
 	if s.Config.Zeroconf.Enabled && len(announce) > 0 {

@@ -43,11 +43,12 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 			}
 			h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
 			beat := time.Now()
-			d := &domain{
-				Name: "kitchen", ID: "1", Available: true, HasBeat: true, beat: beat,
+			d := h.fleet.Restore(domain{
+				Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: beat,
 				Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: beat,
-			}
-			h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, beat
+			}, false)
+			h.connected, h.ready, h.looked = true, true, beat
+			h.fleet.Settle()
 			for _, after := range c.passes {
 				now := beat.Add(time.Duration(after * float64(time.Second)))
 				h.stoodStill(now)
@@ -77,11 +78,12 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	}
 	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
 	now := time.Now()
-	d := &domain{
-		Name: "kitchen", ID: "1", Available: true, HasBeat: true, beat: now,
+	d := h.fleet.Restore(domain{
+		Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: now,
 		Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: now,
-	}
-	h.domains["kitchen"], h.connected, h.ready, h.looked = d, true, true, now
+	}, false)
+	h.connected, h.ready, h.looked = true, true, now
+	h.fleet.Settle()
 	h.round(nil, now)
 	h.round([]event{disconnected{}}, now.Add(500*time.Millisecond))
 	back := now.Add(time.Minute)

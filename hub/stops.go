@@ -50,7 +50,7 @@ func (h *Hub) stopReason(d *domain, service string) string {
 
 // withStopReason adds to service_stopped why the hub had ordered it: an agent only
 // sees that its start command no longer holds the service.
-func (d *domain) withStopReason(e topics.Event) topics.Event {
+func withStopReason(d *domain, e topics.Event) topics.Event {
 	if e.Type != topics.ServiceStopped {
 		return e
 	}

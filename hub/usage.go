@@ -9,15 +9,15 @@ import (
 
 // usageChanged notes that the figures of all services of a domain may be others.
 func (h *Hub) usageChanged(d *domain, now time.Time) {
-	h.usage.Change(maps.Keys(d.usage), now)
+	h.usage.Change(maps.Keys(d.Usage), now)
 	h.dueUnlessZero(h.usage.Next())
 }
 
 // expireUsage publishes the figures that changed once they are due.
 func (h *Hub) expireUsage(now time.Time) {
 	online := func(yield func(map[string]topics.Usage) bool) {
-		for _, d := range h.domains {
-			if d.State == topics.DomainIsOnline && !yield(d.usage) {
+		for d := range h.fleet.All() {
+			if d.State == topics.DomainIsOnline && !yield(d.Usage) {
 				return
 			}
 		}

@@ -89,7 +89,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	rest()
 	now = now.Add(4 * time.Second) // all but two are heard again
 	h.looked = now
-	for _, d := range h.sortedDomains() {
+	for _, d := range h.fleet.Sorted() {
 		if d.Name != "b-lost" && !d.Micro {
 			loud(d.Name)
 		}
@@ -99,8 +99,8 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	now = now.Add(time.Second)
 	h.looked = now
 	rest()
-	if len(h.domains) != 20 {
-		t.Fatalf("%d domains", len(h.domains))
+	if h.fleet.Len() != 20 {
+		t.Fatalf("%d domains", h.fleet.Len())
 	}
 	check := func(want map[string]string) {
 		t.Helper()

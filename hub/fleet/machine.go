@@ -1,4 +1,4 @@
-package hub
+package fleet
 
 import (
 	"math"
@@ -44,12 +44,11 @@ func steady(was planner.Machine, m topics.Metrics) planner.Machine {
 	return is
 }
 
-// measured takes a machine's figures over. The planner looks at load and memory
-// in use only for what is to be started.
-func (h *Hub) measured(d *domain, m topics.Metrics) {
+// Measure takes the figures of a domain's machine over, and reports whether the planner is
+// told of another machine by that. It looks at load and memory in use only for what is to be
+// started.
+func (d *Domain) Measure(m topics.Metrics) (changed bool) {
 	was := d.Machine
 	d.Machine = steady(was, m)
-	if d.Machine != was {
-		h.touch(d.Name)
-	}
+	return d.Machine != was
 }

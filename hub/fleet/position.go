@@ -1,0 +1,75 @@
+package fleet
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Domains report which epoch and generation they obey. A hub that was restored from a backup
+// must get above both, or its commands would be refused as old. What domains report is not
+// proved, so all of them together raise the hub's numbers by maxRaise at most: the epoch
+// over all runs, generations within one epoch. Agents accept jumps that are ten times as
+// far, so no report can carry the commands for one domain beyond what another one obeys.
+const maxRaise = 100_000
+
+// Epoch is the hub's, and by how much reports have raised it over all runs.
+type Epoch struct{ Number, Raised uint64 }
+
+// RaiseEpoch returns the epoch that the hub has to take to get above the one that a domain
+// obeys; the same where it needs no other one, or the report is not believed. changed
+// reports that something else is known of the domain. Where the epoch rises every domain is
+// to be given its start command again.
+func (f *Fleet) RaiseEpoch(d *Domain, is Epoch, now time.Time) (next Epoch, changed bool) {
+	obeyed := d.Heartbeat.Epoch
+	if obeyed <= is.Number {
+		changed, d.Ahead = d.Ahead, false
+		return is, changed
+	}
+	by := obeyed - is.Number // and one more, to be above it
+	if by >= maxRaise || is.Raised+by+1 > maxRaise {
+		if d.Ahead {
+			return is, false // it was reported, and is a problem that is shown
+		}
+		d.Ahead = true
+		f.o.Refuse("epoch of "+d.Name, topics.Event{Domain: d.Name, Message: fmt.Sprintf("%s reports epoch %d, ours is %d: ignored, reports may raise it by %d in all and have raised it by %d; if %s obeys no start commands, `dominionctl resync %s`", d.Name, obeyed, is.Number, maxRaise, is.Raised, d.Name, d.Name)}, now)
+		return is, true
+	}
+	f.claimed = 0
+	for _, d := range f.domains {
+		d.Ordered.Encoded, d.Ordered.Generation, d.claimed = "", 0, 0
+	}
+	return Epoch{Number: obeyed + 1, Raised: is.Raised + by + 1}, false
+}
+
+// ClaimGeneration notes a generation of this epoch that a domain reports and that this run
+// of the hub did not give.
+func (f *Fleet) ClaimGeneration(d *Domain, epoch uint64, now time.Time) {
+	known := max(d.Ordered.Generation, d.claimed)
+	if d.Heartbeat.Epoch != epoch || d.Heartbeat.Generation <= known {
+		return
+	}
+	by := d.Heartbeat.Generation - known
+	if by > maxRaise || f.claimed+by > maxRaise {
+		f.o.Refuse("generation of "+d.Name, topics.Event{Domain: d.Name, Message: fmt.Sprintf("%s reports generation %d, given was %d: ignored; if it obeys no start commands, `dominionctl resync %s`", d.Name, d.Heartbeat.Generation, d.Ordered.Generation, d.Name)}, now)
+		return
+	}
+	f.claimed += by
+	d.claimed = d.Heartbeat.Generation
+}
+
+// SeenGeneration returns the generation that the domain obeyed last in this epoch, as far as
+// its report is believed.
+func (d *Domain) SeenGeneration(epoch uint64) uint64 {
+	if d.Heartbeat.Epoch != epoch || d.Heartbeat.Generation > max(d.Ordered.Generation, d.claimed) {
+		return 0
+	}
+	return d.Heartbeat.Generation
+}
+
+// OrderAgain forgets the last start command of a domain and what it claims to obey: it is
+// given another one.
+func (d *Domain) OrderAgain() {
+	d.Ordered.Encoded, d.Ordered.Message, d.claimed = "", topics.Message{}, 0
+}
