@@ -43,6 +43,10 @@ func (d Dominion) ChangedByRestart(reread Dominion) []string {
 	return changedByRestart(dominionSections(), &d, &reread)
 }
 
+// TakeOver sets in d what a running hub takes over of a dominion.toml that was read
+// anew.
+func (d *Dominion) TakeOver(reread Dominion) { takeOver(dominionSections(), d, &reread) }
+
 // dominionSections returns what a dominion.toml may hold, in the order of the document.
 func dominionSections() []section[*Dominion] {
 	return []section[*Dominion]{
@@ -113,7 +117,7 @@ func dominionSections() []section[*Dominion] {
 		},
 		timingSection(),
 		{
-			path:  "services",
+			path: "services", of: func(d *Dominion) any { return &d.Services }, effect: byReload,
 			read:  func(t *table, d *Dominion) { d.Services = t.services(d.TopicPrefix) },
 			judge: func(in tables, d *Dominion) { in["timing"].leases(*d) },
 		},

@@ -107,8 +107,11 @@ type section[P any] struct {
 	// path is that of the table; "": the top of the file.
 	path     string
 	settings []setting[P]
-	// read reads a table whose keys are of the user's choice.
-	read func(t *table, c P)
+	// read reads a table whose keys are of the user's choice into what of returns; of
+	// and effect are as those of a setting.
+	read   func(t *table, c P)
+	of     func(c P) any
+	effect effect
 	// judge reports what is wrong with values together, when they are all read.
 	judge func(in tables, c P)
 	// asWhole is set where a change of any key is reported as one of the section.
@@ -233,6 +236,9 @@ func changedByRestart[P any](sections []section[P], was, is P) (keys []string) {
 			}
 			keys = append(keys, name)
 		}
+		if s.of != nil && s.effect != byReload && !reflect.DeepEqual(s.of(was), s.of(is)) {
+			keys = append(keys, s.path)
+		}
 	}
 	return keys
 }
@@ -242,11 +248,17 @@ func takeOver[P any](sections []section[P], c, reread P) {
 	for _, s := range sections {
 		for _, k := range s.settings {
 			if k.effect == byReload {
-				reflect.ValueOf(k.of(c)).Elem().Set(reflect.ValueOf(k.of(reread)).Elem())
+				assign(k.of(c), k.of(reread))
 			}
+		}
+		if s.of != nil && s.effect == byReload {
+			assign(s.of(c), s.of(reread))
 		}
 	}
 }
+
+// assign sets the value that to points to.
+func assign(to, from any) { reflect.ValueOf(to).Elem().Set(reflect.ValueOf(from).Elem()) }
 
 // keysOf returns the keys of a file, by table and key: those that have settings, and
 // the tables themselves.

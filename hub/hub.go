@@ -420,8 +420,9 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 			h.retired[name] = d
 		}
 	}
-	h.defs, h.cfg.Services, h.cfg.Timing = next, cfg.Services, cfg.Timing
-	h.fleet.Configure(cfg.Timing.LostAfter.Duration(), cfg.Timing.FailoverAfter.Duration())
+	h.defs = next
+	h.cfg.TakeOver(cfg)
+	h.fleet.Configure(h.cfg.Timing.LostAfter.Duration(), h.cfg.Timing.FailoverAfter.Duration())
 	h.configureLeases()
 	h.problem, h.dirty = "", true
 	h.followFigures()
