@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/link"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -192,7 +193,7 @@ func TestHubOfOneTopicForAllAnswers(t *testing.T) {
 		u := h.hub(hubAddr, "d1", 5)
 		u.common = true
 		h.agent(t.TempDir())
-		time.Sleep(answerTimeout)
+		time.Sleep(link.AnswerTimeout)
 		if len(u.of(topics.DomainHeartbeat)) == 0 {
 			t.Error("not joined")
 		}

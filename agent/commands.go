@@ -23,7 +23,7 @@ func (l *loop) command(m topics.Message, now time.Time) {
 	c, err := topics.Decode[topics.Command](m.Topic, m.Payload)
 	var data any
 	if err != nil {
-		l.reportInvalid(err)
+		l.reports.Invalid(err, now)
 		c.Transaction = topics.TransactionOf(m.Payload)
 	} else {
 		data, err = l.execute(c, now)
@@ -32,10 +32,10 @@ func (l *loop) command(m topics.Message, now time.Time) {
 	if err != nil {
 		reply = topics.Refuse(c.Transaction, err)
 	}
-	l.publish(topics.DomainResponse, topics.Encode(reply))
+	l.connection.Publish(l.tree.Message(topics.Address{Kind: topics.DomainResponse, Domain: l.config.Name}, topics.Encode(reply)))
 	if err == nil && c.Action == topics.ActionResync {
 		l.log.Info("joining again: the hub requested a resync of epoch, generation and session")
-		l.reconnect()
+		l.link.Reconnect()
 	}
 }
 
@@ -43,10 +43,10 @@ func (l *loop) command(m topics.Message, now time.Time) {
 func (l *loop) execute(c topics.Command, now time.Time) (data any, err error) {
 	switch c.Action {
 	case topics.ActionReport:
-		l.republish(now)
+		l.reports.Repeat(now)
 		return nil, nil
 	case topics.ActionResync:
-		return nil, l.mayResync(c, now)
+		return nil, l.orders.AllowResync(c.Session, now)
 	case topics.ActionRestart, topics.ActionLogs:
 	default:
 		return nil, fmt.Errorf("there is no action %.40q: use %s, %s, %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs, topics.ActionReport, topics.ActionResync)
@@ -71,41 +71,13 @@ func (l *loop) execute(c topics.Command, now time.Time) (data any, err error) {
 	}
 	if c.Follow > 0 {
 		l.logs.Follow(c.Service, now, now.Add(min(maxFollow, c.Follow.Duration())))
-		l.logAt = now.Add(followInterval)
 	}
 	return topics.LogLines{Lines: list(limitSize(lines))}, nil
 }
 
-// resyncPause is the least time between two resyncs: one that is sent again and
-// again does not keep the agent from its hub.
-const resyncPause = 5 * time.Second
-
-// mayResync returns why a resync is refused; nil if it is not. A resync names the
-// session that is meant, and only has the agent join its hub again, so an old one
-// that is replayed does not change which start command is in force.
-func (l *loop) mayResync(c topics.Command, now time.Time) error {
-	if c.Session != l.session {
-		return errors.New("resync is for another run of this agent")
-	}
-	if !l.lastResync.IsZero() && now.Sub(l.lastResync) < resyncPause {
-		return fmt.Errorf("resync was obeyed less than %v ago", resyncPause)
-	}
-	l.lastResync = now
-	return nil
-}
-
-// republish publishes the retained state of this domain again, for a hub that
-// requests it.
-func (l *loop) republish(now time.Time) {
-	if l.ready {
-		l.publish(topics.DomainAvailability, []byte(topics.Online))
-	}
-	l.status = nil // tick publishes it
-	l.metricsAt = now
-}
-
+// hasService reports whether a service is on disk or runs.
 func (l *loop) hasService(service string) bool {
-	return slices.ContainsFunc(l.catalog, func(r topics.CatalogRow) bool { return r.Service == service }) ||
+	return l.inventory.Has(service) ||
 		slices.ContainsFunc(l.supervisor.Instances(), func(i topics.Instance) bool { return i.Service == service })
 }
 
@@ -118,30 +90,4 @@ func limitSize(lines []topics.LogLine) []topics.LogLine {
 		}
 	}
 	return lines
-}
-
-// mustPollLogs reports whether logs must be polled: to cap them while a service may
-// write, and to publish them while a client follows them.
-func (l *loop) mustPollLogs(now time.Time) bool {
-	return len(l.supervisor.Groups()) > 0 || l.logs.Following(now)
-}
-
-func (l *loop) logPollInterval(now time.Time) time.Duration {
-	if l.logs.Flooded(now) {
-		return floodInterval
-	}
-	if l.logs.Following(now) {
-		return followInterval
-	}
-	return l.atLeast(logInterval)
-}
-
-func (l *loop) publishLogs(now time.Time) {
-	for _, line := range l.logs.Poll(now) {
-		if l.ready {
-			l.conn.Publish(l.tree.Message(topics.Address{
-				Kind: topics.DomainServiceLog, Domain: l.config.Name, Service: line.Service,
-			}, topics.Encode(line.LogLine)))
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/report"
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -140,7 +141,7 @@ func TestHungDiskDoesNotKeepTheAgentFromEnding(t *testing.T) {
 		r.cancel()
 		r.cancel = nil
 		err := <-r.done
-		if took := time.Since(told); err == nil || took > abandonAfter+disconnectTimeout+2*time.Second {
+		if took := time.Since(told); err == nil || took > abandonAfter+report.OfflineTimeout+2*time.Second {
 			t.Errorf("it ended after %v with %v", took, err)
 		}
 		synctest.Wait()

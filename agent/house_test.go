@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -226,10 +227,25 @@ func (h *house) browse(ctx context.Context, _ []string, serviceType string, wind
 	if serviceType != zeroconf.TypeDominion {
 		h.t.Errorf("browsed for %s", serviceType)
 	}
-	sleep(ctx, window)
+	select {
+	case <-ctx.Done():
+	case <-time.After(window):
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.found, nil
+}
+
+// found returns what zeroconf finds of a dominion at some addresses.
+func found(id, name, addresses string) zeroconf.Found {
+	f := zeroconf.Found{
+		Instance: name, Port: 1883,
+		Text: map[string]string{"id": id, "name": name, "version": "1.0.0", "protocol": topics.Protocol, "tls": "0", "prefix": "dominion"},
+	}
+	for a := range strings.FieldsSeq(addresses) {
+		f.Addresses = append(f.Addresses, netip.MustParseAddr(a))
+	}
+	return f
 }
 
 func (h *house) finds(all ...zeroconf.Found) {

@@ -1,21 +1,23 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
-	"maps"
-	"net/url"
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/link"
+	"github.com/jmbarzee/dominion/agent/orders"
+	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // message handles a message of the broker.
 func (l *loop) message(m incoming, now time.Time) {
-	if m.connID != l.connID || l.conn == nil {
+	if !l.connection.Open(m.connID) {
 		return // of a connection that is over
 	}
-	l.subscribedMessage(m.Message, now)
+	l.topicMessage(m.Message, now)
 	a := m.address
 	if a.Kind == topics.Unknown {
 		return
@@ -25,55 +27,80 @@ func (l *loop) message(m incoming, now time.Time) {
 		return
 	}
 	if !m.Retain {
-		l.recordHubActivity(a.Kind, now)
+		l.hubActive(a.Kind, now)
 	}
 	switch a.Kind {
 	case topics.HubAvailability:
-		l.hub.availability = string(m.Payload)
+		l.orders.SetAvailability(string(m.Payload))
 		l.reconsiderPending(now)
 	case topics.HubStatus:
-		l.hubStatus(m.Message)
+		l.hubStatus(m.Message, now)
 		l.reconsiderPending(now)
 	case topics.DomainAvailability:
 		// A will that came late, of a connection of ours that is over, or a
 		// hub that lost us for a moment. What was stored is older than our
 		// birth, which follows the subscription.
-		if string(m.Payload) != topics.Online && l.ready && !m.Retain {
-			l.publish(topics.DomainAvailability, []byte(topics.Online))
+		if string(m.Payload) != topics.Online && l.connection.Joined() && !m.Retain {
+			l.reports.Online()
 		}
 	case topics.DomainServicesSet:
 		l.startCommand(m.Message, now)
 	case topics.DomainLease:
-		l.invalidLease(m.Message)
+		l.invalidLease(m.Message, now)
 	case topics.DomainCommand:
 		l.command(m.Message, now)
 	case topics.DomainDrainSet:
-		l.drain(m.Message)
+		l.drain(m.Message, now)
 	}
 }
 
-func (l *loop) hubStatus(m topics.Message) {
+// hubActive notes that the hub is there if it published a message just now.
+func (l *loop) hubActive(k topics.Kind, now time.Time) {
+	switch k {
+	case topics.HubAvailability, topics.HubStatus, topics.DomainServicesSet, topics.DomainLease:
+		l.connection.HubActive(now)
+	}
+}
+
+// topicMessage passes a message to the traits and health checks of its topic.
+func (l *loop) topicMessage(m topics.Message, now time.Time) {
+	if requested, ok := l.connection.RequestedAt(m.Topic); ok {
+		if err := l.traits.Message(m.Topic, m.Payload, m.Retain, now); err != nil {
+			l.reports.Invalid(err, now)
+		}
+		l.supervisor.TopicMessage(m.Topic, m.Payload, m.Retain, requested, now)
+	}
+}
+
+// subscribed handles the broker's answer to a subscription of a health check or trait.
+func (l *loop) subscribed(e link.Subscribed, now time.Time) {
+	if !l.connection.Counts(e) {
+		return
+	}
+	problem := ""
+	l.traits.Subscribed(e.Topic, e.Err == nil, now)
+	if errors.Is(e.Err, client.ErrRefused) {
+		problem = fmt.Sprintf("its health cannot be known: the broker does not let this domain read %s", e.Topic)
+		l.log.Warn(problem)
+	} else if e.Err != nil {
+		return // the connection is over, and the link sends Down
+	}
+	l.supervisor.TopicSubscribed(e.Topic, e.Err == nil, problem, now)
+}
+
+// hubStatus notes the status of the hub, and reports a hub that speaks another protocol.
+func (l *loop) hubStatus(m topics.Message, now time.Time) {
 	if len(m.Payload) == 0 {
 		return
 	}
 	h, err := topics.Decode[topics.Hub](m.Topic, m.Payload)
 	if err != nil {
-		l.reportInvalid(err)
+		l.reports.Invalid(err, now)
 		return
 	}
-	if !topics.SameMajor(h.Protocol) && (!l.hub.statusReceived || l.hub.protocol != h.Protocol) {
-		problem := fmt.Sprintf("the hub speaks protocol %.20q, this agent %s: it is not obeyed; bring both to the same version", h.Protocol, topics.Protocol)
+	if problem := l.orders.SetStatus(h); problem != "" {
 		l.log.Error(problem)
-		l.event(topics.DomainProblem, "", problem)
-	}
-	l.hub.statusReceived, l.hub.epoch, l.hub.protocol = true, h.Epoch, h.Protocol
-}
-
-// reportInvalid logs and publishes what is wrong with a payload, rate limited.
-func (l *loop) reportInvalid(err error) {
-	if l.mayReport(err.Error(), time.Now()) {
-		l.log.Warn("ignored a message", "error", err)
-		l.event(topics.MessageRefused, "", err.Error())
+		l.reports.Event(topics.DomainProblem, "", problem)
 	}
 }
 
@@ -83,54 +110,39 @@ func (l *loop) startCommand(m topics.Message, now time.Time) {
 		return // for the agent after this one
 	}
 	if len(m.Payload) == 0 {
-		l.pendingCommand = nil
+		l.orders.DropPending()
 		return // cleared: what runs, runs
 	}
 	c, err := topics.Decode[topics.StartCommand](m.Topic, m.Payload)
 	if err != nil {
-		l.reportInvalid(err)
+		l.reports.Invalid(err, now)
 		return
 	}
-	l.pendingCommand = nil // by what came after it
 	l.judgeCommand(c, m.Retain, now)
 }
 
 // reconsiderPending judges a start command again that waited for the hub.
 func (l *loop) reconsiderPending(now time.Time) {
-	if c := l.pendingCommand; c != nil {
-		l.pendingCommand = nil
+	if c := l.orders.Pending(); c != nil {
 		l.judgeCommand(*c, true, now)
 	}
 }
 
 // judgeCommand judges a start command and acts on the verdict: it is stored and
-// applied, kept for later, ignored or refused.
+// applied, postponed, ignored or refused.
 func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time) {
-	s := commandContext{domain: l.id, dominion: l.store.memory.Dominion.ID, granted: l.grant.Epoch, rejoined: l.rejoined, hub: l.hub}
-	s.epoch, s.generation, s.taken = l.store.position()
-	verdict, reason := judge(c, retained, s)
+	verdict, reason := l.orders.Judge(c, retained, l.store.accepted())
 	switch verdict {
-	case same:
-	case postpone:
-		l.pendingCommand = &c
-	case stale:
+	case orders.Same, orders.Postpone:
+	case orders.Stale:
 		l.log.Info("stale start command skipped", "reason", reason)
-	case refuse:
-		l.refuseCommand(c, reason)
-	case apply:
+	case orders.Refuse:
+		l.reports.Refused(fmt.Sprintf("start command of epoch %d generation %d refused: %s", c.Epoch, c.Generation, reason), now)
+	case orders.Apply:
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
-		l.rejoined = false
-		l.reportWriteError(l.store.setCommand(c, now))
+		l.reports.WriteError(l.store.setCommand(c, now)) // before it is obeyed
 		l.applyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)
-	}
-}
-
-func (l *loop) refuseCommand(c topics.StartCommand, reason string) {
-	text := fmt.Sprintf("start command of epoch %d generation %d refused: %s", c.Epoch, c.Generation, reason)
-	if l.mayReport(text, time.Now()) {
-		l.log.Warn(text)
-		l.event(topics.CommandRefused, "", text)
 	}
 }
 
@@ -138,22 +150,23 @@ func (l *loop) refuseCommand(c topics.StartCommand, reason string) {
 func (l *loop) applyTiming(t topics.Timing) {
 	if t.Heartbeat > 0 {
 		l.timing.Heartbeat = t.Heartbeat
-		l.heartbeatDue = true // with what was taken
+		l.reports.HeartbeatAtOnce() // with what was accepted
 	}
 	if t.Isolation > 0 {
 		l.timing.Isolation = t.Isolation
+		l.isolation.SetTimeout(t.Isolation.Duration())
 	}
 }
 
 // drain sets the flag that keeps services away from this domain.
-func (l *loop) drain(m topics.Message) {
+func (l *loop) drain(m topics.Message, now time.Time) {
 	var on bool
 	switch strings.TrimSpace(string(m.Payload)) { // a hand's "ON" often ends its line
 	case topics.On:
 		on = true
 	case topics.Off:
 	default:
-		l.reportInvalid(fmt.Errorf("cannot read %s: want ON or OFF, not %.40q", m.Topic, m.Payload))
+		l.reports.Invalid(fmt.Errorf("cannot read %s: want ON or OFF, not %.40q", m.Topic, m.Payload), now)
 		return
 	}
 	memory := l.store.memory
@@ -161,63 +174,11 @@ func (l *loop) drain(m topics.Message) {
 		return
 	}
 	memory.Draining = on
-	l.reportWriteError(l.store.setMemory(memory, time.Now()))
+	l.reports.WriteError(l.store.setMemory(memory, now))
 	kind, text := topics.DomainUndrained, "the domain takes services again"
 	if on {
 		kind, text = topics.DomainDraining, "the domain is drained: it is given nothing, and what may run elsewhere leaves"
 	}
 	l.log.Info(text)
-	l.event(kind, "", text)
-}
-
-// environment returns the variables that describe the dominion and this domain to
-// a service.
-func (l *loop) environment(service string) map[string]string {
-	e := map[string]string{
-		"DOMINION_TOPIC_PREFIX": l.tree.Prefix(),
-		"DOMAIN_NAME":           l.config.Name,
-		"DOMAIN_IP":             l.address(),
-	}
-	maps.Copy(e, l.traits.Environment())
-	if l.store.command.Services[service].Exclusive {
-		e["DOMINION_FENCE"] = l.fenceToken()
-	}
-	broker := l.store.memory.Hub
-	if all := staticURLs(l.config.Hub); broker == "" && len(all) > 0 {
-		broker = all[0]
-	}
-	u, err := url.Parse(broker)
-	if err != nil || u.Scheme != "mqtt" && u.Scheme != "mqtts" || !topics.ValidAddress(u.Hostname()) {
-		return e
-	}
-	u = &url.URL{Scheme: u.Scheme, Host: u.Host} // no user, and nothing that an announcement may have added
-	port := u.Port()
-	if port == "" && u.Scheme == "mqtts" {
-		port = "8883"
-	} else if port == "" {
-		port = "1883"
-	}
-	e["DOMINION_URL"], e["DOMINION_IP"], e["DOMINION_PORT"] = u.String(), u.Hostname(), port
-	return e
-}
-
-func (l *loop) address() string { return *l.reachedAt.Load() }
-
-func (l *loop) serviceVersion(service string) string {
-	for _, row := range l.catalog {
-		if row.Service == service {
-			return row.Version
-		}
-	}
-	return ""
-}
-
-// maxRefusals is how many different refusals are reported in a minute, each once.
-const maxRefusals = 20
-
-// mayReport reports whether a refusal may be logged and published now: a peer that
-// repeats a mistake must not fill log and network.
-func (l *loop) mayReport(text string, now time.Time) bool {
-	l.refusals.Expire(now)
-	return l.refusals.Allow(text, 1, now)
+	l.reports.Event(kind, "", text)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
@@ -305,8 +306,7 @@ func TestEnvironment(t *testing.T) {
 		{"", "mqtt://pi@192.0.2.9:1883", "mqtt://192.0.2.9:1883", "192.0.2.9", "1883"},
 		{"", "", "", "", ""},
 	} {
-		l := &loop{config: config.Domain{Hub: c.hub}, store: &store{memory: memory{Hub: c.known}}, traits: traits.New(nil, nil, nil, nil, slog.New(slog.DiscardHandler))}
-		l.reachedAt.Store(new(string))
+		l := &loop{config: config.Domain{Hub: c.hub}, store: &store{memory: memory{Hub: c.known}}, inventory: facts.NewInventory(&machineFacts{}, 0, slog.New(slog.DiscardHandler)), traits: traits.New(nil, nil, nil, nil, slog.New(slog.DiscardHandler))}
 		e := l.environment("web")
 		if e["DOMINION_URL"] != c.url || e["DOMINION_IP"] != c.ip || e["DOMINION_PORT"] != c.port {
 			t.Errorf("hub %q, known %q: %v", c.hub, c.known, e)

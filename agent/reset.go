@@ -57,11 +57,10 @@ func stopServices(ctx context.Context, c config.Domain, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	logDir := filepath.Join(c.DataDir, "logs")
 	events := mailbox.New[supervisor.Event](maxEvents)
 	s, err := supervisor.New(supervisor.Options{
-		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir, RunAs: c.RunAs, AllowRoot: c.AllowRoot, Domain: id, Name: c.Name,
-		Post: func(e supervisor.Event) { events.Put(e) }, Logs: logs.New(logDir), Log: log,
+		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir(c), RunAs: c.RunAs, AllowRoot: c.AllowRoot, Domain: id, Name: c.Name,
+		Post: func(e supervisor.Event) { events.Put(e) }, Logs: logs.New(logDir(c)), Log: log,
 	})
 	if err != nil {
 		return err

@@ -8,22 +8,19 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/foreign"
+	"github.com/jmbarzee/dominion/agent/link"
+	"github.com/jmbarzee/dominion/agent/orders"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// identity is the id and name of a dominion.
-type identity struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-}
-
 // memory is the content of data_dir/memory.json. The epoch and generation are
 // those of the start command, which has its own file.
 type memory struct {
-	Dominion identity `json:"dominion"`      // joined last
-	Hub      string   `json:"hub,omitempty"` // URL of its broker
-	Draining bool     `json:"draining"`
+	// Dominion is the dominion that was joined last, Hub the URL of its broker.
+	Dominion link.Dominion `json:"dominion"`
+	Hub      string        `json:"hub,omitempty"`
+	Draining bool          `json:"draining"`
 }
 
 // The files of data_dir that an agent's memory is in.
@@ -63,8 +60,10 @@ type store struct {
 // pending is the content of a file that is not on disk yet.
 type pending struct {
 	content any
-	at      time.Time // not sooner
-	refused bool      // the disk did not take it
+	// at is when it is written, at the earliest.
+	at time.Time
+	// refused reports that the disk did not take it.
+	refused bool
 }
 
 // openStore returns the store of an agent with what its files hold.
@@ -188,11 +187,11 @@ func (s *store) writeFile(file string, v any) (size int, err error) {
 	return len(content), err
 }
 
-// position returns the epoch and generation of the start command, if that is of
-// the dominion that the domain has joined: each dominion counts its own.
-func (s *store) position() (epoch, generation uint64, taken bool) {
+// accepted returns the position of the start command, if that is of the dominion that
+// the domain has joined: each dominion counts its own.
+func (s *store) accepted() orders.Accepted {
 	if !s.taken || s.command.Dominion != s.memory.Dominion.ID {
-		return 0, 0, false
+		return orders.Accepted{}
 	}
-	return s.command.Epoch, s.command.Generation, true
+	return orders.Accepted{Present: true, Epoch: s.command.Epoch, Generation: s.command.Generation}
 }

@@ -93,6 +93,15 @@ var rules = []rule{
 		"the hub drives them, and hands in what they need; each may have a pure package of its own below it",
 	},
 	{
+		"no part of the agent knows another", in("agent/link", "agent/orders", "agent/isolation", "agent/report"), true, in("agent"),
+		"the loop drives them, and hands in what they need",
+	},
+	{
+		"orders are judged purely", in("agent/orders"), true,
+		or(is("log", "log/slog", "os", "os/exec", "net", "net/http", "math/rand", "math/rand/v2", "io/fs", "syscall", "sync", "context"), not(or(std, is("topics")))),
+		"what is obeyed follows from the order, the grant and the state of the hub",
+	},
+	{
 		"agent does not import hub", in("agent"), false, in("hub"),
 		"they meet in topics",
 	},
@@ -311,6 +320,8 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"internal/atomicfile", "topics", "small helpers"},
 		{"hub/scaling", "hub/store", "no part of the hub knows another"},
 		{"hub/tracker", "hub/directory", "no part of the hub knows another"},
+		{"agent/report", "agent/link", "no part of the agent knows another"},
+		{"agent/orders", "log/slog", "orders are judged purely"},
 		{"hub/store", "agent", "hub does not import agent"},
 		{"agent/supervisor", "hub/store", "agent does not import hub"},
 		{"ctl", "hub", "only the hub's program links hub"},

@@ -1,4 +1,4 @@
-package agent
+package link
 
 import (
 	"net/netip"
@@ -31,7 +31,7 @@ func TestChoose(t *testing.T) {
 	home, villa := found("d1", "home", "192.0.2.1"), found("d2", "villa", "192.0.2.2")
 	secure := found("d1", "home", "192.168.0.1", "tls=1")
 	secure.Port = 8883
-	known := joinPolicy{previous: identity{"d1", "home"}}
+	known := joinPolicy{previous: Dominion{"d1", "home"}}
 	password, pinned := joinPolicy{credentials: locate.Credentials{Password: true}}, joinPolicy{credentials: locate.Credentials{Pinned: true}}
 	both := joinPolicy{credentials: locate.Credentials{Password: true, Pinned: true}}
 	const uuid = "3f2b8c1e-0000-4000-8000-000000000009"

@@ -1,4 +1,4 @@
-package agent
+package link
 
 import (
 	"context"
@@ -28,10 +28,10 @@ func (r refusalError) Error() string { return "the hub refuses this domain: " + 
 
 // tryCandidates requests the join of the candidates in their order. pause is how
 // long to wait before the next try.
-func (l *link) tryCandidates(ctx context.Context, candidates []candidate, attempt int) (granted *join, pause time.Duration) {
-	pause = min(maxRetry, client.Backoff(attempt, l.random))
+func (l *Link) tryCandidates(ctx context.Context, candidates []candidate, attempt int) (granted *join, pause time.Duration) {
+	pause = min(maxRetry, client.Backoff(attempt, l.o.Random))
 	for i, c := range candidates {
-		limit := answerTimeout
+		limit := AnswerTimeout
 		if i < len(candidates)-1 {
 			limit = shortTimeout
 		}
@@ -56,7 +56,7 @@ func (l *link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 		}
 		if errors.As(err, new(refusalError)) || errors.Is(err, client.ErrNotAuthorized) {
 			// the hub answers, and will not decide otherwise within milliseconds
-			pause = refusedRetry + l.random(time.Second*time.Duration(min(attempt, 2)+1))
+			pause = refusedRetry + l.o.Random(time.Second*time.Duration(min(attempt, 2)+1))
 		}
 	}
 	return nil, pause
@@ -64,8 +64,8 @@ func (l *link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 
 // verifyGrant returns an error if the dominion that granted the join is not to be
 // joined: its address may have been reassigned to another machine.
-func (l *link) verifyGrant(c candidate, g topics.Grant) error {
-	d, policy := identity{g.Dominion, g.Name}, l.joinPolicy()
+func (l *Link) verifyGrant(c candidate, g topics.Grant) error {
+	d, policy := Dominion{g.Dominion, g.Name}, l.joinPolicy()
 	strange := policy.impostor(d)
 	switch {
 	case g.Dominion == "":
@@ -93,76 +93,104 @@ type (
 func (e impostorError) Error() string      { return string(e) }
 func (e wrongDominionError) Error() string { return string(e) }
 
-// requestJoin connects and requests the join. It does so without a will and with a
-// client id of its own, so that a domain which is refused leaves no trace and does
-// not take over the connection of another machine that has its name, or, on a
-// copied disk, also its id.
-func (l *link) requestJoin(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
-	request, response := l.tree.Request(topics.VerbJoin)
-	own := l.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.config.Name})
-	transaction := topics.NewID()
-	answers := make(chan topics.Reply, 1)
+// requestJoin connects to a broker, requests the join and returns the hub's answer. It
+// waits no longer than limit for the connection.
+func (l *Link) requestJoin(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
+	e := l.newExchange()
 	connectCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	onMessage := func(m topics.Message) {
-		if m.Topic != response && m.Topic != own || m.Retain {
-			return
-		}
-		reply, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
-		if err != nil || reply.Transaction != transaction {
-			return // of another request
-		}
-		select {
-		case answers <- reply:
-		default:
-		}
-	}
-	conn, err := l.connect(connectCtx, c, "domain-"+l.id+"-join", nil, onMessage)
-	if errors.Is(err, client.ErrClientID) {
-		// The id is another machine's, according to the broker: the hub, when it is
-		// asked with another client id, answers whose it is and what to do.
-		conn, err = l.connect(connectCtx, c, "join-"+l.session, nil, onMessage)
-	}
-	if errors.Is(err, client.ErrClientID) {
-		err = fmt.Errorf("%w%s", err, l.permissionHint())
-	}
+	conn, err := l.connectToJoin(connectCtx, c, e.receive)
 	if err != nil {
 		return topics.Grant{}, err
 	}
 	defer conn.Close()
-	answer := answerTimeout
+	answer := AnswerTimeout
 	if c.url == loopbackURL {
 		answer = shortTimeout // a broker without a hub must not delay other candidates
 	}
 	ctx, cancel = context.WithTimeout(ctx, answer)
 	defer cancel()
-	requests := 1
-	if conn.Subscribe(ctx, own) != nil {
-		requests = ownTopicRequests + 1 // refused by an older broker; or the connection is dead, and the next packet finds that
+	return l.exchange(ctx, conn, c, e)
+}
+
+// connectToJoin connects to request the join. It does so without a will and with a
+// client id of its own, so that a domain which is refused leaves no trace and does
+// not take over the connection of another machine that has its name, or, on a
+// copied disk, also its id.
+func (l *Link) connectToJoin(ctx context.Context, c candidate, onMessage func(topics.Message)) (Conn, error) {
+	conn, err := l.connect(ctx, c, "domain-"+l.o.ID+"-join", nil, onMessage)
+	if errors.Is(err, client.ErrClientID) {
+		// The id is another machine's, according to the broker: the hub, when it is
+		// asked with another client id, answers whose it is and what to do.
+		conn, err = l.connect(ctx, c, "join-"+l.o.Session, nil, onMessage)
 	}
-	ask := topics.Ask{
-		Transaction: transaction, Response: own, ID: l.id, Name: l.config.Name, Session: l.session,
-		Protocol: topics.Protocol, Address: *l.address.Load(),
+	if errors.Is(err, client.ErrClientID) {
+		err = fmt.Errorf("%w%s", err, l.permissionHint())
+	}
+	return conn, err
+}
+
+// exchange is one request to join and its answer.
+type exchange struct {
+	ask topics.Ask
+	// request is the topic of the request. The answer comes at own, a topic of this
+	// domain alone, or from an older hub at common.
+	request, own, common string
+	answers              chan topics.Reply
+}
+
+// newExchange returns a request with what this domain shows of itself to a hub.
+func (l *Link) newExchange() *exchange {
+	e := &exchange{answers: make(chan topics.Reply, 1)}
+	e.request, e.common = l.o.Tree.Request(topics.VerbJoin)
+	e.own = l.o.Tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.o.Config.Name})
+	e.ask = topics.Ask{
+		Transaction: topics.NewID(), Response: e.own, ID: l.o.ID, Name: l.o.Config.Name, Session: l.o.Session,
+		Protocol: topics.Protocol, Address: l.o.Address(),
+	}
+	return e
+}
+
+// receive passes on the answer, if a message is it.
+func (e *exchange) receive(m topics.Message) {
+	if m.Topic != e.common && m.Topic != e.own || m.Retain {
+		return
+	}
+	reply, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
+	if err != nil || reply.Transaction != e.ask.Transaction {
+		return // of another request
+	}
+	select {
+	case e.answers <- reply:
+	default:
+	}
+}
+
+// exchange publishes the request until the hub answers, and returns its grant.
+func (l *Link) exchange(ctx context.Context, conn Conn, c candidate, e *exchange) (topics.Grant, error) {
+	requests := 1
+	if conn.Subscribe(ctx, e.own) != nil {
+		requests = ownTopicRequests + 1 // refused by an older broker; or the connection is dead, and the next packet finds that
 	}
 	again := time.NewTicker(requestInterval)
 	defer again.Stop()
 	for ; ; requests++ {
 		if requests == ownTopicRequests+1 { // a hub or access rules that know the common topic alone
-			ask.Response = ""
-			if err := conn.Subscribe(ctx, response); err != nil {
+			e.ask.Response = ""
+			if err := conn.Subscribe(ctx, e.common); err != nil {
 				return topics.Grant{}, err
 			}
 		}
-		conn.Publish(topics.Message{Topic: request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(ask)})
+		conn.Publish(topics.Message{Topic: e.request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(e.ask)})
 		select {
-		case reply := <-answers:
+		case reply := <-e.answers:
 			if reply.Status != topics.StatusOK {
 				if strings.HasPrefix(reply.Error, topics.DeniedPrefix) {
 					reply.Error += l.permissionHint()
 				}
 				return topics.Grant{}, refusalError{reply.Error}
 			}
-			return topics.Decode[topics.Grant](response, reply.Data)
+			return topics.Decode[topics.Grant](e.common, reply.Data)
 		case <-conn.Done():
 			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered%s: %w", c.url, l.permissionHint(), conn.Err())
 		case <-ctx.Done():
@@ -175,34 +203,34 @@ func (l *link) requestJoin(ctx context.Context, c candidate, limit time.Duration
 // permissionHint returns another possible reason for a request without an answer: a
 // publish that the role of a user does not allow is dropped by a broker that is not
 // the dominion's own, or ends the connection (MQTT 3.1.1, 3.3.5).
-func (l *link) permissionHint() string {
-	if l.config.User == "" {
+func (l *Link) permissionHint() string {
+	if l.o.Config.User == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (or the user %q may not ask: it needs the role domain)", l.config.User)
+	return fmt.Sprintf(" (or the user %q may not ask: it needs the role domain)", l.o.Config.User)
 }
 
 // connect opens a connection to a candidate, with the credentials of the
 // configuration.
-func (l *link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (Conn, error) {
-	password, err := readPassword(l.config.PasswordFile)
+func (l *Link) connect(ctx context.Context, c candidate, clientID string, will *topics.Message, onMessage func(topics.Message)) (Conn, error) {
+	password, err := readPassword(l.o.Config.PasswordFile)
 	if err != nil {
 		return nil, err
 	}
 	o := client.Options{
-		Interfaces: l.config.Zeroconf.Interfaces,
-		URL:        c.url, User: l.config.User, Password: password, CAFile: l.config.CAFile,
-		CertFile: l.config.CertFile, KeyFile: l.config.KeyFile,
-		ClientID: clientID, Will: will, OnMessage: onMessage, MaxPacket: maxPacket, Log: l.log,
+		Interfaces: l.o.Config.Zeroconf.Interfaces,
+		URL:        c.url, User: l.o.Config.User, Password: password, CAFile: l.o.Config.CAFile,
+		CertFile: l.o.Config.CertFile, KeyFile: l.o.Config.KeyFile,
+		ClientID: clientID, Will: will, OnMessage: onMessage, MaxPacket: maxPacket, Log: l.o.Log,
 	}
-	if l.dial != nil {
+	if l.o.Dial != nil {
 		u, err := url.Parse(c.url)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the hub's URL %q: %w", c.url, err)
 		}
-		o.Dial = func(ctx context.Context) (net.Conn, error) { return l.dial(ctx, u.Host) }
+		o.Dial = func(ctx context.Context) (net.Conn, error) { return l.o.Dial(ctx, u.Host) }
 	}
-	return l.connectMQTT(ctx, o)
+	return l.o.Connect(ctx, o)
 }
 
 func readPassword(file string) (string, error) {

@@ -1,4 +1,4 @@
-package agent
+package report
 
 import (
 	"context"
@@ -11,26 +11,39 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// OfflineTimeout is how long PublishOffline waits for the broker.
+const OfflineTimeout = 2 * time.Second
+
 // stallTimeout is how long an iteration of the loop may take before it is reported.
 const stallTimeout = 5 * time.Second
 
-// heartbeater publishes the heartbeats of a domain and accepts its leases. It has
+// Conn is the part of a connection that reports need: that of package link.
+type Conn interface {
+	Publish(topics.Message)
+	Flush(context.Context) error
+	Close()
+}
+
+// Heartbeats publishes the heartbeats of a domain and accepts its leases. It has
 // a goroutine of its own, which never reads or writes a file: the loop waits for
 // disks, as a change must be on disk before it takes effect, and a domain whose
-// disk is slow is neither lost nor fenced.
-type heartbeater struct {
+// disk is slow is neither lost nor fenced. Make it with NewHeartbeats.
+type Heartbeats struct {
+	tree topics.Tree
+	name string
+	log  *slog.Logger
+	wake chan struct{}
+
+	// The fields before mu are set by Begin.
+
 	id, session string
 	started     time.Time
-	// message makes a message of this domain.
-	message func(k topics.Kind, payload []byte) topics.Message
-	event   func(kind topics.EventType, message string) topics.Message
 	// clock is the clock of leases.
 	clock func() time.Duration
 	// extend passes a renewed lease to the guards of exclusive services.
 	extend func(until time.Duration)
-	log    *slog.Logger
-	wake   chan struct{}
 
+	// mu guards what follows.
 	mu sync.Mutex
 	// conn is the connection that was joined; nil: no heartbeats are published.
 	conn Conn
@@ -57,8 +70,27 @@ type progress struct {
 	interval time.Duration
 }
 
-// run publishes heartbeats until ctx ends.
-func (h *heartbeater) run(ctx context.Context) {
+// NewHeartbeats returns the heartbeats of a domain, by its name. Busy, Idle, Stalled and
+// PublishOffline may be called at once, the other methods after Begin.
+func NewHeartbeats(tree topics.Tree, name string, log *slog.Logger) *Heartbeats {
+	return &Heartbeats{tree: tree, name: name, log: log, wake: make(chan struct{}, 1)}
+}
+
+// Begin sets the id of the domain and the session of this run of its agent, which
+// started at a time. clock is the clock of leases; extend passes a renewed lease on, by
+// whatever goroutine received it.
+func (h *Heartbeats) Begin(id, session string, started time.Time, clock func() time.Duration, extend func(until time.Duration)) {
+	h.id, h.session, h.started, h.clock, h.extend = id, session, started, clock, extend
+	h.leases = lease.NewHolder(session)
+}
+
+// message makes a message of this domain.
+func (h *Heartbeats) message(k topics.Kind, payload []byte) topics.Message {
+	return h.tree.Message(topics.Address{Kind: k, Domain: h.name}, payload)
+}
+
+// Run publishes heartbeats until ctx ends.
+func (h *Heartbeats) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -74,11 +106,11 @@ func (h *heartbeater) run(ctx context.Context) {
 
 // publishDue publishes a heartbeat if one is due, reports a loop that stalls, and
 // returns when the next heartbeat is due.
-func (h *heartbeater) publishDue(now time.Time) time.Time {
+func (h *Heartbeats) publishDue(now time.Time) time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conn == nil {
-		return now.Add(time.Hour) // join wakes
+		return now.Add(time.Hour) // start wakes
 	}
 	if due(&h.dueAt, now, h.progress.interval) {
 		h.publishHeartbeat(now)
@@ -87,13 +119,13 @@ func (h *heartbeater) publishDue(now time.Time) time.Time {
 		h.stallReported = true
 		text := fmt.Sprintf("no service was started, stopped or watched for %.0f s: a disk of this domain does not answer, or the machine is overloaded; what runs goes on", now.Sub(h.busySince).Seconds())
 		h.log.Warn(text)
-		h.conn.Publish(h.event(topics.DomainProblem, text))
+		h.conn.Publish(eventMessage(h.tree, h.name, topics.DomainProblem, "", text))
 	}
 	return h.dueAt
 }
 
 // publishHeartbeat publishes one heartbeat. It does not move the next one.
-func (h *heartbeater) publishHeartbeat(now time.Time) {
+func (h *Heartbeats) publishHeartbeat(now time.Time) {
 	h.seq++
 	at := h.progress.at
 	h.conn.Publish(h.message(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
@@ -104,9 +136,9 @@ func (h *heartbeater) publishHeartbeat(now time.Time) {
 }
 
 // start starts the heartbeats of a connection, the first one at once.
-func (h *heartbeater) start(conn Conn, n int, p progress, now time.Time) {
+func (h *Heartbeats) start(conn Conn, connID int, p progress, now time.Time) {
 	h.mu.Lock()
-	h.conn, h.connID, h.progress = conn, n, p
+	h.conn, h.connID, h.progress = conn, connID, p
 	h.publishHeartbeat(now)
 	h.dueAt = now.Add(p.interval)
 	h.mu.Unlock()
@@ -114,7 +146,7 @@ func (h *heartbeater) start(conn Conn, n int, p progress, now time.Time) {
 }
 
 // stop stops the heartbeats, as the connection is over.
-func (h *heartbeater) stop() {
+func (h *Heartbeats) stop() {
 	h.mu.Lock()
 	h.conn = nil
 	h.mu.Unlock()
@@ -122,7 +154,7 @@ func (h *heartbeater) stop() {
 
 // update sets what the next heartbeats report, and publishes status, if it is not
 // nil, before any of them: they refer to it. atOnce publishes a heartbeat now.
-func (h *heartbeater) update(p progress, status []byte, atOnce bool, now time.Time) {
+func (h *Heartbeats) update(p progress, status []byte, atOnce bool, now time.Time) {
 	h.mu.Lock()
 	if status != nil && h.conn != nil {
 		h.conn.Publish(h.message(topics.DomainStatus, status))
@@ -139,21 +171,23 @@ func (h *heartbeater) update(p progress, status []byte, atOnce bool, now time.Ti
 	}
 }
 
-func (h *heartbeater) rearm() {
+// rearm has Run look at the time of the next heartbeat again.
+func (h *Heartbeats) rearm() {
 	select {
 	case h.wake <- struct{}{}:
 	default:
 	}
 }
 
-// loopBusy marks the begin of an iteration of the loop, loopIdle its end.
-func (h *heartbeater) loopBusy(now time.Time) {
+// Busy marks the begin of an iteration of the loop.
+func (h *Heartbeats) Busy(now time.Time) {
 	h.mu.Lock()
 	h.busySince = now
 	h.mu.Unlock()
 }
 
-func (h *heartbeater) loopIdle(now time.Time) {
+// Idle marks the end of an iteration of the loop.
+func (h *Heartbeats) Idle(now time.Time) {
 	h.mu.Lock()
 	was, reported := h.busySince, h.stallReported
 	h.busySince, h.stallReported = time.Time{}, false
@@ -163,8 +197,8 @@ func (h *heartbeater) loopIdle(now time.Time) {
 	}
 }
 
-// stalled returns for how long the present iteration of the loop has taken.
-func (h *heartbeater) stalled(now time.Time) time.Duration {
+// Stalled returns for how long the present iteration of the loop has taken.
+func (h *Heartbeats) Stalled(now time.Time) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.busySince.IsZero() {
@@ -173,29 +207,44 @@ func (h *heartbeater) stalled(now time.Time) time.Duration {
 	return now.Sub(h.busySince)
 }
 
-// acceptLease accepts a lease that came by connection n, and reports whether it
-// renews the present one.
-func (h *heartbeater) acceptLease(n int, l topics.Lease) bool {
+// AcceptLease accepts the lease that a message of a connection holds, without the
+// loop, which may be waiting for a disk. It reports false if the message is retained, or
+// cannot be read: then the loop handles it.
+func (h *Heartbeats) AcceptLease(connID int, m topics.Message) bool {
+	if m.Retain {
+		return false
+	}
+	given, err := topics.Decode[topics.Lease](m.Topic, m.Payload)
+	if err != nil {
+		return false
+	}
 	h.mu.Lock()
-	taken := n == h.connID && h.conn != nil && h.leases.Accept(l, h.progress.at, h.clock())
+	renews := connID == h.connID && h.conn != nil && h.leases.Accept(given, h.progress.at, h.clock())
 	until := h.leases.Until()
 	h.mu.Unlock()
-	if taken {
+	if renews {
 		h.extend(until)
 	}
-	return taken
+	return true
 }
 
-// adoptLease takes over the lease of the previous run of the agent.
-func (h *heartbeater) adoptLease(until time.Duration) {
+// AdoptLease takes over the lease of the previous run of the agent.
+func (h *Heartbeats) AdoptLease(until time.Duration) {
 	h.mu.Lock()
 	h.leases.Adopt(until)
 	h.mu.Unlock()
 }
 
-// publishOffline publishes that the domain is offline and closes the connection, in
+// OnOffline sets what PublishOffline calls to end link and heartbeats.
+func (h *Heartbeats) OnOffline(stop func()) {
+	h.mu.Lock()
+	h.stopLink = stop
+	h.mu.Unlock()
+}
+
+// PublishOffline publishes that the domain is offline and closes the connection, in
 // place of a loop that hangs.
-func (h *heartbeater) publishOffline() {
+func (h *Heartbeats) PublishOffline() {
 	h.mu.Lock()
 	conn := h.conn
 	h.conn = nil
@@ -207,7 +256,7 @@ func (h *heartbeater) publishOffline() {
 		return
 	}
 	conn.Publish(h.message(topics.DomainAvailability, []byte(topics.Offline)))
-	ctx, cancel := context.WithTimeout(context.Background(), disconnectTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), OfflineTimeout)
 	defer cancel()
 	_ = conn.Flush(ctx)
 	conn.Close()

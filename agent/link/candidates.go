@@ -1,7 +1,8 @@
-package agent
+package link
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,8 +16,9 @@ import (
 
 // candidate is a broker where a hub may be.
 type candidate struct {
-	url      string
-	dominion identity // that must be found there; zero: any that the policy allows
+	url string
+	// dominion must be found there; zero: any that the policy allows.
+	dominion Dominion
 }
 
 // loopbackURL is where the hub of this machine listens by default.
@@ -27,7 +29,7 @@ type joinPolicy struct {
 	// name is the dominion of the configuration, a name or an id; "": any.
 	name string
 	// previous is the dominion joined before; zero: none.
-	previous identity
+	previous Dominion
 	// prefix is topic_prefix.
 	prefix      string
 	credentials locate.Credentials
@@ -37,7 +39,7 @@ type joinPolicy struct {
 // recognised by its id alone, as any hub can have its name. Another one may be
 // joined if the configuration names it, by its id or by another name than that of
 // the one before.
-func (p joinPolicy) allows(d identity) bool {
+func (p joinPolicy) allows(d Dominion) bool {
 	switch {
 	case p.name != "" && p.name == d.ID:
 		return true
@@ -51,6 +53,57 @@ func (p joinPolicy) allows(d identity) bool {
 	return true
 }
 
+// candidates returns the brokers to try, best first: those that the configuration
+// names, or else the last one, and while the link searches those that zeroconf
+// found, and this machine.
+func (l *Link) candidates(found []zeroconf.Found) []candidate {
+	var all []candidate
+	if hubs := StaticURLs(l.o.Config.Hub); len(hubs) > 0 {
+		if at := slices.Index(hubs, l.lastURL); at > 0 { // where it was last, and then on from there
+			hubs = slices.Concat(hubs[at:], hubs[:at])
+		}
+		for _, url := range hubs {
+			all = append(all, candidate{url: url})
+		}
+		return all
+	}
+	policy := l.joinPolicy()
+	if c := (candidate{l.lastURL, l.previous}); c.url != "" && policy.allows(c.dominion) {
+		// No configuration names that address any more, if one ever did.
+		if allowed, _ := policy.credentials.Allow([]string{c.url}); len(allowed) > 0 {
+			all = append(all, c)
+		}
+	}
+	if !l.searching {
+		return all
+	}
+	chosen, problem, impostors := choose(found, policy)
+	for _, s := range impostors {
+		l.report(s)
+	}
+	if problem != "" {
+		l.logOnce("found", slog.LevelWarn, problem)
+	}
+	for _, c := range chosen {
+		if !slices.ContainsFunc(all, func(other candidate) bool { return other.url == c.url }) {
+			all = append(all, c)
+		}
+	}
+	// Any program of this machine may listen there: it gets no password.
+	if policy.credentials == (locate.Credentials{}) && !slices.ContainsFunc(all, func(c candidate) bool { return c.url == loopbackURL }) {
+		all = append(all, candidate{url: loopbackURL})
+	}
+	return all
+}
+
+// joinPolicy returns what this agent may join.
+func (l *Link) joinPolicy() joinPolicy {
+	return joinPolicy{
+		name: l.o.Config.Dominion, previous: l.previous, prefix: l.o.Tree.Prefix(),
+		credentials: locate.Credentials{Password: l.o.Config.PasswordFile != "", Pinned: l.o.Config.CAFile != ""},
+	}
+}
+
 // isID reports whether a text has the form of topics.NewID.
 func isID(s string) bool {
 	return len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-'
@@ -58,7 +111,7 @@ func isID(s string) bool {
 
 // impostor describes a dominion that has the name of the one joined before but
 // another id; "" for any other.
-func (p joinPolicy) impostor(d identity) string {
+func (p joinPolicy) impostor(d Dominion) string {
 	if p.previous.ID == "" || d.ID == p.previous.ID || d.Name != p.previous.Name || p.allows(d) {
 		return ""
 	}
@@ -88,7 +141,7 @@ func choose(found []zeroconf.Found, p joinPolicy) (candidates []candidate, probl
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(names)) {
-		if s := p.impostor(identity{id, names[id]}); s != "" {
+		if s := p.impostor(Dominion{id, names[id]}); s != "" {
 			impostors = append(impostors, s)
 		}
 	}
@@ -111,7 +164,7 @@ func choose(found []zeroconf.Found, p joinPolicy) (candidates []candidate, probl
 			names[id], reason, strings.TrimPrefix(urls[0], "mqtt://")), impostors
 	}
 	for _, u := range allowed {
-		candidates = append(candidates, candidate{u, identity{id, names[id]}})
+		candidates = append(candidates, candidate{u, Dominion{id, names[id]}})
 	}
 	return candidates, "", impostors
 }
@@ -123,7 +176,7 @@ func choose(found []zeroconf.Found, p joinPolicy) (candidates []candidate, probl
 func selectDominion(names map[string]string, p joinPolicy) (id, problem string) {
 	var fits []string
 	for i, name := range names {
-		if p.allows(identity{i, name}) {
+		if p.allows(Dominion{i, name}) {
 			fits = append(fits, i)
 		}
 	}
@@ -156,8 +209,8 @@ func quotedNames(names map[string]string) string {
 	return strings.Join(all, ", ")
 }
 
-// staticURLs returns the URLs of the hub that the configuration names, in order.
-func staticURLs(hub string) []string {
+// StaticURLs returns the URLs of the hub that the configuration names, in order.
+func StaticURLs(hub string) []string {
 	all := config.Addresses(hub)
 	for i, a := range all {
 		if !strings.Contains(a, "://") {

@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"maps"
+	"net/url"
+
+	"github.com/jmbarzee/dominion/agent/link"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// environment returns the variables that describe the dominion and this domain to
+// a service.
+func (l *loop) environment(service string) map[string]string {
+	e := map[string]string{
+		"DOMINION_TOPIC_PREFIX": l.tree.Prefix(),
+		"DOMAIN_NAME":           l.config.Name,
+		"DOMAIN_IP":             l.inventory.Address(),
+	}
+	maps.Copy(e, l.traits.Environment())
+	if l.store.command.Services[service].Exclusive {
+		e["DOMINION_FENCE"] = l.fenceToken()
+	}
+	broker := l.store.memory.Hub
+	if all := link.StaticURLs(l.config.Hub); broker == "" && len(all) > 0 {
+		broker = all[0]
+	}
+	u, err := url.Parse(broker)
+	if err != nil || u.Scheme != "mqtt" && u.Scheme != "mqtts" || !topics.ValidAddress(u.Hostname()) {
+		return e
+	}
+	u = &url.URL{Scheme: u.Scheme, Host: u.Host} // no user, and nothing that an announcement may have added
+	port := u.Port()
+	if port == "" && u.Scheme == "mqtts" {
+		port = "8883"
+	} else if port == "" {
+		port = "1883"
+	}
+	e["DOMINION_URL"], e["DOMINION_IP"], e["DOMINION_PORT"] = u.String(), u.Hostname(), port
+	return e
+}
