@@ -34,10 +34,12 @@ type rule struct {
 // hubParts are the parts of the hub that own state.
 var hubParts = []string{
 	"hub/announcer",
+	"hub/commands",
 	"hub/directory",
 	"hub/fleet",
 	"hub/leases",
 	"hub/leftovers",
+	"hub/presence",
 	"hub/publisher",
 	"hub/scaling",
 	"hub/servicestatus",

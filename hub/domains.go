@@ -57,7 +57,7 @@ func (h *Hub) admitted(a fleet.Admission, now time.Time) *domain {
 		h.touch(d.Name)
 	}
 	if was := a.Renamed; was != "" {
-		h.keep(func(s *store.State) { delete(s.Domains, was); delete(s.Domains, d.Name) })
+		h.store.Change(func(s *store.State) { delete(s.Domains, was); delete(s.Domains, d.Name) })
 		h.remember(d)
 		h.touch(was)
 		h.touch(d.Name)
@@ -77,7 +77,7 @@ func (h *Hub) raiseEpoch(d *domain, now time.Time) {
 	if next == is {
 		return
 	}
-	h.keep(func(s *store.State) { s.Epoch, s.Raised = next.Number, next.Raised })
+	h.store.Change(func(s *store.State) { s.Epoch, s.Raised = next.Number, next.Raised })
 	h.epoch, h.dirty = next.Number, true
 	h.eventOf(d, topics.EpochRaised, fmt.Sprintf("%s has seen epoch %d: ours is %d now", d.Name, d.Heartbeat.Epoch, h.epoch))
 }
@@ -227,7 +227,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 			h.pub.Clear(topic)
 		}
 	} else {
-		h.keep(func(s *store.State) { delete(s.Domains, name) })
+		h.store.Change(func(s *store.State) { delete(s.Domains, name) })
 		h.touch(name)
 		h.scheduleLeftovers(now)
 		h.announcer.RemoveDomain(name, now)

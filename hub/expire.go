@@ -38,17 +38,13 @@ func (h *Hub) stoodStill(now time.Time) {
 	}
 }
 
-// expireAlive publishes that the hub is there. It is not retained: an agent knows
+// expirePresence publishes that the hub is there. It is not retained: an agent knows
 // by it that the hub is there now.
-func (h *Hub) expireAlive(now time.Time) {
-	if h.alive == 0 {
-		return
-	}
-	if !now.Before(h.aliveAt) {
-		h.aliveAt = now.Add(h.alive)
+func (h *Hub) expirePresence(now time.Time) {
+	if h.presence.AliveDue(now) {
 		h.pub.Publish(topics.Message{Topic: h.tree.Hub(topics.HubAvailability), Payload: []byte(topics.Online)})
 	}
-	h.due(h.aliveAt)
+	h.dueUnlessZero(h.presence.Next())
 }
 
 // expire does what is due, and says when something is due next.
@@ -58,9 +54,8 @@ func (h *Hub) expire(now time.Time) {
 	if !h.connected {
 		return // silence says nothing while we hear nobody
 	}
-	h.expireAlive(now)
+	h.expirePresence(now)
 	h.settled(now)
-	h.saveAgain(now)
 	h.expireKept(now)
 	h.events.Expire(now)
 	h.dueUnlessZero(h.events.Next())

@@ -16,11 +16,13 @@ import (
 
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/announcer"
+	"github.com/jmbarzee/dominion/hub/commands"
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/leftovers"
+	"github.com/jmbarzee/dominion/hub/presence"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/servicestatus"
@@ -40,9 +42,7 @@ type Hub struct {
 	store       *store.Store
 	pub         *publisher.Publisher
 	broker      EmbeddedBroker // nil: the broker is not the dominion's own
-	alive       time.Duration
-	aliveAt     time.Time // when to publish that next
-	keptChecked bool      // what the broker kept of microdomains is not proved yet
+	keptChecked bool           // what the broker kept of microdomains is not proved yet
 	log         *slog.Logger
 	tree        topics.Tree
 	from        string // the broker's user who published the message that is being handled
@@ -50,12 +50,11 @@ type Hub struct {
 	waiting     atomic.Int64 // bytes of payloads in the box, about
 	tooMuch     atomic.Int64 // messages that were not put there
 
-	epoch        uint64
-	started      time.Time
-	startedShown topics.Time // when that was, as it was published last
-	connected    bool
-	ready        bool
-	settleBy     time.Time
+	epoch     uint64
+	started   time.Time
+	connected bool
+	ready     bool
+	settleBy  time.Time
 
 	defs    map[string]services.Definition
 	retired map[string]services.Definition
@@ -92,9 +91,8 @@ type Hub struct {
 	statuses  *servicestatus.Statuses
 	usage     *usage.Usage
 	leftovers *leftovers.Leftovers
-	tally     tally
-	orders    map[string]string // service by the transaction of a command to an agent
-	saving    saving
+	presence  *presence.Presence
+	commands  *commands.Commands
 	events    *events.Log
 	problem   string // of the last reload
 	wake      time.Time
@@ -138,7 +136,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, alive: o.Alive, keptChecked: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keptChecked: o.Embedded, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),
@@ -150,7 +148,8 @@ func New(o Options) *Hub {
 		views:     make(map[string]topics.Service),
 		statuses:  servicestatus.New(),
 		usage:     usage.New(),
-		orders:    make(map[string]string),
+		commands:  commands.New(),
+		presence:  presence.New(o.Alive),
 		planner:   planner.NewPlanner(planner.Input{}),
 		scaling:   scaling.New(),
 		questions: newQuestions(),
@@ -304,7 +303,7 @@ func (h *Hub) pass(now time.Time) {
 // that a full disk does not take is used again at the next start. The domains
 // have seen it then, and raiseEpoch gets above it.
 func (h *Hub) beginEpoch() {
-	h.keep(func(s *store.State) {
+	h.store.Change(func(s *store.State) {
 		s.Epoch++
 		s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.leftovers.Prefixes()
 	})
@@ -378,7 +377,7 @@ func (h *Hub) connect(now time.Time) {
 		// once it is there, and those who come are answered first.
 		h.rest = now.Add(min(time.Second, h.cfg.Timing.Settle.Duration()))
 	}
-	h.tally = tally{} // published again
+	h.presence.Reset()
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }

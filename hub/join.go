@@ -21,7 +21,7 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 	}
 	h.remember(h.admitted(a, now)) // it may have another user
 	h.touch(ask.Name)
-	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.alive)}, nil
+	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.presence.Interval())}, nil
 }
 
 // reportRefused reports that a machine may not be the domain of a name.

@@ -59,13 +59,13 @@ func (h *Hub) configureLeases() {
 // granted.
 func (h *Hub) persistValidity() {
 	if h.store.Patience() < h.leases.MaxValidity() {
-		h.keepPatience(h.leases.MaxValidity())
+		h.persistPatience(h.leases.MaxValidity())
 		h.saveNow()
 	}
 }
 
-func (h *Hub) keepPatience(d time.Duration) {
-	h.keep(func(s *store.State) { s.Patience = topics.Seconds(d) })
+func (h *Hub) persistPatience(d time.Duration) {
+	h.store.Change(func(s *store.State) { s.Patience = topics.Seconds(d) })
 }
 
 // reportStatus passes on what a domain reports of its services.
@@ -86,7 +86,7 @@ func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
 func (h *Hub) expireLeases(now time.Time) {
 	e := h.leases.Expire(now)
 	if e.Former && h.store.Patience() != h.leases.MaxValidity() {
-		h.keepPatience(h.leases.MaxValidity())
+		h.persistPatience(h.leases.MaxValidity())
 	}
 	if e.Retry {
 		h.dirty = true

@@ -36,7 +36,7 @@ func (h *Hub) expireLeftovers(now time.Time) {
 	}
 	if len(finished) > 0 {
 		h.updateWatch()
-		h.keep(func(s *store.State) { s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.leftovers.Prefixes() })
+		h.store.Change(func(s *store.State) { s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.leftovers.Prefixes() })
 	}
 	h.dueUnlessZero(h.leftovers.Next())
 }

@@ -23,7 +23,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 	case topics.HubAvailability:
 		h.pub.Retain(topic, []byte(topics.Online))
 	case topics.HubStatus:
-		h.tally = tally{}
+		h.presence.Reset()
 		h.publishHub(now)
 	case topics.DomainCondition:
 		if d := h.fleet.Get(a.Domain); d != nil {

@@ -184,12 +184,8 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 
 // response takes an agent's answer to an order of ours. Only a refusal is news.
 func (h *Hub) response(name string, r topics.Reply) {
-	service, ours := h.orders[r.Transaction]
-	if !ours {
-		return
-	}
-	delete(h.orders, r.Transaction)
-	if r.Status != topics.StatusOK {
+	service, awaited := h.commands.Answered(r.Transaction)
+	if awaited && r.Status != topics.StatusOK {
 		h.events.Add(topics.Event{Type: topics.CommandRefused, Domain: name, Service: service, Message: r.Error})
 	}
 }

@@ -258,7 +258,7 @@ func (h *Hub) setOverride(name string, change func(*planner.Override), what stri
 	if o == before {
 		return
 	}
-	h.keep(func(s *store.State) {
+	h.store.Change(func(s *store.State) {
 		if o == (planner.Override{}) {
 			delete(s.Overrides, name)
 		} else {
@@ -275,19 +275,16 @@ func (h *Hub) forgetOverride(name string) {
 	if h.store.Override(name) == (planner.Override{}) {
 		return
 	}
-	h.keep(func(s *store.State) { delete(s.Overrides, name) })
+	h.store.Change(func(s *store.State) { delete(s.Overrides, name) })
 }
 
 // forgetRollout drops what is kept of how a service changed that is gone.
 func (h *Hub) forgetRollout(name string) {
 	delete(h.rollouts, name)
 	if !reflect.ValueOf(h.store.Rollout(name)).IsZero() {
-		h.keep(func(s *store.State) { delete(s.Rollouts, name) })
+		h.store.Change(func(s *store.State) { delete(s.Rollouts, name) })
 	}
 }
-
-// maxOrders bounds the answers that are waited for.
-const maxOrders = 1000
 
 // drain passes the word on to the domain, which owns the flag.
 func (h *Hub) drain(name, word string) error {

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -33,11 +32,7 @@ func (h *Hub) resync(name string, now time.Time) error {
 // commandDomain sends a domain a command of the hub's own, whose refusal is
 // reported.
 func (h *Hub) commandDomain(d *domain, c topics.Command) {
-	if len(h.orders) > maxOrders {
-		clear(h.orders) // of agents that never answered
-	}
-	c.Transaction = rand.Text()
-	h.orders[c.Transaction] = c.Service
+	c.Transaction = h.commands.Add(c.Service)
 	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.Name}, topics.Encode(c)))
 }
 

@@ -114,7 +114,7 @@ func (h *Hub) expireRollouts(now time.Time) {
 func (h *Hub) pruneRollouts() {
 	for _, service := range h.store.Rollouts() {
 		if !h.defined(service) {
-			h.keep(func(s *store.State) { delete(s.Rollouts, service) })
+			h.store.Change(func(s *store.State) { delete(s.Rollouts, service) })
 		}
 	}
 }
@@ -222,7 +222,7 @@ func (h *Hub) loadRollout(w *rolloutStep) {
 
 func (h *Hub) keepRollout(w *rolloutStep, change func(*store.Rollout)) {
 	change(&w.kept)
-	h.keep(func(s *store.State) { s.Rollouts[w.service] = w.kept })
+	h.store.Change(func(s *store.State) { s.Rollouts[w.service] = w.kept })
 }
 
 // rolledOut makes the definition of the configuration the stable one.

@@ -94,6 +94,9 @@ type Store struct {
 	err    error // why the file is behind the memory; nil when it is not
 	budget *atomicfile.Budget
 	notes  *atomicfile.Budget
+	log    *slog.Logger
+	// unsaved is what of state is to be written, and when.
+	unsaved unsaved
 
 	// waited is how long the disk took for all writes of this run.
 	waited time.Duration
@@ -107,7 +110,7 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 		return nil, fmt.Errorf("cannot make data_dir: %w", err)
 	}
 	s := &Store{
-		path:   filepath.Join(dir, "hub.json"),
+		path: filepath.Join(dir, "hub.json"), log: log,
 		budget: atomicfile.NewBudget(stateDaily), notes: atomicfile.NewBudget(notesDaily),
 	}
 	state, _, err := atomicfile.ReadJSON[State](s.path, log)
@@ -126,8 +129,8 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	s.state = state
 	if state.ID == "" {
 		s.state.ID = topics.NewID()
-		if err := s.Save(); err != nil {
-			return nil, err
+		if s.err = s.writeFile(time.Now()); s.err != nil {
+			return nil, s.err
 		}
 	}
 	return s, nil
@@ -171,22 +174,12 @@ func (s *Store) Prefix() string { return s.state.Prefix }
 // may still be retained. They must not be changed.
 func (s *Store) FormerPrefixes() []string { return s.state.FormerPrefixes }
 
-// Change applies change; Save writes it. With a full disk the change holds all
-// the same, for this run of the hub: a home must not become deaf because a
-// card is full.
-func (s *Store) Change(change func(*State)) { change(&s.state) }
-
-// Save writes the file. Its error says that the last changes are not on disk.
-func (s *Store) Save() error {
+// writeFile writes the State, and charges its budget at now.
+func (s *Store) writeFile(now time.Time) error {
 	began := time.Now()
 	defer s.measure(began)
-	s.err = s.budget.WriteJSON(s.path, s.state, began)
-	return s.err
+	return s.budget.WriteJSON(s.path, s.state, now)
 }
-
-// Next returns when Save is within its budget: now, or later. Save itself does
-// not ask.
-func (s *Store) Next(now time.Time) time.Time { return s.budget.Next(now) }
 
 func (s *Store) measure(began time.Time) { s.waited += time.Since(began) }
 
