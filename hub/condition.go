@@ -7,7 +7,7 @@ import (
 // publishConditions says how we see the domains that changed: of one that is
 // away nobody else can. Before we are ready we see nothing that counts.
 func (h *Hub) publishConditions(c *changes) {
-	if !h.ready {
+	if !h.fleet.Ready() {
 		return
 	}
 	for _, d := range h.touched(c) {

@@ -12,10 +12,11 @@ import (
 type domain = fleet.Domain
 
 // newFleet returns the fleet with the domains of earlier runs.
-func (h *Hub) newFleet() *fleet.Fleet {
+func (h *Hub) newFleet(embedded bool) *fleet.Fleet {
 	f := fleet.New(fleet.Options{
 		Dominion: h.ID(), IsAdmin: h.isAdmin, IsUser: h.isUser, Refuse: h.events.Refuse,
 		LostAfter: h.cfg.Timing.LostAfter.Duration(), FailoverAfter: h.cfg.Timing.FailoverAfter.Duration(),
+		Embedded: embedded,
 	})
 	for name, known := range h.store.Domains() {
 		f.Restore(fleet.Domain{Name: name, ID: known.ID, User: known.User, Hot: known.Hot}, !known.Lost)
@@ -196,6 +197,9 @@ func (h *Hub) expireFleet(now time.Time) {
 }
 
 func (h *Hub) fleetExpired(e fleet.Expired, now time.Time) {
+	if e.Ready {
+		h.becameReady(now)
+	}
 	for _, name := range e.Offline {
 		h.publishOffline(name)
 	}
@@ -212,7 +216,7 @@ func (h *Hub) fleetExpired(e fleet.Expired, now time.Time) {
 	for _, name := range e.Changed {
 		h.touch(name)
 	}
-	h.dirty = h.dirty || e.Listed
+	h.dirty = h.dirty || e.Whole
 	h.dueUnlessZero(h.fleet.Next())
 }
 

@@ -55,15 +55,13 @@ func (h *Hub) expire(now time.Time) {
 		return // silence says nothing while we hear nobody
 	}
 	h.expirePresence(now)
-	h.settled(now)
-	h.expireKept(now)
+	h.expireFleet(now)
 	h.events.Expire(now)
 	h.dueUnlessZero(h.events.Next())
 	h.expireLeases(now)
 	h.expireRollouts(now)
 	h.stepRestarts(now)
 	h.expireMoves(now)
-	h.expireAwaited(now)
 	h.expireDevices(now)
 	h.expireOverwritten(now)
 	h.expireStatuses(now)
@@ -71,27 +69,6 @@ func (h *Hub) expire(now time.Time) {
 	h.expireLeftovers(now)
 	h.expireFirmware(now)
 	h.expireCertificates(now)
-	if !h.ready {
-		h.due(h.settleBy)
-	}
-	h.expireFleet(now)
-}
-
-// expireKept corrects what a broker that began with us kept of microdomains:
-// one that did not say online again is not connected. It does not beat, so
-// nothing else would ever tell.
-func (h *Hub) expireKept(now time.Time) {
-	switch {
-	case !h.keptChecked || h.settleBy.IsZero():
-	case now.Before(h.settleBy):
-		h.due(h.settleBy)
-	default:
-		h.keptChecked = false
-		for _, d := range h.fleet.Unproved() {
-			h.withdraw(d)
-			h.update(d, now)
-		}
-	}
 }
 
 // dueUnlessZero is due for a part of the hub that may have nothing to do.

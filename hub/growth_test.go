@@ -50,8 +50,8 @@ func street(tb testing.TB, domains int) *Hub {
 	for h.pending() {
 		h.reconcile(now)
 	}
-	if !h.ready || len(h.plan.Services) != domains/5 {
-		tb.Fatalf("ready %v, %d services", h.ready, len(h.plan.Services))
+	if !h.fleet.Ready() || len(h.plan.Services) != domains/5 {
+		tb.Fatalf("ready %v, %d services", h.fleet.Ready(), len(h.plan.Services))
 	}
 	return h
 }

@@ -55,7 +55,7 @@ func (h *Hub) announceChanged(c *changes, now time.Time) {
 		h.announceDomains(c, now)
 		h.announceServices(c, now)
 	}
-	if !h.ready || !c.whole {
+	if !h.fleet.Ready() || !c.whole {
 		return
 	}
 	var unreported []string
@@ -102,7 +102,7 @@ func (h *Hub) microServices() map[string]bool {
 			}
 		}
 	}
-	complete := h.ready
+	complete := h.fleet.Ready()
 	if len(only) > 0 {
 		for d := range h.fleet.All() {
 			if d.Micro {

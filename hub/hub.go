@@ -37,24 +37,21 @@ import (
 
 // Hub is the leader. Make it with New, run it with Run.
 type Hub struct {
-	cfg         config.Dominion
-	version     string
-	store       *store.Store
-	pub         *publisher.Publisher
-	broker      EmbeddedBroker // nil: the broker is not the dominion's own
-	keptChecked bool           // what the broker kept of microdomains is not proved yet
-	log         *slog.Logger
-	tree        topics.Tree
-	from        string // the broker's user who published the message that is being handled
-	box         *mailbox.Box[event]
-	waiting     atomic.Int64 // bytes of payloads in the box, about
-	tooMuch     atomic.Int64 // messages that were not put there
+	cfg     config.Dominion
+	version string
+	store   *store.Store
+	pub     *publisher.Publisher
+	broker  EmbeddedBroker // nil: the broker is not the dominion's own
+	log     *slog.Logger
+	tree    topics.Tree
+	from    string // the broker's user who published the message that is being handled
+	box     *mailbox.Box[event]
+	waiting atomic.Int64 // bytes of payloads in the box, about
+	tooMuch atomic.Int64 // messages that were not put there
 
 	epoch     uint64
 	started   time.Time
 	connected bool
-	ready     bool
-	settleBy  time.Time
 
 	defs    map[string]services.Definition
 	retired map[string]services.Definition
@@ -71,7 +68,6 @@ type Hub struct {
 	environ      []string
 	restarts     map[string]*restarting // by service
 	moves        moves
-	awaits       bool     // domains that are lost may be back in a moment: we have just started
 	httpProblems []string // the addresses of HTTP that are taken, in words
 	conflicts    []Conflict
 	machine      func() []string
@@ -136,7 +132,7 @@ const (
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keptChecked: o.Embedded, log: o.Log,
+		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.New[event](maxEvents),
 		defs:      make(map[string]services.Definition),
@@ -172,7 +168,7 @@ func New(o Options) *Hub {
 		h.defs[d.Name] = d
 	}
 	h.announcer = h.newAnnouncer(o)
-	h.fleet = h.newFleet()
+	h.fleet = h.newFleet(o.Embedded)
 	h.updateAgents()
 	return h
 }
@@ -317,7 +313,7 @@ func (h *Hub) stop() {
 	h.saveNow()
 	h.announcer.Save(time.Now())
 	h.events.Save(time.Now())
-	h.ready = false
+	h.fleet.Stop()
 	h.publishHub(time.Now())
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
 }
@@ -371,32 +367,21 @@ func (h *Hub) connect(now time.Time) {
 			h.pub.Publish(d.Ordered.Message)
 		}
 	}
-	if h.settleBy.IsZero() {
-		h.settleBy = now.Add(h.cfg.Timing.Settle.Duration())
+	if settle := h.cfg.Timing.Settle.Duration(); h.fleet.Settle(settle, now) {
 		// Nothing is ordered before we are ready: all of the home is planned
 		// once it is there, and those who come are answered first.
-		h.rest = now.Add(min(time.Second, h.cfg.Timing.Settle.Duration()))
+		h.rest = now.Add(min(time.Second, settle))
 	}
 	h.presence.Reset()
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }
 
-// settled ends the wait after a start as soon as every domain that was there
-// before, by our store or by what the broker has kept, is there again, or its
-// time is over. Until then nothing is ordered.
-func (h *Hub) settled(now time.Time) {
-	if h.ready || !h.connected {
-		return
-	}
-	if now.Before(h.settleBy) && h.fleet.Waiting() {
-		return
-	}
-	h.ready, h.dirty, h.rest = true, true, time.Time{}
-	h.awaits = now.Before(h.settleBy)
+// becameReady carries out what waited for the domains that were there before the start.
+func (h *Hub) becameReady(now time.Time) {
+	h.dirty, h.rest = true, time.Time{}
 	h.pruneRollouts()
 	h.scheduleLeftovers(now)
-	h.fleet.Settle()
 	h.events.Add(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(h.fleet.Len(), "domain") + " known"})
 }
 

@@ -9,7 +9,7 @@ import (
 
 // scheduleLeftovers has former prefixes looked at in a moment.
 func (h *Hub) scheduleLeftovers(now time.Time) {
-	if h.ready {
+	if h.fleet.Ready() {
 		h.leftovers.Schedule(now)
 		h.dueUnlessZero(h.leftovers.Next())
 	}

@@ -33,7 +33,7 @@ func (h *Hub) publishCounts(now time.Time) {
 func (h *Hub) hubStatus() topics.Hub {
 	s := topics.Hub{
 		ID: h.ID(), Name: h.cfg.Name, Version: h.version, Protocol: topics.Protocol,
-		Epoch: h.epoch, StartedAt: h.presence.StartedAt(h.started, time.Now()), Ready: h.ready,
+		Epoch: h.epoch, StartedAt: h.presence.StartedAt(h.started, time.Now()), Ready: h.fleet.Ready(),
 		Problem: strings.Join(h.ownProblems(), "; "), Domains: h.fleet.Count(),
 	}
 	if until := h.certificatesExpire(); !until.IsZero() {

@@ -31,7 +31,7 @@ func (m moves) leaving(domain string) map[string]bool {
 
 // mayRebalance refuses to spread what the hub does not know yet.
 func (h *Hub) mayRebalance() error {
-	if !h.ready {
+	if !h.fleet.Ready() {
 		return errors.New("cannot rebalance: the hub has just started and waits for the known domains; ask again in a moment")
 	}
 	return nil
@@ -73,17 +73,5 @@ func (h *Hub) expireMoves(now time.Time) {
 		if len(services) == 0 {
 			delete(h.moves, domain)
 		}
-	}
-}
-
-// expireAwaited ends the wait for the domains that were lost before the hub
-// started: what may run on several is placed without them.
-func (h *Hub) expireAwaited(now time.Time) {
-	switch {
-	case !h.awaits:
-	case now.Before(h.settleBy):
-		h.due(h.settleBy)
-	default:
-		h.awaits, h.dirty = false, true
 	}
 }

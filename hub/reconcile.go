@@ -25,7 +25,7 @@ func (h *Hub) reconcile(now time.Time) {
 	h.updateHolds(now)
 	h.plan = h.planner.Plan()
 	h.planned(c, h.planner.Changes())
-	if h.ready {
+	if h.fleet.Ready() {
 		h.directory.Settle() // whoever was there before us is, and the endpoints go on from here
 		h.order(c, now)
 	}
@@ -61,7 +61,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		Ordered:  d.Ordered.Services,
 		Chosen:   d.Chosen,
 		Moving:   h.moves.leaving(d.Name),
-		Awaited:  h.awaits && d.State == topics.DomainIsLost && !d.WasOnline,
+		Awaited:  h.fleet.Awaits(d),
 		Unknown:  d.Status == nil,
 		Catalog:  make(map[string]string),
 		Observed: make(map[string]planner.Instance),

@@ -108,5 +108,5 @@ func (h *Hub) replicas(name string) int {
 // and nobody has asked for another number.
 func (h *Hub) followsFigure(name string) bool {
 	o := h.plan.Services[name]
-	return h.ready && o != nil && o.On && h.store.Override(name).Replicas == 0
+	return h.fleet.Ready() && o != nil && o.On && h.store.Override(name).Replicas == 0
 }

@@ -106,7 +106,7 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []directory.Row)
 	switch {
 	case trouble != "" && v.State != topics.Running:
 		v.Reason = trouble
-	case o.On && !h.ready && v.Running < v.Wanted:
+	case o.On && !h.fleet.Ready() && v.Running < v.Wanted:
 		v.Reason = "the hub has just started and waits for the known domains"
 	}
 	return v
@@ -144,7 +144,7 @@ func whole(v topics.Service, on bool, finished int) topics.State {
 // without that.
 func (h *Hub) serviceProblem(v topics.Service, on bool, now time.Time) string {
 	return h.statuses.Problem(servicestatus.Observed{
-		Status: v, On: on, Ready: h.ready,
+		Status: v, On: on, Ready: h.fleet.Ready(),
 		Instances: func(yield func(servicestatus.Instance) bool) {
 			for _, r := range h.directory.Rows(v.Service) {
 				if !yield(servicestatus.Instance{Domain: r.Domain, State: r.State, Health: r.Health, Message: r.Message}) {

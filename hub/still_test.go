@@ -47,8 +47,8 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 				Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: beat,
 				Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: beat,
 			}, false)
-			h.connected, h.ready, h.looked = true, true, beat
-			h.fleet.Settle()
+			h.connected, h.looked = true, beat
+			h.fleet.Settle(0, beat)
 			for _, after := range c.passes {
 				now := beat.Add(time.Duration(after * float64(time.Second)))
 				h.stoodStill(now)
@@ -82,8 +82,8 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 		Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: now,
 		Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: now,
 	}, false)
-	h.connected, h.ready, h.looked = true, true, now
-	h.fleet.Settle()
+	h.connected, h.looked = true, now
+	h.fleet.Settle(0, now)
 	h.round(nil, now)
 	h.round([]event{disconnected{}}, now.Add(500*time.Millisecond))
 	back := now.Add(time.Minute)

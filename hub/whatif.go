@@ -31,7 +31,7 @@ func supposes(ask topics.Ask) bool { return ask.Without+ask.Drain+ask.Config != 
 // is draining, with other definitions, or all of that. next is nil where the
 // definitions stay as they are.
 func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (hypothesis, error) {
-	one := hypothesis{in: h.input(), next: next, rebalance: ask.Rebalance, settles: !h.ready}
+	one := hypothesis{in: h.input(), next: next, rebalance: ask.Rebalance, settles: !h.fleet.Ready()}
 	if ask.Without+ask.Drain != "" || ask.Rebalance {
 		one.present = planner.PresenceOf(one.in)
 	}
@@ -123,7 +123,7 @@ func (h *Hub) planNow() []topics.PlanLine {
 	for i := range lines {
 		lines[i].Reason += h.rollReason(lines[i].Service, lines[i].Domain)
 	}
-	return settling(lines, !h.ready)
+	return settling(lines, !h.fleet.Ready())
 }
 
 // settling adds to a plan that it has to wait, where it has.

@@ -107,7 +107,7 @@ func (f *Fleet) add(name, id string) *Domain {
 	if f.domains[name] == nil {
 		a := f.guests.availability[name]
 		d.Available, d.availabilityRetained = a.online, a.retained
-		d.expected = !f.ready && a.online && a.retained
+		d.expected = !f.settling.ready && a.online && a.retained
 		if s, known := f.guests.status[name]; known && s.ID == id {
 			d.Status = &s
 		}

@@ -60,7 +60,7 @@ func (f *Fleet) expireAnnounced(e *Expired, now time.Time) {
 		if _, was := f.lonely[name]; !was {
 			e.Lonely = append(e.Lonely, a.Announcement)
 			e.Changed = append(e.Changed, name)
-			e.Listed = true
+			e.Whole = true
 		}
 	}
 	for name := range f.lonely {
@@ -69,7 +69,7 @@ func (f *Fleet) expireAnnounced(e *Expired, now time.Time) {
 		}
 	}
 	if len(lonely) != len(f.lonely) {
-		e.Listed = true
+		e.Whole = true
 	}
 	f.lonely = lonely
 }

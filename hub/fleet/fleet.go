@@ -41,13 +41,15 @@ type Options struct {
 	// LostAfter is the silence that makes a domain lost, FailoverAfter how long after that
 	// its services go elsewhere.
 	LostAfter, FailoverAfter time.Duration
+	// Embedded reports that the broker began with the hub: nobody is connected to it from
+	// before, whatever it had stored.
+	Embedded bool
 }
 
 // Fleet is the registry of the domains. Make it with New.
 type Fleet struct {
-	o Options
-	// ready reports that the hub waits for no domain any more.
-	ready bool
+	o        Options
+	settling settling
 	// alone reports that no other machine reaches a listener of the broker.
 	alone   bool
 	domains map[string]*Domain
@@ -79,6 +81,7 @@ type Fleet struct {
 func New(o Options) *Fleet {
 	return &Fleet{
 		o: o, identities: true,
+		settling:   settling{unproved: o.Embedded},
 		domains:    make(map[string]*Domain),
 		guests:     newGuests(),
 		lonely:     make(map[string]Announcement),
@@ -148,26 +151,6 @@ func (f *Fleet) IdentitiesChanged() bool {
 	return changed
 }
 
-// Waiting reports whether a domain that was there before the hub started, by what the hub
-// or the broker has stored, is not there again.
-func (f *Fleet) Waiting() bool {
-	for _, d := range f.domains {
-		if d.expected && !d.present() {
-			return true
-		}
-	}
-	return f.guests.expected()
-}
-
-// Settle ends the wait for the domains that were there before the hub started. From here on
-// those that are silent are lost.
-func (f *Fleet) Settle() {
-	f.ready = true
-	for _, d := range f.domains {
-		d.expected = false
-	}
-}
-
 // Connected gives each domain that sends heartbeats its time again: the hub could not
 // receive them.
 func (f *Fleet) Connected(now time.Time) {
@@ -208,8 +191,10 @@ type Expired struct {
 	// Offline are names at which the broker retains "online" of an earlier run of the hub,
 	// and nobody is there.
 	Offline []string
-	// Listed reports that other machines than before are listed as lonely or refused.
-	Listed bool
+	// Whole reports that something changed that is not of one domain.
+	Whole bool
+	// Ready reports that the hub waits for no domain any more.
+	Ready bool
 }
 
 // looks is how often at least Expire is called within the silence that makes a domain lost,
@@ -223,7 +208,8 @@ func (f *Fleet) LookInterval() time.Duration { return f.o.LostAfter / looks }
 // Expire does what time has made due.
 func (f *Fleet) Expire(now time.Time) (e Expired) {
 	f.next = time.Time{}
-	e.Offline = f.expireGuests(now)
+	f.expireSettling(&e, now)
+	f.expireGuests(&e, now)
 	f.expireAnnounced(&e, now)
 	for _, d := range f.domains {
 		if t, changed := f.Update(d, now); changed {
@@ -239,7 +225,7 @@ func (f *Fleet) Expire(now time.Time) (e Expired) {
 	for key, r := range f.refused {
 		if !f.due(r.at.Add(refusalLifetime), now) {
 			delete(f.refused, key)
-			e.Listed = true
+			e.Whole = true
 		}
 	}
 	return e

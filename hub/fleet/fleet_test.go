@@ -28,12 +28,19 @@ type home struct {
 func newHome(t *testing.T) *home {
 	h := &home{T: t, now: time.Now()}
 	h.Fleet = New(Options{
+		Embedded: true,
 		Dominion: "d1", LostAfter: lostAfter, FailoverAfter: failoverAfter,
 		IsAdmin: func(user string) bool { return slices.Contains(h.admins, user) },
 		IsUser:  func(user string) bool { return slices.Contains(h.users, user) },
 		Refuse:  func(cause string, _ topics.Event, _ time.Time) { h.refused = append(h.refused, cause) },
 	})
 	return h
+}
+
+// settle ends the wait for the domains.
+func (h *home) settle() {
+	h.Settle(0, h.now)
+	h.Expire(h.now)
 }
 
 // join has a machine ask for a name, and returns why it may not have it.
@@ -120,7 +127,7 @@ func TestStateOfADomain(t *testing.T) {
 	if got := h.pass(time.Minute); len(got) != 0 {
 		t.Errorf("before all domains are there: %v", got)
 	}
-	h.Settle()
+	h.Settle(0, h.now)
 	if got := h.pass(time.Second); !slices.Equal(got, []string{"kitchen lost"}) || d.Gone {
 		t.Errorf("after the hub settled: %v, gone %v", got, d.Gone)
 	}
@@ -139,17 +146,16 @@ func TestStateOfADomain(t *testing.T) {
 }
 
 // A microdomain sends no heartbeats: its availability alone makes it online, nothing lost.
+// What the broker had stored of it is corrected once the hub has waited.
 func TestMicrodomain(t *testing.T) {
 	h := newHome(t)
-	h.Settle()
 	h.SetAvailability("lamp", true, true, h.now)
 	if err := h.status("lamp", topics.Domain{Micro: true}); err != nil {
 		t.Fatal(err)
 	}
 	d := h.Get("lamp")
-	h.Update(d, h.now)
-	if d.State != topics.DomainIsOnline || !slices.Equal(h.Unproved(), []*Domain{d}) {
-		t.Errorf("it is %s, not proved are %v", d.State, h.Unproved())
+	if h.Update(d, h.now); d.State != topics.DomainIsOnline {
+		t.Errorf("it is %s", d.State)
 	}
 	if h.beat("lamp", "l", "s", 1) {
 		t.Error("a heartbeat is taken for one of it")
@@ -157,22 +163,28 @@ func TestMicrodomain(t *testing.T) {
 	if why := h.join("lamp", "l", "s"); !strings.Contains(why, "belongs to a microdomain") {
 		t.Errorf("a machine may have its name: %s", why)
 	}
-	if got := h.pass(time.Hour); len(got) != 0 {
-		t.Errorf("%v", got)
+	h.Settle(time.Minute, h.now)
+	if e := h.Expire(h.now); !e.Ready || len(e.Offline) != 0 || h.Next() != h.now.Add(guestLifetime) && h.Next() != h.now.Add(time.Minute) {
+		t.Errorf("%+v, next %v", e, h.Next().Sub(h.now))
+	}
+	h.now = h.now.Add(time.Minute)
+	if e := h.Expire(h.now); !slices.Equal(e.Offline, []string{"lamp"}) || d.State != topics.DomainIsOffline {
+		t.Errorf("%+v, it is %s", e, d.State)
+	}
+	h.SetAvailability("lamp", true, false, h.now)
+	h.Update(d, h.now)
+	if got := h.pass(time.Hour); len(got) != 0 || d.State != topics.DomainIsOnline {
+		t.Errorf("%v, it is %s", got, d.State)
 	}
 	if !d.Withdraw() || d.Withdraw() {
 		t.Error("offline is to be published once")
-	}
-	h.Update(d, h.now)
-	if d.State != topics.DomainIsOffline {
-		t.Errorf("it is %s", d.State)
 	}
 }
 
 // The time in which the hub did nothing is no silence.
 func TestStoodStill(t *testing.T) {
 	h := newHome(t)
-	h.Settle()
+	h.settle()
 	d := h.online("kitchen", "k", "s")
 	since := h.now
 	h.now = h.now.Add(time.Minute)
@@ -197,27 +209,59 @@ func TestStoodStill(t *testing.T) {
 func TestWaiting(t *testing.T) {
 	h := newHome(t)
 	h.Restore(Domain{Name: "gone", ID: "g"}, false)
-	if h.Waiting() {
+	if h.waiting() {
 		t.Error("it waits for one that was lost")
 	}
 	h.Restore(Domain{Name: "kitchen", ID: "k"}, true)
-	if !h.Waiting() {
+	if !h.waiting() {
 		t.Error("it does not wait")
 	}
 	if why := h.join("kitchen", "other", "x"); !strings.Contains(why, "belongs to another machine (id k)") {
 		t.Errorf("another machine may have its name: %s", why)
 	}
 	h.online("kitchen", "k", "s")
-	if h.Waiting() {
+	if h.waiting() {
 		t.Error("it waits for nobody")
 	}
 	h.SetAvailability("attic", true, true, h.now)
-	if !h.Waiting() {
+	if !h.waiting() {
 		t.Error("it does not wait for one that the broker calls online")
 	}
 	h.now = h.now.Add(guestLifetime)
-	if e := h.Expire(h.now); !slices.Equal(e.Offline, []string{"attic"}) || h.Waiting() {
+	if e := h.Expire(h.now); !slices.Equal(e.Offline, []string{"attic"}) || h.waiting() {
 		t.Errorf("offline are %v", e.Offline)
+	}
+}
+
+// Once all that were there are there again the hub is ready, at the latest when its time is
+// over. Those that were lost before may be back until then.
+func TestSettling(t *testing.T) {
+	for what, back := range map[string]bool{"all are back": true, "one is not": false} {
+		h := newHome(t)
+		lost := h.Restore(Domain{Name: "gone", ID: "g", State: topics.DomainIsLost}, false)
+		h.Restore(Domain{Name: "kitchen", ID: "k"}, true)
+		if e := h.Expire(h.now.Add(time.Hour)); e.Ready || h.Ready() {
+			t.Errorf("%s: it is ready without a connection", what)
+		}
+		if !h.Settle(10*time.Second, h.now) || h.Settle(time.Hour, h.now) {
+			t.Errorf("%s: the wait does not begin once", what)
+		}
+		if e := h.Expire(h.now); e.Ready || h.Next().After(h.now.Add(10*time.Second)) {
+			t.Errorf("%s: it does not wait: %+v", what, e)
+		}
+		if back {
+			h.online("kitchen", "k", "s")
+			if e := h.Expire(h.now); !e.Ready || !h.Ready() || !h.Awaits(lost) {
+				t.Errorf("%s: %+v, awaits %v", what, e, h.Awaits(lost))
+			}
+		}
+		e := h.Expire(h.now.Add(10 * time.Second))
+		if e.Ready == back || !h.Ready() || e.Whole != back || h.Awaits(lost) {
+			t.Errorf("%s: when its time is over: %+v, awaits %v", what, e, h.Awaits(lost))
+		}
+		if h.Stop(); h.Ready() {
+			t.Errorf("%s: it is ready while it stops", what)
+		}
 	}
 }
 

@@ -53,11 +53,11 @@ func (g *guests) remove(name string) {
 	delete(g.status, name)
 }
 
-// expireGuests forgets the guests that did not become domains. It returns those that the
-// broker still calls online since an earlier run.
-func (f *Fleet) expireGuests(now time.Time) (offline []string) {
+// expireGuests forgets the guests that did not become domains. Those that the broker still
+// calls online since an earlier run are not.
+func (f *Fleet) expireGuests(e *Expired, now time.Time) {
 	if f.guests.until.IsZero() || f.due(f.guests.until, now) {
-		return nil
+		return
 	}
 	last := f.guests
 	f.guests = newGuests()
@@ -67,8 +67,7 @@ func (f *Fleet) expireGuests(now time.Time) (offline []string) {
 			continue
 		}
 		if a.online && a.retained {
-			offline = append(offline, name)
+			e.Offline = append(e.Offline, name)
 		}
 	}
-	return offline
 }

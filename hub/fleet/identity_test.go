@@ -34,7 +34,7 @@ func TestOneMachineOneName(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			h := newHome(t)
 			h.users, h.admins = []string{"kitchen", "admin"}, []string{"admin"}
-			h.Settle()
+			h.settle()
 			kitchen := h.online("kitchen", "k", "s")
 			kitchen.User = "kitchen"
 			h.pass(c.away)
@@ -75,7 +75,7 @@ func TestOneMachineOneName(t *testing.T) {
 // renamed.
 func TestRenamedByAnotherUser(t *testing.T) {
 	h := newHome(t)
-	h.Settle()
+	h.settle()
 	h.online("kitchen", "k", "s").User = "old"
 	h.pass(time.Minute)
 	if a, _, err := h.Join(topics.Ask{Name: "attic", ID: "k", Session: "s2"}, "new", h.now); err != nil || a.Renamed != "kitchen" {
@@ -96,7 +96,7 @@ func TestCopyIsProved(t *testing.T) {
 		{"there are two", 2, false},
 	} {
 		h := newHome(t)
-		h.Settle()
+		h.settle()
 		h.online("kitchen", "k", "s")
 		if h.join("kitchen", "k", "other") == "" {
 			t.Errorf("%s: it may have the name at once", c.what)
@@ -167,7 +167,7 @@ func TestRefusals(t *testing.T) {
 	if len(v) != 2 || v[1].State != topics.DomainIsRefused || v[1].Address != ask.Address || v[1].ID != "x" {
 		t.Errorf("%+v", v)
 	}
-	if e := h.Expire(h.now.Add(refusalLifetime)); !e.Listed || len(h.Views()) != 1 {
+	if e := h.Expire(h.now.Add(refusalLifetime)); !e.Whole || len(h.Views()) != 1 {
 		t.Errorf("it is listed for good: %v", h.Views())
 	}
 }
@@ -175,7 +175,7 @@ func TestRefusals(t *testing.T) {
 // A domain that is there is not forgotten.
 func TestForget(t *testing.T) {
 	h := newHome(t)
-	h.Settle()
+	h.settle()
 	d := h.online("kitchen", "k", "s")
 	if _, err := h.Forget("kitchen", h.now); err == nil || !strings.Contains(err.Error(), "stop its agent first") {
 		t.Errorf("%v", err)

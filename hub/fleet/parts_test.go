@@ -53,7 +53,7 @@ func TestLonely(t *testing.T) {
 	}
 	h.now = h.now.Add(lonelyAfter)
 	h.beat("kitchen", "k", "s", 2)
-	if e := h.Expire(h.now); len(e.Lonely) != 2 || !e.Listed {
+	if e := h.Expire(h.now); len(e.Lonely) != 2 || !e.Whole {
 		t.Errorf("%+v", e)
 	}
 	if n := h.Count(); n != (topics.DomainCount{Online: 1, Lonely: 2}) {
@@ -77,7 +77,7 @@ func TestLonely(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	e := h.Announced(nil, h.now)
-	if !e.Listed || !slices.Equal(e.Changed, []string{"attic"}) || h.Count().Lonely != 0 {
+	if !e.Whole || !slices.Equal(e.Changed, []string{"attic"}) || h.Count().Lonely != 0 {
 		t.Errorf("%+v", e)
 	}
 }
@@ -85,7 +85,7 @@ func TestLonely(t *testing.T) {
 // A domain that is away and announces itself cannot join: that is its problem.
 func TestLonelyDomain(t *testing.T) {
 	h := newHome(t)
-	h.Settle()
+	h.settle()
 	d := h.online("kitchen", "k", "s")
 	h.Announced([]Announcement{{Name: "kitchen", ID: "k"}}, h.now)
 	h.pass(time.Minute)

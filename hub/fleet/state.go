@@ -44,7 +44,7 @@ func (f *Fleet) judge(d *Domain, now time.Time) topics.DomainState {
 		return topics.DomainIsOffline // it sends no heartbeats, so it cannot be lost
 	case beats && d.Available && d.HasBeat && (d.StatusCurrent() || d.Status != nil && d.State == topics.DomainIsOnline):
 		return topics.DomainIsOnline
-	case beats || !f.ready:
+	case beats || !f.settling.ready:
 		return topics.DomainIsOffline
 	default:
 		return topics.DomainIsLost
@@ -72,17 +72,6 @@ func (d *Domain) Withdraw() bool {
 	was := d.Available
 	d.Available = false
 	return was
-}
-
-// Unproved returns the microdomains whose availability only a stored message says. They send
-// no heartbeats, so nothing else would ever correct it.
-func (f *Fleet) Unproved() (all []*Domain) {
-	for _, d := range f.domains {
-		if d.Micro && d.availabilityRetained {
-			all = append(all, d)
-		}
-	}
-	return all
 }
 
 // RetainedHeartbeat takes a heartbeat that the broker had stored. It is no sign of life, and
