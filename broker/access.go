@@ -27,6 +27,9 @@ var actions = map[engine.Action]access.Action{
 // delivery, for wills, replays and resumed sessions.
 func (b *Broker) decide(c engine.Client, a engine.Action, topic string) access.Decision {
 	table := b.access.Load()
+	if a == engine.ActionPublish && b.isPrivate(topic) && !b.maySendPrivate(c) {
+		return access.Decision{By: "private requests need an encrypted connection with a user, or the control socket"}
+	}
 	return table.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: b.role(c.Listener, c.User)}, actions[a], topic)
 }
 

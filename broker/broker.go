@@ -33,6 +33,9 @@ type Config struct {
 	ListenWS, ListenWSS string
 	// ListenUnix is the path of a Unix socket.
 	ListenUnix string
+	// ControlOnly is set where only ListenControl is used: all requests are private, so
+	// that the handler of private requests gets them.
+	ControlOnly bool
 	// CertFile and KeyFile are for ListenTLS and ListenWSS, PEM.
 	CertFile, KeyFile string
 	// ClientCAFile holds the authorities of client certificates, PEM; "": none are
@@ -101,6 +104,8 @@ type Broker struct {
 	// digestKey is random for each run.
 	digestKey [32]byte
 	traces    traceSet
+	// private handles private requests; nil: nothing does.
+	private atomic.Pointer[PrivateHandler]
 	// sysRequested has a value when a client has subscribed below $SYS.
 	sysRequested chan struct{}
 	startedAt    time.Time
@@ -156,7 +161,8 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	o := engine.Options{
 		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, OwnListener: local,
 		Authenticate: b.authenticate, Allow: b.allow, IgnoreUser: b.ignoreUser,
-		ConnectionEnded: b.logEnded, ConnectRefused: b.logRefused, DeniedAnswer: b.deniedAnswer, Notice: b.logNotice,
+		ConnectionEnded: b.logEnded, ConnectRefused: b.logRefused,
+		Private: b.isPrivate, Receive: b.receivePrivate, DeniedAnswer: b.deniedAnswer, Notice: b.logNotice,
 		SysSubscribed: func() {
 			select {
 			case b.sysRequested <- struct{}{}:

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"errors"
+
 	"github.com/jmbarzee/dominion/broker/engine"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -34,5 +36,9 @@ func (b *Broker) deniedAnswer(c engine.Client, topic string, payload []byte) (an
 	if transaction == "" {
 		return topics.Message{}, false
 	}
-	return b.tree.Message(to, topics.Encode(topics.Refuse(transaction, topics.Denied(topic, c.User)))), true
+	denial := topics.Denied(topic, c.User)
+	if topics.IsPrivate(at.Verb) && !b.maySendPrivate(c) {
+		denial = errors.New(topics.PrivateRefusal(at.Verb))
+	}
+	return b.tree.Message(to, topics.Encode(topics.Refuse(transaction, denial))), true
 }

@@ -176,12 +176,16 @@ func listenError(key, address string, err error) error {
 	return fmt.Errorf("cannot listen on %s %s: %w%s", key, address, cause, hint)
 }
 
-// Listeners returns the open listeners with the ports they are bound to.
+// Listeners returns the open listeners, besides the control socket, with the ports they
+// are bound to.
 func (b *Broker) Listeners() []Listener {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var all []Listener
 	for _, l := range b.listeners {
+		if l.scheme == control {
+			continue
+		}
 		all = append(all, Listener{Scheme: l.scheme, Addr: l.Addr()})
 	}
 	return all

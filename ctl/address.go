@@ -69,11 +69,17 @@ func (a *app) target() (target, error) {
 
 const passwordHint = "name a file with the password on its first line"
 
-// parseAddress reads mqtt[s]://[user@]host[:port] and [user@]host[:port]; the
-// latter is asked by TLS if tls says so.
+// parseAddress reads mqtt[s]://[user@]host[:port], [user@]host[:port] and unix:PATH;
+// the second is asked by TLS if tls says so.
 func parseAddress(from, s string, tls bool) (address, user string, err error) {
 	wrong := func(message string) (string, string, error) {
 		return "", "", fail(ExitUsage, "write host:port, or mqtt[s]://user@host:port", "%s: %s", from, message)
+	}
+	if path, is := strings.CutPrefix(s, controlScheme); is {
+		if path = strings.TrimPrefix(path, "//"); path == "" {
+			return wrong("it names no socket")
+		}
+		return controlScheme + path, "", nil
 	}
 	if !strings.Contains(s, "://") {
 		scheme := "mqtt://"

@@ -85,6 +85,11 @@ var lookups = map[string]func(context.Context, *session) (all []string, ok bool)
 		return domains, ok
 	},
 	"USER": func(ctx context.Context, s *session) ([]string, bool) {
+		s, err := s.app.connectFor(ctx, topics.VerbUser)
+		if err != nil {
+			return nil, false
+		}
+		defer s.close()
 		users, err := askFor[[]topics.UserView](ctx, s, topics.VerbUser, topics.Ask{Action: "list"}, completeTimeout)
 		return namesOf(users, func(u topics.UserView) string { return u.Name }), err == nil
 	},

@@ -52,10 +52,12 @@ type Env struct {
 	Getenv         func(string) string
 	Version        string
 
-	now    func() time.Time
-	local  string // where a hub is looked for that nobody named
-	browse func(ctx context.Context, window time.Duration) ([]zeroconf.Found, error)
-	renew  time.Duration // how often agents are asked to go on streaming
+	now func() time.Time
+	// control are the paths of control sockets; nil: the usual ones.
+	control []string
+	local   string // where a hub is looked for that nobody named
+	browse  func(ctx context.Context, window time.Duration) ([]zeroconf.Found, error)
+	renew   time.Duration // how often agents are asked to go on streaming
 }
 
 // Main runs the command line until it is done or ctx ends, and returns the
@@ -230,7 +232,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	}
 	root.SetFlagErrorFunc(a.flagError)
 	f := root.PersistentFlags()
-	f.StringVar(&a.hub, "hub", "", "`host:port` of the hub's broker, or mqtts://host:port; else DOMINION_URL, else "+a.env.local+", else what zeroconf finds")
+	f.StringVar(&a.hub, "hub", "", "`host:port` of the hub's broker, mqtts://host:port, or unix:PATH of its control socket; else DOMINION_URL, else "+a.env.local+", else what zeroconf finds")
 	f.StringVar(&a.user, "user", "", "`name` to log in with; else the one in DOMINION_URL")
 	f.StringVar(&a.passwordFile, "password-file", "", "`file` with the user's password on its first line")
 	f.StringVar(&a.certFile, "cert", "", "`file` of your certificate, PEM, where the hub asks for one")

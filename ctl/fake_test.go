@@ -29,12 +29,14 @@ import (
 //	hub/after-<verb>/<n>.json  after that order: what is different at the nth question of status
 //	agent/<domain>/<service>.log, .error, .silent
 type fake struct {
-	broker *broker.Broker
-	tree   topics.Tree
-	dir    string
-	box    *mailbox.Box[topics.Message]
-	stop   chan struct{}
-	done   chan struct{}
+	// control is the path of its control socket.
+	control string
+	broker  *broker.Broker
+	tree    topics.Tree
+	dir     string
+	box     *mailbox.Box[topics.Message]
+	stop    chan struct{}
+	done    chan struct{}
 
 	mu    sync.Mutex
 	asked []asked
@@ -65,7 +67,8 @@ func startFake(dir, prefix string, cfg broker.Config) (*fake, error) {
 		return nil, err
 	}
 	f := &fake{
-		broker: b, tree: topics.NewTree(prefix), dir: dir,
+		control: filepath.Join(dir, "control"),
+		broker:  b, tree: topics.NewTree(prefix), dir: dir,
 		box:  mailbox.New[topics.Message](1000),
 		stop: make(chan struct{}), done: make(chan struct{}), news: make(chan struct{}),
 	}
@@ -74,6 +77,11 @@ func startFake(dir, prefix string, cfg broker.Config) (*fake, error) {
 			return nil, err
 		}
 	}
+	b.HandlePrivate(func(m topics.Message, answer func(topics.Message)) { go f.handle(m, answer) })
+	if err := b.ListenControl(f.control); err != nil {
+		return nil, err
+	}
+	b.Publish(topics.Message{Topic: f.tree.Hub(topics.HubStatus), Payload: topics.Encode(topics.Hub{ID: "hub", Name: "home", Version: "1.0.0", Protocol: topics.Protocol, Control: f.control}), QoS: 1, Retain: true})
 	f.read("status.json", &f.overview)
 	go f.run()
 	f.available(topics.Online)
@@ -102,12 +110,12 @@ func (f *fake) run() {
 		}
 		all, _ := f.box.Take()
 		for _, m := range all {
-			f.handle(m)
+			f.handle(m, f.broker.Publish)
 		}
 	}
 }
 
-func (f *fake) handle(m topics.Message) {
+func (f *fake) handle(m topics.Message, publish func(topics.Message)) {
 	a, ok := f.tree.Parse(m.Topic)
 	if !ok {
 		return
@@ -125,11 +133,11 @@ func (f *fake) handle(m topics.Message) {
 	if err != nil {
 		return
 	}
-	f.answer(a.Verb, ask)
+	f.answer(a.Verb, ask, publish)
 	f.note(a.Verb, m.Payload)
 }
 
-func (f *fake) answer(verb string, ask topics.Ask) {
+func (f *fake) answer(verb string, ask topics.Ask, publish func(topics.Message)) {
 	if f.exists(verb + ".silent") {
 		return
 	}
@@ -162,7 +170,7 @@ func (f *fake) answer(verb string, ask topics.Ask) {
 	_, response := f.tree.Request(verb)
 	// somebody else's answer comes on the same topic
 	f.broker.Publish(topics.Message{Topic: response, QoS: 1, Payload: topics.Encode(topics.Refuse("not-yours", errors.New("not for you")))})
-	f.broker.Publish(topics.Message{Topic: response, QoS: 1, Payload: topics.Encode(reply)})
+	publish(topics.Message{Topic: response, QoS: 1, Payload: topics.Encode(reply)})
 }
 
 // change replaces the services and domains of the same names.

@@ -110,7 +110,7 @@ type orderDocument struct {
 
 // order sends an order to the hub, and waits for its condition if asked to.
 func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool, timeout time.Duration) error {
-	s, err := a.connect(ctx)
+	s, err := a.connectFor(ctx, verb)
 	if err != nil {
 		return err
 	}

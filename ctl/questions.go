@@ -56,7 +56,7 @@ func question[T any](a *app, ctx context.Context, verb string, ask topics.Ask, r
 // askAndShow does as question, and returns the answer.
 func askAndShow[T any](a *app, ctx context.Context, verb string, ask topics.Ask, render func(io.Writer, T, Style) error) (T, error) {
 	var data T
-	s, err := a.connect(ctx)
+	s, err := a.connectFor(ctx, verb)
 	if err != nil {
 		return data, err
 	}

@@ -27,6 +27,7 @@ const (
 
 // session is a connection to a broker, used by one goroutine.
 type session struct {
+	app  *app
 	conn *client.Conn
 	tree topics.Tree
 	// where is the address, for people.
@@ -128,7 +129,7 @@ func refusedUser(err error) error {
 // open connects to one address.
 func (a *app) open(ctx context.Context, url string, t target, prefix string) (*session, error) {
 	s := &session{
-		tree: topics.NewTree(prefix), where: url, user: t.user,
+		app: a, tree: topics.NewTree(prefix), where: url, user: t.user,
 		box:        mailbox.NewSized(boxLimit, boxBytes, topics.Message.Memory),
 		subscribed: make(map[string]bool),
 	}
@@ -141,6 +142,9 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 	}
 	if locate.Encrypted(url) {
 		o.CAFile, o.CertFile, o.KeyFile = a.caFile, a.certFile, a.keyFile
+	}
+	if path, is := strings.CutPrefix(url, controlScheme); is {
+		dialControl(&o, path)
 	}
 	var err error
 	if s.conn, err = client.Connect(ctx, o); err != nil {

@@ -87,7 +87,7 @@ func (a *app) editUser(ctx context.Context, ask topics.Ask, password bool, file 
 		}
 		ask.Hash = string(hash)
 	}
-	s, err := a.connect(ctx)
+	s, err := a.connectFor(ctx, topics.VerbUser)
 	if err != nil {
 		return err
 	}

@@ -45,14 +45,22 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	if err != nil {
 		return err
 	}
-	h := New(Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Verify: w.verify, Alive: aliveInterval, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log})
+	control, err := s.externalControl()
+	if err != nil {
+		return err
+	}
+	defer s.stopBroker(control)
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Verify: w.verify, Alive: aliveInterval, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
+	s.openControl(control, &o)
+	h := New(o)
+	control.HandlePrivate(h.DeliverPrivate)
 	relay := &broker.Relay{Log: s.Log, Dial: s.dialExternal}
 	defer relay.Close()
 	handlers := s.handlers(h, nil)
 	handlers.MQTT = relay.WebSocket
 	defer site.Serve(ctx, handlers)()
 	will := h.Will()
-	o := client.Options{
+	broker := client.Options{
 		URL: s.Config.Broker.External, Interfaces: s.Config.Zeroconf.Interfaces, Password: password, CAFile: s.Config.Broker.CAFile,
 		ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: s.Log,
 	}
@@ -60,7 +68,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	alive, cancel := context.WithCancel(context.Background())
 	var kept sync.WaitGroup
 	there := make(chan struct{})
-	kept.Go(func() { s.keep(alive, l, w, h, o, sync.OnceFunc(func() { close(there) })) })
+	kept.Go(func() { s.keep(alive, l, w, h, broker, sync.OnceFunc(func() { close(there) })) })
 	s.run(ctx, h, there, s.announceExternal(h.ID()), func(config.Dominion) error { return nil })
 	if c := l.conn.Load(); c != nil {
 		flushing, done := context.WithTimeout(context.Background(), stopTime)

@@ -227,8 +227,23 @@ func (h *home) publish(topic, payload string, retain bool) {
 func (h *home) ask(verb, payload string) topics.Reply {
 	h.Helper()
 	request, response := h.tree.Request(verb)
+	if topics.IsPrivate(verb) {
+		return h.askPrivately(request, payload)
+	}
 	h.publish(request, payload, false)
 	return get[topics.Reply](h, response)
+}
+
+// askPrivately asks the hub as a client of the control socket does.
+func (h *home) askPrivately(request, payload string) (r topics.Reply) {
+	h.Helper()
+	h.hub.DeliverPrivate(topics.Message{Topic: request, Payload: []byte(payload)}, func(m topics.Message) {
+		if err := json.Unmarshal(m.Payload, &r); err != nil {
+			h.Errorf("%s: %v", m.Payload, err)
+		}
+	})
+	synctest.Wait()
+	return r
 }
 
 // refuses asks the hub what it has to refuse: the payloads, each with what the error

@@ -69,14 +69,16 @@ type Hub struct {
 	restarts     map[string]*restarting // by service
 	moves        moves
 	httpProblems []string // the addresses of HTTP that are taken, in words
-	conflicts    []Conflict
-	machine      func() []string
-	scaling      *scaling.Scaling
-	leases       *leases.Leases
-	questions    questions
-	watch        func(topics []string)
-	watched      []string // what watch was told last, sorted
-	tracker      *tracker.Tracker
+	// control is the path of the control socket, controlProblem why it is not open.
+	control, controlProblem string
+	conflicts               []Conflict
+	machine                 func() []string
+	scaling                 *scaling.Scaling
+	leases                  *leases.Leases
+	questions               questions
+	watch                   func(topics []string)
+	watched                 []string // what watch was told last, sorted
+	tracker                 *tracker.Tracker
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -107,6 +109,11 @@ type (
 	arrived struct {
 		topics.Message
 		address topics.Address
+	}
+	// arrivedPrivately is a private request; answer reaches the asking connection alone.
+	arrivedPrivately struct {
+		message topics.Message
+		answer  func(topics.Message)
 	}
 	connected    struct{}
 	disconnected struct{}
@@ -156,6 +163,7 @@ func New(o Options) *Hub {
 		still:     stillness{read: o.Figures},
 
 		httpProblems: o.Problems,
+		control:      o.Control, controlProblem: o.ControlProblem,
 		certificates: newCertificates(o),
 	}
 	h.tracker = tracker.New(tracker.Options{
@@ -208,6 +216,17 @@ func arrival(tree topics.Tree, m topics.Message, stored bool) arrived {
 	address, _ := tree.Parse(m.Topic)
 	m.Retain = address.Kind.RetainBit(m.Retain, stored)
 	return arrived{m, address}
+}
+
+// DeliverPrivate hands the hub a private request. answer is called later, from another
+// goroutine.
+func (h *Hub) DeliverPrivate(m topics.Message, answer func(topics.Message)) {
+	if h.waiting.Add(int64(len(m.Payload))) > maxWaiting {
+		h.waiting.Add(-int64(len(m.Payload)))
+		h.tooMuch.Add(1)
+		return
+	}
+	h.box.Put(arrivedPrivately{m, answer})
 }
 
 // Connected tells the hub that the bus carries, and that it is subscribed.
@@ -325,6 +344,10 @@ func (h *Hub) handle(e event, now time.Time) {
 	}
 	h.stirred = true
 	switch e := e.(type) {
+	case arrivedPrivately:
+		if a, ok := h.tree.Parse(e.message.Topic); ok {
+			h.private(a.Verb, e.message, e.answer, now)
+		}
 	case connected:
 		h.connect(now)
 	case disconnected:

@@ -47,6 +47,9 @@ type Options struct {
 	Certificate func() time.Time
 	// HTTPCertificate is the same for a certificate that HTTPS alone has.
 	HTTPCertificate func() time.Time
+	// Control is the path of the control socket; "": there is none, for the reason in
+	// ControlProblem.
+	Control, ControlProblem string
 	// Problems are the addresses of HTTP that are taken, in words.
 	Problems []string
 	Log      *slog.Logger

@@ -23,6 +23,9 @@ func (h *Hub) ownProblems() (all []string) {
 			all = append(all, problem)
 		}
 	}
+	if h.controlProblem != "" {
+		all = append(all, h.controlProblem)
+	}
 	if h.broker != nil && h.broker.OpenToAll() {
 		all = append(all, config.OpenToAll)
 	}

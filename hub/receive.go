@@ -97,7 +97,11 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.ServiceSet:
 		return h.serviceSet(a.Service, m.Payload, now)
 	case topics.Request:
-		h.request(a.Verb, m, now)
+		if topics.IsPrivate(a.Verb) {
+			h.private(a.Verb, m, nil, now)
+		} else {
+			h.request(a.Verb, m, h.pub.Publish, now)
+		}
 	}
 	return nil
 }

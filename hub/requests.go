@@ -21,7 +21,8 @@ import (
 
 // request answers a question or carries out an order, and always replies: by
 // the response topic of the verb, or the one that the asker named (MQTT 5).
-func (h *Hub) request(verb string, m topics.Message, now time.Time) {
+// publish sends the answer.
+func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message), now time.Time) {
 	ask, err := topics.Decode[topics.Ask](m.Topic, orEmpty(m.Payload))
 	var data any
 	if err != nil {
@@ -48,7 +49,22 @@ func (h *Hub) request(verb string, m topics.Message, now time.Time) {
 	}
 	answer := h.replyTo(verb, ask, m)
 	answer.Payload = topics.Encode(reply)
-	h.pub.Publish(answer)
+	publish(answer)
+}
+
+// private answers a private request: its answer goes to the asking connection alone.
+// One that came another way was seen by others and is refused.
+func (h *Hub) private(verb string, m topics.Message, answer func(topics.Message), now time.Time) {
+	h.from = m.User
+	if answer != nil {
+		h.request(verb, m, answer, now)
+		return
+	}
+	ask, _ := topics.Decode[topics.Ask](m.Topic, orEmpty(m.Payload))
+	ask.Transaction = topics.TransactionOf(m.Payload)
+	refusal := h.replyTo(verb, ask, m)
+	refusal.Payload = topics.Encode(topics.Refuse(ask.Transaction, errors.New(topics.PrivateRefusal(verb))))
+	h.pub.Publish(refusal)
 }
 
 // replyTo returns the answer to a request, without its payload.

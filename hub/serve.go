@@ -56,6 +56,15 @@ func (s Service) Serve(ctx context.Context) error {
 // stopTime bounds each step of stopping.
 const stopTime = 5 * time.Second
 
+// stopBroker stops an embedded broker.
+func (s Service) stopBroker(b *broker.Broker) {
+	stopping, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	if err := b.Stop(stopping); err != nil {
+		s.Log.Error("the broker did not stop cleanly", "error", err)
+	}
+}
+
 func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	c := s.Config.Broker
 	b, err := broker.New(broker.Config{
@@ -69,13 +78,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		stopping, cancel := context.WithTimeout(context.Background(), stopTime)
-		defer cancel()
-		if err := b.Stop(stopping); err != nil {
-			s.Log.Error("the broker did not stop cleanly", "error", err)
-		}
-	}()
+	defer s.stopBroker(b)
 	site, err := s.listenHTTP()
 	if err != nil {
 		return err
@@ -93,6 +96,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if o.Certificate == nil || s.Config.HTTP.CertFile != c.CertFile {
 		o.HTTPCertificate = site.CertificateExpires()
 	}
+	s.openControl(b, &o)
 	h := New(o)
 	if err := h.Attach(b); err != nil {
 		return err

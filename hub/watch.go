@@ -20,6 +20,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 			return fmt.Errorf("cannot subscribe to %s: %w", filter, err)
 		}
 	}
+	b.HandlePrivate(h.DeliverPrivate)
 	watched := make(map[string]func())
 	h.watch = func(all []string) {
 		for topic, stop := range watched {

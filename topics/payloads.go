@@ -19,6 +19,7 @@ type Hub struct {
 	Ready     bool         `json:"ready" doc:"false while it waits for the known domains after a start"`
 	Domains   DomainCount  `json:"domains" doc:"how many domains are in which state"`
 	Services  ServiceCount `json:"services" doc:"instances wanted and running"`
+	Control   string       `json:"control,omitempty" type:"text" doc:"path of the control socket on the hub's machine, for private requests; absent: there is none"`
 	Problem   string       `json:"problem,omitempty" type:"text" doc:"what of the hub itself needs a human, in words; absent: nothing"`
 
 	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the certificates of broker and HTTPS hold: the earlier of the two; absent without TLS"`

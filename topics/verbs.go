@@ -37,6 +37,10 @@ type Verb struct {
 	Name string
 	// By is who may send it on the embedded broker.
 	By Sender
+	// Private is set if request and answer are between the asking connection and the
+	// hub alone: no subscriber gets them, and they need an encrypted connection with a
+	// user, or the control socket.
+	Private bool
 	// Needs are the keys of the request that must be there.
 	Needs string
 	// Data is a zero value of the answer's data; nil where there is none.
@@ -61,31 +65,31 @@ const (
 // Verbs lists the verbs a hub answers, in the order of docs/protocol.md.
 func Verbs() []Verb {
 	return []Verb{
-		{VerbJoin, ByDomains, "id, name, session", Grant{}, "An agent asks to be the domain of its name. Refused while another id beats under that name."},
-		{VerbStatus, ByReaders, "", Overview{}, "Hub, domains, services and bridges in one answer."},
-		{VerbDomains, ByReaders, "", []DomainView{}, "Every known or seen domain."},
-		{VerbServices, ByReaders, "", []Service{}, "Every service, as service/<service>/status."},
-		{VerbDevices, ByReaders, "", Devices{}, "Every device on the broker that announces itself, and what is wrong with announcements. Long lists come in parts: `next`, asked for as `after`."},
-		{VerbStart, ByDomains, "service", nil, "As ON at service/<service>/set."},
-		{VerbStop, ByDomains, "service", nil, "As OFF at service/<service>/set."},
-		{VerbRestart, ByDomains, "service; domain for one instance", nil, "Restarts the instances that run."},
-		{VerbScale, ByDomains, "service, replicas", nil, "As {\"replicas\": N} at service/<service>/set."},
-		{VerbReset, ByDomains, "service", nil, "As RESET at service/<service>/set."},
-		{VerbUpdate, ByDomains, "service", nil, "As UPDATE at service/<service>/set."},
-		{VerbDrain, ByDomains, "domain", nil, "As ON at domain/<domain>/drain/set."},
-		{VerbUndrain, ByDomains, "domain", nil, "As OFF at domain/<domain>/drain/set."},
-		{VerbForget, ByDomains, "domain", nil, "Clears what is known of a domain that is not online."},
-		{VerbEvents, ByReaders, "limit", []Event{}, "The last events, oldest first."},
-		{VerbPlan, ByReaders, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
-		{VerbReplan, ByDomains, "", nil, "Plans the whole home again and sends the resulting start commands. The hub does that by itself for what has changed; this is for diagnosis."},
-		{VerbRebalance, ByDomains, "", nil, "Spreads what may run on several domains over those that are there now: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` lists what moves. Exclusive services and what runs on each domain stay."},
-		{VerbResync, ByAdmins, "domain", nil, "Agrees with a domain again on epoch, generation and session: the hub drops what it has stored of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
-		{VerbWhy, ByReaders, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
-		{VerbAccess, ByDomains, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
-		{VerbUser, ByAdmins, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users."},
-		{VerbClients, ByAdmins, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
-		{VerbTrace, ByAdmins, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
-		{VerbVersion, ByReaders, "", VersionView{}, "Version of hub and contract."},
+		{VerbJoin, ByDomains, false, "id, name, session", Grant{}, "An agent asks to be the domain of its name. Refused while another id beats under that name."},
+		{VerbStatus, ByReaders, false, "", Overview{}, "Hub, domains, services and bridges in one answer."},
+		{VerbDomains, ByReaders, false, "", []DomainView{}, "Every known or seen domain."},
+		{VerbServices, ByReaders, false, "", []Service{}, "Every service, as service/<service>/status."},
+		{VerbDevices, ByReaders, false, "", Devices{}, "Every device on the broker that announces itself, and what is wrong with announcements. Long lists come in parts: `next`, asked for as `after`."},
+		{VerbStart, ByDomains, false, "service", nil, "As ON at service/<service>/set."},
+		{VerbStop, ByDomains, false, "service", nil, "As OFF at service/<service>/set."},
+		{VerbRestart, ByDomains, false, "service; domain for one instance", nil, "Restarts the instances that run."},
+		{VerbScale, ByDomains, false, "service, replicas", nil, "As {\"replicas\": N} at service/<service>/set."},
+		{VerbReset, ByDomains, false, "service", nil, "As RESET at service/<service>/set."},
+		{VerbUpdate, ByDomains, false, "service", nil, "As UPDATE at service/<service>/set."},
+		{VerbDrain, ByDomains, false, "domain", nil, "As ON at domain/<domain>/drain/set."},
+		{VerbUndrain, ByDomains, false, "domain", nil, "As OFF at domain/<domain>/drain/set."},
+		{VerbForget, ByAdmins, true, "domain", nil, "Clears what is known of a domain that is not online. Private."},
+		{VerbEvents, ByReaders, false, "limit", []Event{}, "The last events, oldest first."},
+		{VerbPlan, ByReaders, false, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
+		{VerbReplan, ByDomains, false, "", nil, "Plans the whole home again and sends the resulting start commands. The hub does that by itself for what has changed; this is for diagnosis."},
+		{VerbRebalance, ByDomains, false, "", nil, "Spreads what may run on several domains over those that are there now: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` lists what moves. Exclusive services and what runs on each domain stay."},
+		{VerbResync, ByAdmins, false, "domain", nil, "Agrees with a domain again on epoch, generation and session: the hub drops what it has stored of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
+		{VerbWhy, ByReaders, false, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
+		{VerbAccess, ByDomains, false, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
+		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},
+		{VerbClients, ByAdmins, false, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
+		{VerbTrace, ByAdmins, false, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
+		{VerbVersion, ByReaders, false, "", VersionView{}, "Version of hub and contract."},
 	}
 }
 
@@ -283,6 +287,24 @@ type TraceLine struct {
 func ForAdmins(verb string) bool {
 	by, is := senders()[verb]
 	return is && by == ByAdmins
+}
+
+// privateVerbs are the verbs whose request and answer nobody else sees.
+var privateVerbs = sync.OnceValue(func() map[string]bool {
+	all := make(map[string]bool)
+	for _, v := range Verbs() {
+		all[v.Name] = v.Private
+	}
+	return all
+})
+
+// IsPrivate reports whether request and answer of a verb are between the asking
+// connection and the hub alone.
+func IsPrivate(verb string) bool { return privateVerbs()[verb] }
+
+// PrivateRefusal is why a private request was refused, with the remedy.
+func PrivateRefusal(verb string) string {
+	return "the request " + verb + " is private: use dominionctl on the hub's machine, or an encrypted connection (mqtts) with the user and password of an admin"
 }
 
 // VersionView is the answer to version.

@@ -67,7 +67,7 @@ dominion/request/reset                              psd   sd     -      p
 dominion/request/replan                             psd   sd     -      p
 dominion/request/drain                              psd   sd     -      p
 dominion/request/undrain                            psd   sd     -      p
-dominion/request/forget                             psd   sd     -      p
+dominion/request/forget                             psd   -      -      -
 dominion/request/resync                             psd   -      -      -
 dominion/request/user                               psd   -      -      -
 dominion/response/user                              psd   -      -      -
@@ -235,9 +235,13 @@ Generated from the test that proves it: ` + "`go test ./broker/access -update`" 
 Each user has a role. The owner's rules (` + "`[[broker.rules]]`" + `, docs/how-to/access-rules.md) come first, in their order: the
 first that applies decides; if none applies, the role does. A rule cannot restrict the role admin. No rule can allow
 anyone to read or publish the start commands of a domain, to use a request that gives its sender the rights of an admin
-(` + "`user`, `clients`, `trace`" + `) or read its answers, or to publish what only the hub and the broker publish: ` + "`dominion/hub/…`,\n`dominion/domain/<domain>/command`, `…/lease` and `…/condition`, `dominion/service/<service>/status` and `…/endpoints`,\n`dominion/device/…`, `dominion/response/…`" + ` and ` + "`$SYS/…`" + ` but ` + "`$SYS/broker/connection/+/state`" + `. A rule
+(` + "`user`, `clients`, `trace`, `forget`" + `) or read its answers, or to publish what only the hub and the broker publish: ` + "`dominion/hub/…`,\n`dominion/domain/<domain>/command`, `…/lease` and `…/condition`, `dominion/service/<service>/status` and `…/endpoints`,\n`dominion/device/…`, `dominion/response/…`" + ` and ` + "`$SYS/…`" + ` but ` + "`$SYS/broker/connection/+/state`" + `. A rule
 that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` prints what the broker
 would decide, and which rule decides.
+
+The requests ` + "`user` and `forget`" + ` are private: request and answer are between the asking connection and the hub
+alone. They need the control socket of the hub's machine, or an encrypted connection with a user; on any other one
+the broker refuses them whatever the table says. No subscriber, retained message, will, bridge or trace has them.
 `
 
 func TestDeniesByDefault(t *testing.T) {

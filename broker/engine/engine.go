@@ -127,6 +127,14 @@ type Options struct {
 	// whose version of MQTT cannot report that; ok is false for none. The client gets
 	// it if it is subscribed to its topic. It must not block. Nil: none.
 	DeniedAnswer func(c Client, topic string, payload []byte) (answer topics.Message, ok bool)
+	// Private reports whether what clients publish to a topic goes to Receive alone: it
+	// reaches no subscriber, is not retained, and traces omit its payload. It must not
+	// block, and its answer must not change. Nil: no topic is.
+	Private func(topic string) bool
+	// Receive gets what clients publish to private topics, in the order of each client.
+	// answer sends a message to the publishing connection alone, if it is subscribed to
+	// the topic; it must not be called before Receive returns. Receive must not block.
+	Receive func(c Client, m topics.Message, answer func(topics.Message))
 	// Notice is called for events that explain a missing message: one was dropped, or
 	// a will was sent. It must not block. Nil: it is not called.
 	Notice func(c Client, topic, what string)

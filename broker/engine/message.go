@@ -22,6 +22,8 @@ type message struct {
 	owner *usage
 	// holders counts who holds it, see memory; it is changed atomically.
 	holders int32
+	// private is set for an answer to a private message: traces omit its payload.
+	private bool
 }
 
 // size returns what a message counts for in a queue: about what it takes in memory.

@@ -39,6 +39,13 @@ func (c *conn) onPublish(b *batch, first byte, body []byte) error {
 	if code := c.checkRoute(p, topic, r); code != wire.Success {
 		return c.refusePublish(b, a, p, topic, code)
 	}
+	if r.private {
+		c.receivePrivate(p, r.topic)
+		if p.QoS > 0 {
+			b.acks = append(b.acks, a)
+		}
+		return nil
+	}
 	if r, err = c.chargePublish(b, p, topic, r); err != nil {
 		return err
 	}
@@ -172,7 +179,7 @@ func (c *conn) refusePublish(b *batch, a ack, p *wire.Publish, topic []byte, cod
 	if emit := c.e.trace.Load(); emit != nil {
 		(*emit)(TraceEvent{Client: *c.client, Kind: wire.PublishType, QoS: p.QoS, ID: p.PacketID, Topic: string(topic), Code: code, Refused: true, Action: ActionPublish})
 	}
-	if code == wire.NotAuthorized && (c.version != wire.V5 || p.QoS == 0) {
+	if code == wire.NotAuthorized && (c.version != wire.V5 || p.QoS == 0 || c.e.isPrivate(string(topic))) {
 		c.answerDenied(b, string(topic), p.Payload)
 	}
 	if p.QoS == 0 {

@@ -13,10 +13,12 @@ type route struct {
 	persists bool
 	// chargeProgram reports whether the program pays for what is retained at the topic.
 	chargeProgram bool
-	generation    uint64
-	sessions      []target
-	locals        []*local
-	groups        []sharedTarget
+	// private reports whether what clients publish here goes to Options.Receive alone.
+	private    bool
+	generation uint64
+	sessions   []target
+	locals     []*local
+	groups     []sharedTarget
 }
 
 // target is a session with the union of its matching subscriptions: it gets one copy,
@@ -146,7 +148,7 @@ func (e *Engine) newRoute(topic string) *route {
 	t := &e.subscriptions
 	t.mu.RLock()
 	r := &route{
-		topic: topic, persists: e.persists(topic), generation: t.generation.Load(),
+		topic: topic, persists: e.persists(topic), private: e.isPrivate(topic), generation: t.generation.Load(),
 		chargeProgram: e.opts.ChargeProgram != nil && e.opts.ChargeProgram(topic),
 	}
 	var plain []*subscription

@@ -95,10 +95,14 @@ func tracedConnect(c *Client, pk *wire.Packet) TraceEvent {
 
 // traced returns the trace event of a PUBLISH from the client.
 func (c *conn) traced(p *wire.Publish, topic []byte) TraceEvent {
-	return TraceEvent{
+	t := TraceEvent{
 		Client: *c.client, Kind: wire.PublishType, QoS: p.QoS, Dup: p.Dup, Retain: p.Retain, ID: p.PacketID,
-		Topic: string(topic), Payload: p.Payload, Size: len(p.Payload),
+		Topic: string(topic), Size: len(p.Payload),
 	}
+	if !c.e.isPrivate(t.Topic) {
+		t.Payload = p.Payload
+	}
+	return t
 }
 
 // traceIn traces a packet from the client. PUBLISH is traced by onPublish, which
@@ -158,7 +162,10 @@ func (c *conn) traceOut(emit *func(TraceEvent), p *packet) {
 		}
 	} else if p.msg != nil {
 		t.QoS, t.Dup, t.Retain = p.first>>1&3, p.first&wire.FlagDup != 0, p.first&wire.FlagRetain != 0
-		t.Topic, t.Payload, t.Size = p.msg.Topic, p.msg.Payload, len(p.msg.Payload)
+		t.Topic, t.Size = p.msg.Topic, len(p.msg.Payload)
+		if !p.msg.private {
+			t.Payload = p.msg.Payload
+		}
 	}
 	(*emit)(t)
 }

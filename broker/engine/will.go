@@ -66,6 +66,10 @@ func (e *Engine) sendWill(w *will) {
 		e.log.Warn("a will was not published: its client may not publish there any more", "client", w.client.ID, "topic", w.msg.Topic)
 		return
 	}
+	if e.isPrivate(w.msg.Topic) {
+		e.log.Warn("a will was not published: its topic takes requests of connected clients only", "client", w.client.ID, "topic", w.msg.Topic)
+		return
+	}
 	m := &message{Message: w.msg.Message, forward: w.msg.forward, user: w.client.User}
 	if w.expiryInterval > 0 {
 		m.Expires = time.Now().Add(time.Duration(w.expiryInterval) * time.Second)

@@ -1,0 +1,150 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/broker/locate"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// controlScheme begins the address of a control socket: unix:PATH.
+const controlScheme = "unix:"
+
+// statusTimeout bounds the wait for the retained status of the hub.
+const statusTimeout = 2 * time.Second
+
+// connectFor connects to the hub for a verb. A private verb needs an encrypted
+// connection or, on the hub's machine, its control socket.
+func (a *app) connectFor(ctx context.Context, verb string) (*session, error) {
+	if !topics.IsPrivate(verb) {
+		return a.connect(ctx)
+	}
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	if locate.Encrypted(t.url) || strings.HasPrefix(t.url, controlScheme) {
+		return a.connect(ctx)
+	}
+	var denied error
+	if !t.named {
+		for _, path := range a.controlPaths() {
+			s, err := a.open(ctx, controlScheme+path, t, t.prefix)
+			if err == nil {
+				return s, nil
+			}
+			if errors.Is(err, fs.ErrPermission) {
+				denied = err
+			}
+		}
+	}
+	s, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if isLoopback(s.where) {
+		if path := s.controlSocket(ctx); path != "" {
+			control, err := a.open(ctx, controlScheme+path, target{}, s.tree.Prefix())
+			if err == nil {
+				s.close()
+				return control, nil
+			}
+			denied = err
+		}
+	}
+	if denied != nil {
+		s.close()
+		return nil, fail(ExitFailed, "use sudo, or be a member of the group dominion", "cannot use the control socket of the hub: %v", denied)
+	}
+	return s, nil // the hub refuses, and says what to do
+}
+
+// controlPaths returns where the control socket of a hub on this machine may be.
+func (a *app) controlPaths() []string {
+	if a.env.control != nil {
+		return a.env.control
+	}
+	all := []string{"/run/dominion/control", filepath.Join(config.DefaultDataDir, "control")}
+	if state := a.env.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		all = append(all, filepath.Join(state, "dominion", "control"))
+	} else if home := a.env.Getenv("HOME"); filepath.IsAbs(home) {
+		all = append(all, filepath.Join(home, ".local", "state", "dominion", "control"))
+	}
+	return all
+}
+
+// controlSocket returns the control socket that the hub names in its status, if it may
+// be trusted; "": there is none.
+func (s *session) controlSocket(ctx context.Context) string {
+	topic := s.tree.Hub(topics.HubStatus)
+	waiting, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	if s.subscribe(waiting, topic) != nil {
+		return ""
+	}
+	for {
+		m, err := s.receive(waiting)
+		if err != nil {
+			return ""
+		}
+		if m.Topic != topic {
+			continue
+		}
+		status, err := topics.DecodeForDisplay[topics.Hub](m.Topic, m.Payload)
+		if err != nil || !trustedSocket(status.Control) {
+			return ""
+		}
+		return status.Control
+	}
+}
+
+// trustedSocket reports whether a path is a socket of root, of this user or of the
+// hub's user. Another program could have named a socket of its own, to be asked instead
+// of the hub.
+func trustedSocket(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission) // the attempt to open it says so
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || info.Mode().Type() != fs.ModeSocket {
+		return false
+	}
+	if owner.Uid == 0 || int(owner.Uid) == os.Getuid() {
+		return true
+	}
+	hub, err := user.Lookup("dominion")
+	return err == nil && hub.Uid == strconv.Itoa(int(owner.Uid))
+}
+
+// isLoopback reports whether an address of a broker is on this machine.
+func isLoopback(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// dialControl has a connection go to a control socket instead of its URL.
+func dialControl(o *client.Options, path string) {
+	o.URL = "mqtt://localhost"
+	o.Dial = func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}
+}
