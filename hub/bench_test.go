@@ -102,7 +102,6 @@ func BenchmarkHeartbeatFromBroker(b *testing.B) {
 		own.Publish(m)
 		<-h.box.Ready()
 		events, _ := h.box.Take()
-		h.waiting.Store(0)
 		h.round(events, now)
 	}
 }

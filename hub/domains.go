@@ -40,7 +40,7 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 	}
 	// One of many makes nothing due sooner than the one before it did: it costs
 	// a look at its own domain, and not at a thousand.
-	h.stirred = h.stirred || notable
+	h.schedule.sooner = h.schedule.sooner || notable
 	h.update(d, now)
 	h.raiseEpoch(d, now)
 	h.fleet.ClaimGeneration(d, h.epoch, now)

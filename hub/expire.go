@@ -50,7 +50,7 @@ func (h *Hub) expirePresence(now time.Time) {
 // expire does what is due, and says when something is due next.
 func (h *Hub) expire(now time.Time) {
 	const idle = time.Hour
-	h.wake = now.Add(idle)
+	h.schedule.wake = now.Add(idle)
 	if !h.connected {
 		return // silence says nothing while we hear nobody
 	}
@@ -69,17 +69,4 @@ func (h *Hub) expire(now time.Time) {
 	h.expireLeftovers(now)
 	h.expireFirmware(now)
 	h.expireCertificates(now)
-}
-
-// dueUnlessZero is due for a part of the hub that may have nothing to do.
-func (h *Hub) dueUnlessZero(at time.Time) {
-	if !at.IsZero() {
-		h.due(at)
-	}
-}
-
-func (h *Hub) due(at time.Time) {
-	if at.Before(h.wake) {
-		h.wake = at
-	}
 }

@@ -11,7 +11,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
@@ -46,8 +45,6 @@ type Hub struct {
 	tree    topics.Tree
 	from    string // the broker's user who published the message that is being handled
 	box     *mailbox.Box[event]
-	waiting atomic.Int64 // bytes of payloads in the box, about
-	tooMuch atomic.Int64 // messages that were not put there
 
 	epoch     uint64
 	started   time.Time
@@ -76,8 +73,7 @@ type Hub struct {
 	scaling                 *scaling.Scaling
 	leases                  *leases.Leases
 	questions               questions
-	watch                   func(topics []string)
-	watched                 []string // what watch was told last, sorted
+	watched                 watched
 	tracker                 *tracker.Tracker
 
 	planner   *planner.Planner
@@ -93,9 +89,7 @@ type Hub struct {
 	commands  *commands.Commands
 	events    *events.Log
 	problem   string // of the last reload
-	wake      time.Time
-	stirred   bool      // something came that may make something due sooner than wake
-	rest      time.Time // before it nothing is planned again, see pass
+	schedule  schedule
 	looked    time.Time // when the loop last looked at its domains
 	still     stillness
 }
@@ -136,12 +130,23 @@ const (
 	maxWaiting = 64 << 20 // bytes of payloads
 )
 
+// memoryOf returns how many bytes of payload an event keeps in memory.
+func memoryOf(e event) int {
+	switch e := e.(type) {
+	case arrived:
+		return len(e.Payload)
+	case arrivedPrivately:
+		return len(e.message.Payload)
+	}
+	return 0
+}
+
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
 		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
-		box:       mailbox.New[event](maxEvents),
+		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
 		defs:      make(map[string]services.Definition),
 		retired:   make(map[string]services.Definition),
 		rollouts:  make(map[string]*rolloutState),
@@ -156,7 +161,7 @@ func New(o Options) *Hub {
 		planner:   planner.NewPlanner(planner.Input{}),
 		scaling:   scaling.New(),
 		questions: newQuestions(),
-		watch:     o.Watch,
+		watched:   watched{set: o.Watch},
 		environ:   o.Environ,
 		restarts:  make(map[string]*restarting),
 		machine:   o.Machine,
@@ -202,14 +207,7 @@ func (h *Hub) Deliver(m topics.Message) { h.deliver(m, m.Retain) }
 
 // deliver puts a message into the inbox, with its topic parsed: the only time on its
 // way. stored reports whether the broker had it when the subscription began.
-func (h *Hub) deliver(m topics.Message, stored bool) {
-	if h.waiting.Add(int64(len(m.Payload))) > maxWaiting {
-		h.waiting.Add(-int64(len(m.Payload)))
-		h.tooMuch.Add(1)
-		return
-	}
-	h.box.Put(arrival(h.tree, m, stored))
-}
+func (h *Hub) deliver(m topics.Message, stored bool) { h.box.Put(arrival(h.tree, m, stored)) }
 
 // arrival returns the event of a message.
 func arrival(tree topics.Tree, m topics.Message, stored bool) arrived {
@@ -221,11 +219,6 @@ func arrival(tree topics.Tree, m topics.Message, stored bool) arrived {
 // DeliverPrivate hands the hub a private request. answer is called later, from another
 // goroutine.
 func (h *Hub) DeliverPrivate(m topics.Message, answer func(topics.Message)) {
-	if h.waiting.Add(int64(len(m.Payload))) > maxWaiting {
-		h.waiting.Add(-int64(len(m.Payload)))
-		h.tooMuch.Add(1)
-		return
-	}
 	h.box.Put(arrivedPrivately{m, answer})
 }
 
@@ -257,13 +250,11 @@ func (h *Hub) Run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		incoming, dropped := h.box.Take()
-		h.waiting.Store(0)
-		dropped += int(h.tooMuch.Swap(0))
 		if dropped > 0 && h.events.MayReport("dropped", events.MaxRefusals, time.Now()) {
 			h.log.Error("messages were dropped: they came faster than they could be handled", "dropped", dropped)
 		}
 		h.round(incoming, time.Now())
-		timer.Reset(max(time.Until(h.wake), 0))
+		timer.Reset(max(time.Until(h.schedule.wake), 0))
 		select {
 		case <-ctx.Done():
 			h.stop()
@@ -281,8 +272,8 @@ func (h *Hub) round(events []event, now time.Time) {
 	for _, e := range events {
 		h.handle(e, now)
 	}
-	if h.stirred || !now.Before(h.wake) {
-		h.stirred = false
+	if h.schedule.sooner || !now.Before(h.schedule.wake) {
+		h.schedule.sooner = false
 		h.expire(now)
 	}
 	h.updateAgents()
@@ -295,21 +286,20 @@ func (h *Hub) round(events []event, now time.Time) {
 	h.publishCounts(now)
 }
 
-// pass plans until nothing changes any more. A pass is followed by a rest as
-// long as itself: what comes in between is heard and answered, and waits for
-// the next pass together. So a thousand domains that come at once are planned
-// a few times and not a thousand times, and in a home, where a pass takes less
-// than a millisecond, nobody notices.
+// pass plans until nothing changes any more. The next pass waits as long as this one took:
+// what comes in between is received and answered, and is planned together. So a thousand
+// domains that come at once are planned a few times and not a thousand times, and in a home,
+// where a pass takes less than a millisecond, nobody notices.
 func (h *Hub) pass(now time.Time) {
 	for h.pending() && h.connected {
 		began := time.Now()
-		if began.Before(h.rest) {
-			h.due(h.rest)
+		if began.Before(h.schedule.planAfter) {
+			h.due(h.schedule.planAfter)
 			return
 		}
 		h.reconcile(now)
 		took := time.Since(began)
-		h.rest = began.Add(2 * took)
+		h.schedule.planAfter = began.Add(2 * took)
 	}
 }
 
@@ -342,7 +332,7 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.receive(m, now)
 		return
 	}
-	h.stirred = true
+	h.schedule.sooner = true
 	switch e := e.(type) {
 	case arrivedPrivately:
 		if a, ok := h.tree.Parse(e.message.Topic); ok {
@@ -393,7 +383,7 @@ func (h *Hub) connect(now time.Time) {
 	if settle := h.cfg.Timing.Settle.Duration(); h.fleet.Settle(settle, now) {
 		// Nothing is ordered before we are ready: all of the home is planned
 		// once it is there, and those who come are answered first.
-		h.rest = now.Add(min(time.Second, settle))
+		h.schedule.planAfter = now.Add(min(time.Second, settle))
 	}
 	h.presence.Reset()
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
@@ -402,7 +392,7 @@ func (h *Hub) connect(now time.Time) {
 
 // becameReady carries out what waited for the domains that were there before the start.
 func (h *Hub) becameReady(now time.Time) {
-	h.dirty, h.rest = true, time.Time{}
+	h.dirty, h.schedule.planAfter = true, time.Time{}
 	h.pruneRollouts()
 	h.scheduleLeftovers(now)
 	h.events.Add(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(h.fleet.Len(), "domain") + " known"})

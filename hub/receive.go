@@ -29,7 +29,7 @@ func (h *Hub) receive(in arrived, now time.Time) {
 		return
 	}
 	// A heartbeat tells itself whether it is more than one of many.
-	h.stirred = h.stirred || a.Kind != topics.DomainHeartbeat && a.Kind != topics.DomainMetrics
+	h.schedule.sooner = h.schedule.sooner || a.Kind != topics.DomainHeartbeat && a.Kind != topics.DomainMetrics
 	if a.Kind.Imperative() && m.Retain {
 		if h.events.MayReport(m.Topic, events.MaxRefusals, now) {
 			h.log.Warn("ignored a retained order: publish it without the retain flag", "topic", m.Topic)
@@ -37,7 +37,7 @@ func (h *Hub) receive(in arrived, now time.Time) {
 		return
 	}
 	if err := h.dispatch(a, m, now); err != nil {
-		h.stirred = true
+		h.schedule.sooner = true
 		h.events.Refuse(m.Topic, topics.Event{Domain: a.Domain, Service: a.Service, Message: err.Error()}, now)
 	}
 }
@@ -57,7 +57,7 @@ func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 	if strings.Contains(name, "/") || topics.ValidName(name) || m.Retain {
 		return
 	}
-	h.stirred = true
+	h.schedule.sooner = true
 	h.events.Refuse("names", topics.Event{Message: fmt.Sprintf("cannot obey %.120s: %.80q is not a valid %s name, which has a-z, 0-9 and - only", m.Topic, name, of)}, now)
 }
 

@@ -53,8 +53,8 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 				now := beat.Add(time.Duration(after * float64(time.Second)))
 				h.stoodStill(now)
 				h.expire(now)
-				if h.wake.Sub(now) > time.Second && d.State == topics.DomainIsOnline {
-					t.Errorf("at %v s it looks again only after %v", after, h.wake.Sub(now))
+				if h.schedule.wake.Sub(now) > time.Second && d.State == topics.DomainIsOnline {
+					t.Errorf("at %v s it looks again only after %v", after, h.schedule.wake.Sub(now))
 				}
 			}
 			if d.State != c.want {

@@ -12,6 +12,13 @@ import (
 	"github.com/jmbarzee/dominion/broker/client"
 )
 
+// watched are the topics and filters whose messages the hub wants besides its Filters.
+type watched struct {
+	topics []string // as they were set last, sorted
+	// set has the bus deliver them; nil: Attach has not been called yet.
+	set func(topics []string)
+}
+
 // Attach subscribes the hub at its own broker to all that it needs, before it
 // runs. What it watches besides follows when that is known.
 func (h *Hub) Attach(b *broker.Broker) error {
@@ -22,7 +29,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 	}
 	b.HandlePrivate(h.DeliverPrivate)
 	watched := make(map[string]func())
-	h.watch = func(all []string) {
+	h.watched.set = func(all []string) {
 		for topic, stop := range watched {
 			if _, still := slices.BinarySearch(all, topic); !still {
 				stop()
@@ -50,11 +57,11 @@ func (h *Hub) updateWatch() {
 	all := slices.Concat(h.scaling.Topics(), h.tracker.Topics(), h.leftovers.Filters())
 	slices.Sort(all)
 	all = slices.DeleteFunc(slices.Compact(all), h.subscribedTo)
-	if h.watch == nil || slices.Equal(all, h.watched) {
+	if h.watched.set == nil || slices.Equal(all, h.watched.topics) {
 		return
 	}
-	h.watched = all
-	h.watch(slices.Clone(all))
+	h.watched.topics = all
+	h.watched.set(slices.Clone(all))
 }
 
 // Unheard tells the hub why a topic of its Watch cannot be heard.
