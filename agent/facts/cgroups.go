@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -60,8 +61,8 @@ func (m *Meter) measured(c cgroup, leader int, now time.Time) (cgroup, bool) {
 		if usec, ok = field(read(c.dir+"/cpu.stat"), "usage_usec"); !ok {
 			return c, false
 		}
-		p, _ := parseStat(read(m.proc + "/" + strconv.Itoa(leader) + "/stat"))
-		seconds = max(m.uptime()-float64(p.started)/ticksPerSecond, 1.0/ticksPerSecond)
+		p, _ := m.proc.Stat(leader)
+		seconds = max(m.proc.Uptime()-float64(p.Started)/procfs.TicksPerSecond, 1.0/procfs.TicksPerSecond)
 	} else if seconds < soon.Seconds() {
 		return c, true
 	}
@@ -77,8 +78,9 @@ func (m *Meter) memoryOf(dir string) (bytes uint64) {
 			return nil
 		}
 		for _, pid := range strings.Fields(read(path + "/cgroup.procs")) {
-			if p, ok := parseStat(read(m.proc + "/" + pid + "/stat")); ok {
-				bytes += p.pages * uint64(os.Getpagesize())
+			n, _ := strconv.Atoi(pid)
+			if p, ok := m.proc.Stat(n); ok {
+				bytes += p.Pages * uint64(os.Getpagesize())
 			}
 		}
 		return nil
@@ -89,28 +91,12 @@ func (m *Meter) memoryOf(dir string) (bytes uint64) {
 // cgroupOf finds the control group that the supervisor made for the life of a
 // process; "" where there is none.
 func (m *Meter) cgroupOf(pid int) string {
-	for line := range strings.Lines(read(m.proc + "/" + strconv.Itoa(pid) + "/cgroup")) {
-		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
-		if !ok {
-			continue
-		}
-		levels := strings.Split(path, "/")
-		for i := len(levels) - 1; i > 0; i-- { // a service may divide its own
-			if strings.Contains(levels[i], "@") && strings.HasPrefix(levels[i-1], "dominion-") {
-				return filepath.Join(m.cgroupMount(), strings.Join(levels[:i+1], "/"))
-			}
-		}
-	}
-	return ""
-}
-
-// cgroupMount finds where control groups of version 2 are.
-func (m *Meter) cgroupMount() string {
-	for line := range strings.Lines(read(m.proc + "/self/mountinfo")) {
-		before, after, _ := strings.Cut(line, " - ")
-		f := strings.Fields(before)
-		if strings.HasPrefix(after, "cgroup2 ") && len(f) > 4 && f[3] == "/" {
-			return f[4]
+	path, _ := m.proc.Cgroup(pid)
+	levels := strings.Split(path, "/")
+	for i := len(levels) - 1; i > 0; i-- { // a service may divide its own
+		if strings.Contains(levels[i], "@") && strings.HasPrefix(levels[i-1], "dominion-") {
+			mount, _ := m.proc.CgroupMount()
+			return filepath.Join(mount, strings.Join(levels[:i+1], "/"))
 		}
 	}
 	return ""

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/foreign"
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -238,7 +239,7 @@ func TestMeter(t *testing.T) {
 	put("thermal/thermal_zone1/temp", "48312\n")
 	put("thermal/thermal_zone1/type", "cpu-thermal\n")
 	m := NewMeter(dir)
-	m.proc, m.thermal = dir+"/proc", dir+"/thermal"
+	m.proc, m.thermal = procfs.FS(dir+"/proc"), dir+"/thermal"
 	groups := map[string]int{"web": 10, "gone": 99}
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	got := m.Measure(now, groups)
@@ -290,7 +291,7 @@ func TestMeterByControlGroup(t *testing.T) {
 	stat("12", "5000", "4")
 	stat("20", "11500", "1")
 	m := NewMeter(dir)
-	m.proc, m.thermal = dir+"/proc", dir
+	m.proc, m.thermal = procfs.FS(dir+"/proc"), dir
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	page := uint64(os.Getpagesize())
 	measure := func(leader int, want topics.Usage) {

@@ -9,14 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // Meter measures the machine and its services. Make it with NewMeter.
 type Meter struct {
 	dataDir string
-	// "/proc", but in tests.
-	proc    string
+	// proc is procfs.Root, but in tests.
+	proc    procfs.FS
 	thermal string
 
 	last time.Time
@@ -33,18 +34,18 @@ type Meter struct {
 
 // NewMeter returns a Meter, which measures the free space of dataDir's disk.
 func NewMeter(dataDir string) *Meter {
-	return &Meter{dataDir: dataDir, proc: "/proc", thermal: "/sys/class/thermal"}
+	return &Meter{dataDir: dataDir, proc: procfs.Root, thermal: "/sys/class/thermal"}
 }
 
 // Measure returns the metrics of now. groups gives the process group of each
 // service. What cannot be measured is zero.
 func (m *Meter) Measure(now time.Time, groups map[string]int) topics.Metrics {
 	out := topics.Metrics{At: topics.At(now), Services: map[string]topics.Usage{}}
-	if f := strings.Fields(read(m.proc + "/loadavg")); len(f) > 0 {
+	if f := strings.Fields(read(string(m.proc) + "/loadavg")); len(f) > 0 {
 		out.Load1, _ = strconv.ParseFloat(f[0], 64)
 	}
 	out.Cores = runtime.NumCPU()
-	total, available := memory(read(m.proc + "/meminfo"))
+	total, available := memory(read(string(m.proc) + "/meminfo"))
 	out.MemoryTotal, out.MemoryUsed = total, total-min(available, total)
 	var disk unix.Statfs_t
 	if err := unix.Statfs(m.dataDir, &disk); err == nil {

@@ -3,15 +3,11 @@ package facts
 import (
 	"math"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
-
-// ticksPerSecond is USER_HZ, which is 100 on every Linux that Go runs on.
-const ticksPerSecond = 100
 
 // soon is the time within which two measurements are one: the kernel counts in
 // hundredths of a second.
@@ -40,14 +36,14 @@ type used struct {
 // without being waited for are not counted.
 func (m *Meter) usage(now time.Time, groups map[string]int, into map[string]topics.Usage) {
 	if groups = m.byCgroups(now, groups, into); len(groups) == 0 {
-		m.last, m.ticks, m.up, m.cpu, m.instances = now, make(map[process]used), m.uptime(), nil, nil
+		m.last, m.ticks, m.up, m.cpu, m.instances = now, make(map[process]used), m.proc.Uptime(), nil, nil
 		return
 	}
 	elapsed := now.Sub(m.last)
 	again := m.ticks != nil && elapsed < soon
 	all := m.processes()
 	members := m.members(all, groups)
-	uptime := m.uptime()
+	uptime := m.proc.Uptime()
 	for service := range groups {
 		into[service] = topics.Usage{}
 	}
@@ -55,12 +51,12 @@ func (m *Meter) usage(now time.Time, groups map[string]int, into map[string]topi
 	oldest := make(map[string]uint64)
 	for pid, service := range members {
 		p := all[pid]
-		ticks[process{pid, p.started}] = used{p.ticks, p.reaped, p.parent}
+		ticks[process{pid, p.Started}] = used{p.CPU, p.ChildCPU, p.Parent}
 		u := into[service]
-		u.Memory += p.pages * uint64(os.Getpagesize())
+		u.Memory += p.Pages * uint64(os.Getpagesize())
 		into[service] = u
-		if first, seen := oldest[service]; !seen || p.started < first {
-			oldest[service] = p.started
+		if first, seen := oldest[service]; !seen || p.Started < first {
+			oldest[service] = p.Started
 		}
 	}
 	if !again {
@@ -75,7 +71,7 @@ func (m *Meter) usage(now time.Time, groups map[string]int, into map[string]topi
 }
 
 // cores finds what each service used of the processor since the last time.
-func (m *Meter) cores(elapsed time.Duration, uptime float64, all map[int]stat, members map[int]string, ticks map[process]used, oldest map[string]uint64) {
+func (m *Meter) cores(elapsed time.Duration, uptime float64, all map[int]procfs.Stat, members map[int]string, ticks map[process]used, oldest map[string]uint64) {
 	// A child that is gone was counted while it lived. Its parent has it in the
 	// count of children now: it is not to be counted twice.
 	gone := make(map[int]uint64) // by parent
@@ -87,27 +83,27 @@ func (m *Meter) cores(elapsed time.Duration, uptime float64, all map[int]stat, m
 	sum := make(map[string]uint64)
 	for pid, service := range members {
 		p := all[pid]
-		was, known := m.ticks[process{pid, p.started}]
+		was, known := m.ticks[process{pid, p.Started}]
 		if known {
-			reaped := minus(p.reaped, was.reaped)
-			sum[service] += minus(p.ticks, was.own) + reaped - min(reaped, gone[pid])
-		} else if m.ticks == nil || float64(p.started)/ticksPerSecond >= m.up-1 {
-			sum[service] += p.ticks + p.reaped
+			reaped := minus(p.ChildCPU, was.reaped)
+			sum[service] += minus(p.CPU, was.own) + reaped - min(reaped, gone[pid])
+		} else if m.ticks == nil || float64(p.Started)/procfs.TicksPerSecond >= m.up-1 {
+			sum[service] += p.CPU + p.ChildCPU
 		}
 	}
 	m.cpu = make(map[string]float64, len(sum))
 	for service, n := range sum {
 		seconds := elapsed.Seconds()
 		if uptime > 0 {
-			age := uptime - float64(oldest[service])/ticksPerSecond
+			age := uptime - float64(oldest[service])/procfs.TicksPerSecond
 			if m.ticks == nil || age < seconds { // it began in between, or nothing was measured before
-				seconds = max(age, 1.0/ticksPerSecond)
+				seconds = max(age, 1.0/procfs.TicksPerSecond)
 			}
 		} else if m.ticks == nil {
 			continue
 		}
 		if seconds > 0 {
-			m.cpu[service] = math.Round(float64(n)/ticksPerSecond/seconds*1000) / 1000
+			m.cpu[service] = math.Round(float64(n)/procfs.TicksPerSecond/seconds*1000) / 1000
 		}
 	}
 }
@@ -116,7 +112,7 @@ func (m *Meter) cores(elapsed time.Duration, uptime float64, all map[int]stat, m
 func minus(a, b uint64) uint64 { return a - min(a, b) }
 
 // members returns the service of each process that belongs to one.
-func (m *Meter) members(all map[int]stat, groups map[string]int) map[int]string {
+func (m *Meter) members(all map[int]procfs.Stat, groups map[string]int) map[int]string {
 	members := make(map[int]string)
 	if len(groups) == 0 {
 		m.instances = nil
@@ -128,17 +124,17 @@ func (m *Meter) members(all map[int]stat, groups map[string]int) map[int]string 
 	}
 	first := uint64(math.MaxUint64) // when the first of a group was started
 	for pid, p := range all {
-		if service, ours := services[p.group]; ours {
+		if service, ours := services[p.Group]; ours {
 			members[pid] = service
-			first = min(first, p.started)
+			first = min(first, p.Started)
 		}
 	}
 	instances := make(map[process]string)
 	token := func(pid int) string {
-		key := process{pid, all[pid].started}
+		key := process{pid, all[pid].Started}
 		t, known := m.instances[key]
 		if !known {
-			t = instanceOf(read(m.proc + "/" + strconv.Itoa(pid) + "/environ"))
+			t = procfs.Variable(m.proc.Environ(pid), "DOMINION_INSTANCE")
 		}
 		if _, ours := members[pid]; t != "" || !ours { // one of ours may be about to become its program
 			instances[key] = t
@@ -152,7 +148,7 @@ func (m *Meter) members(all map[int]stat, groups map[string]int) map[int]string 
 		}
 	}
 	for pid, p := range all {
-		if members[pid] != "" || p.started < first {
+		if members[pid] != "" || p.Started < first {
 			continue
 		}
 		if service := ancestor(all, services, pid); service != "" {
@@ -166,89 +162,28 @@ func (m *Meter) members(all map[int]stat, groups map[string]int) map[int]string 
 }
 
 // ancestor finds the service of the group that an ancestor is in.
-func ancestor(all map[int]stat, services map[int]string, pid int) string {
+func ancestor(all map[int]procfs.Stat, services map[int]string, pid int) string {
 	const deepest = 64 // no endless loop, as /proc may be inconsistent while processes come and go
 	for range deepest {
 		p, there := all[pid]
 		if !there || pid <= 1 {
 			return ""
 		}
-		if service := services[p.group]; service != "" {
+		if service := services[p.Group]; service != "" {
 			return service
 		}
-		pid = p.parent
-	}
-	return ""
-}
-
-// instanceOf finds DOMINION_INSTANCE in an environment as /proc shows it.
-func instanceOf(environ string) string {
-	for e := range strings.SplitSeq(environ, "\x00") {
-		if token, ours := strings.CutPrefix(e, "DOMINION_INSTANCE="); ours {
-			return token
-		}
+		pid = p.Parent
 	}
 	return ""
 }
 
 // processes reads /proc/<pid>/stat of each process.
-func (m *Meter) processes() map[int]stat {
-	all := make(map[int]stat)
-	for _, pid := range pids(m.proc) {
-		if p, ok := parseStat(read(m.proc + "/" + strconv.Itoa(pid) + "/stat")); ok {
+func (m *Meter) processes() map[int]procfs.Stat {
+	all := make(map[int]procfs.Stat)
+	for _, pid := range m.proc.PIDs() {
+		if p, ok := m.proc.Stat(pid); ok {
 			all[pid] = p
 		}
 	}
 	return all
-}
-
-// uptime returns how long the machine has run, in seconds; 0 if it is unknown.
-func (m *Meter) uptime() float64 {
-	seconds, _, _ := strings.Cut(read(m.proc+"/uptime"), " ")
-	v, _ := strconv.ParseFloat(seconds, 64)
-	return v
-}
-
-func pids(proc string) []int {
-	d, err := os.Open(proc)
-	if err != nil {
-		return nil
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	var all []int
-	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil {
-			all = append(all, pid)
-		}
-	}
-	return all
-}
-
-type stat struct {
-	parent, group  int
-	ticks, reaped  uint64 // its own, and those of children that it waited for
-	started, pages uint64
-}
-
-// parseStat reads /proc/PID/stat (proc_pid_stat(5)). The name of the program
-// is in parentheses and may itself hold spaces and parentheses.
-func parseStat(s string) (stat, bool) {
-	end := strings.LastIndexByte(s, ')')
-	if end < 0 {
-		return stat{}, false
-	}
-	f := strings.Fields(s[end+1:]) // f[0] is field 3, the state
-	if len(f) < 22 {
-		return stat{}, false
-	}
-	number := func(field int) uint64 {
-		n, _ := strconv.ParseUint(f[field-3], 10, 64)
-		return n
-	}
-	return stat{
-		parent: int(number(4)), group: int(number(5)),
-		ticks: number(14) + number(15), reaped: number(16) + number(17),
-		started: number(22), pages: number(24),
-	}, true
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jmbarzee/dominion/internal/procfs"
 )
 
 // fakes are processes as /proc shows them.
@@ -50,7 +52,7 @@ func (f fakes) ends(pid int) {
 func TestUsage(t *testing.T) {
 	f := fakes{t, t.TempDir()}
 	m := NewMeter(f.dir)
-	m.proc, m.thermal = f.dir, f.dir
+	m.proc, m.thermal = procfs.FS(f.dir), f.dir
 	groups := map[string]int{"web": 10}
 	now := time.Now()
 	measure := func(after time.Duration, want float64, what string) {
@@ -158,7 +160,7 @@ while :; do sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'; done`)
 	// what they worked between the measurements, and around them: the work of
 	// a child that has not ended is in the one and not in the other
 	const child = 40 // ticks; on a crowded machine a look at /proc takes a while, and who is not counted, or twice, is 150 at least
-	cores := func(ticks uint64) float64 { return float64(ticks) / ticksPerSecond / now.Sub(began).Seconds() }
+	cores := func(ticks uint64) float64 { return float64(ticks) / procfs.TicksPerSecond / now.Sub(began).Seconds() }
 	if u.CPU < cores(before-most-child) || u.CPU > cores(after-least+child) || u.Memory == 0 {
 		t.Errorf("they worked on %.2f to %.2f cores, and %+v was measured", cores(before-most), cores(after-least), u)
 	}
@@ -169,12 +171,12 @@ while :; do sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'; done`)
 func ticksOf(t *testing.T, m *Meter, groups map[string]int) []uint64 {
 	t.Helper()
 	var all []uint64
-	for _, pid := range pids("/proc") {
-		p, ok := parseStat(read(fmt.Sprintf("/proc/%d/stat", pid)))
+	for _, pid := range procfs.Root.PIDs() {
+		p, ok := procfs.Root.Stat(pid)
 		leader := pid == groups["busy"]
-		daemon := !leader && p.group == pid && strings.Contains(read(fmt.Sprintf("/proc/%d/environ", pid)), fmt.Sprintf("DOMINION_INSTANCE=test.%d\x00", os.Getpid()))
+		daemon := !leader && p.Group == pid && strings.Contains(read(fmt.Sprintf("/proc/%d/environ", pid)), fmt.Sprintf("DOMINION_INSTANCE=test.%d\x00", os.Getpid()))
 		if ok && (leader || daemon) {
-			all = append(all, p.ticks+p.reaped)
+			all = append(all, p.CPU+p.ChildCPU)
 		}
 	}
 	return all

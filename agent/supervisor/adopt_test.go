@@ -6,12 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -190,9 +190,9 @@ func change(t *testing.T, h *host, edit func(*record)) {
 // A stranger that has the number of what the record names is left alone.
 func TestAReusedPIDIsNotSignalled(t *testing.T) {
 	pid, ended := stranger(t, nil, nil)
-	p, _ := readProcess(pid)
+	p, _ := procfs.Root.Stat(pid)
 	for name, edit := range map[string]func(*record){
-		"another start time": func(r *record) { r.Group.Started = p.started - 1 },
+		"another start time": func(r *record) { r.Group.Started = p.Started - 1 },
 		"another boot":       func(r *record) { r.Boot = "before" },
 		"broken":             func(r *record) { r.Service = "other" },
 		"never started":      func(r *record) { r.Group = Group{} },
@@ -206,7 +206,7 @@ func TestAReusedPIDIsNotSignalled(t *testing.T) {
 			}
 			r := record{
 				Service: "web", Boot: bootID(), Instance: "token", Revision: "r1", Spec: spec("r1"), Ready: true,
-				Group: Group{PID: p.pid, Started: p.started},
+				Group: Group{PID: p.PID, Started: p.Started},
 			}
 			edit(&r)
 			if err := atomicfile.WriteJSON(h.dir+"/data/instances/web.json", r); err != nil {
@@ -296,11 +296,11 @@ func TestAGroupOfAnotherIsNotTouched(t *testing.T) {
 	if err := stranger.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p, ok := readProcess(stranger.Process.Pid)
+	p, ok := procfs.Root.Stat(stranger.Process.Pid)
 	if !ok {
 		t.Fatal("there is no stranger")
 	}
-	ours, theirs := Group{PID: p.pid, Started: p.started - 1}, Group{PID: p.pid, Started: p.started}
+	ours, theirs := Group{PID: p.PID, Started: p.Started - 1}, Group{PID: p.PID, Started: p.Started}
 	ours.signal(syscall.SIGKILL)
 	if !ours.empty() || theirs.empty() {
 		t.Errorf("ours empty %v, theirs empty %v", ours.empty(), theirs.empty())
@@ -308,28 +308,13 @@ func TestAGroupOfAnotherIsNotTouched(t *testing.T) {
 	if _, ok := ours.tokenProcess("token"); ok {
 		t.Error("a member of another group was taken for ours")
 	}
-	if c, ok := theirs.tokenProcess("token"); !ok || c.pid != p.pid {
+	if c, ok := theirs.tokenProcess("token"); !ok || c.PID != p.PID {
 		t.Error("a member that carries the token was not found")
 	}
 	theirs.signal(syscall.SIGTERM)
 	_ = stranger.Wait()
 	if s := stranger.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGTERM {
 		t.Errorf("it ended by %v, want the signal that was meant for it", s.Signal())
-	}
-}
-
-func TestParseStat(t *testing.T) {
-	stat := "12 (a ) (name) S 1 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3"
-	if p, ok := parseStat(12, []byte(stat)); !ok || p != (process{pid: 12, group: 77, started: 987654}) {
-		t.Errorf("%+v %v", p, ok)
-	}
-	if p, ok := parseStat(12, []byte(strings.Replace(stat, ") S", ") Z", 1))); !ok || !p.zombie {
-		t.Errorf("%+v %v", p, ok)
-	}
-	for _, broken := range []string{"", "12 (x", "12 (x) S 1", strings.Replace(stat, "77", "x", 1)} {
-		if p, ok := parseStat(12, []byte(broken)); ok {
-			t.Errorf("%q is %+v", broken, p)
-		}
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jmbarzee/dominion/internal/procfs"
 )
 
 // cgroups gives each life a control group of its own (cgroups(7), version 2
@@ -48,11 +50,11 @@ func newCgroups(domain string) (cgroups, error) {
 // ownCgroup finds the directory of the group that the agent is in, if it may
 // make others there.
 func ownCgroup() (string, error) {
-	mount, err := cgroupMount()
-	if err != nil {
-		return "", err
+	mount, ok := procfs.Root.CgroupMount()
+	if !ok {
+		return "", errors.New("there are no control groups of version 2")
 	}
-	path, ok := cgroupOf(os.Getpid())
+	path, ok := procfs.Root.Cgroup(os.Getpid())
 	if !ok || strings.HasPrefix(path, "/..") {
 		return "", errors.New("the agent's own group is out of sight")
 	}
@@ -82,36 +84,6 @@ func delegated(mount, dir string) bool {
 		}
 	}
 	return false
-}
-
-// cgroupMount finds where the file system of control groups is mounted whole.
-func cgroupMount() (string, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(b)) {
-		before, after, _ := strings.Cut(line, " - ")
-		f := strings.Fields(before)
-		if strings.HasPrefix(after, "cgroup2 ") && len(f) > 4 && f[3] == "/" {
-			return f[4], nil
-		}
-	}
-	return "", errors.New("there are no control groups of version 2")
-}
-
-// cgroupOf returns the path of a process's group of version 2.
-func cgroupOf(pid int) (string, bool) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return "", false
-	}
-	for line := range strings.Lines(string(b)) {
-		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return path, true
-		}
-	}
-	return "", false
 }
 
 // make makes the group of a life; "": it has none.
@@ -164,11 +136,11 @@ func isCgroupOf(dir, token string) bool {
 
 // cgroupOfLife finds the control group of a life by one of its processes.
 func cgroupOfLife(pid int, token string) string {
-	mount, err := cgroupMount()
-	if err != nil {
+	mount, ok := procfs.Root.CgroupMount()
+	if !ok {
 		return ""
 	}
-	path, ok := cgroupOf(pid)
+	path, ok := procfs.Root.Cgroup(pid)
 	if !ok {
 		return ""
 	}
@@ -219,8 +191,8 @@ func signalCgroup(dir string, s syscall.Signal, but int) {
 		}
 		// The descriptor cannot become another process between looking and
 		// signalling.
-		path, _ := cgroupOf(pid)
-		if p, ok := readProcess(pid); ok && p.group != but && strings.Contains(path+"/", "/"+filepath.Base(dir)+"/") {
+		path, _ := procfs.Root.Cgroup(pid)
+		if p, ok := procfs.Root.Stat(pid); ok && p.Group != but && strings.Contains(path+"/", "/"+filepath.Base(dir)+"/") {
 			_ = unix.PidfdSendSignal(fd, s, nil, 0)
 		}
 		unix.Close(fd)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -67,7 +68,7 @@ exec sleep 100`)
 			}
 			h.apply(one("web", s))
 			daemon := h.pid("daemon")
-			if p, ok := readProcess(daemon); !ok || p.group == h.get("web").PID {
+			if p, ok := procfs.Root.Stat(daemon); !ok || p.Group == h.get("web").PID {
 				t.Fatalf("%+v is no daemon", p)
 			}
 			h.apply(nil)
@@ -163,15 +164,15 @@ func TestControlGroupsOverAnAgentsLife(t *testing.T) {
 	a := startAgent(t, h.dir)
 	a.apply(one("web", spec("r1")))
 	pid := a.untilState("web", topics.Running).PID
-	path, _ := cgroupOf(pid)
+	path, _ := procfs.Root.Cgroup(pid)
 	if !strings.Contains(path, "/web@") {
 		t.Fatalf("it is in the control group %q", path)
 	}
 	a.kill()
 	// A life without a record and an environment.
-	mount, err := cgroupMount()
-	if err != nil {
-		t.Fatal(err)
+	mount, ok := procfs.Root.CgroupMount()
+	if !ok {
+		t.Fatal("there are no control groups of version 2")
 	}
 	lost := filepath.Join(mount, filepath.Dir(path), "lost@token")
 	if err := os.Mkdir(lost, 0o755); err != nil {

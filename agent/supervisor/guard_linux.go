@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jmbarzee/dominion/internal/procfs"
 )
 
 // RunGuard runs a guard, and does not return, if args, the program's name first,
@@ -180,7 +182,7 @@ func (g *guard) signal(s syscall.Signal) {
 		signalCgroup(g.group.Cgroup, s, g.group.PID)
 	}
 	for _, pid := range tokenProcesses(g.token) {
-		if p, ok := readProcess(pid); ok && p.group != g.group.PID && (g.group.Cgroup == "" || cgroupOfLife(pid, g.token) != g.group.Cgroup) {
+		if p, ok := procfs.Root.Stat(pid); ok && p.Group != g.group.PID && (g.group.Cgroup == "" || cgroupOfLife(pid, g.token) != g.group.Cgroup) {
 			signalTokenProcess(pid, g.token, s)
 		}
 	}
@@ -229,7 +231,7 @@ func (g *guard) wait() {
 			}
 		}
 	}
-	if p, ok := readProcess(g.group.PID); g.began && g.leader < 0 && (!ok || p.zombie || p.started != g.group.Started) {
+	if p, ok := procfs.Root.Stat(g.group.PID); g.began && g.leader < 0 && (!ok || p.Ended || p.Started != g.group.Started) {
 		g.ended = true
 	}
 }
@@ -288,7 +290,7 @@ func (g *guard) lifeBegan(life Group) {
 	}
 	g.began, g.group = true, life
 	fd, err := unix.PidfdOpen(life.PID, 0)
-	if p, ok := readProcess(life.PID); !ok || p.zombie || p.started != life.Started {
+	if p, ok := procfs.Root.Stat(life.PID); !ok || p.Ended || p.Started != life.Started {
 		g.ended = true
 	}
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -31,10 +32,10 @@ func (h *host) lease(d time.Duration) { h.s.Lease(h.s.Clock()+d, time.Now()) }
 // guards are the processes that guard a service of this host.
 func (h *host) guards(service string) []int {
 	var all []int
-	for _, pid := range processes() {
-		args := readList(pid, "cmdline")
+	for _, pid := range procfs.Root.PIDs() {
+		args := procfs.Root.Args(pid)
 		if len(args) == 6 && args[1] == guardCommand && args[2] == service && h.token(args[3]) {
-			if p, ok := readProcess(pid); ok && !p.zombie {
+			if p, ok := procfs.Root.Stat(pid); ok && !p.Ended {
 				all = append(all, pid)
 			}
 		}
@@ -250,9 +251,9 @@ func TestGuardOfWhatCannotStart(t *testing.T) {
 		t.Fatalf("%+v", i)
 	}
 	h.until("no guard is left", func() bool {
-		for _, pid := range processes() {
-			if args := readList(pid, "cmdline"); len(args) == 6 && args[1] == guardCommand && args[2] == "lock" {
-				if ppid := readList(pid, "stat"); len(ppid) > 0 && strings.Contains(ppid[0], " "+strconv.Itoa(os.Getpid())+" ") {
+		for _, pid := range procfs.Root.PIDs() {
+			if args := procfs.Root.Args(pid); len(args) == 6 && args[1] == guardCommand && args[2] == "lock" {
+				if p, ok := procfs.Root.Stat(pid); ok && p.Parent == os.Getpid() {
 					return false
 				}
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/internal/mailbox"
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -104,10 +105,9 @@ func (h *host) noneLeft() {
 // processes lists what runs with the environment of the test's services.
 func (h *host) processes() []int {
 	var all []int
-	for _, pid := range processes() {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err == nil && strings.Contains(string(b), "SERVICE_DATA_DIR="+h.dir) {
-			if p, ok := readProcess(pid); ok && !p.zombie {
+	for _, pid := range procfs.Root.PIDs() {
+		if strings.HasPrefix(procfs.Variable(procfs.Root.Environ(pid), "SERVICE_DATA_DIR"), h.dir) {
+			if p, ok := procfs.Root.Stat(pid); ok && !p.Ended {
 				all = append(all, pid)
 			}
 		}
@@ -116,8 +116,7 @@ func (h *host) processes() []int {
 }
 
 func cmdline(pid int) string {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return strings.ReplaceAll(string(b), "\x00", " ")
+	return strings.Join(procfs.Root.Args(pid), " ")
 }
 
 // patienceTime is how long a test waits for what must happen, on a machine that does
@@ -216,8 +215,8 @@ func (h *host) reported(kind topics.EventType, service string) int {
 }
 
 func alive(pid int) bool {
-	p, ok := readProcess(pid)
-	return ok && !p.zombie
+	p, ok := procfs.Root.Stat(pid)
+	return ok && !p.Ended
 }
 
 // spec is a start command's entry that restarts at once.

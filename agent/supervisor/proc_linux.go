@@ -1,88 +1,23 @@
 package supervisor
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// process is a process according to /proc/<pid>/stat.
-type process struct {
-	pid     int
-	group   int
-	zombie  bool // ended, and not reaped yet
-	started uint64
-}
-
-// readProcess reads /proc/<pid>/stat, proc(5). The second field is a name that
-// may hold anything, so the rest is what follows the last parenthesis.
-func readProcess(pid int) (process, bool) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return process{}, false
-	}
-	return parseStat(pid, b)
-}
-
-// parseStat parses the content of /proc/<pid>/stat (proc(5)).
-func parseStat(pid int, stat []byte) (process, bool) {
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	const state, group, started = 0, 2, 19 // fields 3, 5 and 22
-	if len(fields) <= started {
-		return process{}, false
-	}
-	g, err := strconv.Atoi(fields[group])
-	if err != nil {
-		return process{}, false
-	}
-	at, err := strconv.ParseUint(fields[started], 10, 64)
-	if err != nil {
-		return process{}, false
-	}
-	dead := fields[state] == "Z" || fields[state] == "X"
-	return process{pid: pid, group: g, zombie: dead, started: at}, true
-}
-
-// processes lists the numbers of all processes.
-func processes() []int {
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	pids := make([]int, 0, len(names))
-	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
 // carries reports whether a process was started with DOMINION_INSTANCE=token.
 func carries(pid int, token string) bool {
-	return token != "" && slices.Contains(readList(pid, "environ"), "DOMINION_INSTANCE="+token)
-}
-
-// readList reads a file of /proc/<pid> that is a list of strings. Those of
-// other users are closed to who is not root.
-func readList(pid int, file string) []string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
-	if err != nil {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+	return token != "" && slices.Contains(procfs.Root.Environ(pid), "DOMINION_INSTANCE="+token)
 }
 
 // startedFrom returns the id of the domain that started a process from a data_dir,
@@ -90,8 +25,8 @@ func readList(pid int, file string) []string {
 // In a container, which has a file system of its own, the same path is another
 // directory.
 func startedFrom(data string, pid int, environ []string) string {
-	name := variable(environ, "SERVICE_NAME")
-	if !topics.ValidName(name) || variable(environ, "SERVICE_DATA_DIR") != filepath.Join(data, name) {
+	name := procfs.Variable(environ, "SERVICE_NAME")
+	if !topics.ValidName(name) || procfs.Variable(environ, "SERVICE_DATA_DIR") != filepath.Join(data, name) {
 		return ""
 	}
 	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/root", pid))
@@ -101,25 +36,25 @@ func startedFrom(data string, pid int, environ []string) string {
 	if ours, err := os.Stat("/"); err != nil || !os.SameFile(theirs, ours) {
 		return ""
 	}
-	return variable(environ, "DOMAIN_UUID")
+	return procfs.Variable(environ, "DOMAIN_UUID")
 }
 
 // lives looks through all processes for those that the agent of a domain started.
 func lives(domain string) []Life {
 	best := make(map[string]Life)
-	first := make(map[string]process) // the process that the best life was found by
-	for _, pid := range processes() {
-		list := readList(pid, "environ")
-		if pid == os.Getpid() || domain == "" || variable(list, "DOMAIN_UUID") != domain {
+	first := make(map[string]procfs.Stat) // the process that the best life was found by
+	for _, pid := range procfs.Root.PIDs() {
+		list := procfs.Root.Environ(pid)
+		if pid == os.Getpid() || domain == "" || procfs.Variable(list, "DOMAIN_UUID") != domain {
 			continue
 		}
-		l := Life{Env: make(map[string]string, len(list)), Args: readList(pid, "cmdline")}
+		l := Life{Env: make(map[string]string, len(list)), Args: procfs.Root.Args(pid)}
 		for _, e := range list {
 			k, v, _ := strings.Cut(e, "=")
 			l.Env[k] = v
 		}
-		p, ok := readProcess(pid)
-		if l.Token = l.Env["DOMINION_INSTANCE"]; l.Token == "" || !ok || p.zombie {
+		p, ok := procfs.Root.Stat(pid)
+		if l.Token = l.Env["DOMINION_INSTANCE"]; l.Token == "" || !ok || p.Ended {
 			continue
 		}
 		var info syscall.Stat_t
@@ -128,12 +63,12 @@ func lives(domain string) []Life {
 		}
 		l.UID = int(info.Uid)
 		// A group whose living leader carries no token of ours is not ours.
-		leader, there := readProcess(p.group)
-		if pid == p.group || !there || leader.zombie {
-			l.Group = Group{PID: p.group, Started: leader.started, Cgroup: cgroupOfLife(pid, l.Token)}
+		leader, there := procfs.Root.Stat(p.Group)
+		if pid == p.Group || !there || leader.Ended {
+			l.Group = Group{PID: p.Group, Started: leader.Started, Cgroup: cgroupOfLife(pid, l.Token)}
 		}
 		if before, seen := first[l.Token]; !seen || rank(p, l.Group) < rank(before, best[l.Token].Group) ||
-			rank(p, l.Group) == rank(before, best[l.Token].Group) && p.started < before.started {
+			rank(p, l.Group) == rank(before, best[l.Token].Group) && p.Started < before.Started {
 			best[l.Token], first[l.Token] = l, p
 		}
 	}
@@ -153,14 +88,14 @@ func RunningDomain(dataDir, runAs string, allowRoot []string) string {
 		return ""
 	}
 	data := filepath.Join(dataDir, "data")
-	for _, pid := range processes() {
-		environ := readList(pid, "environ")
+	for _, pid := range procfs.Root.PIDs() {
+		environ := procfs.Root.Environ(pid)
 		id := startedFrom(data, pid, environ)
 		var info syscall.Stat_t
 		if id == "" || syscall.Stat(fmt.Sprintf("/proc/%d", pid), &info) != nil {
 			continue
 		}
-		if (users{runAs, allowRoot}).mayRunAs(variable(environ, "SERVICE_NAME"), int(info.Uid)) {
+		if (users{runAs, allowRoot}).mayRunAs(procfs.Variable(environ, "SERVICE_NAME"), int(info.Uid)) {
 			return id
 		}
 	}
@@ -169,9 +104,9 @@ func RunningDomain(dataDir, runAs string, allowRoot []string) string {
 
 // rank orders the processes that a life may be found by: the leader of its group; what a
 // leader left behind; what is in the group of another.
-func rank(p process, g Group) int {
+func rank(p procfs.Stat, g Group) int {
 	switch g.PID {
-	case p.pid:
+	case p.PID:
 		return 0
 	case 0:
 		return 2
@@ -182,7 +117,7 @@ func rank(p process, g Group) int {
 // tokenProcesses lists the processes that carry a token and have not ended.
 func tokenProcesses(token string) []int {
 	var all []int
-	for _, pid := range processes() {
+	for _, pid := range procfs.Root.PIDs() {
 		if carries(pid, token) { // the environment of a zombie is empty
 			all = append(all, pid)
 		}
@@ -206,8 +141,8 @@ func signalTokenProcess(pid int, token string, s syscall.Signal) {
 // members lists the processes of a group that have not ended.
 func (g Group) members() []int {
 	var all []int
-	for _, pid := range processes() {
-		if p, ok := readProcess(pid); ok && p.group == g.PID && !p.zombie {
+	for _, pid := range procfs.Root.PIDs() {
+		if p, ok := procfs.Root.Stat(pid); ok && p.Group == g.PID && !p.Ended {
 			all = append(all, pid)
 		}
 	}
@@ -227,21 +162,21 @@ func (g Group) empty() bool {
 // kernel gives no process the number of a group that has members, so a process
 // with that number which is not the leader means that the group has ended.
 func (g Group) foreign() bool {
-	p, ok := readProcess(g.PID)
-	return ok && p.started != g.Started
+	p, ok := procfs.Root.Stat(g.PID)
+	return ok && p.Started != g.Started
 }
 
 // tokenProcess finds a member of the group that carries the token.
-func (g Group) tokenProcess(token string) (process, bool) {
+func (g Group) tokenProcess(token string) (procfs.Stat, bool) {
 	if g.PID <= 1 || g.foreign() {
-		return process{}, false
+		return procfs.Stat{}, false
 	}
 	for _, pid := range g.members() {
-		if p, ok := readProcess(pid); ok && carries(pid, token) {
+		if p, ok := procfs.Root.Stat(pid); ok && carries(pid, token) {
 			return p, true
 		}
 	}
-	return process{}, false
+	return procfs.Stat{}, false
 }
 
 // signal sends to every member of the group, if it is still ours.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -46,8 +47,8 @@ func TestStartHasItsEnvironmentAndNothingElse(t *testing.T) {
 	if got, want := h.read("pwd"), h.dir+"/services/web"; got != want {
 		t.Errorf("it runs in %s, want %s", got, want)
 	}
-	if p, _ := readProcess(i.PID); p.group != i.PID {
-		t.Errorf("the group of %d is %d, want one of its own", i.PID, p.group)
+	if p, _ := procfs.Root.Stat(i.PID); p.Group != i.PID {
+		t.Errorf("the group of %d is %d, want one of its own", i.PID, p.Group)
 	}
 	if session, err := unix.Getsid(i.PID); err != nil || session != i.PID {
 		t.Errorf("the session of %d is %d (%v), want one of its own", i.PID, session, err)
@@ -170,7 +171,7 @@ exec sleep 100`)
 	if err := syscall.Kill(orphan, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	h.until("the orphan is reaped, not a zombie", func() bool { _, ok := readProcess(orphan); return !ok })
+	h.until("the orphan is reaped, not a zombie", func() bool { _, ok := procfs.Root.Stat(orphan); return !ok })
 	if got := h.get("web").State; !got.Alive() {
 		t.Errorf("the service is %s after an orphan of it ended", got)
 	}
@@ -187,7 +188,7 @@ exec sleep 100`)
 			h.apply(nil)
 			h.untilState("web", topics.Stopped)
 			// One that ends has no environment any more a moment before it is a zombie.
-			if alive(daemon) && strings.Join(readList(daemon, "environ"), "") != "" {
+			if alive(daemon) && strings.Join(procfs.Root.Environ(daemon), "") != "" {
 				t.Error("it is stopped, and its daemon lives on")
 			}
 		})

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jmbarzee/dominion/internal/procfs"
 )
 
 // newRunner returns the Runner of real processes. There can be one in a
@@ -114,7 +116,7 @@ func (r *runner) reapOne() bool {
 }
 
 func (r *runner) Start(c Command, onExit func(Exit)) (Group, error) {
-	service, token := variable(c.Env, "SERVICE_NAME"), variable(c.Env, "DOMINION_INSTANCE")
+	service, token := procfs.Variable(c.Env, "SERVICE_NAME"), procfs.Variable(c.Env, "DOMINION_INSTANCE")
 	cgroup := r.cgroups.make(service, token)
 	born := make(chan Group, 1)
 	g, err := r.spawn(c, cgroup, func(status syscall.WaitStatus) { r.ended(<-born, exitOf(status), onExit) })
@@ -127,15 +129,6 @@ func (r *runner) Start(c Command, onExit func(Exit)) (Group, error) {
 	g.token = token
 	born <- g
 	return g, nil
-}
-
-func variable(env []string, name string) string {
-	for _, e := range env {
-		if value, ok := strings.CutPrefix(e, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 // spawn starts a process, in a control group if there is one. The lock keeps
@@ -171,8 +164,8 @@ func (r *runner) spawn(c Command, cgroup string, ended func(syscall.WaitStatus))
 		return Group{}, err
 	}
 	r.children[pid] = ended
-	p, _ := readProcess(pid) // a zombie at the worst, as it is not reaped yet
-	return Group{PID: pid, Started: p.started, Cgroup: cgroup}, nil
+	p, _ := procfs.Root.Stat(pid) // a zombie at the worst, as it is not reaped yet
+	return Group{PID: pid, Started: p.Started, Cgroup: cgroup}, nil
 }
 
 // ended reports a leader's end, and then the end of what it left behind.
@@ -210,12 +203,12 @@ func (r *runner) strays(g Group) []int {
 	}
 	var all []int
 	for _, pid := range tokenProcesses(g.token) {
-		p, ok := readProcess(pid)
-		if !ok || p.zombie || p.group == g.PID {
+		p, ok := procfs.Root.Stat(pid)
+		if !ok || p.Ended || p.Group == g.PID {
 			continue
 		}
 		r.mu.Lock()
-		_, check := r.children[p.group] // a health check that runs has the same environment
+		_, check := r.children[p.Group] // a health check that runs has the same environment
 		r.mu.Unlock()
 		if !check {
 			all = append(all, pid)
@@ -265,11 +258,11 @@ func (r *runner) endLeftovers(mark string) {
 	for range 100 {
 		pids, known := r.orphans()
 		if !known {
-			pids = processes()
+			pids = procfs.Root.PIDs()
 		}
 		left := 0
 		for _, pid := range pids {
-			if slices.Contains(readList(pid, "environ"), mark) {
+			if slices.Contains(procfs.Root.Environ(pid), mark) {
 				left++
 				killMarked(pid, mark)
 			}
@@ -289,7 +282,7 @@ func killMarked(pid int, variable string) {
 		return // it ended
 	}
 	defer unix.Close(fd)
-	if slices.Contains(readList(pid, "environ"), variable) {
+	if slices.Contains(procfs.Root.Environ(pid), variable) {
 		_ = unix.PidfdSendSignal(fd, syscall.SIGKILL, nil, 0)
 	}
 }
@@ -388,7 +381,7 @@ func (r *runner) Adopt(g Group, token string, onExit func(Exit)) bool {
 	if !isCgroupOf(g.Cgroup, token) {
 		g.Cgroup = ""
 	}
-	if p, ok := readProcess(g.PID); ok && !p.zombie && p.started == g.Started && g.PID > 1 {
+	if p, ok := procfs.Root.Stat(g.PID); ok && !p.Ended && p.Started == g.Started && g.PID > 1 {
 		r.running.Go(func() {
 			if r.watch(p) {
 				r.ended(g, Exit{}, onExit)
@@ -431,14 +424,14 @@ func (r *runner) endUnclaimed(adopted []Group) {
 
 // watch waits for the end of a process that is not our child. false: we are
 // closing.
-func (r *runner) watch(p process) bool {
-	fd, err := unix.PidfdOpen(p.pid, unix.PIDFD_NONBLOCK)
+func (r *runner) watch(p procfs.Stat) bool {
+	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return r.poll(p) // a kernel before 5.10, or it has ended
 	}
 	file := os.NewFile(uintptr(fd), "pidfd")
 	defer file.Close()
-	if now, ok := readProcess(p.pid); !ok || now.started != p.started {
+	if now, ok := procfs.Root.Stat(p.PID); !ok || now.Started != p.Started {
 		return true // the descriptor may be of a later process of that number
 	}
 	conn, err := file.SyscallConn()
@@ -467,11 +460,11 @@ func (r *runner) watch(p process) bool {
 }
 
 // poll waits as watch does, where the kernel has no pidfd.
-func (r *runner) poll(p process) bool {
+func (r *runner) poll(p procfs.Stat) bool {
 	look := time.NewTicker(250 * time.Millisecond)
 	defer look.Stop()
 	for {
-		if now, ok := readProcess(p.pid); !ok || now.zombie || now.started != p.started {
+		if now, ok := procfs.Root.Stat(p.PID); !ok || now.Ended || now.Started != p.Started {
 			return true
 		}
 		select {

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -23,8 +24,8 @@ func TestRandomKillsAreSurvived(t *testing.T) {
 	for round := range 40 {
 		if all := h.processes(); len(all) > 0 {
 			pid := all[r.IntN(len(all))]
-			if p, ok := readProcess(pid); ok && r.IntN(4) == 0 {
-				pid = -p.group
+			if p, ok := procfs.Root.Stat(pid); ok && r.IntN(4) == 0 {
+				pid = -p.Group
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/internal/procfs"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -141,7 +142,7 @@ func TestACopyThatNoRecordNamesIsEnded(t *testing.T) {
 	a.kill()
 	h.forgetAll()
 	// A copy, made as the agent makes it.
-	env := slices.DeleteFunc(readList(first, "environ"), func(e string) bool { return strings.HasPrefix(e, "DOMINION_INSTANCE=") })
+	env := slices.DeleteFunc(procfs.Root.Environ(first), func(e string) bool { return strings.HasPrefix(e, "DOMINION_INSTANCE=") })
 	env = append(env, "DOMINION_INSTANCE=another.r1")
 	_, done := stranger(t, env, nil)
 	a = startAgent(t, h.dir)
@@ -150,8 +151,8 @@ func TestACopyThatNoRecordNamesIsEnded(t *testing.T) {
 	patience(t, "one is left", func() bool {
 		groups := make(map[int]bool)
 		for _, pid := range h.processes() {
-			if p, ok := readProcess(pid); ok {
-				groups[p.group] = true
+			if p, ok := procfs.Root.Stat(pid); ok {
+				groups[p.Group] = true
 			}
 		}
 		return len(groups) == 1 && groups[i.PID]
