@@ -41,6 +41,7 @@ var hubParts = []string{
 	"hub/leftovers",
 	"hub/presence",
 	"hub/publisher",
+	"hub/questions",
 	"hub/scaling",
 	"hub/servicestatus",
 	"hub/tracker",

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/questions"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -63,24 +64,24 @@ func FuzzReceive(f *testing.F) {
 // plansInTime works out the question that waits, if one does, and checks what
 // it costs.
 func (h *Hub) plansInTime(t *testing.T, now time.Time) {
-	one, some := h.questions.next()
+	one, some := h.questions.Take()
 	if !some {
 		return
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began := time.Now()
-	next, err := definitions(one.ask, nil)
+	next, err := one.Definitions(nil)
 	if err == nil {
-		var home hypothesis
-		if home, err = h.suppose(one.ask, next); err == nil {
-			home.plan(func() bool { return false })
+		var home questions.Home
+		if home, err = h.suppose(one.Ask, next); err == nil {
+			home.Plan(func() bool { return false })
 		}
 	}
 	took := time.Since(began)
 	runtime.ReadMemStats(&after)
-	if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(one.ask.Config)*bytesPerByte+bytesOfTurn) || took > longestTurn {
-		t.Errorf("%d bytes allocated, %v, to plan %.200q", used, took, one.ask.Config)
+	if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(one.Ask.Config)*bytesPerByte+bytesOfTurn) || took > longestTurn {
+		t.Errorf("%d bytes allocated, %v, to plan %.200q", used, took, one.Ask.Config)
 	}
 	if err != nil && len(err.Error()) > 10_000 {
 		t.Errorf("an error of %d bytes", len(err.Error()))

@@ -23,6 +23,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/leftovers"
 	"github.com/jmbarzee/dominion/hub/presence"
 	"github.com/jmbarzee/dominion/hub/publisher"
+	"github.com/jmbarzee/dominion/hub/questions"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/servicestatus"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -62,17 +63,15 @@ type Hub struct {
 	rollAt   time.Time                    // when time changes something about that; zero: never
 
 	certificates []certificate
-	environ      []string
 	restarts     map[string]*restarting // by service
 	moves        moves
 	httpProblems []string // the addresses of HTTP that are taken, in words
 	// control is the path of the control socket, controlProblem why it is not open.
 	control, controlProblem string
 	conflicts               []Conflict
-	machine                 func() []string
 	scaling                 *scaling.Scaling
 	leases                  *leases.Leases
-	questions               questions
+	questions               *questions.Questions
 	watched                 watched
 	tracker                 *tracker.Tracker
 
@@ -118,6 +117,8 @@ type (
 	seenLonely    []Lonely
 	httpProblems  []string
 	conflictsSeen []Conflict
+	// wake has the loop look at what is beside it.
+	wake struct{}
 )
 
 // Lonely is a machine that announces itself by zeroconf and has not joined.
@@ -160,11 +161,8 @@ func New(o Options) *Hub {
 		presence:  presence.New(o.Alive),
 		planner:   planner.NewPlanner(planner.Input{}),
 		scaling:   scaling.New(),
-		questions: newQuestions(),
 		watched:   watched{set: o.Watch},
-		environ:   o.Environ,
 		restarts:  make(map[string]*restarting),
-		machine:   o.Machine,
 		still:     stillness{read: o.Figures},
 
 		httpProblems: o.Problems,
@@ -174,6 +172,7 @@ func New(o Options) *Hub {
 	h.tracker = tracker.New(tracker.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
 	})
+	h.questions = questions.New(questions.Options{Environ: o.Environ, Machine: o.Machine, Wake: func() { h.box.Put(wake{}) }})
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
 	h.leases = h.newLeases()
@@ -258,7 +257,7 @@ func (h *Hub) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			h.stop()
-			h.endQuestions()
+			h.questions.Close()
 			return
 		case <-h.box.Ready():
 		case <-timer.C:
@@ -277,7 +276,7 @@ func (h *Hub) round(events []event, now time.Time) {
 		h.expire(now)
 	}
 	h.updateAgents()
-	h.answerQuestions(now)
+	h.stepQuestions(now)
 	h.scaleAll(now)
 	h.save()
 	h.dueUnlessZero(h.events.SaveWhenDue(now))

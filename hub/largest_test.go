@@ -14,6 +14,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/hub/publisher"
+	"github.com/jmbarzee/dominion/hub/questions"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -229,10 +230,10 @@ func TestQuestionsHaveADeadline(t *testing.T) {
 	h.pub = publisher.New(bus, h.log)
 	now := time.Now()
 	ask := topics.Ask{Transaction: "t", Without: "domain-0001"}
-	if err := h.questions.put(question{topics.VerbPlan, ask, "c", h.replyTo(topics.VerbPlan, ask, topics.Message{}), now}); err != nil {
+	if err := h.questions.Put(questions.Question{Verb: topics.VerbPlan, Ask: ask, Asker: "c", Reply: h.replyTo(topics.VerbPlan, ask, topics.Message{}), Until: now}); err != nil {
 		t.Fatal(err)
 	}
-	h.answerQuestions(now)
+	h.stepQuestions(now)
 	if a := <-bus.answers; !strings.Contains(string(a.Payload), "took longer than 10s") || a.Topic != "dominion/response/plan" {
 		t.Errorf("%s: %s", a.Topic, a.Payload)
 	}
@@ -241,10 +242,10 @@ func TestQuestionsHaveADeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := 0
-	if _, ok := one.plan(func() bool { asked++; return asked > 2 }); ok || asked > 4 {
+	if _, ok := one.Plan(func() bool { asked++; return asked > 2 }); ok || asked > 4 {
 		t.Errorf("planned to the end: %v, asked %d times", ok, asked)
 	}
-	if lines, ok := one.plan(func() bool { return false }); !ok || len(lines) == 0 {
+	if lines, ok := one.Plan(func() bool { return false }); !ok || len(lines) == 0 {
 		t.Errorf("%v, %v", lines, ok)
 	}
 }

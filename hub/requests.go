@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/events"
+	"github.com/jmbarzee/dominion/hub/questions"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/internal/nearest"
 	"github.com/jmbarzee/dominion/services"
@@ -35,7 +36,7 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 		data, err = h.answer(verb, ask, now)
 	}
 	if err == nil && (verb == topics.VerbPlan && supposes(ask) || verb == topics.VerbRebalance) {
-		err = h.questions.put(question{verb, ask, asker(m), h.replyTo(verb, ask, m), now.Add(questionTime)})
+		err = h.questions.Put(questions.Question{Verb: verb, Ask: ask, Asker: asker(m), Reply: h.replyTo(verb, ask, m), Until: now.Add(questions.Timeout)})
 		if err == nil {
 			return // answered later
 		}
@@ -76,6 +77,14 @@ func (h *Hub) replyTo(verb string, ask topics.Ask, m topics.Message) topics.Mess
 		answer.Topic = ask.Response
 	}
 	return answer
+}
+
+// asker names who is charged with a message: the user, or the client where there is none.
+func asker(m topics.Message) string {
+	if m.User != "" {
+		return "user " + m.User
+	}
+	return "client " + m.Client
 }
 
 // orEmpty lets people ask with an empty payload.
