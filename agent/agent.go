@@ -81,7 +81,7 @@ type Agent struct {
 const abandonAfter = 10 * time.Second
 
 // incoming is a message of a connection with what its topic is: the zero Address for a
-// topic that is not one of the agent's tree. It is parsed by run alone.
+// topic that is not one of the agent's tree. It is parsed once, by the deliver function of newLoop.
 type incoming struct {
 	connID int
 	topics.Message

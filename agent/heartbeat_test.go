@@ -109,7 +109,7 @@ func TestHungDiskDelaysTheStepAlone(t *testing.T) {
 			t.Errorf("the command is said to be obeyed: %+v", b)
 		}
 		if !u.receivedEvent(topics.DomainProblem, "a disk of this domain does not answer") {
-			t.Errorf("nobody is told: %q", u.events())
+			t.Errorf("no event reports it: %q", u.events())
 		}
 		close(hung.thawed)
 		time.Sleep(5 * time.Second)
@@ -137,11 +137,11 @@ func TestHungDiskDoesNotKeepTheAgentFromEnding(t *testing.T) {
 		time.Sleep(time.Second)
 		u.domain(topics.DomainServicesSet, r.command("d1", 5, 1, "web"))
 		time.Sleep(time.Second)
-		told := time.Now()
+		requested := time.Now()
 		r.cancel()
 		r.cancel = nil
 		err := <-r.done
-		if took := time.Since(told); err == nil || took > abandonAfter+report.OfflineTimeout+2*time.Second {
+		if took := time.Since(requested); err == nil || took > abandonAfter+report.OfflineTimeout+2*time.Second {
 			t.Errorf("it ended after %v with %v", took, err)
 		}
 		synctest.Wait()

@@ -387,7 +387,7 @@ func (f *machineFacts) Metrics(now time.Time, groups map[string]int) topics.Metr
 	return m
 }
 
-// runner plays processes: they run until they are told to stop.
+// runner plays processes: they run until they are requested to stop.
 type runner struct {
 	mu      sync.Mutex
 	started []string // directories, in order

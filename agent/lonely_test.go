@@ -117,7 +117,7 @@ func TestLonelyAndFollowing(t *testing.T) {
 			t.Errorf("joined: announces %v, started %q", h.announces(), a.runner.starts())
 		}
 
-		// a short loss is no loneliness: the same address again, nothing told twice
+		// a short loss is no loneliness: the same address again, nothing reported twice
 		moved.forget()
 		h.finds()
 		h.cut()
@@ -126,7 +126,7 @@ func TestLonelyAndFollowing(t *testing.T) {
 			t.Errorf("after a short loss availability %q", got)
 		}
 		if len(moved.events()) != 0 {
-			t.Errorf("told again: %q", moved.events())
+			t.Errorf("reported again: %q", moved.events())
 		}
 		a.stop()
 
@@ -274,7 +274,7 @@ func TestAStrangerOfTheSameName(t *testing.T) {
 				h.finds(found("d1", "home", "192.0.2.1"))
 				time.Sleep(10 * time.Second)
 				if !u.receivedEvent(topics.DomainProblem, `id "d2"`) {
-					t.Errorf("the hub that it belongs to was not told: %q", u.events())
+					t.Errorf("the hub that it belongs to has no event: %q", u.events())
 				}
 				a.stop()
 				u.gone()

@@ -48,7 +48,7 @@ type loop struct {
 // start adopts running services and applies the last start command, with or
 // without a hub.
 func (l *loop) start(now time.Time) {
-	l.traits.Poll(now)
+	l.traits.Expire(now)
 	l.poll(now)
 	c, accepted := l.store.command, l.store.taken
 	if accepted {
@@ -93,9 +93,9 @@ func (l *loop) tick(now time.Time) {
 	if l.inventory.Due(now) {
 		l.poll(now)
 	}
-	l.traits.Poll(now)
+	l.traits.Expire(now)
 	l.connection.Resubscribe(l.traits.Resubscribe(now))
-	l.supervisor.Tick(now)
+	l.supervisor.Expire(now)
 	for _, line := range l.logs.Expire(now, l.writing()) { // of services that ended just now, too
 		l.publishLog(line)
 	}
@@ -116,12 +116,8 @@ func (l *loop) next(now time.Time) time.Time {
 			at = t
 		}
 	}
-	if t, ok := l.supervisor.Next(); ok {
-		sooner(t)
-	}
-	if t, ok := l.traits.Next(); ok {
-		sooner(t)
-	}
+	sooner(l.supervisor.Next())
+	sooner(l.traits.Next())
 	sooner(l.logs.Next(now, l.writing()))
 	sooner(l.connection.Next())
 	sooner(l.isolation.Next())

@@ -70,7 +70,7 @@ func stopServices(ctx context.Context, c config.Domain, log *slog.Logger) error 
 	s.StopAll(time.Now())
 	for !s.Idle() {
 		timer := time.NewTimer(time.Second)
-		if at, ok := s.Next(); ok {
+		if at := s.Next(); !at.IsZero() {
 			timer.Reset(max(0, time.Until(at)))
 		}
 		select {
@@ -85,7 +85,7 @@ func stopServices(ctx context.Context, c config.Domain, log *slog.Logger) error 
 		for _, e := range waiting {
 			s.Handle(e, time.Now())
 		}
-		s.Tick(time.Now())
+		s.Expire(time.Now())
 	}
 	return nil
 }

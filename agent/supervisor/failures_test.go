@@ -57,11 +57,11 @@ func TestFiftyCrashLoops(t *testing.T) {
 			for _, e := range events { // the agent's heart beats between two of them
 				turn(func() { h.s.Handle(e, time.Now()) })
 			}
-			turn(func() { h.s.Tick(time.Now()) })
+			turn(func() { h.s.Expire(time.Now()) })
 		case <-deadline:
 			t.Fatalf("%d of 50 have failed", failed())
 		case <-time.After(10 * time.Millisecond):
-			turn(func() { h.s.Tick(time.Now()) })
+			turn(func() { h.s.Expire(time.Now()) })
 		}
 	}
 	burst := time.Since(began)

@@ -131,7 +131,7 @@ func (h *host) until(what string, cond func() bool) {
 	defer look.Stop()
 	for {
 		late := time.Now().After(deadline) // before the last look
-		h.s.Tick(time.Now())
+		h.s.Expire(time.Now())
 		if cond() {
 			return
 		}

@@ -325,12 +325,12 @@ func TestDiskThatRefusesLogsAndRecords(t *testing.T) {
 	if n := h.reported(topics.DomainProblem, ""); n < 2 {
 		t.Errorf("reports %v, want two problems", h.reports)
 	}
-	if at, ok := h.s.Next(); !ok || time.Until(at) > diskRetry {
+	if at := h.s.Next(); at.IsZero() || time.Until(at) > diskRetry {
 		t.Error("it is not tried again")
 	}
 	os.Remove(h.dir + "/data/instances")
-	h.s.Tick(time.Now().Add(diskRetry))
-	h.s.Tick(time.Now().Add(2 * diskRetry))
+	h.s.Expire(time.Now().Add(diskRetry))
+	h.s.Expire(time.Now().Add(2 * diskRetry))
 	if _, err := os.Stat(h.dir + "/data/instances/web.json"); err != nil {
 		t.Errorf("the record was not written later: %v", err)
 	}

@@ -123,7 +123,7 @@ func agent(dir string) error {
 			return err
 		}
 		wait := time.Hour
-		if at, ok := h.s.Next(); ok {
+		if at := h.s.Next(); !at.IsZero() {
 			wait = time.Until(at)
 		}
 		select {
@@ -139,7 +139,7 @@ func agent(dir string) error {
 				h.s.Handle(e, time.Now())
 			}
 		case <-time.After(wait):
-			h.s.Tick(time.Now())
+			h.s.Expire(time.Now())
 		}
 	}
 }

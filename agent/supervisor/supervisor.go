@@ -321,8 +321,8 @@ func (s *Supervisor) Handle(e Event, now time.Time) {
 	s.afterStep(now)
 }
 
-// Tick does what is due at now.
-func (s *Supervisor) Tick(now time.Time) {
+// Expire does what is due at now.
+func (s *Supervisor) Expire(now time.Time) {
 	for _, name := range s.names() {
 		v := s.services[name]
 		if v.State == topics.Stopped && now.Sub(v.Since) >= stoppedListed {
@@ -337,8 +337,8 @@ func (s *Supervisor) Tick(now time.Time) {
 	s.afterStep(now)
 }
 
-// Next returns when Tick is to be called next; false: not before an event.
-func (s *Supervisor) Next() (time.Time, bool) {
+// Next returns when Expire has something to do; zero: not before an event.
+func (s *Supervisor) Next() time.Time {
 	at := s.retryWriteAt
 	for _, v := range s.services {
 		due := v.due()
@@ -349,7 +349,7 @@ func (s *Supervisor) Next() (time.Time, bool) {
 			at = due
 		}
 	}
-	return at, !at.IsZero()
+	return at
 }
 
 // Restart stops a service and starts it again, also one in backoff or failed.

@@ -83,10 +83,10 @@ func (h *host) pass(d time.Duration) {
 			h.s.Handle(e, time.Now())
 		}
 		now := time.Now()
-		at, ok := h.s.Next()
-		if ok && !at.After(now) {
-			h.s.Tick(now)
-			if again, ok := h.s.Next(); ok && again.Equal(at) {
+		at := h.s.Next()
+		if !at.IsZero() && !at.After(now) {
+			h.s.Expire(now)
+			if h.s.Next().Equal(at) {
 				h.t.Fatalf("at %v the same tick is due again", at)
 			}
 			continue
@@ -94,7 +94,7 @@ func (h *host) pass(d time.Duration) {
 		if len(events) > 0 {
 			continue
 		}
-		if !ok || at.After(end) {
+		if at.IsZero() || at.After(end) {
 			at = end
 		}
 		if !now.Before(end) {
@@ -176,7 +176,7 @@ func TestVirtualStopKills(t *testing.T) {
 		if i := h.s.Instances(); len(i) > 0 {
 			t.Errorf("a minute later it is listed: %+v", i)
 		}
-		if at, ok := h.s.Next(); ok {
+		if at := h.s.Next(); !at.IsZero() {
 			t.Errorf("a tick is due at %v with nothing to do", at)
 		}
 	})

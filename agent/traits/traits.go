@@ -95,8 +95,8 @@ func New(sources []config.TraitSource, files *foreign.Files, run Run, post func(
 // Close ends the commands that run.
 func (w *Watch) Close() { w.end() }
 
-// Poll polls the sources that are due. It does not wait for commands.
-func (w *Watch) Poll(now time.Time) {
+// Expire polls the sources that are due. It does not wait for commands.
+func (w *Watch) Expire(now time.Time) {
 	if len(w.sources) == 0 || now.Before(w.nextPoll) {
 		return
 	}
@@ -288,5 +288,10 @@ func (w *Watch) Environment() map[string]string {
 	return e
 }
 
-// Next returns when Poll has something to do; false: never.
-func (w *Watch) Next() (time.Time, bool) { return w.nextPoll, len(w.sources) > 0 }
+// Next returns when Expire has something to do; zero: never.
+func (w *Watch) Next() time.Time {
+	if len(w.sources) == 0 {
+		return time.Time{}
+	}
+	return w.nextPoll
+}

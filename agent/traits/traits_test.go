@@ -35,7 +35,7 @@ func on(t *testing.T, sources ...config.TraitSource) *bench {
 // after lets time pass, and looks whenever something is due.
 func (b *bench) after(d time.Duration) *bench {
 	for end := b.now.Add(d); ; {
-		at, _ := b.Next()
+		at := b.Next()
 		if at.After(end) {
 			b.now = end
 			return b
@@ -43,7 +43,7 @@ func (b *bench) after(d time.Duration) *bench {
 		if at.After(b.now) {
 			b.now = at
 		}
-		b.Poll(b.now)
+		b.Expire(b.now)
 	}
 }
 
@@ -57,7 +57,7 @@ func (b *bench) expect(traits ...string) {
 func TestPath(t *testing.T) {
 	dir := t.TempDir()
 	b := on(t, config.TraitSource{Trait: "zigbee-stick", Path: filepath.Join(dir, "*Sonoff*")})
-	b.Poll(b.now)
+	b.Expire(b.now)
 	b.expect()
 	stick := filepath.Join(dir, "usb-ITead_Sonoff_Zigbee-if00")
 	for _, f := range []string{stick, stick + "-port1"} {
@@ -103,7 +103,7 @@ func TestCommand(t *testing.T) {
 	b := on(t, config.TraitSource{
 		Trait: "gpu", Command: []string{"sh", "-c", "cat " + flag}, Interval: 5 * time.Second, Timeout: time.Minute,
 	})
-	b.Poll(b.now)
+	b.Expire(b.now)
 	b.Handle(<-b.events, b.now)
 	b.expect()
 	if err := os.WriteFile(flag, []byte("RTX\x1b[2J 9000\nsecond line"), 0o600); err != nil {
@@ -204,7 +204,7 @@ func TestHostilePath(t *testing.T) {
 
 func TestNothingToWatch(t *testing.T) {
 	b := on(t)
-	if _, ok := b.Next(); ok {
+	if at := b.Next(); !at.IsZero() {
 		t.Error("it wants to look")
 	}
 	b.expect()
@@ -261,7 +261,7 @@ func TestCommandsThatTellNothing(t *testing.T) {
 		if command[0] != "sleep" {
 			b.sources[0].Timeout = time.Minute
 		}
-		b.Poll(b.now)
+		b.Expire(b.now)
 		b.Handle(<-b.events, b.now)
 		got := strings.Join(b.Problems(b.now), "\n")
 		if want == "" && got != "" || want != "" && (!strings.Contains(got, "the trait gpu is not offered: "+want) || !strings.Contains(got, "[traits_from]")) {
