@@ -39,6 +39,7 @@ var hubParts = []string{
 	"hub/fleet",
 	"hub/leases",
 	"hub/leftovers",
+	"hub/ownproblems",
 	"hub/presence",
 	"hub/publisher",
 	"hub/questions",

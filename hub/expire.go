@@ -68,5 +68,5 @@ func (h *Hub) expire(now time.Time) {
 	h.expireUsage(now)
 	h.expireLeftovers(now)
 	h.expireFirmware(now)
-	h.expireCertificates(now)
+	h.expireOwnProblems(now)
 }

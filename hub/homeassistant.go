@@ -16,7 +16,7 @@ func (h *Hub) newAnnouncer(o Options) *announcer.Announcer {
 	from := announcer.Options{
 		HomeAssistant: homeassistant.Options{
 			Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
-			HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: len(h.certificates) > 0,
+			HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: h.ownProblems.HasCertificates(),
 		},
 		Enabled: o.Config.HomeAssistant.Enabled, Publisher: h.pub, Store: h.store, Verify: o.Verify,
 		Snapshot: store.ReadNote[homeassistant.Snapshot](h.store, announcer.File, o.Log),

@@ -21,6 +21,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/leftovers"
+	"github.com/jmbarzee/dominion/hub/ownproblems"
 	"github.com/jmbarzee/dominion/hub/presence"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/questions"
@@ -62,18 +63,16 @@ type Hub struct {
 	versions map[string]map[string]int    // by service and version: how many domains that may run it have it
 	rollAt   time.Time                    // when time changes something about that; zero: never
 
-	certificates []certificate
-	restarts     map[string]*restarting // by service
-	moves        moves
-	httpProblems []string // the addresses of HTTP that are taken, in words
-	// control is the path of the control socket, controlProblem why it is not open.
-	control, controlProblem string
-	conflicts               []Conflict
-	scaling                 *scaling.Scaling
-	leases                  *leases.Leases
-	questions               *questions.Questions
-	watched                 watched
-	tracker                 *tracker.Tracker
+	ownProblems *ownproblems.Problems
+	restarts    map[string]*restarting // by service
+	moves       moves
+	// control is the path of the control socket, "" where there is none.
+	control   string
+	scaling   *scaling.Scaling
+	leases    *leases.Leases
+	questions *questions.Questions
+	watched   watched
+	tracker   *tracker.Tracker
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -87,7 +86,6 @@ type Hub struct {
 	presence  *presence.Presence
 	commands  *commands.Commands
 	events    *events.Log
-	problem   string // of the last reload
 	schedule  schedule
 	looked    time.Time // when the loop last looked at its domains
 	still     stillness
@@ -164,10 +162,7 @@ func New(o Options) *Hub {
 		watched:   watched{set: o.Watch},
 		restarts:  make(map[string]*restarting),
 		still:     stillness{read: o.Figures},
-
-		httpProblems: o.Problems,
-		control:      o.Control, controlProblem: o.ControlProblem,
-		certificates: newCertificates(o),
+		control:   o.Control,
 	}
 	h.tracker = tracker.New(tracker.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
@@ -179,6 +174,7 @@ func New(o Options) *Hub {
 	for _, d := range o.Config.Services {
 		h.defs[d.Name] = d
 	}
+	h.ownProblems = h.newOwnProblems(o)
 	h.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)
 	h.updateAgents()
@@ -357,11 +353,12 @@ func (h *Hub) handle(e event, now time.Time) {
 	case asksFigures:
 		e.answer <- h.reportFigures()
 	case httpProblems:
-		h.httpProblems, h.dirty = e, true
+		h.ownProblems.SetHTTP(e)
+		h.dirty = true
 	case seenLonely:
 		h.fleetExpired(h.fleet.Announced(e, now), now)
 	case conflictsSeen:
-		h.seeConflicts(e)
+		h.receiveConflicts(e)
 	}
 }
 
@@ -401,8 +398,7 @@ func (h *Hub) becameReady(now time.Time) {
 // stopped in order before their topics are cleared.
 func (h *Hub) reload(cfg config.Dominion, err error) {
 	if err != nil {
-		h.problem = "the configuration was not reloaded, the old one stays in force: " + err.Error()
-		h.events.Add(topics.Event{Type: topics.ConfigRefused, Message: h.problem})
+		h.events.Add(topics.Event{Type: topics.ConfigRefused, Message: h.ownProblems.SetReload(err)})
 		h.dirty = true
 		return
 	}
@@ -420,7 +416,8 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 	h.cfg.TakeOver(cfg)
 	h.fleet.Configure(h.cfg.Timing.LostAfter.Duration(), h.cfg.Timing.FailoverAfter.Duration())
 	h.configureLeases()
-	h.problem, h.dirty = "", true
+	h.ownProblems.SetReload(nil)
+	h.dirty = true
 	h.followFigures()
 	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})
 }

@@ -7,32 +7,41 @@ import (
 
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/fleet"
+	"github.com/jmbarzee/dominion/hub/ownproblems"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// ownProblems names what of the hub itself needs a human.
-func (h *Hub) ownProblems() (all []string) {
-	if h.problem != "" {
-		all = append(all, h.problem)
+// newOwnProblems returns the part that holds the problems of the hub itself.
+func (h *Hub) newOwnProblems(o Options) *ownproblems.Problems {
+	p := ownproblems.Options{
+		ID: h.ID(), Name: o.Config.Name, HTTP: o.Problems, Control: o.ControlProblem,
+		NotPersisted: h.store.Err, OpenToAll: func() string { return "" },
 	}
-	if err := h.store.Err(); err != nil {
-		all = append(all, "what was changed is not kept over a restart of the hub: "+err.Error())
-	}
-	for i := range h.certificates {
-		if problem := h.certificates[i].problem(time.Now()); problem != "" {
-			all = append(all, problem)
+	if h.broker != nil {
+		p.OpenToAll = func() string {
+			if h.broker.OpenToAll() {
+				return config.OpenToAll
+			}
+			return ""
 		}
 	}
-	if h.controlProblem != "" {
-		all = append(all, h.controlProblem)
+	if o.Certificate != nil {
+		p.Certificates = append(p.Certificates, ownproblems.Certificate{Name: "the broker's certificate", Keys: "cert_file and key_file", Expires: o.Certificate})
 	}
-	if h.broker != nil && h.broker.OpenToAll() {
-		all = append(all, config.OpenToAll)
+	if o.HTTPCertificate != nil {
+		p.Certificates = append(p.Certificates, ownproblems.Certificate{Name: "the certificate of HTTPS", Keys: "http.cert_file and http.key_file", Expires: o.HTTPCertificate})
 	}
-	for _, c := range h.conflicts {
-		all = append(all, h.conflictProblem(c))
+	return ownproblems.New(p)
+}
+
+// expireOwnProblems warns of certificates that end.
+func (h *Hub) expireOwnProblems(now time.Time) {
+	warned, changed := h.ownProblems.Expire(now)
+	for _, warning := range warned {
+		h.events.Add(topics.Event{Type: topics.CertificateExpires, Message: warning})
 	}
-	return append(all, h.httpProblems...)
+	h.dirty = h.dirty || changed
+	h.dueUnlessZero(h.ownProblems.Next())
 }
 
 // toldByUpdate reports whether a service has the problem that its update has: what
@@ -47,7 +56,7 @@ func toldByUpdate(v topics.Service) bool {
 // problems names what needs a human.
 func (h *Hub) problems() []string {
 	all := []string{}
-	all = append(all, h.ownProblems()...)
+	all = append(all, h.ownProblems.All(time.Now())...)
 	for _, b := range h.viewBridges() {
 		for _, p := range b.Problems {
 			all = append(all, "bridge "+b.Name+": "+p)

@@ -34,9 +34,9 @@ func (h *Hub) hubStatus() topics.Hub {
 	s := topics.Hub{
 		ID: h.ID(), Name: h.cfg.Name, Version: h.version, Protocol: topics.Protocol,
 		Epoch: h.epoch, StartedAt: h.presence.StartedAt(h.started, time.Now()), Ready: h.fleet.Ready(),
-		Control: h.control, Problem: strings.Join(h.ownProblems(), "; "), Domains: h.fleet.Count(),
+		Control: h.control, Problem: strings.Join(h.ownProblems.All(time.Now()), "; "), Domains: h.fleet.Count(),
 	}
-	if until := h.certificatesExpire(); !until.IsZero() {
+	if until := h.ownProblems.CertificatesExpire(); !until.IsZero() {
 		s.CertificateExpires = topics.At(until)
 	}
 	for _, v := range h.views {
