@@ -182,8 +182,8 @@ func (f *fuss) status(name string) topics.Domain {
 		ordered := f.h.fleet.Get(name) != nil && f.h.fleet.Get(name).Ordered.Services[d.Name]
 		if ordered == (f.r.IntN(6) > 0) {
 			revision := "of-another-time"
-			if known := f.h.fleet.Get(name); known != nil && assignmentsOf(known)[d.Name] != nil && f.r.IntN(4) > 0 {
-				revision = assignmentsOf(known)[d.Name].spec.Revision
+			if spec, _ := f.h.rollouts.Assigned(d.Name, name); spec != nil && f.r.IntN(4) > 0 {
+				revision = spec.Revision
 			}
 			s.Services = append(s.Services, topics.Instance{
 				Service: d.Name, Version: []string{"1.0.0", "2.0.0"}[f.r.IntN(12)/11], Revision: revision, Restarts: f.r.IntN(4), Port: 80 + f.r.IntN(2),

@@ -68,7 +68,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 			h.reconcile(now)
 		}
 		for _, d := range h.fleet.Sorted() {
-			s := obeyed(d)
+			s := h.obeyed(d)
 			if len(s.Services) == len(d.Status.Services) {
 				continue
 			}
@@ -84,7 +84,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 		now = now.Add(10 * time.Minute)
 		for _, d := range h.fleet.Sorted() {
 			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, false, now)
-			if err := h.domainStatus(d.Name, obeyed(d), topics.Message{}, now); err != nil {
+			if err := h.domainStatus(d.Name, h.obeyed(d), topics.Message{}, now); err != nil {
 				tb.Fatal(err)
 			}
 		}
@@ -103,13 +103,13 @@ func city(tb testing.TB) (*Hub, time.Time) {
 }
 
 // obeyed is the status of a domain that runs what it was told to.
-func obeyed(d *domain) topics.Domain {
+func (h *Hub) obeyed(d *domain) topics.Domain {
 	s := *d.Status
 	s.Services = nil
 	for i, row := range s.Catalog {
-		if spec, told := assignmentsOf(d)[row.Service]; told {
+		if spec, _ := h.rollouts.Assigned(row.Service, d.Name); spec != nil {
 			s.Services = append(s.Services, topics.Instance{
-				Service: row.Service, State: topics.Running, Health: topics.Healthy, Version: row.Version, Port: 20000 + i, Revision: spec.spec.Revision,
+				Service: row.Service, State: topics.Running, Health: topics.Healthy, Version: row.Version, Port: 20000 + i, Revision: spec.Revision,
 			})
 		}
 	}
@@ -123,7 +123,7 @@ func BenchmarkCity(b *testing.B) {
 	d := h.fleet.Get("d0500")
 	few := d.Status.Services[slices.IndexFunc(d.Status.Services, func(i topics.Instance) bool { return i.Service > "s0001" })].Service
 	say := func(service string, to topics.Health) arrived {
-		s := obeyed(d)
+		s := h.obeyed(d)
 		for i := range s.Services {
 			if s.Services[i].Service == service {
 				s.Services[i].Health = to

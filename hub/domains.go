@@ -53,12 +53,14 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time
 func (h *Hub) admitted(a fleet.Admission, now time.Time) *domain {
 	d := a.Domain
 	if a.New {
+		h.rollouts.RemoveDomain(d.Name)
 		h.reportStatus(d)
 		h.remember(d)
 		h.touch(d.Name)
 	}
 	if was := a.Renamed; was != "" {
 		h.store.Change(func(s *store.State) { delete(s.Domains, was); delete(s.Domains, d.Name) })
+		h.rollouts.RenameDomain(was, d.Name)
 		h.remember(d)
 		h.touch(was)
 		h.touch(d.Name)
@@ -232,6 +234,7 @@ func (h *Hub) forget(name string, now time.Time) error {
 		}
 	} else {
 		h.store.Change(func(s *store.State) { delete(s.Domains, name) })
+		h.rollouts.RemoveDomain(name)
 		h.touch(name)
 		h.scheduleLeftovers(now)
 		h.announcer.RemoveDomain(name, now)

@@ -25,6 +25,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/presence"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/questions"
+	"github.com/jmbarzee/dominion/hub/rollouts"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/servicestatus"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -58,10 +59,7 @@ type Hub struct {
 
 	announcer *announcer.Announcer
 
-	rollouts map[string]*rolloutState     // how services change, by name
-	counted  map[string]map[string]string // versions by domain and service, as counted in
-	versions map[string]map[string]int    // by service and version: how many domains that may run it have it
-	rollAt   time.Time                    // when time changes something about that; zero: never
+	rollouts *rollouts.Rollouts
 
 	ownProblems *ownproblems.Problems
 	restarts    map[string]*restarting // by service
@@ -148,9 +146,6 @@ func New(o Options) *Hub {
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
 		defs:      make(map[string]services.Definition),
 		retired:   make(map[string]services.Definition),
-		rollouts:  make(map[string]*rolloutState),
-		counted:   make(map[string]map[string]string),
-		versions:  make(map[string]map[string]int),
 		directory: directory.New(),
 		views:     make(map[string]topics.Service),
 		statuses:  servicestatus.New(),
@@ -168,6 +163,7 @@ func New(o Options) *Hub {
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
 	})
 	h.questions = questions.New(questions.Options{Environ: o.Environ, Machine: o.Machine, Wake: func() { h.box.Put(wake{}) }})
+	h.rollouts = h.newRollouts()
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
 	h.leases = h.newLeases()

@@ -88,7 +88,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 			State: i.State, Done: done(i), Health: d.HealthOf(i), Version: i.Version, Order: d.RunningOrder[i.Service],
 			Best: h.best(i.Service) == d.Name,
 		}
-		if g := assignmentsOf(d)[i.Service]; g != nil && g.hopeless {
+		if h.rollouts.Hopeless(i.Service, d.Name) {
 			tried := p.Observed[i.Service]
 			tried.State, tried.Health = topics.Failed, topics.UnknownHealth
 			p.Observed[i.Service] = tried
@@ -215,7 +215,7 @@ func (h *Hub) dropRetired(now time.Time) {
 		h.statuses.Remove(name)
 		h.directory.Remove(name)
 		h.forgetOverride(name)
-		h.forgetRollout(name)
+		h.rollouts.Remove(name)
 		h.announcer.RemoveService(name, now)
 		h.events.Add(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -303,14 +302,6 @@ func (h *Hub) forgetOverride(name string) {
 	h.store.Change(func(s *store.State) { delete(s.Overrides, name) })
 }
 
-// forgetRollout drops what is kept of how a service changed that is gone.
-func (h *Hub) forgetRollout(name string) {
-	delete(h.rollouts, name)
-	if !reflect.ValueOf(h.store.Rollout(name)).IsZero() {
-		h.store.Change(func(s *store.State) { delete(s.Rollouts, name) })
-	}
-}
-
 // drain passes the word on to the domain, which owns the flag.
 func (h *Hub) drain(name, word string) error {
 	d, err := h.knownDomain(name)
@@ -370,7 +361,7 @@ func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
 			}
 			w.Domains = append(w.Domains, topics.WhyLine{
 				Domain: c.Domain, Runs: c.Runs(), State: h.stateOn(c.Domain, ask.Service),
-				Reason:  c.Reason + h.rollReason(ask.Service, c.Domain) + h.trouble(ask.Service, c.Domain) + better,
+				Reason:  c.Reason + h.rolloutReason(ask.Service, c.Domain) + h.trouble(ask.Service, c.Domain) + better,
 				NextTry: h.nextTry(ask.Service, c.Domain),
 			})
 		}

@@ -1,37 +1,34 @@
 package hub
 
 import (
-	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/directory"
+	"github.com/jmbarzee/dominion/hub/rollouts"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/rollout"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// rolloutState is how one service changes.
-type rolloutState struct {
-	out       rollout.Output
-	next      topics.Spec // of the definition, and its identity
-	nextID    string
-	quiet     bool              // all is as it is to be, and only what changes can change that
-	at        time.Time         // when time changes something; zero: never
-	announced string            // what was announced: "the changed definition"; "" nothing
-	reasons   map[string]string // by domain
+// newRollouts returns the rollouts of this hub's services.
+func (h *Hub) newRollouts() *rollouts.Rollouts {
+	return rollouts.New(rollouts.Home{
+		Definition: h.definition, Needs: h.needsOf, Domains: h.holders, Instance: h.rolloutInstance,
+		Message: h.messageOf, Record: h.store.Rollout, Persist: h.persistRollout,
+	})
 }
 
-// updateRollouts decides what the instances are ordered as: those of the services that
-// something has changed about.
+// updateRollouts decides what the instances are assigned: those of the services of which
+// something has changed.
 func (h *Hub) updateRollouts(c *changes, now time.Time) {
-	work := make(map[string][]*domain) // those that changed, of those that are to hold it
-	look := func(service string, changed ...*domain) { work[service] = append(work[service], changed...) }
+	work := make(map[string][]string) // the domains that changed, of those that are to have an instance
+	add := func(service string, changed ...string) { work[service] = append(work[service], changed...) }
 	for service := range c.services {
-		look(service)
+		add(service)
 	}
 	for name := range c.domains {
 		d := h.fleet.Get(name)
@@ -39,216 +36,99 @@ func (h *Hub) updateRollouts(c *changes, now time.Time) {
 			continue
 		}
 		desired := h.planner.Desired(name)
-		for service := range assignmentsOf(d) {
-			if !slices.Contains(desired, service) {
-				delete(assignmentsOf(d), service)
-				look(service)
-			}
+		for _, service := range h.rollouts.Retain(name, desired) {
+			add(service)
 		}
 		if d.TakesOrders() {
 			for _, service := range desired {
-				look(service, d)
+				add(service, name)
 			}
 		}
 	}
 	if c.whole {
-		for service := range h.rollouts {
-			look(service)
+		for _, service := range h.rollouts.Services() {
+			add(service)
 		}
 	}
 	for _, service := range slices.Sorted(maps.Keys(work)) {
-		h.rollService(c, service, work[service], now)
+		h.carryOutRollout(c, service, h.rollouts.Step(service, work[service], c.whole, now))
 	}
-	h.dueRollouts()
+	h.dueUnlessZero(h.rollouts.Next())
 }
 
-// holders are the domains that are to hold an instance of a service, and are
-// given orders, by name.
-func (h *Hub) holders(service string) []*domain {
+// carryOutRollout does what follows from a step of a service's rollout.
+func (h *Hub) carryOutRollout(c *changes, service string, r rollouts.Result) {
+	for _, e := range r.Events {
+		h.events.Add(e)
+	}
+	if r.Decided {
+		c.services[service] = true
+	}
+	for _, domain := range r.Assigned {
+		c.domains[domain] = true
+	}
+	for _, domain := range r.Replan {
+		h.touch(domain)
+	}
+}
+
+// expireRollouts has the services decided on of which time has changed something.
+func (h *Hub) expireRollouts(now time.Time) {
+	for _, service := range h.rollouts.Expire(now) {
+		h.touchService(service)
+	}
+	h.dueUnlessZero(h.rollouts.Next())
+}
+
+// holders returns the domains that are to have an instance of a service, and are given
+// start commands, by name.
+func (h *Hub) holders(service string) []string {
 	o := h.plan.Services[service]
 	if o == nil {
 		return nil
 	}
-	holders := make([]*domain, 0, len(o.Choices))
+	holders := make([]string, 0, len(o.Choices))
 	for _, choice := range o.Choices {
 		if d := h.fleet.Get(choice.Domain); choice.Runs() && d != nil && d.TakesOrders() {
-			holders = append(holders, d)
+			holders = append(holders, d.Name)
 		}
 	}
 	return holders
 }
 
-// dueRollouts sets the moment at which time changes something.
-func (h *Hub) dueRollouts() {
-	h.rollAt = time.Time{}
-	for _, r := range h.rollouts {
-		if !r.at.IsZero() && (h.rollAt.IsZero() || r.at.Before(h.rollAt)) {
-			h.rollAt = r.at
-		}
+// rolloutInstance returns what is known of a service on a domain.
+func (h *Hub) rolloutInstance(service, domain string) rollouts.Instance {
+	d := h.fleet.Get(domain)
+	if d == nil || d.Status == nil {
+		return rollouts.Instance{Domain: domain}
 	}
-	if !h.rollAt.IsZero() {
-		h.due(h.rollAt)
+	i := rollouts.Instance{
+		Domain: domain, Online: d.State == topics.DomainIsOnline, Draining: d.Status.Draining,
+		Reported: d.Instance(service), Catalog: d.CatalogVersion(service), CatalogSince: d.CatalogSince[service],
+		Current: d.Heartbeat.Epoch == h.epoch && d.Heartbeat.Generation >= d.Ordered.Generation,
 	}
+	if i.Reported != nil {
+		i.Health = d.HealthOf(*i.Reported)
+	}
+	return i
 }
 
-// expireRollouts looks again where time has changed something.
-func (h *Hub) expireRollouts(now time.Time) {
-	if h.rollAt.IsZero() {
-		return
+// messageOf returns the first line of what a domain says about an instance.
+func (h *Hub) messageOf(service, domain string) string {
+	d := h.fleet.Get(domain)
+	if d == nil {
+		return ""
 	}
-	if now.Before(h.rollAt) {
-		h.due(h.rollAt)
-		return
+	i := d.Instance(service)
+	if i == nil {
+		return ""
 	}
-	for service, r := range h.rollouts {
-		if !r.at.IsZero() && !now.Before(r.at) {
-			r.at = time.Time{}
-			h.touchService(service)
-		}
-	}
-	h.dueRollouts()
+	line, _, _ := strings.Cut(topics.CutNextTry(i.Message), "\n")
+	return line
 }
 
-// pruneRollouts forgets services that are gone from the configuration since the
-// last run: what was rolled out then is of no use, and may hold secrets.
-func (h *Hub) pruneRollouts() {
-	for _, service := range h.store.Rollouts() {
-		if !h.defined(service) {
-			h.store.Change(func(s *store.State) { delete(s.Rollouts, service) })
-		}
-	}
-}
-
-// rolloutStep is one service while it is decided on.
-type rolloutStep struct {
-	service  string
-	def      services.Definition
-	next     topics.Spec
-	nextID   string
-	stable   *topics.Spec
-	stableID string
-	kept     store.Rollout
-	holders  []*domain
-	needs    []rollout.Need
-	epoch    uint64
-}
-
-func (h *Hub) rollService(c *changes, service string, changed []*domain, now time.Time) {
-	r := h.rollouts[service]
-	w := &rolloutStep{service: service, epoch: h.epoch}
-	if r != nil && r.quiet && !c.whole {
-		w.next, w.nextID, w.stableID = r.next, r.nextID, r.nextID
-		w.stable, w.kept = &r.next, h.store.Rollout(service)
-		if h.staysQuiet(w, changed, now) {
-			return
-		}
-	}
-	if w.holders = h.holders(service); len(w.holders) == 0 {
-		delete(h.rollouts, service) // switched off
-		return
-	}
-	w.def = h.definition(service)
-	if r == nil || c.whole {
-		next := w.def.Spec(nil)
-		if r == nil {
-			r = new(rolloutState)
-			h.rollouts[service] = r
-		}
-		r.next, r.nextID = next, rollout.Identity(next)
-	}
-	w.next, w.nextID, w.needs = r.next, r.nextID, h.rangesOf(service)
-	h.loadRollout(w)
-	var in rollout.Input
-	for { // each failure refuses something, so that this ends
-		in = w.input(now)
-		r.out = rollout.Decide(in)
-		if r.out.Failure == nil {
-			break
-		}
-		h.refuseChange(w, *r.out.Failure)
-		r.announced = ""
-	}
-	h.reportRollout(w, r)
-	if r.out.Done {
-		h.rolledOut(w)
-	}
-	h.applyOrders(c, w, r, now)
-	h.judgeHopeless(w, in)
-	c.services[service] = true
-	r.quiet = in.HasStable && in.Same && !r.out.Active && r.out.Problem == "" && len(w.kept.Versions) == 0 &&
-		!slices.ContainsFunc(in.Instances, func(i rollout.Instance) bool { return !upToDate(i) })
-	r.at = time.Time{}
-	if !r.quiet {
-		r.at = w.due(r.out.Active || w.stable == nil || w.stableID != w.nextID, now)
-	}
-}
-
-// upToDate reports whether nothing is to be done about an instance.
-func upToDate(i rollout.Instance) bool {
-	return i.Runs == rollout.Next && !i.Changed && (i.Catalog == "" || i.Catalog == i.Version || i.State == topics.Finished)
-}
-
-// staysQuiet looks at those instances of a quiet service that something has
-// changed about. A home of many has many that nothing has.
-func (h *Hub) staysQuiet(w *rolloutStep, changed []*domain, now time.Time) bool {
-	for _, d := range changed {
-		switch {
-		case upToDate(w.look(d, now)):
-		case assignmentsOf(d)[w.service] == nil: // a new one, of what runs everywhere
-			h.assignDefinition(w, d, rollout.Next, now)
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// loadRollout reads what is kept of a service, and drops what another definition has
-// made void.
-func (h *Hub) loadRollout(w *rolloutStep) {
-	w.kept = h.store.Rollout(w.service)
-	if w.kept.Refused != "" && w.kept.Refused != w.nextID || len(w.kept.Excused) > 0 && w.kept.Stable != nil && rollout.Identity(*w.kept.Stable) == w.nextID {
-		h.keepRollout(w, func(k *store.Rollout) { k.Refused, k.Why, k.Excused = "", "", nil })
-	}
-	w.stable = w.kept.Stable
-	if w.stable == nil {
-		return
-	}
-	w.stableID = rollout.Identity(*w.stable)
-	if w.stableID == w.nextID && !reflect.DeepEqual(*w.stable, w.next) {
-		h.rolledOut(w) // timeouts and the like are in force at once
-	}
-}
-
-func (h *Hub) keepRollout(w *rolloutStep, change func(*store.Rollout)) {
-	change(&w.kept)
-	h.store.Change(func(s *store.State) { s.Rollouts[w.service] = w.kept })
-}
-
-// rolledOut makes the definition of the configuration the stable one.
-func (h *Hub) rolledOut(w *rolloutStep) {
-	next := w.next
-	w.stable, w.stableID = &next, w.nextID
-	h.keepRollout(w, func(k *store.Rollout) { k.Stable, k.Excused = &next, nil })
-}
-
-// input is the service as package rollout takes it.
-func (w *rolloutStep) input(now time.Time) rollout.Input {
-	in := rollout.Input{
-		Same: w.stable != nil && w.stableID == w.nextID, HasStable: w.stable != nil,
-		Refused: w.kept.Why, RefusedVersions: w.kept.Versions,
-		Needs:  w.needs,
-		Manual: w.def.Update == services.UpdateManual, Approved: w.kept.Approved,
-	}
-	for _, d := range w.holders {
-		in.Instances = append(in.Instances, w.look(d, now))
-	}
-	return in
-}
-
-// rangesOf returns the ranges of versions in which services that are wanted need
-// one.
-func (h *Hub) rangesOf(service string) (all []rollout.Need) {
+// needsOf returns the ranges of versions in which services that are wanted need one.
+func (h *Hub) needsOf(service string) (all []rollout.Need) {
 	for name, def := range h.defs {
 		for _, dep := range def.Dependencies {
 			if o := h.plan.Services[name]; dep.Service == service && dep.Version.String() != "" && o != nil && o.On {
@@ -260,78 +140,140 @@ func (h *Hub) rangesOf(service string) (all []rollout.Need) {
 	return all
 }
 
-// refuseChange remembers what did not get healthy, so that nobody tries it again, a
-// hub that is started anew neither, and says it.
-func (h *Hub) refuseChange(w *rolloutStep, f rollout.Failure) {
-	why := fmt.Sprintf("on %s %s", f.Domain, f.Why)
-	if d := h.fleet.Get(f.Domain); d != nil {
-		if seen := d.Instance(w.service); seen != nil && seen.Message != "" {
-			line, _, _ := strings.Cut(topics.CutNextTry(seen.Message), "\n")
-			why += " (" + line + ")"
-		}
-	}
-	message := fmt.Sprintf("%s: version %s did not get healthy, %s: it goes no further", w.service, f.Version, why)
-	h.keepRollout(w, func(k *store.Rollout) {
-		if f.Version != "" {
-			k.Versions = maps.Clone(k.Versions)
-			if k.Versions == nil || len(k.Versions) >= maxVersions {
-				k.Versions = make(map[string]string)
-			}
-			k.Versions[f.Version] = why
-			return
-		}
-		k.Refused, k.Why = w.nextID, why
-		if w.stable != nil {
-			message = fmt.Sprintf("%s: the changed definition did not get healthy, %s: back to the one before", w.service, why)
+func (h *Hub) persistRollout(service string, r rollout.Record) {
+	h.store.Change(func(s *store.State) {
+		if r.IsZero() {
+			delete(s.Rollouts, service)
 		} else {
-			message = fmt.Sprintf("%s: the changed definition did not get healthy, %s: it goes no further", w.service, why)
+			s.Rollouts[service] = r
 		}
 	})
-	h.events.Add(topics.Event{Type: topics.ServiceReverted, Domain: f.Domain, Service: w.service, Message: message})
 }
 
-// maxVersions bounds how many refused versions are remembered of one service.
-const maxVersions = 50
-
-// reportRollout says when a rollout begins and when it is done.
-func (h *Hub) reportRollout(w *rolloutStep, r *rolloutState) {
-	what := "the changed definition"
-	if r.out.Version != "" {
-		what = "version " + r.out.Version
-	}
-	switch {
-	case r.out.Active && !r.out.Back && r.announced == "":
-		r.announced = what
-		h.events.Add(topics.Event{Type: topics.ServiceUpdating, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s one by one", w.service, what, count(r.out.Total, "instance"))})
-	case !r.out.Active && r.announced != "":
-		if r.out.Updated == r.out.Total && r.out.Total > 0 {
-			h.events.Add(topics.Event{Type: topics.ServiceUpdated, Service: w.service, Message: fmt.Sprintf("%s: %s is rolled out, %s healthy", w.service, r.announced, count(r.out.Total, "instance"))})
+// pruneRollouts forgets services that are gone from the configuration since the last run:
+// what was rolled out then is of no use, and may hold secrets.
+func (h *Hub) pruneRollouts() {
+	for _, service := range h.store.Rollouts() {
+		if !h.defined(service) {
+			h.rollouts.Remove(service)
 		}
-		r.announced = ""
 	}
 }
 
-// due returns when time changes something about a service; zero: never.
-func (w *rolloutStep) due(active bool, now time.Time) (due time.Time) {
-	at := func(t time.Time) {
-		if t.After(now) && (due.IsZero() || t.Before(due)) {
-			due = t
+// written returns a service as the start command of a domain carries it. What is assigned
+// alike is encoded once a pass, not once a domain.
+func (h *Hub) written(known map[string]ordered, d *domain, service string) ordered {
+	spec, variant := h.rollouts.Assigned(service, d.Name)
+	key := service
+	if variant != "" {
+		key += " " + variant
+	}
+	choice := h.plan.Services[service].At(d.Name)
+	if choice.Ranges != "" {
+		key += "\n" + choice.Ranges
+	}
+	o, done := known[key]
+	if !done {
+		o.spec = *spec
+		if addresses := h.dependencies(h.definition(service)); len(addresses) > 0 {
+			o.spec.Dependencies = addresses
+		}
+		o.spec.Versions = choice.Versions()
+		o.encoded = topics.Encode(o.spec)
+		known[key] = o
+	}
+	h.rollouts.MarkSent(service, d.Name)
+	return o
+}
+
+// updateService rolls out what waits for a person, and tries again what did not get
+// healthy.
+func (h *Hub) updateService(name string) error {
+	if err := h.known(name); err != nil {
+		return err
+	}
+	var approved []string
+	if h.defs[name].Update == services.UpdateManual {
+		approved = h.versionsOf(name)
+	}
+	restarted, ok := h.rollouts.Update(name, approved, h.looked)
+	if !ok {
+		return nil
+	}
+	for _, domain := range restarted {
+		h.touch(domain)
+	}
+	h.save() // before it is answered, unless such changes come too fast
+	h.touchService(name)
+	h.events.Add(topics.Event{Type: topics.ServiceWanted, Service: name, Message: name + ": an update was asked for"})
+	return nil
+}
+
+// versionsOf lists the versions of a service in the catalogs.
+func (h *Hub) versionsOf(service string) []string {
+	all := make(map[string]bool)
+	for d := range h.fleet.All() {
+		if v := d.CatalogVersion(service); v != "" {
+			all[v] = true
 		}
 	}
-	for _, d := range w.holders {
-		g := assignmentsOf(d)[w.service]
-		if catalog, seen := d.CatalogVersion(w.service), d.Instance(w.service); seen != nil && catalog != "" && catalog != seen.Version {
-			at(d.CatalogSince[w.service].Add(rollout.SettleCatalog))
+	return slices.Sorted(maps.Keys(all))
+}
+
+// takeCatalogs passes on which versions of which services the domains that changed may run.
+func (h *Hub) takeCatalogs(c *changes) {
+	for name := range c.domains {
+		versions := make(map[string]string)
+		if d := h.fleet.Get(name); d != nil && d.Status != nil && !d.Gone && !d.Micro {
+			for _, row := range d.Status.Catalog {
+				if def, defined := h.defs[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
+					versions[row.Service] = row.Version
+					h.statuses.AddRelease(row)
+				}
+			}
 		}
-		switch {
-		case g == nil || !active && !g.tried && len(w.kept.Versions) == 0:
-		case !g.good.IsZero():
-			at(g.good.Add(rollout.Watch(g.spec)))
-		case g.soft:
-			at(now.Add(time.Second)) // the heartbeat that shows that it took it wakes nobody
-		default:
-			at(g.since.Add(rollout.Patience(g.spec)))
+		changed, gone := h.rollouts.SetCatalog(name, versions)
+		for _, service := range changed {
+			c.services[service] = true
+		}
+		for _, release := range gone {
+			h.statuses.RemoveRelease(release.Service, release.Version)
 		}
 	}
-	return due
+}
+
+// mayRun reports whether a domain may run a version of a service, now or later.
+func mayRun(def services.Definition, d *domain, version string) bool {
+	for _, t := range def.Traits {
+		if !slices.Contains(d.Status.Traits, t) {
+			return false
+		}
+	}
+	return (len(def.Domains) == 0 || slices.Contains(def.Domains, d.Name)) && def.Version.Contains(version)
+}
+
+// viewUpdate is how a service changes, as it is published.
+func (h *Hub) viewUpdate(name string, rows []directory.Row) topics.ServiceUpdate {
+	copies := make([]rollouts.Copy, 0, len(rows))
+	for _, r := range rows {
+		d := h.fleet.Get(r.Domain)
+		if d == nil || !r.State.Listed() || r.Version == "" {
+			continue
+		}
+		c := rollouts.Copy{Domain: r.Domain, Version: r.Version, Catalog: d.CatalogVersion(name)}
+		c.Updatable = c.Catalog != "" && c.Catalog != c.Version && !d.Micro && mayRun(h.definition(name), d, c.Catalog)
+		copies = append(copies, c)
+	}
+	u := h.rollouts.View(name, copies)
+	notes := h.statuses.Release(name, u.Latest)
+	u.ReleaseURL, u.Summary = notes.ReleaseURL, notes.Summary
+	return u
+}
+
+// rolloutReason is what a rollout adds to the reason for an instance.
+func (h *Hub) rolloutReason(service, domain string) string {
+	if reason := h.rollouts.Reason(service, domain); reason != "" {
+		return "; " + reason
+	}
+	return ""
 }

@@ -23,7 +23,7 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 		}
 		v := h.viewService(name, o, h.directory.Rows(name))
 		v.Update = h.viewUpdate(name, h.directory.Rows(name))
-		if words := h.updating(name, v.Update); words != "" && (v.State == topics.Running || v.State == topics.Starting || v.State == topics.Stopping) {
+		if words := h.rollouts.Describe(name, v.Update); words != "" && (v.State == topics.Running || v.State == topics.Starting || v.State == topics.Stopping) {
 			v.Reason = words
 		}
 		v.Problem = h.serviceProblem(v, o.On, now)

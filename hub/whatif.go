@@ -56,7 +56,7 @@ func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (ques
 func (h *Hub) planNow() []topics.PlanLine {
 	lines := h.plan.Lines()
 	for i := range lines {
-		lines[i].Reason += h.rollReason(lines[i].Service, lines[i].Domain)
+		lines[i].Reason += h.rolloutReason(lines[i].Service, lines[i].Domain)
 	}
 	if !h.fleet.Ready() {
 		questions.AfterSettling(lines)

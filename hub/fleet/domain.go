@@ -74,8 +74,6 @@ type Domain struct {
 	UsageAt time.Time
 	// Metrics are the last ones, where Prometheus reads them; else nil.
 	Metrics *topics.Metrics
-	// Assigned is what package hub remembers of its instances for rollouts.
-	Assigned any
 }
 
 // Order is a start command that was given to a domain.

@@ -16,6 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/internal/filelock"
 	"github.com/jmbarzee/dominion/services/planner"
+	"github.com/jmbarzee/dominion/services/rollout"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -47,22 +48,11 @@ type State struct {
 	// Patience is how long the longest lease that was given may matter.
 	Patience topics.Seconds `json:"patience,omitempty"`
 	// Rollouts may hold secrets: the environment of a service is in its spec.
-	Rollouts map[string]Rollout `json:"rollouts,omitempty"` // by service
+	Rollouts map[string]rollout.Record `json:"rollouts,omitempty"` // by service
 	// Prefix is the topic_prefix of the last run, FormerPrefixes those before it below
 	// which something may still be retained.
 	Prefix         string   `json:"prefix,omitempty"`
 	FormerPrefixes []string `json:"former_prefixes,omitempty"`
-}
-
-// Rollout is what must not be forgotten of how a service changed.
-type Rollout struct {
-	Stable   *topics.Spec      `json:"stable,omitempty"`   // the last one that all instances got healthy with
-	Refused  string            `json:"refused,omitempty"`  // identity of the spec that did not get healthy
-	Why      string            `json:"why,omitempty"`      // in words
-	Excused  []string          `json:"excused,omitempty"`  // domains where it was in trouble before it was changed
-	Versions map[string]string `json:"versions,omitempty"` // those that did not get healthy, and why
-	Approved []string          `json:"approved,omitempty"` // versions that a person wants, where updates are manual
-	Attempt  int               `json:"attempt,omitempty"`  // counts how often a person tried again
 }
 
 // Known is a domain that joined once and was not forgotten.
@@ -124,7 +114,7 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 		state.Domains = make(map[string]Known)
 	}
 	if state.Rollouts == nil {
-		state.Rollouts = make(map[string]Rollout)
+		state.Rollouts = make(map[string]rollout.Record)
 	}
 	s.state = state
 	if state.ID == "" {
@@ -159,7 +149,7 @@ func (s *Store) Patience() time.Duration { return s.state.Patience.Duration() }
 func (s *Store) Rollouts() []string { return slices.Collect(maps.Keys(s.state.Rollouts)) }
 
 // Rollout returns what is kept of how a service changed. It must not be changed.
-func (s *Store) Rollout(service string) Rollout { return s.state.Rollouts[service] }
+func (s *Store) Rollout(service string) rollout.Record { return s.state.Rollouts[service] }
 
 // Known returns what is known of a domain.
 func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }
