@@ -217,6 +217,31 @@ func TestAnnouncedAgainBeforeItWasRemoved(t *testing.T) {
 	}
 }
 
+// The same where the device is removed after all, to become one with its firmware.
+func TestMergedAfterItWasToBeRemoved(t *testing.T) {
+	h := newHouse(t, func(h *house, o *announcer.Options) {
+		o.Firmware = func(string) (*homeassistant.Firmware, bool) { return h.firmware, h.firmware != nil }
+	})
+	h.firmware = &homeassistant.Firmware{Identifiers: []string{"a4cf"}}
+	esp := homeassistant.Machine{Name: "esp", ID: "esp", Micro: true}
+	h.pass(2 * time.Second)
+	h.birth()
+	h.pass(10 * time.Second)
+	h.AnnounceDomain(esp, h.now)
+	h.pass(time.Second)
+	h.want("announced", "+"+domainConfig)
+	h.RemoveDomain("esp", h.now)
+	h.AnnounceDomain(esp, h.now)
+	h.pass(10 * time.Second)
+	h.firmware = &homeassistant.Firmware{Identifiers: []string{"other"}}
+	h.AnnounceDomain(esp, h.now)
+	h.pass(time.Minute)
+	got := h.last()
+	if !slices.Contains(got, "-"+domainConfig) || slices.Contains(got, "-dominion/domain/esp/status") {
+		t.Errorf("merged: %q", got)
+	}
+}
+
 // After a birth all configs are published again, and after them the states, a few at a
 // time.
 func TestStatesFollowABirth(t *testing.T) {
@@ -407,7 +432,7 @@ func TestRestart(t *testing.T) {
 	h.start()
 	h.announceLamp("") // its versions are not reported yet
 	h.pass(time.Minute)
-	if !strings.Contains(payload, `"version":{`) {
+	if !strings.Contains(payload, `"unique_id":"dominion_12345678_service_lamp_version"`) {
 		t.Errorf("the entity of its version is lost: %s", payload)
 	}
 }
