@@ -131,10 +131,10 @@ func checkFilter(s string) problem {
 	for rest, more := s, true; more; {
 		var level string
 		level, rest, more = strings.Cut(rest, "/")
-		switch {
-		case level == "#" && more:
+		if level == "#" && more {
 			return problem{quote(s) + " goes on after #", hint}
-		case len(level) > 1 && strings.ContainsAny(level, "+#"):
+		}
+		if len(level) > 1 && strings.ContainsAny(level, "+#") {
 			return problem{quote(s) + " has a wildcard that is not a whole level", hint}
 		}
 	}

@@ -120,10 +120,9 @@ func (s *boundsScanner) word(size int) {
 func (s *boundsScanner) deeper(size int) {
 	s.now.parts++
 	s.now.bytes += size
-	switch {
-	case s.now.parts > maxDepth:
+	if s.now.parts > maxDepth {
 		s.problem = fmt.Sprintf("tables, lists and parts of a key within each other: %d are the most", maxDepth)
-	case s.now.bytes > maxPath:
+	} else if s.now.bytes > maxPath {
 		s.problem = fmt.Sprintf("a key of more than %d bytes with its tables", maxPath)
 	}
 }
@@ -132,11 +131,12 @@ func (s *boundsScanner) deeper(size int) {
 func (s *boundsScanner) entry() {
 	s.entries++
 	s.paths += s.now.bytes
-	switch {
-	case s.problem != "":
-	case s.entries > maxEntries:
+	if s.problem != "" {
+		return
+	}
+	if s.entries > maxEntries {
 		s.problem = fmt.Sprintf("more than %d keys, tables and elements of lists", maxEntries)
-	case s.paths > maxPaths:
+	} else if s.paths > maxPaths {
 		s.problem = fmt.Sprintf("all keys with their tables have more than %d bytes", maxPaths)
 	}
 }

@@ -54,6 +54,7 @@ func (t *table) bridges(b *Broker) {
 	}
 }
 
+// bridgeSettings returns the keys of an element of [[broker.bridges]].
 func bridgeSettings() []setting[*Bridge] {
 	return []setting[*Bridge]{
 		{
@@ -114,15 +115,16 @@ func bridgeName(t *table, key string, v any) {
 	}
 }
 
+// bridge reads an element of [[broker.bridges]], and reports what is wrong with keys of it
+// together.
 func (t *table) bridge() Bridge {
 	defer t.close()
 	var b Bridge
 	readElement(t, bridgeSettings(), &b)
 	if u, _ := checkURL(b.URL); u != nil && t.valid("url") {
-		switch {
-		case b.PasswordFile != "" && u.User == nil:
+		if b.PasswordFile != "" && u.User == nil {
 			t.fault("password_file", `write the user into url: "mqtts://user@host:8883"`, "is of no use without a user")
-		case (b.CAFile != "" || b.CertFile != "") && u.Scheme != "mqtts":
+		} else if (b.CAFile != "" || b.CertFile != "") && u.Scheme != "mqtts" {
 			t.fault("url", `write "mqtts://host:8883"`, "cafile and cert_file are of no use without TLS")
 		}
 	}
@@ -137,6 +139,7 @@ func (t *table) bridge() Bridge {
 
 var defaultBridgeTopic = BridgeTopic{QoS: 1}
 
+// bridgeTopicSettings returns the keys of an element of topics of a bridge.
 func bridgeTopicSettings() []setting[*BridgeTopic] {
 	return []setting[*BridgeTopic]{
 		{

@@ -2,6 +2,8 @@ package config
 
 import "strings"
 
+// brokerSection returns [broker]: listeners, TLS, users, bridges and rules of the embedded
+// broker, or the address of another one.
 func brokerSection() section[*Dominion] {
 	return section[*Dominion]{
 		path: "broker",

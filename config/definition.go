@@ -199,10 +199,9 @@ func readRange(t *table, key string, d *services.Definition) {
 		return
 	}
 	r, err := services.ParseRange(version)
-	switch {
-	case errors.Is(err, services.ErrNoVersion):
+	if errors.Is(err, services.ErrNoVersion) {
 		t.fault(key, rangeHint, "no version is in the range %s", quote(version))
-	case err != nil:
+	} else if err != nil {
 		t.fault(key, `write comparisons, as ">=1.2 <2"`, "%s is no range of versions", quote(version))
 	}
 	d.Version = r
@@ -231,6 +230,8 @@ func (t *table) needs(n *services.Needs) {
 
 var defaultScale = services.Scale{Min: 1, Cooldown: services.DefaultScaleCooldown}
 
+// scaleSettings returns the keys of scale of a service, in the order in which they are
+// read: some take their default or their range from those before them.
 func scaleSettings() []setting[*services.Scale] {
 	return []setting[*services.Scale]{
 		{
@@ -308,6 +309,7 @@ func (t *table) dependencies(to *[]services.Dependency) {
 	}
 }
 
+// restartSettings returns the keys of restart of a service.
 func restartSettings() []setting[*services.RestartPolicy] {
 	return []setting[*services.RestartPolicy]{
 		{
@@ -353,6 +355,8 @@ var defaultHealth = services.Health{
 	Interval: services.DefaultHealthInterval, Timeout: services.DefaultHealthTimeout, Failures: services.DefaultHealthFailures,
 }
 
+// healthSettings returns the keys of health of a service, in the order in which they are
+// read: some take their default from those before them.
 func healthSettings() []setting[*services.Health] {
 	return []setting[*services.Health]{
 		{

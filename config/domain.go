@@ -66,6 +66,8 @@ func domainSections() []section[*Domain] {
 	}
 }
 
+// domainSettings returns the keys of domain.toml outside its tables, in the order of the
+// document.
 func domainSettings() []setting[*Domain] {
 	return []setting[*Domain]{
 		{
@@ -215,11 +217,12 @@ var userPattern = regexp.MustCompile(`^([a-z_][a-z0-9_.-]{0,30}\$?|[0-9]{1,10})$
 func serviceUser(t *table, key string, v any) {
 	const hint = `write a user of this machine, as "pi"`
 	user := *v.(*string)
-	switch {
-	case user == "":
-	case !userPattern.MatchString(user):
+	if user == "" {
+		return
+	}
+	if !userPattern.MatchString(user) {
 		t.fault(key, hint, "%s is not a valid user name", quote(user))
-	case t.l.isUser != nil && !t.l.isUser(user):
+	} else if t.l.isUser != nil && !t.l.isUser(user) {
 		t.fault(key, hint, "there is no user %s here", quote(user))
 	}
 }

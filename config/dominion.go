@@ -163,6 +163,7 @@ func separatePrefixes(root *table, prefix string, discovery *table, discoveryPre
 	}
 }
 
+// timingSection returns [timing], whose keys are all durations.
 func timingSection() section[*Dominion] {
 	row := func(key string, of func(*topics.Timing) *topics.Seconds, usual time.Duration, doc string) setting[*Dominion] {
 		return setting[*Dominion]{
@@ -194,11 +195,12 @@ func (t *table) heartbeats(timing topics.Timing) {
 		key   string
 		limit time.Duration
 	}{{"lost_after", timing.LostAfter.Duration()}, {"isolation", timing.Isolation.Duration()}} {
-		switch {
-		case k.limit > beat || !t.valid(k.key) || !t.valid("heartbeat"):
-		case t.set(k.key):
+		if k.limit > beat || !t.valid(k.key) || !t.valid("heartbeat") {
+			continue
+		}
+		if t.set(k.key) {
 			t.fault(k.key, "write three heartbeats or more", "%v must be longer than heartbeat, which is %v", k.limit, beat)
-		default: // then heartbeat is what was changed
+		} else { // then heartbeat is what was changed
 			t.fault("heartbeat", "raise "+k.key+" too", "%v must be shorter than %s, which is %v", beat, k.key, k.limit)
 		}
 	}

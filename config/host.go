@@ -64,10 +64,10 @@ func (h host) dataDir(program, system, file string, environ []string) string {
 			state = value
 		}
 	}
-	switch {
-	case filepath.IsAbs(state): // the XDG specification ignores a relative one
+	if filepath.IsAbs(state) { // the XDG specification ignores a relative one
 		return filepath.Join(state, program)
-	case filepath.IsAbs(home):
+	}
+	if filepath.IsAbs(home) {
 		return filepath.Join(home, ".local", "state", program)
 	}
 	return filepath.Join(h.tempFolder, fmt.Sprintf("%s-%d", program, h.uid))

@@ -33,6 +33,8 @@ type HTTP struct {
 	FrameAncestors []string
 }
 
+// httpSection returns [http]: listeners, what they serve, and whom the hub trusts to say
+// where a request comes from.
 func httpSection() section[*Dominion] {
 	return section[*Dominion]{
 		path: "http", asWhole: true, doc: "[MQTT for browsers, metrics, health](http.md)",
@@ -83,10 +85,9 @@ func httpSection() section[*Dominion] {
 func (t *table) http(h *HTTP, b Broker, metrics string) {
 	h.ListenIsDefault, h.ListenTLSIsDefault = !t.set("listen"), !t.set("listen_tls")
 	if t.valid("cert_file") && t.valid("key_file") {
-		switch {
-		case h.CertFile != "" && h.KeyFile == "":
+		if h.CertFile != "" && h.KeyFile == "" {
 			t.fault("cert_file", "write key_file too", "needs key_file")
-		case h.KeyFile != "" && h.CertFile == "":
+		} else if h.KeyFile != "" && h.CertFile == "" {
 			t.fault("key_file", "write cert_file too", "needs cert_file")
 		}
 	}
@@ -123,11 +124,12 @@ func (t *table) httpAddresses(h *HTTP, b Broker, metrics string) {
 		for _, o := range others {
 			_, port, _ := net.SplitHostPort(*l.to)
 			_, otherPort, _ := net.SplitHostPort(o.address)
-			switch {
-			case port == "" || port == "0":
-			case l.isDefault && port == otherPort:
+			if port == "" || port == "0" {
+				continue
+			}
+			if l.isDefault && port == otherPort {
 				*l.to = ""
-			case *l.to == o.address:
+			} else if *l.to == o.address {
 				t.fault(l.key, "choose another port", "listens where %s does", o.key)
 			}
 		}

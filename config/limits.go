@@ -10,6 +10,8 @@ import (
 // longestSync bounds what a power cut may take.
 const longestSync = time.Minute
 
+// persistenceSection returns [broker.persistence]: what of the broker is written to disk,
+// and how soon.
 func persistenceSection() section[*Dominion] {
 	return section[*Dominion]{
 		path: "broker.persistence", asWhole: true, doc: "[what is written to disk](../explanation/what-is-written.md)",
@@ -36,13 +38,14 @@ func (t *table) sync(to *time.Duration) {
 		return
 	}
 	var d time.Duration
-	switch {
-	case !t.duration(key, &d) || !t.set(key):
-	case d == 0:
+	if !t.duration(key, &d) || !t.set(key) {
+		return
+	}
+	if d == 0 {
 		t.fault(key, `write "always" to have everything on the disk before it is acknowledged`, "must be longer than nothing")
-	case d > longestSync:
+	} else if d > longestSync {
 		t.fault(key, `the default is "100ms"`, "%v is longer than %v: a power cut would take all of that", d, longestSync)
-	default:
+	} else {
 		*to = d
 	}
 }
@@ -137,13 +140,13 @@ func (t *table) packetsFit(l *Limits, u *UserLimits) {
 		}
 	}
 	for _, k := range holders {
-		switch {
-		case k.n == 0 || k.n >= l.MaxPacket || !t.valid(k.key) || !t.valid("max_packet"):
-		case t.set(k.key):
-			t.fault(k.key, "raise it, or lower max_packet", "%d must not be less than max_packet, which is %d", k.n, l.MaxPacket)
-		default: // then max_packet is what was changed
+		if k.n == 0 || k.n >= l.MaxPacket || !t.valid(k.key) || !t.valid("max_packet") {
+			continue
+		}
+		if !t.set(k.key) { // then max_packet is what was changed
 			t.fault("max_packet", "raise "+k.key+" too", "%d must not be more than %s, which is %d", l.MaxPacket, k.key, k.n)
 			return
 		}
+		t.fault(k.key, "raise it, or lower max_packet", "%d must not be less than max_packet, which is %d", k.n, l.MaxPacket)
 	}
 }

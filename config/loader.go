@@ -138,15 +138,16 @@ func unreadable(file string, err error) Fault {
 		err = inPath.Err
 	}
 	hint := "is it the right file?"
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		hint = "write the path of a file that is there, or name none for the built-in defaults"
-	case errors.Is(err, fs.ErrPermission):
+	} else if errors.Is(err, fs.ErrPermission) {
 		hint = "let the user that runs this program read it"
 	}
 	return Fault{File: file, Message: fmt.Sprintf("cannot read it: %v", err), Hint: hint}
 }
 
+// syntax returns the fault that a file is not TOML, with the line and a hint where the
+// library's message says enough.
 func syntax(file string, err error) Fault {
 	f := Fault{File: file, Message: err.Error(), Hint: "mend it first: what follows could not be read"}
 	var parse toml.ParseError
@@ -234,10 +235,9 @@ func (l *loader) suggestKey(u unknownKey) string {
 	var here []string
 	var elsewhere []string
 	for _, k := range l.requested {
-		switch {
-		case k.table == u.in.path:
+		if k.table == u.in.path {
 			here = append(here, k.key)
-		case k.key == u.key && !slices.Contains(elsewhere, k.table):
+		} else if k.key == u.key && !slices.Contains(elsewhere, k.table) {
 			elsewhere = append(elsewhere, k.table)
 		}
 	}
@@ -247,14 +247,14 @@ func (l *loader) suggestKey(u unknownKey) string {
 	if best := closest(u.key, here, 2); best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
-	switch {
-	case len(elsewhere) == 0:
+	if len(elsewhere) == 0 {
 		slices.Sort(here)
 		if len(here) == 0 {
 			return "take it out"
 		}
 		return "known here: " + strings.Join(slices.Compact(here), ", ")
-	case elsewhere[0] == "":
+	}
+	if elsewhere[0] == "" {
 		return "it belongs at the top, before the first [table]"
 	}
 	if array, _, in := strings.Cut(elsewhere[0], "["); in {
@@ -263,6 +263,8 @@ func (l *loader) suggestKey(u unknownKey) string {
 	return "it belongs into [" + elsewhere[0] + "]"
 }
 
+// suggestVariable returns a hint for a variable of our prefix that names no key: the
+// closest variable that does.
 func (l *loader) suggestVariable(name string) string {
 	var known []string
 	for _, k := range l.requested {

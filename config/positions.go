@@ -182,6 +182,7 @@ func (s *scanner) keyPart() string {
 	return unquoted.Key
 }
 
+// value passes over the value of the key at path, and notes the lines of what is in it.
 func (s *scanner) value(path string) {
 	switch s.peek() {
 	case '"', '\'':

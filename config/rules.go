@@ -16,6 +16,7 @@ type ruleText struct {
 	Users, Roles, Allow, Deny, Filters []string
 }
 
+// ruleSettings returns the keys of an element of [[broker.rules]].
 func ruleSettings() []setting[*ruleText] {
 	return []setting[*ruleText]{
 		{
@@ -66,6 +67,8 @@ func ruleFilters(t *table, key string, v any) {
 	}
 }
 
+// rule reads an element of [[broker.rules]]. A fault in one of its keys is reported once:
+// what follows from that key is not judged.
 func (t *table) rule() access.Rule {
 	defer t.close()
 	var text ruleText
@@ -83,12 +86,12 @@ func (t *table) rule() access.Rule {
 		}
 		r.Actions = append(r.Actions, a)
 	}
-	switch {
-	case !t.valid("allow") || !t.valid("deny"):
-	case len(text.Allow) > 0 && r.Deny:
-		t.fault("deny", "make two rules of it", "allows and denies in one")
-	case len(r.Actions) == 0:
-		t.fault("", `write allow = ["publish", "subscribe"], or deny`, "the rule neither allows nor denies")
+	if t.valid("allow") && t.valid("deny") {
+		if len(text.Allow) > 0 && r.Deny {
+			t.fault("deny", "make two rules of it", "allows and denies in one")
+		} else if len(r.Actions) == 0 {
+			t.fault("", `write allow = ["publish", "subscribe"], or deny`, "the rule neither allows nor denies")
+		}
 	}
 	if len(r.Topics) == 0 && t.valid("topics") {
 		t.fault("", `write topics = ["zigbee2mqtt/#"]`, "the rule names no topics")

@@ -127,10 +127,10 @@ func (s Service) Complete(spec topics.Spec) (full topics.Spec, healthCommand []s
 }
 
 func choose(ordered topics.Seconds, own time.Duration, usual topics.Seconds) topics.Seconds {
-	switch {
-	case ordered != 0 && ordered != usual:
+	if ordered != 0 && ordered != usual {
 		return ordered
-	case own != 0:
+	}
+	if own != 0 {
 		return topics.Seconds(own)
 	}
 	return usual

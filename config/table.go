@@ -49,10 +49,10 @@ func (t *table) valid(key string) bool { return !t.l.faulty[t.keyPath(key)] }
 
 func (t *table) variableName(key string) string {
 	return t.variable + "_" + strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z':
+		if r >= 'a' && r <= 'z' {
 			return r - 'a' + 'A'
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		}
+		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'

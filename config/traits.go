@@ -58,6 +58,7 @@ func defaultTraitSource(name string) TraitSource {
 	return TraitSource{Trait: name, Interval: DefaultTraitInterval, Timeout: DefaultTraitTimeout}
 }
 
+// traitSettings returns the keys of a source of [traits_from].
 func traitSettings() []setting[*TraitSource] {
 	return []setting[*TraitSource]{
 		{
@@ -93,6 +94,7 @@ func traitSettings() []setting[*TraitSource] {
 	}
 }
 
+// traitSource reads one source, and checks that it is of exactly one kind.
 func (t *table) traitSource(s *TraitSource) {
 	defer t.close()
 	readElement(t, traitSettings(), s)

@@ -19,6 +19,7 @@ func (t *table) users(to *[]User) {
 	}
 }
 
+// userSettings returns the keys of an element of [[broker.users]].
 func userSettings() []setting[*User] {
 	return []setting[*User]{
 		{

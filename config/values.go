@@ -16,6 +16,7 @@ func (t *table) wrong(key string, v any, want, example string) bool {
 	return false
 }
 
+// kind names the TOML type of a value as a person who writes the file does.
 func kind(v any) string {
 	switch v.(type) {
 	case string:
@@ -60,10 +61,9 @@ func (t *table) addresses(key string, to *string) (all []string, ok bool) {
 	}
 	switch v := v.(type) {
 	case string:
-		switch {
-		case fromVariable:
+		if fromVariable {
 			all = Addresses(v)
-		case v != "":
+		} else if v != "" {
 			all = []string{v}
 		}
 	case []any:
@@ -127,6 +127,7 @@ func (t *table) file(key string, to *string) bool {
 	return true
 }
 
+// flag reads true or false. It returns false if there is a fault.
 func (t *table) flag(key string, to *bool) bool {
 	v, fromVariable, ok := t.take(key)
 	if !ok {
@@ -149,6 +150,7 @@ func (t *table) flag(key string, to *bool) bool {
 	return true
 }
 
+// number reads a whole number of 32 bits. It returns false if there is a fault.
 func (t *table) number(key string, to *int) bool {
 	v, fromVariable, ok := t.take(key)
 	if !ok {
@@ -248,6 +250,8 @@ func parseSize(s string, bare bool) (int64, error) {
 // longest is the longest duration that start commands carry.
 const longest = 1e8 * time.Second
 
+// duration reads a duration with its unit, as "1m30s". It returns false if there is a
+// fault.
 func (t *table) duration(key string, to *time.Duration) bool {
 	v, _, ok := t.take(key)
 	if !ok {

@@ -151,12 +151,11 @@ func (a *app) finish(ctx context.Context, err error) int {
 		return ExitOK
 	}
 	var f *failure
-	switch {
-	case errors.As(err, &f):
-	case ctx.Err() != nil:
-		f = fail(ExitFailed, "", "interrupted")
-	default: // what cobra itself refuses
-		f = fail(ExitUsage, "dominionctl --help lists the verbs", "%v", err)
+	if !errors.As(err, &f) {
+		f = fail(ExitUsage, "dominionctl --help lists the verbs", "%v", err) // what cobra itself refuses
+		if ctx.Err() != nil {
+			f = fail(ExitFailed, "", "interrupted")
+		}
 	}
 	f.message, f.hint = cleanWords(f.message), cleanWords(f.hint)
 	fmt.Fprintf(a.env.Stderr, "dominionctl: %s\n", f.message)

@@ -289,10 +289,10 @@ func lastError(e *topics.ServiceError, s Style) string {
 
 // updateText says what of a service waits or is on its way; "" for nothing.
 func updateText(u topics.ServiceUpdate) string {
-	switch {
-	case u.Problem != "":
+	if u.Problem != "" {
 		return u.Problem
-	case u.InProgress:
+	}
+	if u.InProgress {
 		return strings.TrimSuffix(fmt.Sprintf("%d of %d instances; %s", u.Updated, u.Total, u.Waits), "; ")
 	}
 	return u.Waits
@@ -322,10 +322,10 @@ func drawFacts(b *bufio.Writer, s Style, facts [][2]string) {
 
 // size writes bytes in the unit that people use for so many.
 func size(bytes uint64) string {
-	switch {
-	case bytes >= 1e10:
+	if bytes >= 1e10 {
 		return fmt.Sprintf("%.0f GB", float64(bytes)/1e9)
-	case bytes >= 1e9:
+	}
+	if bytes >= 1e9 {
 		return fmt.Sprintf("%.1f GB", float64(bytes)/1e9)
 	}
 	return fmt.Sprintf("%.0f MB", float64(bytes)/1e6)

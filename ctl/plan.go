@@ -90,8 +90,7 @@ func (a *app) readServices(file string, ask *topics.Ask) error {
 	}
 	text, err := config.ServicesText(file)
 	var faults config.Faults
-	switch {
-	case errors.As(err, &faults):
+	if errors.As(err, &faults) {
 		what := "1 fault"
 		if len(faults) > 1 {
 			what = fmt.Sprintf("%d faults", len(faults))
@@ -104,7 +103,8 @@ func (a *app) readServices(file string, ask *topics.Ask) error {
 			}
 		}
 		return fail(ExitUsage, "", "cannot plan with %s: %s", file, what)
-	case err != nil:
+	}
+	if err != nil {
 		return fail(ExitUsage, "", "cannot plan with %s: %v", file, err)
 	}
 	// An empty configuration is one, too: nothing would run.

@@ -245,10 +245,9 @@ func instanceText(i topics.ServiceInstance, of int) string {
 	if i.Port > 0 {
 		at = net.JoinHostPort(i.Domain, strconv.Itoa(i.Port))
 	}
-	switch {
-	case i.State != topics.Running && of > 1:
+	if i.State != topics.Running && of > 1 {
 		at += " (" + string(i.State) + ")"
-	case i.State == topics.Running && i.Health == topics.Unhealthy:
+	} else if i.State == topics.Running && i.Health == topics.Unhealthy {
 		at += " (unhealthy)"
 	}
 	return at

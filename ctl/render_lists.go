@@ -192,10 +192,10 @@ func RenderWhy(w io.Writer, why topics.Why, s Style) error {
 // whyState is what is of a service on a domain: the state that the domain
 // tells, or what should be where it tells none.
 func whyState(d topics.WhyLine) cell {
-	switch {
-	case d.State != "" && (d.Runs || d.State.Listed()):
+	if d.State != "" && (d.Runs || d.State.Listed()) {
 		return textCell(string(d.State)).withTint(stateTint(d.State))
-	case d.Runs:
+	}
+	if d.Runs {
 		return cell{"wanted", yellow}
 	}
 	return cell{"not here", faint}

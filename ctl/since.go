@@ -15,10 +15,10 @@ type sinceFlag struct {
 
 // String returns the value as it was typed; "" if it was not.
 func (f *sinceFlag) String() string {
-	switch {
-	case !f.at.IsZero():
+	if !f.at.IsZero() {
 		return f.at.Format(time.RFC3339)
-	case f.before != 0:
+	}
+	if f.before != 0 {
 		return f.before.String()
 	}
 	return ""

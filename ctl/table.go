@@ -193,10 +193,10 @@ func ago(t topics.Time, now time.Time) string {
 		return ""
 	}
 	d := now.Sub(t.Time)
-	switch {
-	case d < -time.Minute: // another machine's clock
+	if d < -time.Minute { // another machine's clock
 		return "in " + span(-d)
-	case d < 2*time.Second:
+	}
+	if d < 2*time.Second {
 		return "just now"
 	}
 	return span(d) + " ago"
@@ -231,10 +231,10 @@ func clock(t topics.Time, now time.Time) string {
 		return ""
 	}
 	at := t.In(now.Location())
-	switch {
-	case at.Year() != now.Year():
+	if at.Year() != now.Year() {
 		return at.Format("2006-01-02 15:04:05")
-	case at.YearDay() != now.YearDay():
+	}
+	if at.YearDay() != now.YearDay() {
 		return at.Format("Jan _2 15:04:05")
 	}
 	return at.Format("15:04:05")

@@ -265,10 +265,10 @@ func commandWord(arg string) string {
 
 // seconds writes a duration for a sentence.
 func seconds(d time.Duration) string {
-	switch {
-	case d < time.Second:
+	if d < time.Second {
 		return d.Round(time.Millisecond).String()
-	case d < 10*time.Second:
+	}
+	if d < 10*time.Second {
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
 	return d.Round(time.Second).String()

@@ -95,10 +95,10 @@ func (a *app) editUser(ctx context.Context, ask topics.Ask, password bool, file 
 	if _, err := s.ask(ctx, topics.VerbUser, ask, a.timeout); err != nil {
 		return a.withSuggestion(ctx, s, ask, err)
 	}
-	switch {
-	case a.json:
+	if a.json {
 		return a.printJSON(topics.Encode(doc))
-	case doc.Password != "":
+	}
+	if doc.Password != "" {
 		fmt.Fprintf(a.env.Stderr, "the password of %s, shown this once:\n", cleanWords(ask.User))
 		_, err := fmt.Fprintln(a.env.Stdout, doc.Password)
 		return err
@@ -113,10 +113,9 @@ func RenderUsers(w io.Writer, users []topics.UserView, s Style) error {
 		t := table{columns: []column{{head: "USER", min: 12}, {head: "ROLE"}, {head: "BY"}, {head: "WRITTEN IN"}}}
 		for _, u := range users {
 			by := "password"
-			switch {
-			case u.Password && u.Certificate:
+			if u.Password && u.Certificate {
 				by = "password, certificate"
-			case u.Certificate:
+			} else if u.Certificate {
 				by = "certificate"
 			}
 			where := "data_dir"

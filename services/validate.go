@@ -241,11 +241,9 @@ func (s Scale) validate(d Definition, fault func(key, hint, message string, args
 	if s.Cooldown <= 0 {
 		fault("scale.cooldown", `write a duration such as cooldown = "1m"`, "%v is not a valid cooldown", s.Cooldown)
 	}
-	switch {
-	case s.MaxAge == 0: // no limit
-	case s.Topic() == "":
+	if s.MaxAge != 0 && s.Topic() == "" {
 		fault("scale.max_age", `take max_age out, or use metric = "mqtt:<topic>"`, "an age belongs to the figure of a topic")
-	case s.MaxAge <= s.Cooldown:
+	} else if s.MaxAge != 0 && s.MaxAge <= s.Cooldown {
 		fault("scale.max_age", fmt.Sprintf("write max_age = %q or more", 3*s.Cooldown), "a figure of %v would be too old before a cooldown of %v is over", s.MaxAge, s.Cooldown)
 	}
 	if d.Replicas > 0 {

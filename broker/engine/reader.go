@@ -137,10 +137,9 @@ func (r *reader) readLarge() ([]byte, error) {
 // keepRest ends the use of what read returned, except for rest, the beginning of a
 // frame of need bytes.
 func (r *reader) keepRest(rest []byte, need int) {
-	switch {
-	case len(rest) == 0:
+	if len(rest) == 0 {
 		r.partial = nil
-	case r.need <= readBufferSize:
+	} else if r.need <= readBufferSize {
 		r.partial = append([]byte(nil), rest...)
 	}
 	r.need = need

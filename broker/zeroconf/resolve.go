@@ -102,12 +102,11 @@ func queriers(i net.Interface) (all []querier) {
 	const port = 5353
 	has4, has6 := false, false
 	for _, a := range interfaceAddresses(i) {
-		switch {
-		case a.Is4() && !has4:
+		if a.Is4() && !has4 {
 			if c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: a.AsSlice()}); err == nil {
 				has4, all = true, append(all, querier{c, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: port}})
 			}
-		case a.Is6() && a.IsLinkLocalUnicast() && !has6:
+		} else if a.Is6() && a.IsLinkLocalUnicast() && !has6 {
 			if c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: a.AsSlice(), Zone: i.Name}); err == nil {
 				has6, all = true, append(all, querier{c, &net.UDPAddr{IP: net.ParseIP("ff02::fb"), Port: port, Zone: i.Name}})
 			}

@@ -272,6 +272,8 @@ func read(c services.Scale, f Figure) reading {
 	}
 }
 
+// readTopic returns the load by the last number that was published at the topic. There is
+// none as long as nothing valid was published, and when the last one is too old.
 func readTopic(c services.Scale, last Sample) reading {
 	switch {
 	case !last.Known && last.Fault != "":
@@ -280,7 +282,7 @@ func readTopic(c services.Scale, last Sample) reading {
 		return reading{missing: "nothing was published at " + c.Topic() + " yet"}
 	case math.IsNaN(last.Value) || math.IsInf(last.Value, 0):
 		return reading{missing: "what " + c.Topic() + " says is not a finite number"}
-	case c.MaxAge > 0 && last.Age >= c.MaxAge: // who said it may be dead
+	case c.MaxAge > 0 && last.Age >= c.MaxAge: // its publisher may have failed
 		return reading{missing: fmt.Sprintf("%s has said nothing for %s, and %s before that", c.Topic(), duration(c.MaxAge), number(last.Value))}
 	}
 	r := reading{

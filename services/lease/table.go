@@ -273,11 +273,12 @@ func (t *Table) Report(s Status) {
 		if o != nil {
 			_, ordered = o.services[service]
 		}
-		switch {
-		case state.Alive():
-		case o != nil && !ordered && s.At.Run == t.run && !t.before(s.At, o.fence):
-			delete(a.services, service)
-		case (state == "" || state == topics.Stopped) && !t.before(s.At, m.since):
+		if state.Alive() {
+			continue
+		}
+		removed := o != nil && !ordered && s.At.Run == t.run && !t.before(s.At, o.fence)
+		stopped := (state == "" || state == topics.Stopped) && !t.before(s.At, m.since)
+		if removed || stopped {
 			delete(a.services, service)
 		}
 	}
@@ -433,19 +434,18 @@ func (t *Table) Hold(service string, now time.Time) Hold {
 	for _, id := range running {
 		domains[id] = true
 	}
-	switch {
-	case len(holders) > 0:
+	if len(holders) == 0 && len(running) == 0 && !now.Before(t.formerUntil) {
+		return Hold{Free: true}
+	}
+	if len(holders) > 0 {
 		slices.SortFunc(holders, func(x, y Run) int { return cmp.Or(cmp.Compare(x.Domain, y.Domain), cmp.Compare(x.Session, y.Session)) })
 		h.By = t.grants[holders[0]].name
 		for _, run := range holders {
 			a := t.grants[run]
 			h.Until = later(h.Until, a.expires(a.services[service]))
 		}
-	case now.Before(t.formerUntil):
+	} else if now.Before(t.formerUntil) {
 		h.Until = t.formerUntil
-	case len(running) > 0:
-	default:
-		return Hold{Free: true}
 	}
 	h.Only = only(domains)
 	return h

@@ -60,10 +60,14 @@ func (h *home) makeExclusive(name string, o *Outcome, candidates []candidate) {
 	}
 	for i := range candidates {
 		s := &candidates[i]
-		switch {
-		case begins == nil && s != keeps && s.choice.Action == topics.ActionStart:
+		if begins == nil && s != keeps && s.choice.Action == topics.ActionStart {
 			s.choice = Choice{Domain: s.Name, Reason: "could run it, but never two at once: " + keeps.Name + " has it"}
-		case s.choice.Action != topics.ActionKeep:
+			continue
+		}
+		if s.choice.Action != topics.ActionKeep {
+			continue
+		}
+		switch {
 		case begins != nil:
 			s.stop("never two at once: " + begins.Name + " gets it")
 		case waits != nil && !s.Gone && (s.leaves() || s.instance.State == topics.Failed):
@@ -90,10 +94,10 @@ func (h *home) leaseHolder(name string, candidates []candidate) *candidate {
 
 // because returns why a copy does not stay where it is.
 func because(s *candidate) string {
-	switch {
-	case s.Draining:
+	if s.Draining {
 		return s.Name + " is draining"
-	case s.unfit.reason != "":
+	}
+	if s.unfit.reason != "" {
 		return s.unfit.reason
 	}
 	return "it failed on " + s.Name

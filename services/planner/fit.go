@@ -57,10 +57,10 @@ func unfit(def *services.Definition, d *Domain) unfitness {
 // unavailable returns why a domain that could run a service is assigned nothing now,
 // "" where it can be.
 func unavailable(d *Domain) string {
-	switch {
-	case d.Draining:
+	if d.Draining {
 		return d.Name + " is draining"
-	case d.State != topics.DomainIsOnline:
+	}
+	if d.State != topics.DomainIsOnline {
 		return d.Name + " is " + string(d.State)
 	}
 	return ""
@@ -97,11 +97,15 @@ func (h *home) unmet(name string) string {
 		best, def := "", h.defs[dep.Service]
 		for _, c := range h.read(dep.Service).cells {
 			d, i := c.site, c.instance
+			if d.Gone || d.State == topics.DomainIsLost || !c.observed {
+				continue
+			}
+			if i.State != topics.Finished && !i.State.Listed() && !i.Done {
+				continue // there is no instance
+			}
 			switch {
-			case d.Gone || d.State == topics.DomainIsLost || !c.observed:
 			case i.State == topics.Finished && !i.Done:
 				best = fmt.Sprintf("waits for %s, which ended on %s without success", dep.Service, d.Name)
-			case !i.State.Listed() && !i.Done:
 			case i.usable() && def != nil && def.Oneshot:
 				best = fmt.Sprintf("waits for %s, which has not ended yet on %s", dep.Service, d.Name)
 			case !i.usable() && !i.Done:

@@ -223,11 +223,12 @@ type groups struct {
 func groupCandidates(candidates []candidate, all bool) (p groups) {
 	for i := range candidates {
 		s := &candidates[i]
+		if s.leaves() || s.Gone && !s.ordered {
+			continue
+		}
 		switch {
-		case s.leaves():
-		case s.Gone && s.ordered:
-			p.gone = append(p.gone, s)
 		case s.Gone:
+			p.gone = append(p.gone, s)
 		case s.present && s.instance.State == topics.Failed && !all:
 			p.failed = append(p.failed, s)
 		case s.present:
@@ -258,13 +259,14 @@ func serving(candidates []candidate) (n int) {
 func (h *home) replaces(name string, candidates []candidate) bool {
 	for i := range candidates {
 		s := &candidates[i]
-		switch {
-		case s.Gone || s.Micro || s.leaves():
-		case s.choice.Action == topics.ActionWait:
+		if s.Gone || s.Micro || s.leaves() {
+			continue
+		}
+		if s.choice.Action == topics.ActionWait {
 			if h.cannotCome(name) == "" {
 				return true
 			}
-		case s.choice.Runs() && s.State == topics.DomainIsOnline && s.begins():
+		} else if s.choice.Runs() && s.State == topics.DomainIsOnline && s.begins() {
 			return true
 		}
 	}
@@ -328,8 +330,10 @@ func endLeaving(candidates []candidate, n int, coming bool) {
 		spread := (s.moving || s.replacedFor != "") && s.unfit.reason == "" && !s.Draining
 		reachable := s.State == topics.DomainIsOnline && s.present
 		replaced := s.unfit.reason != "" && s.unfit.ends == endsWhenReplaced && !s.Draining
+		if !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()) {
+			continue
+		}
 		switch {
-		case !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()):
 		case s.unfit.reason != "" && s.unfit.ends == endsNow:
 			s.stop(reason)
 		case reachable && serves < n && (coming || replaced && elsewhere || spread):
@@ -456,11 +460,12 @@ func (h *home) unsuited(name string, candidates []candidate) string {
 	left := 0
 	for i := range candidates {
 		s := &candidates[i]
-		switch {
-		case !s.onlyAway() && s.excluded == "":
-		case len(reasons) == most:
+		if !s.onlyAway() && s.excluded == "" {
+			continue
+		}
+		if len(reasons) == most {
 			left++
-		default:
+		} else {
 			reasons = append(reasons, s.choice.Reason)
 		}
 	}
@@ -513,10 +518,9 @@ func stays(why string, s *candidate) string {
 		return s.stayReason.text // these are most of the reasons of a home at rest, so they are not formatted again
 	}
 	text := why + "; it is on " + s.Name + " already"
-	switch {
-	case s.State != topics.DomainIsOnline:
+	if s.State != topics.DomainIsOnline {
 		text = fmt.Sprintf("%s; stays on %s, which is %s", why, s.Name, s.State)
-	case s.chosen != "":
+	} else if s.chosen != "" {
 		text += ", which was chosen then: " + s.chosen
 	}
 	s.stayReason = stayReason{why, s.chosen, text, s.State}

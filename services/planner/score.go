@@ -271,10 +271,10 @@ func number(n float64) string {
 
 // size writes bytes as the configuration takes them.
 func size(bytes float64) string {
-	switch {
-	case bytes >= 1e9:
+	if bytes >= 1e9 {
 		return number(bytes/1e9) + " GB"
-	case bytes >= 1e6:
+	}
+	if bytes >= 1e6 {
 		return fmt.Sprintf("%.0f MB", bytes/1e6)
 	}
 	return fmt.Sprintf("%.0f kB", bytes/1e3)

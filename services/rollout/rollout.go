@@ -177,10 +177,14 @@ func (d *decision) decide() {
 	for n := range d.Instances {
 		i, o := &d.Instances[n], &out.Orders[n]
 		o.Domain = i.Domain
-		switch {
-		case i.Runs == None:
+		if i.Runs == None {
 			o.Runs, o.Reason = d.first()
-		case i.Draining || !d.outdated(i):
+			continue
+		}
+		if i.Draining || !d.outdated(i) {
+			continue
+		}
+		switch {
 		case d.breaks(i) != "":
 			o.Reason = "it is not restarted: " + d.breaks(i)
 			d.held = o.Reason
@@ -372,11 +376,13 @@ func (d *decision) failure() *Failure {
 		if why == "" && !i.Online && i.Overdue && (i.Changed || d.trial(i)) && !d.proved() {
 			why = "its domain went away meanwhile"
 		}
-		switch {
-		case why == "":
-		case d.target == Next && i.Runs == Next && !d.Same && (i.Changed || d.trial(i)):
+		if why == "" {
+			continue
+		}
+		if d.target == Next && i.Runs == Next && !d.Same && (i.Changed || d.trial(i)) {
 			return &Failure{Domain: i.Domain, Why: why}
-		case d.blames(i):
+		}
+		if d.blames(i) {
 			return &Failure{Version: i.Version, Domain: i.Domain, Why: why}
 		}
 	}
@@ -402,12 +408,12 @@ func (d *decision) blames(i *Instance) bool {
 // problem describes what was refused.
 func (d *decision) problem() string {
 	var all []string
-	switch {
-	case d.Refused == "" || d.Same:
-	case d.HasStable:
-		all = append(all, "the changed definition did not get healthy: "+d.Refused+"; the one before is in force until it is changed again or `update` says so")
-	default:
-		all = append(all, "the changed definition did not get healthy: "+d.Refused+"; it goes no further, and none before it is known, until it is changed again or `update` says so")
+	if d.Refused != "" && !d.Same {
+		what := "it goes no further, and none before it is known,"
+		if d.HasStable {
+			what = "the one before is in force"
+		}
+		all = append(all, "the changed definition did not get healthy: "+d.Refused+"; "+what+" until it is changed again or `update` says so")
 	}
 	for _, version := range slices.Sorted(keys(d.RefusedVersions)) {
 		if slices.ContainsFunc(d.Instances, func(i Instance) bool { return i.Version == version || i.Catalog == version }) {

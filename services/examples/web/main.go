@@ -50,6 +50,7 @@ func run(ctx context.Context, address, port string) error {
 	return <-stopped
 }
 
+// handler serves the health check, and a brightness that can be read and set.
 func handler() http.Handler {
 	var brightness atomic.Int64
 	brightness.Store(50)
