@@ -3,38 +3,20 @@ package hub
 import (
 	"time"
 
-	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/topics"
 )
-
-// stillness is by what the loop notices that it stood still, and why.
-type stillness struct {
-	waited  time.Duration // for its disk, when the loop last looked at its domains
-	read    func() stall.Figures
-	figures stall.Figures // as read last
-	readAt  time.Time     // at most so long ago as the loop may rest
-}
 
 // stoodStill does not take our own standing still (a machine out of memory, or
 // one that was paused) for silence of the domains: their heartbeats wait in
 // the network until we read them.
 func (h *Hub) stoodStill(now time.Time) {
-	was := h.looked
-	disk := h.store.Waited() - h.still.waited
-	h.looked, h.still.waited = now, h.store.Waited()
-	still := now.Sub(was)
-	before := h.still.figures
-	if h.still.read != nil && now.Sub(h.still.readAt) >= h.fleet.LookInterval() {
-		h.still.readAt, h.still.figures = now, h.still.read()
-	}
-	if !h.connected {
-		return // it waits for its broker, and heard nobody
-	}
-	if was.IsZero() || still < 2*h.fleet.LookInterval() {
+	p := h.stall.Look(now, h.store.Waited(), h.fleet.LookInterval())
+	// Without a connection it waits for its broker, and hears nobody.
+	if !h.connected || p.Began.IsZero() || p.Length < 2*h.fleet.LookInterval() {
 		return
 	}
-	if h.fleet.StoodStill(was, still) {
-		h.log.Warn("the hub stood still: "+stall.Cause(before, h.still.figures, still, disk), "for", still.Round(time.Millisecond), "disk", disk.Round(time.Millisecond))
+	if h.fleet.StoodStill(p.Began, p.Length) {
+		h.log.Warn("the hub stood still: "+p.Cause(), "for", p.Length.Round(time.Millisecond), "disk", p.Disk.Round(time.Millisecond))
 	}
 }
 

@@ -88,17 +88,17 @@ func TestGrowth(t *testing.T) {
 		most float64 // times what few cost
 	}{
 		{"a heartbeat", func(h *Hub, domains, n int) {
-			h.round([]event{beatOf(n % domains)}, h.looked)
+			h.round([]event{beatOf(n % domains)}, h.stall.LookedAt())
 		}, 4},
 		{"a status that changes something", func(h *Hub, domains, n int) {
-			h.round([]event{inRoom(n%domains, n)}, h.looked)
+			h.round([]event{inRoom(n%domains, n)}, h.stall.LookedAt())
 			for h.pending() {
-				h.reconcile(h.looked)
+				h.reconcile(h.stall.LookedAt())
 			}
 		}, 6},
 		{"a plan of all", func(h *Hub, _, _ int) {
 			h.dirty = true
-			h.reconcile(h.looked)
+			h.reconcile(h.stall.LookedAt())
 		}, 4 * many / few},
 	} {
 		least := func(h *Hub, domains int) float64 {

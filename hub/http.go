@@ -45,7 +45,7 @@ func (h *Hub) reportFigures() figures {
 			info,
 			metrics.One("dominion_hub_ready", metrics.Gauge, "1 once the hub plans.", oneIf(s.Ready)),
 			metrics.One("dominion_hub_epoch", metrics.Gauge, "Of the hub's run.", float64(s.Epoch)),
-			metrics.One("dominion_hub_start_time_seconds", metrics.Gauge, "When the hub was started, since the epoch of Unix.", float64(h.started.UnixMilli())/1000),
+			metrics.One("dominion_hub_start_time_seconds", metrics.Gauge, "When the hub was started, since the epoch of Unix.", float64(h.presence.Started().UnixMilli())/1000),
 			metrics.One("dominion_hub_problems", metrics.Gauge, "What needs a human, as dominionctl status lists it.", float64(len(h.problems()))),
 		},
 		h.figuresOfDomains(), h.figuresOfServices(), h.figuresOfInstances(),

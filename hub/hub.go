@@ -28,6 +28,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/rollouts"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/servicestatus"
+	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/hub/tracker"
 	"github.com/jmbarzee/dominion/hub/usage"
@@ -39,18 +40,16 @@ import (
 
 // Hub is the leader. Make it with New, run it with Run.
 type Hub struct {
-	cfg     config.Dominion
-	version string
-	store   *store.Store
-	pub     *publisher.Publisher
-	broker  EmbeddedBroker // nil: the broker is not the dominion's own
-	log     *slog.Logger
-	tree    topics.Tree
-	from    string // the broker's user who published the message that is being handled
-	box     *mailbox.Box[event]
+	cfg    config.Dominion
+	store  *store.Store
+	pub    *publisher.Publisher
+	broker EmbeddedBroker // nil: the broker is not the dominion's own
+	log    *slog.Logger
+	tree   topics.Tree
+	from   string // the broker's user who published the message that is being handled
+	box    *mailbox.Box[event]
 
 	epoch     uint64
-	started   time.Time
 	connected bool
 
 	defs    map[string]services.Definition
@@ -64,13 +63,11 @@ type Hub struct {
 	ownProblems *ownproblems.Problems
 	restarts    map[string]*restarting // by service
 	moves       moves
-	// control is the path of the control socket, "" where there is none.
-	control   string
-	scaling   *scaling.Scaling
-	leases    *leases.Leases
-	questions *questions.Questions
-	watched   watched
-	tracker   *tracker.Tracker
+	scaling     *scaling.Scaling
+	leases      *leases.Leases
+	questions   *questions.Questions
+	watched     watched
+	tracker     *tracker.Tracker
 
 	planner   *planner.Planner
 	plan      planner.Plan
@@ -85,8 +82,7 @@ type Hub struct {
 	commands  *commands.Commands
 	events    *events.Log
 	schedule  schedule
-	looked    time.Time // when the loop last looked at its domains
-	still     stillness
+	stall     *stall.Detector
 }
 
 // event is what comes through the mailbox.
@@ -141,7 +137,7 @@ func memoryOf(e event) int {
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, version: o.Version, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, log: o.Log,
+		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
 		defs:      make(map[string]services.Definition),
@@ -151,13 +147,12 @@ func New(o Options) *Hub {
 		statuses:  servicestatus.New(),
 		usage:     usage.New(),
 		commands:  commands.New(),
-		presence:  presence.New(o.Alive),
+		presence:  presence.New(presence.Options{Interval: o.Alive, ID: o.Store.ID(), Version: o.Version, Control: o.Control}),
 		planner:   planner.NewPlanner(planner.Input{}),
 		scaling:   scaling.New(),
 		watched:   watched{set: o.Watch},
 		restarts:  make(map[string]*restarting),
-		still:     stillness{read: o.Figures},
-		control:   o.Control,
+		stall:     stall.NewDetector(o.Figures),
 	}
 	h.tracker = tracker.New(tracker.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
@@ -231,7 +226,7 @@ func (h *Hub) HTTPProblems(all []string) { h.box.Put(httpProblems(all)) }
 
 // Run is the loop. It returns when ctx ends, after it said offline.
 func (h *Hub) Run(ctx context.Context) {
-	h.started = time.Now()
+	h.presence.Begin(time.Now())
 	h.beginEpoch()
 	h.beginLeases()
 	h.events.Add(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})

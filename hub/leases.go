@@ -45,7 +45,7 @@ func (h *Hub) leaseTerms() leases.Terms {
 
 // beginLeases begins a run of the hub.
 func (h *Hub) beginLeases() {
-	h.leases.Begin(h.leaseTerms(), h.store.Patience(), h.started)
+	h.leases.Begin(h.leaseTerms(), h.store.Patience(), h.presence.Started())
 	h.persistValidity()
 }
 

@@ -31,11 +31,9 @@ func (h *Hub) publishCounts(now time.Time) {
 
 // hubStatus returns what the hub is and counts.
 func (h *Hub) hubStatus() topics.Hub {
-	s := topics.Hub{
-		ID: h.ID(), Name: h.cfg.Name, Version: h.version, Protocol: topics.Protocol,
-		Epoch: h.epoch, StartedAt: h.presence.StartedAt(h.started, time.Now()), Ready: h.fleet.Ready(),
-		Control: h.control, Problem: strings.Join(h.ownProblems.All(time.Now()), "; "), Domains: h.fleet.Count(),
-	}
+	s := h.presence.Status(time.Now())
+	s.Name, s.Epoch, s.Ready, s.Domains = h.cfg.Name, h.epoch, h.fleet.Ready(), h.fleet.Count()
+	s.Problem = strings.Join(h.ownProblems.All(time.Now()), "; ")
 	if until := h.ownProblems.CertificatesExpire(); !until.IsZero() {
 		s.CertificateExpires = topics.At(until)
 	}

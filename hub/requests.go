@@ -108,7 +108,7 @@ var handlers = map[string]handler{
 	topics.VerbDevices:  func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
 	topics.VerbEvents:   func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
 	topics.VerbVersion: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) {
-		return topics.VersionView{Version: h.version, Protocol: topics.Protocol}, nil
+		return topics.VersionView{Version: h.presence.Version(), Protocol: topics.Protocol}, nil
 	},
 	topics.VerbPlan:    (*Hub).answerPlan,
 	topics.VerbWhy:     func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.why(ask) },

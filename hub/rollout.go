@@ -196,7 +196,7 @@ func (h *Hub) updateService(name string) error {
 	if h.defs[name].Update == services.UpdateManual {
 		approved = h.versionsOf(name)
 	}
-	restarted, ok := h.rollouts.Update(name, approved, h.looked)
+	restarted, ok := h.rollouts.Update(name, approved, h.stall.LookedAt())
 	if !ok {
 		return nil
 	}

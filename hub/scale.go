@@ -63,7 +63,7 @@ func (h *Hub) scaleAll(now time.Time) {
 // scalingHome returns what a step of scaling needs of the home.
 func (h *Hub) scalingHome() scaling.Home {
 	home := scaling.Home{
-		Started: h.started, Connected: h.connected, Follows: h.followsFigure,
+		Started: h.presence.Started(), Connected: h.connected, Follows: h.followsFigure,
 		Ours: func(topic string) bool {
 			_, ours := h.tree.Parse(topic)
 			return ours

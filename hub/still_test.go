@@ -47,7 +47,8 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 				Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: beat,
 				Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: beat,
 			}, false)
-			h.connected, h.looked = true, beat
+			h.connected = true
+			h.stall.Look(beat, 0, time.Hour)
 			h.fleet.Settle(0, beat)
 			for _, after := range c.passes {
 				now := beat.Add(time.Duration(after * float64(time.Second)))
@@ -76,13 +77,15 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+	var figures stall.Figures
+	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log, Figures: func() stall.Figures { return figures }})
 	now := time.Now()
 	d := h.fleet.Restore(domain{
 		Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: now,
 		Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: now,
 	}, false)
-	h.connected, h.looked = true, now
+	h.connected = true
+	h.stall.Look(now, 0, time.Hour)
 	h.fleet.Settle(0, now)
 	h.round(nil, now)
 	h.round([]event{disconnected{}}, now.Add(500*time.Millisecond))
@@ -100,8 +103,7 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	}
 
 	// The figures of before are of the pass before.
-	figures := stall.Figures{Known: true, Pressure: true, Memory: time.Hour}
-	h.still.read = func() stall.Figures { return figures }
+	figures = stall.Figures{Known: true, Pressure: true, Memory: time.Hour}
 	h.round(nil, back.Add(21*time.Second))
 	out.Reset()
 	figures.Memory += 15 * time.Second

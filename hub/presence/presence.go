@@ -21,12 +21,12 @@ const (
 
 // Presence holds what was published last. Make it with New.
 type Presence struct {
-	// interval is the time between two messages that the hub is there; 0: none are
-	// published.
-	interval time.Duration
+	options Options
+	// started is when the hub started.
+	started time.Time
 	// aliveAt is when the next of them is due.
 	aliveAt time.Time
-	// startedAt is when the hub started, as it was published last.
+	// startedAt is started, as it was published last.
 	startedAt topics.Time
 	// status was published last.
 	status topics.Hub
@@ -36,26 +36,51 @@ type Presence struct {
 	waiting bool
 }
 
-// New returns the Presence of a hub that publishes in each interval that it is there; 0: it
-// does not, since its broker publishes its will.
-func New(interval time.Duration) *Presence { return &Presence{interval: interval} }
+// Options are what Presence is made of.
+type Options struct {
+	// Interval is the time between two messages that the hub is there; 0: none are
+	// published, since its broker publishes its will.
+	Interval time.Duration
+	// ID is that of the dominion.
+	ID string
+	// Version is that of the program.
+	Version string
+	// Control is the path of the control socket; "": there is none.
+	Control string
+}
+
+// New returns the Presence of a hub that does not run yet.
+func New(o Options) *Presence { return &Presence{options: o} }
+
+// Begin notes when the hub started.
+func (p *Presence) Begin(now time.Time) { p.started = now }
+
+// Started returns when the hub started, by its monotonic clock.
+func (p *Presence) Started() time.Time { return p.started }
+
+// Version returns the version of the program.
+func (p *Presence) Version() string { return p.options.Version }
 
 // Interval returns the time between two messages that the hub is there; 0: there are none.
-func (p *Presence) Interval() time.Duration { return p.interval }
+func (p *Presence) Interval() time.Duration { return p.options.Interval }
+
+// Status returns what the hub publishes of itself, without what it counts. When it started is
+// told by the clock as it is now.
+func (p *Presence) Status(now time.Time) topics.Hub {
+	p.startedAt = topics.StartedAt(p.started, now, p.startedAt)
+	return topics.Hub{
+		ID: p.options.ID, Version: p.options.Version, Protocol: topics.Protocol,
+		StartedAt: p.startedAt, Control: p.options.Control,
+	}
+}
 
 // AliveDue reports whether it is to be published now that the hub is there.
 func (p *Presence) AliveDue(now time.Time) bool {
-	if p.interval == 0 || now.Before(p.aliveAt) {
+	if p.options.Interval == 0 || now.Before(p.aliveAt) {
 		return false
 	}
-	p.aliveAt = now.Add(p.interval)
+	p.aliveAt = now.Add(p.options.Interval)
 	return true
-}
-
-// StartedAt returns when the hub started, by the clock as it is now.
-func (p *Presence) StartedAt(started, now time.Time) topics.Time {
-	p.startedAt = topics.StartedAt(started, now, p.startedAt)
-	return p.startedAt
 }
 
 // Accepts reports whether a status may be published now: its counts may have to wait.
@@ -80,7 +105,7 @@ func (p *Presence) StatusDue(now time.Time) bool { return p.waiting && !now.Befo
 
 // Next returns when something is due; zero: nothing is, as far as is known.
 func (p *Presence) Next() (next time.Time) {
-	if p.interval > 0 {
+	if p.options.Interval > 0 {
 		next = p.aliveAt
 	}
 	if p.waiting && (next.IsZero() || p.countsAt.Before(next)) {

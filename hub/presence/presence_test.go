@@ -17,7 +17,7 @@ func status(name string, online int) topics.Hub {
 
 // That the hub is there is due at once, and then in each interval.
 func TestAlive(t *testing.T) {
-	p := New(2 * time.Second)
+	p := New(Options{Interval: 2 * time.Second})
 	for _, step := range []struct {
 		after time.Duration
 		want  bool
@@ -32,7 +32,7 @@ func TestAlive(t *testing.T) {
 			t.Errorf("after %v: %v, next %v, want %v, %v", step.after, got, p.Next().Sub(start), step.want, step.next)
 		}
 	}
-	if never := New(0); never.AliveDue(start) || !never.Next().IsZero() {
+	if never := New(Options{}); never.AliveDue(start) || !never.Next().IsZero() {
 		t.Error("it is due without an interval")
 	}
 }
@@ -44,7 +44,7 @@ func TestCountsWait(t *testing.T) {
 		domains int
 		wait    time.Duration
 	}{{3, 0}, {immediateDomains, 0}, {1000, 900 * time.Millisecond}} {
-		p := New(0)
+		p := New(Options{})
 		if !p.Accepts(status("home", 1), start) {
 			t.Fatalf("%d domains: the first status waits", c.domains)
 		}
@@ -75,7 +75,7 @@ func TestCountsWait(t *testing.T) {
 
 // What is due sooner counts.
 func TestNext(t *testing.T) {
-	p := New(time.Second)
+	p := New(Options{Interval: time.Second})
 	p.AliveDue(start)
 	p.Published(status("home", 1), 200, start)
 	p.Accepts(status("home", 2), start)
@@ -89,12 +89,23 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// When the hub started is published as one time, although the clock is adjusted a little.
-func TestStartedAt(t *testing.T) {
-	p := New(0)
+// What the hub is stands in its status; when it started is one time, however often it is
+// published.
+func TestStatus(t *testing.T) {
+	p := New(Options{ID: "id", Version: "1.2.0", Control: "/run/dominion/control"})
 	began := time.Now()
-	first := p.StartedAt(began, began.Add(time.Second))
-	if got := p.StartedAt(began, began.Add(time.Minute)); got != first {
-		t.Errorf("%v, before %v", got, first)
+	p.Begin(began)
+	first := p.Status(began.Add(time.Second))
+	if want := (topics.Hub{ID: "id", Version: "1.2.0", Protocol: topics.Protocol, Control: "/run/dominion/control", StartedAt: first.StartedAt}); first != want {
+		t.Errorf("%+v, want %+v", first, want)
+	}
+	if d := first.StartedAt.Sub(began).Abs(); d > time.Second {
+		t.Errorf("it started %v from when it did", d)
+	}
+	if got := p.Status(began.Add(time.Minute)); got != first {
+		t.Errorf("%+v, before %+v", got, first)
+	}
+	if !p.Started().Equal(began) || p.Version() != "1.2.0" {
+		t.Errorf("started %v, version %s", p.Started(), p.Version())
 	}
 }
