@@ -11,31 +11,57 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// reconcile plans, orders what has changed, and says what is. Everything that
-// is said is compared with what was said before, so it may be called freely.
-// It looks at what has changed alone (changes).
+// reconcile is a pass: it takes over what has changed, plans, orders, and publishes what
+// follows. Everything that is published is compared with what was published before, so it may
+// be called freely. It looks at what has changed alone (changes); what a step changes that an
+// earlier one has used is for the next pass.
+//
+// This is the one place that names the order of the steps.
 func (h *Hub) reconcile(now time.Time) {
-	h.scaling.Touch() // of instances that came or went
+	// Scaling is first: its numbers are among the changes that are planned below.
+	h.scaling.Touch()
 	h.scaleAll(now)
+
+	// From here on, what is touched is for the next pass.
 	c := h.begin()
+
+	// The directory comes before all that reads it: endpoints, versions, plan and views.
 	h.takeRows(c)
+	// Versions of catalogs follow the rows: what may update is judged by both.
 	h.takeCatalogs(c)
+	// Endpoints follow from the rows; the planner has to know which domain has the best one.
 	h.findEndpoints(c)
+
+	// The planner has all changes before it plans once.
 	h.updatePlanner(c)
+	// Holds change by time alone and are among no changes: they are those of this moment.
 	h.updateHolds(now)
 	h.plan = h.planner.Plan()
+	// What the plan changed is ordered and shown, whatever else has changed.
 	h.planned(c, h.planner.Changes())
+
+	// Start commands follow the plan, and are published before what describes them. Before
+	// the domains from earlier have reported, a command could take from them what they run.
 	if h.fleet.Ready() {
-		h.directory.Settle() // whoever was there before us is, and the endpoints go on from here
+		h.directory.Settle() // who has the best endpoint in this run keeps it
 		h.order(c, now)
 	}
+
+	// A service that is gone from the configuration is removed when no command holds it.
 	h.dropRetired(now)
+	// Leftovers of earlier runs are cleared when it is known what is defined.
 	h.clearLeftoverServices(now)
+	// Restarts and moves go on by what was ordered above.
 	h.stepRestarts(now)
 	h.expireMoves(now)
+
+	// Statuses describe what is decided by now.
 	h.viewServices(c, now)
+	// The hub counts what the statuses say, so it follows them.
 	h.publishHub(now)
+	// How the hub sees a domain follows from the fleet alone; nothing above waits for it.
 	h.publishConditions(c)
+	// Home Assistant is last: an entity that it is announced has its state already.
 	h.announceChanged(c, now)
 }
 
