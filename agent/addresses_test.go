@@ -55,7 +55,7 @@ func TestHubThatIsSilent(t *testing.T) {
 	for _, alive := range []time.Duration{0, 5 * time.Second} {
 		inHouse(t, func(h *house) {
 			u := h.hub(hubAddr, "d1", 5)
-			u.answer = func(a topics.Ask) (topics.Reply, bool) {
+			u.answer = func(a topics.HubRequest) (topics.Reply, bool) {
 				return topics.Accept(a.Transaction, topics.Grant{Dominion: "d1", Name: "home", Epoch: 5, Alive: topics.Seconds(alive)}), true
 			}
 			h.agent(t.TempDir(), func(o *Options) { o.Config.Hub = hubAddr + ",192.0.2.2:1883" })
@@ -67,7 +67,7 @@ func TestHubThatIsSilent(t *testing.T) {
 			if n := h.log.count("lonely"); n != 0 {
 				t.Errorf("alive %v: lonely while the hub is there", alive)
 			}
-			u.answer = func(topics.Ask) (topics.Reply, bool) { return topics.Reply{}, false } // it died, and its node with its will
+			u.answer = func(topics.HubRequest) (topics.Reply, bool) { return topics.Reply{}, false } // it died, and its node with its will
 			v := h.hub("192.0.2.2:1883", "d1", 6)
 			time.Sleep(time.Minute)
 			if moved := len(v.of(topics.DomainHeartbeat)) > 0; moved != (alive > 0) {

@@ -137,7 +137,7 @@ func TestRefusedJoin(t *testing.T) {
 		u := h.hub(hubAddr, "d1", 5)
 		grant := u.answer
 		asked := 0
-		u.answer = func(a topics.Ask) (topics.Reply, bool) {
+		u.answer = func(a topics.HubRequest) (topics.Reply, bool) {
 			if asked++; asked > 10 {
 				return grant(a)
 			}
@@ -171,7 +171,7 @@ func TestWaitsForTheHub(t *testing.T) {
 	inHouse(t, func(h *house) {
 		u := h.hub(hubAddr, "d1", 5)
 		grant := u.answer
-		u.answer = func(topics.Ask) (topics.Reply, bool) { return topics.Reply{}, false }
+		u.answer = func(topics.HubRequest) (topics.Reply, bool) { return topics.Reply{}, false }
 		h.agent(t.TempDir())
 		time.Sleep(30 * time.Second)
 		if len(u.of(topics.DomainHeartbeat)) != 0 {

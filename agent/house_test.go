@@ -66,7 +66,7 @@ type hub struct {
 	mu       sync.Mutex
 	id       string
 	epoch    uint64
-	answer   func(topics.Ask) (topics.Reply, bool)
+	answer   func(topics.HubRequest) (topics.Reply, bool)
 	common   bool // it answers at the verb's topic, whatever an asker names
 	received []topics.Message
 	retired  bool
@@ -82,7 +82,7 @@ func (h *house) hub(addr, id string, epoch uint64) *hub {
 		h.t.Fatal(err)
 	}
 	u := &hub{Broker: b, h: h, addr: addr, tree: topics.NewTree(""), id: id, epoch: epoch}
-	u.answer = func(a topics.Ask) (topics.Reply, bool) {
+	u.answer = func(a topics.HubRequest) (topics.Reply, bool) {
 		return topics.Accept(a.Transaction, topics.Grant{Dominion: id, Name: "home", Epoch: epoch}), true
 	}
 	if err := b.Subscribe("dominion/#", u.receive); err != nil {
@@ -119,7 +119,7 @@ func (u *hub) receive(m topics.Message) {
 	defer u.mu.Unlock()
 	u.received = append(u.received, m)
 	if a, ok := u.tree.Parse(m.Topic); ok && a.Kind == topics.Request && a.Verb == topics.VerbJoin {
-		ask, err := topics.Decode[topics.Ask](m.Topic, m.Payload)
+		ask, err := topics.Decode[topics.HubRequest](m.Topic, m.Payload)
 		if err != nil {
 			u.h.t.Error(err)
 		}

@@ -230,7 +230,7 @@ func TestAnotherDominionAtTheKnownAddress(t *testing.T) {
 		u.gone()
 		h.finds()
 		stranger := h.hub(hubAddr, "d2", 9)
-		stranger.answer = func(a topics.Ask) (topics.Reply, bool) {
+		stranger.answer = func(a topics.HubRequest) (topics.Reply, bool) {
 			return topics.Accept(a.Transaction, topics.Grant{Dominion: "d2", Name: "villa", Epoch: 9}), true
 		}
 		h.agent(dir, byZeroconf)

@@ -35,7 +35,7 @@ func TestUserThatMayNotSpeakForTheDomain(t *testing.T) {
 			tree := topics.NewTree("")
 			request, response := tree.Request(topics.VerbJoin)
 			if err := b.Subscribe(request, func(m topics.Message) {
-				ask, _ := topics.Decode[topics.Ask](m.Topic, m.Payload)
+				ask, _ := topics.Decode[topics.HubRequest](m.Topic, m.Payload)
 				go b.Publish(topics.Message{Topic: response, QoS: 1, Payload: topics.Encode(topics.Accept(ask.Transaction, topics.Grant{Dominion: "d1", Name: "home", Epoch: 1}))})
 			}); err != nil {
 				t.Fatal(err)

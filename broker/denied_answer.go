@@ -22,7 +22,7 @@ func (b *Broker) deniedAnswer(c engine.Client, topic string, payload []byte) (an
 	switch at.Kind {
 	case topics.Request:
 		to = topics.Address{Kind: topics.Response, Verb: at.Verb}
-		if ask, err := topics.Decode[topics.Ask](topic, payload); err == nil && ask.Response != "" {
+		if ask, err := topics.Decode[topics.HubRequest](topic, payload); err == nil && ask.Response != "" {
 			if address, ours := b.tree.Parse(ask.Response); ours && address.Kind == topics.ResponseTo && address.Verb == at.Verb {
 				to = address
 			}

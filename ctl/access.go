@@ -13,7 +13,7 @@ import (
 // access asks what the broker would answer a user. That it would deny is an
 // answer like another: exit code 0.
 func (a *app) access(cmd *cobra.Command, args []string) error {
-	ask := topics.Ask{User: args[0], Action: args[1], Topic: args[2], Client: arg(args, 3)}
+	ask := topics.HubRequest{User: args[0], Action: args[1], Topic: args[2], Client: arg(args, 3)}
 	if actions := []string{"publish", "subscribe", "deliver"}; !slices.Contains(actions, ask.Action) {
 		return fail(ExitUsage, "dominionctl access "+ask.User+" publish "+ask.Topic, "%q is not a valid action: use publish, subscribe or deliver", ask.Action)
 	}

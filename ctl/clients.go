@@ -22,7 +22,7 @@ func (a *app) addBrokerVerbs(root *cobra.Command) {
 		Use: topics.VerbClients, Short: "The clients of the broker, what waits for them, what they missed", GroupID: "look",
 		Args: a.check(nil), ValidArgsFunction: a.completed(nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return question(a, cmd.Context(), topics.VerbClients, topics.Ask{}, RenderClients)
+			return question(a, cmd.Context(), topics.VerbClients, topics.HubRequest{}, RenderClients)
 		},
 	}
 	for action, short := range map[string]string{
@@ -55,7 +55,7 @@ func (a *app) endClient(ctx context.Context, action, client string) error {
 		return err
 	}
 	defer s.close()
-	ask := topics.Ask{Action: action, Client: client}
+	ask := topics.HubRequest{Action: action, Client: client}
 	if _, err := s.ask(ctx, topics.VerbClients, ask, a.timeout); err != nil {
 		return a.withSuggestion(ctx, s, ask, err)
 	}
@@ -73,7 +73,7 @@ func (a *app) endClient(ctx context.Context, action, client string) error {
 
 // trace shows a trace until ctx ends or the connection is lost.
 func (a *app) trace(ctx context.Context, s *session, what string, resumed bool) error {
-	ask := topics.Ask{Topic: what, Name: "ctl-" + random(8)}
+	ask := topics.HubRequest{Topic: what, Name: "ctl-" + random(8)}
 	lines := s.tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbTrace, Domain: ask.Name})
 	if err := s.subscribe(ctx, lines); err != nil { // before the question: nothing is missed in between
 		return err

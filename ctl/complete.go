@@ -90,11 +90,11 @@ var lookups = map[string]func(context.Context, *session) (all []string, ok bool)
 			return nil, false
 		}
 		defer s.close()
-		users, err := askFor[[]topics.UserView](ctx, s, topics.VerbUser, topics.Ask{Action: "list"}, completeTimeout)
+		users, err := askFor[[]topics.UserView](ctx, s, topics.VerbUser, topics.HubRequest{Action: "list"}, completeTimeout)
 		return namesOf(users, func(u topics.UserView) string { return u.Name }), err == nil
 	},
 	"CLIENT": func(ctx context.Context, s *session) ([]string, bool) {
-		clients, err := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.Ask{}, completeTimeout)
+		clients, err := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.HubRequest{}, completeTimeout)
 		return namesOf(clients, func(c topics.ClientView) string { return c.Client }), err == nil
 	},
 }

@@ -92,7 +92,7 @@ func (s *session) description(ctx context.Context, a *app, name string) (Descrip
 			}
 		}
 	}
-	events, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, topics.Ask{Limit: maxLines}, a.timeout)
+	events, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, topics.HubRequest{Limit: maxLines}, a.timeout)
 	if err != nil {
 		return d, err
 	}
@@ -100,7 +100,7 @@ func (s *session) description(ctx context.Context, a *app, name string) (Descrip
 	d.Events = append([]topics.Event{}, events[max(0, len(events)-describeEvents):]...)
 	d.Metrics = s.queuedMetrics()
 	if d.Service != nil {
-		why, err := askFor[topics.Why](ctx, s, topics.VerbWhy, topics.Ask{Service: name}, a.timeout)
+		why, err := askFor[topics.Why](ctx, s, topics.VerbWhy, topics.HubRequest{Service: name}, a.timeout)
 		if err != nil {
 			return d, err
 		}

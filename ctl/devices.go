@@ -54,7 +54,7 @@ func (a *app) devices(ctx context.Context, name string, problems bool) error {
 	var all devicePages
 	const most = 1000 // parts, of a hub that does not come to an end
 	for n := 0; n == 0 || all.Next != "" && n < most; n++ {
-		part, err := askFor[devicePages](ctx, s, topics.VerbDevices, topics.Ask{After: all.Next}, a.timeout)
+		part, err := askFor[devicePages](ctx, s, topics.VerbDevices, topics.HubRequest{After: all.Next}, a.timeout)
 		if err != nil {
 			return err
 		}

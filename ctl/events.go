@@ -45,7 +45,7 @@ func (a *app) eventsCommand() *cobra.Command {
 
 // events shows the last events, from a moment on if from is one.
 func (a *app) events(ctx context.Context, limit int, from time.Time) error {
-	ask := topics.Ask{Limit: limit}
+	ask := topics.HubRequest{Limit: limit}
 	if from.IsZero() {
 		return question(a, ctx, topics.VerbEvents, ask, RenderEvents)
 	}
@@ -97,7 +97,7 @@ func (a *app) followEvents(ctx context.Context, limit int, from time.Time) error
 		if err := s.subscribe(ctx, topic); err != nil { // before the question: nothing is missed in between
 			return err
 		}
-		ask := topics.Ask{Limit: max(1, limit)}
+		ask := topics.HubRequest{Limit: max(1, limit)}
 		if resumed {
 			ask.Limit = maxLines // the answer also holds what was before those that were shown
 		}

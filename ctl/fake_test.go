@@ -129,7 +129,7 @@ func (f *fake) handle(m topics.Message, publish func(topics.Message)) {
 		f.command(a.Domain, c)
 		return
 	}
-	ask, err := topics.Decode[topics.Ask](m.Topic, m.Payload)
+	ask, err := topics.Decode[topics.HubRequest](m.Topic, m.Payload)
 	if err != nil {
 		return
 	}
@@ -137,7 +137,7 @@ func (f *fake) handle(m topics.Message, publish func(topics.Message)) {
 	f.note(a.Verb, m.Payload)
 }
 
-func (f *fake) answer(verb string, ask topics.Ask, publish func(topics.Message)) {
+func (f *fake) answer(verb string, ask topics.HubRequest, publish func(topics.Message)) {
 	if f.exists(verb + ".silent") {
 		return
 	}

@@ -42,7 +42,7 @@ func (a *app) unknownNameHint(ctx context.Context, s *session, o topics.Overview
 // deviceNames returns the ids and names of the devices on the broker, of the first
 // part of the answer.
 func (s *session) deviceNames(ctx context.Context) (all []string) {
-	devices, _ := askFor[topics.Devices](ctx, s, topics.VerbDevices, topics.Ask{}, completeTimeout)
+	devices, _ := askFor[topics.Devices](ctx, s, topics.VerbDevices, topics.HubRequest{}, completeTimeout)
 	for _, d := range devices.Devices {
 		all = append(all, d.ID, cmp.Or(d.Name, d.ID))
 	}

@@ -149,7 +149,7 @@ func (a *app) domainsOf(ctx context.Context, s *session, service string) ([]stri
 	}
 	i := slices.IndexFunc(o.Services, func(v topics.Service) bool { return v.Service == service })
 	if i < 0 {
-		return nil, a.withSuggestion(ctx, s, topics.Ask{Service: service}, fail(ExitFailed, "", "there is no service %q", service))
+		return nil, a.withSuggestion(ctx, s, topics.HubRequest{Service: service}, fail(ExitFailed, "", "there is no service %q", service))
 	}
 	var all, now []string
 	micro := false
@@ -247,7 +247,7 @@ func (f *follower) read(ctx context.Context, domain string, replies map[string]t
 			return nil, err
 		}
 		err = fail(ExitFailed, "", "%s: %v", domain, err)
-		return nil, f.app.withSuggestion(ctx, f.session, topics.Ask{Service: f.request.service, Domain: domain}, err)
+		return nil, f.app.withSuggestion(ctx, f.session, topics.HubRequest{Service: f.request.service, Domain: domain}, err)
 	}
 	data, err := topics.DecodeForDisplay[topics.LogLines](f.session.tree.Domain(topics.DomainResponse, domain), reply.Data)
 	if err != nil {
@@ -264,7 +264,7 @@ func (f *follower) noAnswer(ctx context.Context, domain string) error {
 	}
 	i := slices.IndexFunc(o.Domains, func(d topics.DomainView) bool { return d.Name == domain })
 	if i < 0 {
-		return f.app.withSuggestion(ctx, f.session, topics.Ask{Domain: domain}, fail(ExitFailed, "", "there is no domain %q", domain))
+		return f.app.withSuggestion(ctx, f.session, topics.HubRequest{Domain: domain}, fail(ExitFailed, "", "there is no domain %q", domain))
 	}
 	return fail(ExitNoAnswer, "", "the domain %s did not answer within %v: it is %s", domain, f.app.timeout, o.Domains[i].State)
 }

@@ -68,7 +68,7 @@ func (a *app) addOrder(root *cobra.Command, o order) {
 		Use: strings.Join(append(names{o.verb}, o.args...), " "), Short: o.short, Long: longer[o.verb], GroupID: "order",
 		Args: a.check(o.args), ValidArgsFunction: a.completed(o.args),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ask := topics.Ask{}
+			ask := topics.HubRequest{}
 			for i, arg := range args {
 				switch strings.Trim(o.args[i], "[]") {
 				case "SERVICE":
@@ -109,7 +109,7 @@ type orderDocument struct {
 }
 
 // order sends an order to the hub, and waits for its condition if asked to.
-func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool, timeout time.Duration) error {
+func (a *app) order(ctx context.Context, verb string, ask topics.HubRequest, wait bool, timeout time.Duration) error {
 	s, err := a.connectFor(ctx, verb)
 	if err != nil {
 		return err
@@ -155,8 +155,8 @@ func (a *app) order(ctx context.Context, verb string, ask topics.Ask, wait bool,
 
 // showPlan lists what becomes of the services by an order, before it is given,
 // where that is more than the order says.
-func (a *app) showPlan(ctx context.Context, s *session, verb string, ask topics.Ask, timeout time.Duration) ([]topics.PlanLine, error) {
-	what := topics.Ask{Drain: ask.Domain, Rebalance: verb == topics.VerbRebalance}
+func (a *app) showPlan(ctx context.Context, s *session, verb string, ask topics.HubRequest, timeout time.Duration) ([]topics.PlanLine, error) {
+	what := topics.HubRequest{Drain: ask.Domain, Rebalance: verb == topics.VerbRebalance}
 	if verb != topics.VerbDrain && verb != topics.VerbRebalance {
 		return nil, nil
 	}

@@ -15,7 +15,7 @@ import (
 
 // addPlan adds plan, which also asks what would be.
 func (a *app) addPlan(root *cobra.Command) {
-	var ask topics.Ask
+	var ask topics.HubRequest
 	var file string
 	c := &cobra.Command{
 		Use: topics.VerbPlan, Short: "What the hub would do now, or what if, each line with a reason", GroupID: "look",
@@ -84,7 +84,7 @@ func goDown(lines []topics.PlanLine) (all []string) {
 
 // readServices puts what a dominion.toml says of services into the question.
 // What is wrong with it is said here, with file and line: the hub sees no file.
-func (a *app) readServices(file string, ask *topics.Ask) error {
+func (a *app) readServices(file string, ask *topics.HubRequest) error {
 	if file == "" {
 		return fail(ExitUsage, "write: dominionctl plan --config FILE", "--config needs the path of a file")
 	}

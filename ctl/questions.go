@@ -23,15 +23,15 @@ func (a *app) addQuestions(root *cobra.Command) {
 	}
 	root.AddCommand(a.statusCommand(), a.describeCommand(), a.devicesCommand())
 	add(topics.VerbDomains, "The machines", nil, func(cmd *cobra.Command, _ []string) error {
-		return question(a, cmd.Context(), topics.VerbDomains, topics.Ask{}, RenderDomains)
+		return question(a, cmd.Context(), topics.VerbDomains, topics.HubRequest{}, RenderDomains)
 	}, "nodes")
 	add(topics.VerbServices, "The services, where they run and why", nil, func(cmd *cobra.Command, _ []string) error {
-		return question(a, cmd.Context(), topics.VerbServices, topics.Ask{}, RenderServices)
+		return question(a, cmd.Context(), topics.VerbServices, topics.HubRequest{}, RenderServices)
 	}, "ls", "ps")
 	a.addPlan(root)
 	add(topics.VerbWhy, "Why a service runs where it runs, or why it does not", names{"SERVICE", "[DOMAIN]"},
 		func(cmd *cobra.Command, args []string) error {
-			ask := topics.Ask{Service: args[0], Domain: arg(args, 1)}
+			ask := topics.HubRequest{Service: args[0], Domain: arg(args, 1)}
 			return question(a, cmd.Context(), topics.VerbWhy, ask, RenderWhy)
 		})
 	add(topics.VerbAccess, "What the broker lets a user do, and which rule decides", names{"USER", "publish|subscribe", "TOPIC", "[CLIENT]"}, a.access)
@@ -48,13 +48,13 @@ func arg(args []string, i int) string {
 }
 
 // question asks the hub and shows its answer.
-func question[T any](a *app, ctx context.Context, verb string, ask topics.Ask, render func(io.Writer, T, Style) error) error {
+func question[T any](a *app, ctx context.Context, verb string, ask topics.HubRequest, render func(io.Writer, T, Style) error) error {
 	_, err := askAndShow(a, ctx, verb, ask, render)
 	return err
 }
 
 // askAndShow does as question, and returns the answer.
-func askAndShow[T any](a *app, ctx context.Context, verb string, ask topics.Ask, render func(io.Writer, T, Style) error) (T, error) {
+func askAndShow[T any](a *app, ctx context.Context, verb string, ask topics.HubRequest, render func(io.Writer, T, Style) error) (T, error) {
 	var data T
 	s, err := a.connectFor(ctx, verb)
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *app) version(ctx context.Context) error {
 			return err
 		}
 		defer s.close()
-		reply, err := s.ask(ctx, topics.VerbVersion, topics.Ask{}, a.timeout)
+		reply, err := s.ask(ctx, topics.VerbVersion, topics.HubRequest{}, a.timeout)
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (a *app) version(ctx context.Context) error {
 
 // withSuggestion adds to a refusal what was probably meant, where the name of
 // a service, a domain, a user or a client is not among those that the hub has.
-func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.Ask, err error) error {
+func (a *app) withSuggestion(ctx context.Context, s *session, ask topics.HubRequest, err error) error {
 	var f *failure
 	if !errors.As(err, &f) || f.code != ExitFailed || f.hint != "" || s.closed() {
 		return err
@@ -179,10 +179,10 @@ func (s *session) serviceAndDomainNames(ctx context.Context, timeout time.Durati
 }
 
 func (s *session) overview(ctx context.Context, timeout time.Duration) (topics.Overview, error) {
-	return askFor[topics.Overview](ctx, s, topics.VerbStatus, topics.Ask{}, timeout)
+	return askFor[topics.Overview](ctx, s, topics.VerbStatus, topics.HubRequest{}, timeout)
 }
 
-func askFor[T any](ctx context.Context, s *session, verb string, ask topics.Ask, timeout time.Duration) (T, error) {
+func askFor[T any](ctx context.Context, s *session, verb string, ask topics.HubRequest, timeout time.Duration) (T, error) {
 	reply, err := s.ask(ctx, verb, ask, timeout)
 	if err != nil {
 		var zero T

@@ -240,7 +240,7 @@ func (s *session) next(ctx context.Context) (topics.Message, error) {
 
 // ask sends a request to the hub and waits for its answer; an answer that
 // says error is an error.
-func (s *session) ask(ctx context.Context, verb string, ask topics.Ask, timeout time.Duration) (topics.Reply, error) {
+func (s *session) ask(ctx context.Context, verb string, ask topics.HubRequest, timeout time.Duration) (topics.Reply, error) {
 	request, response := s.tree.Request(verb)
 	availability := s.tree.Hub(topics.HubAvailability)
 	waiting, cancel := context.WithTimeout(ctx, timeout)

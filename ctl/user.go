@@ -38,22 +38,22 @@ func (a *app) addUsers(root *cobra.Command) {
 		c.Flags().StringVar(&file, "new-password-file", "", "`file` with the password on its first line; without it one is made, and shown once")
 	}
 	add("list", "All users and their roles", nil, func(cmd *cobra.Command, _ []string) error {
-		return question(a, cmd.Context(), topics.VerbUser, topics.Ask{Action: "list"}, RenderUsers)
+		return question(a, cmd.Context(), topics.VerbUser, topics.HubRequest{Action: "list"}, RenderUsers)
 	})
 	made := add("add", "Make a user, and a password for it", names{"USER", "ROLE"}, func(cmd *cobra.Command, args []string) error {
-		ask := topics.Ask{Action: "add", User: args[0], Role: args[1], Certificate: certificate}
+		ask := topics.HubRequest{Action: "add", User: args[0], Role: args[1], Certificate: certificate}
 		return a.editUser(cmd.Context(), ask, !certificate || file != "", file)
 	})
 	made.Flags().BoolVar(&certificate, "certificate", false, "a certificate with its name lets it in; no password is made")
 	fromFile(made)
 	fromFile(add("password", "Give a user a new password", names{"USER"}, func(cmd *cobra.Command, args []string) error {
-		return a.editUser(cmd.Context(), topics.Ask{Action: "password", User: args[0]}, true, file)
+		return a.editUser(cmd.Context(), topics.HubRequest{Action: "password", User: args[0]}, true, file)
 	}))
 	add("role", "Give a user another role", names{"USER", "ROLE"}, func(cmd *cobra.Command, args []string) error {
-		return a.editUser(cmd.Context(), topics.Ask{Action: "role", User: args[0], Role: args[1]}, false, "")
+		return a.editUser(cmd.Context(), topics.HubRequest{Action: "role", User: args[0], Role: args[1]}, false, "")
 	})
 	add("remove", "End a user: it may do nothing from now on", names{"USER"}, func(cmd *cobra.Command, args []string) error {
-		return a.editUser(cmd.Context(), topics.Ask{Action: "remove", User: args[0]}, false, "")
+		return a.editUser(cmd.Context(), topics.HubRequest{Action: "remove", User: args[0]}, false, "")
 	})
 	root.AddCommand(user)
 }
@@ -69,7 +69,7 @@ type userDocument struct {
 
 // editUser gives an order about a user. A password that is made here is data:
 // stdout carries it alone, this once. Its hash alone leaves this machine.
-func (a *app) editUser(ctx context.Context, ask topics.Ask, password bool, file string) error {
+func (a *app) editUser(ctx context.Context, ask topics.HubRequest, password bool, file string) error {
 	doc := userDocument{Status: topics.StatusOK, Verb: topics.VerbUser, Action: ask.Action, User: ask.User}
 	if password {
 		secret := rand.Text() // 128 bits

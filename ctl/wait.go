@@ -37,7 +37,7 @@ const updateBegins = 20 * time.Second
 
 // conditionOf returns the condition that an order has to reach. It is made before
 // the order is sent: a restart is recognised by what ran before.
-func (s *session) conditionOf(ctx context.Context, verb string, ask topics.Ask, planned []topics.PlanLine, timeout time.Duration) (condition, error) {
+func (s *session) conditionOf(ctx context.Context, verb string, ask topics.HubRequest, planned []topics.PlanLine, timeout time.Duration) (condition, error) {
 	switch verb {
 	case topics.VerbDrain, topics.VerbUndrain:
 		return s.drainCondition(ask.Domain, verb == topics.VerbDrain), nil
@@ -81,7 +81,7 @@ type checkService func(o topics.Overview, v topics.Service, progress string) (bo
 
 // serviceCheck returns the check of an order that needs to know of the service
 // alone, as it is now.
-func serviceCheck(verb string, ask topics.Ask) checkService {
+func serviceCheck(verb string, ask topics.HubRequest) checkService {
 	switch verb {
 	case topics.VerbStop:
 		return func(_ topics.Overview, v topics.Service, progress string) (bool, string) {
@@ -133,7 +133,7 @@ func scaleCheck(n int) checkService {
 
 // restartCheck returns the check that none of the instances of an earlier overview
 // runs any more, and that their successors are healthy.
-func restartCheck(earlier topics.Overview, ask topics.Ask) checkService {
+func restartCheck(earlier topics.Overview, ask topics.HubRequest) checkService {
 	before := make(map[string]bool)
 	for run := range runsOf(earlier, ask.Service, ask.Domain) {
 		before[run] = true

@@ -28,7 +28,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if watch {
 				return a.watchStatus(cmd.Context())
 			}
-			return question(a, cmd.Context(), topics.VerbStatus, topics.Ask{}, func(w io.Writer, o topics.Overview, s Style) error {
+			return question(a, cmd.Context(), topics.VerbStatus, topics.HubRequest{}, func(w io.Writer, o topics.Overview, s Style) error {
 				return RenderStatus(w, o, nil, s)
 			})
 		},
@@ -118,7 +118,7 @@ func (a *app) picture(ctx context.Context, s *session, page *os.File, terminal b
 	if err != nil {
 		return "", err
 	}
-	events, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, topics.Ask{Limit: 10}, a.timeout)
+	events, err := askFor[[]topics.Event](ctx, s, topics.VerbEvents, topics.HubRequest{Limit: 10}, a.timeout)
 	if err != nil {
 		return "", err
 	}

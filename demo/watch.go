@@ -120,10 +120,10 @@ func (w *watcher) ask(ctx context.Context) (p picture, err error) {
 	if err := w.connect(ctx); err != nil {
 		return p, err
 	}
-	if err := ask(ctx, w, topics.VerbStatus, topics.Ask{}, &p.overview); err != nil {
+	if err := ask(ctx, w, topics.VerbStatus, topics.HubRequest{}, &p.overview); err != nil {
 		return p, err
 	}
-	return p, ask(ctx, w, topics.VerbEvents, topics.Ask{Limit: eventLimit}, &p.events)
+	return p, ask(ctx, w, topics.VerbEvents, topics.HubRequest{Limit: eventLimit}, &p.events)
 }
 
 // connect connects to the hub, and subscribes to changes and answers.
@@ -157,7 +157,7 @@ func (w *watcher) connect(ctx context.Context) (err error) {
 }
 
 // ask asks the hub a verb and reads the answer's data into data.
-func ask[T any](ctx context.Context, w *watcher, verb string, question topics.Ask, data *T) error {
+func ask[T any](ctx context.Context, w *watcher, verb string, question topics.HubRequest, data *T) error {
 	w.asked++
 	w.askedAt = time.Now()
 	question.Transaction = "demo-" + strconv.Itoa(w.asked)

@@ -109,7 +109,7 @@ func (f *follower) ask() error {
 		return err
 	}
 	transaction := fmt.Sprintf("%016x", rand.Uint64())
-	question := topics.Encode(topics.Ask{
+	question := topics.Encode(topics.HubRequest{
 		Transaction: transaction, Response: response, ID: f.id, Name: f.name, Session: f.session, Protocol: topics.Protocol, Address: f.source,
 	})
 	deadline, again := time.Now().Add(followerPatience), time.Now()

@@ -181,7 +181,7 @@ func (w *registryWatcher) registry() devicestest.Registry {
 	for _, row := range rows {
 		d := devicestest.Device{
 			Names: row.names(), Name: row.Name, Manufacturer: row.Manufacturer, Model: row.Model, ModelID: row.ModelID,
-			Version: row.Version, Hardware: row.Hardware, Serial: row.Serial, URL: row.URL, Availability: devicestest.Untold,
+			Version: row.Version, Hardware: row.Hardware, Serial: row.Serial, URL: row.URL, Availability: devicestest.WithoutAvailability,
 		}
 		if d.Name == w.home.Hub.Address() {
 			d.Name = "" // that of the integration, which is the broker's address
@@ -198,7 +198,7 @@ func (w *registryWatcher) registry() devicestest.Registry {
 			}
 			if s, there := states[e.ID]; there && s.State != "unavailable" {
 				d.Availability = devicestest.Available
-			} else if there && d.Availability == devicestest.Untold {
+			} else if there && d.Availability == devicestest.WithoutAvailability {
 				d.Availability = devicestest.Unavailable
 			}
 		}

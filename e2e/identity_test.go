@@ -117,7 +117,7 @@ func TestAUserOfOneDomainHarmsNoOther(t *testing.T) {
 
 	t.Log("by its own name with the other's id")
 	const own = "dominion/domain/mallory/"
-	x.forge("mallory", "dominion/request/join", topics.Ask{Transaction: "1", ID: beat.ID, Name: "mallory", Session: "m"})
+	x.forge("mallory", "dominion/request/join", topics.HubRequest{Transaction: "1", ID: beat.ID, Name: "mallory", Session: "m"})
 	refused := o.AwaitEvent(mark, "dominion/hub/event", topics.DomainRefused, "mallory", "")
 	if !containsAny(refused.Message, "domain reset") || !strings.Contains(refused.Message, "kitchen") {
 		t.Errorf("the event does not say whose the id is, and what to do: %q", refused.Message)
@@ -131,17 +131,17 @@ func TestAUserOfOneDomainHarmsNoOther(t *testing.T) {
 
 	t.Log("by the client identifiers of its agent")
 	for _, id := range []string{"domain-" + beat.ID, "domain-" + beat.ID + "-join"} {
-		if r := x.forge("mallory", "dominion/request/status", topics.Ask{}, "-i", id); r.Code == 0 {
+		if r := x.forge("mallory", "dominion/request/status", topics.HubRequest{}, "-i", id); r.Code == 0 {
 			t.Errorf("mallory is let in as %s", id)
 		}
-		if r := x.forge("kitchen", "dominion/request/status", topics.Ask{}, "-i", "domain-"+beat.ID+"-join"); r.Code != 0 {
+		if r := x.forge("kitchen", "dominion/request/status", topics.HubRequest{}, "-i", "domain-"+beat.ID+"-join"); r.Code != 0 {
 			t.Errorf("kitchen is not let in by its own client identifier: %s", r.Stderr)
 		}
 	}
 
 	t.Log("by epochs and generations, each within a jump that agents obey")
 	hub, _ := look[topics.Hub](o.Latest(), "dominion/hub/status")
-	x.forge("mallory", "dominion/request/join", topics.Ask{Transaction: "2", ID: topics.NewID(), Name: "mallory", Session: "own"})
+	x.forge("mallory", "dominion/request/join", topics.HubRequest{Transaction: "2", ID: topics.NewID(), Name: "mallory", Session: "own"})
 	id := topics.NewID()
 	for _, step := range []uint64{999_000, 90_000} {
 		epoch := hub.Epoch
@@ -161,7 +161,7 @@ func TestAUserOfOneDomainHarmsNoOther(t *testing.T) {
 	}
 
 	t.Log("who may not ask for a resync, and who may")
-	x.forge("mallory", "dominion/request/resync", topics.Ask{Transaction: "3", Domain: "kitchen"})
+	x.forge("mallory", "dominion/request/resync", topics.HubRequest{Transaction: "3", Domain: "kitchen"})
 	x.stays(2*time.Second, pid)
 	x.untouched(o, mark, "kitchen")
 	if r := x.Ctl("resync", "kitchen"); r.Code != 0 {

@@ -10,7 +10,7 @@ import (
 )
 
 // mayDo says what the broker would answer a user, and which rule decides.
-func (h *Hub) mayDo(ask topics.Ask) (topics.Access, error) {
+func (h *Hub) mayDo(ask topics.HubRequest) (topics.Access, error) {
 	switch {
 	case h.broker == nil:
 		return topics.Access{}, errNotOurBroker
@@ -46,17 +46,17 @@ func (h *Hub) mayAnswerAt(verb string, m topics.Message) bool {
 
 // allows reports whether who published a message may do something at a topic.
 func (h *Hub) allows(m topics.Message, a access.Action, topic string) bool {
-	d, err := h.broker.Access(topics.Ask{User: m.User, Client: m.Client, Action: a.String(), Topic: topic})
+	d, err := h.broker.Access(topics.HubRequest{User: m.User, Client: m.Client, Action: a.String(), Topic: topic})
 	return err == nil && d.Allowed
 }
 
 // mayAsk refuses what a user asks in the name of another: an agent joins as its
 // own domain alone.
-func (h *Hub) mayAsk(verb string, ask topics.Ask, m topics.Message) error {
+func (h *Hub) mayAsk(verb string, ask topics.HubRequest, m topics.Message) error {
 	if verb != topics.VerbJoin || m.User == "" || h.broker == nil || ask.Name == m.User {
 		return nil
 	}
-	d, err := h.broker.Access(topics.Ask{User: m.User, Client: m.Client, Action: access.Publish.String(), Topic: m.Topic})
+	d, err := h.broker.Access(topics.HubRequest{User: m.User, Client: m.Client, Action: access.Publish.String(), Topic: m.Topic})
 	if err != nil || d.Role != access.RoleAdmin {
 		return fmt.Errorf("the user %.80q does not join as %.80q: a user of the role domain has the name of its domain", m.User, ask.Name)
 	}
@@ -64,7 +64,7 @@ func (h *Hub) mayAsk(verb string, ask topics.Ask, m topics.Message) error {
 }
 
 // editUsers lists or changes the users of the broker, and returns them.
-func (h *Hub) editUsers(ask topics.Ask) ([]topics.UserView, error) {
+func (h *Hub) editUsers(ask topics.HubRequest) ([]topics.UserView, error) {
 	if h.broker == nil {
 		return nil, errNotOurBroker
 	}

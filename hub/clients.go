@@ -9,7 +9,7 @@ import (
 )
 
 // listClients carries out the verb clients.
-func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
+func (h *Hub) listClients(ask topics.HubRequest) ([]topics.ClientView, error) {
 	if h.broker == nil {
 		return nil, errNotOurBroker
 	}
@@ -54,7 +54,7 @@ func (h *Hub) listClients(ask topics.Ask) ([]topics.ClientView, error) {
 const traceTime = time.Minute
 
 // beginTrace carries out the verb trace.
-func (h *Hub) beginTrace(ask topics.Ask) (topics.Traced, error) {
+func (h *Hub) beginTrace(ask topics.HubRequest) (topics.Traced, error) {
 	switch {
 	case h.broker == nil:
 		return topics.Traced{}, errNotOurBroker

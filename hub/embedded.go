@@ -14,9 +14,9 @@ import (
 // publishing.
 type EmbeddedBroker interface {
 	// Access returns what the broker would answer a user, and which rule decides.
-	Access(topics.Ask) (topics.Access, error)
+	Access(topics.HubRequest) (topics.Access, error)
 	// EditUsers carries out the verb user, and returns the users.
-	EditUsers(topics.Ask) ([]topics.UserView, error)
+	EditUsers(topics.HubRequest) ([]topics.UserView, error)
 	// OpenToAll reports whether everybody is let in although there are users.
 	OpenToAll() bool
 	// Sessions, Kick, Forget and Trace administer the broker's clients.
@@ -53,7 +53,7 @@ func (b embedded) Bridges() []topics.BridgeView {
 }
 
 // EditUsers carries out the verb user.
-func (b embedded) EditUsers(ask topics.Ask) ([]topics.UserView, error) {
+func (b embedded) EditUsers(ask topics.HubRequest) ([]topics.UserView, error) {
 	if ask.Action != "list" && ask.User == "" {
 		return nil, errors.New(`the request needs "user"`)
 	}
@@ -88,7 +88,7 @@ func (b embedded) EditUsers(ask topics.Ask) ([]topics.UserView, error) {
 }
 
 // Access carries out the verb access.
-func (b embedded) Access(ask topics.Ask) (topics.Access, error) {
+func (b embedded) Access(ask topics.HubRequest) (topics.Access, error) {
 	a, ok := access.ParseAction(ask.Action)
 	if !ok {
 		return topics.Access{}, fmt.Errorf(`"action" is publish, subscribe or deliver, not %.40q`, ask.Action)

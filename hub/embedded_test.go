@@ -9,13 +9,13 @@ import (
 // ownBroker is an embedded broker that answers two questions and does nothing.
 type ownBroker struct {
 	hub.EmbeddedBroker
-	open   func() bool                             // nil: it is not
-	access func(topics.Ask) (topics.Access, error) // nil: nothing is allowed
+	open   func() bool                                    // nil: it is not
+	access func(topics.HubRequest) (topics.Access, error) // nil: nothing is allowed
 }
 
 func (b ownBroker) OpenToAll() bool { return b.open != nil && b.open() }
 
-func (b ownBroker) Access(ask topics.Ask) (topics.Access, error) {
+func (b ownBroker) Access(ask topics.HubRequest) (topics.Access, error) {
 	if b.access == nil {
 		return topics.Access{}, nil
 	}

@@ -34,7 +34,7 @@ func FuzzReceive(f *testing.F) {
 		f.Add(seed[0], []byte(seed[1]), true)
 	}
 	for _, text := range hostileConfigs() {
-		f.Add("dominion/request/plan", topics.Encode(topics.Ask{Config: text[:min(len(text), 5000)]}), false)
+		f.Add("dominion/request/plan", topics.Encode(topics.HubRequest{Config: text[:min(len(text), 5000)]}), false)
 	}
 	h := town(f, 2, 3)
 	now := time.Now()
@@ -51,7 +51,7 @@ func FuzzReceive(f *testing.F) {
 				t.Fatal("the plan never comes to rest")
 			}
 		}
-		h.answer(topics.VerbStatus, topics.Ask{}, now)
+		h.answer(topics.VerbStatus, topics.HubRequest{}, now)
 		took := time.Since(began)
 		runtime.ReadMemStats(&after)
 		if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(payload)*bytesPerByte+bytesOfTurn) || took > longestTurn {

@@ -11,7 +11,7 @@ import (
 )
 
 // join answers a machine that wants to be the domain of a name.
-func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
+func (h *Hub) join(ask topics.HubRequest, now time.Time) (topics.Grant, error) {
 	a, news, err := h.fleet.Join(ask, h.from, now)
 	if err != nil {
 		if news && h.events.MayReport("join as "+ask.Name, events.MaxRefusals, now) {
@@ -25,7 +25,7 @@ func (h *Hub) join(ask topics.Ask, now time.Time) (topics.Grant, error) {
 }
 
 // reportRefused reports that a machine may not be the domain of a name.
-func (h *Hub) reportRefused(ask topics.Ask, why error) {
+func (h *Hub) reportRefused(ask topics.HubRequest, why error) {
 	address := ""
 	if ask.Address != "" {
 		address = " at " + ask.Address
@@ -39,7 +39,7 @@ func (h *Hub) isAdmin(user string) bool {
 	if h.broker == nil {
 		return false
 	}
-	a, err := h.broker.Access(topics.Ask{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
+	a, err := h.broker.Access(topics.HubRequest{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
 	return err == nil && a.Role == access.RoleAdmin
 }
 
@@ -48,7 +48,7 @@ func (h *Hub) isUser(user string) bool {
 	if h.broker == nil {
 		return true
 	}
-	_, err := h.broker.Access(topics.Ask{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
+	_, err := h.broker.Access(topics.HubRequest{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
 	return err == nil
 }
 

@@ -136,7 +136,7 @@ func hostileConfigs() []string {
 func TestLargestRequests(t *testing.T) {
 	inTown(t, func(h *Hub, answers <-chan topics.Message) {
 		for _, verb := range topics.Verbs() {
-			for _, f := range reflect.VisibleFields(reflect.TypeFor[topics.Ask]()) {
+			for _, f := range reflect.VisibleFields(reflect.TypeFor[topics.HubRequest]()) {
 				if f.Name == "Transaction" {
 					continue
 				}
@@ -163,7 +163,7 @@ func TestLargestRequests(t *testing.T) {
 func TestNameOfAMegabyte(t *testing.T) {
 	inTown(t, func(h *Hub, answers <-chan topics.Message) {
 		for _, verb := range topics.Verbs() {
-			payload := topics.Encode(topics.Ask{Transaction: "t", Service: strings.Repeat("a", topics.MaxPayload-100)})
+			payload := topics.Encode(topics.HubRequest{Transaction: "t", Service: strings.Repeat("a", topics.MaxPayload-100)})
 			m := topics.Message{Topic: "dominion/request/" + verb.Name, Payload: payload}
 			costs(t, h, verb.Name, m, func() bool {
 				select {
@@ -229,7 +229,7 @@ func TestQuestionsHaveADeadline(t *testing.T) {
 	bus := listening{make(chan topics.Message, 1)}
 	h.pub = publisher.New(bus, h.log)
 	now := time.Now()
-	ask := topics.Ask{Transaction: "t", Without: "domain-0001"}
+	ask := topics.HubRequest{Transaction: "t", Without: "domain-0001"}
 	if err := h.questions.Put(questions.Question{Verb: topics.VerbPlan, Ask: ask, Asker: "c", Reply: h.replyTo(topics.VerbPlan, ask, topics.Message{}), Until: now}); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestQuestionsHaveADeadline(t *testing.T) {
 	if a := <-bus.answers; !strings.Contains(string(a.Payload), "took longer than 10s") || a.Topic != "dominion/response/plan" {
 		t.Errorf("%s: %s", a.Topic, a.Payload)
 	}
-	one, err := h.suppose(topics.Ask{Without: "domain-0001"}, nil)
+	one, err := h.suppose(topics.HubRequest{Without: "domain-0001"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

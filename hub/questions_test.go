@@ -39,7 +39,7 @@ func (h *home) answers() func() (order []string, all map[string]topics.Reply) {
 }
 
 func question(client, transaction string) topics.Message {
-	return topics.Message{Topic: "dominion/request/plan", Client: client, Payload: topics.Encode(topics.Ask{Transaction: transaction, Config: "[services.web]\n"})}
+	return topics.Message{Topic: "dominion/request/plan", Client: client, Payload: topics.Encode(topics.HubRequest{Transaction: transaction, Config: "[services.web]\n"})}
 }
 
 // Every question is answered, one that is too many with an error; who asks a

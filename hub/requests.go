@@ -23,7 +23,7 @@ import (
 // the response topic of the verb, or the one that the asker named (MQTT 5).
 // publish sends the answer.
 func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message), now time.Time) {
-	ask, err := topics.Decode[topics.Ask](m.Topic, orEmpty(m.Payload))
+	ask, err := topics.Decode[topics.HubRequest](m.Topic, orEmpty(m.Payload))
 	var data any
 	if err != nil {
 		ask.Transaction = topics.TransactionOf(m.Payload)
@@ -60,7 +60,7 @@ func (h *Hub) private(verb string, m topics.Message, answer func(topics.Message)
 		h.request(verb, m, answer, now)
 		return
 	}
-	ask, _ := topics.Decode[topics.Ask](m.Topic, orEmpty(m.Payload))
+	ask, _ := topics.Decode[topics.HubRequest](m.Topic, orEmpty(m.Payload))
 	ask.Transaction = topics.TransactionOf(m.Payload)
 	refusal := h.replyTo(verb, ask, m)
 	refusal.Payload = topics.Encode(topics.Refuse(ask.Transaction, errors.New(topics.PrivateRefusal(verb))))
@@ -68,7 +68,7 @@ func (h *Hub) private(verb string, m topics.Message, answer func(topics.Message)
 }
 
 // replyTo returns the answer to a request, without its payload.
-func (h *Hub) replyTo(verb string, ask topics.Ask, m topics.Message) topics.Message {
+func (h *Hub) replyTo(verb string, ask topics.HubRequest, m topics.Message) topics.Message {
 	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, nil)
 	if h.mayAnswerAt(verb, m) {
 		answer.Topic, answer.Correlation = m.ResponseTopic, m.Correlation
@@ -95,40 +95,42 @@ func orEmpty(p []byte) []byte {
 }
 
 // handler answers a request. Nil data is an order that was accepted.
-type handler func(h *Hub, ask topics.Ask, now time.Time) (data any, err error)
+type handler func(h *Hub, ask topics.HubRequest, now time.Time) (data any, err error)
 
 // handlers has one for each row of topics.Verbs.
 var handlers = map[string]handler{
-	topics.VerbJoin: func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return h.join(ask, now) },
-	topics.VerbStatus: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) {
+	topics.VerbJoin: func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return h.join(ask, now) },
+	topics.VerbStatus: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) {
 		return topics.Overview{Hub: h.hubStatus(), Domains: h.fleet.Views(), Services: h.viewAll(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
 	},
-	topics.VerbDomains:  func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.fleet.Views(), nil },
-	topics.VerbServices: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) { return h.viewAll(), nil },
-	topics.VerbDevices:  func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
-	topics.VerbEvents:   func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
-	topics.VerbVersion: func(h *Hub, _ topics.Ask, _ time.Time) (any, error) {
+	topics.VerbDomains:  func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) { return h.fleet.Views(), nil },
+	topics.VerbServices: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) { return h.viewAll(), nil },
+	topics.VerbDevices:  func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
+	topics.VerbEvents:   func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
+	topics.VerbVersion: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) {
 		return topics.VersionView{Version: h.presence.Version(), Protocol: topics.Protocol}, nil
 	},
 	topics.VerbPlan:    (*Hub).answerPlan,
-	topics.VerbWhy:     func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.why(ask) },
-	topics.VerbAccess:  func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.mayDo(ask) },
-	topics.VerbUser:    func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.editUsers(ask) },
-	topics.VerbClients: func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.listClients(ask) },
-	topics.VerbTrace:   func(h *Hub, ask topics.Ask, _ time.Time) (any, error) { return h.beginTrace(ask) },
+	topics.VerbWhy:     func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.why(ask) },
+	topics.VerbAccess:  func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.mayDo(ask) },
+	topics.VerbUser:    func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.editUsers(ask) },
+	topics.VerbClients: func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.listClients(ask) },
+	topics.VerbTrace:   func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.beginTrace(ask) },
 
-	topics.VerbStart:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.turn(ask.Service, topics.On) }),
-	topics.VerbStop:      command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.turn(ask.Service, topics.Off) }),
-	topics.VerbScale:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.scaleTo(ask) }),
-	topics.VerbReset:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.reset(ask.Service) }),
-	topics.VerbRestart:   command(func(h *Hub, ask topics.Ask, now time.Time) error { return h.restart(ask.Service, ask.Domain, now) }),
-	topics.VerbUpdate:    command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.updateService(ask.Service) }),
-	topics.VerbDrain:     command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.drain(ask.Domain, topics.On) }),
-	topics.VerbUndrain:   command(func(h *Hub, ask topics.Ask, _ time.Time) error { return h.drain(ask.Domain, topics.Off) }),
-	topics.VerbForget:    command(func(h *Hub, ask topics.Ask, now time.Time) error { return h.forget(ask.Domain, now) }),
-	topics.VerbResync:    command(func(h *Hub, ask topics.Ask, now time.Time) error { return h.resync(ask.Domain, now) }),
-	topics.VerbRebalance: command(func(h *Hub, _ topics.Ask, _ time.Time) error { return h.mayRebalance() }), // goes on as a question
-	topics.VerbReplan: command(func(h *Hub, _ topics.Ask, _ time.Time) error {
+	topics.VerbStart: command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.turn(ask.Service, topics.On) }),
+	topics.VerbStop:  command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.turn(ask.Service, topics.Off) }),
+	topics.VerbScale: command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.scaleTo(ask) }),
+	topics.VerbReset: command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.reset(ask.Service) }),
+	topics.VerbRestart: command(func(h *Hub, ask topics.HubRequest, now time.Time) error {
+		return h.restart(ask.Service, ask.Domain, now)
+	}),
+	topics.VerbUpdate:    command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.updateService(ask.Service) }),
+	topics.VerbDrain:     command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.drain(ask.Domain, topics.On) }),
+	topics.VerbUndrain:   command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.drain(ask.Domain, topics.Off) }),
+	topics.VerbForget:    command(func(h *Hub, ask topics.HubRequest, now time.Time) error { return h.forget(ask.Domain, now) }),
+	topics.VerbResync:    command(func(h *Hub, ask topics.HubRequest, now time.Time) error { return h.resync(ask.Domain, now) }),
+	topics.VerbRebalance: command(func(h *Hub, _ topics.HubRequest, _ time.Time) error { return h.mayRebalance() }), // goes on as a question
+	topics.VerbReplan: command(func(h *Hub, _ topics.HubRequest, _ time.Time) error {
 		h.dirty = true
 		h.log.Info("planning anew, as was asked for")
 		return nil
@@ -136,12 +138,12 @@ var handlers = map[string]handler{
 }
 
 // command is the handler of a request without data in its answer.
-func command(carryOut func(h *Hub, ask topics.Ask, now time.Time) error) handler {
-	return func(h *Hub, ask topics.Ask, now time.Time) (any, error) { return nil, carryOut(h, ask, now) }
+func command(carryOut func(h *Hub, ask topics.HubRequest, now time.Time) error) handler {
+	return func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return nil, carryOut(h, ask, now) }
 }
 
 // answer answers a request by the handler of its verb.
-func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
+func (h *Hub) answer(verb string, ask topics.HubRequest, now time.Time) (any, error) {
 	handle := handlers[verb]
 	if handle == nil {
 		return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
@@ -151,7 +153,7 @@ func (h *Hub) answer(verb string, ask topics.Ask, now time.Time) (any, error) {
 
 // answerPlan answers with what the hub would do now. A request about another home is
 // answered later (questions).
-func (h *Hub) answerPlan(ask topics.Ask, _ time.Time) (any, error) {
+func (h *Hub) answerPlan(ask topics.HubRequest, _ time.Time) (any, error) {
 	if len(ask.Config) > topics.MaxConfig {
 		return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
 	}
@@ -162,7 +164,7 @@ func (h *Hub) answerPlan(ask topics.Ask, _ time.Time) (any, error) {
 }
 
 // scaleTo carries out the verb scale.
-func (h *Hub) scaleTo(ask topics.Ask) error {
+func (h *Hub) scaleTo(ask topics.HubRequest) error {
 	if ask.Replicas == nil {
 		return errors.New(`scale needs "replicas": a number`)
 	}
@@ -324,7 +326,7 @@ func errMicroDrain(name string) error {
 // maxJudged is of how many copies why says whether they would be elsewhere now.
 const maxJudged = 8
 
-func (h *Hub) why(ask topics.Ask) (topics.Why, error) {
+func (h *Hub) why(ask topics.HubRequest) (topics.Why, error) {
 	if err := h.known(ask.Service); err != nil {
 		return topics.Why{}, err
 	}

@@ -33,7 +33,7 @@ func TestNobodySpeaksThroughTheHub(t *testing.T) {
 			t.Fatal(err)
 		}
 		var bus said
-		h := hub.New(hub.Options{Config: cfg, Version: "test", Store: state, Bus: &bus, Log: log, Broker: ownBroker{access: func(ask topics.Ask) (topics.Access, error) {
+		h := hub.New(hub.Options{Config: cfg, Version: "test", Store: state, Bus: &bus, Log: log, Broker: ownBroker{access: func(ask topics.HubRequest) (topics.Access, error) {
 			role, there := roles[ask.User]
 			if !there {
 				return topics.Access{}, fmt.Errorf("there is no user %q", ask.User)

@@ -159,7 +159,7 @@ func TestResponseTopicInThePayload(t *testing.T) {
 				}
 			}
 			h.mu.Unlock()
-			h.broker.Publish(topics.Message{Topic: "dominion/request/version", Payload: topics.Encode(topics.Ask{Transaction: "r", Response: topic}), QoS: 1})
+			h.broker.Publish(topics.Message{Topic: "dominion/request/version", Payload: topics.Encode(topics.HubRequest{Transaction: "r", Response: topic}), QoS: 1})
 			synctest.Wait()
 			if got != want {
 				h.Errorf("asked for %q, answered at %q", topic, got)

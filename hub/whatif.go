@@ -12,12 +12,14 @@ import (
 )
 
 // supposes reports whether somebody asks about another home than there is.
-func supposes(ask topics.Ask) bool { return ask.Without+ask.Drain+ask.Config != "" || ask.Rebalance }
+func supposes(ask topics.HubRequest) bool {
+	return ask.Without+ask.Drain+ask.Config != "" || ask.Rebalance
+}
 
 // suppose returns the home as a question has it: without a domain, with one that
 // is draining, with other definitions, or all of that. next is nil where the
 // definitions stay as they are.
-func (h *Hub) suppose(ask topics.Ask, next map[string]services.Definition) (questions.Home, error) {
+func (h *Hub) suppose(ask topics.HubRequest, next map[string]services.Definition) (questions.Home, error) {
 	one := questions.Home{Input: h.input(), Next: next, Rebalance: ask.Rebalance, Settles: !h.fleet.Ready()}
 	if ask.Without+ask.Drain != "" || ask.Rebalance {
 		one.Present = planner.PresenceOf(one.Input)

@@ -146,7 +146,7 @@ func TestPlanWithConfig(t *testing.T) {
 		if err != nil {
 			h.Fatal(err)
 		}
-		lines, reasons := h.plan(string(topics.Encode(topics.Ask{Transaction: "t", Config: text})))
+		lines, reasons := h.plan(string(topics.Encode(topics.HubRequest{Transaction: "t", Config: text})))
 		restarts := false
 		for line, reason := range reasons {
 			says := strings.Contains(reason, "web is restarted there")

@@ -104,7 +104,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	}
 	check := func(want map[string]string) {
 		t.Helper()
-		w, err := h.why(topics.Ask{Service: "web"})
+		w, err := h.why(topics.HubRequest{Service: "web"})
 		if err != nil || len(w.Domains) != 20 {
 			t.Fatalf("%d lines, %v", len(w.Domains), err)
 		}
@@ -112,7 +112,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 			if !strings.HasPrefix(line.Reason, want[line.Domain]) {
 				t.Errorf("%s: %s\nwant %s", line.Domain, line.Reason, want[line.Domain])
 			}
-			one, err := h.why(topics.Ask{Service: "web", Domain: line.Domain})
+			one, err := h.why(topics.HubRequest{Service: "web", Domain: line.Domain})
 			if err != nil || len(one.Domains) != 1 || one.Domains[0] != line {
 				t.Errorf("asked for %s alone: %+v, %v", line.Domain, one, err)
 			}
@@ -131,7 +131,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 		{"a-runs", "required; it is on a-runs already; unhealthy: 3 checks in a row failed: GET /health answered 500"},
 		{"z0", "required; it is on z0 already; exited with code 3"},
 	} {
-		w, err := h.why(topics.Ask{Service: "web", Domain: line.domain})
+		w, err := h.why(topics.HubRequest{Service: "web", Domain: line.domain})
 		if err != nil || w.Domains[0].Reason != line.reason || !strings.HasSuffix(w.Reason, "\nits last line") || w.Domains[0].NextTry.IsZero() == (line.domain == "z0") {
 			t.Errorf("%+v, %v\nwant %s", w, err, line.reason)
 		}
@@ -142,7 +142,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	say("z0", nil, well)
 	rest()
 	check(want)
-	if w, _ := h.why(topics.Ask{Service: "web", Domain: "z0"}); w.Domains[0].Reason != want["z0"] {
+	if w, _ := h.why(topics.HubRequest{Service: "web", Domain: "z0"}); w.Domains[0].Reason != want["z0"] {
 		t.Errorf("%+v", w)
 	}
 
@@ -166,7 +166,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 		say(name, nil)
 	}
 	rest()
-	w, _ := h.why(topics.Ask{Service: "web"})
+	w, _ := h.why(topics.HubRequest{Service: "web"})
 	if got := w.Reason; !strings.HasPrefix(got, "no domain can run it now: a-runs has web 2.0.0, >=3 is asked for; b-lost has web 2.0.0, >=3 is asked for; c-silent") || !strings.HasSuffix(got, "; and 17 more") {
 		t.Errorf("why: %s", got)
 	}

@@ -170,7 +170,7 @@ func (l *laws) received(m topics.Message) {
 			l.heartbeat(a.Domain, b)
 		}
 	case topics.Request: // to be let in: a sign of life
-		if ask, err := topics.Decode[topics.Ask](m.Topic, m.Payload); err == nil && a.Verb == topics.VerbJoin {
+		if ask, err := topics.Decode[topics.HubRequest](m.Topic, m.Payload); err == nil && a.Verb == topics.VerbJoin {
 			l.domain(ask.Name).heartbeatAt = time.Now()
 		}
 	case topics.ServiceSet:

@@ -215,7 +215,7 @@ var faults = []fault{
 	}},
 	{"forgotten", 3, func(s *storm, m *machine) bool { // what is online is not
 		forget, _ := s.tree.Request(topics.VerbForget)
-		s.net.publish(topics.Message{Topic: forget, Payload: topics.Encode(topics.Ask{Transaction: "1", Domain: m.name}), QoS: 1})
+		s.net.publish(topics.Message{Topic: forget, Payload: topics.Encode(topics.HubRequest{Transaction: "1", Domain: m.name}), QoS: 1})
 		return true
 	}},
 	{"a will comes late", 3, func(s *storm, m *machine) bool {

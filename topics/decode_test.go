@@ -264,7 +264,7 @@ func FuzzDecode(f *testing.F) {
 		again[Service](t, payload)
 		again[[]Endpoint](t, payload)
 		again[Scale](t, payload)
-		again[Ask](t, payload)
+		again[HubRequest](t, payload)
 		again[Overview](t, payload)
 		again[Why](t, payload)
 	})

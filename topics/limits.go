@@ -106,7 +106,7 @@ func (c *StartCommand) checkLengths() error {
 }
 
 // checkLengths leaves config out: who reads it says more of it.
-func (a *Ask) checkLengths() error {
+func (a *HubRequest) checkLengths() error {
 	return check(
 		length{"transaction", len(a.Transaction), MaxText},
 		length{"service", len(a.Service), MaxText},

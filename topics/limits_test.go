@@ -55,12 +55,12 @@ func refusal[T any](topic string, payload []byte) error {
 
 // Every text of a request has its greatest length, also those that are added.
 func TestTextsOfRequestsAreBounded(t *testing.T) {
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[Ask]()) {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[HubRequest]()) {
 		if f.Type.Kind() != reflect.String || f.Name == "Config" {
 			continue
 		}
 		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		_, err := Decode[Ask]("t", fmt.Appendf(nil, `{%q:%q}`, key, strings.Repeat("a", MaxText+1)))
+		_, err := Decode[HubRequest]("t", fmt.Appendf(nil, `{%q:%q}`, key, strings.Repeat("a", MaxText+1)))
 		if err == nil || !strings.Contains(err.Error(), "cannot read t: field "+key+": ") {
 			t.Errorf("%s: %v", key, err)
 		}
@@ -85,7 +85,7 @@ func TestSmallElements(t *testing.T) {
 		`{"services":{"` + strings.Repeat("a", MaxPayload-100) + `":1}}`,
 	} {
 		for name, decode := range map[string]func(string, []byte) error{
-			"status": refusal[Domain], "metrics": refusal[Metrics], "start command": refusal[StartCommand], "request": refusal[Ask],
+			"status": refusal[Domain], "metrics": refusal[Metrics], "start command": refusal[StartCommand], "request": refusal[HubRequest],
 			"heartbeat": refusal[Heartbeat], "event": refusal[Event], "reply": refusal[Reply], "device": refusal[Device],
 		} {
 			var before, after runtime.MemStats

@@ -358,8 +358,8 @@ type Scale struct {
 	Replicas *int `json:"replicas" doc:"on how many domains it runs; 0: as the configuration says"`
 }
 
-// Ask is the payload of request/<verb>.
-type Ask struct {
+// HubRequest is the payload of request/<verb>.
+type HubRequest struct {
 	Transaction string `json:"transaction" type:"text" doc:"repeated in the response"`
 	Service     string `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, reset, update, why"`
 	Domain      string `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, resync, why"`

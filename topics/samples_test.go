@@ -106,7 +106,7 @@ func samples() map[Kind][]byte {
 
 		DeviceStatus: Encode(deviceSample),
 
-		Request:  Encode(Ask{Transaction: asked, Service: "web"}),
+		Request:  Encode(HubRequest{Transaction: asked, Service: "web"}),
 		Response: Encode(Accept(asked, answers()[VerbWhy])),
 
 		ResponseTo: Encode(Accept(asked, answers()[VerbJoin])),

@@ -132,7 +132,7 @@ func (l *Link) connectToJoin(ctx context.Context, c candidate, onMessage func(to
 
 // exchange is one request to join and its answer.
 type exchange struct {
-	ask topics.Ask
+	ask topics.HubRequest
 	// request is the topic of the request. The answer comes at own, a topic of this
 	// domain alone, or from an older hub at common.
 	request, own, common string
@@ -144,7 +144,7 @@ func (l *Link) newExchange() *exchange {
 	e := &exchange{answers: make(chan topics.Reply, 1)}
 	e.request, e.common = l.o.Tree.Request(topics.VerbJoin)
 	e.own = l.o.Tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.o.Config.Name})
-	e.ask = topics.Ask{
+	e.ask = topics.HubRequest{
 		Transaction: topics.NewID(), Response: e.own, ID: l.o.ID, Name: l.o.Config.Name, Session: l.o.Session,
 		Protocol: topics.Protocol, Address: l.o.Address(),
 	}

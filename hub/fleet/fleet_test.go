@@ -45,7 +45,7 @@ func (h *home) settle() {
 
 // join has a machine ask for a name, and returns why it may not have it.
 func (h *home) join(name, id, session string) string {
-	_, _, err := h.Join(topics.Ask{Name: name, ID: id, Session: session}, "", h.now)
+	_, _, err := h.Join(topics.HubRequest{Name: name, ID: id, Session: session}, "", h.now)
 	if err != nil {
 		return err.Error()
 	}

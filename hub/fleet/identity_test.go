@@ -39,7 +39,7 @@ func TestOneMachineOneName(t *testing.T) {
 			kitchen.User = "kitchen"
 			h.pass(c.away)
 			h.IdentitiesChanged()
-			a, news, err := h.Join(topics.Ask{Name: c.name, ID: c.id, Session: "s2"}, c.user, h.now)
+			a, news, err := h.Join(topics.HubRequest{Name: c.name, ID: c.id, Session: "s2"}, c.user, h.now)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) || h.Get("kitchen") != kitchen {
 					t.Fatalf("%v, want %s", err, c.want)
@@ -78,7 +78,7 @@ func TestRenamedByAnotherUser(t *testing.T) {
 	h.settle()
 	h.online("kitchen", "k", "s").User = "old"
 	h.pass(time.Minute)
-	if a, _, err := h.Join(topics.Ask{Name: "attic", ID: "k", Session: "s2"}, "new", h.now); err != nil || a.Renamed != "kitchen" {
+	if a, _, err := h.Join(topics.HubRequest{Name: "attic", ID: "k", Session: "s2"}, "new", h.now); err != nil || a.Renamed != "kitchen" {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
@@ -153,7 +153,7 @@ func TestSenderOfAHeartbeat(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	h := newHome(t)
 	h.online("kitchen", "k", "s")
-	ask := topics.Ask{Name: "kitchen", ID: "x", Session: "x", Address: "192.0.2.9"}
+	ask := topics.HubRequest{Name: "kitchen", ID: "x", Session: "x", Address: "192.0.2.9"}
 	for n, want := range []bool{true, false, false} {
 		if _, news, err := h.Join(ask, "", h.now); news != want || err == nil {
 			t.Errorf("%d: news %v, %v", n, news, err)

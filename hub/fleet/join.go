@@ -24,7 +24,7 @@ const refusalLifetime = 30 * time.Second
 // Join decides whether a machine that asks may be the domain of a name. user is the broker's
 // user who asks. Where it may not, err says why, and news reports whether the machine was
 // not refused before, or for another reason: people should know.
-func (f *Fleet) Join(ask topics.Ask, user string, now time.Time) (a Admission, news bool, err error) {
+func (f *Fleet) Join(ask topics.HubRequest, user string, now time.Time) (a Admission, news bool, err error) {
 	if !topics.ValidName(ask.Name) {
 		return Admission{}, false, fmt.Errorf("%.80q is not a valid domain name: use a-z, 0-9 and -", ask.Name)
 	}
@@ -60,7 +60,7 @@ func (f *Fleet) joined(d *Domain, session, user string, now time.Time) {
 }
 
 // noteRefusal notes a machine that was refused, and reports whether that is news.
-func (f *Fleet) noteRefusal(ask topics.Ask, why error, now time.Time) (news bool) {
+func (f *Fleet) noteRefusal(ask topics.HubRequest, why error, now time.Time) (news bool) {
 	key := refusalKey{ask.ID, ask.Name}
 	before := f.refused[key]
 	if before == nil && len(f.refused) >= maxRefused {

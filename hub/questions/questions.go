@@ -32,7 +32,7 @@ const (
 type Question struct {
 	// Verb is topics.VerbPlan or topics.VerbRebalance.
 	Verb string
-	Ask  topics.Ask
+	Ask  topics.HubRequest
 	// Asker is charged with it.
 	Asker string
 	// Reply is the answer without its payload.
@@ -76,7 +76,7 @@ type Questions struct {
 
 // homeRequest asks the loop for the home of a question.
 type homeRequest struct {
-	ask    topics.Ask
+	ask    topics.HubRequest
 	next   map[string]services.Definition // nil: as they are
 	answer chan<- homeReply
 }
@@ -139,7 +139,7 @@ func (q *Questions) Take() (Question, bool) {
 // Step does what the questions need of the loop: it gives the goroutine a copy of the home,
 // returns the answers, and begins the next question. home returns the home as a question has
 // it, with other definitions where next is not nil.
-func (q *Questions) Step(home func(ask topics.Ask, next map[string]services.Definition) (Home, error), now time.Time) (all []Answer) {
+func (q *Questions) Step(home func(ask topics.HubRequest, next map[string]services.Definition) (Home, error), now time.Time) (all []Answer) {
 	select {
 	case w := <-q.answers:
 		q.busy = false

@@ -17,7 +17,7 @@ import (
 
 func question(asker, transaction string) Question {
 	return Question{
-		Verb: topics.VerbPlan, Ask: topics.Ask{Transaction: transaction, Without: "a"}, Asker: asker,
+		Verb: topics.VerbPlan, Ask: topics.HubRequest{Transaction: transaction, Without: "a"}, Asker: asker,
 		Reply: topics.Message{Topic: "answer/" + transaction}, Until: time.Now().Add(Timeout),
 	}
 }
@@ -82,7 +82,7 @@ func inLoop(t *testing.T, o Options, f func(l *loop)) {
 
 // step does what the loop does when it is woken.
 func (l *loop) step() []Answer {
-	return l.Step(func(_ topics.Ask, next map[string]services.Definition) (Home, error) {
+	return l.Step(func(_ topics.HubRequest, next map[string]services.Definition) (Home, error) {
 		l.asked = append(l.asked, next)
 		return l.home, l.err
 	}, time.Now())
@@ -151,7 +151,7 @@ func TestPlan(t *testing.T) {
 	inLoop(t, Options{}, func(l *loop) {
 		l.home = Home{Input: pair(t)}
 		one := question("user anna", "1")
-		one.Ask = topics.Ask{Transaction: "1", Config: "[services.lamp]\npriority = \"required\"\n"}
+		one.Ask = topics.HubRequest{Transaction: "1", Config: "[services.lamp]\npriority = \"required\"\n"}
 		r, a := l.ask(one)
 		if data := string(r.Data); r.Status != topics.StatusOK || !strings.Contains(data, `"action":"keep","service":"web","domain":"a"`) || a.Moves != nil {
 			t.Errorf("%s %s, moves %v", r.Status, data, a.Moves)
@@ -169,7 +169,7 @@ func TestPlan(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	inLoop(t, Options{}, func(l *loop) {
 		one := question("c", "1")
-		one.Ask = topics.Ask{Transaction: "1", Config: "[services.web]\npriority = \"often\"\n"}
+		one.Ask = topics.HubRequest{Transaction: "1", Config: "[services.web]\npriority = \"often\"\n"}
 		if r, _ := l.ask(one); r.Status == topics.StatusOK || !strings.Contains(r.Error, "priority") || len(l.asked) != 0 {
 			t.Errorf("a configuration with an error: %+v, the home was asked for %d times", r, len(l.asked))
 		}

@@ -85,9 +85,9 @@ type Device struct {
 
 // The availability of a device in Home Assistant, of its entities that have one.
 const (
-	Available   = "available"   // at least one of them is
-	Unavailable = "unavailable" // none is
-	Untold      = "untold"      // there is no such entity
+	Available           = "available"   // at least one of them is
+	Unavailable         = "unavailable" // none is
+	WithoutAvailability = "untold"      // there is no such entity
 )
 
 // Recorded returns what the real Home Assistant made of the corpus when it was
