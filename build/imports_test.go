@@ -35,6 +35,7 @@ type rule struct {
 var hubParts = []string{
 	"hub/announcer",
 	"hub/commands",
+	"hub/definitions",
 	"hub/directory",
 	"hub/fleet",
 	"hub/leases",

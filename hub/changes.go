@@ -96,7 +96,7 @@ func (h *Hub) planned(c *changes, by planner.Changes) {
 	}
 	for _, service := range c.moved { // who needs it is told where it is
 		for name, o := range h.plan.Services {
-			if !h.definition(name).DependsOn(service) {
+			if !h.defs.Get(name).DependsOn(service) {
 				continue
 			}
 			for _, choice := range o.Choices {

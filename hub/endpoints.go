@@ -26,7 +26,7 @@ func (h *Hub) findEndpoints(c *changes) {
 		changed = maps.Keys(all)
 	}
 	for service := range changed {
-		moved, before, now := h.directory.Update(service, h.defined(service))
+		moved, before, now := h.directory.Update(service, h.defs.Has(service))
 		if moved {
 			c.moved = append(c.moved, service)
 		}

@@ -86,7 +86,7 @@ func (h *Hub) announceServices(c *changes, now time.Time) {
 		if v, is := h.views[name]; is {
 			h.announcer.AnnounceService(homeassistant.Program{
 				Name: name, URL: v.Link, Micro: micro[name], Versioned: v.Version != "" || v.Update.Latest != "",
-			}, h.definition(name), now)
+			}, h.defs.Get(name), now)
 		}
 	}
 }

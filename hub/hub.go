@@ -16,6 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/announcer"
 	"github.com/jmbarzee/dominion/hub/commands"
+	"github.com/jmbarzee/dominion/hub/definitions"
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/fleet"
@@ -33,7 +34,6 @@ import (
 	"github.com/jmbarzee/dominion/hub/tracker"
 	"github.com/jmbarzee/dominion/hub/usage"
 	"github.com/jmbarzee/dominion/internal/mailbox"
-	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -52,9 +52,8 @@ type Hub struct {
 	epoch     uint64
 	connected bool
 
-	defs    map[string]services.Definition
-	retired map[string]services.Definition
-	fleet   *fleet.Fleet
+	defs  *definitions.Definitions
+	fleet *fleet.Fleet
 
 	announcer *announcer.Announcer
 
@@ -140,8 +139,7 @@ func New(o Options) *Hub {
 		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
-		defs:      make(map[string]services.Definition),
-		retired:   make(map[string]services.Definition),
+		defs:      definitions.New(o.Config.Services),
 		directory: directory.New(),
 		views:     make(map[string]topics.Service),
 		statuses:  servicestatus.New(),
@@ -162,9 +160,6 @@ func New(o Options) *Hub {
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
 	h.leases = h.newLeases()
-	for _, d := range o.Config.Services {
-		h.defs[d.Name] = d
-	}
 	h.ownProblems = h.newOwnProblems(o)
 	h.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)
@@ -393,22 +388,12 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 		h.dirty = true
 		return
 	}
-	next := make(map[string]services.Definition)
-	for _, d := range cfg.Services {
-		next[d.Name] = d
-		delete(h.retired, d.Name)
-	}
-	for name, d := range h.defs {
-		if _, stays := next[name]; !stays {
-			h.retired[name] = d
-		}
-	}
-	h.defs = next
+	h.defs.Reload(cfg.Services)
 	h.cfg.TakeOver(cfg)
 	h.fleet.Configure(h.cfg.Timing.LostAfter.Duration(), h.cfg.Timing.FailoverAfter.Duration())
 	h.configureLeases()
 	h.ownProblems.SetReload(nil)
 	h.dirty = true
 	h.followFigures()
-	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(next), "service")})
+	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(cfg.Services), "service")})
 }

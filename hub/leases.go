@@ -33,11 +33,9 @@ func (h *Hub) newLeases() *leases.Leases {
 // run still.
 func (h *Hub) leaseTerms() leases.Terms {
 	stops := make(map[string]time.Duration)
-	for _, defs := range []map[string]services.Definition{h.retired, h.defs} {
-		for name, d := range defs {
-			if d.Exclusive {
-				stops[name] = d.StopTimeout
-			}
+	for name, d := range h.defs.All() {
+		if d.Exclusive {
+			stops[name] = d.StopTimeout
 		}
 	}
 	return leases.Terms{Length: h.cfg.Timing.Isolation.Duration(), StopTimeouts: stops}
@@ -103,7 +101,7 @@ func (h *Hub) expireLeases(now time.Time) {
 // domain may have.
 func (h *Hub) holds(now time.Time) map[string]planner.Hold {
 	all := make(map[string]planner.Hold)
-	for name, d := range h.defs {
+	for name, d := range h.defs.Configured() {
 		if d.Exclusive {
 			if hold, is := h.leases.Hold(name, now); is {
 				all[name] = hold
@@ -116,7 +114,7 @@ func (h *Hub) holds(now time.Time) map[string]planner.Hold {
 // updateHolds tells the planner to whom exclusive services may be assigned now: that changes
 // by time and by leases alone.
 func (h *Hub) updateHolds(now time.Time) {
-	for name, d := range h.defs {
+	for name, d := range h.defs.Configured() {
 		if d.Exclusive {
 			hold, _ := h.leases.Hold(name, now)
 			h.planner.SetHold(name, hold)

@@ -19,7 +19,7 @@ func (h *Hub) scheduleLeftovers(now time.Time) {
 // from the configuration.
 func (h *Hub) clearLeftoverServices(now time.Time) {
 	for _, name := range h.leftovers.TakeServices() {
-		if !h.defined(name) {
+		if !h.defs.Has(name) {
 			h.announcer.RemoveService(name, now)
 		}
 	}

@@ -37,7 +37,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 			h.pub.Retain(topic, topics.Encode(v))
 		}
 	case topics.ServiceEndpoints:
-		if h.defined(a.Service) {
+		if h.defs.Has(a.Service) {
 			h.pub.Retain(topic, h.encodedEndpoints(a.Service))
 		}
 	}

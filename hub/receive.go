@@ -199,16 +199,9 @@ func (h *Hub) response(name string, r topics.Reply) {
 func (h *Hub) formerService(name string, m topics.Message) {
 	switch {
 	case !m.Retain || len(m.Payload) == 0:
-	case h.defined(name):
+	case h.defs.Has(name):
 		h.recall(name, m)
 	case h.leftovers.AddService(name):
 		h.dirty = true
 	}
-}
-
-// defined reports whether a service is in the configuration, or was and still stops.
-func (h *Hub) defined(name string) bool {
-	_, is := h.defs[name]
-	_, was := h.retired[name]
-	return is || was
 }

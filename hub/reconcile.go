@@ -68,8 +68,8 @@ func (h *Hub) reconcile(now time.Time) {
 // input is the observed home as the planner takes it.
 func (h *Hub) input() planner.Input {
 	in := planner.Input{
-		Services:  slices.Collect(maps.Values(h.defs)),
-		Retired:   slices.Collect(maps.Values(h.retired)),
+		Services:  slices.Collect(maps.Values(h.defs.Configured())),
+		Retired:   slices.Collect(maps.Values(h.defs.RetiredDefinitions())),
 		Overrides: h.store.Overrides(),
 		Scaled:    h.scaling.AllPlanned(),
 		Holds:     h.holds(time.Now()),
@@ -133,7 +133,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 			continue
 		}
 		encoded, desired := slices.Clone(timing), h.planner.Desired(d.Name)
-		desired = slices.DeleteFunc(desired, func(service string) bool { return !h.mayOrder(d, h.definition(service), now) })
+		desired = slices.DeleteFunc(desired, func(service string) bool { return !h.mayOrder(d, h.defs.Get(service), now) })
 		for _, service := range desired {
 			o := h.written(known, d, service)
 			encoded = append(append(encoded, service...), o.encoded...)
@@ -221,21 +221,14 @@ func (h *Hub) dependencies(def services.Definition) map[string]string {
 	return known
 }
 
-func (h *Hub) definition(name string) services.Definition {
-	if d, ok := h.defs[name]; ok {
-		return d
-	}
-	return h.retired[name]
-}
-
 // dropRetired ends what is gone from the configuration once nothing of it is left.
 func (h *Hub) dropRetired(now time.Time) {
-	for name := range h.retired {
+	for _, name := range h.defs.Retired() {
 		o := h.plan.Services[name]
 		if o == nil || slices.ContainsFunc(o.Choices, func(c planner.Choice) bool { return c.Action != "" }) {
 			continue
 		}
-		delete(h.retired, name)
+		h.defs.Remove(name)
 		h.dirty = true // what it needed may not be needed any more
 		delete(h.views, name)
 		h.statuses.Remove(name)

@@ -20,7 +20,7 @@ func TestReloadFollowsTheRows(t *testing.T) {
 	h.reload(next, nil)
 	want := was
 	want.TakeOver(next)
-	if !reflect.DeepEqual(h.cfg, want) || reflect.DeepEqual(h.cfg, was) || len(h.defs) != 1 || h.cfg.Name != was.Name {
+	if !reflect.DeepEqual(h.cfg, want) || reflect.DeepEqual(h.cfg, was) || len(h.defs.Configured()) != 1 || h.cfg.Name != was.Name {
 		t.Errorf("%+v\nwant %+v", h.cfg, want)
 	}
 }

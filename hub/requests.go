@@ -202,13 +202,13 @@ func (h *Hub) known(service string) error {
 	if service == "" {
 		return errors.New(`the request needs "service"`)
 	}
-	if _, ok := h.defs[service]; ok {
+	if _, ok := h.defs.Configured()[service]; ok {
 		return nil
 	}
 	if !topics.ValidName(service) {
 		return fmt.Errorf("%.80q is not a valid service name: use a-z, 0-9 and \"-\", 63 characters at most", service)
 	}
-	if best := nearest.Find(service, slices.Collect(maps.Keys(h.defs)), 3); best != "" {
+	if best := nearest.Find(service, slices.Collect(maps.Keys(h.defs.Configured())), 3); best != "" {
 		return fmt.Errorf("there is no service %q; did you mean %q?", service, best)
 	}
 	return fmt.Errorf("there is no service %q: define it as [services.%s] in dominion.toml", service, service)
@@ -242,7 +242,7 @@ func (h *Hub) turn(name, to string) error {
 		return err
 	}
 	keep := to
-	if to == topics.On && h.defs[name].Priority == services.Required {
+	if to == topics.On && h.defs.Configured()[name].Priority == services.Required {
 		keep = "" // as the configuration says
 	}
 	h.setOverride(name, func(o *planner.Override) { o.Switch = keep }, "switched "+to)
@@ -259,7 +259,7 @@ func (h *Hub) scale(name string, n int) error {
 	if n < 0 || n > maxReplicas {
 		return fmt.Errorf("cannot run %s on %d domains: use 1 to %d, or 0 for what the configuration says", name, n, maxReplicas)
 	}
-	if n > 1 && h.defs[name].Exclusive {
+	if n > 1 && h.defs.Configured()[name].Exclusive {
 		return fmt.Errorf("cannot run %s on %d domains: it is exclusive, never two at once", name, n)
 	}
 	h.setOverride(name, func(o *planner.Override) { o.Replicas = n }, fmt.Sprintf("replicas set to %d", n))

@@ -131,10 +131,10 @@ func (h *Hub) restartNext(service string, r *restarting, now time.Time) {
 			continue
 		}
 		i := d.Instance(service)
-		if i == nil || i.State == topics.Stopped || !h.defined(service) {
+		if i == nil || i.State == topics.Stopped || !h.defs.Has(service) {
 			continue
 		}
-		r.now, r.was, r.until = d.Name, *i, now.Add(rollout.Patience(h.definition(service).Spec(nil)))
+		r.now, r.was, r.until = d.Name, *i, now.Add(rollout.Patience(h.defs.Get(service).Spec(nil)))
 		h.commandDomain(d, topics.Command{Action: topics.ActionRestart, Service: service})
 		h.due(r.until)
 		return
@@ -148,7 +148,7 @@ const restarts = "restarts"
 // not expected any more; restarts where it may still get so; else what is wrong.
 func (h *Hub) restarted(service string, r *restarting, now time.Time) string {
 	d := h.fleet.Get(r.now)
-	if d == nil || d.State == topics.DomainIsLost || !h.defined(service) || !h.plan.Services[service].At(r.now).Runs() {
+	if d == nil || d.State == topics.DomainIsLost || !h.defs.Has(service) || !h.plan.Services[service].At(r.now).Runs() {
 		return ""
 	}
 	late := !now.Before(r.until)

@@ -17,7 +17,7 @@ import (
 // newRollouts returns the rollouts of this hub's services.
 func (h *Hub) newRollouts() *rollouts.Rollouts {
 	return rollouts.New(rollouts.Home{
-		Definition: h.definition, Needs: h.needsOf, Domains: h.holders, Instance: h.rolloutInstance,
+		Definition: h.defs.Get, Needs: h.needsOf, Domains: h.holders, Instance: h.rolloutInstance,
 		Message: h.messageOf, Record: h.store.Rollout, Persist: h.persistRollout,
 	})
 }
@@ -129,7 +129,7 @@ func (h *Hub) messageOf(service, domain string) string {
 
 // needsOf returns the ranges of versions in which services that are wanted need one.
 func (h *Hub) needsOf(service string) (all []rollout.Need) {
-	for name, def := range h.defs {
+	for name, def := range h.defs.Configured() {
 		for _, dep := range def.Dependencies {
 			if o := h.plan.Services[name]; dep.Service == service && dep.Version.String() != "" && o != nil && o.On {
 				all = append(all, rollout.Need{By: name, Service: service, Version: dep.Version})
@@ -154,7 +154,7 @@ func (h *Hub) persistRollout(service string, r rollout.Record) {
 // what was rolled out then is of no use, and may hold secrets.
 func (h *Hub) pruneRollouts() {
 	for _, service := range h.store.Rollouts() {
-		if !h.defined(service) {
+		if !h.defs.Has(service) {
 			h.rollouts.Remove(service)
 		}
 	}
@@ -175,7 +175,7 @@ func (h *Hub) written(known map[string]ordered, d *domain, service string) order
 	o, done := known[key]
 	if !done {
 		o.spec = *spec
-		if addresses := h.dependencies(h.definition(service)); len(addresses) > 0 {
+		if addresses := h.dependencies(h.defs.Get(service)); len(addresses) > 0 {
 			o.spec.Dependencies = addresses
 		}
 		o.spec.Versions = choice.Versions()
@@ -193,7 +193,7 @@ func (h *Hub) updateService(name string) error {
 		return err
 	}
 	var approved []string
-	if h.defs[name].Update == services.UpdateManual {
+	if h.defs.Configured()[name].Update == services.UpdateManual {
 		approved = h.versionsOf(name)
 	}
 	restarted, ok := h.rollouts.Update(name, approved, h.stall.LookedAt())
@@ -226,7 +226,7 @@ func (h *Hub) takeCatalogs(c *changes) {
 		versions := make(map[string]string)
 		if d := h.fleet.Get(name); d != nil && d.Status != nil && !d.Gone && !d.Micro {
 			for _, row := range d.Status.Catalog {
-				if def, defined := h.defs[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
+				if def, defined := h.defs.Configured()[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
 					versions[row.Service] = row.Version
 					h.statuses.AddRelease(row)
 				}
@@ -261,7 +261,7 @@ func (h *Hub) viewUpdate(name string, rows []directory.Row) topics.ServiceUpdate
 			continue
 		}
 		c := rollouts.Copy{Domain: r.Domain, Version: r.Version, Catalog: d.CatalogVersion(name)}
-		c.Updatable = c.Catalog != "" && c.Catalog != c.Version && !d.Micro && mayRun(h.definition(name), d, c.Catalog)
+		c.Updatable = c.Catalog != "" && c.Catalog != c.Version && !d.Micro && mayRun(h.defs.Get(name), d, c.Catalog)
 		copies = append(copies, c)
 	}
 	u := h.rollouts.View(name, copies)

@@ -11,7 +11,7 @@ import (
 
 // followFigures takes over from the configuration which service follows which figure.
 func (h *Hub) followFigures() {
-	if h.scaling.Configure(h.defs) {
+	if h.scaling.Configure(h.defs.Configured()) {
 		h.updateWatch()
 	}
 }
@@ -87,7 +87,7 @@ func (h *Hub) scalingHome() scaling.Home {
 // replicas returns on how many domains a service is to run while it is wanted, 0 where
 // that is each one that can.
 func (h *Hub) replicas(name string) int {
-	d, asked := h.definition(name), h.store.Override(name).Replicas
+	d, asked := h.defs.Get(name), h.store.Override(name).Replicas
 	if d.Exclusive {
 		return 1
 	}

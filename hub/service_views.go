@@ -18,7 +18,7 @@ import (
 func (h *Hub) viewServices(c *changes, now time.Time) {
 	for name := range c.services {
 		o := h.plan.Services[name]
-		if o == nil || !h.defined(name) {
+		if o == nil || !h.defs.Has(name) {
 			continue
 		}
 		v := h.viewService(name, o, h.directory.Rows(name))
@@ -27,7 +27,7 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 			v.Reason = words
 		}
 		v.Problem = h.serviceProblem(v, o.On, now)
-		v.Link, v.LastError = h.statuses.Link(h.definition(name), h.directory.Endpoints(name)), h.statuses.LastError(name)
+		v.Link, v.LastError = h.statuses.Link(h.defs.Get(name), h.directory.Endpoints(name)), h.statuses.LastError(name)
 		h.views[name] = v
 		if len(v.Instances) == 0 {
 			h.usage.Idle(name)
@@ -157,7 +157,7 @@ func (h *Hub) serviceProblem(v topics.Service, on bool, now time.Time) string {
 
 // noteCrash takes the event of a domain that an instance crashed or failed.
 func (h *Hub) noteCrash(e topics.Event, now time.Time) {
-	if (e.Type == topics.ServiceCrashed || e.Type == topics.ServiceFailed) && h.defined(e.Service) {
+	if (e.Type == topics.ServiceCrashed || e.Type == topics.ServiceFailed) && h.defs.Has(e.Service) {
 		h.statuses.Crashed(e.Service, e.Domain, e.Message, now)
 		h.touchService(e.Service)
 	}

@@ -22,7 +22,7 @@ func (h *Hub) expireUsage(now time.Time) {
 			}
 		}
 	}
-	for _, s := range h.usage.Expire(online, h.defined, now) {
+	for _, s := range h.usage.Expire(online, h.defs.Has, now) {
 		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.ServiceMetrics, Service: s.Service}, topics.Encode(s.ServiceUsage)))
 	}
 	h.dueUnlessZero(h.usage.Next())

@@ -47,9 +47,8 @@ func (h *Hub) suppose(ask topics.HubRequest, next map[string]services.Definition
 		h.lose(&one.Input, ask.Without)
 	}
 	if next != nil {
-		one.Before = maps.Clone(h.retired)
-		maps.Copy(one.Before, h.defs)
-		h.redefine(&one.Input, next)
+		one.Before = h.defs.All()
+		one.Input.Services, one.Input.Retired = slices.Collect(maps.Values(next)), slices.Collect(maps.Values(h.defs.RetiredBy(next)))
 	}
 	return one, nil
 }
@@ -90,19 +89,6 @@ func (h *Hub) lose(in *planner.Input, name string) {
 			}
 		}
 	}
-}
-
-// redefine puts other definitions into the home, as a reload does.
-func (h *Hub) redefine(in *planner.Input, next map[string]services.Definition) {
-	retired := make(map[string]services.Definition)
-	for _, defs := range []map[string]services.Definition{h.retired, h.defs} {
-		for name, d := range defs {
-			if _, stays := next[name]; !stays {
-				retired[name] = d
-			}
-		}
-	}
-	in.Services, in.Retired = slices.Collect(maps.Values(next)), slices.Collect(maps.Values(retired))
 }
 
 // stepQuestions publishes answers to questions about another home, and orders what they move.
