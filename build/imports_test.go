@@ -34,6 +34,7 @@ type rule struct {
 // hubParts are the parts of the hub that own state.
 var hubParts = []string{
 	"hub/announcer",
+	"hub/changeset",
 	"hub/commands",
 	"hub/definitions",
 	"hub/directory",

@@ -46,7 +46,7 @@ func town(tb testing.TB, domains, kinds int) *Hub {
 	}
 	h.connect(now)
 	h.expire(now)
-	for h.pending() {
+	for h.changed.Pending() {
 		h.reconcile(now)
 	}
 	return h

@@ -4,80 +4,49 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/jmbarzee/dominion/hub/changeset"
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// changes are what a pass has to look at. The zero value is nothing.
-//
-// Whoever changes what the hub knows says so in one of three ways: touch, of a
-// domain; touchService, of what is wanted of a service; or by setting dirty,
-// which means anything at all, is always right, and costs a look at everything.
-type changes struct {
-	whole    bool
-	domains  map[string]bool // of which something else is known; some may be forgotten
-	services map[string]bool // of which something else is to be said
-	moved    []string        // services that are reached somewhere else
-}
+// changes are what a pass looks at.
+type changes = changeset.Changes
 
-// touch notes that something else is known of a domain than before.
-func (h *Hub) touch(domain string) {
-	if h.changed.domains == nil {
-		h.changed.domains = make(map[string]bool)
-	}
-	h.changed.domains[domain] = true
-}
+// touch notes that something of a domain changed.
+func (h *Hub) touch(domain string) { h.changed.Touch(domain) }
 
 // touchService notes that something else is wanted of a service.
-func (h *Hub) touchService(name string) {
-	if h.changed.services == nil {
-		h.changed.services = make(map[string]bool)
-	}
-	h.changed.services[name] = true
-}
-
-// pending reports whether a pass has anything to do.
-func (h *Hub) pending() bool {
-	return h.dirty || len(h.changed.domains)+len(h.changed.services) > 0
-}
+func (h *Hub) touchService(name string) { h.changed.TouchService(name) }
 
 // begin takes what has changed since the last pass.
 func (h *Hub) begin() *changes {
-	c := h.changed
-	c.whole = h.dirty
-	h.changed, h.dirty = changes{}, false
-	if c.domains == nil || c.whole {
-		c.domains = make(map[string]bool)
-	}
-	if c.services == nil || c.whole {
-		c.services = make(map[string]bool)
-	}
-	if c.whole {
+	c := h.changed.Take()
+	if c.Whole {
 		for d := range h.fleet.All() {
-			c.domains[d.Name] = true
+			c.Domains[d.Name] = true
 		}
 		for _, name := range h.directory.Domains() {
-			c.domains[name] = true
+			c.Domains[name] = true
 		}
 	}
-	return &c
+	return c
 }
 
 // updatePlanner tells the planner what it does not know yet.
 func (h *Hub) updatePlanner(c *changes) {
-	if c.whole {
+	if c.Whole {
 		h.planner.Set(h.input())
 		return
 	}
-	for name := range c.domains {
+	for name := range c.Domains {
 		if d := h.fleet.Get(name); d != nil {
 			h.planner.SetDomain(h.observed(d))
 		} else {
 			h.planner.RemoveDomain(name)
 		}
 	}
-	for name := range c.services {
+	for name := range c.Services {
 		h.planner.SetOverride(name, h.store.Override(name))
 		if scaled, is := h.scaling.Planned(name); is {
 			h.planner.SetScaled(name, scaled)
@@ -87,21 +56,21 @@ func (h *Hub) updatePlanner(c *changes) {
 
 // planned adds what the plan changed.
 func (h *Hub) planned(c *changes, by planner.Changes) {
-	maps.Copy(c.services, by.Services)
-	maps.Copy(c.domains, by.Domains)
-	if c.whole {
+	maps.Copy(c.Services, by.Services)
+	maps.Copy(c.Domains, by.Domains)
+	if c.Whole {
 		for name := range h.plan.Services {
-			c.services[name] = true
+			c.Services[name] = true
 		}
 	}
-	for _, service := range c.moved { // who needs it is told where it is
+	for _, service := range c.Moved { // who needs it is told where it is
 		for name, o := range h.plan.Services {
 			if !h.defs.Get(name).DependsOn(service) {
 				continue
 			}
 			for _, choice := range o.Choices {
 				if choice.Runs() {
-					c.domains[choice.Domain] = true
+					c.Domains[choice.Domain] = true
 				}
 			}
 		}
@@ -110,8 +79,8 @@ func (h *Hub) planned(c *changes, by planner.Changes) {
 
 // touched are the domains of the changes that are known, by name.
 func (h *Hub) touched(c *changes) []*domain {
-	all := make([]*domain, 0, len(c.domains))
-	for _, name := range slices.Sorted(maps.Keys(c.domains)) {
+	all := make([]*domain, 0, len(c.Domains))
+	for _, name := range slices.Sorted(maps.Keys(c.Domains)) {
 		if d := h.fleet.Get(name); d != nil {
 			all = append(all, d)
 		}
@@ -121,13 +90,13 @@ func (h *Hub) touched(c *changes) []*domain {
 
 // takeRows brings the directory up to date: with the instances of the domains that changed.
 func (h *Hub) takeRows(c *changes) {
-	for name := range c.domains {
+	for name := range c.Domains {
 		var rows []directory.Row
 		if d := h.fleet.Get(name); d != nil {
 			rows = rowsOf(d)
 		}
 		for _, service := range h.directory.SetDomain(name, rows) {
-			c.services[service] = true
+			c.Services[service] = true
 		}
 	}
 }

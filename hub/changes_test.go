@@ -57,7 +57,7 @@ func TestNothingIsOverlooked(t *testing.T) {
 				t.Fatalf("seed %d step %d: %s: the plan is\n%v\nand of the whole home\n%v", seed, step, what, f.h.plan.Lines(), want.Lines())
 			}
 			f.bus.said = nil
-			f.h.dirty = true
+			f.h.changed.TouchAll()
 			f.h.reconcile(f.now)
 			if len(f.bus.said) > 0 {
 				t.Fatalf("seed %d step %d: %s: was overlooked:\n%s", seed, step, what, strings.Join(f.bus.said, "\n"))
@@ -115,7 +115,7 @@ func newFuss(t *testing.T, seed uint64, dir string) *fuss {
 func (f *fuss) pending() bool {
 	f.h.scaling.Touch()
 	f.h.scaleAll(f.now)
-	return f.h.pending()
+	return f.h.changed.Pending()
 }
 
 // happen lets one thing happen and says what.

@@ -64,7 +64,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 	h.connect(now)
 	h.expire(now)
 	for range 20 { // what is ordered runs, and what waited for it is ordered
-		for h.pending() {
+		for h.changed.Pending() {
 			h.reconcile(now)
 		}
 		for _, d := range h.fleet.Sorted() {
@@ -76,7 +76,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 				tb.Fatal(err)
 			}
 		}
-		if !h.pending() {
+		if !h.changed.Pending() {
 			break
 		}
 	}
@@ -88,7 +88,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 				tb.Fatal(err)
 			}
 		}
-		for h.pending() {
+		for h.changed.Pending() {
 			h.reconcile(now)
 		}
 	}
@@ -96,7 +96,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 	for _, v := range h.views {
 		running += v.Running
 	}
-	if running != 2*domains+kinds*copies || h.pending() {
+	if running != 2*domains+kinds*copies || h.changed.Pending() {
 		tb.Fatalf("%d instances run", running)
 	}
 	return h, now
@@ -141,8 +141,10 @@ func BenchmarkCity(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				h.handle(messages[i%2], now)
-				h.dirty = h.dirty || bench.whole
-				for h.pending() {
+				if bench.whole {
+					h.changed.TouchAll()
+				}
+				for h.changed.Pending() {
 					h.reconcile(now)
 				}
 			}
@@ -154,7 +156,7 @@ func BenchmarkCity(b *testing.B) {
 			if err := h.turn(few, []string{topics.Off, topics.On}[i%2]); err != nil {
 				b.Fatal(err)
 			}
-			for h.pending() {
+			for h.changed.Pending() {
 				h.reconcile(now)
 			}
 		}

@@ -42,5 +42,5 @@ func (h *Hub) receiveConflicts(all []Conflict) {
 	for _, news := range h.ownProblems.SetConflicts(all) {
 		h.events.Add(topics.Event{Type: topics.HubProblem, Message: news})
 	}
-	h.dirty = true
+	h.changed.TouchAll()
 }

@@ -81,7 +81,8 @@ func (h *Hub) raiseEpoch(d *domain, now time.Time) {
 		return
 	}
 	h.store.Change(func(s *store.State) { s.Epoch, s.Raised = next.Number, next.Raised })
-	h.epoch, h.dirty = next.Number, true
+	h.epoch = next.Number
+	h.changed.TouchAll()
 	h.eventOf(d, topics.EpochRaised, fmt.Sprintf("%s has seen epoch %d: ours is %d now", d.Name, d.Heartbeat.Epoch, h.epoch))
 }
 
@@ -218,7 +219,9 @@ func (h *Hub) fleetExpired(e fleet.Expired, now time.Time) {
 	for _, name := range e.Changed {
 		h.touch(name)
 	}
-	h.dirty = h.dirty || e.Whole
+	if e.Whole {
+		h.changed.TouchAll()
+	}
 	h.dueUnlessZero(h.fleet.Next())
 }
 

@@ -17,9 +17,9 @@ func addressOf(i topics.Instance, of *topics.Domain) string { return cmp.Or(i.Ad
 
 // findEndpoints brings the endpoints of the services that changed up to date.
 func (h *Hub) findEndpoints(c *changes) {
-	changed := maps.Keys(c.services)
-	if c.whole {
-		all := maps.Clone(c.services)
+	changed := maps.Keys(c.Services)
+	if c.Whole {
+		all := maps.Clone(c.Services)
 		for _, service := range h.directory.Services() {
 			all[service] = true
 		}
@@ -28,14 +28,14 @@ func (h *Hub) findEndpoints(c *changes) {
 	for service := range changed {
 		moved, before, now := h.directory.Update(service, h.defs.Has(service))
 		if moved {
-			c.moved = append(c.moved, service)
+			c.Moved = append(c.Moved, service)
 		}
 		if before == now {
 			continue
 		}
 		for _, name := range []string{before, now} { // the planner knows of a domain whether it has the best
 			if h.fleet.Get(name) != nil {
-				c.domains[name] = true
+				c.Domains[name] = true
 			}
 		}
 	}

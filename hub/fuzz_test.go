@@ -45,7 +45,7 @@ func FuzzReceive(f *testing.F) {
 		h.handle(arrival(h.tree, topics.Message{Topic: topic, Payload: payload}, retained), now)
 		now = now.Add(300 * time.Millisecond)
 		h.expire(now)
-		for pass := 0; h.pending(); pass++ {
+		for pass := 0; h.changed.Pending(); pass++ {
 			h.reconcile(now)
 			if pass > 10 {
 				t.Fatal("the plan never comes to rest")

@@ -47,7 +47,7 @@ func street(tb testing.TB, domains int) *Hub {
 	}
 	now := time.Now()
 	h.round(append(events, connected{}), now)
-	for h.pending() {
+	for h.changed.Pending() {
 		h.reconcile(now)
 	}
 	if !h.fleet.Ready() || len(h.plan.Services) != domains/5 {
@@ -92,12 +92,12 @@ func TestGrowth(t *testing.T) {
 		}, 4},
 		{"a status that changes something", func(h *Hub, domains, n int) {
 			h.round([]event{inRoom(n%domains, n)}, h.stall.LookedAt())
-			for h.pending() {
+			for h.changed.Pending() {
 				h.reconcile(h.stall.LookedAt())
 			}
 		}, 6},
 		{"a plan of all", func(h *Hub, _, _ int) {
-			h.dirty = true
+			h.changed.TouchAll()
 			h.reconcile(h.stall.LookedAt())
 		}, 4 * many / few},
 	} {

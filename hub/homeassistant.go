@@ -55,7 +55,7 @@ func (h *Hub) announceChanged(c *changes, now time.Time) {
 		h.announceDomains(c, now)
 		h.announceServices(c, now)
 	}
-	if !h.fleet.Ready() || !c.whole {
+	if !h.fleet.Ready() || !c.Whole {
 		return
 	}
 	var unreported []string
@@ -79,10 +79,10 @@ func (h *Hub) announceDomains(c *changes, now time.Time) {
 
 func (h *Hub) announceServices(c *changes, now time.Time) {
 	var micro map[string]bool
-	if len(c.services) > 0 {
+	if len(c.Services) > 0 {
 		micro = h.microServices()
 	}
-	for name := range c.services {
+	for name := range c.Services {
 		if v, is := h.views[name]; is {
 			h.announcer.AnnounceService(homeassistant.Program{
 				Name: name, URL: v.Link, Micro: micro[name], Versioned: v.Version != "" || v.Update.Latest != "",

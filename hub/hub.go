@@ -15,6 +15,7 @@ import (
 
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/announcer"
+	"github.com/jmbarzee/dominion/hub/changeset"
 	"github.com/jmbarzee/dominion/hub/commands"
 	"github.com/jmbarzee/dominion/hub/definitions"
 	"github.com/jmbarzee/dominion/hub/directory"
@@ -70,8 +71,7 @@ type Hub struct {
 
 	planner   *planner.Planner
 	plan      planner.Plan
-	dirty     bool    // something changed that changed does not tell
-	changed   changes // since the last pass
+	changed   changeset.Set
 	directory *directory.Directory
 	views     map[string]topics.Service // last published, by service
 	statuses  *servicestatus.Statuses
@@ -272,7 +272,7 @@ func (h *Hub) round(events []event, now time.Time) {
 // domains that come at once are planned a few times and not a thousand times, and in a home,
 // where a pass takes less than a millisecond, nobody notices.
 func (h *Hub) pass(now time.Time) {
-	for h.pending() && h.connected {
+	for h.changed.Pending() && h.connected {
 		began := time.Now()
 		if began.Before(h.schedule.planAfter) {
 			h.due(h.schedule.planAfter)
@@ -340,7 +340,7 @@ func (h *Hub) handle(e event, now time.Time) {
 		e.answer <- h.reportFigures()
 	case httpProblems:
 		h.ownProblems.SetHTTP(e)
-		h.dirty = true
+		h.changed.TouchAll()
 	case seenLonely:
 		h.fleetExpired(h.fleet.Announced(e, now), now)
 	case conflictsSeen:
@@ -351,7 +351,8 @@ func (h *Hub) handle(e event, now time.Time) {
 // connect begins or goes on: all that is retained is published again, and a domain whose
 // heartbeats could not arrive meanwhile is given time for one.
 func (h *Hub) connect(now time.Time) {
-	h.connected, h.dirty = true, true
+	h.connected = true
+	h.changed.TouchAll()
 	h.announcer.Connected(now)
 	h.fleet.Connected(now)
 	h.tracker.Connected(now)
@@ -374,7 +375,8 @@ func (h *Hub) connect(now time.Time) {
 
 // becameReady carries out what waited for the domains that were there before the start.
 func (h *Hub) becameReady(now time.Time) {
-	h.dirty, h.schedule.planAfter = true, time.Time{}
+	h.changed.TouchAll()
+	h.schedule.planAfter = time.Time{}
 	h.pruneRollouts()
 	h.scheduleLeftovers(now)
 	h.events.Add(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(h.fleet.Len(), "domain") + " known"})
@@ -385,7 +387,7 @@ func (h *Hub) becameReady(now time.Time) {
 func (h *Hub) reload(cfg config.Dominion, err error) {
 	if err != nil {
 		h.events.Add(topics.Event{Type: topics.ConfigRefused, Message: h.ownProblems.SetReload(err)})
-		h.dirty = true
+		h.changed.TouchAll()
 		return
 	}
 	h.defs.Reload(cfg.Services)
@@ -393,7 +395,7 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 	h.fleet.Configure(h.cfg.Timing.LostAfter.Duration(), h.cfg.Timing.FailoverAfter.Duration())
 	h.configureLeases()
 	h.ownProblems.SetReload(nil)
-	h.dirty = true
+	h.changed.TouchAll()
 	h.followFigures()
 	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(cfg.Services), "service")})
 }

@@ -31,7 +31,7 @@ func (h *Hub) reportRefused(ask topics.HubRequest, why error) {
 		address = " at " + ask.Address
 	}
 	h.events.Add(topics.Event{Type: topics.DomainRefused, Domain: ask.Name, Message: fmt.Sprintf("a second machine (id %s%s) was refused: %v", ask.ID, address, why)})
-	h.dirty = true
+	h.changed.TouchAll()
 }
 
 // isAdmin reports whether a user of our broker is an admin.

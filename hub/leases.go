@@ -87,7 +87,7 @@ func (h *Hub) expireLeases(now time.Time) {
 		h.persistPatience(h.leases.MaxValidity())
 	}
 	if e.Retry {
-		h.dirty = true
+		h.changed.TouchAll()
 	}
 	if e.Holds {
 		for service := range h.leaseTerms().StopTimeouts {

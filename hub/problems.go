@@ -40,7 +40,9 @@ func (h *Hub) expireOwnProblems(now time.Time) {
 	for _, warning := range warned {
 		h.events.Add(topics.Event{Type: topics.CertificateExpires, Message: warning})
 	}
-	h.dirty = h.dirty || changed
+	if changed {
+		h.changed.TouchAll()
+	}
 	h.dueUnlessZero(h.ownProblems.Next())
 }
 

@@ -202,6 +202,6 @@ func (h *Hub) formerService(name string, m topics.Message) {
 	case h.defs.Has(name):
 		h.recall(name, m)
 	case h.leftovers.AddService(name):
-		h.dirty = true
+		h.changed.TouchAll()
 	}
 }

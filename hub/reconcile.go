@@ -229,7 +229,7 @@ func (h *Hub) dropRetired(now time.Time) {
 			continue
 		}
 		h.defs.Remove(name)
-		h.dirty = true // what it needed may not be needed any more
+		h.changed.TouchAll() // what it needed may not be needed any more
 		delete(h.views, name)
 		h.statuses.Remove(name)
 		h.directory.Remove(name)

@@ -131,7 +131,7 @@ var handlers = map[string]handler{
 	topics.VerbResync:    command(func(h *Hub, ask topics.HubRequest, now time.Time) error { return h.resync(ask.Domain, now) }),
 	topics.VerbRebalance: command(func(h *Hub, _ topics.HubRequest, _ time.Time) error { return h.mayRebalance() }), // goes on as a question
 	topics.VerbReplan: command(func(h *Hub, _ topics.HubRequest, _ time.Time) error {
-		h.dirty = true
+		h.changed.TouchAll()
 		h.log.Info("planning anew, as was asked for")
 		return nil
 	}),

@@ -27,10 +27,10 @@ func (h *Hub) newRollouts() *rollouts.Rollouts {
 func (h *Hub) updateRollouts(c *changes, now time.Time) {
 	work := make(map[string][]string) // the domains that changed, of those that are to have an instance
 	add := func(service string, changed ...string) { work[service] = append(work[service], changed...) }
-	for service := range c.services {
+	for service := range c.Services {
 		add(service)
 	}
-	for name := range c.domains {
+	for name := range c.Domains {
 		d := h.fleet.Get(name)
 		if d == nil {
 			continue
@@ -45,13 +45,13 @@ func (h *Hub) updateRollouts(c *changes, now time.Time) {
 			}
 		}
 	}
-	if c.whole {
+	if c.Whole {
 		for _, service := range h.rollouts.Services() {
 			add(service)
 		}
 	}
 	for _, service := range slices.Sorted(maps.Keys(work)) {
-		h.carryOutRollout(c, service, h.rollouts.Step(service, work[service], c.whole, now))
+		h.carryOutRollout(c, service, h.rollouts.Step(service, work[service], c.Whole, now))
 	}
 	h.dueUnlessZero(h.rollouts.Next())
 }
@@ -62,10 +62,10 @@ func (h *Hub) carryOutRollout(c *changes, service string, r rollouts.Result) {
 		h.events.Add(e)
 	}
 	if r.Decided {
-		c.services[service] = true
+		c.Services[service] = true
 	}
 	for _, domain := range r.Assigned {
-		c.domains[domain] = true
+		c.Domains[domain] = true
 	}
 	for _, domain := range r.Replan {
 		h.touch(domain)
@@ -222,7 +222,7 @@ func (h *Hub) versionsOf(service string) []string {
 
 // takeCatalogs passes on which versions of which services the domains that changed may run.
 func (h *Hub) takeCatalogs(c *changes) {
-	for name := range c.domains {
+	for name := range c.Domains {
 		versions := make(map[string]string)
 		if d := h.fleet.Get(name); d != nil && d.Status != nil && !d.Gone && !d.Micro {
 			for _, row := range d.Status.Catalog {
@@ -234,7 +234,7 @@ func (h *Hub) takeCatalogs(c *changes) {
 		}
 		changed, gone := h.rollouts.SetCatalog(name, versions)
 		for _, service := range changed {
-			c.services[service] = true
+			c.Services[service] = true
 		}
 		for _, release := range gone {
 			h.statuses.RemoveRelease(release.Service, release.Version)

@@ -44,7 +44,7 @@ func (h *Hub) reportSaved(s store.Saved) {
 		h.events.Add(topics.Event{Type: topics.HubProblem, Message: "what was changed is not kept over a restart of the hub: " + s.Failed.Error()})
 	}
 	if s.Recovered {
-		h.dirty = true
+		h.changed.TouchAll()
 		h.events.Add(topics.Event{Type: topics.HubProblem, Message: "the disk takes changes again"})
 	}
 }

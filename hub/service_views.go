@@ -16,7 +16,7 @@ import (
 // viewServices says of every service that changed what is wanted, what runs,
 // and why; and where it is reached.
 func (h *Hub) viewServices(c *changes, now time.Time) {
-	for name := range c.services {
+	for name := range c.Services {
 		o := h.plan.Services[name]
 		if o == nil || !h.defs.Has(name) {
 			continue

@@ -82,7 +82,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	say("z0", nil, running)
 	rest := func() {
 		h.expire(now)
-		for h.pending() {
+		for h.changed.Pending() {
 			h.reconcile(now)
 		}
 	}
