@@ -42,7 +42,7 @@ func (h *Hub) expire(now time.Time) {
 	h.dueUnlessZero(h.events.Next())
 	h.expireLeases(now)
 	h.expireRollouts(now)
-	h.stepRestarts(now)
+	h.expireRestarts(now)
 	h.expireMoves(now)
 	h.expireDevices(now)
 	h.expireOverwritten(now)

@@ -23,10 +23,12 @@ import (
 	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/leftovers"
+	"github.com/jmbarzee/dominion/hub/moves"
 	"github.com/jmbarzee/dominion/hub/ownproblems"
 	"github.com/jmbarzee/dominion/hub/presence"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/questions"
+	"github.com/jmbarzee/dominion/hub/restarts"
 	"github.com/jmbarzee/dominion/hub/rollouts"
 	"github.com/jmbarzee/dominion/hub/scaling"
 	"github.com/jmbarzee/dominion/hub/servicestatus"
@@ -61,8 +63,8 @@ type Hub struct {
 	rollouts *rollouts.Rollouts
 
 	ownProblems *ownproblems.Problems
-	restarts    map[string]*restarting // by service
-	moves       moves
+	restarts    *restarts.Restarts
+	moves       *moves.Moves
 	scaling     *scaling.Scaling
 	leases      *leases.Leases
 	questions   *questions.Questions
@@ -149,7 +151,7 @@ func New(o Options) *Hub {
 		planner:   planner.NewPlanner(planner.Input{}),
 		scaling:   scaling.New(),
 		watched:   watched{set: o.Watch},
-		restarts:  make(map[string]*restarting),
+		moves:     moves.New(),
 		stall:     stall.NewDetector(o.Figures),
 	}
 	h.tracker = tracker.New(tracker.Options{
@@ -157,6 +159,7 @@ func New(o Options) *Hub {
 	})
 	h.questions = questions.New(questions.Options{Environ: o.Environ, Machine: o.Machine, Wake: func() { h.box.Put(wake{}) }})
 	h.rollouts = h.newRollouts()
+	h.restarts = h.newRestarts()
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
 	h.leases = h.newLeases()

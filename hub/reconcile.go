@@ -52,7 +52,7 @@ func (h *Hub) reconcile(now time.Time) {
 	// Leftovers of earlier runs are cleared when it is known what is defined.
 	h.clearLeftoverServices(now)
 	// Restarts and moves go on by what was ordered above.
-	h.stepRestarts(now)
+	h.expireRestarts(now)
 	h.expireMoves(now)
 
 	// Statuses describe what is decided by now.
@@ -86,7 +86,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		Flapping: d.Flaps(), Machine: d.Machine,
 		Ordered:  d.Ordered.Services,
 		Chosen:   d.Chosen,
-		Moving:   h.moves.leaving(d.Name),
+		Moving:   h.moves.From(d.Name),
 		Awaited:  h.fleet.Awaits(d),
 		Unknown:  d.Status == nil,
 		Catalog:  make(map[string]string),

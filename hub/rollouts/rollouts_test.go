@@ -412,6 +412,7 @@ func TestTheHeartbeatShowsThatACheckWasTaken(t *testing.T) {
 	h.want("the change begins", "attic")
 	h.domains["attic"].Current = false
 	h.obey("attic", topics.Running, topics.Healthy)
+	h.step(false, "attic")
 	if next := h.r.Next().Sub(h.now); next != time.Second {
 		t.Errorf("it is looked at again after %v", next)
 	}

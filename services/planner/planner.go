@@ -80,9 +80,12 @@ type Outcome struct {
 	Choices []Choice // by domain: of those that could run it, were given it or tell of it
 }
 
-// At returns what should become of the service on a domain; the zero Choice
-// where the domain has none.
+// At returns what should become of the service on a domain; the zero Choice where the
+// domain has none, or o is nil: the service is not planned yet.
 func (o *Outcome) At(domain string) Choice {
+	if o == nil {
+		return Choice{}
+	}
 	i, found := find(o.Choices, domain)
 	if !found {
 		return Choice{}
