@@ -93,7 +93,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 		}
 	}
 	running := 0
-	for _, v := range h.views {
+	for _, v := range h.statuses.All() {
 		running += v.Running
 	}
 	if running != 2*domains+kinds*copies || h.changed.Pending() {

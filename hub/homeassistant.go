@@ -1,8 +1,6 @@
 package hub
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/announcer"
@@ -83,7 +81,7 @@ func (h *Hub) announceServices(c *changes, now time.Time) {
 		micro = h.microServices()
 	}
 	for name := range c.Services {
-		if v, is := h.views[name]; is {
+		if v, is := h.statuses.Get(name); is {
 			h.announcer.AnnounceService(homeassistant.Program{
 				Name: name, URL: v.Link, Micro: micro[name], Versioned: v.Version != "" || v.Update.Latest != "",
 			}, h.defs.Get(name), now)
@@ -123,7 +121,7 @@ func (h *Hub) microServices() map[string]bool {
 	if complete {
 		return only
 	}
-	for name := range h.views {
+	for name := range h.statuses.All() {
 		if micro, announced := h.announcer.MicroService(name); announced {
 			only[name] = micro
 		}
@@ -167,8 +165,8 @@ func (h *Hub) shownStates() []topics.Address {
 	for _, d := range h.fleet.Sorted() {
 		all = append(all, topics.Address{Kind: topics.DomainCondition, Domain: d.Name})
 	}
-	for _, name := range slices.Sorted(maps.Keys(h.views)) {
-		all = append(all, topics.Address{Kind: topics.ServiceStatus, Service: name})
+	for _, v := range h.statuses.Sorted() {
+		all = append(all, topics.Address{Kind: topics.ServiceStatus, Service: v.Service})
 	}
 	return all
 }

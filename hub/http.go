@@ -89,7 +89,7 @@ func (h *Hub) figuresOfServices() []metrics.Family {
 	wanted := metrics.Family{Name: "dominion_service_wanted", Type: metrics.Gauge, Help: "Instances that should run."}
 	running := metrics.Family{Name: "dominion_service_running", Type: metrics.Gauge, Help: "Instances that run."}
 	healthy := metrics.Family{Name: "dominion_service_healthy", Type: metrics.Gauge, Help: "Instances that run and are healthy."}
-	for _, v := range h.viewAll() {
+	for _, v := range h.statuses.Sorted() {
 		wanted.Add(float64(v.Wanted), "service", v.Service)
 		running.Add(float64(v.Running), "service", v.Service)
 		healthy.Add(float64(v.Healthy), "service", v.Service)
@@ -109,14 +109,14 @@ func (h *Hub) figuresOfInstances() []metrics.Family {
 		}
 		if d.Status != nil {
 			for _, i := range d.Status.Services {
-				if h.views[i.Service].Service != "" {
+				if h.statuses.Has(i.Service) {
 					restarts.Add(float64(i.Restarts), "domain", d.Name, "service", i.Service)
 				}
 			}
 		}
 		if d.Metrics != nil {
 			for service, u := range d.Metrics.Services {
-				if h.views[service].Service != "" {
+				if h.statuses.Has(service) {
 					cpu.Add(u.CPU, "domain", d.Name, "service", service)
 					memory.Add(float64(u.Memory), "domain", d.Name, "service", service)
 				}

@@ -75,7 +75,6 @@ type Hub struct {
 	plan      planner.Plan
 	changed   changeset.Set
 	directory *directory.Directory
-	views     map[string]topics.Service // last published, by service
 	statuses  *servicestatus.Statuses
 	usage     *usage.Usage
 	leftovers *leftovers.Leftovers
@@ -143,7 +142,6 @@ func New(o Options) *Hub {
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
 		defs:      definitions.New(o.Config.Services),
 		directory: directory.New(),
-		views:     make(map[string]topics.Service),
 		statuses:  servicestatus.New(),
 		usage:     usage.New(),
 		commands:  commands.New(),

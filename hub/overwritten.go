@@ -33,7 +33,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 			}
 		}
 	case topics.ServiceStatus:
-		if v, is := h.views[a.Service]; is {
+		if v, is := h.statuses.Get(a.Service); is {
 			h.pub.Retain(topic, topics.Encode(v))
 		}
 	case topics.ServiceEndpoints:

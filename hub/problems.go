@@ -77,7 +77,7 @@ func (h *Hub) problems() []string {
 		}
 	}
 	pending := make(map[string][]string) // services by reason: one cause is one problem
-	services := h.viewAll()
+	services := h.statuses.Sorted()
 	broken := func(v topics.Service) string { // a dependency runs in no version that it can use
 		if o := h.plan.Services[v.Service]; o != nil {
 			return o.Broken

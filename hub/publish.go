@@ -37,7 +37,7 @@ func (h *Hub) hubStatus() topics.Hub {
 	if until := h.ownProblems.CertificatesExpire(); !until.IsZero() {
 		s.CertificateExpires = topics.At(until)
 	}
-	for _, v := range h.views {
+	for _, v := range h.statuses.All() {
 		finished := 0 // done: they are not to run any more
 		for _, r := range h.directory.Rows(v.Service) {
 			if r.State == topics.Finished {

@@ -230,7 +230,6 @@ func (h *Hub) dropRetired(now time.Time) {
 		}
 		h.defs.Remove(name)
 		h.changed.TouchAll() // what it needed may not be needed any more
-		delete(h.views, name)
 		h.statuses.Remove(name)
 		h.directory.Remove(name)
 		h.forgetOverride(name)

@@ -101,10 +101,10 @@ type handler func(h *Hub, ask topics.HubRequest, now time.Time) (data any, err e
 var handlers = map[string]handler{
 	topics.VerbJoin: func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return h.join(ask, now) },
 	topics.VerbStatus: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) {
-		return topics.Overview{Hub: h.hubStatus(), Domains: h.fleet.Views(), Services: h.viewAll(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
+		return topics.Overview{Hub: h.hubStatus(), Domains: h.fleet.Views(), Services: h.statuses.Sorted(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
 	},
 	topics.VerbDomains:  func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) { return h.fleet.Views(), nil },
-	topics.VerbServices: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) { return h.viewAll(), nil },
+	topics.VerbServices: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) { return h.statuses.Sorted(), nil },
 	topics.VerbDevices:  func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
 	topics.VerbEvents:   func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
 	topics.VerbVersion: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) {
@@ -335,7 +335,7 @@ func (h *Hub) why(ask topics.HubRequest) (topics.Why, error) {
 			return topics.Why{}, err
 		}
 	}
-	view := h.views[ask.Service]
+	view, _ := h.statuses.Get(ask.Service)
 	reason, lines, _ := strings.Cut(view.Reason, "\n") // the last lines of what failed
 	if p := view.Update.Problem; p != "" && !strings.Contains(reason, p) {
 		if _, trouble, of := strings.Cut(reason, ": "); of && strings.Contains(p, trouble) {

@@ -72,7 +72,8 @@ func (h *Hub) outOfRange(service, domain string) string {
 
 // cannotRestart returns why nothing of a service can be restarted.
 func (h *Hub) cannotRestart(service, only string) error {
-	micro := h.builtIn(h.views[service].Instances)
+	status, _ := h.statuses.Get(service)
+	micro := h.builtIn(status.Instances)
 	switch {
 	case only != "":
 		return fmt.Errorf("%s does not run on %s, or %s is not online", service, only, only)

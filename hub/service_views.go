@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -28,7 +27,7 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 		}
 		v.Problem = h.serviceProblem(v, o.On, now)
 		v.Link, v.LastError = h.statuses.Link(h.defs.Get(name), h.directory.Endpoints(name)), h.statuses.LastError(name)
-		h.views[name] = v
+		h.statuses.Set(v)
 		if len(v.Instances) == 0 {
 			h.usage.Idle(name)
 		}
@@ -169,12 +168,4 @@ func (h *Hub) expireStatuses(now time.Time) {
 		h.touchService(name)
 	}
 	h.dueUnlessZero(h.statuses.Next())
-}
-
-func (h *Hub) viewAll() []topics.Service {
-	all := []topics.Service{}
-	for _, name := range slices.Sorted(maps.Keys(h.views)) {
-		all = append(all, h.views[name])
-	}
-	return all
 }

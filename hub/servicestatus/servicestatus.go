@@ -1,6 +1,6 @@
-// Package servicestatus holds what the status of a service shows besides what the planner
-// decides and domains report: whether the service has a problem, its last error, the link
-// to its web page, and release notes of its versions.
+// Package servicestatus holds the statuses of the services, and what they show besides what
+// the planner decides and domains report: whether a service has a problem, its last error,
+// the link to its web page, and release notes of its versions.
 //
 // It does no I/O and knows no other part of the hub: events, instances and endpoints in,
 // fields of topics.Service out. Problems are not kept over a restart of the hub; link and
@@ -10,6 +10,10 @@ package servicestatus
 
 import (
 	"cmp"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -17,7 +21,9 @@ import (
 
 // Statuses holds the services. Make it with New.
 type Statuses struct {
-	services map[string]*service
+	// published are the statuses that were published last, by service.
+	published map[string]topics.Service
+	services  map[string]*service
 	// troubled are those of services that have a trouble.
 	troubled map[string]*trouble
 }
@@ -34,7 +40,37 @@ type service struct {
 
 // New returns Statuses without services.
 func New() *Statuses {
-	return &Statuses{services: make(map[string]*service), troubled: make(map[string]*trouble)}
+	return &Statuses{
+		published: make(map[string]topics.Service), services: make(map[string]*service), troubled: make(map[string]*trouble),
+	}
+}
+
+// Set sets the status of a service, which is published.
+func (s *Statuses) Set(v topics.Service) { s.published[v.Service] = v }
+
+// Get returns the status of a service as it was published last; false: none was.
+func (s *Statuses) Get(name string) (topics.Service, bool) {
+	v, is := s.published[name]
+	return v, is
+}
+
+// Has reports whether a status of a service was published.
+func (s *Statuses) Has(name string) bool {
+	_, is := s.published[name]
+	return is
+}
+
+// All returns the statuses that were published last, by service.
+func (s *Statuses) All() iter.Seq2[string, topics.Service] { return maps.All(s.published) }
+
+// Sorted returns the statuses that were published last, sorted by service.
+func (s *Statuses) Sorted() []topics.Service {
+	all := make([]topics.Service, 0, len(s.published))
+	for _, v := range s.published {
+		all = append(all, v)
+	}
+	slices.SortFunc(all, func(a, b topics.Service) int { return strings.Compare(a.Service, b.Service) })
+	return all
 }
 
 // service returns what is remembered of a service, which may be changed.
@@ -59,6 +95,7 @@ func (s *Statuses) Recall(name string, published topics.Service) {
 
 // Remove removes a service that is gone from the configuration.
 func (s *Statuses) Remove(name string) {
+	delete(s.published, name)
 	delete(s.services, name)
 	delete(s.troubled, name)
 }

@@ -34,6 +34,38 @@ func unhealthy(domain string) Instance {
 	return Instance{Domain: domain, State: topics.Running, Health: topics.Unhealthy}
 }
 
+// What was published last is listed by service, until the service is removed.
+func TestPublished(t *testing.T) {
+	s := New()
+	if got := s.Sorted(); got == nil || len(got) != 0 {
+		t.Errorf("without services: %#v, want an empty list", got)
+	}
+	for _, v := range []topics.Service{{Service: "web", Running: 1}, {Service: "lamp"}, {Service: "web", Running: 2}} {
+		s.Set(v)
+	}
+	if got, is := s.Get("web"); !is || got.Running != 2 || !s.Has("web") {
+		t.Errorf("web: %+v, %v", got, is)
+	}
+	names := func() (all []string) {
+		for _, v := range s.Sorted() {
+			all = append(all, v.Service)
+		}
+		return all
+	}
+	if got := names(); !slices.Equal(got, []string{"lamp", "web"}) {
+		t.Errorf("sorted: %v", got)
+	}
+	s.Remove("web")
+	if _, is := s.Get("web"); is || s.Has("web") || !slices.Equal(names(), []string{"lamp"}) {
+		t.Errorf("after it was removed: %v", names())
+	}
+	for name, v := range s.All() {
+		if name != "lamp" || v.Service != name {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
 // The problem by the present state alone.
 func TestProblem(t *testing.T) {
 	off := observed(topics.Stopped)
