@@ -10,7 +10,7 @@ import (
 // A hub of several addresses is found at whichever answers, and at the next one
 // when that is gone.
 func TestSeveralAddresses(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		h.hub("192.0.2.2:1883", "d1", 5)
 		nodes := []*hub{h.hub("192.0.2.4:1883", "d1", 5), h.hub("192.0.2.5:1883", "d1", 5)}
 		h.agent(t.TempDir(), func(o *Options) {
@@ -53,7 +53,7 @@ func TestSeveralAddresses(t *testing.T) {
 // nothing, and is not.
 func TestHubThatIsSilent(t *testing.T) {
 	for _, alive := range []time.Duration{0, 5 * time.Second} {
-		inHouse(t, func(h *house) {
+		inTestNetwork(t, func(h *testNetwork) {
 			u := h.hub(hubAddr, "d1", 5)
 			u.answer = func(a topics.HubRequest) (topics.Reply, bool) {
 				return topics.Accept(a.Transaction, topics.Grant{Dominion: "d1", Name: "home", Epoch: 5, Alive: topics.Seconds(alive)}), true

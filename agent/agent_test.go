@@ -16,7 +16,7 @@ import (
 )
 
 func TestJoinsAndBeats(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(100 * time.Millisecond)
@@ -60,7 +60,7 @@ func TestJoinsAndBeats(t *testing.T) {
 // The first connection has no will and the second has: a broken one says
 // offline, and the agent is back with all of its state.
 func TestWillAndReturn(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.agent(t.TempDir())
 		time.Sleep(time.Minute)
@@ -77,8 +77,8 @@ func TestWillAndReturn(t *testing.T) {
 	})
 }
 
-func TestStopSaysOffline(t *testing.T) {
-	inHouse(t, func(h *house) {
+func TestStopPublishesOffline(t *testing.T) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
@@ -95,7 +95,7 @@ func TestStopSaysOffline(t *testing.T) {
 }
 
 func TestStopServicesOnExit(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir(), func(o *Options) { o.Config.StopServicesOnExit = true })
 		time.Sleep(time.Second)
@@ -113,7 +113,7 @@ func TestStopServicesOnExit(t *testing.T) {
 
 // The hub may still give orders while the services of an agent that ends stop.
 func TestNothingIsStartedWhileStopping(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir(), func(o *Options) { o.Config.StopServicesOnExit = true })
 		time.Sleep(time.Second)
@@ -133,7 +133,7 @@ func TestNothingIsStartedWhileStopping(t *testing.T) {
 }
 
 func TestRefusedJoin(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		grant := u.answer
 		asked := 0
@@ -168,7 +168,7 @@ func TestRefusedJoin(t *testing.T) {
 // A broker without a hub behind it gives no answer; the hub that comes up is
 // joined at once.
 func TestWaitsForTheHub(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		grant := u.answer
 		u.answer = func(topics.HubRequest) (topics.Reply, bool) { return topics.Reply{}, false }
@@ -189,7 +189,7 @@ func TestWaitsForTheHub(t *testing.T) {
 
 // A hub that answers joins at the topic of all alone is joined too.
 func TestHubOfOneTopicForAllAnswers(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		u.common = true
 		h.agent(t.TempDir())
@@ -201,7 +201,7 @@ func TestHubOfOneTopicForAllAnswers(t *testing.T) {
 }
 
 func TestStartCommand(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
@@ -257,7 +257,7 @@ func TestStartCommand(t *testing.T) {
 // machine: its heartbeats go on, and report the command as applied when a status
 // has its effect.
 func TestHeartBeatsWhileManyStart(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir(), func(o *Options) { o.Runner.(*runner).slow = 200 * time.Millisecond })
 		time.Sleep(time.Second)
@@ -291,7 +291,7 @@ func TestHeartBeatsWhileManyStart(t *testing.T) {
 }
 
 func TestNothingUnreadableDisturbs(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
@@ -318,7 +318,7 @@ func TestNothingUnreadableDisturbs(t *testing.T) {
 
 // After a power cut with no hub the services of the last start command run.
 func TestStartsWithoutAHub(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		dir := t.TempDir()
 		a := h.agent(dir)
@@ -354,7 +354,7 @@ func TestStartsWithoutAHub(t *testing.T) {
 }
 
 func TestBrokenFilesAreSetAside(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		dir := t.TempDir()
 		data := filepath.Join(dir, "data")
@@ -381,7 +381,7 @@ func TestBrokenFilesAreSetAside(t *testing.T) {
 
 // A start command that was stored counts only with the hub that stored it.
 func TestRetainedStartCommand(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		dir := t.TempDir()
 		first := h.agent(dir) // makes the id
 		synctest.Wait()

@@ -72,7 +72,7 @@ func (u *hub) grant(length time.Duration) {
 // A disk that does not answer for a minute delays what waits for it. The domain
 // beats, its leases are renewed, nothing is ended, and an event reports it.
 func TestHungDiskDelaysTheStepAlone(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		guards, hung := &guardian{}, hungRunner{thawed: make(chan struct{})}
 		a := h.agent(t.TempDir(), func(o *Options) {
@@ -127,7 +127,7 @@ func TestHungDiskDelaysTheStepAlone(t *testing.T) {
 
 // SIGTERM is obeyed in a bounded time, whatever the disk does.
 func TestHungDiskDoesNotKeepTheAgentFromEnding(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		hung := hungRunner{thawed: make(chan struct{})}
 		r := h.agent(t.TempDir(), func(o *Options) {
@@ -155,7 +155,7 @@ func TestHungDiskDoesNotKeepTheAgentFromEnding(t *testing.T) {
 // What runs and cannot be read on disk at present stays in the catalog: the hub
 // has no reason to stop it or to move it.
 func TestWhatRunsStaysInTheCatalog(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)

@@ -15,7 +15,7 @@ func byZeroconf(o *Options) { o.Config.Hub = "" }
 
 // A domain that knows nothing finds the hub that comes up, within 5 s.
 func TestFindsTheHub(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		h.agent(t.TempDir(), byZeroconf)
 		time.Sleep(time.Minute + 1500*time.Millisecond)
 		all := h.announces()
@@ -35,7 +35,7 @@ func TestFindsTheHub(t *testing.T) {
 }
 
 func TestSeveralHubs(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u, v := h.hub(hubAddr, "d1", 5), h.hub("192.0.2.2:1883", "d2", 5)
 		h.finds(found("d1", "home", "192.0.2.1"), found("d2", "villa", "192.0.2.2"))
 		h.agent(t.TempDir(), byZeroconf)
@@ -56,7 +56,7 @@ func TestSeveralHubs(t *testing.T) {
 
 // A hub that restarts is followed at once, and the domain does not become lonely.
 func TestFollowsARestart(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Minute)
@@ -80,7 +80,7 @@ func TestFollowsARestart(t *testing.T) {
 // A hub that comes back elsewhere is followed; the services run meanwhile,
 // and events of the meantime are published.
 func TestLonelyAndFollowing(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.finds(found("d1", "home", "192.0.2.1"))
 		a := h.agent(t.TempDir(), byZeroconf)
@@ -144,7 +144,7 @@ func TestLonelyAndFollowing(t *testing.T) {
 // Where the broker answers but the hub behind it does not, the agent stays
 // connected, and follows the hub to another broker.
 func TestFollowsToAnotherBroker(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.finds(found("d1", "home", "192.0.2.1"))
 		h.agent(t.TempDir(), byZeroconf)
@@ -174,9 +174,9 @@ func TestFollowsToAnotherBroker(t *testing.T) {
 }
 
 // Neither to an address that zeroconf named long ago.
-func TestNoPasswordInTheClearToAKnownHub(t *testing.T) {
+func TestNoPasswordInTheClearToTheLastHub(t *testing.T) {
 	password := aPassword(t)
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		dir := t.TempDir()
 		h.finds(found("d1", "home", "192.0.2.1"))
@@ -204,7 +204,7 @@ func aPassword(t *testing.T) string {
 
 func TestNoPasswordInTheClear(t *testing.T) {
 	password := aPassword(t)
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.finds(found("d1", "home", "192.0.2.1"))
 		h.agent(t.TempDir(), byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", password })
@@ -219,8 +219,8 @@ func TestNoPasswordInTheClear(t *testing.T) {
 }
 
 // The address that was remembered is another home's now.
-func TestAnotherDominionAtTheKnownAddress(t *testing.T) {
-	inHouse(t, func(h *house) {
+func TestAnotherDominionAtTheLastAddress(t *testing.T) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		dir := t.TempDir()
 		h.finds(found("d1", "home", "192.0.2.1"))
@@ -252,7 +252,7 @@ func TestAStrangerOfTheSameName(t *testing.T) {
 		"found":               byZeroconf,
 	} {
 		t.Run(name, func(t *testing.T) {
-			inHouse(t, func(h *house) {
+			inTestNetwork(t, func(h *testNetwork) {
 				u := h.hub(hubAddr, "d1", 500)
 				h.finds(found("d1", "home", "192.0.2.1"))
 				a := h.agent(t.TempDir(), how)
@@ -303,7 +303,7 @@ func TestAStrangerOfTheSameName(t *testing.T) {
 // zeroconf, but never shown a password.
 func TestLoopback(t *testing.T) {
 	password := aPassword(t)
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub("127.0.0.1:1883", "d1", 5)
 		guarded := h.agent(t.TempDir(), byZeroconf, func(o *Options) { o.Config.User, o.Config.PasswordFile = "pi", password })
 		time.Sleep(10 * time.Second)
@@ -339,7 +339,7 @@ func TestLoopback(t *testing.T) {
 }
 
 func TestAnotherProtocolIsNotObeyed(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		u.send(u.tree.Hub(topics.HubStatus), topics.Hub{ID: "d1", Name: "home", Protocol: "2.0", Epoch: 5}, true)
 		a := h.agent(t.TempDir())
@@ -352,7 +352,7 @@ func TestAnotherProtocolIsNotObeyed(t *testing.T) {
 }
 
 func TestTimingOfTheDominion(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
@@ -373,7 +373,7 @@ func TestTimingOfTheDominion(t *testing.T) {
 }
 
 func TestLateWill(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.agent(t.TempDir())
 		time.Sleep(time.Minute)

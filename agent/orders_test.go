@@ -18,7 +18,7 @@ import (
 )
 
 func TestDrainIsPersisted(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		dir := t.TempDir()
 		a := h.agent(dir)
@@ -51,7 +51,7 @@ func TestDrainIsPersisted(t *testing.T) {
 // Commands that were retained by the broker are old: it is unknown when they were
 // meant.
 func TestRetainedOrdersAreIgnored(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		u.send(u.tree.Domain(topics.DomainDrainSet, "pi"), "ON", true)
 		u.send(u.tree.Domain(topics.DomainCommand, "pi"), topics.Command{Transaction: "1", Action: "logs", Service: "web"}, true)
@@ -67,7 +67,7 @@ func TestRetainedOrdersAreIgnored(t *testing.T) {
 }
 
 func TestCommandRestart(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
@@ -110,7 +110,7 @@ func TestCommandRestart(t *testing.T) {
 }
 
 func TestCommandLogs(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
@@ -184,7 +184,7 @@ func TestBoundedLogs(t *testing.T) {
 }
 
 func TestChangesOfTheMachine(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(10 * time.Second)
@@ -215,7 +215,7 @@ func TestChangesOfTheMachine(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(5 * time.Second)
@@ -235,7 +235,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestOneAgentADataDir(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
 		err := New(a.o).Run(context.Background())
@@ -247,7 +247,7 @@ func TestOneAgentADataDir(t *testing.T) {
 
 // A broker that accepts connections and sends nothing must not hold the agent.
 func TestSilentBroker(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		a := h.agent(t.TempDir(), func(o *Options) {
 			o.Dial = func(context.Context, string) (net.Conn, error) {
 				ours, theirs := net.Pipe()
@@ -276,7 +276,7 @@ func TestFullDisk(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Log("root writes everywhere: the directory is removed instead")
 	}
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)
@@ -316,7 +316,7 @@ func TestEnvironment(t *testing.T) {
 
 // Another client came, and the hub requests the state again.
 func TestCommandReport(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		h.agent(t.TempDir())
 		time.Sleep(5 * time.Second)

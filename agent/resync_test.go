@@ -12,7 +12,7 @@ import (
 // joins again, and takes the first command of the epoch that it is granted. What
 // runs goes on. The order is obeyed by the run of the agent alone that it names.
 func TestResyncBringsALockedOutDomainBack(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "d1", 5)
 		a := h.agent(t.TempDir())
 		time.Sleep(time.Second)

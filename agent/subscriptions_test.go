@@ -10,7 +10,7 @@ import (
 
 // A service that publishes its health by MQTT, over the life of a hub.
 func TestHealthByMQTT(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		u := h.hub(hubAddr, "dominion-1", 1)
 		const topic = "zigbee2mqtt/pi/state"
 		u.send(topic, "online", true) // of a life before
@@ -70,7 +70,7 @@ func TestHealthByMQTT(t *testing.T) {
 
 // A home without its hub: a service whose health was never received is not ended for that.
 func TestHealthByMQTTWithoutAHub(t *testing.T) {
-	inHouse(t, func(h *house) {
+	inTestNetwork(t, func(h *testNetwork) {
 		dir := t.TempDir()
 		u := h.hub(hubAddr, "dominion-1", 1)
 		a := h.agent(dir)

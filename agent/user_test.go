@@ -55,7 +55,7 @@ func TestUserThatMayNotSpeakForTheDomain(t *testing.T) {
 					User: user, PasswordFile: password,
 				},
 				Runner: &runner{}, Facts: &machineFacts{}, Log: slog.New(slog.NewTextHandler(log, nil)),
-				Announce: (&house{}).announce,
+				Announce: (&testNetwork{}).announce,
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)

@@ -59,7 +59,7 @@ func TestIdentifiersOfAgentsAreTheirDomains(t *testing.T) {
 		lets("domain-x-join", "pi-b", false)
 		agent := connectProbe(t, h.b, connectOptions{id: "domain-x", user: "pi-a"})
 		lets("domain-x", "pi-b", false)
-		if agent.said(packets.Connack) != 0 || agent.ended() {
+		if agent.lastReason(packets.Connack) != 0 || agent.ended() {
 			t.Error("the agent was pushed out")
 		}
 		agent.leave()

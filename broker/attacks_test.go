@@ -118,8 +118,8 @@ func (p *probeClient) read() {
 	p.mu.Unlock()
 }
 
-// said returns the last reason code of a kind of packet, which must have come.
-func (p *probeClient) said(kind byte) byte {
+// lastReason returns the last reason code of a kind of packet, which must have come.
+func (p *probeClient) lastReason(kind byte) byte {
 	p.t.Helper()
 	synctest.Wait()
 	p.mu.Lock()
@@ -150,14 +150,14 @@ func (p *probeClient) ended() bool {
 func (p *probeClient) publish(topic, payload string, retain bool) bool {
 	p.t.Helper()
 	p.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1, Retain: retain}, PacketID: 7, TopicName: topic, Payload: []byte(payload)})
-	return p.said(packets.Puback) < 0x80
+	return p.lastReason(packets.Puback) < 0x80
 }
 
 // subscribe tells whether the broker took a subscription.
 func (p *probeClient) subscribe(filter string) bool {
 	p.t.Helper()
 	p.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 8, Filters: packets.Subscriptions{{Filter: filter, Qos: 1}}})
-	return p.said(packets.Suback) < 0x80
+	return p.lastReason(packets.Suback) < 0x80
 }
 
 func (p *probeClient) leave() {
@@ -256,7 +256,7 @@ func TestTheTableOnTheWire(t *testing.T) {
 			root.got = nil
 			root.mu.Unlock()
 			p = connectProbe(t, b, connectOptions{id: id, user: "pi-kitchen", will: topic})
-			p.said(packets.Connack)
+			p.lastReason(packets.Connack)
 			p.leave()
 			check("leave a will to", root.given(topic+" will"), may("publish"))
 			// what was allowed once: a will, a subscription, what waits in a session
@@ -438,7 +438,7 @@ func TestWaysRound(t *testing.T) {
 				FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, PacketID: 9, TopicName: topic, Payload: []byte("alias"),
 				Properties: packets.Properties{TopicAlias: 1, TopicAliasFlag: true},
 			})
-			return tv.said(packets.Puback) < 0x80
+			return tv.lastReason(packets.Puback) < 0x80
 		}
 		if alias("dominion/service/web/set") || alias("") || root.given("dominion/service/web/set alias") {
 			t.Error("an alias of what is forbidden was taken")
@@ -471,7 +471,7 @@ func TestWaysRound(t *testing.T) {
 			p.leave()
 		}
 		for _, user := range []string{"TV", "tv ", " tv", "ｔv", "tv\u200b", "root/", "#", "+"} {
-			if p := connectProbe(t, b, connectOptions{id: "odd", user: user}); p.said(packets.Connack) < 0x80 {
+			if p := connectProbe(t, b, connectOptions{id: "odd", user: user}); p.lastReason(packets.Connack) < 0x80 {
 				t.Errorf("the user %q got in", user)
 			}
 		}
@@ -479,12 +479,12 @@ func TestWaysRound(t *testing.T) {
 		// another's client id: neither the connection nor the session
 		kept := connectProbe(t, b, connectOptions{id: "kept", user: "lamp", keep: true})
 		kept.subscribe("for/lamp")
-		if thief := connectProbe(t, b, connectOptions{id: "kept", user: "tv", keep: true}); thief.said(packets.Connack) < 0x80 || kept.ended() {
+		if thief := connectProbe(t, b, connectOptions{id: "kept", user: "tv", keep: true}); thief.lastReason(packets.Connack) < 0x80 || kept.ended() {
 			t.Error("a client id was stolen")
 		}
 		kept.leave()
 		root.publish("for/lamp", "letter", false)
-		if thief := connectProbe(t, b, connectOptions{id: "kept", user: "tv", keep: true}); thief.said(packets.Connack) < 0x80 || thief.given("for/lamp letter") {
+		if thief := connectProbe(t, b, connectOptions{id: "kept", user: "tv", keep: true}); thief.lastReason(packets.Connack) < 0x80 || thief.given("for/lamp letter") {
 			t.Error("a session was stolen")
 		}
 

@@ -88,14 +88,14 @@ func TestClientIDBelongsToItsUser(t *testing.T) {
 }
 
 // The owner of a session that is kept is known after a restart, too.
-func TestKeptSessionBelongsToItsUser(t *testing.T) {
+func TestPersistentSessionBelongsToItsUser(t *testing.T) {
 	dir := t.TempDir()
 	users := []broker.User{
 		{Name: "ada", PasswordHash: hashOf(t, "a"), Role: broker.RoleDevice},
 		{Name: "bob", PasswordHash: hashOf(t, "b"), Role: broker.RoleDevice},
 	}
 	b := start(t, broker.Config{Users: users, DataDir: dir})
-	connectKept(t, b, "lamp", "ada", "a")
+	connectPersistent(t, b, "lamp", "ada", "a")
 	stop(t, b)
 	b = start(t, broker.Config{Users: users, DataDir: dir})
 	if err := tryConnect(t, b, "lamp", "bob", "b"); !strings.Contains(err, "refused the client identifier") {
@@ -275,7 +275,7 @@ func TestClientCertificates(t *testing.T) {
 
 // A certificate that is renewed is used without a restart; one that cannot be
 // read leaves the old one.
-func TestCertificateIsReadAnew(t *testing.T) {
+func TestCertificateIsReadAgain(t *testing.T) {
 	cert, key := certificate(t)
 	var said bytes.Buffer
 	b, err := broker.New(broker.Config{ListenTLS: "127.0.0.1:0", CertFile: cert, KeyFile: key}, slog.New(slog.NewTextHandler(&said, nil)))
@@ -382,8 +382,8 @@ type remoteConn struct {
 
 func (f remoteConn) RemoteAddr() net.Addr { return f.addr }
 
-// connectKept makes a session that is kept, and leaves.
-func connectKept(t *testing.T, b *broker.Broker, id, user, password string) {
+// connectPersistent makes a persistent session, and disconnects.
+func connectPersistent(t *testing.T, b *broker.Broker, id, user, password string) {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	b.Serve(theirs)

@@ -115,7 +115,7 @@ func TestAnHourInABubble(t *testing.T) {
 
 // What was stored before is told from what happens now; of the latter only an
 // order that carries the flag keeps it.
-func TestRetainTellsOldFromNew(t *testing.T) {
+func TestRetainDistinguishesOldFromNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, broker.Config{})
 		b.Publish(retained("dominion/domain/pi/status", "1"))
@@ -192,7 +192,7 @@ func TestStalledClient(t *testing.T) {
 }
 
 // What the hub says last is heard, and what it said is there for the next run.
-func TestStopKeepsRetained(t *testing.T) {
+func TestRetainedMessagesSurviveStop(t *testing.T) {
 	dir := t.TempDir()
 	cfg := broker.Config{DataDir: dir}
 	binary := string([]byte{0xff, 0x00, 0x80})

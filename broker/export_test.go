@@ -26,9 +26,9 @@ func (b *Broker) WrongPassword(remote, user, password string) {
 // RightPassword notes a login from an address.
 func (b *Broker) RightPassword(remote string) { b.passwords.succeeded(remote, "ada", time.Now()) }
 
-// GuessesKept returns how many pairs and addresses, logins, and wrong passwords
+// RememberedPasswords returns how many pairs and addresses, logins, and wrong passwords
 // of one pair are remembered.
-func (b *Broker) GuessesKept() (pairs, known, stale int) {
+func (b *Broker) RememberedPasswords() (pairs, known, stale int) {
 	for _, t := range b.passwords.attempts {
 		stale = max(stale, len(t.wrongPasswords))
 	}

@@ -48,7 +48,7 @@ func (h *ownersHome) file(t *testing.T) string {
 func (h *ownersHome) lets(t *testing.T, id, user string, stays time.Duration) bool {
 	t.Helper()
 	p := connectProbe(t, h.b, connectOptions{id: id, user: user})
-	in := p.said(packets.Connack) < 0x80
+	in := p.lastReason(packets.Connack) < 0x80
 	time.Sleep(stays)
 	p.leave()
 	return in
@@ -168,7 +168,7 @@ func TestForget(t *testing.T) {
 		if n := len(h.b.Sessions()); n != 0 {
 			t.Errorf("%d sessions after a restart", n)
 		}
-		if other := connectProbe(t, h.b, connectOptions{id: "lamp", user: "bob", keep: true}); other.said(packets.Connack) != 0 || other.given("to/lamp letter") {
+		if other := connectProbe(t, h.b, connectOptions{id: "lamp", user: "bob", keep: true}); other.lastReason(packets.Connack) != 0 || other.given("to/lamp letter") {
 			t.Error("its identifier is not free, or its letters are there")
 		} else {
 			other.leave()

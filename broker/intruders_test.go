@@ -95,7 +95,7 @@ func TestOwnIdentifiers(t *testing.T) {
 			}
 		}
 		bridge := connectProbe(t, b, connectOptions{id: "bridge-attic", user: "tv", vouched: true})
-		if bridge.said(packets.Connack) != 0 {
+		if bridge.lastReason(packets.Connack) != 0 {
 			t.Error("the bridge does not get in")
 		}
 		bridge.leave()
@@ -112,15 +112,15 @@ func TestAnAnonymousClientIsNotPushedOut(t *testing.T) {
 			{Name: "tv", Role: broker.RoleDevice, PasswordFile: password}, {Name: "root", Role: broker.RoleAdmin, PasswordFile: password},
 		}})
 		assistant := connectProbe(t, b, connectOptions{id: "homeassistant"})
-		if thief := connectProbe(t, b, connectOptions{id: "homeassistant", user: "tv"}); thief.said(packets.Connack) < 0x80 || assistant.ended() {
+		if thief := connectProbe(t, b, connectOptions{id: "homeassistant", user: "tv"}); thief.lastReason(packets.Connack) < 0x80 || assistant.ended() {
 			t.Error("a device pushed out an anonymous client")
 		}
-		if again := connectProbe(t, b, connectOptions{id: "homeassistant"}); again.said(packets.Connack) >= 0x80 || !assistant.ended() {
+		if again := connectProbe(t, b, connectOptions{id: "homeassistant"}); again.lastReason(packets.Connack) >= 0x80 || !assistant.ended() {
 			t.Error("it cannot connect anew")
 		} else {
 			again.leave()
 		}
-		if device := connectProbe(t, b, connectOptions{id: "homeassistant", user: "tv"}); device.said(packets.Connack) >= 0x80 {
+		if device := connectProbe(t, b, connectOptions{id: "homeassistant", user: "tv"}); device.lastReason(packets.Connack) >= 0x80 {
 			t.Error("what it left is not free")
 		} else {
 			device.leave()

@@ -93,7 +93,7 @@ func TestLimitsPassThrough(t *testing.T) {
 }
 
 // What is excluded is handed on and retained, and never written.
-func TestExcludedTopicsAreNotKept(t *testing.T) {
+func TestExcludedTopicsAreNotPersisted(t *testing.T) {
 	cfg := broker.Config{DataDir: t.TempDir(), Exclude: []string{"camera/#", "+/raw"}}
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, cfg)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestARefusedPublishIsToldOnce(t *testing.T) {
+func TestRefusedPublishIsLoggedOnce(t *testing.T) {
 	var r logLimiter
 	at := time.Now()
 	told := func(remote, user, topic string) bool {
@@ -33,7 +33,7 @@ func TestARefusedPublishIsToldOnce(t *testing.T) {
 	}
 }
 
-func TestRefusalsAreNotToldForEver(t *testing.T) {
+func TestRefusalsAreNotLoggedForEver(t *testing.T) {
 	var r logLimiter
 	at := time.Now()
 	count := func(n int, remote, why string) (told int) {

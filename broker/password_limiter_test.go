@@ -168,7 +168,7 @@ func TestGuessesAreBounded(t *testing.T) {
 		b.WrongPassword("192.0.2.1:1", "ada", fmt.Sprint(i))
 		b.RightPassword(fmt.Sprint("192.0.2.1.", i))
 	}
-	if pairs, known, stale := b.GuessesKept(); pairs > 4096 || known > 4096 || stale > 8 {
+	if pairs, known, stale := b.RememberedPasswords(); pairs > 4096 || known > 4096 || stale > 8 {
 		t.Errorf("%d pairs, %d logins, %d wrong passwords of one are remembered", pairs, known, stale)
 	}
 }

@@ -130,7 +130,7 @@ func TestPrivateRequest(t *testing.T) {
 
 // Nobody else sees a private request or its answer: no subscriber, trace, program of
 // the broker's process, retained message or will.
-func TestPrivateRequestIsSeenByNobodyElse(t *testing.T) {
+func TestPrivateRequestReachesNobodyElse(t *testing.T) {
 	h := newPrivateHome(t)
 	var mu sync.Mutex
 	var others []string

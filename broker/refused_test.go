@@ -244,7 +244,7 @@ func TestWebSocketReadsTheReason(t *testing.T) {
 }
 
 // The address of a link-local listener is of use with its zone alone.
-func TestLinkLocalListenerKeepsItsZone(t *testing.T) {
+func TestLinkLocalListenerRetainsItsZone(t *testing.T) {
 	for configured, c := range map[string]struct {
 		bound net.TCPAddr
 		want  string

@@ -115,7 +115,7 @@ func TestRemovedUserStaysAwayFromABrokenFile(t *testing.T) {
 }
 
 // What the disk does not take is not in force.
-func TestUserThatCannotBeKept(t *testing.T) {
+func TestUserThatCannotBePersisted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	b := start(t, broker.Config{DataDir: dir, Users: []broker.User{{Name: "other", Role: broker.RoleDevice, PasswordHash: hashOf(t, "x")}}})
 	stopWriting(t, dir)

@@ -60,7 +60,7 @@ func TestColdStartWithoutHub(t *testing.T) {
 
 // The hub is away for longer than isolation: services go on, crashed ones
 // are restarted, and the domain joins again when the hub is back.
-func TestLonelyDomainKeepsItsServices(t *testing.T) {
+func TestLonelyDomainRunsItsServicesOn(t *testing.T) {
 	home := onEmbedded(t)
 	kitchen := home.Domain("kitchen")
 	kitchen.Install("web")

@@ -189,7 +189,7 @@ func (h *hand) pause(most int) {
 	time.Sleep(time.Duration(h.random.IntN(most)) * time.Millisecond)
 }
 
-func (h *hand) told(format string, args ...any) {
+func (h *hand) report(format string, args ...any) {
 	kind, _, _ := strings.Cut(format, ":")
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -201,7 +201,7 @@ func (h *hand) told(format string, args ...any) {
 func (h *hand) mishap() {
 	what := h.random.IntN(22)
 	if what == 14 {
-		h.house()
+		h.powerCutOfAll()
 		return
 	}
 	hub, n := h.units[0], h.random.IntN(len(h.domains))
@@ -220,27 +220,27 @@ func (h *hand) mishap() {
 	}
 	switch what {
 	case 0, 1:
-		h.told("cable out: %s", d.Name)
+		h.report("cable out: %s", d.Name)
 		d.LinkDown()
 		h.pause(9000)
 		d.LinkUp()
 	case 2:
-		h.told("the hub's cable out: for a while")
+		h.report("the hub's cable out: for a while")
 		h.Home.Hub.LinkDown()
 		h.pause(9000)
 		h.Home.Hub.LinkUp()
 	case 3:
-		h.told("nothing gets to the hub: from %s", d.Name)
+		h.report("nothing gets to the hub: from %s", d.Name)
 		h.mute(d.Host, h.Home.Hub)
 		h.pause(12000)
 		h.unmute(d.Host, h.Home.Hub)
 	case 4:
-		h.told("nothing gets from the hub: to %s", d.Name)
+		h.report("nothing gets from the hub: to %s", d.Name)
 		h.mute(h.Home.Hub, d.Host)
 		h.pause(12000)
 		h.unmute(h.Home.Hub, d.Host)
 	case 5, 6:
-		h.told("agent killed: %s", u.name)
+		h.report("agent killed: %s", u.name)
 		for range 1 + h.random.IntN(4) {
 			u.end(true)
 			h.pause(300)
@@ -248,12 +248,12 @@ func (h *hand) mishap() {
 			h.pause(300)
 		}
 	case 7:
-		h.told("agent stopped: %s", u.name)
+		h.report("agent stopped: %s", u.name)
 		u.end(false)
 		h.pause(3000)
 		u.start()
 	case 8, 9:
-		h.told("hub killed: again and again")
+		h.report("hub killed: again and again")
 		for range 1 + h.random.IntN(4) {
 			hub.end(true)
 			h.pause(500)
@@ -261,17 +261,17 @@ func (h *hand) mishap() {
 			h.pause(500)
 		}
 	case 10:
-		h.told("hub stopped: and started")
+		h.report("hub stopped: and started")
 		hub.end(false)
 		h.pause(3000)
 		hub.start()
 	case 11, 12:
-		h.told("power cut: %s", u.name)
+		h.report("power cut: %s", u.name)
 		h.powerCut(u)
 		h.pause(6000)
 		u.start()
 	case 13:
-		h.told("power cut of the hub: and back")
+		h.report("power cut of the hub: and back")
 		h.powerCut(hub)
 		h.pause(4000)
 		hub.start()
@@ -283,7 +283,7 @@ func (h *hand) mishap() {
 			defer hub.busy.Unlock()
 			which = hub
 		}
-		h.told("disk full: %s", which.name)
+		h.report("disk full: %s", which.name)
 		empty := which.fill(which.data)
 		h.pause(5000)
 		if h.random.IntN(2) == 0 {
@@ -296,27 +296,27 @@ func (h *hand) mishap() {
 		service := soaked[h.random.IntN(len(soaked))]
 		word := []string{"OFF", "ON", "RESTART", "ON"}[h.random.IntN(4)]
 		drain := []string{"ON", "OFF"}[h.random.IntN(2)]
-		h.told("a user: %s %s, drain of %s %s", service, word, d.Name, drain)
+		h.report("a user: %s %s, drain of %s %s", service, word, d.Name, drain)
 		_ = h.tryPublish("dominion/service/"+service+"/set", word) // nobody may be there to hear
 		_ = h.tryPublish("dominion/domain/"+d.Name+"/drain/set", drain)
 	case 19:
-		h.told("an illness: web on %s", d.Name)
+		h.report("an illness: web on %s", d.Name)
 		h.sick(d, true)
 		h.pause(4000)
 		h.sick(d, false)
 	case 21:
-		h.told("guards killed: on %s", d.Name)
+		h.report("guards killed: on %s", d.Name)
 		for _, pid := range guardsOf(d.Host) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
 		}
 	case 20:
-		h.told("another configuration: pair is painted")
+		h.report("another configuration: pair is painted")
 		h.repaint(hub)
 	}
 }
 
-// house is a power cut of everything, where nothing else happens just now.
-func (h *hand) house() {
+// powerCutOfAll is a power cut of everything, where nothing else happens just now.
+func (h *hand) powerCutOfAll() {
 	for i, u := range h.units {
 		if !u.busy.TryLock() {
 			for _, held := range h.units[:i] {
@@ -330,7 +330,7 @@ func (h *hand) house() {
 			u.busy.Unlock()
 		}
 	}()
-	h.told("power cut of the house: everything")
+	h.report("power cut of the house: everything")
 	for _, u := range h.units {
 		h.powerCut(u)
 	}
@@ -350,7 +350,7 @@ func (h *hand) killService() {
 	_, text, _ := strings.Cut(victim, " ")
 	pid, err := strconv.Atoi(text)
 	h.must(err)
-	h.told("service killed: %s", victim)
+	h.report("service killed: %s", victim)
 	_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
 }
 

@@ -50,7 +50,7 @@ func begun(t *testing.T, home *Home, before map[string]int) []string {
 // What the hub says it would do without a domain, and with another
 // configuration, is what it does when the plug is pulled, and when it is
 // reloaded.
-func TestPlanSaysWhatHappens(t *testing.T) {
+func TestPlanShowsWhatHappens(t *testing.T) {
 	home := onEmbedded(t)
 	hub, kitchen, cellar, _, o := upWithServices(t, home)
 	kitchen.Install("bell")

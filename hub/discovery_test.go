@@ -50,7 +50,7 @@ func (h *home) again() {
 // A hub that starts again tells Home Assistant nothing that it was told before,
 // although it has not heard of a temperature yet: Home Assistant would take
 // entities away and set them up anew.
-func TestDiscoveryIsToldOnce(t *testing.T) {
+func TestDiscoveryIsPublishedOnce(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
 		if err := kitchen.join(); err != nil {
@@ -465,7 +465,7 @@ func TestReplan(t *testing.T) {
 }
 
 // The number in Home Assistant lives from what is asked for, on or off.
-func TestReplicasAreTold(t *testing.T) {
+func TestReplicasArePublished(t *testing.T) {
 	inHome(t, `
 		[services.a]
 		[services.b]

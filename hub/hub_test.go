@@ -181,7 +181,7 @@ func TestHubRestartMovesNothing(t *testing.T) {
 	})
 }
 
-func TestALossIsToldOnce(t *testing.T) {
+func TestLossIsReportedOnce(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		a := h.agent("kitchen", nil)
 		if err := a.join(); err != nil {
@@ -275,7 +275,7 @@ func TestTwoMachinesOfOneName(t *testing.T) {
 }
 
 // A name is not given away while its owner may still be on its way back.
-func TestNameIsKeptWhileTheHubSettles(t *testing.T) {
+func TestNameIsReservedWhileTheHubSettles(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		first := h.agent("raspberrypi", nil, "web")
 		if err := first.join(); err != nil {
@@ -348,7 +348,7 @@ func TestForget(t *testing.T) {
 
 // A hub that was restored from a backup gets above what its domains have
 // seen; a forged epoch does not carry it away.
-func TestEpochGetsAboveWhatADomainHasSeen(t *testing.T) {
+func TestEpochExceedsThatOfEveryDomain(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
 		kitchen.epoch = 1_000_100
@@ -374,7 +374,7 @@ func TestEpochGetsAboveWhatADomainHasSeen(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeObeyedIsSaid(t *testing.T) {
+func TestRefusedOrdersAreReported(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		for topic, payload := range map[string]string{
 			"dominion/service/web/set":          "PERHAPS",
@@ -452,7 +452,7 @@ func TestDrain(t *testing.T) {
 
 // A row of why has what the domain says of the service, which need not be what
 // should be.
-func TestWhySaysWhatTheDomainSays(t *testing.T) {
+func TestWhyShowsTheReasonOfTheDomain(t *testing.T) {
 	inHome(t, `
 		[services.web]
 		priority = "required"

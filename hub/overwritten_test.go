@@ -35,9 +35,9 @@ func TestOverwrittenTopicsArePublishedAgain(t *testing.T) {
 		// What is said the usual way still is, and once.
 		h.publish(h.tree.Service(topics.ServiceSet, "lamp"), "OFF", false)
 		time.Sleep(5 * time.Second)
-		n := h.told(all[0]) + h.told(all[1])
+		n := h.timesPublished(all[0]) + h.timesPublished(all[1])
 		time.Sleep(5 * time.Second)
-		if got := h.told(all[0]) + h.told(all[1]); got != n || get[topics.Service](h, h.tree.Service(topics.ServiceStatus, "lamp")).Switch != topics.Off {
+		if got := h.timesPublished(all[0]) + h.timesPublished(all[1]); got != n || get[topics.Service](h, h.tree.Service(topics.ServiceStatus, "lamp")).Switch != topics.Off {
 			h.Errorf("%d messages without a need", got-n)
 		}
 	})
@@ -47,13 +47,13 @@ func TestOverwrittenTopicsArePublishedAgain(t *testing.T) {
 func TestWhoWritesAgainAndAgain(t *testing.T) {
 	inHome(t, "", func(h *home) {
 		topic := h.tree.Hub(topics.HubAvailability)
-		n := h.told(topic)
+		n := h.timesPublished(topic)
 		const minutes = 5
 		for range minutes * 60 {
 			h.publish(topic, topics.Offline, true)
 			time.Sleep(time.Second)
 		}
-		if ours := h.told(topic) - n - minutes*60; ours < minutes || ours > 20 {
+		if ours := h.timesPublished(topic) - n - minutes*60; ours < minutes || ours > 20 {
 			h.Errorf("it was said again %d times", ours)
 		}
 		time.Sleep(time.Minute)
@@ -74,10 +74,10 @@ func TestClearedStatusOfADomain(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		command := h.tree.Domain(topics.DomainCommand, "kitchen")
 		for _, foreign := range []string{"", "nonsense"} {
-			n := h.told(command)
+			n := h.timesPublished(command)
 			h.publish(h.tree.Domain(topics.DomainStatus, "kitchen"), foreign, true)
-			if c := get[topics.Command](h, command); h.told(command) != n+1 || c.Action != topics.ActionReport {
-				h.Errorf("asked %d times, last %+v", h.told(command)-n, c)
+			if c := get[topics.Command](h, command); h.timesPublished(command) != n+1 || c.Action != topics.ActionReport {
+				h.Errorf("asked %d times, last %+v", h.timesPublished(command)-n, c)
 			}
 		}
 	})

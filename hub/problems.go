@@ -46,9 +46,9 @@ func (h *Hub) expireOwnProblems(now time.Time) {
 	h.dueUnlessZero(h.ownProblems.Next())
 }
 
-// toldByUpdate reports whether a service has the problem that its update has: what
+// explainedByUpdate reports whether a service has the problem that its update has: what
 // failed is the instance that was changed, for the reason that the update gives.
-func toldByUpdate(v topics.Service) bool {
+func explainedByUpdate(v topics.Service) bool {
 	_, cause, found := strings.Cut(v.Problem, ": ") // the domain is before it
 	cause, _, _ = strings.Cut(cause, "\n")
 	cause = topics.CutNextTry(cause)
@@ -98,7 +98,7 @@ func (h *Hub) problems() []string {
 		}
 		switch {
 		case v.State == topics.Pending && broken(v) != "": // it says so
-		case v.Problem == "", v.Problem == v.Update.Problem, toldByUpdate(v):
+		case v.Problem == "", v.Problem == v.Update.Problem, explainedByUpdate(v):
 		case v.State == topics.Pending && len(pending[v.Reason]) > 1:
 			if same := pending[v.Reason]; same[0] == v.Service {
 				last := len(same) - 1

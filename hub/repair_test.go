@@ -129,7 +129,7 @@ func TestHomeAssistantSwitchedOff(t *testing.T) {
 
 // A hub that has lost its memory finds by what the broker has kept that there
 // is more to come: it starts nothing before that is there.
-func TestHubWithoutMemoryWaitsForWhatTheBrokerKept(t *testing.T) {
+func TestHubWithoutStateWaitsForRetainedMessages(t *testing.T) {
 	inHome(t, "[services.web]\npriority = \"required\"\nreplicas = 1\n", func(h *home) {
 		h.stop()
 		if err := os.Remove(filepath.Join(h.cfg.DataDir, "hub.json")); err != nil {

@@ -165,7 +165,7 @@ func TestAPersonsNumberBeatsTheFigure(t *testing.T) {
 
 // A hub that starts anew takes what runs for the number, whatever the figure
 // says, and stops nothing of it before a whole cooldown.
-func TestAHubRestartKeepsTheNumber(t *testing.T) {
+func TestNumberSurvivesAHubRestart(t *testing.T) {
 	inHome(t, queued, func(h *home) {
 		all := three(h, "worker")
 		h.publish("home/queue", "30", false)
@@ -297,10 +297,10 @@ scale = { max = 3, metric = "cpu", target = 0.7 }
 
 // A broker of others may not let the hub read a topic: that is a reason, and
 // keeps the number.
-func TestATopicThatCannotBeHeard(t *testing.T) {
+func TestTopicThatCannotBeSubscribed(t *testing.T) {
 	inHome(t, queued, func(h *home) {
 		defer leave(three(h, "worker"))
-		h.hub.Unheard("home/queue", errors.New("refused by the broker"))
+		h.hub.CannotSubscribe("home/queue", errors.New("refused by the broker"))
 		time.Sleep(6 * time.Second)
 		if s := h.reached("worker", 1); s.Reason != "required; stays at 1: refused by the broker" {
 			t.Errorf("reason %q", s.Reason)

@@ -81,7 +81,7 @@ func TestDefaultLimitsAreTheEngines(t *testing.T) {
 
 // Where the broker has Home Assistant's topics not written to its disk, they are
 // gone at each start, and nobody deleted them.
-func TestDiscoveryThatIsNotOnDiskIsToldAgain(t *testing.T) {
+func TestDiscoveryThatIsNotOnDiskIsPublishedAgain(t *testing.T) {
 	t.Parallel()
 	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\n[broker.persistence]\nexclude = [\"homeassistant/#\"]\n[zeroconf]\nenabled = false\n")
 	cfg.DataDir = t.TempDir()

@@ -204,7 +204,7 @@ func TestResponseTopic(t *testing.T) {
 
 // A microcontroller that the embedded broker has kept as online since an
 // earlier run is offline unless it says so again.
-func TestKeptMicrodomainsMustSayThatTheyAreThere(t *testing.T) {
+func TestPersistedMicrodomainsMustReport(t *testing.T) {
 	inHome(t, "[services.button]\n", func(h *home) {
 		for _, name := range []string{"dead", "alive"} {
 			h.hub.Deliver(topics.Message{Topic: "dominion/domain/" + name + "/availability", Payload: []byte("online"), Retain: true})

@@ -16,7 +16,7 @@ port = 8080
 
 // service_stopped has the reason for which the hub had ordered the stop, whatever
 // it was; the agent only sees that the service is not in its start command.
-func TestServiceStoppedSaysWhy(t *testing.T) {
+func TestServiceStoppedHasAReason(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		do   func(h *home, kitchen, attic *agent)

@@ -42,7 +42,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 			}
 			stop, err := b.Watch(topic, h.deliver)
 			if err != nil {
-				h.Unheard(topic, err)
+				h.CannotSubscribe(topic, err)
 				continue
 			}
 			watched[topic] = stop
@@ -64,8 +64,8 @@ func (h *Hub) updateWatch() {
 	h.watched.set(slices.Clone(all))
 }
 
-// Unheard tells the hub why a topic of its Watch cannot be heard.
-func (h *Hub) Unheard(topic string, err error) { h.box.Put(unsubscribable{topic, err}) }
+// CannotSubscribe passes the hub the reason why the broker refuses a topic of its Watch.
+func (h *Hub) CannotSubscribe(topic string, err error) { h.box.Put(unsubscribable{topic, err}) }
 
 // watcher keeps the topics that a hub wants to hear of at a broker that is not
 // ours. The hub sets them, who owns the connection subscribes to them.
@@ -139,8 +139,8 @@ func (w *watcher) serve(ctx context.Context, conn *client.Conn, h *Hub, log *slo
 			}
 			if err := conn.Subscribe(ctx, topic); err != nil {
 				refused[topic] = true
-				log.Warn("a topic cannot be heard", "topic", topic, "error", err)
-				h.Unheard(topic, err)
+				log.Warn("cannot subscribe to a topic", "topic", topic, "error", err)
+				h.CannotSubscribe(topic, err)
 				continue
 			}
 			has[topic] = true

@@ -29,7 +29,7 @@ type home struct {
 	*testing.T
 	seed            uint64
 	dir             string
-	house           *house
+	house           *ownerConfig
 	cfg             config.Dominion
 	tree            topics.Tree
 	log             *journal
@@ -104,7 +104,7 @@ func inHome(t *testing.T, o options, test func(*home)) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		h := &home{
-			T: t, seed: o.seed, dir: dir, house: newHouse(o.timing, o.services), tree: topics.NewTree(""), log: new(journal),
+			T: t, seed: o.seed, dir: dir, house: newOwnerConfig(o.timing, o.services), tree: topics.NewTree(""), log: new(journal),
 			catalogInterval: o.catalogInterval, machines: make(map[string]*machine),
 		}
 		h.events.file = whole

@@ -49,7 +49,7 @@ func TestLostMachinesServicesMoveWithinFiveSeconds(t *testing.T) {
 }
 
 // What an agent reports and what the hub observes of it is one event.
-func TestADrainIsToldOnce(t *testing.T) {
+func TestDrainIsPublishedOnce(t *testing.T) {
 	inHome(t, house3("lamp-1", "attic"), func(h *home) {
 		h.within(10*time.Second, "all is well", h.healthy)
 		for _, word := range []string{topics.On, topics.Off} {

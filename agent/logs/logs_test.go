@@ -139,7 +139,7 @@ func TestFollowOfALineWithoutAnEndAndOfAFlood(t *testing.T) {
 	}
 }
 
-func TestCapKeepsTheEndAndGoesOnAtTheStart(t *testing.T) {
+func TestCapRetainsTheEndAndGoesOnAtTheStart(t *testing.T) {
 	dir := t.TempDir()
 	out := writer(t, dir, "web", "stdout")
 	d := New(dir)
@@ -176,7 +176,7 @@ func TestCapKeepsTheEndAndGoesOnAtTheStart(t *testing.T) {
 
 // Between the look at a file and the copy a crowded machine may let a service
 // write far more than the copy holds.
-func TestCapKeepsTheEndThatCameSinceTheLook(t *testing.T) {
+func TestCapRetainsWhatWasWrittenMeanwhile(t *testing.T) {
 	dir := t.TempDir()
 	out := writer(t, dir, "web", "stdout")
 	d := New(dir)
@@ -335,7 +335,7 @@ func FuzzClean(f *testing.F) {
 	})
 }
 
-func TestThinKeepsTheNewest(t *testing.T) {
+func TestCapRetainsTheNewest(t *testing.T) {
 	var marks []mark
 	for i := range 10 {
 		marks = append(marks, mark{int64(i), at0(i)})

@@ -225,7 +225,7 @@ func TestChangedRevisionRestartsWithoutACrash(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotEvenStartSaysWhy(t *testing.T) {
+func TestServiceThatCannotStartHasAReason(t *testing.T) {
 	h := newHost(t)
 	h.write("services/empty/readme", "nothing")
 	h.write("services/gone/service.toml", `command = ["./missing"]`)

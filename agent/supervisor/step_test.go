@@ -49,8 +49,8 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// player replays a transcript.
-type player struct {
+// replayer replays a transcript.
+type replayer struct {
 	in    instance
 	now   time.Time
 	began time.Time
@@ -62,7 +62,7 @@ type player struct {
 
 func replay(text string, played []bool) (string, error) {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	p := &player{in: instance{Service: "web", Health: topics.UnknownHealth}, now: began, began: began, played: played}
+	p := &replayer{in: instance{Service: "web", Health: topics.UnknownHealth}, now: began, began: began, played: played}
 	p.in.Jitter.Seed(1, 2)
 	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, "  ") {
@@ -80,7 +80,7 @@ func replay(text string, played []bool) (string, error) {
 	return p.out.String(), nil
 }
 
-func (p *player) play(order string) error {
+func (p *replayer) play(order string) error {
 	word, rest, _ := strings.Cut(order, " ")
 	if after, isTime := strings.CutPrefix(word, "+"); isTime {
 		d, err := time.ParseDuration(after)
@@ -178,7 +178,7 @@ func (p *player) play(order string) error {
 }
 
 // leaseEnd reads "for 10s".
-func (p *player) leaseEnd(rest string) time.Time {
+func (p *replayer) leaseEnd(rest string) time.Time {
 	lease, is := strings.CutPrefix(rest, "for ")
 	if d, err := time.ParseDuration(lease); is && err == nil {
 		return p.now.Add(d)
@@ -187,7 +187,7 @@ func (p *player) leaseEnd(rest string) time.Time {
 }
 
 // pass lets time go by, with a tick whenever one is due.
-func (p *player) pass(d time.Duration) {
+func (p *replayer) pass(d time.Duration) {
 	end := p.now.Add(d)
 	for {
 		due := p.in.due()
@@ -206,7 +206,7 @@ func (p *player) pass(d time.Duration) {
 	p.now = end
 }
 
-func (p *player) step(ev event) {
+func (p *replayer) step(ev event) {
 	in := p.in
 	m := transition{instance: &in, now: p.now} // as step does it
 	m.run(ev, func(row int) { p.played[row] = true })
@@ -245,7 +245,7 @@ func (p *player) step(ev event) {
 	p.print("%s", line)
 }
 
-func (p *player) print(format string, args ...any) {
+func (p *replayer) print(format string, args ...any) {
 	fmt.Fprintf(&p.out, "  "+format+"\n", args...)
 }
 

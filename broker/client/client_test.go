@@ -211,7 +211,7 @@ func TestSilentPeer(t *testing.T) {
 }
 
 // A peer that stops reading is noticed at the next write.
-func TestDeafPeer(t *testing.T) {
+func TestPeerThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &peer{deaf: true})
 		c.Publish(topics.Message{Topic: "a", Payload: []byte("1"), QoS: 1})

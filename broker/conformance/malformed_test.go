@@ -49,8 +49,8 @@ func wholePackets(version byte, r *rand.Rand) [][]byte {
 	return all
 }
 
-// spoil makes a packet into one that is most likely malformed.
-func spoil(r *rand.Rand, whole []byte) []byte {
+// corrupt makes a packet into one that is most likely malformed.
+func corrupt(r *rand.Rand, whole []byte) []byte {
 	first, body := whole[0], append([]byte{}, whole[2:]...) // none is longer than 127 bytes
 	if whole[1]&0x80 != 0 {
 		body = body[1:]
@@ -171,7 +171,7 @@ func TestMalformed(t *testing.T) {
 							r := rand.New(rand.NewPCG(round, i))
 							version := byte(4 + r.IntN(2))
 							whole := wholePackets(version, r)
-							sent := spoil(r, whole[r.IntN(len(whole))])
+							sent := corrupt(r, whole[r.IntN(len(whole))])
 							connected := sent[0]>>4 != CONNECT || r.IntN(4) == 0
 							if err := inflict(to, version, connected, sent); err != nil {
 								faults <- fmt.Sprintf("seed %d, %d, version %d, connected %v: %v after\n%s", round, i, version, connected, err, hex.Dump(sent))
@@ -200,7 +200,7 @@ func FuzzMalformed(f *testing.F) {
 	for _, version := range []byte{4, 5} {
 		for _, whole := range wholePackets(version, r) {
 			f.Add(version == 5, whole[0]>>4 != CONNECT, whole)
-			f.Add(version == 5, whole[0]>>4 != CONNECT, spoil(r, whole))
+			f.Add(version == 5, whole[0]>>4 != CONNECT, corrupt(r, whole))
 		}
 	}
 	to := embedded(f)

@@ -118,8 +118,8 @@ func newScript(seed uint64, length int) script {
 	return s
 }
 
-// player is one client of a script through its connections.
-type player struct {
+// scriptClient is one client of a script through its connections.
+type scriptClient struct {
 	*client
 	id      string
 	hold    bool
@@ -144,7 +144,7 @@ func matches(filter, topic string) bool {
 	return len(f) == len(t)
 }
 
-func (p *player) overlaps(topic string) bool {
+func (p *scriptClient) overlaps(topic string) bool {
 	n := 0
 	for f := range p.filters {
 		if matches(f, topic) {
@@ -171,7 +171,7 @@ var kept = [][2]string{
 // stage is a script being played to one server.
 type stage struct {
 	*probe
-	players [players]*player
+	players [players]*scriptClient
 	witness *client
 	seen    []string // what came, step by step
 }
@@ -183,7 +183,7 @@ func play(p *probe, s script) []string {
 	st.witness = p.connect()
 	st.witness.subscribe(p.name+"bye/#", 2)
 	for i := range st.players {
-		st.players[i] = &player{id: p.id(), filters: map[string]bool{}}
+		st.players[i] = &scriptClient{id: p.id(), filters: map[string]bool{}}
 	}
 	for n, step := range s.steps {
 		st.seen = append(st.seen, fmt.Sprintf("%3d %v", n, step))
@@ -248,7 +248,7 @@ func (s *stage) do(a step) {
 }
 
 // aliased is a message by topic alias 1, which stands for one topic at a time.
-func (p *player) aliased(m message) message {
+func (p *scriptClient) aliased(m message) message {
 	known := p.aliases[m.topic] == 1
 	clear(p.aliases)
 	p.aliases[m.topic] = 1

@@ -67,7 +67,7 @@ func replay(m *storetest.Memory, state store.State) {
 	m.Append(all, nil)
 }
 
-func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
+func TestAcknowledgedMessagesSurviveARestart(t *testing.T) {
 	restartRuns(t, &storetest.Memory{}, engine.Options{}, func(t *testing.T, e *engine.Engine) {
 		sub := connect(t, pipe(t, e), "sub", persistent)
 		sub.subscribeAndWait(2, "q/#")

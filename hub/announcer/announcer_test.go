@@ -21,8 +21,8 @@ const (
 	domainConfig = "homeassistant/device/dominion_12345678_domain_esp/config"
 )
 
-// house is an announcer with a broker and a disk, in its own time.
-type house struct {
+// fixture is an announcer with a broker and a disk, in its own time.
+type fixture struct {
 	t   *testing.T
 	now time.Time
 	o   announcer.Options
@@ -37,7 +37,7 @@ type house struct {
 	firmware  *homeassistant.Firmware
 }
 
-func (h *house) Publish(m topics.Message) {
+func (h *fixture) Publish(m topics.Message) {
 	sign := "+"
 	if len(m.Payload) == 0 {
 		sign = "-"
@@ -45,9 +45,9 @@ func (h *house) Publish(m topics.Message) {
 	h.published = append(h.published, sign+m.Topic)
 }
 
-func (h *house) Clear(topic string) { h.published = append(h.published, "-"+topic) }
+func (h *fixture) Clear(topic string) { h.published = append(h.published, "-"+topic) }
 
-func (h *house) WriteNote(name string, v any) error {
+func (h *fixture) WriteNote(name string, v any) error {
 	if name != "homeassistant.json" {
 		h.t.Errorf("writes %s", name)
 	}
@@ -59,11 +59,11 @@ func (h *house) WriteNote(name string, v any) error {
 	return nil
 }
 
-func (h *house) NextNote(time.Time) time.Time { return h.nextNote }
+func (h *fixture) NextNote(time.Time) time.Time { return h.nextNote }
 
-// newHouse returns a house whose hub is connected. change may change its options.
-func newHouse(t *testing.T, change func(h *house, o *announcer.Options)) *house {
-	h := &house{t: t, now: time.Unix(1_800_000_000, 0)}
+// newFixture returns a fixture whose hub is connected. change may change its options.
+func newFixture(t *testing.T, change func(h *fixture, o *announcer.Options)) *fixture {
+	h := &fixture{t: t, now: time.Unix(1_800_000_000, 0)}
 	h.o = announcer.Options{
 		HomeAssistant: homeassistant.Options{Tree: topics.NewTree("dominion"), HubID: "12345678-9abc-def0-1234-56789abcdef0", HubName: "home", Version: "1.0.0"},
 		Enabled:       true, Publisher: h, Store: h, Log: slog.New(slog.DiscardHandler),
@@ -83,14 +83,14 @@ func newHouse(t *testing.T, change func(h *house, o *announcer.Options)) *house 
 }
 
 // start starts the hub, with what is on disk.
-func (h *house) start() {
+func (h *fixture) start() {
 	h.o.Snapshot = h.snapshot
 	h.Announcer = announcer.New(h.o)
 	h.Connected(h.now)
 }
 
 // pass lets time pass, as the hub's loop does.
-func (h *house) pass(d time.Duration) {
+func (h *fixture) pass(d time.Duration) {
 	for end := h.now.Add(d); ; {
 		h.FirmwareDue(h.now)
 		h.again = append(h.again, h.Expire(h.now)...)
@@ -107,31 +107,31 @@ func (h *house) pass(d time.Duration) {
 }
 
 // last returns what was published since the last call, but for the count of changes.
-func (h *house) last() []string {
+func (h *fixture) last() []string {
 	defer func() { h.published = nil }()
 	return slices.DeleteFunc(h.published, func(p string) bool { return p == "+dominion/hub/discovery" })
 }
 
-func (h *house) want(what string, want ...string) {
+func (h *fixture) want(what string, want ...string) {
 	h.t.Helper()
 	if got := h.last(); !slices.Equal(got, want) {
 		h.t.Errorf("%s: published %q, want %q", what, got, want)
 	}
 }
 
-func (h *house) birth() {
+func (h *fixture) birth() {
 	if ours, birth := h.Receive(topics.Message{Topic: "homeassistant/status", Payload: []byte("online")}, h.now); !ours || !birth {
 		h.t.Errorf("the birth of Home Assistant: ours %v, birth %v", ours, birth)
 	}
 }
 
-func (h *house) announceLamp(url string) {
+func (h *fixture) announceLamp(url string) {
 	h.AnnounceService(homeassistant.Program{Name: "lamp", URL: url}, services.Definition{Name: "lamp", Replicas: 1}, h.now)
 }
 
 // A config is published when the device shows something else, and not otherwise.
 func TestAnnouncedOnce(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	for range 3 {
 		h.AnnounceHub(h.now)
 		h.announceLamp("")
@@ -145,7 +145,7 @@ func TestAnnouncedOnce(t *testing.T) {
 
 // Nothing is published while the broker is away, and everything after it is back.
 func TestDisconnected(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	h.Disconnected()
 	h.AnnounceHub(h.now)
 	if next := h.Next(); !next.IsZero() {
@@ -160,7 +160,7 @@ func TestDisconnected(t *testing.T) {
 
 // The device goes before what it shows: templates complain about an empty state.
 func TestRemovedBeforeItsStates(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	h.announceLamp("")
 	h.pass(time.Minute)
 	h.last()
@@ -180,7 +180,7 @@ func TestRemovedBeforeItsStates(t *testing.T) {
 // Home Assistant may still process an announcement of a moment ago: the removal is
 // delayed, and what the device shows is cleared after it.
 func TestRemovedAMomentAfterItsAnnouncement(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	h.pass(2 * time.Second)
 	h.birth()
 	h.pass(10 * time.Second)
@@ -203,7 +203,7 @@ func TestRemovedAMomentAfterItsAnnouncement(t *testing.T) {
 
 // A device that comes back before its states were cleared keeps them.
 func TestAnnouncedAgainBeforeItWasRemoved(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	h.pass(2 * time.Second)
 	h.birth()
 	h.pass(10 * time.Second)
@@ -219,7 +219,7 @@ func TestAnnouncedAgainBeforeItWasRemoved(t *testing.T) {
 
 // The same where the device is removed after all, to become one with its firmware.
 func TestMergedAfterItWasToBeRemoved(t *testing.T) {
-	h := newHouse(t, func(h *house, o *announcer.Options) {
+	h := newFixture(t, func(h *fixture, o *announcer.Options) {
 		o.Firmware = func(string) (*homeassistant.Firmware, bool) { return h.firmware, h.firmware != nil }
 	})
 	h.firmware = &homeassistant.Firmware{Identifiers: []string{"a4cf"}}
@@ -245,7 +245,7 @@ func TestMergedAfterItWasToBeRemoved(t *testing.T) {
 // After a birth all configs are published again, and after them the states, a few at a
 // time.
 func TestStatesFollowABirth(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	h.AnnounceHub(h.now)
 	h.pass(time.Minute)
 	h.last()
@@ -269,7 +269,7 @@ func TestStatesFollowABirth(t *testing.T) {
 
 // What is retained at the birth topic may be long ago, and another topic is not ours.
 func TestWhatIsNoBirth(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	for _, c := range []struct {
 		m    topics.Message
 		ours bool
@@ -290,7 +290,7 @@ func TestWhatIsNoBirth(t *testing.T) {
 // Where nothing is announced, what an earlier run announced is removed, and no states are
 // published for it.
 func TestDisabled(t *testing.T) {
-	h := newHouse(t, func(_ *house, o *announcer.Options) { o.Enabled = false })
+	h := newFixture(t, func(_ *fixture, o *announcer.Options) { o.Enabled = false })
 	h.Receive(topics.Message{Topic: lampConfig, Payload: []byte(`{"components":{"state":{"platform":"sensor"}}}`), Retain: true}, h.now)
 	h.Complete(nil, h.now)
 	h.birth()
@@ -305,7 +305,7 @@ func TestDisabled(t *testing.T) {
 
 // Of a domain that has not reported yet nothing is removed.
 func TestCompleteSparesWhoDidNotReport(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	for _, topic := range []string{lampConfig, domainConfig} {
 		h.Receive(topics.Message{Topic: topic, Payload: []byte(`{"components":{"state":{"platform":"sensor"}}}`), Retain: true}, h.now)
 	}
@@ -320,11 +320,11 @@ func TestCompleteSparesWhoDidNotReport(t *testing.T) {
 // A microdomain is announced with its firmware, and without it only after a moment.
 func TestFirmwareIsAwaited(t *testing.T) {
 	esp := homeassistant.Machine{Name: "esp", ID: "esp", Micro: true}
-	withFirmware := func(h *house, o *announcer.Options) {
+	withFirmware := func(h *fixture, o *announcer.Options) {
 		o.Firmware = func(string) (*homeassistant.Firmware, bool) { return h.firmware, h.firmware != nil }
 	}
 	t.Run("it comes in time", func(t *testing.T) {
-		h := newHouse(t, withFirmware)
+		h := newFixture(t, withFirmware)
 		h.AnnounceDomain(esp, h.now)
 		h.pass(2 * time.Second)
 		h.want("awaited")
@@ -334,7 +334,7 @@ func TestFirmwareIsAwaited(t *testing.T) {
 		h.want("with it", "+"+domainConfig)
 	})
 	t.Run("it does not come", func(t *testing.T) {
-		h := newHouse(t, withFirmware)
+		h := newFixture(t, withFirmware)
 		h.AnnounceDomain(esp, h.now)
 		h.Expire(h.now)
 		start := h.now
@@ -358,7 +358,7 @@ func TestFirmwareIsAwaited(t *testing.T) {
 		}
 	})
 	t.Run("the domain goes meanwhile", func(t *testing.T) {
-		h := newHouse(t, withFirmware)
+		h := newFixture(t, withFirmware)
 		h.AnnounceDomain(esp, h.now)
 		h.RemoveDomain("esp", h.now)
 		h.now = h.now.Add(time.Minute)
@@ -367,7 +367,7 @@ func TestFirmwareIsAwaited(t *testing.T) {
 		}
 	})
 	t.Run("nobody listens for it", func(t *testing.T) {
-		h := newHouse(t, nil)
+		h := newFixture(t, nil)
 		h.AnnounceDomain(esp, h.now)
 		h.pass(time.Second + time.Millisecond)
 		h.want("at once", "+"+domainConfig)
@@ -377,7 +377,7 @@ func TestFirmwareIsAwaited(t *testing.T) {
 // What was announced is written once for many changes, no sooner than the disk takes it,
 // and again where it failed.
 func TestSaved(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	h.announceLamp("")
 	h.pass(10 * time.Second)
 	if h.writes == 0 || len(h.snapshot.Devices) != 1 {
@@ -411,7 +411,7 @@ func TestSaved(t *testing.T) {
 
 // What was announced in an earlier run counts after a restart.
 func TestRestart(t *testing.T) {
-	h := newHouse(t, nil)
+	h := newFixture(t, nil)
 	h.AnnounceService(homeassistant.Program{Name: "lamp", Versioned: true}, services.Definition{Name: "lamp"}, h.now)
 	h.AnnounceService(homeassistant.Program{Name: "esp", Micro: true}, services.Definition{Name: "esp"}, h.now)
 	h.pass(time.Minute)
@@ -458,7 +458,7 @@ func TestReplicasForPeople(t *testing.T) {
 		{"required, with a number", services.Definition{Priority: services.Required, Replicas: 2}, `"max":100`},
 	} {
 		var payload string
-		h := newHouse(t, func(_ *house, o *announcer.Options) {
+		h := newFixture(t, func(_ *fixture, o *announcer.Options) {
 			o.Publisher = publisher(func(m topics.Message) {
 				if m.Topic == lampConfig {
 					payload = string(m.Payload)

@@ -251,7 +251,7 @@ func TestSameAgainIsNothing(t *testing.T) {
 
 // A list that comes again does not forget what was said of availability:
 // nobody would say it again.
-func TestListAgainKeepsAvailability(t *testing.T) {
+func TestAvailabilitySurvivesANewList(t *testing.T) {
 	s := open()
 	s.takeAll(transcript(t, "zigbee2mqtt"))
 	was := s.Watched()

@@ -12,7 +12,7 @@ import (
 
 // deletes has a person delete a device in Home Assistant, which the hub does
 // not hear: it is away, or cut off.
-func (h *house) deletes(name string) {
+func (h *fixture) deletes(name string) {
 	topic := options.ServiceTopic(name)
 	delete(h.broker, topic)
 	maps.DeleteFunc(h.registry, func(id string, _ bool) bool { return strings.HasPrefix(id, topic+" ") })
@@ -27,47 +27,47 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 	deleted := "service_web_state_sensor"
 	for _, c := range []struct {
 		name   string
-		away   func(h *house)
+		away   func(h *fixture)
 		expect string
 	}{
-		{"nothing happened", func(*house) {}, everything},
-		{"a person deleted one", func(h *house) { h.deletes("lamp") }, deleted},
-		{"a person deleted all", func(h *house) { h.deletes("lamp"); h.deletes("web") }, ""},
-		{"the broker forgot all", func(h *house) { clear(h.broker) }, everything},
-		{"the broker forgot the last", func(h *house) {
+		{"nothing happened", func(*fixture) {}, everything},
+		{"a person deleted one", func(h *fixture) { h.deletes("lamp") }, deleted},
+		{"a person deleted all", func(h *fixture) { h.deletes("lamp"); h.deletes("web") }, ""},
+		{"the broker forgot all", func(h *fixture) { clear(h.broker) }, everything},
+		{"the broker forgot the last", func(h *fixture) {
 			delete(h.broker, lamp)
 			h.broker[marks] = []byte(`{"changes":1}`)
 		}, everything},
-		{"the broker forgot all but one", func(h *house) {
+		{"the broker forgot all but one", func(h *fixture) {
 			delete(h.broker, lamp)
 			delete(h.broker, marks)
 		}, everything},
-		{"it was restored with a count that no hub gave", func(h *house) {
+		{"it was restored with a count that no hub gave", func(h *fixture) {
 			delete(h.broker, lamp)
 			h.broker[marks] = []byte(`{"changes":1000}`)
 		}, everything},
-		{"somebody wrote a count that is the last there can be", func(h *house) {
+		{"somebody wrote a count that is the last there can be", func(h *fixture) {
 			delete(h.broker, lamp)
 			h.broker[marks] = []byte(`{"changes":18446744073709551615}`)
 		}, everything},
-		{"the broker was never seen to take it", func(h *house) {
+		{"the broker was never seen to take it", func(h *fixture) {
 			delete(h.broker, lamp)
 			told := h.snapshot.Devices[lamp]
 			told.Retained = false
 			h.snapshot.Devices[lamp] = told
 		}, everything},
-		{"the broker has it not written to its disk", func(h *house) {
+		{"the broker has it not written to its disk", func(h *fixture) {
 			delete(h.broker, lamp)
 			h.retains = func(topic string) bool { return topic != lamp }
 		}, everything},
-		{"the hub's memory is from before that was known", func(h *house) {
+		{"the hub's memory is from before that was known", func(h *fixture) {
 			delete(h.broker, lamp)
 			h.snapshot.Devices[lamp] = Record{Components: map[string]string{"state": "sensor"}}
 		}, everything},
 	} {
 		for _, when := range []string{"at once", "later", "at once, the broker is not ours", "later, the broker is not ours", "at once, nothing is replayed to wildcards"} {
 			t.Run(c.name+", wanted "+when, func(t *testing.T) {
-				h := newHouse(t)
+				h := newFixture(t)
 				h.blind = strings.Contains(when, "wildcards")
 				if h.foreign = h.blind || strings.Contains(when, "not ours"); h.foreign {
 					h.startHub()
@@ -116,7 +116,7 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 // A broker that answers nothing about what it keeps says nothing of what is missing:
 // nothing is taken for deleted, and it is told all again.
 func TestABrokerThatDoesNotReplay(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.foreign, h.blind, h.mute = true, true, true
 	h.startHub()
 	h.startHomeAssistant()
@@ -142,7 +142,7 @@ func TestABrokerThatDoesNotReplay(t *testing.T) {
 
 // A line that broke is as good as a hub that was away.
 func TestDeletedWhileTheHubWasCutOff(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.startHomeAssistant()
 	h.want("web", "1", "state")
 	h.want("lamp", "1", "state")
@@ -160,8 +160,8 @@ func TestDeletedWhileTheHubWasCutOff(t *testing.T) {
 }
 
 // It has another definition when the hub is back, and is so another thing.
-func TestDeletedAndDefinedAnewWhileTheHubWasAway(t *testing.T) {
-	h := newHouse(t)
+func TestDeletedAndDefinedAgainWhileTheHubWasAway(t *testing.T) {
+	h := newFixture(t)
 	h.startHomeAssistant()
 	h.want("web", "1", "state")
 	h.want("lamp", "1", "state")
@@ -184,7 +184,7 @@ func TestDeletedAndDefinedAnewWhileTheHubWasAway(t *testing.T) {
 func TestABrokerThatLostADeletion(t *testing.T) {
 	for name, lost := range map[string]bool{"lost": true, "put there again": false} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
+			h := newFixture(t)
 			h.startHomeAssistant()
 			h.want("web", "1", "state")
 			h.want("lamp", "1", "state")
@@ -214,7 +214,7 @@ func TestABrokerThatLostADeletion(t *testing.T) {
 // A broker that is slow to tell what it keeps: what came after it was missed is
 // not deleted.
 func TestABrokerThatIsLate(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.want("web", "1", "state")
 	h.want("lamp", "1", "state")
 	h.pass(time.Minute)
@@ -242,7 +242,7 @@ func TestABrokerThatIsLate(t *testing.T) {
 // A config that we published just before we heard of the deletion arrives after
 // it, and Home Assistant has the device again.
 func TestADeletionThatCrossesAConfig(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	topic := options.ServiceTopic("web")
 	h.want("web", "1", "state")
 	h.startHomeAssistant()
@@ -264,7 +264,7 @@ func TestADeletionThatCrossesAConfig(t *testing.T) {
 // there: just after its start, or of a domain that has been away since.
 func TestDeletedBeforeItIsWanted(t *testing.T) {
 	for _, settled := range []bool{false, true} {
-		h := newHouse(t)
+		h := newFixture(t)
 		h.want("web", "1", "state")
 		h.pass(time.Minute)
 		h.startHomeAssistant()
@@ -288,7 +288,7 @@ func TestDeletedBeforeItIsWanted(t *testing.T) {
 // What a person deletes in the moment in which it goes by itself is there again
 // with its service.
 func TestDeletedWhileItGoes(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.startHomeAssistant()
 	h.want("web", "1", "state")
 	h.pass(time.Second) // its removal has to wait
@@ -313,7 +313,7 @@ func TestAnotherPrefix(t *testing.T) {
 	for _, replays := range []bool{true, false} {
 		for _, awake := range []bool{true, false} {
 			t.Run(fmt.Sprintf("replays %v, Home Assistant listens %v", replays, awake), func(t *testing.T) {
-				h := newHouse(t)
+				h := newFixture(t)
 				h.want("web", "1", "state", "restart:button")
 				h.startHomeAssistant()
 				h.pass(time.Minute)
@@ -389,7 +389,7 @@ func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
 	names := []string{"a", "b", "c"}
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		h := newHouse(t)
+		h := newFixture(t)
 		if h.foreign = seed%2 == 1; h.foreign {
 			h.startHub()
 		}

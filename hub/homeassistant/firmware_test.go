@@ -49,7 +49,7 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 	topic := options.DomainTopic("lamp")
 	for _, away := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Home Assistant is away: %v", away), func(t *testing.T) {
-			h := newHouse(t)
+			h := newFixture(t)
 			// show is what the hub does whenever it looks at the domain.
 			show := func(f *Firmware) {
 				if !h.announcements.Merge(topic, f, h.now) {

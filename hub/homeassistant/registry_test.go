@@ -13,9 +13,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// house is the registry of a hub, a broker that retains, and a Home
+// fixture is the registry of a hub, a broker that retains, and a Home
 // Assistant that does what components/mqtt/discovery.py does with a config.
-type house struct {
+type fixture struct {
 	t             *testing.T
 	now           time.Time
 	announcements *Registry
@@ -41,14 +41,14 @@ type house struct {
 	complaints  []string
 }
 
-func newHouse(t *testing.T) *house {
-	h := &house{t: t, now: time.Unix(1_800_000_000, 0), broker: map[string][]byte{}, registry: map[string]bool{}}
+func newFixture(t *testing.T) *fixture {
+	h := &fixture{t: t, now: time.Unix(1_800_000_000, 0), broker: map[string][]byte{}, registry: map[string]bool{}}
 	h.startHub()
 	return h
 }
 
 // startHub starts the hub again, with what is on disk and in the broker.
-func (h *house) startHub() {
+func (h *fixture) startHub() {
 	h.now = h.now.Add(time.Second)
 	b, err := json.Marshal(h.snapshot) // as it is read from disk
 	if err != nil {
@@ -66,7 +66,7 @@ func (h *house) startHub() {
 }
 
 // connect has the broker tell the hub what it keeps.
-func (h *house) connect() {
+func (h *fixture) connect() {
 	for topic, payload := range h.broker {
 		if topic == marks {
 			h.announcements.RetainedCount(h.mark(), h.now)
@@ -80,7 +80,7 @@ func (h *house) connect() {
 var marks = options.Tree.Hub(topics.HubDiscovery)
 
 // mark is the count that the broker has.
-func (h *house) mark() uint64 {
+func (h *fixture) mark() uint64 {
 	var v topics.Discovery
 	if err := json.Unmarshal(h.broker[marks], &v); err != nil {
 		h.t.Error(err)
@@ -88,7 +88,7 @@ func (h *house) mark() uint64 {
 	return v.Changes
 }
 
-func (h *house) startHomeAssistant() {
+func (h *fixture) startHomeAssistant() {
 	h.stopHomeAssistant() // its will
 	h.awake, h.discovered, h.devices = true, map[string]string{}, map[string]string{}
 	h.lastAt, h.lastPayload, h.replayed = map[string]time.Time{}, map[string]string{}, h.now
@@ -101,13 +101,13 @@ func (h *house) startHomeAssistant() {
 	h.announcements.Birth(h.now, 2*time.Second)
 }
 
-func (h *house) stopHomeAssistant() {
+func (h *fixture) stopHomeAssistant() {
 	h.awake = false
 	h.announcements.Offline()
 }
 
 // pass lets time pass.
-func (h *house) pass(d time.Duration) {
+func (h *fixture) pass(d time.Duration) {
 	end := h.now.Add(d)
 	for {
 		wake := h.announcements.Wake()
@@ -123,7 +123,7 @@ func (h *house) pass(d time.Duration) {
 	h.step()
 }
 
-func (h *house) step() {
+func (h *fixture) step() {
 	out, states := h.announcements.Step(h.now)
 	if doubts := h.announcements.Unverified(); len(doubts) > 0 && !h.mute {
 		for _, topic := range doubts {
@@ -163,12 +163,12 @@ func (h *house) step() {
 	}
 }
 
-func (h *house) complain(format string, args ...any) {
+func (h *fixture) complain(format string, args ...any) {
 	h.complaints = append(h.complaints, fmt.Sprintf(format, args...))
 }
 
 // hear is what Home Assistant does with a config.
-func (h *house) receive(topic string, payload []byte) {
+func (h *fixture) receive(topic string, payload []byte) {
 	if last, before := h.lastAt[topic]; before && h.now.Sub(last) < 2*time.Second && h.lastPayload[topic] != string(payload) {
 		if !h.replayed.Equal(last) {
 			h.complain("two configs of %s within %v", topic, h.now.Sub(last))
@@ -251,7 +251,7 @@ func complete(config []byte) []byte {
 func of(id string) string { topic, _, _ := strings.Cut(id, " "); return topic }
 
 // entities are what Home Assistant's registry holds, without the topic.
-func (h *house) entities() string {
+func (h *fixture) entities() string {
 	var all []string
 	for id := range h.registry {
 		object, _ := options.Ours(of(id))
@@ -261,7 +261,7 @@ func (h *house) entities() string {
 	return strings.Join(all, "\n")
 }
 
-func (h *house) expect(want string) {
+func (h *fixture) expect(want string) {
 	h.t.Helper()
 	if got := h.entities(); got != strings.Join(strings.Fields(strings.ReplaceAll(want, " ", "_")), "\n") && strings.ReplaceAll(got, " ", "_") != strings.Join(strings.Fields(want), "\n") {
 		h.t.Errorf("Home Assistant has\n%s\nwant\n%s", got, want)
@@ -273,7 +273,7 @@ func (h *house) expect(want string) {
 }
 
 // want wants a service with some of its components.
-func (h *house) want(name, definition string, keys ...string) {
+func (h *fixture) want(name, definition string, keys ...string) {
 	h.announcements.Announce(options.ServiceTopic(name), definition, func() Config { return some(name, keys...) }, h.now)
 }
 
@@ -298,7 +298,7 @@ func some(name string, keys ...string) Config {
 }
 
 // all is what was published at one topic, in short.
-func (h *house) said(name string) (all []string) {
+func (h *fixture) published(name string) (all []string) {
 	for _, m := range h.log {
 		if m.Topic == options.ServiceTopic(name) {
 			keys := slices.Sorted(maps.Keys(platforms(m.Payload)))
@@ -311,7 +311,7 @@ func (h *house) said(name string) (all []string) {
 func TestAComponentThatGoes(t *testing.T) {
 	for _, when := range []string{"while Home Assistant listens", "while it is away", "while both are away"} {
 		t.Run(when, func(t *testing.T) {
-			h := newHouse(t)
+			h := newFixture(t)
 			h.want("web", "1", "old", "state")
 			h.startHomeAssistant()
 			h.pass(time.Minute)
@@ -338,7 +338,7 @@ func TestAComponentThatGoes(t *testing.T) {
 			h.want("web", "1", "new", "state")
 			h.pass(time.Hour)
 			if len(h.log) != n {
-				t.Errorf("said without need: %q", h.said("web"))
+				t.Errorf("said without need: %q", h.published("web"))
 			}
 		})
 	}
@@ -346,7 +346,7 @@ func TestAComponentThatGoes(t *testing.T) {
 
 // Another platform under the same key is another entity.
 func TestAComponentThatChangesItsPlatform(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.want("web", "1", "thing", "state")
 	h.startHomeAssistant()
 	h.pass(time.Minute)
@@ -358,7 +358,7 @@ func TestAComponentThatChangesItsPlatform(t *testing.T) {
 func TestADeviceThatGoes(t *testing.T) {
 	for _, when := range []string{"while Home Assistant listens", "while it is away", "while the hub is away", "while both are away"} {
 		t.Run(when, func(t *testing.T) {
-			h := newHouse(t)
+			h := newFixture(t)
 			h.want("web", "1", "state")
 			h.want("lamp", "1", "state", "restart:button", "crashed:device_automation")
 			h.startHomeAssistant()
@@ -388,7 +388,7 @@ func TestADeviceThatGoes(t *testing.T) {
 }
 
 func TestADeviceThatAPersonDeleted(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	topic := options.ServiceTopic("web")
 	h.want("web", "1", "state", "problem")
 	h.startHomeAssistant()
@@ -406,7 +406,7 @@ func TestADeviceThatAPersonDeleted(t *testing.T) {
 		h.pass(time.Hour)
 		h.expect("")
 		if len(h.log) != n {
-			t.Errorf("%s: %q", what, h.said("web"))
+			t.Errorf("%s: %q", what, h.published("web"))
 		}
 	}
 	away("deleted")
@@ -426,7 +426,7 @@ func TestADeviceThatAPersonDeleted(t *testing.T) {
 // What comes back of our own removals is no deletion, also where the service is
 // there again before that.
 func TestOwnRemovalIsNoDeletion(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.want("web", "1", "state")
 	h.startHomeAssistant()
 	h.pass(time.Minute)
@@ -446,7 +446,7 @@ func TestOwnRemovalIsNoDeletion(t *testing.T) {
 
 // A birth is answered with all configs, then with the states, a few at a time.
 func TestABirthIsAnswered(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for i := range 121 {
 		h.want(fmt.Sprintf("s%03d", i), "1", "state")
 	}
@@ -486,7 +486,7 @@ func TestABirthIsAnswered(t *testing.T) {
 // A birth just after a start of the hub: the configs wait for Home Assistant,
 // which may have them from the broker only now, and the states for the configs.
 func TestStatesComeAfterConfigs(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.want("web", "1", "state")
 	h.pass(time.Minute)
 	h.startHub()
@@ -505,7 +505,7 @@ func TestStatesComeAfterConfigs(t *testing.T) {
 
 // A broker that forgot everything is told everything; one that knows it, nothing.
 func TestABrokerThatForgot(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	h.want("web", "1", "state")
 	h.pass(time.Minute)
 	h.announcements.Disconnected()
@@ -534,7 +534,7 @@ func TestNoGhostsWhateverHappens(t *testing.T) {
 	keys := []string{"state", "problem", "restart:button", "thing", "thing:button"}
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		h := newHouse(t)
+		h := newFixture(t)
 		wanted := map[string][]string{}
 		wantAll := func() {
 			for name, k := range wanted {
@@ -602,7 +602,7 @@ func TestNoGhostsWhateverHappens(t *testing.T) {
 }
 
 func TestWhatIsRememberedIsBounded(t *testing.T) {
-	h := newHouse(t)
+	h := newFixture(t)
 	for i := range 2 * maxDevices {
 		h.announcements.Retained(options.ServiceTopic(fmt.Sprint("x", i)), []byte(`{"components":{}}`), h.now)
 	}

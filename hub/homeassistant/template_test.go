@@ -62,7 +62,7 @@ func rendered(t *testing.T, template string, payload any) string {
 
 // Every template of every device, with what its topic says: a key that is
 // renamed in the contract is undefined here.
-func TestTemplatesReadWhatIsSaid(t *testing.T) {
+func TestTemplatesReadThePayloads(t *testing.T) {
 	looked := 0
 	for name, c := range all() {
 		var p payload

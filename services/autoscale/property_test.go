@@ -75,7 +75,7 @@ func (w *world) live(t *testing.T, load float64, within time.Duration) {
 // Under a load that does not change, but for noise of a tenth, the number goes
 // up, then perhaps down, and never up again: it does not swing. It comes to
 // rest where the load is neither too much nor too little.
-func TestItComesToRestAndStaysThere(t *testing.T) {
+func TestPlanConverges(t *testing.T) {
 	for seed := range uint64(3000) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(seed)

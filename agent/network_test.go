@@ -26,9 +26,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// house is a network of brokers, with a hub played by the test behind each,
+// testNetwork is a network of brokers, with a hub played by the test behind each,
 // and what zeroconf would find in it. It lives in a synctest bubble.
-type house struct {
+type testNetwork struct {
 	t   *testing.T
 	log logBuffer
 
@@ -39,9 +39,9 @@ type house struct {
 	announced []zeroconf.Service // right now
 }
 
-func inHouse(t *testing.T, test func(h *house)) {
+func inTestNetwork(t *testing.T, test func(h *testNetwork)) {
 	t.Helper()
-	h := &house{brokers: make(map[string]*hub)}
+	h := &testNetwork{brokers: make(map[string]*hub)}
 	defer func() {
 		if t.Failed() {
 			t.Log("the agents' log:\n" + h.log.String())
@@ -59,7 +59,7 @@ func inHouse(t *testing.T, test func(h *house)) {
 // hub is a broker and the test's side of the conversation.
 type hub struct {
 	*broker.Broker
-	h    *house
+	h    *testNetwork
 	addr string
 	tree topics.Tree
 
@@ -75,7 +75,7 @@ type hub struct {
 const hubAddr = "192.0.2.1:1883"
 
 // hub brings up a broker with a hub that grants every join.
-func (h *house) hub(addr, id string, epoch uint64) *hub {
+func (h *testNetwork) hub(addr, id string, epoch uint64) *hub {
 	h.t.Helper()
 	b, err := broker.New(broker.Config{}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -200,7 +200,7 @@ func (u *hub) receivedEvent(kind topics.EventType, part string) bool {
 	})
 }
 
-func (h *house) dial(_ context.Context, addr string) (net.Conn, error) {
+func (h *testNetwork) dial(_ context.Context, addr string) (net.Conn, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := h.brokers[addr]
@@ -214,7 +214,7 @@ func (h *house) dial(_ context.Context, addr string) (net.Conn, error) {
 }
 
 // cut ends every connection, as a pulled plug.
-func (h *house) cut() {
+func (h *testNetwork) cut() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.lines {
@@ -223,7 +223,7 @@ func (h *house) cut() {
 	h.lines = nil
 }
 
-func (h *house) browse(ctx context.Context, _ []string, serviceType string, window time.Duration) ([]zeroconf.Found, error) {
+func (h *testNetwork) browse(ctx context.Context, _ []string, serviceType string, window time.Duration) ([]zeroconf.Found, error) {
 	if serviceType != zeroconf.TypeDominion {
 		h.t.Errorf("browsed for %s", serviceType)
 	}
@@ -248,13 +248,13 @@ func found(id, name, addresses string) zeroconf.Found {
 	return f
 }
 
-func (h *house) finds(all ...zeroconf.Found) {
+func (h *testNetwork) finds(all ...zeroconf.Found) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.found = all
 }
 
-func (h *house) announce(ctx context.Context, _ []string, _ *slog.Logger, all ...zeroconf.Service) error {
+func (h *testNetwork) announce(ctx context.Context, _ []string, _ *slog.Logger, all ...zeroconf.Service) error {
 	h.mu.Lock()
 	h.announced = all
 	h.mu.Unlock()
@@ -265,7 +265,7 @@ func (h *house) announce(ctx context.Context, _ []string, _ *slog.Logger, all ..
 	return nil
 }
 
-func (h *house) announces() []zeroconf.Service {
+func (h *testNetwork) announces() []zeroconf.Service {
 	synctest.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -275,7 +275,7 @@ func (h *house) announces() []zeroconf.Service {
 // running is an agent that runs.
 type running struct {
 	*Agent
-	h      *house
+	h      *testNetwork
 	cancel context.CancelFunc
 	done   chan error
 	runner *runner
@@ -285,7 +285,7 @@ type running struct {
 
 // agent starts one named "pi" that knows the hub's address, on a disk with
 // the services web and lamp.
-func (h *house) agent(dir string, change ...func(*Options)) *running {
+func (h *testNetwork) agent(dir string, change ...func(*Options)) *running {
 	h.t.Helper()
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // services of root's agent are not root
 		h.t.Fatal(err)

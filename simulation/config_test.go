@@ -13,8 +13,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// house is the configuration of a home, and what its owner changed of it.
-type house struct {
+// ownerConfig is the configuration of a home, and what its owner changed of it.
+type ownerConfig struct {
 	timing   string // of dominion.toml
 	services map[string]*room
 }
@@ -28,8 +28,8 @@ type room struct {
 	gone     bool
 }
 
-func newHouse(timing string, lines map[string][]string) *house {
-	b := &house{timing: timing, services: make(map[string]*room)}
+func newOwnerConfig(timing string, lines map[string][]string) *ownerConfig {
+	b := &ownerConfig{timing: timing, services: make(map[string]*room)}
 	for name, l := range lines {
 		b.services[name] = &room{lines: l, replicas: -1}
 	}
@@ -85,7 +85,7 @@ func traitsOf(name string) []string {
 }
 
 // toml is the configuration as its owner wrote it.
-func (b *house) toml() string {
+func (b *ownerConfig) toml() string {
 	var s strings.Builder
 	s.WriteString(b.timing)
 	for _, name := range slices.Sorted(maps.Keys(b.services)) {
@@ -114,7 +114,7 @@ func (b *house) toml() string {
 }
 
 // load reads the configuration as the hub does.
-func (b *house) load(dir string) (config.Dominion, error) {
+func (b *ownerConfig) load(dir string) (config.Dominion, error) {
 	file := filepath.Join(dir, "dominion.toml")
 	if err := os.WriteFile(file, []byte(b.toml()), 0o600); err != nil {
 		return config.Dominion{}, err
@@ -125,7 +125,7 @@ func (b *house) load(dir string) (config.Dominion, error) {
 }
 
 // restore takes back what would keep a service from running.
-func (b *house) restore() {
+func (b *ownerConfig) restore() {
 	for _, r := range b.services {
 		r.pins, r.gone, r.replicas = nil, false, -1
 	}
