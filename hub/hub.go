@@ -43,46 +43,51 @@ import (
 
 // Hub is the leader. Make it with New, run it with Run.
 type Hub struct {
-	cfg    config.Dominion
-	store  *store.Store
-	pub    *publisher.Publisher
-	broker EmbeddedBroker // nil: the broker is not the dominion's own
-	log    *slog.Logger
-	tree   topics.Tree
-	from   string // the broker's user who published the message that is being handled
-	box    *mailbox.Box[event]
+	cfg   config.Dominion
+	log   *slog.Logger
+	tree  topics.Tree
+	store *store.Store
+	pub   *publisher.Publisher
+	// broker is nil where the broker is not the dominion's own.
+	broker EmbeddedBroker
 
-	epoch     uint64
+	// The loop: what comes, and when it does something by itself.
+	box      *mailbox.Box[event]
+	schedule schedule
+	stall    *stall.Detector
+	changed  changeset.Set
+	watched  watched
+	// connected reports that the bus carries messages.
 	connected bool
+	// from is the broker's user who published the message that is being handled.
+	from  string
+	epoch uint64
 
-	defs  *definitions.Definitions
-	fleet *fleet.Fleet
+	// What is planned. plan is the planner's, as of the last pass.
+	planner *planner.Planner
+	plan    planner.Plan
+	defs    *definitions.Definitions
 
-	announcer *announcer.Announcer
-
-	rollouts *rollouts.Rollouts
-
-	ownProblems *ownproblems.Problems
-	restarts    *restarts.Restarts
-	moves       *moves.Moves
-	scaling     *scaling.Scaling
-	leases      *leases.Leases
-	questions   *questions.Questions
-	watched     watched
-	tracker     *tracker.Tracker
-
-	planner   *planner.Planner
-	plan      planner.Plan
-	changed   changeset.Set
+	// The parts about domains and what runs on them.
+	fleet     *fleet.Fleet
 	directory *directory.Directory
-	statuses  *servicestatus.Statuses
-	usage     *usage.Usage
-	leftovers *leftovers.Leftovers
-	presence  *presence.Presence
+	leases    *leases.Leases
+	rollouts  *rollouts.Rollouts
+	restarts  *restarts.Restarts
+	moves     *moves.Moves
+	scaling   *scaling.Scaling
 	commands  *commands.Commands
-	events    *events.Log
-	schedule  schedule
-	stall     *stall.Detector
+	questions *questions.Questions
+
+	// The parts about what is published.
+	events      *events.Log
+	statuses    *servicestatus.Statuses
+	usage       *usage.Usage
+	presence    *presence.Presence
+	ownProblems *ownproblems.Problems
+	announcer   *announcer.Announcer
+	tracker     *tracker.Tracker
+	leftovers   *leftovers.Leftovers
 }
 
 // event is what comes through the mailbox.

@@ -43,27 +43,27 @@ func (h *Hub) leaseTerms() leases.Terms {
 
 // beginLeases begins a run of the hub.
 func (h *Hub) beginLeases() {
-	h.leases.Begin(h.leaseTerms(), h.store.Patience(), h.presence.Started())
-	h.persistValidity()
+	h.leases.Begin(h.leaseTerms(), h.store.LeaseValidity(), h.presence.Started())
+	h.ensureLeaseValidity()
 }
 
 // configureLeases takes over the configuration.
 func (h *Hub) configureLeases() {
 	h.leases.Configure(h.leaseTerms())
-	h.persistValidity()
+	h.ensureLeaseValidity()
 }
 
-// persistValidity has on disk how long leases may be valid before the first of them is
+// ensureLeaseValidity has on disk how long leases may be valid before the first of them is
 // granted.
-func (h *Hub) persistValidity() {
-	if h.store.Patience() < h.leases.MaxValidity() {
-		h.persistPatience(h.leases.MaxValidity())
+func (h *Hub) ensureLeaseValidity() {
+	if h.store.LeaseValidity() < h.leases.MaxValidity() {
+		h.persistLeaseValidity(h.leases.MaxValidity())
 		h.saveNow()
 	}
 }
 
-func (h *Hub) persistPatience(d time.Duration) {
-	h.store.Change(func(s *store.State) { s.Patience = topics.Seconds(d) })
+func (h *Hub) persistLeaseValidity(d time.Duration) {
+	h.store.Change(func(s *store.State) { s.LeaseValidity = topics.Seconds(d) })
 }
 
 // reportStatus passes on what a domain reports of its services.
@@ -83,8 +83,8 @@ func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
 // expireLeases removes what has expired, and has what that allows planned.
 func (h *Hub) expireLeases(now time.Time) {
 	e := h.leases.Expire(now)
-	if e.Former && h.store.Patience() != h.leases.MaxValidity() {
-		h.persistPatience(h.leases.MaxValidity())
+	if e.Former && h.store.LeaseValidity() != h.leases.MaxValidity() {
+		h.persistLeaseValidity(h.leases.MaxValidity())
 	}
 	if e.Retry {
 		h.changed.TouchAll()

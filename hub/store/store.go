@@ -45,8 +45,9 @@ type State struct {
 	Raised    uint64                      `json:"raised,omitempty"`
 	Overrides map[string]planner.Override `json:"wants"`   // by service
 	Domains   map[string]Known            `json:"domains"` // by name
-	// Patience is how long the longest lease that was given may matter.
-	Patience topics.Seconds `json:"patience,omitempty"`
+	// LeaseValidity is how long the longest lease that was granted may keep a service from
+	// others.
+	LeaseValidity topics.Seconds `json:"patience,omitempty"`
 	// Rollouts may hold secrets: the environment of a service is in its spec.
 	Rollouts map[string]rollout.Record `json:"rollouts,omitempty"` // by service
 	// Prefix is the topic_prefix of the last run, FormerPrefixes those before it below
@@ -141,9 +142,9 @@ func (s *Store) Override(service string) planner.Override { return s.state.Overr
 // Overrides returns a copy of what users have set for all services.
 func (s *Store) Overrides() map[string]planner.Override { return maps.Clone(s.state.Overrides) }
 
-// Patience is how long leases that an earlier run gave may matter, as far as
-// this file knows.
-func (s *Store) Patience() time.Duration { return s.state.Patience.Duration() }
+// LeaseValidity returns how long leases that an earlier run granted may keep services from
+// others, as far as this file knows.
+func (s *Store) LeaseValidity() time.Duration { return s.state.LeaseValidity.Duration() }
 
 // Rollouts names the services of which there is something kept.
 func (s *Store) Rollouts() []string { return slices.Collect(maps.Keys(s.state.Rollouts)) }
