@@ -38,19 +38,7 @@ func (p *Planner) SetHold(name string, hold Hold) {
 // twice: where others get a replacement before they stop, it stops first, and starts
 // elsewhere when no other domain can run it.
 func (h *home) makeExclusive(name string, o *Outcome, candidates []candidate) {
-	hold := h.holds[name]
-	var begins, waits *candidate
-	for i := range candidates {
-		s := &candidates[i]
-		if s.choice.Action == topics.ActionStart && !hold.lets(s.Name) {
-			s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: hold.Why}
-			o.Reason = hold.Why
-			waits = s
-		}
-		if s.choice.Action == topics.ActionStart {
-			begins = s
-		}
-	}
+	begins, waits := h.holdStarts(name, o, candidates)
 	keeps := h.remaining(candidates)
 	if has := h.leaseHolder(name, candidates); o.On && has != nil {
 		keeps, begins = has, nil
@@ -60,23 +48,49 @@ func (h *home) makeExclusive(name string, o *Outcome, candidates []candidate) {
 	}
 	for i := range candidates {
 		s := &candidates[i]
-		if begins == nil && s != keeps && s.choice.Action == topics.ActionStart {
-			s.choice = Choice{Domain: s.Name, Reason: "could run it, but never two at once: " + keeps.Name + " has it"}
+		switch s.choice.Action {
+		case topics.ActionStart:
+			if begins == nil && s != keeps {
+				s.choice = Choice{Domain: s.Name, Reason: "could run it, but never two at once: " + keeps.Name + " has it"}
+			}
+		case topics.ActionKeep:
+			s.endForExclusive(begins, waits, keeps)
+		}
+	}
+}
+
+// holdStarts has the starts wait that the lease of another domain does not allow. It
+// returns a copy that begins, and one that waits; nil: there is none.
+func (h *home) holdStarts(name string, o *Outcome, candidates []candidate) (begins, waits *candidate) {
+	hold := h.holds[name]
+	for i := range candidates {
+		s := &candidates[i]
+		if s.choice.Action != topics.ActionStart {
 			continue
 		}
-		if s.choice.Action != topics.ActionKeep {
+		if hold.lets(s.Name) {
+			begins = s
 			continue
 		}
-		switch {
-		case begins != nil:
-			s.stop("never two at once: " + begins.Name + " gets it")
-		case waits != nil && !s.Gone && (s.leaves() || s.instance.State == topics.Failed):
-			s.stop(because(s) + "; it stops here before it begins on " + waits.Name)
-		case waits != nil && s.Gone && s == keeps:
-			s.keep(s.Name + " is lost; it may run there until its lease is over")
-		case keeps != nil && s != keeps:
-			s.stop("never two at once: " + keeps.Name + " keeps it")
-		}
+		s.choice = Choice{Domain: s.Name, Action: topics.ActionWait, Reason: hold.Why}
+		o.Reason = hold.Why
+		waits = s
+	}
+	return begins, waits
+}
+
+// endForExclusive ends a copy that was to be kept, where another one begins, waits or is
+// kept in its place. An ordered table: the first row that fits decides.
+func (s *candidate) endForExclusive(begins, waits, keeps *candidate) {
+	switch {
+	case begins != nil:
+		s.stop("never two at once: " + begins.Name + " gets it")
+	case waits != nil && !s.Gone && (s.leaves() || s.instance.State == topics.Failed):
+		s.stop(because(s) + "; it stops here before it begins on " + waits.Name)
+	case waits != nil && s.Gone && s == keeps:
+		s.keep(s.Name + " is lost; it may run there until its lease is over")
+	case keeps != nil && s != keeps:
+		s.stop("never two at once: " + keeps.Name + " keeps it")
 	}
 }
 

@@ -313,39 +313,52 @@ func (h *home) cannotCome(name string) string {
 }
 
 // endLeaving ends the copies on domains that are draining or no longer fit for the
-// service. A copy stops when its replacement serves; where none can come, one on a
-// domain that is draining stops at once, whether others serve or not. An
-// ordered table: the first row that fits decides.
+// service. A copy stops when its replacement serves. n are wanted; coming reports that a
+// replacement starts.
 func endLeaving(candidates []candidate, n int, coming bool) {
-	serves := serving(candidates)
+	missing := serving(candidates) < n
 	elsewhere := slices.ContainsFunc(candidates, func(s candidate) bool {
 		return s.choice.Runs() && !s.Gone || s.choice.Action == topics.ActionWait
 	})
 	for i := range candidates {
 		s := &candidates[i]
-		reason := cmp.Or(s.unfit.reason, s.replacedFor, "it moves, to spread the services anew")
-		if s.Draining {
-			reason = s.Name + " is draining"
-		}
-		spread := (s.moving || s.replacedFor != "") && s.unfit.reason == "" && !s.Draining
-		reachable := s.State == topics.DomainIsOnline && s.present
-		replaced := s.unfit.reason != "" && s.unfit.ends == endsWhenReplaced && !s.Draining
-		if !s.leaves() || s.Micro || (!s.ordered && !s.instance.State.Listed()) {
-			continue
-		}
-		switch {
-		case s.unfit.reason != "" && s.unfit.ends == endsNow:
-			s.stop(reason)
-		case reachable && serves < n && (coming || replaced && elsewhere || spread):
-			s.keep(reason + "; stays until its replacement is healthy")
-		case replaced && !elsewhere:
-			s.keep(reason + "; stays while nothing can replace it")
-		case serves < n:
-			s.stop(reason + ", and no other domain can take it now")
-		default:
-			s.stop(reason)
+		if s.leaves() && !s.Micro && (s.ordered || s.instance.State.Listed()) {
+			s.endLeaving(missing, coming, elsewhere)
 		}
 	}
+}
+
+// endLeaving ends a copy that leaves, or keeps it until its replacement serves. missing
+// reports that less serve than are wanted, coming that a replacement starts, elsewhere that
+// another domain has a copy or gets one. Where no replacement can come, a copy on a domain
+// that is draining stops at once, whether others serve or not. An ordered table: the first
+// row that fits decides.
+func (s *candidate) endLeaving(missing, coming, elsewhere bool) {
+	reason := s.leavingReason()
+	unfit := s.unfit.reason != ""
+	spread := (s.moving || s.replacedFor != "") && !unfit && !s.Draining
+	replaced := unfit && s.unfit.ends == endsWhenReplaced && !s.Draining
+	reachable := s.State == topics.DomainIsOnline && s.present
+	switch {
+	case unfit && s.unfit.ends == endsNow:
+		s.stop(reason)
+	case reachable && missing && (coming || replaced && elsewhere || spread):
+		s.keep(reason + "; stays until its replacement is healthy")
+	case replaced && !elsewhere:
+		s.keep(reason + "; stays while nothing can replace it")
+	case missing:
+		s.stop(reason + ", and no other domain can take it now")
+	default:
+		s.stop(reason)
+	}
+}
+
+// leavingReason returns why a copy leaves its domain.
+func (s *candidate) leavingReason() string {
+	if s.Draining {
+		return s.Name + " is draining"
+	}
+	return cmp.Or(s.unfit.reason, s.replacedFor, "it moves, to spread the services anew")
 }
 
 // explain sets the reasons of the domains that were not chosen, and why the service
