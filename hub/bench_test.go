@@ -42,7 +42,7 @@ func town(tb testing.TB, domains, kinds int) *Hub {
 		name := fmt.Sprintf("domain-%04d", n)
 		h.availability(name, topics.Online, false, now)
 		h.handle(statusOf(h, name, 0), now)
-		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s", Seq: 1}, false, now)
+		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s", Seq: 1}, topics.Message{}, now)
 	}
 	h.connect(now)
 	h.expire(now)

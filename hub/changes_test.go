@@ -126,7 +126,7 @@ func (f *fuss) happen() string {
 	h.stall.Look(f.now, 0, time.Hour)
 	for _, d := range h.fleet.Sorted() {
 		if f.r.IntN(8) > 0 && d.Name != name {
-			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, false, f.now)
+			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, topics.Message{}, f.now)
 		}
 	}
 	switch f.r.IntN(15) {
@@ -162,7 +162,7 @@ func (f *fuss) happen() string {
 		h.stall.Look(f.now, 0, time.Hour)
 		return "silence"
 	case 7, 8:
-		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s"}, false, f.now)
+		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s"}, topics.Message{}, f.now)
 		h.availability(name, topics.Online, false, f.now)
 		return name + " beats"
 	default:

@@ -59,7 +59,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 		if err := h.domainStatus(name, topics.Domain{ID: name, Name: name, Protocol: topics.Protocol, Address: "192.0.2.1", Catalog: catalogs[n]}, topics.Message{}, now); err != nil {
 			tb.Fatal(err)
 		}
-		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s", Seq: 1}, false, now)
+		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s", Seq: 1}, topics.Message{}, now)
 	}
 	h.connect(now)
 	h.expire(now)
@@ -83,7 +83,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 	for range 2 { // and is known to be good
 		now = now.Add(10 * time.Minute)
 		for _, d := range h.fleet.Sorted() {
-			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, false, now)
+			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, topics.Message{}, now)
 			if err := h.domainStatus(d.Name, h.obeyed(d), topics.Message{}, now); err != nil {
 				tb.Fatal(err)
 			}

@@ -24,13 +24,13 @@ func (h *Hub) newFleet(embedded bool) *fleet.Fleet {
 	return f
 }
 
-// heartbeat takes a heartbeat. It counts for the domain whose machine sent it.
-func (h *Hub) heartbeat(name string, b topics.Heartbeat, retained bool, now time.Time) {
-	if retained {
+// heartbeat takes a heartbeat, the payload of m. It counts for the domain whose machine sent it.
+func (h *Hub) heartbeat(name string, b topics.Heartbeat, m topics.Message, now time.Time) {
+	if m.Retain {
 		h.fleet.RetainedHeartbeat(name, b)
 		return
 	}
-	d := h.admitted(h.fleet.Sender(fleet.Claim{Name: name, ID: b.ID, Session: b.Session, User: h.from}, now), now)
+	d := h.admitted(h.fleet.Sender(fleet.Claim{Name: name, ID: b.ID, Session: b.Session, User: m.User}, now), now)
 	if d == nil {
 		return
 	}
@@ -121,7 +121,7 @@ func (h *Hub) takeStatus(name string, m topics.Message, now time.Time) error {
 
 // domainStatus takes the status of a domain.
 func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now time.Time) error {
-	a, taken, err := h.fleet.TakeStatus(name, fleet.Report{Topic: m.Topic, User: h.from, Retained: m.Retain, Status: s}, now)
+	a, taken, err := h.fleet.TakeStatus(name, fleet.Report{Topic: m.Topic, User: m.User, Retained: m.Retain, Status: s}, now)
 	if d := h.admitted(a, now); taken {
 		h.reportStatus(d)
 		h.touch(name)

@@ -51,7 +51,7 @@ func FuzzReceive(f *testing.F) {
 				t.Fatal("the plan never comes to rest")
 			}
 		}
-		h.answer(topics.VerbStatus, topics.HubRequest{}, now)
+		h.answer(topics.VerbStatus, asked{}, now)
 		took := time.Since(began)
 		runtime.ReadMemStats(&after)
 		if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(payload)*bytesPerByte+bytesOfTurn) || took > longestTurn {

@@ -59,9 +59,7 @@ type Hub struct {
 	watched  watched
 	// connected reports that the bus carries messages.
 	connected bool
-	// from is the broker's user who published the message that is being handled.
-	from  string
-	epoch uint64
+	epoch     uint64
 
 	// What is planned. plan is the planner's, as of the last pass.
 	planner *planner.Planner

@@ -10,9 +10,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// join answers a machine that wants to be the domain of a name.
-func (h *Hub) join(ask topics.HubRequest, now time.Time) (topics.Grant, error) {
-	a, news, err := h.fleet.Join(ask, h.from, now)
+// join answers a machine that wants to be the domain of a name, as a user of the broker.
+func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Grant, error) {
+	a, news, err := h.fleet.Join(ask, user, now)
 	if err != nil {
 		if news && h.events.MayReport("join as "+ask.Name, events.MaxRefusals, now) {
 			h.reportRefused(ask, err)

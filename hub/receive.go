@@ -15,7 +15,6 @@ import (
 func (h *Hub) receive(in arrived, now time.Time) {
 	a, m := in.address, in.Message
 	ours := a.Kind != topics.Unknown
-	h.from = m.User
 	h.scaling.Receive(m, now)
 	if h.receiveHomeAssistant(m, now) || h.leftovers.Receive(m) {
 		return
@@ -68,7 +67,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainAvailability:
 		return h.receiveAvailability(a, m, now)
 	case topics.DomainHeartbeat:
-		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(a.Domain, b, m.Retain, now) })
+		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(a.Domain, b, m, now) })
 	case topics.DomainStatus:
 		return h.takeStatus(a.Domain, m, now)
 	case topics.DomainMetrics:

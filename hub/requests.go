@@ -32,7 +32,7 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 		err = h.mayAsk(verb, ask, m)
 	}
 	if err == nil {
-		data, err = h.answer(verb, ask, now)
+		data, err = h.answer(verb, asked{ask, m.User}, now)
 	}
 	if err == nil && (verb == topics.VerbPlan && supposes(ask) || verb == topics.VerbRebalance) {
 		err = h.questions.Put(questions.Question{Verb: verb, Ask: ask, Asker: asker(m), Reply: h.replyTo(verb, ask, m), Until: now.Add(questions.Timeout)})
@@ -55,7 +55,6 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 // private answers a private request: its answer goes to the asking connection alone.
 // One that came another way was seen by others and is refused.
 func (h *Hub) private(verb string, m topics.Message, answer func(topics.Message), now time.Time) {
-	h.from = m.User
 	if answer != nil {
 		h.request(verb, m, answer, now)
 		return
@@ -94,43 +93,49 @@ func orEmpty(p []byte) []byte {
 	return p
 }
 
+// asked is a request, and the broker's user who sent it; "": none that is known.
+type asked struct {
+	topics.HubRequest
+	user string
+}
+
 // handler answers a request. Nil data is an order that was accepted.
-type handler func(h *Hub, ask topics.HubRequest, now time.Time) (data any, err error)
+type handler func(h *Hub, ask asked, now time.Time) (data any, err error)
 
 // handlers has one for each row of topics.Verbs.
 var handlers = map[string]handler{
-	topics.VerbJoin: func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return h.join(ask, now) },
-	topics.VerbStatus: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) {
+	topics.VerbJoin: func(h *Hub, ask asked, now time.Time) (any, error) { return h.join(ask.HubRequest, ask.user, now) },
+	topics.VerbStatus: func(h *Hub, _ asked, _ time.Time) (any, error) {
 		return topics.Overview{Hub: h.hubStatus(), Domains: h.fleet.Views(), Services: h.statuses.Sorted(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
 	},
-	topics.VerbDomains:  func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) { return h.fleet.Views(), nil },
-	topics.VerbServices: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) { return h.statuses.Sorted(), nil },
-	topics.VerbDevices:  func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
-	topics.VerbEvents:   func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
-	topics.VerbVersion: func(h *Hub, _ topics.HubRequest, _ time.Time) (any, error) {
+	topics.VerbDomains:  func(h *Hub, _ asked, _ time.Time) (any, error) { return h.fleet.Views(), nil },
+	topics.VerbServices: func(h *Hub, _ asked, _ time.Time) (any, error) { return h.statuses.Sorted(), nil },
+	topics.VerbDevices:  func(h *Hub, ask asked, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
+	topics.VerbEvents:   func(h *Hub, ask asked, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
+	topics.VerbVersion: func(h *Hub, _ asked, _ time.Time) (any, error) {
 		return topics.VersionView{Version: h.presence.Version(), Protocol: topics.Protocol}, nil
 	},
 	topics.VerbPlan:    (*Hub).answerPlan,
-	topics.VerbWhy:     func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.why(ask) },
-	topics.VerbAccess:  func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.mayDo(ask) },
-	topics.VerbUser:    func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.editUsers(ask) },
-	topics.VerbClients: func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.listClients(ask) },
-	topics.VerbTrace:   func(h *Hub, ask topics.HubRequest, _ time.Time) (any, error) { return h.beginTrace(ask) },
+	topics.VerbWhy:     func(h *Hub, ask asked, _ time.Time) (any, error) { return h.why(ask.HubRequest) },
+	topics.VerbAccess:  func(h *Hub, ask asked, _ time.Time) (any, error) { return h.mayDo(ask.HubRequest) },
+	topics.VerbUser:    func(h *Hub, ask asked, _ time.Time) (any, error) { return h.editUsers(ask.HubRequest) },
+	topics.VerbClients: func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
+	topics.VerbTrace:   func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
 
-	topics.VerbStart: command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.turn(ask.Service, topics.On) }),
-	topics.VerbStop:  command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.turn(ask.Service, topics.Off) }),
-	topics.VerbScale: command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.scaleTo(ask) }),
-	topics.VerbReset: command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.reset(ask.Service) }),
-	topics.VerbRestart: command(func(h *Hub, ask topics.HubRequest, now time.Time) error {
+	topics.VerbStart: command(func(h *Hub, ask asked, _ time.Time) error { return h.turn(ask.Service, topics.On) }),
+	topics.VerbStop:  command(func(h *Hub, ask asked, _ time.Time) error { return h.turn(ask.Service, topics.Off) }),
+	topics.VerbScale: command(func(h *Hub, ask asked, _ time.Time) error { return h.scaleTo(ask.HubRequest) }),
+	topics.VerbReset: command(func(h *Hub, ask asked, _ time.Time) error { return h.reset(ask.Service) }),
+	topics.VerbRestart: command(func(h *Hub, ask asked, now time.Time) error {
 		return h.restart(ask.Service, ask.Domain, now)
 	}),
-	topics.VerbUpdate:    command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.updateService(ask.Service) }),
-	topics.VerbDrain:     command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.drain(ask.Domain, topics.On) }),
-	topics.VerbUndrain:   command(func(h *Hub, ask topics.HubRequest, _ time.Time) error { return h.drain(ask.Domain, topics.Off) }),
-	topics.VerbForget:    command(func(h *Hub, ask topics.HubRequest, now time.Time) error { return h.forget(ask.Domain, now) }),
-	topics.VerbResync:    command(func(h *Hub, ask topics.HubRequest, now time.Time) error { return h.resync(ask.Domain, now) }),
-	topics.VerbRebalance: command(func(h *Hub, _ topics.HubRequest, _ time.Time) error { return h.mayRebalance() }), // goes on as a question
-	topics.VerbReplan: command(func(h *Hub, _ topics.HubRequest, _ time.Time) error {
+	topics.VerbUpdate:    command(func(h *Hub, ask asked, _ time.Time) error { return h.updateService(ask.Service) }),
+	topics.VerbDrain:     command(func(h *Hub, ask asked, _ time.Time) error { return h.drain(ask.Domain, topics.On) }),
+	topics.VerbUndrain:   command(func(h *Hub, ask asked, _ time.Time) error { return h.drain(ask.Domain, topics.Off) }),
+	topics.VerbForget:    command(func(h *Hub, ask asked, now time.Time) error { return h.forget(ask.Domain, now) }),
+	topics.VerbResync:    command(func(h *Hub, ask asked, now time.Time) error { return h.resync(ask.Domain, now) }),
+	topics.VerbRebalance: command(func(h *Hub, _ asked, _ time.Time) error { return h.mayRebalance() }), // goes on as a question
+	topics.VerbReplan: command(func(h *Hub, _ asked, _ time.Time) error {
 		h.changed.TouchAll()
 		h.log.Info("planning anew, as was asked for")
 		return nil
@@ -138,12 +143,12 @@ var handlers = map[string]handler{
 }
 
 // command is the handler of a request without data in its answer.
-func command(carryOut func(h *Hub, ask topics.HubRequest, now time.Time) error) handler {
-	return func(h *Hub, ask topics.HubRequest, now time.Time) (any, error) { return nil, carryOut(h, ask, now) }
+func command(carryOut func(h *Hub, ask asked, now time.Time) error) handler {
+	return func(h *Hub, ask asked, now time.Time) (any, error) { return nil, carryOut(h, ask, now) }
 }
 
 // answer answers a request by the handler of its verb.
-func (h *Hub) answer(verb string, ask topics.HubRequest, now time.Time) (any, error) {
+func (h *Hub) answer(verb string, ask asked, now time.Time) (any, error) {
 	handle := handlers[verb]
 	if handle == nil {
 		return nil, fmt.Errorf("there is no request %q; docs/protocol.md lists them", verb)
@@ -153,11 +158,11 @@ func (h *Hub) answer(verb string, ask topics.HubRequest, now time.Time) (any, er
 
 // answerPlan answers with what the hub would do now. A request about another home is
 // answered later (questions).
-func (h *Hub) answerPlan(ask topics.HubRequest, _ time.Time) (any, error) {
+func (h *Hub) answerPlan(ask asked, _ time.Time) (any, error) {
 	if len(ask.Config) > topics.MaxConfig {
 		return nil, fmt.Errorf("the configuration is longer than %d bytes", topics.MaxConfig)
 	}
-	if supposes(ask) {
+	if supposes(ask.HubRequest) {
 		return nil, nil
 	}
 	return h.planNow(), nil

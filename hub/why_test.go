@@ -36,7 +36,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	h.connect(now)
 	loud := func(names ...string) {
 		for _, name := range names {
-			h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s"}, false, now)
+			h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s"}, topics.Message{}, now)
 			h.availability(name, topics.Online, false, now)
 		}
 	}
