@@ -30,15 +30,15 @@ func (c *conn) newWill(pk *wire.Packet) *will {
 	if c.version == wire.V5 {
 		props := &p.WillProperties
 		m.Properties = store.Properties{
-			HasPayloadFormat: props.PayloadFormatFlag,
+			HasPayloadFormat: props.HasPayloadFormat,
 			PayloadFormat:    props.PayloadFormat,
-			HasContentType:   props.ContentType != "",
-			ContentType:      props.ContentType,
-			ResponseTopic:    props.ResponseTopic,
-			Correlation:      props.CorrelationData,
+			HasContentType:   props.HasContentType,
+			ContentType:      string(props.ContentType),
+			ResponseTopic:    string(props.ResponseTopic),
+			Correlation:      props.Correlation,
 		}
 		for _, u := range props.User {
-			m.Properties.User = append(m.Properties.User, store.UserProperty{Name: u.Key, Value: u.Val})
+			m.Properties.User = append(m.Properties.User, store.UserProperty{Name: string(u.Name), Value: string(u.Value)})
 		}
 		w.expiryInterval = props.MessageExpiryInterval
 	}

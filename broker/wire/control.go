@@ -2,15 +2,94 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// Packet is mochi's control packet.
-type Packet = packets.Packet
+// Packet is a control packet: one from a client, decoded, or one from a server, to be
+// encoded.
+type Packet struct {
+	ProtocolVersion byte
+	PacketID        uint16
+	SessionPresent  bool
+	ReasonCode      byte
+	// ReasonCodes are those of a SUBACK or UNSUBACK.
+	ReasonCodes []byte
+	Connect     ConnectParams
+	Properties  ControlProperties
+	// Filters are those of a SUBSCRIBE or UNSUBSCRIBE.
+	Filters []Subscription
+}
+
+// ConnectParams are the fields of a CONNECT.
+type ConnectParams struct {
+	ClientIdentifier string
+	Clean            bool
+	// Keepalive is in seconds.
+	Keepalive      uint16
+	UsernameFlag   bool
+	Username       []byte
+	PasswordFlag   bool
+	Password       []byte
+	WillFlag       bool
+	WillRetain     bool
+	WillQos        byte
+	WillTopic      string
+	WillPayload    []byte
+	WillProperties WillProperties
+}
+
+// WillProperties are the properties of a will. Intervals are in seconds.
+type WillProperties struct {
+	Properties
+	WillDelayInterval     uint32
+	MessageExpiryInterval uint32
+}
+
+// ControlProperties are the properties of a control packet that the engine uses.
+// Intervals are in seconds. A property without a flag is not encoded if it is 0.
+type ControlProperties struct {
+	SessionExpiryIntervalFlag bool
+	SessionExpiryInterval     uint32
+	AssignedClientID          string
+	ServerKeepAliveFlag       bool
+	ServerKeepAlive           uint16
+	AuthenticationMethod      string
+	ReasonString              string
+	ReceiveMaximum            uint16
+	TopicAliasMaximum         uint16
+	MaximumPacketSize         uint32
+}
+
+// set sets the field of a property from a client.
+func (p *ControlProperties) set(v *value) {
+	switch v.id {
+	case propSessionExpiry:
+		p.SessionExpiryIntervalFlag, p.SessionExpiryInterval = true, v.number
+	case propAuthMethod:
+		p.AuthenticationMethod = string(v.bytes)
+	case propReceiveMaximum:
+		p.ReceiveMaximum = uint16(v.number)
+	case propAliasMaximum:
+		p.TopicAliasMaximum = uint16(v.number)
+	case propMaximumPacket:
+		p.MaximumPacketSize = v.number
+	}
+}
+
+// Subscription is a filter of a SUBSCRIBE with its options. UNSUBSCRIBE has only
+// filters.
+type Subscription struct {
+	Filter            string
+	Qos               byte
+	NoLocal           bool
+	RetainAsPublished bool
+	RetainHandling    byte
+	// Identifier is the subscription identifier; 0: none.
+	Identifier int
+}
 
 // VersionError is returned for a CONNECT of a protocol level other than 3.1, 3.1.1 and
 // 5.0; the answer depends on it [MQTT-3.1.2-2].
@@ -81,90 +160,45 @@ func normalize31(body []byte) []byte {
 }
 
 // Decode decodes a control packet from a client: CONNECT, SUBSCRIBE, UNSUBSCRIBE,
-// DISCONNECT, AUTH or PINGREQ. The packet does not share memory with body. For a
-// CONNECT, version is ignored, and the error may be a VersionError.
+// DISCONNECT, AUTH or PINGREQ. first is the first byte of the frame, which CheckFirst
+// has checked. The packet does not share memory with body. For a CONNECT, version is
+// ignored, and the error may be a VersionError.
 func Decode(first byte, body []byte, version byte) (Packet, error) {
-	kind := first >> 4
 	pk := Packet{ProtocolVersion: version}
+	kind := first >> 4
 	if kind == Connect {
 		body = normalize31(body)
 	}
-	if err := checkBody(kind, body, version); err != nil {
-		return pk, err
-	}
-	if version == V31 && (kind == Subscribe || kind == Unsubscribe) {
-		first = kind<<4 | 2 // see CheckFirst
-	}
-	if err := pk.FixedHeader.Decode(first); err != nil {
-		return pk, malformed(err.Error())
-	}
-	pk.FixedHeader.Remaining = len(body)
-	if kind == Disconnect && version == V5 && len(body) == 1 {
-		pk.ReasonCode = body[0] // mochi ignores a code without properties
-		return pk, nil
-	}
-	if err := decode(kind, &pk, slices.Clone(body)); err != nil {
-		return pk, malformed(err.Error())
-	}
-	return pk, nil
-}
-
-// decode passes a checked body to mochi, whose strings refer to it.
-func decode(kind byte, pk *Packet, body []byte) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the decoder panicked: %v", p)
-		}
-	}()
-	switch kind {
-	case Connect:
-		return pk.ConnectDecode(body)
-	case Subscribe:
-		return pk.SubscribeDecode(body)
-	case Unsubscribe:
-		return pk.UnsubscribeDecode(body)
-	case Disconnect:
-		return pk.DisconnectDecode(body)
-	case Auth:
-		if len(body) == 0 {
-			return nil // reason code success
-		}
-		if len(body) == 1 {
-			body = append(body, 0)
-		}
-		return pk.AuthDecode(body)
-	}
-	return nil
-}
-
-// checkBody checks the body of a packet that mochi decodes.
-func checkBody(kind byte, body []byte, version byte) error {
 	s := scanner{rest: body}
+	var err error
 	switch kind {
 	case Connect:
-		return s.checkConnect()
+		err = s.readConnect(&pk)
 	case Subscribe:
-		return s.checkSubscribe(version)
+		err = s.readSubscribe(&pk)
 	case Unsubscribe:
-		return s.checkUnsubscribe(version)
+		err = s.readUnsubscribe(&pk)
 	case Disconnect:
-		return s.checkReason(kind, version, disconnectCodes)
+		err = s.readReason(&pk, kind, disconnectCodes)
 	case Auth:
-		return s.checkReason(kind, version, authCodes)
+		err = s.readReason(&pk, kind, authCodes)
+	default:
+		err = s.checkEnd("packet")
 	}
-	return s.checkEnd("packet")
+	return pk, err
 }
 
 // The flags of CONNECT (MQTT 5.0, 3.1.2.3).
 const (
+	flagClean      = 1 << 1
 	flagWill       = 1 << 2
 	flagWillRetain = 1 << 5
 	flagPassword   = 1 << 6
 	flagUser       = 1 << 7
 )
 
-// checkConnect checks the body of a CONNECT (MQTT 5.0, 3.1).
-func (s *scanner) checkConnect() error {
+// readConnect reads the body of a CONNECT (MQTT 5.0, 3.1).
+func (s *scanner) readConnect(pk *Packet) error {
 	name := s.readBytes("protocol name")
 	level := s.readByte("protocol version")
 	if s.err != nil {
@@ -191,37 +225,65 @@ func (s *scanner) checkConnect() error {
 	case flags&flagPassword != 0 && flags&flagUser == 0 && level != V5:
 		return malformed("a password without a user name") // [MQTT 3.1.1: MQTT-3.1.2-22]
 	}
-	s.readUint16("keep alive")
+	pk.ProtocolVersion = level
+	p := &pk.Connect
+	p.Clean = flags&flagClean != 0
+	p.Keepalive = s.readUint16("keep alive")
 	if level == V5 {
-		s.readProperties(Connect, nil)
+		s.readProperties(Connect, pk.Properties.set)
 	}
-	s.readText("client identifier") // [MQTT-3.1.3-4]
+	p.ClientIdentifier = string(s.readText("client identifier")) // [MQTT-3.1.3-4]
 	if flags&flagWill != 0 {
-		if level == V5 {
-			s.readProperties(willProperties, nil)
+		if err := s.readWill(p, flags, level); err != nil {
+			return err
 		}
-		topic := s.readText("will topic")
-		if s.err == nil && !ValidTopic(string(topic)) {
-			return malformed("the will topic is not a valid topic name")
-		}
-		s.readBytes("will payload")
 	}
-	if flags&flagUser != 0 {
-		s.readText("user name")
+	if p.UsernameFlag = flags&flagUser != 0; p.UsernameFlag {
+		p.Username = slices.Clone(s.readText("user name"))
 	}
-	if flags&flagPassword != 0 {
-		s.readBytes("password")
+	if p.PasswordFlag = flags&flagPassword != 0; p.PasswordFlag {
+		p.Password = slices.Clone(s.readBytes("password"))
 	}
 	return s.checkEnd("CONNECT")
 }
 
-// checkSubscribe checks the body of a SUBSCRIBE (MQTT 5.0, 3.8).
-func (s *scanner) checkSubscribe(version byte) error {
-	if id := s.readUint16("packet identifier"); id == 0 && s.err == nil {
+// readWill reads the will of a CONNECT.
+func (s *scanner) readWill(p *ConnectParams, flags, level byte) error {
+	p.WillFlag, p.WillRetain, p.WillQos = true, flags&flagWillRetain != 0, flags>>3&3
+	if level == V5 {
+		s.readProperties(willProperties, func(v *value) {
+			switch v.id {
+			case propWillDelay:
+				p.WillProperties.WillDelayInterval = v.number
+			case propMessageExpiry:
+				p.WillProperties.MessageExpiryInterval = v.number
+			default:
+				v.bytes, v.pairValue = slices.Clone(v.bytes), slices.Clone(v.pairValue)
+				p.WillProperties.set(v)
+			}
+		})
+	}
+	p.WillTopic = string(s.readText("will topic"))
+	if s.err == nil && !ValidTopic(p.WillTopic) {
+		return malformed("the will topic is not a valid topic name")
+	}
+	p.WillPayload = slices.Clone(s.readBytes("will payload"))
+	return s.err
+}
+
+// readSubscribe reads the body of a SUBSCRIBE (MQTT 5.0, 3.8).
+func (s *scanner) readSubscribe(pk *Packet) error {
+	version := pk.ProtocolVersion
+	if pk.PacketID = s.readUint16("packet identifier"); pk.PacketID == 0 && s.err == nil {
 		return violation("packet identifier 0")
 	}
+	identifier := 0
 	if version == V5 {
-		s.readProperties(Subscribe, nil)
+		s.readProperties(Subscribe, func(v *value) {
+			if v.id == propSubscriptionID {
+				identifier = int(v.number)
+			}
+		})
 	}
 	if s.err == nil && len(s.rest) == 0 {
 		return violation("SUBSCRIBE without a filter") // [MQTT-3.8.3-2; MQTT 3.1.1: MQTT-3.8.3-3]
@@ -241,9 +303,13 @@ func (s *scanner) checkSubscribe(version byte) error {
 			return malformed("reserved subscription options") // [MQTT-3.8.3-5; MQTT 3.1.1: MQTT-3.8.3-4]
 		case options>>4&3 == 3:
 			return violation("retain handling 3")
-		case options&4 != 0 && group != "":
+		case options&NoLocal != 0 && group != "":
 			return violation("no local on a shared subscription") // [MQTT-3.8.3-4]
 		}
+		pk.Filters = append(pk.Filters, Subscription{
+			Filter: filter, Qos: options & 3, NoLocal: options&NoLocal != 0, RetainAsPublished: options&RetainAsPublished != 0,
+			RetainHandling: options >> 4 & 3, Identifier: identifier,
+		})
 	}
 	return s.err
 }
@@ -255,9 +321,10 @@ func refusedByItself(filter string, version byte) bool {
 	return version != V5 && strings.HasPrefix(filter, sharePrefix)
 }
 
-// checkUnsubscribe checks the body of an UNSUBSCRIBE (MQTT 5.0, 3.10).
-func (s *scanner) checkUnsubscribe(version byte) error {
-	if id := s.readUint16("packet identifier"); id == 0 && s.err == nil {
+// readUnsubscribe reads the body of an UNSUBSCRIBE (MQTT 5.0, 3.10).
+func (s *scanner) readUnsubscribe(pk *Packet) error {
+	version := pk.ProtocolVersion
+	if pk.PacketID = s.readUint16("packet identifier"); pk.PacketID == 0 && s.err == nil {
 		return violation("packet identifier 0")
 	}
 	if version == V5 {
@@ -267,9 +334,14 @@ func (s *scanner) checkUnsubscribe(version byte) error {
 		return violation("UNSUBSCRIBE without a filter") // [MQTT-3.10.3-2]
 	}
 	for s.err == nil && len(s.rest) > 0 {
-		if filter := s.readText("topic filter"); s.err == nil && !ValidFilter(string(filter)) && !refusedByItself(string(filter), version) {
+		filter := string(s.readText("topic filter"))
+		if s.err != nil {
+			break
+		}
+		if !ValidFilter(filter) && !refusedByItself(filter, version) {
 			return malformed("the topic filter is not valid")
 		}
+		pk.Filters = append(pk.Filters, Subscription{Filter: filter})
 	}
 	return s.err
 }
@@ -285,40 +357,79 @@ var (
 	authCodes = []byte{Success, 0x18 /* continue */, 0x19 /* re-authenticate */}
 )
 
-// checkReason checks the body of a packet that has only a reason code and properties.
-func (s *scanner) checkReason(kind, version byte, codes []byte) error {
-	if version != V5 || len(s.rest) == 0 {
+// readReason reads the body of a packet that has only a reason code and properties.
+func (s *scanner) readReason(pk *Packet, kind byte, codes []byte) error {
+	if pk.ProtocolVersion != V5 || len(s.rest) == 0 {
 		return s.checkEnd("packet")
 	}
-	code := s.readByte("reason code")
+	pk.ReasonCode = s.readByte("reason code")
 	if len(s.rest) > 0 {
-		s.readProperties(kind, nil)
+		s.readProperties(kind, pk.Properties.set)
 	}
-	if s.err == nil && !slices.Contains(codes, code) {
+	if s.err == nil && !slices.Contains(codes, pk.ReasonCode) {
 		return violation("a reason code that this packet type does not have")
 	}
 	return s.checkEnd("packet")
 }
 
 // Append appends a control packet from a server: CONNACK, SUBACK, UNSUBACK, PINGRESP
-// or DISCONNECT.
+// or DISCONNECT. DISCONNECT exists only in MQTT 5.
 func Append(b []byte, kind byte, pk Packet) ([]byte, error) {
-	pk.FixedHeader.Type = kind
-	buf := bytes.NewBuffer(b)
-	var err error
+	var properties []byte
+	if pk.ProtocolVersion == V5 {
+		properties = pk.Properties.append(make([]byte, 0, 64), kind)
+		properties = append(appendVarint(make([]byte, 0, 4+len(properties)), len(properties)), properties...)
+	}
+	body := make([]byte, 0, 2+len(properties)+len(pk.ReasonCodes))
 	switch kind {
 	case Connack:
-		err = pk.ConnackEncode(buf)
+		var flags byte
+		if pk.SessionPresent {
+			flags = 1
+		}
+		body = append(append(body, flags, pk.ReasonCode), properties...)
 	case Suback:
-		err = pk.SubackEncode(buf)
+		body = append(append(binary.BigEndian.AppendUint16(body, pk.PacketID), properties...), pk.ReasonCodes...)
 	case Unsuback:
-		err = pk.UnsubackEncode(buf)
+		body = append(binary.BigEndian.AppendUint16(body, pk.PacketID), properties...)
+		if pk.ProtocolVersion == V5 {
+			body = append(body, pk.ReasonCodes...)
+		}
 	case Pingresp:
-		err = pk.PingrespEncode(buf)
 	case Disconnect:
-		err = pk.DisconnectEncode(buf)
+		body = append(append(body, pk.ReasonCode), properties...)
 	default:
-		err = fmt.Errorf("cannot encode packet type %d: a server does not send it", kind)
+		return b, fmt.Errorf("cannot encode packet type %d: a server does not send it", kind)
 	}
-	return buf.Bytes(), err
+	return append(appendVarint(append(b, kind<<4), len(body)), body...), nil
+}
+
+// append appends the properties that a packet from a server may have, without their
+// length.
+func (p *ControlProperties) append(b []byte, kind byte) []byte {
+	if kind != Connack && kind != Disconnect {
+		return b
+	}
+	if p.SessionExpiryIntervalFlag && kind == Connack { // [MQTT-3.14.2-2]
+		b = binary.BigEndian.AppendUint32(append(b, propSessionExpiry), p.SessionExpiryInterval)
+	}
+	if p.AssignedClientID != "" {
+		b = appendText(append(b, propAssignedClientID), []byte(p.AssignedClientID))
+	}
+	if p.ServerKeepAliveFlag {
+		b = binary.BigEndian.AppendUint16(append(b, propServerKeepAlive), p.ServerKeepAlive)
+	}
+	if p.ReasonString != "" {
+		b = appendText(append(b, propReasonString), []byte(p.ReasonString))
+	}
+	if p.ReceiveMaximum > 0 {
+		b = binary.BigEndian.AppendUint16(append(b, propReceiveMaximum), p.ReceiveMaximum)
+	}
+	if p.TopicAliasMaximum > 0 {
+		b = binary.BigEndian.AppendUint16(append(b, propAliasMaximum), p.TopicAliasMaximum)
+	}
+	if p.MaximumPacketSize > 0 {
+		b = binary.BigEndian.AppendUint32(append(b, propMaximumPacket), p.MaximumPacketSize)
+	}
+	return b
 }

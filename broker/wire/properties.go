@@ -9,17 +9,26 @@ const (
 	propCorrelation         byte = 9
 	propSubscriptionID      byte = 11
 	propSessionExpiry       byte = 17
+	propAssignedClientID    byte = 18
+	propServerKeepAlive     byte = 19
 	propAuthMethod          byte = 21
 	propAuthData            byte = 22
 	propRequestProblemInfo  byte = 23
 	propWillDelay           byte = 24
 	propRequestResponseInfo byte = 25
+	propResponseInfo        byte = 26
+	propServerReference     byte = 28
 	propReasonString        byte = 31
 	propReceiveMaximum      byte = 33
 	propAliasMaximum        byte = 34
 	propTopicAlias          byte = 35
+	propMaximumQoS          byte = 36
+	propRetainAvailable     byte = 37
 	propUser                byte = 38
 	propMaximumPacket       byte = 39
+	propWildcardAvailable   byte = 40
+	propIDsAvailable        byte = 41
+	propSharedAvailable     byte = 42
 )
 
 // encoding is the type of a property's value (MQTT 5.0, 1.5).
@@ -44,7 +53,7 @@ func inPackets(kinds ...byte) (set uint32) {
 }
 
 // property describes the encoding of a property and the packets from a client that may
-// have it. Properties that only servers send are not in the table, and so are refused.
+// have it: none, if only servers send it.
 type property struct {
 	encoding encoding
 	packets  uint32
@@ -72,6 +81,16 @@ var properties = [...]property{
 	propUser: {encodingPair, inPackets(Connect, PublishType, willProperties, Puback, Pubrec, Pubrel, Pubcomp,
 		Subscribe, Unsubscribe, Disconnect, Auth), "user property"},
 	propMaximumPacket: {encodingUint32, inPackets(Connect), "maximum packet size"},
+
+	propAssignedClientID:  {encodingText, 0, "assigned client identifier"},
+	propServerKeepAlive:   {encodingUint16, 0, "server keep alive"},
+	propResponseInfo:      {encodingText, 0, "response information"},
+	propServerReference:   {encodingText, 0, "server reference"},
+	propMaximumQoS:        {encodingByte, 0, "maximum QoS"},
+	propRetainAvailable:   {encodingByte, 0, "retain available"},
+	propWildcardAvailable: {encodingByte, 0, "wildcard subscription available"},
+	propIDsAvailable:      {encodingByte, 0, "subscription identifiers available"},
+	propSharedAvailable:   {encodingByte, 0, "shared subscription available"},
 }
 
 // value is one property of a packet.
@@ -108,22 +127,7 @@ func (s *scanner) readProperties(kind byte, each func(*value)) {
 			}
 			present |= 1 << v.id
 		}
-		switch p.encoding {
-		case encodingByte:
-			v.number = uint32(list.readByte(p.name))
-		case encodingUint16:
-			v.number = uint32(list.readUint16(p.name))
-		case encodingUint32:
-			v.number = list.readUint32(p.name)
-		case encodingVarint:
-			v.number = uint32(list.readVarint(p.name))
-		case encodingBytes:
-			v.bytes = list.readBytes(p.name)
-		case encodingText:
-			v.bytes = list.readText(p.name)
-		case encodingPair:
-			v.bytes, v.pairValue = list.readText(p.name), list.readText(p.name)
-		}
+		list.readValue(&v, p)
 		if list.err != nil {
 			break
 		}
@@ -141,6 +145,26 @@ func (s *scanner) readProperties(kind byte, each func(*value)) {
 	}
 	if list.err != nil {
 		s.fail(list.err)
+	}
+}
+
+// readValue reads the value of a property.
+func (s *scanner) readValue(v *value, p *property) {
+	switch p.encoding {
+	case encodingByte:
+		v.number = uint32(s.readByte(p.name))
+	case encodingUint16:
+		v.number = uint32(s.readUint16(p.name))
+	case encodingUint32:
+		v.number = s.readUint32(p.name)
+	case encodingVarint:
+		v.number = uint32(s.readVarint(p.name))
+	case encodingBytes:
+		v.bytes = s.readBytes(p.name)
+	case encodingText:
+		v.bytes = s.readText(p.name)
+	case encodingPair:
+		v.bytes, v.pairValue = s.readText(p.name), s.readText(p.name)
 	}
 }
 

@@ -1,13 +1,11 @@
 // Package wire encodes and decodes MQTT 3.1, 3.1.1 and 5.0: frames, packets, topic
 // names and filters.
 //
-// It checks strictly: no malformed packet passes, and each error carries the reason
-// code that MQTT 5 has for it. PUBLISH and its acknowledgements, which are nearly all
-// of the traffic, are decoded and encoded here. For the other packets it uses mochi's
-// codec, which gets only bodies that were checked before; a panic of it is returned as
-// an error. It knows nothing of sessions, keeps no state and does no I/O. It is
-// imported by the engine, the clients of this module, and tests that speak MQTT by
-// hand.
+// What comes from a client is checked strictly: no malformed packet passes, and each
+// error carries the reason code that MQTT 5 has for it. What comes from a server is
+// checked as far as a client needs it. The package knows nothing of sessions, keeps no
+// state, does no I/O and imports the standard library alone. It is imported by the
+// engine, the clients of this module, and tests that speak MQTT by hand.
 package wire
 
 import "fmt"
@@ -48,6 +46,12 @@ const (
 	FlagDup    byte = 8
 )
 
+// The options of a subscription, beside its QoS (MQTT 5.0, 3.8.3.1).
+const (
+	NoLocal           byte = 1 << 2
+	RetainAsPublished byte = 1 << 3
+)
+
 // MaxRemaining is the maximum remaining length of a frame.
 const MaxRemaining = 268435455
 
@@ -67,6 +71,7 @@ const (
 	NotAuthorized            byte = 0x87
 	ServerUnavailable        byte = 0x88
 	ServerBusy               byte = 0x89
+	Banned                   byte = 0x8A
 	ServerShuttingDown       byte = 0x8B
 	BadAuthenticationMethod  byte = 0x8C
 	KeepAliveTimeout         byte = 0x8D
@@ -82,6 +87,8 @@ const (
 	QuotaExceeded            byte = 0x97
 	AdministrativeAction     byte = 0x98
 	PayloadFormatInvalid     byte = 0x99
+	RetainNotSupported       byte = 0x9A
+	QoSNotSupported          byte = 0x9B
 	ConnectionRateExceeded   byte = 0x9F
 )
 
