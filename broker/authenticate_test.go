@@ -123,7 +123,7 @@ func TestGuessing(t *testing.T) {
 			c.Close()
 			return ""
 		}
-		busy := func(err string) bool { return strings.Contains(err, "server Unavailable") }
+		busy := func(err string) bool { return strings.Contains(err, "server busy (0x89)") }
 		wrong := 0
 		for busyYet := false; !busyYet; wrong++ {
 			err := from("192.0.2.66", "ada", fmt.Sprint("guess", wrong))

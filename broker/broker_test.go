@@ -314,8 +314,12 @@ func TestRefusedPublishIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	answers := make(chan topics.Message, 10)
-	for range 3 {
-		c := pipe(t, b, client.Options{ClientID: "panel", User: "dash", Password: "secret", OnMessage: func(m topics.Message) { answers <- m }})
+	answered := func(m topics.Message) { answers <- m }
+	for _, version := range []byte{4, 5, 4} { // in 5 the client makes the answer of the reason code
+		c := pipe(t, b, client.Options{
+			ClientID: "panel", User: "dash", Password: "secret", Version: version, OnMessage: answered,
+			OnRefused: client.AnswerRefused(topics.NewTree(""), "dash", false, answered),
+		})
 		if err := c.Subscribe(ctx, "dominion/response/+", "dominion/response/join/me", "dominion/domain/+/response"); err != nil {
 			t.Fatal(err)
 		}

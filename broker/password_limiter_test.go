@@ -14,7 +14,7 @@ import (
 const (
 	letIn     = ""
 	isWrong   = "refused user or password"
-	isWaiting = "server Unavailable"
+	isWaiting = "server busy (0x89)"
 )
 
 // loginFunc is a broker with the users pi, ada and bob whose passwords are their

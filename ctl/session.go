@@ -143,9 +143,11 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 	if locate.Encrypted(url) {
 		o.CAFile, o.CertFile, o.KeyFile = a.caFile, a.certFile, a.keyFile
 	}
-	if path, is := strings.CutPrefix(url, controlScheme); is {
+	path, control := strings.CutPrefix(url, controlScheme)
+	if control {
 		dialControl(&o, path)
 	}
+	o.OnRefused = client.AnswerRefused(s.tree, t.user, control || locate.Encrypted(url) && t.user != "", s.box.Put)
 	var err error
 	if s.conn, err = client.Connect(ctx, o); err != nil {
 		return nil, err

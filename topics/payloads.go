@@ -286,6 +286,35 @@ func Refuse(transaction string, err error) Reply {
 	return Reply{Transaction: transaction, Status: StatusError, Error: err.Error()}
 }
 
+// RefusedAnswer returns the answer to a request or command that a broker refuses: an
+// error at the topic where its publisher expects the answer. ok is false if the message
+// is neither, or has no transaction.
+func (t Tree) RefusedAnswer(topic string, payload []byte, reason error) (answer Message, ok bool) {
+	at, ours := t.Parse(topic)
+	if !ours {
+		return Message{}, false
+	}
+	var to Address
+	switch at.Kind {
+	case Request:
+		to = Address{Kind: Response, Verb: at.Verb}
+		if ask, err := Decode[HubRequest](topic, payload); err == nil && ask.Response != "" {
+			if address, ours := t.Parse(ask.Response); ours && address.Kind == ResponseTo && address.Verb == at.Verb {
+				to = address
+			}
+		}
+	case DomainCommand:
+		to = Address{Kind: DomainResponse, Domain: at.Domain}
+	default:
+		return Message{}, false
+	}
+	transaction := TransactionOf(payload)
+	if transaction == "" {
+		return Message{}, false
+	}
+	return t.Message(to, Encode(Refuse(transaction, reason))), true
+}
+
 // LogLine is the payload of domain/<domain>/service/<service>/log.
 type LogLine struct {
 	At     Time   `json:"at,omitzero" doc:"when the agent saw it; absent where it did not watch"`

@@ -222,6 +222,7 @@ func (l *Link) connect(ctx context.Context, c candidate, clientID string, will *
 		URL:        c.url, User: l.o.Config.User, Password: password, CAFile: l.o.Config.CAFile,
 		CertFile: l.o.Config.CertFile, KeyFile: l.o.Config.KeyFile,
 		ClientID: clientID, Will: will, OnMessage: onMessage, MaxPacket: maxPacket, Log: l.o.Log,
+		OnRefused: client.AnswerRefused(l.o.Tree, l.o.Config.User, false, onMessage),
 	}
 	if l.o.Dial != nil {
 		u, err := url.Parse(c.url)

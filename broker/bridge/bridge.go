@@ -94,8 +94,6 @@ type Bridge struct {
 	// session may be of a previous configuration.
 	localSubscriptions, remoteSubscriptions subscriptions
 	outDetector, inDetector                 *refusalDetector
-	// remoteV311 is set if the other broker does not support MQTT 5.0.
-	remoteV311 bool
 	// connectedLoggedAt is when it was last logged that the bridge is connected.
 	connectedLoggedAt time.Time
 
@@ -177,7 +175,7 @@ func (b *Bridge) prepare(ctx context.Context) {
 // connectLocal connects to our broker and subscribes to what is to go out.
 func (b *Bridge) connectLocal(ctx context.Context, deliver func(topics.Message, func())) (*client.Conn, error) {
 	o := client.Options{
-		Dial: b.Config.Local, ClientID: LocalID(b.Name), Persistent: true, Bridge: true, MQTT5: true, LocalBridge: true, Window: window,
+		Dial: b.Config.Local, ClientID: LocalID(b.Name), Persistent: true, Bridge: true, Version: wire.V5, LocalBridge: true, Window: window,
 		Sequential: b.inDetector.active(), OnDelivery: deliver, MaxPacket: b.Config.Remote.MaxPacket, Log: b.Log,
 	}
 	o.TooLarge = func(topic string, size int) { b.refuse(tooLarge(Out, topic, size, o.MaxPacket)) }
@@ -198,15 +196,7 @@ func (b *Bridge) connectRemote(ctx context.Context, deliver func(topics.Message,
 	if o.ClientID = b.ClientID; o.ClientID == "" {
 		o.ClientID = "dominion-bridge-" + b.Name
 	}
-	o.MQTT5 = !b.remoteV311
 	c, err := client.Connect(ctx, o)
-	if version := errors.Is(err, client.ErrVersion); o.MQTT5 && (version || errors.Is(err, client.ErrNoAnswer)) {
-		o.MQTT5 = false
-		v311, v311Err := client.Connect(ctx, o)
-		if b.remoteV311 = version; version || v311Err == nil {
-			c, err = v311, v311Err
-		}
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -92,10 +92,11 @@ func (b *Bridge) subscribe(ctx context.Context, c *client.Conn, a *subscriptions
 			continue
 		}
 		err := c.Subscribe(ctx, f)
+		refusal := new(client.SubscribeError)
 		switch {
-		case errors.Is(err, client.ErrRefused):
+		case errors.As(err, &refusal):
 			refused = append(refused, f)
-			b.refuseFilter(direction, f, client.ErrRefused.Error())
+			b.refuseFilter(direction, f, refusal.Reason())
 		case err != nil:
 			c.Close()
 			if by, _ := c.EndedByBroker(); by {

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,84 +66,6 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// peer is a broker of which each test says how far it works.
-type peer struct {
-	connack  byte
-	suback   byte
-	refuses  byte   // SUBACK code for each subscription of QoS 1; 0: as suback
-	silent   bool   // after CONNACK it answers nothing
-	deaf     bool   // after CONNACK it reads nothing
-	forgets  bool   // it acknowledges no PUBLISH
-	pushes   []byte // sent after a SUBACK
-	mu       sync.Mutex
-	received []string
-}
-
-func (p *peer) dial(context.Context) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	go p.serve(theirs)
-	return ours, nil
-}
-
-func (p *peer) serve(c net.Conn) {
-	defer c.Close()
-	for {
-		pk, err := packets.ReadPacket(c)
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		p.received = append(p.received, strings.Fields(pk.String())[0])
-		p.mu.Unlock()
-		var answer packets.ControlPacket
-		switch pk := pk.(type) {
-		case *packets.ConnectPacket:
-			ack := packets.NewControlPacket(packets.Connack).(*packets.ConnackPacket)
-			ack.ReturnCode = p.connack
-			if ack.Write(c) != nil || p.connack != 0 {
-				return
-			}
-			if p.deaf {
-				time.Sleep(time.Hour)
-				return
-			}
-			continue
-		case *packets.PublishPacket:
-			if pk.Qos == 1 && !p.forgets {
-				ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
-				ack.MessageID = pk.MessageID
-				answer = ack
-			}
-		case *packets.SubscribePacket:
-			ack := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
-			ack.MessageID, ack.ReturnCodes = pk.MessageID, []byte{p.suback}
-			if pk.Qoss[0] == 1 && p.refuses != 0 {
-				ack.ReturnCodes[0] = p.refuses
-			}
-			answer = ack
-		case *packets.PingreqPacket:
-			answer = packets.NewControlPacket(packets.Pingresp)
-		case *packets.DisconnectPacket:
-			return
-		}
-		if answer != nil && !p.silent && answer.Write(c) != nil {
-			return
-		}
-		if _, ok := pk.(*packets.SubscribePacket); ok && p.pushes != nil {
-			go func() { _, _ = c.Write(p.pushes) }() // while we read the acknowledgements
-		}
-	}
-}
-
-func connect(t *testing.T, p *peer) *Conn {
-	t.Helper()
-	c, err := Connect(t.Context(), Options{Dial: p.dial, ClientID: "c"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 // ended waits for the end of a connection and returns how long it took.
 func ended(t *testing.T, c *Conn) time.Duration {
 	t.Helper()
@@ -158,6 +79,7 @@ func ended(t *testing.T, c *Conn) time.Duration {
 
 func TestRefusedIsNotUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		Connect := func(ctx context.Context, o Options) (*Conn, error) { o.Version = 4; return Connect(ctx, o) }
 		for code, refused := range map[byte]bool{
 			packets.ErrRefusedBadUsernameOrPassword: true,
 			packets.ErrRefusedNotAuthorised:         true,
@@ -202,8 +124,8 @@ func TestConnectIsBounded(t *testing.T) {
 
 // A line that dies without a word is noticed by the missing answer to a ping.
 func TestSilentPeer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, &peer{silent: true})
+	inBothVersions(t, func(t *testing.T, version byte) {
+		c := connect(t, &peer{version: version, silent: true})
 		if d := ended(t, c); d < DefaultKeepAlive || d > DefaultKeepAlive+2*DefaultTimeout {
 			t.Errorf("noticed after %v", d)
 		}
@@ -212,8 +134,8 @@ func TestSilentPeer(t *testing.T) {
 
 // A peer that stops reading is noticed at the next write.
 func TestPeerThatDoesNotRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, &peer{deaf: true})
+	inBothVersions(t, func(t *testing.T, version byte) {
+		c := connect(t, &peer{version: version, deaf: true})
 		c.Publish(topics.Message{Topic: "a", Payload: []byte("1"), QoS: 1})
 		if d := ended(t, c); d > 2*DefaultTimeout {
 			t.Errorf("noticed after %v", d)
@@ -225,8 +147,8 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 // A message that is never acknowledged ends the connection, although the peer
 // is there.
 func TestMissingAcknowledgement(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, &peer{forgets: true})
+	inBothVersions(t, func(t *testing.T, version byte) {
+		c := connect(t, &peer{version: version, forgets: true})
 		c.Publish(topics.Message{Topic: "a", QoS: 1})
 		if d := ended(t, c); d != 3*DefaultTimeout {
 			t.Errorf("noticed after %v", d)
@@ -235,8 +157,8 @@ func TestMissingAcknowledgement(t *testing.T) {
 }
 
 func TestOverflowEndsTheConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, &peer{deaf: true})
+	inBothVersions(t, func(t *testing.T, version byte) {
+		c := connect(t, &peer{version: version, deaf: true})
 		began := time.Now()
 		for range 2*maxQueued + maxInflight + 10 { // the sender holds as much again
 			c.Publish(topics.Message{Topic: "a", Payload: []byte("1")})
@@ -257,8 +179,8 @@ func TestOverflowEndsTheConnection(t *testing.T) {
 }
 
 func TestSubscribe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, &peer{})
+	inBothVersions(t, func(t *testing.T, version byte) {
+		c := connect(t, &peer{version: version})
 		if err := c.Subscribe(t.Context(), "a", "b/#"); err != nil {
 			t.Error(err)
 		}
@@ -269,12 +191,12 @@ func TestSubscribe(t *testing.T) {
 		if err := c.Subscribe(t.Context(), "a"); err == nil {
 			t.Error("a closed connection subscribed")
 		}
-		c = connect(t, &peer{suback: failureCode})
+		c = connect(t, &peer{version: version, suback: 0x80})
 		if err := c.Subscribe(t.Context(), "secret"); err == nil || !strings.Contains(err.Error(), "cannot subscribe to secret: refused") {
 			t.Errorf("refused: %v", err)
 		}
 		c.Close()
-		c = connect(t, &peer{silent: true})
+		c = connect(t, &peer{version: version, silent: true})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := c.Subscribe(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
@@ -286,8 +208,8 @@ func TestSubscribe(t *testing.T) {
 
 // Close sends what is queued, in order, and says DISCONNECT last.
 func TestCloseSendsFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := &peer{}
+	inBothVersions(t, func(t *testing.T, version byte) {
+		p := &peer{version: version}
 		c := connect(t, p)
 		for i := range 100 {
 			c.Publish(topics.Message{Topic: "a", QoS: byte(i % 2)})
@@ -305,8 +227,8 @@ func TestCloseSendsFirst(t *testing.T) {
 }
 
 func TestCloseOfADeadLineIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := connect(t, &peer{deaf: true})
+	inBothVersions(t, func(t *testing.T, version byte) {
+		c := connect(t, &peer{version: version, deaf: true})
 		c.Publish(topics.Message{Topic: "a", QoS: 1})
 		began := time.Now()
 		c.Close()

@@ -79,7 +79,12 @@ func redact(s string) string {
 
 // tlsConfig returns the configuration of TLS with the certificates of the options.
 func tlsConfig(host string, o Options) (*tls.Config, error) {
-	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	c := &tls.Config{}
+	if o.TLS != nil {
+		c = o.TLS.Clone()
+	}
+	c.ServerName = orDefault(c.ServerName, host)
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
 	if o.CertFile != "" || o.KeyFile != "" {
 		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {

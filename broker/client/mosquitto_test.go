@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,7 +95,14 @@ func dial(t *testing.T, o client.Options) *client.Conn {
 	return nil
 }
 
+// The programs' connections work with mosquitto in both versions.
 func TestMosquitto(t *testing.T) {
+	for _, version := range []byte{5, 4} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) { testMosquitto(t, version) })
+	}
+}
+
+func testMosquitto(t *testing.T, version byte) {
 	url, stop := mosquitto(t)
 	heard := make(chan topics.Message, 10)
 	next := func() string {
@@ -107,15 +115,17 @@ func TestMosquitto(t *testing.T) {
 			return ""
 		}
 	}
-	ear := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "ear", OnMessage: func(m topics.Message) { heard <- m }})
-	if _, err := client.Connect(t.Context(), client.Options{URL: url, Password: "wrong", ClientID: "x"}); !errors.Is(err, client.ErrNotAuthorized) {
+	ear := dial(t, client.Options{URL: url, Password: "s3cret", Version: version, ClientID: "ear", OnMessage: func(m topics.Message) { heard <- m }})
+	if _, err := client.Connect(t.Context(), client.Options{URL: url, Password: "wrong", Version: version, ClientID: "x"}); !errors.Is(err, client.ErrNotAuthorized) {
+		t.Errorf("a wrong password: %v", err)
+	} else if reason := ": not authorized (0x87): "; strings.Contains(err.Error(), reason) != (version == 5) {
 		t.Errorf("a wrong password: %v", err)
 	}
 	if _, err := client.Connect(t.Context(), client.Options{URL: "mqtt://127.0.0.1:1", ClientID: "x"}); err == nil || errors.Is(err, client.ErrNotAuthorized) {
 		t.Errorf("a port where nobody listens: %v", err)
 	}
 	will := topics.Message{Topic: "home/pi/availability", Payload: []byte("offline"), QoS: 1, Retain: true}
-	pi := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "pi", Will: &will})
+	pi := dial(t, client.Options{URL: url, Password: "s3cret", Version: version, ClientID: "pi", Will: &will})
 	pi.Publish(topics.Message{Topic: will.Topic, Payload: []byte("online"), QoS: 1, Retain: true})
 	if err := pi.Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -127,7 +137,7 @@ func TestMosquitto(t *testing.T) {
 		t.Errorf("heard %s", got)
 	}
 	// the same client id again: the first connection ends, its will is sent
-	again := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "pi", Will: &will})
+	again := dial(t, client.Options{URL: url, Password: "s3cret", Version: version, ClientID: "pi", Will: &will})
 	<-pi.Done()
 	if pi.Err() == nil {
 		t.Error("the connection that was taken over ended without a reason")
@@ -155,4 +165,51 @@ func TestMosquitto(t *testing.T) {
 		t.Error("the end of mosquitto was no reason")
 	}
 	ear.Close()
+}
+
+// What mosquitto refuses comes with its reason.
+func TestReasonsOfMosquitto(t *testing.T) {
+	url, _ := mosquitto(t)
+	c := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "c"})
+	if c.Version() != 5 {
+		t.Errorf("version %d", c.Version())
+	}
+	refused := make(chan *client.Refusal, 1)
+	c.PublishThen(topics.Message{Topic: "secret/a", QoS: 1}, func(r *client.Refusal) { refused <- r })
+	select {
+	case r := <-refused:
+		if r == nil || r.Reason != "not authorized (0x87)" {
+			t.Errorf("%+v", r)
+		}
+	case <-c.Done():
+		t.Fatal(c.Err())
+	}
+	c.Close()
+}
+
+// A persistent session is resumed, in both versions, with what came meanwhile.
+func TestPersistentSessionOfMosquitto(t *testing.T) {
+	for _, version := range []byte{5, 4} {
+		url, _ := mosquitto(t)
+		received := make(chan string, 10)
+		o := client.Options{URL: url, Password: "s3cret", ClientID: "p", Persistent: true, Version: version, OnMessage: func(m topics.Message) { received <- string(m.Payload) }}
+		c := dial(t, o)
+		if err := c.Subscribe(t.Context(), "home/#"); err != nil || c.Resumed() {
+			t.Fatalf("%v, resumed %v", err, c.Resumed())
+		}
+		c.Close()
+		other := dial(t, client.Options{URL: url, Password: "s3cret", ClientID: "o"})
+		other.Publish(topics.Message{Topic: "home/a", Payload: []byte("1"), QoS: 1})
+		other.Close()
+		c = dial(t, o)
+		select {
+		case got := <-received:
+			if got != "1" || !c.Resumed() {
+				t.Errorf("%q, resumed %v", got, c.Resumed())
+			}
+		case <-c.Done():
+			t.Fatal(c.Err())
+		}
+		c.Close()
+	}
 }

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/jmbarzee/dominion/broker/wire"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -24,6 +26,9 @@ type Options struct {
 	// User takes precedence over that of the URL.
 	User     string
 	Password string
+	// TLS configures mqtts. It is cloned; an empty ServerName is the host of the URL,
+	// and CAFile, CertFile and KeyFile are added. Nil: an empty one.
+	TLS *tls.Config
 	// CAFile holds the certificates to trust instead of the system's, PEM.
 	CAFile string
 	// CertFile holds the client certificate, PEM, and KeyFile its key; "": none.
@@ -50,6 +55,10 @@ type Options struct {
 	// acknowledged when ack is called, on any goroutine: until then the broker has to
 	// hold it.
 	OnDelivery func(m topics.Message, ack func())
+	// OnRefused is called for each message that the broker refuses, or would, unless it
+	// was published by PublishThen. It reports whether it has dealt with that; otherwise
+	// the refusal is logged. It must not block. Nil: none does.
+	OnRefused func(m topics.Message, r Refusal) bool
 	// MaxPacket is the maximum size of a PUBLISH that is accepted, with its header; 0:
 	// DefaultMaxPacket. TooLarge is called for a larger one, which is acknowledged and
 	// not delivered; nil: it is logged, once for each topic.
@@ -60,14 +69,14 @@ type Options struct {
 	// Bridge marks the connection as that of a bridge in the way of mosquitto: it does
 	// not get its own messages, and gets the retain flag as published.
 	Bridge bool
-	// MQTT5 uses MQTT 5.0, in which a broker gives reasons for refusals. A will is not
-	// supported with it.
-	MQTT5 bool
-	// LocalBridge, with MQTT5, marks the connection as that of a bridge to its own
-	// broker, which then counts the messages that the bridge misses.
+	// Version is the version of MQTT as its protocol level, 4 or 5; 0: 5.0, and 3.1.1
+	// if the broker does not support that.
+	Version byte
+	// LocalBridge marks the connection as that of a bridge to its own broker, which
+	// then counts the messages that the bridge misses. It needs MQTT 5.0.
 	LocalBridge bool
-	// Window is how many messages of QoS 1 may be unacknowledged, in both directions
-	// with MQTT5; 0: as many as the connection supports.
+	// Window is how many messages of QoS 1 may be unacknowledged, in MQTT 5.0 in both
+	// directions; 0: as many as the connection supports.
 	Window int
 	// Sequential sends each message of QoS 1 only after the previous one was
 	// acknowledged, until EndSequential is called.
@@ -75,31 +84,37 @@ type Options struct {
 	Log        *slog.Logger
 }
 
-// pahoOptions returns the options for paho. Its own reconnecting is off: the callers
-// reconnect, as they know what to publish then.
-func pahoOptions(o Options, s serverURL) *mqtt.ClientOptions {
-	opts := mqtt.NewClientOptions().
-		AddBroker(s.String()).
-		SetClientID(o.ClientID).
-		SetProtocolVersion(4). // 3.1.1; otherwise paho tries 3.1 after each refusal
-		SetCleanSession(!o.Persistent).
-		SetAutoAckDisabled(o.OnDelivery != nil).
-		SetOrderMatters(true).
-		SetStore(mqtt.NewOrderedMemoryStore()).
-		SetAutoReconnect(false).
-		SetConnectRetry(false).
-		SetConnectTimeout(o.Timeout).
-		SetWriteTimeout(o.Timeout).
-		SetPingTimeout(o.Timeout).
-		SetKeepAlive(max(time.Second, (o.KeepAlive + time.Second - 1).Truncate(time.Second)))
-	if o.Bridge && !o.MQTT5 {
-		opts.SetProtocolVersion(0x84)
+// setDefaults sets what is not set.
+func (o *Options) setDefaults() {
+	o.KeepAlive = cmp.Or(max(o.KeepAlive, 0), DefaultKeepAlive)
+	o.Timeout = cmp.Or(max(o.Timeout, 0), DefaultTimeout)
+	o.MaxPacket = cmp.Or(max(o.MaxPacket, 0), DefaultMaxPacket)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.User != "" {
-		opts.SetUsername(o.User).SetPassword(o.Password)
+	if o.URL == "" && o.Dial != nil {
+		o.URL = "mqtt://broker"
+	}
+}
+
+// keepAlive returns the keep alive time in whole seconds, as CONNECT has it.
+func (o *Options) keepAlive() time.Duration {
+	const most = 65535 * time.Second
+	return min(most, max(time.Second, (o.KeepAlive+time.Second-1).Truncate(time.Second)))
+}
+
+// request returns the CONNECT.
+func (o *Options) request(version byte) *wire.Request {
+	r := &wire.Request{
+		Version: version, Bridge: o.Bridge && version == wire.V311 || o.LocalBridge, CleanStart: !o.Persistent,
+		KeepAlive: uint16(o.keepAlive() / time.Second), ReceiveMaximum: uint16(min(max(o.Window, 0), 65535)),
+		ClientID: o.ClientID, User: o.User, Password: o.Password,
+	}
+	if o.Persistent {
+		r.SessionExpiry = wire.NeverExpires
 	}
 	if w := o.Will; w != nil {
-		opts.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retain)
+		r.HasWill, r.WillTopic, r.WillPayload, r.WillQoS, r.WillRetain = true, w.Topic, w.Payload, min(w.QoS, 2), w.Retain
 	}
-	return opts
+	return r
 }

@@ -3,14 +3,17 @@ package client
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"unicode/utf8"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/jmbarzee/dominion/broker/wire"
 )
 
 // Subscribe subscribes to filters at QoS 1, one after the other, and waits for the
-// broker's answers. An error names the filter that was refused.
+// broker's answers. An error names the filter that was refused, and is a
+// SubscribeError.
 //
 // A refusal without a reason may be temporary: a cluster that lost a node cannot set
 // up deliveries of QoS 1 until it has elected new leaders. Such a filter is tried once
@@ -32,63 +35,75 @@ func (c *Conn) subscribe(ctx context.Context, filter string) error {
 	if c.qos0.Load() {
 		qos = 0
 	}
-	code, err := c.subscribeOnce(ctx, filter, qos)
-	if err == nil && lacksReason(code) && qos == 1 && !c.persistent {
+	code, reason, err := c.subscribeOnce(ctx, filter, qos)
+	if err == nil && lacksReason(code) && qos == 1 && !c.options.Persistent {
 		qos = 0
-		if code, err = c.subscribeOnce(ctx, filter, qos); err == nil && code < failureCode && !c.qos0.Swap(true) {
+		if code, reason, err = c.subscribeOnce(ctx, filter, qos); err == nil && code < wire.Unspecified && !c.qos0.Swap(true) {
 			c.log.Warn("the broker refuses subscriptions of QoS 1: this connection subscribes at QoS 0", "broker", c.name, "filter", filter)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot subscribe to %s: %w", filter, err)
 	}
-	if code >= failureCode {
-		return fmt.Errorf("cannot subscribe to %s: refused by %s; %w", filter, c.name, ErrRefused)
+	if code >= wire.Unspecified {
+		return &SubscribeError{Filter: filter, Broker: c.name, Code: code, Text: reason}
 	}
 	return nil
 }
 
 // lacksReason reports whether the code of a SUBACK refuses without a reason.
-func lacksReason(code byte) bool { return code == failureCode || code == implementationSpecific }
+func lacksReason(code byte) bool {
+	return code == wire.Unspecified || code == wire.ImplementationSpecific
+}
 
-// subscribeOnce sends a SUBSCRIBE and returns the return code of its SUBACK. It sends
-// it again, with another packet identifier, if the broker answers that the identifier
-// is in use.
-func (c *Conn) subscribeOnce(ctx context.Context, filter string, qos byte) (code byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*c.timeout)
+// subscribeOnce sends a SUBSCRIBE and returns the reason code of its SUBACK. It sends it
+// again, with another packet identifier, if the broker answers that the identifier is
+// in use, as mochi does while a delivery of its own has the same one.
+func (c *Conn) subscribeOnce(ctx context.Context, filter string, qos byte) (code byte, reason string, err error) {
+	if !wire.ValidFilter(filter) || !utf8.ValidString(filter) {
+		return 0, "", errors.New("it is not a valid topic filter")
+	}
+	ctx, cancel := context.WithTimeout(ctx, ackTimeouts*c.timeout)
 	defer cancel()
+	options := qos
+	if c.options.Bridge && c.version == wire.V5 {
+		options |= wire.NoLocal | wire.RetainAsPublished
+	}
 	for {
-		t := c.paho.Subscribe(filter, qos, nil).(*mqtt.SubscribeToken)
+		answer := make(chan wire.ServerAck, 1)
+		c.sendRequest(answer, func(b []byte, id uint16) []byte {
+			return wire.AppendSubscribe(b, id, filter, options, c.version)
+		})
 		select {
-		case <-t.Done():
+		case a := <-answer:
+			if len(a.Codes) != 1 {
+				return 0, "", fmt.Errorf("%s answered with %d reason codes instead of one", c.name, len(a.Codes))
+			}
+			if a.Codes[0] != wire.PacketIdentifierInUse {
+				return a.Codes[0], a.Reason, nil
+			}
 		case <-c.failed:
-			return 0, cmp.Or(c.err, net.ErrClosed)
+			return 0, "", cmp.Or(c.err, net.ErrClosed)
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%s did not answer: %w", c.name, ctx.Err())
+			return 0, "", fmt.Errorf("%s did not answer: %w", c.name, ctx.Err())
 		}
-		// paho keys the results by the filter without $share/group/, so it cannot be
-		// looked up by name
-		code = 0
-		for _, code = range t.Result() {
-		}
-		if code == packetIDInUse {
-			continue
-		}
-		if code >= failureCode {
-			return code, nil // paho's error has no more information
-		}
-		return code, t.Error()
 	}
 }
 
-// Unsubscribe ends subscriptions. Messages may still arrive that were sent before.
-func (c *Conn) Unsubscribe(filters ...string) { c.paho.Unsubscribe(filters...) }
+// sendRequest sends a packet with a packet identifier of its own. answer gets the
+// answer; nil: it is not needed.
+func (c *Conn) sendRequest(answer chan<- wire.ServerAck, add func(b []byte, id uint16) []byte) {
+	c.sendControl(func(b []byte) []byte {
+		id := c.nextID()
+		c.state.requests[id] = answer
+		return add(b, id)
+	})
+}
 
-// failureCode is the lowest code of a failure (MQTT 3.1.1, 3.9.3; MQTT 5.0, 2.4).
-// packetIDInUse is answered by mochi while a delivery of its own has the packet
-// identifier that the SUBSCRIBE has, as when it sends retained messages.
-const (
-	failureCode            = 0x80
-	implementationSpecific = 0x83 // implementation specific error, of MQTT 5.0
-	packetIDInUse          = 0x91
-)
+// Unsubscribe ends subscriptions. Messages may still arrive that were sent before.
+func (c *Conn) Unsubscribe(filters ...string) {
+	if len(filters) == 0 {
+		return
+	}
+	c.sendRequest(nil, func(b []byte, id uint16) []byte { return wire.AppendUnsubscribe(b, id, filters, c.version) })
+}

@@ -4,20 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"testing/synctest"
 )
-
-// subscribes returns how many SUBSCRIBE packets the peer received.
-func (p *peer) subscribes() (n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, kind := range p.received {
-		if kind == "SUBSCRIBE:" {
-			n++
-		}
-	}
-	return n
-}
 
 // A broker that has no leader for its deliveries of QoS 1 refuses what it grants at
 // QoS 0. It is asked for QoS 1 once per connection, and not where the session is to
@@ -38,9 +25,9 @@ func TestRefusedAtQoS1(t *testing.T) {
 		"a session to outlive it, granted": {keep: true, sent: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := &peer{refuses: c.refuses, suback: c.suback}
-				conn, err := Connect(t.Context(), Options{Dial: p.dial, ClientID: "c", Persistent: c.keep})
+			inBothVersions(t, func(t *testing.T, version byte) {
+				p := &peer{version: version, refuses: c.refuses, suback: c.suback}
+				conn, err := Connect(t.Context(), Options{Dial: p.dial, ClientID: "c", Persistent: c.keep, Version: version})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -48,7 +35,7 @@ func TestRefusedAtQoS1(t *testing.T) {
 				if err := conn.Subscribe(t.Context(), "a", "b"); !errors.Is(err, c.err) {
 					t.Errorf("%v, want %v", err, c.err)
 				}
-				if n := p.subscribes(); n != c.sent {
+				if n := p.count("SUBSCRIBE:"); n != c.sent {
 					t.Errorf("%d SUBSCRIBE packets, want %d: %v", n, c.sent, slices.Clone(p.received))
 				}
 			})

@@ -61,7 +61,7 @@ var Rows = []Row{
 		Beyond: "a client that does not accept a byte for this time is closed",
 	},
 	{
-		Key: "max_packet", Default: 16 << 20, Least: 64 << 10, Most: 268_435_455, // what MQTT can say, and paho connect to
+		Key: "max_packet", Default: 16 << 20, Least: 64 << 10, Most: 268_435_455, // the maximum of MQTT
 		Of:     func(l *Limits, _ *UserLimits) any { return &l.MaxPacket },
 		Beyond: "a larger packet ends its connection (0x95), and the log has its topic. A dominion's own are up to 1 MiB, Zigbee2MQTT's `bridge/devices` has 2.3 MB with 135 devices. At least 65536, at most 268435455; where it is not set and one of the sizes below is smaller, that is the default, down to 2097152",
 	},
