@@ -14,13 +14,13 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// bridges are those of the embedded broker.
+// bridges are the bridges of the embedded broker.
 type bridges struct {
 	broker *broker.Broker
 	all    []*bridge.Bridge
 }
 
-// newBridges makes the configured bridges; they are run once the broker listens.
+// newBridges returns the configured bridges; they are run once the broker listens.
 func (s Service) newBridges(b *broker.Broker) (*bridges, error) {
 	made := &bridges{broker: b}
 	for _, c := range s.Config.Broker.Bridges {
@@ -50,13 +50,15 @@ func (s Service) newBridges(b *broker.Broker) (*bridges, error) {
 	return made, nil
 }
 
-// When people are told of a bridge.
 const (
-	disconnectedFor = 10 * time.Second // a shorter outage is no problem
-	refusedWithin   = time.Hour        // a refusal is one for so long
+	// disconnectedFor is how long a bridge may be without a connection before that is a
+	// problem.
+	disconnectedFor = 10 * time.Second
+	// refusedWithin is how long a refused message is a problem.
+	refusedWithin = time.Hour
 )
 
-// views says how the bridges are.
+// views returns the state of each bridge, as it is published.
 func (all *bridges) views() (views []topics.BridgeView) {
 	for _, b := range all.all {
 		s := b.Status()
@@ -96,7 +98,7 @@ func (h *Hub) viewBridges() []topics.BridgeView {
 	return h.broker.Bridges()
 }
 
-// figures are those of the bridges.
+// figures returns the metrics of the bridges.
 func (all *bridges) figures() []metrics.Family {
 	up := metrics.Family{Name: "dominion_bridge_up", Type: metrics.Gauge, Help: "1 while a bridge carries."}
 	dropped := metrics.Family{Name: "dominion_bridge_dropped_total", Type: metrics.Counter, Help: "Messages that a bridge left out: of QoS 0 while it did not carry or was behind, those beyond the limits of its queue, and those that were refused."}
@@ -110,7 +112,7 @@ func (all *bridges) figures() []metrics.Family {
 	return []metrics.Family{up, dropped, refused}
 }
 
-// bridgeIDs are the client identifiers that the bridges have at our broker.
+// bridgeIDs returns the client identifiers that the bridges have at our broker.
 func bridgeIDs(all []config.Bridge) (ids []string) {
 	for _, c := range all {
 		ids = append(ids, bridge.LocalID(c.Name))
@@ -118,8 +120,8 @@ func bridgeIDs(all []config.Bridge) (ids []string) {
 	return ids
 }
 
-// bridgeState is where a bridge says 1 while it carries and 0 while it does
-// not, as mosquitto does.
+// bridgeState returns the topic at which a bridge publishes 1 while it is connected and 0
+// while it is not, as mosquitto does.
 func bridgeState(name string) string { return "$SYS/broker/connection/" + name + "/state" }
 
 func bridgeRules(all []config.BridgeTopic) []bridge.Rule {

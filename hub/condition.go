@@ -4,8 +4,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// publishConditions says how we see the domains that changed: of one that is
-// away nobody else can. Before we are ready we see nothing that counts.
+// publishConditions publishes the conditions of the domains that changed: nobody else can
+// publish that of a domain that is away. Until the hub is ready their states do not count.
 func (h *Hub) publishConditions(c *changes) {
 	if !h.fleet.Ready() {
 		return
@@ -15,6 +15,7 @@ func (h *Hub) publishConditions(c *changes) {
 	}
 }
 
+// publishCondition publishes the state of a domain and what is wrong with it.
 func (h *Hub) publishCondition(d *domain) {
 	v := topics.Condition{Domain: d.Name, State: d.State, Reason: h.fleet.Condition(d)}
 	v.Problem = v.Reason != ""

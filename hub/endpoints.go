@@ -7,8 +7,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// done reports whether an instance has ended and all went well. Of one that ended
-// without a code (by a signal, or while its agent was away) nobody knows.
+// done reports whether an instance has ended with success. One that ended without an exit
+// code (by a signal, or while its agent was away) has not.
 func done(i topics.Instance) bool {
 	return i.State == topics.Finished && i.ExitCode != nil && *i.ExitCode == 0
 }

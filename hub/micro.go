@@ -6,8 +6,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// builtIn names the microdomains among the instances of a service. They run it
-// whatever is wanted.
+// builtIn returns the microdomains among the instances of a service. They run it even
+// where it is not wanted.
 func (h *Hub) builtIn(instances []topics.ServiceInstance) []string {
 	var names []string
 	for _, i := range instances {
@@ -18,7 +18,8 @@ func (h *Hub) builtIn(instances []topics.ServiceInstance) []string {
 	return names
 }
 
-// runsOn says of a service that is not wanted why it runs all the same.
+// runsOn returns the reason why a service is not wanted, with the microdomains on which it
+// runs all the same.
 func runsOn(reason string, microdomains []string) string {
 	return reason + "; it is built into " + strings.Join(microdomains, ", ") + " and runs there all the same"
 }

@@ -11,13 +11,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// rivalPatience is how long another hub has to be offline before this one takes
-// its topics over, after it was seen online: a restart of its machine must not
-// give the home away.
+// rivalPatience is how long another hub that was online has to be offline before this
+// one takes its topics over: a restart of its machine must not give the home away.
 const rivalPatience = time.Minute
 
-// rival is a hub of another dominion at our topics. Two would clear each
-// other's services and call each other's domains lost.
+// rival is a hub of another dominion that is online at our topics. Two would clear each
+// other's services and report each other's domains as lost.
 type rival struct {
 	topics.Hub
 	prefix string
@@ -27,16 +26,17 @@ func (r rival) Error() string {
 	return fmt.Sprintf("another hub, %s (id %s), is online at %s/…: stop that one, or give this one a topic_prefix of its own; this one waits until that one has been offline for %v", r.Name, r.ID, r.prefix, rivalPatience)
 }
 
-// findRival asks a broker that is not ours whether another hub is there. It
-// does so by a connection without a will, so that it leaves no trace.
+// findRival returns an error where another hub is online at our topics of a broker that
+// is not ours, or the broker does not answer. Its connection has no will, so that it
+// publishes nothing when it ends.
 func findRival(ctx context.Context, o client.Options, tree topics.Tree, id string) error {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, echo := tree.Request("look")
-	mark := topics.Encode(topics.Accept(rand.Text(), nil))
+	marker := topics.Encode(topics.Accept(rand.Text(), nil))
 	var status, availability topics.Message
-	seen := make(chan struct{}, 1)
+	replayed := make(chan struct{}, 1)
 	o.Will, o.ClientID = nil, o.ClientID+"-look"
 	o.OnMessage = func(m topics.Message) {
 		switch {
@@ -44,9 +44,9 @@ func findRival(ctx context.Context, o client.Options, tree topics.Tree, id strin
 			status = m
 		case m.Topic == tree.Hub(topics.HubAvailability):
 			availability = m
-		case m.Topic == echo && bytes.Equal(m.Payload, mark):
+		case m.Topic == echo && bytes.Equal(m.Payload, marker):
 			select {
-			case seen <- struct{}{}:
+			case replayed <- struct{}{}:
 			default:
 			}
 		}
@@ -60,17 +60,17 @@ func findRival(ctx context.Context, o client.Options, tree topics.Tree, id strin
 		return err
 	}
 	// What is retained comes before what is published after the subscription.
-	conn.Publish(topics.Message{Topic: echo, Payload: mark, QoS: 1})
+	conn.Publish(topics.Message{Topic: echo, Payload: marker, QoS: 1})
 	select {
-	case <-seen:
+	case <-replayed:
 	case <-conn.Done():
 		return conn.Err()
 	case <-ctx.Done():
 		return fmt.Errorf("%s does not answer: %w", o.URL, ctx.Err())
 	}
-	there, err := topics.Decode[topics.Hub](status.Topic, orEmpty(status.Payload))
-	if err != nil || there.ID == "" || there.ID == id || string(availability.Payload) != topics.Online {
-		return nil // what cannot be read is no hub's
+	other, err := topics.Decode[topics.Hub](status.Topic, orEmpty(status.Payload))
+	if err != nil || other.ID == "" || other.ID == id || string(availability.Payload) != topics.Online {
+		return nil // a status that cannot be decoded is not a hub's
 	}
-	return rival{there, tree.Prefix()}
+	return rival{other, tree.Prefix()}
 }
