@@ -31,6 +31,10 @@ type Rollouts struct {
 	// how many of them have a version.
 	catalogs map[string]map[string]string
 	versions map[string]map[string]int
+
+	// instances and inputs are buffers of Step, empty between two of them.
+	instances []Instance
+	inputs    []rollout.Instance
 }
 
 // serviceState is how one service changes.

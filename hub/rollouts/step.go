@@ -18,18 +18,17 @@ const maxVersions = 50
 // step is one service while it is decided on.
 type step struct {
 	*Rollouts
-	service   string
-	state     *serviceState
-	def       services.Definition
-	next      topics.Spec
-	nextID    string
-	stable    *topics.Spec // nil: none is known
-	stableID  string
-	record    rollout.Record
-	needs     []rollout.Need
-	instances []Instance // by domain
-	now       time.Time
-	result    Result
+	service  string
+	state    *serviceState
+	def      services.Definition
+	next     topics.Spec
+	nextID   string
+	stable   *topics.Spec // nil: none is known
+	stableID string
+	record   rollout.Record
+	needs    []rollout.Need
+	now      time.Time
+	result   Result
 }
 
 // Step decides what the instances of a service are assigned. changed are the domains, of
@@ -51,10 +50,10 @@ func (r *Rollouts) Step(service string, changed []string, whole bool, now time.T
 		r.end(service) // switched off
 		return s.result
 	}
-	s.instances = make([]Instance, 0, len(domains))
 	for _, domain := range domains {
-		s.instances = append(s.instances, r.home.Instance(service, domain))
+		r.instances = append(r.instances, r.home.Instance(service, domain))
 	}
+	defer r.emptyBuffers()
 	s.def = r.home.Definition(service)
 	if state == nil {
 		state = new(serviceState)
@@ -69,6 +68,13 @@ func (r *Rollouts) Step(service string, changed []string, whole bool, now time.T
 	s.load()
 	s.carryOut(s.decide())
 	return s.result
+}
+
+// emptyBuffers ends the use of the buffers, which let go of what domains have reported.
+func (r *Rollouts) emptyBuffers() {
+	clear(r.instances)
+	clear(r.inputs)
+	r.instances, r.inputs = r.instances[:0], r.inputs[:0]
 }
 
 // staysUpToDate looks at the changed instances of a service of which all are up to date. A
@@ -129,11 +135,12 @@ func (s *step) decide() rollout.Input {
 			Refused: s.record.Why, RefusedVersions: s.record.Versions,
 			Needs:  s.needs,
 			Manual: s.def.Update == services.UpdateManual, Approved: s.record.Approved,
-			Instances: make([]rollout.Instance, 0, len(s.instances)),
 		}
+		s.inputs = s.inputs[:0]
 		for _, reported := range s.instances {
-			in.Instances = append(in.Instances, s.input(reported))
+			s.inputs = append(s.inputs, s.input(reported))
 		}
+		in.Instances = s.inputs
 		s.state.output = rollout.Decide(in)
 		if s.state.output.Failure == nil {
 			return in
