@@ -50,11 +50,11 @@ func (f *Fleet) expireAnnounced(e *Expired, now time.Time) {
 	}
 	lonely := make(map[string]Announcement)
 	for name, a := range f.announced {
-		if d := f.domains[name]; d != nil && d.ID == a.ID && d.State == topics.DomainIsOnline {
+		if f.known(a.Announcement) && f.domains[name].State == topics.DomainIsOnline || f.due(a.since.Add(lonelyAfter), now) {
 			continue
 		}
-		if f.due(a.since.Add(lonelyAfter), now) {
-			continue
+		if d := f.WithID(a.ID); d != nil && d.State == topics.DomainIsOnline {
+			continue // it was renamed, and its former announcement has not ended yet
 		}
 		lonely[name] = a.Announcement
 		if _, was := f.lonely[name]; !was {

@@ -85,6 +85,21 @@ func TestOnlineIsNotLonely(t *testing.T) {
 	}
 }
 
+// The announcement of a former name may outlive it: multicast loses what ends it.
+func TestRenamedMachineIsNotLonely(t *testing.T) {
+	h := newHome(t)
+	h.settle()
+	h.online("kitchen", "k", "s")
+	h.SetAvailability("kitchen", false, false, h.now)
+	h.Announced([]Announcement{{Name: "kitchen", ID: "k"}, {Name: "attic", ID: "a"}}, h.now)
+	h.online("pantry", "k", "s2")
+	h.now = h.now.Add(lonelyAfter)
+	h.beat("pantry", "k", "s2", 2)
+	if e := h.Expire(h.now); len(e.Lonely) != 1 || e.Lonely[0].Name != "attic" || h.Count().Lonely != 1 {
+		t.Errorf("%+v", e.Lonely)
+	}
+}
+
 // A status that is on its way makes no domain offline. What runs on one that was lost is the
 // younger copy, and what it reported is stale meanwhile.
 func TestStatusOfALostDomain(t *testing.T) {
