@@ -160,10 +160,16 @@ func (q *Questions) Step(home func(ask topics.HubRequest, next map[string]servic
 			all = append(all, Answer{Reply: one.late()})
 			continue
 		}
-		q.busy = true
-		q.ended.Go(func() { q.work(one) })
+		q.begin(one)
 	}
 	return all
+}
+
+// begin has the goroutine answer a question. It is a function of its own because the
+// question would else be allocated in each Step, also where there is none.
+func (q *Questions) begin(one Question) {
+	q.busy = true
+	q.ended.Go(func() { q.work(one) })
 }
 
 // Close ends the goroutine, and waits for it. Nothing may be called after it.

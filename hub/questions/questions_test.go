@@ -315,3 +315,12 @@ func TestPlanStops(t *testing.T) {
 		}
 	}
 }
+
+// Step is called in every round of the hub's loop: without a question it allocates nothing.
+func TestStepWithoutAQuestionAllocatesNothing(t *testing.T) {
+	q := New(Options{})
+	now := time.Now()
+	if n := testing.AllocsPerRun(100, func() { q.Step(nil, now) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
