@@ -52,6 +52,35 @@ func Write(path string, content []byte, mode fs.FileMode) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
+// Create writes a file that does not exist, and never replaces one: it returns
+// fs.ErrExist if there is something at path. A power cut leaves the whole file or none.
+func Create(path string, content []byte, mode fs.FileMode) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot create %s: %w", path, err)
+		}
+	}()
+	if _, err := os.Lstat(path); err == nil {
+		return fs.ErrExist
+	}
+	tmp := path + temporary
+	_ = os.Remove(tmp)
+	defer os.Remove(tmp)
+	if err := writeWhole(tmp, content, mode); err != nil {
+		return err
+	}
+	// A link fails where something is, a rename does not. A file system without hard
+	// links (FAT) has the check above.
+	if err := os.Link(tmp, path); errors.Is(err, fs.ErrExist) {
+		return fs.ErrExist
+	} else if err != nil {
+		if err := os.Rename(tmp, path); err != nil {
+			return err
+		}
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 // writeWhole creates a file and syncs it.
 func writeWhole(path string, content []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -3,7 +3,9 @@ package atomicfile
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -231,5 +233,38 @@ func TestWriteDoesNotFollowWhatLiesThere(t *testing.T) {
 	write(t, path, 1)
 	if b, err := os.ReadFile(other); err != nil || string(b) != "mine" {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestCreateReplacesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	if err := Create(path, []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(path, []byte("second"), 0o600); !errors.Is(err, fs.ErrExist) || !strings.HasPrefix(err.Error(), "cannot create "+path) {
+		t.Errorf("over a file: %v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "first" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	// A link to nowhere is something, too.
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(filepath.Join(dir, "nowhere"), link); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(link, []byte("x"), 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over a link: %v", err)
+	}
+	if got := names(t, dir); got != "key link" {
+		t.Errorf("left on disk: %s", got)
+	}
+	// What a power cut left of a first try does not stop the second.
+	put(t, filepath.Join(dir, "next"+temporary), "ha")
+	if err := Create(filepath.Join(dir, "next"), []byte("whole"), 0o600); err != nil {
+		t.Errorf("after a power cut: %v", err)
 	}
 }

@@ -1,0 +1,319 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity/signed"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// KeyListKind is the kind of the key list as a signed message.
+const KeyListKind = "hub/keys"
+
+// KeyList is the payload of hub/keys, retained and signed by the authority: which hub keys count,
+// and which keys are revoked. A list with a greater number replaces one with a lower.
+type KeyList struct {
+	Dominion string       `json:"dominion" type:"id" doc:"id of the dominion"`
+	Number   uint64       `json:"number" doc:"grows with each change; the greatest counts"`
+	Hubs     []HubKey     `json:"hubs" doc:"the hub keys that count: no other one is obeyed"`
+	Revoked  []RevokedKey `json:"revoked" doc:"the keys that are not accepted any more"`
+	// Next is the certificate of the authority that will replace the signing one.
+	Next []byte `json:"next,omitempty" doc:"base64 of the certificate (DER) of the authority that replaces this one"`
+	// Chain leads from the signer's certificate up to the root, without it.
+	Chain [][]byte `json:"chain,omitempty" doc:"base64 of the certificates (DER) between the signer and the root; absent: the root signed"`
+}
+
+// HubKey is a hub's key that counts.
+type HubKey struct {
+	Key  string `json:"key" type:"id" doc:"SHA-256 of the key"`
+	Name string `json:"name,omitempty" type:"line" doc:"whose it is, for people"`
+}
+
+// RevokedKey is a key that is not accepted any more.
+type RevokedKey struct {
+	Key  string `json:"key" type:"id" doc:"SHA-256 of the key"`
+	Use  Use    `json:"use,omitempty" type:"word" doc:"hub, domain, user or service"`
+	Name string `json:"name,omitempty" type:"line" doc:"whose it was, for people"`
+	At   int64  `json:"at,omitempty" doc:"when it was revoked, in seconds of Unix time"`
+	// Expires is when its last certificate ends: then the entry can go, unless it is of a hub.
+	Expires int64 `json:"expires,omitempty" doc:"when its certificate ends, in seconds of Unix time"`
+}
+
+// Bounds of a key list.
+const (
+	maxHubs    = 16
+	maxRevoked = 4096
+)
+
+// Why a key list is not taken.
+var (
+	// ErrOlderList means that a key list has a lower number than the one that is there.
+	ErrOlderList = errors.New("the key list is older than the one that is stored")
+	// ErrOtherList means that a key list has the number of the one that is there, and other content: two
+	// hubs number by themselves, or one was restored from a backup.
+	ErrOtherList = errors.New("the key list has the number of the stored one and other content")
+)
+
+// HasHub reports whether a hub's key counts.
+func (l *KeyList) HasHub(key string) bool {
+	return slices.ContainsFunc(l.Hubs, func(h HubKey) bool { return h.Key == key }) && !l.IsRevoked(key)
+}
+
+// IsRevoked reports whether a key is revoked.
+func (l *KeyList) IsRevoked(key string) bool {
+	return slices.ContainsFunc(l.Revoked, func(r RevokedKey) bool { return r.Key == key })
+}
+
+// clone returns a list that shares nothing that WithHub and the like change.
+func (l KeyList) clone() KeyList {
+	l.Hubs, l.Revoked = slices.Clone(l.Hubs), slices.Clone(l.Revoked)
+	l.Number++
+	return l
+}
+
+// WithHub returns the next list, in which a hub's key counts.
+func (l KeyList) WithHub(h HubKey) KeyList {
+	next := l.clone()
+	next.Hubs = append(slices.DeleteFunc(next.Hubs, func(o HubKey) bool { return o.Key == h.Key }), h)
+	return next
+}
+
+// WithoutHub returns the next list, in which a hub's key does not count.
+func (l KeyList) WithoutHub(key string) KeyList {
+	next := l.clone()
+	next.Hubs = slices.DeleteFunc(next.Hubs, func(o HubKey) bool { return o.Key == key })
+	return next
+}
+
+// Revoke returns the next list, in which a key is revoked. Entries of users, services and domains
+// whose certificates have ended are left out; of those that are too many, the
+// ones that end first.
+func (l KeyList) Revoke(r RevokedKey, now time.Time) KeyList {
+	next := l.WithoutHub(r.Key)
+	next.Revoked = slices.DeleteFunc(next.Revoked, func(o RevokedKey) bool {
+		ended := (o.Use == UserUse || o.Use == ServiceUse) && o.Expires != 0 && time.Unix(o.Expires, 0).Before(now)
+		return ended || o.Key == r.Key
+	})
+	next.Revoked = append(next.Revoked, r)
+	return next
+}
+
+// check returns an error for a list that no authority writes.
+func (l *KeyList) check() error {
+	if !topics.ValidID(l.Dominion) {
+		return fmt.Errorf("field dominion: %.80q is not an id", l.Dominion)
+	}
+	if len(l.Hubs) > maxHubs || len(l.Revoked) > maxRevoked {
+		return fmt.Errorf("it has %d hub keys and %d revoked keys, at most %d and %d are allowed: certificates of users and services that end sooner leave the list sooner", len(l.Hubs), len(l.Revoked), maxHubs, maxRevoked)
+	}
+	for _, h := range l.Hubs {
+		if !ValidKeyHash(h.Key) {
+			return fmt.Errorf("field hubs: %.80q is not the hash of a key", h.Key)
+		}
+	}
+	for _, r := range l.Revoked {
+		if !ValidKeyHash(r.Key) {
+			return fmt.Errorf("field revoked: %.80q is not the hash of a key", r.Key)
+		}
+	}
+	return nil
+}
+
+// Sign returns the list as a message for hub/keys. The same list gives the same bytes.
+func (l KeyList) Sign(a *Authority) ([]byte, error) {
+	l.Chain = nil
+	if a.Offline() {
+		l.Chain = EncodeChain(a.between)
+	}
+	if err := l.check(); err != nil {
+		return nil, fmt.Errorf("cannot sign the key list: %w", err)
+	}
+	return signed.Sign(a.Key, signed.Context{Kind: KeyListKind, Dominion: l.Dominion}, topics.Encode(l))
+}
+
+// VerifyKeyList reads a message of hub/keys if it is of the dominion and was signed by one
+// of the authorities, and returns which. No list revokes an authority.
+func VerifyKeyList(message []byte, dominion string, roots ...*x509.Certificate) (KeyList, *x509.Certificate, error) {
+	l, root, err := verifyKeyList(message, dominion, roots)
+	if err != nil {
+		return KeyList{}, nil, fmt.Errorf("cannot take a key list: %w", err)
+	}
+	return l, root, nil
+}
+
+func verifyKeyList(message []byte, dominion string, roots []*x509.Certificate) (KeyList, *x509.Certificate, error) {
+	if len(message) > topics.MaxPayload {
+		return KeyList{}, nil, fmt.Errorf("it has %d bytes, at most %d are allowed", len(message), topics.MaxPayload)
+	}
+	c := signed.Context{Kind: KeyListKind, Dominion: dominion}
+	for _, root := range roots {
+		key, is := root.PublicKey.(*ecdsa.PublicKey)
+		if !is {
+			continue
+		}
+		if payload, err := signed.Verify(key, c, message); err == nil {
+			l, err := decodeKeyList(payload, dominion)
+			return l, root, err
+		}
+	}
+	// Signed by an intermediate, whose certificates are in the list. They are believed when
+	// they lead to a root, and nothing else of it before its signature is verified.
+	payload, err := signed.Unverified(message)
+	if err != nil {
+		return KeyList{}, nil, err
+	}
+	var claim struct {
+		Chain [][]byte `json:"chain"`
+	}
+	if err := json.Unmarshal(payload, &claim); err != nil {
+		return KeyList{}, nil, signed.ErrSignature
+	}
+	chain, err := ParseChain(claim.Chain)
+	if err != nil {
+		return KeyList{}, nil, signed.ErrSignature
+	}
+	for _, root := range roots {
+		key, is := chain[0].PublicKey.(*ecdsa.PublicKey)
+		if !is || !leadsTo(chain, root) {
+			continue
+		}
+		if payload, err = signed.Verify(key, c, message); err != nil {
+			return KeyList{}, nil, err
+		}
+		l, err := decodeKeyList(payload, dominion)
+		return l, root, err
+	}
+	return KeyList{}, nil, signed.ErrSignature
+}
+
+// leadsTo reports whether a chain of authorities, from the signer on, ends at a root.
+func leadsTo(chain []*x509.Certificate, root *x509.Certificate) bool {
+	for i, cert := range chain {
+		issuer := root
+		if i+1 < len(chain) {
+			issuer = chain[i+1]
+		}
+		if !cert.BasicConstraintsValid || !cert.IsCA || cert.CheckSignatureFrom(issuer) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// decodeKeyList reads the payload of a list that was verified.
+func decodeKeyList(payload []byte, dominion string) (KeyList, error) {
+	if err := signed.CheckNames[KeyList](payload); err != nil {
+		return KeyList{}, err
+	}
+	l, err := topics.Decode[KeyList](KeyListKind, payload)
+	if err != nil {
+		return KeyList{}, err
+	}
+	if err := l.check(); err != nil {
+		return KeyList{}, err
+	}
+	if l.Dominion != dominion {
+		return KeyList{}, fmt.Errorf("%w: %.80s", ErrDominion, l.Dominion)
+	}
+	return l, nil
+}
+
+// Trust is what a domain has pinned: the authority, and the newest key list. It is stored as
+// JSON, and changes by TakeKeyList alone.
+type Trust struct {
+	Dominion string `json:"dominion"`
+	// Authority is the certificate (DER) that is pinned.
+	Authority []byte `json:"authority"`
+	// Next is the certificate of an authority that will replace it.
+	Next []byte `json:"next,omitempty"`
+	// Keys is the newest key list, as the authority signed it.
+	Keys []byte `json:"keys,omitempty"`
+}
+
+// Verifier returns a verifier of the dominion's certificates.
+func (t Trust) Verifier(known func(s Subject, key string) bool) (Verifier, error) {
+	roots, err := t.roots()
+	if err != nil {
+		return Verifier{}, err
+	}
+	v := Verifier{Dominion: t.Dominion, Roots: roots, Known: known}
+	if len(t.Keys) > 0 {
+		l, _, err := VerifyKeyList(t.Keys, t.Dominion, roots...)
+		if err != nil {
+			return Verifier{}, err
+		}
+		v.Keys = &l
+	}
+	return v, nil
+}
+
+// roots returns the pinned authority, and the next one if there is one.
+func (t Trust) roots() ([]*x509.Certificate, error) {
+	chain := [][]byte{t.Authority}
+	if len(t.Next) > 0 {
+		chain = append(chain, t.Next)
+	}
+	roots, err := ParseChain(chain)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the pinned authority: %w", err)
+	}
+	return roots, nil
+}
+
+// TakeKeyList returns what is pinned after a message of hub/keys, and whether that is
+// something else than before: then it must be stored before it is used. A list by the next authority
+// ends the one that is pinned. A list that is older than the stored one, or another one
+// of its number, is refused with ErrOlderList or ErrOtherList.
+func (t Trust) TakeKeyList(message []byte) (Trust, bool, error) {
+	if bytes.Equal(message, t.Keys) {
+		return t, false, nil
+	}
+	roots, err := t.roots()
+	if err != nil {
+		return t, false, err
+	}
+	l, root, err := VerifyKeyList(message, t.Dominion, roots...)
+	if err != nil {
+		return t, false, err
+	}
+	if len(t.Keys) > 0 {
+		stored, _, err := VerifyKeyList(t.Keys, t.Dominion, roots...)
+		if err != nil {
+			return t, false, err
+		}
+		if l.Number < stored.Number {
+			return t, false, fmt.Errorf("%w: number %d, stored is %d", ErrOlderList, l.Number, stored.Number)
+		}
+		if l.Number == stored.Number {
+			return t, false, fmt.Errorf("%w: number %d", ErrOtherList, l.Number)
+		}
+	}
+	after := Trust{Dominion: t.Dominion, Authority: root.Raw, Next: l.Next, Keys: bytes.Clone(message)}
+	if len(l.Next) > 0 {
+		next, err := x509.ParseCertificate(l.Next)
+		if err != nil || !next.IsCA || next.CheckSignatureFrom(next) != nil {
+			return t, false, errors.New("cannot take a key list: the next authority in it is not a root")
+		}
+		if next.Equal(root) {
+			after.Next = nil
+		}
+	}
+	return after, true, nil
+}
+
+// String returns the hashes of a list's hub keys, for a log.
+func (l KeyList) String() string {
+	var hubs []string
+	for _, h := range l.Hubs {
+		hubs = append(hubs, Label(h.Key))
+	}
+	return fmt.Sprintf("number %d, hubs %s, %d revoked", l.Number, strings.Join(hubs, ", "), len(l.Revoked))
+}

@@ -1,0 +1,299 @@
+package identity
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity/signed"
+)
+
+func sign(t testing.TB, l KeyList, a *Authority) []byte {
+	t.Helper()
+	return must[[]byte](t)(l.Sign(a))
+}
+
+var keyA, keyB = strings.Repeat("a", 64), strings.Repeat("b", 64)
+
+func TestKeyList(t *testing.T) {
+	root := newAuth(t)
+	offline := must[*Authority](t)(root.Intermediate(home, now))
+	l := KeyList{Dominion: home}.WithHub(HubKey{Key: keyA, Name: "hub"}).Revoke(RevokedKey{Key: keyB, Use: DomainUse, Name: "pi"}, now)
+	if l.Number != 2 || !l.HasHub(keyA) || l.HasHub(keyB) || !l.IsRevoked(keyB) {
+		t.Fatalf("%+v", l)
+	}
+	for name, a := range map[string]*Authority{"root": root, "intermediate": offline} {
+		m := sign(t, l, a)
+		if string(sign(t, l, a)) != string(m) {
+			t.Errorf("%s: other bytes for the same list", name)
+		}
+		got, by, err := VerifyKeyList(m, home, newAuth(t).Root, root.Root)
+		if err != nil || !by.Equal(root.Root) || got.Number != l.Number || !got.HasHub(keyA) || !got.IsRevoked(keyB) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if _, _, err := VerifyKeyList(m, "other", root.Root); err == nil {
+			t.Errorf("%s: taken by another dominion", name)
+		}
+		if _, _, err := VerifyKeyList(m, home, newAuth(t).Root); !errors.Is(err, signed.ErrSignature) {
+			t.Errorf("%s: of another authority: %v", name, err)
+		}
+		bad := []byte(strings.Replace(string(m), `"number":2`, `"number":9`, 1))
+		if _, _, err := VerifyKeyList(bad, home, root.Root); err == nil {
+			t.Errorf("%s: altered", name)
+		}
+	}
+	// Signed by a hub, a domain, or an intermediate of another root.
+	hubKey, hub := issue(t, root, HubUse, home, 0)
+	rogue := &Authority{Root: root.Root, Certificate: hub[0], Key: hubKey, between: hub}
+	if _, _, err := VerifyKeyList(sign(t, l, rogue), home, root.Root); err == nil {
+		t.Error("signed by the hub's key")
+	}
+	other := must[*Authority](t)(newAuth(t).Intermediate(home, now))
+	if _, _, err := VerifyKeyList(sign(t, l, other), home, root.Root); err == nil {
+		t.Error("signed by an intermediate of another root")
+	}
+	if _, err := (KeyList{Dominion: home, Hubs: []HubKey{{Key: "x"}}}).Sign(root); err == nil {
+		t.Error("a key that is none was signed")
+	}
+}
+
+// Entries of users leave the list when their certificates have ended; a revoked hub leaves the hubs.
+func TestRevoke(t *testing.T) {
+	l := KeyList{Dominion: home}.WithHub(HubKey{Key: keyA}).
+		Revoke(RevokedKey{Key: keyB, Use: UserUse, Expires: now.Add(day).Unix()}, now).
+		Revoke(RevokedKey{Key: strings.Repeat("c", 64), Use: DomainUse, Expires: now.Add(day).Unix()}, now)
+	next := l.Revoke(RevokedKey{Key: keyA, Use: HubUse}, now.Add(2*day))
+	if next.HasHub(keyA) || next.IsRevoked(keyB) || len(next.Revoked) != 2 || len(l.Revoked) != 2 || !l.HasHub(keyA) || next.Number != l.Number+1 {
+		t.Errorf("%+v after %+v", next, l)
+	}
+}
+
+func TestTrust(t *testing.T) {
+	old := newAuth(t)
+	trust := Trust{Dominion: home, Authority: old.Root.Raw}
+	take := func(m []byte, changed bool, want error) {
+		t.Helper()
+		after, is, err := trust.TakeKeyList(m)
+		if is != changed || !errors.Is(err, want) {
+			t.Errorf("changed %v, %v; want %v, %v", is, err, changed, want)
+		}
+		trust = after
+	}
+	first := KeyList{Dominion: home}.WithHub(HubKey{Key: keyA})
+	second := first.WithHub(HubKey{Key: keyB})
+	take(sign(t, second, old), true, nil)
+	take(sign(t, second, old), false, nil)
+	take(sign(t, first, old), false, ErrOlderList)
+	take(sign(t, first.Revoke(RevokedKey{Key: keyB}, now), old), false, ErrOtherList)
+	take(sign(t, KeyList{Dominion: home, Number: 1 << 63}, newAuth(t)), false, signed.ErrSignature)
+	v, err := trust.Verifier(nil)
+	if err != nil || !v.Keys.HasHub(keyB) {
+		t.Errorf("%v", err)
+	}
+
+	// Rotation: the old one names the next, the next one signs, the old one is over.
+	next := newAuth(t)
+	third := second.WithoutHub(keyB)
+	take(sign(t, third, next), false, signed.ErrSignature)
+	third.Next = next.Root.Raw
+	take(sign(t, third, old), true, nil)
+	if string(trust.Authority) != string(old.Root.Raw) || string(trust.Next) != string(next.Root.Raw) {
+		t.Error("the next authority is not pinned")
+	}
+	fourth := third.WithHub(HubKey{Key: keyB})
+	fourth.Next = nil
+	take(sign(t, fourth, next), true, nil)
+	if string(trust.Authority) != string(next.Root.Raw) || trust.Next != nil {
+		t.Error("the next authority does not count")
+	}
+	take(sign(t, fourth.WithoutHub(keyA), old), false, signed.ErrSignature)
+	if v, err := trust.Verifier(nil); err != nil || v.Keys.Number != 4 {
+		t.Errorf("%v", err)
+	}
+	bad := fourth.WithoutHub(keyA)
+	_, leaf := issue(t, next, HubUse, home, 0)
+	bad.Next = leaf[0].Raw
+	if _, changed, err := trust.TakeKeyList(sign(t, bad, next)); err == nil || changed {
+		t.Error("a hub's certificate became an authority")
+	}
+}
+
+func FuzzKeyList(f *testing.F) {
+	a := newAuth(f)
+	offline := must[*Authority](f)(a.Intermediate(home, now))
+	l := KeyList{Dominion: home}.WithHub(HubKey{Key: keyA})
+	good := map[string]bool{string(sign(f, l, a)): true, string(sign(f, l, offline)): true}
+	for m := range good {
+		f.Add([]byte(m))
+	}
+	f.Fuzz(func(t *testing.T, m []byte) {
+		if _, _, err := VerifyKeyList(m, home, a.Root); err == nil && !good[string(m)] {
+			t.Fatalf("accepted %q", m)
+		}
+	})
+}
+
+func TestDomainStoresItsTrust(t *testing.T) {
+	dir := t.TempDir()
+	a := newAuth(t)
+	d := must[*Domain](t)(OpenDomain(dir, false))
+	cert := must[*x509.Certificate](t)(a.Issue(Request{Subject: Subject{home, DomainUse, "pi"}, Key: &d.Key.PublicKey, At: now}))
+	trust := Trust{Dominion: home, Authority: a.Root.Raw, Keys: sign(t, KeyList{Dominion: home}.WithHub(HubKey{Key: keyA}), a)}
+	if err := d.Pin(trust, []*x509.Certificate{cert}); err != nil {
+		t.Fatal(err)
+	}
+	again := must[*Domain](t)(OpenDomain(dir, true))
+	if !again.Adopted() || !again.Chain[0].Equal(cert) || string(again.Trust.Keys) != string(trust.Keys) || again.TLS().PrivateKey == nil {
+		t.Errorf("%+v", again.Trust)
+	}
+	_, other := issue(t, a, DomainUse, "pi", 0)
+	if err := d.SetCertificate(other); err == nil {
+		t.Error("a certificate of another key was stored")
+	}
+	if err := d.SetTrust(Trust{Dominion: home, Authority: []byte("x")}); err == nil {
+		t.Error("an authority that is none was pinned")
+	}
+	if err := os.WriteFile(filepath.Join(dir, Directory, trustFile), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var broken *KeyError
+	if _, err := OpenDomain(dir, true); !errors.As(err, &broken) {
+		t.Errorf("a damaged pin: %v", err)
+	}
+}
+
+func TestOffline(t *testing.T) {
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "authority.pem")
+	h, _ := openHub(t, dir, false)
+	root := h.Authority.Root
+	if err := h.TakeOffline(file, now); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, Directory, authorityKeyFile+"*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("the root's key is still here: %v", left)
+	}
+	again, err := openHub(t, dir, true)
+	if err != nil || !again.Authority.Offline() || !again.Authority.Root.Equal(root) {
+		t.Fatalf("%v", err)
+	}
+	if err := again.Renew(again.Names(), now); err != nil {
+		t.Fatal(err)
+	}
+	v := Verifier{Dominion: home, Roots: []*x509.Certificate{root}}
+	if _, err := v.Verify(again.Chain, now, HubUse); err != nil || len(again.Chain) != 2 {
+		t.Errorf("%v", err)
+	}
+	if third, err := openHub(t, dir, true); err != nil || !third.Chain[0].Equal(again.Chain[0]) {
+		t.Errorf("%v", err)
+	}
+	if err := again.TakeOffline(file, now); err == nil {
+		t.Error("taken offline twice")
+	}
+	// What was written is the authority, whole.
+	text := must[[]byte](t)(os.ReadFile(file))
+	if a, err := ParseAuthority(text, text); err != nil || !a.Root.Equal(root) {
+		t.Errorf("%v", err)
+	}
+	// An existing file is never overwritten, and the key stays here then.
+	dir = t.TempDir()
+	h, _ = openHub(t, dir, false)
+	if err := h.TakeOffline(file, now); err == nil {
+		t.Error("a file was overwritten")
+	}
+	if _, err := os.Stat(filepath.Join(dir, Directory, authorityKeyFile)); err != nil || h.Authority.Offline() {
+		t.Error("the key is gone")
+	}
+}
+
+func TestRotateAuthority(t *testing.T) {
+	dir := t.TempDir()
+	h, _ := openHub(t, dir, false)
+	if err := h.UseNextAuthority(false, now); err == nil {
+		t.Error("replaced by nothing")
+	}
+	trust := Trust{Dominion: home, Authority: h.Authority.Root.Raw}
+	l := KeyList{Dominion: home}.WithHub(HubKey{Key: h.KeyHash()})
+	next := must[*Authority](t)(h.NextAuthority(now))
+	if again := must[*Authority](t)(h.NextAuthority(now)); !again.Root.Equal(next.Root) || !h.Rotating() {
+		t.Error("another next authority")
+	}
+	l.Next = next.Root.Raw
+	trust, _, err := trust.TakeKeyList(sign(t, l, h.Authority))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.UseNextAuthority(true, now); err != nil || h.Rotating() {
+		t.Fatal(err)
+	}
+	again, err := openHub(t, dir, true)
+	if err != nil || !again.Authority.Root.Equal(next.Root) || again.KeyHash() != h.KeyHash() {
+		t.Fatalf("%v", err)
+	}
+	v, err := trust.Verifier(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(again.Chain, now, HubUse); err != nil {
+		t.Errorf("a domain that has the list: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, Directory, authorityKeyFile+".*")); len(left) > 0 {
+		t.Errorf("a key that is compromised is still here: %v", left)
+	}
+}
+
+func TestBrowser(t *testing.T) {
+	h, _ := openHub(t, t.TempDir(), false)
+	b := h.Browser
+	roots := x509.NewCertPool()
+	roots.AddCert(b.Root)
+	if !b.Root.PermittedDNSDomainsCritical || len(b.Root.PermittedIPRanges) == 0 {
+		t.Error("the root has no critical name constraints")
+	}
+	for _, host := range []string{"pi.local", "pi", "localhost", "192.168.1.5", "127.0.0.1"} {
+		if _, err := b.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: host, CurrentTime: now}); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if d := b.Leaf.NotAfter.Sub(b.Leaf.NotBefore); d > 397*24*time.Hour {
+		t.Errorf("lasts %v", d)
+	}
+	if len(b.Leaf.ExtKeyUsage) != 1 || b.Leaf.ExtKeyUsage[0] != x509.ExtKeyUsageServerAuth {
+		t.Errorf("%v", b.Leaf.ExtKeyUsage)
+	}
+	// Whoever has its key can vouch for nothing beyond a home.
+	for _, bad := range []Names{{Hosts: []string{"bank.example"}}, MakeNames("x", nil, "8.8.8.8")} {
+		leaf := *b.Leaf
+		leaf.DNSNames, leaf.IPAddresses = bad.Hosts, ipsOf(bad.Addresses)
+		cert := must[*x509.Certificate](t)(create(&leaf, b.Root, &b.key.PublicKey, b.rootKey))
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now}); err == nil {
+			t.Errorf("%v was accepted", bad)
+		}
+	}
+	// A public address is left out of the leaf, as it could not be verified.
+	if err := h.Renew(MakeNames("pi", nil, "8.8.8.8", "bank.example"), now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "pi.local", CurrentTime: now}); err != nil {
+		t.Error(err)
+	}
+	// It is another root than the one that domains pin.
+	if _, err := h.Verifier(nil, nil).Verify([]*x509.Certificate{b.Leaf, b.Root}, now, HubUse); err == nil {
+		t.Error("a hub by the browsers' root")
+	}
+	profile := string(b.MobileConfig())
+	if !strings.Contains(profile, base64.StdEncoding.EncodeToString(b.Root.Raw)) || !strings.Contains(profile, "Home &amp; &lt;away&gt;") || profile != string(b.MobileConfig()) {
+		t.Error(profile)
+	}
+	if c := must[[]*x509.Certificate](t)(ParseCertificates(b.PEM())); !c[0].Equal(b.Root) {
+		t.Error("another certificate")
+	}
+}

@@ -1,0 +1,179 @@
+package identity
+
+import (
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Why a certificate is refused.
+var (
+	// ErrUse means that a certificate is not of a use that is taken here.
+	ErrUse = errors.New("the certificate is of another use")
+	// ErrDominion means that a certificate is of another dominion.
+	ErrDominion = errors.New("the certificate is of another dominion")
+	// ErrChain means that the dominion's authority did not issue a certificate.
+	ErrChain = errors.New("the certificate is not issued by the dominion's authority")
+	// ErrExpired means that a certificate has ended.
+	ErrExpired = errors.New("the certificate has expired")
+	// ErrRevoked means that the key list revokes a key.
+	ErrRevoked = errors.New("the key is revoked")
+	// ErrNotListed means that a hub's key is not in the key list.
+	ErrNotListed = errors.New("the key is not in the dominion's key list")
+)
+
+// Verifier verifies the certificates of others.
+type Verifier struct {
+	// Dominion is the id that certificates must have.
+	Dominion string
+	// Roots are the authorities that are pinned.
+	Roots []*x509.Certificate
+	// Keys is the newest key list; nil before the first one came.
+	Keys *KeyList
+	// Known reports whether this side had verified a key of this subject before: such a hub or domain
+	// is accepted after its certificate's end. nil: nobody is.
+	Known func(s Subject, key string) bool
+}
+
+// Peer is whoever has the key of a certificate that was verified.
+type Peer struct {
+	Subject     Subject
+	Certificate *x509.Certificate
+	Key         *ecdsa.PublicKey
+	// KeyHash is the hash of Key.
+	KeyHash string
+	// Expired is true for a hub or domain that was accepted after its certificate's end. The
+	// certificate must be renewed at this contact, and this is reported.
+	Expired bool
+}
+
+// Verify verifies a certificate and its issuers, leaf first, as they came from a peer: use,
+// dominion, chain, end, and key list. The name of the host, the common name and
+// NotBefore are not looked at. The peer must prove that it has the key by other means.
+func (v Verifier) Verify(chain []*x509.Certificate, now time.Time, uses ...Use) (Peer, error) {
+	if len(chain) == 0 || len(chain) > maxCertificates {
+		return Peer{}, fmt.Errorf("cannot verify a certificate: %w", ErrChain)
+	}
+	p, err := v.verify(chain, now, uses)
+	if err != nil {
+		return Peer{}, fmt.Errorf("cannot verify the certificate of %s: %w", describe(chain[0]), err)
+	}
+	return p, nil
+}
+
+// describe names a certificate in a message.
+func describe(cert *x509.Certificate) string {
+	if s, err := SubjectOf(cert); err == nil {
+		return string(s.Use) + " " + s.Name
+	}
+	return fmt.Sprintf("%.80q", cert.Subject.CommonName)
+}
+
+func (v Verifier) verify(chain []*x509.Certificate, now time.Time, uses []Use) (Peer, error) {
+	leaf := chain[0]
+	s, err := SubjectOf(leaf)
+	if err != nil {
+		return Peer{}, fmt.Errorf("%w: %w", ErrUse, err)
+	}
+	if s.Dominion != v.Dominion {
+		return Peer{}, fmt.Errorf("%w: %s", ErrDominion, s.Dominion)
+	}
+	if !slices.Contains(uses, s.Use) {
+		return Peer{}, fmt.Errorf("%w: it is of a %s", ErrUse, s.Use)
+	}
+	key, is := leaf.PublicKey.(*ecdsa.PublicKey)
+	hash := hashOf(leaf)
+	if !is || hash == "" || leaf.IsCA {
+		return Peer{}, fmt.Errorf("%w: its key is not of the curve P-256, or it is an authority's", ErrChain)
+	}
+	end, err := v.chainEnd(chain)
+	if err != nil {
+		return Peer{}, err
+	}
+	if v.Keys != nil {
+		if v.Keys.IsRevoked(hash) {
+			return Peer{}, ErrRevoked
+		}
+		if s.Use == HubUse && !v.Keys.HasHub(hash) {
+			return Peer{}, ErrNotListed
+		}
+	}
+	p := Peer{Subject: s, Certificate: leaf, Key: key, KeyHash: hash}
+	if Clock(now).After(end) {
+		known := (s.Use == HubUse || s.Use == DomainUse) && v.Known != nil && v.Known(s, hash)
+		if !known {
+			return Peer{}, fmt.Errorf("%w on %s", ErrExpired, end.Format(time.DateOnly))
+		}
+		p.Expired = true
+	}
+	return p, nil
+}
+
+// chainEnd returns when a chain ends, which leads from a leaf to a pinned root: the latest end
+// of those that there are.
+func (v Verifier) chainEnd(chain []*x509.Certificate) (time.Time, error) {
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	// NotBefore is not checked: the standard verifier is given the last one, and the
+	// ends are compared by the caller.
+	at := chain[0].NotBefore
+	for _, root := range v.Roots {
+		roots.AddCert(root)
+		at = later(at, root.NotBefore)
+	}
+	for _, cert := range chain[1:] {
+		between.AddCert(cert)
+		at = later(at, cert.NotBefore)
+	}
+	found, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: at,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: %w", ErrChain, err)
+	}
+	var latest time.Time
+	for _, c := range found {
+		first := c[0].NotAfter
+		for _, cert := range c[1:] {
+			if cert.NotAfter.Before(first) {
+				first = cert.NotAfter
+			}
+		}
+		latest = later(latest, first)
+	}
+	return latest, nil
+}
+
+// VerifyHub returns a TLS configuration of a client that takes a hub of the dominion alone,
+// by chain, use and key, never by host name. own is the client's certificate, or empty.
+// verified is called in the handshake with the hub that was verified; nil calls nothing.
+func (v Verifier) VerifyHub(own tls.Certificate, now func() time.Time, verified func(Peer)) *tls.Config {
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // by the standard rules; VerifyConnection applies ours
+		VerifyConnection: func(state tls.ConnectionState) error {
+			p, err := v.Verify(state.PeerCertificates, now(), HubUse)
+			if err == nil && verified != nil {
+				verified(p)
+			}
+			return err
+		},
+	}
+	if own.PrivateKey != nil {
+		config.Certificates = []tls.Certificate{own}
+	}
+	return config
+}
+
+// TLSCertificate returns a key with its certificate and the issuers of that, for TLS.
+func TLSCertificate(key *ecdsa.PrivateKey, chain []*x509.Certificate) tls.Certificate {
+	c := tls.Certificate{Certificate: EncodeChain(chain), PrivateKey: key}
+	if len(chain) > 0 {
+		c.Leaf = chain[0]
+	}
+	return c
+}
