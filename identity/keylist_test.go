@@ -84,6 +84,7 @@ func TestTrust(t *testing.T) {
 		}
 		trust = after
 	}
+	take(nil, false, signed.ErrUnsigned)
 	first := KeyList{Dominion: home}.WithHub(HubKey{Key: keyA})
 	second := first.WithHub(HubKey{Key: keyB})
 	take(sign(t, second, old), true, nil)
