@@ -329,7 +329,7 @@ func TestWords(t *testing.T) {
 	if w.Valid("7") || !w.Valid("9") || !w.Established() {
 		t.Errorf("%+v", w)
 	}
-	if NewWord() == NewWord() || len(NewWord()) != 32 {
+	if one, two := NewWord(), NewWord(); one == two || len(one) != 32 {
 		t.Error("words")
 	}
 }
