@@ -106,6 +106,25 @@ func (l KeyList) Revoke(r RevokedKey, now time.Time) KeyList {
 	return next
 }
 
+// Merge returns the next list after two that were made independently, such as by a hub that was restored
+// from a backup: a key that one of them revokes is revoked, and the hubs of both count otherwise.
+func (l KeyList) Merge(o KeyList) KeyList {
+	next := l.clone()
+	next.Number = max(l.Number, o.Number) + 1
+	for _, r := range o.Revoked {
+		if !next.IsRevoked(r.Key) {
+			next.Revoked = append(next.Revoked, r)
+		}
+	}
+	for _, h := range o.Hubs {
+		if !next.HasHub(h.Key) {
+			next.Hubs = append(next.Hubs, h)
+		}
+	}
+	next.Hubs = slices.DeleteFunc(next.Hubs, func(h HubKey) bool { return next.IsRevoked(h.Key) })
+	return next
+}
+
 // check returns an error for a list that no authority writes.
 func (l *KeyList) check() error {
 	if !topics.ValidID(l.Dominion) {
@@ -309,7 +328,7 @@ func (t Trust) TakeKeyList(message []byte) (Trust, bool, error) {
 	return after, true, nil
 }
 
-// String returns the hashes of a list's hub keys, for a log.
+// String returns the number of a list and the labels of its hub keys, for a log.
 func (l KeyList) String() string {
 	var hubs []string
 	for _, h := range l.Hubs {

@@ -298,3 +298,14 @@ func TestBrowser(t *testing.T) {
 		t.Error("another certificate")
 	}
 }
+
+func TestMerge(t *testing.T) {
+	base := KeyList{Dominion: home}.WithHub(HubKey{Key: keyA})
+	restored := base.WithHub(HubKey{Key: keyB})
+	newer := base.WithHub(HubKey{Key: strings.Repeat("c", 64)}).Revoke(RevokedKey{Key: keyA}, now)
+	for _, m := range []KeyList{restored.Merge(newer), newer.Merge(restored)} {
+		if m.Number != 4 || m.HasHub(keyA) || !m.IsRevoked(keyA) || !m.HasHub(keyB) || len(m.Hubs) != 2 {
+			t.Errorf("%+v", m)
+		}
+	}
+}

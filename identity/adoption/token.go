@@ -159,6 +159,10 @@ func (t Token) sign(transcript []byte) []byte {
 // LocalTokenFile is the name of the file in data_dir/identity with the token for the hub's own machine.
 const LocalTokenFile = "local-token"
 
+// BootTokenFiles are where a person puts a token on the card of a machine before its first start.
+// The agent removes it after use.
+var BootTokenFiles = []string{"/boot/firmware/dominion-token", "/boot/dominion-token"}
+
 // WriteTokenFile writes a token to a file that its owner alone can read.
 func WriteTokenFile(path string, t Token) error {
 	if err := atomicfile.Write(path, []byte(t.String()+"\n"), 0o600); err != nil {
