@@ -345,13 +345,10 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"hub/tracker", "hub/directory", "no part of the hub knows another"},
 		{"agent/report", "agent/link", "no part of the agent knows another"},
 		{"agent/orders", "log/slog", "orders are judged purely"},
-<<<<<<< HEAD
 		{"hub/tracker", "net/http", "the parts of the hub do no I/O"},
-=======
 		{"identity", "config", "identity imports topics, atomicfile and cryptography alone"},
 		{"identity/signed", "topics", "signed messages need the standard library alone"},
 		{"hub", "filippo.io/age", "only identity/secrets imports age"},
->>>>>>> b924e3f (identity: import rules, the build date and the decision)
 		{"hub/store", "agent", "hub does not import agent"},
 		{"agent/supervisor", "hub/store", "agent does not import hub"},
 		{"ctl", "hub", "only the hub's program links hub"},
@@ -400,7 +397,6 @@ func TestRulesFindTheirBreach(t *testing.T) {
 // The planner and the ground may know what a moment is, not what time it is.
 func TestNoClock(t *testing.T) {
 	all := list(t)
-<<<<<<< HEAD
 	for _, name := range append([]string{"topics", "services", "services/lease", "services/planner", "hub/devices", "hub/devices/template"}, hubParts...) {
 		switch name {
 		case "hub/questions": // it measures how long its own work takes, beside the loop
@@ -408,9 +404,7 @@ func TestNoClock(t *testing.T) {
 		case "hub/fleet": // the problem of a domain that flaps counts the minutes that are left
 			continue
 		}
-=======
 	for _, name := range []string{"topics", "services", "services/lease", "services/planner", "hub/devices", "hub/devices/template", "identity", "identity/signed", "identity/adoption", "identity/secrets"} {
->>>>>>> b924e3f (identity: import rules, the build date and the decision)
 		p := all[module+"/"+name]
 		if len(p.GoFiles) == 0 {
 			t.Errorf("there is no package %s", name)
