@@ -245,6 +245,34 @@ func decodeKeyList(payload []byte, dominion string) (KeyList, error) {
 	return l, nil
 }
 
+// HubCertificate is the payload of hub/certificate, retained: the key that orders name is verified by
+// it, so it needs no signature of its own.
+type HubCertificate struct {
+	Key         string   `json:"key" type:"id" doc:"SHA-256 of the hub's key, which orders name"`
+	Certificate [][]byte `json:"certificate" doc:"base64 of the hub's certificate and its issuers (DER) without the authority"`
+}
+
+// Published returns what the hub publishes of its certificate.
+func (h *Hub) Published() HubCertificate {
+	return HubCertificate{Key: h.KeyHash(), Certificate: EncodeChain(h.Chain)}
+}
+
+// VerifyPublished verifies a payload of hub/certificate, and returns the hub whose orders it lets verify.
+func (v Verifier) VerifyPublished(c HubCertificate, now time.Time) (Peer, error) {
+	chain, err := ParseChain(c.Certificate)
+	if err != nil {
+		return Peer{}, err
+	}
+	p, err := v.Verify(chain, now, HubUse)
+	if err != nil {
+		return Peer{}, err
+	}
+	if p.KeyHash != c.Key {
+		return Peer{}, fmt.Errorf("cannot verify the certificate of hub %s: it is not of the key %.64q", p.Subject.Name, c.Key)
+	}
+	return p, nil
+}
+
 // Trust is what a domain has pinned: the authority, and the newest key list. It is stored as
 // JSON, and changes by TakeKeyList alone.
 type Trust struct {
@@ -255,6 +283,8 @@ type Trust struct {
 	Next []byte `json:"next,omitempty"`
 	// Keys is the newest key list, as the authority signed it.
 	Keys []byte `json:"keys,omitempty"`
+	// Word is the word of the last join, which the domain shows at the next one.
+	Word string `json:"word,omitempty"`
 }
 
 // Verifier returns a verifier of the dominion's certificates.
@@ -315,7 +345,7 @@ func (t Trust) TakeKeyList(message []byte) (Trust, bool, error) {
 			return t, false, fmt.Errorf("%w: number %d", ErrOtherList, l.Number)
 		}
 	}
-	after := Trust{Dominion: t.Dominion, Authority: root.Raw, Next: l.Next, Keys: bytes.Clone(message)}
+	after := Trust{Dominion: t.Dominion, Authority: root.Raw, Next: l.Next, Keys: bytes.Clone(message), Word: t.Word}
 	if len(l.Next) > 0 {
 		next, err := x509.ParseCertificate(l.Next)
 		if err != nil || !next.IsCA || next.CheckSignatureFrom(next) != nil {

@@ -75,7 +75,7 @@ func TestRevoke(t *testing.T) {
 
 func TestTrust(t *testing.T) {
 	old := newAuth(t)
-	trust := Trust{Dominion: home, Authority: old.Root.Raw}
+	trust := Trust{Dominion: home, Authority: old.Root.Raw, Word: "word"}
 	take := func(m []byte, changed bool, want error) {
 		t.Helper()
 		after, is, err := trust.TakeKeyList(m)
@@ -113,7 +113,7 @@ func TestTrust(t *testing.T) {
 		t.Error("the next authority does not count")
 	}
 	take(sign(t, fourth.WithoutHub(keyA), old), false, signed.ErrSignature)
-	if v, err := trust.Verifier(nil); err != nil || v.Keys.Number != 4 {
+	if v, err := trust.Verifier(nil); err != nil || v.Keys.Number != 4 || trust.Word != "word" {
 		t.Errorf("%v", err)
 	}
 	bad := fourth.WithoutHub(keyA)
@@ -307,5 +307,27 @@ func TestMerge(t *testing.T) {
 		if m.Number != 4 || m.HasHub(keyA) || !m.IsRevoked(keyA) || !m.HasHub(keyB) || len(m.Hubs) != 2 {
 			t.Errorf("%+v", m)
 		}
+	}
+}
+
+func TestPublishedCertificate(t *testing.T) {
+	h, _ := openHub(t, t.TempDir(), false)
+	c := h.Published()
+	l := KeyList{Dominion: home}.WithHub(HubKey{Key: h.KeyHash()})
+	v := h.Verifier(&l, nil)
+	if p, err := v.VerifyPublished(c, now); err != nil || p.KeyHash != h.KeyHash() {
+		t.Errorf("%+v, %v", p, err)
+	}
+	other := c
+	other.Key = keyA
+	if _, err := v.VerifyPublished(other, now); err == nil {
+		t.Error("a certificate under the name of another key")
+	}
+	if _, err := v.VerifyPublished(HubCertificate{Key: c.Key}, now); err == nil {
+		t.Error("no certificate")
+	}
+	second, _ := openHub(t, t.TempDir(), false)
+	if _, err := v.VerifyPublished(second.Published(), now); !errors.Is(err, ErrChain) {
+		t.Errorf("a stranger: %v", err)
 	}
 }

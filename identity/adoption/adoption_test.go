@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -91,11 +92,58 @@ func apply(t testing.TB, key *ecdsa.PrivateKey, name string) *Applicant {
 	return must[*Applicant](t)(NewApplicant(ApplicantOptions{Key: key, Protocol: topics.Protocol, ID: "id-" + name, Name: name, Recipient: recipient}))
 }
 
+// ask returns the question of a domain.
+func ask(t testing.TB, a *Applicant) Question {
+	t.Helper()
+	return must[Question](t)(a.Question())
+}
+
 // wire sends a message as JSON.
 func wire[T Question | Answer | Proof | Completion | Confirmation](t testing.TB, v T) T {
 	t.Helper()
-	b := topics.Encode(v)
-	return must[T](t)(Decode[T]("request/join", b))
+	var up ToHub
+	var down ToDomain
+	switch v := any(v).(type) {
+	case Question:
+		up.Question = &v
+	case Proof:
+		up.Proof = &v
+	case Confirmation:
+		up.Confirmation = &v
+	case Answer:
+		down.Answer = &v
+	case Completion:
+		down.Completion = &v
+	}
+	var got any
+	if up != (ToHub{}) {
+		payload := topics.Encode(up)
+		if !IsAdoption(payload) {
+			t.Error("not recognized as a message of an adoption")
+		}
+		up = must[ToHub](t)(DecodeToHub("request/join", payload))
+		switch any(v).(type) {
+		case Question:
+			got = *up.Question
+		case Proof:
+			got = *up.Proof
+		case Confirmation:
+			got = *up.Confirmation
+		}
+	} else {
+		down = must[ToDomain](t)(DecodeToDomain("response/join", topics.Encode(down)))
+		if down.Answer != nil {
+			got = *down.Answer
+		} else {
+			got = *down.Completion
+		}
+	}
+	if q, is := got.(Question); is {
+		if err := q.Verify(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return got.(T)
 }
 
 // finish carries an adoption from an offer to its end.
@@ -143,7 +191,7 @@ func TestByCode(t *testing.T) {
 	h := newHub(t, "home")
 	_, a := newDomain(t, "pi")
 	code := NewCode()
-	q := wire(t, a.Question())
+	q := wire(t, ask(t, a))
 	a.SetMeans(Means{Code: code.Key(q.Key)})
 	typed := must[Code](t)(ParseCode(strings.ToLower(code.String())))
 	o := must[*Offer](t)(h.options.OfferByCode(q, typed.Key(q.Key), []byte(grant), now))
@@ -161,7 +209,7 @@ func TestByToken(t *testing.T) {
 	h.tokens, _, _ = h.tokens.Add(token, "", 1, time.Hour, now)
 	given := must[Token](t)(ParseToken(token.String()))
 	a.SetMeans(Means{Token: &given})
-	q := wire(t, a.Question())
+	q := wire(t, ask(t, a))
 	if _, err := h.tokens.Check(q.Token, ForDomain, q.Name, q.KeyHash(), false, now); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +229,7 @@ func TestByWindow(t *testing.T) {
 	h := newHub(t, "home")
 	_, a := newDomain(t, "pi")
 	a.SetMeans(Means{Open: true})
-	q := wire(t, a.Question())
+	q := wire(t, ask(t, a))
 	o := must[*Offer](t)(h.options.OfferByWindow(q, []byte(grant), now))
 	if p, err := a.Answer(wire(t, o.Answer()), "hub", now); err != nil || p != nil {
 		t.Fatalf("%v, %v before others could answer", p, err)
@@ -203,7 +251,7 @@ func TestTwoOpenDominions(t *testing.T) {
 	home, other := newHub(t, "home"), newHub(t, "neighbour")
 	_, a := newDomain(t, "pi")
 	a.SetMeans(Means{Open: true})
-	q := a.Question()
+	q := ask(t, a)
 	answer := func(h *hub, at time.Time) {
 		t.Helper()
 		o := must[*Offer](t)(h.options.OfferByWindow(q, nil, at))
@@ -242,7 +290,7 @@ func TestDomainRefuses(t *testing.T) {
 	h, neighbour := newHub(t, "home"), newHub(t, "neighbour")
 	key, a := newDomain(t, "pi")
 	code := NewCode()
-	q := a.Question()
+	q := ask(t, a)
 	k := code.Key(q.Key)
 	token := must[Token](t)(NewToken(h.authority.RootHash(), ForDomain))
 	hubToken := must[Token](t)(NewToken(h.authority.RootHash(), ForHub))
@@ -289,10 +337,10 @@ func TestDomainRefuses(t *testing.T) {
 	// One that belongs to a dominion is moved by code or token alone.
 	stranger := must[*Applicant](t)(NewApplicant(ApplicantOptions{Key: key, Protocol: topics.Protocol, ID: "id-pi", Name: "pi", Recipient: recipient, Stranger: "home"}))
 	stranger.SetMeans(Means{Open: true})
-	if stranger.Question().Open {
+	if ask(t, stranger).Open {
 		t.Error("an adopted domain asks open dominions")
 	}
-	forged := stranger.Question()
+	forged := ask(t, stranger)
 	forged.Open = true
 	if _, err := stranger.Answer(must[*Offer](t)(h.options.OfferByWindow(forged, nil, now)).Answer(), "hub", now); !errors.Is(err, ErrMethod) {
 		t.Errorf("an adopted domain joined an open dominion: %v", err)
@@ -304,17 +352,17 @@ func TestWrongCodes(t *testing.T) {
 	h := newHub(t, "home")
 	_, a := newDomain(t, "pi")
 	code := NewCode()
-	q := a.Question()
+	q := ask(t, a)
 	a.SetMeans(Means{Code: code.Key(q.Key)})
 	guess := must[*Offer](t)(h.options.OfferByCode(q, NewCode().Key(q.Key), nil, now))
 	right := must[*Offer](t)(h.options.OfferByCode(q, code.Key(q.Key), nil, now))
 	if _, err := a.Answer(guess.Answer(), "attacker", now); !errors.Is(err, ErrWrongCode) {
 		t.Fatal(err)
 	}
-	if err := guess.Refused(a.Question()); !errors.Is(err, ErrWrongCode) {
+	if err := guess.Refused(ask(t, a)); !errors.Is(err, ErrWrongCode) {
 		t.Errorf("the hub does not learn that the code was wrong: %v", err)
 	}
-	if err := right.Refused(a.Question()); err != nil {
+	if err := right.Refused(ask(t, a)); err != nil {
 		t.Error(err)
 	}
 	// Even the right one is not looked at before the time is over.
@@ -331,11 +379,11 @@ func TestHubRefuses(t *testing.T) {
 	h := newHub(t, "home")
 	key, a := newDomain(t, "pi")
 	code := NewCode()
-	k := code.Key(a.Question().Key)
+	k := code.Key(ask(t, a).Key)
 	token := must[Token](t)(NewToken(h.authority.RootHash(), ForDomain))
 	hubToken := must[Token](t)(NewToken(h.authority.RootHash(), ForHub))
 	a.SetMeans(Means{Code: k, Token: &token})
-	q := a.Question()
+	q := ask(t, a)
 	o := must[*Offer](t)(h.options.OfferByCode(q, k, nil, now))
 	good := must[*Proof](t)(a.Answer(o.Answer(), "hub", now))
 	thief := must[*ecdsa.PrivateKey](t)(identity.NewKey())
@@ -405,7 +453,7 @@ func TestManInTheMiddle(t *testing.T) {
 	h := newHub(t, "home")
 	_, a := newDomain(t, "pi")
 	code := NewCode()
-	k := code.Key(a.Question().Key)
+	k := code.Key(ask(t, a).Key)
 	a.SetMeans(Means{Code: k})
 	other := newHub(t, "home") // of the same id
 	_, b := newDomain(t, "pi")
@@ -414,10 +462,10 @@ func TestManInTheMiddle(t *testing.T) {
 		"id":        func(q *Question) { q.ID = "id-other" },
 		"name":      func(q *Question) { q.Name = "other" },
 		"recipient": func(q *Question) { q.Recipient = "age1" + strings.Repeat("q", 58) },
-		"ephemeral": func(q *Question) { q.Ephemeral = b.Question().Ephemeral },
-		"key":       func(q *Question) { q.Key = b.Question().Key },
+		"ephemeral": func(q *Question) { q.Ephemeral = ask(t, b).Ephemeral },
+		"key":       func(q *Question) { q.Key = ask(t, b).Key },
 	} {
-		q := a.Question()
+		q := ask(t, a)
 		change(&q)
 		o := must[*Offer](t)(h.options.OfferByCode(q, code.Key(q.Key), nil, now))
 		if p, err := a.Answer(o.Answer(), name, now); p != nil || !errors.Is(err, ErrWrongCode) {
@@ -425,10 +473,10 @@ func TestManInTheMiddle(t *testing.T) {
 		}
 	}
 	// He puts his own keys into the answer.
-	o := must[*Offer](t)(h.options.OfferByCode(a.Question(), k, nil, now))
+	o := must[*Offer](t)(h.options.OfferByCode(ask(t, a), k, nil, now))
 	m := o.Answer()
 	m.Authority, m.Certificate = other.options.Root.Raw, identity.EncodeChain(other.options.Chain)
-	m.Signature = must[[]byte](t)(signed.SignBytes(other.options.Key, labelled(hubLabel, transcript(a.Question(), m))))
+	m.Signature = must[[]byte](t)(signed.SignBytes(other.options.Key, labelled(hubLabel, transcript(ask(t, a), m))))
 	if p, err := a.Answer(m, "middle", now); p != nil || !errors.Is(err, ErrWrongCode) {
 		t.Errorf("his own keys: %v", err)
 	}
@@ -483,7 +531,7 @@ func TestCompletionIsChecked(t *testing.T) {
 		_, a := newDomain(t, "pi")
 		token := must[Token](t)(NewToken(h.authority.RootHash(), ForDomain))
 		a.SetMeans(Means{Token: &token})
-		o := must[*Offer](t)(h.options.OfferByToken(a.Question(), token.PublicKey(), nil, now))
+		o := must[*Offer](t)(h.options.OfferByToken(ask(t, a), token.PublicKey(), nil, now))
 		p := must[*Proof](t)(a.Answer(o.Answer(), "hub", now))
 		if err := o.Prove(*p, now); err != nil {
 			t.Fatal(err)
@@ -506,10 +554,10 @@ func TestPowerCuts(t *testing.T) {
 			token := must[Token](t)(NewToken(h.authority.RootHash(), ForDomain))
 			h.tokens, _, _ = h.tokens.Add(token, "", 1, time.Hour, now)
 			a.SetMeans(Means{Token: &token})
-			hash := a.Question().KeyHash()
+			hash := ask(t, a).KeyHash()
 			var pinned *Adopted // on the domain's disk
 			adopt := func(upTo int) {
-				q := a.Question()
+				q := ask(t, a)
 				if upTo == 0 { // the question is lost
 					return
 				}
@@ -564,7 +612,7 @@ func TestPowerCuts(t *testing.T) {
 				a = apply(t, key, "pi")
 				a.SetMeans(Means{Token: &token})
 				adopt(steps)
-			} else if !h.confirm(hash, pinned.Word) { // it joins with its word
+			} else if !h.confirm(hash, pinned.Trust.Word) { // it joins with its word
 				t.Errorf("cut of %s after step %d: the hub does not know a domain that was adopted", whose, cut)
 			}
 			if !h.members[hash].words.Established() || pinned == nil {
@@ -583,10 +631,10 @@ func TestLostMessages(t *testing.T) {
 	_, a := newDomain(t, "pi")
 	token := must[Token](t)(NewToken(h.authority.RootHash(), ForDomain))
 	a.SetMeans(Means{Token: &token})
-	o := must[*Offer](t)(h.options.OfferByToken(a.Question(), token.PublicKey(), nil, now))
+	o := must[*Offer](t)(h.options.OfferByToken(ask(t, a), token.PublicKey(), nil, now))
 	p1 := must[*Proof](t)(a.Answer(o.Answer(), "hub", now))
 	p2 := must[*Proof](t)(a.Answer(o.Answer(), "hub", now))
-	other := must[*Offer](t)(h.options.OfferByToken(a.Question(), token.PublicKey(), nil, now))
+	other := must[*Offer](t)(h.options.OfferByToken(ask(t, a), token.PublicKey(), nil, now))
 	if _, err := a.Answer(other.Answer(), "hub", now); err == nil {
 		t.Error("a second hub was chosen")
 	}
@@ -615,11 +663,11 @@ func TestLostMessages(t *testing.T) {
 	// A hub that proved itself and did not go on is given up: the question is a new one.
 	_, b := newDomain(t, "pi")
 	b.SetMeans(Means{Token: &token})
-	first := b.Question()
+	first := ask(t, b)
 	o = must[*Offer](t)(h.options.OfferByToken(first, token.PublicKey(), nil, now))
 	must[*Proof](t)(b.Answer(o.Answer(), "hub", now))
-	if err := b.Expire(b.Next()); err != nil || b.Proved() || bytes.Equal(b.Question().Nonce, first.Nonce) || !bytes.Equal(b.Question().Token, first.Token) {
-		t.Errorf("%v, %+v", err, b.Question())
+	if err := b.Expire(b.Next()); err != nil || b.Proved() || bytes.Equal(ask(t, b).Nonce, first.Nonce) || !bytes.Equal(ask(t, b).Token, first.Token) {
+		t.Errorf("%v, %+v", err, ask(t, b))
 	}
 }
 
@@ -629,72 +677,118 @@ func FuzzDecode(f *testing.F) {
 	a := apply(f, key, "pi")
 	token := must[Token](f)(NewToken(h.authority.RootHash(), ForDomain))
 	a.SetMeans(Means{Token: &token, Open: true})
-	q := a.Question()
+	q := ask(f, a)
 	o := must[*Offer](f)(h.options.OfferByWindow(q, []byte(grant), now))
-	for _, v := range []any{q, o.Answer(), Proof{Transcript: o.transcript}, Completion{Word: "w"}, Confirmation{}} {
+	answer, completion := o.Answer(), Completion{Word: "w"}
+	for _, v := range []any{ToHub{Question: &q}, ToHub{Proof: &Proof{Transcript: o.transcript}}, ToHub{Confirmation: &Confirmation{}}, ToDomain{Answer: &answer}, ToDomain{Completion: &completion}, ToDomain{Error: "x"}} {
 		f.Add(topics.Encode(v))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if q, err := Decode[Question]("request/join", b); err == nil {
-			if _, err := h.options.OfferByWindow(q, nil, now); err != nil && q.Open {
-				t.Fatalf("a question that was checked cannot be answered: %v", err)
+		if up, err := DecodeToHub("request/join", b); err == nil {
+			if !IsAdoption(b) {
+				t.Fatal("not recognized")
 			}
-			if len(q.KeyHash()) != 64 {
-				t.Fatal("no topic to answer at")
+			if q := up.Question; q != nil {
+				if _, err := h.options.OfferByWindow(*q, nil, now); err != nil && q.Open {
+					t.Fatalf("a question that was checked cannot be answered: %v", err)
+				}
+				if len(q.KeyHash()) != 64 {
+					t.Fatal("no topic to answer at")
+				}
 			}
-		}
-		if m, err := Decode[Answer]("response/join", b); err == nil {
-			if p, err := a.Answer(m, "fuzz", now); err == nil && p != nil {
-				t.Fatal("a proof for an answer that proves nothing")
+			if up.Proof != nil && o.Prove(*up.Proof, now) == nil {
+				t.Fatal("proved")
 			}
-		}
-		if p, err := Decode[Proof]("request/join", b); err == nil && o.Prove(p, now) == nil {
-			t.Fatal("proved")
-		}
-		if c, err := Decode[Completion]("response/join", b); err == nil {
-			if _, err := a.Complete(c, now); err == nil {
-				t.Fatal("completed")
+			if up.Confirmation != nil && o.Confirm(*up.Confirmation) == nil {
+				t.Fatal("confirmed")
 			}
 		}
-		if c, err := Decode[Confirmation]("request/join", b); err == nil && o.Confirm(c) == nil {
-			t.Fatal("confirmed")
+		if down, err := DecodeToDomain("response/join", b); err == nil {
+			if down.Answer != nil {
+				if p, err := a.Answer(*down.Answer, "fuzz", now); err == nil && p != nil {
+					t.Fatal("a proof for an answer that proves nothing")
+				}
+			}
+			if down.Completion != nil {
+				if _, err := a.Complete(*down.Completion, now); err == nil {
+					t.Fatal("completed")
+				}
+			}
 		}
 	})
 }
 
 func TestDecode(t *testing.T) {
 	_, a := newDomain(t, "pi")
-	q := a.Question()
-	good := topics.Encode(q)
+	q := ask(t, a)
+	good := topics.Encode(ToHub{Transaction: "1", Question: &q})
 	if n := len(good); n > 2048 {
 		t.Errorf("a question has %d bytes", n)
 	}
-	if got := must[Question](t)(Decode[Question]("request/join", good)); got.KeyHash() != q.KeyHash() || len(got.Label()) != 19 {
+	if got := must[ToHub](t)(DecodeToHub("request/join", good)); got.Question.KeyHash() != q.KeyHash() || len(got.Question.Label()) != 19 || got.Question.Verify() != nil {
 		t.Errorf("%+v", got)
 	}
-	var fields map[string]any
-	if err := json.Unmarshal(good, &fields); err != nil {
+	var all struct {
+		Question map[string]any `json:"question"`
+	}
+	if err := json.Unmarshal(good, &all); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]any{
 		"protocol": "9.0", "id": "a b", "name": "A", "key": "AAAA", "recipient": "x", "ephemeral": "AAAA", "nonce": "AAAA",
 		"session": "a b", "model": strings.Repeat("x", MaxMessage), "address": "$(x)", "stranger": "A B",
 	} {
-		bad := make(map[string]any)
-		for k, v := range fields {
-			bad[k] = v
-		}
+		bad := maps.Clone(all.Question)
 		bad[name] = change
-		b, err := json.Marshal(bad)
+		b, err := json.Marshal(map[string]any{"question": bad})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Decode[Question]("request/join", b); err == nil || !strings.Contains(err.Error(), "request/join") {
+		if _, err := DecodeToHub("request/join", b); err == nil || !strings.Contains(err.Error(), "request/join") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	twice := append(good[:len(good)-1:len(good)-1], `,"Name":"other"}`...)
-	if _, err := Decode[Question]("request/join", twice); err == nil {
+	twice := append(good[:len(good)-2:len(good)-2], `,"Name":"other"}}`...)
+	if _, err := DecodeToHub("request/join", twice); err == nil {
 		t.Error("a name that is in it twice")
+	}
+	for _, bad := range []string{`{}`, `{"transaction":"1"}`, `{"proof":{},"confirmation":{}}`, `[]`, `x`} {
+		if _, err := DecodeToHub("request/join", []byte(bad)); err == nil {
+			t.Errorf("%s was read", bad)
+		}
+	}
+	for _, bad := range []string{`{}`, `{"answer":{},"error":"x"}`, `{"answer":{"certificate":"x"}}`} {
+		if _, err := DecodeToDomain("response/join", []byte(bad)); err == nil {
+			t.Errorf("%s was read", bad)
+		}
+	}
+	if IsAdoption([]byte(`{"id":"x","name":"pi","session":"y"}`)) {
+		t.Error("the join of a domain that is adopted")
+	}
+}
+
+// Nobody but the domain can change its question.
+func TestQuestionIsSigned(t *testing.T) {
+	_, a := newDomain(t, "pi")
+	a.SetProblems("no hub", "other VLAN")
+	base := ask(t, a)
+	if err := base.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	_, b := newDomain(t, "pi")
+	other := ask(t, b)
+	for name, change := range map[string]func(*Question){
+		"protocol": func(q *Question) { q.Protocol += "1" }, "id": func(q *Question) { q.ID = "x" }, "name": func(q *Question) { q.Name = "x" },
+		"key": func(q *Question) { q.Key = other.Key }, "recipient": func(q *Question) { q.Recipient += "x" }, "ephemeral": func(q *Question) { q.Ephemeral = other.Ephemeral },
+		"nonce": func(q *Question) { q.Nonce = other.Nonce }, "session": func(q *Question) { q.Session = "x" }, "token": func(q *Question) { q.Token = []byte("x") },
+		"open": func(q *Question) { q.Open = true }, "stranger": func(q *Question) { q.Stranger = "x" }, "refused": func(q *Question) { q.Refused = []byte("x") },
+		"address": func(q *Question) { q.Address = "x" }, "model": func(q *Question) { q.Model = "x" }, "problems": func(q *Question) { q.Problems = q.Problems[:1] },
+		"signature": func(q *Question) { q.Signature = other.Signature },
+	} {
+		q := base
+		change(&q)
+		if err := q.Verify(); err == nil {
+			t.Errorf("%s was changed", name)
+		}
 	}
 }

@@ -55,6 +55,7 @@ type Applicant struct {
 	question  Question
 	ephemeral *ecdh.PrivateKey
 	limiter   Limiter
+	throttle  signed.Throttle
 	// open are answers of dominions that are open, which proved nothing but their own keys.
 	open []opening
 	// chosen is the hub that has proved itself; nil: none.
@@ -83,12 +84,10 @@ type hubSide struct {
 // Adopted is what a domain stores when it was adopted.
 type Adopted struct {
 	Method Method
-	// Trust has the authority to pin, and the key list.
+	// Trust has the authority to pin, the key list, and the word that the domain shows at its next join.
 	Trust identity.Trust
 	// Chain is the domain's certificate and its issuers without the authority.
 	Chain []*x509.Certificate
-	// Word is what the domain shows at its next join.
-	Word string
 	// Grant is the grant, in JSON, that the hub's proof covers.
 	Grant []byte
 	// Hub is the hub's key.
@@ -157,7 +156,15 @@ func (a *Applicant) SetMeans(m Means) {
 
 // Question returns what the domain asks every hub that it reaches. It is the same until a hub was
 // chosen and did not go on.
-func (a *Applicant) Question() Question { return a.question }
+func (a *Applicant) Question() (Question, error) {
+	q := a.question
+	var err error
+	q.Signature, err = signed.SignBytes(a.options.Key, labelled(questionLabel, q.digest()))
+	return q, err
+}
+
+// SetProblems says why the domain could not join, for people who look at the hub.
+func (a *Applicant) SetProblems(problems ...string) { a.question.Problems = problems }
 
 // Answer takes a hub's answer, and returns the proof to send it; nil if there is nothing to
 // send. from tells hubs apart for the slowing of wrong codes. Nothing is sent to a hub that has not
@@ -178,8 +185,12 @@ func (a *Applicant) Answer(m Answer, from string, now time.Time) (*Proof, error)
 	if err := a.mayTake(m, from, now); err != nil {
 		return nil, fmt.Errorf("cannot take the answer of %.80s: %w", m.Dominion, err)
 	}
+	if !a.throttle.Allow(from, now) {
+		return nil, fmt.Errorf("cannot take the answer of %.80s: %w", m.Dominion, ErrTooSoon)
+	}
 	side, err := a.check(m, now)
 	if err != nil {
+		a.throttle.Failed(from, now)
 		return nil, fmt.Errorf("cannot take the answer of %.80s: %w", m.Dominion, err)
 	}
 	if m.Method == ByWindow {
@@ -339,6 +350,7 @@ func (a *Applicant) complete(c Completion, now time.Time) (Adopted, error) {
 		return Adopted{}, err
 	}
 	trust := identity.Trust{Dominion: s.answer.Dominion, Authority: s.root.Raw}
+	trust.Word = c.Word
 	if trust, _, err = trust.TakeKeyList(c.Keys); err != nil {
 		return Adopted{}, err
 	}
@@ -364,7 +376,7 @@ func (a *Applicant) complete(c Completion, now time.Time) (Adopted, error) {
 		return Adopted{}, err
 	}
 	return Adopted{
-		Method: s.answer.Method, Trust: trust, Chain: chain, Word: c.Word, Grant: s.answer.Grant, Hub: s.hub,
+		Method: s.answer.Method, Trust: trust, Chain: chain, Grant: s.answer.Grant, Hub: s.hub,
 		Ephemeral: a.ephemeral, HubEphemeral: hubEphemeral, transcript: s.transcript,
 	}, nil
 }
@@ -381,7 +393,7 @@ func (a *Applicant) Confirmation() (Confirmation, error) {
 	if a.adopted == nil {
 		return Confirmation{}, fmt.Errorf("cannot confirm an adoption: %w", ErrNotAsked)
 	}
-	c := Confirmation{Transcript: a.adopted.transcript, Word: a.adopted.Word}
+	c := Confirmation{Transcript: a.adopted.transcript, Word: a.adopted.Trust.Word}
 	var err error
 	c.Signature, err = signed.SignBytes(a.options.Key, labelled(confirmLabel, c.digest()))
 	return c, err

@@ -82,11 +82,12 @@ func (c Code) Key(publicKey []byte) CodeKey {
 
 // Labels of proofs and signatures: what one side sends is never valid from the other.
 const (
-	hubLabel     = "dominion adopt 1 hub"
-	domainLabel  = "dominion adopt 1 domain"
-	tokenLabel   = "dominion adopt 1 token"
-	joinedLabel  = "dominion adopt 1 joined"
-	confirmLabel = "dominion adopt 1 confirm"
+	questionLabel = "dominion adopt 1 question"
+	hubLabel      = "dominion adopt 1 hub"
+	domainLabel   = "dominion adopt 1 domain"
+	tokenLabel    = "dominion adopt 1 token"
+	joinedLabel   = "dominion adopt 1 joined"
+	confirmLabel  = "dominion adopt 1 confirm"
 )
 
 // prove returns the HMAC of a transcript by the key of a code.

@@ -20,6 +20,7 @@ package adoption
 
 import (
 	"crypto/ecdsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -63,6 +64,10 @@ type Question struct {
 	Address  string   `json:"address,omitempty" type:"address" doc:"of the machine, for people"`
 	Model    string   `json:"model,omitempty" type:"line" doc:"of the machine, for people"`
 	Problems []string `json:"problems,omitempty" type:"text" doc:"why it could not join, for people"`
+
+	// Signature is by the key, of all the above: nobody else can replace a domain's question by
+	// his own.
+	Signature []byte `json:"signed" doc:"base64 of a signature by the domain's key, r and s"`
 }
 
 // Answer is a hub's answer to a question.
@@ -105,29 +110,82 @@ type Confirmation struct {
 	Signature  []byte `json:"signed" doc:"base64 of a signature by the domain's key, r and s"`
 }
 
-// Decode reads a message of an adoption, within MaxMessage where an applicant sent it. A name
-// that is in it twice, in any case, is refused.
-func Decode[T Question | Answer | Proof | Completion | Confirmation](topic string, payload []byte) (T, error) {
-	var zero T
-	switch any(zero).(type) {
-	case Question, Proof, Confirmation:
-		if len(payload) > MaxMessage {
-			return zero, fmt.Errorf("cannot read %s: %d bytes are more than %d", topic, len(payload), MaxMessage)
-		}
+// ToHub is the payload of request/join of a domain that is not adopted: one of the three messages.
+type ToHub struct {
+	Transaction  string        `json:"transaction" type:"text" doc:"repeated in the response"`
+	Question     *Question     `json:"question,omitempty" doc:"who asks"`
+	Proof        *Proof        `json:"proof,omitempty" doc:"to a hub that has proved itself"`
+	Confirmation *Confirmation `json:"confirmation,omitempty" doc:"the completion is stored"`
+}
+
+// ToDomain is the payload of response/join/<hash of the key>: one of the two messages, or an error.
+type ToDomain struct {
+	Transaction string      `json:"transaction" type:"text" doc:"of the request"`
+	Answer      *Answer     `json:"answer,omitempty" doc:"a hub that proves itself"`
+	Completion  *Completion `json:"completion,omitempty" doc:"to a domain that has proved itself"`
+	Error       string      `json:"error,omitempty" type:"text" doc:"why the domain is refused"`
+}
+
+// IsAdoption reports whether a payload of request/join is of a domain that is not adopted, without
+// verifying anything.
+func IsAdoption(payload []byte) bool {
+	if len(payload) > MaxMessage {
+		return false
 	}
-	if err := signed.CheckNames[T](payload); err != nil {
-		return zero, fmt.Errorf("cannot read %s: %w", topic, err)
+	var v struct {
+		Question, Proof, Confirmation json.RawMessage
 	}
-	v, err := topics.Decode[T](topic, payload)
+	return json.Unmarshal(payload, &v) == nil && (v.Question != nil || v.Proof != nil || v.Confirmation != nil)
+}
+
+// DecodeToHub reads what a domain sends. Exactly one of its messages is there.
+func DecodeToHub(topic string, payload []byte) (ToHub, error) {
+	if len(payload) > MaxMessage {
+		return ToHub{}, fmt.Errorf("cannot read %s: %d bytes are more than %d", topic, len(payload), MaxMessage)
+	}
+	v, err := decode[ToHub](topic, payload)
 	if err != nil {
-		return zero, err
+		return ToHub{}, err
 	}
-	if q, is := any(v).(Question); is {
-		if _, err := q.check(); err != nil {
-			return zero, fmt.Errorf("cannot read %s: %w", topic, err)
+	if count(v.Question != nil, v.Proof != nil, v.Confirmation != nil) != 1 {
+		return ToHub{}, fmt.Errorf("cannot read %s: it must have one of question, proof and confirmation", topic)
+	}
+	if v.Question != nil {
+		if _, err := v.Question.check(); err != nil {
+			return ToHub{}, fmt.Errorf("cannot read %s: %w", topic, err)
 		}
 	}
 	return v, nil
+}
+
+// DecodeToDomain reads what a hub sends. Exactly one of its messages, or an error, is there.
+func DecodeToDomain(topic string, payload []byte) (ToDomain, error) {
+	v, err := decode[ToDomain](topic, payload)
+	if err != nil {
+		return ToDomain{}, err
+	}
+	if count(v.Answer != nil, v.Completion != nil, v.Error != "") != 1 {
+		return ToDomain{}, fmt.Errorf("cannot read %s: it must have one of answer, completion and error", topic)
+	}
+	return v, nil
+}
+
+func count(conditions ...bool) (n int) {
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}
+
+// decode reads a payload that has no name twice.
+func decode[T any](topic string, payload []byte) (T, error) {
+	if err := signed.CheckNames[T](payload); err != nil {
+		var zero T
+		return zero, fmt.Errorf("cannot read %s: %w", topic, err)
+	}
+	return topics.Decode[T](topic, payload)
 }
 
 // check returns the domain's key, or an error for a question that no agent sends.
@@ -152,6 +210,35 @@ func (q Question) check() (*ecdsa.PublicKey, error) {
 		return nil, fmt.Errorf("field key: %w", err)
 	}
 	return key, nil
+}
+
+// digest returns what the domain signs of a question.
+func (q Question) digest() []byte {
+	open := []byte{0}
+	if q.Open {
+		open[0] = 1
+	}
+	parts := [][]byte{
+		[]byte(q.Protocol), []byte(q.ID), []byte(q.Name), q.Key, []byte(q.Recipient), q.Ephemeral, q.Nonce,
+		[]byte(q.Session), q.Token, open, []byte(q.Stranger), q.Refused, []byte(q.Address), []byte(q.Model),
+	}
+	for _, p := range q.Problems {
+		parts = append(parts, []byte(p))
+	}
+	return hashParts(parts...)
+}
+
+// Verify returns an error if the question was not signed by its key. Call it beside the loop, before
+// the question is shown or answered: otherwise anybody could replace a domain's question.
+func (q Question) Verify() error {
+	key, err := q.check()
+	if err != nil {
+		return err
+	}
+	if !signed.VerifyBytes(key, labelled(questionLabel, q.digest()), q.Signature) {
+		return fmt.Errorf("cannot take the question of %s: %w", q.Name, ErrProof)
+	}
+	return nil
 }
 
 // KeyHash returns the hash of the domain's key: the last level of the topic at which it is answered.
