@@ -122,11 +122,6 @@ func (b *Browser) allowed(n Names) Names {
 	return in
 }
 
-// serves reports whether the leaf is for these names and not due.
-func (b *Browser) serves(n Names, now time.Time) bool {
-	return b.Leaf != nil && !RenewalDue(b.Leaf, now) && namesOf(b.Leaf).Equal(b.allowed(n))
-}
-
 // leafSlack is how far the clock of a browser may be behind the hub's.
 const leafSlack = 24 * time.Hour
 

@@ -21,7 +21,7 @@ type HubOptions struct {
 	Name string
 	// Lifetime is of certificates; zero is DefaultLifetime.
 	Lifetime time.Duration
-	// Names is how the hub is reached.
+	// Names is how the hub is reached, for what is made now.
 	Names Names
 	// Known reports whether this data_dir had an authority before: keys that are missing are then
 	// lost, and OpenHub returns a KeyError.
@@ -84,7 +84,8 @@ func OpenHub(dataDir string, o HubOptions) (*Hub, error) {
 		return nil, err
 	}
 	h.Chain = store.Certificates(hubCertFile)
-	if !h.usable(o.Now) || !h.Browser.serves(o.Names, o.Now) {
+	// Other names than those of the last run are a matter of Renewal.
+	if !h.usable(o.Now) || h.Browser.Leaf == nil || RenewalDue(h.Browser.Leaf, o.Now) {
 		if err := h.Renew(o.Names, o.Now); err != nil {
 			return nil, err
 		}

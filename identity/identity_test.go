@@ -418,7 +418,7 @@ func TestRenewal(t *testing.T) {
 	}
 	names := MakeNames("pi", nil)
 	cert := make(now)
-	r := NewRenewal(cert, names)
+	r := NewRenewal(names, cert, make(now.Add(day)))
 	if r.Expire(now) || !r.Next(now).Equal(RenewAt(cert)) {
 		t.Errorf("due at %v", r.Next(now))
 	}
@@ -434,7 +434,7 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("change %d", i)
 		}
 		at = next
-		r.Done(make(at), r.Names(), at)
+		r.Done(at, r.Names(), make(at))
 	}
 	r.SetNames(MakeNames("pi", []netip.Addr{netip.MustParseAddr("10.0.0.3")}))
 	r.SetNames(names) // as before: nothing to do
@@ -450,7 +450,7 @@ func TestRenewal(t *testing.T) {
 	if r.Expire(at.Add(retryInterval-1)) || !r.Expire(at.Add(retryInterval)) {
 		t.Error("not tried again after a minute")
 	}
-	r.Done(make(at), names, at)
+	r.Done(at, names, make(at))
 	if r.Expire(at.Add(time.Hour)) {
 		t.Error("renewed twice")
 	}
@@ -487,6 +487,14 @@ func TestHub(t *testing.T) {
 		if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", e.Name(), info.Mode(), err)
 		}
+	}
+	r := again.Renewal()
+	if r.Expire(now) || r.Next(now).After(RenewAt(again.Chain[0])) {
+		t.Errorf("renewed at %v", r.Next(now))
+	}
+	r.SetNames(MakeNames("other", nil))
+	if !r.Expire(now) {
+		t.Error("a change of names while it was off is not followed")
 	}
 	// Renewal keeps the key.
 	if err := again.Renew(again.Names(), now.Add(day)); err != nil || again.KeyHash() != h.KeyHash() || again.Chain[0].Equal(h.Chain[0]) {
