@@ -524,9 +524,19 @@ func TestCompletionIsChecked(t *testing.T) {
 	for name, f := range map[string]func(o *Offer) (Completion, error){
 		"the hub is not in the list": func(o *Offer) (Completion, error) { c, w := h.store(o); return o.Complete(c, empty, w) },
 		"the hub's certificate":      func(o *Offer) (Completion, error) { return o.Complete(h.options.Chain, h.keys, "w") },
-		"no certificate":             func(o *Offer) (Completion, error) { return o.Complete(nil, h.keys, "w") },
-		"no word":                    func(o *Offer) (Completion, error) { c, _ := h.store(o); return o.Complete(c, h.keys, "") },
-		"no keys":                    func(o *Offer) (Completion, error) { c, w := h.store(o); return o.Complete(c, nil, w) },
+		"another id": func(o *Offer) (Completion, error) {
+			o.Question.ID = "id-other"
+			c, w := h.store(o)
+			return o.Complete(c, h.keys, w)
+		},
+		"another key": func(o *Offer) (Completion, error) {
+			o.domain = &must[*ecdsa.PrivateKey](t)(identity.NewKey()).PublicKey
+			c, w := h.store(o)
+			return o.Complete(c, h.keys, w)
+		},
+		"no certificate": func(o *Offer) (Completion, error) { return o.Complete(nil, h.keys, "w") },
+		"no word":        func(o *Offer) (Completion, error) { c, _ := h.store(o); return o.Complete(c, h.keys, "") },
+		"no keys":        func(o *Offer) (Completion, error) { c, w := h.store(o); return o.Complete(c, nil, w) },
 	} {
 		_, a := newDomain(t, "pi")
 		token := must[Token](t)(NewToken(h.authority.RootHash(), ForDomain))
