@@ -59,10 +59,10 @@ type Conn struct {
 	// failed is closed at the first reason to end, before everything has ended.
 	failed   chan struct{}
 	failOnce sync.Once
-	// err is that reason, and leaving is set if the connection ends with DISCONNECT. They
+	// err is that reason, and graceful is set if the connection ends with DISCONNECT. They
 	// are written before failed is closed.
-	err     error
-	leaving bool
+	err      error
+	graceful bool
 	// endedByPeer is set if the broker ended the connection, not the client, the
 	// network or a deadline.
 	endedByPeer atomic.Bool
@@ -273,7 +273,7 @@ func (c *Conn) Close() {
 	if err := c.Flush(ctx); err != nil {
 		c.log.Debug("not everything was sent before the connection was closed", "broker", c.name, "error", err)
 	}
-	c.leave(nil)
+	c.endGracefully(nil)
 	<-c.done
 }
 
@@ -281,14 +281,14 @@ func (c *Conn) Close() {
 // The first reason counts.
 func (c *Conn) fail(err error) { c.end(err, false) }
 
-// leave begins the end of the connection with DISCONNECT, so that the will is not sent.
+// endGracefully begins the end of the connection with DISCONNECT, so that the will is not sent.
 // The first reason counts; nil is that of Close.
-func (c *Conn) leave(err error) { c.end(err, true) }
+func (c *Conn) endGracefully(err error) { c.end(err, true) }
 
 // end begins the end of the connection.
-func (c *Conn) end(err error, leaving bool) {
+func (c *Conn) end(err error, graceful bool) {
 	c.failOnce.Do(func() {
-		c.err, c.leaving = err, leaving
+		c.err, c.graceful = err, graceful
 		close(c.failed)
 	})
 }
@@ -306,7 +306,7 @@ func (c *Conn) hasFailed() bool {
 // shutDown waits for the first reason to end, and ends everything.
 func (c *Conn) shutDown() {
 	<-c.failed
-	if !c.leaving {
+	if !c.graceful {
 		closeNow(c.conn)
 	} else {
 		limit := time.AfterFunc(c.timeout, func() { closeNow(c.conn) })

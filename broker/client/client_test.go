@@ -135,7 +135,7 @@ func TestSilentPeer(t *testing.T) {
 // A peer that stops reading is noticed at the next write.
 func TestPeerThatDoesNotRead(t *testing.T) {
 	inBothVersions(t, func(t *testing.T, version byte) {
-		c := connect(t, &peer{version: version, deaf: true})
+		c := connect(t, &peer{version: version, notReading: true})
 		c.Publish(topics.Message{Topic: "a", Payload: []byte("1"), QoS: 1})
 		if d := ended(t, c); d > 2*DefaultTimeout {
 			t.Errorf("noticed after %v", d)
@@ -158,7 +158,7 @@ func TestMissingAcknowledgement(t *testing.T) {
 
 func TestOverflowEndsTheConnection(t *testing.T) {
 	inBothVersions(t, func(t *testing.T, version byte) {
-		c := connect(t, &peer{version: version, deaf: true})
+		c := connect(t, &peer{version: version, notReading: true})
 		began := time.Now()
 		for range 2*maxQueued + maxInflight + 10 { // the sender holds as much again
 			c.Publish(topics.Message{Topic: "a", Payload: []byte("1")})
@@ -228,7 +228,7 @@ func TestCloseSendsFirst(t *testing.T) {
 
 func TestCloseOfADeadLineIsBounded(t *testing.T) {
 	inBothVersions(t, func(t *testing.T, version byte) {
-		c := connect(t, &peer{version: version, deaf: true})
+		c := connect(t, &peer{version: version, notReading: true})
 		c.Publish(topics.Message{Topic: "a", QoS: 1})
 		began := time.Now()
 		c.Close()

@@ -30,21 +30,21 @@ func inBothVersions(t *testing.T, test func(t *testing.T, version byte)) {
 
 // peer is a broker whose behaviour each test sets.
 type peer struct {
-	version  byte // 5: MQTT 5.0; otherwise 3.1.1
-	connack  byte // the code of CONNACK
-	suback   byte
-	refuses  byte   // SUBACK code for each subscription of QoS 1; 0: as suback
-	puback   byte   // the code of PUBACK in MQTT 5.0
-	silent   bool   // after CONNACK it answers nothing
-	deaf     bool   // after CONNACK it reads nothing
-	forgets  bool   // it acknowledges no PUBLISH
-	reason   string // the reason string of each answer, in MQTT 5.0
-	pushes   []byte // sent after a SUBACK
-	leaves   byte   // the code of a DISCONNECT that answers a PUBLISH, in MQTT 5.0
-	props    []byte // the properties of CONNACK, in MQTT 5.0
-	mu       sync.Mutex
-	received []string
-	last     []byte // the body of the last packet, in MQTT 5.0
+	version    byte // 5: MQTT 5.0; otherwise 3.1.1
+	connack    byte // the code of CONNACK
+	suback     byte
+	refuses    byte   // SUBACK code for each subscription of QoS 1; 0: as suback
+	puback     byte   // the code of PUBACK in MQTT 5.0
+	silent     bool   // after CONNACK it answers nothing
+	notReading bool   // after CONNACK it reads nothing
+	forgets    bool   // it acknowledges no PUBLISH
+	reason     string // the reason string of each answer, in MQTT 5.0
+	pushes     []byte // sent after a SUBACK
+	leaves     byte   // the code of a DISCONNECT that answers a PUBLISH, in MQTT 5.0
+	props      []byte // the properties of CONNACK, in MQTT 5.0
+	mu         sync.Mutex
+	received   []string
+	last       []byte // the body of the last packet, in MQTT 5.0
 }
 
 func (p *peer) dial(context.Context) (net.Conn, error) {
@@ -92,7 +92,7 @@ func (p *peer) serve311(c net.Conn) {
 			if ack.Write(c) != nil || p.connack != 0 {
 				return
 			}
-			if p.deaf {
+			if p.notReading {
 				time.Sleep(time.Hour)
 				return
 			}
@@ -173,7 +173,7 @@ func (p *peer) serve5(c net.Conn) {
 				all = append([]byte{byte(len(p.props))}, p.props...)
 			}
 			ok = send(wire.Connack<<4, []byte{0, p.connack}, all) && p.connack == 0
-			if p.deaf {
+			if p.notReading {
 				time.Sleep(time.Hour)
 				return
 			}

@@ -200,7 +200,7 @@ func (w *writer) writeBytes(b []byte) error {
 
 // disconnect sends DISCONNECT, unless the connection has failed.
 func (w *writer) disconnect() {
-	if !w.leaving {
+	if !w.graceful {
 		return
 	}
 	w.mu.Lock()
@@ -244,7 +244,7 @@ func (w *writer) checkTime(now time.Time) {
 	if s.inflight.unacked > 0 && !s.inflight.progressed.Add(ackTimeouts*w.timeout).After(now) {
 		w.fail(fmt.Errorf("connection to %s ended: a message was not acknowledged", w.name))
 	} else if !s.renewAt.IsZero() && !s.renewAt.After(now) {
-		w.leave(fmt.Errorf("connection to %s ended, to publish again what the broker refused %v ago: %s", w.name, renewTime, s.renewReason))
+		w.endGracefully(fmt.Errorf("connection to %s ended, to publish again what the broker refused %v ago: %s", w.name, renewTime, s.renewReason))
 	} else if !s.pingSent.IsZero() {
 		w.fail(fmt.Errorf("connection to %s lost: %w", w.name, errNoPingresp))
 	} else {
