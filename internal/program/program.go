@@ -64,9 +64,18 @@ type Start[C any] struct {
 // Context returns a context that a signal to stop ends: SIGTERM, or SIGINT, which is
 // Ctrl-C, or one of more. A second one ends the program at once.
 func Context(more ...os.Signal) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), append(more, syscall.SIGTERM, syscall.SIGINT)...)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, append(more, syscall.SIGTERM, syscall.SIGINT)...)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals) // before ctx ends: whoever sees that can rely on the second signal
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 // Main reads flags and configuration, and checks the latter, carries out a verb or

@@ -1,14 +1,18 @@
 package program
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // program returns a program whose configuration is the name of its file, and its
@@ -112,5 +116,60 @@ func TestSignals(t *testing.T) {
 		if code := p.Main(); code != ExitOK {
 			t.Errorf("%v: exit %d: %s", s, code, stderr)
 		}
+	}
+}
+
+// stopsForever is set in the environment of a process of this test that is asked to stop
+// and never does, until its standard input ends.
+const stopsForever = "PROGRAM_TEST_STOPS_FOREVER"
+
+// A second signal ends a program that is stopping, whatever it waits for.
+func TestSecondSignal(t *testing.T) {
+	if os.Getenv(stopsForever) != "" {
+		p, _, _ := program()
+		p.Run = func(ctx context.Context, _ Start[string]) error {
+			fmt.Println("running")
+			<-ctx.Done()
+			fmt.Println("stopping")
+			_, err := io.Copy(io.Discard, os.Stdin)
+			return err
+		}
+		os.Exit(p.Main())
+	}
+	for _, signals := range [][2]syscall.Signal{
+		{syscall.SIGTERM, syscall.SIGTERM},
+		{syscall.SIGINT, syscall.SIGINT},
+		{syscall.SIGTERM, syscall.SIGINT},
+	} {
+		t.Run(fmt.Sprint(signals), func(t *testing.T) {
+			c := exec.Command(os.Args[0], "-test.run=^TestSecondSignal$")
+			c.Env = append(os.Environ(), stopsForever+"=1")
+			stdin, err := c.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stdout, err := c.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			// What ignores the second signal is ended all the same, and is a failure.
+			defer time.AfterFunc(time.Minute, func() { stdin.Close() }).Stop()
+			lines := bufio.NewScanner(stdout)
+			for i, want := range []string{"running", "stopping"} {
+				if !lines.Scan() || lines.Text() != want {
+					t.Errorf("it prints %q, want %q", lines.Text(), want)
+				}
+				if err := c.Process.Signal(signals[i]); err != nil {
+					t.Error(err)
+				}
+			}
+			var ended *exec.ExitError
+			if err := c.Wait(); !errors.As(err, &ended) || ended.Sys().(syscall.WaitStatus).Signal() != signals[1] {
+				t.Errorf("it ended by %v, want %v", err, signals[1])
+			}
+		})
 	}
 }
