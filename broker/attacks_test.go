@@ -217,7 +217,7 @@ func TestTheTableOnTheWire(t *testing.T) {
 		n := 0
 		cells(t, func(topic, role string, isFilter bool, words string) {
 			// Private requests are not for plain connections, whatever the role is.
-			private := topic == "dominion/request/user" || topic == "dominion/request/forget"
+			private := slices.Contains([]string{"dominion/request/user", "dominion/request/forget", "dominion/request/certificates"}, topic)
 			may := func(word string) bool {
 				return strings.Contains(words, word) && !(private && word == "publish")
 			}
@@ -306,10 +306,11 @@ func TestAccessAgreesWithTheBroker(t *testing.T) {
 				if r.IntN(2) == 0 {
 					all = append([]string{"dominion"}, all...)
 				}
-				if s := strings.Join(all, "/"); s != "" {
-					return s
+				s := strings.Join(all, "/")
+				if s == "" || s == "dominion/request/user" { // a private request: see TestPrivateRequest
+					return "a"
 				}
-				return "a"
+				return s
 			}
 			filter := func(more ...string) string {
 				all := strings.Split(topic(), "/")
@@ -390,7 +391,7 @@ func TestAccessAgreesWithTheBroker(t *testing.T) {
 				}
 				mark := fmt.Sprint("m", i)
 				root.publish(reached, mark, false)
-				if given := p.given(reached + " " + mark); given != (got && says(access.Deliver, reached)) {
+				if given := p.given(reached + " " + mark); given != (got && says(access.Deliver, reached) && reached != "dominion/request/user") { // which nobody gets
 					wrong("deliver", reached, given)
 				}
 				switch says := says(access.Deliver, reached); {

@@ -83,6 +83,9 @@ func (b *Broker) claimClientID(c engine.Client, user, role string) error {
 
 // authenticateUser returns an error unless the client proves that it is the user.
 func (b *Broker) authenticateUser(c engine.Client, user string, password []byte) error {
+	if c.CertificateUse != "" {
+		return b.authenticateIssued(c, user)
+	}
 	table := b.access.Load()
 	record, ok := table.byName[user]
 	if c.Certificate != "" {
@@ -192,7 +195,7 @@ func newKey() (key [32]byte) {
 // userExists reports whether there is a user of a name.
 func (b *Broker) userExists(name string) bool {
 	_, ok := b.access.Load().byName[name]
-	return ok
+	return ok || b.issuedRole(name) != ""
 }
 
 // role returns the role of a user now, so that a Reload has effect at once. "": it may
@@ -205,7 +208,10 @@ func (b *Broker) role(listener, user string) string {
 		}
 		return ""
 	}
-	return b.access.Load().byName[user].role
+	if record, configured := b.access.Load().byName[user]; configured {
+		return record.role
+	}
+	return b.issuedRole(user)
 }
 
 // anonymousConnected reports whether a client without a user is connected with an

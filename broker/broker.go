@@ -36,7 +36,13 @@ type Config struct {
 	// ControlOnly is set where only ListenControl is used: all requests are private, so
 	// that the handler of private requests gets them.
 	ControlOnly bool
-	// CertFile and KeyFile are for ListenTLS and ListenWSS, PEM.
+	// OptionalTLS is set where ListenTLS is a default: one that is taken is a problem, and
+	// tried again.
+	OptionalTLS bool
+	// Identity is the dominion's own, for TLS; nil: there are only the files.
+	Identity Identity
+	// CertFile and KeyFile are for ListenTLS and ListenWSS, PEM; "": the certificate of
+	// Identity.
 	CertFile, KeyFile string
 	// ClientCAFile holds the authorities of client certificates, PEM; "": none are
 	// requested.
@@ -99,11 +105,15 @@ type Broker struct {
 	ignoredUsers reportedNames
 	// agents are keyed by the id of the domain; nil: unknown.
 	agents atomic.Pointer[map[string]Agent]
+	// domains are the names of those with a certificate of the dominion; nil: unknown.
+	domains atomic.Pointer[map[string]bool]
 	// hashSlots holds a value for each password hash that is being computed.
 	hashSlots chan struct{}
 	// digestKey is random for each run.
 	digestKey [32]byte
 	traces    traceSet
+	// listenProblem is that of a default address that is in use; nil: there is none.
+	listenProblem atomic.Pointer[string]
 	// private handles private requests; nil: nothing does.
 	private atomic.Pointer[PrivateHandler]
 	// sysRequested has a value when a client has subscribed below $SYS.
@@ -122,6 +132,8 @@ type Broker struct {
 
 	mu        sync.Mutex
 	listeners []*listener
+	// closed is set once the listeners were closed.
+	closed bool
 	// accepting waits for the listeners' loops.
 	accepting sync.WaitGroup
 

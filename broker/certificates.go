@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// addTLS adds TLS to a listener. Its certificate, and the authority of client
+// addTLS adds TLS to a listener. Certificates that are files, and the authority of client
 // certificates, are read again when their files change, so that a renewed certificate
 // needs no restart.
 func (b *Broker) addTLS(l *listener) error {
-	if b.config.CertFile == "" || b.config.KeyFile == "" {
-		return errors.New("it needs cert_file and key_file")
+	if b.config.CertFile == "" && b.config.Identity == nil {
+		return errors.New("it needs cert_file and key_file, as the dominion's own keys cannot be used")
 	}
 	if b.certificates == nil {
-		c, err := newCertificates(TLSFiles{b.config.CertFile, b.config.KeyFile, b.config.ClientCAFile, b.config.RequireCertificate}, b.log)
+		c, err := newCertificates(TLSFiles{b.config.CertFile, b.config.KeyFile, b.config.ClientCAFile, b.config.RequireCertificate}, b.config.Identity, b.log)
 		if err != nil {
 			return err
 		}
@@ -29,6 +29,25 @@ func (b *Broker) addTLS(l *listener) error {
 	}
 	l.Listener = b.certificates.listener(l.Listener)
 	return nil
+}
+
+// Identity is the dominion's own: its certificate, and whose the certificates are that
+// its authority issued. Its methods are called in handshakes, from many goroutines.
+type Identity interface {
+	// Certificate returns the certificate of a TLS listener where no cert_file is given.
+	Certificate() *tls.Certificate
+	// Identify returns whose the certificate of a client is. issued is false for one
+	// that is not of the dominion; an error refuses the connection.
+	Identify(chain []*x509.Certificate) (who Owner, issued bool, err error)
+}
+
+// Owner is whose a certificate is that the dominion's authority issued.
+type Owner struct {
+	// Name is the user that its connection has: the name of a domain or user, or
+	// SERVICE.DOMAIN.
+	Name string
+	// Use is domain, service or user.
+	Use string
 }
 
 // TLSFiles configure a TLS listener.
@@ -44,9 +63,10 @@ type TLSFiles struct {
 // their files change.
 type TLS struct{ certificates *certificates }
 
-// LoadTLS reads the files.
-func LoadTLS(files TLSFiles, log *slog.Logger) (*TLS, error) {
-	c, err := newCertificates(files, log)
+// LoadTLS reads the files. own has the certificate where none is given, and says whose the
+// certificates of clients are; nil: there are only the files.
+func LoadTLS(files TLSFiles, own Identity, log *slog.Logger) (*TLS, error) {
+	c, err := newCertificates(files, own, log)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +84,8 @@ func (t *TLS) Expires() time.Time {
 }
 
 // newCertificates reads the files of a TLS listener.
-func newCertificates(files TLSFiles, log *slog.Logger) (*certificates, error) {
-	c := &certificates{certFile: files.CertFile, keyFile: files.KeyFile, caFile: files.ClientCAFile, require: files.RequireCertificate}
+func newCertificates(files TLSFiles, own Identity, log *slog.Logger) (*certificates, error) {
+	c := &certificates{certFile: files.CertFile, keyFile: files.KeyFile, caFile: files.ClientCAFile, require: files.RequireCertificate, own: own}
 	if err := c.reload(); err != nil {
 		return nil, err
 	}
@@ -84,7 +104,7 @@ func (c *certificates) listener(l net.Listener) net.Listener { return &tlsListen
 // server returns the server side of TLS on a connection. All share one configuration,
 // which has the keys of session tickets.
 func (c *certificates) server(conn net.Conn) tlsConn {
-	return tlsConn{tls.Server(conn, c.handshakeConfig)}
+	return tlsConn{tls.Server(conn, c.handshakeConfig), c}
 }
 
 // CertificateExpires returns when the broker's certificate expires; zero without TLS.
@@ -103,6 +123,9 @@ const certificateCheckInterval = 5 * time.Second
 type certificates struct {
 	certFile, keyFile, caFile string
 	require                   bool
+	// own has the certificate where certFile is "", and says whose the certificates of
+	// clients are; nil: the files do alone.
+	own Identity
 	// handshakeConfig is that of connections before their handshake; it refers to
 	// config.
 	handshakeConfig *tls.Config
@@ -116,7 +139,10 @@ type certificates struct {
 	// failedTimes are those of files that could not be used.
 	failedTimes [3]time.Time
 	config      *tls.Config
-	notAfter    time.Time
+	// clientCAs are the authorities in caFile; nil: there is none.
+	clientCAs *x509.CertPool
+	// fileNotAfter is when the certificate in certFile expires.
+	fileNotAfter time.Time
 }
 
 // current returns the configuration for a handshake, and reads the files again if they
@@ -135,17 +161,23 @@ func (c *certificates) current(now time.Time) *tls.Config {
 	if err := c.load(times); err != nil {
 		c.failedTimes = times // logged once
 		c.failed(err)
-	} else {
-		c.changed(c.notAfter)
+	} else if c.certFile != "" {
+		c.changed(c.fileNotAfter)
 	}
 	return c.config
 }
 
 // expires returns when the certificate expires.
 func (c *certificates) expires() time.Time {
+	if c.certFile == "" {
+		if own := c.own.Certificate(); own != nil && own.Leaf != nil {
+			return own.Leaf.NotAfter
+		}
+		return time.Time{}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.notAfter
+	return c.fileNotAfter
 }
 
 // reload reads the files, whether they have changed or not.
@@ -163,27 +195,74 @@ func (c *certificates) modTimes() (all [3]time.Time) {
 
 // load reads the files.
 func (c *certificates) load(times [3]time.Time) error {
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
-	if err != nil {
-		return fmt.Errorf("cert_file %s with key_file %s: %w", c.certFile, c.keyFile, err)
+	config := &tls.Config{MinVersion: tls.VersionTLS12, VerifyConnection: c.verifyClient}
+	var notAfter time.Time
+	if c.certFile == "" {
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.own.Certificate(), nil }
+	} else {
+		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+		if err != nil {
+			return fmt.Errorf("cert_file %s with key_file %s: %w", c.certFile, c.keyFile, err)
+		}
+		config.Certificates, notAfter = []tls.Certificate{pair}, pair.Leaf.NotAfter
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	var clientCAs *x509.CertPool
 	if c.caFile != "" {
 		pem, err := os.ReadFile(c.caFile)
 		if err != nil {
 			return fmt.Errorf("client_ca_file: %w", err)
 		}
-		config.ClientCAs = x509.NewCertPool()
-		if !config.ClientCAs.AppendCertsFromPEM(pem) {
+		clientCAs = x509.NewCertPool()
+		if !clientCAs.AppendCertsFromPEM(pem) {
 			return fmt.Errorf("client_ca_file %s has no certificate in PEM", c.caFile)
 		}
-		config.ClientAuth = tls.VerifyClientCertIfGiven
-		if c.require {
-			config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	if clientCAs != nil || c.own != nil {
+		config.ClientAuth = tls.RequestClientCert // verifyClient verifies it
+	}
+	if c.require {
+		config.ClientAuth = tls.RequireAnyClientCert
+	}
+	c.config, c.clientCAs, c.loadedTimes, c.fileNotAfter = config, clientCAs, times, notAfter
+	return nil
+}
+
+// verifyClient verifies the certificate of a client, also when a session of TLS is
+// resumed. One that nobody here has issued is refused where client certificates were
+// configured, and else ignored: some clients send whatever they have.
+func (c *certificates) verifyClient(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	_, known, err := c.identify(state.PeerCertificates)
+	if err == nil && !known && (c.caFile != "" || c.require) {
+		return errors.New("the client's certificate is issued by none of client_ca_file, and not by the dominion")
+	}
+	return err
+}
+
+// identify returns whose the certificate of a client is: by the dominion's authority, or
+// by its common name and client_ca_file; the use is then "".
+func (c *certificates) identify(chain []*x509.Certificate) (who Owner, known bool, err error) {
+	if c.own != nil {
+		if who, issued, err := c.own.Identify(chain); issued || err != nil {
+			return who, issued, err
 		}
 	}
-	c.config, c.loadedTimes, c.notAfter = config, times, pair.Leaf.NotAfter
-	return nil
+	c.mu.Lock()
+	roots := c.clientCAs
+	c.mu.Unlock()
+	if roots == nil {
+		return Owner{}, false, nil
+	}
+	between := x509.NewCertPool()
+	for _, cert := range chain[1:] {
+		between.AddCert(cert)
+	}
+	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return Owner{}, false, fmt.Errorf("cannot verify the client's certificate: %w", err)
+	}
+	return Owner{Name: chain[0].Subject.CommonName}, true, nil
 }
 
 // tlsListener is a listener whose connections provide the certificate of their client.
@@ -202,17 +281,24 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 }
 
 // tlsConn is a connection of TLS.
-type tlsConn struct{ *tls.Conn }
+type tlsConn struct {
+	*tls.Conn
+	certificates *certificates
+}
 
-// Certificate returns the common name in the client's verified certificate; "": there
-// is none.
-func (c tlsConn) Certificate() string {
+// Certificate returns whose the client's certificate is; empty: there is none, or
+// nobody here has issued it.
+func (c tlsConn) Certificate() (name, use string) {
 	if err := c.HandshakeContext(context.Background()); err != nil { // it is over: something was read
-		return ""
+		return "", ""
 	}
-	chains := c.ConnectionState().VerifiedChains
-	if len(chains) == 0 {
-		return ""
+	chain := c.ConnectionState().PeerCertificates
+	if len(chain) == 0 {
+		return "", ""
 	}
-	return chains[0][0].Subject.CommonName
+	who, known, err := c.certificates.identify(chain)
+	if err != nil || !known {
+		return "", ""
+	}
+	return who.Name, who.Use
 }

@@ -53,6 +53,10 @@ func (b *Broker) Listen() error {
 			continue
 		}
 		l, err := open(at.scheme, at.address)
+		if err != nil && at.scheme == "mqtts" && b.config.OptionalTLS {
+			b.retryListen(at.key, at.address, err)
+			continue
+		}
 		if err != nil {
 			faults = append(faults, listenError(at.key, at.address, err))
 			continue
@@ -128,7 +132,7 @@ func (b *Broker) warnUnusable(all []*listener) {
 		return
 	}
 	for _, l := range all {
-		if !l.private {
+		if !l.private && !(l.secure() && b.config.Identity != nil) { // certificates are enough there
 			b.log.Warn("no client can connect here: add [[broker.users]], or set allow_anonymous = true if you trust everyone on the network", "listener", l.Addr().String())
 		}
 	}
@@ -243,7 +247,7 @@ type ownConn struct {
 }
 
 // Certificate returns the user, so that the engine treats it as authenticated.
-func (v *ownConn) Certificate() string { return v.user }
+func (v *ownConn) Certificate() (name, use string) { return v.user, "" }
 
 // serve passes a connection to the engine.
 func (b *Broker) serve(scheme string, c net.Conn) { b.engine.Serve(c, scheme) }
@@ -251,6 +255,7 @@ func (b *Broker) serve(scheme string, c net.Conn) { b.engine.Serve(c, scheme) }
 // closeListeners closes the listeners and waits for their loops.
 func (b *Broker) closeListeners() {
 	b.mu.Lock()
+	b.closed = true
 	for _, l := range b.listeners {
 		_ = l.Close()
 	}

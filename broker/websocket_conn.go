@@ -72,11 +72,11 @@ func (w *webSocket) RemoteAddr() net.Addr {
 }
 
 // Certificate returns that of the TLS connection below; see tlsConn.
-func (w *webSocket) Certificate() string {
-	if c, ok := w.NetConn().(interface{ Certificate() string }); ok {
+func (w *webSocket) Certificate() (name, use string) {
+	if c, ok := w.NetConn().(interface{ Certificate() (name, use string) }); ok {
 		return c.Certificate()
 	}
-	return ""
+	return "", ""
 }
 
 // Read reads the binary messages as one stream.

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"net"
+	"strings"
+)
 
 // brokerSection returns [broker]: listeners, TLS, users, bridges and rules of the embedded
 // broker, or the address of another one.
@@ -14,9 +17,10 @@ func brokerSection() section[*Dominion] {
 				doc:   "MQTT; `\":1883\"` for every address, `\"\"` for none",
 			},
 			{
-				key: "listen_tls", of: func(d *Dominion) any { return &d.Broker.ListenTLS },
+				key: "listen_tls", of: func(d *Dominion) any { return &d.Broker.ListenTLS }, def: DefaultListenTLS,
+				also:  func(d *Dominion) any { return d.Broker.ListenTLSIsDefault },
 				check: optionalText(checkListen),
-				doc:   "MQTT over TLS, with `cert_file` and `key_file`",
+				doc:   "MQTT over TLS, with the dominion's own certificate or `cert_file` and `key_file`; `\"\"` for none. A default port that is taken is a problem in `status` until it is free, one that is written here ends the start",
 			},
 			{
 				key: "listen_ws", of: func(d *Dominion) any { return &d.Broker.ListenWS },
@@ -35,7 +39,8 @@ func brokerSection() section[*Dominion] {
 			},
 			{
 				key: "cert_file", of: func(d *Dominion) any { return &d.Broker.CertFile }, isPath: true,
-				doc: "certificate of `listen_tls` and `listen_wss`, PEM, read again when it changes",
+				usual: "the dominion's own",
+				doc:   "certificate of `listen_tls` and `listen_wss`, PEM, read again when it changes",
 			},
 			{
 				key: "key_file", of: func(d *Dominion) any { return &d.Broker.KeyFile }, isPath: true,
@@ -89,6 +94,7 @@ func brokerSection() section[*Dominion] {
 		},
 		judge: func(in tables, d *Dominion) {
 			t := in["broker"]
+			d.Broker.ListenTLSIsDefault = !t.set("listen_tls")
 			t.listeners(&d.Broker)
 			t.certificate(&d.Broker)
 			t.external(&d.Broker)
@@ -108,6 +114,10 @@ func socketPath(s string) problem {
 
 // listeners refuses an address that another listener has.
 func (t *table) listeners(b *Broker) {
+	_, port, _ := net.SplitHostPort(b.Listen)
+	if _, portTLS, _ := net.SplitHostPort(b.ListenTLS); b.ListenTLSIsDefault && port == portTLS {
+		b.ListenTLS = "" // the default gives way
+	}
 	at := make(map[string]string)
 	for _, l := range []struct{ key, address string }{
 		{"listen", b.Listen}, {"listen_tls", b.ListenTLS}, {"listen_ws", b.ListenWS}, {"listen_wss", b.ListenWSS},
@@ -133,12 +143,6 @@ func (t *table) certificate(b *Broker) {
 	}
 	tls := b.ListenTLS != "" || b.ListenWSS != ""
 	switch {
-	case tls && b.CertFile == "" && b.KeyFile == "":
-		key := "listen_tls"
-		if b.ListenTLS == "" {
-			key = "listen_wss"
-		}
-		t.fault(key, "write them too", "needs cert_file and key_file")
 	case b.CertFile != "" && b.KeyFile == "":
 		t.fault("cert_file", "write key_file too", "needs key_file")
 	case b.KeyFile != "" && b.CertFile == "":
@@ -169,6 +173,9 @@ func (t *table) external(b *Broker) {
 	if b.External == "" {
 		t.embedded(b)
 		return
+	}
+	if b.ListenTLSIsDefault {
+		b.ListenTLS = ""
 	}
 	for _, external := range Addresses(b.External) {
 		u, _ := checkURL(external)

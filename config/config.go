@@ -53,6 +53,7 @@ type Dominion struct {
 	Metrics       string
 	Broker        Broker
 	HTTP          HTTP
+	Identity      Identity
 	Zeroconf      Zeroconf
 	HomeAssistant HomeAssistant
 	Devices       Devices
@@ -66,6 +67,9 @@ type Dominion struct {
 type Broker struct {
 	// Listen and ListenTLS are host:port; "": no such listener; port 0: any free one.
 	Listen, ListenTLS string
+	// ListenTLSIsDefault says that the file does not name the address: where it is taken
+	// the hub goes on without.
+	ListenTLSIsDefault bool
 	// ListenWS and ListenWSS are the same for MQTT over WebSocket.
 	ListenWS, ListenWSS string
 	// ListenUnix is the path of a Unix socket; "": none.
@@ -179,6 +183,7 @@ type Domain struct {
 const (
 	DefaultName            = "home"
 	DefaultListen          = "127.0.0.1:1883"
+	DefaultListenTLS       = ":8883"
 	DefaultDiscoveryPrefix = "homeassistant"
 	DefaultServicesDir     = "/usr/local/dominion/services"
 	DefaultDataDir         = "/var/lib/dominion"

@@ -76,6 +76,7 @@ func dominionSections() []section[*Dominion] {
 		persistenceSection(),
 		limitsSection(),
 		httpSection(),
+		identitySection(),
 		{
 			path: "zeroconf", asWhole: true,
 			settings: []setting[*Dominion]{

@@ -42,7 +42,7 @@ func variables(t *testing.T, file, prefix string) []string {
 				all = append(all, name+"="+strings.Join(list, ", "))
 			case string:
 				switch key {
-				case "cert_file", "key_file", "client_ca_file", "password_file", "cafile", "services_dir", "listen_unix":
+				case "authority_cert", "authority_key", "cert_file", "key_file", "client_ca_file", "password_file", "cafile", "services_dir", "listen_unix":
 					v = in(t, v)
 				}
 				all = append(all, name+"="+v)
@@ -140,13 +140,12 @@ func TestEnvironmentOfNamesThatOverlap(t *testing.T) {
 }
 
 func TestEnvironmentWithoutAFile(t *testing.T) {
-	_, err := LoadDominion("", []string{"DOMINION_CFG_BROKER_LISTEN_TLS=:8883", "DOMINION_CFG_SERVICES_WEB_PORT=80"})
+	_, err := LoadDominion("", []string{"DOMINION_CFG_SERVICES_WEB_PORT=80"})
 	var faults Faults
 	if !errors.As(err, &faults) {
 		t.Fatalf("want Faults, got %v", err)
 	}
 	equal(t, faults, Faults{
-		{File: Environment, Key: "DOMINION_CFG_BROKER_LISTEN_TLS", Message: "needs cert_file and key_file", Hint: "write them too"},
 		{
 			File: Environment, Key: "DOMINION_CFG_SERVICES_WEB_PORT", Message: "names no key",
 			Hint: "a variable changes what the file defines and adds nothing: is the name defined there?",

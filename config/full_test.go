@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/access"
+	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -44,7 +45,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 		DataDir:     "/srv/dominion",
 		TopicPrefix: "my/dominion", Metrics: "127.0.0.1:9090",
 		Broker: Broker{
-			Listen: "192.168.1.2:1883", ListenTLS: ":8883", ListenWS: "[::1]:8083",
+			Listen: "192.168.1.2:1883", ListenTLS: "192.168.1.2:8883", ListenWS: "[::1]:8083",
 			ListenWSS: ":8084", ListenUnix: in(t, "run/mqtt"),
 			CertFile: in(t, "tls/cert.pem"), KeyFile: in(t, "tls/key.pem"),
 			ClientCAFile: in(t, "tls/clients.pem"), RequireCertificate: true,
@@ -82,6 +83,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("172.30.32.0/23")},
 			FrameAncestors: []string{"http://homeassistant.local:8123"},
 		},
+		Identity:      Identity{Lifetime: topics.Seconds(720 * time.Hour), AuthorityCert: in(t, "tls/authority.pem"), AuthorityKey: in(t, "tls/authority-key.pem")},
 		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
 		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},
 		Timing: topics.Timing{
@@ -126,7 +128,7 @@ func TestExternalBrokerArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, got.Broker, Broker{
-		Listen: DefaultListen, External: "mqtts://hub@mosquitto.lan:8883",
+		Listen: DefaultListen, ListenTLSIsDefault: true, External: "mqtts://hub@mosquitto.lan:8883",
 		PasswordFile: "/etc/password", CAFile: "/etc/ca.pem",
 		Persistence: Persistence{Sync: DefaultSync}, Limits: DefaultLimits(), UserLimits: DefaultUserLimits(),
 	})
@@ -244,9 +246,10 @@ func TestDefaults(t *testing.T) {
 	equal(t, got, Dominion{
 		Name: "home", DataDir: "/var/lib/dominion", TopicPrefix: "dominion",
 		Broker: Broker{
-			Listen: "127.0.0.1:1883", Persistence: Persistence{Sync: 100 * time.Millisecond}, Limits: DefaultLimits(), UserLimits: DefaultUserLimits(),
+			Listen: "127.0.0.1:1883", ListenTLS: ":8883", ListenTLSIsDefault: true, Persistence: Persistence{Sync: 100 * time.Millisecond}, Limits: DefaultLimits(), UserLimits: DefaultUserLimits(),
 		},
-		HTTP:          HTTP{Listen: DefaultHTTPListen, ListenIsDefault: true, ListenTLSIsDefault: true},
+		HTTP:          HTTP{Listen: DefaultHTTPListen, ListenTLS: DefaultHTTPListenTLS, ListenIsDefault: true, ListenTLSIsDefault: true},
+		Identity:      Identity{Lifetime: topics.Seconds(identity.DefaultLifetime)},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: "homeassistant"},
 		Devices:       Devices{Enabled: true},

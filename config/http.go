@@ -16,8 +16,7 @@ const (
 
 // HTTP is [http].
 type HTTP struct {
-	// Listen and ListenTLS are host:port; "": no such listener. ListenTLS is
-	// empty where neither it nor CertFile is written.
+	// Listen and ListenTLS are host:port; "": no such listener.
 	Listen, ListenTLS string
 	// ListenIsDefault and ListenTLSIsDefault say that the file does not name the
 	// address: where it is taken the hub goes on without.
@@ -49,7 +48,7 @@ func httpSection() section[*Dominion] {
 				key: "listen_tls", of: func(d *Dominion) any { return &d.HTTP.ListenTLS }, def: DefaultHTTPListenTLS,
 				also:  func(d *Dominion) any { return d.HTTP.ListenTLSIsDefault },
 				check: optionalText(checkListen),
-				doc:   "HTTPS; HTTP there is redirected to it. Without `cert_file` there is none unless it is written",
+				doc:   "HTTPS, with a certificate for browsers of the dominion's own or `cert_file` and `key_file`; `\"\"` for none. HTTP there is redirected to it",
 			},
 			{
 				key: "cert_file", of: func(d *Dominion) any { return &d.HTTP.CertFile }, isPath: true,
@@ -91,14 +90,8 @@ func (t *table) http(h *HTTP, b Broker, metrics string) {
 			t.fault("key_file", "write cert_file too", "needs cert_file")
 		}
 	}
-	if h.ListenTLSIsDefault && h.CertFile == "" {
-		h.ListenTLS = ""
-	}
 	if h.CertFile == "" && b.External == "" {
 		h.CertFile, h.KeyFile = b.CertFile, b.KeyFile
-	}
-	if h.ListenTLS != "" && h.CertFile == "" && t.valid("cert_file") && t.valid("listen_tls") {
-		t.fault("listen_tls", "write them too", "needs cert_file and key_file")
 	}
 	t.httpAddresses(h, b, metrics)
 }

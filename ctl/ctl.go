@@ -247,6 +247,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	a.addQuestions(root)
 	a.addOrders(root)
 	a.addUsers(root)
+	a.addCertificates(root)
 	a.addBrokerVerbs(root)
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()

@@ -52,6 +52,13 @@ func (a *app) addUsers(root *cobra.Command) {
 	add("role", "Give a user another role", names{"USER", "ROLE"}, func(cmd *cobra.Command, args []string) error {
 		return a.editUser(cmd.Context(), topics.HubRequest{Action: "role", User: args[0], Role: args[1]}, false, "")
 	})
+	var days int
+	var folder string
+	signed := add("certificate", "Make a key here, and a certificate by which it is the user", names{"USER"}, func(cmd *cobra.Command, args []string) error {
+		return a.userCertificate(cmd.Context(), args[0], folder, days)
+	})
+	signed.Flags().IntVar(&days, "days", 365, "how many `days` the certificate is valid")
+	signed.Flags().StringVar(&folder, "out", ".", "`folder` for USER.crt and USER.key")
 	add("remove", "End a user: it may do nothing from now on", names{"USER"}, func(cmd *cobra.Command, args []string) error {
 		return a.editUser(cmd.Context(), topics.HubRequest{Action: "remove", User: args[0]}, false, "")
 	})

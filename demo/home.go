@@ -129,6 +129,10 @@ data_dir = %q
 
 [broker]
 listen = %q
+listen_tls = ""
+
+[http]
+listen_tls = ""
 
 [zeroconf]
 enabled = false

@@ -24,6 +24,8 @@ type EmbeddedBroker interface {
 	Kick(client string) bool
 	Forget(client string) bool
 	Trace(what, at string) error
+	// ListenProblems returns the addresses that are in use by others, in words.
+	ListenProblems() []string
 	// Persists reports whether the broker has what is retained at a topic after its end.
 	Persists(topic string) bool
 	// SetAgents tells the broker whose the id of each domain is. It must not block.

@@ -41,7 +41,12 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	}
 	l := new(line)
 	w := newWatcher()
-	site, err := s.listenHTTP()
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Watch: w.set, Verify: w.verify, Alive: aliveInterval, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
+	own, err := s.openKeys(state, &o)
+	if err != nil {
+		return err
+	}
+	site, err := s.listenHTTP(own)
 	if err != nil {
 		return err
 	}
@@ -50,7 +55,10 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	defer s.stopBroker(control)
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: l, Problems: site.Problems(), HTTPCertificate: site.CertificateExpires(), Watch: w.set, Verify: w.verify, Alive: aliveInterval, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
+	o.Problems = site.Problems()
+	if s.Config.HTTP.CertFile != "" {
+		o.HTTPCertificate = site.CertificateExpires()
+	}
 	s.openControl(control, &o)
 	h := New(o)
 	control.HandlePrivate(h.DeliverPrivate)
@@ -69,7 +77,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	var kept sync.WaitGroup
 	there := make(chan struct{})
 	kept.Go(func() { s.keep(alive, l, w, h, broker, sync.OnceFunc(func() { close(there) })) })
-	s.run(ctx, h, there, s.announceExternal(h.ID()), func(config.Dominion) error { return nil })
+	s.run(ctx, h, own, there, s.announceExternal(h.ID()), func(config.Dominion) error { return nil })
 	if c := l.conn.Load(); c != nil {
 		flushing, done := context.WithTimeout(context.Background(), stopTime)
 		if err := c.Flush(flushing); err != nil {

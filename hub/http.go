@@ -8,8 +8,10 @@ import (
 	"slices"
 
 	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/hub/keys"
 	"github.com/jmbarzee/dominion/hub/metrics"
 	"github.com/jmbarzee/dominion/hub/web"
+	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -178,7 +180,7 @@ func ofBroker(b *broker.Broker) []metrics.Family {
 }
 
 // listenHTTP opens the addresses of HTTP. Old keys are named in the log.
-func (s Service) listenHTTP() (*web.Server, error) {
+func (s Service) listenHTTP(own *keys.Keys) (*web.Server, error) {
 	for _, old := range []struct{ key, value, now string }{
 		{"metrics", s.Config.Metrics, "[http] listen"},
 		{"broker.listen_ws", s.Config.Broker.ListenWS, "[http] listen"},
@@ -188,7 +190,7 @@ func (s Service) listenHTTP() (*web.Server, error) {
 			s.Log.Warn("this key works for one more version: write its value into "+old.now, "key", old.key, "value", old.value)
 		}
 	}
-	return web.Listen(s.Config, s.Log)
+	return web.Listen(s.Config, forBrowsers(own), s.Log)
 }
 
 // handlers are what HTTP serves. b is nil where the broker is not ours.
@@ -208,6 +210,10 @@ func (s Service) handlers(h *Hub, b *broker.Broker) web.Handlers {
 		},
 		Ready:    func(ctx context.Context) error { return h.readiness(ctx, b) },
 		Problems: h.HTTPProblems,
+	}
+	if k := h.keys; k != nil {
+		all.Authority = func() []byte { return identity.EncodeCertificates(k.Authority()) }
+		all.BrowserRoot = k.BrowserRoot
 	}
 	if b != nil {
 		all.MQTT, all.Login = b.WebSocket, b.Login

@@ -45,7 +45,7 @@ func TestFiguresByHTTP(t *testing.T) {
 	over := make(chan struct{})
 	go func() { defer close(over); h.Run(ctx) }()
 	defer func() { cancel(); <-over }()
-	site, err := web.Listen(config.Dominion{Metrics: "127.0.0.1:0"}, log)
+	site, err := web.Listen(config.Dominion{Metrics: "127.0.0.1:0"}, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/directory"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/fleet"
+	"github.com/jmbarzee/dominion/hub/keys"
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/leftovers"
 	"github.com/jmbarzee/dominion/hub/moves"
@@ -50,6 +51,8 @@ type Hub struct {
 	pub   *publisher.Publisher
 	// broker is nil where the broker is not the dominion's own.
 	broker EmbeddedBroker
+	// keys are the dominion's; nil: there are none.
+	keys *keys.Keys
 
 	// The loop: what comes, and when it does something by itself.
 	box      *mailbox.Box[event]
@@ -112,6 +115,8 @@ type (
 	seenLonely    []Lonely
 	httpProblems  []string
 	conflictsSeen []Conflict
+	// certificateRenewed is when the hub's certificate, which was made anew, expires.
+	certificateRenewed time.Time
 	// wake has the loop look at what is beside it.
 	wake struct{}
 )
@@ -140,7 +145,7 @@ func memoryOf(e event) int {
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, log: o.Log,
+		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keys: o.Keys, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
 		defs:      definitions.New(o.Config.Services),
@@ -347,6 +352,8 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.changed.TouchAll()
 	case seenLonely:
 		h.fleetExpired(h.fleet.Announced(e, now), now)
+	case certificateRenewed:
+		h.renewed(time.Time(e))
 	case conflictsSeen:
 		h.receiveConflicts(e)
 	}
@@ -373,6 +380,7 @@ func (h *Hub) connect(now time.Time) {
 		h.schedule.planAfter = now.Add(min(time.Second, settle))
 	}
 	h.presence.Reset()
+	h.publishCertificate()
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/keys"
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -50,6 +51,9 @@ type Options struct {
 	// Control is the path of the control socket; "": there is none, for the reason in
 	// ControlProblem.
 	Control, ControlProblem string
+	// Keys are the dominion's; nil: there are none, for the reason in KeyProblem.
+	Keys       *keys.Keys
+	KeyProblem string
 	// Problems are the addresses of HTTP that are taken, in words.
 	Problems []string
 	Log      *slog.Logger

@@ -13,7 +13,12 @@ import (
 
 // newOwnProblems returns the part that holds the problems of the hub itself.
 func (h *Hub) newOwnProblems(o Options) *ownproblems.Problems {
+	var listeners func() []string
+	if o.Broker != nil {
+		listeners = o.Broker.ListenProblems
+	}
 	p := ownproblems.Options{
+		Keys: o.KeyProblem, Listeners: listeners,
 		ID: h.ID(), Name: o.Config.Name, HTTP: o.Problems, Control: o.ControlProblem,
 		NotPersisted: h.store.Err, OpenToAll: func() string { return "" },
 	}

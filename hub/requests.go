@@ -115,12 +115,13 @@ var handlers = map[string]handler{
 	topics.VerbVersion: func(h *Hub, _ asked, _ time.Time) (any, error) {
 		return topics.VersionView{Version: h.presence.Version(), Protocol: topics.Protocol}, nil
 	},
-	topics.VerbPlan:    (*Hub).answerPlan,
-	topics.VerbWhy:     func(h *Hub, ask asked, _ time.Time) (any, error) { return h.why(ask.HubRequest) },
-	topics.VerbAccess:  func(h *Hub, ask asked, _ time.Time) (any, error) { return h.mayDo(ask.HubRequest) },
-	topics.VerbUser:    func(h *Hub, ask asked, _ time.Time) (any, error) { return h.editUsers(ask.HubRequest) },
-	topics.VerbClients: func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
-	topics.VerbTrace:   func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
+	topics.VerbPlan:         (*Hub).answerPlan,
+	topics.VerbWhy:          func(h *Hub, ask asked, _ time.Time) (any, error) { return h.why(ask.HubRequest) },
+	topics.VerbAccess:       func(h *Hub, ask asked, _ time.Time) (any, error) { return h.mayDo(ask.HubRequest) },
+	topics.VerbCertificates: func(h *Hub, ask asked, now time.Time) (any, error) { return h.certificates(ask.HubRequest, now) },
+	topics.VerbUser:         func(h *Hub, ask asked, _ time.Time) (any, error) { return h.editUsers(ask.HubRequest) },
+	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
+	topics.VerbTrace:        func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
 
 	topics.VerbStart: command(func(h *Hub, ask asked, _ time.Time) error { return h.turn(ask.Service, topics.On) }),
 	topics.VerbStop:  command(func(h *Hub, ask asked, _ time.Time) error { return h.turn(ask.Service, topics.Off) }),

@@ -16,6 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/keys"
 	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/topics"
@@ -66,10 +67,18 @@ func (s Service) stopBroker(b *broker.Broker) {
 }
 
 func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
+	o := Options{Config: s.Config, Version: s.Version, Store: state, Embedded: true, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
+	own, err := s.openKeys(state, &o)
+	if err != nil {
+		return err
+	}
 	c := s.Config.Broker
+	if own == nil && c.CertFile == "" {
+		c.ListenTLS, c.ListenWSS = "", ""
+	}
 	b, err := broker.New(broker.Config{
 		Listen: c.Listen, ListenTLS: c.ListenTLS, ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ListenUnix: c.ListenUnix,
-		CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
+		OptionalTLS: c.ListenTLSIsDefault, Identity: forClients(own), CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, RequireCertificate: c.RequireCertificate,
 		AllowedOrigins: s.Config.HTTP.AllowedOrigins, TrustedProxies: s.Config.HTTP.TrustedProxies,
 		AllowAnonymous: c.AllowAnonymous, Users: users(c.Users), Rules: c.Rules, ReservedIDs: bridgeIDs(c.Bridges),
 		Prefix: s.Config.TopicPrefix, DiscoveryPrefix: s.Config.HomeAssistant.DiscoveryPrefix, DataDir: s.Config.DataDir,
@@ -79,21 +88,21 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		return err
 	}
 	defer s.stopBroker(b)
-	site, err := s.listenHTTP()
+	site, err := s.listenHTTP(own)
 	if err != nil {
 		return err
 	}
 	defer site.Close()
-	o := Options{Config: s.Config, Version: s.Version, Store: state, Bus: b, Problems: site.Problems(), Embedded: true, Environ: s.Environ, Machine: machineAddresses, Figures: stall.Read, Log: s.Log}
+	o.Bus, o.Problems = b, site.Problems()
 	if s.bridges, err = s.newBridges(b); err != nil {
 		return err
 	}
-	own := embedded{b, s.Config.OpenHTTP(), s.bridges.views}
-	o.Broker = own
-	if c.ListenTLS != "" || c.ListenWSS != "" {
+	as := embedded{b, s.Config.OpenHTTP(), s.bridges.views}
+	o.Broker = as
+	if c.CertFile != "" && (c.ListenTLS != "" || c.ListenWSS != "") {
 		o.Certificate = b.CertificateExpires
 	}
-	if o.Certificate == nil || s.Config.HTTP.CertFile != c.CertFile {
+	if s.Config.HTTP.CertFile != "" && (o.Certificate == nil || s.Config.HTTP.CertFile != c.CertFile) {
 		o.HTTPCertificate = site.CertificateExpires()
 	}
 	s.openControl(b, &o)
@@ -109,7 +118,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	for _, l := range b.Listeners() {
 		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())
 	}
-	if own.OpenToAll() {
+	if as.OpenToAll() {
 		s.Log.Warn(config.OpenToAll)
 	}
 	if s.Started != nil {
@@ -123,12 +132,12 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	}
 	there := make(chan struct{})
 	close(there)
-	s.run(ctx, h, there, s.announcements(h.ID(), b.Listeners()), func(c config.Dominion) error {
+	s.run(ctx, h, own, there, s.announcements(h.ID(), b.Listeners()), func(c config.Dominion) error {
 		if err := b.Reload(users(c.Broker.Users), c.Broker.AllowAnonymous, c.Broker.Rules); err != nil {
 			return err
 		}
 		b.SetUserLimits(c.Broker.UserLimits)
-		if own.OpenToAll() {
+		if as.OpenToAll() {
 			s.Log.Warn(config.OpenToAll)
 		}
 		return nil
@@ -138,13 +147,16 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 
 // run runs the hub's loop with zeroconf beside it. Zeroconf ends first. The
 // hub is announced once it is there: it may have to wait for its broker.
-func (s Service) run(ctx context.Context, h *Hub, there <-chan struct{}, announce []zeroconf.Service, reload func(config.Dominion) error) {
+func (s Service) run(ctx context.Context, h *Hub, own *keys.Keys, there <-chan struct{}, announce []zeroconf.Service, reload func(config.Dominion) error) {
 	var around, loop sync.WaitGroup
 	ends, cancel := context.WithCancel(context.Background())
 	alone := len(announce) == 0
 	h.fleet.SetAlone(alone)
 	loop.Go(func() { h.Run(ends) })
 	around.Go(func() { s.reloads(ctx, h, reload) })
+	if own != nil {
+		around.Go(func() { own.Run(ctx, h.CertificateRenewed) })
+	}
 	if alone {
 		s.Log.Info("only domains of this machine can join: no other reaches a listener for MQTT; listen = \":1883\" in [broker] lets others in")
 	}

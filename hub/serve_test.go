@@ -20,7 +20,7 @@ import (
 )
 
 func TestOneHubForADataDir(t *testing.T) {
-	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\n[zeroconf]\nenabled = false\n")
+	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\nlisten_tls = \"\"\n[zeroconf]\nenabled = false\n[http]\nlisten_tls = \"\"\n")
 	cfg.DataDir = t.TempDir()
 	log := slog.New(slog.DiscardHandler)
 	started := make(chan []broker.Listener, 1)
@@ -55,7 +55,7 @@ func TestTakenPortCostsNoEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	cfg := load(t, "[broker]\nlisten = \""+other.Addr().String()+"\"\n")
+	cfg := load(t, "[broker]\nlisten = \""+other.Addr().String()+"\"\nlisten_tls = \"\"\n")
 	cfg.DataDir = t.TempDir()
 	log := slog.New(slog.DiscardHandler)
 	for range 3 {
@@ -83,7 +83,7 @@ func TestDefaultLimitsAreTheEngines(t *testing.T) {
 // gone at each start, and nobody deleted them.
 func TestDiscoveryThatIsNotOnDiskIsPublishedAgain(t *testing.T) {
 	t.Parallel()
-	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\n[broker.persistence]\nexclude = [\"homeassistant/#\"]\n[zeroconf]\nenabled = false\n")
+	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\nlisten_tls = \"\"\n[broker.persistence]\nexclude = [\"homeassistant/#\"]\n[zeroconf]\nenabled = false\n[http]\nlisten_tls = \"\"\n")
 	cfg.DataDir = t.TempDir()
 	for run := range 2 {
 		started := make(chan []broker.Listener, 1)
@@ -126,7 +126,7 @@ func TestDiscoveryThatIsNotOnDiskIsPublishedAgain(t *testing.T) {
 
 // What a reload cannot take over is named.
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {
-	was := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\n[zeroconf]\nenabled = false\n")
+	was := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\nlisten_tls = \"\"\n[zeroconf]\nenabled = false\n[http]\nlisten_tls = \"\"\n")
 	was.DataDir = t.TempDir()
 	is := was
 	is.Broker.Limits.MaxConnections = 5

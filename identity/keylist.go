@@ -245,21 +245,19 @@ func decodeKeyList(payload []byte, dominion string) (KeyList, error) {
 	return l, nil
 }
 
-// HubCertificate is the payload of hub/certificate, retained: the key that orders name is verified by
-// it, so it needs no signature of its own.
-type HubCertificate struct {
-	Key         string   `json:"key" type:"id" doc:"SHA-256 of the hub's key, which orders name"`
-	Certificate [][]byte `json:"certificate" doc:"base64 of the hub's certificate and its issuers (DER) without the authority"`
-}
-
-// Published returns what the hub publishes of its certificate.
-func (h *Hub) Published() HubCertificate {
-	return HubCertificate{Key: h.KeyHash(), Certificate: EncodeChain(h.Chain)}
+// Published returns the payload of hub/certificate, retained: the key that orders name is
+// verified by it.
+func (h *Hub) Published() topics.HubCertificateView {
+	return topics.HubCertificateView{
+		Key:         h.KeyHash(),
+		Certificate: string(EncodeCertificates(h.Chain...)),
+		Authority:   string(EncodeCertificates(h.Authority.Root)),
+	}
 }
 
 // VerifyPublished verifies a payload of hub/certificate, and returns the hub whose orders it lets verify.
-func (v Verifier) VerifyPublished(c HubCertificate, now time.Time) (Peer, error) {
-	chain, err := ParseChain(c.Certificate)
+func (v Verifier) VerifyPublished(c topics.HubCertificateView, now time.Time) (Peer, error) {
+	chain, err := ParseCertificates([]byte(c.Certificate))
 	if err != nil {
 		return Peer{}, err
 	}

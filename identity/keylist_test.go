@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/identity/signed"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 func sign(t testing.TB, l KeyList, a *Authority) []byte {
@@ -323,7 +324,7 @@ func TestPublishedCertificate(t *testing.T) {
 	if _, err := v.VerifyPublished(other, now); err == nil {
 		t.Error("a certificate under the name of another key")
 	}
-	if _, err := v.VerifyPublished(HubCertificate{Key: c.Key}, now); err == nil {
+	if _, err := v.VerifyPublished(topics.HubCertificateView{Key: c.Key}, now); err == nil {
 		t.Error("no certificate")
 	}
 	second, _ := openHub(t, t.TempDir(), false)

@@ -116,6 +116,7 @@ func (a *HubRequest) checkLengths() error {
 		length{"action", len(a.Action), MaxText},
 		length{"role", len(a.Role), MaxText},
 		length{"password_hash", len(a.Hash), MaxText},
+		length{"certificate_request", len(a.Request), MaxText},
 		length{"topic", len(a.Topic), MaxText},
 		length{"without", len(a.Without), MaxText},
 		length{"drain", len(a.Drain), MaxText},

@@ -25,6 +25,13 @@ type Hub struct {
 	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the certificates of broker and HTTPS hold: the earlier of the two; absent without TLS"`
 }
 
+// HubCertificateView is the payload of hub/certificate.
+type HubCertificateView struct {
+	Key         string `json:"key" type:"line" doc:"SHA-256 of the hub's public key, in hexadecimal"`
+	Certificate string `json:"certificate" type:"text" doc:"the hub's certificate and those between it and the authority's, PEM"`
+	Authority   string `json:"authority" type:"text" doc:"the authority's certificate, PEM"`
+}
+
 // DomainCount counts domains by state; offline ones include the lost.
 type DomainCount struct {
 	Online  int `json:"online" doc:"joined and beating"`
@@ -396,10 +403,12 @@ type HubRequest struct {
 	Limit       int    `json:"limit,omitempty" doc:"events: how many of the last"`
 	User        string `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
 	Client      string `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
-	Action      string `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget"`
+	Action      string `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list or issue"`
 	Role        string `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
 	Hash        string `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
 	Certificate bool   `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
+	Request     string `json:"certificate_request,omitempty" type:"text" doc:"certificates: PKCS #10 in PEM; its key alone is used"`
+	Days        int    `json:"days,omitempty" doc:"certificates: how long it is valid; absent: as [identity] lifetime"`
 	Topic       string `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
 	Without     string `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
 	Drain       string `json:"drain,omitempty" type:"name" doc:"plan: as if this domain were draining"`

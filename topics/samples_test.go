@@ -62,6 +62,7 @@ func samples() map[Kind][]byte {
 		HubStatus:       Encode(hubSample),
 		HubEvent:        Encode(eventSample),
 		HubDiscovery:    Encode(Discovery{Changes: 42}),
+		HubCertificate:  Encode(HubCertificateView{Key: "3f9a", Certificate: "-----BEGIN CERTIFICATE-----\n…", Authority: "-----BEGIN CERTIFICATE-----\n…"}),
 
 		DomainAvailability: []byte(Offline),
 		DomainHeartbeat:    Encode(heartbeatSample),
@@ -134,11 +135,12 @@ func answers() map[string]any {
 				{Domain: "laptop", Reason: "one instance is enough, and pi-kitchen has it"},
 			},
 		},
-		VerbVersion: VersionView{Version: "1.0.0", Protocol: Protocol},
-		VerbUser:    []UserView{{Name: "tv", Role: "device", Password: true}},
-		VerbClients: []ClientView{{Client: "kitchen-lamp", User: "tv", Address: "192.168.1.40:50123", Listener: "mqtt", Protocol: "3.1.1", Connected: true, Since: at(-60), Subscriptions: 3, Dropped: 2}},
-		VerbTrace:   Traced{Topic: "dominion/response/trace/ctl-1f2e", Seconds: Seconds(time.Minute)},
-		VerbAccess:  Access{User: "tv", Role: "device", Action: "publish", Topic: "cmnd/door/POWER", By: "rule no-tv: deny tv publish and subscribe to cmnd/#"},
+		VerbVersion:      VersionView{Version: "1.0.0", Protocol: Protocol},
+		VerbCertificates: []CertificateView{{Name: "tv", Use: "user", Key: "3f9a", Issued: at(0), Expires: at(0)}},
+		VerbUser:         []UserView{{Name: "tv", Role: "device", Password: true}},
+		VerbClients:      []ClientView{{Client: "kitchen-lamp", User: "tv", Address: "192.168.1.40:50123", Listener: "mqtt", Protocol: "3.1.1", Connected: true, Since: at(-60), Subscriptions: 3, Dropped: 2}},
+		VerbTrace:        Traced{Topic: "dominion/response/trace/ctl-1f2e", Seconds: Seconds(time.Minute)},
+		VerbAccess:       Access{User: "tv", Role: "device", Action: "publish", Topic: "cmnd/door/POWER", By: "rule no-tv: deny tv publish and subscribe to cmnd/#"},
 	}
 }
 

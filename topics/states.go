@@ -50,6 +50,7 @@ const (
 	HubReady           EventType = "hub_ready"           // the known domains are back or were waited for: it plans
 	HubStopping        EventType = "hub_stopping"        // the hub was told to stop
 	HubProblem         EventType = "hub_problem"         // something of the hub needs a human, or no longer does
+	CertificateRenewed EventType = "certificate_renewed" // the hub's certificate was made anew
 	ConfigReloaded     EventType = "config_reloaded"     // the configuration was read again and is in force
 	ConfigRefused      EventType = "config_refused"      // the configuration has faults; the old one stays in force
 	CertificateExpires EventType = "certificate_expires" // the certificate of the broker or of HTTPS ends soon, or has ended: it needs a new one
@@ -90,7 +91,7 @@ const (
 // EventTypes lists the closed list in its order.
 func EventTypes() []EventType {
 	return []EventType{
-		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, CertificateExpires, EpochRaised,
+		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, CertificateExpires, CertificateRenewed, EpochRaised,
 		DomainJoined, DomainOffline, DomainLost, DomainReturned, DomainRefused, DomainLonely,
 		DomainRenamed, DomainResynced, DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
 		ServiceWanted, ServiceStarted, ServiceReady, ServiceUnhealthy, ServiceCrashed, ServiceFailed,

@@ -127,6 +127,7 @@ func TestRetainAndQoS(t *testing.T) {
 		"hub/status":                            {true, false, 1},
 		"hub/event":                             {false, false, 1},
 		"hub/discovery":                         {true, false, 1},
+		"hub/certificate":                       {true, false, 1},
 		"device/<device>/status":                {true, false, 1},
 		"domain/<domain>/availability":          {true, false, 1},
 		"domain/<domain>/heartbeat":             {true, false, 0},

@@ -4,31 +4,32 @@ import "sync"
 
 // The verbs of request/<verb>.
 const (
-	VerbJoin      = "join"
-	VerbStatus    = "status"
-	VerbDomains   = "domains"
-	VerbServices  = "services"
-	VerbDevices   = "devices"
-	VerbStart     = "start"
-	VerbStop      = "stop"
-	VerbRestart   = "restart"
-	VerbScale     = "scale"
-	VerbDrain     = "drain"
-	VerbUndrain   = "undrain"
-	VerbForget    = "forget"
-	VerbEvents    = "events"
-	VerbPlan      = "plan"
-	VerbWhy       = "why"
-	VerbVersion   = "version"
-	VerbUpdate    = "update"
-	VerbAccess    = "access"
-	VerbUser      = "user"
-	VerbClients   = "clients"
-	VerbTrace     = "trace"
-	VerbReplan    = "replan"
-	VerbResync    = "resync"
-	VerbReset     = "reset"
-	VerbRebalance = "rebalance"
+	VerbJoin         = "join"
+	VerbStatus       = "status"
+	VerbDomains      = "domains"
+	VerbServices     = "services"
+	VerbDevices      = "devices"
+	VerbStart        = "start"
+	VerbStop         = "stop"
+	VerbRestart      = "restart"
+	VerbScale        = "scale"
+	VerbDrain        = "drain"
+	VerbUndrain      = "undrain"
+	VerbForget       = "forget"
+	VerbEvents       = "events"
+	VerbPlan         = "plan"
+	VerbWhy          = "why"
+	VerbVersion      = "version"
+	VerbUpdate       = "update"
+	VerbAccess       = "access"
+	VerbUser         = "user"
+	VerbCertificates = "certificates"
+	VerbClients      = "clients"
+	VerbTrace        = "trace"
+	VerbReplan       = "replan"
+	VerbResync       = "resync"
+	VerbReset        = "reset"
+	VerbRebalance    = "rebalance"
 )
 
 // Verb is a row of the table of verbs. Who may send the request, the protocol document and
@@ -87,6 +88,7 @@ func Verbs() []Verb {
 		{VerbWhy, ByReaders, false, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, ByDomains, false, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},
+		{VerbCertificates, ByAdmins, true, "action; user and certificate_request to issue", []CertificateView{}, "The certificates that the dominion has issued, the newest one of each key; with the action issue, one for a user of the broker, whose key stays where it was made: `certificate` of its row is the answer. Private."},
 		{VerbClients, ByAdmins, false, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
 		{VerbTrace, ByAdmins, false, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
 		{VerbVersion, ByReaders, false, "", VersionView{}, "Version of hub and contract."},
@@ -118,6 +120,18 @@ type Overview struct {
 	Services []Service    `json:"services" doc:"as the verb services"`
 	Bridges  []BridgeView `json:"bridges,omitempty" doc:"to other brokers, where the broker is the embedded one"`
 	Problems []string     `json:"problems" type:"text" doc:"what needs a human, in words"`
+}
+
+// CertificateView is a certificate that the dominion has issued.
+type CertificateView struct {
+	Name    string `json:"name" type:"text" doc:"of a user, or of a service as SERVICE.DOMAIN; the id of a hub or domain"`
+	Use     string `json:"use" type:"word" doc:"hub, domain, user or service"`
+	Key     string `json:"key" type:"line" doc:"SHA-256 of its key, in hexadecimal"`
+	Issued  Time   `json:"issued" doc:"when it was issued"`
+	Expires Time   `json:"expires" doc:"when it ends"`
+	Revoked bool   `json:"revoked" doc:"whether its key is not accepted any more"`
+	// Certificate is of the answer to issue alone.
+	Certificate string `json:"certificate,omitempty" type:"text" doc:"of the one that was issued: PEM, with those between it and the authority's"`
 }
 
 // BridgeView is a bridge to another broker.

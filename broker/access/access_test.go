@@ -18,6 +18,7 @@ const table = `
 topic                                               admin reader device domain
 dominion/hub/availability                           psd   sd     sd     sd
 dominion/hub/status                                 psd   sd     sd     sd
+dominion/hub/certificate                            psd   sd     sd     sd
 dominion/hub/event                                  psd   sd     -      sd
 dominion/hub/discovery                              psd   sd     -      sd
 dominion/domain/pi-kitchen/availability             psd   sd     -      psd
@@ -70,6 +71,7 @@ dominion/request/undrain                            psd   sd     -      p
 dominion/request/forget                             psd   -      -      -
 dominion/request/resync                             psd   -      -      -
 dominion/request/user                               psd   -      -      -
+dominion/request/certificates                       psd   -      -      -
 dominion/response/user                              psd   -      -      -
 dominion/request/clients                            psd   -      -      -
 dominion/request/trace                              psd   -      -      -
@@ -239,7 +241,7 @@ anyone to read or publish the start commands of a domain, to use a request that 
 that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` prints what the broker
 would decide, and which rule decides.
 
-The requests ` + "`user` and `forget`" + ` are private: request and answer are between the asking connection and the hub
+The requests ` + "`user`, `forget` and `certificates`" + ` are private: request and answer are between the asking connection and the hub
 alone. They need the control socket of the hub's machine, or an encrypted connection with a user; on any other one
 the broker refuses them whatever the table says. No subscriber, retained message, will, bridge or trace has them.
 `

@@ -30,6 +30,7 @@ var (
 	deviceReads     = []string{
 		pattern(topics.HubAvailability),
 		pattern(topics.HubStatus),
+		pattern(topics.HubCertificate),
 		pattern(topics.ServiceStatus),
 		pattern(topics.ServiceEndpoints),
 		pattern(topics.ServiceEndpoint),

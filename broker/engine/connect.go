@@ -154,7 +154,7 @@ func (c *conn) claimedClient(pk *wire.Packet, assigned bool) Client {
 		Listener: c.listener, Remote: c.remote, Version: c.version, Assigned: assigned,
 	}
 	if certified, ok := c.netConn.(Certified); ok {
-		client.Certificate = certified.Certificate()
+		client.Certificate, client.CertificateUse = certified.Certificate()
 		if client.Certificate != "" && !client.HasUser {
 			client.User, client.HasUser = client.Certificate, true
 		}

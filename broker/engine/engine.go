@@ -55,13 +55,17 @@ type Client struct {
 	// Certificate is the name in the client certificate; "": there is none. A client
 	// that sends no user name is this user.
 	Certificate string
+	// CertificateUse is what the certificate is for, as Certified reports it.
+	CertificateUse string
 }
 
 // Certified is a connection that knows the name in its client's certificate once data
 // was read from it.
 type Certified interface {
 	net.Conn
-	Certificate() string
+	// Certificate returns the name, and what the certificate is for: "" where that says
+	// nothing.
+	Certificate() (name, use string)
 }
 
 // Action is an operation of a client on a topic, which needs permission.

@@ -26,6 +26,11 @@ type Options struct {
 	// Control is why the control socket is not open, in words; "": it is, or is not
 	// configured.
 	Control string
+	// Keys is why the hub has no keys, in words; "": it has, or is not to have any.
+	Keys string
+	// Listeners returns the addresses of the broker that are in use by others, in words;
+	// nil: there are none.
+	Listeners func() []string
 	// NotPersisted returns why the last change is not on disk; nil: it is.
 	NotPersisted func() error
 	// OpenToAll returns the problem of a broker that lets everybody in, "" where it does
@@ -39,6 +44,8 @@ type Problems struct {
 	certificates []*certificate
 	http         []string
 	control      string
+	keys         string
+	listeners    func() []string
 	notPersisted func() error
 	openToAll    func() string
 
@@ -56,7 +63,7 @@ type Conflict struct {
 
 // New returns the problems of a hub that begins.
 func New(o Options) *Problems {
-	p := &Problems{id: o.ID, name: o.Name, http: o.HTTP, control: o.Control, notPersisted: o.NotPersisted, openToAll: o.OpenToAll}
+	p := &Problems{id: o.ID, name: o.Name, http: o.HTTP, control: o.Control, keys: o.Keys, listeners: o.Listeners, notPersisted: o.NotPersisted, openToAll: o.OpenToAll}
 	for _, c := range o.Certificates {
 		p.certificates = append(p.certificates, &certificate{Certificate: c, warned: -1})
 	}
@@ -76,6 +83,9 @@ func (p *Problems) All(now time.Time) (all []string) {
 			all = append(all, problem)
 		}
 	}
+	if p.keys != "" {
+		all = append(all, p.keys)
+	}
 	if p.control != "" {
 		all = append(all, p.control)
 	}
@@ -84,6 +94,9 @@ func (p *Problems) All(now time.Time) (all []string) {
 	}
 	for _, c := range p.conflicts {
 		all = append(all, p.conflict(c))
+	}
+	if p.listeners != nil {
+		all = append(all, p.listeners()...)
 	}
 	return append(all, p.http...)
 }

@@ -54,6 +54,9 @@ type State struct {
 	// which something may still be retained.
 	Prefix         string   `json:"prefix,omitempty"`
 	FormerPrefixes []string `json:"former_prefixes,omitempty"`
+	// Keys is set once the keys in data_dir/identity were made: those that are missing
+	// then are lost.
+	Keys bool `json:"keys,omitempty"`
 }
 
 // Known is a domain that joined once and was not forgotten.
@@ -157,6 +160,9 @@ func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }
 
 // Domains returns a copy of what is known of all domains.
 func (s *Store) Domains() map[string]Known { return maps.Clone(s.state.Domains) }
+
+// HasKeys reports whether this data_dir has had the keys of the dominion.
+func (s *Store) HasKeys() bool { return s.state.Keys }
 
 // Prefix returns the topic_prefix of the last run; "": it is not known.
 func (s *Store) Prefix() string { return s.state.Prefix }

@@ -50,7 +50,7 @@ func relaying(t *testing.T, h config.HTTP, wrap func(net.Conn) net.Conn) (b *bro
 		}
 		return wrap(c), nil
 	}}
-	s, err := web.Listen(config.Dominion{HTTP: h}, log)
+	s, err := web.Listen(config.Dominion{HTTP: h}, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestRelayWithoutBroker(t *testing.T) {
 	y := &broker.Relay{Log: slog.New(slog.DiscardHandler), Dial: func(context.Context) (net.Conn, error) {
 		return nil, errors.New("cannot connect to mqtt://192.0.2.1:1883: connection refused")
 	}}
-	s, err := web.Listen(config.Dominion{HTTP: config.HTTP{Listen: "127.0.0.1:0"}}, slog.New(slog.DiscardHandler))
+	s, err := web.Listen(config.Dominion{HTTP: config.HTTP{Listen: "127.0.0.1:0"}}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func servedByTLS(t *testing.T, cfg config.Dominion, mqtt func(broker.HTTPListene
 	if cfg.Broker.RequireCertificate {
 		cfg.Broker.ClientCAFile = cfg.HTTP.CertFile
 	}
-	s, err := web.Listen(cfg, slog.New(slog.DiscardHandler))
+	s, err := web.Listen(cfg, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,17 +52,21 @@ type listener struct {
 
 // Listen opens the addresses of [http], and the one of the old key metrics. A
 // default address that is taken is a problem, and is tried again by Serve; one that
-// is written down is an error that names its key.
-func Listen(cfg config.Dominion, log *slog.Logger) (*Server, error) {
+// is written down is an error that names its key. own has the certificate where none is
+// configured; nil: there is no HTTPS then.
+func Listen(cfg config.Dominion, own broker.Identity, log *slog.Logger) (*Server, error) {
 	s := &Server{log: log, cfg: cfg.HTTP, every: retryTime}
 	var faults []error
+	if own == nil && cfg.HTTP.CertFile == "" {
+		cfg.HTTP.ListenTLS = "" // the hub says why it has no keys
+	}
 	if cfg.HTTP.ListenTLS != "" {
 		files := broker.TLSFiles{CertFile: cfg.HTTP.CertFile, KeyFile: cfg.HTTP.KeyFile}
 		if cfg.Broker.External == "" {
 			files.ClientCAFile, files.RequireCertificate = cfg.Broker.ClientCAFile, cfg.Broker.RequireCertificate
 		}
 		var err error
-		if s.tls, err = broker.LoadTLS(files, log); err != nil {
+		if s.tls, err = broker.LoadTLS(files, own, log); err != nil {
 			return nil, fmt.Errorf("cannot listen on http.listen_tls: %w", err)
 		}
 	}
@@ -172,6 +176,12 @@ type Handlers struct {
 	MetricsType string
 	// Ready returns why the hub does not serve yet; nil: it does.
 	Ready func(ctx context.Context) error
+	// Authority returns the certificate of the dominion's authority as PEM; nil: there is
+	// none.
+	Authority func() []byte
+	// BrowserRoot returns the root for browsers, as PEM and as a configuration profile;
+	// nil: there is none.
+	BrowserRoot func() (pem, profile []byte)
 	// Problems is called with what Server.Problems returns when that has changed.
 	Problems func([]string)
 }
@@ -300,6 +310,7 @@ func (h Handlers) of(at broker.HTTPListener) http.Handler {
 			h.metrics(w, r)
 		}
 	})
+	h.certificates(mux)
 	mqtt := http.NotFoundHandler()
 	if h.MQTT != nil {
 		mqtt = h.MQTT(at)

@@ -40,7 +40,7 @@ func serve(t *testing.T, h config.HTTP, anonymous bool) (b *broker.Broker, addre
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Stop(context.Background()) })
-	s, err := web.Listen(config.Dominion{HTTP: h}, log)
+	s, err := web.Listen(config.Dominion{HTTP: h}, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestTakenPorts(t *testing.T) {
 	defer taken.Close()
 	var log bytes.Buffer
 	to := slog.New(slog.NewTextHandler(&log, nil))
-	s, err := web.Listen(config.Dominion{HTTP: config.HTTP{Listen: taken.Addr().String(), ListenIsDefault: true}}, to)
+	s, err := web.Listen(config.Dominion{HTTP: config.HTTP{Listen: taken.Addr().String(), ListenIsDefault: true}}, nil, to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestTakenPorts(t *testing.T) {
 		"metrics ":         {Metrics: taken.Addr().String()},
 		"http.listen_tls:": {HTTP: config.HTTP{ListenTLS: "127.0.0.1:0", ListenTLSIsDefault: true, CertFile: "none.pem", KeyFile: "none.pem"}},
 	} {
-		if _, err := web.Listen(cfg, to); err == nil || !strings.Contains(err.Error(), "cannot listen on "+key) {
+		if _, err := web.Listen(cfg, nil, to); err == nil || !strings.Contains(err.Error(), "cannot listen on "+key) {
 			t.Errorf("%s: %v", key, err)
 		}
 	}

@@ -1,0 +1,55 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/engine"
+)
+
+// The uses of a certificate that the dominion's authority issued, as Owner has them.
+const (
+	useDomain = "domain"
+	useUser   = "user"
+)
+
+// SetDomains sets the names of the domains that have a certificate of the dominion. Each
+// is a user of the role domain. It must not be changed afterwards. Call it before Listen
+// and at every change.
+func (b *Broker) SetDomains(names map[string]bool) {
+	before := b.domains.Swap(&names)
+	b.engine.AccessChanged()
+	if before == nil {
+		return
+	}
+	b.engine.Kick("its certificate is not accepted any more", func(c engine.Client, _ time.Time) bool {
+		return c.CertificateUse != "" && b.role(c.Listener, c.User) == ""
+	})
+}
+
+// issuedRole returns the role of a user who is none in the configuration, and has a
+// certificate of the dominion; "": there is no such user.
+func (b *Broker) issuedRole(user string) string {
+	if domains := b.domains.Load(); domains != nil && (*domains)[user] {
+		return RoleDomain
+	}
+	return ""
+}
+
+// authenticateIssued returns an error unless a client with a certificate of the dominion
+// is the user that it claims to be.
+func (b *Broker) authenticateIssued(c engine.Client, user string) error {
+	if c.Certificate != user {
+		return refusedError{engine.ErrNotAllowed, "its certificate belongs to another user: " + c.Certificate}
+	}
+	record, configured := b.access.Load().byName[user]
+	switch {
+	case c.CertificateUse == useUser && !configured:
+		return refusedError{engine.ErrNotAllowed, "its certificate is of the user " + user + ", who was removed"}
+	case c.CertificateUse == useDomain && configured && record.role != RoleDomain:
+		return refusedError{engine.ErrNotAllowed, fmt.Sprintf("its certificate is of the domain %s, and there is a user of that name with the role %s: rename one of them", user, record.role)}
+	case b.role(c.Listener, user) == "":
+		return refusedError{engine.ErrNotAllowed, "its certificate is of " + user + ", who has not been adopted"}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package config
+
+import (
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// Identity is [identity] of a dominion.toml.
+type Identity struct {
+	// Lifetime is that of the certificates of hub, domains and services.
+	Lifetime topics.Seconds
+	// AuthorityCert and AuthorityKey are files of an authority, or of an intermediate, in
+	// the place of the dominion's own; "": its own.
+	AuthorityCert, AuthorityKey string
+}
+
+func identitySection() section[*Dominion] {
+	return section[*Dominion]{
+		path: "identity", asWhole: true, doc: "[keys and certificates](../security.md#keys-and-certificates)",
+		settings: []setting[*Dominion]{
+			{
+				key: "lifetime", of: func(d *Dominion) any { return &d.Identity.Lifetime }, def: identity.DefaultLifetime,
+				check: func(t *table, key string, v any) {
+					if least := identity.MinLifetime; v.(*topics.Seconds).Duration() < least {
+						t.fault(key, "write "+quote(least.String())+" or more; the default is "+quote("8760h"), "is shorter than %v", least)
+					}
+				},
+				doc: "of the certificates of hub, domains and services; they are renewed after two thirds of it",
+			},
+			{
+				key: "authority_cert", of: func(d *Dominion) any { return &d.Identity.AuthorityCert }, isPath: true,
+				usual: "the dominion's own",
+				doc:   "certificate of the authority, or of an intermediate with its issuers up to the root, PEM. Domains pin the root",
+			},
+			{
+				key: "authority_key", of: func(d *Dominion) any { return &d.Identity.AuthorityKey }, isPath: true,
+				usual: "the dominion's own",
+				doc:   "its key, PEM",
+			},
+		},
+		judge: func(in tables, d *Dominion) {
+			t := in["identity"]
+			switch {
+			case d.Identity.AuthorityCert != "" && d.Identity.AuthorityKey == "":
+				t.fault("authority_cert", "write authority_key too", "needs authority_key")
+			case d.Identity.AuthorityKey != "" && d.Identity.AuthorityCert == "":
+				t.fault("authority_key", "write authority_cert too", "needs authority_cert")
+			}
+		},
+	}
+}

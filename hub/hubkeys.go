@@ -1,0 +1,153 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/hub/keys"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// openKeys opens the keys of the dominion, and sets what the hub says of them. Without
+// them, as a key is lost or damaged, the hub serves its broker, and adopts and signs
+// nothing.
+func (s Service) openKeys(state *store.Store, o *Options) (*keys.Keys, error) {
+	k, err := keys.Open(keys.Options{
+		DataDir: s.Config.DataDir, Dominion: state.ID(), Name: s.Config.Name,
+		Lifetime:      s.Config.Identity.Lifetime.Duration(),
+		AuthorityCert: s.Config.Identity.AuthorityCert, AuthorityKey: s.Config.Identity.AuthorityKey,
+		Known: state.HasKeys(), Names: s.names, Log: s.Log,
+	})
+	if lost := (*identity.KeyError)(nil); errors.As(err, &lost) {
+		o.KeyProblem = err.Error() + "; until then the hub adopts and signs nothing, and has no certificate of its own"
+		s.Log.Error(o.KeyProblem)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !state.HasKeys() {
+		state.Change(func(s *store.State) { s.Keys = true })
+		state.Save(time.Now())
+	}
+	o.Keys = k
+	return k, nil
+}
+
+// names returns how the hub is reached: the machine's names, and the hosts that it
+// listens at.
+func (s Service) names() (identity.Names, error) {
+	var hosts []string
+	for _, at := range []string{s.Config.Broker.Listen, s.Config.Broker.ListenTLS, s.Config.Broker.ListenWSS, s.Config.HTTP.ListenTLS} {
+		if host, _, err := net.SplitHostPort(at); err == nil && host != "" {
+			hosts = append(hosts, host)
+		}
+	}
+	return identity.LocalNames(hosts...)
+}
+
+// forClients returns the identity of the broker's TLS listeners; nil without keys.
+func forClients(k *keys.Keys) broker.Identity {
+	if k == nil {
+		return nil
+	}
+	return k.ForClients()
+}
+
+// forBrowsers returns the identity of the HTTPS listener; nil without keys.
+func forBrowsers(k *keys.Keys) broker.Identity {
+	if k == nil {
+		return nil
+	}
+	return k.ForBrowsers()
+}
+
+// publishCertificate publishes the hub's certificate and the authority's.
+func (h *Hub) publishCertificate() {
+	if h.keys == nil {
+		return
+	}
+	h.pub.Retain(h.tree.Hub(topics.HubCertificate), topics.Encode(h.keys.Published()))
+}
+
+// renewed takes that the hub's certificate was made anew.
+func (h *Hub) renewed(expires time.Time) {
+	h.events.Add(topics.Event{Type: topics.CertificateRenewed, Message: "the hub's certificate was renewed; it expires on " + expires.UTC().Format(time.DateOnly)})
+	h.publishCertificate()
+}
+
+// CertificateRenewed tells the hub that its certificate was made anew.
+func (h *Hub) CertificateRenewed(expires time.Time) { h.box.Put(certificateRenewed(expires)) }
+
+// certificates lists the certificates that were issued, or issues one for a user.
+func (h *Hub) certificates(ask topics.HubRequest, now time.Time) (any, error) {
+	if h.keys == nil {
+		return nil, errors.New("the hub has no keys: see dominionctl status")
+	}
+	switch ask.Action {
+	case "", "list":
+		return h.keys.Issued(), nil
+	case "issue":
+		return h.issueForUser(ask, now)
+	}
+	return nil, fmt.Errorf(`"action" is list or issue, not %.40q`, ask.Action)
+}
+
+// issueForUser issues a certificate for a user of the broker.
+func (h *Hub) issueForUser(ask topics.HubRequest, now time.Time) (any, error) {
+	switch {
+	case h.broker == nil:
+		return nil, errNotOurBroker
+	case ask.User == "":
+		return nil, errors.New(`the request needs "user"`)
+	case ask.Request == "":
+		return nil, errors.New(`the request needs "certificate_request"`)
+	case ask.Days < 0 || ask.Days > maxUserDays:
+		return nil, fmt.Errorf("a certificate of %d days cannot be issued: use 1 to %d", ask.Days, maxUserDays)
+	}
+	users, err := h.broker.EditUsers(topics.HubRequest{Action: "list"})
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(users, func(u topics.UserView) bool { return u.Name == ask.User }) {
+		return nil, fmt.Errorf("there is no user %.80q: dominionctl user add %.80s ROLE --certificate makes one", ask.User, ask.User)
+	}
+	return h.keys.IssueForUser(ask.User, []byte(ask.Request), time.Duration(ask.Days)*24*time.Hour, now)
+}
+
+// maxUserDays bounds the lifetime of a user's certificate.
+const maxUserDays = int(identity.MaxUserLifetime / (24 * time.Hour))
+
+// NewIdentity sets the keys in a data_dir aside, so that the next start makes new ones:
+// the hub is then a stranger to its domains. The hub must not run.
+func NewIdentity(dataDir string, out io.Writer) error {
+	lock, err := store.Lock(dataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	state, err := store.Open(dataDir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	aside, err := identity.SetAside(dataDir, time.Now())
+	if err != nil {
+		return err
+	}
+	state.Change(func(s *store.State) { s.Keys = false })
+	if saved := state.Save(time.Now()); saved.Failed != nil {
+		return saved.Failed
+	}
+	if aside != "" {
+		_, err = fmt.Fprintf(out, "the former keys are in %s\n", aside)
+	}
+	return err
+}
