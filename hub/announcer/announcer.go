@@ -13,7 +13,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/homeassistant"
@@ -308,13 +310,15 @@ func (a *Announcer) publish(now time.Time) {
 	}
 	for _, m := range messages {
 		a.pub.Publish(m)
-		if len(m.Payload) > 0 {
+	}
+	for _, topic := range slices.Sorted(maps.Keys(a.clearAfter)) {
+		if a.registry.Removing(topic) {
 			continue
 		}
-		for _, state := range a.clearAfter[m.Topic] {
+		for _, state := range a.clearAfter[topic] {
 			a.pub.Clear(state)
 		}
-		delete(a.clearAfter, m.Topic)
+		delete(a.clearAfter, topic)
 	}
 	if states && a.enabled {
 		a.again = a.states()

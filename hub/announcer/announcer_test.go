@@ -201,6 +201,37 @@ func TestRemovedAMomentAfterItsAnnouncement(t *testing.T) {
 	}
 }
 
+// What a device showed is cleared also where its removal is interrupted: by the will of
+// Home Assistant's former connection, which comes late, or by a broker that has lost the
+// config, so that the removal waits for the next birth.
+func TestClearedAfterAnInterruptedRemoval(t *testing.T) {
+	for name, interrupt := range map[string]func(h *fixture){
+		"a late will": func(h *fixture) {
+			h.Receive(topics.Message{Topic: "homeassistant/status", Payload: []byte("offline")}, h.now)
+		},
+		"a broker that has lost the config": func(h *fixture) {
+			h.Disconnected()
+			h.Connected(h.now)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFixture(t, nil)
+			h.pass(2 * time.Second)
+			h.birth()
+			h.pass(10 * time.Second)
+			h.announceLamp("")
+			h.pass(time.Second)
+			h.RemoveService("lamp", h.now)
+			h.last()
+			interrupt(h)
+			h.pass(time.Minute)
+			if got := h.last(); !slices.Contains(got, "-dominion/service/lamp/status") {
+				t.Errorf("published %q", got)
+			}
+		})
+	}
+}
+
 // A device that comes back before its states were cleared keeps them.
 func TestAnnouncedAgainBeforeItWasRemoved(t *testing.T) {
 	h := newFixture(t, nil)

@@ -198,13 +198,15 @@ func (r *Registry) Connected(now time.Time) {
 	r.online, r.compared, r.replayUntil = true, false, now.Add(replayTime)
 	r.wakeAt(r.replayUntil)
 	for _, e := range r.entries {
-		if e.write != nil {
+		if e.write != nil || e.reannounce {
 			r.schedule(e, r.replayUntil)
 		}
 	}
 }
 
-// Disconnected forgets what the broker retains: the next one may be another.
+// Disconnected forgets what the broker retains: the next one may be another. Removals
+// that are under way begin again once it is connected: Home Assistant need not be
+// affected, and then publishes no birth.
 func (r *Registry) Disconnected() {
 	r.Offline()
 	r.online, r.compared, r.brokerCount = false, false, nil
@@ -325,11 +327,14 @@ func (r *Registry) Birth(now time.Time, delay time.Duration) {
 	r.wakeAt(r.states)
 }
 
-// Offline notes that Home Assistant is away.
+// Offline notes that Home Assistant is away, or appears to be: after a restart of the
+// broker the will of its former connection may come after the birth of its present one.
+// So the removals that are under way are neither abandoned nor completed. They begin
+// again, for what listens, and are repeated at the next birth, for what does not.
 func (r *Registry) Offline() {
 	r.haOnline = false
 	for _, e := range r.entries {
-		e.reannounce, e.prepared, e.removing = false, false, nil // it may not receive the rest
+		e.reannounce, e.prepared, e.removing = e.reannounce || e.prepared, false, nil
 	}
 }
 
@@ -448,9 +453,12 @@ func (r *Registry) act(topic string, e *entry, now time.Time) (topics.Message, b
 		e.prepared, e.removing, removed = false, nil, nil
 	default:
 		c.Payload = r.withComponents(c.Payload, removed, removedComponent)
-		if r.haOnline || e.prepared {
+		e.repeat = e.repeat || e.prepared // Home Assistant was just given what it is to remove
+		if r.haOnline {
 			e.removing = removed
 			r.schedule(e, now.Add(configInterval))
+		} else { // it is repeated at the next birth
+			e.prepared = false
 		}
 	}
 	if len(removed) == 0 {

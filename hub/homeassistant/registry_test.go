@@ -387,6 +387,67 @@ func TestADeviceThatGoes(t *testing.T) {
 	}
 }
 
+// Home Assistant has no ghost although something interrupts a removal: the will of its
+// former connection, which the broker publishes late and no birth follows, or a cut of
+// the hub's own connection, which Home Assistant does not notice.
+func TestAnInterruptedRemoval(t *testing.T) {
+	interruptions := map[string]func(h *fixture){
+		"a late will": func(h *fixture) { h.announcements.Offline() },
+		"a cut": func(h *fixture) {
+			h.announcements.Disconnected()
+			h.pass(20 * time.Second)
+			h.connect()
+		},
+	}
+	removals := map[string]func(h *fixture){
+		"a device": func(h *fixture) { h.announcements.Remove(options.ServiceTopic("lamp"), h.now) },
+		"a component": func(h *fixture) {
+			h.want("lamp", "1", "switch:button")
+			h.want("web", "1", "state")
+		},
+	}
+	for interruption, interrupt := range interruptions {
+		for removal, remove := range removals {
+			for _, restarted := range []bool{true, false} { // Home Assistant, since what is removed was announced
+				for after := time.Duration(0); after < 15*time.Second; after += time.Second / 2 {
+					t.Run(fmt.Sprintf("%s, %s, restarted %v, after %v", interruption, removal, restarted, after), func(t *testing.T) {
+						h := newFixture(t)
+						h.want("web", "1", "state")
+						h.want("lamp", "1", "state", "switch:button", "crashed:device_automation")
+						h.startHomeAssistant()
+						h.pass(time.Minute)
+						if restarted {
+							h.stopHomeAssistant()
+						}
+						remove(h)
+						if restarted {
+							h.pass(time.Minute)
+							h.startHomeAssistant()
+						}
+						h.pass(after)
+						interrupt(h)
+						h.pass(time.Minute)
+						expect, devices := "service_web_state_sensor", 1
+						if removal == "a component" {
+							expect, devices = "service_lamp_switch_button service_web_state_sensor", 2
+						}
+						h.expect(expect)
+						h.startHomeAssistant()
+						h.pass(time.Minute)
+						h.expect(expect)
+						if len(h.snapshot.Devices) != devices {
+							t.Errorf("remembered: %v", h.snapshot)
+						}
+						if wake := h.announcements.Wake(); !wake.IsZero() {
+							t.Errorf("still something to do in %v", wake.Sub(h.now))
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
 func TestADeviceThatAPersonDeleted(t *testing.T) {
 	h := newFixture(t)
 	topic := options.ServiceTopic("web")
@@ -545,7 +606,7 @@ func TestNoGhostsWhateverHappens(t *testing.T) {
 		var story []string
 		for range 12 {
 			name := []string{"a", "b", "c"}[r.IntN(3)]
-			switch what := r.IntN(7); what {
+			switch what := r.IntN(9); what {
 			case 0, 1, 2:
 				some := []string{"switch"} // every device of ours has one that stays
 				for _, k := range keys[:3+r.IntN(2)] {
@@ -574,6 +635,13 @@ func TestNoGhostsWhateverHappens(t *testing.T) {
 			case 6:
 				h.startHomeAssistant()
 				story = append(story, "born")
+			case 7:
+				h.announcements.Offline()
+				story = append(story, "a late will")
+			case 8:
+				h.announcements.Disconnected()
+				h.connect()
+				story = append(story, "a cut")
 			}
 			d := []time.Duration{0, 2 * time.Second, 20 * time.Second}[r.IntN(3)]
 			h.pass(d)

@@ -26,9 +26,9 @@ func (r *Registry) remove(topic string, e *entry, now time.Time) (topics.Message
 	if m, first := r.removeTriggers(topic, e, now); first {
 		return m, true
 	}
-	if r.haOnline || e.prepared {
+	if r.haOnline {
 		e.Record = Record{Deleted: e.Deleted}
-	} else {
+	} else { // it is repeated at the next birth
 		e.Gone = true
 	}
 	r.countChange(e)
