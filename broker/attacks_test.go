@@ -146,14 +146,14 @@ func (p *probeClient) ended() bool {
 	return p.over
 }
 
-// publish tells whether the broker took a message.
+// publish reports whether the broker took a message.
 func (p *probeClient) publish(topic, payload string, retain bool) bool {
 	p.t.Helper()
 	p.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1, Retain: retain}, PacketID: 7, TopicName: topic, Payload: []byte(payload)})
 	return p.lastReason(packets.Puback) < 0x80
 }
 
-// subscribe tells whether the broker took a subscription.
+// subscribe reports whether the broker took a subscription.
 func (p *probeClient) subscribe(filter string) bool {
 	p.t.Helper()
 	p.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 8, Filters: packets.Subscriptions{{Filter: filter, Qos: 1}}})

@@ -12,7 +12,7 @@ func (b *Broker) LookAtCertificates() {
 	b.certificates.checkedAt = time.Time{}
 }
 
-// LetsInAnybody tells whether a listener takes clients without a user.
+// LetsInAnybody reports whether a listener takes clients without a user.
 func (b *Broker) LetsInAnybody(scheme string) bool { return b.anonymousAt(scheme) }
 
 // ServeOutside is Serve for a connection that came by a listener others reach.

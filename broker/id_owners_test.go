@@ -44,7 +44,7 @@ func (h *ownersHome) file(t *testing.T) string {
 	return strings.Join(strings.Fields(string(b)), "")
 }
 
-// lets tells whether a user is let in by an identifier, and stays for a time.
+// lets reports whether a user is let in by an identifier, and stays for a time.
 func (h *ownersHome) lets(t *testing.T, id, user string, stays time.Duration) bool {
 	t.Helper()
 	p := connectProbe(t, h.b, connectOptions{id: id, user: user})

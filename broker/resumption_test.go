@@ -36,7 +36,7 @@ func TestNoWayRoundAChangedAuthorityByATicket(t *testing.T) {
 	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		config := &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair}, ClientSessionCache: tls.NewLRUClientSessionCache(4), MaxVersion: version}
-		// in tells whether CONNECT is answered with 0.
+		// in reports whether CONNECT is answered with 0.
 		in := func() bool {
 			raw, err := net.Dial("tcp", b.Listeners()[0].Addr.String())
 			if err != nil {

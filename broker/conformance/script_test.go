@@ -130,7 +130,7 @@ type scriptClient struct {
 	fresh   bool // connected in this step: what comes was kept for it
 }
 
-// matches tells whether a topic matches a filter.
+// matches reports whether a topic matches a filter.
 func matches(filter, topic string) bool {
 	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
 	for i, level := range f {

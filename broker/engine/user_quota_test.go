@@ -164,7 +164,7 @@ func connectFrom(e *engine.Engine, host string) net.Conn {
 	return ours
 }
 
-// open tells whether a connection is.
+// open reports whether a connection is.
 func open(c net.Conn) bool {
 	_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
 	_, err := c.Read(make([]byte, 1))
