@@ -9,7 +9,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// mayDo says what the broker would answer a user, and which rule decides.
+// mayDo returns what the broker would answer a user, and which rule decides.
 func (h *Hub) mayDo(ask topics.HubRequest) (topics.Access, error) {
 	switch {
 	case h.broker == nil:
@@ -32,10 +32,10 @@ func (h *Hub) mayAnswerAt(verb string, m topics.Message) bool {
 	}
 	if topic == h.tree.Prefix() || strings.HasPrefix(topic, h.tree.Prefix()+"/") {
 		a, _ := h.tree.Parse(topic)
-		switch {
-		case a.Kind != topics.Response && a.Kind != topics.ResponseTo:
+		if a.Kind != topics.Response && a.Kind != topics.ResponseTo {
 			return false
-		case a.Verb == verb:
+		}
+		if a.Verb == verb {
 			return true
 		}
 	} else if strings.HasPrefix(topic, h.cfg.HomeAssistant.DiscoveryPrefix+"/") {

@@ -33,7 +33,7 @@ func (h *Hub) begin() *changes {
 	return c
 }
 
-// updatePlanner tells the planner what it does not know yet.
+// updatePlanner passes the planner what has changed.
 func (h *Hub) updatePlanner(c *changes) {
 	if c.Whole {
 		h.planner.Set(h.input())
@@ -63,7 +63,7 @@ func (h *Hub) planned(c *changes, by planner.Changes) {
 			c.Services[name] = true
 		}
 	}
-	for _, service := range c.Moved { // who needs it is told where it is
+	for _, service := range c.Moved { // its dependents get its new address
 		for name, o := range h.plan.Services {
 			if !h.defs.Get(name).DependsOn(service) {
 				continue
@@ -77,7 +77,7 @@ func (h *Hub) planned(c *changes, by planner.Changes) {
 	}
 }
 
-// touched are the domains of the changes that are known, by name.
+// touched returns the domains of the changes that the fleet has, sorted by name.
 func (h *Hub) touched(c *changes) []*domain {
 	all := make([]*domain, 0, len(c.Domains))
 	for _, name := range slices.Sorted(maps.Keys(c.Domains)) {

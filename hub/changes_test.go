@@ -142,7 +142,7 @@ func (f *fuss) happen() string {
 		return "forget " + name + fmt.Sprint(h.forget(name, f.now))
 	case 2:
 		word := []string{topics.On, topics.Off}[f.r.IntN(2)]
-		return service + " " + word + fmt.Sprint(h.turn(service, word))
+		return service + " " + word + fmt.Sprint(h.switchService(service, word))
 	case 3:
 		return "scale " + service + fmt.Sprint(h.scale(service, f.r.IntN(4)))
 	case 4:

@@ -153,7 +153,7 @@ func BenchmarkCity(b *testing.B) {
 	b.Run("switch", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			if err := h.turn(few, []string{topics.Off, topics.On}[i%2]); err != nil {
+			if err := h.switchService(few, []string{topics.Off, topics.On}[i%2]); err != nil {
 				b.Fatal(err)
 			}
 			for h.changed.Pending() {

@@ -34,7 +34,7 @@ func conflictsOf(found []zeroconf.Found) (all []Conflict) {
 	return all
 }
 
-// ConflictsSeen tells the hub which other hubs announce its id or its name now.
+// ConflictsSeen passes the hub the other hubs that announce its id or its name now.
 func (h *Hub) ConflictsSeen(all []Conflict) { h.box.Put(conflictsSeen(all)) }
 
 // receiveConflicts takes the conflicts of now.

@@ -18,8 +18,8 @@ func (h *Hub) newFleet(embedded bool) *fleet.Fleet {
 		LostAfter: h.cfg.Timing.LostAfter.Duration(), FailoverAfter: h.cfg.Timing.FailoverAfter.Duration(),
 		Embedded: embedded,
 	})
-	for name, known := range h.store.Domains() {
-		f.Restore(fleet.Domain{Name: name, ID: known.ID, User: known.User, Hot: known.Hot}, !known.Lost)
+	for name, stored := range h.store.Domains() {
+		f.Restore(fleet.Domain{Name: name, ID: stored.ID, User: stored.User, Hot: stored.Hot}, !stored.Lost)
 	}
 	return f
 }
@@ -91,7 +91,7 @@ func (h *Hub) raiseEpoch(d *domain, now time.Time) {
 // A domain that took a command of somebody else is given its own, above it.
 func (h *Hub) catchUp(d *domain, now time.Time) {
 	const patience = 5 * time.Second
-	if seen := d.SeenGeneration(h.epoch); d.Ordered.Encoded != "" && (seen > d.Ordered.Generation || seen == d.Ordered.Generation && h.obeysAnotherRun(d)) {
+	if obeyed := d.ObeyedGeneration(h.epoch); d.Ordered.Encoded != "" && (obeyed > d.Ordered.Generation || obeyed == d.Ordered.Generation && h.obeysAnotherRun(d)) {
 		h.eventOf(d, topics.EpochRaised, fmt.Sprintf("%s obeyed a start command of generation %d that this hub did not give: it is given the right one", d.Name, d.Heartbeat.Generation))
 		d.Ordered.Encoded = ""
 		h.touch(d.Name)
@@ -138,7 +138,7 @@ func (h *Hub) availability(name, payload string, retained bool, now time.Time) {
 	}
 }
 
-// update has the state of a domain judged anew.
+// update has the state of a domain judged again.
 func (h *Hub) update(d *domain, now time.Time) {
 	if t, changed := h.fleet.Update(d, now); changed {
 		h.stateChanged(t, now)
@@ -171,7 +171,7 @@ func (h *Hub) stateChanged(t fleet.Transition, now time.Time) {
 	case topics.DomainIsLost:
 		h.leases.Lost(d.ID)
 		// One that was lost before we started is no news.
-		if d.WasOnline || !h.store.Known(d.Name).Lost {
+		if d.WasOnline || !h.store.Domain(d.Name).Lost {
 			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.Name, h.cfg.Timing.LostAfter.Duration()))
 			if problem := h.fleet.CountLoss(d, now); problem != "" {
 				h.eventOf(d, topics.DomainFlapping, d.Name+" "+problem)
@@ -199,6 +199,8 @@ func (h *Hub) expireFleet(now time.Time) {
 	h.fleetExpired(h.fleet.Expire(now), now)
 }
 
+// fleetExpired carries out what the fleet has decided: events, changes of states, and what is
+// to be planned again.
 func (h *Hub) fleetExpired(e fleet.Expired, now time.Time) {
 	if e.Ready {
 		h.becameReady(now)

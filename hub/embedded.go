@@ -28,7 +28,7 @@ type EmbeddedBroker interface {
 	ListenProblems() []string
 	// Persists reports whether the broker has what is retained at a topic after its end.
 	Persists(topic string) bool
-	// SetAgents tells the broker whose the id of each domain is. It must not block.
+	// SetAgents passes the broker which user owns the id of each domain. It must not block.
 	SetAgents(byID map[string]broker.Agent)
 	// Bridges returns the bridges, sorted as they are configured. It must not block.
 	Bridges() []topics.BridgeView

@@ -11,7 +11,7 @@ import (
 // the network until we read them.
 func (h *Hub) stoodStill(now time.Time) {
 	p := h.stall.Look(now, h.store.Waited(), h.fleet.LookInterval())
-	// Without a connection it waits for its broker, and hears nobody.
+	// Without a connection it waits for its broker, and receives nothing.
 	if !h.connected || p.Began.IsZero() || p.Length < 2*h.fleet.LookInterval() {
 		return
 	}
@@ -29,12 +29,12 @@ func (h *Hub) expirePresence(now time.Time) {
 	h.dueUnlessZero(h.presence.Next())
 }
 
-// expire does what is due, and says when something is due next.
+// expire does what is due, and schedules what is due next.
 func (h *Hub) expire(now time.Time) {
 	const idle = time.Hour
 	h.schedule.wake = now.Add(idle)
 	if !h.connected {
-		return // silence says nothing while we hear nobody
+		return // silence means nothing while the hub receives nothing
 	}
 	h.expirePresence(now)
 	h.expireFleet(now)

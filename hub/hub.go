@@ -1,5 +1,5 @@
 // Package hub is the leader of a home: it observes the domains, plans, gives
-// start commands, and tells everybody what is.
+// start commands, and publishes the state of the home.
 //
 // Hub is ONE loop that owns all state. Whatever happens outside (a message, a
 // connection, a signal) is put into its mailbox; nobody else touches what it
@@ -182,11 +182,11 @@ func (h *Hub) ID() string { return h.store.ID() }
 // Filters returns what the hub has to be subscribed to.
 func (h *Hub) Filters() []string {
 	// Home Assistant's configs come first: they are cleared before the states that they
-	// show. The count that tells whether these are all comes after them.
+	// show. The count, which shows whether these are all, comes after them.
 	return slices.Concat(h.announcer.ConfigFilters(), h.tree.HubFilters(), h.announcer.BirthTopics(), []string{h.tree.Hub(topics.HubDiscovery)})
 }
 
-// Will is what has to be said when the hub is lost.
+// Will returns the message that the broker is to publish when the hub is lost.
 func (h *Hub) Will() topics.Message {
 	return h.tree.Message(topics.Address{Kind: topics.HubAvailability}, []byte(topics.Offline))
 }
@@ -206,29 +206,29 @@ func arrival(tree topics.Tree, m topics.Message, stored bool) arrived {
 	return arrived{m, address}
 }
 
-// DeliverPrivate hands the hub a private request. answer is called later, from another
+// DeliverPrivate passes the hub a private request. answer is called later, from another
 // goroutine.
 func (h *Hub) DeliverPrivate(m topics.Message, answer func(topics.Message)) {
 	h.box.Put(arrivedPrivately{m, answer})
 }
 
-// Connected tells the hub that the bus carries, and that it is subscribed.
+// Connected notifies the hub that the bus carries messages, and that it is subscribed.
 func (h *Hub) Connected() { h.box.Put(connected{}) }
 
-// Disconnected tells the hub that the bus carries nothing.
+// Disconnected notifies the hub that the bus carries no messages.
 func (h *Hub) Disconnected() { h.box.Put(disconnected{}) }
 
-// Reload hands the hub a configuration that was read anew, or why it could
+// Reload passes the hub a configuration that was read again, or the reason why it could
 // not be read: then the old one stays in force.
 func (h *Hub) Reload(cfg config.Dominion, err error) { h.box.Put(reloaded{cfg, err}) }
 
-// SeenLonely tells the hub which domains announce themselves now.
+// SeenLonely passes the hub the machines that announce themselves by zeroconf now.
 func (h *Hub) SeenLonely(all []Lonely) { h.box.Put(seenLonely(all)) }
 
-// HTTPProblems tells the hub which addresses of HTTP are taken, in words.
+// HTTPProblems passes the hub which addresses of HTTP are in use, in words.
 func (h *Hub) HTTPProblems(all []string) { h.box.Put(httpProblems(all)) }
 
-// Run is the loop. It returns when ctx ends, after it said offline.
+// Run is the loop. It returns when ctx ends, after it has published that the hub is offline.
 func (h *Hub) Run(ctx context.Context) {
 	h.presence.Begin(time.Now())
 	h.beginEpoch()
@@ -294,9 +294,9 @@ func (h *Hub) pass(now time.Time) {
 }
 
 // beginEpoch raises the epoch. Only a hub that runs does it: one that finds its
-// port taken, and is started again and again, would use the epochs up. An epoch
-// that a full disk does not take is used again at the next start. The domains
-// have seen it then, and raiseEpoch gets above it.
+// port in use, and is started again and again, would use the epochs up. An epoch that a
+// full disk does not take is used again at the next start. The domains have received it
+// then, and raiseEpoch chooses one above it.
 func (h *Hub) beginEpoch() {
 	h.store.Change(func(s *store.State) {
 		s.Epoch++
@@ -306,7 +306,8 @@ func (h *Hub) beginEpoch() {
 	h.epoch = h.store.Epoch()
 }
 
-// stop says offline. Domains and services go on without us.
+// stop writes what is not on disk yet and publishes that the hub is offline. Domains and
+// services go on without it.
 func (h *Hub) stop() {
 	h.events.Add(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
 	h.saveNow()
@@ -317,6 +318,8 @@ func (h *Hub) stop() {
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Offline))
 }
 
+// handle takes one event of the mailbox. All but messages have expire called: they may
+// change when something is due.
 func (h *Hub) handle(e event, now time.Time) {
 	if m, message := e.(arrived); message {
 		h.receive(m, now)

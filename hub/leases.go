@@ -111,7 +111,7 @@ func (h *Hub) holds(now time.Time) map[string]planner.Hold {
 	return all
 }
 
-// updateHolds tells the planner to whom exclusive services may be assigned now: that changes
+// updateHolds passes the planner to whom exclusive services may be assigned now: that changes
 // by time and by leases alone.
 func (h *Hub) updateHolds(now time.Time) {
 	for name, d := range h.defs.Configured() {
@@ -153,7 +153,7 @@ func (h *Hub) fencedGeneration(generation uint64, d *domain, specs map[string]to
 		return generation
 	}
 	for other := range h.fleet.All() {
-		generation = max(generation, other.Ordered.Generation+1, other.SeenGeneration(h.epoch)+1)
+		generation = max(generation, other.Ordered.Generation+1, other.ObeyedGeneration(h.epoch)+1)
 	}
 	return generation
 }

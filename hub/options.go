@@ -21,7 +21,7 @@ type Options struct {
 	Store   *store.Store
 	Bus     Bus
 	// Embedded reports that the broker began with the hub: nobody is connected
-	// to it from before, whatever it kept.
+	// to it from before, whatever it retained.
 	Embedded bool
 	// Alive is how often the hub publishes that it is there, where its will may
 	// never be published because the broker is not its own; 0: not.
@@ -30,20 +30,20 @@ type Options struct {
 	// what is retained there comes, and calls Verifying. It must not block. Nil:
 	// the broker is ours, and replays retained messages to wildcards.
 	Verify func(topics []string)
-	// Watch is told all topics and filters, sorted, besides Filters, whose
+	// Watch gets all topics and filters, sorted, besides Filters, whose
 	// messages are wanted from now on: those before are not. It must not block.
 	// Nil: Attach sets it.
 	Watch func(topics []string)
 	// Environ is what a configuration is read with, as os.Environ gives it.
 	Environ []string
 	// Machine returns the addresses of the hub's own machine; it is not called in
-	// the loop. Nil: they are not known.
+	// the loop. Nil: they are unknown.
 	Machine func() []string
-	// Figures reads what the kernel tells of why the loop stood still; nil: nothing.
+	// Figures reads the kernel's figures that show why the loop stood still; nil: there are none.
 	Figures func() stall.Figures
 	// Broker is the embedded broker; nil: the broker is not the dominion's own.
 	Broker EmbeddedBroker
-	// Certificate tells until when the broker's own certificate holds; nil: it
+	// Certificate returns until when the broker's own certificate is valid; nil: it
 	// has none.
 	Certificate func() time.Time
 	// HTTPCertificate is the same for a certificate that HTTPS alone has.

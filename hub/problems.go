@@ -101,9 +101,10 @@ func (h *Hub) problems() []string {
 		if v.Update.Problem != "" {
 			all = append(all, v.Service+": "+v.Update.Problem)
 		}
+		if v.Problem == "" || v.Problem == v.Update.Problem || explainedByUpdate(v) || v.State == topics.Pending && broken(v) != "" {
+			continue // what was added above includes it
+		}
 		switch {
-		case v.State == topics.Pending && broken(v) != "": // it says so
-		case v.Problem == "", v.Problem == v.Update.Problem, explainedByUpdate(v):
 		case v.State == topics.Pending && len(pending[v.Reason]) > 1:
 			if same := pending[v.Reason]; same[0] == v.Service {
 				last := len(same) - 1

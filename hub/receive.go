@@ -27,7 +27,7 @@ func (h *Hub) receive(in arrived, now time.Time) {
 		h.reportInvalidName(m, now)
 		return
 	}
-	// A heartbeat tells itself whether it is more than one of many.
+	// A heartbeat decides itself whether anything is due earlier because of it.
 	h.schedule.sooner = h.schedule.sooner || a.Kind != topics.DomainHeartbeat && a.Kind != topics.DomainMetrics
 	if a.Kind.Imperative() && m.Retain {
 		if h.events.MayReport(m.Topic, events.MaxRefusals, now) {
@@ -41,7 +41,7 @@ func (h *Hub) receive(in arrived, now time.Time) {
 	}
 }
 
-// reportInvalidName says of an order that no service and no verb can have its name.
+// reportInvalidName reports an order for a name that no service and no verb can have.
 // Who writes "Lamp" for "lamp" would else hear nothing.
 func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 	name, set := strings.CutPrefix(m.Topic, h.tree.Prefix()+"/service/")
@@ -60,6 +60,8 @@ func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 	h.events.Refuse("names", topics.Event{Message: fmt.Sprintf("cannot obey %.120s: %.80q is not a valid %s name, which has a-z, 0-9 and - only", m.Topic, name, of)}, now)
 }
 
+// dispatch passes a message at one of the hub's topics to what owns its kind. The error
+// reports a message that cannot be used.
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
 	switch a.Kind {
 	case topics.HubAvailability, topics.HubStatus, topics.ServiceEndpoints, topics.ServiceEndpoint:
@@ -105,8 +107,8 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	return nil
 }
 
-// decoded reads a payload and hands it on. An empty one clears a retained
-// topic and says nothing.
+// decoded reads a payload and passes it on. An empty one clears a retained topic and is
+// ignored.
 func decoded[T any](m topics.Message, take func(T)) error {
 	if len(m.Payload) == 0 {
 		return nil
@@ -163,13 +165,13 @@ func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Tim
 	}
 }
 
-// passOn repeats an event of a domain at hub/event. Who says it is told by
-// the topic, whatever the payload claims.
+// passOn repeats an event of a domain at hub/event. Its domain is that of the topic,
+// whatever the payload claims.
 func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
-	switch {
-	case !slices.Contains(topics.EventTypes(), e.Type):
+	if !slices.Contains(topics.EventTypes(), e.Type) {
 		return fmt.Errorf("cannot pass on %s: %.40q is not a type of event", topic, e.Type)
-	case !h.events.MayRelay(name, now):
+	}
+	if !h.events.MayRelay(name, now) {
 		return nil
 	}
 	e.Message = topics.ShortenMessage(e.Message)
@@ -196,11 +198,12 @@ func (h *Hub) response(name string, r topics.Reply) {
 // formerService takes what an earlier run left in the broker of a service, and
 // clears it where a former configuration had it.
 func (h *Hub) formerService(name string, m topics.Message) {
-	switch {
-	case !m.Retain || len(m.Payload) == 0:
-	case h.defs.Has(name):
+	if !m.Retain || len(m.Payload) == 0 {
+		return
+	}
+	if h.defs.Has(name) {
 		h.recall(name, m)
-	case h.leftovers.AddService(name):
+	} else if h.leftovers.AddService(name) {
 		h.changed.TouchAll()
 	}
 }

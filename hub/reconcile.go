@@ -49,7 +49,7 @@ func (h *Hub) reconcile(now time.Time) {
 
 	// A service that is gone from the configuration is removed when no command holds it.
 	h.dropRetired(now)
-	// Leftovers of earlier runs are cleared when it is known what is defined.
+	// Leftovers of earlier runs are cleared once all definitions are there.
 	h.clearLeftoverServices(now)
 	// Restarts and moves go on by what was ordered above.
 	h.expireRestarts(now)
@@ -80,6 +80,8 @@ func (h *Hub) input() planner.Input {
 	return in
 }
 
+// observed returns a domain as the planner takes it. Of one that is gone no instance counts;
+// one that failed beyond hope is shown as failed, so that it is tried elsewhere.
 func (h *Hub) observed(d *domain) planner.Domain {
 	p := planner.Domain{
 		Name: d.Name, State: d.State, Gone: d.Gone, Micro: d.Micro,
@@ -104,7 +106,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 	}
 	for _, i := range d.Status.Services {
 		if d.Gone {
-			break // nobody knows what runs there
+			break // it is unknown what runs there
 		}
 		if d.Micro && !d.Available {
 			p.Observed[i.Service] = planner.Instance{} // it is built in, and away
@@ -127,7 +129,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 func (h *Hub) order(c *changes, now time.Time) {
 	h.updateRollouts(c, now)
 	timing := topics.Encode(h.cfg.Timing)
-	known := make(map[string]ordered)
+	specOf := make(map[string]ordered)
 	for _, d := range h.touched(c) {
 		if !d.TakesOrders() {
 			continue
@@ -135,7 +137,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		encoded, desired := slices.Clone(timing), h.planner.Desired(d.Name)
 		desired = slices.DeleteFunc(desired, func(service string) bool { return !h.mayOrder(d, h.defs.Get(service), now) })
 		for _, service := range desired {
-			o := h.written(known, d, service)
+			o := h.written(specOf, d, service)
 			encoded = append(append(encoded, service...), o.encoded...)
 		}
 		if string(encoded) == d.Ordered.Encoded {
@@ -143,7 +145,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		}
 		specs := make(map[string]topics.Spec, len(desired))
 		for _, service := range desired {
-			specs[service] = h.written(known, d, service).spec
+			specs[service] = h.written(specOf, d, service).spec
 		}
 		h.reportMoved(d, specs)
 		h.noteChoices(d, specs)
@@ -161,11 +163,13 @@ type ordered struct {
 	encoded []byte
 }
 
+// command returns the start command of a domain with the next generation, and the message
+// that carries it.
 func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, now time.Time) fleet.Order {
 	o := fleet.Order{
-		// A generation that the domain has seen in this epoch and we have not
-		// given was forged: stay above it, or our commands would be refused.
-		Generation: h.fencedGeneration(max(d.Ordered.Generation, d.SeenGeneration(h.epoch))+1, d, specs),
+		// A generation that the domain has received in this epoch and the hub has not
+		// published was forged: stay above it, or the domain would refuse the commands.
+		Generation: h.fencedGeneration(max(d.Ordered.Generation, d.ObeyedGeneration(h.epoch))+1, d, specs),
 		Services:   make(map[string]bool, len(specs)),
 		Encoded:    encoded, At: now,
 	}
@@ -179,8 +183,8 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 	return o
 }
 
-// noteChoices keeps why a domain was chosen for what it is given now: a plan
-// that is made later cannot tell any more. A restart of the hub forgets it.
+// noteChoices records why a domain was chosen for what it is assigned now: a later plan does
+// not contain it any more. It is lost at a restart of the hub.
 func (h *Hub) noteChoices(d *domain, specs map[string]topics.Spec) {
 	before := d.Chosen
 	d.Chosen = make(map[string]string)
@@ -195,7 +199,7 @@ func (h *Hub) noteChoices(d *domain, specs map[string]topics.Spec) {
 	}
 }
 
-// reportMoved says which services leave a lost domain.
+// reportMoved reports which services leave a lost domain.
 func (h *Hub) reportMoved(d *domain, specs map[string]topics.Spec) {
 	if !d.Gone {
 		return
@@ -212,13 +216,13 @@ func (h *Hub) reportMoved(d *domain, specs map[string]topics.Spec) {
 // dependency that is away for a moment keeps its place, so that nothing is
 // ordered anew for it.
 func (h *Hub) dependencies(def services.Definition) map[string]string {
-	known := make(map[string]string)
+	addresses := make(map[string]string)
 	for _, dep := range def.Dependencies {
 		if address, is := h.directory.Address(dep.Service); is {
-			known[dep.Service] = address
+			addresses[dep.Service] = address
 		}
 	}
-	return known
+	return addresses
 }
 
 // dropRetired ends what is gone from the configuration once nothing of it is left.

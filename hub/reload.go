@@ -6,7 +6,7 @@ import (
 	"github.com/jmbarzee/dominion/config"
 )
 
-// reloads reads the configuration anew at each hangup, until ctx ends. access
+// reloads reads the configuration again at each hangup, until ctx ends. access
 // takes over what the broker has of it.
 func (s Service) reloads(ctx context.Context, h *Hub, access func(config.Dominion) error) {
 	for {

@@ -53,7 +53,7 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 }
 
 // private answers a private request: its answer goes to the asking connection alone.
-// One that came another way was seen by others and is refused.
+// One that came another way could be read by others and is refused.
 func (h *Hub) private(verb string, m topics.Message, answer func(topics.Message), now time.Time) {
 	if answer != nil {
 		h.request(verb, m, answer, now)
@@ -93,7 +93,7 @@ func orEmpty(p []byte) []byte {
 	return p
 }
 
-// asked is a request, and the broker's user who sent it; "": none that is known.
+// asked is a request, and the broker's user who sent it; "": unknown.
 type asked struct {
 	topics.HubRequest
 	user string
@@ -123,8 +123,8 @@ var handlers = map[string]handler{
 	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
 	topics.VerbTrace:        func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
 
-	topics.VerbStart: command(func(h *Hub, ask asked, _ time.Time) error { return h.turn(ask.Service, topics.On) }),
-	topics.VerbStop:  command(func(h *Hub, ask asked, _ time.Time) error { return h.turn(ask.Service, topics.Off) }),
+	topics.VerbStart: command(func(h *Hub, ask asked, _ time.Time) error { return h.switchService(ask.Service, topics.On) }),
+	topics.VerbStop:  command(func(h *Hub, ask asked, _ time.Time) error { return h.switchService(ask.Service, topics.Off) }),
 	topics.VerbScale: command(func(h *Hub, ask asked, _ time.Time) error { return h.scaleTo(ask.HubRequest) }),
 	topics.VerbReset: command(func(h *Hub, ask asked, _ time.Time) error { return h.reset(ask.Service) }),
 	topics.VerbRestart: command(func(h *Hub, ask asked, now time.Time) error {
@@ -181,7 +181,7 @@ func (h *Hub) scaleTo(ask topics.HubRequest) error {
 func (h *Hub) serviceSet(name string, payload []byte, now time.Time) error {
 	switch word := string(bytes.TrimSpace(payload)); word {
 	case topics.On, topics.Off:
-		return h.turn(name, word)
+		return h.switchService(name, word)
 	case topics.Restart:
 		return h.restart(name, "", now)
 	case topics.Update:
@@ -204,7 +204,9 @@ func (h *Hub) serviceSet(name string, payload []byte, now time.Time) error {
 	}
 }
 
-func (h *Hub) known(service string) error {
+// checkService returns why a request cannot be carried out for a service: it names none, or
+// one that is not configured.
+func (h *Hub) checkService(service string) error {
 	if service == "" {
 		return errors.New(`the request needs "service"`)
 	}
@@ -220,38 +222,39 @@ func (h *Hub) known(service string) error {
 	return fmt.Errorf("there is no service %q: define it as [services.%s] in dominion.toml", service, service)
 }
 
-func (h *Hub) knownDomain(name string) (*domain, error) {
+// findDomain returns the domain that a request names, or why there is none, with the names
+// that there are.
+func (h *Hub) findDomain(name string) (*domain, error) {
 	if name == "" {
 		return nil, errors.New(`the request needs "domain"`)
 	}
-	d := h.fleet.Get(name)
-	switch {
-	case d != nil:
+	if d := h.fleet.Get(name); d != nil {
 		return d, nil
-	case !topics.ValidName(name):
+	}
+	if !topics.ValidName(name) {
 		return nil, fmt.Errorf("%.80q is not a valid domain name: use a-z, 0-9 and \"-\", 63 characters at most", name)
 	}
 	const shown = 32
-	var known []string
+	var names []string
 	for _, d := range h.fleet.Sorted() {
-		known = append(known, d.Name)
+		names = append(names, d.Name)
 	}
-	if more := len(known) - shown; more > 0 {
-		known = append(known[:shown], fmt.Sprintf("and %d more", more))
+	if more := len(names) - shown; more > 0 {
+		names = append(names[:shown], fmt.Sprintf("and %d more", more))
 	}
-	return nil, fmt.Errorf("there is no domain %q; known are: %s", name, cmp.Or(strings.Join(known, ", "), "none"))
+	return nil, fmt.Errorf("there is no domain %q; known are: %s", name, cmp.Or(strings.Join(names, ", "), "none"))
 }
 
-// turn switches a service on or off and keeps that over restarts of the hub.
-func (h *Hub) turn(name, to string) error {
-	if err := h.known(name); err != nil {
+// switchService switches a service on or off and persists that over restarts of the hub.
+func (h *Hub) switchService(name, to string) error {
+	if err := h.checkService(name); err != nil {
 		return err
 	}
-	keep := to
+	override := to
 	if to == topics.On && h.defs.Configured()[name].Priority == services.Required {
-		keep = "" // as the configuration says
+		override = "" // as the configuration says
 	}
-	h.setOverride(name, func(o *planner.Override) { o.Switch = keep }, "switched "+to)
+	h.setOverride(name, func(o *planner.Override) { o.Switch = override }, "switched "+to)
 	return nil
 }
 
@@ -259,7 +262,7 @@ func (h *Hub) turn(name, to string) error {
 const maxReplicas = 10_000
 
 func (h *Hub) scale(name string, n int) error {
-	if err := h.known(name); err != nil {
+	if err := h.checkService(name); err != nil {
 		return err
 	}
 	if n < 0 || n > maxReplicas {
@@ -274,7 +277,7 @@ func (h *Hub) scale(name string, n int) error {
 
 // reset ends what was switched or scaled by hand.
 func (h *Hub) reset(name string) error {
-	if err := h.known(name); err != nil {
+	if err := h.checkService(name); err != nil {
 		return err
 	}
 	h.setOverride(name, func(o *planner.Override) { *o = planner.Override{} }, "as the configuration says again")
@@ -310,12 +313,13 @@ func (h *Hub) forgetOverride(name string) {
 	h.store.Change(func(s *store.State) { delete(s.Overrides, name) })
 }
 
-// drain passes the word on to the domain, which owns the flag.
+// drain sends an order to drain, or not to, to the domain, which owns the flag.
 func (h *Hub) drain(name, word string) error {
-	d, err := h.knownDomain(name)
-	switch {
-	case err != nil:
+	d, err := h.findDomain(name)
+	if err != nil {
 		return err
+	}
+	switch {
 	case d.Micro:
 		return errMicroDrain(name)
 	case d.State != topics.DomainIsOnline:
@@ -329,15 +333,17 @@ func errMicroDrain(name string) error {
 	return fmt.Errorf("%s is a microdomain and cannot be drained: it runs what is built into it", name)
 }
 
-// maxJudged is of how many copies why says whether they would be elsewhere now.
+// maxJudged is of how many copies why reports whether they would be placed elsewhere now.
 const maxJudged = 8
 
+// why answers the verb why: the state of a service, and for each domain why the service runs
+// there or not, with what the domain itself reports of it.
 func (h *Hub) why(ask topics.HubRequest) (topics.Why, error) {
-	if err := h.known(ask.Service); err != nil {
+	if err := h.checkService(ask.Service); err != nil {
 		return topics.Why{}, err
 	}
 	if ask.Domain != "" {
-		if _, err := h.knownDomain(ask.Domain); err != nil {
+		if _, err := h.findDomain(ask.Domain); err != nil {
 			return topics.Why{}, err
 		}
 	}
@@ -377,8 +383,8 @@ func (h *Hub) why(ask topics.HubRequest) (topics.Why, error) {
 	return w, nil
 }
 
-// trouble is what a domain says of an instance that is not well, as a part of
-// the reason for it; "" where all is well or nothing is said.
+// trouble returns what a domain reports of an instance that is not well, as a part of
+// the reason for it; "" where all is well or nothing is reported.
 func (h *Hub) trouble(service, domain string) string {
 	for _, r := range h.directory.Rows(service) {
 		if r.Domain != domain || r.State == topics.Running && r.Health == topics.Healthy || r.Done {
@@ -395,7 +401,7 @@ func (h *Hub) trouble(service, domain string) string {
 	return ""
 }
 
-// nextTry is when an instance is started again; zero: nothing is said of that.
+// nextTry returns when an instance is started again; zero: nothing is reported of that.
 func (h *Hub) nextTry(service, domain string) topics.Time {
 	for _, r := range h.directory.Rows(service) {
 		if r.Domain == domain {
@@ -405,8 +411,8 @@ func (h *Hub) nextTry(service, domain string) topics.Time {
 	return topics.Time{}
 }
 
-// stateOn is what a domain says of a service; "" where it says nothing, or
-// where nobody can say any more.
+// stateOn returns the state of a service that a domain reports; "" where it reports none,
+// or is silent.
 func (h *Hub) stateOn(domain, service string) topics.State {
 	d := h.fleet.Get(domain)
 	if d == nil || d.Silent() {

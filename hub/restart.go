@@ -25,11 +25,11 @@ func (h *Hub) newRestarts() *restarts.Restarts {
 // restart orders the agents that run a service to restart it, one after the other. What its
 // dependencies do not let start is not ended first.
 func (h *Hub) restart(service, only string, now time.Time) error {
-	if err := h.known(service); err != nil {
+	if err := h.checkService(service); err != nil {
 		return err
 	}
 	if only != "" {
-		if _, err := h.knownDomain(only); err != nil {
+		if _, err := h.findDomain(only); err != nil {
 			return err
 		}
 	}
@@ -74,10 +74,10 @@ func (h *Hub) outOfRange(service, domain string) string {
 func (h *Hub) cannotRestart(service, only string) error {
 	status, _ := h.statuses.Get(service)
 	micro := h.builtIn(status.Instances)
-	switch {
-	case only != "":
+	if only != "" {
 		return fmt.Errorf("%s does not run on %s, or %s is not online", service, only, only)
-	case len(micro) > 0:
+	}
+	if len(micro) > 0 {
 		return fmt.Errorf("%s is built into %s: restart the device itself", service, strings.Join(micro, ", "))
 	}
 	return fmt.Errorf("%s runs on no domain that is online", service)
@@ -95,7 +95,7 @@ func (h *Hub) expireRestarts(now time.Time) {
 	h.dueUnlessZero(h.restarts.Next())
 }
 
-// restartedInstance returns what is known of a service on a domain, for its restart.
+// restartedInstance returns the state of a service on a domain, for its restart.
 func (h *Hub) restartedInstance(service, domain string) restarts.Instance {
 	d := h.fleet.Get(domain)
 	if d == nil || !h.defs.Has(service) {

@@ -7,12 +7,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// resync has hub and domain agree anew on epoch, generation and session. The
+// resync has hub and domain agree again on epoch, generation and session. The
 // hub drops what it holds of the domain's start command; the agent of the session
 // that beats joins again, and obeys from the epoch that it is granted, whatever
 // it obeyed before. What runs goes on, and what the book of leases knows stays.
 func (h *Hub) resync(name string, now time.Time) error {
-	d, err := h.knownDomain(name)
+	d, err := h.findDomain(name)
 	if err != nil {
 		return err
 	}

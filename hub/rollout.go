@@ -96,7 +96,7 @@ func (h *Hub) holders(service string) []string {
 	return holders
 }
 
-// rolloutInstance returns what is known of a service on a domain.
+// rolloutInstance returns the state of a service on a domain.
 func (h *Hub) rolloutInstance(service, domain string) rollouts.Instance {
 	d := h.fleet.Get(domain)
 	if d == nil || d.Status == nil {
@@ -113,7 +113,7 @@ func (h *Hub) rolloutInstance(service, domain string) rollouts.Instance {
 	return i
 }
 
-// messageOf returns the first line of what a domain says about an instance.
+// messageOf returns the first line of what a domain reports about an instance.
 func (h *Hub) messageOf(service, domain string) string {
 	d := h.fleet.Get(domain)
 	if d == nil {
@@ -162,7 +162,7 @@ func (h *Hub) pruneRollouts() {
 
 // written returns a service as the start command of a domain carries it. What is assigned
 // alike is encoded once a pass, not once a domain.
-func (h *Hub) written(known map[string]ordered, d *domain, service string) ordered {
+func (h *Hub) written(specOf map[string]ordered, d *domain, service string) ordered {
 	spec, variant := h.rollouts.Assigned(service, d.Name)
 	key := service
 	if variant != "" {
@@ -172,7 +172,7 @@ func (h *Hub) written(known map[string]ordered, d *domain, service string) order
 	if choice.Ranges != "" {
 		key += "\n" + choice.Ranges
 	}
-	o, done := known[key]
+	o, done := specOf[key]
 	if !done {
 		o.spec = *spec
 		if addresses := h.dependencies(h.defs.Get(service)); len(addresses) > 0 {
@@ -180,7 +180,7 @@ func (h *Hub) written(known map[string]ordered, d *domain, service string) order
 		}
 		o.spec.Versions = choice.Versions()
 		o.encoded = topics.Encode(o.spec)
-		known[key] = o
+		specOf[key] = o
 	}
 	h.rollouts.MarkSent(service, d.Name)
 	return o
@@ -189,7 +189,7 @@ func (h *Hub) written(known map[string]ordered, d *domain, service string) order
 // updateService rolls out what waits for a person, and tries again what did not get
 // healthy.
 func (h *Hub) updateService(name string) error {
-	if err := h.known(name); err != nil {
+	if err := h.checkService(name); err != nil {
 		return err
 	}
 	var approved []string

@@ -12,12 +12,12 @@ func (h *Hub) remember(d *domain) {
 	if d.Micro {
 		return
 	}
-	was, known := h.store.Known(d.Name), store.Known{ID: d.ID, Lost: d.State == topics.DomainIsLost, Hot: d.Hot, User: d.User}
-	if was == known {
+	was, is := h.store.Domain(d.Name), store.Domain{ID: d.ID, Lost: d.State == topics.DomainIsLost, Hot: d.Hot, User: d.User}
+	if was == is {
 		return
 	}
-	change := func(s *store.State) { s.Domains[d.Name] = known }
-	if was.ID == known.ID && was.User == known.User {
+	change := func(s *store.State) { s.Domains[d.Name] = is }
+	if was.ID == is.ID && was.User == is.User {
 		h.store.ChangeMinor(change)
 	} else {
 		h.store.Change(change)

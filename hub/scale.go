@@ -45,7 +45,7 @@ func (h *Hub) takeUsage(d *domain, m topics.Metrics, retained bool, now time.Tim
 	h.usageChanged(d, now)
 }
 
-// scaleAll decides the numbers anew where something has changed or is due.
+// scaleAll decides the numbers again where something has changed or is due.
 func (h *Hub) scaleAll(now time.Time) {
 	if h.scaling.Pending(now) {
 		for _, c := range h.scaling.Step(h.scalingHome(), now) {

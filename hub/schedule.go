@@ -4,7 +4,7 @@ import "time"
 
 // schedule is when the loop does something by itself.
 type schedule struct {
-	// wake is when something is due. Each call of expire finds it anew.
+	// wake is when something is due. Each call of expire determines it again.
 	wake time.Time
 	// sooner reports that something came that may make something due before wake.
 	sooner bool

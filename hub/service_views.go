@@ -12,7 +12,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// viewServices says of every service that changed what is wanted, what runs,
+// viewServices publishes of every service that changed what is wanted, what runs,
 // and why; and where it is reached.
 func (h *Hub) viewServices(c *changes, now time.Time) {
 	for name := range c.Services {
@@ -47,7 +47,7 @@ func (h *Hub) encodedEndpoint(name string) []byte {
 	return nil
 }
 
-// encodedEndpoints is what is said of where a service is reached.
+// encodedEndpoints returns the payload that lists where a service is reached.
 func (h *Hub) encodedEndpoints(name string) []byte {
 	endpoints := h.directory.Endpoints(name)
 	if endpoints == nil {
@@ -56,6 +56,8 @@ func (h *Hub) encodedEndpoints(name string) []byte {
 	return topics.Encode(endpoints)
 }
 
+// viewService returns the status of a service: what the planner has decided, its instances as
+// their domains report them, and the reason for its state.
 func (h *Hub) viewService(name string, o *planner.Outcome, rows []directory.Row) topics.Service {
 	v := topics.Service{
 		Service: name, Switch: topics.Off, Wanted: o.Wanted, Replicas: h.replicas(name), Reason: o.Reason,
@@ -102,10 +104,9 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []directory.Row)
 	if micro := h.builtIn(v.Instances); !o.On && len(micro) > 0 && len(micro) == len(v.Instances) {
 		v.State, v.Reason = topics.Running, runsOn(o.Reason, micro)
 	}
-	switch {
-	case trouble != "" && v.State != topics.Running:
+	if trouble != "" && v.State != topics.Running {
 		v.Reason = trouble
-	case o.On && !h.fleet.Ready() && v.Running < v.Wanted:
+	} else if o.On && !h.fleet.Ready() && v.Running < v.Wanted {
 		v.Reason = "the hub has just started and waits for the known domains"
 	}
 	return v
@@ -162,7 +163,7 @@ func (h *Hub) noteCrash(e topics.Event, now time.Time) {
 	}
 }
 
-// expireStatuses views the services anew whose problem the time alone changes.
+// expireStatuses views again the services whose problem the time alone changes.
 func (h *Hub) expireStatuses(now time.Time) {
 	for _, name := range h.statuses.Expire(now) {
 		h.touchService(name)

@@ -7,7 +7,7 @@ import (
 )
 
 // noteStops keeps why a domain has to stop what its next start command does not
-// hold: the plan that follows the stop no longer tells.
+// hold: the plan that follows the stop does not contain it.
 func (h *Hub) noteStops(d *domain, specs map[string]topics.Spec) {
 	note := func(service string) {
 		if _, stays := specs[service]; stays || d.StopReasons[service] != "" {
@@ -35,7 +35,7 @@ func (h *Hub) noteStops(d *domain, specs map[string]topics.Spec) {
 	}
 }
 
-// stopReason is why a service has to stop on a domain, "" where that is not known.
+// stopReason returns why a service has to stop on a domain, "" where that is unknown.
 func (h *Hub) stopReason(d *domain, service string) string {
 	o := h.plan.Services[service]
 	if o == nil {

@@ -14,13 +14,14 @@ import (
 
 // watched are the topics and filters whose messages the hub wants besides its Filters.
 type watched struct {
-	topics []string // as they were set last, sorted
+	// topics are those that were set last, sorted.
+	topics []string
 	// set has the bus deliver them; nil: Attach has not been called yet.
 	set func(topics []string)
 }
 
 // Attach subscribes the hub at its own broker to all that it needs, before it
-// runs. What it watches besides follows when that is known.
+// runs. What it watches besides follows later.
 func (h *Hub) Attach(b *broker.Broker) error {
 	for _, filter := range h.Filters() {
 		if _, err := b.Watch(filter, h.deliver); err != nil {
@@ -51,7 +52,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 	return nil
 }
 
-// updateWatch tells the bus what is wanted besides our Filters, if it is something
+// updateWatch passes the bus what is wanted besides our Filters, if it is something
 // else than before.
 func (h *Hub) updateWatch() {
 	all := slices.Concat(h.scaling.Topics(), h.tracker.Topics(), h.leftovers.Filters())
@@ -70,10 +71,12 @@ func (h *Hub) CannotSubscribe(topic string, err error) { h.box.Put(unsubscribabl
 // watcher keeps the topics that a hub wants to hear of at a broker that is not
 // ours. The hub sets them, who owns the connection subscribes to them.
 type watcher struct {
-	mu      sync.Mutex
-	wanted  []string
-	asked   []string      // topics to subscribe to once, in order, for what is retained there
-	changed chan struct{} // holds one value while they changed
+	mu     sync.Mutex
+	wanted []string
+	// asked are topics to subscribe to once, in order, for what is retained there.
+	asked []string
+	// changed holds one value while they changed.
+	changed chan struct{}
 }
 
 func newWatcher() *watcher { return &watcher{changed: make(chan struct{}, 1)} }
@@ -116,7 +119,7 @@ func (w *watcher) all() []string {
 }
 
 // serve subscribes to what is wanted until the connection is over or ctx ends.
-// A topic that the broker refuses is told to the hub and is no reason to end.
+// A topic that the broker refuses is reported to the hub and is no reason to end.
 func (w *watcher) serve(ctx context.Context, conn *client.Conn, h *Hub, log *slog.Logger) {
 	has, refused := make(map[string]bool), make(map[string]bool)
 	w.takeAsked() // of a connection before

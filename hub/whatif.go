@@ -25,11 +25,11 @@ func (h *Hub) suppose(ask topics.HubRequest, next map[string]services.Definition
 		one.Present = planner.PresenceOf(one.Input)
 	}
 	if ask.Drain != "" {
-		d, err := h.knownDomain(ask.Drain)
-		switch {
-		case err != nil:
+		d, err := h.findDomain(ask.Drain)
+		if err != nil {
 			return questions.Home{}, err
-		case d.Micro:
+		}
+		if d.Micro {
 			return questions.Home{}, errMicroDrain(d.Name)
 		}
 		for i := range one.Input.Domains {
@@ -37,7 +37,7 @@ func (h *Hub) suppose(ask topics.HubRequest, next map[string]services.Definition
 		}
 	}
 	if ask.Without != "" {
-		d, err := h.knownDomain(ask.Without)
+		d, err := h.findDomain(ask.Without)
 		if err != nil {
 			return questions.Home{}, err
 		}
@@ -72,7 +72,7 @@ func (h *Hub) lose(in *planner.Input, name string) {
 		d := &in.Domains[i]
 		if d.Name == name {
 			d.State, d.Gone = topics.DomainIsLost, true
-			if d.Micro { // of which only its availability tells
+			if d.Micro { // of which only its availability shows that
 				d.State, d.Gone = topics.DomainIsOffline, false
 			}
 			clear(d.Observed)

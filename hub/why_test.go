@@ -147,7 +147,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	}
 
 	// One that is switched off runs nowhere for one reason.
-	if err := h.turn("web", topics.Off); err != nil {
+	if err := h.switchService("web", topics.Off); err != nil {
 		t.Fatal(err)
 	}
 	rest()
@@ -157,7 +157,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	check(want)
 
 	// Where none can run it, the whole says why, as short as it can be read.
-	if err := h.turn("web", topics.On); err != nil {
+	if err := h.switchService("web", topics.On); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Services[0].Version, _ = services.ParseRange(">=3")

@@ -41,7 +41,8 @@ type entry struct {
 	listed  bool
 	problem string
 	command []string
-	code    *code // where service.toml gives no version
+	// code is the version of the code, where service.toml gives none.
+	code *code
 }
 
 // stamp reports whether a directory must be read again.
@@ -49,8 +50,9 @@ type stamp struct {
 	makefile bool
 	manifest bool
 	modified time.Time
-	changed  unix.Timespec // also by chmod and chown
-	size     int64
+	// changed is the time of the last change, also by chmod and chown.
+	changed unix.Timespec
+	size    int64
 }
 
 // NewCatalog returns the catalog of servicesDir. load reads the service.toml

@@ -32,16 +32,16 @@ type cgroup struct {
 // process groups of the others.
 func (m *Meter) byCgroups(now time.Time, groups map[string]int, into map[string]topics.Usage) (others map[string]int) {
 	others = make(map[string]int)
-	seen := make(map[string]cgroup)
+	current := make(map[string]cgroup)
 	for service, leader := range groups {
 		c, ok := m.measured(m.cgroups[service], leader, now)
 		if !ok {
 			others[service] = leader
 			continue
 		}
-		seen[service], into[service] = c, topics.Usage{CPU: c.cpu, Memory: m.memoryOf(c.dir)}
+		current[service], into[service] = c, topics.Usage{CPU: c.cpu, Memory: m.memoryOf(c.dir)}
 	}
-	m.cgroups = seen
+	m.cgroups = current
 	return others
 }
 

@@ -55,7 +55,8 @@ type codeFile struct {
 	stamp   fileStamp
 	sum     [sha256.Size]byte
 	changes []time.Time
-	busy    bool // it changes by itself and does not count
+	// busy is set where it changes by itself and does not count.
+	busy bool
 }
 
 type fileStamp struct {
@@ -81,15 +82,15 @@ func (c *code) scan(dir string, command []string, now time.Time) (version, busy 
 		if !regular {
 			continue
 		}
-		file, known := c.files[path]
-		if !known || file.stamp != stamp {
+		file, cached := c.files[path]
+		if !cached || file.stamp != stamp {
 			before := file.sum
 			file.stamp = stamp
 			file.sum = sumOf(filepath.Join(dir, path), stamp, read)
 			if stamp.size <= maxCodeFile {
 				read += stamp.size
 			}
-			if known && file.sum != before {
+			if cached && file.sum != before {
 				file.changes = append(slices.Clone(file.changes[max(0, len(file.changes)-maxChanges+1):]), now)
 			}
 		}

@@ -21,7 +21,8 @@ type process struct {
 
 // used is the processor time of a process and of the children that it waited for.
 type used struct {
-	own, reaped uint64 // ticks
+	// own and reaped are CPU times in ticks.
+	own, reaped uint64
 	parent      int
 }
 
@@ -55,7 +56,7 @@ func (m *Meter) usage(now time.Time, groups map[string]int, into map[string]topi
 		u := into[service]
 		u.Memory += p.Pages * uint64(os.Getpagesize())
 		into[service] = u
-		if first, seen := oldest[service]; !seen || p.Started < first {
+		if first, is := oldest[service]; !is || p.Started < first {
 			oldest[service] = p.Started
 		}
 	}
@@ -83,8 +84,8 @@ func (m *Meter) cores(elapsed time.Duration, uptime float64, all map[int]procfs.
 	sum := make(map[string]uint64)
 	for pid, service := range members {
 		p := all[pid]
-		was, known := m.ticks[process{pid, p.Started}]
-		if known {
+		was, is := m.ticks[process{pid, p.Started}]
+		if is {
 			reaped := minus(p.ChildCPU, was.reaped)
 			sum[service] += minus(p.CPU, was.own) + reaped - min(reaped, gone[pid])
 		} else if m.ticks == nil || float64(p.Started)/procfs.TicksPerSecond >= m.up-1 {
@@ -132,8 +133,8 @@ func (m *Meter) members(all map[int]procfs.Stat, groups map[string]int) map[int]
 	instances := make(map[process]string)
 	token := func(pid int) string {
 		key := process{pid, all[pid].Started}
-		t, known := m.instances[key]
-		if !known {
+		t, is := m.instances[key]
+		if !is {
 			t = procfs.Variable(m.proc.Environ(pid), "DOMINION_INSTANCE")
 		}
 		if _, ours := members[pid]; t != "" || !ours { // one of ours may be about to become its program

@@ -32,14 +32,17 @@ const maxPlaces = 64
 
 // Files reads files of others. It is for concurrent use.
 type Files struct {
-	mu     sync.Mutex
-	places map[string]*place // that something is done at now
+	mu sync.Mutex
+	// places are where something is done now.
+	places map[string]*place
 }
 
 // place is something that may hang as a whole: a service's directory.
 type place struct {
-	since time.Time     // of what is done there now
-	free  chan struct{} // closed when that is done
+	// since is when what is done there began.
+	since time.Time
+	// free is closed when that is done.
+	free chan struct{}
 }
 
 // New returns a Files.

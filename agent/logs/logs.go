@@ -75,7 +75,8 @@ type Line struct {
 
 type service struct {
 	streams [len(streams)]stream
-	until   time.Time // followed until then
+	// until is until when it is followed.
+	until time.Time
 }
 
 // stream is the state of one file.

@@ -26,8 +26,10 @@ type Files interface {
 
 // Uses are the variables that a Makefile and the files that it includes expand.
 type Uses struct {
-	expanded map[string]string // where each variable is named so that make expands it
-	unclear  string            // where and why others may be expanded, too
+	// expanded is where each variable is named so that make expands it.
+	expanded map[string]string
+	// unclear is where and why others may be expanded, too.
+	unclear string
 }
 
 // Expands returns where a variable is named so that make expands its value, ""
@@ -93,7 +95,7 @@ func (s *scan) place(at int) string {
 
 func (s *scan) note(at int, variable string) {
 	variable = strings.TrimSpace(variable)
-	if _, known := s.expanded[variable]; !known {
+	if _, noted := s.expanded[variable]; !noted {
 		s.expanded[variable] = s.place(at)
 	}
 }
@@ -138,14 +140,16 @@ func plain(text string) string {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
 		comment := false
-		switch word := directive(line); {
-		case continued || strings.HasPrefix(line, "\t"): // part of the line before, or a recipe
-		case defines == 0 && strings.HasPrefix(word, "#"):
-			line, comment = "", true
-		case word == "define":
-			defines++
-		case word == "endef" && defines > 0:
-			defines--
+		partOfAnother := continued || strings.HasPrefix(line, "\t") // the line before, or a recipe
+		if word := directive(line); !partOfAnother {
+			switch {
+			case defines == 0 && strings.HasPrefix(word, "#"):
+				line, comment = "", true
+			case word == "define":
+				defines++
+			case word == "endef" && defines > 0:
+				defines--
+			}
 		}
 		continued = !comment && endsInBackslash(line)
 		b.WriteString(line)
@@ -218,11 +222,12 @@ func (s *scan) reference(from, to, depth int) {
 	text := s.text[from:to]
 	name, rest, isCall := cutSpace(strings.TrimLeft(text, " \t\\\n"))
 	switch {
+	case isCall && (name == "origin" || name == "flavor"):
+		break // these do not expand the variable
 	case isCall && (name == "eval" || name == "guile"):
 		s.cannot(from, "makes up what it expands by "+name)
 	case isCall && (name == "call" || name == "value"):
 		s.named(from, firstArgument(rest))
-	case isCall && (name == "origin" || name == "flavor"): // these do not expand the variable
 	case !isCall || !functions[name]:
 		variable, _, _ := strings.Cut(text, ":")
 		s.named(from, variable)

@@ -118,7 +118,7 @@ func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 			}
 		}
 		// A process with other arguments, such as a daemon that outlived its service,
-		// has no known revision: the start command replaces it.
+		// has no recorded revision: the start command replaces it.
 		if s.matchesCommand(name, l.Args) {
 			_, r.Revision, _ = strings.Cut(l.Token, ".")
 		}

@@ -28,7 +28,8 @@ import (
 // A group is one life's alone, by its name, and only what has such a name is
 // ever touched.
 type cgroups struct {
-	base string // directory of this domain's lives; "": there are none
+	// base is the directory of this domain's lives; "": there are none.
+	base string
 }
 
 // newCgroups makes the directory of a domain's lives, or returns why there is

@@ -120,15 +120,22 @@ func makeOf(command []string) (arguments []string, shell string, runs bool) {
 	return nil, "", false
 }
 
+// harmlessOptions are options with which make reads no other file.
+var harmlessOptions = []string{"--no-print-directory", "-s", "--silent", "-k", "-B"}
+
 // unusualOption returns the first argument by which make might read something
 // else than the Makefile in dir; "" if there is none.
 func unusualOption(dir string, arguments []string) string {
 	for i := 0; i < len(arguments); i++ {
-		switch a := arguments[i]; {
-		case a == "-C" && i+1 < len(arguments) && arguments[i+1] == dir:
+		a := arguments[i]
+		if a == "-C" && i+1 < len(arguments) && arguments[i+1] == dir {
 			i++
-		case a == "--no-print-directory", a == "-s", a == "--silent", a == "-k", a == "-B": // read no other file
-		case strings.HasPrefix(a, "-"), strings.Contains(a, "="):
+			continue
+		}
+		if slices.Contains(harmlessOptions, a) {
+			continue
+		}
+		if strings.HasPrefix(a, "-") || strings.Contains(a, "=") {
 			return a
 		}
 	}

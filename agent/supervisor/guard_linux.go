@@ -140,8 +140,11 @@ func (g *guard) act(now time.Duration) {
 	over := now >= g.term.Until
 	kill := now >= g.term.Until+g.term.Stop || g.kill > 0 && now >= g.kill
 	g.pollInterval = 0
+	if !over && !kill && !g.ended { // nothing is due
+		g.arm(now)
+		return
+	}
 	switch {
-	case !over && !kill && !g.ended: // nothing is due
 	case g.gone():
 		g.ended = g.ended || g.began
 		return

@@ -33,8 +33,10 @@ type Guards interface {
 
 // Term is how long a life may last.
 type Term struct {
-	Until time.Duration // of its lease: SIGTERM
-	Stop  time.Duration // after that: SIGKILL
+	// Until is when its lease ends: SIGTERM.
+	Until time.Duration
+	// Stop is the time after Until: SIGKILL.
+	Stop time.Duration
 }
 
 // Guard is one of them. It may hang and miss a message: then it ends the life too
@@ -89,9 +91,10 @@ func (s *Supervisor) Extend(until time.Duration) { s.lease.extend(until) }
 // leaseTerm is until when exclusive services may run, by Guards.Now, and the
 // guards of those that run.
 type leaseTerm struct {
-	mu     sync.Mutex
-	end    time.Duration
-	guards map[Guard]time.Duration // with the stop timeout of each
+	mu  sync.Mutex
+	end time.Duration
+	// guards are the guards with the stop timeout of each.
+	guards map[Guard]time.Duration
 }
 
 func (l *leaseTerm) until() time.Duration {

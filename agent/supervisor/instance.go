@@ -139,25 +139,35 @@ type (
 		message string
 	}
 	started struct {
-		run  run
-		spec topics.Spec // as completed by its service.toml
+		run run
+		// spec is completed by its service.toml.
+		spec topics.Spec
 	}
 	notStarted struct {
 		message string
-		soon    bool // what it waits for comes by itself
-		hung    bool // data_dir does not answer
+		// soon is set where what it waits for comes by itself.
+		soon bool
+		// hung is set where data_dir does not answer.
+		hung bool
 	}
 	failed struct { // it crashed or did not start: follows within the same step
-		message     string
-		atLeast     time.Duration // before the next try
-		cannotStart bool          // it cannot start here as things are: another domain is tried at once
-		hung        bool          // data_dir does not answer: that is no failure of the service
+		message string
+		// atLeast is the least time before the next try.
+		atLeast time.Duration
+		// cannotStart is set where it cannot start here as things are: another domain is tried at once.
+		cannotStart bool
+		// hung is set where data_dir does not answer: that is no failure of the service.
+		hung bool
 	}
 	exited struct {
-		code        *int   // nil: none is known
-		message     string // "exited with code 1: bind: address already in use"
-		leftovers   bool   // members of its group are still there
-		unstartable bool   // its exit code or last line means that it cannot start on this domain
+		// code is the exit code; nil: unknown.
+		code *int
+		// message is such as "exited with code 1: bind: address already in use".
+		message string
+		// leftovers is set where members of its group are still there.
+		leftovers bool
+		// unstartable is set where its exit code or last line means that it cannot start on this domain.
+		unstartable bool
 	}
 	checked struct {
 		ok      bool
@@ -165,19 +175,24 @@ type (
 	}
 	notified struct {
 		ready, reloading, stopping bool
-		alive                      bool          // WATCHDOG=1
-		trigger                    bool          // WATCHDOG=trigger: it found itself broken
-		extend                     time.Duration // the time it needs to start or to stop, from now on; 0: what it has
-		status                     string
+		// alive is set by WATCHDOG=1.
+		alive bool
+		// trigger is set by WATCHDOG=trigger: it found itself broken.
+		trigger bool
+		// extend is the time it needs to start or to stop, from now on; 0: what it has.
+		extend time.Duration
+		status string
 	}
 	topicMessage struct { // a message on its health topic
-		payload  string
-		gap      bool // it was stored, and we were not listening all the time since it started
+		payload string
+		// gap is set where it was retained, and the agent was not subscribed all the time since the start.
+		gap      bool
 		retained bool
 	}
 	topicSubscribed struct { // its health topic is subscribed to, or no longer
 		subscribed bool
-		problem    string // why not, if the owner must correct it
+		// problem is why not, if the owner must correct it.
+		problem string
 	}
 	leased    struct{ until time.Time } // what it may run under
 	unleased  struct{}                  // it may not start: there is no lease
@@ -191,7 +206,8 @@ type (
 		since    time.Time
 		finished bool
 		exitCode *int
-		stopping *stopping // it was being stopped
+		// stopping is set where it was being stopped.
+		stopping *stopping
 	}
 	tick struct{}
 )

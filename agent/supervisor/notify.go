@@ -32,8 +32,9 @@ type notifySocket struct {
 	conn    *net.UnixConn
 	reading sync.WaitGroup
 
-	mu      sync.Mutex
-	pending notified // what was received and not taken yet
+	mu sync.Mutex
+	// pending is what was received and not taken yet.
+	pending notified
 	posted  bool
 }
 

@@ -25,15 +25,20 @@ var deviceGroups = []string{
 
 // owner is the user that a service runs as.
 type owner struct {
-	name, home string              // home "": the service's data directory
-	uid, gid   int                 // what it writes belongs to
-	credential *syscall.Credential // nil: the agent's own
+	// home "": the service's data directory
+	name, home string
+	// uid and gid own what it writes.
+	uid, gid int
+	// credential is what a service runs with; nil: the agent's own.
+	credential *syscall.Credential
 }
 
 // users decides as whom services run.
 type users struct {
-	runAs     string   // run_as
-	allowRoot []string // allow_root
+	// runAs is the key run_as.
+	runAs string
+	// allowRoot is the key allow_root.
+	allowRoot []string
 }
 
 // of looks up the user of a service. It is asked at each start, so that a

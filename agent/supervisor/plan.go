@@ -200,7 +200,7 @@ func findProgram(dir, name string) (string, error) {
 	return "", fmt.Errorf("there is no program %s in PATH: install it, or write the path of it (\"./%s\")", name, name)
 }
 
-// unstartable explains an error of execve(2), whose error codes say little.
+// unstartable explains an error of execve(2), whose error codes are ambiguous.
 func unstartable(c Command, err error) error {
 	path := c.Path
 	if !filepath.IsAbs(path) {
@@ -461,8 +461,8 @@ var errNotOurLog = errors.New("it is not a regular file with one name, of this d
 
 // ourLog reports whether a file is a regular one with one name.
 func ourLog(info fs.FileInfo) bool {
-	status, known := info.Sys().(*syscall.Stat_t)
-	return info.Mode().IsRegular() && known && status.Nlink == 1
+	status, ok := info.Sys().(*syscall.Stat_t)
+	return info.Mode().IsRegular() && ok && status.Nlink == 1
 }
 
 // openOwnLog opens a log to append to, and returns errNotOurLog if the file is not
@@ -474,7 +474,7 @@ func openOwnLog(path string, own owner, flags int) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil {
-		if status, known := info.Sys().(*syscall.Stat_t); !ourLog(info) || known && !own.mayWrite(int(status.Uid)) {
+		if status, ok := info.Sys().(*syscall.Stat_t); !ourLog(info) || ok && !own.mayWrite(int(status.Uid)) {
 			err = errNotOurLog
 		}
 	}

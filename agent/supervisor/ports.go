@@ -24,7 +24,8 @@ type ports struct {
 	file     string
 	assigned map[string]int
 	dirty    bool
-	check    func(port int) error // why nothing could listen on it; nil: something could
+	// check returns why nothing could listen on it; nil: something could.
+	check func(port int) error
 }
 
 func loadPorts(file string, log *slog.Logger) *ports {

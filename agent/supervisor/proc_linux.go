@@ -67,7 +67,7 @@ func lives(domain string) []Life {
 		if pid == p.Group || !there || leader.Ended {
 			l.Group = Group{PID: p.Group, Started: leader.Started, Cgroup: cgroupOfLife(pid, l.Token)}
 		}
-		if before, seen := first[l.Token]; !seen || rank(p, l.Group) < rank(before, best[l.Token].Group) ||
+		if before, is := first[l.Token]; !is || rank(p, l.Group) < rank(before, best[l.Token].Group) ||
 			rank(p, l.Group) == rank(before, best[l.Token].Group) && p.Started < before.Started {
 			best[l.Token], first[l.Token] = l, p
 		}

@@ -16,7 +16,8 @@ import (
 // explained.
 type output struct {
 	stdout, stderr logPosition
-	make           bool // the process is make
+	// make is set where the process is make.
+	make bool
 }
 
 // logPosition is a log and where in it this life begins.

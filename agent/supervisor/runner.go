@@ -88,7 +88,7 @@ type Exit struct {
 	Code int
 	// Signal is the signal that ended it; 0: it ended with Code.
 	Signal syscall.Signal
-	// Known reports that Code and Signal are known. Those of a process that is not
+	// Known reports that Code and Signal are set. Those of a process that is not
 	// the agent's child are not.
 	Known bool
 	// Leftovers reports that other processes of its life are alive.

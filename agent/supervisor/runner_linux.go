@@ -220,13 +220,13 @@ func (r *runner) strays(g Group) []int {
 // hasOrphans reports whether the agent inherited a child from a service, as it does
 // each daemon. If it did not, /proc need not be searched.
 func (r *runner) hasOrphans() bool {
-	orphans, known := r.orphans()
-	return !known || len(orphans) > 0
+	orphans, complete := r.orphans()
+	return !complete || len(orphans) > 0
 }
 
 // orphans lists the agent's children that others started. It returns false if the
 // kernel does not list children.
-func (r *runner) orphans() (all []int, known bool) {
+func (r *runner) orphans() (all []int, complete bool) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return nil, false
@@ -256,8 +256,8 @@ const checkMark = "DOMINION_CHECK"
 // that leaves, within a second.
 func (r *runner) endLeftovers(mark string) {
 	for range 100 {
-		pids, known := r.orphans()
-		if !known {
+		pids, complete := r.orphans()
+		if !complete {
 			pids = procfs.Root.PIDs()
 		}
 		left := 0

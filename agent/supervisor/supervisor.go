@@ -86,8 +86,9 @@ type Options struct {
 // posted it understands it.
 type Event struct {
 	service string
-	token   string // of the life it happened to: events of a former one are void
-	event   event
+	// token is of the life that it happened to: events of a former one are void.
+	token string
+	event event
 }
 
 const (

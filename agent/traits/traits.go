@@ -35,14 +35,16 @@ type Event struct {
 	run   int
 	value string
 	ok    bool
-	fault string // why its result does not count; "": it does
+	// fault is why its result does not count; "": it does.
+	fault string
 }
 
 // Watch watches the sources of traits. It is owned by one loop and not for
 // concurrent use.
 type Watch struct {
-	sources  []*source
-	post     func(Event) // from any goroutine
+	sources []*source
+	// post may be called from any goroutine.
+	post     func(Event)
 	log      *slog.Logger
 	files    *foreign.Files
 	run      Run

@@ -40,7 +40,7 @@ func (a *Announcer) FirmwareDue(now time.Time) (domains []string) {
 }
 
 // mergedFirmware returns the firmware with which a microdomain is announced as one
-// device: the present one, and while there is none, or Home Assistant cannot be told of
+// device: the present one, and while there is none, or Home Assistant cannot be sent
 // another, the one that was announced.
 func (a *Announcer) mergedFirmware(domain string, now time.Time) *homeassistant.Firmware {
 	topic := a.options.DomainTopic(domain)

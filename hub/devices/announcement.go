@@ -11,21 +11,28 @@ import (
 
 // announcement is what one message announces of one device.
 type announcement struct {
-	source string // the topic, and of one with many devices, which
+	// source is the topic, and which device, where it announces many.
+	source string
 	by     string
 	*facts
-	rule           rule   // of the device
-	components     []rule // of its components, each once
+	// rule is the availability of the device.
+	rule rule
+	// components are the availabilities of its components, each once.
+	components     []rule
 	state, command []string
-	omitted        int // topics that were omitted
+	// omitted counts the topics that were omitted.
+	omitted int
 
 	// unique and places are the entities of a config of Home Assistant's discovery,
 	// hashed: by platform and unique_id, and by their place in the device.
 	unique, places []uint64
-	title          uint64 // by platform and name, of the config of one entity
+	// title is the hash of platform and name, for the config of one entity.
+	title uint64
 
-	id   string // of the device that it is of, now
-	cost int    // bytes that it is counted with
+	// id is that of the device that it belongs to now.
+	id string
+	// cost is how many bytes it is accounted with.
+	cost int
 }
 
 // facts are what announcements of one device repeat in each of them.
@@ -35,9 +42,11 @@ type facts struct {
 	connections                                                    []topics.DeviceConnection
 	name, manufacturer, model, modelID, version, area, via, domain string
 	hardware, serial, url                                          string
-	page                                                           string // that it serves at its address, if there is no url
-	kind                                                           string // read from its id, if there is no model
-	viaKey                                                         key
+	// page is set where the device serves one at its address and there is no url.
+	page string
+	// kind is read from its id, if there is no model.
+	kind   string
+	viaKey key
 }
 
 // What one announcement may have of each. What is more is counted and omitted.
@@ -106,15 +115,16 @@ func (f *facts) key(k key) {
 // Assistant takes too.
 func (f *facts) link(s string) error {
 	scheme, _, _ := strings.Cut(s, "://")
+	if s == "" {
+		return nil
+	}
 	switch {
-	case s == "":
 	case len(s) > maxTopic:
 		return fmt.Errorf("its configuration_url is longer than %d bytes", maxTopic)
 	case scheme != "http" && scheme != "https" && scheme != "homeassistant":
 		return fmt.Errorf("its configuration_url is %q, which is not http, https or homeassistant", cut(s, maxText/2))
-	default:
-		f.url = cut(s, maxTopic)
 	}
+	f.url = cut(s, maxTopic)
 	return nil
 }
 

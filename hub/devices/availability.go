@@ -33,8 +33,10 @@ type item struct {
 	topic           string
 	online, offline string
 	read            reading
-	field           string // of readEither; of readTemplate the template
-	optional        bool   // without a payload it does not count
+	// field is for readEither; for readTemplate it is the template.
+	field string
+	// optional is set where it does not count without a payload.
+	optional bool
 }
 
 // reading is how availability is read from a payload.
@@ -119,20 +121,25 @@ func (a *announcement) watched() iter.Seq[item] {
 
 // availabilityTopic is the state of one topic of availability.
 type availabilityTopic struct {
-	users    map[*announcement]bool
-	states   map[item]*itemState
-	received bool   // a payload
-	payload  string // the last one, for items that come after it
-	order    uint64 // of it, as itemState.order
+	users  map[*announcement]bool
+	states map[item]*itemState
+	// received is set once a payload has come.
+	received bool
+	// payload is the last one, for items that come after it.
+	payload string
+	// order is that of the payload, as itemState.order.
+	order uint64
 }
 
 // itemState is the availability by an item of a topic. As in Home Assistant each item
 // has its own: a payload that means nothing to it leaves the last state in force.
 type itemState struct {
-	state    string
-	order    uint64 // counts payloads; zero: of one that the broker had retained
-	users    int
-	latest   bool // a rule uses the order
+	state string
+	// order: counts payloads; zero: of one that the broker had retained.
+	order uint64
+	users int
+	// latest is set where a rule uses the order.
+	latest   bool
 	template *template.Template
 }
 

@@ -115,8 +115,9 @@ func sharedIdentifier(device []*announcement, kind string) string {
 func (s *State) duplicateEntities() map[string][]string {
 	type pair struct{ first, second string }
 	type clash struct {
-		count         int
-		first, second string // topics
+		count int
+		// first and second are the topics.
+		first, second string
 		unique        bool
 	}
 	found := make(map[pair]*clash)

@@ -25,14 +25,22 @@ import (
 
 // Limits bound what a State stores and reads.
 type Limits struct {
-	Announcements int // kept
-	Devices       int // entries
-	PerDevice     int // announcements of one device
-	Watched       int // topics of availability
-	Bytes         int // of texts and what holds them, about
-	Payload       int // bytes of a message of one device
-	List          int // bytes of a message of many devices
-	Problems      int // that are listed
+	// Announcements is how many are stored.
+	Announcements int
+	// Devices is how many entries there are.
+	Devices int
+	// PerDevice is how many announcements one device has.
+	PerDevice int
+	// Watched is how many topics of availability are subscribed to.
+	Watched int
+	// Bytes is about how much memory texts and what holds them use.
+	Bytes int
+	// Payload is the size of a message of one device, in bytes.
+	Payload int
+	// List is the size of a message of many devices, in bytes.
+	List int
+	// Problems is how many problems are listed.
+	Problems int
 }
 
 // DefaultLimits are far beyond a home, and less than what a small machine has.
@@ -45,12 +53,14 @@ func DefaultLimits() Limits {
 
 // Options are what a State has to know of the home.
 type Options struct {
-	Prefix          string // of the dominion's own topics
-	DiscoveryPrefix string // of Home Assistant's discovery
+	// Prefix is that of the dominion's own topics.
+	Prefix string
+	// DiscoveryPrefix is that of Home Assistant's discovery.
+	DiscoveryPrefix string
 	Limits          Limits
 }
 
-// State is all that is known of devices. It is not for several goroutines.
+// State holds what devices have announced. It is not for several goroutines.
 type State struct {
 	prefix string
 	// discovery is the discovery prefix, with a slash.
@@ -91,12 +101,14 @@ type State struct {
 // domainPayload is the availability that one of our domains published.
 type domainPayload struct {
 	payload string
-	order   uint64 // as itemState.order
+	// order is as itemState.order.
+	order uint64
 }
 
 // source is one topic and what it announces.
 type source struct {
-	sum uint64 // of the payload
+	// sum is that of the payload.
+	sum uint64
 	all []*announcement
 }
 
@@ -131,7 +143,7 @@ func (s *State) Filters() []string {
 	}, homieFilters, shellyFilters)
 }
 
-// Watched are the topics of availability of the devices that are known, and those
+// Watched are the topics of availability of the devices, and those
 // at which a message has an unconfirmed problem, sorted.
 func (s *State) Watched() []string {
 	all := s.problems.unconfirmedTopics()

@@ -11,20 +11,23 @@ import (
 )
 
 // entity is what is read of one component: its topics as they are written, until
-// its "~" is known.
+// its "~" was read.
 type entity struct {
-	wrong     *partialError
-	parsed    templates
-	tooLong   bool // its base: topics with "~" are omitted
-	base      string
-	topics    []struct{ key, topic string }
-	omitted   int
-	items     []item
-	lostItems int // of its availability, which were too many or cannot be listened to
+	wrong  *partialError
+	parsed templates
+	// tooLong is set where its base is too long: topics with "~" are omitted.
+	tooLong bool
+	base    string
+	topics  []struct{ key, topic string }
+	omitted int
+	items   []item
+	// lostItems counts the topics of its availability that were too many or cannot be subscribed to.
+	lostItems int
 	mode      string
-	valueTpl  string // availability_template
-	online    string
-	offline   string
+	// valueTpl is the key availability_template.
+	valueTpl string
+	online   string
+	offline  string
 }
 
 // member reads one member of an entity, by its long key.
@@ -45,8 +48,10 @@ func (e *entity) member(r *reader, key string) error {
 		return e.availability(r)
 	case key == "topic" || strings.HasSuffix(key, "_topic") || strings.HasSuffix(key, "_t"):
 		topic, err := r.text()
+		if err != nil || topic == "" {
+			return err
+		}
 		switch {
-		case err != nil || topic == "":
 		case len(topic) > maxTopic:
 			e.wrong.add(fmt.Errorf("its %s is longer than %d bytes", cut(key, maxText/2), maxTopic))
 			e.omitted++
@@ -58,7 +63,7 @@ func (e *entity) member(r *reader, key string) error {
 		default:
 			e.topics = append(e.topics, struct{ key, topic string }{strings.Clone(key), strings.Clone(topic)})
 		}
-		return err
+		return nil
 	default:
 		return r.skip()
 	}
@@ -119,8 +124,10 @@ func (e *entity) availability(r *reader) error {
 			*field = strings.Clone(text)
 			return err
 		})
+		if err != nil || !is {
+			return err
+		}
 		switch {
-		case err != nil || !is:
 		case len(e.items) >= maxItems:
 			e.wrong.add(fmt.Errorf("its availability has more than %d topics", maxItems))
 			e.omitted++
@@ -132,7 +139,7 @@ func (e *entity) availability(r *reader) error {
 			e.template(&i, "value_template of its availability", template)
 			e.items = append(e.items, i)
 		}
-		return err
+		return nil
 	})
 }
 
@@ -150,10 +157,12 @@ func (s *State) topicsOf(a *announcement, e *entity) {
 	a.omitted += e.omitted
 	for _, t := range e.topics {
 		topic, ok := e.full(t.topic)
+		if ok && isAvailability(t.key) {
+			continue
+		}
 		switch {
 		case !ok:
 			a.omitted++
-		case isAvailability(t.key):
 		case strings.HasPrefix(t.key, "set_") || strings.HasSuffix(t.key, "cmd_t") || strings.HasSuffix(t.key, "command_topic"):
 			a.topic(&a.command, topic)
 		default:
@@ -206,16 +215,19 @@ func (s *State) component(a *announcement, e, root *entity) {
 		}
 	}
 	same := func(other rule) bool { return r.mode == other.mode && slices.Equal(r.items, other.items) }
-	switch {
-	case lost > 0:
+	if lost > 0 {
 		a.omitted += len(items)
-	case len(r.items) == 0 || slices.ContainsFunc(a.components, same):
-	case len(a.components) >= maxRules:
+		return
+	}
+	if len(r.items) == 0 || slices.ContainsFunc(a.components, same) {
+		return
+	}
+	if len(a.components) >= maxRules {
 		e.wrong.add(fmt.Errorf("its components have more than %d different availabilities", maxRules))
 		a.omitted += len(r.items)
-	default:
-		a.components = append(a.components, r)
+		return
 	}
+	a.components = append(a.components, r)
 }
 
 // full puts the base in the place of "~" at either end of a topic. ok is false

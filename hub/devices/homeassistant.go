@@ -57,7 +57,7 @@ type child struct {
 
 // hass reads Home Assistant's discovery, of an entity or of a device. An
 // announcement of the device comes first, then those of its child devices. None
-// is one that tells of no device: an entity may be without.
+// is one that names no device: an entity may be without.
 func (s *State) hass(topic string, payload []byte, device bool) ([]*announcement, error) {
 	a := newAnnouncement(topic, topics.ByHomeAssistant)
 	named, migrates := false, false
@@ -229,7 +229,7 @@ func hassFact(r *reader, f *facts, key string, wrong *partialError) error {
 	return err
 }
 
-// hassText returns where a text of a device is kept, nil where it is not.
+// hassText returns where a text of a device is stored, nil where it is not.
 func (f *facts) hassText(key string) *string {
 	switch key {
 	case "name":

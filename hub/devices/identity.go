@@ -52,10 +52,10 @@ func hexDigits(s string) (string, bool) {
 		return "", false
 	}
 	digits := strings.Map(func(r rune) rune {
-		switch {
-		case r == ':' || r == '-' || r == '.':
+		if r == ':' || r == '-' || r == '.' {
 			return -1
-		case r >= 'A' && r <= 'F':
+		}
+		if r >= 'A' && r <= 'F' {
 			return r + 'a' - 'A'
 		}
 		return r
@@ -98,7 +98,7 @@ func keyOfConnection(typ, address string) key {
 }
 
 // short returns a text that stands for s in a key: s itself on one line, and of
-// one that is too long to be kept its beginning and a hash of all of it.
+// one that is too long to be stored its beginning and a hash of all of it.
 func short(s string) string {
 	if len(s) <= maxIdent {
 		return cut(s, maxIdent)

@@ -45,12 +45,15 @@ var (
 
 // linter gathers what Home Assistant refuses of a config.
 type linter struct {
-	seed           maphash.Seed
-	faults         []string
-	more           int
-	alone          bool     // it is an entity that belongs to no device
-	unique, places []uint64 // of the entities that it announces
-	title          uint64   // of the entity that it is: by platform and name; zero: it has none
+	seed   maphash.Seed
+	faults []string
+	more   int
+	// alone is set where it is an entity that belongs to no device.
+	alone bool
+	// unique and places are those of the entities that it announces.
+	unique, places []uint64
+	// title is that of the entity that it is, by platform and name; zero: it has none.
+	title uint64
 }
 
 // maxFaults is how many faults of one config are named.
@@ -58,13 +61,14 @@ const maxFaults = 4
 
 func (l *linter) fault(format string, a ...any) {
 	text := cut(fmt.Sprintf(format, a...), maxTopic)
-	switch {
-	case slices.Contains(l.faults, text):
-	case len(l.faults) >= maxFaults:
-		l.more++
-	default:
-		l.faults = append(l.faults, text)
+	if slices.Contains(l.faults, text) {
+		return
 	}
+	if len(l.faults) >= maxFaults {
+		l.more++
+		return
+	}
+	l.faults = append(l.faults, text)
 }
 
 // err returns what is refused as one detail, nil where it is nothing.
@@ -117,7 +121,7 @@ func (s *State) checked(topic string, payload []byte, device bool) ([]*announcem
 	return all, &d
 }
 
-// refuses begins what is said of a config that Home Assistant refuses.
+// refuses begins the problem of a config that Home Assistant refuses.
 const refuses = "Home Assistant refuses it: "
 
 // illegalTopic names a topic at which Home Assistant does not read a config. nil
@@ -186,10 +190,9 @@ func (l *linter) device(root object) {
 		return
 	}
 	for _, k := range slices.Sorted(maps.Keys(root)) {
-		switch {
-		case k == "~":
+		if k == "~" {
 			l.fault(`"~" is not allowed at the root of a device: write it into each component`)
-		case k != "device" && k != "origin" && k != "components" && k != "child_devices" && !slices.Contains(inherited, k):
+		} else if k != "device" && k != "origin" && k != "components" && k != "child_devices" && !slices.Contains(inherited, k) {
 			l.fault("%q is not allowed at the root of a device: write it into each component", cut(k, maxText/2))
 		}
 	}
@@ -286,8 +289,7 @@ func (l *linter) entity(at, platform string, e object) {
 	}
 	l.topic(at+"json_attributes_topic", e["json_attributes_topic"], false)
 	l.availability(at, e)
-	switch category, ok := textOfRaw(e["entity_category"]); {
-	case ok && category != "config" && category != "diagnostic":
+	if category, ok := textOfRaw(e["entity_category"]); ok && category != "config" && category != "diagnostic" {
 		l.fault("%sentity_category is %q: it can be config or diagnostic, or be left out", at, cut(category, maxText/4))
 	}
 	if icon, ok := textOfRaw(e["icon"]); ok && !strings.Contains(icon, ":") {
@@ -341,7 +343,7 @@ func (l *linter) availability(at string, e object) {
 	}
 }
 
-// deviceInfo checks what is said of the device.
+// deviceInfo checks the description of the device.
 func (l *linter) deviceInfo(raw json.RawMessage) {
 	d := objectOf(raw, nil)
 	if d == nil {
@@ -381,7 +383,7 @@ func (l *linter) deviceInfo(raw json.RawMessage) {
 	}
 }
 
-// origin checks who sends a config, which that of a device has to say.
+// origin checks who sends a config, which that of a device has to contain.
 func (l *linter) origin(root object, required bool) {
 	raw, there := root["origin"]
 	if !there {
@@ -427,23 +429,28 @@ func (l *linter) closed(at string, o object, keys []string) {
 // text checks what has to be a text where it is there. Numbers and truth values
 // are taken for one.
 func (l *linter) text(at string, raw json.RawMessage) {
-	switch {
-	case len(raw) == 0:
-	case raw[0] == 'n':
+	if len(raw) == 0 {
+		return
+	}
+	if raw[0] == 'n' {
 		l.fault("%s is null: leave it out or write a text", at)
-	case raw[0] == '{' || raw[0] == '[':
+	} else if raw[0] == '{' || raw[0] == '[' {
 		l.fault("%s is not a text", at)
 	}
 }
 
+// truthWords are the texts that Home Assistant takes for a truth value.
+var truthWords = []string{"true", "false", "yes", "no", "on", "off", "enable", "disable", "1", "0"}
+
 // truth checks what has to be a truth value.
 func (l *linter) truth(at string, raw json.RawMessage) {
+	if len(raw) == 0 {
+		return
+	}
 	text, ok := textOfRaw(raw)
-	switch {
-	case len(raw) == 0:
-	case !ok:
+	if !ok {
 		l.fault("%s is not a boolean: write true or false", at)
-	case raw[0] == '"' && !slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "enable", "disable", "1", "0"}, strings.ToLower(strings.TrimSpace(text))):
+	} else if raw[0] == '"' && !slices.Contains(truthWords, strings.ToLower(strings.TrimSpace(text))) {
 		l.fault("%s is %q: write true or false", at, cut(text, maxText/4))
 	}
 }
@@ -460,8 +467,10 @@ func (l *linter) url(at, url string) {
 func (l *linter) topic(at string, raw json.RawMessage, publish bool) {
 	l.text(at, raw)
 	topic, ok := textOfRaw(raw)
+	if !ok {
+		return
+	}
 	switch {
-	case !ok:
 	case topic == "":
 		l.fault("%s is empty: leave it out or write a topic", at)
 	case strings.ContainsFunc(topic, func(r rune) bool { return r < ' ' || r >= 0x7f && r <= 0x9f }):

@@ -32,7 +32,7 @@ func (l *linter) children(root object) {
 	}
 }
 
-// child checks what is said of one child device.
+// child checks the description of one child device.
 func (l *linter) child(at string, c object) {
 	if c == nil {
 		l.fault("%s is not an object", at)

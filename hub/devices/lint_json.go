@@ -34,10 +34,10 @@ func objectOf(raw json.RawMessage, own map[string]string) object {
 // listOf returns the elements of a list, or the one value without brackets;
 // nothing of null.
 func listOf(raw json.RawMessage) (all []json.RawMessage) {
-	switch {
-	case len(raw) == 0 || raw[0] == 'n':
+	if len(raw) == 0 || raw[0] == 'n' {
 		return nil
-	case raw[0] != '[':
+	}
+	if raw[0] != '[' {
 		return []json.RawMessage{raw}
 	}
 	if json.Unmarshal(raw, &all) != nil {
@@ -49,10 +49,10 @@ func listOf(raw json.RawMessage) (all []json.RawMessage) {
 // textOfRaw returns a text, or a number or truth value as it is written; ok is
 // false for anything else.
 func textOfRaw(raw json.RawMessage) (text string, ok bool) {
-	switch {
-	case len(raw) == 0 || raw[0] == 'n' || raw[0] == '{' || raw[0] == '[':
+	if len(raw) == 0 || raw[0] == 'n' || raw[0] == '{' || raw[0] == '[' {
 		return "", false
-	case raw[0] != '"':
+	}
+	if raw[0] != '"' {
 		return string(raw), true
 	}
 	return text, json.Unmarshal(raw, &text) == nil

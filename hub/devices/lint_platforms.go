@@ -2,7 +2,7 @@ package devices
 
 import "strings"
 
-// platform is what Home Assistant knows of one of its platforms: the keys that it
+// platform is one of Home Assistant's platforms: the keys that it
 // requires, and those that are topics. Other keys it leaves out.
 type platform struct{ requires, topics []string }
 

@@ -87,10 +87,12 @@ func (s *State) tasmota(topic, id, kind string, payload []byte) (*announcement, 
 // tasmotaConfig is what a config of Tasmota has beside what the device is.
 type tasmotaConfig struct {
 	mac, host, friendly string
-	topic, full         string   // its own name in topics, and how these are made
-	prefixes            []string // of commands, states and telemetry
-	online, offline     string
-	relays              int
+	// topic and full are its own name in topics, and how these are made.
+	topic, full string
+	// prefixes are those of commands, states and telemetry.
+	prefixes        []string
+	online, offline string
+	relays          int
 }
 
 // readTasmota reads a config of Tasmota: what the device is into a, the rest into c.

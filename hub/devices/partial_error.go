@@ -9,8 +9,9 @@ import (
 // partialError is what is wrong with parts of an announcement: they are omitted or
 // cut, and the rest is used. A reader returns it together with what it has read.
 type partialError struct {
-	all  []string
-	more int // that were not listed
+	all []string
+	// more counts those that were not listed.
+	more int
 }
 
 // maxDetails is how many different details of one message are listed.

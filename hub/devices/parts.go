@@ -93,12 +93,12 @@ func (s *State) takePart(c convention, base, name, topic string, payload []byte,
 	} else {
 		p, ok, err = c.read(name, payload)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		s.dropPart(base, name)
 		s.problems.record(s.seed, topic, err.Error(), live, now)
 		return
-	case !ok:
+	}
+	if !ok {
 		return
 	}
 	if d != nil {
@@ -134,10 +134,10 @@ func (s *State) putPart(c convention, base, name string, p part) error {
 			cost, fresh = cost-had.cost(name), 0
 		}
 	}
-	switch {
-	case d != nil && len(d.parts)+fresh > s.limits.PerDevice:
+	if d != nil && len(d.parts)+fresh > s.limits.PerDevice {
 		return fmt.Errorf("the limit of %d topics of one device is reached", s.limits.PerDevice)
-	case s.partCount+fresh > s.limits.Announcements || s.cost+s.partCost+cost > s.limits.Bytes:
+	}
+	if s.partCount+fresh > s.limits.Announcements || s.cost+s.partCost+cost > s.limits.Bytes {
 		return errors.New("the limit of all announcements is reached")
 	}
 	if d == nil {

@@ -29,8 +29,9 @@ func preferred(device []*announcement, of func(*announcement) string) string {
 // majority returns the value of most announcements of one source, "" where none has one.
 func majority(device []*announcement, by string, of func(*announcement) string) string {
 	type votes struct {
-		count  int
-		newest string // version
+		count int
+		// newest is the newest version.
+		newest string
 	}
 	var first string
 	var all map[string]votes // nil: all of them say the first

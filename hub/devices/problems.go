@@ -15,19 +15,24 @@ import (
 // comes as it is published does not show which it is, so the hub subscribes again:
 // the problem stands until the broker had time to replay what it retains.
 type problems struct {
-	limit    int // listed
-	listed   map[string]problem
-	unlisted map[uint64]bool // topics with a standing problem for which there was no room, hashed
+	// limit is how many are listed.
+	limit  int
+	listed map[string]problem
+	// unlisted are topics with a standing problem for which there was no room, hashed.
+	unlisted map[uint64]bool
 	order    uint64
-	recheck  bool // there is a topic to subscribe to, for what the broker retains
+	// recheck is set where there is a topic to subscribe to, for what the broker retains.
+	recheck bool
 }
 
 type problem struct {
-	message     string
-	at          time.Time
-	order       uint64
-	unconfirmed bool // it is not known whether the broker retains the message
-	passing     bool // it does not
+	message string
+	at      time.Time
+	order   uint64
+	// unconfirmed is set where it is unknown whether the broker retains the message.
+	unconfirmed bool
+	// passing is set where the broker does not retain it.
+	passing bool
 }
 
 const (
@@ -51,8 +56,8 @@ func newProblems(most int) problems {
 func (p *problems) record(seed maphash.Seed, topic, message string, live bool, now time.Time) {
 	hash := maphash.String(seed, topic)
 	topic, message = cut(topic, maxTopic), cut(message, maxProblem)
-	had, known := p.listed[topic]
-	if !known && len(p.listed) >= p.limit && !p.evict() {
+	had, listed := p.listed[topic]
+	if !listed && len(p.listed) >= p.limit && !p.evict() {
 		if !live && len(p.unlisted) < maxCounted {
 			p.unlisted[hash] = true
 		}
@@ -60,7 +65,7 @@ func (p *problems) record(seed maphash.Seed, topic, message string, live bool, n
 	}
 	delete(p.unlisted, hash)
 	next := problem{message: message, at: now, unconfirmed: live}
-	if known && had.message == message {
+	if listed && had.message == message {
 		next.at, next.passing = had.at, had.passing && live
 	}
 	p.order++
@@ -84,7 +89,7 @@ func (p *problems) evict() bool {
 // confirm notes that the broker retains the message that a problem is with.
 func (p *problems) confirm(topic string) {
 	topic = cut(topic, maxTopic)
-	if o, known := p.listed[topic]; known && o.unconfirmed {
+	if o, listed := p.listed[topic]; listed && o.unconfirmed {
 		o.unconfirmed, o.passing = false, false
 		p.listed[topic] = o
 	}
@@ -114,11 +119,13 @@ func (p *problems) unconfirmedTopics() (all []string) {
 // Expire notes which problems have passed, and forgets those that have long ago.
 func (s *State) Expire(now time.Time) {
 	for topic, o := range s.problems.listed {
-		switch age := now.Sub(o.at); {
-		case !o.unconfirmed || age < confirmTime:
-		case age >= passedTime:
+		age := now.Sub(o.at)
+		if !o.unconfirmed || age < confirmTime {
+			continue
+		}
+		if age >= passedTime {
 			delete(s.problems.listed, topic)
-		case !o.passing:
+		} else if !o.passing {
 			o.passing = true
 			s.problems.listed[topic] = o
 		}

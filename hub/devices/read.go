@@ -104,10 +104,10 @@ func (r *reader) objectFrom(t json.Token, member func(key string) error) (bool, 
 // skipped, and is false.
 func (r *reader) list(element func(t json.Token) error) (bool, error) {
 	t, err := r.next()
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, err
-	case t != json.Delim('['):
+	}
+	if t != json.Delim('[') {
 		return false, r.skipFrom(t)
 	}
 	return true, r.listFrom(element)
@@ -116,10 +116,10 @@ func (r *reader) list(element func(t json.Token) error) (bool, error) {
 // listOrOne is list for what may be written without brackets where it is one.
 func (r *reader) listOrOne(element func(t json.Token) error) error {
 	t, err := r.next()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case t == json.Delim('['):
+	}
+	if t == json.Delim('[') {
 		return r.listFrom(element)
 	}
 	return element(t)
@@ -155,7 +155,7 @@ func (r *reader) skip() error {
 	return nil
 }
 
-// nothing is what is kept of a value that nobody asks for.
+// nothing is what is stored of a value that is not used.
 type nothing struct{}
 
 func (*nothing) UnmarshalJSON([]byte) error { return nil }
@@ -223,7 +223,7 @@ func (r *reader) texts(take func(string) error) error {
 	})
 }
 
-// The longest texts that are kept, in bytes.
+// The longest texts that are stored, in bytes.
 const (
 	maxText  = 128
 	maxTopic = 256

@@ -13,7 +13,7 @@ import (
 // themselves at shellies/announce when they connect. Those of later generations
 // publish below a prefix, which is their id unless somebody chose another one. Of
 // all of them only <base>/online is retained, so a device whose prefix is its id
-// is known at once, and the rest of it when it connects the next time.
+// is there at once, and the rest of it when it connects the next time.
 
 var shellyFilters = []string{
 	"shellies/+/announce", "shellies/+/info", "shellies/+/online",
@@ -48,10 +48,10 @@ func shellyPart(levels []string, payload []byte) (c convention, base, name strin
 func shellyShared(payload []byte) (c convention, base, name string) {
 	p, _, err := shelly{}.read(shared, payload)
 	id := p.fields["id"]
-	switch {
-	case len(payload) == 0 || err != nil || id == "" || strings.ContainsAny(id, "/+#"):
+	if len(payload) == 0 || err != nil || id == "" || strings.ContainsAny(id, "/+#") {
 		return shelly{first: true}, sharedAnnounce, shared
-	case p.fields["gen"] != "" && p.fields["gen"] != "1":
+	}
+	if p.fields["gen"] != "" && p.fields["gen"] != "1" {
 		return shelly{}, id, shared
 	}
 	return shelly{first: true}, "shellies/" + id, shared
@@ -134,7 +134,7 @@ func (shelly) repeats(had part, name string, payload []byte) bool {
 
 func (shelly) availability() string { return "online" }
 
-// announce makes a device of its parts, once its id is known.
+// announce makes a device of its parts, once its id is there.
 func (c shelly) announce(s *State, base string, parts map[string]part) (*announcement, error) {
 	own := strings.TrimPrefix(base, "shellies/")
 	announced, rpc := parts["announce"], parts["rpc"]

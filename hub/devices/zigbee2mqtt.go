@@ -13,11 +13,13 @@ import (
 type zigbeeDevice struct {
 	*announcement
 	address string
-	stick   bool // it is the one that the others speak through
-	off     bool // switched off by the user
+	// stick is set for the coordinator, through which the others communicate.
+	stick bool
+	// off is set where the user has disabled it.
+	off bool
 }
 
-// zigbeeList reads bridge/devices of Zigbee2MQTT, which tells of all its
+// zigbeeList reads bridge/devices of Zigbee2MQTT, which describes all its
 // devices at once. Each is handed to take.
 func (s *State) zigbeeList(topic, base string, payload []byte, take func(*announcement)) error {
 	var rows []zigbeeDevice

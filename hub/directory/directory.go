@@ -14,7 +14,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Row is an instance that a domain reports, as far as others are told of it.
+// Row is an instance that a domain reports, with what is published of it.
 type Row struct {
 	Domain, Service string
 	State           topics.State
@@ -28,7 +28,7 @@ type Row struct {
 	NextTry topics.Time
 	// Done reports that it has ended and all went well.
 	Done bool
-	// Order numbers the instances in the order in which they were seen running, so that
+	// Order numbers the instances in the order in which they were reported running, so that
 	// no machine's clock decides between equal ones.
 	Order uint64
 }
@@ -37,11 +37,16 @@ func (r Row) compare(domain string) int { return cmp.Compare(r.Domain, domain) }
 
 // Directory is the directory of a home. Make it with New.
 type Directory struct {
-	rows      map[string][]Row             // by service, sorted by domain
-	services  map[string][]string          // of the rows of each domain
-	endpoints map[string][]topics.Endpoint // by service
-	addresses map[string]string            // the last known address:port, by service
-	former    map[string]string            // the best domain of an earlier run, by service; nil after Settle
+	// rows are the instances by service, sorted by domain.
+	rows map[string][]Row
+	// services are those of the rows of each domain.
+	services map[string][]string
+	// endpoints are by service.
+	endpoints map[string][]topics.Endpoint
+	// addresses are the last address:port of each service.
+	addresses map[string]string
+	// former is the best domain of an earlier run, by service; nil after Settle.
+	former map[string]string
 }
 
 // New returns an empty directory.
@@ -120,7 +125,7 @@ func (d *Directory) Services() []string {
 	return all
 }
 
-// Update finds the endpoints of a service anew; one that is not defined has none. It
+// Update determines the endpoints of a service; one that is not defined has none. It
 // reports whether the service is reached somewhere else than before, and returns the
 // domains of the best endpoint before and now; "": there is none.
 func (d *Directory) Update(service string, defined bool) (moved bool, before, now string) {
@@ -142,7 +147,7 @@ func (d *Directory) Update(service string, defined bool) (moved bool, before, no
 }
 
 // Usable returns the endpoints of a service, best first: that of the domain first, unless
-// only others are healthy; then healthy ones, and of these the one that was seen running
+// only others are healthy; then healthy ones, and of these the one that was reported running
 // first.
 func (d *Directory) Usable(service, first string) []topics.Endpoint {
 	var usable []Row
@@ -187,7 +192,7 @@ func (d *Directory) Best(service string) string {
 }
 
 // Address returns the last known address:port of a service: one that is away for a moment
-// keeps its address. false: none was ever known.
+// keeps its address. false: it never had one.
 func (d *Directory) Address(service string) (string, bool) {
 	address, is := d.addresses[service]
 	return address, is

@@ -44,7 +44,8 @@ type Log struct {
 
 	recent  []topics.Event
 	unsaved bool
-	saveAt  time.Time // not sooner
+	// saveAt is the earliest time of the next write.
+	saveAt time.Time
 
 	refusals *ratelimit.Window
 	relayed  *ratelimit.Window

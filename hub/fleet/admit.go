@@ -12,7 +12,7 @@ import (
 // one name. Every machine is admitted here before anything is stored under its name or its
 // id.
 
-// Claim is who a machine says it is.
+// Claim is the identity that a machine claims.
 type Claim struct {
 	Name, ID, Session string
 	// User is the broker's user who published it; "": without one, or not our broker.
@@ -37,7 +37,7 @@ var ErrFull = errors.New("no further domain is taken: forget some")
 //     waited for;
 //   - an id belongs to the domain that has it as long; another machine that shows
 //     it is a copy;
-//   - an id whose domain is gone moves to the new name with all that is known of
+//   - an id whose domain is gone moves to the new name with all the state of
 //     the machine: it was renamed. A user who is no admin may do that only where
 //     the user of the former name does not exist any more.
 func (f *Fleet) admit(c Claim, now time.Time) (Admission, error) {
@@ -108,7 +108,7 @@ func (f *Fleet) add(name, id string) *Domain {
 		a := f.guests.availability[name]
 		d.Available, d.availabilityRetained = a.online, a.retained
 		d.expected = !f.settling.ready && a.online && a.retained
-		if s, known := f.guests.status[name]; known && s.ID == id {
+		if s, is := f.guests.status[name]; is && s.ID == id {
 			d.Status = &s
 		}
 	}
@@ -141,7 +141,7 @@ func (f *Fleet) mayRename(former *Domain, c Claim, now time.Time) error {
 	return fmt.Errorf("the id %s belongs to %s, which is not there now: if this machine was renamed, `dominionctl forget %s`; if its disk was copied, stop its agent and run `domain reset` on it", c.ID, former.Name, former.Name)
 }
 
-// rename gives the machine of a domain another name, with all that is known of it. Another
+// rename gives the machine of a domain another name, with all its state. Another
 // machine that had that name is gone.
 func (f *Fleet) rename(d *Domain, c Claim) {
 	delete(f.domains, d.Name)
@@ -175,7 +175,7 @@ func (f *Fleet) Forget(name string, now time.Time) (d *Domain, err error) {
 	return d, nil
 }
 
-// at writes where a machine is, where that is known.
+// at returns where a machine is, as a part of a message; "" where that is unknown.
 func at(address string) string {
 	if address == "" {
 		return ""

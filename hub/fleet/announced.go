@@ -50,7 +50,7 @@ func (f *Fleet) expireAnnounced(e *Expired, now time.Time) {
 	}
 	lonely := make(map[string]Announcement)
 	for name, a := range f.announced {
-		if f.known(a.Announcement) && f.domains[name].State == topics.DomainIsOnline || f.due(a.since.Add(lonelyAfter), now) {
+		if f.isDomain(a.Announcement) && f.domains[name].State == topics.DomainIsOnline || f.due(a.since.Add(lonelyAfter), now) {
 			continue
 		}
 		if d := f.WithID(a.ID); d != nil && d.State == topics.DomainIsOnline {
@@ -74,13 +74,13 @@ func (f *Fleet) expireAnnounced(e *Expired, now time.Time) {
 	f.lonely = lonely
 }
 
-// known reports whether a machine that has not joined is a domain of the fleet.
-func (f *Fleet) known(a Announcement) bool {
+// isDomain reports whether a machine that has not joined is a domain of the fleet.
+func (f *Fleet) isDomain(a Announcement) bool {
 	d := f.domains[a.Name]
 	return d != nil && d.ID == a.ID
 }
 
-// whyLonely returns why a machine has not joined, as far as the hub can tell.
+// whyLonely returns why a machine has not joined, as far as the hub can find out.
 func (f *Fleet) whyLonely(a Announcement) string {
 	if a.Dominion != "" && a.Dominion != f.o.Dominion {
 		return fmt.Sprintf("belongs to another dominion, %q with id %q: to move it here set dominion = %q in its domain.toml", a.DominionName, a.Dominion, f.o.Dominion)

@@ -7,10 +7,13 @@ import "time"
 // domain is not taken for online, and without the status its exclusive services get no
 // lease.
 type awaited struct {
-	since, again time.Time // since when it is missing, and when to ask next; zero: it is not
+	// since when it is missing, and when to ask next; zero: it is not
+	since, again time.Time
 	asked        bool
-	lease        bool // exclusive services wait for it
-	absent       bool // the status is there, the availability is not online
+	// lease is set where exclusive services wait for it.
+	lease bool
+	// absent is set where the status is there and the availability is not online.
+	absent bool
 }
 
 // A status that is on its way needs no question; one that was lost is asked for well within
@@ -37,7 +40,7 @@ type Question struct {
 	Ask bool
 	// Changed reports that its problem is another one than before.
 	Changed bool
-	// Problem is what people are to be told; "": nothing new.
+	// Problem is what people are to be shown; "": nothing new.
 	Problem string
 }
 

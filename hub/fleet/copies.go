@@ -7,9 +7,12 @@ import (
 
 // copyMark is a machine that was refused because another one of its id was there.
 type copyMark struct {
-	of     string // session of the other one
-	seq    uint64 // its heartbeat then
-	proved bool   // the other one went on sending heartbeats: there are two machines
+	// of is the session of the other one.
+	of string
+	// seq is the number of its heartbeat then.
+	seq uint64
+	// proved is set once the other one went on sending heartbeats: there are two machines.
+	proved bool
 	at     time.Time
 }
 
@@ -17,8 +20,8 @@ type copyMark struct {
 const copyLifetime = 10 * time.Minute
 
 // isCopy reports whether a machine that shows the id of a domain is another one than the
-// machine that is there. An agent that connects again is of the same session; of one that
-// ended the will says so, or silence. One that asked while the other went on sending
+// machine that is there. An agent that connects again is of the same session; that one
+// has ended is shown by its will or by silence. One that asked while the other went on sending
 // heartbeats is a copy for good: it does not take the place of a machine that is away for a
 // moment.
 func (f *Fleet) isCopy(d *Domain, c Claim, now time.Time) bool {

@@ -9,12 +9,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Domain is what the hub knows of one domain, until it is forgotten. Package hub reads it.
+// Domain is the state of one domain, until it is forgotten. Package hub reads it.
 // It changes only what it orders of the domain and what it measures there (the last two
 // groups of fields).
 type Domain struct {
 	Name, ID string
-	// User is the broker's user by which it joined; "": none that is known.
+	// User is the broker's user by which it joined; "": unknown.
 	User string
 	// Micro reports that it is a microdomain: it sends no heartbeats and obeys no orders.
 	Micro bool

@@ -210,8 +210,8 @@ func TestPositionsBeyondReach(t *testing.T) {
 	d.Heartbeat.Epoch = 8
 	next, _ := h.RaiseEpoch(d, is, h.now)
 	d.Heartbeat = topics.Heartbeat{Epoch: next.Number, Generation: 5}
-	if h.ClaimGeneration(d, next.Number, h.now); d.SeenGeneration(next.Number) != 5 {
-		t.Errorf("seen is %d", d.SeenGeneration(next.Number))
+	if h.ClaimGeneration(d, next.Number, h.now); d.ObeyedGeneration(next.Number) != 5 {
+		t.Errorf("seen is %d", d.ObeyedGeneration(next.Number))
 	}
 }
 

@@ -19,8 +19,10 @@ const (
 
 // flaps is what a domain's losses make of it.
 type flaps struct {
-	losses []time.Time // within the window, oldest first
-	until  time.Time   // when it flaps no more; zero: it does not flap
+	// losses are those within the window, oldest first.
+	losses []time.Time
+	// until is when it flaps no more; zero: it does not flap.
+	until time.Time
 }
 
 func (f *flaps) now() bool { return !f.until.IsZero() }

@@ -184,7 +184,7 @@ func (f *Fleet) Beats(d *Domain, now time.Time) bool { return d.beats(now, f.o.L
 type Expired struct {
 	// Transitions are the domains whose state changed.
 	Transitions []Transition
-	// Changed are the names of domains of which something else is known.
+	// Changed are the names of domains whose state changed.
 	Changed []string
 	// Lonely are machines that have announced themselves for a while and have not joined.
 	Lonely []Announcement

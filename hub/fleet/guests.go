@@ -13,8 +13,10 @@ const guestLifetime = 15 * time.Second
 // earlier run of the hub, or of nobody.
 type guests struct {
 	availability map[string]availability
-	status       map[string]topics.Domain // retained
-	until        time.Time                // when they are forgotten; zero: there are none
+	// status is the retained one, by name.
+	status map[string]topics.Domain
+	// until is when they are forgotten; zero: there are none.
+	until time.Time
 }
 
 // availability is a message at an availability topic.

@@ -12,14 +12,14 @@ import (
 const (
 	loadAtMost   = 6         // quarters of its cores; busier than that is equally bad
 	loadSlack    = 1.0       // quarters by which a load must differ from its step
-	memorySlack  = 0.05      // by which share a machine's memory must differ from what was known
+	memorySlack  = 0.05      // by which share a machine's memory must differ from the former figure
 	fullAbove    = 0.9       // of the memory in use
 	notFullBelow = 0.8       // of it
 	coresAtMost  = 1024      // more than a home has in one machine
-	memoryAtMost = 1<<50 - 1 // bytes; a larger figure is an error of who says so
+	memoryAtMost = 1<<50 - 1 // bytes; a larger figure is an error of the agent
 )
 
-// steady returns what metrics make of what was known of a machine.
+// steady returns a machine with its metrics, where they differ enough from the former ones.
 func steady(was planner.Machine, m topics.Metrics) planner.Machine {
 	is := was
 	if m.Cores > 0 {

@@ -131,19 +131,19 @@ func TestReportedPositions(t *testing.T) {
 	claim := func(generation uint64) uint64 {
 		d.Heartbeat.Epoch, d.Heartbeat.Generation = 101, generation
 		h.ClaimGeneration(d, 101, h.now)
-		return d.SeenGeneration(101)
+		return d.ObeyedGeneration(101)
 	}
 	for _, c := range [][2]uint64{{60_000, 60_000}, {200_000, 0}, {101_000, 0}, {99_000, 99_000}, {100_001, 0}} {
 		if got := claim(c[0]); got != c[1] {
 			t.Errorf("generation %d is believed as %d", c[0], got)
 		}
 	}
-	if d.SeenGeneration(102) != 0 {
+	if d.ObeyedGeneration(102) != 0 {
 		t.Error("a generation of another epoch is believed")
 	}
 	d.Ordered = Order{Generation: 100_002, Encoded: "x"}
-	if d.OrderAgain(); d.Ordered.Encoded != "" || d.SeenGeneration(101) != 100_001 {
-		t.Errorf("%+v, seen %d", d.Ordered, d.SeenGeneration(101))
+	if d.OrderAgain(); d.Ordered.Encoded != "" || d.ObeyedGeneration(101) != 100_001 {
+		t.Errorf("%+v, seen %d", d.Ordered, d.ObeyedGeneration(101))
 	}
 }
 

@@ -19,7 +19,7 @@ type Epoch struct{ Number, Raised uint64 }
 
 // RaiseEpoch returns the epoch that the hub has to take to get above the one that a domain
 // obeys; the same where it needs no other one, or the report is not believed. changed
-// reports that something else is known of the domain. Where the epoch rises every domain is
+// reports that the state of the domain changed. Where the epoch rises every domain is
 // to be given its start command again.
 func (f *Fleet) RaiseEpoch(d *Domain, is Epoch, now time.Time) (next Epoch, changed bool) {
 	obeyed := d.Heartbeat.Epoch
@@ -46,11 +46,11 @@ func (f *Fleet) RaiseEpoch(d *Domain, is Epoch, now time.Time) (next Epoch, chan
 // ClaimGeneration notes a generation of this epoch that a domain reports and that this run
 // of the hub did not give.
 func (f *Fleet) ClaimGeneration(d *Domain, epoch uint64, now time.Time) {
-	known := max(d.Ordered.Generation, d.claimed)
-	if d.Heartbeat.Epoch != epoch || d.Heartbeat.Generation <= known {
+	last := max(d.Ordered.Generation, d.claimed)
+	if d.Heartbeat.Epoch != epoch || d.Heartbeat.Generation <= last {
 		return
 	}
-	by := d.Heartbeat.Generation - known
+	by := d.Heartbeat.Generation - last
 	if by > maxRaise || f.claimed+by > maxRaise {
 		f.o.Refuse("generation of "+d.Name, topics.Event{Domain: d.Name, Message: fmt.Sprintf("%s reports generation %d, given was %d: ignored; if it obeys no start commands, `dominionctl resync %s`", d.Name, d.Heartbeat.Generation, d.Ordered.Generation, d.Name)}, now)
 		return
@@ -59,9 +59,9 @@ func (f *Fleet) ClaimGeneration(d *Domain, epoch uint64, now time.Time) {
 	d.claimed = d.Heartbeat.Generation
 }
 
-// SeenGeneration returns the generation that the domain obeyed last in this epoch, as far as
+// ObeyedGeneration returns the generation that the domain obeyed last in this epoch, as far as
 // its report is believed.
-func (d *Domain) SeenGeneration(epoch uint64) uint64 {
+func (d *Domain) ObeyedGeneration(epoch uint64) uint64 {
 	if d.Heartbeat.Epoch != epoch || d.Heartbeat.Generation > max(d.Ordered.Generation, d.claimed) {
 		return 0
 	}

@@ -14,7 +14,7 @@ type Transition struct {
 	First bool
 }
 
-// Update judges the state of a domain anew, and returns what changed.
+// Update judges the state of a domain, and returns what changed.
 func (f *Fleet) Update(d *Domain, now time.Time) (t Transition, changed bool) {
 	state := f.judge(d, now)
 	if state == d.State {
@@ -92,7 +92,7 @@ func (f *Fleet) Beat(d *Domain, b topics.Heartbeat, now time.Time) (another, not
 	return another, notable
 }
 
-// numberRunning gives each instance that was not seen running before the next number.
+// numberRunning gives each instance that was not reported running before the next number.
 func (f *Fleet) numberRunning(d *Domain) {
 	before := d.RunningOrder
 	d.RunningOrder = make(map[string]uint64)

@@ -107,7 +107,7 @@ func plausible(topic string, s topics.Domain) error {
 // SetUnreadable notes why the last status of a domain was not taken; nil: it was taken or
 // cleared. It reports whether that is another reason than before. A status that cannot be
 // read is a problem until the domain has another one: a microdomain whose firmware writes a
-// wrong word is not seen otherwise, and its broker sends that status to every hub.
+// wrong word is not noticed otherwise, and its broker sends that status to every hub.
 func (f *Fleet) SetUnreadable(name string, err error, now time.Time) (changed bool) {
 	was, is := f.unreadable[name]
 	if err == nil {

@@ -50,7 +50,7 @@ func (f *Fleet) Views() []topics.DomainView {
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.lonely)) {
 		a := f.lonely[name]
-		if f.refused[refusalKey{a.ID, a.Name}] == nil && !f.known(a) {
+		if f.refused[refusalKey{a.ID, a.Name}] == nil && !f.isDomain(a) {
 			all = append(all, stranger(a.Name, a.ID, a.Address, topics.DomainIsLonely, f.whyLonely(a)))
 		}
 	}
@@ -85,7 +85,7 @@ func (f *Fleet) Count() (n topics.DomainCount) {
 		}
 	}
 	for _, a := range f.lonely {
-		if !f.known(a) {
+		if !f.isDomain(a) {
 			n.Lonely++
 		}
 	}
@@ -112,7 +112,7 @@ func (f *Fleet) Problem(d *Domain) string {
 	if problem := cmp.Or(f.whyUnreadable(d.Name), d.problem()); problem != "" {
 		return problem
 	}
-	if a, is := f.lonely[d.Name]; is && f.known(a) && d.State != topics.DomainIsOnline {
+	if a, is := f.lonely[d.Name]; is && f.isDomain(a) && d.State != topics.DomainIsOnline {
 		return f.whyLonely(a)
 	}
 	return ""

@@ -15,7 +15,7 @@ import (
 //
 // A count of our changes distinguishes the two. It is published at hub/discovery
 // after what it counts, and retained as the configs are. The broker has lost nothing
-// of what that count includes, so what is missing of it, and is known to have been
+// of what that count includes, so what is missing of it, and has been
 // retained, was deleted. See docs/decisions/0048-deleted-while-away.md.
 
 // RetainedCount takes the count that the broker has retained. No home comes near the
@@ -36,7 +36,7 @@ func (r *Registry) RetainedCount(changes uint64, now time.Time) {
 func (r *Registry) Verify() { r.verify = true }
 
 // Unverified returns the topics that the broker is to be asked for, new since the
-// last call, sorted. After these it is asked for the count, which it is known to
+// last call, sorted. After these it is asked for the count, which it is certain to
 // have: when that comes, all have been answered.
 func (r *Registry) Unverified() []string {
 	all := r.unverified
@@ -118,11 +118,13 @@ func (r *Registry) compareReplay(now time.Time) {
 		}
 	}
 	for topic, e := range r.entries {
+		absenceCounts := e.Deleted == "" && !e.Gone && len(e.Components) > 0 && r.replays(topic)
+		if !e.retained && !absenceCounts {
+			continue
+		}
 		switch {
 		case e.retained:
 			r.reappeared(e, now)
-		case e.Deleted != "" || e.Gone || len(e.Components) == 0 || !r.replays(topic):
-			// its absence means nothing
 		case !complete || !e.Retained || e.Change > r.publishedCount:
 			e.Retained, r.changed = false, true
 		case r.verify:
@@ -203,11 +205,10 @@ func (r *Registry) Filled(topic string, now time.Time) {
 	if e == nil {
 		return
 	}
-	switch {
-	case e.Deleted != "":
+	if e.Deleted != "" {
 		e.retained, e.sentAt = true, now
 		r.schedule(e, now)
-	case e.retained && !e.Retained:
+	} else if e.retained && !e.Retained {
 		e.Retained, r.changed = true, true
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Hub returns the device of the hub: whether it is there and ready, what it
-// counts, what happens in the home, and a button that plans anew.
+// counts, what happens in the home, and a button that plans again.
 func Hub(o Options) Config {
 	status := o.Tree.Hub(topics.HubStatus)
 	replan, _ := o.Tree.Request(topics.VerbReplan)
@@ -111,8 +111,10 @@ func event(topic string) component {
 // Machine is all of a domain that its device shows.
 type Machine struct {
 	Name, ID, Version, OS, Arch string
-	Micro                       bool // a microcontroller
-	Hot                         bool // its metrics carry a temperature
+	// Micro is set for a microcontroller.
+	Micro bool
+	// Hot is set where its metrics have a temperature.
+	Hot bool
 	// Firmware is how a microcontroller announces itself, nil where it does not: Home
 	// Assistant has one device of both.
 	Firmware *Firmware `json:",omitempty"` // without it the definition is as it was before there was one
@@ -120,7 +122,7 @@ type Machine struct {
 
 // Domain returns the device of a domain that has joined: whether it is
 // connected and well, and of a microcontroller the state of its one service, of
-// any other since when it runs, what its metrics say, whether it is drained, and
+// any other since when it runs, its metrics, whether it is drained, and
 // its agent's version.
 // Nothing listens to the heartbeat: each one would become a row of Home
 // Assistant's database, on an SD card as often as not.
@@ -135,7 +137,7 @@ func Domain(o Options, m Machine) Config {
 			Availability: available(hub, own), AvailabilityMode: modeAll,
 		}
 	)
-	// These two say that the domain is away and what is wrong with it, so they
+	// These two show that the domain is away and what is wrong with it, so they
 	// must not themselves become unavailable then: they need the hub alone.
 	there := connectivity(own)
 	there.DefaultEntityID = entityID("binary_sensor", m.Name)
@@ -228,7 +230,7 @@ func measurements(m Machine) map[string]component {
 	return all
 }
 
-// ofMicro begins what is read of a microdomain, which may say less than an
+// ofMicro begins what is read of a microdomain, which may report less than an
 // agent: what it leaves out is not complained about.
 const ofMicro = "{% set all = value_json.services | default([]) %}"
 

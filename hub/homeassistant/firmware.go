@@ -9,8 +9,9 @@ import (
 // Assistant. With its identifiers and connections in place of our own, Home Assistant
 // makes one device of both announcements.
 type Firmware struct {
-	Identifiers  []string    `json:"identifiers,omitempty"`
-	Connections  [][2]string `json:"connections,omitempty"` // type and address
+	Identifiers []string `json:"identifiers,omitempty"`
+	// Connections are pairs of type and address.
+	Connections  [][2]string `json:"connections,omitempty"`
 	Name         string      `json:"name,omitempty"`
 	Manufacturer string      `json:"manufacturer,omitempty"`
 	Model        string      `json:"model,omitempty"`

@@ -46,10 +46,12 @@ type Options struct {
 
 // Config is one device's discovery message. It is to be retained, at QoS 1.
 type Config struct {
-	Topic      string
-	Payload    []byte
-	Components map[string]string // the platforms of its components, by key
-	Firmware   *Firmware         // with which it is one device; nil: it is one of its own
+	Topic   string
+	Payload []byte
+	// Components are the platforms of its components, by key.
+	Components map[string]string
+	// Firmware is what it is one device with; nil: it is a device of its own.
+	Firmware *Firmware
 }
 
 // Message returns c as it is published.
@@ -83,7 +85,7 @@ func (o Options) IsBirthTopic(topic string) bool {
 }
 
 // Filters match every device config topic, of this dominion and of others, below
-// the prefix and the former ones: Ours tells them apart.
+// the prefix and the former ones: Ours distinguishes them.
 func (o Options) Filters() []string {
 	filters := []string{o.prefix() + "/device/+/config"}
 	for _, prefix := range o.FormerPrefixes {
@@ -212,7 +214,7 @@ func entityID(platform string, words ...string) string {
 	return platform + ".dominion_" + slug
 }
 
-// available lists the topics that all must say online.
+// available lists the topics at which online must be published, at all of them.
 func available(topic ...string) []availability {
 	var all []availability
 	for _, t := range topic {
@@ -234,7 +236,8 @@ type payload struct {
 	QoS              int                  `json:"qos"`
 	Components       map[string]component `json:"components"`
 
-	firmware *Firmware // with which it is one device
+	// firmware is what it is one device with.
+	firmware *Firmware
 }
 
 type device struct {

@@ -38,7 +38,8 @@ type Registry struct {
 	retains func(topic string) bool
 	// entries are the devices by topic.
 	entries map[string]*entry
-	online  bool // connected to the broker
+	// online is set while the hub is connected to the broker.
+	online bool
 
 	// replayUntil is until when the broker replays what it retains.
 	replayUntil time.Time
@@ -98,7 +99,7 @@ type Record struct {
 	Definition string `json:"definition,omitempty"`
 	// Change is the count at its last change: announced, or deleted.
 	Change uint64 `json:"change,omitempty"`
-	// Retained is set once the broker was seen to retain the config: one that refuses
+	// Retained is set once the broker has retained the config: one that refuses
 	// what we publish at Home Assistant's topics may not report that.
 	Retained bool `json:"there,omitempty"`
 	// Undiscovered is set while Home Assistant was not online since it was announced
@@ -126,7 +127,7 @@ type entry struct {
 	// reannounce: what Home Assistant may not have discovered is announced once more
 	// before it is removed; prepared: that was done.
 	reannounce, prepared bool
-	// removing are the components that Home Assistant was told to remove.
+	// removing are the components that Home Assistant was sent the removal of.
 	removing map[string]string
 	// merging: it becomes one with another device, and is removed first.
 	merging bool
@@ -441,17 +442,17 @@ func (r *Registry) act(topic string, e *entry, now time.Time) (topics.Message, b
 			removed[key] = platform
 		}
 	}
-	switch {
-	case len(removed) == 0:
-	case e.reannounce: // so that Home Assistant has what it is to remove, whenever it was started
+	if len(removed) > 0 && e.reannounce { // so that Home Assistant has what it is to remove, whenever it was started
 		e.reannounce, e.prepared = false, true
 		r.schedule(e, now.Add(configInterval))
 		r.recordAnnounced(e, c)
 		return topics.Message{Topic: topic, QoS: 1, Payload: r.withComponents(c.Payload, removed, r.stubComponent(topic))}, true
-	case subset(removed, e.removing):
+	}
+	if len(removed) > 0 && subset(removed, e.removing) {
 		e.Components, r.changed = nil, true
 		e.prepared, e.removing, removed = false, nil, nil
-	default:
+	}
+	if len(removed) > 0 {
 		c.Payload = r.withComponents(c.Payload, removed, removedComponent)
 		e.repeat = e.repeat || e.prepared // Home Assistant was just given what it is to remove
 		if r.haOnline {
@@ -460,8 +461,7 @@ func (r *Registry) act(topic string, e *entry, now time.Time) (topics.Message, b
 		} else { // it is repeated at the next birth
 			e.prepared = false
 		}
-	}
-	if len(removed) == 0 {
+	} else {
 		e.removing = nil
 	}
 	e.reannounce = false

@@ -4,11 +4,15 @@ import "github.com/jmbarzee/dominion/topics"
 
 // Program is all of a service that its device shows.
 type Program struct {
-	Name        string
-	URL         string // of its own web page; "": it has none
-	MaxReplicas int    // on how many domains it may be asked to run; 0: nobody may choose
-	Versioned   bool   // its versions are known
-	Micro       bool   // microcontrollers alone have it, which take no orders
+	Name string
+	// URL is its own web page; "": it has none.
+	URL string
+	// MaxReplicas is on how many domains it may be asked to run; 0: nobody may choose.
+	MaxReplicas int
+	// Versioned is set where there are versions of it.
+	Versioned bool
+	// Micro is set where microcontrollers alone have it, which take no orders.
+	Micro bool
 }
 
 // Service returns the device of a service: its state, whether it needs a human and

@@ -35,7 +35,7 @@ type Home struct {
 	StateOf func(name string) topics.DomainState
 }
 
-// Leases holds what the hub knows of leases in this run. Make it with New.
+// Leases holds the leases of this run of the hub. Make it with New.
 type Leases struct {
 	home  Home
 	table *lease.Table
@@ -55,7 +55,7 @@ func New(home Home) *Leases {
 }
 
 // Begin begins a run of the hub. former is how long leases of earlier runs may be valid, as
-// far as the disk says. At least as long as those of this run is assumed: the file may be a
+// far as it is on disk. At least as long as those of this run is assumed: the file may be a
 // backup.
 func (l *Leases) Begin(terms Terms, former time.Duration, now time.Time) {
 	l.run = strings.ToLower(rand.Text()[:8]) // short: it travels with each heartbeat
@@ -161,7 +161,7 @@ func (l *Leases) Expire(now time.Time) (e Expired) {
 	return e
 }
 
-// Next returns when Expire has something to do; zero: never, as far as is known.
+// Next returns when Expire has something to do; zero: nothing is scheduled.
 func (l *Leases) Next() time.Time {
 	if l.expires.IsZero() || !l.retry.IsZero() && l.retry.Before(l.expires) {
 		return l.retry

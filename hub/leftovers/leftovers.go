@@ -61,7 +61,7 @@ type prefix struct {
 	live map[string]bool
 }
 
-// Home is what has to be known of the rest of the hub.
+// Home is what the part needs of the rest of the hub.
 type Home interface {
 	// Announced reports whether Home Assistant has received everything.
 	Announced() bool
@@ -207,7 +207,7 @@ func (l *Leftovers) Expire(home Home, now time.Time) (cleared, finished []string
 
 // clear returns what may be cleared, and whether that is all. The hub's availability and
 // status are the last: what Home Assistant has of a domain that has not come reads
-// them, and after a restart the id in the status tells whose the rest is.
+// them, and after a restart the id in the status shows whose the rest is.
 func (p *prefix) clear(home Home) (cleared []string, all bool) {
 	if !p.ours {
 		return nil, true

@@ -1,5 +1,5 @@
 // Package metrics writes figures as Prometheus reads them: the text exposition
-// format 0.0.4. It owns the form alone; what is told is the hub's.
+// format 0.0.4. It owns the form alone; the metrics are the hub's.
 package metrics
 
 import (

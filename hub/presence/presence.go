@@ -65,7 +65,7 @@ func (p *Presence) Version() string { return p.options.Version }
 func (p *Presence) Interval() time.Duration { return p.options.Interval }
 
 // Status returns what the hub publishes of itself, without what it counts. When it started is
-// told by the clock as it is now.
+// given by the clock as it is now.
 func (p *Presence) Status(now time.Time) topics.Hub {
 	p.startedAt = topics.StartedAt(p.started, now, p.startedAt)
 	return topics.Hub{
@@ -103,7 +103,7 @@ func (p *Presence) Reset() { p.status, p.countsAt, p.waiting = topics.Hub{}, tim
 // StatusDue reports whether counts have waited long enough.
 func (p *Presence) StatusDue(now time.Time) bool { return p.waiting && !now.Before(p.countsAt) }
 
-// Next returns when something is due; zero: nothing is, as far as is known.
+// Next returns when something is due; zero: nothing is scheduled.
 func (p *Presence) Next() (next time.Time) {
 	if p.options.Interval > 0 {
 		next = p.aliveAt

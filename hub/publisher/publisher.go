@@ -1,4 +1,4 @@
-// Package publisher publishes what the hub has to say. It owns what is retained at the
+// Package publisher publishes the hub's messages. It owns what is retained at the
 // hub's topics: a payload is published only when it differs from the last one, and
 // again when another client overwrote it.
 //
@@ -27,8 +27,10 @@ type Publisher struct {
 	log  *slog.Logger
 	seed maphash.Seed
 
-	retained    map[string]retained     // by topic
-	overwritten map[string]*overwritten // by topic
+	// retained is what was published, by topic.
+	retained map[string]retained
+	// overwritten are the topics that another client has overwritten.
+	overwritten map[string]*overwritten
 }
 
 // retained is the last payload of a topic. Its hash is as good as the payload, which
@@ -47,9 +49,11 @@ type retained struct {
 // changes by chance.
 type overwritten struct {
 	address topics.Address
-	due     bool // it has to be published again
-	times   int  // that it was
-	last    time.Time
+	// due is set where it has to be published again.
+	due bool
+	// times counts how often it was overwritten.
+	times int
+	last  time.Time
 }
 
 // The delay between two repetitions of a topic doubles each time, so that two clients

@@ -14,7 +14,7 @@ type Home struct {
 	// Before are the definitions as they are, those that are gone too; Next are those as
 	// they would be. Nil: they stay.
 	Before, Next map[string]services.Definition
-	// Rebalance reports that what runs is spread anew.
+	// Rebalance reports that what runs is spread again.
 	Rebalance bool
 	// Settles reports that the hub waits for the domains from before its start, whatever it
 	// plans.

@@ -52,7 +52,7 @@ type Answer struct {
 type Options struct {
 	// Environ is what a configuration is read with, as os.Environ gives it.
 	Environ []string
-	// Machine returns the addresses of the hub's own machine; nil: they are not known. It is
+	// Machine returns the addresses of the hub's own machine; nil: they are unknown. It is
 	// not called in the loop.
 	Machine func() []string
 	// Wake has the hub call Step. It is not called in the loop, and must not block.
@@ -76,8 +76,9 @@ type Questions struct {
 
 // homeRequest asks the loop for the home of a question.
 type homeRequest struct {
-	ask    topics.HubRequest
-	next   map[string]services.Definition // nil: as they are
+	ask topics.HubRequest
+	// next are other definitions; nil: they stay as they are.
+	next   map[string]services.Definition
 	answer chan<- homeReply
 }
 

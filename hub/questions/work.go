@@ -87,7 +87,7 @@ func hostsHub(addresses, own []string) bool {
 	})
 }
 
-// hubGoesDown is the line of a plan that says that the hub goes with a domain.
+// hubGoesDown is the line of a plan that warns that the hub goes with a domain.
 func hubGoesDown(domain string) topics.PlanLine {
 	return topics.PlanLine{Action: topics.ActionGoesDown, Domain: domain, Reason: "the hub runs on this machine: without it nothing is moved, started or answered; what runs elsewhere goes on"}
 }

@@ -24,13 +24,13 @@ type Restarts struct {
 
 // Home is what the hub knows. Its functions are called within Expire alone.
 type Home struct {
-	// Instance returns what is known of a service on a domain.
+	// Instance returns the state of a service on a domain.
 	Instance func(service, domain string) Instance
 	// Patience returns how long an instance may take until it is healthy again.
 	Patience func(service string) time.Duration
 }
 
-// Instance is what is known of a service on a domain.
+// Instance is the state of a service on a domain.
 type Instance struct {
 	// Reported is what the domain reports of it; nil: nothing, or the service is not
 	// defined any more.
@@ -140,10 +140,10 @@ func (r *Restarts) check(service string, one *restart, now time.Time) (over bool
 	if i.Reported == nil || !isAnotherRun(one.before, *i.Reported) {
 		return late, "it was not restarted in time"
 	}
-	switch {
-	case i.Reported.State == topics.Finished || i.Reported.State == topics.Running && i.Health == topics.Healthy:
+	if i.Reported.State == topics.Finished || i.Reported.State == topics.Running && i.Health == topics.Healthy {
 		return true, ""
-	case i.Reported.State == topics.Failed:
+	}
+	if i.Reported.State == topics.Failed {
 		return true, "it failed"
 	}
 	return late, "it was not healthy in time"
@@ -151,10 +151,10 @@ func (r *Restarts) check(service string, one *restart, now time.Time) (over bool
 
 // isAnotherRun reports whether an instance is another run than before.
 func isAnotherRun(before, now topics.Instance) bool {
-	switch {
-	case now.Restarts != before.Restarts:
+	if now.Restarts != before.Restarts {
 		return true
-	case before.PID != 0 || now.PID != 0:
+	}
+	if before.PID != 0 || now.PID != 0 {
 		return now.PID != before.PID && now.State != topics.Stopping
 	}
 	return now.Since != before.Since

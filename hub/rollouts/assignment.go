@@ -133,10 +133,9 @@ func (s *step) assignDefinition(i Instance, which rollout.Definition) {
 // replace has an assignment take the place of the one before.
 func (s *step) replace(before, a *assignment, i Instance) {
 	runs := i.Reported
-	switch {
-	case rollout.Base(before.spec.Revision) == a.spec.Revision:
+	if rollout.Base(before.spec.Revision) == a.spec.Revision {
 		a.spec.Revision, a.restartedFor, a.sameRevision = before.spec.Revision, before.restartedFor, true
-	case runs != nil && runs.State.Listed() && rollout.Base(runs.Revision) == a.spec.Revision:
+	} else if runs != nil && runs.State.Listed() && rollout.Base(runs.Revision) == a.spec.Revision {
 		// It never took what is taken back: it was away, and runs on as it was.
 		a.spec.Revision, a.sameRevision = runs.Revision, true
 		if s.restartedForCatalog(i) {

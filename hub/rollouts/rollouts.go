@@ -61,9 +61,9 @@ type Home struct {
 	// Domains returns the domains that are to have an instance of a service, and are given
 	// start commands, by name.
 	Domains func(service string) []string
-	// Instance returns what is known of a service on a domain.
+	// Instance returns the state of a service on a domain.
 	Instance func(service, domain string) Instance
-	// Message returns what the agent of a domain says about an instance, in one line.
+	// Message returns what the agent of a domain reports about an instance, in one line.
 	Message func(service, domain string) string
 	// Record returns what is persisted of a service. It is not changed.
 	Record func(service string) rollout.Record
@@ -71,7 +71,7 @@ type Home struct {
 	Persist func(service string, r rollout.Record)
 }
 
-// Instance is what is known of a service on one domain.
+// Instance is the state of a service on one domain.
 type Instance struct {
 	Domain string
 	// Online and Draining are states of the domain.

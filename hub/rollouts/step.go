@@ -18,12 +18,13 @@ const maxVersions = 50
 // step is one service while it is decided on.
 type step struct {
 	*Rollouts
-	service  string
-	state    *serviceState
-	def      services.Definition
-	next     topics.Spec
-	nextID   string
-	stable   *topics.Spec // nil: none is known
+	service string
+	state   *serviceState
+	def     services.Definition
+	next    topics.Spec
+	nextID  string
+	// stable is the definition to return to; nil: there is none.
+	stable   *topics.Spec
 	stableID string
 	record   rollout.Record
 	needs    []rollout.Need
@@ -126,7 +127,7 @@ func (s *step) setStable() {
 	s.persist()
 }
 
-// decide returns what is known of the instances and leaves the decision in the state of the
+// decide returns the instances as they are and leaves the decision in the state of the
 // service. What failed is refused first: each failure refuses something, so that this ends.
 func (s *step) decide() rollout.Input {
 	for {
@@ -205,11 +206,10 @@ func (s *step) report() {
 	if out.Version != "" {
 		what = "version " + out.Version
 	}
-	switch {
-	case out.Active && !out.Back && s.state.announced == "":
+	if out.Active && !out.Back && s.state.announced == "" {
 		s.state.announced = what
 		s.event(topics.ServiceUpdating, fmt.Sprintf("%s: %s is rolled out, %s one by one", s.service, what, instances(out.Total)))
-	case !out.Active && s.state.announced != "":
+	} else if !out.Active && s.state.announced != "" {
 		if out.Updated == out.Total && out.Total > 0 {
 			s.event(topics.ServiceUpdated, fmt.Sprintf("%s: %s is rolled out, %s healthy", s.service, s.state.announced, instances(out.Total)))
 		}

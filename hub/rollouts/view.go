@@ -47,7 +47,7 @@ func (r *Rollouts) View(service string, copies []Copy) topics.ServiceUpdate {
 }
 
 // otherContent returns the code that an instance is not started from yet. Which of two is
-// the newer nobody can tell: what a machine has on its disk is what it is to run. Where
+// the newer is unknown: what a machine has on its disk is what it is to run. Where
 // each does, that is what is installed.
 func (r *Rollouts) otherContent(service string, copies []Copy, installed string) string {
 	for _, c := range copies {
@@ -94,10 +94,9 @@ func (r *Rollouts) Describe(service string, u topics.ServiceUpdate) string {
 		return u.Problem
 	}
 	out, what, waits := &r.services[service].output, "the changed definition is rolled out", u.Waits
-	switch {
-	case out.Back:
+	if out.Back {
 		what, waits = "goes back to the definition before", u.Problem
-	case out.Version != "":
+	} else if out.Version != "" {
 		what = "version " + out.Version + " is rolled out"
 	}
 	return fmt.Sprintf("%s: %d of %s; %s", what, u.Updated, instances(u.Total), waits)

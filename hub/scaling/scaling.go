@@ -22,21 +22,29 @@ import (
 // Scaling holds the numbers. Make it with New.
 type Scaling struct {
 	services map[string]*scaler
-	messages map[string]*message // the last one, by topic, of those that are followed
-	topics   []string            // that are followed, sorted
-	runs     map[key]run         // of the instances that run
-	changed  bool                // something came that may change a number
-	next     time.Time           // when to step again; zero: nothing is due
+	// messages are the last ones of the topics that are followed, by topic.
+	messages map[string]*message
+	// topics are those that are followed, sorted.
+	topics []string
+	// runs are those of the instances that run.
+	runs map[key]run
+	// changed is set where something came that may change a number.
+	changed bool
+	// next is when to step again; zero: nothing is due.
+	next time.Time
 }
 
 // scaler is the number of one service.
 type scaler struct {
-	scale    services.Scale
-	begun    bool // it follows its figure
-	state    autoscale.State
-	outcome  autoscale.Outcome
-	planned  planner.Scaled // as the planner was told
-	reasonAt time.Time      // when the planner was last told of another reason
+	scale services.Scale
+	// begun is set where it follows its figure.
+	begun   bool
+	state   autoscale.State
+	outcome autoscale.Outcome
+	// planned is what the planner has of it.
+	planned planner.Scaled
+	// reasonAt is when the planner last got another reason.
+	reasonAt time.Time
 }
 
 // reasonInterval is the least time between two plans for a figure that comes and goes
@@ -46,15 +54,18 @@ const reasonInterval = 5 * time.Second
 // message is the last payload of a topic.
 type message struct {
 	payload []byte
-	at      time.Time                   // when it was published, as far as is known
-	refused string                      // why the broker does not deliver the topic
-	parsed  map[string]autoscale.Sample // the numbers in it, by field
+	// at is when it was published, or else when it came.
+	at time.Time
+	// refused is why the broker does not deliver the topic.
+	refused string
+	// parsed are the numbers in it, by field.
+	parsed map[string]autoscale.Sample
 }
 
 // key names an instance.
 type key struct{ service, domain string }
 
-// run is one run of an instance, since it was seen running.
+// run is one run of an instance, since it was reported running.
 type run struct {
 	pid, restarts int
 	since         time.Time
@@ -64,25 +75,34 @@ type run struct {
 type Instance struct {
 	Domain string
 	topics.Instance
-	Usage   topics.Usage
-	HasUse  bool      // Usage was reported
-	UsageAt time.Time // when it was
+	Usage topics.Usage
+	// HasUse is set where Usage was reported.
+	HasUse bool
+	// UsageAt is when Usage was reported.
+	UsageAt time.Time
 }
 
 // Home is what a step needs of the rest of the hub.
 type Home struct {
-	Started   time.Time                 // of this run of the hub
-	Connected bool                      // to the broker
-	Follows   func(service string) bool // its figure decides: it is wanted, and nobody has asked for a number
-	Ours      func(topic string) bool   // a topic of the dominion, where values hold until another one comes
-	Instances []Instance                // those that are listed, sorted by domain
+	// Started is when this run of the hub began.
+	Started time.Time
+	// Connected is set while the hub is connected to the broker.
+	Connected bool
+	// Follows reports whether the figure of a service decides: it is wanted, and nobody has asked for a number.
+	Follows func(service string) bool
+	// Ours reports whether a topic is one of the dominion, where values hold until another one comes.
+	Ours func(topic string) bool
+	// Instances are those that are listed, sorted by domain.
+	Instances []Instance
 }
 
 // Change is what a step changed for a service.
 type Change struct {
 	Service string
-	Reason  string // why the number is another one; "" where it is the same
-	Planned bool   // the planner has to be told
+	// Reason is why the number is another one; "" where it is the same.
+	Reason string
+	// Planned is set where the planner has to get it.
+	Planned bool
 }
 
 // New returns a Scaling without services.
@@ -136,8 +156,8 @@ func (s *Scaling) follows(topic string) bool {
 	return is
 }
 
-// Receive keeps a message at a topic that a service follows. A retained one counts as
-// any other. Nobody tells how old it is: it is new when it comes first, and no younger
+// Receive stores a message at a topic that a service follows. A retained one counts as
+// any other. How old it is is unknown: it is new when it comes first, and no younger
 // when a broker that came back repeats it.
 func (s *Scaling) Receive(m topics.Message, now time.Time) {
 	if !s.follows(m.Topic) {
@@ -167,7 +187,7 @@ func (s *Scaling) Pending(now time.Time) bool {
 	return len(s.services) > 0 && (s.changed || !s.next.IsZero() && !now.Before(s.next))
 }
 
-// Step decides all numbers anew. It is called where Pending reports true.
+// Step decides all numbers. It is called where Pending reports true.
 func (s *Scaling) Step(home Home, now time.Time) (changes []Change) {
 	s.changed, s.next = false, time.Time{}
 	count, samples := s.samples(home.Instances, now)
@@ -215,7 +235,7 @@ func (s *Scaling) follow(name string, one *scaler, count int, samples []autoscal
 	return one.outcome.Reason
 }
 
-// plan takes over what the planner is told of a service, and reports whether that is
+// plan takes over what the planner gets of a service, and reports whether that is
 // another thing than before.
 func (s *Scaling) plan(one *scaler, now time.Time) bool {
 	next := planner.Scaled{Number: one.outcome.Number, Reason: one.outcome.Reason}
@@ -230,7 +250,7 @@ func (s *Scaling) plan(one *scaler, now time.Time) bool {
 	return true
 }
 
-// figure returns what is known of a service's figure. A value of the dominion itself
+// figure returns a service's figure. A value of the dominion itself
 // holds until another one comes: only those of others age.
 func (s *Scaling) figure(one *scaler, samples []autoscale.Instance, home Home, now time.Time) autoscale.Figure {
 	f := autoscale.Figure{Instances: samples}
@@ -288,8 +308,8 @@ func (s *Scaling) samples(all []Instance, now time.Time) (count map[string]int, 
 			continue
 		}
 		k := key{i.Service, i.Domain}
-		r, seen := s.runs[k]
-		if !seen || r.pid != i.PID || r.restarts != i.Restarts {
+		r, before := s.runs[k]
+		if !before || r.pid != i.PID || r.restarts != i.Restarts {
 			r = run{i.PID, i.Restarts, now}
 		}
 		runs[k] = r
@@ -322,7 +342,7 @@ func (s *Scaling) AllPlanned() map[string]planner.Scaled {
 	return all
 }
 
-// FigureNow returns what a service's figure says at this moment, "" where it has none or
+// FigureNow describes a service's figure at this moment, "" where it has none or
 // that is the reason of its number anyway.
 func (s *Scaling) FigureNow(service string) string {
 	one := s.services[service]

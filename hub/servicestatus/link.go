@@ -33,7 +33,7 @@ func (s *Statuses) Link(def services.Definition, endpoints []topics.Endpoint) st
 }
 
 // schemeOf returns the scheme of the web page at a port of a service; "": there is none as
-// far as anybody says.
+// far as that is published.
 func schemeOf(def services.Definition, port int) string {
 	if port == 443 {
 		return "https"

@@ -52,7 +52,7 @@ func (t *trouble) dueAt(at time.Time) {
 	}
 }
 
-// Crashed notes that an instance ended by itself or did not start, as an event says:
+// Crashed notes that an instance ended by itself or did not start, as an event reports:
 // instances that are started again at once may never be reported in backoff.
 func (s *Statuses) Crashed(name, domain, message string, now time.Time) {
 	s.crashed(name, domain, message, true, now)
@@ -153,10 +153,9 @@ func (s *Statuses) updateCrashes(name string, instances iter.Seq[Instance], now 
 	t.due = time.Time{}
 	for domain, c := range t.crashes {
 		forgiven := c.well.Add(topics.RestartReset)
-		switch {
-		case !c.listed, !c.well.IsZero() && !now.Before(forgiven):
+		if !c.listed || !c.well.IsZero() && !now.Before(forgiven) {
 			delete(t.crashes, domain)
-		case !c.well.IsZero():
+		} else if !c.well.IsZero() {
 			t.dueAt(forgiven)
 		}
 	}

@@ -3,7 +3,7 @@
 // the link to its web page, and release notes of its versions.
 //
 // It does no I/O and knows no other part of the hub: events, instances and endpoints in,
-// fields of topics.Service out. Problems are not kept over a restart of the hub; link and
+// fields of topics.Service out. Problems are not persisted over a restart of the hub; link and
 // last error come back with the retained status, by Recall. Package hub alone imports it,
 // and calls it from its loop.
 package servicestatus
@@ -32,7 +32,7 @@ type Statuses struct {
 type service struct {
 	// link is the URL of its web page, where that was last.
 	link string
-	// lastError is its last crash or failure; nil: none is known.
+	// lastError is its last crash or failure; nil: there was none.
 	lastError *topics.ServiceError
 	// releases are the release notes of the versions that have some.
 	releases map[string]topics.CatalogRow
@@ -83,7 +83,7 @@ func (s *Statuses) service(name string) *service {
 	return one
 }
 
-// Recall takes what an earlier run of the hub published of a service. What is known since
+// Recall takes what an earlier run of the hub published of a service. What was received since
 // counts more.
 func (s *Statuses) Recall(name string, published topics.Service) {
 	one := s.service(name)
@@ -100,7 +100,7 @@ func (s *Statuses) Remove(name string) {
 	delete(s.troubled, name)
 }
 
-// LastError returns the last crash or failure of a service; nil: none is known. It must
+// LastError returns the last crash or failure of a service; nil: there was none. It must
 // not be changed.
 func (s *Statuses) LastError(name string) *topics.ServiceError {
 	if one := s.services[name]; one != nil {

@@ -28,7 +28,7 @@ type Pause struct {
 	before, after Figures
 }
 
-// Cause says why the loop stood still, in words.
+// Cause returns why the loop stood still, in words.
 func (p Pause) Cause() string { return Cause(p.before, p.after, p.Length, p.Disk) }
 
 // Look notes that the loop runs at now, and returns the pause before. waited is how long its

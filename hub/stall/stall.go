@@ -1,4 +1,4 @@
-// Package stall tells why a loop that should have run every second did not: from
+// Package stall finds out why a loop that should have run every second did not: from
 // figures of the kernel, read before and after. Cause is pure; Read reads the
 // figures of Linux, and none elsewhere. It starts no goroutine and no timer.
 package stall
@@ -11,22 +11,28 @@ import (
 // Figures are totals, of which the difference between two readings counts. Known
 // is false where the kernel gives none.
 type Figures struct {
-	Known     bool
-	Suspended time.Duration // for how long the machine was, since its start
-	Memory    time.Duration // for how long something on this machine waited for memory (PSI, some)
-	Pressure  bool          // whether Memory is known
-	Faults    int64         // pages that this process had to wait for a disk for
-	Ran       time.Duration // CPU time of this process
-	Waited    time.Duration // for how long threads of this process were ready to run and did not
+	Known bool
+	// Suspended is for how long the machine was suspended since its start.
+	Suspended time.Duration
+	// Memory is for how long something on this machine waited for memory (PSI, some).
+	Memory time.Duration
+	// Pressure is set where Memory is known.
+	Pressure bool
+	// Faults counts the pages that this process had to wait for a disk for.
+	Faults int64
+	// Ran is the CPU time of this process.
+	Ran time.Duration
+	// Waited is for how long threads of this process were ready to run and did not.
+	Waited time.Duration
 }
 
 // faultsPerSecond is how many pages a second a process waits for that is being
 // pushed out of memory: one that is not waits for next to none.
 const faultsPerSecond = 20
 
-// Cause says why a loop stood still, in words, by the figures before and after. disk
+// Cause returns why a loop stood still, in words, by the figures before and after. disk
 // is for how long of that it waited for the disk of its own files. It is an ordered
-// table: the first row that fits decides. Two things can be said of one cause, as
+// table: the first row that fits decides. Two rows can fit one cause, as
 // the wait for memory is a wait for a disk: the narrower one comes first.
 func Cause(before, after Figures, still, disk time.Duration) string {
 	faults, pressure := after.Faults-before.Faults, after.Memory-before.Memory

@@ -55,11 +55,10 @@ type Saved struct {
 // wait, and tries again to write what the disk did not take.
 func (s *Store) SaveWhenDue(now time.Time) Saved {
 	u := &s.unsaved
-	switch {
-	case !u.retryAt.IsZero() && !now.Before(u.retryAt):
+	if !u.retryAt.IsZero() && !now.Before(u.retryAt) {
 		return s.write(now)
-	case u.changed:
-	case !u.minor || now.Before(u.minorAt):
+	}
+	if minorDue := u.minor && !now.Before(u.minorAt); !u.changed && !minorDue {
 		return Saved{}
 	}
 	if next := s.budget.Next(now); next.After(now) {

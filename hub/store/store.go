@@ -1,5 +1,5 @@
-// Package store keeps what a hub must not forget: who it is, its epoch, what
-// users said at run time, and which domains it knows. One small file, written
+// Package store persists what a hub must not lose: its id, its epoch, what users have set
+// at run time, and its domains. One small file, written
 // when one of these changes and at no other time. Only hub imports it.
 package store
 
@@ -42,9 +42,11 @@ type State struct {
 	ID    string `json:"id"`
 	Epoch uint64 `json:"epoch"`
 	// Raised is by how much heartbeats have raised the epoch in all.
-	Raised    uint64                      `json:"raised,omitempty"`
-	Overrides map[string]planner.Override `json:"wants"`   // by service
-	Domains   map[string]Known            `json:"domains"` // by name
+	Raised uint64 `json:"raised,omitempty"`
+	// Overrides are by service.
+	Overrides map[string]planner.Override `json:"wants"`
+	// Domains are by name.
+	Domains map[string]Domain `json:"domains"`
 	// LeaseValidity is how long the longest lease that was granted may keep a service from
 	// others.
 	LeaseValidity topics.Seconds `json:"patience,omitempty"`
@@ -59,17 +61,17 @@ type State struct {
 	Keys bool `json:"keys,omitempty"`
 }
 
-// Known is a domain that joined once and was not forgotten.
-type Known struct {
+// Domain is a domain that joined once and was not forgotten.
+type Domain struct {
 	ID string `json:"id"`
 	// Lost was so when it was last written: a hub that starts does not wait
 	// for a domain that was gone before.
 	Lost bool `json:"lost,omitempty"`
-	// Hot is a domain that tells a temperature, for which Home Assistant has an
-	// entity: metrics are not kept, and it must not go and come back with them.
+	// Hot is a domain that reports a temperature, for which Home Assistant has an
+	// entity: metrics are not persisted, and it must not go and come back with them.
 	Hot bool `json:"hot,omitempty"`
 	// User is the broker's user by which it joined last; empty: without one, or
-	// by a broker that does not say.
+	// by a broker that does not report it.
 	User string `json:"user,omitempty"`
 }
 
@@ -83,9 +85,10 @@ const (
 
 // Store is the file. It is owned by the hub's loop.
 type Store struct {
-	path   string
-	state  State
-	err    error // why the file is behind the memory; nil when it is not
+	path  string
+	state State
+	// err is why the last change is not in the file; nil: it is.
+	err    error
 	budget *atomicfile.Budget
 	notes  *atomicfile.Budget
 	log    *slog.Logger
@@ -115,7 +118,7 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 		state.Overrides = make(map[string]planner.Override)
 	}
 	if state.Domains == nil {
-		state.Domains = make(map[string]Known)
+		state.Domains = make(map[string]Domain)
 	}
 	if state.Rollouts == nil {
 		state.Rollouts = make(map[string]rollout.Record)
@@ -149,22 +152,22 @@ func (s *Store) Overrides() map[string]planner.Override { return maps.Clone(s.st
 // others, as far as this file knows.
 func (s *Store) LeaseValidity() time.Duration { return s.state.LeaseValidity.Duration() }
 
-// Rollouts names the services of which there is something kept.
+// Rollouts returns the services of which a record is stored.
 func (s *Store) Rollouts() []string { return slices.Collect(maps.Keys(s.state.Rollouts)) }
 
-// Rollout returns what is kept of how a service changed. It must not be changed.
+// Rollout returns the stored record of how a service changed. It must not be changed.
 func (s *Store) Rollout(service string) rollout.Record { return s.state.Rollouts[service] }
 
-// Known returns what is known of a domain.
-func (s *Store) Known(domain string) Known { return s.state.Domains[domain] }
+// Domain returns what is stored of a domain.
+func (s *Store) Domain(domain string) Domain { return s.state.Domains[domain] }
 
-// Domains returns a copy of what is known of all domains.
-func (s *Store) Domains() map[string]Known { return maps.Clone(s.state.Domains) }
+// Domains returns a copy of what is stored of all domains.
+func (s *Store) Domains() map[string]Domain { return maps.Clone(s.state.Domains) }
 
 // HasKeys reports whether this data_dir has had the keys of the dominion.
 func (s *Store) HasKeys() bool { return s.state.Keys }
 
-// Prefix returns the topic_prefix of the last run; "": it is not known.
+// Prefix returns the topic_prefix of the last run; "": unknown.
 func (s *Store) Prefix() string { return s.state.Prefix }
 
 // FormerPrefixes returns the topic prefixes of earlier runs below which something
@@ -183,11 +186,11 @@ func (s *Store) measure(began time.Time) { s.waited += time.Since(began) }
 // Waited returns how long the disk took for all writes of this run.
 func (s *Store) Waited() time.Duration { return s.waited }
 
-// Err says why the last change is not on disk, nil if it is.
+// Err returns why the last change is not on disk, nil if it is.
 func (s *Store) Err() error { return s.err }
 
 // ReadNote reads what WriteNote wrote; the zero value where nothing was written
-// or the disk does not give it back, which is said to log. A note is for what
+// or the disk does not return it, which is logged. A note is for what
 // changes at another pace than the State and can be done without.
 func ReadNote[T any](s *Store, name string, log *slog.Logger) T {
 	v, _, err := atomicfile.ReadJSON[T](filepath.Join(filepath.Dir(s.path), name), log)

@@ -3,7 +3,7 @@
 // topics.MetricsInterval, so that a service with many instances takes no more messages than
 // one with a single one.
 //
-// It does no I/O and knows no other part of the hub: it is told of which services figures
+// It does no I/O and knows no other part of the hub: it gets the services of which figures
 // came, and returns sums that are to be published. Package hub alone imports it, and calls
 // it from its loop.
 package usage

@@ -29,19 +29,23 @@ import (
 type Server struct {
 	log *slog.Logger
 	cfg config.HTTP
-	tls *broker.TLS // nil: no TLS
+	// tls makes listeners of HTTPS; nil: there is none.
+	tls *broker.TLS
 
 	mu        sync.Mutex
 	listeners []listener
-	waiting   []address     // defaults that are taken
-	every     time.Duration // how often they are tried again
+	// waiting are default addresses that are in use by others.
+	waiting []address
+	// every is how often they are tried again.
+	every time.Duration
 }
 
 // address is one that is to be listened at.
 type address struct {
-	key, at  string
-	secure   bool
-	optional bool // a default: the hub goes on without
+	key, at string
+	secure  bool
+	// optional is set for a default: the hub goes on without it.
+	optional bool
 	problem  string
 }
 
@@ -117,11 +121,10 @@ func (s *Server) open(a address) (listener, error) {
 
 // cause returns the reason alone: the address stands in the message already.
 func cause(err error) error {
-	var op *net.OpError
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
+	if errors.Is(err, syscall.EADDRINUSE) {
 		return syscall.EADDRINUSE
-	case errors.As(err, &op):
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		return op.Err
 	}
 	return err
@@ -146,7 +149,7 @@ func (s *Server) Problems() (all []string) {
 	return all
 }
 
-// CertificateExpires returns a function that tells until when the certificate is
+// CertificateExpires returns a function that returns until when the certificate is
 // valid; nil without TLS.
 func (s *Server) CertificateExpires() func() time.Time {
 	if s.tls == nil {
@@ -270,7 +273,7 @@ func (s *Server) retry(ctx context.Context, serve func(listener), changed func([
 	}
 }
 
-// framed says which pages may show ours in a frame.
+// framed returns the header that lists which pages may show ours in a frame.
 func (s *Server) framed(next http.Handler) http.Handler {
 	policy := strings.Join(append([]string{"frame-ancestors 'self'"}, s.cfg.FrameAncestors...), " ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -12,7 +12,8 @@ import (
 // Difference is one thing in which a list of devices and Home Assistant's
 // registry are not alike.
 type Difference struct {
-	Device        string // its first name in the registry, the id of ours, or the topic of a config
+	// Device is its first name in the registry, the id of ours, or the topic of a config.
+	Device        string
 	Field         string
 	Ours          string
 	HomeAssistant string
@@ -26,8 +27,10 @@ func (d Difference) String() string {
 type comparison struct {
 	ours     topics.Devices
 	registry Registry
-	byName   map[string][]*topics.Device // ours, by each of their identifiers and connections
-	matches  map[string][]string         // first names in the registry, by id of ours
+	// byName are our devices, by each of their identifiers and connections.
+	byName map[string][]*topics.Device
+	// matches are first names in the registry, by id of our device.
+	matches  map[string][]string
 	messages []Message
 	all      []Difference
 }
@@ -47,11 +50,10 @@ func Differences(ours topics.Devices, registry Registry, published []Message) []
 		c.device(theirs)
 	}
 	for _, d := range ours.Devices {
-		switch m := c.matches[d.ID]; {
-		case len(m) == 0 && c.refusedAndNamed(&d):
-		case len(m) == 0:
+		m := c.matches[d.ID]
+		if len(m) == 0 && !c.refusedAndNamed(&d) {
 			c.differ(d.ID, "listed", strings.Join(d.AnnouncedBy, ", "), "")
-		case len(m) > 1:
+		} else if len(m) > 1 {
 			c.differ(m[0], "devices", d.ID, strings.Join(m, ", "))
 		}
 	}
@@ -95,10 +97,10 @@ func (c *comparison) match(theirs Device) *topics.Device {
 func (c *comparison) device(theirs Device) {
 	first := theirs.Names[0]
 	d := c.match(theirs)
-	switch {
-	case d == nil && theirs.Stub:
+	if d == nil && theirs.Stub {
 		return
-	case d == nil:
+	}
+	if d == nil {
 		c.differ(first, "listed", "", cmp.Or(theirs.Name, first))
 		return
 	}

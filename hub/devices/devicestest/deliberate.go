@@ -3,7 +3,8 @@ package devicestest
 // Deliberate is a difference between our list and Home Assistant's registry that
 // is meant.
 type Deliberate struct {
-	Device string // as in Difference
+	// Device is as in Difference.
+	Device string
 	Field  string
 	Reason string
 }

@@ -37,16 +37,18 @@ func Corpus() []Case {
 		line = strings.TrimSuffix(line, "\n")
 		title, begins := strings.CutPrefix(line, "## ")
 		topic, payload, message := strings.Cut(line, "\t")
-		switch {
-		case begins:
+		if begins {
 			all = append(all, Case{Title: title})
-		case strings.HasPrefix(line, "#"), line == "":
-		case !message || len(all) == 0:
-			panic(fmt.Sprintf("corpus.txt: %q is neither a case nor a message", line))
-		default:
-			last := &all[len(all)-1]
-			last.Messages = append(last.Messages, Message{topic, payload})
+			continue
 		}
+		if strings.HasPrefix(line, "#") || line == "" {
+			continue
+		}
+		if !message || len(all) == 0 {
+			panic(fmt.Sprintf("corpus.txt: %q is neither a case nor a message", line))
+		}
+		last := &all[len(all)-1]
+		last.Messages = append(last.Messages, Message{topic, payload})
 	}
 	return all
 }
@@ -62,25 +64,31 @@ func Messages() []Message {
 
 // Registry is what Home Assistant makes of the corpus.
 type Registry struct {
-	Version string            `json:"homeassistant"`
-	Devices []Device          `json:"devices"` // by the first of their names
-	Refused map[string]string `json:"refused"` // why, by the topic of the config
+	Version string `json:"homeassistant"`
+	// Devices are by the first of their names.
+	Devices []Device `json:"devices"`
+	// Refused is why a config is refused, by the topic of the config.
+	Refused map[string]string `json:"refused"`
 }
 
 // Device is a row of Home Assistant's device registry.
 type Device struct {
-	Names        []string `json:"names"`          // identifiers, and connections as "type address", sorted
-	Name         string   `json:"name,omitempty"` // empty where nobody gave it one
-	Manufacturer string   `json:"manufacturer,omitempty"`
-	Model        string   `json:"model,omitempty"`
-	ModelID      string   `json:"model_id,omitempty"`
-	Version      string   `json:"sw_version,omitempty"`
-	Hardware     string   `json:"hw_version,omitempty"`
-	Serial       string   `json:"serial_number,omitempty"`
-	URL          string   `json:"configuration_url,omitempty"`
-	Via          string   `json:"via,omitempty"` // the first name of that device
-	Availability string   `json:"availability"`
-	Stub         bool     `json:"stub,omitempty"` // others name it as their via_device, and nobody announces it
+	// Names are identifiers, and connections as "type address", sorted.
+	Names []string `json:"names"`
+	// Name is empty where nobody gave it one.
+	Name         string `json:"name,omitempty"`
+	Manufacturer string `json:"manufacturer,omitempty"`
+	Model        string `json:"model,omitempty"`
+	ModelID      string `json:"model_id,omitempty"`
+	Version      string `json:"sw_version,omitempty"`
+	Hardware     string `json:"hw_version,omitempty"`
+	Serial       string `json:"serial_number,omitempty"`
+	URL          string `json:"configuration_url,omitempty"`
+	// Via is the first name of the device that it is connected by.
+	Via          string `json:"via,omitempty"`
+	Availability string `json:"availability"`
+	// Stub is set where others name it as their via_device, and nobody announces it.
+	Stub bool `json:"stub,omitempty"`
 }
 
 // The availability of a device in Home Assistant, of its entities that have one.

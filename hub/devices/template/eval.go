@@ -120,10 +120,10 @@ func (n assignment) eval(e *evaluator) any {
 type choice struct{ condition, yes, no node }
 
 func (n choice) eval(e *evaluator) any {
-	switch {
-	case truth(e.eval(n.condition)):
+	if truth(e.eval(n.condition)) {
 		return e.eval(n.yes)
-	case n.no != nil:
+	}
+	if n.no != nil {
 		return e.eval(n.no)
 	}
 	return undefined{}
@@ -372,7 +372,8 @@ type call struct {
 }
 
 type function struct {
-	parameters []string // beside what it is applied to
+	// parameters are those beside what it is applied to.
+	parameters []string
 	apply      func(e *evaluator, v any, with []any) any
 }
 

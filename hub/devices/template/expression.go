@@ -45,21 +45,30 @@ func (p *parser) not() node {
 	return p.comparison()
 }
 
+// membership parses the operators "in" and "not in".
+func (p *parser) membership() (op string, ok bool) {
+	if p.accept(tokenName, "in") {
+		return "in", true
+	}
+	if p.peek() == (token{tokenName, "not"}) && p.tokens[1] == (token{tokenName, "in"}) {
+		p.tokens = p.tokens[2:]
+		return "not in", true
+	}
+	return "", false
+}
+
 // comparison parses a chain of comparisons, such as a < b <= c, "in" and "not in".
 func (p *parser) comparison() node {
 	c := comparison{first: p.sum()}
 	for {
 		op, ok := p.operator("==", "!=", "<", ">", "<=", ">=")
-		switch {
-		case ok:
-		case p.accept(tokenName, "in"):
-			op = "in"
-		case p.peek() == (token{tokenName, "not"}) && p.tokens[1] == (token{tokenName, "in"}):
-			p.tokens = p.tokens[2:]
-			op = "not in"
-		case len(c.operators) == 0:
+		if !ok {
+			op, ok = p.membership()
+		}
+		if !ok && len(c.operators) == 0 {
 			return c.first
-		default:
+		}
+		if !ok {
 			return c
 		}
 		c.operators = append(c.operators, op)
@@ -161,12 +170,11 @@ func (p *parser) test(n node) node {
 		unsupported("the test %q", name)
 	}
 	var with arguments
-	switch t := p.peek(); {
-	case t == token{tokenOperator, "("}:
+	if t := p.peek(); t == (token{tokenOperator, "("}) {
 		with = p.arguments()
-	case t.kind == tokenString || t.kind == tokenInteger || t.kind == tokenFloat ||
+	} else if t.kind == tokenString || t.kind == tokenInteger || t.kind == tokenFloat ||
 		t.kind == tokenOperator && (t.text == "[" || t.text == "{") ||
-		t.kind == tokenName && !slices.Contains([]string{"else", "or", "and", "is", "if", "in", "not"}, t.text):
+		t.kind == tokenName && !slices.Contains([]string{"else", "or", "and", "is", "if", "in", "not"}, t.text) {
 		with.all = []node{p.postfix(p.primary())}
 	}
 	n = call{name, f, n, with}

@@ -4,8 +4,9 @@ import "slices"
 
 // parser builds the tree of a template, by the grammar of Jinja 3.
 type parser struct {
-	tokens   []token
-	assigned map[string]bool // names that {% set %} gives a value somewhere
+	tokens []token
+	// assigned are the names that {% set %} gives a value somewhere.
+	assigned map[string]bool
 	depth    int
 }
 

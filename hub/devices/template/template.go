@@ -38,7 +38,8 @@ func (u *Unsupported) Error() string { return u.What + " is not supported" }
 // Template is a template that was parsed. It does not change: several
 // goroutines may render it.
 type Template struct {
-	static string // the text of one without any markup
+	// static is the text of one without any markup.
+	static string
 	body   []node
 }
 
@@ -67,8 +68,9 @@ func Parse(text string) (t *Template, err error) {
 // Payload is what templates are rendered with. It is parsed once for all of them,
 // so it is not for several goroutines.
 type Payload struct {
-	text   string
-	json   any // undefined where it is none
+	text string
+	// json is the payload as JSON; undefined where it is none.
+	json   any
 	failed error
 	parsed bool
 }

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"math"
 	"math/big"
 	"slices"
@@ -24,7 +25,8 @@ type list struct {
 
 // dict is an object, in the order of its keys.
 type dict struct {
-	keys   []any // as they are rendered
+	// keys are as they are rendered.
+	keys   []any
 	values map[any]any
 }
 
@@ -129,13 +131,7 @@ func compareNumbers(v, w any) (order int, ok bool) {
 	x, isX := v.(int64)
 	y, isY := w.(int64)
 	if isX && isY {
-		switch {
-		case x < y:
-			return -1, true
-		case x > y:
-			return 1, true
-		}
-		return 0, true
+		return cmp.Compare(x, y), true
 	}
 	exact := func(v any) *big.Float {
 		switch v := v.(type) {
