@@ -4,7 +4,7 @@ import (
 	"maps"
 	"net/url"
 
-	"github.com/jmbarzee/dominion/agent/link"
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -21,7 +21,7 @@ func (l *loop) environment(service string) map[string]string {
 		e["DOMINION_FENCE"] = l.fenceToken()
 	}
 	broker := l.store.memory.Hub
-	if all := link.StaticURLs(l.config.Hub); broker == "" && len(all) > 0 {
+	if all := config.HubURLs(l.config.Hub); broker == "" && len(all) > 0 {
 		broker = all[0]
 	}
 	u, err := url.Parse(broker)

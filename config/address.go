@@ -51,7 +51,7 @@ func checkListen(s string) problem {
 
 // checkServer checks host:port of something to connect to.
 func checkServer(s string) problem {
-	const hint = `write "host:1883"`
+	const hint = `write "host" for TLS at port 8883, or "host:1883"`
 	host, port, err := net.SplitHostPort(s)
 	switch {
 	case err != nil:

@@ -56,3 +56,29 @@ func TestSeveralAddresses(t *testing.T) {
 		check("hub", domain.Hub, err)
 	}
 }
+
+// A hub without a port is reached by TLS; host:port stays without.
+func TestHubURLs(t *testing.T) {
+	for hub, want := range map[string]string{
+		"pi.local":                  "mqtts://pi.local:8883",
+		"192.168.1.10":              "mqtts://192.168.1.10:8883",
+		"fd00::1":                   "mqtts://[fd00::1]:8883",
+		"pi.local:1883":             "mqtt://pi.local:1883",
+		"mqtts://pi:1, pi, pi:1884": "mqtts://pi:1 mqtts://pi:8883 mqtt://pi:1884",
+		"":                          "",
+	} {
+		if got := strings.Join(HubURLs(hub), " "); got != want {
+			t.Errorf("%q: %q, want %q", hub, got, want)
+		}
+	}
+	for hub, fault := range map[string]string{"pi": "", "1883": "is not host:port", "p i": "is not host:port", "ann@pi": "holds a user"} {
+		file := filepath.Join(t.TempDir(), "domain.toml")
+		if err := os.WriteFile(file, []byte("hub = \""+hub+"\"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := LoadDomain(file, nil)
+		if fault == "" && (err != nil || d.Hub != hub) || fault != "" && (err == nil || !strings.Contains(err.Error(), fault)) {
+			t.Errorf("%q: %q, %v, want %q", hub, d.Hub, err, fault)
+		}
+	}
+}

@@ -177,6 +177,11 @@ type Domain struct {
 	Zeroconf  Zeroconf
 	// Accept is how far the domain trusts its dominion: AcceptEnvironment or AcceptLocal.
 	Accept string
+	// Adoption is AdoptionAsk, or AdoptionOpen where the domain joins a dominion that is
+	// open without a code or token.
+	Adoption string
+	// TokenFile holds a token by which the domain joins; "": none.
+	TokenFile string
 }
 
 // The defaults, besides those of services.Default.

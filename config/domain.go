@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -13,6 +14,12 @@ import (
 const (
 	AcceptEnvironment = "environment" // it may set any variable of a service
 	AcceptLocal       = "local"       // only those that the service's own disk declares
+)
+
+// Whether an adoption needs a code or token.
+const (
+	AdoptionAsk  = "ask"
+	AdoptionOpen = "open"
 )
 
 func loadDomain(file string, environ []string, h host) (Domain, error) {
@@ -99,7 +106,16 @@ func domainSettings() []setting[*Domain] {
 		},
 		{
 			key: "hub", of: func(d *Domain) any { return &d.Hub }, read: readHub,
-			doc: "`host:port` or `mqtts://host:port`, or a list of these, which are tried in turn; else zeroconf",
+			doc: "`host` (`mqtts` at port 8883), `host:port` (without TLS) or `mqtts://host:port`, or a list of these, which are tried in turn; else zeroconf",
+		},
+		{
+			key: "adoption", of: func(d *Domain) any { return &d.Adoption }, def: AdoptionAsk,
+			check: textCheck(adoption),
+			doc:   "how this domain lets itself be adopted: by its code or a token. `\"open\"`: also by a dominion that is open, if it is the only one in reach",
+		},
+		{
+			key: "token_file", of: func(d *Domain) any { return &d.TokenFile }, isPath: true,
+			doc: "with a token by which it is adopted",
 		},
 		{
 			key: "user", of: func(d *Domain) any { return &d.User },
@@ -161,6 +177,14 @@ func domainSettings() []setting[*Domain] {
 			doc: "[traits that come and go](../how-to/traits.md), by name: a path, or one of `{ path }`, `{ command }` and `{ mqtt }`",
 		},
 	}
+}
+
+// adoption checks how a domain or dominion adopts.
+func adoption(s string) problem {
+	if s == AdoptionAsk || s == AdoptionOpen {
+		return problem{}
+	}
+	return problem{quote(s) + " does not say how to adopt", `use "ask", or "open"`}
 }
 
 func traitName(s string) problem {
@@ -239,18 +263,34 @@ func readHub(t *table, key string, d *Domain) {
 			t.fault(key, `take the user out and write user = "…"`, "holds a user")
 		case isURL:
 			wrong.report(t, key)
+		case validHost(hub) && strings.Trim(hub, "0123456789") != "": // mqtts at port 8883
 		default:
 			checkServer(hub).report(t, key)
 		}
 	}
 }
 
+// HubURLs returns the URLs of the hub that a configuration names, in order: host is
+// mqtts at port 8883, host:port is without TLS.
+func HubURLs(hub string) []string {
+	all := Addresses(hub)
+	for i, a := range all {
+		switch {
+		case strings.Contains(a, "://"):
+		case validHost(a):
+			all[i] = "mqtts://" + net.JoinHostPort(strings.TrimSuffix(a, "."), "8883")
+		default:
+			all[i] = "mqtt://" + a
+		}
+	}
+	return all
+}
+
 // identity checks what the agent shows to the hub, and the number of its traits.
 func (t *table) identity(d *Domain) {
 	encrypted := true // also without hub: zeroconf may find one with TLS
-	for _, hub := range Addresses(d.Hub) {
-		u, wrong := checkURL(hub)
-		encrypted = encrypted && wrong == problem{} && u.Scheme == "mqtts"
+	for _, hub := range HubURLs(d.Hub) {
+		encrypted = encrypted && strings.HasPrefix(hub, "mqtts://")
 	}
 	switch {
 	case d.CertFile != "" && d.KeyFile == "":

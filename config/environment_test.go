@@ -42,7 +42,7 @@ func variables(t *testing.T, file, prefix string) []string {
 				all = append(all, name+"="+strings.Join(list, ", "))
 			case string:
 				switch key {
-				case "authority_cert", "authority_key", "cert_file", "key_file", "client_ca_file", "password_file", "cafile", "services_dir", "listen_unix":
+				case "authority_cert", "authority_key", "cert_file", "key_file", "token_file", "client_ca_file", "password_file", "cafile", "services_dir", "listen_unix":
 					v = in(t, v)
 				}
 				all = append(all, name+"="+v)

@@ -162,6 +162,8 @@ func TestEveryKeyOfADomainArrives(t *testing.T) {
 		StopServicesOnExit: true,
 		RunAs:              "pi",
 		Accept:             AcceptLocal,
+		Adoption:           AdoptionOpen,
+		TokenFile:          in(t, "token"),
 		AllowRoot:          []string{"mount-usb"},
 		Zeroconf:           Zeroconf{Interfaces: []string{"eth0"}},
 	})
@@ -261,7 +263,7 @@ func TestDefaults(t *testing.T) {
 	}
 	equal(t, domain, Domain{
 		Name: "raspberrypi", ServicesDir: "/usr/local/dominion/services",
-		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion", Accept: AcceptEnvironment,
+		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion", Accept: AcceptEnvironment, Adoption: AdoptionAsk,
 		Zeroconf: Zeroconf{Enabled: true},
 	})
 }

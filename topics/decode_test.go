@@ -219,7 +219,7 @@ func TestReplies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Decode[Grant](topic, r.Data); err != nil || got != grant {
+	if got, err := Decode[Grant](topic, r.Data); err != nil || !reflect.DeepEqual(got, grant) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

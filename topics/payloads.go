@@ -421,4 +421,7 @@ type HubRequest struct {
 	Session     string `json:"session,omitempty" type:"id" doc:"join: of this run of the agent"`
 	Protocol    string `json:"protocol,omitempty" type:"protocol" doc:"join: version of this contract"`
 	Address     string `json:"address,omitempty" type:"address" doc:"join: of the agent, to tell two machines of one name apart"`
+	Word        string `json:"word,omitempty" type:"id" doc:"join: the last word that the hub gave this domain; a copy of its disk shows an older one"`
+	Confirm     string `json:"confirm,omitempty" type:"id" doc:"join: joins nothing, says that the domain has stored this word; not answered"`
+	Renew       bool   `json:"renew,omitempty" doc:"join: joins nothing, asks for a new certificate of the domain's key"`
 }

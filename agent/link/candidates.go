@@ -58,7 +58,7 @@ func (p joinPolicy) allows(d Dominion) bool {
 // found, and this machine.
 func (l *Link) candidates(found []zeroconf.Found) []candidate {
 	var all []candidate
-	if hubs := StaticURLs(l.o.Config.Hub); len(hubs) > 0 {
+	if hubs := config.HubURLs(l.o.Config.Hub); len(hubs) > 0 {
 		if at := slices.Index(hubs, l.lastURL); at > 0 { // where it was last, and then on from there
 			hubs = slices.Concat(hubs[at:], hubs[:at])
 		}
@@ -207,15 +207,4 @@ func quotedNames(names map[string]string) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
-}
-
-// StaticURLs returns the URLs of the hub that the configuration names, in order.
-func StaticURLs(hub string) []string {
-	all := config.Addresses(hub)
-	for i, a := range all {
-		if !strings.Contains(a, "://") {
-			all[i] = "mqtt://" + a
-		}
-	}
-	return all
 }

@@ -311,7 +311,7 @@ func (l *Link) setSearching(ctx context.Context, on bool) {
 		return
 	}
 	browse := l.o.Browse
-	switch hubs := len(StaticURLs(l.o.Config.Hub)); {
+	switch hubs := len(config.HubURLs(l.o.Config.Hub)); {
 	case hubs == 1:
 		return
 	case hubs > 1: // the others may be where the hub is now

@@ -436,3 +436,11 @@ func (a *Applicant) Next() time.Time {
 
 // Proved reports whether a hub has proved itself, and is to complete the adoption.
 func (a *Applicant) Proved() bool { return a.chosen != nil }
+
+// Chosen returns the id of the dominion whose hub has proved itself; "" before.
+func (a *Applicant) Chosen() string {
+	if a.chosen == nil {
+		return ""
+	}
+	return a.chosen.answer.Dominion
+}

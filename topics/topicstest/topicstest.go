@@ -66,6 +66,9 @@ func fill(v reflect.Value, key, text string) {
 	case json.RawMessage:
 		v.SetBytes([]byte("{}"))
 		return
+	case []byte:
+		v.SetBytes([]byte{1})
+		return
 	}
 	switch v.Kind() {
 	case reflect.String:
