@@ -39,6 +39,13 @@ type Options struct {
 	Config  config.Domain
 	Version string
 	Log     *slog.Logger
+	// IssueFile is where the code is shown on the login screen; "": nowhere.
+	IssueFile string
+	// TokenFiles hold tokens beside token_file. Those of OnceFiles are removed after use.
+	TokenFiles, OnceFiles []string
+	// Keyless makes an agent of before there were keys: it is not adopted, and joins
+	// whatever hub it finds.
+	Keyless bool
 
 	// Dial opens a connection to host:port of a broker.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
@@ -75,6 +82,8 @@ type Agent struct {
 	files    *foreign.Files
 	events   *mailbox.Box[any]
 	messages *mailbox.Box[incoming]
+	// membership passes the domain's own to ServeCommands.
+	membership chan *membership
 }
 
 // abandonAfter is how long the end of the agent waits for a disk.
@@ -127,7 +136,7 @@ func New(o Options) *Agent {
 	if o.Facts == nil {
 		o.Facts = newMachine(o.Config, files)
 	}
-	return &Agent{o: o, files: files, events: mailbox.New[any](maxEvents), messages: mailbox.NewSized(maxMessages, maxMessageBytes, func(m incoming) int { return m.Memory() })}
+	return &Agent{o: o, files: files, membership: make(chan *membership, 1), events: mailbox.New[any](maxEvents), messages: mailbox.NewSized(maxMessages, maxMessageBytes, func(m incoming) int { return m.Memory() })}
 }
 
 // Reload passes a new configuration to a running agent, or the error of reading

@@ -30,6 +30,8 @@ type loop struct {
 	// timing is that of the last start command.
 	timing topics.Timing
 	store  *store
+	// member is whom the domain belongs to; nil: it has no key.
+	member *membership
 	// link finds the hub; connection is what it has found.
 	link       *link.Link
 	connection *link.Connection
@@ -76,6 +78,8 @@ func (l *loop) handle(e any, now time.Time) {
 		l.joined(e, now)
 	case link.Down:
 		l.disconnected(e, now)
+	case link.Adopted:
+		l.isolation.Restart(now)
 	case link.Problem:
 		l.reports.Event(topics.DomainProblem, "", e.Text)
 	case link.Subscribed:
@@ -148,6 +152,9 @@ func (l *loop) connected(e link.Up, now time.Time) {
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.Grant.Dominion {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.Grant.Name)
+	}
+	if l.member != nil {
+		_, m.Adopted = l.member.Home()
 	}
 	m.Dominion, m.Hub = link.Dominion{ID: e.Grant.Dominion, Name: e.Grant.Name}, e.URL
 	l.reports.WriteError(l.store.setMemory(m, now))

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -63,11 +65,15 @@ type hub struct {
 	addr string
 	tree topics.Tree
 
-	mu       sync.Mutex
-	id       string
-	epoch    uint64
-	answer   func(topics.HubRequest) (topics.Reply, bool)
-	common   bool // it answers at the verb's topic, whatever an asker names
+	mu     sync.Mutex
+	id     string
+	epoch  uint64
+	answer func(topics.HubRequest) (topics.Reply, bool)
+	common bool // it answers at the verb's topic, whatever an asker names
+	// adopts answers those that ask for adoption; nil: they get no answer.
+	adopts *adopter
+	// secure is the TLS of its broker; nil: it has none.
+	secure   *tls.Config
 	received []topics.Message
 	retired  bool
 }
@@ -119,6 +125,10 @@ func (u *hub) receive(m topics.Message) {
 	defer u.mu.Unlock()
 	u.received = append(u.received, m)
 	if a, ok := u.tree.Parse(m.Topic); ok && a.Kind == topics.Request && a.Verb == topics.VerbJoin {
+		if adoption.IsAdoption(m.Payload) {
+			u.adopts.receive(m)
+			return
+		}
 		ask, err := topics.Decode[topics.HubRequest](m.Topic, m.Payload)
 		if err != nil {
 			u.h.t.Error(err)
@@ -209,6 +219,9 @@ func (h *testNetwork) dial(_ context.Context, addr string) (net.Conn, error) {
 	}
 	ours, theirs := net.Pipe()
 	h.lines = append(h.lines, theirs)
+	if u.secure != nil {
+		theirs = tls.Server(theirs, u.secure)
+	}
 	u.Serve(theirs)
 	return ours, nil
 }
@@ -308,6 +321,7 @@ func (h *testNetwork) agent(dir string, change ...func(*Options)) *running {
 		},
 		Version: "1.0.0", Log: slog.New(slog.NewTextHandler(&h.log, nil)),
 		Dial: h.dial, Browse: h.browse, Announce: h.announce, Runner: r.runner, Facts: r.facts,
+		Keyless: true, // but for the tests of adoption
 	}
 	for _, c := range change {
 		c(&o)

@@ -14,13 +14,16 @@ import (
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/identity/secrets"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 )
 
 // Reset makes a machine one that no dominion knows, which is the remedy for a
-// copied disk: what a dominion started is stopped, then the id of the domain, the
-// dominion that it joined and its last start command are removed. services_dir,
+// copied disk: what a dominion started is stopped, then the keys and the id of the domain,
+// the dominion that it joined and its last start command are removed. services_dir,
 // logs and the data of services stay. No agent may be running on the data_dir.
 func Reset(ctx context.Context, c config.Domain, log *slog.Logger) error {
 	lock, err := facts.Lock(c.DataDir)
@@ -32,6 +35,9 @@ func Reset(ctx context.Context, c config.Domain, log *slog.Logger) error {
 	}
 	defer lock.Close()
 	if err := stopServices(ctx, c, log); err != nil {
+		return err
+	}
+	if err := identity.RemoveDomain(c.DataDir, adoption.CodeFile, secrets.File, homesFile, joinFile, socketFile); err != nil {
 		return err
 	}
 	// The id goes last: until then a reset that a power cut ended begins again.

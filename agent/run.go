@@ -19,6 +19,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -49,7 +50,11 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 	defer store.flush()
 	now := time.Now()
 	session := topics.NewID()
-	l := a.newLoop(id, session, store, h, now)
+	member, keyFault, err := a.openMembership(id, session, store)
+	if err != nil {
+		return err
+	}
+	l := a.newLoop(id, session, store, member, h, now)
 	defer l.traits.Close()
 	if l.supervisor, err = a.newSupervisor(l, id); err != nil {
 		return err
@@ -65,7 +70,13 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 	linkCtx, cancel := context.WithCancel(context.Background())
 	h.OnOffline(cancel)
 	var wait sync.WaitGroup
-	wait.Go(func() { l.link.Run(linkCtx) })
+	wait.Go(func() {
+		if keyFault != nil {
+			waitWithoutKey(linkCtx, a.o.Log, keyFault)
+		} else {
+			l.link.Run(linkCtx)
+		}
+	})
 	wait.Go(func() { h.Run(linkCtx) })
 	a.runLoop(ctx, l)
 	h.Busy(time.Now())
@@ -73,19 +84,46 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 	wait.Wait()
 	a.deliver(l)
 	l.close()
+	if member != nil {
+		member.close()
+	}
 	return nil
 }
 
+// openMembership opens whom the domain belongs to; nil: it has no key. fault is why its
+// key cannot be used although it needs it.
+func (a *Agent) openMembership(id, session string, store *store) (m *membership, fault, err error) {
+	if a.o.Keyless {
+		return nil, nil, nil
+	}
+	m, err = openMembership(membershipOptions{
+		Config: a.o.Config, ID: id, Session: session, Remembered: store.memory.Dominion, Adopted: store.memory.Adopted,
+		IssueFile: a.o.IssueFile, TokenFiles: a.o.TokenFiles, OnceFiles: a.o.OnceFiles, Log: a.o.Log,
+	})
+	var broken *identity.KeyError
+	switch {
+	case err == nil:
+		a.membership <- m
+		return m, nil, nil
+	case errors.As(err, &broken) || store.memory.Adopted:
+		return nil, err, nil
+	case store.memory.Dominion.ID != "": // of before there were keys, such as on a worn SD card
+		a.o.Log.Warn("this domain has no key of its own", "error", err)
+		return nil, nil, nil
+	}
+	return nil, nil, err
+}
+
 // newLoop returns the loop with all of its parts but the supervisor.
-func (a *Agent) newLoop(id, session string, store *store, h *report.Heartbeats, now time.Time) *loop {
+func (a *Agent) newLoop(id, session string, store *store, member *membership, h *report.Heartbeats, now time.Time) *loop {
 	c := a.o.Config
 	l := &loop{
 		config: c, tree: topics.NewTree(c.TopicPrefix), log: a.o.Log,
-		store: store, heartbeats: h, timing: config.DefaultTiming(),
+		store: store, member: member, heartbeats: h, timing: config.DefaultTiming(),
 		inventory: facts.NewInventory(a.o.Facts, a.o.MinPollInterval, a.o.Log),
 		logs:      logs.NewPoller(logs.New(logDir(c)), a.o.MinPollInterval, now),
 	}
-	l.link = link.New(link.Options{
+	o := link.Options{
 		Config: c, ID: id, Session: session, Tree: l.tree, Log: a.o.Log,
 		Previous: store.memory.Dominion, LastURL: store.memory.Hub,
 		Dial: a.o.Dial, Connect: a.o.Connect, Random: a.o.Random, Browse: a.o.Browse,
@@ -96,13 +134,23 @@ func (a *Agent) newLoop(id, session string, store *store, h *report.Heartbeats, 
 				a.messages.Put(incoming{connID, m, address})
 			}
 		},
-	})
+	}
+	watch := isolation.Options{
+		Timeout: l.timing.Isolation.Duration(), Log: a.o.Log,
+		Announcement: a.announcement(id, func() link.Dominion { return store.memory.Dominion }),
+	}
+	if member != nil {
+		member.o.Address = l.inventory.Address
+		o.Member = member
+	}
+	l.link = link.New(o)
+	watch.Search = l.link.Search
+	if member != nil {
+		watch.Stranger = l.link.Stranger
+	}
 	l.connection = link.NewConnection(l.tree.AgentFilters(c.Name), a.events.Put)
 	l.orders = orders.New(id, session)
-	l.isolation = isolation.New(isolation.Options{
-		Timeout: l.timing.Isolation.Duration(), Search: l.link.Search, Log: a.o.Log,
-		Announcement: a.announcement(id, func() link.Dominion { return store.memory.Dominion }),
-	})
+	l.isolation = isolation.New(watch)
 	l.reports = report.New(report.Options{
 		ID: id, Name: c.Name, Session: session, Version: a.o.Version, Started: now, Tree: l.tree, Log: a.o.Log,
 		MetricsInterval: max(topics.MetricsInterval, a.o.MinPollInterval), Heartbeats: h,

@@ -21,6 +21,9 @@ type memory struct {
 	Dominion link.Dominion `json:"dominion"`
 	Hub      string        `json:"hub,omitempty"`
 	Draining bool          `json:"draining"`
+	// Adopted is set once the domain has joined a dominion that adopted it: its key is
+	// lost if it is missing.
+	Adopted bool `json:"adopted,omitempty"`
 }
 
 // The files of data_dir that an agent's memory is in.

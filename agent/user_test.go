@@ -50,6 +50,7 @@ func TestUserThatMayNotSpeakForTheDomain(t *testing.T) {
 			}()
 			log := &logBuffer{}
 			a := New(Options{
+				Keyless: true,
 				Config: config.Domain{
 					Name: "pi", DataDir: t.TempDir(), ServicesDir: t.TempDir(), Hub: b.Listeners()[0].Addr.String(),
 					User: user, PasswordFile: password,

@@ -16,12 +16,6 @@ const (
 	AcceptLocal       = "local"       // only those that the service's own disk declares
 )
 
-// Whether an adoption needs a code or token.
-const (
-	AdoptionAsk  = "ask"
-	AdoptionOpen = "open"
-)
-
 func loadDomain(file string, environ []string, h host) (Domain, error) {
 	var d Domain
 	setDefaults(domainSections(), &d)
@@ -177,14 +171,6 @@ func domainSettings() []setting[*Domain] {
 			doc: "[traits that come and go](../how-to/traits.md), by name: a path, or one of `{ path }`, `{ command }` and `{ mqtt }`",
 		},
 	}
-}
-
-// adoption checks how a domain or dominion adopts.
-func adoption(s string) problem {
-	if s == AdoptionAsk || s == AdoptionOpen {
-		return problem{}
-	}
-	return problem{quote(s) + " does not say how to adopt", `use "ask", or "open"`}
 }
 
 func traitName(s string) problem {

@@ -14,6 +14,20 @@ type Identity struct {
 	AuthorityCert, AuthorityKey string
 }
 
+// Whether an adoption needs a code or token.
+const (
+	AdoptionAsk  = "ask"
+	AdoptionOpen = "open"
+)
+
+// adoption checks how a domain or dominion adopts.
+func adoption(s string) problem {
+	if s == AdoptionAsk || s == AdoptionOpen {
+		return problem{}
+	}
+	return problem{quote(s) + " does not say how to adopt", `use "ask", or "open"`}
+}
+
 func identitySection() section[*Dominion] {
 	return section[*Dominion]{
 		path: "identity", asWhole: true, doc: "[keys and certificates](../security.md#keys-and-certificates)",

@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 )
@@ -102,3 +105,26 @@ func (d *Domain) TLS() tls.Certificate {
 
 // Store returns where the domain's keys are, for those of other packages.
 func (d *Domain) Store() *Store { return d.store }
+
+// RemoveDomain removes the keys and certificates of a domain, what it has pinned, and other files of
+// data_dir/identity that are named. Those of a hub stay. What is pinned goes first: a power cut never
+// leaves a domain that has pinned something and lost its key.
+func RemoveDomain(dataDir string, more ...string) error {
+	dir := filepath.Join(dataDir, Directory)
+	for _, name := range append([]string{trustFile, domainCertFile, domainKeyFile}, more...) {
+		file := filepath.Join(dir, name)
+		for _, f := range []string{file + atomicfile.Previous, file} {
+			if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("cannot remove the keys of this domain: %w", err)
+			}
+		}
+	}
+	if err := os.Remove(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil // it held nothing else
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("cannot remove the keys of this domain: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

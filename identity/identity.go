@@ -64,8 +64,8 @@ func Reference(now, newest time.Time) time.Time {
 }
 
 // Clock returns the time that NotAfter is checked against: the greater of the clock and
-// the build date.
-func Clock(now time.Time) time.Time { return later(now.Round(0), BuildDate()) }
+// the build date, and never before certificates begin, as the build may have no date.
+func Clock(now time.Time) time.Time { return later(later(now.Round(0), BuildDate()), notBefore) }
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

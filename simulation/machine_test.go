@@ -336,6 +336,7 @@ func (m *machine) power() {
 	m.dying.Wait()
 	m.home.net.restore(m)
 	o := agent.Options{
+		Keyless: true, // adoption has tests of its own
 		Config: config.Domain{
 			Name: m.name, Traits: m.traits, Hub: "192.0.2.1:1883", Zeroconf: config.Zeroconf{Enabled: true},
 			ServicesDir: filepath.Join(m.dir, "services"), DataDir: m.data(),

@@ -23,6 +23,9 @@ type Options struct {
 	Timeout time.Duration
 	// Search begins or ends the search for other hubs.
 	Search func(on bool)
+	// Stranger is called when no hub was reachable for the timeout, also after the start,
+	// and when one is again; nil: it is not called.
+	Stranger func(on bool)
 	// Announcement returns a function that announces the domain as it is now, until
 	// ctx ends; nil: it is not announced.
 	Announcement func() func(ctx context.Context) error
@@ -35,6 +38,8 @@ type Monitor struct {
 	// unreachableSince is since when no hub is reachable; zero: one is.
 	unreachableSince time.Time
 	lonely           bool
+	// stranger reports that no hub was reachable for the timeout.
+	stranger bool
 	// withdraw ends the announcement; nil: there is none.
 	withdraw context.CancelFunc
 	// announcements are the goroutines of the announcements.
@@ -50,6 +55,14 @@ func (m *Monitor) Begin(now time.Time) {
 	m.setLonely(true)
 }
 
+// Restart begins the time without a hub anew, as another dominion has adopted the domain.
+func (m *Monitor) Restart(now time.Time) {
+	m.stranger = false
+	if !m.unreachableSince.IsZero() {
+		m.unreachableSince = now
+	}
+}
+
 // SetTimeout sets for how long no hub is reachable before the domain is lonely.
 func (m *Monitor) SetTimeout(d time.Duration) { m.o.Timeout = d }
 
@@ -63,22 +76,39 @@ func (m *Monitor) SetReachable(reachable bool, now time.Time) {
 		return
 	}
 	m.unreachableSince = time.Time{}
+	m.setStranger(false)
 	if m.lonely {
 		m.setLonely(false)
 	}
 }
 
-// Expire makes the domain lonely when no hub was reachable for the isolation time.
+// Expire makes the domain lonely, and a stranger, when no hub was reachable for the
+// isolation time.
 func (m *Monitor) Expire(now time.Time) {
-	if at := m.Next(); !at.IsZero() && !now.Before(at) {
+	at := m.Next()
+	if at.IsZero() || now.Before(at) {
+		return
+	}
+	if !m.lonely {
 		m.o.Log.Warn("no hub is reachable: the domain is lonely; services run on, searching for a hub", "since", m.unreachableSince.Format(time.TimeOnly))
 		m.setLonely(true)
+	}
+	m.setStranger(true)
+}
+
+// setStranger says to the user of the monitor when the domain becomes a stranger, or
+// ceases to be one.
+func (m *Monitor) setStranger(on bool) {
+	if m.stranger != on && m.o.Stranger != nil {
+		m.stranger = on
+		m.o.Stranger(on)
 	}
 }
 
 // Next returns when Expire has something to do; zero: not by itself.
 func (m *Monitor) Next() time.Time {
-	if m.lonely || m.unreachableSince.IsZero() {
+	waits := !m.lonely || m.o.Stranger != nil && !m.stranger
+	if !waits || m.unreachableSince.IsZero() {
 		return time.Time{}
 	}
 	return m.unreachableSince.Add(m.o.Timeout)

@@ -131,3 +131,38 @@ func TestAnnouncement(t *testing.T) {
 		}
 	})
 }
+
+// A domain that has no hub for the timeout is a stranger, also after its start, where it
+// is lonely at once.
+func TestStranger(t *testing.T) {
+	var strange []bool
+	m := New(Options{
+		Timeout: 10 * time.Second, Search: func(bool) {}, Log: slog.New(slog.DiscardHandler),
+		Stranger: func(on bool) { strange = append(strange, on) },
+	})
+	now := time.Now()
+	m.Begin(now)
+	m.Expire(now.Add(9 * time.Second))
+	if len(strange) != 0 || !m.Next().Equal(now.Add(10*time.Second)) {
+		t.Errorf("at the start: %v, next %v", strange, m.Next())
+	}
+	m.Expire(now.Add(10 * time.Second))
+	if !slices.Equal(strange, []bool{true}) || !m.Next().IsZero() {
+		t.Errorf("after the timeout: %v, next %v", strange, m.Next())
+	}
+	m.SetReachable(true, now.Add(20*time.Second))
+	m.SetReachable(false, now.Add(30*time.Second))
+	m.Expire(now.Add(39 * time.Second))
+	m.SetReachable(true, now.Add(39*time.Second))
+	if !slices.Equal(strange, []bool{true, false}) {
+		t.Errorf("a hub that was away for a moment: %v", strange)
+	}
+	m.SetReachable(false, now.Add(40*time.Second))
+	m.Expire(now.Add(50 * time.Second))
+	m.Restart(now.Add(55 * time.Second)) // adopted by another dominion, which is not joined either
+	m.Expire(now.Add(64 * time.Second))
+	m.Expire(now.Add(65 * time.Second))
+	if !slices.Equal(strange, []bool{true, false, true, true}) {
+		t.Errorf("after another adoption: %v", strange)
+	}
+}

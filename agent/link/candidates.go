@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -21,8 +22,8 @@ type candidate struct {
 	dominion Dominion
 }
 
-// loopbackURL is where the hub of this machine listens by default.
-const loopbackURL = "mqtt://127.0.0.1:1883"
+// LoopbackURL is where the hub of this machine listens by default.
+const LoopbackURL = "mqtt://127.0.0.1:1883"
 
 // joinPolicy is which dominion an agent may join, and how.
 type joinPolicy struct {
@@ -33,6 +34,25 @@ type joinPolicy struct {
 	// prefix is topic_prefix.
 	prefix      string
 	credentials locate.Credentials
+	// pinned is the id of the dominion that adopted the domain; "": none. No other is
+	// joined, whatever the configuration says.
+	pinned string
+	// encrypted is set if the domain was adopted by TLS: nothing that others announce
+	// makes it join without.
+	encrypted bool
+}
+
+// brokers returns those of the addresses, named by an announcement or by an earlier
+// join, to which the agent may connect, best first, or else the reason.
+func (p joinPolicy) brokers(urls []string) ([]string, error) {
+	if !p.encrypted {
+		return p.credentials.Allow(urls)
+	}
+	allowed := slices.DeleteFunc(slices.Clone(urls), func(u string) bool { return !locate.Encrypted(u) })
+	if len(allowed) == 0 {
+		return nil, errors.New("it is announced without TLS, and this domain was adopted with TLS: it is not joined")
+	}
+	return allowed, nil
 }
 
 // allows reports whether a dominion may be joined. One that was joined before is
@@ -41,6 +61,8 @@ type joinPolicy struct {
 // the one before.
 func (p joinPolicy) allows(d Dominion) bool {
 	switch {
+	case p.pinned != "" && p.pinned != d.ID:
+		return false
 	case p.name != "" && p.name == d.ID:
 		return true
 	case isID(p.name):
@@ -58,6 +80,9 @@ func (p joinPolicy) allows(d Dominion) bool {
 // found, and this machine.
 func (l *Link) candidates(found []zeroconf.Found) []candidate {
 	var all []candidate
+	if !l.mayJoin() {
+		return nil
+	}
 	if hubs := config.HubURLs(l.o.Config.Hub); len(hubs) > 0 {
 		if at := slices.Index(hubs, l.lastURL); at > 0 { // where it was last, and then on from there
 			hubs = slices.Concat(hubs[at:], hubs[:at])
@@ -70,7 +95,7 @@ func (l *Link) candidates(found []zeroconf.Found) []candidate {
 	policy := l.joinPolicy()
 	if c := (candidate{l.lastURL, l.previous}); c.url != "" && policy.allows(c.dominion) {
 		// No configuration names that address any more, if one ever did.
-		if allowed, _ := policy.credentials.Allow([]string{c.url}); len(allowed) > 0 {
+		if allowed, _ := policy.brokers([]string{c.url}); len(allowed) > 0 {
 			all = append(all, c)
 		}
 	}
@@ -90,15 +115,17 @@ func (l *Link) candidates(found []zeroconf.Found) []candidate {
 		}
 	}
 	// Any program of this machine may listen there: it gets no password.
-	if policy.credentials == (locate.Credentials{}) && !slices.ContainsFunc(all, func(c candidate) bool { return c.url == loopbackURL }) {
-		all = append(all, candidate{url: loopbackURL})
+	if !policy.encrypted && policy.credentials == (locate.Credentials{}) && !slices.ContainsFunc(all, func(c candidate) bool { return c.url == LoopbackURL }) {
+		all = append(all, candidate{url: LoopbackURL})
 	}
 	return all
 }
 
 // joinPolicy returns what this agent may join.
 func (l *Link) joinPolicy() joinPolicy {
+	home, _ := l.home()
 	return joinPolicy{
+		pinned: home.ID, encrypted: home.Encrypted,
 		name: l.o.Config.Dominion, previous: l.previous, prefix: l.o.Tree.Prefix(),
 		credentials: locate.Credentials{Password: l.o.Config.PasswordFile != "", Pinned: l.o.Config.CAFile != ""},
 	}
@@ -158,7 +185,7 @@ func choose(found []zeroconf.Found, p joinPolicy) (candidates []candidate, probl
 			urls = append(urls, locate.URLs(f)...)
 		}
 	}
-	allowed, reason := p.credentials.Allow(urls)
+	allowed, reason := p.brokers(urls)
 	if reason != nil {
 		return nil, fmt.Sprintf("dominion %q: %v (set hub = %q in domain.toml, or cafile to the authority of its certificate and listen_tls at the hub)",
 			names[id], reason, strings.TrimPrefix(urls[0], "mqtt://")), impostors

@@ -49,7 +49,7 @@ func (l *Link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 		switch {
 		case errors.As(err, &strange):
 			l.report(err.Error())
-		case c.url == loopbackURL && c.dominion.ID == "" && !errors.As(err, new(refusalError)) && !errors.As(err, new(wrongDominionError)):
+		case c.url == LoopbackURL && c.dominion.ID == "" && !errors.As(err, new(refusalError)) && !errors.As(err, new(wrongDominionError)):
 			continue // most machines have no hub
 		default:
 			l.logOnce(c.url, slog.LevelWarn, err.Error())
@@ -96,7 +96,11 @@ func (e wrongDominionError) Error() string { return string(e) }
 // requestJoin connects to a broker, requests the join and returns the hub's answer. It
 // waits no longer than limit for the connection.
 func (l *Link) requestJoin(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
-	e := l.newExchange()
+	return l.request(ctx, c, limit, l.newExchange())
+}
+
+// request connects to a broker, makes a request and returns the hub's answer.
+func (l *Link) request(ctx context.Context, c candidate, limit time.Duration, e *exchange) (topics.Grant, error) {
 	connectCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := l.connectToJoin(connectCtx, c, e.receive)
@@ -105,7 +109,7 @@ func (l *Link) requestJoin(ctx context.Context, c candidate, limit time.Duration
 	}
 	defer conn.Close()
 	answer := AnswerTimeout
-	if c.url == loopbackURL {
+	if c.url == LoopbackURL {
 		answer = shortTimeout // a broker without a hub must not delay other candidates
 	}
 	ctx, cancel = context.WithTimeout(ctx, answer)
@@ -147,6 +151,9 @@ func (l *Link) newExchange() *exchange {
 	e.ask = topics.HubRequest{
 		Transaction: topics.NewID(), Response: e.own, ID: l.o.ID, Name: l.o.Config.Name, Session: l.o.Session,
 		Protocol: topics.Protocol, Address: l.o.Address(),
+	}
+	if l.o.Member != nil {
+		e.ask.Word = l.o.Member.Word()
 	}
 	return e
 }
@@ -221,13 +228,18 @@ func (l *Link) connect(ctx context.Context, c candidate, clientID string, will *
 		Interfaces: l.o.Config.Zeroconf.Interfaces,
 		URL:        c.url, User: l.o.Config.User, Password: password, CAFile: l.o.Config.CAFile,
 		CertFile: l.o.Config.CertFile, KeyFile: l.o.Config.KeyFile,
-		ClientID: clientID, Will: will, OnMessage: onMessage, MaxPacket: maxPacket, Log: l.o.Log,
+		TLS: l.secure(c.url), ClientID: clientID, Will: will, OnMessage: onMessage, MaxPacket: maxPacket, Log: l.o.Log,
 		OnRefused: client.AnswerRefused(l.o.Tree, l.o.Config.User, false, onMessage),
 	}
+	return l.open(ctx, o)
+}
+
+// open opens a connection.
+func (l *Link) open(ctx context.Context, o client.Options) (Conn, error) {
 	if l.o.Dial != nil {
-		u, err := url.Parse(c.url)
+		u, err := url.Parse(o.URL)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read the hub's URL %q: %w", c.url, err)
+			return nil, fmt.Errorf("cannot read the hub's URL %q: %w", o.URL, err)
 		}
 		o.Dial = func(ctx context.Context) (net.Conn, error) { return l.o.Dial(ctx, u.Host) }
 	}

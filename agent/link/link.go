@@ -79,6 +79,10 @@ type Options struct {
 	// Browse is that of package zeroconf.
 	Browse func(ctx context.Context, names []string, serviceType string, window time.Duration) ([]zeroconf.Found, error)
 
+	// Member is whom the domain belongs to; nil: it has no key, and joins as an agent of
+	// an older version.
+	Member Member
+
 	// Address returns where this domain is reached.
 	Address func() string
 	// Post passes an Up, Ready, Down or Problem to the loop.
@@ -98,8 +102,16 @@ type Link struct {
 	searches chan bool
 	// drops is from the loop, which wants a new connection.
 	drops chan struct{}
+	// strangers is from the loop: whether other dominions are asked for adoption. It
+	// holds the latest value.
+	strangers chan bool
+	// adoptions holds a value when a dominion has adopted the domain.
+	adoptions chan struct{}
 
 	// Only the link's goroutine uses the rest.
+
+	// asking asks hubs for adoption; nil: the domain does not ask.
+	asking *asking
 
 	// previous is the dominion that was joined last.
 	previous Dominion
@@ -130,6 +142,12 @@ type (
 	Down  struct{ ConnID int }
 )
 
+// Adopted is the event that a dominion has adopted the domain.
+type Adopted struct{}
+
+// NoHubFound says why zeroconf may have found no hub.
+const NoHubFound = "no hub found by zeroconf, still looking (a hub that listens on loopback alone can be joined from its own machine only; where multicast does not get through, as from another VLAN, set hub = \"HOST\" in domain.toml)"
+
 // Problem is the event that the link found something that the owner must know.
 type Problem struct{ Text string }
 
@@ -137,8 +155,19 @@ type Problem struct{ Text string }
 func New(o Options) *Link {
 	return &Link{
 		o: o, searches: make(chan bool, 1), drops: make(chan struct{}, 1),
+		strangers: make(chan bool, 1), adoptions: make(chan struct{}, 1),
 		previous: o.Previous, lastURL: o.LastURL, logged: make(map[string]string),
 	}
+}
+
+// Stranger begins or ends to ask other dominions for adoption, as the domain does not
+// hear its own. Only the loop calls it.
+func (l *Link) Stranger(on bool) {
+	select {
+	case <-l.strangers: // an older value
+	default:
+	}
+	l.strangers <- on
 }
 
 // Search begins or ends the search for the hub at other places than the one of
@@ -164,6 +193,9 @@ func (l *Link) Reconnect() {
 func (l *Link) Run(ctx context.Context) {
 	l.setSearching(ctx, true)
 	defer l.setSearching(ctx, false)
+	l.takeHome(false)
+	l.setAsking(ctx, !l.mayJoin())
+	defer l.setAsking(ctx, false)
 	var next *join
 	for brief := 0; ctx.Err() == nil; {
 		if next == nil {
@@ -187,6 +219,7 @@ func (l *Link) Run(ctx context.Context) {
 func (l *Link) search(ctx context.Context) *join {
 	var found []zeroconf.Found
 	for attempt := 0; ; attempt++ {
+		l.askAt(l.targets(found))
 		candidates := l.candidates(found)
 		granted, pause := l.tryCandidates(ctx, candidates, attempt)
 		if granted != nil {
@@ -205,14 +238,21 @@ func (l *Link) search(ctx context.Context) *join {
 					l.logOnce("browse", slog.LevelWarn, w.err.Error())
 				}
 				found = w.found
+				l.askAt(l.targets(found))
 				if w.err == nil && len(found) == 0 && l.o.Config.Hub == "" {
-					l.logOnce("found", slog.LevelWarn, "no hub found by zeroconf, still looking (a hub that listens on loopback alone can be joined from its own machine only; where multicast does not get through, set hub = \"host:port\" in domain.toml)")
+					l.logOnce("found", slog.LevelWarn, NoHubFound)
 				}
 				if !slices.Equal(candidates, l.candidates(found)) {
 					waiting, attempt = false, -1
 				}
 			case on := <-l.searches:
 				l.setSearching(ctx, on)
+			case on := <-l.strangers:
+				l.setAsking(ctx, on || !l.mayJoin())
+				l.askAt(l.targets(found))
+			case <-l.adoptions:
+				l.adopted(ctx)
+				waiting, attempt = false, -1
 			case <-l.drops: // it is dropped
 			}
 		}
@@ -248,6 +288,9 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 	}
 	clear(l.logged)
 	l.o.Post(Ready{n})
+	l.storeWord(conn, j.grant)
+	renewal := time.NewTimer(l.untilRenewal())
+	defer renewal.Stop()
 	// At the start the loop does not know of this hub yet, and is lonely: at another
 	// address that the configuration names is the same hub. confirmed reports that the
 	// loop has found the hub of this connection reachable.
@@ -265,7 +308,18 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 		case on := <-l.searches:
 			confirmed = confirmed || !on
 			l.setSearching(ctx, on)
+		case on := <-l.strangers:
+			l.setAsking(ctx, on)
+			l.askAt(l.targets(nil))
+		case <-l.adoptions:
+			l.adopted(ctx)
+			conn.Close()
+			return nil
+		case <-renewal.C:
+			l.renew(ctx, j.candidate)
+			renewal.Reset(l.untilRenewal())
 		case w := <-l.browsed:
+			l.askAt(l.targets(w.found))
 			if !confirmed {
 				continue
 			}

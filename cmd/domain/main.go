@@ -5,11 +5,17 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
+	"slices"
+	"sync"
 
 	"github.com/jmbarzee/dominion/agent"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/internal/program"
 )
+
+// localToken is where the hub of this machine, as a unit, leaves a token for its agent.
+const localToken = "/run/dominion/local-token"
 
 var version = "dev" // set by -ldflags "-X main.version=…"
 
@@ -25,7 +31,17 @@ func main() {
 // run runs the agent until ctx ends.
 func run(ctx context.Context, s program.Start[config.Domain]) error {
 	debug.SetGCPercent(25) // the memory of a small machine is needed by its services
-	a := agent.New(agent.Options{Config: s.Config, Version: version, Log: s.Log})
+	a := agent.New(agent.Options{
+		Config: s.Config, Version: version, Log: s.Log,
+		IssueFile: agent.IssueFile, OnceFiles: adoption.BootTokenFiles,
+		TokenFiles: append(slices.Clone(adoption.BootTokenFiles), localToken),
+		Keyless:    true, // until the hub of this version adopts
+	})
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wait.Go(func() { a.ServeCommands(ctx) })
 	go func() {
 		for range s.Hangup {
 			a.Reload(s.Load())

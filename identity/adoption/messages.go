@@ -244,6 +244,13 @@ func (q Question) Verify() error {
 // KeyHash returns the hash of the domain's key: the last level of the topic at which it is answered.
 func (q Question) KeyHash() string { return identity.HashEncodedKey(q.Key) }
 
+// Topics returns the topic at which a domain asks, and that at which it is answered, by the
+// hash of its key.
+func Topics(tree topics.Tree, keyHash string) (question, answer string) {
+	question, answers := tree.Request(topics.VerbJoin)
+	return question, answers + "/" + keyHash
+}
+
 // Label returns what hub and domain show people to tell machines apart.
 func (q Question) Label() string { return identity.Label(q.KeyHash()) }
 

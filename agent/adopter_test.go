@@ -1,0 +1,254 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/tls"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// adopter is the half of a hub that adopts, with what the hub would store.
+type adopter struct {
+	t    testing.TB
+	own  *identity.Hub
+	keys []byte
+	// send publishes to the domain whose key has a hash.
+	send func(keyHash string, m adoption.ToDomain)
+
+	// window is whether any domain that is open is adopted, token the one by which domains
+	// are, and code the one that a person has typed; each is used as long as it is set.
+	window bool
+	token  *adoption.Token
+	code   adoption.Code
+	// refuse is the error that questions are answered with; "": none.
+	refuse string
+	// lose drops this message; "": none.
+	lose string
+
+	questions []adoption.Question
+	offers    map[string]*adoption.Offer
+	words     map[string]adoption.Words // by id of the domain
+	confirmed int
+}
+
+// newAdopter makes the identity of a hub.
+func newAdopter(t testing.TB, dominion string, lifetime time.Duration) *adopter {
+	t.Helper()
+	own, err := identity.OpenHub(t.TempDir(), identity.HubOptions{Dominion: dominion, Name: "home", Names: identity.MakeNames("pi", nil), Lifetime: lifetime, Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := identity.KeyList{Dominion: dominion}.WithHub(identity.HubKey{Key: own.KeyHash()}).Sign(own.Authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &adopter{t: t, own: own, keys: keys, offers: make(map[string]*adoption.Offer), words: make(map[string]adoption.Words)}
+}
+
+// makeToken returns a token by which the hub adopts.
+func (a *adopter) makeToken(addresses ...string) adoption.Token {
+	a.t.Helper()
+	token, err := adoption.NewToken(a.own.Authority.RootHash(), adoption.ForDomain, addresses...)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.token = &token
+	return token
+}
+
+// dominion returns the id of the hub's dominion.
+func (a *adopter) dominion() string {
+	s, err := identity.SubjectOf(a.own.Chain[0])
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return s.Dominion
+}
+
+// receive handles a message of a domain that asks.
+func (a *adopter) receive(m topics.Message) {
+	if a == nil {
+		return
+	}
+	v, err := adoption.DecodeToHub(m.Topic, m.Payload)
+	if err != nil {
+		a.t.Error(err)
+		return
+	}
+	now := time.Now()
+	switch {
+	case v.Question != nil:
+		if err := v.Question.Verify(); err != nil {
+			a.t.Error(err)
+		}
+		a.questions = append(a.questions, *v.Question)
+		a.answer(*v.Question, now)
+	case v.Proof != nil && a.lose != "completion":
+		a.prove(*v.Proof, now)
+	case v.Confirmation != nil && a.lose != "confirmation":
+		for _, o := range a.offers {
+			if o.Confirm(*v.Confirmation) == nil {
+				a.confirm(o.Question.ID, v.Confirmation.Word)
+			}
+		}
+	}
+}
+
+// answer answers a question.
+func (a *adopter) answer(q adoption.Question, now time.Time) {
+	hash := q.KeyHash()
+	if a.refuse != "" {
+		a.send(hash, adoption.ToDomain{Error: a.refuse})
+		return
+	}
+	o := a.offers[hash]
+	if o == nil || !bytes.Equal(o.Question.Nonce, q.Nonce) || o.Refused(q) != nil || o.Expired(now) ||
+		o.Method == adoption.ByWindow && !a.window && !o.Completed() {
+		o = a.offer(q, now)
+	}
+	if o == nil {
+		delete(a.offers, hash)
+		return
+	}
+	a.offers[hash] = o
+	answer := o.Answer()
+	a.send(hash, adoption.ToDomain{Answer: &answer})
+}
+
+// offer makes an offer to a domain by what the hub has; nil: it has nothing.
+func (a *adopter) offer(q adoption.Question, now time.Time) *adoption.Offer {
+	h := adoption.HubOptions{Dominion: a.dominion(), Name: "home", Root: a.own.Authority.Root, Key: a.own.Key, Chain: a.own.Chain}
+	grant := topics.Encode(topics.Grant{Dominion: a.dominion(), Name: "home"})
+	var o *adoption.Offer
+	var err error
+	switch {
+	case a.token != nil && bytes.Equal(q.Token, a.token.PublicKey()):
+		o, err = h.OfferByToken(q, a.token.PublicKey(), grant, now)
+	case a.code != "":
+		o, err = h.OfferByCode(q, a.code.Key(q.Key), grant, now)
+	case a.window && q.Open:
+		o, err = h.OfferByWindow(q, grant, now)
+	}
+	if err != nil {
+		a.t.Error(err)
+	}
+	return o
+}
+
+// prove completes the adoption of a domain that has proved itself.
+func (a *adopter) prove(p adoption.Proof, now time.Time) {
+	for hash, o := range a.offers {
+		if o.Prove(p, now) != nil {
+			continue
+		}
+		id := o.Question.ID
+		word := adoption.NewWord()
+		if !o.Completed() {
+			a.words[id] = a.words[id].Give(word)
+		}
+		cert, err := a.own.Issue(identity.Subject{Use: identity.DomainUse, Name: id}, o.Domain(), 0, now)
+		if err != nil {
+			a.t.Error(err)
+			return
+		}
+		c, err := o.Complete(cert, a.keys, word)
+		if err != nil {
+			a.t.Error(err)
+			return
+		}
+		a.send(hash, adoption.ToDomain{Completion: &c})
+	}
+}
+
+// confirm takes a word that a domain has stored.
+func (a *adopter) confirm(id, word string) {
+	words, ok := a.words[id].Confirm(word)
+	if !ok {
+		a.t.Errorf("word %q is not one of %+v", word, a.words[id])
+		return
+	}
+	a.words[id] = words
+	a.confirmed++
+}
+
+// join answers the join of a domain as a hub with keys does.
+func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
+	g := topics.Grant{Dominion: a.dominion(), Name: "home", Epoch: 5}
+	switch {
+	case r.Confirm != "":
+		a.confirm(r.ID, r.Confirm)
+		return topics.Reply{}, false
+	case r.Renew:
+		for _, o := range a.offers {
+			cert, err := a.own.Issue(identity.Subject{Use: identity.DomainUse, Name: r.ID}, o.Domain(), 0, time.Now())
+			if err != nil {
+				a.t.Error(err)
+			}
+			g.Certificate = identity.EncodeChain(cert)
+		}
+		return topics.Accept(r.Transaction, g), true
+	case !a.words[r.ID].Valid(r.Word):
+		return topics.Reply{Transaction: r.Transaction, Status: topics.StatusError, Error: "it is a copy: domain reset"}, true
+	}
+	a.confirm(r.ID, r.Word)
+	g.Word = adoption.NewWord()
+	a.words[r.ID] = a.words[r.ID].Give(g.Word)
+	return topics.Accept(r.Transaction, g), true
+}
+
+// adopting brings up a hub that adopts, with a broker.
+func (h *testNetwork) adopting(addr, id string, lifetime time.Duration) *hub {
+	u := h.hub(addr, id, 5)
+	a := newAdopter(h.t, id, lifetime)
+	a.send = func(hash string, m adoption.ToDomain) {
+		_, topic := adoption.Topics(u.tree, hash)
+		u.Publish(topics.Message{Topic: topic, Payload: topics.Encode(m), QoS: 1})
+	}
+	u.mu.Lock()
+	u.adopts, u.answer = a, a.join
+	u.mu.Unlock()
+	return u
+}
+
+// encrypt makes the hub's broker one that speaks TLS alone.
+func (u *hub) encrypt() {
+	u.secure = &tls.Config{Certificates: []tls.Certificate{u.adopts.own.TLS()}, ClientAuth: tls.RequestClientCert}
+}
+
+// state returns what the test reads of the adopter while the hub runs.
+func (u *hub) state(f func(a *adopter)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f(u.adopts)
+}
+
+func withKey(o *Options) { o.Keyless = false }
+
+func open(o *Options) {
+	o.Keyless = false
+	o.Config.Adoption = config.AdoptionOpen
+}
+
+// trust returns what a domain has pinned on its disk.
+func (r *running) trust() *identity.Domain {
+	d, err := identity.OpenDomain(filepath.Join(r.dir, "data"), false)
+	if err != nil {
+		r.h.t.Fatal(err)
+	}
+	return d
+}
+
+// storedCode returns the code that a domain has on its disk.
+func (r *running) storedCode() adoption.Code {
+	code, err := adoption.OpenCode(filepath.Join(r.dir, "data", identity.Directory, adoption.CodeFile))
+	if err != nil {
+		r.h.t.Fatal(err)
+	}
+	return code
+}

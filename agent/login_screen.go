@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
+)
+
+// IssueFile is where the code of a domain is shown on the login screen of its machine,
+// which shows what is in that directory (agetty).
+const IssueFile = "/run/issue.d/dominion.issue"
+
+// show shows the code: in the log, and on the login screen.
+func (m *membership) show() {
+	h, _ := m.home()
+	text := fmt.Sprintf("this domain waits for adoption: dominionctl adopt %s %s on the hub's machine", m.o.Config.Name, m.code)
+	if h.ID != "" {
+		text += fmt.Sprintf(" (it belongs to dominion %q, which it does not hear)", h.Name)
+	}
+	m.o.Log.Info(text, "key", identity.Label(m.keyHash()))
+	if m.o.IssueFile == "" {
+		return
+	}
+	screen := fmt.Sprintf("\nDominion: the domain %s (key %s) waits for adoption.\nOn the hub's machine: dominionctl adopt %s %s\n\n", m.o.Config.Name, identity.Label(m.keyHash()), m.o.Config.Name, m.code)
+	err := os.MkdirAll(filepath.Dir(m.o.IssueFile), 0o755)
+	if err == nil {
+		err = atomicfile.Write(m.o.IssueFile, []byte(screen), 0o644)
+	}
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // only root has a login screen
+		m.o.Log.Warn("the code cannot be shown on the login screen", "error", err)
+	}
+}
+
+// unshow takes the code off the login screen.
+func (m *membership) unshow() {
+	m.showAt = time.Time{}
+	if m.o.IssueFile == "" {
+		return
+	}
+	for _, file := range []string{m.o.IssueFile, m.o.IssueFile + atomicfile.Previous} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			m.o.Log.Warn("the code cannot be taken off the login screen", "error", err)
+		}
+	}
+}
+
+// modelFiles say what machine this is.
+var modelFiles = []string{"/proc/device-tree/model", "/sys/class/dmi/id/product_name"}
+
+// machineModel returns what machine this is, for people; "": it is not known.
+func machineModel() string {
+	for _, file := range modelFiles {
+		if b, err := os.ReadFile(file); err == nil {
+			if model := strings.TrimSpace(strings.Trim(strings.ToValidUTF8(string(b), ""), "\x00")); model != "" && len(model) <= 100 && !strings.ContainsFunc(model, func(r rune) bool { return r < ' ' }) {
+				return model
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,512 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jmbarzee/dominion/agent/application"
+	"github.com/jmbarzee/dominion/agent/link"
+	"github.com/jmbarzee/dominion/broker/locate"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/identity/secrets"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// membershipOptions are what a membership works with.
+type membershipOptions struct {
+	Config      config.Domain
+	ID, Session string
+	// Remembered is the dominion that the domain joined last, from its memory.
+	Remembered link.Dominion
+	// Adopted is set if the domain was adopted before: its key is lost if it is missing.
+	Adopted bool
+	Address func() string
+	// IssueFile shows the code on the login screen; "": it is not shown there.
+	IssueFile string
+	// TokenFiles are tried after the token of the configuration. Those of OnceFiles
+	// among them are removed after use.
+	TokenFiles, OnceFiles []string
+	Log                   *slog.Logger
+}
+
+// membership is whom this domain belongs to: its key, what it has pinned, and, while it
+// wants to be adopted, its application. It reads and writes the files of
+// data_dir/identity. The goroutines of the link and of commands use it.
+type membership struct {
+	o membershipOptions
+
+	mu     sync.Mutex
+	domain *identity.Domain
+	// recipient is what secrets are sealed to.
+	recipient string
+	// verifier is that of domain.Trust.
+	verifier identity.Verifier
+	// homes are where hubs adopted the domain, newest last.
+	homes   []home
+	renewal *identity.Renewal
+
+	code adoption.Code
+	// codeKey is the key of the code; nil: not computed. deriving is set while it is.
+	codeKey  adoption.CodeKey
+	deriving bool
+	workers  sync.WaitGroup
+
+	// application is what is asked; nil: nothing.
+	application *application.Application
+	// applied is set when the application has the key of the code.
+	applied bool
+	// refreshed is set when the application must be given what a command has changed.
+	refreshed bool
+	tokens    tokens
+	// showAt is when the code is shown; zero: it was.
+	showAt time.Time
+	// reached are the addresses where the domain asks, or why it cannot.
+	reached map[string]error
+	// logged is what was logged last of an answer.
+	logged  string
+	changed chan struct{}
+	waiters []chan outcome
+}
+
+// home is where a hub adopted the domain.
+type home struct {
+	Dominion  link.Dominion `json:"dominion"`
+	URL       string        `json:"hub"`
+	Encrypted bool          `json:"encrypted,omitempty"`
+}
+
+// The files of data_dir/identity that are the agent's own.
+const homesFile = "homes.json"
+
+// showDelay is how long a domain that has a token, or is open, waits to be adopted by
+// that, before it shows its code.
+const showDelay = 30 * time.Second
+
+// openMembership reads the keys of the domain, and makes them at the first start.
+func openMembership(o membershipOptions) (*membership, error) {
+	m := &membership{o: o, changed: make(chan struct{}, 1), reached: make(map[string]error)}
+	var err error
+	if m.domain, err = identity.OpenDomain(o.Config.DataDir, o.Adopted); err != nil {
+		return nil, err
+	}
+	age, err := secrets.OpenIdentity(m.domain.Store(), m.domain.Adopted())
+	if err != nil {
+		return nil, err
+	}
+	m.recipient = age.Recipient()
+	if m.code, err = adoption.OpenCode(m.domain.Store().Path(adoption.CodeFile)); err != nil {
+		return nil, err
+	}
+	if m.homes, _, err = atomicfile.ReadJSON[[]home](m.domain.Store().Path(homesFile), o.Log); err != nil {
+		return nil, err
+	}
+	m.tokens = tokens{dir: m.domain.Store(), file: o.Config.TokenFile, more: o.TokenFiles, once: o.OnceFiles, log: o.Log}
+	return m, m.trustChanged()
+}
+
+// trustChanged takes over what domain.Trust and domain.Chain are now.
+func (m *membership) trustChanged() error {
+	m.renewal = nil
+	if !m.domain.Adopted() {
+		return nil
+	}
+	verifier, err := m.domain.Trust.Verifier(nil)
+	if err != nil {
+		return err
+	}
+	// A hub of the list is known: it is accepted after the end of its certificate.
+	verifier.Known = func(_ identity.Subject, key string) bool { return verifier.Keys != nil && verifier.Keys.HasHub(key) }
+	m.verifier = verifier
+	if m.domain.Chain != nil {
+		m.renewal = identity.NewRenewal(identity.Names{}, m.domain.Chain[0])
+	}
+	return nil
+}
+
+// close waits for what is computed.
+func (m *membership) close() { m.workers.Wait() }
+
+// Home returns the dominion that has adopted the domain.
+func (m *membership) Home() (link.Home, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.home()
+}
+
+func (m *membership) home() (link.Home, bool) {
+	if !m.domain.Adopted() {
+		return link.Home{}, false
+	}
+	id := m.domain.Trust.Dominion
+	for _, h := range slices.Backward(m.homes) {
+		if h.Dominion.ID == id {
+			return link.Home{Dominion: h.Dominion, URL: h.URL, Encrypted: h.Encrypted}, true
+		}
+	}
+	h := link.Home{Dominion: link.Dominion{ID: id}}
+	if m.o.Remembered.ID == id {
+		h.Name = m.o.Remembered.Name
+	}
+	return h, true
+}
+
+// TLS returns how a client verifies the hub of home.
+func (m *membership) TLS() *tls.Config {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.domain.Adopted() {
+		return nil
+	}
+	return m.verifier.VerifyHub(m.domain.TLS(), time.Now, nil)
+}
+
+// Word returns the word that the domain shows at its next join.
+func (m *membership) Word() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.domain.Trust.Word
+}
+
+// StoreWord stores the word that the hub gave at a join.
+func (m *membership) StoreWord(word string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.domain.Adopted() {
+		return nil
+	}
+	trust := m.domain.Trust
+	trust.Word = word
+	if err := m.domain.SetTrust(trust); err != nil {
+		return fmt.Errorf("cannot store the word of the last join: %w", err)
+	}
+	return nil
+}
+
+// RenewAt returns when the domain's certificate is to be renewed.
+func (m *membership) RenewAt() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.renewal == nil {
+		return time.Time{}
+	}
+	return m.renewal.Next(time.Now())
+}
+
+// StoreCertificate stores a certificate that the hub has issued. It takes one of this
+// domain's key alone, and only a later one.
+func (m *membership) StoreCertificate(encoded [][]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.renewal == nil {
+		return nil
+	}
+	err := m.storeCertificate(encoded, now)
+	if err != nil {
+		m.renewal.Failed(now)
+		return err
+	}
+	m.renewal.Done(now, identity.Names{}, m.domain.Chain[0])
+	m.o.Log.Info("the certificate of this domain is renewed", "until", m.domain.Chain[0].NotAfter.Format(time.DateTime))
+	return nil
+}
+
+func (m *membership) storeCertificate(encoded [][]byte, now time.Time) error {
+	if len(encoded) == 0 {
+		return errors.New("the hub has issued none")
+	}
+	chain, err := identity.ParseChain(encoded)
+	if err != nil {
+		return err
+	}
+	own, err := m.verifier.Verify(chain, now, identity.DomainUse)
+	if err != nil {
+		return err
+	}
+	if own.Subject.Name != m.o.ID || !own.Key.Equal(&m.domain.Key.PublicKey) {
+		return errors.New("it is of another domain")
+	}
+	if own.Certificate.NotAfter.Before(m.domain.Chain[0].NotAfter) {
+		return errors.New("it ends before the present one")
+	}
+	return m.domain.SetCertificate(chain)
+}
+
+// Apply begins an application.
+func (m *membership) Apply() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stranger := ""
+	if h, adopted := m.home(); adopted {
+		stranger = h.Name
+		if stranger == "" {
+			stranger = config.DefaultName
+		}
+	} else if m.o.Remembered.ID != "" {
+		stranger = m.o.Remembered.Name
+	}
+	app, err := application.New(application.Options{
+		Applicant: adoption.ApplicantOptions{
+			Key: m.domain.Key, Protocol: topics.Protocol, ID: m.o.ID, Name: m.o.Config.Name, Recipient: m.recipient,
+			Session: m.o.Session, Stranger: stranger, Address: m.o.Address(), Model: machineModel(),
+		},
+		Dominion: m.o.Config.Dominion, Open: m.o.Config.Adoption == config.AdoptionOpen,
+	})
+	if err != nil {
+		return err
+	}
+	m.application, m.applied = app, false
+	m.tokens.look(time.Now(), "")
+	app.SetToken(m.tokens.current())
+	app.SetOpen(m.tokens.openUntil)
+	m.showAt = time.Now()
+	if m.tokens.current() != nil || app.IsOpen() {
+		m.showAt = m.showAt.Add(showDelay)
+	}
+	return nil
+}
+
+// End ends the application.
+func (m *membership) End() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.application = nil
+	clear(m.reached)
+	m.unshow()
+}
+
+// Topics returns where hubs are asked, and where they answer.
+func (m *membership) Topics() (question, answer string) {
+	return adoption.Topics(topics.NewTree(m.o.Config.TopicPrefix), m.keyHash())
+}
+
+// keyHash returns the hash of the domain's key, which never changes.
+func (m *membership) keyHash() string {
+	hash, err := m.domain.KeyHash()
+	if err != nil {
+		m.o.Log.Error("the key of this domain cannot be encoded", "error", err)
+	}
+	return hash
+}
+
+// errNotAsking means that there is no application.
+var errNotAsking = errors.New("this domain does not ask for adoption")
+
+// Question returns what hubs are asked with.
+func (m *membership) Question() ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.application == nil {
+		return nil, errNotAsking
+	}
+	return m.application.Question()
+}
+
+// Addresses returns the addresses of the token.
+func (m *membership) Addresses() [][]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tokens.addresses()
+}
+
+// Changed holds a value when the question or the addresses have changed.
+func (m *membership) Changed() <-chan struct{} { return m.changed }
+
+// change wakes who waits for Changed.
+func (m *membership) change() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Asks notes that the domain asks at a URL, or why it cannot.
+func (m *membership) Asks(url string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reached[url] = err
+}
+
+// Receive takes what a hub answered.
+func (m *membership) Receive(url string, msg topics.Message) (out []link.ToHub, adopted bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.application == nil {
+		return nil, false
+	}
+	now := time.Now()
+	messages, done, err := m.application.Receive(msg.Topic, url, msg.Payload, now)
+	m.report(err)
+	m.derive()
+	if done == nil {
+		if refusal := m.application.Refusal(); refusal != "" {
+			m.finish(outcome{refused: refusal})
+		}
+		return toHub(messages), false
+	}
+	if err := m.adopt(*done, url); err != nil {
+		m.report(fmt.Errorf("cannot store the adoption: %w", err))
+		return nil, false
+	}
+	confirmation, err := m.application.Confirmation()
+	m.report(err)
+	return append(toHub(messages), link.ToHub{URL: url, Payload: confirmation}), true
+}
+
+// toHub returns messages as the link sends them.
+func toHub(messages []application.Message) []link.ToHub {
+	var out []link.ToHub
+	for _, m := range messages {
+		out = append(out, link.ToHub{URL: m.To, Payload: m.Payload})
+	}
+	return out
+}
+
+// report logs why an answer was not taken, unless it equals the last one.
+func (m *membership) report(err error) {
+	if err == nil || err.Error() == m.logged {
+		return
+	}
+	m.logged = err.Error()
+	m.o.Log.Warn(m.logged)
+}
+
+// derive computes the key of the code if a hub has answered by it, in another goroutine:
+// it takes seconds on a small machine.
+func (m *membership) derive() {
+	if m.deriving || m.codeKey != nil || !m.application.WaitsForCodeKey() {
+		return
+	}
+	public, err := identity.EncodePublicKey(&m.domain.Key.PublicKey)
+	if err != nil {
+		m.report(err)
+		return
+	}
+	m.deriving = true
+	code := m.code
+	m.workers.Go(func() {
+		key := code.Key(public)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.deriving = false
+		if code == m.code {
+			m.codeKey = key
+		}
+		m.change()
+	})
+}
+
+// Expire does what is due: it takes the answers that waited for the key of the code,
+// looks for tokens, and shows the code.
+func (m *membership) Expire() []link.ToHub {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.application == nil {
+		return nil
+	}
+	now := time.Now()
+	var out []application.Message
+	if m.codeKey != nil && !m.applied {
+		m.applied = true
+		more, err := m.application.SetCodeKey(m.codeKey, now)
+		m.report(err)
+		out = append(out, more...)
+	}
+	m.derive()
+	if m.tokens.look(now, m.application.Refusal()) || m.refreshed {
+		m.refreshed = false
+		m.application.SetToken(m.tokens.current())
+		m.application.SetOpen(m.tokens.openUntil)
+		m.change()
+	}
+	more, err := m.application.Expire(now)
+	m.report(err)
+	out = append(out, more...)
+	if !m.showAt.IsZero() && !now.Before(m.showAt) {
+		m.showAt = time.Time{}
+		m.show()
+	}
+	return toHub(out)
+}
+
+// Next returns when Expire has something to do.
+func (m *membership) Next() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.application == nil {
+		return time.Time{}
+	}
+	next := m.tokens.next
+	for _, at := range []time.Time{m.application.Next(), m.showAt} {
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// adopt stores an adoption. What is pinned is stored last: after a power cut before that
+// the domain waits, or belongs to whom it belonged before.
+func (m *membership) adopt(a adoption.Adopted, url string) error {
+	g, err := topics.Decode[topics.Grant]("the grant", a.Grant)
+	if err != nil {
+		return err
+	}
+	if g.Dominion != a.Trust.Dominion {
+		return fmt.Errorf("the grant is of dominion %.64q, the authority of %.64q", g.Dominion, a.Trust.Dominion)
+	}
+	var homes []home // that of now stays until another one is pinned
+	for _, h := range m.homes {
+		if h.Dominion.ID == m.domain.Trust.Dominion && h.Dominion.ID != g.Dominion {
+			homes = append(homes, h)
+		}
+	}
+	homes = append(homes, home{link.Dominion{ID: g.Dominion, Name: g.Name}, url, locate.Encrypted(url)})
+	if err := atomicfile.WriteJSON(m.domain.Store().Path(homesFile), homes); err != nil {
+		return err
+	}
+	if err := m.domain.Pin(a.Trust, a.Chain); err != nil {
+		return err
+	}
+	m.homes = homes
+	if err := m.trustChanged(); err != nil {
+		return err
+	}
+	m.o.Log.Info("adopted", "dominion", g.Name, "id", g.Dominion, "by", string(a.Method), "hub", url)
+	m.tokens.used(a.Method == adoption.ByToken)
+	if err := m.replaceCode(); err != nil {
+		m.o.Log.Warn("the code of this domain could not be replaced", "error", err)
+	}
+	m.unshow()
+	m.finish(outcome{joined: g.Name})
+	return nil
+}
+
+// replaceCode makes a new code.
+func (m *membership) replaceCode() error {
+	code, err := adoption.ReplaceCode(m.domain.Store().Path(adoption.CodeFile))
+	if err != nil {
+		return err
+	}
+	m.code, m.codeKey, m.applied = code, nil, false
+	if m.application != nil {
+		_, err = m.application.SetCodeKey(nil, time.Now())
+	}
+	return err
+}
+
+// waitWithoutKey is what the link of a domain does whose key is broken: it neither asks
+// nor joins until ctx ends, and what runs runs on.
+func waitWithoutKey(ctx context.Context, log *slog.Logger, err error) {
+	log.Error("this domain has no key that it can use: it joins no hub; services run on", "error", err)
+	<-ctx.Done()
+}

@@ -1,0 +1,243 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/agent/link"
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func mustOpen(t testing.TB, o membershipOptions) *membership {
+	t.Helper()
+	m, err := openMembership(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.close)
+	return m
+}
+
+// adoptBy has a hub adopt a domain by a token, and returns the word that the domain got.
+func adoptBy(t testing.TB, m *membership, u *adopter, url string) string {
+	t.Helper()
+	token := u.makeToken()
+	if err := m.Apply(); err != nil {
+		t.Fatal(err)
+	}
+	m.application.SetToken(&token)
+	up, _ := m.Topics()
+	adopted := false
+	var send func(out []link.ToHub)
+	u.send = func(_ string, v adoption.ToDomain) {
+		out, done := m.Receive(url, topics.Message{Topic: up, Payload: topics.Encode(v)})
+		adopted = adopted || done
+		send(out)
+	}
+	send = func(out []link.ToHub) {
+		for _, message := range out {
+			u.receive(topics.Message{Topic: up, Payload: message.Payload})
+		}
+	}
+	q, err := m.Question()
+	if err != nil {
+		t.Fatal(err)
+	}
+	send([]link.ToHub{{URL: url, Payload: q}})
+	if !adopted || u.confirmed == 0 {
+		t.Fatalf("adopted %v, confirmed %d: %s", adopted, u.confirmed, m.logged)
+	}
+	m.End()
+	return m.Word()
+}
+
+// waiting returns a membership that asks, and the configuration by which commands reach
+// it through its socket.
+func waiting(t *testing.T) (*membership, config.Domain) {
+	t.Helper()
+	c := config.Domain{Name: "pi", DataDir: t.TempDir()}
+	a := New(Options{Config: c})
+	m := mustOpen(t, membershipOptions{Config: c, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s", Log: discard(), Address: func() string { return "" }})
+	if err := m.Apply(); err != nil {
+		t.Fatal(err)
+	}
+	a.membership <- m
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.ServeCommands(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return m, c
+}
+
+// exitOf returns the exit code of a command.
+func exitOf(err error) int {
+	var refused *CommandError
+	if errors.As(err, &refused) {
+		return refused.Exit
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
+}
+
+// await waits for the socket of an agent.
+func await(t *testing.T, c config.Domain) {
+	t.Helper()
+	file := filepath.Join(c.DataDir, identity.Directory, socketFile)
+	for ctx := t.Context(); ; {
+		if info, err := os.Stat(file); err == nil && info.Mode()&os.ModeSocket != 0 {
+			return
+		}
+		if !sleep(ctx, time.Millisecond) {
+			t.Fatal("no socket")
+		}
+	}
+}
+
+// domain code prints the code of an agent that reaches a hub; --new makes another one. One
+// that belongs to a dominion shows none.
+func TestCodeCommand(t *testing.T) {
+	m, c := waiting(t)
+	await(t, c)
+	m.Asks("mqtt://192.0.2.1:1883", nil)
+	first, err := Code(t.Context(), c, false)
+	if err != nil || first != m.code.String() {
+		t.Errorf("%q, %v", first, err)
+	}
+	second, err := Code(t.Context(), c, true)
+	if err != nil || second == first || second != m.code.String() {
+		t.Errorf("--new: %q after %q, %v", second, first, err)
+	}
+	adoptBy(t, m, newAdopter(t, "d1", 0), "mqtt://192.0.2.1:1883")
+	if text, err := Code(t.Context(), c, false); exitOf(err) != ExitRefused || text != "" || !strings.Contains(err.Error(), `belongs to dominion "home"`) {
+		t.Errorf("adopted: %q, %v", text, err)
+	}
+	info, err := os.Stat(filepath.Join(c.DataDir, identity.Directory))
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory of the socket: %v, %v", info.Mode(), err)
+	}
+}
+
+// Without an agent there is no code, and what domain join was given is left for the next.
+func TestCommandsWithoutAgent(t *testing.T) {
+	c := config.Domain{Name: "pi", DataDir: t.TempDir()}
+	if text, err := Code(t.Context(), c, false); exitOf(err) != ExitRefused || text != "" || !strings.Contains(err.Error(), "no agent runs here") {
+		t.Errorf("%q, %v", text, err)
+	}
+	u := newAdopter(t, "d1", 0)
+	token := u.makeToken("192.0.2.1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nobody waits 30 s here
+	if _, err := Join(ctx, c, &token, time.Now()); exitOf(err) != ExitNoHub {
+		t.Errorf("%v", err)
+	}
+	m := mustOpen(t, membershipOptions{Config: c, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s", Log: discard(), Address: func() string { return "" }})
+	if err := m.Apply(); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Addresses(); m.tokens.current() == nil || m.tokens.current().String() != token.String() || len(got) != 1 || got[0][0] != "mqtts://192.0.2.1:8883" {
+		t.Errorf("the next agent does not use it: %v", got)
+	}
+	hub, err := adoption.NewToken(u.own.Authority.RootHash(), adoption.ForHub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Join(t.Context(), c, &hub, time.Now()); exitOf(err) != ExitRefused {
+		t.Errorf("a hub's token: %v", err)
+	}
+}
+
+// domain join TOKEN ends when the domain is adopted, or when a hub refuses it; domain join
+// open opens the domain's window.
+func TestJoinCommand(t *testing.T) {
+	m, c := waiting(t)
+	await(t, c)
+	u := newAdopter(t, "d1", 0)
+	type result struct {
+		dominion string
+		err      error
+	}
+	run := func(token *adoption.Token) chan result {
+		done := make(chan result, 1)
+		go func() {
+			dominion, err := Join(t.Context(), c, token, time.Now())
+			done <- result{dominion, err}
+		}()
+		for waits := false; !waits; {
+			<-m.Changed()
+			m.mu.Lock()
+			waits = len(m.waiters) > 0
+			m.mu.Unlock()
+		}
+		m.Expire()
+		return done
+	}
+	hear := func(v adoption.ToDomain) {
+		up, _ := m.Topics()
+		m.Receive("mqtt://192.0.2.1:1883", topics.Message{Topic: up, Payload: topics.Encode(v)})
+	}
+	token := u.makeToken()
+	done := run(&token)
+	if m.tokens.current().String() != token.String() {
+		t.Error("the token is not used at once")
+	}
+	hear(adoption.ToDomain{Error: "the token has been used"})
+	if r := <-done; exitOf(r.err) != ExitRefused || !strings.Contains(r.err.Error(), "has been used") {
+		t.Errorf("%+v", r)
+	}
+	done = run(nil)
+	if !m.application.IsOpen() {
+		t.Error("its window is not open")
+	}
+	adoptBy(t, m, u, "mqtt://192.0.2.1:1883")
+	if r := <-done; r.err != nil || r.dominion != "home" {
+		t.Errorf("%+v", r)
+	}
+	if _, err := os.Stat(m.domain.Store().Path(joinFile)); !os.IsNotExist(err) {
+		t.Errorf("the order is left: %v", err)
+	}
+	if _, err := Join(t.Context(), c, &token, time.Now()); exitOf(err) != ExitRefused || !strings.Contains(err.Error(), "domain reset") {
+		t.Errorf("adopted: %v", err)
+	}
+}
+
+// A token that a hub refuses makes room for the next one, and is used again when there is
+// no other.
+func TestRefusedTokenMakesRoom(t *testing.T) {
+	m, c := waiting(t)
+	u := newAdopter(t, "d1", 0)
+	first, second := u.makeToken(), u.makeToken()
+	now := time.Now()
+	m.tokens.file, m.tokens.more = filepath.Join(c.DataDir, "first"), []string{filepath.Join(c.DataDir, "second")}
+	if err := errors.Join(adoption.WriteTokenFile(m.tokens.file, first), adoption.WriteTokenFile(m.tokens.more[0], second)); err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		refusal string
+		want    adoption.Token
+	}{{"", first}, {"used", second}, {"used", first}} {
+		m.tokens.next = time.Time{}
+		m.tokens.look(now, step.refusal)
+		if m.tokens.current() == nil || m.tokens.current().String() != step.want.String() {
+			t.Errorf("step %d: another token", i)
+		}
+	}
+}
