@@ -229,7 +229,7 @@ func TestStartCommand(t *testing.T) {
 		u.domain(topics.DomainServicesSet, a.command("d1", 5, 3, "web"))
 		for _, c := range []topics.StartCommand{a.command("d1", 4, 99), a.command("d1", 5, 2), a.command("d2", 9, 9), a.command("d1", 2_000_000, 1)} {
 			u.domain(topics.DomainServicesSet, c)
-			u.domain(topics.DomainServicesSet, c) // said once
+			u.domain(topics.DomainServicesSet, c) // ordered once
 		}
 		if got := a.runner.starts(); got != "web" || a.runner.living() != 1 {
 			t.Errorf("started %q, %d live", got, a.runner.living())

@@ -244,7 +244,7 @@ func TestAnotherDominionAtTheLastAddress(t *testing.T) {
 // A hub of the name of the one joined before, and of its address, is not obeyed
 // while it is another dominion, be it found or named by the configuration: it is
 // reported, and joined where the configuration names its id. Its epochs begin
-// anew.
+// again.
 func TestAStrangerOfTheSameName(t *testing.T) {
 	for name, how := range map[string]func(*Options){
 		"named":               func(*Options) {},
@@ -279,18 +279,18 @@ func TestAStrangerOfTheSameName(t *testing.T) {
 				a.stop()
 				u.gone()
 
-				anew := h.hub(hubAddr, "d2", 3)
+				again := h.hub(hubAddr, "d2", 3)
 				h.finds(found("d2", "home", "192.0.2.1"))
 				a = h.agent(a.dir, how, func(o *Options) { o.Config.Dominion = "d2" })
 				time.Sleep(5 * time.Second)
-				if b := last[topics.Heartbeat](anew, topics.DomainHeartbeat); b.Epoch != 0 || b.Generation != 0 {
+				if b := last[topics.Heartbeat](again, topics.DomainHeartbeat); b.Epoch != 0 || b.Generation != 0 {
 					t.Errorf("to another dominion it tells epoch %d", b.Epoch)
 				}
-				anew.domain(topics.DomainServicesSet, a.command("d1", 502, 1))
+				again.domain(topics.DomainServicesSet, a.command("d1", 502, 1))
 				if a.runner.living() != 1 {
 					t.Error("the old dominion is still obeyed")
 				}
-				anew.domain(topics.DomainServicesSet, a.command("d2", 3, 1, "web", "lamp"))
+				again.domain(topics.DomainServicesSet, a.command("d2", 3, 1, "web", "lamp"))
 				if got := a.runner.living(); got != 2 {
 					t.Errorf("%d live", got)
 				}

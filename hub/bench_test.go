@@ -31,11 +31,11 @@ func town(tb testing.TB, domains, kinds int) *Hub {
 		}
 		cfg.Services = append(cfg.Services, d)
 	}
-	kept, err := store.Open(tb.TempDir(), log)
+	disk, err := store.Open(tb.TempDir(), log)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+	h := New(Options{Config: cfg, Store: disk, Bus: deafBus{}, Log: log})
 	now := time.Now()
 	h.beginEpoch()
 	for n := range domains {
@@ -52,7 +52,7 @@ func town(tb testing.TB, domains, kinds int) *Hub {
 	return h
 }
 
-// statusOf is the status of a domain that runs all it was told to.
+// statusOf is the status of a domain that runs all it was ordered to.
 func statusOf(h *Hub, name string, restarts int) arrived {
 	s := topics.Domain{ID: name, Name: name, Protocol: topics.Protocol, Address: "192.0.2.1"}
 	for i, d := range h.cfg.Services {

@@ -20,10 +20,10 @@ import (
 )
 
 // recorder keeps what was published.
-type recorder struct{ said []string }
+type recorder struct{ published []string }
 
 func (r *recorder) Publish(m topics.Message) {
-	r.said = append(r.said, m.Topic+" "+string(m.Payload))
+	r.published = append(r.published, m.Topic+" "+string(m.Payload))
 }
 
 // A pass looks at what has changed alone. Whatever happened: a pass over
@@ -56,11 +56,11 @@ func TestNothingIsOverlooked(t *testing.T) {
 			if want := planner.New(f.h.input()); !reflect.DeepEqual(f.h.plan.Services, want.Services) {
 				t.Fatalf("seed %d step %d: %s: the plan is\n%v\nand of the whole home\n%v", seed, step, what, f.h.plan.Lines(), want.Lines())
 			}
-			f.bus.said = nil
+			f.bus.published = nil
 			f.h.changed.TouchAll()
 			f.h.reconcile(f.now)
-			if len(f.bus.said) > 0 {
-				t.Fatalf("seed %d step %d: %s: was overlooked:\n%s", seed, step, what, strings.Join(f.bus.said, "\n"))
+			if len(f.bus.published) > 0 {
+				t.Fatalf("seed %d step %d: %s: was overlooked:\n%s", seed, step, what, strings.Join(f.bus.published, "\n"))
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func newFuss(t *testing.T, seed uint64, dir string) *fuss {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := store.Open(dir, log)
+	disk, err := store.Open(dir, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func newFuss(t *testing.T, seed uint64, dir string) *fuss {
 		f.defs = append(f.defs, d)
 	}
 	cfg.Services = f.defs
-	f.h = New(Options{Config: cfg, Store: kept, Bus: f.bus, Log: log})
+	f.h = New(Options{Config: cfg, Store: disk, Bus: f.bus, Log: log})
 	f.h.beginEpoch()
 	f.h.followFigures()
 	f.h.connect(f.now)
@@ -172,7 +172,7 @@ func (f *fuss) happen() string {
 	}
 }
 
-// status is what a domain says that does about what it was told.
+// status is what a domain reports that does about what it was ordered.
 func (f *fuss) status(name string) topics.Domain {
 	s := topics.Domain{ID: name, Name: name, Protocol: topics.Protocol, Address: "192.0.2." + name[1:], Micro: name == "d4", Draining: f.r.IntN(10) == 0}
 	for _, d := range f.defs {

@@ -14,7 +14,7 @@ import (
 )
 
 // city is a hub of a thousand domains that run ten thousand instances of about
-// a thousand services, all as they were told: two services run everywhere,
+// a thousand services, all as they were ordered: two services run everywhere,
 // the others on eight domains each; half of them need another one.
 func city(tb testing.TB) (*Hub, time.Time) {
 	const domains, kinds, copies = 1000, 1000, 8
@@ -46,11 +46,11 @@ func city(tb testing.TB) (*Hub, time.Time) {
 		}
 		return 1
 	})
-	kept, err := store.Open(tb.TempDir(), log)
+	disk, err := store.Open(tb.TempDir(), log)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+	h := New(Options{Config: cfg, Store: disk, Bus: deafBus{}, Log: log})
 	now := time.Now()
 	h.beginEpoch()
 	for n := range domains {
@@ -102,7 +102,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 	return h, now
 }
 
-// obeyed is the status of a domain that runs what it was told to.
+// obeyed is the status of a domain that runs what it was ordered to.
 func (h *Hub) obeyed(d *domain) topics.Domain {
 	s := *d.Status
 	s.Services = nil

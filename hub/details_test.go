@@ -111,7 +111,7 @@ func TestLinksThatOthersReach(t *testing.T) {
 	})
 }
 
-// What a service uses is told at one topic, whatever the number of its instances,
+// What a service uses is published at one topic, whatever the number of its instances,
 // not more often than its domains tell it, and no longer of a domain that is lost.
 func TestUsageOfAService(t *testing.T) {
 	inHome(t, "[services.web]\nreplicas = 2\n", func(h *home) {
@@ -124,16 +124,16 @@ func TestUsageOfAService(t *testing.T) {
 			}
 			all = append(all, a)
 		}
-		told := func() (n int) {
+		published := func() (n int) {
 			synctest.Wait()
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			for _, topic := range h.said {
+			for _, topic := range h.published {
 				if topic == "dominion/service/web/metrics" {
 					n++
 				}
 			}
-			h.said = nil
+			h.published = nil
 			return n
 		}
 		used := func(a *agent, cpu float64, memory uint64) {
@@ -148,15 +148,15 @@ func TestUsageOfAService(t *testing.T) {
 		if got, want := get[topics.ServiceUsage](h, topic), (topics.ServiceUsage{CPU: 0.3, Memory: 1500, Instances: 2}); got != want {
 			h.Errorf("%+v, want %+v", got, want)
 		}
-		told()
+		published()
 		for range 20 { // ten minutes
 			for i, a := range all {
 				used(a, 0.1*float64(i+1), uint64(1000*(i+1)))
 			}
 			time.Sleep(topics.MetricsInterval)
 		}
-		if n := told(); n != 1 {
-			h.Errorf("figures that changed once were told %d times", n)
+		if n := published(); n != 1 {
+			h.Errorf("figures that changed once were published %d times", n)
 		}
 		for n := range uint64(20) {
 			for _, a := range all {
@@ -164,8 +164,8 @@ func TestUsageOfAService(t *testing.T) {
 			}
 			time.Sleep(topics.MetricsInterval)
 		}
-		if n := told(); n < 15 || n > 21 {
-			h.Errorf("in ten minutes figures were told %d times", n)
+		if n := published(); n < 15 || n > 21 {
+			h.Errorf("in ten minutes figures were published %d times", n)
 		}
 		all[1].kill()
 		time.Sleep(time.Minute)
@@ -181,7 +181,7 @@ func TestUsageOfAService(t *testing.T) {
 		}
 		for _, topic := range []string{"dominion/service/unknown/metrics"} {
 			if got := h.last(topic); got != "" {
-				h.Errorf("%s is told of a service that is not defined: %s", topic, got)
+				h.Errorf("%s is published of a service that is not defined: %s", topic, got)
 			}
 		}
 		all[0].leave()

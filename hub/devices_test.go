@@ -44,7 +44,7 @@ func (h *home) timesPublished(topic string) (n int) {
 	synctest.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, t := range h.said {
+	for _, t := range h.published {
 		if t == topic {
 			n++
 		}
@@ -57,8 +57,8 @@ func (h *home) device(id string) topics.Device {
 	return get[topics.Device](h, h.tree.Device(id))
 }
 
-// What a broker had kept of devices when the hub started is told once, with what
-// they say of their availability; what an earlier run told of others is cleared.
+// What a broker had retained of devices when the hub started is published once, with their
+// availability; what an earlier run published of others is cleared.
 func TestDevicesAtStart(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		h.stop()
@@ -83,34 +83,34 @@ func TestDevicesAtStart(t *testing.T) {
 			h.Errorf("the ghost is %s", got)
 		}
 
-		// The next run finds what this one told, and tells nothing again.
-		var kept []topics.Message
+		// The next run finds what this one published, and publishes nothing again.
+		var retained []topics.Message
 		h.mu.Lock()
 		for topic, payload := range h.retained {
 			if strings.HasPrefix(topic, "dominion/device/") && payload != "" {
-				kept = append(kept, topics.Message{Topic: topic, Payload: []byte(payload), Retain: true})
+				retained = append(retained, topics.Message{Topic: topic, Payload: []byte(payload), Retain: true})
 			}
 		}
 		h.mu.Unlock()
-		if len(kept) != 7 {
-			h.Errorf("%d devices", len(kept))
+		if len(retained) != 7 {
+			h.Errorf("%d devices", len(retained))
 		}
 		h.stop()
-		h.before = append(append(announcements(t, "esphome"), announcements(t, "zigbee2mqtt")...), kept...)
+		h.before = append(append(announcements(t, "esphome"), announcements(t, "zigbee2mqtt")...), retained...)
 		h.mu.Lock()
-		h.said = nil
+		h.published = nil
 		h.mu.Unlock()
 		h.start()
 		time.Sleep(20 * time.Second)
-		for _, m := range kept {
-			if n := h.timesPublished(m.Topic); n != 1 { // as it was kept
+		for _, m := range retained {
+			if n := h.timesPublished(m.Topic); n != 1 { // as it was retained
 				h.Errorf("%s was told of %d times", m.Topic, n-1)
 			}
 		}
 	})
 }
 
-// A device that comes while the hub runs is told of once, with its
+// A device that comes while the hub runs is published once, with its
 // availability, follows it, and goes when nothing announces it any more.
 func TestDeviceComesAndGoes(t *testing.T) {
 	inHome(t, chain, func(h *home) {
@@ -151,7 +151,7 @@ func TestDeviceComesAndGoes(t *testing.T) {
 	})
 }
 
-// What Home Assistant is told by us is no device of somebody else.
+// What the hub announces to Home Assistant is no device of somebody else.
 func TestOurOwnDiscoveryIsNoDevice(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
@@ -192,7 +192,7 @@ func TestDevicesInParts(t *testing.T) {
 			h.broker.Publish(topics.Message{Topic: fmt.Sprintf("homeassistant/switch/d%d/config", n), Payload: []byte(fmt.Sprintf(`{"uniq_id":"%d","cmd_t":"c","dev":{"ids":["d%d"]},"stat_t":"%s/%d"}`, n, n, state, n)), Retain: true})
 		}
 		h.publish("homeassistant/switch/broken/config", "{", true)
-		seen, after, parts := make(map[string]bool), "", 0
+		ids, after, parts := make(map[string]bool), "", 0
 		for parts = 1; parts < 100; parts++ {
 			r := h.ask(topics.VerbDevices, fmt.Sprintf(`{"after":%q}`, after))
 			if len(r.Data) > 600<<10 {
@@ -203,7 +203,7 @@ func TestDevicesInParts(t *testing.T) {
 				h.Fatal(err)
 			}
 			for _, d := range page.Devices {
-				seen[d.ID] = true
+				ids[d.ID] = true
 			}
 			if (len(page.Problems) == 1) != (parts == 1) {
 				h.Errorf("part %d has the problems %+v", parts, page.Problems)
@@ -212,8 +212,8 @@ func TestDevicesInParts(t *testing.T) {
 				break
 			}
 		}
-		if len(seen) != 900 || parts < 2 {
-			h.Errorf("%d devices in %d parts", len(seen), parts)
+		if len(ids) != 900 || parts < 2 {
+			h.Errorf("%d devices in %d parts", len(ids), parts)
 		}
 	})
 }
@@ -261,7 +261,7 @@ func TestStandingAndPassingProblems(t *testing.T) {
 	})
 }
 
-// Switched off, nobody listens, and what an earlier run told is cleared.
+// Switched off, nobody listens, and what an earlier run published is cleared.
 func TestDevicesOff(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		h.stop()

@@ -60,7 +60,7 @@ func TestHomeAssistantsUserMayDoWhatItNeeds(t *testing.T) {
 		if err := json.Unmarshal(c.Payload, &root); err != nil {
 			t.Fatal(err)
 		}
-		seen := 0
+		named := 0
 		var visit func(key string, v any)
 		visit = func(key string, v any) {
 			switch v := v.(type) {
@@ -75,11 +75,11 @@ func TestHomeAssistantsUserMayDoWhatItNeeds(t *testing.T) {
 			case string:
 				switch {
 				case key == "command_topic":
-					seen++
+					named++
 					may(access.Publish, v, true)
 					may(access.Deliver, v, false)
 				case key == "topic" || strings.HasSuffix(key, "_topic"):
-					seen++
+					named++
 					may(access.Subscribe, v, true)
 					may(access.Deliver, v, true)
 					may(access.Publish, v, false)
@@ -87,8 +87,8 @@ func TestHomeAssistantsUserMayDoWhatItNeeds(t *testing.T) {
 			}
 		}
 		visit("", root)
-		if seen < 2 {
-			t.Errorf("%s names %d topics", c.Topic, seen)
+		if named < 2 {
+			t.Errorf("%s names %d topics", c.Topic, named)
 		}
 	}
 	may(access.Publish, "homeassistant/status", true)

@@ -19,12 +19,12 @@ func (h *home) configs() (n int) {
 	h.last("")
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, topic := range h.said {
+	for _, topic := range h.published {
 		if strings.HasPrefix(topic, "homeassistant/device/") {
 			n++
 		}
 	}
-	h.said = nil
+	h.published = nil
 	return n
 }
 
@@ -33,13 +33,13 @@ func (h *home) config(thing string) string {
 	return "homeassistant/device/dominion_" + h.hub.ID()[:8] + "_" + thing + "/config"
 }
 
-// again starts the hub anew with all that the broker has kept.
+// again starts the hub again with all that the broker has retained.
 func (h *home) again() {
 	h.stop()
 	h.before = nil
 	for topic, payload := range h.retained {
-		kept := strings.HasPrefix(topic, "homeassistant/device/") || strings.HasSuffix(topic, "/status") || strings.HasSuffix(topic, "/condition") || topic == h.tree.Hub(topics.HubDiscovery)
-		if kept && payload != "" {
+		retained := strings.HasPrefix(topic, "homeassistant/device/") || strings.HasSuffix(topic, "/status") || strings.HasSuffix(topic, "/condition") || topic == h.tree.Hub(topics.HubDiscovery)
+		if retained && payload != "" {
 			h.before = append(h.before, topics.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retain: true})
 		}
 	}
@@ -47,9 +47,9 @@ func (h *home) again() {
 	time.Sleep(15 * time.Second)
 }
 
-// A hub that starts again tells Home Assistant nothing that it was told before,
-// although it has not heard of a temperature yet: Home Assistant would take
-// entities away and set them up anew.
+// A hub that starts again announces nothing to Home Assistant that was announced before,
+// although no temperature was reported yet: Home Assistant would take
+// entities away and set them up again.
 func TestDiscoveryIsPublishedOnce(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
@@ -79,7 +79,7 @@ func TestDiscoveryIsPublishedOnce(t *testing.T) {
 			}
 		}
 		h.mu.Unlock()
-		if n := h.configs() - before; before != 5 || n != 0 { // those of before were seen too
+		if n := h.configs() - before; before != 5 || n != 0 { // those of before were received too
 			h.Errorf("%d of %d devices were told of again", n, before)
 		}
 	})
@@ -167,7 +167,7 @@ func TestAHundredServicesRestartWithoutAFlood(t *testing.T) {
 	})
 }
 
-// At the birth of Home Assistant configs, availability and states are said
+// At the birth of Home Assistant configs, availability and states are published
 // again, after a moment; domains are asked to do the same.
 func TestBirthIsAnswered(t *testing.T) {
 	inHome(t, chain, func(h *home) {
@@ -187,7 +187,7 @@ func TestBirthIsAnswered(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		h.last("")
 		h.mu.Lock()
-		said := slices.Clone(h.said)
+		all := slices.Clone(h.published)
 		h.mu.Unlock()
 		for _, topic := range []string{
 			h.config("hub"), h.config("domain_kitchen"), h.config("service_lamp"), h.config("service_web"), h.config("service_orchestrator"),
@@ -195,7 +195,7 @@ func TestBirthIsAnswered(t *testing.T) {
 			"dominion/service/lamp/status", "dominion/service/web/status", "dominion/service/orchestrator/status",
 		} {
 			n := 0
-			for _, s := range said {
+			for _, s := range all {
 				if s == topic {
 					n++
 				}
@@ -204,7 +204,7 @@ func TestBirthIsAnswered(t *testing.T) {
 				h.Errorf("%s was said %d times", topic, n)
 			}
 		}
-		if config, state := slices.Index(said, h.config("service_web")), slices.Index(said, "dominion/service/web/status"); config > state {
+		if config, state := slices.Index(all, h.config("service_web")), slices.Index(all, "dominion/service/web/status"); config > state {
 			h.Error("the state before the config")
 		}
 		h.configs()
@@ -216,7 +216,7 @@ func TestBirthIsAnswered(t *testing.T) {
 }
 
 // A person deletes a device in Home Assistant, which publishes empty configs
-// for that: it stays deleted over restarts of both, until it is defined anew.
+// for that: it stays deleted over restarts of both, until it is defined again.
 func TestADeletedDeviceStaysDeleted(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		time.Sleep(15 * time.Second)
@@ -252,7 +252,7 @@ func TestADeletedDeviceStaysDeleted(t *testing.T) {
 }
 
 // The same while the hub is away, by a broker that goes on: the config is
-// missing when it is back. What a broker lost is told again.
+// missing when it is back. What a broker lost is published again.
 func TestADeviceThatWasDeletedWhileTheHubWasAway(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
@@ -264,7 +264,7 @@ func TestADeviceThatWasDeletedWhileTheHubWasAway(t *testing.T) {
 		lamp, web, domain := h.config("service_lamp"), h.config("service_web"), h.config("domain_kitchen")
 		h.mu.Lock()
 		delete(h.retained, lamp)
-		delete(h.retained, domain) // of which the hub hears nothing for a while
+		delete(h.retained, domain) // of which the hub receives nothing for a while
 		h.mu.Unlock()
 		for _, again := range []string{"after the deletion", "after one more start"} {
 			h.again()
@@ -298,7 +298,7 @@ func TestRemovalReachesHomeAssistantThatWasAway(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		topic := h.config("service_extra")
 		if h.last(topic) == "" {
-			h.Fatal("not told of")
+			h.Fatal("not announced")
 		}
 		h.cfg = load(h.T, chain)
 		h.cfg.DataDir = h.dataDir
@@ -307,22 +307,22 @@ func TestRemovalReachesHomeAssistantThatWasAway(t *testing.T) {
 			h.Errorf("still %s", got)
 		}
 		h.again() // once more: it is on disk
-		var said []string
+		var sent []string
 		h.mu.Lock()
 		h.answered = func(m topics.Message) {
 			if m.Topic == topic {
-				said = append(said, fmt.Sprintf("%d", min(len(m.Payload), 1)))
+				sent = append(sent, fmt.Sprintf("%d", min(len(m.Payload), 1)))
 			}
 		}
 		h.mu.Unlock()
-		for range 2 { // the second time there is nothing left to be told
+		for range 2 { // the second time there is nothing left to be published
 			h.publish("homeassistant/status", "online", false)
 			time.Sleep(time.Minute)
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if !slices.Equal(said, []string{"1", "0"}) {
-			h.Errorf("said %q, want it announced and removed", said)
+		if !slices.Equal(sent, []string{"1", "0"}) {
+			h.Errorf("published %q, want it announced and removed", sent)
 		}
 	})
 }
@@ -351,7 +351,7 @@ func TestAnUpgradeThatRenamesAnEntity(t *testing.T) {
 	})
 }
 
-// A domain that is away is a problem, and that is said by the hub: the domain
+// A domain that is away is a problem, and the hub publishes that: the domain
 // cannot, and its other entities are not available.
 func TestConditionOfADomain(t *testing.T) {
 	inHome(t, chain, func(h *home) {
@@ -382,7 +382,7 @@ func TestConditionOfADomain(t *testing.T) {
 	})
 }
 
-// A certificate is told of before it ends, again and again, and no more once it
+// A certificate is reported before it ends, again and again, and no more once it
 // was renewed.
 func TestCertificateExpires(t *testing.T) {
 	inHome(t, chain, func(h *home) {
@@ -419,7 +419,7 @@ func TestCertificateExpires(t *testing.T) {
 	})
 }
 
-// Two certificates are each told of, and the earlier end is shown.
+// Two certificates are each reported, and the earlier end is shown.
 func TestTwoCertificatesExpire(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		h.stop()

@@ -172,7 +172,7 @@ func (h *Hub) stateChanged(t fleet.Transition, now time.Time) {
 		h.leases.Lost(d.ID)
 		// One that was lost before we started is no news.
 		if d.WasOnline || !h.store.Domain(d.Name).Lost {
-			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was heard of it for %v", d.Name, h.cfg.Timing.LostAfter.Duration()))
+			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was received of it for %v", d.Name, h.cfg.Timing.LostAfter.Duration()))
 			if problem := h.fleet.CountLoss(d, now); problem != "" {
 				h.eventOf(d, topics.DomainFlapping, d.Name+" "+problem)
 			}

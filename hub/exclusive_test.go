@@ -35,7 +35,7 @@ type tenant struct {
 	states        map[string]topics.State
 }
 
-// tenants are domains that have joined, beaten and told that nothing runs.
+// tenants are domains that have joined, sent heartbeats and reported that nothing runs.
 func (h *home) tenants(names ...string) []*tenant {
 	h.Helper()
 	var all []*tenant
@@ -196,7 +196,7 @@ func TestExclusiveMovesAfterTheLongestLease(t *testing.T) {
 		if !announced {
 			t.Errorf("it moved at %v: %q", time.Now(), why)
 		}
-		// The one that lost it comes back and has not heard of it.
+		// The one that lost it comes back and has not received that.
 		holder.lease = 0
 		holder.runs(topics.Pending)
 		if holder.beat() {
@@ -270,7 +270,7 @@ func TestExclusiveStaysWithWhoReturns(t *testing.T) {
 	})
 }
 
-// The agent's word that it stopped is enough, if it has heard that it may not.
+// The agent's word that it stopped is enough, if it has received that it may not.
 func TestExclusiveMovesByTheAgentsWord(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {
 		holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)

@@ -52,8 +52,8 @@ func TestAMicrodomainIsOneDeviceWithItsFirmware(t *testing.T) {
 				}
 				removed := 0
 				h.mu.Lock()
-				for _, said := range h.said {
-					if said == topic {
+				for _, published := range h.published {
+					if published == topic {
 						removed++
 					}
 				}

@@ -67,8 +67,8 @@ func (h *home) why(service, domain string) string {
 	return w.Domains[0].Reason
 }
 
-// anew stops a service and starts it again, wherever that is now.
-func (h *home) anew(service string) {
+// stopAndStart stops a service and starts it again, wherever that is now.
+func (h *home) stopAndStart(service string) {
 	h.publish("dominion/service/"+service+"/set", topics.Off, false)
 	time.Sleep(3 * time.Second)
 	h.publish("dominion/service/"+service+"/set", topics.On, false)
@@ -88,7 +88,7 @@ func TestFlappingDomainGetsNothingBack(t *testing.T) {
 		}
 		defer kitchen.leave()
 		defer attic.leave()
-		h.anew("web")
+		h.stopAndStart("web")
 		if got := h.where("web"); got != "[attic:running]" {
 			h.Fatalf("web begins at %s", got)
 		}
@@ -110,7 +110,7 @@ func TestFlappingDomainGetsNothingBack(t *testing.T) {
 		if got := h.where("web") + h.where("cam"); got != "[kitchen:running][attic:running]" {
 			h.Fatalf("with attic back: %s", got)
 		}
-		h.anew("web")
+		h.stopAndStart("web")
 		if got := h.where("web"); got != "[kitchen:running]" {
 			h.Fatalf("web was moved back: %s", got)
 		}
@@ -123,7 +123,7 @@ func TestFlappingDomainGetsNothingBack(t *testing.T) {
 			h.Fatalf("nothing else can run it, but it is %s", got)
 		}
 		h.rejoin(kitchen)
-		h.anew("web")
+		h.stopAndStart("web")
 		if got := h.where("web"); got != "[kitchen:running]" {
 			h.Fatalf("web is %s", got)
 		}
@@ -137,7 +137,7 @@ func TestFlappingDomainGetsNothingBack(t *testing.T) {
 		if got := h.where("web"); got != "[kitchen:running]" {
 			h.Fatalf("web moved without cause: %s", got)
 		}
-		h.anew("web")
+		h.stopAndStart("web")
 		if got := h.where("web"); got != "[attic:running]" {
 			h.Fatalf("with all calm web is %s", got)
 		}

@@ -13,22 +13,22 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// move starts the hub anew with other prefixes, at a broker that kept all.
+// move starts the hub again with other prefixes, at a broker that retained all.
 func (h *home) move(prefix, discovery string, change func(retained map[string]string)) {
 	h.stop()
 	h.mu.Lock()
-	kept := maps.Clone(h.retained)
+	retained := maps.Clone(h.retained)
 	h.mu.Unlock()
-	for topic, payload := range kept {
+	for topic, payload := range retained {
 		if payload != "" && strings.HasSuffix(topic, "/availability") {
-			kept[topic] = topics.Offline // its will
+			retained[topic] = topics.Offline // its will
 		}
 	}
 	if change != nil {
-		change(kept)
+		change(retained)
 	}
 	h.before = nil
-	for topic, payload := range kept {
+	for topic, payload := range retained {
 		if strings.HasPrefix(topic, prefix+"/") && strings.HasSuffix(topic, "/services/set") {
 			continue // the scripted agent takes none while it connects
 		}
@@ -153,10 +153,10 @@ func TestAnotherPrefixTakesBackWhatWasPublished(t *testing.T) {
 		h.move("third", "ha", func(retained map[string]string) {
 			retained["house/hub/status"] = strings.ReplaceAll(retained["house/hub/status"], h.hub.ID(), "6d2f6c9d-77aa-4c1e-9a52-0c4f1f3c0d11")
 		})
-		kept := h.below("house/")
+		retained := h.below("house/")
 		kitchen = joined("kitchen")
 		time.Sleep(time.Minute)
-		if got := h.below("house/"); !slices.Equal(got, kept) || len(got) < 10 {
+		if got := h.below("house/"); !slices.Equal(got, retained) || len(got) < 10 {
 			h.Errorf("of another dominion there is left %q", got)
 		}
 		if strings.Contains(file(), `"former_prefixes"`) {

@@ -31,11 +31,11 @@ func street(tb testing.TB, domains int) *Hub {
 			cfg.Services = append(cfg.Services, d)
 		}
 	}
-	kept, err := store.Open(tb.TempDir(), log)
+	disk, err := store.Open(tb.TempDir(), log)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+	h := New(Options{Config: cfg, Store: disk, Bus: deafBus{}, Log: log})
 	h.beginEpoch()
 	var events []event
 	for n := range domains {

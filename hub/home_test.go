@@ -37,15 +37,15 @@ type home struct {
 	tree    topics.Tree
 	busy    sync.WaitGroup // agents that obey
 
-	mu       sync.Mutex
-	retained map[string]string
-	said     []string // topics, in the order of what was published
-	events   []topics.Event
-	before   []topics.Message     // what the broker has kept when the hub starts
-	until    func() time.Time     // of the broker's certificate; nil: it has none
-	untilWeb func() time.Time     // of the certificate of HTTPS; nil: it has none
-	open     func() bool          // whether everybody is let in beside users; nil: not
-	answered func(topics.Message) // sees every message; nil: nobody
+	mu        sync.Mutex
+	retained  map[string]string
+	published []string // topics, in the order of what was published
+	events    []topics.Event
+	before    []topics.Message     // what the broker has retained when the hub starts
+	until     func() time.Time     // of the broker's certificate; nil: it has none
+	untilWeb  func() time.Time     // of the certificate of HTTPS; nil: it has none
+	open      func() bool          // whether everybody is let in beside users; nil: not
+	answered  func(topics.Message) // sees every message; nil: nobody
 }
 
 // inHome runs a test in a bubble with a hub that runs the given dominion.toml.
@@ -124,7 +124,7 @@ func (h *home) note(m topics.Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.retained[m.Topic] = string(m.Payload)
-	h.said = append(h.said, m.Topic)
+	h.published = append(h.published, m.Topic)
 	if h.answered != nil {
 		h.answered(m)
 	}
@@ -177,7 +177,7 @@ func (h *home) inOrder(first, then string) bool {
 	synctest.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	a, b := slices.Index(h.said, first), slices.Index(h.said, then)
+	a, b := slices.Index(h.published, first), slices.Index(h.published, then)
 	return a >= 0 && b >= 0 && a < b
 }
 

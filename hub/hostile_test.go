@@ -9,7 +9,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// Garbage is told of a few times a minute, and then that there was more.
+// Garbage is reported a few times a minute, and then that there was more.
 func TestGarbageDoesNotFloodTheEvents(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		for range 1000 {

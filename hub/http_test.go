@@ -94,7 +94,7 @@ func TestFiguresByHTTP(t *testing.T) {
 	}
 }
 
-// What a domain says of itself is told while it is online. Services that nobody
+// What a domain reports of itself is exported while it is online. Services that nobody
 // defined are no labels.
 func TestFiguresOfDomains(t *testing.T) {
 	state, err := store.Open(t.TempDir(), slog.New(slog.DiscardHandler))
@@ -103,9 +103,9 @@ func TestFiguresOfDomains(t *testing.T) {
 	}
 	h := New(Options{Config: config.Dominion{TopicPrefix: "dominion"}, Store: state, Log: slog.New(slog.DiscardHandler)})
 	h.statuses.Set(topics.Service{Service: "web"})
-	said := &topics.Metrics{Load1: 0.5, MemoryUsed: 1000, Services: map[string]topics.Usage{"web": {CPU: 0.25, Memory: 123}, "made-up": {CPU: 1}}}
-	h.fleet.Restore(domain{Name: "pi", State: topics.DomainIsOnline, Metrics: said}, false)
-	h.fleet.Restore(domain{Name: "attic", State: topics.DomainIsLost, Metrics: said}, false)
+	reported := &topics.Metrics{Load1: 0.5, MemoryUsed: 1000, Services: map[string]topics.Usage{"web": {CPU: 0.25, Memory: 123}, "made-up": {CPU: 1}}}
+	h.fleet.Restore(domain{Name: "pi", State: topics.DomainIsOnline, Metrics: reported}, false)
+	h.fleet.Restore(domain{Name: "attic", State: topics.DomainIsLost, Metrics: reported}, false)
 	var b strings.Builder
 	if err := metrics.Write(&b, h.reportFigures().families); err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestMetricsAgreeWithSys(t *testing.T) {
 		if err := b.Subscribe("$SYS/broker/#", func(m topics.Message) { sys[strings.TrimPrefix(m.Topic, "$SYS/broker/")] = string(m.Payload) }); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(15 * time.Second) // $SYS is told each ten
+		time.Sleep(15 * time.Second) // $SYS is published each ten
 		synctest.Wait()
 		for name, like := range map[string]string{
 			"clients/connected":         "dominion_broker_clients_connected",

@@ -334,7 +334,7 @@ func TestForget(t *testing.T) {
 		if r := h.ask(topics.VerbForget, `{"transaction":"g","domain":"attic"}`); r.Status != topics.StatusOK {
 			h.Errorf("%+v", r)
 		}
-		time.Sleep(5 * time.Second) // Home Assistant was told of it a moment ago
+		time.Sleep(5 * time.Second) // it was announced to Home Assistant a moment ago
 		for _, topic := range h.tree.DomainTopics("attic") {
 			if got := h.last(topic); got != "" {
 				h.Errorf("%s still holds %s", topic, got)

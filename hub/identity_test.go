@@ -120,7 +120,7 @@ func TestACopyIsRefusedWhateverItsName(t *testing.T) {
 				if all := strings.Join(overview.Problems, "\n"); err != nil || !strings.Contains(all, name+": a machine of this very id runs as kitchen") || !strings.Contains(all, "domain reset") {
 					h.Errorf("the problems: %v %s", err, all)
 				}
-				// The first begins anew: the copy does not take its place meanwhile.
+				// The first begins again: the copy does not take its place meanwhile.
 				kitchen.kill()
 				if err := h.askJoin(name, kitchen.id, "copy"); err == nil {
 					h.Error("the copy takes the place of the first while that is away")

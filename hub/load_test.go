@@ -26,7 +26,7 @@ func TestLoadDecidesWhereAndMovesNothing(t *testing.T) {
 		}
 		says("attic", 3.2, 300)
 		says("kitchen", 0.2, 300)
-		h.anew("web")
+		h.stopAndStart("web")
 		if got := h.where("web"); got != "[kitchen:running]" {
 			h.Fatalf("web is %s", got)
 		}
@@ -35,14 +35,14 @@ func TestLoadDecidesWhereAndMovesNothing(t *testing.T) {
 			h.Errorf("why: %s", got)
 		}
 
-		plan, said := string(h.ask(topics.VerbPlan, "").Data), h.others()
+		plan, before := string(h.ask(topics.VerbPlan, "").Data), h.others()
 		for i := range 100 {
 			says("attic", 3.2-float64(i%5)*0.4, 300+i)
 			says("kitchen", 4*float64(i%7), 1500+i) // up to overloaded, and moves nothing
 			time.Sleep(time.Second)
 		}
-		if now := h.others(); len(now) != len(said) {
-			h.Errorf("a load that changes made the hub say %v", now[len(said):])
+		if now := h.others(); len(now) != len(before) {
+			h.Errorf("a load that changes made the hub say %v", now[len(before):])
 		}
 		if got := string(h.ask(topics.VerbPlan, "").Data); got != plan {
 			h.Errorf("the plan is now %s", got)
@@ -50,7 +50,7 @@ func TestLoadDecidesWhereAndMovesNothing(t *testing.T) {
 
 		says("attic", 0, 1900)
 		says("kitchen", 8, 300)
-		h.anew("web")
+		h.stopAndStart("web")
 		if got := h.where("web"); got != "[kitchen:running]" {
 			h.Errorf("attic's memory is nearly full, and web is %s", got)
 		}
@@ -64,12 +64,12 @@ func TestLoadDecidesWhereAndMovesNothing(t *testing.T) {
 	})
 }
 
-// others are the topics at which something was said, but for heartbeats,
+// others are the topics at which something was published, but for heartbeats,
 // metrics, questions and answers.
 func (h *home) others() (all []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, topic := range h.said {
+	for _, topic := range h.published {
 		if !strings.HasSuffix(topic, "/heartbeat") && !strings.HasSuffix(topic, "/metrics") && !strings.Contains(topic, "/re") {
 			all = append(all, topic)
 		}

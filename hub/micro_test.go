@@ -59,7 +59,7 @@ func TestServiceOfAMicrocontroller(t *testing.T) {
 }
 
 // What a microcontroller runs does not stop because nobody wants it, and is
-// not told of as something that is about to.
+// not reported as something that is about to.
 func TestMicrocontrollerRunsOn(t *testing.T) {
 	inHome(t, "[services.button]\n", func(h *home) {
 		h.esp("esp", "button")
@@ -116,7 +116,7 @@ func TestForgetAMicrocontroller(t *testing.T) {
 	})
 }
 
-// One that says what cannot be is not believed, and what it said before stands.
+// One that reports what cannot be is not believed, and what it reported before stands.
 func TestMicrocontrollerThatLies(t *testing.T) {
 	inHome(t, "[services.button]\n", func(h *home) {
 		h.esp("esp", "button")
@@ -141,7 +141,7 @@ func TestMicrocontrollerThatLies(t *testing.T) {
 func TestUnreadableStatusOfAMicrodomain(t *testing.T) {
 	inHome(t, "[services.button]\n", func(h *home) {
 		time.Sleep(15 * time.Second)
-		seen := func() (problem string, d topics.DomainView) {
+		shown := func() (problem string, d topics.DomainView) {
 			o, err := topics.Decode[topics.Overview]("", h.ask(topics.VerbStatus, `{}`).Data)
 			if err != nil {
 				h.Fatal(err)
@@ -169,22 +169,22 @@ func TestUnreadableStatusOfAMicrodomain(t *testing.T) {
 			h.publish("dominion/domain/esp/availability", "online", true)
 			h.publish(topic, c.status, false)
 			time.Sleep(time.Hour)
-			problem, d := seen()
+			problem, d := shown()
 			if !strings.Contains(problem, c.want) || !strings.Contains(d.Problem, c.want) || d.State != topics.DomainIsRefused {
 				h.Errorf("%s: %q, %+v", what, problem, d)
 			}
 			h.publish(topic, right, true)
 			time.Sleep(time.Second)
-			if problem, d := seen(); problem != "" || d.State != topics.DomainIsOnline {
+			if problem, d := shown(); problem != "" || d.State != topics.DomainIsOnline {
 				h.Errorf("%s, corrected: %q, %+v", what, problem, d)
 			}
 			h.publish(topic, c.status, true)
 			time.Sleep(time.Hour)
-			if problem, d := seen(); !strings.Contains(problem, c.want) || d.State != topics.DomainIsOnline {
+			if problem, d := shown(); !strings.Contains(problem, c.want) || d.State != topics.DomainIsOnline {
 				h.Errorf("%s, of one that is known: %q, %+v", what, problem, d)
 			}
 			h.publish(topic, "", true)
-			if problem, _ := seen(); problem != "" {
+			if problem, _ := shown(); problem != "" {
 				h.Errorf("%s, cleared: %q", what, problem)
 			}
 			h.unplug("esp")
@@ -196,7 +196,7 @@ func TestUnreadableStatusOfAMicrodomain(t *testing.T) {
 		if r := h.ask(topics.VerbForget, `{"domain":"esp"}`); r.Error != "" || h.last(topic) != "" {
 			h.Errorf("%+v, and there is still %q", r, h.last(topic))
 		}
-		if problem, d := seen(); problem != "" || d.Name != "" {
+		if problem, d := shown(); problem != "" || d.Name != "" {
 			h.Errorf("forgotten: %q, %+v", problem, d)
 		}
 	})

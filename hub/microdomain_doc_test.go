@@ -140,11 +140,11 @@ func TestMicrodomainPage(t *testing.T) {
 	})
 
 	shell := microdomainDoc(t, "sh")
-	said := regexp.MustCompile(`-m '(\{.*\})'`).FindStringSubmatch(shell)
-	if said == nil {
+	published := regexp.MustCompile(`-m '(\{.*\})'`).FindStringSubmatch(shell)
+	if published == nil {
 		t.Fatal("the shell says no status")
 	}
-	if d, err := topics.Decode[topics.Domain](status[1], []byte(said[1])); err != nil || !d.Micro || d.Name != user || d.Services[0].State != topics.Running {
+	if d, err := topics.Decode[topics.Domain](status[1], []byte(published[1])); err != nil || !d.Micro || d.Name != user || d.Services[0].State != topics.Running {
 		t.Errorf("%+v, %v", d, err)
 	}
 }

@@ -32,7 +32,7 @@ func TestOverwrittenTopicsArePublishedAgain(t *testing.T) {
 				time.Sleep(20 * time.Second)
 			}
 		}
-		// What is said the usual way still is, and once.
+		// What is published the usual way still is, and once.
 		h.publish(h.tree.Service(topics.ServiceSet, "lamp"), "OFF", false)
 		time.Sleep(5 * time.Second)
 		n := h.timesPublished(all[0]) + h.timesPublished(all[1])

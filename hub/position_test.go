@@ -34,7 +34,7 @@ func TestReportsCannotLockOthersOut(t *testing.T) {
 					forge(topics.Heartbeat{Epoch: h.status().Epoch + step, Seq: i})
 				}
 				h.stop()
-				h.start() // nothing begins anew with the hub
+				h.start() // nothing begins again with the hub
 				_ = kitchen.rejoin()
 				for i := range uint64(12) {
 					forge(topics.Heartbeat{Epoch: h.status().Epoch + step, Seq: i})
@@ -55,11 +55,11 @@ func TestReportsCannotLockOthersOut(t *testing.T) {
 				h.publish("dominion/domain/mallory/availability", "online", false)
 				h.publish("dominion/domain/mallory/status", `{"id":"id-of-mallory","name":"mallory","session":"m","protocol":"1.0","services":[],"catalog":[{"service":"web","version":"1"}]}`, false)
 				for i := range uint64(12) {
-					seen := uint64(0)
+					raised := uint64(0)
 					if c := h.last("dominion/domain/mallory/services/set"); c != "" {
-						seen = highest("mallory")
+						raised = highest("mallory")
 					}
-					forge(topics.Heartbeat{Epoch: h.status().Epoch, Generation: seen + step, Seq: 100 + i})
+					forge(topics.Heartbeat{Epoch: h.status().Epoch, Generation: raised + step, Seq: 100 + i})
 					h.publish("dominion/service/lock/set", []string{"ON", "OFF"}[i%2], false)
 					time.Sleep(2500 * time.Millisecond)
 				}

@@ -73,8 +73,8 @@ func TestPowerCutOfEverything(t *testing.T) {
 	}
 }
 
-// What has landed on one machine is spread anew when somebody says so: what was
-// said to move does, and its old copy serves until the new one does.
+// What has landed on one machine is spread again when somebody asks for it: what was
+// announced to move does, and its old copy serves until the new one does.
 func TestRebalance(t *testing.T) {
 	toml, names := spread()
 	inHome(t, toml, func(h *home) {

@@ -32,7 +32,7 @@ func TestForeignCommandIsPutRight(t *testing.T) {
 }
 
 // A hub whose data_dir is older than its domains disturbs nothing of what
-// runs: no domain is ordered to stop what it has not told about yet.
+// runs: no domain is ordered to stop what it has not reported yet.
 func TestFirstCommandStopsNothing(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen := h.agent("kitchen", []string{"lamp"}, "lamp", "web", "orchestrator")
@@ -76,7 +76,7 @@ func TestRetainedStatusOfAnUnknownDomainCounts(t *testing.T) {
 	})
 }
 
-// A full card: orders are obeyed all the same, said not to be kept, and
+// A full card: orders are obeyed all the same, reported as not persisted, and
 // written as soon as that works.
 func TestDiskThatTakesNothing(t *testing.T) {
 	inHome(t, chain, func(h *home) {
@@ -105,7 +105,7 @@ func TestDiskThatTakesNothing(t *testing.T) {
 	})
 }
 
-// Home Assistant was told of this home until it was switched off in the
+// This home was announced to Home Assistant until it was switched off in the
 // configuration: what is left of that in the broker is cleared.
 func TestHomeAssistantSwitchedOff(t *testing.T) {
 	inHome(t, chain+"[homeassistant]\nenabled = false\n", func(h *home) {
@@ -127,7 +127,7 @@ func TestHomeAssistantSwitchedOff(t *testing.T) {
 	})
 }
 
-// A hub that has lost its memory finds by what the broker has kept that there
+// A hub that has lost its memory finds by what the broker has retained that there
 // is more to come: it starts nothing before that is there.
 func TestHubWithoutStateWaitsForRetainedMessages(t *testing.T) {
 	inHome(t, "[services.web]\npriority = \"required\"\nreplicas = 1\n", func(h *home) {

@@ -323,7 +323,7 @@ func (h *Hub) drain(name, word string) error {
 	case d.Micro:
 		return errMicroDrain(name)
 	case d.State != topics.DomainIsOnline:
-		return fmt.Errorf("%s is %s: it keeps the flag itself, so it must be online to be told", name, d.State)
+		return fmt.Errorf("%s is %s: it stores the flag itself, so it must be online", name, d.State)
 	}
 	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))
 	return nil

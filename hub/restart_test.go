@@ -10,7 +10,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// restarter obeys the command restart as an agent does: the copy begins anew and
+// restarter obeys the command restart as an agent does: the copy begins again and
 // is ready a second later, or fails.
 func (a *agent) restarter(log func(string), fails bool) {
 	h := a.home

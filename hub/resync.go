@@ -25,7 +25,7 @@ func (h *Hub) resync(name string, now time.Time) error {
 	d.OrderAgain()
 	h.touch(name)
 	h.commandDomain(d, topics.Command{Action: topics.ActionResync, Session: d.Heartbeat.Session})
-	h.eventOf(d, topics.DomainResynced, fmt.Sprintf("%s is told to join again: it obeyed epoch %d generation %d, ours is epoch %d", name, d.Heartbeat.Epoch, d.Heartbeat.Generation, h.epoch))
+	h.eventOf(d, topics.DomainResynced, fmt.Sprintf("%s is ordered to join again: it obeyed epoch %d generation %d, ours is epoch %d", name, d.Heartbeat.Epoch, d.Heartbeat.Generation, h.epoch))
 	return nil
 }
 

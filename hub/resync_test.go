@@ -29,11 +29,11 @@ func (h *home) commandsTo(domain string) func() string {
 	}
 }
 
-// A domain whose status was lost is asked for it, and people are told; nothing
+// A domain whose status was lost is asked for it, and people are shown it; nothing
 // waits in silence.
 func TestAMissingStatusIsAskedFor(t *testing.T) {
 	inHome(t, lock, func(h *home) {
-		said := h.commandsTo("attic")
+		commands := h.commandsTo("attic")
 		if err := h.askJoin("attic", "id-of-attic", "a"); err != nil {
 			h.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestAMissingStatusIsAskedFor(t *testing.T) {
 			h.publish("dominion/domain/attic/heartbeat", string(topics.Encode(topics.Heartbeat{ID: "id-of-attic", Session: "a", Seq: i, Status: 1})), false)
 			time.Sleep(time.Second)
 		}
-		if got := said(); got != "report, report" {
+		if got := commands(); got != "report, report" {
 			h.Errorf("asked %q", got)
 		}
 		views, err := topics.Decode[[]topics.DomainView]("", h.ask(topics.VerbDomains, `{}`).Data)
@@ -54,7 +54,7 @@ func TestAMissingStatusIsAskedFor(t *testing.T) {
 			h.publish("dominion/domain/attic/heartbeat", string(topics.Encode(topics.Heartbeat{ID: "id-of-attic", Session: "a", Seq: 9 + i, Status: 1})), false)
 			time.Sleep(time.Second)
 		}
-		if got := said(); got != "report, report" {
+		if got := commands(); got != "report, report" {
 			h.Errorf("asked %q", got)
 		}
 		if got := h.transcript(topics.DomainJoined); !strings.Contains(got, "attic joined") {
@@ -137,11 +137,11 @@ func TestResync(t *testing.T) {
 		if got := problems(); !strings.Contains(got, "kitchen: reports epoch 5000000") || !strings.Contains(got, "dominionctl resync kitchen") {
 			h.Errorf("the problems: %s", got)
 		}
-		said := h.commandsTo("kitchen")
+		commands := h.commandsTo("kitchen")
 		if r := h.ask(topics.VerbResync, `{"domain":"kitchen"}`); r.Status != topics.StatusOK {
 			h.Fatalf("%+v", r)
 		}
-		if got := said(); got != "resync s" {
+		if got := commands(); got != "resync s" {
 			h.Errorf("told %q", got)
 		}
 		// The agent obeys from the epoch that it is granted.

@@ -32,7 +32,7 @@ func TestNobodySpeaksThroughTheHub(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var bus said
+		var bus recorder
 		h := hub.New(hub.Options{Config: cfg, Version: "test", Store: state, Bus: &bus, Log: log, Broker: ownBroker{access: func(ask topics.HubRequest) (topics.Access, error) {
 			role, there := roles[ask.User]
 			if !there {
@@ -90,12 +90,12 @@ func TestNobodySpeaksThroughTheHub(t *testing.T) {
 	})
 }
 
-// said is a bus that remembers.
-type said struct{ all []topics.Message }
+// recorder is a bus that remembers.
+type recorder struct{ all []topics.Message }
 
-func (s *said) Publish(m topics.Message) { s.all = append(s.all, m) }
+func (s *recorder) Publish(m topics.Message) { s.all = append(s.all, m) }
 
-func (s *said) answer(topic string) string {
+func (s *recorder) answer(topic string) string {
 	for _, m := range s.all {
 		if m.Topic == topic && strings.Contains(string(m.Payload), `"transaction":"t"`) {
 			return string(m.Payload)

@@ -29,11 +29,11 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 		}
 		defer func() { _ = b.Stop(context.Background()) }()
 		var mu sync.Mutex
-		said := make(map[string]string)
+		published := make(map[string]string)
 		if err := b.Subscribe("dominion/#", func(m topics.Message) {
 			mu.Lock()
 			defer mu.Unlock()
-			said[m.Topic] = string(m.Payload)
+			published[m.Topic] = string(m.Payload)
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -41,8 +41,8 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
-			s, _ := topics.Decode[topics.Hub]("", []byte(said["dominion/hub/status"]))
-			if said["dominion/hub/availability"] != topics.Online {
+			s, _ := topics.Decode[topics.Hub]("", []byte(published["dominion/hub/status"]))
+			if published["dominion/hub/availability"] != topics.Online {
 				return ""
 			}
 			return s.ID
@@ -54,12 +54,12 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kept, err := store.Open(dir, log)
+			disk, err := store.Open(dir, log)
 			if err != nil {
 				t.Fatal(err)
 			}
 			l := new(line)
-			h := New(Options{Config: cfg, Store: kept, Bus: l, Log: log})
+			h := New(Options{Config: cfg, Store: disk, Bus: l, Log: log})
 			will := h.Will()
 			o := client.Options{
 				ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: log,
@@ -113,7 +113,7 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 		}
 		stopSecond()
 		if got := words.String(); strings.Count(got, "another hub, ") != 1 || !strings.Contains(got, first) {
-			t.Errorf("what the second said:\n%s", got)
+			t.Errorf("what the second published:\n%s", got)
 		}
 	})
 }

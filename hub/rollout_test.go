@@ -12,8 +12,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// everywhere is a service that runs on each domain; its definition is told
-// apart by its port.
+// everywhere is a service that runs on each domain; its definition is distinguished
+// by its port.
 func everywhere(port int, rest ...string) string {
 	return fmt.Sprintf("[services.web]\npriority = \"required\"\nport = %d\nstart_timeout = \"20s\"\n", port) + strings.Join(rest, "\n")
 }
@@ -134,7 +134,7 @@ func TestBadDefinitionIsTakenBackAndNotTriedAgain(t *testing.T) {
 			h.Errorf("no problem in status: %s", o.Data)
 		}
 
-		// Nor does a hub that is started anew try it again.
+		// Nor does a hub that is started again try it again.
 		disperse(all)
 		h.stop()
 		h.cfg.DataDir = h.dataDir

@@ -163,7 +163,7 @@ func TestAPersonsNumberBeatsTheFigure(t *testing.T) {
 	})
 }
 
-// A hub that starts anew takes what runs for the number, whatever the figure
+// A hub that starts again takes what runs for the number, whatever the figure
 // says, and stops nothing of it before a whole cooldown.
 func TestNumberSurvivesAHubRestart(t *testing.T) {
 	inHome(t, queued, func(h *home) {

@@ -63,11 +63,11 @@ func TestTakenPortCostsNoEpoch(t *testing.T) {
 			t.Fatalf("on a taken port: %v", err)
 		}
 	}
-	kept, err := store.Open(cfg.DataDir, log)
+	disk, err := store.Open(cfg.DataDir, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := kept.Epoch(); e != 0 {
+	if e := disk.Epoch(); e != 0 {
 		t.Errorf("the epoch is %d although no hub ran", e)
 	}
 }
@@ -91,9 +91,9 @@ func TestDiscoveryThatIsNotOnDiskIsPublishedAgain(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Serve(ctx) }()
-		told := make(chan string, 100)
+		received := make(chan string, 100)
 		conn, err := client.Connect(ctx, client.Options{
-			URL: "mqtt://" + (<-started)[0].Addr.String(), ClientID: "test", OnMessage: func(m topics.Message) { told <- m.Topic },
+			URL: "mqtt://" + (<-started)[0].Addr.String(), ClientID: "test", OnMessage: func(m topics.Message) { received <- m.Topic },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -102,15 +102,15 @@ func TestDiscoveryThatIsNotOnDiskIsPublishedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		select {
-		case <-told:
+		case <-received:
 		case <-time.After(20 * time.Second):
-			t.Errorf("Home Assistant is told of nothing in run %d of the hub", run+1)
+			t.Errorf("Home Assistant received nothing in run %d of the hub", run+1)
 		}
 		if run == 0 { // the count that goes with it
 			if err := conn.Subscribe(ctx, "dominion/hub/discovery"); err != nil {
 				t.Fatal(err)
 			}
-			for topic := range told {
+			for topic := range received {
 				if topic == "dominion/hub/discovery" {
 					break
 				}

@@ -36,7 +36,7 @@ func TestLeftoversAreClearedInOrder(t *testing.T) {
 	})
 }
 
-// Copies of equal rank are told apart by the order in which the hub saw them
+// Copies of equal rank are distinguished by the order in which the hub saw them
 // run: the clocks of two machines are never compared.
 func TestClocksOfMachinesDecideNothing(t *testing.T) {
 	inHome(t, "[services.web]\npriority = \"required\"\n", func(h *home) {
@@ -109,7 +109,7 @@ func TestMicrodomainGoesOffline(t *testing.T) {
 	})
 }
 
-// Timing that is changed at run time is told to the domains and obeyed.
+// Timing that is changed at run time is passed to the domains and obeyed.
 func TestTimingIsReloaded(t *testing.T) {
 	inHome(t, chain, func(h *home) {
 		kitchen, attic := both(h)
@@ -202,7 +202,7 @@ func TestResponseTopic(t *testing.T) {
 	})
 }
 
-// A microcontroller that the embedded broker has kept as online since an
+// A microcontroller that the embedded broker has retained as online since an
 // earlier run is offline unless it says so again.
 func TestPersistedMicrodomainsMustReport(t *testing.T) {
 	inHome(t, "[services.button]\n", func(h *home) {

@@ -16,7 +16,7 @@ type deafBus struct{}
 
 func (deafBus) Publish(topics.Message) {}
 
-// A hub that stood still has not heard the heartbeats that wait for it: that
+// A hub that stood still has not received the heartbeats that wait for it: that
 // is no silence. Real silence, before or after, is.
 func TestStandingStillIsNoSilence(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
@@ -37,11 +37,11 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kept, err := store.Open(t.TempDir(), log)
+			disk, err := store.Open(t.TempDir(), log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+			h := New(Options{Config: cfg, Store: disk, Bus: deafBus{}, Log: log})
 			beat := time.Now()
 			d := h.fleet.Restore(domain{
 				Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: beat,
@@ -73,12 +73,12 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	}
 	var out strings.Builder
 	log := slog.New(slog.NewTextHandler(&out, nil))
-	kept, err := store.Open(t.TempDir(), log)
+	disk, err := store.Open(t.TempDir(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var figures stall.Figures
-	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log, Figures: func() stall.Figures { return figures }})
+	h := New(Options{Config: cfg, Store: disk, Bus: deafBus{}, Log: log, Figures: func() stall.Figures { return figures }})
 	now := time.Now()
 	d := h.fleet.Restore(domain{
 		Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: now,

@@ -41,7 +41,7 @@ dependencies = ["lib >=1 <2"]
 }
 
 // A version that no domain can have which runs the service is not offered, and
-// what keeps it is said.
+// what prevents it is shown.
 func TestUpdateOffersWhatCanBeHad(t *testing.T) {
 	inHome(t, "[services.web]\nreplicas = 2\n", func(h *home) {
 		a, b := h.agent("attic", nil, "web"), h.agent("barn", nil, "web")

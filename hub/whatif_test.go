@@ -194,7 +194,7 @@ func TestPlanWithConfig(t *testing.T) {
 	})
 }
 
-// A drain is planned in the words of a loss, does what it said, and says when
+// A drain is planned in the words of a loss, does what it announced, and reports when
 // nothing of it may be.
 func TestPlanDrain(t *testing.T) {
 	inHome(t, pair, func(h *home) {

@@ -21,7 +21,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := store.Open(t.TempDir(), log)
+	disk, err := store.Open(t.TempDir(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	web.Version, _ = services.ParseRange(">=2")
 	web.Needs.Memory = 1e9
 	cfg.Services = []services.Definition{web}
-	h := New(Options{Config: cfg, Store: kept, Bus: deafBus{}, Log: log})
+	h := New(Options{Config: cfg, Store: disk, Bus: deafBus{}, Log: log})
 	now := time.Now()
 	h.beginEpoch()
 	h.connect(now)
@@ -87,7 +87,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 		}
 	}
 	rest()
-	now = now.Add(4 * time.Second) // all but two are heard again
+	now = now.Add(4 * time.Second) // all but two send heartbeats again
 	h.stall.Look(now, 0, time.Hour)
 	for _, d := range h.fleet.Sorted() {
 		if d.Name != "b-lost" && !d.Micro {

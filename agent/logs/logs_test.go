@@ -340,11 +340,11 @@ func TestCapRetainsTheNewest(t *testing.T) {
 	for i := range 10 {
 		marks = append(marks, mark{int64(i), at0(i)})
 	}
-	var kept []int64
+	var retained []int64
 	for _, m := range thinMarks(marks) {
-		kept = append(kept, m.from)
+		retained = append(retained, m.from)
 	}
-	if !slices.Equal(kept, []int64{0, 2, 4, 5, 6, 7, 8, 9}) {
-		t.Errorf("kept %v", kept)
+	if !slices.Equal(retained, []int64{0, 2, 4, 5, 6, 7, 8, 9}) {
+		t.Errorf("retained %v", retained)
 	}
 }

@@ -31,7 +31,7 @@ func (f files) Glob(pattern string) ([]string, error) {
 	return disk.Glob(pattern)
 }
 
-// cases are Makefiles, and what is said of the variable X. where is a part of
+// cases are Makefiles, and what is reported of the variable X. where is a part of
 // it; "": make hands X on and does nothing with it.
 var cases = []struct {
 	name, text, where string
@@ -107,7 +107,7 @@ func TestExpands(t *testing.T) {
 }
 
 // TestMakeItself asks make: what runs a value must have been noticed, and what
-// is said to be handed on must arrive byte for byte.
+// is reported as passed on must arrive byte for byte.
 func TestMakeItself(t *testing.T) {
 	if _, err := exec.LookPath("make"); err != nil {
 		t.Skip("there is no make here")
@@ -126,12 +126,12 @@ func TestMakeItself(t *testing.T) {
 			_ = c.Run() // what expands it may well be nonsense then
 		}
 		_, err := os.Stat(filepath.Join(dir, "F"))
-		seen, _ := os.ReadFile(filepath.Join(dir, "seen"))
+		got, _ := os.ReadFile(filepath.Join(dir, "seen"))
 		if err == nil {
 			ran++
 		}
-		if tt.where == "" && (err == nil || string(seen) != value && tt.name != "a dollar at the end") {
-			t.Errorf("%s: make expanded X (ran: %v), which arrived as %q", tt.name, err == nil, seen)
+		if tt.where == "" && (err == nil || string(got) != value && tt.name != "a dollar at the end") {
+			t.Errorf("%s: make expanded X (ran: %v), which arrived as %q", tt.name, err == nil, got)
 		}
 	}
 	if ran < 15 {

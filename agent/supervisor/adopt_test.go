@@ -115,7 +115,7 @@ func TestAdoptionOfAGroupWithoutItsLeader(t *testing.T) {
 	if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	a.until("its end was seen", func(v view) bool { return v.get("web").Restarts == 1 })
+	a.until("its end was noticed", func(v view) bool { return v.get("web").Restarts == 1 })
 	a.stopAll(h)
 	a.kill()
 }

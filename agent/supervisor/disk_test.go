@@ -48,7 +48,7 @@ func TestDataDirThatDoesNotAnswer(t *testing.T) {
 		return i.State == topics.Backoff && strings.Contains(i.Message, "data_dir does not answer")
 	})
 	h.write("ill", "")
-	h.until("what is not well is seen", func() bool { return h.get("sick").Health == topics.Unhealthy })
+	h.until("what is not well is noticed", func() bool { return h.get("sick").Health == topics.Unhealthy })
 	pid := h.pid("ends")
 	delete(all, "ends")
 	before := time.Now()

@@ -78,7 +78,7 @@ func (s *Supervisor) checkMakeExpansion(dir string, all map[string]string, comma
 			continue
 		}
 		if shell != "" {
-			return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be told: a shell runs make, %.80q: write command = [\"make\", …] in service.toml", dollars[0], shell)
+			return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be determined: a shell runs make, %.80q: write command = [\"make\", …] in service.toml", dollars[0], shell)
 		}
 		uses, option := makefile.Uses{}, unusualOption(dir, arguments)
 		if option == "" {
@@ -93,9 +93,9 @@ func (s *Supervisor) checkMakeExpansion(dir string, all map[string]string, comma
 			where, unclear := uses.Expands(k)
 			switch {
 			case option != "":
-				return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be told: %s is an option of make that is not understood here: leave it out", k, option)
+				return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be determined: %s is an option of make that is not understood here: leave it out", k, option)
 			case unclear:
-				return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be told: %s: write what is read without make's variables, and \"$$%s\" in recipes", k, where, k)
+				return fmt.Errorf("the value of %s holds a $, and whether make expands it cannot be determined: %s: write what is read without make's variables, and \"$$%s\" in recipes", k, where, k)
 			case where != "":
 				return fmt.Errorf("the value of %s holds a $, which make would expand: %s names it as $(%s): write \"$$%s\" in the recipe", k, where, k, k)
 			}

@@ -58,7 +58,7 @@ func TestExpandedTextIsRefused(t *testing.T) {
 	for name, tt := range map[string]struct{ makefile, want string }{
 		"named":    {"run:\n\t@echo $(PASSWORD)\n", `Makefile:2 names it as $(PASSWORD): write "$$PASSWORD" in the recipe`},
 		"included": {"include a.mk\nrun:\n", `a.mk:1 names it as $(PASSWORD)`},
-		"unclear":  {"include $(HERE)\nrun:\n", `cannot be told`},
+		"unclear":  {"include $(HERE)\nrun:\n", `cannot be determined`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)

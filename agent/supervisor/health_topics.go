@@ -100,9 +100,9 @@ func (s *Supervisor) TopicMessage(topic string, payload []byte, retained bool, s
 func (t *transition) notReadyMessage() string {
 	switch t.check() {
 	case notifyCheck:
-		return "not ready yet: it has not said READY=1"
+		return "not ready yet: it has not sent READY=1"
 	case mqttCheck:
-		return fmt.Sprintf("not ready yet: %s has not said %q", t.Spec.Health.MQTT, t.Spec.Health.Payload)
+		return fmt.Sprintf("not ready yet: %s has not published %q", t.Spec.Health.MQTT, t.Spec.Health.Payload)
 	}
 	return ""
 }

@@ -40,7 +40,7 @@ func TestServicesAreUnprivileged(t *testing.T) {
 		h.makefile(name, `id -u; id -G; echo $USER; cd; touch in-home $SERVICE_DATA_DIR/data && echo kept; exec sleep 100`)
 	}
 	h.apply(map[string]topics.Spec{"web": spec("r1"), "mounter": spec("r1")})
-	said := func(name string) []string {
+	fields := func(name string) []string {
 		h.until(name+" wrote", func() bool { return strings.HasSuffix(h.read("logs/"+name+"/stdout.log"), "kept") })
 		return strings.Split(h.read("logs/"+name+"/stdout.log"), "\n")
 	}
@@ -48,7 +48,7 @@ func TestServicesAreUnprivileged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := said("web")
+	web := fields("web")
 	if web[0] != strconv.Itoa(want.uid) || web[0] == "0" || web[2] != want.name {
 		t.Errorf("web runs as %q", web)
 	}
@@ -57,7 +57,7 @@ func TestServicesAreUnprivileged(t *testing.T) {
 			t.Errorf("web is not in the group %s (%s): %s", name, g.Gid, web[1])
 		}
 	}
-	if mounter := said("mounter"); mounter[0] != "0" || mounter[2] != "root" {
+	if mounter := fields("mounter"); mounter[0] != "0" || mounter[2] != "root" {
 		t.Errorf("mounter runs as %q", mounter)
 	}
 	if n := strings.Count(h.log.String(), "there is no user "+DefaultUser+": services run as nobody"); (n == 1) != missing {

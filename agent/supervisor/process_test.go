@@ -268,7 +268,7 @@ func TestWhatMayNotBeOrderedIsRefused(t *testing.T) {
 			change(&s)
 			h.reports = nil
 			h.apply(one("web", s))
-			h.apply(one("web", s)) // said once
+			h.apply(one("web", s)) // ordered once
 			i := h.get("web")
 			if i.State != topics.Failed || i.Message == "" || i.Revision != s.Revision || h.reported(topics.CommandRefused, "web") != 1 {
 				t.Errorf("%+v, %v", i, h.reports)

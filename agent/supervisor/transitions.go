@@ -258,7 +258,7 @@ func stopLeftovers(t *transition) {
 
 func startNow(t *transition) { t.do(start{}) }
 
-const leaseOverReason = "its lease is over, as the hub was not heard"
+const leaseOverReason = "its lease is over, as the hub did not renew it"
 
 func waitForLease(t *transition) {
 	t.do(forget{})

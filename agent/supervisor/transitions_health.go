@@ -60,10 +60,10 @@ func rearmWatchdog(t *transition) {
 }
 
 func failSilentWatchdog(t *transition) {
-	t.failWatchdog("it did not say WATCHDOG=1 within " + formatDuration(t.Run.Watchdog))
+	t.failWatchdog("it did not send WATCHDOG=1 within " + formatDuration(t.Run.Watchdog))
 }
 
-func failTriggeredWatchdog(t *transition) { t.failWatchdog("it said WATCHDOG=trigger") }
+func failTriggeredWatchdog(t *transition) { t.failWatchdog("it sent WATCHDOG=trigger") }
 
 func (t *transition) failWatchdog(why string) {
 	t.Health, t.Message, t.Why, t.WatchdogDue = topics.Unhealthy, why, why, time.Time{}
@@ -149,7 +149,7 @@ func healthyByTopic(t *transition) {
 }
 
 func healthUnknown(t *transition) {
-	t.Health, t.Message = topics.UnknownHealth, t.Spec.Health.MQTT+" says nothing any more"
+	t.Health, t.Message = topics.UnknownHealth, t.Spec.Health.MQTT+" publishes nothing any more"
 }
 
 func showTopicProblem(t *transition) {

@@ -30,13 +30,13 @@ sleep 100`)
 	began := time.Now()
 	h.until("it was petted for longer than it may be silent", func() bool { return time.Since(began) > 4*time.Second })
 	if i := h.get("web"); i.PID != first.PID || i.Health != topics.Healthy {
-		t.Fatalf("it is %+v although it said WATCHDOG=1 all the time", i)
+		t.Fatalf("it is %+v although it sent WATCHDOG=1 all the time", i)
 	}
 	if err := h.remove("awake"); err != nil {
 		t.Fatal(err)
 	}
 	h.until("it lives again", func() bool { return h.read("lives") == "life\nlife" })
-	want := string(topics.ServiceUnhealthy) + " web: it did not say WATCHDOG=1 within 3 s\nwaiting for the stick"
+	want := string(topics.ServiceUnhealthy) + " web: it did not send WATCHDOG=1 within 3 s\nwaiting for the stick"
 	if !strings.Contains(strings.Join(h.reports, "\n"), want) {
 		t.Errorf("reports %v\nwant %q", h.reports, want)
 	}

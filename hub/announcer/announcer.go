@@ -355,7 +355,7 @@ func (a *Announcer) Save(now time.Time) {
 		return
 	}
 	if err := a.store.WriteNote(File, a.registry.Snapshot()); err != nil {
-		a.log.Warn("what Home Assistant was told is not kept over a restart of the hub", "error", err)
+		a.log.Warn("what was announced to Home Assistant is not kept over a restart of the hub", "error", err)
 		a.saveAt = now.Add(retryInterval)
 		return
 	}

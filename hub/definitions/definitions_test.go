@@ -66,7 +66,7 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// What a reload would retire is told without doing it.
+// What a reload would retire is returned without doing it.
 func TestRetiredBy(t *testing.T) {
 	d := New(defs("web", "lamp"))
 	d.Reload(defs("web"))

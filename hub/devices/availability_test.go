@@ -131,7 +131,7 @@ func TestLastWordStays(t *testing.T) {
 
 // In the mode latest the last word of any topic counts, as in Home Assistant.
 // Words that a broker had retained come in any order, which therefore means
-// nothing, and they are older than what is said now.
+// nothing, and they are older than what is published now.
 func TestLatest(t *testing.T) {
 	const config = `{"dev":{"ids":"x"},"avty":[{"t":"a"},{"t":"b"},{"t":"c"}]}`
 	for _, c := range []struct{ retained, now, want string }{
@@ -172,7 +172,7 @@ func TestLatest(t *testing.T) {
 			}
 		}
 	}
-	// What was said before the connection was lost is no later than what is
+	// What was published before the connection was lost is no later than what is
 	// retained now.
 	s := open()
 	s.Take("homeassistant/sensor/x/config", []byte(config), noon)
@@ -315,7 +315,7 @@ func TestPayloadIsNamed(t *testing.T) {
 	}
 }
 
-// Payloads of availability are bounded, however many are heard.
+// Payloads of availability are bounded, however many come.
 func TestWordsAreBounded(t *testing.T) {
 	s := open()
 	for i := range 4000 {

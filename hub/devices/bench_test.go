@@ -23,7 +23,7 @@ func BenchmarkHome(b *testing.B) {
 	}
 }
 
-// A list of Zigbee2MQTT is long, and next to nothing of it is kept.
+// A list of Zigbee2MQTT is long, and next to nothing of it is stored.
 func BenchmarkList(b *testing.B) {
 	exposes := strings.Repeat(`{"access":7,"description":"On/off state","features":[{"name":"state","values":[1,2,3]}]},`, 100)
 	var list []string

@@ -15,7 +15,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
@@ -96,7 +96,7 @@ func everything(t testing.TB) []message {
 }
 
 // TestOrderDoesNotMatter holds for every order in which a broker may replay,
-// also where some of it was taken back and said again in between.
+// also where some of it was taken back and published again in between.
 func TestOrderDoesNotMatter(t *testing.T) {
 	all := everything(t)
 	// Words of availability count from when somebody listens to them.
@@ -119,7 +119,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		}
 		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		s.takeAll(shuffled)
-		s.takeAll(words(all)) // the last one in the order in which it was said
+		s.takeAll(words(all)) // the last one in the order in which it was published
 		if got := picture(s); !bytes.Equal(got, want) {
 			t.Fatalf("seed %d: other entries:\n%s\nwant:\n%s", seed, got, want)
 		}
@@ -135,13 +135,13 @@ func TestOrderDoesNotMatter(t *testing.T) {
 }
 
 func words(all []message) []message {
-	var said []message
+	var selected []message
 	for _, m := range all {
 		if s := open(); func() bool { read, _ := s.reader(m.topic); return read == nil }() && !isPart(m) {
-			said = append(said, m)
+			selected = append(selected, m)
 		}
 	}
-	return said
+	return selected
 }
 
 func isPart(m message) bool {
@@ -249,7 +249,7 @@ func TestSameAgainIsNothing(t *testing.T) {
 	}
 }
 
-// A list that comes again does not forget what was said of availability:
+// A list that comes again does not forget what was published of availability:
 // nobody would say it again.
 func TestAvailabilitySurvivesANewList(t *testing.T) {
 	s := open()
@@ -279,7 +279,7 @@ func TestBaseOfZigbee2MQTT(t *testing.T) {
 func TestAvailability(t *testing.T) {
 	zwave := `"avty_t":"a","avty_tpl":"{{'true' if value_json.value else 'false'}}","pl_avail":"true","pl_not_avail":"false"`
 	two := `"avty":[{"t":"a"},{"t":"b"}]`
-	for _, c := range []struct{ config, said, want string }{
+	for _, c := range []struct{ config, published, want string }{
 		{`"avty_t":"a"`, "", "unknown"},
 		{`"avty_t":"a"`, "a=online", "online"},
 		{`"avty_t":"a"`, "a=online a=offline", "offline"},
@@ -325,12 +325,12 @@ func TestAvailability(t *testing.T) {
 	} {
 		s := open()
 		s.Take("homeassistant/switch/x/config", []byte(`{"dev":{"ids":"x"},`+c.config+`}`), noon)
-		for _, w := range strings.Fields(c.said) {
+		for _, w := range strings.Fields(c.published) {
 			topic, payload, _ := strings.Cut(w, "=")
 			s.TakeLive(topic, []byte(payload), noon)
 		}
 		if got := everyDevice(s); len(got) != 1 || got[0].Availability != c.want {
-			t.Errorf("%s, %s: %+v, want %s", c.config, c.said, got, c.want)
+			t.Errorf("%s, %s: %+v, want %s", c.config, c.published, got, c.want)
 		}
 	}
 }
@@ -429,13 +429,13 @@ func TestKeys(t *testing.T) {
 		{"000000000000"},
 		{"zigbee2mqtt_1221051_1"},
 	}
-	seen := make(map[string]string)
+	groups := make(map[string]string)
 	for _, group := range same {
 		id := keyOfIdentifier(group[0]).id()
-		if seen[id] != "" || !topics.ValidName(id) {
-			t.Errorf("%s has the id %s of %s", group[0], id, seen[id])
+		if groups[id] != "" || !topics.ValidName(id) {
+			t.Errorf("%s has the id %s of %s", group[0], id, groups[id])
 		}
-		seen[id] = group[0]
+		groups[id] = group[0]
 		for _, other := range group {
 			if keyOfIdentifier(other).id() != id {
 				t.Errorf("%s and %s are two devices", group[0], other)

@@ -21,7 +21,7 @@ func held(make func() *State) (bytes int64, s *State) {
 	return int64(after.HeapAlloc) - int64(before.HeapAlloc), s
 }
 
-// Whatever is announced, what is kept of it is bounded, and what was left out
+// Whatever is announced, what is stored of it is bounded, and what was left out
 // has its name among the problems.
 func TestMemoryIsBounded(t *testing.T) {
 	const bound = 32 << 20 // of 16 MiB of texts, with all that holds them
@@ -215,7 +215,7 @@ func TestOnePartIsNotTheDevice(t *testing.T) {
 }
 
 // What several machines share by mistake makes them one device, as it does in
-// Home Assistant, and it is said.
+// Home Assistant, and it is reported.
 func TestSharedIdentifier(t *testing.T) {
 	s := open()
 	for _, mac := range []string{"AABBCCDDEE01", "AABBCCDDEE02"} {
@@ -228,7 +228,7 @@ func TestSharedIdentifier(t *testing.T) {
 	}
 }
 
-// FuzzTake holds for whatever comes: nothing panics, what is kept is counted,
+// FuzzTake holds for whatever comes: nothing panics, what is stored is counted,
 // and what is shown can be shown.
 func FuzzTake(f *testing.F) {
 	for _, m := range everything(f) {

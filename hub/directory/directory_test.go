@@ -86,7 +86,7 @@ func TestRowsAreSorted(t *testing.T) {
 	}
 }
 
-// Healthy endpoints come first, and of these the one that was seen running first; the
+// Healthy endpoints come first, and of these the one that was reported running first; the
 // preferred one is the first, unless only others are healthy.
 func TestUsable(t *testing.T) {
 	for _, c := range []struct {
@@ -123,7 +123,7 @@ func TestUpdate(t *testing.T) {
 		}
 	}
 	want("the first", true, true, "", "b")
-	d.SetDomain("a", []directory.Row{row("a", 1, nil)}) // it was seen running earlier
+	d.SetDomain("a", []directory.Row{row("a", 1, nil)}) // it was reported running earlier
 	want("another", true, false, "b", "b")
 	if got := names(d.Endpoints("lamp")); got != "b a" {
 		t.Errorf("endpoints %q", got)

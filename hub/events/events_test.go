@@ -19,8 +19,8 @@ import (
 
 var start = time.Unix(1_800_000_000, 0)
 
-// house is a log of events with a broker and a disk.
-type house struct {
+// fixture is a log of events with a broker and a disk.
+type fixture struct {
 	t         *testing.T
 	dir       string
 	published []topics.Message
@@ -28,16 +28,16 @@ type house struct {
 	*events.Log
 }
 
-func (h *house) Publish(m topics.Message) { h.published = append(h.published, m) }
+func (h *fixture) Publish(m topics.Message) { h.published = append(h.published, m) }
 
-func newHouse(t *testing.T) *house {
-	h := &house{t: t, dir: t.TempDir()}
+func newHouse(t *testing.T) *fixture {
+	h := &fixture{t: t, dir: t.TempDir()}
 	h.start()
 	return h
 }
 
 // start starts the hub, with what is on disk.
-func (h *house) start() {
+func (h *fixture) start() {
 	log := slog.New(slog.NewTextHandler(&h.output, nil))
 	s, err := store.Open(h.dir, log)
 	if err != nil {
@@ -47,7 +47,7 @@ func (h *house) start() {
 }
 
 // messages returns the messages of the last events.
-func (h *house) messages(limit int) []string {
+func (h *fixture) messages(limit int) []string {
 	var all []string
 	for _, e := range h.Last(limit) {
 		all = append(all, e.Message)

@@ -173,7 +173,7 @@ func TestGuestsOfThisRun(t *testing.T) {
 	}
 }
 
-// Another thing that is missing is another problem; what was missing once begins anew.
+// Another thing that is missing is another problem; what was missing once begins again.
 func TestAwaitedAvailability(t *testing.T) {
 	h := newHome(t)
 	d := h.online("kitchen", "k", "s")
@@ -196,7 +196,7 @@ func TestAwaitedAvailability(t *testing.T) {
 }
 
 // An epoch that no hub ever reaches is not believed, and each epoch begins its generations
-// anew.
+// again.
 func TestPositionsBeyondReach(t *testing.T) {
 	h := newHome(t)
 	d := h.online("kitchen", "k", "s")

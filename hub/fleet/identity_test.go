@@ -13,7 +13,7 @@ import (
 func TestOneMachineOneName(t *testing.T) {
 	for _, c := range []struct {
 		what           string
-		away           time.Duration // since kitchen, of id k, was heard of
+		away           time.Duration // since the last heartbeat of kitchen, of id k
 		name, id, user string
 		want           string // in the refusal; "": it is admitted
 		renamed        string

@@ -52,9 +52,9 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 		}, everything},
 		{"the broker was never seen to take it", func(h *fixture) {
 			delete(h.broker, lamp)
-			told := h.snapshot.Devices[lamp]
-			told.Retained = false
-			h.snapshot.Devices[lamp] = told
+			record := h.snapshot.Devices[lamp]
+			record.Retained = false
+			h.snapshot.Devices[lamp] = record
 		}, everything},
 		{"the broker has it not written to its disk", func(h *fixture) {
 			delete(h.broker, lamp)
@@ -114,7 +114,7 @@ func TestWhatIsMissingAtTheBroker(t *testing.T) {
 }
 
 // A broker that answers nothing about what it keeps says nothing of what is missing:
-// nothing is taken for deleted, and it is told all again.
+// nothing is taken for deleted, and all is published again.
 func TestABrokerThatDoesNotReplay(t *testing.T) {
 	h := newFixture(t)
 	h.foreign, h.blind, h.mute = true, true, true
@@ -124,7 +124,7 @@ func TestABrokerThatDoesNotReplay(t *testing.T) {
 	h.want("lamp", "1", "state")
 	h.pass(time.Minute)
 	for range 3 {
-		said := len(h.log)
+		before := len(h.log)
 		h.startHub()
 		h.want("web", "1", "state")
 		h.want("lamp", "1", "state")
@@ -134,8 +134,8 @@ func TestABrokerThatDoesNotReplay(t *testing.T) {
 		if found := h.announcements.DeletedAway(); len(found) > 0 {
 			t.Errorf("taken for deleted: %q", found)
 		}
-		if len(h.log) != said+2 {
-			t.Errorf("it was told %d configs, want 2", len(h.log)-said)
+		if len(h.log) != before+2 {
+			t.Errorf("it was sent %d configs, want 2", len(h.log)-before)
 		}
 	}
 }
@@ -239,7 +239,7 @@ func TestABrokerThatIsLate(t *testing.T) {
 	}
 }
 
-// A config that we published just before we heard of the deletion arrives after
+// A config that we published just before the deletion was received arrives after
 // it, and Home Assistant has the device again.
 func TestADeletionThatCrossesAConfig(t *testing.T) {
 	h := newFixture(t)
@@ -299,7 +299,7 @@ func TestDeletedWhileItGoes(t *testing.T) {
 		t.Error("taken for a deletion")
 	}
 	h.pass(time.Minute)
-	h.complaints = nil // it hears of the removal of what it has not
+	h.complaints = nil // it receives the removal of what it has not
 	h.want("web", "1", "state")
 	h.pass(time.Minute)
 	h.expect("service_web_state_sensor")
@@ -416,7 +416,7 @@ func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
 				delete(deleted, name)
 				wantAll()
 				say("%s is defined anew", name)
-			case 1: // seen by the hub
+			case 1: // received by the hub
 				if !shown || h.broker[options.ServiceTopic(name)] == nil {
 					continue
 				}
@@ -428,7 +428,7 @@ func TestWhatIsDeletedIsAwayWhateverHappens(t *testing.T) {
 				h.step()
 				deleted[name] = definition[name]
 				say("%s is deleted", name)
-			case 2: // not seen
+			case 2: // not received
 				h.pass(time.Minute) // what a person sees is known to the broker and written down
 				if h.broker[options.ServiceTopic(name)] == nil {
 					continue

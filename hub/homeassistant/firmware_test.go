@@ -57,7 +57,7 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 				}
 				h.announcements.Announce(topic, "1", func() Config { return Domain(options, Machine{Name: "lamp", Micro: true, Firmware: f}) }, h.now)
 			}
-			told := func() string {
+			announced := func() string {
 				var p payload
 				if h.broker[topic] == nil {
 					return "nothing"
@@ -73,7 +73,7 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 				if f != nil {
 					want = fmt.Sprint(f.Identifiers, f.Connections)
 				}
-				if got := told(); got != want {
+				if got := announced(); got != want {
 					t.Errorf("%s: retained is %s, want %s", when, got, want)
 				}
 				for id, got := range h.devices {
@@ -129,7 +129,7 @@ func TestAMicrodomainBecomesOneDeviceWithItsFirmware(t *testing.T) {
 			h.pass(time.Minute)
 			expect(&lampFirmware, "after a restart of the hub")
 			if len(h.log) != n {
-				t.Errorf("after a restart of the hub it is told anew: %v", h.log[n:])
+				t.Errorf("after a restart of the hub it is announced again: %v", h.log[n:])
 			}
 			h.startHomeAssistant()
 			h.pass(time.Minute)

@@ -70,12 +70,12 @@ func TestGolden(t *testing.T) {
 }
 
 func TestHomeAssistantTakesThem(t *testing.T) {
-	seen := make(map[string]string)
+	ids := make(map[string]string)
 	for name, c := range all() {
 		if name == "hub_with_tls" {
 			continue // the hub again
 		}
-		for _, f := range faults(c, seen) {
+		for _, f := range faults(c, ids) {
 			t.Errorf("%s: %s", name, f)
 		}
 		if len(c.Payload) > 64<<10 {
@@ -89,14 +89,14 @@ func TestHomeAssistantTakesThem(t *testing.T) {
 	other := options
 	other.HubID = "aaaa0000-77aa-4c1e-9a52-0c4f1f3c0d11"
 	for _, c := range []Config{Hub(other), Domain(other, kitchen()), Service(other, npbar())} {
-		for _, f := range faults(c, seen) {
+		for _, f := range faults(c, ids) {
 			t.Errorf("of a second dominion: %s", f)
 		}
 	}
 	// A domain, a service and a component of one name neither.
 	for _, name := range []string{"hub", "state", "connectivity", "npbar-state"} {
 		for _, c := range []Config{Domain(options, Machine{Name: name}), Service(options, Program{Name: name, MaxReplicas: 5, Versioned: true})} {
-			for _, f := range faults(c, seen) {
+			for _, f := range faults(c, ids) {
 				t.Errorf("named %s: %s", name, f)
 			}
 		}
@@ -195,11 +195,11 @@ func TestValidatorRefuses(t *testing.T) {
 	}
 	c := Service(options, npbar())
 	c.Topic = "homeassistant/device/np bar/config"
-	seen := make(map[string]string)
-	if got := faults(c, seen); len(got) != 1 {
+	ids := make(map[string]string)
+	if got := faults(c, ids); len(got) != 1 {
 		t.Errorf("a bad topic: %q", got)
 	}
-	if got := faults(c, seen); !strings.Contains(strings.Join(got, "; "), "is taken by") {
+	if got := faults(c, ids); !strings.Contains(strings.Join(got, "; "), "is taken by") {
 		t.Errorf("the same unique ids again: %q", got)
 	}
 }

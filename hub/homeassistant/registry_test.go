@@ -65,7 +65,7 @@ func (h *fixture) startHub() {
 	h.connect()
 }
 
-// connect has the broker tell the hub what it keeps.
+// connect has the broker replay what it retains.
 func (h *fixture) connect() {
 	for topic, payload := range h.broker {
 		if topic == marks {
@@ -127,7 +127,7 @@ func (h *fixture) step() {
 	out, states := h.announcements.Step(h.now)
 	if doubts := h.announcements.Unverified(); len(doubts) > 0 && !h.mute {
 		for _, topic := range doubts {
-			if payload, kept := h.broker[topic]; kept {
+			if payload, is := h.broker[topic]; is {
 				h.announcements.Retained(topic, payload, h.now)
 			}
 		}
@@ -167,7 +167,7 @@ func (h *fixture) complain(format string, args ...any) {
 	h.complaints = append(h.complaints, fmt.Sprintf(format, args...))
 }
 
-// hear is what Home Assistant does with a config.
+// receive is what Home Assistant does with a config.
 func (h *fixture) receive(topic string, payload []byte) {
 	if last, before := h.lastAt[topic]; before && h.now.Sub(last) < 2*time.Second && h.lastPayload[topic] != string(payload) {
 		if !h.replayed.Equal(last) {
@@ -564,7 +564,7 @@ func TestStatesComeAfterConfigs(t *testing.T) {
 	}
 }
 
-// A broker that forgot everything is told everything; one that knows it, nothing.
+// A broker that lost everything is sent everything; one that has it, nothing.
 func TestABrokerThatForgot(t *testing.T) {
 	h := newFixture(t)
 	h.want("web", "1", "state")

@@ -93,8 +93,8 @@ func set(words string) map[string]bool {
 }
 
 // faults returns all that Home Assistant would refuse or complain of in one
-// device discovery message. seen holds the unique ids of messages before it.
-func faults(c Config, seen map[string]string) []string {
+// device discovery message. uniqueIDs holds the unique ids of messages before it.
+func faults(c Config, uniqueIDs map[string]string) []string {
 	var all []string
 	fault := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 
@@ -188,10 +188,10 @@ func faults(c Config, seen map[string]string) []string {
 		unique, _ := comp["unique_id"].(string)
 		if unique == "" {
 			fault("component %s: no unique_id", key)
-		} else if other, taken := seen[platform+" "+unique]; taken {
+		} else if other, taken := uniqueIDs[platform+" "+unique]; taken {
 			fault("component %s: unique_id %s is taken by %s", key, unique, other)
 		}
-		seen[platform+" "+unique] = c.Topic + " " + key
+		uniqueIDs[platform+" "+unique] = c.Topic + " " + key
 		checkEntity(key, platform, comp, fault)
 		checkSettings(key, platform, comp, fault)
 		checkAvailability("component "+key, comp, fault)

@@ -163,7 +163,7 @@ func TestDomainsThatHaveNotCome(t *testing.T) {
 	}
 }
 
-// Home Assistant is told of the present topics first, but not waited for for ever.
+// The present topics are announced to Home Assistant first, but not waited for for ever.
 func TestHomeAssistantFirst(t *testing.T) {
 	l := leftovers.New(id, []string{"old"}, "house")
 	receive(l, id)

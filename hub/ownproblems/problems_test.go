@@ -102,7 +102,7 @@ func TestConflictsOfTheCaller(t *testing.T) {
 }
 
 // A certificate is warned of at 30, 7, 1 and 0 days before its end, each time once, and
-// anew after it was replaced.
+// again after it was replaced.
 func TestCertificateWarnings(t *testing.T) {
 	until := start.Add(40 * day)
 	p := newProblems(func(o *ownproblems.Options) {

@@ -126,7 +126,7 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-// The number begins with what runs, follows the figure, and is told once.
+// The number begins with what runs, follows the figure, and is reported once.
 func TestFollowsATopic(t *testing.T) {
 	h := newHome(t, map[string]services.Scale{"shop": byTopic(topic)})
 	h.run("a", "b")
@@ -271,7 +271,7 @@ func TestWhatRunsAtTheStart(t *testing.T) {
 	h.want("at the start", 3, "stays at 3")
 }
 
-// The planner is not told of each reason of a number that stays.
+// The planner does not get each reason of a number that stays.
 func TestReasonsAreRateLimited(t *testing.T) {
 	h := newHome(t, map[string]services.Scale{"shop": byTopic(topic)})
 	h.run("a", "b")
