@@ -70,7 +70,7 @@ func (h *Hub) admitted(a fleet.Admission, now time.Time) *domain {
 	return d
 }
 
-// raiseEpoch gets above the epoch that a domain obeys.
+// raiseEpoch raises the epoch above the one that a domain obeys.
 func (h *Hub) raiseEpoch(d *domain, now time.Time) {
 	is := fleet.Epoch{Number: h.epoch, Raised: h.store.Raised()}
 	next, changed := h.fleet.RaiseEpoch(d, is, now)
@@ -170,7 +170,7 @@ func (h *Hub) stateChanged(t fleet.Transition, now time.Time) {
 		}
 	case topics.DomainIsLost:
 		h.leases.Lost(d.ID)
-		// One that was lost before we started is no news.
+		// One that was lost before the hub started is not reported again.
 		if d.WasOnline || !h.store.Domain(d.Name).Lost {
 			h.eventOf(d, topics.DomainLost, fmt.Sprintf("%s is lost: nothing was received of it for %v", d.Name, h.cfg.Timing.LostAfter.Duration()))
 			if problem := h.fleet.CountLoss(d, now); problem != "" {

@@ -10,7 +10,7 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// mayRebalance refuses to rebalance before the hub knows what runs.
+// mayRebalance refuses to rebalance before all domains have reported what runs.
 func (h *Hub) mayRebalance() error {
 	if !h.fleet.Ready() {
 		return errors.New("cannot rebalance: the hub has just started and waits for the known domains; ask again in a moment")

@@ -42,7 +42,7 @@ func (h *Hub) receive(in arrived, now time.Time) {
 }
 
 // reportInvalidName reports an order for a name that no service and no verb can have.
-// Who writes "Lamp" for "lamp" would else hear nothing.
+// Otherwise somebody who writes "Lamp" for "lamp" would get no answer.
 func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 	name, set := strings.CutPrefix(m.Topic, h.tree.Prefix()+"/service/")
 	name, is := strings.CutSuffix(name, "/set")
@@ -143,9 +143,9 @@ func (h *Hub) receiveAvailability(a topics.Address, m topics.Message, now time.T
 	return nil
 }
 
-// metrics rank the domains, and say what services use, which numbers follow.
-// Home Assistant reads them at their topic: for it the hub only notes whether
-// there is a temperature to be shown.
+// metrics takes the metrics of a domain: they rank the domains, and contain what services use,
+// which numbers follow. Home Assistant reads them at their topic: for it the hub only notes
+// whether there is a temperature to be shown.
 func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Time) {
 	d := h.fleet.Get(name)
 	if d == nil {

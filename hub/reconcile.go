@@ -57,7 +57,7 @@ func (h *Hub) reconcile(now time.Time) {
 
 	// Statuses describe what is decided by now.
 	h.viewServices(c, now)
-	// The hub counts what the statuses say, so it follows them.
+	// The hub's own status counts the statuses, so it follows them.
 	h.publishHub(now)
 	// How the hub sees a domain follows from the fleet alone; nothing above waits for it.
 	h.publishConditions(c)
@@ -212,9 +212,9 @@ func (h *Hub) reportMoved(d *domain, specs map[string]topics.Spec) {
 	}
 }
 
-// dependencies returns address:port of what a service needs, as last known: a
+// dependencies returns address:port of what a service needs, as last published: a
 // dependency that is away for a moment keeps its place, so that nothing is
-// ordered anew for it.
+// ordered again for it.
 func (h *Hub) dependencies(def services.Definition) map[string]string {
 	addresses := make(map[string]string)
 	for _, dep := range def.Dependencies {

@@ -85,7 +85,7 @@ func asker(m topics.Message) string {
 	return "client " + m.Client
 }
 
-// orEmpty lets people ask with an empty payload.
+// orEmpty returns an empty request for an empty payload.
 func orEmpty(p []byte) []byte {
 	if len(bytes.TrimSpace(p)) == 0 {
 		return []byte("{}")
@@ -319,10 +319,10 @@ func (h *Hub) drain(name, word string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case d.Micro:
+	if d.Micro {
 		return errMicroDrain(name)
-	case d.State != topics.DomainIsOnline:
+	}
+	if d.State != topics.DomainIsOnline {
 		return fmt.Errorf("%s is %s: it stores the flag itself, so it must be online", name, d.State)
 	}
 	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))

@@ -9,8 +9,8 @@ import (
 
 // resync has hub and domain agree again on epoch, generation and session. The
 // hub drops what it holds of the domain's start command; the agent of the session
-// that beats joins again, and obeys from the epoch that it is granted, whatever
-// it obeyed before. What runs goes on, and what the book of leases knows stays.
+// that sends heartbeats joins again, and obeys from the epoch that it is granted, whatever
+// it obeyed before. What runs goes on, and so do leases.
 func (h *Hub) resync(name string, now time.Time) error {
 	d, err := h.findDomain(name)
 	if err != nil {

@@ -112,7 +112,7 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []directory.Row)
 	return v
 }
 
-// whole is the state of a service as a whole. An ordered table: the first row
+// whole returns the state of a service as a whole. It is an ordered table: the first row
 // that fits decides.
 func whole(v topics.Service, on bool, finished int) topics.State {
 	has := func(s topics.State) bool {

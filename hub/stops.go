@@ -6,8 +6,8 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// noteStops keeps why a domain has to stop what its next start command does not
-// hold: the plan that follows the stop does not contain it.
+// noteStops records why a domain has to stop what its next start command does not
+// contain: the plan that follows the stop does not have the reason.
 func (h *Hub) noteStops(d *domain, specs map[string]topics.Spec) {
 	note := func(service string) {
 		if _, stays := specs[service]; stays || d.StopReasons[service] != "" {

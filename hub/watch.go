@@ -68,8 +68,8 @@ func (h *Hub) updateWatch() {
 // CannotSubscribe passes the hub the reason why the broker refuses a topic of its Watch.
 func (h *Hub) CannotSubscribe(topic string, err error) { h.box.Put(unsubscribable{topic, err}) }
 
-// watcher keeps the topics that a hub wants to hear of at a broker that is not
-// ours. The hub sets them, who owns the connection subscribes to them.
+// watcher holds the topics that a hub watches at a broker that is not ours. The hub sets
+// them, the owner of the connection subscribes to them.
 type watcher struct {
 	mu     sync.Mutex
 	wanted []string
@@ -88,7 +88,7 @@ func (w *watcher) set(all []string) {
 	w.wake()
 }
 
-// verify asks for topics: what the broker keeps there comes once more.
+// verify asks for topics: what the broker retains there comes once more.
 func (w *watcher) verify(topics []string) {
 	w.mu.Lock()
 	w.asked = topics

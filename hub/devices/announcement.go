@@ -118,10 +118,10 @@ func (f *facts) link(s string) error {
 	if s == "" {
 		return nil
 	}
-	switch {
-	case len(s) > maxTopic:
+	if len(s) > maxTopic {
 		return fmt.Errorf("its configuration_url is longer than %d bytes", maxTopic)
-	case scheme != "http" && scheme != "https" && scheme != "homeassistant":
+	}
+	if scheme != "http" && scheme != "https" && scheme != "homeassistant" {
 		return fmt.Errorf("its configuration_url is %q, which is not http, https or homeassistant", cut(s, maxText/2))
 	}
 	f.url = cut(s, maxTopic)

@@ -33,11 +33,10 @@ func homiePart(levels []string) (c convention, base, name string) {
 		return nil, "", ""
 	}
 	base, name = "homie/"+levels[1], strings.Join(levels[2:], "/")
-	switch {
-	case n == 3 && slices.Contains([]string{"$homie", "$name", "$state", "$implementation", "$localip", "$mac"}, name),
-		n == 4 && (name == "$fw/name" || name == "$fw/version"),
-		n == 4 && levels[3] == "$properties" && levels[2] != "" && levels[2][0] != '$',
-		n == 5 && levels[4] == "$settable":
+	if n == 3 && slices.Contains([]string{"$homie", "$name", "$state", "$implementation", "$localip", "$mac"}, name) ||
+		n == 4 && (name == "$fw/name" || name == "$fw/version") ||
+		n == 4 && levels[3] == "$properties" && levels[2] != "" && levels[2][0] != '$' ||
+		n == 5 && levels[4] == "$settable" {
 		return homie4{}, base, name
 	}
 	return nil, "", ""
