@@ -14,6 +14,8 @@ const (
 	RoleReader = access.RoleReader
 	RoleDevice = access.RoleDevice
 	RoleDomain = access.RoleDomain
+	// RoleApplicant is that of applicants alone.
+	RoleApplicant = access.RoleApplicant
 )
 
 // actions maps the actions of the engine to those of the policy.
@@ -30,7 +32,11 @@ func (b *Broker) decide(c engine.Client, a engine.Action, topic string) access.D
 	if a == engine.ActionPublish && b.isPrivate(topic) && !b.maySendPrivate(c) {
 		return access.Decision{By: "private requests need an encrypted connection with a user, or the control socket"}
 	}
-	return table.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: b.role(c.Listener, c.User)}, actions[a], topic)
+	role := RoleApplicant
+	if !c.Applicant {
+		role = b.role(c.Listener, c.User)
+	}
+	return table.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: role}, actions[a], topic)
 }
 
 // Decide returns what the broker would decide for a user, and by which rule.

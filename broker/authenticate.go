@@ -40,6 +40,9 @@ func (t refusedError) Unwrap() error { return t.answer }
 // identify checks the user of a client, and then whether that user may use the client
 // identifier.
 func (b *Broker) identify(c engine.Client, user string, password []byte) error {
+	if c.Applicant {
+		return b.admitApplicant(c)
+	}
 	if user != "" {
 		if err := b.authenticateUser(c, user, password); err != nil {
 			return err

@@ -114,6 +114,8 @@ type Broker struct {
 	traces    traceSet
 	// listenProblem is that of a default address that is in use; nil: there is none.
 	listenProblem atomic.Pointer[string]
+	// applicants handles what applicants publish; nil: nothing does.
+	applicants atomic.Pointer[func(m topics.Message, address string)]
 	// private handles private requests; nil: nothing does.
 	private atomic.Pointer[PrivateHandler]
 	// sysRequested has a value when a client has subscribed below $SYS.
@@ -172,7 +174,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	b.access.Store(accounts)
 	o := engine.Options{
 		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, OwnListener: local,
-		Authenticate: b.authenticate, Allow: b.allow, IgnoreUser: b.ignoreUser,
+		Authenticate: b.authenticate, Allow: b.allow, IgnoreUser: b.ignoreUser, Applicant: b.isApplicant,
 		ConnectionEnded: b.logEnded, ConnectRefused: b.logRefused,
 		Private: b.isPrivate, Receive: b.receivePrivate, DeniedAnswer: b.deniedAnswer, Notice: b.logNotice,
 		SysSubscribed: func() {

@@ -56,6 +56,13 @@ type ownership struct {
 	persistent bool
 }
 
+// owned reports whether an identifier belongs to a user.
+func (o *idOwners) owned(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byID[id] != nil
+}
+
 // claim reports whether a user may use an identifier, and makes it that user's;
 // otherwise it returns the owner. exists reports whether a user exists: what belonged
 // to a removed user goes to the next. inSession returns the user of the session that

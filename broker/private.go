@@ -46,7 +46,13 @@ func (b *Broker) isPrivate(topic string) bool {
 }
 
 // receivePrivate passes a private request on.
-func (b *Broker) receivePrivate(_ engine.Client, m topics.Message, answer func(topics.Message)) {
+func (b *Broker) receivePrivate(c engine.Client, m topics.Message, answer func(topics.Message)) {
+	if c.Applicant {
+		if handler := b.applicants.Load(); handler != nil {
+			(*handler)(m, hostOf(c.Remote))
+		}
+		return
+	}
 	if handler := b.private.Load(); handler != nil {
 		(*handler)(m, answer)
 	}

@@ -33,6 +33,7 @@ type rule struct {
 
 // hubParts are the parts of the hub that own state.
 var hubParts = []string{
+	"hub/adoption",
 	"hub/announcer",
 	"hub/changeset",
 	"hub/commands",

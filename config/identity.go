@@ -12,6 +12,9 @@ type Identity struct {
 	// AuthorityCert and AuthorityKey are files of an authority, or of an intermediate, in
 	// the place of the dominion's own; "": its own.
 	AuthorityCert, AuthorityKey string
+	// Adoption is AdoptionAsk, or AdoptionOpen where domains that want it are adopted
+	// without code and token.
+	Adoption string
 }
 
 // Whether an adoption needs a code or token.
@@ -32,6 +35,11 @@ func identitySection() section[*Dominion] {
 	return section[*Dominion]{
 		path: "identity", asWhole: true, doc: "[keys and certificates](../security.md#keys-and-certificates)",
 		settings: []setting[*Dominion]{
+			{
+				key: "adoption", of: func(d *Dominion) any { return &d.Identity.Adoption }, def: AdoptionAsk,
+				check: textCheck(adoption),
+				doc:   "how domains are adopted: by their code, a token or `dominionctl permit-join`. `\"open\"`: also without, those that want it; for closed networks and tests",
+			},
 			{
 				key: "lifetime", of: func(d *Dominion) any { return &d.Identity.Lifetime }, def: identity.DefaultLifetime,
 				check: func(t *table, key string, v any) {

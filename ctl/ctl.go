@@ -47,7 +47,8 @@ const (
 
 // Env is what the program finds around it.
 type Env struct {
-	Args           []string // without the program's name
+	Args           []string  // without the program's name
+	Stdin          io.Reader // nil: there is none
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
 	Version        string
@@ -248,6 +249,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	a.addOrders(root)
 	a.addUsers(root)
 	a.addCertificates(root)
+	a.addAdoption(root)
 	a.addBrokerVerbs(root)
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()

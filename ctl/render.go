@@ -162,7 +162,7 @@ func domainState(d topics.DomainView) cell {
 	switch d.State {
 	case topics.DomainIsOnline:
 		c = c.withTint(green)
-	case topics.DomainIsLonely, topics.DomainIsOffline:
+	case topics.DomainIsLonely, topics.DomainIsWaiting, topics.DomainIsOffline:
 		c = c.withTint(yellow)
 	case topics.DomainIsLost, topics.DomainIsRefused:
 		c = c.withTint(red)

@@ -64,10 +64,10 @@ func drawEvent(b *bufio.Writer, e topics.Event, clockWidth int, s Style) {
 
 func eventTint(t topics.EventType) tint {
 	switch t {
-	case topics.ServiceFailed, topics.ServiceCrashed, topics.ServiceReverted, topics.DomainLost, topics.DomainRefused,
+	case topics.ServiceFailed, topics.ServiceCrashed, topics.ServiceReverted, topics.DomainLost, topics.DomainRefused, topics.AdoptionRefused, topics.DomainCopied, topics.DomainRevoked,
 		topics.DomainProblem, topics.ConfigRefused:
 		return red
-	case topics.ServiceUnhealthy, topics.DomainOffline, topics.DomainLonely, topics.DomainDraining,
+	case topics.ServiceUnhealthy, topics.DomainOffline, topics.DomainLonely, topics.DomainWaiting, topics.WindowOpened, topics.DomainDraining,
 		topics.CommandRefused, topics.MessageRefused, topics.HubStopping, topics.EpochRaised:
 		return yellow
 	case topics.ServiceReady, topics.DomainJoined, topics.DomainReturned, topics.HubReady:

@@ -187,6 +187,10 @@ func article(name string) string {
 		return "a role"
 	case "publish|subscribe":
 		return "an action, publish or subscribe"
+	case "NAME":
+		return "the name of a machine that waits"
+	case "ID":
+		return "the id of a token"
 	case "CLIENT|TOPIC":
 		return "the identifier of a client, or a topic"
 	}
@@ -199,6 +203,10 @@ func missingHint(name string) string {
 		return " (dominionctl services lists them)"
 	case "DOMAIN":
 		return " (dominionctl domains lists them)"
+	case "NAME":
+		return " (dominionctl status lists them)"
+	case "ID":
+		return " (dominionctl token list lists them)"
 	}
 	return ""
 }

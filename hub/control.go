@@ -2,7 +2,6 @@ package hub
 
 import (
 	"path/filepath"
-	"strings"
 
 	"github.com/jmbarzee/dominion/broker"
 )
@@ -13,11 +12,8 @@ const controlName = "control"
 // controlPath returns the path of the control socket: in the directory that systemd
 // makes for the unit, else in data_dir.
 func (s Service) controlPath() string {
-	for _, v := range s.Environ {
-		if list, found := strings.CutPrefix(v, "RUNTIME_DIRECTORY="); found && list != "" {
-			first, _, _ := strings.Cut(list, ":")
-			return filepath.Join(first, controlName)
-		}
+	if dir := s.runtimeDirectory(); dir != "" {
+		return filepath.Join(dir, controlName)
 	}
 	return filepath.Join(s.Config.DataDir, controlName)
 }

@@ -26,6 +26,9 @@ func (h *Hub) newFleet(embedded bool) *fleet.Fleet {
 
 // heartbeat takes a heartbeat, the payload of m. It counts for the domain whose machine sent it.
 func (h *Hub) heartbeat(name string, b topics.Heartbeat, m topics.Message, now time.Time) {
+	if h.adoption.Forgotten(b.ID) {
+		return
+	}
 	if m.Retain {
 		h.fleet.RetainedHeartbeat(name, b)
 		return
@@ -121,6 +124,9 @@ func (h *Hub) takeStatus(name string, m topics.Message, now time.Time) error {
 
 // domainStatus takes the status of a domain.
 func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now time.Time) error {
+	if h.adoption.Forgotten(s.ID) {
+		return nil
+	}
 	a, taken, err := h.fleet.TakeStatus(name, fleet.Report{Topic: m.Topic, User: m.User, Retained: m.Retain, Status: s}, now)
 	if d := h.admitted(a, now); taken {
 		h.reportStatus(d)
@@ -229,11 +235,16 @@ func (h *Hub) fleetExpired(e fleet.Expired, now time.Time) {
 
 // forget removes a domain and clears what is retained of it.
 func (h *Hub) forget(name string, now time.Time) error {
-	d, err := h.fleet.Forget(name, now)
-	if err != nil {
+	adopted := h.adoption.Has(name)
+	if d := h.fleet.Get(name); adopted && d != nil {
+		h.stopAll(d, now)
+	}
+	d, err := h.fleet.Forget(name, adopted, now)
+	if err != nil && !adopted {
 		return err
 	}
-	if d == nil { // it never became one
+	h.adoption.Forget(name, now)
+	if d == nil { // it never became one, or has not joined since its adoption
 		for _, topic := range h.tree.DomainTopics(name) {
 			h.pub.Clear(topic)
 		}
@@ -246,6 +257,16 @@ func (h *Hub) forget(name string, now time.Time) error {
 	}
 	h.events.Add(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
 	return nil
+}
+
+// stopAll orders a domain that is about to be forgotten to stop everything. What is published
+// reaches it before its connection ends.
+func (h *Hub) stopAll(d *domain, now time.Time) {
+	if !d.TakesOrders() || d.State != topics.DomainIsOnline {
+		return
+	}
+	d.Ordered = h.command(d, map[string]topics.Spec{}, "", now)
+	h.pub.Publish(d.Ordered.Message)
 }
 
 // eventOf reports an event of a domain.

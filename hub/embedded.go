@@ -30,6 +30,9 @@ type EmbeddedBroker interface {
 	Persists(topic string) bool
 	// SetAgents passes the broker which user owns the id of each domain. It must not block.
 	SetAgents(byID map[string]broker.Agent)
+	// SetDomains tells the broker the names of the domains that have a certificate. It must not
+	// block.
+	SetDomains(names map[string]bool)
 	// Bridges returns the bridges, sorted as they are configured. It must not block.
 	Bridges() []topics.BridgeView
 }

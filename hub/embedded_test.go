@@ -25,4 +25,5 @@ func (b ownBroker) Access(ask topics.HubRequest) (topics.Access, error) {
 func (ownBroker) SetAgents(map[string]broker.Agent) {}
 func (ownBroker) Persists(string) bool              { return true }
 func (ownBroker) ListenProblems() []string          { return nil }
+func (ownBroker) SetDomains(map[string]bool)        {}
 func (ownBroker) Bridges() []topics.BridgeView      { return nil }

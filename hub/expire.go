@@ -38,6 +38,7 @@ func (h *Hub) expire(now time.Time) {
 	}
 	h.expirePresence(now)
 	h.expireFleet(now)
+	h.expireAdoption(now)
 	h.events.Expire(now)
 	h.dueUnlessZero(h.events.Next())
 	h.expireLeases(now)

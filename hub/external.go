@@ -60,6 +60,7 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 		o.HTTPCertificate = site.CertificateExpires()
 	}
 	s.openControl(control, &o)
+	o.TokenFiles, o.Reach = s.tokenFiles(), s.reachExternal
 	h := New(o)
 	control.HandlePrivate(h.DeliverPrivate)
 	relay := &broker.Relay{Log: s.Log, Dial: s.dialExternal}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/adoption"
 	"github.com/jmbarzee/dominion/hub/announcer"
 	"github.com/jmbarzee/dominion/hub/changeset"
 	"github.com/jmbarzee/dominion/hub/commands"
@@ -80,6 +81,13 @@ type Hub struct {
 	commands  *commands.Commands
 	questions *questions.Questions
 
+	// Who is adopted. grants wait until their words are on disk.
+	adoption   *adoption.Adoption
+	grants     []granted
+	work       *work
+	tokenFiles []string
+	reach      func() (local string, others []string)
+
 	// The parts about what is published.
 	events      *events.Log
 	statuses    *servicestatus.Statuses
@@ -138,6 +146,8 @@ func memoryOf(e event) int {
 		return len(e.Payload)
 	case arrivedPrivately:
 		return len(e.message.Payload)
+	case applied:
+		return len(e.message.Payload)
 	}
 	return 0
 }
@@ -172,6 +182,10 @@ func New(o Options) *Hub {
 	h.ownProblems = h.newOwnProblems(o)
 	h.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)
+	h.tokenFiles, h.reach = o.TokenFiles, o.Reach
+	h.work = &work{done: func(d workDone) { h.box.Put(d) }}
+	h.adoption = h.newAdoption(o)
+	h.setDomains()
 	h.updateAgents()
 	return h
 }
@@ -233,6 +247,7 @@ func (h *Hub) Run(ctx context.Context) {
 	h.presence.Begin(time.Now())
 	h.beginEpoch()
 	h.beginLeases()
+	h.adoption.Begin(h.localAddress(), time.Now())
 	h.events.Add(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
 	h.followFigures()
 	h.updateWatch()
@@ -249,6 +264,7 @@ func (h *Hub) Run(ctx context.Context) {
 		case <-ctx.Done():
 			h.stop()
 			h.questions.Close()
+			h.work.Close()
 			return
 		case <-h.box.Ready():
 		case <-timer.C:
@@ -266,6 +282,7 @@ func (h *Hub) round(events []event, now time.Time) {
 		h.schedule.sooner = false
 		h.expire(now)
 	}
+	h.stepAdoption(now)
 	h.updateAgents()
 	h.stepQuestions(now)
 	h.scaleAll(now)
@@ -347,6 +364,10 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.subscriptionRefused(e, now)
 	case reloaded:
 		h.reload(e.cfg, e.err)
+	case applied:
+		h.receiveApplied(e, now)
+	case workDone:
+		h.work.take(e, now)
 	case wake:
 	case asksFigures:
 		e.answer <- h.reportFigures()

@@ -7,12 +7,20 @@ import (
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/broker/access"
 	"github.com/jmbarzee/dominion/hub/events"
+	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/topics"
 )
 
 // join answers a machine that wants to be the domain of a name, as a user of the broker.
 func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Grant, error) {
-	a, news, err := h.fleet.Join(ask, user, now)
+	var news bool
+	var a fleet.Admission
+	err := h.adoption.MayJoin(ask, user, h.actsForAll(user), now)
+	if err != nil {
+		news = h.fleet.NoteRefusal(ask, err, now)
+	} else {
+		a, news, err = h.fleet.Join(ask, user, now)
+	}
 	if err != nil {
 		if news && h.events.MayReport("join as "+ask.Name, events.MaxRefusals, now) {
 			h.reportRefused(ask, err)
@@ -21,7 +29,31 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 	}
 	h.remember(h.admitted(a, now)) // it may have another user
 	h.touch(ask.Name)
-	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.presence.Interval())}, nil
+	g := h.grant()
+	g.Word = h.adoption.Joined(ask, now)
+	return g, nil
+}
+
+// grant returns what every grant has.
+func (h *Hub) grant() topics.Grant {
+	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.presence.Interval())}
+}
+
+// answersJoinLater reports whether an accepted request to join is not answered now: a word is
+// confirmed, a certificate is being renewed, or a new word must be on disk first.
+func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message, publish func(topics.Message)) bool {
+	g, is := data.(topics.Grant)
+	to := later{h.replyTo(topics.VerbJoin, ask, m), ask.Transaction, publish}
+	switch {
+	case ask.Confirm != "" && ask.Transaction == "": // nobody waits for an answer
+	case ask.Renew:
+		h.renew(ask, m.User, to)
+	case is && g.Word != "":
+		h.grants = append(h.grants, granted{to, g})
+	default:
+		return false
+	}
+	return true
 }
 
 // reportRefused reports that a machine may not be the domain of a name.

@@ -54,6 +54,11 @@ type Options struct {
 	// Keys are the dominion's; nil: there are none, for the reason in KeyProblem.
 	Keys       *keys.Keys
 	KeyProblem string
+	// TokenFiles are where the token of the hub's own machine is written.
+	TokenFiles []string
+	// Reach returns where domains reach the broker: those of the hub's own machine, "":
+	// nowhere, and others. Nil: nowhere.
+	Reach func() (local string, others []string)
 	// Problems are the addresses of HTTP that are taken, in words.
 	Problems []string
 	Log      *slog.Logger

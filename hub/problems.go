@@ -69,7 +69,7 @@ func (h *Hub) problems() []string {
 			all = append(all, "bridge "+b.Name+": "+p)
 		}
 	}
-	for _, d := range h.fleet.Views() {
+	for _, d := range h.domainViews() {
 		switch {
 		case d.Problem != "" && d.State == topics.DomainIsLost:
 			all = append(all, d.Name+" is lost, and "+d.Problem)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/events"
+	protocol "github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -98,6 +99,9 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.ServiceSet:
 		return h.serviceSet(a.Service, m.Payload, now)
 	case topics.Request:
+		if a.Verb == topics.VerbJoin && protocol.IsAdoption(m.Payload) {
+			return h.receiveAdoption(m, "", now)
+		}
 		if topics.IsPrivate(a.Verb) {
 			h.private(a.Verb, m, nil, now)
 		} else {

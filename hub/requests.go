@@ -34,6 +34,14 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 	if err == nil {
 		data, err = h.answer(verb, asked{ask, m.User}, now)
 	}
+	if err == nil && verb == topics.VerbAdopt {
+		if err = h.adoption.Adopt(ask, asker(m), later{h.replyTo(verb, ask, m), ask.Transaction, publish}, now); err == nil {
+			return // answered later
+		}
+	}
+	if err == nil && verb == topics.VerbJoin && h.answersJoinLater(ask, data, m, publish) {
+		return
+	}
 	if err == nil && (verb == topics.VerbPlan && supposes(ask) || verb == topics.VerbRebalance) {
 		err = h.questions.Put(questions.Question{Verb: verb, Ask: ask, Asker: asker(m), Reply: h.replyTo(verb, ask, m), Until: now.Add(questions.Timeout)})
 		if err == nil {
@@ -104,11 +112,20 @@ type handler func(h *Hub, ask asked, now time.Time) (data any, err error)
 
 // handlers has one for each row of topics.Verbs.
 var handlers = map[string]handler{
-	topics.VerbJoin: func(h *Hub, ask asked, now time.Time) (any, error) { return h.join(ask.HubRequest, ask.user, now) },
-	topics.VerbStatus: func(h *Hub, _ asked, _ time.Time) (any, error) {
-		return topics.Overview{Hub: h.hubStatus(), Domains: h.fleet.Views(), Services: h.statuses.Sorted(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
+	topics.VerbJoin: func(h *Hub, ask asked, now time.Time) (any, error) {
+		if ask.Confirm != "" {
+			h.adoption.Confirm(ask.HubRequest, now)
+			return nil, nil
+		}
+		if ask.Renew {
+			return nil, nil // goes on beside the loop
+		}
+		return h.join(ask.HubRequest, ask.user, now)
 	},
-	topics.VerbDomains:  func(h *Hub, _ asked, _ time.Time) (any, error) { return h.fleet.Views(), nil },
+	topics.VerbStatus: func(h *Hub, _ asked, _ time.Time) (any, error) {
+		return topics.Overview{Hub: h.hubStatus(), Domains: h.domainViews(), Services: h.statuses.Sorted(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
+	},
+	topics.VerbDomains:  func(h *Hub, _ asked, _ time.Time) (any, error) { return h.domainViews(), nil },
 	topics.VerbServices: func(h *Hub, _ asked, _ time.Time) (any, error) { return h.statuses.Sorted(), nil },
 	topics.VerbDevices:  func(h *Hub, ask asked, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
 	topics.VerbEvents:   func(h *Hub, ask asked, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
@@ -122,6 +139,13 @@ var handlers = map[string]handler{
 	topics.VerbUser:         func(h *Hub, ask asked, _ time.Time) (any, error) { return h.editUsers(ask.HubRequest) },
 	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
 	topics.VerbTrace:        func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
+
+	topics.VerbAdopt:      command(func(h *Hub, _ asked, _ time.Time) error { return nil }), // goes on as an order of the part
+	topics.VerbPermitJoin: command(func(h *Hub, ask asked, now time.Time) error { return h.adoption.PermitJoin(ask.HubRequest, now) }),
+	topics.VerbToken: func(h *Hub, ask asked, now time.Time) (any, error) {
+		_, others := h.whereReached()
+		return h.adoption.Token(ask.HubRequest, others, now)
+	},
 
 	topics.VerbStart: command(func(h *Hub, ask asked, _ time.Time) error { return h.switchService(ask.Service, topics.On) }),
 	topics.VerbStop:  command(func(h *Hub, ask asked, _ time.Time) error { return h.switchService(ask.Service, topics.Off) }),

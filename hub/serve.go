@@ -106,6 +106,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 		o.HTTPCertificate = site.CertificateExpires()
 	}
 	s.openControl(b, &o)
+	o.TokenFiles, o.Reach = s.tokenFiles(), reachEmbedded(own, b.Listeners)
 	h := New(o)
 	if err := h.Attach(b); err != nil {
 		return err

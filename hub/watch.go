@@ -29,6 +29,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 		}
 	}
 	b.HandlePrivate(h.DeliverPrivate)
+	b.HandleApplicants(h.DeliverApplicant)
 	watched := make(map[string]func())
 	h.watched.set = func(all []string) {
 		for topic, stop := range watched {

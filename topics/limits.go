@@ -127,5 +127,10 @@ func (a *HubRequest) checkLengths() error {
 		length{"session", len(a.Session), MaxText},
 		length{"protocol", len(a.Protocol), MaxText},
 		length{"address", len(a.Address), MaxText},
+		length{"word", len(a.Word), MaxText},
+		length{"confirm", len(a.Confirm), MaxText},
+		length{"code", len(a.Code), MaxText},
+		length{"use", len(a.Use), MaxText},
+		length{"token", len(a.Token), MaxText},
 	)
 }

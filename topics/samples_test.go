@@ -136,6 +136,7 @@ func answers() map[string]any {
 			},
 		},
 		VerbVersion:      VersionView{Version: "1.0.0", Protocol: Protocol},
+		VerbToken:        []TokenView{{ID: "3f9a12c0", Use: "domain", UsesLeft: 1, Expires: at(0), UsedBy: []TokenUser{}}},
 		VerbCertificates: []CertificateView{{Name: "tv", Use: "user", Key: "3f9a", Issued: at(0), Expires: at(0)}},
 		VerbUser:         []UserView{{Name: "tv", Role: "device", Password: true}},
 		VerbClients:      []ClientView{{Client: "kitchen-lamp", User: "tv", Address: "192.168.1.40:50123", Listener: "mqtt", Protocol: "3.1.1", Connected: true, Since: at(-60), Subscriptions: 3, Dropped: 2}},

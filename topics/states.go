@@ -61,6 +61,13 @@ const (
 	DomainReturned     EventType = "domain_returned"     // a domain that was offline or lost is back
 	DomainRefused      EventType = "domain_refused"      // another machine has its name: the message says which
 	DomainLonely       EventType = "domain_lonely"       // a domain without a dominion was seen on the network
+	DomainWaiting      EventType = "domain_waiting"      // a machine waits for adoption
+	DomainAdopted      EventType = "domain_adopted"      // hub and domain have each other's key: the message says by what
+	AdoptionRefused    EventType = "adoption_refused"    // a machine was not adopted: the message says why
+	DomainCopied       EventType = "domain_copied"       // a machine with the key of a domain and an older word was refused
+	DomainRevoked      EventType = "domain_revoked"      // the key of a domain is not accepted any more
+	WindowOpened       EventType = "window_opened"       // domains are adopted without a code for a while
+	WindowClosed       EventType = "window_closed"       // they are not any more
 	DomainRenamed      EventType = "domain_renamed"      // a machine has another name than before; what it runs follows
 	DomainResynced     EventType = "domain_resynced"     // an admin had hub and domain agree anew on epoch, generation and session
 	DomainForgotten    EventType = "domain_forgotten"    // all that was known of a domain is cleared
@@ -93,6 +100,7 @@ func EventTypes() []EventType {
 	return []EventType{
 		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, CertificateExpires, CertificateRenewed, EpochRaised,
 		DomainJoined, DomainOffline, DomainLost, DomainReturned, DomainRefused, DomainLonely,
+		DomainWaiting, DomainAdopted, AdoptionRefused, DomainCopied, DomainRevoked, WindowOpened, WindowClosed,
 		DomainRenamed, DomainResynced, DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
 		ServiceWanted, ServiceStarted, ServiceReady, ServiceUnhealthy, ServiceCrashed, ServiceFailed,
 		ServiceFinished, ServiceStopped, ServiceAdopted, ServiceMoved, ServiceUpdating, ServiceUpdated,

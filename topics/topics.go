@@ -329,7 +329,11 @@ func (p pattern) match(levels []string) (Address, bool) {
 			}
 			continue
 		}
-		if !ValidName(levels[i]) {
+		level := levels[i]
+		if want == "<verb>" {
+			level = strings.ReplaceAll(level, "_", "-") // permit_join
+		}
+		if !ValidName(level) {
 			return Address{}, false
 		}
 		*name = levels[i]

@@ -16,6 +16,9 @@ const (
 	VerbDrain        = "drain"
 	VerbUndrain      = "undrain"
 	VerbForget       = "forget"
+	VerbAdopt        = "adopt"
+	VerbPermitJoin   = "permit_join"
+	VerbToken        = "token"
 	VerbEvents       = "events"
 	VerbPlan         = "plan"
 	VerbWhy          = "why"
@@ -80,6 +83,9 @@ func Verbs() []Verb {
 		{VerbDrain, ByDomains, false, "domain", nil, "As ON at domain/<domain>/drain/set."},
 		{VerbUndrain, ByDomains, false, "domain", nil, "As OFF at domain/<domain>/drain/set."},
 		{VerbForget, ByAdmins, true, "domain", nil, "Clears what is known of a domain that is not online. Private."},
+		{VerbAdopt, ByAdmins, true, "domain; code, or replace", nil, "Adopts a machine that waits, by its code: answered once it is adopted, or why it is not. With `replace` the machine takes the name of another one, whose key is revoked; without a code the one that was refused as a copy is the domain from now on. Private."},
+		{VerbPermitJoin, ByAdmins, true, "", nil, "Opens the window: the first domain that asks for it is adopted without a code; with `duration` (2m), `count` (1); the action close closes it. Private."},
+		{VerbToken, ByAdmins, true, "action; create: name, count, duration, use; remove: token", []TokenView{}, "The tokens by which machines join: list, create or remove. The answer to create is the one row of the new token, with its secret. Private."},
 		{VerbEvents, ByReaders, false, "limit", []Event{}, "The last events, oldest first."},
 		{VerbPlan, ByReaders, false, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
 		{VerbReplan, ByDomains, false, "", nil, "Plans the whole home again and sends the resulting start commands. The hub does that by itself for what has changed; this is for diagnosis."},
@@ -114,6 +120,25 @@ type Grant struct {
 	// Word and Certificate are for domains that were adopted.
 	Word        string   `json:"word,omitempty" type:"id" doc:"the word that the domain shows at its next join; it stores and then confirms it"`
 	Certificate [][]byte `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
+}
+
+// TokenView is a token by which machines join.
+type TokenView struct {
+	ID       string      `json:"id" type:"word" doc:"of the token: the first digits of SHA-256 of its public key"`
+	Name     string      `json:"name,omitempty" type:"name" doc:"the only domain that it lets join"`
+	Use      string      `json:"use" type:"word" doc:"domain or hub"`
+	UsesLeft int         `json:"uses_left" doc:"how many more machines it lets join"`
+	Expires  Time        `json:"expires,omitzero" doc:"when it ends, at the latest"`
+	UsedBy   []TokenUser `json:"used_by" doc:"the machines that it let join"`
+	// Token is of the answer to create alone.
+	Token string `json:"token,omitempty" type:"line" doc:"of the one that was created: the secret itself"`
+}
+
+// TokenUser is a machine that joined by a token.
+type TokenUser struct {
+	Name string `json:"name" type:"name" doc:"of the domain"`
+	Key  string `json:"key" type:"id" doc:"SHA-256 of its key"`
+	At   Time   `json:"at" doc:"when it joined"`
 }
 
 // Overview is the answer to status.
@@ -168,6 +193,7 @@ const (
 	DomainIsOffline DomainState = "offline" // said so, or its will did; its services stay where they are
 	DomainIsLost    DomainState = "lost"    // silent for lost_after; its services move
 	DomainIsLonely  DomainState = "lonely"  // seen by zeroconf, not joined
+	DomainIsWaiting DomainState = "waiting" // it waits for adoption
 	DomainIsRefused DomainState = "refused" // another machine has its name, or its status cannot be read
 )
 
@@ -175,7 +201,7 @@ const (
 type DomainView struct {
 	Name      string      `json:"name" type:"name" doc:"name of the domain"`
 	ID        string      `json:"id,omitempty" type:"id" doc:"UUID of the domain"`
-	State     DomainState `json:"state" type:"word" doc:"online, offline, lost, lonely or refused"`
+	State     DomainState `json:"state" type:"word" doc:"online, offline, lost, lonely, waiting or refused"`
 	Micro     bool        `json:"micro,omitempty" doc:"a microcontroller"`
 	Draining  bool        `json:"draining" doc:"nothing is placed on it"`
 	Address   string      `json:"address,omitempty" type:"address" doc:"where its services are reached"`
@@ -189,6 +215,8 @@ type DomainView struct {
 	Stale     bool        `json:"stale,omitempty" doc:"services, traits and catalog are what it reported last, and nobody knows what it runs now: it is lost, or a microcontroller that is offline"`
 	Problem   string      `json:"problem,omitempty" type:"text" doc:"what is wrong with it and what to do"`
 	Heartbeat *Heartbeat  `json:"heartbeat,omitempty" doc:"the last one"`
+	Key       string      `json:"key,omitempty" type:"line" doc:"waiting: the first 16 digits of SHA-256 of its key, grouped as the machine itself shows them; a label, not a proof"`
+	Model     string      `json:"model,omitempty" type:"line" doc:"waiting: of the machine"`
 }
 
 // PlanLine is one line of a plan.

@@ -188,6 +188,10 @@ func (p *Policy) Decide(c Client, a Action, topic string) Decision {
 	if c.Role == RoleAdmin {
 		return Decision{true, "role admin: everything"}
 	}
+	if c.Role == RoleApplicant { // also where a rule is for everybody
+		rest, ours := p.underPrefix(topic)
+		return decideApplicant(a, rest, ours)
+	}
 	if !slices.Contains(Roles(), c.Role) {
 		return Decision{false, "no role: nothing is allowed"}
 	}

@@ -69,6 +69,9 @@ dominion/request/replan                             psd   sd     -      p
 dominion/request/drain                              psd   sd     -      p
 dominion/request/undrain                            psd   sd     -      p
 dominion/request/forget                             psd   -      -      -
+dominion/request/adopt                              psd   -      -      -
+dominion/request/permit_join                        psd   -      -      -
+dominion/request/token                              psd   -      -      -
 dominion/request/resync                             psd   -      -      -
 dominion/request/user                               psd   -      -      -
 dominion/request/certificates                       psd   -      -      -

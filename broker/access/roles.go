@@ -21,6 +21,10 @@ const (
 	RoleDomain = "domain"
 )
 
+// RoleApplicant is of clients without user and certificate on a listener for TLS: machines
+// that ask to be adopted. No user has it.
+const RoleApplicant = "applicant"
+
 // Roles returns all roles, in order.
 func Roles() []string { return []string{RoleAdmin, RoleReader, RoleDevice, RoleDomain} }
 
@@ -151,6 +155,34 @@ func (p *Policy) decideDevice(c Client, a Action, topic, rest string, ours bool)
 	return Decision{true, "role device: may publish the topics of devices"}
 }
 
+// joinAnswers are the topics at which machines that ask to be adopted are answered.
+var joinAnswers, _ = strings.CutSuffix(strings.Replace(topics.Lookup(topics.ResponseTo).Pattern, "<verb>", topics.VerbJoin, 1), "<domain>")
+
+// isJoinAnswer reports whether a topic is that of one such machine.
+func isJoinAnswer(rest string) bool {
+	hash, is := strings.CutPrefix(rest, joinAnswers)
+	if !is || len(hash) != 64 {
+		return false
+	}
+	for i := range len(hash) {
+		if c := hash[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// decideApplicant decides for machines that ask to be adopted.
+func decideApplicant(a Action, rest string, ours bool) Decision {
+	switch {
+	case ours && a == Publish && rest == "request/"+topics.VerbJoin:
+		return Decision{true, "role applicant: may ask to be adopted"}
+	case ours && a != Publish && isJoinAnswer(rest):
+		return Decision{true, "role applicant: may read the answer to its key"}
+	}
+	return Decision{false, "role applicant: may ask to be adopted, and nothing else; it needs a user or a certificate"}
+}
+
 // decideDomain decides for the role domain.
 func (p *Policy) decideDomain(c Client, a Action, topic, rest string, ours bool) Decision {
 	switch {
@@ -158,6 +190,8 @@ func (p *Policy) decideDomain(c Client, a Action, topic, rest string, ours bool)
 		return Decision{true, "role domain: may publish the topics of its own domain, and requests"}
 	case a == Publish && ours:
 		return Decision{false, "role domain: may publish only the topics of its own domain, and requests"}
+	case ours && a != Publish && isJoinAnswer(rest):
+		return Decision{true, "role domain: may ask to be adopted"}
 	case ours && coveredByAny(domainReads, rest, c):
 		return Decision{true, "role domain: may read its own domain, the hub and the endpoints of services"}
 	case ours || strings.HasPrefix(topic, "$"):

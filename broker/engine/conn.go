@@ -36,9 +36,11 @@ type conn struct {
 	bridge  bool
 	hasWill bool
 	// aliases holds the topic aliases that the client has set (MQTT 5.0, 3.3.2.3.4).
-	aliases     map[uint16]string
-	publish     wire.Publish
-	canPublish  publishPermission
+	aliases    map[uint16]string
+	publish    wire.Publish
+	canPublish publishPermission
+	// packetLimit is the size of the largest packet from the client, in bytes.
+	packetLimit int
 	readLimiter readLimiter
 	// partialMemory is the memory accounted for a large frame that is being read.
 	partialMemory int
@@ -119,6 +121,7 @@ func newConn(e *Engine, raw net.Conn, listener string) *conn {
 	if a := raw.RemoteAddr(); a != nil {
 		c.remote = a.String()
 	}
+	c.packetLimit = e.limits.MaxPacket
 	c.reader = newReader(raw, e.limits.MaxPacket)
 	return c
 }

@@ -135,6 +135,12 @@ func (c *conn) connect(pk *wire.Packet) error {
 		}
 	}
 	w := c.newWill(pk)
+	if client.Applicant {
+		if w != nil {
+			return c.refuseConnect(wire.NotAuthorized, fmt.Errorf("client %q: a will needs a user or a certificate", client.ID))
+		}
+		c.packetLimit = min(c.packetLimit, maxApplicantPacket)
+	}
 	if code, err := c.checkWill(w); err != nil {
 		return c.refuseConnect(code, err)
 	}
@@ -161,6 +167,9 @@ func (c *conn) claimedClient(pk *wire.Packet, assigned bool) Client {
 	}
 	if c.e.opts.IgnoreUser != nil && client.HasUser && client.Certificate == "" && c.e.opts.IgnoreUser(client) {
 		client.User, client.HasUser = "", false
+	}
+	if !client.HasUser && client.Certificate == "" && c.e.opts.Applicant != nil {
+		client.Applicant = c.e.opts.Applicant(client)
 	}
 	return client
 }
@@ -221,6 +230,9 @@ func (c *conn) negotiate(pk *wire.Packet, assigned string) (answer wire.Packet, 
 		requested = store.NeverExpires
 	}
 	expiry = c.e.limitExpiry(requested)
+	if c.client.Applicant {
+		expiry = 0
+	}
 	answer.ProtocolVersion = c.version
 	props := &answer.Properties
 	props.AssignedClientID = assigned
@@ -229,7 +241,7 @@ func (c *conn) negotiate(pk *wire.Packet, assigned string) (answer wire.Packet, 
 			props.SessionExpiryInterval, props.SessionExpiryIntervalFlag = expiry, true
 		}
 		props.ReceiveMaximum = uint16(limits.MaxInflight)
-		props.MaximumPacketSize = uint32(limits.MaxPacket)
+		props.MaximumPacketSize = uint32(c.packetLimit)
 		props.TopicAliasMaximum = limits.TopicAliasMaximum
 	}
 	seconds, lowered := c.limitKeepAlive(pk.Connect.Keepalive)
@@ -316,6 +328,9 @@ func (c *conn) takeSession(pk *wire.Packet, client *Client, expiry uint32, w *wi
 	}
 	old := e.sessions[client.ID]
 	ended, err := e.admitClient(client, old)
+	if client.Applicant {
+		ended, err = nil, e.admitApplicant(client, old)
+	}
 	if err == nil {
 		var more []*session
 		more, err = e.admitMemory(e.usageOf(client), sessionMemory(client)+c.baseMemory()+w.memory(), old)
@@ -325,6 +340,9 @@ func (c *conn) takeSession(pk *wire.Packet, client *Client, expiry uint32, w *wi
 		e.mu.Unlock()
 		for _, s := range ended {
 			s.teardown()
+		}
+		if errors.Is(err, errNotAnApplicants) {
+			return nil, nil, c.refuseConnect(wire.ClientIdentifierNotValid, err)
 		}
 		return nil, nil, c.refuseUser(err)
 	}

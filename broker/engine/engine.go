@@ -57,6 +57,8 @@ type Client struct {
 	Certificate string
 	// CertificateUse is what the certificate is for, as Certified reports it.
 	CertificateUse string
+	// Applicant is set for a client that Options.Applicant bounds.
+	Applicant bool
 }
 
 // Certified is a connection that knows the name in its client's certificate once data
@@ -115,6 +117,10 @@ type Options struct {
 	// Authenticate decides about each CONNECT, on the connection's own goroutine: it
 	// may block. Nil: every client is accepted.
 	Authenticate func(c Client, user string, hasUser bool, password []byte) error
+	// Applicant reports whether a client without user and certificate is an applicant: of
+	// these there are few connections, which have no session, no will and only small
+	// messages, and what they publish goes to Receive alone, never retained. Nil: none is.
+	Applicant func(c Client) bool
 	// IgnoreUser reports whether the user name that a client sent is to be ignored: it
 	// is then a client without a user. Nil: never.
 	IgnoreUser func(c Client) bool

@@ -39,7 +39,7 @@ func (c *conn) onPublish(b *batch, first byte, body []byte) error {
 	if code := c.checkRoute(p, topic, r); code != wire.Success {
 		return c.refusePublish(b, a, p, topic, code)
 	}
-	if r.private {
+	if r.private || c.client.Applicant {
 		c.receivePrivate(p, r.topic)
 		if p.QoS > 0 {
 			b.acks = append(b.acks, a)
@@ -118,7 +118,7 @@ func (c *conn) checkPublish(p *wire.Publish, topic []byte) byte {
 // that is full would accept the message. It returns the reason code with which the
 // message is refused; Success: it is not.
 func (c *conn) checkRoute(p *wire.Publish, topic []byte, r *route) byte {
-	if !c.canPublish.allows(c, r.topic) {
+	if !c.canPublish.allows(c, r.topic) || p.Retain && c.client.Applicant {
 		return wire.NotAuthorized
 	}
 	if p.QoS > 0 && c.e.storeFull.lastTry.Load() != 0 && c.e.needsStore(p, r, c.s) && c.e.expectRefusal(len(topic)+len(p.Payload)) {

@@ -138,7 +138,7 @@ func (c *conn) process(data []byte) (rest []byte, need int, err error) {
 			return nil, 0, err
 		case more:
 			return data, 0, nil
-		case end > c.e.limits.MaxPacket:
+		case end > c.packetLimit:
 			need, err := c.tooLargePacket(first, data, start, end)
 			return data, need, err
 		}
@@ -191,7 +191,7 @@ func (c *conn) tooLargePacket(first byte, b []byte, start, end int) (need int, e
 	}
 	return 0, &wire.Error{
 		Code:   wire.PacketTooLarge,
-		Reason: fmt.Sprintf("packet too large: %s has %d bytes; the limit is %d (broker.limits.max_packet)", what, end, c.e.limits.MaxPacket),
+		Reason: fmt.Sprintf("packet too large: %s has %d bytes; the limit is %d (broker.limits.max_packet)", what, end, c.packetLimit),
 	}
 }
 

@@ -15,6 +15,7 @@ func main() {
 	ctx, stop := program.Context()
 	code := ctl.Main(ctx, ctl.Env{
 		Args:    os.Args[1:],
+		Stdin:   os.Stdin,
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,

@@ -84,7 +84,7 @@ func (l *Log) Add(e topics.Event) {
 // level is higher for what needs a person, or may.
 func level(t topics.EventType) slog.Level {
 	switch t {
-	case topics.HubProblem, topics.ConfigRefused, topics.CertificateExpires, topics.EpochRaised, topics.DomainLost, topics.DomainRefused, topics.DomainProblem,
+	case topics.HubProblem, topics.ConfigRefused, topics.CertificateExpires, topics.EpochRaised, topics.DomainLost, topics.DomainRefused, topics.DomainProblem, topics.AdoptionRefused, topics.DomainCopied, topics.DomainRevoked,
 		topics.ServiceUnhealthy, topics.ServiceCrashed, topics.ServiceFailed, topics.ServiceReverted, topics.CommandRefused, topics.MessageRefused:
 		return slog.LevelWarn
 	}

@@ -156,8 +156,8 @@ func (f *Fleet) rename(d *Domain, c Claim) {
 }
 
 // Forget removes a domain. d is nil where it never became one, since its status could not be
-// read.
-func (f *Fleet) Forget(name string, now time.Time) (d *Domain, err error) {
+// read. One that is there is removed only where it cannot come back.
+func (f *Fleet) Forget(name string, mayBeThere bool, now time.Time) (d *Domain, err error) {
 	d = f.domains[name]
 	if d == nil {
 		if _, is := f.unreadable[name]; !is {
@@ -166,7 +166,7 @@ func (f *Fleet) Forget(name string, now time.Time) (d *Domain, err error) {
 		delete(f.unreadable, name)
 		return nil, nil
 	}
-	if f.Beats(d, now) || d.Micro && d.Available {
+	if !mayBeThere && (f.Beats(d, now) || d.Micro && d.Available) {
 		return nil, fmt.Errorf("%s is %s and would come back at once: stop its agent first", name, d.State)
 	}
 	delete(f.domains, name)

@@ -333,10 +333,10 @@ func TestUnreadableStatus(t *testing.T) {
 	if len(v) != 1 || v[0].State != topics.DomainIsRefused || !strings.Contains(v[0].Problem, "was not taken: field x; correct it") {
 		t.Errorf("%+v", v)
 	}
-	if d, err := h.Forget("lamp", h.now); d != nil || err != nil || len(h.Views()) != 0 {
+	if d, err := h.Forget("lamp", false, h.now); d != nil || err != nil || len(h.Views()) != 0 {
 		t.Errorf("%v %v %v", d, err, h.Views())
 	}
-	if _, err := h.Forget("lamp", h.now); err == nil {
+	if _, err := h.Forget("lamp", false, h.now); err == nil {
 		t.Error("it is forgotten twice")
 	}
 	d := h.online("kitchen", "k", "s")

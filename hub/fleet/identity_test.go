@@ -177,11 +177,11 @@ func TestForget(t *testing.T) {
 	h := newHome(t)
 	h.settle()
 	d := h.online("kitchen", "k", "s")
-	if _, err := h.Forget("kitchen", h.now); err == nil || !strings.Contains(err.Error(), "stop its agent first") {
+	if _, err := h.Forget("kitchen", false, h.now); err == nil || !strings.Contains(err.Error(), "stop its agent first") {
 		t.Errorf("%v", err)
 	}
 	h.pass(time.Minute)
-	if got, err := h.Forget("kitchen", h.now); got != d || err != nil || h.Len() != 0 || len(h.Sorted()) != 0 {
+	if got, err := h.Forget("kitchen", false, h.now); got != d || err != nil || h.Len() != 0 || len(h.Sorted()) != 0 {
 		t.Errorf("%v %v, %d are left", got, err, h.Len())
 	}
 }

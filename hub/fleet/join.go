@@ -33,14 +33,14 @@ func (f *Fleet) Join(ask topics.HubRequest, user string, now time.Time) (a Admis
 	}
 	if ask.Protocol != "" && !topics.SameMajor(ask.Protocol) {
 		err = fmt.Errorf("%s speaks protocol %.20s, this hub %s: bring both to the same version", ask.Name, ask.Protocol, topics.Protocol)
-		return Admission{}, f.noteRefusal(ask, err, now), err
+		return Admission{}, f.NoteRefusal(ask, err, now), err
 	}
 	a, err = f.admit(Claim{Name: ask.Name, ID: ask.ID, Session: ask.Session, User: user}, now)
 	if errors.Is(err, ErrFull) {
 		return Admission{}, false, err
 	}
 	if err != nil {
-		return Admission{}, f.noteRefusal(ask, err, now), err
+		return Admission{}, f.NoteRefusal(ask, err, now), err
 	}
 	f.joined(a.Domain, ask.Session, user, now)
 	return a, false, nil
@@ -59,8 +59,8 @@ func (f *Fleet) joined(d *Domain, session, user string, now time.Time) {
 	}
 }
 
-// noteRefusal notes a machine that was refused, and reports whether that is news.
-func (f *Fleet) noteRefusal(ask topics.HubRequest, why error, now time.Time) (news bool) {
+// NoteRefusal notes a machine that was refused, and reports whether that is news.
+func (f *Fleet) NoteRefusal(ask topics.HubRequest, why error, now time.Time) (news bool) {
 	key := refusalKey{ask.ID, ask.Name}
 	before := f.refused[key]
 	if before == nil && len(f.refused) >= maxRefused {

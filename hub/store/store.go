@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/internal/filelock"
 	"github.com/jmbarzee/dominion/services/planner"
@@ -56,6 +57,8 @@ type State struct {
 	// which something may still be retained.
 	Prefix         string   `json:"prefix,omitempty"`
 	FormerPrefixes []string `json:"former_prefixes,omitempty"`
+	// Adoption holds the domains that were adopted, tokens and the key list.
+	Adoption adoption.HubState `json:"adoption,omitzero"`
 	// Keys is set once the keys in data_dir/identity were made: those that are missing
 	// then are lost.
 	Keys bool `json:"keys,omitempty"`
@@ -163,6 +166,9 @@ func (s *Store) Domain(domain string) Domain { return s.state.Domains[domain] }
 
 // Domains returns a copy of what is stored of all domains.
 func (s *Store) Domains() map[string]Domain { return maps.Clone(s.state.Domains) }
+
+// Adoption returns what is stored of adoptions.
+func (s *Store) Adoption() adoption.HubState { return s.state.Adoption }
 
 // HasKeys reports whether this data_dir has had the keys of the dominion.
 func (s *Store) HasKeys() bool { return s.state.Keys }

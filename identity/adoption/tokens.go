@@ -42,6 +42,8 @@ type TokenRecord struct {
 	Left time.Duration `json:"left,omitempty"`
 	// UsedBy are the machines that it let join.
 	UsedBy []TokenUser `json:"used_by,omitempty"`
+	// Local is true for the token of the hub's own machine.
+	Local bool `json:"local,omitempty"`
 }
 
 // TokenUser is a machine that joined by a token.
@@ -57,6 +59,23 @@ type Tokens struct {
 	Records []TokenRecord `json:"tokens"`
 }
 
+// AddLocal returns the tokens with one for the hub's own machine: it has one use and no end, as it
+// is renewed after its use.
+func (t Tokens) AddLocal(token Token) (Tokens, error) {
+	public := token.PublicKey()
+	r := TokenRecord{ID: tokenID(public), Use: token.Use, Public: public, UsesLeft: 1, Local: true}
+	if token.Use != ForDomain {
+		return t, errors.New("cannot create a token: the hub's own machine has a domain")
+	}
+	return Tokens{append(slices.Clone(t.Records), r)}, nil
+}
+
+// tokenID returns the name of a token in lists.
+func tokenID(public ed25519.PublicKey) string {
+	sum := sha256.Sum256(public)
+	return hex.EncodeToString(sum[:4])
+}
+
 // Add returns the tokens with another one. A lifetime of zero never ends.
 func (t Tokens) Add(token Token, name string, uses int, lifetime time.Duration, now time.Time) (Tokens, TokenRecord, error) {
 	if uses < 1 || uses > maxUses || lifetime < 0 {
@@ -66,8 +85,7 @@ func (t Tokens) Add(token Token, name string, uses int, lifetime time.Duration, 
 		return t, TokenRecord{}, fmt.Errorf("cannot create a token: there are %d; remove some", maxTokens)
 	}
 	public := token.PublicKey()
-	sum := sha256.Sum256(public)
-	r := TokenRecord{ID: hex.EncodeToString(sum[:4]), Name: name, Use: token.Use, Public: public, UsesLeft: uses, Left: lifetime}
+	r := TokenRecord{ID: tokenID(public), Name: name, Use: token.Use, Public: public, UsesLeft: uses, Left: lifetime}
 	if lifetime > 0 {
 		r.Expires = now.Add(lifetime).UTC().Round(0)
 	}

@@ -1,0 +1,249 @@
+package hub
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/adoption"
+	"github.com/jmbarzee/dominion/hub/keys"
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/identity"
+	protocol "github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// applied is a message of a machine that has no user and no certificate, from the broker's
+// role applicant.
+type applied struct {
+	message topics.Message
+	address string
+}
+
+// workDone is the result of work beside the loop.
+type workDone func(now time.Time)
+
+// newAdoption returns the part that adopts domains.
+func (h *Hub) newAdoption(o Options) *adoption.Adoption {
+	a := adoption.Options{
+		State: h.store.Adoption(), Dominion: h.ID(), Open: o.Config.Identity.Adoption == config.AdoptionOpen,
+		Embedded: o.Broker != nil, Taken: h.nameTaken,
+		Grant: func() []byte { return topics.Encode(h.grant()) },
+	}
+	if o.Keys != nil {
+		a.Keys, a.Authority, a.HubKey = o.Keys, o.Keys.RootHash(), o.Keys.OwnKey()
+	}
+	return adoption.New(a)
+}
+
+// nameTaken returns why a machine may not have a name: another one without a key has it.
+func (h *Hub) nameTaken(name, id string, now time.Time) error {
+	d := h.fleet.Get(name)
+	if d == nil || d.ID == id || !d.Micro && !h.fleet.Beats(d, now) {
+		return nil
+	}
+	return fmt.Errorf("the name %s belongs to another machine (id %s): choose another name in domain.toml, or stop that one and `dominionctl forget %s`", name, d.ID, name)
+}
+
+// DeliverApplicant hands the hub a message of a machine that has no user and no
+// certificate.
+func (h *Hub) DeliverApplicant(m topics.Message, address string) { h.box.Put(applied{m, address}) }
+
+// receiveApplied takes such a message. Nothing but an adoption is taken from it: it may join
+// in nobody's name.
+func (h *Hub) receiveApplied(in applied, now time.Time) {
+	err := fmt.Errorf("cannot take %s: a connection without user and certificate may ask for adoption alone; update the agent there, or give it a user", in.message.Topic)
+	if protocol.IsAdoption(in.message.Payload) {
+		err = h.receiveAdoption(in.message, in.address, now)
+	}
+	if err != nil {
+		h.events.Refuse("applicants", topics.Event{Message: err.Error()}, now)
+	}
+}
+
+// receiveAdoption takes a message of a machine that is not adopted.
+func (h *Hub) receiveAdoption(m topics.Message, address string, now time.Time) error {
+	v, err := protocol.DecodeToHub(m.Topic, m.Payload)
+	if err != nil {
+		return err
+	}
+	h.adoption.Receive(v, address, now)
+	return nil
+}
+
+// later is where the answer to a request goes that is answered later.
+type later struct {
+	answer      topics.Message
+	transaction string
+	publish     func(topics.Message)
+}
+
+// reply answers.
+func (l later) reply(data any, err error) {
+	r := topics.Accept(l.transaction, data)
+	if err != nil {
+		r = topics.Refuse(l.transaction, err)
+	}
+	l.answer.Payload = topics.Encode(r)
+	l.publish(l.answer)
+}
+
+// granted is the grant of a domain that is given a word, which must be on disk first.
+type granted struct {
+	later
+	grant topics.Grant
+}
+
+// stepAdoption carries out what follows from what came of adoptions. Grants of a whole round
+// are one write.
+func (h *Hub) stepAdoption(now time.Time) {
+	for h.adoption.Pending() || len(h.grants) > 0 {
+		out, grants := h.adoption.Take(), h.grants
+		h.grants = nil
+		if out.Store {
+			h.store.Change(func(s *store.State) { s.Adoption = h.adoption.State() })
+		}
+		if out.Urgent || len(grants) > 0 {
+			h.saveNow()
+		}
+		if out.Domains {
+			h.setDomains()
+		}
+		for _, e := range out.Events {
+			h.events.Add(e)
+		}
+		if out.Changed {
+			h.changed.TouchAll()
+		}
+		if out.Urgent {
+			h.adoption.Stored(h.store.Err(), now)
+		}
+		for _, m := range out.Messages {
+			h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: m.KeyHash}, topics.Encode(m.Payload)))
+		}
+		for _, a := range out.Answers {
+			if l, is := a.To.(later); is {
+				l.reply(a.Data, a.Err)
+			}
+		}
+		for _, g := range grants {
+			if h.store.Err() != nil {
+				g.grant.Word = "" // it keeps the one that it has
+			}
+			g.reply(g.grant, nil)
+		}
+		if t := out.LocalToken; t != nil {
+			h.work.Put(func() func(time.Time) { return h.writeLocalToken(*t) })
+		}
+		for _, w := range out.Work {
+			h.work.Put(w)
+		}
+		h.dueUnlessZero(h.adoption.Next())
+	}
+}
+
+// writeLocalToken writes the token of the hub's own machine. It runs beside the loop.
+func (h *Hub) writeLocalToken(t protocol.Token) func(time.Time) {
+	var failed error
+	for _, file := range h.tokenFiles {
+		if err := protocol.WriteTokenFile(file, t); err != nil {
+			failed = err
+		}
+	}
+	return func(time.Time) {
+		if failed != nil {
+			h.log.Error("a domain of the hub's own machine needs its code or a token", "error", failed)
+		}
+	}
+}
+
+// setDomains passes on to broker and keys which domains have a certificate.
+func (h *Hub) setDomains() {
+	names, byID := make(map[string]bool), make(map[string]keys.Domain)
+	for id, m := range h.adoption.Members() {
+		names[m.Name] = true
+		byID[id] = keys.Domain{Name: m.Name, Key: m.KeyHash}
+	}
+	if h.keys != nil {
+		h.keys.SetDomains(byID)
+	}
+	if h.broker != nil {
+		h.broker.SetDomains(names)
+	}
+}
+
+// expireAdoption does what is due of adoptions.
+func (h *Hub) expireAdoption(now time.Time) {
+	h.adoption.Expire(now)
+	h.dueUnlessZero(h.adoption.Next())
+}
+
+// actsForAll reports whether a user of the broker may act in the name of any domain: an admin,
+// or a client without a user where these are let in. On the listener for TLS such a client
+// is an applicant, whose messages come another way.
+func (h *Hub) actsForAll(user string) bool { return user == "" || h.isAdmin(user) }
+
+// renew answers a domain that asks for a new certificate of its key: the one that is stored.
+func (h *Hub) renew(ask topics.HubRequest, user string, to later) {
+	m, err := h.adoption.Renewal(ask, user, h.actsForAll(user))
+	if err == nil && h.work.Len() >= maxWork {
+		err = errors.New("too much is being signed: ask again in a moment")
+	}
+	if err != nil {
+		to.reply(nil, err)
+		return
+	}
+	grant := h.grant()
+	h.work.Put(func() func(time.Time) {
+		key, err := identity.ParsePublicKey(m.Key)
+		if err == nil {
+			var chain []*x509.Certificate
+			chain, err = h.keys.Certify(m.ID, key, time.Now())
+			grant.Certificate = identity.EncodeChain(chain)
+		}
+		return func(time.Time) {
+			if err != nil {
+				to.reply(nil, err)
+				return
+			}
+			h.events.Add(topics.Event{Type: topics.CertificateRenewed, Domain: m.Name, Message: "the certificate of " + m.Name + " was renewed"})
+			to.reply(grant, nil)
+		}
+	})
+}
+
+// maxWork bounds what domains can have wait to be signed.
+const maxWork = 1024
+
+// domainViews returns every domain, and the machines that wait for adoption.
+func (h *Hub) domainViews() []topics.DomainView {
+	waiting := h.adoption.Waiting()
+	ids := make(map[string]bool, len(waiting))
+	for _, w := range waiting {
+		ids[w.ID] = true
+	}
+	all := []topics.DomainView{}
+	for _, d := range h.fleet.Views() {
+		if d.State != topics.DomainIsLonely || !ids[d.ID] { // it announces itself too
+			all = append(all, d)
+		}
+	}
+	return append(all, waiting...)
+}
+
+// whereReached returns where domains reach the broker: those of the hub's own machine, and
+// others.
+func (h *Hub) whereReached() (local string, others []string) {
+	if h.reach == nil {
+		return "", nil
+	}
+	return h.reach()
+}
+
+// localAddress returns where domains of the hub's own machine reach the broker.
+func (h *Hub) localAddress() string {
+	local, _ := h.whereReached()
+	return local
+}

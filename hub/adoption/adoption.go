@@ -1,0 +1,490 @@
+// Package adoption owns which domains a hub has adopted and by which key, and how further
+// ones are: those that wait, the offers that were made to them, the codes that people typed,
+// tokens, the window, and the words by which a copied disk is found.
+//
+// It does no I/O, has no goroutine and knows no other part of the hub: messages and requests
+// in; messages, answers, events and work out, which Take returns. What takes long
+// (argon2id, signatures, certificates) is Work, which runs beside the loop and whose result
+// is handed in by the loop. Package hub alone imports it, and calls it from its loop.
+package adoption
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+	protocol "github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// What others can make the hub remember or compute is bounded.
+const (
+	// maxVerifying is how many questions wait for their signature to be verified.
+	maxVerifying = 32
+	// maxOrders is how many requests to adopt wait for their machines.
+	maxOrders = 16
+	// orderTimeout is how long such a request waits.
+	orderTimeout = 30 * time.Second
+	// maxForgotten is of how many domains it is remembered that they were forgotten.
+	maxForgotten = 4096
+	// maxCopies is of how many domains copies are remembered.
+	maxCopies = 256
+	// advanceInterval is how often the running time is charged to tokens.
+	advanceInterval = time.Minute
+)
+
+// Options are what an Adoption needs of the rest of the hub.
+type Options struct {
+	// State is what an earlier run stored.
+	State protocol.HubState
+	// Dominion is the id of the dominion.
+	Dominion string
+	// Authority is SHA-256 of the public key of the authority.
+	Authority [32]byte
+	// HubKey is the hub's own key.
+	HubKey identity.HubKey
+	// Open is [identity] adoption = "open": a window without an end.
+	Open bool
+	// Embedded reports that the broker says who publishes.
+	Embedded bool
+	// Keys are the keys of the dominion; nil: nobody is adopted. It is called beside the loop.
+	Keys Keys
+	// Grant returns the grant that an answer carries, in JSON.
+	Grant func() []byte
+	// Taken returns why a machine that has not a key may not have a name, because another one without a
+	// key has it; nil: it may.
+	Taken func(name, id string, now time.Time) error
+}
+
+// Keys are the keys of the dominion. Its methods may be called from any goroutine.
+type Keys interface {
+	// Offering returns what an offer is signed with.
+	Offering() protocol.HubOptions
+	// Certify issues the certificate of a domain.
+	Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.Certificate, error)
+	// SignList returns a key list as a message.
+	SignList(identity.KeyList) ([]byte, error)
+}
+
+// Adoption holds the adoptions. Make it with New.
+type Adoption struct {
+	o       Options
+	state   protocol.HubState
+	waiting protocol.Waiting
+	window  protocol.Window
+	// wrong slows those who type wrong codes.
+	wrong protocol.Limiter
+	// offers are by the hash of the domain's key.
+	offers map[string]*offer
+	orders []*order
+	// transactions are of the last message of each waiting machine, by hash of its key.
+	transactions map[string]string
+	// localAddress is where a domain of the hub's own machine reaches the broker.
+	localAddress string
+	// refusals are why waiting machines were refused last, by hash of the key.
+	refusals map[string]string
+	// copies are by the id of the domain whose key they have.
+	copies map[string]copied
+	// storing are the offers whose domains are to be stored before they are completed.
+	storing   []*offer
+	verifying int
+	// advancedAt is until when the running time was charged to tokens.
+	advancedAt time.Time
+	out        Effects
+}
+
+// offer is an adoption that has begun.
+type offer struct {
+	*protocol.Offer
+	key string
+	// order is the request by which it began; nil: none.
+	order *order
+	// busy reports that work on it is beside the loop.
+	busy bool
+	// word is what the domain is given.
+	word string
+	// completion is sent again to a domain that proves itself again.
+	completion *protocol.Completion
+}
+
+// order is a request to adopt, by code.
+type order struct {
+	name, user string
+	to         any
+	replace    bool
+	until      time.Time
+	// open are the machines that have not refused the code, by hash of the key.
+	open map[string]bool
+}
+
+// copied is a machine with a domain's key and an older word.
+type copied struct {
+	word, address string
+	at            time.Time
+}
+
+// Effects are what the hub carries out, in the order of the fields.
+type Effects struct {
+	// Store reports that State has changed, and Urgent that it must be on disk before Stored
+	// is called.
+	Store, Urgent bool
+	// Domains reports that other domains have certificates than before.
+	Domains bool
+	// Events are to be reported.
+	Events []topics.Event
+	// Messages are for machines that are not adopted.
+	Messages []Message
+	// Answers are for those who asked.
+	Answers []Answer
+	// Work is to be done beside the loop, in order.
+	Work []Work
+	// LocalToken is to be written to the files for the hub's own machine; nil: none is.
+	LocalToken *protocol.Token
+	// Changed reports that something changed that Waiting or Window show.
+	Changed bool
+}
+
+// Message is for a machine that is not adopted.
+type Message struct {
+	// KeyHash is the last level of its topic.
+	KeyHash string
+	Payload protocol.ToDomain
+}
+
+// Answer is for whoever made a request.
+type Answer struct {
+	// To is as it was handed in.
+	To  any
+	Err error
+	// Data is of the answer; nil: there is none.
+	Data any
+}
+
+// Work takes long and touches nothing of the loop. What it returns is called in the loop.
+type Work func() (done func(now time.Time))
+
+// New returns the adoptions of a hub that begins.
+func New(o Options) *Adoption {
+	a := &Adoption{
+		o: o, state: o.State,
+		offers: make(map[string]*offer), transactions: make(map[string]string),
+		refusals: make(map[string]string), copies: make(map[string]copied),
+	}
+	if a.state.Forgotten == nil {
+		a.state.Forgotten = make(map[string]string)
+	}
+	if a.state.Members == nil {
+		a.state.Members = make(map[string]protocol.Member)
+	}
+	a.window.Always = o.Open && o.Keys != nil
+	if o.Keys != nil && !a.state.Keys.HasHub(o.HubKey.Key) {
+		a.state.Keys.Dominion = o.Dominion
+		a.state.Keys = a.state.Keys.WithHub(o.HubKey)
+		a.out.Store = true
+	}
+	return a
+}
+
+// Begin makes what a start needs: the token of the hub's own machine, where a domain reaches
+// the broker at localAddress; "": there is none.
+func (a *Adoption) Begin(localAddress string, now time.Time) {
+	a.advancedAt, a.localAddress = now, localAddress
+	a.renewLocalToken(now)
+	a.out.Domains = true
+}
+
+// State returns what is to be stored. It must not be changed.
+func (a *Adoption) State() protocol.HubState { return a.state }
+
+// Take returns what is to be carried out since the last call.
+func (a *Adoption) Take() Effects {
+	out := a.out
+	a.out = Effects{}
+	return out
+}
+
+// Pending reports whether Take returns something.
+func (a *Adoption) Pending() bool {
+	o := &a.out
+	return o.Store || o.Domains || o.Changed || o.LocalToken != nil || len(o.Events)+len(o.Messages)+len(o.Answers)+len(o.Work) > 0
+}
+
+// Members returns the domains that were adopted, by id. It must not be changed.
+func (a *Adoption) Members() map[string]protocol.Member { return a.state.Members }
+
+// named returns the domain of a name that was adopted.
+func (a *Adoption) named(name string) (protocol.Member, bool) {
+	for _, m := range a.state.Members {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return protocol.Member{}, false
+}
+
+// put changes a domain that was adopted.
+func (a *Adoption) put(m protocol.Member) {
+	before, is := a.state.Members[m.ID]
+	if !is || before.Name != m.Name || before.KeyHash != m.KeyHash {
+		a.out.Domains = true
+	}
+	a.state.Members[m.ID] = m
+	delete(a.state.Forgotten, m.ID)
+	a.out.Store = true
+}
+
+// event reports something.
+func (a *Adoption) event(t topics.EventType, domain, format string, values ...any) {
+	a.out.Events = append(a.out.Events, topics.Event{Type: t, Domain: domain, Message: fmt.Sprintf(format, values...)})
+	a.out.Changed = true
+}
+
+// send sends a message to a machine that is not adopted.
+func (a *Adoption) send(key string, m protocol.ToDomain) {
+	m.Transaction = a.transactions[key]
+	a.out.Messages = append(a.out.Messages, Message{key, m})
+}
+
+// work adds work.
+func (a *Adoption) work(w Work) { a.out.Work = append(a.out.Work, w) }
+
+// Receive takes a message of a machine that is not adopted. address is where it came from, ""
+// where that is not known.
+func (a *Adoption) Receive(m protocol.ToHub, address string, now time.Time) {
+	switch {
+	case a.o.Keys == nil:
+	case m.Question != nil:
+		a.question(*m.Question, m.Transaction, address, now)
+	case m.Proof != nil:
+		a.proof(*m.Proof, m.Transaction, now)
+	case m.Confirmation != nil:
+		a.confirmation(*m.Confirmation, now)
+	}
+}
+
+// question takes a question, once its signature is verified.
+func (a *Adoption) question(q protocol.Question, transaction, address string, now time.Time) {
+	if address == "" {
+		address = q.Address
+	}
+	if w, is := a.waiting.Get(q.KeyHash()); is && reflect.DeepEqual(w.Question, q) {
+		a.verified(q, transaction, address, now)
+		return
+	}
+	if a.verifying >= maxVerifying {
+		return // it asks again
+	}
+	a.verifying++
+	a.work(func() func(time.Time) {
+		err := q.Verify()
+		return func(now time.Time) {
+			if a.verifying--; err == nil {
+				a.verified(q, transaction, address, now)
+			}
+		}
+	})
+}
+
+// verified takes a question of whoever has its key.
+func (a *Adoption) verified(q protocol.Question, transaction, address string, now time.Time) {
+	key := q.KeyHash()
+	added, err := a.waiting.Put(q, address, now)
+	if err != nil {
+		return
+	}
+	a.transactions[key] = transaction
+	if o := a.offers[key]; o != nil {
+		if o.busy {
+			return
+		}
+		if bytes.Equal(o.Question.Nonce, q.Nonce) {
+			if err := o.Refused(q); err != nil {
+				a.refused(o, err, now)
+				return
+			}
+			answer := o.Answer()
+			a.send(key, protocol.ToDomain{Answer: &answer})
+			return
+		}
+		a.drop(o)
+	}
+	begun := a.begin(q, now)
+	if !added {
+		return
+	}
+	a.out.Changed = true
+	if !begun {
+		w, _ := a.waiting.Get(key)
+		a.event(topics.DomainWaiting, q.Name, "%s waits for adoption: %s", w, a.remedy(q))
+	}
+}
+
+// begin offers to adopt a machine by what its question names, and reports whether it does.
+func (a *Adoption) begin(q protocol.Question, now time.Time) bool {
+	if len(q.Token) > 0 {
+		_, err := a.state.Tokens.Check(q.Token, protocol.ForDomain, q.Name, q.KeyHash(), a.unconfirmed(q), now)
+		if errors.Is(err, protocol.ErrTokenUnknown) {
+			return false // it may be a neighbour's
+		}
+		if err == nil {
+			err = a.mayHave(q, false, now)
+		}
+		if err != nil {
+			a.refuse(q, err)
+			return true
+		}
+		a.offer(q, nil, nil, now)
+		return true
+	}
+	if !q.Open || q.Stranger != "" || !a.window.IsOpen(now) {
+		return false
+	}
+	if err := a.mayHave(q, false, now); err != nil {
+		a.refuse(q, err)
+		return true
+	}
+	a.offer(q, nil, nil, now)
+	return true
+}
+
+// unconfirmed reports whether a machine was adopted and has not confirmed it.
+func (a *Adoption) unconfirmed(q protocol.Question) bool {
+	m, is := a.state.Members[q.ID]
+	return is && m.KeyHash == q.KeyHash() && !m.Words.Established()
+}
+
+// mayHave returns why a machine may not be adopted under its name and id; replace has it take
+// the name of another one.
+func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) error {
+	key := q.KeyHash()
+	if a.state.Keys.IsRevoked(key) {
+		return fmt.Errorf("the key %s was revoked: run `domain reset` on %s", q.Label(), q.Name)
+	}
+	if m, is := a.state.Members[q.ID]; is && m.KeyHash != key && m.Words.Established() {
+		return fmt.Errorf("the id %s belongs to the key %s of %s: run `domain reset` on the machine that was copied", q.ID, identity.Label(m.KeyHash), m.Name)
+	}
+	if m, is := a.named(q.Name); is && m.KeyHash != key && m.Words.Established() && !replace {
+		return fmt.Errorf("the name %s belongs to another key, %s: choose another name in domain.toml, or `dominionctl forget %s`, or `dominionctl adopt %s --replace`", q.Name, identity.Label(m.KeyHash), q.Name, q.Name)
+	}
+	if a.o.Taken == nil || replace {
+		return nil
+	}
+	return a.o.Taken(q.Name, q.ID, now)
+}
+
+// refuse refuses a machine, and reports that once for a reason.
+func (a *Adoption) refuse(q protocol.Question, why error) {
+	key := q.KeyHash()
+	a.send(key, protocol.ToDomain{Error: why.Error()})
+	if a.refusals[key] == why.Error() {
+		return
+	}
+	a.refusals[key] = why.Error()
+	a.event(topics.AdoptionRefused, q.Name, "%s (%s) was not adopted: %v", q.Name, q.Label(), why)
+}
+
+// offer makes an offer beside the loop: by the key of a code, or by what the question names.
+func (a *Adoption) offer(q protocol.Question, by *order, code protocol.CodeKey, now time.Time) {
+	o := &offer{key: q.KeyHash(), order: by, busy: true}
+	o.Offer = &protocol.Offer{Question: q}
+	a.offers[o.key] = o
+	grant := a.o.Grant()
+	a.work(func() func(time.Time) {
+		made, err := a.makeOffer(q, code, grant, now)
+		return func(now time.Time) {
+			o.busy = false
+			if a.offers[o.key] != o {
+				return
+			}
+			if err != nil {
+				a.failed(o, err)
+				return
+			}
+			o.Offer = made
+			answer := made.Answer()
+			a.send(o.key, protocol.ToDomain{Answer: &answer})
+		}
+	})
+}
+
+// makeOffer makes an offer. It runs beside the loop and touches nothing but Options.
+func (a *Adoption) makeOffer(q protocol.Question, code protocol.CodeKey, grant []byte, now time.Time) (*protocol.Offer, error) {
+	hub := a.o.Keys.Offering()
+	if code != nil {
+		return hub.OfferByCode(q, code, grant, now)
+	}
+	if len(q.Token) > 0 {
+		return hub.OfferByToken(q, q.Token, grant, now)
+	}
+	return hub.OfferByWindow(q, grant, now)
+}
+
+// drop gives an offer up.
+func (a *Adoption) drop(o *offer) {
+	if a.offers[o.key] == o {
+		delete(a.offers, o.key)
+	}
+}
+
+// refused takes that an adoption did not go on: by code, the machine that a person means may
+// be another one of that name.
+func (a *Adoption) refused(o *offer, why error, now time.Time) {
+	a.drop(o)
+	by := o.order
+	if by == nil {
+		a.refuse(o.Question, why)
+		return
+	}
+	if delete(by.open, o.key); len(by.open) > 0 {
+		return
+	}
+	if errors.Is(why, protocol.ErrWrongCode) {
+		wait := a.wrong.Wrong(by.user, now)
+		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: the code is wrong", by.name)
+		why = fmt.Errorf("%w: `domain code` on %s shows it; the next one is taken in %v", why, by.name, wait)
+	} else {
+		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: %v", by.name, why)
+	}
+	a.answer(by, nil, why)
+}
+
+// failed takes that the hub itself cannot go on.
+func (a *Adoption) failed(o *offer, why error) {
+	a.drop(o)
+	a.send(o.key, protocol.ToDomain{Error: why.Error()})
+	a.event(topics.AdoptionRefused, o.Question.Name, "%s was not adopted: %v", o.Question.Name, why)
+	if o.order != nil {
+		a.answer(o.order, nil, why)
+	}
+}
+
+// answer answers a request to adopt, once, and gives up what else it began.
+func (a *Adoption) answer(by *order, data any, err error) {
+	for i, other := range a.orders {
+		if other == by {
+			a.orders = append(a.orders[:i:i], a.orders[i+1:]...)
+			a.out.Answers = append(a.out.Answers, Answer{To: by.to, Err: err, Data: data})
+			break
+		}
+	}
+	for _, o := range a.offers {
+		if o.order == by && !o.Proved() {
+			a.drop(o)
+		}
+	}
+}
+
+// byTranscript returns the offer that a message names; nil: none.
+func (a *Adoption) byTranscript(transcript []byte) *offer {
+	for _, o := range a.offers {
+		if !o.busy && len(o.Transcript()) > 0 && bytes.Equal(o.Transcript(), transcript) {
+			return o
+		}
+	}
+	return nil
+}

@@ -1,0 +1,537 @@
+package adoption
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+	protocol "github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+
+// keys are Keys without files.
+type keys struct {
+	authority *identity.Authority
+	offering  protocol.HubOptions
+}
+
+func (k keys) Offering() protocol.HubOptions { return k.offering }
+
+func (k keys) Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.Certificate, error) {
+	cert, err := k.authority.Issue(identity.Request{Subject: identity.Subject{Dominion: "home", Use: identity.DomainUse, Name: id}, Key: key, At: now})
+	return []*x509.Certificate{cert}, err
+}
+
+func (k keys) SignList(l identity.KeyList) ([]byte, error) { return l.Sign(k.authority) }
+
+// home is a hub with machines around it.
+type home struct {
+	t *testing.T
+	*Adoption
+	now      time.Time
+	machines map[string]*machine // by hash of the key
+	// disk is why nothing is stored; nil: everything is.
+	disk    error
+	events  []topics.Event
+	answers []Answer
+	local   *protocol.Token
+	// lose has the next completions lost.
+	lose bool
+}
+
+func newHome(t *testing.T, o Options) *home {
+	now := time.Now()
+	authority, err := identity.NewAuthority("home", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := authority.Issue(identity.Request{Subject: identity.Subject{Dominion: "home", Use: identity.HubUse, Name: "home"}, Key: &key.PublicKey, At: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := identity.HashKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Dominion, o.Authority, o.HubKey = "home", authority.RootHash(), identity.HubKey{Key: hash}
+	o.Keys = keys{authority, protocol.HubOptions{Dominion: "home", Name: "home", Root: authority.Root, Key: key, Chain: []*x509.Certificate{cert}}}
+	o.Grant = func() []byte { return []byte(`{}`) }
+	o.Embedded = true
+	h := &home{t: t, Adoption: New(o), now: now, machines: make(map[string]*machine)}
+	h.Begin("127.0.0.1:1883", now)
+	h.settle()
+	return h
+}
+
+// settle carries out what the part returns until there is nothing, as the hub does.
+func (h *home) settle() {
+	for h.Pending() {
+		out := h.Take()
+		if out.Urgent {
+			h.Stored(h.disk, h.now)
+		}
+		h.events = append(h.events, out.Events...)
+		h.answers = append(h.answers, out.Answers...)
+		if out.LocalToken != nil {
+			h.local = out.LocalToken
+		}
+		for _, w := range out.Work {
+			w()(h.now)
+		}
+		for _, m := range out.Messages {
+			if one := h.machines[m.KeyHash]; one != nil {
+				one.receive(m.Payload)
+			}
+		}
+	}
+}
+
+// reported returns whether there was an event of a type, and forgets all.
+func (h *home) reported(want topics.EventType, text string) {
+	h.t.Helper()
+	found := slices.ContainsFunc(h.events, func(e topics.Event) bool { return e.Type == want && strings.Contains(e.Message, text) })
+	if !found {
+		h.t.Errorf("no event %s with %q: %v", want, text, h.events)
+	}
+	h.events = nil
+}
+
+// machine is a domain that is not adopted.
+type machine struct {
+	home    *home
+	key     *ecdsa.PrivateKey
+	hash    string
+	code    protocol.Code
+	a       *protocol.Applicant
+	id      string
+	refusal string
+	adopted *protocol.Adopted
+}
+
+func (h *home) machine(name, id string, key *ecdsa.PrivateKey, means protocol.Means) *machine {
+	h.t.Helper()
+	if key == nil {
+		var err error
+		if key, err = identity.NewKey(); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	a, err := protocol.NewApplicant(protocol.ApplicantOptions{Key: key, Protocol: topics.Protocol, ID: id, Name: name, Recipient: recipient})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	m := &machine{home: h, key: key, a: a, id: id, code: protocol.NewCode()}
+	public, err := identity.EncodePublicKey(&key.PublicKey)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	m.hash = identity.HashEncodedKey(public)
+	means.Code = m.code.Key(public)
+	a.SetMeans(means)
+	h.machines[m.hash] = m
+	m.ask()
+	return m
+}
+
+// ask publishes its question.
+func (m *machine) ask() {
+	m.home.t.Helper()
+	q, err := m.a.Question()
+	if err != nil {
+		m.home.t.Fatal(err)
+	}
+	m.home.Receive(protocol.ToHub{Transaction: "t", Question: &q}, "", m.home.now)
+	m.home.settle()
+}
+
+func (m *machine) receive(to protocol.ToDomain) {
+	h := m.home
+	switch {
+	case to.Error != "":
+		m.refusal = to.Error
+	case to.Answer != nil:
+		proof, err := m.a.Answer(*to.Answer, "hub", h.now)
+		if err != nil {
+			m.refusal = err.Error()
+		}
+		if proof != nil {
+			h.Receive(protocol.ToHub{Proof: proof}, "", h.now)
+		}
+	case to.Completion != nil && !h.lose:
+		adopted, err := m.a.Complete(*to.Completion, h.now)
+		if err != nil {
+			h.t.Error(err)
+			return
+		}
+		m.adopted = &adopted
+		c, err := m.a.Confirmation()
+		if err != nil {
+			h.t.Error(err)
+		}
+		h.Receive(protocol.ToHub{Confirmation: &c}, "", h.now)
+	}
+}
+
+// choose has a machine that gathered answers of open dominions choose one.
+func (m *machine) choose() {
+	m.home.t.Helper()
+	m.home.now = m.home.now.Add(5 * time.Second)
+	proof, err := m.a.Choose(m.home.now)
+	if err != nil {
+		m.home.t.Fatal(err)
+	}
+	if proof != nil {
+		m.home.Receive(protocol.ToHub{Proof: proof}, "", m.home.now)
+		m.home.settle()
+	}
+}
+
+// adopt is a person who types a code.
+func (h *home) adopt(name string, code protocol.Code, replace bool) error {
+	h.answers = nil
+	err := h.Adopt(topics.HubRequest{Domain: name, Code: code.String(), Replace: replace}, "ann", name, h.now)
+	h.settle()
+	if err == nil && len(h.answers) == 1 {
+		return h.answers[0].Err
+	}
+	if err == nil {
+		return errWaits
+	}
+	return err
+}
+
+var errWaits = errors.New("not answered yet")
+
+func contains(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("got %v, want %q", err, text)
+	}
+}
+
+func TestCode(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	h.reported(topics.DomainWaiting, "pi")
+	if w := h.Waiting(); len(w) != 1 || w[0].State != topics.DomainIsWaiting || w[0].Key != identity.Label(pi.hash) {
+		t.Fatalf("%+v", w)
+	}
+	pi.ask()
+	if len(h.events) > 0 {
+		t.Errorf("reported again: %v", h.events)
+	}
+	contains(t, h.adopt("pj", pi.code, false), "there wait: pi")
+	if err := h.adopt("pi", protocol.NewCode(), false); !errors.Is(err, errWaits) {
+		t.Fatal(err) // the machine says nothing to a hub that has not the code
+	}
+	pi.ask() // and says later that it refused it
+	contains(t, h.answers[0].Err, "the code is wrong")
+	h.reported(topics.AdoptionRefused, "the code is wrong")
+	contains(t, h.adopt("pi", pi.code, false), "wait")
+	h.now = h.now.Add(2 * time.Second)
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	h.reported(topics.DomainAdopted, "pi ("+identity.Label(pi.hash)+") was adopted by code")
+	m := h.Members()["id-pi"]
+	if m.Name != "pi" || m.KeyHash != pi.hash || m.Words.Confirmed != pi.adopted.Trust.Word || len(h.Waiting()) > 0 {
+		t.Errorf("%+v, %v", m, h.Waiting())
+	}
+}
+
+// Of two machines of one name the code decides which is meant.
+func TestTwoOfOneName(t *testing.T) {
+	h := newHome(t, Options{})
+	one := h.machine("pi", "id-1", nil, protocol.Means{})
+	two := h.machine("pi", "id-2", nil, protocol.Means{})
+	if err := h.adopt("pi", two.code, false); err != nil {
+		t.Fatal(err)
+	}
+	if two.adopted == nil || one.adopted != nil {
+		t.Error("the wrong one was adopted")
+	}
+	contains(t, h.adopt("pi", one.code, false), "belongs to another key")
+}
+
+func TestToken(t *testing.T) {
+	h := newHome(t, Options{})
+	views, err := h.Token(topics.HubRequest{Action: "create"}, []string{"192.168.1.2"}, h.now)
+	if err != nil || len(views) != 1 {
+		t.Fatal(views, err)
+	}
+	token, err := protocol.ParseToken(views[0].Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{Token: &token})
+	if pi.adopted == nil {
+		t.Fatal("not adopted:", pi.refusal)
+	}
+	h.reported(topics.DomainAdopted, "token "+views[0].ID)
+	thief := h.machine("laptop", "id-thief", nil, protocol.Means{Token: &token})
+	if thief.adopted != nil || !strings.Contains(thief.refusal, "used") {
+		t.Errorf("%q", thief.refusal)
+	}
+	h.reported(topics.AdoptionRefused, "used by pi")
+	list, err := h.Token(topics.HubRequest{Action: "list"}, nil, h.now)
+	if err != nil || len(list) != 1 || list[0].UsesLeft != 0 || list[0].UsedBy[0].Name != "pi" || list[0].Token != "" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	stranger, _ := protocol.NewToken([32]byte{1}, protocol.ForDomain, "192.168.1.3")
+	if other := h.machine("tv", "id-tv", nil, protocol.Means{Token: &stranger}); other.refusal != "" {
+		t.Error("a hub answers for a token of another dominion:", other.refusal)
+	}
+	hubs, _ := h.Token(topics.HubRequest{Action: "create", Use: "hub"}, nil, h.now)
+	forHub, _ := protocol.ParseToken(hubs[0].Token)
+	if one := h.machine("nas", "id-nas", nil, protocol.Means{Token: &forHub}); one.adopted != nil {
+		t.Error("a domain joined by a token for a hub")
+	}
+	h.now = h.now.Add(25 * time.Hour)
+	h.Expire(h.now)
+	if list, _ := h.Token(topics.HubRequest{}, nil, h.now); len(list) > 0 {
+		t.Errorf("%+v", list)
+	}
+}
+
+// A completion that was lost with the power wastes no token: the machine asks again.
+func TestPowerCut(t *testing.T) {
+	h := newHome(t, Options{})
+	views, _ := h.Token(topics.HubRequest{Action: "create"}, nil, h.now)
+	token, _ := protocol.ParseToken(views[0].Token)
+	h.lose = true
+	first := h.machine("pi", "id-pi", nil, protocol.Means{Token: &token})
+	if m := h.Members()["id-pi"]; m.KeyHash != first.hash || m.Words.Established() {
+		t.Fatalf("%+v", m)
+	}
+	h.lose = false
+	restarted := New(Options{State: h.State(), Dominion: "home", HubKey: h.o.HubKey, Authority: h.o.Authority, Keys: h.o.Keys, Grant: h.o.Grant})
+	h.Adoption = restarted
+	again := h.machine("pi", "id-pi", first.key, protocol.Means{Token: &token})
+	if again.adopted == nil || !h.Members()["id-pi"].Words.Established() {
+		t.Error(again.refusal)
+	}
+}
+
+// Nothing is completed that is not on disk.
+func TestFullDisk(t *testing.T) {
+	h := newHome(t, Options{})
+	h.disk = errors.New("no space left")
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	contains(t, h.adopt("pi", pi.code, false), "no space left")
+	if pi.adopted != nil {
+		t.Error("adopted")
+	}
+}
+
+// The hub's own machine joins by a token that is renewed after each use.
+func TestLocalToken(t *testing.T) {
+	h := newHome(t, Options{})
+	first := h.local
+	if first == nil || !slices.Equal(first.Addresses, []string{"127.0.0.1:1883"}) {
+		t.Fatal(first)
+	}
+	if one := h.machine("nas", "id-nas", nil, protocol.Means{Token: first}); one.adopted == nil {
+		t.Fatal(one.refusal)
+	}
+	if h.local == first {
+		t.Error("not renewed")
+	}
+	if two := h.machine("two", "id-2", nil, protocol.Means{Token: first}); two.adopted != nil {
+		t.Error("used twice")
+	}
+	if two := h.machine("two", "id-3", nil, protocol.Means{Token: h.local}); two.adopted == nil {
+		t.Error(two.refusal)
+	}
+	if list, _ := h.Token(topics.HubRequest{}, nil, h.now); len(list) > 0 {
+		t.Errorf("listed: %+v", list)
+	}
+}
+
+func TestWindow(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{Open: true})
+	shy := h.machine("shy", "id-shy", nil, protocol.Means{})
+	h.reported(topics.DomainWaiting, "pi")
+	if err := h.PermitJoin(topics.HubRequest{Duration: topics.Seconds(11 * time.Minute)}, h.now); err == nil {
+		t.Error("too long")
+	}
+	if err := h.PermitJoin(topics.HubRequest{}, h.now); err != nil || !h.WindowOpen(h.now) {
+		t.Fatal(err)
+	}
+	h.settle()
+	h.reported(topics.WindowOpened, "")
+	late := h.machine("late", "id-late", nil, protocol.Means{Open: true})
+	pi.choose()
+	if pi.adopted == nil || h.WindowOpen(h.now) {
+		t.Error(pi.refusal)
+	}
+	h.reported(topics.DomainAdopted, "`dominionctl forget pi` undoes it")
+	late.choose()
+	if late.adopted != nil || shy.adopted != nil {
+		t.Error("more than one was adopted")
+	}
+	if err := h.PermitJoin(topics.HubRequest{Duration: topics.Seconds(time.Minute)}, h.now); err != nil {
+		t.Fatal(err)
+	}
+	h.now = h.now.Add(time.Minute)
+	h.Expire(h.now)
+	h.settle()
+	h.reported(topics.WindowClosed, "time is over")
+}
+
+func TestOpen(t *testing.T) {
+	h := newHome(t, Options{Open: true})
+	for _, name := range []string{"a", "b"} {
+		m := h.machine(name, "id-"+name, nil, protocol.Means{Open: true})
+		m.choose()
+		if m.adopted == nil {
+			t.Error(name, m.refusal)
+		}
+	}
+}
+
+// A name belongs to its key until it is forgotten or replaced.
+func TestNames(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	other := h.machine("pi", "id-2", nil, protocol.Means{})
+	contains(t, h.adopt("pi", other.code, false), "belongs to another key")
+	if err := h.adopt("pi", other.code, true); err != nil {
+		t.Fatal(err)
+	}
+	h.reported(topics.DomainRevoked, identity.Label(pi.hash))
+	if keys := h.State().Keys; !keys.IsRevoked(pi.hash) || h.Members()["id-2"].Name != "pi" || len(h.Members()) != 1 {
+		t.Errorf("%+v, %v", keys, h.Members())
+	}
+	if !h.Forget("pi", h.now) || len(h.Members()) > 0 {
+		t.Error("not forgotten")
+	}
+	again := h.machine("pi", "id-2", other.key, protocol.Means{})
+	contains(t, h.adopt("pi", again.code, false), "was revoked")
+}
+
+func TestJoin(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	ask := topics.HubRequest{ID: "id-pi", Name: "pi", Session: "s", Word: pi.adopted.Trust.Word}
+	for user, admin := range map[string]bool{"tv": false, "": false} {
+		contains(t, h.MayJoin(ask, user, admin, h.now), "must show its certificate")
+	}
+	contains(t, h.MayJoin(topics.HubRequest{ID: "id-x", Name: "pi"}, "pi", false, h.now), "belongs to the key")
+	contains(t, h.MayJoin(topics.HubRequest{ID: "id-x", Name: "tv", Word: "w"}, "tv", false, h.now), "domain reset")
+	if err := h.MayJoin(topics.HubRequest{ID: "id-x", Name: "tv"}, "tv", false, h.now); err != nil {
+		t.Error(err) // of an older version
+	}
+	if err := h.MayJoin(ask, "pi", false, h.now); err != nil {
+		t.Fatal(err)
+	}
+	word := h.Joined(ask, h.now)
+	if word == "" || word == ask.Word {
+		t.Fatal(word)
+	}
+	if err := h.MayJoin(ask, "pi", false, h.now); err != nil {
+		t.Error("the answer may have been lost:", err)
+	}
+	h.Confirm(topics.HubRequest{ID: "id-pi", Confirm: word}, h.now)
+	copied := ask
+	copied.Address = "192.168.1.9"
+	contains(t, h.MayJoin(copied, "pi", false, h.now), "domain reset")
+	h.settle()
+	h.reported(topics.DomainCopied, "192.168.1.9")
+	if err := h.MayJoin(copied, "pi", false, h.now); err == nil {
+		t.Error("a copy joined")
+	}
+	h.settle()
+	if len(h.events) > 0 {
+		t.Errorf("reported again: %v", h.events)
+	}
+	if err := h.adopt("pi", "", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.MayJoin(copied, "pi", false, h.now); err != nil {
+		t.Error(err)
+	}
+	contains(t, h.MayJoin(topics.HubRequest{ID: "id-pi", Name: "pi", Word: word}, "pi", false, h.now), "older word")
+
+	// A machine that comes under a free name is renamed.
+	copied.Name = "pia"
+	if err := h.MayJoin(copied, "pi", false, h.now); err != nil {
+		t.Fatal(err)
+	}
+	h.Take()
+	h.Joined(copied, h.now)
+	if h.Members()["id-pi"].Name != "pia" || !h.Take().Domains {
+		t.Error("not renamed")
+	}
+}
+
+// A question that somebody else changed is not shown.
+func TestForgedQuestion(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	q, err := pi.a.Question()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Name = "tv"
+	h.Receive(protocol.ToHub{Question: &q}, "", h.now)
+	h.settle()
+	if w := h.Waiting(); len(w) != 1 || w[0].Name != "pi" {
+		t.Errorf("%+v", w)
+	}
+}
+
+// What waits is bounded in time, and a person gets an answer.
+func TestExpiry(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	delete(h.machines, pi.hash) // it is switched off
+	if err := h.adopt("pi", pi.code, false); !errors.Is(err, errWaits) {
+		t.Fatal(err)
+	}
+	for range 10 {
+		next := h.Next()
+		if next.IsZero() {
+			break
+		}
+		h.now = next
+		h.Expire(h.now)
+		h.settle()
+	}
+	if len(h.answers) != 1 || h.answers[0].Err == nil || len(h.Waiting()) > 0 || len(h.offers)+len(h.orders) > 0 {
+		t.Errorf("%v %v", h.answers, h.Waiting())
+	}
+	if !h.Next().IsZero() {
+		t.Error("it wakes for nothing")
+	}
+}
+
+// A hub without keys adopts nothing, and its domains join as before.
+func TestWithoutKeys(t *testing.T) {
+	a := New(Options{})
+	a.Begin("", time.Now())
+	a.Receive(protocol.ToHub{Question: &protocol.Question{}}, "", time.Now())
+	if err := a.Adopt(topics.HubRequest{Domain: "pi", Code: "x"}, "", nil, time.Now()); err == nil {
+		t.Error("adopts")
+	}
+	if err := a.MayJoin(topics.HubRequest{ID: "i", Name: "pi"}, "", false, time.Now()); err != nil || a.Joined(topics.HubRequest{ID: "i"}, time.Now()) != "" {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,88 @@
+package adoption
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+	protocol "github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// MayJoin returns why a machine may not join in a name: name and id belong to the key that was
+// adopted with them, and a machine that shows an older word is a copy. user is the broker's user
+// who asks, admin whether he is an admin.
+func (a *Adoption) MayJoin(ask topics.HubRequest, user string, admin bool, now time.Time) error {
+	m, adopted := a.state.Members[ask.ID]
+	if other, is := a.named(ask.Name); is && other.ID != ask.ID {
+		return fmt.Errorf("the name %s belongs to the key %s: choose another name in domain.toml, or `dominionctl forget %s`", ask.Name, identity.Label(other.KeyHash), ask.Name)
+	}
+	if !adopted {
+		if ask.Word != "" || a.Forgotten(ask.ID) {
+			return fmt.Errorf("%s is not adopted by this dominion, or was forgotten: run `domain reset` on it", ask.Name)
+		}
+		return nil // of an older version, without a key
+	}
+	if err := a.mayAct(m, user, admin); err != nil {
+		return err
+	}
+	if m.Words.Valid(ask.Word) {
+		return nil
+	}
+	a.copied(m, ask, now)
+	return fmt.Errorf("%s shows an older word than this hub has given it: its disk is a copy or was restored; run `domain reset` on the copy, or `dominionctl adopt %s --replace` if it is the one that counts", ask.Name, m.Name)
+}
+
+// mayAct returns why a user of the broker may not act in the name of a domain: it needs its
+// certificate, or the password of a user of its name.
+func (a *Adoption) mayAct(m protocol.Member, user string, admin bool) error {
+	if !a.o.Embedded || admin || user == m.Name {
+		return nil
+	}
+	return fmt.Errorf("%s has a key: its connection must show its certificate", m.Name)
+}
+
+// copied remembers and reports a machine with the key of a domain and an older word.
+func (a *Adoption) copied(m protocol.Member, ask topics.HubRequest, now time.Time) {
+	before, was := a.copies[m.ID]
+	if !was && len(a.copies) >= maxCopies {
+		return
+	}
+	a.copies[m.ID] = copied{ask.Word, ask.Address, now}
+	if was && before.word == ask.Word && before.address == ask.Address {
+		return
+	}
+	at := ""
+	if ask.Address != "" {
+		at = " at " + ask.Address
+	}
+	a.event(topics.DomainCopied, m.Name, "a copy of %s%s was refused: it has its key and an older word; run `domain reset` on it, or `dominionctl adopt %s --replace` if it is the one that counts", m.Name, at, m.Name)
+}
+
+// Joined takes that a machine was granted a name, and returns the word to give it, once State is
+// stored; "": it has no key. One that was adopted under another name is renamed.
+func (a *Adoption) Joined(ask topics.HubRequest, now time.Time) (word string) {
+	if !a.confirm(ask.ID, ask.Word, now) {
+		return ""
+	}
+	m := a.state.Members[ask.ID]
+	delete(a.copies, m.ID)
+	word = protocol.NewWord()
+	m.Name, m.Words = ask.Name, m.Words.Give(word)
+	a.put(m)
+	return word
+}
+
+// replaceByCopy makes the machine that was refused as a copy the domain.
+func (a *Adoption) replaceByCopy(name string) bool {
+	m, is := a.named(name)
+	c, refused := a.copies[m.ID]
+	if !is || !refused || c.word == "" {
+		return false
+	}
+	m.Words = protocol.Words{Confirmed: c.word}
+	delete(a.copies, m.ID)
+	a.put(m)
+	a.event(topics.DomainAdopted, m.Name, "%s is the machine that was refused as a copy from now on", m.Name)
+	return true
+}

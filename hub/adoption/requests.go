@@ -1,0 +1,333 @@
+package adoption
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+	protocol "github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// errNoKeys is the answer of a hub that has no keys.
+var errNoKeys = errors.New("the hub has no keys, so it adopts nothing: see dominionctl status")
+
+// Adopt takes a request to adopt the machine of a name, or of the first characters of its key, by
+// its code. It is answered later, to, unless there is an error. user is slowed for wrong codes.
+func (a *Adoption) Adopt(ask topics.HubRequest, user string, to any, now time.Time) error {
+	if a.o.Keys == nil {
+		return errNoKeys
+	}
+	if ask.Domain == "" {
+		return errors.New(`the request needs "domain"`)
+	}
+	if ask.Code == "" && ask.Replace && a.replaceByCopy(ask.Domain) {
+		a.out.Answers = append(a.out.Answers, Answer{To: to})
+		return nil
+	}
+	all := a.waiting.Named(ask.Domain)
+	if len(all) == 0 {
+		return a.nobody(ask.Domain)
+	}
+	if ask.Code == "" {
+		return fmt.Errorf("the code of %s is missing: `domain code` on it shows it", ask.Domain)
+	}
+	code, err := protocol.ParseCode(ask.Code)
+	if err != nil {
+		return err
+	}
+	if err := a.wrong.Check(user, now); err != nil {
+		return err
+	}
+	if len(a.orders) >= maxOrders {
+		return errors.New("cannot adopt: too many machines are being adopted; ask again in a minute")
+	}
+	by := &order{name: ask.Domain, user: user, to: to, replace: ask.Replace, until: now.Add(orderTimeout), open: make(map[string]bool)}
+	var refused error
+	for _, w := range all {
+		if refused = a.mayHave(w.Question, ask.Replace, now); refused != nil {
+			continue
+		}
+		if o := a.offers[w.Question.KeyHash()]; o != nil && (o.busy || o.Proved()) {
+			refused = fmt.Errorf("%s is being adopted", ask.Domain)
+			continue
+		}
+		by.open[w.Question.KeyHash()] = true
+	}
+	if len(by.open) == 0 {
+		return refused
+	}
+	a.orders = append(a.orders, by)
+	for _, w := range all {
+		if q := w.Question; by.open[q.KeyHash()] {
+			a.derive(q, code, by)
+		}
+	}
+	return nil
+}
+
+// derive computes the key of a code for a machine, and makes an offer by it.
+func (a *Adoption) derive(q protocol.Question, code protocol.Code, by *order) {
+	a.work(func() func(time.Time) {
+		key := code.Key(q.Key)
+		return func(now time.Time) {
+			o := a.offers[q.KeyHash()]
+			if !slices.Contains(a.orders, by) || o != nil && (o.busy || o.Proved()) {
+				return
+			}
+			if w, is := a.waiting.Get(q.KeyHash()); is { // it may have asked anew
+				a.offer(w.Question, by, key, now)
+			}
+		}
+	})
+}
+
+// nobody is the answer where no machine of a name waits.
+func (a *Adoption) nobody(name string) error {
+	if m, is := a.named(name); is {
+		return fmt.Errorf("%s is adopted already (key %s), and no machine waits under that name", m.Name, identity.Label(m.KeyHash))
+	}
+	var all []string
+	for _, w := range a.waiting.List() {
+		all = append(all, w.String())
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("no machine %.80q waits for adoption, and no other one: `domain code` on it says whether it finds this hub", name)
+	}
+	return fmt.Errorf("no machine %.80q waits for adoption; there wait: %s", name, strings.Join(all, ", "))
+}
+
+// PermitJoin opens the window, or closes it.
+func (a *Adoption) PermitJoin(ask topics.HubRequest, now time.Time) error {
+	if a.o.Keys == nil {
+		return errNoKeys
+	}
+	switch ask.Action {
+	case "", "open":
+	case "close":
+		if a.window.IsOpen(now) && !a.window.Always {
+			a.window.Close()
+			a.event(topics.WindowClosed, "", "no domain is adopted without a code any more")
+		}
+		return nil
+	default:
+		return fmt.Errorf(`"action" is open or close, not %.40q`, ask.Action)
+	}
+	if err := a.window.Open(ask.Duration.Duration(), ask.Count, now); err != nil {
+		return err
+	}
+	a.event(topics.WindowOpened, "", "until %s the first domain that asks for it is adopted without a code, %d at most", a.window.Next().UTC().Format("15:04:05 MST"), max(ask.Count, 1))
+	for _, w := range a.waiting.List() {
+		if a.offers[w.Question.KeyHash()] == nil {
+			a.begin(w.Question, now)
+		}
+	}
+	return nil
+}
+
+// WindowOpen reports whether a domain is adopted without a code.
+func (a *Adoption) WindowOpen(now time.Time) bool { return a.window.IsOpen(now) }
+
+// Token carries out the verb token. addresses are where domains reach the hub.
+func (a *Adoption) Token(ask topics.HubRequest, addresses []string, now time.Time) ([]topics.TokenView, error) {
+	switch ask.Action {
+	case "", "list":
+		return a.tokens(), nil
+	case "create":
+		return a.createToken(ask, addresses, now)
+	case "remove":
+		after, removed := a.state.Tokens.Remove(ask.Token)
+		if !removed || ask.Token == "" {
+			return nil, fmt.Errorf("there is no token %.40q: dominionctl token list shows them", ask.Token)
+		}
+		a.state.Tokens, a.out.Store = after, true
+		return a.tokens(), nil
+	}
+	return nil, fmt.Errorf(`"action" is create, list or remove, not %.40q`, ask.Action)
+}
+
+// createToken makes a token, and returns it as the one row of a list.
+func (a *Adoption) createToken(ask topics.HubRequest, addresses []string, now time.Time) ([]topics.TokenView, error) {
+	if a.o.Keys == nil {
+		return nil, errNoKeys
+	}
+	use := protocol.ForDomain
+	if ask.Use != "" {
+		use = protocol.TokenUse(ask.Use)
+	}
+	if ask.Name != "" && !topics.ValidName(ask.Name) {
+		return nil, fmt.Errorf("%.80q is not a valid domain name: use a-z, 0-9 and -", ask.Name)
+	}
+	uses, lifetime := ask.Count, ask.Duration.Duration()
+	if uses == 0 {
+		uses = 1
+	}
+	if lifetime == 0 {
+		lifetime = protocol.DefaultTokenLifetime
+	}
+	t, err := protocol.NewToken(a.o.Authority, use, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	after, r, err := a.state.Tokens.Add(t, ask.Name, uses, lifetime, now)
+	if err != nil {
+		return nil, err
+	}
+	a.state.Tokens, a.out.Store = after, true
+	v := tokenView(r)
+	v.Token = t.String()
+	return []topics.TokenView{v}, nil
+}
+
+// tokens returns the tokens that people made.
+func (a *Adoption) tokens() []topics.TokenView {
+	all := []topics.TokenView{}
+	for _, r := range a.state.Tokens.Records {
+		if !r.Local {
+			all = append(all, tokenView(r))
+		}
+	}
+	return all
+}
+
+// tokenView returns a token as it is shown.
+func tokenView(r protocol.TokenRecord) topics.TokenView {
+	v := topics.TokenView{ID: r.ID, Name: r.Name, Use: string(r.Use), UsesLeft: r.UsesLeft, UsedBy: []topics.TokenUser{}}
+	if !r.Expires.IsZero() {
+		v.Expires = topics.At(r.Expires)
+	}
+	for _, u := range r.UsedBy {
+		v.UsedBy = append(v.UsedBy, topics.TokenUser{Name: u.Name, Key: u.Key, At: topics.At(u.At)})
+	}
+	return v
+}
+
+// maxUsedLocal is how many used tokens of the hub's own machine are remembered, so that a
+// second use is reported.
+const maxUsedLocal = 4
+
+// renewLocalToken makes another token for the hub's own machine. The former one is not valid
+// any more.
+func (a *Adoption) renewLocalToken(now time.Time) {
+	if a.o.Keys == nil || a.localAddress == "" {
+		return
+	}
+	records := slices.DeleteFunc(slices.Clone(a.state.Tokens.Records), func(r protocol.TokenRecord) bool { return r.Local && r.UsesLeft > 0 })
+	for used := localCount(records); used > maxUsedLocal; used-- {
+		i := slices.IndexFunc(records, func(r protocol.TokenRecord) bool { return r.Local })
+		records = slices.Delete(records, i, i+1)
+	}
+	t, err := protocol.NewToken(a.o.Authority, protocol.ForDomain, a.localAddress)
+	if err == nil {
+		a.state.Tokens, err = protocol.Tokens{Records: records}.AddLocal(t)
+	}
+	if err != nil {
+		a.event(topics.HubProblem, "", "cannot renew the token of this machine: %v", err)
+		return
+	}
+	a.out.Store, a.out.LocalToken = true, &t
+}
+
+func localCount(records []protocol.TokenRecord) (n int) {
+	for _, r := range records {
+		if r.Local {
+			n++
+		}
+	}
+	return n
+}
+
+// remedy says what a person does about a machine that waits.
+func (a *Adoption) remedy(q protocol.Question) string {
+	return fmt.Sprintf("`domain code` there shows its code, `dominionctl adopt %s` takes it", q.Name)
+}
+
+// Waiting returns the machines that wait for adoption, as others see them.
+func (a *Adoption) Waiting() []topics.DomainView {
+	var all []topics.DomainView
+	for _, w := range a.waiting.List() {
+		q := w.Question
+		problem := "waits for adoption, key " + q.Label() + ": " + a.remedy(q)
+		if why := a.refusals[q.KeyHash()]; why != "" {
+			problem = "waits for adoption, key " + q.Label() + ": " + why
+		}
+		if q.Stranger != "" {
+			problem += "; it belongs to " + q.Stranger + ", which it does not hear"
+		}
+		all = append(all, topics.DomainView{
+			Name: q.Name, ID: q.ID, State: topics.DomainIsWaiting, Address: w.Address, Key: q.Label(), Model: q.Model,
+			Traits: []string{}, Services: []topics.Instance{}, Catalog: []string{}, Since: topics.At(w.Since), Problem: problem,
+		})
+	}
+	return all
+}
+
+// Expire does what time has made due.
+func (a *Adoption) Expire(now time.Time) {
+	before := a.waiting.List()
+	if gone := a.waiting.Expire(now); len(gone) > 0 {
+		a.out.Changed = true
+		for _, w := range before {
+			key := w.Question.KeyHash()
+			if _, still := a.waiting.Get(key); !still {
+				delete(a.refusals, key)
+				delete(a.transactions, key)
+			}
+		}
+	}
+	if a.window.Expire(now) {
+		a.event(topics.WindowClosed, "", "no domain is adopted without a code any more: the time is over")
+	}
+	for _, o := range a.offers {
+		if !o.busy && (o.Expired(now) || !now.Before(o.Next().Add(orderTimeout))) {
+			a.drop(o)
+		}
+	}
+	for _, by := range slices.Clone(a.orders) {
+		if !now.Before(by.until) {
+			a.answer(by, nil, fmt.Errorf("%s has not answered in %v: is it still there? `domain code` on it says what it finds", by.name, orderTimeout))
+		}
+	}
+	if ran := now.Sub(a.advancedAt); ran >= advanceInterval {
+		a.advancedAt = now
+		if a.expiring() {
+			a.state.Tokens, _ = a.state.Tokens.Advance(ran, now)
+			a.out.Store = true
+		}
+	}
+}
+
+// expiring reports whether there is a token with an end.
+func (a *Adoption) expiring() bool {
+	return slices.ContainsFunc(a.state.Tokens.Records, func(r protocol.TokenRecord) bool { return !r.Expires.IsZero() })
+}
+
+// Next returns when Expire has something to do; zero: not by itself.
+func (a *Adoption) Next() (next time.Time) {
+	sooner := func(at time.Time) {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	sooner(a.waiting.Next())
+	sooner(a.window.Next())
+	for _, o := range a.offers {
+		if !o.busy && o.Transcript() != nil {
+			at := o.Next()
+			if o.Proved() {
+				at = at.Add(orderTimeout)
+			}
+			sooner(at)
+		}
+	}
+	for _, by := range a.orders {
+		sooner(by.until)
+	}
+	if a.expiring() {
+		sooner(a.advancedAt.Add(advanceInterval))
+	}
+	return next
+}

@@ -1,0 +1,264 @@
+package hub_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/hub"
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+const ageRecipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+
+// adoptingHub is a hub that serves TLS with its own certificate.
+type adoptingHub struct {
+	t         *testing.T
+	dir       string
+	tls       string
+	messages  chan topics.Message
+	identity  *identity.Domain
+	applicant *adoption.Applicant
+}
+
+func startAdoptingHub(t *testing.T) *adoptingHub {
+	cfg := load(t, "[broker]\nlisten = \"127.0.0.1:0\"\nlisten_tls = \"0.0.0.0:0\"\n[zeroconf]\nenabled = false\n[http]\nlisten = \"\"\nlisten_tls = \"\"\n[timing]\nsettle = \"0s\"\n")
+	cfg.DataDir = t.TempDir()
+	started := make(chan []broker.Listener, 1)
+	s := hub.Service{Config: cfg, Log: slog.New(slog.DiscardHandler), Started: func(l []broker.Listener) { started <- l }}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	h := &adoptingHub{t: t, dir: cfg.DataDir, messages: make(chan topics.Message, 100)}
+	select {
+	case all := <-started:
+		for _, l := range all {
+			if l.Scheme == "mqtts" {
+				_, port, err := net.SplitHostPort(l.Addr.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.tls = net.JoinHostPort("127.0.0.1", port)
+			}
+		}
+	case err := <-ended:
+		ended <- err
+		t.Fatal(err)
+	}
+	return h
+}
+
+// connect connects by TLS; the zero configuration verifies nothing, as a machine does that is
+// not adopted.
+func (h *adoptingHub) connect(config *tls.Config, id string, will *topics.Message) (*client.Conn, error) {
+	if config == nil {
+		config = &tls.Config{InsecureSkipVerify: true}
+	}
+	return client.Connect(h.t.Context(), client.Options{
+		ClientID: id, Will: will, OnMessage: func(m topics.Message) { h.messages <- m },
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", h.tls)
+		},
+	})
+}
+
+// receive returns the next message at a topic.
+func (h *adoptingHub) receive(topic string) []byte {
+	h.t.Helper()
+	for timeout := time.After(30 * time.Second); ; {
+		select {
+		case m := <-h.messages:
+			if m.Topic == topic {
+				return m.Payload
+			}
+		case <-timeout:
+			h.t.Fatal("nothing came at", topic)
+		}
+	}
+}
+
+// A machine of the hub's own is adopted over TLS by the token that the hub wrote for it, and
+// joins with its certificate; without it nobody joins in its name; forgotten it is out.
+func TestAdoptionOverTLS(t *testing.T) {
+	h := startAdoptingHub(t)
+	applicant, err := h.connect(nil, "join-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer applicant.Close()
+	if err := applicant.Subscribe(t.Context(), "dominion/#"); err == nil {
+		t.Error("an applicant may read everything")
+	}
+	if _, err := h.connect(nil, "join-2", &topics.Message{Topic: "dominion/request/join", Payload: []byte("x")}); err == nil {
+		t.Error("an applicant may have a will")
+	}
+
+	d, err := identity.OpenDomain(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := d.KeyHash()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := adoption.NewApplicant(adoption.ApplicantOptions{Key: d.Key, Protocol: topics.Protocol, ID: "6f1c1a52-0000-4000-8000-000000000001", Name: "pi", Recipient: ageRecipient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var token adoption.Token
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if token, err = adoption.ReadTokenFile(filepath.Join(h.dir, "identity", "local-token")); err == nil {
+			break
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatal(err)
+		}
+	}
+	if len(token.Addresses) != 1 || !strings.HasPrefix(token.Addresses[0], "127.0.0.1:") {
+		t.Errorf("the token of this machine leads to %v", token.Addresses)
+	}
+	a.SetMeans(adoption.Means{Token: &token})
+	answers := "dominion/response/join/" + hash
+	if err := applicant.Subscribe(t.Context(), answers); err != nil {
+		t.Fatal(err)
+	}
+	send := func(m adoption.ToHub) {
+		applicant.Publish(topics.Message{Topic: "dominion/request/join", Payload: topics.Encode(m), QoS: 1})
+	}
+	question, err := a.Question()
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(adoption.ToHub{Question: &question})
+	answer, err := adoption.DecodeToDomain(answers, h.receive(answers))
+	if err != nil || answer.Answer == nil {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+	proof, err := a.Answer(*answer.Answer, "hub", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(adoption.ToHub{Proof: proof})
+	completion, err := adoption.DecodeToDomain(answers, h.receive(answers))
+	if err != nil || completion.Completion == nil {
+		t.Fatalf("%+v, %v", completion, err)
+	}
+	adopted, err := a.Complete(*completion.Completion, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	confirmation, err := a.Confirmation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(adoption.ToHub{Confirmation: &confirmation})
+
+	// An applicant joins in nobody's name.
+	join := topics.HubRequest{Transaction: "t", ID: question.ID, Name: "pi", Session: "s", Word: adopted.Trust.Word, Protocol: topics.Protocol, Response: answers}
+	applicant.Publish(topics.Message{Topic: "dominion/request/join", Payload: topics.Encode(join), QoS: 1})
+
+	verifier, err := adopted.Trust.Verifier(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified := verifier.VerifyHub(identity.TLSCertificate(d.Key, adopted.Chain), time.Now, nil)
+	domain, err := h.connect(verified, "dominion-domain-"+question.ID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer domain.Close()
+	reply := "dominion/response/join/pi"
+	if err := domain.Subscribe(t.Context(), reply); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(r topics.HubRequest) (topics.Reply, topics.Grant) {
+		t.Helper()
+		r.Response = reply
+		domain.Publish(topics.Message{Topic: "dominion/request/join", Payload: topics.Encode(r), QoS: 1})
+		got, err := topics.Decode[topics.Reply](reply, h.receive(reply))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var g topics.Grant
+		if len(got.Data) > 0 {
+			if err := json.Unmarshal(got.Data, &g); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return got, g
+	}
+	r, grant := ask(join)
+	if r.Status != topics.StatusOK || grant.Word == "" || grant.Word == join.Word {
+		t.Fatalf("%+v %+v", r, grant)
+	}
+	domain.Publish(topics.Message{Topic: "dominion/request/join", Payload: topics.Encode(topics.HubRequest{ID: question.ID, Name: "pi", Confirm: grant.Word}), QoS: 1})
+	if r, _ := ask(join); r.Status == topics.StatusOK {
+		t.Error("an older word joins")
+	}
+	r, renewed := ask(topics.HubRequest{Transaction: "r", ID: question.ID, Name: "pi", Renew: true})
+	chain, err := identity.ParseChain(renewed.Certificate)
+	if err != nil {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, err := verifier.Verify(chain, time.Now(), identity.DomainUse); err != nil || !d.Key.PublicKey.Equal(chain[0].PublicKey) {
+		t.Error("the renewed certificate:", err)
+	}
+
+	h.control(topics.VerbForget, topics.HubRequest{Transaction: "f", Domain: "pi"})
+	select {
+	case <-domain.Done():
+	case <-time.After(30 * time.Second):
+		t.Error("a forgotten domain stays connected")
+	}
+	if c, err := h.connect(verified, "dominion-domain-"+question.ID, nil); err == nil {
+		c.Close()
+		t.Error("the certificate of a forgotten domain is accepted")
+	}
+}
+
+// control sends a private request through the control socket.
+func (h *adoptingHub) control(verb string, ask topics.HubRequest) topics.Reply {
+	h.t.Helper()
+	answers := make(chan topics.Message, 10)
+	c, err := client.Connect(h.t.Context(), client.Options{
+		ClientID: "ctl", OnMessage: func(m topics.Message) { answers <- m },
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(h.dir, "control"))
+		},
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Subscribe(h.t.Context(), "dominion/response/"+verb); err != nil {
+		h.t.Fatal(err)
+	}
+	c.Publish(topics.Message{Topic: "dominion/request/" + verb, Payload: topics.Encode(ask), QoS: 1})
+	select {
+	case m := <-answers:
+		r, err := topics.Decode[topics.Reply](m.Topic, m.Payload)
+		if err != nil || r.Status != topics.StatusOK {
+			h.t.Errorf("%s: %+v, %v", verb, r, err)
+		}
+		return r
+	case <-time.After(30 * time.Second):
+		h.t.Fatal("no answer to", verb)
+	}
+	return topics.Reply{}
+}

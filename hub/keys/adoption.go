@@ -1,0 +1,66 @@
+package keys
+
+import (
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/adoption"
+)
+
+// Offering returns what an offer to adopt is signed with.
+func (k *Keys) Offering() adoption.HubOptions {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return adoption.HubOptions{
+		Dominion: k.options.Dominion, Name: k.options.Name,
+		Root: k.hub.Authority.Root, Key: k.hub.Key, Chain: k.hub.Chain,
+	}
+}
+
+// Certify issues the certificate of a domain's key. It writes a file.
+func (k *Keys) Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.Certificate, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.hub.Issue(identity.Subject{Use: identity.DomainUse, Name: id}, key, 0, now)
+}
+
+// SignList returns a key list as a message.
+func (k *Keys) SignList(l identity.KeyList) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return l.Sign(k.hub.Authority)
+}
+
+// RootHash returns SHA-256 of the authority's public key, which a token names.
+func (k *Keys) RootHash() [sha256.Size]byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.hub.Authority.RootHash()
+}
+
+// OwnKey returns the hub's own key as a key list has it.
+func (k *Keys) OwnKey() identity.HubKey {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return identity.HubKey{Key: k.hub.KeyHash(), Name: k.options.Name}
+}
+
+// Names returns the host names and addresses that the hub's certificate has. It does not
+// wait for anything.
+func (k *Keys) Names() (hosts, addresses []string) {
+	leaf := k.served.Load().Leaf
+	for _, ip := range leaf.IPAddresses {
+		if !ip.IsLoopback() {
+			addresses = append(addresses, ip.String())
+		}
+	}
+	for _, host := range leaf.DNSNames {
+		if host != "localhost" {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts, addresses
+}

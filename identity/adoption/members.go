@@ -1,0 +1,39 @@
+package adoption
+
+import (
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+)
+
+// HubState is what a hub stores of adoptions.
+type HubState struct {
+	// Members are the domains that were adopted, by id.
+	Members map[string]Member `json:"members,omitempty"`
+	Tokens  Tokens            `json:"tokens,omitzero"`
+	// Forgotten are the hashes of the keys of domains that were forgotten, by id.
+	Forgotten map[string]string `json:"forgotten,omitempty"`
+	// Keys is the newest key list.
+	Keys identity.KeyList `json:"key_list,omitzero"`
+}
+
+// Member is a domain that was adopted.
+type Member struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Key is its public key, as in Question.
+	Key []byte `json:"key"`
+	// KeyHash is the hash of Key.
+	KeyHash string    `json:"key_hash"`
+	Words   Words     `json:"words"`
+	Method  Method    `json:"method"`
+	At      time.Time `json:"at"`
+	// Token is the id of the token that let it join; "": none did.
+	Token string `json:"token,omitempty"`
+}
+
+// Transcript returns SHA-256 of the transcript, which the domain's messages name.
+func (o *Offer) Transcript() []byte { return o.transcript }
+
+// Proved reports whether the domain has proved itself.
+func (o *Offer) Proved() bool { return o.proved }
