@@ -151,10 +151,6 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(time.Duration(s).Round(time.Millisecond).Milliseconds()) / 1000)
 }
 
-// maxSeconds is about three years: longer durations are mistakes, and would
-// overflow when added up.
-const maxSeconds = 1e8
-
 // UnmarshalJSON implements json.Unmarshaler; null leaves s as it is. Its error
 // is one that Decode adds the field's name to.
 func (s *Seconds) UnmarshalJSON(b []byte) error {

@@ -29,6 +29,10 @@ const (
 	MaxText = 65535
 )
 
+// maxSeconds is about three years: longer durations are mistakes, and would
+// overflow when added up.
+const maxSeconds = 1e8
+
 // checkSize refuses a payload before it is read: one of many small values takes
 // many times its size in memory.
 func checkSize(payload []byte) error {
