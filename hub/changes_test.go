@@ -123,7 +123,7 @@ func (f *fuss) happen() string {
 	h, name := f.h, fmt.Sprintf("d%d", f.r.IntN(5))
 	service := f.defs[f.r.IntN(len(f.defs))].Name
 	f.now = f.now.Add(time.Duration(f.r.IntN(900)) * time.Millisecond)
-	h.stall.Look(f.now, 0, time.Hour)
+	h.stall.Observe(f.now, 0, time.Hour)
 	for _, d := range h.fleet.Sorted() {
 		if f.r.IntN(8) > 0 && d.Name != name {
 			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, topics.Message{}, f.now)
@@ -159,7 +159,7 @@ func (f *fuss) happen() string {
 		return "metrics of " + name
 	case 6:
 		f.now = f.now.Add([]time.Duration{5 * time.Second, 5 * time.Second, 12 * time.Minute}[f.r.IntN(3)])
-		h.stall.Look(f.now, 0, time.Hour)
+		h.stall.Observe(f.now, 0, time.Hour)
 		return "silence"
 	case 7, 8:
 		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s"}, topics.Message{}, f.now)

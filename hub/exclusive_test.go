@@ -53,11 +53,11 @@ func (t *tenant) arrive() {
 		t.Fatal(r.Error)
 	}
 	t.publish(t.tree.Domain(topics.DomainAvailability, t.name), topics.Online, true)
-	t.say()
+	t.report()
 	t.beat()
 }
 
-func (t *tenant) say() {
+func (t *tenant) report() {
 	s := topics.Domain{
 		ID: "id-" + t.name, Name: t.name, Protocol: topics.Protocol, Session: t.session,
 		Epoch: t.at.Epoch, Generation: t.at.Generation, Run: t.at.Run, Draining: t.draining,
@@ -96,7 +96,7 @@ func (t *tenant) obey() {
 			t.states[service] = topics.Pending
 		}
 	}
-	t.say()
+	t.report()
 }
 
 func (t *tenant) command() topics.StartCommand {
@@ -109,7 +109,7 @@ func (t *tenant) has() bool {
 
 func (t *tenant) runs(state topics.State) {
 	t.states["lock"] = state
-	t.say()
+	t.report()
 }
 
 // live lets the domains beat for a while.
@@ -123,9 +123,9 @@ func live(d time.Duration, all ...*tenant) {
 	}
 }
 
-// given waits until the service is ordered to one of the tenants, and returns
+// awaitHolder waits until the service is ordered to one of the tenants, and returns
 // that one, which runs it, and the others.
-func given(h *home, within time.Duration, all ...*tenant) (holder *tenant, others []*tenant) {
+func awaitHolder(h *home, within time.Duration, all ...*tenant) (holder *tenant, others []*tenant) {
 	h.Helper()
 	for end := time.Now().Add(within); holder == nil && time.Now().Before(end); {
 		live(time.Second, all...)
@@ -163,7 +163,7 @@ func TestExclusiveBeginsWhenAnEarlierHubsLeasesAreOver(t *testing.T) {
 		if why, want := h.service("lock").Reason, "waits until what an earlier run of the hub allowed is over, at "+began.Add(over).Format("15:04:05 MST"); why != want {
 			t.Errorf("%q, want %q", why, want)
 		}
-		given(h, 10*time.Second, all...)
+		awaitHolder(h, 10*time.Second, all...)
 		if took := time.Since(began); took < over || took > over+2*time.Second {
 			t.Errorf("it began after %v", took)
 		}
@@ -173,7 +173,7 @@ func TestExclusiveBeginsWhenAnEarlierHubsLeasesAreOver(t *testing.T) {
 func TestExclusiveMovesAfterTheLongestLease(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {
 		all := h.tenants("attic", "kitchen")
-		holder, others := given(h, 20*time.Second, all...)
+		holder, others := awaitHolder(h, 20*time.Second, all...)
 		live(5*time.Second, all...)
 		lost, why := time.Now(), ""
 		for !others[0].has() {
@@ -216,7 +216,7 @@ func TestExclusiveStaysWithTheLeaseWhenASuspendedAgentReturns(t *testing.T) {
 	for _, state := range []topics.State{topics.Pending, topics.Starting, topics.Running, topics.Backoff} {
 		t.Run(string(state), func(t *testing.T) {
 			inHome(t, exclusiveTOML, func(h *home) {
-				holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)
+				holder, others := awaitHolder(h, 20*time.Second, h.tenants("attic", "kitchen")...)
 				next := others[0]
 				for !next.has() {
 					live(time.Second, next)
@@ -258,7 +258,7 @@ func TestExclusiveStaysWithTheLeaseWhenASuspendedAgentReturns(t *testing.T) {
 // One that returns before its lease is over goes on.
 func TestExclusiveStaysWithWhoReturns(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {
-		holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)
+		holder, others := awaitHolder(h, 20*time.Second, h.tenants("attic", "kitchen")...)
 		live(8*time.Second, others...)
 		if !holder.beat() {
 			t.Fatal("no lease for who returns in time")
@@ -273,9 +273,9 @@ func TestExclusiveStaysWithWhoReturns(t *testing.T) {
 // The agent's word that it stopped is enough, if it has received that it may not.
 func TestExclusiveMovesByTheAgentsWord(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {
-		holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)
+		holder, others := awaitHolder(h, 20*time.Second, h.tenants("attic", "kitchen")...)
 		holder.draining = true
-		holder.say()
+		holder.report()
 		live(2*time.Second, holder, others[0])
 		if holder.has() || others[0].has() {
 			t.Fatalf("it must stop first: %v %v", holder.has(), others[0].has())
@@ -302,7 +302,7 @@ func TestExclusiveMovesByTheAgentsWord(t *testing.T) {
 // An agent that ends says that it is stopped; then nobody has to wait for its lease.
 func TestExclusiveMovesAfterAGoodbye(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {
-		holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)
+		holder, others := awaitHolder(h, 20*time.Second, h.tenants("attic", "kitchen")...)
 		holder.runs(topics.Stopped)
 		h.publish(h.tree.Domain(topics.DomainAvailability, holder.name), topics.Offline, true)
 		live(5*time.Second, others...)
@@ -315,7 +315,7 @@ func TestExclusiveMovesAfterAGoodbye(t *testing.T) {
 // A restart of the hub takes it from nobody, and gives it to nobody else.
 func TestExclusiveOverARestartOfTheHub(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {
-		holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)
+		holder, others := awaitHolder(h, 20*time.Second, h.tenants("attic", "kitchen")...)
 		h.stop()
 		time.Sleep(time.Second)
 		h.start()
@@ -341,7 +341,7 @@ func TestExclusiveOverARestartOfTheHub(t *testing.T) {
 // the earlier run gave is over: the hub may be a backup that knows nothing.
 func TestExclusiveOverALongAbsenceOfTheHub(t *testing.T) {
 	inHome(t, exclusiveTOML, func(h *home) {
-		holder, others := given(h, 20*time.Second, h.tenants("attic", "kitchen")...)
+		holder, others := awaitHolder(h, 20*time.Second, h.tenants("attic", "kitchen")...)
 		h.stop()
 		time.Sleep(time.Minute)
 		h.start()

@@ -10,7 +10,7 @@ import (
 // one that was paused) for silence of the domains: their heartbeats wait in
 // the network until we read them.
 func (h *Hub) stoodStill(now time.Time) {
-	p := h.stall.Look(now, h.store.Waited(), h.fleet.LookInterval())
+	p := h.stall.Observe(now, h.store.Waited(), h.fleet.LookInterval())
 	// Without a connection it waits for its broker, and receives nothing.
 	if !h.connected || p.Began.IsZero() || p.Length < 2*h.fleet.LookInterval() {
 		return

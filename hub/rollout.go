@@ -196,7 +196,7 @@ func (h *Hub) updateService(name string) error {
 	if h.defs.Configured()[name].Update == services.UpdateManual {
 		approved = h.versionsOf(name)
 	}
-	restarted, ok := h.rollouts.Update(name, approved, h.stall.LookedAt())
+	restarted, ok := h.rollouts.Update(name, approved, h.stall.ObservedAt())
 	if !ok {
 		return nil
 	}

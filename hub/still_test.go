@@ -48,7 +48,7 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 				Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: beat,
 			}, false)
 			h.connected = true
-			h.stall.Look(beat, 0, time.Hour)
+			h.stall.Observe(beat, 0, time.Hour)
 			h.fleet.Settle(0, beat)
 			for _, after := range c.passes {
 				now := beat.Add(time.Duration(after * float64(time.Second)))
@@ -85,7 +85,7 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 		Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: now,
 	}, false)
 	h.connected = true
-	h.stall.Look(now, 0, time.Hour)
+	h.stall.Observe(now, 0, time.Hour)
 	h.fleet.Settle(0, now)
 	h.round(nil, now)
 	h.round([]event{disconnected{}}, now.Add(500*time.Millisecond))
@@ -103,7 +103,7 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 	}
 
 	// The figures of before are of the pass before.
-	figures = stall.Figures{Known: true, Pressure: true, Memory: time.Hour}
+	figures = stall.Figures{Available: true, Pressure: true, Memory: time.Hour}
 	h.round(nil, back.Add(21*time.Second))
 	out.Reset()
 	figures.Memory += 15 * time.Second

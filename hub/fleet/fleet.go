@@ -197,13 +197,13 @@ type Expired struct {
 	Ready bool
 }
 
-// looks is how often at least Expire is called within the silence that makes a domain lost,
+// checksPerSilence is how often at least Expire is called within the silence that makes a domain lost,
 // so that the hub notices when it stood still itself.
-const looks = 4
+const checksPerSilence = 4
 
 // LookInterval returns the longest time between two calls of Expire while domains send
 // heartbeats.
-func (f *Fleet) LookInterval() time.Duration { return f.o.LostAfter / looks }
+func (f *Fleet) LookInterval() time.Duration { return f.o.LostAfter / checksPerSilence }
 
 // Expire does what time has made due.
 func (f *Fleet) Expire(now time.Time) (e Expired) {

@@ -15,10 +15,10 @@ func TestFiguresOfMachinesAreSteady(t *testing.T) {
 	}
 	is := planner.Machine{}
 	for _, c := range []struct {
-		what string
-		says topics.Metrics
-		load int
-		full bool
+		what    string
+		metrics topics.Metrics
+		load    int
+		full    bool
 	}{
 		{"it begins", figure(0.3, 400), 0, false},
 		{"a little more", figure(0.9, 500), 0, false},
@@ -32,7 +32,7 @@ func TestFiguresOfMachinesAreSteady(t *testing.T) {
 		{"calm", figure(0, 799), 0, false},
 		{"nonsense", figure(-3, 0), 0, false},
 	} {
-		is = steady(is, c.says)
+		is = steady(is, c.metrics)
 		want := planner.Machine{Cores: 4, Memory: 1000 * mb, Load: c.load, Full: c.full}
 		if is != want {
 			t.Errorf("%s: %+v, want %+v", c.what, is, want)

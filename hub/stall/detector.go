@@ -8,8 +8,8 @@ type Detector struct {
 	read    func() Figures
 	figures Figures
 	readAt  time.Time
-	// lookedAt is when the loop ran last; zero: not yet.
-	lookedAt time.Time
+	// observedAt is when the loop ran last; zero: not yet.
+	observedAt time.Time
 	// waited is how long its disk had taken then.
 	waited time.Duration
 }
@@ -31,11 +31,11 @@ type Pause struct {
 // Cause returns why the loop stood still, in words.
 func (p Pause) Cause() string { return Cause(p.before, p.after, p.Length, p.Disk) }
 
-// Look notes that the loop runs at now, and returns the pause before. waited is how long its
+// Observe notes that the loop runs at now, and returns the pause before. waited is how long its
 // disk has taken since its start. The figures are read again at most once in interval.
-func (d *Detector) Look(now time.Time, waited, interval time.Duration) Pause {
-	p := Pause{Began: d.lookedAt, Length: now.Sub(d.lookedAt), Disk: waited - d.waited, before: d.figures}
-	d.lookedAt, d.waited = now, waited
+func (d *Detector) Observe(now time.Time, waited, interval time.Duration) Pause {
+	p := Pause{Began: d.observedAt, Length: now.Sub(d.observedAt), Disk: waited - d.waited, before: d.figures}
+	d.observedAt, d.waited = now, waited
 	if d.read != nil && now.Sub(d.readAt) >= interval {
 		d.readAt, d.figures = now, d.read()
 	}
@@ -43,5 +43,5 @@ func (d *Detector) Look(now time.Time, waited, interval time.Duration) Pause {
 	return p
 }
 
-// LookedAt returns when the loop ran last.
-func (d *Detector) LookedAt() time.Time { return d.lookedAt }
+// ObservedAt returns when the loop ran last.
+func (d *Detector) ObservedAt() time.Time { return d.observedAt }

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Figures are totals, of which the difference between two readings counts. Known
+// Figures are totals, of which the difference between two readings counts. Available
 // is false where the kernel gives none.
 type Figures struct {
-	Known bool
+	Available bool
 	// Suspended is for how long the machine was suspended since its start.
 	Suspended time.Duration
 	// Memory is for how long something on this machine waited for memory (PSI, some).
 	Memory time.Duration
-	// Pressure is set where Memory is known.
+	// Pressure is set where Memory was read.
 	Pressure bool
 	// Faults counts the pages that this process had to wait for a disk for.
 	Faults int64
@@ -40,7 +40,7 @@ func Cause(before, after Figures, still, disk time.Duration) string {
 	switch {
 	case disk > still/2:
 		return "the disk of its data_dir did not answer"
-	case !before.Known || !after.Known:
+	case !before.Available || !after.Available:
 		return "is this machine out of memory, or was it paused?"
 	case after.Suspended-before.Suspended > still/2:
 		return fmt.Sprintf("the machine was suspended for %v", (after.Suspended - before.Suspended).Round(time.Second))

@@ -10,7 +10,7 @@ func TestCause(t *testing.T) {
 	const still = 10 * time.Second
 	// A machine that is used: something of everything before, and a little meanwhile.
 	before := Figures{
-		Known: true, Suspended: time.Hour, Memory: time.Minute, Pressure: true, Faults: 1000,
+		Available: true, Suspended: time.Hour, Memory: time.Minute, Pressure: true, Faults: 1000,
 		Ran: time.Hour, Waited: time.Hour,
 	}
 	idle := before
