@@ -79,7 +79,7 @@ func TestTLSOfItsOwn(t *testing.T) {
 	if r := pub(certificate...); r.Code != 0 {
 		t.Errorf("mosquitto_pub with the certificate: %+v", r)
 	}
-	if r := pub(); r.Code == 0 {
+	if r := pub(); !strings.Contains(r.Stderr, "Not authorized") { // it may ask to be adopted, and nothing else
 		t.Errorf("mosquitto_pub with nothing: %+v", r)
 	}
 	var listed []topics.CertificateView

@@ -44,7 +44,7 @@ func (a *Adoption) proved(o *offer, err error, now time.Time) {
 	}
 	q := o.Question
 	o.word = protocol.NewWord()
-	m := protocol.Member{ID: q.ID, Name: q.Name, Key: q.Key, KeyHash: o.key, Method: o.Method, At: now.UTC().Round(0)}
+	m := protocol.Member{ID: q.ID, Name: q.Name, Key: q.Key, KeyHash: o.key, Recipient: q.Recipient, Method: o.Method, At: now.UTC().Round(0)}
 	if before, is := a.state.Members[q.ID]; is && before.KeyHash == o.key {
 		m.Words = before.Words
 	}

@@ -24,10 +24,12 @@ type Member struct {
 	// Key is its public key, as in Question.
 	Key []byte `json:"key"`
 	// KeyHash is the hash of Key.
-	KeyHash string    `json:"key_hash"`
-	Words   Words     `json:"words"`
-	Method  Method    `json:"method"`
-	At      time.Time `json:"at"`
+	KeyHash string `json:"key_hash"`
+	// Recipient is the age recipient that secrets are sealed to, as in Question.
+	Recipient string    `json:"recipient,omitempty"`
+	Words     Words     `json:"words"`
+	Method    Method    `json:"method"`
+	At        time.Time `json:"at"`
 	// Token is the id of the token that let it join; "": none did.
 	Token string `json:"token,omitempty"`
 }
