@@ -23,7 +23,7 @@ func (b *Broker) SetDomains(names map[string]bool) {
 		return
 	}
 	b.engine.Kick("its certificate is not accepted any more", func(c engine.Client, _ time.Time) bool {
-		return c.CertificateUse != "" && b.role(c.Listener, c.User) == ""
+		return c.CertificateUse == useDomain && !names[c.User] || c.CertificateUse != "" && b.role(c.Listener, c.User) == ""
 	})
 }
 

@@ -4,10 +4,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/adoption"
+	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/keys"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/identity"
@@ -109,13 +111,12 @@ func (h *Hub) stepAdoption(now time.Time) {
 			h.saveNow()
 		}
 		if out.Domains {
-			h.setDomains()
+			h.setDomains(out.Revoked)
 		}
 		for _, e := range out.Events {
-			h.events.Add(e)
-		}
-		if out.Changed {
-			h.changed.TouchAll()
+			if !causedByStrangers(e.Type) || h.events.MayReport(string(e.Type), events.MaxRefusals, now) {
+				h.events.Add(e)
+			}
 		}
 		if out.Urgent {
 			h.adoption.Stored(h.store.Err(), now)
@@ -159,8 +160,14 @@ func (h *Hub) writeLocalToken(t protocol.Token) func(time.Time) {
 	}
 }
 
-// setDomains passes on to broker and keys which domains have a certificate.
-func (h *Hub) setDomains() {
+// causedByStrangers reports whether anybody who reaches the broker can cause events of a type.
+func causedByStrangers(t topics.EventType) bool {
+	return t == topics.DomainWaiting || t == topics.AdoptionRefused || t == topics.DomainCopied
+}
+
+// setDomains passes on to broker and keys which domains have a certificate. The connections
+// and sessions of revoked ones end, also where another one has the name.
+func (h *Hub) setDomains(revoked []protocol.Member) {
 	names, byID := make(map[string]bool), make(map[string]keys.Domain)
 	for id, m := range h.adoption.Members() {
 		names[m.Name] = true
@@ -170,6 +177,17 @@ func (h *Hub) setDomains() {
 		h.keys.SetDomains(byID)
 	}
 	if h.broker != nil {
+		if len(revoked) > 0 {
+			others := maps.Clone(names)
+			for _, m := range revoked {
+				delete(others, m.Name)
+			}
+			h.broker.SetDomains(others)
+		}
+		for _, m := range revoked {
+			h.broker.Forget("domain-" + m.ID)
+			h.broker.Forget("domain-" + m.ID + "-join")
+		}
 		h.broker.SetDomains(names)
 	}
 }

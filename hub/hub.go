@@ -185,7 +185,7 @@ func New(o Options) *Hub {
 	h.tokenFiles, h.reach = o.TokenFiles, o.Reach
 	h.work = &work{done: func(d workDone) { h.box.Put(d) }}
 	h.adoption = h.newAdoption(o)
-	h.setDomains()
+	h.setDomains(nil)
 	h.updateAgents()
 	return h
 }

@@ -133,8 +133,10 @@ type Effects struct {
 	// Store reports that State has changed, and Urgent that it must be on disk before Stored
 	// is called.
 	Store, Urgent bool
-	// Domains reports that other domains have certificates than before.
+	// Domains reports that other domains have certificates than before. Revoked are those whose
+	// key is not accepted any more; another one may have the name already.
 	Domains bool
+	Revoked []protocol.Member
 	// Events are to be reported.
 	Events []topics.Event
 	// Messages are for machines that are not adopted.
@@ -145,8 +147,6 @@ type Effects struct {
 	Work []Work
 	// LocalToken is to be written to the files for the hub's own machine; nil: none is.
 	LocalToken *protocol.Token
-	// Changed reports that something changed that Waiting or Window show.
-	Changed bool
 }
 
 // Message is for a machine that is not adopted.
@@ -211,7 +211,7 @@ func (a *Adoption) Take() Effects {
 // Pending reports whether Take returns something.
 func (a *Adoption) Pending() bool {
 	o := &a.out
-	return o.Store || o.Domains || o.Changed || o.LocalToken != nil || len(o.Events)+len(o.Messages)+len(o.Answers)+len(o.Work) > 0
+	return o.Store || o.Domains || o.LocalToken != nil || len(o.Events)+len(o.Messages)+len(o.Answers)+len(o.Work) > 0
 }
 
 // Members returns the domains that were adopted, by id. It must not be changed.
@@ -241,7 +241,6 @@ func (a *Adoption) put(m protocol.Member) {
 // event reports something.
 func (a *Adoption) event(t topics.EventType, domain, format string, values ...any) {
 	a.out.Events = append(a.out.Events, topics.Event{Type: t, Domain: domain, Message: fmt.Sprintf(format, values...)})
-	a.out.Changed = true
 }
 
 // send sends a message to a machine that is not adopted.
@@ -313,12 +312,7 @@ func (a *Adoption) verified(q protocol.Question, transaction, address string, no
 		}
 		a.drop(o)
 	}
-	begun := a.begin(q, now)
-	if !added {
-		return
-	}
-	a.out.Changed = true
-	if !begun {
+	if begun := a.begin(q, now); added && !begun {
 		w, _ := a.waiting.Get(key)
 		a.event(topics.DomainWaiting, q.Name, "%s waits for adoption: %s", w, a.remedy(q))
 	}

@@ -217,6 +217,7 @@ func (a *Adoption) revoke(m protocol.Member, now time.Time, why string) {
 	a.state.Keys.Dominion = a.o.Dominion
 	a.state.Keys = a.state.Keys.Revoke(identity.RevokedKey{Key: m.KeyHash, Use: identity.DomainUse, Name: m.Name, At: now.Unix()}, now)
 	a.out.Store, a.out.Domains = true, true
+	a.out.Revoked = append(a.out.Revoked, m)
 	a.event(topics.DomainRevoked, m.Name, "the key %s of %s is not accepted any more: %s", identity.Label(m.KeyHash), m.Name, why)
 }
 

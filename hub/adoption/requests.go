@@ -28,7 +28,7 @@ func (a *Adoption) Adopt(ask topics.HubRequest, user string, to any, now time.Ti
 		a.out.Answers = append(a.out.Answers, Answer{To: to})
 		return nil
 	}
-	all := a.waiting.Named(ask.Domain)
+	all := a.candidates(ask.Domain)
 	if len(all) == 0 {
 		return a.nobody(ask.Domain)
 	}
@@ -67,6 +67,17 @@ func (a *Adoption) Adopt(ask topics.HubRequest, user string, to any, now time.Ti
 		}
 	}
 	return nil
+}
+
+// maxCandidates bounds for how many machines of one name a code is tried.
+const maxCandidates = 8
+
+// candidates returns the machines that a person may mean: of too many those that have waited
+// for longest.
+func (a *Adoption) candidates(name string) []protocol.Applying {
+	all := a.waiting.Named(name)
+	slices.SortStableFunc(all, func(x, y protocol.Applying) int { return x.Since.Compare(y.Since) })
+	return all[:min(len(all), maxCandidates)]
 }
 
 // derive computes the key of a code for a machine, and makes an offer by it.
@@ -269,7 +280,6 @@ func (a *Adoption) Waiting() []topics.DomainView {
 func (a *Adoption) Expire(now time.Time) {
 	before := a.waiting.List()
 	if gone := a.waiting.Expire(now); len(gone) > 0 {
-		a.out.Changed = true
 		for _, w := range before {
 			key := w.Question.KeyHash()
 			if _, still := a.waiting.Get(key); !still {
