@@ -72,7 +72,7 @@ func startFake(dir, prefix string, cfg broker.Config) (*fake, error) {
 		box:  mailbox.New[topics.Message](1000),
 		stop: make(chan struct{}), done: make(chan struct{}), news: make(chan struct{}),
 	}
-	for _, filter := range []string{f.tree.Filter(topics.Request), f.tree.Filter(topics.DomainCommand)} {
+	for _, filter := range []string{f.tree.Filter(topics.Request)} {
 		if err := b.Subscribe(filter, f.box.Put); err != nil {
 			return nil, err
 		}
@@ -120,17 +120,13 @@ func (f *fake) handle(m topics.Message, publish func(topics.Message)) {
 	if !ok {
 		return
 	}
-	if a.Kind == topics.DomainCommand {
-		c, err := topics.Decode[topics.Command](m.Topic, m.Payload)
-		if err != nil {
-			return
-		}
-		f.note(a.Domain+"/"+c.Action, m.Payload)
-		f.command(a.Domain, c)
-		return
-	}
 	ask, err := topics.Decode[topics.HubRequest](m.Topic, m.Payload)
 	if err != nil {
+		return
+	}
+	if a.Verb == topics.VerbLogs {
+		f.note(ask.Domain+"/"+a.Verb, m.Payload)
+		f.logs(ask)
 		return
 	}
 	f.answer(a.Verb, ask, publish)
@@ -186,8 +182,9 @@ func (f *fake) change(c topics.Overview) {
 	}
 }
 
-func (f *fake) command(domain string, c topics.Command) {
-	file := filepath.Join(f.dir, "agent", domain, c.Service)
+// logs answers as the hub does with the answer of an agent.
+func (f *fake) logs(c topics.HubRequest) {
+	file := filepath.Join(f.dir, "agent", c.Domain, c.Service)
 	if _, err := os.Stat(file + ".silent"); err == nil {
 		return
 	}
@@ -205,7 +202,7 @@ func (f *fake) command(domain string, c topics.Command) {
 	} else {
 		return // no such agent
 	}
-	at := topics.Address{Kind: topics.DomainResponse, Domain: domain}
+	at := topics.Address{Kind: topics.Response, Verb: topics.VerbLogs}
 	f.broker.Publish(f.tree.Message(at, topics.Encode(topics.Refuse("not-yours", errors.New("not for you")))))
 	f.broker.Publish(f.tree.Message(at, topics.Encode(reply)))
 }

@@ -159,7 +159,7 @@ func TestFollowLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := topics.Decode[topics.Command]("", []byte(payload)); err != nil || c.Follow.Duration() != time.Minute || c.Lines != 1 {
+	if c, err := topics.Decode[topics.HubRequest]("", []byte(payload)); err != nil || c.Follow.Duration() != time.Minute || c.Lines != 1 {
 		t.Errorf("asked to go on with %s", payload)
 	}
 

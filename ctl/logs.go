@@ -202,19 +202,19 @@ const (
 // attach asks domains for the last lines, and to go on if the request says so.
 // It returns what came, also with an error.
 func (f *follower) attach(ctx context.Context, domains []string) ([]tail, error) {
-	c := topics.Command{Action: topics.ActionLogs, Service: f.request.service, Lines: max(1, f.request.lines)}
+	ask := topics.HubRequest{Service: f.request.service, Lines: max(1, f.request.lines)}
 	if slices.ContainsFunc(domains, func(d string) bool { return len(f.printed[d]) > 0 }) {
-		c.Lines = max(c.Lines, resumeLines)
+		ask.Lines = max(ask.Lines, resumeLines)
 	}
 	if f.request.follow {
-		c.Follow = topics.Seconds(followFor)
+		ask.Follow = topics.Seconds(followFor)
 		for _, d := range domains { // before the question: nothing is missed in between
 			if err := f.session.subscribe(ctx, f.session.tree.Log(d, f.request.service)); err != nil {
 				return nil, err
 			}
 		}
 	}
-	replies, err := f.session.command(ctx, domains, c, f.app.timeout)
+	replies, err := f.session.askLogs(ctx, domains, ask, f.app.timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -246,10 +246,12 @@ func (f *follower) read(ctx context.Context, domain string, replies map[string]t
 		if strings.HasPrefix(err.Error(), topics.DeniedPrefix) {
 			return nil, err
 		}
-		err = fail(ExitFailed, "", "%s: %v", domain, err)
+		if !strings.HasPrefix(err.Error(), "there is no domain ") {
+			err = fail(ExitFailed, "", "%s: %v", domain, err)
+		}
 		return nil, f.app.withSuggestion(ctx, f.session, topics.HubRequest{Service: f.request.service, Domain: domain}, err)
 	}
-	data, err := topics.DecodeForDisplay[topics.LogLines](f.session.tree.Domain(topics.DomainResponse, domain), reply.Data)
+	data, err := topics.DecodeForDisplay[topics.LogLines]("the log of "+domain, reply.Data)
 	if err != nil {
 		return nil, fail(ExitFailed, "update the older of dominionctl and the agent", "%v", err)
 	}
@@ -396,8 +398,8 @@ func (f *follower) follow(ctx context.Context) error {
 // that is away does not stop the others, and is asked again.
 func (f *follower) renew() {
 	for _, d := range f.out.domains {
-		f.session.order(d, topics.Command{
-			Transaction: random(8), Action: topics.ActionLogs, Service: f.request.service, Lines: 1, Follow: topics.Seconds(followFor),
+		f.session.requestLogs(topics.HubRequest{
+			Transaction: random(8), Service: f.request.service, Domain: d, Lines: 1, Follow: topics.Seconds(followFor),
 		})
 	}
 }
@@ -424,23 +426,25 @@ func (f *follower) roam(ctx context.Context, m topics.Message) {
 	}
 }
 
-func (s *session) order(domain string, c topics.Command) {
-	s.publish(s.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: domain}, topics.Encode(c)))
+// requestLogs asks the hub for the log of a service on a domain.
+func (s *session) requestLogs(ask topics.HubRequest) {
+	s.publish(s.tree.Message(topics.Address{Kind: topics.Request, Verb: topics.VerbLogs}, topics.Encode(ask)))
 }
 
-// command gives agents a command and returns the answers that came in time.
-func (s *session) command(ctx context.Context, domains []string, c topics.Command, timeout time.Duration) (map[string]topics.Reply, error) {
+// askLogs asks for the log of a service on domains, and returns the answers that came in
+// time.
+func (s *session) askLogs(ctx context.Context, domains []string, ask topics.HubRequest, timeout time.Duration) (map[string]topics.Reply, error) {
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for _, d := range domains {
-		if err := s.subscribe(waiting, s.tree.Domain(topics.DomainResponse, d)); err != nil {
-			return nil, err
-		}
+	response := s.tree.Topic(topics.Address{Kind: topics.Response, Verb: topics.VerbLogs})
+	if err := s.subscribe(waiting, response); err != nil {
+		return nil, err
 	}
-	transaction := random(8)
+	asked := make(map[string]string) // transaction → domain
 	for _, d := range domains {
-		c.Transaction = transaction
-		s.order(d, c)
+		ask.Domain, ask.Transaction = d, random(8)
+		asked[ask.Transaction] = d
+		s.requestLogs(ask)
 	}
 	replies := make(map[string]topics.Reply)
 	for len(replies) < len(domains) {
@@ -453,15 +457,14 @@ func (s *session) command(ctx context.Context, domains []string, c topics.Comman
 		case err != nil:
 			return nil, err
 		}
-		a, ok := s.tree.Parse(m.Topic)
-		if !ok || a.Kind != topics.DomainResponse {
+		if m.Topic != response {
 			if err := s.enqueue(m); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if r, err := topics.DecodeForDisplay[topics.Reply](m.Topic, m.Payload); err == nil && r.Transaction == transaction {
-			replies[a.Domain] = r
+		if r, err := topics.DecodeForDisplay[topics.Reply](m.Topic, m.Payload); err == nil && asked[r.Transaction] != "" {
+			replies[asked[r.Transaction]] = r
 		}
 	}
 	return replies, nil

@@ -46,6 +46,9 @@ type home struct {
 	untilWeb  func() time.Time     // of the certificate of HTTPS; nil: it has none
 	open      func() bool          // whether everybody is let in beside users; nil: not
 	answered  func(topics.Message) // sees every message; nil: nobody
+
+	// setup changes what the hub starts with; nil: nothing.
+	setup func(*store.Store, *hub.Options)
 }
 
 // inHome runs a test in a bubble with a hub that runs the given dominion.toml.
@@ -102,7 +105,11 @@ func (h *home) start() {
 	if h.open != nil {
 		own = ownBroker{open: h.open}
 	}
-	h.hub = hub.New(hub.Options{Broker: own, Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Certificate: h.until, HTTPCertificate: h.untilWeb, Log: log})
+	o := hub.Options{Broker: own, Config: h.cfg, Version: "test", Store: state, Bus: b, Embedded: true, Certificate: h.until, HTTPCertificate: h.untilWeb, Log: log}
+	if h.setup != nil {
+		h.setup(state, &o)
+	}
+	h.hub = hub.New(o)
 	if err := h.hub.Attach(b); err != nil {
 		h.Fatal(err)
 	}
@@ -276,6 +283,8 @@ type agent struct {
 	specs    map[string]topics.Spec
 	command  func(topics.Command) // obeys commands; nil: nobody does
 	draining bool
+	// word is what it shows at its next join; "": it has no key.
+	word     string
 	epoch    uint64
 	gen      uint64
 	commands int
@@ -308,7 +317,7 @@ func (h *home) agent(name string, traits []string, services ...string) *agent {
 // join joins by both connections, as an agent does. It returns the hub's refusal.
 func (a *agent) join() error {
 	h := a.home
-	reply := h.ask(topics.VerbJoin, fmt.Sprintf(`{"transaction":"t","id":%q,"name":%q,"session":"s"}`, a.id, a.name))
+	reply := h.ask(topics.VerbJoin, fmt.Sprintf(`{"transaction":"t","id":%q,"name":%q,"session":"s","word":%q}`, a.id, a.name, a.word))
 	if reply.Status != topics.StatusOK {
 		return fmt.Errorf("%s", reply.Error)
 	}

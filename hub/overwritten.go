@@ -56,5 +56,5 @@ func (h *Hub) statusCleared(name string, now time.Time) {
 
 // requestReport has the agent of a domain publish its status again.
 func (h *Hub) requestReport(d *domain) {
-	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.Name}, topics.Encode(topics.Command{Action: topics.ActionReport})))
+	h.sendCommand(d, topics.Command{Action: topics.ActionReport})
 }

@@ -89,6 +89,8 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		return h.passOn(a.Domain, m.Topic, *e, now)
 	case topics.DomainResponse:
 		return decoded(m, func(r topics.Reply) { h.response(a.Domain, r) })
+	case topics.DomainDrainSet:
+		return h.drainSet(a.Domain, m)
 	case topics.DeviceStatus:
 		if h.tracker.Retained(a.Device, m) {
 			h.pub.Found(m.Topic, m.Payload)
@@ -193,9 +195,14 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 
 // response takes an agent's answer to an order of ours. Only a refusal is news.
 func (h *Hub) response(name string, r topics.Reply) {
-	service, awaited := h.commands.Answered(r.Transaction)
-	if awaited && r.Status != topics.StatusOK {
-		h.events.Add(topics.Event{Type: topics.CommandRefused, Domain: name, Service: service, Message: r.Error})
+	c, awaited := h.commands.Answered(name, r.Transaction)
+	if !awaited {
+		return
+	}
+	if to, is := c.Answer.(later); is {
+		passOn(r, to)
+	} else if r.Status != topics.StatusOK {
+		h.events.Add(topics.Event{Type: topics.CommandRefused, Domain: name, Service: c.Service, Message: r.Error})
 	}
 }
 

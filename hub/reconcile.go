@@ -134,7 +134,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		if !d.TakesOrders() {
 			continue
 		}
-		encoded, desired := slices.Clone(timing), h.planner.Desired(d.Name)
+		encoded, desired := append(slices.Clone(timing), h.signer(d)...), h.planner.Desired(d.Name)
 		desired = slices.DeleteFunc(desired, func(service string) bool { return !h.mayOrder(d, h.defs.Get(service), now) })
 		for _, service := range desired {
 			o := h.written(specOf, d, service)
@@ -176,10 +176,11 @@ func (h *Hub) command(d *domain, specs map[string]topics.Spec, encoded string, n
 	for service := range specs {
 		o.Services[service] = true
 	}
-	o.Message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.Name}, topics.Encode(topics.StartCommand{
+	payload := topics.Encode(topics.StartCommand{
 		Dominion: h.ID(), Domain: d.ID, Epoch: h.epoch, Generation: o.Generation, Run: h.leases.Run(),
-		At: topics.At(now), Timing: h.cfg.Timing, Services: specs,
-	}))
+		At: topics.At(now), Timing: h.cfg.Timing, Key: h.signer(d), Services: specs,
+	})
+	o.Message = h.tree.Message(topics.Address{Kind: topics.DomainServicesSet, Domain: d.Name}, h.signedFor(d, topics.DomainServicesSet, payload))
 	return o
 }
 

@@ -42,6 +42,10 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 	if err == nil && verb == topics.VerbJoin && h.answersJoinLater(ask, data, m, publish) {
 		return
 	}
+	if err == nil && verb == topics.VerbLogs {
+		h.askLogs(ask, later{h.replyTo(verb, ask, m), ask.Transaction, publish})
+		return // answered later
+	}
 	if err == nil && (verb == topics.VerbPlan && supposes(ask) || verb == topics.VerbRebalance) {
 		err = h.questions.Put(questions.Question{Verb: verb, Ask: ask, Asker: asker(m), Reply: h.replyTo(verb, ask, m), Until: now.Add(questions.Timeout)})
 		if err == nil {
@@ -138,6 +142,7 @@ var handlers = map[string]handler{
 	topics.VerbCertificates: func(h *Hub, ask asked, now time.Time) (any, error) { return h.certificates(ask.HubRequest, now) },
 	topics.VerbUser:         func(h *Hub, ask asked, _ time.Time) (any, error) { return h.editUsers(ask.HubRequest) },
 	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
+	topics.VerbLogs:         func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.hasLogs(ask.HubRequest) },
 	topics.VerbTrace:        func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
 
 	topics.VerbAdopt:      command(func(h *Hub, _ asked, _ time.Time) error { return nil }), // goes on as an order of the part
@@ -348,6 +353,10 @@ func (h *Hub) drain(name, word string) error {
 	}
 	if d.State != topics.DomainIsOnline {
 		return fmt.Errorf("%s is %s: it stores the flag itself, so it must be online", name, d.State)
+	}
+	if h.signsFor(d) {
+		h.commandDomain(d, drainCommand(word))
+		return nil
 	}
 	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainDrainSet, Domain: name}, []byte(word)))
 	return nil

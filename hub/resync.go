@@ -29,13 +29,6 @@ func (h *Hub) resync(name string, now time.Time) error {
 	return nil
 }
 
-// commandDomain sends a domain a command of the hub's own, whose refusal is
-// reported.
-func (h *Hub) commandDomain(d *domain, c topics.Command) {
-	c.Transaction = h.commands.Add(c.Service)
-	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainCommand, Domain: d.Name}, topics.Encode(c)))
-}
-
 // askStatus asks a domain that sends heartbeats for the status that is missing, or for its
 // availability.
 func (h *Hub) askStatus(d *domain, b topics.Heartbeat, now time.Time) {

@@ -14,6 +14,7 @@ func (t Tree) HubFilters() []string {
 		t.Filter(DomainStatus),
 		t.Filter(DomainEvent),
 		t.Filter(DomainResponse),
+		t.Filter(DomainDrainSet),
 		t.Filter(ServiceStatus),
 		t.Filter(ServiceEndpoints),
 		t.Filter(ServiceEndpoint),
@@ -27,6 +28,7 @@ func (t Tree) AgentFilters(domain string) []string {
 	return []string{
 		t.Hub(HubAvailability),
 		t.Hub(HubStatus),
+		t.Hub(HubCertificate),
 		t.Domain(DomainAvailability, domain),
 		t.Domain(DomainServicesSet, domain),
 		t.Domain(DomainLease, domain),

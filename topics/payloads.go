@@ -170,7 +170,20 @@ type StartCommand struct {
 	Run        string          `json:"run,omitempty" type:"id" doc:"random for each run of the hub: one that was restored from a backup uses an epoch again"`
 	At         Time            `json:"at" doc:"the hub's clock; never compared"`
 	Timing     Timing          `json:"timing" doc:"the dominion's timing"`
+	Key        string          `json:"key,omitempty" type:"id" doc:"SHA-256 of the key of the hub that signed it; only for a domain that has a key"`
 	Services   map[string]Spec `json:"services" key:"name" doc:"by service: all that should run; what is absent is stopped"`
+}
+
+// SignedHead is what a domain compares of a signed order before it verifies the signature.
+type SignedHead struct {
+	Key         string `json:"key" type:"id"`
+	Transaction string `json:"transaction" type:"text"`
+	Session     string `json:"session" type:"id"`
+	Dominion    string `json:"dominion" type:"id"`
+	Domain      string `json:"domain" type:"id"`
+	Epoch       uint64 `json:"epoch"`
+	Generation  uint64 `json:"generation"`
+	Number      uint64 `json:"number"`
 }
 
 // Timing is how long things take in a dominion. The defaults are in config.
@@ -238,11 +251,13 @@ type Lease struct {
 // Command is the payload of domain/<domain>/command.
 type Command struct {
 	Transaction string  `json:"transaction" type:"text" doc:"repeated in the response"`
-	Action      string  `json:"action" type:"word" doc:"restart, logs, report or resync"`
+	Action      string  `json:"action" type:"word" doc:"restart, logs, report, resync, drain or undrain"`
 	Service     string  `json:"service,omitempty" type:"name" doc:"the service that is meant"`
 	Lines       int     `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
-	Session     string  `json:"session,omitempty" type:"id" doc:"resync: of the run of the agent that is meant; another run does not obey"`
+	Session     string  `json:"session,omitempty" type:"id" doc:"of the run of the agent that is meant; another run does not obey. A domain without a key needs it for resync alone"`
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
+	Number      uint64  `json:"number,omitempty" doc:"grows with each command to a session; only for a domain that has a key"`
+	Key         string  `json:"key,omitempty" type:"id" doc:"SHA-256 of the key of the hub that signed it; only for a domain that has a key"`
 }
 
 // The actions of a Command.
@@ -251,6 +266,8 @@ const (
 	ActionLogs    = "logs"
 	ActionResync  = "resync" // join again, and obey the hub from the epoch that it grants
 	ActionReport  = "report" // say availability, status and metrics again: somebody was born who listens to them
+	ActionDrain   = "drain"
+	ActionUndrain = "undrain"
 )
 
 // Reply answers a Command or an Ask.
@@ -397,10 +414,12 @@ type Scale struct {
 // HubRequest is the payload of request/<verb>.
 type HubRequest struct {
 	Transaction string  `json:"transaction" type:"text" doc:"repeated in the response"`
-	Service     string  `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, reset, update, why"`
-	Domain      string  `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, adopt, resync, why"`
+	Service     string  `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, reset, update, why, logs"`
+	Domain      string  `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, adopt, resync, why, logs"`
 	Replicas    *int    `json:"replicas,omitempty" doc:"scale"`
 	Limit       int     `json:"limit,omitempty" doc:"events: how many of the last"`
+	Lines       int     `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
+	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
 	User        string  `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
 	Client      string  `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
 	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list or issue; permit_join: open or close; token: list, create or remove"`

@@ -94,7 +94,7 @@ func samples() map[Kind][]byte {
 			}},
 		}),
 		DomainLease:      Encode(Lease{Epoch: 12, Session: session, Seq: 3601, Seconds: 10}),
-		DomainCommand:    Encode(Command{Transaction: asked, Action: ActionLogs, Service: "web", Lines: 20, Follow: Seconds(time.Minute)}),
+		DomainCommand:    Encode(Command{Transaction: asked, Action: ActionLogs, Service: "web", Lines: 20, Session: session, Follow: Seconds(time.Minute), Number: 51539607553}),
 		DomainResponse:   Encode(Accept(asked, LogLines{Lines: []LogLine{{At: at(0), Stream: "stdout", Line: "listening on 8080"}}})),
 		DomainDrainSet:   []byte(On),
 		DomainServiceLog: Encode(LogLine{At: at(0), Stream: "stderr", Line: "GET /favicon.ico: no such file"}),
@@ -128,6 +128,7 @@ func answers() map[string]any {
 		},
 		VerbEvents: []Event{eventSample},
 		VerbPlan:   []PlanLine{line},
+		VerbLogs: LogLines{Lines: []LogLine{{At: at(0), Stream: "stdout", Line: "listening on 8080"}}},
 		VerbWhy: Why{
 			Service: "web", State: Running, Reason: "npbar needs it",
 			Domains: []WhyLine{

@@ -85,11 +85,11 @@ func Catalog() []Entry {
 		{DomainStatus, "domain/<domain>/status", true, 1, "agent, on change", Domain{}, "What the domain offers and what runs on it."},
 		{DomainCondition, "domain/<domain>/condition", true, 1, "hub, on change", Condition{}, "How the hub sees the domain, also when the domain can say nothing any more."},
 		{DomainEvent, "domain/<domain>/event", false, 1, "agent", Event{}, "As `hub/event`; the hub passes it on there."},
-		{DomainServicesSet, "domain/<domain>/services/set", true, 1, "hub", StartCommand{}, "The start command: the whole desired set of the domain. What is absent is stopped; only a changed `revision` restarts a running instance."},
+		{DomainServicesSet, "domain/<domain>/services/set", true, 1, "hub", StartCommand{}, "The start command: the whole desired set of the domain. What is absent is stopped; only a changed `revision` restarts a running instance. For a domain that has a key it is signed, and an unsigned one is not obeyed."},
 		{DomainLease, "domain/<domain>/lease", false, 0, "hub", Lease{}, "Answers a heartbeat of a domain that has exclusive services; counts from the sending of that heartbeat."},
-		{DomainCommand, "domain/<domain>/command", false, 1, "hub, dominionctl", Command{}, "A one-shot order to the agent."},
+		{DomainCommand, "domain/<domain>/command", false, 1, "hub", Command{}, "A one-shot order to the agent. For a domain that has a key it is signed, and an unsigned one is not obeyed: ask the hub by `request/logs`, `request/restart`, `request/drain`. A domain without a key obeys whoever may publish here."},
 		{DomainResponse, "domain/<domain>/response", false, 1, "agent", Reply{}, "The answer to a command, by its transaction."},
-		{DomainDrainSet, "domain/<domain>/drain/set", false, 1, "dominionctl, Home Assistant", nil, "`ON` or `OFF`. The agent owns the flag and keeps it on disk."},
+		{DomainDrainSet, "domain/<domain>/drain/set", false, 1, "dominionctl, Home Assistant", nil, "`ON` or `OFF`. The agent owns the flag and keeps it on disk. A domain that has a key does not read this: the hub orders by the command drain or undrain."},
 		{DomainServiceLog, "domain/<domain>/service/<service>/log", false, 0, "agent, while someone follows", LogLine{}, "One line of a service's output."},
 		{ServiceStatus, "service/<service>/status", true, 1, "hub", Service{}, "What is wanted of a service, what runs, and why."},
 		{ServiceEndpoints, "service/<service>/endpoints", true, 1, "hub", []Endpoint{}, "Discovery: the usable instances, best first; `[]` when none."},
@@ -113,6 +113,10 @@ var byKind = func() map[Kind]Entry {
 
 // Lookup returns the Catalog's row of a kind.
 func Lookup(k Kind) Entry { return byKind[k] }
+
+// SignedKind returns what a message of this kind is signed as, besides dominion, domain
+// and payload: its pattern.
+func (k Kind) SignedKind() string { return byKind[k].Pattern }
 
 // Imperative reports whether a message of this kind is an order, to be obeyed
 // once and never when it was retained.

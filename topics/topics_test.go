@@ -178,7 +178,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		return slices.ContainsFunc(filters, func(f string) bool { return matches(f, topic) })
 	}
 	for _, k := range []Kind{
-		HubAvailability, HubStatus, DomainAvailability, DomainHeartbeat, DomainMetrics, DomainStatus, DomainEvent, DomainResponse,
+		HubAvailability, HubStatus, DomainAvailability, DomainHeartbeat, DomainMetrics, DomainStatus, DomainEvent, DomainResponse, DomainDrainSet,
 		ServiceStatus, ServiceEndpoints, ServiceSet, Request,
 	} {
 		if !covered(tree.HubFilters(), k) {
@@ -192,7 +192,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		}
 	}
 	agent := tree.AgentFilters("pi-kitchen")
-	for _, k := range []Kind{HubAvailability, HubStatus, DomainAvailability, DomainServicesSet, DomainLease, DomainCommand, DomainDrainSet} {
+	for _, k := range []Kind{HubAvailability, HubStatus, HubCertificate, DomainAvailability, DomainServicesSet, DomainLease, DomainCommand, DomainDrainSet} {
 		if !covered(agent, k) {
 			t.Errorf("an agent does not hear %s", Lookup(k).Pattern)
 		}

@@ -33,6 +33,7 @@ const (
 	VerbResync       = "resync"
 	VerbReset        = "reset"
 	VerbRebalance    = "rebalance"
+	VerbLogs         = "logs"
 )
 
 // Verb is a row of the table of verbs. Who may send the request, the protocol document and
@@ -91,6 +92,7 @@ func Verbs() []Verb {
 		{VerbReplan, ByDomains, false, "", nil, "Plans the whole home again and sends the resulting start commands. The hub does that by itself for what has changed; this is for diagnosis."},
 		{VerbRebalance, ByDomains, false, "", nil, "Spreads what may run on several domains over those that are there now: a copy moves where the hub would place it elsewhere today. `plan` with `rebalance` lists what moves. Exclusive services and what runs on each domain stay."},
 		{VerbResync, ByAdmins, false, "domain", nil, "Agrees with a domain again on epoch, generation and session: the hub drops what it has stored of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
+		{VerbLogs, ByAdmins, false, "service, domain; lines, follow", LogLines{}, "The last lines that a service wrote on a domain: the hub has the domain answer. With `follow` its new lines come at domain/<domain>/service/<service>/log. For admins."},
 		{VerbWhy, ByReaders, false, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, ByDomains, false, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},

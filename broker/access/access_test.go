@@ -73,6 +73,7 @@ dominion/request/adopt                              psd   -      -      -
 dominion/request/permit_join                        psd   -      -      -
 dominion/request/token                              psd   -      -      -
 dominion/request/resync                             psd   -      -      -
+dominion/request/logs                               psd   -      -      -
 dominion/request/user                               psd   -      -      -
 dominion/request/certificates                       psd   -      -      -
 dominion/response/user                              psd   -      -      -

@@ -25,7 +25,7 @@ const copyLifetime = 10 * time.Minute
 // heartbeats is a copy for good: it does not take the place of a machine that is away for a
 // moment.
 func (f *Fleet) isCopy(d *Domain, c Claim, now time.Time) bool {
-	if c.Session == "" || c.Session == d.session() {
+	if c.Session == "" || c.Session == d.Session() {
 		return false
 	}
 	if d.former != "" && c.Session == d.former {

@@ -109,8 +109,8 @@ func (d *Domain) beats(now time.Time, lostAfter time.Duration) bool {
 	return !d.BeatAt.IsZero() && now.Sub(d.BeatAt) < lostAfter
 }
 
-// session returns the session of the agent that is the domain now.
-func (d *Domain) session() string {
+// Session returns the session of the agent that is the domain now.
+func (d *Domain) Session() string {
 	if d.joined != "" {
 		return d.joined
 	}

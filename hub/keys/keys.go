@@ -45,6 +45,8 @@ type Keys struct {
 	options Options
 	// served is what TLS listeners serve, browser what HTTPS serves.
 	served, browser atomic.Pointer[tls.Certificate]
+	// signer is what orders are signed with.
+	signer atomic.Pointer[signer]
 	// domains are the adopted domains by id; nil before the first SetDomains.
 	domains atomic.Pointer[map[string]Domain]
 
@@ -87,6 +89,7 @@ func (k *Keys) serve() {
 	served, browser := k.hub.TLS(), k.hub.Browser.TLS()
 	k.served.Store(&served)
 	k.browser.Store(&browser)
+	k.signer.Store(&signer{k.hub.Key, k.hub.KeyHash()})
 }
 
 // checkInterval is how often the machine's names are compared with the certificate's.
