@@ -220,7 +220,8 @@ func TestStranger(t *testing.T) {
 		a := h.agent(t.TempDir(), byZeroconf, open)
 		h.finds(found("d1", "home", "192.0.2.1"))
 		time.Sleep(20 * time.Second)
-		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
+		u.publishCertificate()
+		u.domain(topics.DomainServicesSet, string(u.signer().start(5, 1, "web")))
 		v := h.adopting("192.0.2.2:1883", "d2", 0)
 		v.adopts.window = true
 		h.finds(found("d1", "home", "192.0.2.1"), found("d2", "villa", "192.0.2.2"))
@@ -395,7 +396,8 @@ func TestBrokenKey(t *testing.T) {
 		u.adopts.window = true
 		a := h.agent(t.TempDir(), open)
 		time.Sleep(20 * time.Second)
-		u.domain(topics.DomainServicesSet, a.command("d1", 5, 1, "web"))
+		u.publishCertificate()
+		u.domain(topics.DomainServicesSet, string(u.signer().start(5, 1, "web")))
 		time.Sleep(5 * time.Second)
 		a.stop()
 		keys := filepath.Join(a.dir, "data", identity.Directory)

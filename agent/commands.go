@@ -32,11 +32,16 @@ func (l *loop) command(m topics.Message, now time.Time) {
 	if err != nil {
 		reply = topics.Refuse(c.Transaction, err)
 	}
-	l.connection.Publish(l.tree.Message(topics.Address{Kind: topics.DomainResponse, Domain: l.config.Name}, topics.Encode(reply)))
+	l.respond(reply)
 	if err == nil && c.Action == topics.ActionResync {
 		l.log.Info("joining again: the hub requested a resync of epoch, generation and session")
 		l.link.Reconnect()
 	}
+}
+
+// respond publishes the response to a command.
+func (l *loop) respond(reply topics.Reply) {
+	l.connection.Publish(l.tree.Message(topics.Address{Kind: topics.DomainResponse, Domain: l.config.Name}, topics.Encode(reply)))
 }
 
 // execute carries out a command and returns the data of its response.
@@ -47,9 +52,12 @@ func (l *loop) execute(c topics.Command, now time.Time) (data any, err error) {
 		return nil, nil
 	case topics.ActionResync:
 		return nil, l.orders.AllowResync(c.Session, now)
+	case topics.ActionDrain, topics.ActionUndrain:
+		l.setDraining(c.Action == topics.ActionDrain, now)
+		return nil, nil
 	case topics.ActionRestart, topics.ActionLogs:
 	default:
-		return nil, fmt.Errorf("there is no action %.40q: use %s, %s, %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs, topics.ActionReport, topics.ActionResync)
+		return nil, fmt.Errorf("there is no action %.40q: use %s, %s, %s, %s, %s or %s", c.Action, topics.ActionRestart, topics.ActionLogs, topics.ActionReport, topics.ActionResync, topics.ActionDrain, topics.ActionUndrain)
 	}
 	if !topics.ValidName(c.Service) {
 		return nil, fmt.Errorf("%s needs a service: %.70q is not a valid service name", c.Action, c.Service)

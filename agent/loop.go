@@ -3,6 +3,7 @@ package agent
 import (
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/facts"
@@ -11,9 +12,11 @@ import (
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/orders"
 	"github.com/jmbarzee/dominion/agent/report"
+	"github.com/jmbarzee/dominion/agent/signatures"
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -36,6 +39,10 @@ type loop struct {
 	link       *link.Link
 	connection *link.Connection
 	orders     *orders.Orders
+	// signatures verifies signed orders, in goroutines that post their results.
+	signatures *signatures.Signatures
+	verifying  sync.WaitGroup
+	post       func(event any)
 	isolation  *isolation.Monitor
 	reports    *report.Reporter
 	heartbeats *report.Heartbeats
@@ -78,7 +85,13 @@ func (l *loop) handle(e any, now time.Time) {
 		l.joined(e, now)
 	case link.Down:
 		l.disconnected(e, now)
+	case signatures.Result:
+		l.verified(e, now)
+	case identity.Peer:
+		l.signatures.AddHub(e)
+		l.verify(now)
 	case link.Adopted:
+		l.pin()
 		l.isolation.Restart(now)
 	case link.Problem:
 		l.reports.Event(topics.DomainProblem, "", e.Text)
@@ -149,6 +162,7 @@ func (l *loop) connected(e link.Up, now time.Time) {
 	l.reports.Leave()
 	l.unsubscribed(l.connection.Up(e, now), now)
 	l.orders.Join(e.Grant)
+	l.signatures.Drop()
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.Grant.Dominion {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.Grant.Name)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/application"
@@ -30,6 +31,8 @@ type membershipOptions struct {
 	// Adopted is set if the domain was adopted before: its key is lost if it is missing.
 	Adopted bool
 	Address func() string
+	// VerifiedHub takes a hub that a handshake of TLS has verified.
+	VerifiedHub func(identity.Peer)
 	// IssueFile shows the code on the login screen; "": it is not shown there.
 	IssueFile string
 	// TokenFiles are tried after the token of the configuration. Those of OnceFiles
@@ -48,8 +51,10 @@ type membership struct {
 	domain *identity.Domain
 	// recipient is what secrets are sealed to.
 	recipient string
-	// verifier is that of domain.Trust.
+	// verifier is that of domain.Trust; pinned is the same for the agent's loop, nil before an
+	// adoption.
 	verifier identity.Verifier
+	pinned   atomic.Pointer[identity.Verifier]
 	// homes are where hubs adopted the domain, newest last.
 	homes   []home
 	renewal *identity.Renewal
@@ -126,6 +131,7 @@ func (m *membership) trustChanged() error {
 	// A hub of the list is known: it is accepted after the end of its certificate.
 	verifier.Known = func(_ identity.Subject, key string) bool { return verifier.Keys != nil && verifier.Keys.HasHub(key) }
 	m.verifier = verifier
+	m.pinned.Store(&verifier)
 	if m.domain.Chain != nil {
 		m.renewal = identity.NewRenewal(identity.Names{}, m.domain.Chain[0])
 	}
@@ -166,7 +172,7 @@ func (m *membership) TLS() *tls.Config {
 	if !m.domain.Adopted() {
 		return nil
 	}
-	return m.verifier.VerifyHub(m.domain.TLS(), time.Now, nil)
+	return m.verifier.VerifyHub(m.domain.TLS(), time.Now, m.o.VerifiedHub)
 }
 
 // Word returns the word that the domain shows at its next join.

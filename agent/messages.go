@@ -9,6 +9,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/link"
 	"github.com/jmbarzee/dominion/agent/orders"
 	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -43,14 +44,26 @@ func (l *loop) message(m incoming, now time.Time) {
 		if string(m.Payload) != topics.Online && l.connection.Joined() && !m.Retain {
 			l.reports.Online()
 		}
+	case topics.HubCertificate:
+		l.hubCertificate(m.Message, now)
 	case topics.DomainServicesSet:
-		l.startCommand(m.Message, now)
+		if l.signatures.Required() && len(m.Payload) > 0 {
+			l.signedOrder(m, now)
+		} else {
+			l.startCommand(m.Message, now)
+		}
 	case topics.DomainLease:
 		l.invalidLease(m.Message, now)
 	case topics.DomainCommand:
-		l.command(m.Message, now)
+		if l.signatures.Required() {
+			l.signedOrder(m, now)
+		} else {
+			l.command(m.Message, now)
+		}
 	case topics.DomainDrainSet:
-		l.drain(m.Message, now)
+		if !l.signatures.Required() { // else the hub orders it
+			l.drain(m.Message, now)
+		}
 	}
 }
 
@@ -111,6 +124,7 @@ func (l *loop) startCommand(m topics.Message, now time.Time) {
 	}
 	if len(m.Payload) == 0 {
 		l.orders.DropPending()
+		l.signatures.DropHeld()
 		return // cleared: what runs, runs
 	}
 	c, err := topics.Decode[topics.StartCommand](m.Topic, m.Payload)
@@ -139,11 +153,25 @@ func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time)
 	case orders.Refuse:
 		l.reports.Refused(fmt.Sprintf("start command of epoch %d generation %d refused: %s", c.Epoch, c.Generation, reason), now)
 	case orders.Apply:
+		ratchet, err := l.acceptSigned(c)
+		if err != nil {
+			l.reports.Refused(fmt.Sprintf("start command of epoch %d generation %d refused: %v", c.Epoch, c.Generation, err), now)
+			return
+		}
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
-		l.reports.WriteError(l.store.setCommand(c, now)) // before it is obeyed
+		l.reports.WriteError(l.store.setCommand(c, ratchet, now)) // before it is obeyed
 		l.applyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)
 	}
+}
+
+// acceptSigned returns the ratchet after a start command, or why a signed one is not
+// obeyed. Keys that left the key list take along how far they have counted.
+func (l *loop) acceptSigned(c topics.StartCommand) (signed.Ratchet, error) {
+	if !l.signatures.Required() {
+		return l.store.ratchet, nil
+	}
+	return l.store.ratchet.Retain(l.signatures.Counts).Accept(c.Key, markOf(c.Epoch, c.Generation))
 }
 
 // applyTiming takes over the timing of a start command. What that leaves out stays.
@@ -158,7 +186,7 @@ func (l *loop) applyTiming(t topics.Timing) {
 	}
 }
 
-// drain sets the flag that keeps services away from this domain.
+// drain takes what was published at drain/set.
 func (l *loop) drain(m topics.Message, now time.Time) {
 	var on bool
 	switch strings.TrimSpace(string(m.Payload)) { // a hand's "ON" often ends its line
@@ -169,6 +197,11 @@ func (l *loop) drain(m topics.Message, now time.Time) {
 		l.reports.Invalid(fmt.Errorf("cannot read %s: want ON or OFF, not %.40q", m.Topic, m.Payload), now)
 		return
 	}
+	l.setDraining(on, now)
+}
+
+// setDraining sets the flag that keeps services away from this domain, and reports it.
+func (l *loop) setDraining(on bool, now time.Time) {
 	memory := l.store.memory
 	if memory.Draining == on {
 		return

@@ -16,6 +16,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/orders"
 	"github.com/jmbarzee/dominion/agent/report"
+	"github.com/jmbarzee/dominion/agent/signatures"
 	"github.com/jmbarzee/dominion/agent/supervisor"
 	"github.com/jmbarzee/dominion/agent/traits"
 	"github.com/jmbarzee/dominion/config"
@@ -84,6 +85,7 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 	wait.Wait()
 	a.deliver(l)
 	l.close()
+	l.verifying.Wait()
 	if member != nil {
 		member.close()
 	}
@@ -141,6 +143,7 @@ func (a *Agent) newLoop(id, session string, store *store, member *membership, h 
 	}
 	if member != nil {
 		member.o.Address = l.inventory.Address
+		member.o.VerifiedHub = func(p identity.Peer) { a.events.Put(p) }
 		o.Member = member
 	}
 	l.link = link.New(o)
@@ -150,6 +153,8 @@ func (a *Agent) newLoop(id, session string, store *store, member *membership, h 
 	}
 	l.connection = link.NewConnection(l.tree.AgentFilters(c.Name), a.events.Put)
 	l.orders = orders.New(id, session)
+	l.signatures, l.post = signatures.New(id), a.events.Put
+	l.pin()
 	l.isolation = isolation.New(watch)
 	l.reports = report.New(report.Options{
 		ID: id, Name: c.Name, Session: session, Version: a.o.Version, Started: now, Tree: l.tree, Log: a.o.Log,

@@ -10,6 +10,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/agent/link"
 	"github.com/jmbarzee/dominion/agent/orders"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -48,6 +49,8 @@ type store struct {
 	memoryFile, commandFile string
 	memory                  memory
 	command                 topics.StartCommand
+	// ratchet is the newest signed start command of each hub key; it is in the same file.
+	ratchet signed.Ratchet
 	// taken reports that command holds one.
 	taken  bool
 	budget *atomicfile.Budget
@@ -83,10 +86,19 @@ func openStore(dataDir string, files *foreign.Files, log *slog.Logger) (*store, 
 	if s.memory, _, err = atomicfile.ReadJSON[memory](s.memoryFile, log); err != nil {
 		return nil, err
 	}
-	if s.command, s.taken, err = atomicfile.ReadJSON[topics.StartCommand](s.commandFile, log); err != nil {
+	stored, taken, err := atomicfile.ReadJSON[storedCommand](s.commandFile, log)
+	if err != nil {
 		return nil, err
 	}
+	s.command, s.ratchet, s.taken = stored.StartCommand, stored.Ratchet, taken
 	return s, nil
+}
+
+// storedCommand is the content of data_dir/command.json: the start command in force, and the
+// ratchet that makes older ones worthless. One write stores both.
+type storedCommand struct {
+	topics.StartCommand
+	signed.Ratchet
 }
 
 // setMemory replaces the memory.
@@ -98,24 +110,26 @@ func (s *store) setMemory(m memory, now time.Time) error {
 	return s.write(s.memoryFile, m, now)
 }
 
-// setCommand replaces the start command. One that starts the same services in the
-// same revision is written once in minorInterval at most.
-func (s *store) setCommand(c topics.StartCommand, now time.Time) error {
+// setCommand replaces the start command and the ratchet. One that starts the same services
+// in the same revision is written once in minorInterval at most: after a power cut it could
+// be replayed, and would start nothing else.
+func (s *store) setCommand(c topics.StartCommand, ratchet signed.Ratchet, now time.Time) error {
 	minor := s.taken && equivalentCommands(s.command, c)
-	s.command, s.taken = c, true
+	s.command, s.ratchet, s.taken = c, ratchet, true
+	content := storedCommand{c, ratchet}
 	if minor {
 		if p, waits := s.pending[s.commandFile]; waits {
-			p.content = c
+			p.content = content
 			s.pending[s.commandFile] = p
 			return nil
 		}
 		if now.Before(s.minorAt) {
-			s.pending[s.commandFile] = pending{content: c, at: s.minorAt}
+			s.pending[s.commandFile] = pending{content: content, at: s.minorAt}
 			return nil
 		}
 		s.minorAt = now.Add(minorInterval)
 	}
-	return s.write(s.commandFile, c, now)
+	return s.write(s.commandFile, content, now)
 }
 
 // equivalentCommands reports whether either of two start commands would start the
@@ -123,7 +137,7 @@ func (s *store) setCommand(c topics.StartCommand, now time.Time) error {
 // service. Commands with exclusive services never are: these get a number that only
 // grows.
 func equivalentCommands(a, b topics.StartCommand) bool {
-	if a.Dominion != b.Dominion || a.Domain != b.Domain || a.Epoch != b.Epoch || a.Run != b.Run || len(a.Services) != len(b.Services) {
+	if a.Dominion != b.Dominion || a.Domain != b.Domain || a.Epoch != b.Epoch || a.Run != b.Run || a.Key != b.Key || len(a.Services) != len(b.Services) {
 		return false
 	}
 	for name, x := range a.Services {

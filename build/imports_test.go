@@ -121,7 +121,7 @@ var rules = []rule{
 		"the hub gives them messages and the time, and carries out what they return",
 	},
 	{
-		"no part of the agent knows another", in("agent/application", "agent/link", "agent/orders", "agent/isolation", "agent/report"), true, in("agent"),
+		"no part of the agent knows another", in("agent/application", "agent/link", "agent/orders", "agent/signatures", "agent/isolation", "agent/report"), true, in("agent"),
 		"the loop drives them, and hands in what they need",
 	},
 	{

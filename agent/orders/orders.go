@@ -27,13 +27,17 @@ type Orders struct {
 	hub      hubView
 	// pending is a retained start command that waits until the hub is online; nil: none.
 	pending *topics.StartCommand
+	// numbers are those of the last signed command that was accepted, by hub key.
+	numbers map[string]uint64
 	// lastResync is when a resync was accepted last.
 	lastResync time.Time
 }
 
 // New returns the judge of the orders to a domain, by its id and that of the run of
 // its agent.
-func New(domain, session string) *Orders { return &Orders{domain: domain, session: session} }
+func New(domain, session string) *Orders {
+	return &Orders{domain: domain, session: session, numbers: make(map[string]uint64)}
+}
 
 // Join notes the grant of a new join. What was received of the hub before is void.
 func (o *Orders) Join(g topics.Grant) {
@@ -65,9 +69,7 @@ func (o *Orders) HubOffline() bool { return o.hub.availability == topics.Offline
 // until Pending returns it.
 func (o *Orders) Judge(c topics.StartCommand, retained bool, last Accepted) (Verdict, string) {
 	o.pending = nil
-	v, reason := judge(c, retained, commandContext{
-		domain: o.domain, dominion: o.dominion, last: last, granted: o.granted, rejoined: o.rejoined, hub: o.hub,
-	})
+	v, reason := judge(c, retained, o.context(last))
 	switch v {
 	case Apply:
 		o.rejoined = false
@@ -75,6 +77,41 @@ func (o *Orders) Judge(c topics.StartCommand, retained bool, last Accepted) (Ver
 		o.pending = &c
 	}
 	return v, reason
+}
+
+// context returns what a start command is judged by.
+func (o *Orders) context(last Accepted) commandContext {
+	return commandContext{domain: o.domain, dominion: o.dominion, last: last, granted: o.granted, rejoined: o.rejoined, hub: o.hub}
+}
+
+// Compare decides on a signed start command by what can be compared before its signature is
+// verified. One to apply or to postpone is worth a verification, and is judged after
+// it; nothing is changed by one that was not verified.
+func (o *Orders) Compare(h topics.SignedHead, retained bool, last Accepted) (Verdict, string) {
+	c := topics.StartCommand{Dominion: h.Dominion, Domain: h.Domain, Epoch: h.Epoch, Generation: h.Generation}
+	return judge(c, retained, o.context(last))
+}
+
+// CompareCommand returns why a signed command is not obeyed, by what can be compared before
+// its signature is verified: it is of another run of the agent, or was sent before one
+// that was obeyed.
+func (o *Orders) CompareCommand(h topics.SignedHead) error {
+	if h.Session != o.session {
+		return errors.New("it is for another run of this agent")
+	}
+	if last, is := o.numbers[h.Key]; is && h.Number <= last {
+		return fmt.Errorf("it is number %d, and %d was obeyed: it is replayed, or came late", h.Number, last)
+	}
+	return nil
+}
+
+// AcceptCommand notes that a signed command was verified, or returns why it is not obeyed.
+func (o *Orders) AcceptCommand(h topics.SignedHead) error {
+	if err := o.CompareCommand(h); err != nil {
+		return err
+	}
+	o.numbers[h.Key] = h.Number
+	return nil
 }
 
 // Pending returns the start command that waits, which was retained, to be judged again

@@ -210,12 +210,15 @@ func (r *Reporter) Invalid(err error, now time.Time) {
 	}
 }
 
-// Refused logs and publishes why an order is not obeyed, rate limited.
-func (r *Reporter) Refused(text string, now time.Time) {
-	if r.mayReport(text, now) {
+// Refused logs and publishes why an order is not obeyed, rate limited. It reports whether
+// it did.
+func (r *Reporter) Refused(text string, now time.Time) bool {
+	may := r.mayReport(text, now)
+	if may {
 		r.o.Log.Warn(text)
 		r.Event(topics.CommandRefused, "", text)
 	}
+	return may
 }
 
 // mayReport reports whether a refusal may be logged and published now: a peer that
