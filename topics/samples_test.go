@@ -128,7 +128,7 @@ func answers() map[string]any {
 		},
 		VerbEvents: []Event{eventSample},
 		VerbPlan:   []PlanLine{line},
-		VerbLogs: LogLines{Lines: []LogLine{{At: at(0), Stream: "stdout", Line: "listening on 8080"}}},
+		VerbLogs:   LogLines{Lines: []LogLine{{At: at(0), Stream: "stdout", Line: "listening on 8080"}}},
 		VerbWhy: Why{
 			Service: "web", State: Running, Reason: "npbar needs it",
 			Domains: []WhyLine{
