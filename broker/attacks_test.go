@@ -217,7 +217,8 @@ func TestTheTableOnTheWire(t *testing.T) {
 		n := 0
 		cells(t, func(topic, role string, isFilter bool, words string) {
 			// Private requests are not for plain connections, whatever the role is.
-			private := slices.Contains([]string{"dominion/request/user", "dominion/request/forget", "dominion/request/certificates"}, topic)
+			verb, isRequest := strings.CutPrefix(topic, "dominion/request/")
+			private := isRequest && topics.IsPrivate(verb)
 			may := func(word string) bool {
 				return strings.Contains(words, word) && !(private && word == "publish")
 			}
