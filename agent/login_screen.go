@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/identity"
@@ -49,19 +48,4 @@ func (m *membership) unshow() {
 			m.o.Log.Warn("the code cannot be taken off the login screen", "error", err)
 		}
 	}
-}
-
-// modelFiles say what machine this is.
-var modelFiles = []string{"/proc/device-tree/model", "/sys/class/dmi/id/product_name"}
-
-// machineModel returns what machine this is, for people; "": it is not known.
-func machineModel() string {
-	for _, file := range modelFiles {
-		if b, err := os.ReadFile(file); err == nil {
-			if model := strings.TrimSpace(strings.Trim(strings.ToValidUTF8(string(b), ""), "\x00")); model != "" && len(model) <= 100 && !strings.ContainsFunc(model, func(r rune) bool { return r < ' ' }) {
-				return model
-			}
-		}
-	}
-	return ""
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/application"
+	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/link"
 	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/config"
@@ -263,7 +264,7 @@ func (m *membership) Apply() error {
 	app, err := application.New(application.Options{
 		Applicant: adoption.ApplicantOptions{
 			Key: m.domain.Key, Protocol: topics.Protocol, ID: m.o.ID, Name: m.o.Config.Name, Recipient: m.recipient,
-			Session: m.o.Session, Stranger: stranger, Address: m.o.Address(), Model: machineModel(),
+			Session: m.o.Session, Stranger: stranger, Address: m.o.Address(), Model: facts.Model(),
 		},
 		Dominion: m.o.Config.Dominion, Open: m.o.Config.Adoption == config.AdoptionOpen,
 	})

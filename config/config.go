@@ -198,9 +198,6 @@ const (
 // DefaultTiming returns the timing of a dominion that says nothing about it.
 func DefaultTiming() topics.Timing { return defaults().Timing }
 
-// DefaultSync is how much a power cut may take by default.
-const DefaultSync = 100 * time.Millisecond
-
 // DefaultLimits returns the limits of a broker that says nothing about them.
 func DefaultLimits() Limits { return limits.Default() }
 

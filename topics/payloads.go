@@ -3,7 +3,6 @@ package topics
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 )
 
 // The struct tag `doc` of a field is its line in docs/protocol.md.
@@ -72,9 +71,6 @@ type Heartbeat struct {
 	Status     uint64  `json:"status,omitempty" doc:"seq of the last status of this session; absent: it does not count them"`
 	Lease      Seconds `json:"lease,omitempty" doc:"seconds left of its lease as it was sent; absent: it has none"`
 }
-
-// MetricsInterval is the time between two metrics of a domain.
-const MetricsInterval = 30 * time.Second
 
 // Metrics is the payload of domain/<domain>/metrics.
 type Metrics struct {

@@ -1,7 +1,5 @@
 package topics
 
-import "time"
-
 // State is what an instance of a service, or a service as a whole, is doing.
 // A closed list.
 type State string
@@ -113,7 +111,3 @@ func EventTypes() []EventType {
 // no longer holds the service. The hub passes the event on with its own reason in
 // its place.
 const NotWanted = "it is no longer wanted"
-
-// RestartReset is how long an instance must have been well after a crash until
-// that is forgiven: until then it counts as one that crashes.
-const RestartReset = 5 * time.Minute

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/services"
@@ -14,12 +13,8 @@ import (
 const (
 	readyAfter   = time.Second         // a service without a check is ready when it ran so long
 	stableTime   = topics.RestartReset // ready for so long: what was before is forgiven
-	crashWindow  = 10 * time.Minute    // crashLimit crashes within it: failed
-	crashLimit   = 10
-	failedRetry  = 5 * time.Minute
-	noStartDelay = time.Second // at least, between tries of what could not even be started
-	killInterval = time.Second // members may be born between two SIGKILLs
-	maxLoopDelay = time.Second // a watchdog that expired longer ago than this was not missed by the service: the loop was delayed
+	killInterval = time.Second         // members may be born between two SIGKILLs
+	maxLoopDelay = time.Second         // a watchdog that expired longer ago than this was not missed by the service: the loop was delayed
 
 	firstCheck = 25 * time.Millisecond // most services are ready soon, and others wait for them
 	slowCheck  = 500 * time.Millisecond
@@ -332,40 +327,6 @@ func (in *instance) due() (at time.Time) {
 	}
 	return at
 }
-
-// delay returns how long to wait before the next try, and counts it.
-func (in *instance) delay(atLeast time.Duration) time.Duration {
-	d := max(in.Spec.Restart.Delay.Duration(), atLeast)
-	limit := max(in.Spec.Restart.MaxDelay.Duration(), d)
-	for range in.Tries {
-		if d *= 2; d >= limit || d == 0 {
-			d = min(d, limit)
-			break
-		}
-	}
-	in.Tries++
-	spread := int64(d / 5) // ±10 %: services that fell together do not rise together
-	if spread == 0 {
-		return d
-	}
-	return d - d/10 + time.Duration(rand.New(&in.Jitter).Int64N(spread+1))
-}
-
-// recordCrash records a failure and reports whether there were too many.
-func (in *instance) recordCrash(now time.Time) bool {
-	if !in.Run.Ready.IsZero() && now.Sub(in.Run.Ready) >= stableTime {
-		in.resetFailures()
-	}
-	in.Crashes = append(slices.DeleteFunc(slices.Clone(in.Crashes), func(t time.Time) bool {
-		return now.Sub(t) >= crashWindow
-	}), now)
-	if len(in.Crashes) >= crashLimit {
-		in.Failing = true
-	}
-	return in.Failing
-}
-
-func (in *instance) resetFailures() { in.Tries, in.Crashes, in.Failing = 0, nil, false }
 
 // formatDuration formats a duration for messages.
 func formatDuration(d time.Duration) string {

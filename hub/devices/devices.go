@@ -98,13 +98,6 @@ type State struct {
 	seed     maphash.Seed
 }
 
-// domainPayload is the availability that one of our domains published.
-type domainPayload struct {
-	payload string
-	// order is as itemState.order.
-	order uint64
-}
-
 // source is one topic and what it announces.
 type source struct {
 	// sum is that of the payload.
@@ -444,38 +437,6 @@ func removeFrom[K comparable](m map[K]map[*announcement]bool, k K, a *announceme
 	if delete(m[k], a); len(m[k]) == 0 {
 		delete(m, k)
 	}
-}
-
-// recordDomainPayload stores the payload at the availability topic of a domain of ours.
-// The hub subscribes to these topics for itself, so the broker does not replay them
-// when an announcement that comes later names one of them.
-func (s *State) recordDomainPayload(topic string, payload []byte, live bool) {
-	if _, ours := s.domainOf(topic); !ours {
-		return
-	}
-	w := domainPayload{payload: string(payload)}
-	if s.payloads++; live {
-		w.order = s.payloads
-	}
-	_, had := s.domainPayloads[topic]
-	if len(payload) == 0 || len(payload) > maxDomainPayload {
-		delete(s.domainPayloads, topic)
-	} else if had || len(s.domainPayloads) < s.limits.Watched {
-		s.domainPayloads[strings.Clone(topic)] = w
-	}
-}
-
-// maxDomainPayload is the longest availability of a domain of ours, in bytes.
-const maxDomainPayload = 128
-
-// domainOf returns the domain that publishes its availability at a topic.
-func (s *State) domainOf(topic string) (domain string, ok bool) {
-	below, ok := strings.CutPrefix(topic, s.prefix+"/domain/")
-	if !ok {
-		return "", false
-	}
-	domain, ok = strings.CutSuffix(below, "/availability")
-	return domain, ok && topics.ValidName(domain)
 }
 
 // Pending reports whether Changed has something to return, or Watched has a topic

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -49,4 +50,43 @@ func (s *State) OfDomain(domain string) (best Announced, ok bool) {
 		ModelID:      preferred(device, func(a *announcement) string { return a.modelID }),
 		Version:      preferred(device, func(a *announcement) string { return a.version }),
 	}, true
+}
+
+// domainPayload is the availability that one of our domains published.
+type domainPayload struct {
+	payload string
+	// order is as itemState.order.
+	order uint64
+}
+
+// recordDomainPayload stores the payload at the availability topic of a domain of ours.
+// The hub subscribes to these topics for itself, so the broker does not replay them
+// when an announcement that comes later names one of them.
+func (s *State) recordDomainPayload(topic string, payload []byte, live bool) {
+	if _, ours := s.domainOf(topic); !ours {
+		return
+	}
+	w := domainPayload{payload: string(payload)}
+	if s.payloads++; live {
+		w.order = s.payloads
+	}
+	_, had := s.domainPayloads[topic]
+	if len(payload) == 0 || len(payload) > maxDomainPayload {
+		delete(s.domainPayloads, topic)
+	} else if had || len(s.domainPayloads) < s.limits.Watched {
+		s.domainPayloads[strings.Clone(topic)] = w
+	}
+}
+
+// maxDomainPayload is the longest availability of a domain of ours, in bytes.
+const maxDomainPayload = 128
+
+// domainOf returns the domain that publishes its availability at a topic.
+func (s *State) domainOf(topic string) (domain string, ok bool) {
+	below, ok := strings.CutPrefix(topic, s.prefix+"/domain/")
+	if !ok {
+		return "", false
+	}
+	domain, ok = strings.CutSuffix(below, "/availability")
+	return domain, ok && topics.ValidName(domain)
 }

@@ -7,6 +7,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// maxAnnounced bounds the machines found by zeroconf.
+const maxAnnounced = 256
+
 // Announcement is a machine that announces itself by zeroconf and has not joined.
 type Announcement struct {
 	Name, ID, Version, Address string

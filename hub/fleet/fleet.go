@@ -21,12 +21,9 @@ import (
 // What others can make the hub remember is bounded: whoever may publish at all could else
 // fill its memory with names, and the log and the SD card with reports about them.
 const (
-	maxDomains    = 4096 // far beyond a home
-	maxGuests     = 1024 // names that have no record yet
-	maxAnnounced  = 256  // machines found by zeroconf
-	maxRefused    = 256  // machines that wanted the name or the id of another one
-	maxUnreadable = 256  // domains whose status was not taken
-	maxID         = 64   // characters of the id of a domain, which is a UUID
+	maxDomains = 4096 // far beyond a home
+	maxRefused = 256  // machines that wanted the name or the id of another one
+	maxID      = 64   // characters of the id of a domain, which is a UUID
 )
 
 // Options are what a Fleet needs of the rest of the hub.

@@ -6,6 +6,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// maxGuests bounds the names that have no record yet.
+const maxGuests = 1024
+
 // guestLifetime is longer than it takes to settle.
 const guestLifetime = 15 * time.Second
 

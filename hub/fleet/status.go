@@ -8,6 +8,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// maxUnreadable bounds the domains whose status was not taken.
+const maxUnreadable = 256
+
 // Report is a status that a machine published.
 type Report struct {
 	// Topic is where it was published.

@@ -1,8 +1,8 @@
 // Package template evaluates the part of Jinja that announcements use to derive
 // availability from a payload, with the results of Home Assistant's engine:
 // text, {{ expressions }} of value and value_json, {% if %} and {% set %},
-// comments, and the filters, tests and methods that are listed in filter.go and
-// method.go. testdata/results.jsonl holds what Home Assistant itself renders.
+// comments, and the filters, tests and methods that are listed in
+// jinja_filters.go, jinja_tests.go and jinja_methods.go. testdata/results.jsonl holds what Home Assistant itself renders.
 //
 // Whatever else Home Assistant can do (states of entities, the clock, loops,
 // macros) is an Unsupported error that names it, never a guess. Templates and

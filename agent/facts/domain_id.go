@@ -1,9 +1,3 @@
-// Package facts finds out about the machine that an agent runs on: who it is,
-// which services are on its disk, where it is reached and how busy it is. It
-// reads files, /proc and /sys, and nothing else; it keeps no goroutine.
-//
-// It decides nothing and publishes nothing. Only the agent imports it, and
-// calls it from its one loop.
 package facts
 
 import (
@@ -16,32 +10,9 @@ import (
 	"regexp"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/jmbarzee/dominion/internal/atomicfile"
-	"github.com/jmbarzee/dominion/internal/filelock"
 	"github.com/jmbarzee/dominion/topics"
 )
-
-// Lock holds a data_dir for one agent, until the returned file is closed or
-// the process ends.
-func Lock(dataDir string) (*os.File, error) {
-	path := filepath.Join(dataDir, "lock")
-	f, err := filelock.Lock(path)
-	if errors.Is(err, unix.EROFS) { // a worn SD card; services matter more than files
-		f, err = filelock.LockExisting(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("cannot start for the first time with data_dir %s: its disk is read-only: mount it writable once, or set data_dir to a place on another disk", dataDir)
-		}
-	}
-	if errors.Is(err, filelock.ErrInUse) {
-		return nil, fmt.Errorf("cannot use data_dir %s: another agent uses it (stop that one, or give this one a data_dir of its own)", dataDir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock data_dir: %w", err)
-	}
-	return f, nil
-}
 
 var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 

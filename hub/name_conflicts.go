@@ -12,9 +12,6 @@ import (
 // this dominion.
 type Conflict = ownproblems.Conflict
 
-// maxConflictAddresses bounds how many addresses of a conflict are named.
-const maxConflictAddresses = 4
-
 // conflictsOf makes conflicts of what zeroconf found: a hub is announced by each
 // of its listeners.
 func conflictsOf(found []zeroconf.Found) (all []Conflict) {
@@ -26,7 +23,7 @@ func conflictsOf(found []zeroconf.Found) (all []Conflict) {
 			all = append(all, Conflict{ID: id, Name: name})
 		}
 		for _, a := range f.Addresses {
-			if text := a.String(); !slices.Contains(all[i].Addresses, text) && len(all[i].Addresses) < maxConflictAddresses {
+			if text := a.String(); !slices.Contains(all[i].Addresses, text) && len(all[i].Addresses) < ownproblems.MaxConflictAddresses {
 				all[i].Addresses = append(all[i].Addresses, text)
 			}
 		}
