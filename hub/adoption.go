@@ -98,51 +98,74 @@ type granted struct {
 	grant topics.Grant
 }
 
-// stepAdoption carries out what follows from what came of adoptions. Grants of a whole round
-// are one write.
+// stepAdoption carries out what follows from what came of adoptions.
 func (h *Hub) stepAdoption(now time.Time) {
-	for h.adoption.Pending() || len(h.grants) > 0 {
-		out, grants := h.adoption.Take(), h.grants
-		h.grants = nil
-		if out.Store {
-			h.store.Change(func(s *store.State) { s.Adoption = h.adoption.State() })
-		}
-		if out.Urgent || len(grants) > 0 {
-			h.saveNow()
-		}
-		if out.Domains {
-			h.setDomains(out.Revoked)
-		}
-		for _, e := range out.Events {
-			if !causedByStrangers(e.Type) || h.events.MayReport(string(e.Type), events.MaxRefusals, now) {
-				h.events.Add(e)
-			}
-		}
-		if out.Urgent {
-			h.adoption.Stored(h.store.Err(), now)
-		}
-		for _, m := range out.Messages {
-			h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: m.KeyHash}, topics.Encode(m.Payload)))
-		}
-		for _, a := range out.Answers {
-			if l, is := a.To.(later); is {
-				l.reply(a.Data, a.Err)
-			}
-		}
-		for _, g := range grants {
-			if h.store.Err() != nil {
-				g.grant.Word = "" // it keeps the one that it has
-			}
-			g.reply(g.grant, nil)
-		}
-		if t := out.LocalToken; t != nil {
-			h.work.Put(func() func(time.Time) { return h.writeLocalToken(*t) })
-		}
-		for _, w := range out.Work {
-			h.work.Put(w)
-		}
-		h.dueUnlessZero(h.adoption.Next())
+	for h.adoption.Pending() {
+		h.carryOut(h.adoption.Take(), now)
 	}
+	h.grantJoins(now)
+}
+
+// carryOut carries out what the part returned: what must be on disk first.
+func (h *Hub) carryOut(out adoption.Effects, now time.Time) {
+	if change := func(s *store.State) { s.Adoption = h.adoption.State() }; out.Store {
+		h.store.Change(change)
+	} else if out.Minor {
+		h.store.ChangeMinor(change)
+	}
+	if out.Urgent {
+		h.saveNow()
+	}
+	if out.Domains {
+		h.setDomains(out.Revoked)
+	}
+	for _, e := range out.Events {
+		if !causedByStrangers(e.Type) || h.events.MayReport(string(e.Type), events.MaxRefusals, now) {
+			h.events.Add(e)
+		}
+	}
+	if out.Urgent {
+		h.adoption.Stored(h.store.Err(), now)
+	}
+	for _, m := range out.Messages {
+		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: m.KeyHash}, topics.Encode(m.Payload)))
+	}
+	for _, a := range out.Answers {
+		if l, is := a.To.(later); is {
+			l.reply(a.Data, a.Err)
+		}
+	}
+	if t := out.LocalToken; t != nil {
+		h.work.Put(func() func(time.Time) { return h.writeLocalToken(*t) })
+	}
+	for _, w := range out.Work {
+		h.work.Put(w)
+	}
+	h.dueUnlessZero(h.adoption.Next())
+}
+
+// grantInterval is the time between two writes of words: a home that joins as a whole, after a
+// start of the hub, is a few writes, and not one a domain.
+const grantInterval = 250 * time.Millisecond
+
+// grantJoins sends the grants that have a word, once the words are on disk.
+func (h *Hub) grantJoins(now time.Time) {
+	if len(h.grants) == 0 {
+		return
+	}
+	if at := h.grantedAt.Add(grantInterval); now.Before(at) {
+		h.due(at)
+		return
+	}
+	h.grantedAt = now
+	h.saveNow()
+	for _, g := range h.grants {
+		if h.store.Err() != nil {
+			g.grant.Word = "" // it keeps the one that it has
+		}
+		g.reply(g.grant, nil)
+	}
+	h.grants = nil
 }
 
 // writeLocalToken writes the token of the hub's own machine. It runs beside the loop.

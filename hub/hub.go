@@ -84,6 +84,7 @@ type Hub struct {
 	// Who is adopted. grants wait until their words are on disk.
 	adoption   *adoption.Adoption
 	grants     []granted
+	grantedAt  time.Time
 	work       *work
 	tokenFiles []string
 	reach      func() (local string, others []string)

@@ -131,8 +131,9 @@ type copied struct {
 // Effects are what the hub carries out, in the order of the fields.
 type Effects struct {
 	// Store reports that State has changed, and Urgent that it must be on disk before Stored
-	// is called.
-	Store, Urgent bool
+	// is called. Minor is a change of words alone, which is on disk before a grant with a new
+	// one is sent, and can wait otherwise.
+	Store, Urgent, Minor bool
 	// Domains reports that other domains have certificates than before. Revoked are those whose
 	// key is not accepted any more; another one may have the name already.
 	Domains bool
@@ -211,7 +212,7 @@ func (a *Adoption) Take() Effects {
 // Pending reports whether Take returns something.
 func (a *Adoption) Pending() bool {
 	o := &a.out
-	return o.Store || o.Domains || o.LocalToken != nil || len(o.Events)+len(o.Messages)+len(o.Answers)+len(o.Work) > 0
+	return o.Store || o.Minor || o.Domains || o.LocalToken != nil || len(o.Events)+len(o.Messages)+len(o.Answers)+len(o.Work) > 0
 }
 
 // Members returns the domains that were adopted, by id. It must not be changed.
@@ -235,7 +236,11 @@ func (a *Adoption) put(m protocol.Member) {
 	}
 	a.state.Members[m.ID] = m
 	delete(a.state.Forgotten, m.ID)
-	a.out.Store = true
+	if before.Words.Established() && before.Name == m.Name && before.KeyHash == m.KeyHash {
+		a.out.Minor = true
+	} else {
+		a.out.Store = true
+	}
 }
 
 // event reports something.
