@@ -91,6 +91,8 @@ func (r *runner) endLeftovers(mark string) {
 			if slices.Contains(procfs.Root.Environ(pid), mark) {
 				left++
 				killMarked(pid, mark)
+			} else if complete && inExec(pid) {
+				left++ // it may have the mark in a moment
 			}
 		}
 		if left == 0 {
@@ -98,6 +100,14 @@ func (r *runner) endLeftovers(mark string) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// inExec reports whether a process is replacing its program: it has neither arguments nor
+// an environment for a moment then, which on a slow disk is a long one.
+func inExec(pid int) bool {
+	empty := func(list []string) bool { return strings.Join(list, "") == "" }
+	stat, there := procfs.Root.Stat(pid)
+	return there && !stat.Ended && empty(procfs.Root.Args(pid)) && empty(procfs.Root.Environ(pid))
 }
 
 // killMarked kills a process that has a variable in its environment: by a descriptor,
