@@ -105,11 +105,11 @@ func domainSettings() []setting[*Domain] {
 		{
 			key: "adoption", of: func(d *Domain) any { return &d.Adoption }, def: AdoptionAsk,
 			check: textCheck(adoption),
-			doc:   "how this domain lets itself be adopted: by its code or a token. `\"open\"`: also by a dominion that is open, if it is the only one in reach",
+			doc:   "how this domain lets itself [be adopted](../how-to/adopt.md): by its code or a token. `\"open\"`: also by a dominion that is open, if it is the only one in reach",
 		},
 		{
 			key: "token_file", of: func(d *Domain) any { return &d.TokenFile }, isPath: true,
-			doc: "with a token by which it is adopted",
+			doc: "with a [token](../how-to/adopt.md#with-a-token) by which it is adopted",
 		},
 		{
 			key: "user", of: func(d *Domain) any { return &d.User },
