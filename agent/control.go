@@ -232,6 +232,9 @@ func (m *membership) whyNobody() string {
 	if m.o.Config.Hub == "" {
 		why = append(why, link.NoHubFound)
 	}
+	if len(why) == 0 {
+		return "no hub answers at " + m.o.Config.Hub
+	}
 	return strings.Join(why, "; ")
 }
 
@@ -239,6 +242,10 @@ func (m *membership) whyNobody() string {
 func (m *membership) awaitJoin(ctx context.Context) answer {
 	m.mu.Lock()
 	h, adopted := m.home()
+	if adopted && !m.tokens.hasOrder() { // the agent has found it before it was asked
+		m.mu.Unlock()
+		return answer{Joined: h.Name}
+	}
 	if m.application == nil && adopted {
 		m.tokens.removeOrder()
 		m.mu.Unlock()

@@ -214,6 +214,9 @@ func TestJoinCommand(t *testing.T) {
 	if _, err := os.Stat(m.domain.Store().Path(joinFile)); !os.IsNotExist(err) {
 		t.Errorf("the order is left: %v", err)
 	}
+	if a := m.awaitJoin(t.Context()); a.Joined != "home" {
+		t.Errorf("adopted before the command reached the agent: %+v", a)
+	}
 	if _, err := Join(t.Context(), c, &token, time.Now()); exitOf(err) != ExitRefused || !strings.Contains(err.Error(), "domain reset") {
 		t.Errorf("adopted: %v", err)
 	}

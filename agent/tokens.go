@@ -16,7 +16,7 @@ import (
 )
 
 // tokenInterval is how often it is looked whether there is a token by now.
-const tokenInterval = 5 * time.Second
+const tokenInterval = time.Second
 
 // joinFile is the file of data_dir/identity in which `domain join` leaves what it was
 // given, for the agent that runs or the next one.
@@ -133,6 +133,12 @@ func (t *tokens) used(byToken bool) {
 	t.removeOrder()
 	t.found, t.from, t.openUntil = nil, "", time.Time{}
 	clear(t.refused)
+}
+
+// hasOrder reports whether what `domain join` left is there.
+func (t *tokens) hasOrder() bool {
+	_, err := os.Lstat(t.dir.Path(joinFile))
+	return err == nil
 }
 
 // removeOrder removes what `domain join` left.

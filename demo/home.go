@@ -158,9 +158,10 @@ services_dir = %q
 data_dir = %q
 address = "127.0.0.1"
 hub = %q
+token_file = %q
 stop_services_on_exit = true
 allow_root = ["web"]
-`, d.name, strings.Join(traits, ", "), examples, filepath.Join(h.dir, d.name), h.hub)
+`, d.name, strings.Join(traits, ", "), examples, filepath.Join(h.dir, d.name), h.hub, filepath.Join(h.dir, "hub", "identity", "local-token"))
 		err = errors.Join(err, os.WriteFile(filepath.Join(h.dir, d.name+".toml"), []byte(config), 0o600))
 	}
 	return err

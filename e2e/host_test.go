@@ -122,9 +122,14 @@ func (h *Host) Exec(env []string, name string, args ...string) Result {
 	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// plainEnvironment is what a program started by an init system finds.
+// plainEnvironment is what a program started by an init system finds. Hubs and domains
+// are open: each machine is adopted by the only dominion in reach, unless its own
+// configuration says otherwise.
 func plainEnvironment(home string) []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8"}
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8",
+		"DOMINION_CFG_IDENTITY_ADOPTION=open", "DOMAIN_CFG_ADOPTION=open",
+	}
 }
 
 // LinkDown pulls the host's cable out: addresses and routes stay.

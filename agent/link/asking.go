@@ -381,8 +381,9 @@ func (s *asker) serve(ctx context.Context, url string, connected func()) error {
 }
 
 // connect connects to an address. A hub that only an announcement or a token names is not
-// known yet: its certificate is not verified, and it gets no credentials. What is sent
-// there proves nothing and is no secret, until the hub has proved itself.
+// known yet: without a cafile its certificate is not verified, and it gets no
+// credentials. What is sent there proves nothing and is no secret, until the hub has
+// proved itself.
 func (s *asker) connect(ctx context.Context, url, answers string) (Conn, error) {
 	l := s.asking.l
 	c := l.o.Config
@@ -401,7 +402,7 @@ func (s *asker) connect(ctx context.Context, url, answers string) (Conn, error) 
 			}
 		},
 	}
-	if s.target.configured && c.User != "" {
+	if c.User != "" && (s.target.configured || l.verifiableByName(url)) {
 		password, err := readPassword(c.PasswordFile)
 		if err != nil {
 			return nil, err

@@ -313,8 +313,10 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 			l.askAt(l.targets(nil))
 		case <-l.adoptions:
 			l.adopted(ctx)
-			conn.Close()
-			return nil
+			if home, _ := l.home(); home.ID != j.grant.Dominion {
+				conn.Close()
+				return nil
+			}
 		case <-renewal.C:
 			l.renew(ctx, j.candidate)
 			renewal.Reset(l.untilRenewal())

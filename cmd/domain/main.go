@@ -35,7 +35,6 @@ func run(ctx context.Context, s program.Start[config.Domain]) error {
 		Config: s.Config, Version: version, Log: s.Log,
 		IssueFile: agent.IssueFile, OnceFiles: adoption.BootTokenFiles,
 		TokenFiles: append(slices.Clone(adoption.BootTokenFiles), localToken),
-		Keyless:    true, // until the hub of this version adopts
 	})
 	var wait sync.WaitGroup
 	defer wait.Wait()
