@@ -10,6 +10,27 @@
 // announcement by zeroconf. It refuses to decide which services run where: that is
 // the hub's; the two never import each other and meet in package topics. Only
 // cmd/domain imports it.
+//
+// # Files
+//
+//	agent.go                what an agent needs and passes its loop; bounds of its inbox; giving up a loop that does not end
+//	commands.go             commands of the hub (restart, logs, resync, drain), and how many log lines an answer has
+//	control.go              the socket for domain code and domain join: requests, waiting, exit codes
+//	environment.go          variables about dominion and domain for services
+//	lease.go                what the loop does when a lease is renewed or does not count
+//	login_screen.go         the adoption code on the login screen and in the log
+//	lonely_announcement.go  what a lonely domain announces by zeroconf
+//	loop.go                 the loop: order of its steps, when it wakes, how it ends
+//	machine.go              the real machine behind the loop's facts
+//	membership.go           which dominion the domain belongs to: key, certificate, adoption, when its code is shown
+//	messages.go             messages of the hub: status, start command, timing, drain, topics of traits and health
+//	reload.go               what a reload changes
+//	reset.go                domain reset
+//	run.go                  start and end of the parts
+//	signed.go               signed orders: what is compared, verified and refused
+//	status.go               the status of the domain; the shortest heartbeat
+//	store.go                the agent's own files; how much a day they may take
+//	tokens.go               tokens by which a domain joins: sources, order, how often files are read
 package agent
 
 import (

@@ -4,6 +4,38 @@
 // It owns the listeners, authentication, the users and the access rules
 // (broker/access), and assembles the engine: broker/engine speaks MQTT, broker/store
 // persists. Only the hub and tests import it.
+//
+// # Files
+//
+//	access.go             asking the policy for each publish, subscription and delivery
+//	admin.go              figures, sessions and disconnecting of clients; when clients of changed users end
+//	agents.go             who may use an agent's client identifier
+//	applicants.go         which clients are applicants for adoption
+//	authenticate.go       users, passwords and certificates of a CONNECT
+//	broker.go             configuration, start, reload, stop
+//	certificates.go       certificates of TLS: reading again, verifying clients
+//	control_socket.go     the control socket of admins and the Unix group that may open it
+//	denied_answer.go      the answer to a request that its sender may not make
+//	id_owners.go          which user owns a client identifier
+//	ignored_users.go      user names that are ignored while none are configured
+//	issued.go             clients with a certificate of the dominion
+//	listen.go             listeners: opening, accepting, warnings about open ones
+//	log_limiter.go        how often the same is logged
+//	logging.go            log lines about refused and ended connections
+//	memory_limit.go       the default limit of memory
+//	optional_listener.go  a default port that is taken: trying again
+//	password_limiter.go   wrong passwords: attempts, waiting, parallel hashes
+//	private_requests.go   requests that only private connections may make
+//	stored_users.go       users that are added at run time
+//	sys_topics.go         figures at $SYS, and how often
+//	tls_sniffing.go       plain clients at a TLS port and the reverse
+//	trace_lines.go        the lines of a trace, how many and how long
+//	unix_socket.go        Unix sockets: mode, stale ones
+//	user_check.go         checking one user: password or hash, its highest cost
+//	users.go              the table of users, and what changes in it mean
+//	websocket.go          MQTT over WebSocket: the upgrade
+//	websocket_conn.go     frames of a WebSocket
+//	websocket_relay.go    WebSockets passed on to an external broker; their limits
 package broker
 
 import (

@@ -28,6 +28,36 @@
 //
 // A relative path in a file is relative to the folder of that file, one in the
 // environment to the working directory. Loaded paths are absolute.
+//
+// # Files
+//
+//	access_rules.go     [[broker.rules]]
+//	address.go          checks of addresses and URLs
+//	bounds.go           how large and deep a file may be
+//	bridges.go          [[broker.bridges]]
+//	broker.go           [broker]: listeners, certificates, external broker
+//	config.go           the loaded structures; loading, checking, warnings
+//	definition.go       [services.NAME] of dominion.toml
+//	domain.go           domain.toml
+//	dominion.go         dominion.toml but for the sections that have files; reload
+//	fault.go            the form of a fault
+//	host.go             the machine that defaults depend on: data_dir
+//	http.go             [http]: ports, proxies, origins
+//	identity.go         [identity] and adoption
+//	limits.go           [broker.limits]
+//	loader.go           reading a file, variables that override it, unknown keys
+//	persistence.go      [broker.persistence]: sync, exclude
+//	positions.go        line numbers of faults
+//	service_toml.go     service.toml, which a service brings along
+//	setting.go          what a setting has: default, check, effect of a reload
+//	sibling_file.go     keys of the other kind of file
+//	table.go            a table while it is read
+//	timing.go           [timing]: heartbeats, leases
+//	topic_names.go      checks of topics and filters
+//	traits.go           [traits] sources: defaults, patterns
+//	users.go            [[broker.users]]
+//	values.go           kinds of values: durations, sizes, numbers, lists
+//	whatif_services.go  the services of plan --config
 package config
 
 import (

@@ -15,6 +15,42 @@
 // The document of a question is the data of the hub's answer as it came, with
 // keys that this version does not know; that of an order is
 // {"status":"ok","verb":…,…}.
+//
+// # Files
+//
+//	access.go          access
+//	address.go         the hub's address and the password, from flags and environment
+//	adopt.go           adopt, token, waiting for a domain to be online
+//	certificates.go    authority, certificate, user certificate
+//	clean.go           what is removed from text before a terminal shows it
+//	clients.go         clients, kick, trace
+//	complete.go        completion of names
+//	control.go         connecting by the control socket
+//	ctl.go             programs' start, flags, exit codes, errors
+//	describe.go        describe of a service or domain
+//	devices.go         devices
+//	events.go          events and how many
+//	find.go            finding hubs by zeroconf, and how long
+//	help.go            help texts
+//	hints.go           names that were probably meant
+//	logs.go            logs, following, several domains
+//	orders.go          commands that change something
+//	plan.go            plan
+//	questions.go       commands that show something
+//	render_events.go   how events are drawn
+//	render_log.go      how log lines are drawn
+//	render_plan.go     how a plan is drawn
+//	render_status.go   how status, domains and services are drawn
+//	render_version.go  how versions are drawn
+//	render_why.go      how why is drawn
+//	session.go         the connection to the hub; how long an answer is waited for
+//	since_flag.go      the flag --since
+//	table.go           tables: columns, colours, times
+//	usage_errors.go    faults of the command line and how they are explained
+//	user.go            user, passwords that are made
+//	wait.go            --wait: what is waited for, and how long
+//	watch.go           status --watch, and connecting again
+//	width.go           columns that a text takes
 package ctl
 
 import (

@@ -5,6 +5,60 @@
 // connection, a signal) is put into its mailbox; nobody else touches what it
 // knows. Serve wires it to the broker and to zeroconf. Nobody but cmd and
 // demo imports this package; it and agent meet in topics alone.
+//
+// # Files
+//
+//	access.go             who may send which request
+//	adoption.go           adoption: messages in, answers and files out
+//	bridges.go            bridges: start, status, metrics
+//	changes.go            what a pass looks at
+//	clients.go            the verbs clients and trace
+//	control.go            where the control socket is
+//	devices.go            publishing the entries of devices
+//	domain_conditions.go  publishing the condition of domains
+//	domains.go            heartbeats, statuses and availability of domains; forgetting one
+//	drain.go              draining a domain
+//	embedded_broker.go    what the hub asks of its own broker
+//	endpoints.go          publishing endpoints
+//	expire.go             what is due by time; a loop that stood still
+//	external_broker.go    the connection to an external broker
+//	homeassistant.go      what is announced to Home Assistant, and what it sends
+//	http.go               HTTP handlers, readiness
+//	hub.go                state, inbox, start, reload and the rounds of the loop
+//	hub_status.go         the hub's own status and counts
+//	hubkeys.go            the hub's keys: names, renewal, certificates of users
+//	join.go               answers to a join
+//	leases.go             leases: what is persisted, passed and held
+//	leftovers.go          clearing what earlier configurations retained
+//	metrics.go            the metrics of /metrics
+//	microdomain.go        what is built into microdomains
+//	name_conflicts.go     other hubs that zeroconf finds by our name or id
+//	options.go            what a hub needs
+//	orders.go             signing orders to domains
+//	other_hub.go          another hub of this dominion at the broker
+//	overrides.go          what people switched and scaled: start, stop, scale, reset
+//	overwritten.go        retained topics that somebody else overwrote
+//	problems.go           all problems of the home
+//	reach.go              addresses by which domains reach the hub, for tokens
+//	rebalance.go          when a rebalance is allowed, and its moves
+//	receive.go            messages in: dispatch, decoding, invalid ones
+//	reconcile.go          a pass: order of steps, start commands
+//	reload.go             reading the configuration again
+//	requests.go           the verbs: table of handlers, answers
+//	restart.go            restarts by hand, and when one is refused
+//	resync.go             the verb resync; asking a domain for its status
+//	rollout.go            what the hub passes to rollouts and carries out
+//	saving.go             when the hub's state is saved
+//	scale.go              numbers that follow a figure
+//	schedule.go           when the loop wakes
+//	serve.go              start and end: broker, zeroconf, HTTP, hub
+//	service_views.go      the published status of services
+//	stop_reasons.go       why a service was stopped
+//	subscriptions.go      topics that the hub subscribes to while it runs
+//	usage.go              publishing what services use
+//	whatif.go             the home as a question has it
+//	why.go                the verb why, and the next try of what failed
+//	work.go               what takes too long for the loop
 package hub
 
 import (

@@ -11,6 +11,22 @@
 // The package decides without a clock: the time is handed in. Files are written by
 // Store, by what opens an identity from it, and by nothing else; these belong beside a loop,
 // not in it. Hub, agent and command line use it; it imports none of them.
+//
+// # Files
+//
+//	authority.go  the authority: root, intermediate, issuing
+//	browser.go    the root and certificate for browsers
+//	domain.go     the keys of a domain
+//	hub.go        the keys of the hub
+//	identity.go   lifetimes, encoding of keys and certificates, the clock
+//	keylist.go    the key list: hubs, revoked keys, who may sign it
+//	names.go      the names and addresses in the hub's certificate
+//	renewal.go    when the hub's certificate is made anew
+//	request.go    certificate requests of users
+//	rotate.go     a new key or authority
+//	store.go      the files in data_dir/identity
+//	subject.go    the URI that says what a key is for
+//	verify.go     verifying certificates
 package identity
 
 import (

@@ -5,6 +5,23 @@
 // imports nothing but the standard library, so that every other package (hub,
 // agent, command line) may import it and meets the others here and nowhere
 // else. docs/protocol.md is generated from the Catalog below.
+//
+// # Files
+//
+//	check.go          checking a payload by the tags of its type
+//	decode.go         reading a payload, times and seconds
+//	devices.go        payloads about other devices
+//	encode.go         writing a payload
+//	event_message.go  cutting messages that are published again
+//	filters.go        who subscribes to what
+//	id.go             ids
+//	limits.go         how large payloads and their lists may be
+//	payloads.go       the payloads
+//	shared_times.go   times that hub and agent share: metrics, when a crash is forgiven
+//	states.go         states, kinds of events
+//	text.go           kinds of text and what is valid
+//	topics.go         the topics and their parsing
+//	verbs.go          requests to the hub and the data of their answers
 package topics
 
 import "strings"

@@ -5,6 +5,16 @@
 //
 // It decides which dominion may be joined (candidates.go) and makes the join (join.go).
 // It does not know what messages mean. Only package agent imports it.
+//
+// # Files
+//
+//	asking.go         asking hubs for adoption: which ones, how often, how many at once
+//	candidates.go     which hub may be joined, and which is chosen
+//	connection.go     the open connection as the loop sees it: ready, hub silent, closed
+//	join.go           the join: request, grant, refusals, opening the connection
+//	link.go           the goroutine that finds and joins a hub; its waiting times
+//	member.go         the adopted domain at its hub: home, TLS, word, renewal of the certificate
+//	subscriptions.go  subscriptions for traits and health checks
 package link
 
 import (

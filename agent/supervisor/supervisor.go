@@ -5,6 +5,40 @@
 // What to do is decided by a pure step per service (step.go, one table); the rest carries
 // out its effects. It refuses to decide which services run: that is the start
 // command's. Only package agent may import it.
+//
+// # Files
+//
+//	adopt.go                taking over processes of an earlier agent
+//	cgroup_linux.go         control groups of instances
+//	checks.go               health checks: HTTP, TCP, command; the answer's bound
+//	conditions.go           the conditions in the table of step.go
+//	data_dir_linux.go       making a service's data directory and giving it to its user; how long that may take
+//	disk.go                 calls to a disk that may hang
+//	effects.go              carrying out what step decided
+//	expansion.go            values with $, and Makefiles that would expand them
+//	guard_client_linux.go   the agent's connection to a guard
+//	guard_process_linux.go  the guard process, which ends an exclusive service without a lease
+//	guards.go               starting and replacing guards; stopping exclusive services
+//	health_topics.go        health by an MQTT topic
+//	instance.go             the state of an instance, its time-outs, times of checks and kills
+//	lease_term.go           until when leases cover the exclusive services
+//	notify.go               sd_notify: the socket and its messages
+//	output.go               where the output of a service is
+//	plan.go                 how an instance is started: program, arguments, environment, log files
+//	ports.go                which port a service gets
+//	processes_linux.go      which processes carry the mark of an instance
+//	reason.go               the reason that is shown for an end, from the last output
+//	records.go              what is on disk of each running instance; how much a day
+//	report_limit.go         how often reports of one service are logged and sent
+//	restart_delay.go        the delay before a restart; how many crashes make it failed
+//	runner.go               what the supervisor needs of the system to run processes
+//	runner_linux.go         starting, watching, reaping and signalling processes
+//	service_user.go         the Unix user of a service, and what it may access
+//	step.go                 the table: event and state to transition
+//	strays_linux.go         processes that outlive their service, and how long they have to end
+//	supervisor.go           start commands in, instances out; service.toml is read
+//	transitions.go          what each transition does: start, stop, crash, failed
+//	transitions_health.go   the same for readiness, health and watchdog
 package supervisor
 
 import (

@@ -7,6 +7,20 @@
 // returns when), subscribes, and publishes its state, because a clean session has
 // neither. It decides nothing about topics. hub, agent, ctl and broker/bridge may
 // import it.
+//
+// # Files
+//
+//	backoff.go    the time before the next connection
+//	client.go     connecting, the fallback to 3.1.1, closing
+//	dial.go       addresses, TLS, TCP
+//	errors.go     errors of connections and subscriptions in words
+//	inflight.go   messages that are not acknowledged yet, and how many
+//	options.go    what a caller may set; default keep-alive and time-out
+//	queue.go      what waits to be sent, and its bounds
+//	reader.go     packets of the broker; the largest one
+//	refusal.go    messages that the broker does not take
+//	subscribe.go  subscriptions and what a broker answers
+//	writer.go     the writing goroutine: batches, keep-alive, a broker that does not answer
 package client
 
 import (

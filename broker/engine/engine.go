@@ -15,6 +15,53 @@
 // deferred, the budgets, the store).
 //
 // Imported by package broker and by tests only.
+//
+// # Files
+//
+//	acks.go               acknowledgements and their order
+//	admission.go          how many connections there may be, in all and of one address
+//	applicants.go         what clients that ask for adoption may take: number, address, packet
+//	batch.go              packets that are handled together, stored and then acknowledged
+//	clients.go            listing, disconnecting and forgetting clients
+//	conn.go               a connection: its queue, closing, waiting for the store
+//	connect.go            CONNECT: checks, negotiation, session, keep alive
+//	connect_refused.go    how refused connections are reported
+//	deferred.go           retained messages that are written to disk later
+//	deferred_wills.go     how long clients have after a start before their wills are sent
+//	engine.go             options, locks, start and end
+//	evict.go              which sessions end when there are too many
+//	fifo.go               a queue in memory
+//	flow.go               QoS 1 and 2: window, packet identifiers, resending
+//	handshakes.go         connections that have not logged in: which is closed when there are too many
+//	limits.go             the limits as the engine has them
+//	linger.go             closing so that the client gets the last packet
+//	local_subscribers.go  the hub as a client within the program
+//	memory.go             what everything costs in memory, and who is over the limit
+//	message.go            an application message, and its expiry
+//	permission.go         the last decision about a client's publishing
+//	private.go            topics whose messages go to the program alone
+//	publish.go            PUBLISH: checks, aliases, QoS, refusals
+//	rate_limit.go         clients that send too fast
+//	reader.go             reading from a connection with few buffers
+//	recover.go            what is restored at a start
+//	recover_memory.go     which sessions are not restored as memory is short
+//	replay.go             sending retained messages to a new subscription
+//	retained.go           the retained messages: order, search, limit
+//	routes.go             who receives a message, remembered by topic
+//	search_quota.go       how much searching of retained messages a user may cause
+//	serve.go              the life of a connection: reading, packets, end
+//	session.go            a session: its queue, order, subscriptions
+//	session_end.go        end, expiry and take-over of sessions
+//	stats.go              what is counted
+//	store_full.go         what is refused while the disk is full
+//	subscribe.go          SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, and the bounds of filters
+//	sweep.go              removing retained messages that have expired
+//	trace_events.go       what a trace gets
+//	tree.go               the tree of subscriptions
+//	user_quota.go         what all clients of one user may have together
+//	will.go               wills: making, sending, removing
+//	write_budget.go       how much a user may have written to disk, by day and at once
+//	writer.go             writing to a connection; large payloads, slow clients
 package engine
 
 import (

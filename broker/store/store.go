@@ -6,6 +6,21 @@
 // expired, and cannot be queried: what it holds is read once, by Open. After that
 // every change is passed to Append, which reports when the change is safe. It is
 // imported by package broker, broker/engine and tests only.
+//
+// # Files
+//
+//	codec.go         records as bytes
+//	commit.go        group commit: what is written together
+//	compact.go       when and how the log is compacted
+//	disk_failure.go  a disk that is full or fails: refusing and trying again
+//	disk_linux.go    reserving space, the size of segments
+//	disk_other.go    the same on other systems
+//	index.go         what of the log is in force
+//	index_load.go    the index while the log is read
+//	records.go       the kinds of records, and the state that they make
+//	segments.go      the files of the log: frames, size, reading
+//	store.go         opening, appending, closing, figures
+//	sync.go          when what is written is synced
 package store
 
 import (

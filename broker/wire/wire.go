@@ -6,6 +6,18 @@
 // checked as far as a client needs it. The package knows nothing of sessions, keeps no
 // state, does no I/O and imports the standard library alone. It is imported by the
 // engine, the clients of this module, and tests that speak MQTT by hand.
+//
+// # Files
+//
+//	ack.go         acknowledgements
+//	client.go      packets of a client
+//	control.go     CONNECT, SUBSCRIBE and other control packets of a server
+//	properties.go  properties: identifiers, types, where they may be
+//	publish.go     PUBLISH
+//	reasons.go     reason codes in words
+//	scanner.go     reading fields of a packet
+//	topic.go       valid topics and filters, matching
+//	wire.go        frames, packet types, reason codes, errors
 package wire
 
 import "fmt"

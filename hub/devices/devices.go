@@ -8,6 +8,31 @@
 // does not depend on the order in which a broker replays them, and nothing of
 // it need be stored. It trusts no announcement: what it stores is bounded (Limits),
 // and what it cannot read it lists (Problems). Only hub imports it.
+//
+// # Files
+//
+//	announcement.go     what one message announces, and its bounds
+//	availability.go     when a device is available; bounds of what is remembered
+//	conflicts.go        announcements that contradict each other
+//	device_entry.go     one entry of all announcements of a device
+//	devices.go          which topics are read by whom; forming devices
+//	domains.go          devices that are domains; their availability
+//	entity.go           an entity of discovery
+//	esphome_tasmota.go  ESPHome and Tasmota
+//	homeassistant.go    discovery of Home Assistant: devices, children, components
+//	homie.go            Homie
+//	identity.go         which identifiers are the same device
+//	json_reader.go      JSON of strangers: depth, lengths
+//	lint.go             checks of an announcement
+//	lint_children.go    checks of child devices
+//	lint_json.go        what the checks read of JSON
+//	lint_platforms.go   topics that platforms need
+//	partial_devices.go  devices that are announced by several topics
+//	partial_error.go    faults of parts of an announcement
+//	priority.go         which announcement counts
+//	problems.go         problems: confirming, how long they are listed
+//	shelly.go           Shelly
+//	zigbee2mqtt.go      Zigbee2MQTT: its list and its coordinator
 package devices
 
 import (

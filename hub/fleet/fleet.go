@@ -6,6 +6,24 @@
 // changes of their state, and refusals out. It decides at two places who somebody is: Join
 // for a machine that asks, Sender for a message that nobody answers. Expire does what time
 // has made due. Package hub alone imports it, and calls it from its loop.
+//
+// # Files
+//
+//	admit.go           which machine may have a name or id; renaming, forgetting
+//	announced.go       machines that zeroconf shows and that have not joined
+//	awaited_status.go  a status that is missing: asking for it
+//	copies.go          two machines of one id
+//	domain.go          what is known of a domain
+//	epoch.go           epoch and generations, and by how much domains may raise them
+//	flapping.go        when a domain flaps, and for how long
+//	fleet.go           the registry; how many domains; when something is due
+//	guests.go          names without a record
+//	join.go            joins and refused machines
+//	machine_load.go    figures of a machine as placement takes them: full above, steps
+//	settling.go        waiting after a start of the hub
+//	state.go           online, offline, lost
+//	status.go          which status is taken
+//	view.go            how domains are shown; their problems
 package fleet
 
 import (

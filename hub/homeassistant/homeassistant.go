@@ -11,6 +11,19 @@
 //
 // When something is gone, its config goes before its state topics: an empty
 // state makes the templates of entities that still exist complain.
+//
+// # Files
+//
+//	deleted.go             what a person deleted in Home Assistant
+//	firmware.go            firmware and domain as one device
+//	homeassistant.go       topics and payloads of discovery
+//	hub_and_domain.go      entities of hub and domains
+//	pacing.go              how fast configs and states are published; their order
+//	registry.go            what is announced, what is to be, and what is persisted of it
+//	removal.go             removing a device
+//	removed_components.go  removing single entities
+//	service.go             entities of services
+//	triggers.go            device triggers
 package homeassistant
 
 import (

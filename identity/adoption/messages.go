@@ -16,6 +16,20 @@
 // Applicant is the domain's side and Offer the hub's. Both are without I/O, goroutine and
 // clock: messages in, messages out, the time handed in. They are carried at
 // request/join and response/join/<hash of the domain's key>.
+//
+// # Files
+//
+//	applicant.go  the domain's side
+//	code.go       codes
+//	limiter.go    wrong codes: how often one may try
+//	members.go    states of an adoption as the hub stores them
+//	messages.go   the messages and their checks
+//	offer.go      the hub's side
+//	token.go      a token: its content and text
+//	tokens.go     the tokens of a hub: lifetime, uses, number
+//	waiting.go    domains that wait: how many, how long
+//	window.go     the window: how long it is open
+//	words.go      the word by which a hub knows a domain again
 package adoption
 
 import (

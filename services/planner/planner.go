@@ -6,6 +6,24 @@
 // plans again only what a change affects (incremental.go), and its plan is always the
 // one that New makes of the whole home. What depends on time (that a domain has been
 // lost for too long) is part of the input.
+//
+// # Files
+//
+//	exclusive.go      which copy of an exclusive service stays, and when another may start
+//	explain.go        why a service waits or does not run
+//	fit.go            which domain can run a service
+//	forecast.go       what a plan would do, in order
+//	home.go           the home as the rules read it
+//	incremental.go    planning again only what changed
+//	inputs.go         changes of the home in: domains, definitions, overrides
+//	microdomains.go   what is built into microdomains
+//	place.go          placing the copies of a service
+//	planner.go        input, plan, what is wanted
+//	rebalance.go      what a rebalance moves
+//	scaled_number.go  numbers by a figure
+//	score.go          which domain is the best: criteria, load, resources
+//	surplus.go        which of too many copies stays
+//	versions.go       versions that dependents need
 package planner
 
 import (

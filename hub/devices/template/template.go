@@ -9,6 +9,20 @@
 // payloads come from strangers: the size of values and the number of steps are
 // bounded. The package is pure and imports nothing of the project. Only
 // hub/devices imports it.
+//
+// # Files
+//
+//	arithmetic.go     operators on numbers and texts
+//	eval.go           evaluating expressions and statements
+//	expression.go     parsing expressions
+//	jinja_filters.go  filters
+//	jinja_methods.go  methods of values
+//	jinja_tests.go    tests (is …)
+//	json.go           value_json
+//	lex.go            words of a template
+//	parse.go          parsing statements
+//	template.go       templates and their bounds
+//	value.go          values: types, comparison, text
 package template
 
 import (
