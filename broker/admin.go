@@ -64,12 +64,8 @@ func (b *Broker) disconnectChanged(before, after *userTable) {
 	at := time.Now()
 	b.background.Go(func() {
 		for _, wait := range []time.Duration{disconnectDelay, b.connectTimeout()} {
-			timer := time.NewTimer(wait)
-			select {
-			case <-b.quit:
-				timer.Stop()
+			if !b.sleep(wait) {
 				return
-			case <-timer.C:
 			}
 			b.engine.Kick("its user was changed or removed", func(c engine.Client, since time.Time) bool {
 				return changed[c.User] && since.Before(at)

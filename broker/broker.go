@@ -16,6 +16,7 @@
 //	certificates.go       certificates of TLS: reading again, verifying clients
 //	control_socket.go     the control socket of admins and the Unix group that may open it
 //	denied_answer.go      the answer to a request that its sender may not make
+//	end_user.go           ending all that a user has
 //	id_owners.go          which user owns a client identifier
 //	ignored_users.go      user names that are ignored while none are configured
 //	issued.go             clients with a certificate of the dominion

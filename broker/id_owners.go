@@ -177,6 +177,17 @@ func (o *idOwners) release(id string) (existed bool) {
 	return o.forget(id)
 }
 
+// releaseUser removes all ownerships of a user, and returns the identifiers.
+func (o *idOwners) releaseUser(user string) map[string]bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ids := maps.Clone(o.byUser[user])
+	for id := range ids {
+		o.forget(id)
+	}
+	return ids
+}
+
 // pendingWrite returns what is to be written now, identifiers by user, last used last;
 // due is false if nothing is.
 func (o *idOwners) pendingWrite(now time.Time, end bool, exists func(string) bool, inSession func(string) (string, bool)) (ids map[string][]string, due bool) {

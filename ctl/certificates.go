@@ -10,6 +10,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,13 +29,51 @@ Assistant, an ESP. Compare the hash with the one on the hub's machine where the
 connection that brought it is not encrypted.`,
 		Args: a.check(nil),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.authority(cmd.Context()) },
-	}, &cobra.Command{
+	})
+	certificates := &cobra.Command{
 		Use: topics.VerbCertificates, Short: "The certificates that the dominion has issued", GroupID: "look",
 		Args: a.check(nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return question(a, cmd.Context(), topics.VerbCertificates, topics.HubRequest{Action: "list"}, RenderCertificates)
 		},
+	}
+	certificates.AddCommand(&cobra.Command{
+		Use: "revoke KEY", Short: "End a key: none of its certificates is accepted any more",
+		Long: `End a key, as "certificates" shows it: its 16 characters, with or without spaces
+and hyphens, or all of its SHA-256. None of its certificates is accepted from now
+on, also after a restart. Connections, sessions, queued and retained messages and
+client identifiers of its user end at once.`,
+		Args: a.check(names{"KEY", "[KEY]", "[KEY]", "[KEY]"}), // the characters are shown in four groups
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.revoke(cmd.Context(), strings.Join(args, ""))
+		},
 	})
+	root.AddCommand(certificates)
+}
+
+// revoke has the hub revoke a key, and prints its row.
+func (a *app) revoke(ctx context.Context, key string) error {
+	s, err := a.connectFor(ctx, topics.VerbCertificates)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	ask := topics.HubRequest{Action: "revoke", Key: key}
+	reply, err := s.ask(ctx, topics.VerbCertificates, ask, a.timeout)
+	if err != nil {
+		return a.withSuggestion(ctx, s, ask, err)
+	}
+	rows, err := decoded[[]topics.CertificateView](s, topics.VerbCertificates, reply)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(topics.Encode(rows))
+	}
+	for _, c := range rows {
+		a.infof("%s %s (%s): revoked", c.Use, cleanWords(c.Name), identity.Label(c.Key))
+	}
+	return nil
 }
 
 // authorityDocument is the document of ca.
@@ -105,10 +144,18 @@ func RenderCertificates(w io.Writer, all []topics.CertificateView, s Style) erro
 			if c.Revoked {
 				note = "revoked"
 			}
-			t.add(textCell(c.Name), textCell(c.Use), textCell(identity.Label(c.Key)), textCell(c.Issued.Local().Format("2006-01-02")), textCell(c.Expires.Local().Format("2006-01-02")), textCell(note))
+			t.add(textCell(c.Name), textCell(c.Use), textCell(identity.Label(c.Key)), textCell(dayOf(c.Issued)), textCell(dayOf(c.Expires)), textCell(note))
 		}
 		t.draw(b, s)
 	})
+}
+
+// dayOf returns the day of a time; "" for none.
+func dayOf(t topics.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.DateOnly)
 }
 
 // userCertificateDocument is the document of user certificate.

@@ -33,6 +33,7 @@ var examples = map[string]string{
 	"token create":          "token create\ntoken create --name pi-kitchen --expires 1h",
 	"token list":            "token list\ntoken list --json",
 	"token remove":          "token remove 3f9a12c0",
+	"certificates revoke":   "certificates revoke 3f9a-77c0-12ab-9e04",
 	"clients":               "clients\nclients kick kitchen-lamp",
 	"clients kick":          "clients kick kitchen-lamp",
 	"clients forget":        "clients forget kitchen-lamp",

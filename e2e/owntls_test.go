@@ -119,6 +119,112 @@ func TestTLSOfItsOwn(t *testing.T) {
 	}
 }
 
+// A certificate that is revoked is out at once, with the session and the retained messages
+// of its user, stays out over a restart, and also where the user is added again. A hub
+// that is restored from a backup finds what was revoked since in its broker's key list.
+func TestRevokedCertificates(t *testing.T) {
+	home := onEmbedded(t)
+	data := filepath.Join(home.Hub.Dir, "data")
+	home.WriteHubConfig("name = \"home\"\ndata_dir = \"" + data + "\"\n\n[broker]\nlisten = \":1883\"\n")
+	hub := home.StartHub()
+	hub.AwaitLog("the hub is ready")
+	control := []string{"DOMINION_URL=unix:" + home.ControlSocket()}
+	ctl := func(args ...string) Result { return home.Hub.Exec(control, programs.dominionctl, args...) }
+	must := func(args ...string) Result {
+		t.Helper()
+		r := ctl(args...)
+		if r.Code != 0 {
+			t.Fatalf("%v: %+v", args, r)
+		}
+		return r
+	}
+	dir := home.observer.Dir
+	caFile := filepath.Join(dir, "ca.pem")
+	home.must(writeFile(caFile, must("ca").Stdout))
+	client := func(name, user string, args ...string) []string {
+		return append([]string{
+			"-V", "5", "-h", home.Hub.Address(), "-p", "8883", "--cafile", caFile, "-i", name, "-q", "1",
+			"--cert", filepath.Join(dir, user+".crt"), "--key", filepath.Join(dir, user+".key"),
+		}, args...)
+	}
+	publish := func(user string) bool {
+		return home.observer.Exec(nil, "mosquitto_pub", client(user+"-pub", user, "-t", user+"/state", "-m", "on", "-r")...).Code == 0
+	}
+	for _, user := range []string{"lamp", "oven"} {
+		must("user", "add", user, "device", "--certificate")
+		must("user", "certificate", user, "--out", dir)
+		if !publish(user) {
+			t.Fatalf("%s is not let in", user)
+		}
+	}
+	key := func(user string) topics.CertificateView {
+		t.Helper()
+		var listed []topics.CertificateView
+		home.must(json.Unmarshal([]byte(must("certificates", "--json").Stdout), &listed))
+		for _, c := range listed {
+			if c.Name == user {
+				return c
+			}
+		}
+		t.Fatalf("no certificate of %s: %+v", user, listed)
+		return topics.CertificateView{}
+	}
+	listening := home.observer.Start("mosquitto_sub", client("lamp-sub", "lamp", "-c", "-x", "3600", "-t", "oven/#")...)
+	eventually(t, "the session is there", func() bool { return strings.Contains(ctl("clients").Stdout, "lamp-sub") })
+
+	t.Log("revoked: out at once")
+	label := key("lamp").Key[:16]
+	must("certificates", "revoke", label[:4]+"-"+label[4:8]+"-"+label[8:12]+"-"+label[12:])
+	listening.Wait()
+	if publish("lamp") || !publish("oven") {
+		t.Error("the wrong one is let in")
+	}
+	if out := ctl("clients").Stdout; strings.Contains(out, "lamp-sub") {
+		t.Errorf("its session is left:\n%s", out)
+	}
+	if !key("lamp").Revoked || key("oven").Revoked {
+		t.Errorf("certificates: %+v, %+v", key("lamp"), key("oven"))
+	}
+	retained := func(topic string) string {
+		return home.observer.Exec(nil, "mosquitto_sub", client("reader", "oven", "-t", topic, "-C", "1", "-W", "2", "--retained-only")...).Stdout
+	}
+	if got := retained("lamp/state"); got != "" {
+		t.Errorf("its retained message is left: %s", got)
+	}
+	if got := retained("oven/state"); got != "on\n" {
+		t.Errorf("the other's retained message is %q", got)
+	}
+	if got := retained("dominion/hub/keys"); !strings.Contains(got, key("lamp").Key) || !strings.Contains(got, `"signature"`) {
+		t.Errorf("the key list: %s", got)
+	}
+
+	t.Log("it stays out over a restart, and a removed user also where it is added again")
+	hub.Stop()
+	backup := filepath.Join(home.Hub.Dir, "backup")
+	home.must(os.CopyFS(backup, os.DirFS(filepath.Join(data, "identity"))))
+	hub = home.StartHub()
+	hub.AwaitLog("the hub is ready")
+	if publish("lamp") || !publish("oven") {
+		t.Error("after a restart: the wrong one is let in")
+	}
+	must("user", "remove", "oven")
+	must("user", "add", "oven", "device", "--certificate")
+	if publish("oven") || !key("oven").Revoked {
+		t.Error("the certificate of a removed user is good for one that was added again")
+	}
+
+	t.Log("a restored identity finds the newer list in the broker")
+	hub.Stop()
+	home.must(os.RemoveAll(filepath.Join(data, "identity")))
+	home.must(os.CopyFS(filepath.Join(data, "identity"), os.DirFS(backup)))
+	hub = home.StartHub()
+	hub.AwaitLog("a key list that is newer than the hub's own was taken over")
+	hub.AwaitLog("the hub is ready")
+	if publish("oven") || publish("lamp") {
+		t.Error("after the restore: a revoked certificate is let in")
+	}
+}
+
 // A default port that somebody else has is a problem, not an end; one that is written
 // down is fatal.
 func TestDefaultTLSPortIsTaken(t *testing.T) {

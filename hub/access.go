@@ -65,11 +65,3 @@ func (h *Hub) mayAsk(verb string, ask topics.HubRequest, m topics.Message) error
 	}
 	return nil
 }
-
-// editUsers lists or changes the users of the broker, and returns them.
-func (h *Hub) editUsers(ask topics.HubRequest) ([]topics.UserView, error) {
-	if h.broker == nil {
-		return nil, errNotOurBroker
-	}
-	return h.broker.EditUsers(ask)
-}

@@ -35,7 +35,7 @@ func (h *Hub) newAdoption(o Options) *adoption.Adoption {
 		Grant: func() []byte { return topics.Encode(h.grant()) },
 	}
 	if o.Keys != nil {
-		a.Keys, a.Authority, a.HubKey = o.Keys, o.Keys.RootHash(), o.Keys.OwnKey()
+		a.Keys, a.Authority = o.Keys, o.Keys.RootHash()
 	}
 	return adoption.New(a)
 }
@@ -117,6 +117,7 @@ func (h *Hub) carryOut(out adoption.Effects, now time.Time) {
 		h.saveNow()
 	}
 	if out.Domains {
+		h.revokeDomains(out.Revoked, now)
 		h.setDomains(out.Revoked)
 	}
 	for _, e := range out.Events {
@@ -208,6 +209,7 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 			h.broker.SetDomains(others)
 		}
 		for _, m := range revoked {
+			h.broker.EndUser(m.Name, false)
 			h.broker.Forget("domain-" + m.ID)
 			h.broker.Forget("domain-" + m.ID + "-join")
 		}

@@ -23,6 +23,8 @@ type EmbeddedBroker interface {
 	Sessions() []broker.Session
 	Kick(client string) bool
 	Forget(client string) bool
+	// EndUser ends all that a user has; delayed, its connections a little later.
+	EndUser(user string, delayed bool)
 	Trace(what, at string) error
 	// ListenProblems returns the addresses that are in use by others, in words.
 	ListenProblems() []string

@@ -12,6 +12,7 @@
 //	adoption.go           adoption: messages in, answers and files out
 //	bridges.go            bridges: start, status, metrics
 //	changes.go            what a pass looks at
+//	certificates.go       the verb certificates, revocation, the key list of others
 //	clients.go            the verbs clients and trace
 //	control.go            where the control socket is
 //	devices.go            publishing the entries of devices

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker"
@@ -70,12 +69,13 @@ func forBrowsers(k *keys.Keys) broker.Identity {
 	return k.ForBrowsers()
 }
 
-// publishCertificate publishes the hub's certificate and the authority's.
+// publishCertificate publishes the hub's certificate and the authority's, and the key list.
 func (h *Hub) publishCertificate() {
 	if h.keys == nil {
 		return
 	}
 	h.pub.Retain(h.tree.Hub(topics.HubCertificate), topics.Encode(h.keys.Published()))
+	h.pub.Retain(h.tree.Hub(topics.HubKeys), h.keys.SignedKeyList())
 }
 
 // renewed takes that the hub's certificate was made anew.
@@ -86,45 +86,6 @@ func (h *Hub) renewed(expires time.Time) {
 
 // CertificateRenewed tells the hub that its certificate was made anew.
 func (h *Hub) CertificateRenewed(expires time.Time) { h.box.Put(certificateRenewed(expires)) }
-
-// certificates lists the certificates that were issued, or issues one for a user.
-func (h *Hub) certificates(ask topics.HubRequest, now time.Time) (any, error) {
-	if h.keys == nil {
-		return nil, errors.New("the hub has no keys: see dominionctl status")
-	}
-	switch ask.Action {
-	case "", "list":
-		return h.keys.Issued(), nil
-	case "issue":
-		return h.issueForUser(ask, now)
-	}
-	return nil, fmt.Errorf(`"action" is list or issue, not %.40q`, ask.Action)
-}
-
-// issueForUser issues a certificate for a user of the broker.
-func (h *Hub) issueForUser(ask topics.HubRequest, now time.Time) (any, error) {
-	switch {
-	case h.broker == nil:
-		return nil, errNotOurBroker
-	case ask.User == "":
-		return nil, errors.New(`the request needs "user"`)
-	case ask.Request == "":
-		return nil, errors.New(`the request needs "certificate_request"`)
-	case ask.Days < 0 || ask.Days > maxUserDays:
-		return nil, fmt.Errorf("a certificate of %d days cannot be issued: use 1 to %d", ask.Days, maxUserDays)
-	}
-	users, err := h.broker.EditUsers(topics.HubRequest{Action: "list"})
-	if err != nil {
-		return nil, err
-	}
-	if !slices.ContainsFunc(users, func(u topics.UserView) bool { return u.Name == ask.User }) {
-		return nil, fmt.Errorf("there is no user %.80q: dominionctl user add %.80s ROLE --certificate makes one", ask.User, ask.User)
-	}
-	return h.keys.IssueForUser(ask.User, []byte(ask.Request), time.Duration(ask.Days)*24*time.Hour, now)
-}
-
-// maxUserDays bounds the lifetime of a user's certificate.
-const maxUserDays = int(identity.MaxUserLifetime / (24 * time.Hour))
 
 // NewIdentity sets the keys in a data_dir aside, so that the next start makes new ones:
 // the hub is then a stranger to its domains. The hub must not run.

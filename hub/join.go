@@ -45,7 +45,7 @@ func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message
 	g, is := data.(topics.Grant)
 	to := later{h.replyTo(topics.VerbJoin, ask, m), ask.Transaction, publish}
 	switch {
-	case ask.Confirm != "" && ask.Transaction == "": // nobody waits for an answer
+	case (ask.Confirm != "" || ask.KeyList != "") && ask.Transaction == "": // nobody waits for an answer
 	case ask.Renew:
 		h.renew(ask, m.User, to)
 	case is && g.Word != "":

@@ -25,6 +25,8 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 	case topics.HubStatus:
 		h.presence.Reset()
 		h.publishHub(now)
+	case topics.HubKeys:
+		h.publishCertificate()
 	case topics.DomainCondition:
 		if d := h.fleet.Get(a.Domain); d != nil {
 			h.publishCondition(d)

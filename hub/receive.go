@@ -67,6 +67,8 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	switch a.Kind {
 	case topics.HubAvailability, topics.HubStatus, topics.ServiceEndpoints, topics.ServiceEndpoint:
 		h.pub.Received(a, m, now)
+	case topics.HubKeys:
+		h.receiveKeyList(a, m, now)
 	case topics.DomainAvailability:
 		return h.receiveAvailability(a, m, now)
 	case topics.DomainHeartbeat:

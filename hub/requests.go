@@ -115,6 +115,10 @@ var handlers = map[string]handler{
 			h.adoption.Confirm(ask.HubRequest, now)
 			return nil, nil
 		}
+		if ask.KeyList != "" {
+			h.showsKeyList(ask.KeyList, now)
+			return nil, nil
+		}
 		if ask.Renew {
 			return nil, nil // goes on beside the loop
 		}
@@ -133,8 +137,8 @@ var handlers = map[string]handler{
 	topics.VerbPlan:         (*Hub).answerPlan,
 	topics.VerbWhy:          func(h *Hub, ask asked, _ time.Time) (any, error) { return h.why(ask.HubRequest) },
 	topics.VerbAccess:       func(h *Hub, ask asked, _ time.Time) (any, error) { return h.mayDo(ask.HubRequest) },
-	topics.VerbCertificates: func(h *Hub, ask asked, now time.Time) (any, error) { return h.certificates(ask.HubRequest, now) },
-	topics.VerbUser:         func(h *Hub, ask asked, _ time.Time) (any, error) { return h.editUsers(ask.HubRequest) },
+	topics.VerbCertificates: func(h *Hub, ask asked, now time.Time) (any, error) { return h.certificates(ask, now) },
+	topics.VerbUser:         func(h *Hub, ask asked, now time.Time) (any, error) { return h.editUsers(ask, now) },
 	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
 	topics.VerbLogs:         func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.hasLogs(ask.HubRequest) },
 	topics.VerbTrace:        func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },

@@ -18,34 +18,14 @@ import (
 // KeyListKind is the kind of the key list as a signed message.
 const KeyListKind = "hub/keys"
 
-// KeyList is the payload of hub/keys, retained and signed by the authority: which hub keys count,
-// and which keys are revoked. A list with a greater number replaces one with a lower.
-type KeyList struct {
-	Dominion string       `json:"dominion" type:"id" doc:"id of the dominion"`
-	Number   uint64       `json:"number" doc:"grows with each change; the greatest counts"`
-	Hubs     []HubKey     `json:"hubs" doc:"the hub keys that count: no other one is obeyed"`
-	Revoked  []RevokedKey `json:"revoked" doc:"the keys that are not accepted any more"`
-	// Next is the certificate of the authority that will replace the signing one.
-	Next []byte `json:"next,omitempty" doc:"base64 of the certificate (DER) of the authority that replaces this one"`
-	// Chain leads from the signer's certificate up to the root, without it.
-	Chain [][]byte `json:"chain,omitempty" doc:"base64 of the certificates (DER) between the signer and the root; absent: the root signed"`
-}
+// KeyList is a key list, as it is the payload of hub/keys.
+type KeyList topics.KeyList
 
-// HubKey is a hub's key that counts.
-type HubKey struct {
-	Key  string `json:"key" type:"id" doc:"SHA-256 of the key"`
-	Name string `json:"name,omitempty" type:"line" doc:"whose it is, for people"`
-}
-
-// RevokedKey is a key that is not accepted any more.
-type RevokedKey struct {
-	Key  string `json:"key" type:"id" doc:"SHA-256 of the key"`
-	Use  Use    `json:"use,omitempty" type:"word" doc:"hub, domain, user or service"`
-	Name string `json:"name,omitempty" type:"line" doc:"whose it was, for people"`
-	At   int64  `json:"at,omitempty" doc:"when it was revoked, in seconds of Unix time"`
-	// Expires is when its last certificate ends: then the entry can go, unless it is of a hub.
-	Expires int64 `json:"expires,omitempty" doc:"when its certificate ends, in seconds of Unix time"`
-}
+// HubKey is a hub's key that counts, and RevokedKey a key that is not accepted any more.
+type (
+	HubKey     = topics.HubKey
+	RevokedKey = topics.RevokedKey
+)
 
 // Bounds of a key list.
 const (
@@ -99,11 +79,16 @@ func (l KeyList) WithoutHub(key string) KeyList {
 func (l KeyList) Revoke(r RevokedKey, now time.Time) KeyList {
 	next := l.WithoutHub(r.Key)
 	next.Revoked = slices.DeleteFunc(next.Revoked, func(o RevokedKey) bool {
-		ended := (o.Use == UserUse || o.Use == ServiceUse) && o.Expires != 0 && time.Unix(o.Expires, 0).Before(now)
-		return ended || o.Key == r.Key
+		return RevocationEnded(o, now) || o.Key == r.Key
 	})
 	next.Revoked = append(next.Revoked, r)
 	return next
+}
+
+// RevocationEnded reports whether an entry can leave the list: no certificate of its key is
+// accepted any more. Those of domains and hubs are accepted after their end.
+func RevocationEnded(r RevokedKey, now time.Time) bool {
+	return (r.Use == UserUse || r.Use == ServiceUse) && r.Expires != 0 && time.Unix(r.Expires, 0).Before(now)
 }
 
 // Merge returns the next list after two that were made independently, such as by a hub that was restored

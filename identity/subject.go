@@ -14,7 +14,7 @@ import (
 )
 
 // Use is what a certificate is for.
-type Use string
+type Use = topics.CertificateUse
 
 // The uses.
 const (

@@ -8,6 +8,7 @@ func (t Tree) HubFilters() []string {
 	return []string{
 		t.Hub(HubAvailability),
 		t.Hub(HubStatus),
+		t.Hub(HubKeys),
 		t.Filter(DomainAvailability),
 		t.Filter(DomainHeartbeat),
 		t.Filter(DomainMetrics),

@@ -8,7 +8,7 @@ import "fmt"
 const (
 	// MaxPayload is the size in bytes beyond which a payload is refused unread.
 	MaxPayload = 1 << 20
-	// MaxConfig bounds Ask.Config, in bytes.
+	// MaxConfig bounds HubRequest.Config and HubRequest.KeyList, in bytes.
 	MaxConfig = 1 << 18
 	// MaxValues is the number of values (members of objects, elements of lists)
 	// beyond which a payload is refused unread.
@@ -121,6 +121,8 @@ func (a *HubRequest) checkLengths() error {
 		length{"role", len(a.Role), MaxText},
 		length{"password_hash", len(a.Hash), MaxText},
 		length{"certificate_request", len(a.Request), MaxText},
+		length{"key", len(a.Key), MaxText},
+		length{"key_list", len(a.KeyList), MaxConfig},
 		length{"topic", len(a.Topic), MaxText},
 		length{"without", len(a.Without), MaxText},
 		length{"drain", len(a.Drain), MaxText},

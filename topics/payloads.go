@@ -24,6 +24,38 @@ type Hub struct {
 	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the certificates of broker and HTTPS hold: the earlier of the two; absent without TLS"`
 }
 
+// KeyList is the payload of hub/keys, retained and signed by the authority: which hub keys
+// count, and which keys are revoked. A list with a greater number replaces one with a lower.
+type KeyList struct {
+	Dominion string       `json:"dominion" type:"id" doc:"id of the dominion"`
+	Number   uint64       `json:"number" doc:"grows with each change; the greatest counts"`
+	Hubs     []HubKey     `json:"hubs" doc:"the hub keys that count: no other one is obeyed"`
+	Revoked  []RevokedKey `json:"revoked" doc:"the keys that are not accepted any more"`
+	// Next is the certificate of the authority that will replace the signing one.
+	Next []byte `json:"next,omitempty" doc:"base64 of the certificate (DER) of the authority that replaces this one"`
+	// Chain leads from the signer's certificate up to the root, without it.
+	Chain [][]byte `json:"chain,omitempty" doc:"base64 of the certificates (DER) between the signer and the root; absent: the root signed"`
+}
+
+// HubKey is a hub's key that counts.
+type HubKey struct {
+	Key  string `json:"key" type:"id" doc:"SHA-256 of the key"`
+	Name string `json:"name,omitempty" type:"line" doc:"whose it is, for people"`
+}
+
+// RevokedKey is a key that is not accepted any more.
+type RevokedKey struct {
+	Key  string         `json:"key" type:"id" doc:"SHA-256 of the key"`
+	Use  CertificateUse `json:"use,omitempty" type:"word" doc:"hub, domain, user or service"`
+	Name string         `json:"name,omitempty" type:"line" doc:"whose it was, for people"`
+	At   int64          `json:"at,omitempty" doc:"when it was revoked, in seconds of Unix time"`
+	// Expires is when its last certificate ends: then the entry can go, unless it is of a hub.
+	Expires int64 `json:"expires,omitempty" doc:"when its certificate ends, in seconds of Unix time"`
+}
+
+// CertificateUse is what a certificate is for.
+type CertificateUse string
+
 // HubCertificateView is the payload of hub/certificate.
 type HubCertificateView struct {
 	Key         string `json:"key" type:"line" doc:"SHA-256 of the hub's public key, in hexadecimal"`
@@ -418,11 +450,13 @@ type HubRequest struct {
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
 	User        string  `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
 	Client      string  `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
-	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list or issue; permit_join: open or close; token: list, create or remove"`
+	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; permit_join: open or close; token: list, create or remove"`
 	Role        string  `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
 	Hash        string  `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
 	Certificate bool    `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
 	Request     string  `json:"certificate_request,omitempty" type:"text" doc:"certificates: PKCS #10 in PEM; its key alone is used"`
+	Key         string  `json:"key,omitempty" type:"line" doc:"certificates, revoke: the key, as its SHA-256 or the 16 characters that certificates shows"`
+	KeyList     string  `json:"key_list,omitempty" type:"text" doc:"join: joins nothing, shows a hub that published an older key list the one that the domain has; not answered; 262144 bytes at most"`
 	Days        int     `json:"days,omitempty" doc:"certificates: how long it is valid; absent: as [identity] lifetime"`
 	Topic       string  `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
 	Without     string  `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`

@@ -62,6 +62,7 @@ func samples() map[Kind][]byte {
 		HubStatus:       Encode(hubSample),
 		HubEvent:        Encode(eventSample),
 		HubDiscovery:    Encode(Discovery{Changes: 42}),
+		HubKeys:         Encode(KeyList{Dominion: homeID, Number: 3, Hubs: []HubKey{{Key: "3f9a", Name: "home"}}, Revoked: []RevokedKey{{Key: "77c0", Use: "user", Name: "lamp", At: 1767225600, Expires: 1798761600}}}),
 		HubCertificate:  Encode(HubCertificateView{Key: "3f9a", Certificate: "-----BEGIN CERTIFICATE-----\n…", Authority: "-----BEGIN CERTIFICATE-----\n…"}),
 
 		DomainAvailability: []byte(Offline),

@@ -96,7 +96,7 @@ func Verbs() []Verb {
 		{VerbWhy, ByReaders, false, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
 		{VerbAccess, ByDomains, false, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},
-		{VerbCertificates, ByAdmins, true, "action; user and certificate_request to issue", []CertificateView{}, "The certificates that the dominion has issued, the newest one of each key; with the action issue, one for a user of the broker, whose key stays where it was made: `certificate` of its row is the answer. Private."},
+		{VerbCertificates, ByAdmins, true, "action; user and certificate_request to issue; key to revoke", []CertificateView{}, "The certificates that the dominion has issued, the newest one of each key; with the action issue, one for a user of the broker, whose key stays where it was made: `certificate` of its row is the answer. The action revoke ends a key: it is answered with its row. Private."},
 		{VerbClients, ByAdmins, false, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
 		{VerbTrace, ByAdmins, false, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
 		{VerbVersion, ByReaders, false, "", VersionView{}, "Version of hub and contract."},
@@ -157,8 +157,8 @@ type CertificateView struct {
 	Name    string `json:"name" type:"text" doc:"of a user, or of a service as SERVICE.DOMAIN; the id of a hub or domain"`
 	Use     string `json:"use" type:"word" doc:"hub, domain, user or service"`
 	Key     string `json:"key" type:"line" doc:"SHA-256 of its key, in hexadecimal"`
-	Issued  Time   `json:"issued" doc:"when it was issued"`
-	Expires Time   `json:"expires" doc:"when it ends"`
+	Issued  Time   `json:"issued,omitzero" doc:"when it was issued; absent: unknown, of a key that was revoked"`
+	Expires Time   `json:"expires,omitzero" doc:"when it ends; absent: unknown, of a key that was revoked"`
 	Revoked bool   `json:"revoked" doc:"whether its key is not accepted any more"`
 	// Certificate is of the answer to issue alone.
 	Certificate string `json:"certificate,omitempty" type:"text" doc:"of the one that was issued: PEM, with those between it and the authority's"`

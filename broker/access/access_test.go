@@ -19,6 +19,7 @@ topic                                               admin reader device domain
 dominion/hub/availability                           psd   sd     sd     sd
 dominion/hub/status                                 psd   sd     sd     sd
 dominion/hub/certificate                            psd   sd     sd     sd
+dominion/hub/keys                                   psd   sd     sd     sd
 dominion/hub/event                                  psd   sd     -      sd
 dominion/hub/discovery                              psd   sd     -      sd
 dominion/domain/pi-kitchen/availability             psd   sd     -      psd

@@ -35,6 +35,7 @@ var (
 		pattern(topics.HubAvailability),
 		pattern(topics.HubStatus),
 		pattern(topics.HubCertificate),
+		pattern(topics.HubKeys),
 		pattern(topics.ServiceStatus),
 		pattern(topics.ServiceEndpoints),
 		pattern(topics.ServiceEndpoint),

@@ -32,6 +32,7 @@
 //	evict.go              which sessions end when there are too many
 //	fifo.go               a queue in memory
 //	flow.go               QoS 1 and 2: window, packet identifiers, resending
+//	forget_user.go        ending the sessions of a user and what it has retained
 //	handshakes.go         connections that have not logged in: which is closed when there are too many
 //	limits.go             the limits as the engine has them
 //	linger.go             closing so that the client gets the last packet

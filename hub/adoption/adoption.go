@@ -46,8 +46,6 @@ type Options struct {
 	Dominion string
 	// Authority is SHA-256 of the public key of the authority.
 	Authority [32]byte
-	// HubKey is the hub's own key.
-	HubKey identity.HubKey
 	// Open is [identity] adoption = "open": a window without an end.
 	Open bool
 	// Embedded reports that the broker says who publishes.
@@ -67,8 +65,9 @@ type Keys interface {
 	Offering() protocol.HubOptions
 	// Certify issues the certificate of a domain.
 	Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.Certificate, error)
-	// SignList returns a key list as a message.
-	SignList(identity.KeyList) ([]byte, error)
+	// SignedKeyList returns the key list as a message, and IsRevoked whether it revokes a key.
+	SignedKeyList() []byte
+	IsRevoked(key string) bool
 }
 
 // Adoption holds the adoptions. Make it with New.
@@ -183,11 +182,6 @@ func New(o Options) *Adoption {
 		a.state.Members = make(map[string]protocol.Member)
 	}
 	a.window.Always = o.Open && o.Keys != nil
-	if o.Keys != nil && !a.state.Keys.HasHub(o.HubKey.Key) {
-		a.state.Keys.Dominion = o.Dominion
-		a.state.Keys = a.state.Keys.WithHub(o.HubKey)
-		a.out.Store = true
-	}
 	return a
 }
 
@@ -361,7 +355,7 @@ func (a *Adoption) unconfirmed(q protocol.Question) bool {
 // the name of another one.
 func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) error {
 	key := q.KeyHash()
-	if a.state.Keys.IsRevoked(key) {
+	if a.o.Keys != nil && a.o.Keys.IsRevoked(key) {
 		return fmt.Errorf("the key %s was revoked: run `domain reset` on %s", q.Label(), q.Name)
 	}
 	if m, is := a.state.Members[q.ID]; is && m.KeyHash != key && m.Words.Established() {

@@ -20,6 +20,7 @@ const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8
 type keys struct {
 	authority *identity.Authority
 	offering  protocol.HubOptions
+	list      *identity.KeyList
 }
 
 func (k keys) Offering() protocol.HubOptions { return k.offering }
@@ -29,12 +30,21 @@ func (k keys) Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.C
 	return []*x509.Certificate{cert}, err
 }
 
-func (k keys) SignList(l identity.KeyList) ([]byte, error) { return l.Sign(k.authority) }
+func (k keys) SignedKeyList() []byte {
+	message, err := k.list.Sign(k.authority)
+	if err != nil {
+		panic(err)
+	}
+	return message
+}
+
+func (k keys) IsRevoked(key string) bool { return k.list.IsRevoked(key) }
 
 // home is a hub with machines around it.
 type home struct {
 	t *testing.T
 	*Adoption
+	list     *identity.KeyList
 	now      time.Time
 	machines map[string]*machine // by hash of the key
 	// disk is why nothing is stored; nil: everything is.
@@ -64,11 +74,12 @@ func newHome(t *testing.T, o Options) *home {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Dominion, o.Authority, o.HubKey = "home", authority.RootHash(), identity.HubKey{Key: hash}
-	o.Keys = keys{authority, protocol.HubOptions{Dominion: "home", Name: "home", Root: authority.Root, Key: key, Chain: []*x509.Certificate{cert}}}
+	o.Dominion, o.Authority = "home", authority.RootHash()
+	list := identity.KeyList{Dominion: "home"}.WithHub(identity.HubKey{Key: hash})
+	o.Keys = keys{authority, protocol.HubOptions{Dominion: "home", Name: "home", Root: authority.Root, Key: key, Chain: []*x509.Certificate{cert}}, &list}
 	o.Grant = func() []byte { return []byte(`{}`) }
 	o.Embedded = true
-	h := &home{t: t, Adoption: New(o), now: now, machines: make(map[string]*machine)}
+	h := &home{t: t, Adoption: New(o), list: &list, now: now, machines: make(map[string]*machine)}
 	h.Begin("127.0.0.1:1883", now)
 	h.settle()
 	return h
@@ -80,6 +91,9 @@ func (h *home) settle() {
 		out := h.Take()
 		if out.Urgent {
 			h.Stored(h.disk, h.now)
+		}
+		for _, m := range out.Revoked {
+			*h.list = h.list.Revoke(identity.RevokedKey{Key: m.KeyHash}, h.now)
 		}
 		h.events = append(h.events, out.Events...)
 		h.answers = append(h.answers, out.Answers...)
@@ -315,7 +329,7 @@ func TestPowerCut(t *testing.T) {
 		t.Fatalf("%+v", m)
 	}
 	h.lose = false
-	restarted := New(Options{State: h.State(), Dominion: "home", HubKey: h.o.HubKey, Authority: h.o.Authority, Keys: h.o.Keys, Grant: h.o.Grant})
+	restarted := New(Options{State: h.State(), Dominion: "home", Authority: h.o.Authority, Keys: h.o.Keys, Grant: h.o.Grant})
 	h.Adoption = restarted
 	again := h.machine("pi", "id-pi", first.key, protocol.Means{Token: &token})
 	if again.adopted == nil || !h.Members()["id-pi"].Words.Established() {
@@ -414,14 +428,26 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.reported(topics.DomainRevoked, identity.Label(pi.hash))
-	if keys := h.State().Keys; !keys.IsRevoked(pi.hash) || h.Members()["id-2"].Name != "pi" || len(h.Members()) != 1 {
-		t.Errorf("%+v, %v", keys, h.Members())
+	if !h.list.IsRevoked(pi.hash) || h.Members()["id-2"].Name != "pi" || len(h.Members()) != 1 {
+		t.Errorf("%v, %v", h.list, h.Members())
+	}
+	if h.Revoke(pi.hash, h.now) {
+		t.Error("revoked twice")
 	}
 	if !h.Forget("pi", h.now) || len(h.Members()) > 0 {
 		t.Error("not forgotten")
 	}
 	again := h.machine("pi", "id-2", other.key, protocol.Means{})
 	contains(t, h.adopt("pi", again.code, false), "was revoked")
+	third := h.machine("pi", "id-3", nil, protocol.Means{})
+	if err := h.adopt("pi", third.code, false); err != nil {
+		t.Fatal(err)
+	}
+	if !h.Revoke(third.hash, h.now) || len(h.Members()) > 0 {
+		t.Error("the domain of a revoked key is left")
+	}
+	h.settle()
+	h.reported(topics.DomainRevoked, identity.Label(third.hash))
 }
 
 func TestJoin(t *testing.T) {

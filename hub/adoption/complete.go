@@ -107,9 +107,9 @@ func (a *Adoption) Stored(err error, now time.Time) {
 
 // complete issues the certificate of a machine, and sends it beside the key list.
 func (a *Adoption) complete(o *offer, now time.Time) {
-	list, word := a.state.Keys, o.word
+	word := o.word
 	a.work(func() func(time.Time) {
-		completion, err := a.makeCompletion(o.Offer, list, word, now)
+		completion, err := a.makeCompletion(o.Offer, word, now)
 		return func(now time.Time) {
 			o.busy = false
 			if a.offers[o.key] != o {
@@ -126,16 +126,12 @@ func (a *Adoption) complete(o *offer, now time.Time) {
 }
 
 // makeCompletion runs beside the loop.
-func (a *Adoption) makeCompletion(o *protocol.Offer, list identity.KeyList, word string, now time.Time) (protocol.Completion, error) {
+func (a *Adoption) makeCompletion(o *protocol.Offer, word string, now time.Time) (protocol.Completion, error) {
 	chain, err := a.o.Keys.Certify(o.Question.ID, o.Domain(), now)
 	if err != nil {
 		return protocol.Completion{}, err
 	}
-	keys, err := a.o.Keys.SignList(list)
-	if err != nil {
-		return protocol.Completion{}, err
-	}
-	return o.Complete(chain, keys, word)
+	return o.Complete(chain, a.o.Keys.SignedKeyList(), word)
 }
 
 // confirmation takes that a machine has stored its completion.
@@ -214,11 +210,21 @@ func (a *Adoption) revoke(m protocol.Member, now time.Time, why string) {
 		delete(a.state.Forgotten, id)
 	}
 	a.state.Forgotten[m.ID] = m.KeyHash
-	a.state.Keys.Dominion = a.o.Dominion
-	a.state.Keys = a.state.Keys.Revoke(identity.RevokedKey{Key: m.KeyHash, Use: identity.DomainUse, Name: m.Name, At: now.Unix()}, now)
 	a.out.Store, a.out.Domains = true, true
 	a.out.Revoked = append(a.out.Revoked, m)
 	a.event(topics.DomainRevoked, m.Name, "the key %s of %s is not accepted any more: %s", identity.Label(m.KeyHash), m.Name, why)
+}
+
+// Revoke ends the adoption of the domain whose key was revoked, and reports whether there
+// is one.
+func (a *Adoption) Revoke(key string, now time.Time) bool {
+	for _, m := range a.state.Members {
+		if m.KeyHash == key {
+			a.revoke(m, now, "it was revoked")
+			return true
+		}
+	}
+	return false
 }
 
 // Forget ends the adoption of the domain of a name, and reports whether there was one.

@@ -27,25 +27,11 @@ func (k *Keys) Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.
 	return k.hub.Issue(identity.Subject{Use: identity.DomainUse, Name: id}, key, 0, now)
 }
 
-// SignList returns a key list as a message.
-func (k *Keys) SignList(l identity.KeyList) ([]byte, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return l.Sign(k.hub.Authority)
-}
-
 // RootHash returns SHA-256 of the authority's public key, which a token names.
 func (k *Keys) RootHash() [sha256.Size]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.hub.Authority.RootHash()
-}
-
-// OwnKey returns the hub's own key as a key list has it.
-func (k *Keys) OwnKey() identity.HubKey {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return identity.HubKey{Key: k.hub.KeyHash(), Name: k.options.Name}
 }
 
 // Names returns the host names and addresses that the hub's certificate has. It does not

@@ -1,7 +1,7 @@
 package keys
 
 import (
-	"crypto/ecdsa"
+	"fmt"
 	"time"
 
 	"github.com/jmbarzee/dominion/identity"
@@ -12,38 +12,55 @@ import (
 func (k *Keys) Issued() []topics.CertificateView {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	all := []topics.CertificateView{}
-	for _, i := range k.hub.Ledger.Issues {
-		all = append(all, view(i))
-	}
-	return all
+	return k.rows()
 }
 
-// view returns an issue as it is shown.
-func view(i identity.Issue) topics.CertificateView {
-	return topics.CertificateView{Name: i.Name, Use: string(i.Use), Key: i.Key, Issued: topics.At(i.Issued), Expires: topics.At(i.Expires)}
+// Row returns the row of a key, in a list of its own.
+func (k *Keys) Row(key string) []topics.CertificateView {
+	for _, v := range k.Issued() {
+		if v.Key == key {
+			return []topics.CertificateView{v}
+		}
+	}
+	return []topics.CertificateView{}
+}
+
+// view returns an issue as it is shown. The caller holds mu.
+func (k *Keys) view(i identity.Issue) topics.CertificateView {
+	return topics.CertificateView{
+		Name: i.Name, Use: string(i.Use), Key: i.Key, Issued: topics.At(i.Issued), Expires: topics.At(i.Expires),
+		Revoked: k.list.IsRevoked(i.Key),
+	}
 }
 
 // IssueForUser issues a certificate for the key of a request, and returns it as the one
-// row of a list. A lifetime of zero is the configured one.
+// row of a list. A lifetime of zero is the configured one. A key is of one user: revoking
+// it ends all that it is good for.
 func (k *Keys) IssueForUser(user string, request []byte, lifetime time.Duration, now time.Time) ([]topics.CertificateView, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	chain, err := k.hub.SignRequest(request, identity.Subject{Use: identity.UserUse, Name: user}, lifetime, now)
+	public, err := identity.ParseRequest(request)
 	if err != nil {
 		return nil, err
 	}
-	public, _ := chain[0].PublicKey.(*ecdsa.PublicKey) // of all that it signs
 	key, err := identity.HashKey(public)
 	if err != nil {
 		return nil, err
 	}
-	for _, i := range k.hub.Ledger.Issues {
-		if i.Key == key {
-			v := view(i)
-			v.Certificate = string(identity.EncodeCertificates(chain...))
-			return []topics.CertificateView{v}, nil
-		}
+	subject := identity.Subject{Use: identity.UserUse, Name: user}
+	before, issued := k.hub.Ledger.Find(key)
+	switch {
+	case k.list.IsRevoked(key):
+		return nil, fmt.Errorf("cannot issue a certificate: the key %s was revoked: make a new key", identity.Label(key))
+	case issued && (before.Use != subject.Use || before.Name != subject.Name):
+		return nil, fmt.Errorf("cannot issue a certificate: the key %s is of the %s %.80s: make a new key", identity.Label(key), before.Use, before.Name)
 	}
-	return []topics.CertificateView{}, nil
+	chain, err := k.hub.SignRequest(request, subject, lifetime, now)
+	if err != nil {
+		return nil, err
+	}
+	i, _ := k.hub.Ledger.Find(key) // it was recorded before it was returned
+	v := k.view(i)
+	v.Certificate = string(identity.EncodeCertificates(chain...))
+	return []topics.CertificateView{v}, nil
 }

@@ -54,6 +54,9 @@ type Keys struct {
 	mu      sync.Mutex
 	hub     *identity.Hub
 	renewal *identity.Renewal
+	// list is the key list, signedList the message of it.
+	list       identity.KeyList
+	signedList []byte
 }
 
 // Domain is an adopted domain.
@@ -80,6 +83,9 @@ func Open(o Options) (*Keys, error) {
 	}
 	k := &Keys{options: o, hub: hub, renewal: hub.Renewal()}
 	k.renewal.SetNames(names)
+	if err := k.openList(); err != nil {
+		return nil, err
+	}
 	k.serve()
 	return k, nil
 }
@@ -207,7 +213,8 @@ func (k *Keys) identify(chain []*x509.Certificate, now time.Time) (broker.Owner,
 		return broker.Owner{}, false, nil // not of a dominion
 	}
 	k.mu.Lock()
-	verifier := k.hub.Verifier(nil, k.known)
+	list := k.list // what it holds is never changed
+	verifier := k.hub.Verifier(&list, k.known)
 	k.mu.Unlock()
 	peer, err := verifier.Verify(chain, now, identity.DomainUse, identity.UserUse, identity.ServiceUse)
 	if err != nil {

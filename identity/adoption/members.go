@@ -2,8 +2,6 @@ package adoption
 
 import (
 	"time"
-
-	"github.com/jmbarzee/dominion/identity"
 )
 
 // HubState is what a hub stores of adoptions.
@@ -13,8 +11,6 @@ type HubState struct {
 	Tokens  Tokens            `json:"tokens,omitzero"`
 	// Forgotten are the hashes of the keys of domains that were forgotten, by id.
 	Forgotten map[string]string `json:"forgotten,omitempty"`
-	// Keys is the newest key list.
-	Keys identity.KeyList `json:"key_list,omitzero"`
 }
 
 // Member is a domain that was adopted.
