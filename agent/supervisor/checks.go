@@ -12,6 +12,14 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+)
+
+// The time between the checks of a service that starts: firstCheck at first, since most are
+// ready soon and others wait for them, then longer, up to slowCheck.
+const (
+	firstCheck = 25 * time.Millisecond
+	slowCheck  = 500 * time.Millisecond
 )
 
 // check begins a health check; its result is posted.

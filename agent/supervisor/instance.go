@@ -15,9 +15,6 @@ const (
 	stableTime   = topics.RestartReset // ready for so long: what was before is forgiven
 	killInterval = time.Second         // members may be born between two SIGKILLs
 	maxLoopDelay = time.Second         // a watchdog that expired longer ago than this was not missed by the service: the loop was delayed
-
-	firstCheck = 25 * time.Millisecond // most services are ready soon, and others wait for them
-	slowCheck  = 500 * time.Millisecond
 )
 
 // instance is the state of one service on this domain. Only step changes it.

@@ -276,3 +276,9 @@ func (s *session) onTimer() {
 		e.sendWill(w)
 	}
 }
+
+// limitExpiry returns a session expiry interval within the limit.
+func (e *Engine) limitExpiry(seconds uint32) uint32 {
+	limit := uint32(min(e.limits.MaxSessionExpiry/time.Second, store.NeverExpires))
+	return min(seconds, limit)
+}

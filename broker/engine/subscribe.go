@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/jmbarzee/dominion/broker/store"
@@ -361,10 +360,4 @@ func (c *conn) onDisconnect(pk *wire.Packet) error {
 	}
 	c.hasWill = pk.ReasonCode != wire.Success // [MQTT-3.14.4-3]
 	return errDisconnected
-}
-
-// limitExpiry returns a session expiry interval within the limit.
-func (e *Engine) limitExpiry(seconds uint32) uint32 {
-	limit := uint32(min(e.limits.MaxSessionExpiry/time.Second, store.NeverExpires))
-	return min(seconds, limit)
 }

@@ -113,10 +113,6 @@ var errTooManyClients = errors.New("its user has as many clients as broker.limit
 // UserLimits.WrittenBytes.
 var errOverWriteBudget = errors.New("its user exceeds broker.limits.written_bytes_per_user, and its session or will would be written to disk")
 
-// budgetTimeout is how long a CONNECT waits until its user's budget covers the
-// session.
-const budgetTimeout = 5 * time.Second
-
 // admitClient makes room for a client of a user: if the user has too many, the session
 // that is offline for longest ends. The caller holds Engine.mu, and tears the ended
 // one down after releasing it.

@@ -33,6 +33,10 @@ const (
 	compactFrom = 16 << 20
 )
 
+// budgetTimeout is how long a CONNECT waits until its user's budget covers the
+// session.
+const budgetTimeout = 5 * time.Second
+
 // writeBudget is the number of bytes that a user's clients may still have written to
 // disk, a token bucket that refills over the day. An idle budget holds burstShare of a
 // day. It may go into debt: a write that begins without debt may cost more than the
