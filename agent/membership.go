@@ -50,8 +50,8 @@ type membership struct {
 
 	mu     sync.Mutex
 	domain *identity.Domain
-	// recipient is what secrets are sealed to.
-	recipient string
+	// secrets opens what hubs have sealed to this domain.
+	secrets *secrets.Identity
 	// verifier is that of domain.Trust; pinned is the same for the agent's loop, nil before an
 	// adoption.
 	verifier identity.Verifier
@@ -104,11 +104,9 @@ func openMembership(o membershipOptions) (*membership, error) {
 	if m.domain, err = identity.OpenDomain(o.Config.DataDir, o.Adopted); err != nil {
 		return nil, err
 	}
-	age, err := secrets.OpenIdentity(m.domain.Store(), m.domain.Adopted())
-	if err != nil {
+	if m.secrets, err = secrets.OpenIdentity(m.domain.Store(), m.domain.Adopted()); err != nil {
 		return nil, err
 	}
-	m.recipient = age.Recipient()
 	if m.code, err = adoption.OpenCode(m.domain.Store().Path(adoption.CodeFile)); err != nil {
 		return nil, err
 	}
@@ -174,6 +172,17 @@ func (m *membership) TLS() *tls.Config {
 		return nil
 	}
 	return m.verifier.VerifyHub(m.domain.TLS(), time.Now, m.o.VerifiedHub)
+}
+
+// OpenSecret opens a secret of a service that the dominion of this domain has sealed. The
+// agent's loop calls it: it waits for no file.
+func (m *membership) OpenSecret(service, name, sealed string) (string, error) {
+	pinned := m.pinned.Load()
+	if pinned == nil {
+		return "", fmt.Errorf("cannot open secret %s of service %s: this domain is not adopted", name, service)
+	}
+	value, err := m.secrets.Open(secrets.Context{Dominion: pinned.Dominion, Domain: m.o.ID, Service: service, Name: name}, sealed)
+	return string(value), err
 }
 
 // Word returns the word that the domain shows at its next join.
@@ -263,7 +272,7 @@ func (m *membership) Apply() error {
 	}
 	app, err := application.New(application.Options{
 		Applicant: adoption.ApplicantOptions{
-			Key: m.domain.Key, Protocol: topics.Protocol, ID: m.o.ID, Name: m.o.Config.Name, Recipient: m.recipient,
+			Key: m.domain.Key, Protocol: topics.Protocol, ID: m.o.ID, Name: m.o.Config.Name, Recipient: m.secrets.Recipient(),
 			Session: m.o.Session, Stranger: stranger, Address: m.o.Address(), Model: facts.Model(),
 		},
 		Dominion: m.o.Config.Dominion, Open: m.o.Config.Adoption == config.AdoptionOpen,

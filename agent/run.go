@@ -171,13 +171,17 @@ func (a *Agent) newLoop(id, session string, store *store, member *membership, h 
 // newSupervisor returns the supervisor of the services of a loop.
 func (a *Agent) newSupervisor(l *loop, id string) (*supervisor.Supervisor, error) {
 	c := a.o.Config
-	return supervisor.New(supervisor.Options{
+	o := supervisor.Options{
 		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir(c), RunAs: c.RunAs, AllowRoot: c.AllowRoot, Accept: c.Accept, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.inventory.Address, Version: l.inventory.Version,
 		Post:          func(e supervisor.Event) { a.events.Put(e) },
 		RequireTopics: l.requireTopics,
 		Report:        l.reports.Event, Files: a.files, Logs: l.logs.Dir, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
-	})
+	}
+	if l.member != nil {
+		o.OpenSecret = l.member.OpenSecret
+	}
+	return supervisor.New(o)
 }
 
 // logDir returns the directory of the services' logs.

@@ -147,10 +147,10 @@ func serviceSettings() []setting[*services.Definition] {
 		{
 			key: "environment", of: func(d *services.Definition) any { return &d.Environment }, inStartCommand: true,
 			read: func(t *table, key string, d *services.Definition) {
-				t.pairs(key, &d.Environment, services.CheckEnvironment)
+				t.pairs(key, &d.Environment, services.CheckVariable)
 			},
 			usual: "`{}`",
-			doc:   "added to the process's, byte for byte; [except names of make's own](service.md#the-environment-of-a-service)",
+			doc:   "added to the process's, byte for byte; `\"secret:NAME\"` stands for [a secret](../how-to/secrets.md); [except names of make's own](service.md#the-environment-of-a-service)",
 		},
 		{ // after oneshot, which has another default of the policy
 			key: "restart", of: func(d *services.Definition) any { return &d.Restart }, inStartCommand: true,

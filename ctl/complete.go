@@ -18,7 +18,7 @@ const completeTimeout = time.Second
 var roles = []string{"admin", "reader", "device", "domain"}
 
 // completed completes the arguments of a verb by their names: SERVICE, DOMAIN,
-// USER and CLIENT are asked of the hub, which adds nothing where it does not
+// USER, SECRET and CLIENT are asked of the hub, which adds nothing where it does not
 // answer at once; ROLE and words such as publish|subscribe are fixed.
 func (a *app) completed(args names) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, typed []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -92,6 +92,15 @@ var lookups = map[string]func(context.Context, *session) (all []string, ok bool)
 		defer s.close()
 		users, err := askFor[[]topics.UserView](ctx, s, topics.VerbUser, topics.HubRequest{Action: "list"}, completeTimeout)
 		return namesOf(users, func(u topics.UserView) string { return u.Name }), err == nil
+	},
+	"SECRET": func(ctx context.Context, s *session) ([]string, bool) {
+		s, err := s.app.connectFor(ctx, topics.VerbSecret)
+		if err != nil {
+			return nil, false
+		}
+		defer s.close()
+		all, err := askFor[[]topics.SecretView](ctx, s, topics.VerbSecret, topics.HubRequest{Action: "list"}, completeTimeout)
+		return namesOf(all, func(v topics.SecretView) string { return v.Name }), err == nil
 	},
 	"CLIENT": func(ctx context.Context, s *session) ([]string, bool) {
 		clients, err := askFor[[]topics.ClientView](ctx, s, topics.VerbClients, topics.HubRequest{}, completeTimeout)

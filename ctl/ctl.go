@@ -43,6 +43,7 @@
 //	render_status.go   how status, domains and services are drawn
 //	render_version.go  how versions are drawn
 //	render_why.go      how why is drawn
+//	secret.go          secret, reading a value without showing it
 //	session.go         the connection to the hub; how long an answer is waited for
 //	since_flag.go      the flag --since
 //	table.go           tables: columns, colours, times
@@ -286,6 +287,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	a.addUsers(root)
 	a.addCertificates(root)
 	a.addAdoption(root)
+	a.addSecrets(root)
 	a.addBrokerVerbs(root)
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()

@@ -106,6 +106,8 @@ type orderDocument struct {
 	Reached  bool   `json:"reached,omitempty"` // with --wait
 	// Plan is what becomes of the services by drain or rebalance.
 	Plan []topics.PlanLine `json:"plan,omitempty"`
+	// Secrets are those that a forgotten domain has had.
+	Secrets []string `json:"secrets,omitempty"`
 }
 
 // order sends an order to the hub, and waits for its condition if asked to.
@@ -130,10 +132,18 @@ func (a *app) order(ctx context.Context, verb string, ask topics.HubRequest, wai
 			return err
 		}
 	}
-	if _, err := s.ask(ctx, verb, ask, hubTimeout); err != nil {
+	reply, err := s.ask(ctx, verb, ask, hubTimeout)
+	if err != nil {
 		return a.withSuggestion(ctx, s, ask, err)
 	}
 	doc := orderDocument{Status: topics.StatusOK, Verb: verb, Service: ask.Service, Domain: ask.Domain, Replicas: ask.Replicas, Plan: planned}
+	if verb == topics.VerbForget && len(reply.Data) > 0 {
+		forgotten, err := decoded[topics.Forgotten](s, verb, reply)
+		if err != nil {
+			return err
+		}
+		doc.Secrets = forgotten.Secrets
+	}
 	progress := "accepted"
 	if wait {
 		if progress, err = a.await(ctx, s, c, timeout); err != nil {
@@ -150,6 +160,9 @@ func (a *app) order(ctx context.Context, verb string, ask topics.HubRequest, wai
 		about += " " + strconv.Itoa(*ask.Replicas)
 	}
 	a.infof("%s: %s", strings.Join(strings.Fields(about), " "), progress)
+	if len(doc.Secrets) > 0 {
+		a.infof("it has had these secrets, so set new values (dominionctl secret set NAME): %s", cleanWords(strings.Join(doc.Secrets, ", ")))
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/fleet"
@@ -234,16 +235,17 @@ func (h *Hub) fleetExpired(e fleet.Expired, now time.Time) {
 }
 
 // forget removes a domain and clears what is retained of it.
-func (h *Hub) forget(name string, now time.Time) error {
+func (h *Hub) forget(name string, now time.Time) (topics.Forgotten, error) {
 	adopted := h.adoption.Has(name)
 	if d := h.fleet.Get(name); adopted && d != nil {
 		h.stopAll(d, now)
 	}
 	d, err := h.fleet.Forget(name, adopted, now)
 	if err != nil && !adopted {
-		return err
+		return topics.Forgotten{}, err
 	}
 	h.adoption.Forget(name, now)
+	forgotten, message := topics.Forgotten{Secrets: []string{}}, name+" is forgotten"
 	if d == nil { // it never became one, or has not joined since its adoption
 		for _, topic := range h.tree.DomainTopics(name) {
 			h.pub.Clear(topic)
@@ -254,9 +256,13 @@ func (h *Hub) forget(name string, now time.Time) error {
 		h.touch(name)
 		h.scheduleLeftovers(now)
 		h.announcer.RemoveDomain(name, now)
+		if had := h.forgetSecrets(d.ID); len(had) > 0 {
+			forgotten.Secrets = had
+			message += ", which has had the secrets " + strings.Join(had, ", ") + ": set new values (`dominionctl secret set NAME`)"
+		}
 	}
-	h.events.Add(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: name + " is forgotten"})
-	return nil
+	h.events.Add(topics.Event{Type: topics.DomainForgotten, Domain: name, Message: message})
+	return forgotten, nil
 }
 
 // stopAll orders a domain that is about to be forgotten to stop everything. What is published

@@ -321,6 +321,11 @@ func (a *agent) join() error {
 	if reply.Status != topics.StatusOK {
 		return fmt.Errorf("%s", reply.Error)
 	}
+	var grant topics.Grant
+	if err := json.Unmarshal(reply.Data, &grant); err != nil {
+		return err
+	}
+	a.word = grant.Word
 	a.connect()
 	return nil
 }

@@ -52,6 +52,7 @@
 //	saving.go             when the hub's state is saved
 //	scale.go              numbers that follow a figure
 //	schedule.go           when the loop wakes
+//	secrets.go            secrets: the request, sealing to domains, revisions
 //	serve.go              start and end: broker, zeroconf, HTTP, hub
 //	service_views.go      the published status of services
 //	stop_reasons.go       why a service was stopped
@@ -93,6 +94,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/hub/tracker"
 	"github.com/jmbarzee/dominion/hub/usage"
+	"github.com/jmbarzee/dominion/identity/secrets"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -109,6 +111,10 @@ type Hub struct {
 	broker EmbeddedBroker
 	// keys are the dominion's; nil: there are none.
 	keys *keys.Keys
+	// vault has the secrets of services; nil: none can be stored. settable are the names
+	// of those that have a value; the map is never changed.
+	vault    *secrets.Vault
+	settable map[string]bool
 
 	// The loop: what comes, and when it does something by itself.
 	box      *mailbox.Box[event]
@@ -211,7 +217,7 @@ func memoryOf(e event) int {
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keys: o.Keys, log: o.Log,
+		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keys: o.Keys, vault: o.Secrets, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
 		defs:      definitions.New(o.Config.Services),
@@ -226,6 +232,7 @@ func New(o Options) *Hub {
 		moves:     moves.New(),
 		stall:     stall.NewDetector(o.Figures),
 	}
+	h.takeSecrets()
 	h.tracker = tracker.New(tracker.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
 	})

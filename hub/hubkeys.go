@@ -15,10 +15,11 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// openKeys opens the keys of the dominion, and sets what the hub says of them. Without
+// openKeys opens the keys of the dominion and the vault of its secrets, and sets what the hub says of them. Without
 // them, as a key is lost or damaged, the hub serves its broker, and adopts and signs
 // nothing.
 func (s Service) openKeys(state *store.Store, o *Options) (*keys.Keys, error) {
+	s.openSecrets(o)
 	k, err := keys.Open(keys.Options{
 		DataDir: s.Config.DataDir, Dominion: state.ID(), Name: s.Config.Name,
 		Lifetime:      s.Config.Identity.Lifetime.Duration(),

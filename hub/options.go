@@ -9,6 +9,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/publisher"
 	"github.com/jmbarzee/dominion/hub/stall"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/identity/secrets"
 )
 
 // Bus carries messages away. Publish must not block.
@@ -59,6 +60,10 @@ type Options struct {
 	// Reach returns where domains reach the broker: those of the hub's own machine, "":
 	// nowhere, and others. Nil: nowhere.
 	Reach func() (local string, others []string)
+	// Secrets are the values that services get; nil: they cannot be stored, for the reason
+	// in SecretProblem, which is also why a vault is locked.
+	Secrets       *secrets.Vault
+	SecretProblem string
 	// Problems are the addresses of HTTP that are taken, in words.
 	Problems []string
 	Log      *slog.Logger

@@ -18,7 +18,7 @@ func (h *Hub) newOwnProblems(o Options) *ownproblems.Problems {
 		listeners = o.Broker.ListenProblems
 	}
 	p := ownproblems.Options{
-		Keys: o.KeyProblem, Listeners: listeners,
+		Keys: o.KeyProblem, Secrets: o.SecretProblem, Listeners: listeners,
 		ID: h.ID(), Name: o.Config.Name, HTTP: o.Problems, Control: o.ControlProblem,
 		NotPersisted: h.store.Err, OpenToAll: func() string { return "" },
 	}

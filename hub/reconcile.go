@@ -97,6 +97,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 	if d.Status == nil {
 		return p
 	}
+	p.Secrets, p.NoSecrets = h.secretsFor(d)
 	p.Draining, p.Traits = d.Status.Draining, d.Status.Traits
 	if !d.Micro && !topics.SameMajor(d.Status.Protocol) {
 		p.Problem = "speaks protocol " + d.Status.Protocol + ", this hub " + topics.Protocol
@@ -155,6 +156,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		h.pub.Publish(d.Ordered.Message)
 		h.touch(d.Name) // the plan's lines follow from what is ordered
 	}
+	h.saveSecrets()
 }
 
 // ordered is a service as start commands carry it.

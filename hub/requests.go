@@ -19,7 +19,8 @@ import (
 func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message), now time.Time) {
 	ask, err := topics.Decode[topics.HubRequest](m.Topic, orEmpty(m.Payload))
 	var data any
-	if err != nil {
+	unreadable := err != nil
+	if unreadable {
 		ask.Transaction = topics.TransactionOf(m.Payload)
 	}
 	if err == nil {
@@ -49,14 +50,21 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 	reply := topics.Accept(ask.Transaction, data)
 	if err != nil {
 		reply = topics.Refuse(ask.Transaction, err)
+		loggable := err
+		if unreadable && topics.IsPrivate(verb) {
+			loggable = errUnreadable // the error may quote a secret
+		}
 		if h.events.MayReport(m.Topic, events.MaxRefusals, now) {
-			h.log.Info("refused a request", "verb", verb, "error", err)
+			h.log.Info("refused a request", "verb", verb, "error", loggable)
 		}
 	}
 	answer := h.replyTo(verb, ask, m)
 	answer.Payload = topics.Encode(reply)
 	publish(answer)
 }
+
+// errUnreadable is logged of a private request that cannot be read.
+var errUnreadable = errors.New("its payload cannot be read")
 
 // private answers a private request: its answer goes to the asking connection alone.
 // One that came another way could be read by others and is refused.
@@ -139,6 +147,8 @@ var handlers = map[string]handler{
 	topics.VerbAccess:       func(h *Hub, ask asked, _ time.Time) (any, error) { return h.mayDo(ask.HubRequest) },
 	topics.VerbCertificates: func(h *Hub, ask asked, now time.Time) (any, error) { return h.certificates(ask, now) },
 	topics.VerbUser:         func(h *Hub, ask asked, now time.Time) (any, error) { return h.editUsers(ask, now) },
+	topics.VerbSecret:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.secret(ask.HubRequest, now) },
+	topics.VerbForget:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.forget(ask.Domain, now) },
 	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
 	topics.VerbLogs:         func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.hasLogs(ask.HubRequest) },
 	topics.VerbTrace:        func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
@@ -160,7 +170,6 @@ var handlers = map[string]handler{
 	topics.VerbUpdate:    command(func(h *Hub, ask asked, _ time.Time) error { return h.updateService(ask.Service) }),
 	topics.VerbDrain:     command(func(h *Hub, ask asked, _ time.Time) error { return h.drain(ask.Domain, topics.On) }),
 	topics.VerbUndrain:   command(func(h *Hub, ask asked, _ time.Time) error { return h.drain(ask.Domain, topics.Off) }),
-	topics.VerbForget:    command(func(h *Hub, ask asked, now time.Time) error { return h.forget(ask.Domain, now) }),
 	topics.VerbResync:    command(func(h *Hub, ask asked, now time.Time) error { return h.resync(ask.Domain, now) }),
 	topics.VerbRebalance: command(func(h *Hub, _ asked, _ time.Time) error { return h.mayRebalance() }), // goes on as a question
 	topics.VerbReplan: command(func(h *Hub, _ asked, _ time.Time) error {

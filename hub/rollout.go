@@ -17,7 +17,7 @@ import (
 // newRollouts returns the rollouts of this hub's services.
 func (h *Hub) newRollouts() *rollouts.Rollouts {
 	return rollouts.New(rollouts.Home{
-		Definition: h.defs.Get, Needs: h.needsOf, Domains: h.holders, Instance: h.rolloutInstance,
+		Definition: h.defs.Get, Secrets: h.secretRevisions, Needs: h.needsOf, Domains: h.holders, Instance: h.rolloutInstance,
 		Message: h.messageOf, Record: h.store.Rollout, Persist: h.persistRollout,
 	})
 }
@@ -168,6 +168,10 @@ func (h *Hub) written(specOf map[string]ordered, d *domain, service string) orde
 	if variant != "" {
 		key += " " + variant
 	}
+	secret := topics.SecretNames(spec.Environment)
+	if len(secret) > 0 {
+		key += "\n" + d.ID // they are sealed for it alone
+	}
 	choice := h.plan.Services[service].At(d.Name)
 	if choice.Ranges != "" {
 		key += "\n" + choice.Ranges
@@ -179,6 +183,7 @@ func (h *Hub) written(specOf map[string]ordered, d *domain, service string) orde
 			o.spec.Dependencies = addresses
 		}
 		o.spec.Versions = choice.Versions()
+		o.spec.Secrets = h.seal(d, service, secret)
 		o.encoded = topics.Encode(o.spec)
 		specOf[key] = o
 	}

@@ -41,7 +41,8 @@ type Definition struct {
 	// Target is the make target; empty: the Makefile's first.
 	Target string
 	// Port is fixed; 0: the agent chooses one.
-	Port        int
+	Port int
+	// Environment is added to the process's. "secret:NAME" stands for a secret.
 	Environment map[string]string
 	// EnvironmentFile is a file on the domain.
 	EnvironmentFile string
@@ -220,6 +221,20 @@ func revision(s topics.Spec) string {
 	b, err := json.Marshal(parts)
 	if err != nil {
 		panic("services: strings and numbers cannot be encoded: " + err.Error())
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:6])
+}
+
+// ReviseForSecrets returns the revision of a spec whose environment has secrets: another
+// value of one needs a restart, too. revisions stand for their values, by name.
+func ReviseForSecrets(revision string, revisions map[string]string) string {
+	if len(revisions) == 0 {
+		return revision
+	}
+	b, err := json.Marshal([]any{revision, revisions})
+	if err != nil {
+		panic("services: strings cannot be encoded: " + err.Error())
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:6])

@@ -54,6 +54,18 @@ func CheckEnvironment(key, value string) error {
 	return nil
 }
 
+// CheckVariable returns what is wrong with a variable that the dominion sets: as
+// CheckEnvironment, and a reference to a secret has a valid name.
+func CheckVariable(key, value string) error {
+	if err := CheckEnvironment(key, value); err != nil {
+		return err
+	}
+	if _, _, err := topics.SecretName(value); err != nil {
+		return fmt.Errorf("the value of %s: %w", key, err)
+	}
+	return nil
+}
+
 // Validate returns the faults of a set of definitions: every one, up to
 // maxFaults.
 func Validate(defs []Definition) []Fault {
@@ -142,7 +154,7 @@ func (d Definition) validate(all map[string]Definition, names []string) []Fault 
 		fault("target", "use letters, digits, _ . and -, a letter or digit first", "%.80q is not a valid make target", d.Target)
 	}
 	for _, k := range slices.Sorted(maps.Keys(d.Environment)) {
-		if err := CheckEnvironment(k, d.Environment[k]); err != nil {
+		if err := CheckVariable(k, d.Environment[k]); err != nil {
 			fault("environment", "take it out, or use a name of letters, digits and _", "%v", err)
 		}
 	}

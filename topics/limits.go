@@ -101,6 +101,7 @@ func (c *StartCommand) checkLengths() error {
 	for _, s := range c.Services {
 		if err := check(
 			length{"services.environment", len(s.Environment), MaxVariables},
+			length{"services.secrets", len(s.Secrets), MaxVariables},
 			length{"services.dependencies", len(s.Dependencies), MaxDependencies},
 		); err != nil {
 			return err
@@ -123,6 +124,8 @@ func (a *HubRequest) checkLengths() error {
 		length{"certificate_request", len(a.Request), MaxText},
 		length{"key", len(a.Key), MaxText},
 		length{"key_list", len(a.KeyList), MaxConfig},
+		length{"secret", len(a.Secret), MaxText},
+		length{"value", len(a.Value), MaxSecret},
 		length{"topic", len(a.Topic), MaxText},
 		length{"without", len(a.Without), MaxText},
 		length{"drain", len(a.Drain), MaxText},

@@ -228,7 +228,8 @@ type Spec struct {
 	Revision        string            `json:"revision" type:"id" doc:"changes with what needs a restart, and with nothing else"`
 	Target          string            `json:"target" type:"target" doc:"make target; empty: the Makefile's first"`
 	Port            int               `json:"port" type:"port" doc:"fixed TCP port; 0: the agent chooses one"`
-	Environment     map[string]string `json:"environment" key:"variable" type:"value" doc:"added to the process's environment"`
+	Environment     map[string]string `json:"environment" key:"variable" type:"value" doc:"added to the process's environment; \"secret:NAME\" stands for a secret"`
+	Secrets         map[string]string `json:"secrets,omitempty" key:"id" type:"sealed" doc:"by name: the value of each secret that a variable of environment stands for (\"secret:NAME\"), sealed with age to this domain; dominion, domain, service and name are inside. What stands for the value in the revision is an HMAC by a key of the hub"`
 	EnvironmentFile string            `json:"environment_file,omitempty" type:"path" doc:"file on the domain with KEY=VALUE lines"`
 	Dependencies    map[string]string `json:"dependencies,omitempty" key:"name" type:"endpoint" doc:"address:port of each dependency, for DEPENDENCY_<NAME>; not part of the revision"`
 	Versions        map[string]string `json:"versions,omitempty" key:"name" type:"range" doc:"by service that runs and needs this one: the range of versions that it needs; what is on the disk is not started where its version is out of one of them; not part of the revision"`
@@ -450,7 +451,7 @@ type HubRequest struct {
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
 	User        string  `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
 	Client      string  `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
-	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; permit_join: open or close; token: list, create or remove"`
+	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; permit_join: open or close; token: list, create or remove; secret: list, set or remove"`
 	Role        string  `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
 	Hash        string  `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
 	Certificate bool    `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
@@ -458,6 +459,8 @@ type HubRequest struct {
 	Key         string  `json:"key,omitempty" type:"line" doc:"certificates, revoke: the key, as its SHA-256 or the 16 characters that certificates shows"`
 	KeyList     string  `json:"key_list,omitempty" type:"text" doc:"join: joins nothing, shows a hub that published an older key list the one that the domain has; not answered; 262144 bytes at most"`
 	Days        int     `json:"days,omitempty" doc:"certificates: how long it is valid; absent: as [identity] lifetime"`
+	Secret      string  `json:"secret,omitempty" type:"id" doc:"secret: name of the one that is set or removed"`
+	Value       string  `json:"value,omitempty" type:"value" doc:"secret: what it is set to, 32768 bytes at most"`
 	Topic       string  `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
 	Without     string  `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
 	Drain       string  `json:"drain,omitempty" type:"name" doc:"plan: as if this domain were draining"`

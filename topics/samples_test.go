@@ -141,6 +141,8 @@ func answers() map[string]any {
 		VerbToken:        []TokenView{{ID: "3f9a12c0", Use: "domain", UsesLeft: 1, Expires: at(0), UsedBy: []TokenUser{}}},
 		VerbCertificates: []CertificateView{{Name: "tv", Use: "user", Key: "3f9a", Issued: at(0), Expires: at(0)}},
 		VerbUser:         []UserView{{Name: "tv", Role: "device", Password: true}},
+		VerbForget:       Forgotten{Secrets: []string{"mqtt-password"}},
+		VerbSecret:       []SecretView{{Name: "mqtt-password", Changed: at(-3600), Services: []string{"web"}, Domains: []string{"pi-kitchen"}}},
 		VerbClients:      []ClientView{{Client: "kitchen-lamp", User: "tv", Address: "192.168.1.40:50123", Listener: "mqtt", Protocol: "3.1.1", Connected: true, Since: at(-60), Subscriptions: 3, Dropped: 2}},
 		VerbTrace:        Traced{Topic: "dominion/response/trace/ctl-1f2e", Seconds: Seconds(time.Minute)},
 		VerbAccess:       Access{User: "tv", Role: "device", Action: "publish", Topic: "cmnd/door/POWER", By: "rule no-tv: deny tv publish and subscribe to cmnd/#"},

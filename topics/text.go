@@ -46,6 +46,7 @@ var textTypes = []TextType{
 	{"url", "an http or https URL: use letters, digits and - . _ ~ : / ? # [ ] @ + , = %, 512 characters at most", "an `http` or `https` URL of letters, digits and `-._~:/?#[]@+,=%`, at most 512 characters", "https://example.com/web/1.2.0", ValidURL},
 	{"path", "an absolute path without control characters", "an absolute path, without control characters, at most 4096 bytes", "/etc/web.env", validPath},
 	{"line", "one line of text", "one line: no control characters", "kitchen lamp", validLine},
+	{"sealed", "a sealed value in base64", "base64 without padding of a file of [age](https://age-encryption.org), at most 128 KiB", "YWdlLWVuY3J5cHRpb24ub3JnL3Yx", validSealed},
 	{"value", "text without a NUL byte", "any text but NUL, at most 128 KiB; it is in the environment of a process byte for byte", "blue", validValue},
 	{"text", "text", "any text, for people", "all is well", func(string) bool { return true }},
 }
@@ -140,6 +141,9 @@ func validRange(s string) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune(" .+-<>=!|", r)
 	}) < 0
 }
+
+// validSealed looks at the alphabet alone: package identity/secrets opens it.
+func validSealed(s string) bool { return only(s, 128<<10, "+/") }
 
 func validBuild(s string) bool { return only(s, 128, ".+_-") }
 

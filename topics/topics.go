@@ -17,6 +17,7 @@
 //	id.go             ids
 //	limits.go         how large payloads and their lists may be
 //	payloads.go       the payloads
+//	secrets.go        references to secrets
 //	shared_times.go   times that hub and agent share: metrics, when a crash is forgiven
 //	states.go         states, kinds of events
 //	text.go           kinds of text and what is valid

@@ -27,6 +27,7 @@ const (
 	VerbAccess       = "access"
 	VerbUser         = "user"
 	VerbCertificates = "certificates"
+	VerbSecret       = "secret"
 	VerbClients      = "clients"
 	VerbTrace        = "trace"
 	VerbReplan       = "replan"
@@ -83,7 +84,7 @@ func Verbs() []Verb {
 		{VerbUpdate, ByDomains, false, "service", nil, "As UPDATE at service/<service>/set."},
 		{VerbDrain, ByDomains, false, "domain", nil, "As ON at domain/<domain>/drain/set."},
 		{VerbUndrain, ByDomains, false, "domain", nil, "As OFF at domain/<domain>/drain/set."},
-		{VerbForget, ByAdmins, true, "domain", nil, "Clears what is known of a domain that is not online. Private."},
+		{VerbForget, ByAdmins, true, "domain", Forgotten{}, "Clears what is known of a domain that is not online; answered with the secrets that it has had. Private."},
 		{VerbAdopt, ByAdmins, true, "domain; code, or replace", nil, "Adopts a machine that waits, by its code: answered once it is adopted, or why it is not. With `replace` the machine takes the name of another one, whose key is revoked; without a code the one that was refused as a copy is the domain from now on. Private."},
 		{VerbPermitJoin, ByAdmins, true, "", nil, "Opens the window: the first domain that asks for it is adopted without a code; with `duration` (2m), `count` (1); the action close closes it. Private."},
 		{VerbToken, ByAdmins, true, "action; create: name, count, duration, use; remove: token", []TokenView{}, "The tokens by which machines join: list, create or remove. The answer to create is the one row of the new token, with its secret. Private."},
@@ -97,6 +98,7 @@ func Verbs() []Verb {
 		{VerbAccess, ByDomains, false, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},
 		{VerbCertificates, ByAdmins, true, "action; user and certificate_request to issue; key to revoke", []CertificateView{}, "The certificates that the dominion has issued, the newest one of each key; with the action issue, one for a user of the broker, whose key stays where it was made: `certificate` of its row is the answer. The action revoke ends a key: it is answered with its row. Private."},
+		{VerbSecret, ByAdmins, true, "action; set: secret, value; remove: secret", []SecretView{}, "The secrets that services get in their environment: list, set or remove; answered with the secrets, never with a value. Private."},
 		{VerbClients, ByAdmins, false, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
 		{VerbTrace, ByAdmins, false, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
 		{VerbVersion, ByReaders, false, "", VersionView{}, "Version of hub and contract."},

@@ -15,9 +15,12 @@ import (
 )
 
 // cannotRestart returns why a running service could not be started again with a
-// spec, as this domain does not accept it or has another version on disk; "" if it
+// spec, as a secret is missing, this domain does not accept it or has another version on disk; "" if it
 // could. A file that cannot be read is reported at the start.
 func (s *Supervisor) cannotRestart(name string, spec topics.Spec) string {
+	if _, err := s.openSecrets(name, spec.Environment, spec.Secrets); err != nil {
+		return err.Error()
+	}
 	if s.o.Accept != config.AcceptLocal && len(spec.Versions) == 0 {
 		return ""
 	}

@@ -68,7 +68,7 @@ func refusal(name string, spec topics.Spec) string {
 		return fmt.Sprintf("environment_file %q is not an absolute path", f)
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Environment)) {
-		if err := services.CheckEnvironment(k, spec.Environment[k]); err != nil {
+		if err := services.CheckVariable(k, spec.Environment[k]); err != nil {
 			return "environment: " + err.Error()
 		}
 	}
@@ -293,13 +293,17 @@ func openProgram(path string) (*os.File, error) {
 }
 
 // environment returns the environment of a service: a small base, then
-// the variables of service.toml and start command, then those that cannot be set.
+// the variables of service.toml and start command with its secrets, then those that cannot be set.
 func (s *Supervisor) environment(name string, p plan, token, data string) (map[string]string, error) {
 	all := p.owner.base(data)
 	maps.Copy(all, p.spec.Environment)
+	opened, err := s.openSecrets(name, p.commandEnvironment, p.spec.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(all, opened)
 	var local map[string]string
 	if file := p.spec.EnvironmentFile; file != "" {
-		var err error
 		if local, err = s.readEnvironmentFile(file, p.owner); err != nil {
 			return nil, err
 		}

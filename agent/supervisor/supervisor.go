@@ -33,6 +33,7 @@
 //	restart_delay.go        the delay before a restart; how many crashes make it failed
 //	runner.go               what the supervisor needs of the system to run processes
 //	runner_linux.go         starting, watching, reaping and signalling processes
+//	secrets.go              values of secrets, opened for a start
 //	service_user.go         the Unix user of a service, and what it may access
 //	step.go                 the table: event and state to transition
 //	strays_linux.go         processes that outlive their service, and how long they have to end
@@ -88,6 +89,8 @@ type Options struct {
 	// Environment gives the DOMINION_* and DOMAIN_* of a service at the moment
 	// it starts; nil: none.
 	Environment func(service string) map[string]string
+	// OpenSecret opens a value that is sealed to this domain; nil: the domain has no key.
+	OpenSecret func(service, name, sealed string) (string, error)
 	// Address is where this domain's services are reached; nil: unknown.
 	Address func() string
 	// Version is of the service on this domain's disk; nil: unknown.

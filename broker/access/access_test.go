@@ -77,6 +77,7 @@ dominion/request/resync                             psd   -      -      -
 dominion/request/logs                               psd   -      -      -
 dominion/request/user                               psd   -      -      -
 dominion/request/certificates                       psd   -      -      -
+dominion/request/secret                             psd   -      -      -
 dominion/response/user                              psd   -      -      -
 dominion/request/clients                            psd   -      -      -
 dominion/request/trace                              psd   -      -      -
@@ -246,8 +247,8 @@ anyone to read or publish the start commands of a domain, to use a request that 
 that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` prints what the broker
 would decide, and which rule decides.
 
-The requests ` + "`user`, `forget` and `certificates`" + ` are private: request and answer are between the asking connection and the hub
-alone. They need the control socket of the hub's machine, or an encrypted connection with a user; on any other one
+The requests ` + "`adopt`, `certificates`, `forget`, `permit_join`, `secret`, `token` and `user`" + ` are private: request and answer
+are between the asking connection and the hub alone. They need the control socket of the hub's machine, or an encrypted connection with a user; on any other one
 the broker refuses them whatever the table says. No subscriber, retained message, will, bridge or trace has them.
 `
 

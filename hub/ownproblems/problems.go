@@ -21,6 +21,8 @@ type Options struct {
 	Control string
 	// Keys is why the hub has no keys, in words; "": it has, or is not to have any.
 	Keys string
+	// Secrets is why the hub stores no secrets, in words; "": it does.
+	Secrets string
 	// Listeners returns the addresses of the broker that are in use by others, in words;
 	// nil: there are none.
 	Listeners func() []string
@@ -38,6 +40,7 @@ type Problems struct {
 	http         []string
 	control      string
 	keys         string
+	secrets      string
 	listeners    func() []string
 	notPersisted func() error
 	openToAll    func() string
@@ -49,7 +52,7 @@ type Problems struct {
 
 // New returns the problems of a hub that begins.
 func New(o Options) *Problems {
-	p := &Problems{id: o.ID, name: o.Name, http: o.HTTP, control: o.Control, keys: o.Keys, listeners: o.Listeners, notPersisted: o.NotPersisted, openToAll: o.OpenToAll}
+	p := &Problems{id: o.ID, name: o.Name, http: o.HTTP, control: o.Control, keys: o.Keys, secrets: o.Secrets, listeners: o.Listeners, notPersisted: o.NotPersisted, openToAll: o.OpenToAll}
 	for _, c := range o.Certificates {
 		p.certificates = append(p.certificates, &certificate{Certificate: c, warned: -1})
 	}
@@ -71,6 +74,9 @@ func (p *Problems) All(now time.Time) (all []string) {
 	}
 	if p.keys != "" {
 		all = append(all, p.keys)
+	}
+	if p.secrets != "" {
+		all = append(all, p.secrets)
 	}
 	if p.control != "" {
 		all = append(all, p.control)

@@ -56,6 +56,9 @@ type serviceState struct {
 type Home struct {
 	// Definition returns the definition of a service.
 	Definition func(service string) services.Definition
+	// Secrets returns what stands for the values of a service's secrets in its revision, by
+	// name.
+	Secrets func(service string) map[string]string
 	// Needs returns in which ranges of versions others need a service, in a fixed order.
 	Needs func(service string) []rollout.Need
 	// Domains returns the domains that are to have an instance of a service, and are given

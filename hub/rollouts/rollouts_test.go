@@ -21,6 +21,7 @@ type home struct {
 	t        *testing.T
 	r        *rollouts.Rollouts
 	def      services.Definition
+	secrets  map[string]string
 	record   rollout.Record
 	needs    []rollout.Need
 	domains  map[string]*rollouts.Instance // those that are to have an instance
@@ -43,6 +44,7 @@ func newHome(t *testing.T, domains ...string) *home {
 func (h *home) start() {
 	h.r = rollouts.New(rollouts.Home{
 		Definition: func(string) services.Definition { return h.def },
+		Secrets:    func(string) map[string]string { return h.secrets },
 		Needs:      func(string) []rollout.Need { return h.needs },
 		Domains:    func(string) []string { return slices.Sorted(maps.Keys(h.domains)) },
 		Instance:   func(_, domain string) rollouts.Instance { return *h.domains[domain] },
@@ -179,6 +181,25 @@ func TestAChangeReachesOneInstanceAfterTheOther(t *testing.T) {
 	if r := h.step(false, "attic", "cellar"); r.Decided {
 		t.Error("all is up to date, and it is decided on")
 	}
+}
+
+// Another value of a secret reaches one instance after the other, and the same value none,
+// also after a restart of the hub.
+func TestASecretReachesOneInstanceAfterTheOther(t *testing.T) {
+	h := newHome(t, "attic", "cellar")
+	h.secrets = map[string]string{"pw": "1"}
+	h.start()
+	h.settled()
+	h.assigned = nil
+	h.start()
+	h.want("the hub has started again")
+	h.secrets = map[string]string{"pw": "2"}
+	h.step(true)
+	h.want("another value", "attic")
+	h.obey("attic", topics.Running, topics.Healthy)
+	h.step(false, "attic")
+	h.wait()
+	h.want("attic is proved", "cellar")
 }
 
 // What did not get healthy is taken back, and no hub that starts later tries it again

@@ -63,6 +63,7 @@ func (r *Rollouts) Step(service string, changed []string, whole bool, now time.T
 	}
 	if whole {
 		state.next = s.def.Spec(nil)
+		state.next.Revision = services.ReviseForSecrets(state.next.Revision, s.home.Secrets(service))
 		state.nextID = rollout.Identity(state.next)
 	}
 	s.state, s.next, s.nextID, s.needs = state, state.next, state.nextID, r.home.Needs(service)

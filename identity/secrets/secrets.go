@@ -24,26 +24,10 @@ import (
 )
 
 // MaxValue is the longest value, in bytes.
-const MaxValue = 32 << 10
+const MaxValue = topics.MaxSecret
 
 // maxSealed bounds what is opened: a value in JSON and base64, and what age adds.
 const maxSealed = 8 * MaxValue
-
-// prefix begins the value of a variable that is a secret: "secret:NAME".
-const prefix = "secret:"
-
-// ParseReference returns the name of the secret that the value of a variable stands for. is
-// is false for a value that is not a reference.
-func ParseReference(value string) (name string, is bool, err error) {
-	name, is = strings.CutPrefix(value, prefix)
-	if !is {
-		return "", false, nil
-	}
-	if err := checkName(name); err != nil {
-		return "", true, err
-	}
-	return name, true, nil
-}
 
 func checkName(name string) error {
 	if !topics.ValidID(name) {

@@ -51,7 +51,25 @@ func unfit(def *services.Definition, d *Domain) unfitness {
 	if needs, has := float64(def.Needs.Memory), float64(d.Machine.Memory); has > 0 && needs > has {
 		return unfitness{fmt.Sprintf("%s has %s of memory, %s needs %s", d.Name, size(has), name, size(needs)), endsWhenReplaced}
 	}
-	return unfitness{}
+	return unfitness{lackingSecret(def, d), endsWhenReplaced}
+}
+
+// lackingSecret returns why a domain cannot be given the secrets of a service; "" if it
+// can.
+func lackingSecret(def *services.Definition, d *Domain) string {
+	names := topics.SecretNames(def.Environment)
+	if len(names) == 0 {
+		return ""
+	}
+	if d.NoSecrets != "" {
+		return d.NoSecrets
+	}
+	for _, name := range names {
+		if !d.Secrets[name] {
+			return fmt.Sprintf("the secret %s is missing: `dominionctl secret set %s` sets it", name, name)
+		}
+	}
+	return ""
 }
 
 // unavailable returns why a domain that could run a service is assigned nothing now,

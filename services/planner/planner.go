@@ -66,8 +66,12 @@ type Domain struct {
 	Observed map[string]Instance // what its agent reports
 	Moving   map[string]bool     // services whose copy is to move elsewhere, for a rebalance
 	Awaited  bool                // it is lost, and may be back in a moment: the hub has just started
-	Unknown  bool                // nothing is known of what it has
-	Chosen   map[string]string   // Choice.Because of what it was ordered, where that is known
+	// Secrets are the names of those that it can be given. NoSecrets is why it can be given
+	// none, as a part of a reason; "": it can.
+	Secrets   map[string]bool
+	NoSecrets string
+	Unknown   bool              // nothing is known of what it has
+	Chosen    map[string]string // Choice.Because of what it was ordered, where that is known
 }
 
 // Instance is what the agent reports of one service on its domain. The zero one is of
