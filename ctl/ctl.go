@@ -25,7 +25,7 @@
 //	clean.go           what is removed from text before a terminal shows it
 //	clients.go         clients, kick, trace
 //	complete.go        completion of names
-//	control.go         connecting by the control socket
+//	control_socket.go  connecting by the control socket
 //	ctl.go             programs' start, flags, exit codes, errors
 //	describe.go        describe of a service or domain
 //	devices.go         devices

@@ -11,10 +11,10 @@
 //	access.go             who may send which request
 //	adoption.go           adoption: messages in, answers and files out
 //	bridges.go            bridges: start, status, metrics
-//	changes.go            what a pass looks at
 //	certificates.go       the verb certificates, revocation, the key list of others
+//	changes.go            what a pass looks at
 //	clients.go            the verbs clients and trace
-//	control.go            where the control socket is
+//	control_socket.go     where the control socket is
 //	devices.go            publishing the entries of devices
 //	domain_conditions.go  publishing the condition of domains
 //	domains.go            heartbeats, statuses and availability of domains; forgetting one

@@ -9,15 +9,15 @@
 //
 // # Files
 //
-//	ack.go         acknowledgements
-//	client.go      packets of a client
-//	control.go     CONNECT, SUBSCRIBE and other control packets of a server
-//	properties.go  properties: identifiers, types, where they may be
-//	publish.go     PUBLISH
-//	reasons.go     reason codes in words
-//	scanner.go     reading fields of a packet
-//	topic.go       valid topics and filters, matching
-//	wire.go        frames, packet types, reason codes, errors
+//	ack.go              acknowledgements
+//	client.go           packets of a client
+//	control_packets.go  CONNECT, SUBSCRIBE and other control packets of a server
+//	properties.go       properties: identifiers, types, where they may be
+//	publish.go          PUBLISH
+//	reasons.go          reason codes in words
+//	scanner.go          reading fields of a packet
+//	topic.go            valid topics and filters, matching
+//	wire.go             frames, packet types, reason codes, errors
 package wire
 
 import "fmt"

@@ -27,6 +27,7 @@
 //	lint_children.go    checks of child devices
 //	lint_json.go        what the checks read of JSON
 //	lint_platforms.go   topics that platforms need
+//	lint_values.go      checks of single values: texts, topics, URLs
 //	partial_devices.go  devices that are announced by several topics
 //	partial_error.go    faults of parts of an announcement
 //	priority.go         which announcement counts
