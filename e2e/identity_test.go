@@ -289,10 +289,13 @@ func TestResetStopsWhatTheDominionStarted(t *testing.T) {
 	if left := kitchen.Processes(); len(left) != 0 || len(home.Journal.Of(t, "stop", "lamp")) != 1 {
 		t.Errorf("processes %v outlive the reset, or were not told", left)
 	}
+	if r := home.Ctl("forget", "kitchen"); r.Code != 0 { // the name belongs to the key of before
+		t.Fatalf("forget: %s%s", r.Stdout, r.Stderr)
+	}
 	mark := o.Now()
 	kitchen.Start()
 	o.Await("it joins as a new machine of its name", mark, func(m Message) bool {
-		return m.Topic == "dominion/domain/kitchen/heartbeat" && decode[topics.Heartbeat](t, m).ID != id
+		return m.Topic == "dominion/domain/kitchen/heartbeat" && len(m.Payload) > 0 && decode[topics.Heartbeat](t, m).ID != id
 	})
 }
 
