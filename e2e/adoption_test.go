@@ -23,6 +23,23 @@ func (h *Home) adoptionHub(rest string) {
 	h.WriteHubConfig(fmt.Sprintf("name = \"home\"\ndata_dir = %q\n[broker]\n%s\n%s", filepath.Join(h.Hub.Dir, "data"), broker, rest))
 }
 
+// startAsking starts a program without the variables by which the other tests adopt everybody.
+func (h *Host) startAsking(program string, args ...string) *Process {
+	h.t.Helper()
+	return h.Start("env", append([]string{"-u", "DOMINION_CFG_IDENTITY_ADOPTION", "-u", "DOMAIN_CFG_ADOPTION", program}, args...)...)
+}
+
+func (d *Domain) startAsking() *Process {
+	d.t.Helper()
+	return d.Host.startAsking(programs.domain, "-config", d.file())
+}
+
+func (h *Home) startAskingHub() *Process {
+	h.t.Helper()
+	h.began.Store(time.Now().UnixMilli())
+	return h.Hub.startAsking(programs.dominion, "-config", h.hubFile())
+}
+
 // control runs dominionctl on the hub's machine, through the control socket.
 func (h *Home) control(args ...string) Result {
 	h.t.Helper()
@@ -100,11 +117,11 @@ func (h *Home) hubAt() string {
 func TestAdoptByCode(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
 		home.adoptionHub("[services.web]\npriority = \"required\"\n")
-		hub := home.StartHub()
+		hub := home.startAskingHub()
 		pi := home.Domain("pi")
 		pi.Configure(nil, home.hubAt())
 		pi.Install("web")
-		agent := pi.Start()
+		agent := pi.startAsking()
 		waiting := home.awaitState("pi", topics.DomainIsWaiting)
 		home.event(topics.DomainWaiting, "pi")
 		if status := home.control("status"); !strings.Contains(status.Stdout, waiting.Key) || len(waiting.Key) != len("0000 0000 0000 0000") {
@@ -130,14 +147,14 @@ func TestAdoptByCode(t *testing.T) {
 		t.Log("both restart")
 		hub.Stop()
 		agent.Stop()
-		home.StartHub()
-		agent = pi.Start()
+		home.startAskingHub()
+		agent = pi.startAsking()
 		home.awaitState("pi", topics.DomainIsOnline)
 
 		t.Log("another machine of that name")
 		thief := home.Domain("pi")
 		thief.Configure(nil, home.hubAt())
-		other := thief.Start()
+		other := thief.startAsking()
 		home.awaitWaiting("pi")
 		if r := home.control("adopt", "pi", thief.code()); r.Code != 1 || !strings.Contains(r.Stderr, "belongs to another key") {
 			t.Errorf("a second machine of that name: %+v", r)
@@ -152,7 +169,7 @@ func TestAdoptByCode(t *testing.T) {
 		home.Journal.AwaitRunning(t)
 		home.event(topics.DomainRevoked, "pi")
 		agent.Stop()
-		agent = pi.Start()
+		agent = pi.startAsking()
 		time.Sleep(3 * time.Second)
 		if state := home.domains()["pi"].State; state == topics.DomainIsOnline {
 			t.Error("a forgotten domain is back")
@@ -182,7 +199,7 @@ func (h *Home) awaitWaiting(name string) {
 func TestAdoptByToken(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
 		home.adoptionHub("")
-		home.StartHub()
+		home.startAskingHub()
 		home.awaitHub()
 		token := func(args ...string) string {
 			r := home.control(append([]string{"token", "create"}, args...)...)
@@ -196,7 +213,7 @@ func TestAdoptByToken(t *testing.T) {
 			file := filepath.Join(d.Dir, "token")
 			home.must(os.WriteFile(file, []byte(token+"\n"), 0o600))
 			d.Configure(nil, home.hubAt()+fmt.Sprintf("token_file = %q\n", file))
-			d.Start()
+			d.startAsking()
 			return d
 		}
 		one := token()
@@ -242,13 +259,13 @@ func (h *Home) awaitHub() {
 func TestAdoptByWindow(t *testing.T) {
 	home := onEmbedded(t)
 	home.adoptionHub("")
-	home.StartHub()
+	home.startAskingHub()
 	home.awaitHub()
 	pi, shy := home.Domain("pi"), home.Domain("shy")
 	pi.Configure(nil, home.hubAt()+"adoption = \"open\"\n")
 	shy.Configure(nil, home.hubAt())
-	pi.Start()
-	shy.Start()
+	pi.startAsking()
+	shy.startAsking()
 	home.awaitState("pi", topics.DomainIsWaiting)
 	home.awaitState("shy", topics.DomainIsWaiting)
 	if r := home.control("permit-join", "11m"); r.Code != 1 {
@@ -269,7 +286,7 @@ func TestAdoptByWindow(t *testing.T) {
 func TestAdoptOnTheHubsMachine(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
 		home.adoptionHub("")
-		home.StartHub()
+		home.startAskingHub()
 		home.awaitHub()
 		file := filepath.Join(home.Hub.Dir, "data", "identity", "local-token")
 		before, err := os.ReadFile(file)
@@ -283,7 +300,7 @@ func TestAdoptOnTheHubsMachine(t *testing.T) {
 			text += fmt.Sprintf("hub = \"mqtts://%s:8883\"\nuser = \"domain\"\npassword_file = %q\ncafile = %q\n", m.host.Address(), m.passwordFile, m.caFile)
 		}
 		home.must(os.WriteFile(domainFile, []byte(text), 0o644))
-		home.Hub.Start(programs.domain, "-config", domainFile)
+		home.Hub.startAsking(programs.domain, "-config", domainFile)
 		home.awaitState("nas", topics.DomainIsOnline)
 		if after, err := os.ReadFile(file); err != nil || string(after) == string(before) {
 			t.Errorf("the token was not renewed: %v", err)
@@ -296,10 +313,10 @@ func TestAdoptOnTheHubsMachine(t *testing.T) {
 func TestAdoptedDiskIsCopied(t *testing.T) {
 	home := onEmbedded(t)
 	home.adoptionHub("")
-	home.StartHub()
+	home.startAskingHub()
 	pi := home.Domain("pi")
 	pi.Configure(nil, home.hubAt())
-	agent := pi.Start()
+	agent := pi.startAsking()
 	home.awaitState("pi", topics.DomainIsWaiting)
 	if r := home.control("adopt", "pi", pi.code()); r.Code != 0 {
 		t.Fatalf("adopt: %+v", r)
@@ -314,13 +331,13 @@ func TestAdoptedDiskIsCopied(t *testing.T) {
 		}
 		return os.Chmod(path, 0o600)
 	}))
-	agent = pi.Start() // it gets another word
+	agent = pi.startAsking() // it gets another word
 	home.awaitState("pi", topics.DomainIsOnline)
 	agent.Stop()
-	agent = pi.Start()
+	agent = pi.startAsking()
 	home.awaitState("pi", topics.DomainIsOnline)
 
-	other := clone.Start()
+	other := clone.startAsking()
 	home.event(topics.DomainCopied, "domain reset")
 	if d := home.domains()["pi"]; d.State == topics.DomainIsLost {
 		t.Errorf("the original is %s", d.State)
@@ -329,7 +346,7 @@ func TestAdoptedDiskIsCopied(t *testing.T) {
 	if r := home.control("adopt", "pi", "--replace"); r.Code != 0 {
 		t.Fatalf("adopt --replace: %+v", r)
 	}
-	agent = pi.Start()
+	agent = pi.startAsking()
 	agent.AwaitLog("domain reset")
 	other.Stop()
 }
@@ -338,10 +355,10 @@ func TestAdoptedDiskIsCopied(t *testing.T) {
 func TestAdoptedDomainIsRenamed(t *testing.T) {
 	home := onEmbedded(t)
 	home.adoptionHub("")
-	home.StartHub()
+	home.startAskingHub()
 	pi := home.Domain("pi")
 	pi.Configure(nil, home.hubAt())
-	agent := pi.Start()
+	agent := pi.startAsking()
 	home.awaitState("pi", topics.DomainIsWaiting)
 	if r := home.control("adopt", "pi", pi.code()); r.Code != 0 {
 		t.Fatalf("adopt: %+v", r)
@@ -349,7 +366,7 @@ func TestAdoptedDomainIsRenamed(t *testing.T) {
 	agent.Stop()
 	pi.Name = "kitchen"
 	pi.Configure(nil, home.hubAt())
-	pi.Start()
+	pi.startAsking()
 	home.awaitState("kitchen", topics.DomainIsOnline)
 	if d, still := home.domains()["pi"]; still {
 		t.Errorf("the former name is still there: %+v", d)
