@@ -3,6 +3,46 @@ package config
 import (
 	"net"
 	"strings"
+
+	"github.com/jmbarzee/dominion/broker/access"
+)
+
+// Broker is [broker]. With External set the hub embeds no broker and the
+// listeners and users are without meaning.
+type Broker struct {
+	// Listen and ListenTLS are host:port; "": no such listener; port 0: any free one.
+	Listen, ListenTLS string
+	// ListenTLSIsDefault says that the file does not name the address: where it is taken
+	// the hub goes on without.
+	ListenTLSIsDefault bool
+	// ListenWS and ListenWSS are the same for MQTT over WebSocket.
+	ListenWS, ListenWSS string
+	// ListenUnix is the path of a Unix socket; "": none.
+	ListenUnix        string
+	CertFile, KeyFile string
+	// ClientCAFile holds the authorities of the certificates of clients; "": none are
+	// requested.
+	ClientCAFile       string
+	RequireCertificate bool
+	AllowAnonymous     bool
+	// External is mqtt[s]://[user@]host:port, or several with commas between them: see
+	// Addresses.
+	External string
+	// PasswordFile and CAFile are for External.
+	PasswordFile, CAFile string
+	// Users, Rules and Bridges are in the order of the file.
+	Users       []User
+	Rules       []access.Rule
+	Bridges     []Bridge
+	Persistence Persistence
+	Limits      Limits
+	UserLimits  UserLimits
+}
+
+// The addresses where nothing else is configured.
+const (
+	DefaultListen    = "127.0.0.1:1883"
+	DefaultListenTLS = ":8883"
 )
 
 // brokerSection returns [broker]: listeners, TLS, users, bridges and rules of the embedded

@@ -57,16 +57,11 @@
 //	traits.go           [traits] sources: defaults, patterns
 //	users.go            [[broker.users]]
 //	values.go           kinds of values: durations, sizes, numbers, lists
+//	warnings.go         what is permitted and hardly meant, such as everybody let in
 //	whatif_services.go  the services of plan --config
 package config
 
 import (
-	"net"
-	"net/netip"
-	"time"
-
-	"github.com/jmbarzee/dominion/broker/access"
-	"github.com/jmbarzee/dominion/broker/limits"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -91,71 +86,6 @@ type Dominion struct {
 	// Services are sorted by name.
 	Services []services.Definition
 }
-
-// Broker is [broker]. With External set the hub embeds no broker and the
-// listeners and users are without meaning.
-type Broker struct {
-	// Listen and ListenTLS are host:port; "": no such listener; port 0: any free one.
-	Listen, ListenTLS string
-	// ListenTLSIsDefault says that the file does not name the address: where it is taken
-	// the hub goes on without.
-	ListenTLSIsDefault bool
-	// ListenWS and ListenWSS are the same for MQTT over WebSocket.
-	ListenWS, ListenWSS string
-	// ListenUnix is the path of a Unix socket; "": none.
-	ListenUnix        string
-	CertFile, KeyFile string
-	// ClientCAFile holds the authorities of the certificates of clients; "": none are
-	// requested.
-	ClientCAFile       string
-	RequireCertificate bool
-	AllowAnonymous     bool
-	// External is mqtt[s]://[user@]host:port, or several with commas between them: see
-	// Addresses.
-	External string
-	// PasswordFile and CAFile are for External.
-	PasswordFile, CAFile string
-	// Users, Rules and Bridges are in the order of the file.
-	Users       []User
-	Rules       []access.Rule
-	Bridges     []Bridge
-	Persistence Persistence
-	Limits      Limits
-	UserLimits  UserLimits
-}
-
-// Persistence is [broker.persistence].
-type Persistence struct {
-	// Sync is the time until what was acknowledged is on the disk; 0: before it is
-	// acknowledged.
-	Sync time.Duration
-	// Exclude are filters of topics that are never written.
-	Exclude []string
-}
-
-// Limits is [broker.limits], but for the keys …_per_user.
-type Limits = limits.Limits
-
-// UserLimits are the keys …_per_user of [broker.limits], for all clients of one
-// user together.
-type UserLimits = limits.UserLimits
-
-// User is one [[broker.users]]. At most one of PasswordFile and PasswordHash
-// (bcrypt) is set; where none is, Certificate is.
-type User struct {
-	Name, PasswordFile, PasswordHash, Role string
-	// Certificate admits a certificate of client_ca_file with the user's name as common
-	// name.
-	Certificate bool
-}
-
-// The roles of a User.
-const (
-	RoleAdmin  = access.RoleAdmin
-	RoleReader = access.RoleReader
-	RoleDevice = access.RoleDevice
-	RoleDomain = access.RoleDomain
-)
 
 // Zeroconf is [zeroconf].
 type Zeroconf struct {
@@ -214,26 +144,6 @@ type Domain struct {
 	TokenFile string
 }
 
-// The defaults, besides those of services.Default.
-const (
-	DefaultName            = "home"
-	DefaultListen          = "127.0.0.1:1883"
-	DefaultListenTLS       = ":8883"
-	DefaultDiscoveryPrefix = "homeassistant"
-	DefaultServicesDir     = "/usr/local/dominion/services"
-	DefaultDataDir         = "/var/lib/dominion"
-	DefaultDomainDataDir   = "/var/lib/dominion-domain"
-)
-
-// DefaultTiming returns the timing of a dominion that says nothing about it.
-func DefaultTiming() topics.Timing { return defaults().Timing }
-
-// DefaultLimits returns the limits of a broker that says nothing about them.
-func DefaultLimits() Limits { return limits.Default() }
-
-// DefaultUserLimits returns the limits of users of such a broker.
-func DefaultUserLimits() UserLimits { return limits.DefaultUsers() }
-
 // LoadDominion reads dominion.toml and applies environ, which has the form of
 // os.Environ. With file "" it returns the built-in defaults with environ
 // applied. An error is of type Faults.
@@ -264,43 +174,6 @@ func LoadDomain(file string, environ []string) (Domain, error) {
 func CheckDominion(file string, environ []string) error {
 	_, err := loadDominion(file, environ, thisHost().checking())
 	return err
-}
-
-// OpenToAll is the warning about a broker that has users and lets everybody in
-// without one.
-const OpenToAll = "allow_anonymous = true in [broker] makes an admin of everybody in the network who gives no user, so the passwords and roles of the users protect nothing: set it to false, or delete the users"
-
-// Warnings returns what of the configuration is permitted and hardly meant, a line
-// each.
-func (d Dominion) Warnings() string {
-	b := d.Broker
-	if b.External == "" && b.AllowAnonymous && len(b.Users) > 0 &&
-		(d.OpenHTTP() || d.open(b.Listen, b.ListenWS, b.ListenTLS, b.ListenWSS)) {
-		return "warning: " + OpenToAll + "\n"
-	}
-	return ""
-}
-
-// OpenHTTP reports whether other machines reach an address of HTTP, where MQTT is
-// spoken over WebSocket, without a certificate of their own.
-func (d Dominion) OpenHTTP() bool {
-	return d.open(d.HTTP.Listen, d.Metrics, d.HTTP.ListenTLS, "")
-}
-
-// open reports whether other machines reach one of these addresses without a
-// certificate of their own.
-func (d Dominion) open(plain, furtherPlain, tls, furtherTLS string) bool {
-	return reachable(plain) || reachable(furtherPlain) || !d.Broker.RequireCertificate && (reachable(tls) || reachable(furtherTLS))
-}
-
-// reachable reports whether a listener at an address is reached by other machines.
-func reachable(listen string) bool {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil || host == "localhost" {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return err != nil || !ip.Unmap().IsLoopback()
 }
 
 // CheckDomain returns what is wrong with domain.toml: what LoadDomain does,

@@ -10,6 +10,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// The folders of a domain where nothing else is configured.
+const (
+	DefaultServicesDir   = "/usr/local/dominion/services"
+	DefaultDomainDataDir = "/var/lib/dominion-domain"
+)
+
 // How far a domain trusts its dominion.
 const (
 	AcceptEnvironment = "environment" // it may set any variable of a service

@@ -6,6 +6,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// The names where nothing else is configured.
+const (
+	DefaultName            = "home"
+	DefaultDiscoveryPrefix = "homeassistant"
+)
+
 const labelHint = "use a-z, 0-9 and - only, 63 characters at most, not at the ends a -"
 
 // dominionVariables begins the names of the variables that override a dominion.toml.

@@ -13,6 +13,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// DefaultDataDir is the data_dir of a hub on a machine that somebody has set up.
+const DefaultDataDir = "/var/lib/dominion"
+
 // host is what of this machine the defaults depend on. Tests have their own.
 type host struct {
 	uid int

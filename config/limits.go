@@ -7,6 +7,19 @@ import (
 	"github.com/jmbarzee/dominion/broker/limits"
 )
 
+// Limits is [broker.limits], but for the keys …_per_user.
+type Limits = limits.Limits
+
+// UserLimits are the keys …_per_user of [broker.limits], for all clients of one
+// user together.
+type UserLimits = limits.UserLimits
+
+// DefaultLimits returns the limits of a broker that says nothing about them.
+func DefaultLimits() Limits { return limits.Default() }
+
+// DefaultUserLimits returns the limits of users of such a broker.
+func DefaultUserLimits() UserLimits { return limits.DefaultUsers() }
+
 // limitsSection returns [broker.limits], a setting for each row of package limits.
 func limitsSection() section[*Dominion] {
 	s := section[*Dominion]{

@@ -2,6 +2,15 @@ package config
 
 import "time"
 
+// Persistence is [broker.persistence].
+type Persistence struct {
+	// Sync is the time until what was acknowledged is on the disk; 0: before it is
+	// acknowledged.
+	Sync time.Duration
+	// Exclude are filters of topics that are never written.
+	Exclude []string
+}
+
 // DefaultSync is how much a power cut may take by default.
 const DefaultSync = 100 * time.Millisecond
 

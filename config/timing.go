@@ -68,3 +68,6 @@ func (t *table) leases(d Dominion) {
 	t.fault(key, fmt.Sprintf("isolation must be %d heartbeats or more", beats),
 		"%s is exclusive and runs no longer than isolation, %v, without the hub: too short for a heartbeat of %v", d.Services[i].Name, lease, beat)
 }
+
+// DefaultTiming returns the timing of a dominion that says nothing about it.
+func DefaultTiming() topics.Timing { return defaults().Timing }

@@ -5,6 +5,25 @@ import (
 	"unicode"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/jmbarzee/dominion/broker/access"
+)
+
+// User is one [[broker.users]]. At most one of PasswordFile and PasswordHash
+// (bcrypt) is set; where none is, Certificate is.
+type User struct {
+	Name, PasswordFile, PasswordHash, Role string
+	// Certificate admits a certificate of client_ca_file with the user's name as common
+	// name.
+	Certificate bool
+}
+
+// The roles of a User.
+const (
+	RoleAdmin  = access.RoleAdmin
+	RoleReader = access.RoleReader
+	RoleDevice = access.RoleDevice
+	RoleDomain = access.RoleDomain
 )
 
 func (t *table) users(to *[]User) {
