@@ -17,6 +17,7 @@
 //	commands.go             commands of the hub (restart, logs, resync, drain), and how many log lines an answer has
 //	control.go              the socket for domain code and domain join: requests, waiting, exit codes
 //	environment.go          variables about dominion and domain for services
+//	keylist.go              key lists of the dominion: storing the newest, showing it to a hub that has an older one
 //	lease.go                what the loop does when a lease is renewed or does not count
 //	login_screen.go         the adoption code on the login screen and in the log
 //	lonely_announcement.go  what a lonely domain announces by zeroconf

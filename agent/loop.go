@@ -43,6 +43,7 @@ type loop struct {
 	signatures *signatures.Signatures
 	verifying  sync.WaitGroup
 	post       func(event any)
+	keyLists   keyLists
 	isolation  *isolation.Monitor
 	reports    *report.Reporter
 	heartbeats *report.Heartbeats
@@ -85,6 +86,8 @@ func (l *loop) handle(e any, now time.Time) {
 		l.joined(e, now)
 	case link.Down:
 		l.disconnected(e, now)
+	case keyListTaken:
+		l.keyListTaken(e, now)
 	case signatures.Result:
 		l.verified(e, now)
 	case identity.Peer:

@@ -44,6 +44,8 @@ func (l *loop) message(m incoming, now time.Time) {
 		if string(m.Payload) != topics.Online && l.connection.Joined() && !m.Retain {
 			l.reports.Online()
 		}
+	case topics.HubKeys:
+		l.keyList(m, now)
 	case topics.HubCertificate:
 		l.hubCertificate(m.Message, now)
 	case topics.DomainServicesSet:

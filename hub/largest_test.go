@@ -18,12 +18,11 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// listening is a bus that hands on the answers to requests, and the command that the hub
-// passes the request logs on with.
+// listening is a bus that hands on the answers to requests.
 type listening struct{ answers chan topics.Message }
 
 func (l listening) Publish(m topics.Message) {
-	if strings.Contains(m.Topic, "/response/") || strings.HasSuffix(m.Topic, "/command") && strings.Contains(string(m.Payload), `"action":"logs"`) {
+	if strings.Contains(m.Topic, "/response/") {
 		l.answers <- m
 	}
 }

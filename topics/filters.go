@@ -29,6 +29,7 @@ func (t Tree) AgentFilters(domain string) []string {
 	return []string{
 		t.Hub(HubAvailability),
 		t.Hub(HubStatus),
+		t.Hub(HubKeys),
 		t.Hub(HubCertificate),
 		t.Domain(DomainAvailability, domain),
 		t.Domain(DomainServicesSet, domain),

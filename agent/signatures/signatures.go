@@ -87,6 +87,22 @@ func (s *Signatures) Pin(v *identity.Verifier) {
 	s.Drop()
 }
 
+// SetVerifier notes a newer key list of the dominion that is pinned. Hubs that it does not
+// list do not count any more, nor do their orders that wait.
+func (s *Signatures) SetVerifier(v *identity.Verifier) {
+	s.verifier = v
+	for key := range s.hubs {
+		if !s.Counts(key) {
+			delete(s.hubs, key)
+		}
+	}
+	s.held = slices.DeleteFunc(s.held, func(o Order) bool { return !s.Counts(o.Head.Key) })
+	s.queue = slices.DeleteFunc(s.queue, func(w work) bool { return w.order != nil && !s.Counts(w.order.Head.Key) })
+	for i := range s.queue {
+		s.queue[i].verifier = v
+	}
+}
+
 // Required reports whether orders must be signed: the domain has pinned an authority.
 func (s *Signatures) Required() bool { return s.verifier != nil }
 
@@ -255,7 +271,12 @@ func (s *Signatures) Done(r Result, now time.Time) (o *Order, err error) {
 func (s *Signatures) certified(r Result, now time.Time) error {
 	switch {
 	case r.work.verifier != s.verifier:
-		return nil // of what was pinned before
+		if s.verifier != nil && s.verifier.Dominion == r.work.verifier.Dominion { // by another key list
+			w := r.work
+			w.verifier = s.verifier
+			s.queue = append(s.queue, w)
+		}
+		return nil
 	case r.err != nil:
 		s.throttle.Failed(r.work.topic, now)
 		return r.err
