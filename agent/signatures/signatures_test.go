@@ -143,6 +143,35 @@ func TestCertificateOfAnother(t *testing.T) {
 	}
 }
 
+// A newer key list comes while the hub's certificate is verified: that is verified again, by the
+// newer list, and orders do not wait for ever.
+func TestKeyListWhileCertificateIsVerified(t *testing.T) {
+	now := time.Now()
+	h := openHub(t)
+	for _, revoked := range []bool{false, true} {
+		s := pinned(h)
+		if err := errors.Join(s.Certificate(certificate(h), now), s.Add(order(t, h, 1, 1), now)); err != nil {
+			t.Fatal(err)
+		}
+		running := s.Take(now)
+		key := identity.RevokedKey{Key: strings.Repeat("ab", 32), Use: identity.HubUse, Name: "former"}
+		if revoked {
+			key = identity.RevokedKey{Key: h.KeyHash(), Use: identity.HubUse, Name: "home"}
+		}
+		list := s.verifier.Keys.Revoke(key, now)
+		v := *s.verifier
+		v.Keys = &list
+		s.SetVerifier(&v)
+		if o, err := s.Done(running(), now); o != nil || err != nil {
+			t.Errorf("%+v, %v", o, err)
+		}
+		verified, failed := run(t, s, now)
+		if revoked && (verified != nil || len(failed) != 1) || !revoked && (len(verified) != 1 || failed != nil) {
+			t.Errorf("revoked %v: verified %v, %v", revoked, verified, failed)
+		}
+	}
+}
+
 // What was verified by what was pinned before does not count any more.
 func TestPinAgain(t *testing.T) {
 	now := time.Now()
