@@ -246,7 +246,7 @@ func New(o Options) *Hub {
 	h.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)
 	h.tokenFiles, h.reach = o.TokenFiles, o.Reach
-	h.work = &work{done: func(d workDone) { h.box.Put(d) }}
+	h.work = &work{done: func(d workDone) { h.box.PutAlways(d) }}
 	h.adoption = h.newAdoption(o)
 	h.setDomains(nil)
 	h.updateAgents()

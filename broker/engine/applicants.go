@@ -11,6 +11,10 @@ import (
 const (
 	maxApplicants          = 32
 	maxApplicantsOfAddress = 4
+	// applicantMessages and applicantBytes are what one may send in a second, on average. An
+	// agent asks every few seconds.
+	applicantMessages = 8
+	applicantBytes    = 16 << 10
 	// maxApplicantPacket is 4 KiB of payload, with topic and header.
 	maxApplicantPacket = 4<<10 + 256
 )

@@ -78,3 +78,22 @@ func TestApplicantsOfAnAddress(t *testing.T) {
 		}
 	})
 }
+
+// An applicant is read no faster than an agent asks: whoever has no user must neither use up
+// the processor of the hub nor fill what waits for it.
+func TestApplicantsAreSlow(t *testing.T) {
+	var received []string
+	inBubble(t, applicants(&received), func(t *testing.T, e *engine.Engine) {
+		for what, payload := range map[string]string{"messages": "hello", "bytes": strings.Repeat("x", 4000)} {
+			c := connect(t, pipe(t, e), "join-"+what, v5)
+			began := time.Now()
+			for n := range 100 {
+				c.publish(1, "request/join", payload)
+				c.expect(fmt.Sprint("PUBACK ", n+1))
+			}
+			if took := time.Since(began); took < 10*time.Second || took > time.Minute {
+				t.Errorf("100 %s took %v", what, took)
+			}
+		}
+	})
+}

@@ -13,17 +13,20 @@ type readLimiter struct {
 
 // wait adds bytes to the count, and waits until the client may send more.
 func (p *readLimiter) wait(c *conn, bytes int) error {
-	l := &c.e.limits
-	if l.MessagesPerSecond == 0 && l.BytesPerSecond == 0 {
+	messageRate, byteRate := c.e.limits.MessagesPerSecond, c.e.limits.BytesPerSecond
+	if c.client.Applicant {
+		messageRate, byteRate = stricter(messageRate, applicantMessages), stricter(byteRate, applicantBytes)
+	}
+	if messageRate == 0 && byteRate == 0 {
 		return nil
 	}
 	p.bytes += bytes
 	due := time.Duration(0) // the time that the count takes at the permitted rate
-	if l.MessagesPerSecond > 0 {
-		due = time.Duration(p.messages) * time.Second / time.Duration(l.MessagesPerSecond)
+	if messageRate > 0 {
+		due = time.Duration(p.messages) * time.Second / time.Duration(messageRate)
 	}
-	if l.BytesPerSecond > 0 {
-		due = max(due, time.Duration(p.bytes)*time.Second/time.Duration(l.BytesPerSecond))
+	if byteRate > 0 {
+		due = max(due, time.Duration(p.bytes)*time.Second/time.Duration(byteRate))
 	}
 	now := c.e.now()
 	if due <= now-p.windowStart {
@@ -32,7 +35,18 @@ func (p *readLimiter) wait(c *conn, bytes int) error {
 		}
 		return nil
 	}
-	// The wait does not count against the client's keep alive. Close interrupts it.
-	c.lastReceived.Store(int64(p.windowStart + due))
+	// The wait does not count against the client's keep alive, but an applicant that sends
+	// too much is as silent as it is. Close interrupts the wait.
+	if !c.client.Applicant {
+		c.lastReceived.Store(int64(p.windowStart + due))
+	}
 	return c.sleep(p.windowStart + due - now)
+}
+
+// stricter returns the lower of two rates. 0 is no limit.
+func stricter(rate, other int) int {
+	if rate == 0 {
+		return other
+	}
+	return min(rate, other)
 }

@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
@@ -295,6 +296,9 @@ func (a *Adoption) verified(q protocol.Question, transaction, address string, no
 	if err != nil {
 		return
 	}
+	if added {
+		a.prune()
+	}
 	a.transactions[key] = transaction
 	if o := a.offers[key]; o != nil {
 		if o.busy {
@@ -315,6 +319,23 @@ func (a *Adoption) verified(q protocol.Question, transaction, address string, no
 		w, _ := a.waiting.Get(key)
 		a.event(topics.DomainWaiting, q.Name, "%s waits for adoption: %s", w, a.remedy(q))
 	}
+}
+
+// prune drops what is remembered of machines that do not wait any more: another one has
+// their place, and anybody can ask with any number of keys. What was proved goes on.
+func (a *Adoption) prune() {
+	waits := func(key string) bool {
+		_, is := a.waiting.Get(key)
+		return is
+	}
+	for key, o := range a.offers {
+		if !o.busy && !o.Proved() && !waits(key) {
+			a.drop(o)
+		}
+	}
+	gone := func(key, _ string) bool { return !waits(key) && a.offers[key] == nil }
+	maps.DeleteFunc(a.transactions, gone)
+	maps.DeleteFunc(a.refusals, gone)
 }
 
 // begin offers to adopt a machine by what its question names, and reports whether it does.

@@ -58,6 +58,19 @@ func (b *Box[T]) Put(v T) {
 	}
 }
 
+// PutAlways adds an event also if the box is full. It is for those that must not be lost
+// and whose number something else bounds, such as the result of work of which one is
+// under way.
+func (b *Box[T]) PutAlways(v T) {
+	b.mu.Lock()
+	b.queue = append(b.queue, v)
+	b.mu.Unlock()
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
+}
+
 // Ready returns a channel that has a value when there may be something to take.
 func (b *Box[T]) Ready() <-chan struct{} { return b.ready }
 

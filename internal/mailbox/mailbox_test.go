@@ -179,3 +179,19 @@ func TestSized(t *testing.T) {
 		t.Errorf("%q, %d dropped", got, dropped)
 	}
 }
+
+// What must not be lost is added to a full box too.
+func TestPutAlways(t *testing.T) {
+	b := NewSized(2, 100, func(int) int { return 60 })
+	b.Put(1)
+	b.Put(2) // too large
+	b.PutAlways(3)
+	b.PutAlways(4)
+	if got, dropped := b.Take(); !slices.Equal(got, []int{1, 3, 4}) || dropped != 1 || !ready(b) {
+		t.Errorf("%v, %d dropped", got, dropped)
+	}
+	b.Put(5)
+	if got, dropped := b.Take(); !slices.Equal(got, []int{5}) || dropped != 0 {
+		t.Errorf("after a take: %v, %d dropped", got, dropped)
+	}
+}
