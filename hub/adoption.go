@@ -40,8 +40,12 @@ func (h *Hub) newAdoption(o Options) *adoption.Adoption {
 	return adoption.New(a)
 }
 
-// nameTaken returns why a machine may not have a name: another one without a key has it.
+// nameTaken returns why a machine may not have a name: another one without a key has it, or
+// a user of the broker who is not a domain.
 func (h *Hub) nameTaken(name, id string, now time.Time) error {
+	if h.isOtherUser(name) {
+		return fmt.Errorf("the name %s belongs to a user of the broker with the role %s: choose another name in domain.toml", name, h.userRole(name))
+	}
 	d := h.fleet.Get(name)
 	if d == nil || d.ID == id || !d.Micro && !h.fleet.Beats(d, now) {
 		return nil
@@ -209,7 +213,9 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 			h.broker.SetDomains(others)
 		}
 		for _, m := range revoked {
-			h.broker.EndUser(m.Name, false)
+			if !h.isOtherUser(m.Name) {
+				h.broker.EndUser(m.Name, false)
+			}
 			h.broker.Forget("domain-" + m.ID)
 			h.broker.Forget("domain-" + m.ID + "-join")
 		}

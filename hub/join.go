@@ -67,12 +67,26 @@ func (h *Hub) reportRefused(ask topics.HubRequest, why error) {
 }
 
 // isAdmin reports whether a user of our broker is an admin.
-func (h *Hub) isAdmin(user string) bool {
+func (h *Hub) isAdmin(user string) bool { return h.userRole(user) == access.RoleAdmin }
+
+// userRole returns the role of a user of our broker; "": there is no such user.
+func (h *Hub) userRole(user string) string {
 	if h.broker == nil {
-		return false
+		return ""
 	}
 	a, err := h.broker.Access(topics.HubRequest{User: user, Action: access.Publish.String(), Topic: h.tree.Hub(topics.HubEvent)})
-	return err == nil && a.Role == access.RoleAdmin
+	if err != nil {
+		return ""
+	}
+	return a.Role
+}
+
+// isOtherUser reports whether our broker has a user of a name who is not a domain: a
+// domain of that name could not connect by its certificate, and what ends the domain must
+// not end what that user has.
+func (h *Hub) isOtherUser(name string) bool {
+	role := h.userRole(name)
+	return role != "" && role != access.RoleDomain
 }
 
 // isUser reports whether our broker has a user.

@@ -561,3 +561,55 @@ func TestWithoutKeys(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever asks with ever new keys, or for ever other machines, makes the hub remember no
+// more than of those that wait.
+func TestStrangersLeaveNothing(t *testing.T) {
+	h := newHome(t, Options{Open: true})
+	h.lose = true
+	for range 100 {
+		h.now = h.now.Add(time.Millisecond)
+		key, err := identity.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := protocol.NewApplicant(protocol.ApplicantOptions{Key: key, Protocol: topics.Protocol, ID: "id", Name: "pi", Recipient: recipient})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.SetMeans(protocol.Means{Open: true})
+		q, err := a.Question()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Receive(protocol.ToHub{Transaction: strings.Repeat("x", 1000), Question: &q}, "", h.now)
+		h.settle()
+	}
+	waiting := len(h.Waiting())
+	if waiting > 4 || len(h.transactions) > waiting || len(h.refusals) > waiting || len(h.offers) > waiting {
+		t.Errorf("%d wait; remembered are %d transactions, %d refusals, %d offers", waiting, len(h.transactions), len(h.refusals), len(h.offers))
+	}
+}
+
+// A domain takes no other name that belongs to somebody, such as a user of the broker.
+func TestRenamedToTheNameOfAnother(t *testing.T) {
+	taken := errors.New("the name belongs to a user")
+	h := newHome(t, Options{Open: true, Taken: func(name, _ string, _ time.Time) error {
+		if name == "ann" {
+			return taken
+		}
+		return nil
+	}})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{Open: true})
+	pi.choose()
+	word := h.Members()["id-pi"].Words.Confirmed
+	for name, want := range map[string]error{"pi": nil, "kitchen": nil, "ann": taken} {
+		if err := h.MayJoin(topics.HubRequest{ID: "id-pi", Name: name, Word: word}, "pi", false, h.now); !errors.Is(err, want) {
+			t.Errorf("as %s: %v", name, err)
+		}
+	}
+	ann := h.machine("ann", "id-ann", nil, protocol.Means{Open: true})
+	if ann.refusal != taken.Error() {
+		t.Errorf("%q", ann.refusal)
+	}
+}

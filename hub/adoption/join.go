@@ -27,7 +27,10 @@ func (a *Adoption) MayJoin(ask topics.HubRequest, user string, admin bool, now t
 		return err
 	}
 	if m.Words.Valid(ask.Word) {
-		return nil
+		if m.Name == ask.Name || a.o.Taken == nil {
+			return nil
+		}
+		return a.o.Taken(ask.Name, ask.ID, now)
 	}
 	a.copied(m, ask, now)
 	return fmt.Errorf("%s shows an older word than this hub has given it: its disk is a copy or was restored; run `domain reset` on the copy, or `dominionctl adopt %s --replace` if it is the one that counts", ask.Name, m.Name)
