@@ -20,6 +20,7 @@ type target struct {
 	password string
 	prefix   string // of the topics; "" is the default one
 	named    bool   // by the user, so that nothing else is tried
+	found    bool   // a control socket that a broker has named: who listens there is checked
 }
 
 // target reads the flags and DOMINION_URL: a flag beats what it names there.

@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -58,7 +59,7 @@ func (a *app) connectFor(ctx context.Context, verb string) (*session, error) {
 	}
 	if isLoopback(s.where) {
 		if path := s.controlSocket(ctx); path != "" {
-			control, err := a.open(ctx, controlScheme+path, target{}, s.tree.Prefix())
+			control, err := a.open(ctx, controlScheme+path, target{found: true}, s.tree.Prefix())
 			if err == nil {
 				s.close()
 				return control, nil
@@ -121,15 +122,21 @@ func trustedSocket(path string) bool {
 		return errors.Is(err, fs.ErrPermission) // the attempt to open it says so
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || info.Mode().Type() != fs.ModeSocket {
-		return false
-	}
-	if owner.Uid == 0 || int(owner.Uid) == os.Getuid() {
+	return ok && info.Mode().Type() == fs.ModeSocket && trustedUser(owner.Uid)
+}
+
+// trustedUser reports whether a user of this machine may be that of the hub: root, this
+// one, or the user dominion.
+func trustedUser(uid uint32) bool {
+	if uid == 0 || int(uid) == os.Getuid() {
 		return true
 	}
 	hub, err := user.Lookup("dominion")
-	return err == nil && hub.Uid == strconv.Itoa(int(owner.Uid))
+	return err == nil && hub.Uid == strconv.Itoa(int(uid))
 }
+
+// errUntrustedSocket means that a program of another user listens at a control socket.
+var errUntrustedSocket = errors.New("another user than root, dominion and this one listens there")
 
 // isLoopback reports whether an address of a broker is on this machine.
 func isLoopback(address string) bool {
@@ -141,10 +148,18 @@ func isLoopback(address string) bool {
 	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// dialControl has a connection go to a control socket instead of its URL.
-func dialControl(o *client.Options, path string) {
+// dialControl has a connection go to a control socket instead of its URL. found reports
+// that a broker has named it, so that it is checked who listens there.
+func dialControl(o *client.Options, path string, found bool) {
 	o.URL = "mqtt://localhost"
 	o.Dial = func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if err != nil || !found {
+			return c, err
+		}
+		if err := checkListener(c); err != nil {
+			return nil, errors.Join(fmt.Errorf("cannot use the control socket %s: %w", path, err), c.Close())
+		}
+		return c, nil
 	}
 }

@@ -33,6 +33,8 @@
 //	find.go            finding hubs by zeroconf, and how long
 //	help.go            help texts
 //	hints.go           names that were probably meant
+//	listener_linux.go  who listens at a control socket that a broker has named
+//	listener_other.go  the same where it is not checked
 //	logs.go            logs, following, several domains
 //	orders.go          commands that change something
 //	plan.go            plan

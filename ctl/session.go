@@ -145,7 +145,7 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 	}
 	path, control := strings.CutPrefix(url, controlScheme)
 	if control {
-		dialControl(&o, path)
+		dialControl(&o, path, t.found)
 	}
 	o.OnRefused = client.AnswerRefused(s.tree, t.user, control || locate.Encrypted(url) && t.user != "", s.box.Put)
 	var err error
