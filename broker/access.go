@@ -34,7 +34,7 @@ func (b *Broker) decide(c engine.Client, a engine.Action, topic string) access.D
 	}
 	role := RoleApplicant
 	if !c.Applicant {
-		role = b.role(c.Listener, c.User)
+		role = b.roleOf(c)
 	}
 	return table.policy.Decide(access.Client{User: c.User, ID: c.ID, Role: role}, actions[a], topic)
 }

@@ -231,7 +231,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		o.Store = b.store
 		o.Persists = b.Persists
 		o.ChargeProgram = b.chargedToProgram
-		o.Unlimited = func(c engine.Client) bool { return b.role(c.Listener, c.User) == RoleAdmin }
+		o.Unlimited = func(c engine.Client) bool { return b.roleOf(c) == RoleAdmin }
 	}
 	if b.engine, err = engine.New(o); err != nil {
 		return nil, fmt.Errorf("cannot start the broker: %w", err)

@@ -9,8 +9,9 @@ import (
 
 // The uses of a certificate that the dominion's authority issued, as Owner has them.
 const (
-	useDomain = "domain"
-	useUser   = "user"
+	useDomain  = "domain"
+	useUser    = "user"
+	useService = "service"
 )
 
 // SetDomains sets the names of the domains that have a certificate of the dominion. Each
@@ -23,7 +24,7 @@ func (b *Broker) SetDomains(names map[string]bool) {
 		return
 	}
 	b.engine.Kick("its certificate is not accepted any more", func(c engine.Client, _ time.Time) bool {
-		return c.CertificateUse == useDomain && !names[c.User] || c.CertificateUse != "" && b.role(c.Listener, c.User) == ""
+		return c.CertificateUse == useDomain && !names[c.User] || c.CertificateUse != "" && b.roleOf(c) == ""
 	})
 }
 
@@ -34,6 +35,16 @@ func (b *Broker) issuedRole(user string) string {
 		return RoleDomain
 	}
 	return ""
+}
+
+// roleOf returns the role of a client now. One with a certificate of the dominion does not
+// get the rights of a user that was added under its name since.
+func (b *Broker) roleOf(c engine.Client) string {
+	role := b.role(c.Listener, c.User)
+	if c.CertificateUse == useDomain && role != RoleDomain || c.CertificateUse == useService {
+		return "" // it is that of another one
+	}
+	return role
 }
 
 // authenticateIssued returns an error unless a client with a certificate of the dominion
@@ -48,6 +59,8 @@ func (b *Broker) authenticateIssued(c engine.Client, user string) error {
 		return refusedError{engine.ErrNotAllowed, "its certificate is of the user " + user + ", who was removed"}
 	case c.CertificateUse == useDomain && configured && record.role != RoleDomain:
 		return refusedError{engine.ErrNotAllowed, fmt.Sprintf("its certificate is of the domain %s, and there is a user of that name with the role %s: rename one of them", user, record.role)}
+	case c.CertificateUse == useService && b.role(c.Listener, user) != "":
+		return refusedError{engine.ErrNotAllowed, "its certificate is of the service " + user + ", and there is a user or domain of that name: rename one of them"}
 	case b.role(c.Listener, user) == "":
 		return refusedError{engine.ErrNotAllowed, "its certificate is of " + user + ", who has not been adopted"}
 	}
