@@ -47,7 +47,12 @@ func (h *Hub) nameTaken(name, id string, now time.Time) error {
 		return fmt.Errorf("the name %s belongs to a user of the broker with the role %s: choose another name in domain.toml", name, h.userRole(name))
 	}
 	d := h.fleet.Get(name)
-	if d == nil || d.ID == id || !d.Micro && !h.fleet.Beats(d, now) {
+	if d == nil || d.ID == id {
+		return nil
+	}
+	// One that is away keeps its name if it has a user: a certificate of that name would be
+	// that user.
+	if !d.Micro && !h.fleet.Beats(d, now) && h.userRole(name) == "" {
 		return nil
 	}
 	return fmt.Errorf("the name %s belongs to another machine (id %s): choose another name in domain.toml, or stop that one and `dominionctl forget %s`", name, d.ID, name)

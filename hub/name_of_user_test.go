@@ -1,9 +1,11 @@
 package hub_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmbarzee/dominion/hub"
 	"github.com/jmbarzee/dominion/hub/store"
@@ -27,10 +29,11 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 	var ended []string
 	setup := func(s *store.Store, o *hub.Options) {
 		users := func(ask topics.HubRequest) (topics.Access, error) {
-			if ask.User == "ann" {
-				return topics.Access{Role: "device"}, nil
+			role, is := map[string]string{"ann": "device", "kitchen": "domain"}[ask.User]
+			if !is {
+				return topics.Access{}, errors.New("there is no such user")
 			}
-			return topics.Access{Role: "domain"}, nil
+			return topics.Access{Role: role}, nil
 		}
 		o.Broker = usersBroker{ownBroker{access: users}, &ended}
 		s.Change(func(s *store.State) {
@@ -45,6 +48,15 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 		h.setup = setup
 		h.start()
 		h.ask(topics.VerbJoin, `{"transaction":"j","id":"id-ann","name":"ann","session":"s","word":"word"}`)
+		for _, name := range []string{"kitchen", "attic"} { // machines without a key
+			h.ask(topics.VerbJoin, `{"transaction":"k","id":"id-`+name+`","name":"`+name+`","session":"s"}`)
+		}
+		time.Sleep(time.Hour) // they are away
+		for name, want := range map[string]string{"ann": topics.StatusError, "kitchen": topics.StatusError, "attic": topics.StatusOK} {
+			if r := h.ask(topics.VerbJoin, `{"transaction":"j","id":"id-pi","name":"`+name+`","session":"s","word":"word"}`); r.Status != want {
+				t.Errorf("renamed to %s: %+v", name, r)
+			}
+		}
 		if r := h.ask(topics.VerbJoin, `{"transaction":"j","id":"id-pi","name":"ann2","session":"s","word":"word"}`); r.Status != topics.StatusOK {
 			t.Error("not renamed:", r.Error)
 		}

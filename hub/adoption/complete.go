@@ -215,16 +215,16 @@ func (a *Adoption) revoke(m protocol.Member, now time.Time, why string) {
 	a.event(topics.DomainRevoked, m.Name, "the key %s of %s is not accepted any more: %s", identity.Label(m.KeyHash), m.Name, why)
 }
 
-// Revoke ends the adoption of the domain whose key was revoked, and reports whether there
-// is one.
-func (a *Adoption) Revoke(key string, now time.Time) bool {
+// Revoke ends the adoption of each domain whose key was revoked, and reports whether there
+// is one: a machine may have been adopted again by another id.
+func (a *Adoption) Revoke(key string, now time.Time) (was bool) {
 	for _, m := range a.state.Members {
 		if m.KeyHash == key {
 			a.revoke(m, now, "it was revoked")
-			return true
+			was = true
 		}
 	}
-	return false
+	return was
 }
 
 // Forget ends the adoption of the domain of a name, and reports whether there was one.
