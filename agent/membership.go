@@ -20,6 +20,7 @@ import (
 	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/identity/secrets"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/internal/ratelimit"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -79,6 +80,7 @@ type membership struct {
 	reached map[string]error
 	// logged is what was logged last of an answer.
 	logged  string
+	reports *ratelimit.Window
 	changed chan struct{}
 	waiters []chan outcome
 }
@@ -99,7 +101,7 @@ const showDelay = 30 * time.Second
 
 // openMembership reads the keys of the domain, and makes them at the first start.
 func openMembership(o membershipOptions) (*membership, error) {
-	m := &membership{o: o, changed: make(chan struct{}, 1), reached: make(map[string]error)}
+	m := &membership{o: o, changed: make(chan struct{}, 1), reports: ratelimit.New(maxReports), reached: make(map[string]error)}
 	var err error
 	if m.domain, err = identity.OpenDomain(o.Config.DataDir, o.Adopted); err != nil {
 		return nil, err
@@ -387,9 +389,18 @@ func toHub(messages []application.Message) []link.ToHub {
 	return out
 }
 
-// report logs why an answer was not taken, unless it equals the last one.
+// maxReports is how often in a minute it is logged that an answer was not taken.
+const maxReports = 10
+
+// report logs why an answer was not taken, unless it equals the last one. Any program in the
+// network can send answers: it must not fill the disk.
 func (m *membership) report(err error) {
 	if err == nil || err.Error() == m.logged {
+		return
+	}
+	now := time.Now()
+	m.reports.Expire(now)
+	if !m.reports.Allow("", maxReports, now) {
 		return
 	}
 	m.logged = err.Error()

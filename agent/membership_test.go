@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -242,5 +244,29 @@ func TestRefusedTokenMakesRoom(t *testing.T) {
 		if m.tokens.current() == nil || m.tokens.current().String() != step.want.String() {
 			t.Errorf("step %d: another token", i)
 		}
+	}
+}
+
+// Any program in the network can refuse a domain, and say so as often and in such words as it
+// likes: neither fills the log, nor does anything but text reach a terminal.
+func TestRefusalsOfStrangers(t *testing.T) {
+	var log bytes.Buffer
+	o := membershipOptions{
+		Config: config.Domain{Name: "pi", DataDir: t.TempDir()}, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s",
+		Log: slog.New(slog.NewTextHandler(&log, nil)), Address: func() string { return "" },
+	}
+	m := mustOpen(t, o)
+	if err := m.Apply(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 1000 {
+		said := topics.Encode(adoption.ToDomain{Error: fmt.Sprint("\x1b[2J\n", n, strings.Repeat("x", 1000))})
+		m.Receive("mqtt://hub", topics.Message{Topic: "dominion/response/join/x", Payload: said})
+	}
+	if n := strings.Count(log.String(), "refuses this domain"); n == 0 || n > maxReports || log.Len() > 20_000 {
+		t.Errorf("%d lines of %d bytes", n, log.Len())
+	}
+	if r := m.application.Refusal(); strings.ContainsAny(r, "\x1b\n") || !strings.Contains(r, "[2J 999x") || len(r) > 600 {
+		t.Errorf("%q", r)
 	}
 }

@@ -10,7 +10,9 @@ package application
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/topics"
@@ -138,8 +140,8 @@ func (a *Application) Receive(topic, from string, payload []byte, now time.Time)
 	}
 	switch {
 	case m.Error != "":
-		a.refusal = m.Error
-		return nil, nil, fmt.Errorf("the hub at %s refuses this domain: %s", from, m.Error)
+		a.refusal = readable(m.Error)
+		return nil, nil, fmt.Errorf("the hub at %s refuses this domain: %s", from, a.refusal)
 	case m.Completion != nil:
 		adopted, err := a.applicant.Complete(*m.Completion, now)
 		if err != nil {
@@ -149,6 +151,23 @@ func (a *Application) Receive(topic, from string, payload []byte, now time.Time)
 	}
 	out, err := a.take(from, *m.Answer, now)
 	return out, nil, err
+}
+
+// maxRefusal is how much of a refusal people are shown, in bytes.
+const maxRefusal = 500
+
+// readable returns what a hub says, as one short line: any program in the network can be that
+// hub, and people read this on a terminal.
+func readable(said string) string {
+	if len(said) > maxRefusal {
+		said = said[:maxRefusal] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(said, ""))
 }
 
 // take takes a hub's answer.
