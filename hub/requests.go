@@ -30,7 +30,7 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 		data, err = h.answer(verb, asked{ask, m.User}, now)
 	}
 	if err == nil && verb == topics.VerbAdopt {
-		if err = h.adoption.Adopt(ask, asker(m), later{h.replyTo(verb, ask, m), ask.Transaction, publish}, now); err == nil {
+		if err = h.adoption.Adopt(ask, m.User, later{h.replyTo(verb, ask, m), ask.Transaction, publish}, now); err == nil {
 			return // answered later
 		}
 	}
