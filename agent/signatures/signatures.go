@@ -125,7 +125,9 @@ func (s *Signatures) AddHub(p identity.Peer) {
 	if s.verifier == nil || p.Subject.Dominion != s.verifier.Dominion || len(s.hubs) >= maxHubs {
 		return
 	}
-	s.hubs[p.KeyHash] = p.Key
+	if s.hubs[p.KeyHash] == nil { // else what is being verified by it would not count
+		s.hubs[p.KeyHash] = p.Key
+	}
 	s.release(p.KeyHash)
 }
 

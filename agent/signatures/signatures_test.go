@@ -172,6 +172,30 @@ func TestKeyListWhileCertificateIsVerified(t *testing.T) {
 	}
 }
 
+// A hub that shows its key again, by another handshake or a renewed certificate, makes no order
+// void that is being verified or waits for it.
+func TestHubIsVerifiedAgain(t *testing.T) {
+	now := time.Now()
+	h := openHub(t)
+	s := pinned(h)
+	again := func() {
+		key := h.Key.PublicKey // another pointer
+		s.AddHub(identity.Peer{Subject: identity.Subject{Use: identity.HubUse, Dominion: dominion}, Key: &key, KeyHash: h.KeyHash()})
+	}
+	again()
+	if err := errors.Join(s.Add(order(t, h, 1, 1), now), s.Add(order(t, h, 2, 1), now)); err != nil {
+		t.Fatal(err)
+	}
+	running := s.Take(now)
+	again()
+	if o, err := s.Done(running(), now); o == nil || err != nil {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if verified, failed := run(t, s, now); len(verified) != 1 || failed != nil {
+		t.Errorf("verified %v, %v", verified, failed)
+	}
+}
+
 // What was verified by what was pinned before does not count any more.
 func TestPinAgain(t *testing.T) {
 	now := time.Now()
