@@ -33,6 +33,8 @@ const (
 	orderTimeout = 30 * time.Second
 	// maxForgotten is of how many domains it is remembered that they were forgotten.
 	maxForgotten = 4096
+	// maxMembers is how many domains are adopted.
+	maxMembers = 4096
 	// maxCopies is of how many domains copies are remembered.
 	maxCopies = 256
 	// advanceInterval is how often the running time is charged to tokens.
@@ -379,7 +381,11 @@ func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) err
 	if a.o.Keys != nil && a.o.Keys.IsRevoked(key) {
 		return fmt.Errorf("the key %s was revoked: run `domain reset` on %s", q.Label(), q.Name)
 	}
-	if m, is := a.state.Members[q.ID]; is && m.KeyHash != key && m.Words.Established() {
+	m, is := a.state.Members[q.ID]
+	if !is && len(a.state.Members) >= maxMembers {
+		return fmt.Errorf("%d domains are adopted, and no further one is: forget some", len(a.state.Members))
+	}
+	if is && m.KeyHash != key && m.Words.Established() {
 		return fmt.Errorf("the id %s belongs to the key %s of %s: run `domain reset` on the machine that was copied", q.ID, identity.Label(m.KeyHash), m.Name)
 	}
 	if m, is := a.named(q.Name); is && m.KeyHash != key && m.Words.Established() && !replace {

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -611,5 +612,24 @@ func TestRenamedToTheNameOfAnother(t *testing.T) {
 	ann := h.machine("ann", "id-ann", nil, protocol.Means{Open: true})
 	if ann.refusal != taken.Error() {
 		t.Errorf("%q", ann.refusal)
+	}
+}
+
+// An open window does not let strangers fill the disk: the number of domains is bounded.
+func TestNoFurtherDomain(t *testing.T) {
+	h := newHome(t, Options{Open: true})
+	for n := range maxMembers {
+		id := fmt.Sprint("id-", n)
+		h.state.Members[id] = protocol.Member{ID: id, Name: id, KeyHash: id}
+	}
+	one := h.machine("pi", "id-pi", nil, protocol.Means{Open: true})
+	if len(h.Members()) != maxMembers || !strings.Contains(one.refusal, "forget some") {
+		t.Errorf("%d domains, %q", len(h.Members()), one.refusal)
+	}
+	delete(h.state.Members, "id-0")
+	two := h.machine("pi", "id-pi", nil, protocol.Means{Open: true})
+	two.choose()
+	if two.adopted == nil {
+		t.Error("not adopted:", two.refusal)
 	}
 }
