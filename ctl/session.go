@@ -42,6 +42,8 @@ type session struct {
 	// queueBytes is the memory of the queue.
 	queueBytes int
 	subscribed map[string]bool
+	// private is set if nobody else can read what is sent, and the hub knows who sends it.
+	private bool
 	// hubAvailability is the last payload at hub/availability.
 	hubAvailability string
 }
@@ -147,7 +149,8 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 	if control {
 		dialControl(&o, path, t.found)
 	}
-	o.OnRefused = client.AnswerRefused(s.tree, t.user, control || locate.Encrypted(url) && t.user != "", s.box.Put)
+	s.private = control || locate.Encrypted(url) && (t.user != "" || o.CertFile != "")
+	o.OnRefused = client.AnswerRefused(s.tree, t.user, s.private, s.box.Put)
 	var err error
 	if s.conn, err = client.Connect(ctx, o); err != nil {
 		return nil, err
@@ -162,6 +165,13 @@ func random(bytes int) string {
 	b := make([]byte, bytes)
 	_, _ = rand.Read(b) // never fails, as crypto/rand documents
 	return hex.EncodeToString(b)
+}
+
+// holdsSecret reports whether a request holds what nobody else may read. The hub would
+// refuse it on a connection that is not private, but only after others could have read it:
+// who listens on the wire, and every subscriber of another broker.
+func holdsSecret(ask topics.HubRequest) bool {
+	return ask.Code != "" || ask.Value != "" || ask.Hash != ""
 }
 
 // subscribe subscribes to those filters that it has not subscribed to.
@@ -245,6 +255,9 @@ func (s *session) next(ctx context.Context) (topics.Message, error) {
 func (s *session) ask(ctx context.Context, verb string, ask topics.HubRequest, timeout time.Duration) (topics.Reply, error) {
 	request, response := s.tree.Request(verb)
 	availability := s.tree.Hub(topics.HubAvailability)
+	if !s.private && topics.IsPrivate(verb) && holdsSecret(ask) {
+		return topics.Reply{}, fail(ExitFailed, "", "%s", topics.PrivateRefusal(verb))
+	}
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := s.subscribe(waiting, response, availability); err != nil {
