@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"time"
 
 	"github.com/jmbarzee/dominion/identity"
@@ -20,10 +21,18 @@ func (k *Keys) Offering() adoption.HubOptions {
 	}
 }
 
-// Certify issues the certificate of a domain's key. It writes a file.
+// Certify issues the certificate of a domain's key. It writes a file. A key of a user is none of
+// a domain: the list of what was issued has one entry of a key, by which it is revoked.
 func (k *Keys) Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.Certificate, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	hash, err := identity.HashKey(key)
+	if err != nil {
+		return nil, err
+	}
+	if before, issued := k.hub.Ledger.Find(hash); issued && before.Use != identity.DomainUse {
+		return nil, fmt.Errorf("cannot issue a certificate: the key %s is of the %s %.80s: run `domain reset` on the machine", identity.Label(hash), before.Use, before.Name)
+	}
 	return k.hub.Issue(identity.Subject{Use: identity.DomainUse, Name: id}, key, 0, now)
 }
 

@@ -129,6 +129,9 @@ func TestRevokeUser(t *testing.T) {
 	if _, err := k.IssueForUser("bob", request, 0, time.Now()); err == nil {
 		t.Error("the key of one user got a certificate of another")
 	}
+	if _, err := k.Certify("id", &key.PublicKey, time.Now()); err == nil {
+		t.Error("the key of a user got a certificate of a domain")
+	}
 	revoke(t, k, issued[0].Key)
 	if _, err := k.IssueForUser("ada", request, 0, time.Now()); err == nil {
 		t.Error("a revoked key got a certificate")
