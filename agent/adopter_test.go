@@ -148,7 +148,7 @@ func (a *adopter) prove(p adoption.Proof, now time.Time) {
 			continue
 		}
 		id := o.Question.ID
-		word := adoption.NewWord()
+		word := adoption.WordKey(nil).New("", adoption.Words{})
 		if !o.Completed() {
 			a.words[id] = a.words[id].Give(word)
 		}
@@ -197,7 +197,7 @@ func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
 		return topics.Reply{Transaction: r.Transaction, Status: topics.StatusError, Error: "it is a copy: domain reset"}, true
 	}
 	a.confirm(r.ID, r.Word)
-	g.Word = adoption.NewWord()
+	g.Word = adoption.WordKey(nil).New("", adoption.Words{})
 	a.words[r.ID] = a.words[r.ID].Give(g.Word)
 	return topics.Accept(r.Transaction, g), true
 }

@@ -108,7 +108,7 @@ func TestCommandLine(t *testing.T) {
 			{"stop wep", 1, "web"}, // did you mean
 			{"why nosuch", 1, "nosuch"},
 			{"drain nosuch", 1, "nosuch"},
-			{"forget kitchen", 1, "kitchen"}, // it is online
+			{"forget nosuch", 1, "nosuch"},
 			{"logs nosuch", 1, "nosuch"},
 			{"restart lamp cellar", 1, "cellar"}, // it does not run there
 			{"dance", 2, "dance"},

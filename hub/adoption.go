@@ -35,7 +35,7 @@ func (h *Hub) newAdoption(o Options) *adoption.Adoption {
 		Grant: func() []byte { return topics.Encode(h.grant()) },
 	}
 	if o.Keys != nil {
-		a.Keys, a.Authority = o.Keys, o.Keys.RootHash()
+		a.Keys, a.Authority, a.WordKey = o.Keys, o.Keys.RootHash(), o.Keys.WordKey()
 	}
 	return adoption.New(a)
 }

@@ -49,6 +49,8 @@ type Options struct {
 	Dominion string
 	// Authority is SHA-256 of the public key of the authority.
 	Authority [32]byte
+	// WordKey is the hub's secret for the words of domains.
+	WordKey protocol.WordKey
 	// Open is [identity] adoption = "open": a window without an end.
 	Open bool
 	// Embedded reports that the broker says who publishes.

@@ -43,11 +43,11 @@ func (a *Adoption) proved(o *offer, err error, now time.Time) {
 		return
 	}
 	q := o.Question
-	o.word = protocol.NewWord()
 	m := protocol.Member{ID: q.ID, Name: q.Name, Key: q.Key, KeyHash: o.key, Recipient: q.Recipient, Method: o.Method, At: now.UTC().Round(0)}
 	if before, is := a.state.Members[q.ID]; is && before.KeyHash == o.key {
 		m.Words = before.Words
 	}
+	o.word = a.o.WordKey.New(m.ID, m.Words)
 	m.Words = m.Words.Give(o.word)
 	if other, is := a.named(q.Name); is && other.KeyHash != o.key {
 		if other.Words.Established() {
@@ -157,6 +157,9 @@ func (a *Adoption) confirm(id, word string, now time.Time) bool {
 	m, is := a.state.Members[id]
 	if !is {
 		return false
+	}
+	if a.o.WordKey.Newer(id, word, m.Words) { // this hub was restored from a backup
+		m.Words = protocol.Words{Confirmed: m.Words.Confirmed, Pending: []string{word}}
 	}
 	words, valid := m.Words.Confirm(word)
 	if !valid {

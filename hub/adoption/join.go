@@ -26,7 +26,7 @@ func (a *Adoption) MayJoin(ask topics.HubRequest, user string, admin bool, now t
 	if err := a.mayAct(m, user, admin); err != nil {
 		return err
 	}
-	if m.Words.Valid(ask.Word) {
+	if m.Words.Valid(ask.Word) || a.o.WordKey.Newer(m.ID, ask.Word, m.Words) {
 		if m.Name == ask.Name || a.o.Taken == nil {
 			return nil
 		}
@@ -70,7 +70,7 @@ func (a *Adoption) Joined(ask topics.HubRequest, now time.Time) (word string) {
 	}
 	m := a.state.Members[ask.ID]
 	delete(a.copies, m.ID)
-	word = protocol.NewWord()
+	word = a.o.WordKey.New(m.ID, m.Words)
 	m.Name, m.Words = ask.Name, m.Words.Give(word)
 	a.put(m)
 	return word

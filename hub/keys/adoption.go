@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -41,6 +42,28 @@ func (k *Keys) RootHash() [sha256.Size]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.hub.Authority.RootHash()
+}
+
+// WordKey returns the secret by which the hub knows the words that it gave to domains.
+func (k *Keys) WordKey() adoption.WordKey { return k.wordKey }
+
+// wordKeyFile is the file of WordKey in the directory of keys.
+const wordKeyFile = "words.key"
+
+// openWordKey reads the secret of the words, and makes it at the first start. One that was
+// lost is made anew: the hub then knows only the words that it stores.
+func openWordKey(s *identity.Store) (adoption.WordKey, error) {
+	const size = 32
+	return s.Secret(wordKeyFile, false, func(key []byte) error {
+		if len(key) != size {
+			return fmt.Errorf("it has %d bytes, not %d", len(key), size)
+		}
+		return nil
+	}, func() ([]byte, error) {
+		key := make([]byte, size)
+		_, _ = rand.Read(key) // never fails
+		return key, nil
+	})
 }
 
 // Names returns the host names and addresses that the hub's certificate has. It does not

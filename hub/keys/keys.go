@@ -19,6 +19,7 @@ import (
 
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -43,6 +44,7 @@ type Options struct {
 // Keys are the keys of a running hub. Make them with Open.
 type Keys struct {
 	options Options
+	wordKey adoption.WordKey
 	// served is what TLS listeners serve, browser what HTTPS serves.
 	served, browser atomic.Pointer[tls.Certificate]
 	// signer is what orders are signed with.
@@ -81,7 +83,11 @@ func Open(o Options) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Keys{options: o, hub: hub, renewal: hub.Renewal()}
+	words, err := openWordKey(hub.Store())
+	if err != nil {
+		return nil, err
+	}
+	k := &Keys{wordKey: words, options: o, hub: hub, renewal: hub.Renewal()}
 	k.renewal.SetNames(names)
 	if err := k.openList(); err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ func newHub(t testing.TB, dominion string) *hub {
 func (h *hub) store(o *Offer) (certificate []*x509.Certificate, word string) {
 	h.t.Helper()
 	hash := o.Question.KeyHash()
-	word = NewWord()
+	word = WordKey(nil).New("", Words{})
 	h.members[hash] = member{h.members[hash].words.Give(word)}
 	if o.Method == ByToken {
 		h.tokens = h.tokens.Use(o.Question.Token, o.Question.Name, hash, now)
@@ -655,7 +655,7 @@ func TestLostMessages(t *testing.T) {
 	}
 	cert, word := h.store(o)
 	c := must[Completion](t)(o.Complete(cert, h.keys, word))
-	again := must[Completion](t)(o.Complete(cert, h.keys, NewWord()))
+	again := must[Completion](t)(o.Complete(cert, h.keys, WordKey(nil).New("", Words{})))
 	if again.Word != c.Word || !o.Completed() {
 		t.Error("another completion for the same proof")
 	}

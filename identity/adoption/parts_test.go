@@ -329,8 +329,34 @@ func TestWords(t *testing.T) {
 	if w.Valid("7") || !w.Valid("9") || !w.Established() {
 		t.Errorf("%+v", w)
 	}
-	if one, two := NewWord(), NewWord(); one == two || len(one) != 32 {
-		t.Error("words")
+	key := WordKey("secret of the hub")
+	one := key.New("kitchen", Words{})
+	after := Words{}.Give(one)
+	two := key.New("kitchen", after)
+	restored := Words{Confirmed: one} // by a backup of that time
+	for _, tt := range []struct {
+		what  string
+		key   WordKey
+		id    string
+		word  string
+		words Words
+		newer bool
+	}{
+		{"a word after the backup", key, "kitchen", two, restored, true},
+		{"the word of the backup", key, "kitchen", one, restored, false},
+		{"a former word", key, "kitchen", one, Words{Confirmed: two}, false},
+		{"a word of another domain", key, "attic", two, restored, false},
+		{"a word of another hub", WordKey("another"), "kitchen", two, restored, false},
+		{"a word whose number was raised", key, "kitchen", "7" + two[1:], restored, false},
+		{"a word without a number", key, "kitchen", "5f0c", restored, false},
+		{"no key", nil, "kitchen", two, restored, false},
+	} {
+		if got := tt.key.Newer(tt.id, tt.word, tt.words); got != tt.newer {
+			t.Errorf("%s: newer %v, want %v", tt.what, got, tt.newer)
+		}
+	}
+	if one == key.New("kitchen", Words{}) {
+		t.Error("two words are the same")
 	}
 }
 

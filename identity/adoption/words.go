@@ -1,9 +1,13 @@
 package adoption
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
+	"strconv"
 )
 
 // maxPending bounds the words that a domain has not confirmed.
@@ -19,11 +23,64 @@ type Words struct {
 	Pending []string `json:"pending,omitempty"`
 }
 
-// NewWord makes a word.
-func NewWord() string {
-	var b [16]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+// WordKey is the secret of a hub by which it knows its words and their order, also after it
+// was restored from a backup: words that it gave since are newer than those that it stores.
+type WordKey []byte
+
+// The parts of a word, in hexadecimal digits: its number, a random part, and a MAC.
+const (
+	numberDigits = 16
+	randomDigits = 16
+	macDigits    = 32
+	wordDigits   = numberDigits + randomDigits + macDigits // as long as an id may be
+)
+
+// New makes the next word of a domain.
+func (k WordKey) New(id string, w Words) string {
+	last := number(w.Confirmed)
+	for _, word := range w.Pending {
+		last = max(last, number(word))
+	}
+	var random [randomDigits / 2]byte
+	rand.Read(random[:])
+	body := fmt.Sprintf("%016x%x", last+1, random)
+	return body + k.mac(id, body)
+}
+
+// Newer reports whether this hub gave a word to a domain after those that it stores: a hub
+// that was restored from a backup has forgotten it.
+func (k WordKey) Newer(id, word string, w Words) bool {
+	if len(k) == 0 || len(word) != wordDigits {
+		return false
+	}
+	body := word[:numberDigits+randomDigits]
+	if !hmac.Equal([]byte(word[len(body):]), []byte(k.mac(id, body))) {
+		return false
+	}
+	last := number(w.Confirmed)
+	for _, known := range w.Pending {
+		last = max(last, number(known))
+	}
+	return number(word) > last
+}
+
+// mac returns the MAC of a word's beginning for a domain.
+func (k WordKey) mac(id, body string) string {
+	m := hmac.New(sha256.New, k)
+	fmt.Fprintf(m, "dominion word 1\n%s\n%s", id, body)
+	return hex.EncodeToString(m.Sum(nil))[:macDigits]
+}
+
+// number returns the number of a word; 0 for "", or a word without one.
+func number(word string) uint64 {
+	if len(word) != wordDigits {
+		return 0
+	}
+	n, err := strconv.ParseUint(word[:numberDigits], 16, 63)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // Give returns the words after another one was given. They must be stored before it is sent.
