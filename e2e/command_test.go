@@ -120,25 +120,26 @@ func TestHubRaisesItsOwnAboveAForeignCommand(t *testing.T) {
 	})
 }
 
-// A hub whose disk was restored from a backup of before: it finds domains that
-// it does not know, under commands of an epoch that it has not reached. It
-// raises its own and leaves what runs as it is.
+// A hub whose disk was restored from a backup of before: it finds a domain that has had
+// newer words since, under commands of an epoch that it has not reached. It takes the
+// domain for the one that it adopted, raises its own epoch and leaves what runs as it is.
 func TestRestoredHubDisturbsNothing(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
 		data, backup := filepath.Join(home.Hub.Dir, "data"), filepath.Join(home.Hub.Dir, "backup")
 		home.Configure(service("web", `priority = "required"`, healthHTTP) + service("lamp", `priority = "required"`))
-		hub, _, _ := home.Up()
+		kitchen := home.Domain("kitchen")
+		kitchen.Install("web", "lamp")
+		hub, _, _ := home.Up(kitchen)
 		hub.Stop()
 		home.must(command("cp", "-a", data, backup))
 
-		kitchen := home.Domain("kitchen")
-		kitchen.Install("web", "lamp")
 		for range 2 { // the epoch goes on
 			hub = home.StartHub()
 			home.Observe().Until("the hub is ready", View.Ready)
 			hub.Kill()
 		}
-		hub, _, o := home.Up(kitchen)
+		hub = home.StartHub()
+		o := home.Observe()
 		o.Until("both are healthy", func(v View) bool { return v.Healthy("web", 1) && v.Healthy("lamp", 1) })
 		before, starts := home.Lives(o)
 		epoch := o.Latest().Command("kitchen").Epoch

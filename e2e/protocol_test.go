@@ -33,6 +33,7 @@ const (
 		services object
 		services.wanted count
 		services.running count
+		control? string
 		problem? string
 		certificate_expires? time
 	`)
@@ -111,6 +112,8 @@ const (
 		epoch count
 		generation count
 		run? word
+		key? word
+		signature? word
 		at time
 		timing object
 		timing.heartbeat number

@@ -269,6 +269,7 @@ func (h *home) stop(how ending) {
 		return
 	}
 	kept := filepath.Join(h.dir, "kept")
+	synctest.Wait() // nothing is being written beside the hub's loop
 	h.copyDir(h.cfg.DataDir, kept)
 	h.endHub(how)
 	h.copyDir(kept, h.cfg.DataDir)
