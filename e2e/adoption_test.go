@@ -169,8 +169,7 @@ func TestAdoptByCode(t *testing.T) {
 		home.Journal.AwaitRunning(t)
 		home.event(topics.DomainRevoked, "pi")
 		agent.Stop()
-		agent = pi.startAsking()
-		time.Sleep(3 * time.Second)
+		pi.startAsking().AwaitLog("bad certificate")
 		if state := home.domains()["pi"].State; state == topics.DomainIsOnline {
 			t.Error("a forgotten domain is back")
 		}

@@ -23,12 +23,10 @@ const ageRecipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmc
 
 // adoptingHub is a hub that serves TLS with its own certificate.
 type adoptingHub struct {
-	t         *testing.T
-	dir       string
-	tls       string
-	messages  chan topics.Message
-	identity  *identity.Domain
-	applicant *adoption.Applicant
+	t        *testing.T
+	dir      string
+	tls      string
+	messages chan topics.Message
 }
 
 func startAdoptingHub(t *testing.T) *adoptingHub {
