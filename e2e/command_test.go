@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -55,12 +54,8 @@ func TestStaleStartCommandIsRefused(t *testing.T) {
 			c := last
 			attempt.change(&c)
 			c.Services = map[string]topics.Spec{"lamp": c.Services["web"]} // stops web, starts lamp
-			payload, err := json.Marshal(c)
-			if err != nil {
-				t.Fatal(err)
-			}
 			mark := o.Now()
-			home.Publish("dominion/domain/kitchen/services/set", string(payload))
+			home.Publish("dominion/domain/kitchen/services/set", home.signedStart(c))
 			t.Log(attempt.name)
 			o.AwaitEvent(mark, "dominion/domain/kitchen/event", topics.CommandRefused, "", "")
 			o.AwaitEvent(mark, "dominion/hub/event", topics.CommandRefused, "kitchen", "")
@@ -73,12 +68,8 @@ func TestStaleStartCommandIsRefused(t *testing.T) {
 		home.Journal.Undisturbed(t, "after the refused commands", before, starts)
 
 		t.Log("an equal one changes nothing")
-		payload, err := json.Marshal(o.Latest().Command("kitchen"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o.Latest().Command("kitchen").Epoch == last.Epoch {
-			home.Publish("dominion/domain/kitchen/services/set", string(payload))
+		if c := o.Latest().Command("kitchen"); c.Epoch == last.Epoch {
+			home.Publish("dominion/domain/kitchen/services/set", home.signedStart(c))
 		}
 		awaitLiveHeartbeat(o, o.Now(), "kitchen")
 		home.Journal.Undisturbed(t, "after an equal command", before, starts)
@@ -105,9 +96,7 @@ func TestHubRaisesItsOwnAboveAForeignCommand(t *testing.T) {
 			c := o.Latest().Command("kitchen")
 			foreign.change(&c)
 			c.Services = map[string]topics.Spec{"web": c.Services["web"]} // stops lamp
-			payload, err := json.Marshal(c)
-			home.must(err)
-			home.Publish("dominion/domain/kitchen/services/set", string(payload), "-r")
+			home.Publish("dominion/domain/kitchen/services/set", home.signedStart(c), "-r")
 			o.Until("the hub's command is above it and all is healthy", func(v View) bool {
 				now := v.Command("kitchen")
 				above := now.Epoch > c.Epoch || now.Epoch == c.Epoch && now.Generation > c.Generation

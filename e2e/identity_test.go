@@ -173,12 +173,26 @@ func TestAUserOfOneDomainHarmsNoOther(t *testing.T) {
 	x.stays(5*time.Second, pid)
 }
 
-// A domain that obeys an epoch which its hub cannot reach is brought back by
-// resync, and nothing that runs is touched.
+// joinedBefore makes a domain one that had joined the home before there were keys: it
+// goes on without one.
+func (x *identityHome) joinedBefore(d *Domain) {
+	x.t.Helper()
+	o := x.Observe()
+	o.Until("the hub is there", func(v View) bool { h, _ := look[topics.Hub](v, "dominion/hub/status"); return h.ID != "" })
+	hub, _ := look[topics.Hub](o.Latest(), "dominion/hub/status")
+	x.must(os.MkdirAll(d.DataDir(), 0o755))
+	x.must(os.WriteFile(filepath.Join(d.DataDir(), "memory.json"), fmt.Appendf(nil, `{"dominion": {"id": %q, "name": "home"}}`, hub.ID), 0o600))
+}
+
+// A domain without a key that obeys an epoch which its hub cannot reach is brought back by
+// resync, and nothing that runs is touched. One that has a key obeys no such epoch.
 func TestResyncBringsADomainBack(t *testing.T) {
 	x := newIdentityHome(t, "kitchen")
 	kitchen := x.member("kitchen", "kitchen")
-	_, _, o := x.Up(kitchen)
+	x.StartHub()
+	x.joinedBefore(kitchen)
+	kitchen.Start()
+	o := x.Observe()
 	o.Until("all is healthy", func(v View) bool { return v.Healthy("boiler", 1) && v.Healthy("lamp", 1) })
 	pid := 0
 	_, err := fmt.Sscan(x.beginnings()[0][2], &pid)
@@ -186,6 +200,9 @@ func TestResyncBringsADomainBack(t *testing.T) {
 
 	t.Log("somebody who may do everything publishes a start command with an epoch far ahead")
 	c := decode[topics.StartCommand](t, o.Latest()["dominion/domain/kitchen/services/set"])
+	if c.Key != "" {
+		t.Fatal("kitchen has a key")
+	}
 	c.Epoch += 900_000
 	mark := o.Now()
 	x.Publish("dominion/domain/kitchen/services/set", string(topics.Encode(c)), "-r")

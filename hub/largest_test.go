@@ -18,11 +18,12 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// listening is a bus that hands on the answers to requests.
+// listening is a bus that hands on the answers to requests, and the command that the hub
+// passes the request logs on with.
 type listening struct{ answers chan topics.Message }
 
 func (l listening) Publish(m topics.Message) {
-	if strings.Contains(m.Topic, "/response/") {
+	if strings.Contains(m.Topic, "/response/") || strings.HasSuffix(m.Topic, "/command") && strings.Contains(string(m.Payload), `"action":"logs"`) {
 		l.answers <- m
 	}
 }
