@@ -217,8 +217,14 @@ func (h *testNetwork) adopting(addr, id string, lifetime time.Duration) *hub {
 }
 
 // encrypt makes the hub's broker one that speaks TLS alone.
-func (u *hub) encrypt() {
-	u.secure = &tls.Config{Certificates: []tls.Certificate{u.adopts.own.TLS()}, ClientAuth: tls.RequestClientCert}
+func (u *hub) encrypt(configure ...func(*tls.Config)) {
+	secure := &tls.Config{Certificates: []tls.Certificate{u.adopts.own.TLS()}, ClientAuth: tls.RequestClientCert}
+	for _, c := range configure {
+		c(secure)
+	}
+	u.h.mu.Lock()
+	defer u.h.mu.Unlock()
+	u.secure = secure
 }
 
 // state returns what the test reads of the adopter while the hub runs.

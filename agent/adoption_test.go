@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -311,10 +313,12 @@ func TestVerifiesItsHub(t *testing.T) {
 
 		impostor := h.adopting("192.0.2.1:8883", "d1", 0)
 		impostor.encrypt()
-		joins := 0
-		impostor.answer = func(r topics.HubRequest) (topics.Reply, bool) { joins++; return topics.Reply{}, false }
+		var joins atomic.Int32
+		impostor.mu.Lock()
+		impostor.answer = func(r topics.HubRequest) (topics.Reply, bool) { joins.Add(1); return topics.Reply{}, false }
+		impostor.mu.Unlock()
 		time.Sleep(time.Minute)
-		if joins > 0 {
+		if joins.Load() > 0 {
 			t.Error("it requests the join of a hub of another authority")
 		}
 		impostor.gone()
@@ -323,17 +327,23 @@ func TestVerifiesItsHub(t *testing.T) {
 		u.mu.Lock()
 		u.adopts, u.answer = known, known.join
 		u.mu.Unlock()
-		u.encrypt()
+		var mu sync.Mutex
 		var certificates []string
-		u.secure.VerifyConnection = func(s tls.ConnectionState) error {
-			name := ""
-			if len(s.PeerCertificates) > 0 {
-				name = s.PeerCertificates[0].URIs[0].Opaque
+		u.encrypt(func(c *tls.Config) {
+			c.VerifyConnection = func(s tls.ConnectionState) error {
+				name := ""
+				if len(s.PeerCertificates) > 0 {
+					name = s.PeerCertificates[0].URIs[0].Opaque
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				certificates = append(certificates, name)
+				return nil
 			}
-			certificates = append(certificates, name)
-			return nil
-		}
+		})
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(u.of(topics.DomainHeartbeat)) == 0 || !slices.Contains(certificates, "d1:domain:"+a.id()) {
 			t.Errorf("not joined with its certificate: %q", certificates)
 		}
