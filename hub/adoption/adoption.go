@@ -296,6 +296,10 @@ func (a *Adoption) question(q protocol.Question, transaction, address string, no
 // verified takes a question of whoever has its key.
 func (a *Adoption) verified(q protocol.Question, transaction, address string, now time.Time) {
 	key := q.KeyHash()
+	if err := a.revoked(q); err != nil { // nobody can adopt it, so it is not shown as waiting
+		a.refuse(q, err)
+		return
+	}
 	added, err := a.waiting.Put(q, address, now)
 	if err != nil {
 		return
@@ -376,12 +380,20 @@ func (a *Adoption) unconfirmed(q protocol.Question) bool {
 	return is && m.KeyHash == q.KeyHash() && !m.Words.Established()
 }
 
+// revoked returns that the key of a machine is not accepted any more.
+func (a *Adoption) revoked(q protocol.Question) error {
+	if a.o.Keys != nil && a.o.Keys.IsRevoked(q.KeyHash()) {
+		return fmt.Errorf("the key %s was revoked: run `domain reset` on %s", q.Label(), q.Name)
+	}
+	return nil
+}
+
 // mayHave returns why a machine may not be adopted under its name and id; replace has it take
 // the name of another one.
 func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) error {
 	key := q.KeyHash()
-	if a.o.Keys != nil && a.o.Keys.IsRevoked(key) {
-		return fmt.Errorf("the key %s was revoked: run `domain reset` on %s", q.Label(), q.Name)
+	if err := a.revoked(q); err != nil {
+		return err
 	}
 	m, is := a.state.Members[q.ID]
 	if !is && len(a.state.Members) >= maxMembers {

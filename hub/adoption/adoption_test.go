@@ -439,7 +439,8 @@ func TestNames(t *testing.T) {
 		t.Error("not forgotten")
 	}
 	again := h.machine("pi", "id-2", other.key, protocol.Means{})
-	contains(t, h.adopt("pi", again.code, false), "was revoked")
+	contains(t, errors.New(again.refusal), "was revoked")
+	contains(t, h.adopt("pi", again.code, false), "no machine")
 	third := h.machine("pi", "id-3", nil, protocol.Means{})
 	if err := h.adopt("pi", third.code, false); err != nil {
 		t.Fatal(err)
@@ -506,6 +507,32 @@ func TestJoin(t *testing.T) {
 	h.Joined(copied, h.now)
 	if h.Members()["id-pi"].Name != "pia" || !h.Take().Domains {
 		t.Error("not renamed")
+	}
+}
+
+// A domain that asked while its hub was away waits no more once it has joined; one that
+// was forgotten is not shown as waiting, and is told what to do.
+func TestAMemberDoesNotWait(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	again := h.machine("pi", "id-pi", pi.key, protocol.Means{})
+	if len(h.Waiting()) != 1 {
+		t.Fatalf("waiting: %v", h.Waiting())
+	}
+	h.Joined(topics.HubRequest{ID: "id-pi", Name: "pi", Word: pi.adopted.Trust.Word}, h.now)
+	if len(h.Waiting()) != 0 {
+		t.Errorf("a domain that has joined waits: %v", h.Waiting())
+	}
+	h.settle()
+	h.events = nil
+	h.Forget("pi", h.now)
+	h.settle()
+	again.ask()
+	if len(h.Waiting()) != 0 || !strings.Contains(again.refusal, "domain reset") {
+		t.Errorf("a forgotten domain: waiting %v, told %q", h.Waiting(), again.refusal)
 	}
 }
 
