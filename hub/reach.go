@@ -66,6 +66,9 @@ func reachEmbedded(own *keys.Keys, listeners func() []broker.Listener) func() (s
 			if len(others) == maxReach {
 				break
 			}
+			if a, err := netip.ParseAddr(host); err == nil && a.IsLinkLocalUnicast() {
+				continue // of use only with a zone, which differs on each machine
+			}
 			if port != "8883" {
 				host = net.JoinHostPort(host, port)
 			}
