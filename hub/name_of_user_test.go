@@ -47,17 +47,29 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 		h.stop()
 		h.setup = setup
 		h.start()
-		h.ask(topics.VerbJoin, `{"transaction":"j","id":"id-ann","name":"ann","session":"s","word":"word"}`)
+		// A join is answered once it is on disk, with those that come in the same moment.
+		join := func(id, name, word string) topics.Reply {
+			request, response := h.tree.Request(topics.VerbJoin)
+			h.publish(request, `{"transaction":"`+id+name+`","id":"`+id+`","name":"`+name+`","session":"s"`+word+`}`, false)
+			time.Sleep(5 * time.Second)
+			r := get[topics.Reply](h, response)
+			if r.Transaction != id+name {
+				t.Errorf("no answer to %s as %s, the last one is %+v", id, name, r)
+			}
+			return r
+		}
+		const word = `,"word":"word"`
+		join("id-ann", "ann", word)
 		for _, name := range []string{"kitchen", "attic"} { // machines without a key
-			h.ask(topics.VerbJoin, `{"transaction":"k","id":"id-`+name+`","name":"`+name+`","session":"s"}`)
+			join("id-"+name, name, "")
 		}
 		time.Sleep(time.Hour) // they are away
 		for name, want := range map[string]string{"ann": topics.StatusError, "kitchen": topics.StatusError, "attic": topics.StatusOK} {
-			if r := h.ask(topics.VerbJoin, `{"transaction":"j","id":"id-pi","name":"`+name+`","session":"s","word":"word"}`); r.Status != want {
+			if r := join("id-pi", name, word); r.Status != want {
 				t.Errorf("renamed to %s: %+v", name, r)
 			}
 		}
-		if r := h.ask(topics.VerbJoin, `{"transaction":"j","id":"id-pi","name":"ann2","session":"s","word":"word"}`); r.Status != topics.StatusOK {
+		if r := join("id-pi", "ann2", word); r.Status != topics.StatusOK {
 			t.Error("not renamed:", r.Error)
 		}
 		for _, name := range []string{"ann", "ann2"} {
