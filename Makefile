@@ -66,7 +66,7 @@ check: check-format check-vet check-lint check-imports check-docs check-cross ch
 # The tests wait more than they compute: four at once are within two cores.
 e2e: build ## try the programs with real clients on several hosts (network namespaces: root; gets mosquitto and iproute2 from Debian)
 	sh build/e2e-needs.sh
-	DOMINION_E2E=1 go test ./e2e -count=1 -parallel 4 -timeout 25m -v
+	DOMINION_E2E=1 go test ./e2e -count=1 -parallel 4 -timeout 40m -v
 
 # Not part of e2e: the first time it gets 1.4 GB by name from the system's mirror
 # of Debian and from PyPI, afterwards it starts from the cache folder.
