@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // addTLS adds TLS to a listener. Certificates that are files, and the authority of client
@@ -205,6 +207,14 @@ func (c *certificates) load(times [3]time.Time) error {
 			return fmt.Errorf("cert_file %s with key_file %s: %w", c.certFile, c.keyFile, err)
 		}
 		config.Certificates, notAfter = []tls.Certificate{pair}, pair.Leaf.NotAfter
+		if c.own != nil {
+			config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				if hello.ServerName == topics.HubServerName { // a domain, which verifies the hub by its authority
+					return c.own.Certificate(), nil
+				}
+				return nil, nil
+			}
+		}
 	}
 	var clientCAs *x509.CertPool
 	if c.caFile != "" {

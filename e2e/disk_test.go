@@ -199,7 +199,9 @@ func TestBrokenFiles(t *testing.T) {
 		home.must(err)
 		broken := 0
 		for _, e := range entries {
-			if e.Type().IsRegular() {
+			// hub.json says which keys were adopted: without it the hub is a stranger to its
+			// domains, and needs a backup.
+			if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), "hub.json") {
 				home.must(os.WriteFile(filepath.Join(dir, e.Name()), []byte{0, 0, 0, 0}, 0o600))
 				broken++
 			}

@@ -119,7 +119,7 @@ func TestAUserOfOneDomainHarmsNoOther(t *testing.T) {
 	const own = "dominion/domain/mallory/"
 	x.forge("mallory", "dominion/request/join", topics.HubRequest{Transaction: "1", ID: beat.ID, Name: "mallory", Session: "m"})
 	refused := o.AwaitEvent(mark, "dominion/hub/event", topics.DomainRefused, "mallory", "")
-	if !containsAny(refused.Message, "domain reset") || !strings.Contains(refused.Message, "kitchen") {
+	if !containsAny(refused.Message, "domain reset", "must show its certificate") || !strings.Contains(refused.Message, "kitchen") {
 		t.Errorf("the event does not say whose the id is, and what to do: %q", refused.Message)
 	}
 	for n := range uint64(3) {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // Why a certificate is refused.
@@ -154,6 +156,7 @@ func (v Verifier) chainEnd(chain []*x509.Certificate) (time.Time, error) {
 func (v Verifier) VerifyHub(own tls.Certificate, now func() time.Time, verified func(Peer)) *tls.Config {
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
+		ServerName:         topics.HubServerName,
 		InsecureSkipVerify: true, // by the standard rules; VerifyConnection applies ours
 		VerifyConnection: func(state tls.ConnectionState) error {
 			p, err := v.Verify(state.PeerCertificates, now(), HubUse)

@@ -34,6 +34,10 @@ const Protocol = "1.0"
 // DefaultPrefix is the base of all topics unless topic_prefix says otherwise.
 const DefaultPrefix = "dominion"
 
+// HubServerName is the server name (SNI) by which a domain asks for the hub's own certificate,
+// where the TLS listener has another one (cert_file).
+const HubServerName = "hub.dominion.internal"
+
 // SameMajor reports whether a peer that speaks protocol may be obeyed.
 func SameMajor(protocol string) bool {
 	mine, _, _ := strings.Cut(Protocol, ".")
