@@ -153,7 +153,9 @@ func TestPasswordGoesByTLSAlone(t *testing.T) {
 	home.WriteHubConfig(withTLS)
 	hub = home.StartHub()
 	agent.AwaitLog("joined", "mqtts://")
-	if lines, _ := hub.log.from(0); slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "user=kitchen") && strings.Contains(l, "listener=mqtt ") }) {
+	if lines, _ := hub.log.from(0); slices.ContainsFunc(lines, func(l string) bool {
+		return strings.Contains(l, "user=kitchen") && strings.Contains(l, "listener=mqtt ")
+	}) {
 		t.Errorf("the agent showed its user to the listener without TLS: %q", lines)
 	}
 }
