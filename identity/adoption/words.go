@@ -37,13 +37,9 @@ const (
 
 // New makes the next word of a domain.
 func (k WordKey) New(id string, w Words) string {
-	last := number(w.Confirmed)
-	for _, word := range w.Pending {
-		last = max(last, number(word))
-	}
 	var random [randomDigits / 2]byte
 	rand.Read(random[:])
-	body := fmt.Sprintf("%016x%x", last+1, random)
+	body := fmt.Sprintf("%016x%x", w.last()+1, random)
 	return body + k.mac(id, body)
 }
 
@@ -57,11 +53,16 @@ func (k WordKey) Newer(id, word string, w Words) bool {
 	if !hmac.Equal([]byte(word[len(body):]), []byte(k.mac(id, body))) {
 		return false
 	}
+	return number(word) > w.last()
+}
+
+// last returns the number of the newest word.
+func (w Words) last() uint64 {
 	last := number(w.Confirmed)
-	for _, known := range w.Pending {
-		last = max(last, number(known))
+	for _, word := range w.Pending {
+		last = max(last, number(word))
 	}
-	return number(word) > last
+	return last
 }
 
 // mac returns the MAC of a word's beginning for a domain.
