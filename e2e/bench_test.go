@@ -220,19 +220,24 @@ func pass(t *testing.T, o *Observer, d time.Duration) {
 // field reads a number of a file of /proc/PID.
 func field(t *testing.T, pid int, file, name string) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	n, err := processField(pid, file, name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return n
+}
+
+// processField returns the number that a file of /proc/PID gives for a name.
+func processField(pid int, file, name string) (int64, error) {
+	path := fmt.Sprintf("/proc/%d/%s", pid, file)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) >= 2 && f[0] == name {
-			n, err := strconv.ParseInt(f[1], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
+			return strconv.ParseInt(f[1], 10, 64)
 		}
 	}
-	t.Fatalf("/proc/%d/%s has no %s", pid, file, name)
-	return 0
+	return 0, fmt.Errorf("%s has no %s", path, name)
 }

@@ -79,21 +79,26 @@ func TestAnnouncement(t *testing.T) {
 		return r.RR
 	}
 	about := func(rr dns.RR, service string) bool { return strings.Contains(rr.Header().Name, service+".local.") }
-	for _, service := range []string{"_dominion._tcp", "_mqtt._tcp"} {
-		srv := find("SRV of "+service, 0, func(rr dns.RR) bool { _, is := rr.(*dns.SRV); return is && about(rr, service) }).(*dns.SRV)
-		if srv.Port != 1883 {
-			t.Errorf("%s is announced at port %d", service, srv.Port)
+	srvAt := func(service string, port uint16) *dns.SRV {
+		return find(fmt.Sprintf("SRV of %s at port %d", service, port), 0, func(rr dns.RR) bool {
+			srv, is := rr.(*dns.SRV)
+			return is && about(rr, service) && srv.Port == port
+		}).(*dns.SRV)
+	}
+	srvAt("_mqtt._tcp", 1883)
+	// the same hub in the clear and by TLS: two instances of the service
+	for port, tls := range map[uint16]string{1883: "0", 8883: "1"} {
+		instance := srvAt("_dominion._tcp", port).Hdr.Name
+		txt := find("TXT of "+instance, 0, func(rr dns.RR) bool { _, is := rr.(*dns.TXT); return is && rr.Header().Name == instance }).(*dns.TXT)
+		entries := make(map[string]string)
+		for _, kv := range txt.Txt {
+			k, v, _ := strings.Cut(kv, "=")
+			entries[k] = v
 		}
-	}
-	txt := find("TXT of the hub", 0, func(rr dns.RR) bool { _, is := rr.(*dns.TXT); return is && about(rr, "_dominion._tcp") }).(*dns.TXT)
-	says := make(map[string]string)
-	for _, kv := range txt.Txt {
-		k, v, _ := strings.Cut(kv, "=")
-		says[k] = v
-	}
-	if !uuidPattern.MatchString(says["id"]) || says["name"] != "home" || says["version"] != version ||
-		says["protocol"] != topics.Protocol || says["tls"] != "0" || says["prefix"] != "dominion" {
-		t.Errorf("TXT of the hub: %q", txt.Txt)
+		if !uuidPattern.MatchString(entries["id"]) || entries["name"] != "home" || entries["version"] != version ||
+			entries["protocol"] != topics.Protocol || entries["tls"] != tls || entries["prefix"] != "dominion" {
+			t.Errorf("TXT of the hub at port %d: %q", port, txt.Txt)
+		}
 	}
 	find("the hub's address", 0, func(rr dns.RR) bool { a, is := rr.(*dns.A); return is && a.A.String() == home.Hub.Address() })
 	all, _ := heard.from(0)
@@ -124,7 +129,12 @@ func TestAnnouncement(t *testing.T) {
 	t.Log("the hub says goodbye")
 	mark = heard.len()
 	hub.Stop()
-	find("goodbye of the hub", mark, goodbye("_dominion._tcp"))
+	for _, port := range []uint16{1883, 8883} {
+		find(fmt.Sprintf("goodbye of the hub at port %d", port), mark, func(rr dns.RR) bool {
+			srv, is := rr.(*dns.SRV)
+			return is && goodbye("_dominion._tcp")(rr) && srv.Port == port
+		})
+	}
 	find("goodbye of the broker", mark, goodbye("_mqtt._tcp"))
 }
 
