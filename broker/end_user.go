@@ -1,6 +1,10 @@
 package broker
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // EndUser ends all that a user has: its connections, its sessions with what is queued for
 // them, what it has retained, and its right to client identifiers. Connections that are
@@ -47,6 +51,18 @@ func (b *Broker) endUser(user string, at time.Time) {
 	}
 	b.engine.ClearRetained(user, ids)
 	b.log.Info("all that a user has was ended", "user", truncate(user), "sessions", len(ended))
+}
+
+// EndDomain ends all that the agent of a domain has by its client identifiers, whatever its
+// user is: connections, sessions with what is queued for them, what was retained, and the
+// right to the identifiers. No will is published.
+func (b *Broker) EndDomain(id string) {
+	ids := map[string]bool{agentIDPrefix + id: true, agentIDPrefix + id + "-join": true}
+	b.engine.ForgetClients("its domain is not accepted any more", slices.Collect(maps.Keys(ids))...)
+	for client := range ids {
+		b.clientIDs.release(client)
+	}
+	b.engine.ClearRetained("", ids)
 }
 
 // sleep waits, and reports whether the broker has not stopped meanwhile.

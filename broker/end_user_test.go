@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jmbarzee/dominion/broker"
@@ -87,5 +88,65 @@ func TestEndUser(t *testing.T) {
 			}
 			connect("tv-2", "ada", nil)
 		})
+	}
+}
+
+// What the agent of a domain has ends by its client identifiers, whatever its user is: its
+// connections and sessions, what is retained, and no will is published, which would be retained
+// after the topics of the domain were cleared. What others have stays.
+func TestEndDomain(t *testing.T) {
+	b := start(t, broker.Config{AllowAnonymous: true})
+	connect := func(id string) *client.Conn {
+		t.Helper()
+		c, err := client.Connect(t.Context(), client.Options{
+			URL: "mqtt://pipe", ClientID: id, Persistent: true, Dial: pipeTo(b),
+			Will: &topics.Message{Topic: id + "/will", Payload: []byte("offline"), QoS: 1, Retain: true},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		c.Publish(topics.Message{Topic: id + "/status", Payload: []byte("1"), QoS: 1, Retain: true})
+		if err := c.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	agent := connect("domain-7")
+	connect("domain-7-join").Close()
+	connect("domain-70")
+
+	var wills atomic.Int32
+	unwatch, err := b.Watch("+/will", func(m topics.Message, _ bool) {
+		if len(m.Payload) > 0 {
+			wills.Add(1)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unwatch()
+
+	b.EndDomain("7")
+
+	<-agent.Done()
+	if wills.Load() > 0 {
+		t.Error("its will is published")
+	}
+	var left []string
+	unsubscribe, err := b.Watch("#", func(m topics.Message, stored bool) {
+		if stored {
+			left = append(left, m.Topic)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsubscribe()
+	for _, s := range b.Sessions() {
+		left = append(left, s.ID)
+	}
+	if want := []string{"domain-70/status", "domain-70"}; !slices.Equal(left, want) {
+		t.Errorf("left are %v, want %v", left, want)
 	}
 }

@@ -221,8 +221,7 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 			if !h.isOtherUser(m.Name) {
 				h.broker.EndUser(m.Name, false)
 			}
-			h.broker.Forget("domain-" + m.ID)
-			h.broker.Forget("domain-" + m.ID + "-join")
+			h.broker.EndDomain(m.ID)
 		}
 		h.broker.SetDomains(names)
 	}

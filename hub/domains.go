@@ -244,7 +244,9 @@ func (h *Hub) forget(name string, now time.Time) (topics.Forgotten, error) {
 	if err != nil && !adopted {
 		return topics.Forgotten{}, err
 	}
-	h.adoption.Forget(name, now)
+	if !h.adoption.Forget(name, now) && h.broker != nil && d != nil && d.ID != "" && !d.Micro {
+		h.broker.EndDomain(d.ID) // else its will may come after its topics were cleared
+	}
 	forgotten, message := topics.Forgotten{Secrets: []string{}}, name+" is forgotten"
 	if d == nil { // it never became one, or has not joined since its adoption
 		for _, topic := range h.tree.DomainTopics(name) {

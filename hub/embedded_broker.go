@@ -25,6 +25,8 @@ type EmbeddedBroker interface {
 	Forget(client string) bool
 	// EndUser ends all that a user has; delayed, its connections a little later.
 	EndUser(user string, delayed bool)
+	// EndDomain ends all that the agent of a domain has by its client identifiers.
+	EndDomain(id string)
 	Trace(what, at string) error
 	// ListenProblems returns the addresses that are in use by others, in words.
 	ListenProblems() []string

@@ -13,13 +13,14 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// usersBroker is an embedded broker with the user ann, and records whose things were ended.
+// usersBroker is an embedded broker with the user ann, and records whose things were ended:
+// users, and the agents of domains by id.
 type usersBroker struct {
 	ownBroker
 	ended *[]string
 }
 
-func (usersBroker) Forget(string) bool { return true }
+func (b usersBroker) EndDomain(id string) { *b.ended = append(*b.ended, "id "+id) }
 
 func (b usersBroker) EndUser(user string, _ bool) { *b.ended = append(*b.ended, user) }
 
@@ -72,13 +73,15 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 		if r := join("id-pi", "ann2", word); r.Status != topics.StatusOK {
 			t.Error("not renamed:", r.Error)
 		}
-		for _, name := range []string{"ann", "ann2"} {
+		join("id-old", "old", "")
+		time.Sleep(time.Hour) // away, and its broker may not know yet
+		for _, name := range []string{"ann", "ann2", "old"} {
 			if r := h.ask(topics.VerbForget, `{"domain":"`+name+`"}`); r.Error != "" {
 				t.Error(r.Error)
 			}
 		}
-		if !slices.Equal(ended, []string{"ann2"}) {
-			t.Errorf("all that these users have was ended: %v", ended)
+		if want := []string{"id id-ann", "ann2", "id id-pi", "id id-old"}; !slices.Equal(ended, want) {
+			t.Errorf("all that these have was ended: %v, want %v", ended, want)
 		}
 	})
 }

@@ -15,20 +15,45 @@ func (e *Engine) ForgetUser(user, reason string, before time.Time) (ended []stri
 	e.mu.Lock()
 	for _, s := range e.sessions {
 		s.mu.Lock()
-		c := s.client.Load()
-		if c.User != user || s.conn != nil && !s.conn.since.Before(before) {
-			s.mu.Unlock()
-			continue
+		if s.client.Load().User == user && (s.conn == nil || s.conn.since.Before(before)) {
+			s.revoke(reason)
+			all = append(all, s)
 		}
-		if s.conn != nil {
-			s.conn.disconnect(wire.AdministrativeAction, reason)
-			s.conn = nil
-			s.online.Store(false)
-		}
-		s.setWill(nil)
 		s.mu.Unlock()
-		all = append(all, s)
 	}
+	return e.removeRevoked(all)
+}
+
+// ForgetClients ends the sessions of client identifiers as ForgetUser does: their wills are
+// not published. It returns those that had a session.
+func (e *Engine) ForgetClients(reason string, ids ...string) (ended []string) {
+	var all []*session
+	e.mu.Lock()
+	for _, id := range ids {
+		if s := e.sessions[id]; s != nil {
+			s.mu.Lock()
+			s.revoke(reason)
+			s.mu.Unlock()
+			all = append(all, s)
+		}
+	}
+	return e.removeRevoked(all)
+}
+
+// revoke ends the connection of a session that is about to be removed, and discards its will.
+// The caller holds Engine.mu and s.mu.
+func (s *session) revoke(reason string) {
+	if s.conn != nil {
+		s.conn.disconnect(wire.AdministrativeAction, reason)
+		s.conn = nil
+		s.online.Store(false)
+	}
+	s.setWill(nil)
+}
+
+// removeRevoked removes sessions that were revoked, and returns their client identifiers. The caller
+// holds Engine.mu, which is released.
+func (e *Engine) removeRevoked(all []*session) (ended []string) {
 	for _, s := range all {
 		s.remove()
 		ended = append(ended, s.id)
