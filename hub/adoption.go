@@ -154,34 +154,47 @@ func (h *Hub) carryOut(out adoption.Effects, now time.Time) {
 	h.dueUnlessZero(h.adoption.Next())
 }
 
+// adopting is the part about who is adopted, with what the hub does for it.
+type adopting struct {
+	*adoption.Adoption
+	// grants wait until their words are on disk; grantedAt is when words were last written.
+	grants    []granted
+	grantedAt time.Time
+	// tokenFiles get the token of the hub's own machine.
+	tokenFiles []string
+	// reach returns the addresses that tokens name: of this machine, and of others; nil:
+	// unknown.
+	reach func() (local string, others []string)
+}
+
 // grantInterval is the time between two writes of words: a home that joins as a whole, after a
 // start of the hub, is a few writes, and not one a domain.
 const grantInterval = 250 * time.Millisecond
 
 // grantJoins sends the grants that have a word, once the words are on disk.
 func (h *Hub) grantJoins(now time.Time) {
-	if len(h.grants) == 0 {
+	if len(h.adoption.grants) == 0 {
 		return
 	}
-	if at := h.grantedAt.Add(grantInterval); now.Before(at) {
+	if at := h.adoption.grantedAt.Add(grantInterval); now.Before(at) {
 		h.due(at)
 		return
 	}
-	h.grantedAt = now
+	h.adoption.grantedAt = now
 	h.saveNow()
-	for _, g := range h.grants {
+	for _, g := range h.adoption.grants {
 		if h.store.Err() != nil {
 			g.grant.Word = "" // it keeps the one that it has
 		}
 		g.reply(g.grant, nil)
 	}
-	h.grants = nil
+	h.adoption.grants = nil
 }
 
 // writeLocalToken writes the token of the hub's own machine. It runs beside the loop.
 func (h *Hub) writeLocalToken(t protocol.Token) func(time.Time) {
 	var failed error
-	for _, file := range h.tokenFiles {
+	for _, file := range h.adoption.tokenFiles {
 		if err := protocol.WriteTokenFile(file, t); err != nil {
 			failed = err
 		}
@@ -289,10 +302,10 @@ func (h *Hub) domainViews() []topics.DomainView {
 // whereReached returns where domains reach the broker: those of the hub's own machine, and
 // others.
 func (h *Hub) whereReached() (local string, others []string) {
-	if h.reach == nil {
+	if h.adoption.reach == nil {
 		return "", nil
 	}
-	return h.reach()
+	return h.adoption.reach()
 }
 
 // localAddress returns where domains of the hub's own machine reach the broker.

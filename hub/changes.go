@@ -48,7 +48,7 @@ func (h *Hub) updatePlanner(c *changes) {
 	}
 	for name := range c.Services {
 		h.planner.SetOverride(name, h.store.Override(name))
-		if scaled, is := h.scaling.Planned(name); is {
+		if scaled, is := h.ops.scaling.Planned(name); is {
 			h.planner.SetScaled(name, scaled)
 		}
 	}

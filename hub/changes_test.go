@@ -113,7 +113,7 @@ func newFuss(t *testing.T, seed uint64, dir string) *fuss {
 // pending reports whether the hub has anything to do. A number follows its figure
 // as soon as the plan wants the service.
 func (f *fuss) pending() bool {
-	f.h.scaling.Touch()
+	f.h.ops.scaling.Touch()
 	f.h.scaleAll(f.now)
 	return f.h.changed.Pending()
 }
@@ -123,7 +123,7 @@ func (f *fuss) happen() string {
 	h, name := f.h, fmt.Sprintf("d%d", f.r.IntN(5))
 	service := f.defs[f.r.IntN(len(f.defs))].Name
 	f.now = f.now.Add(time.Duration(f.r.IntN(900)) * time.Millisecond)
-	h.stall.Observe(f.now, 0, time.Hour)
+	h.schedule.stall.Observe(f.now, 0, time.Hour)
 	for _, d := range h.fleet.Sorted() {
 		if f.r.IntN(8) > 0 && d.Name != name {
 			h.heartbeat(d.Name, topics.Heartbeat{ID: d.ID, Session: "s", Epoch: h.epoch, Generation: d.Ordered.Generation}, topics.Message{}, f.now)
@@ -159,7 +159,7 @@ func (f *fuss) happen() string {
 		return "metrics of " + name
 	case 6:
 		f.now = f.now.Add([]time.Duration{5 * time.Second, 5 * time.Second, 12 * time.Minute}[f.r.IntN(3)])
-		h.stall.Observe(f.now, 0, time.Hour)
+		h.schedule.stall.Observe(f.now, 0, time.Hour)
 		return "silence"
 	case 7, 8:
 		h.heartbeat(name, topics.Heartbeat{ID: name, Session: "s"}, topics.Message{}, f.now)
@@ -182,7 +182,7 @@ func (f *fuss) status(name string) topics.Domain {
 		ordered := f.h.fleet.Get(name) != nil && f.h.fleet.Get(name).Ordered.Services[d.Name]
 		if ordered == (f.r.IntN(6) > 0) {
 			revision := "of-another-time"
-			if spec, _ := f.h.rollouts.Assigned(d.Name, name); spec != nil && f.r.IntN(4) > 0 {
+			if spec, _ := f.h.ops.rollouts.Assigned(d.Name, name); spec != nil && f.r.IntN(4) > 0 {
 				revision = spec.Revision
 			}
 			s.Services = append(s.Services, topics.Instance{

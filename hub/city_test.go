@@ -93,7 +93,7 @@ func city(tb testing.TB) (*Hub, time.Time) {
 		}
 	}
 	running := 0
-	for _, v := range h.statuses.All() {
+	for _, v := range h.views.statuses.All() {
 		running += v.Running
 	}
 	if running != 2*domains+kinds*copies || h.changed.Pending() {
@@ -107,7 +107,7 @@ func (h *Hub) obeyed(d *domain) topics.Domain {
 	s := *d.Status
 	s.Services = nil
 	for i, row := range s.Catalog {
-		if spec, _ := h.rollouts.Assigned(row.Service, d.Name); spec != nil {
+		if spec, _ := h.ops.rollouts.Assigned(row.Service, d.Name); spec != nil {
 			s.Services = append(s.Services, topics.Instance{
 				Service: row.Service, State: topics.Running, Health: topics.Healthy, Version: row.Version, Port: 20000 + i, Revision: spec.Revision,
 			})

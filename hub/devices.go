@@ -8,7 +8,7 @@ import (
 
 // expireDevices publishes the devices that are due.
 func (h *Hub) expireDevices(now time.Time) {
-	updates, otherTopics := h.tracker.Expire(now)
+	updates, otherTopics := h.views.tracker.Expire(now)
 	if otherTopics {
 		h.updateWatch()
 	}
@@ -22,5 +22,5 @@ func (h *Hub) expireDevices(now time.Time) {
 			h.touch(d.Name)
 		}
 	}
-	h.dueUnlessZero(h.tracker.Next())
+	h.dueUnlessZero(h.views.tracker.Next())
 }

@@ -57,18 +57,18 @@ func (h *Hub) heartbeat(name string, b topics.Heartbeat, m topics.Message, now t
 func (h *Hub) admitted(a fleet.Admission, now time.Time) *domain {
 	d := a.Domain
 	if a.New {
-		h.rollouts.RemoveDomain(d.Name)
+		h.ops.rollouts.RemoveDomain(d.Name)
 		h.reportStatus(d)
 		h.remember(d)
 		h.touch(d.Name)
 	}
 	if was := a.Renamed; was != "" {
 		h.store.Change(func(s *store.State) { delete(s.Domains, was); delete(s.Domains, d.Name) })
-		h.rollouts.RenameDomain(was, d.Name)
+		h.ops.rollouts.RenameDomain(was, d.Name)
 		h.remember(d)
 		h.touch(was)
 		h.touch(d.Name)
-		h.announcer.RemoveDomain(was, now)
+		h.views.announcer.RemoveDomain(was, now)
 		h.eventOf(d, topics.DomainRenamed, fmt.Sprintf("%s is the machine that was %s (id %s): its services and leases follow", d.Name, was, d.ID))
 	}
 	return d
@@ -254,10 +254,10 @@ func (h *Hub) forget(name string, now time.Time) (topics.Forgotten, error) {
 		}
 	} else {
 		h.store.Change(func(s *store.State) { delete(s.Domains, name) })
-		h.rollouts.RemoveDomain(name)
+		h.ops.rollouts.RemoveDomain(name)
 		h.touch(name)
 		h.scheduleLeftovers(now)
-		h.announcer.RemoveDomain(name, now)
+		h.views.announcer.RemoveDomain(name, now)
 		if had := h.forgetSecrets(d.ID); len(had) > 0 {
 			forgotten.Secrets = had
 			message += ", which has had the secrets " + strings.Join(had, ", ") + ": set new values (`dominionctl secret set NAME`)"

@@ -47,10 +47,10 @@ func (h *Hub) recall(service string, m topics.Message) {
 	if err != nil || !h.directory.Recalls() {
 		return
 	}
-	h.statuses.Recall(service, s)
+	h.views.statuses.Recall(service, s)
 	if s.Running > 0 {
-		h.usage.Recall(service)
-		h.dueUnlessZero(h.usage.Next())
+		h.views.usage.Recall(service)
+		h.dueUnlessZero(h.views.usage.Next())
 	}
 	if len(s.Instances) == 0 {
 		return

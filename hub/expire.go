@@ -10,9 +10,9 @@ import (
 // one that was paused) for silence of the domains: their heartbeats wait in
 // the network until we read them.
 func (h *Hub) stoodStill(now time.Time) {
-	p := h.stall.Observe(now, h.store.Waited(), h.fleet.LookInterval())
+	p := h.schedule.stall.Observe(now, h.store.Waited(), h.fleet.LookInterval())
 	// Without a connection it waits for its broker, and receives nothing.
-	if !h.connected || p.Began.IsZero() || p.Length < 2*h.fleet.LookInterval() {
+	if !h.bus.connected || p.Began.IsZero() || p.Length < 2*h.fleet.LookInterval() {
 		return
 	}
 	if h.fleet.StoodStill(p.Began, p.Length) {
@@ -23,17 +23,17 @@ func (h *Hub) stoodStill(now time.Time) {
 // expirePresence publishes that the hub is there. It is not retained: an agent knows
 // by it that the hub is there now.
 func (h *Hub) expirePresence(now time.Time) {
-	if h.presence.AliveDue(now) {
+	if h.views.presence.AliveDue(now) {
 		h.pub.Publish(topics.Message{Topic: h.tree.Hub(topics.HubAvailability), Payload: []byte(topics.Online)})
 	}
-	h.dueUnlessZero(h.presence.Next())
+	h.dueUnlessZero(h.views.presence.Next())
 }
 
 // expire does what is due, and schedules what is due next.
 func (h *Hub) expire(now time.Time) {
 	const idle = time.Hour
 	h.schedule.wake = now.Add(idle)
-	if !h.connected {
+	if !h.bus.connected {
 		return // silence means nothing while the hub receives nothing
 	}
 	h.expirePresence(now)

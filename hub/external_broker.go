@@ -19,9 +19,9 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// line is the bus to a broker that is not ours: it may break, and is then
-// made anew. What is published while it is broken is dropped, because the hub
-// says everything again once it is connected.
+// line is the bus to an external broker: the connection may break, and is then made
+// again. What is published meanwhile is dropped, because the hub publishes everything
+// again once it is connected.
 type line struct{ conn atomic.Pointer[client.Conn] }
 
 func (l *line) Publish(m topics.Message) {
@@ -30,7 +30,7 @@ func (l *line) Publish(m topics.Message) {
 	}
 }
 
-// aliveInterval is how often the hub publishes that it is there: a node of a
+// aliveInterval is how often the hub publishes that it is online: a node of a
 // clustered broker that is killed publishes no wills.
 const aliveInterval = 5 * time.Second
 
@@ -73,21 +73,21 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 		URL: s.Config.Broker.External, Interfaces: s.Config.Zeroconf.Interfaces, Password: password, CAFile: s.Config.Broker.CAFile,
 		ClientID: "dominion-" + h.ID(), Will: &will, OnMessage: h.Deliver, Log: s.Log,
 	}
-	// The line outlives ctx: offline has to be said through it.
+	// The line outlives ctx: offline is published through it.
 	alive, cancel := context.WithCancel(context.Background())
-	var kept sync.WaitGroup
-	there := make(chan struct{})
-	kept.Go(func() { s.keep(alive, l, w, h, broker, sync.OnceFunc(func() { close(there) })) })
-	s.run(ctx, h, own, there, s.announceExternal(h.ID()), func(config.Dominion) error { return nil })
+	var connecting sync.WaitGroup
+	ready := make(chan struct{})
+	connecting.Go(func() { s.stayConnected(alive, l, w, h, broker, sync.OnceFunc(func() { close(ready) })) })
+	s.run(ctx, h, own, ready, s.announceExternal(h.ID()), func(config.Dominion) error { return nil })
 	if c := l.conn.Load(); c != nil {
 		flushing, done := context.WithTimeout(context.Background(), stopTime)
 		if err := c.Flush(flushing); err != nil {
-			s.Log.Warn("cannot say offline", "error", err)
+			s.Log.Warn("cannot publish offline", "error", err)
 		}
 		done()
 	}
 	cancel()
-	kept.Wait()
+	connecting.Wait()
 	return nil
 }
 
@@ -102,24 +102,24 @@ func (s Service) dialExternal(ctx context.Context) (conn net.Conn, err error) {
 	return conn, err
 }
 
-// keep connects to the external broker, again and again, until ctx ends, and
-// tells when it did. o.URL may hold several addresses: after a failure it tries the
+// stayConnected connects to the external broker, again and again, until ctx ends, and
+// calls connected each time. o.URL may hold several addresses: after a failure it tries the
 // next, and waits once all were tried.
-func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client.Options, there func()) {
-	last := make(map[string]string) // what was logged last, by address
-	var seen time.Time              // when another hub was at our topics
+func (s Service) stayConnected(ctx context.Context, l *line, w *watcher, h *Hub, o client.Options, connected func()) {
+	logged := make(map[string]string) // the last error logged, by address
+	var rivalAt time.Time             // when another hub was at our topics
 	addresses := config.Addresses(o.URL)
 	if len(addresses) == 0 {
-		addresses = []string{""} // o.Dial knows
+		addresses = []string{""} // o.Dial has it
 	}
 	at, tried := 0, 0 // the address, and how many failed in succession
 	for attempt := 0; ctx.Err() == nil; {
 		o.URL = addresses[at]
 		err := findRival(ctx, o, h.tree, h.ID())
 		if errors.As(err, new(rival)) {
-			seen = time.Now()
+			rivalAt = time.Now()
 		}
-		if err == nil && !seen.IsZero() && time.Since(seen) < rivalPatience {
+		if err == nil && !rivalAt.IsZero() && time.Since(rivalAt) < rivalPatience {
 			wait(ctx, time.Second)
 			continue // it may be back in a moment
 		}
@@ -133,8 +133,8 @@ func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client
 			}
 		}
 		if err != nil {
-			if ctx.Err() == nil && err.Error() != last[o.URL] {
-				last[o.URL] = err.Error()
+			if ctx.Err() == nil && err.Error() != logged[o.URL] {
+				logged[o.URL] = err.Error()
 				s.Log.Error("no broker", "error", err)
 			}
 			at = (at + 1) % len(addresses)
@@ -144,13 +144,13 @@ func (s Service) keep(ctx context.Context, l *line, w *watcher, h *Hub, o client
 			}
 			continue
 		}
-		tried, seen = 0, time.Time{}
-		clear(last)
+		tried, rivalAt = 0, time.Time{}
+		clear(logged)
 		began := time.Now()
 		s.Log.Info("connected", "broker", o.URL)
 		l.conn.Store(conn)
 		h.Connected()
-		there()
+		connected()
 		w.serve(ctx, conn, h, s.Log)
 		if ctx.Err() == nil {
 			s.Log.Warn("the connection to the broker broke", "error", conn.Err())

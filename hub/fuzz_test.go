@@ -64,7 +64,7 @@ func FuzzReceive(f *testing.F) {
 // plansInTime works out the question that waits, if one does, and checks what
 // it costs.
 func (h *Hub) plansInTime(t *testing.T, now time.Time) {
-	one, some := h.questions.Take()
+	one, some := h.pending.questions.Take()
 	if !some {
 		return
 	}

@@ -88,17 +88,17 @@ func TestGrowth(t *testing.T) {
 		most float64 // times what few cost
 	}{
 		{"a heartbeat", func(h *Hub, domains, n int) {
-			h.round([]event{beatOf(n % domains)}, h.stall.ObservedAt())
+			h.round([]event{beatOf(n % domains)}, h.schedule.stall.ObservedAt())
 		}, 4},
 		{"a status that changes something", func(h *Hub, domains, n int) {
-			h.round([]event{inRoom(n%domains, n)}, h.stall.ObservedAt())
+			h.round([]event{inRoom(n%domains, n)}, h.schedule.stall.ObservedAt())
 			for h.changed.Pending() {
-				h.reconcile(h.stall.ObservedAt())
+				h.reconcile(h.schedule.stall.ObservedAt())
 			}
 		}, 6},
 		{"a plan of all", func(h *Hub, _, _ int) {
 			h.changed.TouchAll()
-			h.reconcile(h.stall.ObservedAt())
+			h.reconcile(h.schedule.stall.ObservedAt())
 		}, 4 * many / few},
 	} {
 		least := func(h *Hub, domains int) float64 {

@@ -14,7 +14,7 @@ func (h *Hub) newAnnouncer(o Options) *announcer.Announcer {
 	from := announcer.Options{
 		HomeAssistant: homeassistant.Options{
 			Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
-			HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: h.ownProblems.HasCertificates(),
+			HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: h.views.ownProblems.HasCertificates(),
 		},
 		Enabled: o.Config.HomeAssistant.Enabled, Publisher: h.pub, Store: h.store, Verify: o.Verify,
 		Snapshot: store.ReadNote[homeassistant.Snapshot](h.store, announcer.File, o.Log),
@@ -23,7 +23,7 @@ func (h *Hub) newAnnouncer(o Options) *announcer.Announcer {
 	if h.broker != nil {
 		from.Persists = h.broker.Persists
 	}
-	if h.tracker.Enabled() {
+	if h.views.tracker.Enabled() {
 		from.Firmware = h.firmware
 	}
 	return announcer.New(from)
@@ -31,7 +31,7 @@ func (h *Hub) newAnnouncer(o Options) *announcer.Announcer {
 
 // firmware returns how the firmware of a microdomain announces itself to Home Assistant.
 func (h *Hub) firmware(domain string) (*homeassistant.Firmware, bool) {
-	f, announced := h.tracker.Firmware(domain)
+	f, announced := h.views.tracker.Firmware(domain)
 	if !announced {
 		return nil, false
 	}
@@ -49,7 +49,7 @@ func (h *Hub) firmware(domain string) (*homeassistant.Firmware, bool) {
 func (h *Hub) announceChanged(c *changes, now time.Time) {
 	enabled := h.cfg.HomeAssistant.Enabled
 	if enabled {
-		h.announcer.AnnounceHub(now)
+		h.views.announcer.AnnounceHub(now)
 		h.announceDomains(c, now)
 		h.announceServices(c, now)
 	}
@@ -62,13 +62,13 @@ func (h *Hub) announceChanged(c *changes, now time.Time) {
 			unreported = append(unreported, d.Name)
 		}
 	}
-	h.announcer.Complete(unreported, now)
+	h.views.announcer.Complete(unreported, now)
 }
 
 func (h *Hub) announceDomains(c *changes, now time.Time) {
 	for _, d := range h.touched(c) {
 		if s := d.Status; s != nil {
-			h.announcer.AnnounceDomain(homeassistant.Machine{
+			h.views.announcer.AnnounceDomain(homeassistant.Machine{
 				Name: d.Name, ID: d.ID, Version: s.Version, OS: s.OS, Arch: s.Arch, Micro: d.Micro, Hot: d.Hot,
 			}, now)
 		}
@@ -81,8 +81,8 @@ func (h *Hub) announceServices(c *changes, now time.Time) {
 		micro = h.microServices()
 	}
 	for name := range c.Services {
-		if v, is := h.statuses.Get(name); is {
-			h.announcer.AnnounceService(homeassistant.Program{
+		if v, is := h.views.statuses.Get(name); is {
+			h.views.announcer.AnnounceService(homeassistant.Program{
 				Name: name, URL: v.Link, Micro: micro[name], Versioned: v.Version != "" || v.Update.Latest != "",
 			}, h.defs.Get(name), now)
 		}
@@ -121,8 +121,8 @@ func (h *Hub) microServices() map[string]bool {
 	if complete {
 		return only
 	}
-	for name := range h.statuses.All() {
-		if micro, announced := h.announcer.MicroService(name); announced {
+	for name := range h.views.statuses.All() {
+		if micro, announced := h.views.announcer.MicroService(name); announced {
 			only[name] = micro
 		}
 	}
@@ -132,7 +132,7 @@ func (h *Hub) microServices() map[string]bool {
 // receiveHomeAssistant takes a message at Home Assistant's topics; ours is false for
 // other ones.
 func (h *Hub) receiveHomeAssistant(m topics.Message, now time.Time) (ours bool) {
-	ours, birth := h.announcer.Receive(m, now)
+	ours, birth := h.views.announcer.Receive(m, now)
 	if birth { // from now on it takes the firmware of microdomains
 		for d := range h.fleet.All() {
 			if d.Micro {
@@ -145,17 +145,17 @@ func (h *Hub) receiveHomeAssistant(m topics.Message, now time.Time) (ours bool) 
 
 // expireFirmware has the microdomains announced whose firmware was waited for.
 func (h *Hub) expireFirmware(now time.Time) {
-	for _, domain := range h.announcer.FirmwareDue(now) {
+	for _, domain := range h.views.announcer.FirmwareDue(now) {
 		h.touch(domain)
 	}
 }
 
 // expireHomeAssistant publishes what is due to Home Assistant.
 func (h *Hub) expireHomeAssistant(now time.Time) {
-	for _, a := range h.announcer.Expire(now) {
+	for _, a := range h.views.announcer.Expire(now) {
 		h.republish(a, now)
 	}
-	h.dueUnlessZero(h.announcer.Next())
+	h.dueUnlessZero(h.views.announcer.Next())
 }
 
 // shownStates returns the addresses of what Home Assistant's entities show. That of a
@@ -165,7 +165,7 @@ func (h *Hub) shownStates() []topics.Address {
 	for _, d := range h.fleet.Sorted() {
 		all = append(all, topics.Address{Kind: topics.DomainCondition, Domain: d.Name})
 	}
-	for _, v := range h.statuses.Sorted() {
+	for _, v := range h.views.statuses.Sorted() {
 		all = append(all, topics.Address{Kind: topics.ServiceStatus, Service: v.Service})
 	}
 	return all

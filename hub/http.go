@@ -38,7 +38,7 @@ func (s Service) handlers(h *Hub, b *broker.Broker) web.Handlers {
 			if b != nil {
 				f.families = append(append(f.families, ofBroker(b)...), s.bridges.figures()...)
 			}
-			_ = metrics.Write(w, f.families) // who went away is not told
+			_ = metrics.Write(w, f.families) // an error means that the client is gone
 			return nil
 		},
 		Ready:    func(ctx context.Context) error { return h.readiness(ctx, b) },

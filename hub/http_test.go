@@ -102,7 +102,7 @@ func TestFiguresOfDomains(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := New(Options{Config: config.Dominion{TopicPrefix: "dominion"}, Store: state, Log: slog.New(slog.DiscardHandler)})
-	h.statuses.Set(topics.Service{Service: "web"})
+	h.views.statuses.Set(topics.Service{Service: "web"})
 	reported := &topics.Metrics{Load1: 0.5, MemoryUsed: 1000, Services: map[string]topics.Usage{"web": {CPU: 0.25, Memory: 123}, "made-up": {CPU: 1}}}
 	h.fleet.Restore(domain{Name: "pi", State: topics.DomainIsOnline, Metrics: reported}, false)
 	h.fleet.Restore(domain{Name: "attic", State: topics.DomainIsLost, Metrics: reported}, false)

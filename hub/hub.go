@@ -70,7 +70,6 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/config"
-	"github.com/jmbarzee/dominion/hub/adoption"
 	"github.com/jmbarzee/dominion/hub/announcer"
 	"github.com/jmbarzee/dominion/hub/changeset"
 	"github.com/jmbarzee/dominion/hub/commands"
@@ -94,7 +93,6 @@ import (
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/hub/tracker"
 	"github.com/jmbarzee/dominion/hub/usage"
-	"github.com/jmbarzee/dominion/identity/secrets"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -110,48 +108,51 @@ type Hub struct {
 	// broker is nil where the broker is not the dominion's own.
 	broker EmbeddedBroker
 	// keys are the dominion's; nil: there are none.
-	keys *keys.Keys
-	// vault has the secrets of services; nil: none can be stored. settable are the names
-	// of those that have a value; the map is never changed.
-	vault    *secrets.Vault
-	settable map[string]bool
+	keys  *keys.Keys
+	vault vault
 
 	// The loop: what comes, and when it does something by itself.
 	box      *mailbox.Box[event]
 	schedule schedule
-	stall    *stall.Detector
+	work     *work
 	changed  changeset.Set
-	watched  watched
-	// connected reports that the bus carries messages.
-	connected bool
-	epoch     uint64
+	bus      bus
+	epoch    uint64
 
 	// What is planned. plan is the planner's, as of the last pass.
 	planner *planner.Planner
 	plan    planner.Plan
 	defs    *definitions.Definitions
 
-	// The parts about domains and what runs on them.
+	// The domains, what runs on them, and what changes there.
 	fleet     *fleet.Fleet
 	directory *directory.Directory
 	leases    *leases.Leases
-	rollouts  *rollouts.Rollouts
-	restarts  *restarts.Restarts
-	moves     *moves.Moves
-	scaling   *scaling.Scaling
+	ops       operations
+
+	// Who is adopted, what waits for an answer, what is published.
+	adoption adopting
+	pending  pending
+	events   *events.Log
+	views    views
+}
+
+// operations are the parts that change what runs over time.
+type operations struct {
+	rollouts *rollouts.Rollouts
+	restarts *restarts.Restarts
+	moves    *moves.Moves
+	scaling  *scaling.Scaling
+}
+
+// pending is what waits for an answer: of a domain, or of the hub itself.
+type pending struct {
 	commands  *commands.Commands
 	questions *questions.Questions
+}
 
-	// Who is adopted. grants wait until their words are on disk.
-	adoption   *adoption.Adoption
-	grants     []granted
-	grantedAt  time.Time
-	work       *work
-	tokenFiles []string
-	reach      func() (local string, others []string)
-
-	// The parts about what is published.
-	events      *events.Log
+// views are the parts about what is published besides events.
+type views struct {
 	statuses    *servicestatus.Statuses
 	usage       *usage.Usage
 	presence    *presence.Presence
@@ -182,9 +183,9 @@ type (
 		cfg config.Dominion
 		err error
 	}
-	seenLonely    []Lonely
-	httpProblems  []string
-	conflictsSeen []Conflict
+	lonelyFound    []Lonely
+	httpProblems   []string
+	conflictsFound []Conflict
 	// certificateRenewed is when the hub's certificate, which was made anew, expires.
 	certificateRenewed time.Time
 	// wake has the loop look at what is beside it.
@@ -217,37 +218,36 @@ func memoryOf(e event) int {
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keys: o.Keys, vault: o.Secrets, log: o.Log,
+		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keys: o.Keys, vault: vault{Vault: o.Secrets}, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
+		schedule:  schedule{stall: stall.NewDetector(o.Figures)},
+		bus:       bus{watch: o.Watch},
 		defs:      definitions.New(o.Config.Services),
 		directory: directory.New(),
-		statuses:  servicestatus.New(),
-		usage:     usage.New(),
-		commands:  commands.New(),
-		presence:  presence.New(presence.Options{Interval: o.Alive, ID: o.Store.ID(), Version: o.Version, Control: o.Control}),
 		planner:   planner.NewPlanner(planner.Input{}),
-		scaling:   scaling.New(),
-		watched:   watched{set: o.Watch},
-		moves:     moves.New(),
-		stall:     stall.NewDetector(o.Figures),
+		ops:       operations{moves: moves.New(), scaling: scaling.New()},
+		pending:   pending{commands: commands.New()},
+		views: views{
+			statuses: servicestatus.New(), usage: usage.New(),
+			presence: presence.New(presence.Options{Interval: o.Alive, ID: o.Store.ID(), Version: o.Version, Control: o.Control}),
+		},
 	}
 	h.takeSecrets()
-	h.tracker = tracker.New(tracker.Options{
+	h.views.tracker = tracker.New(tracker.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
 	})
-	h.questions = questions.New(questions.Options{Environ: o.Environ, Machine: o.Machine, Wake: func() { h.box.Put(wake{}) }})
-	h.rollouts = h.newRollouts()
-	h.restarts = h.newRestarts()
+	h.pending.questions = questions.New(questions.Options{Environ: o.Environ, Machine: o.Machine, Wake: func() { h.box.Put(wake{}) }})
+	h.ops.rollouts = h.newRollouts()
+	h.ops.restarts = h.newRestarts()
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
-	h.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
+	h.views.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
 	h.leases = h.newLeases()
-	h.ownProblems = h.newOwnProblems(o)
-	h.announcer = h.newAnnouncer(o)
+	h.views.ownProblems = h.newOwnProblems(o)
+	h.views.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)
-	h.tokenFiles, h.reach = o.TokenFiles, o.Reach
 	h.work = &work{done: func(d workDone) { h.box.PutAlways(d) }}
-	h.adoption = h.newAdoption(o)
+	h.adoption = adopting{Adoption: h.newAdoption(o), tokenFiles: o.TokenFiles, reach: o.Reach}
 	h.setDomains(nil)
 	h.updateAgents()
 	return h
@@ -260,7 +260,7 @@ func (h *Hub) ID() string { return h.store.ID() }
 func (h *Hub) Filters() []string {
 	// Home Assistant's configs come first: they are cleared before the states that they
 	// show. The count, which shows whether these are all, comes after them.
-	return slices.Concat(h.announcer.ConfigFilters(), h.tree.HubFilters(), h.announcer.BirthTopics(), []string{h.tree.Hub(topics.HubDiscovery)})
+	return slices.Concat(h.views.announcer.ConfigFilters(), h.tree.HubFilters(), h.views.announcer.BirthTopics(), []string{h.tree.Hub(topics.HubDiscovery)})
 }
 
 // Will returns the message that the broker is to publish when the hub is lost.
@@ -299,15 +299,15 @@ func (h *Hub) Disconnected() { h.box.Put(disconnected{}) }
 // not be read: then the old one stays in force.
 func (h *Hub) Reload(cfg config.Dominion, err error) { h.box.Put(reloaded{cfg, err}) }
 
-// SeenLonely passes the hub the machines that announce themselves by zeroconf now.
-func (h *Hub) SeenLonely(all []Lonely) { h.box.Put(seenLonely(all)) }
+// LonelyFound passes the hub the machines that announce themselves by zeroconf now.
+func (h *Hub) LonelyFound(all []Lonely) { h.box.Put(lonelyFound(all)) }
 
 // HTTPProblems passes the hub which addresses of HTTP are in use, in words.
 func (h *Hub) HTTPProblems(all []string) { h.box.Put(httpProblems(all)) }
 
 // Run is the loop. It returns when ctx ends, after it has published that the hub is offline.
 func (h *Hub) Run(ctx context.Context) {
-	h.presence.Begin(time.Now())
+	h.views.presence.Begin(time.Now())
 	h.beginEpoch()
 	h.beginLeases()
 	h.adoption.Begin(h.localAddress(), time.Now())
@@ -326,7 +326,7 @@ func (h *Hub) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			h.stop()
-			h.questions.Close()
+			h.pending.questions.Close()
 			h.work.Close()
 			return
 		case <-h.box.Ready():
@@ -361,7 +361,7 @@ func (h *Hub) round(events []event, now time.Time) {
 // domains that come at once are planned a few times and not a thousand times, and in a home,
 // where a pass takes less than a millisecond, nobody notices.
 func (h *Hub) pass(now time.Time) {
-	for h.changed.Pending() && h.connected {
+	for h.changed.Pending() && h.bus.connected {
 		began := time.Now()
 		if began.Before(h.schedule.planAfter) {
 			h.due(h.schedule.planAfter)
@@ -380,7 +380,7 @@ func (h *Hub) pass(now time.Time) {
 func (h *Hub) beginEpoch() {
 	h.store.Change(func(s *store.State) {
 		s.Epoch++
-		s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.leftovers.Prefixes()
+		s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.views.leftovers.Prefixes()
 	})
 	h.saveNow()
 	h.epoch = h.store.Epoch()
@@ -391,7 +391,7 @@ func (h *Hub) beginEpoch() {
 func (h *Hub) stop() {
 	h.events.Add(topics.Event{Type: topics.HubStopping, Message: "the hub stops; services go on"})
 	h.saveNow()
-	h.announcer.Save(time.Now())
+	h.views.announcer.Save(time.Now())
 	h.events.Save(time.Now())
 	h.fleet.Stop()
 	h.publishHub(time.Now())
@@ -415,14 +415,14 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.connect(now)
 	case disconnected:
 		h.pub.Reset()
-		h.connected = false
-		h.scaling.Touch()
+		h.bus.connected = false
+		h.ops.scaling.Touch()
 		h.fleet.Disconnected()
-		if h.tracker.Disconnected() {
+		if h.views.tracker.Disconnected() {
 			h.updateWatch()
 		}
-		h.leftovers.Disconnected()
-		h.announcer.Disconnected()
+		h.views.leftovers.Disconnected()
+		h.views.announcer.Disconnected()
 	case unsubscribable:
 		h.subscriptionRefused(e, now)
 	case reloaded:
@@ -435,13 +435,13 @@ func (h *Hub) handle(e event, now time.Time) {
 	case asksFigures:
 		e.answer <- h.reportFigures()
 	case httpProblems:
-		h.ownProblems.SetHTTP(e)
+		h.views.ownProblems.SetHTTP(e)
 		h.changed.TouchAll()
-	case seenLonely:
+	case lonelyFound:
 		h.fleetExpired(h.fleet.Announced(e, now), now)
 	case certificateRenewed:
 		h.renewed(time.Time(e))
-	case conflictsSeen:
+	case conflictsFound:
 		h.receiveConflicts(e)
 	}
 }
@@ -449,12 +449,12 @@ func (h *Hub) handle(e event, now time.Time) {
 // connect begins or goes on: all that is retained is published again, and a domain whose
 // heartbeats could not arrive meanwhile is given time for one.
 func (h *Hub) connect(now time.Time) {
-	h.connected = true
+	h.bus.connected = true
 	h.changed.TouchAll()
-	h.announcer.Connected(now)
+	h.views.announcer.Connected(now)
 	h.fleet.Connected(now)
-	h.tracker.Connected(now)
-	h.usage.Connected(now)
+	h.views.tracker.Connected(now)
+	h.views.usage.Connected(now)
 	h.scheduleLeftovers(now)
 	for d := range h.fleet.All() {
 		if d.Ordered.Encoded != "" { // a broker of others may have forgotten it
@@ -466,7 +466,7 @@ func (h *Hub) connect(now time.Time) {
 		// once it is there, and those who come are answered first.
 		h.schedule.planAfter = now.Add(min(time.Second, settle))
 	}
-	h.presence.Reset()
+	h.views.presence.Reset()
 	h.publishCertificate()
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
@@ -485,7 +485,7 @@ func (h *Hub) becameReady(now time.Time) {
 // stopped in order before their topics are cleared.
 func (h *Hub) reload(cfg config.Dominion, err error) {
 	if err != nil {
-		h.events.Add(topics.Event{Type: topics.ConfigRefused, Message: h.ownProblems.SetReload(err)})
+		h.events.Add(topics.Event{Type: topics.ConfigRefused, Message: h.views.ownProblems.SetReload(err)})
 		h.changed.TouchAll()
 		return
 	}
@@ -493,7 +493,7 @@ func (h *Hub) reload(cfg config.Dominion, err error) {
 	h.cfg.TakeOver(cfg)
 	h.fleet.Configure(h.cfg.Timing.LostAfter.Duration(), h.cfg.Timing.FailoverAfter.Duration())
 	h.configureLeases()
-	h.ownProblems.SetReload(nil)
+	h.views.ownProblems.SetReload(nil)
 	h.changed.TouchAll()
 	h.followFigures()
 	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(cfg.Services), "service")})

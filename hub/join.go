@@ -36,7 +36,7 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 
 // grant returns what every grant has.
 func (h *Hub) grant() topics.Grant {
-	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.presence.Interval())}
+	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.views.presence.Interval())}
 }
 
 // answersJoinLater reports whether an accepted request to join is not answered now: a word is
@@ -49,7 +49,7 @@ func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message
 	case ask.Renew:
 		h.renew(ask, m.User, to)
 	case is && g.Word != "":
-		h.grants = append(h.grants, granted{to, g})
+		h.adoption.grants = append(h.adoption.grants, granted{to, g})
 	default:
 		return false
 	}

@@ -231,7 +231,7 @@ func TestQuestionsHaveADeadline(t *testing.T) {
 	h.pub = publisher.New(bus, h.log)
 	now := time.Now()
 	ask := topics.HubRequest{Transaction: "t", Without: "domain-0001"}
-	if err := h.questions.Put(questions.Question{Verb: topics.VerbPlan, Ask: ask, Asker: "c", Reply: h.replyTo(topics.VerbPlan, ask, topics.Message{}), Until: now}); err != nil {
+	if err := h.pending.questions.Put(questions.Question{Verb: topics.VerbPlan, Ask: ask, Asker: "c", Reply: h.replyTo(topics.VerbPlan, ask, topics.Message{}), Until: now}); err != nil {
 		t.Fatal(err)
 	}
 	h.stepQuestions(now)

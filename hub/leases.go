@@ -43,7 +43,7 @@ func (h *Hub) leaseTerms() leases.Terms {
 
 // beginLeases begins a run of the hub.
 func (h *Hub) beginLeases() {
-	h.leases.Begin(h.leaseTerms(), h.store.LeaseValidity(), h.presence.Started())
+	h.leases.Begin(h.leaseTerms(), h.store.LeaseValidity(), h.views.presence.Started())
 	h.ensureLeaseValidity()
 }
 

@@ -10,24 +10,24 @@ import (
 // scheduleLeftovers has former prefixes looked at in a moment.
 func (h *Hub) scheduleLeftovers(now time.Time) {
 	if h.fleet.Ready() {
-		h.leftovers.Schedule(now)
-		h.dueUnlessZero(h.leftovers.Next())
+		h.views.leftovers.Schedule(now)
+		h.dueUnlessZero(h.views.leftovers.Next())
 	}
 }
 
 // clearLeftoverServices clears what an earlier run published of services that are gone
 // from the configuration.
 func (h *Hub) clearLeftoverServices(now time.Time) {
-	for _, name := range h.leftovers.TakeServices() {
+	for _, name := range h.views.leftovers.TakeServices() {
 		if !h.defs.Has(name) {
-			h.announcer.RemoveService(name, now)
+			h.views.announcer.RemoveService(name, now)
 		}
 	}
 }
 
 // expireLeftovers clears what is retained below former prefixes, as far as it may be.
 func (h *Hub) expireLeftovers(now time.Time) {
-	cleared, finished := h.leftovers.Expire(leftoversHome{h}, now)
+	cleared, finished := h.views.leftovers.Expire(leftoversHome{h}, now)
 	for _, topic := range cleared {
 		h.pub.Publish(topics.Message{Topic: topic, QoS: 1, Retain: true})
 	}
@@ -36,16 +36,16 @@ func (h *Hub) expireLeftovers(now time.Time) {
 	}
 	if len(finished) > 0 {
 		h.updateWatch()
-		h.store.Change(func(s *store.State) { s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.leftovers.Prefixes() })
+		h.store.Change(func(s *store.State) { s.Prefix, s.FormerPrefixes = h.tree.Prefix(), h.views.leftovers.Prefixes() })
 	}
-	h.dueUnlessZero(h.leftovers.Next())
+	h.dueUnlessZero(h.views.leftovers.Next())
 }
 
 // leftoversHome is the hub as its leftovers need it.
 type leftoversHome struct{ *Hub }
 
 // Announced reports whether Home Assistant has received everything.
-func (h leftoversHome) Announced() bool { return h.announcer.Idle() }
+func (h leftoversHome) Announced() bool { return h.views.announcer.Idle() }
 
 // Domain returns whether a domain has joined, and whether it has reported its status.
 func (h leftoversHome) Domain(name string) (joined, reported bool) {

@@ -14,14 +14,14 @@ func TestLonelyIsWhoDoesNotJoin(t *testing.T) {
 	inHome(t, "", func(h *home) {
 		kitchen := h.agent("kitchen", nil)
 		both := []hub.Lonely{{Name: "kitchen", ID: kitchen.id}, {Name: "shed", ID: topics.NewID()}}
-		h.hub.SeenLonely(both)
+		h.hub.LonelyFound(both)
 		time.Sleep(time.Second)
 		if err := kitchen.join(); err != nil {
 			h.Fatal(err)
 		}
-		h.hub.SeenLonely(both) // its goodbye is on its way
+		h.hub.LonelyFound(both) // its goodbye is on its way
 		time.Sleep(time.Second)
-		h.hub.SeenLonely(both[1:])
+		h.hub.LonelyFound(both[1:])
 		time.Sleep(time.Minute)
 		lonely := map[string]int{}
 		h.mu.Lock()

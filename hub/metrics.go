@@ -43,7 +43,7 @@ func (h *Hub) reportFigures() figures {
 			info,
 			metrics.One("dominion_hub_ready", metrics.Gauge, "1 once the hub plans.", oneIf(s.Ready)),
 			metrics.One("dominion_hub_epoch", metrics.Gauge, "Of the hub's run.", float64(s.Epoch)),
-			metrics.One("dominion_hub_start_time_seconds", metrics.Gauge, "When the hub was started, since the epoch of Unix.", float64(h.presence.Started().UnixMilli())/1000),
+			metrics.One("dominion_hub_start_time_seconds", metrics.Gauge, "When the hub was started, since the epoch of Unix.", float64(h.views.presence.Started().UnixMilli())/1000),
 			metrics.One("dominion_hub_problems", metrics.Gauge, "What needs a human, as dominionctl status lists it.", float64(len(h.problems()))),
 		},
 		h.figuresOfDomains(), h.figuresOfServices(), h.figuresOfInstances(),
@@ -87,7 +87,7 @@ func (h *Hub) figuresOfServices() []metrics.Family {
 	wanted := metrics.Family{Name: "dominion_service_wanted", Type: metrics.Gauge, Help: "Instances that should run."}
 	running := metrics.Family{Name: "dominion_service_running", Type: metrics.Gauge, Help: "Instances that run."}
 	healthy := metrics.Family{Name: "dominion_service_healthy", Type: metrics.Gauge, Help: "Instances that run and are healthy."}
-	for _, v := range h.statuses.Sorted() {
+	for _, v := range h.views.statuses.Sorted() {
 		wanted.Add(float64(v.Wanted), "service", v.Service)
 		running.Add(float64(v.Running), "service", v.Service)
 		healthy.Add(float64(v.Healthy), "service", v.Service)
@@ -107,14 +107,14 @@ func (h *Hub) figuresOfInstances() []metrics.Family {
 		}
 		if d.Status != nil {
 			for _, i := range d.Status.Services {
-				if h.statuses.Has(i.Service) {
+				if h.views.statuses.Has(i.Service) {
 					restarts.Add(float64(i.Restarts), "domain", d.Name, "service", i.Service)
 				}
 			}
 		}
 		if d.Metrics != nil {
 			for service, u := range d.Metrics.Services {
-				if h.statuses.Has(service) {
+				if h.views.statuses.Has(service) {
 					cpu.Add(u.CPU, "domain", d.Name, "service", service)
 					memory.Add(float64(u.Memory), "domain", d.Name, "service", service)
 				}

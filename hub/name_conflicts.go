@@ -31,12 +31,12 @@ func conflictsOf(found []zeroconf.Found) (all []Conflict) {
 	return all
 }
 
-// ConflictsSeen passes the hub the other hubs that announce its id or its name now.
-func (h *Hub) ConflictsSeen(all []Conflict) { h.box.Put(conflictsSeen(all)) }
+// ConflictsFound passes the hub the other hubs that announce its id or its name now.
+func (h *Hub) ConflictsFound(all []Conflict) { h.box.Put(conflictsFound(all)) }
 
 // receiveConflicts takes the conflicts of now.
 func (h *Hub) receiveConflicts(all []Conflict) {
-	for _, news := range h.ownProblems.SetConflicts(all) {
+	for _, news := range h.views.ownProblems.SetConflicts(all) {
 		h.events.Add(topics.Event{Type: topics.HubProblem, Message: news})
 	}
 	h.changed.TouchAll()

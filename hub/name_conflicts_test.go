@@ -35,7 +35,7 @@ func TestConflictsAreProblems(t *testing.T) {
 			{hub.Conflict{ID: "other", Name: "barn"}, nil},
 			{hub.Conflict{ID: id, Name: "Not a name\x1b"}, nil},
 		} {
-			h.hub.ConflictsSeen([]hub.Conflict{c.seen})
+			h.hub.ConflictsFound([]hub.Conflict{c.seen})
 			all, own := problems()
 			if c.want == nil {
 				if len(all) != 0 || own != "" {
@@ -52,15 +52,15 @@ func TestConflictsAreProblems(t *testing.T) {
 				}
 			}
 		}
-		h.hub.ConflictsSeen(nil)
+		h.hub.ConflictsFound(nil)
 		if all, _ := problems(); len(all) != 0 {
 			h.Errorf("problems when it is over: %q", all)
 		}
 		before := h.count(topics.HubProblem)
-		h.hub.ConflictsSeen([]hub.Conflict{{ID: id, Name: "home", Addresses: []string{"10.0.0.7"}}})
-		h.hub.ConflictsSeen([]hub.Conflict{{ID: id, Name: "home", Addresses: []string{"10.0.0.7", "10.1.0.7"}}})
+		h.hub.ConflictsFound([]hub.Conflict{{ID: id, Name: "home", Addresses: []string{"10.0.0.7"}}})
+		h.hub.ConflictsFound([]hub.Conflict{{ID: id, Name: "home", Addresses: []string{"10.0.0.7", "10.1.0.7"}}})
 		problems()
-		h.hub.ConflictsSeen(nil)
+		h.hub.ConflictsFound(nil)
 		problems()
 		if got := h.count(topics.HubProblem) - before; got != 2 {
 			h.Errorf("%d events of one conflict that came and went", got)

@@ -36,7 +36,7 @@ traits = ["atic"]
 		}
 		kitchen.cut()
 		time.Sleep(10 * time.Second)
-		h.hub.SeenLonely([]hub.Lonely{{Name: "kitchen", ID: id, Address: "10.0.0.2"}})
+		h.hub.LonelyFound([]hub.Lonely{{Name: "kitchen", ID: id, Address: "10.0.0.2"}})
 		time.Sleep(6 * time.Second)
 		var o topics.Overview
 		if err := json.Unmarshal(h.ask(topics.VerbStatus, "").Data, &o); err != nil {
@@ -63,6 +63,6 @@ traits = ["atic"]
 		if len(o.Problems) > 3 {
 			h.Errorf("%d problems:\n%s", len(o.Problems), strings.Join(o.Problems, "\n"))
 		}
-		h.hub.SeenLonely(nil)
+		h.hub.LonelyFound(nil)
 	})
 }

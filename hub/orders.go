@@ -40,14 +40,14 @@ func (h *Hub) signedFor(d *domain, k topics.Kind, payload []byte) []byte {
 // commandDomain sends a domain a command of the hub's own, whose refusal is
 // reported.
 func (h *Hub) commandDomain(d *domain, c topics.Command) {
-	c.Transaction = h.commands.Add(commands.Command{Service: c.Service, Domain: d.Name})
+	c.Transaction = h.pending.commands.Add(commands.Command{Service: c.Service, Domain: d.Name})
 	h.sendCommand(d, c)
 }
 
 // sendCommand sends a domain a command.
 func (h *Hub) sendCommand(d *domain, c topics.Command) {
 	if c.Key = h.signer(d); c.Key != "" {
-		c.Number = h.commands.Number(h.epoch)
+		c.Number = h.pending.commands.Number(h.epoch)
 		if c.Session == "" {
 			c.Session = d.Session()
 		}
@@ -110,6 +110,6 @@ func (h *Hub) hasLogs(ask topics.HubRequest) error {
 func (h *Hub) askLogs(ask topics.HubRequest, to later) {
 	d := h.fleet.Get(ask.Domain)
 	c := topics.Command{Action: topics.ActionLogs, Service: ask.Service, Lines: ask.Lines, Follow: ask.Follow}
-	c.Transaction = h.commands.Add(commands.Command{Service: ask.Service, Domain: d.Name, Answer: to})
+	c.Transaction = h.pending.commands.Add(commands.Command{Service: ask.Service, Domain: d.Name, Answer: to})
 	h.sendCommand(d, c)
 }

@@ -74,7 +74,7 @@ func TestTwoHubsOnOneBroker(t *testing.T) {
 			var runs, kept2 sync.WaitGroup
 			runs.Go(func() { h.Run(loop) })
 			kept2.Go(func() {
-				Service{Log: log}.keep(ctx, l, newWatcher(), h, o, func() { announced = append(announced, h.ID()) })
+				Service{Log: log}.stayConnected(ctx, l, newWatcher(), h, o, func() { announced = append(announced, h.ID()) })
 			})
 			return h.ID(), func() {
 				end()

@@ -23,7 +23,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 	case topics.HubAvailability:
 		h.pub.Retain(topic, []byte(topics.Online))
 	case topics.HubStatus:
-		h.presence.Reset()
+		h.views.presence.Reset()
 		h.publishHub(now)
 	case topics.HubKeys:
 		h.publishCertificate()
@@ -35,7 +35,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 			}
 		}
 	case topics.ServiceStatus:
-		if v, is := h.statuses.Get(a.Service); is {
+		if v, is := h.views.statuses.Get(a.Service); is {
 			h.pub.Retain(topic, topics.Encode(v))
 		}
 	case topics.ServiceEndpoints:

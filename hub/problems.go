@@ -41,14 +41,14 @@ func (h *Hub) newOwnProblems(o Options) *ownproblems.Problems {
 
 // expireOwnProblems warns of certificates that end.
 func (h *Hub) expireOwnProblems(now time.Time) {
-	warned, changed := h.ownProblems.Expire(now)
+	warned, changed := h.views.ownProblems.Expire(now)
 	for _, warning := range warned {
 		h.events.Add(topics.Event{Type: topics.CertificateExpires, Message: warning})
 	}
 	if changed {
 		h.changed.TouchAll()
 	}
-	h.dueUnlessZero(h.ownProblems.Next())
+	h.dueUnlessZero(h.views.ownProblems.Next())
 }
 
 // explainedByUpdate reports whether a service has the problem that its update has: what
@@ -63,7 +63,7 @@ func explainedByUpdate(v topics.Service) bool {
 // problems names what needs a human.
 func (h *Hub) problems() []string {
 	all := []string{}
-	all = append(all, h.ownProblems.All(time.Now())...)
+	all = append(all, h.views.ownProblems.All(time.Now())...)
 	for _, b := range h.viewBridges() {
 		for _, p := range b.Problems {
 			all = append(all, "bridge "+b.Name+": "+p)
@@ -82,7 +82,7 @@ func (h *Hub) problems() []string {
 		}
 	}
 	pending := make(map[string][]string) // services by reason: one cause is one problem
-	services := h.statuses.Sorted()
+	services := h.views.statuses.Sorted()
 	broken := func(v topics.Service) string { // a dependency runs in no version that it can use
 		if o := h.plan.Services[v.Service]; o != nil {
 			return o.Broken

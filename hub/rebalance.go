@@ -23,7 +23,7 @@ func (h *Hub) orderMoves(moving map[string][]string, now time.Time) {
 	if len(moving) == 0 {
 		return
 	}
-	for _, domain := range h.moves.Add(moving, now) {
+	for _, domain := range h.ops.moves.Add(moving, now) {
 		h.touch(domain)
 	}
 	h.events.Add(topics.Event{Type: topics.ServiceWanted, Message: "the services are spread anew: " + strings.Join(slices.Sorted(maps.Keys(moving)), ", ") + " move"})
@@ -31,10 +31,10 @@ func (h *Hub) orderMoves(moving map[string][]string, now time.Time) {
 
 // expireMoves ends what has moved, and what could not in time.
 func (h *Hub) expireMoves(now time.Time) {
-	for _, domain := range h.moves.Expire(h.isOn, now) {
+	for _, domain := range h.ops.moves.Expire(h.isOn, now) {
 		h.touch(domain)
 	}
-	h.dueUnlessZero(h.moves.Next())
+	h.dueUnlessZero(h.ops.moves.Next())
 }
 
 // isOn reports whether a domain that is not lost was ordered a service, or reports it.

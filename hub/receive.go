@@ -16,13 +16,13 @@ import (
 func (h *Hub) receive(in arrived, now time.Time) {
 	a, m := in.address, in.Message
 	ours := a.Kind != topics.Unknown
-	h.scaling.Receive(m, now)
-	if h.receiveHomeAssistant(m, now) || h.leftovers.Receive(m) {
+	h.ops.scaling.Receive(m, now)
+	if h.receiveHomeAssistant(m, now) || h.views.leftovers.Receive(m) {
 		return
 	}
 	if !ours || a.Kind == topics.DomainAvailability { // which may be that of a device too
-		h.tracker.Receive(m, now)
-		h.dueUnlessZero(h.tracker.Next())
+		h.views.tracker.Receive(m, now)
+		h.dueUnlessZero(h.views.tracker.Next())
 	}
 	if !ours {
 		h.reportInvalidName(m, now)
@@ -80,7 +80,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.HubDiscovery:
 		return decoded(m, func(v topics.Discovery) {
 			if m.Retain {
-				h.announcer.ReceiveCount(v.Changes, now)
+				h.views.announcer.ReceiveCount(v.Changes, now)
 			}
 		})
 	case topics.DomainEvent:
@@ -94,7 +94,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainDrainSet:
 		return h.drainSet(a.Domain, m)
 	case topics.DeviceStatus:
-		if h.tracker.Retained(a.Device, m) {
+		if h.views.tracker.Retained(a.Device, m) {
 			h.pub.Found(m.Topic, m.Payload)
 		}
 	case topics.ServiceStatus:
@@ -184,7 +184,7 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 	}
 	e.Message = topics.ShortenMessage(e.Message)
 	e.Domain = name
-	if e.Type == topics.ServiceReady && h.statuses.HasCrashed(e.Service, name) {
+	if e.Type == topics.ServiceReady && h.views.statuses.HasCrashed(e.Service, name) {
 		return nil // no more than that what crashes again and again was started again
 	}
 	h.noteCrash(e, now)
@@ -197,7 +197,7 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 
 // response takes an agent's answer to an order of ours. Only a refusal is news.
 func (h *Hub) response(name string, r topics.Reply) {
-	c, awaited := h.commands.Answered(name, r.Transaction)
+	c, awaited := h.pending.commands.Answered(name, r.Transaction)
 	if !awaited {
 		return
 	}
@@ -216,7 +216,7 @@ func (h *Hub) formerService(name string, m topics.Message) {
 	}
 	if h.defs.Has(name) {
 		h.recall(name, m)
-	} else if h.leftovers.AddService(name) {
+	} else if h.views.leftovers.AddService(name) {
 		h.changed.TouchAll()
 	}
 }

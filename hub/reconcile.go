@@ -19,7 +19,7 @@ import (
 // This is the one place that names the order of the steps.
 func (h *Hub) reconcile(now time.Time) {
 	// Scaling is first: its numbers are among the changes that are planned below.
-	h.scaling.Touch()
+	h.ops.scaling.Touch()
 	h.scaleAll(now)
 
 	// From here on, what is touched is for the next pass.
@@ -71,7 +71,7 @@ func (h *Hub) input() planner.Input {
 		Services:  slices.Collect(maps.Values(h.defs.Configured())),
 		Retired:   slices.Collect(maps.Values(h.defs.RetiredDefinitions())),
 		Overrides: h.store.Overrides(),
-		Scaled:    h.scaling.AllPlanned(),
+		Scaled:    h.ops.scaling.AllPlanned(),
 		Holds:     h.holds(time.Now()),
 	}
 	for d := range h.fleet.All() {
@@ -88,7 +88,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		Flapping: d.Flaps(), Machine: d.Machine,
 		Ordered:  d.Ordered.Services,
 		Chosen:   d.Chosen,
-		Moving:   h.moves.From(d.Name),
+		Moving:   h.ops.moves.From(d.Name),
 		Awaited:  h.fleet.Awaits(d),
 		Unknown:  d.Status == nil,
 		Catalog:  make(map[string]string),
@@ -117,7 +117,7 @@ func (h *Hub) observed(d *domain) planner.Domain {
 			State: i.State, Done: done(i), Health: d.HealthOf(i), Version: i.Version, Order: d.RunningOrder[i.Service],
 			Best: h.best(i.Service) == d.Name,
 		}
-		if h.rollouts.Hopeless(i.Service, d.Name) {
+		if h.ops.rollouts.Hopeless(i.Service, d.Name) {
 			tried := p.Observed[i.Service]
 			tried.State, tried.Health = topics.Failed, topics.UnknownHealth
 			p.Observed[i.Service] = tried
@@ -237,11 +237,11 @@ func (h *Hub) dropRetired(now time.Time) {
 		}
 		h.defs.Remove(name)
 		h.changed.TouchAll() // what it needed may not be needed any more
-		h.statuses.Remove(name)
+		h.views.statuses.Remove(name)
 		h.directory.Remove(name)
 		h.forgetOverride(name)
-		h.rollouts.Remove(name)
-		h.announcer.RemoveService(name, now)
+		h.ops.rollouts.Remove(name)
+		h.views.announcer.RemoveService(name, now)
 		h.events.Add(topics.Event{Type: topics.ServiceRemoved, Service: name, Message: name + " is gone from the configuration"})
 	}
 }

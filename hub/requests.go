@@ -42,7 +42,7 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 		return // answered later
 	}
 	if err == nil && (verb == topics.VerbPlan && supposes(ask) || verb == topics.VerbRebalance) {
-		err = h.questions.Put(questions.Question{Verb: verb, Ask: ask, Asker: asker(m), Reply: h.replyTo(verb, ask, m), Until: now.Add(questions.Timeout)})
+		err = h.pending.questions.Put(questions.Question{Verb: verb, Ask: ask, Asker: asker(m), Reply: h.replyTo(verb, ask, m), Until: now.Add(questions.Timeout)})
 		if err == nil {
 			return // answered later
 		}
@@ -133,14 +133,14 @@ var handlers = map[string]handler{
 		return h.join(ask.HubRequest, ask.user, now)
 	},
 	topics.VerbStatus: func(h *Hub, _ asked, _ time.Time) (any, error) {
-		return topics.Overview{Hub: h.hubStatus(), Domains: h.domainViews(), Services: h.statuses.Sorted(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
+		return topics.Overview{Hub: h.hubStatus(), Domains: h.domainViews(), Services: h.views.statuses.Sorted(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
 	},
 	topics.VerbDomains:  func(h *Hub, _ asked, _ time.Time) (any, error) { return h.domainViews(), nil },
-	topics.VerbServices: func(h *Hub, _ asked, _ time.Time) (any, error) { return h.statuses.Sorted(), nil },
-	topics.VerbDevices:  func(h *Hub, ask asked, now time.Time) (any, error) { return h.tracker.Page(ask.After, now) },
+	topics.VerbServices: func(h *Hub, _ asked, _ time.Time) (any, error) { return h.views.statuses.Sorted(), nil },
+	topics.VerbDevices:  func(h *Hub, ask asked, now time.Time) (any, error) { return h.views.tracker.Page(ask.After, now) },
 	topics.VerbEvents:   func(h *Hub, ask asked, _ time.Time) (any, error) { return h.events.Last(ask.Limit), nil },
 	topics.VerbVersion: func(h *Hub, _ asked, _ time.Time) (any, error) {
-		return topics.VersionView{Version: h.presence.Version(), Protocol: topics.Protocol}, nil
+		return topics.VersionView{Version: h.views.presence.Version(), Protocol: topics.Protocol}, nil
 	},
 	topics.VerbPlan:         (*Hub).answerPlan,
 	topics.VerbWhy:          func(h *Hub, ask asked, _ time.Time) (any, error) { return h.why(ask.HubRequest) },

@@ -53,7 +53,7 @@ func (h *Hub) restart(service, only string, now time.Time) error {
 			return fmt.Errorf("cannot restart %s: %s; what runs goes on", service, why)
 		}
 	}
-	h.restarts.Add(service, on)
+	h.ops.restarts.Add(service, on)
 	h.expireRestarts(now)
 	return nil
 }
@@ -72,7 +72,7 @@ func (h *Hub) outOfRange(service, domain string) string {
 
 // cannotRestart returns why nothing of a service can be restarted.
 func (h *Hub) cannotRestart(service, only string) error {
-	status, _ := h.statuses.Get(service)
+	status, _ := h.views.statuses.Get(service)
 	micro := h.builtIn(status.Instances)
 	if only != "" {
 		return fmt.Errorf("%s does not run on %s, or %s is not online", service, only, only)
@@ -85,14 +85,14 @@ func (h *Hub) cannotRestart(service, only string) error {
 
 // expireRestarts orders the restarts that are to follow now.
 func (h *Hub) expireRestarts(now time.Time) {
-	commands, events := h.restarts.Expire(now)
+	commands, events := h.ops.restarts.Expire(now)
 	for _, e := range events {
 		h.events.Add(e)
 	}
 	for _, c := range commands {
 		h.commandDomain(h.fleet.Get(c.Domain), topics.Command{Action: topics.ActionRestart, Service: c.Service})
 	}
-	h.dueUnlessZero(h.restarts.Next())
+	h.dueUnlessZero(h.ops.restarts.Next())
 }
 
 // restartedInstance returns the state of a service on a domain, for its restart.

@@ -36,7 +36,7 @@ func (h *Hub) updateRollouts(c *changes, now time.Time) {
 			continue
 		}
 		desired := h.planner.Desired(name)
-		for _, service := range h.rollouts.Retain(name, desired) {
+		for _, service := range h.ops.rollouts.Retain(name, desired) {
 			add(service)
 		}
 		if d.TakesOrders() {
@@ -46,14 +46,14 @@ func (h *Hub) updateRollouts(c *changes, now time.Time) {
 		}
 	}
 	if c.Whole {
-		for _, service := range h.rollouts.Services() {
+		for _, service := range h.ops.rollouts.Services() {
 			add(service)
 		}
 	}
 	for _, service := range slices.Sorted(maps.Keys(work)) {
-		h.carryOutRollout(c, service, h.rollouts.Step(service, work[service], c.Whole, now))
+		h.carryOutRollout(c, service, h.ops.rollouts.Step(service, work[service], c.Whole, now))
 	}
-	h.dueUnlessZero(h.rollouts.Next())
+	h.dueUnlessZero(h.ops.rollouts.Next())
 }
 
 // carryOutRollout does what follows from a step of a service's rollout.
@@ -74,10 +74,10 @@ func (h *Hub) carryOutRollout(c *changes, service string, r rollouts.Result) {
 
 // expireRollouts has the services decided on of which time has changed something.
 func (h *Hub) expireRollouts(now time.Time) {
-	for _, service := range h.rollouts.Expire(now) {
+	for _, service := range h.ops.rollouts.Expire(now) {
 		h.touchService(service)
 	}
-	h.dueUnlessZero(h.rollouts.Next())
+	h.dueUnlessZero(h.ops.rollouts.Next())
 }
 
 // holders returns the domains that are to have an instance of a service, and are given
@@ -155,7 +155,7 @@ func (h *Hub) persistRollout(service string, r rollout.Record) {
 func (h *Hub) pruneRollouts() {
 	for _, service := range h.store.Rollouts() {
 		if !h.defs.Has(service) {
-			h.rollouts.Remove(service)
+			h.ops.rollouts.Remove(service)
 		}
 	}
 }
@@ -163,7 +163,7 @@ func (h *Hub) pruneRollouts() {
 // written returns a service as the start command of a domain carries it. What is assigned
 // alike is encoded once a pass, not once a domain.
 func (h *Hub) written(specOf map[string]ordered, d *domain, service string) ordered {
-	spec, variant := h.rollouts.Assigned(service, d.Name)
+	spec, variant := h.ops.rollouts.Assigned(service, d.Name)
 	key := service
 	if variant != "" {
 		key += " " + variant
@@ -187,7 +187,7 @@ func (h *Hub) written(specOf map[string]ordered, d *domain, service string) orde
 		o.encoded = topics.Encode(o.spec)
 		specOf[key] = o
 	}
-	h.rollouts.MarkSent(service, d.Name)
+	h.ops.rollouts.MarkSent(service, d.Name)
 	return o
 }
 
@@ -201,7 +201,7 @@ func (h *Hub) updateService(name string) error {
 	if h.defs.Configured()[name].Update == services.UpdateManual {
 		approved = h.versionsOf(name)
 	}
-	restarted, ok := h.rollouts.Update(name, approved, h.stall.ObservedAt())
+	restarted, ok := h.ops.rollouts.Update(name, approved, h.schedule.stall.ObservedAt())
 	if !ok {
 		return nil
 	}
@@ -233,16 +233,16 @@ func (h *Hub) takeCatalogs(c *changes) {
 			for _, row := range d.Status.Catalog {
 				if def, defined := h.defs.Configured()[row.Service]; defined && row.Version != "" && mayRun(def, d, row.Version) {
 					versions[row.Service] = row.Version
-					h.statuses.AddRelease(row)
+					h.views.statuses.AddRelease(row)
 				}
 			}
 		}
-		changed, gone := h.rollouts.SetCatalog(name, versions)
+		changed, gone := h.ops.rollouts.SetCatalog(name, versions)
 		for _, service := range changed {
 			c.Services[service] = true
 		}
 		for _, release := range gone {
-			h.statuses.RemoveRelease(release.Service, release.Version)
+			h.views.statuses.RemoveRelease(release.Service, release.Version)
 		}
 	}
 }
@@ -269,15 +269,15 @@ func (h *Hub) viewUpdate(name string, rows []directory.Row) topics.ServiceUpdate
 		c.Updatable = c.Catalog != "" && c.Catalog != c.Version && !d.Micro && mayRun(h.defs.Get(name), d, c.Catalog)
 		copies = append(copies, c)
 	}
-	u := h.rollouts.View(name, copies)
-	notes := h.statuses.Release(name, u.Latest)
+	u := h.ops.rollouts.View(name, copies)
+	notes := h.views.statuses.Release(name, u.Latest)
 	u.ReleaseURL, u.Summary = notes.ReleaseURL, notes.Summary
 	return u
 }
 
 // rolloutReason is what a rollout adds to the reason for an instance.
 func (h *Hub) rolloutReason(service, domain string) string {
-	if reason := h.rollouts.Reason(service, domain); reason != "" {
+	if reason := h.ops.rollouts.Reason(service, domain); reason != "" {
 		return "; " + reason
 	}
 	return ""

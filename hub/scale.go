@@ -11,7 +11,7 @@ import (
 
 // followFigures takes over from the configuration which service follows which figure.
 func (h *Hub) followFigures() {
-	if h.scaling.Configure(h.defs.Configured()) {
+	if h.ops.scaling.Configure(h.defs.Configured()) {
 		h.updateWatch()
 	}
 }
@@ -29,8 +29,8 @@ type unsubscribable struct {
 }
 
 func (h *Hub) subscriptionRefused(u unsubscribable, now time.Time) {
-	h.tracker.Refused(u.topic, u.err, now)
-	h.scaling.Refused(u.topic, u.err)
+	h.views.tracker.Refused(u.topic, u.err, now)
+	h.ops.scaling.Refused(u.topic, u.err)
 }
 
 // takeUsage takes what a domain reports of its services. What the broker had retained is of
@@ -41,14 +41,14 @@ func (h *Hub) takeUsage(d *domain, m topics.Metrics, retained bool, now time.Tim
 	}
 	h.usageChanged(d, now) // also of services that are no longer reported
 	d.Usage, d.UsageAt = m.Services, now
-	h.scaling.Touch()
+	h.ops.scaling.Touch()
 	h.usageChanged(d, now)
 }
 
 // scaleAll decides the numbers again where something has changed or is due.
 func (h *Hub) scaleAll(now time.Time) {
-	if h.scaling.Pending(now) {
-		for _, c := range h.scaling.Step(h.scalingHome(), now) {
+	if h.ops.scaling.Pending(now) {
+		for _, c := range h.ops.scaling.Step(h.scalingHome(), now) {
 			if c.Reason != "" {
 				h.events.Add(topics.Event{Type: topics.ServiceScaled, Service: c.Service, Message: c.Service + " is " + c.Reason})
 			}
@@ -57,13 +57,13 @@ func (h *Hub) scaleAll(now time.Time) {
 			}
 		}
 	}
-	h.dueUnlessZero(h.scaling.Next())
+	h.dueUnlessZero(h.ops.scaling.Next())
 }
 
 // scalingHome returns what a step of scaling needs of the home.
 func (h *Hub) scalingHome() scaling.Home {
 	home := scaling.Home{
-		Started: h.presence.Started(), Connected: h.connected, Follows: h.followsFigure,
+		Started: h.views.presence.Started(), Connected: h.bus.connected, Follows: h.followsFigure,
 		Ours: func(topic string) bool {
 			_, ours := h.tree.Parse(topic)
 			return ours
@@ -74,7 +74,7 @@ func (h *Hub) scalingHome() scaling.Home {
 			continue
 		}
 		for _, i := range d.Status.Services {
-			if _, scaled := h.scaling.Planned(i.Service); !scaled || !i.State.Listed() {
+			if _, scaled := h.ops.scaling.Planned(i.Service); !scaled || !i.State.Listed() {
 				continue
 			}
 			usage, has := d.Usage[i.Service]
@@ -95,7 +95,7 @@ func (h *Hub) replicas(name string) int {
 		return asked
 	}
 	if d.Scale != nil {
-		scaled, _ := h.scaling.Planned(name)
+		scaled, _ := h.ops.scaling.Planned(name)
 		return min(max(d.Scale.Min, scaled.Number), d.Scale.Max)
 	}
 	if d.Replicas == 0 && d.Priority != services.Required {

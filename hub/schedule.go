@@ -1,6 +1,10 @@
 package hub
 
-import "time"
+import (
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/stall"
+)
 
 // schedule is when the loop does something by itself.
 type schedule struct {
@@ -10,6 +14,8 @@ type schedule struct {
 	sooner bool
 	// planAfter is when the next pass may begin at the earliest.
 	planAfter time.Time
+	// stall detects that the loop stood still.
+	stall *stall.Detector
 }
 
 // due has the loop wake at a moment, or before it.

@@ -29,12 +29,20 @@ func (s Service) openSecrets(o *Options) {
 	}
 }
 
+// vault is the hub's store of secrets, with what a pass needs of it.
+type vault struct {
+	// Vault is nil where no secret can be stored.
+	*secrets.Vault
+	// settable are the names of the secrets that have a value. The map is never changed.
+	settable map[string]bool
+}
+
 // errNoVault is the answer of a hub that can store no secret.
 var errNoVault = errors.New("the hub can store no secrets: see dominionctl status")
 
 // secret carries out the verb secret. Neither answer, log nor event has a value.
 func (h *Hub) secret(ask topics.HubRequest, now time.Time) (any, error) {
-	if h.vault == nil {
+	if h.vault.Vault == nil {
 		return nil, errNoVault
 	}
 	if ask.Action == "set" || ask.Action == "remove" {
@@ -72,8 +80,8 @@ func (h *Hub) secretChanged(how, name string) {
 
 // takeSecrets takes which secrets have a value.
 func (h *Hub) takeSecrets() {
-	if h.vault != nil {
-		h.settable = h.vault.Names()
+	if h.vault.Vault != nil {
+		h.vault.settable = h.vault.Names()
 	}
 }
 
@@ -87,7 +95,7 @@ func (h *Hub) secretViews() []topics.SecretView {
 	}
 	all := []topics.SecretView{}
 	for _, one := range h.vault.List() {
-		all = append(all, topics.SecretView{Name: one.Name, Missing: !h.settable[one.Name], Changed: topics.At(one.Changed), Services: orNone(users[one.Name]), Domains: h.haveHad(one.Name)})
+		all = append(all, topics.SecretView{Name: one.Name, Missing: !h.vault.settable[one.Name], Changed: topics.At(one.Changed), Services: orNone(users[one.Name]), Domains: h.haveHad(one.Name)})
 		delete(users, one.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(users)) {
@@ -124,7 +132,7 @@ func orNone(all []string) []string {
 // revision, by name; nil: it has none.
 func (h *Hub) secretRevisions(service string) map[string]string {
 	names := topics.SecretNames(h.defs.Get(service).Environment)
-	if len(names) == 0 || h.vault == nil {
+	if len(names) == 0 || h.vault.Vault == nil {
 		return nil
 	}
 	revisions := make(map[string]string, len(names))
@@ -136,20 +144,20 @@ func (h *Hub) secretRevisions(service string) map[string]string {
 
 // secretsFor returns which secrets a domain can be given, or why it can be given none.
 func (h *Hub) secretsFor(d *domain) (settable map[string]bool, none string) {
-	if h.vault == nil {
+	if h.vault.Vault == nil {
 		return nil, "the hub cannot read its secrets: see dominionctl status"
 	}
 	if h.recipient(d) == "" {
 		return nil, fmt.Sprintf("%s has no key, so no secret can be sealed to it: adopt it (`dominionctl adopt %s`)", d.Name, d.Name)
 	}
-	return h.settable, ""
+	return h.vault.settable, ""
 }
 
 // seal returns the secrets of a service sealed to a domain, by name. One that is missing is
 // left out: the domain starts nothing that needs it.
 func (h *Hub) seal(d *domain, service string, names []string) map[string]string {
 	recipient := h.recipient(d)
-	if len(names) == 0 || h.vault == nil || recipient == "" {
+	if len(names) == 0 || h.vault.Vault == nil || recipient == "" {
 		return nil
 	}
 	sealed := make(map[string]string, len(names))
@@ -166,7 +174,7 @@ func (h *Hub) seal(d *domain, service string, names []string) map[string]string 
 
 // saveSecrets writes what was sealed, so that it is the same after a restart of the hub.
 func (h *Hub) saveSecrets() {
-	if h.vault == nil {
+	if h.vault.Vault == nil {
 		return
 	}
 	if err := h.vault.Save(); err != nil && h.events.MayReport("secrets", events.MaxRefusals, time.Now()) {
@@ -176,7 +184,7 @@ func (h *Hub) saveSecrets() {
 
 // forgetSecrets forgets which secrets a domain has had, and returns them.
 func (h *Hub) forgetSecrets(domainID string) []string {
-	if h.vault == nil {
+	if h.vault.Vault == nil {
 		return nil
 	}
 	had := h.vault.HadBy(domainID)

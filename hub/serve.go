@@ -131,9 +131,9 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	for _, one := range s.bridges.all {
 		bridging.Go(func() { one.Run(carrying) })
 	}
-	there := make(chan struct{})
-	close(there)
-	s.run(ctx, h, own, there, s.announcements(h.ID(), b.Listeners()), func(c config.Dominion) error {
+	ready := make(chan struct{})
+	close(ready)
+	s.run(ctx, h, own, ready, s.announcements(h.ID(), b.Listeners()), func(c config.Dominion) error {
 		if err := b.Reload(users(c.Broker.Users), c.Broker.AllowAnonymous, c.Broker.Rules); err != nil {
 			return err
 		}
@@ -147,8 +147,8 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 }
 
 // run runs the hub's loop with zeroconf beside it. Zeroconf ends first. The
-// hub is announced once it is there: it may have to wait for its broker.
-func (s Service) run(ctx context.Context, h *Hub, own *keys.Keys, there <-chan struct{}, announce []zeroconf.Service, reload func(config.Dominion) error) {
+// hub is announced once ready is closed: it may have to wait for its broker.
+func (s Service) run(ctx context.Context, h *Hub, own *keys.Keys, ready <-chan struct{}, announce []zeroconf.Service, reload func(config.Dominion) error) {
 	var around, loop sync.WaitGroup
 	ends, cancel := context.WithCancel(context.Background())
 	alone := len(announce) == 0
@@ -166,7 +166,7 @@ func (s Service) run(ctx context.Context, h *Hub, own *keys.Keys, there <-chan s
 			select {
 			case <-ctx.Done():
 				return
-			case <-there:
+			case <-ready:
 			}
 			if err := zeroconf.Announce(ctx, s.Config.Zeroconf.Interfaces, s.Log, announce...); err != nil {
 				s.Log.Error("cannot be found by zeroconf", "error", err)
@@ -177,15 +177,15 @@ func (s Service) run(ctx context.Context, h *Hub, own *keys.Keys, there <-chan s
 			select {
 			case <-ctx.Done():
 				return
-			case <-there:
+			case <-ready:
 			}
-			zeroconf.WatchConflicts(ctx, s.Config.Zeroconf.Interfaces, hubs, func(found []zeroconf.Found) { h.ConflictsSeen(conflictsOf(found)) })
+			zeroconf.WatchConflicts(ctx, s.Config.Zeroconf.Interfaces, hubs, func(found []zeroconf.Found) { h.ConflictsFound(conflictsOf(found)) })
 		})
 	}
 	if s.Config.Zeroconf.Enabled {
 		around.Go(func() {
 			zeroconf.Watch(ctx, s.Config.Zeroconf.Interfaces, zeroconf.TypeDomain, func(found []zeroconf.Found) {
-				h.SeenLonely(lonely(found))
+				h.LonelyFound(lonely(found))
 			})
 		})
 	}
@@ -203,7 +203,7 @@ func users(all []config.User) []broker.User {
 	return us
 }
 
-// announcements are what zeroconf is told of the listeners that others can
+// announcements returns what zeroconf announces of the listeners that others can
 // reach: _mqtt._tcp for any client, where it needs no TLS, and _dominion._tcp
 // for agents.
 func (s Service) announcements(id string, listeners []broker.Listener) []zeroconf.Service {
@@ -256,7 +256,7 @@ func machineAddresses() (all []string) {
 	return all
 }
 
-// announceExternal tells agents of a broker elsewhere. One on this machine's
+// announceExternal returns the announcement of an external broker. One on this machine's
 // loopback is reached by others at this machine's addresses.
 func (s Service) announceExternal(id string) []zeroconf.Service {
 	var others []string
@@ -290,7 +290,7 @@ func (s Service) announceExternal(id string) []zeroconf.Service {
 	return []zeroconf.Service{{Type: zeroconf.TypeDominion, Instance: s.Config.Name, Port: number, Text: text, Addr: netip.IPv4Unspecified()}}
 }
 
-// brokerText returns the URL of an external broker as agents are told of it, without
+// brokerText returns the URL of an external broker as it is announced to agents, without
 // the user; "" where it is on this machine's loopback.
 func brokerText(external string) string {
 	u, err := url.Parse(external)

@@ -22,21 +22,21 @@ func (h *Hub) viewServices(c *changes, now time.Time) {
 		}
 		v := h.viewService(name, o, h.directory.Rows(name))
 		v.Update = h.viewUpdate(name, h.directory.Rows(name))
-		if words := h.rollouts.Describe(name, v.Update); words != "" && (v.State == topics.Running || v.State == topics.Starting || v.State == topics.Stopping) {
+		if words := h.ops.rollouts.Describe(name, v.Update); words != "" && (v.State == topics.Running || v.State == topics.Starting || v.State == topics.Stopping) {
 			v.Reason = words
 		}
 		v.Problem = h.serviceProblem(v, o.On, now)
-		v.Link, v.LastError = h.statuses.Link(h.defs.Get(name), h.directory.Endpoints(name)), h.statuses.LastError(name)
-		h.statuses.Set(v)
+		v.Link, v.LastError = h.views.statuses.Link(h.defs.Get(name), h.directory.Endpoints(name)), h.views.statuses.LastError(name)
+		h.views.statuses.Set(v)
 		if len(v.Instances) == 0 {
-			h.usage.Idle(name)
+			h.views.usage.Idle(name)
 		}
 		h.pub.Retain(h.tree.Service(topics.ServiceStatus, name), topics.Encode(v))
 		h.pub.Retain(h.tree.Service(topics.ServiceEndpoints, name), h.encodedEndpoints(name))
 		h.pub.Retain(h.tree.Service(topics.ServiceEndpoint, name), h.encodedEndpoint(name))
 	}
-	h.dueUnlessZero(h.statuses.Next())
-	h.dueUnlessZero(h.usage.Next())
+	h.dueUnlessZero(h.views.statuses.Next())
+	h.dueUnlessZero(h.views.usage.Next())
 }
 
 // encodedEndpoint is the best endpoint of a service alone; empty: it has none.
@@ -143,7 +143,7 @@ func whole(v topics.Service, on bool, finished int) topics.State {
 // serviceProblem returns what is wrong with a service, "" where nothing is. v is its status
 // without that.
 func (h *Hub) serviceProblem(v topics.Service, on bool, now time.Time) string {
-	return h.statuses.Problem(servicestatus.Observed{
+	return h.views.statuses.Problem(servicestatus.Observed{
 		Status: v, On: on, Ready: h.fleet.Ready(),
 		Instances: func(yield func(servicestatus.Instance) bool) {
 			for _, r := range h.directory.Rows(v.Service) {
@@ -158,15 +158,15 @@ func (h *Hub) serviceProblem(v topics.Service, on bool, now time.Time) string {
 // noteCrash takes the event of a domain that an instance crashed or failed.
 func (h *Hub) noteCrash(e topics.Event, now time.Time) {
 	if (e.Type == topics.ServiceCrashed || e.Type == topics.ServiceFailed) && h.defs.Has(e.Service) {
-		h.statuses.Crashed(e.Service, e.Domain, e.Message, now)
+		h.views.statuses.Crashed(e.Service, e.Domain, e.Message, now)
 		h.touchService(e.Service)
 	}
 }
 
 // expireStatuses views again the services whose problem the time alone changes.
 func (h *Hub) expireStatuses(now time.Time) {
-	for _, name := range h.statuses.Expire(now) {
+	for _, name := range h.views.statuses.Expire(now) {
 		h.touchService(name)
 	}
-	h.dueUnlessZero(h.statuses.Next())
+	h.dueUnlessZero(h.views.statuses.Next())
 }

@@ -47,8 +47,8 @@ func TestStandingStillIsNoSilence(t *testing.T) {
 				Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: beat,
 				Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: beat,
 			}, false)
-			h.connected = true
-			h.stall.Observe(beat, 0, time.Hour)
+			h.bus.connected = true
+			h.schedule.stall.Observe(beat, 0, time.Hour)
 			h.fleet.Settle(0, beat)
 			for _, after := range c.passes {
 				now := beat.Add(time.Duration(after * float64(time.Second)))
@@ -84,8 +84,8 @@ func TestWaitingForTheBrokerIsNoStandingStill(t *testing.T) {
 		Name: "kitchen", ID: "1", Available: true, HasBeat: true, BeatAt: now,
 		Status: &topics.Domain{}, State: topics.DomainIsOnline, Since: now,
 	}, false)
-	h.connected = true
-	h.stall.Observe(now, 0, time.Hour)
+	h.bus.connected = true
+	h.schedule.stall.Observe(now, 0, time.Hour)
 	h.fleet.Settle(0, now)
 	h.round(nil, now)
 	h.round([]event{disconnected{}}, now.Add(500*time.Millisecond))

@@ -12,12 +12,14 @@ import (
 	"github.com/jmbarzee/dominion/broker/client"
 )
 
-// watched are the topics and filters whose messages the hub wants besides its Filters.
-type watched struct {
-	// topics are those that were set last, sorted.
-	topics []string
-	// set has the bus deliver them; nil: Attach has not been called yet.
-	set func(topics []string)
+// bus is the state of what carries the hub's messages.
+type bus struct {
+	// connected reports that it carries messages.
+	connected bool
+	// watched are the topics that were watched last, sorted.
+	watched []string
+	// watch has it deliver topics besides the Filters; nil: Attach has not been called yet.
+	watch func(topics []string)
 }
 
 // Attach subscribes the hub at its own broker to all that it needs, before it
@@ -31,7 +33,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 	b.HandlePrivate(h.DeliverPrivate)
 	b.HandleApplicants(h.DeliverApplicant)
 	watched := make(map[string]func())
-	h.watched.set = func(all []string) {
+	h.bus.watch = func(all []string) {
 		for topic, stop := range watched {
 			if _, still := slices.BinarySearch(all, topic); !still {
 				stop()
@@ -56,14 +58,14 @@ func (h *Hub) Attach(b *broker.Broker) error {
 // updateWatch passes the bus what is wanted besides our Filters, if it is something
 // else than before.
 func (h *Hub) updateWatch() {
-	all := slices.Concat(h.scaling.Topics(), h.tracker.Topics(), h.leftovers.Filters())
+	all := slices.Concat(h.ops.scaling.Topics(), h.views.tracker.Topics(), h.views.leftovers.Filters())
 	slices.Sort(all)
 	all = slices.DeleteFunc(slices.Compact(all), h.subscribedTo)
-	if h.watched.set == nil || slices.Equal(all, h.watched.topics) {
+	if h.bus.watch == nil || slices.Equal(all, h.bus.watched) {
 		return
 	}
-	h.watched.topics = all
-	h.watched.set(slices.Clone(all))
+	h.bus.watched = all
+	h.bus.watch(slices.Clone(all))
 }
 
 // CannotSubscribe passes the hub the reason why the broker refuses a topic of its Watch.

@@ -9,8 +9,8 @@ import (
 
 // usageChanged notes that the figures of all services of a domain may be others.
 func (h *Hub) usageChanged(d *domain, now time.Time) {
-	h.usage.Change(maps.Keys(d.Usage), now)
-	h.dueUnlessZero(h.usage.Next())
+	h.views.usage.Change(maps.Keys(d.Usage), now)
+	h.dueUnlessZero(h.views.usage.Next())
 }
 
 // expireUsage publishes the figures that changed once they are due.
@@ -22,8 +22,8 @@ func (h *Hub) expireUsage(now time.Time) {
 			}
 		}
 	}
-	for _, s := range h.usage.Expire(online, h.defs.Has, now) {
+	for _, s := range h.views.usage.Expire(online, h.defs.Has, now) {
 		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.ServiceMetrics, Service: s.Service}, topics.Encode(s.ServiceUsage)))
 	}
-	h.dueUnlessZero(h.usage.Next())
+	h.dueUnlessZero(h.views.usage.Next())
 }

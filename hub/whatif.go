@@ -93,7 +93,7 @@ func (h *Hub) lose(in *planner.Input, name string) {
 
 // stepQuestions publishes answers to questions about another home, and orders what they move.
 func (h *Hub) stepQuestions(now time.Time) {
-	for _, a := range h.questions.Step(h.suppose, now) {
+	for _, a := range h.pending.questions.Step(h.suppose, now) {
 		h.orderMoves(a.Moves, now)
 		h.pub.Publish(a.Reply)
 	}

@@ -20,7 +20,7 @@ func (h *Hub) why(ask topics.HubRequest) (topics.Why, error) {
 			return topics.Why{}, err
 		}
 	}
-	view, _ := h.statuses.Get(ask.Service)
+	view, _ := h.views.statuses.Get(ask.Service)
 	reason, lines, _ := strings.Cut(view.Reason, "\n") // the last lines of what failed
 	if p := view.Update.Problem; p != "" && !strings.Contains(reason, p) {
 		if _, trouble, of := strings.Cut(reason, ": "); of && strings.Contains(p, trouble) {
@@ -29,7 +29,7 @@ func (h *Hub) why(ask topics.HubRequest) (topics.Why, error) {
 			reason += "; " + p
 		}
 	}
-	if now := h.scaling.FigureNow(ask.Service); now != "" {
+	if now := h.ops.scaling.FigureNow(ask.Service); now != "" {
 		reason += "; now: " + now
 	}
 	if lines != "" {

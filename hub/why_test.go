@@ -88,7 +88,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	}
 	rest()
 	now = now.Add(4 * time.Second) // all but two send heartbeats again
-	h.stall.Observe(now, 0, time.Hour)
+	h.schedule.stall.Observe(now, 0, time.Hour)
 	for _, d := range h.fleet.Sorted() {
 		if d.Name != "b-lost" && !d.Micro {
 			loud(d.Name)
@@ -97,7 +97,7 @@ func TestWhyOfTwentyDomains(t *testing.T) {
 	h.availability("c-silent", topics.Offline, false, now)
 	rest()
 	now = now.Add(time.Second)
-	h.stall.Observe(now, 0, time.Hour)
+	h.schedule.stall.Observe(now, 0, time.Hour)
 	rest()
 	if h.fleet.Len() != 20 {
 		t.Fatalf("%d domains", h.fleet.Len())
