@@ -28,6 +28,8 @@ type adopter struct {
 	code   adoption.Code
 	// refuse is the error that questions are answered with; "": none.
 	refuse string
+	// older grants joins without the hub's certificate, as hubs did before they had that.
+	older bool
 	// lose drops this message; "": none.
 	lose string
 
@@ -180,6 +182,9 @@ func (a *adopter) confirm(id, word string) {
 // join answers the join of a domain as a hub with keys does.
 func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
 	g := topics.Grant{Dominion: a.dominion(), Name: "home", Epoch: 5}
+	if published := a.own.Published(); !a.older {
+		g.Hub = &published
+	}
 	switch {
 	case r.Confirm != "":
 		a.confirm(r.ID, r.Confirm)

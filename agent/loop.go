@@ -166,6 +166,7 @@ func (l *loop) connected(e link.Up, now time.Time) {
 	l.unsubscribed(l.connection.Up(e, now), now)
 	l.orders.Join(e.Grant)
 	l.signatures.Drop()
+	l.grantedHub(e.Grant, now)
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.Grant.Dominion {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.Grant.Name)

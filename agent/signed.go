@@ -122,6 +122,15 @@ func (l *loop) obey(o signatures.Order, now time.Time) error {
 	return nil
 }
 
+// grantedHub takes the certificate of the hub that has granted the join: its orders are then
+// verified whatever is retained at hub/certificate. An older hub grants none.
+func (l *loop) grantedHub(g topics.Grant, now time.Time) {
+	if g.Hub != nil {
+		topic, _ := l.tree.Request(topics.VerbJoin)
+		l.hubCertificate(topics.Message{Topic: topic, Payload: topics.Encode(g.Hub)}, now)
+	}
+}
+
 // hubCertificate takes the certificate of the hub, by which its orders are verified.
 func (l *loop) hubCertificate(m topics.Message, now time.Time) {
 	if err := l.signatures.Certificate(m, now); err != nil {

@@ -63,7 +63,7 @@ func (u *hub) publishCertificate() {
 // adoptedPi brings up a hub and a domain that it has adopted.
 func (h *testNetwork) adoptedPi(certificate bool) (*hub, *running) {
 	u := h.adopting(hubAddr, "d1", 0)
-	u.adopts.window = true
+	u.adopts.window, u.adopts.older = true, true
 	if certificate {
 		u.publishCertificate()
 	}
@@ -186,6 +186,24 @@ func TestStartCommandIsHeldForItsCertificate(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if got := a.runner.starts(); got != "web" {
 			t.Errorf("started %q once it was; events %q", got, u.events())
+		}
+	})
+}
+
+// A join tells the hub's certificate: a domain that finds another hub's retained at
+// hub/certificate, or nothing, obeys its hub at once. What forges the grant's verifies nothing.
+func TestOrdersAreObeyedByTheCertificateOfTheGrant(t *testing.T) {
+	inTestNetwork(t, func(h *testNetwork) {
+		u, a := h.adoptedPi(false)
+		a.stop()
+		u.adopts.older = false
+		order := u.signer().start(5, 1, "web")
+		u.send(u.tree.Domain(topics.DomainServicesSet, "pi"), string(order), true)
+		u.send(u.tree.Hub(topics.HubCertificate), stranger(t).Published(), true)
+		b := h.agent(a.dir, open)
+		time.Sleep(8 * time.Second)
+		if got := b.runner.starts(); got != "web" {
+			t.Errorf("started %q; events %q", got, u.events())
 		}
 	})
 }

@@ -52,6 +52,8 @@ func TestOnlyTheHubOrders(t *testing.T) {
 			for _, d := range []*Domain{kitchen, attic} {
 				d.Configure(nil, fmt.Sprintf("hub = %q\n", "mqtts://"+m.host.Address()+":8883"))
 			}
+		} else { // no handshake shows the hub's key
+			kitchen.Configure(nil, fmt.Sprintf("hub = %q\n", home.Hub.Address()+":1883"))
 		}
 		kitchen.Install("web", "lamp")
 		attic.Install("radio")

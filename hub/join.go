@@ -30,6 +30,10 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 	h.remember(h.admitted(a, now)) // it may have another user
 	h.touch(ask.Name)
 	g := h.grant()
+	if h.keys != nil && h.keys.Adopted(ask.ID) {
+		published := h.keys.Published()
+		g.Hub = &published
+	}
 	g.Word = h.adoption.Joined(ask, now)
 	return g, nil
 }

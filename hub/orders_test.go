@@ -21,7 +21,8 @@ type orderedHome struct {
 	*home
 	kitchen, attic *agent
 	// hub is the key of the hub as a domain verifies it.
-	hub identity.Peer
+	hub  identity.Peer
+	keys *keys.Keys
 	// sent are the payloads at the topics of orders, in their order.
 	sent map[string][]string
 }
@@ -51,16 +52,17 @@ func inOrderedHome(t *testing.T, test func(*orderedHome)) {
 					s.Adoption.Members = map[string]adoption.Member{o.kitchen.id: {ID: o.kitchen.id, Name: "kitchen", KeyHash: hash, Words: adoption.Words{Confirmed: "w1"}}}
 				})
 			}
-			options.Keys, err = keys.Open(keys.Options{
+			o.keys, err = keys.Open(keys.Options{
 				DataDir: h.dataDir, Dominion: state.ID(), Name: "home", Known: state.HasKeys(), Log: slog.New(slog.DiscardHandler),
 				Names: func() (identity.Names, error) { return identity.MakeNames("hub", nil), nil },
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
+			options.Keys = o.keys
 			verifier := identity.Verifier{Dominion: state.ID()}
-			verifier.Roots = append(verifier.Roots, options.Keys.Authority())
-			if o.hub, err = verifier.VerifyPublished(options.Keys.Published(), time.Now()); err != nil {
+			verifier.Roots = append(verifier.Roots, o.keys.Authority())
+			if o.hub, err = verifier.VerifyPublished(o.keys.Published(), time.Now()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -229,6 +231,36 @@ func TestLogsAreAskedOfTheHub(t *testing.T) {
 		o.publish(o.tree.Domain(topics.DomainResponse, "attic"), string(topics.Encode(topics.Reply{Transaction: c.Transaction, Status: topics.StatusError, Error: "there is no log"})), false)
 		if r := get[topics.Reply](o.home, response); r.Transaction != "t2" || r.Error != "there is no log" {
 			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// A domain that has a key can verify its hub's orders, whoever writes to the topics that are
+// retained for that: its grant has the hub's certificate, and the topics are published
+// again. A domain without a key is granted what it was before.
+func TestTheHubsCertificateReachesADomain(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		published := topics.Encode(o.keys.Published())
+		for a, want := range map[*agent]string{o.kitchen: string(published), o.attic: ""} {
+			r := o.ask(topics.VerbJoin, fmt.Sprintf(`{"transaction":"t","id":%q,"name":%q,"session":"s","word":%q}`, a.id, a.name, a.word))
+			g, err := topics.Decode[topics.Grant]("", r.Data)
+			got := ""
+			if g.Hub != nil {
+				got = string(topics.Encode(g.Hub))
+			}
+			if err != nil || got != want {
+				t.Errorf("%s is granted %q, %v; want %q", a.name, got, err, want)
+			}
+		}
+		for _, topic := range []string{o.tree.Hub(topics.HubCertificate), o.tree.Hub(topics.HubKeys)} {
+			for _, foreign := range []string{"", "{}"} {
+				was := o.last(topic)
+				o.publish(topic, foreign, true)
+				time.Sleep(20 * time.Second)
+				if got := o.last(topic); got != was || was == "" {
+					t.Errorf("%s stays %q, not %q", topic, got, was)
+				}
+			}
 		}
 	})
 }

@@ -25,7 +25,7 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 	case topics.HubStatus:
 		h.views.presence.Reset()
 		h.publishHub(now)
-	case topics.HubKeys:
+	case topics.HubKeys, topics.HubCertificate:
 		h.publishCertificate()
 	case topics.DomainCondition:
 		if d := h.fleet.Get(a.Domain); d != nil {

@@ -9,6 +9,7 @@ func (t Tree) HubFilters() []string {
 		t.Hub(HubAvailability),
 		t.Hub(HubStatus),
 		t.Hub(HubKeys),
+		t.Hub(HubCertificate),
 		t.Filter(DomainAvailability),
 		t.Filter(DomainHeartbeat),
 		t.Filter(DomainMetrics),

@@ -179,7 +179,7 @@ func TestRolesSubscribeToWhatTheyNeed(t *testing.T) {
 		return slices.ContainsFunc(filters, func(f string) bool { return matches(f, topic) })
 	}
 	for _, k := range []Kind{
-		HubAvailability, HubStatus, DomainAvailability, DomainHeartbeat, DomainMetrics, DomainStatus, DomainEvent, DomainResponse, DomainDrainSet,
+		HubAvailability, HubStatus, HubKeys, HubCertificate, DomainAvailability, DomainHeartbeat, DomainMetrics, DomainStatus, DomainEvent, DomainResponse, DomainDrainSet,
 		ServiceStatus, ServiceEndpoints, ServiceSet, Request,
 	} {
 		if !covered(tree.HubFilters(), k) {

@@ -121,9 +121,10 @@ type Grant struct {
 	Epoch    uint64 `json:"epoch" doc:"of the hub's run"`
 	// Alive is zero where the broker ends with the hub.
 	Alive Seconds `json:"alive,omitzero" doc:"how often at least the hub publishes at hub/availability, not retained, where the broker is not its own: an agent that hears nothing from it for three times as long takes it for gone, whatever is retained"`
-	// Word and Certificate are for domains that were adopted.
-	Word        string   `json:"word,omitempty" type:"id" doc:"the word that the domain shows at its next join; it stores and then confirms it"`
-	Certificate [][]byte `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
+	// Hub, Word and Certificate are for domains that were adopted.
+	Hub         *HubCertificateView `json:"hub,omitempty" doc:"as hub/certificate: orders are verified by it whatever is retained there"`
+	Word        string              `json:"word,omitempty" type:"id" doc:"the word that the domain shows at its next join; it stores and then confirms it"`
+	Certificate [][]byte            `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
 }
 
 // TokenView is a token by which machines join.

@@ -49,6 +49,8 @@ type Keys struct {
 	served, browser atomic.Pointer[tls.Certificate]
 	// signer is what orders are signed with.
 	signer atomic.Pointer[signer]
+	// published is the payload of hub/certificate.
+	published atomic.Pointer[topics.HubCertificateView]
 	// domains are the adopted domains by id; nil before the first SetDomains.
 	domains atomic.Pointer[map[string]Domain]
 
@@ -96,11 +98,13 @@ func Open(o Options) (*Keys, error) {
 	return k, nil
 }
 
-// serve sets what the listeners serve. The caller holds mu, or is the only one.
+// serve sets what the listeners serve, what is published, and what signs. The caller holds mu, or is the only one.
 func (k *Keys) serve() {
 	served, browser := k.hub.TLS(), k.hub.Browser.TLS()
 	k.served.Store(&served)
 	k.browser.Store(&browser)
+	published := k.hub.Published()
+	k.published.Store(&published)
 	k.signer.Store(&signer{k.hub.Key, k.hub.KeyHash()})
 }
 
@@ -173,12 +177,8 @@ func (k *Keys) Authority() *x509.Certificate {
 	return k.hub.Authority.Root
 }
 
-// Published returns the payload of hub/certificate.
-func (k *Keys) Published() topics.HubCertificateView {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.hub.Published()
-}
+// Published returns the payload of hub/certificate. It does not wait for anything.
+func (k *Keys) Published() topics.HubCertificateView { return *k.published.Load() }
 
 // Expires returns when the hub's certificate ends.
 func (k *Keys) Expires() time.Time { return k.served.Load().Leaf.NotAfter }
