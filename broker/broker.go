@@ -151,6 +151,10 @@ type Broker struct {
 	applicants atomic.Pointer[func(m topics.Message, address string)]
 	// private handles private requests; nil: nothing does.
 	private atomic.Pointer[PrivateHandler]
+	// privateRefused reports those that were refused for their connection; nil: nobody is told.
+	// refusedAt is when that was last, in Unix nanoseconds.
+	privateRefused atomic.Pointer[func(PrivateRefusal)]
+	refusedAt      atomic.Int64
 	// sysRequested has a value when a client has subscribed below $SYS.
 	sysRequested chan struct{}
 	startedAt    time.Time
@@ -241,11 +245,11 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 }
 
 // notPersisted reports whether a topic is never written to disk: messages that are
-// repeated every few seconds are of no use after a restart, and the owner may exclude
-// more.
+// repeated every few seconds are of no use after a restart, strangers decide how often it
+// changes who waits for adoption, and the owner may exclude more.
 func (b *Broker) notPersisted(topic string) bool {
 	at, ours := b.tree.Parse(topic)
-	return ours && (at.Kind == topics.DomainHeartbeat || at.Kind == topics.DomainMetrics || at.Kind == topics.ServiceMetrics) || topic[0] == '$' ||
+	return ours && (at.Kind == topics.DomainHeartbeat || at.Kind == topics.DomainMetrics || at.Kind == topics.ServiceMetrics || at.Kind == topics.HubAdoption) || topic[0] == '$' ||
 		slices.ContainsFunc(b.config.Exclude, func(filter string) bool { return wire.Matches(filter, topic) })
 }
 

@@ -26,6 +26,7 @@ type privateHome struct {
 
 	mu       sync.Mutex
 	requests []topics.Message
+	refusals []broker.PrivateRefusal
 }
 
 func newPrivateHome(t *testing.T) *privateHome {
@@ -44,6 +45,11 @@ func newPrivateHome(t *testing.T) *privateHome {
 		h.requests = append(h.requests, m)
 		h.mu.Unlock()
 		go answer(topics.Message{Topic: "dominion/response/user", Payload: topics.Encode(topics.Accept(topics.TransactionOf(m.Payload), "secret answer")), QoS: 1, Retain: true})
+	})
+	h.broker.HandlePrivateRefusals(func(r broker.PrivateRefusal) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.refusals = append(h.refusals, r)
 	})
 	return h
 }
@@ -116,6 +122,12 @@ func TestPrivateRequest(t *testing.T) {
 			t.Errorf("%s as %q: %+v, want an error with %q", tt.by, tt.user, r, tt.refused)
 		}
 	}
+	// A refusal for the connection is reported, once a second at most: the program that sent
+	// it may read no answers.
+	if len(h.refusals) < 1 || len(h.refusals) > 2 || h.refusals[0] != (broker.PrivateRefusal{Verb: "user", Client: "mqtt"}) {
+		t.Errorf("reported are %+v", h.refusals)
+	}
+	h.refusals = nil
 	for _, by := range []string{"mqtts", "control"} {
 		pi := h.connect(by, client.Options{ClientID: "pi-" + by, User: "pi"})
 		pi.Publish(topics.Message{Topic: "dominion/request/user", Payload: []byte(`{"action":"list"}`), QoS: 1})
@@ -125,6 +137,9 @@ func TestPrivateRequest(t *testing.T) {
 	}
 	if n := len(h.requests); n != 2 {
 		t.Errorf("the hub got %d requests, want 2", n)
+	}
+	if len(h.refusals) > 0 {
+		t.Errorf("a refusal for the role is reported as one for the connection: %+v", h.refusals)
 	}
 }
 

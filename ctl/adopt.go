@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ its domain.toml. 0s ends it.`,
 					ask.Action = "close"
 				}
 			}
-			return a.order(cmd.Context(), topics.VerbPermitJoin, ask, false, a.timeout)
+			return a.permitJoin(cmd.Context(), ask)
 		},
 	}
 	permit.Flags().IntVar(&count, "count", 1, "how many `domains` are adopted")
@@ -80,15 +81,24 @@ func (a *app) addTokens(root *cobra.Command) {
 		},
 	}
 	ask := topics.HubRequest{Action: "create"}
-	expires, forHub := 24*time.Hour, false
+	expires, forHub := 24*time.Hour, hubFlag{}
 	create := &cobra.Command{
-		Use: "create", Short: "Make a token, and print it, this once", Args: a.check(nil),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "create", Short: "Make a token, and print it, this once",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) <= forHub.bare && len(args) <= 1 {
+				return nil
+			}
+			return a.check(nil)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if expires <= 0 || ask.Count < 1 {
 				return fail(ExitUsage, "write --expires 24h --uses 1", "a token needs a time and a use")
 			}
 			ask.Duration = topics.Seconds(expires)
-			if forHub {
+			if address := cmp.Or(forHub.address, arg(args, 0)); address != "" {
+				a.hub = address
+			}
+			if forHub.bare > len(args) {
 				ask.Use = "hub"
 			}
 			return a.createToken(cmd.Context(), ask)
@@ -97,7 +107,8 @@ func (a *app) addTokens(root *cobra.Command) {
 	create.Flags().StringVar(&ask.Name, "name", "", "the only `name` that it lets join")
 	create.Flags().IntVar(&ask.Count, "uses", 1, "how many `machines` it lets join")
 	create.Flags().DurationVar(&expires, "expires", expires, "when it ends")
-	create.Flags().BoolVar(&forHub, "hub", false, "for a hub, not for a domain")
+	create.Flags().Var(&forHub, "hub", "for a hub, not for a domain; with an address, where to ask, as everywhere: --hub=HOST:PORT")
+	create.Flags().Lookup("hub").NoOptDefVal = bareHub
 	token.AddCommand(create, &cobra.Command{
 		Use: "list", Short: "All tokens, and who used them", Args: a.check(nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -122,6 +133,78 @@ func (a *app) addTokens(root *cobra.Command) {
 		},
 	})
 	root.AddCommand(token)
+}
+
+// hubFlag is --hub of token create: alone it says for whom the token is, and with an address
+// where to ask, as that of all verbs. An address that follows as an argument of its own, because
+// the flag may be alone, belongs to one of them.
+type hubFlag struct {
+	address string
+	// bare is how often it was written without an address.
+	bare int
+}
+
+// bareHub is the value of --hub without one.
+const bareHub = "hub"
+
+func (f *hubFlag) String() string { return f.address }
+
+// Type implements pflag.Value.
+func (f *hubFlag) Type() string { return "host:port" }
+
+// Set implements pflag.Value.
+func (f *hubFlag) Set(s string) error {
+	if s == bareHub {
+		f.bare++
+	} else {
+		f.address = s
+	}
+	return nil
+}
+
+// permitJoin opens or closes the window, and says until when it is open.
+func (a *app) permitJoin(ctx context.Context, ask topics.HubRequest) error {
+	s, err := a.connectFor(ctx, topics.VerbPermitJoin)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	reply, err := s.ask(ctx, topics.VerbPermitJoin, ask, a.timeout)
+	if err != nil {
+		return err
+	}
+	doc := orderDocument{Status: topics.StatusOK, Verb: topics.VerbPermitJoin}
+	if len(reply.Data) > 0 {
+		w, err := decoded[topics.JoinWindow](s, topics.VerbPermitJoin, reply)
+		if err != nil {
+			return err
+		}
+		doc.Window = &w
+	}
+	if a.json {
+		return a.printJSON(topics.Encode(doc))
+	}
+	progress := "accepted"
+	if doc.Window != nil {
+		progress = windowText(*doc.Window, a.env.now())
+	}
+	a.infof("permit-join: %s", progress)
+	return nil
+}
+
+// windowText says whether domains are adopted without a code, and until when.
+func windowText(w topics.JoinWindow, now time.Time) string {
+	switch {
+	case !w.Open:
+		return "closed: no domain is adopted without a code"
+	case w.Until.IsZero():
+		return `open without an end (adoption = "open"): each domain that asks for it is adopted without a code`
+	}
+	domains := "the first domain that asks for it is"
+	if w.Left > 1 {
+		domains = fmt.Sprintf("the first %d domains that ask for it are", w.Left)
+	}
+	return fmt.Sprintf("open until %s (%s): %s adopted without a code", clock(w.Until, now), span(max(0, w.Until.Sub(now))), domains)
 }
 
 // createToken prints the token alone.

@@ -71,7 +71,7 @@ func (a *app) revoke(ctx context.Context, key string) error {
 		return a.printJSON(topics.Encode(rows))
 	}
 	for _, c := range rows {
-		a.infof("%s %s (%s): revoked", c.Use, cleanWords(c.Name), identity.Label(c.Key))
+		a.infof("%s %s (%s): revoked", c.Use, cleanWords(certificateName(c)), identity.Label(c.Key))
 	}
 	return nil
 }
@@ -144,10 +144,18 @@ func RenderCertificates(w io.Writer, all []topics.CertificateView, s Style) erro
 			if c.Revoked {
 				note = "revoked"
 			}
-			t.add(textCell(c.Name), textCell(c.Use), textCell(identity.Label(c.Key)), textCell(dayOf(c.Issued)), textCell(dayOf(c.Expires)), textCell(note))
+			t.add(textCell(certificateName(c)), textCell(c.Use), textCell(identity.Label(c.Key)), textCell(dayOf(c.Issued)), textCell(dayOf(c.Expires)), textCell(note))
 		}
 		t.draw(b, s)
 	})
+}
+
+// certificateName returns whose certificate it is, for people: a domain's has its id.
+func certificateName(c topics.CertificateView) string {
+	if c.Domain != "" {
+		return c.Domain + " (" + c.Name + ")"
+	}
+	return c.Name
 }
 
 // dayOf returns the day of a time; "" for none.

@@ -156,7 +156,7 @@ func (a *app) domainsOf(ctx context.Context, s *session, service string) ([]stri
 	for _, d := range o.Domains {
 		had := slices.ContainsFunc(d.Services, func(i topics.Instance) bool { return i.Service == service })
 		has := slices.ContainsFunc(o.Services[i].Instances, func(i topics.ServiceInstance) bool { return i.Domain == d.Name })
-		otherMachine := d.State == topics.DomainIsRefused || d.State == topics.DomainIsLonely // it claims the same name
+		otherMachine := d.State == topics.DomainIsRefused || d.State == topics.DomainIsLonely || d.State == topics.DomainIsWaiting // it claims the same name
 		if !had && !has || !topics.ValidName(d.Name) || otherMachine {
 			continue
 		}

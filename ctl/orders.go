@@ -106,6 +106,8 @@ type orderDocument struct {
 	Reached  bool   `json:"reached,omitempty"` // with --wait
 	// Plan is what becomes of the services by drain or rebalance.
 	Plan []topics.PlanLine `json:"plan,omitempty"`
+	// Window is that of permit-join.
+	Window *topics.JoinWindow `json:"window,omitempty"`
 	// Secrets are those that a forgotten domain has had.
 	Secrets []string `json:"secrets,omitempty"`
 }

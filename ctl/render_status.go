@@ -21,6 +21,7 @@ import (
 func RenderStatus(w io.Writer, o topics.Overview, events []topics.Event, s Style) error {
 	return buffered(w, func(b *bufio.Writer) {
 		drawHub(b, o.Hub, s)
+		drawWindow(b, o.Window, s)
 		drawProblems(b, findProblems(o, s.Now), s)
 		heading(b, s, "DOMAINS")
 		drawDomains(b, o.Domains, s)
@@ -77,6 +78,16 @@ func drawHub(b *bufio.Writer, h topics.Hub, s Style) {
 		fmt.Sprintf("instances: %d of %d running", h.Services.Running, h.Services.Wanted))
 	for _, line := range wrap(strings.Join(parts, "  ·  "), s.Width) {
 		b.WriteString(strings.Trim(line, " ·") + "\n")
+	}
+}
+
+// drawWindow draws that domains are adopted without a code, where they are.
+func drawWindow(b *bufio.Writer, w topics.JoinWindow, s Style) {
+	if !w.Open {
+		return
+	}
+	for _, line := range wrap("window "+windowText(w, s.Now), s.Width) {
+		b.WriteString(s.paint(yellow, line) + "\n")
 	}
 }
 

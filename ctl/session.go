@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/locate"
+	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -109,7 +111,7 @@ func (a *app) openFound(ctx context.Context, hub foundHub, t target) (*session, 
 func hintUnreachable(err error, secure bool) string {
 	switch {
 	case untrusted(err):
-		return "trust who signed its certificate: --cafile ca.pem; it must name the host as you do"
+		return "trust who signed its certificate: dominionctl ca > ca.pem on the hub's machine writes the file, and --cafile ca.pem here trusts it; the certificate must name the host as you do"
 	case strings.Contains(err.Error(), "tls: certificate required"): // an alert, of which crypto/tls exports no type
 		return "show it a certificate of yours: --cert FILE --key FILE"
 	case secure && (errors.As(err, new(tls.RecordHeaderError)) || errors.Is(err, io.EOF)):
@@ -150,12 +152,32 @@ func (a *app) open(ctx context.Context, url string, t target, prefix string) (*s
 		dialControl(&o, path, t.found)
 	}
 	s.private = control || locate.Encrypted(url) && (t.user != "" || o.CertFile != "")
-	o.OnRefused = client.AnswerRefused(s.tree, t.user, s.private, s.box.Put)
+	if s.user == "" && o.CertFile != "" {
+		s.user = certificateUser(o.CertFile)
+	}
+	o.OnRefused = client.AnswerRefused(s.tree, s.user, s.private, s.box.Put)
 	var err error
 	if s.conn, err = client.Connect(ctx, o); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// certificateUser returns the user that a certificate logs in as; "" where the file cannot be
+// read, which the connection reports.
+func certificateUser(file string) string {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	all, err := identity.ParseCertificates(pem)
+	if err != nil || len(all) == 0 {
+		return ""
+	}
+	if subject, err := identity.SubjectOf(all[0]); err == nil {
+		return subject.Name
+	}
+	return all[0].Subject.CommonName
 }
 
 func (s *session) close() { s.conn.Close() }

@@ -80,7 +80,7 @@ func TestEncrypted(t *testing.T) {
 		{[]string{"--hub", address, "--cafile", certFile}, "", ExitOK, ""},
 		{[]string{"--hub", "mqtts://" + address, "--cafile", certFile}, "", ExitOK, ""},
 		{[]string{"--cafile", certFile}, "mqtts://" + address, ExitOK, ""},
-		{[]string{"--hub", "mqtts://" + address}, "", ExitNoAnswer, "hint: trust who signed its certificate: --cafile"},
+		{[]string{"--hub", "mqtts://" + address}, "", ExitNoAnswer, "hint: trust who signed its certificate: dominionctl ca > ca.pem on the hub's machine writes the file, and --cafile ca.pem"},
 		{[]string{"--hub", address}, "", ExitNoAnswer, "hint: is that port one for TLS?"},
 		{[]string{"--hub", "mqtts://" + web.Listener.Addr().String()}, "", ExitNoAnswer, "hint: does that port speak TLS?"},
 		{[]string{"--hub", "mqtts://" + hub.address()}, "", ExitNoAnswer, "hint: does that port speak TLS?"},

@@ -113,6 +113,18 @@ func (h *Hub) stepAdoption(now time.Time) {
 		h.carryOut(h.adoption.Take(), now)
 	}
 	h.grantJoins(now)
+	h.publishAdoption(now)
+}
+
+// publishAdoption publishes who waits and whether the window is open, once that has changed.
+func (h *Hub) publishAdoption(now time.Time) {
+	if !h.bus.connected {
+		return
+	}
+	if v, due := h.adoption.PublishView(now); due {
+		h.pub.Retain(h.tree.Hub(topics.HubAdoption), topics.Encode(v))
+	}
+	h.dueUnlessZero(h.adoption.ViewNext())
 }
 
 // carryOut carries out what the part returned: what must be on disk first.

@@ -26,6 +26,7 @@ type adoptingHub struct {
 	t        *testing.T
 	dir      string
 	tls      string
+	plain    string
 	messages chan topics.Message
 }
 
@@ -47,6 +48,9 @@ func startAdoptingHub(t *testing.T) *adoptingHub {
 	select {
 	case all := <-started:
 		for _, l := range all {
+			if l.Scheme == "mqtt" {
+				h.plain = l.Addr.String()
+			}
 			if l.Scheme == "mqtts" {
 				_, port, err := net.SplitHostPort(l.Addr.String())
 				if err != nil {

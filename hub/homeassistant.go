@@ -15,6 +15,7 @@ func (h *Hub) newAnnouncer(o Options) *announcer.Announcer {
 		HomeAssistant: homeassistant.Options{
 			Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix,
 			HubID: h.ID(), HubName: o.Config.Name, Version: o.Version, Certificate: h.views.ownProblems.HasCertificates(),
+			Embedded: h.broker != nil, Keys: h.keys != nil,
 		},
 		Enabled: o.Config.HomeAssistant.Enabled, Publisher: h.pub, Store: h.store, Verify: o.Verify,
 		Snapshot: store.ReadNote[homeassistant.Snapshot](h.store, announcer.File, o.Log),
@@ -161,7 +162,7 @@ func (h *Hub) expireHomeAssistant(now time.Time) {
 // shownStates returns the addresses of what Home Assistant's entities show. That of a
 // domain's condition stands for what its agent publishes, too.
 func (h *Hub) shownStates() []topics.Address {
-	all := []topics.Address{{Kind: topics.HubStatus}, {Kind: topics.HubAvailability}}
+	all := []topics.Address{{Kind: topics.HubStatus}, {Kind: topics.HubAvailability}, {Kind: topics.HubAdoption}}
 	for _, d := range h.fleet.Sorted() {
 		all = append(all, topics.Address{Kind: topics.DomainCondition, Domain: d.Name})
 	}

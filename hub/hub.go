@@ -69,6 +69,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/announcer"
 	"github.com/jmbarzee/dominion/hub/changeset"
@@ -411,6 +412,8 @@ func (h *Hub) handle(e event, now time.Time) {
 		if a, ok := h.tree.Parse(e.message.Topic); ok {
 			h.private(a.Verb, e.message, e.answer, now)
 		}
+	case broker.PrivateRefusal:
+		h.privateRefused(e, now)
 	case connected:
 		h.connect(now)
 	case disconnected:
@@ -467,6 +470,7 @@ func (h *Hub) connect(now time.Time) {
 		h.schedule.planAfter = now.Add(min(time.Second, settle))
 	}
 	h.views.presence.Reset()
+	h.adoption.TouchView()
 	h.publishCertificate()
 	h.publishHub(now) // first: whoever sees "online" shall not see an older run's epoch beside it
 	h.pub.Retain(h.tree.Hub(topics.HubAvailability), []byte(topics.Online))
@@ -479,22 +483,4 @@ func (h *Hub) becameReady(now time.Time) {
 	h.pruneRollouts()
 	h.scheduleLeftovers(now)
 	h.events.Add(topics.Event{Type: topics.HubReady, Message: "the hub is ready: " + count(h.fleet.Len(), "domain") + " known"})
-}
-
-// reload takes a new configuration over. Services that are gone from it are
-// stopped in order before their topics are cleared.
-func (h *Hub) reload(cfg config.Dominion, err error) {
-	if err != nil {
-		h.events.Add(topics.Event{Type: topics.ConfigRefused, Message: h.views.ownProblems.SetReload(err)})
-		h.changed.TouchAll()
-		return
-	}
-	h.defs.Reload(cfg.Services)
-	h.cfg.TakeOver(cfg)
-	h.fleet.Configure(h.cfg.Timing.LostAfter.Duration(), h.cfg.Timing.FailoverAfter.Duration())
-	h.configureLeases()
-	h.views.ownProblems.SetReload(nil)
-	h.changed.TouchAll()
-	h.followFigures()
-	h.events.Add(topics.Event{Type: topics.ConfigReloaded, Message: "the configuration was reloaded: " + count(len(cfg.Services), "service")})
 }

@@ -25,6 +25,9 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 	case topics.HubStatus:
 		h.views.presence.Reset()
 		h.publishHub(now)
+	case topics.HubAdoption:
+		h.adoption.TouchView()
+		h.publishAdoption(now)
 	case topics.HubKeys, topics.HubCertificate:
 		h.publishCertificate()
 	case topics.DomainCondition:

@@ -65,7 +65,7 @@ func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 // reports a message that cannot be used.
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
 	switch a.Kind {
-	case topics.HubAvailability, topics.HubStatus, topics.HubCertificate, topics.ServiceEndpoints, topics.ServiceEndpoint:
+	case topics.HubAvailability, topics.HubStatus, topics.HubCertificate, topics.HubAdoption, topics.ServiceEndpoints, topics.ServiceEndpoint:
 		h.pub.Received(a, m, now)
 	case topics.HubKeys:
 		h.receiveKeyList(a, m, now)

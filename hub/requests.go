@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/questions"
 	"github.com/jmbarzee/dominion/topics"
@@ -80,6 +81,16 @@ func (h *Hub) private(verb string, m topics.Message, answer func(topics.Message)
 	h.pub.Publish(refusal)
 }
 
+// privateRefused reports a private request that the broker refused for its connection: who
+// typed a code in Home Assistant reads no answer.
+func (h *Hub) privateRefused(r broker.PrivateRefusal, now time.Time) {
+	who := "a client without a user"
+	if r.User != "" {
+		who = fmt.Sprintf("user %.80s", r.User)
+	}
+	h.events.Refuse("private requests", topics.Event{Message: fmt.Sprintf("refused a request of %s (client %.80q): %s", who, r.Client, topics.PrivateRefusal(r.Verb))}, now)
+}
+
 // replyTo returns the answer to a request, without its payload.
 func (h *Hub) replyTo(verb string, ask topics.HubRequest, m topics.Message) topics.Message {
 	answer := h.tree.Message(topics.Address{Kind: topics.Response, Verb: verb}, nil)
@@ -132,8 +143,11 @@ var handlers = map[string]handler{
 		}
 		return h.join(ask.HubRequest, ask.user, now)
 	},
-	topics.VerbStatus: func(h *Hub, _ asked, _ time.Time) (any, error) {
-		return topics.Overview{Hub: h.hubStatus(), Domains: h.domainViews(), Services: h.views.statuses.Sorted(), Bridges: h.viewBridges(), Problems: h.problems()}, nil
+	topics.VerbStatus: func(h *Hub, _ asked, now time.Time) (any, error) {
+		return topics.Overview{
+			Hub: h.hubStatus(), Domains: h.domainViews(), Services: h.views.statuses.Sorted(),
+			Window: h.adoption.JoinWindow(now), Bridges: h.viewBridges(), Problems: h.problems(),
+		}, nil
 	},
 	topics.VerbDomains:  func(h *Hub, _ asked, _ time.Time) (any, error) { return h.domainViews(), nil },
 	topics.VerbServices: func(h *Hub, _ asked, _ time.Time) (any, error) { return h.views.statuses.Sorted(), nil },
@@ -153,8 +167,11 @@ var handlers = map[string]handler{
 	topics.VerbLogs:         func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.hasLogs(ask.HubRequest) },
 	topics.VerbTrace:        func(h *Hub, ask asked, _ time.Time) (any, error) { return h.beginTrace(ask.HubRequest) },
 
-	topics.VerbAdopt:      command(func(h *Hub, _ asked, _ time.Time) error { return nil }), // goes on as an order of the part
-	topics.VerbPermitJoin: command(func(h *Hub, ask asked, now time.Time) error { return h.adoption.PermitJoin(ask.HubRequest, now) }),
+	topics.VerbAdopt: command(func(h *Hub, _ asked, _ time.Time) error { return nil }), // goes on as an order of the part
+	topics.VerbPermitJoin: func(h *Hub, ask asked, now time.Time) (any, error) {
+		err := h.adoption.PermitJoin(ask.HubRequest, now)
+		return h.adoption.JoinWindow(now), err
+	},
 	topics.VerbToken: func(h *Hub, ask asked, now time.Time) (any, error) {
 		_, others := h.whereReached()
 		return h.adoption.Token(ask.HubRequest, others, now)

@@ -31,6 +31,7 @@ func (h *Hub) Attach(b *broker.Broker) error {
 		}
 	}
 	b.HandlePrivate(h.DeliverPrivate)
+	b.HandlePrivateRefusals(func(r broker.PrivateRefusal) { h.box.Put(r) })
 	b.HandleApplicants(h.DeliverApplicant)
 	watched := make(map[string]func())
 	h.bus.watch = func(all []string) {

@@ -10,6 +10,7 @@ func (t Tree) HubFilters() []string {
 		t.Hub(HubStatus),
 		t.Hub(HubKeys),
 		t.Hub(HubCertificate),
+		t.Hub(HubAdoption),
 		t.Filter(DomainAvailability),
 		t.Filter(DomainHeartbeat),
 		t.Filter(DomainMetrics),

@@ -63,6 +63,22 @@ type HubCertificateView struct {
 	Authority   string `json:"authority" type:"text" doc:"the authority's certificate, PEM"`
 }
 
+// Adoption is the payload of hub/adoption: which machines wait for adoption, and whether the
+// window is open.
+type Adoption struct {
+	Window  JoinWindow       `json:"window" doc:"whether domains are adopted without a code"`
+	Waiting []WaitingMachine `json:"waiting" doc:"the machines that wait, by name"`
+}
+
+// WaitingMachine is a machine that waits for adoption, as it says itself: its code is the proof.
+type WaitingMachine struct {
+	Name    string `json:"name" type:"name" doc:"of the machine"`
+	Address string `json:"address,omitempty" type:"line" doc:"where it asks from"`
+	Model   string `json:"model,omitempty" type:"line" doc:"of the machine"`
+	Key     string `json:"key" type:"line" doc:"the first 16 digits of SHA-256 of its key, grouped as the machine itself shows them; a label, not a proof"`
+	Since   Time   `json:"since" doc:"since when it asks"`
+}
+
 // DomainCount counts domains by state; offline ones include the lost.
 type DomainCount struct {
 	Online  int `json:"online" doc:"joined and beating"`

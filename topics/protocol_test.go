@@ -195,7 +195,7 @@ func protocolDocument(t *testing.T) []byte {
 
 // titles name the sections; they are links, so they stay.
 var titles = map[Kind]string{
-	HubAvailability: "Hub availability", HubStatus: "Hub status", HubEvent: "Event", HubDiscovery: "Discovery for Home Assistant", HubCertificate: "Hub certificate", HubKeys: "Key list",
+	HubAvailability: "Hub availability", HubStatus: "Hub status", HubEvent: "Event", HubDiscovery: "Discovery for Home Assistant", HubCertificate: "Hub certificate", HubKeys: "Key list", HubAdoption: "Adoption",
 	DomainAvailability: "Domain availability", DomainHeartbeat: "Heartbeat", DomainMetrics: "Metrics", DomainStatus: "Domain status", DomainCondition: "Condition",
 	DomainEvent: "Event of a domain", DomainServicesSet: "Start command", DomainLease: "Lease", DomainCommand: "Command",
 	DomainResponse: "Response of a domain", DomainDrainSet: "Drain", DomainServiceLog: "Log",

@@ -65,6 +65,11 @@ func samples() map[Kind][]byte {
 		HubKeys:         Encode(KeyList{Dominion: homeID, Number: 3, Hubs: []HubKey{{Key: "3f9a", Name: "home"}}, Revoked: []RevokedKey{{Key: "77c0", Use: "user", Name: "lamp", At: 1767225600, Expires: 1798761600}}}),
 		HubCertificate:  Encode(HubCertificateView{Key: "3f9a", Certificate: "-----BEGIN CERTIFICATE-----\n…", Authority: "-----BEGIN CERTIFICATE-----\n…"}),
 
+		HubAdoption: Encode(Adoption{
+			Window:  JoinWindow{Open: true, Until: at(120), Left: 1},
+			Waiting: []WaitingMachine{{Name: "pi-attic", Address: "192.168.1.23", Model: "Raspberry Pi 4 Model B", Key: "9f3a 11c0 77d2 5e0b", Since: at(-60)}},
+		}),
+
 		DomainAvailability: []byte(Offline),
 		DomainHeartbeat:    Encode(heartbeatSample),
 		DomainMetrics: Encode(Metrics{
@@ -138,6 +143,7 @@ func answers() map[string]any {
 			},
 		},
 		VerbVersion:      VersionView{Version: "1.0.0", Protocol: Protocol},
+		VerbPermitJoin:   JoinWindow{Open: true, Until: at(120), Left: 1},
 		VerbToken:        []TokenView{{ID: "3f9a12c0", Use: "domain", UsesLeft: 1, Expires: at(0), UsedBy: []TokenUser{}}},
 		VerbCertificates: []CertificateView{{Name: "tv", Use: "user", Key: "3f9a", Issued: at(0), Expires: at(0)}},
 		VerbUser:         []UserView{{Name: "tv", Role: "device", Password: true}},

@@ -57,6 +57,7 @@ const (
 	HubDiscovery
 	HubCertificate
 	HubKeys
+	HubAdoption
 	DomainAvailability
 	DomainHeartbeat
 	DomainMetrics
@@ -103,6 +104,7 @@ func Catalog() []Entry {
 		{HubDiscovery, "hub/discovery", true, 1, "hub", Discovery{}, "How far the hub is with what it tells Home Assistant. What the broker still has of this says what else it must still have: a device config that is missing beside it was deleted in Home Assistant while the hub was away, and one that is missing without it was lost by the broker."},
 		{HubCertificate, "hub/certificate", true, 1, "hub", HubCertificateView{}, "The hub's certificate, and that of the dominion's authority, which `/ca.pem` and `dominionctl ca` give as PEM. Who has pinned the authority verifies the hub by it."},
 		{HubKeys, "hub/keys", true, 1, "hub", KeyList{}, "The key list: which hub keys count, and which keys are revoked. The authority signs it: it ends in `,\"signature\":\"` + 86 characters of base64url + `\"}`. A list of a greater `number` replaces one of a lower, and domains store the newest."},
+		{HubAdoption, "hub/adoption", true, 1, "hub, on change", Adoption{}, "Which machines wait for adoption, and whether the window is open. The embedded broker does not write it to disk."},
 		{DomainAvailability, "domain/<domain>/availability", true, 1, "agent, its will; the hub on loss", nil, "`online` while the agent is connected, `offline` after it left, its connection broke or the hub lost it."},
 		{DomainHeartbeat, "domain/<domain>/heartbeat", true, 0, "agent, each `timing.heartbeat`", Heartbeat{}, "The sign of life. Only its silence makes a domain lost."},
 		{DomainMetrics, "domain/<domain>/metrics", true, 0, "agent, each 30 s", Metrics{}, "Load, memory, disk and temperature of the machine and of each service."},

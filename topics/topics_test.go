@@ -133,6 +133,7 @@ func TestRetainAndQoS(t *testing.T) {
 		"domain/<domain>/heartbeat":             {true, false, 0},
 		"domain/<domain>/metrics":               {true, false, 0},
 		"hub/keys":                              {true, false, 1},
+		"hub/adoption":                          {true, false, 1},
 		"domain/<domain>/status":                {true, false, 1},
 		"domain/<domain>/condition":             {true, false, 1},
 		"domain/<domain>/event":                 {false, false, 1},

@@ -85,8 +85,8 @@ func Verbs() []Verb {
 		{VerbDrain, ByDomains, false, "domain", nil, "As ON at domain/<domain>/drain/set."},
 		{VerbUndrain, ByDomains, false, "domain", nil, "As OFF at domain/<domain>/drain/set."},
 		{VerbForget, ByAdmins, true, "domain", Forgotten{}, "Clears what is known of a domain that is not online; answered with the secrets that it has had. Private."},
-		{VerbAdopt, ByAdmins, true, "domain; code, or replace", nil, "Adopts a machine that waits, by its code: answered once it is adopted, or why it is not. With `replace` the machine takes the name of another one, whose key is revoked; without a code the one that was refused as a copy is the domain from now on. Private."},
-		{VerbPermitJoin, ByAdmins, true, "", nil, "Opens the window: the first domain that asks for it is adopted without a code; with `duration` (2m), `count` (1); the action close closes it. Private."},
+		{VerbAdopt, ByAdmins, true, "code and domain, or code alone, or domain and replace", nil, "Adopts a machine that waits, by its code: answered once it is adopted, or why it is not. Without `domain` the code alone decides which of the machines that wait is meant; such a request is refused in an event too, as Home Assistant reads no answer. With `replace` the machine takes the name of another one, whose key is revoked; without a code the one that was refused as a copy is the domain from now on. Private."},
+		{VerbPermitJoin, ByAdmins, true, "", JoinWindow{}, "Opens the window: the first domain that asks for it is adopted without a code; with `duration` (2m), `count` (1); the action close closes it. Answered with the window. Private."},
 		{VerbToken, ByAdmins, true, "action; create: name, count, duration, use; remove: token", []TokenView{}, "The tokens by which machines join: list, create or remove. The answer to create is the one row of the new token, with its secret. Private."},
 		{VerbEvents, ByReaders, false, "limit", []Event{}, "The last events, oldest first."},
 		{VerbPlan, ByReaders, false, "", []PlanLine{}, "What the hub would do now, a line an action, with its reason; with `config`: what it would do then; with `without`, `drain` or `rebalance`: what becomes of the services by it, losses first."},
@@ -127,6 +127,13 @@ type Grant struct {
 	Certificate [][]byte            `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
 }
 
+// JoinWindow is whether domains that ask for it are adopted without a code.
+type JoinWindow struct {
+	Open  bool `json:"open" doc:"whether they are"`
+	Until Time `json:"until,omitzero" doc:"when it closes by itself; absent: it is closed, or open without an end (adoption = \"open\")"`
+	Left  int  `json:"left,omitempty" doc:"how many domains it still adopts; absent: it is closed, or there is no limit"`
+}
+
 // TokenView is a token by which machines join.
 type TokenView struct {
 	ID       string      `json:"id" type:"word" doc:"of the token: the first digits of SHA-256 of its public key"`
@@ -151,6 +158,7 @@ type Overview struct {
 	Hub      Hub          `json:"hub" doc:"as hub/status"`
 	Domains  []DomainView `json:"domains" doc:"as the verb domains"`
 	Services []Service    `json:"services" doc:"as the verb services"`
+	Window   JoinWindow   `json:"window,omitzero" doc:"whether domains are adopted without a code; absent: they are not"`
 	Bridges  []BridgeView `json:"bridges,omitempty" doc:"to other brokers, where the broker is the embedded one"`
 	Problems []string     `json:"problems" type:"text" doc:"what needs a human, in words"`
 }
@@ -159,6 +167,7 @@ type Overview struct {
 type CertificateView struct {
 	Name    string `json:"name" type:"text" doc:"of a user, or of a service as SERVICE.DOMAIN; the id of a hub or domain"`
 	Use     string `json:"use" type:"word" doc:"hub, domain, user or service"`
+	Domain  string `json:"domain,omitempty" type:"name" doc:"of a domain its name, while it is adopted"`
 	Key     string `json:"key" type:"line" doc:"SHA-256 of its key, in hexadecimal"`
 	Issued  Time   `json:"issued,omitzero" doc:"when it was issued; absent: unknown, of a key that was revoked"`
 	Expires Time   `json:"expires,omitzero" doc:"when it ends; absent: unknown, of a key that was revoked"`

@@ -20,6 +20,7 @@ dominion/hub/availability                           psd   sd     sd     sd
 dominion/hub/status                                 psd   sd     sd     sd
 dominion/hub/certificate                            psd   sd     sd     sd
 dominion/hub/keys                                   psd   sd     sd     sd
+dominion/hub/adoption                               psd   sd     -      sd
 dominion/hub/event                                  psd   sd     -      sd
 dominion/hub/discovery                              psd   sd     -      sd
 dominion/domain/pi-kitchen/availability             psd   sd     -      psd

@@ -10,6 +10,7 @@ package adoption
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
@@ -99,7 +100,11 @@ type Adoption struct {
 	verifying int
 	// advancedAt is until when the running time was charged to tokens.
 	advancedAt time.Time
-	out        Effects
+	// viewChanged reports that others are to see something else, and viewAt is when at the
+	// earliest.
+	viewChanged bool
+	viewAt      time.Time
+	out         Effects
 }
 
 // offer is an adoption that has begun.
@@ -118,6 +123,7 @@ type offer struct {
 
 // order is a request to adopt, by code.
 type order struct {
+	// name is of the machine; "": the code alone decides which is meant.
 	name, user string
 	to         any
 	replace    bool
@@ -193,7 +199,7 @@ func New(o Options) *Adoption {
 // Begin makes what a start needs: the token of the hub's own machine, where a domain reaches
 // the broker at localAddress; "": there is none.
 func (a *Adoption) Begin(localAddress string, now time.Time) {
-	a.advancedAt, a.localAddress = now, localAddress
+	a.advancedAt, a.localAddress, a.viewChanged = now, localAddress, true
 	a.renewLocalToken(now)
 	a.out.Domains = true
 }
@@ -300,9 +306,13 @@ func (a *Adoption) verified(q protocol.Question, transaction, address string, no
 		a.refuse(q, err)
 		return
 	}
+	before, _ := a.waiting.Get(key)
 	added, err := a.waiting.Put(q, address, now)
 	if err != nil {
 		return
+	}
+	if before.Address != address || before.Question.Name != q.Name || before.Question.Model != q.Model {
+		a.viewChanged = true
 	}
 	if added {
 		a.prune()
@@ -479,13 +489,19 @@ func (a *Adoption) refused(o *offer, why error, now time.Time) {
 	}
 	if errors.Is(why, protocol.ErrWrongCode) {
 		wait := a.wrong.Wrong(by.user, now)
-		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: the code is wrong", by.name)
-		why = fmt.Errorf("%w: `domain code` on %s shows it; the next one is taken in %v", why, by.name, wait)
+		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: the code is wrong; the next one is taken in %v", by.what(), wait)
+		why = fmt.Errorf("%w: `domain code` on %s shows it; the next one is taken in %v", why, by.where(), wait)
 	} else {
-		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: %v", by.name, why)
+		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: %v", by.what(), why)
 	}
 	a.answer(by, nil, why)
 }
+
+// what names what an order is about.
+func (o *order) what() string { return cmp.Or(o.name, "a machine") }
+
+// where names the machine of an order, after "on".
+func (o *order) where() string { return cmp.Or(o.name, "the machine") }
 
 // failed takes that the hub itself cannot go on.
 func (a *Adoption) failed(o *offer, why error) {

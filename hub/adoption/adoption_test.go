@@ -381,14 +381,14 @@ func TestWindow(t *testing.T) {
 	if err := h.PermitJoin(topics.HubRequest{Duration: topics.Seconds(11 * time.Minute)}, h.now); err == nil {
 		t.Error("too long")
 	}
-	if err := h.PermitJoin(topics.HubRequest{}, h.now); err != nil || !h.WindowOpen(h.now) {
+	if err := h.PermitJoin(topics.HubRequest{}, h.now); err != nil || !h.JoinWindow(h.now).Open {
 		t.Fatal(err)
 	}
 	h.settle()
 	h.reported(topics.WindowOpened, "")
 	late := h.machine("late", "id-late", nil, protocol.Means{Open: true})
 	pi.choose()
-	if pi.adopted == nil || h.WindowOpen(h.now) {
+	if pi.adopted == nil || h.JoinWindow(h.now).Open {
 		t.Error(pi.refusal)
 	}
 	h.reported(topics.DomainAdopted, "`dominionctl forget pi` undoes it")
@@ -658,5 +658,110 @@ func TestNoFurtherDomain(t *testing.T) {
 	two.choose()
 	if two.adopted == nil {
 		t.Error("not adopted:", two.refusal)
+	}
+}
+
+// Without a name the code decides which machine is meant. What is refused then is an event, as
+// nobody reads the answer; neither answer nor event repeats the code.
+func TestCodeAlone(t *testing.T) {
+	h := newHome(t, Options{})
+	ask := func(code string) error {
+		h.answers = nil
+		err := h.Adopt(topics.HubRequest{Code: code}, "ada", nil, h.now)
+		h.settle()
+		if err == nil && len(h.answers) > 0 {
+			return h.answers[0].Err
+		}
+		if err == nil {
+			return errWaits
+		}
+		return err
+	}
+	contains(t, h.Adopt(topics.HubRequest{}, "ada", nil, h.now), `"domain"`)
+	contains(t, ask("K7QF-2M9X-4T1R"), "no machine waits")
+	h.reported(topics.AdoptionRefused, "no machine waits")
+	one := h.machine("attic", "id-1", nil, protocol.Means{})
+	two := h.machine("cellar", "id-2", nil, protocol.Means{})
+	three := h.machine("cellar", "id-3", nil, protocol.Means{})
+	contains(t, ask("nonsense"), "12 letters and digits")
+	h.reported(topics.AdoptionRefused, "12 letters and digits")
+
+	wrong := protocol.NewCode()
+	if err := ask(wrong.String()); !errors.Is(err, errWaits) {
+		t.Fatal(err)
+	}
+	for _, m := range []*machine{one, two, three} {
+		m.ask()
+	}
+	contains(t, h.answers[0].Err, "the next one is taken in 1s")
+	for _, e := range h.events {
+		if strings.Contains(e.Message, wrong.String()) || strings.Contains(e.Message, string(wrong)) {
+			t.Errorf("the code is repeated: %s", e.Message)
+		}
+	}
+	h.reported(topics.AdoptionRefused, "the code is wrong; the next one is taken in 1s")
+	contains(t, ask(three.code.String()), "wait")
+	h.now = h.now.Add(2 * time.Second)
+	if err := ask(three.code.String()); err != nil {
+		t.Fatal(err)
+	}
+	if three.adopted == nil || one.adopted != nil || two.adopted != nil {
+		t.Error("the wrong one was adopted")
+	}
+}
+
+// What others see is published when it changes, and at most once a second: strangers decide
+// how often they come.
+func TestView(t *testing.T) {
+	h := newHome(t, Options{})
+	view := func(due bool) topics.Adoption {
+		t.Helper()
+		v, is := h.PublishView(h.now)
+		if is != due {
+			t.Fatalf("due: %v, want %v", is, due)
+		}
+		return v
+	}
+	if v := view(true); v.Window.Open || v.Waiting == nil || len(v.Waiting) > 0 {
+		t.Errorf("%+v", v)
+	}
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{Open: true})
+	view(false)
+	if at := h.ViewNext(); !at.Equal(h.now.Add(viewInterval)) {
+		t.Errorf("next at %v", at.Sub(h.now))
+	}
+	h.now = h.now.Add(viewInterval)
+	v := view(true)
+	if len(v.Waiting) != 1 || v.Waiting[0].Name != "pi" || v.Waiting[0].Key != identity.Label(pi.hash) || v.Waiting[0].Since.IsZero() {
+		t.Errorf("%+v", v)
+	}
+	pi.ask()
+	h.now = h.now.Add(viewInterval)
+	view(false) // nothing else
+	if !h.ViewNext().IsZero() {
+		t.Error("it wakes for nothing")
+	}
+	if err := h.PermitJoin(topics.HubRequest{Count: 2}, h.now); err != nil {
+		t.Fatal(err)
+	}
+	until := topics.At(h.now.Add(protocol.DefaultWindow))
+	if v := view(true); !v.Window.Open || !v.Window.Until.Equal(until.Time) || v.Window.Left != 2 {
+		t.Errorf("%+v", v.Window)
+	}
+	h.settle()
+	pi.choose()
+	h.now = h.now.Add(viewInterval)
+	if v := view(true); len(v.Waiting) > 0 || v.Window.Left != 1 {
+		t.Errorf("%+v", v)
+	}
+	h.now = h.now.Add(protocol.DefaultWindow)
+	h.Expire(h.now)
+	if v := view(true); v.Window != (topics.JoinWindow{}) {
+		t.Errorf("%+v", v.Window)
+	}
+	h.TouchView()
+	view(true) // another broker
+	if always := newHome(t, Options{Open: true}).JoinWindow(h.now); !always.Open || !always.Until.IsZero() || always.Left != 0 {
+		t.Errorf("%+v", always)
 	}
 }

@@ -84,6 +84,7 @@ func (a *Adoption) mayAdopt(o *offer, now time.Time) error {
 		if err := a.window.Take(now); err != nil {
 			return err
 		}
+		a.viewChanged = true
 		if !a.window.IsOpen(now) {
 			a.event(topics.WindowClosed, "", "no further domain is adopted without a code")
 		}
@@ -180,6 +181,7 @@ func (a *Adoption) confirm(id, word string, now time.Time) bool {
 // adopted reports that a domain is adopted: both sides have stored it.
 func (a *Adoption) adopted(m protocol.Member, o *offer) {
 	a.waiting.Remove(m.KeyHash)
+	a.viewChanged = true
 	delete(a.refusals, m.KeyHash)
 	delete(a.transactions, m.KeyHash)
 	by := string(m.Method)

@@ -71,7 +71,10 @@ func (a *Adoption) Joined(ask topics.HubRequest, now time.Time) (word string) {
 	m := a.state.Members[ask.ID]
 	delete(a.copies, m.ID)
 	if a.offers[m.KeyHash] == nil { // it asked while it could not reach its hub
-		a.waiting.Remove(m.KeyHash)
+		if _, waited := a.waiting.Get(m.KeyHash); waited {
+			a.waiting.Remove(m.KeyHash)
+			a.viewChanged = true
+		}
 	}
 	word = a.o.WordKey.New(m.ID, m.Words)
 	m.Name, m.Words = ask.Name, m.Words.Give(word)

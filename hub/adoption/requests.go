@@ -16,13 +16,25 @@ import (
 var errNoKeys = errors.New("the hub has no keys, so it adopts nothing: see dominionctl status")
 
 // Adopt takes a request to adopt the machine of a name, or of the first characters of its key, by
-// its code. It is answered later, to, unless there is an error. user is slowed for wrong codes.
+// its code; without a name the code decides which machine is meant. It is answered later, to,
+// unless there is an error. user is slowed for wrong codes.
+//
+// A request without a name comes from an entity of Home Assistant, which reads no answer: it
+// is refused in an event too.
 func (a *Adoption) Adopt(ask topics.HubRequest, user string, to any, now time.Time) error {
+	err := a.adopt(ask, user, to, now)
+	if err != nil && ask.Domain == "" {
+		a.event(topics.AdoptionRefused, "", "no machine was adopted: %v", err)
+	}
+	return err
+}
+
+func (a *Adoption) adopt(ask topics.HubRequest, user string, to any, now time.Time) error {
 	if a.o.Keys == nil {
 		return errNoKeys
 	}
-	if ask.Domain == "" {
-		return errors.New(`the request needs "domain"`)
+	if ask.Domain == "" && (ask.Code == "" || ask.Replace) {
+		return errors.New(`the request needs "domain", or "code" alone`)
 	}
 	if ask.Code == "" && ask.Replace && a.replaceByCopy(ask.Domain) {
 		a.out.Answers = append(a.out.Answers, Answer{To: to})
@@ -52,7 +64,7 @@ func (a *Adoption) Adopt(ask topics.HubRequest, user string, to any, now time.Ti
 			continue
 		}
 		if o := a.offers[w.Question.KeyHash()]; o != nil && (o.busy || o.Proved()) {
-			refused = fmt.Errorf("%s is being adopted", ask.Domain)
+			refused = fmt.Errorf("%s is being adopted", w.Question.Name)
 			continue
 		}
 		by.open[w.Question.KeyHash()] = true
@@ -69,15 +81,22 @@ func (a *Adoption) Adopt(ask topics.HubRequest, user string, to any, now time.Ti
 	return nil
 }
 
-// maxCandidates bounds for how many machines of one name a code is tried.
-const maxCandidates = 8
+// maxCandidates bounds for how many machines of one name a code is tried, and maxUnnamed for
+// how many without a name: for each a key is derived of it.
+const (
+	maxCandidates = 8
+	maxUnnamed    = 16
+)
 
 // candidates returns the machines that a person may mean: of too many those that have waited
-// for longest.
+// for longest. "" is every machine that waits.
 func (a *Adoption) candidates(name string) []protocol.Applying {
-	all := a.waiting.Named(name)
+	all, most := a.waiting.List(), maxUnnamed
+	if name != "" {
+		all, most = a.waiting.Named(name), maxCandidates
+	}
 	slices.SortStableFunc(all, func(x, y protocol.Applying) int { return x.Since.Compare(y.Since) })
-	return all[:min(len(all), maxCandidates)]
+	return all[:min(len(all), most)]
 }
 
 // derive computes the key of a code for a machine, and makes an offer by it.
@@ -105,6 +124,9 @@ func (a *Adoption) nobody(name string) error {
 	for _, w := range a.waiting.List() {
 		all = append(all, w.String())
 	}
+	if name == "" {
+		return errors.New("no machine waits for adoption: `domain code` on it says whether it finds this hub")
+	}
 	if len(all) == 0 {
 		return fmt.Errorf("no machine %.80q waits for adoption, and no other one: `domain code` on it says whether it finds this hub", name)
 	}
@@ -121,6 +143,7 @@ func (a *Adoption) PermitJoin(ask topics.HubRequest, now time.Time) error {
 	case "close":
 		if a.window.IsOpen(now) && !a.window.Always {
 			a.window.Close()
+			a.viewChanged = true
 			a.event(topics.WindowClosed, "", "no domain is adopted without a code any more")
 		}
 		return nil
@@ -130,6 +153,7 @@ func (a *Adoption) PermitJoin(ask topics.HubRequest, now time.Time) error {
 	if err := a.window.Open(ask.Duration.Duration(), ask.Count, now); err != nil {
 		return err
 	}
+	a.viewChanged = true
 	a.event(topics.WindowOpened, "", "until %s the first domain that asks for it is adopted without a code, %d at most", a.window.Next().UTC().Format("15:04:05 MST"), max(ask.Count, 1))
 	for _, w := range a.waiting.List() {
 		if a.offers[w.Question.KeyHash()] == nil {
@@ -138,9 +162,6 @@ func (a *Adoption) PermitJoin(ask topics.HubRequest, now time.Time) error {
 	}
 	return nil
 }
-
-// WindowOpen reports whether a domain is adopted without a code.
-func (a *Adoption) WindowOpen(now time.Time) bool { return a.window.IsOpen(now) }
 
 // Token carries out the verb token. addresses are where domains reach the hub.
 func (a *Adoption) Token(ask topics.HubRequest, addresses []string, now time.Time) ([]topics.TokenView, error) {
@@ -280,6 +301,7 @@ func (a *Adoption) Waiting() []topics.DomainView {
 func (a *Adoption) Expire(now time.Time) {
 	before := a.waiting.List()
 	if gone := a.waiting.Expire(now); len(gone) > 0 {
+		a.viewChanged = true
 		for _, w := range before {
 			key := w.Question.KeyHash()
 			if _, still := a.waiting.Get(key); !still {
@@ -289,6 +311,7 @@ func (a *Adoption) Expire(now time.Time) {
 		}
 	}
 	if a.window.Expire(now) {
+		a.viewChanged = true
 		a.event(topics.WindowClosed, "", "no domain is adopted without a code any more: the time is over")
 	}
 	for _, o := range a.offers {
@@ -298,7 +321,7 @@ func (a *Adoption) Expire(now time.Time) {
 	}
 	for _, by := range slices.Clone(a.orders) {
 		if !now.Before(by.until) {
-			a.answer(by, nil, fmt.Errorf("%s has not answered in %v: is it still there? `domain code` on it says what it finds", by.name, orderTimeout))
+			a.answer(by, nil, fmt.Errorf("%s has not answered in %v: is it still there? `domain code` on it says what it finds", by.what(), orderTimeout))
 		}
 	}
 	if ran := now.Sub(a.advancedAt); ran >= advanceInterval {

@@ -14,6 +14,7 @@
 //
 // # Files
 //
+//	adoption.go            entities by which machines are adopted
 //	deleted.go             what a person deleted in Home Assistant
 //	firmware.go            firmware and domain as one device
 //	homeassistant.go       topics and payloads of discovery
@@ -51,6 +52,9 @@ type Options struct {
 	Version string
 	// Certificate is set where the broker has one, that expires.
 	Certificate bool
+	// Keys is set where the hub adopts machines, and Embedded where the broker is its own: what
+	// others must not see is not sent by another one.
+	Keys, Embedded bool
 
 	// FormerPrefixes are discovery prefixes of former configurations below which
 	// something may still be, as Former returns them.
@@ -292,6 +296,8 @@ type component struct {
 	ValueTemplate    string          `json:"value_template,omitempty"`
 	PayloadOn        string          `json:"payload_on,omitempty"`
 	PayloadOff       string          `json:"payload_off,omitempty"`
+	StateOn          string          `json:"state_on,omitempty"`
+	StateOff         string          `json:"state_off,omitempty"`
 	CommandTopic     string          `json:"command_topic,omitempty"`
 	CommandTemplate  string          `json:"command_template,omitempty"`
 	PayloadPress     string          `json:"payload_press,omitempty"`

@@ -32,15 +32,21 @@ func npbar() Program { return Program{Name: "npbar", MaxReplicas: 100, Versioned
 func all() map[string]Config {
 	secure := options
 	secure.Certificate = true
+	adopting := options
+	adopting.Keys = true
+	own := adopting
+	own.Embedded = true
 	return map[string]Config{
-		"hub":                     Hub(options),
-		"hub_with_tls":            Hub(secure),
-		"domain_pi-kitchen":       Domain(options, kitchen()),
-		"domain_without_a_sensor": Domain(options, Machine{Name: "laptop", ID: "0b9d", OS: "linux", Arch: "amd64"}),
-		"domain_desk-lamp_micro":  Domain(options, Machine{Name: "desk-lamp", Micro: true}),
-		"service_npbar":           Service(options, npbar()),
-		"service_web-shop-2":      Service(options, Program{Name: "web-shop-2", URL: "http://192.168.1.20:8080/"}),
-		"service_bell_micro":      Service(options, Program{Name: "bell", MaxReplicas: 100, Versioned: true, Micro: true}),
+		"hub_that_adopts":                 Hub(own),
+		"hub_that_adopts_behind_a_broker": Hub(adopting),
+		"hub":                             Hub(options),
+		"hub_with_tls":                    Hub(secure),
+		"domain_pi-kitchen":               Domain(options, kitchen()),
+		"domain_without_a_sensor":         Domain(options, Machine{Name: "laptop", ID: "0b9d", OS: "linux", Arch: "amd64"}),
+		"domain_desk-lamp_micro":          Domain(options, Machine{Name: "desk-lamp", Micro: true}),
+		"service_npbar":                   Service(options, npbar()),
+		"service_web-shop-2":              Service(options, Program{Name: "web-shop-2", URL: "http://192.168.1.20:8080/"}),
+		"service_bell_micro":              Service(options, Program{Name: "bell", MaxReplicas: 100, Versioned: true, Micro: true}),
 	}
 }
 
@@ -72,7 +78,7 @@ func TestGolden(t *testing.T) {
 func TestHomeAssistantTakesThem(t *testing.T) {
 	ids := make(map[string]string)
 	for name, c := range all() {
-		if name == "hub_with_tls" {
+		if strings.HasPrefix(name, "hub_") {
 			continue // the hub again
 		}
 		for _, f := range faults(c, ids) {
@@ -82,8 +88,12 @@ func TestHomeAssistantTakesThem(t *testing.T) {
 			t.Errorf("%s: %d bytes", name, len(c.Payload))
 		}
 	}
-	for _, f := range faults(all()["hub_with_tls"], make(map[string]string)) {
-		t.Errorf("hub with TLS: %s", f)
+	for name, c := range all() {
+		if strings.HasPrefix(name, "hub_") {
+			for _, f := range faults(c, make(map[string]string)) {
+				t.Errorf("%s: %s", name, f)
+			}
+		}
 	}
 	// The same thing in two dominions on one broker must not be one device.
 	other := options
@@ -344,5 +354,47 @@ func TestMessages(t *testing.T) {
 	}
 	if got := custom.BirthTopics(); !slices.Equal(got, []string{"homeassistant/status", "ha/status"}) {
 		t.Error(got)
+	}
+}
+
+// The code and the window are asked for by private requests, which an external broker would
+// show to others; who waits is shown there too. The state of the field is never what was typed.
+func TestAdoptionEntities(t *testing.T) {
+	of := func(name string) map[string]component {
+		var p payload
+		if err := json.Unmarshal(all()[name].Payload, &p); err != nil {
+			t.Fatal(err)
+		}
+		return p.Components
+	}
+	for _, tt := range []struct {
+		config string
+		want   []string
+	}{
+		{"hub", nil},
+		{"hub_that_adopts_behind_a_broker", []string{"waiting"}},
+		{"hub_that_adopts", []string{"code", "permit_join", "waiting"}},
+	} {
+		var got []string
+		for _, key := range []string{"code", "permit_join", "waiting"} {
+			if _, is := of(tt.config)[key]; is {
+				got = append(got, key)
+			}
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.config, got, tt.want)
+		}
+	}
+	for key, c := range of("hub_that_adopts") {
+		if key != "code" && key != "permit_join" {
+			continue
+		}
+		at, ours := options.Tree.Parse(c.CommandTopic)
+		if !ours || at.Kind != topics.Request || !topics.IsPrivate(at.Verb) || !topics.ForAdmins(at.Verb) {
+			t.Errorf("%s is sent to %s, which others may see", key, c.CommandTopic)
+		}
+		if c.StateTopic == "" || c.StateTopic == c.CommandTopic {
+			t.Errorf("%s shows what was typed", key)
+		}
 	}
 }

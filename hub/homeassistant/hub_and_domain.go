@@ -66,6 +66,9 @@ func Hub(o Options) Config {
 			ValueTemplate:   "{{ value_json.certificate_expires | default(None) }}",
 		}
 	}
+	if o.Keys {
+		o.adopt(components)
+	}
 	online := available(o.Tree.Hub(topics.HubAvailability))
 	for key, c := range components {
 		c.Availability = online

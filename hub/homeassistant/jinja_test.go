@@ -218,8 +218,12 @@ func (p *jinja) postfix() any {
 		case p.take("["):
 			if p.take(":") {
 				n, _ := strconv.Atoi(p.next())
-				s := v.(string)
-				v = s[:min(n, len(s))]
+				if list, is := v.([]any); is {
+					v = list[:min(n, len(list))]
+				} else {
+					s := v.(string)
+					v = s[:min(n, len(s))]
+				}
 			} else if list, is := v.([]any); is {
 				n, _ := strconv.Atoi(p.next())
 				v = list[n]
@@ -315,6 +319,8 @@ func (p *jinja) filter(v any) any {
 		return math.Min(number(all[0]), number(all[1]))
 	case "list":
 		return v
+	case "length":
+		return float64(len(v.([]any)))
 	case "to_json":
 		b, err := json.Marshal(v)
 		if err != nil {

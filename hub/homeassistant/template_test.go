@@ -1,6 +1,7 @@
 package homeassistant
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/url"
 	"slices"
@@ -23,6 +24,10 @@ func messages() map[topics.Kind][]any {
 		topics.HubStatus: {
 			topics.Hub{Version: "1.2.0", StartedAt: moment},
 			topics.Hub{Version: "1.2.0", StartedAt: moment, Ready: true, Problem: "the disk is full", CertificateExpires: moment, Domains: topics.DomainCount{Online: 2}},
+		},
+		topics.HubAdoption: {
+			topics.Adoption{Waiting: []topics.WaitingMachine{}},
+			topics.Adoption{Window: topics.JoinWindow{Open: true, Until: moment, Left: 1}, Waiting: []topics.WaitingMachine{{Name: "pi", Address: "192.168.1.20", Model: "Pi 4", Key: "9f3a 11c0 77d2 5e0b", Since: moment}}},
 		},
 		topics.HubEvent: {
 			topics.Event{At: moment, Type: topics.HubReady, Message: "ready"},
@@ -93,8 +98,10 @@ func TestTemplatesReadThePayloads(t *testing.T) {
 					t.Errorf("%s %s: a state of %d bytes, Home Assistant takes 255", name, key, len(state))
 				case comp.Options != nil && !slices.Contains(comp.Options, state) && (state != "None" || slices.Equal(states, []string{"None", "None", "None"})):
 					t.Errorf("%s %s: %q is none of the options", name, key, state)
-				case comp.Platform == "binary_sensor" && state != "ON" && state != "OFF", comp.Platform == "switch" && state != comp.PayloadOn && state != comp.PayloadOff:
+				case comp.Platform == "binary_sensor" && state != "ON" && state != "OFF", comp.Platform == "switch" && state != cmp.Or(comp.StateOn, comp.PayloadOn) && state != cmp.Or(comp.StateOff, comp.PayloadOff):
 					t.Errorf("%s %s: %q is neither ON nor OFF", name, key, state)
+				case comp.Platform == "text" && state != "":
+					t.Errorf("%s %s: shows %q", name, key, state)
 				case comp.DeviceClass == "timestamp" && state != "None":
 					if _, err := time.Parse(time.RFC3339, state); err != nil {
 						t.Errorf("%s %s: %v", name, key, err)
@@ -157,6 +164,7 @@ func TestWhatTemplatesSay(t *testing.T) {
 	}
 	service := func(key string) string { return of(Service(options, npbar()), key).ValueTemplate }
 	domain := func(key string) string { return of(Domain(options, kitchen()), key).ValueTemplate }
+	adopting := func(key string) component { return of(all()["hub_that_adopts"], key) }
 	micro := of(Domain(options, Machine{Name: "bell", Micro: true}), "state")
 	says := func(payload string) json.RawMessage { return json.RawMessage(payload) }
 	running := topics.Service{State: topics.Running, Switch: topics.On, Instances: []topics.ServiceInstance{{State: topics.Running, Health: topics.Healthy}}}
@@ -214,6 +222,13 @@ func TestWhatTemplatesSay(t *testing.T) {
 		{domain("disk_free"), topics.Metrics{DiskFree: 20_440_000_000}, "20.4"},
 		{domain("drain"), topics.Domain{Draining: true}, "ON"},
 		{domain("problem"), topics.Condition{Problem: true}, "ON"},
+		{adopting("waiting").ValueTemplate, topics.Adoption{Waiting: []topics.WaitingMachine{{Name: "a"}, {Name: "b"}}}, "2"},
+		{adopting("waiting").AttributesTmpl, topics.Adoption{Waiting: []topics.WaitingMachine{{Name: "pi", Address: "192.168.1.20", Model: "Pi 4", Key: "9f3a 11c0", Since: moment}}}, `{"machines":[{"address":"192.168.1.20","key":"9f3a 11c0","model":"Pi 4","name":"pi","since":"` + moment.UTC().Format("2006-01-02T15:04:05.000Z") + `"}]}`},
+		{adopting("code").ValueTemplate, topics.Adoption{Waiting: []topics.WaitingMachine{{Name: "a"}}}, ""},
+		{adopting("code").CommandTemplate, topics.Adoption{}, `{"code":"3.0"}`},
+		{adopting("permit_join").ValueTemplate, topics.Adoption{Window: topics.JoinWindow{Open: true}}, "ON"},
+		{adopting("permit_join").ValueTemplate, topics.Adoption{}, "OFF"},
+		{adopting("permit_join").AttributesTmpl, topics.Adoption{}, `{"left":null,"until":null}`},
 		{of(Hub(options), "event").ValueTemplate, topics.Event{Type: topics.DomainLost, Domain: "pi", Message: "pi is lost"}, `{"domain":"pi","event_type":"domain_lost","message":"pi is lost","service":""}`},
 	} {
 		if got := rendered(t, tt.template, tt.payload); got != tt.want {

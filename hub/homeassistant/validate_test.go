@@ -11,7 +11,7 @@ import (
 
 // The closed lists below are those of Home Assistant 2026.11 (components/mqtt:
 // schemas.py, discovery.py, config.py, binary_sensor.py, sensor.py, switch.py,
-// button.py, number.py, event.py, update.py), without the keys that came after 2024.11 but default_entity_id,
+// button.py, number.py, event.py, text.py, update.py), without the keys that came after 2024.11 but default_entity_id,
 // and without the abbreviations, which nothing here uses.
 
 var (
@@ -35,6 +35,7 @@ var (
 		"number": set("command_topic command_template state_topic value_template device_class unit_of_measurement min max mode step " +
 			"optimistic payload_reset retain"),
 		"event": set("state_topic value_template device_class event_types"),
+		"text":  set("command_topic command_template state_topic value_template min max mode pattern retain"),
 		"update": set("command_topic device_class display_precision latest_version_template latest_version_topic payload_install " +
 			"release_summary release_url retain state_topic title value_template"),
 		deviceAutomation: set("automation_type payload subtype topic type value_template"),
@@ -46,6 +47,7 @@ var (
 		"button":        {"command_topic"},
 		"number":        {"command_topic"},
 		"event":         {"state_topic", "event_types"},
+		"text":          {"command_topic"},
 		"update":        {"state_topic"},
 
 		deviceAutomation: {"automation_type", "subtype", "topic", "type"},
@@ -72,6 +74,7 @@ var (
 		"button":        set("config diagnostic"),
 		"number":        set("config diagnostic"),
 		"event":         set("diagnostic"),
+		"text":          set("config diagnostic"),
 		"update":        set("config diagnostic"),
 	}
 
@@ -283,6 +286,16 @@ func checkSettings(key, platform string, comp map[string]any, fault func(string,
 		}
 		if step := number("step", 1); step < 0.001 {
 			fault("component %s: step %v", key, step)
+		}
+	case "text":
+		if least, most := number("min", 0), number("max", 255); least > most || most > 255 {
+			fault("component %s: min %v, max %v", key, least, most)
+		}
+		if mode, has := comp["mode"].(string); has && mode != "text" && mode != "password" {
+			fault("component %s: mode %q", key, mode)
+		}
+		if comp["state_topic"] == nil {
+			fault("component %s: without a state_topic Home Assistant shows what was typed", key)
 		}
 	case "event":
 		types, _ := comp["event_types"].([]any)

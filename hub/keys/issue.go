@@ -27,10 +27,16 @@ func (k *Keys) Row(key string) []topics.CertificateView {
 
 // view returns an issue as it is shown. The caller holds mu.
 func (k *Keys) view(i identity.Issue) topics.CertificateView {
-	return topics.CertificateView{
+	v := topics.CertificateView{
 		Name: i.Name, Use: string(i.Use), Key: i.Key, Issued: topics.At(i.Issued), Expires: topics.At(i.Expires),
 		Revoked: k.list.IsRevoked(i.Key),
 	}
+	if all := k.domains.Load(); all != nil && i.Use == identity.DomainUse {
+		if d := (*all)[i.Name]; d.Key == i.Key {
+			v.Domain = d.Name
+		}
+	}
+	return v
 }
 
 // IssueForUser issues a certificate for the key of a request, and returns it as the one

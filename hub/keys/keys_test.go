@@ -175,7 +175,13 @@ func TestIdentify(t *testing.T) {
 	if who, err := identify(chain); err != nil || who != "domain kitchen" {
 		t.Errorf("the domain is %q, %v", who, err)
 	}
+	if row := k.Row(key); len(row) != 1 || row[0].Name != id || row[0].Domain != "kitchen" {
+		t.Errorf("its row is %+v", row)
+	}
 	k.SetDomains(map[string]Domain{id: {Name: "kitchen", Key: "another"}})
+	if row := k.Row(key); len(row) != 1 || row[0].Domain != "" {
+		t.Errorf("the row of a former key is %+v", row)
+	}
 	if who, err := identify(chain); err == nil {
 		t.Errorf("a domain with another key is %s", who)
 	}

@@ -70,6 +70,14 @@ func (w *Window) Take(now time.Time) error {
 // Next returns when the window closes by itself; zero if it does not.
 func (w *Window) Next() time.Time { return w.until }
 
+// Left returns how many domains it still adopts; 0: it is closed, or there is no limit.
+func (w *Window) Left() int {
+	if w.Always {
+		return 0
+	}
+	return w.left
+}
+
 // Expire closes a window whose time is over, and reports whether it did.
 func (w *Window) Expire(now time.Time) bool {
 	if w.until.IsZero() || now.Before(w.until) {
