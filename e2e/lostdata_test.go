@@ -1,17 +1,19 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// The directory in which an agent keeps what it knows is removed: the
+// The directory in which an agent keeps what it knows is removed, and so is its key: the
 // environment of the processes says whose they are, and the next agent takes
-// them over, with the id that the hub knows.
+// them over, with the id that the hub knows. It waits for adoption while they run, and
+// adopt --replace takes it back.
 func TestDataDirIsRemoved(t *testing.T) {
-	t.Skip("an adopted domain whose key is gone is not taken back yet: its id and name belong to that key (issue 15)")
 	home := onEmbedded(t)
 	kitchen := home.Domain("kitchen")
 	kitchen.Install("web")
@@ -23,9 +25,15 @@ func TestDataDirIsRemoved(t *testing.T) {
 
 	kitchen.must(os.RemoveAll(kitchen.DataDir()))
 	agents[0].Kill()
-	mark := o.Now()
 	kitchen.Start()
-	awaitRejoin(o, mark, "kitchen")
+	home.awaitWaiting("kitchen")
+	code := kitchen.code()
+	if r := home.control("adopt", "kitchen", code); r.Code != 1 || !strings.Contains(r.Stderr, "dominionctl adopt kitchen CODE --replace") {
+		t.Errorf("adopt: %+v", r)
+	}
+	if r := home.control("adopt", "kitchen", code, "--replace"); r.Code != 0 {
+		t.Fatalf("adopt --replace: %+v", r)
+	}
 	o.Until("web is healthy", func(v View) bool {
 		return v.Online("kitchen") && v.Healthy("web", 1) && v.Instance("kitchen", "web").State == topics.Running
 	})
@@ -34,4 +42,15 @@ func TestDataDirIsRemoved(t *testing.T) {
 	}
 	awaitLiveHeartbeat(o, o.Now(), "kitchen")
 	home.Journal.Undisturbed(t, "after data_dir was removed", before, starts)
+	var issued []topics.CertificateView
+	home.must(json.Unmarshal([]byte(home.control("certificates", "--json").Stdout), &issued))
+	revoked := map[bool]int{}
+	for _, c := range issued {
+		if c.Use == "domain" {
+			revoked[c.Revoked]++
+		}
+	}
+	if revoked[true] != 1 || revoked[false] != 1 {
+		t.Errorf("the former key alone should be revoked: %+v", issued)
+	}
 }

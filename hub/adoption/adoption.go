@@ -398,8 +398,8 @@ func (a *Adoption) revoked(q protocol.Question) error {
 	return nil
 }
 
-// mayHave returns why a machine may not be adopted under its name and id; replace has it take
-// the name of another one.
+// mayHave returns why a machine may not be adopted under its name and id. replace has it take
+// the name of another one, and the id too where both were one machine's: its data was lost.
 func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) error {
 	key := q.KeyHash()
 	if err := a.revoked(q); err != nil {
@@ -409,11 +409,11 @@ func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) err
 	if !is && len(a.state.Members) >= maxMembers {
 		return fmt.Errorf("%d domains are adopted, and no further one is: forget some", len(a.state.Members))
 	}
-	if is && m.KeyHash != key && m.Words.Established() {
-		return fmt.Errorf("the id %s belongs to the key %s of %s: run `domain reset` on the machine that was copied", q.ID, identity.Label(m.KeyHash), m.Name)
+	if is && m.KeyHash != key && m.Words.Established() && m.Name != q.Name {
+		return fmt.Errorf("the id %s belongs to the key %s of %s: run `domain reset` on %s, or `dominionctl forget %s` first", q.ID, identity.Label(m.KeyHash), m.Name, q.Name, m.Name)
 	}
 	if m, is := a.named(q.Name); is && m.KeyHash != key && m.Words.Established() && !replace {
-		return fmt.Errorf("the name %s belongs to another key, %s: choose another name in domain.toml, or `dominionctl forget %s`, or `dominionctl adopt %s --replace`", q.Name, identity.Label(m.KeyHash), q.Name, q.Name)
+		return fmt.Errorf("the name %s belongs to another key, %s: `dominionctl adopt %s CODE --replace` revokes that one and takes this machine in its place, also one that has lost its data (`domain code` on it shows CODE); or choose another name in domain.toml", q.Name, identity.Label(m.KeyHash), q.Name)
 	}
 	if a.o.Taken == nil || replace {
 		return nil

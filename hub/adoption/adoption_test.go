@@ -452,6 +452,35 @@ func TestNames(t *testing.T) {
 	h.reported(topics.DomainRevoked, identity.Label(third.hash))
 }
 
+// A machine that has lost its data_dir has another key: under the id that its services carry, or
+// another one. It waits, is told the one remedy by whatever it asks, and is taken back by its code
+// and --replace; the former key is revoked. Nobody takes the id of a machine of another name.
+func TestLostData(t *testing.T) {
+	for _, id := range []string{"id-pi", "id-2"} {
+		h := newHome(t, Options{Open: true})
+		pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+		if err := h.adopt("pi", pi.code, false); err != nil {
+			t.Fatal(err)
+		}
+		again := h.machine("pi", id, nil, protocol.Means{Open: true})
+		const remedy = "`dominionctl adopt pi CODE --replace`"
+		contains(t, errors.New(again.refusal), remedy)
+		contains(t, h.adopt("pi", again.code, false), remedy)
+		if w := h.Waiting(); len(w) != 1 || !strings.Contains(w[0].Problem, remedy) {
+			t.Errorf("%s: it waits as %+v", id, w)
+		}
+		if err := h.adopt("pi", again.code, true); err != nil {
+			t.Fatal(id, err)
+		}
+		if m := h.Members()[id]; m.KeyHash != again.hash || len(h.Members()) != 1 || !h.list.IsRevoked(pi.hash) || h.list.IsRevoked(again.hash) || h.Forgotten(id) {
+			t.Errorf("%s: members %+v, list %v", id, h.Members(), h.list)
+		}
+		h.reported(topics.DomainRevoked, identity.Label(pi.hash))
+		tv := h.machine("tv", id, nil, protocol.Means{})
+		contains(t, h.adopt("tv", tv.code, true), "`dominionctl forget pi`")
+	}
+}
+
 func TestJoin(t *testing.T) {
 	h := newHome(t, Options{})
 	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
