@@ -92,7 +92,6 @@ func (a *authority) sign(dir, name string, addresses ...string) (certFile, keyFi
 // The main job behind a door that opens to certificates alone: the plain port
 // is closed, and who has none of our authority gets in nowhere.
 func TestMainJobWithCertificatesForAll(t *testing.T) {
-	t.Skip("a machine that is not adopted does not get through require_certificate yet (issue 15)")
 	home := onEmbedded(t)
 	dir := home.Hub.Dir
 	servers, clients, next, strangers := newAuthority(t, dir, "servers"), newAuthority(t, dir, "clients"), newAuthority(t, dir, "next"), newAuthority(t, dir, "strangers")

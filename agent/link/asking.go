@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -217,7 +218,7 @@ func (a *asking) connected(r received) {
 	text := "asks the hub at " + r.url + " for adoption"
 	level := slog.LevelInfo
 	if r.err != nil {
-		text, level = "cannot ask for adoption: "+r.err.Error(), slog.LevelWarn
+		text, level = "cannot ask for adoption: "+r.err.Error()+certificateHint(r.err), slog.LevelWarn
 		if r.url == LoopbackURL {
 			return // most machines have no hub
 		}
@@ -226,6 +227,14 @@ func (a *asking) connected(r received) {
 		a.logged[r.url] = text
 		a.l.o.Log.Log(context.Background(), level, text)
 	}
+}
+
+// certificateHint returns what to do where a broker lets nobody in without a certificate.
+func certificateHint(err error) string {
+	if !strings.Contains(err.Error(), "tls: certificate required") { // no type is exported
+		return ""
+	}
+	return ": it requires a certificate of everybody (require_certificate): write cert_file, key_file and cafile into domain.toml, or adopt this machine before that is set"
 }
 
 // setTargets begins and ends askers, so that each target has one.
@@ -402,7 +411,7 @@ func (s *asker) connect(ctx context.Context, url, answers string) (Conn, error) 
 			}
 		},
 	}
-	if c.User != "" && (s.target.configured || l.verifiableByName(url)) {
+	if own := c.User != "" || c.CertFile != ""; own && (s.target.configured || l.verifiableByName(url)) {
 		password, err := readPassword(c.PasswordFile)
 		if err != nil {
 			return nil, err
