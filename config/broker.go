@@ -92,7 +92,7 @@ func brokerSection() section[*Dominion] {
 			},
 			{
 				key: "require_certificate", of: func(d *Dominion) any { return &d.Broker.RequireCertificate },
-				doc: "clients over TLS need such a certificate",
+				doc: "clients over TLS need such a certificate, or one of the dominion's; [also machines that wait for adoption](../how-to/client-certificates.md)",
 			},
 			{
 				key: "allow_anonymous", of: func(d *Dominion) any { return &d.Broker.AllowAnonymous }, effect: byReload,
