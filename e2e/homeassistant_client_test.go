@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/url"
@@ -187,6 +188,39 @@ func (a *homeAssistant) onboard() {
 // fields are more of what it asks for.
 func (a *homeAssistant) AddMQTT(broker string, fields ...string) {
 	a.t.Helper()
+	form := map[string]any{
+		"broker": broker, "port": 1883, "protocol": "5",
+		"other_settings": map[string]any{"set_client_cert": false, "set_ca_cert": "off", "transport": "tcp"},
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form[fields[i]] = fields[i+1]
+	}
+	a.addMQTT(form)
+}
+
+// AddMQTTS adds the MQTT integration with TLS, a certificate of the broker's authority, which
+// is uploaded as a person does, and a user.
+func (a *homeAssistant) AddMQTTS(broker, user, password string, authority []byte) {
+	a.t.Helper()
+	var body bytes.Buffer
+	upload := multipart.NewWriter(&body)
+	part, err := upload.CreateFormFile("file", "ca.pem")
+	a.must(err)
+	_, err = part.Write(authority)
+	a.must(errors.Join(err, upload.Close()))
+	var file struct {
+		ID string `json:"file_id"`
+	}
+	a.must(a.send(http.MethodPost, "/api/file_upload", upload.FormDataContentType(), &body, &file))
+	a.addMQTT(map[string]any{
+		"broker": broker, "port": 8883, "protocol": "5", "username": user, "password": password,
+		"other_settings": map[string]any{"set_client_cert": false, "set_ca_cert": "custom", "certificate": file.ID, "tls_insecure": false, "transport": "tcp"},
+	})
+}
+
+// addMQTT sends the form of that dialogue.
+func (a *homeAssistant) addMQTT(form map[string]any) {
+	a.t.Helper()
 	var flow struct {
 		ID    string `json:"flow_id"`
 		Step  string `json:"step_id"`
@@ -197,13 +231,6 @@ func (a *homeAssistant) AddMQTT(broker string, fields ...string) {
 	a.must(a.request(http.MethodPost, flows, map[string]any{"handler": "mqtt"}, &flow))
 	if flow.Type == "menu" {
 		a.must(a.request(http.MethodPost, flows+"/"+flow.ID, map[string]any{"next_step_id": "broker"}, &flow))
-	}
-	form := map[string]any{
-		"broker": broker, "port": 1883, "protocol": "5",
-		"other_settings": map[string]any{"set_client_cert": false, "set_ca_cert": "off", "transport": "tcp"},
-	}
-	for i := 0; i+1 < len(fields); i += 2 {
-		form[fields[i]] = fields[i+1]
 	}
 	a.must(a.request(http.MethodPost, flows+"/"+flow.ID, form, &flow))
 	if flow.Type != "create_entry" {
@@ -278,6 +305,11 @@ func (a *homeAssistant) request(method, path string, body, answer any) error {
 		}
 		in = bytes.NewReader(b)
 	}
+	return a.send(method, path, kind, in, answer)
+}
+
+// send asks by REST with a body of a content type.
+func (a *homeAssistant) send(method, path, kind string, in io.Reader, answer any) error {
 	r, err := http.NewRequest(method, haURL+path, in)
 	if err != nil {
 		return err
