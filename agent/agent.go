@@ -63,6 +63,8 @@ type Options struct {
 	Log     *slog.Logger
 	// IssueFile is where the code is shown on the login screen; "": nowhere.
 	IssueFile string
+	// Unit reports that the agent is a unit of systemd, for what people are told to type.
+	Unit bool
 	// TokenFiles hold tokens beside token_file. Those of OnceFiles are removed after use.
 	TokenFiles, OnceFiles []string
 	// Keyless makes an agent of before there were keys: it is not adopted, and joins

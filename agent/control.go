@@ -42,6 +42,8 @@ const (
 	codeTimeout = 10 * time.Second
 	// maxRequest bounds a request.
 	maxRequest = 4096
+	// startTime is how long an agent that was just started may take to open its socket.
+	startTime = time.Second
 	// pollInterval is how often a command looks for what it waits for.
 	pollInterval = 100 * time.Millisecond
 )
@@ -56,7 +58,9 @@ type request struct {
 
 // answer is the answer to a request.
 type answer struct {
-	Code   string `json:"code,omitempty"`
+	Code string `json:"code,omitempty"`
+	// Note is for people, beside the code.
+	Note   string `json:"note,omitempty"`
 	Joined string `json:"joined,omitempty"`
 	Error  string `json:"error,omitempty"`
 	// Exit is the exit code of the command.
@@ -171,7 +175,7 @@ func (m *membership) showCode(ctx context.Context, anew bool) answer {
 	for {
 		code, why, final := m.visibleCode()
 		if code != "" {
-			return answer{Code: code}
+			return answer{Code: code, Note: m.refusalNote()}
 		}
 		if final || !sleep(ctx, pollInterval) {
 			return answer{Error: why, Exit: ExitRefused}
@@ -208,6 +212,17 @@ func (m *membership) visibleCode() (code, why string, final bool) {
 		return m.code.String(), "", false
 	}
 	return "", m.whyNobody(), false
+}
+
+// refusalNote says why a hub refuses the domain, whatever its code; "": none does. A machine
+// that was forgotten shows a code, and needs domain reset first.
+func (m *membership) refusalNote() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.application == nil || m.application.Refusal() == "" {
+		return ""
+	}
+	return "a hub refuses this domain: " + m.application.Refusal()
 }
 
 // asksSomewhere reports whether a hub, or a broker, is reached.
@@ -335,19 +350,25 @@ func (a answer) result() error {
 // Code returns the code of the domain whose agent runs by a configuration, or why no
 // hub was found.
 func Code(ctx context.Context, c config.Domain, anew bool) (string, error) {
+	code, _, err := ShowCode(ctx, c, anew)
+	return code, err
+}
+
+// ShowCode is Code with a note for people: why a hub refuses the domain; "": none does.
+func ShowCode(ctx context.Context, c config.Domain, anew bool) (code, note string, err error) {
 	a, err := ask(ctx, c.DataDir, request{Verb: "code", New: anew})
 	if errors.Is(err, fs.ErrPermission) {
-		return "", &CommandError{fmt.Sprintf("cannot reach the agent: %s is not for this user: use sudo", c.DataDir), ExitRefused}
+		return "", "", &CommandError{fmt.Sprintf("cannot reach the agent: %s is not for this user: use sudo", c.DataDir), ExitRefused}
 	}
 	if err != nil {
-		return "", &CommandError{fmt.Sprintf("no agent runs here that can be adopted: start it (systemctl enable --now dominion-domain): %v", err), ExitRefused}
+		return "", "", &CommandError{fmt.Sprintf("no agent runs here that can be adopted: start it (systemctl enable --now dominion-domain): %v", err), ExitRefused}
 	}
-	return a.Code, a.result()
+	return a.Code, a.Note, a.result()
 }
 
 // Join has the agent join by a token, or if there is none any dominion that is open, and
 // returns the dominion that it has joined. What it is given is left for the agent, also
-// where none runs.
+// where none runs: then it does not wait.
 func Join(ctx context.Context, c config.Domain, token *adoption.Token, now time.Time) (string, error) {
 	var order joinOrder
 	if token != nil {
@@ -372,8 +393,8 @@ func Join(ctx context.Context, c config.Domain, token *adoption.Token, now time.
 		if err == nil {
 			return a.Joined, a.result()
 		}
-		if time.Since(began) >= JoinTimeout || !sleep(ctx, pollInterval) {
-			return "", &CommandError{"no agent runs here; the next one joins by that (systemctl enable --now dominion-domain)", ExitNoHub}
+		if time.Since(began) >= startTime || !sleep(ctx, pollInterval) {
+			return "", &CommandError{"no agent runs here; what was given is kept, and the next agent joins by it: start it (sudo systemctl enable --now dominion-domain)", ExitNoHub}
 		}
 	}
 }

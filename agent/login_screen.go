@@ -19,7 +19,11 @@ const IssueFile = "/run/issue.d/dominion.issue"
 // show shows the code: in the log, and on the login screen.
 func (m *membership) show() {
 	h, _ := m.home()
-	text := fmt.Sprintf("this domain waits for adoption: dominionctl adopt %s %s on the hub's machine", m.o.Config.Name, m.code)
+	adopt := fmt.Sprintf("dominionctl adopt %s %s", m.o.Config.Name, m.code)
+	if m.o.Unit {
+		adopt = "sudo " + adopt // the hub is a unit too, whose control socket is for root and a group
+	}
+	text := fmt.Sprintf("this domain waits for adoption: %s on the hub's machine", adopt)
 	if h.ID != "" {
 		text += fmt.Sprintf(" (it belongs to dominion %q, which it does not hear)", h.Name)
 	}
@@ -27,7 +31,7 @@ func (m *membership) show() {
 	if m.o.IssueFile == "" {
 		return
 	}
-	screen := fmt.Sprintf("\nDominion: the domain %s (key %s) waits for adoption.\nOn the hub's machine: dominionctl adopt %s %s\n\n", m.o.Config.Name, identity.Label(m.keyHash()), m.o.Config.Name, m.code)
+	screen := fmt.Sprintf("\nDominion: the domain %s (key %s) waits for adoption.\nOn the hub's machine: %s\n\n", m.o.Config.Name, identity.Label(m.keyHash()), adopt)
 	err := os.MkdirAll(filepath.Dir(m.o.IssueFile), 0o755)
 	if err == nil {
 		err = atomicfile.Write(m.o.IssueFile, []byte(screen), 0o644)

@@ -37,6 +37,8 @@ type membershipOptions struct {
 	VerifiedHub func(identity.Peer)
 	// IssueFile shows the code on the login screen; "": it is not shown there.
 	IssueFile string
+	// Unit reports that the agent is a unit of systemd.
+	Unit bool
 	// TokenFiles are tried after the token of the configuration. Those of OnceFiles
 	// among them are removed after use.
 	TokenFiles, OnceFiles []string

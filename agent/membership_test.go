@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +129,11 @@ func TestCodeCommand(t *testing.T) {
 	if err != nil || second == first || second != m.code.String() {
 		t.Errorf("--new: %q after %q, %v", second, first, err)
 	}
+	topic, _ := m.Topics()
+	m.Receive("mqtt://192.0.2.1:1883", topics.Message{Topic: topic, Payload: topics.Encode(adoption.ToDomain{Error: "the key was revoked: run `domain reset` on pi"})})
+	if code, note, err := ShowCode(t.Context(), c, false); err != nil || code != second || !strings.Contains(note, "domain reset") {
+		t.Errorf("refused by a hub: %q, %q, %v", code, note, err)
+	}
 	adoptBy(t, m, newAdopter(t, "d1", 0), "mqtt://192.0.2.1:1883")
 	if text, err := Code(t.Context(), c, false); exitOf(err) != ExitRefused || text != "" || !strings.Contains(err.Error(), `belongs to dominion "home"`) {
 		t.Errorf("adopted: %q, %v", text, err)
@@ -146,10 +152,12 @@ func TestCommandsWithoutAgent(t *testing.T) {
 	}
 	u := newAdopter(t, "d1", 0)
 	token := u.makeToken("192.0.2.1")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // nobody waits 30 s here
-	if _, err := Join(ctx, c, &token, time.Now()); exitOf(err) != ExitNoHub {
+	began := time.Now()
+	if _, err := Join(t.Context(), c, &token, began); exitOf(err) != ExitNoHub || !strings.Contains(err.Error(), "no agent runs here") {
 		t.Errorf("%v", err)
+	}
+	if took := time.Since(began); took >= JoinTimeout {
+		t.Errorf("it waits %v for an agent", took)
 	}
 	m := mustOpen(t, membershipOptions{Config: c, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s", Log: discard(), Address: func() string { return "" }})
 	if err := m.Apply(); err != nil {
@@ -268,5 +276,21 @@ func TestRefusalsOfStrangers(t *testing.T) {
 	}
 	if r := m.application.Refusal(); strings.ContainsAny(r, "\x1b\n") || !strings.Contains(r, "[2J 999x") || len(r) > 600 {
 		t.Errorf("%q", r)
+	}
+}
+
+// An address of a token is tried as its port says: MQTT's own ports are with TLS or without.
+func TestAddressesOfAToken(t *testing.T) {
+	u := newAdopter(t, "d1", 0)
+	token := u.makeToken("192.0.2.1", "192.0.2.1:1883", "192.0.2.1:8883", "192.0.2.1:1884", "127.0.0.1:1884")
+	want := [][]string{
+		{"mqtts://192.0.2.1:8883"},
+		{"mqtt://192.0.2.1:1883"},
+		{"mqtts://192.0.2.1:8883"},
+		{"mqtts://192.0.2.1:1884", "mqtt://192.0.2.1:1884"},
+		{"mqtt://127.0.0.1:1884", "mqtts://127.0.0.1:1884"},
+	}
+	if got := (&tokens{found: &token}).addresses(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -100,7 +100,7 @@ func (a *Agent) openMembership(id, session string, store *store) (m *membership,
 	}
 	m, err = openMembership(membershipOptions{
 		Config: a.o.Config, ID: id, Session: session, Remembered: store.memory.Dominion, Adopted: store.memory.Adopted,
-		IssueFile: a.o.IssueFile, TokenFiles: a.o.TokenFiles, OnceFiles: a.o.OnceFiles, Log: a.o.Log,
+		IssueFile: a.o.IssueFile, Unit: a.o.Unit, TokenFiles: a.o.TokenFiles, OnceFiles: a.o.OnceFiles, Log: a.o.Log,
 	})
 	var broken *identity.KeyError
 	switch {

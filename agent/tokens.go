@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker/locate"
 	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
@@ -152,7 +154,7 @@ func (t *tokens) removeOrder() {
 }
 
 // addresses returns the URLs of the hubs that the token names. HOST is reached by TLS at
-// port 8883; HOST:PORT is tried with TLS and without.
+// port 8883; HOST:PORT is tried with TLS and without, unless the port is one of MQTT's own.
 func (t *tokens) addresses() [][]string {
 	if t.found == nil {
 		return nil
@@ -166,7 +168,13 @@ func (t *tokens) addresses() [][]string {
 		}
 		at := net.JoinHostPort(host, port)
 		urls := []string{"mqtts://" + at, "mqtt://" + at}
-		if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() || port == "1883" {
+		ip, err := netip.ParseAddr(host)
+		switch {
+		case port == strconv.Itoa(locate.PortMQTT):
+			urls = urls[1:]
+		case port == strconv.Itoa(locate.PortMQTTS):
+			urls = urls[:1]
+		case err == nil && ip.IsLoopback():
 			slices.Reverse(urls)
 		}
 		all = append(all, urls)

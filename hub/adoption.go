@@ -31,6 +31,7 @@ type workDone func(now time.Time)
 func (h *Hub) newAdoption(o Options) *adoption.Adoption {
 	a := adoption.Options{
 		State: h.store.Adoption(), Dominion: h.ID(), Open: o.Config.Identity.Adoption == config.AdoptionOpen,
+		Sudo:     runtimeDirectory(o.Environ) != "", // the unit's control socket is for root and a group
 		Embedded: o.Broker != nil, Taken: h.nameTaken,
 		Grant: func() []byte { return topics.Encode(h.grant()) },
 	}

@@ -12,7 +12,7 @@ const controlName = "control"
 // controlPath returns the path of the control socket: in the directory that systemd
 // makes for the unit, else in data_dir.
 func (s Service) controlPath() string {
-	if dir := s.runtimeDirectory(); dir != "" {
+	if dir := runtimeDirectory(s.Environ); dir != "" {
 		return filepath.Join(dir, controlName)
 	}
 	return filepath.Join(s.Config.DataDir, controlName)

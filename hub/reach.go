@@ -18,8 +18,8 @@ import (
 const maxReach = 6
 
 // runtimeDirectory returns the directory that systemd makes for the unit; "": there is none.
-func (s Service) runtimeDirectory() string {
-	for _, v := range s.Environ {
+func runtimeDirectory(environ []string) string {
+	for _, v := range environ {
 		if list, found := strings.CutPrefix(v, "RUNTIME_DIRECTORY="); found && list != "" {
 			first, _, _ := strings.Cut(list, ":")
 			return first
@@ -31,7 +31,7 @@ func (s Service) runtimeDirectory() string {
 // tokenFiles returns where the token of the hub's own machine is written.
 func (s Service) tokenFiles() []string {
 	all := []string{filepath.Join(s.Config.DataDir, identity.Directory, protocol.LocalTokenFile)}
-	if dir := s.runtimeDirectory(); dir != "" {
+	if dir := runtimeDirectory(s.Environ); dir != "" {
 		all = append(all, filepath.Join(dir, protocol.LocalTokenFile))
 	}
 	return all

@@ -189,6 +189,13 @@ func (a *Application) take(from string, m adoption.Answer, now time.Time) ([]Mes
 	p, err := a.applicant.Answer(m, from, now)
 	if err != nil {
 		a.problem = err.Error()
+	}
+	if errors.Is(err, adoption.ErrWrongCode) { // a person waits for what the question says of it now
+		if q, failed := a.Question(); failed == nil {
+			return []Message{{from, q}}, err
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	a.problem = ""

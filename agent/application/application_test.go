@@ -1,6 +1,7 @@
 package application
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -115,5 +116,24 @@ func TestOtherDominionAndRefusal(t *testing.T) {
 	a.SetToken(nil)
 	if a.Refusal() != "" {
 		t.Error("the refusal outlives the token")
+	}
+}
+
+// A person has typed a wrong code, and waits: the hub is told so at once, and not by the next
+// question some seconds later.
+func TestWrongCodeIsReportedAtOnce(t *testing.T) {
+	a, h := newApplication(t, Options{})
+	q := question(t, a)
+	if _, err := a.SetCodeKey(adoption.NewCode().Key(q.Key), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	o, err := h.OfferByCode(q, adoption.NewCode().Key(q.Key), nil, time.Now())
+	out, err := receive(t, a, "mqtt://a:1883", o, err)
+	if !errors.Is(err, adoption.ErrWrongCode) || len(out) != 1 || out[0].To != "mqtt://a:1883" {
+		t.Fatalf("%v, %v", out, err)
+	}
+	m, err := adoption.DecodeToHub("q", out[0].Payload)
+	if err != nil || m.Question == nil || m.Question.Verify() != nil || !errors.Is(o.Refused(*m.Question), adoption.ErrWrongCode) {
+		t.Errorf("the hub does not learn it: %+v, %v", m, err)
 	}
 }

@@ -33,7 +33,7 @@ func run(ctx context.Context, s program.Start[config.Domain]) error {
 	debug.SetGCPercent(25) // the memory of a small machine is needed by its services
 	a := agent.New(agent.Options{
 		Config: s.Config, Version: version, Log: s.Log,
-		IssueFile: agent.IssueFile, OnceFiles: adoption.BootTokenFiles,
+		IssueFile: agent.IssueFile, Unit: os.Getenv("STATE_DIRECTORY") != "", OnceFiles: adoption.BootTokenFiles,
 		TokenFiles: append(slices.Clone(adoption.BootTokenFiles), localToken),
 	})
 	var wait sync.WaitGroup

@@ -67,11 +67,14 @@ func verb(ctx context.Context, c config.Domain, fault error, args []string) int 
 
 // code prints the code of this domain.
 func code(ctx context.Context, c config.Domain, flags map[string]*bool, _ []string) error {
-	text, err := agent.Code(ctx, c, *flags["new"])
+	text, note, err := agent.ShowCode(ctx, c, *flags["new"])
 	if err != nil {
 		return err
 	}
 	fmt.Println(text)
+	if note != "" {
+		fmt.Fprintln(os.Stderr, "domain:", note)
+	}
 	return nil
 }
 

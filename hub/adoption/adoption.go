@@ -10,7 +10,6 @@ package adoption
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
@@ -36,6 +35,10 @@ const (
 	maxForgotten = 4096
 	// maxMembers is how many domains are adopted.
 	maxMembers = 4096
+	// maxRevokedNames is of how many names it is remembered that a machine with a revoked key
+	// asks, and revokedAsks for how long after its last question.
+	maxRevokedNames = 64
+	revokedAsks     = 2 * time.Minute
 	// maxCopies is of how many domains copies are remembered.
 	maxCopies = 256
 	// advanceInterval is how often the running time is charged to tokens.
@@ -54,6 +57,9 @@ type Options struct {
 	WordKey protocol.WordKey
 	// Open is [identity] adoption = "open": a window without an end.
 	Open bool
+	// Sudo reports that dominionctl needs sudo on the hub's machine, for people who are told
+	// what to type.
+	Sudo bool
 	// Embedded reports that the broker says who publishes.
 	Embedded bool
 	// Keys are the keys of the dominion; nil: nobody is adopted. It is called beside the loop.
@@ -63,6 +69,14 @@ type Options struct {
 	// Taken returns why a machine that has not a key may not have a name, because another one without a
 	// key has it; nil: it may.
 	Taken func(name, id string, now time.Time) error
+}
+
+// dominionctl returns how people call it on the hub's machine.
+func (o Options) dominionctl() string {
+	if o.Sudo {
+		return "sudo dominionctl"
+	}
+	return "dominionctl"
 }
 
 // Keys are the keys of the dominion. Its methods may be called from any goroutine.
@@ -93,6 +107,8 @@ type Adoption struct {
 	localAddress string
 	// refusals are why waiting machines were refused last, by hash of the key.
 	refusals map[string]string
+	// revokedNames are the machines that ask with a key that was revoked, by name.
+	revokedNames map[string]revokedAsker
 	// copies are by the id of the domain whose key they have.
 	copies map[string]copied
 	// storing are the offers whose domains are to be stored before they are completed.
@@ -121,21 +137,16 @@ type offer struct {
 	completion *protocol.Completion
 }
 
-// order is a request to adopt, by code.
-type order struct {
-	// name is of the machine; "": the code alone decides which is meant.
-	name, user string
-	to         any
-	replace    bool
-	until      time.Time
-	// open are the machines that have not refused the code, by hash of the key.
-	open map[string]bool
-}
-
 // copied is a machine with a domain's key and an older word.
 type copied struct {
 	word, address string
 	at            time.Time
+}
+
+// revokedAsker is a machine that asks with a key that was revoked.
+type revokedAsker struct {
+	label string
+	at    time.Time
 }
 
 // Effects are what the hub carries out, in the order of the fields.
@@ -184,7 +195,7 @@ func New(o Options) *Adoption {
 	a := &Adoption{
 		o: o, state: o.State,
 		offers: make(map[string]*offer), transactions: make(map[string]string),
-		refusals: make(map[string]string), copies: make(map[string]copied),
+		refusals: make(map[string]string), copies: make(map[string]copied), revokedNames: make(map[string]revokedAsker),
 	}
 	if a.state.Forgotten == nil {
 		a.state.Forgotten = make(map[string]string)
@@ -303,6 +314,7 @@ func (a *Adoption) question(q protocol.Question, transaction, address string, no
 func (a *Adoption) verified(q protocol.Question, transaction, address string, now time.Time) {
 	key := q.KeyHash()
 	if err := a.revoked(q); err != nil { // nobody can adopt it, so it is not shown as waiting
+		a.noteRevoked(q, now)
 		a.refuse(q, err)
 		return
 	}
@@ -337,6 +349,17 @@ func (a *Adoption) verified(q protocol.Question, transaction, address string, no
 		w, _ := a.waiting.Get(key)
 		a.event(topics.DomainWaiting, q.Name, "%s waits for adoption: %s", w, a.remedy(q))
 	}
+}
+
+// noteRevoked remembers a machine that asks with a key that was revoked, for who wants to adopt it.
+func (a *Adoption) noteRevoked(q protocol.Question, now time.Time) {
+	if _, is := a.revokedNames[q.Name]; !is && len(a.revokedNames) >= maxRevokedNames {
+		maps.DeleteFunc(a.revokedNames, func(_ string, r revokedAsker) bool { return now.Sub(r.at) >= revokedAsks })
+		if len(a.revokedNames) >= maxRevokedNames {
+			return
+		}
+	}
+	a.revokedNames[q.Name] = revokedAsker{q.Label(), now}
 }
 
 // prune drops what is remembered of machines that do not wait any more: another one has
@@ -410,10 +433,10 @@ func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) err
 		return fmt.Errorf("%d domains are adopted, and no further one is: forget some", len(a.state.Members))
 	}
 	if is && m.KeyHash != key && m.Words.Established() && m.Name != q.Name {
-		return fmt.Errorf("the id %s belongs to the key %s of %s: run `domain reset` on %s, or `dominionctl forget %s` first", q.ID, identity.Label(m.KeyHash), m.Name, q.Name, m.Name)
+		return fmt.Errorf("the id %s belongs to the key %s of %s: run `domain reset` on %s, or `%s forget %s` first", q.ID, identity.Label(m.KeyHash), m.Name, q.Name, a.o.dominionctl(), m.Name)
 	}
 	if m, is := a.named(q.Name); is && m.KeyHash != key && m.Words.Established() && !replace {
-		return fmt.Errorf("the name %s belongs to another key, %s: `dominionctl adopt %s CODE --replace` revokes that one and takes this machine in its place, also one that has lost its data (`domain code` on it shows CODE); or choose another name in domain.toml", q.Name, identity.Label(m.KeyHash), q.Name)
+		return fmt.Errorf("the name %s belongs to another key, %s: `%s adopt %s CODE --replace` revokes that one and takes this machine in its place, also one that has lost its data (`domain code` on it shows CODE); or choose another name in domain.toml", q.Name, identity.Label(m.KeyHash), a.o.dominionctl(), q.Name)
 	}
 	if a.o.Taken == nil || replace {
 		return nil
@@ -472,60 +495,6 @@ func (a *Adoption) makeOffer(q protocol.Question, code protocol.CodeKey, grant [
 func (a *Adoption) drop(o *offer) {
 	if a.offers[o.key] == o {
 		delete(a.offers, o.key)
-	}
-}
-
-// refused takes that an adoption did not go on: by code, the machine that a person means may
-// be another one of that name.
-func (a *Adoption) refused(o *offer, why error, now time.Time) {
-	a.drop(o)
-	by := o.order
-	if by == nil {
-		a.refuse(o.Question, why)
-		return
-	}
-	if delete(by.open, o.key); len(by.open) > 0 {
-		return
-	}
-	if errors.Is(why, protocol.ErrWrongCode) {
-		wait := a.wrong.Wrong(by.user, now)
-		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: the code is wrong; the next one is taken in %v", by.what(), wait)
-		why = fmt.Errorf("%w: `domain code` on %s shows it; the next one is taken in %v", why, by.where(), wait)
-	} else {
-		a.event(topics.AdoptionRefused, by.name, "%s was not adopted: %v", by.what(), why)
-	}
-	a.answer(by, nil, why)
-}
-
-// what names what an order is about.
-func (o *order) what() string { return cmp.Or(o.name, "a machine") }
-
-// where names the machine of an order, after "on".
-func (o *order) where() string { return cmp.Or(o.name, "the machine") }
-
-// failed takes that the hub itself cannot go on.
-func (a *Adoption) failed(o *offer, why error) {
-	a.drop(o)
-	a.send(o.key, protocol.ToDomain{Error: why.Error()})
-	a.event(topics.AdoptionRefused, o.Question.Name, "%s was not adopted: %v", o.Question.Name, why)
-	if o.order != nil {
-		a.answer(o.order, nil, why)
-	}
-}
-
-// answer answers a request to adopt, once, and gives up what else it began.
-func (a *Adoption) answer(by *order, data any, err error) {
-	for i, other := range a.orders {
-		if other == by {
-			a.orders = append(a.orders[:i:i], a.orders[i+1:]...)
-			a.out.Answers = append(a.out.Answers, Answer{To: by.to, Err: err, Data: data})
-			break
-		}
-	}
-	for _, o := range a.offers {
-		if o.order == by && !o.Proved() {
-			a.drop(o)
-		}
 	}
 }
 

@@ -794,3 +794,24 @@ func TestView(t *testing.T) {
 		t.Errorf("%+v", always)
 	}
 }
+
+// A machine that was forgotten cannot be adopted with its key, by no code: who tries it reads what
+// to do, and a machine of a unit is named with sudo.
+func TestForgottenIsNotOffered(t *testing.T) {
+	h := newHome(t, Options{Sudo: true})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	h.reported(topics.DomainWaiting, "`sudo dominionctl adopt pi` takes it")
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	h.Forget("pi", h.now)
+	h.settle()
+	h.events = nil
+	again := h.machine("pi", "id-pi", pi.key, protocol.Means{})
+	if !strings.Contains(again.refusal, "domain reset") || len(h.Waiting()) > 0 {
+		t.Errorf("%q, %v", again.refusal, h.Waiting())
+	}
+	contains(t, h.adopt("pi", again.code, false), "run `domain reset` on it")
+	h.now = h.now.Add(revokedAsks)
+	contains(t, h.adopt("pi", again.code, false), "no machine")
+}

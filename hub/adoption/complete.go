@@ -190,7 +190,7 @@ func (a *Adoption) adopted(m protocol.Member, o *offer) {
 	}
 	undo := ""
 	if m.Method == protocol.ByWindow {
-		undo = fmt.Sprintf("; `dominionctl forget %s` undoes it", m.Name)
+		undo = fmt.Sprintf("; `%s forget %s` undoes it", a.o.dominionctl(), m.Name)
 	}
 	a.event(topics.DomainAdopted, m.Name, "%s (%s) was adopted by %s%s", m.Name, identity.Label(m.KeyHash), by, undo)
 	if o != nil {

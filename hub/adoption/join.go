@@ -15,7 +15,7 @@ import (
 func (a *Adoption) MayJoin(ask topics.HubRequest, user string, admin bool, now time.Time) error {
 	m, adopted := a.state.Members[ask.ID]
 	if other, is := a.named(ask.Name); is && other.ID != ask.ID {
-		return fmt.Errorf("the name %s belongs to the key %s: choose another name in domain.toml, or `dominionctl forget %s`", ask.Name, identity.Label(other.KeyHash), ask.Name)
+		return fmt.Errorf("the name %s belongs to the key %s: choose another name in domain.toml, or `%s forget %s`", ask.Name, identity.Label(other.KeyHash), a.o.dominionctl(), ask.Name)
 	}
 	if !adopted {
 		if ask.Word != "" || a.Forgotten(ask.ID) {
@@ -33,7 +33,7 @@ func (a *Adoption) MayJoin(ask topics.HubRequest, user string, admin bool, now t
 		return a.o.Taken(ask.Name, ask.ID, now)
 	}
 	a.copied(m, ask, now)
-	return fmt.Errorf("%s shows an older word than this hub has given it: its disk is a copy or was restored; run `domain reset` on the copy, or `dominionctl adopt %s --replace` if it is the one that counts", ask.Name, m.Name)
+	return fmt.Errorf("%s shows an older word than this hub has given it: its disk is a copy or was restored; run `domain reset` on the copy, or `%s adopt %s --replace` if it is the one that counts", ask.Name, a.o.dominionctl(), m.Name)
 }
 
 // mayAct returns why a user of the broker may not act in the name of a domain: it needs its
@@ -59,7 +59,7 @@ func (a *Adoption) copied(m protocol.Member, ask topics.HubRequest, now time.Tim
 	if ask.Address != "" {
 		at = " at " + ask.Address
 	}
-	a.event(topics.DomainCopied, m.Name, "a copy of %s%s was refused: it has its key and an older word; run `domain reset` on it, or `dominionctl adopt %s --replace` if it is the one that counts", m.Name, at, m.Name)
+	a.event(topics.DomainCopied, m.Name, "a copy of %s%s was refused: it has its key and an older word; run `domain reset` on it, or `%s adopt %s --replace` if it is the one that counts", m.Name, at, a.o.dominionctl(), m.Name)
 }
 
 // Joined takes that a machine was granted a name, and returns the word to give it, once State is

@@ -42,7 +42,7 @@ func (a *Adoption) adopt(ask topics.HubRequest, user string, to any, now time.Ti
 	}
 	all := a.candidates(ask.Domain)
 	if len(all) == 0 {
-		return a.nobody(ask.Domain)
+		return a.nobody(ask.Domain, now)
 	}
 	if ask.Code == "" {
 		return fmt.Errorf("the code of %s is missing: `domain code` on it shows it", ask.Domain)
@@ -116,7 +116,10 @@ func (a *Adoption) derive(q protocol.Question, code protocol.Code, by *order) {
 }
 
 // nobody is the answer where no machine of a name waits.
-func (a *Adoption) nobody(name string) error {
+func (a *Adoption) nobody(name string, now time.Time) error {
+	if r, is := a.revokedNames[name]; is && now.Sub(r.at) < revokedAsks {
+		return fmt.Errorf("no machine %s waits for adoption: the one that asks has the key %s, which was revoked: run `domain reset` on it and start its agent, then adopt it as a new machine", name, r.label)
+	}
 	if m, is := a.named(name); is {
 		return fmt.Errorf("%s is adopted already (key %s), and no machine waits under that name", m.Name, identity.Label(m.KeyHash))
 	}
@@ -274,7 +277,7 @@ func localCount(records []protocol.TokenRecord) (n int) {
 
 // remedy says what a person does about a machine that waits.
 func (a *Adoption) remedy(q protocol.Question) string {
-	return fmt.Sprintf("`domain code` there shows its code, `dominionctl adopt %s` takes it", q.Name)
+	return fmt.Sprintf("`domain code` there shows its code, `%s adopt %s` takes it", a.o.dominionctl(), q.Name)
 }
 
 // Waiting returns the machines that wait for adoption, as others see them.
@@ -321,7 +324,7 @@ func (a *Adoption) Expire(now time.Time) {
 	}
 	for _, by := range slices.Clone(a.orders) {
 		if !now.Before(by.until) {
-			a.answer(by, nil, fmt.Errorf("%s has not answered in %v: is it still there? `domain code` on it says what it finds", by.what(), orderTimeout))
+			a.answer(by, nil, fmt.Errorf("%s has not answered in %v: is it still there, or does it slow codes after wrong ones (1 min at most)? `domain code` on it says what it finds", by.what(), orderTimeout))
 		}
 	}
 	if ran := now.Sub(a.advancedAt); ran >= advanceInterval {
