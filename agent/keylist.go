@@ -26,9 +26,12 @@ type keyLists struct {
 // keyListTaken is what came of a key list.
 type keyListTaken struct {
 	message incoming
-	// changed reports that the list is stored and counts; hubs reports that other hub
-	// keys count than before.
-	changed, hubs bool
+	// changed reports that the list is stored and counts; reconnect reports that the
+	// connection may be to a hub that does not count any more, or by a certificate of this domain
+	// that does not.
+	changed, reconnect bool
+	// authority is the newest one that is stored, if that is another one than before.
+	authority string
 	// own is the list that the domain has.
 	own []byte
 	err error
@@ -52,8 +55,7 @@ func (l *loop) keyList(m incoming, now time.Time) {
 	l.verifying.Go(func() { l.post(l.member.takeKeyList(m)) })
 }
 
-// keyListTaken carries out what follows from a key list. Other hub keys need another
-// connection: the hub of this one may not count any more, and another one may.
+// keyListTaken carries out what follows from a key list.
 func (l *loop) keyListTaken(t keyListTaken, now time.Time) {
 	l.keyLists.busy = false
 	if t.err != nil {
@@ -62,7 +64,10 @@ func (l *loop) keyListTaken(t keyListTaken, now time.Time) {
 	if t.changed {
 		l.signatures.SetVerifier(l.member.pinned.Load())
 		l.verify(now)
-		if t.hubs {
+		if t.authority != "" {
+			l.acknowledgeAuthority(t)
+		}
+		if t.reconnect {
 			l.link.Reconnect()
 		}
 	}
@@ -88,6 +93,17 @@ func (l *loop) refuseKeyList(t keyListTaken, now time.Time) {
 	l.connection.Publish(topics.Message{Topic: topic, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(ask)})
 }
 
+// acknowledgeAuthority tells the hub that this domain has stored an authority: the hub uses
+// it when all have.
+func (l *loop) acknowledgeAuthority(t keyListTaken) {
+	if !l.connection.Open(t.message.connID) {
+		return // the next join says it
+	}
+	topic, _ := l.tree.Request(topics.VerbJoin)
+	ask := topics.HubRequest{ID: l.member.o.ID, Name: l.config.Name, Session: l.member.o.Session, Authority: t.authority}
+	l.connection.Publish(topics.Message{Topic: topic, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(ask)})
+}
+
 // takeKeyList stores a key list that is newer than the one that is pinned, before it is
 // used.
 func (m *membership) takeKeyList(message incoming) keyListTaken {
@@ -97,7 +113,7 @@ func (m *membership) takeKeyList(message incoming) keyListTaken {
 	if !m.domain.Adopted() {
 		return t
 	}
-	before := m.verifier.Keys
+	before, authority := m.verifier.Keys, m.domain.Trust.Newest()
 	trust, changed, err := m.domain.Trust.TakeKeyList(message.Payload)
 	if err == nil && changed {
 		if err = m.domain.SetTrust(trust); err == nil {
@@ -106,19 +122,18 @@ func (m *membership) takeKeyList(message incoming) keyListTaken {
 	}
 	t.own, t.err = m.domain.Trust.Keys, err
 	if changed && err == nil {
-		t.changed, t.hubs = true, !sameHubs(before, m.verifier.Keys)
+		t.changed = true
+		t.reconnect = !allCount(before, m.verifier.Keys) || m.domain.Chain != nil && !m.domain.CertificateCounts(m.verifier)
+		if newest := m.domain.Trust.Newest(); newest != authority {
+			t.authority = newest
+			m.o.Log.Info("another authority of the dominion is stored", "key", identity.Label(newest))
+		}
 		m.o.Log.Info("the dominion has a newer key list", "list", m.verifier.Keys.String())
 	}
 	return t
 }
 
-// sameHubs reports whether two lists have the same hub keys count.
-func sameHubs(a, b *identity.KeyList) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	listed := func(l, other *identity.KeyList) bool {
-		return !slices.ContainsFunc(l.Hubs, func(h identity.HubKey) bool { return l.HasHub(h.Key) && !other.HasHub(h.Key) })
-	}
-	return listed(a, b) && listed(b, a)
+// allCount reports whether all hub keys that counted by a list count by another one.
+func allCount(before, after *identity.KeyList) bool {
+	return before != nil && !slices.ContainsFunc(before.Hubs, func(h identity.HubKey) bool { return before.HasHub(h.Key) && !after.HasHub(h.Key) })
 }

@@ -135,8 +135,12 @@ func (m *membership) trustChanged() error {
 	verifier.Known = func(_ identity.Subject, key string) bool { return verifier.Keys != nil && verifier.Keys.HasHub(key) }
 	m.verifier = verifier
 	m.pinned.Store(&verifier)
-	if m.domain.Chain != nil {
+	switch {
+	case m.domain.Chain == nil:
+	case m.domain.CertificateCounts(verifier):
 		m.renewal = identity.NewRenewal(identity.Names{}, m.domain.Chain[0])
+	default: // of an authority before
+		m.renewal = identity.NewRenewal(identity.Names{})
 	}
 	return nil
 }
@@ -194,6 +198,16 @@ func (m *membership) Word() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.domain.Trust.Word
+}
+
+// Authority returns the hash of the key of the newest authority that is pinned; "": none is.
+func (m *membership) Authority() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.domain.Adopted() {
+		return ""
+	}
+	return m.domain.Trust.Newest()
 }
 
 // StoreWord stores the word that the hub gave at a join.
@@ -255,7 +269,7 @@ func (m *membership) storeCertificate(encoded [][]byte, now time.Time) error {
 	if own.Subject.Name != m.o.ID || !own.Key.Equal(&m.domain.Key.PublicKey) {
 		return errors.New("it is of another domain")
 	}
-	if own.Certificate.NotAfter.Before(m.domain.Chain[0].NotAfter) {
+	if m.domain.CertificateCounts(m.verifier) && own.Certificate.NotAfter.Before(m.domain.Chain[0].NotAfter) {
 		return errors.New("it ends before the present one")
 	}
 	return m.domain.SetCertificate(chain)

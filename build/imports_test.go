@@ -49,6 +49,7 @@ var hubParts = []string{
 	"hub/questions",
 	"hub/restarts",
 	"hub/rollouts",
+	"hub/rotation",
 	"hub/scaling",
 	"hub/servicestatus",
 	"hub/tracker",

@@ -21,7 +21,8 @@
 //	access.go          access
 //	address.go         the hub's address and the password, from flags and environment
 //	adopt.go           adopt, token, waiting for a domain to be online
-//	certificates.go    authority, certificate, user certificate
+//	authority.go       authority: taking it offline, replacing it
+//	certificates.go    ca, certificate, user certificate
 //	clean.go           what is removed from text before a terminal shows it
 //	clients.go         clients, kick, trace
 //	complete.go        completion of names
@@ -288,6 +289,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	a.addOrders(root)
 	a.addUsers(root)
 	a.addCertificates(root)
+	a.addAuthority(root)
 	a.addAdoption(root)
 	a.addSecrets(root)
 	a.addBrokerVerbs(root)

@@ -11,6 +11,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/adoption"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/keys"
+	"github.com/jmbarzee/dominion/hub/rotation"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/identity"
 	protocol "github.com/jmbarzee/dominion/identity/adoption"
@@ -141,6 +142,9 @@ func (h *Hub) carryOut(out adoption.Effects, now time.Time) {
 	if out.Domains {
 		h.revokeDomains(out.Revoked, now)
 		h.setDomains(out.Revoked)
+		h.adoption.rotation.Retain(func(id string) bool { _, is := h.adoption.Members()[id]; return is })
+		h.storeRotation()
+		h.stepRotation(now)
 	}
 	for _, e := range out.Events {
 		if !causedByStrangers(e.Type) || h.events.MayReport(string(e.Type), events.MaxRefusals, now) {
@@ -178,6 +182,8 @@ type adopting struct {
 	// reach returns the addresses that tokens name: of this machine, and of others; nil:
 	// unknown.
 	reach func() (local string, others []string)
+	// rotation is how far a change of the authority has come.
+	rotation *rotation.Rotation
 }
 
 // grantInterval is the time between two writes of words: a home that joins as a whole, after a
@@ -257,6 +263,7 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 func (h *Hub) expireAdoption(now time.Time) {
 	h.adoption.Expire(now)
 	h.dueUnlessZero(h.adoption.Next())
+	h.stepRotation(now)
 }
 
 // actsForAll reports whether a user of the broker may act in the name of any domain: an admin,

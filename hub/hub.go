@@ -9,6 +9,7 @@
 // # Files
 //
 //	access.go             who may send which request
+//	authority.go          the verb authority, and the change of the authority
 //	adoption.go           adoption: messages in, answers and files out
 //	bridges.go            bridges: start, status, metrics
 //	certificates.go       the verb certificates, revocation, the key list of others
@@ -248,7 +249,7 @@ func New(o Options) *Hub {
 	h.views.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)
 	h.work = &work{done: func(d workDone) { h.box.PutAlways(d) }}
-	h.adoption = adopting{Adoption: h.newAdoption(o), tokenFiles: o.TokenFiles, reach: o.Reach}
+	h.adoption = adopting{Adoption: h.newAdoption(o), tokenFiles: o.TokenFiles, reach: o.Reach, rotation: h.newRotation()}
 	h.setDomains(nil)
 	h.updateAgents()
 	return h

@@ -29,6 +29,7 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 	}
 	h.remember(h.admitted(a, now)) // it may have another user
 	h.touch(ask.Name)
+	h.hasAuthority(ask, user, now)
 	g := h.grant()
 	if h.keys != nil && h.keys.Adopted(ask.ID) {
 		published := h.keys.Published()
@@ -49,7 +50,7 @@ func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message
 	g, is := data.(topics.Grant)
 	to := later{h.replyTo(topics.VerbJoin, ask, m), ask.Transaction, publish}
 	switch {
-	case (ask.Confirm != "" || ask.KeyList != "") && ask.Transaction == "": // nobody waits for an answer
+	case acknowledges(ask) || (ask.Confirm != "" || ask.KeyList != "") && ask.Transaction == "": // nobody waits for an answer
 	case ask.Renew:
 		h.renew(ask, m.User, to)
 	case is && g.Word != "":
@@ -58,6 +59,12 @@ func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message
 		return false
 	}
 	return true
+}
+
+// acknowledges reports whether a request joins nothing, and says which authority a domain has
+// stored.
+func acknowledges(ask topics.HubRequest) bool {
+	return ask.Authority != "" && ask.Transaction == "" && ask.Response == ""
 }
 
 // reportRefused reports that a machine may not be the domain of a name.

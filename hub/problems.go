@@ -64,6 +64,7 @@ func explainedByUpdate(v topics.Service) bool {
 func (h *Hub) problems() []string {
 	all := []string{}
 	all = append(all, h.views.ownProblems.All(time.Now())...)
+	all = append(all, h.rotationProblems()...)
 	for _, b := range h.viewBridges() {
 		for _, p := range b.Problems {
 			all = append(all, "bridge "+b.Name+": "+p)

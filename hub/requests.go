@@ -38,6 +38,9 @@ func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message
 	if err == nil && verb == topics.VerbJoin && h.answersJoinLater(ask, data, m, publish) {
 		return
 	}
+	if err == nil && h.answersAuthorityLater(verb, ask, later{h.replyTo(verb, ask, m), ask.Transaction, publish}) {
+		return
+	}
 	if err == nil && verb == topics.VerbLogs {
 		h.askLogs(ask, later{h.replyTo(verb, ask, m), ask.Transaction, publish})
 		return // answered later
@@ -138,6 +141,10 @@ var handlers = map[string]handler{
 			h.showsKeyList(ask.KeyList, now)
 			return nil, nil
 		}
+		if acknowledges(ask.HubRequest) {
+			h.hasAuthority(ask.HubRequest, ask.user, now)
+			return nil, nil
+		}
 		if ask.Renew {
 			return nil, nil // goes on beside the loop
 		}
@@ -160,6 +167,7 @@ var handlers = map[string]handler{
 	topics.VerbWhy:          func(h *Hub, ask asked, _ time.Time) (any, error) { return h.why(ask.HubRequest) },
 	topics.VerbAccess:       func(h *Hub, ask asked, _ time.Time) (any, error) { return h.mayDo(ask.HubRequest) },
 	topics.VerbCertificates: func(h *Hub, ask asked, now time.Time) (any, error) { return h.certificates(ask, now) },
+	topics.VerbAuthority:    func(h *Hub, ask asked, now time.Time) (any, error) { return h.authority(ask, now) },
 	topics.VerbUser:         func(h *Hub, ask asked, now time.Time) (any, error) { return h.editUsers(ask, now) },
 	topics.VerbSecret:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.secret(ask.HubRequest, now) },
 	topics.VerbForget:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.forget(ask.Domain, now) },

@@ -71,7 +71,7 @@ func authorityTemplate(dominion string, key *ecdsa.PublicKey, at time.Time) (*x5
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
-		MaxPathLen:            1,
+		MaxPathLen:            2, // one that replaces this one, and an intermediate of that
 	}, nil
 }
 
@@ -268,4 +268,16 @@ func (a *Authority) Intermediate(dominion string, at time.Time) (*Authority, err
 		return nil, err
 	}
 	return newAuthority([]*x509.Certificate{cert, a.Root}, key)
+}
+
+// cross makes a certificate of the next authority's key, issued by this one: those who trust
+// this one alone verify by it what the next one issues.
+func (a *Authority) cross(dominion string, next *Authority, at time.Time) (*x509.Certificate, error) {
+	t, err := authorityTemplate(dominion, &next.Key.PublicKey, at)
+	if err != nil {
+		return nil, err
+	}
+	t.MaxPathLen = 1 // an intermediate of the next one
+	t.NotAfter = a.Root.NotAfter
+	return create(t, a.Certificate, &next.Key.PublicKey, a.Key)
 }

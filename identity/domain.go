@@ -59,6 +59,13 @@ func OpenDomain(dataDir string, known bool) (*Domain, error) {
 // KeyHash returns the hash of the domain's key.
 func (d *Domain) KeyHash() (string, error) { return HashKey(&d.Key.PublicKey) }
 
+// CertificateCounts reports whether the domain's certificate is of an authority that is
+// pinned, by issuers that are not revoked. Else it is to be renewed, before its end.
+func (d *Domain) CertificateCounts(v Verifier) bool {
+	_, err := chainEnd(d.Chain, v.Roots, v.Keys)
+	return err == nil
+}
+
 // Adopted reports whether the domain has pinned an authority.
 func (d *Domain) Adopted() bool { return len(d.Trust.Authority) > 0 }
 

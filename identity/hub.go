@@ -49,6 +49,12 @@ type Hub struct {
 	name     string
 	lifetime time.Duration
 	store    *Store
+	// configured is set if the authority is that of [identity] authority_cert.
+	configured bool
+	// cross is of the authority's key, issued by the authority before it; nil: there is none.
+	cross *x509.Certificate
+	// former are the authorities before, whose certificates of users still count.
+	former []*x509.Certificate
 }
 
 // OpenHub reads the identity of a hub, and makes what there is not yet. It returns a
@@ -83,6 +89,7 @@ func OpenHub(dataDir string, o HubOptions) (*Hub, error) {
 	if h.Browser, err = openBrowser(store, o, Reference(o.Now, h.Ledger.NewestIssued)); err != nil {
 		return nil, err
 	}
+	h.openFormer()
 	h.Chain = store.Certificates(hubCertFile)
 	// Other names than those of the last run are a matter of Renewal.
 	if !h.usable(o.Now) || h.Browser.Leaf == nil || RenewalDue(h.Browser.Leaf, o.Now) {
@@ -98,12 +105,19 @@ func (h *Hub) openAuthority(o HubOptions) (*Authority, error) {
 	if (o.AuthorityCert == "") != (o.AuthorityKey == "") {
 		return nil, errors.New("cannot use the authority: authority_cert and authority_key must be set together")
 	}
-	if o.AuthorityCert != "" {
+	if h.configured = o.AuthorityCert != ""; h.configured {
 		return readAuthority(o.AuthorityCert, o.AuthorityKey)
 	}
-	if _, found, err := h.store.Read(intermediateKeyFile); err != nil {
+	// The root decides where its key is: it was not taken away yet, or was brought back.
+	_, isRoot, err := h.store.Read(authorityKeyFile)
+	if err != nil {
 		return nil, err
-	} else if found {
+	}
+	_, isIntermediate, err := h.store.Read(intermediateKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	if isIntermediate && !isRoot {
 		a, err := readAuthority(h.store.Path(intermediateCertFile), h.store.Path(intermediateKeyFile))
 		if err != nil {
 			return nil, h.store.broken(intermediateKeyFile, err)
@@ -115,8 +129,12 @@ func (h *Hub) openAuthority(o HubOptions) (*Authority, error) {
 		return nil, err
 	}
 	// A power cut after the key was made, or a certificate that is lost: another one of the same key
-	// has the same hash, and verifies what the former one does.
+	// has the same hash, and verifies what the former one does. Of an authority that has just
+	// replaced another one the certificate is still that of the next one.
 	root := h.store.Certificates(authorityCertFile)
+	if root == nil || !key.PublicKey.Equal(root[0].PublicKey) {
+		root = h.store.Certificates(nextAuthorityCert)
+	}
 	if root == nil || !key.PublicKey.Equal(root[0].PublicKey) {
 		cert, err := selfSign(h.dominion, key, Reference(o.Now, h.Ledger.NewestIssued))
 		if err != nil {
@@ -174,6 +192,9 @@ func (h *Hub) Renew(names Names, now time.Time) error {
 		return err
 	}
 	chain := append([]*x509.Certificate{cert}, h.Authority.between...)
+	if h.cross != nil {
+		chain = append(chain, h.cross)
+	}
 	if err := h.store.PutCertificates(hubCertFile, chain...); err != nil {
 		return err
 	}
@@ -212,31 +233,18 @@ func (h *Hub) issue(r Request, now time.Time) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// Verifier returns a verifier of the dominion's certificates.
+// Verifier returns a verifier of the dominion's certificates. Those of users and services that
+// an authority before has issued count if the ledger lists their key.
 func (h *Hub) Verifier(keys *KeyList, known func(s Subject, key string) bool) Verifier {
-	return Verifier{Dominion: h.dominion, Roots: []*x509.Certificate{h.Authority.Root}, Keys: keys, Known: known}
+	ledger := h.Ledger // what it holds is never changed
+	return Verifier{
+		Dominion: h.dominion, Roots: []*x509.Certificate{h.Authority.Root}, Former: h.former, Keys: keys, Known: known,
+		Issued: func(s Subject, key string) bool {
+			i, is := ledger.Find(key)
+			return is && i.Use == s.Use && i.Name == s.Name
+		},
+	}
 }
 
 // TLS returns the hub's certificate for TLS.
 func (h *Hub) TLS() tls.Certificate { return TLSCertificate(h.Key, h.Chain) }
-
-// RotateKey replaces the hub's key, and makes its certificate. The caller then signs a key
-// list with the new key in the place of the old one. A power cut in between leaves the new key
-// without such a list: whoever opens a hub compares KeyHash with the list. The former
-// key stays as a backup file.
-func (h *Hub) RotateKey(now time.Time) error {
-	key, err := NewKey()
-	if err != nil {
-		return err
-	}
-	text, err := EncodeKey(key)
-	if err != nil {
-		return err
-	}
-	names := h.Names()
-	if err := atomicfile.Write(h.store.Path(hubKeyFile), text, 0o600); err != nil {
-		return err
-	}
-	h.Key = key
-	return h.Renew(names, now)
-}

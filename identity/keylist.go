@@ -52,6 +52,18 @@ func (l *KeyList) IsRevoked(key string) bool {
 	return slices.ContainsFunc(l.Revoked, func(r RevokedKey) bool { return r.Key == key })
 }
 
+// revokes reports whether the key of a certificate is revoked.
+func (l *KeyList) revokes(cert *x509.Certificate) bool { return l.IsRevoked(hashOf(cert)) }
+
+// RevokesSigner reports whether an intermediate is revoked that signed another list.
+func (l *KeyList) RevokesSigner(o KeyList) bool {
+	if len(o.Chain) == 0 {
+		return false
+	}
+	chain, err := ParseChain(o.Chain)
+	return err != nil || slices.ContainsFunc(chain, l.revokes)
+}
+
 // clone returns a list that shares nothing that WithHub and the like change.
 func (l KeyList) clone() KeyList {
 	l.Hubs, l.Revoked = slices.Clone(l.Hubs), slices.Clone(l.Revoked)
@@ -165,6 +177,9 @@ func verifyKeyList(message []byte, dominion string, roots []*x509.Certificate) (
 		}
 		if payload, err := signed.Verify(key, c, message); err == nil {
 			l, err := decodeKeyList(payload, dominion)
+			if err == nil && len(l.Chain) > 0 {
+				err = errors.New("field chain: an authority signed the list by itself")
+			}
 			return l, root, err
 		}
 	}
@@ -321,12 +336,12 @@ func (t Trust) TakeKeyList(message []byte) (Trust, bool, error) {
 		if err != nil {
 			return t, false, err
 		}
-		if l.Number < stored.Number {
-			return t, false, fmt.Errorf("%w: number %d, stored is %d", ErrOlderList, l.Number, stored.Number)
+		if err := l.follows(&stored); err != nil {
+			return t, false, err
 		}
-		if l.Number == stored.Number {
-			return t, false, fmt.Errorf("%w: number %d", ErrOtherList, l.Number)
-		}
+	}
+	if len(l.Next) > 0 && len(l.Chain) > 0 {
+		return t, false, errors.New("cannot take a key list: an intermediate signed it, and only the authority itself names the next one")
 	}
 	after := Trust{Dominion: t.Dominion, Authority: root.Raw, Next: l.Next, Keys: bytes.Clone(message), Word: t.Word}
 	if len(l.Next) > 0 {
@@ -339,6 +354,31 @@ func (t Trust) TakeKeyList(message []byte) (Trust, bool, error) {
 		}
 	}
 	return after, true, nil
+}
+
+// follows returns why a list does not replace the stored one.
+func (l *KeyList) follows(stored *KeyList) error {
+	switch {
+	case stored.RevokesSigner(*l):
+		return fmt.Errorf("cannot take a key list: the intermediate that signed it: %w", ErrRevoked)
+	case len(l.Chain) == 0 && l.RevokesSigner(*stored):
+		return nil // whoever has a stolen intermediate may have counted as far as possible
+	case l.Number < stored.Number:
+		return fmt.Errorf("%w: number %d, stored is %d", ErrOlderList, l.Number, stored.Number)
+	case l.Number == stored.Number:
+		return fmt.Errorf("%w: number %d", ErrOtherList, l.Number)
+	}
+	return nil
+}
+
+// Newest returns the hash of the key of the newest authority that is pinned: the next one, if
+// there is one; "" before an adoption.
+func (t Trust) Newest() string {
+	roots, err := t.roots()
+	if err != nil {
+		return ""
+	}
+	return hashOf(roots[len(roots)-1])
 }
 
 // String returns the number of a list and the labels of its hub keys, for a log.

@@ -1,11 +1,13 @@
 package identity
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,16 +171,21 @@ func TestDomainStoresItsTrust(t *testing.T) {
 	}
 }
 
-func TestOffline(t *testing.T) {
-	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "authority.pem")
-	h, _ := openHub(t, dir, false)
-	root := h.Authority.Root
-	if err := h.TakeOffline(file, now); err != nil {
+// taken takes the authority of a hub offline, and returns what `authority offline FILE` writes.
+func taken(t *testing.T, h *Hub) []byte {
+	t.Helper()
+	text := must[[]byte](t)(h.ExportAuthority())
+	if err := h.TakeOffline(now); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
-	}
+	return text
+}
+
+func TestOffline(t *testing.T) {
+	dir := t.TempDir()
+	h, _ := openHub(t, dir, false)
+	root := h.Authority.Root
+	text := taken(t, h)
 	left, err := filepath.Glob(filepath.Join(dir, Directory, authorityKeyFile+"*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("the root's key is still here: %v", left)
@@ -187,9 +194,6 @@ func TestOffline(t *testing.T) {
 	if err != nil || !again.Authority.Offline() || !again.Authority.Root.Equal(root) {
 		t.Fatalf("%v", err)
 	}
-	if err := again.Renew(again.Names(), now); err != nil {
-		t.Fatal(err)
-	}
 	v := Verifier{Dominion: home, Roots: []*x509.Certificate{root}}
 	if _, err := v.Verify(again.Chain, now, HubUse); err != nil || len(again.Chain) != 2 {
 		t.Errorf("%v", err)
@@ -197,58 +201,153 @@ func TestOffline(t *testing.T) {
 	if third, err := openHub(t, dir, true); err != nil || !third.Chain[0].Equal(again.Chain[0]) {
 		t.Errorf("%v", err)
 	}
-	if err := again.TakeOffline(file, now); err == nil {
-		t.Error("taken offline twice")
+	// An intermediate neither takes the authority offline nor replaces it.
+	if _, err := again.ExportAuthority(); !errors.Is(err, ErrNotHere) {
+		t.Errorf("exported: %v", err)
 	}
-	// What was written is the authority, whole.
-	text := must[[]byte](t)(os.ReadFile(file))
+	if err := again.TakeOffline(now); !errors.Is(err, ErrNotHere) {
+		t.Errorf("taken offline twice: %v", err)
+	}
+	if _, err := again.NextAuthority(now); !errors.Is(err, ErrNotHere) || again.Rotating() {
+		t.Errorf("replaced: %v", err)
+	}
+	// What was written is the authority, whole, and decides where it is put back.
 	if a, err := ParseAuthority(text, text); err != nil || !a.Root.Equal(root) {
 		t.Errorf("%v", err)
 	}
-	// An existing file is never overwritten, and the key stays here then.
-	dir = t.TempDir()
-	h, _ = openHub(t, dir, false)
-	if err := h.TakeOffline(file, now); err == nil {
-		t.Error("a file was overwritten")
+	former := hashOf(again.Authority.Certificate)
+	if err := os.WriteFile(filepath.Join(dir, Directory, authorityKeyFile), text, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, Directory, authorityKeyFile)); err != nil || h.Authority.Offline() {
-		t.Error("the key is gone")
+	back, err := openHub(t, dir, true)
+	if err != nil || back.Authority.Offline() || !back.Authority.Root.Equal(root) || back.FormerIntermediate() != former {
+		t.Fatalf("put back: %v", err)
+	}
+	taken(t, back)
+	if hashOf(back.Authority.Certificate) == former || !back.Authority.Offline() {
+		t.Error("the intermediate was not replaced")
 	}
 }
 
-func TestRotateAuthority(t *testing.T) {
-	dir := t.TempDir()
-	h, _ := openHub(t, dir, false)
-	if err := h.UseNextAuthority(false, now); err == nil {
-		t.Error("replaced by nothing")
+// An intermediate that was stolen does nothing once a list by the authority revokes it,
+// however far it has counted, and never names another authority.
+func TestStolenIntermediate(t *testing.T) {
+	root := newAuth(t)
+	stolen, other := must[*Authority](t)(root.Intermediate(home, now)), must[*Authority](t)(root.Intermediate(home, now))
+	first := KeyList{Dominion: home}.WithHub(HubKey{Key: keyA})
+	trust := Trust{Dominion: home, Authority: root.Root.Raw}
+	take := func(l KeyList, by *Authority, want error) {
+		t.Helper()
+		after, changed, err := trust.TakeKeyList(sign(t, l, by))
+		if !errors.Is(err, want) || changed != (err == nil) {
+			t.Fatalf("changed %v, %v; want %v", changed, err, want)
+		}
+		trust = after
 	}
-	trust := Trust{Dominion: home, Authority: h.Authority.Root.Raw}
-	l := KeyList{Dominion: home}.WithHub(HubKey{Key: h.KeyHash()})
-	next := must[*Authority](t)(h.NextAuthority(now))
-	if again := must[*Authority](t)(h.NextAuthority(now)); !again.Root.Equal(next.Root) || !h.Rotating() {
-		t.Error("another next authority")
+	take(first, stolen, nil)
+	bad := first.WithHub(HubKey{Key: keyB})
+	bad.Next = newAuth(t).Root.Raw
+	if _, changed, err := trust.TakeKeyList(sign(t, bad, stolen)); err == nil || changed {
+		t.Error("an intermediate named another authority")
 	}
-	l.Next = next.Root.Raw
-	trust, _, err := trust.TakeKeyList(sign(t, l, h.Authority))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.UseNextAuthority(true, now); err != nil || h.Rotating() {
-		t.Fatal(err)
-	}
-	again, err := openHub(t, dir, true)
-	if err != nil || !again.Authority.Root.Equal(next.Root) || again.KeyHash() != h.KeyHash() {
-		t.Fatalf("%v", err)
-	}
+	bad.Next, bad.Number = nil, 1<<64-1
+	take(bad, stolen, nil)
+	good := first.Revoke(RevokedKey{Key: hashOf(stolen.Certificate), Use: AuthorityUse}, now)
+	take(good, other, ErrOlderList)
+	take(good, root, nil)
+	bad.Hubs = nil
+	take(bad, stolen, ErrRevoked)
+	good.Number++
+	take(good, other, nil)
+	take(first, root, ErrOlderList)
+	// Nor does what it has issued count, but for a domain that is known by its key, and
+	// users whose key the hub has listed.
 	v, err := trust.Verifier(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Verify(again.Chain, now, HubUse); err != nil {
-		t.Errorf("a domain that has the list: %v", err)
+	for _, use := range []Use{HubUse, DomainUse, UserUse, ServiceUse} {
+		_, chain := issue(t, stolen, use, "x", 0)
+		with := v
+		if use == HubUse {
+			l := v.Keys.WithHub(HubKey{Key: hashOf(chain[0])})
+			with.Keys = &l
+		}
+		if _, err := with.Verify(chain, now, use); !errors.Is(err, ErrChain) {
+			t.Errorf("%s: %v", use, err)
+		}
+		known := func(s Subject, key string) bool { return s.Name == "x" && key == hashOf(chain[0]) }
+		with.Known, with.Issued = known, known
+		if _, err := with.Verify(chain, now, use); (err == nil) != (use != HubUse) {
+			t.Errorf("%s, known: %v", use, err)
+		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, Directory, authorityKeyFile+".*")); len(left) > 0 {
-		t.Errorf("a key that is compromised is still here: %v", left)
+}
+
+func TestRotateAuthority(t *testing.T) {
+	for _, compromised := range []bool{false, true} {
+		dir := t.TempDir()
+		h, _ := openHub(t, dir, false)
+		if err := h.UseNextAuthority(compromised, now); err == nil {
+			t.Error("replaced by nothing")
+		}
+		before := h.Authority
+		former := before.Root
+		trust := Trust{Dominion: home, Authority: former.Raw}
+		userKey := must[*ecdsa.PrivateKey](t)(NewKey())
+		user := must[[]*x509.Certificate](t)(h.Issue(Subject{Use: UserUse, Name: "tv"}, &userKey.PublicKey, 0, now))
+		next := must[*Authority](t)(h.NextAuthority(now))
+		if again := must[*Authority](t)(h.NextAuthority(now)); !again.Root.Equal(next.Root) || !h.Rotating() {
+			t.Error("another next authority")
+		}
+		if _, err := h.ExportAuthority(); err == nil {
+			t.Error("an authority that is being replaced was exported")
+		}
+		hubKey := must[string](t)(h.NextKey())
+		l := KeyList{Dominion: home}.WithHub(HubKey{Key: h.KeyHash()}).WithHub(HubKey{Key: hubKey})
+		l.Next = next.Root.Raw
+		trust, _, err := trust.TakeKeyList(sign(t, l, h.Authority))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if trust.Newest() != hashOf(next.Root) {
+			t.Error("the next authority is not the newest one")
+		}
+		if err := h.UseNextAuthority(compromised, now); err != nil || h.Rotating() {
+			t.Fatal(err)
+		}
+		again, err := openHub(t, dir, true)
+		if err != nil || !again.Authority.Root.Equal(next.Root) || again.KeyHash() != hubKey {
+			t.Fatalf("%v", err)
+		}
+		v, err := trust.Verifier(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(again.Chain, now, HubUse); err != nil {
+			t.Errorf("a domain that has the list: %v", err)
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, Directory, "*.previous"))
+		left = slices.DeleteFunc(left, func(f string) bool { return !strings.HasSuffix(f, ".key.previous") })
+		more, _ := filepath.Glob(filepath.Join(dir, Directory, "*next*"))
+		if left = append(left, more...); len(left) > 0 {
+			t.Errorf("former keys are still here: %v", left)
+		}
+		// Who trusts the former authority alone, as a device with ca.pem, verifies the hub still,
+		// also with an intermediate between, and certificates of users stay; nothing of that is so
+		// for one that is compromised.
+		taken(t, again)
+		old := Verifier{Dominion: home, Roots: []*x509.Certificate{former}}
+		if _, err := old.Verify(again.Chain, now, HubUse); (err == nil) == compromised {
+			t.Errorf("compromised %v, by the former authority: %v", compromised, err)
+		}
+		if _, err := again.Verifier(nil, nil).Verify(user, now, UserUse); (err == nil) == compromised {
+			t.Errorf("compromised %v, a user's certificate: %v", compromised, err)
+		}
+		forged := must[*x509.Certificate](t)(before.Issue(Request{Subject: Subject{home, UserUse, "tv"}, Key: &must[*ecdsa.PrivateKey](t)(NewKey()).PublicKey, At: now}))
+		if _, err := again.Verifier(nil, nil).Verify([]*x509.Certificate{forged}, now, UserUse); err == nil {
+			t.Error("a certificate counts that the hub did not issue")
+		}
 	}
 }
 

@@ -24,6 +24,10 @@ const (
 	intermediateCertFile = "intermediate.crt"
 	nextAuthorityKey     = "authority-next.key"
 	nextAuthorityCert    = "authority-next.crt"
+	nextCrossCertFile    = "authority-next-cross.crt"
+	nextHubKeyFile       = "hub-next.key"
+	crossCertFile        = "authority-cross.crt"
+	formerCertFile       = "authority-former.crt"
 	hubKeyFile           = "hub.key"
 	hubCertFile          = "hub.crt"
 	browserRootKeyFile   = "browser-root.key"
@@ -182,6 +186,15 @@ func SetAside(dataDir string, now time.Time) (string, error) {
 		return "", fmt.Errorf("cannot set the keys aside: %w", err)
 	}
 	return to, nil
+}
+
+// sync makes the names in the directory durable.
+func (s *Store) sync() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Issue is a certificate that was issued: the newest one of its key.

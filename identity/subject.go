@@ -22,6 +22,8 @@ const (
 	DomainUse  Use = "domain"
 	UserUse    Use = "user"
 	ServiceUse Use = "service"
+	// AuthorityUse is of an authority's own key, in the key list alone.
+	AuthorityUse Use = "authority"
 )
 
 var uses = []Use{HubUse, DomainUse, UserUse, ServiceUse}

@@ -34,10 +34,15 @@ type Verifier struct {
 	Dominion string
 	// Roots are the authorities that are pinned.
 	Roots []*x509.Certificate
+	// Former are authorities that Roots replaced. A certificate of a user or service counts that one
+	// of them, or an intermediate that is revoked, has issued, if Issued lists its key.
+	Former []*x509.Certificate
+	Issued func(s Subject, key string) bool
 	// Keys is the newest key list; nil before the first one came.
 	Keys *KeyList
 	// Known reports whether this side had verified a key of this subject before: such a hub or domain
-	// is accepted after its certificate's end. nil: nobody is.
+	// is accepted after its certificate's end, and such a domain whichever authority has issued
+	// its certificate, as after a change of the authority. nil: nobody is.
 	Known func(s Subject, key string) bool
 }
 
@@ -48,8 +53,8 @@ type Peer struct {
 	Key         *ecdsa.PublicKey
 	// KeyHash is the hash of Key.
 	KeyHash string
-	// Expired is true for a hub or domain that was accepted after its certificate's end. The
-	// certificate must be renewed at this contact, and this is reported.
+	// Expired is true for a hub or domain that was accepted after its certificate's end, or after
+	// that of its authority. The certificate must be renewed at this contact, and this is reported.
 	Expired bool
 }
 
@@ -92,7 +97,7 @@ func (v Verifier) verify(chain []*x509.Certificate, now time.Time, uses []Use) (
 	if !is || hash == "" || leaf.IsCA {
 		return Peer{}, fmt.Errorf("%w: its key is not of the curve P-256, or it is an authority's", ErrChain)
 	}
-	end, err := v.chainEnd(chain)
+	end, err := v.end(s, hash, chain)
 	if err != nil {
 		return Peer{}, err
 	}
@@ -115,14 +120,34 @@ func (v Verifier) verify(chain []*x509.Certificate, now time.Time, uses []Use) (
 	return p, nil
 }
 
-// chainEnd returns when a chain ends, which leads from a leaf to a pinned root: the latest end
-// of those that there are.
-func (v Verifier) chainEnd(chain []*x509.Certificate) (time.Time, error) {
+// end returns when a certificate ends, with its issuers. It is the zero time for that of a
+// domain that is known by its key, and whose authority was replaced.
+func (v Verifier) end(s Subject, key string, chain []*x509.Certificate) (time.Time, error) {
+	end, err := chainEnd(chain, v.Roots, v.Keys)
+	if err == nil {
+		return end, nil
+	}
+	switch s.Use {
+	case DomainUse:
+		if v.Known != nil && v.Known(s, key) {
+			return time.Time{}, nil
+		}
+	case UserUse, ServiceUse:
+		if v.Issued != nil && v.Issued(s, key) {
+			return chainEnd(chain, slices.Concat(v.Roots, v.Former), nil)
+		}
+	}
+	return end, err
+}
+
+// chainEnd returns when a chain ends, which leads from a leaf to a root by authorities that
+// are not revoked: the latest end of those that there are.
+func chainEnd(chain, trusted []*x509.Certificate, keys *KeyList) (time.Time, error) {
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	// NotBefore is not checked: the standard verifier is given the last one, and the
 	// ends are compared by the caller.
 	at := chain[0].NotBefore
-	for _, root := range v.Roots {
+	for _, root := range trusted {
 		roots.AddCert(root)
 		at = later(at, root.NotBefore)
 	}
@@ -139,6 +164,9 @@ func (v Verifier) chainEnd(chain []*x509.Certificate) (time.Time, error) {
 	}
 	var latest time.Time
 	for _, c := range found {
+		if keys != nil && slices.ContainsFunc(c[1:], keys.revokes) {
+			continue
+		}
 		first := c[0].NotAfter
 		for _, cert := range c[1:] {
 			if cert.NotAfter.Before(first) {
@@ -146,6 +174,9 @@ func (v Verifier) chainEnd(chain []*x509.Certificate) (time.Time, error) {
 			}
 		}
 		latest = later(latest, first)
+	}
+	if latest.IsZero() {
+		return latest, fmt.Errorf("%w: its issuer is revoked", ErrChain)
 	}
 	return latest, nil
 }

@@ -123,6 +123,7 @@ func (a *HubRequest) checkLengths() error {
 		length{"password_hash", len(a.Hash), MaxText},
 		length{"certificate_request", len(a.Request), MaxText},
 		length{"key", len(a.Key), MaxText},
+		length{"authority", len(a.Authority), MaxText},
 		length{"key_list", len(a.KeyList), MaxConfig},
 		length{"secret", len(a.Secret), MaxText},
 		length{"value", len(a.Value), MaxSecret},

@@ -467,12 +467,14 @@ type HubRequest struct {
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
 	User        string  `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
 	Client      string  `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
-	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; permit_join: open or close; token: list, create or remove; secret: list, set or remove"`
+	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; authority: rotate, export or offline; permit_join: open or close; token: list, create or remove; secret: list, set or remove"`
 	Role        string  `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
 	Hash        string  `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
 	Certificate bool    `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
 	Request     string  `json:"certificate_request,omitempty" type:"text" doc:"certificates: PKCS #10 in PEM; its key alone is used"`
-	Key         string  `json:"key,omitempty" type:"line" doc:"certificates, revoke: the key, as its SHA-256 or the 16 characters that certificates shows"`
+	Key         string  `json:"key,omitempty" type:"line" doc:"certificates, revoke: the key, as its SHA-256 or the 16 characters that certificates shows; authority, offline: SHA-256 of the authority's"`
+	Compromised bool    `json:"compromised,omitempty" doc:"authority, rotate: the present one ends at once"`
+	Authority   string  `json:"authority,omitempty" type:"id" doc:"join: SHA-256 of the key of the newest authority that the domain has stored; without a transaction it joins nothing, and is not answered"`
 	KeyList     string  `json:"key_list,omitempty" type:"text" doc:"join: joins nothing, shows a hub that published an older key list the one that the domain has; not answered; 262144 bytes at most"`
 	Days        int     `json:"days,omitempty" doc:"certificates: how long it is valid; absent: as [identity] lifetime"`
 	Secret      string  `json:"secret,omitempty" type:"id" doc:"secret: name of the one that is set or removed"`

@@ -146,6 +146,7 @@ func answers() map[string]any {
 		VerbPermitJoin:   JoinWindow{Open: true, Until: at(120), Left: 1},
 		VerbToken:        []TokenView{{ID: "3f9a12c0", Use: "domain", UsesLeft: 1, Expires: at(0), UsedBy: []TokenUser{}}},
 		VerbCertificates: []CertificateView{{Name: "tv", Use: "user", Key: "3f9a", Issued: at(0), Expires: at(0)}},
+		VerbAuthority:    AuthorityView{Key: "3f9a", Expires: at(0), Has: []string{}, Missing: []string{}, Behind: []string{}},
 		VerbUser:         []UserView{{Name: "tv", Role: "device", Password: true}},
 		VerbForget:       Forgotten{Secrets: []string{"mqtt-password"}},
 		VerbSecret:       []SecretView{{Name: "mqtt-password", Changed: at(-3600), Services: []string{"web"}, Domains: []string{"pi-kitchen"}}},

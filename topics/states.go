@@ -49,6 +49,7 @@ const (
 	HubStopping        EventType = "hub_stopping"        // the hub was told to stop
 	HubProblem         EventType = "hub_problem"         // something of the hub needs a human, or no longer does
 	CertificateRenewed EventType = "certificate_renewed" // the hub's certificate was made anew
+	KeyRotated         EventType = "key_rotated"         // another authority and another key of the hub are used from now on
 	ConfigReloaded     EventType = "config_reloaded"     // the configuration was read again and is in force
 	ConfigRefused      EventType = "config_refused"      // the configuration has faults; the old one stays in force
 	CertificateExpires EventType = "certificate_expires" // the certificate of the broker or of HTTPS ends soon, or has ended: it needs a new one
@@ -96,7 +97,7 @@ const (
 // EventTypes lists the closed list in its order.
 func EventTypes() []EventType {
 	return []EventType{
-		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, CertificateExpires, CertificateRenewed, EpochRaised,
+		HubStarted, HubReady, HubStopping, HubProblem, ConfigReloaded, ConfigRefused, CertificateExpires, CertificateRenewed, KeyRotated, EpochRaised,
 		DomainJoined, DomainOffline, DomainLost, DomainReturned, DomainRefused, DomainLonely,
 		DomainWaiting, DomainAdopted, AdoptionRefused, DomainCopied, DomainRevoked, WindowOpened, WindowClosed,
 		DomainRenamed, DomainResynced, DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,

@@ -27,6 +27,7 @@ const (
 	VerbAccess       = "access"
 	VerbUser         = "user"
 	VerbCertificates = "certificates"
+	VerbAuthority    = "authority"
 	VerbSecret       = "secret"
 	VerbClients      = "clients"
 	VerbTrace        = "trace"
@@ -98,6 +99,7 @@ func Verbs() []Verb {
 		{VerbAccess, ByDomains, false, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},
 		{VerbCertificates, ByAdmins, true, "action; user and certificate_request to issue; key to revoke", []CertificateView{}, "The certificates that the dominion has issued, the newest one of each key; with the action issue, one for a user of the broker, whose key stays where it was made: `certificate` of its row is the answer. The action revoke ends a key: it is answered with its row. Private."},
+		{VerbAuthority, ByAdmins, true, "action: rotate with compromised; offline with key", AuthorityView{}, "The dominion's authority, which domains pin, and how far its change has come. The action rotate has a new authority and a new key of the hub replace the present ones, once all domains have stored them, or, with `compromised`, at once. By the control socket alone: export answers with the authority's key, and offline, with `key` as the authority's that was stored elsewhere, removes it here and leaves an intermediate. Private."},
 		{VerbSecret, ByAdmins, true, "action; set: secret, value; remove: secret", []SecretView{}, "The secrets that services get in their environment: list, set or remove; answered with the secrets, never with a value. Private."},
 		{VerbClients, ByAdmins, false, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
 		{VerbTrace, ByAdmins, false, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
@@ -174,6 +176,21 @@ type CertificateView struct {
 	Revoked bool   `json:"revoked" doc:"whether its key is not accepted any more"`
 	// Certificate is of the answer to issue alone.
 	Certificate string `json:"certificate,omitempty" type:"text" doc:"of the one that was issued: PEM, with those between it and the authority's"`
+}
+
+// AuthorityView is the dominion's authority, and how far its change has come.
+type AuthorityView struct {
+	Key         string   `json:"key" type:"line" doc:"SHA-256 of its key, in hexadecimal"`
+	Expires     Time     `json:"expires" doc:"when its certificate ends"`
+	Offline     bool     `json:"offline" doc:"its key is not here: an intermediate signs in its place"`
+	Next        string   `json:"next,omitempty" type:"line" doc:"SHA-256 of the key of the authority that replaces it; absent: none does"`
+	Since       Time     `json:"since,omitzero" doc:"when that was asked for"`
+	Compromised bool     `json:"compromised,omitempty" doc:"it ends without waiting for domains that are away"`
+	Has         []string `json:"has" type:"name" doc:"the domains that have stored the next one"`
+	Missing     []string `json:"missing" type:"name" doc:"those that have not"`
+	Behind      []string `json:"behind" type:"name" doc:"the domains that were away when the authority was replaced, and that need their code"`
+	// PrivateKey is of the answer to export alone.
+	PrivateKey string `json:"private_key,omitempty" type:"text" doc:"of the action export: the key and certificate themselves, PEM"`
 }
 
 // BridgeView is a bridge to another broker.

@@ -153,7 +153,7 @@ func (l *Link) newExchange() *exchange {
 		Protocol: topics.Protocol, Address: l.o.Address(),
 	}
 	if l.o.Member != nil {
-		e.ask.Word = l.o.Member.Word()
+		e.ask.Word, e.ask.Authority = l.o.Member.Word(), l.o.Member.Authority()
 	}
 	return e
 }

@@ -27,6 +27,9 @@ type Member interface {
 	TLS() *tls.Config
 	// Word returns the word that the domain shows at its next join.
 	Word() string
+	// Authority returns the hash of the newest authority that the domain has stored; "":
+	// it has none.
+	Authority() string
 	// StoreWord stores the word that the hub gave at a join.
 	StoreWord(word string) error
 	// RenewAt returns when the domain's certificate is to be renewed; zero: never.

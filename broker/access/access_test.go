@@ -77,6 +77,7 @@ dominion/request/token                              psd   -      -      -
 dominion/request/resync                             psd   -      -      -
 dominion/request/logs                               psd   -      -      -
 dominion/request/user                               psd   -      -      -
+dominion/request/authority                          psd   -      -      -
 dominion/request/certificates                       psd   -      -      -
 dominion/request/secret                             psd   -      -      -
 dominion/response/user                              psd   -      -      -
@@ -248,7 +249,7 @@ anyone to read or publish the start commands of a domain, to use a request that 
 that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` prints what the broker
 would decide, and which rule decides.
 
-The requests ` + "`adopt`, `certificates`, `forget`, `permit_join`, `secret`, `token` and `user`" + ` are private: request and answer
+The requests ` + "`adopt`, `authority`, `certificates`, `forget`, `permit_join`, `secret`, `token` and `user`" + ` are private: request and answer
 are between the asking connection and the hub alone. They need the control socket of the hub's machine, or an encrypted connection with a user; on any other one
 the broker refuses them whatever the table says. No subscriber, retained message, will, bridge or trace has them.
 `

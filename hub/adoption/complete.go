@@ -3,6 +3,7 @@ package adoption
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/identity"
@@ -262,4 +263,17 @@ func (a *Adoption) Renewal(ask topics.HubRequest, user string, admin bool) (prot
 		return m, errors.New("there is no such domain with a certificate")
 	}
 	return m, a.mayAct(m, user, admin)
+}
+
+// SetAuthority takes that the dominion has another authority: tokens that name the former one
+// and were not used are removed, and the token of the hub's own machine is made anew. It
+// returns the number of those that were removed.
+func (a *Adoption) SetAuthority(hash [32]byte, now time.Time) (removed int) {
+	a.o.Authority = hash
+	left := slices.DeleteFunc(slices.Clone(a.state.Tokens.Records), func(r protocol.TokenRecord) bool { return !r.Local && r.UsesLeft > 0 })
+	removed = len(a.state.Tokens.Records) - len(left)
+	a.state.Tokens.Records = left
+	a.out.Store = true
+	a.renewLocalToken(now)
+	return removed
 }

@@ -61,6 +61,8 @@ type Keys struct {
 	// list is the key list, signedList the message of it.
 	list       identity.KeyList
 	signedList []byte
+	// successor is what replaces the authority and the hub's key; nil: nothing does.
+	successor *successor
 }
 
 // Domain is an adopted domain.
@@ -95,6 +97,7 @@ func Open(o Options) (*Keys, error) {
 		return nil, err
 	}
 	k.serve()
+	k.sign()
 	return k, nil
 }
 
@@ -103,9 +106,22 @@ func (k *Keys) serve() {
 	served, browser := k.hub.TLS(), k.hub.Browser.TLS()
 	k.served.Store(&served)
 	k.browser.Store(&browser)
+	if now := k.signer.Load(); now != nil && now.hash == k.hub.KeyHash() {
+		k.publish()
+	}
+}
+
+// publish sets the certificate that is published, of the key that signs. The caller holds
+// mu, or is the only one.
+func (k *Keys) publish() {
 	published := k.hub.Published()
 	k.published.Store(&published)
+}
+
+// sign sets what orders are signed with. The caller holds mu, or is the only one.
+func (k *Keys) sign() {
 	k.signer.Store(&signer{k.hub.Key, k.hub.KeyHash()})
+	k.publish()
 }
 
 // checkInterval is how often the machine's names are compared with the certificate's.

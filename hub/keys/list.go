@@ -25,8 +25,16 @@ func (k *Keys) openList() error {
 		return err
 	}
 	list := identity.KeyList{Dominion: k.options.Dominion}
+	if err := k.openSuccessor(); err != nil {
+		return err
+	}
 	if found {
-		stored, _, err := identity.VerifyKeyList(text, k.options.Dominion, k.hub.Authority.Root)
+		stored, root, err := identity.VerifyKeyList(text, k.options.Dominion, k.roots()...)
+		if err == nil && k.successor != nil && root.Equal(k.successor.root) {
+			if err := k.useNext(stored, text); err != nil {
+				return err
+			}
+		}
 		if err != nil {
 			k.options.Log.Error("the key list is made anew: what it revoked must be revoked again unless a domain shows it", "file", k.hub.Store().Path(keyListFile), "error", err)
 			found = false
@@ -35,20 +43,34 @@ func (k *Keys) openList() error {
 		}
 	}
 	k.list = list
-	if next, changed := k.withOwnKey(list); changed {
+	if next, changed := k.withOwn(list); changed {
 		return k.putList(next)
 	}
 	return nil
 }
 
-// withOwnKey returns a list in which the hub's key counts, and whether it is another one.
-// A key that was revoked does not come back.
-func (k *Keys) withOwnKey(l identity.KeyList) (identity.KeyList, bool) {
-	own := identity.HubKey{Key: k.hub.KeyHash(), Name: k.options.Name}
-	if l.HasHub(own.Key) || l.IsRevoked(own.Key) {
-		return l, false
+// withOwn returns a list in which the hub's key counts, and what will replace key and authority,
+// and whether it is another one. A key that was revoked does not come back.
+func (k *Keys) withOwn(l identity.KeyList) (identity.KeyList, bool) {
+	number := l.Number
+	if own := k.hub.KeyHash(); !l.HasHub(own) && !l.IsRevoked(own) {
+		l = l.WithHub(identity.HubKey{Key: own, Name: k.options.Name})
 	}
-	return l.WithHub(own), true
+	var next []byte
+	if k.successor != nil {
+		next = k.successor.root.Raw
+		if !l.HasHub(k.successor.hubKey) {
+			l = l.WithHub(identity.HubKey{Key: k.successor.hubKey, Name: k.options.Name})
+		}
+	}
+	if !bytes.Equal(l.Next, next) {
+		l.Next, l.Number = next, l.Number+1
+	}
+	changed := l.Number != number
+	if changed {
+		l.Number = number + 1
+	}
+	return l, changed
 }
 
 // putList signs and stores a list before it is used. The caller holds mu, or is the only
@@ -64,10 +86,18 @@ func (k *Keys) putList(l identity.KeyList) error {
 // storeList stores a list that is signed, and uses it. The caller holds mu, or is the only
 // one.
 func (k *Keys) storeList(l identity.KeyList, text []byte) error {
+	if err := k.writeList(text); err != nil {
+		return err
+	}
+	k.list, k.signedList = l, text
+	return nil
+}
+
+// writeList stores the message of a list.
+func (k *Keys) writeList(text []byte) error {
 	if err := atomicfile.Write(k.hub.Store().Path(keyListFile), text, 0o600); err != nil {
 		return fmt.Errorf("cannot store the key list: %w", err)
 	}
-	k.list, k.signedList = l, text
 	return nil
 }
 
@@ -210,9 +240,12 @@ func (k *Keys) TakeKeyList(message []byte, now time.Time) (changed bool, err err
 	if err != nil {
 		return false, err
 	}
+	if k.list.RevokesSigner(shown) {
+		return false, fmt.Errorf("cannot take a key list: the intermediate that signed it: %w", identity.ErrRevoked)
+	}
 	switch {
 	case shown.Number > k.list.Number && revokesAll(shown, k.list, now):
-		if next, other := k.withOwnKey(shown); other {
+		if next, other := k.withOwn(shown); other {
 			return true, k.putList(next)
 		}
 		return true, k.storeList(shown, bytes.Clone(message))
@@ -222,7 +255,7 @@ func (k *Keys) TakeKeyList(message []byte, now time.Time) (changed bool, err err
 		}
 		shown.Hubs = nil // those of a former list may have been taken out since
 	}
-	next, other := k.withOwnKey(k.list.Merge(shown))
+	next, other := k.withOwn(k.list.Merge(shown))
 	if other {
 		next.Number--
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/rotation"
 	"github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/internal/filelock"
@@ -59,6 +60,8 @@ type State struct {
 	FormerPrefixes []string `json:"former_prefixes,omitempty"`
 	// Adoption holds the domains that were adopted, tokens and the key list.
 	Adoption adoption.HubState `json:"adoption,omitzero"`
+	// Rotation is how far a change of the authority has come.
+	Rotation rotation.State `json:"rotation,omitzero"`
 	// Keys is set once the keys in data_dir/identity were made: those that are missing
 	// then are lost.
 	Keys bool `json:"keys,omitempty"`
@@ -169,6 +172,9 @@ func (s *Store) Domains() map[string]Domain { return maps.Clone(s.state.Domains)
 
 // Adoption returns what is stored of adoptions.
 func (s *Store) Adoption() adoption.HubState { return s.state.Adoption }
+
+// Rotation returns how far a change of the authority has come.
+func (s *Store) Rotation() rotation.State { return s.state.Rotation }
 
 // HasKeys reports whether this data_dir has had the keys of the dominion.
 func (s *Store) HasKeys() bool { return s.state.Keys }
