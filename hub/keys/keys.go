@@ -101,7 +101,7 @@ func Open(o Options) (*Keys, error) {
 	return k, nil
 }
 
-// serve sets what the listeners serve, what is published, and what signs. The caller holds mu, or is the only one.
+// serve sets what the listeners serve. The caller holds mu, or is the only one.
 func (k *Keys) serve() {
 	served, browser := k.hub.TLS(), k.hub.Browser.TLS()
 	k.served.Store(&served)
