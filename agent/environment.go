@@ -3,6 +3,7 @@ package agent
 import (
 	"maps"
 	"net/url"
+	"strings"
 
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/topics"
@@ -36,5 +37,31 @@ func (l *loop) environment(service string) map[string]string {
 		port = "1883"
 	}
 	e["DOMINION_URL"], e["DOMINION_IP"], e["DOMINION_PORT"] = u.String(), u.Hostname(), port
+	if l.certifiesServices() {
+		maps.Copy(e, l.credentials.Environment(service))
+		l.credentials.Check(service)
+	}
 	return e
+}
+
+// certifiesServices reports whether the services of this domain have certificates: it reaches the
+// dominion's own broker by TLS, and the hub issues them.
+func (l *loop) certifiesServices() bool {
+	return l.credentials != nil && l.store.memory.CertifiesServices && strings.HasPrefix(l.store.memory.Hub, "mqtts:")
+}
+
+// wantCredentials has certificates made for the services on the disk, before they are started for the
+// first time. joined is set by a new connection to the hub.
+func (l *loop) wantCredentials(joined bool) {
+	if l.credentials == nil {
+		return
+	}
+	var wanted []string
+	if l.certifiesServices() {
+		wanted = []string{}
+		for _, row := range l.inventory.Catalog() {
+			wanted = append(wanted, row.Service)
+		}
+	}
+	l.credentials.Want(wanted, joined)
 }

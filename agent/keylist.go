@@ -62,6 +62,7 @@ func (l *loop) keyListTaken(t keyListTaken, now time.Time) {
 		l.refuseKeyList(t, now)
 	}
 	if t.changed {
+		l.credentials.TrustChanged(false)
 		l.signatures.SetVerifier(l.member.pinned.Load())
 		l.verify(now)
 		if t.authority != "" {

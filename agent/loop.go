@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/credentials"
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/isolation"
 	"github.com/jmbarzee/dominion/agent/link"
@@ -51,6 +52,8 @@ type loop struct {
 	traits     *traits.Watch
 	logs       *logs.Poller
 	supervisor *supervisor.Supervisor
+	// credentials are the certificates of the services; nil: the domain has no key.
+	credentials *credentials.Credentials
 	// stopBy is when the end no longer waits for services; zero: the agent is not stopping.
 	stopBy time.Time
 }
@@ -95,6 +98,9 @@ func (l *loop) handle(e any, now time.Time) {
 		l.verify(now)
 	case link.Adopted:
 		l.pin()
+		if l.credentials != nil {
+			l.credentials.TrustChanged(true)
+		}
 		l.isolation.Restart(now)
 	case link.Problem:
 		l.reports.Event(topics.DomainProblem, "", e.Text)
@@ -156,6 +162,7 @@ func (l *loop) poll(now time.Time) {
 		l.log.Warn(p)
 		l.reports.Event(topics.DomainProblem, "", p)
 	}
+	l.wantCredentials(false)
 	l.store.retry(now)
 }
 
@@ -175,7 +182,9 @@ func (l *loop) connected(e link.Up, now time.Time) {
 		_, m.Adopted = l.member.Home()
 	}
 	m.Dominion, m.Hub = link.Dominion{ID: e.Grant.Dominion, Name: e.Grant.Name}, e.URL
+	m.CertifiesServices = e.Grant.CertifiesServices
 	l.reports.WriteError(l.store.setMemory(m, now))
+	l.wantCredentials(true)
 }
 
 // joined publishes the state of this domain on a connection that is subscribed.

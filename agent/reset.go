@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/credentials"
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/supervisor"
@@ -37,7 +38,10 @@ func Reset(ctx context.Context, c config.Domain, log *slog.Logger) error {
 	if err := stopServices(ctx, c, log); err != nil {
 		return err
 	}
-	if err := identity.RemoveDomain(c.DataDir, adoption.CodeFile, secrets.File, homesFile, joinFile, socketFile); err != nil {
+	if err := identity.RemoveDomain(c.DataDir, adoption.CodeFile, secrets.File, homesFile, joinFile, socketFile, credentials.File); err != nil {
+		return err
+	}
+	if err := credentials.Remove(c.DataDir); err != nil {
 		return err
 	}
 	// The id goes last: until then a reset that a power cut ended begins again.

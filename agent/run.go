@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/credentials"
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/isolation"
 	"github.com/jmbarzee/dominion/agent/link"
@@ -55,7 +56,11 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 	if err != nil {
 		return err
 	}
-	l := a.newLoop(id, session, store, member, h, now)
+	issued, err := a.openCredentials(member)
+	if err != nil {
+		return err
+	}
+	l := a.newLoop(id, session, store, member, issued, h, now)
 	defer l.traits.Close()
 	if l.supervisor, err = a.newSupervisor(l, id); err != nil {
 		return err
@@ -79,6 +84,9 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 		}
 	})
 	wait.Go(func() { h.Run(linkCtx) })
+	if issued != nil {
+		wait.Go(func() { issued.Run(linkCtx) })
+	}
 	a.runLoop(ctx, l)
 	h.Busy(time.Now())
 	cancel() // the link lets go of its connection, it does not close it
@@ -116,12 +124,27 @@ func (a *Agent) openMembership(id, session string, store *store) (m *membership,
 	return nil, nil, err
 }
 
+// openCredentials opens the certificates of the services; nil: the domain has no key.
+func (a *Agent) openCredentials(member *membership) (*credentials.Credentials, error) {
+	if member == nil {
+		return nil, nil
+	}
+	c := a.o.Config
+	return credentials.Open(credentials.Options{
+		DataDir: c.DataDir, Domain: c.Name, CAFile: c.CAFile, Verifier: member.pinned.Load,
+		User: func(service string) (*syscall.Credential, error) {
+			return supervisor.UserOf(service, c.RunAs, c.AllowRoot)
+		},
+		Files: a.files, Report: func(problem string) { a.events.Put(link.Problem{Text: problem}) }, Log: a.o.Log,
+	})
+}
+
 // newLoop returns the loop with all of its parts but the supervisor.
-func (a *Agent) newLoop(id, session string, store *store, member *membership, h *report.Heartbeats, now time.Time) *loop {
+func (a *Agent) newLoop(id, session string, store *store, member *membership, issued *credentials.Credentials, h *report.Heartbeats, now time.Time) *loop {
 	c := a.o.Config
 	l := &loop{
 		config: c, tree: topics.NewTree(c.TopicPrefix), log: a.o.Log,
-		store: store, member: member, heartbeats: h, timing: config.DefaultTiming(),
+		store: store, member: member, credentials: issued, heartbeats: h, timing: config.DefaultTiming(),
 		inventory: facts.NewInventory(a.o.Facts, a.o.MinPollInterval, a.o.Log),
 		logs:      logs.NewPoller(logs.New(logDir(c)), a.o.MinPollInterval, now),
 	}
@@ -145,6 +168,9 @@ func (a *Agent) newLoop(id, session string, store *store, member *membership, h 
 		member.o.Address = l.inventory.Address
 		member.o.VerifiedHub = func(p identity.Peer) { a.events.Put(p) }
 		o.Member = member
+	}
+	if issued != nil {
+		o.Services = issued
 	}
 	l.link = link.New(o)
 	watch.Search = l.link.Search

@@ -25,6 +25,8 @@ type memory struct {
 	// Adopted is set once the domain has joined a dominion that adopted it: its key is
 	// lost if it is missing.
 	Adopted bool `json:"adopted,omitempty"`
+	// CertifiesServices is set if that dominion issues certificates to the services here.
+	CertifiesServices bool `json:"certifies_services,omitempty"`
 }
 
 // The files of data_dir that an agent's memory is in.

@@ -14,7 +14,8 @@ const (
 	RoleReader = access.RoleReader
 	RoleDevice = access.RoleDevice
 	RoleDomain = access.RoleDomain
-	// RoleApplicant is that of applicants alone.
+	// RoleService is that of services with a certificate alone, RoleApplicant that of applicants.
+	RoleService   = access.RoleService
 	RoleApplicant = access.RoleApplicant
 )
 
@@ -43,6 +44,9 @@ func (b *Broker) decide(c engine.Client, a engine.Action, topic string) access.D
 func (b *Broker) Decide(user, clientID string, a access.Action, topic string) (role string, d access.Decision, err error) {
 	table := b.access.Load()
 	record, ok := table.byName[user]
+	if !ok && b.issuedRole(user) == RoleService {
+		record, ok = userRecord{role: RoleService}, true
+	}
 	if !ok {
 		return "", d, fmt.Errorf("there is no user %.80q", user)
 	}

@@ -2,9 +2,11 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/engine"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // The uses of a certificate that the dominion's authority issued, as Owner has them.
@@ -15,8 +17,8 @@ const (
 )
 
 // SetDomains sets the names of the domains that have a certificate of the dominion. Each
-// is a user of the role domain. It must not be changed afterwards. Call it before Listen
-// and at every change.
+// is a user of the role domain, and each of its services, SERVICE.DOMAIN, one of the role service.
+// It must not be changed afterwards. Call it before Listen and at every change.
 func (b *Broker) SetDomains(names map[string]bool) {
 	before := b.domains.Swap(&names)
 	b.engine.AccessChanged()
@@ -31,8 +33,15 @@ func (b *Broker) SetDomains(names map[string]bool) {
 // issuedRole returns the role of a user who is none in the configuration, and has a
 // certificate of the dominion; "": there is no such user.
 func (b *Broker) issuedRole(user string) string {
-	if domains := b.domains.Load(); domains != nil && (*domains)[user] {
+	domains := b.domains.Load()
+	if domains == nil {
+		return ""
+	}
+	if (*domains)[user] {
 		return RoleDomain
+	}
+	if service, domain, is := strings.Cut(user, "."); is && topics.ValidName(service) && (*domains)[domain] {
+		return RoleService
 	}
 	return ""
 }
@@ -41,7 +50,8 @@ func (b *Broker) issuedRole(user string) string {
 // get the rights of a user that was added under its name since.
 func (b *Broker) roleOf(c engine.Client) string {
 	role := b.role(c.Listener, c.User)
-	if c.CertificateUse == useDomain && role != RoleDomain || c.CertificateUse == useService {
+	switch {
+	case c.CertificateUse == useDomain && role != RoleDomain, c.CertificateUse == useService && role != RoleService:
 		return "" // it is that of another one
 	}
 	return role
@@ -59,8 +69,10 @@ func (b *Broker) authenticateIssued(c engine.Client, user string) error {
 		return refusedError{engine.ErrNotAllowed, "its certificate is of the user " + user + ", who was removed"}
 	case c.CertificateUse == useDomain && configured && record.role != RoleDomain:
 		return refusedError{engine.ErrNotAllowed, fmt.Sprintf("its certificate is of the domain %s, and there is a user of that name with the role %s: rename one of them", user, record.role)}
-	case c.CertificateUse == useService && b.role(c.Listener, user) != "":
+	case c.CertificateUse == useService && (configured || b.role(c.Listener, user) == RoleDomain):
 		return refusedError{engine.ErrNotAllowed, "its certificate is of the service " + user + ", and there is a user or domain of that name: rename one of them"}
+	case c.CertificateUse == useService && b.role(c.Listener, user) != RoleService:
+		return refusedError{engine.ErrNotAllowed, "its certificate is of the service " + user + ", whose domain has not been adopted"}
 	case b.role(c.Listener, user) == "":
 		return refusedError{engine.ErrNotAllowed, "its certificate is of " + user + ", who has not been adopted"}
 	}

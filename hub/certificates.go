@@ -86,7 +86,9 @@ func (h *Hub) revoked(r identity.RevokedKey, by string, now time.Time) {
 		}
 	default:
 		h.log.Warn("a key is not accepted any more", "key", identity.Label(r.Key), "use", string(r.Use), "name", r.Name)
-		if h.broker != nil {
+		if r.Use == identity.ServiceUse {
+			h.endServices([]string{r.Name})
+		} else if h.broker != nil {
 			h.broker.EndUser(r.Name, r.Name == by)
 		}
 	}
@@ -98,7 +100,9 @@ func (h *Hub) revokeDomains(all []protocol.Member, now time.Time) {
 		return
 	}
 	for _, m := range all {
-		if err := h.keys.RevokeDomain(m.ID, m.KeyHash, now); err != nil {
+		services, err := h.keys.RevokeDomain(m.ID, m.KeyHash, now)
+		h.endServices(services)
+		if err != nil {
 			h.log.Error("a domain is not adopted any more, but its key is not in the key list", "domain", m.Name, "error", err)
 		}
 	}

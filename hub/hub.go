@@ -55,6 +55,7 @@
 //	schedule.go           when the loop wakes
 //	secrets.go            secrets: the request, sealing to domains, revisions
 //	serve.go              start and end: broker, zeroconf, HTTP, hub
+//	service_keys.go       certificates of the services of domains
 //	service_views.go      the published status of services
 //	stop_reasons.go       why a service was stopped
 //	subscriptions.go      topics that the hub subscribes to while it runs
@@ -151,6 +152,8 @@ type operations struct {
 type pending struct {
 	commands  *commands.Commands
 	questions *questions.Questions
+	// services are the requests for certificates of services.
+	services serviceKeys
 }
 
 // views are the parts about what is published besides events.
@@ -348,6 +351,7 @@ func (h *Hub) round(events []event, now time.Time) {
 		h.expire(now)
 	}
 	h.stepAdoption(now)
+	h.stepServiceKeys(now)
 	h.updateAgents()
 	h.stepQuestions(now)
 	h.scaleAll(now)

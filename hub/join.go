@@ -41,11 +41,14 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 
 // grant returns what every grant has.
 func (h *Hub) grant() topics.Grant {
-	return topics.Grant{Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.views.presence.Interval())}
+	return topics.Grant{
+		Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.views.presence.Interval()),
+		CertifiesServices: h.broker != nil && h.keys != nil,
+	}
 }
 
 // answersJoinLater reports whether an accepted request to join is not answered now: a word is
-// confirmed, a certificate is being renewed, or a new word must be on disk first.
+// confirmed, certificates are being made, or a new word must be on disk first.
 func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message, publish func(topics.Message)) bool {
 	g, is := data.(topics.Grant)
 	to := later{h.replyTo(topics.VerbJoin, ask, m), ask.Transaction, publish}
@@ -53,6 +56,8 @@ func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message
 	case acknowledges(ask) || (ask.Confirm != "" || ask.KeyList != "") && ask.Transaction == "": // nobody waits for an answer
 	case ask.Renew:
 		h.renew(ask, m.User, to)
+	case ask.ServiceKeys != nil:
+		h.askServiceKeys(ask, m.User, to)
 	case is && g.Word != "":
 		h.adoption.grants = append(h.adoption.grants, granted{to, g})
 	default:

@@ -145,7 +145,7 @@ var handlers = map[string]handler{
 			h.hasAuthority(ask.HubRequest, ask.user, now)
 			return nil, nil
 		}
-		if ask.Renew {
+		if ask.Renew || ask.ServiceKeys != nil {
 			return nil, nil // goes on beside the loop
 		}
 		return h.join(ask.HubRequest, ask.user, now)

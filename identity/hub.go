@@ -213,7 +213,48 @@ func (h *Hub) Issue(s Subject, key *ecdsa.PublicKey, lifetime time.Duration, now
 	return append([]*x509.Certificate{cert}, h.Authority.between...), nil
 }
 
+// ServiceRequest is a certificate that a domain asks for, for one of its services.
+type ServiceRequest struct {
+	// Domain is the id of the domain.
+	Domain string
+	// Name is SERVICE.DOMAIN.
+	Name string
+	Key  *ecdsa.PublicKey
+}
+
+// IssueForServices makes the certificates of services, and records them before it returns them, all
+// in one write. Each is returned with its issuers, in the order of the requests.
+func (h *Hub) IssueForServices(requests []ServiceRequest, now time.Time) ([][]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	var domains []string
+	chains := make([][]*x509.Certificate, 0, len(requests))
+	for _, r := range requests {
+		cert, err := h.sign(Request{Subject: Subject{h.dominion, ServiceUse, r.Name}, Key: r.Key}, now)
+		if err != nil {
+			return nil, err
+		}
+		certs, domains = append(certs, cert), append(domains, r.Domain)
+		chains = append(chains, append([]*x509.Certificate{cert}, h.Authority.between...))
+	}
+	if err := h.record(h.Ledger.withAll(certs, domains)); err != nil {
+		return nil, err
+	}
+	return chains, nil
+}
+
 func (h *Hub) issue(r Request, now time.Time) (*x509.Certificate, error) {
+	cert, err := h.sign(r, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.record(h.Ledger.With(cert)); err != nil {
+		return nil, err
+	}
+	return cert, nil
+}
+
+// sign makes a certificate that is not recorded yet.
+func (h *Hub) sign(r Request, now time.Time) (*x509.Certificate, error) {
 	r.At = Reference(now, h.Ledger.NewestIssued)
 	if r.Lifetime == 0 {
 		r.Lifetime = h.lifetime
@@ -221,16 +262,16 @@ func (h *Hub) issue(r Request, now time.Time) (*x509.Certificate, error) {
 	if r.Subject.Use != HubUse && r.Key != nil && r.Key.Equal(&h.Key.PublicKey) {
 		return nil, errors.New("cannot issue a certificate: its key is the hub's own")
 	}
-	cert, err := h.Authority.Issue(r)
-	if err != nil {
-		return nil, err
+	return h.Authority.Issue(r)
+}
+
+// record stores the ledger.
+func (h *Hub) record(l Ledger) error {
+	if err := atomicfile.WriteJSON(h.store.Path(ledgerFile), l); err != nil {
+		return err
 	}
-	ledger := h.Ledger.With(cert)
-	if err := atomicfile.WriteJSON(h.store.Path(ledgerFile), ledger); err != nil {
-		return nil, err
-	}
-	h.Ledger = ledger
-	return cert, nil
+	h.Ledger = l
+	return nil
 }
 
 // Verifier returns a verifier of the dominion's certificates. Those of users and services that

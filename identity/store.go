@@ -199,8 +199,10 @@ func (s *Store) sync() error {
 
 // Issue is a certificate that was issued: the newest one of its key.
 type Issue struct {
-	Use     Use       `json:"use"`
-	Name    string    `json:"name"`
+	Use  Use    `json:"use"`
+	Name string `json:"name"`
+	// Domain is the id of the domain of a service; "" for others.
+	Domain  string    `json:"domain,omitempty"`
 	Key     string    `json:"key"`
 	Issued  time.Time `json:"issued"`
 	Expires time.Time `json:"expires"`
@@ -216,18 +218,30 @@ type Ledger struct {
 // With returns a ledger that has a certificate too. Entries of users and services that ended
 // are left out.
 func (l Ledger) With(cert *x509.Certificate) Ledger {
-	s, err := SubjectOf(cert)
-	issued := Issued(cert)
-	next := Ledger{NewestIssued: later(l.NewestIssued, issued)}
-	key := hashOf(cert)
+	return l.withAll([]*x509.Certificate{cert}, []string{""})
+}
+
+// withAll returns a ledger that has certificates too. Each is of the domain of an id, "" if it is
+// not of a service.
+func (l Ledger) withAll(certs []*x509.Certificate, domains []string) Ledger {
+	next := Ledger{NewestIssued: l.NewestIssued}
+	keys := make(map[string]bool, len(certs))
+	for _, cert := range certs {
+		next.NewestIssued = later(next.NewestIssued, Issued(cert))
+		keys[hashOf(cert)] = true
+	}
 	for _, i := range l.Issues {
-		ended := (i.Use == UserUse || i.Use == ServiceUse) && i.Expires.Before(issued)
-		if i.Key != key && !ended {
+		ended := (i.Use == UserUse || i.Use == ServiceUse) && i.Expires.Before(next.NewestIssued)
+		if !keys[i.Key] && !ended {
 			next.Issues = append(next.Issues, i)
 		}
 	}
-	if err == nil {
-		next.Issues = append(next.Issues, Issue{Use: s.Use, Name: s.Name, Key: key, Issued: issued, Expires: cert.NotAfter})
+	for n, cert := range certs {
+		if s, err := SubjectOf(cert); err == nil {
+			next.Issues = append(next.Issues, Issue{
+				Use: s.Use, Name: s.Name, Domain: domains[n], Key: hashOf(cert), Issued: Issued(cert), Expires: cert.NotAfter,
+			})
+		}
 	}
 	return next
 }

@@ -24,6 +24,8 @@ const (
 	MaxVariables = 1024
 	// MaxDependencies bounds the dependencies of a service.
 	MaxDependencies = 256
+	// MaxServiceKeys bounds HubRequest.ServiceKeys.
+	MaxServiceKeys = 64
 	// MaxText bounds each text of a request but its config, in bytes: what MQTT
 	// allows for a topic.
 	MaxText = 65535
@@ -142,5 +144,6 @@ func (a *HubRequest) checkLengths() error {
 		length{"code", len(a.Code), MaxText},
 		length{"use", len(a.Use), MaxText},
 		length{"token", len(a.Token), MaxText},
+		length{"service_keys", len(a.ServiceKeys), MaxServiceKeys},
 	)
 }

@@ -456,6 +456,9 @@ type Scale struct {
 	Replicas *int `json:"replicas" doc:"on how many domains it runs; 0: as the configuration says"`
 }
 
+// KeySet has public keys by the names of their owners.
+type KeySet map[string][]byte
+
 // HubRequest is the payload of request/<verb>.
 type HubRequest struct {
 	Transaction string  `json:"transaction" type:"text" doc:"repeated in the response"`
@@ -494,6 +497,7 @@ type HubRequest struct {
 	Word        string  `json:"word,omitempty" type:"id" doc:"join: the last word that the hub gave this domain; a copy of its disk shows an older one"`
 	Confirm     string  `json:"confirm,omitempty" type:"id" doc:"join: joins nothing, says that the domain has stored this word; not answered"`
 	Renew       bool    `json:"renew,omitempty" doc:"join: joins nothing, asks for a new certificate of the domain's key"`
+	ServiceKeys KeySet  `json:"service_keys,omitempty" key:"name" doc:"join: joins nothing, asks for certificates of services of this domain; the public key of each (DER of a SubjectPublicKeyInfo, P-256); 64 at most"`
 	Code        string  `json:"code,omitempty" type:"line" doc:"adopt: the code that the machine shows"`
 	Replace     bool    `json:"replace,omitempty" doc:"adopt: also if the name belongs to another key, which is revoked"`
 	Duration    Seconds `json:"duration,omitzero" doc:"permit_join, token: for how long"`

@@ -340,6 +340,8 @@ func (d *document) typeName(typ reflect.Type) string {
 		return "time"
 	case reflect.TypeFor[Seconds]():
 		return "seconds"
+	case reflect.TypeFor[[]byte]():
+		return "base64"
 	case reflect.TypeFor[json.RawMessage]():
 		return "any JSON"
 	case reflect.TypeFor[State]():

@@ -127,6 +127,9 @@ type Grant struct {
 	Hub         *HubCertificateView `json:"hub,omitempty" doc:"as hub/certificate: orders are verified by it whatever is retained there"`
 	Word        string              `json:"word,omitempty" type:"id" doc:"the word that the domain shows at its next join; it stores and then confirms it"`
 	Certificate [][]byte            `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
+	// CertifiesServices is of every join, ServiceCertificates of the answer to service_keys alone.
+	CertifiesServices   bool                `json:"certifies_services,omitempty" doc:"whether the hub issues certificates to the services of this domain: it has its own broker"`
+	ServiceCertificates map[string][][]byte `json:"service_certificates,omitempty" key:"name" doc:"by service: the certificate of its key (DER) and its issuers without the authority; a service whose key the hub refuses is absent"`
 }
 
 // JoinWindow is whether domains that ask for it are adopted without a code.

@@ -14,6 +14,7 @@
 //	join.go           the join: request, grant, refusals, opening the connection
 //	link.go           the goroutine that finds and joins a hub; its waiting times
 //	member.go         the adopted domain at its hub: home, TLS, word, renewal of the certificate
+//	services.go       asking the hub for the certificates of the domain's services
 //	subscriptions.go  subscriptions for traits and health checks
 package link
 
@@ -92,6 +93,8 @@ type Options struct {
 	// Member is whom the domain belongs to; nil: it has no key, and joins as an agent of
 	// an older version.
 	Member Member
+	// Services are the certificates of the domain's services; nil: they get none.
+	Services Services
 
 	// Address returns where this domain is reached.
 	Address func() string
@@ -301,6 +304,11 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 	l.storeWord(conn, j.grant)
 	renewal := time.NewTimer(l.untilRenewal())
 	defer renewal.Stop()
+	var servicesChanged <-chan struct{}
+	if l.o.Services != nil {
+		servicesChanged = l.o.Services.Changed()
+		l.certifyServices(ctx, j.candidate)
+	}
 	// At the start the loop does not know of this hub yet, and is lonely: at another
 	// address that the configuration names is the same hub. confirmed reports that the
 	// loop has found the hub of this connection reachable.
@@ -330,6 +338,8 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 		case <-renewal.C:
 			l.renew(ctx, j.candidate)
 			renewal.Reset(l.untilRenewal())
+		case <-servicesChanged:
+			l.certifyServices(ctx, j.candidate)
 		case w := <-l.browsed:
 			l.askAt(l.targets(w.found))
 			if !confirmed {

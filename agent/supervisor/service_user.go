@@ -171,6 +171,12 @@ func User(runAs string) (*syscall.Credential, error) {
 	return own.credential, err
 }
 
+// UserOf returns who a service runs as; nil: the agent's own user.
+func UserOf(service, runAs string, allowRoot []string) (*syscall.Credential, error) {
+	own, err := users{runAs, allowRoot}.of(service)
+	return own.credential, err
+}
+
 // mayWrite reports whether a file of a user may be a log of the owner's service.
 func (o owner) mayWrite(uid int) bool { return uid == 0 || uid == os.Getuid() || uid == o.uid }
 

@@ -192,7 +192,7 @@ func (p *Policy) Decide(c Client, a Action, topic string) Decision {
 		rest, ours := p.underPrefix(topic)
 		return decideApplicant(a, rest, ours)
 	}
-	if !slices.Contains(Roles(), c.Role) {
+	if c.Role != RoleService && !slices.Contains(Roles(), c.Role) {
 		return Decision{false, "no role: nothing is allowed"}
 	}
 	if a == Subscribe {
@@ -307,7 +307,11 @@ func (r *rule) matchesClient(c Client) bool {
 	if len(r.Users) == 0 && len(r.Roles) == 0 {
 		return true
 	}
-	return slices.Contains(r.Users, c.User) || slices.Contains(r.Roles, c.Role)
+	role := c.Role
+	if role == RoleService {
+		role = RoleDevice
+	}
+	return slices.Contains(r.Users, c.User) || slices.Contains(r.Roles, role)
 }
 
 // matchesAction reports whether the rule is about an action.

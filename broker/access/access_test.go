@@ -131,6 +131,21 @@ dominion/request/user                               s     -      -      -
 $SYS/#                                              s     s      s      -
 `
 
+// What a service may do that a device may not.
+var ofServices = []struct{ topic, may string }{
+	{"dominion/request/status", "p"},
+	{"dominion/request/domains", "p"},
+	{"dominion/request/services", "p"},
+	{"dominion/request/devices", "p"},
+	{"dominion/request/plan", "p"},
+	{"dominion/request/why", "p"},
+	{"dominion/request/events", "p"},
+	{"dominion/request/version", "p"},
+	{"dominion/response/status", "sd"},
+	{"dominion/response/status/x", "sd"},
+	{"dominion/response/status/+", "s"},
+}
+
 func plain(t testing.TB, prefix string, rules ...Rule) *Policy {
 	t.Helper()
 	p, err := New(prefix, "homeassistant", rules)
@@ -227,6 +242,10 @@ func TestDocument(t *testing.T) {
 			b.WriteString("\n")
 		}
 	})
+	b.WriteString(servicesHead)
+	for _, row := range ofServices {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", row.topic, strings.TrimSuffix(words.Replace(row.may), ", "))
+	}
 	const file = "../../docs/access.md"
 	if *update {
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
@@ -253,6 +272,66 @@ The requests ` + "`adopt`, `authority`, `certificates`, `forget`, `permit_join`,
 are between the asking connection and the hub alone. They need the control socket of the hub's machine, or an encrypted connection with a user; on any other one
 the broker refuses them whatever the table says. No subscriber, retained message, will, bridge or trace has them.
 `
+
+const servicesHead = `
+## Services
+
+A service of an adopted domain has [a certificate](reference/service.md#the-certificate-of-a-service), by which it is
+the user ` + "`SERVICE.DOMAIN`" + ` with the rights of the role device. Rules for that role are for it too. Besides, it may send
+the requests that change nothing, and read their answers:
+
+| | service |
+|---|---|
+`
+
+// A service may do what a device may, and what is listed.
+func TestServices(t *testing.T) {
+	p := plain(t, "dominion")
+	letters := map[string]Action{"p": Publish, "s": Subscribe, "d": Deliver}
+	more := make(map[string]string)
+	for _, row := range ofServices {
+		more[row.topic] = row.may
+	}
+	check := func(topic, may string, isFilter bool) {
+		for letter, a := range letters {
+			if isFilter && a != Subscribe {
+				continue
+			}
+			got := p.Decide(Client{User: "web.pi-kitchen", ID: "c1", Role: RoleService}, a, topic)
+			if want := strings.Contains(may, letter); got.Allowed != want || got.By == "" {
+				t.Errorf("%v %s: %+v", a, topic, got)
+			}
+		}
+	}
+	rows(func(topic, role string, isFilter bool, may string) {
+		if role == RoleDevice && more[topic] == "" {
+			check(topic, may, isFilter)
+		}
+	})
+	for _, row := range ofServices {
+		check(row.topic, row.may, strings.Contains(row.topic, "+"))
+	}
+	for _, v := range topics.Verbs() {
+		if _, listed := more["dominion/request/"+v.Name]; listed != (v.By == topics.ByReaders) {
+			t.Errorf("the request %s is listed: %v", v.Name, listed)
+		}
+	}
+}
+
+// A rule for devices is for services too, and none can name their role.
+func TestRulesForDevicesAreForServices(t *testing.T) {
+	p := plain(t, "dominion", Rule{Roles: []string{RoleDevice}, Actions: []Action{Publish}, Deny: true, Topics: []string{"zigbee2mqtt/#"}})
+	c := Client{User: "web.kitchen", ID: "x", Role: RoleService}
+	if d := p.Decide(c, Publish, "zigbee2mqtt/lamp/set"); d.Allowed || !strings.Contains(d.By, "rule 1") {
+		t.Errorf("%+v", d)
+	}
+	if d := p.Decide(c, Publish, "tele/plug/LWT"); !d.Allowed {
+		t.Errorf("%+v", d)
+	}
+	if _, err := New("dominion", "homeassistant", []Rule{{Roles: []string{RoleService}, Actions: []Action{Publish}, Topics: []string{"#"}}}); err == nil {
+		t.Error("a rule names the role service")
+	}
+}
 
 func TestDeniesByDefault(t *testing.T) {
 	p := plain(t, "dominion")
@@ -350,7 +429,7 @@ func TestNoRuleOpensWhatTheHubPublishes(t *testing.T) {
 	}
 	open := []string{tree.Service(topics.ServiceSet, "web"), tree.Domain(topics.DomainDrainSet, "pi"), tree.Topic(topics.Address{Kind: topics.Request, Verb: "start"}), "$SYS/broker/connection/attic/state"}
 	all := []string{"#", prefix + "/#", "$SYS/#", "$other/#", "+/+/domain/+/services/set", prefix + "/domain/%u/#", "$SYS/broker/connection/+/state"}
-	for _, role := range []string{RoleReader, RoleDevice, RoleDomain} {
+	for _, role := range []string{RoleReader, RoleDevice, RoleDomain, RoleService} {
 		for _, topic := range closed {
 			p := plain(t, prefix, Rule{Actions: []Action{Publish}, Topics: append(all, topic)})
 			if d := p.Decide(Client{User: "pi", ID: "x", Role: role}, Publish, topic); d.Allowed || !strings.Contains(d.By, "has no effect: rule 1") {

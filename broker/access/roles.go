@@ -25,7 +25,11 @@ const (
 // that ask to be adopted. No user has it.
 const RoleApplicant = "applicant"
 
-// Roles returns all roles, in order.
+// RoleService is of clients with the certificate of a service of a domain: that of a device, and
+// the requests that change nothing. No user has it. Rules for the role device are for it too.
+const RoleService = "service"
+
+// Roles returns all roles that a user may have, in order.
 func Roles() []string { return []string{RoleAdmin, RoleReader, RoleDevice, RoleDomain} }
 
 // What each role may do below the prefix.
@@ -40,6 +44,7 @@ var (
 		pattern(topics.ServiceEndpoints),
 		pattern(topics.ServiceEndpoint),
 	}
+	serviceReads    = readerAnswers()
 	domainPublishes = []string{
 		pattern(topics.DomainAvailability),
 		pattern(topics.DomainHeartbeat),
@@ -68,6 +73,15 @@ func readerRequests() (all []string) {
 		if v.By == topics.ByReaders {
 			all = append(all, "request/"+v.Name)
 		}
+	}
+	return all
+}
+
+// readerAnswers returns the topics of the answers to these requests.
+func readerAnswers() (all []string) {
+	for _, r := range readerRequests() {
+		answer := "response" + strings.TrimPrefix(r, "request")
+		all = append(all, answer, answer+"/+")
 	}
 	return all
 }
@@ -121,6 +135,8 @@ func (p *Policy) decideByRole(c Client, a Action, topic string) Decision {
 		return decideReader(c, a, rest, ours)
 	case RoleDevice:
 		return p.decideDevice(c, a, topic, rest, ours)
+	case RoleService:
+		return p.decideService(c, a, topic, rest, ours)
 	case RoleDomain:
 		return p.decideDomain(c, a, topic, rest, ours)
 	}
@@ -154,6 +170,17 @@ func (p *Policy) decideDevice(c Client, a Action, topic, rest string, ours bool)
 		return Decision{false, "role device: may publish only its own discovery, not the dominion's nor Home Assistant's birth"}
 	}
 	return Decision{true, "role device: may publish the topics of devices"}
+}
+
+// decideService decides for the services of domains, which have the role device and may ask.
+func (p *Policy) decideService(c Client, a Action, topic, rest string, ours bool) Decision {
+	switch {
+	case ours && a == Publish && coveredByAny(readerPublishes, rest, c):
+		return Decision{true, "role service: may send requests that change nothing"}
+	case ours && a != Publish && coveredByAny(serviceReads, rest, c):
+		return Decision{true, "role service: may read the answers to requests that change nothing"}
+	}
+	return p.decideDevice(c, a, topic, rest, ours)
 }
 
 // joinAnswers are the topics at which machines that ask to be adopted are answered.

@@ -4,6 +4,16 @@
 //
 // Its methods may be called from any goroutine. It writes the files in
 // data_dir/identity, and nothing of MQTT. The hub and its HTTP server use it.
+//
+// # Files
+//
+//	adoption.go   what adoptions are signed with; certificates of domains
+//	authority.go  taking the authority offline, replacing it
+//	issue.go      what was issued; certificates of users
+//	keys.go       the hub's certificate and its renewal; whose a client's is
+//	list.go       the key list
+//	orders.go     signing orders
+//	services.go   certificates of services
 package keys
 
 import (
@@ -235,7 +245,7 @@ func (k *Keys) identify(chain []*x509.Certificate, now time.Time) (broker.Owner,
 		return broker.Owner{}, false, nil // not of a dominion
 	}
 	k.mu.Lock()
-	list := k.list // what it holds is never changed
+	list, ledger := k.list, k.hub.Ledger // what they hold is never changed
 	verifier := k.hub.Verifier(&list, k.known)
 	k.mu.Unlock()
 	peer, err := verifier.Verify(chain, now, identity.DomainUse, identity.UserUse, identity.ServiceUse)
@@ -249,6 +259,11 @@ func (k *Keys) identify(chain []*x509.Certificate, now time.Time) (broker.Owner,
 			return broker.Owner{}, true, fmt.Errorf("cannot verify the certificate of the domain %.80s: %w", peer.Subject.Name, errNotAdopted)
 		}
 		owner.Name = d.Name
+	}
+	if peer.Subject.Use == identity.ServiceUse {
+		if err := k.checkService(peer, ledger); err != nil {
+			return broker.Owner{}, true, fmt.Errorf("cannot verify the certificate of the service %.128s: %w", peer.Subject.Name, err)
+		}
 	}
 	return owner, true, nil
 }

@@ -145,19 +145,24 @@ func (k *Keys) RevokeUser(user string, now time.Time) (int, error) {
 	return k.revokeAll(identity.UserUse, user, now)
 }
 
-// RevokeDomain revokes a key of a domain, whose id is given.
-func (k *Keys) RevokeDomain(id, key string, now time.Time) error {
+// RevokeDomain revokes a key of a domain, whose id is given, and those of its services, whose names
+// it returns.
+func (k *Keys) RevokeDomain(id, key string, now time.Time) (services []string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.list.IsRevoked(key) {
-		return nil
+	all, services := k.revokedServices(id)
+	if !k.list.IsRevoked(key) {
+		r, err := k.find(key)
+		if err != nil {
+			return nil, err
+		}
+		r.Use, r.Name = identity.DomainUse, id
+		all = append(all, r)
 	}
-	r, err := k.find(key)
-	if err != nil {
-		return err
+	if len(all) == 0 {
+		return services, nil
 	}
-	r.Use, r.Name = identity.DomainUse, id
-	return k.revoke(now, r)
+	return services, k.revoke(now, all...)
 }
 
 // revokeAll revokes the keys of all certificates of a use and name.

@@ -1,0 +1,175 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmbarzee/dominion/identity"
+)
+
+// ServiceKeys are the keys of services for which a domain asks for certificates.
+type ServiceKeys struct {
+	// ID and Domain are id and name of the domain.
+	ID, Domain string
+	// Keys are the public keys by service, as identity.EncodePublicKey returns them.
+	Keys map[string][]byte
+}
+
+// ServiceCertificates are what came of ServiceKeys.
+type ServiceCertificates struct {
+	// Chains has, by service, the certificate and its issuers.
+	Chains map[string][][]byte
+	// Renewed are the services that had a certificate of that name and key before, sorted.
+	Renewed []string
+	// Refused are the reasons for which keys got none.
+	Refused []error
+}
+
+// maxServiceKeys bounds the keys of services of a domain that have a certificate which has not
+// ended: a domain must not fill the list of what was issued.
+const maxServiceKeys = 512
+
+// CertifyServices issues the certificates of services, SERVICE.DOMAIN, in one write, and returns
+// what came of each request. Who asks must have been authenticated as the domain.
+func (k *Keys) CertifyServices(asked []ServiceKeys, now time.Time) ([]ServiceCertificates, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	type row struct {
+		request int
+		service string
+	}
+	var rows []row
+	var requests []identity.ServiceRequest
+	all := make([]ServiceCertificates, len(asked))
+	requested := make(map[string]string) // the name, by key
+	for n, a := range asked {
+		all[n].Chains = make(map[string][][]byte)
+		issued, held := k.servicesOf(a.ID), 0
+		for _, service := range slices.Sorted(maps.Keys(a.Keys)) {
+			r := identity.ServiceRequest{Domain: a.ID, Name: service + "." + a.Domain}
+			hash, err := k.mayCertify(&r, a.Keys[service])
+			if err == nil && requested[hash] != "" && requested[hash] != r.Name {
+				err = errors.New("another service has this key")
+			}
+			if _, before := issued[hash]; err == nil && !before {
+				if held++; len(issued)+held > maxServiceKeys {
+					err = fmt.Errorf("the domain has certificates for %d keys of services, more are not issued before some end", len(issued))
+				}
+			}
+			if err != nil {
+				all[n].Refused = append(all[n].Refused, fmt.Errorf("cannot issue a certificate to the service %s: %w", r.Name, err))
+				continue
+			}
+			if issued[hash] == r.Name {
+				all[n].Renewed = append(all[n].Renewed, service)
+			}
+			requested[hash] = r.Name
+			rows, requests = append(rows, row{n, service}), append(requests, r)
+		}
+	}
+	if len(requests) == 0 {
+		return all, nil
+	}
+	chains, err := k.hub.IssueForServices(requests, now)
+	if err != nil {
+		return nil, err
+	}
+	for n, r := range rows {
+		all[r.request].Chains[r.service] = identity.EncodeChain(chains[n])
+	}
+	return all, nil
+}
+
+// mayCertify reads the key of a request, and returns its hash, or why it gets no certificate. A key
+// is of one owner: revoking it ends all that it is good for. The caller holds mu.
+func (k *Keys) mayCertify(r *identity.ServiceRequest, der []byte) (hash string, err error) {
+	if r.Key, err = identity.ParsePublicKey(der); err != nil {
+		return "", err
+	}
+	hash = identity.HashEncodedKey(der)
+	before, issued := k.hub.Ledger.Find(hash)
+	switch {
+	case k.list.IsRevoked(hash):
+		return "", fmt.Errorf("the key %s was revoked: restart the agent there, which then makes a new one", identity.Label(hash))
+	case issued && (before.Use != identity.ServiceUse || before.Domain != r.Domain),
+		k.anyDomain(func(d Domain) bool { return d.Key == hash }), r.Key.Equal(&k.hub.Key.PublicKey), r.Key.Equal(k.hub.Authority.Root.PublicKey), r.Key.Equal(&k.hub.Authority.Key.PublicKey):
+		return "", fmt.Errorf("the key %s belongs to somebody else", identity.Label(hash))
+	}
+	return hash, nil
+}
+
+// servicesOf returns the names of a domain's services that have a certificate, by their keys, but for
+// those that are revoked. The caller holds mu.
+func (k *Keys) servicesOf(id string) map[string]string {
+	all := make(map[string]string)
+	for _, i := range k.hub.Ledger.Issues {
+		if i.Use == identity.ServiceUse && i.Domain == id && !k.list.IsRevoked(i.Key) {
+			all[i.Key] = i.Name
+		}
+	}
+	return all
+}
+
+// maxRevokedServices bounds the keys of services in the key list. A key that is left out is not
+// accepted either: its domain is not adopted any more.
+const maxRevokedServices = 1024
+
+// revokedServices returns the entries of the key list for the services of a domain that is revoked,
+// and their names. The caller holds mu.
+func (k *Keys) revokedServices(id string) (entries []identity.RevokedKey, names []string) {
+	listed := 0
+	for _, r := range k.list.Revoked {
+		if r.Use == identity.ServiceUse {
+			listed++
+		}
+	}
+	of := k.servicesOf(id)
+	for _, i := range k.hub.Ledger.Issues {
+		if of[i.Key] == "" {
+			continue
+		}
+		names = append(names, i.Name)
+		if listed++; listed <= maxRevokedServices {
+			entries = append(entries, revocation(i))
+		}
+	}
+	return entries, names
+}
+
+// checkService returns why the certificate of a service is not accepted: its domain must be adopted,
+// and have the name that it had when the certificate was issued. ledger is what was issued.
+func (k *Keys) checkService(peer identity.Peer, ledger identity.Ledger) error {
+	_, domain, is := strings.Cut(peer.Subject.Name, ".")
+	issue, found := ledger.Find(peer.KeyHash)
+	switch {
+	case !is:
+		return errors.New("its name is not SERVICE.DOMAIN")
+	case found && issue.Name != peer.Subject.Name:
+		return fmt.Errorf("its service is %.128s now", issue.Name)
+	case found && issue.Domain != "":
+		if d, adopted := k.domain(issue.Domain); adopted && d.Name == domain {
+			return nil
+		}
+	case k.anyDomain(func(d Domain) bool { return d.Name == domain }): // issued after the backup from which the hub was restored
+		return nil
+	}
+	return errNotAdopted
+}
+
+// anyDomain reports whether an adopted domain fulfils a condition.
+func (k *Keys) anyDomain(is func(Domain) bool) bool {
+	all := k.domains.Load()
+	if all == nil {
+		return false
+	}
+	for _, d := range *all {
+		if is(d) {
+			return true
+		}
+	}
+	return false
+}
