@@ -16,6 +16,15 @@ ask() {
 	fi 2>/dev/null | tail -n 1
 }
 
+# Shows the home what the lamp does. On any machine but the hub's own the broker is reached by TLS, with the
+# certificate of this service, which is read anew each time. Nobody waits for a broker that is away.
+publish() {
+	command -v mosquitto_pub >/dev/null || return 0
+	mosquitto_pub -h "$DOMINION_IP" -p "$DOMINION_PORT" \
+		${DOMINION_CERT_FILE:+--cafile "$DOMINION_CA_FILE" --cert "$DOMINION_CERT_FILE" --key "$DOMINION_KEY_FILE"} \
+		-r -t "lamp/$DOMAIN_NAME/state" -m "$1" &
+}
+
 before=
 while :; do
 	state=$(ask)
@@ -26,6 +35,7 @@ while :; do
 	if [ "$state" != "$before" ]; then
 		echo "$state"
 		echo "$state" >"$SERVICE_DATA_DIR/state"
+		publish "$state"
 		before=$state
 	fi
 	# In the background and waited for: the signal to stop ends the wait.

@@ -12,10 +12,30 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
 import urllib.request
+
+
+def broker():
+    """Connects to the broker: by TLS, with this service's certificate, where it has one.
+
+    The files are read at each connect: they are replaced when they are renewed.
+    """
+    env = os.environ
+    s = socket.create_connection((env["DOMINION_IP"], env["DOMINION_PORT"]), timeout=3)
+    if not env["DOMINION_URL"].startswith("mqtts:"):
+        return s
+    try:
+        tls = ssl.create_default_context(cafile=env.get("DOMINION_CA_FILE"))
+        if "DOMINION_CERT_FILE" in env:
+            tls.load_cert_chain(env["DOMINION_CERT_FILE"], env["DOMINION_KEY_FILE"])
+        return tls.wrap_socket(s, server_hostname=env["DOMINION_IP"])
+    except OSError:  # also that of TLS, and of a file that is not there yet
+        s.close()
+        raise
 
 
 def endpoint(service):
@@ -30,7 +50,7 @@ def endpoint(service):
     def text(b):
         return len(b).to_bytes(2, "big") + b
 
-    with socket.create_connection((env["DOMINION_IP"], env["DOMINION_PORT"]), timeout=3) as s:
+    with broker() as s:
         client = text(f"orchestrator-{os.getpid()}".encode())
         connect = text(b"MQTT") + b"\x04\x02\x00\x0a" + client
         subscribe = b"\x00\x01" + text(topic) + b"\x00"
