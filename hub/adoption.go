@@ -131,9 +131,13 @@ func (h *Hub) publishAdoption(now time.Time) {
 
 // carryOut carries out what the part returned: what must be on disk first.
 func (h *Hub) carryOut(out adoption.Effects, now time.Time) {
-	if change := func(s *store.State) { s.Adoption = h.adoption.State() }; out.Store {
+	change := func(s *store.State) { s.Adoption = h.adoption.State() }
+	switch {
+	case out.Members:
+		h.store.ChangeMembers(change)
+	case out.Store:
 		h.store.Change(change)
-	} else if out.Minor {
+	case out.Minor:
 		h.store.ChangeMinor(change)
 	}
 	if out.Urgent {

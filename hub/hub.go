@@ -317,6 +317,9 @@ func (h *Hub) Run(ctx context.Context) {
 	h.beginLeases()
 	h.adoption.Begin(h.localAddress(), time.Now())
 	h.events.Add(topics.Event{Type: topics.HubStarted, Message: "the hub started with epoch " + itoa(h.epoch)})
+	if recovered := h.store.Recovered(); recovered != "" {
+		h.events.Add(topics.Event{Type: topics.HubProblem, Message: recovered})
+	}
 	h.followFigures()
 	h.updateWatch()
 	timer := time.NewTimer(0)

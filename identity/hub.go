@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // HubOptions says which identity OpenHub opens.
@@ -168,6 +170,23 @@ func (h *Hub) usable(now time.Time) bool {
 	}
 	_, err := Verifier{Dominion: h.dominion, Roots: []*x509.Certificate{h.Authority.Root}}.Verify(h.Chain, now, HubUse)
 	return err == nil
+}
+
+// DominionOf returns the id of the dominion whose hub has its keys in a data_dir, by the
+// certificates there; "": there are none that can be read.
+func DominionOf(dataDir string) string {
+	store := Store{dir: filepath.Join(dataDir, Directory)}
+	for _, cert := range store.Certificates(hubCertFile) {
+		if s, err := SubjectOf(cert); err == nil && s.Use == HubUse {
+			return s.Dominion
+		}
+	}
+	for _, cert := range store.Certificates(authorityCertFile) {
+		if o := cert.Subject.Organization; cert.IsCA && len(o) == 1 && topics.ValidID(o[0]) {
+			return o[0]
+		}
+	}
+	return ""
 }
 
 // KeyHash returns the hash of the hub's key, which orders name.

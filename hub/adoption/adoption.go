@@ -155,6 +155,8 @@ type Effects struct {
 	// is called. Minor is a change of words alone, which is on disk before a grant with a new
 	// one is sent, and can wait otherwise.
 	Store, Urgent, Minor bool
+	// Members reports, beside Store, that who is adopted has changed.
+	Members bool
 	// Domains reports that other domains have certificates than before. Revoked are those whose
 	// key is not accepted any more; another one may have the name already.
 	Domains bool
@@ -255,7 +257,7 @@ func (a *Adoption) put(m protocol.Member) {
 	if before.Words.Established() && before.Name == m.Name && before.KeyHash == m.KeyHash {
 		a.out.Minor = true
 	} else {
-		a.out.Store = true
+		a.out.Store, a.out.Members = true, true
 	}
 }
 

@@ -216,7 +216,7 @@ func (a *Adoption) revoke(m protocol.Member, now time.Time, why string) {
 		delete(a.state.Forgotten, id)
 	}
 	a.state.Forgotten[m.ID] = m.KeyHash
-	a.out.Store, a.out.Domains = true, true
+	a.out.Store, a.out.Members, a.out.Domains = true, true, true
 	a.out.Revoked = append(a.out.Revoked, m)
 	a.event(topics.DomainRevoked, m.Name, "the key %s of %s is not accepted any more: %s", identity.Label(m.KeyHash), m.Name, why)
 }

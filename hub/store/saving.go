@@ -16,6 +16,8 @@ const warnInterval = time.Hour
 type unsaved struct {
 	// changed reports that something is to be on disk with the next SaveWhenDue.
 	changed bool
+	// members reports that who is adopted is to be written beside the keys too.
+	members bool
 	// minor reports that something can wait until minorAt.
 	minor   bool
 	minorAt time.Time

@@ -101,12 +101,15 @@ type Store struct {
 	// unsaved is what of state is to be written, and when.
 	unsaved unsaved
 
+	// recovered is what Recovered returns.
+	recovered string
+
 	// waited is how long the disk took for all writes of this run.
 	waited time.Duration
 }
 
 // Open reads the file in dir, which is made if it is missing. A file that a
-// power cut broke is set aside with a warning. A dir that cannot be written
+// power cut broke is set aside with a warning; what the keys beside it tell is recovered. A dir that cannot be written
 // from the beginning is an error: the hub would be another one at each start.
 func Open(dir string, log *slog.Logger) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -131,10 +134,18 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	}
 	s.state = state
 	if state.ID == "" {
-		s.state.ID = topics.NewID()
+		if err := s.recover(log); err != nil {
+			return nil, err
+		}
+		if s.state.ID == "" {
+			s.state.ID = topics.NewID()
+		}
 		if s.err = s.writeFile(time.Now()); s.err != nil {
 			return nil, s.err
 		}
+	}
+	if s.missesMembers() {
+		s.ChangeMembers(func(*State) {})
 	}
 	return s, nil
 }
@@ -186,11 +197,11 @@ func (s *Store) Prefix() string { return s.state.Prefix }
 // may still be retained. They must not be changed.
 func (s *Store) FormerPrefixes() []string { return s.state.FormerPrefixes }
 
-// writeFile writes the State, and charges its budget at now.
+// writeFile writes the State, and who is adopted beside the keys, and charges its budget at now.
 func (s *Store) writeFile(now time.Time) error {
 	began := time.Now()
 	defer s.measure(began)
-	return s.budget.WriteJSON(s.path, s.state, now)
+	return errors.Join(s.writeMembers(now), s.budget.WriteJSON(s.path, s.state, now))
 }
 
 func (s *Store) measure(began time.Time) { s.waited += time.Since(began) }
