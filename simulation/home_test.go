@@ -36,6 +36,7 @@ type home struct {
 	net             network
 	laws            *laws
 	catalogInterval time.Duration  // agent.Options.Look
+	adopting        bool           // as in options
 	busy            sync.WaitGroup // processes whose end is to be reported
 	machines        map[string]*machine
 	gadgets         []*gadget
@@ -87,6 +88,8 @@ type options struct {
 	services        map[string][]string
 	catalogInterval time.Duration
 	network         func(*home) network
+	// adopting has a hub with keys, and machines that are to be adopted; else nobody has keys.
+	adopting bool
 }
 
 // inHome runs a test in a home, with everything running.
@@ -105,7 +108,7 @@ func inHome(t *testing.T, o options, test func(*home)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &home{
 			T: t, seed: o.seed, dir: dir, house: newOwnerConfig(o.timing, o.services), tree: topics.NewTree(""), log: new(journal),
-			catalogInterval: o.catalogInterval, machines: make(map[string]*machine),
+			catalogInterval: o.catalogInterval, adopting: o.adopting, machines: make(map[string]*machine),
 		}
 		h.events.file = whole
 		h.laws = newLaws(h)
@@ -238,7 +241,7 @@ func (h *home) start() {
 	if embedded {
 		h.reconnect(2 * time.Second)
 	}
-	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: busObserver{bus, h}, Embedded: embedded, Log: log})
+	u := hub.New(hub.Options{Config: h.cfg, Version: "test", Store: state, Bus: busObserver{bus, h}, Embedded: embedded, Log: log, Keys: h.openKeys(state)})
 	h.net.serve(hubObserver{u, h})
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup

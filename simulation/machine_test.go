@@ -31,10 +31,12 @@ type machine struct {
 	home   *home
 	name   string
 	traits []string
-	dir    string
-	log    *journal
-	runs   uint64       // of its agent
-	clock  atomic.Int64 // how far its wall clock is from the truth, a time.Duration
+	// adoption and token are as in its domain.toml; token is the content of its token_file.
+	adoption, token string
+	dir             string
+	log             *journal
+	runs            uint64       // of its agent
+	clock           atomic.Int64 // how far its wall clock is from the truth, a time.Duration
 
 	guards *guards
 
@@ -336,7 +338,7 @@ func (m *machine) power() {
 	m.dying.Wait()
 	m.home.net.restore(m)
 	o := agent.Options{
-		Keyless: true, // adoption has tests of its own
+		Keyless: !m.home.adopting,
 		Config: config.Domain{
 			Name: m.name, Traits: m.traits, Hub: "192.0.2.1:1883", Zeroconf: config.Zeroconf{Enabled: true},
 			ServicesDir: filepath.Join(m.dir, "services"), DataDir: m.data(),
@@ -349,6 +351,7 @@ func (m *machine) power() {
 			return nil
 		},
 	}
+	m.configureAdoption(&o.Config)
 	m.home.net.reach(m, &o)
 	a := agent.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
