@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"path/filepath"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -28,14 +30,14 @@ type adopter struct {
 	code   adoption.Code
 	// refuse is the error that questions are answered with; "": none.
 	refuse string
-	// older grants joins without the hub's certificate, as hubs did before they had that.
-	older bool
 	// lose drops this message; "": none.
 	lose string
 
 	questions []adoption.Question
 	offers    map[string]*adoption.Offer
 	words     map[string]adoption.Words // by id of the domain
+	// joined are the domains' keys by id.
+	joined    map[string]*ecdsa.PublicKey
 	confirmed int
 }
 
@@ -50,7 +52,7 @@ func newAdopter(t testing.TB, dominion string, lifetime time.Duration) *adopter 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &adopter{t: t, own: own, keys: keys, offers: make(map[string]*adoption.Offer), words: make(map[string]adoption.Words)}
+	return &adopter{t: t, own: own, keys: keys, offers: make(map[string]*adoption.Offer), words: make(map[string]adoption.Words), joined: make(map[string]*ecdsa.PublicKey)}
 }
 
 // makeToken returns a token by which the hub adopts.
@@ -150,6 +152,7 @@ func (a *adopter) prove(p adoption.Proof, now time.Time) {
 			continue
 		}
 		id := o.Question.ID
+		a.joined[id] = o.Domain()
 		word := adoption.WordKey(nil).New("", adoption.Words{})
 		if !o.Completed() {
 			a.words[id] = a.words[id].Give(word)
@@ -182,9 +185,6 @@ func (a *adopter) confirm(id, word string) {
 // join answers the join of a domain as a hub with keys does.
 func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
 	g := topics.Grant{Dominion: a.dominion(), Name: "home", Epoch: 5}
-	if published := a.own.Published(); !a.older {
-		g.Hub = &published
-	}
 	switch {
 	case r.Confirm != "":
 		a.confirm(r.ID, r.Confirm)
@@ -205,6 +205,33 @@ func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
 	g.Word = adoption.WordKey(nil).New("", adoption.Words{})
 	a.words[r.ID] = a.words[r.ID].Give(g.Word)
 	return topics.Accept(r.Transaction, g), true
+}
+
+// verify checks that a domain has signed its request to join.
+func (a *adopter) verify(m topics.Message, ask topics.HubRequest) {
+	c := signed.Context{Kind: topics.Request.SignedKind(), Dominion: a.dominion(), Domain: ask.ID}
+	if _, err := signed.Verify(a.joined[ask.ID], c, m.Payload); err != nil {
+		a.t.Errorf("a request to join is not signed: %v: %s", err, m.Payload)
+	}
+}
+
+// sign returns an answer to a join as a message that the hub has signed.
+func (a *adopter) sign(id string, r topics.Reply) []byte {
+	if r.Status != topics.StatusOK {
+		return topics.Encode(r)
+	}
+	g, err := topics.Decode[topics.Grant]("", r.Data)
+	if err != nil {
+		a.t.Error(err)
+	}
+	published := a.own.Published()
+	g.Hub = &published
+	c := signed.Context{Kind: topics.ResponseTo.SignedKind(), Dominion: a.dominion(), Domain: id}
+	message, err := signed.Sign(a.own.Key, c, topics.Encode(topics.Accept(r.Transaction, g)))
+	if err != nil {
+		a.t.Error(err)
+	}
+	return message
 }
 
 // adopting brings up a hub that adopts, with a broker.

@@ -29,6 +29,7 @@
 //	reset.go                domain reset
 //	run.go                  start and end of the parts
 //	signed.go               signed orders: what is compared, verified and refused
+//	signing.go              what this domain signs, and the answer to its join
 //	status.go               the status of the domain; the shortest heartbeat
 //	store.go                the agent's own files; how much a day they may take
 //	tokens.go               tokens by which a domain joins: sources, order, how often files are read

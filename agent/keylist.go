@@ -91,7 +91,7 @@ func (l *loop) refuseKeyList(t keyListTaken, now time.Time) {
 	}
 	topic, _ := l.tree.Request(topics.VerbJoin)
 	ask := topics.HubRequest{ID: l.member.o.ID, Name: l.config.Name, Session: l.member.o.Session, KeyList: string(t.own)}
-	l.connection.Publish(topics.Message{Topic: topic, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(ask)})
+	l.request(topic, ask)
 }
 
 // acknowledgeAuthority tells the hub that this domain has stored an authority: the hub uses
@@ -102,7 +102,17 @@ func (l *loop) acknowledgeAuthority(t keyListTaken) {
 	}
 	topic, _ := l.tree.Request(topics.VerbJoin)
 	ask := topics.HubRequest{ID: l.member.o.ID, Name: l.config.Name, Session: l.member.o.Session, Authority: t.authority}
-	l.connection.Publish(topics.Message{Topic: topic, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(ask)})
+	l.request(topic, ask)
+}
+
+// request publishes a request to join that is not answered.
+func (l *loop) request(topic string, ask topics.HubRequest) {
+	payload, err := l.member.SignJoin(ask)
+	if err != nil {
+		l.log.Error("the hub is not told what this domain has stored", "error", err)
+		return
+	}
+	l.connection.Publish(topics.Message{Topic: topic, QoS: topics.Lookup(topics.Request).QoS, Payload: payload})
 }
 
 // takeKeyList stores a key list that is newer than the one that is pinned, before it is

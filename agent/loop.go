@@ -42,6 +42,8 @@ type loop struct {
 	orders     *orders.Orders
 	// signatures verifies signed orders, in goroutines that post their results.
 	signatures *signatures.Signatures
+	// order is the start command that was verified last.
+	order      signedStart
 	verifying  sync.WaitGroup
 	post       func(event any)
 	keyLists   keyLists
@@ -173,7 +175,6 @@ func (l *loop) connected(e link.Up, now time.Time) {
 	l.unsubscribed(l.connection.Up(e, now), now)
 	l.orders.Join(e.Grant)
 	l.signatures.Drop()
-	l.grantedHub(e.Grant, now)
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.Grant.Dominion {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.Grant.Name)

@@ -59,6 +59,8 @@ type membership struct {
 	// adoption.
 	verifier identity.Verifier
 	pinned   atomic.Pointer[identity.Verifier]
+	// last is the last start command that was obeyed, as it was signed; nil: none.
+	last atomic.Pointer[lastOrder]
 	// homes are where hubs adopted the domain, newest last.
 	homes   []home
 	renewal *identity.Renewal

@@ -161,7 +161,9 @@ func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time)
 			return
 		}
 		l.log.Info("start command", "epoch", c.Epoch, "generation", c.Generation, "services", len(c.Services))
-		l.reports.WriteError(l.store.setCommand(c, ratchet, now)) // before it is obeyed
+		message := l.messageOf(c)
+		l.reports.WriteError(l.store.setCommand(c, ratchet, message, now)) // before it is obeyed
+		l.member.setLast(c.Dominion, message)
 		l.applyTiming(c.Timing)
 		l.supervisor.Apply(c.Services, now)
 	}

@@ -133,12 +133,19 @@ func (u *hub) receive(m topics.Message) {
 		if err != nil {
 			u.h.t.Error(err)
 		}
+		if u.adopts != nil && u.adopts.joined[ask.ID] != nil {
+			u.adopts.verify(m, ask)
+		}
 		if reply, answers := u.answer(ask); answers {
+			payload := topics.Encode(reply)
+			if u.adopts != nil {
+				payload = u.adopts.sign(ask.ID, reply)
+			}
 			_, response := u.tree.Request(topics.VerbJoin)
 			if ask.Response != "" && !u.common {
 				response = ask.Response
 			}
-			u.Publish(topics.Message{Topic: response, Payload: topics.Encode(reply), QoS: 1})
+			u.Publish(topics.Message{Topic: response, Payload: payload, QoS: 1})
 		}
 	}
 }

@@ -168,6 +168,7 @@ func (a *Agent) newLoop(id, session string, store *store, member *membership, is
 		member.o.Address = l.inventory.Address
 		member.o.VerifiedHub = func(p identity.Peer) { a.events.Put(p) }
 		o.Member = member
+		member.setLast(store.command.Dominion, store.signed)
 	}
 	if issued != nil {
 		o.Services = issued

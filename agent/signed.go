@@ -118,17 +118,25 @@ func (l *loop) obey(o signatures.Order, now time.Time) error {
 	if err := l.compare(o); err != nil {
 		return err
 	}
+	l.order = signedStart{o.Head, string(o.Message.Payload)}
 	l.startCommand(m, now)
 	return nil
 }
 
-// grantedHub takes the certificate of the hub that has granted the join: its orders are then
-// verified whatever is retained at hub/certificate. An older hub grants none.
-func (l *loop) grantedHub(g topics.Grant, now time.Time) {
-	if g.Hub != nil {
-		topic, _ := l.tree.Request(topics.VerbJoin)
-		l.hubCertificate(topics.Message{Topic: topic, Payload: topics.Encode(g.Hub)}, now)
+// signedStart is a start command that was verified, as it was signed.
+type signedStart struct {
+	head    topics.SignedHead
+	message string
+}
+
+// messageOf returns the message of a start command that was verified; "": it was not signed,
+// or is longer than a join may show.
+func (l *loop) messageOf(c topics.StartCommand) string {
+	h := l.order.head
+	if c.Key == "" || c.Key != h.Key || c.Epoch != h.Epoch || c.Generation != h.Generation || len(l.order.message) > topics.MaxLast {
+		return ""
 	}
+	return l.order.message
 }
 
 // hubCertificate takes the certificate of the hub, by which its orders are verified.

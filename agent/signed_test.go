@@ -63,7 +63,7 @@ func (u *hub) publishCertificate() {
 // adoptedPi brings up a hub and a domain that it has adopted.
 func (h *testNetwork) adoptedPi(certificate bool) (*hub, *running) {
 	u := h.adopting(hubAddr, "d1", 0)
-	u.adopts.window, u.adopts.older = true, true
+	u.adopts.window = true
 	if certificate {
 		u.publishCertificate()
 	}
@@ -169,20 +169,51 @@ func TestForgedStartCommands(t *testing.T) {
 	}
 }
 
-// A start command whose hub is not verified is held until hub/certificate has come; one of
-// another authority verifies nothing.
+// secondHub returns another hub of the dominion of u, which its key list names from now on: its
+// key, and what it publishes at hub/certificate.
+func (u *hub) secondHub() (*ecdsa.PrivateKey, topics.HubCertificateView) {
+	t := u.h.t
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := identity.HashKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := u.adopts.own.Issue(identity.Subject{Use: identity.HubUse, Name: "second"}, &key.PublicKey, 0, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := identity.KeyList{Dominion: u.id}.WithHub(identity.HubKey{Key: u.adopts.own.KeyHash()}).WithHub(identity.HubKey{Key: hash})
+	u.send(u.tree.Hub(topics.HubKeys), u.signKeys(list), true)
+	return key, topics.HubCertificateView{Key: hash, Certificate: string(identity.EncodeCertificates(chain...)), Authority: u.adopts.own.Published().Authority}
+}
+
+// The grant of the join tells which key orders are signed with. A start command of another hub
+// of the dominion is held until hub/certificate has come; one of another authority verifies
+// nothing.
 func TestStartCommandIsHeldForItsCertificate(t *testing.T) {
 	inTestNetwork(t, func(h *testNetwork) {
 		u, a := h.adoptedPi(false)
+		key, published := u.secondHub()
+		time.Sleep(10 * time.Second) // it joins again with the new list
 		s := u.signer()
-		u.send(u.tree.Domain(topics.DomainServicesSet, "pi"), string(s.start(5, 1, "web")), true)
+		topic := u.tree.Domain(topics.DomainServicesSet, "pi")
+		u.send(topic, string(s.start(5, 1)), true)
+		time.Sleep(5 * time.Second)
+		if got := last[topics.Domain](u, topics.DomainStatus).Generation; got != 1 {
+			t.Errorf("the hub that granted the join is obeyed up to generation %d", got)
+		}
+		s.key, s.hash = key, published.Key
+		u.send(topic, string(s.start(6, 1, "web")), false)
 		time.Sleep(5 * time.Second)
 		u.send(u.tree.Hub(topics.HubCertificate), stranger(t).Published(), true)
 		time.Sleep(5 * time.Second)
 		if got := a.runner.starts(); got != "" {
 			t.Fatalf("started %q before the hub was verified", got)
 		}
-		u.publishCertificate()
+		u.send(u.tree.Hub(topics.HubCertificate), published, true)
 		time.Sleep(5 * time.Second)
 		if got := a.runner.starts(); got != "web" {
 			t.Errorf("started %q once it was; events %q", got, u.events())
@@ -196,7 +227,6 @@ func TestOrdersAreObeyedByTheCertificateOfTheGrant(t *testing.T) {
 	inTestNetwork(t, func(h *testNetwork) {
 		u, a := h.adoptedPi(false)
 		a.stop()
-		u.adopts.older = false
 		order := u.signer().start(5, 1, "web")
 		u.send(u.tree.Domain(topics.DomainServicesSet, "pi"), string(order), true)
 		u.send(u.tree.Hub(topics.HubCertificate), stranger(t).Published(), true)

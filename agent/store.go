@@ -53,6 +53,8 @@ type store struct {
 	command                 topics.StartCommand
 	// ratchet is the newest signed start command of each hub key; it is in the same file.
 	ratchet signed.Ratchet
+	// signed is command as its hub signed it, "" if it was not; it is in the same file.
+	signed string
 	// taken reports that command holds one.
 	taken  bool
 	budget *atomicfile.Budget
@@ -92,7 +94,7 @@ func openStore(dataDir string, files *foreign.Files, log *slog.Logger) (*store, 
 	if err != nil {
 		return nil, err
 	}
-	s.command, s.ratchet, s.taken = stored.StartCommand, stored.Ratchet, taken
+	s.command, s.ratchet, s.signed, s.taken = stored.StartCommand, stored.Ratchet, stored.Signed, taken
 	return s, nil
 }
 
@@ -101,6 +103,8 @@ func openStore(dataDir string, files *foreign.Files, log *slog.Logger) (*store, 
 type storedCommand struct {
 	topics.StartCommand
 	signed.Ratchet
+	// Signed is the start command as its hub signed it, which a join shows.
+	Signed string `json:"signed,omitempty"`
 }
 
 // setMemory replaces the memory.
@@ -112,13 +116,13 @@ func (s *store) setMemory(m memory, now time.Time) error {
 	return s.write(s.memoryFile, m, now)
 }
 
-// setCommand replaces the start command and the ratchet. One that starts the same services
+// setCommand replaces the start command, with its message if it was signed, and the ratchet. One that starts the same services
 // in the same revision is written once in minorInterval at most: after a power cut it could
 // be replayed, and would start nothing else.
-func (s *store) setCommand(c topics.StartCommand, ratchet signed.Ratchet, now time.Time) error {
+func (s *store) setCommand(c topics.StartCommand, ratchet signed.Ratchet, message string, now time.Time) error {
 	minor := s.taken && equivalentCommands(s.command, c)
-	s.command, s.ratchet, s.taken = c, ratchet, true
-	content := storedCommand{c, ratchet}
+	s.command, s.ratchet, s.signed, s.taken = c, ratchet, message, true
+	content := storedCommand{c, ratchet, message}
 	if minor {
 		if p, waits := s.pending[s.commandFile]; waits {
 			p.content = content

@@ -46,10 +46,10 @@ func TestHoursOfStartCommands(t *testing.T) {
 	}
 	for name, change := range map[string]func(s *store, n int, now time.Time) error{
 		"addresses": func(s *store, n int, now time.Time) error {
-			return s.setCommand(command(n, []string{"1", "2"}[n%2], "r"), signed.Ratchet{}, now)
+			return s.setCommand(command(n, []string{"1", "2"}[n%2], "r"), signed.Ratchet{}, "", now)
 		},
 		"services": func(s *store, n int, now time.Time) error {
-			return s.setCommand(command(n, "1", []string{"r", "s"}[n%2]), signed.Ratchet{}, now)
+			return s.setCommand(command(n, "1", []string{"r", "s"}[n%2]), signed.Ratchet{}, "", now)
 		},
 		"drain": func(s *store, n int, now time.Time) error {
 			return s.setMemory(memory{Draining: n%2 == 0}, now)
@@ -100,7 +100,7 @@ func TestWhatIsStartedIsOnDiskAtOnce(t *testing.T) {
 	}
 	spec := topics.Spec{Revision: "r"}
 	take := func(generation uint64, now time.Time, services map[string]topics.Spec) {
-		if err := s.setCommand(topics.StartCommand{Generation: generation, Services: services}, signed.Ratchet{}, now); err != nil {
+		if err := s.setCommand(topics.StartCommand{Generation: generation, Services: services}, signed.Ratchet{}, "", now); err != nil {
 			t.Fatal(err)
 		}
 	}

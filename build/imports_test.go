@@ -54,6 +54,7 @@ var hubParts = []string{
 	"hub/servicestatus",
 	"hub/tracker",
 	"hub/usage",
+	"hub/workqueue",
 }
 
 var rules = []rule{

@@ -91,6 +91,9 @@ type later struct {
 	answer      topics.Message
 	transaction string
 	publish     func(topics.Message)
+	// domain is the id of the domain whose join is answered, if that has a key: a grant is
+	// signed for it; else "".
+	domain string
 }
 
 // reply answers.
@@ -188,6 +191,10 @@ type adopting struct {
 	reach func() (local string, others []string)
 	// rotation is how far a change of the authority has come.
 	rotation *rotation.Rotation
+	// byName are the ids of the adopted domains, by name.
+	byName map[string]string
+	// answers are the grants that were signed last, by the id of the domain.
+	answers map[string]givenGrant
 }
 
 // grantInterval is the time between two writes of words: a home that joins as a whole, after a
@@ -209,9 +216,18 @@ func (h *Hub) grantJoins(now time.Time) {
 		if h.store.Err() != nil {
 			g.grant.Word = "" // it keeps the one that it has
 		}
-		g.reply(g.grant, nil)
+		h.grantTo(g.later, g.grant, now)
 	}
 	h.adoption.grants = nil
+}
+
+// grantTo answers a join: a domain that has a key gets a signed answer.
+func (h *Hub) grantTo(to later, g topics.Grant, now time.Time) {
+	if to.domain == "" {
+		to.reply(g, nil)
+	} else {
+		h.signGrant(to, g, now)
+	}
 }
 
 // writeLocalToken writes the token of the hub's own machine. It runs beside the loop.
@@ -238,9 +254,13 @@ func causedByStrangers(t topics.EventType) bool {
 // and sessions of revoked ones end, also where another one has the name.
 func (h *Hub) setDomains(revoked []protocol.Member) {
 	names, byID := make(map[string]bool), make(map[string]keys.Domain)
+	h.adoption.byName = make(map[string]string)
 	for id, m := range h.adoption.Members() {
-		names[m.Name] = true
+		names[m.Name], h.adoption.byName[m.Name] = true, id
 		byID[id] = keys.Domain{Name: m.Name, Key: m.KeyHash}
+	}
+	for _, m := range revoked {
+		delete(h.adoption.answers, m.ID)
 	}
 	if h.keys != nil {
 		h.keys.SetDomains(byID)
@@ -285,6 +305,7 @@ func (h *Hub) renew(ask topics.HubRequest, user string, to later) {
 		to.reply(nil, err)
 		return
 	}
+	h.adoption.AcceptJoin(ask)
 	grant := h.grant()
 	h.work.Put(func() func(time.Time) {
 		key, err := identity.ParsePublicKey(m.Key)
@@ -293,13 +314,13 @@ func (h *Hub) renew(ask topics.HubRequest, user string, to later) {
 			chain, err = h.keys.Certify(m.ID, key, time.Now())
 			grant.Certificate = identity.EncodeChain(chain)
 		}
-		return func(time.Time) {
+		return func(now time.Time) {
 			if err != nil {
 				to.reply(nil, err)
 				return
 			}
 			h.events.Add(topics.Event{Type: topics.CertificateRenewed, Domain: m.Name, Message: "the certificate of " + m.Name + " was renewed"})
-			to.reply(grant, nil)
+			h.grantTo(to, grant, now)
 		}
 	})
 }

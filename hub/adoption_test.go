@@ -189,10 +189,11 @@ func TestAdoptionOverTLS(t *testing.T) {
 	if err := domain.Subscribe(t.Context(), reply); err != nil {
 		t.Fatal(err)
 	}
+	own := &signingDomain{t: t, key: d.Key, id: question.ID, dominion: adopted.Trust.Dominion}
 	ask := func(r topics.HubRequest) (topics.Reply, topics.Grant) {
 		t.Helper()
-		r.Response = reply
-		domain.Publish(topics.Message{Topic: "dominion/request/join", Payload: topics.Encode(r), QoS: 1})
+		r.Response, r.Session = reply, "s"
+		domain.Publish(topics.Message{Topic: "dominion/request/join", Payload: own.join(r), QoS: 1})
 		got, err := topics.Decode[topics.Reply](reply, h.receive(reply))
 		if err != nil {
 			t.Fatal(err)
@@ -209,7 +210,7 @@ func TestAdoptionOverTLS(t *testing.T) {
 	if r.Status != topics.StatusOK || grant.Word == "" || grant.Word == join.Word {
 		t.Fatalf("%+v %+v", r, grant)
 	}
-	domain.Publish(topics.Message{Topic: "dominion/request/join", Payload: topics.Encode(topics.HubRequest{ID: question.ID, Name: "pi", Confirm: grant.Word}), QoS: 1})
+	domain.Publish(topics.Message{Topic: "dominion/request/join", Payload: own.join(topics.HubRequest{ID: question.ID, Name: "pi", Session: "s", Confirm: grant.Word}), QoS: 1})
 	if r, _ := ask(join); r.Status == topics.StatusOK {
 		t.Error("an older word joins")
 	}

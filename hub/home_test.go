@@ -283,7 +283,8 @@ type agent struct {
 	specs    map[string]topics.Spec
 	command  func(topics.Command) // obeys commands; nil: nobody does
 	draining bool
-	// word is what it shows at its next join; "": it has no key.
+	// key signs what it publishes; nil: it has none. word is what it shows at its next join.
+	key      *signingDomain
 	word     string
 	epoch    uint64
 	gen      uint64
@@ -317,7 +318,7 @@ func (h *home) agent(name string, traits []string, services ...string) *agent {
 // join joins by both connections, as an agent does. It returns the hub's refusal.
 func (a *agent) join() error {
 	h := a.home
-	reply := h.ask(topics.VerbJoin, fmt.Sprintf(`{"transaction":"t","id":%q,"name":%q,"session":"s","word":%q}`, a.id, a.name, a.word))
+	reply := h.ask(topics.VerbJoin, string(a.key.join(topics.HubRequest{Transaction: "t", ID: a.id, Name: a.name, Session: "s", Word: a.word})))
 	if reply.Status != topics.StatusOK {
 		return fmt.Errorf("%s", reply.Error)
 	}

@@ -57,6 +57,8 @@
 //	serve.go              start and end: broker, zeroconf, HTTP, hub
 //	service_keys.go       certificates of the services of domains
 //	service_views.go      the published status of services
+//	signed.go             what domains sign: compared, verified beside the loop, refused
+//	signed_join.go        joins that are signed, and their signed grants
 //	stop_reasons.go       why a service was stopped
 //	subscriptions.go      topics that the hub subscribes to while it runs
 //	usage.go              publishing what services use
@@ -68,6 +70,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -96,6 +99,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/hub/tracker"
 	"github.com/jmbarzee/dominion/hub/usage"
+	"github.com/jmbarzee/dominion/hub/workqueue"
 	"github.com/jmbarzee/dominion/internal/mailbox"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
@@ -118,6 +122,7 @@ type Hub struct {
 	box      *mailbox.Box[event]
 	schedule schedule
 	work     *work
+	signed   *workqueue.Queue
 	changed  changeset.Set
 	bus      bus
 	epoch    uint64
@@ -251,8 +256,12 @@ func New(o Options) *Hub {
 	h.views.ownProblems = h.newOwnProblems(o)
 	h.views.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)
+	h.signed = workqueue.New(runtime.GOMAXPROCS(0))
 	h.work = &work{done: func(d workDone) { h.box.PutAlways(d) }}
-	h.adoption = adopting{Adoption: h.newAdoption(o), tokenFiles: o.TokenFiles, reach: o.Reach, rotation: h.newRotation()}
+	h.adoption = adopting{
+		Adoption: h.newAdoption(o), tokenFiles: o.TokenFiles, reach: o.Reach, rotation: h.newRotation(),
+		answers: make(map[string]givenGrant),
+	}
 	h.setDomains(nil)
 	h.updateAgents()
 	return h
@@ -442,6 +451,9 @@ func (h *Hub) handle(e event, now time.Time) {
 		h.receiveApplied(e, now)
 	case workDone:
 		h.work.take(e, now)
+	case workqueue.Result:
+		h.signed.Done(e, now)
+		h.stepSigned()
 	case wake:
 	case asksFigures:
 		e.answer <- h.reportFigures()

@@ -31,10 +31,6 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 	h.touch(ask.Name)
 	h.hasAuthority(ask, user, now)
 	g := h.grant()
-	if h.keys != nil && h.keys.Adopted(ask.ID) {
-		published := h.keys.Published()
-		g.Hub = &published
-	}
 	g.Word = h.adoption.Joined(ask, now)
 	return g, nil
 }
@@ -51,7 +47,10 @@ func (h *Hub) grant() topics.Grant {
 // confirmed, certificates are being made, or a new word must be on disk first.
 func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message, publish func(topics.Message)) bool {
 	g, is := data.(topics.Grant)
-	to := later{h.replyTo(topics.VerbJoin, ask, m), ask.Transaction, publish}
+	to := later{answer: h.replyTo(topics.VerbJoin, ask, m), transaction: ask.Transaction, publish: publish}
+	if _, adopted := h.adoption.Members()[ask.ID]; adopted {
+		to.domain = ask.ID
+	}
 	switch {
 	case acknowledges(ask) || (ask.Confirm != "" || ask.KeyList != "") && ask.Transaction == "": // nobody waits for an answer
 	case ask.Renew:

@@ -28,6 +28,7 @@ func (b usersBroker) EndUser(user string, _ bool) { *b.ended = append(*b.ended, 
 // may have chosen that name, or the user came later. An adopted domain does not take such a name.
 func TestADomainIsNoUserOfItsName(t *testing.T) {
 	var ended []string
+	own := map[string]*signingDomain{"ann": newSigningDomain(t, "id-ann"), "pi": newSigningDomain(t, "id-pi")}
 	setup := func(s *store.Store, o *hub.Options) {
 		users := func(ask topics.HubRequest) (topics.Access, error) {
 			role, is := map[string]string{"ann": "device", "kitchen": "domain"}[ask.User]
@@ -36,11 +37,14 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 			}
 			return topics.Access{Role: role}, nil
 		}
+		o.Keys = openKeys(t, t.TempDir(), s)
 		o.Broker = usersBroker{ownBroker{access: users}, &ended}
+		dominion := s.ID()
 		s.Change(func(s *store.State) {
 			s.Adoption.Members = map[string]protocol.Member{}
-			for _, name := range []string{"ann", "pi"} {
-				s.Adoption.Members["id-"+name] = protocol.Member{ID: "id-" + name, Name: name, KeyHash: strings.Repeat("0", 64), Words: protocol.Words{Confirmed: "word"}}
+			for name := range own {
+				own[name].dominion = dominion
+				s.Adoption.Members["id-"+name] = own[name].member(name, "word")
 			}
 		})
 	}
@@ -51,7 +55,8 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 		// A join is answered once it is on disk, with those that come in the same moment.
 		join := func(id, name, word string) topics.Reply {
 			request, response := h.tree.Request(topics.VerbJoin)
-			h.publish(request, `{"transaction":"`+id+name+`","id":"`+id+`","name":"`+name+`","session":"s"`+word+`}`, false)
+			ask := topics.HubRequest{Transaction: id + name, ID: id, Name: name, Session: "s", Word: word}
+			h.publish(request, string(own[strings.TrimPrefix(id, "id-")].join(ask)), false)
 			time.Sleep(5 * time.Second)
 			r := get[topics.Reply](h, response)
 			if r.Transaction != id+name {
@@ -59,7 +64,7 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 			}
 			return r
 		}
-		const word = `,"word":"word"`
+		const word = "word"
 		join("id-ann", "ann", word)
 		for _, name := range []string{"kitchen", "attic"} { // machines without a key
 			join("id-"+name, name, "")

@@ -1,8 +1,8 @@
 package hub_test
 
 import (
+	"crypto/ecdsa"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +23,8 @@ type orderedHome struct {
 	// hub is the key of the hub as a domain verifies it.
 	hub  identity.Peer
 	keys *keys.Keys
+	// hubKey is the key itself.
+	hubKey *ecdsa.PrivateKey
 	// sent are the payloads at the topics of orders, in their order.
 	sent map[string][]string
 }
@@ -36,33 +38,25 @@ replicas = 2
 func inOrderedHome(t *testing.T, test func(*orderedHome)) {
 	inHome(t, orderedConfig, func(h *home) {
 		h.stop()
-		domain, err := identity.OpenDomain(t.TempDir(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hash, err := domain.KeyHash()
-		if err != nil {
-			t.Fatal(err)
-		}
 		o := &orderedHome{home: h, kitchen: h.agent("kitchen", nil, "web"), attic: h.agent("attic", nil, "web"), sent: make(map[string][]string)}
-		o.kitchen.word = "w1"
+		o.kitchen.word, o.kitchen.key = "w1", newSigningDomain(t, o.kitchen.id)
 		h.setup = func(state *store.Store, options *hub.Options) {
+			o.kitchen.key.dominion = state.ID()
 			if len(state.Adoption().Members) == 0 {
 				state.Change(func(s *store.State) {
-					s.Adoption.Members = map[string]adoption.Member{o.kitchen.id: {ID: o.kitchen.id, Name: "kitchen", KeyHash: hash, Words: adoption.Words{Confirmed: "w1"}}}
+					s.Adoption.Members = map[string]adoption.Member{o.kitchen.id: o.kitchen.key.member("kitchen", "w1")}
 				})
 			}
-			o.keys, err = keys.Open(keys.Options{
-				DataDir: h.dataDir, Dominion: state.ID(), Name: "home", Known: state.HasKeys(), Log: slog.New(slog.DiscardHandler),
-				Names: func() (identity.Names, error) { return identity.MakeNames("hub", nil), nil },
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			o.keys = openKeys(t, h.dataDir, state)
 			options.Keys = o.keys
+			_ = options.Keys.With(func(own *identity.Hub) error {
+				o.hubKey = own.Key
+				return nil
+			})
 			verifier := identity.Verifier{Dominion: state.ID()}
-			verifier.Roots = append(verifier.Roots, o.keys.Authority())
-			if o.hub, err = verifier.VerifyPublished(o.keys.Published(), time.Now()); err != nil {
+			verifier.Roots = append(verifier.Roots, options.Keys.Authority())
+			var err error
+			if o.hub, err = verifier.VerifyPublished(options.Keys.Published(), time.Now()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -242,7 +236,8 @@ func TestTheHubsCertificateReachesADomain(t *testing.T) {
 	inOrderedHome(t, func(o *orderedHome) {
 		published := topics.Encode(o.keys.Published())
 		for a, want := range map[*agent]string{o.kitchen: string(published), o.attic: ""} {
-			r := o.ask(topics.VerbJoin, fmt.Sprintf(`{"transaction":"t","id":%q,"name":%q,"session":"s","word":%q}`, a.id, a.name, a.word))
+			message, _ := o.joinAs(a.key.join(topics.HubRequest{Transaction: "t", ID: a.id, Name: a.name, Session: "s", Word: a.word}))
+			r, _ := topics.Decode[topics.Reply]("", []byte(message))
 			g, err := topics.Decode[topics.Grant]("", r.Data)
 			got := ""
 			if g.Hub != nil {

@@ -106,6 +106,9 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		if a.Verb == topics.VerbJoin && protocol.IsAdoption(m.Payload) {
 			return h.receiveAdoption(m, "", now)
 		}
+		if a.Verb == topics.VerbJoin {
+			return h.receiveJoin(m, now)
+		}
 		if topics.IsPrivate(a.Verb) {
 			h.private(a.Verb, m, nil, now)
 		} else {

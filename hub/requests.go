@@ -19,30 +19,36 @@ import (
 // publish sends the answer.
 func (h *Hub) request(verb string, m topics.Message, publish func(topics.Message), now time.Time) {
 	ask, err := topics.Decode[topics.HubRequest](m.Topic, orEmpty(m.Payload))
-	var data any
-	unreadable := err != nil
-	if unreadable {
+	if err != nil {
 		ask.Transaction = topics.TransactionOf(m.Payload)
 	}
+	h.requested(verb, asked{HubRequest: ask, user: m.User}, err, m, publish, now)
+}
+
+// requested answers a request that was read, or that could not be read: err is why.
+func (h *Hub) requested(verb string, from asked, err error, m topics.Message, publish func(topics.Message), now time.Time) {
+	ask := from.HubRequest
+	var data any
+	unreadable := err != nil
 	if err == nil {
 		err = h.mayAsk(verb, ask, m)
 	}
 	if err == nil {
-		data, err = h.answer(verb, asked{ask, m.User}, now)
+		data, err = h.answer(verb, from, now)
 	}
 	if err == nil && verb == topics.VerbAdopt {
-		if err = h.adoption.Adopt(ask, m.User, later{h.replyTo(verb, ask, m), ask.Transaction, publish}, now); err == nil {
+		if err = h.adoption.Adopt(ask, m.User, later{answer: h.replyTo(verb, ask, m), transaction: ask.Transaction, publish: publish}, now); err == nil {
 			return // answered later
 		}
 	}
 	if err == nil && verb == topics.VerbJoin && h.answersJoinLater(ask, data, m, publish) {
 		return
 	}
-	if err == nil && h.answersAuthorityLater(verb, ask, later{h.replyTo(verb, ask, m), ask.Transaction, publish}) {
+	if err == nil && h.answersAuthorityLater(verb, ask, later{answer: h.replyTo(verb, ask, m), transaction: ask.Transaction, publish: publish}) {
 		return
 	}
 	if err == nil && verb == topics.VerbLogs {
-		h.askLogs(ask, later{h.replyTo(verb, ask, m), ask.Transaction, publish})
+		h.askLogs(ask, later{answer: h.replyTo(verb, ask, m), transaction: ask.Transaction, publish: publish})
 		return // answered later
 	}
 	if err == nil && (verb == topics.VerbPlan && supposes(ask) || verb == topics.VerbRebalance) {
@@ -121,10 +127,12 @@ func orEmpty(p []byte) []byte {
 	return p
 }
 
-// asked is a request, and the broker's user who sent it; "": unknown.
+// asked is a request, and the broker's user who sent it; "": unknown. signed reports that the
+// domain which it names has signed it.
 type asked struct {
 	topics.HubRequest
-	user string
+	user   string
+	signed bool
 }
 
 // handler answers a request. Nil data is an order that was accepted.
@@ -133,8 +141,12 @@ type handler func(h *Hub, ask asked, now time.Time) (data any, err error)
 // handlers has one for each row of topics.Verbs.
 var handlers = map[string]handler{
 	topics.VerbJoin: func(h *Hub, ask asked, now time.Time) (any, error) {
+		if err := h.mustSign(ask, now); err != nil {
+			return nil, err
+		}
 		if ask.Confirm != "" {
 			h.adoption.Confirm(ask.HubRequest, now)
+			h.acceptJoin(ask)
 			return nil, nil
 		}
 		if ask.KeyList != "" {
@@ -148,7 +160,12 @@ var handlers = map[string]handler{
 		if ask.Renew || ask.ServiceKeys != nil {
 			return nil, nil // goes on beside the loop
 		}
-		return h.join(ask.HubRequest, ask.user, now)
+		grant, err := h.join(ask.HubRequest, ask.user, now)
+		if err != nil {
+			return nil, err
+		}
+		h.acceptJoin(ask)
+		return grant, nil
 	},
 	topics.VerbStatus: func(h *Hub, _ asked, now time.Time) (any, error) {
 		return topics.Overview{

@@ -43,13 +43,17 @@ func inSecretHome(t *testing.T, test func(h *home, key *secrets.Identity, kitche
 	}
 	cfg := load(t, mqttClient)
 	cfg.DataDir = t.TempDir()
+	own := newSigningDomain(t, "id-of-kitchen")
 	synctest.Test(t, func(t *testing.T) {
 		h := &home{T: t, cfg: cfg, dataDir: cfg.DataDir, tree: topics.NewTree("")}
 		h.setup = func(s *store.Store, o *hub.Options) {
 			if len(s.Adoption().Members) == 0 {
-				member := adoption.Member{ID: "id-of-kitchen", Name: "kitchen", KeyHash: "k", Recipient: key.Recipient(), Words: adoption.Words{Confirmed: "w"}}
+				member := own.member("kitchen", "w")
+				member.Recipient = key.Recipient()
 				s.Change(func(s *store.State) { s.Adoption.Members = map[string]adoption.Member{member.ID: member} })
 			}
+			own.dominion = s.ID()
+			o.Keys = openKeys(t, h.dataDir, s)
 			files, err := identity.OpenStore(h.dataDir)
 			if err != nil {
 				t.Fatal(err)
@@ -61,7 +65,7 @@ func inSecretHome(t *testing.T, test func(h *home, key *secrets.Identity, kitche
 		defer h.busy.Wait()
 		defer func() { h.stop() }()
 		kitchen, attic := h.agent("kitchen", nil, "web", "lamp"), h.agent("attic", nil, "web", "lamp")
-		kitchen.word = "w"
+		kitchen.word, kitchen.key = "w", own
 		for _, a := range []*agent{kitchen, attic} {
 			if err := a.join(); err != nil {
 				t.Fatal(err)

@@ -50,6 +50,7 @@ func (h *Hub) askServiceKeys(ask topics.HubRequest, user string, to later) {
 		to.reply(nil, err)
 		return
 	}
+	h.adoption.AcceptJoin(ask)
 	h.pending.services.waiting = append(h.pending.services.waiting, serviceRequest{keys.ServiceKeys{ID: m.ID, Domain: m.Name, Keys: ask.ServiceKeys}, to})
 }
 
@@ -103,7 +104,7 @@ func (h *Hub) certifiedServices(r serviceRequest, c keys.ServiceCertificates, no
 	}
 	g := h.grant()
 	g.ServiceCertificates = c.Chains
-	r.to.reply(g, nil)
+	h.grantTo(r.to, g, now)
 }
 
 // endServices ends all that services have whose keys are revoked. A user who has the name of one

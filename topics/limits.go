@@ -10,6 +10,8 @@ const (
 	MaxPayload = 1 << 20
 	// MaxConfig bounds HubRequest.Config and HubRequest.KeyList, in bytes.
 	MaxConfig = 1 << 18
+	// MaxLast bounds HubRequest.Last, in bytes: in JSON it takes more, and must fit.
+	MaxLast = 1 << 19
 	// MaxValues is the number of values (members of objects, elements of lists)
 	// beyond which a payload is refused unread.
 	MaxValues = 1 << 16
@@ -140,6 +142,8 @@ func (a *HubRequest) checkLengths() error {
 		length{"protocol", len(a.Protocol), MaxText},
 		length{"address", len(a.Address), MaxText},
 		length{"word", len(a.Word), MaxText},
+		length{"ephemeral", len(a.Ephemeral), MaxText},
+		length{"last", len(a.Last), MaxLast},
 		length{"confirm", len(a.Confirm), MaxText},
 		length{"code", len(a.Code), MaxText},
 		length{"use", len(a.Use), MaxText},

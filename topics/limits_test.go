@@ -64,6 +64,9 @@ func TestTextsOfRequestsAreBounded(t *testing.T) {
 		if f.Name == "KeyList" {
 			most = MaxConfig
 		}
+		if f.Name == "Last" {
+			most = MaxLast
+		}
 		_, err := Decode[HubRequest]("t", fmt.Appendf(nil, `{%q:%q}`, key, strings.Repeat("a", most+1)))
 		if err == nil || !strings.Contains(err.Error(), "cannot read t: field "+key+": ") {
 			t.Errorf("%s: %v", key, err)

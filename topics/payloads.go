@@ -227,7 +227,18 @@ type SignedHead struct {
 	Domain      string `json:"domain" type:"id"`
 	Epoch       uint64 `json:"epoch"`
 	Generation  uint64 `json:"generation"`
+	Run         string `json:"run" type:"id"`
 	Number      uint64 `json:"number"`
+}
+
+// SenderHead is what a hub compares of a signed message of a domain before it verifies the
+// signature.
+type SenderHead struct {
+	ID          string `json:"id" type:"id"`
+	Session     string `json:"session" type:"id"`
+	Seq         uint64 `json:"seq"`
+	Number      uint64 `json:"number"`
+	Transaction string `json:"transaction" type:"text"`
 }
 
 // Timing is how long things take in a dominion. The defaults are in config.
@@ -495,6 +506,9 @@ type HubRequest struct {
 	Protocol    string  `json:"protocol,omitempty" type:"protocol" doc:"join: version of this contract"`
 	Address     string  `json:"address,omitempty" type:"address" doc:"join: of the agent, to tell two machines of one name apart"`
 	Word        string  `json:"word,omitempty" type:"id" doc:"join: the last word that the hub gave this domain; a copy of its disk shows an older one"`
+	Number      uint64  `json:"number,omitempty" doc:"join: counts the joins of this session from 1; only of a domain that has a key: one that is not greater is replayed"`
+	Ephemeral   []byte  `json:"ephemeral,omitempty" doc:"join: base64 of a key for this join alone, an uncompressed point of P-256: the keys of MACs are derived by it"`
+	Last        string  `json:"last,omitempty" type:"text" doc:"join: the last start command that the domain obeyed, as the hub signed it; 524288 bytes at most. A hub that was restored from a backup goes above its epoch"`
 	Confirm     string  `json:"confirm,omitempty" type:"id" doc:"join: joins nothing, says that the domain has stored this word; not answered"`
 	Renew       bool    `json:"renew,omitempty" doc:"join: joins nothing, asks for a new certificate of the domain's key"`
 	ServiceKeys KeySet  `json:"service_keys,omitempty" key:"name" doc:"join: joins nothing, asks for certificates of services of this domain; the public key of each (DER of a SubjectPublicKeyInfo, P-256); 64 at most"`

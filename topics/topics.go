@@ -123,9 +123,9 @@ func Catalog() []Entry {
 		{ServiceMetrics, "service/<service>/metrics", true, 0, "hub, each 30 s while they change", ServiceUsage{}, "What all instances of a service use, from the metrics of the domains that are online."},
 		{ServiceSet, "service/<service>/set", false, 1, "Home Assistant, anyone allowed", Scale{}, "`ON`, `OFF`, `RESTART`, `UPDATE` (roll the newest version of the catalog out), `RESET` (end what was switched or scaled by hand), or `{\"replicas\": N}`."},
 		{DeviceStatus, "device/<device>/status", true, 1, "hub", Device{}, "Something else on the broker that announces itself: by Home Assistant's discovery, or as ESPHome, Tasmota, Zigbee2MQTT, Homie and Shelly do. Cleared when nothing announces it any more."},
-		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", HubRequest{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured."},
+		{Request, "request/<verb>", false, 1, "dominionctl, services, agents", HubRequest{}, "A question or an order to the hub. The response topic and correlation data of MQTT 5 are honoured. The request `join` of a domain that has a key is signed by it."},
 		{Response, "response/<verb>", false, 1, "hub", Reply{}, "The answer to a request, by its transaction."},
-		{ResponseTo, "response/<verb>/<domain>", false, 1, "hub", Reply{}, "The answer to a request that named this topic as its `response_topic`: a thousand agents that join at once hear their own answers alone."},
+		{ResponseTo, "response/<verb>/<domain>", false, 1, "hub", Reply{}, "The answer to a request that named this topic as its `response_topic`: a thousand agents that join at once hear their own answers alone. The hub signs the grant of a domain that has a key."},
 	}
 }
 

@@ -123,8 +123,11 @@ type Grant struct {
 	Epoch    uint64 `json:"epoch" doc:"of the hub's run"`
 	// Alive is zero where the broker ends with the hub.
 	Alive Seconds `json:"alive,omitzero" doc:"how often at least the hub publishes at hub/availability, not retained, where the broker is not its own: an agent that hears nothing from it for three times as long takes it for gone, whatever is retained"`
-	// Hub, Word and Certificate are for domains that were adopted.
-	Hub         *HubCertificateView `json:"hub,omitempty" doc:"as hub/certificate: orders are verified by it whatever is retained there"`
+	// Run is that of start commands.
+	Run string `json:"run,omitempty" type:"id" doc:"of this run of the hub, as in start commands"`
+	// Hub, Ephemeral, Word and Certificate are for domains that were adopted.
+	Hub         *HubCertificateView `json:"hub,omitempty" doc:"as hub/certificate: by it the domain verifies this answer, and orders"`
+	Ephemeral   []byte              `json:"ephemeral,omitempty" doc:"base64 of the hub's key for this join alone, an uncompressed point of P-256: the keys of MACs are derived by it"`
 	Word        string              `json:"word,omitempty" type:"id" doc:"the word that the domain shows at its next join; it stores and then confirms it"`
 	Certificate [][]byte            `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
 	// CertifiesServices is of every join, ServiceCertificates of the answer to service_keys alone.

@@ -140,12 +140,23 @@ type exchange struct {
 	// request is the topic of the request. The answer comes at own, a topic of this
 	// domain alone, or from an older hub at common.
 	request, own, common string
-	answers              chan topics.Reply
+	answers              chan answer
+	// payload is ask as it is published; nil: it is not encoded.
+	payload []byte
 }
+
+// answer is an answer to a request: the message, and what it says, which is not verified.
+type answer struct {
+	message topics.Message
+	reply   topics.Reply
+}
+
+// maxForged is how many answers that are not believed a request waits through.
+const maxForged = 8
 
 // newExchange returns a request with what this domain shows of itself to a hub.
 func (l *Link) newExchange() *exchange {
-	e := &exchange{answers: make(chan topics.Reply, 1)}
+	e := &exchange{answers: make(chan answer, maxForged)}
 	e.request, e.common = l.o.Tree.Request(topics.VerbJoin)
 	e.own = l.o.Tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.o.Config.Name})
 	e.ask = topics.HubRequest{
@@ -155,7 +166,45 @@ func (l *Link) newExchange() *exchange {
 	if l.o.Member != nil {
 		e.ask.Word, e.ask.Authority = l.o.Member.Word(), l.o.Member.Authority()
 	}
+	if _, adopted := l.home(); adopted {
+		l.requests++
+		e.ask.Number = l.requests
+	}
 	return e
+}
+
+// message returns the request as it is published: signed, if a dominion has adopted the domain.
+func (l *Link) message(e *exchange) (topics.Message, error) {
+	if e.payload == nil {
+		var err error
+		if e.payload, err = l.encode(e.ask); err != nil {
+			return topics.Message{}, err
+		}
+	}
+	return topics.Message{Topic: e.request, QoS: topics.Lookup(topics.Request).QoS, Payload: e.payload}, nil
+}
+
+// encode returns a request to join as it is published.
+func (l *Link) encode(ask topics.HubRequest) ([]byte, error) {
+	if l.o.Member == nil {
+		return topics.Encode(ask), nil
+	}
+	return l.o.Member.SignJoin(ask)
+}
+
+// verify returns the grant of an answer. An adopted domain believes its hub alone.
+func (l *Link) verify(e *exchange, a answer) (topics.Grant, error) {
+	reply := a.reply
+	if l.o.Member != nil {
+		payload, err := l.o.Member.VerifyAnswer(a.message)
+		if err == nil {
+			reply, err = topics.Decode[topics.Reply](a.message.Topic, payload)
+		}
+		if err != nil {
+			return topics.Grant{}, err
+		}
+	}
+	return topics.Decode[topics.Grant](e.common, reply.Data)
 }
 
 // receive passes on the answer, if a message is it.
@@ -168,7 +217,7 @@ func (e *exchange) receive(m topics.Message) {
 		return // of another request
 	}
 	select {
-	case e.answers <- reply:
+	case e.answers <- answer{m, reply}:
 	default:
 	}
 }
@@ -181,28 +230,43 @@ func (l *Link) exchange(ctx context.Context, conn Conn, c candidate, e *exchange
 	}
 	again := time.NewTicker(requestInterval)
 	defer again.Stop()
+	forged := 0
 	for ; ; requests++ {
 		if requests == ownTopicRequests+1 { // a hub or access rules that know the common topic alone
-			e.ask.Response = ""
+			e.ask.Response, e.payload = "", nil
 			if err := conn.Subscribe(ctx, e.common); err != nil {
 				return topics.Grant{}, err
 			}
 		}
-		conn.Publish(topics.Message{Topic: e.request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(e.ask)})
-		select {
-		case reply := <-e.answers:
-			if reply.Status != topics.StatusOK {
-				if strings.HasPrefix(reply.Error, topics.DeniedPrefix) {
-					reply.Error += l.permissionHint()
+		m, err := l.message(e)
+		if err != nil {
+			return topics.Grant{}, err
+		}
+		conn.Publish(m)
+		for waiting := true; waiting; {
+			select {
+			case a := <-e.answers:
+				if a.reply.Status != topics.StatusOK {
+					if strings.HasPrefix(a.reply.Error, topics.DeniedPrefix) {
+						a.reply.Error += l.permissionHint()
+					}
+					return topics.Grant{}, refusalError{a.reply.Error}
 				}
-				return topics.Grant{}, refusalError{reply.Error}
+				g, err := l.verify(e, a)
+				if err == nil {
+					return g, nil
+				}
+				if forged++; forged == maxForged {
+					return topics.Grant{}, fmt.Errorf("cannot join at %s: the answers are not of the hub of this domain: %w", c.url, err)
+				}
+				l.logOnce("answer of "+c.url, slog.LevelWarn, fmt.Sprintf("an answer at %s is not believed: %v", c.url, err))
+			case <-conn.Done():
+				return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered%s: %w", c.url, l.permissionHint(), conn.Err())
+			case <-ctx.Done():
+				return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s%s", c.url, l.permissionHint())
+			case <-again.C: // the broker may be up before the hub behind it
+				waiting = false
 			}
-			return topics.Decode[topics.Grant](e.common, reply.Data)
-		case <-conn.Done():
-			return topics.Grant{}, fmt.Errorf("%s ended the connection before a hub answered%s: %w", c.url, l.permissionHint(), conn.Err())
-		case <-ctx.Done():
-			return topics.Grant{}, fmt.Errorf("no hub answers at the broker %s%s", c.url, l.permissionHint())
-		case <-again.C: // the broker may be up before the hub behind it
 		}
 	}
 }

@@ -123,6 +123,8 @@ type Link struct {
 
 	// Only the link's goroutine uses the rest.
 
+	// requests counts the requests to join, which name it once the domain is adopted.
+	requests uint64
 	// asking asks hubs for adoption; nil: the domain does not ask.
 	asking *asking
 

@@ -32,6 +32,12 @@ type Member interface {
 	Authority() string
 	// StoreWord stores the word that the hub gave at a join.
 	StoreWord(word string) error
+	// SignJoin returns a request to join as it is published: signed by the domain's key, and
+	// with the last start command that was obeyed, if a dominion has adopted the domain.
+	SignJoin(ask topics.HubRequest) ([]byte, error)
+	// VerifyAnswer returns the payload of the answer to a request to join, which the hub of
+	// home has signed; before an adoption, any.
+	VerifyAnswer(m topics.Message) ([]byte, error)
 	// RenewAt returns when the domain's certificate is to be renewed; zero: never.
 	RenewAt() time.Time
 	// StoreCertificate stores a certificate that the hub has issued, as a grant has it; an
@@ -182,7 +188,12 @@ func (l *Link) storeWord(conn Conn, g topics.Grant) {
 	}
 	e := l.newExchange()
 	e.ask.Response, e.ask.Word, e.ask.Confirm = "", "", g.Word
-	conn.Publish(topics.Message{Topic: e.request, QoS: topics.Lookup(topics.Request).QoS, Payload: topics.Encode(e.ask)})
+	m, err := l.message(e)
+	if err != nil {
+		l.logOnce("word", slog.LevelWarn, err.Error())
+		return
+	}
+	conn.Publish(m)
 }
 
 // farAway is longer than any timer needs to wait.

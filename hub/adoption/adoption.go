@@ -6,6 +6,16 @@
 // in; messages, answers, events and work out, which Take returns. What takes long
 // (argon2id, signatures, certificates) is Work, which runs beside the loop and whose result
 // is handed in by the loop. Package hub alone imports it, and calls it from its loop.
+//
+// # Files
+//
+//	adoption.go  what is kept of adoptions; questions and offers
+//	complete.go  from the proof of a machine to its confirmation; revocation
+//	join.go      who may join in a name; words, copies
+//	orders.go    adopting by code: refusals, answers to who asked
+//	replay.go    joins that were taken already
+//	requests.go  requests of people: codes, tokens, the window; what is due
+//	view.go      how machines that wait are shown
 package adoption
 
 import (
@@ -111,6 +121,8 @@ type Adoption struct {
 	revokedNames map[string]revokedAsker
 	// copies are by the id of the domain whose key they have.
 	copies map[string]copied
+	// joins are by the id of the domain.
+	joins map[string]joins
 	// storing are the offers whose domains are to be stored before they are completed.
 	storing   []*offer
 	verifying int
@@ -198,6 +210,7 @@ func New(o Options) *Adoption {
 		o: o, state: o.State,
 		offers: make(map[string]*offer), transactions: make(map[string]string),
 		refusals: make(map[string]string), copies: make(map[string]copied), revokedNames: make(map[string]revokedAsker),
+		joins: make(map[string]joins),
 	}
 	if a.state.Forgotten == nil {
 		a.state.Forgotten = make(map[string]string)

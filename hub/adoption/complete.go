@@ -209,6 +209,7 @@ func (a *Adoption) Confirm(ask topics.HubRequest, now time.Time) { a.confirm(ask
 func (a *Adoption) revoke(m protocol.Member, now time.Time, why string) {
 	delete(a.state.Members, m.ID)
 	delete(a.copies, m.ID)
+	delete(a.joins, m.ID)
 	for id := range a.state.Forgotten {
 		if len(a.state.Forgotten) < maxForgotten {
 			break

@@ -36,11 +36,17 @@ func (f *Fleet) RaiseEpoch(d *Domain, is Epoch, now time.Time) (next Epoch, chan
 		f.o.Refuse("epoch of "+d.Name, topics.Event{Domain: d.Name, Message: fmt.Sprintf("%s reports epoch %d, ours is %d: ignored, reports may raise it by %d in all and have raised it by %d; if %s obeys no start commands, `dominionctl resync %s`", d.Name, obeyed, is.Number, maxRaise, is.Raised, d.Name, d.Name)}, now)
 		return is, true
 	}
+	f.OrderAllAgain()
+	return Epoch{Number: obeyed + 1, Raised: is.Raised + by + 1}, false
+}
+
+// OrderAllAgain begins an epoch: every domain is given its start command again, of
+// generation 1.
+func (f *Fleet) OrderAllAgain() {
 	f.claimed = 0
 	for _, d := range f.domains {
 		d.Ordered.Encoded, d.Ordered.Generation, d.claimed = "", 0, 0
 	}
-	return Epoch{Number: obeyed + 1, Raised: is.Raised + by + 1}, false
 }
 
 // ClaimGeneration notes a generation of this epoch that a domain reports and that this run

@@ -1,0 +1,123 @@
+package hub
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/hub/workqueue"
+	"github.com/jmbarzee/dominion/identity/signed"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// receiveJoin takes a request to join: of a domain that has a key, once its signature is
+// verified.
+func (h *Hub) receiveJoin(m topics.Message, now time.Time) error {
+	head, err := topics.Decode[topics.SenderHead](m.Topic, orEmpty(m.Payload))
+	by, adopted := h.adoption.Members()[head.ID]
+	if err != nil || !adopted || !signed.IsSigned(m.Payload) {
+		h.request(topics.VerbJoin, m, h.pub.Publish, now) // which refuses one that must be signed
+		return nil
+	}
+	if head.Number > 0 { // a key list and an acknowledgement have none
+		if _, err := h.adoption.CompareJoin(head.ID, head.Session, head.Transaction, head.Number); err != nil {
+			return fmt.Errorf("cannot take %s of %s: %w", m.Topic, by.Name, err)
+		}
+	}
+	own, epoch := h.keys, h.epoch
+	return verify(h, received{topics.Request, m, by}, func(ask topics.HubRequest) func(time.Time) error {
+		var last *topics.SignedHead
+		if own != nil && ask.Last != "" {
+			last = own.LastOrder(by.ID, ask.Last, epoch)
+		}
+		return func(now time.Time) error { return h.signedJoin(ask, last, m, now) }
+	}, now)
+}
+
+// mustSign returns why a request to join is not taken: it is not signed by the key of the
+// domain that it names.
+func (h *Hub) mustSign(ask asked, now time.Time) error {
+	by, adopted := h.adoption.Members()[ask.ID]
+	switch {
+	case !adopted:
+		return nil
+	case h.keys == nil:
+		return errNoKeys // it could not verify the grant
+	case ask.signed:
+		return nil
+	}
+	err := fmt.Errorf("%s has a key, and this join is not signed by it", by.Name)
+	h.events.Refuse("joins", topics.Event{Domain: by.Name, Message: "cannot take a join: " + err.Error()}, now)
+	return err
+}
+
+// signedJoin takes a request to join that was verified. One that comes again is answered by
+// the same grant. last is the order that the domain obeyed last, if the hub's key signed it
+// and its epoch may be above the hub's; else nil.
+func (h *Hub) signedJoin(ask topics.HubRequest, last *topics.SignedHead, m topics.Message, now time.Time) error {
+	if ask.KeyList == "" && !acknowledges(ask) {
+		again, err := h.adoption.CompareJoin(ask.ID, ask.Session, ask.Transaction, ask.Number)
+		if err != nil {
+			return fmt.Errorf("cannot take %s of %s: %w", m.Topic, ask.Name, err)
+		}
+		if again {
+			if given := h.adoption.answers[ask.ID]; given.transaction == ask.Transaction {
+				answer := h.replyTo(topics.VerbJoin, ask, m)
+				answer.Payload = given.payload
+				h.pub.Publish(answer)
+			}
+			return nil
+		}
+	}
+	if last != nil {
+		h.overtake(ask.Name, *last)
+	}
+	h.requested(topics.VerbJoin, asked{ask, m.User, true}, nil, m, h.pub.Publish, now)
+	return nil
+}
+
+// acceptJoin notes a request to join that is taken, so that it is not taken again.
+func (h *Hub) acceptJoin(ask asked) {
+	if ask.signed {
+		h.adoption.AcceptJoin(ask.HubRequest)
+	}
+}
+
+// overtake raises the epoch above that of an order which a domain has obeyed, and which this run
+// of the hub has not given: the hub was restored from a backup.
+func (h *Hub) overtake(name string, last topics.SignedHead) {
+	if last.Epoch < h.epoch || last.Epoch == h.epoch && last.Run == h.leases.Run() {
+		return
+	}
+	h.epoch = last.Epoch + 1
+	h.store.Change(func(s *store.State) { s.Epoch = h.epoch })
+	h.fleet.OrderAllAgain()
+	h.changed.TouchAll()
+	h.events.Add(topics.Event{Type: topics.EpochRaised, Domain: name, Message: fmt.Sprintf("%s has obeyed an order of this hub's key of epoch %d: ours is %d now; was the hub restored from a backup?", name, last.Epoch, h.epoch)})
+}
+
+// givenGrant is the answer to the last join of a domain, as it was signed.
+type givenGrant struct {
+	transaction string
+	payload     []byte
+}
+
+// signGrant answers the join of a domain that has a key: the grant is signed beside the loop.
+func (h *Hub) signGrant(to later, g topics.Grant, now time.Time) {
+	var payload []byte
+	_ = h.beside(workqueue.Work{ // the hub's own work is always added
+		Domain: to.domain,
+		Run: func() (func(time.Time), error) {
+			published := h.keys.Published()
+			g.Hub = &published
+			var err error
+			payload, err = h.keys.SignOrder(topics.ResponseTo.SignedKind(), to.domain, topics.Encode(topics.Accept(to.transaction, g)))
+			return func(time.Time) {
+				h.adoption.answers[to.domain] = givenGrant{to.transaction, payload}
+				to.answer.Payload = payload
+				to.publish(to.answer)
+			}, err
+		},
+		Failed: func(err error, _ time.Time) { to.reply(nil, err) },
+	}, now)
+}
