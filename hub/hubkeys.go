@@ -109,7 +109,7 @@ func NewIdentity(dataDir string, out io.Writer) error {
 		return saved.Failed
 	}
 	if aside != "" {
-		_, err = fmt.Fprintf(out, "the former keys are in %s\n", aside)
+		_, err = fmt.Fprintf(out, "the former keys are in %s; start the hub, and adopt each domain again: `domain code` there, `dominionctl adopt NAME CODE` here\n", aside)
 	}
 	return err
 }

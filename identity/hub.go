@@ -119,10 +119,13 @@ func (h *Hub) openAuthority(o HubOptions) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !isRoot && !isIntermediate && h.store.Certificates(intermediateCertFile) != nil {
+		return nil, h.brokenIntermediate(errLost)
+	}
 	if isIntermediate && !isRoot {
 		a, err := readAuthority(h.store.Path(intermediateCertFile), h.store.Path(intermediateKeyFile))
 		if err != nil {
-			return nil, h.store.broken(intermediateKeyFile, err)
+			return nil, h.brokenIntermediate(err)
 		}
 		return a, nil
 	}
@@ -148,6 +151,13 @@ func (h *Hub) openAuthority(o HubOptions) (*Authority, error) {
 		}
 	}
 	return newAuthority(root[:1], key)
+}
+
+// brokenIntermediate returns the error of an intermediate that cannot be used: whoever has the
+// authority's key makes another one.
+func (h *Hub) brokenIntermediate(err error) error {
+	remedy := "put the file that `dominionctl authority offline` wrote back as " + h.store.Path(authorityKeyFile) + ", or " + hubRemedy
+	return &KeyError{Path: h.store.Path(intermediateKeyFile), Remedy: remedy, Err: err}
 }
 
 // readAuthority reads an authority from two files.

@@ -211,6 +211,24 @@ func TestOffline(t *testing.T) {
 	if _, err := again.NextAuthority(now); !errors.Is(err, ErrNotHere) || again.Rotating() {
 		t.Errorf("replaced: %v", err)
 	}
+	// Without the intermediate's key the file is a remedy too.
+	for _, broken := range []string{"x", ""} {
+		path := filepath.Join(dir, Directory, intermediateKeyFile)
+		good := must[[]byte](t)(os.ReadFile(path))
+		if err := os.WriteFile(path, []byte(broken), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if broken == "" {
+			os.Remove(path)
+		}
+		var lost *KeyError
+		if _, err := openHub(t, dir, true); !errors.As(err, &lost) || !strings.Contains(err.Error(), "authority offline") || !strings.Contains(err.Error(), hubRemedy) {
+			t.Errorf("an intermediate without its key: %v", err)
+		}
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// What was written is the authority, whole, and decides where it is put back.
 	if a, err := ParseAuthority(text, text); err != nil || !a.Root.Equal(root) {
 		t.Errorf("%v", err)
