@@ -14,6 +14,7 @@
 // # Files
 //
 //	agent.go                what an agent needs and passes its loop; bounds of its inbox; giving up a loop that does not end
+//	certificate.go          the certificates of domain and hub: verifying, renewing
 //	commands.go             commands of the hub (restart, logs, resync, drain), and how many log lines an answer has
 //	control.go              the socket for domain code and domain join: requests, waiting, exit codes
 //	environment.go          variables about dominion and domain for services

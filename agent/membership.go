@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -174,16 +173,6 @@ func (m *membership) home() (link.Home, bool) {
 	return h, true
 }
 
-// TLS returns how a client verifies the hub of home.
-func (m *membership) TLS() *tls.Config {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.domain.Adopted() {
-		return nil
-	}
-	return m.verifier.VerifyHub(m.domain.TLS(), time.Now, m.o.VerifiedHub)
-}
-
 // OpenSecret opens a secret of a service that the dominion of this domain has sealed. The
 // agent's loop calls it: it waits for no file.
 func (m *membership) OpenSecret(service, name, sealed string) (string, error) {
@@ -202,16 +191,6 @@ func (m *membership) Word() string {
 	return m.domain.Trust.Word
 }
 
-// Authority returns the hash of the key of the newest authority that is pinned; "": none is.
-func (m *membership) Authority() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.domain.Adopted() {
-		return ""
-	}
-	return m.domain.Trust.Newest()
-}
-
 // StoreWord stores the word that the hub gave at a join.
 func (m *membership) StoreWord(word string) error {
 	m.mu.Lock()
@@ -225,56 +204,6 @@ func (m *membership) StoreWord(word string) error {
 		return fmt.Errorf("cannot store the word of the last join: %w", err)
 	}
 	return nil
-}
-
-// RenewAt returns when the domain's certificate is to be renewed.
-func (m *membership) RenewAt() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.renewal == nil {
-		return time.Time{}
-	}
-	return m.renewal.Next(time.Now())
-}
-
-// StoreCertificate stores a certificate that the hub has issued. It takes one of this
-// domain's key alone, and only a later one.
-func (m *membership) StoreCertificate(encoded [][]byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	if m.renewal == nil {
-		return nil
-	}
-	err := m.storeCertificate(encoded, now)
-	if err != nil {
-		m.renewal.Failed(now)
-		return err
-	}
-	m.renewal.Done(now, identity.Names{}, m.domain.Chain[0])
-	m.o.Log.Info("the certificate of this domain is renewed", "until", m.domain.Chain[0].NotAfter.Format(time.DateTime))
-	return nil
-}
-
-func (m *membership) storeCertificate(encoded [][]byte, now time.Time) error {
-	if len(encoded) == 0 {
-		return errors.New("the hub has issued none")
-	}
-	chain, err := identity.ParseChain(encoded)
-	if err != nil {
-		return err
-	}
-	own, err := m.verifier.Verify(chain, now, identity.DomainUse)
-	if err != nil {
-		return err
-	}
-	if own.Subject.Name != m.o.ID || !own.Key.Equal(&m.domain.Key.PublicKey) {
-		return errors.New("it is of another domain")
-	}
-	if m.domain.CertificateCounts(m.verifier) && own.Certificate.NotAfter.Before(m.domain.Chain[0].NotAfter) {
-		return errors.New("it ends before the present one")
-	}
-	return m.domain.SetCertificate(chain)
 }
 
 // Apply begins an application.
