@@ -39,7 +39,7 @@ func (m *membership) Sign(kind topics.Kind, payload []byte) ([]byte, error) {
 // that was obeyed: a hub that was restored from a backup goes above its epoch.
 func (m *membership) SignJoin(ask topics.HubRequest) ([]byte, error) {
 	pinned, last := m.pinned.Load(), m.last.Load()
-	joins := ask.Transaction != "" && ask.Confirm == "" && !ask.Renew
+	joins := ask.Transaction != "" && ask.Confirm == "" && !ask.Renew && ask.ServiceKeys == nil
 	if joins && pinned != nil && last != nil && last.Dominion == pinned.Dominion {
 		ask.Last = last.Message
 	}

@@ -223,6 +223,59 @@ func TestAdoptionOverTLS(t *testing.T) {
 		t.Error("the renewed certificate:", err)
 	}
 
+	service, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := identity.EncodePublicKey(&service.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !grant.CertifiesServices {
+		t.Error("the grant does not say that services get certificates")
+	}
+	// Whatever name is asked for, it is of this domain.
+	r, certified := ask(topics.HubRequest{Transaction: "c", ID: question.ID, Name: "attic", ServiceKeys: topics.KeySet{"web": public}})
+	if r.Status == topics.StatusOK {
+		if chain, err := identity.ParseChain(certified.ServiceCertificates["web"]); err != nil || chain[0].Subject.CommonName != "web.pi" {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	r, certified = ask(topics.HubRequest{Transaction: "c", ID: question.ID, Name: "pi", ServiceKeys: topics.KeySet{"web": public, "bell": []byte("x")}})
+	if len(certified.ServiceCertificates) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	chain, err = identity.ParseChain(certified.ServiceCertificates["web"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := verifier.Verify(chain, time.Now(), identity.ServiceUse); err != nil || p.Subject.Name != "web.pi" {
+		t.Errorf("the certificate of a service: %+v, %v", p, err)
+	}
+	if r, _ := ask(topics.HubRequest{Transaction: "c", ID: "0b8f1f0e-7a51-4a5c-9d4f-0f4f6b1c2d3e", Name: "pi", ServiceKeys: topics.KeySet{"web": public}}); r.Status == topics.StatusOK {
+		t.Error("a domain that is not adopted gets certificates")
+	}
+	plain, err := client.Connect(t.Context(), client.Options{URL: "mqtt://" + h.plain, ClientID: "plain", OnMessage: func(m topics.Message) { h.messages <- m }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if err := plain.Subscribe(t.Context(), "dominion/response/join/stranger"); err != nil {
+		t.Fatal(err)
+	}
+	plain.Publish(topics.Message{Topic: "dominion/request/join", QoS: 1, Payload: topics.Encode(topics.HubRequest{
+		Transaction: "p", Response: "dominion/response/join/stranger", ID: question.ID, Name: "pi", ServiceKeys: topics.KeySet{"lamp": public},
+	})})
+	if r, err := topics.Decode[topics.Reply]("t", h.receive("dominion/response/join/stranger")); err != nil || r.Status == topics.StatusOK {
+		t.Errorf("a client without a certificate gets those of a domain: %+v, %v", r, err)
+	}
+	ofService := identity.TLSCertificate(service, chain)
+	web, err := h.connect(verifier.VerifyHub(ofService, time.Now, nil), "web", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer web.Close()
+
 	h.control(topics.VerbForget, topics.HubRequest{Transaction: "f", Domain: "pi"})
 	select {
 	case <-domain.Done():
@@ -232,6 +285,15 @@ func TestAdoptionOverTLS(t *testing.T) {
 	if c, err := h.connect(verified, "dominion-domain-"+question.ID, nil); err == nil {
 		c.Close()
 		t.Error("the certificate of a forgotten domain is accepted")
+	}
+	select {
+	case <-web.Done():
+	case <-time.After(30 * time.Second):
+		t.Error("a service of a forgotten domain stays connected")
+	}
+	if c, err := h.connect(verifier.VerifyHub(ofService, time.Now, nil), "web", nil); err == nil {
+		c.Close()
+		t.Error("the certificate of a service of a forgotten domain is accepted")
 	}
 }
 

@@ -30,8 +30,8 @@ type serviceRequest struct {
 // certifyInterval is the least time between two writes of certificates of services.
 const certifyInterval = 250 * time.Millisecond
 
-// askServiceKeys takes the request of a domain for the certificates of its services. It must
-// come from the domain itself: by the connection that has its certificate or its user.
+// askServiceKeys takes the request of a domain for the certificates of its services, which its key
+// has signed. It must come by the connection that has its certificate or its user, too.
 func (h *Hub) askServiceKeys(ask topics.HubRequest, user string, to later) {
 	m, err := h.adoption.Renewal(ask, user, user != "" && h.isAdmin(user))
 	switch {
