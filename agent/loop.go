@@ -73,7 +73,7 @@ func (l *loop) start(now time.Time) {
 	l.heartbeats.AdoptLease(l.supervisor.Leased()) // that the guards of what was adopted know of
 	if accepted {
 		l.log.Info("applying the last start command", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
-		l.supervisor.Apply(c.Services, now)
+		l.supervisor.ApplyFirst(c.Services, now)
 	}
 	l.isolation.Begin(now)
 }

@@ -9,6 +9,7 @@
 // # Files
 //
 //	adopt.go                taking over processes of an earlier agent
+//	boot_order.go           after a boot: dependencies on this machine start first
 //	cgroup_linux.go         control groups of instances
 //	checks.go               health checks: HTTP, TCP, command; the answer's bound
 //	conditions.go           the conditions in the table of step.go
@@ -143,8 +144,10 @@ type Supervisor struct {
 	chowning  map[string]chan error
 	ownRunner bool
 	services  map[string]*service
-	ports     *ports
-	lease     leaseTerm
+	// held are the services that wait for their dependencies after a boot, by name.
+	held  map[string]*held
+	ports *ports
+	lease leaseTerm
 
 	// ctx and cancel are of health checks.
 	ctx      context.Context
@@ -264,29 +267,34 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 		}
 		s.step(v, unwanted{}, now)
 	}
+	specs = s.withoutHeld(specs)
 	s.updateTopics(specs, now) // first: what is started now may publish before this ends
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
-		spec := specs[name]
-		v := s.service(name)
-		why := refusal(name, spec)
-		if why == "" && v.State.Alive() && spec.Revision != v.commandSpec.Revision { // a running instance is not stopped for one that could not start
-			why = s.cannotRestart(name, spec)
-		}
-		if why != "" {
-			if !v.State.Alive() {
-				v.commandSpec = spec
-			}
-			s.step(v, refused{spec, why}, now)
-			continue
-		}
-		if v.State.Alive() && !reflect.DeepEqual(v.commandSpec, spec) {
-			v.dirty = true
-		}
-		v.commandSpec = spec
-		s.step(v, wanted{s.complete(name, spec)}, now)
+		s.apply(name, specs[name], now)
 	}
 	s.topicsChanged = true
 	s.afterStep(now)
+}
+
+// apply makes a service one that should run.
+func (s *Supervisor) apply(name string, spec topics.Spec, now time.Time) {
+	v := s.service(name)
+	why := refusal(name, spec)
+	if why == "" && v.State.Alive() && spec.Revision != v.commandSpec.Revision { // a running instance is not stopped for one that could not start
+		why = s.cannotRestart(name, spec)
+	}
+	if why != "" {
+		if !v.State.Alive() {
+			v.commandSpec = spec
+		}
+		s.step(v, refused{spec, why}, now)
+		return
+	}
+	if v.State.Alive() && !reflect.DeepEqual(v.commandSpec, spec) {
+		v.dirty = true
+	}
+	v.commandSpec = spec
+	s.step(v, wanted{s.complete(name, spec)}, now)
 }
 
 // complete returns a spec with the values of service.toml. A service.toml that
@@ -377,7 +385,7 @@ func (s *Supervisor) Expire(now time.Time) {
 
 // Next returns when Expire has something to do; zero: not before an event.
 func (s *Supervisor) Next() time.Time {
-	at := s.retryWriteAt
+	at := s.nextHeld(s.retryWriteAt)
 	for _, v := range s.services {
 		due := v.due()
 		if v.State == topics.Stopped {
@@ -392,6 +400,11 @@ func (s *Supervisor) Next() time.Time {
 
 // Restart stops a service and starts it again, also one in backoff or failed.
 func (s *Supervisor) Restart(name string, now time.Time) error {
+	if s.held[name] != nil { // who asks for it wants it now
+		s.release(name, now)
+		s.afterStep(now)
+		return nil
+	}
 	v := s.services[name]
 	if v == nil || !v.Wanted {
 		return fmt.Errorf("cannot restart %s: it does not run here and should not", name)
@@ -408,6 +421,7 @@ func (s *Supervisor) Restart(name string, now time.Time) error {
 
 // afterStep updates topics and writes records that the last steps changed.
 func (s *Supervisor) afterStep(now time.Time) {
+	s.releaseHeld(now)
 	if s.topicsChanged {
 		s.topicsChanged = false
 		s.updateTopics(nil, now)
@@ -439,7 +453,7 @@ func (s *Supervisor) Instances() []topics.Instance {
 		}
 		all = append(all, i)
 	}
-	return all
+	return s.addHeld(all)
 }
 
 // Groups returns the process group of each service that has one.
