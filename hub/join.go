@@ -38,7 +38,7 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 // grant returns what every grant has.
 func (h *Hub) grant() topics.Grant {
 	return topics.Grant{
-		Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Alive: topics.Seconds(h.views.presence.Interval()),
+		Dominion: h.ID(), Name: h.cfg.Name, Epoch: h.epoch, Run: h.leases.Run(), Alive: topics.Seconds(h.views.presence.Interval()),
 		CertifiesServices: h.broker != nil && h.keys != nil,
 	}
 }
