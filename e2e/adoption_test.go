@@ -354,23 +354,27 @@ func TestAdoptedDiskIsCopied(t *testing.T) {
 	other.Stop()
 }
 
-// A machine that gets another name stays the same: its key has a free name.
+// A machine that gets another name stays the same: its key has a free name. Its services get
+// certificates of that name.
 func TestAdoptedDomainIsRenamed(t *testing.T) {
 	home := onEmbedded(t)
 	home.adoptionHub("")
 	home.startAskingHub()
 	pi := home.Domain("pi")
 	pi.Configure(nil, home.hubAt())
+	pi.InstallShell("web")
 	agent := pi.startAsking()
 	home.awaitState("pi", topics.DomainIsWaiting)
 	if r := home.control("adopt", "pi", pi.code()); r.Code != 0 {
 		t.Fatalf("adopt: %+v", r)
 	}
+	eventually(t, "web has a certificate", func() bool { return home.issuedTo("web.pi") })
 	agent.Stop()
 	pi.Name = "kitchen"
 	pi.Configure(nil, home.hubAt())
 	pi.startAsking()
 	home.awaitState("kitchen", topics.DomainIsOnline)
+	eventually(t, "web has a certificate of the other name", func() bool { return home.issuedTo("web.kitchen") && !home.issuedTo("web.pi") })
 	if d, still := home.domains()["pi"]; still {
 		t.Errorf("the former name is still there: %+v", d)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,14 @@ func (d *Domain) serviceFiles(dir string) []string {
 		"-h", d.home.Hub.Address(), "-p", "8883", "--cafile", filepath.Join(dir, "ca.pem"),
 		"--cert", filepath.Join(dir, "cert.pem"), "--key", filepath.Join(dir, "key.pem"),
 	}
+}
+
+// issuedTo reports whether a service has a certificate that is not revoked.
+func (h *Home) issuedTo(service string) bool {
+	h.t.Helper()
+	var all []topics.CertificateView
+	_ = json.Unmarshal([]byte(h.control("certificates", "--json").Stdout), &all)
+	return slices.ContainsFunc(all, func(c topics.CertificateView) bool { return c.Use == "service" && c.Name == service && !c.Revoked })
 }
 
 // A service of a second machine gets a certificate by which it publishes and asks, and orders nothing.

@@ -17,15 +17,15 @@ ask() {
 }
 
 # Shows the home what the lamp does. On any machine but the hub's own the broker is reached by TLS, with the
-# certificate of this service, which is read anew each time. Nobody waits for a broker that is away.
+# certificate of this service, which is read anew each time.
 publish() {
-	command -v mosquitto_pub >/dev/null || return 0
-	mosquitto_pub -h "$DOMINION_IP" -p "$DOMINION_PORT" \
+	timeout 5 mosquitto_pub -h "$DOMINION_IP" -p "$DOMINION_PORT" \
 		${DOMINION_CERT_FILE:+--cafile "$DOMINION_CA_FILE" --cert "$DOMINION_CERT_FILE" --key "$DOMINION_KEY_FILE"} \
-		-r -t "lamp/$DOMAIN_NAME/state" -m "$1" &
+		-r -t "lamp/$DOMAIN_NAME/state" -m "$1" 2>/dev/null &
+	wait $! # the signal to stop ends the wait
 }
 
-before=
+before= published=
 while :; do
 	state=$(ask)
 	case $state in
@@ -35,8 +35,11 @@ while :; do
 	if [ "$state" != "$before" ]; then
 		echo "$state"
 		echo "$state" >"$SERVICE_DATA_DIR/state"
-		publish "$state"
 		before=$state
+	fi
+	# A broker that is away, or a certificate that is not there yet, is tried again.
+	if [ "$state" != "$published" ] && command -v mosquitto_pub >/dev/null && publish "$state"; then
+		published=$state
 	fi
 	# In the background and waited for: the signal to stop ends the wait.
 	sleep 2 & wait $!
