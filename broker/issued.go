@@ -30,6 +30,14 @@ func (b *Broker) SetDomains(names map[string]bool) {
 	})
 }
 
+// KickIssued ends the connections of users and services that have a certificate of the dominion,
+// as the authority is not trusted any more: those come back whose certificate still counts.
+func (b *Broker) KickIssued() {
+	b.engine.Kick("the dominion's authority was replaced", func(c engine.Client, _ time.Time) bool {
+		return c.CertificateUse == useUser || c.CertificateUse == useService
+	})
+}
+
 // issuedRole returns the role of a user who is none in the configuration, and has a
 // certificate of the dominion; "": there is no such user.
 func (b *Broker) issuedRole(user string) string {

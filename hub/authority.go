@@ -200,6 +200,9 @@ func (h *Hub) stepRotation(now time.Time) {
 				h.dueUnlessZero(r.Next())
 				return
 			}
+			if compromised && h.broker != nil {
+				h.broker.KickIssued()
+			}
 			h.authorityUsed(now)
 		}
 	})
@@ -250,7 +253,9 @@ func (h *Hub) rotationProblems() (all []string) {
 		return nil
 	}
 	v := h.viewAuthority()
-	if len(v.Missing) > 0 {
+	if r.Interrupted() {
+		all = append(all, "a change of the authority was begun before hub.json was lost or restored: adopt all domains, then `dominionctl authority rotate` goes on with it")
+	} else if len(v.Missing) > 0 {
 		all = append(all, "the authority is being replaced, which waits for "+strings.Join(v.Missing, ", ")+": bring them back, or `dominionctl forget` them, or `dominionctl authority rotate --compromised`")
 	}
 	if len(v.Behind) > 0 {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -111,5 +112,65 @@ func TestAuthorityKeyStaysOnTheMachine(t *testing.T) {
 		if m := <-spied; strings.Contains(string(m.Payload), key) || strings.HasPrefix(m.Topic, "dominion/request/authority") {
 			t.Errorf("seen at %s: %s", m.Topic, m.Payload)
 		}
+	}
+}
+
+// A user's certificate goes on to count after the authority was replaced, and so does its connection. One that is
+// compromised ends both at once.
+func TestUsersAfterRotation(t *testing.T) {
+	h := startAdoptingHub(t)
+	h.control(topics.VerbUser, topics.HubRequest{Transaction: "u", Action: "add", User: "tv", Role: "device", Certificate: true})
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := identity.NewRequest(key, "tv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := h.control(topics.VerbCertificates, topics.HubRequest{Transaction: "i", Action: "issue", User: "tv", Request: string(request)})
+	var issued []topics.CertificateView
+	if err := json.Unmarshal(r.Data, &issued); err != nil || len(issued) != 1 {
+		t.Fatalf("%v: %s", err, r.Data)
+	}
+	chain, err := identity.ParseCertificates([]byte(issued[0].Certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := func() (*client.Conn, error) {
+		return client.Connect(t.Context(), client.Options{
+			ClientID: "tv", User: "tv",
+			Dial: func(ctx context.Context) (net.Conn, error) {
+				c := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{identity.TLSCertificate(key, chain)}}
+				return (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", h.tls)
+			},
+		})
+	}
+	h.plainClient("watch", "dominion/hub/event")
+	rotate := func(compromised bool) {
+		t.Helper()
+		h.control(topics.VerbAuthority, topics.HubRequest{Transaction: "r", Action: "rotate", Compromised: compromised})
+		h.event(topics.KeyRotated, "the authority was replaced")
+	}
+	tv, err := connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotate(false)
+	select {
+	case <-tv.Done():
+		t.Fatalf("its connection ended: %v", tv.Err())
+	default:
+	}
+	tv.Close()
+	if tv, err = connect(); err != nil {
+		t.Fatalf("its certificate does not count any more: %v", err)
+	}
+	defer tv.Close()
+	rotate(true)
+	<-tv.Done()
+	if again, err := connect(); err == nil {
+		again.Close()
+		t.Error("its certificate still counts")
 	}
 }

@@ -37,6 +37,8 @@ type EmbeddedBroker interface {
 	// SetDomains tells the broker the names of the domains that have a certificate. It must not
 	// block.
 	SetDomains(names map[string]bool)
+	// KickIssued ends the connections of users and services that have a certificate of the dominion.
+	KickIssued()
 	// Bridges returns the bridges, sorted as they are configured. It must not block.
 	Bridges() []topics.BridgeView
 }

@@ -362,6 +362,9 @@ func TestRotateAuthority(t *testing.T) {
 		if _, err := again.Verifier(nil, nil).Verify(user, now, UserUse); (err == nil) == compromised {
 			t.Errorf("compromised %v, a user's certificate: %v", compromised, err)
 		}
+		if _, listed := again.Ledger.Find(hashOf(user[0])); listed == compromised {
+			t.Errorf("compromised %v: the user's certificate is listed: %v", compromised, listed)
+		}
 		forged := must[*x509.Certificate](t)(before.Issue(Request{Subject: Subject{home, UserUse, "tv"}, Key: &must[*ecdsa.PrivateKey](t)(NewKey()).PublicKey, At: now}))
 		if _, err := again.Verifier(nil, nil).Verify([]*x509.Certificate{forged}, now, UserUse); err == nil {
 			t.Error("a certificate counts that the hub did not issue")

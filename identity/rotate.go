@@ -224,6 +224,12 @@ const maxFormer = maxCertificates
 // remains of one that is compromised.
 func (h *Hub) putFormer(compromised bool) error {
 	if compromised {
+		ledger := h.Ledger
+		ledger.Issues = slices.DeleteFunc(slices.Clone(ledger.Issues), func(i Issue) bool { return i.Use == UserUse || i.Use == ServiceUse })
+		if err := atomicfile.WriteJSON(h.store.Path(ledgerFile), ledger); err != nil {
+			return err
+		}
+		h.Ledger = ledger
 		return h.remove(crossCertFile, formerCertFile)
 	}
 	cross := h.store.Certificates(nextCrossCertFile)

@@ -43,6 +43,8 @@ type Rotation struct {
 	notBefore, until time.Time
 	// retryAt is when it is tried again to use the next one, after the disk did not take it.
 	retryAt time.Time
+	// interrupted is set if it is not known who has the next one: it goes on when it is asked for.
+	interrupted bool
 	// using is set while the next authority is being used.
 	using bool
 }
@@ -57,8 +59,9 @@ func New(state State, present, next string, now time.Time) *Rotation {
 		r.state.Has = make(map[string]bool)
 	}
 	switch {
-	case next != "" && next != state.Next: // it was begun, and that was not stored
+	case next != "" && next != state.Next: // that it was begun was not stored, or is lost
 		r.Begin(next, false, now)
+		r.interrupted = true
 	case next == "" && state.Next != "" && state.Next != present: // it was given up
 		r.end()
 	}
@@ -89,9 +92,10 @@ func (r *Rotation) Begin(next string, compromised bool, now time.Time) {
 	if r.state.Next != next {
 		r.state.Next, r.state.Since, r.state.Compromised, r.state.Has = next, now, false, make(map[string]bool)
 	}
-	if compromised && !r.state.Compromised {
+	if compromised {
 		r.state.Compromised = true
 	}
+	r.interrupted = false
 	r.notBefore, r.until = now, now.Add(compromisedWait)
 	r.changed = true
 }
@@ -120,7 +124,7 @@ func (r *Rotation) Stored(id, authority, present string) bool {
 // present one is compromised and those have it that are online. It is so once; Used or
 // Failed follows.
 func (r *Rotation) Due(domains []string, online func(id string) bool, now time.Time) bool {
-	if r.state.Next == "" || r.using || now.Before(r.retryAt) {
+	if r.state.Next == "" || r.using || r.interrupted || now.Before(r.retryAt) {
 		return false
 	}
 	missing := r.missing(domains)
@@ -135,7 +139,7 @@ func (r *Rotation) Due(domains []string, online func(id string) bool, now time.T
 // Next returns when Due may report something without news of domains; zero: not by itself.
 func (r *Rotation) Next() time.Time {
 	switch {
-	case r.state.Next == "" || r.using:
+	case r.state.Next == "" || r.using || r.interrupted:
 		return time.Time{}
 	case !r.retryAt.IsZero():
 		return r.retryAt
@@ -176,6 +180,10 @@ func (r *Rotation) end() {
 func (r *Rotation) missing(domains []string) []string {
 	return slices.DeleteFunc(slices.Clone(domains), func(id string) bool { return r.state.Has[id] })
 }
+
+// Interrupted reports whether a change was begun and it is not known who has the next
+// authority: it goes on when it is asked for again.
+func (r *Rotation) Interrupted() bool { return r.interrupted }
 
 // Has reports whether a domain has stored the next authority.
 func (r *Rotation) Has(id string) bool { return r.state.Has[id] }
