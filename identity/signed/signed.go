@@ -23,7 +23,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/base64"
@@ -70,18 +69,28 @@ var (
 
 // preimage returns what is signed: the context in lines, and the body.
 func (c Context) preimage(body []byte) ([]byte, error) {
-	for _, part := range []struct{ name, value string }{{"kind", c.Kind}, {"dominion", c.Dominion}, {"domain", c.Domain}} {
+	head, err := c.appendHead(make([]byte, 0, len(version)+len(c.Kind)+len(c.Dominion)+len(c.Domain)+3+len(body)))
+	if err != nil {
+		return nil, err
+	}
+	return append(head, body...), nil
+}
+
+// version begins what is signed.
+const version = "dominion 1\n"
+
+// appendHead appends what is signed before the body: the context in lines.
+func (c Context) appendHead(b []byte) ([]byte, error) {
+	for _, part := range [...]struct{ name, value string }{{"kind", c.Kind}, {"dominion", c.Dominion}, {"domain", c.Domain}} {
 		if strings.ContainsAny(part.value, "\n\r\x00") || part.value == "" && part.name != "domain" {
 			return nil, fmt.Errorf("cannot sign or verify a message: %.60q is not a valid %s", part.value, part.name)
 		}
 	}
-	const version = "dominion 1\n"
-	b := make([]byte, 0, len(version)+len(c.Kind)+len(c.Dominion)+len(c.Domain)+3+len(body))
 	b = append(b, version...)
-	for _, line := range []string{c.Kind, c.Dominion, c.Domain} {
+	for _, line := range [...]string{c.Kind, c.Dominion, c.Domain} {
 		b = append(append(b, line...), '\n')
 	}
-	return append(b, body...), nil
+	return b, nil
 }
 
 // open returns a payload without its last brace. An empty object cannot be signed: the
@@ -139,24 +148,33 @@ func Verify(key *ecdsa.PublicKey, c Context, message []byte) ([]byte, error) {
 
 // cut splits a message into its body and the value of its ending.
 func cut(message []byte, prefix string, end int) (body, value []byte, err error) {
+	value = make([]byte, encoding.DecodedLen(end-len(prefix)-len(suffix)))
+	body, err = cutInto(value, message, prefix, end)
+	if err != nil {
+		return nil, nil, err
+	}
+	return body, value, nil
+}
+
+// cutInto is cut with room for the value, which has its length.
+func cutInto(value, message []byte, prefix string, end int) (body []byte, err error) {
 	n := len(message) - end
 	if n < 2 || message[0] != '{' {
-		return nil, nil, ErrUnsigned
+		return nil, ErrUnsigned
 	}
 	ending := message[n:]
 	if string(ending[:len(prefix)]) != prefix || string(ending[end-len(suffix):]) != suffix {
-		return nil, nil, ErrUnsigned
+		return nil, ErrUnsigned
 	}
-	value = make([]byte, encoding.DecodedLen(end-len(prefix)-len(suffix)))
 	text := ending[len(prefix) : end-len(suffix)]
 	// The decoder skips line ends.
-	if strings.ContainsAny(string(text), "\r\n") {
-		return nil, nil, ErrUnsigned
+	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 {
+		return nil, ErrUnsigned
 	}
 	if _, err := encoding.Decode(value, text); err != nil {
-		return nil, nil, ErrUnsigned
+		return nil, ErrUnsigned
 	}
-	return message[:n], value, nil
+	return message[:n], nil
 }
 
 // payloadOf returns a body as the JSON object that was signed.
@@ -188,52 +206,6 @@ func IsSigned(message []byte) bool {
 func HasMAC(message []byte) bool {
 	_, _, err := cut(message, macPrefix, macEnd)
 	return err == nil
-}
-
-// AppendMAC returns a payload, a JSON object, as a message with a MAC by a key that
-// both sides have.
-func AppendMAC(key []byte, c Context, payload []byte) ([]byte, error) {
-	body, err := open(payload)
-	if err != nil {
-		return nil, err
-	}
-	mac, err := c.mac(key, body)
-	if err != nil {
-		return nil, err
-	}
-	return closed(body, macPrefix, mac), nil
-}
-
-// VerifyMAC returns the payload of a message with a MAC, without its MAC, if that was
-// made with the key for this context.
-func VerifyMAC(key []byte, c Context, message []byte) ([]byte, error) {
-	body, got, err := cut(message, macPrefix, macEnd)
-	if err != nil {
-		return nil, err
-	}
-	want, err := c.mac(key, body)
-	if err != nil {
-		return nil, err
-	}
-	if !hmac.Equal(got, want) {
-		return nil, ErrSignature
-	}
-	return payloadOf(body), nil
-}
-
-// mac returns the MAC of a body. A key that is too short is a fault of the program: a
-// MAC with no key would be anybody's.
-func (c Context) mac(key, body []byte) ([]byte, error) {
-	if len(key) < macSize {
-		return nil, fmt.Errorf("cannot make or verify a MAC: its key has %d bytes, want %d", len(key), macSize)
-	}
-	text, err := c.preimage(body)
-	if err != nil {
-		return nil, err
-	}
-	h := hmac.New(sha256.New, key)
-	h.Write(text)
-	return h.Sum(nil), nil
 }
 
 // SignBytes returns the signature r‖s of ES256, 64 bytes, deterministic by RFC 6979.
