@@ -39,6 +39,12 @@ type adopter struct {
 	// joined are the domains' keys by id.
 	joined    map[string]*ecdsa.PublicKey
 	confirmed int
+
+	// run is this run of the hub, mac what it has of the last join of a domain.
+	run string
+	mac signed.Keys
+	// joins counts the joins that were granted.
+	joins int
 }
 
 // newAdopter makes the identity of a hub.
@@ -52,7 +58,7 @@ func newAdopter(t testing.TB, dominion string, lifetime time.Duration) *adopter 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &adopter{t: t, own: own, keys: keys, offers: make(map[string]*adoption.Offer), words: make(map[string]adoption.Words), joined: make(map[string]*ecdsa.PublicKey)}
+	return &adopter{t: t, own: own, keys: keys, offers: make(map[string]*adoption.Offer), words: make(map[string]adoption.Words), joined: make(map[string]*ecdsa.PublicKey), run: "run1"}
 }
 
 // makeToken returns a token by which the hub adopts.
@@ -204,6 +210,8 @@ func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
 	a.confirm(r.ID, r.Word)
 	g.Word = adoption.WordKey(nil).New("", adoption.Words{})
 	a.words[r.ID] = a.words[r.ID].Give(g.Word)
+	a.joins++
+	g.Run, g.Ephemeral = a.run, a.exchange(r)
 	return topics.Accept(r.Transaction, g), true
 }
 
@@ -234,6 +242,33 @@ func (a *adopter) sign(id string, r topics.Reply) []byte {
 	return message
 }
 
+// exchange answers the ephemeral key of a join, and takes the keys of its MACs over.
+func (a *adopter) exchange(r topics.HubRequest) []byte {
+	own, err := signed.NewEphemeral()
+	if err != nil {
+		a.t.Error(err)
+		return nil
+	}
+	other, err := signed.ParseEphemeral(r.Ephemeral)
+	if err == nil {
+		a.mac, err = signed.Exchange{Dominion: a.dominion(), Domain: r.ID, Session: r.Session, Run: a.run}.Derive(own, other)
+	}
+	if err != nil {
+		a.t.Error(err)
+	}
+	return own.PublicKey().Bytes()
+}
+
+// status returns hub/status as the hub signs it.
+func (a *adopter) status(epoch uint64) string {
+	h := topics.Hub{ID: a.dominion(), Name: "home", Protocol: topics.Protocol, Epoch: epoch, Run: a.run, Key: a.own.KeyHash()}
+	m, err := signed.Sign(a.own.Key, signed.Context{Kind: topics.HubStatus.SignedKind(), Dominion: a.dominion()}, topics.Encode(h))
+	if err != nil {
+		a.t.Error(err)
+	}
+	return string(m)
+}
+
 // adopting brings up a hub that adopts, with a broker.
 func (h *testNetwork) adopting(addr, id string, lifetime time.Duration) *hub {
 	u := h.hub(addr, id, 5)
@@ -245,6 +280,7 @@ func (h *testNetwork) adopting(addr, id string, lifetime time.Duration) *hub {
 	u.mu.Lock()
 	u.adopts, u.answer = a, a.join
 	u.mu.Unlock()
+	u.send(u.tree.Hub(topics.HubStatus), a.status(u.epoch), true)
 	return u
 }
 

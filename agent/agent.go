@@ -26,6 +26,7 @@
 //	machine.go              the real machine behind the loop's facts
 //	membership.go           which dominion the domain belongs to: key, certificate, adoption, when its code is shown
 //	messages.go             messages of the hub: status, start command, timing, drain, topics of traits and health
+//	rejoin.go               the signed status of the hub, and joining another run of it over the open connection
 //	reload.go               what a reload changes
 //	reset.go                domain reset
 //	run.go                  start and end of the parts

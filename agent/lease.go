@@ -28,7 +28,7 @@ func (l *loop) invalidLease(m topics.Message, now time.Time) {
 	if m.Retain {
 		return
 	}
-	if _, err := topics.Decode[topics.Lease](m.Topic, m.Payload); err != nil {
+	if err := l.heartbeats.CheckLease(m); err != nil {
 		l.reports.Invalid(err, now)
 	}
 }

@@ -29,8 +29,10 @@ const stopMargin = 5 * time.Second
 // what joins two of them, and names the order of the steps. One goroutine owns it.
 type loop struct {
 	config config.Domain
-	tree   topics.Tree
-	log    *slog.Logger
+	// id is that of the domain.
+	id   string
+	tree topics.Tree
+	log  *slog.Logger
 	// timing is that of the last start command.
 	timing topics.Timing
 	store  *store
@@ -47,6 +49,7 @@ type loop struct {
 	verifying  sync.WaitGroup
 	post       func(event any)
 	keyLists   keyLists
+	rejoining  rejoining
 	isolation  *isolation.Monitor
 	reports    *report.Reporter
 	heartbeats *report.Heartbeats
@@ -89,6 +92,8 @@ func (l *loop) handle(e any, now time.Time) {
 		l.connected(e, now)
 	case link.Ready:
 		l.joined(e, now)
+	case link.Rejoined:
+		l.rejoined(e, now)
 	case link.Down:
 		l.disconnected(e, now)
 	case keyListTaken:
@@ -130,6 +135,7 @@ func (l *loop) tick(now time.Time) {
 	l.connection.Expire(now)
 	l.isolation.SetReachable(l.connection.Reachable() && !l.orders.HubOffline(), now)
 	l.isolation.Expire(now) // by what the connection has found
+	l.expireRejoining(now)
 	if l.connection.Joined() {
 		l.reports.Update(l.state(now), now) // after all that the status shows
 		l.reports.Expire(now)
@@ -148,6 +154,9 @@ func (l *loop) next(now time.Time) time.Time {
 	sooner(l.traits.Next())
 	sooner(l.logs.Next(now, l.writing()))
 	sooner(l.connection.Next())
+	if l.connection.Joined() {
+		sooner(l.rejoining.Next())
+	}
 	sooner(l.isolation.Next())
 	sooner(l.reports.Next())
 	sooner(l.stopBy)
@@ -175,6 +184,8 @@ func (l *loop) connected(e link.Up, now time.Time) {
 	l.unsubscribed(l.connection.Up(e, now), now)
 	l.orders.Join(e.Grant)
 	l.signatures.Drop()
+	l.rejoining.join(e.Grant.Run)
+	l.reports.SetSession(l.sessionOf(e.Grant, e.Keys), now)
 	m := l.store.memory
 	if m.Dominion.ID != "" && m.Dominion.ID != e.Grant.Dominion {
 		l.log.Warn("this domain changes its dominion", "from", m.Dominion.Name, "to", e.Grant.Name)

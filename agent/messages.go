@@ -27,7 +27,7 @@ func (l *loop) message(m incoming, now time.Time) {
 		l.log.Warn("ignored an order that was retained: it is old", "topic", m.Topic)
 		return
 	}
-	if !m.Retain {
+	if !m.Retain && (a.Kind != topics.HubStatus || !l.signatures.Required()) { // a signed one counts once it is verified
 		l.hubActive(a.Kind, now)
 	}
 	switch a.Kind {
@@ -35,8 +35,11 @@ func (l *loop) message(m incoming, now time.Time) {
 		l.orders.SetAvailability(string(m.Payload))
 		l.reconsiderPending(now)
 	case topics.HubStatus:
-		l.hubStatus(m.Message, now)
-		l.reconsiderPending(now)
+		if l.signatures.Required() && len(m.Payload) > 0 {
+			l.signedHubStatus(m, now)
+		} else {
+			l.hubStatus(m.Message, now)
+		}
 	case topics.DomainAvailability:
 		// A will that came late, of a connection of ours that is over, or a
 		// hub that lost us for a moment. What was stored is older than our
@@ -117,6 +120,7 @@ func (l *loop) hubStatus(m topics.Message, now time.Time) {
 		l.log.Error(problem)
 		l.reports.Event(topics.DomainProblem, "", problem)
 	}
+	l.reconsiderPending(now)
 }
 
 // startCommand handles a start command, the whole set of services that should run.

@@ -99,6 +99,13 @@ func (l *loop) verified(r signatures.Result, now time.Time) {
 	if !l.connection.Open(o.ConnID) {
 		return // of a connection that is over
 	}
+	if o.Kind == topics.HubStatus {
+		l.refuseHubStatus(err, now)
+		if err == nil {
+			l.verifiedHubStatus(*o, now)
+		}
+		return
+	}
 	if err == nil {
 		err = l.obey(*o, now)
 	}

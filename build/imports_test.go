@@ -42,6 +42,7 @@ var hubParts = []string{
 	"hub/fleet",
 	"hub/leases",
 	"hub/leftovers",
+	"hub/macs",
 	"hub/moves",
 	"hub/ownproblems",
 	"hub/presence",

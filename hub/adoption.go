@@ -94,6 +94,10 @@ type later struct {
 	// domain is the id of the domain whose join is answered, if that has a key: a grant is
 	// signed for it; else "".
 	domain string
+	// session is that of the agent whose join is answered, ephemeral its key for the exchange
+	// of this join; "": the answer grants no join.
+	session   string
+	ephemeral []byte
 }
 
 // reply answers.
@@ -264,6 +268,9 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 	}
 	if h.keys != nil {
 		h.keys.SetDomains(byID)
+	}
+	for _, m := range revoked {
+		h.macs.Remove(m.ID)
 	}
 	if h.broker != nil {
 		if len(revoked) > 0 {

@@ -9,7 +9,11 @@ import (
 
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/hub/keys"
+	"github.com/jmbarzee/dominion/hub/macs"
 	"github.com/jmbarzee/dominion/hub/store"
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -78,8 +82,70 @@ func BenchmarkHeartbeat(b *testing.B) {
 	h := town(b, 1000, 20)
 	beat := arrival(h.tree, topics.Message{Topic: "dominion/domain/domain-0007/heartbeat", Payload: topics.Encode(topics.Heartbeat{ID: "domain-0007", Session: "s", Seq: 1})}, false)
 	events, now := []event{beat}, time.Now()
+	b.ReportAllocs()
 	for b.Loop() {
 		h.round(events, now)
+	}
+}
+
+// adoptInTown gives a domain of a town a key and has it join, and returns its heartbeats from
+// the second on.
+func adoptInTown(b *testing.B, h *Hub, name string) (heartbeats [][]byte) {
+	b.Helper()
+	own, err := keys.Open(keys.Options{
+		DataDir: b.TempDir(), Dominion: h.ID(), Name: "home", Log: slog.New(slog.DiscardHandler),
+		Names: func() (identity.Names, error) { return identity.MakeNames("hub", nil), nil },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	own.SetDomains(map[string]keys.Domain{name: {Name: name}})
+	h.keys = own
+	key, err := signed.NewEphemeral()
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := signed.Exchange{Dominion: h.ID(), Domain: name, Session: "s", Run: "run"}
+	session, err := macs.Exchange(e, key.PublicKey().Bytes())
+	if err != nil {
+		b.Fatal(err)
+	}
+	h.macs.Put(name, session)
+	other, err := signed.ParseEphemeral(session.Answer())
+	if err != nil {
+		b.Fatal(err)
+	}
+	derived, err := e.Derive(key, other)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := signed.Context{Kind: topics.DomainHeartbeat.SignedKind(), Dominion: h.ID(), Domain: name}
+	for seq := range b.N {
+		m, err := signed.AppendMAC(derived.FromDomain, c, topics.Encode(topics.Heartbeat{ID: name, Session: "s", Seq: uint64(seq + 2)}))
+		if err != nil {
+			b.Fatal(err)
+		}
+		heartbeats = append(heartbeats, m)
+	}
+	return heartbeats
+}
+
+// BenchmarkHeartbeatWithMAC is BenchmarkHeartbeat for a domain that has a key.
+func BenchmarkHeartbeatWithMAC(b *testing.B) {
+	h, now := town(b, 1000, 20), time.Now()
+	heartbeats := adoptInTown(b, h, "domain-0007")
+	beat := arrival(h.tree, topics.Message{Topic: "dominion/domain/domain-0007/heartbeat"}, false)
+	events := []event{nil}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, m := range heartbeats {
+		beat.Payload = m
+		events[0] = beat
+		h.round(events, now)
+	}
+	b.StopTimer()
+	if d := h.fleet.Get("domain-0007"); d.Heartbeat.Seq != uint64(b.N+1) {
+		b.Errorf("the last heartbeat is %d of %d", d.Heartbeat.Seq, b.N+1)
 	}
 }
 

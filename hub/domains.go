@@ -15,7 +15,7 @@ type domain = fleet.Domain
 // newFleet returns the fleet with the domains of earlier runs.
 func (h *Hub) newFleet(embedded bool) *fleet.Fleet {
 	f := fleet.New(fleet.Options{
-		Dominion: h.ID(), IsAdmin: h.isAdmin, IsUser: h.isUser, Refuse: h.events.Refuse,
+		Dominion: h.ID(), IsAdmin: h.isAdmin, IsUser: h.isUser, HasKey: h.hasKey, Refuse: h.events.Refuse,
 		LostAfter: h.cfg.Timing.LostAfter.Duration(), FailoverAfter: h.cfg.Timing.FailoverAfter.Duration(),
 		Embedded: embedded,
 	})
@@ -127,6 +127,9 @@ func (h *Hub) takeStatus(name string, m topics.Message, now time.Time) error {
 func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now time.Time) error {
 	if h.adoption.Forgotten(s.ID) {
 		return nil
+	}
+	if s.Micro && h.adoption.Has(name) {
+		return fmt.Errorf("cannot take %s: a microdomain uses the name of %s, which has a key: give it another one", m.Topic, name)
 	}
 	a, taken, err := h.fleet.TakeStatus(name, fleet.Report{Topic: m.Topic, User: m.User, Retained: m.Retain, Status: s}, now)
 	if d := h.admitted(a, now); taken {

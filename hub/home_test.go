@@ -188,6 +188,16 @@ func (h *home) inOrder(first, then string) bool {
 	return a >= 0 && b >= 0 && a < b
 }
 
+// refused reports whether an event says that a message was refused, with these words.
+func (h *home) refused(words ...string) bool {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.events, func(e topics.Event) bool {
+		return e.Type == topics.MessageRefused && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(e.Message, w) })
+	})
+}
+
 // story tells the events, for a test that failed.
 func (h *home) story() string {
 	h.mu.Lock()
@@ -286,6 +296,7 @@ type agent struct {
 	// key signs what it publishes; nil: it has none. word is what it shows at its next join.
 	key      *signingDomain
 	word     string
+	question string // its last request to join
 	epoch    uint64
 	gen      uint64
 	commands int
@@ -318,7 +329,8 @@ func (h *home) agent(name string, traits []string, services ...string) *agent {
 // join joins by both connections, as an agent does. It returns the hub's refusal.
 func (a *agent) join() error {
 	h := a.home
-	reply := h.ask(topics.VerbJoin, string(a.key.join(topics.HubRequest{Transaction: "t", ID: a.id, Name: a.name, Session: "s", Word: a.word})))
+	a.question = string(a.key.join(topics.HubRequest{Transaction: "t", ID: a.id, Name: a.name, Session: "s", Word: a.word}))
+	reply := h.ask(topics.VerbJoin, a.question)
 	if reply.Status != topics.StatusOK {
 		return fmt.Errorf("%s", reply.Error)
 	}
@@ -326,9 +338,17 @@ func (a *agent) join() error {
 	if err := json.Unmarshal(reply.Data, &grant); err != nil {
 		return err
 	}
-	a.word = grant.Word
+	a.granted(grant)
 	a.connect()
 	return nil
+}
+
+// granted takes a grant: word and keys.
+func (a *agent) granted(g topics.Grant) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.word = g.Word
+	a.key.granted(g)
 }
 
 // rejoin joins again after the hub is gone: its connection ended with it.
@@ -375,8 +395,9 @@ func (a *agent) beat(ctx context.Context, conn *client.Conn) {
 	for seq := uint64(1); ; seq++ {
 		a.mu.Lock()
 		b := topics.Heartbeat{ID: a.id, Session: "s", Seq: seq, At: topics.At(time.Now()), Epoch: a.epoch, Generation: a.gen}
+		message := a.key.withMAC(topics.DomainHeartbeat, topics.Encode(b))
 		a.mu.Unlock()
-		conn.Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainHeartbeat, Domain: a.name}, topics.Encode(b)))
+		conn.Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainHeartbeat, Domain: a.name}, message))
 		select {
 		case <-ctx.Done():
 			return

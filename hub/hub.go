@@ -24,6 +24,7 @@
 //	endpoints.go          publishing endpoints
 //	expire.go             what is due by time; a loop that stood still
 //	external_broker.go    the connection to an external broker
+//	heartbeats.go         heartbeats and metrics of domains, and their MACs
 //	homeassistant.go      what is announced to Home Assistant, and what it sends
 //	http.go               HTTP handlers, readiness
 //	hub.go                state, inbox, start, reload and the rounds of the loop
@@ -86,6 +87,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/keys"
 	"github.com/jmbarzee/dominion/hub/leases"
 	"github.com/jmbarzee/dominion/hub/leftovers"
+	"github.com/jmbarzee/dominion/hub/macs"
 	"github.com/jmbarzee/dominion/hub/moves"
 	"github.com/jmbarzee/dominion/hub/ownproblems"
 	"github.com/jmbarzee/dominion/hub/presence"
@@ -136,6 +138,7 @@ type Hub struct {
 	fleet     *fleet.Fleet
 	directory *directory.Directory
 	leases    *leases.Leases
+	macs      *macs.MACs
 	ops       operations
 
 	// Who is adopted, what waits for an answer, what is published.
@@ -166,6 +169,7 @@ type views struct {
 	statuses    *servicestatus.Statuses
 	usage       *usage.Usage
 	presence    *presence.Presence
+	hubStatus   hubStatusMessage
 	ownProblems *ownproblems.Problems
 	announcer   *announcer.Announcer
 	tracker     *tracker.Tracker
@@ -252,7 +256,7 @@ func New(o Options) *Hub {
 	h.ops.restarts = h.newRestarts()
 	h.events = events.New(o.Store, h.pub, h.tree, o.Log)
 	h.views.leftovers = leftovers.New(h.ID(), append(slices.Clone(h.store.FormerPrefixes()), h.store.Prefix()), h.tree.Prefix())
-	h.leases = h.newLeases()
+	h.leases, h.macs = h.newLeases(), macs.New(h.ID())
 	h.views.ownProblems = h.newOwnProblems(o)
 	h.views.announcer = h.newAnnouncer(o)
 	h.fleet = h.newFleet(o.Embedded)

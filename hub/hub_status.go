@@ -12,7 +12,7 @@ import (
 // publishHub publishes what the hub is and counts, where that may not wait.
 func (h *Hub) publishHub(now time.Time) {
 	s := h.hubStatus()
-	if h.views.presence.Accepts(s, now) && h.pub.Retain(h.tree.Hub(topics.HubStatus), topics.Encode(s)) {
+	if h.views.presence.Accepts(s, now) && h.pub.Retain(h.tree.Hub(topics.HubStatus), h.signedStatus(s)) {
 		h.views.presence.Published(s, h.fleet.Len(), now)
 	}
 	h.dueUnlessZero(h.views.presence.Next())
@@ -32,7 +32,10 @@ func (h *Hub) publishCounts(now time.Time) {
 // hubStatus returns what the hub is and counts.
 func (h *Hub) hubStatus() topics.Hub {
 	s := h.views.presence.Status(time.Now())
-	s.Name, s.Epoch, s.Ready, s.Domains = h.cfg.Name, h.epoch, h.fleet.Ready(), h.fleet.Count()
+	s.Name, s.Epoch, s.Run, s.Ready, s.Domains = h.cfg.Name, h.epoch, h.leases.Run(), h.fleet.Ready(), h.fleet.Count()
+	if h.keys != nil {
+		s.Key = h.keys.KeyHash()
+	}
 	s.Problem = strings.Join(h.views.ownProblems.All(time.Now()), "; ")
 	if until := h.views.ownProblems.CertificatesExpire(); !until.IsZero() {
 		s.CertificateExpires = topics.At(until)
@@ -48,6 +51,31 @@ func (h *Hub) hubStatus() topics.Hub {
 		s.Services.Running += v.Running
 	}
 	return s
+}
+
+// hubStatusMessage is hub/status as it was signed last.
+type hubStatusMessage struct {
+	status  topics.Hub
+	message []byte
+}
+
+// signedStatus returns a status of the hub as it is published: signed, if the hub has a key.
+// It is asked for in each pass, and most change nothing.
+func (h *Hub) signedStatus(s topics.Hub) []byte {
+	if h.keys == nil {
+		return topics.Encode(s)
+	}
+	last := &h.views.hubStatus
+	if last.message != nil && last.status == s {
+		return last.message
+	}
+	message, err := h.keys.SignOrder(topics.HubStatus.SignedKind(), "", topics.Encode(s))
+	if err != nil {
+		h.log.Error("hub/status could not be signed: domains will not believe it", "error", err)
+		return topics.Encode(s)
+	}
+	*last = hubStatusMessage{s, message}
+	return message
 }
 
 func itoa[N uint64 | int](n N) string { return strconv.FormatUint(uint64(n), 10) }

@@ -57,7 +57,8 @@ func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message
 		h.renew(ask, m.User, to)
 	case ask.ServiceKeys != nil:
 		h.askServiceKeys(ask, m.User, to)
-	case is && g.Word != "":
+	case is && to.domain != "":
+		to.session, to.ephemeral = ask.Session, ask.Ephemeral
 		h.adoption.grants = append(h.adoption.grants, granted{to, g})
 	default:
 		return false

@@ -75,9 +75,19 @@ func (h *Hub) reportStatus(d *domain) {
 
 // answerBeat answers a heartbeat by a lease, where one is granted.
 func (h *Hub) answerBeat(d *domain, b topics.Heartbeat, now time.Time) {
-	if l, ok := h.leases.Answer(d.ID, d.Name, b, h.epoch, now); ok {
-		h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.Name}, topics.Encode(l)))
+	l, ok := h.leases.Answer(d.ID, d.Name, b, h.epoch, now)
+	if !ok {
+		return
 	}
+	payload := topics.Encode(l)
+	if h.signsFor(d) {
+		var err error
+		if payload, err = h.macs.Lease(d.ID, payload); err != nil {
+			h.log.Error("a lease could not be given", "domain", d.Name, "error", err)
+			return
+		}
+	}
+	h.pub.Publish(h.tree.Message(topics.Address{Kind: topics.DomainLease, Domain: d.Name}, payload))
 }
 
 // expireLeases removes what has expired, and has what that allows planned.

@@ -10,9 +10,10 @@ import (
 )
 
 // signsFor reports whether a domain obeys signed orders alone: it has a key.
-func (h *Hub) signsFor(d *domain) bool {
-	return h.keys != nil && !d.Micro && h.keys.Adopted(d.ID)
-}
+func (h *Hub) signsFor(d *domain) bool { return !d.Micro && h.hasKey(d.ID) }
+
+// hasKey reports whether the domain with an id has a key.
+func (h *Hub) hasKey(id string) bool { return h.keys != nil && h.keys.Adopted(id) }
 
 // signer returns the hash of the hub's key, which an order to a domain names; "": the
 // domain has no key, and its orders are not signed.

@@ -72,11 +72,11 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 	case topics.DomainAvailability:
 		return h.receiveAvailability(a, m, now)
 	case topics.DomainHeartbeat:
-		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(a.Domain, b, m, now) })
+		return h.takeHeartbeat(a.Domain, m, now)
 	case topics.DomainStatus:
 		return h.takeStatus(a.Domain, m, now)
 	case topics.DomainMetrics:
-		return decoded(m, func(v topics.Metrics) { h.metrics(a.Domain, v, m.Retain, now) })
+		return h.takeMetrics(a.Domain, m, now)
 	case topics.HubDiscovery:
 		return decoded(m, func(v topics.Discovery) {
 			if m.Retain {
@@ -152,28 +152,6 @@ func (h *Hub) receiveAvailability(a topics.Address, m topics.Message, now time.T
 		return fmt.Errorf("cannot read %s: %.40q is neither online nor offline", m.Topic, word)
 	}
 	return nil
-}
-
-// metrics takes the metrics of a domain: they rank the domains, and contain what services use,
-// which numbers follow. Home Assistant reads them at their topic: for it the hub only notes
-// whether there is a temperature to be shown.
-func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Time) {
-	d := h.fleet.Get(name)
-	if d == nil {
-		return
-	}
-	if d.Measure(m) {
-		h.touch(name)
-	}
-	if h.cfg.Metrics != "" {
-		d.Metrics = &m
-	}
-	h.takeUsage(d, m, retained, now)
-	if !d.Hot && m.Temperature != nil {
-		d.Hot = true
-		h.touch(name)
-		h.remember(d)
-	}
 }
 
 // passOn repeats an event of a domain at hub/event. Its domain is that of the topic,

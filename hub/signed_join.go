@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/macs"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/hub/workqueue"
 	"github.com/jmbarzee/dominion/identity/signed"
@@ -102,17 +103,28 @@ type givenGrant struct {
 	payload     []byte
 }
 
-// signGrant answers the join of a domain that has a key: the grant is signed beside the loop.
+// signGrant answers the join of a domain that has a key: beside the loop the keys of its MACs
+// are made and the grant is signed. The keys count from then on.
 func (h *Hub) signGrant(to later, g topics.Grant, now time.Time) {
-	var payload []byte
+	e := signed.Exchange{Dominion: h.ID(), Domain: to.domain, Session: to.session, Run: g.Run}
 	_ = h.beside(workqueue.Work{ // the hub's own work is always added
 		Domain: to.domain,
 		Run: func() (func(time.Time), error) {
+			var keys *macs.Session
+			if to.session != "" {
+				var err error
+				if keys, err = macs.Exchange(e, to.ephemeral); err != nil {
+					return nil, err
+				}
+				g.Ephemeral = keys.Answer()
+			}
 			published := h.keys.Published()
 			g.Hub = &published
-			var err error
-			payload, err = h.keys.SignOrder(topics.ResponseTo.SignedKind(), to.domain, topics.Encode(topics.Accept(to.transaction, g)))
+			payload, err := h.keys.SignOrder(topics.ResponseTo.SignedKind(), to.domain, topics.Encode(topics.Accept(to.transaction, g)))
 			return func(time.Time) {
+				if keys != nil {
+					h.macs.Put(to.domain, keys)
+				}
 				h.adoption.answers[to.domain] = givenGrant{to.transaction, payload}
 				to.answer.Payload = payload
 				to.publish(to.answer)

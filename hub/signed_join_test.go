@@ -95,7 +95,7 @@ func TestEpochFollowsSignedOrdersAlone(t *testing.T) {
 			if g, err := topics.Decode[topics.Grant]("", r.Data); err != nil || g.Epoch != o.status().Epoch {
 				t.Errorf("granted %+v beside epoch %d, %v", g, o.status().Epoch, err)
 			} else {
-				k.word = g.Word
+				k.granted(g)
 			}
 		}
 		ahead := own

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"log/slog"
 	"testing"
@@ -33,6 +34,11 @@ type signingDomain struct {
 	id       string
 	dominion string
 	number   uint64
+	// ephemeral is the key of the last request to join, mac what the grant made of it.
+	ephemeral *ecdh.PrivateKey
+	mac       signed.Keys
+	// run is that of the last grant.
+	run string
 }
 
 // newSigningDomain makes the key of a domain.
@@ -76,5 +82,39 @@ func (d *signingDomain) join(ask topics.HubRequest) []byte {
 		d.number++
 		ask.Number = d.number
 	}
+	if d != nil && ask.Ephemeral == nil {
+		var err error
+		if d.ephemeral, err = signed.NewEphemeral(); err != nil {
+			d.t.Fatal(err)
+		}
+		ask.Ephemeral = d.ephemeral.PublicKey().Bytes()
+	}
 	return d.sign(topics.Request, topics.Encode(ask))
+}
+
+// granted takes the grant of the last request to join.
+func (d *signingDomain) granted(g topics.Grant) {
+	if d == nil {
+		return
+	}
+	d.run = g.Run
+	other, err := signed.ParseEphemeral(g.Ephemeral)
+	if err == nil {
+		d.mac, err = signed.Exchange{Dominion: g.Dominion, Domain: d.id, Session: "s", Run: g.Run}.Derive(d.ephemeral, other)
+	}
+	if err != nil {
+		d.t.Error(err)
+	}
+}
+
+// withMAC returns a payload with the MAC of the last join; without a key, as it is.
+func (d *signingDomain) withMAC(k topics.Kind, payload []byte) []byte {
+	if d == nil {
+		return payload
+	}
+	message, err := signed.AppendMAC(d.mac.FromDomain, signed.Context{Kind: k.SignedKind(), Dominion: d.dominion, Domain: d.id}, payload)
+	if err != nil {
+		d.t.Error(err)
+	}
+	return message
 }

@@ -14,6 +14,7 @@ type Hub struct {
 	Version   string       `json:"version" type:"build" doc:"version of the program"`
 	Protocol  string       `json:"protocol" type:"protocol" doc:"version of this contract, major.minor"`
 	Epoch     uint64       `json:"epoch" doc:"raised at each start of the hub"`
+	Run       string       `json:"run,omitempty" type:"id" doc:"random for each run of the hub: a domain that has a key joins again when it differs from that of its grant"`
 	StartedAt Time         `json:"started_at" doc:"when this run began"`
 	Ready     bool         `json:"ready" doc:"false while it waits for the known domains after a start"`
 	Domains   DomainCount  `json:"domains" doc:"how many domains are in which state"`
@@ -21,7 +22,8 @@ type Hub struct {
 	Control   string       `json:"control,omitempty" type:"text" doc:"path of the control socket on the hub's machine, for private requests; absent: there is none"`
 	Problem   string       `json:"problem,omitempty" type:"text" doc:"what of the hub itself needs a human, in words; absent: nothing"`
 
-	CertificateExpires Time `json:"certificate_expires,omitzero" doc:"until when the certificates of broker and HTTPS hold: the earlier of the two; absent without TLS"`
+	CertificateExpires Time   `json:"certificate_expires,omitzero" doc:"until when the certificates of broker and HTTPS hold: the earlier of the two; absent without TLS"`
+	Key                string `json:"key,omitempty" type:"id" doc:"SHA-256 of the key of the hub that signed it; absent: the hub has no key"`
 }
 
 // KeyList is the payload of hub/keys, retained and signed by the authority: which hub keys
@@ -123,6 +125,7 @@ type Heartbeat struct {
 // Metrics is the payload of domain/<domain>/metrics.
 type Metrics struct {
 	At          Time             `json:"at" doc:"the agent's clock"`
+	Seq         uint64           `json:"seq,omitempty" doc:"counts the metrics of this session from 1; absent: it does not count them"`
 	Load1       float64          `json:"load1" doc:"load average of one minute"`
 	MemoryUsed  uint64           `json:"memory_used" doc:"bytes that programs use"`
 	MemoryTotal uint64           `json:"memory_total" doc:"bytes"`

@@ -63,6 +63,12 @@ func (c *Connection) Up(e Up, now time.Time) (lost []string) {
 	return lost
 }
 
+// Rejoined takes over the grant of another join over the open connection.
+func (c *Connection) Rejoined(g topics.Grant, now time.Time) {
+	c.grant = g
+	c.HubActive(now)
+}
+
 // Ready notes that the link is subscribed: the domain has joined. It reports false if
 // that is of a connection that is over.
 func (c *Connection) Ready(e Ready) bool {

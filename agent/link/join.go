@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/ecdh"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/internal/passwordfile"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -19,6 +21,8 @@ import (
 type join struct {
 	candidate
 	grant topics.Grant
+	// keys are those of the MACs; nil: the domain has no key.
+	keys *signed.Keys
 }
 
 // refusalError is the reason for which a hub refuses the join.
@@ -35,15 +39,12 @@ func (l *Link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 		if i < len(candidates)-1 {
 			limit = shortTimeout
 		}
-		grant, err := l.requestJoin(ctx, c, limit)
+		j, err := l.requestJoin(ctx, c, limit)
 		if ctx.Err() != nil {
 			return nil, pause
 		}
 		if err == nil {
-			err = l.verifyGrant(c, grant)
-		}
-		if err == nil {
-			return &join{c, grant}, 0
+			return &j, 0
 		}
 		var strange impostorError
 		switch {
@@ -93,10 +94,49 @@ type (
 func (e impostorError) Error() string      { return string(e) }
 func (e wrongDominionError) Error() string { return string(e) }
 
-// requestJoin connects to a broker, requests the join and returns the hub's answer. It
+// requestJoin connects to a broker, requests the join and returns what the hub granted. It
 // waits no longer than limit for the connection.
-func (l *Link) requestJoin(ctx context.Context, c candidate, limit time.Duration) (topics.Grant, error) {
-	return l.request(ctx, c, limit, l.newExchange())
+func (l *Link) requestJoin(ctx context.Context, c candidate, limit time.Duration) (join, error) {
+	e, err := l.newJoin()
+	if err != nil {
+		return join{}, err
+	}
+	g, err := l.request(ctx, c, limit, e)
+	if err != nil {
+		return join{}, err
+	}
+	return l.granted(c, e, g)
+}
+
+// newJoin returns a request to join. That of an adopted domain has a key for this join alone,
+// from which the keys of the MACs are derived.
+func (l *Link) newJoin() (*exchange, error) {
+	e := l.newExchange()
+	if _, adopted := l.home(); !adopted {
+		return e, nil
+	}
+	var err error
+	if e.key, err = signed.NewEphemeral(); err != nil {
+		return nil, err
+	}
+	e.ask.Ephemeral = e.key.PublicKey().Bytes()
+	return e, nil
+}
+
+// granted returns the join that was granted, or why it is not taken.
+func (l *Link) granted(c candidate, e *exchange, g topics.Grant) (join, error) {
+	if err := l.verifyGrant(c, g); err != nil || e.key == nil {
+		return join{c, g, nil}, err
+	}
+	other, err := signed.ParseEphemeral(g.Ephemeral)
+	if err != nil {
+		return join{}, fmt.Errorf("cannot join at %s: %w: bring hub and agent to the same version", c.url, err)
+	}
+	keys, err := signed.Exchange{Dominion: g.Dominion, Domain: l.o.ID, Session: l.o.Session, Run: g.Run}.Derive(e.key, other)
+	if err != nil {
+		return join{}, fmt.Errorf("cannot join at %s: %w", c.url, err)
+	}
+	return join{c, g, &keys}, nil
 }
 
 // request connects to a broker, makes a request and returns the hub's answer.
@@ -143,6 +183,8 @@ type exchange struct {
 	answers              chan answer
 	// payload is ask as it is published; nil: it is not encoded.
 	payload []byte
+	// key is for the exchange of a join; nil: the domain has no key, or it is no join.
+	key *ecdh.PrivateKey
 }
 
 // answer is an answer to a request: the message, and what it says, which is not verified.

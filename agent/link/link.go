@@ -14,6 +14,7 @@
 //	join.go           the join: request, grant, refusals, opening the connection
 //	link.go           the goroutine that finds and joins a hub; its waiting times
 //	member.go         the adopted domain at its hub: home, TLS, word, renewal of the certificate
+//	rejoin.go         joining again over the open connection, as the hub is another run
 //	services.go       asking the hub for the certificates of the domain's services
 //	subscriptions.go  subscriptions for traits and health checks
 package link
@@ -25,11 +26,13 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -115,6 +118,8 @@ type Link struct {
 	searches chan bool
 	// drops is from the loop, which wants a new connection.
 	drops chan struct{}
+	// rejoins is from the loop, which wants another join over the open connection.
+	rejoins chan struct{}
 	// strangers is from the loop: whether other dominions are asked for adoption. It
 	// holds the latest value.
 	strangers chan bool
@@ -152,6 +157,8 @@ type (
 		Conn   Conn
 		URL    string
 		Grant  topics.Grant
+		// Keys are those of the MACs of this join; nil: the domain has no key.
+		Keys *signed.Keys
 	}
 	Ready struct{ ConnID int }
 	Down  struct{ ConnID int }
@@ -169,7 +176,7 @@ type Problem struct{ Text string }
 // New returns a link that does nothing before Run.
 func New(o Options) *Link {
 	return &Link{
-		o: o, searches: make(chan bool, 1), drops: make(chan struct{}, 1),
+		o: o, searches: make(chan bool, 1), drops: make(chan struct{}, 1), rejoins: make(chan struct{}, 1),
 		strangers: make(chan bool, 1), adoptions: make(chan struct{}, 1),
 		previous: o.Previous, lastURL: o.LastURL, logged: make(map[string]string),
 	}
@@ -281,14 +288,20 @@ func (l *Link) search(ctx context.Context) *join {
 func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 	l.connID++
 	n := l.connID
+	var asked atomic.Pointer[exchange] // over this connection
 	offline := l.o.Tree.Message(topics.Address{Kind: topics.DomainAvailability, Domain: l.o.Config.Name}, []byte(topics.Offline))
-	conn, err := l.connect(ctx, j.candidate, "domain-"+l.o.ID, &offline, func(m topics.Message) { l.o.Deliver(n, m) })
+	conn, err := l.connect(ctx, j.candidate, "domain-"+l.o.ID, &offline, func(m topics.Message) {
+		if e := asked.Load(); e != nil {
+			e.receive(m)
+		}
+		l.o.Deliver(n, m)
+	})
 	if err != nil {
 		l.logOnce(j.url, slog.LevelWarn, l.explain(err).Error())
 		return nil
 	}
 	l.previous, l.lastURL = Dominion{j.grant.Dominion, j.grant.Name}, j.url
-	l.o.Post(Up{n, conn, j.url, j.grant})
+	l.o.Post(Up{n, conn, j.url, j.grant, j.keys})
 	defer func() {
 		if ctx.Err() == nil { // else the connection is the loop's
 			l.o.Post(Down{n})
@@ -302,6 +315,10 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 		return nil
 	}
 	clear(l.logged)
+	select {
+	case <-l.rejoins: // of a connection before this one
+	default:
+	}
 	l.o.Post(Ready{n})
 	l.storeWord(conn, j.grant)
 	renewal := time.NewTimer(l.untilRenewal())
@@ -322,6 +339,11 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 		case <-l.drops:
 			conn.Close()
 			return nil
+		case <-l.rejoins:
+			if !l.rejoin(ctx, conn, n, j.candidate, &asked) {
+				conn.Close()
+				return nil
+			}
 		case <-conn.Done():
 			l.o.Log.Warn("lost the connection to the hub", "hub", j.url, "error", conn.Err())
 			return nil

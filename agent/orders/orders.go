@@ -45,6 +45,12 @@ func (o *Orders) Join(g topics.Grant) {
 	o.hub, o.pending = hubView{}, nil
 }
 
+// Rejoin notes the grant of another join over the same connection: what was received of the
+// hub by it counts.
+func (o *Orders) Rejoin(g topics.Grant) {
+	o.dominion, o.granted, o.rejoined = g.Dominion, g.Epoch, true
+}
+
 // Granted returns the epoch of the hub that granted the last join.
 func (o *Orders) Granted() uint64 { return o.granted }
 

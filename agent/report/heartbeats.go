@@ -36,8 +36,9 @@ type Heartbeats struct {
 
 	// The fields before mu are set by Begin.
 
-	id, session string
-	started     time.Time
+	// id is of the domain, run the session of this run of its agent.
+	id, run string
+	started time.Time
 	// clock is the clock of leases.
 	clock func() time.Duration
 	// extend passes a renewed lease to the guards of exclusive services.
@@ -49,7 +50,9 @@ type Heartbeats struct {
 	conn Conn
 	// connID is the number of conn.
 	connID int
-	seq    uint64
+	// session has the keys of the last join.
+	session Session
+	seq     uint64
 	// progress is as of the last iteration of the loop.
 	progress progress
 	dueAt    time.Time
@@ -80,7 +83,7 @@ func NewHeartbeats(tree topics.Tree, name string, log *slog.Logger) *Heartbeats 
 // started at a time. clock is the clock of leases; extend passes a renewed lease on, by
 // whatever goroutine received it.
 func (h *Heartbeats) Begin(id, session string, started time.Time, clock func() time.Duration, extend func(until time.Duration)) {
-	h.id, h.session, h.started, h.clock, h.extend = id, session, started, clock, extend
+	h.id, h.run, h.started, h.clock, h.extend = id, session, started, clock, extend
 	h.leases = lease.NewHolder(session)
 }
 
@@ -128,11 +131,11 @@ func (h *Heartbeats) publishDue(now time.Time) time.Time {
 func (h *Heartbeats) publishHeartbeat(now time.Time) {
 	h.seq++
 	at := h.progress.at
-	h.conn.Publish(h.message(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
-		ID: h.id, Session: h.session, Seq: h.seq, At: topics.At(now),
+	h.conn.Publish(h.message(topics.DomainHeartbeat, h.session.withMAC(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
+		ID: h.id, Session: h.run, Seq: h.seq, At: topics.At(now),
 		Uptime: topics.Seconds(now.Sub(h.started)), Epoch: at.Epoch, Generation: at.Generation, Run: at.Run,
 		Status: h.progress.status, Lease: topics.Seconds(h.leases.Beat(h.seq, h.clock())),
-	})))
+	}))))
 }
 
 // start starts the heartbeats of a connection, the first one at once.
@@ -143,6 +146,13 @@ func (h *Heartbeats) start(conn Conn, connID int, p progress, now time.Time) {
 	h.dueAt = now.Add(p.interval)
 	h.mu.Unlock()
 	h.rearm()
+}
+
+// setSession sets the keys of the last join.
+func (h *Heartbeats) setSession(s Session) {
+	h.mu.Lock()
+	h.session = s
+	h.mu.Unlock()
 }
 
 // stop stops the heartbeats, as the connection is over.
@@ -214,18 +224,23 @@ func (h *Heartbeats) AcceptLease(connID int, m topics.Message) bool {
 	if m.Retain {
 		return false
 	}
-	given, err := topics.Decode[topics.Lease](m.Topic, m.Payload)
-	if err != nil {
-		return false
-	}
 	h.mu.Lock()
-	renews := connID == h.connID && h.conn != nil && h.leases.Accept(given, h.progress.at, h.clock())
+	given, err := h.session.lease(m)
+	renews := err == nil && connID == h.connID && h.conn != nil && h.leases.Accept(given, h.progress.at, h.clock())
 	until := h.leases.Until()
 	h.mu.Unlock()
 	if renews {
 		h.extend(until)
 	}
-	return true
+	return err == nil
+}
+
+// CheckLease returns why a message that AcceptLease did not accept holds no lease.
+func (h *Heartbeats) CheckLease(m topics.Message) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.session.lease(m)
+	return err
 }
 
 // AdoptLease takes over the lease of the previous run of the agent.

@@ -57,8 +57,12 @@ type Reporter struct {
 	statusSeq uint64
 	// lastStartedAt is Options.Started as it was published last.
 	lastStartedAt topics.Time
-	// metricsAt is when the next metrics are due.
-	metricsAt time.Time
+	// session has the keys of the last join.
+	session Session
+	// metricsAt is when the next metrics are due, metricsSeq the number of the last ones of
+	// this session.
+	metricsAt  time.Time
+	metricsSeq uint64
 	// heartbeatDue has the next Update publish a heartbeat at once.
 	heartbeatDue bool
 	refusals     *ratelimit.Window
@@ -90,6 +94,17 @@ func (r *Reporter) Join(conn Conn, connID int, s State, now time.Time) {
 		conn.Publish(m)
 	}
 	r.outbox = nil
+}
+
+// SetSession sets the keys of a join. Over a connection that has joined before, as the hub is
+// another run, which has none of the former keys, metrics and a heartbeat follow at once.
+func (r *Reporter) SetSession(s Session, now time.Time) {
+	r.session = s
+	r.o.Heartbeats.setSession(s)
+	if r.conn != nil {
+		r.publishMetrics(now) // before the heartbeat, as at a join
+		r.metricsAt, r.heartbeatDue = now.Add(r.o.MetricsInterval), true
+	}
 }
 
 // Leave ends the reports, as the connection is over.
@@ -164,7 +179,10 @@ func (r *Reporter) newStatus(s State, now time.Time) []byte {
 }
 
 func (r *Reporter) publishMetrics(now time.Time) {
-	r.publish(topics.DomainMetrics, topics.Encode(r.o.Metrics(now)))
+	m := r.o.Metrics(now)
+	r.metricsSeq++
+	m.Seq = r.metricsSeq
+	r.publish(topics.DomainMetrics, r.session.withMAC(topics.DomainMetrics, topics.Encode(m)))
 }
 
 func (r *Reporter) message(k topics.Kind, payload []byte) topics.Message {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/services/lease"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -204,6 +205,83 @@ func TestAcceptLease(t *testing.T) {
 		if accepted := h.AcceptLease(s.connID, s.m); accepted != s.accepted || extended != s.extended {
 			t.Errorf("%s: accepted %v, extended %d times", s.name, accepted, extended)
 		}
+	}
+}
+
+// Of a domain that has a key, heartbeats and metrics have the MAC of its last join, and leases
+// must have it.
+func TestMACs(t *testing.T) {
+	now := time.Now()
+	r, h, _ := reporter(now)
+	extended := 0
+	h.extend = func(time.Duration) { extended++ }
+	c := &conn{}
+	keys := func(first byte) *signed.Keys {
+		return &signed.Keys{FromDomain: bytes.Repeat([]byte{first}, 32), FromHub: bytes.Repeat([]byte{first + 1}, 32)}
+	}
+	session := Session{Dominion: "d1", Domain: "id1", Keys: keys(1)}
+	r.SetSession(session, now)
+	r.Join(c, 3, state(1), now)
+	verified := func(keys *signed.Keys, level string) (n int) {
+		for _, m := range c.messages {
+			kind := "domain/<domain>/" + level
+			if _, err := signed.VerifyMAC(keys.FromDomain, signed.Context{Kind: kind, Dominion: "d1", Domain: "id1"}, m.Payload); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	if verified(session.Keys, "heartbeat") != 1 || verified(session.Keys, "metrics") != 1 {
+		t.Errorf("published %s", c.published())
+	}
+	given := topics.Lease{Epoch: 5, Session: "s1", Seq: 1, Seconds: 10}
+	lease := func(key []byte, kind string, l topics.Lease) topics.Message {
+		m, err := signed.AppendMAC(key, signed.Context{Kind: kind, Dominion: "d1", Domain: "id1"}, topics.Encode(l))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.message(topics.DomainLease, m)
+	}
+	const kind = "domain/<domain>/lease"
+	valid := lease(session.Keys.FromHub, kind, given)
+	altered := r.message(topics.DomainLease, bytes.Replace(valid.Payload, []byte(`"seconds":10`), []byte(`"seconds":99`), 1))
+	for _, s := range []struct {
+		name     string
+		m        topics.Message
+		accepted bool
+		extended int
+	}{
+		{"without a MAC", r.message(topics.DomainLease, topics.Encode(given)), false, 0},
+		{"altered", altered, false, 0},
+		{"by the key of the other direction", lease(session.Keys.FromDomain, kind, given), false, 0},
+		{"of another kind", lease(session.Keys.FromHub, "domain/<domain>/heartbeat", given), false, 0},
+		{"of a former run", lease(keys(9).FromHub, kind, given), false, 0},
+		{"of another run of the agent", lease(session.Keys.FromHub, kind, topics.Lease{Epoch: 5, Session: "s0", Seq: 1, Seconds: 10}), true, 0},
+		{"valid", valid, true, 1},
+	} {
+		extended = 0
+		if accepted := h.AcceptLease(3, s.m); accepted != s.accepted || extended != s.extended || (h.CheckLease(s.m) == nil) != s.accepted {
+			t.Errorf("%s: accepted %v, extended %d times, %v", s.name, accepted, extended, h.CheckLease(s.m))
+		}
+	}
+	until := h.leases.Until()
+	if h.AcceptLease(3, valid); h.leases.Until() != until {
+		t.Errorf("a replayed lease prolongs it from %v to %v", until, h.leases.Until())
+	}
+	// Another join over the same connection: metrics and a heartbeat follow at once.
+	before := session.Keys
+	session.Keys = keys(5)
+	c.published()
+	r.SetSession(session, now)
+	r.Update(state(1), now)
+	if verified(session.Keys, "heartbeat") != 1 || verified(session.Keys, "metrics") != 1 || verified(before, "heartbeat") != 0 {
+		t.Errorf("published %s", c.published())
+	}
+	if last[topics.Metrics](t, c, "metrics").Seq != 2 || last[topics.Heartbeat](t, c, "heartbeat").Seq != 2 {
+		t.Error("their numbers do not grow")
+	}
+	if h.AcceptLease(3, valid) {
+		t.Error("a lease of the former run is accepted")
 	}
 }
 

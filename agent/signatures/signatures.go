@@ -1,5 +1,5 @@
 // Package signatures verifies the signed orders of the hub for a domain that has pinned
-// an authority: start commands and commands. It holds the hub keys that were verified,
+// an authority: start commands and commands, and the hub's status. It holds the hub keys that were verified,
 // the orders that wait to be verified, and those whose hub is not verified yet.
 //
 // It decides what is verified, in which order and how often; the loop runs the
@@ -26,7 +26,7 @@ const (
 	maxHubs         = 64
 )
 
-// Order is an order as it came.
+// Order is an order as it came, or a status of the hub.
 type Order struct {
 	ConnID  int
 	Kind    topics.Kind
@@ -225,6 +225,9 @@ func (s *Signatures) Take(now time.Time) func() Result {
 		return func() Result { return w.verifyCertificate(now) }
 	}
 	c := signed.Context{Kind: w.order.Kind.SignedKind(), Dominion: s.verifier.Dominion, Domain: s.domain}
+	if w.order.Kind == topics.HubStatus {
+		c.Domain = "" // it is for all
+	}
 	return func() Result { return w.verifyOrder(c) }
 }
 
@@ -242,9 +245,12 @@ func (w work) verifyCertificate(now time.Time) Result {
 func (w work) verifyOrder(c signed.Context) Result {
 	payload, err := signed.Verify(w.key, c, w.order.Message.Payload)
 	if err == nil {
-		if w.order.Kind == topics.DomainServicesSet {
+		switch w.order.Kind {
+		case topics.DomainServicesSet:
 			err = signed.CheckNames[topics.StartCommand](payload)
-		} else {
+		case topics.HubStatus:
+			err = signed.CheckNames[topics.Hub](payload)
+		default:
 			err = signed.CheckNames[topics.Command](payload)
 		}
 	}

@@ -51,6 +51,9 @@ type Options struct {
 	// IsAdmin and IsUser report whether a user of the broker is an admin, and whether there
 	// is such a user.
 	IsAdmin, IsUser func(user string) bool
+	// HasKey reports whether the domain with an id has a key, so that its heartbeats have
+	// MACs; nil: none has.
+	HasKey func(id string) bool
 	// Refuse reports what is not taken, at a bounded rate for each cause.
 	Refuse func(cause string, e topics.Event, now time.Time)
 	// LostAfter is the silence that makes a domain lost, FailoverAfter how long after that

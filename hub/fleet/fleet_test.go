@@ -391,3 +391,30 @@ func TestBounds(t *testing.T) {
 		t.Errorf("after an hour: %d refused, %d copies", len(h.Fleet.refused), len(h.copies))
 	}
 }
+
+// The join of a domain that has a key may be a recorded one: it gives time once, and is no sign
+// of life after that.
+func TestRecordedJoins(t *testing.T) {
+	for name, keyed := range map[string]bool{"with a key": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t)
+			h.o.HasKey = func(string) bool { return keyed }
+			h.settle()
+			d := h.online("kitchen", "id", "s")
+			for range 4 {
+				h.now = h.now.Add(time.Second)
+				if why := h.join("kitchen", "id", "s"); why != "" {
+					t.Fatal(why)
+				}
+			}
+			h.Expire(h.now)
+			if lost := d.State == topics.DomainIsLost; lost != keyed {
+				t.Errorf("it is %s", d.State)
+			}
+			h.beat("kitchen", "id", "s", 2)
+			if h.Update(d, h.now); d.State != topics.DomainIsOnline {
+				t.Errorf("after a heartbeat it is %s", d.State)
+			}
+		})
+	}
+}

@@ -52,7 +52,11 @@ func (f *Fleet) joined(d *Domain, session, user string, now time.Time) {
 	delete(f.lonely, d.Name)
 	delete(f.announced, d.Name)
 	delete(f.copies, session)
-	d.BeatAt = now // it sends heartbeats as soon as it is connected with its will
+	// It sends heartbeats as soon as it is connected with its will. A signed join may be a
+	// recorded one: it gives time once in a run of the hub, and is no sign of life after that.
+	if d.BeatAt.IsZero() || f.o.HasKey == nil || !f.o.HasKey(d.ID) {
+		d.BeatAt = now
+	}
 	d.joined = session
 	if d.User != user {
 		d.User, f.identities = user, true

@@ -1,0 +1,84 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmbarzee/dominion/hub/macs"
+	"github.com/jmbarzee/dominion/topics"
+)
+
+// withMACs returns the domain of a name if its heartbeats and metrics have MACs: it has a key.
+// nil: there is none, or it has no key.
+func (h *Hub) withMACs(name string) *domain {
+	if d := h.fleet.Get(name); d != nil && h.signsFor(d) {
+		return d
+	}
+	return nil
+}
+
+// takeHeartbeat takes a message at the heartbeat topic of a domain. Of one that has a key,
+// only a heartbeat with the MAC of its last join counts. What the broker had stored is of a
+// former run: it is no sign of life, and needs no MAC.
+func (h *Hub) takeHeartbeat(name string, m topics.Message, now time.Time) error {
+	d := h.withMACs(name)
+	if d == nil || m.Retain || len(m.Payload) == 0 {
+		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(name, b, m, now) })
+	}
+	b, err := h.macs.Heartbeat(d.ID, m.Topic, m.Payload)
+	if err != nil {
+		return h.withoutMAC(m, err)
+	}
+	h.heartbeat(name, b, m, now)
+	return nil
+}
+
+// takeMetrics takes a message at the metrics topic of a domain. Of one that has a key, what the
+// broker had stored does not count: it publishes them again when it joins.
+func (h *Hub) takeMetrics(name string, m topics.Message, now time.Time) error {
+	d := h.withMACs(name)
+	if d == nil {
+		return decoded(m, func(v topics.Metrics) { h.metrics(name, v, m.Retain, now) })
+	}
+	if m.Retain || len(m.Payload) == 0 {
+		return nil
+	}
+	v, err := h.macs.Metrics(d.ID, m.Topic, m.Payload)
+	if err != nil {
+		return h.withoutMAC(m, err)
+	}
+	h.metrics(name, v, false, now)
+	return nil
+}
+
+// withoutMAC returns why a message of a domain that has a key is not taken; nil: nobody needs
+// to know, since it may be of before the domain's join, which is on its way.
+func (h *Hub) withoutMAC(m topics.Message, why error) error {
+	if errors.Is(why, macs.ErrNoExchange) || errors.Is(why, macs.ErrFormer) {
+		return nil
+	}
+	return fmt.Errorf("cannot take %s: %w", m.Topic, why)
+}
+
+// metrics takes the metrics of a domain: they rank the domains, and contain what services use,
+// which numbers follow. Home Assistant reads them at their topic: for it the hub only notes
+// whether there is a temperature to be shown.
+func (h *Hub) metrics(name string, m topics.Metrics, retained bool, now time.Time) {
+	d := h.fleet.Get(name)
+	if d == nil {
+		return
+	}
+	if d.Measure(m) {
+		h.touch(name)
+	}
+	if h.cfg.Metrics != "" {
+		d.Metrics = &m
+	}
+	h.takeUsage(d, m, retained, now)
+	if !d.Hot && m.Temperature != nil {
+		d.Hot = true
+		h.touch(name)
+		h.remember(d)
+	}
+}
