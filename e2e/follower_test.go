@@ -24,6 +24,8 @@ type follower struct {
 	name, id, session, source string
 	traits                    []string
 	catalog                   []topics.CatalogRow
+	// adopted is what it has if it was adopted; nil: it has no key.
+	adopted *followerKey
 
 	mu                sync.Mutex
 	line              *line // nil: not joined
@@ -109,9 +111,12 @@ func (f *follower) ask() error {
 		return err
 	}
 	transaction := fmt.Sprintf("%016x", rand.Uint64())
-	question := topics.Encode(topics.HubRequest{
+	question, err := f.question(topics.HubRequest{
 		Transaction: transaction, Response: response, ID: f.id, Name: f.name, Session: f.session, Protocol: topics.Protocol, Address: f.source,
 	})
+	if err != nil {
+		return err
+	}
 	deadline, again := time.Now().Add(followerPatience), time.Now()
 	for id := uint16(2); time.Now().Before(deadline); {
 		if !time.Now().Before(again) {
@@ -139,7 +144,7 @@ func (f *follower) ask() error {
 			f.crowd.refused.Add(1)
 			return fmt.Errorf("refused: %s: %w", reply.Error, err)
 		}
-		return nil
+		return f.granted(reply)
 	}
 	return fmt.Errorf("nobody answers %s", f.name)
 }
@@ -188,6 +193,7 @@ func (f *follower) join(l *line) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.line = l
+	f.confirm()
 	f.say(topics.DomainAvailability, []byte(topics.Online))
 	f.sayStatus()
 	f.beat()
@@ -209,22 +215,27 @@ func (f *follower) say(k topics.Kind, payload []byte) {
 }
 
 func (f *follower) sayStatus() {
-	f.say(topics.DomainStatus, topics.Encode(topics.Domain{
+	s := topics.Domain{
 		ID: f.id, Name: f.name, Version: version, Protocol: topics.Protocol, OS: "linux", Arch: "arm64",
 		Address: f.source, Addresses: []string{f.source}, Traits: f.traits, StartedAt: topics.At(f.crowd.began),
 		Services: slices.SortedFunc(maps.Values(f.runs), func(a, b topics.Instance) int { return cmp.Compare(a.Service, b.Service) }),
 		Catalog:  f.catalog,
-	}))
+	}
+	if k := f.adopted; k != nil {
+		k.statuses++
+		s.Session, s.Seq = f.session, k.statuses
+	}
+	f.say(topics.DomainStatus, f.sign(topics.DomainStatus, topics.Encode(s)))
 }
 
 // beat is the heartbeat of each second.
 func (f *follower) beat() {
 	f.seq++
 	now := time.Now()
-	f.say(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
+	f.say(topics.DomainHeartbeat, f.withMAC(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
 		ID: f.id, Session: f.session, Seq: f.seq, At: topics.At(now),
 		Uptime: topics.Seconds(now.Sub(f.crowd.began)), Epoch: f.epoch, Generation: f.generation,
-	}))
+	})))
 }
 
 // measure is the metrics of each half minute; they differ each time.
@@ -237,7 +248,11 @@ func (f *follower) measure() {
 	for name := range f.runs {
 		m.Services[name] = topics.Usage{CPU: float64(f.seq%7) / 100, Memory: 20<<20 + f.seq<<12}
 	}
-	f.say(topics.DomainMetrics, topics.Encode(m))
+	if k := f.adopted; k != nil {
+		k.measured++
+		m.Seq = k.measured
+	}
+	f.say(topics.DomainMetrics, f.withMAC(topics.DomainMetrics, topics.Encode(m)))
 }
 
 // hear takes a message of the broker.

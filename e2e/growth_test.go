@@ -23,6 +23,7 @@ import (
 // moved that should not be.
 //
 //	DOMINION_BENCH_DOMAINS=10,100  these, 10,100,1000 otherwise
+//	DOMINION_BENCH_KEYS=0          domains without keys, as agents of before there were keys
 //	DOMINION_BENCH_REST=2m         how long the hub is looked at at rest, 30s otherwise
 func TestBenchGrowth(t *testing.T) {
 	if os.Getenv("DOMINION_BENCH") != "1" {
@@ -127,7 +128,11 @@ func newTown(t *testing.T, domains int) *town {
 		filepath.Join(host.Dir, "data"), address, crowdConfig(domains))); err != nil {
 		t.Fatal(err)
 	}
-	return &town{crowd: newCrowd(t, address, domains), host: host}
+	w := &town{crowd: newCrowd(t, address, domains), host: host}
+	if os.Getenv("DOMINION_BENCH_KEYS") != "0" {
+		adoptCrowd(t, w.crowd, filepath.Join(host.Dir, "data"))
+	}
+	return w
 }
 
 func (w *town) measure(t *testing.T, rest time.Duration) {

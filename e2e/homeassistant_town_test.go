@@ -31,13 +31,14 @@ func TestHomeAssistantTown(t *testing.T) {
 			filepath.Join(host.Dir, "data"), address, services)))
 	}
 	configure("")
+	c := newCrowd(t, address, domains)
+	adoptCrowd(t, c, filepath.Join(host.Dir, "data"))
 	hub := host.Start(programs.dominion, "-config", file)
 	hub.AwaitLog("listening")
 	a.Start()
 	a.AddMQTT("127.0.0.1")
 	a.Until(wellAgain, "the hub is ready", func(s haStates) bool { return s.Is("on", "binary_sensor.dominion_ready") })
 
-	c := newCrowd(t, address, domains)
 	var text strings.Builder
 	for n, f := range c.followers {
 		f.catalog = nil
