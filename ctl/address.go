@@ -29,6 +29,7 @@ func (a *app) target() (target, error) {
 	from, address := "--hub", a.hub
 	if address == "" {
 		from, address = "DOMINION_URL", a.env.Getenv("DOMINION_URL")
+		a.asService(address)
 	}
 	if address == "" {
 		from, address, t.named = "the built-in address", a.env.local, false
@@ -66,6 +67,15 @@ func (a *app) target() (target, error) {
 		t.password = password
 	}
 	return t, nil
+}
+
+// asService takes the certificate that a service has in its environment beside DOMINION_URL, unless
+// the flags or the address name another user.
+func (a *app) asService(address string) {
+	if !locate.Encrypted(address) || strings.Contains(address, "@") || a.user != "" || a.caFile != "" || a.certFile != "" {
+		return
+	}
+	a.caFile, a.certFile, a.keyFile = a.env.Getenv("DOMINION_CA_FILE"), a.env.Getenv("DOMINION_CERT_FILE"), a.env.Getenv("DOMINION_KEY_FILE")
 }
 
 const passwordHint = "name a file with the password on its first line"

@@ -63,6 +63,7 @@ func TestEncrypted(t *testing.T) {
 	defer closing(t, hub)
 	strict, err := startFake(t.TempDir(), "", broker.Config{
 		ListenTLS: "127.0.0.1:0", CertFile: certFile, KeyFile: keyFile, ClientCAFile: certFile, RequireCertificate: true,
+		Users: []broker.User{{Name: "home", Role: broker.RoleAdmin, Certificate: true}}, // the name in the certificate
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +78,10 @@ func TestEncrypted(t *testing.T) {
 		code int
 		says string
 	}{
+		{nil, "mqtts://" + strictAddress, ExitOK, ""}, // with the certificate of a service
+		{[]string{"--hub", "mqtts://" + strictAddress}, "", ExitNoAnswer, "hint: "},
+		{[]string{"--user", "me"}, "mqtts://" + strictAddress, ExitNoAnswer, "hint: "},
+		{nil, "mqtts://me@" + strictAddress, ExitNoAnswer, "hint: "},
 		{[]string{"--hub", address, "--cafile", certFile}, "", ExitOK, ""},
 		{[]string{"--hub", "mqtts://" + address, "--cafile", certFile}, "", ExitOK, ""},
 		{[]string{"--cafile", certFile}, "mqtts://" + address, ExitOK, ""},
@@ -89,10 +94,9 @@ func TestEncrypted(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		code := Main(t.Context(), Env{Args: append(c.args, "plan"), Stdout: &stdout, Stderr: &stderr, Getenv: func(k string) string {
-			if k == "DOMINION_URL" {
-				return c.env
-			}
-			return ""
+			return map[string]string{
+				"DOMINION_URL": c.env, "DOMINION_CA_FILE": certFile, "DOMINION_CERT_FILE": certFile, "DOMINION_KEY_FILE": keyFile,
+			}[k]
 		}})
 		if code != c.code || !strings.Contains(stderr.String(), c.says) {
 			t.Errorf("%v with DOMINION_URL=%q: exit code %d, want %d and %q: %s", c.args, c.env, code, c.code, c.says, &stderr)

@@ -95,6 +95,16 @@ func TestServicesHaveCertificates(t *testing.T) {
 	if r.Code != 0 || !strings.Contains(r.Stdout, `"of-web"`) || !strings.Contains(r.Stdout, `"name":"pi"`) {
 		t.Errorf("it cannot ask for the status: %+v", r)
 	}
+	environment := []string{
+		"DOMINION_URL=mqtts://" + home.Hub.Address(), "DOMINION_CA_FILE=" + filepath.Join(dir, "ca.pem"),
+		"DOMINION_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "DOMINION_KEY_FILE=" + filepath.Join(dir, "key.pem"),
+	}
+	if r := pi.Exec(environment, programs.dominionctl, "domains", "--timeout", "1m"); r.Code != 0 || !strings.Contains(r.Stdout, "pi") {
+		t.Errorf("dominionctl domains in the service: %+v", r)
+	}
+	if r := pi.Exec(environment, programs.dominionctl, "stop", "web"); r.Code == 0 {
+		t.Errorf("dominionctl stop in the service: %+v", r)
+	}
 	for topic, payload := range map[string]string{
 		"dominion/service/web/set": "OFF", "dominion/request/stop": `{"transaction":"t","service":"web"}`,
 		"dominion/request/join": `{"transaction":"t","name":"pi"}`, "dominion/request/forget": `{"transaction":"t","domain":"pi"}`,
