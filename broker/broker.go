@@ -210,7 +210,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	}
 	b.access.Store(accounts)
 	o := engine.Options{
-		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, OwnListener: local,
+		Log: log, Limits: b.config.Limits, UserLimits: cfg.UserLimits, Account: b.account, OwnListener: local,
 		Authenticate: b.authenticate, Allow: b.allow, IgnoreUser: b.ignoreUser, Applicant: b.isApplicant,
 		ConnectionEnded: b.logEnded, ConnectRefused: b.logRefused,
 		Private: b.isPrivate, Receive: b.receivePrivate, DeniedAnswer: b.deniedAnswer, Notice: b.logNotice,

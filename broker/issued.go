@@ -54,6 +54,16 @@ func (b *Broker) issuedRole(user string) string {
 	return ""
 }
 
+// account returns whose limits apply to a client: the services of a domain have theirs together,
+// as the domain decides how many they are.
+func (b *Broker) account(c engine.Client) string {
+	if _, configured := b.access.Load().byName[c.User]; configured || b.issuedRole(c.User) != RoleService {
+		return c.User
+	}
+	_, domain, _ := strings.Cut(c.User, ".")
+	return "services of " + domain
+}
+
 // roleOf returns the role of a client now. One with a certificate of the dominion does not
 // get the rights of a user that was added under its name since.
 func (b *Broker) roleOf(c engine.Client) string {

@@ -150,3 +150,34 @@ func TestServicesByCertificate(t *testing.T) {
 		t.Error("a service has become an admin")
 	}
 }
+
+// The services of a domain have the limits of one user together, those of another domain their
+// own.
+func TestServicesOfADomainShareLimits(t *testing.T) {
+	server, serverKey := certificate(t)
+	pair, err := tls.LoadX509KeyPair(server, serverKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := newAuthority(t)
+	own := issuer{pair, map[string]broker.Owner{
+		"web": {Name: "web.pi", Use: "service"}, "bell": {Name: "bell.pi", Use: "service"},
+		"lamp": {Name: "lamp.pi", Use: "service"}, "attics": {Name: "web.attic", Use: "service"},
+	}}
+	b, at := listen(t, broker.Config{ListenTLS: "127.0.0.1:0", Identity: own, DataDir: t.TempDir(), UserLimits: broker.UserLimits{Clients: 2}})
+	b.SetDomains(map[string]bool{"pi": true, "attic": true})
+	for _, c := range []struct {
+		name string
+		in   bool
+	}{{"web", true}, {"bell", true}, {"lamp", false}, {"attics", true}} {
+		o := client.Options{URL: at["mqtts"], CAFile: server, ClientID: c.name, OnMessage: func(topics.Message) {}}
+		o.CertFile, o.KeyFile = clients.sign(t, c.name, time.Now().Add(time.Hour))
+		conn, err := client.Connect(t.Context(), o)
+		if (err == nil) != c.in {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err == nil {
+			defer conn.Close()
+		}
+	}
+}

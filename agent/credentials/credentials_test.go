@@ -370,3 +370,13 @@ func TestDamagedStore(t *testing.T) {
 		h.files(c, "web")
 	}
 }
+
+// BenchmarkStart measures what a start of a service waits for.
+func BenchmarkStart(b *testing.B) {
+	c := &Credentials{dir: "/var/lib/dominion/credentials", wake: make(chan struct{}, 1), checks: make(map[string]time.Time)}
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Environment("web")
+		c.Check("web")
+	}
+}

@@ -148,6 +148,9 @@ type Options struct {
 	Limits Limits
 	// UserLimits are the limits at the start; SetUserLimits changes them.
 	UserLimits UserLimits
+	// Account returns whose limits apply to a client with a user: those of several users can
+	// be one account. It must not block. Nil: each user is its own.
+	Account func(c Client) string
 	// Store gets every change, State is what it held at the start. A nil Store:
 	// nothing survives.
 	Store Store

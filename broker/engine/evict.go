@@ -27,7 +27,7 @@ func (e *Engine) evictSessions() []*session {
 	for _, s := range e.sessions {
 		s.mu.Lock()
 		if s.conn == nil && !s.removed && !s.disconnectedAt.IsZero() { // zero: its connection is being attached
-			user := s.client.Load().User
+			user := e.account(s.client.Load())
 			byUser[user] = append(byUser[user], offline{s, s.disconnectedAt})
 			if len(byUser[user]) > len(byUser[largest]) {
 				largest = user

@@ -27,7 +27,7 @@ type usage struct {
 // usageOf returns the usage that a client is accounted under. The caller holds
 // Engine.mu.
 func (e *Engine) usageOf(c *Client) *usage {
-	key := c.User
+	key := e.account(c)
 	own := e.opts.OwnListener != "" && c.Listener == e.opts.OwnListener
 	if own {
 		key = "\x00" + c.ID // no user has such a name
@@ -38,6 +38,14 @@ func (e *Engine) usageOf(c *Client) *usage {
 		e.users[key] = u
 	}
 	return u
+}
+
+// account returns the name that a client is accounted under: its user's, or that of several.
+func (e *Engine) account(c *Client) string {
+	if e.opts.Account == nil || c.User == "" {
+		return c.User
+	}
+	return e.opts.Account(*c)
 }
 
 // SetUserLimits replaces the limits of users.

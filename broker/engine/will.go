@@ -77,7 +77,7 @@ func (e *Engine) sendWill(w *will) {
 	e.stats.wills.Add(1)
 	e.notify(&w.client, m.Topic, "its will is published")
 	b := e.beginBatch(nil)
-	m.owner = e.users[w.client.User]
+	m.owner = e.users[e.account(&w.client)]
 	b.budget = e.budgetOf(&w.client)
 	b.publish(m, nil, nil)
 	b.end()

@@ -73,7 +73,7 @@ func (e *Engine) budgetOf(c *Client) *writeBudget {
 	if !c.HasUser || c.User == "" {
 		return e.budgetNamed(noUser)
 	}
-	return e.budgetNamed(c.User)
+	return e.budgetNamed(e.account(c))
 }
 
 // budgetNamed returns the budget of a name, and makes it if necessary.

@@ -31,7 +31,7 @@ type ServiceCertificates struct {
 
 // maxServiceKeys bounds the keys of services of a domain that have a certificate which has not
 // ended: a domain must not fill the list of what was issued.
-const maxServiceKeys = 512
+const maxServiceKeys = 128
 
 // CertifyServices issues the certificates of services, SERVICE.DOMAIN, in one write, and returns
 // what came of each request. Who asks must have been authenticated as the domain.
