@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -173,10 +174,21 @@ func TestAuthorityRotate(t *testing.T) {
 // by its code.
 func TestAuthorityCompromised(t *testing.T) {
 	home := onEmbedded(t)
-	home.adoptionHub("[timing]\nisolation = \"3s\"\n")
+	home.adoptionHub("[timing]\nisolation = \"3s\"\n" + service("web", `priority = "required"`))
 	home.startAskingHub()
-	home.adoptedByCode("pi", "")
+	pi, _ := home.adoptedByCode("pi", "")
 	attic, away := home.adoptedByCode("attic", "")
+	pi.Write("web", "Makefile", "run:\n\t@exec sh ./run.sh\n")
+	pi.Write("web", "run.sh", strings.ReplaceAll(publishes, "@JOURNAL@", home.Journal.file))
+	certificate := func() string {
+		text, _ := os.ReadFile(filepath.Join(pi.DataDir(), "credentials", "web", "cert.pem"))
+		return string(text)
+	}
+	published := func() string { return fmt.Sprintf("sensor/web %x", sha256.Sum256([]byte(certificate()))) }
+	eventually(t, "web has a certificate", func() bool { return certificate() != "" })
+	heard := home.Hub.Start("mosquitto_sub", "-h", "127.0.0.1", "-t", "sensor/#", "-v")
+	heard.AwaitLog(published())
+	former := certificate()
 	before := home.authority()
 	away.Stop()
 	home.authority("rotate", "--compromised")
@@ -188,6 +200,13 @@ func TestAuthorityCompromised(t *testing.T) {
 	}
 	if status := home.control("status"); !strings.Contains(status.Stdout, "attic had not stored the authority") {
 		t.Errorf("status names nobody: %s", status.Stdout)
+	}
+
+	t.Log("a service gets another certificate while it runs")
+	eventually(t, "web has another certificate", func() bool { return certificate() != former && certificate() != "" })
+	heard.AwaitLog(published())
+	if starts := home.Journal.Of(t, "start", "web"); len(starts) != 1 {
+		t.Errorf("web was started %d times", len(starts))
 	}
 
 	attic.startAsking()
