@@ -48,7 +48,7 @@ type HubKey struct {
 // RevokedKey is a key that is not accepted any more.
 type RevokedKey struct {
 	Key  string         `json:"key" type:"id" doc:"SHA-256 of the key"`
-	Use  CertificateUse `json:"use,omitempty" type:"word" doc:"hub, domain, user or service"`
+	Use  CertificateUse `json:"use,omitempty" type:"word" doc:"hub, domain, user, service or authority"`
 	Name string         `json:"name,omitempty" type:"line" doc:"whose it was, for people"`
 	At   int64          `json:"at,omitempty" doc:"when it was revoked, in seconds of Unix time"`
 	// Expires is when its last certificate ends: then the entry can go, unless it is of a hub.
