@@ -7,11 +7,13 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/jmbarzee/dominion/broker/client"
 	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -173,4 +175,77 @@ func TestUsersAfterRotation(t *testing.T) {
 		again.Close()
 		t.Error("its certificate still counts")
 	}
+}
+
+// A change of the authority waits for what each domain has signed itself, over a restart of the hub. After it
+// all orders are given again, signed by the hub's new key, in the same epoch.
+func TestRotationWaitsForSignedAcknowledgements(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		k := o.kitchen
+		view := func(payload string) (v topics.AuthorityView) {
+			t.Helper()
+			r := o.ask(topics.VerbAuthority, payload)
+			if err := json.Unmarshal(r.Data, &v); err != nil {
+				t.Fatalf("%v: %+v", err, r)
+			}
+			return v
+		}
+		before, key := view("{}"), o.keys.KeyHash()
+		next := view(`{"action":"rotate"}`).Next
+		if next == "" || next == before.Key {
+			t.Fatalf("the next authority is %q", next)
+		}
+		ask := topics.HubRequest{ID: k.id, Name: "kitchen", Session: "s", Authority: next}
+		former := ask
+		former.Authority = before.Key
+		other := newSigningDomain(t, k.id)
+		other.dominion = k.key.dominion
+		wait := func(name string) {
+			t.Helper()
+			time.Sleep(2 * time.Minute)
+			if v := view("{}"); len(v.Has) != 0 || len(v.Missing) != 1 || v.Missing[0] != "kitchen" || v.Key != before.Key {
+				t.Fatalf("%s: %+v", name, v)
+			}
+		}
+		for name, forged := range map[string][]byte{
+			"unsigned":              topics.Encode(ask),
+			"by another key":        other.sign(topics.Request, topics.Encode(ask)),
+			"signed as a status":    k.key.sign(topics.DomainStatus, topics.Encode(ask)),
+			"of the present one":    k.key.sign(topics.Request, topics.Encode(former)),
+			"of a domain with none": topics.Encode(topics.HubRequest{ID: o.attic.id, Name: "attic", Session: "s", Authority: next}),
+		} {
+			if message, answered := o.joinAs(forged); answered && name == "of the present one" {
+				t.Errorf("an acknowledgement is answered: %s", message)
+			}
+			wait(name)
+		}
+		o.stop()
+		o.start()
+		wait("a restart")
+		epoch := o.status().Epoch
+		if err := k.join(); err != nil {
+			t.Fatal(err)
+		}
+		wait("a join that does not say it")
+		orders := len(o.orders(topics.DomainServicesSet, "kitchen"))
+		if message, answered := o.joinAs(k.key.sign(topics.Request, topics.Encode(ask))); answered {
+			t.Errorf("an acknowledgement is answered: %s", message)
+		}
+		time.Sleep(5 * time.Second)
+		if v := view("{}"); v.Key != next || v.Next != "" || !o.saw(topics.KeyRotated) {
+			t.Fatalf("not replaced: %+v", v)
+		}
+		sent := o.orders(topics.DomainServicesSet, "kitchen")
+		if len(sent) == orders {
+			t.Fatal("nothing was ordered again")
+		}
+		body, err := signed.Unverified([]byte(sent[len(sent)-1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := topics.Decode[topics.StartCommand]("", body)
+		if err != nil || c.Key == key || c.Key != o.keys.KeyHash() || c.Epoch != epoch || o.status().Epoch != epoch {
+			t.Errorf("ordered in epoch %d (before %d) by %.8s: %v", c.Epoch, epoch, c.Key, err)
+		}
+	})
 }
