@@ -142,6 +142,8 @@ func (a *adopter) offer(q adoption.Question, now time.Time) *adoption.Offer {
 		o, err = h.OfferByToken(q, a.token.PublicKey(), grant, now)
 	case a.code != "":
 		o, err = h.OfferByCode(q, a.code.Key(q.Key), grant, now)
+	case q.Upgrade == a.dominion():
+		o, err = h.OfferByUpgrade(q, grant, now)
 	case a.window && q.Open:
 		o, err = h.OfferByWindow(q, grant, now)
 	}

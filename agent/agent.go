@@ -13,6 +13,7 @@
 //
 // # Files
 //
+//	accept.go               how far the domain trusts its dominion
 //	agent.go                what an agent needs and passes its loop; bounds of its inbox; giving up a loop that does not end
 //	certificate.go          the certificates of domain and hub: verifying, renewing
 //	commands.go             commands of the hub (restart, logs, resync, drain), and how many log lines an answer has

@@ -29,10 +29,10 @@ const stopMargin = 5 * time.Second
 // what joins two of them, and names the order of the steps. One goroutine owns it.
 type loop struct {
 	config config.Domain
-	// id is that of the domain.
-	id   string
-	tree topics.Tree
-	log  *slog.Logger
+	// id is that of the domain, platform which programs run here.
+	id, platform string
+	tree         topics.Tree
+	log          *slog.Logger
 	// timing is that of the last start command.
 	timing topics.Timing
 	store  *store
@@ -45,11 +45,16 @@ type loop struct {
 	// signatures verifies signed orders, in goroutines that post their results.
 	signatures *signatures.Signatures
 	// order is the start command that was verified last.
-	order      signedStart
-	verifying  sync.WaitGroup
-	post       func(event any)
-	keyLists   keyLists
-	rejoining  rejoining
+	order     signedStart
+	verifying sync.WaitGroup
+	post      func(event any)
+	keyLists  keyLists
+	rejoining rejoining
+	// acceptsLess is an event that waits for the next join; "": none does.
+	acceptsLess string
+	// rejoinedAt is the epoch of a hub for which the agent joined again as the hub may have
+	// keys now.
+	rejoinedAt uint64
 	isolation  *isolation.Monitor
 	reports    *report.Reporter
 	heartbeats *report.Heartbeats
@@ -104,7 +109,7 @@ func (l *loop) handle(e any, now time.Time) {
 		l.signatures.AddHub(e)
 		l.verify(now)
 	case link.Adopted:
-		l.pin()
+		l.adopted()
 		if l.credentials != nil {
 			l.credentials.TrustChanged(true)
 		}
@@ -207,6 +212,7 @@ func (l *loop) joined(e link.Ready, now time.Time) {
 	l.log.Info("joined", "dominion", l.store.memory.Dominion.Name, "hub", l.store.memory.Hub, "epoch", l.orders.Granted())
 	conn, connID := l.connection.Current()
 	l.reports.Join(conn, connID, l.state(now), now)
+	l.reportAccept()
 	l.connection.Subscribe(now)
 }
 

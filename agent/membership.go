@@ -60,6 +60,8 @@ type membership struct {
 	pinned   atomic.Pointer[identity.Verifier]
 	// last is the last start command that was obeyed, as it was signed; nil: none.
 	last atomic.Pointer[lastOrder]
+	// accept is how far the domain trusts its dominion, for the agent's loop.
+	accept atomic.Pointer[string]
 	// homes are where hubs adopted the domain, newest last.
 	homes   []home
 	renewal *identity.Renewal
@@ -93,6 +95,8 @@ type home struct {
 	Dominion  link.Dominion `json:"dominion"`
 	URL       string        `json:"hub"`
 	Encrypted bool          `json:"encrypted,omitempty"`
+	// Method is by what; "": by a version that did not store it.
+	Method adoption.Method `json:"method,omitempty"`
 }
 
 // The files of data_dir/identity that are the agent's own.
@@ -125,6 +129,8 @@ func openMembership(o membershipOptions) (*membership, error) {
 // trustChanged takes over what domain.Trust and domain.Chain are now.
 func (m *membership) trustChanged() error {
 	m.renewal = nil
+	accept := m.acceptNow()
+	m.accept.Store(&accept)
 	if !m.domain.Adopted() {
 		return nil
 	}
@@ -180,6 +186,9 @@ func (m *membership) OpenSecret(service, name, sealed string) (string, error) {
 	if pinned == nil {
 		return "", fmt.Errorf("cannot open secret %s of service %s: this domain is not adopted", name, service)
 	}
+	if accept := m.Accept(); accept == config.AcceptLocal || accept == config.AcceptEnvironment {
+		return "", fmt.Errorf("the secret %s is not given to a service here (accept = %q in domain.toml): write accept = %q to let the dominion", name, accept, config.AcceptDeploy)
+	}
 	value, err := m.secrets.Open(secrets.Context{Dominion: pinned.Dominion, Domain: m.o.ID, Service: service, Name: name}, sealed)
 	return string(value), err
 }
@@ -206,12 +215,15 @@ func (m *membership) StoreWord(word string) error {
 	return nil
 }
 
-// Apply begins an application.
-func (m *membership) Apply() error {
+// Apply begins an application; upgrade is the id of the only dominion that is asked, which the
+// domain joined before it had a key.
+func (m *membership) Apply(upgrade string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	stranger := ""
-	if h, adopted := m.home(); adopted {
+	if h, adopted := m.home(); upgrade != "" {
+		// It is the domain of that dominion already.
+	} else if adopted {
 		stranger = h.Name
 		if stranger == "" {
 			stranger = config.DefaultName
@@ -222,7 +234,7 @@ func (m *membership) Apply() error {
 	app, err := application.New(application.Options{
 		Applicant: adoption.ApplicantOptions{
 			Key: m.domain.Key, Protocol: topics.Protocol, ID: m.o.ID, Name: m.o.Config.Name, Recipient: m.secrets.Recipient(),
-			Session: m.o.Session, Stranger: stranger, Address: m.o.Address(), Model: facts.Model(),
+			Session: m.o.Session, Upgrade: upgrade, Stranger: stranger, Address: m.o.Address(), Model: facts.Model(),
 		},
 		Dominion: m.o.Config.Dominion, Open: m.o.Config.Adoption == config.AdoptionOpen,
 	})
@@ -230,6 +242,10 @@ func (m *membership) Apply() error {
 		return err
 	}
 	m.application, m.applied = app, false
+	if upgrade != "" {
+		m.showAt = time.Time{} // no code is needed
+		return nil
+	}
 	m.tokens.look(time.Now(), "")
 	app.SetToken(m.tokens.current())
 	app.SetOpen(m.tokens.openUntil)
@@ -444,7 +460,7 @@ func (m *membership) adopt(a adoption.Adopted, url string) error {
 			homes = append(homes, h)
 		}
 	}
-	homes = append(homes, home{link.Dominion{ID: g.Dominion, Name: g.Name}, url, locate.Encrypted(url)})
+	homes = append(homes, home{link.Dominion{ID: g.Dominion, Name: g.Name}, url, locate.Encrypted(url), a.Method})
 	if err := atomicfile.WriteJSON(m.domain.Store().Path(homesFile), homes); err != nil {
 		return err
 	}

@@ -36,10 +36,18 @@ func mustOpen(t testing.TB, o membershipOptions) *membership {
 func adoptBy(t testing.TB, m *membership, u *adopter, url string) string {
 	t.Helper()
 	token := u.makeToken()
-	if err := m.Apply(); err != nil {
+	if err := m.Apply(""); err != nil {
 		t.Fatal(err)
 	}
 	m.application.SetToken(&token)
+	carry(t, m, u, url)
+	m.End()
+	return m.Word()
+}
+
+// carry carries the messages between a domain that asks and a hub, until that has adopted it.
+func carry(t testing.TB, m *membership, u *adopter, url string) {
+	t.Helper()
 	up, _ := m.Topics()
 	adopted := false
 	var send func(out []link.ToHub)
@@ -61,8 +69,6 @@ func adoptBy(t testing.TB, m *membership, u *adopter, url string) string {
 	if !adopted || u.confirmed == 0 {
 		t.Fatalf("adopted %v, confirmed %d: %s", adopted, u.confirmed, m.logged)
 	}
-	m.End()
-	return m.Word()
 }
 
 // waiting returns a membership that asks, and the configuration by which commands reach
@@ -72,7 +78,7 @@ func waiting(t *testing.T) (*membership, config.Domain) {
 	c := config.Domain{Name: "pi", DataDir: t.TempDir()}
 	a := New(Options{Config: c})
 	m := mustOpen(t, membershipOptions{Config: c, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s", Log: discard(), Address: func() string { return "" }})
-	if err := m.Apply(); err != nil {
+	if err := m.Apply(""); err != nil {
 		t.Fatal(err)
 	}
 	a.membership <- m
@@ -160,7 +166,7 @@ func TestCommandsWithoutAgent(t *testing.T) {
 		t.Errorf("it waits %v for an agent", took)
 	}
 	m := mustOpen(t, membershipOptions{Config: c, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s", Log: discard(), Address: func() string { return "" }})
-	if err := m.Apply(); err != nil {
+	if err := m.Apply(""); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.Addresses(); m.tokens.current() == nil || m.tokens.current().String() != token.String() || len(got) != 1 || got[0][0] != "mqtts://192.0.2.1:8883" {
@@ -264,7 +270,7 @@ func TestRefusalsOfStrangers(t *testing.T) {
 		Log: slog.New(slog.NewTextHandler(&log, nil)), Address: func() string { return "" },
 	}
 	m := mustOpen(t, o)
-	if err := m.Apply(); err != nil {
+	if err := m.Apply(""); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 1000 {

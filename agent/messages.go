@@ -116,6 +116,10 @@ func (l *loop) hubStatus(m topics.Message, now time.Time) {
 		l.reports.Invalid(err, now)
 		return
 	}
+	if l.member != nil && !l.signatures.Required() && topics.HasKeys(h.Protocol) && h.Epoch > max(l.orders.Granted(), l.rejoinedAt) {
+		l.rejoinedAt = h.Epoch
+		l.link.Reconnect() // the hub began after it granted the join, and may have keys now
+	}
 	if problem := l.orders.SetStatus(h); problem != "" {
 		l.log.Error(problem)
 		l.reports.Event(topics.DomainProblem, "", problem)

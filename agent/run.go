@@ -143,7 +143,7 @@ func (a *Agent) openCredentials(member *membership) (*credentials.Credentials, e
 func (a *Agent) newLoop(id, session string, store *store, member *membership, issued *credentials.Credentials, h *report.Heartbeats, now time.Time) *loop {
 	c := a.o.Config
 	l := &loop{
-		config: c, id: id, tree: topics.NewTree(c.TopicPrefix), log: a.o.Log,
+		config: c, id: id, platform: facts.Platform(), tree: topics.NewTree(c.TopicPrefix), log: a.o.Log,
 		store: store, member: member, credentials: issued, heartbeats: h, timing: config.DefaultTiming(),
 		inventory: facts.NewInventory(a.o.Facts, a.o.MinPollInterval, a.o.Log),
 		logs:      logs.NewPoller(logs.New(logDir(c)), a.o.MinPollInterval, now),

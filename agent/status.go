@@ -21,6 +21,7 @@ func (l *loop) state(now time.Time) report.State {
 			Address: l.inventory.Address(), Addresses: l.inventory.Addresses(),
 			Traits: l.currentTraits(), Draining: l.store.memory.Draining,
 			Services: list(instances), Catalog: list(catalog), Problems: l.traits.Problems(now),
+			Platform: l.platform, Accept: l.accept(),
 		},
 		Position:  l.position(),
 		Heartbeat: max(minHeartbeat, l.timing.Heartbeat.Duration()),

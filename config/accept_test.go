@@ -7,10 +7,12 @@ import (
 
 func TestAccept(t *testing.T) {
 	for text, want := range map[string]string{
-		``:                          AcceptEnvironment,
+		``:                          AcceptDeploy,
 		`accept = "environment"`:    AcceptEnvironment,
 		`accept = "local"`:          AcceptLocal,
-		`accept = "deploy"`:         `"deploy" is not supported by this version`,
+		`accept = "deploy"`:         AcceptDeploy,
+		`accept = "upgrade"`:        AcceptUpgrade,
+		`accept = "Deploy"`:         `use "local", "environment", "deploy" or "upgrade"`,
 		`accept = "$(touch F)"`:     `does not say how far the dominion is trusted`,
 		`accept = true`:             `must be text`,
 		`accept = "local" # a`:      AcceptLocal,
@@ -19,6 +21,9 @@ func TestAccept(t *testing.T) {
 		d, err := LoadDomain(write(t, text+"\n"), nil)
 		if err == nil && d.Accept != want || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q, %v; want %s", text, d.Accept, err, want)
+		}
+		if err == nil && d.AcceptIsDefault != (text == "") {
+			t.Errorf("%s: AcceptIsDefault is %v", text, d.AcceptIsDefault)
 		}
 	}
 }

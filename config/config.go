@@ -135,8 +135,11 @@ type Domain struct {
 	// AllowRoot are the services that run as root.
 	AllowRoot []string
 	Zeroconf  Zeroconf
-	// Accept is how far the domain trusts its dominion: AcceptEnvironment or AcceptLocal.
+	// Accept is how far the domain trusts its dominion: AcceptLocal, AcceptEnvironment,
+	// AcceptDeploy or AcceptUpgrade.
 	Accept string
+	// AcceptIsDefault reports that Accept is not configured.
+	AcceptIsDefault bool
 	// Adoption is AdoptionAsk, or AdoptionOpen where the domain joins a dominion that is
 	// open without a code or token.
 	Adoption string

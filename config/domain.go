@@ -16,10 +16,12 @@ const (
 	DefaultDomainDataDir = "/var/lib/dominion-domain"
 )
 
-// How far a domain trusts its dominion.
+// How far a domain trusts its dominion. Each includes those before it.
 const (
+	AcceptLocal       = "local"       // it runs what is on this disk, with the variables that service.toml declares
 	AcceptEnvironment = "environment" // it may set any variable of a service
-	AcceptLocal       = "local"       // only those that the service's own disk declares
+	AcceptDeploy      = "deploy"      // it may also give secrets to services
+	AcceptUpgrade     = "upgrade"     // as AcceptDeploy; for the agent's own program, which no hub replaces yet
 )
 
 func loadDomain(file string, environ []string, h host) (Domain, error) {
@@ -153,9 +155,9 @@ func domainSettings() []setting[*Domain] {
 			doc: "else services live on when the agent stops",
 		},
 		{
-			key: "accept", of: func(d *Domain) any { return &d.Accept }, def: AcceptEnvironment,
-			check: textCheck(trust),
-			doc:   "how far this domain [trusts its dominion](../security.md#what-the-dominion-may-do-on-a-machine): it may set any variable of a service, which allows to run code as the service's user. `\"local\"`: only those that the service's own `service.toml` declares (`variables`)",
+			key: "accept", of: func(d *Domain) any { return &d.Accept }, def: AcceptDeploy, read: readAccept,
+			also: func(d *Domain) any { return d.AcceptIsDefault },
+			doc:  "how far this domain [trusts its dominion](../security.md#what-the-dominion-may-do-on-a-machine). `\"local\"`: it starts what is on this disk, and sets only the variables that the service's own `service.toml` declares (`variables`). `\"environment\"`: also any other variable, which allows to run code as the service's user. `\"deploy\"`: also [secrets](../how-to/secrets.md). `\"upgrade\"`: the same today. A domain that joined its dominion before it had a key, and does not have this key in its file, accepts `\"environment\"`",
 		},
 		{
 			key: "run_as", of: func(d *Domain) any { return &d.RunAs }, check: serviceUser,
@@ -214,16 +216,22 @@ func printable(user string) problem {
 	return problem{}
 }
 
+// readAccept reads how far the domain trusts its dominion.
+func readAccept(t *table, key string, d *Domain) {
+	if !t.text(key, &d.Accept) {
+		return
+	}
+	trust(d.Accept).report(t, key)
+	d.AcceptIsDefault = !t.set(key)
+}
+
 // trust checks how far the domain trusts its dominion.
 func trust(s string) problem {
-	const hint = `use "environment", or "local"`
 	switch s {
-	case AcceptEnvironment, AcceptLocal:
+	case AcceptLocal, AcceptEnvironment, AcceptDeploy, AcceptUpgrade:
 		return problem{}
-	case "deploy":
-		return problem{quote(s) + " is not supported by this version", hint}
 	}
-	return problem{quote(s) + " does not say how far the dominion is trusted", hint}
+	return problem{quote(s) + " does not say how far the dominion is trusted", `use "local", "environment", "deploy" or "upgrade"`}
 }
 
 // userPattern is what useradd takes, or a number.

@@ -263,7 +263,7 @@ func TestDefaults(t *testing.T) {
 	}
 	equal(t, domain, Domain{
 		Name: "raspberrypi", ServicesDir: "/usr/local/dominion/services",
-		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion", Accept: AcceptEnvironment, Adoption: AdoptionAsk,
+		DataDir: "/var/lib/dominion-domain", TopicPrefix: "dominion", Accept: AcceptDeploy, AcceptIsDefault: true, Adoption: AdoptionAsk,
 		Zeroconf: Zeroconf{Enabled: true},
 	})
 }

@@ -102,7 +102,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	var d Dominion
 	everyField(t, reflect.ValueOf(&d).Elem(), places(dominionSections(), &d), "File", "ListenIsDefault", "ListenTLSIsDefault", "Services")
 	var domain Domain
-	everyField(t, reflect.ValueOf(&domain).Elem(), places(domainSections(), &domain), "File")
+	everyField(t, reflect.ValueOf(&domain).Elem(), places(domainSections(), &domain), "File", "AcceptIsDefault")
 	var own Service
 	everyField(t, reflect.ValueOf(&own).Elem(), places([]section[*Service]{{settings: serviceFileSettings()}}, &own), "File")
 	var service services.Definition

@@ -34,6 +34,7 @@
 //	find.go            finding hubs by zeroconf, and how long
 //	help.go            help texts
 //	hints.go           names that were probably meant
+//	identity.go        identity require
 //	listener_linux.go  who listens at a control socket that a broker has named
 //	listener_other.go  the same where it is not checked
 //	logs.go            logs, following, several domains
@@ -292,6 +293,7 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	a.addAuthority(root)
 	a.addAdoption(root)
 	a.addSecrets(root)
+	a.addIdentity(root)
 	a.addBrokerVerbs(root)
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()

@@ -62,6 +62,8 @@ var examples = map[string]string{
 	"user role":             "user role anna admin",
 	"user certificate":      "user certificate zigbee --out /etc/zigbee2mqtt --days 365",
 	"user remove":           "user remove zigbee",
+	"identity":              "identity require",
+	"identity require":      "identity require",
 	"secret":                "secret list\nsecret set mqtt-password\nsecret set tls-key < server.key",
 	"secret list":           "secret list\nsecret list --json",
 	"secret set":            "secret set mqtt-password               # asked for\nsecret set tls-key < server.key",

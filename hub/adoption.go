@@ -33,7 +33,7 @@ func (h *Hub) newAdoption(o Options) *adoption.Adoption {
 	a := adoption.Options{
 		State: h.store.Adoption(), Dominion: h.ID(), Open: o.Config.Identity.Adoption == config.AdoptionOpen,
 		Sudo:     runtimeDirectory(o.Environ) != "", // the unit's control socket is for root and a group
-		Embedded: o.Broker != nil, Taken: h.nameTaken,
+		Embedded: o.Broker != nil, Taken: h.nameTaken, Joined: h.joinedBefore, Upgrade: h.mayUpgrade,
 		Grant: func() []byte { return topics.Encode(h.grant()) },
 	}
 	if o.Keys != nil {
@@ -69,20 +69,24 @@ func (h *Hub) DeliverApplicant(m topics.Message, address string) { h.box.Put(app
 func (h *Hub) receiveApplied(in applied, now time.Time) {
 	err := fmt.Errorf("cannot take %s: a connection without user and certificate may ask for adoption alone; update the agent there, or give it a user", in.message.Topic)
 	if protocol.IsAdoption(in.message.Payload) {
-		err = h.receiveAdoption(in.message, in.address, now)
+		var v protocol.ToHub
+		if v, err = protocol.DecodeToHub(in.message.Topic, in.message.Payload); err == nil {
+			h.adoption.Receive(v, in.address, now)
+		}
 	}
 	if err != nil {
 		h.events.Refuse("applicants", topics.Event{Message: err.Error()}, now)
 	}
 }
 
-// receiveAdoption takes a message of a machine that is not adopted.
-func (h *Hub) receiveAdoption(m topics.Message, address string, now time.Time) error {
+// receiveAdoption takes a message of a machine that is not adopted, and whose connection may
+// have a user.
+func (h *Hub) receiveAdoption(m topics.Message, now time.Time) error {
 	v, err := protocol.DecodeToHub(m.Topic, m.Payload)
 	if err != nil {
 		return err
 	}
-	h.adoption.Receive(v, address, now)
+	h.adoption.ReceiveOf(v, m.User, now)
 	return nil
 }
 
@@ -157,6 +161,7 @@ func (h *Hub) carryOut(out adoption.Effects, now time.Time) {
 		h.storeRotation()
 		h.stepRotation(now)
 	}
+	h.endUnsigned(out.Ended)
 	for _, e := range out.Events {
 		if !causedByStrangers(e.Type) || h.events.MayReport(string(e.Type), events.MaxRefusals, now) {
 			h.events.Add(e)
@@ -260,13 +265,22 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 	names, byID := make(map[string]bool), make(map[string]keys.Domain)
 	h.adoption.byName = make(map[string]string)
 	for id, m := range h.adoption.Members() {
-		names[m.Name], h.adoption.byName[m.Name] = true, id
-		byID[id] = keys.Domain{Name: m.Name, Key: m.KeyHash}
+		names[m.Name] = true
+		unfinished := adoption.Unfinished(m)
+		byID[id] = keys.Domain{Name: m.Name, Key: m.KeyHash, Unfinished: unfinished}
+		if !unfinished {
+			h.adoption.byName[m.Name] = id
+		}
 	}
 	for _, m := range revoked {
 		delete(h.adoption.answers, m.ID)
 	}
 	if h.keys != nil {
+		for _, d := range h.fleet.Sorted() {
+			if own, adopted := byID[d.ID]; adopted && !own.Unfinished && !h.keys.Adopted(d.ID) {
+				h.touch(d.Name) // its start command is signed from now on
+			}
+		}
 		h.keys.SetDomains(byID)
 	}
 	for _, m := range revoked {
@@ -344,6 +358,7 @@ func (h *Hub) domainViews() []topics.DomainView {
 	}
 	all := []topics.DomainView{}
 	for _, d := range h.fleet.Views() {
+		h.viewUnsigned(&d)
 		if d.State != topics.DomainIsLonely || !ids[d.ID] { // it announces itself too
 			all = append(all, d)
 		}

@@ -27,7 +27,7 @@ func (h *Hub) newFleet(embedded bool) *fleet.Fleet {
 
 // heartbeat takes a heartbeat, the payload of m. It counts for the domain whose machine sent it.
 func (h *Hub) heartbeat(name string, b topics.Heartbeat, m topics.Message, now time.Time) {
-	if h.adoption.Forgotten(b.ID) {
+	if !h.takesFrom(name, b.ID, now) {
 		return
 	}
 	if m.Retain {
@@ -125,7 +125,7 @@ func (h *Hub) takeStatus(name string, m topics.Message, now time.Time) error {
 
 // domainStatus takes the status of a domain.
 func (h *Hub) domainStatus(name string, s topics.Domain, m topics.Message, now time.Time) error {
-	if h.adoption.Forgotten(s.ID) {
+	if !s.Micro && s.ID != "" && !h.takesFrom(name, s.ID, now) {
 		return nil
 	}
 	if s.Micro && h.adoption.Has(name) {
@@ -257,6 +257,7 @@ func (h *Hub) forget(name string, now time.Time) (topics.Forgotten, error) {
 		}
 	} else {
 		h.store.Change(func(s *store.State) { delete(s.Domains, name) })
+		h.adoption.ForgetUnsigned(d.ID)
 		h.ops.rollouts.RemoveDomain(name)
 		h.touch(name)
 		h.scheduleLeftovers(now)

@@ -62,6 +62,7 @@
 //	signed_join.go        joins that are signed, and their signed grants
 //	stop_reasons.go       why a service was stopped
 //	subscriptions.go      topics that the hub subscribes to while it runs
+//	unsigned.go           domains that joined before they had a key
 //	usage.go              publishing what services use
 //	whatif.go             the home as a question has it
 //	why.go                the verb why, and the next try of what failed

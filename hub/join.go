@@ -31,7 +31,7 @@ func (h *Hub) join(ask topics.HubRequest, user string, now time.Time) (topics.Gr
 	h.touch(ask.Name)
 	h.hasAuthority(ask, user, now)
 	g := h.grant()
-	g.Word = h.adoption.Joined(ask, now)
+	g.Word, g.Upgrade = h.adoption.Joined(ask, now), h.adoption.Upgrades(ask.ID)
 	return g, nil
 }
 

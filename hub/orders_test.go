@@ -44,6 +44,7 @@ func inOrderedHome(t *testing.T, test func(*orderedHome)) {
 			o.kitchen.key.dominion = state.ID()
 			if len(state.Adoption().Members) == 0 {
 				state.Change(func(s *store.State) {
+					s.Domains["attic"] = store.Domain{ID: o.attic.id, Lost: true} // of before there were keys
 					s.Adoption.Members = map[string]adoption.Member{o.kitchen.id: o.kitchen.key.member("kitchen", "w1")}
 				})
 			}

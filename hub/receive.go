@@ -104,7 +104,7 @@ func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error 
 		return h.serviceSet(a.Service, m.Payload, now)
 	case topics.Request:
 		if a.Verb == topics.VerbJoin && protocol.IsAdoption(m.Payload) {
-			return h.receiveAdoption(m, "", now)
+			return h.receiveAdoption(m, now)
 		}
 		if a.Verb == topics.VerbJoin {
 			return h.receiveJoin(m, now)

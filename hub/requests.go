@@ -187,6 +187,7 @@ var handlers = map[string]handler{
 	topics.VerbAuthority:    func(h *Hub, ask asked, now time.Time) (any, error) { return h.authority(ask, now) },
 	topics.VerbUser:         func(h *Hub, ask asked, now time.Time) (any, error) { return h.editUsers(ask, now) },
 	topics.VerbSecret:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.secret(ask.HubRequest, now) },
+	topics.VerbIdentity:     func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.identity(ask.HubRequest) },
 	topics.VerbForget:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.forget(ask.Domain, now) },
 	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
 	topics.VerbLogs:         func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.hasLogs(ask.HubRequest) },

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/identity/secrets"
@@ -146,6 +147,9 @@ func (h *Hub) secretRevisions(service string) map[string]string {
 func (h *Hub) secretsFor(d *domain) (settable map[string]bool, none string) {
 	if h.vault.Vault == nil {
 		return nil, "the hub cannot read its secrets: see dominionctl status"
+	}
+	if s := d.Status; s != nil && (s.Accept == config.AcceptLocal || s.Accept == config.AcceptEnvironment) {
+		return nil, fmt.Sprintf("%s accepts no secrets (accept = %q in its domain.toml; %q lets it)", d.Name, s.Accept, config.AcceptDeploy)
 	}
 	if h.recipient(d) == "" {
 		return nil, fmt.Sprintf("%s has no key, so no secret can be sealed to it: adopt it (`dominionctl adopt %s`)", d.Name, d.Name)

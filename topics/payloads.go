@@ -158,6 +158,8 @@ type Domain struct {
 	Protocol   string       `json:"protocol" type:"protocol" doc:"version of this contract"`
 	OS         string       `json:"os" type:"word" doc:"as Go names it: linux"`
 	Arch       string       `json:"arch" type:"word" doc:"as Go names it: amd64, arm64, arm"`
+	Platform   string       `json:"platform,omitempty" type:"platform" doc:"which programs run on it, as container images name it: linux/amd64, linux/arm64, linux/arm/v6; absent: its agent is older"`
+	Accept     string       `json:"accept,omitempty" type:"word" doc:"how far it trusts its dominion: local, environment, deploy or upgrade; absent: its agent is older"`
 	Address    string       `json:"address" type:"address" doc:"where its services are reached"`
 	Addresses  []string     `json:"addresses" type:"address" doc:"all its addresses"`
 	Traits     []string     `json:"traits" type:"name" doc:"what it offers"`
@@ -484,7 +486,7 @@ type HubRequest struct {
 	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
 	User        string  `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
 	Client      string  `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
-	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; authority: rotate, export or offline; permit_join: open or close; token: list, create or remove; secret: list, set or remove"`
+	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; authority: rotate, export or offline; identity: require; permit_join: open or close; token: list, create or remove; secret: list, set or remove"`
 	Role        string  `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
 	Hash        string  `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
 	Certificate bool    `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`

@@ -108,6 +108,10 @@ func EventTypes() []EventType {
 	}
 }
 
+// AdoptionRequired is how the refusal of a join begins where the machine must be adopted by
+// its code, token or window first.
+const AdoptionRequired = "it must be adopted by its code"
+
 // NotWanted is the reason of service_stopped as an agent has it: its start command
 // no longer holds the service. The hub passes the event on with its own reason in
 // its place.

@@ -40,6 +40,7 @@ var textTypes = []TextType{
 	{"build", "the version of a program: use letters, digits, . + _ and -, 128 characters at most", "letters, digits, `.`, `+`, `_` and `-`, at most 128 characters", "1.0.0", validBuild},
 	{"protocol", `a version of the protocol, as "1.0"`, "two numbers joined by `.`", Protocol, validProtocol},
 	{"word", "a word: use letters, digits, _ and -, a letter first, 63 characters at most", "letters, digits, `_` and `-`, a letter first, at most 63 characters", "running", validWord},
+	{"platform", `a platform, as "linux/arm/v6"`, "two or three words of lower-case letters and digits, joined by `/`, as container images name it; at most 63 characters", "linux/arm/v6", validPlatform},
 	{"variable", "the name of an environment variable: use letters, digits and _, no digit first", "letters, digits and `_`, no digit first", "COLOUR", ValidVariable},
 	{"target", "a make target: use letters, digits, _ . and -, a letter or digit first", "letters, digits, `_`, `.` and `-`, a letter or digit first", "run", ValidTarget},
 	{"hash", "a bcrypt hash", "a bcrypt hash: letters, digits, `$`, `.` and `/`, at most 128 characters", "$2a$10$7EqJtq98hPqEX7fNZaFWoO", validHash},
@@ -153,6 +154,20 @@ func validProtocol(s string) bool {
 }
 
 func validWord(s string) bool { return only(s, 63, "_-") && letter(s[0]) }
+
+// validPlatform takes system/architecture and system/architecture/variant.
+func validPlatform(s string) bool {
+	parts := strings.Split(s, "/")
+	if len(s) > 63 || len(parts) < 2 || len(parts) > 3 {
+		return false
+	}
+	for _, p := range parts {
+		if !only(p, 63, "") || strings.ToLower(p) != p {
+			return false
+		}
+	}
+	return true
+}
 
 // ValidVariable reports whether s may be the name of an environment variable.
 func ValidVariable(s string) bool { return only(s, 1024, "_") && !digit(s[0]) }

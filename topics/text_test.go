@@ -120,9 +120,10 @@ func TestTextTypes(t *testing.T) {
 			[]string{"http://192.168.1.20:8080/", "https://example.com/a/b?c=d#e", "http://[2001:db8::20]:80/", "http://nas"},
 			[]string{"nas", "ftp://nas/", "http://", "http:///x", "javascript:alert", "https://a/b c", "https://a/$(x)", "https://a/`x`", "https://a/'", "https://a/;x", "https://a/\n", "https://a:b/", "http://a]b/", "http://a_b/", "https://é/", "http://a/" + strings.Repeat("a", 512)},
 		},
-		"line":   {[]string{"a b"}, []string{"a\nb", "\x7f", "\xff"}},
-		"sealed": {[]string{"YWdl+/x"}, []string{"a=", "a b", "$(x)", "a\n", "é"}},
-		"value":  {[]string{"a\nb$(x)"}, []string{"a\x00b"}},
+		"line":     {[]string{"a b"}, []string{"a\nb", "\x7f", "\xff"}},
+		"platform": {[]string{"linux/amd64", "linux/arm/v6"}, []string{"linux", "linux/", "/arm", "linux//v6", "linux/arm/v6/x", "Linux/arm", "linux/ar m", "linux/$(x)", "linux/" + long}},
+		"sealed":   {[]string{"YWdl+/x"}, []string{"a=", "a b", "$(x)", "a\n", "é"}},
+		"value":    {[]string{"a\nb$(x)"}, []string{"a\x00b"}},
 	} {
 		var of topics.TextType
 		for _, text := range topics.TextTypes() {

@@ -29,7 +29,7 @@ import "strings"
 
 // Protocol is the version of this contract, "major.minor". Another major is
 // not obeyed and is shown as a problem; another minor works.
-const Protocol = "1.0"
+const Protocol = "1.1"
 
 // DefaultPrefix is the base of all topics unless topic_prefix says otherwise.
 const DefaultPrefix = "dominion"
@@ -43,6 +43,13 @@ func SameMajor(protocol string) bool {
 	mine, _, _ := strings.Cut(Protocol, ".")
 	theirs, _, _ := strings.Cut(protocol, ".")
 	return mine == theirs
+}
+
+// HasKeys reports whether a program that speaks a version of the contract has a key: 1.0 is of
+// before there were keys.
+func HasKeys(protocol string) bool {
+	_, minor, _ := strings.Cut(protocol, ".")
+	return SameMajor(protocol) && minor != "" && minor != "0"
 }
 
 // Kind names one row of the Catalog.

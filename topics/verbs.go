@@ -29,6 +29,7 @@ const (
 	VerbCertificates = "certificates"
 	VerbAuthority    = "authority"
 	VerbSecret       = "secret"
+	VerbIdentity     = "identity"
 	VerbClients      = "clients"
 	VerbTrace        = "trace"
 	VerbReplan       = "replan"
@@ -100,6 +101,7 @@ func Verbs() []Verb {
 		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},
 		{VerbCertificates, ByAdmins, true, "action; user and certificate_request to issue; key to revoke", []CertificateView{}, "The certificates that the dominion has issued, the newest one of each key; with the action issue, one for a user of the broker, whose key stays where it was made: `certificate` of its row is the answer. The action revoke ends a key: it is answered with its row. Private."},
 		{VerbAuthority, ByAdmins, true, "action: rotate with compromised; offline with key", AuthorityView{}, "The dominion's authority, which domains pin, and how far its change has come. The action rotate has a new authority and a new key of the hub replace the present ones, once all domains have stored them, or, with `compromised`, at once. By the control socket alone: export answers with the authority's key, and offline, with `key` as the authority's that was stored elsewhere, removes it here and leaves an intermediate. Private."},
+		{VerbIdentity, ByAdmins, true, "action require", nil, "With the action require, machines that joined before they had a key, and have none yet, may not join or report any more: they must be adopted by code. Private."},
 		{VerbSecret, ByAdmins, true, "action; set: secret, value; remove: secret", []SecretView{}, "The secrets that services get in their environment: list, set or remove; answered with the secrets, never with a value. Private."},
 		{VerbClients, ByAdmins, false, "action kick, forget: client", []ClientView{}, "The clients of the embedded broker, those too that are away and have a session; `kick` ends the connection of one, `forget` its session too, and what makes its identifier its user's. For admins."},
 		{VerbTrace, ByAdmins, false, "topic, name", Traced{}, "What becomes of the packets of a client, or of a topic: lines at response/trace/<name>, with QoS 0, for a minute; asked again it goes on. For admins."},
@@ -130,6 +132,8 @@ type Grant struct {
 	Ephemeral   []byte              `json:"ephemeral,omitempty" doc:"base64 of the hub's key for this join alone, an uncompressed point of P-256: the keys of MACs are derived by it"`
 	Word        string              `json:"word,omitempty" type:"id" doc:"the word that the domain shows at its next join; it stores and then confirms it"`
 	Certificate [][]byte            `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
+	// Upgrade is for a domain that joined before it had a key.
+	Upgrade bool `json:"upgrade,omitempty" doc:"this dominion has keys, and none of this domain: an agent that has one asks to be adopted by its question with upgrade"`
 	// CertifiesServices is of every join, ServiceCertificates of the answer to service_keys alone.
 	CertifiesServices   bool                `json:"certifies_services,omitempty" doc:"whether the hub issues certificates to the services of this domain: it has its own broker"`
 	ServiceCertificates map[string][][]byte `json:"service_certificates,omitempty" key:"name" doc:"by service: the certificate of its key (DER) and its issuers without the authority; a service whose key the hub refuses is absent"`
@@ -245,6 +249,8 @@ type DomainView struct {
 	Version   string      `json:"version,omitempty" type:"build" doc:"of the agent"`
 	OS        string      `json:"os,omitempty" type:"word" doc:"as Go names it"`
 	Arch      string      `json:"arch,omitempty" type:"word" doc:"as Go names it"`
+	Platform  string      `json:"platform,omitempty" type:"platform" doc:"which programs run on it, as container images name it; absent: its agent is older"`
+	Accept    string      `json:"accept,omitempty" type:"word" doc:"how far it trusts its dominion: local, environment, deploy or upgrade; absent: its agent is older"`
 	Traits    []string    `json:"traits" type:"name" doc:"what it offers"`
 	Since     Time        `json:"since,omitzero" doc:"when it came into this state"`
 	Services  []Instance  `json:"services" doc:"what runs or should run on it"`
@@ -252,6 +258,7 @@ type DomainView struct {
 	Stale     bool        `json:"stale,omitempty" doc:"services, traits and catalog are what it reported last, and nobody knows what it runs now: it is lost, or a microcontroller that is offline"`
 	Problem   string      `json:"problem,omitempty" type:"text" doc:"what is wrong with it and what to do"`
 	Heartbeat *Heartbeat  `json:"heartbeat,omitempty" doc:"the last one"`
+	Unsigned  bool        `json:"unsigned,omitempty" doc:"true: it joined before it had a key, and has none yet, so that nothing between it and the hub is signed"`
 	Key       string      `json:"key,omitempty" type:"line" doc:"waiting: the first 16 digits of SHA-256 of its key, grouped as the machine itself shows them; a label, not a proof"`
 	Model     string      `json:"model,omitempty" type:"line" doc:"waiting: of the machine"`
 }

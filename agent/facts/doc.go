@@ -16,5 +16,6 @@
 //	inventory.go      how often disk and addresses are looked at
 //	metrics.go        figures of the machine: memory, load, temperature
 //	model.go          what board or PC this is
+//	platform.go       which programs run on the machine
 //	usage.go          CPU and memory of each service, by processes
 package facts

@@ -32,10 +32,12 @@ type target struct {
 	urls []string
 	// configured is set if the configuration names it: it gets the credentials.
 	configured bool
+	// joined is set if the domain has joined there: it is connected to as for a join.
+	joined bool
 }
 
 func (t target) equal(o target) bool {
-	return t.configured == o.configured && slices.Equal(t.urls, o.urls)
+	return t.configured == o.configured && t.joined == o.joined && slices.Equal(t.urls, o.urls)
 }
 
 // targets returns the hubs to ask for adoption: those that the configuration names, or
@@ -43,6 +45,9 @@ func (t target) equal(o target) bool {
 func (l *Link) targets(found []zeroconf.Found) []target {
 	if l.asking == nil {
 		return nil
+	}
+	if l.upgrade != nil {
+		return []target{l.upgrade.target}
 	}
 	var all []target
 	add := func(t target) {
@@ -55,7 +60,7 @@ func (l *Link) targets(found []zeroconf.Found) []target {
 	}
 	hubs := config.HubURLs(l.o.Config.Hub)
 	for _, u := range hubs {
-		add(target{[]string{u}, true})
+		add(target{urls: []string{u}, configured: true})
 	}
 	for _, urls := range l.o.Member.Addresses() {
 		add(target{urls: urls})
@@ -114,7 +119,11 @@ func (l *Link) setAsking(ctx context.Context, on bool) {
 		l.o.Member.End()
 		return
 	}
-	if err := l.o.Member.Apply(); err != nil {
+	dominion := ""
+	if l.upgrade != nil {
+		dominion = l.upgrade.dominion
+	}
+	if err := l.o.Member.Apply(dominion); err != nil {
 		l.logOnce("apply", slog.LevelError, err.Error())
 		return
 	}
@@ -411,7 +420,7 @@ func (s *asker) connect(ctx context.Context, url, answers string) (Conn, error) 
 			}
 		},
 	}
-	if own := c.User != "" || c.CertFile != ""; own && (s.target.configured || l.verifiableByName(url)) {
+	if own := c.User != "" || c.CertFile != ""; s.target.joined || own && (s.target.configured || l.verifiableByName(url)) {
 		password, err := readPassword(c.PasswordFile)
 		if err != nil {
 			return nil, err

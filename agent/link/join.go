@@ -55,6 +55,10 @@ func (l *Link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 		default:
 			l.logOnce(c.url, slog.LevelWarn, err.Error())
 		}
+		var refusal refusalError
+		if errors.As(err, &refusal) && strings.HasPrefix(refusal.reason, topics.AdoptionRequired) {
+			l.mustBeAdopted = true
+		}
 		if errors.As(err, new(refusalError)) || errors.Is(err, client.ErrNotAuthorized) {
 			// the hub answers, and will not decide otherwise within milliseconds
 			pause = refusedRetry + l.o.Random(time.Second*time.Duration(min(attempt, 2)+1))

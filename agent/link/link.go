@@ -132,6 +132,11 @@ type Link struct {
 	requests uint64
 	// asking asks hubs for adoption; nil: the domain does not ask.
 	asking *asking
+	// upgrade is the hub of the connection while it takes over this domain's key; nil: it
+	// does not. No other hub is asked then.
+	upgrade *upgrade
+	// mustBeAdopted is set when the hub refuses the domain until it is adopted.
+	mustBeAdopted bool
 
 	// previous is the dominion that was joined last.
 	previous Dominion
@@ -243,9 +248,14 @@ func (l *Link) search(ctx context.Context) *join {
 	for attempt := 0; ; attempt++ {
 		l.askAt(l.targets(found))
 		candidates := l.candidates(found)
+		l.mustBeAdopted = false
 		granted, pause := l.tryCandidates(ctx, candidates, attempt)
 		if granted != nil {
 			return granted
+		}
+		if l.mustBeAdopted {
+			l.setAsking(ctx, true)
+			l.askAt(l.targets(found))
 		}
 		timer := time.NewTimer(pause)
 		for waiting := true; waiting; {
@@ -321,6 +331,8 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 	}
 	l.o.Post(Ready{n})
 	l.storeWord(conn, j.grant)
+	l.askToUpgrade(ctx, j)
+	defer l.endUpgrade(ctx)
 	renewal := time.NewTimer(l.untilRenewal())
 	defer renewal.Stop()
 	var servicesChanged <-chan struct{}
@@ -351,11 +363,11 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 			confirmed = confirmed || !on
 			l.setSearching(ctx, on)
 		case on := <-l.strangers:
-			l.setAsking(ctx, on)
+			l.setAsking(ctx, on || l.upgrade != nil)
 			l.askAt(l.targets(nil))
 		case <-l.adoptions:
 			l.adopted(ctx)
-			if home, _ := l.home(); home.ID != j.grant.Dominion {
+			if home, _ := l.home(); home.ID != j.grant.Dominion || l.upgrade != nil { // the next join is signed
 				conn.Close()
 				return nil
 			}

@@ -44,8 +44,9 @@ type Member interface {
 	// empty one means that it did not.
 	StoreCertificate(chain [][]byte) error
 
-	// Apply begins an application, and End ends it.
-	Apply() error
+	// Apply begins an application, and End ends it. upgrade is the id of the dominion that the
+	// domain joined before it had a key, where its hub takes it over; "": any hub may adopt it.
+	Apply(upgrade string) error
 	End()
 	// Topics returns where hubs are asked, and where they answer.
 	Topics() (question, answer string)
@@ -80,6 +81,32 @@ type Home struct {
 type ToHub struct {
 	URL     string
 	Payload []byte
+}
+
+// askToUpgrade asks the hub that has granted a join, and no other one, to take over this domain's
+// key: the domain joined that dominion before it had one.
+func (l *Link) askToUpgrade(ctx context.Context, j join) {
+	if _, adopted := l.home(); l.o.Member == nil || adopted || !j.grant.Upgrade {
+		return
+	}
+	l.setAsking(ctx, false) // what it asked of others
+	l.upgrade = &upgrade{j.grant.Dominion, target{urls: []string{j.url}, joined: true}}
+	l.setAsking(ctx, true)
+	l.askAt(l.targets(nil))
+}
+
+// endUpgrade ends that, as the connection of the join is over.
+func (l *Link) endUpgrade(ctx context.Context) {
+	if l.upgrade != nil {
+		l.setAsking(ctx, false)
+		l.upgrade = nil
+	}
+}
+
+// upgrade is a dominion that takes over this domain's key, and its hub.
+type upgrade struct {
+	dominion string
+	target   target
 }
 
 // home returns the dominion that has adopted the domain.

@@ -80,6 +80,7 @@ dominion/request/user                               psd   -      -      -
 dominion/request/authority                          psd   -      -      -
 dominion/request/certificates                       psd   -      -      -
 dominion/request/secret                             psd   -      -      -
+dominion/request/identity                           psd   -      -      -
 dominion/response/user                              psd   -      -      -
 dominion/request/clients                            psd   -      -      -
 dominion/request/trace                              psd   -      -      -
@@ -268,7 +269,7 @@ anyone to read or publish the start commands of a domain, to use a request that 
 that allows more has no effect on these. ` + "`dominionctl access USER publish|subscribe TOPIC`" + ` prints what the broker
 would decide, and which rule decides.
 
-The requests ` + "`adopt`, `authority`, `certificates`, `forget`, `permit_join`, `secret`, `token` and `user`" + ` are private: request and answer
+The requests ` + "`adopt`, `authority`, `certificates`, `forget`, `identity`, `permit_join`, `secret`, `token` and `user`" + ` are private: request and answer
 are between the asking connection and the hub alone. They need the control socket of the hub's machine, or an encrypted connection with a user; on any other one
 the broker refuses them whatever the table says. No subscriber, retained message, will, bridge or trace has them.
 `

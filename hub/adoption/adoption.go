@@ -15,6 +15,7 @@
 //	orders.go    adopting by code: refusals, answers to who asked
 //	replay.go    joins that were taken already
 //	requests.go  requests of people: codes, tokens, the window; what is due
+//	unsigned.go  domains that joined before they had a key
 //	view.go      how machines that wait are shown
 package adoption
 
@@ -79,6 +80,12 @@ type Options struct {
 	// Taken returns why a machine that has not a key may not have a name, because another one without a
 	// key has it; nil: it may.
 	Taken func(name, id string, now time.Time) error
+	// Joined returns the names of the domains that have joined, by id. It is asked when the hub has
+	// keys for the first time.
+	Joined func() map[string]string
+	// Upgrade returns why a question does not come from the one machine that is the domain, as far as
+	// the broker's user and heartbeats tell; ErrNotYet: that cannot be told yet.
+	Upgrade func(q protocol.Question, user string, now time.Time) error
 }
 
 // dominionctl returns how people call it on the hub's machine.
@@ -126,8 +133,9 @@ type Adoption struct {
 	// storing are the offers whose domains are to be stored before they are completed.
 	storing   []*offer
 	verifying int
-	// advancedAt is until when the running time was charged to tokens.
-	advancedAt time.Time
+	// advancedAt is until when the running time was charged to tokens, and chargedAt to domains
+	// without a key.
+	advancedAt, chargedAt time.Time
 	// viewChanged reports that others are to see something else, and viewAt is when at the
 	// earliest.
 	viewChanged bool
@@ -139,6 +147,8 @@ type Adoption struct {
 type offer struct {
 	*protocol.Offer
 	key string
+	// from is who asked.
+	from sender
 	// order is the request by which it began; nil: none.
 	order *order
 	// busy reports that work on it is beside the loop.
@@ -147,6 +157,15 @@ type offer struct {
 	word string
 	// completion is sent again to a domain that proves itself again.
 	completion *protocol.Completion
+}
+
+// sender is who sent a message.
+type sender struct {
+	// address is where it came from; "": that is not known.
+	address string
+	// user is the broker's user; applicant is set where there is neither one nor a certificate.
+	user      string
+	applicant bool
 }
 
 // copied is a machine with a domain's key and an older word.
@@ -173,6 +192,8 @@ type Effects struct {
 	// key is not accepted any more; another one may have the name already.
 	Domains bool
 	Revoked []protocol.Member
+	// Ended are the ids of domains from which nothing is taken any more.
+	Ended []string
 	// Events are to be reported.
 	Events []topics.Event
 	// Messages are for machines that are not adopted.
@@ -227,6 +248,7 @@ func New(o Options) *Adoption {
 func (a *Adoption) Begin(localAddress string, now time.Time) {
 	a.advancedAt, a.localAddress, a.viewChanged = now, localAddress, true
 	a.renewLocalToken(now)
+	a.recordUnsigned(now)
 	a.out.Domains = true
 }
 
@@ -243,7 +265,7 @@ func (a *Adoption) Take() Effects {
 // Pending reports whether Take returns something.
 func (a *Adoption) Pending() bool {
 	o := &a.out
-	return o.Store || o.Minor || o.Domains || o.LocalToken != nil || len(o.Events)+len(o.Messages)+len(o.Answers)+len(o.Work) > 0
+	return o.Store || o.Minor || o.Domains || o.LocalToken != nil || len(o.Ended)+len(o.Events)+len(o.Messages)+len(o.Answers)+len(o.Work) > 0
 }
 
 // Members returns the domains that were adopted, by id. It must not be changed.
@@ -262,7 +284,7 @@ func (a *Adoption) named(name string) (protocol.Member, bool) {
 // put changes a domain that was adopted.
 func (a *Adoption) put(m protocol.Member) {
 	before, is := a.state.Members[m.ID]
-	if !is || before.Name != m.Name || before.KeyHash != m.KeyHash {
+	if !is || before.Name != m.Name || before.KeyHash != m.KeyHash || Unfinished(before) != Unfinished(m) {
 		a.out.Domains = true
 	}
 	a.state.Members[m.ID] = m
@@ -288,13 +310,23 @@ func (a *Adoption) send(key string, m protocol.ToDomain) {
 // work adds work.
 func (a *Adoption) work(w Work) { a.out.Work = append(a.out.Work, w) }
 
-// Receive takes a message of a machine that is not adopted. address is where it came from, ""
-// where that is not known.
+// Receive takes a message of a machine that has no user and no certificate. address is where
+// it came from, "" where that is not known.
 func (a *Adoption) Receive(m protocol.ToHub, address string, now time.Time) {
+	a.receive(m, sender{address: address, applicant: true}, now)
+}
+
+// ReceiveOf takes a message of a user of the broker; "": of anybody who is let in.
+func (a *Adoption) ReceiveOf(m protocol.ToHub, user string, now time.Time) {
+	a.receive(m, sender{user: user}, now)
+}
+
+// receive takes a message of a machine that is not adopted.
+func (a *Adoption) receive(m protocol.ToHub, from sender, now time.Time) {
 	switch {
 	case a.o.Keys == nil:
 	case m.Question != nil:
-		a.question(*m.Question, m.Transaction, address, now)
+		a.question(*m.Question, m.Transaction, from, now)
 	case m.Proof != nil:
 		a.proof(*m.Proof, m.Transaction, now)
 	case m.Confirmation != nil:
@@ -303,12 +335,12 @@ func (a *Adoption) Receive(m protocol.ToHub, address string, now time.Time) {
 }
 
 // question takes a question, once its signature is verified.
-func (a *Adoption) question(q protocol.Question, transaction, address string, now time.Time) {
-	if address == "" {
-		address = q.Address
+func (a *Adoption) question(q protocol.Question, transaction string, from sender, now time.Time) {
+	if from.address == "" {
+		from.address = q.Address
 	}
 	if w, is := a.waiting.Get(q.KeyHash()); is && reflect.DeepEqual(w.Question, q) {
-		a.verified(q, transaction, address, now)
+		a.verified(q, transaction, from, now)
 		return
 	}
 	if a.verifying >= maxVerifying {
@@ -319,14 +351,14 @@ func (a *Adoption) question(q protocol.Question, transaction, address string, no
 		err := q.Verify()
 		return func(now time.Time) {
 			if a.verifying--; err == nil {
-				a.verified(q, transaction, address, now)
+				a.verified(q, transaction, from, now)
 			}
 		}
 	})
 }
 
 // verified takes a question of whoever has its key.
-func (a *Adoption) verified(q protocol.Question, transaction, address string, now time.Time) {
+func (a *Adoption) verified(q protocol.Question, transaction string, from sender, now time.Time) {
 	key := q.KeyHash()
 	if err := a.revoked(q); err != nil { // nobody can adopt it, so it is not shown as waiting
 		a.noteRevoked(q, now)
@@ -334,11 +366,11 @@ func (a *Adoption) verified(q protocol.Question, transaction, address string, no
 		return
 	}
 	before, _ := a.waiting.Get(key)
-	added, err := a.waiting.Put(q, address, now)
+	added, err := a.waiting.Put(q, from.address, now)
 	if err != nil {
 		return
 	}
-	if before.Address != address || before.Question.Name != q.Name || before.Question.Model != q.Model {
+	if before.Address != from.address || before.Question.Name != q.Name || before.Question.Model != q.Model {
 		a.viewChanged = true
 	}
 	if added {
@@ -360,7 +392,7 @@ func (a *Adoption) verified(q protocol.Question, transaction, address string, no
 		}
 		a.drop(o)
 	}
-	if begun := a.begin(q, now); added && !begun {
+	if begun := a.begin(q, from, now); added && !begun {
 		w, _ := a.waiting.Get(key)
 		a.event(topics.DomainWaiting, q.Name, "%s waits for adoption: %s", w, a.remedy(q))
 	}
@@ -395,7 +427,11 @@ func (a *Adoption) prune() {
 }
 
 // begin offers to adopt a machine by what its question names, and reports whether it does.
-func (a *Adoption) begin(q protocol.Question, now time.Time) bool {
+func (a *Adoption) begin(q protocol.Question, from sender, now time.Time) bool {
+	if a.isUpgrade(q) {
+		a.beginUpgrade(q, from, now)
+		return true
+	}
 	if len(q.Token) > 0 {
 		_, err := a.state.Tokens.Check(q.Token, protocol.ForDomain, q.Name, q.KeyHash(), a.unconfirmed(q), now)
 		if errors.Is(err, protocol.ErrTokenUnknown) {
@@ -502,6 +538,9 @@ func (a *Adoption) makeOffer(q protocol.Question, code protocol.CodeKey, grant [
 	}
 	if len(q.Token) > 0 {
 		return hub.OfferByToken(q, q.Token, grant, now)
+	}
+	if a.isUpgrade(q) {
+		return hub.OfferByUpgrade(q, grant, now)
 	}
 	return hub.OfferByWindow(q, grant, now)
 }

@@ -78,6 +78,8 @@ func (a *Adoption) mayAdopt(o *offer, now time.Time) error {
 		return err
 	}
 	switch o.Method {
+	case protocol.ByUpgrade:
+		return a.mayUpgrade(q, o.from, now)
 	case protocol.ByToken:
 		_, err := a.state.Tokens.Check(q.Token, protocol.ForDomain, q.Name, o.key, a.unconfirmed(q), now)
 		return err
@@ -181,6 +183,7 @@ func (a *Adoption) confirm(id, word string, now time.Time) bool {
 
 // adopted reports that a domain is adopted: both sides have stored it.
 func (a *Adoption) adopted(m protocol.Member, o *offer) {
+	a.signs(m.ID)
 	a.waiting.Remove(m.KeyHash)
 	a.viewChanged = true
 	delete(a.refusals, m.KeyHash)
@@ -190,6 +193,9 @@ func (a *Adoption) adopted(m protocol.Member, o *offer) {
 		by += " " + m.Token
 	}
 	undo := ""
+	if m.Method == protocol.ByUpgrade {
+		undo = ", as it joined before it had a key: from now on everything between it and this hub is signed"
+	}
 	if m.Method == protocol.ByWindow {
 		undo = fmt.Sprintf("; `%s forget %s` undoes it", a.o.dominionctl(), m.Name)
 	}

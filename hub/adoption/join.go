@@ -17,11 +17,8 @@ func (a *Adoption) MayJoin(ask topics.HubRequest, user string, admin bool, now t
 	if other, is := a.named(ask.Name); is && other.ID != ask.ID {
 		return fmt.Errorf("the name %s belongs to the key %s: choose another name in domain.toml, or `%s forget %s`", ask.Name, identity.Label(other.KeyHash), a.o.dominionctl(), ask.Name)
 	}
-	if !adopted {
-		if ask.Word != "" || a.Forgotten(ask.ID) {
-			return fmt.Errorf("%s is not adopted by this dominion, or was forgotten: run `domain reset` on it", ask.Name)
-		}
-		return nil // of an older version, without a key
+	if !adopted || a.JoinsUnfinished(ask) {
+		return a.mayJoinUnsigned(ask)
 	}
 	if err := a.mayAct(m, user, admin); err != nil {
 		return err

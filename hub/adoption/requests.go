@@ -159,8 +159,8 @@ func (a *Adoption) PermitJoin(ask topics.HubRequest, now time.Time) error {
 	a.viewChanged = true
 	a.event(topics.WindowOpened, "", "until %s the first domain that asks for it is adopted without a code, %d at most", a.window.Next().UTC().Format("15:04:05 MST"), max(ask.Count, 1))
 	for _, w := range a.waiting.List() {
-		if a.offers[w.Question.KeyHash()] == nil {
-			a.begin(w.Question, now)
+		if a.offers[w.Question.KeyHash()] == nil && !a.isUpgrade(w.Question) {
+			a.begin(w.Question, sender{address: w.Address}, now)
 		}
 	}
 	return nil
@@ -285,6 +285,9 @@ func (a *Adoption) Waiting() []topics.DomainView {
 	var all []topics.DomainView
 	for _, w := range a.waiting.List() {
 		q := w.Question
+		if a.isUpgrade(q) && a.refusals[q.KeyHash()] == "" {
+			continue // it is a domain already
+		}
 		problem := "waits for adoption, key " + q.Label() + ": " + a.remedy(q)
 		if why := a.refusals[q.KeyHash()]; why != "" {
 			problem = "waits for adoption, key " + q.Label() + ": " + why
@@ -327,6 +330,7 @@ func (a *Adoption) Expire(now time.Time) {
 			a.answer(by, nil, fmt.Errorf("%s has not answered in %v: is it still there, or does it slow codes after wrong ones (1 min at most)? `domain code` on it says what it finds", by.what(), orderTimeout))
 		}
 	}
+	a.expireUnsigned(now)
 	if ran := now.Sub(a.advancedAt); ran >= advanceInterval {
 		a.advancedAt = now
 		if a.expiring() {
@@ -364,6 +368,9 @@ func (a *Adoption) Next() (next time.Time) {
 	}
 	if a.expiring() {
 		sooner(a.advancedAt.Add(advanceInterval))
+	}
+	if a.charges() {
+		sooner(a.chargedAt.Add(chargeInterval))
 	}
 	return next
 }

@@ -49,6 +49,12 @@ func (f *Fleet) isCopy(d *Domain, c Claim, now time.Time) bool {
 	return present
 }
 
+// OthersBeat reports whether a heartbeat came lately of another run of an agent than the one that
+// has joined as the domain.
+func (f *Fleet) OthersBeat(d *Domain, now time.Time) bool {
+	return !d.othersBeatAt.IsZero() && now.Sub(d.othersBeatAt) < f.o.LostAfter
+}
+
 func (f *Fleet) markCopy(session string, m *copyMark) {
 	if len(f.copies) < maxRefused || f.copies[session] != nil {
 		f.copies[session] = m

@@ -20,6 +20,8 @@ type Domain struct {
 	Micro bool
 	// joined is the session that was granted the last join.
 	joined string
+	// othersBeatAt is when a heartbeat of another session came last since then; zero: none did.
+	othersBeatAt time.Time
 	// former is the session that sent heartbeats last before the hub started, by what the
 	// broker retained.
 	former string

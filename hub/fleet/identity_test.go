@@ -185,3 +185,33 @@ func TestForget(t *testing.T) {
 		t.Errorf("%v %v, %d are left", got, err, h.Len())
 	}
 }
+
+// A heartbeat of another run of an agent than the one that joined shows that there are two.
+func TestOthersBeat(t *testing.T) {
+	h := newHome(t)
+	h.settle()
+	d := h.online("kitchen", "k", "s")
+	h.pass(time.Minute)
+	join := func(session string) {
+		t.Helper()
+		if _, _, err := h.Join(topics.HubRequest{Name: "kitchen", ID: "k", Session: session}, "", h.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join("s2")
+	if h.OthersBeat(d, h.now) {
+		t.Error("the run before the join counts")
+	}
+	h.Beat(d, topics.Heartbeat{ID: "k", Session: "s2"}, h.now)
+	if h.OthersBeat(d, h.now) {
+		t.Error("its own heartbeat counts")
+	}
+	h.Beat(d, topics.Heartbeat{ID: "k", Session: "s"}, h.now)
+	if !h.OthersBeat(d, h.now) {
+		t.Error("the heartbeat of another run does not count")
+	}
+	h.pass(time.Minute)
+	if h.OthersBeat(d, h.now) {
+		t.Error("it counts for ever")
+	}
+}

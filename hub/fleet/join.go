@@ -57,7 +57,7 @@ func (f *Fleet) joined(d *Domain, session, user string, now time.Time) {
 	if d.BeatAt.IsZero() || f.o.HasKey == nil || !f.o.HasKey(d.ID) {
 		d.BeatAt = now
 	}
-	d.joined = session
+	d.joined, d.othersBeatAt = session, time.Time{}
 	if d.User != user {
 		d.User, f.identities = user, true
 	}

@@ -88,6 +88,9 @@ func (f *Fleet) RetainedHeartbeat(name string, b topics.Heartbeat) {
 func (f *Fleet) Beat(d *Domain, b topics.Heartbeat, now time.Time) (another, notable bool) {
 	notable = !d.HasBeat || !f.Beats(d, now) || d.State != topics.DomainIsOnline
 	another = d.Heartbeat.Session != b.Session
+	if d.joined != "" && b.Session != d.joined {
+		d.othersBeatAt = now
+	}
 	d.BeatAt, d.HasBeat, d.Heartbeat = now, true, b
 	return another, notable
 }

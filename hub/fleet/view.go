@@ -32,6 +32,7 @@ func (f *Fleet) View(d *Domain) topics.DomainView {
 		return v
 	}
 	v.Draining, v.Address, v.Version, v.OS, v.Arch = s.Draining, s.Address, s.Version, s.OS, s.Arch
+	v.Platform, v.Accept = s.Platform, s.Accept
 	v.Traits = append(v.Traits, s.Traits...)
 	v.Services = append(v.Services, s.Services...)
 	v.Stale = d.State == topics.DomainIsLost || d.Micro && d.State == topics.DomainIsOffline

@@ -80,6 +80,9 @@ type Domain struct {
 	Name string
 	// Key is the hash of its key.
 	Key string
+	// Unfinished is set while it may not have stored that it was adopted, and goes on without
+	// signatures.
+	Unfinished bool
 }
 
 // Open reads the keys, and makes what there is not yet. It returns an identity.KeyError

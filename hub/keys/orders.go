@@ -21,8 +21,8 @@ func (k *Keys) KeyHash() string { return k.signer.Load().hash }
 // Adopted reports whether a domain has a key that the dominion adopted. It does not wait
 // for anything.
 func (k *Keys) Adopted(id string) bool {
-	_, adopted := k.domain(id)
-	return adopted
+	d, adopted := k.domain(id)
+	return adopted && !d.Unfinished
 }
 
 // SignOrder returns an order to a domain, by its id, as a signed message of a kind. It

@@ -35,6 +35,10 @@ type ApplicantOptions struct {
 	Protocol, ID, Name, Recipient string
 	// Session, Stranger, Address and Model are hints of Question.
 	Session, Stranger, Address, Model string
+	// Upgrade is the id of the dominion that the domain joined before it had a key; it is adopted
+	// by that without a proof. "": there is none. Ask nobody but that dominion's hub then, by a
+	// connection as trusted as the one of its joins.
+	Upgrade string
 }
 
 // Means are by what a domain lets itself be adopted.
@@ -126,7 +130,7 @@ func (a *Applicant) reset() error {
 	a.question = Question{
 		Protocol: o.Protocol, ID: o.ID, Name: o.Name, Key: key, Recipient: o.Recipient,
 		Ephemeral: a.ephemeral.PublicKey().Bytes(), Nonce: nonce,
-		Session: o.Session, Stranger: o.Stranger, Address: o.Address, Model: o.Model,
+		Session: o.Session, Upgrade: o.Upgrade, Stranger: o.Stranger, Address: o.Address, Model: o.Model,
 	}
 	a.open, a.chosen, a.adopted, a.until = nil, nil, nil, time.Time{}
 	a.hint()
@@ -221,6 +225,10 @@ func (a *Applicant) mayTake(m Answer, from string, now time.Time) error {
 		}
 	case ByWindow:
 		if !a.mayJoinOpen() {
+			return fmt.Errorf("%w: %s", ErrMethod, m.Method)
+		}
+	case ByUpgrade:
+		if a.options.Upgrade == "" || m.Dominion != a.options.Upgrade {
 			return fmt.Errorf("%w: %s", ErrMethod, m.Method)
 		}
 	default:

@@ -9,8 +9,21 @@ type HubState struct {
 	// Members are the domains that were adopted, by id.
 	Members map[string]Member `json:"members,omitempty"`
 	Tokens  Tokens            `json:"tokens,omitzero"`
+	// Unsigned are the domains that joined before they had a key; nil: the hub has not had
+	// keys yet.
+	Unsigned *Unsigned `json:"unsigned,omitempty"`
 	// Forgotten are the hashes of the keys of domains that were forgotten, by id.
 	Forgotten map[string]string `json:"forgotten,omitempty"`
+}
+
+// Unsigned are domains that joined before they had a key.
+type Unsigned struct {
+	// Names are theirs when they were recorded, by id. One that is adopted is in it no more.
+	Names map[string]string `json:"names,omitempty"`
+	// Left is for how much longer of the hub's running time they may join without signatures.
+	Left time.Duration `json:"left,omitempty"`
+	// Required reports that nobody may join without signatures any more.
+	Required bool `json:"required,omitempty"`
 }
 
 // Member is a domain that was adopted.

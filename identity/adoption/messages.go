@@ -52,6 +52,10 @@ const (
 	ByCode   Method = "code"
 	ByToken  Method = "token"
 	ByWindow Method = "window"
+	// ByUpgrade is that of a domain which joined the dominion before it had a key. Nothing but
+	// the connection says that it is that one, so hub and domain take it at most once, and
+	// nobody who has been adopted otherwise.
+	ByUpgrade Method = "upgrade"
 )
 
 // MaxMessage is the most bytes of a message of an applicant.
@@ -73,6 +77,7 @@ type Question struct {
 	Session  string   `json:"session,omitempty" type:"id" doc:"random for each run of the agent"`
 	Token    []byte   `json:"token,omitempty" doc:"base64 of the public key of the token by which it asks"`
 	Open     bool     `json:"open,omitempty" doc:"true: it joins the one dominion whose window is open"`
+	Upgrade  string   `json:"upgrade,omitempty" type:"id" doc:"id of the dominion that it joined before it had a key, and that may take it over"`
 	Stranger string   `json:"stranger,omitempty" type:"name" doc:"name of the dominion that it belongs to and does not hear"`
 	Refused  []byte   `json:"refused,omitempty" doc:"base64 of SHA-256 of the transcript of an answer whose code was wrong"`
 	Address  string   `json:"address,omitempty" type:"address" doc:"of the machine, for people"`
@@ -94,7 +99,7 @@ type Answer struct {
 	Nonce       []byte   `json:"nonce" doc:"base64 of 32 random bytes"`
 	Grant       []byte   `json:"grant" doc:"base64 of the grant, in JSON"`
 
-	Method    Method `json:"method" type:"word" doc:"code, token or window"`
+	Method    Method `json:"method" type:"word" doc:"code, token, window or upgrade"`
 	Proof     []byte `json:"proof,omitempty" doc:"code: base64 of the HMAC by the code's key"`
 	Signature []byte `json:"signed" doc:"base64 of a signature by the hub's key, r and s"`
 	Name      string `json:"name,omitempty" type:"name" doc:"name of the dominion, for people"`
@@ -234,7 +239,7 @@ func (q Question) digest() []byte {
 	}
 	parts := [][]byte{
 		[]byte(q.Protocol), []byte(q.ID), []byte(q.Name), q.Key, []byte(q.Recipient), q.Ephemeral, q.Nonce,
-		[]byte(q.Session), q.Token, open, []byte(q.Stranger), q.Refused, []byte(q.Address), []byte(q.Model),
+		[]byte(q.Session), q.Token, open, []byte(q.Upgrade), []byte(q.Stranger), q.Refused, []byte(q.Address), []byte(q.Model),
 	}
 	for _, p := range q.Problems {
 		parts = append(parts, []byte(p))

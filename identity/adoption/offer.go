@@ -73,6 +73,16 @@ func (o HubOptions) OfferByWindow(q Question, grant []byte, now time.Time) (*Off
 	return offer, offer.make(o, q, grant, now)
 }
 
+// OfferByUpgrade answers a question of a domain that joined this dominion before it had a key. The
+// caller has found that it is that one.
+func (o HubOptions) OfferByUpgrade(q Question, grant []byte, now time.Time) (*Offer, error) {
+	if q.Upgrade != o.Dominion {
+		return nil, fmt.Errorf("cannot offer to adopt: %w: the domain was of another dominion", ErrMethod)
+	}
+	offer := &Offer{Method: ByUpgrade}
+	return offer, offer.make(o, q, grant, now)
+}
+
 // make makes the answer of an offer.
 func (o *Offer) make(h HubOptions, q Question, grant []byte, now time.Time) error {
 	key, err := q.check()

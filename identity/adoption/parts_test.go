@@ -99,7 +99,7 @@ func TestTranscript(t *testing.T) {
 		all[h] = name
 	}
 	// Every field counts.
-	q := Question{"1.0", "id", "name", []byte("key"), "age", []byte("eph"), []byte("nonce"), "", nil, false, "", nil, "", "", nil, nil}
+	q := Question{Protocol: "1.0", ID: "id", Name: "name", Key: []byte("key"), Recipient: "age", Ephemeral: []byte("eph"), Nonce: []byte("nonce")}
 	m := Answer{Dominion: "home", Authority: []byte("root"), Certificate: [][]byte{[]byte("leaf")}, Ephemeral: []byte("eph"), Nonce: []byte("nonce"), Grant: []byte("grant")}
 	base := transcript(q, m)
 	for i, change := range []func(q *Question, m *Answer){
