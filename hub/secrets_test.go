@@ -50,7 +50,10 @@ func inSecretHome(t *testing.T, test func(h *home, key *secrets.Identity, kitche
 			if len(s.Adoption().Members) == 0 {
 				member := own.member("kitchen", "w")
 				member.Recipient = key.Recipient()
-				s.Change(func(s *store.State) { s.Adoption.Members = map[string]adoption.Member{member.ID: member} })
+				s.Change(func(s *store.State) {
+					s.Domains["attic"] = store.Domain{ID: "id-of-attic", Lost: true} // of before there were keys
+					s.Adoption.Members = map[string]adoption.Member{member.ID: member}
+				})
 			}
 			own.dominion = s.ID()
 			o.Keys = openKeys(t, h.dataDir, s)
