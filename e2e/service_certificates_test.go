@@ -174,3 +174,68 @@ func TestServicesHaveCertificates(t *testing.T) {
 		t.Error("a service of a forgotten machine is let in")
 	}
 }
+
+// After a power cut a service starts without its hub, with the certificate that it has.
+func TestServiceStartsWithItsCertificateWithoutAHub(t *testing.T) {
+	home := onEmbedded(t)
+	home.adoptionHub(service("web", `priority = "required"`))
+	hub := home.StartHub()
+	pi := home.Domain("pi")
+	pi.Configure(nil, home.hubAt())
+	pi.InstallShell("web")
+	pi.Start()
+	home.Journal.Await(t, 1, "start", "web")
+	cert := filepath.Join(pi.DataDir(), "credentials", "web", "cert.pem")
+	eventually(t, "web has a certificate", func() bool { _, err := os.Stat(cert); return err == nil })
+	before, err := os.ReadFile(cert)
+	home.must(err)
+	hub.Stop()
+	pi.PowerCut()
+	pi.LinkUp()
+	pi.Start()
+	again := home.Journal.Await(t, 2, "start", "web")
+	environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", again.PID))
+	home.must(err)
+	for _, variable := range []string{"DOMINION_URL=mqtts://" + home.Hub.Address() + ":8883", "DOMINION_CERT_FILE=" + cert} {
+		if !strings.Contains("\x00"+string(environment), "\x00"+variable+"\x00") {
+			t.Errorf("web is started without %s: %q", variable, environment)
+		}
+	}
+	if after, err := os.ReadFile(cert); err != nil || string(after) != string(before) {
+		t.Errorf("its certificate is another one: %v", err)
+	}
+}
+
+// When the authority is replaced, services trust the next one before it is used, and get
+// certificates of it, without a restart.
+func TestServicesFollowTheAuthority(t *testing.T) {
+	home := onEmbedded(t)
+	home.adoptionHub(service("web", `priority = "required"`))
+	home.StartHub()
+	pi := home.Domain("pi")
+	pi.Configure(nil, home.hubAt())
+	pi.InstallShell("web")
+	pi.Start()
+	home.Journal.Await(t, 1, "start", "web")
+	dir := filepath.Join(pi.DataDir(), "credentials", "web")
+	read := func(name string) string {
+		text, _ := os.ReadFile(filepath.Join(dir, name))
+		return string(text)
+	}
+	eventually(t, "web has a certificate", func() bool { return read("cert.pem") != "" })
+	before, key, first := home.control("ca").Stdout, read("key.pem"), read("cert.pem")
+	if r := home.control("authority", "rotate"); r.Code != 0 {
+		t.Fatalf("rotate: %+v", r)
+	}
+	eventually(t, "the next authority is used, and web trusts it alone", func() bool {
+		ca := home.control("ca").Stdout
+		return ca != before && strings.TrimSpace(read("ca.pem")) == strings.TrimSpace(ca)
+	})
+	eventually(t, "web has another certificate", func() bool { return read("cert.pem") != first })
+	if r := pi.Exec(nil, "mosquitto_pub", append([]string{"-V", "5", "-q", "1", "-t", "sensor/x", "-m", "1"}, pi.serviceFiles(dir)...)...); r.Code != 0 {
+		t.Errorf("it cannot publish: %+v", r)
+	}
+	if read("key.pem") != key || len(home.Journal.Of(t, "start", "web")) != 1 {
+		t.Error("web has another key, or was restarted")
+	}
+}
