@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -32,10 +34,34 @@ func TestPrivateRequests(t *testing.T) {
 				t.Errorf("from another machine, unencrypted: %+v", r)
 			}
 		}
+		// A deployed service on the hub's machine can neither deploy nor adopt nor read a secret.
 		service := []string{"setpriv", "--reuid", "nobody", "--clear-groups", "--"}
-		for _, url := range []string{"unix:" + home.ControlSocket(), broker} {
-			if r := forget(service, "DOMINION_URL="+url); r.Code == 0 || strings.Contains(r.Stderr, "there is no domain") {
-				t.Errorf("as a service, by %s: %+v", url, r)
+		for _, url := range []string{"unix:" + home.ControlSocket(), broker, "mqtt://127.0.0.1:1883"} {
+			for _, verb := range [][]string{
+				{"forget", "cellar"},
+				{"adopt", "pi", "K7QF-2M9X-4T1R"},
+				{"permit-join"},
+				{"token", "create"},
+				{"token", "list"},
+				{"secret", "list"},
+				{"user", "list"},
+				{"certificates"},
+			} {
+				args := append(append(slices.Clone(service), programs.dominionctl, "--timeout", "3s"), verb...)
+				r := home.Hub.Exec([]string{"DOMINION_URL=" + url}, args[0], args[1:]...)
+				if r.Code == 0 || r.Stdout != "" || strings.Contains(r.Stderr, "there is no domain") || strings.Contains(r.Stderr, "waits for adoption") {
+					t.Errorf("%s as a service, by %s: %+v", verb, url, r)
+				}
+			}
+		}
+		files, err := filepath.Glob(filepath.Join(filepath.Dir(home.ControlSocket()), "identity", "*"))
+		if err != nil || len(files) < 4 {
+			t.Errorf("the hub's keys are %v, %v", files, err)
+		}
+		for _, file := range append(files, filepath.Join(filepath.Dir(home.ControlSocket()), "hub.json")) {
+			args := append(slices.Clone(service), "cat", file)
+			if r := home.Hub.Exec(nil, args[0], args[1:]...); r.Code == 0 {
+				t.Errorf("a service reads %s", file)
 			}
 		}
 	})
