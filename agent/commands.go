@@ -41,7 +41,7 @@ func (l *loop) command(m topics.Message, now time.Time) {
 
 // respond publishes the response to a command.
 func (l *loop) respond(reply topics.Reply) {
-	l.connection.Publish(l.tree.Message(topics.Address{Kind: topics.DomainResponse, Domain: l.config.Name}, topics.Encode(reply)))
+	l.connection.Publish(l.tree.Message(topics.Address{Kind: topics.DomainResponse, Domain: l.config.Name}, l.member.signed(l.log, topics.DomainResponse, topics.Encode(reply))))
 }
 
 // execute carries out a command and returns the data of its response.

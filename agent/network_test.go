@@ -25,6 +25,7 @@ import (
 	"github.com/jmbarzee/dominion/broker/zeroconf"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -75,7 +76,9 @@ type hub struct {
 	// secure is the TLS of its broker; nil: it has none.
 	secure   *tls.Config
 	received []topics.Message
-	retired  bool
+	// lastEvents are the numbers of the last events, by session.
+	lastEvents map[string]uint64
+	retired    bool
 }
 
 const hubAddr = "192.0.2.1:1883"
@@ -124,6 +127,7 @@ func (u *hub) receive(m topics.Message) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.received = append(u.received, m)
+	u.checkSigned(m)
 	if a, ok := u.tree.Parse(m.Topic); ok && a.Kind == topics.Request && a.Verb == topics.VerbJoin {
 		if adoption.IsAdoption(m.Payload) {
 			u.adopts.receive(m)
@@ -147,6 +151,32 @@ func (u *hub) receive(m topics.Message) {
 			}
 			u.Publish(topics.Message{Topic: response, Payload: payload, QoS: 1})
 		}
+	}
+}
+
+// checkSigned checks that an adopted domain signs its statuses, events and responses.
+func (u *hub) checkSigned(m topics.Message) {
+	a, _ := u.tree.Parse(m.Topic)
+	if u.adopts == nil || len(u.adopts.joined) != 1 || a.Kind != topics.DomainStatus && a.Kind != topics.DomainEvent && a.Kind != topics.DomainResponse {
+		return
+	}
+	for id, key := range u.adopts.joined {
+		c := signed.Context{Kind: a.Kind.SignedKind(), Dominion: u.adopts.dominion(), Domain: id}
+		payload, err := signed.Verify(key, c, m.Payload)
+		if err != nil {
+			u.h.t.Errorf("%s: %v: %s", m.Topic, err, m.Payload)
+		}
+		if a.Kind != topics.DomainEvent {
+			continue
+		}
+		e, err := topics.Decode[topics.Event](m.Topic, payload)
+		if last := u.lastEvents[e.Session]; err != nil || e.Session == "" || e.Seq <= last {
+			u.h.t.Errorf("event %d of session %q follows %d, %v", e.Seq, e.Session, last, err)
+		}
+		if u.lastEvents == nil {
+			u.lastEvents = make(map[string]uint64)
+		}
+		u.lastEvents[e.Session] = e.Seq
 	}
 }
 

@@ -66,6 +66,9 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 		return err
 	}
 	defer l.supervisor.Close()
+	if member != nil {
+		h.SetSigner(func(k topics.Kind, payload []byte) []byte { return member.signed(a.o.Log, k, payload) })
+	}
 	h.Begin(id, session, now, l.supervisor.Clock, func(until time.Duration) {
 		l.supervisor.Extend(until)
 		a.events.Put(leaseRenewed{until})

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jmbarzee/dominion/identity/signed"
@@ -33,6 +34,19 @@ func (m *membership) Sign(kind topics.Kind, payload []byte) ([]byte, error) {
 		return nil, fmt.Errorf("cannot sign a message of this domain: %w", err)
 	}
 	return message, nil
+}
+
+// signed returns a message of this domain as it is published. m is nil if it has no key.
+func (m *membership) signed(log *slog.Logger, kind topics.Kind, payload []byte) []byte {
+	if m == nil {
+		return payload
+	}
+	message, err := m.Sign(kind, payload)
+	if err != nil { // a fault of the program
+		log.Error("a message is not signed: the hub will not believe it", "error", err)
+		return payload
+	}
+	return message
 }
 
 // SignJoin returns a request to join as it is published. A join shows the last start command

@@ -74,8 +74,15 @@ func (h *Hub) admitted(a fleet.Admission, now time.Time) *domain {
 	return d
 }
 
-// raiseEpoch raises the epoch above the one that a domain obeys.
+// raiseEpoch raises the epoch above the one that a domain obeys. One that has a key shows an order
+// for that, when it joins (overtake).
 func (h *Hub) raiseEpoch(d *domain, now time.Time) {
+	if h.signsFor(d) {
+		if h.fleet.NoteAhead(d, h.epoch, now) {
+			h.touch(d.Name)
+		}
+		return
+	}
 	is := fleet.Epoch{Number: h.epoch, Raised: h.store.Raised()}
 	next, changed := h.fleet.RaiseEpoch(d, is, now)
 	if changed {
@@ -115,12 +122,20 @@ func (h *Hub) takeStatus(name string, m topics.Message, now time.Time) error {
 	if err != nil || s == nil {
 		h.statusCleared(name, now)
 	} else {
-		err = h.domainStatus(name, *s, m, now)
+		err = h.unsignedStatus(name, *s, m, now)
 	}
 	if h.fleet.SetUnreadable(name, err, now) {
 		h.touch(name)
 	}
 	return err
+}
+
+// unsignedStatus takes the status of a domain that has no key, or of a microdomain.
+func (h *Hub) unsignedStatus(name string, s topics.Domain, m topics.Message, now time.Time) error {
+	if by, adopted := h.adoption.Members()[s.ID]; adopted {
+		return fmt.Errorf("cannot take %s: field id: it is the id of %s, which has a key, and is not signed by it", m.Topic, by.Name)
+	}
+	return h.domainStatus(name, s, m, now)
 }
 
 // domainStatus takes the status of a domain.

@@ -297,6 +297,7 @@ type agent struct {
 	key      *signingDomain
 	word     string
 	question string // its last request to join
+	seq      uint64 // of the last status that was signed
 	epoch    uint64
 	gen      uint64
 	commands int
@@ -542,7 +543,12 @@ func (a *agent) report() {
 		Traits: a.traits, Draining: a.draining, Catalog: a.catalog,
 		Services: slices.SortedFunc(maps.Values(a.running), func(x, y topics.Instance) int { return len(x.Service) - len(y.Service) }),
 	}
+	if a.key != nil {
+		a.seq++
+		s.Session, s.Seq = "s", a.seq
+	}
 	b, _ := json.Marshal(s)
+	b = a.key.sign(topics.DomainStatus, b)
 	a.connection().Publish(a.home.tree.Message(topics.Address{Kind: topics.DomainStatus, Domain: a.name}, b))
 }
 

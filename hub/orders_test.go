@@ -200,7 +200,15 @@ func TestLogsAreAskedOfTheHub(t *testing.T) {
 		}
 		answer := func(domain, line string) {
 			reply := topics.Accept(c.Transaction, topics.LogLines{Lines: []topics.LogLine{{Stream: "stdout", Line: line}}})
-			o.publish(o.tree.Domain(topics.DomainResponse, domain), string(topics.Encode(reply)), false)
+			payload := topics.Encode(reply)
+			if domain == "kitchen" {
+				o.publish(o.tree.Domain(topics.DomainResponse, domain), string(payload), false) // not signed
+				if line != "again" && o.last(response) != "" {
+					t.Error("a forged answer is passed on")
+				}
+				payload = o.kitchen.key.sign(topics.DomainResponse, payload)
+			}
+			o.publish(o.tree.Domain(topics.DomainResponse, domain), string(payload), false)
 		}
 		answer("attic", "forged")
 		if got := o.last(response); got != "" {

@@ -64,6 +64,9 @@ func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 // dispatch passes a message at one of the hub's topics to what owns its kind. The error
 // reports a message that cannot be used.
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
+	if by, is := h.signerOf(a); is && len(m.Payload) > 0 {
+		return h.receiveSigned(received{a.Kind, m, by}, now)
+	}
 	switch a.Kind {
 	case topics.HubAvailability, topics.HubStatus, topics.HubCertificate, topics.HubAdoption, topics.ServiceEndpoints, topics.ServiceEndpoint:
 		h.pub.Received(a, m, now)
@@ -164,7 +167,7 @@ func (h *Hub) passOn(name, topic string, e topics.Event, now time.Time) error {
 		return nil
 	}
 	e.Message = topics.ShortenMessage(e.Message)
-	e.Domain = name
+	e.Domain, e.Session, e.Seq = name, "", 0
 	if e.Type == topics.ServiceReady && h.views.statuses.HasCrashed(e.Service, name) {
 		return nil // no more than that what crashes again and again was started again
 	}

@@ -73,8 +73,125 @@ func verify[T any](h *Hub, r received, then func(v T) (take func(now time.Time) 
 				}
 			}, nil
 		},
-		Failed: func(err error, now time.Time) { h.refuse(r, err, now) },
+		Failed: func(err error, now time.Time) {
+			h.repair(r, now)
+			h.refuse(r, err, now)
+		},
 	}, now)
+}
+
+// signerOf returns the domain whose key must have signed what is published at a topic; false:
+// nobody's, as it is of another kind, or of a domain without a key.
+func (h *Hub) signerOf(a topics.Address) (protocol.Member, bool) {
+	switch a.Kind {
+	case topics.DomainStatus, topics.DomainEvent, topics.DomainResponse:
+		return h.memberOf(a.Domain)
+	}
+	return protocol.Member{}, false
+}
+
+// memberOf returns the adopted domain of a name.
+func (h *Hub) memberOf(name string) (protocol.Member, bool) {
+	id, is := h.adoption.byName[name]
+	if !is {
+		return protocol.Member{}, false
+	}
+	m, is := h.adoption.Members()[id]
+	return m, is && m.Name == name
+}
+
+// receiveSigned takes a status, an event or a response of a domain that has a key. What was
+// replayed is refused by its session and number, before anything is verified.
+func (h *Hub) receiveSigned(r received, now time.Time) error {
+	head, err := r.head()
+	if err != nil {
+		h.repair(r, now)
+		return err
+	}
+	if worth, err := h.compareSigned(r, head, now); !worth {
+		return err
+	}
+	switch r.kind {
+	case topics.DomainStatus:
+		return verify(h, r, func(s topics.Domain) func(time.Time) error {
+			return func(now time.Time) error { return h.takeSignedStatus(r, s, now) }
+		}, now)
+	case topics.DomainEvent:
+		return verify(h, r, func(e topics.Event) func(time.Time) error {
+			return func(now time.Time) error { return h.takeSignedEvent(r, e, now) }
+		}, now)
+	default:
+		return verify(h, r, func(a topics.Reply) func(time.Time) error {
+			return func(now time.Time) error {
+				h.response(r.by.Name, a)
+				return nil
+			}
+		}, now)
+	}
+}
+
+// compareSigned reports whether a message is worth a verification, and why it is not; nil: that
+// is no news.
+func (h *Hub) compareSigned(r received, head topics.SenderHead, now time.Time) (worth bool, err error) {
+	d := h.fleet.Get(r.by.Name)
+	switch {
+	case r.kind == topics.DomainResponse:
+		return h.pending.commands.Awaits(r.by.Name, head.Transaction), nil
+	case r.kind == topics.DomainStatus && d == nil:
+		return true, nil
+	case r.kind == topics.DomainStatus:
+		if s := d.Status; s != nil && head.Session == s.Session && head.Seq == s.Seq {
+			return false, nil // the same once more
+		}
+		err = d.CompareStatus(head.Session, head.Seq)
+	case d == nil:
+		return false, nil
+	default:
+		err = d.CompareEvent(head.Session, head.Seq)
+	}
+	if err == nil {
+		return true, nil
+	}
+	if r.message.Retain {
+		return false, nil // of before the hub was started
+	}
+	h.repair(r, now)
+	return false, fmt.Errorf("cannot take %s of %s: %w", r.message.Topic, r.by.Name, err)
+}
+
+// takeSignedStatus takes the status of a domain that has signed it.
+func (h *Hub) takeSignedStatus(r received, s topics.Domain, now time.Time) error {
+	if s.Micro || s.ID != r.by.ID {
+		return fmt.Errorf("cannot take %s: %s has a key, and is no microdomain and no other domain", r.message.Topic, r.by.Name)
+	}
+	if d := h.fleet.Get(r.by.Name); d != nil {
+		if err := d.CompareStatus(s.Session, s.Seq); err != nil {
+			return nil // another one came in between
+		}
+	}
+	err := h.domainStatus(r.by.Name, s, r.message, now)
+	if h.fleet.SetUnreadable(r.by.Name, err, now) {
+		h.touch(r.by.Name)
+	}
+	return err
+}
+
+// takeSignedEvent takes an event of a domain that has signed it.
+func (h *Hub) takeSignedEvent(r received, e topics.Event, now time.Time) error {
+	d := h.fleet.Get(r.by.Name)
+	if d == nil || d.CompareEvent(e.Session, e.Seq) != nil {
+		return nil
+	}
+	d.AcceptEvent(e.Session, e.Seq)
+	return h.passOn(r.by.Name, r.message.Topic, e, now)
+}
+
+// repair has a domain publish its status again that somebody else has overwritten: the broker
+// may retain that, and others read it.
+func (h *Hub) repair(r received, now time.Time) {
+	if r.kind == topics.DomainStatus && !r.message.Retain {
+		h.statusCleared(r.by.Name, now)
+	}
 }
 
 // refuse reports that a message is not believed, at a bounded rate.

@@ -101,6 +101,8 @@ type Event struct {
 	Domain  string    `json:"domain,omitempty" type:"name" doc:"the domain it concerns"`
 	Service string    `json:"service,omitempty" type:"name" doc:"the service it concerns"`
 	Message string    `json:"message" type:"text" doc:"what happened, in words"`
+	Session string    `json:"session,omitempty" type:"id" doc:"at domain/<domain>/event, of a domain that has a key: as in its heartbeats"`
+	Seq     uint64    `json:"seq,omitempty" doc:"beside session: counts the events of this session from 1; one that is not greater is replayed"`
 }
 
 // Discovery is the payload of hub/discovery.

@@ -94,7 +94,7 @@ func (o *Orders) context(last Accepted) commandContext {
 // verified. One to apply or to postpone is worth a verification, and is judged after
 // it; nothing is changed by one that was not verified.
 func (o *Orders) Compare(h topics.SignedHead, retained bool, last Accepted) (Verdict, string) {
-	c := topics.StartCommand{Dominion: h.Dominion, Domain: h.Domain, Epoch: h.Epoch, Generation: h.Generation}
+	c := topics.StartCommand{Dominion: h.Dominion, Domain: h.Domain, Epoch: h.Epoch, Generation: h.Generation, Key: h.Key}
 	return judge(c, retained, o.context(last))
 }
 

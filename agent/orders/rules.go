@@ -89,10 +89,14 @@ func judge(c topics.StartCommand, retained bool, s commandContext) (Verdict, str
 	case s.last.Present && c.Epoch == s.last.Epoch && c.Generation-s.last.Generation > maxJump:
 		return Refuse, fmt.Sprintf("its generation %d is far above the last taken, %d: ignored", c.Generation, s.last.Generation)
 
+	// A retained one that is signed counts only with the epoch that the grant named, which
+	// the hub has signed for this join: hub/status may be anybody's.
+	case retained && c.Key != "" && c.Epoch != s.granted:
+		return Stale, fmt.Sprintf("it was retained, of epoch %d, and the join was granted in epoch %d", c.Epoch, s.granted)
 	// A retained one counts only with the hub that published it.
 	case retained && (!s.hub.statusReceived || s.hub.availability != topics.Online):
 		return Postpone, "it was retained, and the hub is not known to be online"
-	case retained && c.Epoch != max(s.hub.epoch, s.granted):
+	case retained && c.Key == "" && c.Epoch != max(s.hub.epoch, s.granted):
 		return Stale, fmt.Sprintf("it was retained, of epoch %d, and the hub runs epoch %d", c.Epoch, max(s.hub.epoch, s.granted))
 	}
 	return Apply, ""

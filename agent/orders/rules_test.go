@@ -19,6 +19,11 @@ func TestJudge(t *testing.T) {
 	command := func(epoch, generation uint64) topics.StartCommand {
 		return topics.StartCommand{Dominion: "d1", Domain: "me", Epoch: epoch, Generation: generation}
 	}
+	signed := func(epoch, generation uint64) topics.StartCommand {
+		c := command(epoch, generation)
+		c.Key = "k"
+		return c
+	}
 	fresh := commandContext{domain: "me", dominion: "d1", granted: 7, hub: online}
 	for _, c := range []struct {
 		name     string
@@ -60,6 +65,10 @@ func TestJudge(t *testing.T) {
 		{"stored, hub/status unknown", command(7, 4), true, with(at(7, 3), func(s *commandContext) { s.hub = hubView{availability: topics.Online} }), Postpone, ""},
 		{"stored, of a former run", command(7, 4), true, with(at(7, 3), func(s *commandContext) { s.hub.epoch = 8 }), Stale, "runs epoch 8"},
 		{"stored, hub/status too, but the grant knows better", command(7, 4), true, with(at(7, 3), func(s *commandContext) { s.granted = 8 }), Stale, "runs epoch 8"},
+		{"stored, signed, of the epoch that was granted", signed(7, 4), true, at(7, 3), Apply, ""},
+		{"stored, signed, of the epoch that was granted, hub/status forged", signed(7, 4), true, with(at(7, 3), func(s *commandContext) { s.hub.epoch = 9 }), Apply, ""},
+		{"stored, signed, of a later epoch", signed(8, 4), true, with(at(7, 3), func(s *commandContext) { s.hub.epoch = 8 }), Stale, "granted in epoch 7"},
+		{"signed, of a later epoch", signed(8, 4), false, at(7, 3), Apply, ""},
 		{"stored for a former machine of the name", topics.StartCommand{Dominion: "d1", Domain: "you", Epoch: 7}, true, at(7, 3), Stale, `"you"`},
 		{"stored, an older generation than taken", command(7, 2), true, at(7, 3), Stale, "taken was 7"},
 		{"stored, an older epoch than taken", command(6, 9), true, at(7, 3), Stale, "taken was 7"},

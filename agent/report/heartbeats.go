@@ -43,6 +43,8 @@ type Heartbeats struct {
 	clock func() time.Duration
 	// extend passes a renewed lease to the guards of exclusive services.
 	extend func(until time.Duration)
+	// sign returns a message as it is published; nil: the domain has no key.
+	sign func(k topics.Kind, payload []byte) []byte
 
 	// mu guards what follows.
 	mu sync.Mutex
@@ -53,6 +55,8 @@ type Heartbeats struct {
 	// session has the keys of the last join.
 	session Session
 	seq     uint64
+	// events is the number of the last event of this session.
+	events uint64
 	// progress is as of the last iteration of the loop.
 	progress progress
 	dueAt    time.Time
@@ -85,6 +89,34 @@ func NewHeartbeats(tree topics.Tree, name string, log *slog.Logger) *Heartbeats 
 func (h *Heartbeats) Begin(id, session string, started time.Time, clock func() time.Duration, extend func(until time.Duration)) {
 	h.id, h.run, h.started, h.clock, h.extend = id, session, started, clock, extend
 	h.leases = lease.NewHolder(session)
+}
+
+// SetSigner sets what signs statuses and events, which then count within the session.
+func (h *Heartbeats) SetSigner(sign func(k topics.Kind, payload []byte) []byte) { h.sign = sign }
+
+// signed makes a message of this domain that is signed, if the domain has a key.
+func (h *Heartbeats) signed(k topics.Kind, payload []byte) topics.Message {
+	if h.sign != nil {
+		payload = h.sign(k, payload)
+	}
+	return h.message(k, payload)
+}
+
+// publishEvent publishes an event on a connection. The caller holds mu: events are published
+// in the order of their numbers.
+func (h *Heartbeats) publishEvent(conn Conn, e topics.Event) {
+	if h.sign != nil {
+		h.events++
+		e.Session, e.Seq = h.run, h.events
+	}
+	conn.Publish(h.signed(topics.DomainEvent, topics.Encode(e)))
+}
+
+// event publishes an event on a connection.
+func (h *Heartbeats) event(conn Conn, e topics.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.publishEvent(conn, e)
 }
 
 // message makes a message of this domain.
@@ -122,7 +154,7 @@ func (h *Heartbeats) publishDue(now time.Time) time.Time {
 		h.stallReported = true
 		text := fmt.Sprintf("no service was started, stopped or watched for %.0f s: a disk of this domain does not answer, or the machine is overloaded; what runs goes on", now.Sub(h.busySince).Seconds())
 		h.log.Warn(text)
-		h.conn.Publish(eventMessage(h.tree, h.name, topics.DomainProblem, "", text))
+		h.publishEvent(h.conn, newEvent(h.name, topics.DomainProblem, "", text))
 	}
 	return h.dueAt
 }
@@ -167,7 +199,7 @@ func (h *Heartbeats) stop() {
 func (h *Heartbeats) update(p progress, status []byte, atOnce bool, now time.Time) {
 	h.mu.Lock()
 	if status != nil && h.conn != nil {
-		h.conn.Publish(h.message(topics.DomainStatus, status))
+		h.conn.Publish(h.signed(topics.DomainStatus, status))
 	}
 	sooner := p.interval < h.progress.interval
 	h.progress = p

@@ -50,7 +50,7 @@ type Reporter struct {
 	// conn is the connection by which the domain has joined; nil: it has not.
 	conn Conn
 	// outbox holds events for the next connection.
-	outbox []topics.Message
+	outbox []topics.Event
 	// status is the status as it was published last on conn; nil: it was not.
 	status []byte
 	// statusSeq is the number of the last status of this session, over all connections.
@@ -86,12 +86,12 @@ func New(o Options) *Reporter { return &Reporter{o: o, refusals: ratelimit.New(m
 func (r *Reporter) Join(conn Conn, connID int, s State, now time.Time) {
 	r.conn, r.status = conn, nil
 	r.Online()
-	r.publish(topics.DomainStatus, r.newStatus(s, now))
+	conn.Publish(r.o.Heartbeats.signed(topics.DomainStatus, r.newStatus(s, now)))
 	r.publishMetrics(now) // before the heartbeat that makes us online: what we are given must fit the machine
 	r.metricsAt = now.Add(r.o.MetricsInterval)
 	r.o.Heartbeats.start(conn, connID, r.progress(s), now)
-	for _, m := range r.outbox {
-		conn.Publish(m)
+	for _, e := range r.outbox {
+		r.o.Heartbeats.event(conn, e)
 	}
 	r.outbox = nil
 }
@@ -194,21 +194,20 @@ func (r *Reporter) publish(k topics.Kind, payload []byte) { r.conn.Publish(r.mes
 
 // Event publishes an event, now or by the next Join.
 func (r *Reporter) Event(kind topics.EventType, service, message string) {
-	m := eventMessage(r.o.Tree, r.o.Name, kind, service, message)
+	e := newEvent(r.o.Name, kind, service, message)
 	if r.conn != nil {
-		r.conn.Publish(m)
+		r.o.Heartbeats.event(r.conn, e)
 		return
 	}
 	if len(r.outbox) == maxOutbox {
 		r.outbox = slices.Delete(r.outbox, 0, 1)
 	}
-	r.outbox = append(r.outbox, m)
+	r.outbox = append(r.outbox, e)
 }
 
-// eventMessage returns an event of a domain, of now.
-func eventMessage(tree topics.Tree, domain string, kind topics.EventType, service, message string) topics.Message {
-	e := topics.Event{At: topics.At(time.Now()), Type: kind, Domain: domain, Service: service, Message: message}
-	return tree.Message(topics.Address{Kind: topics.DomainEvent, Domain: domain}, topics.Encode(e))
+// newEvent returns an event of a domain, of now.
+func newEvent(domain string, kind topics.EventType, service, message string) topics.Event {
+	return topics.Event{At: topics.At(time.Now()), Type: kind, Domain: domain, Service: service, Message: message}
 }
 
 // WriteError logs and publishes that something could not be written to disk, if err is

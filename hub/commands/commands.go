@@ -43,6 +43,12 @@ func (c *Commands) Add(command Command) (transaction string) {
 	return transaction
 }
 
+// Awaits reports whether an answer of a domain is awaited.
+func (c *Commands) Awaits(domain, transaction string) bool {
+	command, awaited := c.awaited[transaction]
+	return awaited && command.Domain == domain
+}
+
 // Answered ends the wait for an answer of a domain, and returns the command; false: no
 // command of the hub to this domain has this transaction.
 func (c *Commands) Answered(domain, transaction string) (command Command, awaited bool) {

@@ -50,6 +50,9 @@ type Domain struct {
 	HasBeat   bool
 	// Status is the last one; nil: none came.
 	Status *topics.Domain
+	// eventSession and eventSeq are those of the last signed event.
+	eventSession string
+	eventSeq     uint64
 	// CatalogSince is since when its catalog has its version of a service.
 	CatalogSince map[string]time.Time
 	// RunningOrder numbers its instances, by service, in the order in which this hub saw

@@ -40,6 +40,16 @@ func (f *Fleet) RaiseEpoch(d *Domain, is Epoch, now time.Time) (next Epoch, chan
 	return Epoch{Number: obeyed + 1, Raised: is.Raised + by + 1}, false
 }
 
+// NoteAhead notes whether a domain that has a key reports an epoch above the hub's, which does
+// not raise that. It reports whether the state of the domain changed.
+func (f *Fleet) NoteAhead(d *Domain, epoch uint64, now time.Time) (changed bool) {
+	was := d.Ahead
+	if d.Ahead = d.Heartbeat.Epoch > epoch; d.Ahead && !was {
+		f.o.Refuse("epoch of "+d.Name, topics.Event{Domain: d.Name, Message: fmt.Sprintf("%s reports epoch %d, ours is %d: ignored, as it has shown no order of this hub with it; if %s obeys no start commands, `dominionctl resync %s`", d.Name, d.Heartbeat.Epoch, epoch, d.Name, d.Name)}, now)
+	}
+	return d.Ahead != was
+}
+
 // OrderAllAgain begins an epoch: every domain is given its start command again, of
 // generation 1.
 func (f *Fleet) OrderAllAgain() {

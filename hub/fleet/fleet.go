@@ -20,6 +20,7 @@
 //	guests.go          names without a record
 //	join.go            joins and refused machines
 //	machine_load.go    figures of a machine as placement takes them: full above, steps
+//	replay.go          signed messages that were taken already
 //	settling.go        waiting after a start of the hub
 //	state.go           online, offline, lost
 //	status.go          which status is taken
