@@ -19,19 +19,38 @@ const IssueFile = "/run/issue.d/dominion.issue"
 // show shows the code: in the log, and on the login screen.
 func (m *membership) show() {
 	h, _ := m.home()
-	adopt := fmt.Sprintf("dominionctl adopt %s %s", m.o.Config.Name, m.code)
-	if m.o.Unit {
-		adopt = "sudo " + adopt // the hub is a unit too, whose control socket is for root and a group
-	}
-	text := fmt.Sprintf("this domain waits for adoption: %s on the hub's machine", adopt)
+	text := fmt.Sprintf("this domain waits for adoption: %s on the hub's machine", m.adoptCommand())
 	if h.ID != "" {
 		text += fmt.Sprintf(" (it belongs to dominion %q, which it does not hear)", h.Name)
 	}
 	m.o.Log.Info(text, "key", identity.Label(m.keyHash()))
+	m.showOnScreen()
+}
+
+// adoptCommand returns what a person types on the hub's machine.
+func (m *membership) adoptCommand() string {
+	adopt := fmt.Sprintf("dominionctl adopt %s %s", m.o.Config.Name, m.code)
+	if m.o.Unit {
+		return "sudo " + adopt // the hub is a unit too, whose control socket is for root and a group
+	}
+	return adopt
+}
+
+// showOnScreen shows the code on the login screen, and that a hub refuses the domain whatever its
+// code: one that was forgotten needs domain reset first. The text of the hub is not shown there,
+// as any program in the network can be that hub.
+func (m *membership) showOnScreen() {
 	if m.o.IssueFile == "" {
 		return
 	}
-	screen := fmt.Sprintf("\nDominion: the domain %s (key %s) waits for adoption.\nOn the hub's machine: %s\n\n", m.o.Config.Name, identity.Label(m.keyHash()), adopt)
+	screen := fmt.Sprintf("\nDominion: the domain %s (key %s) waits for adoption.\nOn the hub's machine: %s\n", m.o.Config.Name, identity.Label(m.keyHash()), m.adoptCommand())
+	if m.application != nil && m.application.Refusal() != "" {
+		screen += "A hub refuses it: `sudo domain code` says why.\n"
+	}
+	if screen += "\n"; screen == m.screen {
+		return
+	}
+	m.screen = screen
 	err := os.MkdirAll(filepath.Dir(m.o.IssueFile), 0o755)
 	if err == nil {
 		err = atomicfile.Write(m.o.IssueFile, []byte(screen), 0o644)
@@ -43,7 +62,7 @@ func (m *membership) show() {
 
 // unshow takes the code off the login screen.
 func (m *membership) unshow() {
-	m.showAt = time.Time{}
+	m.showAt, m.screen = time.Time{}, ""
 	if m.o.IssueFile == "" {
 		return
 	}

@@ -81,6 +81,8 @@ type membership struct {
 	tokens    tokens
 	// showAt is when the code is shown; zero: it was.
 	showAt time.Time
+	// screen is what the login screen shows; "": nothing.
+	screen string
 	// reached are the addresses where the domain asks, or why it cannot.
 	reached map[string]error
 	// logged is what was logged last of an answer.
@@ -331,6 +333,9 @@ func (m *membership) Receive(url string, msg topics.Message) (out []link.ToHub, 
 	if done == nil {
 		if refusal := m.application.Refusal(); refusal != "" {
 			m.finish(outcome{refused: refusal})
+			if m.screen != "" {
+				m.showOnScreen()
+			}
 		}
 		return toHub(messages), false
 	}

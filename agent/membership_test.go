@@ -300,3 +300,37 @@ func TestAddressesOfAToken(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// The login screen says that a hub refuses the domain, and not in the hub's words: any program in
+// the network can be that hub. It shows the code all the same, for another one.
+func TestLoginScreenOfARefusedDomain(t *testing.T) {
+	screen := filepath.Join(t.TempDir(), "issue.d", "dominion.issue")
+	m := mustOpen(t, membershipOptions{
+		Config: config.Domain{Name: "pi", DataDir: t.TempDir()}, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s", Log: discard(),
+		Address: func() string { return "" }, IssueFile: screen, Unit: true,
+	})
+	if err := m.Apply(""); err != nil {
+		t.Fatal(err)
+	}
+	m.Expire()
+	shown := func() string {
+		b, err := os.ReadFile(screen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	want := "On the hub's machine: sudo dominionctl adopt pi " + m.code.String()
+	if text := shown(); !strings.Contains(text, want) || strings.Contains(text, "refuses") {
+		t.Errorf("it shows %q", text)
+	}
+	topic, _ := m.Topics()
+	m.Receive("mqtt://192.0.2.1:1883", topics.Message{Topic: topic, Payload: topics.Encode(adoption.ToDomain{Error: "call this number"})})
+	if text := shown(); !strings.Contains(text, want) || !strings.Contains(text, "A hub refuses it: `sudo domain code` says why.") || strings.Contains(text, "number") {
+		t.Errorf("refused it shows %q", text)
+	}
+	m.End()
+	if _, err := os.Stat(screen); !os.IsNotExist(err) {
+		t.Errorf("afterwards: %v", err)
+	}
+}

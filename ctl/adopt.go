@@ -204,7 +204,7 @@ func windowText(w topics.JoinWindow, now time.Time) string {
 	if w.Left > 1 {
 		domains = fmt.Sprintf("the first %d domains that ask for it are", w.Left)
 	}
-	return fmt.Sprintf("open until %s (%s): %s adopted without a code", clock(w.Until, now), span(max(0, w.Until.Sub(now))), domains)
+	return fmt.Sprintf("open until %s (%s): %s adopted without a code", clock(w.Until, now), span(max(0, w.Until.Sub(now).Round(time.Second))), domains)
 }
 
 // createToken prints the token alone.
