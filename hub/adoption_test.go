@@ -214,6 +214,12 @@ func TestAdoptionOverTLS(t *testing.T) {
 	if r, _ := ask(join); r.Status == topics.StatusOK {
 		t.Error("an older word joins")
 	}
+	h.intrude(question.ID, grant.Word, own)
+	again := join
+	again.Transaction, again.Word = "t2", grant.Word
+	if r, g := ask(again); r.Status != topics.StatusOK || g.Word == "" {
+		t.Errorf("after the attempts of an intruder: %+v", r)
+	}
 	r, renewed := ask(topics.HubRequest{Transaction: "r", ID: question.ID, Name: "pi", Renew: true})
 	chain, err := identity.ParseChain(renewed.Certificate)
 	if err != nil {
@@ -294,6 +300,40 @@ func TestAdoptionOverTLS(t *testing.T) {
 	if c, err := h.connect(verifier.VerifyHub(ofService, time.Now, nil), "web", nil); err == nil {
 		c.Close()
 		t.Error("the certificate of a service of a forgotten domain is accepted")
+	}
+}
+
+// intrude is what a program of the hub's machine can try in the name of an adopted domain: it is an
+// admin at the plain listener, and reads there what the domain and the hub say to each other.
+func (h *adoptingHub) intrude(id, word string, domain *signingDomain) {
+	h.t.Helper()
+	const reply = "dominion/response/join/intruder"
+	c := h.plainClient("intruder", reply)
+	other := newSigningDomain(h.t, id)
+	other.dominion = domain.dominion
+	former := *domain
+	former.number = 0
+	for name, ask := range map[string][]byte{
+		"unsigned":            topics.Encode(topics.HubRequest{Transaction: "i", ID: id, Name: "pi", Session: "mine", Word: word, Response: reply}),
+		"confirmed":           topics.Encode(topics.HubRequest{Transaction: "i", ID: id, Name: "pi", Session: "mine", Confirm: word, Response: reply}),
+		"by a key of its own": other.join(topics.HubRequest{Transaction: "i", ID: id, Name: "pi", Session: "mine", Word: word, Response: reply}),
+		"replayed":            former.join(topics.HubRequest{Transaction: "t", ID: id, Name: "pi", Session: "s", Word: word, Response: reply}),
+	} {
+		c.Publish(topics.Message{Topic: "dominion/request/join", Payload: ask, QoS: 1})
+		if err := c.Flush(h.t.Context()); err != nil {
+			h.t.Fatal(name, err)
+		}
+	}
+	// The last answer: nothing was granted before it.
+	c.Publish(topics.Message{Topic: "dominion/request/join", Payload: topics.Encode(topics.HubRequest{Transaction: "last", ID: id, Name: "pi", Session: "mine", Word: word, Response: reply}), QoS: 1})
+	for {
+		r, err := topics.Decode[topics.Reply](reply, h.receive(reply))
+		if err != nil || r.Status == topics.StatusOK {
+			h.t.Fatalf("an intruder is answered %+v, %v", r, err)
+		}
+		if r.Transaction == "last" {
+			return
+		}
 	}
 }
 
