@@ -135,4 +135,7 @@ func TestNextAuthority(t *testing.T) {
 	if !d.m.RenewAt().After(time.Now()) {
 		t.Error("the certificate is renewed again")
 	}
+	if d.m.RenewNow(); d.m.RenewAt().After(time.Now()) {
+		t.Error("the hub finds that the certificate has ended, and it is not renewed")
+	}
 }

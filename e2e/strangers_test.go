@@ -281,9 +281,6 @@ func TestHubThatImpersonates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			needs(t)
 			t.Parallel()
-			if name == "plain" {
-				t.Skip("a domain believes the word of a grant that is not signed yet (issue 15)")
-			}
 			home := newHome(t, c.broker)
 			kitchen := home.Domain("kitchen")
 			kitchen.Install("web", "lamp")

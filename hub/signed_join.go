@@ -120,6 +120,7 @@ func (h *Hub) signGrant(to later, g topics.Grant, now time.Time) {
 			}
 			published := h.keys.Published()
 			g.Hub = &published
+			g.Renew = g.Certificate == nil && h.keys.RenewalDue(to.domain, now)
 			payload, err := h.keys.SignOrder(topics.ResponseTo.SignedKind(), to.domain, topics.Encode(topics.Accept(to.transaction, g)))
 			return func(time.Time) {
 				if keys != nil {

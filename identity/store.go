@@ -208,6 +208,9 @@ type Issue struct {
 	Expires time.Time `json:"expires"`
 }
 
+// RenewAt returns when the certificate is renewed: after two thirds of its lifetime.
+func (i Issue) RenewAt() time.Time { return i.Issued.Add(i.Expires.Sub(i.Issued) / 3 * 2) }
+
 // Ledger lists what the authority has issued, the newest certificate of each key.
 type Ledger struct {
 	Issues []Issue `json:"issued"`

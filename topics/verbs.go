@@ -134,6 +134,7 @@ type Grant struct {
 	Certificate [][]byte            `json:"certificate,omitempty" doc:"base64 of a new certificate of the domain's key (DER) and its issuers without the authority, when the former one is to be renewed"`
 	// Upgrade is for a domain that joined before it had a key.
 	Upgrade bool `json:"upgrade,omitempty" doc:"this dominion has keys, and none of this domain: an agent that has one asks to be adopted by its question with upgrade"`
+	Renew   bool `json:"renew,omitempty" doc:"by the hub's clock the domain's certificate has ended, or is to be renewed: the domain asks for a new one, whatever its own clock says"`
 	// CertifiesServices is of every join, ServiceCertificates of the answer to service_keys alone.
 	CertifiesServices   bool                `json:"certifies_services,omitempty" doc:"whether the hub issues certificates to the services of this domain: it has its own broker"`
 	ServiceCertificates map[string][][]byte `json:"service_certificates,omitempty" key:"name" doc:"by service: the certificate of its key (DER) and its issuers without the authority; a service whose key the hub refuses is absent"`

@@ -89,6 +89,8 @@ type Credentials struct {
 	// replace reports that keys which were revoked are replaced, afresh that the hub is asked
 	// again for what it has refused.
 	replace, afresh bool
+	// renew reports that all certificates are asked for anew.
+	renew bool
 	// checks are when the files of services are checked.
 	checks  map[string]time.Time
 	answers []answer
@@ -169,6 +171,14 @@ func (c *Credentials) TrustChanged(adopted bool) {
 	c.run()
 }
 
+// RenewNow has all certificates renewed: by the hub's clock they may have ended.
+func (c *Credentials) RenewNow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renew = true
+	c.run()
+}
+
 // run wakes Run.
 func (c *Credentials) run() { signal(c.wake) }
 
@@ -220,8 +230,8 @@ func (c *Credentials) Run(ctx context.Context) {
 // step does what is due, and returns when the next is; zero: when it is woken.
 func (c *Credentials) step(now time.Time) (next time.Time) {
 	c.mu.Lock()
-	wanted, answers, replace, afresh := c.wanted, c.answers, c.replace, c.afresh
-	c.answers, c.afresh = nil, false
+	wanted, answers, replace, afresh, renew := c.wanted, c.answers, c.replace, c.afresh, c.renew
+	c.answers, c.afresh, c.renew = nil, false, false
 	checks := make(map[string]bool)
 	for service, at := range c.checks {
 		if !now.Before(at) {
@@ -244,6 +254,9 @@ func (c *Credentials) step(now time.Time) (next time.Time) {
 	}
 	if verifier == nil {
 		return next
+	}
+	for _, e := range c.entries {
+		e.renew = e.renew || renew
 	}
 	for _, a := range answers {
 		for service := range c.take(a, verifier) {

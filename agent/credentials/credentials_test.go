@@ -380,3 +380,22 @@ func BenchmarkStart(b *testing.B) {
 		c.Check("web")
 	}
 }
+
+// Where the hub finds that certificates have ended, they are asked for at once, once: the clock
+// of this machine may be wrong.
+func TestRenewNow(t *testing.T) {
+	h := newHome(t)
+	c := h.open()
+	c.Want([]string{"web"}, true)
+	h.certified(c)
+	if got := h.certified(c); len(got) != 0 {
+		t.Fatalf("asked for %v", got)
+	}
+	c.RenewNow()
+	if got := h.certified(c); len(got) != 1 {
+		t.Errorf("asked for %v", got)
+	}
+	if got := h.certified(c); len(got) != 0 {
+		t.Errorf("asked again for %v", got)
+	}
+}

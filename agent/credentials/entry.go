@@ -31,6 +31,8 @@ type entry struct {
 	verifiedBy *identity.Verifier
 	// provided reports that the service's files had this content once.
 	provided bool
+	// renew reports that another certificate is asked for, whatever the clock of this machine says.
+	renew bool
 	// failures is how often the hub issued none; retry is when it is asked again.
 	failures int
 	retry    time.Time
@@ -95,7 +97,7 @@ func (e *entry) take(encoded [][]byte, name string, verifier *identity.Verifier,
 	if e.current(name, verifier, now) && p.Certificate.NotAfter.Before(e.chain[0].NotAfter) {
 		return errors.New("it ends before the present one")
 	}
-	e.chain, e.verifiedBy, e.provided, e.failures, e.retry = chain, verifier, false, 0, time.Time{}
+	e.chain, e.verifiedBy, e.provided, e.renew, e.failures, e.retry = chain, verifier, false, false, 0, time.Time{}
 	return nil
 }
 
@@ -115,7 +117,7 @@ func (e *entry) current(name string, verifier *identity.Verifier, now time.Time)
 // due returns when a certificate is to be asked for.
 func (e *entry) due(name string, verifier *identity.Verifier, now time.Time) time.Time {
 	at := now
-	if e.current(name, verifier, now) && !identity.RenewalDue(e.chain[0], now) {
+	if !e.renew && e.current(name, verifier, now) && !identity.RenewalDue(e.chain[0], now) {
 		at = identity.RenewAt(e.chain[0])
 	}
 	if at.Before(e.retry) {

@@ -333,6 +333,7 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 	l.storeWord(conn, j.grant)
 	l.askToUpgrade(ctx, j)
 	defer l.endUpgrade(ctx)
+	l.renewNow(j.grant)
 	renewal := time.NewTimer(l.untilRenewal())
 	defer renewal.Stop()
 	var servicesChanged <-chan struct{}
@@ -356,6 +357,7 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 				conn.Close()
 				return nil
 			}
+			renewal.Reset(l.untilRenewal())
 		case <-conn.Done():
 			l.o.Log.Warn("lost the connection to the hub", "hub", j.url, "error", conn.Err())
 			return nil

@@ -40,6 +40,8 @@ type Member interface {
 	VerifyAnswer(m topics.Message) ([]byte, error)
 	// RenewAt returns when the domain's certificate is to be renewed; zero: never.
 	RenewAt() time.Time
+	// RenewNow has the certificate renewed at once.
+	RenewNow()
 	// StoreCertificate stores a certificate that the hub has issued, as a grant has it; an
 	// empty one means that it did not.
 	StoreCertificate(chain [][]byte) error
@@ -237,6 +239,20 @@ func (l *Link) untilRenewal() time.Duration {
 		return farAway
 	}
 	return min(farAway, max(0, time.Until(at)))
+}
+
+// renewNow has the certificates of the domain and its services renewed if the hub finds that they
+// are to be.
+func (l *Link) renewNow(g topics.Grant) {
+	if !g.Renew {
+		return
+	}
+	if l.o.Member != nil {
+		l.o.Member.RenewNow()
+	}
+	if l.o.Services != nil {
+		l.o.Services.RenewNow()
+	}
 }
 
 // renew asks the hub for a new certificate of the domain's key if it is due. It uses a

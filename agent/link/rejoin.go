@@ -34,6 +34,7 @@ func (l *Link) rejoin(ctx context.Context, conn Conn, connID int, c candidate, a
 	l.o.Post(Rejoined{connID, j.grant, j.keys, err})
 	if err == nil {
 		l.storeWord(conn, j.grant)
+		l.renewNow(j.grant)
 		return true
 	}
 	if ctx.Err() == nil {

@@ -37,6 +37,19 @@ func (k *Keys) Certify(id string, key *ecdsa.PublicKey, now time.Time) ([]*x509.
 	return k.hub.Issue(identity.Subject{Use: identity.DomainUse, Name: id}, key, 0, now)
 }
 
+// RenewalDue reports whether the certificate of a domain has ended or is to be renewed, by this
+// machine's clock: that of the domain may be wrong. It may wait for the disk.
+func (k *Keys) RenewalDue(id string, now time.Time) bool {
+	d, adopted := k.domain(id)
+	if !adopted {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	i, issued := k.hub.Ledger.Find(d.Key)
+	return issued && !identity.Clock(now).Before(i.RenewAt())
+}
+
 // RootHash returns SHA-256 of the authority's public key, which a token names.
 func (k *Keys) RootHash() [sha256.Size]byte {
 	k.mu.Lock()

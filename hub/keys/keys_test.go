@@ -244,3 +244,37 @@ func TestIssueForUser(t *testing.T) {
 		t.Errorf("the hub by its name: %v", err)
 	}
 }
+
+// A domain's certificate is due by the hub's clock after two thirds of its lifetime, and no
+// longer once there is a new one.
+func TestRenewalDue(t *testing.T) {
+	k := open(t, options(t.TempDir(), new(machine)))
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := identity.HashKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	if k.RenewalDue("pi", now.Add(time.Hour)) {
+		t.Error("there is no such domain")
+	}
+	k.SetDomains(map[string]Domain{"pi": {Name: "pi", Key: hash}})
+	certify := func(at time.Time) {
+		if _, err := k.Certify("pi", &key.PublicKey, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certify(now)
+	for after, due := range map[time.Duration]bool{0: false, 39 * time.Minute: false, 41 * time.Minute: true, 13 * 30 * 24 * time.Hour: true} {
+		if is := k.RenewalDue("pi", now.Add(after)); is != due {
+			t.Errorf("after %v of an hour: %v", after, is)
+		}
+	}
+	certify(now.Add(41 * time.Minute))
+	if k.RenewalDue("pi", now.Add(42*time.Minute)) {
+		t.Error("it was renewed")
+	}
+}
