@@ -30,6 +30,9 @@ type serviceRequest struct {
 // certifyInterval is the least time between two writes of certificates of services.
 const certifyInterval = 250 * time.Millisecond
 
+// maxBatch bounds the certificates of one write: meanwhile the loop may wait for the keys.
+const maxBatch = 1024
+
 // askServiceKeys takes the request of a domain for the certificates of its services, which its key
 // has signed. It must come by the connection that has its certificate or its user, too.
 func (h *Hub) askServiceKeys(ask topics.HubRequest, user string, to later) {
@@ -60,12 +63,17 @@ func (h *Hub) stepServiceKeys(now time.Time) {
 	if s.busy || len(s.waiting) == 0 {
 		return
 	}
-	if at := s.at.Add(certifyInterval); now.Before(at) {
-		h.due(at)
+	n, keysOfThem := 0, 0
+	for n < len(s.waiting) && (n == 0 || keysOfThem+len(s.waiting[n].Keys) <= maxBatch) {
+		keysOfThem += len(s.waiting[n].Keys)
+		n++
+	}
+	if at := s.at.Add(certifyInterval); now.Before(at) && n == len(s.waiting) {
+		h.due(at) // more may come
 		return
 	}
-	requests := s.waiting
-	s.waiting, s.busy, s.at = nil, true, now
+	requests := s.waiting[:n]
+	s.waiting, s.busy, s.at = s.waiting[n:], true, now
 	asked := make([]keys.ServiceKeys, 0, len(requests))
 	for _, r := range requests {
 		asked = append(asked, r.ServiceKeys)

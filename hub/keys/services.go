@@ -45,13 +45,14 @@ func (k *Keys) CertifyServices(asked []ServiceKeys, now time.Time) ([]ServiceCer
 	var rows []row
 	var requests []identity.ServiceRequest
 	all := make([]ServiceCertificates, len(asked))
+	owners := k.owners()
 	requested := make(map[string]string) // the name, by key
 	for n, a := range asked {
 		all[n].Chains = make(map[string][][]byte)
 		issued, held := k.servicesOf(a.ID), 0
 		for _, service := range slices.Sorted(maps.Keys(a.Keys)) {
 			r := identity.ServiceRequest{Domain: a.ID, Name: service + "." + a.Domain}
-			hash, err := k.mayCertify(&r, a.Keys[service])
+			hash, err := k.mayCertify(&r, a.Keys[service], owners)
 			if err == nil && requested[hash] != "" && requested[hash] != r.Name {
 				err = errors.New("another service has this key")
 			}
@@ -86,20 +87,34 @@ func (k *Keys) CertifyServices(asked []ServiceKeys, now time.Time) ([]ServiceCer
 
 // mayCertify reads the key of a request, and returns its hash, or why it gets no certificate. A key
 // is of one owner: revoking it ends all that it is good for. The caller holds mu.
-func (k *Keys) mayCertify(r *identity.ServiceRequest, der []byte) (hash string, err error) {
+func (k *Keys) mayCertify(r *identity.ServiceRequest, der []byte, owners map[string]string) (hash string, err error) {
 	if r.Key, err = identity.ParsePublicKey(der); err != nil {
 		return "", err
 	}
 	hash = identity.HashEncodedKey(der)
-	before, issued := k.hub.Ledger.Find(hash)
-	switch {
-	case k.list.IsRevoked(hash):
+	if k.list.IsRevoked(hash) {
 		return "", fmt.Errorf("the key %s was revoked: restart the agent there, which then makes a new one", identity.Label(hash))
-	case issued && (before.Use != identity.ServiceUse || before.Domain != r.Domain),
-		k.anyDomain(func(d Domain) bool { return d.Key == hash }), r.Key.Equal(&k.hub.Key.PublicKey), r.Key.Equal(k.hub.Authority.Root.PublicKey), r.Key.Equal(&k.hub.Authority.Key.PublicKey):
+	}
+	owner, owned := owners[hash]
+	if owned && owner != r.Domain || r.Key.Equal(&k.hub.Key.PublicKey) || r.Key.Equal(k.hub.Authority.Root.PublicKey) || r.Key.Equal(&k.hub.Authority.Key.PublicKey) {
 		return "", fmt.Errorf("the key %s belongs to somebody else", identity.Label(hash))
 	}
 	return hash, nil
+}
+
+// owners returns whose the keys are that have certificates: of a service, the id of its domain; "" of
+// all others. The caller holds mu.
+func (k *Keys) owners() map[string]string {
+	all := make(map[string]string, len(k.hub.Ledger.Issues))
+	for _, i := range k.hub.Ledger.Issues {
+		all[i.Key] = i.Domain
+	}
+	if domains := k.domains.Load(); domains != nil {
+		for _, d := range *domains {
+			all[d.Key] = ""
+		}
+	}
+	return all
 }
 
 // servicesOf returns the names of a domain's services that have a certificate, by their keys, but for
@@ -154,20 +169,20 @@ func (k *Keys) checkService(peer identity.Peer, ledger identity.Ledger) error {
 		if d, adopted := k.domain(issue.Domain); adopted && d.Name == domain {
 			return nil
 		}
-	case k.anyDomain(func(d Domain) bool { return d.Name == domain }): // issued after the backup from which the hub was restored
+	case k.named(domain): // issued after the backup from which the hub was restored
 		return nil
 	}
 	return errNotAdopted
 }
 
-// anyDomain reports whether an adopted domain fulfils a condition.
-func (k *Keys) anyDomain(is func(Domain) bool) bool {
+// named reports whether an adopted domain has a name.
+func (k *Keys) named(domain string) bool {
 	all := k.domains.Load()
 	if all == nil {
 		return false
 	}
 	for _, d := range *all {
-		if is(d) {
+		if d.Name == domain {
 			return true
 		}
 	}
