@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -203,7 +204,8 @@ func drawDomainDescription(b *bufio.Writer, d Description, s Style) {
 		{"problem", v.Problem},
 		{"since", ago(v.Since, s.Now)},
 		{"address", v.Address},
-		{"system", strings.Trim(v.OS+"/"+v.Arch, "/")},
+		{"system", cmp.Or(v.Platform, strings.Trim(v.OS+"/"+v.Arch, "/"))},
+		{"accepts", v.Accept},
 		{"agent", v.Version},
 		{"traits", strings.Join(v.Traits, " ")},
 		{"on its disk", strings.Join(v.Catalog, " ")},
