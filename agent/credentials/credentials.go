@@ -210,6 +210,7 @@ func (c *Credentials) Answered(asked map[string][]byte, chains map[string][][]by
 
 // Run makes keys, stores certificates and provides the files of services until ctx ends.
 func (c *Credentials) Run(ctx context.Context) {
+	c.sweep()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

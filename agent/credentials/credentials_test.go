@@ -177,6 +177,8 @@ func TestFilesAndRenewal(t *testing.T) {
 	if after["KEY_FILE"] != before["KEY_FILE"] || after["CERT_FILE"] == before["CERT_FILE"] || len(h.problems) > 0 {
 		t.Errorf("after the renewal: %v", h.problems)
 	}
+	must(t, os.Mkdir(filepath.Join(h.o.DataDir, Directory, newDirectory+"1"), 0o700)) // of one that was killed
+	c.sweep()
 	if names, err := os.ReadDir(filepath.Join(h.o.DataDir, Directory)); err != nil || len(names) != 2 {
 		t.Errorf("left behind: %v %v", names, err)
 	}
@@ -228,6 +230,39 @@ func TestHostileDirectory(t *testing.T) {
 	}
 	if text, err := os.ReadFile(filepath.Join(target, "key.pem")); err != nil || string(text) != "precious" {
 		t.Errorf("a link was followed: %q %v", text, err)
+	}
+}
+
+// A former directory that cannot be removed keeps nobody from its certificate.
+func TestFormerDirectoryThatStays(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount")
+	}
+	h := newHome(t)
+	c := h.open()
+	c.Want([]string{"bell", "web"}, true)
+	h.certified(c)
+	want := h.files(c, "web")
+	inside := filepath.Join(h.o.DataDir, Directory, "bell", "x")
+	must(t, os.Mkdir(inside, 0o700))
+	if err := syscall.Mount("none", inside, "tmpfs", 0, ""); err != nil {
+		t.Skip("cannot mount here:", err)
+	}
+	t.Cleanup(func() {
+		all, _ := filepath.Glob(filepath.Join(h.o.DataDir, Directory, "*", "x"))
+		hidden, _ := filepath.Glob(filepath.Join(h.o.DataDir, Directory, ".new-*", "x"))
+		for _, dir := range append(all, hidden...) {
+			_ = syscall.Unmount(dir, syscall.MNT_DETACH)
+		}
+	})
+	for _, service := range []string{"bell", "web"} {
+		must(t, os.Remove(c.Environment(service)["DOMINION_CERT_FILE"]))
+		c.Check(service)
+	}
+	c.step(time.Now().Add(2 * checkDelay))
+	h.files(c, "bell")
+	if got := h.files(c, "web"); fmt.Sprint(got) != fmt.Sprint(want) || len(h.problems) > 0 {
+		t.Errorf("web has other files; %v", h.problems)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,8 +27,9 @@ const (
 	keyFile  = "key.pem"
 )
 
-// newDirectory is where the next directory of a service is made. No service has that name.
-const newDirectory = ".new"
+// newDirectory begins the name of a directory that is made for a service. No service has
+// such a name.
+const newDirectory = ".new-"
 
 // maxFile bounds what is read of a service's file.
 const maxFile = 1 << 20
@@ -129,13 +131,13 @@ func (c *Credentials) replaceFiles(dir string, user *syscall.Credential, files [
 	if err := os.Chmod(c.dir, 0o711); err != nil { // whatever the umask is
 		return err
 	}
-	next := filepath.Join(c.dir, newDirectory)
-	if err := os.RemoveAll(next); err != nil {
+	next, err := os.MkdirTemp(c.dir, newDirectory+"*") // for us alone
+	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(next, 0o700); err != nil {
-		return err
-	}
+	// What is there in the end is the former directory: its user may have made it one that
+	// cannot be removed, such as by a mount. That harms nobody.
+	defer c.discard(next)
 	for _, f := range files {
 		if err := writeFile(filepath.Join(next, f.name), f.text, user); err != nil {
 			return err
@@ -148,10 +150,27 @@ func (c *Credentials) replaceFiles(dir string, user *syscall.Credential, files [
 	if err := exchange(next, dir); err != nil {
 		return err
 	}
-	if err := syncDir(c.dir); err != nil {
-		return err
+	return syncDir(c.dir)
+}
+
+// discard removes a directory that is not used any more.
+func (c *Credentials) discard(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		c.o.Log.Warn("a former directory of a service's certificate stays", "directory", dir, "error", err)
 	}
-	return os.RemoveAll(next)
+}
+
+// sweep removes what an agent left behind that was killed.
+func (c *Credentials) sweep() {
+	all, err := os.ReadDir(c.dir)
+	if err != nil {
+		return // there is none yet
+	}
+	for _, e := range all {
+		if strings.HasPrefix(e.Name(), newDirectory) {
+			c.discard(filepath.Join(c.dir, e.Name()))
+		}
+	}
 }
 
 // writeFile makes a file that does not exist.
