@@ -24,6 +24,9 @@ const (
 		version word
 		protocol word
 		epoch count
+		run word
+		key word
+		signature word
 		started_at time
 		ready bool
 		domains object
@@ -36,6 +39,13 @@ const (
 		control? string
 		problem? string
 		certificate_expires? time
+	`)
+	adoptionShape = shape(`
+		window object
+		window.open bool
+		window.until? time
+		window.left? count
+		waiting list
 	`)
 	conditionShape = shape(`
 		domain word
@@ -55,9 +65,12 @@ const (
 		run? word
 		lease? number
 		status? count
+		mac word
 	`)
 	metricsShape = shape(`
 		at time
+		seq count
+		mac word
 		load1 number
 		memory_used count
 		memory_total count
@@ -76,6 +89,9 @@ const (
 		protocol word
 		os word
 		arch word
+		platform word
+		accept word
+		signature word
 		address word
 		addresses list
 		traits list
@@ -196,6 +212,9 @@ const (
 		domain? word
 		service? word
 		message word
+		session? word
+		seq? count
+		signature? word
 	`)
 )
 
@@ -225,6 +244,7 @@ func TestTopicsFieldByField(t *testing.T) {
 			shape shape
 		}{
 			{"dominion/hub/status", 1, hubShape},
+			{"dominion/hub/adoption", 1, adoptionShape},
 			{"dominion/domain/kitchen/heartbeat", 0, heartbeatShape},
 			{"dominion/domain/kitchen/metrics", 0, metricsShape},
 			{"dominion/domain/kitchen/status", 1, domainShape},
