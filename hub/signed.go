@@ -21,6 +21,10 @@ type received struct {
 	message topics.Message
 	// by is the domain whose key must have signed it.
 	by protocol.Member
+	// key is that of workqueue.Work; "": none.
+	key string
+	// until is when nobody waits for it any more; zero: it is done in any case.
+	until time.Time
 }
 
 // head returns what is compared of a message before it is verified.
@@ -57,8 +61,11 @@ func open[T any](r received, dominion string) (v T, err error) {
 func verify[T any](h *Hub, r received, then func(v T) (take func(now time.Time) error), now time.Time) error {
 	dominion, m := h.ID(), r.message
 	return h.beside(workqueue.Work{
-		Domain: r.by.ID, Source: m.Topic + " " + m.User + " " + m.Client, Size: len(m.Payload),
+		Domain: r.by.ID, Source: m.Topic + " " + m.User + " " + m.Client, Key: r.key, Size: len(m.Payload),
 		Run: func() (func(time.Time), error) {
+			if !r.until.IsZero() && time.Now().After(r.until) {
+				return func(time.Time) {}, nil
+			}
 			v, err := open[T](r, dominion)
 			if err != nil {
 				return nil, err

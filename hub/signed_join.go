@@ -20,13 +20,22 @@ func (h *Hub) receiveJoin(m topics.Message, now time.Time) error {
 		h.request(topics.VerbJoin, m, h.pub.Publish, now) // which refuses one that must be signed
 		return nil
 	}
+	r := received{kind: topics.Request, message: m, by: by}
 	if head.Number > 0 { // a key list and an acknowledgement have none
-		if _, err := h.adoption.CompareJoin(head.ID, head.Session, head.Transaction, head.Number); err != nil {
+		again, err := h.adoption.CompareJoin(head.ID, head.Session, head.Transaction, head.Number)
+		if err != nil {
 			return fmt.Errorf("cannot take %s of %s: %w", m.Topic, by.Name, err)
 		}
+		if again {
+			h.answerAgain(head.ID, head.Transaction)
+			return nil
+		}
+	}
+	if head.Transaction != "" { // it is repeated until it is answered
+		r.key, r.until = head.Transaction, now.Add(joinPatience)
 	}
 	own, epoch := h.keys, h.epoch
-	return verify(h, received{topics.Request, m, by}, func(ask topics.HubRequest) func(time.Time) error {
+	return verify(h, r, func(ask topics.HubRequest) func(time.Time) error {
 		var last *topics.SignedHead
 		if own != nil && ask.Last != "" {
 			last = own.LastOrder(by.ID, ask.Last, epoch)
@@ -62,11 +71,7 @@ func (h *Hub) signedJoin(ask topics.HubRequest, last *topics.SignedHead, m topic
 			return fmt.Errorf("cannot take %s of %s: %w", m.Topic, ask.Name, err)
 		}
 		if again {
-			if given := h.adoption.answers[ask.ID]; given.transaction == ask.Transaction {
-				answer := h.replyTo(topics.VerbJoin, ask, m)
-				answer.Payload = given.payload
-				h.pub.Publish(answer)
-			}
+			h.answerAgain(ask.ID, ask.Transaction)
 			return nil
 		}
 	}
@@ -75,6 +80,19 @@ func (h *Hub) signedJoin(ask topics.HubRequest, last *topics.SignedHead, m topic
 	}
 	h.requested(topics.VerbJoin, asked{ask, m.User, true}, nil, m, h.pub.Publish, now)
 	return nil
+}
+
+// joinPatience is how long a domain asks for a join before it begins another one: after that
+// nobody takes the answer. Without this bound a hub that a thousand domains join at once would
+// be busy with what was asked long ago.
+const joinPatience = 3 * time.Second
+
+// answerAgain answers the last join of a domain as before, at the topic where that was; nobody
+// needs to verify the request for it. One that is being answered is not answered twice.
+func (h *Hub) answerAgain(id, transaction string) {
+	if given := h.adoption.answers[id]; transaction != "" && given.transaction == transaction {
+		h.pub.Publish(given.answer)
+	}
 }
 
 // acceptJoin notes a request to join that is taken, so that it is not taken again.
@@ -100,7 +118,7 @@ func (h *Hub) overtake(name string, last topics.SignedHead) {
 // givenGrant is the answer to the last join of a domain, as it was signed.
 type givenGrant struct {
 	transaction string
-	payload     []byte
+	answer      topics.Message
 }
 
 // signGrant answers the join of a domain that has a key: beside the loop the keys of its MACs
@@ -126,8 +144,8 @@ func (h *Hub) signGrant(to later, g topics.Grant, now time.Time) {
 				if keys != nil {
 					h.macs.Put(to.domain, keys)
 				}
-				h.adoption.answers[to.domain] = givenGrant{to.transaction, payload}
 				to.answer.Payload = payload
+				h.adoption.answers[to.domain] = givenGrant{to.transaction, to.answer}
 				to.publish(to.answer)
 			}, err
 		},

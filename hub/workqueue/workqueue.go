@@ -9,6 +9,7 @@ package workqueue
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/identity/signed"
@@ -20,6 +21,10 @@ const (
 	maxBytes    = 64 << 20
 )
 
+// maxBatch is how much of several domains is run in one go when much waits: each result costs
+// the hub a round of its loop.
+const maxBatch = 32
+
 // Work is work of one domain.
 type Work struct {
 	// Domain is the id of the domain.
@@ -27,6 +32,9 @@ type Work struct {
 	// Source is what senders of messages are told apart by: those of wrong signatures are rate
 	// limited; "": the work is the hub's own.
 	Source string
+	// Key is what work of the domain is told apart by: while such work waits or is being done,
+	// more of it is not added, which is no error; "": it is always added.
+	Key string
 	// Size is how many bytes of a message it holds in memory.
 	Size int
 	// Run runs beside the loop. done is called in the loop; err reports that what it has
@@ -36,8 +44,11 @@ type Work struct {
 	Failed func(err error, now time.Time)
 }
 
-// Result is the result of Work, for Done.
-type Result struct {
+// Result is the result of what Take returned, for Done.
+type Result struct{ all []result }
+
+// result is the result of one Work.
+type result struct {
 	work Work
 	done func(now time.Time)
 	err  error
@@ -64,6 +75,13 @@ type Queue struct {
 type domain struct {
 	waiting []Work
 	busy    bool
+	// doing is the key of what is being done.
+	doing string
+}
+
+// has reports whether work of a key waits or is being done.
+func (d *domain) has(key string) bool {
+	return d.busy && d.doing == key || slices.ContainsFunc(d.waiting, func(w Work) bool { return w.Key == key })
 }
 
 // New returns an empty queue, of which so much is done at once.
@@ -72,6 +90,9 @@ func New(most int) *Queue { return &Queue{most: most, domains: make(map[string]*
 // Add adds work, or returns why it does not.
 func (q *Queue) Add(w Work, now time.Time) error {
 	d := q.domains[w.Domain]
+	if w.Key != "" && d != nil && d.has(w.Key) {
+		return nil
+	}
 	if w.Source != "" {
 		if d != nil && len(d.waiting) >= maxOfDomain || q.bytes+w.Size > maxBytes {
 			return errFull
@@ -98,23 +119,36 @@ func (q *Queue) Take() func() Result {
 	if len(q.ready) == 0 || q.running >= q.most {
 		return nil
 	}
-	d := q.domains[q.ready[0]]
-	q.ready = q.ready[1:]
-	w := d.waiting[0]
-	d.waiting = d.waiting[1:]
-	d.busy = true
+	batch := make([]Work, 0, min(max(1, len(q.ready)/q.most), maxBatch))
+	for _, id := range q.ready[:cap(batch)] {
+		d := q.domains[id]
+		batch = append(batch, d.waiting[0])
+		d.busy, d.doing = true, d.waiting[0].Key
+		d.waiting = d.waiting[1:]
+	}
+	q.ready = q.ready[len(batch):]
 	q.running++
-	return func() Result {
-		done, err := w.Run()
-		return Result{w, done, err}
+	return func() (r Result) {
+		for _, w := range batch {
+			done, err := w.Run()
+			r.all = append(r.all, result{w, done, err})
+		}
+		return r
 	}
 }
 
 // Done carries out a result in the loop.
 func (q *Queue) Done(r Result, now time.Time) {
+	q.running--
+	for _, one := range r.all {
+		q.done(one, now)
+	}
+}
+
+// done carries out the result of one Work.
+func (q *Queue) done(r result, now time.Time) {
 	id := r.work.Domain
 	d := q.domains[id]
-	q.running--
 	q.bytes -= r.work.Size
 	d.busy = false
 	if len(d.waiting) > 0 {

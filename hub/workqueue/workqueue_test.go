@@ -3,6 +3,7 @@ package workqueue
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +93,62 @@ func TestBounds(t *testing.T) {
 	}
 	if err := q.Add(h.work("b", "x", nil), now); err != nil {
 		t.Errorf("another source: %v", err)
+	}
+}
+
+// Work of a key that waits or is being done is not added again: a request that is repeated until
+// it is answered is done once.
+func TestKeys(t *testing.T) {
+	var h history
+	now := time.Now()
+	q := New(1)
+	add := func(domain, name, key string) {
+		w := h.work(domain, name, nil)
+		w.Key = key
+		if err := q.Add(w, now); err != nil {
+			t.Error(err)
+		}
+	}
+	add("a", "1", "join")
+	running := q.Take()
+	add("a", "2", "join")  // is being done
+	add("a", "3", "other") // waits
+	add("a", "4", "other")
+	add("b", "5", "other")
+	for running != nil {
+		q.Done(running(), now)
+		running = q.Take()
+	}
+	add("a", "6", "join")
+	q.Done(q.Take()(), now)
+	if got := strings.Join(h, ", "); got != "a 1, b 5, a 3, a 6" {
+		t.Errorf("done: %s", got)
+	}
+}
+
+// Where much waits, work of several domains is run in one go; that of each keeps its order.
+func TestBatches(t *testing.T) {
+	var h history
+	now := time.Now()
+	q := New(2)
+	for n := range 2 {
+		for domain := range 100 {
+			if err := q.Add(h.work(fmt.Sprint(domain), fmt.Sprint(n), nil), now); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	rounds := 0
+	for next := q.Take(); next != nil; next = q.Take() {
+		q.Done(next(), now)
+		rounds++
+	}
+	if len(h) != 200 || rounds > 40 || len(q.domains) != 0 || q.bytes != 0 {
+		t.Errorf("%d done in %d rounds; left %d domains, %d bytes", len(h), rounds, len(q.domains), q.bytes)
+	}
+	for domain := range 100 {
+		if slices.Index(h, fmt.Sprint(domain, " 0")) > slices.Index(h, fmt.Sprint(domain, " 1")) {
+			t.Errorf("the order of domain %d", domain)
+		}
 	}
 }
