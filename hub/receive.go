@@ -65,7 +65,7 @@ func (h *Hub) reportInvalidName(m topics.Message, now time.Time) {
 // reports a message that cannot be used.
 func (h *Hub) dispatch(a topics.Address, m topics.Message, now time.Time) error {
 	if by, is := h.signerOf(a); is && len(m.Payload) > 0 {
-		return h.receiveSigned(received{a.Kind, m, by}, now)
+		return h.receiveSigned(received{kind: a.Kind, message: m, by: by}, now)
 	}
 	switch a.Kind {
 	case topics.HubAvailability, topics.HubStatus, topics.HubCertificate, topics.HubAdoption, topics.ServiceEndpoints, topics.ServiceEndpoint:
