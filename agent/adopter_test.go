@@ -28,6 +28,9 @@ type adopter struct {
 	window bool
 	token  *adoption.Token
 	code   adoption.Code
+	// restored is set while the hub does not know whom it has adopted, and certificate once a person
+	// takes back whoever shows a certificate.
+	restored, certificate bool
 	// refuse is the error that questions are answered with; "": none.
 	refuse string
 	// lose drops this message; "": none.
@@ -144,6 +147,9 @@ func (a *adopter) offer(q adoption.Question, now time.Time) *adoption.Offer {
 		o, err = h.OfferByCode(q, a.code.Key(q.Key), grant, now)
 	case q.Upgrade == a.dominion():
 		o, err = h.OfferByUpgrade(q, grant, now)
+	case a.certificate && len(q.Certificate) > 0:
+		a.restored = false
+		o, err = h.OfferByCertificate(q, grant, now)
 	case a.window && q.Open:
 		o, err = h.OfferByWindow(q, grant, now)
 	}
@@ -206,6 +212,8 @@ func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
 			g.Certificate = identity.EncodeChain(cert)
 		}
 		return topics.Accept(r.Transaction, g), true
+	case a.restored:
+		return topics.Reply{Transaction: r.Transaction, Status: topics.StatusError, Error: topics.NotAdoptedPrefix + "pi is not in the list"}, true
 	case !a.words[r.ID].Valid(r.Word):
 		return topics.Reply{Transaction: r.Transaction, Status: topics.StatusError, Error: "it is a copy: domain reset"}, true
 	}

@@ -251,6 +251,56 @@ func TestStranger(t *testing.T) {
 	})
 }
 
+// A hub that was restored from a backup does not know a domain that it adopted later: that asks it, and
+// no other dominion, by its certificate, and goes on running what it runs. Once a person takes it
+// back it joins.
+func TestAsksItsRestoredHub(t *testing.T) {
+	inTestNetwork(t, func(h *testNetwork) {
+		u := h.adopting(hubAddr, "d1", 0)
+		u.adopts.window = true
+		a := h.agent(t.TempDir(), byZeroconf, open)
+		h.finds(found("d1", "home", "192.0.2.1"))
+		time.Sleep(20 * time.Second)
+		u.publishCertificate()
+		u.domain(topics.DomainServicesSet, string(u.signer().start(5, 1, "web")))
+		time.Sleep(5 * time.Second)
+		v := h.adopting("192.0.2.2:1883", "d2", 0)
+		v.adopts.window = true
+		h.finds(found("d1", "home", "192.0.2.1"), found("d2", "villa", "192.0.2.2"))
+		u.state(func(a *adopter) {
+			a.questions, a.restored, a.window = nil, true, false
+			clear(a.offers)
+		})
+		known := u.adopts
+		u.gone()
+		u = h.hub(hubAddr, "d1", 6)
+		known.send = func(hash string, m adoption.ToDomain) {
+			_, topic := adoption.Topics(u.tree, hash)
+			u.Publish(topics.Message{Topic: topic, Payload: topics.Encode(m), QoS: 1})
+		}
+		u.mu.Lock()
+		u.adopts, u.answer = known, known.join
+		u.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		u.state(func(k *adopter) {
+			if len(k.questions) == 0 || len(k.questions[0].Certificate) != 1 || k.questions[0].Open {
+				t.Errorf("asked %d times: %+v", len(k.questions), k.questions)
+			}
+			k.certificate = true
+		})
+		v.state(func(v *adopter) {
+			if len(v.questions) > 0 {
+				t.Error("it asks another dominion, although its own answers")
+			}
+		})
+		u.forget()
+		time.Sleep(20 * time.Second)
+		if len(u.of(topics.DomainHeartbeat)) == 0 || a.trust().Trust.Dominion != "d1" || a.runner.starts() != "web" || a.runner.living() != 1 {
+			t.Errorf("not taken back, or disturbed: %q", a.runner.starts())
+		}
+	})
+}
+
 // The hub of home comes back while its domain asks others: it joins it, and asks no more.
 func TestNoStrangerAnyMore(t *testing.T) {
 	inTestNetwork(t, func(h *testNetwork) {

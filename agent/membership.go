@@ -235,7 +235,7 @@ func (m *membership) Apply(upgrade string) error {
 	}
 	app, err := application.New(application.Options{
 		Applicant: adoption.ApplicantOptions{
-			Key: m.domain.Key, Protocol: topics.Protocol, ID: m.o.ID, Name: m.o.Config.Name, Recipient: m.secrets.Recipient(),
+			Home: m.returning(), Key: m.domain.Key, Protocol: topics.Protocol, ID: m.o.ID, Name: m.o.Config.Name, Recipient: m.secrets.Recipient(),
 			Session: m.o.Session, Upgrade: upgrade, Stranger: stranger, Address: m.o.Address(), Model: facts.Model(),
 		},
 		Dominion: m.o.Config.Dominion, Open: m.o.Config.Adoption == config.AdoptionOpen,
@@ -256,6 +256,15 @@ func (m *membership) Apply(upgrade string) error {
 		m.showAt = m.showAt.Add(showDelay)
 	}
 	return nil
+}
+
+// returning returns the dominion that the domain belongs to, which may have forgotten it: a hub that was
+// restored from a backup. nil: it belongs to none, or has no certificate of it.
+func (m *membership) returning() *adoption.Home {
+	if !m.domain.Adopted() || m.domain.Chain == nil {
+		return nil
+	}
+	return &adoption.Home{Trust: m.domain.Trust, Verifier: m.verifier, Chain: m.domain.Chain}
 }
 
 // End ends the application.

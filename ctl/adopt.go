@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ func (a *app) addAdoption(root *cobra.Command) {
 on that machine shows its code; without CODE it is asked for. Of several machines
 of one name the code decides which is meant; the first characters of its key, as
 "dominionctl status" shows them, do for NAME too.
+
+A machine that waits as "certificate of ours, not in the list" was adopted by this
+dominion, whose hub was restored from a backup: it needs no code.
 
 With --replace the machine takes the name of another one, whose key is revoked;
 without a code, the machine that was refused as a copy is the domain from now on.`,
@@ -230,17 +234,22 @@ func (a *app) createToken(ctx context.Context, ask topics.HubRequest) error {
 
 // adopt adopts a machine, and waits until it is online.
 func (a *app) adopt(ctx context.Context, ask topics.HubRequest, timeout time.Duration) error {
-	if ask.Code == "" && !ask.Replace {
-		var err error
-		if ask.Code, err = a.readCode(ask.Domain); err != nil {
-			return err
-		}
-	}
 	s, err := a.connectFor(ctx, topics.VerbAdopt)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	if ask.Code == "" && !ask.Replace {
+		o, err := s.overview(ctx, a.timeout)
+		if err != nil {
+			return err
+		}
+		if needsCode(o.Domains, ask.Domain) {
+			if ask.Code, err = a.readCode(ask.Domain); err != nil {
+				return err
+			}
+		}
+	}
 	began := time.Now()
 	if _, err := s.ask(ctx, topics.VerbAdopt, ask, timeout); err != nil {
 		return err
@@ -254,6 +263,16 @@ func (a *app) adopt(ctx context.Context, ask topics.HubRequest, timeout time.Dur
 	}
 	a.infof("adopt %s: %s, after %s", cleanWords(ask.Domain), progress, seconds(time.Since(began)))
 	return nil
+}
+
+// needsCode reports whether the machine that a person names is adopted by its code alone: it waits
+// without a reason for which the hub takes it back.
+func needsCode(all []topics.DomainView, name string) bool {
+	label := strings.ReplaceAll(strings.ToLower(name), " ", "")
+	return !slices.ContainsFunc(all, func(d topics.DomainView) bool {
+		named := d.Name == name || len(label) >= 8 && strings.HasPrefix(strings.ReplaceAll(d.Key, " ", ""), label)
+		return named && d.State == topics.DomainIsWaiting && d.Reason != ""
+	})
 }
 
 // readCode asks for a code.

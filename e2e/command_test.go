@@ -3,6 +3,7 @@ package e2e
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -145,6 +146,67 @@ func TestRestoredHubDisturbsNothing(t *testing.T) {
 		})
 		awaitLiveHeartbeat(o, o.Now(), "kitchen")
 		home.Journal.Undisturbed(t, "after the hub was restored", before, starts)
+	})
+}
+
+// A domain that was adopted after the backup, which its hub was restored from, goes on running what
+// it runs, waits with the reason, and is taken back without a code. One that was forgotten after
+// it, where no newer key list is found, is back, and status says that this must be done again.
+func TestRestoredHubTakesBackWhomItAdoptedLater(t *testing.T) {
+	onEachBroker(t, func(t *testing.T, home *Home) {
+		data, backup := filepath.Join(home.Hub.Dir, "data"), filepath.Join(home.Hub.Dir, "backup")
+		home.adoptionHub(service("web", `priority = "required"`) + service("lamp", `priority = "required"`))
+		machine := func(name, service string) *Domain {
+			d := home.Domain(name)
+			d.Configure(nil, home.hubAt())
+			d.Install(service)
+			return d
+		}
+		adopt := func(d *Domain) *Process {
+			agent := d.startAsking()
+			home.awaitState(d.Name, topics.DomainIsWaiting)
+			if r := home.control("adopt", d.Name, d.code()); r.Code != 0 {
+				t.Fatalf("adopt: %+v", r)
+			}
+			return agent
+		}
+		hub := home.startAskingHub()
+		tv := machine("tv", "lamp")
+		adopt(tv)
+		home.Journal.AwaitRunning(t, "lamp@tv")
+		hub.Stop()
+		home.must(command("cp", "-a", data, backup))
+
+		hub = home.startAskingHub()
+		home.awaitHub()
+		kitchen := machine("kitchen", "web")
+		adopt(kitchen)
+		running := home.Journal.AwaitRunning(t, "lamp@tv", "web@kitchen")
+		starts := home.Journal.Starts(t)
+
+		hub.Stop()
+		home.must(command("rm", "-r", data))
+		home.must(command("mv", backup, data))
+		home.startAskingHub()
+		home.awaitState("tv", topics.DomainIsOnline)
+		waiting := home.awaitState("kitchen", topics.DomainIsWaiting)
+		const reason = "certificate of ours, not in the list"
+		if waiting.Reason != reason {
+			t.Errorf("it waits as %+v", waiting)
+		}
+		home.event(topics.DomainWaiting, reason)
+		status := home.control("status").Stdout
+		for _, text := range []string{reason, "dominionctl adopt kitchen", "must be revoked again"} {
+			if !strings.Contains(status, text) {
+				t.Errorf("status does not say %q:\n%s", text, status)
+			}
+		}
+		if r := home.control("adopt", "kitchen"); r.Code != 0 {
+			t.Fatalf("adopt without a code: %+v", r)
+		}
+		home.awaitState("kitchen", topics.DomainIsOnline)
+		home.event(topics.DomainAdopted, "by certificate")
+		home.Journal.Undisturbed(t, "after the hub was restored", running, starts)
 	})
 }
 

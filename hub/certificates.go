@@ -166,6 +166,7 @@ func (h *Hub) takeKeyList(message []byte, now time.Time) {
 	if !changed {
 		return
 	}
+	h.adoption.KeyListFound(now)
 	after := h.keys.KeyList()
 	h.events.Add(topics.Event{Type: topics.HubProblem, Message: fmt.Sprintf("a key list that is newer than the hub's own was taken over: number %d, with %d revoked keys: was the hub restored from a backup?", after.Number, len(after.Revoked))})
 	for _, r := range after.Revoked {

@@ -64,6 +64,9 @@ func explainedByUpdate(v topics.Service) bool {
 func (h *Hub) problems() []string {
 	all := []string{}
 	all = append(all, h.views.ownProblems.All(time.Now())...)
+	if restored := h.adoption.Restored(time.Now()); restored != "" {
+		all = append(all, restored)
+	}
 	all = append(all, h.rotationProblems()...)
 	for _, b := range h.viewBridges() {
 		for _, p := range b.Problems {

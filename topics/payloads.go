@@ -356,6 +356,10 @@ func Accept(transaction string, data any) Reply {
 	return r
 }
 
+// NotAdoptedPrefix begins the error of a join of a domain that has a key, and that the hub does not
+// know: such a one shows its certificate, as an applicant.
+const NotAdoptedPrefix = "not adopted: "
+
 // DeniedPrefix begins the error of an answer that the broker gives itself, to a
 // request or a command that the asker's role or a rule does not allow.
 const DeniedPrefix = "the broker refused "

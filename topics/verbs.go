@@ -260,6 +260,7 @@ type DomainView struct {
 	Problem   string      `json:"problem,omitempty" type:"text" doc:"what is wrong with it and what to do"`
 	Heartbeat *Heartbeat  `json:"heartbeat,omitempty" doc:"the last one"`
 	Unsigned  bool        `json:"unsigned,omitempty" doc:"true: it joined before it had a key, and has none yet, so that nothing between it and the hub is signed"`
+	Reason    string      `json:"reason,omitempty" type:"line" doc:"waiting: why it waits although it was adopted, so that it needs no code"`
 	Key       string      `json:"key,omitempty" type:"line" doc:"waiting: the first 16 digits of SHA-256 of its key, grouped as the machine itself shows them; a label, not a proof"`
 	Model     string      `json:"model,omitempty" type:"line" doc:"waiting: of the machine"`
 }

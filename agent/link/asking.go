@@ -62,6 +62,12 @@ func (l *Link) targets(found []zeroconf.Found) []target {
 	for _, u := range hubs {
 		add(target{urls: []string{u}, configured: true})
 	}
+	if _, adopted := l.home(); adopted && !l.stranger { // its own dominion alone
+		for _, c := range l.candidates(found) {
+			add(target{urls: []string{c.url}, configured: slices.Contains(hubs, c.url)})
+		}
+		return all
+	}
 	for _, urls := range l.o.Member.Addresses() {
 		add(target{urls: urls})
 	}
@@ -106,6 +112,13 @@ func (l *Link) askable(urls []string) []string {
 		return 1
 	})
 	return urls
+}
+
+// updateAsking begins or ends to ask hubs for adoption, as it is needed now: the domain belongs to no
+// dominion, does not hear its own, is not known there any more, or must get a key there.
+func (l *Link) updateAsking(ctx context.Context) {
+	_, adopted := l.home()
+	l.setAsking(ctx, l.stranger || l.refused && adopted || l.mustBeAdopted || l.upgrade != nil || !l.mayJoin())
 }
 
 // setAsking begins or ends to ask hubs for adoption.

@@ -44,8 +44,10 @@ func (l *Link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 			return nil, pause
 		}
 		if err == nil {
+			l.refused, l.mustBeAdopted = false, false
 			return &j, 0
 		}
+		l.refused = l.refused || notAdopted(err)
 		var strange impostorError
 		switch {
 		case errors.As(err, &strange):
@@ -65,6 +67,16 @@ func (l *Link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 		}
 	}
 	return nil, pause
+}
+
+// notAdopted reports whether a join failed because the hub does not know the domain, which belongs
+// to it: by its answer, or in the handshake, where it may have revoked the domain as well.
+func notAdopted(err error) bool {
+	var refused refusalError
+	if errors.As(err, &refused) {
+		return strings.HasPrefix(refused.reason, topics.NotAdoptedPrefix)
+	}
+	return strings.Contains(err.Error(), "tls: bad certificate") // no type is exported
 }
 
 // verifyGrant returns an error if the dominion that granted the join is not to be

@@ -137,6 +137,9 @@ type Link struct {
 	upgrade *upgrade
 	// mustBeAdopted is set when the hub refuses the domain until it is adopted.
 	mustBeAdopted bool
+	// stranger is set while other dominions are asked, and refused while the own one does
+	// not let the domain in and is asked itself.
+	stranger, refused bool
 
 	// previous is the dominion that was joined last.
 	previous Dominion
@@ -221,7 +224,7 @@ func (l *Link) Run(ctx context.Context) {
 	l.setSearching(ctx, true)
 	defer l.setSearching(ctx, false)
 	l.takeHome(false)
-	l.setAsking(ctx, !l.mayJoin())
+	l.updateAsking(ctx)
 	defer l.setAsking(ctx, false)
 	var next *join
 	for brief := 0; ctx.Err() == nil; {
@@ -248,15 +251,11 @@ func (l *Link) search(ctx context.Context) *join {
 	for attempt := 0; ; attempt++ {
 		l.askAt(l.targets(found))
 		candidates := l.candidates(found)
-		l.mustBeAdopted = false
 		granted, pause := l.tryCandidates(ctx, candidates, attempt)
-		if granted != nil {
+		if l.updateAsking(ctx); granted != nil {
 			return granted
 		}
-		if l.mustBeAdopted {
-			l.setAsking(ctx, true)
-			l.askAt(l.targets(found))
-		}
+		l.askAt(l.targets(found))
 		timer := time.NewTimer(pause)
 		for waiting := true; waiting; {
 			select {
@@ -280,7 +279,8 @@ func (l *Link) search(ctx context.Context) *join {
 			case on := <-l.searches:
 				l.setSearching(ctx, on)
 			case on := <-l.strangers:
-				l.setAsking(ctx, on || !l.mayJoin())
+				l.stranger = on
+				l.updateAsking(ctx)
 				l.askAt(l.targets(found))
 			case <-l.adoptions:
 				l.adopted(ctx)
@@ -365,7 +365,8 @@ func (l *Link) maintain(ctx context.Context, j join) (elsewhere *join) {
 			confirmed = confirmed || !on
 			l.setSearching(ctx, on)
 		case on := <-l.strangers:
-			l.setAsking(ctx, on || l.upgrade != nil)
+			l.stranger = on
+			l.updateAsking(ctx)
 			l.askAt(l.targets(nil))
 		case <-l.adoptions:
 			l.adopted(ctx)

@@ -9,14 +9,15 @@
 //
 // # Files
 //
-//	adoption.go  what is kept of adoptions; questions and offers
-//	complete.go  from the proof of a machine to its confirmation; revocation
-//	join.go      who may join in a name; words, copies
-//	orders.go    adopting by code: refusals, answers to who asked
-//	replay.go    joins that were taken already
-//	requests.go  requests of people: codes, tokens, the window; what is due
-//	unsigned.go  domains that joined before they had a key
-//	view.go      how machines that wait are shown
+//	adoption.go   what is kept of adoptions; questions and offers
+//	complete.go   from the proof of a machine to its confirmation; revocation
+//	join.go       who may join in a name; words, copies
+//	orders.go     adopting by code: refusals, answers to who asked
+//	replay.go     joins that were taken already
+//	requests.go   requests of people: codes, tokens, the window; what is due
+//	returning.go  domains with a certificate of ours that are not in the list; a restored hub
+//	unsigned.go   domains that joined before they had a key
+//	view.go       how machines that wait are shown
 package adoption
 
 import (
@@ -105,6 +106,9 @@ type Keys interface {
 	// SignedKeyList returns the key list as a message, and IsRevoked whether it revokes a key.
 	SignedKeyList() []byte
 	IsRevoked(key string) bool
+	// IssuedTo reports whether a certificate is of the dominion and counts, for a domain's id and
+	// the hash of its key, and whether the hub remembers that it has issued it.
+	IssuedTo(id, key string, certificate [][]byte, now time.Time) (issued, listed bool)
 }
 
 // Adoption holds the adoptions. Make it with New.
@@ -124,6 +128,9 @@ type Adoption struct {
 	localAddress string
 	// refusals are why waiting machines were refused last, by hash of the key.
 	refusals map[string]string
+	// certified are waiting machines that have shown a certificate of the dominion, by hash of the
+	// key.
+	certified map[string]bool
 	// revokedNames are the machines that ask with a key that was revoked, by name.
 	revokedNames map[string]revokedAsker
 	// copies are by the id of the domain whose key they have.
@@ -230,8 +237,8 @@ func New(o Options) *Adoption {
 	a := &Adoption{
 		o: o, state: o.State,
 		offers: make(map[string]*offer), transactions: make(map[string]string),
-		refusals: make(map[string]string), copies: make(map[string]copied), revokedNames: make(map[string]revokedAsker),
-		joins: make(map[string]joins),
+		refusals: make(map[string]string), certified: make(map[string]bool), copies: make(map[string]copied),
+		revokedNames: make(map[string]revokedAsker), joins: make(map[string]joins),
 	}
 	if a.state.Forgotten == nil {
 		a.state.Forgotten = make(map[string]string)
@@ -349,8 +356,13 @@ func (a *Adoption) question(q protocol.Question, transaction string, from sender
 	a.verifying++
 	a.work(func() func(time.Time) {
 		err := q.Verify()
+		var issued, listed bool
+		if err == nil && len(q.Certificate) > 0 {
+			issued, listed = a.o.Keys.IssuedTo(q.ID, q.KeyHash(), q.Certificate, now)
+		}
 		return func(now time.Time) {
 			if a.verifying--; err == nil {
+				a.noteCertificate(q, issued, listed, now)
 				a.verified(q, transaction, from, now)
 			}
 		}
@@ -361,6 +373,10 @@ func (a *Adoption) question(q protocol.Question, transaction string, from sender
 func (a *Adoption) verified(q protocol.Question, transaction string, from sender, now time.Time) {
 	key := q.KeyHash()
 	if err := a.revoked(q); err != nil { // nobody can adopt it, so it is not shown as waiting
+		if _, is := a.waiting.Get(key); is {
+			a.waiting.Remove(key)
+			a.viewChanged = true
+		}
 		a.noteRevoked(q, now)
 		a.refuse(q, err)
 		return
@@ -424,6 +440,7 @@ func (a *Adoption) prune() {
 	gone := func(key, _ string) bool { return !waits(key) && a.offers[key] == nil }
 	maps.DeleteFunc(a.transactions, gone)
 	maps.DeleteFunc(a.refusals, gone)
+	maps.DeleteFunc(a.certified, func(key string, _ bool) bool { return gone(key, "") })
 }
 
 // begin offers to adopt a machine by what its question names, and reports whether it does.
@@ -506,14 +523,15 @@ func (a *Adoption) refuse(q protocol.Question, why error) {
 	a.event(topics.AdoptionRefused, q.Name, "%s (%s) was not adopted: %v", q.Name, q.Label(), why)
 }
 
-// offer makes an offer beside the loop: by the key of a code, or by what the question names.
+// offer makes an offer beside the loop: by the key of a code, by the certificate of the machine where a
+// request has none, or by what the question names.
 func (a *Adoption) offer(q protocol.Question, by *order, code protocol.CodeKey, now time.Time) {
 	o := &offer{key: q.KeyHash(), order: by, busy: true}
 	o.Offer = &protocol.Offer{Question: q}
 	a.offers[o.key] = o
 	grant := a.o.Grant()
 	a.work(func() func(time.Time) {
-		made, err := a.makeOffer(q, code, grant, now)
+		made, err := a.makeOffer(q, code, by != nil && code == nil, grant, now)
 		return func(now time.Time) {
 			o.busy = false
 			if a.offers[o.key] != o {
@@ -531,10 +549,13 @@ func (a *Adoption) offer(q protocol.Question, by *order, code protocol.CodeKey, 
 }
 
 // makeOffer makes an offer. It runs beside the loop and touches nothing but Options.
-func (a *Adoption) makeOffer(q protocol.Question, code protocol.CodeKey, grant []byte, now time.Time) (*protocol.Offer, error) {
+func (a *Adoption) makeOffer(q protocol.Question, code protocol.CodeKey, byCertificate bool, grant []byte, now time.Time) (*protocol.Offer, error) {
 	hub := a.o.Keys.Offering()
 	if code != nil {
 		return hub.OfferByCode(q, code, grant, now)
+	}
+	if byCertificate {
+		return hub.OfferByCertificate(q, grant, now)
 	}
 	if len(q.Token) > 0 {
 		return hub.OfferByToken(q, q.Token, grant, now)

@@ -39,6 +39,15 @@ func (k keys) SignedKeyList() []byte {
 	return message
 }
 
+func (k keys) IssuedTo(id, key string, certificate [][]byte, now time.Time) (issued, listed bool) {
+	chain, err := identity.ParseChain(certificate)
+	if err != nil {
+		return false, false
+	}
+	p, err := identity.Verifier{Dominion: "home", Roots: []*x509.Certificate{k.authority.Root}, Keys: k.list}.Verify(chain, now, identity.DomainUse)
+	return err == nil && p.Subject.Name == id && p.KeyHash == key, false
+}
+
 func (k keys) IsRevoked(key string) bool { return k.list.IsRevoked(key) }
 
 // home is a hub with machines around it.
@@ -136,13 +145,24 @@ type machine struct {
 
 func (h *home) machine(name, id string, key *ecdsa.PrivateKey, means protocol.Means) *machine {
 	h.t.Helper()
+	return h.asking(name, id, key, means, nil)
+}
+
+// returning is a domain that belongs to a dominion, and asks for adoption.
+func (h *home) returning(name, id string, key *ecdsa.PrivateKey, of *protocol.Home) *machine {
+	h.t.Helper()
+	return h.asking(name, id, key, protocol.Means{}, of)
+}
+
+func (h *home) asking(name, id string, key *ecdsa.PrivateKey, means protocol.Means, of *protocol.Home) *machine {
+	h.t.Helper()
 	if key == nil {
 		var err error
 		if key, err = identity.NewKey(); err != nil {
 			h.t.Fatal(err)
 		}
 	}
-	m := h.newMachine(protocol.ApplicantOptions{Key: key, ID: id, Name: name}, means)
+	m := h.newMachine(protocol.ApplicantOptions{Key: key, ID: id, Name: name, Home: of}, means)
 	m.ask()
 	return m
 }
@@ -218,6 +238,20 @@ func (m *machine) choose() {
 		m.home.Receive(protocol.ToHub{Proof: proof}, "", m.home.now)
 		m.home.settle()
 	}
+}
+
+// adoptWithoutCode is a person who knows none.
+func (h *home) adoptWithoutCode(name string, replace bool) error {
+	h.answers = nil
+	err := h.Adopt(topics.HubRequest{Domain: name, Replace: replace}, "ann", name, h.now)
+	h.settle()
+	if err == nil && len(h.answers) == 1 {
+		return h.answers[0].Err
+	}
+	if err == nil {
+		return errWaits
+	}
+	return err
 }
 
 // adopt is a person who types a code.
@@ -486,6 +520,98 @@ func TestLostData(t *testing.T) {
 		h.reported(topics.DomainRevoked, identity.Label(pi.hash))
 		tv := h.machine("tv", id, nil, protocol.Means{})
 		contains(t, h.adopt("tv", tv.code, true), "`dominionctl forget pi`")
+	}
+}
+
+// A machine that shows a certificate of the dominion, and is not in the list, waits with that reason,
+// and is taken back without a code: the hub was restored from a backup, as its status says until
+// a newer key list is found. A revoked key, a certificate of another machine or authority, and one
+// that is adopted get nothing by it.
+func TestCertificateOfOurs(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	delete(h.State().Members, "id-pi") // as before a backup
+	h.events = nil
+	home := func(m *machine) *protocol.Home {
+		v, err := m.adopted.Trust.Verifier(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &protocol.Home{Trust: m.adopted.Trust, Verifier: v, Chain: m.adopted.Chain}
+	}
+	contains(t, h.MayJoin(topics.HubRequest{ID: "id-pi", Name: "pi", Word: pi.adopted.Trust.Word}, "pi", true, h.now), topics.NotAdoptedPrefix)
+	again := h.returning("pi", "id-pi", pi.key, home(pi))
+	w := h.Waiting()
+	if len(w) != 1 || w[0].Reason != "certificate of ours, not in the list" || !strings.Contains(w[0].Problem, "`dominionctl adopt pi` takes it back, without a code") {
+		t.Fatalf("it waits as %+v", w)
+	}
+	h.reported(topics.DomainWaiting, "certificate of ours, not in the list")
+	if !strings.Contains(h.Restored(h.now), "revoked again") || h.Restored(h.now.Add(8*24*time.Hour)) != "" {
+		t.Errorf("status: %q", h.Restored(h.now))
+	}
+	if err := h.adoptWithoutCode("pi", false); err != nil {
+		t.Fatal(err)
+	}
+	if again.adopted == nil || h.Members()["id-pi"].KeyHash != pi.hash || h.Members()["id-pi"].Method != protocol.ByCertificate || len(h.Waiting()) != 0 {
+		t.Errorf("adopted %v, members %+v, waiting %+v", again.adopted != nil, h.Members(), h.Waiting())
+	}
+	h.reported(topics.DomainAdopted, "certificate")
+	h.KeyListFound(h.now)
+	if h.Restored(h.now) != "" {
+		t.Error("with a newer key list:", h.Restored(h.now))
+	}
+
+	t.Log("one that is adopted")
+	h.returning("pi", "id-pi", pi.key, home(again))
+	if w := h.Waiting(); len(w) != 1 || w[0].Reason != "" {
+		t.Errorf("it waits as %+v", w)
+	}
+	contains(t, h.adoptWithoutCode("pi", false), "the code of pi is missing")
+
+	t.Log("the certificate of another machine, under its own id and under that of the other")
+	other := h.machine("tv", "id-tv", nil, protocol.Means{})
+	for _, id := range []string{"id-tv", "id-pi"} {
+		h.returning("tv", id, other.key, home(pi))
+		contains(t, h.adoptWithoutCode("tv", false), "the code of tv is missing")
+	}
+
+	t.Log("it was revoked")
+	if !h.Forget("pi", h.now) {
+		t.Fatal("not forgotten")
+	}
+	h.settle()
+	out := h.returning("pi", "id-pi", pi.key, home(pi))
+	contains(t, errors.New(out.refusal), "was revoked")
+	if err := h.adoptWithoutCode("pi", false); err == nil || len(h.Members()) > 0 {
+		t.Error("adopted again", err)
+	}
+}
+
+// A newer word than the hub has given shows that it was restored from a backup, unless the hub knows
+// that it has lost its words.
+func TestNewerWordOfARestoredHub(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		h := newHome(t, Options{WordKey: []byte("secret")})
+		pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+		if err := h.adopt("pi", pi.code, false); err != nil {
+			t.Fatal(err)
+		}
+		m := h.State().Members["id-pi"]
+		m.WordsLost = lost
+		h.State().Members["id-pi"] = m
+		word := protocol.WordKey("secret").NewFrom("id-pi", m.Words, 100)
+		if h.Joined(topics.HubRequest{ID: "id-pi", Name: "pi", Word: word}, h.now) == "" {
+			t.Fatal("not joined")
+		}
+		if restored := h.Restored(h.now) != ""; restored == lost {
+			t.Errorf("words lost %v: restored %v", lost, restored)
+		}
+		if h.Members()["id-pi"].WordsLost {
+			t.Error("it still counts as lost")
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (a *Adoption) proved(o *offer, err error, now time.Time) {
 	if before, is := a.state.Members[q.ID]; is && before.KeyHash == o.key {
 		m.Words = before.Words
 	}
-	o.word = a.o.WordKey.New(m.ID, m.Words)
+	o.word = a.firstWord(o, m, now)
 	m.Words = m.Words.Give(o.word)
 	if other, is := a.named(q.Name); is && other.KeyHash != o.key {
 		if other.Words.Established() {
@@ -164,7 +164,11 @@ func (a *Adoption) confirm(id, word string, now time.Time) bool {
 	}
 	if a.o.WordKey.Newer(id, word, m.Words) { // this hub was restored from a backup
 		m.Words = protocol.Words{Confirmed: m.Words.Confirmed, Pending: []string{word}}
+		if !m.WordsLost {
+			a.restored(now)
+		}
 	}
+	m.WordsLost = false
 	words, valid := m.Words.Confirm(word)
 	if !valid {
 		return false
@@ -187,6 +191,7 @@ func (a *Adoption) adopted(m protocol.Member, o *offer) {
 	a.waiting.Remove(m.KeyHash)
 	a.viewChanged = true
 	delete(a.refusals, m.KeyHash)
+	delete(a.certified, m.KeyHash)
 	delete(a.transactions, m.KeyHash)
 	by := string(m.Method)
 	if m.Token != "" {

@@ -21,6 +21,14 @@ type order struct {
 	open map[string]bool
 }
 
+// mayOrder returns why no further machine is adopted now.
+func (a *Adoption) mayOrder() error {
+	if len(a.orders) >= maxOrders {
+		return errors.New("cannot adopt: too many machines are being adopted; ask again in a minute")
+	}
+	return nil
+}
+
 // refused takes that an adoption did not go on: by code, the machine that a person means may
 // be another one of that name.
 func (a *Adoption) refused(o *offer, why error, now time.Time) {

@@ -45,7 +45,7 @@ func (a *Adoption) adopt(ask topics.HubRequest, user string, to any, now time.Ti
 		return a.nobody(ask.Domain, now)
 	}
 	if ask.Code == "" {
-		return fmt.Errorf("the code of %s is missing: `domain code` on it shows it", ask.Domain)
+		return a.adoptCertified(ask, user, all, to, now)
 	}
 	code, err := protocol.ParseCode(ask.Code)
 	if err != nil {
@@ -54,8 +54,8 @@ func (a *Adoption) adopt(ask topics.HubRequest, user string, to any, now time.Ti
 	if err := a.wrong.Check(user, now); err != nil {
 		return err
 	}
-	if len(a.orders) >= maxOrders {
-		return errors.New("cannot adopt: too many machines are being adopted; ask again in a minute")
+	if err := a.mayOrder(); err != nil {
+		return err
 	}
 	by := &order{name: ask.Domain, user: user, to: to, replace: ask.Replace, until: now.Add(orderTimeout), open: make(map[string]bool)}
 	var refused error
@@ -277,6 +277,9 @@ func localCount(records []protocol.TokenRecord) (n int) {
 
 // remedy says what a person does about a machine that waits.
 func (a *Adoption) remedy(q protocol.Question) string {
+	if a.certified[q.KeyHash()] {
+		return fmt.Sprintf("%s: `dominionctl adopt %s` takes it back, without a code", notInList, q.Name)
+	}
 	return fmt.Sprintf("`domain code` there shows its code, `%s adopt %s` takes it", a.o.dominionctl(), q.Name)
 }
 
@@ -292,11 +295,16 @@ func (a *Adoption) Waiting() []topics.DomainView {
 		if why := a.refusals[q.KeyHash()]; why != "" {
 			problem = "waits for adoption, key " + q.Label() + ": " + why
 		}
-		if q.Stranger != "" {
+		certified := a.certified[q.KeyHash()]
+		if q.Stranger != "" && !certified {
 			problem += "; it belongs to " + q.Stranger + ", which it does not hear"
 		}
+		reason := ""
+		if certified {
+			reason = notInList
+		}
 		all = append(all, topics.DomainView{
-			Name: q.Name, ID: q.ID, State: topics.DomainIsWaiting, Address: w.Address, Key: q.Label(), Model: q.Model,
+			Name: q.Name, ID: q.ID, State: topics.DomainIsWaiting, Reason: reason, Address: w.Address, Key: q.Label(), Model: q.Model,
 			Traits: []string{}, Services: []topics.Instance{}, Catalog: []string{}, Since: topics.At(w.Since), Problem: problem,
 		})
 	}
@@ -313,6 +321,7 @@ func (a *Adoption) Expire(now time.Time) {
 			if _, still := a.waiting.Get(key); !still {
 				delete(a.refusals, key)
 				delete(a.transactions, key)
+				delete(a.certified, key)
 			}
 		}
 	}

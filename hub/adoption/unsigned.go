@@ -73,8 +73,11 @@ func (a *Adoption) Upgrades(id string) bool {
 
 // mayJoinUnsigned returns why a domain that is not adopted may not join.
 func (a *Adoption) mayJoinUnsigned(ask topics.HubRequest) error {
-	if ask.Word != "" || a.Forgotten(ask.ID) {
-		return fmt.Errorf("%s is not adopted by this dominion, or was forgotten: run `domain reset` on it", ask.Name)
+	if a.Forgotten(ask.ID) {
+		return fmt.Errorf("%s was forgotten: run `domain reset` on it", ask.Name)
+	}
+	if ask.Word != "" {
+		return fmt.Errorf("%s%s has a key, and is not in the list: it asks for adoption by its certificate; if that is not of this dominion any more, run `domain reset` on it", topics.NotAdoptedPrefix, ask.Name)
 	}
 	if a.MayBeUnsigned(ask.ID) {
 		return nil

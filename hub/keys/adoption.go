@@ -50,6 +50,25 @@ func (k *Keys) RenewalDue(id string, now time.Time) bool {
 	return issued && !identity.Clock(now).Before(i.RenewAt())
 }
 
+// IssuedTo reports whether the dominion has issued a certificate to a domain, by its id and the hash of its key, that
+// counts: its end has not come, and its key is not revoked. listed reports whether this hub remembers it.
+func (k *Keys) IssuedTo(id, key string, encoded [][]byte, now time.Time) (issued, listed bool) {
+	chain, err := identity.ParseChain(encoded)
+	if err != nil {
+		return false, false
+	}
+	k.mu.Lock()
+	list, ledger := k.list, k.hub.Ledger // what they hold is never changed
+	verifier := k.hub.Verifier(&list, nil)
+	k.mu.Unlock()
+	peer, err := verifier.Verify(chain, now, identity.DomainUse)
+	if err != nil || peer.Subject.Name != id || peer.KeyHash != key {
+		return false, false
+	}
+	_, listed = ledger.Find(key)
+	return true, listed
+}
+
 // RootHash returns SHA-256 of the authority's public key, which a token names.
 func (k *Keys) RootHash() [sha256.Size]byte {
 	k.mu.Lock()

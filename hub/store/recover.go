@@ -55,6 +55,10 @@ func (s *Store) recover(log *slog.Logger) error {
 	s.state.ID, s.state.Keys = id, true
 	if stored.Dominion == id {
 		s.state.Adoption.Members, s.state.Adoption.Forgotten = stored.Members, stored.Forgotten
+		for id, m := range stored.Members {
+			m.WordsLost = true
+			stored.Members[id] = m
+		}
 	}
 	s.recovered = fmt.Sprintf("%s was lost or is damaged: the dominion and %d adopted domains were recovered from %s; what was switched or scaled by hand, tokens, and the history of updates are not known any more", s.path, len(s.state.Adoption.Members), filepath.Dir(s.membersPath()))
 	log.Error(s.recovered)

@@ -39,6 +39,23 @@ type ApplicantOptions struct {
 	// by that without a proof. "": there is none. Ask nobody but that dominion's hub then, by a
 	// connection as trusted as the one of its joins.
 	Upgrade string
+	// Home is the dominion that the domain belongs to; nil: to none.
+	Home *Home
+}
+
+// Home is the dominion that a domain belongs to, which may adopt it again by its certificate.
+type Home struct {
+	Trust    identity.Trust
+	Verifier identity.Verifier
+	// Chain is the domain's certificate and its issuers.
+	Chain []*x509.Certificate
+}
+
+// pinned reports whether the key of an authority is pinned.
+func (h *Home) pinned(root *x509.Certificate) bool {
+	return slices.ContainsFunc(h.Verifier.Roots, func(r *x509.Certificate) bool {
+		return bytes.Equal(r.RawSubjectPublicKeyInfo, root.RawSubjectPublicKeyInfo)
+	})
 }
 
 // Means are by what a domain lets itself be adopted.
@@ -131,6 +148,9 @@ func (a *Applicant) reset() error {
 		Protocol: o.Protocol, ID: o.ID, Name: o.Name, Key: key, Recipient: o.Recipient,
 		Ephemeral: a.ephemeral.PublicKey().Bytes(), Nonce: nonce,
 		Session: o.Session, Upgrade: o.Upgrade, Stranger: o.Stranger, Address: o.Address, Model: o.Model,
+	}
+	if o.Home != nil {
+		a.question.Certificate = identity.EncodeChain(o.Home.Chain)
 	}
 	a.open, a.chosen, a.adopted, a.until = nil, nil, nil, time.Time{}
 	a.hint()
@@ -231,6 +251,10 @@ func (a *Applicant) mayTake(m Answer, from string, now time.Time) error {
 		if a.options.Upgrade == "" || m.Dominion != a.options.Upgrade {
 			return fmt.Errorf("%w: %s", ErrMethod, m.Method)
 		}
+	case ByCertificate:
+		if a.options.Home == nil || a.options.Home.Trust.Dominion != m.Dominion {
+			return fmt.Errorf("%w: %s", ErrMethod, m.Method)
+		}
 	default:
 		return fmt.Errorf("%w: %.20q", ErrMethod, m.Method)
 	}
@@ -255,6 +279,11 @@ func (a *Applicant) check(m Answer, now time.Time) (hubSide, error) {
 		return hubSide{}, err
 	}
 	v := identity.Verifier{Dominion: m.Dominion, Roots: []*x509.Certificate{root}}
+	if m.Method == ByCertificate { // by what is pinned, and by its key list
+		if v = a.options.Home.Verifier; !a.options.Home.pinned(root) {
+			return hubSide{}, ErrOtherAuthority
+		}
+	}
 	hub, err := v.Verify(chain, now, identity.HubUse)
 	if err != nil {
 		return hubSide{}, err
@@ -357,9 +386,8 @@ func (a *Applicant) complete(c Completion, now time.Time) (Adopted, error) {
 	if err != nil {
 		return Adopted{}, err
 	}
-	trust := identity.Trust{Dominion: s.answer.Dominion, Authority: s.root.Raw}
-	trust.Word = c.Word
-	if trust, _, err = trust.TakeKeyList(c.Keys); err != nil {
+	trust, err := a.trust(c)
+	if err != nil {
 		return Adopted{}, err
 	}
 	v, err := trust.Verifier(nil)
@@ -387,6 +415,22 @@ func (a *Applicant) complete(c Completion, now time.Time) (Adopted, error) {
 		Method: s.answer.Method, Trust: trust, Chain: chain, Grant: s.answer.Grant, Hub: s.hub,
 		Ephemeral: a.ephemeral, HubEphemeral: hubEphemeral, transcript: s.transcript,
 	}, nil
+}
+
+// trust returns what a completion has the domain pin. The dominion that it belongs to does not
+// take back what it has pinned: a hub that was restored from a backup has an older key list.
+func (a *Applicant) trust(c Completion) (identity.Trust, error) {
+	s := a.chosen
+	trust, again := identity.Trust{Dominion: s.answer.Dominion, Authority: s.root.Raw}, false
+	if home := a.options.Home; home != nil && home.Trust.Dominion == trust.Dominion && home.pinned(s.root) {
+		trust, again = home.Trust, true
+	}
+	trust.Word = c.Word
+	next, _, err := trust.TakeKeyList(c.Keys)
+	if again && (errors.Is(err, identity.ErrOlderList) || errors.Is(err, identity.ErrOtherList)) {
+		return trust, nil
+	}
+	return next, err
 }
 
 // digest returns what the hub signs of a completion.

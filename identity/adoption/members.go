@@ -14,6 +14,10 @@ type HubState struct {
 	Unsigned *Unsigned `json:"unsigned,omitempty"`
 	// Forgotten are the hashes of the keys of domains that were forgotten, by id.
 	Forgotten map[string]string `json:"forgotten,omitempty"`
+	// Restored is when it turned out that the hub was restored from a backup; zero: it was not.
+	// ListFound is set once a key list that is newer than that of the backup was taken over.
+	Restored  time.Time `json:"restored,omitzero"`
+	ListFound bool      `json:"list_found,omitempty"`
 }
 
 // Unsigned are domains that joined before they had a key.
@@ -39,6 +43,8 @@ type Member struct {
 	Words     Words     `json:"words"`
 	Method    Method    `json:"method"`
 	At        time.Time `json:"at"`
+	// WordsLost is set until the next join where the hub has lost the words that it gave last.
+	WordsLost bool `json:"words_lost,omitempty"`
 	// Token is the id of the token that let it join; "": none did.
 	Token string `json:"token,omitempty"`
 }

@@ -56,6 +56,9 @@ const (
 	// the connection says that it is that one, so hub and domain take it at most once, and
 	// nobody who has been adopted otherwise.
 	ByUpgrade Method = "upgrade"
+	// ByCertificate adopts a domain again that has a certificate of the dominion, which its hub does
+	// not know any more: it was restored from a backup.
+	ByCertificate Method = "certificate"
 )
 
 // MaxMessage is the most bytes of a message of an applicant.
@@ -83,6 +86,8 @@ type Question struct {
 	Address  string   `json:"address,omitempty" type:"address" doc:"of the machine, for people"`
 	Model    string   `json:"model,omitempty" type:"line" doc:"of the machine, for people"`
 	Problems []string `json:"problems,omitempty" type:"text" doc:"why it could not join, for people"`
+	// Certificate is of a domain that belongs to a dominion.
+	Certificate [][]byte `json:"certificate,omitempty" doc:"base64 of its certificate (DER) and its issuers without the authority, of a domain that is adopted and asks all the same"`
 
 	// Signature is by the key, of all the above: nobody else can replace a domain's question by
 	// his own.
@@ -99,7 +104,7 @@ type Answer struct {
 	Nonce       []byte   `json:"nonce" doc:"base64 of 32 random bytes"`
 	Grant       []byte   `json:"grant" doc:"base64 of the grant, in JSON"`
 
-	Method    Method `json:"method" type:"word" doc:"code, token, window or upgrade"`
+	Method    Method `json:"method" type:"word" doc:"code, token, window, upgrade or certificate"`
 	Proof     []byte `json:"proof,omitempty" doc:"code: base64 of the HMAC by the code's key"`
 	Signature []byte `json:"signed" doc:"base64 of a signature by the hub's key, r and s"`
 	Name      string `json:"name,omitempty" type:"name" doc:"name of the dominion, for people"`
@@ -244,6 +249,7 @@ func (q Question) digest() []byte {
 	for _, p := range q.Problems {
 		parts = append(parts, []byte(p))
 	}
+	parts = append(parts, q.Certificate...)
 	return hashParts(parts...)
 }
 

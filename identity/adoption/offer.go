@@ -83,6 +83,16 @@ func (o HubOptions) OfferByUpgrade(q Question, grant []byte, now time.Time) (*Of
 	return offer, offer.make(o, q, grant, now)
 }
 
+// OfferByCertificate answers a question of a domain that has a certificate of the dominion, which
+// the caller has verified.
+func (o HubOptions) OfferByCertificate(q Question, grant []byte, now time.Time) (*Offer, error) {
+	if len(q.Certificate) == 0 {
+		return nil, fmt.Errorf("cannot offer to adopt: %w: the domain has no certificate", ErrMethod)
+	}
+	offer := &Offer{Method: ByCertificate}
+	return offer, offer.make(o, q, grant, now)
+}
+
 // make makes the answer of an offer.
 func (o *Offer) make(h HubOptions, q Question, grant []byte, now time.Time) error {
 	key, err := q.check()

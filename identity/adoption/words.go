@@ -36,10 +36,14 @@ const (
 )
 
 // New makes the next word of a domain.
-func (k WordKey) New(id string, w Words) string {
+func (k WordKey) New(id string, w Words) string { return k.NewFrom(id, w, 0) }
+
+// NewFrom makes the next word of a domain, with at least a number: the hub does not know the words
+// that it gave before.
+func (k WordKey) NewFrom(id string, w Words, least uint64) string {
 	var random [randomDigits / 2]byte
 	rand.Read(random[:])
-	body := fmt.Sprintf("%016x%x", w.last()+1, random)
+	body := fmt.Sprintf("%016x%x", max(w.last()+1, least), random)
 	return body + k.mac(id, body)
 }
 
