@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -404,6 +406,30 @@ func TestDamagedStore(t *testing.T) {
 		h.certified(c)
 		h.files(c, "web")
 	}
+}
+
+// Loop and link use it while it works: the link is woken when there is something to ask.
+func TestConcurrently(t *testing.T) {
+	h := newHome(t)
+	c := h.open()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	c.Want([]string{"web"}, true)
+	<-c.Changed()
+	c.Check("web")
+	keys := c.Keys()
+	if len(keys) != 1 {
+		t.Fatalf("asks for %v", keys)
+	}
+	c.Answered(keys, h.issue(h.authority, keys, "pi"), nil)
+	c.TrustChanged(false)
+	c.Want([]string{"bell", "web"}, false)
+	<-c.Changed() // for bell
+	cancel()
+	running.Wait()
+	c.step(time.Now())
+	h.files(c, "web")
 }
 
 // BenchmarkStart measures what a start of a service waits for.
