@@ -53,7 +53,11 @@ func (h *Hub) republish(a topics.Address, now time.Time) {
 func (h *Hub) statusCleared(name string, now time.Time) {
 	const most = 3 // a minute
 	d := h.fleet.Get(name)
-	if d == nil || d.Micro || d.Status == nil || d.State != topics.DomainIsOnline || !h.events.MayReport("status of "+name, most, now) {
+	if d == nil || d.Micro || d.Status == nil || d.State != topics.DomainIsOnline {
+		return
+	}
+	if !h.events.MayReport("status of "+name, most, now) {
+		d.StatusOverwritten() // it is asked for later
 		return
 	}
 	h.requestReport(d)

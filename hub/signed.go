@@ -81,7 +81,7 @@ func verify[T any](h *Hub, r received, then func(v T) (take func(now time.Time) 
 			}, nil
 		},
 		Failed: func(err error, now time.Time) {
-			h.repair(r, now)
+			h.repair(r)
 			h.refuse(r, err, now)
 		},
 	}, now)
@@ -112,10 +112,10 @@ func (h *Hub) memberOf(name string) (protocol.Member, bool) {
 func (h *Hub) receiveSigned(r received, now time.Time) error {
 	head, err := r.head()
 	if err != nil {
-		h.repair(r, now)
+		h.repair(r)
 		return err
 	}
-	if worth, err := h.compareSigned(r, head, now); !worth {
+	if worth, err := h.compareSigned(r, head); !worth {
 		return err
 	}
 	switch r.kind {
@@ -139,7 +139,7 @@ func (h *Hub) receiveSigned(r received, now time.Time) error {
 
 // compareSigned reports whether a message is worth a verification, and why it is not; nil: that
 // is no news.
-func (h *Hub) compareSigned(r received, head topics.SenderHead, now time.Time) (worth bool, err error) {
+func (h *Hub) compareSigned(r received, head topics.SenderHead) (worth bool, err error) {
 	d := h.fleet.Get(r.by.Name)
 	switch {
 	case r.kind == topics.DomainResponse:
@@ -162,7 +162,7 @@ func (h *Hub) compareSigned(r received, head topics.SenderHead, now time.Time) (
 	if r.message.Retain {
 		return false, nil // of before the hub was started
 	}
-	h.repair(r, now)
+	h.repair(r)
 	return false, fmt.Errorf("cannot take %s of %s: %w", r.message.Topic, r.by.Name, err)
 }
 
@@ -193,11 +193,10 @@ func (h *Hub) takeSignedEvent(r received, e topics.Event, now time.Time) error {
 	return h.passOn(r.by.Name, r.message.Topic, e, now)
 }
 
-// repair has a domain publish its status again that somebody else has overwritten: the broker
-// may retain that, and others read it.
-func (h *Hub) repair(r received, now time.Time) {
-	if r.kind == topics.DomainStatus && !r.message.Retain {
-		h.statusCleared(r.by.Name, now)
+// repair has a domain publish its status again that somebody else has overwritten.
+func (h *Hub) repair(r received) {
+	if d := h.fleet.Get(r.by.Name); d != nil && r.kind == topics.DomainStatus && !r.message.Retain {
+		d.StatusOverwritten()
 	}
 }
 

@@ -77,8 +77,17 @@ func TestForgedStatus(t *testing.T) {
 		unchanged("its id at another name")
 
 		// What it has signed itself is believed, and what was overwritten is published again.
-		o.publish(topic, "{}", false)
+		time.Sleep(time.Minute)
+		before := len(o.orders(topics.DomainCommand, "kitchen"))
+		for range 20 { // the last one is overwritten too
+			o.publish(topic, "{}", true)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(15 * time.Second)
 		commands := o.orders(topics.DomainCommand, "kitchen")
+		if n := len(commands) - before; n < 2 || n > 4 {
+			t.Fatalf("it was asked for its status %d times", n)
+		}
 		if c := verified[topics.Command](o, topics.DomainCommand, commands[len(commands)-1]); c.Action != topics.ActionReport {
 			t.Errorf("the last command is %+v", c)
 		}

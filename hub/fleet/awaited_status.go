@@ -14,6 +14,10 @@ type awaited struct {
 	lease bool
 	// absent is set where the status is there and the availability is not online.
 	absent bool
+	// overwritten is set if somebody else has published at the topic of the status. repairAt is
+	// when it may be asked for again because of that.
+	overwritten bool
+	repairAt    time.Time
 }
 
 // A status that is on its way needs no question; one that was lost is asked for well within
@@ -21,6 +25,8 @@ type awaited struct {
 const (
 	statusPatience = 2 * time.Second
 	statusAgain    = 5 * time.Second
+	// repairInterval is the least time between two questions because it was overwritten.
+	repairInterval = 10 * time.Second
 )
 
 func (a awaited) problem() string {
@@ -44,15 +50,23 @@ type Question struct {
 	Problem string
 }
 
+// StatusOverwritten notes that somebody else has published at the topic of the status: others
+// read that, and the broker may retain it.
+func (d *Domain) StatusOverwritten() { d.awaited.overwritten = true }
+
 // AwaitStatus returns what to do about a domain that sent a heartbeat and whose status is
 // missing, or its availability: a broker that lost a node may not replay what is retained,
 // and what the hub published of a domain while that was cut off reached nobody who could
 // contradict. lease reports that exclusive services wait for the status.
 func (d *Domain) AwaitStatus(lease bool, now time.Time) Question {
 	a := &d.awaited
+	if a.overwritten && !now.Before(a.repairAt) {
+		a.overwritten, a.repairAt = false, now.Add(repairInterval)
+		return Question{Ask: true}
+	}
 	if d.StatusCurrent() && !lease && d.Available {
 		q := Question{Changed: a.asked}
-		*a = awaited{}
+		*a = awaited{overwritten: a.overwritten, repairAt: a.repairAt}
 		return q
 	}
 	if a.since.IsZero() {
