@@ -24,13 +24,30 @@ func (h *Hub) withMACs(name string) *domain {
 func (h *Hub) takeHeartbeat(name string, m topics.Message, now time.Time) error {
 	d := h.withMACs(name)
 	if d == nil || m.Retain || len(m.Payload) == 0 {
-		return decoded(m, func(b topics.Heartbeat) { h.heartbeat(name, b, m, now) })
+		return h.withoutKey(name, m, now)
 	}
 	b, err := h.macs.Heartbeat(d.ID, m.Topic, m.Payload)
 	if err != nil {
 		return h.withoutMAC(m, err)
 	}
 	h.heartbeat(name, b, m, now)
+	return nil
+}
+
+// withoutKey takes a heartbeat at a name that no domain with a key has. The id of one that has
+// a key is not taken there: it would give that another name.
+func (h *Hub) withoutKey(name string, m topics.Message, now time.Time) error {
+	b, err := decode[topics.Heartbeat](m)
+	if err != nil || b == nil {
+		return err
+	}
+	if by, adopted := h.adoption.Members()[b.ID]; adopted && !m.Retain {
+		if by.Name == name {
+			return nil // it has not joined in this run of the hub
+		}
+		return fmt.Errorf("cannot take %s: field id: it is the id of %s, which has a key", m.Topic, by.Name)
+	}
+	h.heartbeat(name, *b, m, now)
 	return nil
 }
 

@@ -103,6 +103,32 @@ func TestForgedStatus(t *testing.T) {
 	})
 }
 
+// While a domain that has a key is away, nobody gives it another name.
+func TestNobodyRenamesADomainWithAKey(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		request, _ := o.tree.Request(topics.VerbJoin)
+		o.kitchen.leave()
+		time.Sleep(time.Hour)
+		o.publish(o.tree.Domain(topics.DomainAvailability, "mallory"), topics.Online, false)
+		b := topics.Heartbeat{ID: o.kitchen.id, Session: "mine", Seq: 1}
+		s := topics.Domain{ID: o.kitchen.id, Name: "mallory", Session: "mine", Seq: 1, Protocol: topics.Protocol}
+		for range 10 {
+			o.publish(o.tree.Domain(topics.DomainHeartbeat, "mallory"), string(topics.Encode(b)), false)
+			o.publish(o.tree.Domain(topics.DomainStatus, "mallory"), string(topics.Encode(s)), false)
+			o.publish(request, string(topics.Encode(topics.HubRequest{Transaction: "t", ID: o.kitchen.id, Name: "mallory", Session: "mine"})), false)
+			b.Seq++
+			s.Seq++
+			time.Sleep(time.Second)
+		}
+		if o.saw(topics.DomainRenamed) || o.domain("kitchen").ID != o.kitchen.id {
+			t.Errorf("kitchen is %+v; events %s", o.domain("kitchen"), o.story())
+		}
+		if !o.saw(topics.MessageRefused) {
+			t.Error("nothing is reported")
+		}
+	})
+}
+
 // Events and answers of a domain that has a key are passed on if it has signed them, each once.
 func TestForgedEvents(t *testing.T) {
 	inOrderedHome(t, func(o *orderedHome) {
