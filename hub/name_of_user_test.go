@@ -41,6 +41,9 @@ func TestADomainIsNoUserOfItsName(t *testing.T) {
 		o.Broker = usersBroker{ownBroker{access: users}, &ended}
 		dominion := s.ID()
 		s.Change(func(s *store.State) {
+			for _, name := range []string{"kitchen", "attic", "old"} { // of before there were keys
+				s.Domains[name] = store.Domain{ID: "id-" + name, Lost: true}
+			}
 			s.Adoption.Members = map[string]protocol.Member{}
 			for name := range own {
 				own[name].dominion = dominion
