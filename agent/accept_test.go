@@ -7,6 +7,7 @@ import (
 
 	"github.com/jmbarzee/dominion/agent/link"
 	"github.com/jmbarzee/dominion/config"
+	"github.com/jmbarzee/dominion/topics"
 )
 
 // What a domain accepts is what its configuration says; without that, people have decided it
@@ -84,5 +85,46 @@ func TestUpgradeOfARememberedDominion(t *testing.T) {
 	home, adopted := m.Home()
 	if !adopted || home.ID != "d1" || home.URL != "mqtt://hub" || home.Encrypted {
 		t.Errorf("it belongs to %+v", home)
+	}
+}
+
+// An agent that joined its dominion before it had a key goes on, and asks the hub that grants its
+// join to be taken over, without a code. One that the hub refuses shows its code at once.
+func TestUpgradedAgent(t *testing.T) {
+	for _, refuses := range []bool{false, true} {
+		inTestNetwork(t, func(h *testNetwork) {
+			old := h.hub(hubAddr, "d1", 4)
+			a := h.agent(t.TempDir()) // of before there were keys
+			time.Sleep(2 * time.Second)
+			if len(old.of(topics.DomainHeartbeat)) == 0 {
+				t.Fatal("not joined")
+			}
+			a.stop()
+			old.gone()
+
+			u := h.adopting(hubAddr, "d1", 0)
+			u.state(func(u *adopter) {
+				if u.upgrades = true; refuses {
+					u.upgrades, u.requires = false, true
+				}
+			})
+			a = h.agent(a.dir, withKey)
+			time.Sleep(20 * time.Second)
+			questions := 0
+			u.state(func(u *adopter) {
+				for _, q := range u.questions {
+					if questions++; (q.Upgrade == "d1") == refuses || (q.Stranger == "home") != refuses {
+						t.Errorf("it asks %+v", q)
+					}
+				}
+			})
+			shown := h.log.count("dominionctl adopt") > 0
+			if questions == 0 || a.trust().Adopted() == refuses || shown != refuses {
+				t.Errorf("refused %v: %d questions, adopted %v, a code was shown: %v", refuses, questions, a.trust().Adopted(), shown)
+			}
+			if !refuses && (a.trust().Trust.Word == "" || u.adopts.joins == 0) {
+				t.Error("it has not joined again, with its word")
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/tls"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -26,8 +27,11 @@ type adopter struct {
 	// window is whether any domain that is open is adopted, token the one by which domains
 	// are, and code the one that a person has typed; each is used as long as it is set.
 	window bool
-	token  *adoption.Token
-	code   adoption.Code
+	// upgrades is whether domains without a key join and are taken over, requires whether they
+	// are refused until they are adopted.
+	upgrades, requires bool
+	token              *adoption.Token
+	code               adoption.Code
 	// restored is set while the hub does not know whom it has adopted, and certificate once a person
 	// takes back whoever shows a certificate.
 	restored, certificate bool
@@ -214,6 +218,11 @@ func (a *adopter) join(r topics.HubRequest) (topics.Reply, bool) {
 		return topics.Accept(r.Transaction, g), true
 	case a.restored:
 		return topics.Reply{Transaction: r.Transaction, Status: topics.StatusError, Error: topics.NotAdoptedPrefix + "pi is not in the list"}, true
+	case a.upgrades && r.Word == "" && a.words[r.ID].Confirmed == "":
+		g.Upgrade = true
+		return topics.Accept(r.Transaction, g), true
+	case a.requires:
+		return topics.Refuse(r.Transaction, errors.New(topics.AdoptionRequired+": domain code")), true
 	case !a.words[r.ID].Valid(r.Word):
 		return topics.Reply{Transaction: r.Transaction, Status: topics.StatusError, Error: "it is a copy: domain reset"}, true
 	}

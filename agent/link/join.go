@@ -58,7 +58,7 @@ func (l *Link) tryCandidates(ctx context.Context, candidates []candidate, attemp
 			l.logOnce(c.url, slog.LevelWarn, err.Error())
 		}
 		var refusal refusalError
-		if errors.As(err, &refusal) && strings.HasPrefix(refusal.reason, topics.AdoptionRequired) {
+		if _, adopted := l.home(); !adopted && errors.As(err, &refusal) && strings.HasPrefix(refusal.reason, topics.AdoptionRequired) {
 			l.mustBeAdopted = true
 		}
 		if errors.As(err, new(refusalError)) || errors.Is(err, client.ErrNotAuthorized) {

@@ -102,6 +102,7 @@ func (l *Link) endUpgrade(ctx context.Context) {
 	if l.upgrade != nil {
 		l.setAsking(ctx, false)
 		l.upgrade = nil
+		l.updateAsking(ctx)
 	}
 }
 
