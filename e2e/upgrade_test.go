@@ -129,17 +129,17 @@ func (u *upgrading) unsigned() (names []string) {
 	return names
 }
 
-// adoptions returns the events of adoptions by upgrade.
-func (u *upgrading) adoptions() (all []topics.Event) {
+// events returns the last events of some types.
+func (u *upgrading) events(types ...topics.EventType) (some []topics.Event) {
 	u.t.Helper()
-	var events []topics.Event
-	u.must(json.Unmarshal([]byte(u.control("events", "--json").Stdout), &events))
-	for _, e := range events {
-		if e.Type == topics.DomainAdopted {
-			all = append(all, e)
+	var all []topics.Event
+	u.must(json.Unmarshal([]byte(u.control("events", "-n", "500", "--json").Stdout), &all))
+	for _, e := range all {
+		if slices.Contains(types, e.Type) {
+			some = append(some, e)
 		}
 	}
-	return all
+	return some
 }
 
 // lives are the processes of the services that stay.
@@ -233,6 +233,9 @@ func upgradeInOrder(t *testing.T, home *Home, hubFirst bool) {
 			t.Errorf("%s accepts %q on %q", d, v.Accept, v.Platform)
 		}
 	}
+	if all := u.events(topics.MessageRefused, topics.CommandRefused, topics.AdoptionRefused, topics.DomainRefused, topics.DomainLost); len(all) > 0 {
+		t.Errorf("refused or lost on the way: %v", all)
+	}
 	mark, forged := o.Now(), o.Latest().Command("attic")
 	forged.Generation, forged.Services, forged.Key = forged.Generation+1, map[string]topics.Spec{}, ""
 	home.Publish("dominion/domain/attic/services/set", string(topics.Encode(forged)))
@@ -246,7 +249,7 @@ func upgradeInOrder(t *testing.T, home *Home, hubFirst bool) {
 	home.awaitState("kitchen", topics.DomainIsOnline)
 	u.switches("after another start of the agents")
 	same("after another start of the agents")
-	if all := u.adoptions(); len(all) != 2 {
+	if all := u.events(topics.DomainAdopted); len(all) != 2 {
 		t.Errorf("there are %d adoptions: %v", len(all), all)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/adoption"
 	"github.com/jmbarzee/dominion/hub/fleet"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/topics"
@@ -132,7 +133,7 @@ func (h *Hub) takeStatus(name string, m topics.Message, now time.Time) error {
 
 // unsignedStatus takes the status of a domain that has no key, or of a microdomain.
 func (h *Hub) unsignedStatus(name string, s topics.Domain, m topics.Message, now time.Time) error {
-	if by, adopted := h.adoption.Members()[s.ID]; adopted {
+	if by, adopted := h.adoption.Members()[s.ID]; adopted && !adoption.Unfinished(by) {
 		return fmt.Errorf("cannot take %s: field id: it is the id of %s, which has a key, and is not signed by it", m.Topic, by.Name)
 	}
 	return h.domainStatus(name, s, m, now)

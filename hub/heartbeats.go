@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/adoption"
 	"github.com/jmbarzee/dominion/hub/macs"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -41,7 +42,7 @@ func (h *Hub) withoutKey(name string, m topics.Message, now time.Time) error {
 	if err != nil || b == nil {
 		return err
 	}
-	if by, adopted := h.adoption.Members()[b.ID]; adopted && !m.Retain {
+	if by, adopted := h.adoption.Members()[b.ID]; adopted && !adoption.Unfinished(by) && !m.Retain {
 		if by.Name == name {
 			return nil // it has not joined in this run of the hub
 		}

@@ -97,6 +97,13 @@ func (d *upgradingDomain) ask(user string) {
 	if _, signs := d.signedFor("attic"); signs {
 		d.Error("its orders are signed before it has stored the authority")
 	}
+	refused := d.count(topics.MessageRefused)
+	status := topics.Domain{ID: d.attic.id, Name: "attic", Session: "s", Protocol: topics.Protocol, Services: []topics.Instance{}, Catalog: []topics.CatalogRow{}}
+	d.publish("dominion/domain/attic/status", string(topics.Encode(status)), true)
+	d.publish("dominion/domain/attic/heartbeat", string(topics.Encode(topics.Heartbeat{ID: d.attic.id, Session: "s", Seq: 500})), false)
+	if d.count(topics.MessageRefused) > refused {
+		d.Errorf("what it publishes before that is refused: %s", d.event(topics.MessageRefused).Message)
+	}
 	c, err := d.applicant.Confirmation()
 	if err != nil {
 		d.Fatal(err)
