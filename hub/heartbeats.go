@@ -10,24 +10,28 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
-// withMACs returns the domain of a name if its heartbeats and metrics have MACs: it has a key.
-// nil: there is none, or it has no key.
-func (h *Hub) withMACs(name string) *domain {
-	if d := h.fleet.Get(name); d != nil && h.signsFor(d) {
-		return d
+// withMACs returns the id of the domain whose MAC heartbeats and metrics at the topics of a name
+// must have; false: that of none. The name of a domain that has a key is its own also while
+// another machine, or nobody, is recorded by it.
+func (h *Hub) withMACs(name string) (id string, is bool) {
+	if m, is := h.memberOf(name); is {
+		return m.ID, true
 	}
-	return nil
+	if d := h.fleet.Get(name); d != nil && h.signsFor(d) {
+		return d.ID, true
+	}
+	return "", false
 }
 
 // takeHeartbeat takes a message at the heartbeat topic of a domain. Of one that has a key,
 // only a heartbeat with the MAC of its last join counts. What the broker had stored is of a
 // former run: it is no sign of life, and needs no MAC.
 func (h *Hub) takeHeartbeat(name string, m topics.Message, now time.Time) error {
-	d := h.withMACs(name)
-	if d == nil || m.Retain || len(m.Payload) == 0 {
+	id, is := h.withMACs(name)
+	if !is || m.Retain || len(m.Payload) == 0 {
 		return h.withoutKey(name, m, now)
 	}
-	b, err := h.macs.Heartbeat(d.ID, m.Topic, m.Payload)
+	b, err := h.macs.Heartbeat(id, m.Topic, m.Payload)
 	if err != nil {
 		return h.withoutMAC(m, err)
 	}
@@ -55,14 +59,14 @@ func (h *Hub) withoutKey(name string, m topics.Message, now time.Time) error {
 // takeMetrics takes a message at the metrics topic of a domain. Of one that has a key, what the
 // broker had stored does not count: it publishes them again when it joins.
 func (h *Hub) takeMetrics(name string, m topics.Message, now time.Time) error {
-	d := h.withMACs(name)
-	if d == nil {
+	id, is := h.withMACs(name)
+	if !is {
 		return decoded(m, func(v topics.Metrics) { h.metrics(name, v, m.Retain, now) })
 	}
 	if m.Retain || len(m.Payload) == 0 {
 		return nil
 	}
-	v, err := h.macs.Metrics(d.ID, m.Topic, m.Payload)
+	v, err := h.macs.Metrics(id, m.Topic, m.Payload)
 	if err != nil {
 		return h.withoutMAC(m, err)
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub"
+	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -125,6 +127,54 @@ func TestMicrodomainInTheNameOfADomain(t *testing.T) {
 		}
 		if e := o.event(topics.MessageRefused); !strings.Contains(e.Message, "kitchen") {
 			t.Errorf("reported %+v", e)
+		}
+	})
+}
+
+// A domain that has a key makes heartbeats for itself alone: with the id of another one, which is
+// away, it does not take over what that one was.
+func TestDomainThatNamesAnother(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		o.kitchen.quit()
+		o.attic.leave()
+		time.Sleep(time.Hour)
+		b := topics.Heartbeat{ID: o.attic.id, Session: "s", Seq: 1 << 20}
+		forged := o.kitchen.key.withMAC(topics.DomainHeartbeat, topics.Encode(b))
+		o.publish(o.tree.Domain(topics.DomainHeartbeat, "kitchen"), string(forged), false)
+		if o.saw(topics.DomainRenamed) || o.domain("attic").ID != o.attic.id || o.domain("kitchen").ID != o.kitchen.id {
+			t.Errorf("attic is %+v, kitchen %+v; events %s", o.domain("attic"), o.domain("kitchen"), o.story())
+		}
+		if !o.refused("/heartbeat", "another domain") {
+			t.Errorf("not reported: %s", o.story())
+		}
+	})
+}
+
+// The name of a domain that has a key is its own before it has joined: the heartbeats of another
+// machine, which has none, do not keep it from joining.
+func TestNameOfADomainThatHasNotJoined(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		o.kitchen.quit()
+		o.attic.leave()
+		o.stop()
+		<-o.kitchen.connection().Done()
+		setup := o.setup
+		o.setup = func(state *store.Store, options *hub.Options) {
+			state.Change(func(s *store.State) { delete(s.Domains, "kitchen"); delete(s.Domains, "attic") })
+			setup(state, options)
+		}
+		o.start()
+		b := topics.Heartbeat{ID: o.attic.id, Session: "mine", Seq: 1}
+		for range 5 {
+			o.publish(o.tree.Domain(topics.DomainHeartbeat, "kitchen"), string(topics.Encode(b)), false)
+			b.Seq++
+			time.Sleep(time.Second)
+		}
+		if err := o.kitchen.join(); err != nil {
+			t.Errorf("kitchen cannot join: %v; events %s", err, o.story())
+		}
+		if d := o.domain("kitchen"); d.ID != o.kitchen.id {
+			t.Errorf("kitchen is %+v", d)
 		}
 	})
 }

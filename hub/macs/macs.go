@@ -25,6 +25,8 @@ var (
 	ErrReplayed = errors.New("it was replayed: its number does not grow")
 	// ErrSession means that the message is of another run of the agent.
 	ErrSession = errors.New("it is of another run of the agent")
+	// ErrDomain means that a domain has made the MAC of a heartbeat that names another one.
+	ErrDomain = errors.New("it names the id of another domain")
 )
 
 // MACs holds the keys. Make it with New.
@@ -108,8 +110,8 @@ func (m *MACs) context(domain string, k topics.Kind) signed.Context {
 	return signed.Context{Kind: k.SignedKind(), Dominion: m.dominion, Domain: domain}
 }
 
-// Heartbeat returns a heartbeat of a domain, if its MAC is of the last join and its number is
-// greater than that of the last one. Names that are there twice harm nobody but the domain,
+// Heartbeat returns a heartbeat of a domain, if its MAC is of the last join, it names the id of that
+// domain, and its number is greater than that of the last one. Names that are there twice harm nobody but the domain,
 // which alone can have made the MAC.
 func (m *MACs) Heartbeat(domain, topic string, message []byte) (topics.Heartbeat, error) {
 	s, payload, err := m.verify(domain, topics.DomainHeartbeat, message)
@@ -120,6 +122,8 @@ func (m *MACs) Heartbeat(domain, topic string, message []byte) (topics.Heartbeat
 	switch {
 	case err != nil:
 		return topics.Heartbeat{}, err
+	case b.ID != domain:
+		return topics.Heartbeat{}, ErrDomain
 	case b.Session != s.session:
 		return topics.Heartbeat{}, ErrSession
 	case b.Seq <= s.heartbeat:
