@@ -150,8 +150,8 @@ func TestRestoredHubDisturbsNothing(t *testing.T) {
 }
 
 // A domain that was adopted after the backup, which its hub was restored from, goes on running what
-// it runs, waits with the reason, and is taken back without a code. One that was forgotten after
-// it, where no newer key list is found, is back, and status says that this must be done again.
+// it runs, waits with the reason, and is taken back without a code. Where no newer key list is
+// found, status says that what was revoked after the backup must be revoked again.
 func TestRestoredHubTakesBackWhomItAdoptedLater(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, home *Home) {
 		data, backup := filepath.Join(home.Hub.Dir, "data"), filepath.Join(home.Hub.Dir, "backup")
