@@ -9,10 +9,12 @@
 //
 // # Files
 //
-//	adoption.go   what is kept of adoptions; questions and offers
+//	adoption.go   what is kept of adoptions
 //	complete.go   from the proof of a machine to its confirmation; revocation
 //	join.go       who may join in a name; words, copies
+//	offers.go     what machines are offered, and why they may not have it
 //	orders.go     adopting by code: refusals, answers to who asked
+//	questions.go  questions of machines that are not adopted
 //	replay.go     joins that were taken already
 //	requests.go   requests of people: codes, tokens, the window; what is due
 //	returning.go  domains with a certificate of ours that are not in the list; a restored hub
@@ -21,16 +23,11 @@
 package adoption
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"maps"
-	"reflect"
 	"time"
 
-	"github.com/jmbarzee/dominion/identity"
 	protocol "github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -148,22 +145,6 @@ type Adoption struct {
 	viewChanged bool
 	viewAt      time.Time
 	out         Effects
-}
-
-// offer is an adoption that has begun.
-type offer struct {
-	*protocol.Offer
-	key string
-	// from is who asked.
-	from sender
-	// order is the request by which it began; nil: none.
-	order *order
-	// busy reports that work on it is beside the loop.
-	busy bool
-	// word is what the domain is given.
-	word string
-	// completion is sent again to a domain that proves itself again.
-	completion *protocol.Completion
 }
 
 // sender is who sent a message.
@@ -316,269 +297,3 @@ func (a *Adoption) send(key string, m protocol.ToDomain) {
 
 // work adds work.
 func (a *Adoption) work(w Work) { a.out.Work = append(a.out.Work, w) }
-
-// Receive takes a message of a machine that has no user and no certificate. address is where
-// it came from, "" where that is not known.
-func (a *Adoption) Receive(m protocol.ToHub, address string, now time.Time) {
-	a.receive(m, sender{address: address, applicant: true}, now)
-}
-
-// ReceiveOf takes a message of a user of the broker; "": of anybody who is let in.
-func (a *Adoption) ReceiveOf(m protocol.ToHub, user string, now time.Time) {
-	a.receive(m, sender{user: user}, now)
-}
-
-// receive takes a message of a machine that is not adopted.
-func (a *Adoption) receive(m protocol.ToHub, from sender, now time.Time) {
-	switch {
-	case a.o.Keys == nil:
-	case m.Question != nil:
-		a.question(*m.Question, m.Transaction, from, now)
-	case m.Proof != nil:
-		a.proof(*m.Proof, m.Transaction, now)
-	case m.Confirmation != nil:
-		a.confirmation(*m.Confirmation, now)
-	}
-}
-
-// question takes a question, once its signature is verified.
-func (a *Adoption) question(q protocol.Question, transaction string, from sender, now time.Time) {
-	if from.address == "" {
-		from.address = q.Address
-	}
-	if w, is := a.waiting.Get(q.KeyHash()); is && reflect.DeepEqual(w.Question, q) {
-		a.verified(q, transaction, from, now)
-		return
-	}
-	if a.verifying >= maxVerifying {
-		return // it asks again
-	}
-	a.verifying++
-	a.work(func() func(time.Time) {
-		err := q.Verify()
-		var issued, listed bool
-		if err == nil && len(q.Certificate) > 0 {
-			issued, listed = a.o.Keys.IssuedTo(q.ID, q.KeyHash(), q.Certificate, now)
-		}
-		return func(now time.Time) {
-			if a.verifying--; err == nil {
-				a.noteCertificate(q, issued, listed, now)
-				a.verified(q, transaction, from, now)
-			}
-		}
-	})
-}
-
-// verified takes a question of whoever has its key.
-func (a *Adoption) verified(q protocol.Question, transaction string, from sender, now time.Time) {
-	key := q.KeyHash()
-	if err := a.revoked(q); err != nil { // nobody can adopt it, so it is not shown as waiting
-		if _, is := a.waiting.Get(key); is {
-			a.waiting.Remove(key)
-			a.viewChanged = true
-		}
-		a.noteRevoked(q, now)
-		a.refuse(q, err)
-		return
-	}
-	before, _ := a.waiting.Get(key)
-	added, err := a.waiting.Put(q, from.address, now)
-	if err != nil {
-		return
-	}
-	if before.Address != from.address || before.Question.Name != q.Name || before.Question.Model != q.Model {
-		a.viewChanged = true
-	}
-	if added {
-		a.prune()
-	}
-	a.transactions[key] = transaction
-	if o := a.offers[key]; o != nil {
-		if o.busy {
-			return
-		}
-		if bytes.Equal(o.Question.Nonce, q.Nonce) {
-			if err := o.Refused(q); err != nil {
-				a.refused(o, err, now)
-				return
-			}
-			answer := o.Answer()
-			a.send(key, protocol.ToDomain{Answer: &answer})
-			return
-		}
-		a.drop(o)
-	}
-	if begun := a.begin(q, from, now); added && !begun {
-		w, _ := a.waiting.Get(key)
-		a.event(topics.DomainWaiting, q.Name, "%s waits for adoption: %s", w, a.remedy(q))
-	}
-}
-
-// noteRevoked remembers a machine that asks with a key that was revoked, for who wants to adopt it.
-func (a *Adoption) noteRevoked(q protocol.Question, now time.Time) {
-	if _, is := a.revokedNames[q.Name]; !is && len(a.revokedNames) >= maxRevokedNames {
-		maps.DeleteFunc(a.revokedNames, func(_ string, r revokedAsker) bool { return now.Sub(r.at) >= revokedAsks })
-		if len(a.revokedNames) >= maxRevokedNames {
-			return
-		}
-	}
-	a.revokedNames[q.Name] = revokedAsker{q.Label(), now}
-}
-
-// prune drops what is remembered of machines that do not wait any more: another one has
-// their place, and anybody can ask with any number of keys. What was proved goes on.
-func (a *Adoption) prune() {
-	waits := func(key string) bool {
-		_, is := a.waiting.Get(key)
-		return is
-	}
-	for key, o := range a.offers {
-		if !o.busy && !o.Proved() && !waits(key) {
-			a.drop(o)
-		}
-	}
-	gone := func(key, _ string) bool { return !waits(key) && a.offers[key] == nil }
-	maps.DeleteFunc(a.transactions, gone)
-	maps.DeleteFunc(a.refusals, gone)
-	maps.DeleteFunc(a.certified, func(key string, _ bool) bool { return gone(key, "") })
-}
-
-// begin offers to adopt a machine by what its question names, and reports whether it does.
-func (a *Adoption) begin(q protocol.Question, from sender, now time.Time) bool {
-	if a.isUpgrade(q) {
-		a.beginUpgrade(q, from, now)
-		return true
-	}
-	if len(q.Token) > 0 {
-		_, err := a.state.Tokens.Check(q.Token, protocol.ForDomain, q.Name, q.KeyHash(), a.unconfirmed(q), now)
-		if errors.Is(err, protocol.ErrTokenUnknown) {
-			return false // it may be a neighbour's
-		}
-		if err == nil {
-			err = a.mayHave(q, false, now)
-		}
-		if err != nil {
-			a.refuse(q, err)
-			return true
-		}
-		a.offer(q, nil, nil, now)
-		return true
-	}
-	if !q.Open || q.Stranger != "" || !a.window.IsOpen(now) {
-		return false
-	}
-	if err := a.mayHave(q, false, now); err != nil {
-		a.refuse(q, err)
-		return true
-	}
-	a.offer(q, nil, nil, now)
-	return true
-}
-
-// unconfirmed reports whether a machine was adopted and has not confirmed it.
-func (a *Adoption) unconfirmed(q protocol.Question) bool {
-	m, is := a.state.Members[q.ID]
-	return is && m.KeyHash == q.KeyHash() && !m.Words.Established()
-}
-
-// revoked returns that the key of a machine is not accepted any more.
-func (a *Adoption) revoked(q protocol.Question) error {
-	if a.o.Keys != nil && a.o.Keys.IsRevoked(q.KeyHash()) {
-		return fmt.Errorf("the key %s was revoked: run `domain reset` on %s", q.Label(), q.Name)
-	}
-	return nil
-}
-
-// mayHave returns why a machine may not be adopted under its name and id. replace has it take
-// the name of another one, and the id too where both were one machine's: its data was lost.
-func (a *Adoption) mayHave(q protocol.Question, replace bool, now time.Time) error {
-	key := q.KeyHash()
-	if err := a.revoked(q); err != nil {
-		return err
-	}
-	m, is := a.state.Members[q.ID]
-	if !is && len(a.state.Members) >= maxMembers {
-		return fmt.Errorf("%d domains are adopted, and no further one is: forget some", len(a.state.Members))
-	}
-	if is && m.KeyHash != key && m.Words.Established() && m.Name != q.Name {
-		return fmt.Errorf("the id %s belongs to the key %s of %s: run `domain reset` on %s, or `%s forget %s` first", q.ID, identity.Label(m.KeyHash), m.Name, q.Name, a.o.dominionctl(), m.Name)
-	}
-	if m, is := a.named(q.Name); is && m.KeyHash != key && m.Words.Established() && !replace {
-		return fmt.Errorf("the name %s belongs to another key, %s: `%s adopt %s CODE --replace` revokes that one and takes this machine in its place, also one that has lost its data (`domain code` on it shows CODE); or choose another name in domain.toml", q.Name, identity.Label(m.KeyHash), a.o.dominionctl(), q.Name)
-	}
-	if a.o.Taken == nil || replace {
-		return nil
-	}
-	return a.o.Taken(q.Name, q.ID, now)
-}
-
-// refuse refuses a machine, and reports that once for a reason.
-func (a *Adoption) refuse(q protocol.Question, why error) {
-	key := q.KeyHash()
-	a.send(key, protocol.ToDomain{Error: why.Error()})
-	if a.refusals[key] == why.Error() {
-		return
-	}
-	a.refusals[key] = why.Error()
-	a.event(topics.AdoptionRefused, q.Name, "%s (%s) was not adopted: %v", q.Name, q.Label(), why)
-}
-
-// offer makes an offer beside the loop: by the key of a code, by the certificate of the machine where a
-// request has none, or by what the question names.
-func (a *Adoption) offer(q protocol.Question, by *order, code protocol.CodeKey, now time.Time) {
-	o := &offer{key: q.KeyHash(), order: by, busy: true}
-	o.Offer = &protocol.Offer{Question: q}
-	a.offers[o.key] = o
-	grant := a.o.Grant()
-	a.work(func() func(time.Time) {
-		made, err := a.makeOffer(q, code, by != nil && code == nil, grant, now)
-		return func(now time.Time) {
-			o.busy = false
-			if a.offers[o.key] != o {
-				return
-			}
-			if err != nil {
-				a.failed(o, err)
-				return
-			}
-			o.Offer = made
-			answer := made.Answer()
-			a.send(o.key, protocol.ToDomain{Answer: &answer})
-		}
-	})
-}
-
-// makeOffer makes an offer. It runs beside the loop and touches nothing but Options.
-func (a *Adoption) makeOffer(q protocol.Question, code protocol.CodeKey, byCertificate bool, grant []byte, now time.Time) (*protocol.Offer, error) {
-	hub := a.o.Keys.Offering()
-	if code != nil {
-		return hub.OfferByCode(q, code, grant, now)
-	}
-	if byCertificate {
-		return hub.OfferByCertificate(q, grant, now)
-	}
-	if len(q.Token) > 0 {
-		return hub.OfferByToken(q, q.Token, grant, now)
-	}
-	if a.isUpgrade(q) {
-		return hub.OfferByUpgrade(q, grant, now)
-	}
-	return hub.OfferByWindow(q, grant, now)
-}
-
-// drop gives an offer up.
-func (a *Adoption) drop(o *offer) {
-	if a.offers[o.key] == o {
-		delete(a.offers, o.key)
-	}
-}
-
-// byTranscript returns the offer that a message names; nil: none.
-func (a *Adoption) byTranscript(transcript []byte) *offer {
-	for _, o := range a.offers {
-		if !o.busy && len(o.Transcript()) > 0 && bytes.Equal(o.Transcript(), transcript) {
-			return o
-		}
-	}
-	return nil
-}
