@@ -75,7 +75,7 @@ func (r *Registry) Step(now time.Time) (out []topics.Message, states bool) {
 			due = append(due, topic)
 		}
 	}
-	slices.SortFunc(due, r.order)
+	r.order(due)
 	published := 0
 	for _, topic := range due {
 		e := r.entries[topic]
@@ -106,15 +106,16 @@ func (r *Registry) Step(now time.Time) (out []topics.Message, states bool) {
 	return out, states
 }
 
-// order sorts the hub first: the others refer to it by via_device.
-func (r *Registry) order(x, y string) int {
+// order sorts topics, the hub's first: the others refer to it by via_device.
+func (r *Registry) order(all []string) {
+	hub := r.options.HubTopic() // once, not for each comparison
 	first := func(topic string) int {
-		if topic == r.options.HubTopic() {
+		if topic == hub {
 			return 0
 		}
 		return 1
 	}
-	return cmp.Or(first(x)-first(y), strings.Compare(x, y))
+	slices.SortFunc(all, func(x, y string) int { return cmp.Or(first(x)-first(y), strings.Compare(x, y)) })
 }
 
 // act returns the next message about one device, if there is one.
