@@ -50,7 +50,24 @@ func adoptCrowd(t testing.TB, c *crowd, dataDir string) {
 		f.adopted = &followerKey{key: key, dominion: dominion, word: word}
 		members[f.id] = adoption.Member{ID: f.id, Name: f.name, Key: public, KeyHash: hash, Words: adoption.Words{Confirmed: word}, Method: adoption.ByCode}
 	}
-	state, err := json.Marshal(map[string]any{"id": dominion, "adoption": adoption.HubState{Members: members}})
+	writeHubState(t, dataDir, map[string]any{"id": dominion, "adoption": adoption.HubState{Members: members}})
+}
+
+// knowCrowd gives a hub that has not started yet the followers as domains of before there were
+// keys, which go on without.
+func knowCrowd(t testing.TB, c *crowd, dataDir string) {
+	t.Helper()
+	domains := make(map[string]any)
+	for _, f := range c.followers {
+		domains[f.name] = map[string]any{"id": f.id, "lost": true}
+	}
+	writeHubState(t, dataDir, map[string]any{"id": topics.NewID(), "domains": domains})
+}
+
+// writeHubState writes the hub.json of a hub that has not started yet.
+func writeHubState(t testing.TB, dataDir string, content map[string]any) {
+	t.Helper()
+	state, err := json.Marshal(content)
 	if err == nil {
 		err = os.MkdirAll(dataDir, 0o755)
 	}

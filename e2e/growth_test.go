@@ -129,7 +129,9 @@ func newTown(t *testing.T, domains int) *town {
 		t.Fatal(err)
 	}
 	w := &town{crowd: newCrowd(t, address, domains), host: host}
-	if os.Getenv("DOMINION_BENCH_KEYS") != "0" {
+	if os.Getenv("DOMINION_BENCH_KEYS") == "0" {
+		knowCrowd(t, w.crowd, filepath.Join(host.Dir, "data"))
+	} else {
 		adoptCrowd(t, w.crowd, filepath.Join(host.Dir, "data"))
 	}
 	return w
