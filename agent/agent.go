@@ -15,6 +15,7 @@
 //
 //	accept.go               how far the domain trusts its dominion
 //	agent.go                what an agent needs and passes its loop; bounds of its inbox; giving up a loop that does not end
+//	applying.go             asking for adoption, and storing what came of it; when the code is shown
 //	certificate.go          the certificates of domain and hub: verifying, renewing
 //	commands.go             commands of the hub (restart, logs, resync, drain), and how many log lines an answer has
 //	control.go              the socket for domain code and domain join: requests, waiting, exit codes
@@ -25,7 +26,7 @@
 //	lonely_announcement.go  what a lonely domain announces by zeroconf
 //	loop.go                 the loop: order of its steps, when it wakes, how it ends
 //	machine.go              the real machine behind the loop's facts
-//	membership.go           which dominion the domain belongs to: key, certificate, adoption, when its code is shown
+//	membership.go           which dominion the domain belongs to: key, certificate, what it has pinned
 //	messages.go             messages of the hub: status, start command, timing, drain, topics of traits and health
 //	rejoin.go               the signed status of the hub, and joining another run of it over the open connection
 //	reload.go               what a reload changes
