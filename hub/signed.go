@@ -56,12 +56,16 @@ func open[T any](r received, dominion string) (v T, err error) {
 	return v, fmt.Errorf("cannot take %s, which is not of %s: %w", r.message.Topic, r.by.Name, err)
 }
 
+// source is what senders of wrong signatures are told apart by. A user is one, whatever client
+// identifiers it shows: else one could be so many that all are rate limited.
+func (r received) source() string { return r.message.Topic + " " + r.by.ID + " " + asker(r.message) }
+
 // verify has a message verified, and then taken, unless the domain has another key by then.
 // then runs beside the loop, and returns what the loop does with the message.
 func verify[T any](h *Hub, r received, then func(v T) (take func(now time.Time) error), now time.Time) error {
 	dominion, m := h.ID(), r.message
 	return h.beside(workqueue.Work{
-		Domain: r.by.ID, Source: m.Topic + " " + m.User + " " + m.Client, Key: r.key, Size: len(m.Payload),
+		Domain: r.by.ID, Source: r.source(), Key: r.key, Size: len(m.Payload),
 		Run: func() (func(time.Time), error) {
 			if !r.until.IsZero() && time.Now().After(r.until) {
 				return func(time.Time) {}, nil

@@ -197,3 +197,33 @@ func TestFloodOfForgedMessages(t *testing.T) {
 		}
 	})
 }
+
+// A user of the broker who sends wrong signatures by any number of client identifiers is rate
+// limited as one, and nobody else is.
+func TestFloodByManyClientsOfAUser(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		other := newSigningDomain(t, o.kitchen.id)
+		other.dominion = o.kitchen.key.dominion
+		request, _ := o.tree.Request(topics.VerbJoin)
+		clients := 0
+		flood := func() {
+			const fewerThanWait = 50
+			for range fewerThanWait {
+				clients++
+				ask := topics.HubRequest{Transaction: fmt.Sprint(clients), ID: o.kitchen.id, Name: "kitchen", Session: "forged"}
+				o.home.hub.Deliver(topics.Message{Topic: request, Payload: other.join(ask), QoS: 1, User: "mallory", Client: fmt.Sprint(clients)})
+			}
+		}
+		for range 25 {
+			flood()
+			o.last("") // waits
+			time.Sleep(time.Second)
+		}
+		flood()
+		e := topics.Event{At: topics.At(time.Now()), Type: topics.ServiceCrashed, Service: "web", Message: "e", Session: "s", Seq: 1}
+		o.publish(o.tree.Domain(topics.DomainEvent, "kitchen"), string(o.kitchen.key.sign(topics.DomainEvent, topics.Encode(e))), false)
+		if o.count(topics.ServiceCrashed) != 1 {
+			t.Errorf("the event of kitchen is not taken: %s", o.story())
+		}
+	})
+}

@@ -947,3 +947,27 @@ func TestForgottenIsNotOffered(t *testing.T) {
 	h.now = h.now.Add(revokedAsks)
 	contains(t, h.adopt("pi", again.code, false), "no machine")
 }
+
+// A machine that asks by another name while its code is being tried gets what was asked for its former
+// name under no other one: --replace would have it take the place of a domain that nobody named.
+func TestAnotherNameWhileItsCodeIsTried(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	tv := h.machine("tv", "id-tv", nil, protocol.Means{})
+	thief := h.newMachine(protocol.ApplicantOptions{Key: tv.key, ID: tv.id, Name: "pi"}, protocol.Means{})
+	q, err := thief.a.Question()
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief.a.SetMeans(protocol.Means{Code: tv.code.Key(q.Key)})
+	h.Receive(protocol.ToHub{Transaction: "t", Question: &q}, "", h.now) // it is verified beside the loop
+	contains(t, h.adopt("tv", tv.code, true), "by another name")
+	if m := h.Members()["id-pi"]; m.KeyHash != pi.hash || h.list.IsRevoked(pi.hash) || len(h.Members()) != 1 {
+		t.Errorf("members %+v, list %v", h.Members(), h.list)
+	}
+	h.now = h.now.Add(time.Minute)
+	contains(t, h.adopt("pi", tv.code, false), "belongs to another key")
+}

@@ -108,7 +108,12 @@ func (a *Adoption) derive(q protocol.Question, code protocol.Code, by *order) {
 			if !slices.Contains(a.orders, by) || o != nil && (o.busy || o.Proved()) {
 				return
 			}
-			if w, is := a.waiting.Get(q.KeyHash()); is { // it may have asked anew
+			w, is := a.waiting.Get(q.KeyHash()) // it may have asked anew
+			switch {
+			case !is:
+			case w.Question.Name != q.Name || w.Question.ID != q.ID:
+				a.refused(&offer{Offer: &protocol.Offer{Question: q}, key: q.KeyHash(), order: by}, fmt.Errorf("it asks by another name or id now, %s: adopt it by that", w.Question.Name), now)
+			default:
 				a.offer(w.Question, by, key, now)
 			}
 		}
