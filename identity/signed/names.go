@@ -1,6 +1,7 @@
 package signed
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ func CheckNames[T any](payload []byte) error {
 	if !json.Valid(payload) {
 		return errors.New("cannot read a signed message: it is not valid JSON")
 	}
-	s := scanner{rest: payload}
+	s := scanner{rest: payload, names: make([][]byte, 0, 4*maxFew)}
 	return s.value(shapeOf(reflect.TypeFor[T]()), 0)
 }
 
@@ -41,11 +42,11 @@ type shape struct {
 var anything = &shape{}
 
 // member returns the shape of the value at a folded name of an object.
-func (s *shape) member(folded string) *shape {
+func (s *shape) member(folded []byte) *shape {
 	if s.exact {
 		return s.element
 	}
-	if f := s.fields[folded]; f != nil {
+	if f := s.fields[string(folded)]; f != nil {
 		return f
 	}
 	return anything
@@ -134,7 +135,11 @@ func fold(name string) string {
 }
 
 // scanner walks over JSON that is valid.
-type scanner struct{ rest []byte }
+type scanner struct {
+	rest []byte
+	// names are those of the objects that are open, outermost first.
+	names [][]byte
+}
 
 // next skips space and returns the next byte.
 func (s *scanner) next() byte {
@@ -151,19 +156,24 @@ func (s *scanner) next() byte {
 
 // text takes a string, quotes included.
 func (s *scanner) text() []byte {
-	for i := 1; i < len(s.rest); i++ {
-		switch s.rest[i] {
-		case '\\':
-			i++
-		case '"':
-			t := s.rest[:i+1]
-			s.rest = s.rest[i+1:]
+	for end := 1; ; {
+		i := bytes.IndexByte(s.rest[end:], '"')
+		if i < 0 {
+			t := s.rest
+			s.rest = nil
+			return t
+		}
+		end += i + 1
+		escapes := 0
+		for escapes < end-2 && s.rest[end-2-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			t := s.rest[:end]
+			s.rest = s.rest[end:]
 			return t
 		}
 	}
-	t := s.rest
-	s.rest = nil
-	return t
 }
 
 // value takes a value of a shape.
@@ -192,34 +202,44 @@ func (s *scanner) value(of *shape, depth int) error {
 	case '"':
 		s.text()
 	default: // a number, true, false, null
-		for len(s.rest) > 0 && !strings.ContainsRune(",]} \t\r\n", rune(s.rest[0])) {
+		for len(s.rest) > 0 && !endsLiteral(s.rest[0]) {
 			s.rest = s.rest[1:]
 		}
 	}
 	return nil
 }
 
+// endsLiteral reports whether a byte is behind a number, true, false or null.
+func endsLiteral(b byte) bool {
+	switch b {
+	case ',', ']', '}', ' ', '\t', '\r', '\n':
+		return true
+	}
+	return false
+}
+
 // object takes an object, and refuses a name that it has twice.
 func (s *scanner) object(of *shape, depth int) error {
-	names := make(map[string]bool)
+	outer := len(s.names)
+	defer func() { s.names = s.names[:outer] }()
+	var many map[string]bool
 	s.rest = s.rest[1:]
 	for s.next() != '}' {
 		quoted := s.text()
-		name := string(quoted[1 : len(quoted)-1])
-		if strings.Contains(name, `\`) || !utf8.ValidString(name) {
+		key, folded := quoted[1:len(quoted)-1], quoted[1:len(quoted)-1]
+		if !isPlain(key, of.exact) {
+			var name string
 			if err := json.Unmarshal(quoted, &name); err != nil {
 				return fmt.Errorf("cannot read a signed message: %w", err)
 			}
+			folded = []byte(fold(name))
+			if key = folded; of.exact {
+				key = []byte(name)
+			}
 		}
-		folded := fold(name)
-		key := folded
-		if of.exact {
-			key = name
+		if s.isThere(key, outer, &many) {
+			return fmt.Errorf("cannot read a signed message: it has the name %.60q twice", key)
 		}
-		if names[key] {
-			return fmt.Errorf("cannot read a signed message: it has the name %.60q twice", name)
-		}
-		names[key] = true
 		s.next()
 		s.rest = s.rest[1:] // the colon
 		if err := s.value(of.member(folded), depth+1); err != nil {
@@ -231,4 +251,44 @@ func (s *scanner) object(of *shape, depth int) error {
 	}
 	s.rest = s.rest[1:]
 	return nil
+}
+
+// isPlain reports whether a name is what stands between its quotes, and, unless it is compared
+// exactly, what it is folded to: nearly all are.
+func isPlain(name []byte, exact bool) bool {
+	for _, b := range name {
+		if b == '\\' || b >= utf8.RuneSelf || !exact && 'A' <= b && b <= 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// maxFew is how many names of an object are compared one by one, which needs no memory.
+const maxFew = 16
+
+// isThere reports whether an object whose names begin at outer has a name already, and adds it.
+// many are its names once they are not few.
+func (s *scanner) isThere(name []byte, outer int, many *map[string]bool) bool {
+	if *many == nil {
+		few := s.names[outer:]
+		for _, other := range few {
+			if bytes.Equal(other, name) {
+				return true
+			}
+		}
+		if len(few) < maxFew {
+			s.names = append(s.names, name)
+			return false
+		}
+		*many = make(map[string]bool)
+		for _, other := range few {
+			(*many)[string(other)] = true
+		}
+	}
+	if (*many)[string(name)] {
+		return true
+	}
+	(*many)[string(name)] = true
+	return false
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -271,6 +272,23 @@ func TestNamesTwice(t *testing.T) {
 	} {
 		if err := CheckNames[outer]([]byte(bad)); err == nil {
 			t.Errorf("%s was accepted", bad)
+		}
+	}
+	// few names are compared in another way than many
+	for n := range 40 {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"n%d\"\\":"\\","v%d":"\"",`, i, i)
+		}
+		for at := range n {
+			if err := CheckNames[any](fmt.Appendf(nil, `{%s"last":0}`, b.String())); err != nil {
+				t.Fatal(err)
+			}
+			for _, again := range []string{"v", "V", `\u0076`} {
+				if err := CheckNames[any](fmt.Appendf(nil, `{%s"%s%d":0}`, b.String(), again, at)); err == nil {
+					t.Errorf("of %d names number %d is there twice", n, at)
+				}
+			}
 		}
 	}
 	if err := CheckNames[any]([]byte(`{"a":{"x":1,"X":2}}`)); err == nil {
