@@ -13,6 +13,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/macs"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/identity"
+	protocol "github.com/jmbarzee/dominion/identity/adoption"
 	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
@@ -170,4 +171,74 @@ func BenchmarkHeartbeatFromBroker(b *testing.B) {
 		events, _ := h.box.Take()
 		h.round(events, now)
 	}
+}
+
+// BenchmarkThousandJoins measures a thousand domains with keys that join at once: from their
+// requests until all have their signed grants. The loop's own part of that is reported apart: so
+// long it does nothing else.
+func BenchmarkThousandJoins(b *testing.B) {
+	const domains = 1000
+	h := town(b, 1, 20)
+	h.beginLeases()
+	own, err := keys.Open(keys.Options{
+		DataDir: b.TempDir(), Dominion: h.ID(), Name: "home", Log: slog.New(slog.DiscardHandler),
+		Names: func() (identity.Names, error) { return identity.MakeNames("hub", nil), nil },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	h.keys = own
+	key, err := identity.NewKey()
+	if err != nil {
+		b.Fatal(err)
+	}
+	public, err := identity.EncodePublicKey(&key.PublicKey)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := range domains {
+		id := fmt.Sprintf("domain-%04d", n)
+		h.adoption.Members()[id] = protocol.Member{ID: id, Name: id, Key: public, KeyHash: "k", Words: protocol.Words{Confirmed: "w"}}
+	}
+	h.setDomains(nil)
+	now, number := time.Now(), uint64(0)
+	var loop time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		number++
+		transaction := fmt.Sprint(number)
+		var joins []event
+		for id := range h.adoption.Members() {
+			ephemeral, err := signed.NewEphemeral()
+			if err != nil {
+				b.Fatal(err)
+			}
+			ask := topics.HubRequest{Transaction: transaction, ID: id, Name: id, Session: "s", Number: number, Word: "w", Protocol: topics.Protocol, Ephemeral: ephemeral.PublicKey().Bytes()}
+			m, err := signed.Sign(key, signed.Context{Kind: topics.Request.SignedKind(), Dominion: h.ID(), Domain: id}, topics.Encode(ask))
+			if err != nil {
+				b.Fatal(err)
+			}
+			joins = append(joins, arrival(h.tree, topics.Message{Topic: "dominion/request/join", Payload: m}, false))
+		}
+		b.StartTimer()
+		for events := joins; len(h.adoption.answers) < domains || h.openJoins(transaction) > 0; events, _ = h.box.Take() {
+			began := time.Now()
+			now = now.Add(10 * time.Millisecond)
+			h.round(events, now)
+			if loop += time.Since(began); len(h.adoption.grants) == 0 && h.openJoins(transaction) > 0 {
+				<-h.box.Ready()
+			}
+		}
+	}
+	b.ReportMetric(float64(loop.Milliseconds())/float64(number), "ms-in-loop/op")
+}
+
+// openJoins returns how many domains have no grant of a transaction.
+func (h *Hub) openJoins(transaction string) (n int) {
+	for id := range h.adoption.Members() {
+		if h.adoption.answers[id].transaction != transaction {
+			n++
+		}
+	}
+	return n
 }
