@@ -44,7 +44,10 @@ type adopter struct {
 	offers    map[string]*adoption.Offer
 	words     map[string]adoption.Words // by id of the domain
 	// joined are the domains' keys by id.
-	joined    map[string]*ecdsa.PublicKey
+	joined map[string]*ecdsa.PublicKey
+	// signs is set for the domains that have signed a join since: what an upgraded one sends by the
+	// connection of before is not signed.
+	signs     map[string]bool
 	confirmed int
 
 	// run is this run of the hub, mac what it has of the last join of a domain.
@@ -240,6 +243,10 @@ func (a *adopter) verify(m topics.Message, ask topics.HubRequest) {
 	if _, err := signed.Verify(a.joined[ask.ID], c, m.Payload); err != nil {
 		a.t.Errorf("a request to join is not signed: %v: %s", err, m.Payload)
 	}
+	if a.signs == nil {
+		a.signs = make(map[string]bool)
+	}
+	a.signs[ask.ID] = true
 }
 
 // sign returns an answer to a join as a message that the hub has signed.

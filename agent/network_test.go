@@ -161,6 +161,9 @@ func (u *hub) checkSigned(m topics.Message) {
 		return
 	}
 	for id, key := range u.adopts.joined {
+		if !u.adopts.signs[id] {
+			return
+		}
 		c := signed.Context{Kind: a.Kind.SignedKind(), Dominion: u.adopts.dominion(), Domain: id}
 		payload, err := signed.Verify(key, c, m.Payload)
 		if err != nil {
