@@ -151,6 +151,14 @@ func (h *Hub) rotationBegun(compromised bool, to later, err error, now time.Time
 	h.stepRotation(now)
 }
 
+// acknowledged takes that a domain has stored an authority. An acknowledgement has no number: one of
+// an earlier change that is replayed during another one does not undo what the domain has said since.
+func (h *Hub) acknowledged(ask topics.HubRequest, user string, now time.Time) {
+	if next := h.adoption.rotation.Successor(); next == "" || ask.Authority == next {
+		h.hasAuthority(ask, user, now)
+	}
+}
+
 // hasAuthority takes which authority a domain has stored last.
 func (h *Hub) hasAuthority(ask topics.HubRequest, user string, now time.Time) {
 	if h.keys == nil || ask.Authority == "" {

@@ -227,6 +227,12 @@ func TestRotationWaitsForSignedAcknowledgements(t *testing.T) {
 			t.Fatal(err)
 		}
 		wait("a join that does not say it")
+		elsewhere := ask
+		elsewhere.Session = "former"
+		if _, answered := o.joinAs(k.key.sign(topics.Request, topics.Encode(elsewhere))); answered {
+			t.Error("an acknowledgement of a former session is answered")
+		}
+		wait("one of a former session")
 		orders := len(o.orders(topics.DomainServicesSet, "kitchen"))
 		if message, answered := o.joinAs(k.key.sign(topics.Request, topics.Encode(ask))); answered {
 			t.Errorf("an acknowledgement is answered: %s", message)

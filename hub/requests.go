@@ -154,7 +154,7 @@ var handlers = map[string]handler{
 			return nil, nil
 		}
 		if acknowledges(ask.HubRequest) {
-			h.hasAuthority(ask.HubRequest, ask.user, now)
+			h.acknowledged(ask.HubRequest, ask.user, now)
 			return nil, nil
 		}
 		if ask.Renew || ask.ServiceKeys != nil {

@@ -75,6 +75,11 @@ func (h *Hub) signedJoin(ask topics.HubRequest, last *topics.SignedHead, m topic
 			return nil
 		}
 	}
+	if ask.Confirm != "" || ask.Renew || ask.ServiceKeys != nil || acknowledges(ask) {
+		if err := h.adoption.CompareSession(ask.ID, ask.Session); err != nil {
+			return fmt.Errorf("cannot take %s of %s: %w", m.Topic, ask.Name, err)
+		}
+	}
 	if last != nil {
 		h.overtake(ask.Name, *last)
 	}

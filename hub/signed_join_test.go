@@ -124,3 +124,26 @@ func TestEpochFollowsSignedOrdersAlone(t *testing.T) {
 		}
 	})
 }
+
+// What was recorded of a former session of a domain and joins nothing, such as the confirmation of
+// a word, does not make its present session a former one.
+func TestFormerSessionIsNotResumed(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		k := o.kitchen
+		for name, recorded := range map[string]topics.HubRequest{
+			"a confirmation":   {Confirm: "w0"},
+			"a renewal":        {Transaction: "renewal", Renew: true},
+			"keys of services": {Transaction: "keys", ServiceKeys: map[string][]byte{"web": {1}}},
+		} {
+			recorded.ID, recorded.Name, recorded.Session, recorded.Number = k.id, "kitchen", "former", 7
+			if message, answered := o.joinAs(k.key.join(recorded)); answered && signed.IsSigned([]byte(message)) {
+				t.Errorf("%s is answered: %s", name, message)
+			}
+			ask := topics.HubRequest{Transaction: "after " + name, ID: k.id, Name: "kitchen", Session: "s", Word: k.word}
+			message, _ := o.joinAs(k.key.join(ask))
+			if !signed.IsSigned([]byte(message)) {
+				t.Errorf("after %s kitchen cannot join: %s; events %s", name, message, o.story())
+			}
+		}
+	})
+}

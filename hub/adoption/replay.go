@@ -37,6 +37,16 @@ func (a *Adoption) CompareJoin(id, session, transaction string, number uint64) (
 	return false, fmt.Errorf("it is number %d of its session, and %d was taken: it is replayed, or came late", number, last.number)
 }
 
+// CompareSession returns why a signed request that joins nothing is not taken: it is of another
+// session than the last join. Only a join begins a session. Otherwise what was recorded of a
+// former one would make that the session of the domain again, and its own joins old.
+func (a *Adoption) CompareSession(id, session string) error {
+	if last := a.joins[id].session; last != "" && session != last {
+		return errors.New("it is of another session than the last join: it is replayed, or came late")
+	}
+	return nil
+}
+
 // AcceptJoin notes a signed request to join that is taken.
 func (a *Adoption) AcceptJoin(ask topics.HubRequest) {
 	last := a.joins[ask.ID]
