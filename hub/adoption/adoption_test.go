@@ -971,3 +971,26 @@ func TestAnotherNameWhileItsCodeIsTried(t *testing.T) {
 	h.now = h.now.Add(time.Minute)
 	contains(t, h.adopt("pi", tv.code, false), "belongs to another key")
 }
+
+// Who sees question and answer can send a proof, but not one that the machine has signed: that ends no
+// adoption, and slows nobody who typed a code.
+func TestProofOfSomebodyElse(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	delete(h.machines, pi.hash) // the answer is late
+	if err := h.adopt("pi", pi.code, false); !errors.Is(err, errWaits) {
+		t.Fatal(err)
+	}
+	for _, signature := range [][]byte{nil, make([]byte, 64)} {
+		h.Receive(protocol.ToHub{Proof: &protocol.Proof{Transcript: h.offers[pi.hash].Transcript(), Proof: make([]byte, 32), Signature: signature}}, "", h.now)
+		h.settle()
+		if len(h.answers) > 0 || h.offers[pi.hash] == nil {
+			t.Fatalf("answered %+v", h.answers)
+		}
+	}
+	h.machines[pi.hash] = pi
+	pi.ask()
+	if len(h.answers) != 1 || h.answers[0].Err != nil || pi.adopted == nil {
+		t.Errorf("answered %+v: %s", h.answers, pi.refusal)
+	}
+}

@@ -27,7 +27,7 @@ func (a *Adoption) proof(p protocol.Proof, transaction string, now time.Time) {
 		err := o.Prove(p, now)
 		return func(now time.Time) {
 			o.busy = false
-			if a.offers[o.key] == o {
+			if a.offers[o.key] == o && !errors.Is(err, protocol.ErrSender) {
 				a.proved(o, err, now)
 			}
 		}

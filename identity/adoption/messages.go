@@ -291,6 +291,8 @@ var (
 	ErrMethod = errors.New("this side does not adopt by this method")
 	// ErrProof means that a proof or signature is not valid.
 	ErrProof = errors.New("its proof is not valid")
+	// ErrSender means that a proof is not signed by the key of the domain: somebody else sent it.
+	ErrSender = errors.New("it is not of the machine that asked")
 	// ErrOtherAuthority means that a hub is not of the authority that a token names.
 	ErrOtherAuthority = errors.New("the hub is not of the authority that the token names")
 	// ErrTwoOpen means that more than one dominion is open, so that none can be chosen.

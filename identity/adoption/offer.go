@@ -132,7 +132,8 @@ func (o *Offer) Refused(q Question) error {
 }
 
 // Prove takes the domain's proof. The domain may then be adopted: it has the key of its
-// question, and the code or token. A proof that comes again is answered by the same completion.
+// question, and the code or token. A proof that comes again is answered by the same completion; one
+// with ErrSender says nothing of the domain.
 func (o *Offer) Prove(p Proof, now time.Time) error {
 	if err := o.prove(p, now); err != nil {
 		return fmt.Errorf("cannot adopt %s: %w", o.Question.Name, err)
@@ -148,6 +149,9 @@ func (o *Offer) prove(p Proof, now time.Time) error {
 	if o.Expired(now) {
 		return errors.New("its proof came too late")
 	}
+	if !signed.VerifyBytes(o.domain, labelled(domainLabel, o.transcript), p.Signature) {
+		return ErrSender
+	}
 	switch o.Method {
 	case ByCode:
 		if !o.code.proves(domainLabel, o.transcript, p.Proof) {
@@ -157,9 +161,6 @@ func (o *Offer) prove(p Proof, now time.Time) error {
 		if !ed25519.Verify(o.token, labelled(tokenLabel, o.transcript), p.Token) {
 			return ErrProof
 		}
-	}
-	if !signed.VerifyBytes(o.domain, labelled(domainLabel, o.transcript), p.Signature) {
-		return ErrProof
 	}
 	return nil
 }
