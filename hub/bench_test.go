@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -179,28 +180,11 @@ func BenchmarkHeartbeatFromBroker(b *testing.B) {
 func BenchmarkThousandJoins(b *testing.B) {
 	const domains = 1000
 	h := town(b, 1, 20)
-	h.beginLeases()
-	own, err := keys.Open(keys.Options{
-		DataDir: b.TempDir(), Dominion: h.ID(), Name: "home", Log: slog.New(slog.DiscardHandler),
-		Names: func() (identity.Names, error) { return identity.MakeNames("hub", nil), nil },
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	h.keys = own
-	key, err := identity.NewKey()
-	if err != nil {
-		b.Fatal(err)
-	}
-	public, err := identity.EncodePublicKey(&key.PublicKey)
-	if err != nil {
-		b.Fatal(err)
-	}
+	var ids []string
 	for n := range domains {
-		id := fmt.Sprintf("domain-%04d", n)
-		h.adoption.Members()[id] = protocol.Member{ID: id, Name: id, Key: public, KeyHash: "k", Words: protocol.Words{Confirmed: "w"}}
+		ids = append(ids, fmt.Sprintf("domain-%04d", n))
 	}
-	h.setDomains(nil)
+	key := adoptWithKey(b, h, ids...)
 	now, number := time.Now(), uint64(0)
 	var loop time.Duration
 	for b.Loop() {
@@ -231,6 +215,34 @@ func BenchmarkThousandJoins(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(loop.Milliseconds())/float64(number), "ms-in-loop/op")
+}
+
+// adoptWithKey opens the keys of a hub, has it adopt domains by their ids, which are their names
+// too, and returns the key that all of them have.
+func adoptWithKey(tb testing.TB, h *Hub, ids ...string) *ecdsa.PrivateKey {
+	tb.Helper()
+	h.beginLeases()
+	own, err := keys.Open(keys.Options{
+		DataDir: tb.TempDir(), Dominion: h.ID(), Name: "home", Log: slog.New(slog.DiscardHandler),
+		Names: func() (identity.Names, error) { return identity.MakeNames("hub", nil), nil },
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h.keys = own
+	key, err := identity.NewKey()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	public, err := identity.EncodePublicKey(&key.PublicKey)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, id := range ids {
+		h.adoption.Members()[id] = protocol.Member{ID: id, Name: id, Key: public, KeyHash: "k", Words: protocol.Words{Confirmed: "w"}}
+	}
+	h.setDomains(nil)
+	return key
 }
 
 // openJoins returns how many domains have no grant of a transaction.

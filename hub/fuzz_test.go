@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/hub/questions"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -38,11 +39,38 @@ func FuzzReceive(f *testing.F) {
 	}
 	h := town(f, 2, 3)
 	now := time.Now()
+	const adopted = "domain-0001" // it has a key, and signs what it publishes
+	key := adoptWithKey(f, h, adopted)
+	for k, payload := range map[topics.Kind]string{
+		topics.DomainStatus:   `{"id":"domain-0001","name":"domain-0001","session":"s","seq":18446744073709551615,"protocol":"1.0","micro":true}`,
+		topics.DomainEvent:    `{"type":"service_failed","message":"m","session":"s","seq":1}`,
+		topics.DomainResponse: `{"transaction":"x","status":"ok","data":{}}`,
+		topics.Request:        `{"id":"domain-0001","name":"domain-0001","session":"t","number":1,"word":"w","transaction":"x","last":"{}"}`,
+	} {
+		m, err := signed.Sign(key, signed.Context{Kind: k.SignedKind(), Dominion: h.ID(), Domain: adopted}, []byte(payload))
+		if err != nil {
+			f.Fatal(err)
+		}
+		topic := "dominion/request/join"
+		if k != topics.Request {
+			topic = h.tree.Domain(k, adopted)
+		}
+		f.Add(topic, m, false)
+		f.Add(topic, m, true)
+		f.Add(topic, []byte(payload), false)
+	}
 	f.Fuzz(func(t *testing.T, topic string, payload []byte, retained bool) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		began := time.Now()
 		h.handle(arrival(h.tree, topics.Message{Topic: topic, Payload: payload}, retained), now)
+		h.work.ended.Wait() // signatures are verified
+		for events, _ := h.box.Take(); len(events) > 0; events, _ = h.box.Take() {
+			for _, e := range events {
+				h.handle(e, now)
+			}
+			h.work.ended.Wait()
+		}
 		now = now.Add(300 * time.Millisecond)
 		h.expire(now)
 		for pass := 0; h.changed.Pending(); pass++ {
