@@ -53,7 +53,7 @@ func (m *membership) showOnScreen() {
 	m.screen = screen
 	err := os.MkdirAll(filepath.Dir(m.o.IssueFile), 0o755)
 	if err == nil {
-		err = atomicfile.Write(m.o.IssueFile, []byte(screen), 0o644)
+		err = atomicfile.Write(m.o.IssueFile, []byte(screen), 0o600) // agetty is root; whoever has the code can take this machine over
 	}
 	if err != nil && !errors.Is(err, fs.ErrPermission) { // only root has a login screen
 		m.o.Log.Warn("the code cannot be shown on the login screen", "error", err)

@@ -318,6 +318,9 @@ func TestLoginScreenOfARefusedDomain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if info, err := os.Stat(screen); err != nil || info.Mode() != 0o600 {
+			t.Errorf("others of the machine can read the code: %v, %v", info.Mode(), err)
+		}
 		return string(b)
 	}
 	want := "On the hub's machine: sudo dominionctl adopt pi " + m.code.String()
