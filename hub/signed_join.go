@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmbarzee/dominion/hub/events"
 	"github.com/jmbarzee/dominion/hub/macs"
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/hub/workqueue"
@@ -55,6 +56,13 @@ func (h *Hub) mustSign(ask asked, now time.Time) error {
 		return errNoKeys // it could not verify the grant
 	case ask.signed, h.adoption.JoinsUnfinished(ask.HubRequest):
 		return nil
+	}
+	if ask.Name != "" && ask.Name != by.Name { // a copy under another name, or who claims its id
+		err := fmt.Errorf("its id is that of %s, which has a key, and this join is not signed by it: if the disk was copied, run `domain reset` on the copy", by.Name)
+		if h.fleet.NoteRefusal(ask.HubRequest, err, now) && h.events.MayReport("join as "+ask.Name, events.MaxRefusals, now) {
+			h.reportRefused(ask.HubRequest, err)
+		}
+		return err
 	}
 	err := fmt.Errorf("%s has a key, and this join is not signed by it", by.Name)
 	h.events.Refuse("joins", topics.Event{Domain: by.Name, Message: "cannot take a join: " + err.Error()}, now)
