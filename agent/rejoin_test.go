@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,39 @@ func TestJoinsAnotherRunOverItsConnection(t *testing.T) {
 		defer u.h.mu.Unlock()
 		if len(u.h.lines) != lines || a.runner.living() != 0 {
 			t.Errorf("%d connections, %d before", len(u.h.lines), lines)
+		}
+	})
+}
+
+// A hub that is slow has granted a join when the domain has given up to wait: the domain asks
+// for the same one again, and not for another one each time, which would be too late as well.
+func TestJoinIsAskedForUntilItIsAnswered(t *testing.T) {
+	inTestNetwork(t, func(h *testNetwork) {
+		u, _ := h.adoptedPi(true)
+		asked := make(map[string]int)
+		answer := u.answer
+		u.mu.Lock()
+		u.answer = func(r topics.HubRequest) (topics.Reply, bool) {
+			if r.Confirm != "" {
+				return answer(r)
+			}
+			asked[r.Transaction]++
+			if asked[r.Transaction] < 12 { // six seconds
+				return topics.Reply{}, false
+			}
+			return answer(r)
+		}
+		u.mu.Unlock()
+		u.forget()
+		h.cut()
+		time.Sleep(20 * time.Second)
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if len(asked) != 1 || len(u.received) == 0 {
+			t.Errorf("asked %v", asked)
+		}
+		if !slices.ContainsFunc(u.received, func(m topics.Message) bool { return m.Topic == u.tree.Domain(topics.DomainHeartbeat, "pi") }) {
+			t.Error("it has not joined")
 		}
 	})
 }

@@ -23,9 +23,14 @@ type followerKey struct {
 	key                       *ecdsa.PrivateKey
 	dominion, word            string
 	joins, statuses, measured uint64
-	// ephemeral is that of the last question, mac of the last grant.
-	ephemeral *ecdh.PrivateKey
-	mac       *signed.MAC
+	// ephemeral is that of the last question, unanswered its transaction and payload while it
+	// was not granted, mac of the last grant.
+	ephemeral  *ecdh.PrivateKey
+	unanswered struct {
+		transaction string
+		payload     []byte
+	}
+	mac *signed.MAC
 }
 
 // adoptCrowd gives each follower a key, and a hub that has not started yet the domains that it
@@ -103,11 +108,23 @@ func (f *follower) withMAC(k topics.Kind, payload []byte) []byte {
 	return m
 }
 
+// transaction returns that of the next question: as an agent does, a follower with a key makes the
+// same request again until it is granted.
+func (f *follower) transaction() string {
+	if k := f.adopted; k != nil && k.unanswered.transaction != "" {
+		return k.unanswered.transaction
+	}
+	return topics.NewID()
+}
+
 // question returns a request to join as it is published.
 func (f *follower) question(ask topics.HubRequest) ([]byte, error) {
 	k := f.adopted
 	if k == nil {
 		return topics.Encode(ask), nil
+	}
+	if k.unanswered.transaction == ask.Transaction {
+		return k.unanswered.payload, nil
 	}
 	var err error
 	if k.ephemeral, err = signed.NewEphemeral(); err != nil {
@@ -115,7 +132,8 @@ func (f *follower) question(ask topics.HubRequest) ([]byte, error) {
 	}
 	k.joins++
 	ask.Number, ask.Word, ask.Ephemeral = k.joins, k.word, k.ephemeral.PublicKey().Bytes()
-	return f.sign(topics.Request, topics.Encode(ask)), nil
+	k.unanswered.transaction, k.unanswered.payload = ask.Transaction, f.sign(topics.Request, topics.Encode(ask))
+	return k.unanswered.payload, nil
 }
 
 // granted takes the grant of a join.
@@ -136,7 +154,7 @@ func (f *follower) granted(reply topics.Reply) error {
 	if err != nil {
 		return err
 	}
-	k.word = g.Word
+	k.word, k.unanswered.transaction = g.Word, ""
 	k.mac, err = signed.NewMAC(keys.FromDomain)
 	return err
 }

@@ -110,7 +110,7 @@ func (f *follower) ask() error {
 	if err := l.subscribe(response, 1); err != nil {
 		return err
 	}
-	transaction := fmt.Sprintf("%016x", rand.Uint64())
+	transaction := f.transaction()
 	question, err := f.question(topics.HubRequest{
 		Transaction: transaction, Response: response, ID: f.id, Name: f.name, Session: f.session, Protocol: topics.Protocol, Address: f.source,
 	})

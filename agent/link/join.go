@@ -113,21 +113,41 @@ func (e wrongDominionError) Error() string { return string(e) }
 // requestJoin connects to a broker, requests the join and returns what the hub granted. It
 // waits no longer than limit for the connection.
 func (l *Link) requestJoin(ctx context.Context, c candidate, limit time.Duration) (join, error) {
-	e, err := l.newJoin()
+	e, err := l.newJoin(c)
 	if err != nil {
 		return join{}, err
 	}
 	g, err := l.request(ctx, c, limit, e)
 	if err != nil {
+		l.setUnanswered(e, err)
 		return join{}, err
 	}
 	return l.granted(c, e, g)
 }
 
+// maxAgain is how often a request to join that was not answered is made again.
+const maxAgain = 10
+
+// setUnanswered notes a signed request to join that was not answered: the next one at the same
+// broker is this one again, because a hub that is slow may have granted it, and answers it
+// without granting another one.
+func (l *Link) setUnanswered(e *exchange, err error) {
+	if e.key != nil && e.times < maxAgain && !errors.As(err, new(refusalError)) {
+		l.unanswered = e
+	}
+}
+
 // newJoin returns a request to join. That of an adopted domain has a key for this join alone,
 // from which the keys of the MACs are derived.
-func (l *Link) newJoin() (*exchange, error) {
+func (l *Link) newJoin(c candidate) (*exchange, error) {
+	if e := l.unanswered; e != nil && e.url == c.url {
+		l.unanswered = nil
+		e.times++
+		e.ask.Response, e.payload = e.own, nil
+		return e, nil
+	}
 	e := l.newExchange()
+	e.url = c.url
 	if _, adopted := l.home(); !adopted {
 		return e, nil
 	}
@@ -201,6 +221,9 @@ type exchange struct {
 	payload []byte
 	// key is for the exchange of a join; nil: the domain has no key, or it is no join.
 	key *ecdh.PrivateKey
+	// url is where a join is requested, times how often it was requested again.
+	url   string
+	times int
 }
 
 // answer is an answer to a request: the message, and what it says, which is not verified.
@@ -214,6 +237,7 @@ const maxForged = 8
 
 // newExchange returns a request with what this domain shows of itself to a hub.
 func (l *Link) newExchange() *exchange {
+	l.unanswered = nil // its number is too low from now on
 	e := &exchange{answers: make(chan answer, maxForged)}
 	e.request, e.common = l.o.Tree.Request(topics.VerbJoin)
 	e.own = l.o.Tree.Topic(topics.Address{Kind: topics.ResponseTo, Verb: topics.VerbJoin, Domain: l.o.Config.Name})

@@ -130,6 +130,8 @@ type Link struct {
 
 	// requests counts the requests to join, which name it once the domain is adopted.
 	requests uint64
+	// unanswered is the last request to join, if it was not answered; else nil.
+	unanswered *exchange
 	// asking asks hubs for adoption; nil: the domain does not ask.
 	asking *asking
 	// upgrade is the hub of the connection while it takes over this domain's key; nil: it

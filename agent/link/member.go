@@ -138,6 +138,7 @@ func (l *Link) takeHome(adoptedNow bool) {
 
 // adopted takes over the dominion that has adopted the domain just now.
 func (l *Link) adopted(ctx context.Context) {
+	l.unanswered = nil
 	l.stranger, l.refused, l.mustBeAdopted = false, false, false
 	l.setAsking(ctx, false)
 	l.takeHome(true)

@@ -45,7 +45,7 @@ func (l *Link) rejoin(ctx context.Context, conn Conn, connID int, c candidate, a
 
 // requestOver requests a join over a connection.
 func (l *Link) requestOver(ctx context.Context, conn Conn, c candidate, asked *atomic.Pointer[exchange]) (join, error) {
-	e, err := l.newJoin()
+	e, err := l.newJoin(c)
 	if err != nil {
 		return join{}, err
 	}
@@ -55,6 +55,7 @@ func (l *Link) requestOver(ctx context.Context, conn Conn, c candidate, asked *a
 	defer cancel()
 	g, err := l.exchange(ctx, conn, c, e)
 	if err != nil {
+		l.setUnanswered(e, err)
 		return join{}, err
 	}
 	return l.granted(c, e, g)
