@@ -2,8 +2,8 @@
 // an authority: start commands and commands, and the hub's status. It holds the hub keys that were verified,
 // the orders that wait to be verified, and those whose hub is not verified yet.
 //
-// It decides what is verified, in which order and how often; the loop runs the
-// verifications beside itself. Whether a verified order is obeyed is package agent/orders's
+// It decides what is verified, in which order and how often: what was wrong before, or can be
+// replayed without end, is rate limited. The loop runs the verifications beside itself. Whether a verified order is obeyed is package agent/orders's
 // matter. It does no I/O and reads no clock. Only package agent imports it.
 package signatures
 
@@ -271,6 +271,9 @@ func (s *Signatures) Done(r Result, now time.Time) (o *Order, err error) {
 		s.throttle.Failed(source(r.work.order), now)
 		return r.work.order, r.err
 	}
+	if r.work.order.Kind == topics.HubStatus {
+		s.throttle.Failed(source(r.work.order), now) // it has no number: anybody can replay it
+	}
 	r.work.order.Payload = r.payload
 	return r.work.order, nil
 }
@@ -288,6 +291,9 @@ func (s *Signatures) certified(r Result, now time.Time) error {
 	case r.err != nil:
 		s.throttle.Failed(r.work.topic, now)
 		return r.err
+	}
+	if s.hubs[r.peer.KeyHash] != nil {
+		s.throttle.Failed(r.work.topic, now) // anybody can write what is known in another way
 	}
 	s.certificate = string(r.work.certificate)
 	s.AddHub(r.peer)

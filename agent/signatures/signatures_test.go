@@ -267,6 +267,48 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// What is valid and can be repeated without end, statuses of the hub and its certificate in other
+// bytes, is rate limited as what is wrong: it keeps no order waiting.
+func TestFloodOfReplays(t *testing.T) {
+	now := time.Now()
+	h := openHub(t)
+	s := pinned(h)
+	if err := s.Certificate(certificate(h), now); err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, now)
+	certificates, statuses := 0, 0
+	for n := range 200 {
+		view := h.Published()
+		view.Certificate += strings.Repeat("\n", n+1)
+		if s.Certificate(topics.Message{Topic: "dominion/hub/certificate", Payload: topics.Encode(view)}, now) == nil {
+			certificates++
+		}
+		payload := topics.Encode(topics.Hub{Run: fmt.Sprint(n), Key: h.KeyHash(), Protocol: topics.Protocol})
+		message, err := signed.Sign(h.Key, signed.Context{Kind: topics.HubStatus.SignedKind(), Dominion: dominion}, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := topics.Message{Topic: "dominion/hub/status", Payload: message}
+		head, err := Head(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Add(Order{Kind: topics.HubStatus, Message: m, Head: head}, now) == nil {
+			statuses++
+		}
+		if _, failed := run(t, s, now); failed != nil {
+			t.Fatal(failed)
+		}
+	}
+	if all := certificates + statuses; all > 60 || statuses == 0 {
+		t.Errorf("of 400 in one moment, %d certificates and %d statuses were verified", certificates, statuses)
+	}
+	if err := s.Add(order(t, h, 1, 1), now); err != nil {
+		t.Errorf("an order meanwhile: %v", err)
+	}
+}
+
 // What is cleared is not held any more; commands are.
 func TestDropHeld(t *testing.T) {
 	now := time.Now()
