@@ -232,10 +232,14 @@ func (f *follower) sayStatus() {
 func (f *follower) beat() {
 	f.seq++
 	now := time.Now()
-	f.say(topics.DomainHeartbeat, f.withMAC(topics.DomainHeartbeat, topics.Encode(topics.Heartbeat{
+	b := topics.Heartbeat{
 		ID: f.id, Session: f.session, Seq: f.seq, At: topics.At(now),
 		Uptime: topics.Seconds(now.Sub(f.crowd.began)), Epoch: f.epoch, Generation: f.generation,
-	})))
+	}
+	if k := f.adopted; k != nil { // as an agent: the hub verifies the status beside its loop, after the heartbeat
+		b.Status = k.statuses
+	}
+	f.say(topics.DomainHeartbeat, f.withMAC(topics.DomainHeartbeat, topics.Encode(b)))
 }
 
 // measure is the metrics of each half minute; they differ each time.
