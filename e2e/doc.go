@@ -22,6 +22,7 @@
 //	DOMINION_E2E_SEED=n        what happens in TestAfterMuchMisfortune and TestSoak
 //	DOMINION_E2E_MISHAPS=n     how much of it
 //	DOMINION_E2E_SOAK=10m      how long TestSoak lasts, and another seed each time; a minute otherwise (make soak)
+//	DOMINION_E2E_LONG=1h       how long TestCertificatesOfAMinute lasts, a minute and a half otherwise
 //	DOMINION_E2E_KILLS=n       how often TestBrokerKilledUnderLoad kills the hub, 8 otherwise
 //	DOMINION_E2E_HOMEASSISTANT=dir  the Home Assistant that build/homeassistant.sh made, for
 //	                                TestHomeAssistant… (make e2e-homeassistant)
