@@ -82,8 +82,8 @@ func (l *loop) keyListTaken(t keyListTaken, now time.Time) {
 // that was restored from a backup, is shown that of this domain.
 func (l *loop) refuseKeyList(t keyListTaken, now time.Time) {
 	l.reports.Invalid(fmt.Errorf("cannot take %s: %w", t.message.Topic, t.err), now)
+	l.keyLists.throttle.Failed(t.message.Topic, now) // also an older one, which anybody can replay
 	if !errors.Is(t.err, identity.ErrOlderList) && !errors.Is(t.err, identity.ErrOtherList) {
-		l.keyLists.throttle.Failed(t.message.Topic, now)
 		return
 	}
 	if !l.connection.Open(t.message.connID) || len(t.own) > topics.MaxConfig {

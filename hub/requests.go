@@ -128,11 +128,12 @@ func orEmpty(p []byte) []byte {
 }
 
 // asked is a request, and the broker's user who sent it; "": unknown. signed reports that the
-// domain which it names has signed it.
+// domain which it names has signed it; source is then what rate limits are by.
 type asked struct {
 	topics.HubRequest
 	user   string
 	signed bool
+	source string
 }
 
 // handler answers a request. Nil data is an order that was accepted.
@@ -162,6 +163,9 @@ var handlers = map[string]handler{
 		}
 		grant, err := h.join(ask.HubRequest, ask.user, now)
 		if err != nil {
+			if ask.signed {
+				h.signed.Suspect(ask.source, now)
+			}
 			return nil, err
 		}
 		h.acceptJoin(ask)

@@ -80,6 +80,7 @@ func verify[T any](h *Hub, r received, then func(v T) (take func(now time.Time) 
 					return
 				}
 				if err := take(now); err != nil {
+					h.signed.Suspect(r.source(), now)
 					h.refuse(r, err, now)
 				}
 			}, nil

@@ -41,7 +41,7 @@ func (h *Hub) receiveJoin(m topics.Message, now time.Time) error {
 		if own != nil && ask.Last != "" {
 			last = own.LastOrder(by.ID, ask.Last, epoch)
 		}
-		return func(now time.Time) error { return h.signedJoin(ask, last, m, now) }
+		return func(now time.Time) error { return h.signedJoin(ask, last, r, now) }
 	}, now)
 }
 
@@ -72,7 +72,8 @@ func (h *Hub) mustSign(ask asked, now time.Time) error {
 // signedJoin takes a request to join that was verified. One that comes again is answered by
 // the same grant. last is the order that the domain obeyed last, if the hub's key signed it
 // and its epoch may be above the hub's; else nil.
-func (h *Hub) signedJoin(ask topics.HubRequest, last *topics.SignedHead, m topics.Message, now time.Time) error {
+func (h *Hub) signedJoin(ask topics.HubRequest, last *topics.SignedHead, r received, now time.Time) error {
+	m := r.message
 	if ask.KeyList == "" && !acknowledges(ask) {
 		again, err := h.adoption.CompareJoin(ask.ID, ask.Session, ask.Transaction, ask.Number)
 		if err != nil {
@@ -91,7 +92,7 @@ func (h *Hub) signedJoin(ask topics.HubRequest, last *topics.SignedHead, m topic
 	if last != nil {
 		h.overtake(ask.Name, *last)
 	}
-	h.requested(topics.VerbJoin, asked{ask, m.User, true}, nil, m, h.pub.Publish, now)
+	h.requested(topics.VerbJoin, asked{ask, m.User, true, r.source()}, nil, m, h.pub.Publish, now)
 	return nil
 }
 

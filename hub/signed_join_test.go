@@ -147,3 +147,34 @@ func TestFormerSessionIsNotResumed(t *testing.T) {
 		}
 	})
 }
+
+// A join that was recorded long ago is valid, and not taken: who repeats it without end has no more of
+// them verified than of those whose signature is wrong.
+func TestFloodOfRecordedJoins(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		request, response := o.tree.Request(topics.VerbJoin)
+		verified := 0
+		o.mu.Lock()
+		before := o.home.answered
+		o.home.answered = func(m topics.Message) { // with the lock
+			if before(m); m.Topic == response {
+				verified++
+			}
+		}
+		o.mu.Unlock()
+		recorded := o.kitchen.key.join(topics.HubRequest{Transaction: "t", ID: o.kitchen.id, Name: "kitchen", Session: "former", Word: "w0", Number: 7})
+		for range 200 {
+			o.home.hub.Deliver(topics.Message{Topic: request, Payload: recorded, QoS: 1})
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(2 * time.Second)
+		o.mu.Lock()
+		if verified < 10 || verified > 100 {
+			t.Errorf("of 200 %d were verified", verified)
+		}
+		o.mu.Unlock()
+		if message, _ := o.joinAs(o.kitchen.key.join(topics.HubRequest{Transaction: "t2", ID: o.kitchen.id, Name: "kitchen", Session: "s", Word: o.kitchen.word})); !signed.IsSigned([]byte(message)) {
+			t.Errorf("kitchen cannot join: %s", message)
+		}
+	})
+}

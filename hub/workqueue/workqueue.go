@@ -57,7 +57,7 @@ type result struct {
 // Why work is not added.
 var (
 	errFull = errors.New("too many messages wait to be verified")
-	errMany = errors.New("too many messages came whose signatures are not valid")
+	errMany = errors.New("too many messages came whose signatures are not valid, or that are replayed")
 )
 
 // Queue holds the work of domains. Make it with New.
@@ -112,6 +112,10 @@ func (q *Queue) Add(w Work, now time.Time) error {
 	}
 	return nil
 }
+
+// Suspect rate limits a source as if a signature had been wrong: what it sent is signed, and is not
+// taken, so it may be replayed without end.
+func (q *Queue) Suspect(source string, now time.Time) { q.throttle.Failed(source, now) }
 
 // Take returns the next work that is to be run beside the loop; its result is for Done. nil:
 // there is none, or enough is being done.
