@@ -15,6 +15,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/store"
 	"github.com/jmbarzee/dominion/identity"
 	protocol "github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/internal/ratelimit"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -204,6 +205,25 @@ type adopting struct {
 	byName map[string]string
 	// answers are the grants that were signed last, by the id of the domain.
 	answers map[string]givenGrant
+	// issues bounds the certificates that each domain asks for: each is written to the disk.
+	issues *ratelimit.Window
+}
+
+// How often a domain may ask for certificates in a minute: of its own key, and of its services, of
+// which each may be due at another time.
+const (
+	maxRenewals    = 10
+	maxServiceAsks = 120
+)
+
+// mayIssue returns why a domain gets no certificate now, of which it may ask for most in a minute.
+func (h *Hub) mayIssue(what string, m protocol.Member, most int) error {
+	now := time.Now()
+	h.adoption.issues.Expire(now)
+	if !h.adoption.issues.Allow(what+" "+m.ID, most, now) {
+		return fmt.Errorf("%s asks for too many certificates: ask again in a minute", m.Name)
+	}
+	return nil
 }
 
 // grantInterval is the time between two writes of words: a home that joins as a whole, after a
@@ -321,6 +341,9 @@ func (h *Hub) renew(ask topics.HubRequest, user string, to later) {
 	m, err := h.adoption.Renewal(ask, user, h.actsForAll(user))
 	if err == nil && h.work.Len() >= maxWork {
 		err = errors.New("too much is being signed: ask again in a moment")
+	}
+	if err == nil {
+		err = h.mayIssue("renewals", m, maxRenewals)
 	}
 	if err != nil {
 		to.reply(nil, err)

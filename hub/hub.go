@@ -72,6 +72,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"math"
 	"runtime"
 	"slices"
 	"time"
@@ -104,6 +105,7 @@ import (
 	"github.com/jmbarzee/dominion/hub/usage"
 	"github.com/jmbarzee/dominion/hub/workqueue"
 	"github.com/jmbarzee/dominion/internal/mailbox"
+	"github.com/jmbarzee/dominion/internal/ratelimit"
 	"github.com/jmbarzee/dominion/services/planner"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -265,7 +267,7 @@ func New(o Options) *Hub {
 	h.work = &work{done: func(d workDone) { h.box.PutAlways(d) }}
 	h.adoption = adopting{
 		Adoption: h.newAdoption(o), tokenFiles: o.TokenFiles, reach: o.Reach, rotation: h.newRotation(),
-		answers: make(map[string]givenGrant),
+		answers: make(map[string]givenGrant), issues: ratelimit.New(math.MaxInt),
 	}
 	h.setDomains(nil)
 	h.updateAgents()

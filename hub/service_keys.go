@@ -44,6 +44,9 @@ func (h *Hub) askServiceKeys(ask topics.HubRequest, user string, to later) {
 	case len(h.pending.services.waiting) >= maxWork:
 		err = errors.New("too much is being signed: ask again in a moment")
 	}
+	if err == nil {
+		err = h.mayIssue("services", m, maxServiceAsks)
+	}
 	for service := range ask.ServiceKeys {
 		if err == nil && !topics.ValidName(service) {
 			err = fmt.Errorf("field service_keys: %.80q is not a name", service)

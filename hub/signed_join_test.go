@@ -178,3 +178,23 @@ func TestFloodOfRecordedJoins(t *testing.T) {
 		}
 	})
 }
+
+// A domain does not have the hub write certificates to its disk without end, and keeps nobody else from
+// one.
+func TestRenewalsAreRateLimited(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		renew := func() {
+			o.joinAs(o.kitchen.key.join(topics.HubRequest{Transaction: topics.NewID(), ID: o.kitchen.id, Name: "kitchen", Session: "s", Renew: true}))
+		}
+		for range 30 {
+			renew()
+		}
+		if n := o.count(topics.CertificateRenewed); n != 10 {
+			t.Errorf("%d certificates in half a minute", n)
+		}
+		time.Sleep(time.Minute)
+		if renew(); o.count(topics.CertificateRenewed) != 11 {
+			t.Errorf("none after a minute: %s", o.story())
+		}
+	})
+}
