@@ -26,9 +26,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"fmt"
+	"math"
 	"time"
 
 	protocol "github.com/jmbarzee/dominion/identity/adoption"
+	"github.com/jmbarzee/dominion/internal/ratelimit"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -50,6 +52,8 @@ const (
 	revokedAsks     = 2 * time.Minute
 	// maxCopies is of how many domains copies are remembered.
 	maxCopies = 256
+	// maxWords is how many words a domain is given in a minute.
+	maxWords = 20
 	// advanceInterval is how often the running time is charged to tokens.
 	advanceInterval = time.Minute
 )
@@ -134,6 +138,8 @@ type Adoption struct {
 	copies map[string]copied
 	// joins are by the id of the domain.
 	joins map[string]joins
+	// wordsGiven bounds the words that each domain is given: each is written to the disk at once.
+	wordsGiven *ratelimit.Window
 	// storing are the offers whose domains are to be stored before they are completed.
 	storing   []*offer
 	verifying int
@@ -219,7 +225,7 @@ func New(o Options) *Adoption {
 		o: o, state: o.State,
 		offers: make(map[string]*offer), transactions: make(map[string]string),
 		refusals: make(map[string]string), certified: make(map[string]bool), copies: make(map[string]copied),
-		revokedNames: make(map[string]revokedAsker), joins: make(map[string]joins),
+		revokedNames: make(map[string]revokedAsker), joins: make(map[string]joins), wordsGiven: ratelimit.New(math.MaxInt),
 	}
 	if a.state.Forgotten == nil {
 		a.state.Forgotten = make(map[string]string)

@@ -994,3 +994,33 @@ func TestProofOfSomebodyElse(t *testing.T) {
 		t.Errorf("answered %+v: %s", h.answers, pi.refusal)
 	}
 }
+
+// A domain that joins without end has the hub write no more words than is bounded, and goes on joining
+// by the one that it has.
+func TestWordsAreRateLimited(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	given, ask := 0, topics.HubRequest{ID: "id-pi", Name: "pi", Word: pi.adopted.Trust.Word}
+	for n := range 100 {
+		if err := h.MayJoin(ask, "pi", false, h.now); err != nil {
+			t.Fatal(err)
+		}
+		h.Take()
+		word := h.Joined(ask, h.now)
+		if out := h.Take(); word != "" {
+			ask.Word = word
+			given++
+		} else if n > maxWords && (out.Minor || out.Store) {
+			t.Error("something is stored of a join without a word")
+		}
+	}
+	if given != maxWords {
+		t.Errorf("%d words were given", given)
+	}
+	if h.now = h.now.Add(time.Minute); h.Joined(ask, h.now) == "" {
+		t.Error("none is given after a minute")
+	}
+}

@@ -60,7 +60,8 @@ func (a *Adoption) copied(m protocol.Member, ask topics.HubRequest, now time.Tim
 }
 
 // Joined takes that a machine was granted a name, and returns the word to give it, once State is
-// stored; "": it has no key. One that was adopted under another name is renamed.
+// stored; "": it has no key, or keeps the one that it has, as it joins too often. One that was adopted
+// under another name is renamed.
 func (a *Adoption) Joined(ask topics.HubRequest, now time.Time) (word string) {
 	if !a.confirm(ask.ID, ask.Word, now) {
 		return ""
@@ -72,6 +73,10 @@ func (a *Adoption) Joined(ask topics.HubRequest, now time.Time) (word string) {
 			a.waiting.Remove(m.KeyHash)
 			a.viewChanged = true
 		}
+	}
+	a.wordsGiven.Expire(now)
+	if m.Name == ask.Name && !a.wordsGiven.Allow(m.ID, maxWords, now) {
+		return "" // it keeps the one that it has
 	}
 	word = a.o.WordKey.New(m.ID, m.Words)
 	m.Name, m.Words = ask.Name, m.Words.Give(word)
