@@ -140,21 +140,22 @@ func (h *Hub) receiveKeyList(a topics.Address, m topics.Message, now time.Time) 
 		return
 	}
 	if len(m.Payload) > 0 {
-		h.takeKeyList(m.Payload, now)
+		h.takeKeyList(m.Payload, m.Topic, now)
 	}
 	h.pub.Received(a, m, now)
 }
 
 // showsKeyList takes a key list that a domain shows because it is newer than the hub's.
-func (h *Hub) showsKeyList(message string, now time.Time) {
+func (h *Hub) showsKeyList(ask asked, now time.Time) {
 	if h.keys != nil {
-		h.takeKeyList([]byte(message), now)
+		h.takeKeyList([]byte(ask.KeyList), "of "+ask.user, now)
 	}
 }
 
-// takeKeyList takes over a key list that somebody shows, if it has what the hub has not.
-func (h *Hub) takeKeyList(message []byte, now time.Time) {
-	if bytes.Equal(message, h.keys.SignedKeyList()) || !h.events.MayReport("key lists", maxKeyLists, now) {
+// takeKeyList takes over a key list that somebody shows, if it has what the hub has not. from is what
+// senders are told apart by: one who shows others keeps nobody from showing a newer one.
+func (h *Hub) takeKeyList(message []byte, from string, now time.Time) {
+	if bytes.Equal(message, h.keys.SignedKeyList()) || !h.events.MayReport("key lists "+from, maxKeyLists, now) {
 		return
 	}
 	before := h.keys.KeyList()
@@ -177,5 +178,5 @@ func (h *Hub) takeKeyList(message []byte, now time.Time) {
 	h.publishCertificate()
 }
 
-// maxKeyLists is how many key lists of others are verified in a minute.
+// maxKeyLists is how many key lists of a sender are verified in a minute.
 const maxKeyLists = 10

@@ -151,7 +151,7 @@ var handlers = map[string]handler{
 			return nil, nil
 		}
 		if ask.KeyList != "" {
-			h.showsKeyList(ask.KeyList, now)
+			h.showsKeyList(ask, now)
 			return nil, nil
 		}
 		if acknowledges(ask.HubRequest) {

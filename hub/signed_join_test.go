@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -195,6 +196,33 @@ func TestRenewalsAreRateLimited(t *testing.T) {
 		time.Sleep(time.Minute)
 		if renew(); o.count(topics.CertificateRenewed) != 11 {
 			t.Errorf("none after a minute: %s", o.story())
+		}
+	})
+}
+
+// A restored hub takes over a newer key list, also while a user shows it others without end.
+func TestKeyListBesideAFlood(t *testing.T) {
+	inOrderedHome(t, func(o *orderedHome) {
+		request, _ := o.tree.Request(topics.VerbJoin)
+		shows := func(user, list string) {
+			o.home.hub.Deliver(topics.Message{Topic: request, Payload: topics.Encode(topics.HubRequest{ID: "id-of-" + user, Name: user, KeyList: list}), QoS: 1, User: user})
+			o.last("") // waits
+		}
+		for range 50 {
+			shows("mallory", "nonsense")
+		}
+		newer := o.keys.KeyList()
+		newer.Number += 5
+		var message []byte
+		err := o.keys.With(func(own *identity.Hub) (err error) {
+			message, err = newer.Sign(own.Authority)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shows("attic", string(message)); o.keys.KeyList().Number < newer.Number {
+			t.Errorf("list %d is not taken: %s", newer.Number, o.story())
 		}
 	})
 }
