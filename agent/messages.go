@@ -183,6 +183,9 @@ func (l *loop) acceptSigned(c topics.StartCommand) (signed.Ratchet, error) {
 	if !l.signatures.Required() {
 		return l.store.ratchet, nil
 	}
+	if !l.signatures.Counts(c.Key) { // it waited while another key list came, or this domain was adopted
+		return l.store.ratchet, fmt.Errorf("the key %.12q that signed it is not a hub's any more", c.Key)
+	}
 	return l.store.ratchet.Retain(l.signatures.Counts).Accept(c.Key, markOf(c.Epoch, c.Generation))
 }
 

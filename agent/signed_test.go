@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/signatures"
 	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
@@ -344,4 +345,25 @@ func TestDrainByCommand(t *testing.T) {
 			t.Errorf("not undrained; events %q", u.events())
 		}
 	})
+}
+
+// A start command that waited for the hub is not obeyed if its key left the key list meanwhile, nor
+// one without a key once the domain has pinned an authority.
+func TestStartCommandThatWaitedForAnotherKeyList(t *testing.T) {
+	key, former := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
+	list := identity.KeyList{Dominion: "home"}.WithHub(identity.HubKey{Key: key}).WithHub(identity.HubKey{Key: former})
+	l := &loop{signatures: signatures.New("me"), store: &store{}}
+	l.signatures.Pin(&identity.Verifier{Dominion: "home", Keys: &list})
+	for _, by := range []string{key, former} {
+		if _, err := l.acceptSigned(topics.StartCommand{Key: by, Epoch: 1, Generation: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list = list.Revoke(identity.RevokedKey{Key: former}, time.Now())
+	l.signatures.SetVerifier(&identity.Verifier{Dominion: "home", Keys: &list})
+	for by, obeyed := range map[string]bool{key: true, former: false, "": false} {
+		if _, err := l.acceptSigned(topics.StartCommand{Key: by, Epoch: 1, Generation: 2}); (err == nil) != obeyed {
+			t.Errorf("by %.4q: %v", by, err)
+		}
+	}
 }
