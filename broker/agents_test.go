@@ -1,12 +1,15 @@
 package broker_test
 
 import (
+	"crypto/tls"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/jmbarzee/dominion/broker"
+	"github.com/jmbarzee/dominion/broker/client"
 )
 
 // The client identifiers of a domain are for its user alone, whoever used them
@@ -64,4 +67,63 @@ func TestIdentifiersOfAgentsAreTheirDomains(t *testing.T) {
 		}
 		agent.leave()
 	})
+}
+
+// An adopted domain has its client identifiers whichever way it comes: by its certificate, and
+// without a user over the loopback of the hub's own machine, where such clients are admins. No other
+// domain has them meanwhile.
+func TestAnAgentKeepsItsIdentifiersOnEveryWay(t *testing.T) {
+	server, serverKey := certificate(t)
+	pair, err := tls.LoadX509KeyPair(server, serverKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := newAuthority(t)
+	owners := make(map[string]broker.Owner)
+	for _, name := range []string{"laptop", "pi"} {
+		owners[name] = broker.Owner{Name: name, Use: "domain"}
+	}
+	b, at := listen(t, broker.Config{
+		Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", Identity: issuer{pair, owners}, DataDir: t.TempDir(),
+		Users: []broker.User{{Name: "ada", PasswordHash: hashOf(t, "a"), Role: broker.RoleAdmin}},
+	})
+	b.SetDomains(map[string]bool{"laptop": true, "pi": true})
+	b.SetAgents(map[string]broker.Agent{"1": {Domain: "laptop", User: "laptop"}})
+	connect := func(user, id string) (*client.Conn, error) {
+		o := client.Options{URL: at["mqtt"], ClientID: id}
+		if user == "ada" {
+			o.User, o.Password = "ada", "a"
+		} else if user != "" {
+			o.URL, o.CAFile = at["mqtts"], server
+			o.CertFile, o.KeyFile = clients.sign(t, user, time.Now().Add(time.Hour))
+		}
+		return client.Connect(t.Context(), o)
+	}
+	for _, id := range []string{"domain-1", "domain-1-join"} {
+		for _, user := range []string{"laptop", "", "laptop", "ada", "laptop", ""} {
+			c, err := connect(user, id) // takes over what is connected
+			if err != nil {
+				t.Fatalf("%s as %q: %v", id, user, err)
+			}
+			defer c.Close()
+			if other, err := connect("pi", id); err == nil {
+				other.Close()
+				t.Errorf("%s of %q: another domain is let in", id, user)
+			}
+		}
+	}
+	// It joined without a user: it has its identifiers also while it is not connected.
+	b.SetAgents(map[string]broker.Agent{"1": {Domain: "laptop"}, "2": {Domain: "shed"}})
+	for _, id := range []string{"domain-1", "domain-1-join"} {
+		b.Forget(id)
+		if other, err := connect("pi", id); err == nil {
+			other.Close()
+			t.Errorf("%s: another domain is let in", id)
+		}
+	}
+	c, err := connect("pi", "domain-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }

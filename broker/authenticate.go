@@ -69,12 +69,12 @@ func (b *Broker) claimClientID(c engine.Client, user, role string) error {
 		return nil
 	case strings.HasPrefix(c.ID, agentIDPrefix) && role != RoleDomain && role != RoleAdmin:
 		return refusedError{engine.ErrClientIDTaken, "client ids that begin with " + agentIDPrefix + " are reserved for agents, users of the role domain"}
-	case user != "" && role != RoleAdmin && b.anonymousConnected(c.ID):
+	case user != "" && role != RoleAdmin && b.anonymousConnected(c.ID) && !b.isOwnAgent(c, user):
 		return refusedError{engine.ErrClientIDTaken, "a client without a user, which is an admin, is connected with this client id"}
 	case c.Assigned:
 		return nil // random, and not used again
-	case strings.HasPrefix(c.ID, agentIDPrefix) && role == RoleDomain:
-		if decided, err := b.admitAgent(c, user); decided {
+	case strings.HasPrefix(c.ID, agentIDPrefix):
+		if decided, err := b.admitAgent(c, user, role); decided {
 			return err
 		}
 	}
