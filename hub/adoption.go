@@ -103,6 +103,8 @@ type later struct {
 	// of this join; "": the answer grants no join.
 	session   string
 	ephemeral []byte
+	// certified are the keys of services of the domain that have a certificate.
+	certified []string
 }
 
 // reply answers.

@@ -217,8 +217,13 @@ func TestAdoptionOverTLS(t *testing.T) {
 	h.intrude(question.ID, grant.Word, own)
 	again := join
 	again.Transaction, again.Word = "t2", grant.Word
-	if r, g := ask(again); r.Status != topics.StatusOK || g.Word == "" {
+	again.Certified = []string{strings.Repeat("ab", 32)}
+	r, grant = ask(again)
+	if r.Status != topics.StatusOK || grant.Word == "" {
 		t.Errorf("after the attempts of an intruder: %+v", r)
+	}
+	if !grant.Renew {
+		t.Error("the hub has no record of the certificate of a service, and the domain is not asked to renew it")
 	}
 	r, renewed := ask(topics.HubRequest{Transaction: "r", ID: question.ID, Name: "pi", Renew: true})
 	chain, err := identity.ParseChain(renewed.Certificate)
@@ -274,6 +279,10 @@ func TestAdoptionOverTLS(t *testing.T) {
 	})})
 	if r, err := topics.Decode[topics.Reply]("t", h.receive("dominion/response/join/stranger")); err != nil || r.Status == topics.StatusOK {
 		t.Errorf("a client without a certificate gets those of a domain: %+v, %v", r, err)
+	}
+	again.Transaction, again.Word, again.Certified = "t3", grant.Word, []string{identity.HashEncodedKey(public)}
+	if r, g := ask(again); r.Status != topics.StatusOK || g.Renew {
+		t.Errorf("the domain is asked to renew a certificate that is recorded: %+v, %+v", r, g)
 	}
 	ofService := identity.TLSCertificate(service, chain)
 	web, err := h.connect(verifier.VerifyHub(ofService, time.Now, nil), "web", nil)

@@ -58,7 +58,7 @@ func (h *Hub) answersJoinLater(ask topics.HubRequest, data any, m topics.Message
 	case ask.ServiceKeys != nil:
 		h.askServiceKeys(ask, m.User, to)
 	case is && to.domain != "":
-		to.session, to.ephemeral = ask.Session, ask.Ephemeral
+		to.session, to.ephemeral, to.certified = ask.Session, ask.Ephemeral, ask.Certified
 		h.adoption.grants = append(h.adoption.grants, granted{to, g})
 	default:
 		return false

@@ -152,7 +152,7 @@ func (h *Hub) signGrant(to later, g topics.Grant, now time.Time) {
 			}
 			published := h.keys.Published()
 			g.Hub = &published
-			g.Renew = g.Certificate == nil && h.keys.RenewalDue(to.domain, now)
+			g.Renew = g.Certificate == nil && (h.keys.RenewalDue(to.domain, now) || g.CertifiesServices && h.keys.Unrecorded(to.domain, to.certified))
 			payload, err := h.keys.SignOrder(topics.ResponseTo.SignedKind(), to.domain, topics.Encode(topics.Accept(to.transaction, g)))
 			return func(time.Time) {
 				if keys != nil {

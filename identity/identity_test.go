@@ -364,6 +364,26 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// The ledger lists a user's key until the last certificate of it ends: until then it must be possible
+// to revoke it.
+func TestLedgerListsKeysUntilTheirLastCertificateEnds(t *testing.T) {
+	h, _ := openHub(t, t.TempDir(), false)
+	csr := must[[]byte](t)(NewRequest(newKey(t), "phone"))
+	long := must[[]*x509.Certificate](t)(h.SignRequest(csr, Subject{Use: UserUse, Name: "phone"}, 30*day, now))
+	must[[]*x509.Certificate](t)(h.SignRequest(csr, Subject{Use: UserUse, Name: "phone"}, day, now))
+	other := func(at time.Time) {
+		must[[]*x509.Certificate](t)(h.SignRequest(must[[]byte](t)(NewRequest(newKey(t), "tv")), Subject{Use: UserUse, Name: "tv"}, day, at))
+	}
+	other(now.Add(29 * day))
+	if i, listed := h.Ledger.Find(hashOf(long[0])); !listed || !i.Expires.Equal(long[0].NotAfter) {
+		t.Errorf("before its end: %+v, %v", i, listed)
+	}
+	other(now.Add(31 * day))
+	if _, listed := h.Ledger.Find(hashOf(long[0])); listed {
+		t.Error("it is listed after its end")
+	}
+}
+
 func FuzzRequest(f *testing.F) {
 	key, err := NewKey()
 	if err != nil {

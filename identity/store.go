@@ -202,16 +202,19 @@ type Issue struct {
 	Use  Use    `json:"use"`
 	Name string `json:"name"`
 	// Domain is the id of the domain of a service; "" for others.
-	Domain  string    `json:"domain,omitempty"`
-	Key     string    `json:"key"`
-	Issued  time.Time `json:"issued"`
+	Domain string    `json:"domain,omitempty"`
+	Key    string    `json:"key"`
+	Issued time.Time `json:"issued"`
+	// Expires is when the last certificate of the key ends: of a user or a service that may be a
+	// former one.
 	Expires time.Time `json:"expires"`
 }
 
 // RenewAt returns when the certificate is renewed: after two thirds of its lifetime.
 func (i Issue) RenewAt() time.Time { return i.Issued.Add(i.Expires.Sub(i.Issued) / 3 * 2) }
 
-// Ledger lists what the authority has issued, the newest certificate of each key.
+// Ledger lists what the authority has issued, the newest certificate of each key. A certificate of a
+// user or a service is accepted only while its key is listed, which it is until it ends.
 type Ledger struct {
 	Issues []Issue `json:"issued"`
 	// NewestIssued is when the newest certificate was issued, of any key.
@@ -233,16 +236,22 @@ func (l Ledger) withAll(certs []*x509.Certificate, domains []string) Ledger {
 		next.NewestIssued = later(next.NewestIssued, Issued(cert))
 		keys[hashOf(cert)] = true
 	}
+	ends := make(map[string]time.Time, len(certs)) // of former certificates of these keys
 	for _, i := range l.Issues {
-		ended := (i.Use == UserUse || i.Use == ServiceUse) && i.Expires.Before(next.NewestIssued)
-		if !keys[i.Key] && !ended {
+		bounded := i.Use == UserUse || i.Use == ServiceUse
+		switch {
+		case keys[i.Key]:
+			if bounded {
+				ends[i.Key] = i.Expires
+			}
+		case !bounded || !i.Expires.Before(next.NewestIssued):
 			next.Issues = append(next.Issues, i)
 		}
 	}
 	for n, cert := range certs {
 		if s, err := SubjectOf(cert); err == nil {
 			next.Issues = append(next.Issues, Issue{
-				Use: s.Use, Name: s.Name, Domain: domains[n], Key: hashOf(cert), Issued: Issued(cert), Expires: cert.NotAfter,
+				Use: s.Use, Name: s.Name, Domain: domains[n], Key: hashOf(cert), Issued: Issued(cert), Expires: later(cert.NotAfter, ends[hashOf(cert)]),
 			})
 		}
 	}

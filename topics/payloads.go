@@ -483,50 +483,51 @@ type KeySet map[string][]byte
 
 // HubRequest is the payload of request/<verb>.
 type HubRequest struct {
-	Transaction string  `json:"transaction" type:"text" doc:"repeated in the response"`
-	Service     string  `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, reset, update, why, logs"`
-	Domain      string  `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, adopt, resync, why, logs"`
-	Replicas    *int    `json:"replicas,omitempty" doc:"scale"`
-	Limit       int     `json:"limit,omitempty" doc:"events: how many of the last"`
-	Lines       int     `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
-	Follow      Seconds `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
-	User        string  `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
-	Client      string  `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
-	Action      string  `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; authority: rotate, export or offline; identity: require; permit_join: open or close; token: list, create or remove; secret: list, set or remove"`
-	Role        string  `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
-	Hash        string  `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
-	Certificate bool    `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
-	Request     string  `json:"certificate_request,omitempty" type:"text" doc:"certificates: PKCS #10 in PEM; its key alone is used"`
-	Key         string  `json:"key,omitempty" type:"line" doc:"certificates, revoke: the key, as its SHA-256 or the 16 characters that certificates shows; authority, offline: SHA-256 of the authority's"`
-	Compromised bool    `json:"compromised,omitempty" doc:"authority, rotate: the present one ends at once"`
-	Authority   string  `json:"authority,omitempty" type:"id" doc:"join: SHA-256 of the key of the newest authority that the domain has stored; without a transaction it joins nothing, and is not answered"`
-	KeyList     string  `json:"key_list,omitempty" type:"text" doc:"join: joins nothing, shows a hub that published an older key list the one that the domain has; not answered; 262144 bytes at most"`
-	Days        int     `json:"days,omitempty" doc:"certificates: how long it is valid; absent: as [identity] lifetime"`
-	Secret      string  `json:"secret,omitempty" type:"id" doc:"secret: name of the one that is set or removed"`
-	Value       string  `json:"value,omitempty" type:"value" doc:"secret: what it is set to, 32768 bytes at most"`
-	Topic       string  `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
-	Without     string  `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
-	Drain       string  `json:"drain,omitempty" type:"name" doc:"plan: as if this domain were draining"`
-	Rebalance   bool    `json:"rebalance,omitempty" doc:"plan: as if the services were spread anew"`
-	Config      string  `json:"config,omitempty" type:"text" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
-	After       string  `json:"after,omitempty" type:"name" doc:"devices: go on after the one of this id"`
-	Response    string  `json:"response_topic,omitempty" type:"line" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
-	ID          string  `json:"id,omitempty" type:"id" doc:"join: UUID of the domain"`
-	Name        string  `json:"name,omitempty" type:"name" doc:"join: name of the domain; token: the only one that it lets join; trace: any name, for the topic of the lines"`
-	Session     string  `json:"session,omitempty" type:"id" doc:"join: of this run of the agent"`
-	Protocol    string  `json:"protocol,omitempty" type:"protocol" doc:"join: version of this contract"`
-	Address     string  `json:"address,omitempty" type:"address" doc:"join: of the agent, to tell two machines of one name apart"`
-	Word        string  `json:"word,omitempty" type:"id" doc:"join: the last word that the hub gave this domain; a copy of its disk shows an older one"`
-	Number      uint64  `json:"number,omitempty" doc:"join: counts the joins of this session from 1; only of a domain that has a key: one that is not greater is replayed"`
-	Ephemeral   []byte  `json:"ephemeral,omitempty" doc:"join: base64 of a key for this join alone, an uncompressed point of P-256: the keys of MACs are derived by it"`
-	Last        string  `json:"last,omitempty" type:"text" doc:"join: the last start command that the domain obeyed, as the hub signed it; 524288 bytes at most. A hub that was restored from a backup goes above its epoch"`
-	Confirm     string  `json:"confirm,omitempty" type:"id" doc:"join: joins nothing, says that the domain has stored this word; not answered"`
-	Renew       bool    `json:"renew,omitempty" doc:"join: joins nothing, asks for a new certificate of the domain's key"`
-	ServiceKeys KeySet  `json:"service_keys,omitempty" key:"name" doc:"join: joins nothing, asks for certificates of services of this domain; the public key of each (DER of a SubjectPublicKeyInfo, P-256); 64 at most"`
-	Code        string  `json:"code,omitempty" type:"line" doc:"adopt: the code that the machine shows"`
-	Replace     bool    `json:"replace,omitempty" doc:"adopt: also if the name belongs to another key, which is revoked"`
-	Duration    Seconds `json:"duration,omitzero" doc:"permit_join, token: for how long"`
-	Count       int     `json:"count,omitempty" doc:"permit_join: how many domains; token: how many uses"`
-	Use         string  `json:"use,omitempty" type:"word" doc:"token: domain or hub"`
-	Token       string  `json:"token,omitempty" type:"word" doc:"token: id of the one to remove"`
+	Transaction string   `json:"transaction" type:"text" doc:"repeated in the response"`
+	Service     string   `json:"service,omitempty" type:"name" doc:"start, stop, restart, scale, reset, update, why, logs"`
+	Domain      string   `json:"domain,omitempty" type:"name" doc:"restart, drain, undrain, forget, adopt, resync, why, logs"`
+	Replicas    *int     `json:"replicas,omitempty" doc:"scale"`
+	Limit       int      `json:"limit,omitempty" doc:"events: how many of the last"`
+	Lines       int      `json:"lines,omitempty" doc:"logs: how many of the last lines, 100 if absent"`
+	Follow      Seconds  `json:"follow,omitempty" doc:"logs: stream new lines for so many seconds unless renewed"`
+	User        string   `json:"user,omitempty" type:"line" doc:"access: the user that is meant"`
+	Client      string   `json:"client,omitempty" type:"line" doc:"access, clients: the client identifier that is meant"`
+	Action      string   `json:"action,omitempty" type:"word" doc:"access: publish, subscribe or deliver; user: list, add, remove, role or password; clients: list, kick or forget; certificates: list, issue or revoke; authority: rotate, export or offline; identity: require; permit_join: open or close; token: list, create or remove; secret: list, set or remove"`
+	Role        string   `json:"role,omitempty" type:"word" doc:"user: admin, reader, device or domain"`
+	Hash        string   `json:"password_hash,omitempty" type:"hash" doc:"user: bcrypt hash of the password"`
+	Certificate bool     `json:"certificate,omitempty" doc:"user: a certificate with its name will do"`
+	Request     string   `json:"certificate_request,omitempty" type:"text" doc:"certificates: PKCS #10 in PEM; its key alone is used"`
+	Key         string   `json:"key,omitempty" type:"line" doc:"certificates, revoke: the key, as its SHA-256 or the 16 characters that certificates shows; authority, offline: SHA-256 of the authority's"`
+	Compromised bool     `json:"compromised,omitempty" doc:"authority, rotate: the present one ends at once"`
+	Authority   string   `json:"authority,omitempty" type:"id" doc:"join: SHA-256 of the key of the newest authority that the domain has stored; without a transaction it joins nothing, and is not answered"`
+	KeyList     string   `json:"key_list,omitempty" type:"text" doc:"join: joins nothing, shows a hub that published an older key list the one that the domain has; not answered; 262144 bytes at most"`
+	Days        int      `json:"days,omitempty" doc:"certificates: how long it is valid; absent: as [identity] lifetime"`
+	Secret      string   `json:"secret,omitempty" type:"id" doc:"secret: name of the one that is set or removed"`
+	Value       string   `json:"value,omitempty" type:"value" doc:"secret: what it is set to, 32768 bytes at most"`
+	Topic       string   `json:"topic,omitempty" type:"line" doc:"access: a topic, or a filter to subscribe to; trace: a client identifier or a topic filter"`
+	Without     string   `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
+	Drain       string   `json:"drain,omitempty" type:"name" doc:"plan: as if this domain were draining"`
+	Rebalance   bool     `json:"rebalance,omitempty" doc:"plan: as if the services were spread anew"`
+	Config      string   `json:"config,omitempty" type:"text" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
+	After       string   `json:"after,omitempty" type:"name" doc:"devices: go on after the one of this id"`
+	Response    string   `json:"response_topic,omitempty" type:"line" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`
+	ID          string   `json:"id,omitempty" type:"id" doc:"join: UUID of the domain"`
+	Name        string   `json:"name,omitempty" type:"name" doc:"join: name of the domain; token: the only one that it lets join; trace: any name, for the topic of the lines"`
+	Session     string   `json:"session,omitempty" type:"id" doc:"join: of this run of the agent"`
+	Protocol    string   `json:"protocol,omitempty" type:"protocol" doc:"join: version of this contract"`
+	Address     string   `json:"address,omitempty" type:"address" doc:"join: of the agent, to tell two machines of one name apart"`
+	Word        string   `json:"word,omitempty" type:"id" doc:"join: the last word that the hub gave this domain; a copy of its disk shows an older one"`
+	Number      uint64   `json:"number,omitempty" doc:"join: counts the joins of this session from 1; only of a domain that has a key: one that is not greater is replayed"`
+	Ephemeral   []byte   `json:"ephemeral,omitempty" doc:"join: base64 of a key for this join alone, an uncompressed point of P-256: the keys of MACs are derived by it"`
+	Last        string   `json:"last,omitempty" type:"text" doc:"join: the last start command that the domain obeyed, as the hub signed it; 524288 bytes at most. A hub that was restored from a backup goes above its epoch"`
+	Confirm     string   `json:"confirm,omitempty" type:"id" doc:"join: joins nothing, says that the domain has stored this word; not answered"`
+	Renew       bool     `json:"renew,omitempty" doc:"join: joins nothing, asks for a new certificate of the domain's key"`
+	ServiceKeys KeySet   `json:"service_keys,omitempty" key:"name" doc:"join: joins nothing, asks for certificates of services of this domain; the public key of each (DER of a SubjectPublicKeyInfo, P-256); 64 at most"`
+	Certified   []string `json:"certified,omitempty" type:"line" doc:"join: SHA-256 of the keys of its services that have a certificate, in hexadecimal, 128 at most; where the hub has no record of one, its answer has renew"`
+	Code        string   `json:"code,omitempty" type:"line" doc:"adopt: the code that the machine shows"`
+	Replace     bool     `json:"replace,omitempty" doc:"adopt: also if the name belongs to another key, which is revoked"`
+	Duration    Seconds  `json:"duration,omitzero" doc:"permit_join, token: for how long"`
+	Count       int      `json:"count,omitempty" doc:"permit_join: how many domains; token: how many uses"`
+	Use         string   `json:"use,omitempty" type:"word" doc:"token: domain or hub"`
+	Token       string   `json:"token,omitempty" type:"word" doc:"token: id of the one to remove"`
 }

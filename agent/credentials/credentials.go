@@ -96,6 +96,8 @@ type Credentials struct {
 	answers []answer
 	// questions are the public keys to ask for, by service.
 	questions map[string][]byte
+	// certified are the hashes of the keys that have a certificate, sorted.
+	certified []string
 }
 
 // answer is what came of a question.
@@ -134,6 +136,7 @@ func Open(o Options) (*Credentials, error) {
 		c.entries[service] = e
 		c.checks[service] = time.Time{}
 	}
+	c.noteCertified(slices.Collect(maps.Keys(c.entries)))
 	return c, nil
 }
 
@@ -146,6 +149,9 @@ func (c *Credentials) Want(services []string, afresh bool) {
 		return
 	}
 	c.wanted, c.afresh = slices.Clone(services), c.afresh || afresh
+	if services == nil {
+		c.certified = nil
+	}
 	c.run()
 }
 
@@ -197,6 +203,31 @@ func (c *Credentials) Keys() map[string][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.questions
+}
+
+// maxCertified bounds Certified: a hub issues certificates to no more keys of a domain.
+const maxCertified = 128
+
+// Certified returns the hashes of the keys that have a certificate, of services that are to have one.
+// It must not be changed.
+func (c *Credentials) Certified() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.certified
+}
+
+// noteCertified sets what Certified returns, of services.
+func (c *Credentials) noteCertified(services []string) {
+	var all []string
+	for _, service := range services {
+		if e := c.entries[service]; e != nil && e.chain != nil && len(all) < maxCertified {
+			all = append(all, e.hash)
+		}
+	}
+	slices.Sort(all)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.certified = all
 }
 
 // Answered takes what the hub answered to a question, or why it did not.
@@ -270,6 +301,7 @@ func (c *Credentials) step(now time.Time) (next time.Time) {
 	c.makeKeys(wanted, replace, verifier)
 	c.prune(wanted, now)
 	c.save()
+	c.noteCertified(wanted)
 	for _, service := range wanted {
 		if e := c.entries[service]; e != nil && e.chain != nil && (checks[service] || !e.provided) {
 			sooner(c.provide(service, e, verifier, now))

@@ -452,11 +452,17 @@ func TestRenewNow(t *testing.T) {
 	if got := h.certified(c); len(got) != 0 {
 		t.Fatalf("asked for %v", got)
 	}
+	if all := c.Certified(); len(all) != 1 || !slices.Equal(h.open().Certified(), all) {
+		t.Errorf("certified are %v, and %v after a restart", all, h.open().Certified())
+	}
 	c.RenewNow()
 	if got := h.certified(c); len(got) != 1 {
 		t.Errorf("asked for %v", got)
 	}
 	if got := h.certified(c); len(got) != 0 {
 		t.Errorf("asked again for %v", got)
+	}
+	if c.Want(nil, false); len(c.Certified()) != 0 {
+		t.Errorf("where services get no certificates, certified are %v", c.Certified())
 	}
 }

@@ -156,6 +156,9 @@ func (l *Link) newJoin(c candidate) (*exchange, error) {
 		return nil, err
 	}
 	e.ask.Ephemeral = e.key.PublicKey().Bytes()
+	if l.o.Services != nil {
+		e.ask.Certified = l.o.Services.Certified()
+	}
 	return e, nil
 }
 

@@ -9,6 +9,8 @@ type Services interface {
 	Changed() <-chan struct{}
 	// Keys returns the public keys to ask for now, by service; empty: there is nothing to ask.
 	Keys() map[string][]byte
+	// Certified returns the hashes of the keys that have a certificate.
+	Certified() []string
 	// RenewNow has all certificates renewed.
 	RenewNow()
 	// Answered takes the certificates that the hub has issued, or why it did not.

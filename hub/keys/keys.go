@@ -242,6 +242,16 @@ func (s side) Identify(chain []*x509.Certificate) (broker.Owner, bool, error) {
 // its domains: it was forgotten, or adopted after the backup that was restored.
 var errNotAdopted = errors.New("the certificate is of ours, and not in the list of adopted domains")
 
+// errNotRecorded means that a user or service has a certificate of the dominion that is not in the
+// list of what was issued. Such a one could neither be listed nor revoked.
+var errNotRecorded = errors.New("this hub has no record of it: it was issued after the backup from which the hub was restored, or the record was lost")
+
+// records reports whether a certificate is in the list of what was issued.
+func records(ledger identity.Ledger, peer identity.Peer) bool {
+	i, found := ledger.Find(peer.KeyHash)
+	return found && i.Use == peer.Subject.Use && i.Name == peer.Subject.Name
+}
+
 // identify returns whose the certificate of a client is.
 func (k *Keys) identify(chain []*x509.Certificate, now time.Time) (broker.Owner, bool, error) {
 	if _, err := identity.SubjectOf(chain[0]); err != nil {
@@ -262,6 +272,9 @@ func (k *Keys) identify(chain []*x509.Certificate, now time.Time) (broker.Owner,
 			return broker.Owner{}, true, fmt.Errorf("cannot verify the certificate of the domain %.80s: %w", peer.Subject.Name, errNotAdopted)
 		}
 		owner.Name = d.Name
+	}
+	if peer.Subject.Use == identity.UserUse && !records(ledger, peer) {
+		return broker.Owner{}, true, fmt.Errorf("cannot verify the certificate of the user %.80s: %w: `dominionctl user certificate %.80s` issues another one", peer.Subject.Name, errNotRecorded, peer.Subject.Name)
 	}
 	if peer.Subject.Use == identity.ServiceUse {
 		if err := k.checkService(peer, ledger); err != nil {

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/identity"
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -202,6 +204,38 @@ func TestRestoredHubTakesNewerList(t *testing.T) {
 	} {
 		if changed, err := restored.TakeKeyList(message, time.Now()); changed || err == nil {
 			t.Errorf("%s was taken over", name)
+		}
+	}
+}
+
+// A user's certificate that was issued after the backup from which the hub was restored is refused:
+// it is not listed, so neither `certificates revoke` nor `user remove` would end it. One of before
+// counts, and is ended by both.
+func TestRestoredHubAcceptsRecordedUsersOnly(t *testing.T) {
+	o := options(t.TempDir(), new(machine))
+	k := open(t, o)
+	before, _ := issue(t, k, identity.UserUse, "ada")
+	backup := o
+	backup.DataDir = copyDir(t, o.DataDir)
+	after, key := issue(t, k, identity.UserUse, "ada")
+	restored := open(t, backup)
+	if _, _, err := restored.ForClients().Identify(before); err != nil {
+		t.Errorf("of before the backup: %v", err)
+	}
+	for name, side := range map[string]broker.Identity{"clients": restored.ForClients(), "browsers": restored.ForBrowsers()} {
+		if who, _, err := side.Identify(after); err == nil || !strings.Contains(err.Error(), "dominionctl user certificate ada") {
+			t.Errorf("%s: of after the backup it is %v, %v", name, who, err)
+		}
+	}
+	if row := restored.Row(key); len(row) != 0 {
+		t.Errorf("it is listed: %v", row)
+	}
+	if n, err := restored.RevokeUser("ada", time.Now()); n != 1 || err != nil {
+		t.Errorf("revoked %d, %v", n, err)
+	}
+	for name, chain := range map[string][]*x509.Certificate{"before": before, "after": after} {
+		if who, _, err := restored.ForClients().Identify(chain); err == nil {
+			t.Errorf("a user who was removed: of %s the backup it is %v", name, who)
 		}
 	}
 }

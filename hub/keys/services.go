@@ -155,36 +155,45 @@ func (k *Keys) revokedServices(id string) (entries []identity.RevokedKey, names 
 	return entries, names
 }
 
-// checkService returns why the certificate of a service is not accepted: its domain must be adopted,
-// and have the name that it had when the certificate was issued. ledger is what was issued.
+// Unrecorded reports whether a key of a service that its domain shows as certified is not in the list of
+// what was issued: the hub was restored from a backup, or the list was lost. No certificate of such a
+// key is accepted, and the domain has to ask for another one.
+func (k *Keys) Unrecorded(id string, certified []string) bool {
+	if len(certified) == 0 {
+		return false
+	}
+	k.mu.Lock()
+	list, ledger := k.list, k.hub.Ledger // what they hold is never changed
+	k.mu.Unlock()
+	missing := make(map[string]bool, len(certified))
+	for _, key := range certified {
+		if !list.IsRevoked(key) {
+			missing[key] = true
+		}
+	}
+	for _, i := range ledger.Issues {
+		if i.Use == identity.ServiceUse && i.Domain == id {
+			delete(missing, i.Key)
+		}
+	}
+	return len(missing) > 0
+}
+
+// checkService returns why the certificate of a service is not accepted: it must be in the list of
+// what was issued, ledger, and its domain adopted and have the name that it had when it was issued.
 func (k *Keys) checkService(peer identity.Peer, ledger identity.Ledger) error {
 	_, domain, is := strings.Cut(peer.Subject.Name, ".")
 	issue, found := ledger.Find(peer.KeyHash)
 	switch {
 	case !is:
 		return errors.New("its name is not SERVICE.DOMAIN")
-	case found && issue.Name != peer.Subject.Name:
+	case !found:
+		return errNotRecorded
+	case issue.Name != peer.Subject.Name:
 		return fmt.Errorf("its service is %.128s now", issue.Name)
-	case found && issue.Domain != "":
-		if d, adopted := k.domain(issue.Domain); adopted && d.Name == domain {
-			return nil
-		}
-	case k.named(domain): // issued after the backup from which the hub was restored
+	}
+	if d, adopted := k.domain(issue.Domain); adopted && d.Name == domain {
 		return nil
 	}
 	return errNotAdopted
-}
-
-// named reports whether an adopted domain has a name.
-func (k *Keys) named(domain string) bool {
-	all := k.domains.Load()
-	if all == nil {
-		return false
-	}
-	for _, d := range *all {
-		if d.Name == domain {
-			return true
-		}
-	}
-	return false
 }

@@ -101,7 +101,8 @@ func TestServiceIsOfItsDomain(t *testing.T) {
 		t.Errorf("of a domain that is not adopted it is %s", who)
 	}
 
-	// A hub that was restored from a backup has no entry of it.
+	// A hub that was restored from a backup has no record of it: nobody could revoke it. The domain
+	// gets another one of the same key, which is recorded.
 	for _, name := range []string{"issued.json", "issued.json" + atomicfile.Previous} {
 		if err := os.Remove(filepath.Join(o.DataDir, identity.Directory, name)); err != nil {
 			t.Fatal(err)
@@ -109,8 +110,23 @@ func TestServiceIsOfItsDomain(t *testing.T) {
 	}
 	fresh := open(t, o)
 	fresh.SetDomains(map[string]Domain{kitchenID: {Name: "kitchen", Key: "k"}})
+	if who, _, err := fresh.ForClients().Identify(chain); err == nil {
+		t.Errorf("without the record it is %v", who)
+	}
+	hash := identity.HashEncodedKey(web)
+	if !fresh.Unrecorded(kitchenID, []string{hash}) || fresh.Unrecorded(kitchenID, nil) {
+		t.Error("the domain is not asked to renew, or without a reason")
+	}
+	chain = chainOf(t, certifyServices(t, fresh, kitchenID, "kitchen", map[string][]byte{"web": web}), "web")
 	if who, _, err := fresh.ForClients().Identify(chain); err != nil || who.Name != "web.kitchen" {
-		t.Errorf("without the list it is %v, %v", who, err)
+		t.Errorf("with the record it is %v, %v", who, err)
+	}
+	if fresh.Unrecorded(kitchenID, []string{hash}) || !fresh.Unrecorded(atticID, []string{hash}) {
+		t.Error("a record counts for another domain, or not for its own")
+	}
+	revoke(t, fresh, hash)
+	if fresh.Unrecorded(kitchenID, []string{hash}) {
+		t.Error("a revoked key is renewed")
 	}
 }
 
