@@ -155,6 +155,7 @@ func (l *loop) reconsiderPending(now time.Time) {
 // judgeCommand judges a start command and acts on the verdict: it is stored and
 // applied, postponed, ignored or refused.
 func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time) {
+	above := l.ratchetFor(topics.SignedHead{Dominion: c.Dominion, Domain: c.Domain, Epoch: c.Epoch, Generation: c.Generation, Run: c.Run, Key: c.Key})
 	verdict, reason := l.orders.Judge(c, retained, l.store.accepted())
 	switch verdict {
 	case orders.Same, orders.Postpone:
@@ -163,7 +164,7 @@ func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time)
 	case orders.Refuse:
 		l.reports.Refused(fmt.Sprintf("start command of epoch %d generation %d refused: %s", c.Epoch, c.Generation, reason), now)
 	case orders.Apply:
-		ratchet, err := l.acceptSigned(c)
+		ratchet, err := l.acceptSigned(c, above)
 		if err != nil {
 			l.reports.Refused(fmt.Sprintf("start command of epoch %d generation %d refused: %v", c.Epoch, c.Generation, err), now)
 			return
@@ -177,16 +178,16 @@ func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time)
 	}
 }
 
-// acceptSigned returns the ratchet after a start command, or why a signed one is not
-// obeyed. Keys that left the key list take along how far they have counted.
-func (l *loop) acceptSigned(c topics.StartCommand) (signed.Ratchet, error) {
+// acceptSigned returns the ratchet after a start command that must be above another one, or why a
+// signed one is not obeyed.
+func (l *loop) acceptSigned(c topics.StartCommand, above signed.Ratchet) (signed.Ratchet, error) {
 	if !l.signatures.Required() {
 		return l.store.ratchet, nil
 	}
 	if !l.signatures.Counts(c.Key) { // it waited while another key list came, or this domain was adopted
 		return l.store.ratchet, fmt.Errorf("the key %.12q that signed it is not a hub's any more", c.Key)
 	}
-	return l.store.ratchet.Retain(l.signatures.Counts).Accept(c.Key, markOf(c.Epoch, c.Generation))
+	return above.Accept(c.Key, markOf(c.Epoch, c.Generation))
 }
 
 // applyTiming takes over the timing of a start command. What that leaves out stays.

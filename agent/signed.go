@@ -44,14 +44,26 @@ func (l *loop) compare(o signatures.Order) error {
 	switch verdict, reason := l.orders.Compare(o.Head, o.Message.Retain, l.store.accepted()); verdict {
 	case orders.Same:
 		return errSkip
+	case orders.Postpone:
+		return nil // it is compared once it is judged
 	case orders.Stale:
 		l.log.Info("stale start command skipped", "reason", reason)
 		return errSkip
 	case orders.Refuse:
 		return fmt.Errorf("of epoch %d generation %d: %s", o.Head.Epoch, o.Head.Generation, reason)
 	}
-	_, err := l.store.ratchet.Accept(o.Head.Key, markOf(o.Head.Epoch, o.Head.Generation))
+	_, err := l.ratchetFor(o.Head).Accept(o.Head.Key, markOf(o.Head.Epoch, o.Head.Generation))
 	return err
+}
+
+// ratchetFor returns the ratchet that a signed start command must be above: an empty one for the
+// first command of the run of the hub that granted the join. Keys that left the key list take along
+// how far they have counted.
+func (l *loop) ratchetFor(h topics.SignedHead) signed.Ratchet {
+	if l.orders.Begins(h, l.store.accepted()) {
+		return signed.Ratchet{}
+	}
+	return l.store.ratchet.Retain(l.signatures.Counts)
 }
 
 // markOf returns the position of a start command as the ratchet has it.

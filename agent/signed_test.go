@@ -21,14 +21,15 @@ type signer struct {
 	key                  *ecdsa.PrivateKey
 	hash                 string
 	dominion, domain     string
-	session              string
+	session, run         string
 	startKind, orderKind topics.Kind
 }
 
 // signer returns the signer of the hub of u, once its domain has joined.
 func (u *hub) signer() signer {
-	s := last[topics.Domain](u, topics.DomainStatus)
-	return signer{u, u.adopts.own.Key, u.adopts.own.KeyHash(), u.id, s.ID, s.Session, topics.DomainServicesSet, topics.DomainCommand}
+	s, run := last[topics.Domain](u, topics.DomainStatus), ""
+	u.state(func(a *adopter) { run = a.run })
+	return signer{u, u.adopts.own.Key, u.adopts.own.KeyHash(), u.id, s.ID, s.Session, run, topics.DomainServicesSet, topics.DomainCommand}
 }
 
 // sign returns a payload as a signed message.
@@ -42,7 +43,7 @@ func (s signer) sign(k topics.Kind, payload []byte) []byte {
 
 // start returns a signed start command.
 func (s signer) start(epoch, generation uint64, names ...string) []byte {
-	c := topics.StartCommand{Dominion: s.dominion, Domain: s.domain, Epoch: epoch, Generation: generation, Key: s.hash, Services: map[string]topics.Spec{}}
+	c := topics.StartCommand{Dominion: s.dominion, Domain: s.domain, Epoch: epoch, Generation: generation, Run: s.run, Key: s.hash, Services: map[string]topics.Spec{}}
 	for _, name := range names {
 		c.Services[name] = topics.Spec{Revision: "1", Restart: topics.RestartPolicy{Policy: topics.RestartNever}}
 	}
@@ -88,7 +89,7 @@ func TestForgedStartCommands(t *testing.T) {
 		want  string // in the report; "": nobody is told
 	}{
 		{"not signed", func(s signer) []byte {
-			return topics.Encode(topics.StartCommand{Dominion: "d1", Domain: s.domain, Epoch: 5, Generation: 2, Key: s.hash, Services: map[string]topics.Spec{"lamp": {Revision: "1"}}})
+			return topics.Encode(topics.StartCommand{Dominion: "d1", Domain: s.domain, Epoch: 5, Generation: 2, Run: s.run, Key: s.hash, Services: map[string]topics.Spec{"lamp": {Revision: "1"}}})
 		}, "it is not signed by the hub"},
 		{"replayed", func(s signer) []byte { return s.start(5, 1, "web") }, ""},
 		{"of before the one in force", func(s signer) []byte { return s.start(5, 0, "lamp") }, "taken was 5 generation 1"},
@@ -104,7 +105,7 @@ func TestForgedStartCommands(t *testing.T) {
 			return append(a[:len(a)-103:len(a)-103], b[len(b)-103:]...)
 		}, signed.ErrSignature.Error()},
 		{"names twice", func(s signer) []byte {
-			first := topics.Encode(topics.StartCommand{Dominion: "d1", Domain: s.domain, Epoch: 5, Generation: 2, Key: s.hash})
+			first := topics.Encode(topics.StartCommand{Dominion: "d1", Domain: s.domain, Epoch: 5, Generation: 2, Run: s.run, Key: s.hash})
 			return s.sign(topics.DomainServicesSet, append(first[:len(first)-1], `,"SERVICES":{"lamp":{"revision":"1"}}}`...))
 		}, "twice"},
 		{"bytes after the signature", func(s signer) []byte { return append(s.start(5, 2, "lamp"), ' ') }, "it is not signed"},
@@ -355,14 +356,14 @@ func TestStartCommandThatWaitedForAnotherKeyList(t *testing.T) {
 	l := &loop{signatures: signatures.New("me"), store: &store{}}
 	l.signatures.Pin(&identity.Verifier{Dominion: "home", Keys: &list})
 	for _, by := range []string{key, former} {
-		if _, err := l.acceptSigned(topics.StartCommand{Key: by, Epoch: 1, Generation: 1}); err != nil {
+		if _, err := l.acceptSigned(topics.StartCommand{Key: by, Epoch: 1, Generation: 1}, l.store.ratchet); err != nil {
 			t.Fatal(err)
 		}
 	}
 	list = list.Revoke(identity.RevokedKey{Key: former}, time.Now())
 	l.signatures.SetVerifier(&identity.Verifier{Dominion: "home", Keys: &list})
 	for by, obeyed := range map[string]bool{key: true, former: false, "": false} {
-		if _, err := l.acceptSigned(topics.StartCommand{Key: by, Epoch: 1, Generation: 2}); (err == nil) != obeyed {
+		if _, err := l.acceptSigned(topics.StartCommand{Key: by, Epoch: 1, Generation: 2}, l.store.ratchet); (err == nil) != obeyed {
 			t.Errorf("by %.4q: %v", by, err)
 		}
 	}

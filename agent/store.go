@@ -216,5 +216,5 @@ func (s *store) accepted() orders.Accepted {
 	if !s.taken || s.command.Dominion != s.memory.Dominion.ID {
 		return orders.Accepted{}
 	}
-	return orders.Accepted{Present: true, Epoch: s.command.Epoch, Generation: s.command.Generation}
+	return orders.Accepted{Present: true, Epoch: s.command.Epoch, Generation: s.command.Generation, Run: s.command.Run}
 }

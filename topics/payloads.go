@@ -218,7 +218,7 @@ type StartCommand struct {
 	Domain     string          `json:"domain" type:"id" doc:"id of the domain that is meant"`
 	Epoch      uint64          `json:"epoch" doc:"of the hub's run"`
 	Generation uint64          `json:"generation" doc:"raised with each command to this domain within an epoch"`
-	Run        string          `json:"run,omitempty" type:"id" doc:"random for each run of the hub: one that was restored from a backup uses an epoch again"`
+	Run        string          `json:"run,omitempty" type:"id" doc:"random for each run of the hub: one that was restored from a backup uses an epoch again. A domain that has a key obeys the run alone that granted its join"`
 	At         Time            `json:"at" doc:"the hub's clock; never compared"`
 	Timing     Timing          `json:"timing" doc:"the dominion's timing"`
 	Key        string          `json:"key,omitempty" type:"id" doc:"SHA-256 of the key of the hub that signed it; only for a domain that has a key"`

@@ -22,6 +22,8 @@ type Orders struct {
 	dominion string
 	// granted is the epoch of the hub that granted the last join.
 	granted uint64
+	// run is that of the hub which granted the last join; "": it has none.
+	run string
 	// rejoined reports that no start command was accepted since that join.
 	rejoined bool
 	hub      hubView
@@ -41,14 +43,14 @@ func New(domain, session string) *Orders {
 
 // Join notes the grant of a new join. What was received of the hub before is void.
 func (o *Orders) Join(g topics.Grant) {
-	o.dominion, o.granted, o.rejoined = g.Dominion, g.Epoch, true
+	o.dominion, o.granted, o.run, o.rejoined = g.Dominion, g.Epoch, g.Run, true
 	o.hub, o.pending = hubView{}, nil
 }
 
 // Rejoin notes the grant of another join over the same connection: what was received of the
 // hub by it counts.
 func (o *Orders) Rejoin(g topics.Grant) {
-	o.dominion, o.granted, o.rejoined = g.Dominion, g.Epoch, true
+	o.dominion, o.granted, o.run, o.rejoined = g.Dominion, g.Epoch, g.Run, true
 }
 
 // Granted returns the epoch of the hub that granted the last join.
@@ -63,7 +65,7 @@ func (o *Orders) SetStatus(h topics.Hub) (problem string) {
 	if !topics.SameMajor(h.Protocol) && (!o.hub.statusReceived || o.hub.protocol != h.Protocol) {
 		problem = fmt.Sprintf("the hub speaks protocol %.20q, this agent %s: it is not obeyed; bring both to the same version", h.Protocol, topics.Protocol)
 	}
-	o.hub.statusReceived, o.hub.epoch, o.hub.protocol = true, h.Epoch, h.Protocol
+	o.hub.statusReceived, o.hub.epoch, o.hub.run, o.hub.protocol = true, h.Epoch, h.Run, h.Protocol
 	return problem
 }
 
@@ -87,15 +89,26 @@ func (o *Orders) Judge(c topics.StartCommand, retained bool, last Accepted) (Ver
 
 // context returns what a start command is judged by.
 func (o *Orders) context(last Accepted) commandContext {
-	return commandContext{domain: o.domain, dominion: o.dominion, last: last, granted: o.granted, rejoined: o.rejoined, hub: o.hub}
+	return commandContext{domain: o.domain, dominion: o.dominion, last: last, granted: o.granted, run: o.run, rejoined: o.rejoined, hub: o.hub}
 }
 
 // Compare decides on a signed start command by what can be compared before its signature is
 // verified. One to apply or to postpone is worth a verification, and is judged after
 // it; nothing is changed by one that was not verified.
 func (o *Orders) Compare(h topics.SignedHead, retained bool, last Accepted) (Verdict, string) {
-	c := topics.StartCommand{Dominion: h.Dominion, Domain: h.Domain, Epoch: h.Epoch, Generation: h.Generation, Key: h.Key}
-	return judge(c, retained, o.context(last))
+	return judge(commandOf(h), retained, o.context(last))
+}
+
+// Begins reports whether a signed start command is the first one of the run of the hub that granted
+// the last join. The hub has signed that grant for this join: the command is none of before it, and
+// what was obeyed before it, such as of a hub that was restored or replaced since, does not count.
+func (o *Orders) Begins(h topics.SignedHead, last Accepted) bool {
+	return o.context(last).begins(commandOf(h))
+}
+
+// commandOf returns what is judged of a start command by its head.
+func commandOf(h topics.SignedHead) topics.StartCommand {
+	return topics.StartCommand{Dominion: h.Dominion, Domain: h.Domain, Epoch: h.Epoch, Generation: h.Generation, Run: h.Run, Key: h.Key}
 }
 
 // CompareCommand returns why a signed command is not obeyed, by what can be compared before

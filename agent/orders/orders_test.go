@@ -59,7 +59,7 @@ func TestFirstCommandAfterAJoin(t *testing.T) {
 		t.Errorf("granted %d", o.Granted())
 	}
 	command := topics.StartCommand{Dominion: "d1", Domain: "me", Epoch: 7, Generation: 1}
-	last := Accepted{true, 900, 3}
+	last := Accepted{Present: true, Epoch: 900, Generation: 3}
 	if v, reason := o.Judge(command, false, last); v != Apply {
 		t.Errorf("the first: %v %s", v, reason)
 	}

@@ -21,6 +21,8 @@ type commandContext struct {
 	last Accepted
 	// granted is the epoch of the hub that granted the last join.
 	granted uint64
+	// run is that of the hub which granted the last join; "": it has none.
+	run string
 	// rejoined reports that no start command was accepted since that join.
 	rejoined bool
 	hub      hubView
@@ -31,6 +33,8 @@ type Accepted struct {
 	// Present reports that there is one of the dominion that was joined.
 	Present           bool
 	Epoch, Generation uint64
+	// Run is the run of the hub that gave it; "": it has none.
+	Run string
 }
 
 // hubView is the state of the hub according to its retained topics.
@@ -40,6 +44,7 @@ type hubView struct {
 	// statusReceived reports that hub/status arrived on this connection.
 	statusReceived bool
 	epoch          uint64
+	run            string
 	protocol       string
 }
 
@@ -63,6 +68,9 @@ const (
 // means that the broker had stored it when the agent connected. What is wrong with
 // one entry concerns that service alone: the supervisor refuses it.
 func judge(c topics.StartCommand, retained bool, s commandContext) (Verdict, string) {
+	if s.begins(c) {
+		s.last = Accepted{}
+	}
 	switch {
 	// It must be for this domain and of the dominion that it joined. One that was
 	// retained for a former machine of this name, or by a former hub, is stale.
@@ -89,6 +97,15 @@ func judge(c topics.StartCommand, retained bool, s commandContext) (Verdict, str
 	case s.last.Present && c.Epoch == s.last.Epoch && c.Generation-s.last.Generation > maxJump:
 		return Refuse, fmt.Sprintf("its generation %d is far above the last taken, %d: ignored", c.Generation, s.last.Generation)
 
+	// A signed one counts only with the run of the hub that granted the join. One of a former
+	// run is replayed; for one of the next run the domain joins again first.
+	case s.ofAnotherRun(c) && c.Run != "" && c.Run == s.hub.run:
+		return Postpone, "it is of the next run of the hub, which has not granted a join yet"
+	case s.ofAnotherRun(c) && retained:
+		return Stale, "it was retained, and is of another run of the hub than the one that granted the join"
+	case s.ofAnotherRun(c):
+		return Refuse, "it is of another run of the hub than the one that granted the join: it is replayed, or came late"
+
 	// A retained one that is signed counts only with the epoch that the grant named, which
 	// the hub has signed for this join: hub/status may be anybody's.
 	case retained && c.Key != "" && c.Epoch != s.granted:
@@ -100,6 +117,18 @@ func judge(c topics.StartCommand, retained bool, s commandContext) (Verdict, str
 		return Stale, fmt.Sprintf("it was retained, of epoch %d, and the hub runs epoch %d", c.Epoch, max(s.hub.epoch, s.granted))
 	}
 	return Apply, ""
+}
+
+// begins reports whether a signed start command is the first one that is taken of the run and
+// epoch that the grant of a join named.
+func (s commandContext) begins(c topics.StartCommand) bool {
+	return s.rejoined && c.Key != "" && s.run != "" && c.Run == s.run && c.Epoch == s.granted && s.last.Run != s.run
+}
+
+// ofAnotherRun reports whether a signed start command is of another run of the hub than the one that
+// granted the join.
+func (s commandContext) ofAnotherRun(c topics.StartCommand) bool {
+	return c.Key != "" && s.run != "" && c.Run != s.run
 }
 
 // olderThanLast reports whether a start command is older than the one in force.

@@ -10,7 +10,7 @@ import (
 func TestJudge(t *testing.T) {
 	online := hubView{availability: topics.Online, statusReceived: true, epoch: 7, protocol: topics.Protocol}
 	at := func(epoch, generation uint64) commandContext {
-		return commandContext{domain: "me", dominion: "d1", last: Accepted{true, epoch, generation}, granted: 7, hub: online}
+		return commandContext{domain: "me", dominion: "d1", last: Accepted{Present: true, Epoch: epoch, Generation: generation}, granted: 7, hub: online}
 	}
 	with := func(s commandContext, change func(*commandContext)) commandContext {
 		change(&s)
@@ -23,6 +23,15 @@ func TestJudge(t *testing.T) {
 		c := command(epoch, generation)
 		c.Key = "k"
 		return c
+	}
+	ofRun := func(c topics.StartCommand, run string) topics.StartCommand {
+		c.Run = run
+		return c
+	}
+	// The grant is of a run, and what was obeyed last of another one.
+	granted := func(s commandContext) commandContext {
+		s.run, s.rejoined, s.last.Run = "r2", true, "r1"
+		return s
 	}
 	fresh := commandContext{domain: "me", dominion: "d1", granted: 7, hub: online}
 	for _, c := range []struct {
@@ -69,6 +78,18 @@ func TestJudge(t *testing.T) {
 		{"stored, signed, of the epoch that was granted, hub/status forged", signed(7, 4), true, with(at(7, 3), func(s *commandContext) { s.hub.epoch = 9 }), Apply, ""},
 		{"stored, signed, of a later epoch", signed(8, 4), true, with(at(7, 3), func(s *commandContext) { s.hub.epoch = 8 }), Stale, "granted in epoch 7"},
 		{"signed, of a later epoch", signed(8, 4), false, at(7, 3), Apply, ""},
+		{"the first of the run, below what was obeyed", ofRun(signed(7, 1), "r2"), false, granted(at(900, 3)), Apply, ""},
+		{"the first of the run, stored, below what was obeyed", ofRun(signed(7, 1), "r2"), true, granted(at(900, 3)), Apply, ""},
+		{"the first of the run, of the numbers that were obeyed", ofRun(signed(7, 3), "r2"), false, granted(at(7, 3)), Apply, ""},
+		{"the first of the run, of another epoch than granted", ofRun(signed(8, 1), "r2"), false, granted(at(900, 3)), Refuse, "taken was 900"},
+		{"of the run, below, once one of it was taken", ofRun(signed(7, 1), "r2"), false, with(granted(at(7, 3)), func(s *commandContext) { s.last.Run = "r2" }), Refuse, "taken was 7"},
+		{"of a later epoch of the run", ofRun(signed(8, 1), "r2"), false, granted(at(7, 3)), Apply, ""},
+		{"of a former run, of a later epoch", ofRun(signed(8, 1), "r1"), false, granted(at(7, 3)), Refuse, "another run"},
+		{"of a former run, of the epoch that was granted", ofRun(signed(7, 4), "r1"), false, granted(at(7, 3)), Refuse, "another run"},
+		{"of no run", signed(8, 1), false, granted(at(7, 3)), Refuse, "another run"},
+		{"of a former run, stored", ofRun(signed(7, 4), "r1"), true, granted(at(7, 3)), Stale, "another run"},
+		{"of the next run, by the status of the hub", ofRun(signed(8, 1), "r3"), false, with(granted(at(7, 3)), func(s *commandContext) { s.hub.run = "r3" }), Postpone, "next run"},
+		{"not signed, of another run", ofRun(command(8, 1), "r1"), false, granted(at(7, 3)), Apply, ""},
 		{"stored for a former machine of the name", topics.StartCommand{Dominion: "d1", Domain: "you", Epoch: 7}, true, at(7, 3), Stale, `"you"`},
 		{"stored, an older generation than taken", command(7, 2), true, at(7, 3), Stale, "taken was 7"},
 		{"stored, an older epoch than taken", command(6, 9), true, at(7, 3), Stale, "taken was 7"},
