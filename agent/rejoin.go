@@ -14,12 +14,15 @@ import (
 // rejoining decides when an adopted domain joins again over the connection that it has: when
 // the hub's status, which it has signed, is of another run than the one that granted the last
 // join. That run has none of the keys of the MACs, so until then it hears nothing of this
-// domain.
+// domain. It also joins again when the hub's start commands are older than one that it has
+// obeyed: the join shows the hub that one, and the hub raises its epoch above it.
 type rejoining struct {
 	// granted is the run of the last grant, other the one of the last status.
 	granted, other string
 	// status is what was taken of the last status.
 	status statusPart
+	// behind is set when a start command of the hub was refused as an old one.
+	behind bool
 	// busy is set while the link asks.
 	busy bool
 	// next is when it may ask again, delay how long that is after a join that was useless:
@@ -45,12 +48,12 @@ func (r *rejoining) join(run string) { *r = rejoining{granted: run, other: run} 
 
 // due reports whether the domain must join again now.
 func (r *rejoining) due(now time.Time) bool {
-	return !r.busy && r.other != r.granted && !now.Before(r.next)
+	return !r.busy && (r.behind || r.other != r.granted) && !now.Before(r.next)
 }
 
 // Next returns when due may be true; zero: not by itself.
 func (r *rejoining) Next() time.Time {
-	if r.busy || r.other == r.granted {
+	if r.busy || !r.behind && r.other == r.granted {
 		return time.Time{}
 	}
 	return r.next
@@ -58,12 +61,12 @@ func (r *rejoining) Next() time.Time {
 
 // done takes the result of a join.
 func (r *rejoining) done(run string, err error, now time.Time) {
-	r.busy = false
+	r.busy, r.behind = false, false
 	if err != nil {
 		r.next = now.Add(minRejoinDelay)
 		return
 	}
-	if run == r.granted { // it was the status of a former run
+	if run == r.granted { // it was the status of a former run, or an old start command
 		r.delay = min(max(2*r.delay, minRejoinDelay), maxRejoinDelay)
 		r.next = now.Add(r.delay)
 	} else {
@@ -127,7 +130,11 @@ func (l *loop) verifiedHubStatus(o signatures.Order, now time.Time) {
 func (l *loop) expireRejoining(now time.Time) {
 	if l.connection.Joined() && l.rejoining.due(now) {
 		l.rejoining.busy = true
-		l.log.Info("the hub is another run: joining it again")
+		what := "the hub is another run: joining it again"
+		if l.rejoining.behind {
+			what = "the hub's start commands are older than one that was obeyed: joining it again, to show that one"
+		}
+		l.log.Info(what)
 		l.link.Rejoin()
 	}
 }

@@ -50,6 +50,19 @@ func TestRejoining(t *testing.T) {
 	r.done("run3", nil, now)
 	r.other = "run4"
 	expect("after a run that is new", true, 0)
+	r.done("run4", nil, now)
+	for _, want := range []time.Duration{1, 2} {
+		r.behind = true
+		if !r.due(now) {
+			t.Errorf("behind: not due at %v", now)
+		}
+		r.done("run4", nil, now)
+		expect("behind, and joined", false, -1)
+		r.behind = true
+		now = now.Add(want*time.Second - 1)
+		expect("behind again", false, 1)
+		now = now.Add(1)
+	}
 }
 
 // macsOf returns how many of the last heartbeats and metrics have the MAC of keys.

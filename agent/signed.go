@@ -50,6 +50,9 @@ func (l *loop) compare(o signatures.Order) error {
 		l.log.Info("stale start command skipped", "reason", reason)
 		return errSkip
 	case orders.Refuse:
+		if !o.Message.Retain && o.Head.Epoch < l.store.accepted().Epoch {
+			l.rejoining.behind = true
+		}
 		return fmt.Errorf("of epoch %d generation %d: %s", o.Head.Epoch, o.Head.Generation, reason)
 	}
 	_, err := l.ratchetFor(o.Head).Accept(o.Head.Key, markOf(o.Head.Epoch, o.Head.Generation))
