@@ -116,10 +116,8 @@ func writeHelp(w io.Writer, c *cobra.Command) {
 	if about == "" {
 		about = c.Short + "."
 	}
-	for _, paragraph := range strings.Split(strings.ReplaceAll(about, "\t", "    "), "\n") {
-		for _, line := range wrap(paragraph, helpWidth) {
-			fmt.Fprintln(w, line)
-		}
+	for _, line := range reflow(strings.ReplaceAll(about, "\t", "    "), helpWidth) {
+		fmt.Fprintln(w, line)
 	}
 	use := c.UseLine()
 	if c.HasAvailableSubCommands() {

@@ -33,6 +33,13 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(b.String(), shared) {
 			t.Errorf("%s: does not name the shared options", c.CommandPath())
 		}
+		lines := strings.Split(about(c), "\n")
+		for i, line := range lines[:len(lines)-1] {
+			next, _, _ := strings.Cut(lines[i+1], " ")
+			if line != "" && next != "" && line[0] != ' ' && displayWidth(line)+1+displayWidth(next) <= helpWidth {
+				t.Errorf("%s: %q ends early, %q has room there", c.CommandPath(), line, next)
+			}
+		}
 		delete(left, strings.TrimPrefix(c.CommandPath(), "dominionctl "))
 		for _, sub := range c.Commands() {
 			each(sub)
@@ -41,5 +48,22 @@ func TestHelp(t *testing.T) {
 	each(root)
 	for path := range left {
 		t.Errorf("an example for %q, which is no verb", path)
+	}
+}
+
+// about returns the text at the begin of the help of a command.
+func about(c *cobra.Command) string {
+	var b bytes.Buffer
+	writeHelp(&b, c)
+	text, _, _ := strings.Cut(b.String(), "\n\nUsage:")
+	return text
+}
+
+// TestReflow checks that lines which were broken by hand are broken once, and that empty and
+// indented lines stand as they are.
+func TestReflow(t *testing.T) {
+	got := strings.Join(reflow("one two\nthree four\n\n    make it\nfive", 13), "\n")
+	if want := "one two three\nfour\n\n    make it\nfive"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -53,6 +53,29 @@ func shorten(s string, width int) string {
 	return s
 }
 
+// reflow breaks the paragraphs of s into lines of at most width columns, wherever they were
+// broken before. An empty line, and a line that begins with a space, ends a paragraph and stands
+// as it is.
+func reflow(s string, width int) []string {
+	var lines, paragraph []string
+	end := func() {
+		if len(paragraph) > 0 {
+			lines = append(lines, wrap(strings.Join(paragraph, " "), width)...)
+		}
+		paragraph = nil
+	}
+	for line := range strings.SplitSeq(s, "\n") {
+		if line != "" && line[0] != ' ' {
+			paragraph = append(paragraph, line)
+			continue
+		}
+		end()
+		lines = append(lines, wrap(line, width)...)
+	}
+	end()
+	return lines
+}
+
 // wrap breaks s at spaces into lines of at most width columns; a word that is
 // longer stands alone. Width 0 is no limit.
 func wrap(s string, width int) []string {
