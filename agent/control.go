@@ -43,7 +43,7 @@ const (
 	// maxRequest bounds a request.
 	maxRequest = 4096
 	// startTime is how long an agent that was just started may take to open its socket.
-	startTime = time.Second
+	startTime = 3 * time.Second
 	// pollInterval is how often a command looks for what it waits for.
 	pollInterval = 100 * time.Millisecond
 )
@@ -331,6 +331,17 @@ func ask(ctx context.Context, dataDir string, r request) (answer, error) {
 	return a, nil
 }
 
+// askStarting sends a request to the agent of a data_dir. An agent that was just started may not
+// have opened its socket yet, so it tries for startTime. Without the permission it tries once.
+func askStarting(ctx context.Context, dataDir string, r request) (answer, error) {
+	for began := time.Now(); ; {
+		a, err := ask(ctx, dataDir, r)
+		if err == nil || errors.Is(err, fs.ErrPermission) || time.Since(began) >= startTime || !sleep(ctx, pollInterval) {
+			return a, err
+		}
+	}
+}
+
 // CommandError is why a command is not carried out, and its exit code.
 type CommandError struct {
 	Text string
@@ -356,7 +367,7 @@ func Code(ctx context.Context, c config.Domain, anew bool) (string, error) {
 
 // ShowCode is Code with a note for people: why a hub refuses the domain; "": none does.
 func ShowCode(ctx context.Context, c config.Domain, anew bool) (code, note string, err error) {
-	a, err := ask(ctx, c.DataDir, request{Verb: "code", New: anew})
+	a, err := askStarting(ctx, c.DataDir, request{Verb: "code", New: anew})
 	if errors.Is(err, fs.ErrPermission) {
 		return "", "", &CommandError{fmt.Sprintf("cannot reach the agent: %s is not for this user: use sudo", c.DataDir), ExitRefused}
 	}
@@ -388,13 +399,9 @@ func Join(ctx context.Context, c config.Domain, token *adoption.Token, now time.
 	}
 	ctx, cancel := context.WithTimeout(ctx, JoinTimeout+codeTimeout/2)
 	defer cancel()
-	for began := time.Now(); ; {
-		a, err := ask(ctx, c.DataDir, request{Verb: "join"})
-		if err == nil {
-			return a.Joined, a.result()
-		}
-		if time.Since(began) >= startTime || !sleep(ctx, pollInterval) {
-			return "", &CommandError{"no agent runs here; what was given is kept, and the next agent joins by it: start it (sudo systemctl enable --now dominion-domain)", ExitNoHub}
-		}
+	a, err := askStarting(ctx, c.DataDir, request{Verb: "join"})
+	if err != nil {
+		return "", &CommandError{"no agent runs here; what was given is kept, and the next agent joins by it: start it (sudo systemctl enable --now dominion-domain)", ExitNoHub}
 	}
+	return a.Joined, a.result()
 }

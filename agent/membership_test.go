@@ -3,14 +3,17 @@ package agent
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jmbarzee/dominion/agent/link"
@@ -259,6 +262,76 @@ func TestRefusedTokenMakesRoom(t *testing.T) {
 			t.Errorf("step %d: another token", i)
 		}
 	}
+}
+
+// The token of a card that a hub has refused is removed when the domain is adopted in another
+// way; one that was not refused, and that of the configuration, stay.
+func TestRefusedTokenOfCardIsRemoved(t *testing.T) {
+	for _, refusal := range []string{"it is for another name", ""} {
+		m, c := waiting(t)
+		u := newAdopter(t, "d1", 0)
+		card, own := filepath.Join(c.DataDir, "card"), filepath.Join(c.DataDir, "own")
+		m.tokens.file, m.tokens.more, m.tokens.once = "", []string{card, own}, []string{card}
+		if err := errors.Join(adoption.WriteTokenFile(card, u.makeToken()), adoption.WriteTokenFile(own, u.makeToken())); err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		m.tokens.next = time.Time{}
+		m.tokens.look(now, "")
+		m.tokens.look(now, refusal)
+		m.tokens.used(false)
+		if _, err := os.Stat(card); os.IsNotExist(err) != (refusal != "") {
+			t.Errorf("refused for %q: the card's token: %v", refusal, err)
+		}
+		if _, err := os.Stat(own); err != nil {
+			t.Errorf("refused for %q: %v", refusal, err)
+		}
+	}
+}
+
+// domain code waits for an agent that was just started, as it waits for a hub.
+func TestCodeWaitsForItsAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := config.Domain{Name: "pi", DataDir: t.TempDir()}
+		if _, err := identity.OpenStore(c.DataDir); err != nil {
+			t.Fatal(err)
+		}
+		var code string
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			code, err = Code(t.Context(), c, false)
+			done <- err
+		}()
+		synctest.Wait() // it has tried once
+		select {
+		case err := <-done:
+			t.Fatalf("it does not wait: %v", err)
+		default:
+		}
+		path, release, err := socketPath(c.DataDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		time.Sleep(pollInterval)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.NewEncoder(conn).Encode(answer{Code: "K7QF-2M9X-4T1R"}); err != nil {
+			t.Error(err)
+		}
+		conn.Close()
+		if err := <-done; err != nil || code != "K7QF-2M9X-4T1R" {
+			t.Errorf("%q, %v", code, err)
+		}
+	})
 }
 
 // Any program in the network can refuse a domain, and say so as often and in such words as it

@@ -125,16 +125,33 @@ func (t *tokens) report(err error) {
 	}
 }
 
-// used removes what was for one adoption. byToken reports that the token in use was used.
+// used removes what was for one adoption, also the tokens that were refused before it. byToken reports that the token in use was used.
 func (t *tokens) used(byToken bool) {
 	if byToken && slices.Contains(t.once, t.from) {
 		if err := os.Remove(t.from); err != nil {
 			t.log.Warn("the token was used, but its file cannot be removed: remove it, or it is tried at the next adoption", "file", t.from, "error", err)
 		}
 	}
+	t.removeRefused()
 	t.removeOrder()
 	t.found, t.from, t.openUntil = nil, "", time.Time{}
 	clear(t.refused)
+}
+
+// removeRefused removes the files for one adoption whose tokens a hub refused. The domain was
+// adopted in another way, and they would be tried, and refused, at its next adoption.
+func (t *tokens) removeRefused() {
+	for _, file := range t.once {
+		token, err := adoption.ReadTokenFile(file)
+		if err != nil || !t.refused[token.String()] {
+			continue // it is not there, not readable, or was not refused
+		}
+		if err := os.Remove(file); err != nil {
+			t.log.Warn("the token was refused, but its file cannot be removed: remove it, or it is tried at the next adoption", "file", file, "error", err)
+			continue
+		}
+		t.log.Info("the token was refused, and is not needed any more: its file is removed", "file", file)
+	}
 }
 
 // hasOrder reports whether what `domain join` left is there.
