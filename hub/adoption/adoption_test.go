@@ -651,6 +651,12 @@ func TestJoin(t *testing.T) {
 	if len(h.events) > 0 {
 		t.Errorf("reported again: %v", h.events)
 	}
+	h.newMachine(protocol.ApplicantOptions{Key: pi.key, ID: "id-pi", Name: "pi", Stranger: "home"}, protocol.Means{}).ask()
+	if w := h.Waiting(); len(w) != 1 || !strings.Contains(w[0].Problem, "is a copy of pi") || !strings.Contains(w[0].Problem, "--replace") || strings.Contains(w[0].Problem, "belongs to") {
+		t.Errorf("the copy asks for adoption: %+v", w)
+	}
+	h.settle()
+	h.events = nil
 	if err := h.adopt("pi", "", true); err != nil {
 		t.Fatal(err)
 	}

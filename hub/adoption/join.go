@@ -56,7 +56,19 @@ func (a *Adoption) copied(m protocol.Member, ask topics.HubRequest, now time.Tim
 	if ask.Address != "" {
 		at = " at " + ask.Address
 	}
-	a.event(topics.DomainCopied, m.Name, "a copy of %s%s was refused: it has its key and an older word; run `domain reset` on it, or `%s adopt %s --replace` if it is the one that counts", m.Name, at, a.o.dominionctl(), m.Name)
+	a.event(topics.DomainCopied, m.Name, "a copy of %s%s was refused: it has its key and an older word; %s", m.Name, at, a.copyRemedy(m))
+}
+
+// copyRemedy says what a person does about a refused copy of a domain.
+func (a *Adoption) copyRemedy(m protocol.Member) string {
+	return fmt.Sprintf("run `domain reset` on it, or `%s adopt %s --replace` if it is the one that counts", a.o.dominionctl(), m.Name)
+}
+
+// copyOf returns the domain whose key a machine that waits has, if it was refused as a copy of it.
+func (a *Adoption) copyOf(q protocol.Question) (m protocol.Member, refused bool) {
+	m, is := a.state.Members[q.ID]
+	_, refused = a.copies[q.ID]
+	return m, refused && is && m.KeyHash == q.KeyHash()
 }
 
 // Joined takes that a machine was granted a name, and returns the word to give it, once State is

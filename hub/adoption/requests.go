@@ -301,7 +301,9 @@ func (a *Adoption) Waiting() []topics.DomainView {
 			problem = "waits for adoption, key " + q.Label() + ": " + why
 		}
 		certified := a.certified[q.KeyHash()]
-		if q.Stranger != "" && !certified {
+		if m, copied := a.copyOf(q); copied {
+			problem = "is a copy of " + m.Name + ": it has its key, " + q.Label() + ", and an older word; " + a.copyRemedy(m)
+		} else if q.Stranger != "" && !certified {
 			problem += "; it belongs to " + q.Stranger + ", which it does not hear"
 		}
 		reason := ""
