@@ -96,7 +96,7 @@ func (a *app) printAuthorityView(v topics.AuthorityView) error {
 		line("missing", namesOrNone(v.Missing))
 	}
 	if len(v.Behind) > 0 {
-		line("behind", strings.Join(v.Behind, ", ")+": `domain code` there, then dominionctl adopt NAME CODE")
+		line("behind", strings.Join(v.Behind, ", ")+": `domain code` there, once it has been without its hub for isolation (10s by default), then dominionctl adopt NAME CODE")
 	}
 	_, err := fmt.Fprint(a.env.Stdout, b.String())
 	return err

@@ -31,7 +31,7 @@ func (a *app) addOrders(root *cobra.Command) {
 		{topics.VerbDrain, "Give a domain nothing, and move away what may run elsewhere", names{"DOMAIN"}, true},
 		{topics.VerbRebalance, "Spread the services anew over the domains", nil, true},
 		{topics.VerbUndrain, "End a drain", names{"DOMAIN"}, true},
-		{topics.VerbForget, "Clear what is known of a domain that is gone", names{"DOMAIN"}, false},
+		{topics.VerbForget, "End a domain: stop its services, and revoke its key", names{"DOMAIN"}, false},
 		{topics.VerbResync, "Agree anew with a domain that obeys no start commands", names{"DOMAIN"}, false},
 		{topics.VerbReplan, "Look at the whole home anew", nil, false},
 	} {
@@ -53,6 +53,11 @@ Before anything happens it lists what moves, as "dominionctl plan --rebalance"
 does. A copy moves where the hub would place it elsewhere today, and stops when
 its replacement is healthy. Exclusive services, and what runs on each domain that
 can, stay where they are.`,
+	topics.VerbForget: `End a domain. The services of a machine that is online are stopped. The key of an
+adopted one is revoked: it is never accepted again. What the hub stores of the
+domain is cleared, and the secrets that it has had are listed: set new values.
+
+To take the machine back run "domain reset" on it, and adopt it as a new one.`,
 	topics.VerbRestart: `Restart the instances of a service, one after the other: the next one when the
 last is healthy again. It is refused where a dependency would not let it start
 again, and what runs goes on.`,

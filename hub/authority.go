@@ -242,7 +242,7 @@ func (h *Hub) authorityUsed(now time.Time) {
 }
 
 // needCode is the remedy of a domain that was away when the authority was replaced.
-const needCode = "`domain code` there, then `dominionctl adopt NAME CODE`"
+const needCode = "`domain code` there, which shows one once it has been without this hub for `isolation` (10s by default), then `dominionctl adopt NAME CODE`"
 
 // namesOf returns the names of adopted domains.
 func (h *Hub) namesOf(ids []string) string {

@@ -86,7 +86,7 @@ func Verbs() []Verb {
 		{VerbUpdate, ByDomains, false, "service", nil, "As UPDATE at service/<service>/set."},
 		{VerbDrain, ByDomains, false, "domain", nil, "As ON at domain/<domain>/drain/set."},
 		{VerbUndrain, ByDomains, false, "domain", nil, "As OFF at domain/<domain>/drain/set."},
-		{VerbForget, ByAdmins, true, "domain", Forgotten{}, "Clears what is known of a domain that is not online; answered with the secrets that it has had. Private."},
+		{VerbForget, ByAdmins, true, "domain", Forgotten{}, "Ends a domain: stops the services of one that is adopted and online, revokes its key, clears what is stored of it. One without a key must not be online. Answered with the secrets that it has had. Private."},
 		{VerbAdopt, ByAdmins, true, "code and domain, or code alone, or domain and replace", nil, "Adopts a machine that waits, by its code: answered once it is adopted, or why it is not. Without `domain` the code alone decides which of the machines that wait is meant; such a request is refused in an event too, as Home Assistant reads no answer. With `replace` the machine takes the name of another one, whose key is revoked; without a code the one that was refused as a copy is the domain from now on. Private."},
 		{VerbPermitJoin, ByAdmins, true, "", JoinWindow{}, "Opens the window: the first domain that asks for it is adopted without a code; with `duration` (2m), `count` (1); the action close closes it. Answered with the window. Private."},
 		{VerbToken, ByAdmins, true, "action; create: name, count, duration, use; remove: token", []TokenView{}, "The tokens by which machines join: list, create or remove. The answer to create is the one row of the new token, with its secret. Private."},
