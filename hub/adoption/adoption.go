@@ -49,7 +49,10 @@ const (
 	// maxRevokedNames is of how many names it is remembered that a machine with a revoked key
 	// asks, and revokedAsks for how long after its last question.
 	maxRevokedNames = 64
-	revokedAsks     = 2 * time.Minute
+	revokedAsks     = 30 * time.Second
+	// joinSettles is for how long after its join a question of a domain is not taken: it was sent before,
+	// while the domain could not reach its hub.
+	joinSettles = 15 * time.Second
 	// maxCopies is of how many domains copies are remembered.
 	maxCopies = 256
 	// maxWords is how many words a domain is given in a minute.

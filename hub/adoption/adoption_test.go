@@ -703,6 +703,66 @@ func TestAMemberDoesNotWait(t *testing.T) {
 	}
 }
 
+// A domain that has joined does not wait, also where its question comes after its join, or it asked by
+// a key that it has not any more. One that asks later has lost its hub again.
+func TestQuestionsEndWithTheJoin(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	again := h.machine("pi", "id-pi", pi.key, protocol.Means{})
+	former := h.machine("pi", "id-pi", nil, protocol.Means{})
+	other := h.machine("pi", "id-other", nil, protocol.Means{})
+	if len(h.Waiting()) != 3 {
+		t.Fatalf("waiting: %v", h.Waiting())
+	}
+	h.Joined(topics.HubRequest{ID: "id-pi", Name: "pi", Word: pi.adopted.Trust.Word}, h.now)
+	h.settle()
+	again.ask()
+	if w := h.Waiting(); len(w) != 1 || w[0].ID != "id-other" || len(h.transactions) != 1 {
+		t.Errorf("waiting beside a domain that has joined: %v, %d transactions", w, len(h.transactions))
+	}
+	delete(h.machines, former.hash)
+	h.now = h.now.Add(joinSettles)
+	again.ask()
+	if len(h.Waiting()) != 2 {
+		t.Error("a domain that lost its hub again does not wait")
+	}
+	for range 6 { // one asks on, the others do not
+		h.now = h.now.Add(5 * time.Second)
+		h.Expire(h.now)
+		other.ask()
+	}
+	if w := h.Waiting(); len(w) != 1 || w[0].ID != "id-other" {
+		t.Errorf("waiting: %v", w)
+	}
+}
+
+// A machine that was reset and adopted is not refused for the key that it had before.
+func TestRevokedKeyOfAResetMachine(t *testing.T) {
+	h := newHome(t, Options{})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	h.Forget("pi", h.now)
+	h.settle()
+	if key := h.RevokedKey("id-pi"); key != identity.Label(pi.hash) {
+		t.Errorf("revoked: %q", key)
+	}
+	pi.ask()
+	contains(t, h.adopt("pi", pi.code, false), "which was revoked")
+	reset := h.machine("pi", "id-new", nil, protocol.Means{})
+	if err := h.adopt("pi", reset.code, false); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, h.adopt("pi", reset.code, false), "is adopted already")
+	if h.RevokedKey("id-new") != "" {
+		t.Error("the new key is shown as revoked")
+	}
+}
+
 // A question that somebody else changed is not shown.
 func TestForgedQuestion(t *testing.T) {
 	h := newHome(t, Options{})

@@ -188,11 +188,7 @@ func (a *Adoption) confirm(id, word string, now time.Time) bool {
 // adopted reports that a domain is adopted: both sides have stored it.
 func (a *Adoption) adopted(m protocol.Member, o *offer) {
 	a.signs(m.ID)
-	a.waiting.Remove(m.KeyHash)
-	a.viewChanged = true
-	delete(a.refusals, m.KeyHash)
-	delete(a.certified, m.KeyHash)
-	delete(a.transactions, m.KeyHash)
+	a.endWaiting(m)
 	by := string(m.Method)
 	if m.Token != "" {
 		by += " " + m.Token
@@ -275,6 +271,15 @@ func (a *Adoption) Renewal(ask topics.HubRequest, user string, admin bool) (prot
 		return m, errors.New("there is no such domain with a certificate")
 	}
 	return m, a.mayAct(m, user, admin)
+}
+
+// RevokedKey returns the label of the key of a domain that was adopted and is not any more; "": there is
+// none of that id.
+func (a *Adoption) RevokedKey(id string) string {
+	if key := a.state.Forgotten[id]; key != "" {
+		return identity.Label(key)
+	}
+	return ""
 }
 
 // SetAuthority takes that the dominion has another authority: tokens that name the former one

@@ -80,11 +80,11 @@ func (a *Adoption) Joined(ask topics.HubRequest, now time.Time) (word string) {
 	}
 	m := a.state.Members[ask.ID]
 	delete(a.copies, m.ID)
-	if a.offers[m.KeyHash] == nil { // it asked while it could not reach its hub
-		if _, waited := a.waiting.Get(m.KeyHash); waited {
-			a.waiting.Remove(m.KeyHash)
-			a.viewChanged = true
-		}
+	last := a.joins[m.ID]
+	last.at = now
+	a.joins[m.ID] = last
+	if a.offers[m.KeyHash] == nil {
+		a.endWaiting(m)
 	}
 	a.wordsGiven.Expire(now)
 	if m.Name == ask.Name && !a.wordsGiven.Allow(m.ID, maxWords, now) {
@@ -94,6 +94,30 @@ func (a *Adoption) Joined(ask topics.HubRequest, now time.Time) (word string) {
 	m.Name, m.Words = ask.Name, m.Words.Give(word)
 	a.put(m)
 	return word
+}
+
+// endWaiting ends that a domain is shown as waiting that has joined or was adopted: it asked while it
+// could not reach its hub, or by a key that it has not any more.
+func (a *Adoption) endWaiting(m protocol.Member) {
+	delete(a.revokedNames, m.Name) // it was reset
+	for _, w := range a.waiting.List() {
+		key := w.Question.KeyHash()
+		if key != m.KeyHash && (w.Question.ID != m.ID || a.offers[key] != nil) {
+			continue
+		}
+		a.waiting.Remove(key)
+		a.viewChanged = true
+		delete(a.refusals, key)
+		delete(a.certified, key)
+		delete(a.transactions, key)
+	}
+}
+
+// hasJoined reports whether a question is of a domain that has just joined by the same key.
+func (a *Adoption) hasJoined(q protocol.Question, now time.Time) bool {
+	m, is := a.state.Members[q.ID]
+	at := a.joins[q.ID].at
+	return is && m.KeyHash == q.KeyHash() && !at.IsZero() && now.Sub(at) < joinSettles
 }
 
 // replaceByCopy makes the machine that was refused as a copy the domain.

@@ -74,6 +74,9 @@ func (a *Adoption) verified(q protocol.Question, transaction string, from sender
 		a.refuse(q, err)
 		return
 	}
+	if a.hasJoined(q, now) {
+		return
+	}
 	before, _ := a.waiting.Get(key)
 	added, err := a.waiting.Put(q, from.address, now)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jmbarzee/dominion/topics"
 )
@@ -13,6 +14,8 @@ const maxFormer = 16
 
 // joins are the requests to join of a domain in this run of the hub.
 type joins struct {
+	// at is when a join was granted last.
+	at time.Time
 	// session is that of the last one; number and transaction are its own.
 	session, transaction string
 	number               uint64

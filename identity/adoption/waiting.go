@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	maxWaiting    = 64
-	maxOfAddress  = 4
-	waitingExpiry = 2 * time.Minute
+	maxWaiting   = 64
+	maxOfAddress = 4
+	// waitingExpiry is how long a machine that asks no more is shown: it asks each 5 s.
+	waitingExpiry = 30 * time.Second
 )
 
 // Waiting are the domains that wait for adoption, as a hub shows them.
