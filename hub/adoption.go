@@ -307,6 +307,7 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 	}
 	for _, m := range revoked {
 		h.macs.Remove(m.ID)
+		h.withdrawRevoked(m)
 	}
 	if h.broker != nil {
 		if len(revoked) > 0 {
@@ -323,6 +324,16 @@ func (h *Hub) setDomains(revoked []protocol.Member) {
 			h.broker.EndDomain(m.ID)
 		}
 		h.broker.SetDomains(names)
+	}
+}
+
+// withdrawRevoked publishes "offline" for a domain whose key was revoked: its will is not sent, and
+// nothing that it publishes is taken.
+func (h *Hub) withdrawRevoked(m protocol.Member) {
+	if d := h.fleet.Get(m.Name); d != nil && d.ID == m.ID {
+		h.withdraw(d)
+		h.update(d, time.Now())
+		h.touch(d.Name)
 	}
 }
 

@@ -16,7 +16,7 @@ type domain = fleet.Domain
 // newFleet returns the fleet with the domains of earlier runs.
 func (h *Hub) newFleet(embedded bool) *fleet.Fleet {
 	f := fleet.New(fleet.Options{
-		Dominion: h.ID(), IsAdmin: h.isAdmin, IsUser: h.isUser, HasKey: h.hasKey, Refuse: h.events.Refuse,
+		Dominion: h.ID(), IsAdmin: h.isAdmin, IsUser: h.isUser, HasKey: h.hasKey, RevokedKey: func(id string) string { return h.adoption.RevokedKey(id) }, Refuse: h.events.Refuse,
 		LostAfter: h.cfg.Timing.LostAfter.Duration(), FailoverAfter: h.cfg.Timing.FailoverAfter.Duration(),
 		Embedded: embedded,
 	})
@@ -186,7 +186,7 @@ func (h *Hub) stateChanged(t fleet.Transition, now time.Time) {
 		h.remember(d)
 		h.scheduleLeftovers(now)
 	case topics.DomainIsOffline:
-		if t.Was != topics.DomainIsOnline {
+		if t.Was != topics.DomainIsOnline || h.adoption.RevokedKey(d.ID) != "" { // that was reported
 			return
 		}
 		if d.Micro {

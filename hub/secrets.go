@@ -152,6 +152,9 @@ func (h *Hub) secretsFor(d *domain) (settable map[string]bool, none string) {
 		return nil, fmt.Sprintf("%s accepts no secrets (accept = %q in its domain.toml; %q lets it)", d.Name, s.Accept, config.AcceptDeploy)
 	}
 	if h.recipient(d) == "" {
+		if key := h.adoption.RevokedKey(d.ID); key != "" {
+			return nil, fmt.Sprintf("the key %s of %s was revoked, so no secret can be sealed to it", key, d.Name)
+		}
 		return nil, fmt.Sprintf("%s has no key, so no secret can be sealed to it: adopt it (`dominionctl adopt %s`)", d.Name, d.Name)
 	}
 	return h.vault.settable, ""

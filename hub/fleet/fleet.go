@@ -55,6 +55,9 @@ type Options struct {
 	// HasKey reports whether the domain with an id has a key, so that its heartbeats have
 	// MACs; nil: none has.
 	HasKey func(id string) bool
+	// RevokedKey returns the label of the key of the domain with an id if that was revoked, so that
+	// nothing is taken from it and it is not online; "": it was not. nil: none was.
+	RevokedKey func(id string) string
 	// Refuse reports what is not taken, at a bounded rate for each cause.
 	Refuse func(cause string, e topics.Event, now time.Time)
 	// LostAfter is the silence that makes a domain lost, FailoverAfter how long after that

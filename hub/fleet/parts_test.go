@@ -82,6 +82,21 @@ func TestLonely(t *testing.T) {
 	}
 }
 
+// A domain whose key was revoked is not asked whether it is switched on.
+func TestRevokedDomain(t *testing.T) {
+	h := newHome(t)
+	h.settle()
+	d := h.online("kitchen", "k", "s")
+	h.o.RevokedKey = func(id string) string { return map[string]string{"k": "ec5e 0001"}[id] }
+	h.Update(d, h.now)
+	for _, state := range []topics.DomainState{topics.DomainIsOffline, topics.DomainIsLost} {
+		if d.State != state || !strings.Contains(h.Condition(d), "its key ec5e 0001 was revoked") || h.View(d).Problem != h.Condition(d) {
+			t.Errorf("it is %s: %s", d.State, h.Condition(d))
+		}
+		h.pass(time.Minute)
+	}
+}
+
 // A domain that is away and announces itself cannot join: that is its problem.
 func TestLonelyDomain(t *testing.T) {
 	h := newHome(t)

@@ -42,7 +42,7 @@ func (f *Fleet) judge(d *Domain, now time.Time) topics.DomainState {
 		return topics.DomainIsOnline
 	case d.Micro:
 		return topics.DomainIsOffline // it sends no heartbeats, so it cannot be lost
-	case beats && d.Available && d.HasBeat && (d.StatusCurrent() || d.Status != nil && d.State == topics.DomainIsOnline):
+	case beats && d.Available && d.HasBeat && !f.isRevoked(d) && (d.StatusCurrent() || d.Status != nil && d.State == topics.DomainIsOnline):
 		return topics.DomainIsOnline
 	case beats || !f.settling.ready:
 		return topics.DomainIsOffline

@@ -110,13 +110,27 @@ func (f *Fleet) Condition(d *Domain) string {
 // Problem returns what is wrong with a domain besides that it is away. One that is away and
 // announces itself cannot join: that is the one problem that it has.
 func (f *Fleet) Problem(d *Domain) string {
-	if problem := cmp.Or(f.whyUnreadable(d.Name), d.problem()); problem != "" {
+	if problem := cmp.Or(f.whyRevoked(d), f.whyUnreadable(d.Name), d.problem()); problem != "" {
 		return problem
 	}
 	if a, is := f.lonely[d.Name]; is && f.isDomain(a) && d.State != topics.DomainIsOnline {
 		return f.whyLonely(a)
 	}
 	return ""
+}
+
+// whyRevoked returns what to do about a domain whose key was revoked; "": it was not.
+func (f *Fleet) whyRevoked(d *Domain) string {
+	if !f.isRevoked(d) {
+		return ""
+	}
+	key := f.o.RevokedKey(d.ID)
+	return fmt.Sprintf("its key %s was revoked, so nothing is taken from it: run `domain reset` on it, start its agent and adopt it as a new machine, or `forget` it if it is gone for good", key)
+}
+
+// isRevoked reports whether the key of a domain was revoked.
+func (f *Fleet) isRevoked(d *Domain) bool {
+	return f.o.RevokedKey != nil && !d.Micro && f.o.RevokedKey(d.ID) != ""
 }
 
 // problem returns what is wrong by what the domain publishes.
