@@ -32,7 +32,7 @@ type workDone func(now time.Time)
 // newAdoption returns the part that adopts domains.
 func (h *Hub) newAdoption(o Options) *adoption.Adoption {
 	a := adoption.Options{
-		State: h.store.Adoption(), Dominion: h.ID(), Open: o.Config.Identity.Adoption == config.AdoptionOpen,
+		State: h.store.Adoption(), Dominion: h.ID(), Name: o.Config.Name, Open: o.Config.Identity.Adoption == config.AdoptionOpen,
 		Sudo:     runtimeDirectory(o.Environ) != "", // the unit's control socket is for root and a group
 		Embedded: o.Broker != nil, Taken: h.nameTaken, Joined: h.joinedBefore, Upgrade: h.mayUpgrade,
 		Grant: func() []byte { return topics.Encode(h.grant()) },

@@ -65,8 +65,8 @@ const (
 type Options struct {
 	// State is what an earlier run stored.
 	State protocol.HubState
-	// Dominion is the id of the dominion.
-	Dominion string
+	// Dominion is the id of the dominion, Name its name.
+	Dominion, Name string
 	// Authority is SHA-256 of the public key of the authority.
 	Authority [32]byte
 	// WordKey is the hub's secret for the words of domains.

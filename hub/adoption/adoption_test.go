@@ -549,7 +549,7 @@ func TestCertificateOfOurs(t *testing.T) {
 		t.Fatalf("it waits as %+v", w)
 	}
 	h.reported(topics.DomainWaiting, "certificate of ours, not in the list")
-	if !strings.Contains(h.Restored(h.now), "revoked again") || h.Restored(h.now.Add(8*24*time.Hour)) != "" {
+	if text := h.Restored(h.now); !strings.Contains(text, "revoked again") || !strings.Contains(text, "`dominionctl secret set NAME`") || !strings.Contains(text, "shown until ") || h.Restored(h.now.Add(8*24*time.Hour)) != "" {
 		t.Errorf("status: %q", h.Restored(h.now))
 	}
 	if err := h.adoptWithoutCode("pi", false); err != nil {
@@ -560,8 +560,8 @@ func TestCertificateOfOurs(t *testing.T) {
 	}
 	h.reported(topics.DomainAdopted, "certificate")
 	h.KeyListFound(h.now)
-	if h.Restored(h.now) != "" {
-		t.Error("with a newer key list:", h.Restored(h.now))
+	if text := h.Restored(h.now); strings.Contains(text, "revoked again") || !strings.Contains(text, "users, secrets and definitions are those of the backup") {
+		t.Error("with a newer key list:", text)
 	}
 
 	t.Log("one that is adopted")
@@ -587,6 +587,41 @@ func TestCertificateOfOurs(t *testing.T) {
 	contains(t, errors.New(out.refusal), "was revoked")
 	if err := h.adoptWithoutCode("pi", false); err == nil || len(h.Members()) > 0 {
 		t.Error("adopted again", err)
+	}
+}
+
+// A machine that this hub has adopted, and that asks as one of this dominion, does not trust this hub: status says
+// why that may be. One of another dominion, or with another key, is not of this one.
+func TestMemberThatDistrustsTheHub(t *testing.T) {
+	h := newHome(t, Options{Name: "home"})
+	pi := h.machine("pi", "id-pi", nil, protocol.Means{})
+	if err := h.adopt("pi", pi.code, false); err != nil {
+		t.Fatal(err)
+	}
+	const why, away = "before `dominionctl authority rotate`", "which it does not hear"
+	for _, c := range []struct {
+		key      *ecdsa.PrivateKey
+		stranger string
+		want     string
+		not      string
+	}{
+		{pi.key, "home", why, away},
+		{pi.key, "cabin", "it belongs to cabin, " + away, why},
+		{nil, "home", "it belongs to home, " + away, why},
+	} {
+		key := c.key
+		if key == nil {
+			var err error
+			if key, err = identity.NewKey(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.newMachine(protocol.ApplicantOptions{Key: key, ID: "id-pi", Name: "pi", Stranger: c.stranger}, protocol.Means{}).ask()
+		w := h.Waiting()
+		i := slices.IndexFunc(w, func(v topics.DomainView) bool { return strings.Contains(v.Problem, c.want) })
+		if i < 0 || strings.Contains(w[i].Problem, c.not) {
+			t.Errorf("as one of %s: it waits as %+v", c.stranger, w)
+		}
 	}
 }
 

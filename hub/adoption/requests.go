@@ -303,6 +303,8 @@ func (a *Adoption) Waiting() []topics.DomainView {
 		certified := a.certified[q.KeyHash()]
 		if m, copied := a.copyOf(q); copied {
 			problem = "is a copy of " + m.Name + ": it has its key, " + q.Label() + ", and an older word; " + a.copyRemedy(m)
+		} else if a.distrusts(q) && !certified {
+			problem += "; it is of this dominion and does not hear this hub: if that lasts, its authority is another one than this hub's, which was replaced while it was away, or this hub was restored from a backup of before `dominionctl authority rotate`"
 		} else if q.Stranger != "" && !certified {
 			problem += "; it belongs to " + q.Stranger + ", which it does not hear"
 		}

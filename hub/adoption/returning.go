@@ -11,8 +11,7 @@ import (
 // notInList is why a machine waits that shows a domain's certificate of this dominion.
 const notInList = "certificate of ours, not in the list"
 
-// restoredNotice is how long it is a problem that the hub was restored from a backup, unless a
-// newer key list is found before.
+// restoredNotice is how long it is a problem that the hub was restored from a backup.
 const restoredNotice = 7 * 24 * time.Hour
 
 // noteCertificate notes whether a machine has shown a certificate of the dominion, and whether this
@@ -55,10 +54,21 @@ func (a *Adoption) KeyListFound(now time.Time) {
 
 // Restored returns what to do after the hub was restored from a backup; "": nothing.
 func (a *Adoption) Restored(now time.Time) string {
-	if !a.noticed(now) || a.state.ListFound {
+	if !a.noticed(now) {
 		return ""
 	}
-	return "this hub was restored from a backup, and nobody has shown a newer key list: what was revoked or forgotten after the backup must be revoked again (`dominionctl certificates revoke KEY`, `dominionctl forget NAME`)"
+	text := "this hub was restored from a backup: users, secrets and definitions are those of the backup, and services get the values of then, so what was changed after it must be changed again (`dominionctl user`, `dominionctl secret set NAME`)"
+	if !a.state.ListFound {
+		text += "; nobody has shown a newer key list: what was revoked or forgotten after the backup must be revoked again (`dominionctl certificates revoke KEY`, `dominionctl forget NAME`)"
+	}
+	return text + "; this is shown until " + a.state.Restored.Add(restoredNotice).UTC().Format("2006-01-02 15:04 MST")
+}
+
+// distrusts reports whether a machine that this hub has adopted asks for adoption as one of this dominion
+// that does not hear its hub: it does not trust this one, or has not found it yet.
+func (a *Adoption) distrusts(q protocol.Question) bool {
+	m, is := a.state.Members[q.ID]
+	return is && m.KeyHash == q.KeyHash() && q.Stranger != "" && q.Stranger == a.o.Name
 }
 
 // adoptCertified carries out a request to adopt without a code: of machines that have shown a
