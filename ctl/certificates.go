@@ -138,7 +138,7 @@ func hashOf(c *x509.Certificate) string {
 // RenderCertificates draws the certificates.
 func RenderCertificates(w io.Writer, all []topics.CertificateView, s Style) error {
 	return buffered(w, func(b *bufio.Writer) {
-		t := table{columns: []column{{head: "NAME", min: 12}, {head: "USE"}, {head: "KEY"}, {head: "ISSUED"}, {head: "EXPIRES"}, {head: ""}}}
+		t := table{columns: []column{{head: "NAME", min: 12}, {head: "USE"}, {head: "KEY"}, {head: "ISSUED"}, {head: "EXPIRES"}, {head: "STATE"}}}
 		for _, c := range all {
 			note := ""
 			if c.Revoked {

@@ -100,7 +100,7 @@ func (h *Hub) revokeDomains(all []protocol.Member, now time.Time) {
 		return
 	}
 	for _, m := range all {
-		services, err := h.keys.RevokeDomain(m.ID, m.KeyHash, now)
+		services, err := h.keys.RevokeDomain(m.ID, m.Name, m.KeyHash, now)
 		h.endServices(services)
 		if err != nil {
 			h.log.Error("a domain is not adopted any more, but its key is not in the key list", "domain", m.Name, "error", err)

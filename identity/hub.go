@@ -294,6 +294,15 @@ func (h *Hub) sign(r Request, now time.Time) (*x509.Certificate, error) {
 	return h.Authority.Issue(r)
 }
 
+// RecordName records the name of a domain whose key is revoked: people know it by that.
+func (h *Hub) RecordName(key, name string) error {
+	l, changed := h.Ledger.withName(key, name)
+	if !changed {
+		return nil
+	}
+	return h.record(l)
+}
+
 // record stores the ledger.
 func (h *Hub) record(l Ledger) error {
 	if err := atomicfile.WriteJSON(h.store.Path(ledgerFile), l); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/jmbarzee/dominion/internal/atomicfile"
@@ -202,9 +203,11 @@ type Issue struct {
 	Use  Use    `json:"use"`
 	Name string `json:"name"`
 	// Domain is the id of the domain of a service; "" for others.
-	Domain string    `json:"domain,omitempty"`
-	Key    string    `json:"key"`
-	Issued time.Time `json:"issued"`
+	Domain string `json:"domain,omitempty"`
+	// DomainName is the name that a domain had when its key was revoked; "" for others.
+	DomainName string    `json:"domain_name,omitempty"`
+	Key        string    `json:"key"`
+	Issued     time.Time `json:"issued"`
 	// Expires is when the last certificate of the key ends: of a user or a service that may be a
 	// former one.
 	Expires time.Time `json:"expires"`
@@ -256,6 +259,17 @@ func (l Ledger) withAll(certs []*x509.Certificate, domains []string) Ledger {
 		}
 	}
 	return next
+}
+
+// withName returns a ledger that has the name of the domain of a key, and whether it is another one.
+func (l Ledger) withName(key, name string) (Ledger, bool) {
+	at := slices.IndexFunc(l.Issues, func(i Issue) bool { return i.Key == key && i.Use == DomainUse && i.DomainName != name })
+	if at < 0 {
+		return l, false
+	}
+	l.Issues = slices.Clone(l.Issues)
+	l.Issues[at].DomainName = name
+	return l, true
 }
 
 // Find returns the issue of a key.

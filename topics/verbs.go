@@ -180,7 +180,7 @@ type Overview struct {
 type CertificateView struct {
 	Name    string `json:"name" type:"text" doc:"of a user, or of a service as SERVICE.DOMAIN; the id of a hub or domain"`
 	Use     string `json:"use" type:"word" doc:"hub, domain, user or service"`
-	Domain  string `json:"domain,omitempty" type:"name" doc:"of a domain its name, while it is adopted"`
+	Domain  string `json:"domain,omitempty" type:"name" doc:"of a domain its name, which it has or had when its key was revoked"`
 	Key     string `json:"key" type:"line" doc:"SHA-256 of its key, in hexadecimal"`
 	Issued  Time   `json:"issued,omitzero" doc:"when it was issued; absent: unknown, of a key that was revoked"`
 	Expires Time   `json:"expires,omitzero" doc:"when it ends; absent: unknown, of a key that was revoked"`

@@ -29,7 +29,7 @@ func (k *Keys) Row(key string) []topics.CertificateView {
 func (k *Keys) view(i identity.Issue) topics.CertificateView {
 	v := topics.CertificateView{
 		Name: i.Name, Use: string(i.Use), Key: i.Key, Issued: topics.At(i.Issued), Expires: topics.At(i.Expires),
-		Revoked: k.list.IsRevoked(i.Key),
+		Revoked: k.list.IsRevoked(i.Key), Domain: i.DomainName,
 	}
 	if all := k.domains.Load(); all != nil && i.Use == identity.DomainUse {
 		if d := (*all)[i.Name]; d.Key == i.Key {

@@ -123,7 +123,7 @@ func (k *Keys) IsRevoked(key string) bool {
 }
 
 // errOwnKey refuses to revoke the hub's own key.
-var errOwnKey = errors.New("this is the key of the hub itself, by which its domains know it: `dominion identity new` makes the hub a stranger to them")
+var errOwnKey = errors.New("this is the key of the hub itself, which signs all that its domains obey: `dominionctl authority rotate` replaces it, with --compromised at once")
 
 // Revoke revokes the key that a person names, by its hash or its label, and returns it as
 // it stands in the list. again reports that it was revoked before.
@@ -145,11 +145,14 @@ func (k *Keys) RevokeUser(user string, now time.Time) (int, error) {
 	return k.revokeAll(identity.UserUse, user, now)
 }
 
-// RevokeDomain revokes a key of a domain, whose id is given, and those of its services, whose names
-// it returns.
-func (k *Keys) RevokeDomain(id, key string, now time.Time) (services []string, err error) {
+// RevokeDomain revokes a key of a domain, whose id and name are given, and those of its services, whose
+// names it returns.
+func (k *Keys) RevokeDomain(id, name, key string, now time.Time) (services []string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.hub.RecordName(key, name); err != nil {
+		k.options.Log.Warn("the list of certificates does not name a domain whose key is revoked", "domain", name, "error", err)
+	}
 	all, services := k.revokedServices(id)
 	if !k.list.IsRevoked(key) {
 		r, err := k.find(key)

@@ -208,6 +208,30 @@ func TestRestoredHubTakesNewerList(t *testing.T) {
 	}
 }
 
+// The list of certificates names a domain that was forgotten, also after a restart.
+func TestForgottenDomainsAreNamed(t *testing.T) {
+	o := options(t.TempDir(), new(machine))
+	k := open(t, o)
+	_, key := issue(t, k, identity.DomainUse, kitchenID)
+	if _, err := k.RevokeDomain(kitchenID, "kitchen", key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for name, hub := range map[string]*Keys{"at once": k, "after a restart": open(t, o)} {
+		if row := hub.Row(key); len(row) != 1 || row[0].Domain != "kitchen" || !row[0].Revoked {
+			t.Errorf("%s: %+v", name, row)
+		}
+	}
+}
+
+// The hub's own key is not revoked; what is said of it names what replaces it, and not what would
+// make the hub a stranger.
+func TestOwnKeyIsNotRevoked(t *testing.T) {
+	k := open(t, options(t.TempDir(), new(machine)))
+	if _, _, err := k.Revoke(k.hub.KeyHash(), time.Now()); err == nil || !strings.Contains(err.Error(), "dominionctl authority rotate") {
+		t.Errorf("%v", err)
+	}
+}
+
 // A user's certificate that was issued after the backup from which the hub was restored is refused:
 // it is not listed, so neither `certificates revoke` nor `user remove` would end it. One of before
 // counts, and is ended by both.

@@ -180,7 +180,7 @@ func TestRevokedDomainTakesItsServicesAlong(t *testing.T) {
 	chain := chainOf(t, certifyServices(t, k, kitchenID, "kitchen", map[string][]byte{"web": web}), "web")
 	certifyServices(t, k, atticID, "attic", map[string][]byte{"bell": bell})
 	before := listed(t, k).Number
-	names, err := k.RevokeDomain(kitchenID, domainKey, time.Now())
+	names, err := k.RevokeDomain(kitchenID, "kitchen", domainKey, time.Now())
 	if err != nil || !slices.Equal(names, []string{"web.kitchen"}) {
 		t.Fatalf("%v, %v", names, err)
 	}
@@ -191,7 +191,7 @@ func TestRevokedDomainTakesItsServicesAlong(t *testing.T) {
 	if who, err := identify(chain); err == nil {
 		t.Errorf("a revoked service is %s", who)
 	}
-	if names, err := k.RevokeDomain(kitchenID, domainKey, time.Now()); err != nil || names != nil || listed(t, k).Number != before+1 {
+	if names, err := k.RevokeDomain(kitchenID, "kitchen", domainKey, time.Now()); err != nil || names != nil || listed(t, k).Number != before+1 {
 		t.Errorf("again: %v, %v", names, err)
 	}
 }
