@@ -251,7 +251,7 @@ func (a *app) adopt(ctx context.Context, ask topics.HubRequest, timeout time.Dur
 		}
 	}
 	began := time.Now()
-	if _, err := s.ask(ctx, topics.VerbAdopt, ask, timeout); err != nil {
+	if err := s.askAdopt(ctx, ask, timeout); err != nil {
 		return err
 	}
 	progress, err := a.await(ctx, s, s.onlineCondition(ask.Domain), max(timeout-time.Since(began), askTimeout))
@@ -263,6 +263,31 @@ func (a *app) adopt(ctx context.Context, ask topics.HubRequest, timeout time.Dur
 	}
 	a.infof("adopt %s: %s, after %s", cleanWords(ask.Domain), progress, seconds(time.Since(began)))
 	return nil
+}
+
+// longestCodeWait bounds how long a request to adopt is put off after wrong codes.
+const longestCodeWait = 10 * time.Second
+
+// askAdopt asks the hub to adopt a machine. Where it has to wait for a short time after a wrong code it
+// does so, and asks again.
+func (s *session) askAdopt(ctx context.Context, ask topics.HubRequest, timeout time.Duration) error {
+	until := time.Now().Add(timeout)
+	for {
+		reply, err := s.ask(ctx, topics.VerbAdopt, ask, time.Until(until))
+		text, tooSoon := strings.CutPrefix(reply.Error, topics.WaitPrefix)
+		if err == nil || !tooSoon {
+			return err
+		}
+		wait, parseErr := time.ParseDuration(text)
+		if parseErr != nil || wait <= 0 || wait > min(longestCodeWait, time.Until(until)) {
+			return fail(ExitFailed, "ask again then: this code was not tried", "%s", reply.Error)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // needsCode reports whether the machine that a person names is adopted by its code alone: it waits

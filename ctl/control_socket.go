@@ -53,10 +53,23 @@ func (a *app) connectFor(ctx context.Context, verb string) (*session, error) {
 			}
 		}
 	}
+	if denied != nil { // the hub is on this machine: no other one is looked for
+		if s, err := a.open(ctx, t.url, t, t.prefix); err == nil {
+			return a.controlOf(ctx, s, denied)
+		}
+		return nil, socketDenied(denied)
+	}
 	s, err := a.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return a.controlOf(ctx, s, nil)
+}
+
+// controlOf returns a connection to the control socket that the hub of a connection names, where that is
+// on this machine, and ends the other one; else that one. denied is why a socket could not be used
+// before.
+func (a *app) controlOf(ctx context.Context, s *session, denied error) (*session, error) {
 	if isLoopback(s.where) {
 		if path := s.controlSocket(ctx); path != "" {
 			control, err := a.open(ctx, controlScheme+path, target{found: true}, s.tree.Prefix())
@@ -69,9 +82,14 @@ func (a *app) connectFor(ctx context.Context, verb string) (*session, error) {
 	}
 	if denied != nil {
 		s.close()
-		return nil, fail(ExitFailed, "use sudo, or be a member of the group dominion", "cannot use the control socket of the hub: %v", denied)
+		return nil, socketDenied(denied)
 	}
 	return s, nil // the hub refuses, and says what to do
+}
+
+// socketDenied is the error that this user may not open the control socket.
+func socketDenied(err error) error {
+	return fail(ExitFailed, "use sudo, or be a member of the group dominion", "%v", err)
 }
 
 // controlPaths returns where the control socket of a hub on this machine may be.
@@ -151,7 +169,7 @@ func isLoopback(address string) bool {
 // dialControl has a connection go to a control socket instead of its URL. found reports
 // that a broker has named it, so that it is checked who listens there.
 func dialControl(o *client.Options, path string, found bool) {
-	o.URL = "mqtt://localhost"
+	o.URL, o.Name = "mqtt://localhost", "the control socket "+path
 	o.Dial = func(ctx context.Context) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		if err != nil || !found {

@@ -1,11 +1,44 @@
 package ctl
 
 import (
+	"bytes"
+	"context"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/jmbarzee/dominion/broker/zeroconf"
 )
+
+// Who may not open the control socket is told which one, and what to do; another hub is not looked for.
+func TestControlSocketDenied(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may open every socket")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "closed", "control")
+	if err := os.Mkdir(filepath.Dir(path), 0o000); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"certificates"}, {"--hub", "unix:" + path, "status"}} {
+		var stdout, stderr bytes.Buffer
+		code := Main(t.Context(), Env{
+			Args: args, Stdout: &stdout, Stderr: &stderr, Getenv: func(string) string { return "" },
+			local: "mqtt://127.0.0.1:1", control: []string{path},
+			browse: func(context.Context, time.Duration) ([]zeroconf.Found, error) {
+				t.Error("another hub is looked for")
+				return nil, nil
+			},
+		})
+		text := stderr.String()
+		if code != ExitFailed || !strings.Contains(text, "the control socket "+path) || !strings.Contains(text, "hint: use sudo") || strings.Contains(text, "mqtt://") {
+			t.Errorf("%v: exit code %d: %s", args, code, text)
+		}
+	}
+}
 
 // A socket that the hub names is used if root or this user owns it; nothing else is.
 func TestTrustedSocket(t *testing.T) {

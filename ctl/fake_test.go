@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -141,6 +142,11 @@ func (f *fake) answer(verb string, ask topics.HubRequest, publish func(topics.Me
 	refusal, err := f.open(verb + ".error")
 	if err != nil && ask.Action != "" {
 		refusal, err = f.open(verb + "-" + ask.Action + ".error")
+	}
+	if once := filepath.Join(f.dir, "hub", verb+".once"); err != nil {
+		if refusal, err = os.ReadFile(once); err == nil {
+			refusal, err = bytes.TrimSpace(refusal), os.Remove(once)
+		}
 	}
 	if err == nil {
 		reply = topics.Refuse(ask.Transaction, errors.New(string(refusal)))

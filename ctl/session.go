@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -73,6 +74,8 @@ func (a *app) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	case errors.Is(err, client.ErrNotAuthorized):
 		return nil, refusedUser(err)
+	case t.named && strings.HasPrefix(t.url, controlScheme) && errors.Is(err, fs.ErrPermission):
+		return nil, socketDenied(err)
 	case t.named:
 		return nil, fail(ExitNoAnswer, hintUnreachable(err, locate.Encrypted(t.url)), "%v", err)
 	}
@@ -101,7 +104,7 @@ func (a *app) openFound(ctx context.Context, hub foundHub, t target) (*session, 
 	}
 	err := errors.Join(all...)
 	hint := hintNobody
-	if untrusted(err) {
+	if untrusted(err) || refusedCertificate(err) {
 		hint = hintUnreachable(err, true)
 	}
 	return nil, fail(ExitNoAnswer, hint, "zeroconf found the hub %s, but: %v", orDash(hub.name), err)
@@ -114,6 +117,8 @@ func hintUnreachable(err error, secure bool) string {
 		return "trust who signed its certificate: dominionctl ca > ca.pem on the hub's machine writes the file, and --cafile ca.pem here trusts it; the certificate must name the host as you do"
 	case strings.Contains(err.Error(), "tls: certificate required"): // an alert, of which crypto/tls exports no type
 		return "show it a certificate of yours: --cert FILE --key FILE"
+	case refusedCertificate(err):
+		return "the hub does not accept the certificate: its key was revoked, it has ended, or the hub has no record of it; `sudo dominionctl user certificate NAME` on the hub's machine makes another one"
 	case secure && (errors.As(err, new(tls.RecordHeaderError)) || errors.Is(err, io.EOF)):
 		return "does that port speak TLS? else write --hub mqtt://host:port, without --cafile"
 	case errors.Is(err, io.EOF):
@@ -125,6 +130,12 @@ func hintUnreachable(err error, secure bool) string {
 
 // untrusted reports whether the certificate of the broker could not be verified.
 func untrusted(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) }
+
+// refusedCertificate reports whether the broker does not accept the certificate of this client. It says so
+// by an alert, of which crypto/tls exports no type.
+func refusedCertificate(err error) bool {
+	return strings.Contains(err.Error(), "remote error: tls: bad certificate")
+}
 
 func refusedUser(err error) error {
 	return fail(ExitFailed, "log in with --user NAME --password-file FILE", "%v", err)

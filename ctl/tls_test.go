@@ -70,6 +70,7 @@ func TestEncrypted(t *testing.T) {
 	}
 	defer closing(t, strict)
 	address, strictAddress := encrypted(hub), encrypted(strict)
+	otherCert, otherKey := certificate(t) // of nobody that the hub accepts
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	for _, c := range []struct {
@@ -78,6 +79,7 @@ func TestEncrypted(t *testing.T) {
 		code int
 		says string
 	}{
+		{[]string{"--hub", strictAddress, "--cafile", certFile, "--cert", otherCert, "--key", otherKey}, "", ExitNoAnswer, "hint: the hub does not accept the certificate"},
 		{nil, "mqtts://" + strictAddress, ExitOK, ""}, // with the certificate of a service
 		{[]string{"--hub", "mqtts://" + strictAddress}, "", ExitNoAnswer, "hint: "},
 		{[]string{"--user", "me"}, "mqtts://" + strictAddress, ExitNoAnswer, "hint: "},

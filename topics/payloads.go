@@ -360,6 +360,10 @@ func Accept(transaction string, data any) Reply {
 // know: such a one shows its certificate, as an applicant.
 const NotAdoptedPrefix = "not adopted: "
 
+// WaitPrefix begins the error of a request to adopt that comes too soon after a wrong code. How long
+// the asker has to wait follows, as "1.5s".
+const WaitPrefix = "too many wrong codes: wait "
+
 // DeniedPrefix begins the error of an answer that the broker gives itself, to a
 // request or a command that the asker's role or a rule does not allow.
 const DeniedPrefix = "the broker refused "

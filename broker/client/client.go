@@ -124,7 +124,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		}
 	}
 	c := &Conn{
-		name:       server.String(),
+		name:       cmp.Or(o.Name, server.String()),
 		options:    o,
 		timeout:    o.Timeout,
 		log:        o.Log,

@@ -23,6 +23,8 @@ const (
 type Options struct {
 	// URL is mqtt://[user@]host[:port] or mqtts://[user@]host[:port].
 	URL string
+	// Name names the broker in errors; "": the URL does, without a user.
+	Name string
 	// User takes precedence over that of the URL.
 	User     string
 	Password string

@@ -30,7 +30,8 @@ type asker struct {
 // Check returns an error that wraps ErrTooSoon if an asker has to wait.
 func (l *Limiter) Check(name string, now time.Time) error {
 	if a := l.askers[name]; a != nil && now.Before(a.until) {
-		return fmt.Errorf("%w %v", ErrTooSoon, a.until.Sub(now).Round(100*time.Millisecond))
+		const unit = 100 * time.Millisecond
+		return fmt.Errorf("%w %v", ErrTooSoon, (a.until.Sub(now) + unit - 1).Truncate(unit))
 	}
 	return nil
 }

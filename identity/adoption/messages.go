@@ -284,7 +284,7 @@ var (
 	// ErrWrongCode means that the other side does not have the code.
 	ErrWrongCode = errors.New("the code is wrong")
 	// ErrTooSoon means that the asker had wrong codes, and has to wait.
-	ErrTooSoon = errors.New("too many wrong codes: wait")
+	ErrTooSoon = errors.New(strings.TrimSpace(topics.WaitPrefix))
 	// ErrNotAsked means that a message does not belong to what this side has sent.
 	ErrNotAsked = errors.New("it belongs to no question of this side")
 	// ErrMethod means that a domain does not join by the method of an answer.
