@@ -20,7 +20,7 @@ import (
 // arguments alone, and passes nothing received on to the terminal but text.
 func RenderStatus(w io.Writer, o topics.Overview, events []topics.Event, s Style) error {
 	return buffered(w, func(b *bufio.Writer) {
-		drawHub(b, o.Hub, s)
+		drawHub(b, o, s)
 		drawWindow(b, o.Window, s)
 		drawProblems(b, findProblems(o, s.Now), s)
 		heading(b, s, "DOMAINS")
@@ -55,7 +55,8 @@ func RenderServices(w io.Writer, all []topics.Service, s Style) error {
 }
 
 // drawHub draws the hub: its state, version, uptime and counts.
-func drawHub(b *bufio.Writer, h topics.Hub, s Style) {
+func drawHub(b *bufio.Writer, o topics.Overview, s Style) {
+	h := o.Hub
 	state := cell{"ready", green}
 	if !h.Ready {
 		state = cell{"waits for the known domains", yellow}
@@ -69,8 +70,17 @@ func drawHub(b *bufio.Writer, h topics.Hub, s Style) {
 	if n := h.Domains.Offline; n > 0 {
 		counts = append(counts, fmt.Sprintf("%d offline", n))
 	}
-	if n := h.Domains.Lonely; n > 0 {
-		counts = append(counts, fmt.Sprintf("%d lonely", n))
+	// The hub's own count of lonely machines includes those that wait for adoption.
+	for _, state := range []topics.DomainState{topics.DomainIsWaiting, topics.DomainIsLonely} {
+		n := 0
+		for _, d := range o.Domains {
+			if d.State == state {
+				n++
+			}
+		}
+		if n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, state))
+		}
 	}
 	parts = append(parts,
 		fmt.Sprintf("epoch %d", h.Epoch),

@@ -238,3 +238,18 @@ func describedDomain(h home) Description {
 	}}
 	return d
 }
+
+// A machine that waits for adoption and announces itself is counted as it is shown: as waiting, once.
+func TestCountOfWaitingMachines(t *testing.T) {
+	o := topics.Overview{
+		Hub:     topics.Hub{Name: "home", Ready: true, Domains: topics.DomainCount{Online: 1, Lonely: 2}},
+		Domains: []topics.DomainView{{Name: "a", State: topics.DomainIsOnline}, {Name: "b", State: topics.DomainIsWaiting}, {Name: "c", State: topics.DomainIsLonely}},
+	}
+	var text strings.Builder
+	if err := RenderStatus(&text, o, nil, Style{Width: 120}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text.String(), "domains: 1 online, 1 waiting, 1 lonely") {
+		t.Error(text.String())
+	}
+}
