@@ -87,9 +87,25 @@ func (h *home) missingReason(name, reason string, candidates []candidate, chosen
 		}
 	}
 	if missing > 0 {
+		staying := stayingUnfit(candidates)
+		if missing -= len(staying); missing <= 0 {
+			s := staying[0]
+			return fmt.Sprintf("%s; it stays on %s while nothing can replace it, though %s", reason, s.Name, s.unfit.reason)
+		}
 		return fmt.Sprintf("%s; %d of %d wanted, no further domain can run it now", reason, n-missing, n)
 	}
 	return reason
+}
+
+// stayingUnfit returns the candidates whose copies stay though their domains are not fit for the service
+// any more, as nothing can replace them.
+func stayingUnfit(candidates []candidate) (all []*candidate) {
+	for i := range candidates {
+		if s := &candidates[i]; s.unfit.reason != "" && s.choice.Action == topics.ActionKeep && s.State != topics.DomainIsLost {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // lostWith describes the lost domains that a service waits for, as no other can run it.
