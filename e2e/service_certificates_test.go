@@ -42,6 +42,35 @@ func (h *Home) issuedTo(service string) bool {
 	return slices.ContainsFunc(all, func(c topics.CertificateView) bool { return c.Use == "service" && c.Name == service && !c.Revoked })
 }
 
+// A hub that was restored from a backup accepts no certificate that was issued after it. The agent has
+// another one issued to its service when it joins, without a command.
+func TestRestoredHubIssuesCertificatesOfServicesAgain(t *testing.T) {
+	home := onEmbedded(t)
+	data, backup := filepath.Join(home.Hub.Dir, "data"), filepath.Join(home.Hub.Dir, "backup")
+	home.adoptionHub(service("bell", `priority = "required"`))
+	hub := home.StartHub()
+	pi := home.Domain("pi")
+	pi.Configure(nil, home.hubAt())
+	pi.Start()
+	home.awaitState("pi", topics.DomainIsOnline)
+	hub.Stop()
+	home.must(command("cp", "-a", data, backup))
+	hub = home.StartHub()
+	pi.Write("bell", "Makefile", "run:\n\t@exec sh ./run.sh\n")
+	pi.Write("bell", "run.sh", strings.ReplaceAll(publishes, "@JOURNAL@", home.Journal.file))
+	eventually(t, "bell has a certificate", func() bool { return home.issuedTo("bell.pi") })
+	running := home.Journal.AwaitRunning(t, "bell@pi")
+	starts := home.Journal.Starts(t)
+	hub.Stop()
+	home.must(command("rm", "-r", data))
+	home.must(command("mv", backup, data))
+	home.StartHub()
+	home.awaitState("pi", topics.DomainIsOnline)
+	eventually(t, "bell has a certificate of the restored hub", func() bool { return home.issuedTo("bell.pi") })
+	home.Hub.Start("mosquitto_sub", "-h", "127.0.0.1", "-t", "sensor/#", "-v").AwaitLog("sensor/bell ")
+	home.Journal.Undisturbed(t, "after the hub was restored", running, starts)
+}
+
 // A service of a second machine gets a certificate by which it publishes and asks, and orders nothing.
 // It is renewed while the service runs, is out when its key is revoked, and also when its
 // machine is forgotten; restarts of agent and hub restart no service.
