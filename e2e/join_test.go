@@ -184,7 +184,7 @@ func TestTwoMachinesOfOneName(t *testing.T) {
 		other := second.Start()
 		// The name belongs to the key of the first.
 		refused := o.AwaitEvent(mark, "dominion/hub/event", topics.AdoptionRefused, "raspberrypi", "")
-		if !strings.Contains(refused.Message, "dominionctl forget raspberrypi") {
+		if !strings.Contains(refused.Message, "dominionctl adopt raspberrypi CODE --replace") || !strings.Contains(refused.Message, "another name") {
 			t.Errorf("the event does not say what to do: %q", refused.Message)
 		}
 		other.AwaitLog("refuses this domain", "belongs to another key")
