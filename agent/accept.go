@@ -46,7 +46,6 @@ func (l *loop) accept() string {
 // adopted takes over that a dominion has adopted the domain, and reports what the domain does
 // not accept of one that it joined before it had a key.
 func (l *loop) adopted() {
-	l.pin()
 	accept := l.accept()
 	if !l.config.AcceptIsDefault || accept == l.config.Accept {
 		return

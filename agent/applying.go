@@ -288,6 +288,9 @@ func (m *membership) adopt(a adoption.Adopted, url string) error {
 	if err := m.trustChanged(); err != nil {
 		return err
 	}
+	if m.o.Pinned != nil {
+		m.o.Pinned() // no join sees the adoption before the loop: m.mu is locked
+	}
 	m.o.Log.Info("adopted", "dominion", g.Name, "id", g.Dominion, "by", string(a.Method), "hub", url)
 	m.tokens.used(a.Method == adoption.ByToken)
 	if err := m.replaceCode(); err != nil {

@@ -105,6 +105,8 @@ func (l *loop) handle(e any, now time.Time) {
 		l.keyListTaken(e, now)
 	case signatures.Result:
 		l.verified(e, now)
+	case pinned:
+		l.pin()
 	case identity.Peer:
 		l.signatures.AddHub(e)
 		l.verify(now)

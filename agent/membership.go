@@ -30,6 +30,8 @@ type membershipOptions struct {
 	Address func() string
 	// VerifiedHub takes a hub that a handshake of TLS has verified.
 	VerifiedHub func(identity.Peer)
+	// Pinned is called when the domain has pinned an authority, before any hub is verified by it.
+	Pinned func()
 	// IssueFile shows the code on the login screen; "": it is not shown there.
 	IssueFile string
 	// Unit reports that the agent is a unit of systemd.

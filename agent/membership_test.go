@@ -410,3 +410,28 @@ func TestLoginScreenOfARefusedDomain(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
+
+// The agent's loop hears what was pinned before any join can use it: else it would obey the first
+// orders unsigned, and forget the hub that the handshake has verified.
+func TestPinnedBeforeAJoin(t *testing.T) {
+	calls := 0
+	var m *membership
+	m = mustOpen(t, membershipOptions{
+		Config: config.Domain{Name: "pi", DataDir: t.TempDir()}, ID: "3f2b8c1e-0000-4000-8000-000000000001", Session: "s",
+		Log: discard(), Address: func() string { return "" },
+		Pinned: func() {
+			calls++
+			if m.pinned.Load() == nil {
+				t.Error("nothing is pinned")
+			}
+			if m.mu.TryLock() {
+				m.mu.Unlock()
+				t.Error("a join can see it already")
+			}
+		},
+	})
+	adoptBy(t, m, newAdopter(t, "d1", 24*time.Hour), "mqtt://hub")
+	if calls != 1 {
+		t.Errorf("called %d times", calls)
+	}
+}

@@ -169,6 +169,7 @@ func (a *Agent) newLoop(id, session string, store *store, member *membership, is
 	}
 	if member != nil {
 		member.o.Address = l.inventory.Address
+		member.o.Pinned = func() { a.events.Put(pinned{}) }
 		member.o.VerifiedHub = func(p identity.Peer) { a.events.Put(p) }
 		o.Member = member
 		member.setLast(store.command.Dominion, store.signed)

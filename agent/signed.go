@@ -11,6 +11,10 @@ import (
 	"github.com/jmbarzee/dominion/topics"
 )
 
+// pinned is the event that the domain has pinned an authority. It comes before the join that
+// follows, so that no order of that is obeyed unsigned and no hub that it verifies is forgotten.
+type pinned struct{}
+
 // pin notes what the domain has pinned: from then on it obeys signed orders alone.
 func (l *loop) pin() {
 	if l.member != nil {
