@@ -61,8 +61,11 @@ func TestTextsOfRequestsAreBounded(t *testing.T) {
 		}
 		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		most := MaxText
-		if f.Name == "KeyList" {
+		switch f.Name {
+		case "KeyList":
 			most = MaxConfig
+		case "TOML":
+			most = MaxDefinitions
 		}
 		if f.Name == "Last" {
 			most = MaxLast

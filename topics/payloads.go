@@ -19,6 +19,7 @@ type Hub struct {
 	Ready     bool         `json:"ready" doc:"false while it waits for the known domains after a start"`
 	Domains   DomainCount  `json:"domains" doc:"how many domains are in which state"`
 	Services  ServiceCount `json:"services" doc:"instances wanted and running"`
+	Registry  []string     `json:"registry,omitempty" type:"url" doc:"addresses of the registry of bundles, in the order in which they are tried; absent: there is none"`
 	Control   string       `json:"control,omitempty" type:"text" doc:"path of the control socket on the hub's machine, for private requests; absent: there is none"`
 	Problem   string       `json:"problem,omitempty" type:"text" doc:"what of the hub itself needs a human, in words; absent: nothing"`
 
@@ -200,6 +201,7 @@ type Instance struct {
 	Since    Time   `json:"since,omitzero" doc:"when it came into this state"`
 	ExitCode *int   `json:"exit_code,omitempty" doc:"of its last end; none for a signal or an adopted process"`
 	NextTry  Time   `json:"next_try,omitzero" doc:"backoff, failed: when it is started again by itself"`
+	Progress int    `json:"progress,omitempty" doc:"fetching: percent of the bundle that is there"`
 	Message  string `json:"message,omitempty" type:"text" doc:"what went wrong and what happens next; it holds no span of time that runs: next_try"`
 }
 
@@ -272,6 +274,8 @@ type Spec struct {
 	StartTimeout    Seconds           `json:"start_timeout" doc:"seconds until ready, or it counts as failed"`
 	StopTimeout     Seconds           `json:"stop_timeout" doc:"seconds from SIGTERM to SIGKILL"`
 	Exclusive       bool              `json:"exclusive" doc:"never two at once: it runs only while a lease of the hub holds"`
+	Bundle          *Bundle           `json:"bundle,omitempty" doc:"its program, in the hub's registry; absent: it is in the domain's services_dir. Where it has a service of the name there too, that one runs"`
+	Former          *Bundle           `json:"former,omitempty" doc:"the bundle that was healthy last, where it is another one: the domain keeps it, and goes back to it where bundle does not get healthy and no hub is heard; not part of the revision"`
 	Oneshot         bool              `json:"oneshot,omitempty" doc:"done once it has finished with exit code 0, also over a restart of the machine"`
 }
 
@@ -512,6 +516,10 @@ type HubRequest struct {
 	Without     string   `json:"without,omitempty" type:"name" doc:"plan: as if this domain were lost for good"`
 	Drain       string   `json:"drain,omitempty" type:"name" doc:"plan: as if this domain were draining"`
 	Rebalance   bool     `json:"rebalance,omitempty" doc:"plan: as if the services were spread anew"`
+	TOML        string   `json:"toml,omitempty" type:"value" doc:"apply: one or more [services.NAME] as in dominion.toml, with bundle = \"VERSION\" for one in the registry; 65536 bytes at most"`
+	Base        string   `json:"base,omitempty" type:"id" doc:"apply: revision of the definition that was edited; another one is refused"`
+	Plan        bool     `json:"plan,omitempty" doc:"apply: change nothing, answer with what would be done"`
+	Version     string   `json:"version,omitempty" type:"version" doc:"rollback: the version to go back to; absent: the one before"`
 	Config      string   `json:"config,omitempty" type:"text" doc:"plan: as if this were dominion.toml; of it topic_prefix, timing and services count; 262144 bytes at most"`
 	After       string   `json:"after,omitempty" type:"name" doc:"devices: go on after the one of this id"`
 	Response    string   `json:"response_topic,omitempty" type:"line" doc:"where to answer, for who speaks MQTT 3.1.1: response/<verb>/<domain> below the prefix, with any name for <domain>; without it, at response/<verb>"`

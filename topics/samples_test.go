@@ -2,6 +2,7 @@ package topics
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -52,6 +53,10 @@ var (
 		},
 		Identifiers: []string{"a4cf12ef3b70"}, Connections: []DeviceConnection{{Type: "mac", Address: "a4:cf:12:ef:3b:70"}},
 	}
+	definitionSample = DefinitionView{Service: "web", Base: "5c0b29f1a4d3", TOML: "[services.web]\nbundle = \"1.4.0\"\nreplicas = 1\n"}
+	bundleSample     = Bundle{Version: "1.4.0", Digest: "sha256:" + strings.Repeat("3a", 32), Variants: []BundleVariant{{
+		Platform: "linux/arm64", Manifest: "sha256:" + strings.Repeat("9f", 32), Content: "sha256:" + strings.Repeat("c4", 32), Size: 48210,
+	}}}
 	eventSample = Event{At: at(0), Type: ServiceReady, Domain: "pi-kitchen", Service: "web", Message: "web is ready on pi-kitchen after 0.4 s"}
 )
 
@@ -142,6 +147,13 @@ func answers() map[string]any {
 				{Domain: "laptop", Reason: "one instance is enough, and pi-kitchen has it"},
 			},
 		},
+		VerbApply:      Applied{Services: []DefinitionView{definitionSample}},
+		VerbDefinition: definitionSample,
+		VerbVersions: []ServiceVersion{
+			{Version: "1.4.0", Digest: bundleSample.Digest, At: at(0), By: "anna", Current: true, Base: definitionSample.Base},
+			{Version: "1.3.0", Digest: bundleSample.Variants[0].Content, At: at(-86400), Base: "b7f91c22d0aa"},
+		},
+		VerbRollback:     Applied{Services: []DefinitionView{definitionSample}},
 		VerbVersion:      VersionView{Version: "1.0.0", Protocol: Protocol},
 		VerbPermitJoin:   JoinWindow{Open: true, Until: at(120), Left: 1},
 		VerbToken:        []TokenView{{ID: "3f9a12c0", Use: "domain", UsesLeft: 1, Expires: at(0), UsedBy: []TokenUser{}}},

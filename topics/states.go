@@ -7,6 +7,7 @@ type State string
 // The states of a service.
 const (
 	Pending  State = "pending"  // wanted, but nothing runs it yet: the reason says why
+	Fetching State = "fetching" // its bundle is pulled or unpacked; what ran before it runs on
 	Starting State = "starting" // the process runs, it is not ready yet
 	Running  State = "running"  // ready
 	Stopping State = "stopping" // told to stop, its process group is not empty yet
@@ -18,7 +19,7 @@ const (
 
 // States lists the closed list in its order.
 func States() []State {
-	return []State{Pending, Starting, Running, Stopping, Stopped, Backoff, Failed, Finished}
+	return []State{Pending, Fetching, Starting, Running, Stopping, Stopped, Backoff, Failed, Finished}
 }
 
 // Alive reports whether processes of an instance in this state may exist.

@@ -43,6 +43,7 @@ var textTypes = []TextType{
 	{"platform", `a platform, as "linux/arm/v6"`, "two or three words of lower-case letters and digits, joined by `/`, as container images name it; at most 63 characters", "linux/arm/v6", validPlatform},
 	{"variable", "the name of an environment variable: use letters, digits and _, no digit first", "letters, digits and `_`, no digit first", "COLOUR", ValidVariable},
 	{"target", "a make target: use letters, digits, _ . and -, a letter or digit first", "letters, digits, `_`, `.` and `-`, a letter or digit first", "run", ValidTarget},
+	{"digest", `a digest, as "sha256:" and 64 digits of 0-9, a-f`, "`sha256:` and 64 digits of `0-9` and `a-f`", "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", validDigest},
 	{"hash", "a bcrypt hash", "a bcrypt hash: letters, digits, `$`, `.` and `/`, at most 128 characters", "$2a$10$7EqJtq98hPqEX7fNZaFWoO", validHash},
 	{"url", "an http or https URL: use letters, digits and - . _ ~ : / ? # [ ] @ + , = %, 512 characters at most", "an `http` or `https` URL of letters, digits and `-._~:/?#[]@+,=%`, at most 512 characters", "https://example.com/web/1.2.0", ValidURL},
 	{"path", "an absolute path without control characters", "an absolute path, without control characters, at most 4096 bytes", "/etc/web.env", validPath},

@@ -37,6 +37,10 @@ const (
 	VerbReset        = "reset"
 	VerbRebalance    = "rebalance"
 	VerbLogs         = "logs"
+	VerbApply        = "apply"
+	VerbDefinition   = "definition"
+	VerbVersions     = "versions"
+	VerbRollback     = "rollback"
 )
 
 // Verb is a row of the table of verbs. Who may send the request, the protocol document and
@@ -97,6 +101,10 @@ func Verbs() []Verb {
 		{VerbResync, ByAdmins, false, "domain", nil, "Agrees with a domain again on epoch, generation and session: the hub drops what it has stored of them, the agent joins again and obeys the hub from the epoch that it is granted, and the whole start command follows. For a domain that obeys no start commands; what runs goes on. For admins."},
 		{VerbLogs, ByAdmins, false, "service, domain; lines, follow", LogLines{}, "The last lines that a service wrote on a domain: the hub has the domain answer; one that is not connected does not. With `follow` its new lines come at domain/<domain>/service/<service>/log. For admins."},
 		{VerbWhy, ByReaders, false, "service; domain for one", Why{}, "Why a service runs where it runs, or why it does not."},
+		{VerbApply, ByAdmins, true, "toml; base, plan", Applied{}, "Defines services at run time, or changes such definitions: all of them or none. With `plan` nothing is changed. A service that a file of the hub's machine defines is refused, and so is a `base` that is not the revision that counts. Private."},
+		{VerbDefinition, ByAdmins, true, "service", DefinitionView{}, "The definition of a service, with its environment. Private."},
+		{VerbVersions, ByReaders, false, "service", []ServiceVersion{}, "The last ten versions of a service that was defined at run time, the newest first."},
+		{VerbRollback, ByAdmins, true, "service; version", Applied{}, "Defines a service as it was with a former version. Private."},
 		{VerbAccess, ByDomains, false, "user, action, topic", Access{}, "Whether a user of the embedded broker may do something, and which rule decides. For admins."},
 		{VerbUser, ByAdmins, true, "action; user, and what it needs", []UserView{}, "The users of the embedded broker: list, add, remove, role or password. For admins; answered with the users. Private."},
 		{VerbCertificates, ByAdmins, true, "action; user and certificate_request to issue; key to revoke", []CertificateView{}, "The certificates that the dominion has issued, the newest one of each key; with the action issue, one for a user of the broker, whose key stays where it was made: `certificate` of its row is the answer. The action revoke ends a key: it is answered with its row. Private."},
