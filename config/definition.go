@@ -13,9 +13,10 @@ import (
 
 const rangeHint = `comparisons beside each other must all hold: put || between those of which one is enough`
 
-// services reads every [services.NAME] and judges them together. Their number is
-// judged before anything else of them is read.
-func (t *table) services(prefix string) []services.Definition {
+// services reads every [services.NAME] and judges them together, and with others of which
+// none has the name of one of them. Their number is judged before anything else of them is
+// read.
+func (t *table) services(prefix string, others ...services.Definition) []services.Definition {
 	if len(t.values) > services.MaxServices {
 		t.fault("", "take some out", "%d services are more than %d", len(t.values), services.MaxServices)
 		t.values = nil
@@ -35,12 +36,21 @@ func (t *table) services(prefix string) []services.Definition {
 		defs = append(defs, in[name].service(name, settings))
 	}
 	slices.SortFunc(defs, func(a, b services.Definition) int { return cmp.Compare(a.Name, b.Name) })
-	faults := slices.DeleteFunc(services.Validate(defs), func(f services.Fault) bool {
+	others = slices.DeleteFunc(slices.Clone(others), func(d services.Definition) bool { return in[d.Name] != nil })
+	faults := slices.DeleteFunc(services.Validate(slices.Concat(defs, others)), func(f services.Fault) bool {
+		if in[f.Service] == nil {
+			return false
+		}
 		at, key := in[f.Service].tableOf(f.Key)
 		return !at.valid(key) // it was not read: what is judged is a default
 	})
 	for _, f := range faults {
-		at, key := in[f.Service].tableOf(f.Key)
+		at, key := t, ""
+		if in[f.Service] != nil {
+			at, key = in[f.Service].tableOf(f.Key)
+		} else {
+			f.Message = f.Service + ": " + f.Message
+		}
 		at.fault(key, f.Hint, "%s", f.Message)
 	}
 	for _, d := range defs {
@@ -182,6 +192,12 @@ func serviceSettings() []setting[*services.Definition] {
 			doc: "from SIGTERM to SIGKILL",
 		},
 		{
+			key: "bundle", of: func(d *services.Definition) any { return &d.Bundle }, inStartCommand: true,
+			read:  func(t *table, key string, d *services.Definition) { t.bundle(key, d) },
+			usual: "none",
+			doc:   "a version in the hub's registry: the program travels to the domains. Only in a definition at run time, as `dominionctl deploy` makes it",
+		},
+		{
 			key: "update", of: func(d *services.Definition) any { return &d.Update },
 			doc: "[a new version](../how-to/change-a-service.md) is rolled out by itself; `\"manual\"`: by `dominionctl update`",
 		},
@@ -190,6 +206,23 @@ func serviceSettings() []setting[*services.Definition] {
 		all[i].effect = byReload
 	}
 	return all
+}
+
+// bundle reads a version in the hub's registry.
+func (t *table) bundle(key string, d *services.Definition) {
+	var version string
+	if !t.text(key, &version) || !t.set(key) {
+		return
+	}
+	if !t.l.atRunTime {
+		t.fault(key, "take it out here, and define the service with `dominionctl deploy` or `dominionctl apply`", "is only for definitions at run time")
+		return
+	}
+	if !topics.ValidVersion(version) {
+		t.fault(key, `write it as "1.2.0"`, "%s is no version", quote(version))
+		return
+	}
+	d.Bundle = &topics.Bundle{Version: version}
 }
 
 // readRange reads a range of versions.

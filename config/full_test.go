@@ -210,7 +210,7 @@ func TestFullFilesDifferFromDefaults(t *testing.T) {
 	differ(t, reflect.ValueOf(defaults.Broker.Persistence), reflect.ValueOf(full.Broker.Persistence), nil)
 	differ(t, reflect.ValueOf(defaults.Broker.Limits), reflect.ValueOf(full.Broker.Limits), nil)
 	differ(t, reflect.ValueOf(defaults.Timing), reflect.ValueOf(full.Timing), nil)
-	differ(t, reflect.ValueOf(services.Default("")), reflect.ValueOf(full.Services[1]), map[string]bool{"Exclusive": true, "Scale": true}) // TestEveryKeyOfADominionArrives
+	differ(t, reflect.ValueOf(services.Default("")), reflect.ValueOf(full.Services[1]), map[string]bool{"Exclusive": true, "Scale": true, "Bundle": true}) // TestEveryKeyOfADominionArrives, TestParseDefinitions
 
 	defaultDomain, err := loadDomain("", nil, testHost)
 	if err != nil {

@@ -46,6 +46,8 @@ type loader struct {
 	sibling    sibling
 	// compared counts the requested keys that unknown ones were compared with.
 	compared int
+	// atRunTime is set where definitions at run time are read.
+	atRunTime bool
 	// exists and isUser are those of host.
 	exists func(path string) bool
 	isUser func(name string) bool

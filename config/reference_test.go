@@ -148,10 +148,11 @@ func TestInStartCommand(t *testing.T) {
 		"scale": `{ max = 3, metric = "cpu", target = 0.5 }`, "domains": `["x"]`, "needs": "{ cpu = 0.5 }",
 		"oneshot": "true", "exclusive": "true", "target": `"run"`, "port": "80", "environment_file": `"/x"`,
 		"environment": `{ A = "b" }`, "restart": `{ delay = "3s" }`, "health": "{ notify = true }",
-		"start_timeout": `"3s"`, "stop_timeout": `"3s"`, "update": `"manual"`,
+		"start_timeout": `"3s"`, "stop_timeout": `"3s"`, "update": `"manual"`, "bundle": `"1.2.0"`,
 	}
 	for _, k := range serviceSettings() {
 		_, root := openText("", k.key+" = "+values[k.key], "", nil)
+		root.l.atRunTime = k.key == "bundle"
 		d := root.service("a", serviceSettings())
 		if len(root.l.faults) > 0 || reflect.DeepEqual(d, services.Default("a")) {
 			t.Errorf("%s = %s: %v, or the default", k.key, values[k.key], root.l.faults)

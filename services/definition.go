@@ -62,6 +62,9 @@ type Definition struct {
 	Scale *Scale
 	// Update is UpdateAuto or UpdateManual.
 	Update string
+	// Bundle is its program in the hub's registry; nil: it is on the disks of the domains. Only
+	// Version is set until the hub has found it there. It is never changed.
+	Bundle *topics.Bundle
 }
 
 // Needs is what one instance of a service is expected to use. Zero: unknown.
@@ -189,6 +192,7 @@ func (d Definition) Spec(addresses map[string]string) topics.Spec {
 		StopTimeout:  topics.Seconds(d.StopTimeout),
 		Exclusive:    d.Exclusive,
 		Oneshot:      d.Oneshot,
+		Bundle:       d.Bundle,
 	}
 	s.Health = new(topics.HealthCheck) // no check is written as {}
 	if h := d.Health; h != nil {
@@ -217,6 +221,9 @@ func revision(s topics.Spec) string {
 	}
 	if s.Health.Watchdog > 0 { // WATCHDOG_USEC
 		parts = append(parts, s.Health.Watchdog)
+	}
+	if s.Bundle != nil { // its digest alone: a version never names another one
+		parts = append(parts, "bundle", s.Bundle.Digest)
 	}
 	b, err := json.Marshal(parts)
 	if err != nil {

@@ -61,6 +61,7 @@ func TestRevision(t *testing.T) {
 		{"Scale", false, func(d *Definition) { d.Scale = &Scale{Max: 2} }},
 		{"Update", false, func(d *Definition) { d.Update = UpdateManual }},
 		{"StopTimeout", false, func(d *Definition) { d.StopTimeout = time.Hour }},
+		{"Bundle", true, func(d *Definition) { d.Bundle = &topics.Bundle{Version: "1.0.0", Digest: "sha256:00"} }},
 	} {
 		d := golden()
 		tt.change(&d)
