@@ -35,26 +35,3 @@ func (p Platform) String() string {
 	}
 	return text
 }
-
-// Runs reports whether a machine of the platform p runs programs of another one: one of the
-// same platform, or of a lower variant of arm.
-func (p Platform) Runs(other Platform) bool {
-	if p.OS != other.OS || p.Arch != other.Arch {
-		return false
-	}
-	if other.Variant == "" || p.Variant == other.Variant {
-		return true
-	}
-	return p.Arch == "arm" && len(p.Variant) == 2 && len(other.Variant) == 2 && p.Variant[0] == 'v' && other.Variant[0] == 'v' && p.Variant[1] >= other.Variant[1]
-}
-
-// Choose returns the best variant for a machine: the one of the highest variant that it
-// runs. It returns false where there is none.
-func Choose(variants []Variant, machine Platform) (best Variant, found bool) {
-	for _, v := range variants {
-		if machine.Runs(v.Platform) && (!found || v.Platform.Variant > best.Platform.Variant) {
-			best, found = v, true
-		}
-	}
-	return best, found
-}

@@ -1,6 +1,9 @@
 package topics
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // Bundle is the program of a service as it travels: a version in the hub's registry.
 type Bundle struct {
@@ -12,9 +15,56 @@ type Bundle struct {
 // BundleVariant is a bundle for one platform.
 type BundleVariant struct {
 	Platform string `json:"platform,omitempty" type:"platform" doc:"for which it is; absent: for any"`
-	Manifest string `json:"manifest" type:"digest" doc:"of its manifest, by which a domain pulls it"`
-	Content  string `json:"content" type:"digest" doc:"of the uncompressed tar: what its directory is named after"`
-	Size     int64  `json:"size" doc:"bytes of the compressed layer"`
+	Manifest string `json:"manifest" type:"digest" doc:"of its manifest in the registry"`
+	Layer    string `json:"layer" type:"digest" doc:"of the compressed tar, which a domain pulls"`
+	Format   string `json:"format" type:"word" doc:"of the layer: zstd or gzip"`
+	Content  string `json:"content,omitempty" type:"digest" doc:"of the uncompressed tar: what its directory is named after; absent: it is not known before it is unpacked"`
+	Size     int64  `json:"size" doc:"bytes of the layer"`
+}
+
+// The formats of a layer.
+const (
+	FormatZstd = "zstd"
+	FormatGzip = "gzip"
+)
+
+// MaxVariants bounds the variants of a bundle.
+const MaxVariants = 32
+
+// For returns the variant for a machine of a platform: the one of the highest variant of its
+// processor that it runs, else one for any platform. It returns false where there is none.
+func (b *Bundle) For(platform string) (best BundleVariant, found bool) {
+	for _, v := range b.Variants {
+		if RunsOn(platform, v.Platform) && (!found || v.Platform > best.Platform) {
+			best, found = v, true
+		}
+	}
+	return best, found
+}
+
+// Platforms returns the platforms that a bundle is for; "any" stands for all.
+func (b *Bundle) Platforms() (all []string) {
+	for _, v := range b.Variants {
+		all = append(all, cmp.Or(v.Platform, "any"))
+	}
+	return all
+}
+
+// RunsOn reports whether a machine of a platform runs the programs of another one: of the
+// same system and processor, where those of arm may be for an older variant. "" is a program
+// for any platform.
+func RunsOn(machine, program string) bool {
+	if program == "" || machine == program {
+		return true
+	}
+	m, p := strings.Split(machine, "/"), strings.Split(program, "/")
+	if len(m) < 2 || len(p) < 2 || m[0] != p[0] || m[1] != p[1] {
+		return false
+	}
+	if len(p) == 2 {
+		return true
+	}
+	return m[1] == "arm" && len(m) == 3 && len(m[2]) == 2 && len(p[2]) == 2 && m[2] >= p[2]
 }
 
 // DefinitionView is the definition of a service.

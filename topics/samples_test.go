@@ -55,7 +55,7 @@ var (
 	}
 	definitionSample = DefinitionView{Service: "web", Base: "5c0b29f1a4d3", TOML: "[services.web]\nbundle = \"1.4.0\"\nreplicas = 1\n"}
 	bundleSample     = Bundle{Version: "1.4.0", Digest: "sha256:" + strings.Repeat("3a", 32), Variants: []BundleVariant{{
-		Platform: "linux/arm64", Manifest: "sha256:" + strings.Repeat("9f", 32), Content: "sha256:" + strings.Repeat("c4", 32), Size: 48210,
+		Platform: "linux/arm64", Manifest: "sha256:" + strings.Repeat("9f", 32), Layer: "sha256:" + strings.Repeat("e1", 32), Format: FormatZstd, Content: "sha256:" + strings.Repeat("c4", 32), Size: 48210,
 	}}}
 	eventSample = Event{At: at(0), Type: ServiceReady, Domain: "pi-kitchen", Service: "web", Message: "web is ready on pi-kitchen after 0.4 s"}
 )

@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"maps"
-
 	"github.com/jmbarzee/dominion/bundle"
 )
 
@@ -14,28 +12,20 @@ type Client struct {
 	Domain string
 }
 
-// Permit sets which manifests each domain may read, by its id, with the blobs that
-// these name. It replaces what was set before.
-func (r *Registry) Permit(manifests map[string][]bundle.Digest) {
-	permits := make(map[string]map[bundle.Digest]bool, len(manifests))
-	for domain, all := range manifests {
-		permits[domain] = make(map[bundle.Digest]bool)
-		for _, d := range all {
-			permits[domain][d] = true
-			text, err := r.read(d)
-			if err != nil {
-				continue // it cannot be read at all
-			}
-			if blobs, _, err := references(text); err == nil {
-				for _, b := range blobs {
-					permits[domain][b] = true
-				}
-			}
-		}
-	}
+// Permit sets what a domain may read. It replaces what was set before; without digests it
+// may read nothing.
+func (r *Registry) Permit(domain string, digests []bundle.Digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.permits = permits
+	if len(digests) == 0 {
+		delete(r.permits, domain)
+		return
+	}
+	permits := make(map[bundle.Digest]bool, len(digests))
+	for _, d := range digests {
+		permits[d] = true
+	}
+	r.permits[domain] = permits
 }
 
 // mayRead reports whether a client may read a manifest or blob.
@@ -53,18 +43,4 @@ func (r *Registry) Size() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.size
-}
-
-// Tags returns the digest of each version of each repository.
-func (r *Registry) Tags() map[string]map[string]bundle.Digest {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make(map[string]map[string]bundle.Digest, len(r.tags))
-	for repository, tags := range r.tags {
-		all[repository] = make(map[string]bundle.Digest, len(tags))
-		for tag, t := range maps.All(tags) {
-			all[repository][tag] = t.Digest
-		}
-	}
-	return all
 }

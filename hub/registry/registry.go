@@ -106,7 +106,7 @@ func Tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
 // Open opens the layout in a directory, and makes it where there is none. Unfinished uploads
 // of an earlier run go on.
 func Open(o Options) (*Registry, error) {
-	r := &Registry{o: o, tags: make(map[string]map[string]tagged), uploads: make(map[string]*upload)}
+	r := &Registry{o: o, tags: make(map[string]map[string]tagged), uploads: make(map[string]*upload), permits: make(map[string]map[bundle.Digest]bool)}
 	if err := r.open(); err != nil {
 		return nil, fmt.Errorf("cannot open the registry in %s: %w", o.Dir, err)
 	}

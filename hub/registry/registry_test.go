@@ -233,7 +233,7 @@ func TestPermits(t *testing.T) {
 	s := serve(t)
 	mine, layer := s.service("1.0.0", "mine")
 	other, otherLayer := s.service("2.0.0", "other")
-	s.Permit(map[string][]bundle.Digest{"kitchen": {mine}})
+	s.Permit("kitchen", []bundle.Digest{mine, layer})
 	read := func(as string, want int, path string) {
 		t.Helper()
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
