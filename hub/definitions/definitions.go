@@ -1,5 +1,6 @@
-// Package definitions holds the definitions of the services: those of the configuration, and
-// those that are gone from it while something of their services is left.
+// Package definitions holds the definitions of the services: those of the configuration,
+// those that were defined at run time with their last versions, and those that are gone while
+// something of their services is left.
 //
 // It does no I/O and knows no other part of the hub. Package hub alone imports it, and calls
 // it from its loop.
@@ -14,14 +15,22 @@ import (
 
 // Definitions holds the definitions. Make it with New.
 type Definitions struct {
-	// configured and retired have no name in common.
+	// files are those of the configuration, atRunTime the others. Where both have one of a
+	// name, that of the configuration counts.
+	files     map[string]services.Definition
+	atRunTime map[string]services.Definition
+	// versions are the last ones of those at run time, the newest first.
+	versions State
+	// configured are all that count. It is replaced, never changed. It has no name in common
+	// with retired.
 	configured map[string]services.Definition
 	retired    map[string]services.Definition
 }
 
 // New returns the definitions of a configuration.
-func New(configured []services.Definition) *Definitions {
-	return &Definitions{configured: ByName(configured), retired: make(map[string]services.Definition)}
+func New(files []services.Definition) *Definitions {
+	named := ByName(files)
+	return &Definitions{files: named, configured: named, atRunTime: make(map[string]services.Definition), retired: make(map[string]services.Definition), versions: make(State)}
 }
 
 // ByName returns definitions by their name.
@@ -34,24 +43,37 @@ func ByName(defs []services.Definition) map[string]services.Definition {
 }
 
 // Reload takes over the definitions of another configuration. Those that are gone from it
-// are retired.
-func (d *Definitions) Reload(configured []services.Definition) {
-	next := ByName(configured)
+// are retired, unless they are defined at run time.
+func (d *Definitions) Reload(files []services.Definition) {
+	d.files = ByName(files)
+	d.combine()
+}
+
+// combine decides which definitions count, and which are retired.
+func (d *Definitions) combine() {
+	next := maps.Clone(d.atRunTime)
+	maps.Copy(next, d.files)
 	d.configured, d.retired = next, d.RetiredBy(next)
 }
 
-// RetiredBy returns the definitions that would be retired with next as those of the
-// configuration.
+// RetiredBy returns the definitions that would be retired with next as those that count.
 func (d *Definitions) RetiredBy(next map[string]services.Definition) map[string]services.Definition {
 	retired := d.All()
 	maps.DeleteFunc(retired, func(name string, _ services.Definition) bool { _, stays := next[name]; return stays })
 	return retired
 }
 
-// Configured returns the definitions of the configuration by name. They must not be changed.
+// Configured returns the definitions that count by name. They must not be changed.
 func (d *Definitions) Configured() map[string]services.Definition { return d.configured }
 
-// Retired returns the names of the services that are gone from the configuration, sorted.
+// InFile reports whether the configuration defines a service, so that it cannot be changed at
+// run time.
+func (d *Definitions) InFile(name string) bool {
+	_, is := d.files[name]
+	return is
+}
+
+// Retired returns the names of the services that are not defined any more, sorted.
 func (d *Definitions) Retired() []string { return slices.Sorted(maps.Keys(d.retired)) }
 
 // RetiredDefinitions returns the definitions of those, by name. They must not be changed.
@@ -72,7 +94,7 @@ func (d *Definitions) Get(name string) services.Definition {
 	return d.retired[name]
 }
 
-// Has reports whether a service is in the configuration, or was and still stops.
+// Has reports whether a service is defined, or was and still stops.
 func (d *Definitions) Has(name string) bool {
 	_, is := d.configured[name]
 	_, was := d.retired[name]

@@ -156,6 +156,13 @@ func (h handler) getBlob(w http.ResponseWriter, q *http.Request) error {
 	}
 	if c.Admin {
 		h.touch(d)
+	} else if q.Method == http.MethodGet {
+		end, ok := h.pull()
+		if !ok {
+			w.Header().Set("Retry-After", "1")
+			return &apiError{http.StatusServiceUnavailable, "TOOMANYREQUESTS", fmt.Sprintf("%d domains pull now: try again in a second", maxPulls)}
+		}
+		defer end()
 	}
 	f, err := h.Open(d)
 	if err != nil {

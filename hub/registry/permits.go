@@ -28,6 +28,25 @@ func (r *Registry) Permit(domain string, digests []bundle.Digest) {
 	r.permits[domain] = permits
 }
 
+// maxPulls is how many blobs domains may pull at a time: a home's network and an SD card
+// have no more to give.
+const maxPulls = 4
+
+// pull notes that a domain begins to pull a blob. It returns false where too many do.
+func (r *Registry) pull() (end func(), ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pulls >= maxPulls {
+		return nil, false
+	}
+	r.pulls++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.pulls--
+	}, true
+}
+
 // mayRead reports whether a client may read a manifest or blob.
 func (r *Registry) mayRead(c Client, d bundle.Digest) bool {
 	if c.Admin {

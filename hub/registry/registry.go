@@ -61,6 +61,8 @@ type Registry struct {
 	size    int64
 	uploads map[string]*upload
 	permits map[string]map[bundle.Digest]bool
+	// pulls is how many domains pull a blob now.
+	pulls int
 }
 
 // tagged is what a tag points at.

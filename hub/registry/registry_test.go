@@ -264,6 +264,28 @@ func TestPermits(t *testing.T) {
 	}
 }
 
+// Four domains pull at a time; the next one is told to come again.
+func TestPullsAreBounded(t *testing.T) {
+	s := serve(t)
+	_, layer := s.service("1.0.0", "layer")
+	s.Permit("kitchen", []bundle.Digest{layer})
+	var ends []func()
+	for range maxPulls {
+		end, ok := s.pull()
+		if !ok {
+			t.Fatal("refused")
+		}
+		ends = append(ends, end)
+	}
+	h, _ := s.want(http.StatusServiceUnavailable, "kitchen", http.MethodGet, "/v2/web/blobs/"+string(layer), nil)
+	if h.Get("Retry-After") == "" {
+		t.Error("it is not told when to come again")
+	}
+	s.want(http.StatusOK, "admin", http.MethodGet, "/v2/web/blobs/"+string(layer), nil)
+	ends[0]()
+	s.want(http.StatusOK, "kitchen", http.MethodGet, "/v2/web/blobs/"+string(layer), nil)
+}
+
 // What is refused is said in the words of the distribution specification.
 func TestBadRequests(t *testing.T) {
 	s := serve(t)
