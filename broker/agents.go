@@ -57,7 +57,7 @@ func (b *Broker) admitAgent(c engine.Client, user, role string) (decided bool, e
 // certificate.
 func (b *Broker) isOwnAgent(c engine.Client, user string) bool {
 	agents := b.agents.Load()
-	return agents != nil && c.CertificateUse == useDomain && strings.HasPrefix(c.ID, agentIDPrefix) && (*agents)[agentID(c.ID)].Domain == user
+	return agents != nil && c.CertificateUse == UseDomain && strings.HasPrefix(c.ID, agentIDPrefix) && (*agents)[agentID(c.ID)].Domain == user
 }
 
 // agentID returns the id of the domain in an agent's client identifier.

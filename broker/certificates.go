@@ -36,8 +36,9 @@ func (b *Broker) addTLS(l *listener) error {
 // Identity is the dominion's own: its certificate, and whose the certificates are that
 // its authority issued. Its methods are called in handshakes, from many goroutines.
 type Identity interface {
-	// Certificate returns the certificate of a TLS listener where no cert_file is given.
-	Certificate() *tls.Certificate
+	// Certificate returns the certificate of a TLS listener where no cert_file is given, by
+	// the server name that a client asks for.
+	Certificate(serverName string) *tls.Certificate
 	// Identify returns whose the certificate of a client is. issued is false for one
 	// that is not of the dominion; an error refuses the connection.
 	Identify(chain []*x509.Certificate) (who Owner, issued bool, err error)
@@ -172,7 +173,7 @@ func (c *certificates) current(now time.Time) *tls.Config {
 // expires returns when the certificate expires.
 func (c *certificates) expires() time.Time {
 	if c.certFile == "" {
-		if own := c.own.Certificate(); own != nil && own.Leaf != nil {
+		if own := c.own.Certificate(""); own != nil && own.Leaf != nil {
 			return own.Leaf.NotAfter
 		}
 		return time.Time{}
@@ -200,7 +201,9 @@ func (c *certificates) load(times [3]time.Time) error {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, VerifyConnection: c.verifyClient}
 	var notAfter time.Time
 	if c.certFile == "" {
-		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.own.Certificate(), nil }
+		config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return c.own.Certificate(hello.ServerName), nil
+		}
 	} else {
 		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 		if err != nil {
@@ -210,7 +213,7 @@ func (c *certificates) load(times [3]time.Time) error {
 		if c.own != nil {
 			config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 				if hello.ServerName == topics.HubServerName { // a domain, which verifies the hub by its authority
-					return c.own.Certificate(), nil
+					return c.own.Certificate(hello.ServerName), nil
 				}
 				return nil, nil
 			}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"strconv"
@@ -16,17 +17,26 @@ const controlGroup = "dominion"
 // ListenControl opens the control socket: a Unix socket whose clients are admins and
 // may send private requests. An error names its path.
 func (b *Broker) ListenControl(path string) error {
-	l, err := listenUnix(path)
+	l, err := ListenForAdmins(path)
 	if err != nil {
 		return fmt.Errorf("cannot open the control socket %s: %w; private requests need mqtts and an admin's password until then", path, err)
 	}
-	shareControlSocket(path)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	one := &listener{scheme: control, Listener: l, private: true}
 	b.listeners = append(b.listeners, one)
 	b.accepting.Go(func() { b.accept(one) })
 	return nil
+}
+
+// ListenForAdmins opens a Unix socket for whoever may open the control socket.
+func ListenForAdmins(path string) (net.Listener, error) {
+	l, err := listenUnix(path)
+	if err != nil {
+		return nil, err
+	}
+	shareControlSocket(path)
+	return l, nil
 }
 
 // shareControlSocket gives the control socket to its group, where there is one and the

@@ -11,9 +11,9 @@ import (
 
 // The uses of a certificate that the dominion's authority issued, as Owner has them.
 const (
-	useDomain  = "domain"
-	useUser    = "user"
-	useService = "service"
+	UseDomain  = "domain"
+	UseUser    = "user"
+	UseService = "service"
 )
 
 // SetDomains sets the names of the domains that have a certificate of the dominion. Each
@@ -26,7 +26,7 @@ func (b *Broker) SetDomains(names map[string]bool) {
 		return
 	}
 	b.engine.Kick("its certificate is not accepted any more", func(c engine.Client, _ time.Time) bool {
-		return c.CertificateUse == useDomain && !names[c.User] || c.CertificateUse != "" && b.roleOf(c) == ""
+		return c.CertificateUse == UseDomain && !names[c.User] || c.CertificateUse != "" && b.roleOf(c) == ""
 	})
 }
 
@@ -34,7 +34,7 @@ func (b *Broker) SetDomains(names map[string]bool) {
 // as the authority is not trusted any more: those come back whose certificate still counts.
 func (b *Broker) KickIssued() {
 	b.engine.Kick("the dominion's authority was replaced", func(c engine.Client, _ time.Time) bool {
-		return c.CertificateUse == useUser || c.CertificateUse == useService
+		return c.CertificateUse == UseUser || c.CertificateUse == UseService
 	})
 }
 
@@ -69,7 +69,7 @@ func (b *Broker) account(c engine.Client) string {
 func (b *Broker) roleOf(c engine.Client) string {
 	role := b.role(c.Listener, c.User)
 	switch {
-	case c.CertificateUse == useDomain && role != RoleDomain, c.CertificateUse == useService && role != RoleService:
+	case c.CertificateUse == UseDomain && role != RoleDomain, c.CertificateUse == UseService && role != RoleService:
 		return "" // it is that of another one
 	}
 	return role
@@ -83,13 +83,13 @@ func (b *Broker) authenticateIssued(c engine.Client, user string) error {
 	}
 	record, configured := b.access.Load().byName[user]
 	switch {
-	case c.CertificateUse == useUser && !configured:
+	case c.CertificateUse == UseUser && !configured:
 		return refusedError{engine.ErrNotAllowed, "its certificate is of the user " + user + ", who was removed"}
-	case c.CertificateUse == useDomain && configured && record.role != RoleDomain:
+	case c.CertificateUse == UseDomain && configured && record.role != RoleDomain:
 		return refusedError{engine.ErrNotAllowed, fmt.Sprintf("its certificate is of the domain %s, and there is a user of that name with the role %s: rename one of them", user, record.role)}
-	case c.CertificateUse == useService && (configured || b.role(c.Listener, user) == RoleDomain):
+	case c.CertificateUse == UseService && (configured || b.role(c.Listener, user) == RoleDomain):
 		return refusedError{engine.ErrNotAllowed, "its certificate is of the service " + user + ", and there is a user or domain of that name: rename one of them"}
-	case c.CertificateUse == useService && b.role(c.Listener, user) != RoleService:
+	case c.CertificateUse == UseService && b.role(c.Listener, user) != RoleService:
 		return refusedError{engine.ErrNotAllowed, "its certificate is of the service " + user + ", whose domain has not been adopted"}
 	case b.role(c.Listener, user) == "":
 		return refusedError{engine.ErrNotAllowed, "its certificate is of " + user + ", who has not been adopted"}

@@ -18,7 +18,7 @@ type issuer struct {
 	owners map[string]broker.Owner
 }
 
-func (i issuer) Certificate() *tls.Certificate { return &i.own }
+func (i issuer) Certificate(string) *tls.Certificate { return &i.own }
 
 func (i issuer) Identify(chain []*x509.Certificate) (broker.Owner, bool, error) {
 	return i.owners[chain[0].Subject.CommonName], true, nil

@@ -14,7 +14,7 @@ import (
 // ownIdentity is a dominion with a certificate that issued none to clients.
 type ownIdentity struct{ pair tls.Certificate }
 
-func (o ownIdentity) Certificate() *tls.Certificate { return &o.pair }
+func (o ownIdentity) Certificate(string) *tls.Certificate { return &o.pair }
 
 func (ownIdentity) Identify([]*x509.Certificate) (broker.Owner, bool, error) {
 	return broker.Owner{}, false, nil

@@ -78,6 +78,7 @@ type Dominion struct {
 	Metrics       string
 	Broker        Broker
 	HTTP          HTTP
+	Registry      Registry
 	Identity      Identity
 	Zeroconf      Zeroconf
 	HomeAssistant HomeAssistant

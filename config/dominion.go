@@ -79,6 +79,7 @@ func dominionSections() []section[*Dominion] {
 		limitsSection(),
 		httpSection(),
 		identitySection(),
+		registrySection(),
 		{
 			path: "zeroconf", asWhole: true,
 			settings: []setting[*Dominion]{

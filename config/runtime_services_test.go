@@ -42,3 +42,29 @@ func TestBundleInAFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What was accepted can be read again, service by service, also when what it needs is gone.
+func TestStoredDefinitions(t *testing.T) {
+	const text = "# two\n[services.web]\nbundle = \"1.4.0\"\ndependencies = [\"lamp\"]\nhealth = { http = \"/\" }\n[services.lamp]\nenvironment = { A = \"b$c\" }\n"
+	want, err := ParseDefinitions(text, "dominion", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := SplitDefinitions(text)
+	if err != nil || len(parts) != 2 {
+		t.Fatal(parts, err)
+	}
+	for _, d := range want {
+		got, err := StoredDefinition(parts[d.Name], d.Name)
+		if err != nil || !got.Equal(d) {
+			t.Errorf("%s: %+v, %v, want %+v\n%s", d.Name, got, err, d, parts[d.Name])
+		}
+	}
+	if _, err := StoredDefinition(parts["web"], "lamp"); err == nil {
+		t.Error("a definition of another service was read")
+	}
+	const single = "[services.web] # with a comment\n"
+	if parts, err := SplitDefinitions(single); err != nil || parts["web"] != single {
+		t.Errorf("%q, %v", parts, err)
+	}
+}

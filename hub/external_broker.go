@@ -61,13 +61,15 @@ func (s Service) serveExternal(ctx context.Context, state *store.Store) error {
 	}
 	s.openControl(control, &o)
 	o.TokenFiles, o.Reach = s.tokenFiles(), s.reachExternal
+	bundles := s.openRegistry(own, site, &o)
 	h := New(o)
 	control.HandlePrivate(h.DeliverPrivate)
 	relay := &broker.Relay{Log: s.Log, Dial: s.dialExternal}
 	defer relay.Close()
-	handlers := s.handlers(h, nil)
+	handlers := s.handlers(h, nil, bundles)
 	handlers.MQTT = relay.WebSocket
 	defer site.Serve(ctx, handlers)()
+	defer s.serveRegistry(bundles)()
 	will := h.Will()
 	broker := client.Options{
 		URL: s.Config.Broker.External, Interfaces: s.Config.Zeroconf.Interfaces, Password: password, CAFile: s.Config.Broker.CAFile,

@@ -293,6 +293,8 @@ type agent struct {
 	specs    map[string]topics.Spec
 	command  func(topics.Command) // obeys commands; nil: nobody does
 	draining bool
+	// platform and accept are what it tells of itself; "": it is older.
+	platform, accept string
 	// key signs what it publishes; nil: it has none. word is what it shows at its next join.
 	key      *signingDomain
 	word     string
@@ -480,7 +482,7 @@ func (a *agent) obey(c topics.StartCommand) {
 	for name, spec := range c.Services {
 		if i, runs := a.running[name]; !runs || i.Revision != spec.Revision {
 			a.starts[name]++
-			a.running[name] = topics.Instance{Service: name, State: topics.Starting, Health: topics.UnknownHealth, Revision: spec.Revision, Version: a.version(name), Address: "10.0.0." + fmt.Sprint(len(a.name)), Port: 20000, Since: topics.At(time.Now())}
+			a.running[name] = topics.Instance{Service: name, State: topics.Starting, Health: topics.UnknownHealth, Revision: spec.Revision, Version: a.versionOf(name, spec), Address: "10.0.0." + fmt.Sprint(len(a.name)), Port: 20000, Since: topics.At(time.Now())}
 		}
 	}
 	a.mu.Unlock()
@@ -499,6 +501,14 @@ func (a *agent) obey(c topics.StartCommand) {
 	}
 	a.mu.Unlock()
 	a.report()
+}
+
+// versionOf is the version that it starts of a service.
+func (a *agent) versionOf(service string, spec topics.Spec) string {
+	if v := a.version(service); v != "" || spec.Bundle == nil {
+		return v
+	}
+	return spec.Bundle.Version
 }
 
 // version is what the domain's disk holds of a service.
@@ -540,7 +550,7 @@ func (a *agent) report() {
 	defer a.mu.Unlock() // also while it publishes: the last word is the newest
 	s := topics.Domain{
 		ID: a.id, Name: a.name, Version: "test", Protocol: topics.Protocol, Address: "10.0.0." + fmt.Sprint(len(a.name)),
-		Traits: a.traits, Draining: a.draining, Catalog: a.catalog,
+		Platform: a.platform, Accept: a.accept, Traits: a.traits, Draining: a.draining, Catalog: a.catalog,
 		Services: slices.SortedFunc(maps.Values(a.running), func(x, y topics.Instance) int { return len(x.Service) - len(y.Service) }),
 	}
 	if a.key != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/jmbarzee/dominion/broker"
 	"github.com/jmbarzee/dominion/hub/keys"
 	"github.com/jmbarzee/dominion/hub/metrics"
+	"github.com/jmbarzee/dominion/hub/registry"
 	"github.com/jmbarzee/dominion/hub/web"
 	"github.com/jmbarzee/dominion/identity"
 )
@@ -27,7 +28,7 @@ func (s Service) listenHTTP(own *keys.Keys) (*web.Server, error) {
 }
 
 // handlers are what HTTP serves. b is nil where the broker is not ours.
-func (s Service) handlers(h *Hub, b *broker.Broker) web.Handlers {
+func (s Service) handlers(h *Hub, b *broker.Broker, r *registry.Registry) web.Handlers {
 	all := web.Handlers{
 		MetricsType: metrics.ContentType,
 		Metrics: func(ctx context.Context, w io.Writer) error {
@@ -47,6 +48,9 @@ func (s Service) handlers(h *Hub, b *broker.Broker) web.Handlers {
 	if k := h.keys; k != nil {
 		all.Authority = func() []byte { return identity.EncodeCertificates(k.Authority()) }
 		all.BrowserRoot = k.BrowserRoot
+	}
+	if r != nil {
+		all.Registry = r.Handler(h.registryClient(b))
 	}
 	if b != nil {
 		all.MQTT, all.Login = b.WebSocket, b.Login

@@ -50,7 +50,7 @@ func TestFiguresByHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	serving, end := context.WithCancel(t.Context())
-	defer site.Serve(serving, Service{bridges: new(bridges)}.handlers(h, b))()
+	defer site.Serve(serving, Service{bridges: new(bridges)}.handlers(h, b, nil))()
 	defer end()
 	get := func(path string) (int, string) {
 		t.Helper()

@@ -122,6 +122,10 @@ type Hub struct {
 	// keys are the dominion's; nil: there are none.
 	keys  *keys.Keys
 	vault vault
+	// bundles are those in the registry; nil: there is none.
+	bundles Bundles
+	// registryURLs returns the addresses of the registry; nil: there is none.
+	registryURLs func() []string
 
 	// The loop: what comes, and when it does something by itself.
 	box      *mailbox.Box[event]
@@ -235,7 +239,7 @@ func memoryOf(e event) int {
 // New returns a hub that has done nothing yet.
 func New(o Options) *Hub {
 	h := &Hub{
-		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keys: o.Keys, vault: vault{Vault: o.Secrets}, log: o.Log,
+		cfg: o.Config, store: o.Store, pub: publisher.New(o.Bus, o.Log), broker: o.Broker, keys: o.Keys, vault: vault{Vault: o.Secrets}, bundles: o.Bundles, registryURLs: o.Registry, log: o.Log,
 		tree:      topics.NewTree(o.Config.TopicPrefix),
 		box:       mailbox.NewSized(maxEvents, maxWaiting, memoryOf),
 		schedule:  schedule{stall: stall.NewDetector(o.Figures)},
@@ -251,6 +255,8 @@ func New(o Options) *Hub {
 		},
 	}
 	h.takeSecrets()
+	h.restoreDefinitions()
+	h.updateRegistry()
 	h.views.tracker = tracker.New(tracker.Options{
 		Tree: h.tree, DiscoveryPrefix: o.Config.HomeAssistant.DiscoveryPrefix, Enabled: o.Config.Devices.Enabled,
 	})

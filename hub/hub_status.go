@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func (h *Hub) signedStatus(s topics.Hub) []byte {
 		return topics.Encode(s)
 	}
 	last := &h.views.hubStatus
-	if last.message != nil && last.status == s {
+	if last.message != nil && reflect.DeepEqual(last.status, s) {
 		return last.message
 	}
 	message, err := h.keys.SignOrder(topics.HubStatus.SignedKind(), "", topics.Encode(s))

@@ -83,6 +83,7 @@ func (h *Hub) publishCertificate() {
 func (h *Hub) renewed(expires time.Time) {
 	h.events.Add(topics.Event{Type: topics.CertificateRenewed, Message: "the hub's certificate was renewed; it expires on " + expires.UTC().Format(time.DateOnly)})
 	h.publishCertificate()
+	h.updateRegistry() // the machine may have other addresses
 }
 
 // CertificateRenewed tells the hub that its certificate was made anew.

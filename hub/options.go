@@ -64,6 +64,10 @@ type Options struct {
 	// in SecretProblem, which is also why a vault is locked.
 	Secrets       *secrets.Vault
 	SecretProblem string
+	// Bundles are those in the registry; nil: there is none. Registry returns its addresses;
+	// nil: there are none.
+	Bundles  Bundles
+	Registry func() []string
 	// Problems are the addresses of HTTP that are taken, in words.
 	Problems []string
 	Log      *slog.Logger

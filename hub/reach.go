@@ -61,14 +61,7 @@ func reachEmbedded(own *keys.Keys, listeners func() []broker.Listener) func() (s
 		if own == nil || port == "" {
 			return local, nil
 		}
-		hosts, addresses := own.Names()
-		for _, host := range append(addresses, hosts...) {
-			if len(others) == maxReach {
-				break
-			}
-			if a, err := netip.ParseAddr(host); err == nil && a.IsLinkLocalUnicast() {
-				continue // of use only with a zone, which differs on each machine
-			}
+		for _, host := range hostsOf(own) {
 			if port != "8883" {
 				host = net.JoinHostPort(host, port)
 			}
@@ -76,6 +69,21 @@ func reachEmbedded(own *keys.Keys, listeners func() []broker.Listener) func() (s
 		}
 		return local, others
 	}
+}
+
+// hostsOf returns the addresses and names by which others reach the hub's machine.
+func hostsOf(own *keys.Keys) (all []string) {
+	hosts, addresses := own.Names()
+	for _, host := range append(addresses, hosts...) {
+		if len(all) == maxReach {
+			break
+		}
+		if a, err := netip.ParseAddr(host); err == nil && a.IsLinkLocalUnicast() {
+			continue // of use only with a zone, which differs on each machine
+		}
+		all = append(all, host)
+	}
+	return all
 }
 
 // reachExternal returns where domains reach a broker elsewhere.

@@ -99,11 +99,15 @@ func (h *Hub) observed(d *domain) planner.Domain {
 	}
 	p.Secrets, p.NoSecrets = h.secretsFor(d)
 	p.Draining, p.Traits = d.Status.Draining, d.Status.Traits
+	p.Platform, p.Accept = d.Status.Platform, d.Status.Accept
 	if !d.Micro && !topics.SameMajor(d.Status.Protocol) {
 		p.Problem = "speaks protocol " + d.Status.Protocol + ", this hub " + topics.Protocol
 	}
 	for _, row := range d.Status.Catalog {
 		p.Catalog[row.Service] = row.Version
+	}
+	for _, def := range h.defs.Bundled() {
+		offerBundle(&p, def)
 	}
 	for _, i := range d.Status.Services {
 		if d.Gone {
@@ -124,6 +128,14 @@ func (h *Hub) observed(d *domain) planner.Domain {
 		}
 	}
 	return p
+}
+
+// offerBundle has a service be in the catalog of a domain that takes its bundle. What is on
+// the domain's own disk counts before it.
+func offerBundle(p *planner.Domain, def *services.Definition) {
+	if _, local := p.Catalog[def.Name]; !local && !p.Micro && planner.RefusesBundle(def, p) == "" {
+		p.Catalog[def.Name] = def.Bundle.Version
+	}
 }
 
 // order gives each domain whose desired set has changed a start command.
@@ -153,6 +165,7 @@ func (h *Hub) order(c *changes, now time.Time) {
 		h.noteStops(d, specs)
 		d.Ordered = h.command(d, specs, string(encoded), now)
 		h.leases.Assigned(d.ID, h.epoch, d.Ordered.Generation, d.Ordered.Services)
+		h.permitBundles(d, specs)
 		h.pub.Publish(d.Ordered.Message)
 		h.touch(d.Name) // the plan's lines follow from what is ordered
 	}

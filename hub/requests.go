@@ -47,6 +47,15 @@ func (h *Hub) requested(verb string, from asked, err error, m topics.Message, pu
 	if err == nil && h.answersAuthorityLater(verb, ask, later{answer: h.replyTo(verb, ask, m), transaction: ask.Transaction, publish: publish}) {
 		return
 	}
+	if err == nil && (verb == topics.VerbApply || verb == topics.VerbRollback) {
+		carryOut := h.apply
+		if verb == topics.VerbRollback {
+			carryOut = h.rollback
+		}
+		if err = carryOut(ask, m.User, later{answer: h.replyTo(verb, ask, m), transaction: ask.Transaction, publish: publish}, now); err == nil {
+			return // answered later, or already
+		}
+	}
 	if err == nil && verb == topics.VerbLogs {
 		h.askLogs(ask, later{answer: h.replyTo(verb, ask, m), transaction: ask.Transaction, publish: publish})
 		return // answered later
@@ -192,6 +201,10 @@ var handlers = map[string]handler{
 	topics.VerbUser:         func(h *Hub, ask asked, now time.Time) (any, error) { return h.editUsers(ask, now) },
 	topics.VerbSecret:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.secret(ask.HubRequest, now) },
 	topics.VerbIdentity:     func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.identity(ask.HubRequest) },
+	topics.VerbApply:        command(func(*Hub, asked, time.Time) error { return nil }), // goes on beside the loop
+	topics.VerbRollback:     command(func(*Hub, asked, time.Time) error { return nil }),
+	topics.VerbDefinition:   func(h *Hub, ask asked, _ time.Time) (any, error) { return h.definition(ask.Service) },
+	topics.VerbVersions:     func(h *Hub, ask asked, _ time.Time) (any, error) { return h.serviceVersions(ask.Service) },
 	topics.VerbForget:       func(h *Hub, ask asked, now time.Time) (any, error) { return h.forget(ask.Domain, now) },
 	topics.VerbClients:      func(h *Hub, ask asked, _ time.Time) (any, error) { return h.listClients(ask.HubRequest) },
 	topics.VerbLogs:         func(h *Hub, ask asked, _ time.Time) (any, error) { return nil, h.hasLogs(ask.HubRequest) },

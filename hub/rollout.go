@@ -184,6 +184,7 @@ func (h *Hub) written(specOf map[string]ordered, d *domain, service string) orde
 		}
 		o.spec.Versions = choice.Versions()
 		o.spec.Secrets = h.seal(d, service, secret)
+		o.spec.Former = h.formerBundle(service, o.spec.Bundle)
 		o.encoded = topics.Encode(o.spec)
 		specOf[key] = o
 	}
@@ -270,6 +271,13 @@ func (h *Hub) viewUpdate(name string, rows []directory.Row) topics.ServiceUpdate
 		copies = append(copies, c)
 	}
 	u := h.ops.rollouts.View(name, copies)
+	local := func(c rollouts.Copy) bool { return c.Catalog != "" }
+	if b := h.defs.Get(name).Bundle; b != nil && !slices.ContainsFunc(copies, local) {
+		u.Latest = b.Version
+		if !u.InProgress {
+			u.Waits = ""
+		}
+	}
 	notes := h.views.statuses.Release(name, u.Latest)
 	u.ReleaseURL, u.Summary = notes.ReleaseURL, notes.Summary
 	return u

@@ -107,6 +107,7 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	}
 	s.openControl(b, &o)
 	o.TokenFiles, o.Reach = s.tokenFiles(), reachEmbedded(own, b.Listeners)
+	bundles := s.openRegistry(own, site, &o)
 	h := New(o)
 	if err := h.Attach(b); err != nil {
 		return err
@@ -114,7 +115,8 @@ func (s Service) serveEmbedded(ctx context.Context, state *store.Store) error {
 	if err := b.Listen(); err != nil {
 		return err
 	}
-	defer site.Serve(ctx, s.handlers(h, b))()
+	defer site.Serve(ctx, s.handlers(h, b, bundles))()
+	defer s.serveRegistry(bundles)()
 	h.Connected()
 	for _, l := range b.Listeners() {
 		s.Log.Info("listening", "scheme", l.Scheme, "address", l.Addr.String())

@@ -48,6 +48,14 @@ func (h *Hub) suppose(ask topics.HubRequest, next map[string]services.Definition
 	}
 	if next != nil {
 		one.Before = h.defs.All()
+		for _, def := range next {
+			if def.Bundle == nil {
+				continue
+			}
+			for i := range one.Input.Domains {
+				offerBundle(&one.Input.Domains[i], &def)
+			}
+		}
 		one.Input.Services, one.Input.Retired = slices.Collect(maps.Values(next)), slices.Collect(maps.Values(h.defs.RetiredBy(next)))
 	}
 	return one, nil
@@ -95,6 +103,10 @@ func (h *Hub) lose(in *planner.Input, name string) {
 func (h *Hub) stepQuestions(now time.Time) {
 	for _, a := range h.pending.questions.Step(h.suppose, now) {
 		h.orderMoves(a.Moves, now)
+		if a.Publish != nil {
+			a.Publish(a.Reply)
+			continue
+		}
 		h.pub.Publish(a.Reply)
 	}
 }

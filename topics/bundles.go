@@ -91,6 +91,12 @@ type Applied struct {
 	Plan     []PlanLine       `json:"plan,omitempty" doc:"with plan: what the hub would do"`
 }
 
+// The values of accept by which a domain takes bundles.
+const (
+	AcceptDeploy  = "deploy"
+	AcceptUpgrade = "upgrade"
+)
+
 // MaxDefinitions bounds the TOML of apply, in bytes.
 const MaxDefinitions = 64 << 10
 

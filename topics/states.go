@@ -90,6 +90,7 @@ const (
 	ServiceScaled      EventType = "service_scaled"      // the number of its instances followed a figure
 	ServiceFenced      EventType = "service_fenced"      // an exclusive one was ended because its lease ended
 	DomainFlapping     EventType = "domain_flapping"     // a domain was lost too often: nothing is moved back to it for a while
+	ServiceDefined     EventType = "service_defined"     // it was defined at run time, or its definition changed
 	ServiceRemoved     EventType = "service_removed"     // it is gone from the configuration
 	CommandRefused     EventType = "command_refused"     // a command was not obeyed: the message says why
 	MessageRefused     EventType = "message_refused"     // a message could not be read, or may not be sent so
@@ -104,7 +105,7 @@ func EventTypes() []EventType {
 		DomainRenamed, DomainResynced, DomainForgotten, DomainDraining, DomainUndrained, DomainProblem,
 		ServiceWanted, ServiceStarted, ServiceReady, ServiceUnhealthy, ServiceCrashed, ServiceFailed,
 		ServiceFinished, ServiceStopped, ServiceAdopted, ServiceMoved, ServiceUpdating, ServiceUpdated,
-		ServiceReverted, ServiceScaled, ServiceFenced, ServiceRemoved, DomainFlapping,
+		ServiceReverted, ServiceScaled, ServiceFenced, ServiceDefined, ServiceRemoved, DomainFlapping,
 		CommandRefused, MessageRefused,
 	}
 }

@@ -25,6 +25,8 @@ type Definitions struct {
 	// with retired.
 	configured map[string]services.Definition
 	retired    map[string]services.Definition
+	// bundled are those that count and have a bundle.
+	bundled []*services.Definition
 }
 
 // New returns the definitions of a configuration.
@@ -54,6 +56,12 @@ func (d *Definitions) combine() {
 	next := maps.Clone(d.atRunTime)
 	maps.Copy(next, d.files)
 	d.configured, d.retired = next, d.RetiredBy(next)
+	d.bundled = nil
+	for _, def := range next {
+		if def.Bundle != nil {
+			d.bundled = append(d.bundled, &def)
+		}
+	}
 }
 
 // RetiredBy returns the definitions that would be retired with next as those that count.
@@ -65,6 +73,10 @@ func (d *Definitions) RetiredBy(next map[string]services.Definition) map[string]
 
 // Configured returns the definitions that count by name. They must not be changed.
 func (d *Definitions) Configured() map[string]services.Definition { return d.configured }
+
+// Bundled returns the definitions that count whose programs are in the registry, in no order.
+// They must not be changed.
+func (d *Definitions) Bundled() []*services.Definition { return d.bundled }
 
 // InFile reports whether the configuration defines a service, so that it cannot be changed at
 // run time.

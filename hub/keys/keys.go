@@ -232,7 +232,12 @@ type side struct {
 	certificate *atomic.Pointer[tls.Certificate]
 }
 
-func (s side) Certificate() *tls.Certificate { return s.certificate.Load() }
+func (s side) Certificate(serverName string) *tls.Certificate {
+	if serverName == topics.HubServerName { // a domain, which verifies the hub by its authority
+		return s.keys.served.Load()
+	}
+	return s.certificate.Load()
+}
 
 func (s side) Identify(chain []*x509.Certificate) (broker.Owner, bool, error) {
 	return s.keys.identify(chain, time.Now())

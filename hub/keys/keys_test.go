@@ -87,14 +87,14 @@ func TestRenewal(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		m.set("192.168.1.8")
 		n = pass(5 * time.Minute)
-		if leaf := k.ForClients().Certificate().Leaf; n != 2 || !hasAddress(leaf, "192.168.1.7") {
+		if leaf := k.ForClients().Certificate("").Leaf; n != 2 || !hasAddress(leaf, "192.168.1.7") {
 			t.Fatalf("with a new address: %d renewals, %v", n, leaf.IPAddresses)
 		}
 		n = pass(8 * time.Minute)
-		if leaf := k.ForClients().Certificate().Leaf; n != 3 || !hasAddress(leaf, "192.168.1.8") {
+		if leaf := k.ForClients().Certificate("").Leaf; n != 3 || !hasAddress(leaf, "192.168.1.8") {
 			t.Fatalf("with another one, after ten minutes: %d renewals, %v", n, leaf.IPAddresses)
 		}
-		if leaf := k.ForBrowsers().Certificate().Leaf; !hasAddress(leaf, "192.168.1.8") {
+		if leaf := k.ForBrowsers().Certificate("").Leaf; !hasAddress(leaf, "192.168.1.8") {
 			t.Errorf("the leaf of browsers names %v", leaf.IPAddresses)
 		}
 	})
@@ -193,7 +193,7 @@ func TestIdentify(t *testing.T) {
 	if who, err := identify(stranger); err == nil {
 		t.Errorf("a user of another authority is %s", who)
 	}
-	if who, err := identify([]*x509.Certificate{k.ForClients().Certificate().Leaf}); err == nil {
+	if who, err := identify([]*x509.Certificate{k.ForClients().Certificate("").Leaf}); err == nil {
 		t.Errorf("the hub's certificate is %s", who)
 	}
 	if who, err := identify([]*x509.Certificate{k.Authority()}); err != nil || who != "not of the dominion" {
@@ -239,7 +239,7 @@ func TestIssueForUser(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(k.Authority())
-	served := k.ForClients().Certificate()
+	served := k.ForClients().Certificate("")
 	if _, err := served.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "hub.local"}); err != nil {
 		t.Errorf("the hub by its name: %v", err)
 	}

@@ -6,6 +6,7 @@
 package presence
 
 import (
+	"reflect"
 	"time"
 
 	"github.com/jmbarzee/dominion/topics"
@@ -21,7 +22,9 @@ const (
 
 // Presence holds what was published last. Make it with New.
 type Presence struct {
-	options Options
+	// registry are the addresses of the registry.
+	registry []string
+	options  Options
 	// started is when the hub started.
 	started time.Time
 	// aliveAt is when the next of them is due.
@@ -70,9 +73,12 @@ func (p *Presence) Status(now time.Time) topics.Hub {
 	p.startedAt = topics.StartedAt(p.started, now, p.startedAt)
 	return topics.Hub{
 		ID: p.options.ID, Version: p.options.Version, Protocol: topics.Protocol,
-		StartedAt: p.startedAt, Control: p.options.Control,
+		StartedAt: p.startedAt, Control: p.options.Control, Registry: p.registry,
 	}
 }
+
+// SetRegistry sets the addresses of the registry. They must not be changed afterwards.
+func (p *Presence) SetRegistry(urls []string) { p.registry = urls }
 
 // AliveDue reports whether it is to be published now that the hub is there.
 func (p *Presence) AliveDue(now time.Time) bool {
@@ -87,7 +93,7 @@ func (p *Presence) AliveDue(now time.Time) bool {
 func (p *Presence) Accepts(s topics.Hub, now time.Time) bool {
 	before := p.status
 	before.Domains, before.Services = s.Domains, s.Services
-	p.waiting = s == before && now.Before(p.countsAt)
+	p.waiting = reflect.DeepEqual(s, before) && now.Before(p.countsAt)
 	return !p.waiting
 }
 

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -96,13 +97,13 @@ func TestStatus(t *testing.T) {
 	began := time.Now()
 	p.Begin(began)
 	first := p.Status(began.Add(time.Second))
-	if want := (topics.Hub{ID: "id", Version: "1.2.0", Protocol: topics.Protocol, Control: "/run/dominion/control", StartedAt: first.StartedAt}); first != want {
+	if want := (topics.Hub{ID: "id", Version: "1.2.0", Protocol: topics.Protocol, Control: "/run/dominion/control", StartedAt: first.StartedAt}); !reflect.DeepEqual(first, want) {
 		t.Errorf("%+v, want %+v", first, want)
 	}
 	if d := first.StartedAt.Sub(began).Abs(); d > time.Second {
 		t.Errorf("it started %v from when it did", d)
 	}
-	if got := p.Status(began.Add(time.Minute)); got != first {
+	if got := p.Status(began.Add(time.Minute)); !reflect.DeepEqual(got, first) {
 		t.Errorf("%+v, before %+v", got, first)
 	}
 	if !p.Started().Equal(began) || p.Version() != "1.2.0" {

@@ -15,6 +15,7 @@ import (
 func (q *Questions) work(one Question) {
 	began := time.Now()
 	answer := q.workOut(one)
+	answer.Publish = one.Publish
 	q.answers <- worked{answer, one.Asker, time.Since(began)}
 	q.options.Wake()
 }
@@ -50,7 +51,7 @@ func (q *Questions) workOut(one Question) Answer {
 		if !ok {
 			return Answer{Reply: one.late()}
 		}
-		return Answer{one.answer(topics.Accept(one.Ask.Transaction, nil)), moves}
+		return Answer{Reply: one.answer(topics.Accept(one.Ask.Transaction, nil)), Moves: moves}
 	}
 	lines, ok := r.home.Plan(stop)
 	if !ok {
@@ -59,12 +60,19 @@ func (q *Questions) workOut(one Question) Answer {
 	if one.Ask.Without != "" && q.options.Machine != nil && hostsHub(r.home.Addresses, q.options.Machine()) {
 		lines = slices.Insert(lines, 0, hubGoesDown(one.Ask.Without))
 	}
-	return Answer{Reply: one.answer(topics.Accept(one.Ask.Transaction, lines))}
+	var data any = lines
+	if one.Wrap != nil {
+		data = one.Wrap(lines)
+	}
+	return Answer{Reply: one.answer(topics.Accept(one.Ask.Transaction, data))}
 }
 
 // Definitions reads the services of a question; nil where it asks about those that there
 // are.
 func (one Question) Definitions(environ []string) (map[string]services.Definition, error) {
+	if one.Next != nil {
+		return one.Next, nil
+	}
 	if one.Ask.Config == "" {
 		return nil, nil
 	}

@@ -39,11 +39,20 @@ type Question struct {
 	Reply topics.Message
 	// Until is when an answer comes too late.
 	Until time.Time
+	// Next are the definitions that the question is about, where they are not read from
+	// Ask; nil: there are none.
+	Next map[string]services.Definition
+	// Wrap makes the answer's data of the plan; nil: it is the plan.
+	Wrap func(lines []topics.PlanLine) any
+	// Publish sends the answer; nil: the caller of Step publishes it.
+	Publish func(topics.Message)
 }
 
 // Answer is an answer that is to be published.
 type Answer struct {
 	Reply topics.Message
+	// Publish sends it; nil: it is published.
+	Publish func(topics.Message)
 	// Moves are the domains that copies are to leave, by service; nil: nothing is ordered.
 	Moves map[string][]string
 }
@@ -158,7 +167,7 @@ func (q *Questions) Step(home func(ask topics.HubRequest, next map[string]servic
 			return all
 		}
 		if !now.Before(one.Until) {
-			all = append(all, Answer{Reply: one.late()})
+			all = append(all, Answer{Reply: one.late(), Publish: one.Publish})
 			continue
 		}
 		q.begin(one)

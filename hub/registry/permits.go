@@ -8,7 +8,7 @@ import (
 type Client struct {
 	// Admin is set for one that may read and write everything.
 	Admin bool
-	// Domain is the id of a domain: it may read what Permit gives it.
+	// Domain is the name of a domain: it may read what Permit gives it.
 	Domain string
 }
 

@@ -44,6 +44,28 @@ type assignment struct {
 	lastCrash topics.Time
 }
 
+// Bundles returns the digests of the bundles that instances are assigned, or go back to, by
+// service.
+func (r *Rollouts) Bundles() map[string][]string {
+	all := make(map[string][]string)
+	add := func(service string, specs ...*topics.Spec) {
+		for _, s := range specs {
+			if s != nil && s.Bundle != nil && !slices.Contains(all[service], s.Bundle.Digest) {
+				all[service] = append(all[service], s.Bundle.Digest)
+			}
+		}
+	}
+	for _, assigned := range r.assigned {
+		for service, a := range assigned {
+			add(service, &a.spec)
+		}
+	}
+	for service := range r.services {
+		add(service, r.home.Record(service).Stable)
+	}
+	return all
+}
+
 // input is an instance as package rollout takes it. What has to be remembered of what its
 // domain reports is noted in its assignment. One that was assigned by an earlier run of the
 // hub is adopted.

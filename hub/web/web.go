@@ -158,6 +158,18 @@ func (s *Server) CertificateExpires() func() time.Time {
 	return s.tls.Expires
 }
 
+// SecurePort returns the port of HTTPS at an address that others reach; 0: there is none.
+func (s *Server) SecurePort() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		if at, ok := l.Addr().(*net.TCPAddr); ok && l.at.Policy.Secure && !at.IP.IsLoopback() {
+			return at.Port
+		}
+	}
+	return 0
+}
+
 // Addresses returns where it listens.
 func (s *Server) Addresses() (all []net.Addr) {
 	s.mu.Lock()
@@ -185,6 +197,8 @@ type Handlers struct {
 	// BrowserRoot returns the root for browsers, as PEM and as a configuration profile;
 	// nil: there is none.
 	BrowserRoot func() (pem, profile []byte)
+	// Registry serves /v2/ to the clients of HTTPS; nil: there is none.
+	Registry http.Handler
 	// Problems is called with what Server.Problems returns when that has changed.
 	Problems func([]string)
 }
@@ -204,6 +218,12 @@ const retryTime = 30 * time.Second
 
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
+
+// Conn returns the connection of a request; nil: it did not come by a Server.
+func Conn(r *http.Request) net.Conn {
+	c, _ := r.Context().Value(connKey{}).(net.Conn)
+	return c
+}
 
 // Serve answers until ctx ends; wait returns when it has ended.
 func (s *Server) Serve(ctx context.Context, h Handlers) (wait func()) {
@@ -314,6 +334,7 @@ func (h Handlers) of(at broker.HTTPListener) http.Handler {
 		}
 	})
 	h.certificates(mux)
+	mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) { h.registry(at, w, r) })
 	mqtt := http.NotFoundHandler()
 	if h.MQTT != nil {
 		mqtt = h.MQTT(at)
@@ -345,6 +366,18 @@ func asksMQTT(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// registry serves the registry of bundles, by HTTPS alone: a password or a program travels.
+func (h Handlers) registry(at broker.HTTPListener, w http.ResponseWriter, r *http.Request) {
+	switch {
+	case h.Registry == nil:
+		http.Error(w, "the hub has no registry: see dominionctl status", http.StatusServiceUnavailable)
+	case !at.Policy.Secure:
+		http.Error(w, "the registry is served by HTTPS", http.StatusForbidden)
+	default:
+		h.Registry.ServeHTTP(w, r)
+	}
 }
 
 func (h Handlers) metrics(w http.ResponseWriter, r *http.Request) {

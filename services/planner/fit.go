@@ -40,6 +40,8 @@ func unfit(def *services.Definition, d *Domain) unfitness {
 		return unfitness{"it is pinned to " + list(def.Domains), endsWhenServed}
 	}
 	switch version, held := d.Catalog[name]; {
+	case !held && def.Bundle != nil:
+		return unfitness{RefusesBundle(def, d), endsWhenReplaced}
 	case !held:
 		return unfitness{fmt.Sprintf("%s has no usable %s in its services_dir", d.Name, name), endsWhenReplaced}
 	case def.Version.Contains(version):
@@ -52,6 +54,20 @@ func unfit(def *services.Definition, d *Domain) unfitness {
 		return unfitness{fmt.Sprintf("%s has %s of memory, %s needs %s", d.Name, size(has), name, size(needs)), endsWhenReplaced}
 	}
 	return unfitness{lackingSecret(def, d), endsWhenReplaced}
+}
+
+// RefusesBundle returns why a domain cannot be given the bundle of a service; "" if it can.
+func RefusesBundle(def *services.Definition, d *Domain) string {
+	if d.Platform == "" || d.Accept == "" {
+		return fmt.Sprintf("%s does not tell its platform: upgrade its agent, or copy %s into its services_dir", d.Name, def.Name)
+	}
+	if d.Accept != topics.AcceptDeploy && d.Accept != topics.AcceptUpgrade {
+		return fmt.Sprintf("%s takes no programs from its dominion: it has accept = %q in its domain.toml, deploying needs %q", d.Name, d.Accept, topics.AcceptDeploy)
+	}
+	if _, found := def.Bundle.For(d.Platform); !found {
+		return fmt.Sprintf("%s is %s, and %s %s is for %s", d.Name, d.Platform, def.Name, def.Bundle.Version, strings.Join(def.Bundle.Platforms(), ", "))
+	}
+	return ""
 }
 
 // lackingSecret returns why a domain cannot be given the secrets of a service; "" if it

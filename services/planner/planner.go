@@ -61,11 +61,16 @@ type Domain struct {
 	Flapping bool   // was lost too often lately: nothing is moved to it that can run elsewhere
 	Machine  Machine
 	Traits   []string
-	Catalog  map[string]string   // service → version
+	// Catalog has the version by service: of what is on its disk, and of the bundles that it
+	// takes (RefusesBundle).
+	Catalog  map[string]string
 	Ordered  map[string]bool     // what the last start command held
 	Observed map[string]Instance // what its agent reports
 	Moving   map[string]bool     // services whose copy is to move elsewhere, for a rebalance
 	Awaited  bool                // it is lost, and may be back in a moment: the hub has just started
+	// Platform is which programs run on it, and Accept how far it trusts its dominion; "": its
+	// agent is older.
+	Platform, Accept string
 	// Secrets are the names of those that it can be given. NoSecrets is why it can be given
 	// none, as a part of a reason; "": it can.
 	Secrets   map[string]bool
