@@ -67,6 +67,9 @@ func (d Digest) Hex() string { return strings.TrimPrefix(string(d), digestPrefix
 // Version returns the default version of a bundle with this content.
 func (d Digest) Version() string { return "0.0.0+" + d.Hex()[:12] }
 
+// Tag returns the tag of a version in a registry: tags have no "+".
+func Tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
+
 // Compress returns a writer that compresses a tar to w, as LayerZstd.
 func Compress(w io.Writer) (io.WriteCloser, error) {
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))

@@ -46,6 +46,16 @@ type Service struct {
 	// Restart and Health are nil where they are not set.
 	Restart *services.RestartPolicy
 	Health  *ServiceHealth
+	// Build is the make target that builds a deployed service; "": it needs no build.
+	Build string
+	// Platforms are those that its programs are for, as container images name them; none: any.
+	Platforms []string
+	// Priority, Traits, Dependencies and Replicas are the wants of a deployed service: keys of
+	// its definition where that is made of the bundle. Elsewhere they mean nothing.
+	Priority     string
+	Traits       []string
+	Dependencies []string
+	Replicas     int
 	// StartTimeout and StopTimeout are 0 where they are not set.
 	StartTimeout time.Duration
 	StopTimeout  time.Duration
@@ -223,6 +233,32 @@ func serviceFileSettings() []setting[*Service] {
 			doc:   "one of `http`, `tcp`, `command`, `mqtt` and `notify`: [health checks](#health-checks)",
 		},
 		{
+			key: "build", of: func(s *Service) any { return &s.Build }, check: optionalText(buildTarget),
+			doc: "make target that builds it on the domain, as the service's user in a copy, before it is started; of a [deployed](../how-to/deploy.md) service alone",
+		},
+		{
+			key: "platforms", of: func(s *Service) any { return &s.Platforms }, check: eachText(platformText),
+			usual: "any",
+			doc:   "which machines its programs are for, as `[\"linux/arm64\", \"linux/arm/v6\"]`; for `dominionctl deploy`",
+		},
+		{
+			key: "priority", of: func(s *Service) any { return &s.Priority }, check: optionalText(wantedPriority),
+			doc: "of its definition, where `dominionctl deploy` makes it; the same for `traits`, `dependencies` and `replicas`",
+		},
+		{
+			key: "traits", of: func(s *Service) any { return &s.Traits }, check: eachText(nameOf("trait")),
+			doc: "all of them must be offered by the domain",
+		},
+		{
+			key: "dependencies", of: func(s *Service) any { return &s.Dependencies }, check: eachText(dependencyText),
+			doc: "`\"web\"` or `\"web >=1.2\"`: started and healthy first",
+		},
+		{
+			key: "replicas", of: func(s *Service) any { return &s.Replicas },
+			usual: "`1`, with neither `priority` nor `domains`",
+			doc:   "on this many domains",
+		},
+		{
 			key: "start_timeout", of: func(s *Service) any { return &s.StartTimeout },
 			usual: asInFile(usual.StartTimeout),
 			doc:   "from its start until its health check says yes",
@@ -233,6 +269,34 @@ func serviceFileSettings() []setting[*Service] {
 			doc:   "from SIGTERM to SIGKILL",
 		},
 	}
+}
+
+func buildTarget(s string) problem {
+	if topics.ValidTarget(s) {
+		return problem{}
+	}
+	return problem{quote(s) + " is not a valid make target", "use letters, digits, _ . and -, a letter or digit first"}
+}
+
+func platformText(s string) problem {
+	if topics.ValidPlatform(s) {
+		return problem{}
+	}
+	return problem{quote(s) + " is not a platform", `write it as "linux/arm64" or "linux/arm/v6"`}
+}
+
+func wantedPriority(s string) problem {
+	if s == string(services.Required) || s == string(services.OnDemand) {
+		return problem{}
+	}
+	return problem{quote(s) + " is not a valid priority", `use "required" or "dependency"`}
+}
+
+func dependencyText(s string) problem {
+	if _, err := services.ParseDependency(s); err != nil {
+		return problem{quote(s) + " is no dependency", `write "web" or "web >=1.2"`}
+	}
+	return problem{}
 }
 
 func versionText(s string) problem {

@@ -109,25 +109,29 @@ func (a *app) controlPaths() []string {
 // controlSocket returns the control socket that the hub names in its status, if it may
 // be trusted; "": there is none.
 func (s *session) controlSocket(ctx context.Context) string {
+	status, err := s.hubStatus(ctx)
+	if err != nil || !trustedSocket(status.Control) {
+		return ""
+	}
+	return status.Control
+}
+
+// hubStatus returns what the hub has retained of itself.
+func (s *session) hubStatus(ctx context.Context) (topics.Hub, error) {
 	topic := s.tree.Hub(topics.HubStatus)
 	waiting, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if s.subscribe(waiting, topic) != nil {
-		return ""
+	if err := s.subscribe(waiting, topic); err != nil {
+		return topics.Hub{}, err
 	}
 	for {
 		m, err := s.receive(waiting)
 		if err != nil {
-			return ""
+			return topics.Hub{}, err
 		}
-		if m.Topic != topic {
-			continue
+		if m.Topic == topic {
+			return topics.DecodeForDisplay[topics.Hub](m.Topic, m.Payload)
 		}
-		status, err := topics.DecodeForDisplay[topics.Hub](m.Topic, m.Payload)
-		if err != nil || !trustedSocket(status.Control) {
-			return ""
-		}
-		return status.Control
 	}
 }
 

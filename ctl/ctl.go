@@ -28,6 +28,8 @@
 //	complete.go        completion of names
 //	control_socket.go  connecting by the control socket
 //	ctl.go             programs' start, flags, exit codes, errors
+//	definitions.go     apply, diff, versions, rollback, remove
+//	deploy.go          deploy: what is deployed, its definition, waiting for it
 //	describe.go        describe of a service or domain
 //	devices.go         devices
 //	events.go          events and how many
@@ -40,6 +42,7 @@
 //	logs.go            logs, following, several domains
 //	orders.go          commands that change something
 //	plan.go            plan
+//	push.go            pushing bundles to the hub's registry
 //	questions.go       commands that show something
 //	render_events.go   how events are drawn
 //	render_log.go      how log lines are drawn
@@ -294,6 +297,8 @@ Exit codes: 0 accepted (with --wait: reached), 1 refused or failed,
 	a.addAdoption(root)
 	a.addSecrets(root)
 	a.addIdentity(root)
+	a.addDeploy(root)
+	a.addDefinitions(root)
 	a.addBrokerVerbs(root)
 	root.AddCommand(a.logsCommand(), a.eventsCommand())
 	root.InitDefaultHelpCmd()

@@ -204,7 +204,7 @@ func random(bytes int) string {
 // refuse it on a connection that is not private, but only after others could have read it:
 // who listens on the wire, and every subscriber of another broker.
 func holdsSecret(ask topics.HubRequest) bool {
-	return ask.Code != "" || ask.Value != "" || ask.Hash != ""
+	return ask.Code != "" || ask.Value != "" || ask.Hash != "" || ask.TOML != ""
 }
 
 // subscribe subscribes to those filters that it has not subscribed to.

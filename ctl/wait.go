@@ -29,6 +29,8 @@ type condition struct {
 	// idle reports whether nothing was to be done and nothing has begun; nil: it
 	// cannot be. What begins, begins within updateBegins.
 	idle func(topics.Overview) bool
+	// failed returns why it will not be reached; "": it may be. Nil: it always may.
+	failed func(topics.Overview) string
 }
 
 // updateBegins is until when an update has begun: a catalog is read every 3 s, and
@@ -311,7 +313,16 @@ func (a *app) await(ctx context.Context, s *session, c condition, timeout time.D
 		if err == nil {
 			reached, progress = c.check(o)
 		}
+		why := ""
+		if err == nil && c.failed != nil {
+			why = c.failed(o)
+		}
 		switch {
+		case why != "":
+			not := false
+			f := fail(ExitFailed, "", "%s", why)
+			f.reached = &not
+			return "", f
 		case err == nil && c.idle != nil && c.idle(o) && time.Since(began) >= updateBegins:
 			not := false
 			f := fail(ExitFailed, "put the new code into services_dir of the machines that run it; where service.toml has a version, give it another one", "there is nothing to update: %s", progress)

@@ -17,7 +17,7 @@ var formats = map[string]string{bundle.LayerZstd: topics.FormatZstd, bundle.Laye
 
 // Resolve returns the bundle of a version.
 func (r registryBundles) Resolve(service, version string) (topics.Bundle, error) {
-	variants, digest, err := r.Registry.Resolve(service, registry.Tag(version))
+	variants, digest, err := r.Registry.Resolve(service, bundle.Tag(version))
 	if err != nil {
 		return topics.Bundle{}, err
 	}

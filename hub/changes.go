@@ -110,7 +110,7 @@ func rowsOf(d *domain) []directory.Row {
 	for _, i := range d.Status.Services {
 		rows = append(rows, directory.Row{
 			Domain: d.Name, Service: i.Service, State: i.State, Health: d.HealthOf(i), Version: i.Version,
-			Address: addressOf(i, d.Status), Port: i.Port, Message: topics.CutNextTry(i.Message), NextTry: i.NextTry, Done: done(i), Order: d.RunningOrder[i.Service],
+			Address: addressOf(i, d.Status), Port: i.Port, Message: topics.CutNextTry(i.Message), NextTry: i.NextTry, Progress: i.Progress, Done: done(i), Order: d.RunningOrder[i.Service],
 		})
 	}
 	return rows

@@ -80,7 +80,7 @@ func (h *Hub) viewService(name string, o *planner.Outcome, rows []directory.Row)
 		}
 		v.Instances = append(v.Instances, topics.ServiceInstance{
 			Domain: r.Domain, State: r.State, Health: r.Health, Version: r.Version,
-			Address: r.Address, Port: r.Port, NextTry: r.NextTry,
+			Address: r.Address, Port: r.Port, NextTry: r.NextTry, Progress: r.Progress,
 		})
 		if r.State == topics.Running {
 			v.Running++
@@ -127,6 +127,8 @@ func whole(v topics.Service, on bool, finished int) topics.State {
 		return topics.Failed
 	case has(topics.Backoff):
 		return topics.Backoff
+	case has(topics.Fetching):
+		return topics.Fetching
 	case has(topics.Starting):
 		return topics.Starting
 	case finished >= max(v.Wanted, 1) && len(v.Instances) == 0:

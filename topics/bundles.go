@@ -100,6 +100,9 @@ const (
 // MaxDefinitions bounds the TOML of apply, in bytes.
 const MaxDefinitions = 64 << 10
 
+// ValidPlatform reports whether s is a platform, as "linux/arm/v6".
+func ValidPlatform(s string) bool { return validPlatform(s) }
+
 // validDigest takes a SHA-256 as OCI writes it.
 func validDigest(s string) bool {
 	digits, found := strings.CutPrefix(s, "sha256:")

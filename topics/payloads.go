@@ -201,7 +201,7 @@ type Instance struct {
 	Since    Time   `json:"since,omitzero" doc:"when it came into this state"`
 	ExitCode *int   `json:"exit_code,omitempty" doc:"of its last end; none for a signal or an adopted process"`
 	NextTry  Time   `json:"next_try,omitzero" doc:"backoff, failed: when it is started again by itself"`
-	Progress int    `json:"progress,omitempty" doc:"fetching: percent of the bundle that is there"`
+	Progress int    `json:"progress,omitempty" doc:"percent of its bundle that is there, while it is pulled: the state is fetching, or what ran before runs on"`
 	Message  string `json:"message,omitempty" type:"text" doc:"what went wrong and what happens next; it holds no span of time that runs: next_try"`
 }
 
@@ -470,6 +470,8 @@ type ServiceInstance struct {
 	Address string `json:"address" type:"address" doc:"where it is reached"`
 	Port    int    `json:"port" type:"port" doc:"TCP port"`
 	NextTry Time   `json:"next_try,omitzero" doc:"backoff, failed: when it is started again by itself"`
+	// Progress is of the next bundle where an instance runs.
+	Progress int `json:"progress,omitempty" doc:"percent of its bundle that is there, while it is pulled"`
 }
 
 // Endpoint is one element of service/<service>/endpoints.

@@ -26,6 +26,8 @@ type Row struct {
 	Message string
 	// NextTry is when it is started again; zero: it is not.
 	NextTry topics.Time
+	// Progress is how much of its bundle is there, in percent.
+	Progress int
 	// Done reports that it has ended and all went well.
 	Done bool
 	// Order numbers the instances in the order in which they were reported running, so that

@@ -102,9 +102,6 @@ const pushedAnnotation = "org.opencontainers.image.created"
 // tagPattern is the one of the distribution specification.
 var tagPattern = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
-// Tag returns the tag of a version: tags have no "+".
-func Tag(version string) string { return strings.ReplaceAll(version, "+", "_") }
-
 // Open opens the layout in a directory, and makes it where there is none. Unfinished uploads
 // of an earlier run go on.
 func Open(o Options) (*Registry, error) {

@@ -412,7 +412,7 @@ func TestUploadsEnd(t *testing.T) {
 }
 
 func TestTag(t *testing.T) {
-	if got := Tag("0.0.0+abc"); got != "0.0.0_abc" || !tagPattern.MatchString(got) {
+	if got := bundle.Tag("0.0.0+abc"); got != "0.0.0_abc" || !tagPattern.MatchString(got) {
 		t.Error(got)
 	}
 }

@@ -199,8 +199,8 @@ func (a *assignment) change(runs *topics.Instance, now time.Time) {
 // means for the assignment: is it applied, proved, overdue?
 func (a *assignment) observe(reported Instance, i *rollout.Instance, now time.Time) {
 	i.Applied = a.applied(reported)
-	if i.Online && !a.online || !a.sent || i.State == topics.Pending {
-		// It is given its time again. An exclusive one may wait until it is sent, and
+	if i.Online && !a.online || !a.sent || i.State == topics.Pending || fetches(reported) {
+		// It is given its time again: a large bundle has a long way. An exclusive one may wait until it is sent, and
 		// then for a lease, which a hub that has just started gives nobody.
 		a.waitingSince = now
 	}
@@ -215,6 +215,12 @@ func (a *assignment) observe(reported Instance, i *rollout.Instance, now time.Ti
 		a.prove(reported.Reported.Restarts)
 	}
 	i.Overdue = !healthy && now.Sub(a.waitingSince) >= rollout.Patience(a.spec)
+}
+
+// fetches reports whether a domain pulls the bundle of an instance.
+func fetches(reported Instance) bool {
+	r := reported.Reported
+	return r != nil && (r.State == topics.Fetching || r.Progress > 0)
 }
 
 // applied reports whether an instance runs under what it is assigned. If it had the same
