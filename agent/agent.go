@@ -19,6 +19,7 @@
 //	certificate.go          the certificates of domain and hub: verifying, renewing
 //	commands.go             commands of the hub (restart, logs, resync, drain), and how many log lines an answer has
 //	control.go              the socket for domain code and domain join: requests, waiting, exit codes
+//	deployed.go             bundles beside the loop: pulling, building, removing; whom the registry is
 //	environment.go          variables about dominion and domain for services
 //	keylist.go              key lists of the dominion: storing the newest, showing it to a hub that has an older one
 //	lease.go                what the loop does when a lease is renewed or does not count

@@ -86,7 +86,7 @@ func (l *loop) execute(c topics.Command, now time.Time) (data any, err error) {
 // hasService reports whether a service is on disk or runs.
 func (l *loop) hasService(service string) bool {
 	return l.inventory.Has(service) ||
-		slices.ContainsFunc(l.supervisor.Instances(), func(i topics.Instance) bool { return i.Service == service })
+		slices.ContainsFunc(l.instances(), func(i topics.Instance) bool { return i.Service == service })
 }
 
 // limitSize drops the oldest lines beyond the size of a response.

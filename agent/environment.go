@@ -62,6 +62,11 @@ func (l *loop) wantCredentials(joined bool) {
 		for _, row := range l.inventory.Catalog() {
 			wanted = append(wanted, row.Service)
 		}
+		for _, service := range deployedServices(l.store.command.Services) {
+			if !l.inventory.Has(service) {
+				wanted = append(wanted, service)
+			}
+		}
 	}
 	l.credentials.Want(wanted, joined)
 }

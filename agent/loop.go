@@ -12,6 +12,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/link"
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/agent/orders"
+	"github.com/jmbarzee/dominion/agent/programs"
 	"github.com/jmbarzee/dominion/agent/report"
 	"github.com/jmbarzee/dominion/agent/signatures"
 	"github.com/jmbarzee/dominion/agent/supervisor"
@@ -62,6 +63,9 @@ type loop struct {
 	traits     *traits.Watch
 	logs       *logs.Poller
 	supervisor *supervisor.Supervisor
+	// programs decides what the services run from, deployed has the bundles of that.
+	programs *programs.Programs
+	deployed *deployed
 	// credentials are the certificates of the services; nil: the domain has no key.
 	credentials *credentials.Credentials
 	// stopBy is when the end no longer waits for services; zero: the agent is not stopping.
@@ -81,7 +85,8 @@ func (l *loop) start(now time.Time) {
 	l.heartbeats.AdoptLease(l.supervisor.Leased()) // that the guards of what was adopted know of
 	if accepted {
 		l.log.Info("applying the last start command", "services", len(c.Services), "epoch", c.Epoch, "generation", c.Generation)
-		l.supervisor.ApplyFirst(c.Services, now)
+		l.programs.Adopt(l.supervisor.Alive())
+		l.supervisor.ApplyFirst(l.programs.Order(c.Services, now), now)
 	}
 	l.isolation.Begin(now)
 }
@@ -120,6 +125,12 @@ func (l *loop) handle(e any, now time.Time) {
 		l.reports.Event(topics.DomainProblem, "", e.Text)
 	case link.Subscribed:
 		l.subscribed(e, now)
+	case programs.Result:
+		l.fetched(e, now)
+	case bundleProgress:
+		l.programs.Progress(e.layer, e.percent)
+	case bundlesLeft:
+		l.log.Warn("old bundles stay on the disk", "error", e.err)
 	case leaseRenewed:
 		l.supervisor.Lease(e.until, now)
 	case reload:
@@ -141,7 +152,8 @@ func (l *loop) tick(now time.Time) {
 	}
 	l.connection.Expire(now)
 	l.isolation.SetReachable(l.connection.Reachable() && !l.orders.HubOffline(), now)
-	l.isolation.Expire(now) // by what the connection has found
+	l.expirePrograms(now) // by what the connection has found, as what follows
+	l.isolation.Expire(now)
 	l.expireRejoining(now)
 	if l.connection.Joined() {
 		l.reports.Update(l.state(now), now) // after all that the status shows
@@ -165,6 +177,7 @@ func (l *loop) next(now time.Time) time.Time {
 		sooner(l.rejoining.Next())
 	}
 	sooner(l.isolation.Next())
+	sooner(l.programs.Next(now))
 	sooner(l.reports.Next())
 	sooner(l.stopBy)
 	return at
@@ -182,6 +195,9 @@ func (l *loop) poll(now time.Time) {
 	}
 	l.wantCredentials(false)
 	l.store.retry(now)
+	if l.programs.Reconsider() {
+		l.decide(now)
+	}
 }
 
 // connected takes over a new connection: what the hub granted is the base of all

@@ -120,6 +120,7 @@ func (l *loop) hubStatus(m topics.Message, now time.Time) {
 		l.rejoinedAt = h.Epoch
 		l.link.Reconnect() // the hub began after it granted the join, and may have keys now
 	}
+	l.deployed.registry = h.Registry
 	if problem := l.orders.SetStatus(h); problem != "" {
 		l.log.Error(problem)
 		l.reports.Event(topics.DomainProblem, "", problem)
@@ -174,7 +175,7 @@ func (l *loop) judgeCommand(c topics.StartCommand, retained bool, now time.Time)
 		l.reports.WriteError(l.store.setCommand(c, ratchet, message, now)) // before it is obeyed
 		l.member.setLast(c.Dominion, message)
 		l.applyTiming(c.Timing)
-		l.supervisor.Apply(c.Services, now)
+		l.supervisor.Apply(l.programs.Order(c.Services, now), now)
 	}
 }
 

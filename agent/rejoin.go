@@ -33,8 +33,8 @@ type rejoining struct {
 
 // statusPart is what a domain takes of hub/status.
 type statusPart struct {
-	run, protocol, key string
-	epoch              uint64
+	run, protocol, key, registry string
+	epoch                        uint64
 }
 
 // The delay between two useless joins doubles, from the first to the second of these.
@@ -97,7 +97,9 @@ func (l *loop) signedHubStatus(m incoming, now time.Time) {
 	l.verify(now)
 }
 
-func partOf(h topics.Hub) statusPart { return statusPart{h.Run, h.Protocol, h.Key, h.Epoch} }
+func partOf(h topics.Hub) statusPart {
+	return statusPart{h.Run, h.Protocol, h.Key, registryOf(h), h.Epoch}
+}
 
 // refuseHubStatus reports why a status of the hub is not believed.
 func (l *loop) refuseHubStatus(err error, now time.Time) {

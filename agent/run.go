@@ -62,9 +62,11 @@ func (a *Agent) run(ctx context.Context, h *report.Heartbeats) error {
 	}
 	l := a.newLoop(id, session, store, member, issued, h, now)
 	defer l.traits.Close()
+	defer l.deployed.close()
 	if l.supervisor, err = a.newSupervisor(l, id); err != nil {
 		return err
 	}
+	l.deployed.build = l.supervisor.Build
 	defer l.supervisor.Close()
 	if member != nil {
 		h.SetSigner(func(k topics.Kind, payload []byte) []byte { return member.signed(a.o.Log, k, payload) })
@@ -196,6 +198,8 @@ func (a *Agent) newLoop(id, session string, store *store, member *membership, is
 		return l.supervisor.Output(ctx, command, most)
 	}, func(e traits.Event) { a.events.Put(e) }, a.o.Log)
 	l.connection.Require(l.traits.Topics(), now)
+	l.deployed = a.newDeployed(member)
+	l.programs = l.newPrograms()
 	return l
 }
 
@@ -206,8 +210,8 @@ func (a *Agent) newSupervisor(l *loop, id string) (*supervisor.Supervisor, error
 		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir(c), RunAs: c.RunAs, AllowRoot: c.AllowRoot, Accept: c.Accept, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.inventory.Address, Version: l.inventory.Version,
 		Post:          func(e supervisor.Event) { a.events.Put(e) },
-		RequireTopics: l.requireTopics,
-		Report:        l.reports.Event, Files: a.files, Logs: l.logs.Dir, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
+		RequireTopics: l.requireTopics, Directory: l.programs.Directory, Refuse: l.programs.Refuse,
+		Report: l.reports.Event, Files: a.files, Logs: l.logs.Dir, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
 	}
 	if l.member != nil {
 		o.OpenSecret = l.member.OpenSecret

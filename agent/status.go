@@ -14,8 +14,8 @@ const minHeartbeat = 100 * time.Millisecond
 
 // state returns what this domain reports now.
 func (l *loop) state(now time.Time) report.State {
-	instances := l.supervisor.Instances()
-	catalog := withRunning(l.inventory.Catalog(), instances)
+	instances := l.instances()
+	catalog := withRunning(l.inventory.Catalog(), instances, l.programs.Deployed)
 	return report.State{
 		Domain: topics.Domain{
 			Address: l.inventory.Address(), Addresses: l.inventory.Addresses(),
@@ -31,12 +31,12 @@ func (l *loop) state(now time.Time) report.State {
 // withRunning returns the catalog together with services that run but cannot be
 // read on disk at present: a service.toml is half written, a directory is being
 // replaced, a mount is missing. That is no reason for the hub to stop them. It
-// adds a message to these instances.
-func withRunning(catalog []topics.CatalogRow, instances []topics.Instance) []topics.CatalogRow {
+// adds a message to these instances. Those that run from a bundle are no part of the catalog.
+func withRunning(catalog []topics.CatalogRow, instances []topics.Instance, deployed func(service string) bool) []topics.CatalogRow {
 	all := catalog
 	for n := range instances {
 		i := &instances[n]
-		if i.State != topics.Running && i.State != topics.Starting || slices.ContainsFunc(catalog, func(r topics.CatalogRow) bool { return r.Service == i.Service }) {
+		if i.State != topics.Running && i.State != topics.Starting || deployed(i.Service) || slices.ContainsFunc(catalog, func(r topics.CatalogRow) bool { return r.Service == i.Service }) {
 			continue
 		}
 		all = append(slices.Clip(all), topics.CatalogRow{Service: i.Service, Version: i.Version})

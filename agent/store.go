@@ -10,6 +10,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/foreign"
 	"github.com/jmbarzee/dominion/agent/link"
 	"github.com/jmbarzee/dominion/agent/orders"
+	"github.com/jmbarzee/dominion/agent/programs"
 	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
@@ -33,6 +34,8 @@ type memory struct {
 const (
 	memoryFile  = "memory.json"
 	commandFile = "command.json"
+	// programsFile has what services run from: package programs.
+	programsFile = "programs.json"
 )
 
 // storeDaily is how many bytes a day are written of these files. What makes them
@@ -48,9 +51,11 @@ const minorInterval = time.Minute
 // and writes later what the disk refused, what can wait, and what changes too
 // often.
 type store struct {
-	memoryFile, commandFile string
-	memory                  memory
-	command                 topics.StartCommand
+	memoryFile, commandFile, programsFile string
+	memory                                memory
+	command                               topics.StartCommand
+	// programs are which bundles were healthy.
+	programs map[string]programs.Record
 	// ratchet is the newest signed start command of each hub key; it is in the same file.
 	ratchet signed.Ratchet
 	// signed is command as its hub signed it, "" if it was not; it is in the same file.
@@ -80,14 +85,17 @@ type pending struct {
 func openStore(dataDir string, files *foreign.Files, log *slog.Logger) (*store, error) {
 	s := &store{
 		memoryFile:  filepath.Join(dataDir, memoryFile),
-		commandFile: filepath.Join(dataDir, commandFile),
-		budget:      atomicfile.NewBudget(storeDaily),
-		files:       files, dir: dataDir,
+		commandFile: filepath.Join(dataDir, commandFile), programsFile: filepath.Join(dataDir, programsFile),
+		budget: atomicfile.NewBudget(storeDaily),
+		files:  files, dir: dataDir,
 		pending: make(map[string]pending),
 		log:     log,
 	}
 	var err error
 	if s.memory, _, err = atomicfile.ReadJSON[memory](s.memoryFile, log); err != nil {
+		return nil, err
+	}
+	if s.programs, _, err = atomicfile.ReadJSON[map[string]programs.Record](s.programsFile, log); err != nil {
 		return nil, err
 	}
 	stored, taken, err := atomicfile.ReadJSON[storedCommand](s.commandFile, log)
@@ -114,6 +122,12 @@ func (s *store) setMemory(m memory, now time.Time) error {
 	}
 	s.memory = m
 	return s.write(s.memoryFile, m, now)
+}
+
+// setPrograms replaces which bundles were healthy.
+func (s *store) setPrograms(all map[string]programs.Record, now time.Time) error {
+	s.programs = all
+	return s.write(s.programsFile, all, now)
 }
 
 // setCommand replaces the start command, with its message if it was signed, and the ratchet. One that starts the same services

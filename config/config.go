@@ -139,6 +139,8 @@ type Domain struct {
 	// Accept is how far the domain trusts its dominion: AcceptLocal, AcceptEnvironment,
 	// AcceptDeploy or AcceptUpgrade.
 	Accept string
+	// FetchRate is how fast bundles are pulled at most, in bytes a second; 0: as fast as they come.
+	FetchRate int64
 	// AcceptIsDefault reports that Accept is not configured.
 	AcceptIsDefault bool
 	// Adoption is AdoptionAsk, or AdoptionOpen where the domain joins a dominion that is

@@ -160,6 +160,15 @@ func domainSettings() []setting[*Domain] {
 			doc:  "how far this domain [trusts its dominion](../security.md#what-the-dominion-may-do-on-a-machine). `\"local\"`: it starts what is on this disk, and sets only the variables that the service's own `service.toml` declares (`variables`). `\"environment\"`: also any other variable, which allows to run code as the service's user. `\"deploy\"`: also [secrets](../how-to/secrets.md). `\"upgrade\"`: the same today. A domain that joined its dominion before it had a key, and does not have this key in its file, accepts `\"environment\"`",
 		},
 		{
+			key: "fetch_rate", of: func(d *Domain) any { return &d.FetchRate },
+			check: func(t *table, key string, v any) {
+				if rate := *v.(*int64); rate != 0 && rate < 1000 {
+					t.fault(key, `write a size, as "500kB"`, "is less than 1 kB a second")
+				}
+			},
+			doc: "how much of a [deployed service](../how-to/deploy.md) is pulled in a second at most, as `\"500kB\"`; without it as fast as it comes",
+		},
+		{
 			key: "run_as", of: func(d *Domain) any { return &d.RunAs }, check: serviceUser,
 			doc: "user of the services, by name or number, never root; without it `dominion-services` where the agent is root, else the agent's user ([the user of services](../how-to/service-user.md))",
 		},

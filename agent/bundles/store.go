@@ -8,6 +8,7 @@
 //
 // # Files
 //
+//	build.go   building in a copy
 //	close.go   giving an unpacked directory to the agent, read-only
 //	fetch.go   pulling a layer, resumed where it broke off
 //	store.go   what is on the disk
@@ -50,6 +51,7 @@ const (
 	fetchDir     = ".fetch"  // layers that are pulled
 	layersDir    = ".layers" // by the digest of a layer, the digest of its content
 	unpackPrefix = ".unpack-"
+	builtSuffix  = "-built" // of a bundle's copy that was built
 )
 
 // ErrNoSpace means that the disk has no space for a bundle.
@@ -117,7 +119,7 @@ func (s *Store) Retain(needed []topics.BundleVariant) error {
 	layers := make(map[string]bool)
 	for _, v := range needed {
 		if dir, found := s.Path(v); found {
-			keep[filepath.Base(dir)] = true
+			keep[filepath.Base(dir)], keep[filepath.Base(dir)+builtSuffix] = true, true
 		}
 		if d, err := bundle.ParseDigest(v.Layer); err == nil {
 			layers[d.Hex()] = true

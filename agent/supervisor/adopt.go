@@ -131,7 +131,7 @@ func (s *Supervisor) adoptUnrecorded(found []Life, now time.Time) {
 // matchesCommand reports whether args are those that a service is started with.
 func (s *Supervisor) matchesCommand(name string, args []string) bool {
 	dir := filepath.Join(s.o.ServicesDir, name)
-	file, err := s.manifest(name)
+	file, err := s.manifest(name, topics.Spec{})
 	if err != nil {
 		return false
 	}

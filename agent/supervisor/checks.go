@@ -142,6 +142,10 @@ func (s *Supervisor) checkCommand(ctx context.Context, p plan) error {
 // its health command with the environment that it was started with.
 func (s *Supervisor) adoptLife(v *service, r record) {
 	v.life.group = r.Group
+	dir, version, err := s.directory(v.Service, v.commandSpec)
+	if err != nil || version != "" {
+		v.life.bundle = v.commandSpec.Bundle
+	}
 	v.life.ctx, v.life.end = context.WithCancel(s.ctx)
 	full := s.complete(v.Service, v.commandSpec)
 	own, err := s.users.of(v.Service)
@@ -155,8 +159,7 @@ func (s *Supervisor) adoptLife(v *service, r record) {
 			s.o.Log.Warn("cannot hear what an adopted service notifies", "service", v.Service, "error", err)
 		}
 	}
-	dir := filepath.Join(s.o.ServicesDir, v.Service)
-	file, err := s.manifest(v.Service)
+	file, err := s.manifest(v.Service, v.commandSpec)
 	if err != nil || file.Health == nil || len(file.Health.Command) == 0 {
 		return
 	}
@@ -164,7 +167,7 @@ func (s *Supervisor) adoptLife(v *service, r record) {
 	p.command.Dir, p.command.Credential = dir, own.credential
 	all, err := s.environment(v.Service, p, r.Instance, s.serviceData(v.Service))
 	if err == nil {
-		err = s.checkMakeExpansion(dir, all, p.health)
+		err = s.checkMakeExpansion(v.Service, dir, all, p.health)
 	}
 	if err != nil {
 		s.o.Log.Warn("cannot make the environment of a health command", "service", v.Service, "error", err)

@@ -16,6 +16,8 @@ type life struct {
 	group  Group
 	plan   plan
 	notify *notifySocket
+	// bundle is what it runs from; nil: its directory in services_dir.
+	bundle *topics.Bundle
 	// guard is that of an exclusive service; nil: it has none.
 	guard Guard
 	// guardsLost is how many guards ended by themselves.
@@ -116,7 +118,7 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 		}
 		return notStarted{err.Error(), errors.Is(err, errChowning), errors.Is(err, errHung)}
 	}
-	v.life = life{plan: p}
+	v.life = life{plan: p, bundle: p.bundle()}
 	v.life.ctx, v.life.end = context.WithCancel(s.ctx)
 	r := run{
 		Token: token, Revision: v.Spec.Revision, Version: p.version, Port: p.port,

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -24,14 +25,15 @@ func (s *Supervisor) cannotRestart(name string, spec topics.Spec) string {
 	if s.o.Accept != config.AcceptLocal && len(spec.Versions) == 0 {
 		return ""
 	}
-	file, err := s.manifest(name)
+	file, err := s.manifest(name, spec)
 	if err != nil {
 		return ""
 	}
 	if why := s.undeclaredVariables(file, name, spec.Environment, nil); why != "" {
 		return why
 	}
-	return outOfRange(name, s.version(name, file), spec.Versions)
+	_, version, _ := s.directory(name, spec)
+	return outOfRange(name, cmp.Or(version, s.version(name, file)), spec.Versions)
 }
 
 // undeclaredVariables returns an error text that names the variables which the
@@ -65,7 +67,7 @@ func (s *Supervisor) undeclaredVariables(own config.Service, name string, ordere
 // checkMakeExpansion returns an error if one of the commands is make and would expand
 // a value that holds a $, or if that cannot be determined. Make does not change
 // values without one.
-func (s *Supervisor) checkMakeExpansion(dir string, all map[string]string, commands ...[]string) error {
+func (s *Supervisor) checkMakeExpansion(name, dir string, all map[string]string, commands ...[]string) error {
 	var dollars []string
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		if strings.Contains(all[k], "$") {
@@ -85,12 +87,12 @@ func (s *Supervisor) checkMakeExpansion(dir string, all map[string]string, comma
 		}
 		uses, option := makefile.Uses{}, unusualOption(dir, arguments)
 		if option == "" {
-			files := serviceFiles{s, dir}
-			name, err := foreign.Do(s.o.Files, dir, func() (string, error) { return firstMakefile(dir), nil })
+			files := serviceFiles{s, name, dir}
+			first, err := foreign.Do(s.o.Files, dir, func() (string, error) { return firstMakefile(dir), nil })
 			if err != nil {
 				return err
 			}
-			uses = makefile.Read(files, name)
+			uses = makefile.Read(files, first)
 		}
 		for _, k := range dollars {
 			where, unclear := uses.Expands(k)
@@ -162,8 +164,8 @@ func firstMakefile(dir string) string {
 // serviceFiles are the files of a service's directory, as a Makefile includes
 // them.
 type serviceFiles struct {
-	s   *Supervisor
-	dir string
+	s         *Supervisor
+	name, dir string
 }
 
 // maxMakefile is far above what people write, in bytes.
@@ -177,7 +179,7 @@ func (f serviceFiles) path(name string) string {
 }
 
 func (f serviceFiles) Read(name string) (string, error) {
-	own, err := f.s.users.of(filepath.Base(f.dir)) // the service's name
+	own, err := f.s.users.of(f.name)
 	if err != nil {
 		return "", err
 	}

@@ -34,6 +34,8 @@ type plan struct {
 	// health is the command of its health check; empty: none.
 	health  []string
 	version string
+	// bundled is set where it runs from a bundle.
+	bundled bool
 	port    int
 	// notifyPath is its NOTIFY_SOCKET; empty: it has none.
 	notifyPath string
@@ -46,6 +48,14 @@ func (p plan) watchdog() time.Duration {
 		return h.Watchdog.Duration()
 	}
 	return 0
+}
+
+// bundle returns the bundle that the service runs from; nil: from services_dir.
+func (p plan) bundle() *topics.Bundle {
+	if !p.bundled {
+		return nil
+	}
+	return p.spec.Bundle
 }
 
 // refusedError is the reason why this domain refuses a spec, however often it is
@@ -79,12 +89,20 @@ func refusal(name string, spec topics.Spec) string {
 	return ""
 }
 
+// refusal returns why this domain refuses a spec; "" if it does not.
+func (s *Supervisor) refusal(name string, spec topics.Spec) string {
+	return cmp.Or(refusal(name, spec), s.o.Refuse(name, spec))
+}
+
 // plan finds what is needed to start a service, or why it cannot be started.
 func (s *Supervisor) plan(v *service, token string) (plan, error) {
-	if why := refusal(v.Service, v.commandSpec); why != "" {
+	if why := s.refusal(v.Service, v.commandSpec); why != "" {
 		return plan{}, refusedError(why)
 	}
-	dir := filepath.Join(s.o.ServicesDir, v.Service)
+	dir, version, err := s.directory(v.Service, v.commandSpec)
+	if err != nil {
+		return plan{}, err
+	}
 	isDir, err := foreign.Do(s.o.Files, dir, func() (bool, error) {
 		info, err := os.Stat(dir)
 		return err == nil && info.IsDir(), err
@@ -95,11 +113,11 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 	if !isDir {
 		return plan{}, fmt.Errorf("there is no directory %s: put the service there", dir)
 	}
-	file, err := s.manifest(v.Service)
+	file, err := s.manifest(v.Service, v.commandSpec)
 	if err != nil {
 		return plan{}, err
 	}
-	p := plan{version: s.version(v.Service, file)}
+	p := plan{version: cmp.Or(version, s.version(v.Service, file)), bundled: version != ""}
 	if why := outOfRange(v.Service, p.version, v.commandSpec.Versions); why != "" {
 		return plan{}, errors.New(why)
 	}
@@ -135,7 +153,7 @@ func (s *Supervisor) plan(v *service, token string) (plan, error) {
 		return p, err
 	}
 	p.command.Env = list(all)
-	return p, s.checkMakeExpansion(dir, all, p.command.Args, p.health)
+	return p, s.checkMakeExpansion(v.Service, dir, all, p.command.Args, p.health)
 }
 
 // version returns the version of what is on the disk: that of service.toml as it

@@ -16,8 +16,8 @@ import (
 // explained.
 type output struct {
 	stdout, stderr logPosition
-	// make is set where the process is make.
-	make bool
+	// make is set where the process is make, bundled where its directory is a bundle.
+	make, bundled bool
 }
 
 // logPosition is a log and where in it this life begins.
@@ -30,7 +30,7 @@ type logPosition struct {
 // not used.
 func (s *Supervisor) output(v *service, stdout, stderr *os.File) output {
 	dir := filepath.Join(s.o.LogDir, v.Service)
-	return output{begins(dir, "stdout.log", stdout), begins(dir, "stderr.log", stderr), len(v.life.plan.manifest.Command) == 0}
+	return output{begins(dir, "stdout.log", stdout), begins(dir, "stderr.log", stderr), len(v.life.plan.manifest.Command) == 0, v.life.bundle != nil}
 }
 
 func begins(dir, name string, f *os.File) logPosition {
@@ -129,8 +129,21 @@ func (o output) explain(e Exit) exited {
 	if last != "" {
 		ev.message += ": " + last
 	}
+	if o.bundled && readOnly(last) {
+		ev.message += readOnlyHint
+	}
 	ev.unstartable = code == 126 || code == 127 || cannotStart(last) // sh(1): not executable, not found
 	return ev
+}
+
+// readOnlyHint follows the reason of a deployed service that may have tried to write in its
+// directory.
+const readOnlyHint = " (the directory of a deployed service is read-only: it may write in SERVICE_DATA_DIR alone)"
+
+// readOnly reports whether a program's last line is of a file that it may not write.
+func readOnly(line string) bool {
+	line = strings.ToLower(line)
+	return strings.Contains(line, "permission denied") || strings.Contains(line, "read-only") || strings.Contains(line, "readonly")
 }
 
 // explainNothing is of a make that had nothing to do: nothing was started.

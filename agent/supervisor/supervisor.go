@@ -10,6 +10,7 @@
 //
 //	adopt.go                taking over processes of an earlier agent
 //	boot_order.go           after a boot: dependencies on this machine start first
+//	build.go                building a deployed service
 //	cgroup_linux.go         control groups of instances
 //	checks.go               health checks: HTTP, TCP, command; the answer's bound
 //	conditions.go           the conditions in the table of step.go
@@ -70,6 +71,12 @@ import (
 type Options struct {
 	// ServicesDir has a directory for each service.
 	ServicesDir string
+	// Directory returns the directory of a service that runs by a spec, and its version, where
+	// that is a bundle; "": it is in ServicesDir, as without this function. An error is why it
+	// is not there.
+	Directory func(service string, spec topics.Spec) (dir, version string, err error)
+	// Refuse returns why this domain refuses a spec; "", as without this function: it does not.
+	Refuse func(service string, spec topics.Spec) string
 	// DataDir has what must survive the agent: ports, records, data of services.
 	DataDir string
 	// LogDir has <service>/stdout.log and stderr.log.
@@ -195,6 +202,12 @@ func New(o Options) (*Supervisor, error) {
 	if o.Environment == nil {
 		o.Environment = func(string) map[string]string { return nil }
 	}
+	if o.Directory == nil {
+		o.Directory = func(string, topics.Spec) (string, string, error) { return "", "", nil }
+	}
+	if o.Refuse == nil {
+		o.Refuse = func(string, topics.Spec) string { return "" }
+	}
 	if o.Address == nil {
 		o.Address = func() string { return "" }
 	}
@@ -279,7 +292,7 @@ func (s *Supervisor) Apply(specs map[string]topics.Spec, now time.Time) {
 // apply makes a service one that should run.
 func (s *Supervisor) apply(name string, spec topics.Spec, now time.Time) {
 	v := s.service(name)
-	why := refusal(name, spec)
+	why := s.refusal(name, spec)
 	if why == "" && v.State.Alive() && spec.Revision != v.commandSpec.Revision { // a running instance is not stopped for one that could not start
 		why = s.cannotRestart(name, spec)
 	}
@@ -300,7 +313,7 @@ func (s *Supervisor) apply(name string, spec topics.Spec, now time.Time) {
 // complete returns a spec with the values of service.toml. A service.toml that
 // cannot be read is ignored until the service is to start.
 func (s *Supervisor) complete(name string, spec topics.Spec) topics.Spec {
-	file, err := s.manifest(name)
+	file, err := s.manifest(name, spec)
 	if err != nil {
 		return spec
 	}
@@ -308,13 +321,48 @@ func (s *Supervisor) complete(name string, spec topics.Spec) topics.Spec {
 	return full
 }
 
-// manifest reads the service.toml of a service, as the user that it runs as.
-func (s *Supervisor) manifest(name string) (config.Service, error) {
+// manifest reads the service.toml of a service that runs by a spec, as the user that it runs as.
+func (s *Supervisor) manifest(name string, spec topics.Spec) (config.Service, error) {
 	own, err := s.users.of(name)
 	if err != nil {
 		return config.Service{}, err
 	}
-	return ReadManifest(s.o.Files, filepath.Join(s.o.ServicesDir, name), own.credential)
+	dir, _, err := s.directory(name, spec)
+	if err != nil {
+		return config.Service{}, err
+	}
+	return ReadManifest(s.o.Files, dir, own.credential)
+}
+
+// directory returns the directory of a service that runs by a spec, and the version of its bundle;
+// "": it runs from services_dir.
+func (s *Supervisor) directory(name string, spec topics.Spec) (dir, version string, err error) {
+	dir, version, err = s.o.Directory(name, spec)
+	if dir == "" && err == nil {
+		dir = filepath.Join(s.o.ServicesDir, name)
+	}
+	return dir, version, err
+}
+
+// Alive returns the specs of the services that have processes, as the start command has them.
+func (s *Supervisor) Alive() map[string]topics.Spec {
+	all := make(map[string]topics.Spec)
+	for name, v := range s.services {
+		if v.State.Alive() {
+			all[name] = v.commandSpec
+		}
+	}
+	return all
+}
+
+// Bundles returns the bundles that processes run from.
+func (s *Supervisor) Bundles() (all []*topics.Bundle) {
+	for _, v := range s.services {
+		if v.life.bundle != nil {
+			all = append(all, v.life.bundle)
+		}
+	}
+	return all
 }
 
 // ManifestFile is the optional description of a service in its directory.

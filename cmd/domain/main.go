@@ -20,7 +20,8 @@ const localToken = "/run/dominion/local-token"
 var version = "dev" // set by -ldflags "-X main.version=…"
 
 func main() {
-	agent.RunGuard(os.Args) // does not return if this process is a guard
+	agent.RunGuard(os.Args)  // does not return if this process is a guard
+	agent.RunUnpack(os.Args) // nor if it unpacks a bundle
 	os.Exit(program.Program[config.Domain]{
 		Name: "domain", Role: "the agent", Variable: "DOMAIN_CONFIG_FILE", Version: version,
 		Load: config.LoadDomain, Check: config.CheckDomain, Verb: verb, Run: run,
