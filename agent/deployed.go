@@ -65,7 +65,7 @@ func (a *Agent) newDeployed(member *membership) *deployed {
 	d := &deployed{config: a.o.Config, files: a.files, member: member, dial: a.o.Dial, post: a.events.Put}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.store, d.fault = foreign.Do(a.files, a.o.Config.DataDir, func() (*bundles.Store, error) {
-		return bundles.Open(bundles.Options{Dir: filepath.Join(a.o.Config.DataDir, "bundles"), Reserve: bundleReserve, Rate: a.o.Config.FetchRate, Log: a.o.Log})
+		return bundles.Open(bundles.Options{Dir: bundlesDir(a.o.Config), Reserve: bundleReserve, Rate: a.o.Config.FetchRate, Log: a.o.Log})
 	})
 	if d.fault != nil {
 		d.store = nil
@@ -73,6 +73,9 @@ func (a *Agent) newDeployed(member *membership) *deployed {
 	}
 	return d
 }
+
+// bundlesDir returns the directory of the bundles.
+func bundlesDir(c config.Domain) string { return filepath.Join(c.DataDir, "bundles") }
 
 // close ends what runs beside the loop.
 func (d *deployed) close() {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/jmbarzee/dominion/agent/bundles"
 	"github.com/jmbarzee/dominion/agent/credentials"
 	"github.com/jmbarzee/dominion/agent/facts"
 	"github.com/jmbarzee/dominion/agent/logs"
@@ -24,7 +25,7 @@ import (
 
 // Reset makes a machine one that no dominion knows, which is the remedy for a
 // copied disk: what a dominion started is stopped, then the keys and the id of the domain,
-// the dominion that it joined and its last start command are removed. services_dir,
+// the dominion that it joined, its last start command and the bundles are removed. services_dir,
 // logs and the data of services stay. No agent may be running on the data_dir.
 func Reset(ctx context.Context, c config.Domain, log *slog.Logger) error {
 	lock, err := facts.Lock(c.DataDir)
@@ -44,8 +45,11 @@ func Reset(ctx context.Context, c config.Domain, log *slog.Logger) error {
 	if err := credentials.Remove(c.DataDir); err != nil {
 		return err
 	}
+	if err := bundles.Remove(bundlesDir(c)); err != nil {
+		return err
+	}
 	// The id goes last: until then a reset that a power cut ended begins again.
-	for _, name := range []string{commandFile, memoryFile, facts.IdentityFile} {
+	for _, name := range []string{programsFile, commandFile, memoryFile, facts.IdentityFile} {
 		file := filepath.Join(c.DataDir, name)
 		for _, f := range []string{file + atomicfile.Previous, file} {
 			if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -133,6 +133,23 @@ var rules = []rule{
 		"what is obeyed follows from the order, the grant and the state of the hub",
 	},
 	{
+		"only the agent's loop has bundles on its disk", not(in("agent/bundles", "cmd/domain", "e2e", "simulation", "agent")), false, in("agent/bundles"),
+		"no other part of the agent and no other program unpacks what a network has sent",
+	},
+	{
+		"no part of the agent unpacks bundles", in("agent/supervisor", "agent/programs", "agent/link", "agent/report"), false, in("agent/bundles"),
+		"the loop passes directories",
+	},
+	{
+		"what services run from is decided purely", in("agent/programs"), true,
+		or(is("log", "log/slog", "os", "os/exec", "net", "net/http", "math/rand", "math/rand/v2", "io/fs", "syscall", "sync", "context"), not(or(std, is("services", "topics")))),
+		"the disk and the network are the loop's",
+	},
+	{
+		"bundles know neither hub nor agent", in("bundle"), false, in("hub", "agent", "ctl", "topics", "services"),
+		"command line, hub and agent share what a bundle is",
+	},
+	{
 		"agent does not import hub", in("agent"), false, in("hub"),
 		"they meet in topics",
 	},
@@ -355,6 +372,10 @@ func TestRulesFindTheirBreach(t *testing.T) {
 		{"hub", "filippo.io/age", "only identity/secrets imports age"},
 		{"hub/store", "agent", "hub does not import agent"},
 		{"agent/supervisor", "hub/store", "agent does not import hub"},
+		{"agent/supervisor", "agent/bundles", "no part of the agent unpacks bundles"},
+		{"hub/registry", "agent/bundles", "only the agent's loop has bundles on its disk"},
+		{"agent/programs", "log/slog", "what services run from is decided purely"},
+		{"bundle", "hub/registry", "bundles know neither hub nor agent"},
 		{"ctl", "hub", "only the hub's program links hub"},
 		{"broker", "hub/web", "only hub serves HTTP"},
 		{"hub/web", "hub", "hub/web does not know the hub"},

@@ -48,6 +48,8 @@
 //	loader.go           reading a file, variables that override it, unknown keys
 //	persistence.go      [broker.persistence]: sync, exclude
 //	positions.go        line numbers of faults
+//	registry.go         [registry]: the bundles of deployed services
+//	runtime_services.go definitions at run time
 //	service_toml.go     service.toml, which a service brings along
 //	setting.go          what a setting has: default, check, effect of a reload
 //	sibling_file.go     keys of the other kind of file

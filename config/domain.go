@@ -20,7 +20,7 @@ const (
 const (
 	AcceptLocal       = "local"       // it runs what is on this disk, with the variables that service.toml declares
 	AcceptEnvironment = "environment" // it may set any variable of a service
-	AcceptDeploy      = "deploy"      // it may also give secrets to services
+	AcceptDeploy      = "deploy"      // it may also give secrets to services, and deploy programs
 	AcceptUpgrade     = "upgrade"     // as AcceptDeploy; for the agent's own program, which no hub replaces yet
 )
 
@@ -157,7 +157,7 @@ func domainSettings() []setting[*Domain] {
 		{
 			key: "accept", of: func(d *Domain) any { return &d.Accept }, def: AcceptDeploy, read: readAccept,
 			also: func(d *Domain) any { return d.AcceptIsDefault },
-			doc:  "how far this domain [trusts its dominion](../security.md#what-the-dominion-may-do-on-a-machine). `\"local\"`: it starts what is on this disk, and sets only the variables that the service's own `service.toml` declares (`variables`). `\"environment\"`: also any other variable, which allows to run code as the service's user. `\"deploy\"`: also [secrets](../how-to/secrets.md). `\"upgrade\"`: the same today. A domain that joined its dominion before it had a key, and does not have this key in its file, accepts `\"environment\"`",
+			doc:  "how far this domain [trusts its dominion](../security.md#what-the-dominion-may-do-on-a-machine). `\"local\"`: it starts what is on this disk, and sets only the variables that the service's own `service.toml` declares (`variables`). `\"environment\"`: also any other variable, which allows to run code as the service's user. `\"deploy\"`: also [secrets](../how-to/secrets.md), and programs that it [deploys](../how-to/deploy.md). `\"upgrade\"`: the same today. A domain that joined its dominion before it had a key, and does not have this key in its file, accepts `\"environment\"`",
 		},
 		{
 			key: "fetch_rate", of: func(d *Domain) any { return &d.FetchRate },

@@ -12,10 +12,12 @@
 //	authority.go          the verb authority, and the change of the authority
 //	adoption.go           adoption: messages in, answers and files out
 //	bridges.go            bridges: start, status, metrics
+//	bundles.go            the registry as the loop uses it: versions, permits, what is kept
 //	certificates.go       the verb certificates, revocation, the key list of others
 //	changes.go            what a pass looks at
 //	clients.go            the verbs clients and trace
 //	control_socket.go     where the control socket is
+//	definitions.go        definitions at run time: apply, versions, rollback; bundles of orders
 //	devices.go            publishing the entries of devices
 //	domain_conditions.go  publishing the condition of domains
 //	domains.go            heartbeats, statuses and availability of domains; forgetting one
@@ -46,6 +48,7 @@
 //	rebalance.go          when a rebalance is allowed, and its moves
 //	receive.go            messages in: dispatch, decoding, invalid ones
 //	reconcile.go          a pass: order of steps, start commands
+//	registry_server.go    serving the registry: to the control socket's users, at HTTPS
 //	reload.go             reading the configuration again
 //	requests.go           the verbs: table of handlers, answers
 //	restart.go            restarts by hand, and when one is refused

@@ -8,6 +8,7 @@
 //
 // # Files
 //
+//	bundles.go        bundles of deployed services, and definitions at run time
 //	check.go          checking a payload by the tags of its type
 //	decode.go         reading a payload, times and seconds
 //	devices.go        payloads about other devices

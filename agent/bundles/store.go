@@ -147,6 +147,14 @@ func (s *Store) Retain(needed []topics.BundleVariant) error {
 	return errors.Join(faults...)
 }
 
+// Remove removes all bundles of a directory that no Store uses.
+func Remove(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return removeAll(dir)
+}
+
 // checkSpace returns ErrNoSpace where the disk has not so many bytes beside the reserve.
 func (s *Store) checkSpace(bytes int64) error {
 	var disk unix.Statfs_t

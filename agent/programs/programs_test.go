@@ -34,7 +34,10 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) start() {
 	m.p = New(Options{
 		Platform: "linux/arm64", Accept: func() string { return m.accept }, Local: func(service string) bool { return m.local[service] },
-		Find:   func(_ string, v topics.BundleVariant) (string, bool) { dir, found := m.disk[v.Layer]; return dir, found },
+		Find: func(_ string, v topics.BundleVariant) (string, bool) {
+			dir, found := m.disk[v.Layer]
+			return dir, found
+		},
 		Begin:  func(f Fetch) { m.begun = append(m.begun, f.Variant.Layer) },
 		Report: func(kind topics.EventType, _, text string) { m.events = append(m.events, string(kind)+" "+text) },
 		Store:  func(all map[string]Record) { m.stored = all },
