@@ -250,8 +250,12 @@ type bundlesLeft struct{ err error }
 func (l *loop) newPrograms() *programs.Programs {
 	return programs.New(programs.Options{
 		Platform: l.platform, Accept: l.accept, Local: l.inventory.Has, Find: l.deployed.find,
-		Begin:  func(f programs.Fetch) { l.deployed.begin(f, l.store.memory.Hub) },
-		Report: l.reports.Event,
+		Begin:        func(f programs.Fetch) { l.deployed.begin(f, l.store.memory.Hub) },
+		StartTimeout: func(service string) time.Duration { return l.supervisor.StartTimeout(service) },
+		Report: func(kind topics.EventType, service, text string) {
+			l.log.Warn(text, "event", kind, "service", service)
+			l.reports.Event(kind, service, text)
+		},
 		Store: func(all map[string]programs.Record) {
 			l.reports.WriteError(l.store.setPrograms(all, time.Now()))
 		},

@@ -135,3 +135,125 @@ func TestDeploy(t *testing.T) {
 	home.awaitVersion("web", "1.2.0")
 	eventually(t, "what is not needed is removed", func() bool { return len(pi.bundles()) == 2 })
 }
+
+// Without a hub a machine goes back by itself from a version that does not get healthy, and the hub
+// that comes back takes that for the end of the rollout; a boot without a hub runs what was there.
+func TestDeployWithoutAHub(t *testing.T) {
+	home := onEmbedded(t)
+	home.adoptionHub("")
+	hub := home.startAskingHub()
+	pi, agent := home.adoptedByCode("pi", "")
+	if r := home.deploy(home.deployable("web", "1.0.0", "")); r.Code != 0 {
+		t.Fatalf("deploy: %+v\n%s", r, agent.tail(4000))
+	}
+	home.Journal.AwaitRunning(t, "web@pi")
+
+	deaf := home.deployable("web", "2.0.0", "")
+	home.must(os.WriteFile(filepath.Join(deaf, "service.toml"), []byte("version = \"2.0.0\"\nstart_timeout = \"5s\"\nhealth = { http = \"/\" }\n"), 0o644))
+	if r := home.control("deploy", deaf); r.Code != 0 {
+		t.Fatalf("deploy: %+v", r)
+	}
+	home.Journal.Await(t, 2, "start", "web")
+	hub.Kill()
+	agent.AwaitLog("goes back to version 1.0.0")
+	home.Journal.AwaitRunning(t, "web@pi")
+
+	home.startAskingHub()
+	home.awaitState("pi", topics.DomainIsOnline)
+	eventually(t, "the rollout is over", func() bool {
+		s := home.service("web")
+		return len(s.Instances) == 1 && s.Instances[0].Version == "1.0.0" && s.Instances[0].State == topics.Running && !s.Update.InProgress && s.Update.Problem != ""
+	})
+	home.Journal.AwaitRunning(t, "web@pi")
+
+	t.Log("power cut, and no hub")
+	home.Hub.PowerCut()
+	pi.PowerCut()
+	starts := len(home.Journal.Of(t, "start", "web"))
+	pi.startAsking()
+	home.Journal.Await(t, starts+1, "start", "web")
+}
+
+// A service is built on the machine, as its user and in a copy; what fails is shown and leaves what
+// runs alone. What writes in its directory, a machine that does not accept programs, and a service
+// in services_dir have their reasons.
+func TestDeployBuilds(t *testing.T) {
+	home := onEmbedded(t)
+	home.adoptionHub("")
+	home.startAskingHub()
+	pi, agent := home.adoptedByCode("pi", "")
+	build := func(version, recipe string) string {
+		dir := home.deployable("web", version, "")
+		home.must(os.Rename(filepath.Join(dir, "run.sh"), filepath.Join(dir, "source.sh")))
+		for file, text := range map[string]string{
+			"service.toml": fmt.Sprintf("version = %q\nstart_timeout = \"20s\"\nbuild = \"compile\"\n", version),
+			"Makefile":     "run:\n\t@exec sh ./run.sh\ncompile:\n\t" + recipe + "\n",
+		} {
+			home.must(os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644))
+		}
+		return dir
+	}
+	if r := home.deploy(build("1.0.0", "cp source.sh run.sh; id -u >user")); r.Code != 0 {
+		t.Fatalf("deploy: %+v\n%s", r, agent.tail(4000))
+	}
+	home.Journal.AwaitRunning(t, "web@pi")
+	found := false
+	for _, name := range pi.bundles() {
+		if !strings.HasSuffix(name, "-built") {
+			continue
+		}
+		found = true
+		dir := filepath.Join(pi.DataDir(), "bundles", name)
+		user, err := os.ReadFile(filepath.Join(dir, "user"))
+		info, _ := os.Stat(dir)
+		if err != nil || strings.TrimSpace(string(user)) == "0" || info.Mode().Perm() != 0o555 {
+			t.Errorf("built by user %s: %v, %v", user, err, info.Mode())
+		}
+	}
+	if !found {
+		t.Errorf("nothing was built: %q", pi.bundles())
+	}
+
+	if r := home.deploy(build("2.0.0", "@echo no compiler here; exit 3")); r.Code != 1 || !strings.Contains(r.Stderr, "no compiler here") {
+		t.Errorf("deploy of what cannot be built: %+v", r)
+	}
+	home.Journal.AwaitRunning(t, "web@pi")
+	home.awaitVersion("web", "1.0.0")
+	if starts := len(home.Journal.Of(t, "start", "web")); starts != 1 {
+		t.Errorf("it was started %d times", starts)
+	}
+
+	t.Log("a service that writes in its directory")
+	if r := home.control("deploy", home.deployable("writer", "1.0.0", "touch here || exit 1")); r.Code != 0 {
+		t.Fatalf("deploy: %+v", r)
+	}
+	eventually(t, "the reason names the directory", func() bool {
+		return strings.Contains(home.control("status", "--json").Stdout, "SERVICE_DATA_DIR alone")
+	})
+
+	t.Log("a service in services_dir wins")
+	pi.Install("lamp")
+	eventually(t, "it is in the catalog", func() bool {
+		return strings.Contains(home.control("domains", "--json").Stdout, `"lamp"`)
+	})
+	lamp := home.deployable("lamp", "1.0.0", "")
+	if r := home.control("deploy", lamp); r.Code != 1 || !strings.Contains(r.Stderr, "pi") {
+		t.Errorf("deploy of a local one: %+v", r)
+	}
+	if r := home.control("deploy", lamp, "--force"); r.Code != 0 {
+		t.Errorf("deploy of a local one: %+v", r)
+	}
+	eventually(t, "status says so", func() bool {
+		return strings.Contains(home.control("status", "--json").Stdout, "the service in services_dir runs")
+	})
+
+	t.Log("a machine that does not accept programs")
+	agent.Stop()
+	pi.Configure(nil, home.hubAt()+"accept = \"environment\"\n")
+	agent = pi.startAsking()
+	home.awaitState("pi", topics.DomainIsOnline)
+	eventually(t, "why says so", func() bool {
+		r := home.control("why", "web")
+		return strings.Contains(r.Stdout, "accept")
+	})
+}

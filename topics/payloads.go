@@ -202,6 +202,7 @@ type Instance struct {
 	ExitCode *int   `json:"exit_code,omitempty" doc:"of its last end; none for a signal or an adopted process"`
 	NextTry  Time   `json:"next_try,omitzero" doc:"backoff, failed: when it is started again by itself"`
 	Progress int    `json:"progress,omitempty" doc:"percent of its bundle that is there, while it is pulled: the state is fetching, or what ran before runs on"`
+	Rejected string `json:"rejected,omitempty" type:"id" doc:"revision of the start command's entry that the domain does not run: its bundle could not be built, or was not healthy in time while no hub was heard; the former one runs"`
 	Message  string `json:"message,omitempty" type:"text" doc:"what went wrong and what happens next; it holds no span of time that runs: next_try"`
 }
 

@@ -141,7 +141,7 @@ func (p *Programs) Next(now time.Time) (at time.Time) {
 	}
 	for name, from := range p.switched {
 		s := p.ordered[name]
-		if due := from.Add(startTimeout(s)); due.After(now) && p.unproved(name, s) {
+		if due := from.Add(p.o.StartTimeout(name)); due.After(now) && p.unproved(name, s) {
 			sooner(due)
 		}
 	}

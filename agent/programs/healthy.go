@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -15,13 +14,6 @@ func (p *Programs) unproved(name string, s topics.Spec) bool {
 	}
 	healthy := p.records[name].Healthy
 	return healthy == nil || healthy.Revision != s.Revision
-}
-
-func startTimeout(s topics.Spec) time.Duration {
-	if s.StartTimeout > 0 {
-		return s.StartTimeout.Duration()
-	}
-	return services.DefaultStartTimeout
 }
 
 // Watches reports whether Expire needs the instances.
@@ -53,7 +45,7 @@ func (p *Programs) Expire(instances []topics.Instance, heard bool, now time.Time
 			p.unused = true
 			continue
 		}
-		if !heard && now.Sub(p.switched[i.Service]) >= startTimeout(s) {
+		if !heard && now.Sub(p.switched[i.Service]) >= p.o.StartTimeout(i.Service) {
 			decide = p.goBack(i, s) || decide
 		}
 	}
@@ -78,6 +70,6 @@ func (p *Programs) goBack(i topics.Instance, s topics.Spec) bool {
 	r := p.records[i.Service]
 	r.Reverted = s.Revision
 	p.change(i.Service, r)
-	p.o.Report(topics.ServiceReverted, i.Service, fmt.Sprintf("version %s was not healthy within %v, and no hub is heard: this domain goes back to version %s", s.Bundle.Version, startTimeout(s), former.Bundle.Version))
+	p.o.Report(topics.ServiceReverted, i.Service, fmt.Sprintf("version %s was not healthy within %v, and no hub is heard: this domain goes back to version %s", s.Bundle.Version, p.o.StartTimeout(i.Service), former.Bundle.Version))
 	return true
 }

@@ -39,6 +39,9 @@ type Options struct {
 	Find func(service string, v topics.BundleVariant) (dir string, found bool)
 	// Begin has a bundle pulled and made ready beside the loop. Done ends it.
 	Begin func(Fetch)
+	// StartTimeout returns within which time a service must be healthy that the supervisor was
+	// given; its own service.toml may say it.
+	StartTimeout func(service string) time.Duration
 	// Report publishes an event.
 	Report func(kind topics.EventType, service, message string)
 	// Store stores what New takes.
@@ -92,9 +95,13 @@ func (p *Programs) Adopt(specs map[string]topics.Spec) { maps.Copy(p.running, sp
 func (p *Programs) Order(specs map[string]topics.Spec, now time.Time) map[string]topics.Spec {
 	p.ordered = maps.Clone(specs)
 	p.unused = true
-	for name := range p.records {
-		if s, ordered := specs[name]; !ordered || s.Bundle == nil {
+	for name, r := range p.records {
+		switch s, ordered := specs[name]; {
+		case !ordered || s.Bundle == nil:
 			p.change(name, Record{})
+		case r.Reverted != "" && r.Reverted != s.Revision: // it may be ordered again later
+			r.Reverted = ""
+			p.change(name, r)
 		}
 	}
 	for _, all := range []map[string]time.Time{p.switched, p.since} {

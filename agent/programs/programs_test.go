@@ -2,6 +2,7 @@ package programs
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -38,9 +39,10 @@ func (m *machine) start() {
 			dir, found := m.disk[v.Layer]
 			return dir, found
 		},
-		Begin:  func(f Fetch) { m.begun = append(m.begun, f.Variant.Layer) },
-		Report: func(kind topics.EventType, _, text string) { m.events = append(m.events, string(kind)+" "+text) },
-		Store:  func(all map[string]Record) { m.stored = all },
+		Begin:        func(f Fetch) { m.begun = append(m.begun, f.Variant.Layer) },
+		StartTimeout: func(string) time.Duration { return 30 * time.Second },
+		Report:       func(kind topics.EventType, _, text string) { m.events = append(m.events, string(kind)+" "+text) },
+		Store:        func(all map[string]Record) { m.stored = all },
 	}, m.stored)
 }
 
@@ -179,16 +181,34 @@ func TestGoesBackWithoutAHub(t *testing.T) {
 	if m.ran["web"].Revision != "r1" || len(m.events) != 1 || !strings.HasPrefix(m.events[0], "service_reverted version 2") {
 		t.Errorf("revision %s, events %q", m.ran["web"].Revision, m.events)
 	}
-	if i := m.p.Show([]topics.Instance{{Service: "web", Revision: "r1", State: topics.Running}}); !strings.Contains(i[0].Message, "went back from version 2") {
+	if i := m.p.Show([]topics.Instance{{Service: "web", Revision: "r1", State: topics.Running}}); !strings.Contains(i[0].Message, "went back from version 2") || i[0].Rejected != "r2" {
 		t.Errorf("shown %+v", i)
 	}
 	m.start()
 	m.web(deployed("2", bundleOf("1")))
 	m.runs("1")
-	again := deployed("2", bundleOf("1"))
-	again.Revision = "r2-x" // the hub tries it again
-	m.web(again)
+	m.web(deployed("1", nil)) // the hub takes it back, and tries it again
+	m.runs("1")
+	m.web(deployed("2", bundleOf("1")))
 	m.runs("2")
+}
+
+// A bundle that cannot be built leaves what runs alone, and ends the rollout.
+func TestCannotBeBuilt(t *testing.T) {
+	m := newMachine(t)
+	m.web(deployed("1", nil))
+	m.done(Result{Layer: "layer1", Err: fmt.Errorf("%w: no compiler", ErrBuild)})
+	if i := m.p.Show(nil); i[0].State != topics.Failed || i[0].Revision != "r1" || !strings.Contains(i[0].Message, "no compiler") {
+		t.Errorf("shown %+v", i)
+	}
+	m.pulled("layer1")
+	m.healthy()
+	m.web(deployed("2", bundleOf("1")))
+	m.done(Result{Layer: "layer2", Err: fmt.Errorf("%w: no compiler", ErrBuild)})
+	m.runs("1")
+	if i := m.p.Show([]topics.Instance{{Service: "web", Revision: "r1", State: topics.Running}}); i[0].Rejected != "r2" || i[0].Progress != 0 || !strings.Contains(i[0].Message, "no compiler") {
+		t.Errorf("shown %+v", i)
+	}
 }
 
 // After a boot without a hub what was there runs, while what was ordered is pulled.

@@ -47,7 +47,8 @@ func (p *Programs) showOne(i *topics.Instance, s topics.Spec) {
 		return
 	}
 	if p.records[i.Service].Reverted == s.Revision && i.Revision != s.Revision {
-		i.Message = cmp.Or(i.Message, fmt.Sprintf("this domain went back from version %s, which was not healthy within %v while no hub was heard", s.Bundle.Version, startTimeout(s)))
+		i.Rejected = s.Revision
+		i.Message = cmp.Or(i.Message, fmt.Sprintf("this domain went back from version %s, which was not healthy within %v while no hub was heard", s.Bundle.Version, p.o.StartTimeout(i.Service)))
 		return
 	}
 	f := p.fetchOf(s)
@@ -55,6 +56,7 @@ func (p *Programs) showOne(i *topics.Instance, s topics.Spec) {
 		return
 	}
 	if strings.HasPrefix(f.problem, ErrBuild.Error()) {
+		i.Rejected = s.Revision
 		i.Message = cmp.Or(i.Message, fmt.Sprintf("version %s: %s", s.Bundle.Version, f.problem))
 		return
 	}

@@ -64,6 +64,7 @@ import (
 	"github.com/jmbarzee/dominion/agent/logs"
 	"github.com/jmbarzee/dominion/config"
 	"github.com/jmbarzee/dominion/internal/atomicfile"
+	"github.com/jmbarzee/dominion/services"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -353,6 +354,14 @@ func (s *Supervisor) Alive() map[string]topics.Spec {
 		}
 	}
 	return all
+}
+
+// StartTimeout returns within which time a service must be ready.
+func (s *Supervisor) StartTimeout(name string) time.Duration {
+	if v := s.services[name]; v != nil {
+		return v.startTimeout()
+	}
+	return services.DefaultStartTimeout
 }
 
 // Bundles returns the bundles that processes run from.

@@ -205,6 +205,7 @@ func (a *assignment) observe(reported Instance, i *rollout.Instance, now time.Ti
 		a.waitingSince = now
 	}
 	a.online = i.Online
+	i.Rejected = a.sent && reported.Reported != nil && a.spec.Revision != "" && reported.Reported.Rejected == a.spec.Revision
 	if i.Applied {
 		a.countCrashes(reported.Reported)
 	}

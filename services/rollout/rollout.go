@@ -84,6 +84,9 @@ type Instance struct {
 	Proved bool
 	// Overdue reports that it is not well, and has had all the time that it may take.
 	Overdue bool
+	// Rejected reports that its domain does not run what was ordered, as that could not be built,
+	// or that it went back by itself.
+	Rejected bool
 	// Crashes is how often it crashed since it was ordered so.
 	Crashes int
 	// Excused reports that it was in trouble before it was changed: that it is now proves
@@ -447,6 +450,8 @@ func (i *Instance) Trouble() string {
 	switch {
 	case !i.Online:
 		return ""
+	case i.Rejected:
+		return "its domain went back by itself"
 	case i.Overdue && !i.Applied:
 		return "it was not restarted in time"
 	case !i.Applied:
