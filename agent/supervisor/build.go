@@ -49,14 +49,31 @@ func (s *Supervisor) Build(ctx context.Context, b Build) error {
 	if err == nil {
 		return nil
 	}
-	lines := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
-	for i, line := range lines {
-		lines[i] = strings.TrimSpace(logs.Clean([]byte(line)))
+	return errors.New(explainBuild(err.Error(), string(text)))
+}
+
+// explainBuild returns why a build failed, by its end and its output: what it wrote last in the first
+// line, and the last lines.
+func explainBuild(end, output string) string {
+	last, lines := "", []string{}
+	for line := range strings.Lines(output) {
+		if line = strings.TrimSpace(logs.Clean([]byte(line))); line == "" {
+			continue
+		}
+		lines = append(lines, line)
+		if found := makeError.FindStringSubmatch(line); found == nil {
+			last = line
+		} else if found[3] != "" {
+			last = "make: " + found[3]
+		}
 	}
-	if len(lines) > buildLines {
-		lines = lines[len(lines)-buildLines:]
+	if r := []rune(last); len(r) > maxReason {
+		last = string(r[:maxReason]) + "…"
 	}
-	return errors.New(strings.Join(append([]string{err.Error()}, lines...), "\n"))
+	if last != "" {
+		end += ": " + last
+	}
+	return strings.Join(append([]string{end}, lines[max(0, len(lines)-buildLines):]...), "\n")
 }
 
 // tail reads to the end, and returns the last bytes.
