@@ -83,6 +83,7 @@ func TestEveryKeyOfADominionArrives(t *testing.T) {
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("172.30.32.0/23")},
 			FrameAncestors: []string{"http://homeassistant.local:8123"},
 		},
+		Registry:      Registry{Max: 3_000_000_000},
 		Identity:      Identity{Lifetime: topics.Seconds(720 * time.Hour), AuthorityCert: in(t, "tls/authority.pem"), AuthorityKey: in(t, "tls/authority-key.pem"), Adoption: AdoptionOpen},
 		Zeroconf:      Zeroconf{Interfaces: []string{"eth0", "wlan0"}},
 		HomeAssistant: HomeAssistant{DiscoveryPrefix: "ha"},
@@ -164,6 +165,7 @@ func TestEveryKeyOfADomainArrives(t *testing.T) {
 		Accept:             AcceptLocal,
 		Adoption:           AdoptionOpen,
 		TokenFile:          in(t, "token"),
+		FetchRate:          5_000_000,
 		AllowRoot:          []string{"mount-usb"},
 		Zeroconf:           Zeroconf{Interfaces: []string{"eth0"}},
 	})
@@ -251,6 +253,7 @@ func TestDefaults(t *testing.T) {
 			Listen: "127.0.0.1:1883", ListenTLS: ":8883", ListenTLSIsDefault: true, Persistence: Persistence{Sync: 100 * time.Millisecond}, Limits: DefaultLimits(), UserLimits: DefaultUserLimits(),
 		},
 		HTTP:          HTTP{Listen: DefaultHTTPListen, ListenTLS: DefaultHTTPListenTLS, ListenIsDefault: true, ListenTLSIsDefault: true},
+		Registry:      Registry{Max: DefaultRegistryMax},
 		Identity:      Identity{Lifetime: topics.Seconds(identity.DefaultLifetime), Adoption: AdoptionAsk},
 		Zeroconf:      Zeroconf{Enabled: true},
 		HomeAssistant: HomeAssistant{Enabled: true, DiscoveryPrefix: "homeassistant"},
