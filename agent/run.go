@@ -210,7 +210,7 @@ func (a *Agent) newSupervisor(l *loop, id string) (*supervisor.Supervisor, error
 		ServicesDir: c.ServicesDir, DataDir: c.DataDir, LogDir: logDir(c), RunAs: c.RunAs, AllowRoot: c.AllowRoot, Accept: c.Accept, Domain: id, Name: c.Name,
 		Environment: l.environment, Address: l.inventory.Address, Version: l.inventory.Version,
 		Post:          func(e supervisor.Event) { a.events.Put(e) },
-		RequireTopics: l.requireTopics, Directory: l.programs.Directory, Refuse: l.programs.Refuse,
+		RequireTopics: l.requireTopics, Directory: l.programs.Directory, Refuse: l.programs.Refuse, Done: l.programs.Ended,
 		Report: l.reports.Event, Files: a.files, Logs: l.logs.Dir, Runner: a.o.Runner, Guards: a.o.Guards, Log: a.o.Log,
 	}
 	if l.member != nil {

@@ -257,3 +257,55 @@ func TestDeployBuilds(t *testing.T) {
 		return strings.Contains(r.Stdout, "accept")
 	})
 }
+
+// What runs once runs again by another version; where that does not end well it is taken back, and
+// the one before does not run anew.
+func TestDeployOnce(t *testing.T) {
+	home := onEmbedded(t)
+	home.adoptionHub("")
+	home.startAskingHub()
+	_, agent := home.adoptedByCode("pi", "")
+	job := func(version string, code int) string {
+		dir := filepath.Join(home.Hub.Dir, "deploy", version, "job")
+		home.must(os.MkdirAll(dir, 0o755))
+		home.must(os.WriteFile(filepath.Join(dir, "service.toml"), []byte(fmt.Sprintf("version = %q\ncommand = [\"sh\", \"./run.sh\"]\n", version)), 0o644))
+		home.must(os.WriteFile(filepath.Join(dir, "run.sh"), []byte(fmt.Sprintf(`echo "$(date +%%s%%N) start $SERVICE_NAME $DOMAIN_NAME $$" >>%s
+exit %d
+`, home.Journal.file, code)), 0o644))
+		return dir
+	}
+	defined := filepath.Join(home.Hub.Dir, "job.toml")
+	apply := func(name, version, rest string) {
+		home.must(os.WriteFile(defined, []byte(fmt.Sprintf("[services.%s]\nreplicas = 1\nbundle = %q\n%s\n", name, version, rest)), 0o644))
+		if r := home.control("apply", defined); r.Code != 0 {
+			t.Fatalf("apply: %+v", r)
+		}
+	}
+	const once = "oneshot = true\nrestart = { policy = \"never\" }"
+	ended := func(version string) func() bool {
+		return func() bool {
+			s := home.service("job")
+			return s.State == topics.Finished && !s.Update.InProgress && strings.Contains(home.control("status", "--json").Stdout, version)
+		}
+	}
+	if r := home.control("deploy", job("1.0.0", 0)); r.Code != 0 {
+		t.Fatalf("deploy: %+v\n%s", r, agent.tail(4000))
+	}
+	apply("job", "1.0.0", once)
+	eventually(t, "it has ended", ended("1.0.0"))
+	starts := len(home.Journal.Of(t, "start", "job"))
+	if r := home.control("deploy", job("2.0.0", 0)); r.Code != 0 {
+		t.Fatalf("deploy: %+v", r)
+	}
+	home.Journal.Await(t, starts+1, "start", "job")
+	eventually(t, "it has ended again", ended("2.0.0"))
+	if r := home.control("deploy", job("3.0.0", 4)); r.Code != 0 {
+		t.Fatalf("deploy: %+v", r)
+	}
+	home.Journal.Await(t, starts+2, "start", "job")
+	eventually(t, "it is taken back", func() bool { s := home.service("job"); return s.Update.Problem != "" && !s.Update.InProgress })
+	eventually(t, "it has ended as before", func() bool { return home.service("job").State == topics.Finished })
+	if n := len(home.Journal.Of(t, "start", "job")); n != starts+2 {
+		t.Errorf("it was started %d times, want %d", n, starts+2)
+	}
+}

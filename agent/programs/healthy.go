@@ -40,7 +40,7 @@ func (p *Programs) Expire(instances []topics.Instance, heard bool, now time.Time
 			p.switched[i.Service] = now
 			continue
 		}
-		if i.Revision == s.Revision && isHealthy(i) {
+		if i.Revision == s.Revision && isHealthy(i, s) {
 			p.change(i.Service, Record{Healthy: &s})
 			p.unused = true
 			continue
@@ -52,11 +52,19 @@ func (p *Programs) Expire(instances []topics.Instance, heard bool, now time.Time
 	return decide
 }
 
-func isHealthy(i topics.Instance) bool {
-	if i.State == topics.Finished {
-		return i.ExitCode != nil && *i.ExitCode == 0
+// isHealthy reports whether an instance does what it is for, or has.
+func isHealthy(i topics.Instance, s topics.Spec) bool {
+	if i.State == topics.Finished || s.Oneshot {
+		return i.State == topics.Finished && i.ExitCode != nil && *i.ExitCode == 0
 	}
 	return i.State == topics.Running && i.Health == topics.Healthy
+}
+
+// Ended reports whether a service that runs once has ended well by a spec: it does not run again
+// where another bundle is taken back.
+func (p *Programs) Ended(service string, s topics.Spec) bool {
+	healthy := p.records[service].Healthy
+	return s.Oneshot && s.Bundle != nil && healthy != nil && healthy.Oneshot && healthy.Revision == s.Revision
 }
 
 // goBack makes a service run the bundle that was healthy last. One that is to run once does not

@@ -193,6 +193,31 @@ func TestGoesBackWithoutAHub(t *testing.T) {
 	m.runs("2")
 }
 
+// What runs once and has ended well does not run again when another bundle is taken back, and one
+// that runs is not healthy yet.
+func TestOneshot(t *testing.T) {
+	m := newMachine(t)
+	m.disk = map[string]string{"layer1": "/1", "layer2": "/2"}
+	job := func(version string, former *topics.Bundle) topics.Spec {
+		s := deployed(version, former)
+		s.Oneshot = true
+		return s
+	}
+	m.web(job("1", nil))
+	m.healthy()
+	if m.p.Ended("web", job("1", nil)) {
+		t.Error("it runs still")
+	}
+	ended, failed := 0, 1
+	m.pass(time.Second, topics.Instance{Revision: "r1", State: topics.Finished, ExitCode: &ended}, true)
+	m.web(job("2", bundleOf("1")))
+	m.pass(time.Hour, topics.Instance{Revision: "r2", State: topics.Failed, ExitCode: &failed}, false)
+	m.runs("2") // it does not go back: that would run it again
+	if !m.p.Ended("web", job("1", nil)) || m.p.Ended("web", job("2", nil)) {
+		t.Error("what has ended is forgotten")
+	}
+}
+
 // A bundle that cannot be built leaves what runs alone, and ends the rollout.
 func TestCannotBeBuilt(t *testing.T) {
 	m := newMachine(t)

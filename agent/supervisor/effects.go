@@ -109,6 +109,14 @@ func (s *Supervisor) start(v *service, now time.Time) event {
 	if v.commandSpec.Exclusive && s.lease.until() <= s.Clock() {
 		return unleased{}
 	}
+	if v.commandSpec.Oneshot && v.Run.Revision != "" && v.Run.Revision != v.commandSpec.Revision && s.o.Done(v.Service, v.commandSpec) {
+		ended := 0
+		v.dirty = true
+		return adopted{
+			spec: v.Spec, restarts: v.Restarts, since: now, finished: true, exitCode: &ended, message: "it had ended with 0 before another version was tried",
+			run: run{Token: v.Run.Token, Revision: v.commandSpec.Revision},
+		}
+	}
 	token := newToken(v.commandSpec.Revision)
 	p, err := s.plan(v, token)
 	if err != nil {

@@ -198,6 +198,8 @@ type (
 		since    time.Time
 		finished bool
 		exitCode *int
+		// message is shown of one that has finished; "": that it ended before this agent.
+		message string
 		// stopping is set where it was being stopped.
 		stopping *stopping
 	}

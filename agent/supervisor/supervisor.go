@@ -78,6 +78,9 @@ type Options struct {
 	Directory func(service string, spec topics.Spec) (dir, version string, err error)
 	// Refuse returns why this domain refuses a spec; "", as without this function: it does not.
 	Refuse func(service string, spec topics.Spec) string
+	// Done reports whether a oneshot has ended well by a spec, so that it does not run again where
+	// another one was taken back; nil: it is not known.
+	Done func(service string, spec topics.Spec) bool
 	// DataDir has what must survive the agent: ports, records, data of services.
 	DataDir string
 	// LogDir has <service>/stdout.log and stderr.log.
@@ -208,6 +211,9 @@ func New(o Options) (*Supervisor, error) {
 	}
 	if o.Refuse == nil {
 		o.Refuse = func(string, topics.Spec) string { return "" }
+	}
+	if o.Done == nil {
+		o.Done = func(string, topics.Spec) bool { return false }
 	}
 	if o.Address == nil {
 		o.Address = func() string { return "" }

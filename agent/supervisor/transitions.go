@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -219,7 +220,7 @@ func handleNotStarted(t *transition) {
 }
 
 func adoptFinished(t *transition) {
-	t.setState(topics.Finished, "it ended before the agent was started again")
+	t.setState(topics.Finished, cmp.Or(eventOf[adopted](t).message, "it ended before the agent was started again"))
 	t.Since = eventOf[adopted](t).since
 }
 

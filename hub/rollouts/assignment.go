@@ -209,7 +209,8 @@ func (a *assignment) observe(reported Instance, i *rollout.Instance, now time.Ti
 	if i.Applied {
 		a.countCrashes(reported.Reported)
 	}
-	healthy := i.Applied && i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
+	i.Unsuccessful = i.Applied && i.State == topics.Finished && a.spec.Oneshot && a.spec.Bundle != nil && !succeeded(reported.Reported)
+	healthy := i.Applied && i.Online && !i.Unsuccessful && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
 	a.followHealth(healthy, now)
 	if healthy && (i.State == topics.Finished || now.Sub(a.healthySince) >= rollout.Watch(a.spec)) {
 		i.Proved = true
@@ -217,6 +218,9 @@ func (a *assignment) observe(reported Instance, i *rollout.Instance, now time.Ti
 	}
 	i.Overdue = !healthy && now.Sub(a.waitingSince) >= rollout.Patience(a.spec)
 }
+
+// succeeded reports whether an instance has ended with 0.
+func succeeded(i *topics.Instance) bool { return i.ExitCode != nil && *i.ExitCode == 0 }
 
 // fetches reports whether a domain pulls the bundle of an instance.
 func fetches(reported Instance) bool {

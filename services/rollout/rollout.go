@@ -87,6 +87,8 @@ type Instance struct {
 	// Rejected reports that its domain does not run what was ordered, as that could not be built,
 	// or that it went back by itself.
 	Rejected bool
+	// Unsuccessful reports that it runs once, was deployed, and has ended otherwise than with 0.
+	Unsuccessful bool
 	// Crashes is how often it crashed since it was ordered so.
 	Crashes int
 	// Excused reports that it was in trouble before it was changed: that it is now proves
@@ -441,7 +443,7 @@ func keys[V any](m map[string]V) func(func(string) bool) {
 
 // well reports whether an instance does what it is for.
 func (i *Instance) well() bool {
-	return i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished)
+	return i.Online && (i.State == topics.Running && i.Health == topics.Healthy || i.State == topics.Finished && !i.Unsuccessful)
 }
 
 // Trouble returns what is wrong with an instance under what was ordered, beyond that it needs
@@ -458,6 +460,8 @@ func (i *Instance) Trouble() string {
 		return ""
 	case i.State == topics.Failed:
 		return "it failed"
+	case i.Unsuccessful:
+		return "it ended without success"
 	case i.State == topics.Running && i.Health == topics.Unhealthy:
 		return "it is unhealthy"
 	case i.Crashes >= crashes && !i.well():
