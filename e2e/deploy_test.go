@@ -309,3 +309,25 @@ exit %d
 		t.Errorf("it was started %d times, want %d", n, starts+2)
 	}
 }
+
+// A service that is defined as exclusive at run time gets its lease, and another version replaces
+// it.
+func TestDeployExclusive(t *testing.T) {
+	home := onEmbedded(t)
+	home.adoptionHub("")
+	home.startAskingHub()
+	_, agent := home.adoptedByCode("pi", "")
+	if r := home.deploy(home.deployable("boiler", "1.0.0", "")); r.Code != 0 {
+		t.Fatalf("deploy: %+v", r)
+	}
+	defined := filepath.Join(home.Hub.Dir, "boiler.toml")
+	home.must(os.WriteFile(defined, []byte("[services.boiler]\nreplicas = 1\nbundle = \"1.0.0\"\nexclusive = true\n"), 0o644))
+	if r := home.control("apply", defined); r.Code != 0 {
+		t.Fatalf("apply: %+v", r)
+	}
+	if r := home.deploy(home.deployable("boiler", "1.1.0", "")); r.Code != 0 {
+		t.Fatalf("deploy: %+v\n%s", r, agent.tail(40))
+	}
+	home.awaitVersion("boiler", "1.1.0")
+	home.Journal.AwaitRunning(t, "boiler@pi")
+}

@@ -166,6 +166,7 @@ func (h *Hub) afterDefinitions(changes []definitions.Change, user string) {
 		}
 		h.events.Add(topics.Event{Type: topics.ServiceDefined, Service: c.Definition.Name, Message: what})
 	}
+	h.configureLeases() // before an exclusive service is ordered
 	h.changed.TouchAll()
 	h.followFigures()
 	h.updateWatch()
