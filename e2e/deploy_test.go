@@ -131,7 +131,7 @@ func TestDeploy(t *testing.T) {
 		return len(s.Instances) == 1 && s.Instances[0].Progress > 20 && s.Instances[0].Version == "1.1.0"
 	})
 	agent.Kill()
-	agent = pi.startAsking()
+	pi.startAsking()
 	home.awaitVersion("web", "1.2.0")
 	eventually(t, "what is not needed is removed", func() bool { return len(pi.bundles()) == 2 })
 }
@@ -250,7 +250,7 @@ func TestDeployBuilds(t *testing.T) {
 	t.Log("a machine that does not accept programs")
 	agent.Stop()
 	pi.Configure(nil, home.hubAt()+"accept = \"environment\"\n")
-	agent = pi.startAsking()
+	pi.startAsking()
 	home.awaitState("pi", topics.DomainIsOnline)
 	eventually(t, "why says so", func() bool {
 		r := home.control("why", "web")

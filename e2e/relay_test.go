@@ -189,7 +189,7 @@ func (r *relay) publish(body []byte, hasID, hasProperties, fromDomain bool) (cha
 	if !alter(&m) {
 		return nil, false
 	}
-	payload := m.payload
+	var payload []byte
 	if m.toHub != nil {
 		payload = topics.Encode(*m.toHub)
 	} else {

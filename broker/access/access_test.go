@@ -56,6 +56,7 @@ dominion/request/services                           psd   psd    -      p
 dominion/request/devices                            psd   psd    -      p
 dominion/request/plan                               psd   psd    -      p
 dominion/request/why                                psd   psd    -      p
+dominion/request/versions                           psd   psd    -      p
 dominion/request/events                             psd   psd    -      p
 dominion/request/version                            psd   psd    -      p
 dominion/request/access                             psd   sd     -      p
@@ -80,6 +81,9 @@ dominion/request/user                               psd   -      -      -
 dominion/request/authority                          psd   -      -      -
 dominion/request/certificates                       psd   -      -      -
 dominion/request/secret                             psd   -      -      -
+dominion/request/apply                              psd   -      -      -
+dominion/request/definition                         psd   -      -      -
+dominion/request/rollback                           psd   -      -      -
 dominion/request/identity                           psd   -      -      -
 dominion/response/user                              psd   -      -      -
 dominion/request/clients                            psd   -      -      -
@@ -140,6 +144,7 @@ var ofServices = []struct{ topic, may string }{
 	{"dominion/request/devices", "p"},
 	{"dominion/request/plan", "p"},
 	{"dominion/request/why", "p"},
+	{"dominion/request/versions", "p"},
 	{"dominion/request/events", "p"},
 	{"dominion/request/version", "p"},
 	{"dominion/response/status", "sd"},

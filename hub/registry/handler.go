@@ -57,9 +57,6 @@ func (r *Registry) Handler(who func(*http.Request) (Client, error)) http.Handler
 	return mux
 }
 
-// clientKey is the key of a request's Client in its context.
-type clientKey struct{}
-
 // admit returns why a request is refused whatever it asks.
 func (h handler) admit(q *http.Request) error {
 	if q.Header.Get("Origin") != "" {
