@@ -16,7 +16,7 @@ import (
 // What docs/protocol.md says of each payload, written down a second time: a
 // change of topics/ that breaks what others have built must be seen.
 const (
-	states   = "pending|starting|running|stopping|stopped|backoff|failed|finished"
+	states   = "pending|fetching|starting|running|stopping|stopped|backoff|failed|finished"
 	healths  = "unknown|healthy|unhealthy"
 	hubShape = shape(`
 		id uuid
@@ -36,6 +36,7 @@ const (
 		services object
 		services.wanted count
 		services.running count
+		registry? list
 		control? string
 		problem? string
 		certificate_expires? time
