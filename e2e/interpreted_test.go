@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/identity/signed"
 	"github.com/jmbarzee/dominion/topics"
 	"github.com/jmbarzee/dominion/topics/topicstest"
 )
@@ -83,7 +85,22 @@ func TestNothingForeignIsInterpreted(t *testing.T) {
 	t.Log("a domain and a reader")
 	id, err := os.ReadFile(filepath.Join(kitchen.DataDir(), "id"))
 	kitchen.must(err)
+	// It is kitchen itself that is hostile: what it signs comes through to the types.
+	beats := &Observer{t: t, messages: newFeed[Message]()}
+	beats.start(home, append(home.as("admin", ""), "-q", "0", "-F", observerFormat, "-t", "dominion/domain/kitchen/heartbeat"))
+	session := decode[topics.Heartbeat](t, awaitLiveHeartbeat(beats, Mark{}, "kitchen")).Session
+	own, err := identity.OpenDomain(kitchen.DataDir(), true)
+	kitchen.must(err)
+	dominion := decode[topics.Hub](t, o.Latest()["dominion/hub/status"]).ID
 	mark, n := o.Now(), 0
+	sign := func(k topics.Kind, payload []byte) []byte {
+		if k == topics.Request {
+			return payload
+		}
+		m, err := signed.Sign(own.Key, signed.Context{Kind: k.SignedKind(), Dominion: dominion, Domain: strings.TrimSpace(string(id))}, payload)
+		kitchen.must(err)
+		return m
+	}
 	for _, attack := range topicstest.Attacks(file) {
 		for kind, user := range map[topics.Kind]string{
 			topics.DomainStatus: "kitchen", topics.DomainHeartbeat: "kitchen", topics.DomainMetrics: "kitchen",
@@ -94,7 +111,7 @@ func TestNothingForeignIsInterpreted(t *testing.T) {
 				if kind == topics.Request {
 					address = topics.Address{Kind: kind, Verb: topics.VerbWhy}
 				}
-				publish(user, topics.NewTree("").Topic(address), asKitchen(t, v, strings.TrimSpace(string(id))))
+				publish(user, topics.NewTree("").Topic(address), sign(kind, asKitchen(t, v, strings.TrimSpace(string(id)), session, 1_000_000+n)))
 				n++
 			}
 		}
@@ -118,7 +135,7 @@ func TestNothingForeignIsInterpreted(t *testing.T) {
 
 // asKitchen makes a payload one that the hub takes for kitchen's, but for the
 // text that was replaced.
-func asKitchen(t *testing.T, v topicstest.Variant, id string) []byte {
+func asKitchen(t *testing.T, v topicstest.Variant, id, session string, seq int) []byte {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal(v.Payload, &m); err != nil {
@@ -131,6 +148,8 @@ func asKitchen(t *testing.T, v topicstest.Variant, id string) []byte {
 	}
 	set(m, "", "id", id)
 	set(m, "", "name", "kitchen")
+	set(m, "", "session", session)
+	set(m, "", "seq", seq)
 	set(m, "", "micro", false)
 	set(m, "", "draining", false)
 	if list, ok := m["services"].([]any); ok {

@@ -364,13 +364,13 @@ func (m *machine) power() {
 	m.stopAgent = func() { cancel(); alive.Wait() }
 }
 
-// random draws the lots of one run of the agent.
+// random draws the lots of one run of the agent, which asks several hubs at once.
 func (m *machine) random() func(time.Duration) time.Duration {
 	m.runs++
-	n := m.runs << 32
+	var n atomic.Uint64
+	n.Store(m.runs << 32)
 	return func(limit time.Duration) time.Duration {
-		n++
-		return time.Duration(m.home.random(n, "agent", m.name) % uint64(limit))
+		return time.Duration(m.home.random(n.Add(1), "agent", m.name) % uint64(limit))
 	}
 }
 
