@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jmbarzee/dominion/bundle"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 )
 
 func (r *Registry) blobDir() string { return filepath.Join(r.o.Dir, "blobs", "sha256") }
@@ -131,7 +132,7 @@ func (r *Registry) store(file string, d bundle.Digest) (err error) {
 	if err := os.Rename(file, r.blobFile(d)); err != nil {
 		return fmt.Errorf("cannot store a blob: %w", err)
 	}
-	return syncDir(r.blobDir())
+	return atomicfile.SyncDir(r.blobDir())
 }
 
 // put stores a small blob.
@@ -155,15 +156,6 @@ func (r *Registry) put(text []byte) error {
 		return fmt.Errorf("cannot store a blob: %w", err)
 	}
 	return r.store(f.Name(), d)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // removeUnused removes the blobs that no version needs and that are older than unusedTime. The

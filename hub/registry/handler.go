@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,15 +41,15 @@ func (r *Registry) Handler(who func(*http.Request) (Client, error)) http.Handler
 		"GET /v2/{repository}/tags/list":             h.getTags,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, q *http.Request) {
-			if err := h.admit(q); err != nil {
+			if c, err := h.admit(q); err != nil {
 				refuse(w, err)
-			} else if err := serve(w, q); err != nil {
+			} else if err := serve(w, q.WithContext(context.WithValue(q.Context(), clientKey{}, c))); err != nil {
 				refuse(w, err)
 			}
 		})
 	}
 	mux.HandleFunc("/v2/", func(w http.ResponseWriter, q *http.Request) {
-		if err := h.admit(q); err != nil {
+		if _, err := h.admit(q); err != nil {
 			refuse(w, err)
 			return
 		}
@@ -57,27 +58,27 @@ func (r *Registry) Handler(who func(*http.Request) (Client, error)) http.Handler
 	return mux
 }
 
-// admit returns why a request is refused whatever it asks.
-func (h handler) admit(q *http.Request) error {
+// clientKey is the key of a request's Client in its context.
+type clientKey struct{}
+
+// admit returns who sends a request, or why it is refused whatever it asks.
+func (h handler) admit(q *http.Request) (Client, error) {
 	if q.Header.Get("Origin") != "" {
-		return &apiError{http.StatusForbidden, "DENIED", "pages in browsers have no access to the registry"}
+		return Client{}, &apiError{http.StatusForbidden, "DENIED", "pages in browsers have no access to the registry"}
 	}
 	c, err := h.who(q)
 	if err != nil {
-		return &apiError{http.StatusUnauthorized, "UNAUTHORIZED", err.Error()}
+		return Client{}, &apiError{http.StatusUnauthorized, "UNAUTHORIZED", err.Error()}
 	}
 	if !c.Admin && (c.Domain == "" || q.Method != http.MethodGet && q.Method != http.MethodHead) {
-		return &apiError{http.StatusForbidden, "DENIED", errUnknownClient.Error()}
+		return Client{}, &apiError{http.StatusForbidden, "DENIED", errUnknownClient.Error()}
 	}
-	return nil
+	return c, nil
 }
 
-// client returns who sends a request that was admitted.
-func (h handler) client(q *http.Request) Client {
-	c, err := h.who(q)
-	if err != nil {
-		return Client{}
-	}
+// clientOf returns who sends a request that was admitted.
+func clientOf(q *http.Request) Client {
+	c, _ := q.Context().Value(clientKey{}).(Client)
 	return c
 }
 
@@ -147,7 +148,7 @@ func (h handler) getBlob(w http.ResponseWriter, q *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c := h.client(q)
+	c := clientOf(q)
 	if !h.mayRead(c, d) {
 		return fmt.Errorf("%s: %w", d, ErrNotFound)
 	}

@@ -42,7 +42,7 @@ func (h handler) getManifest(w http.ResponseWriter, q *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !h.mayRead(h.client(q), d) {
+	if !h.mayRead(clientOf(q), d) {
 		return unknown
 	}
 	text, err := h.read(d)
@@ -165,7 +165,7 @@ func (h handler) getTags(w http.ResponseWriter, q *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !h.client(q).Admin {
+	if !clientOf(q).Admin {
 		return &apiError{http.StatusForbidden, "DENIED", errUnknownClient.Error()}
 	}
 	h.mu.Lock()
