@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 )
 
 // Built returns the copy of a bundle that was built, if there is one, else the bundle.
@@ -44,7 +46,7 @@ func (s *Store) Build(dir string, user *syscall.Credential, run func(copied, hom
 	if err := os.Rename(copied, dir+builtSuffix); err != nil {
 		return "", fmt.Errorf("cannot keep what was built: %w", err)
 	}
-	return dir + builtSuffix, noSpace(syncDir(s.o.Dir))
+	return dir + builtSuffix, noSpace(atomicfile.SyncDir(s.o.Dir))
 }
 
 // temporary makes a directory that belongs to a user, and that Open removes.

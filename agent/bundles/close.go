@@ -77,15 +77,6 @@ func closeOne(root *os.Root, name string, mode fs.FileMode) error {
 	return f.Sync()
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
 // links returns how many names a file has.
 func links(info fs.FileInfo) uint64 {
 	if status, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jmbarzee/dominion/bundle"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 	"github.com/jmbarzee/dominion/topics"
 )
 
@@ -94,7 +95,7 @@ func (s *Store) unpack(ctx context.Context, file string, layer bundle.Digest, v 
 			return "", err
 		}
 	}
-	if err := syncDir(s.o.Dir); err != nil {
+	if err := atomicfile.SyncDir(s.o.Dir); err != nil {
 		return "", noSpace(err)
 	}
 	return into, s.noteContent(layer, content)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jmbarzee/dominion/identity"
+	"github.com/jmbarzee/dominion/internal/atomicfile"
 )
 
 // Directory is the directory in data_dir with a directory for each service.
@@ -150,7 +151,7 @@ func (c *Credentials) replaceFiles(dir string, user *syscall.Credential, files [
 	if err := exchange(next, dir); err != nil {
 		return err
 	}
-	return syncDir(c.dir)
+	return atomicfile.SyncDir(c.dir)
 }
 
 // discard removes a directory that is not used any more.
@@ -214,14 +215,6 @@ func exchange(next, dir string) error {
 		return &os.LinkError{Op: "rename", Old: next, New: dir, Err: err}
 	}
 	return os.Rename(next, dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // remove removes the files of a service.

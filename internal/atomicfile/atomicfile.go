@@ -49,7 +49,7 @@ func Write(path string, content []byte, mode fs.FileMode) (err error) {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // Create writes a file that does not exist, and never replaces one: it returns
@@ -78,7 +78,7 @@ func Create(path string, content []byte, mode fs.FileMode) (err error) {
 			return err
 		}
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // writeWhole creates a file and syncs it.
@@ -92,8 +92,8 @@ func writeWhole(path string, content []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 }
 
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func restore(path string) error {
 	if err := os.Rename(path+temporary, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // errBroken means that a file cannot be decoded.
